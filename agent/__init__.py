@@ -1,0 +1,1 @@
+"""The board: accepts proven models, trains in private, sends signed updates."""

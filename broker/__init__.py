@@ -1,0 +1,1 @@
+"""MQTT: the broker's configuration, its certificates, and the only client."""

@@ -1,0 +1,1 @@
+"""ONNX model in, training bundle out."""

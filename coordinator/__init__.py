@@ -1,0 +1,1 @@
+"""Admits updates, orders them in the chain and recomputes the model."""

@@ -1,0 +1,1 @@
+"""How updates become a step: one file a strategy, one registry."""

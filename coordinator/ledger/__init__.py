@@ -1,0 +1,1 @@
+"""The chain: consensus, state machine, mempool and verification."""

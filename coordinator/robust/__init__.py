@@ -1,0 +1,1 @@
+"""Which updates may count: one file a rule, one registry."""

@@ -1,0 +1,1 @@
+"""What survives a power cut: atomic files, journals and small documents."""

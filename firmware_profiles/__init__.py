@@ -1,0 +1,1 @@
+"""What each kind of board can carry: threads, memory, batch and heat."""

@@ -1,0 +1,1 @@
+"""A whole fleet on one machine, as processes or in one."""

@@ -1,0 +1,68 @@
+"""Names of things: digests, keys and identifiers, and how people read them.
+
+`H` is BLAKE2b with 32 bytes from hashlib, everywhere. A board's id is the first 16
+bytes of the hash of its first public key (rotation keeps it), shown in base32.
+"""
+
+import base64
+import binascii
+import hashlib
+from typing import NewType
+
+from protocol.errors import DecodeError
+
+Digest = NewType("Digest", bytes)
+"""32 bytes: BLAKE2b-256."""
+PublicKey = NewType("PublicKey", bytes)
+"""32 bytes: Ed25519 verification key."""
+SealingKey = NewType("SealingKey", bytes)
+"""32 bytes: X25519 public key, to which blobs are sealed."""
+DeviceId = NewType("DeviceId", bytes)
+"""16 bytes."""
+ChainId = NewType("ChainId", bytes)
+"""32 bytes: hash of the genesis document."""
+BlockHash = NewType("BlockHash", bytes)
+"""32 bytes: hash of a block's header."""
+TaskId = NewType("TaskId", int)
+"""Position of a task among the chain's tasks, from 0."""
+Version = NewType("Version", int)
+"""Number of a model version of one task; 0 is the model that the task came with."""
+
+DIGEST_BYTES = 32
+KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+DEVICE_ID_BYTES = 16
+DEVICE_NAME_CHARS = 26
+
+
+def H(*parts: bytes) -> Digest:  # noqa: N802 - the design's and the field's name
+    """BLAKE2b-256 of the parts, one after the other."""
+    state = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for part in parts:
+        state.update(part)
+    return Digest(state.digest())
+
+
+def device_id(first_public_key: bytes) -> DeviceId:
+    """The id of the board whose first key this is; coordinators are named alike."""
+    return DeviceId(H(first_public_key)[:DEVICE_ID_BYTES])
+
+
+def device_name(identity: bytes) -> str:
+    """Shows an id: 26 characters of lower-case base32 without padding."""
+    return base64.b32encode(identity).decode().rstrip("=").lower()
+
+
+def device_from_name(name: str) -> DeviceId:
+    """Reads an id back.
+
+    Raises:
+      DecodeError: If it is not exactly what `device_name` prints.
+    """
+    try:
+        identity = base64.b32decode(name.upper() + "======")
+    except (binascii.Error, ValueError) as error:
+        raise DecodeError(f"not a device id: {name[:40]!r}") from error
+    if len(identity) != DEVICE_ID_BYTES or device_name(identity) != name:
+        raise DecodeError(f"not a device id: {name[:40]!r}")
+    return DeviceId(identity)

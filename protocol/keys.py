@@ -1,0 +1,91 @@
+"""Ed25519 signatures, with one verifier in the whole system.
+
+Libraries differ on edge cases of Ed25519 (libsodium refuses all small-order points,
+OpenSSL accepts some), and mixed verifiers split a chain; so every signature is made
+and checked by libsodium through PyNaCl. Signing is deterministic; keys are made from
+a seed that the rim draws.
+
+Source: RFC 8032 section 5.1; edge cases: Chalkias, Garillot, Nikolaenko, "Taming the
+many EdDSAs", 2020.
+"""
+
+from dataclasses import dataclass, field
+
+from nacl import bindings
+from nacl.exceptions import BadSignatureError
+
+from protocol.errors import SignatureError
+from protocol.ids import (
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    DeviceId,
+    PublicKey,
+    SealingKey,
+    device_id,
+)
+
+SEED_BYTES = 32
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """A secret Ed25519 key; its representation never shows the secret.
+
+    Attributes:
+      seed: (32,) bytes, secret.
+      public: The verification key.
+    """
+
+    seed: bytes = field(repr=False)
+    public: PublicKey = field(init=False)
+    _secret: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Derives the pair; the seed must have 32 bytes."""
+        public, secret = bindings.crypto_sign_seed_keypair(self.seed)
+        object.__setattr__(self, "public", PublicKey(public))
+        object.__setattr__(self, "_secret", secret)
+
+    @property
+    def identity(self) -> DeviceId:
+        """The id of whoever starts out with this key."""
+        return device_id(self.public)
+
+    def sign(self, message: bytes) -> bytes:
+        """Signs; 64 bytes, the same ones for the same message."""
+        signed: bytes = bindings.crypto_sign(message, self._secret)
+        return signed[:SIGNATURE_BYTES]
+
+
+@dataclass(frozen=True)
+class OpeningKey:
+    """A secret X25519 key that opens what was sealed to it.
+
+    Attributes:
+      seed: (32,) bytes, secret.
+      public: The key to seal to.
+    """
+
+    seed: bytes = field(repr=False)
+    public: SealingKey = field(init=False)
+    secret: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Derives the pair; the seed must have 32 bytes."""
+        public, secret = bindings.crypto_box_seed_keypair(self.seed)
+        object.__setattr__(self, "public", SealingKey(public))
+        object.__setattr__(self, "secret", secret)
+
+
+def verify(public: bytes, message: bytes, signature: bytes) -> None:
+    """Checks one signature.
+
+    Raises:
+      SignatureError: If it does not verify, or key or signature have a wrong length.
+    """
+    if len(public) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
+        raise SignatureError("key or signature of a wrong length")
+    try:
+        bindings.crypto_sign_open(signature + message, public)
+    except BadSignatureError as error:
+        raise SignatureError("signature does not verify") from error
