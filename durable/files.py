@@ -1,0 +1,201 @@
+"""Small files that survive a power cut, and the checks around them.
+
+A file is replaced whole or not at all: new file, fsync, rename, fsync of the folder.
+One process writes a given file; whoever needs that enforced takes `lock` first. What
+the operating system refuses becomes a `StorageError` that names the file.
+
+Source: Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014 (why each of
+the four steps is needed).
+"""
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+from protocol.errors import ConfigError, LimitError, StorageError
+
+PRIVATE_MODE = 0o600
+_GROUP_OR_OTHERS = 0o077
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns what the operating system refuses into a `StorageError` about `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageError(f"{path}: disk full") from error
+        raise StorageError(f"{path}: {error.strerror or error}") from error
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Writes every byte to an open file; plain `os.write` may stop short."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames, creations and removals inside a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_temporary(path: Path, content: bytes, mode: int = PRIVATE_MODE) -> Path:
+    """Writes and syncs the file that will take the place of `path`.
+
+    The name is fixed, so that a crash leaves at most one, which the next write reuses.
+
+    Returns:
+      The temporary file's path, in the folder of `path`.
+
+    Raises:
+      OSError: As the system says; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    descriptor = os.open(temporary, flags, mode)
+    try:
+        # Neither the umask nor an older temporary file may decide the mode.
+        os.fchmod(descriptor, mode)
+        write_all(descriptor, content)
+        os.fsync(descriptor)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    finally:
+        os.close(descriptor)
+    return temporary
+
+
+def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_MODE) -> None:
+    """Replaces a file; after a power cut it holds the old or the new content.
+
+    Args:
+      path: The file; its folder must exist.
+      content: All of the new content.
+      mode: Permission bits of the new file, whatever the umask.
+
+    Raises:
+      StorageError: If the disk refuses; the old content is then still there.
+    """
+    with storage_errors(path):
+        temporary = write_temporary(path, content, mode)
+        os.replace(temporary, path)  # noqa: PTH105 - the tests cut the power at os calls
+        sync_folder(path.parent)
+
+
+def read_limited(path: Path, bytes_max: int) -> bytes:
+    """Reads a file of at most `bytes_max` bytes.
+
+    Raises:
+      LimitError: If it is longer; at most one byte too many is read.
+      StorageError: If it is missing or cannot be read.
+    """
+    with storage_errors(path), path.open("rb") as file:
+        content = file.read(bytes_max + 1)
+    if len(content) > bytes_max:
+        raise LimitError(f"{path}: more than {bytes_max} bytes")
+    return content
+
+
+def read_if_present(path: Path, bytes_max: int) -> bytes | None:
+    """Reads like `read_limited`; a file that does not exist gives None."""
+    try:
+        return read_limited(path, bytes_max)
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+
+
+def require_private(path: Path) -> None:
+    """Refuses a secret file that others than its owner can touch.
+
+    Raises:
+      ConfigError: With the command that puts it right.
+      StorageError: If the file is missing.
+    """
+    with storage_errors(path):
+        mode = path.stat().st_mode
+    if mode & _GROUP_OR_OTHERS:
+        raise ConfigError(
+            f"readable by others (mode {mode & 0o777:04o}); run: chmod 600 {path}",
+            file=str(path),
+        )
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that this process may still write where `path` lies.
+
+    Raises:
+      StorageError: If the path does not exist.
+    """
+    with storage_errors(path):
+        status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+class Lock:
+    """A held lock; the system drops it when the process ends, however it ends."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Takes over an open and locked file."""
+        self._descriptor: int | None = descriptor
+
+    def release(self) -> None:
+        """Gives the lock back; a second call does nothing."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> "Lock":
+        """Holds the lock for a `with` block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Gives the lock back."""
+        self.release()
+
+
+def lock(path: Path) -> Lock:
+    """Takes the exclusive lock that makes this process the only one of its kind.
+
+    Args:
+      path: The lock file; created if missing, holds the owner's process id.
+
+    Raises:
+      ConfigError: If another process holds it; names its process id.
+      StorageError: If the file cannot be made.
+    """
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            write_all(descriptor, b"%d\n" % os.getpid())
+        except BlockingIOError as error:
+            owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise ConfigError(
+                f"already running as pid {owner or 'unknown'}", file=str(path)
+            ) from error
+        except OSError:
+            os.close(descriptor)
+            raise
+    return Lock(descriptor)
