@@ -1,0 +1,143 @@
+"""A journal on a real disk: reopening, locking, full disks and failed syncs."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from durable.framing import HEAD_BYTES
+from durable.journal import Journal
+from protocol.errors import ConfigError, StorageError
+
+
+def reread(path: Path) -> tuple[list[bytes], int]:
+    journal, payloads = Journal.open(path)
+    with journal:
+        return payloads, journal.torn_bytes
+
+
+def test_journal_reopened_gives_payloads_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "votes"
+    journal, before = Journal.open(path)
+    with journal:
+        journal.append(b"a")
+        journal.append_many([b"b", b"", b"c"])
+        journal.append_many([])
+
+    assert before == []
+    assert reread(path) == ([b"a", b"b", b"", b"c"], 0)
+
+
+def test_journal_torn_at_every_byte_is_cut_and_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "votes"
+    journal, _ = Journal.open(path)
+    with journal:
+        journal.append(b"kept")
+        sound = journal.size_bytes
+        journal.append(b"torn away")
+    content = path.read_bytes()
+
+    for length in range(sound, len(content)):
+        path.write_bytes(content[:length])
+        journal, payloads = Journal.open(path)
+        with journal:
+            assert payloads == [b"kept"]
+            assert journal.torn_bytes == length - sound
+            journal.append(b"next")
+        assert reread(path) == ([b"kept", b"next"], 0)
+
+
+def test_journal_cut_off_in_its_head_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "votes"
+    Journal.open(path)[0].close()
+    content = path.read_bytes()
+
+    for length in range(HEAD_BYTES):
+        path.write_bytes(content[:length])
+        assert reread(path) == ([], 0)
+
+
+def test_journal_damaged_in_the_middle_is_refused_and_left_alone(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "votes"
+    journal, _ = Journal.open(path)
+    with journal:
+        journal.append_many([b"a"])
+        journal.append(b"b")
+    content = bytearray(path.read_bytes())
+    content[HEAD_BYTES + 8] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(StorageError, match=f"votes: damaged at offset {HEAD_BYTES}"):
+        Journal.open(path)
+    assert path.read_bytes() == content
+
+
+def test_journal_open_twice_is_refused_until_closed(tmp_path: Path) -> None:
+    path = tmp_path / "votes"
+    journal, _ = Journal.open(path)
+
+    with pytest.raises(ConfigError, match="open in another process"):
+        Journal.open(path)
+    journal.rewrite([b"x"])
+    with pytest.raises(ConfigError, match="open in another process"):
+        Journal.open(path)
+    journal.close()
+    journal.close()
+    assert reread(path) == ([b"x"], 0)
+
+
+def test_journal_rewritten_holds_the_new_entries_and_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "votes"
+    journal, _ = Journal.open(path)
+    with journal:
+        journal.append_many([b"old"] * 100)
+        before = journal.size_bytes
+        journal.rewrite([b"new", b"newer"])
+        journal.append(b"newest")
+        assert journal.size_bytes < before
+
+    assert reread(path) == ([b"new", b"newer", b"newest"], 0)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_journal_on_full_disk_says_so_and_goes_on_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "votes"
+    journal, _ = Journal.open(path)
+    real_write = os.write
+
+    def full(descriptor: int, content: bytes) -> int:
+        real_write(descriptor, content[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with journal:
+        journal.append(b"a")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            with pytest.raises(StorageError, match="full"):
+                journal.append(b"b")
+        journal.append(b"c")
+
+    assert reread(path) == ([b"a", b"c"], 0)
+
+
+def test_journal_after_failed_sync_takes_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "votes"
+    journal, _ = Journal.open(path)
+
+    def failing(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with journal:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fdatasync", failing)
+            with pytest.raises(StorageError, match="Input"):
+                journal.append(b"a")
+        with pytest.raises(StorageError, match="earlier sync failed"):
+            journal.append(b"b")
