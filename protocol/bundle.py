@@ -1,0 +1,394 @@
+"""The training bundle: six files that a board needs to train one model, and their law.
+
+A bundle holds the gradient graphs, the evaluation graphs, the initial parameters and a
+manifest in JSON that names the parameters and the digests of the other files. On the
+wire it is one canonical msgpack array of `[name, bytes]`, sorted by name; the digest of
+a bundle is `H` of those bytes. Unpacking checks names, sizes and every digest, so that
+what comes out is what the operator published.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from protocol.codec import decode, encode
+from protocol.errors import DecodeError, LimitError
+from protocol.ids import DIGEST_BYTES, Digest, H
+
+FORMAT = 1
+GRADIENT = "gradient.onnx"
+PRIVATE_GRADIENT = "private_gradient.onnx"
+EVALUATE = "evaluate.onnx"
+INFER = "infer.onnx"
+THETA = "theta.npy"
+MANIFEST = "manifest.json"
+CONTENT_FILES = (EVALUATE, GRADIENT, INFER, PRIVATE_GRADIENT, THETA)
+"""Every file but the manifest, which holds their digests."""
+
+BUNDLE_BYTES_MAX = 256 << 20
+FILE_BYTES_MAX = 96 << 20
+MANIFEST_BYTES_MAX = 1 << 20
+PARAMETERS_MAX = 4096
+DIMENSION_MAX = 16 << 20
+RANK_MAX = 8
+CLASSES_MAX = 4096
+NAME_CHARS_MAX = 256
+CHANNELS_MAX = 4096
+OPSET_MIN, OPSET_MAX = 13, 21
+LOSSES = ("cross-entropy", "mse", "bce")
+DTYPES = ("float32", "int64")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One tensor of the model.
+
+    Attributes:
+      name: As the model calls it.
+      shape: Its dimensions; () is a scalar.
+      offset: Where it starts in theta, row by row; None if it is frozen.
+      trainable: Whether it is part of theta.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int | None
+    trainable: bool
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Port:
+    """What goes in or comes out of the graphs, without the leading batch axis.
+
+    Attributes:
+      shape: Of one example.
+      dtype: One of `DTYPES`.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How raw sensor values become model input: `x = raw * scale + offset`.
+
+    Attributes:
+      scale: One value for all, or one for each entry of the first axis of an example.
+      offset: As many values as `scale`.
+    """
+
+    scale: tuple[float, ...] = (1.0,)
+    offset: tuple[float, ...] = (0.0,)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle holds; see the module's text for the law it keeps.
+
+    Attributes:
+      name: What people call the model.
+      parameters: In model order; the trainable ones tile [0, dimension) in this order.
+      dimension: d, the length of theta; at least 1.
+      loss: One of `LOSSES`.
+      opset: Version of the default ONNX operator set of all graphs.
+      input: One example of x.
+      target: One example of y.
+      output: One example of what `infer.onnx` returns.
+      classes: What the outputs stand for; empty, or one name per output.
+      preprocessing: Applied to raw data before the graphs see it.
+      digests: File name to `H` of the file, for each of `CONTENT_FILES`.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    dimension: int
+    loss: str
+    opset: int
+    input: Port
+    target: Port
+    output: Port
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    digests: Mapping[str, Digest]
+
+    def __post_init__(self) -> None:
+        """Refuses what no single field can see."""
+        _check_layout(self)
+        if self.classes and len(self.classes) != math.prod(self.output.shape):
+            raise DecodeError("manifest.classes: one name per output, or none")
+        if sorted(self.digests) != sorted(CONTENT_FILES):
+            raise DecodeError("manifest.files: not exactly the files of a bundle")
+        scales = len(self.preprocessing.scale)
+        if scales != len(self.preprocessing.offset):
+            raise DecodeError("manifest.preprocessing: scale and offset differ")
+        if scales not in {1, *self.input.shape[:1]}:
+            raise DecodeError("manifest.preprocessing: not one scale per channel")
+
+    def to_json(self) -> str:
+        """The manifest as JSON text, the same for equal manifests."""
+        document = {
+            "format": FORMAT,
+            "name": self.name,
+            "parameters": [
+                {
+                    "name": item.name,
+                    "shape": list(item.shape),
+                    "offset": item.offset,
+                    "trainable": item.trainable,
+                }
+                for item in self.parameters
+            ],
+            "dimension": self.dimension,
+            "loss": self.loss,
+            "opset": self.opset,
+            "input": _port_document(self.input),
+            "target": _port_document(self.target),
+            "output": _port_document(self.output),
+            "classes": list(self.classes),
+            "preprocessing": {
+                "scale": list(self.preprocessing.scale),
+                "offset": list(self.preprocessing.offset),
+            },
+            "files": {name: self.digests[name].hex() for name in sorted(self.digests)},
+        }
+        return json.dumps(document, indent=1) + "\n"
+
+
+def manifest_from_json(data: bytes | str) -> Manifest:
+    """Reads and checks a manifest.
+
+    Raises:
+      LimitError: If the text is longer than `MANIFEST_BYTES_MAX`.
+      DecodeError: If it is not JSON, or a field is missing, unknown or out of bounds.
+    """
+    if len(data) > MANIFEST_BYTES_MAX:
+        raise LimitError(f"manifest: {len(data)} bytes, {MANIFEST_BYTES_MAX} allowed")
+    try:
+        document = json.loads(
+            data, object_pairs_hook=_unique, parse_constant=_no_constant
+        )
+    # ValueError covers JSON and UTF-8; a deep nest of brackets exhausts recursion.
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"manifest: not JSON: {error}") from error
+    _fields(document, "manifest", _MANIFEST_FIELDS)
+    if document["format"] != FORMAT:
+        raise DecodeError(f"manifest.format: this version reads {FORMAT} only")
+    rows = _list(document["parameters"], "parameters", PARAMETERS_MAX)
+    classes = _list(document["classes"], "classes", CLASSES_MAX)
+    return Manifest(
+        name=_text(document["name"], "name"),
+        parameters=tuple([_parameter(row) for row in rows]),
+        dimension=_integer(document["dimension"], "dimension", 1, DIMENSION_MAX),
+        loss=_choice(document["loss"], "loss", LOSSES),
+        opset=_integer(document["opset"], "opset", OPSET_MIN, OPSET_MAX),
+        input=_port(document["input"], "input"),
+        target=_port(document["target"], "target"),
+        output=_port(document["output"], "output"),
+        classes=tuple([_text(entry, "classes") for entry in classes]),
+        preprocessing=_preprocessing(document["preprocessing"]),
+        digests=_digests(document["files"]),
+    )
+
+
+def pack_bundle(files: Mapping[str, bytes]) -> bytes:
+    """Packs the files of a bundle into its one wire form.
+
+    Args:
+      files: The five content files and the manifest, by name.
+
+    Returns:
+      Canonical bytes; `H` of them is the bundle's digest.
+
+    Raises:
+      DecodeError, LimitError: If `unpack_bundle` would refuse the result.
+    """
+    _check_files(files)
+    packed = encode([[name, files[name]] for name in sorted(files)])
+    if len(packed) > BUNDLE_BYTES_MAX:
+        raise LimitError(f"bundle: {len(packed)} bytes, {BUNDLE_BYTES_MAX} allowed")
+    return packed
+
+
+def unpack_bundle(data: bytes) -> dict[str, bytes]:
+    """Unpacks a bundle and checks it against its own manifest.
+
+    Returns:
+      File name to bytes, the manifest included.
+
+    Raises:
+      LimitError: If the bundle or a file is too long.
+      DecodeError: If it is not canonical, a name is missing or unknown, the manifest is
+        malformed, or a digest differs.
+    """
+    rows = decode(data, BUNDLE_BYTES_MAX)
+    if not isinstance(rows, list):
+        raise DecodeError("bundle: expected an array of files")
+    files: dict[str, bytes] = {}
+    for row in rows:
+        match row:
+            case [str(name), bytes(content)] if name not in files:
+                files[name] = content
+            case _:
+                raise DecodeError("bundle: expected [name, bytes], each name once")
+    if list(files) != sorted(files):
+        raise DecodeError("bundle: names are not sorted")
+    _check_files(files)
+    return files
+
+
+def bundle_digest(packed: bytes) -> Digest:
+    """The digest by which a task names a bundle."""
+    return H(packed)
+
+
+def _check_files(files: Mapping[str, bytes]) -> None:
+    if sorted(files) != sorted((*CONTENT_FILES, MANIFEST)):
+        raise DecodeError("bundle: not exactly the files of a bundle")
+    for name, content in files.items():
+        if len(content) > FILE_BYTES_MAX:
+            raise LimitError(f"{name}: {len(content)} bytes, {FILE_BYTES_MAX} allowed")
+    manifest = manifest_from_json(files[MANIFEST])
+    for name in CONTENT_FILES:
+        if H(files[name]) != manifest.digests[name]:
+            raise DecodeError(f"{name}: differs from its digest in the manifest")
+
+
+def _check_layout(manifest: Manifest) -> None:
+    offset = 0
+    names = set()
+    for item in manifest.parameters:
+        if item.name in names:
+            raise DecodeError(f"manifest.parameters: {item.name!r} twice")
+        names.add(item.name)
+        if item.trainable:
+            if item.offset != offset:
+                raise DecodeError(f"manifest.parameters: {item.name!r} leaves a gap")
+            offset += item.size
+        elif item.offset is not None:
+            raise DecodeError(f"manifest.parameters: frozen {item.name!r} in theta")
+    if offset != manifest.dimension:
+        raise DecodeError(f"manifest.dimension: parameters fill {offset}")
+
+
+_MANIFEST_FIELDS = (
+    "format",
+    "name",
+    "parameters",
+    "dimension",
+    "loss",
+    "opset",
+    "input",
+    "target",
+    "output",
+    "classes",
+    "preprocessing",
+    "files",
+)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key stands twice")
+    return document
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
+def _fields(value: object, place: str, names: tuple[str, ...]) -> None:
+    if not isinstance(value, dict):
+        raise DecodeError(f"{place}: expected an object")
+    if sorted(value) != sorted(names):
+        odd = sorted(set(value) ^ set(names))
+        raise DecodeError(f"{place}: missing or unknown: {', '.join(odd)[:200]}")
+
+
+def _list(value: object, place: str, most: int) -> list[Any]:
+    if not isinstance(value, list) or len(value) > most:
+        raise DecodeError(f"manifest.{place}: expected a list of at most {most}")
+    return value
+
+
+def _integer(value: object, place: str, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise DecodeError(f"manifest.{place}: expected an integer in [{least}, {most}]")
+    return value
+
+
+def _text(value: object, place: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= NAME_CHARS_MAX:
+        raise DecodeError(f"manifest.{place}: expected 1 to {NAME_CHARS_MAX} letters")
+    if not value.isprintable():
+        raise DecodeError(f"manifest.{place}: expected printable text")
+    return value
+
+
+def _choice(value: object, place: str, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise DecodeError(f"manifest.{place}: expected one of {', '.join(choices)}")
+    return value
+
+
+def _shape(value: object, place: str) -> tuple[int, ...]:
+    entries = _list(value, place, RANK_MAX)
+    shape = tuple([_integer(entry, place, 1, DIMENSION_MAX) for entry in entries])
+    if math.prod(shape) > DIMENSION_MAX:
+        raise DecodeError(f"manifest.{place}: more than {DIMENSION_MAX} values")
+    return shape
+
+
+def _parameter(row: Any) -> Parameter:  # noqa: ANN401 - straight from the JSON reader
+    _fields(row, "manifest.parameters", ("name", "shape", "offset", "trainable"))
+    offset, trainable = row["offset"], row["trainable"]
+    if type(trainable) is not bool:
+        raise DecodeError("manifest.parameters: trainable is true or false")
+    if offset is not None:
+        offset = _integer(offset, "parameters", 0, DIMENSION_MAX)
+    name = _text(row["name"], "parameters")
+    return Parameter(name, _shape(row["shape"], "parameters"), offset, trainable)
+
+
+def _port_document(port: Port) -> dict[str, object]:
+    return {"shape": list(port.shape), "dtype": port.dtype}
+
+
+def _port(value: Any, place: str) -> Port:  # noqa: ANN401 - from the JSON reader
+    _fields(value, f"manifest.{place}", ("shape", "dtype"))
+    return Port(_shape(value["shape"], place), _choice(value["dtype"], place, DTYPES))
+
+
+def _preprocessing(value: Any) -> Preprocessing:  # noqa: ANN401 - from the JSON reader
+    _fields(value, "manifest.preprocessing", ("scale", "offset"))
+    return Preprocessing(_floats(value["scale"]), _floats(value["offset"]))
+
+
+def _floats(value: object) -> tuple[float, ...]:
+    entries = _list(value, "preprocessing", CHANNELS_MAX)
+    for entry in entries:
+        if type(entry) not in (int, float) or not abs(entry) <= 1e9:
+            raise DecodeError("manifest.preprocessing: expected numbers up to 1e9")
+    return tuple([float(entry) for entry in entries])
+
+
+def _digests(value: Any) -> dict[str, Digest]:  # noqa: ANN401 - from the JSON reader
+    _fields(value, "manifest.files", CONTENT_FILES)
+    digests = {}
+    for name, text in value.items():
+        try:
+            digest = bytes.fromhex(_text(text, "files"))
+        except ValueError as error:
+            raise DecodeError(f"manifest.files: {name}: not hexadecimal") from error
+        if len(digest) != DIGEST_BYTES or digest.hex() != text:
+            raise DecodeError(f"manifest.files: {name}: not a digest")
+        digests[name] = Digest(digest)
+    return digests
