@@ -21,7 +21,7 @@ TENSORS_MAX = 16384
 FIELDS_MAX = 1 << 20
 OPSET_MIN, OPSET_MAX = 13, 21
 
-OPERATORS = frozenset(
+_OPERATOR_NAMES = (
     "Abs Add And AveragePool BatchNormalization Cast Ceil Clip Col2Im Concat Constant "
     "ConstantOfShape Conv ConvTranspose Cos CumSum DepthToSpace Div Einsum Elu Equal "
     "Erf Exp Expand Flatten Floor GRU Gather GatherElements GatherND Gelu Gemm "
@@ -32,8 +32,9 @@ OPERATORS = frozenset(
     "ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
     "ReduceSumSquare Relu Reshape Round ScatterElements ScatterND Shape Sigmoid Sign "
     "Sin Size Slice Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Tile "
-    "TopK Transpose Trilu Unsqueeze Where".split()
+    "TopK Transpose Trilu Unsqueeze Where"
 )
+OPERATORS = frozenset(_OPERATOR_NAMES.split())
 """Deterministic, without subgraphs, random numbers, strings or optional types."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -52,7 +53,7 @@ _ATTRIBUTE_REFUSED = {6: "a subgraph", 11: "subgraphs", 21: "a reference"} | {
     22: "a sparse tensor",
     23: "sparse tensors",
 }
-_TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
+_TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 8, 13, 14
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
 _VALUE_NAME = 1
 _DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -164,7 +165,7 @@ def _tensor(tensor: memoryview) -> str:
     for number, wire, value in _fields(tensor, "tensor"):
         if number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value != 0):
             raise DecodeError("graph: tensors in other files are refused")
-        if number == 8:  # noqa: PLR2004 - TensorProto.name
+        if number == _TENSOR_NAME:
             name = _string(wire, value)
     return name
 
@@ -222,7 +223,7 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
         byte = data[position]
         position += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - the continuation bit
+        if byte < 0x80:
             return value, position
     raise DecodeError("graph: truncated or overlong number")
 
