@@ -1,0 +1,422 @@
+"""Blocks, votes and certificates, and the genesis that pins them.
+
+A block's header names its parent, the root of its transactions, the root of the state
+after it, and the validators of this height and the next. A certificate is a quorum of
+precommits for one header in one round, and proves the block final to anyone.
+
+Source: Buchman, Kwon, Milosevic, arXiv:1807.04938, section 2.3 (messages); the
+certificate is the `Commit` of that paper's implementations.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from protocol import merkle
+from protocol.codec import binary, encode, exactly, many, maybe, structure, text, uint
+from protocol.envelope import ENVELOPE_BYTES_MAX
+from protocol.errors import DecodeError, ProofError
+from protocol.ids import (
+    DIGEST_BYTES,
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    BlockHash,
+    ChainId,
+    Digest,
+    H,
+    PublicKey,
+    SealingKey,
+)
+from protocol.keys import verify
+
+FORMAT_VERSION = 1
+VALIDATORS_MAX = 32
+OPERATORS_MAX = 32
+ROUND_MAX = 1 << 31
+TRANSACTIONS_PER_BLOCK_MAX = 1000
+BLOCK_BYTES_MAX = 4 * 1024 * 1024
+GENESIS_BYTES_MAX = 16 * 1024
+_VOTE_TAG = b"starling/vote/1"
+_PROPOSAL_TAG = b"starling/proposal/1"
+_DIGEST = exactly(DIGEST_BYTES)
+
+
+class FaultModel(IntEnum):
+    """What the validators are assumed to do at worst."""
+
+    BYZANTINE = 0
+    CRASH = 1
+    """Only for 2 or 3 validators, and shown wherever a proof is shown."""
+
+
+class VoteType(IntEnum):
+    """The two votes of a round."""
+
+    PREVOTE = 1
+    PRECOMMIT = 2
+
+
+@dataclass(frozen=True)
+class Validator:
+    """One coordinator's public side.
+
+    Attributes:
+      public: Signs votes, receipts and attestations.
+      sealing: Boards seal their blobs to it.
+      name: For people.
+    """
+
+    public: PublicKey
+    sealing: SealingKey
+    name: str
+
+
+_VALIDATOR = structure(
+    Validator, 256, exactly(KEY_BYTES), exactly(KEY_BYTES), text(64)
+).schema
+
+
+@dataclass(frozen=True)
+class ValidatorSet:
+    """The validators of a height, sorted by public key, without duplicates."""
+
+    members: tuple[Validator, ...]
+
+    def __post_init__(self) -> None:
+        """Refuses any other order."""
+        keys = [member.public for member in self.members]
+        if keys != sorted(set(keys)):
+            raise DecodeError("validators must be distinct and sorted by public key")
+
+    def digest(self) -> Digest:
+        """The hash that headers carry."""
+        return H(b"starling/validators/1", VALIDATOR_SET.pack(self))
+
+    def index_of(self, public: bytes) -> int | None:
+        """A validator's place, or None."""
+        for index, member in enumerate(self.members):
+            if member.public == public:
+                return index
+        return None
+
+
+VALIDATOR_SET = structure(ValidatorSet, 8192, many(_VALIDATOR, VALIDATORS_MAX, 1))
+
+
+def quorum(validators: int, fault_model: FaultModel) -> int:
+    """How many equal votes decide.
+
+    Strictly more than two thirds, and not 2f+1 read literally, which forks for n = 5;
+    a majority under the crash-only model.
+    """
+    if fault_model is FaultModel.CRASH:
+        return validators // 2 + 1
+    return 2 * validators // 3 + 1
+
+
+@dataclass(frozen=True)
+class Genesis:
+    """What a chain starts from; boards pin its hash.
+
+    Attributes:
+      version: `FORMAT_VERSION`.
+      fleet: The fleet's name in topics.
+      created_ms: Unix time, for display and to tell chains of one fleet apart.
+      fault_model: `FaultModel`.
+      validators: The first validator set.
+      operators: Public keys that may admit boards and publish tasks.
+      heartbeat_s: Longest time without a block.
+    """
+
+    version: int
+    fleet: str
+    created_ms: int
+    fault_model: int
+    validators: ValidatorSet
+    operators: tuple[PublicKey, ...]
+    heartbeat_s: int
+
+    def __post_init__(self) -> None:
+        """Refuses the crash-only model where it makes no sense."""
+        if self.version != FORMAT_VERSION:
+            raise DecodeError(f"genesis version {self.version} is not supported")
+        crash = self.fault_model == FaultModel.CRASH
+        if crash and len(self.validators.members) not in (2, 3):
+            raise DecodeError("the crash-only model is for 2 or 3 validators")
+
+    def chain_id(self) -> ChainId:
+        """The hash of the genesis: it goes into everything that is signed."""
+        return ChainId(H(b"starling/genesis/1", GENESIS.pack(self)))
+
+
+GENESIS = structure(
+    Genesis,
+    GENESIS_BYTES_MAX,
+    uint(255),
+    text(32),
+    uint(),
+    uint(max(FaultModel)),
+    VALIDATOR_SET.schema,
+    many(exactly(KEY_BYTES), OPERATORS_MAX, 1),
+    uint(86400, 1),
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a block commits to.
+
+    Attributes:
+      version: `FORMAT_VERSION`.
+      chain_id: Hash of the genesis.
+      height: 1 for the first block.
+      time_ms: Median of the precommit times for the parent; display only.
+      parent: Hash of the parent's header; the chain id for the first block.
+      tx_root: Merkle root over the packed transactions.
+      state_root: Root of the state after this block.
+      validators: Hash of this height's validator set.
+      next_validators: Hash of the next height's.
+      evidence_root: Merkle root over evidence; the empty root while there is none.
+      proposer: Index of the proposer in this height's set.
+    """
+
+    version: int
+    chain_id: ChainId
+    height: int
+    time_ms: int
+    parent: BlockHash
+    tx_root: Digest
+    state_root: Digest
+    validators: Digest
+    next_validators: Digest
+    evidence_root: Digest
+    proposer: int
+
+    def __post_init__(self) -> None:
+        """Refuses other versions."""
+        if self.version != FORMAT_VERSION:
+            raise DecodeError(f"header version {self.version} is not supported")
+
+    def block_id(self) -> BlockHash:
+        """H(0x02, header): what votes name."""
+        return BlockHash(H(b"\x02", HEADER.pack(self)))
+
+
+HEADER = structure(
+    Header,
+    512,
+    uint(255),
+    _DIGEST,
+    uint(least=1),
+    uint(),
+    _DIGEST,
+    _DIGEST,
+    _DIGEST,
+    _DIGEST,
+    _DIGEST,
+    _DIGEST,
+    uint(VALIDATORS_MAX - 1),
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A header and its transactions.
+
+    Attributes:
+      header: What is voted on.
+      transactions: Packed envelopes, in order.
+    """
+
+    header: Header
+    transactions: tuple[bytes, ...]
+
+    def tx_root(self) -> Digest:
+        """The Merkle root that the header must carry."""
+        return merkle.root(self.transactions)
+
+
+BLOCK = structure(
+    Block,
+    BLOCK_BYTES_MAX,
+    HEADER.schema,
+    many(binary(ENVELOPE_BYTES_MAX), TRANSACTIONS_PER_BLOCK_MAX),
+)
+
+
+def vote_bytes(
+    chain_id: ChainId,
+    vote_type: VoteType,
+    height: int,
+    round_: int,
+    block_id: BlockHash | None,
+    extra: int,
+) -> bytes:
+    """What a vote's signature covers.
+
+    Args:
+      chain_id: The chain.
+      vote_type: Prevote or precommit.
+      height: Height voted on.
+      round_: Round of that height.
+      block_id: The header's hash, or None for nil.
+      extra: For a prevote the proposal's valid round plus 1 (deviation D2, after
+        Accountable Tendermint); for a precommit the voter's Unix time in ms.
+    """
+    return b"".join(
+        (
+            _VOTE_TAG,
+            chain_id,
+            encode([int(vote_type), height, round_, block_id, extra]),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One validator's vote; fields as in `vote_bytes`, `voter` is its index."""
+
+    vote_type: int
+    height: int
+    round: int
+    block_id: BlockHash | None
+    extra: int
+    voter: int
+    signature: bytes
+
+    def signed_bytes(self, chain_id: ChainId) -> bytes:
+        """What the signature covers."""
+        return vote_bytes(
+            chain_id,
+            VoteType(self.vote_type),
+            self.height,
+            self.round,
+            self.block_id,
+            self.extra,
+        )
+
+
+VOTE = structure(
+    Vote,
+    256,
+    uint(max(VoteType), 1),
+    uint(least=1),
+    uint(ROUND_MAX),
+    maybe(_DIGEST),
+    uint(),
+    uint(VALIDATORS_MAX - 1),
+    exactly(SIGNATURE_BYTES),
+)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A quorum of equal votes for one block in one round.
+
+    Attributes:
+      height: Height voted on.
+      round: The round.
+      block_id: The block.
+      voters: Bit i is set if validator i's vote is here.
+      signatures: In the order of the set bits.
+      extras: Each vote's `extra`, in the same order.
+    """
+
+    height: int
+    round: int
+    block_id: BlockHash
+    voters: int
+    signatures: tuple[bytes, ...]
+    extras: tuple[int, ...]
+
+    def members(self) -> tuple[int, ...]:
+        """The indices of the voters, rising and distinct by construction."""
+        return tuple(i for i in range(VALIDATORS_MAX) if self.voters >> i & 1)
+
+
+CERTIFICATE = structure(
+    Certificate,
+    4096,
+    uint(least=1),
+    uint(ROUND_MAX),
+    _DIGEST,
+    uint((1 << VALIDATORS_MAX) - 1),
+    many(exactly(SIGNATURE_BYTES), VALIDATORS_MAX, 1),
+    many(uint(), VALIDATORS_MAX, 1),
+)
+
+
+def check_certificate(
+    certificate: Certificate,
+    chain_id: ChainId,
+    validators: ValidatorSet,
+    fault_model: FaultModel,
+    vote_type: VoteType = VoteType.PRECOMMIT,
+) -> None:
+    """Checks that a quorum of distinct validators signed.
+
+    Raises:
+      ProofError: Naming what is missing or wrong.
+    """
+    voters = certificate.members()
+    count = len(validators.members)
+    if not len(voters) == len(certificate.signatures) == len(certificate.extras):
+        raise ProofError("certificate's voters and signatures differ in number")
+    if len(voters) < (needed := quorum(count, fault_model)):
+        raise ProofError(f"{len(voters)} votes, {needed} of {count} needed")
+    if voters[-1] >= count:
+        raise ProofError(f"voter {voters[-1]} of a set of {count}")
+    entries = zip(voters, certificate.signatures, certificate.extras, strict=True)
+    for voter, signature, extra in entries:
+        signed = vote_bytes(
+            chain_id,
+            vote_type,
+            certificate.height,
+            certificate.round,
+            certificate.block_id,
+            extra,
+        )
+        verify(validators.members[voter].public, signed, signature)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A proposer's signed offer of a block.
+
+    Attributes:
+      height: Height proposed for.
+      round: Its round.
+      valid_round: Valid round plus 1; 0 for a fresh block.
+      block_id: Hash of the block's header.
+      proposer: Index of the proposer.
+      signature: Over `proposal_bytes`.
+      block: The packed block.
+      proof_of_lock: The prevotes of the valid round, if there is one (deviation D1).
+    """
+
+    height: int
+    round: int
+    valid_round: int
+    block_id: BlockHash
+    proposer: int
+    signature: bytes
+    block: bytes
+    proof_of_lock: Certificate | None
+
+    def signed_bytes(self, chain_id: ChainId) -> bytes:
+        """What the signature covers; the block through its hash."""
+        fields = [self.height, self.round, self.valid_round, self.block_id]
+        return b"".join((_PROPOSAL_TAG, chain_id, encode(fields)))
+
+
+PROPOSAL = structure(
+    Proposal,
+    BLOCK_BYTES_MAX + 8192,
+    uint(least=1),
+    uint(ROUND_MAX),
+    uint(ROUND_MAX),
+    _DIGEST,
+    uint(VALIDATORS_MAX - 1),
+    exactly(SIGNATURE_BYTES),
+    binary(BLOCK_BYTES_MAX),
+    maybe(CERTIFICATE.schema),
+)

@@ -1,0 +1,227 @@
+"""The light client: what a board believes, and what it needs to be shown.
+
+A board pins the genesis at enrolment. From then on it believes a header only with a
+certificate of the validator set that it trusts, and anything else only through a
+Merkle path under such a header. Nothing here needs the network or a clock.
+
+Source: Diem's `TrustedState` (epoch-ending headers certified by the set before).
+"""
+
+from dataclasses import dataclass, replace
+
+from protocol import merkle
+from protocol.chain import (
+    CERTIFICATE,
+    HEADER,
+    VALIDATOR_SET,
+    Certificate,
+    FaultModel,
+    Genesis,
+    Header,
+    ValidatorSet,
+    check_certificate,
+)
+from protocol.codec import exactly, many, structure, uint
+from protocol.envelope import ENVELOPE, ENVELOPE_BYTES_MAX, Envelope
+from protocol.errors import ProofError, Reason
+from protocol.ids import DIGEST_BYTES, ChainId, Digest, TaskId, Version
+from protocol.messages import TASKS_MAX
+from protocol.statetree import STATE_PROOF, StateProof
+from protocol.task import (
+    MODEL_DIGESTS,
+    TASK,
+    TASK_BYTES_MAX,
+    ModelDigests,
+    TaskSpec,
+    version_digest,
+)
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """What the light client holds on to.
+
+    Attributes:
+      chain_id: Hash of the pinned genesis.
+      fault_model: The genesis's.
+      height: Highest height that was proven to it, 0 at first.
+      validators: The set that certifies the next header it accepts.
+    """
+
+    chain_id: ChainId
+    fault_model: FaultModel
+    height: int
+    validators: ValidatorSet
+
+    def accept(
+        self,
+        header: Header,
+        certificate: Certificate,
+        following: ValidatorSet | None = None,
+    ) -> "Trusted":
+        """Believes a header if its certificate proves it.
+
+        Args:
+          header: The header; any height, older ones do not lower `height`.
+          certificate: A quorum of precommits for it.
+          following: The next height's set; needed where the header changes it.
+
+        Raises:
+          ProofError, SignatureError: If anything does not fit.
+        """
+        if header.chain_id != self.chain_id:
+            raise ProofError("header of another chain", Reason.WRONG_CHAIN)
+        if header.validators != self.validators.digest():
+            raise ProofError("header of a validator set that is not trusted")
+        if (header.height, header.block_id()) != (
+            certificate.height,
+            certificate.block_id,
+        ):
+            raise ProofError("certificate is for another header")
+        check_certificate(certificate, self.chain_id, self.validators, self.fault_model)
+        validators = self.validators
+        if header.next_validators != header.validators:
+            if following is None or following.digest() != header.next_validators:
+                raise ProofError("header changes the validator set: show the new one")
+            validators = following
+        return replace(
+            self, height=max(self.height, header.height), validators=validators
+        )
+
+
+def pin(genesis: Genesis) -> Trusted:
+    """Starts to trust a chain by its genesis."""
+    return Trusted(
+        genesis.chain_id(), FaultModel(genesis.fault_model), 0, genesis.validators
+    )
+
+
+TRUSTED = structure(
+    Trusted,
+    16 * 1024,
+    exactly(DIGEST_BYTES),
+    uint(max(FaultModel)),
+    uint(),
+    VALIDATOR_SET.schema,
+)
+
+
+def version_key(task: int, version: int) -> bytes:
+    """The state key under which a final version's digest stands."""
+    return b"version/%d/%d" % (task, version)
+
+
+def task_key(task: int) -> bytes:
+    """The state key under which a task's packed spec stands."""
+    return b"task/%d" % task
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A model version with everything that proves it.
+
+    Attributes:
+      task: Which task.
+      version: Which version; it stands under `version_key` only once it is final.
+      model: What the version consists of; its `version_digest` is the state's value.
+      spec: The packed `TaskSpec`, the value under `task_key`.
+      header: A certified header.
+      certificate: Its certificate.
+      version_proof: The version's digest under the header's state root.
+      task_proof: The task's spec under the same root.
+    """
+
+    task: TaskId
+    version: Version
+    model: ModelDigests
+    header: Header
+    certificate: Certificate
+    version_proof: StateProof
+    task_proof: StateProof
+
+    def check(self, trusted: Trusted) -> tuple[Trusted, TaskSpec]:
+        """Believes the version, or says why not.
+
+        Returns:
+          What is trusted from now on, and the task.
+
+        Raises:
+          ProofError, SignatureError, DecodeError: If it does not prove the version.
+        """
+        after = trusted.accept(self.header, self.certificate)
+        _check_entry(
+            self.version_proof,
+            self.header,
+            version_key(self.task, self.version),
+            version_digest(self.model),
+        )
+        spec = self.task_proof.value
+        _check_entry(self.task_proof, self.header, task_key(self.task), spec)
+        return after, TASK.unpack(spec)
+
+
+MANIFEST_BYTES_MAX = 16 * 1024 + TASK_BYTES_MAX
+MANIFEST = structure(
+    Manifest,
+    MANIFEST_BYTES_MAX,
+    uint(TASKS_MAX),
+    uint(),
+    MODEL_DIGESTS.schema,
+    HEADER.schema,
+    CERTIFICATE.schema,
+    STATE_PROOF.schema,
+    STATE_PROOF.schema,
+)
+
+
+def _check_entry(proof: StateProof, header: Header, key: bytes, value: bytes) -> None:
+    if (proof.key, proof.value) != (key, value):
+        raise ProofError(f"the proof is not for {key!r} and its value")
+    if proof.root() != header.state_root:
+        raise ProofError(f"{key!r} does not lead to the header's state root")
+
+
+@dataclass(frozen=True)
+class Final:
+    """That a transaction stands in a certified block: a board may forget its bytes.
+
+    Attributes:
+      transaction: The envelope as it stands in the block.
+      header: The block's header.
+      certificate: Its certificate.
+      index: The transaction's place.
+      size: The block's number of transactions.
+      path: From the transaction to the header's `tx_root`.
+    """
+
+    transaction: Envelope
+    header: Header
+    certificate: Certificate
+    index: int
+    size: int
+    path: tuple[Digest, ...]
+
+    def check(self, trusted: Trusted) -> Trusted:
+        """Believes that the transaction is final, or says why not.
+
+        Raises:
+          ProofError, SignatureError: If it is not proven.
+        """
+        after = trusted.accept(self.header, self.certificate)
+        leaf = merkle.leaf_hash(ENVELOPE.pack(self.transaction))
+        found = merkle.root_from_path(leaf, self.index, self.size, self.path)
+        if found != self.header.tx_root:
+            raise ProofError("the path does not lead to the header's tx root")
+        return after
+
+
+FINAL = structure(
+    Final,
+    ENVELOPE_BYTES_MAX + 8192,
+    ENVELOPE.schema,
+    HEADER.schema,
+    CERTIFICATE.schema,
+    uint(1 << 20),
+    uint(1 << 20, 1),
+    many(exactly(DIGEST_BYTES), merkle.PATH_MAX),
+)

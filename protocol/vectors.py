@@ -1,0 +1,207 @@
+"""Update vectors: block floating point, decoded and summed in exact integers.
+
+`d` is the number of parameters. A vector lives on the grid of 2^-24 as (d,) int64;
+the wire carries it as float32, or as blocks of 256 signed bytes with one power-of-two
+exponent each. Decoding is exact, so that any machine sums the same updates to the same
+bytes in any order.
+
+Magnitudes stay below 2^38 grid units, weights below 2^15 and buffers below 2^10
+updates, so that no weighted sum leaves int64.
+
+Rounding to a byte is unbiased and happens after the noise, as post-processing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.errors import DecodeError, NonFinite, NormExceeded, ShapeMismatch
+
+Grid = NDArray[np.int64]
+Draw = Callable[[int], bytes]
+"""Draws that many bytes from a cryptographically secure source."""
+
+SCALE_BITS = 24
+MAGNITUDE_BITS = 38
+BLOCK = 256
+EXPONENT_MIN = -24
+EXPONENT_MAX = 7
+_LEVEL_MAX = 127
+
+
+@dataclass(frozen=True)
+class GridVector:
+    """Integers times a power of two.
+
+    Attributes:
+      values: (d,) int64.
+      exponent: The vector is `values * 2**exponent`.
+    """
+
+    values: Grid
+    exponent: int
+
+
+def to_grid(vector: NDArray[Any]) -> Grid:
+    """Rounds real numbers to the grid of 2^-24, to nearest, ties to even.
+
+    Args:
+      vector: (d,) float32 or float64.
+
+    Raises:
+      NonFinite: If there is a NaN or an infinity.
+      NormExceeded: If a magnitude reaches 2^14.
+    """
+    wide = np.asarray(vector, np.float64)
+    if not np.isfinite(wide).all():
+        raise NonFinite("vector holds a NaN or an infinity")
+    grid = np.rint(wide * float(1 << SCALE_BITS)).astype(np.int64)
+    if grid.size and int(np.abs(grid).max()) >= 1 << MAGNITUDE_BITS:
+        raise NormExceeded(f"a coordinate reaches 2^{MAGNITUDE_BITS - SCALE_BITS}")
+    return grid
+
+
+def from_grid(grid: Grid) -> NDArray[np.float32]:
+    """The nearest float32 of every grid value: the same bytes on every machine."""
+    return (grid.astype(np.float64) * 2.0**-SCALE_BITS).astype(np.float32)
+
+
+def norm_squared(grid: Grid) -> int:
+    """The exact squared norm, in units of 2^-48.
+
+    Args:
+      grid: (d,) int64, magnitudes below 2^38, d at most 2^26.
+    """
+    high = grid >> 19
+    low = grid & ((1 << 19) - 1)
+    # Each product stays below 2^38, so that 2^20 of them stay inside int64.
+    total = 0
+    for start in range(0, grid.size, 1 << 20):
+        a, b = high[start : start + (1 << 20)], low[start : start + (1 << 20)]
+        total += int(a @ a) << 38
+        total += int(a @ b) << 20
+        total += int(b @ b)
+    return total
+
+
+def encode_float32(vector: GridVector, draw: Draw) -> bytes:
+    """The vector as little-endian float32; draws nothing."""
+    del draw
+    real = vector.values.astype(np.float64) * 2.0**vector.exponent
+    return real.astype("<f4").tobytes()
+
+
+def decode_float32(payload: bytes, dimension: int) -> Grid:
+    """Reads (d,) float32 and rounds it to the grid.
+
+    Raises:
+      ShapeMismatch, NonFinite, NormExceeded: If it is no such vector.
+    """
+    if len(payload) != 4 * dimension:
+        raise ShapeMismatch(f"{len(payload)} bytes for {dimension} float32")
+    return to_grid(np.frombuffer(payload, "<f4"))
+
+
+def encode_block8(vector: GridVector, draw: Draw) -> bytes:
+    """Rounds to signed bytes with one exponent per block, unbiased.
+
+    Each block takes the smallest exponent at which its largest magnitude fits into
+    127 steps. A block beyond 127 * 2^7 saturates.
+
+    Args:
+      vector: (d,) integers with their exponent.
+      draw: Secure random bytes; 8 per coordinate.
+
+    Returns:
+      ceil(d / 256) exponents as int8, then d levels as int8.
+
+    Source:
+      Stochastic rounding: Alistarh et al., NeurIPS 2017, arXiv:1610.02132, section 3.
+    """
+    d = vector.values.size
+    blocks = -(-d // BLOCK)
+    padded = np.zeros(blocks * BLOCK, np.int64)
+    padded[:d] = vector.values
+    rows = padded.reshape(blocks, BLOCK)
+    exponents = np.array(
+        [_block_exponent(int(most), vector.exponent) for most in np.abs(rows).max(1)],
+        np.int64,
+    )
+    shift = (exponents - vector.exponent)[:, None]
+    up = np.maximum(-shift, 0)
+    down = np.maximum(shift, 0)
+    noise = np.frombuffer(draw(8 * padded.size), "<u8").reshape(rows.shape)
+    carry = (noise & ((np.uint64(1) << down.astype(np.uint64)) - np.uint64(1))).astype(
+        np.int64
+    )
+    levels = ((rows << up) + carry) >> down
+    levels = np.clip(levels, -_LEVEL_MAX, _LEVEL_MAX)
+    levels[np.arange(padded.size).reshape(rows.shape) >= d] = 0
+    flat = levels.astype(np.int8).reshape(-1)[:d]
+    return b"".join((exponents.astype(np.int8).tobytes(), flat.tobytes()))
+
+
+def _block_exponent(most: int, exponent: int) -> int:
+    """The smallest allowed E with most * 2^exponent <= 127 * 2^E."""
+    steps = max(0, (most - 1) // _LEVEL_MAX).bit_length()
+    return min(max(exponent + steps, EXPONENT_MIN), EXPONENT_MAX)
+
+
+def decode_block8(payload: bytes, dimension: int) -> Grid:
+    """Reads blocks of signed bytes; exact.
+
+    Returns:
+      (d,) int64 in units of 2^-24.
+
+    Raises:
+      ShapeMismatch: If the length does not fit `dimension`.
+      DecodeError: If an exponent is out of range or a level is -128.
+    """
+    blocks = -(-dimension // BLOCK)
+    if len(payload) != blocks + dimension:
+        raise ShapeMismatch(f"{len(payload)} bytes for {dimension} levels")
+    exponents = np.frombuffer(payload, np.int8, blocks)
+    levels = np.frombuffer(payload, np.int8, dimension, blocks)
+    if exponents.min() < EXPONENT_MIN or exponents.max() > EXPONENT_MAX:
+        raise DecodeError("block exponent out of range")
+    if levels.min() == -128:
+        raise DecodeError("level -128 has a canonical twin")
+    scale = np.int64(1) << (exponents.astype(np.int64) + SCALE_BITS)
+    grid = np.zeros(blocks * BLOCK, np.int64)
+    grid[:dimension] = levels
+    grid.reshape(blocks, BLOCK)[...] *= scale[:, None]
+    return grid[:dimension]
+
+
+@dataclass(frozen=True)
+class VectorCodec:
+    """One way to put a vector on the wire.
+
+    Attributes:
+      name: What configurations call it.
+      encode: From a vector, with secure random bytes for the rounding.
+      decode: From bytes and d to the exact (d,) int64 in units of 2^-24.
+    """
+
+    name: str
+    encode: Callable[[GridVector, Draw], bytes]
+    decode: Callable[[bytes, int], Grid]
+
+
+CODECS = {
+    0: VectorCodec("float32", encode_float32, decode_float32),
+    1: VectorCodec("block8", encode_block8, decode_block8),
+}
+"""By the number that stands on the wire."""
+
+
+def codec_number(name: str) -> int:
+    """The number of a codec's name.
+
+    Raises:
+      KeyError: If there is none.
+    """
+    return {codec.name: number for number, codec in CODECS.items()}[name]

@@ -1,0 +1,85 @@
+"""The `starling` command: one word picks the part, and only that part is imported."""
+
+import importlib
+import sys
+from collections.abc import Callable
+
+from protocol.errors import (
+    EXIT_CONFIG,
+    EXIT_FAILED,
+    EXIT_USAGE,
+    ConfigError,
+    FederationError,
+)
+
+COMMANDS = {
+    "agent": ("agent.cli", "the service on a board: init, enrol, run, status"),
+    "broker": ("broker.cli", "a Mosquitto broker with the fleet's certificates"),
+    "coordinator": ("coordinator.cli", "admit boards and updates, keep the chain"),
+    "compile": ("compiler.cli", "turn an ONNX model into a training bundle"),
+    "chain": ("coordinator.ledger.cli", "show and verify a chain offline"),
+    "fleet": ("fleet.cli", "a whole fleet on this machine"),
+}
+_EXTRAS = {"compile": "compiler", "chain": "coordinator"}
+_INTERRUPTED = 130
+
+
+def usage() -> str:
+    """The text of `starling --help`."""
+    rows = "\n".join(f"  {name:<12} {text}" for name, (_, text) in COMMANDS.items())
+    return (
+        "usage: starling COMMAND ...\n\n"
+        f"{rows}\n\n"
+        "examples:\n"
+        "  starling fleet run --devices 10 --buffer 4 --data digits\n"
+        "  starling compile model.onnx --loss cross-entropy --out bundle/\n"
+        "  starling chain verify --home DIR\n\n"
+        "`starling COMMAND --help` says more.\n"
+        "exit status: 0 done, 1 failed, 2 usage, 78 configuration\n"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+      0 done, 1 failed, 2 usage, 78 configuration.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in {"-h", "--help"}:
+        sys.stdout.write(usage())
+        return 0 if words else EXIT_USAGE
+    if words[0] not in COMMANDS:
+        sys.stderr.write(f"starling: no command {words[0]!r}\n\n{usage()}")
+        return EXIT_USAGE
+    try:
+        command = importlib.import_module(COMMANDS[words[0]][0])
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(words[0], words[0])
+        sys.stderr.write(
+            f"starling {words[0]}: the package {error.name!r} is missing; "
+            f"install starling[{extra}]\n"
+        )
+        return EXIT_FAILED
+    return _guarded(command.main, words)
+
+
+def _guarded(run: Callable[[list[str]], int], words: list[str]) -> int:
+    try:
+        return run(words[1:])
+    except ConfigError as error:
+        sys.stderr.write(f"starling {words[0]}: {error}\n")
+        return EXIT_CONFIG
+    except FederationError as error:
+        sys.stderr.write(f"starling {words[0]}: {error}\n")
+        return EXIT_FAILED
+    except BrokenPipeError:
+        # The reader of our output has gone; that is its right.
+        sys.stderr.close()
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
