@@ -1,0 +1,74 @@
+# Everything from nothing: `make demo` runs a fleet, `make test` passes all tests.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := starling.py protocol durable compiler firmware_profiles broker agent coordinator fleet
+CHECKED := $(SOURCES) benchmarks tests
+DEMO := demo
+JOBS ?= 2
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: demo
+demo: $(VENV)/.fleet mosquitto ## Run ten boards and a coordinator; the report lands in demo/
+	$(BIN)/starling fleet run --devices 10 --buffer 4 --data digits --privacy record \
+		--epsilon 8 --until-version 30 --report $(DEMO)
+
+.PHONY: setup
+setup: $(VENV)/.dev mosquitto ## Set up the virtual environment with all extras, and Mosquitto
+
+.PHONY: check
+check: $(VENV)/.dev ## Static checks only: format, lint, types, arrows
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: test
+test: setup ## All tests; unit and simulation in parallel, then everything with a broker
+	$(BIN)/pytest -q -n $(JOBS) -m 'not e2e and not soak'
+	$(BIN)/pytest -q -m 'e2e and not soak'
+
+.PHONY: soak
+soak: setup ## The long simulations and crash campaigns
+	$(BIN)/pytest -q -m soak
+
+.PHONY: bench
+bench: setup ## Every benchmark; tables on the terminal, JSON in benchmarks/results/
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+.PHONY: lock
+lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/*.txt
+	$(BIN)/pip install -q uv
+	for extra in agent coordinator compiler fleet; do \
+		$(BIN)/uv pip compile -q pyproject.toml --extra $$extra $(LOCKING) -o requirements/$$extra.txt; \
+	done
+	$(BIN)/uv pip compile -q --group build $(LOCKING) -o requirements/build.txt
+	$(BIN)/uv pip compile -q pyproject.toml --extra fleet --group dev $(LOCKING) -o requirements/dev.txt
+LOCKING := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+
+.PHONY: clean
+clean: ## Remove what the targets above made
+	rm -rf $(VENV) $(DEMO) report build dist benchmarks/results .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: mosquitto
+mosquitto:
+	@scripts/ensure-mosquitto
+
+$(VENV)/bin/python:
+	@scripts/make-venv $(VENV)
+
+$(VENV)/.fleet: requirements/fleet.txt requirements/build.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install -q --require-hashes -r requirements/build.txt -r requirements/fleet.txt
+	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.fleet
+	$(BIN)/pip install -q --require-hashes -r requirements/dev.txt
+	@touch $@
