@@ -1,0 +1,62 @@
+"""Who may read and write what, as a Mosquitto access file.
+
+Rights hang on the authenticated user name: a board's is its device id, taken from its
+certificate, and stands for `%u` in the patterns. A subscription is always granted by
+Mosquitto 2.0; what the file does not allow is not delivered, and a publish to it is
+answered with 0x87.
+"""
+
+import re
+from collections.abc import Sequence
+
+from protocol.errors import ConfigError
+from protocol.topics import Topics
+
+_USER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_SELF = "%u"
+
+
+def acl_text(topics: Topics, coordinators: Sequence[str]) -> str:
+    """The access file of one fleet.
+
+    Args:
+      topics: The fleet's topics.
+      coordinators: User names of its coordinators.
+
+    Raises:
+      ConfigError: If a name is not 1 to 64 of a-z, 0-9 and '-'.
+    """
+    writes = (topics.device_state, topics.up, topics.say)
+    lines = ["# Boards: %u is the user name, which is the device id."]
+    lines += [f"pattern write {topic(_SELF)}" for topic in writes]
+    lines += [f"pattern read {name}" for name in topics.board_filters(_SELF)]
+    for name in sorted(set(coordinators)):
+        lines += ["", f"user {check_user(name)}", *_coordinator_lines(topics, name)]
+    return "\n".join(lines) + "\n"
+
+
+def check_user(name: str) -> str:
+    """Returns the name if it can stand in the access file.
+
+    Raises:
+      ConfigError: If it is not 1 to 64 of a-z, 0-9 and '-'.
+    """
+    if not _USER.fullmatch(name):
+        raise ConfigError(f"user name {name!r}: use 1 to 64 of a-z, 0-9 and '-'")
+    return name
+
+
+def _coordinator_lines(topics: Topics, name: str) -> list[str]:
+    prefix = topics.device_state("+").removesuffix("d/+/state")
+    writes = (
+        topics.down("+"),
+        topics.model("+"),
+        f"{prefix}t/+/manifest",
+        topics.coordinator_state(name),
+        topics.gossip(name),
+    )
+    # Manifests and coordinators' states are everybody's, by the patterns.
+    reads = topics.coordinator_filters()
+    return [f"topic write {item}" for item in writes] + [
+        f"topic read {item}" for item in reads
+    ]
