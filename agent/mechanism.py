@@ -168,7 +168,8 @@ def _propose(scale: int, count: int, draw: Draw) -> NDArray[np.int64]:
         accepted[index] = lazy.is_below_exp(numerator, 2 * scale**2)
     signed: NDArray[np.int64] = jumps * scale + offsets
     signed[negative] *= -1
-    return signed[accepted & usable]
+    kept: NDArray[np.int64] = signed[accepted & usable]
+    return kept
 
 
 def _geometric(words: NDArray[np.uint64], draw: Draw) -> NDArray[np.int64]:
