@@ -1,0 +1,184 @@
+"""From a model to a bundle, and from a bundle to a folder.
+
+The pipeline: load, check, read the network, choose the loss, write the four graphs
+(each going forward and back by the rules), check every graph as a board will, and put
+the manifest beside them. Nothing is written before all of that has succeeded.
+"""
+
+import io
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from compiler.builder import OPSET
+from compiler.emit import evaluate_graph, gradient_graph, infer_graph, private_graph
+from compiler.loss import find_loss, prediction
+from compiler.network import Network
+from compiler.reader import read_network
+from compiler.source import load
+from protocol.bundle import (
+    EVALUATE,
+    GRADIENT,
+    INFER,
+    MANIFEST,
+    PRIVATE_GRADIENT,
+    THETA,
+    Manifest,
+    Parameter,
+    Port,
+    Preprocessing,
+    bundle_digest,
+    pack_bundle,
+)
+from protocol.errors import ConfigError
+from protocol.graph import check_graph
+from protocol.ids import Digest, H
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A compiled model.
+
+    Attributes:
+      manifest: What it holds.
+      files: Name to bytes, the manifest included.
+    """
+
+    manifest: Manifest
+    files: Mapping[str, bytes]
+
+    @property
+    def theta(self) -> NDArray[np.float32]:
+        """(d,) float32: the initial parameters."""
+        array = np.load(io.BytesIO(self.files[THETA]), allow_pickle=False)
+        return np.asarray(array, np.float32)
+
+    @property
+    def packed(self) -> bytes:
+        """The wire form; see `protocol.bundle.pack_bundle`."""
+        return pack_bundle(self.files)
+
+    @property
+    def digest(self) -> Digest:
+        """By which a task names this bundle."""
+        return bundle_digest(self.packed)
+
+
+def compile_model(
+    model: bytes | Path | onnx.ModelProto,
+    *,
+    loss: str,
+    train: Sequence[str] = (),
+    name: str | None = None,
+    classes: Sequence[str] = (),
+    preprocessing: Preprocessing | None = None,
+) -> Bundle:
+    """Compiles an ordinary ONNX model into a training bundle.
+
+    Args:
+      model: Serialised, as a file, or already parsed; one float32 input whose first
+        axis is the batch, one output.
+      loss: "cross-entropy" (int64 labels), "mse" or "bce" (float32 targets).
+      train: Patterns (as a shell knows them) of weights to train; the others stay as
+        they are, inside the graphs. Empty trains all.
+      name: Of the bundle; the graph's own by default.
+      classes: What the outputs stand for; empty, or one name per output.
+      preprocessing: What a board does to raw data first; nothing by default.
+
+    Raises:
+      ConfigError: If the file cannot be read, or an argument does not fit the model.
+      DecodeError, LimitError: If the file is malformed or too large.
+      CompileError: If the model cannot be trained; names every node in the way.
+    """
+    criterion = find_loss(loss)
+    network = read_network(load(model), train)
+    files = {
+        INFER: infer_graph(network),
+        EVALUATE: evaluate_graph(network, criterion),
+        GRADIENT: gradient_graph(network, criterion),
+        PRIVATE_GRADIENT: private_graph(network, criterion),
+    }
+    for content in files.values():
+        check_graph(content)
+    files[THETA] = _theta(network)
+    scores = network.shapes[prediction(network, criterion)]
+    output = _row(network, network.output)
+    if classes and len(classes) != math.prod(output):
+        raise ConfigError(f"the model has {math.prod(output)} outputs", key="--classes")
+    manifest = Manifest(
+        name=name or network.name,
+        parameters=_parameters(network),
+        dimension=network.dimension,
+        loss=loss,
+        opset=OPSET,
+        input=Port(_row(network, network.input), "float32"),
+        target=criterion.target(scores),
+        output=Port(output, "float32"),
+        classes=tuple(classes),
+        preprocessing=preprocessing or Preprocessing(),
+        digests={key: H(content) for key, content in files.items()},
+    )
+    files[MANIFEST] = manifest.to_json().encode()
+    # What a board would refuse must not leave the compiler.
+    pack_bundle(files)
+    return Bundle(manifest, files)
+
+
+def write_bundle(bundle: Bundle, folder: Path) -> None:
+    """Writes a bundle as a folder, all of it or nothing.
+
+    Args:
+      bundle: To write.
+      folder: Made by this call; replaced if it holds an earlier bundle.
+
+    Raises:
+      ConfigError: If the folder holds anything else, or cannot be written.
+    """
+    known = {*bundle.files}
+    try:
+        if folder.exists() and not {item.name for item in folder.iterdir()} <= known:
+            raise ConfigError("holds other files than a bundle's", file=str(folder))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            for name, content in bundle.files.items():
+                (fresh / name).write_bytes(content)
+            fresh.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            fresh.rename(folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    except OSError as error:
+        detail = error.strerror or "cannot be written"
+        raise ConfigError(detail, file=str(folder)) from error
+
+
+def _theta(network: Network) -> bytes:
+    flat = [array.reshape(-1) for array in network.parameters.values()]
+    buffer = io.BytesIO()
+    np.save(buffer, np.concatenate(flat).astype("<f4"), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _parameters(network: Network) -> tuple[Parameter, ...]:
+    rows = []
+    offset = 0
+    for name, array in network.parameters.items():
+        rows.append(Parameter(name, array.shape, offset, trainable=True))
+        offset += array.size
+    for name in network.frozen:
+        shape = network.constants[name].shape
+        rows.append(Parameter(name, shape, None, trainable=False))
+    return tuple(rows)
+
+
+def _row(network: Network, name: str) -> tuple[int, ...]:
+    return tuple([size for size in network.shapes[name] if size is not None])

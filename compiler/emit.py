@@ -1,0 +1,144 @@
+"""Writes the four graphs of a bundle.
+
+Per-example clipping is exact: one backward pass gives the factors of each example's
+gradient, their norms give one scale per example, and the sum is taken with the scales.
+
+Source: Abadi et al., arXiv:1607.00133 (clipping); Lee and Kifer, arXiv:2009.03106
+(one backward pass where the scales enter only at the end).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from compiler.builder import Builder, Tensor
+from compiler.contribution import Contribution, merge
+from compiler.errors import CompileError
+from compiler.loss import Loss, prediction
+from compiler.network import Network
+from compiler.rules import RULES
+from compiler.tape import Tape
+
+CLIP_MARGIN = 2.0**-12
+"""What is taken off the clip bound for rounding, beside `d * 2^-25`; see `_scales`."""
+_NORM_MIN = 1e-30
+
+
+def infer_graph(network: Network) -> bytes:
+    """theta, x -> output."""
+    tape = _forward(network, training=False)
+    output = tape.values[network.output]
+    return tape.build.finish("infer", [("output", output, "float32")])
+
+
+def evaluate_graph(network: Network, loss: Loss) -> bytes:
+    """theta, x, y -> loss (n,), output."""
+    tape = _forward(network, training=False)
+    values, _ = _loss(tape, loss)
+    output = tape.values[network.output]
+    outputs = [("loss", values, "float32"), ("output", output, "float32")]
+    return tape.build.finish("evaluate", outputs)
+
+
+def gradient_graph(network: Network, loss: Loss) -> bytes:
+    """theta, x, y -> gradient (d,), the sum over the batch; loss (n,)."""
+    tape = _forward(network, training=True)
+    values, uses = _backward(tape, loss)
+    parts = [use.total(tape.build, None) for use in uses]
+    outputs = [
+        ("gradient", tape.build.concat(parts, 0), "float32"),
+        ("loss", values, "float32"),
+    ]
+    return tape.build.finish("gradient", outputs)
+
+
+def private_graph(network: Network, loss: Loss) -> bytes:
+    """theta, x, y, clip -> clipped gradient sum (d,); loss (n,); norm (n,)."""
+    tape = _forward(network, training=True)
+    build = tape.build
+    clip = build.input("clip", (), "float32")
+    values, uses = _backward(tape, loss)
+    squares = [use.norm_squared(build) for use in uses]
+    norm = build.unary("Sqrt", build.op("Sum", squares, (None,)))
+    scales = _scales(build, norm, clip, network.dimension)
+    parts = [use.total(build, scales) for use in uses]
+    outputs = [
+        ("gradient", build.concat(parts, 0), "float32"),
+        ("loss", values, "float32"),
+        ("norm", norm, "float32"),
+    ]
+    return build.finish("private_gradient", outputs)
+
+
+def _scales(build: Builder, norm: Tensor, clip: Tensor, dimension: int) -> Tensor:
+    """min(1, b / norm) with a bound b a little below the clip.
+
+    A float32 sum of m squares is off by at most m 2^-24 of itself, its root by half of
+    that, so with b = clip (1 - 2^-12 - d 2^-25) no scaled gradient is longer than clip:
+    the margin covers the sum of squares in any order, and 2^-12 the few roundings of
+    root, quotient and products. The floor keeps 0 / 0 away where clip and norm are 0.
+    """
+    margin = min(CLIP_MARGIN + dimension * 2.0**-25, 0.5)
+    bound = build.mul(clip, build.scalar(1.0 - margin))
+    largest = build.op("Max", (norm, bound, build.scalar(_NORM_MIN)), (None,))
+    return build.op("Div", (bound, largest), (None,))
+
+
+def _forward(network: Network, *, training: bool) -> Tape:
+    build = Builder()
+    theta = build.input("theta", (network.dimension,), "float32")
+    values = _parameters(build, theta, network)
+    values[network.input] = build.input("x", network.shapes[network.input], "float32")
+    for name, array in network.constants.items():
+        values[name] = build.constant(array)
+    tape = Tape(build, network, training, values, _active(network))
+    for node in network.nodes:
+        RULES[node.kind].forward(tape, node)
+    if not tape.values[network.output].batched:
+        raise CompileError("the output does not depend on the input")
+    return tape
+
+
+def _parameters(build: Builder, theta: Tensor, network: Network) -> dict[str, Tensor]:
+    sizes = [array.size for array in network.parameters.values()]
+    parts: Sequence[Tensor] = [theta]
+    if len(sizes) > 1:
+        inputs = (theta, build.integers(*sizes))
+        parts = build.ops("Split", inputs, [(size,) for size in sizes], axis=0)
+    return {
+        name: build.reshape(part, array.shape)
+        for (name, array), part in zip(network.parameters.items(), parts, strict=True)
+    }
+
+
+def _active(network: Network) -> set[str]:
+    active = set(network.parameters)
+    for node in network.nodes:
+        if active.intersection(node.inputs):
+            active.update(node.outputs)
+    return active
+
+
+def _loss(tape: Tape, loss: Loss) -> tuple[Tensor, Tensor]:
+    scores = tape.values[prediction(tape.network, loss)]
+    port = loss.target(scores.shape)
+    y = tape.build.input("y", (None, *port.shape), port.dtype)
+    return loss.formula(tape.build, scores, y)
+
+
+def _backward(tape: Tape, loss: Loss) -> tuple[Tensor, list[Contribution]]:
+    """The loss, and what each parameter gets, in the order of theta."""
+    values, slope = _loss(tape, loss)
+    tape.cotangents[prediction(tape.network, loss)] = slope
+    for node in reversed(tape.network.nodes):
+        if tape.reached(node) and tape.active.intersection(node.outputs):
+            RULES[node.kind].backward(tape, node)
+    uses = []
+    for name, array in tape.network.parameters.items():
+        if name not in tape.credits:
+            raise CompileError(
+                f"{name!r} has no influence on the loss; leave it out with --train"
+            )
+        assert array.size == np.prod(array.shape, dtype=int)
+        uses.append(merge(tape.build, tape.credits[name]))
+    return values, uses

@@ -1,0 +1,194 @@
+"""Turns a checked model into a `Network`, and chooses what is trained.
+
+Every operator without a rule is named in one error. Weights are the float initialisers
+that stand where some rule expects them; patterns choose among them.
+"""
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import defs, helper, numpy_helper
+
+from compiler.builder import OPSET
+from compiler.errors import CompileError
+from compiler.network import Array, Network, Node
+from compiler.rules import RULES
+from compiler.shapes import infer
+from compiler.source import opset
+from protocol.bundle import DIMENSION_MAX
+from protocol.errors import ConfigError, LimitError
+
+_DEFAULT_DOMAINS = ("", "ai.onnx")
+
+
+def read_network(proto: onnx.ModelProto, train: Sequence[str] = ()) -> Network:
+    """Turns a checked model into nodes, parameters and shapes.
+
+    Args:
+      proto: As `source.load` returns it.
+      train: Patterns of initialiser names; only these are trained. Empty trains every
+        weight that a rule knows.
+
+    Raises:
+      CompileError: If an operator has no rule or takes another form in the operator
+        set that is written, a shape stays open, or there is nothing to train.
+      ConfigError: If a pattern matches no weight.
+      LimitError: If more than `DIMENSION_MAX` values would be trained.
+    """
+    graph = proto.graph
+    constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    initialisers = tuple(constants)
+    nodes = []
+    for item in graph.node:
+        if item.op_type == "Constant" and item.domain in _DEFAULT_DOMAINS:
+            constants[item.output[0]] = _constant(item)
+        else:
+            nodes.append(_node(item))
+    _check_rules(graph.node, opset(proto))
+    inputs = [item for item in graph.input if item.name not in constants]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        raise CompileError(
+            f"the model has {len(inputs)} inputs and {len(graph.output)} outputs; "
+            "exactly one of each can be trained"
+        )
+    weights = _weights(nodes, constants, initialisers)
+    chosen = _chosen(weights, train)
+    parameters = {name: constants.pop(name).astype(np.float32) for name in chosen}
+    _check_size(parameters)
+    return Network(
+        name=graph.name or "model",
+        nodes=tuple(nodes),
+        constants=constants,
+        parameters=parameters,
+        frozen=tuple([name for name in weights if name not in parameters]),
+        shapes=infer(proto, inputs[0]),
+        input=inputs[0].name,
+        output=graph.output[0].name,
+    )
+
+
+def _node(item: onnx.NodeProto) -> Node:
+    return Node(
+        kind=item.op_type,
+        name=item.name or item.output[0],
+        inputs=tuple(item.input),
+        outputs=tuple(item.output),
+        attributes={a.name: helper.get_attribute_value(a) for a in item.attribute},
+    )
+
+
+def _constant(item: onnx.NodeProto) -> Array:
+    attribute = item.attribute[0]
+    value = helper.get_attribute_value(attribute)
+    if attribute.name == "value":
+        return numpy_helper.to_array(value)
+    kinds = {
+        "value_float": np.float32,
+        "value_floats": np.float32,
+        "value_int": np.int64,
+        "value_ints": np.int64,
+    }
+    if attribute.name not in kinds:
+        raise CompileError(
+            f"{item.name or item.output[0]} (Constant): holds {attribute.name}",
+            (item.name,),
+        )
+    return np.array(value, kinds[attribute.name])
+
+
+def _check_rules(items: Sequence[onnx.NodeProto], version: int) -> None:
+    missing = [
+        item
+        for item in items
+        if item.op_type != "Constant"
+        and (item.domain not in _DEFAULT_DOMAINS or not _has_rule(item, version))
+    ]
+    if missing:
+        names = tuple([item.name or item.output[0] for item in missing])
+        shown = ", ".join(
+            [
+                f"{name} ({item.domain}{'.' if item.domain else ''}{item.op_type})"
+                for name, item in zip(names, missing, strict=True)
+            ]
+        )
+        raise CompileError(f"no gradient rule for {len(missing)} nodes: {shown}", names)
+
+
+_SAME_FORM = frozenset({"AveragePool", "BatchNormalization"})
+"""Operators whose later versions only add attributes whose defaults change nothing;
+the rules refuse other values."""
+
+
+def _has_rule(item: onnx.NodeProto, version: int) -> bool:
+    """Whether there is a rule, and the node means the same in the set we write."""
+    if item.op_type not in RULES:
+        return False
+    ours = defs.get_schema(item.op_type, OPSET)
+    theirs = defs.get_schema(item.op_type, version)
+    same = ours.since_version == theirs.since_version
+    return same or item.op_type in _SAME_FORM or _signature(ours) == _signature(theirs)
+
+
+def _signature(schema: defs.OpSchema) -> tuple[object, ...]:
+    """What distinguishes versions beyond the element types that they accept."""
+    return (
+        [item.name for item in schema.inputs],
+        [item.name for item in schema.outputs],
+        sorted(schema.attributes),
+    )
+
+
+def _weights(
+    nodes: Sequence[Node], constants: Mapping[str, Array], initialisers: Sequence[str]
+) -> list[str]:
+    """Float initialisers with at least one axis that stand where weights belong."""
+    places = {
+        node.inputs[position]
+        for node in nodes
+        for position in RULES[node.kind].trainable
+        if position < len(node.inputs)
+    }
+    places |= _through(nodes, places)
+    return [
+        name
+        for name in initialisers
+        if name in places
+        and constants[name].dtype == np.float32
+        and constants[name].ndim > 0
+    ]
+
+
+def _through(nodes: Sequence[Node], places: set[str]) -> set[str]:
+    """Initialisers that become weights by being moved, such as transposed ones."""
+    movers = {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
+    found: set[str] = set()
+    for node in reversed(nodes):
+        if node.kind in movers and {*places, *found}.intersection(node.outputs):
+            found.add(node.inputs[0])
+    return found
+
+
+def _chosen(weights: Sequence[str], train: Sequence[str]) -> list[str]:
+    for pattern in train:
+        if not fnmatch.filter(weights, pattern):
+            known = ", ".join(weights)[:300]
+            raise ConfigError(
+                f"{pattern!r} matches none of the weights: {known}", key="--train"
+            )
+    if not train:
+        return list(weights)
+    return [
+        name
+        for name in weights
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in train)
+    ]
+
+
+def _check_size(parameters: Mapping[str, np.ndarray]) -> None:
+    size = sum([array.size for array in parameters.values()])
+    if size == 0:
+        raise CompileError("the model has no weights that could be trained")
+    if size > DIMENSION_MAX:
+        raise LimitError(f"{size} values to train, {DIMENSION_MAX} allowed")

@@ -1,0 +1,88 @@
+"""Matrix products."""
+
+from compiler.contribution import Outer, Positions
+from compiler.errors import CompileError
+from compiler.network import Node
+from compiler.tape import Tape, batched_output, copy, unbroadcast
+
+
+def gemm_forward(tape: Tape, node: Node) -> None:
+    """Alpha A B + beta C with one row of A for each example.
+
+    Raises:
+      CompileError: If A is transposed or the batch stands elsewhere.
+    """
+    a, b = tape.input(node, 0), tape.input(node, 1)
+    if not a.batched or b.batched or node.attributes.get("transA", 0):
+        raise CompileError(
+            f"{node.label}: the first factor must hold one row for each example and "
+            "the second none",
+            (node.name,),
+        )
+    copy(tape, node)
+
+
+def gemm(tape: Tape, node: Node) -> None:
+    """DA = alpha g B', dB = alpha A' g, dC = beta g, example by example."""
+    build = tape.build
+    cotangent = tape.cotangent(node)
+    turned = bool(node.attributes.get("transB", 0))
+    scaled = cotangent
+    if node.attributes.get("alpha", 1.0) != 1.0:
+        scaled = build.mul(cotangent, build.scalar(node.attributes["alpha"]))
+    a, b = tape.input(node, 0), tape.input(node, 1)
+    if tape.needs(node, 0):
+        tape.give(node, 0, build.matmul(scaled, b if turned else build.swap(b)))
+    if tape.needs(node, 1):
+        tape.credit(node, 1, Outer(scaled, a) if turned else Outer(a, scaled))
+    if tape.needs(node, 2):
+        if node.attributes.get("beta", 1.0) != 1.0:
+            cotangent = build.mul(cotangent, build.scalar(node.attributes["beta"]))
+        tape.give_broadcast(node, 2, cotangent)
+
+
+def matmul(tape: Tape, node: Node) -> None:
+    """DA = g B', dB = A' g; either side may be the weight."""
+    batched_output(tape, node)
+    a, b = tape.input(node, 0), tape.input(node, 1)
+    if min(len(a.shape), len(b.shape)) < 2:
+        raise CompileError(f"{node.label}: a factor is a vector", (node.name,))
+    if a.batched and not b.batched and len(b.shape) == 2:
+        _weight_right(tape, node)
+        return
+    if tape.needs(node, 0):
+        _general_left(tape, node)
+    if tape.needs(node, 1):
+        _general_right(tape, node)
+
+
+def _weight_right(tape: Tape, node: Node) -> None:
+    """The layer `A W` on vectors or, with more axes between, on sequences of them."""
+    build, cotangent = tape.build, tape.cotangent(node)
+    a, b = tape.input(node, 0), tape.input(node, 1)
+    if tape.needs(node, 0):
+        tape.give(node, 0, build.matmul(cotangent, build.swap(b)))
+    if not tape.needs(node, 1):
+        return
+    if len(a.row) == 1:
+        tape.credit(node, 1, Outer(a, cotangent))
+        return
+    p, q = b.row
+    positions = a.row_size // p
+    left = build.reshape(a, (None, positions, p))
+    right = build.reshape(cotangent, (None, positions, q))
+    tape.credit(node, 1, Positions(left, right))
+
+
+def _general_left(tape: Tape, node: Node) -> None:
+    build, cotangent = tape.build, tape.cotangent(node)
+    a, b = tape.input(node, 0), tape.input(node, 1)
+    product = build.matmul(cotangent, build.swap(b))
+    tape.give(node, 0, unbroadcast(build, product, a))
+
+
+def _general_right(tape: Tape, node: Node) -> None:
+    build, cotangent = tape.build, tape.cotangent(node)
+    a, b = tape.input(node, 0), tape.input(node, 1)
+    product = build.matmul(build.swap(a), cotangent)
+    tape.give(node, 1, unbroadcast(build, product, b))

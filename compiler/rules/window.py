@@ -1,0 +1,124 @@
+"""The geometry that convolutions and poolings share.
+
+Letters: C channels, H and W the sizes of an image, K the values under one window, L the
+number of windows.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.builder import Builder, Tensor
+from compiler.network import Node
+from compiler.tape import Tape
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window that slides over an image; one entry per spatial axis.
+
+    Attributes:
+      size: Of the image.
+      kernel: Values under the window.
+      stride: Steps between windows.
+      dilation: Steps between values of a window.
+      before: Padding in front.
+      after: Padding behind; negative where the last windows do not reach the end.
+      output: Number of windows.
+    """
+
+    size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    output: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """L."""
+        return math.prod(self.output)
+
+    @property
+    def padded(self) -> bool:
+        """Whether any window reaches beyond the image."""
+        return any(pad > 0 for pad in (*self.before, *self.after))
+
+    @property
+    def tiles(self) -> bool:
+        """Whether windows neither overlap nor leave gaps nor reach beyond."""
+        return (
+            self.kernel == self.stride and not self.padded and set(self.dilation) == {1}
+        )
+
+    @property
+    def pads(self) -> list[int]:
+        """As the attribute `pads` of an operator."""
+        return [*self.before, *[max(pad, 0) for pad in self.after]]
+
+    @property
+    def surplus(self) -> list[int]:
+        """How much of the end of each axis no window reaches."""
+        return [max(-pad, 0) for pad in self.after]
+
+
+def window(tape: Tape, node: Node, kernel: tuple[int, ...]) -> Window:
+    """The window of a Conv or pooling node, from its attributes and shapes.
+
+    The padding behind follows from the number of windows, so that rounding up and
+    automatic padding need no case of their own.
+    """
+    size = tape.input(node, 0).row[1:]
+    rank = len(size)
+    output = tuple([entry for entry in tape.shape(node)[2:] if entry is not None])
+    stride = tuple(node.attributes.get("strides", [1] * rank))
+    dilation = tuple(node.attributes.get("dilations", [1] * rank))
+    spans = [
+        (count - 1) * step + (width - 1) * gap + 1
+        for count, step, width, gap in zip(
+            output, stride, kernel, dilation, strict=True
+        )
+    ]
+    missing = [span - entry for span, entry in zip(spans, size, strict=True)]
+    automatic = node.attributes.get("auto_pad", b"NOTSET")
+    if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
+        extra = int(automatic == b"SAME_LOWER")
+        before = tuple([(max(pad, 0) + extra) // 2 for pad in missing])
+    elif automatic == b"VALID":
+        before = (0,) * rank
+    else:
+        before = tuple(node.attributes.get("pads", [0] * 2 * rank)[:rank])
+    after = tuple([pad - b for pad, b in zip(missing, before, strict=True)])
+    return Window(size, kernel, stride, dilation, before, after, output)
+
+
+def pad(build: Builder, x: Tensor, shape: Window) -> Tensor:
+    """An image with its padding of zeros."""
+    if not shape.padded:
+        return x
+    front = [0, 0, *shape.before]
+    back = [0, 0, *[max(entry, 0) for entry in shape.after]]
+    sizes = [a + b + c for a, b, c in zip(shape.size, front[2:], back[2:], strict=True)]
+    pads = build.integers(*front, *back)
+    return build.op("Pad", (x, pads), (None, x.row[0], *sizes))
+
+
+def positions(shape: Window) -> NDArray[np.int64]:
+    """(K, L): where in the padded image, row by row, each window's values lie."""
+    padded = [
+        size + before + max(after, 0)
+        for size, before, after in zip(
+            shape.size, shape.before, shape.after, strict=True
+        )
+    ]
+    flat = np.zeros((1, 1), np.int64)
+    for axis, extent in enumerate(padded):
+        inside = np.arange(shape.kernel[axis]) * shape.dilation[axis]
+        start = np.arange(shape.output[axis]) * shape.stride[axis]
+        along = inside[:, None] + start[None, :]
+        grown = flat[:, None, :, None] * extent + along[None, :, None, :]
+        flat = grown.reshape(flat.shape[0] * len(inside), -1)
+    return flat
