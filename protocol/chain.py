@@ -108,7 +108,8 @@ def quorum(validators: int, fault_model: FaultModel) -> int:
     Strictly more than two thirds, and not 2f+1 read literally, which forks for n = 5;
     a majority under the crash-only model.
     """
-    if fault_model is FaultModel.CRASH:
+    # By value: a decoded fault model is a plain number.
+    if fault_model == FaultModel.CRASH:
         return validators // 2 + 1
     return 2 * validators // 3 + 1
 

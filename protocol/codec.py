@@ -5,13 +5,17 @@ no maps, floats, booleans or extensions. The decoder sets every limit of the unp
 and then demands that encoding the value again gives the same bytes, which rejects
 long-form integers, trailing bytes and every other second spelling.
 
-A structure is a frozen dataclass registered with a `Record` schema; `pack` and
-`unpack` turn it into bytes and back, and each field is checked for kind and bound.
+A structure is a frozen dataclass with a `record` schema; `pack` and `unpack` turn it
+into bytes and back, and each field is checked for kind and bound on both ways. The
+schema also tells the unpacker how many arrays there can be and how long they are: the
+library sets a list aside for as many items as a header claims, at each of up to 1,024
+levels, so that 5 KB of nested headers would otherwise cost 0.2 s and 70 MB.
 
 Source: the msgpack specification; why canonical form must be enforced by comparing
 re-encoded bytes: msgpack/msgpack issues 215 and 317.
 """
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
@@ -45,12 +49,16 @@ def encode(value: object) -> bytes:
     return packed
 
 
-def decode(data: bytes, bytes_max: int) -> Value:
+def decode(
+    data: bytes, bytes_max: int, items_max: int = ITEMS_MAX, arrays_max: int = ITEMS_MAX
+) -> Value:
     """Decodes exactly one canonical value.
 
     Args:
       data: The bytes as received.
       bytes_max: Longest acceptable input; checked before anything else.
+      items_max: Longest acceptable array.
+      arrays_max: Most arrays that the value may consist of.
 
     Raises:
       LimitError: If the input is longer than `bytes_max`.
@@ -58,15 +66,25 @@ def decode(data: bytes, bytes_max: int) -> Value:
     """
     if len(data) > bytes_max:
         raise LimitError(f"{len(data)} bytes, {bytes_max} allowed")
+    arrays = 0
+
+    def count(array: list[Value]) -> list[Value]:
+        nonlocal arrays
+        arrays += 1
+        if arrays > arrays_max:
+            raise LimitError(f"more than {arrays_max} arrays")
+        return array
+
     try:
         value: Value = msgpack.unpackb(
             data,
             raw=False,
             use_list=True,
             strict_map_key=True,
+            list_hook=count,
             max_str_len=4096,
             max_bin_len=bytes_max,
-            max_array_len=min(ITEMS_MAX, bytes_max),
+            max_array_len=min(items_max, len(data)),
             max_map_len=0,
             max_ext_len=0,
         )
@@ -105,11 +123,15 @@ class Schema:
       name: What an error calls the expected form.
       build: From a wire value to the Python value; raises `DecodeError`.
       dump: From the Python value to a wire value.
+      items_max: Length of the longest array in it; 0 if there is none.
+      arrays_max: Most arrays that one value of it consists of.
     """
 
     name: str
     build: Callable[[Any], Any]
     dump: Callable[[Any], Any] = lambda value: value
+    items_max: int = 0
+    arrays_max: int = 0
 
 
 def uint(most: int = UINT_MAX, least: int = 0) -> Schema:
@@ -120,7 +142,8 @@ def uint(most: int = UINT_MAX, least: int = 0) -> Schema:
             raise DecodeError(f"expected an integer in [{least}, {most}]")
         return value
 
-    return Schema(f"integer in [{least}, {most}]", build)
+    # An enumeration's member goes out as its number.
+    return Schema(f"integer in [{least}, {most}]", build, operator.index)
 
 
 def binary(most: int, least: int = 0) -> Schema:
@@ -160,6 +183,8 @@ def maybe(item: Schema) -> Schema:
         f"nil or {item.name}",
         lambda value: None if value is None else item.build(value),
         lambda value: None if value is None else item.dump(value),
+        item.items_max,
+        item.arrays_max,
     )
 
 
@@ -177,6 +202,8 @@ def many(item: Schema, most: int, least: int = 0) -> Schema:
         f"{least} to {most} of {item.name}",
         build,
         lambda value: [item.dump(entry) for entry in value],
+        max(most, item.items_max),
+        1 + most * item.arrays_max,
     )
 
 
@@ -200,13 +227,20 @@ def record(cls: type[Any], *items: Schema) -> Schema:
             try:
                 built.append(item.build(entry))
             except (DecodeError, LimitError) as error:
-                raise type(error)(f"{cls.__name__}.{name}: {error}") from error
+                detail = f"{cls.__name__}.{name}: {error}"
+                raise type(error)(detail, error.reason) from error
         return cls(*built)
 
     def dump(value: Any) -> list[Any]:
         return [item.dump(getattr(value, name)) for name, item in pairs]
 
-    return Schema(cls.__name__, build, dump)
+    return Schema(
+        cls.__name__,
+        build,
+        dump,
+        max(len(items), *(item.items_max for item in items)),
+        1 + sum(item.arrays_max for item in items),
+    )
 
 
 @dataclass(frozen=True)
@@ -229,6 +263,7 @@ class Codec(Generic[_T]):
             before it reaches a peer.
         """
         dumped = self.schema.dump(value)
+        self.schema.build(dumped)
         packed = encode(dumped)
         if len(packed) > self.bytes_max:
             raise LimitError(f"{self.schema.name}: {len(packed)} bytes packed")
@@ -240,7 +275,9 @@ class Codec(Generic[_T]):
         Raises:
           DecodeError, LimitError: With the field's name in the message.
         """
-        built: _T = self.schema.build(decode(data, self.bytes_max))
+        schema = self.schema
+        value = decode(data, self.bytes_max, schema.items_max, schema.arrays_max)
+        built: _T = schema.build(value)
         return built
 
 

@@ -76,7 +76,7 @@ class Envelope:
 
     def signed_bytes(self, chain_id: ChainId) -> bytes:
         """What the signature covers."""
-        header = encode([self.version, self.kind, self.sender, self.counter])
+        header = encode([self.version, int(self.kind), self.sender, self.counter])
         return b"".join((TAG, chain_id, header, H(self.body)))
 
     def identity(self, chain_id: ChainId) -> Digest:
@@ -117,9 +117,10 @@ def sign(
         it durable before the envelope leaves.
       body: At most `BODY_BYTES_MAX` bytes.
     """
-    bare = Envelope(ENVELOPE_VERSION, kind, key.public, counter, body, b"")
+    number = int(kind)
+    bare = Envelope(ENVELOPE_VERSION, number, key.public, counter, body, b"")
     signature = key.sign(bare.signed_bytes(chain_id))
-    return Envelope(ENVELOPE_VERSION, kind, key.public, counter, body, signature)
+    return Envelope(ENVELOPE_VERSION, number, key.public, counter, body, signature)
 
 
 @dataclass(frozen=True)
