@@ -5,8 +5,8 @@ the wire carries it as float32, or as blocks of 256 signed bytes with one power-
 exponent each. Decoding is exact, so that any machine sums the same updates to the same
 bytes in any order.
 
-Magnitudes stay below 2^38 grid units, weights below 2^15 and buffers below 2^10
-updates, so that no weighted sum leaves int64.
+Magnitudes stay below 2^38 grid units, weights are at most 2^15 and buffers hold at
+most 2^10 updates, so that no weighted sum leaves int64.
 
 Rounding to a byte is unbiased and happens after the noise, as post-processing.
 """
@@ -25,6 +25,7 @@ Draw = Callable[[int], bytes]
 """Draws that many bytes from a cryptographically secure source."""
 
 SCALE_BITS = 24
+VALUE_BITS = 62
 MAGNITUDE_BITS = 38
 BLOCK = 256
 EXPONENT_MIN = -24
@@ -37,12 +38,24 @@ class GridVector:
     """Integers times a power of two.
 
     Attributes:
-      values: (d,) int64.
-      exponent: The vector is `values * 2**exponent`.
+      values: (d,) int64, d at least 1, magnitudes below 2^62.
+      exponent: From -62 to 7; the vector is `values * 2**exponent`.
     """
 
     values: Grid
     exponent: int
+
+    def __post_init__(self) -> None:
+        """Refuses what the codecs could only encode wrongly.
+
+        Raises:
+          NormExceeded: If a magnitude or the exponent is out of range.
+        """
+        least, most = int(self.values.min()), int(self.values.max())
+        if max(-least, most) >= 1 << VALUE_BITS:
+            raise NormExceeded(f"a value reaches 2^{VALUE_BITS}")
+        if not -VALUE_BITS <= self.exponent <= EXPONENT_MAX:
+            raise NormExceeded(f"exponent {self.exponent} is out of range")
 
 
 def to_grid(vector: NDArray[Any]) -> Grid:
@@ -55,13 +68,15 @@ def to_grid(vector: NDArray[Any]) -> Grid:
       NonFinite: If there is a NaN or an infinity.
       NormExceeded: If a magnitude reaches 2^14.
     """
-    wide = np.asarray(vector, np.float64)
-    if not np.isfinite(wide).all():
+    if not np.isfinite(vector).all():
         raise NonFinite("vector holds a NaN or an infinity")
-    grid = np.rint(wide * float(1 << SCALE_BITS)).astype(np.int64)
-    if grid.size and int(np.abs(grid).max()) >= 1 << MAGNITUDE_BITS:
-        raise NormExceeded(f"a coordinate reaches 2^{MAGNITUDE_BITS - SCALE_BITS}")
-    return grid
+    wide = np.asarray(vector, np.float64)
+    # Bounds are checked on the reals: what does not fit into int64 becomes its least
+    # value on some machines and its greatest on others.
+    limit = 2.0 ** (MAGNITUDE_BITS - SCALE_BITS)
+    if (np.abs(wide) >= limit - 2.0 ** -(SCALE_BITS + 1)).any():
+        raise NormExceeded(f"a coordinate reaches {limit:g}")
+    return np.rint(wide * 2.0**SCALE_BITS).astype(np.int64)
 
 
 def from_grid(grid: Grid) -> NDArray[np.float32]:
@@ -131,14 +146,10 @@ def encode_block8(vector: GridVector, draw: Draw) -> bytes:
         np.int64,
     )
     shift = (exponents - vector.exponent)[:, None]
-    up = np.maximum(-shift, 0)
-    down = np.maximum(shift, 0)
-    noise = np.frombuffer(draw(8 * padded.size), "<u8").reshape(rows.shape)
-    carry = (noise & ((np.uint64(1) << down.astype(np.uint64)) - np.uint64(1))).astype(
-        np.int64
-    )
-    levels = ((rows << up) + carry) >> down
-    levels = np.clip(levels, -_LEVEL_MAX, _LEVEL_MAX)
+    # 0 <= shift <= 56, so that rows plus carry stay inside int64.
+    noise = np.frombuffer(draw(8 * padded.size), "<i8").reshape(rows.shape)
+    carry = noise & ((np.int64(1) << shift) - 1)
+    levels = np.clip((rows + carry) >> shift, -_LEVEL_MAX, _LEVEL_MAX)
     levels[np.arange(padded.size).reshape(rows.shape) >= d] = 0
     flat = levels.astype(np.int8).reshape(-1)[:d]
     return b"".join((exponents.astype(np.int8).tobytes(), flat.tobytes()))
