@@ -1,0 +1,248 @@
+"""A broker's folder: what `starling broker init` makes, and everything else reads.
+
+    broker.json           what the operator asked for
+    authority.key, .pem   the fleet's certificate authority
+    server.key, .pem      the broker's certificate
+    checker.key, .pem     a client's, for `starling broker check`
+    access, mosquitto.conf, mosquitto.log
+
+Making it again changes only what differs, so that it can be run before every start.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from broker.acl import acl_text
+from broker.events import LinkSettings, TlsFiles
+from broker.listener import Listener, ServerFiles, listener_text
+from broker.rim.authority import (
+    PUBLIC_MODE,
+    Authority,
+    certified_hosts,
+    days_left,
+)
+from broker.rim.mosquitto import MosquittoProcess, find_mosquitto, mosquitto_version
+from broker.rim.tls_key import write_tls_key
+from durable.files import read_if_present, write_atomic
+from protocol.errors import ConfigError, DecodeError
+from protocol.ids import PublicKey
+from protocol.keys import SEED_BYTES
+from protocol.topics import Topics, check_fleet_name
+
+CHECKER = "checker"
+RENEW_DAYS = 60
+LOCAL_HOSTS = ("127.0.0.1", "localhost")
+_JSON_BYTES_MAX = 1 << 16
+
+
+@dataclass(frozen=True)
+class BrokerSettings:
+    """What the operator asked for.
+
+    Attributes:
+      fleet: Name of the fleet, which stands in every topic.
+      bind: Address to listen on.
+      port: TCP port.
+      hosts: Names and addresses under which boards reach it, besides the local ones.
+      coordinators: User names of the coordinators.
+    """
+
+    fleet: str
+    bind: str = "0.0.0.0"  # noqa: S104 - boards are on other machines; TLS on both sides
+    port: int = 8883
+    hosts: tuple[str, ...] = ()
+    coordinators: tuple[str, ...] = ()
+
+
+class BrokerHome:
+    """The folder's files.
+
+    Attributes:
+      path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Names a folder, which may not exist yet."""
+        self.path = path.absolute()
+
+    @property
+    def authority_certificate(self) -> Path:
+        """What every client pins."""
+        return self.path / "authority.pem"
+
+    @property
+    def configuration(self) -> Path:
+        """What Mosquitto runs from."""
+        return self.path / "mosquitto.conf"
+
+    @property
+    def server_certificate(self) -> Path:
+        """The broker's certificate."""
+        return self.path / "server.pem"
+
+    def settings(self) -> BrokerSettings | None:
+        """What the folder was made for; None if it was not made yet.
+
+        Raises:
+          ConfigError: If the file does not hold what `prepare` writes.
+        """
+        file = self.path / "broker.json"
+        content = read_if_present(file, _JSON_BYTES_MAX)
+        if content is None:
+            return None
+        try:
+            values = json.loads(content)
+            settings = BrokerSettings(
+                fleet=values["fleet"],
+                bind=values["bind"],
+                port=values["port"],
+                hosts=tuple(values["hosts"]),
+                coordinators=tuple(values["coordinators"]),
+            )
+        except (ValueError, TypeError, LookupError) as error:
+            raise ConfigError(
+                "damaged; run starling broker init again", file=str(file)
+            ) from error
+        return settings
+
+    def require_settings(self) -> BrokerSettings:
+        """Like `settings`, for those who need a finished folder.
+
+        Raises:
+          ConfigError: If it was not made yet; says which command makes it.
+        """
+        settings = self.settings()
+        if settings is None:
+            raise ConfigError(
+                "no broker here; run: starling broker init", file=str(self.path)
+            )
+        return settings
+
+    def prepare(self, settings: BrokerSettings) -> None:
+        """Makes the folder, or brings it up to date.
+
+        Raises:
+          ConfigError: If a setting cannot be, or Mosquitto is missing.
+          StorageError: If the disk refuses.
+        """
+        topics = Topics(_fleet(settings.fleet))
+        access = acl_text(topics, settings.coordinators)
+        text = listener_text(
+            self._listener(settings), mosquitto_version(find_mosquitto())
+        )
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._prepare_certificates(settings)
+        self._put("access", access)
+        self._put("mosquitto.conf", text)
+        self._put("broker.json", json.dumps(asdict(settings), indent=2) + "\n")
+
+    def admit_coordinator(self, user: str) -> None:
+        """Gives one more user the rights of a coordinator; then reload the broker.
+
+        Raises:
+          ConfigError: If the folder is not finished or the name cannot be.
+        """
+        settings = self.require_settings()
+        names = tuple(sorted({*settings.coordinators, user}))
+        self.prepare(replace(settings, coordinators=names))
+
+    def authority(self) -> Authority:
+        """Opens the certificate authority. Raises as `Authority.open`."""
+        return Authority.open(self.path / "authority.key", self.authority_certificate)
+
+    def issue_files(self, user: str, folder: Path) -> TlsFiles:
+        """Makes a client's key and certificate in one go, on this machine.
+
+        A board on another machine makes its key there and sends only the public one.
+
+        Args:
+          user: The broker's user name.
+          folder: Where `<user>.key` and `<user>.pem` are put.
+        """
+        files = TlsFiles(
+            self.authority_certificate, folder / f"{user}.pem", folder / f"{user}.key"
+        )
+        public_key = _renew_key(files.key, files.certificate)
+        certificate = self.authority().issue(user, public_key)
+        write_atomic(files.certificate, certificate, PUBLIC_MODE)
+        return files
+
+    def process(self) -> MosquittoProcess:
+        """The broker as a child process, not started yet."""
+        settings = self.require_settings()
+        return MosquittoProcess(
+            self.configuration,
+            reachable_host(settings),
+            settings.port,
+            self.path / "mosquitto.log",
+        )
+
+    def checker(self) -> LinkSettings:
+        """Settings of a link that has a board's rights, under the name `CHECKER`."""
+        settings = self.require_settings()
+        return LinkSettings(
+            host=reachable_host(settings),
+            port=settings.port,
+            client_id=CHECKER,
+            tls=TlsFiles(
+                self.authority_certificate,
+                self.path / f"{CHECKER}.pem",
+                self.path / f"{CHECKER}.key",
+            ),
+            session_expiry_s=0,
+        )
+
+    def _listener(self, settings: BrokerSettings) -> Listener:
+        files = ServerFiles(
+            self.authority_certificate,
+            self.server_certificate,
+            self.path / "server.key",
+            self.path / "access",
+        )
+        # Mosquitto started by root becomes a user that cannot read these files.
+        run_as = "root" if os.geteuid() == 0 else None
+        return Listener(settings.bind, settings.port, files, run_as)
+
+    def _prepare_certificates(self, settings: BrokerSettings) -> None:
+        key, certificate = self.path / "authority.key", self.authority_certificate
+        if key.exists() and certificate.exists():
+            authority = Authority.open(key, certificate)
+        else:
+            name = f"starling {settings.fleet}"
+            authority = Authority.create(key, certificate, name)
+        hosts = tuple(dict.fromkeys((*LOCAL_HOSTS, *settings.hosts)))
+        server = self.server_certificate
+        if not _lasts(server) or certified_hosts(server) != hosts:
+            public_key = _renew_key(self.path / "server.key", server)
+            issued = authority.issue_server(hosts, public_key)
+            write_atomic(server, issued, PUBLIC_MODE)
+        if not _lasts(self.path / f"{CHECKER}.pem"):
+            self.issue_files(CHECKER, self.path)
+
+    def _put(self, name: str, text: str) -> None:
+        write_atomic(self.path / name, text.encode(), PUBLIC_MODE)
+
+
+def reachable_host(settings: BrokerSettings) -> str:
+    """Where this machine reaches the broker."""
+    everywhere = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+    return LOCAL_HOSTS[0] if settings.bind in everywhere else settings.bind
+
+
+def _renew_key(key: Path, certificate: Path) -> PublicKey:
+    # Without its certificate first: a crash must not leave a pair that does not match.
+    certificate.unlink(missing_ok=True)
+    return write_tls_key(key, os.urandom(SEED_BYTES))
+
+
+def _lasts(certificate: Path) -> bool:
+    return certificate.exists() and days_left(certificate) > RENEW_DAYS
+
+
+def _fleet(name: str) -> str:
+    try:
+        return check_fleet_name(name)
+    except DecodeError as error:
+        raise ConfigError(str(error), key="fleet") from error
