@@ -19,8 +19,6 @@ from compiler.network import Network
 from compiler.rules import RULES
 from compiler.tape import Tape
 
-CLIP_MARGIN = 2.0**-12
-"""What is taken off the clip bound for rounding, beside `d * 2^-25`; see `_scales`."""
 _NORM_MIN = 1e-30
 
 
@@ -70,16 +68,29 @@ def private_graph(network: Network, loss: Loss) -> bytes:
     return build.finish("private_gradient", outputs)
 
 
-def _scales(build: Builder, norm: Tensor, clip: Tensor, dimension: int) -> Tensor:
-    """min(1, b / norm) with a bound b a little below the clip.
+def contributions(network: Network, loss: Loss) -> dict[str, Contribution]:
+    """What each parameter's gradient is made of, for a report."""
+    _, uses = _backward(_forward(network, training=True), loss)
+    return dict(zip(network.parameters, uses, strict=True))
 
-    A float32 sum of m squares is off by at most m 2^-24 of itself, its root by half of
-    that, so with b = clip (1 - 2^-12 - d 2^-25) no scaled gradient is longer than clip:
-    the margin covers the sum of squares in any order, and 2^-12 the few roundings of
-    root, quotient and products. The floor keeps 0 / 0 away where clip and norm are 0.
+
+def clip_margin(dimension: int) -> float:
+    """What share of the clip is given up, so that rounding never exceeds it.
+
+    A float32 sum of m squares is off by at most m 2^-24 of itself in any order, and its
+    root by half of that. So with a bound of clip (1 - 2^-12 - d 2^-25) no scaled
+    gradient is longer than clip; 2^-12 covers the few roundings of root, quotient and
+    products. Never more than a half.
+
+    Args:
+      dimension: d, the number of values in a gradient.
     """
-    margin = min(CLIP_MARGIN + dimension * 2.0**-25, 0.5)
-    bound = build.mul(clip, build.scalar(1.0 - margin))
+    return float(min(2.0**-12 + dimension * 2.0**-25, 0.5))
+
+
+def _scales(build: Builder, norm: Tensor, clip: Tensor, dimension: int) -> Tensor:
+    """min(1, b / norm) with b a margin below clip; 1 where clip and norm are 0."""
+    bound = build.mul(clip, build.scalar(1.0 - clip_margin(dimension)))
     largest = build.op("Max", (norm, bound, build.scalar(_NORM_MIN)), (None,))
     return build.op("Div", (bound, largest), (None,))
 

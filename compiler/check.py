@@ -1,0 +1,176 @@
+"""Checks a compiled bundle by running it: `starling compile --check`.
+
+Three claims are tested on random examples. The gradient agrees with central differences
+of the loss, taken in float64 by ONNX's reference evaluator so that steps can be small
+enough not to cross the kinks of a ReLU or a maximum. The norms of the private graph are
+those of the gradients of single examples. Its sum is the sum of these, each clipped.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from compiler.bundle import Bundle
+from compiler.emit import clip_margin
+from protocol.bundle import EVALUATE, GRADIENT, PRIVATE_GRADIENT, Port
+from protocol.errors import OperationError
+
+Floats = NDArray[np.float32]
+Run = Mapping[str, NDArray[np.generic]]
+
+EXAMPLES = 4
+DIRECTIONS = 4
+STEP = 1e-6
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Relative errors; each is at most `TOLERANCE` for a sound bundle.
+
+    Attributes:
+      gradient: Of directional derivatives against central differences.
+      norm: Of per-example norms against gradients of single examples.
+      clipped: Of the private sum against the sum of clipped single gradients.
+    """
+
+    gradient: float
+    norm: float
+    clipped: float
+
+    @property
+    def worst(self) -> float:
+        """The largest of them."""
+        return max(self.gradient, self.norm, self.clipped)
+
+
+def check_bundle(bundle: Bundle, rng: np.random.Generator) -> Errors:
+    """Runs a bundle on random examples and compares it with slower ways.
+
+    Args:
+      bundle: To check.
+      rng: Draws inputs (standard normal), targets and directions.
+
+    Raises:
+      OperationError: If an error exceeds `TOLERANCE`, or a result is not finite.
+    """
+    batch = _batch(bundle, rng)
+    gradient_run = _session(bundle.files[GRADIENT])
+    gradient = gradient_run(batch)[0]
+    singles = np.stack(
+        [gradient_run(_one(batch, index))[0] for index in range(EXAMPLES)]
+    ).astype(np.float64)
+    norms = np.linalg.norm(singles, axis=1)
+    clip = np.array(np.median(norms), np.float32)
+    clipped, _, measured = _session(bundle.files[PRIVATE_GRADIENT])(
+        {**batch, "clip": clip}
+    )
+    bound = float(clip) * (1.0 - clip_margin(bundle.manifest.dimension))
+    factors = np.minimum(1.0, bound / np.maximum(norms, 1e-30))
+    expected = factors @ singles
+    errors = Errors(
+        gradient=_directional(bundle, batch, gradient, rng),
+        norm=float(np.max(np.abs(measured - norms)) / max(norms.max(), 1e-30)),
+        clipped=_relative(clipped, expected),
+    )
+    if not errors.worst <= TOLERANCE:
+        raise OperationError(f"the gradients are wrong: {errors}")
+    return errors
+
+
+def _directional(
+    bundle: Bundle, batch: Run, gradient: NDArray[np.generic], rng: np.random.Generator
+) -> float:
+    reference = ReferenceEvaluator(_doubled(bundle.files[EVALUATE]))
+    doubles = {
+        name: array.astype(np.float64) if array.dtype == np.float32 else array
+        for name, array in batch.items()
+    }
+    start = bundle.theta.astype(np.float64)
+    worst = 0.0
+    for _ in range(DIRECTIONS):
+        direction = rng.standard_normal(bundle.manifest.dimension)
+        direction /= np.linalg.norm(direction)
+        sides = []
+        for sign in (1.0, -1.0):
+            theta = start + sign * STEP * direction
+            results = reference.run(["loss"], {**doubles, "theta": theta})
+            assert isinstance(results, list)
+            sides.append(float(np.sum(results[0])))
+        slope = (sides[0] - sides[1]) / (2 * STEP)
+        scale = float(np.linalg.norm(gradient)) / np.sqrt(len(direction))
+        difference = abs(slope - float(gradient.astype(np.float64) @ direction))
+        worst = max(worst, float(difference / max(scale, 1e-6)))
+    return worst
+
+
+def _batch(bundle: Bundle, rng: np.random.Generator) -> Run:
+    manifest = bundle.manifest
+    x = rng.standard_normal((EXAMPLES, *manifest.input.shape)).astype(np.float32)
+    return {
+        "theta": bundle.theta,
+        "x": x,
+        "y": _targets(manifest.target, manifest.output, rng),
+    }
+
+
+def _targets(port: Port, output: Port, rng: np.random.Generator) -> NDArray[np.generic]:
+    if port.dtype == "int64":
+        return rng.integers(0, output.shape[-1], EXAMPLES, dtype=np.int64)
+    return rng.random((EXAMPLES, *port.shape)).astype(np.float32)
+
+
+def _one(batch: Run, index: int) -> Run:
+    return {
+        name: array if name == "theta" else array[index : index + 1]
+        for name, array in batch.items()
+    }
+
+
+def _relative(found: NDArray[np.generic], expected: NDArray[np.float64]) -> float:
+    difference = float(np.linalg.norm(found.astype(np.float64) - expected))
+    return difference / max(float(np.linalg.norm(expected)), 1e-30)
+
+
+def _session(graph: bytes) -> "_Runner":
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        graph, options, providers=["CPUExecutionProvider"]
+    )
+    return _Runner(session)
+
+
+@dataclass(frozen=True)
+class _Runner:
+    session: onnxruntime.InferenceSession
+
+    def __call__(self, inputs: Run) -> list[NDArray[np.generic]]:
+        results: list[NDArray[np.generic]] = self.session.run(None, dict(inputs))
+        return results
+
+
+def _doubled(graph: bytes) -> onnx.ModelProto:
+    """The same graph with float64 constants and casts."""
+    model = onnx.ModelProto()
+    model.ParseFromString(graph)
+    double = onnx.TensorProto.DOUBLE
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            array = numpy_helper.to_array(tensor).astype(np.float64)
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.i == onnx.TensorProto.FLOAT:
+                attribute.i = double
+    for info in (*model.graph.input, *model.graph.output):
+        if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+            info.type.tensor_type.elem_type = double
+    return model

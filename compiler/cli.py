@@ -1,0 +1,121 @@
+"""`starling compile`: an ONNX model becomes a training bundle."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from compiler import report
+from compiler.bundle import compile_model, write_bundle
+from compiler.check import check_bundle
+from compiler.loss import LOSSES
+from compiler.reader import read_network
+from compiler.source import load
+from protocol.bundle import Preprocessing
+from protocol.errors import EXIT_DONE
+
+_EXAMPLES = """\
+examples:
+  starling compile model.onnx --loss cross-entropy --out bundle/
+  starling compile model.onnx --loss cross-entropy --train 'head.*' --out bundle/
+  starling compile model.onnx --loss mse --check --explain
+  starling compile model.onnx --loss bce --out bundle/ --json
+
+Without --out nothing is written; --check and --explain still work.
+exit status: 0 done, 1 the model cannot be trained, 2 usage, 78 a file or pattern
+"""
+_SEED = 20240229
+"""Of `--check`, so that it says the same twice."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
+        prog="starling compile",
+        description="Compile an ONNX model into a bundle that any board can train.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("model", type=Path, metavar="MODEL.onnx")
+    made.add_argument("--loss", required=True, choices=sorted(LOSSES))
+    made.add_argument("--out", type=Path, metavar="DIR", help="folder of the bundle")
+    made.add_argument(
+        "--train",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="train only weights whose names match; may be given several times",
+    )
+    made.add_argument("--name", help="of the bundle; the graph's own by default")
+    made.add_argument(
+        "--classes", default="", metavar="A,B,...", help="what the outputs stand for"
+    )
+    made.add_argument(
+        "--scale",
+        type=_numbers,
+        default=(1.0,),
+        metavar="S[,S...]",
+        help="boards feed raw * scale + offset; one value, or one per channel",
+    )
+    made.add_argument(
+        "--offset",
+        type=_numbers,
+        default=(0.0,),
+        metavar="O[,O...]",
+        help="see --scale",
+    )
+    made.add_argument(
+        "--check", action="store_true", help="compare with finite differences first"
+    )
+    made.add_argument(
+        "--explain", action="store_true", help="show the rule and cost of each node"
+    )
+    made.add_argument("--json", action="store_true", help="print one JSON document")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Returns:
+      0; errors are raised and reported by the caller.
+    """
+    options = parser().parse_args(argv)
+    _say(f"reading {options.model}")
+    proto = load(options.model)
+    network = read_network(proto, options.train)
+    _say(f"writing graphs for {network.dimension:,} parameters")
+    bundle = compile_model(
+        proto,
+        loss=options.loss,
+        train=options.train,
+        name=options.name or options.model.stem,
+        classes=tuple([name for name in options.classes.split(",") if name]),
+        preprocessing=Preprocessing(options.scale, options.offset),
+    )
+    found = report.document(bundle, network)
+    if options.check:
+        _say("checking against finite differences and single examples")
+        errors = check_bundle(bundle, np.random.default_rng(_SEED))
+        found["check"] = asdict(errors)
+        _say(f"gradients agree: {errors}")
+    if options.out is not None:
+        write_bundle(bundle, options.out)
+        _say(f"wrote {options.out}")
+    if options.json:
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    else:
+        sys.stdout.write(report.text(bundle, network, explain=options.explain))
+    return EXIT_DONE
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple([float(part) for part in text.split(",")])
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")

@@ -1,0 +1,166 @@
+"""What a compilation says about itself: weights, operators and the cost of an example.
+
+Cost is counted in multiply-adds of matrix products and convolutions, which is where the
+time goes; everything else counts as nothing.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from compiler.bundle import Bundle
+from compiler.contribution import Contribution, Correlation, Outer, Positions
+from compiler.emit import contributions
+from compiler.loss import find_loss
+from compiler.network import Network, Node
+
+_METHODS: Mapping[type[Contribution], str] = {
+    Outer: "product of two norms",
+    Positions: "Gram matrices or materialised, by count",
+    Correlation: "patches, materialised",
+}
+_OTHER_METHOD = "materialised"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One node of the model.
+
+    Attributes:
+      node: Its name.
+      operator: Its kind.
+      shape: Of its output, without the batch axis.
+      products: Multiply-adds for one example, going forward.
+    """
+
+    node: str
+    operator: str
+    shape: tuple[int, ...]
+    products: int
+
+
+def rows(network: Network) -> tuple[Row, ...]:
+    """One row for each node, in model order."""
+    return tuple(
+        [
+            Row(
+                node.name,
+                node.kind,
+                _row(network, node.outputs[0]),
+                _products(network, node),
+            )
+            for node in network.nodes
+        ]
+    )
+
+
+def methods(network: Network, loss: str) -> dict[str, str]:
+    """How the norm of each example's gradient is found, for each parameter."""
+    uses = contributions(network, find_loss(loss))
+    return {name: _METHODS.get(type(use), _OTHER_METHOD) for name, use in uses.items()}
+
+
+def document(bundle: Bundle, network: Network) -> dict[str, object]:
+    """All of the report, for `--json`."""
+    manifest = bundle.manifest
+    how = methods(network, manifest.loss)
+    table = rows(network)
+    return {
+        "name": manifest.name,
+        "digest": bundle.digest.hex(),
+        "bundle_bytes": len(bundle.packed),
+        "files": {name: len(content) for name, content in sorted(bundle.files.items())},
+        "dimension": manifest.dimension,
+        "loss": manifest.loss,
+        "parameters": [
+            {
+                "name": item.name,
+                "shape": list(item.shape),
+                "size": item.size,
+                "trained": item.trainable,
+                "norm": how.get(item.name),
+            }
+            for item in manifest.parameters
+        ],
+        "operators": dict(sorted(Counter(row.operator for row in table).items())),
+        "products_per_example": sum([row.products for row in table]),
+        "nodes": [
+            {
+                "name": row.node,
+                "operator": row.operator,
+                "shape": list(row.shape),
+                "products": row.products,
+            }
+            for row in table
+        ],
+    }
+
+
+def text(bundle: Bundle, network: Network, *, explain: bool) -> str:
+    """The report for people; `explain` adds a line for each node."""
+    manifest = bundle.manifest
+    how = methods(network, manifest.loss)
+    table = rows(network)
+    operators = Counter(row.operator for row in table)
+    lines = _table(
+        ("parameter", "shape", "values", "norm of each example"),
+        [
+            (
+                item.name,
+                _times(item.shape),
+                f"{item.size:,}",
+                how.get(item.name, "frozen"),
+            )
+            for item in manifest.parameters
+        ],
+    )
+    if explain:
+        lines += ["", *_explanation(table)]
+    products = sum([row.products for row in table])
+    counted = ", ".join(f"{kind} {count}" for kind, count in sorted(operators.items()))
+    lines += [
+        "",
+        f"operators    {counted}",
+        f"trained      {manifest.dimension:,} values, loss {manifest.loss}",
+        f"cost         {products:,} multiply-adds forward for one example",
+        f"bundle       {len(bundle.packed):,} bytes, digest {bundle.digest.hex()}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _explanation(table: tuple[Row, ...]) -> list[str]:
+    return _table(
+        ("node", "rule", "output", "multiply-adds"),
+        [
+            (row.node, row.operator, _times(row.shape), f"{row.products:,}")
+            for row in table
+        ],
+    )
+
+
+def _table(head: tuple[str, ...], body: list[tuple[str, ...]]) -> list[str]:
+    widths = [max([len(line[i]) for line in [head, *body]]) for i in range(len(head))]
+    return [
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(line, widths, strict=True)
+        ).rstrip()
+        for line in [head, *body]
+    ]
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(str(size) for size in shape) or "1"
+
+
+def _row(network: Network, name: str) -> tuple[int, ...]:
+    return tuple([size for size in network.shapes[name] if size is not None])
+
+
+def _products(network: Network, node: Node) -> int:
+    size = math.prod(_row(network, node.outputs[0]))
+    if node.kind == "Conv":
+        return size * math.prod(_row(network, node.inputs[1])[1:])
+    if node.kind in ("Gemm", "MatMul"):
+        return size * _row(network, node.inputs[0])[-1]
+    return 0
