@@ -9,6 +9,9 @@ Poly1305 does not bind the key, so one ciphertext can open under two keys to two
 plaintexts. The signed contribution therefore carries `commitment`, the hash of content
 key and plaintext, and an opener checks it.
 
+The sender's key is authenticated with the ciphertext: without it, whoever sees a blob
+pass could sign a contribution of its own that names the same blob.
+
 Source: libsodium "Sealed boxes"; draft-irtf-cfrg-xchacha section 2; shared ephemeral
 key across recipients: Bellare, Boldyreva, Staddon, PKC 2003; key commitment: Albertini
 et al., USENIX Security 2022.
@@ -22,7 +25,7 @@ from nacl import bindings
 from nacl.exceptions import CryptoError
 
 from protocol.codec import binary, exactly, many, structure
-from protocol.errors import InvalidUpdate, Reason
+from protocol.errors import DecodeError, InvalidUpdate, Reason
 from protocol.ids import KEY_BYTES, Digest, H
 from protocol.keys import OpeningKey
 
@@ -65,7 +68,7 @@ def commitment(content_key: bytes, plaintext: bytes) -> Digest:
 
 
 def seal(
-    plaintext: bytes, recipients: Sequence[bytes], entropy: bytes
+    plaintext: bytes, recipients: Sequence[bytes], entropy: bytes, sender: bytes
 ) -> tuple[bytes, Digest]:
     """Encrypts a blob for every recipient.
 
@@ -73,9 +76,13 @@ def seal(
       plaintext: Any bytes.
       recipients: X25519 public keys, at least one.
       entropy: 64 fresh secret random bytes, used for nothing else.
+      sender: Ed25519 public key of the envelope that will name the blob.
 
     Returns:
       The packed blob and the commitment to sign.
+
+    Raises:
+      DecodeError: If a recipient's key is of small order: nobody holds its secret.
     """
     assert len(entropy) == ENTROPY_BYTES
     content_key = entropy[:KEY_BYTES]
@@ -83,17 +90,25 @@ def seal(
     boxes = []
     for recipient in recipients:
         nonce = hashlib.blake2b(ephemeral + recipient, digest_size=24).digest()
-        box = bindings.crypto_box(content_key, nonce, recipient, secret)
+        try:
+            box = bindings.crypto_box(content_key, nonce, recipient, secret)
+        except CryptoError as error:
+            raise DecodeError("a recipient's key is of small order") from error
         boxes.append(_hint(recipient) + box)
     ciphertext = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(
-        plaintext, _CONTEXT, _NONCE, content_key
+        plaintext, _CONTEXT + sender, _NONCE, content_key
     )
     blob = SEALED.pack(Sealed(ephemeral, tuple(boxes), ciphertext))
     return blob, commitment(content_key, plaintext)
 
 
-def open_sealed(blob: bytes, key: OpeningKey) -> tuple[bytes, bytes]:
+def open_sealed(blob: bytes, key: OpeningKey, sender: bytes) -> tuple[bytes, bytes]:
     """Opens a blob that was sealed to `key`.
+
+    Args:
+      blob: As `seal` packed it.
+      key: Our key.
+      sender: Ed25519 public key of the envelope that names the blob.
 
     Returns:
       The content key and the plaintext; the caller compares `commitment`.
@@ -101,7 +116,7 @@ def open_sealed(blob: bytes, key: OpeningKey) -> tuple[bytes, bytes]:
     Raises:
       DecodeError, LimitError: If the blob has another form.
       InvalidUpdate: `NOT_SEALED_TO_ME` if no box opens, `MALFORMED` if the content key
-        does not decrypt the ciphertext.
+        does not decrypt the ciphertext or another sender sealed it.
     """
     sealed = SEALED.unpack(blob)
     hint = _hint(key.public)
@@ -114,27 +129,27 @@ def open_sealed(blob: bytes, key: OpeningKey) -> tuple[bytes, bytes]:
             )
         except CryptoError:
             continue
-        return content_key, _decrypt(sealed.ciphertext, content_key)
+        return content_key, _decrypt(sealed.ciphertext, content_key, sender)
     raise InvalidUpdate("no box opens with our key", Reason.NOT_SEALED_TO_ME)
 
 
-def open_with_content_key(blob: bytes, content_key: bytes) -> bytes:
+def open_with_content_key(blob: bytes, content_key: bytes, sender: bytes) -> bytes:
     """Opens a blob with a content key that a peer passed on.
 
     Raises:
       DecodeError, LimitError, InvalidUpdate: As for `open_sealed`.
     """
-    return _decrypt(SEALED.unpack(blob).ciphertext, content_key)
+    return _decrypt(SEALED.unpack(blob).ciphertext, content_key, sender)
 
 
 def _hint(recipient: bytes) -> bytes:
     return H(b"starling/hint/1", recipient)[:_HINT_BYTES]
 
 
-def _decrypt(ciphertext: bytes, content_key: bytes) -> bytes:
+def _decrypt(ciphertext: bytes, content_key: bytes, sender: bytes) -> bytes:
     try:
         plaintext: bytes = bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(
-            ciphertext, _CONTEXT, _NONCE, content_key
+            ciphertext, _CONTEXT + sender, _NONCE, content_key
         )
     except (CryptoError, ValueError, TypeError) as error:
         raise InvalidUpdate("the content key does not decrypt the blob") from error
