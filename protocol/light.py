@@ -62,9 +62,11 @@ class Trusted:
         """Believes a header if its certificate proves it.
 
         Args:
-          header: The header; any height, older ones do not lower `height`.
+          header: The header; any height. An older one neither lowers `height` nor
+            changes the set: where a set comes back, its old keys must not bring back
+            the one that followed it then.
           certificate: A quorum of precommits for it.
-          following: The next height's set; needed where the header changes it.
+          following: The next height's set; needed where a newer header changes it.
 
         Raises:
           ProofError, SignatureError: If anything does not fit.
@@ -79,14 +81,14 @@ class Trusted:
         ):
             raise ProofError("certificate is for another header")
         check_certificate(certificate, self.chain_id, self.validators, self.fault_model)
+        if header.height <= self.height:
+            return self
         validators = self.validators
         if header.next_validators != header.validators:
             if following is None or following.digest() != header.next_validators:
                 raise ProofError("header changes the validator set: show the new one")
             validators = following
-        return replace(
-            self, height=max(self.height, header.height), validators=validators
-        )
+        return replace(self, height=header.height, validators=validators)
 
 
 def pin(genesis: Genesis) -> Trusted:
@@ -124,11 +126,10 @@ class Manifest:
       task: Which task.
       version: Which version; it stands under `version_key` only once it is final.
       model: What the version consists of; its `version_digest` is the state's value.
-      spec: The packed `TaskSpec`, the value under `task_key`.
       header: A certified header.
       certificate: Its certificate.
       version_proof: The version's digest under the header's state root.
-      task_proof: The task's spec under the same root.
+      task_proof: The packed `TaskSpec` under the same root.
     """
 
     task: TaskId
