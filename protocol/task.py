@@ -66,8 +66,10 @@ class PrivacyPolicy:
       clip_q24: Norm to which each example's gradient is clipped.
       sigma_micro: Noise multiplier: noise deviation over charged sensitivity.
       epsilon_micro: Total epsilon that the task may spend on one board.
-      delta_e12: Delta of that epsilon.
+      delta_e12: Delta of that epsilon, above 0 and below 1.
       releases: Updates planned per board within that epsilon.
+
+    Without a mechanism the first four may be 0; with one they must not.
     """
 
     mechanism: int
@@ -76,6 +78,12 @@ class PrivacyPolicy:
     epsilon_micro: int
     delta_e12: int
     releases: int
+
+    def __post_init__(self) -> None:
+        """Refuses a mechanism that would protect nothing."""
+        needed = (self.clip_q24, self.sigma_micro, self.epsilon_micro, self.delta_e12)
+        if self.mechanism != 0 and 0 in needed:
+            raise DecodeError("a mechanism needs clip, sigma, epsilon and delta")
 
 
 @dataclass(frozen=True)
@@ -88,8 +96,8 @@ class AggregationPolicy:
       learning_rate_q16: Server step.
       momentum_q16: Server momentum, below 1.
       average_q16: How much of the old average stays at each version, below 1.
-      staleness_q15: Weight by staleness; its length less one is the largest staleness
-        that still counts.
+      staleness_q15: Weight by staleness, never 0, so that no buffer weighs nothing;
+        its length less one is the largest staleness that still counts.
       leases: C, boards that may be in flight at once.
       patience: H, blocks after which half a buffer is enough.
       norm_max: Largest norm of a decoded update, in units of 2^-24.
@@ -205,7 +213,7 @@ TASK = structure(
         uint(1 << 40),
         uint(1 << 40),
         uint(1 << 40),
-        uint(E12),
+        uint(E12 - 1),
         uint(1 << 20, 1),
     ).schema,
     structure(
@@ -216,7 +224,7 @@ TASK = structure(
         uint(1 << 24),
         uint(Q16 - 1),
         uint(Q16 - 1),
-        many(uint(Q15), STALENESS_MAX + 1, 1),
+        many(uint(Q15, 1), STALENESS_MAX + 1, 1),
         uint(1 << 20, 1),
         uint(1 << 20, 1),
         uint(1 << 60, 1),
@@ -227,13 +235,13 @@ TASK = structure(
 
 
 def polynomial_staleness(exponent: float, staleness_max: int) -> tuple[int, ...]:
-    """The table of s(tau) = (1 + tau)^-exponent in units of 2^-15, for tau from 0.
+    """The table of s(tau) = (1 + tau)^-exponent in units of 2^-15, at least one unit.
 
     Source:
       Xie, Koyejo, Gupta, arXiv:1903.03934, section 5 (polynomial).
     """
     return tuple(
-        round(Q15 * (1 + tau) ** -exponent) for tau in range(staleness_max + 1)
+        max(1, round(Q15 * (1 + tau) ** -exponent)) for tau in range(staleness_max + 1)
     )
 
 
