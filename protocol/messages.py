@@ -10,6 +10,7 @@ from enum import IntEnum
 
 from protocol.codec import binary, exactly, many, structure, text, uint
 from protocol.envelope import ENVELOPE, Envelope
+from protocol.errors import ProtocolError
 from protocol.ids import (
     DEVICE_ID_BYTES,
     DIGEST_BYTES,
@@ -23,7 +24,6 @@ from protocol.ids import (
 from protocol.sealing import BLOB_BYTES_MAX
 from protocol.task import PLEDGE_MAX
 
-_MESSAGE_BYTES_MAX = 2048
 PPM = 10**6
 TASKS_MAX = 1 << 16
 _TASK = uint(TASKS_MAX)
@@ -210,9 +210,17 @@ class Refused:
 
 
 REFUSED_DETAIL_MAX = 200
+"""In UTF-8 bytes."""
 REFUSED = structure(
     Refused, 512, _DIGEST, uint(255), uint(1 << 24), text(REFUSED_DETAIL_MAX)
 )
+
+
+def refusal(subject: Digest, error: ProtocolError, retry_after_s: int = 0) -> Refused:
+    """The refusal that tells a sender of an error, its text made fit for the wire."""
+    shown = "".join(sign if sign.isprintable() else "?" for sign in str(error))
+    detail = shown.encode()[:REFUSED_DETAIL_MAX].decode(errors="ignore")
+    return Refused(subject, int(error.reason), retry_after_s, detail)
 
 
 @dataclass(frozen=True)
