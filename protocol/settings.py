@@ -7,6 +7,8 @@ unknown keys, wrong kinds and values out of bounds, naming file, key and bound.
 """
 
 import difflib
+import json
+import math
 import tomllib
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -16,6 +18,7 @@ from protocol.errors import ConfigError
 
 _T = TypeVar("_T")
 _META = "starling"
+_EXACT_MAX = 1 << 53
 _KINDS = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -40,8 +43,8 @@ class Meaning:
         if self.choices:
             return " | ".join(self.choices)
         parts = [
-            f"at least {self.least:g}" if self.least is not None else "",
-            f"at most {self.most:g}" if self.most is not None else "",
+            f"at least {self.least}" if self.least is not None else "",
+            f"at most {self.most}" if self.most is not None else "",
         ]
         return ", ".join(part for part in parts if part)
 
@@ -92,7 +95,7 @@ def load_settings(cls: type[_T], text: str, file: str) -> _T:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"not TOML: {error}", file=file) from error
     return _build(cls, document, file, "")
 
@@ -108,16 +111,16 @@ def _build(cls: type[_T], document: dict[str, Any], file: str, prefix: str) -> _
     values: dict[str, Any] = {}
     for entry in _entries(cls):
         key = prefix + entry.name
-        if entry.name in document:
-            kind = kinds[entry.name]
+        kind = kinds[entry.name]
+        if is_dataclass(kind):
+            raw = document.get(entry.name, {})
+            if not isinstance(raw, dict):
+                raise ConfigError("expected a table", file=file, key=key)
+            values[entry.name] = _build(_class(kind), raw, file, key + ".")
+        elif entry.name in document:
+            meaning = entry.metadata[_META]
             raw = document[entry.name]
-            if is_dataclass(kind):
-                if not isinstance(raw, dict):
-                    raise ConfigError("expected a table", file=file, key=key)
-                values[entry.name] = _build(_class(kind), raw, file, key + ".")
-            else:
-                meaning = entry.metadata[_META]
-                values[entry.name] = _value(kind, raw, meaning, file, key)
+            values[entry.name] = _value(kind, raw, meaning, file, key)
         elif entry.default is MISSING and entry.default_factory is MISSING:
             raise ConfigError("missing; it has no default", file=file, key=key)
     return cls(**values)
@@ -137,9 +140,9 @@ def _value(kind: Any, raw: Any, meaning: Meaning, file: str, key: str) -> Any:
         if not isinstance(raw, list) or not all(isinstance(i, str) for i in raw):
             raise ConfigError("expected a list of texts", file=file, key=key)
         return tuple(raw)
-    if kind is float and type(raw) is int:
+    if kind is float and type(raw) is int and abs(raw) <= _EXACT_MAX:
         raw = float(raw)
-    if type(raw) is not kind:
+    if type(raw) is not kind or (kind is float and not math.isfinite(raw)):
         raise ConfigError(f"expected {_KINDS[kind]}", file=file, key=key)
     if meaning.choices and raw not in meaning.choices:
         raise ConfigError(f"expected {meaning.bounds()}", file=file, key=key)
@@ -187,6 +190,6 @@ def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        # A JSON text is a TOML text but for one character.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)
