@@ -27,6 +27,7 @@ from protocol.ids import (
     SealingKey,
 )
 from protocol.keys import verify
+from protocol.topics import check_fleet_name
 
 FORMAT_VERSION = 1
 VALIDATORS_MAX = 32
@@ -137,7 +138,8 @@ class Genesis:
     heartbeat_s: int
 
     def __post_init__(self) -> None:
-        """Refuses the crash-only model where it makes no sense."""
+        """Refuses a name unfit for topics, and crash-only where it makes no sense."""
+        check_fleet_name(self.fleet)
         if self.version != FORMAT_VERSION:
             raise DecodeError(f"genesis version {self.version} is not supported")
         crash = self.fault_model == FaultModel.CRASH
@@ -357,6 +359,7 @@ def check_certificate(
 
     Raises:
       ProofError: Naming what is missing or wrong.
+      SignatureError: If one vote's signature does not verify.
     """
     voters = certificate.members()
     count = len(validators.members)

@@ -35,6 +35,10 @@ class Topics:
 
     fleet: str
 
+    def __post_init__(self) -> None:
+        """Refuses a name that `check_fleet_name` refuses."""
+        check_fleet_name(self.fleet)
+
     def _at(self, *levels: str) -> str:
         return "/".join((ROOT, self.fleet, *levels))
 
