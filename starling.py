@@ -1,11 +1,13 @@
 """The `starling` command: one word picks the part, and only that part is imported."""
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 
 from protocol.errors import (
     EXIT_CONFIG,
+    EXIT_DONE,
     EXIT_FAILED,
     EXIT_USAGE,
     ConfigError,
@@ -43,12 +45,29 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-      0 done, 1 failed, 2 usage, 78 configuration.
+      0 done, 1 failed, 2 usage, 78 configuration, 130 interrupted.
     """
     words = sys.argv[1:] if argv is None else argv
-    if not words or words[0] in {"-h", "--help"}:
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output has gone, which is its right. What is still buffered
+        # goes nowhere, so that flushing it at exit does not fail a second time.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return code
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words:
+        sys.stderr.write(usage())
+        return EXIT_USAGE
+    if words[0] in {"-h", "--help"}:
         sys.stdout.write(usage())
-        return 0 if words else EXIT_USAGE
+        return EXIT_DONE
     if words[0] not in COMMANDS:
         sys.stderr.write(f"starling: no command {words[0]!r}\n\n{usage()}")
         return EXIT_USAGE
@@ -73,12 +92,6 @@ def _guarded(run: Callable[[list[str]], int], words: list[str]) -> int:
     except FederationError as error:
         sys.stderr.write(f"starling {words[0]}: {error}\n")
         return EXIT_FAILED
-    except BrokenPipeError:
-        # The reader of our output has gone; that is its right.
-        sys.stderr.close()
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        return _INTERRUPTED
 
 
 if __name__ == "__main__":
