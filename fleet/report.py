@@ -1,0 +1,161 @@
+"""What is left of a run: the document `report.json` and the summary table.
+
+The document is an interface that others script against: keys are added, never renamed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.table import Table
+
+from fleet.snapshot import Heading, Snapshot, bytes_text, clock_text
+from protocol.messages import DevicePhase
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+      stopped_because: `version reached`, `budgets spent`, `time limit` or
+        `interrupted`.
+      wall_s: From the command's start to its end.
+      setup_s: Of that, until the task was published.
+      verified: Whether the chain was checked offline from its first block; None if it
+        was not tried.
+      test_accuracy: Of the newest model on examples that nobody saw before.
+    """
+
+    stopped_because: str
+    wall_s: float
+    setup_s: float
+    verified: bool | None = None
+    test_accuracy: float | None = None
+
+
+def report(
+    config: Mapping[str, Any], heading: Heading, last: Snapshot, outcome: Outcome
+) -> dict[str, Any]:
+    """The document.
+
+    Args:
+      config: All that was asked for, with the seed.
+      heading: What did not change.
+      last: The fleet at the end.
+      outcome: How it ended.
+    """
+    return {
+        "format": FORMAT,
+        "config": dict(config),
+        "privacy": asdict(heading.privacy) if heading.privacy else None,
+        "versions": [asdict(point) for point in last.versions],
+        "devices": [
+            {
+                "id": device.id,
+                "phase": DevicePhase(device.phase).name.lower(),
+                "version": device.version,
+                "updates_accepted": device.accepted,
+                "updates_refused": dict(device.refused),
+                "epsilon": device.epsilon,
+            }
+            for device in last.devices
+        ],
+        "coordinators": [asdict(point) for point in last.coordinators],
+        "chain": {"height": last.height, "verified": outcome.verified},
+        "traffic": {
+            "bytes_up": last.bytes_up,
+            "bytes_down": last.bytes_down,
+            "devices": {
+                device.id: {"up": device.bytes_up, "down": device.bytes_down}
+                for device in last.devices
+            },
+        },
+        "restarts": last.restarts,
+        "accuracy": last.accuracy,
+        "test_accuracy": outcome.test_accuracy,
+        "setup_s": outcome.setup_s,
+        "wall_s": outcome.wall_s,
+        "stopped_because": outcome.stopped_because,
+    }
+
+
+def summary(heading: Heading, last: Snapshot, outcome: Outcome) -> Table:
+    """The table printed at the end of a run."""
+    table = Table(
+        title=f"starling · {heading.title}",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        show_header=False,
+    )
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, value in _summary_rows(heading, last, outcome):
+        table.add_row(name, value)
+    return table
+
+
+def _summary_rows(
+    heading: Heading, last: Snapshot, outcome: Outcome
+) -> list[tuple[str, str]]:
+    staleness = [
+        p.staleness_mean for p in last.versions if p.staleness_mean is not None
+    ]
+    mean = sum(staleness) / len(staleness) if staleness else 0.0
+    refused = ", ".join(f"{n} {reason.lower()}" for reason, n in last.refusals())
+    rows = [
+        ("stopped because", outcome.stopped_because),
+        ("versions", f"{last.version} of {heading.until_version}"),
+        ("accuracy", _accuracy_text(last, outcome)),
+        (
+            "updates",
+            f"{last.accepted} accepted, {last.updates_per_s:.1f} a second, mean "
+            f"staleness {mean:.2f}; refused: {refused or 'none'}",
+        ),
+        ("privacy", _privacy_text(heading, last)),
+        ("chain", _chain_text(last, outcome)),
+        (
+            "traffic",
+            f"{bytes_text(last.bytes_up)} up, {bytes_text(last.bytes_down)} down",
+        ),
+        (
+            "time",
+            f"{clock_text(outcome.wall_s)}, of which {outcome.setup_s:.1f} s set-up",
+        ),
+    ]
+    if last.restarts:
+        rows.append(("restarted", f"{last.restarts} processes that had died"))
+    return rows
+
+
+def _accuracy_text(last: Snapshot, outcome: Outcome) -> str:
+    if last.accuracy is None:
+        return "not evaluated"
+    first = next(p.accuracy for p in last.versions if p.accuracy is not None)
+    text = f"{last.accuracy:.1%} on held-out examples, from {first:.1%}"
+    if outcome.test_accuracy is not None:
+        text += f"; {outcome.test_accuracy:.2%} on test examples"
+    return text
+
+
+def _privacy_text(heading: Heading, last: Snapshot) -> str:
+    terms = heading.privacy
+    if terms is None:
+        return "none: updates were not noised"
+    return (
+        f"epsilon {last.epsilon_max:.2f} of {terms.epsilon_cap:g} at most, delta "
+        f"{terms.delta:.0e}, for {terms.unit} ({terms.adjacency}), noise drawn on the "
+        "board"
+    )
+
+
+def _chain_text(last: Snapshot, outcome: Outcome) -> str:
+    checked = {
+        True: "verified offline from its first block",
+        False: "NOT valid",
+        None: "not checked",
+    }
+    return f"height {last.height}, {checked[outcome.verified]}"
