@@ -39,13 +39,18 @@ class Message:
       topic: Without wildcards.
       payload: Bytes.
       retain: Whether the broker keeps it for later subscribers.
-      expiry_s: Seconds after which the broker drops it undelivered; None never.
+      expiry_s: Seconds, at least 1, after which the broker drops it undelivered; None
+        never. (Mosquitto takes 0 for never, so it is not allowed.)
     """
 
     topic: str
     payload: bytes
     retain: bool = False
     expiry_s: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the bound that the broker would read differently."""
+        assert self.expiry_s is None or self.expiry_s >= 1
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,137 @@
+"""A real Mosquitto with our own configuration, and links to it that record events."""
+
+import os
+import queue
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from broker.backoff import BackoffPolicy
+from broker.events import (
+    Connected,
+    LinkEvent,
+    LinkSettings,
+    Message,
+    TlsFiles,
+)
+from broker.rim.home import LOCAL_HOSTS, BrokerHome, BrokerSettings
+from broker.rim.link import Link
+from broker.rim.mosquitto import MosquittoProcess, find_mosquitto, free_port
+from protocol.errors import ConfigError
+from protocol.topics import Topics
+
+DEADLINE_S = 15.0
+COORDINATOR = "coordinator-1"
+
+_Event = TypeVar("_Event")
+
+
+class RecordedLink:
+    """A link and what it reported."""
+
+    def __init__(self, settings: LinkSettings) -> None:
+        self.events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
+        self.seen: list[LinkEvent] = []
+        self.link = Link(settings, self.events.put, random.Random(1).random)
+
+    def wait(
+        self,
+        kind: type[_Event],
+        condition: Callable[[_Event], bool] = lambda event: True,
+    ) -> _Event:
+        """The next event of a kind; fails with all events seen at the deadline."""
+        deadline_s = time.monotonic() + DEADLINE_S
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            try:
+                event = self.events.get(timeout=left_s)
+            except queue.Empty:
+                break
+            self.seen.append(event)
+            if isinstance(event, kind) and condition(event):
+                return event
+        pytest.fail(f"no {kind.__name__} within {DEADLINE_S} s; saw {self.seen}")
+
+    def drain(self) -> list[LinkEvent]:
+        """All events so far, without waiting."""
+        while not self.events.empty():
+            self.seen.append(self.events.get())
+        return self.seen
+
+    def publish(self, topic: str, payload: bytes) -> int:
+        return self.link.publish(Message(topic, payload))
+
+
+class Broker:
+    """A running broker, and clients of it."""
+
+    def __init__(self, home: BrokerHome, process: MosquittoProcess) -> None:
+        self.home = home
+        self.process = process
+        self.topics = Topics("test")
+        self._stack = ExitStack()
+
+    def files(self, user: str) -> TlsFiles:
+        folder = self.home.path.parent / "clients"
+        folder.mkdir(exist_ok=True)
+        if not (folder / f"{user}.pem").exists():
+            return self.home.issue_files(user, folder)
+        return TlsFiles(
+            self.home.authority_certificate,
+            folder / f"{user}.pem",
+            folder / f"{user}.key",
+        )
+
+    def settings(self, user: str, *filters: str) -> LinkSettings:
+        return LinkSettings(
+            host=LOCAL_HOSTS[0],
+            port=self.process.port,
+            client_id=user,
+            tls=self.files(user),
+            subscriptions=filters,
+            backoff=BackoffPolicy(first_s=0.05, most_s=0.2),
+        )
+
+    def begin(self, settings: LinkSettings) -> RecordedLink:
+        """Starts a link, which is stopped at the test's end."""
+        recorded = RecordedLink(settings)
+        self._stack.callback(recorded.link.stop, 1.0)
+        recorded.link.start()
+        return recorded
+
+    def connect(self, user: str, *filters: str, **changes: object) -> RecordedLink:
+        """A link that is connected."""
+        # The type of `changes` is checked by the constructor that `replace` calls.
+        settings = replace(self.settings(user, *filters), **changes)  # type: ignore[arg-type]
+        recorded = self.begin(settings)
+        recorded.wait(Connected)
+        return recorded
+
+    def close(self) -> None:
+        self._stack.close()
+        self.process.stop()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """A real Mosquitto; without it the test fails in CI and is skipped elsewhere."""
+    try:
+        find_mosquitto()
+    except ConfigError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    home = BrokerHome(tmp_path / "broker")
+    home.prepare(
+        BrokerSettings("test", LOCAL_HOSTS[0], free_port(), coordinators=(COORDINATOR,))
+    )
+    process = home.process()
+    process.start()
+    running = Broker(home, process)
+    yield running
+    running.close()
