@@ -15,6 +15,7 @@ Kamath, Steinke 2020 (discrete Gaussian, zCDP).
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from protocol.errors import ConfigError
 
@@ -177,6 +178,7 @@ def epsilon_from_charge(units: int, delta: float) -> float:
     return gaussian_epsilon(mu, delta) + SLACK_PER_CHARGE * total
 
 
+@lru_cache(maxsize=256)
 def charge_max(budget: Budget) -> int:
     """The largest total charge, in units of 2**-40, that keeps within a budget."""
     low, high = 0, CHARGE_MAX
