@@ -1,0 +1,99 @@
+"""What is asked of a fleet, checked before anything starts."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fleet.examples import partition_named
+from fleet.models import MODELS
+from protocol.accounting import DELTA_MIN, EPSILON_MAX
+from protocol.errors import ConfigError
+from protocol.task import BUFFER_MAX
+from protocol.vectors import CODECS
+
+DEVICES_MAX = 10_000
+VERSIONS_MAX = 100_000
+RELEASES_MAX = 1 << 20
+TIME_LIMIT_S_MAX = 7 * 24 * 3600.0
+PRIVACY_KINDS = ("record", "none")
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    """A run of a fleet; None leaves the choice to `fleet.recipe`.
+
+    Attributes:
+      devices: Number of boards.
+      buffer: K, updates that make a version.
+      data: `digits`, `mnist` or a path; see `fleet.rim.datasets`.
+      split: See `fleet.examples.partition_named`.
+      model: One of `fleet.models.MODELS`.
+      privacy: `record` or `none`.
+      epsilon: Total that a board's data may pay.
+      delta: Of that epsilon.
+      releases: Updates of one board that the epsilon is planned for.
+      until_version: The run ends at this version.
+      time_limit_s: The run ends after this time, wherever it stands.
+      seed: Of the split, the weights and everything else but keys and noise.
+      leases: Boards that may be in flight at once.
+      clip: Norm to which each example's gradient is clipped.
+      learning_rate: Server step.
+      momentum: Server momentum.
+      codec: Name of a `protocol.vectors` codec.
+    """
+
+    devices: int = 10
+    buffer: int = 4
+    data: str = "digits"
+    split: str = "iid"
+    model: str | None = None
+    privacy: str = "record"
+    epsilon: float = 8.0
+    delta: float = 1e-5
+    releases: int | None = None
+    until_version: int = 30
+    time_limit_s: float = 600.0
+    seed: int = 1
+    leases: int | None = None
+    clip: float | None = None
+    learning_rate: float | None = None
+    momentum: float | None = None
+    codec: str = "block8"
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot run.
+
+        Raises:
+          ConfigError: Naming the flag and the bound.
+        """
+        _within("--devices", self.devices, 1, DEVICES_MAX)
+        _within("--buffer", self.buffer, 1, min(BUFFER_MAX, self.devices))
+        _within("--epsilon", self.epsilon, 1e-3, EPSILON_MAX)
+        _within("--delta", self.delta, DELTA_MIN, 0.5)
+        _within("--until-version", self.until_version, 1, VERSIONS_MAX)
+        _within("--time-limit", self.time_limit_s, 1.0, TIME_LIMIT_S_MAX)
+        _within("--seed", self.seed, 0, (1 << 63) - 1)
+        _within("--releases", self.releases, 1, RELEASES_MAX)
+        _within("--leases", self.leases, self.buffer, 1 << 20)
+        _within("--clip", self.clip, 1e-6, 1e6)
+        _within("--learning-rate", self.learning_rate, 2.0**-16, 256.0)
+        _within("--momentum", self.momentum, 0.0, 0.999)
+        _among("--privacy", self.privacy, PRIVACY_KINDS)
+        _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))
+        if self.model is not None:
+            _among("--model", self.model, tuple(MODELS))
+        partition_named(self.split)
+
+    def document(self) -> dict[str, Any]:
+        """All that was asked for, for the report."""
+        return asdict(self)
+
+
+def _within(flag: str, value: float | None, least: float, most: float) -> None:
+    # Written so that a NaN is refused too.
+    if value is not None and not least <= value <= most:
+        raise ConfigError(f"{value:g} is not in [{least:g}, {most:g}]", key=flag)
+
+
+def _among(flag: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{value!r} is not one of {', '.join(choices)}", key=flag)

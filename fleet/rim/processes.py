@@ -1,0 +1,247 @@
+"""Child processes, kept running as a service manager would keep them.
+
+A child that dies is started again after a pause that doubles with every death in a
+row, but not when it ended with 78: then its configuration is wrong, and the fleet
+stops with its last words. All children share one process group with a watcher that
+ends the group when this process goes, however it goes: no run leaves processes behind.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import protocol
+from protocol.errors import EXIT_CONFIG, ConfigError, OperationError
+
+RESTART_PAUSE_S = 0.5
+RESTART_PAUSE_S_MAX = 8.0
+STABLE_S = 10.0
+"""A child that ran this long is not dying in a row."""
+STOP_TIMEOUT_S = 10.0
+_LAST_WORDS_CHARS = 1500
+_POLL_S = 0.02
+_PARALLEL = 4
+_WATCHER = (
+    'trap "" TERM; read line; [ "$line" = done ] || '
+    "{ kill -TERM -$$; sleep 5; kill -KILL -$$; }"
+)
+_PATHS = Path(next(iter(protocol.__path__))).parent
+
+
+@dataclass(frozen=True)
+class Service:
+    """A command that is to run until the fleet stops.
+
+    Attributes:
+      name: For people.
+      command: Program and arguments; see `starling_command`.
+      log: File for its standard error and output.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    log: Path
+
+
+@dataclass
+class _Running:
+    service: Service
+    child: subprocess.Popen[bytes] | None
+    started_s: float
+    pause_s: float = RESTART_PAUSE_S
+    again_at_s: float | None = None
+
+
+@dataclass
+class Supervisor:
+    """Starts services, restarts them and stops them; use it in a `with` block.
+
+    Attributes:
+      restarts: How often a service was started again.
+    """
+
+    restarts: int = 0
+    _running: dict[str, _Running] = field(default_factory=dict)
+    _watcher: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "Supervisor":
+        """Starts the watcher, whose group all children join."""
+        self._watcher = subprocess.Popen(  # noqa: S603 - a constant script
+            ["/bin/sh", "-c", _WATCHER], stdin=subprocess.PIPE, process_group=0
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stops everything that was started."""
+        self.stop()
+
+    def start(self, service: Service) -> None:
+        """Starts a service and keeps it running from now on."""
+        assert service.name not in self._running
+        child = self._spawn(service)
+        self._running[service.name] = _Running(service, child, time.monotonic())
+
+    def pid(self, name: str) -> int | None:
+        """Process id of a service, None while it is down."""
+        child = self._running[name].child
+        return child.pid if child and child.poll() is None else None
+
+    def check(self) -> list[str]:
+        """Notes deaths and starts again what is due.
+
+        Returns:
+          One line for every death and every restart.
+
+        Raises:
+          ConfigError: If a service refuses its configuration; with its last words.
+        """
+        now_s = time.monotonic()
+        notices: list[str] = []
+        for entry in self._running.values():
+            if entry.child is not None and entry.child.poll() is not None:
+                notices.append(_bury(entry, now_s))
+            elif entry.again_at_s is not None and now_s >= entry.again_at_s:
+                entry.again_at_s = None
+                entry.child = self._spawn(entry.service)
+                entry.started_s = now_s
+                self.restarts += 1
+                notices.append(f"{entry.service.name} was started again")
+        return notices
+
+    def stop_services(self) -> None:
+        """Ends all services, the last started first, and waits for each."""
+        for entry in reversed(self._running.values()):
+            if entry.child is not None:
+                entry.child.terminate()
+        deadline_s = time.monotonic() + STOP_TIMEOUT_S
+        for entry in reversed(self._running.values()):
+            if entry.child is not None:
+                try:
+                    entry.child.wait(max(0.0, deadline_s - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    entry.child.kill()
+                    entry.child.wait()
+        self._running.clear()
+
+    def stop(self) -> None:
+        """Ends all services, then whatever is left of their group. Safe to repeat."""
+        self.stop_services()
+        if self._watcher is not None:
+            # Grandchildren that outlived their parents are in the group too.
+            os.killpg(self._watcher.pid, signal.SIGKILL)
+            self._watcher.communicate()
+            self._watcher = None
+
+    def _spawn(self, service: Service) -> subprocess.Popen[bytes]:
+        assert self._watcher is not None, "use it in a with block"
+        with service.log.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 - our own command
+                service.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_environment(),
+                process_group=self._watcher.pid,
+            )
+
+
+def starling_command(*words: str) -> tuple[str, ...]:
+    """The command that runs `starling` with these words, from this source tree."""
+    return (sys.executable, "-m", "starling", *words)
+
+
+def run_all(commands: Sequence[tuple[str, ...]], timeout_s: float = 60.0) -> list[str]:
+    """Runs commands to their end, a few at a time.
+
+    Args:
+      commands: Program and arguments of each; see `starling_command`.
+      timeout_s: For all of them together.
+
+    Returns:
+      What each printed, in the same order.
+
+    Raises:
+      ConfigError: If one ends with 78.
+      OperationError: If one ends otherwise than with 0, or they take too long.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    printed: dict[int, str] = {}
+    waiting = list(enumerate(commands))
+    running: dict[int, subprocess.Popen[str]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < _PARALLEL:
+                index, command = waiting.pop(0)
+                running[index] = _begin(command)
+            for index, child in list(running.items()):
+                if child.poll() is not None:
+                    printed[index] = _result(commands[index], running.pop(index))
+            if time.monotonic() > deadline_s:
+                raise OperationError(f"set-up took longer than {timeout_s:g} s")
+            time.sleep(_POLL_S)
+    finally:
+        for child in running.values():
+            child.kill()
+            child.communicate()
+    return [printed[index] for index in range(len(commands))]
+
+
+def _begin(command: tuple[str, ...]) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603 - our own command
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(),
+    )
+
+
+def _result(command: tuple[str, ...], child: subprocess.Popen[str]) -> str:
+    printed, said = child.communicate()
+    if child.returncode == EXIT_CONFIG:
+        raise ConfigError(said.strip()[-_LAST_WORDS_CHARS:])
+    if child.returncode:
+        raise OperationError(
+            f"{' '.join(command)} ended with {child.returncode}: "
+            f"{said.strip()[-_LAST_WORDS_CHARS:]}"
+        )
+    return printed
+
+
+def _environment() -> dict[str, str]:
+    # The children run this very source tree, installed or not.
+    paths = [str(_PATHS), os.environ.get("PYTHONPATH", "")]
+    joined = os.pathsep.join(path for path in paths if path)
+    return {**os.environ, "PYTHONPATH": joined, "PYTHONUNBUFFERED": "1"}
+
+
+def _bury(entry: _Running, now_s: float) -> str:
+    """Notes that a child died, and when it is to be started again."""
+    assert entry.child is not None
+    status, name = entry.child.returncode, entry.service.name
+    if status == EXIT_CONFIG:
+        words = _last_words(entry.service.log)
+        raise ConfigError(f"{name} refuses its configuration: {words}")
+    if now_s - entry.started_s >= STABLE_S:
+        entry.pause_s = RESTART_PAUSE_S
+    entry.child = None
+    entry.again_at_s = now_s + entry.pause_s
+    entry.pause_s = min(2 * entry.pause_s, RESTART_PAUSE_S_MAX)
+    how = f"signal {-status}" if status < 0 else f"exit {status}"
+    return f"{name} died ({how})"
+
+
+def _last_words(log: Path) -> str:
+    return log.read_text(errors="replace").strip()[-_LAST_WORDS_CHARS:]

@@ -1,0 +1,34 @@
+"""A plan that cannot run is refused by flag and bound."""
+
+from typing import Any
+
+import pytest
+
+from fleet.plan import FleetPlan
+from protocol.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"devices": 0}, "--devices: 0 is not in"),
+        ({"buffer": 11}, "--buffer: 11 is not in"),
+        ({"privacy": "some"}, "--privacy: 'some' is not one of record, none"),
+        ({"epsilon": 0.0}, "--epsilon: 0 is not in"),
+        ({"epsilon": float("nan")}, "--epsilon: nan is not in"),
+        ({"delta": 1.0}, "--delta: 1 is not in"),
+        ({"until_version": 0}, "--until-version: 0 is not in"),
+        ({"leases": 3}, "--leases: 3 is not in"),
+        ({"model": "resnet"}, "--model: 'resnet' is not one of softmax"),
+        ({"codec": "zip"}, "--codec: 'zip' is not one of float32, block8"),
+        ({"split": "odd"}, "--split"),
+    ],
+)
+def test_plan_out_of_bounds_names_the_flag(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        FleetPlan(**changes)
+
+
+def test_plan_document_holds_everything() -> None:
+    document = FleetPlan(seed=9).document()
+    assert (document["seed"], document["devices"], document["split"]) == (9, 10, "iid")

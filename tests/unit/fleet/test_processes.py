@@ -1,0 +1,120 @@
+"""Children are kept running, and none is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fleet.rim.processes import Service, Supervisor, run_all, starling_command
+from protocol.errors import ConfigError, OperationError
+
+DEADLINE_S = 20.0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, "did not come true in time"
+        time.sleep(0.01)
+
+
+def shell(name: str, script: str, folder: Path) -> Service:
+    return Service(name, ("/bin/sh", "-c", script), folder / f"{name}.log")
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_supervisor_killed_child_is_started_again(tmp_path: Path) -> None:
+    with Supervisor() as supervisor:
+        supervisor.start(shell("one", "exec sleep 60", tmp_path))
+        first = supervisor.pid("one")
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        said: list[str] = []
+
+        def said_both() -> bool:
+            said.extend(supervisor.check())
+            return len(said) >= 2
+
+        until(said_both)
+        assert said == ["one died (signal 9)", "one was started again"]
+        assert supervisor.pid("one") not in {None, first}
+        assert supervisor.restarts == 1
+
+
+def test_supervisor_wrong_configuration_stops_with_last_words(tmp_path: Path) -> None:
+    with Supervisor() as supervisor:
+        supervisor.start(shell("two", "echo agent.toml: bad; exit 78", tmp_path))
+        with pytest.raises(ConfigError, match=r"two refuses .* agent\.toml: bad"):
+            until(lambda: bool(supervisor.check()))
+
+
+def test_supervisor_leaving_kills_grandchildren(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    script = f"sleep 60 & echo $! > {note}.part; mv {note}.part {note}; wait"
+    with Supervisor() as supervisor:
+        supervisor.start(shell("three", script, tmp_path))
+        until(note.exists)
+        grandchild = int(note.read_text())
+        assert alive(grandchild)
+    until(lambda: not alive(grandchild))
+
+
+def test_supervisor_parent_killed_children_go_too(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    program = (
+        "import time\n"
+        "from pathlib import Path\n"
+        "from fleet.rim.processes import Service, Supervisor\n"
+        f"note = Path({str(note)!r})\n"
+        "with Supervisor() as supervisor:\n"
+        "    command = ('/bin/sh', '-c', 'exec sleep 60')\n"
+        "    supervisor.start(Service('four', command, note.with_suffix('.log')))\n"
+        "    note.with_suffix('.part').write_text(str(supervisor.pid('four')))\n"
+        "    note.with_suffix('.part').rename(note)\n"
+        "    time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=Path.cwd())
+    until(note.exists)
+    child = int(note.read_text())
+    parent.kill()
+    parent.wait()
+    until(lambda: not alive(child))
+
+
+def test_run_all_keeps_the_order_of_what_was_printed() -> None:
+    commands = [("/bin/sh", "-c", f"echo {number}") for number in range(9)]
+    assert run_all(commands) == [f"{number}\n" for number in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        pytest.param("echo why >&2; exit 1", OperationError, id="failed"),
+        pytest.param("echo why >&2; exit 78", ConfigError, id="configuration"),
+    ],
+)
+def test_run_all_failure_says_why(script: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match="why"):
+        run_all([("/bin/sh", "-c", script)])
+
+
+def test_run_all_too_slow_gives_up() -> None:
+    with pytest.raises(OperationError, match="longer than"):
+        run_all([("/bin/sh", "-c", "exec sleep 60")], timeout_s=0.1)
+
+
+def test_starling_command_runs_this_tree() -> None:
+    (printed,) = run_all([starling_command("--help")])
+    assert "usage: starling" in printed
