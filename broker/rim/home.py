@@ -169,14 +169,18 @@ class BrokerHome:
         write_atomic(files.certificate, certificate, PUBLIC_MODE)
         return files
 
-    def process(self) -> MosquittoProcess:
-        """The broker as a child process, not started yet."""
+    def process(self, *, log_to_file: bool = True) -> MosquittoProcess:
+        """The broker as a child process, not started yet.
+
+        Args:
+          log_to_file: Whether it logs to `mosquitto.log` or to our standard error.
+        """
         settings = self.require_settings()
         return MosquittoProcess(
             self.configuration,
             reachable_host(settings),
             settings.port,
-            self.path / "mosquitto.log",
+            self.path / "mosquitto.log" if log_to_file else None,
         )
 
     def checker(self) -> LinkSettings:

@@ -11,7 +11,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -72,17 +74,19 @@ class MosquittoProcess:
 
     Attributes:
       port: Where it listens.
-      log: The file that its messages are appended to.
+      log: The file that its messages are appended to; None for our standard error.
     """
 
-    def __init__(self, configuration: Path, host: str, port: int, log: Path) -> None:
+    def __init__(
+        self, configuration: Path, host: str, port: int, log: Path | None
+    ) -> None:
         """Prepares a broker.
 
         Args:
           configuration: The file to run from; must listen on `host` and `port`.
           host: Address at which this process can reach it.
           port: TCP port.
-          log: Created if missing.
+          log: Created if missing; None for our standard error.
         """
         self.port = port
         self.log = log
@@ -108,7 +112,8 @@ class MosquittoProcess:
         assert self.pid is None, "already running"
         self._reap()
         program = find_mosquitto()
-        with self.log.open("ab") as log:
+        with ExitStack() as stack:
+            log = stack.enter_context(self.log.open("ab")) if self.log else sys.stderr
             self._child = subprocess.Popen(  # noqa: S603 - as above
                 [program, "-c", self._configuration],
                 stdin=subprocess.DEVNULL,
@@ -154,6 +159,11 @@ class MosquittoProcess:
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(signal.SIGHUP)
 
+    def terminate(self) -> None:
+        """Asks the broker to end, without waiting; safe in a signal handler."""
+        if self._child is not None:
+            self._child.terminate()
+
     def wait(self) -> int:
         """Waits until the broker ends by itself or is stopped; its exit status."""
         assert self._child is not None
@@ -161,6 +171,8 @@ class MosquittoProcess:
 
     def last_words(self) -> str:
         """The end of its log."""
+        if self.log is None:
+            return "see above"
         with self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
             return log.read().decode(errors="replace").strip()

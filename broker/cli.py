@@ -1,0 +1,175 @@
+"""`starling broker`: a Mosquitto broker with the fleet's certificates and rights."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from broker.rim.check import Check, Verdict, check_broker
+from broker.rim.home import BrokerHome, BrokerSettings
+from broker.rim.mosquitto import MosquittoProcess
+from durable.files import lock
+from protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError, OperationError
+
+_EXAMPLES = """examples:
+  starling broker init --home broker/ --fleet garden --host broker.example.org
+  starling broker run --home broker/
+  starling broker check --home broker/ --json
+
+exit status: 0 done, 1 failed, 2 usage, 78 configuration
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Runs `starling broker` with the words after it.
+
+    Returns:
+      The exit status.
+
+    Raises:
+      ConfigError, OperationError, StorageError: Printed by the caller.
+    """
+    arguments = _parser().parse_args(argv)
+    home = BrokerHome(Path(arguments.home))
+    match arguments.verb:
+        case "init":
+            return _init(home, arguments)
+        case "run":
+            return _run(home, arguments)
+        case _:
+            return _check(home, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="starling broker",
+        description="A Mosquitto broker with the fleet's certificates and rights.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--home",
+        metavar="DIR",
+        default=os.environ.get("STARLING_HOME", "starling-broker"),
+        help="the broker's folder (default: $STARLING_HOME, else ./starling-broker)",
+    )
+    shared.add_argument(
+        "--json", action="store_true", help="print one JSON document to standard output"
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    init = verbs.add_parser(
+        "init",
+        parents=[shared],
+        help="make the folder, or change it; what is not named stays as it is",
+    )
+    init.add_argument("--fleet", help="name of the fleet; needed the first time")
+    init.add_argument(
+        "--bind", metavar="ADDRESS", help="listen here (default: 0.0.0.0)"
+    )
+    init.add_argument("--port", type=_port, help="TCP port (default: 8883)")
+    init.add_argument(
+        "--host",
+        action="append",
+        metavar="NAME",
+        help="a name or address under which boards reach it; may be repeated",
+    )
+    init.add_argument(
+        "--coordinator",
+        action="append",
+        metavar="ID",
+        default=[],
+        help="give this user a coordinator's rights; may be repeated",
+    )
+    verbs.add_parser("run", parents=[shared], help="run it until SIGTERM or Ctrl-C")
+    verbs.add_parser("check", parents=[shared], help="check the running broker")
+    return parser
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 65_535:
+        raise argparse.ArgumentTypeError(f"{number} is not a port: 1 to 65535")
+    return number
+
+
+def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
+    before = home.settings()
+    if before is None and arguments.fleet is None:
+        raise ConfigError("--fleet NAME is needed the first time", key="fleet")
+    known = before or BrokerSettings(arguments.fleet)
+    hosts = known.hosts if arguments.host is None else tuple(arguments.host)
+    settings = BrokerSettings(
+        fleet=arguments.fleet or known.fleet,
+        bind=arguments.bind or known.bind,
+        port=arguments.port or known.port,
+        hosts=hosts,
+        coordinators=tuple(sorted({*known.coordinators, *arguments.coordinator})),
+    )
+    home.prepare(settings)
+    if arguments.json:
+        facts = {**asdict(settings), "authority": str(home.authority_certificate)}
+        _print_json({"home": str(home.path), **facts})
+    else:
+        sys.stdout.write(
+            f"{home.path}: broker of fleet {settings.fleet} on port {settings.port}\n"
+            f"Boards pin {home.authority_certificate}\n"
+            f"Next: starling broker run --home {home.path}\n"
+        )
+    return EXIT_DONE
+
+
+def _run(home: BrokerHome, arguments: argparse.Namespace) -> int:
+    settings = home.require_settings()
+    with lock(home.path / "lock"):
+        # Certificates that end soon are renewed at every start.
+        home.prepare(settings)
+        process = home.process(log_to_file=False)
+        stopped = _stop_on_signals(process)
+        with process:
+            facts = {"bind": settings.bind, "port": settings.port, "pid": process.pid}
+            if arguments.json:
+                _print_json(facts)
+            sys.stderr.write(f"listening on {settings.bind} port {settings.port}\n")
+            status = process.wait()
+    if not stopped:
+        raise OperationError(f"Mosquitto ended by itself with status {status}")
+    return EXIT_DONE
+
+
+def _stop_on_signals(process: MosquittoProcess) -> list[int]:
+    """Ends the broker on SIGTERM and SIGINT; the list tells that one has come."""
+    stopped: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        stopped.append(number)
+        process.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    signal.signal(signal.SIGHUP, lambda _number, _frame: process.reload())
+    return stopped
+
+
+def _check(home: BrokerHome, arguments: argparse.Namespace) -> int:
+    checks = check_broker(home)
+    failed = any(check.verdict is Verdict.FAIL for check in checks)
+    if arguments.json:
+        rows = [{**asdict(check), "verdict": check.verdict.value} for check in checks]
+        _print_json({"ok": not failed, "checks": rows})
+    else:
+        sys.stdout.writelines(_row(check) for check in checks)
+    return EXIT_FAILED if failed else EXIT_DONE
+
+
+def _row(check: Check) -> str:
+    line = f"{check.verdict.value:<5} {check.name:<26} {check.found}\n"
+    return f"{line}{'':<33}-> {check.fix}\n" if check.fix else line
+
+
+def _print_json(document: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    sys.stdout.flush()
