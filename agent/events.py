@@ -1,0 +1,154 @@
+"""What happens to an agent; the rim turns the world into these and calls `step`."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from protocol.ids import Digest
+
+
+class Stage(Enum):
+    """Where a trainer failed."""
+
+    MODEL = "model"
+    """The graphs or parameters cannot be loaded here: the version is refused."""
+    DATA = "data"
+    """The data set cannot be used: nothing works until it changes."""
+    TRAINING = "training"
+    """Anything else, a crash or a time-out included: tried again later."""
+
+
+@dataclass(frozen=True)
+class Connected:
+    """The broker took us; retained messages follow."""
+
+
+@dataclass(frozen=True)
+class Disconnected:
+    """The broker is away; publishes not yet delivered are void."""
+
+
+@dataclass(frozen=True)
+class ManifestArrived:
+    """A packed `protocol.light.Manifest`, of any task, by anybody."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class ModelChunkArrived:
+    """A packed `protocol.chunks.Chunk` of a bundle or a model."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class DownArrived:
+    """A packed envelope that claims to come from a coordinator."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class CoordinatorStateArrived:
+    """A packed envelope with a coordinator's state."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class ChunkDelivered:
+    """The broker answered a `PublishSpooled`, or it could not be sent.
+
+    Attributes:
+      update: Which update it is a part of.
+      index: Which chunk.
+      taken: Whether the broker has it now.
+    """
+
+    update: Digest
+    index: int
+    taken: bool
+
+
+@dataclass(frozen=True)
+class BundleLoaded:
+    """A subprocess loaded the bundle's graphs and read the data set.
+
+    Attributes:
+      bundle: Its digest.
+      examples: How many records the data set has.
+    """
+
+    bundle: Digest
+    examples: int
+
+
+@dataclass(frozen=True)
+class LoadFailed:
+    """The subprocess could not load a bundle or read the data set."""
+
+    bundle: Digest
+    stage: Stage
+    detail: str
+
+
+@dataclass(frozen=True)
+class ReadyForNoise:
+    """The trainer has its exact sum and waits; nothing was drawn and nothing left."""
+
+
+@dataclass(frozen=True)
+class TrainingFinished:
+    """The trainer returned the noised and encoded vector.
+
+    Attributes:
+      payload: As the task's codec encodes it.
+      entropy: 64 fresh secret random bytes, to seal it with.
+    """
+
+    payload: bytes
+    entropy: bytes
+
+
+@dataclass(frozen=True)
+class TrainingFailed:
+    """The trainer gave up, crashed, or was stopped at its time limit."""
+
+    stage: Stage
+    detail: str
+
+
+@dataclass(frozen=True)
+class DataChanged:
+    """The data set's files are others than before."""
+
+
+@dataclass(frozen=True)
+class SpaceMeasured:
+    """How many bytes the disk of the agent's home has left."""
+
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Ticked:
+    """Time went on; sent when `State.wake_at_s` has come."""
+
+
+Event = (
+    Connected
+    | Disconnected
+    | ManifestArrived
+    | ModelChunkArrived
+    | DownArrived
+    | CoordinatorStateArrived
+    | ChunkDelivered
+    | BundleLoaded
+    | LoadFailed
+    | ReadyForNoise
+    | TrainingFinished
+    | TrainingFailed
+    | DataChanged
+    | SpaceMeasured
+    | Ticked
+)

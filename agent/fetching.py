@@ -1,0 +1,277 @@
+"""How a board comes to a model: manifest, proof, chunks, load test, adoption.
+
+A manifest is believed only with its certificate; bytes are kept only if they have the
+digest that the manifest proves; a bundle is used only after a subprocess has loaded it.
+Chunks are pulled a few at a time, so that a slow board is never flooded, and whatever
+is missing after a while is asked for again.
+"""
+
+import array
+import math
+import sys
+from dataclasses import replace
+
+from agent.effects import AdoptModel, KeepBlobs, LoadBundle, PersistProgress, StoreBlob
+from agent.events import BundleLoaded, LoadFailed, Stage
+from agent.privacy import PrivacyLedger
+from agent.state import Adopted, Condition, Fetch, Loaded, Offer, State, slot_of
+from agent.turn import Turn
+from protocol.chunks import CHUNK, Assembly
+from protocol.codec import UINT_MAX
+from protocol.envelope import Kind
+from protocol.errors import BudgetExceeded, DecodeError, LimitError, Reason
+from protocol.ids import Digest
+from protocol.light import MANIFEST
+from protocol.messages import CHUNK_REQUEST, CHUNK_REQUEST_MAX, ChunkRequest
+from protocol.task import E12, MICRO, PrivacyPolicy
+
+EPSILON_UNBOUNDED = UINT_MAX
+"""What a board shows that has released something without noise."""
+_FLOAT_BYTES = 4
+_DOUBLINGS_MAX = 7
+
+
+def hear_manifest(turn: Turn, payload: bytes) -> None:
+    """Believes a newer version of our task if its proof holds.
+
+    Raises:
+      ProtocolError: If it is malformed or proves nothing.
+    """
+    manifest = MANIFEST.unpack(payload)
+    known = turn.state.offer
+    if manifest.task != turn.settings.task:
+        return
+    if known is not None and manifest.version <= known.version:
+        return
+    trusted, spec = manifest.check(turn.state.trusted)
+    if spec.bundle_bytes > turn.settings.bundle_bytes_max:
+        raise LimitError(f"bundle of {spec.bundle_bytes} bytes is too large for us")
+    offer = Offer(manifest.version, spec, manifest.model)
+    turn.state = replace(turn.state, trusted=trusted, offer=offer, asking=None)
+    turn.emit(PersistProgress(trusted, payload))
+    price(turn)
+
+
+def price(turn: Turn) -> None:
+    """Asks the ledger whether it would pay for the newest version."""
+    offer = turn.state.offer
+    if offer is None:
+        return
+    slot = slot_of(turn.state, turn.settings.task, offer.version)
+    refusal = None
+    try:
+        turn.state.ledger.quote(slot, offer.spec.privacy, turn.settings.windows)
+    except BudgetExceeded as error:
+        refusal = {
+            Reason.REPLAYED: Condition.TOOK_PART,
+            Reason.POLICY_MISMATCH: Condition.POLICY_REFUSED,
+        }.get(error.reason, Condition.BUDGET_SPENT)
+        if refusal not in (Condition.TOOK_PART, turn.state.refusal):
+            turn.note(f"{refusal.value}: {error}")
+    spent_micro = _epsilon_micro(turn.state.ledger, offer.spec.privacy)
+    turn.state = replace(turn.state, refusal=refusal, spent_micro=spent_micro)
+
+
+def _epsilon_micro(ledger: PrivacyLedger, policy: PrivacyPolicy) -> int:
+    """Epsilon paid over everything, rounded up; `EPSILON_UNBOUNDED` without noise."""
+    if ledger.exposed:
+        return EPSILON_UNBOUNDED
+    if not ledger.charges:
+        return 0
+    delta = None if ledger.cap is not None else policy.delta_e12 / E12
+    return math.ceil(ledger.epsilon(delta) * MICRO)
+
+
+def _wanted(turn: Turn) -> tuple[tuple[Digest, int], ...]:
+    """Digests and sizes that are still to be pulled, in that order."""
+    state, offer = turn.state, turn.state.offer
+    if offer is None or offer.spec.bundle in state.refused:
+        return ()
+    theta_bytes = _FLOAT_BYTES * offer.spec.dimension
+    wants = [(offer.spec.bundle, offer.spec.bundle_bytes)]
+    if state.refusal is None:
+        wants.append((offer.model.training, theta_bytes))
+    if turn.settings.infer:
+        wants.append((offer.model.inference, theta_bytes))
+    have = state.blobs | state.refused
+    return tuple([(digest, size) for digest, size in wants if digest not in have])
+
+
+def rule_fetch(turn: Turn) -> None:
+    """Pulls what is missing, one blob at a time."""
+    wanted = _wanted(turn)
+    fetch = turn.state.fetch
+    if fetch is not None and fetch.assembly.digest not in dict(wanted):
+        fetch = None
+    if fetch is None and wanted:
+        digest, size = wanted[0]
+        fetch = Fetch(Assembly.begin(digest, size, size), frozenset(), turn.now_s, 0)
+    turn.state = replace(turn.state, fetch=fetch)
+    if fetch is None or not turn.state.connected:
+        return
+    late = turn.now_s >= fetch.again_at_s
+    if fetch.asked and not late:
+        return
+    if not late and fetch.attempt:
+        return
+    _ask(turn, fetch)
+
+
+def _ask(turn: Turn, fetch: Fetch) -> None:
+    window = min(turn.settings.fetch_window, CHUNK_REQUEST_MAX)
+    indices = fetch.assembly.missing[:window]
+    request = ChunkRequest(fetch.assembly.digest, indices)
+    turn.say(Kind.CHUNK_REQUEST, CHUNK_REQUEST.pack(request))
+    pace = turn.settings.pace
+    wait_s = min(pace.most_s, pace.fetch_s * 2.0 ** min(fetch.attempt, _DOUBLINGS_MAX))
+    again_at_s = turn.jittered(wait_s)
+    asked = replace(
+        fetch,
+        asked=frozenset(indices),
+        again_at_s=again_at_s,
+        attempt=fetch.attempt + 1,
+    )
+    turn.state = replace(turn.state, fetch=asked)
+
+
+def hear_chunk(turn: Turn, payload: bytes) -> None:
+    """Takes a chunk of what is being pulled; any other is ignored.
+
+    Raises:
+      ProtocolError: If it is malformed, or the whole has not the digest asked for.
+    """
+    chunk = CHUNK.unpack(payload)
+    fetch = turn.state.fetch
+    if fetch is None or chunk.digest != fetch.assembly.digest:
+        return
+    fetch = replace(
+        fetch,
+        assembly=fetch.assembly.add(chunk),
+        asked=fetch.asked - {chunk.index},
+        attempt=0,
+    )
+    turn.state = replace(turn.state, fetch=fetch)
+    if fetch.assembly.missing:
+        return
+    _complete(turn, fetch.assembly)
+
+
+def _complete(turn: Turn, assembly: Assembly) -> None:
+    try:
+        content = assembly.whole()
+    except DecodeError:
+        # Somebody put foreign bytes among ours: begin anew, later.
+        empty = Assembly.begin(assembly.digest, assembly.size, assembly.size)
+        again_at_s = turn.jittered(turn.settings.pace.fetch_s)
+        fetch = Fetch(empty, frozenset(), again_at_s, 1)
+        turn.state = replace(turn.state, fetch=fetch)
+        raise
+    digest = assembly.digest
+    offer = turn.state.offer
+    turn.state = replace(turn.state, fetch=None)
+    is_theta = offer is not None and digest != offer.spec.bundle
+    if is_theta and not _finite(content):
+        turn.state = replace(turn.state, refused=turn.state.refused | {digest})
+        turn.note("model refused: its parameters are not all finite")
+        return
+    turn.state = replace(turn.state, blobs=turn.state.blobs | {digest})
+    turn.emit(StoreBlob(digest, content))
+
+
+def _finite(content: bytes) -> bool:
+    values = array.array("f", content)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return all(map(math.isfinite, values))
+
+
+def rule_load(turn: Turn) -> None:
+    """Tries a new bundle, or the old one on changed data, in a subprocess."""
+    state, offer = turn.state, turn.state.offer
+    if offer is None or offer.spec.bundle not in state.blobs - state.refused:
+        return
+    if state.loaded is not None and state.loaded.bundle == offer.spec.bundle:
+        return
+    if turn.now_s < state.rest_until_s or state.data_fault:
+        return
+    if state.loading is None and state.training is None:
+        turn.state = replace(state, loading=offer.spec.bundle)
+        turn.emit(LoadBundle(offer.spec.bundle))
+
+
+def bundle_loaded(turn: Turn, event: BundleLoaded) -> None:
+    """The subprocess could load the bundle."""
+    if turn.state.loading != event.bundle:
+        return
+    loaded = Loaded(event.bundle, event.examples)
+    turn.state = replace(turn.state, loading=None, loaded=loaded)
+    turn.note(f"bundle loaded; {event.examples} records")
+
+
+def load_failed(turn: Turn, event: LoadFailed) -> None:
+    """The subprocess could not load the bundle: what we had before stays in use."""
+    if turn.state.loading != event.bundle:
+        return
+    turn.state = replace(turn.state, loading=None)
+    if event.stage is Stage.MODEL:
+        refused = turn.state.refused | {event.bundle}
+        turn.state = replace(turn.state, refused=refused)
+        turn.note(f"model refused: {event.detail}")
+    elif event.stage is Stage.DATA:
+        turn.state = replace(turn.state, data_fault=event.detail)
+        turn.note(f"data set refused: {event.detail}")
+    else:
+        # A crash or a time-out may pass; the bundle gets another chance after a rest.
+        turn.rest(f"load test failed: {event.detail}")
+
+
+def data_changed(turn: Turn) -> None:
+    """Reads the data set again, in a subprocess, before the next training."""
+    turn.state = replace(turn.state, data_fault="", loaded=None, loading=None)
+
+
+def rule_adopt(turn: Turn) -> None:
+    """Uses the newest loaded version for inference; the one before is kept."""
+    state, offer = turn.state, turn.state.offer
+    if offer is None or not turn.settings.infer or state.loaded is None:
+        return
+    adopted = Adopted(offer.version, offer.spec.bundle, offer.model.inference)
+    works = state.loaded.bundle == adopted.bundle
+    if not works or adopted == state.adopted or adopted.inference in state.refused:
+        return
+    if adopted.inference in state.blobs and offer.model.training not in state.refused:
+        turn.state = replace(state, adopted=adopted, before=state.adopted)
+        turn.emit(AdoptModel(adopted.version, adopted.bundle, adopted.inference))
+
+
+def refuse_version(turn: Turn, theta: Digest) -> None:
+    """Goes back to the version before, if inference uses the one that fails."""
+    state = turn.state
+    turn.state = replace(state, refused=state.refused | {theta})
+    offer, before = state.offer, state.before
+    if offer is None or before is None or state.adopted is None:
+        return
+    if state.adopted.version == offer.version and offer.model.training == theta:
+        turn.state = replace(turn.state, adopted=before, before=None)
+        turn.emit(AdoptModel(before.version, before.bundle, before.inference))
+
+
+def rule_tidy(turn: Turn) -> None:
+    """Forgets blobs that nothing uses any more."""
+    kept = turn.state.blobs & _used(turn.state)
+    if kept != turn.state.blobs:
+        turn.state = replace(turn.state, blobs=kept)
+        turn.emit(KeepBlobs(kept))
+
+
+def _used(state: State) -> frozenset[Digest]:
+    used: set[Digest] = set()
+    if state.offer is not None:
+        model = state.offer.model
+        used |= {state.offer.spec.bundle, model.training, model.inference}
+    for adopted in (state.adopted, state.before):
+        if adopted is not None:
+            used |= {adopted.bundle, adopted.inference}
+    if state.training is not None:
+        used |= {state.training.order.bundle, state.training.order.theta}
+    return frozenset(used)

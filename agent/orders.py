@@ -1,0 +1,176 @@
+"""What the agent's process and its trainer say to each other, without numpy.
+
+A trainer is a subprocess that reads `Job`s from its standard input and writes
+`Report`s to its standard output, each packed and led by its length in 4 bytes. For a
+training job it reports READY when the exact sum stands, and draws no random number
+until it reads `GO`.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from protocol.codec import binary, exactly, maybe, structure, text, uint
+from protocol.ids import DIGEST_BYTES, Digest, TaskId, Version
+from protocol.messages import TASKS_MAX
+from protocol.sealing import BLOB_BYTES_MAX
+from protocol.task import (
+    DIMENSION_MAX,
+    PLEDGE_MAX,
+    PrivacyPolicy,
+    TrainingPolicy,
+)
+
+GO = b"go"
+"""The frame that lets a trainer draw its noise."""
+LENGTH_BYTES = 4
+PATH_CHARS_MAX = 4096
+DETAIL_CHARS_MAX = 2000
+THREADS_MAX = 256
+_DIGEST = exactly(DIGEST_BYTES)
+
+
+@dataclass(frozen=True)
+class TrainingOrder:
+    """One training, named by the base version that it uses up.
+
+    Attributes:
+      task: Which task.
+      base: Model version to train from.
+      bundle: Digest of the stored bundle.
+      theta: Digest of the stored parameters, (d,) little-endian float32.
+      dimension: d.
+      codec: How the vector is encoded.
+      pledge: How many records count, and its weight.
+      training: The task's.
+      privacy: The task's.
+      windows: Records that one raw sample can stand in.
+    """
+
+    task: TaskId
+    base: Version
+    bundle: Digest
+    theta: Digest
+    dimension: int
+    codec: int
+    pledge: int
+    training: TrainingPolicy
+    privacy: PrivacyPolicy
+    windows: int
+
+
+_ORDER = structure(
+    TrainingOrder,
+    1024,
+    uint(TASKS_MAX),
+    uint(),
+    _DIGEST,
+    _DIGEST,
+    uint(DIMENSION_MAX, 1),
+    uint(255),
+    uint(PLEDGE_MAX, 1),
+    structure(TrainingPolicy, 64, uint(1), uint(), uint(), uint()).schema,
+    structure(PrivacyPolicy, 64, *(6 * [uint()])).schema,
+    uint(1 << 10, 1),
+).schema
+
+
+class JobKind(IntEnum):
+    """What a trainer is asked."""
+
+    LOAD = 0
+    """Check the graphs, load them, read the data set."""
+    TRAIN = 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the board lets a trainer use.
+
+    Attributes:
+      threads: Of the engine.
+      micro_batch: Records that are computed together; bounds memory, and is the unit
+        in which clipped sums are rounded.
+      memory_mb: Private memory in MiB; 0 for no limit.
+      niceness: Added to the priority of the process.
+    """
+
+    threads: int
+    micro_batch: int
+    memory_mb: int
+    niceness: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A question to a trainer.
+
+    Attributes:
+      kind: `JobKind`.
+      bundle_path: The packed bundle.
+      theta_path: The parameters; empty for LOAD.
+      data_path: Folder of the data set.
+      label: CSV column that is the target; empty for the last one.
+      limits: What it may use.
+      order: What to train; None for LOAD.
+    """
+
+    kind: int
+    bundle_path: str
+    theta_path: str
+    data_path: str
+    label: str
+    limits: Limits
+    order: TrainingOrder | None
+
+
+JOB = structure(
+    Job,
+    16 * 1024,
+    uint(max(JobKind)),
+    text(PATH_CHARS_MAX),
+    text(PATH_CHARS_MAX),
+    text(PATH_CHARS_MAX),
+    text(256),
+    structure(
+        Limits, 64, uint(THREADS_MAX, 1), uint(1 << 16, 1), uint(1 << 30), uint(19)
+    ).schema,
+    maybe(_ORDER),
+)
+
+
+class ReportKind(IntEnum):
+    """What a trainer answers."""
+
+    LOADED = 0
+    READY = 1
+    RESULT = 2
+    FAILED_MODEL = 3
+    FAILED_DATA = 4
+    FAILED_TRAINING = 5
+
+
+@dataclass(frozen=True)
+class Report:
+    """An answer of a trainer.
+
+    Attributes:
+      kind: `ReportKind`.
+      examples: Records in the data set, LOADED only.
+      detail: What went wrong, or figures for the log that stay on the board.
+      payload: The encoded vector, RESULT only.
+    """
+
+    kind: int
+    examples: int
+    detail: str
+    payload: bytes
+
+
+REPORT = structure(
+    Report,
+    BLOB_BYTES_MAX + 8192,
+    uint(max(ReportKind)),
+    uint(),
+    text(4 * DETAIL_CHARS_MAX),
+    binary(BLOB_BYTES_MAX),
+)

@@ -1,0 +1,207 @@
+"""How an update reaches the coordinators, and when its bytes may go.
+
+One upload is sent at a time, the oldest first, a few chunks in flight. A signed receipt
+of one coordinator stops the sending. Only a proof that the update is final, or a proven
+version that makes it stale, deletes it; a refusal never does.
+"""
+
+from dataclasses import replace
+
+from agent.effects import DeleteSpooled, MarkAccepted, PublishSpooled
+from agent.events import ChunkDelivered
+from agent.state import Sending, Waiting
+from agent.turn import Turn
+from protocol.chunks import chunk_count
+from protocol.envelope import Envelope
+from protocol.errors import Reason
+from protocol.ids import Digest
+from protocol.light import FINAL
+from protocol.messages import ACCEPTED, REFUSED
+
+_DOUBLINGS_MAX = 16
+_REFUSED_CHUNK_S = 2.0
+
+
+def find(turn: Turn, update: Digest) -> Waiting | None:
+    """The waiting upload with this id."""
+    for item in turn.state.waiting:
+        if item.entry.update == update:
+            return item
+    return None
+
+
+def _put(turn: Turn, changed: Waiting) -> None:
+    update = changed.entry.update
+    waiting = tuple(
+        [changed if i.entry.update == update else i for i in turn.state.waiting]
+    )
+    turn.state = replace(turn.state, waiting=waiting)
+
+
+def _stop(turn: Turn, update: Digest) -> None:
+    sending = turn.state.sending
+    if sending is not None and sending.update == update:
+        turn.state = replace(turn.state, sending=None)
+
+
+def _delete(turn: Turn, item: Waiting, why: str) -> None:
+    _stop(turn, item.entry.update)
+    waiting = tuple([other for other in turn.state.waiting if other is not item])
+    turn.state = replace(turn.state, waiting=waiting)
+    turn.emit(DeleteSpooled(item.entry, why))
+
+
+def rule_stale(turn: Turn) -> None:
+    """Deletes what a proven version has made worthless."""
+    offer = turn.state.offer
+    if offer is None:
+        return
+    for item in turn.state.waiting:
+        entry = item.entry
+        if offer.version - entry.base > entry.staleness_max:
+            _delete(turn, item, "stale")
+
+
+def rule_send(turn: Turn) -> None:
+    """Sends the oldest upload that still wants to be sent."""
+    if not turn.state.connected:
+        return
+    sending = turn.state.sending or _begin(turn)
+    if sending is None:
+        return
+    item = find(turn, sending.update)
+    assert item is not None
+    if sending.again_at_s is not None and turn.now_s >= sending.again_at_s:
+        sending = Sending(sending.update, 0, frozenset(), None, sending.attempt + 1)
+    if sending.again_at_s is None:
+        sending = _publish(turn, item, sending)
+    turn.state = replace(turn.state, sending=sending)
+
+
+def _begin(turn: Turn) -> Sending | None:
+    for item in turn.state.waiting:
+        if not item.refusal and turn.now_s >= item.send_at_s:
+            return Sending(item.entry.update, 0, frozenset(), None, 0)
+    return None
+
+
+def _publish(turn: Turn, item: Waiting, sending: Sending) -> Sending:
+    count = chunk_count(item.entry.size)
+    while sending.next < count and len(sending.in_flight) < turn.settings.upload_window:
+        turn.emit(PublishSpooled(item.entry, sending.next))
+        sending = replace(
+            sending,
+            next=sending.next + 1,
+            in_flight=sending.in_flight | {sending.next},
+        )
+    if sending.next < count or sending.in_flight:
+        return sending
+    pace = turn.settings.pace
+    doubled = pace.accept_s * 2.0 ** min(sending.attempt, _DOUBLINGS_MAX)
+    again_at_s = turn.jittered(min(pace.most_s, doubled))
+    return replace(sending, again_at_s=again_at_s)
+
+
+def chunk_delivered(turn: Turn, event: ChunkDelivered) -> None:
+    """Lets the next chunk go, or begins anew after a refusal by the broker."""
+    sending = turn.state.sending
+    if sending is None or sending.update != event.update:
+        return
+    if event.index not in sending.in_flight:
+        return
+    sending = replace(sending, in_flight=sending.in_flight - {event.index})
+    if not event.taken:
+        again_at_s = turn.jittered(_REFUSED_CHUNK_S * (1 + sending.attempt))
+        sending = replace(sending, in_flight=frozenset(), again_at_s=again_at_s)
+    turn.state = replace(turn.state, sending=sending)
+
+
+def disconnected(turn: Turn) -> None:
+    """What was in flight is void; it is sent again with the next connection."""
+    sending = turn.state.sending
+    if sending is not None and sending.again_at_s is None:
+        first = min(sending.in_flight, default=sending.next)
+        sending = replace(sending, next=first, in_flight=frozenset())
+        turn.state = replace(turn.state, sending=sending)
+
+
+def hear_accepted(turn: Turn, envelope: Envelope) -> None:
+    """A coordinator has the update durably: it is not sent any more, but kept.
+
+    Raises:
+      ProtocolError: If the body is malformed.
+    """
+    item = find(turn, ACCEPTED.unpack(envelope.body).update)
+    if item is not None:
+        _accepted(turn, item)
+
+
+def _accepted(turn: Turn, item: Waiting) -> None:
+    _stop(turn, item.entry.update)
+    send_at_s = turn.jittered(turn.settings.pace.final_s)
+    first_time = not item.accepted
+    _put(turn, replace(item, accepted=True, send_at_s=send_at_s))
+    if first_time:
+        turn.emit(MarkAccepted(item.entry))
+
+
+def hear_refused(turn: Turn, envelope: Envelope) -> None:
+    """Stops sending once every coordinator refuses for good; deletes nothing.
+
+    Raises:
+      ProtocolError: If the body is malformed.
+    """
+    refused = REFUSED.unpack(envelope.body)
+    asking = turn.state.asking
+    if asking is not None and refused.subject == asking.envelope:
+        wait_s = max(turn.settings.pace.check_in_s, float(refused.retry_after_s))
+        asking = replace(asking, again_at_s=turn.jittered(wait_s))
+        turn.state = replace(turn.state, asking=asking)
+        return
+    for item in turn.state.waiting:
+        if refused.subject in (item.entry.update, item.entry.digest):
+            _refused(turn, item, envelope, refused.reason, refused.retry_after_s)
+            return
+
+
+def _refused(
+    turn: Turn, item: Waiting, envelope: Envelope, reason: int, retry_after_s: int
+) -> None:
+    turn.note(f"update for version {item.entry.base} refused: {_reason_name(reason)}")
+    if reason == Reason.ALREADY_KNOWN:
+        _accepted(turn, item)
+        return
+    sending = turn.state.sending
+    if retry_after_s:
+        if sending is not None and sending.update == item.entry.update:
+            again_at_s = turn.now_s + retry_after_s
+            sending = replace(sending, in_flight=frozenset(), again_at_s=again_at_s)
+            turn.state = replace(turn.state, sending=sending)
+        return
+    refused_by = item.refused_by | {envelope.sender}
+    everybody = {member.public for member in turn.state.trusted.validators.members}
+    final = reason if refused_by >= everybody else 0
+    _put(turn, replace(item, refused_by=refused_by, refusal=final))
+    if final:
+        _stop(turn, item.entry.update)
+
+
+def _reason_name(reason: int) -> str:
+    try:
+        return Reason(reason).name.lower()
+    except ValueError:
+        return f"reason {reason}"
+
+
+def hear_final(turn: Turn, envelope: Envelope) -> None:
+    """Deletes an update that is proven to stand in the chain.
+
+    Raises:
+      ProtocolError: If the proof does not hold.
+    """
+    final = FINAL.unpack(envelope.body)
+    item = find(turn, final.transaction.identity(turn.state.chain))
+    if item is not None:
+        trusted = final.check(turn.state.trusted)
+        turn.state = replace(turn.state, trusted=trusted)
+        _delete(turn, item, "final")

@@ -1,0 +1,299 @@
+"""What an agent knows: its settings, its state, and what keeps it from training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from agent.effects import Spooled
+from agent.orders import TrainingOrder
+from agent.privacy import PrivacyLedger, Slot
+from protocol.chunks import Assembly
+from protocol.envelope import Envelope
+from protocol.ids import ChainId, Digest, PublicKey, TaskId, Version, device_name
+from protocol.keys import SigningKey
+from protocol.light import Trusted
+from protocol.messages import PPM, DeviceState
+from protocol.task import ModelDigests, TaskSpec
+from protocol.topics import Topics
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long the agent waits for what; each wait is jittered by a half.
+
+    Attributes:
+      check_in_s: For a lease, before it checks in again.
+      fetch_s: For the chunks that it asked for.
+      accept_s: For a receipt, before it sends all chunks again; doubles each time.
+      final_s: For a proof, after a receipt, before it sends again.
+      rest_s: After a failed training; doubles each time.
+      most_s: Bound of all doubling.
+    """
+
+    check_in_s: float = 15.0
+    fetch_s: float = 5.0
+    accept_s: float = 20.0
+    final_s: float = 600.0
+    rest_s: float = 10.0
+    most_s: float = 600.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What does not change while an agent runs.
+
+    Attributes:
+      key: Signs everything that this board says.
+      topics: Of its fleet.
+      task: The task it takes part in.
+      boot: Counts the agent's starts; durable before the first envelope is signed, so
+        that counters, which begin with it, never repeat.
+      seed: For jitter; secrecy does not matter.
+      pledge: Records to pledge; 0 for the largest pledge that the data set covers.
+      windows: Records that one raw sample can stand in.
+      infer: Whether to fetch and adopt each version's average for inference.
+      resources_ppm: The board's self-assessment of its resources.
+      bundle_bytes_max: Largest bundle that it takes.
+      spool_bytes_max: Room for uploads that wait for their proof.
+      upload_window: Chunks of an upload in flight.
+      fetch_window: Chunks that it asks for at once, at most 16.
+      pace: Waiting times.
+    """
+
+    key: SigningKey = field(repr=False)
+    topics: Topics
+    task: TaskId
+    boot: int
+    seed: bytes
+    pledge: int = 0
+    windows: int = 1
+    infer: bool = True
+    resources_ppm: int = PPM
+    bundle_bytes_max: int = 64 << 20
+    spool_bytes_max: int = 64 << 20
+    upload_window: int = 4
+    fetch_window: int = 8
+    pace: Pace = field(default_factory=Pace)
+
+    @property
+    def device(self) -> str:
+        """The board's name in topics."""
+        return device_name(self.key.identity)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The newest version that was proven to us.
+
+    Attributes:
+      version: Its number.
+      spec: The task.
+      model: Digests of the version.
+    """
+
+    version: Version
+    spec: TaskSpec
+    model: ModelDigests
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """A blob that is being pulled.
+
+    Attributes:
+      assembly: What has come.
+      asked: Indices that were asked for and have not come.
+      again_at_s: When to ask again for what is missing.
+      attempt: How often nothing useful came.
+    """
+
+    assembly: Assembly
+    asked: frozenset[int]
+    again_at_s: float
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A bundle that a subprocess loaded, and the data set that it found."""
+
+    bundle: Digest
+    examples: int
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What inference uses."""
+
+    version: Version
+    bundle: Digest
+    inference: Digest
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A check-in that waits for its lease.
+
+    Attributes:
+      version: For which base version.
+      envelope: Id of the CHECK_IN.
+      again_at_s: When to check in again.
+    """
+
+    version: Version
+    envelope: Digest
+    again_at_s: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training under way.
+
+    Attributes:
+      order: What is trained.
+      lease: What allows it.
+      spent: Whether its charge is on disk; only then may noise be drawn.
+      staleness_max: The task's.
+    """
+
+    order: TrainingOrder
+    lease: Envelope
+    spent: bool
+    staleness_max: int
+
+
+@dataclass(frozen=True)
+class Sending:
+    """An upload on its way.
+
+    Attributes:
+      update: Which one.
+      next: Index of the first chunk not yet published.
+      in_flight: Published, and not yet answered by the broker.
+      again_at_s: When to send everything again; None while chunks are to be sent.
+      attempt: How often all of it was sent.
+    """
+
+    update: Digest
+    next: int
+    in_flight: frozenset[int]
+    again_at_s: float | None
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A spooled upload and what coordinators said about it.
+
+    Attributes:
+      entry: What is in the spool.
+      accepted: Whether a coordinator has it durably.
+      send_at_s: Not to be sent before.
+      refused_by: Coordinators that do not want it.
+      refusal: The last reason that they gave, 0 before.
+    """
+
+    entry: Spooled
+    accepted: bool
+    send_at_s: float
+    refused_by: frozenset[PublicKey] = frozenset()
+    refusal: int = 0
+
+
+class Condition(Enum):
+    """Why the agent is not training; the value is what the operator reads."""
+
+    TRAINING = "training"
+    ASKING = "waits for a lease"
+    READY = "ready to check in"
+    OFFLINE = "broker away"
+    UNINVITED = "waits for a task"
+    FETCHING = "fetching the model"
+    LOADING = "loading the model"
+    MODEL_REFUSED = "model refused"
+    DATA_REFUSED = "data set refused"
+    TOO_FEW_DATA = "too few records for the task's smallest pledge"
+    TOOK_PART = "took part in this version"
+    BUDGET_SPENT = "budget spent"
+    POLICY_REFUSED = "task asks for less privacy than the owner allows"
+    SENDING = "sending an update"
+    SPOOL_FULL = "spool full"
+    DISK_FULL = "disk full"
+    RESTING = "rests after a failed training"
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that an agent knows at one moment.
+
+    Attributes:
+      trusted: The light client.
+      ledger: What the data set has paid; equal to the journal on disk.
+      connected: Whether there is a broker.
+      serial: Envelopes signed since the start; low half of their counters.
+      draws: Jitter draws since the start.
+      offer: The newest proven version.
+      refusal: Why the ledger would not pay for `offer`; None if it would.
+      spent_micro: Epsilon that the data set has paid, in units of 10^-6.
+      blobs: Digests of what the blob store has.
+      fetch: What is being pulled.
+      loading: Bundle that a subprocess is trying.
+      loaded: Bundle that works here, and the data set's size.
+      refused: Bundles and thetas that do not work here.
+      data_fault: Why the data set cannot be used; empty if it can.
+      adopted: What inference uses.
+      before: What it used before, to go back to.
+      asking: A check-in under way.
+      training: A training under way; never together with `asking`.
+      waiting: The spool's content, oldest first.
+      sending: An upload under way; its `update` is in `waiting`.
+      rest_until_s: No training before, after failures.
+      failures: Failed trainings in a row.
+      fault: What the last failed training said.
+      leases: Leases that came.
+      kept: Leases that became updates; `kept <= leases`.
+      online: By coordinator, whether it last said that it was there.
+      free_bytes: Room on the disk; None while unknown.
+      shown: What the board last showed of itself.
+      wake_at_s: When the next `Ticked` is due; infinity for never.
+    """
+
+    trusted: Trusted
+    ledger: PrivacyLedger
+    connected: bool = False
+    serial: int = 0
+    draws: int = 0
+    offer: Offer | None = None
+    refusal: Condition | None = None
+    spent_micro: int = 0
+    blobs: frozenset[Digest] = frozenset()
+    fetch: Fetch | None = None
+    loading: Digest | None = None
+    loaded: Loaded | None = None
+    refused: frozenset[Digest] = frozenset()
+    data_fault: str = ""
+    adopted: Adopted | None = None
+    before: Adopted | None = None
+    asking: Asking | None = None
+    training: Training | None = None
+    waiting: tuple[Waiting, ...] = ()
+    sending: Sending | None = None
+    rest_until_s: float = 0.0
+    failures: int = 0
+    fault: str = ""
+    leases: int = 0
+    kept: int = 0
+    online: Mapping[PublicKey, bool] = field(default_factory=dict)
+    free_bytes: int | None = None
+    shown: DeviceState | None = None
+    wake_at_s: float = float("inf")
+
+    @property
+    def chain(self) -> ChainId:
+        """The chain that this board belongs to."""
+        return self.trusted.chain_id
+
+
+def slot_of(state: State, task: TaskId, base: Version) -> Slot:
+    """What the ledger charges for training one base version."""
+    return state.chain, task, base
