@@ -54,8 +54,8 @@ def private_graph(network: Network, loss: Loss) -> bytes:
     """theta, x, y, clip -> clipped gradient sum (d,); loss (n,); norm (n,)."""
     tape = _forward(network, training=True)
     build = tape.build
-    clip = build.input("clip", (), "float32")
     values, uses = _backward(tape, loss)
+    clip = build.input("clip", (), "float32")
     squares = [use.norm_squared(build) for use in uses]
     norm = build.unary("Sqrt", build.op("Sum", squares, (None,)))
     scales = _scales(build, norm, clip, network.dimension)

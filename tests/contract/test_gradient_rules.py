@@ -1,0 +1,261 @@
+"""Every gradient rule: finite differences, single examples and exact clipping."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from compiler import compile_model
+from compiler.builder import Attribute
+from compiler.check import TOLERANCE, check_bundle
+from compiler.rules import RULES
+from protocol.graph import OPERATORS
+from tests.unit.compiler.small_models import build, cnn, mlp, node, weight
+
+Model = tuple[onnx.ModelProto, str]
+
+
+def _activation(kind: str, *bounds: float, **attributes: Attribute) -> Model:
+    rng = np.random.default_rng(1)
+    weights = {"w": weight(rng, 5, 4), "b": np.full(5, 0.1, np.float32)}
+    names = [f"bound{index}" for index in range(len(bounds))]
+    weights |= {n: np.array(v, np.float32) for n, v in zip(names, bounds, strict=True)}
+    nodes = [
+        node("Gemm", ["x", "w", "b"], ["h"], transB=1),
+        node(kind, ["h", *names], ["out"], "", **attributes),
+    ]
+    return build(nodes, weights, (4,), (5,)), "mse"
+
+
+def _positive(kind: str) -> Model:
+    rng = np.random.default_rng(2)
+    weights = {"w": weight(rng, 4, 5), "one": np.array(1, np.float32)}
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Mul", ["h", "h"], ["s"]),
+        node("Add", ["s", "one"], ["p"]),
+        node(kind, ["p"], ["out"]),
+    ]
+    return build(nodes, weights, (4,), (5,)), "mse"
+
+
+def _image(
+    kind: str,
+    row: tuple[int, ...],
+    out: tuple[int, ...],
+    kernel: tuple[int, ...],
+    **attributes: Attribute,
+) -> Model:
+    """A convolution to three channels, then a pooling."""
+    rng = np.random.default_rng(3)
+    weights = {"w": weight(rng, 3, row[0], *[1] * len(kernel)), "b": weight(rng, 3)}
+    if not kind.startswith("Global"):
+        attributes["kernel_shape"] = kernel
+    nodes = [
+        node("Conv", ["x", "w", "b"], ["h"]),
+        node(kind, ["h"], ["out"], "", **attributes),
+    ]
+    return build(nodes, weights, row, out), "mse"
+
+
+def _convolution(
+    row: tuple[int, ...],
+    shape: tuple[int, ...],
+    out: tuple[int, ...],
+    **attributes: Attribute,
+) -> Model:
+    """Two convolutions, the second as told, so that its image needs a cotangent."""
+    rng = np.random.default_rng(4)
+    first = weight(rng, row[0], row[0], *[1] * (len(row) - 1))
+    weights = {"first": first, "w": weight(rng, *shape), "b": weight(rng, shape[0])}
+    nodes = [
+        node("Conv", ["x", "first"], ["h"]),
+        node("Conv", ["h", "w", "b"], ["out"], "", **attributes),
+    ]
+    return build(nodes, weights, row, out), "mse"
+
+
+def _arithmetic(kind: str, shape: tuple[int, ...]) -> Model:
+    """A weight on each side of an operator, with broadcasting."""
+    rng = np.random.default_rng(5)
+    weights = {"a": 2 + rng.random(shape, np.float32), "b": weight(rng, 3, 4)}
+    nodes = [
+        node(kind, ["x", "a"], ["h"]),
+        node("Mul", ["h", "h"], ["q"]),
+        node("Add", ["q", "b"], ["s"]),
+        node("Exp", ["h"], ["e"]),
+        node(kind, ["s", "e"], ["out"]),
+    ]
+    return build(nodes, weights, (3, 4), (3, 4)), "mse"
+
+
+def _sequence(positions: int) -> Model:
+    """A linear layer on each step of a sequence."""
+    rng = np.random.default_rng(6)
+    weights = {"w": weight(rng, 4, 5), "v": weight(rng, 2, positions)}
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Tanh", ["h"], ["t"]),
+        node("MatMul", ["v", "t"], ["out"]),
+    ]
+    return build(nodes, weights, (positions, 4), (2, 5)), "mse"
+
+
+def _attention() -> Model:
+    """Queries against keys of the same example, and a transposed weight."""
+    rng = np.random.default_rng(7)
+    weights = {"w": weight(rng, 5, 4), "k": weight(rng, 4, 5)}
+    nodes = [
+        node("Transpose", ["w"], ["wt"], perm=[1, 0]),
+        node("MatMul", ["x", "wt"], ["q"]),
+        node("MatMul", ["x", "k"], ["keys"]),
+        node("Transpose", ["keys"], ["kt"], perm=[0, 2, 1]),
+        node("MatMul", ["q", "kt"], ["s"]),
+        node("Softmax", ["s"], ["p"], axis=2),
+        node("MatMul", ["p", "x"], ["out"]),
+    ]
+    return build(nodes, weights, (3, 4), (3, 4)), "mse"
+
+
+def _shared() -> Model:
+    """One weight used twice, once turned: its norm is that of the sum."""
+    rng = np.random.default_rng(8)
+    weights = {"w": weight(rng, 6, 6), "b": weight(rng, 6)}
+    nodes = [
+        node("Gemm", ["x", "w", "b"], ["h"], transB=1),
+        node("Sigmoid", ["h"], ["s"]),
+        node("Gemm", ["s", "w", "b"], ["out"], alpha=0.5, beta=2.0),
+    ]
+    return build(nodes, weights, (6,), (6,)), "cross-entropy"
+
+
+def _shapes() -> Model:
+    rng = np.random.default_rng(9)
+    weights: dict[str, NDArray[np.generic]] = {
+        "w": weight(rng, 12, 4),
+        "shape": np.array([0, 2, -1], np.int64),
+        "axis": np.array([1], np.int64),
+        "flat": np.array([-1, 12], np.int64),
+    }
+    nodes = [
+        node("Reshape", ["x", "flat"], ["f"]),
+        node("Identity", ["w"], ["wi"]),
+        node("Gemm", ["f", "wi"], ["h"]),
+        node("Reshape", ["h", "shape"], ["r"]),
+        node("Unsqueeze", ["r", "axis"], ["u"]),
+        node("Neg", ["u"], ["m"]),
+        node("Squeeze", ["m", "axis"], ["s"]),
+        node("Identity", ["s"], ["i"]),
+        node("Flatten", ["i"], ["out"]),
+    ]
+    return build(nodes, weights, (3, 4), (4,)), "cross-entropy"
+
+
+CASES: Mapping[str, Callable[[], Model]] = {
+    "mlp": lambda: (mlp(), "cross-entropy"),
+    "cnn": lambda: (cnn(), "cross-entropy"),
+    "abs": lambda: _activation("Abs"),
+    "clip": lambda: _activation("Clip", -0.5, 0.5),
+    "clip below": lambda: _activation("Clip", 0.0),
+    "elu": lambda: _activation("Elu", alpha=0.7),
+    "leaky relu": lambda: _activation("LeakyRelu", alpha=0.2),
+    "log softmax": lambda: _activation("LogSoftmax"),
+    "relu": lambda: _activation("Relu"),
+    "sigmoid": lambda: _activation("Sigmoid"),
+    "softmax": lambda: _activation("Softmax", axis=1),
+    "softplus": lambda: _activation("Softplus"),
+    "tanh": lambda: _activation("Tanh"),
+    "binary": lambda: (_activation("Sigmoid")[0], "bce"),
+    "binary logits": lambda: (_activation("Identity")[0], "bce"),
+    "classes after softmax": lambda: (_activation("Softmax")[0], "cross-entropy"),
+    "log": lambda: _positive("Log"),
+    "sqrt": lambda: _positive("Sqrt"),
+    "max pool": lambda: _image("MaxPool", (2, 6, 6), (3, 3, 3), (2, 2), strides=[2, 2]),
+    "max pool, odd image": lambda: _image(
+        "MaxPool", (2, 7, 5), (3, 3, 2), (2, 2), strides=[2, 2]
+    ),
+    "max pool, overlapping": lambda: _image(
+        "MaxPool", (2, 7, 7), (3, 4, 4), (3, 3), strides=[2, 2], pads=[1, 1, 1, 1]
+    ),
+    "max pool, rounded up": lambda: _image(
+        "MaxPool", (2, 5, 5), (3, 3, 3), (2, 2), strides=[2, 2], ceil_mode=1
+    ),
+    "max pool, one axis": lambda: _image("MaxPool", (2, 9), (3, 3), (3,), strides=[3]),
+    "average pool": lambda: _image(
+        "AveragePool", (2, 6, 6), (3, 3, 3), (2, 2), strides=[2, 2]
+    ),
+    "average pool, padded": lambda: _image(
+        "AveragePool", (2, 5, 5), (3, 3, 3), (3, 3), strides=[2, 2], pads=[1, 1, 1, 1]
+    ),
+    "average pool, padding counts": lambda: _image(
+        "AveragePool",
+        (2, 5, 5),
+        (3, 5, 5),
+        (3, 3),
+        pads=[1, 1, 1, 1],
+        count_include_pad=1,
+    ),
+    "average pool, one axis": lambda: _image(
+        "AveragePool", (2, 7), (3, 3), (2,), strides=[2]
+    ),
+    "global average": lambda: _image("GlobalAveragePool", (2, 5, 4), (3, 1, 1), (1, 1)),
+    "convolution": lambda: _convolution((2, 6, 5), (4, 2, 3, 2), (4, 4, 4)),
+    "convolution, stride": lambda: _convolution(
+        (2, 8, 7), (3, 2, 3, 3), (3, 3, 3), strides=[2, 2]
+    ),
+    "convolution, padding": lambda: _convolution(
+        (2, 5, 5), (3, 2, 3, 3), (3, 5, 5), pads=[1, 1, 1, 1]
+    ),
+    "convolution, uneven": lambda: _convolution(
+        (2, 6, 6), (3, 2, 3, 2), (3, 3, 4), strides=[2, 2], pads=[0, 1, 1, 2]
+    ),
+    "convolution, dilation": lambda: _convolution(
+        (2, 7, 7), (3, 2, 3, 3), (3, 3, 3), dilations=[2, 2]
+    ),
+    "convolution, groups": lambda: _convolution(
+        (4, 5, 5), (6, 2, 3, 3), (6, 3, 3), group=2
+    ),
+    "convolution, depthwise": lambda: _convolution(
+        (4, 5, 5), (4, 1, 3, 3), (4, 5, 5), group=4, pads=[1, 1, 1, 1]
+    ),
+    "convolution, automatic padding": lambda: _convolution(
+        (2, 5, 6), (3, 2, 3, 3), (3, 3, 3), strides=[2, 2], auto_pad="SAME_UPPER"
+    ),
+    "convolution, automatic padding before": lambda: _convolution(
+        (2, 6, 6), (3, 2, 3, 3), (3, 3, 3), strides=[2, 2], auto_pad="SAME_LOWER"
+    ),
+    "convolution, one axis": lambda: _convolution(
+        (3, 12), (4, 3, 5), (4, 5), strides=[2], pads=[1, 1]
+    ),
+    "convolution, one pixel": lambda: _convolution((4, 3, 3), (5, 4, 1, 1), (5, 3, 3)),
+    "add": lambda: _arithmetic("Add", (4,)),
+    "subtract": lambda: _arithmetic("Sub", (3, 1)),
+    "multiply": lambda: _arithmetic("Mul", (1, 3, 4)),
+    "divide": lambda: _arithmetic("Div", (1,)),
+    "sequence, short": lambda: _sequence(2),
+    "sequence, long": lambda: _sequence(9),
+    "attention": _attention,
+    "shared": _shared,
+    "shapes": _shapes,
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rule_on_random_examples_agrees_with_differences_and_singles(case: str) -> None:
+    model, loss = CASES[case]()
+
+    errors = check_bundle(compile_model(model, loss=loss), np.random.default_rng(0))
+
+    assert errors.worst <= TOLERANCE
+
+
+def test_cases_cover_every_rule() -> None:
+    used = {item.op_type for make in CASES.values() for item in make()[0].graph.node}
+
+    assert used >= set(RULES)
+
+
+def test_rules_stand_on_the_allow_list_of_boards() -> None:
+    assert set(RULES) <= OPERATORS

@@ -1,0 +1,200 @@
+from functools import cache
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from compiler import Bundle, CompileError, compile_model
+from compiler.check import TOLERANCE, check_bundle
+from compiler.emit import clip_margin
+from protocol.bundle import EVALUATE, GRADIENT, INFER, PRIVATE_GRADIENT
+from protocol.graph import check_graph
+from tests.unit.compiler.small_models import build, cnn, mlp, node, weight
+
+Arrays = list[NDArray[np.float32]]
+MODELS = {"mlp": mlp, "cnn": cnn}
+
+
+@cache
+def _bundle(name: str) -> Bundle:
+    return compile_model(MODELS[name](), loss="cross-entropy")
+
+
+def _run(bundle: Bundle, file: str, **inputs: NDArray[np.generic]) -> Arrays:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        bundle.files[file], options, providers=["CPUExecutionProvider"]
+    )
+    results: Arrays = session.run(None, {"theta": bundle.theta, **inputs})
+    return results
+
+
+def _batch(bundle: Bundle, n: int) -> dict[str, NDArray[np.generic]]:
+    rng = np.random.default_rng(n)
+    x = rng.standard_normal((n, *bundle.manifest.input.shape)).astype(np.float32)
+    return {"x": x, "y": rng.integers(0, bundle.manifest.output.shape[0], n)}
+
+
+def _clip(value: float) -> NDArray[np.float32]:
+    return np.array(value, np.float32)
+
+
+INTERFACES = {
+    INFER: (("theta", "x"), ("output",)),
+    EVALUATE: (("theta", "x", "y"), ("loss", "output")),
+    GRADIENT: (("theta", "x", "y"), ("gradient", "loss")),
+    PRIVATE_GRADIENT: (("theta", "x", "y", "clip"), ("gradient", "loss", "norm")),
+}
+
+
+@pytest.mark.parametrize("file", INTERFACES)
+def test_graph_has_the_ports_of_the_design(file: str) -> None:
+    facts = check_graph(_bundle("cnn").files[file])
+
+    assert (facts.inputs, facts.outputs) == INTERFACES[file]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("n", [1, 2, 33])
+def test_graphs_at_any_batch_agree_on_the_loss(name: str, n: int) -> None:
+    bundle = _bundle(name)
+    batch = _batch(bundle, n)
+
+    evaluated, output = _run(bundle, EVALUATE, **batch)
+    gradient, loss = _run(bundle, GRADIENT, **batch)
+    clipped, private, norm = _run(bundle, PRIVATE_GRADIENT, clip=_clip(1), **batch)
+
+    np.testing.assert_allclose(loss, evaluated, rtol=1e-5)
+    np.testing.assert_allclose(private, evaluated, rtol=1e-5)
+    np.testing.assert_allclose(output, _run(bundle, INFER, x=batch["x"])[0])
+    assert gradient.shape == clipped.shape == (bundle.manifest.dimension,)
+    assert loss.shape == norm.shape == (n,)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.999, 1.0])
+def test_clipped_gradient_of_one_example_is_never_longer_than_the_clip(
+    name: str, share: float
+) -> None:
+    bundle = _bundle(name)
+    batch = _batch(bundle, 1)
+    plain = _run(bundle, GRADIENT, **batch)[0].astype(np.float64)
+    clip = _clip(share * float(np.linalg.norm(plain)))
+
+    clipped = _run(bundle, PRIVATE_GRADIENT, clip=clip, **batch)[0].astype(np.float64)
+
+    length = float(np.linalg.norm(clipped))
+    margin = clip_margin(bundle.manifest.dimension)
+    assert float(clip) * (1 - 2 * margin) <= length <= float(clip)
+
+
+def test_private_gradient_under_a_wide_clip_is_the_plain_one() -> None:
+    bundle = _bundle("cnn")
+    batch = _batch(bundle, 5)
+
+    plain = _run(bundle, GRADIENT, **batch)[0]
+    private = _run(bundle, PRIVATE_GRADIENT, clip=_clip(1e6), **batch)[0]
+
+    np.testing.assert_allclose(private, plain, atol=1e-5 * float(np.abs(plain).max()))
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_private_gradient_of_nothing_is_zero_and_finite(clip: float) -> None:
+    weights = {"w": np.zeros((4, 3), np.float32)}
+    model = build([node("MatMul", ["x", "w"], ["out"])], weights, (4,), (3,))
+    bundle = compile_model(model, loss="mse")
+    x = np.ones((2, 4), np.float32)
+    y = np.zeros((2, 3), np.float32)
+
+    gradient, _, norm = _run(bundle, PRIVATE_GRADIENT, x=x, y=y, clip=_clip(clip))
+
+    assert not gradient.any()
+    assert not norm.any()
+
+
+def test_gradient_of_tied_maxima_goes_to_the_first_one() -> None:
+    weights = {"w": np.ones((1, 1, 1, 1), np.float32), "b": np.zeros(1, np.float32)}
+    nodes = [
+        node("Conv", ["x", "w", "b"], ["h"]),
+        node("MaxPool", ["h"], ["out"], kernel_shape=[2, 2], strides=[2, 2]),
+    ]
+    bundle = compile_model(build(nodes, weights, (1, 2, 2), (1, 1, 1)), loss="mse")
+    x = np.ones((1, 1, 2, 2), np.float32)
+    y = np.zeros((1, 1, 1, 1), np.float32)
+
+    gradient = _run(bundle, GRADIENT, x=x, y=y)[0]
+
+    # d(1 - 0)^2 = 2, once for the weight and once for the bias.
+    np.testing.assert_array_equal(gradient, [2.0, 2.0])
+
+
+def test_label_outside_the_classes_stops_the_run() -> None:
+    bundle = _bundle("mlp")
+    x = np.zeros((1, 8), np.float32)
+
+    with pytest.raises(Exception, match="Out of range"):
+        _run(bundle, GRADIENT, x=x, y=np.array([3]))
+
+
+def test_weight_without_influence_is_refused_by_name() -> None:
+    rng = np.random.default_rng(0)
+    weights = {"w": weight(rng, 4, 3), "idle": weight(rng, 4, 3)}
+    nodes = [
+        node("MatMul", ["x", "idle"], ["unused"]),
+        node("MatMul", ["x", "w"], ["out"]),
+    ]
+
+    with pytest.raises(CompileError, match="idle"):
+        compile_model(build(nodes, weights, (4,), (3,)), loss="mse")
+
+
+LAYERS = st.lists(
+    st.sampled_from(["conv", "same", "relu", "tanh", "max", "average", "scale"]),
+    max_size=5,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(layers=LAYERS, seed=st.integers(0, 2**32), loss=st.sampled_from(["mse", "bce"]))
+def test_random_networks_have_exact_gradients(
+    layers: list[str], seed: int, loss: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    size, channels = 8, 2
+    weights = {}
+    nodes = []
+    value = "x"
+    for index, layer in enumerate(layers):
+        name = f"v{index}"
+        if layer in ("max", "average") and size >= 2:
+            kind = "MaxPool" if layer == "max" else "AveragePool"
+            window = [2, 2]
+            nodes.append(
+                node(kind, [value], [name], kernel_shape=window, strides=window)
+            )
+            size //= 2
+        elif layer in ("conv", "same") and size >= 3:
+            weights[f"w{index}"] = weight(rng, 3, channels, 3, 3)
+            pads = [int(layer == "same")] * 4
+            inputs = [value, f"w{index}"]
+            nodes.append(node("Conv", inputs, [name], pads=pads))
+            size, channels = size - 2 + 2 * pads[0], 3
+        elif layer == "scale":
+            weights[f"w{index}"] = weight(rng, channels, 1, size)
+            nodes.append(node("Mul", [value, f"w{index}"], [name]))
+        else:
+            kind = "Relu" if layer == "relu" else "Tanh"
+            nodes.append(node(kind, [value], [name]))
+        value = name
+    weights["head"] = weight(rng, 2, channels * size * size)
+    nodes.append(node("Flatten", [value], ["flat"]))
+    nodes.append(node("Gemm", ["flat", "head"], ["out"], transB=1))
+
+    bundle = compile_model(build(nodes, weights, (2, 8, 8), (2,)), loss=loss)
+
+    assert check_bundle(bundle, rng).worst <= TOLERANCE
