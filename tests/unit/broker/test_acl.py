@@ -1,0 +1,51 @@
+"""The access file, word for word, and names that could smuggle in a line."""
+
+import pytest
+
+from broker.acl import acl_text, check_user
+from protocol.errors import ConfigError
+from protocol.topics import Topics
+
+EXPECTED = """\
+# Boards: %u is the user name, which is the device id.
+pattern write starling/1/garden/d/%u/state
+pattern write starling/1/garden/d/%u/up
+pattern write starling/1/garden/d/%u/say
+pattern read starling/1/garden/d/%u/down
+pattern read starling/1/garden/d/%u/model
+pattern read starling/1/garden/t/+/manifest
+pattern read starling/1/garden/c/+/state
+
+user c1
+topic write starling/1/garden/d/+/down
+topic write starling/1/garden/d/+/model
+topic write starling/1/garden/t/+/manifest
+topic write starling/1/garden/c/c1/state
+topic write starling/1/garden/g/c1/say
+topic read starling/1/garden/d/+/up
+topic read starling/1/garden/d/+/say
+topic read starling/1/garden/d/+/state
+topic read starling/1/garden/g/+/say
+"""
+
+
+def test_acl_text_of_one_coordinator_is_this() -> None:
+    assert acl_text(Topics("garden"), ["c1"]) == EXPECTED
+
+
+def test_acl_text_does_not_depend_on_order_or_repetition() -> None:
+    topics = Topics("garden")
+
+    assert acl_text(topics, ["b", "a"]) == acl_text(topics, ["a", "b", "a"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a b", "a\ntopic readwrite #", "#", "+", "%u", "A", "-a", "a/b", "a" * 65],
+    ids=repr,
+)
+def test_user_name_that_could_change_the_rights_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="user name"):
+        check_user(name)
+    with pytest.raises(ConfigError, match="user name"):
+        acl_text(Topics("garden"), [name])
