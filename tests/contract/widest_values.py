@@ -1,0 +1,138 @@
+"""The longest value of each structure: its encoding must fit the codec's limit."""
+
+from dataclasses import replace
+from typing import Any
+
+from protocol import chain, chunks, envelope, light, merkle, messages, statetree, task
+from protocol.codec import UINT_MAX
+from protocol.ids import DeviceId, Digest, H, PublicKey, TaskId, Version
+from tests.vectors import protocol_samples as samples
+
+_TASK = TaskId(messages.TASKS_MAX)
+_VERSION = Version(UINT_MAX)
+_DIGEST = Digest(H(b"widest"))
+_BYTE = 255
+
+_envelope = replace(
+    samples.UPDATE,
+    kind=_BYTE,
+    counter=UINT_MAX,
+    body=bytes(envelope.BODY_BYTES_MAX),
+)
+_validators = chain.ValidatorSet(
+    tuple(
+        replace(
+            samples.VALIDATORS.members[0],
+            public=PublicKey(bytes([i]) * 32),
+            name="n" * 64,
+        )
+        for i in range(chain.VALIDATORS_MAX)
+    )
+)
+_header = replace(
+    samples.HEADER,
+    height=UINT_MAX,
+    time_ms=UINT_MAX,
+    proposer=chain.VALIDATORS_MAX - 1,
+)
+_certificate = chain.Certificate(
+    UINT_MAX,
+    chain.ROUND_MAX,
+    _header.block_id(),
+    (1 << chain.VALIDATORS_MAX) - 1,
+    (bytes(64),) * chain.VALIDATORS_MAX,
+    (UINT_MAX,) * chain.VALIDATORS_MAX,
+)
+_spec = replace(
+    samples.SPEC,
+    name="n" * 64,
+    bundle_bytes=1 << 28,
+    dimension=task.DIMENSION_MAX,
+    codec=_BYTE,
+    training=task.TrainingPolicy(1, 1000, 1 << 16, 1 << 32),
+    privacy=task.PrivacyPolicy(_BYTE, 1 << 40, 1 << 40, 1 << 40, task.E12 - 1, 1 << 20),
+    aggregation=task.AggregationPolicy(
+        0,
+        task.BUFFER_MAX,
+        1 << 24,
+        task.Q16 - 1,
+        task.Q16 - 1,
+        (task.Q15,) * (task.STALENESS_MAX + 1),
+        1 << 20,
+        1 << 20,
+        1 << 60,
+    ),
+    pledges=tuple(range(task.PLEDGE_MAX - 255, task.PLEDGE_MAX + 1)),
+    pool=UINT_MAX,
+)
+_proof = statetree.StateProof(
+    bytes(statetree.KEY_BYTES_MAX),
+    bytes(statetree.VALUE_BYTES_MAX),
+    1 << 40,
+    1 << 40,
+    (_DIGEST,) * (merkle.PATH_MAX + 8),
+)
+_task_proof = replace(_proof, value=task.TASK.pack(_spec))
+_version_proof = replace(_proof, value=_DIGEST)
+
+WIDEST: dict[str, Any] = {
+    "ENVELOPE": _envelope,
+    "CHUNK": chunks.Chunk(
+        _DIGEST, chunks.WHOLE_BYTES_MAX, 4095, bytes(chunks.CHUNK_BYTES)
+    ),
+    "TASK": _spec,
+    "DEVICE_STATE": messages.DeviceState(5, UINT_MAX, _VERSION, UINT_MAX),
+    "COORDINATOR_STATE": messages.CoordinatorState(1, UINT_MAX),
+    "CHECK_IN": messages.CheckIn(
+        _TASK, _VERSION, messages.PPM, messages.PPM, messages.PPM, task.PLEDGE_MAX
+    ),
+    "LEASE": messages.Lease(DeviceId(bytes(16)), _TASK, _VERSION, UINT_MAX, 1 << 24),
+    "CONTRIBUTION": messages.Contribution(
+        _TASK, _VERSION, _BYTE, task.PLEDGE_MAX, _BYTE, UINT_MAX, _DIGEST, _DIGEST
+    ),
+    "REFUSED": messages.Refused(_DIGEST, _BYTE, 1 << 24, "n" * 200),
+    "CHUNK_REQUEST": messages.ChunkRequest(
+        _DIGEST, (1 << 20,) * messages.CHUNK_REQUEST_MAX
+    ),
+    "ATTEST": messages.Attest(_TASK, _VERSION, _DIGEST),
+    "VALIDATOR_SET": _validators,
+    "GENESIS": replace(
+        samples.GENESIS,
+        fleet="f" * 32,
+        created_ms=UINT_MAX,
+        validators=_validators,
+        operators=(samples.OPERATOR.public,) * chain.OPERATORS_MAX,
+        heartbeat_s=86400,
+    ),
+    "HEADER": _header,
+    "VOTE": replace(
+        samples.PREVOTE, height=UINT_MAX, round=chain.ROUND_MAX, extra=UINT_MAX
+    ),
+    "CERTIFICATE": _certificate,
+    "PROPOSAL": chain.Proposal(
+        UINT_MAX,
+        chain.ROUND_MAX,
+        chain.ROUND_MAX,
+        _header.block_id(),
+        chain.VALIDATORS_MAX - 1,
+        bytes(64),
+        bytes(chain.BLOCK_BYTES_MAX),
+        _certificate,
+    ),
+    "STATE_PROOF": _proof,
+    "TRUSTED": light.Trusted(
+        samples.CHAIN_ID, chain.FaultModel.CRASH, UINT_MAX, _validators
+    ),
+    "MANIFEST": light.Manifest(
+        _TASK,
+        _VERSION,
+        samples.MODEL,
+        _header,
+        _certificate,
+        _version_proof,
+        _task_proof,
+    ),
+    "FINAL": light.Final(
+        _envelope, _header, _certificate, 1 << 20, 1 << 20, (_DIGEST,) * 40
+    ),
+}

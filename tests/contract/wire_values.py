@@ -1,0 +1,245 @@
+"""Strategies for the values of every structure."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from protocol import (
+    chain,
+    chunks,
+    envelope,
+    light,
+    merkle,
+    messages,
+    sealing,
+    statetree,
+    task,
+)
+from protocol.codec import UINT_MAX
+
+digests = st.binary(min_size=32, max_size=32)
+signatures = st.binary(min_size=64, max_size=64)
+counts = st.one_of(st.integers(0, 300), st.integers(0, UINT_MAX))
+heights = st.integers(1, UINT_MAX)
+names = st.text(st.characters(categories=["L", "N", "P"]), max_size=16)
+
+
+def upto(most: int, least: int = 0) -> SearchStrategy[int]:
+    """Integers of a field with bounds."""
+    return st.integers(least, most)
+
+
+def tuples(
+    items: SearchStrategy[Any], most: int, least: int = 0
+) -> SearchStrategy[tuple[Any, ...]]:
+    """Tuples of a repeated field."""
+    return st.lists(items, min_size=least, max_size=most).map(tuple)
+
+
+def wire_values() -> SearchStrategy[Any]:
+    """Anything that the wire can carry, structure or not."""
+    leaves = st.one_of(
+        st.none(), st.integers(-5, 300), st.binary(max_size=40), names, digests
+    )
+    return st.recursive(leaves, lambda inner: st.lists(inner, max_size=4), max_leaves=8)
+
+
+_envelopes = st.builds(
+    envelope.Envelope,
+    st.just(envelope.ENVELOPE_VERSION),
+    upto(255),
+    digests,
+    counts,
+    st.binary(max_size=80),
+    signatures,
+)
+_sealed = st.builds(
+    sealing.Sealed,
+    digests,
+    tuples(st.binary(min_size=52, max_size=52), 4, 1),
+    st.binary(min_size=16, max_size=80),
+)
+_chunks = st.binary(min_size=1, max_size=80).map(lambda whole: chunks.split(whole)[0])
+_models = st.builds(task.ModelDigests, *(5 * [digests]))
+_training = st.builds(
+    task.TrainingPolicy, upto(1), upto(1000, 1), upto(1 << 16, 1), upto(1 << 32)
+)
+_privacy = st.builds(
+    task.PrivacyPolicy,
+    upto(255),
+    upto(1 << 40, 1),
+    upto(1 << 40, 1),
+    upto(1 << 40, 1),
+    upto(task.E12 - 1, 1),
+    upto(1 << 20, 1),
+)
+_aggregation = st.builds(
+    task.AggregationPolicy,
+    st.just(0),
+    upto(32, 1),
+    upto(1 << 24),
+    upto(task.Q16 - 1),
+    upto(task.Q16 - 1),
+    tuples(upto(task.Q15, 1), 64, 1),
+    upto(1 << 20, 32),
+    upto(1 << 20, 1),
+    upto(1 << 60, 1),
+)
+_tasks = st.builds(
+    task.TaskSpec,
+    names,
+    digests,
+    upto(1 << 28, 1),
+    upto(task.DIMENSION_MAX, 1),
+    upto(255),
+    _models,
+    _training,
+    _privacy,
+    _aggregation,
+    st.sets(upto(task.PLEDGE_MAX, 1), min_size=1, max_size=20).map(
+        lambda sizes: tuple(sorted(sizes))
+    ),
+    counts,
+)
+_tasks_no = upto(messages.TASKS_MAX)
+_validators = st.builds(chain.Validator, digests, digests, names)
+_sets = st.lists(
+    _validators, min_size=1, max_size=5, unique_by=lambda member: member.public
+).map(
+    lambda members: chain.ValidatorSet(
+        tuple(sorted(members, key=lambda member: member.public))
+    )
+)
+_genesis = st.builds(
+    chain.Genesis,
+    st.just(chain.FORMAT_VERSION),
+    st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True),
+    counts,
+    st.just(0),
+    _sets,
+    tuples(digests, 3, 1),
+    upto(86400, 1),
+)
+_headers = st.builds(
+    chain.Header,
+    st.just(chain.FORMAT_VERSION),
+    digests,
+    heights,
+    counts,
+    *(6 * [digests]),
+    upto(chain.VALIDATORS_MAX - 1),
+)
+_certificates = st.builds(
+    chain.Certificate,
+    heights,
+    upto(chain.ROUND_MAX),
+    digests,
+    upto((1 << chain.VALIDATORS_MAX) - 1),
+    tuples(signatures, 4, 1),
+    tuples(counts, 4, 1),
+)
+_proofs = st.builds(
+    statetree.StateProof,
+    st.binary(min_size=1, max_size=40),
+    st.binary(max_size=80),
+    upto(1 << 40),
+    upto(1 << 40),
+    tuples(digests, 12),
+)
+
+VALUES: dict[str, SearchStrategy[Any]] = {
+    "ENVELOPE": _envelopes,
+    "SEALED": _sealed,
+    "CHUNK": _chunks,
+    "MODEL_DIGESTS": _models,
+    "TASK": _tasks,
+    "DEVICE_STATE": st.builds(messages.DeviceState, upto(5), counts, counts, counts),
+    "COORDINATOR_STATE": st.builds(messages.CoordinatorState, upto(1), counts),
+    "CHECK_IN": st.builds(
+        messages.CheckIn,
+        _tasks_no,
+        counts,
+        *(3 * [upto(messages.PPM)]),
+        upto(task.PLEDGE_MAX, 1),
+    ),
+    "LEASE": st.builds(
+        messages.Lease,
+        st.binary(min_size=16, max_size=16),
+        _tasks_no,
+        counts,
+        counts,
+        upto(1 << 24),
+    ),
+    "CONTRIBUTION": st.builds(
+        messages.Contribution,
+        _tasks_no,
+        counts,
+        upto(255),
+        upto(task.PLEDGE_MAX, 1),
+        upto(255),
+        counts,
+        digests,
+        digests,
+    ),
+    "UPLOAD": st.builds(
+        messages.Upload, _envelopes, _envelopes, st.binary(max_size=80)
+    ),
+    "ACCEPTED": st.builds(messages.Accepted, digests),
+    "REFUSED": st.builds(messages.Refused, digests, upto(255), upto(1 << 24), names),
+    "CHUNK_REQUEST": st.builds(
+        messages.ChunkRequest,
+        digests,
+        tuples(upto(1 << 20), messages.CHUNK_REQUEST_MAX, 1),
+    ),
+    "REGISTER": st.builds(messages.Register, digests),
+    "REVOKE": st.builds(messages.Revoke, st.binary(min_size=16, max_size=16)),
+    "ATTEST": st.builds(messages.Attest, _tasks_no, counts, digests),
+    "VALIDATOR_SET": _sets,
+    "GENESIS": _genesis,
+    "HEADER": _headers,
+    "BLOCK": st.builds(chain.Block, _headers, tuples(st.binary(max_size=40), 5)),
+    "VOTE": st.builds(
+        chain.Vote,
+        upto(2, 1),
+        heights,
+        upto(chain.ROUND_MAX),
+        st.none() | digests,
+        counts,
+        upto(chain.VALIDATORS_MAX - 1),
+        signatures,
+    ),
+    "CERTIFICATE": _certificates,
+    "PROPOSAL": st.builds(
+        chain.Proposal,
+        heights,
+        upto(chain.ROUND_MAX),
+        upto(chain.ROUND_MAX),
+        digests,
+        upto(chain.VALIDATORS_MAX - 1),
+        signatures,
+        st.binary(max_size=80),
+        st.none() | _certificates,
+    ),
+    "STATE_PROOF": _proofs,
+    "TRUSTED": st.builds(light.Trusted, digests, upto(1), counts, _sets),
+    "MANIFEST": st.builds(
+        light.Manifest,
+        _tasks_no,
+        counts,
+        _models,
+        _headers,
+        _certificates,
+        _proofs,
+        _proofs,
+    ),
+    "FINAL": st.builds(
+        light.Final,
+        _envelopes,
+        _headers,
+        _certificates,
+        upto(1 << 20),
+        upto(1 << 20, 1),
+        tuples(digests, merkle.PATH_MAX),
+    ),
+}

@@ -1,0 +1,250 @@
+"""One worked example of every structure that travels, built from fixed seeds.
+
+A chain of four validators has certified a block with one contribution of one board;
+`STRUCTURES` holds the block, its proofs and every message on the way there.
+"""
+
+from typing import Any, NamedTuple
+
+from protocol import (
+    chain,
+    chunks,
+    envelope,
+    light,
+    merkle,
+    messages,
+    sealing,
+    statetree,
+    task,
+)
+from protocol.codec import Codec
+from protocol.envelope import Kind, sign
+from protocol.ids import BlockHash, DeviceId, Digest, H, TaskId, Version
+from protocol.keys import OpeningKey, SigningKey
+
+OPERATOR = SigningKey(bytes(range(32)))
+BOARD = SigningKey(bytes(range(32, 64)))
+ENTROPY = bytes(range(64, 128))
+PLAINTEXT = b"\x00" + bytes(range(256)) * 2
+_NAMES = ("athens", "bergen", "cadiz", "delft")
+_PAIRS = sorted(
+    (
+        (SigningKey(bytes([1 + i]) * 32), OpeningKey(bytes([65 + i]) * 32))
+        for i in range(len(_NAMES))
+    ),
+    key=lambda pair: pair[0].public,
+)
+VALIDATOR_KEYS = tuple(signing for signing, _ in _PAIRS)
+OPENING_KEYS = tuple(opening for _, opening in _PAIRS)
+VALIDATORS = chain.ValidatorSet(
+    tuple(
+        chain.Validator(signing.public, opening.public, name)
+        for (signing, opening), name in zip(_PAIRS, _NAMES, strict=True)
+    )
+)
+GENESIS = chain.Genesis(
+    chain.FORMAT_VERSION,
+    "demo",
+    1_700_000_000_000,
+    chain.FaultModel.BYZANTINE,
+    VALIDATORS,
+    (OPERATOR.public,),
+    60,
+)
+CHAIN_ID = GENESIS.chain_id()
+
+MODEL = task.ModelDigests(
+    *(Digest(H(name)) for name in (b"theta", b"momentum", b"average", b"f32", b"ema"))
+)
+SPEC = task.TaskSpec(
+    "digits",
+    H(b"bundle"),
+    70_000,
+    6_490,
+    1,
+    MODEL,
+    task.TrainingPolicy(task.TrainingMode.GRADIENT, 1, 32, task.Q24 // 10),
+    task.PrivacyPolicy(1, task.Q24, 3_419_000, 8 * task.MICRO, 10**7, 15),
+    task.AggregationPolicy(
+        task.Strategy.FEDBUFF,
+        10,
+        task.Q16 // 2,
+        task.Q16 // 2,
+        task.Q16 * 9 // 10,
+        task.polynomial_staleness(0.5, 20),
+        30,
+        20,
+        1 << 36,
+    ),
+    task.geometric_pledges(16, 1.5),
+    1_000_000,
+)
+BLOB, COMMITMENT = sealing.seal(
+    PLAINTEXT, [key.public for key in OPENING_KEYS], ENTROPY, BOARD.public
+)
+CONTRIBUTION = messages.Contribution(
+    TaskId(0), Version(3), 1, 128, 1, 85_546_875_000, H(BLOB), COMMITMENT
+)
+LEASE = messages.Lease(BOARD.identity, TaskId(0), Version(3), 17, 120)
+UPDATE = sign(BOARD, CHAIN_ID, Kind.UPDATE, 4, messages.CONTRIBUTION.pack(CONTRIBUTION))
+STATE = statetree.StateTree().update(
+    {
+        light.version_key(0, 3): task.version_digest(MODEL),
+        light.task_key(0): task.TASK.pack(SPEC),
+        **{b"board/%d" % i: b"value %d" % i for i in range(300)},
+    }
+)
+
+
+def certify(
+    header: chain.Header,
+    keys: tuple[SigningKey, ...] = VALIDATOR_KEYS,
+    voters: tuple[int, ...] = (0, 1, 2),
+    round_: int = 0,
+) -> chain.Certificate:
+    """A certificate of these voters' precommits; times rise with the voter."""
+    block_id = header.block_id()
+    extras = tuple(header.time_ms + 100 + voter for voter in voters)
+    signatures = tuple(
+        keys[voter].sign(
+            chain.vote_bytes(
+                header.chain_id,
+                chain.VoteType.PRECOMMIT,
+                header.height,
+                round_,
+                block_id,
+                extra,
+            )
+        )
+        for voter, extra in zip(voters, extras, strict=True)
+    )
+    mask = sum(1 << voter for voter in voters)
+    return chain.Certificate(header.height, round_, block_id, mask, signatures, extras)
+
+
+TRANSACTIONS = (
+    envelope.ENVELOPE.pack(UPDATE),
+    *(b"another transaction %d" % i for i in range(99)),
+)
+HEADER = chain.Header(
+    chain.FORMAT_VERSION,
+    CHAIN_ID,
+    12,
+    1_700_000_060_000,
+    BlockHash(H(b"parent")),
+    merkle.root(TRANSACTIONS),
+    STATE.root(),
+    VALIDATORS.digest(),
+    VALIDATORS.digest(),
+    merkle.EMPTY_ROOT,
+    2,
+)
+CERTIFICATE = certify(HEADER)
+BLOCK = chain.Block(HEADER, TRANSACTIONS[:3])
+PREVOTE = chain.Vote(
+    chain.VoteType.PREVOTE,
+    12,
+    1,
+    HEADER.block_id(),
+    0,
+    1,
+    VALIDATOR_KEYS[1].sign(
+        chain.vote_bytes(CHAIN_ID, chain.VoteType.PREVOTE, 12, 1, HEADER.block_id(), 0)
+    ),
+)
+_UNSIGNED = chain.Proposal(
+    12, 1, 1, HEADER.block_id(), 2, bytes(64), chain.BLOCK.pack(BLOCK), CERTIFICATE
+)
+PROPOSAL = chain.Proposal(
+    12,
+    1,
+    1,
+    HEADER.block_id(),
+    2,
+    VALIDATOR_KEYS[2].sign(_UNSIGNED.signed_bytes(CHAIN_ID)),
+    chain.BLOCK.pack(BLOCK),
+    CERTIFICATE,
+)
+MANIFEST = light.Manifest(
+    TaskId(0),
+    Version(3),
+    MODEL,
+    HEADER,
+    CERTIFICATE,
+    STATE.prove(light.version_key(0, 3)),
+    STATE.prove(light.task_key(0)),
+)
+FINAL = light.Final(
+    UPDATE, HEADER, CERTIFICATE, 0, len(TRANSACTIONS), merkle.path(TRANSACTIONS, 0)
+)
+LEASE_ENVELOPE = sign(
+    VALIDATOR_KEYS[0], CHAIN_ID, Kind.LEASE, 17, messages.LEASE.pack(LEASE)
+)
+
+
+class Structure(NamedTuple):
+    """A structure's codec under its module's name for it, and an example."""
+
+    name: str
+    codec: Codec[Any]
+    example: Any
+
+
+STRUCTURES = (
+    Structure("ENVELOPE", envelope.ENVELOPE, UPDATE),
+    Structure("SEALED", sealing.SEALED, sealing.SEALED.unpack(BLOB)),
+    Structure("CHUNK", chunks.CHUNK, chunks.split(b"a small whole")[0]),
+    Structure("MODEL_DIGESTS", task.MODEL_DIGESTS, MODEL),
+    Structure("TASK", task.TASK, SPEC),
+    Structure(
+        "DEVICE_STATE",
+        messages.DEVICE_STATE,
+        messages.DeviceState(messages.DevicePhase.TRAINING, 7, 3, 2_500_000),
+    ),
+    Structure(
+        "COORDINATOR_STATE",
+        messages.COORDINATOR_STATE,
+        messages.CoordinatorState(1, 12),
+    ),
+    Structure(
+        "CHECK_IN",
+        messages.CHECK_IN,
+        messages.CheckIn(TaskId(0), Version(3), 800_000, 950_000, 687_500, 128),
+    ),
+    Structure("LEASE", messages.LEASE, LEASE),
+    Structure("CONTRIBUTION", messages.CONTRIBUTION, CONTRIBUTION),
+    Structure("UPLOAD", messages.UPLOAD, messages.Upload(UPDATE, LEASE_ENVELOPE, BLOB)),
+    Structure(
+        "ACCEPTED", messages.ACCEPTED, messages.Accepted(UPDATE.identity(CHAIN_ID))
+    ),
+    Structure(
+        "REFUSED",
+        messages.REFUSED,
+        messages.Refused(UPDATE.identity(CHAIN_ID), 6, 30, "no lease for version 3"),
+    ),
+    Structure(
+        "CHUNK_REQUEST",
+        messages.CHUNK_REQUEST,
+        messages.ChunkRequest(H(b"bundle"), (0, 1)),
+    ),
+    Structure("REGISTER", messages.REGISTER, messages.Register(BOARD.public)),
+    Structure("REVOKE", messages.REVOKE, messages.Revoke(DeviceId(BOARD.identity))),
+    Structure(
+        "ATTEST",
+        messages.ATTEST,
+        messages.Attest(TaskId(0), Version(4), task.version_digest(MODEL)),
+    ),
+    Structure("VALIDATOR_SET", chain.VALIDATOR_SET, VALIDATORS),
+    Structure("GENESIS", chain.GENESIS, GENESIS),
+    Structure("HEADER", chain.HEADER, HEADER),
+    Structure("BLOCK", chain.BLOCK, BLOCK),
+    Structure("VOTE", chain.VOTE, PREVOTE),
+    Structure("CERTIFICATE", chain.CERTIFICATE, CERTIFICATE),
+    Structure("PROPOSAL", chain.PROPOSAL, PROPOSAL),
+    Structure(
+        "STATE_PROOF", statetree.STATE_PROOF, STATE.prove(light.version_key(0, 3))
+    ),
+    Structure("TRUSTED", light.TRUSTED, light.pin(GENESIS)),
+    Structure("MANIFEST", light.MANIFEST, MANIFEST),
+    Structure("FINAL", light.FINAL, FINAL),
+)
