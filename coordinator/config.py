@@ -1,0 +1,113 @@
+"""`coordinator.toml`: every key with its meaning, bounds and default."""
+
+from dataclasses import dataclass
+
+from coordinator.selection import SELECTIONS
+from protocol.settings import setting, table
+
+FILE = "coordinator.toml"
+
+
+@dataclass(frozen=True)
+class BrokerSettings:
+    """Where the MQTT broker is, and where boards reach it."""
+
+    host: str = setting("127.0.0.1", "Name or address of the broker, for us.")
+    port: int = setting(8883, "TCP port of the broker.", least=1, most=65535)
+    board_host: str = setting(
+        "", "Name or address that admissions tell boards; empty for the same as host."
+    )
+    home: str = setting(
+        "", "Folder of the broker, whose authority signs the boards' certificates."
+    )
+
+
+@dataclass(frozen=True)
+class LeaseSettings:
+    """How boards get their turn."""
+
+    duration_s: int = setting(
+        600,
+        "Seconds after which an unused lease goes to the next board; the longest time "
+        "that a board may take to train and send.",
+        least=5,
+        most=86400,
+    )
+    selection: str = setting(
+        "uniform", "Who gets a free lease.", choices=tuple(SELECTIONS)
+    )
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """How fast boards may pull models."""
+
+    chunks_per_s: float = setting(
+        32.0,
+        "Chunks of 64 KiB that one board may ask for each second, in the long run.",
+        least=0.1,
+        most=10000,
+    )
+    chunks_burst: int = setting(
+        512, "Chunks that it may ask for at once.", least=16, most=1 << 16
+    )
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How final versions are tried."""
+
+    data: str = setting(
+        "",
+        "An .npz file with arrays x and y that no board trains on; empty for none. "
+        "Relative to the home.",
+    )
+    batch: int = setting(
+        512, "Examples evaluated at once, a matter of memory.", least=1, most=1 << 16
+    )
+
+
+@dataclass(frozen=True)
+class LedgerSection:
+    """How the chain paces itself."""
+
+    block_interval_s: float = setting(
+        0.02,
+        "Shortest time between two blocks of our own, in seconds; a longer one makes "
+        "fewer and larger blocks.",
+        least=0.0,
+        most=60.0,
+    )
+    transactions_max: int = setting(
+        1000, "Most transactions of a block.", least=1, most=1000
+    )
+
+
+@dataclass(frozen=True)
+class StorageSettings:
+    """What is kept on disk."""
+
+    versions_kept: int = setting(
+        20, "Versions of the model whose bytes are kept.", least=4, most=1 << 20
+    )
+    blobs_kept: int = setting(
+        10000,
+        "Updates whose sealed vectors are kept after they were used, for audits.",
+        least=0,
+        most=1 << 30,
+    )
+
+
+@dataclass(frozen=True)
+class CoordinatorConfig:
+    """All of `coordinator.toml`."""
+
+    log: str = setting(
+        "info", "What goes to the log.", choices=("debug", "info", "warning", "error")
+    )
+    broker: BrokerSettings = table(BrokerSettings, "The MQTT broker.")  # noqa: RUF009 - makes a field
+    leases: LeaseSettings = table(LeaseSettings, "Turns of the boards.")  # noqa: RUF009 - makes a field
+    transfer: TransferSettings = table(TransferSettings, "Pulling of models.")  # noqa: RUF009 - makes a field
+    evaluation: EvaluationSettings = table(EvaluationSettings, "Held-out data.")  # noqa: RUF009 - makes a field
+    ledger: LedgerSection = table(LedgerSection, "The chain.")  # noqa: RUF009 - makes a field
+    storage: StorageSettings = table(StorageSettings, "The disk.")  # noqa: RUF009 - makes a field

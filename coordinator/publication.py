@@ -1,0 +1,289 @@
+"""From what an operator writes in `task.toml` to the task that the chain holds.
+
+Real numbers become the integers of `protocol.task` here, once, and nowhere else; the
+noise multiplier follows from the privacy budget. Version 0 of the model comes from the
+bundle's initial parameters.
+"""
+
+import io
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.aggregation.registry import AGGREGATORS
+from coordinator.aggregation.strategy import PackedModel, pack_model
+from protocol.accounting import Budget, noise_multiplier
+from protocol.bundle import THETA, bundle_digest, unpack_bundle
+from protocol.errors import ConfigError, ProtocolError
+from protocol.noise import norm_radius
+from protocol.settings import setting, table
+from protocol.task import (
+    BUFFER_MAX,
+    E12,
+    MICRO,
+    PLEDGE_MAX,
+    Q16,
+    Q24,
+    TASK,
+    AggregationPolicy,
+    ModelDigests,
+    PrivacyPolicy,
+    Strategy,
+    TaskSpec,
+    TrainingMode,
+    TrainingPolicy,
+    geometric_pledges,
+    polynomial_staleness,
+)
+from protocol.vectors import CODECS, MAGNITUDE_BITS, codec_number, to_grid
+
+MECHANISMS = {"none": 0, "record-gaussian": 1}
+"""Numbers that stand on the wire."""
+_MODES = {"gradient": TrainingMode.GRADIENT, "local": TrainingMode.LOCAL}
+_STRATEGIES = {"fedbuff": Strategy.FEDBUFF}
+
+
+@dataclass(frozen=True)
+class TrainingSection:
+    """How a board trains."""
+
+    mode: str = setting(
+        "gradient",
+        "One clipped full-batch gradient, or local epochs of SGD (without privacy).",
+        choices=tuple(_MODES),
+    )
+    epochs: int = setting(1, "Local epochs; mode local only.", least=1, most=1000)
+    batch: int = setting(
+        20, "Examples per local step; mode local only.", least=1, most=1 << 16
+    )
+    learning_rate: float = setting(
+        0.05, "Step of local SGD; mode local only.", least=0.0, most=256.0
+    )
+
+
+@dataclass(frozen=True)
+class PrivacySection:
+    """What the task may learn about one record of a board, at most."""
+
+    mechanism: str = setting(
+        "record-gaussian",
+        "Noise added on the board for each record, or none.",
+        choices=tuple(MECHANISMS),
+    )
+    clip: float = setting(
+        1.0, "Norm to which each example's gradient is clipped.", least=1e-6, most=1e4
+    )
+    epsilon: float = setting(
+        8.0,
+        "Total epsilon that the task spends on one board's data, over all releases.",
+        least=1e-3,
+        most=1000.0,
+    )
+    delta: float = setting(1e-5, "Delta of that epsilon.", least=1e-12, most=0.1)
+    releases: int = setting(
+        15, "Updates planned for one board within that epsilon.", least=1, most=1 << 20
+    )
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """All of `task.toml`."""
+
+    name: str = setting(..., "What people call the task; at most 64 letters.")
+    strategy: str = setting(
+        "fedbuff", "How updates become a step.", choices=tuple(_STRATEGIES)
+    )
+    buffer: int = setting(
+        10,
+        "K, updates that make a version; at most half of the boards.",
+        least=1,
+        most=BUFFER_MAX,
+    )
+    leases: int = setting(
+        20,
+        "C, boards in flight at once; mean staleness is about C / K.",
+        least=1,
+        most=1 << 20,
+    )
+    patience: int = setting(
+        20, "Blocks after which half a buffer is enough.", least=1, most=1 << 20
+    )
+    learning_rate: float = setting(
+        1.0, "Server step on the mean gradient.", least=1e-4, most=256.0
+    )
+    momentum: float = setting(
+        0.5, "Server momentum; 0.9 when synchronous.", least=0.0, most=0.9999
+    )
+    average: float = setting(
+        0.5,
+        "Share of the old average that stays at each version; the average is what "
+        "boards use for inference.",
+        least=0.0,
+        most=0.9999,
+    )
+    staleness_exponent: float = setting(
+        0.5, "a of the weight (1 + staleness)^-a.", least=0.0, most=8.0
+    )
+    staleness_max: int = setting(
+        20, "Updates older than so many versions are dropped.", least=0, most=63
+    )
+    codec: str = setting(
+        "block8",
+        "How vectors travel.",
+        choices=tuple(codec.name for codec in CODECS.values()),
+    )
+    norm_max: float = setting(
+        0.0,
+        "Largest norm of an update; 0 for the radius that clip, noise and the largest "
+        "pledge give, or the codec's range without noise.",
+        least=0.0,
+        most=1e9,
+    )
+    pledge_least: int = setting(
+        16, "Fewest examples that a board may pledge.", least=1, most=PLEDGE_MAX
+    )
+    pledge_most: int = setting(
+        4096, "Most examples that a board may pledge.", least=1, most=PLEDGE_MAX
+    )
+    pledge_ratio: float = setting(
+        1.1, "Ratio of one size to the next.", least=1.01, most=100.0
+    )
+    pool: int = setting(0, "Credits shared out for the task.", least=0, most=1 << 60)
+    training: TrainingSection = table(TrainingSection, "How a board trains.")  # noqa: RUF009 - makes a field
+    privacy: PrivacySection = table(PrivacySection, "What boards reveal at most.")  # noqa: RUF009 - makes a field
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A task with all that must be stored before it is announced.
+
+    Attributes:
+      spec: What the operator signs.
+      bundle: The packed bundle.
+      model: Version 0.
+    """
+
+    spec: TaskSpec
+    bundle: bytes
+    model: PackedModel
+
+
+def publication(settings: TaskSettings, bundle: bytes, file: str) -> Publication:
+    """Makes a task.
+
+    Args:
+      settings: As the operator wrote them.
+      bundle: The packed training bundle.
+      file: Name of the settings' file, for messages.
+
+    Raises:
+      ConfigError: Naming file, key and bound.
+    """
+    try:
+        theta = read_theta(unpack_bundle(bundle)[THETA])
+        strategy = _STRATEGIES[settings.strategy]
+        aggregator = AGGREGATORS[strategy](_aggregation(settings, theta.size))
+        model = pack_model(aggregator.init(to_grid(theta)))
+        spec = _spec(settings, bundle, theta.size, model.digests())
+        # What the chain would refuse is better refused here.
+        TASK.unpack(TASK.pack(spec))
+    except ProtocolError as error:
+        raise ConfigError(str(error), file=file) from error
+    except ConfigError as error:
+        raise ConfigError(error.detail, file=file, key=error.key) from error
+    return Publication(spec, bundle, model)
+
+
+def read_theta(content: bytes) -> NDArray[np.float32]:
+    """Reads the bundle's initial parameters.
+
+    Raises:
+      ConfigError: If it is not a (d,) float32 .npy file.
+    """
+    try:
+        theta: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ConfigError(f"{THETA}: not an .npy file") from error
+    if theta.dtype != np.float32 or theta.ndim != 1 or not theta.size:
+        raise ConfigError(f"{THETA}: expected a (d,) float32 array")
+    return theta
+
+
+def _spec(
+    settings: TaskSettings, bundle: bytes, dimension: int, initial: ModelDigests
+) -> TaskSpec:
+    training = settings.training
+    if training.mode == "local" and settings.privacy.mechanism != "none":
+        raise ConfigError(
+            "local epochs have no privacy accounting; use mode gradient",
+            key="training.mode",
+        )
+    return TaskSpec(
+        name=settings.name,
+        bundle=bundle_digest(bundle),
+        bundle_bytes=len(bundle),
+        dimension=dimension,
+        codec=codec_number(settings.codec),
+        initial=initial,
+        training=TrainingPolicy(
+            _MODES[training.mode],
+            training.epochs,
+            training.batch,
+            round(training.learning_rate * Q24),
+        ),
+        privacy=_privacy(settings.privacy),
+        aggregation=_aggregation(settings, dimension),
+        pledges=_pledges(settings),
+        pool=settings.pool,
+    )
+
+
+def _privacy(section: PrivacySection) -> PrivacyPolicy:
+    number = MECHANISMS[section.mechanism]
+    if number == 0:
+        return PrivacyPolicy(0, round(section.clip * Q24), 0, 0, 0, section.releases)
+    budget = Budget(section.epsilon, section.delta)
+    return PrivacyPolicy(
+        mechanism=number,
+        clip_q24=round(section.clip * Q24),
+        sigma_micro=noise_multiplier(budget, section.releases),
+        epsilon_micro=math.ceil(section.epsilon * MICRO),
+        delta_e12=round(section.delta * E12),
+        releases=section.releases,
+    )
+
+
+def _aggregation(settings: TaskSettings, dimension: int) -> AggregationPolicy:
+    return AggregationPolicy(
+        strategy=_STRATEGIES[settings.strategy],
+        buffer=settings.buffer,
+        learning_rate_q16=round(settings.learning_rate * Q16),
+        momentum_q16=round(settings.momentum * Q16),
+        average_q16=round(settings.average * Q16),
+        staleness_q15=polynomial_staleness(
+            settings.staleness_exponent, settings.staleness_max
+        ),
+        leases=settings.leases,
+        patience=settings.patience,
+        norm_max=_norm_max(settings, dimension),
+    )
+
+
+def _norm_max(settings: TaskSettings, dimension: int) -> int:
+    if settings.norm_max:
+        return max(1, round(settings.norm_max * Q24))
+    privacy = _privacy(settings.privacy)
+    if privacy.mechanism:
+        most = _pledges(settings)[-1]
+        return norm_radius(privacy.clip_q24, privacy.sigma_micro, dimension, most)
+    return math.isqrt(dimension << 2 * MAGNITUDE_BITS) + 1
+
+
+def _pledges(settings: TaskSettings) -> tuple[int, ...]:
+    sizes = geometric_pledges(settings.pledge_least, settings.pledge_ratio)
+    # The largest size is always offered, so that a fleet of equals can pledge it.
+    kept = {size for size in sizes if size <= settings.pledge_most}
+    return tuple(sorted(kept | {max(settings.pledge_least, settings.pledge_most)}))

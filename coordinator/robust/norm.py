@@ -1,0 +1,42 @@
+"""The norm bound: no honest update of the task is longer.
+
+The test is exact, on integers, so that all coordinators agree. It is mandatory: under
+noise it is what keeps a single board from drowning all others. With noise the radius is
+public: it follows from clip, noise, dimension and the size that the board pledged.
+"""
+
+from functools import lru_cache
+
+from protocol.errors import NormExceeded
+from protocol.noise import norm_radius
+from protocol.task import PrivacyPolicy, TaskSpec
+from protocol.vectors import Grid, norm_squared
+
+
+def norm_bound(spec: TaskSpec, pledge: int) -> int:
+    """The largest norm of an honest update of a pledged size, in units of 2^-24."""
+    if spec.privacy.mechanism == 0:
+        return spec.aggregation.norm_max
+    radius = _radius(spec.privacy, spec.dimension, pledge)
+    return min(spec.aggregation.norm_max, radius)
+
+
+@lru_cache(maxsize=4096)
+def _radius(privacy: PrivacyPolicy, dimension: int, pledge: int) -> int:
+    return norm_radius(privacy.clip_q24, privacy.sigma_micro, dimension, pledge)
+
+
+def check_norm(vector: Grid, norm_max: int) -> None:
+    """Refuses a vector that is longer than the task allows.
+
+    Args:
+      vector: (d,) int64 in units of 2^-24.
+      norm_max: The bound, in the same units.
+
+    Raises:
+      NormExceeded: If its norm is larger.
+    """
+    squared = norm_squared(vector)
+    if squared > norm_max * norm_max:
+        times = (squared // (norm_max * norm_max)) ** 0.5
+        raise NormExceeded(f"norm is over {times:.1f} times the bound")

@@ -1,0 +1,81 @@
+from collections import Counter
+
+from coordinator.leases import Grant, LeaseTable, draw_for
+from coordinator.selection import uniform
+from protocol.envelope import Envelope
+from protocol.ids import DeviceId, PublicKey, TaskId, Version
+from protocol.messages import CheckIn
+
+LEASE = Envelope(1, 80, PublicKey(bytes(32)), 1, b"", bytes(64))
+SAID = CheckIn(TaskId(0), Version(0), 0, 0, 0, 16)
+
+
+def board(number: int) -> DeviceId:
+    return DeviceId(bytes([number]) * 16)
+
+
+def grant(number: int, ends_at_s: float = 10.0) -> Grant:
+    return Grant(Version(0), LEASE, ends_at_s, number)
+
+
+def waiting(places: int, boards: int, seed: bytes = b"") -> LeaseTable:
+    table = LeaseTable(places)
+    for number in range(boards):
+        device = board(number)
+        table = table.wait(device, SAID, uniform, draw_for(seed, device, 1))
+    return table
+
+
+def test_next_waiting_no_free_place_is_nobody() -> None:
+    table = waiting(1, 3).grant(board(9), grant(1))
+
+    assert table.next_waiting() is None
+
+
+def test_wait_twice_counts_once() -> None:
+    table = waiting(1, 1).wait(board(0), SAID, uniform, bytes(8))
+
+    assert len(table.waiting) == 1
+
+
+def test_grant_ends_waiting_and_takes_a_place() -> None:
+    table = waiting(2, 2).grant(board(0), grant(1))
+
+    assert table.free == 1
+    assert [device for _, (device, _) in table.waiting.items()] == [board(1)]
+
+
+def test_grant_again_replaces_the_lease_of_the_board() -> None:
+    table = LeaseTable(2).grant(board(0), grant(1)).grant(board(0), grant(2))
+
+    assert table.free == 1
+    assert len(table.ending) == 1
+
+
+def test_expire_frees_ended_places_only() -> None:
+    table = LeaseTable(3)
+    for number, ends_at_s in enumerate((5.0, 6.0, 7.0)):
+        table = table.grant(board(number), grant(number, ends_at_s))
+
+    assert table.ends_at_s == 5.0
+    assert table.expire(6.0).free == 2
+    assert table.expire(4.9) is table
+
+
+def test_release_unknown_board_changes_nothing() -> None:
+    table = LeaseTable(1)
+
+    assert table.release(board(0)) is table
+    assert table.ends_at_s == float("inf")
+
+
+def test_selection_uniform_gives_every_board_the_same_chance() -> None:
+    # 1000 draws among 5: a fair share is 200 +- 65 in all but 1 of 10^6 runs.
+    winners = Counter[DeviceId]()
+    for trial in range(1000):
+        found = waiting(1, 5, trial.to_bytes(4)).next_waiting()
+        assert found is not None
+        winners[found[0]] += 1
+
+    assert len(winners) == 5
+    assert all(abs(count - 200) < 65 for count in winners.values())
