@@ -1,0 +1,155 @@
+"""The messages of one height that a validator holds, in bounded memory.
+
+Deviation D4: of each validator, round and type the first vote counts and one that
+contradicts it is kept as evidence; of rounds beyond the next one, only each
+validator's highest is kept. What is dropped is sent again by peers.
+
+Source: arXiv:1807.04938 section 2.1 (messages); malachite, message-handling.md,
+mitigation 2 (why dropping is safe).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from protocol.chain import Certificate, Proposal, Vote, VoteType
+from protocol.ids import BlockHash
+
+CONFLICTS_MAX = 64
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A round's proposal; `valid` is the paper's valid(v)."""
+
+    proposal: Proposal
+    valid: bool
+
+
+@dataclass(frozen=True)
+class Ballots:
+    """All that was heard of a height; dictionaries are never written to.
+
+    Attributes:
+      proposals: The first of each round.
+      votes: By round and type, then by validator: the first of each.
+      polkas: Certificates of prevotes that came whole, by round.
+      commit: A certificate of precommits that came whole.
+      conflicts: Pairs of votes that contradict each other.
+    """
+
+    proposals: dict[int, Candidate] = field(default_factory=dict)
+    votes: dict[tuple[int, int], dict[int, Vote]] = field(default_factory=dict)
+    polkas: dict[int, Certificate] = field(default_factory=dict)
+    commit: Certificate | None = None
+    conflicts: tuple[tuple[Vote, Vote], ...] = ()
+
+    def with_proposal(self, candidate: Candidate) -> "Ballots":
+        """With a round's proposal, unless there is one."""
+        number = candidate.proposal.round
+        if number in self.proposals:
+            return self
+        return replace(self, proposals={**self.proposals, number: candidate})
+
+    def with_polka(self, certificate: Certificate) -> "Ballots":
+        """With a checked quorum of prevotes, which also stands for each of them."""
+        if certificate.round in self.polkas:
+            return self
+        polkas = {**self.polkas, certificate.round: certificate}
+        return replace(self, polkas=polkas)
+
+    def with_vote(self, vote: Vote, current: int) -> "Ballots":
+        """With a vote whose signature was checked.
+
+        Args:
+          vote: The vote.
+          current: The own round.
+        """
+        key = (vote.round, vote.vote_type)
+        known = self.votes.get(key, {}).get(vote.voter)
+        if known is not None:
+            return self._with_conflict(known, vote)
+        votes = self.votes
+        if vote.round > current + 1:
+            distant = [
+                other
+                for other, cast in votes.items()
+                if other[0] > current + 1 and vote.voter in cast
+            ]
+            if any(other[0] > vote.round for other in distant):
+                return self
+            stale = {other for other in distant if other[0] < vote.round}
+            votes = {
+                other: _without(cast, vote.voter) if other in stale else cast
+                for other, cast in votes.items()
+            }
+        votes = {**votes, key: {**votes.get(key, {}), vote.voter: vote}}
+        return replace(self, votes=votes)
+
+    def _with_conflict(self, known: Vote, vote: Vote) -> "Ballots":
+        same = known.block_id == vote.block_id
+        told = any(first == known for first, _ in self.conflicts)
+        if same or told or len(self.conflicts) >= CONFLICTS_MAX:
+            return self
+        return replace(self, conflicts=(*self.conflicts, (known, vote)))
+
+    def cast(self, number: int, kind: VoteType) -> dict[int, Vote]:
+        """The votes of a round and type, by validator."""
+        return self.votes.get((number, int(kind)), {})
+
+    def count(self, number: int, kind: VoteType, block_id: BlockHash | None) -> int:
+        """How many validators cast this vote."""
+        votes = self.cast(number, kind).values()
+        return sum(vote.block_id == block_id for vote in votes)
+
+    def certificate(
+        self, number: int, kind: VoteType, block_id: BlockHash, needed: int
+    ) -> Certificate | None:
+        """The first `needed` equal votes as a certificate, if there are as many."""
+        prevotes = kind is VoteType.PREVOTE
+        whole = self.polkas.get(number) if prevotes else self.commit
+        if whole is not None and (whole.round, whole.block_id) == (number, block_id):
+            return whole
+        votes = self.cast(number, kind)
+        equal = [
+            votes[voter] for voter in sorted(votes) if votes[voter].block_id == block_id
+        ]
+        if len(equal) < needed:
+            return None
+        chosen = equal[:needed]
+        return Certificate(
+            chosen[0].height,
+            number,
+            block_id,
+            sum(1 << vote.voter for vote in chosen),
+            tuple(vote.signature for vote in chosen),
+            tuple(vote.extra for vote in chosen),
+        )
+
+    def committed(self, needed: int) -> Certificate | None:
+        """A certificate of precommits for some block in any round."""
+        if self.commit is not None:
+            return self.commit
+        kind = VoteType.PRECOMMIT
+        for number, block_id in self._precommitted():
+            if self.count(number, kind, block_id) >= needed:
+                return self.certificate(number, kind, block_id, needed)
+        return None
+
+    def _precommitted(self) -> Iterator[tuple[int, BlockHash]]:
+        for (number, kind), votes in self.votes.items():
+            if kind == VoteType.PRECOMMIT:
+                named = {v.block_id for v in votes.values() if v.block_id is not None}
+                for block_id in sorted(named):
+                    yield number, block_id
+
+    def claimed_rounds(self) -> list[int]:
+        """The highest round of each validator that voted, falling."""
+        highest: dict[int, int] = {}
+        for (number, _), votes in self.votes.items():
+            for voter in votes:
+                highest[voter] = max(number, highest.get(voter, 0))
+        return sorted(highest.values(), reverse=True)
+
+
+def _without(votes: dict[int, Vote], voter: int) -> dict[int, Vote]:
+    return {other: vote for other, vote in votes.items() if other != voter}

@@ -1,0 +1,172 @@
+"""Making a block, and deciding whether a proposed one is valid.
+
+Validity is a function of the block and the chain before it, never of a clock or of who
+proposes it in which round: all correct validators agree on it.
+"""
+
+from dataclasses import dataclass
+
+from coordinator.ledger.draft import Context
+from coordinator.ledger.mempool import Mempool
+from coordinator.ledger.state import Execution, execute
+from protocol import merkle
+from protocol.chain import (
+    BLOCK_BYTES_MAX,
+    FORMAT_VERSION,
+    Block,
+    Certificate,
+    Genesis,
+    Header,
+)
+from protocol.envelope import ENVELOPE, Envelope
+from protocol.errors import (
+    HeightGap,
+    InvalidBlock,
+    ParentMismatch,
+    RootMismatch,
+    UnknownProposer,
+)
+from protocol.ids import BlockHash, ChainId, Digest
+from protocol.statetree import StateTree
+
+BODY_BYTES_MAX = BLOCK_BYTES_MAX - 64 * 1024
+"""Of the transactions of a block that we make; leaves room for headers and proofs."""
+
+
+@dataclass(frozen=True)
+class Tip:
+    """The last block of a chain and the state after it.
+
+    Attributes:
+      genesis: What the chain started from.
+      chain_id: Its hash.
+      validators: Hash of its validator set.
+      header: Of the last block; None before the first.
+      certificate: Its certificate.
+      tree: The state after it.
+    """
+
+    genesis: Genesis
+    chain_id: ChainId
+    validators: Digest
+    header: Header | None
+    certificate: Certificate | None
+    tree: StateTree
+
+    @property
+    def height(self) -> int:
+        """Of the last block, 0 before the first."""
+        return self.header.height if self.header is not None else 0
+
+    def context(self) -> Context:
+        """Of the block to come."""
+        return Context(self.genesis, self.chain_id, self.height + 1)
+
+    def parent(self) -> BlockHash:
+        """What the block to come names as its parent."""
+        if self.header is None:
+            return BlockHash(self.chain_id)
+        return self.header.block_id()
+
+    def time_ms(self) -> int:
+        """When the last block was decided: a median that liars cannot move far."""
+        if self.header is None or self.certificate is None:
+            return self.genesis.created_ms
+        times = sorted(self.certificate.extras)
+        return max(self.header.time_ms, times[len(times) // 2])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A valid block and what it does."""
+
+    block: Block
+    execution: Execution
+
+
+def make(
+    tip: Tip, proposer: int, mempool: Mempool, transactions_max: int
+) -> tuple[Prepared, Mempool]:
+    """Makes the next block of what waits.
+
+    Returns:
+      The block, and the mempool without what was refused; the execution's results name
+      the refused ones.
+    """
+    waiting = mempool.oldest(transactions_max, BODY_BYTES_MAX)
+    execution = execute(tip.tree, tip.context(), [entry.envelope for entry in waiting])
+    packed = [
+        entry.packed
+        for entry, result in zip(waiting, execution.results, strict=True)
+        if result.code == 0
+    ]
+    refused = [result.identity for result in execution.results if result.code != 0]
+    header = Header(
+        FORMAT_VERSION,
+        tip.chain_id,
+        tip.height + 1,
+        tip.time_ms(),
+        tip.parent(),
+        merkle.root(packed),
+        execution.tree.root(),
+        tip.validators,
+        tip.validators,
+        merkle.EMPTY_ROOT,
+        proposer,
+    )
+    return Prepared(Block(header, tuple(packed)), execution), mempool.without(refused)
+
+
+def check(tip: Tip, block: Block, mempool: Mempool) -> Prepared:
+    """Decides whether a block may follow the tip.
+
+    Args:
+      tip: The chain before it.
+      block: The proposed block.
+      mempool: Spares the signatures of what waits there with the same bytes.
+
+    Raises:
+      InvalidBlock: Naming the field.
+      ProtocolError: If a transaction is malformed or its signature does not verify.
+    """
+    _check_header(tip, block)
+    envelopes = [ENVELOPE.unpack(packed) for packed in block.transactions]
+    for envelope, packed in zip(envelopes, block.transactions, strict=True):
+        _check_signature(tip.chain_id, envelope, packed, mempool)
+    execution = execute(tip.tree, tip.context(), envelopes)
+    for index, result in enumerate(execution.results):
+        if result.code != 0:
+            raise InvalidBlock(f"transaction {index} is refused: {result.detail}")
+    if execution.tree.root() != block.header.state_root:
+        raise RootMismatch("state_root differs from the state that we compute")
+    return Prepared(block, execution)
+
+
+def _check_signature(
+    chain_id: ChainId, envelope: Envelope, packed: bytes, mempool: Mempool
+) -> None:
+    waiting = mempool.get(envelope.identity(chain_id)) if mempool.size else None
+    if waiting is None or waiting.packed != packed:
+        envelope.check(chain_id)
+
+
+def _check_header(tip: Tip, block: Block) -> None:
+    header = block.header
+    if header.chain_id != tip.chain_id:
+        raise InvalidBlock("chain_id is another chain's")
+    if header.height != tip.height + 1:
+        raise HeightGap(f"height {header.height} after {tip.height}")
+    if header.parent != tip.parent():
+        raise ParentMismatch("parent is not the block before")
+    if tip.header is not None and header.time_ms < tip.header.time_ms:
+        raise InvalidBlock("time_ms goes back")
+    if header.validators != tip.validators:
+        raise RootMismatch("validators differ from the set of this height")
+    if header.next_validators != tip.validators:
+        raise RootMismatch("next_validators differ from the set of the next height")
+    if header.evidence_root != merkle.EMPTY_ROOT:
+        raise RootMismatch("evidence_root is not empty")
+    if header.proposer >= len(tip.genesis.validators.members):
+        raise UnknownProposer(f"proposer {header.proposer} is not in the set")
+    if header.tx_root != block.tx_root():
+        raise RootMismatch("tx_root differs from the block's transactions")

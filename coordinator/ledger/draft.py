@@ -1,0 +1,89 @@
+"""A state being written, and what the rules of the state machine are given."""
+
+from dataclasses import dataclass, field
+
+from coordinator.ledger.views import Reader
+from protocol.chain import Genesis
+from protocol.ids import ChainId, Digest, TaskId, Version
+
+Changes = dict[bytes, bytes | None]
+"""Written keys and their values; None removes a key."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """The block that a transaction stands in, as far as rules may look.
+
+    Attributes:
+      genesis: What the chain started from.
+      chain_id: Its hash.
+      height: Of the block.
+    """
+
+    genesis: Genesis
+    chain_id: ChainId
+    height: int
+
+
+@dataclass(frozen=True)
+class JobCut:
+    """A buffer was cut: this version of this task is to be computed."""
+
+    task: TaskId
+    version: Version
+
+
+@dataclass(frozen=True)
+class VersionFinal:
+    """A quorum attested the same digest: the version is final."""
+
+    task: TaskId
+    version: Version
+    digest: Digest
+
+
+@dataclass(frozen=True)
+class TaskOpened:
+    """A task was published."""
+
+    task: TaskId
+
+
+@dataclass(frozen=True)
+class BoardChanged:
+    """A board was registered or revoked."""
+
+    board: bytes
+
+
+Happening = JobCut | VersionFinal | TaskOpened | BoardChanged
+"""What a block changed that others act upon."""
+
+
+@dataclass
+class Draft:
+    """A state over another one; reads fall through to it.
+
+    Attributes:
+      below: The state before.
+      changes: What was written over it.
+      happenings: In order.
+    """
+
+    below: Reader
+    changes: Changes = field(default_factory=dict)
+    happenings: list[Happening] = field(default_factory=list)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key, or None."""
+        if key in self.changes:
+            return self.changes[key]
+        return self.below.get(key)
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        """Writes a key; None removes it."""
+        self.changes[key] = value
+
+    def happen(self, happening: Happening) -> None:
+        """Notes what others act upon."""
+        self.happenings.append(happening)

@@ -1,0 +1,277 @@
+"""What a coordinator hears from others, and how it makes up for what got lost.
+
+Bytes are checked in the order: length, form, relevance, signature, meaning. Gossip is
+what makes Tendermint live over a bus that loses messages: everybody tells from time to
+time what it holds of its height, and gets from the others all that it lacks.
+
+Source: arXiv:1807.04938 section 2.1 (gossip communication); that anything less than all
+votes of the height stalls after a partition was measured, see docs/consensus.md.
+"""
+
+from dataclasses import replace
+from typing import assert_never
+
+from coordinator.ledger import blocks, height, wire
+from coordinator.ledger.blocks import Prepared
+from coordinator.ledger.rounds import Step
+from coordinator.ledger.turn import BlamePeer, ServeBlocks, Turn
+from coordinator.ledger.wire import Decision, Held, Status, Topic
+from protocol.chain import (
+    BLOCK,
+    PROPOSAL,
+    ROUND_MAX,
+    VOTE,
+    Certificate,
+    FaultModel,
+    Proposal,
+    Vote,
+    VoteType,
+    check_certificate,
+)
+from protocol.envelope import ENVELOPE, TRANSACTION_KINDS
+from protocol.errors import (
+    InvalidBlock,
+    ProofError,
+    ProtocolError,
+    Reason,
+    UnknownProposer,
+)
+from protocol.ids import SIGNATURE_BYTES
+from protocol.keys import verify
+
+BLOCKS_SERVED_MAX = 64
+
+
+def hear(turn: Turn, payload: bytes) -> None:
+    """Takes a message of another coordinator.
+
+    Raises:
+      ProtocolError: Why it is refused.
+    """
+    message = wire.MESSAGE.unpack(payload)
+    try:
+        topic = Topic(message.topic)
+    except ValueError as error:
+        raise ProtocolError("no such message", Reason.UNKNOWN_KIND) from error
+    match topic:
+        case Topic.PROPOSAL:
+            _hear_proposal(turn, PROPOSAL.unpack(message.content))
+        case Topic.VOTE:
+            _hear_vote(turn, VOTE.unpack(message.content))
+        case Topic.DECISION:
+            _hear_decision(turn, wire.DECISION.unpack(message.content))
+        case Topic.STATUS:
+            _hear_status(turn, wire.STATUS.unpack(message.content))
+        case Topic.TRANSACTION:
+            _hear_transaction(turn, message.content)
+        case _:
+            assert_never(topic)
+
+
+def _public(turn: Turn, index: int) -> bytes:
+    members = turn.settings.genesis.validators.members
+    if index >= len(members):
+        raise ProtocolError(f"no validator {index}", Reason.NOT_AUTHORISED)
+    return members[index].public
+
+
+def _hear_proposal(turn: Turn, proposal: Proposal) -> None:
+    state, party = turn.state.consensus, turn.settings.party
+    known = proposal.round in state.ballots.proposals
+    # Rounds far ahead are dropped unread (deviation D4); peers send them again.
+    distant = proposal.round > state.round + 1
+    if proposal.height != state.height or known or distant:
+        return
+    if proposal.proposer != party.proposer(proposal.height, proposal.round):
+        raise UnknownProposer(f"validator {proposal.proposer} is out of turn")
+    public = _public(turn, proposal.proposer)
+    verify(public, proposal.signed_bytes(party.chain_id), proposal.signature)
+    _check_proof_of_lock(turn, proposal)
+    prepared = _prepared(turn, proposal)
+    height.hold_proposal(turn, proposal, prepared)
+    if proposal.proof_of_lock is not None:
+        state = turn.state.consensus
+        ballots = state.ballots.with_polka(proposal.proof_of_lock)
+        turn.change(consensus=replace(state, ballots=ballots))
+    _wake(turn)
+
+
+def _check_proof_of_lock(turn: Turn, proposal: Proposal) -> None:
+    """Deviation D1: a proposal made again brings the prevotes of its valid round."""
+    proof = proposal.proof_of_lock
+    if proposal.valid_round == 0:
+        if proof is not None:
+            raise ProofError("a fresh proposal with a proof of lock")
+        return
+    if proposal.valid_round > proposal.round or proof is None:
+        raise ProofError("a proposal made again without its prevotes")
+    named = (proof.height, proof.round, proof.block_id)
+    if named != (proposal.height, proposal.valid_round - 1, proposal.block_id):
+        raise ProofError("a proof of lock for something else")
+    _check_certificate(turn, proof, VoteType.PREVOTE)
+
+
+def _check_certificate(turn: Turn, certificate: Certificate, kind: VoteType) -> None:
+    genesis = turn.settings.genesis
+    fault_model = FaultModel(genesis.fault_model)
+    chain_id = turn.settings.chain_id
+    check_certificate(certificate, chain_id, genesis.validators, fault_model, kind)
+
+
+def _prepared(turn: Turn, proposal: Proposal) -> Prepared | None:
+    """The proposal's block if it is valid; the proposer is blamed if not."""
+    known = turn.state.prepared.get(proposal.block_id)
+    if known is not None:
+        return known
+    try:
+        block = BLOCK.unpack(proposal.block)
+        if block.header.block_id() != proposal.block_id:
+            raise_other_block()
+        return blocks.check(turn.state.tip, block, turn.state.mempool)
+    except ProtocolError as error:
+        detail = f"validator {proposal.proposer} proposed an invalid block: {error}"
+        turn.emit(BlamePeer(Reason.INVALID_BLOCK, detail))
+        return None
+
+
+def raise_other_block() -> None:
+    """Refuses a proposal whose block is not the one that it names."""
+    raise InvalidBlock("the block is not the one that the proposal names")
+
+
+def _hear_vote(turn: Turn, vote: Vote) -> None:
+    state, party = turn.state.consensus, turn.settings.party
+    if vote.height != state.height:
+        return
+    kind = VoteType(vote.vote_type)
+    known = state.ballots.cast(vote.round, kind).get(vote.voter)
+    if known is not None and known.block_id == vote.block_id:
+        return
+    public = _public(turn, vote.voter)
+    verify(public, vote.signed_bytes(party.chain_id), vote.signature)
+    if vote.voter == party.index:
+        # Somebody votes with our key, or our journal is gone. It must not count: the
+        # state that it belongs to is not ours.
+        raise ProtocolError("our own vote, not in our journal", Reason.EQUIVOCATION)
+    ballots = state.ballots.with_vote(vote, state.round)
+    if len(ballots.conflicts) > len(state.ballots.conflicts):
+        detail = f"validator {vote.voter} voted twice in round {vote.round}"
+        turn.emit(BlamePeer(Reason.EQUIVOCATION, detail))
+    turn.change(consensus=replace(state, ballots=ballots))
+    _wake(turn)
+
+
+def _hear_decision(turn: Turn, decision: Decision) -> None:
+    """Deviation D6: whoever holds the precommits may convince anyone."""
+    block, certificate = decision.block, decision.certificate
+    state = turn.state
+    block_id = block.header.block_id()
+    if block.header.height != state.consensus.height:
+        return
+    if (certificate.height, certificate.block_id) != (block.header.height, block_id):
+        raise ProofError("certificate is for another block")
+    _check_certificate(turn, certificate, VoteType.PRECOMMIT)
+    prepared = state.prepared.get(block_id)
+    if prepared is None:
+        prepared = blocks.check(state.tip, block, state.mempool)
+    ballots = replace(state.consensus.ballots, commit=certificate)
+    turn.change(
+        consensus=replace(state.consensus, ballots=ballots),
+        prepared={**state.prepared, block_id: prepared},
+    )
+
+
+def _hear_transaction(turn: Turn, packed: bytes) -> None:
+    envelope = ENVELOPE.unpack(packed)
+    identity = envelope.identity(turn.settings.chain_id)
+    if envelope.kind not in TRANSACTION_KINDS:
+        height.raise_unknown_kind(envelope)
+    if turn.state.mempool.get(identity) is not None:
+        return
+    envelope.check(turn.settings.chain_id)
+    most = turn.settings.waiting_max
+    mempool = turn.state.mempool.add(identity, envelope, packed, most)
+    turn.change(mempool=mempool)
+
+
+def _wake(turn: Turn) -> None:
+    """Deviation D7: a message of this height ends the wait for transactions."""
+    if turn.state.consensus.step is Step.NEW_HEIGHT:
+        height.begin_now(turn)
+
+
+def tell_status_if_due(turn: Turn) -> None:
+    """Tells the others where we are, from time to time."""
+    party, settings = turn.settings.party, turn.settings
+    now_s = turn.moment.now_s
+    if settings.alone or party.index is None or now_s < turn.state.status_at_s:
+        return
+    turn.change(status_at_s=now_s + settings.status_s)
+    state = turn.state.consensus
+    status = Status(
+        party.index, state.height, state.round, _held(turn), bytes(SIGNATURE_BYTES)
+    )
+    signature = party.key.sign(status.signed_bytes(party.chain_id))
+    packed = wire.STATUS.pack(replace(status, signature=signature))
+    turn.gossip(wire.MESSAGE.pack(wire.Message(Topic.STATUS, packed)))
+
+
+def _held(turn: Turn) -> tuple[Held, ...]:
+    ballots = turn.state.consensus.ballots
+    rounds = {number for number, _ in ballots.votes} | set(ballots.proposals)
+    shown = sorted(rounds)[-wire.ROUNDS_SHOWN_MAX :]
+    return tuple(
+        Held(
+            number,
+            int(number in ballots.proposals),
+            _bitmap(ballots.cast(number, VoteType.PREVOTE)),
+            _bitmap(ballots.cast(number, VoteType.PRECOMMIT)),
+        )
+        for number in shown
+    )
+
+
+def _bitmap(votes: dict[int, Vote]) -> int:
+    return sum(1 << voter for voter in votes)
+
+
+def _hear_status(turn: Turn, status: Status) -> None:
+    settings, now_s = turn.settings, turn.moment.now_s
+    public = _public(turn, status.validator)
+    verify(public, status.signed_bytes(settings.chain_id), status.signature)
+    served = turn.state.served_at_s
+    soon = now_s < served.get(status.validator, -1.0) + settings.status_s / 2
+    if status.validator == settings.party.index or soon:
+        return
+    turn.change(served_at_s={**served, status.validator: now_s})
+    if status.height < turn.state.consensus.height:
+        _serve_blocks(turn, status.height)
+    elif status.height == turn.state.consensus.height:
+        _repair(turn, status)
+
+
+def _serve_blocks(turn: Turn, first: int) -> None:
+    tip, last = turn.state.tip, turn.state.last
+    if first == tip.height and last is not None and tip.certificate is not None:
+        turn.gossip(wire.wrap_decision(last, tip.certificate))
+    else:
+        turn.emit(ServeBlocks(first, min(tip.height, first + BLOCKS_SERVED_MAX - 1)))
+
+
+def _repair(turn: Turn, status: Status) -> None:
+    """Sends all messages of this height that a peer lacks."""
+    ballots = turn.state.consensus.ballots
+    nothing = Held(0, 0, 0, 0)
+    held = {entry.round: entry for entry in status.held}
+    horizon = min(status.round + 1, ROUND_MAX)
+    for number in sorted(ballots.proposals):
+        if not held.get(number, nothing).proposal and number <= horizon:
+            turn.gossip(wire.wrap_proposal(ballots.proposals[number].proposal))
+    for number, kind in sorted(ballots.votes):
+        entry = held.get(number, nothing)
+        prevote = kind == VoteType.PREVOTE
+        theirs = entry.prevotes if prevote else entry.precommits
+        cast = ballots.votes[number, kind]
+        for voter in sorted(cast):
+            if not theirs >> voter & 1:
+                turn.gossip(wire.wrap_vote(cast[voter]))

@@ -1,0 +1,251 @@
+"""Deciding one height: from waiting transactions to a stored block, and on restart."""
+
+from dataclasses import replace
+from typing import assert_never
+
+from coordinator.ledger import blocks, consensus, wire
+from coordinator.ledger.ballots import Candidate
+from coordinator.ledger.blocks import Prepared
+from coordinator.ledger.consensus import start_round
+from coordinator.ledger.rounds import CastVote, Consensus, Decide, Output, Propose, Step
+from coordinator.ledger.turn import (
+    JournalVote,
+    LedgerState,
+    RefuseTransaction,
+    StoreBlock,
+    Turn,
+)
+from coordinator.ledger.wire import JOURNAL_ENTRY, JournalEntry, Message, Topic
+from protocol.chain import BLOCK, Certificate, Proposal, VoteType
+from protocol.envelope import ENVELOPE, TRANSACTION_KINDS, Envelope
+from protocol.errors import ProtocolError, Reason, StorageError
+from protocol.ids import SIGNATURE_BYTES
+
+
+def submit(turn: Turn, envelope: Envelope) -> None:
+    """Lets a transaction wait for a block and tells the others of it."""
+    identity = envelope.identity(turn.settings.chain_id)
+    packed = ENVELOPE.pack(envelope)
+    try:
+        if envelope.kind not in TRANSACTION_KINDS:
+            raise_unknown_kind(envelope)
+        most = turn.settings.waiting_max
+        mempool = turn.state.mempool.add(identity, envelope, packed, most)
+    except ProtocolError as error:
+        turn.emit(RefuseTransaction(identity, error.reason, str(error)))
+        return
+    turn.change(mempool=mempool)
+    turn.gossip(wire.MESSAGE.pack(Message(Topic.TRANSACTION, packed)))
+
+
+def raise_unknown_kind(envelope: Envelope) -> None:
+    """Refuses an envelope that is no transaction."""
+    raise ProtocolError(f"kind {envelope.kind} enters no block", Reason.UNKNOWN_KIND)
+
+
+def begin_if_due(turn: Turn) -> None:
+    """Begins the height if there is something to decide or the heartbeat is due."""
+    state, now_s = turn.state, turn.moment.now_s
+    if state.consensus.step is not Step.NEW_HEIGHT or now_s < state.propose_from_s:
+        return
+    beats = now_s >= state.heartbeat_at_s
+    if not beats and not state.mempool.size:
+        return
+    party = turn.settings.party
+    if party.index == party.proposer(state.consensus.height, 0):
+        turn.fresh = _make(turn)
+        if not beats and not turn.fresh.block.transactions:
+            turn.fresh = None
+            return
+    begin_now(turn)
+
+
+def begin_now(turn: Turn) -> None:
+    """Begins round 0 of the height."""
+    party, state = turn.settings.party, turn.state
+    after, outputs = start_round(party, state.consensus, turn.moment, 0)
+    turn.change(consensus=after)
+    _carry_out(turn, outputs)
+
+
+def run(turn: Turn) -> None:
+    """Lets consensus go on until it waits for somebody or for time."""
+    while True:
+        party = turn.settings.party
+        after, outputs = consensus.advance(party, turn.state.consensus, turn.moment)
+        turn.change(consensus=after)
+        if not outputs:
+            return
+        _carry_out(turn, outputs)
+
+
+def _carry_out(turn: Turn, outputs: tuple[Output, ...]) -> None:
+    for output in outputs:
+        match output:
+            case Propose():
+                _propose(turn, output.round)
+            case CastVote():
+                _publish_vote(turn, output)
+            case Decide():
+                _decide(turn, output.certificate)
+            case _:
+                assert_never(output)
+
+
+def _make(turn: Turn) -> Prepared:
+    index = turn.settings.party.index
+    assert index is not None
+    most = turn.settings.transactions_max
+    prepared, mempool = blocks.make(turn.state.tip, index, turn.state.mempool, most)
+    turn.change(mempool=mempool)
+    for result in prepared.execution.results:
+        if result.code != 0:
+            reason = Reason(result.code)
+            turn.emit(RefuseTransaction(result.identity, reason, result.detail))
+    return prepared
+
+
+def _propose(turn: Turn, number: int) -> None:
+    """Lines 14 to 19: offers the valid block again, or a fresh one."""
+    state, party = turn.state.consensus, turn.settings.party
+    assert party.index is not None
+    # Advancing may have passed this round by before its output is carried out.
+    if state.round != number or number in state.ballots.proposals:
+        return
+    proof = None
+    if state.valid is not None:
+        prepared = turn.state.prepared[state.valid]
+        kind = VoteType.PREVOTE
+        proof = state.ballots.certificate(
+            state.valid_round, kind, state.valid, party.quorum
+        )
+        assert proof is not None, "a valid value keeps its prevotes"
+    else:
+        prepared = turn.fresh or _make(turn)
+    block_id = prepared.block.header.block_id()
+    proposal = Proposal(
+        state.height,
+        number,
+        state.valid_round + 1,
+        block_id,
+        party.index,
+        bytes(SIGNATURE_BYTES),
+        BLOCK.pack(prepared.block),
+        proof,
+    )
+    signature = party.key.sign(proposal.signed_bytes(party.chain_id))
+    proposal = replace(proposal, signature=signature)
+    hold_proposal(turn, proposal, prepared)
+    entry = JournalEntry(state.height, proposal, None, None)
+    turn.emit(JournalVote(JOURNAL_ENTRY.pack(entry)))
+    turn.gossip(wire.wrap_proposal(proposal))
+
+
+def hold_proposal(turn: Turn, proposal: Proposal, prepared: Prepared | None) -> None:
+    """Counts a proposal in; without `prepared` its block is invalid."""
+    state = turn.state.consensus
+    ballots = state.ballots.with_proposal(Candidate(proposal, prepared is not None))
+    turn.change(consensus=replace(state, ballots=ballots))
+    if prepared is not None:
+        blocks_held = {**turn.state.prepared, proposal.block_id: prepared}
+        turn.change(prepared=blocks_held)
+
+
+def _publish_vote(turn: Turn, output: CastVote) -> None:
+    vote = output.vote
+    locked, proof = output.locks or (None, None)
+    proposal = locked.proposal if locked is not None else None
+    if proposal is not None and proposal.proposer == turn.settings.party.index:
+        # It was written down when it was made.
+        proposal = None
+    entry = JournalEntry(vote.height, proposal, vote, proof)
+    turn.emit(JournalVote(JOURNAL_ENTRY.pack(entry)))
+    turn.gossip(wire.wrap_vote(vote))
+
+
+def _decide(turn: Turn, certificate: Certificate) -> None:
+    state, now_s = turn.state, turn.moment.now_s
+    prepared = state.prepared[certificate.block_id]
+    block, execution = prepared.block, prepared.execution
+    results = tuple(result for result in execution.results if result.code == 0)
+    turn.emit(
+        StoreBlock(block, certificate, execution.changes, results, execution.happenings)
+    )
+    tip = replace(
+        state.tip, header=block.header, certificate=certificate, tree=execution.tree
+    )
+    turn.state = LedgerState(
+        tip,
+        Consensus(tip.height + 1),
+        now_s + turn.settings.genesis.heartbeat_s,
+        last=block,
+        mempool=state.mempool.without(result.identity for result in results),
+        recovered=state.recovered,
+        propose_from_s=now_s + turn.settings.block_interval_s,
+        status_at_s=state.status_at_s,
+        served_at_s=state.served_at_s,
+    )
+    turn.fresh = None
+    restore(turn)
+
+
+def restore(turn: Turn) -> None:
+    """Takes up a height where the journal says that we left it.
+
+    A restart must look like a pause: the same votes stand, and none is cast twice.
+
+    Raises:
+      StorageError: If the journal does not fit the stored chain.
+    """
+    state = turn.state
+    if not state.recovered:
+        return
+    mine = [e for e in state.recovered if e.height == state.consensus.height]
+    later = tuple(e for e in state.recovered if e.height > state.consensus.height)
+    turn.change(recovered=later)
+    for entry in mine:
+        _restore_entry(turn, entry)
+    taken = turn.state.consensus
+    if taken.step is Step.PROPOSE:
+        wait_s = turn.settings.timeouts.of_proposal(taken.round)
+        at_s = turn.moment.now_s + wait_s
+        turn.change(consensus=replace(taken, propose_at_s=at_s))
+
+
+def _restore_entry(turn: Turn, entry: JournalEntry) -> None:
+    proposal, vote = entry.proposal, entry.vote
+    if proposal is not None:
+        try:
+            block = BLOCK.unpack(proposal.block)
+            prepared = blocks.check(turn.state.tip, block, turn.state.mempool)
+        except ProtocolError as error:
+            raise StorageError(
+                f"vote journal: the block of height {entry.height} does not follow "
+                f"the stored chain ({error}); restore both from the same backup"
+            ) from error
+        hold_proposal(turn, proposal, prepared)
+    state = turn.state.consensus
+    if vote is None:
+        number = proposal.round if proposal is not None else 0
+        turn.change(consensus=_at(state, number, Step.PROPOSE))
+        return
+    ballots = state.ballots.with_vote(vote, vote.round)
+    state = replace(state, ballots=ballots)
+    if vote.vote_type == VoteType.PREVOTE:
+        turn.change(consensus=_at(state, vote.round, Step.PREVOTE))
+        return
+    if entry.proof is not None and vote.block_id is not None:
+        state = replace(
+            state,
+            ballots=state.ballots.with_polka(entry.proof),
+            locked=vote.block_id,
+            locked_round=vote.round,
+            valid=vote.block_id,
+            valid_round=vote.round,
+        )
+    turn.change(consensus=_at(state, vote.round, Step.PRECOMMIT))
+
+
+def _at(state: Consensus, number: int, step: Step) -> Consensus:
+    """Moves on to a round and step; entries are in the order of their writing."""
+    return replace(state, round=number, step=step)

@@ -1,0 +1,155 @@
+"""The ledger of one coordinator: mempool, consensus and execution as one pure core.
+
+Events come in, effects go out in the order in which they must happen: what is written
+down stands before the gossip that it protects. Time comes back as `wake_at_s`, at which
+the rim sends `Ticked`. Of what is submitted only `Ticked` makes a block, so that
+everything submitted before it shares one; with one validator that same step also
+decides it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from coordinator.ledger import exchange, height, wire
+from coordinator.ledger.blocks import Tip
+from coordinator.ledger.rounds import Consensus, Moment, Step
+from coordinator.ledger.turn import (
+    BlamePeer,
+    Effect,
+    Gossip,
+    JournalVote,
+    LedgerSettings,
+    LedgerState,
+    RefuseTransaction,
+    ServeBlocks,
+    StoreBlock,
+    Turn,
+)
+from protocol.chain import Certificate, Header
+from protocol.envelope import Envelope
+from protocol.errors import ProtocolError
+from protocol.statetree import StateTree
+
+__all__ = [
+    "BlamePeer",
+    "Effect",
+    "Event",
+    "Gossip",
+    "JournalVote",
+    "LedgerSettings",
+    "LedgerState",
+    "PeerMessage",
+    "RefuseTransaction",
+    "ServeBlocks",
+    "StoreBlock",
+    "Submitted",
+    "Ticked",
+    "begin",
+    "step",
+]
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A transaction whose signature the sender of this event has checked."""
+
+    envelope: Envelope
+
+
+@dataclass(frozen=True)
+class PeerMessage:
+    """Bytes that claim to come from another coordinator."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Ticked:
+    """Time has come; nothing else happened."""
+
+
+Event = Submitted | PeerMessage | Ticked
+
+
+def begin(
+    settings: LedgerSettings,
+    header: Header | None,
+    certificate: Certificate | None,
+    tree: StateTree,
+    journal: Sequence[bytes],
+    now_s: float,
+) -> LedgerState:
+    """The state after a start or restart.
+
+    Args:
+      settings: What the ledger is started with.
+      header: Of the last stored block; None before the first.
+      certificate: Its certificate.
+      tree: The state after it, `genesis_tree` before the first.
+      journal: All entries of the vote journal, in order.
+      now_s: Monotonic time.
+
+    Raises:
+      DecodeError, LimitError: If a journal entry is none: a defect of the disk.
+    """
+    validators = settings.genesis.validators.digest()
+    tip = Tip(
+        settings.genesis, settings.chain_id, validators, header, certificate, tree
+    )
+    entries = tuple(wire.JOURNAL_ENTRY.unpack(payload) for payload in journal)
+    return LedgerState(
+        tip,
+        Consensus(tip.height + 1),
+        now_s + settings.genesis.heartbeat_s,
+        recovered=tuple(entry for entry in entries if entry.height > tip.height),
+        wake_at_s=now_s,
+    )
+
+
+def step(
+    settings: LedgerSettings,
+    state: LedgerState,
+    event: Event,
+    now_s: float,
+    now_ms: int,
+) -> tuple[LedgerState, tuple[Effect, ...]]:
+    """Takes one event.
+
+    Args:
+      settings: What the ledger was started with.
+      state: Before.
+      event: What happened. Bad bytes from a peer end in `BlamePeer`, never an error.
+      now_s: Monotonic time.
+      now_ms: Unix time; goes into precommits and from there into headers, for display.
+    """
+    turn = Turn(settings, state, Moment(now_s, now_ms))
+    height.restore(turn)
+    match event:
+        case Submitted():
+            height.submit(turn, event.envelope)
+        case PeerMessage():
+            try:
+                exchange.hear(turn, event.payload)
+            except ProtocolError as error:
+                turn.emit(BlamePeer(error.reason, str(error)))
+        case Ticked():
+            height.begin_if_due(turn)
+        case _:
+            assert_never(event)
+    height.run(turn)
+    exchange.tell_status_if_due(turn)
+    turn.change(wake_at_s=_wake_at_s(turn))
+    return turn.state, tuple(turn.effects)
+
+
+def _wake_at_s(turn: Turn) -> float:
+    state = turn.state
+    times = [state.consensus.wake_at_s()]
+    if not turn.settings.alone:
+        times.append(state.status_at_s)
+    if state.consensus.step is Step.NEW_HEIGHT:
+        begin_s = -math.inf if state.mempool.size else state.heartbeat_at_s
+        times.append(max(state.propose_from_s, begin_s))
+    return min(times)

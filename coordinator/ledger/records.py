@@ -1,0 +1,157 @@
+"""The records that stand in the chain's state, and their bytes."""
+
+from dataclasses import dataclass
+
+from protocol.codec import exactly, many, record, structure, uint
+from protocol.ids import (
+    DEVICE_ID_BYTES,
+    DIGEST_BYTES,
+    KEY_BYTES,
+    DeviceId,
+    Digest,
+    PublicKey,
+    Version,
+)
+from protocol.task import BUFFER_MAX, PLEDGE_MAX, STALENESS_MAX
+
+_ATTESTATIONS_MAX = 32
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board of the registry.
+
+    Attributes:
+      public: The key that it signs with.
+      registered: Height of its registration.
+      revoked: Height of its revocation, 0 while it may take part.
+      updates: How many updates of it the chain took.
+      charge: Sum of their privacy charges, in units of `protocol.accounting`.
+    """
+
+    public: PublicKey
+    registered: int
+    revoked: int
+    updates: int
+    charge: int
+
+
+BOARD = structure(Board, 128, exactly(KEY_BYTES), uint(), uint(), uint(), uint())
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a task is.
+
+    Attributes:
+      head: Its current final version.
+      first: Place of the oldest waiting update; `following` if none waits.
+      following: Place that the next update gets; places are never used twice.
+      pending: How many wait: at most `following - first`, since stale ones leave gaps.
+    """
+
+    head: Version
+    first: int
+    following: int
+    pending: int
+
+
+PROGRESS = structure(Progress, 64, uint(), uint(), uint(), uint())
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An update in the order of the chain.
+
+    Attributes:
+      transaction: Id of its UPDATE transaction.
+      board: Who signed it.
+      base: Version that it was computed from.
+      pledge: Its size.
+      blob: H of its sealed blob.
+      height: Block that took it.
+    """
+
+    transaction: Digest
+    board: DeviceId
+    base: Version
+    pledge: int
+    blob: Digest
+    height: int
+
+
+PENDING = structure(
+    Pending,
+    192,
+    exactly(DIGEST_BYTES),
+    exactly(DEVICE_ID_BYTES),
+    uint(),
+    uint(PLEDGE_MAX, 1),
+    exactly(DIGEST_BYTES),
+    uint(),
+)
+
+
+@dataclass(frozen=True)
+class Signed:
+    """That a board signed this transaction for this base version."""
+
+    base: Version
+    transaction: Digest
+
+
+@dataclass(frozen=True)
+class History:
+    """What a board signed for one task, from bases that are not yet too stale."""
+
+    signed: tuple[Signed, ...]
+
+
+HISTORY = structure(
+    History,
+    4096,
+    many(record(Signed, uint(), exactly(DIGEST_BYTES)), STALENESS_MAX + 2),
+)
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """An open job as it is stored.
+
+    Attributes:
+      version: The version to compute: the head plus 1.
+      height: Block that cut it.
+      places: Of its updates among the task's pending ones, rising.
+    """
+
+    version: Version
+    height: int
+    places: tuple[int, ...]
+
+
+JOB = structure(JobRecord, 16 * 1024, uint(), uint(), many(uint(), BUFFER_MAX, 1))
+
+
+@dataclass(frozen=True)
+class Attestation:
+    """One validator's digest of the open job."""
+
+    validator: PublicKey
+    digest: Digest
+
+
+@dataclass(frozen=True)
+class Attestations:
+    """All of the open job, sorted by validator."""
+
+    given: tuple[Attestation, ...] = ()
+
+
+ATTESTATIONS = structure(
+    Attestations,
+    4096,
+    many(
+        record(Attestation, exactly(KEY_BYTES), exactly(DIGEST_BYTES)),
+        _ATTESTATIONS_MAX,
+    ),
+)

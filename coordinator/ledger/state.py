@@ -1,0 +1,132 @@
+"""The state machine: what a transaction does to the state, and a block's transactions.
+
+Pure and in integers only; nothing iterates a set, a tie is broken by order on the
+chain. A transaction that is refused changes nothing and never stands in a valid block.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from coordinator.ledger import registry, versions, views
+from coordinator.ledger.draft import Changes, Context, Draft, Happening
+from protocol.chain import Genesis
+from protocol.envelope import TRANSACTION_KINDS, Envelope, Kind
+from protocol.errors import ProtocolError, Reason
+from protocol.ids import Digest
+from protocol.statetree import StateTree
+
+Rule = Callable[[Draft, Context, Envelope, Digest], None]
+
+RULES: dict[Kind, Rule] = {
+    Kind.REGISTER: registry.register,
+    Kind.REVOKE: registry.revoke,
+    Kind.TASK: versions.publish,
+    Kind.UPDATE: versions.update,
+    Kind.ATTEST: versions.attest,
+}
+"""One rule per kind of transaction; scores, evidence and payments add theirs."""
+
+assert set(RULES) == TRANSACTION_KINDS
+
+
+@dataclass(frozen=True)
+class TxResult:
+    """What became of a transaction.
+
+    Attributes:
+      identity: Its id.
+      code: 0, or the `Reason` why it is refused.
+      detail: For the log; empty if it is not refused.
+    """
+
+    identity: Digest
+    code: int
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What a block's transactions do.
+
+    Attributes:
+      tree: The state after it.
+      changes: What differs from the state before.
+      accepted: The transactions that applied, in order.
+      results: One per transaction that was tried, in order.
+      happenings: What others act upon, in order.
+    """
+
+    tree: StateTree
+    changes: Changes
+    accepted: tuple[Envelope, ...]
+    results: tuple[TxResult, ...]
+    happenings: tuple[Happening, ...]
+
+
+def genesis_tree(genesis: Genesis) -> StateTree:
+    """The state before the first block."""
+    changes: Changes = {views.operator_key(key): b"" for key in genesis.operators}
+    return StateTree().update(changes)
+
+
+def apply(
+    tree: views.Reader, context: Context, envelope: Envelope
+) -> tuple[Changes, TxResult]:
+    """Applies one transaction whose signature was checked.
+
+    Args:
+      tree: The state before; it is not changed.
+      context: The block it stands in.
+      envelope: The transaction.
+
+    Returns:
+      The changes, none if it is refused, and the result.
+    """
+    draft = Draft(tree)
+    return draft.changes, _apply(draft, context, envelope)
+
+
+def _apply(draft: Draft, context: Context, envelope: Envelope) -> TxResult:
+    identity = envelope.identity(context.chain_id)
+    try:
+        _rule_of(envelope)(draft, context, envelope, identity)
+    except ProtocolError as error:
+        draft.changes.clear()
+        draft.happenings.clear()
+        return TxResult(identity, error.reason, str(error))
+    return TxResult(identity, 0)
+
+
+def _rule_of(envelope: Envelope) -> Rule:
+    for kind, rule in RULES.items():
+        if kind == envelope.kind:
+            return rule
+    raise ProtocolError(f"kind {envelope.kind}", Reason.UNKNOWN_KIND)
+
+
+def execute(
+    tree: StateTree, context: Context, envelopes: Iterable[Envelope]
+) -> Execution:
+    """Applies transactions in order, then what every block's end does.
+
+    Refused ones are left out of `accepted`; a block is valid only if none is refused.
+    """
+    block = Draft(tree)
+    accepted: list[Envelope] = []
+    results: list[TxResult] = []
+    for envelope in envelopes:
+        draft = Draft(block)
+        result = _apply(draft, context, envelope)
+        results.append(result)
+        if result.code == 0:
+            accepted.append(envelope)
+            block.changes.update(draft.changes)
+            block.happenings.extend(draft.happenings)
+    versions.cut_patient(block, context)
+    return Execution(
+        tree.update(block.changes),
+        block.changes,
+        tuple(accepted),
+        tuple(results),
+        tuple(block.happenings),
+    )

@@ -1,0 +1,205 @@
+"""What the ledger holds in memory, what it asks of the rim, and one step's work."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from coordinator.ledger.blocks import Prepared, Tip
+from coordinator.ledger.draft import Changes, Happening
+from coordinator.ledger.mempool import Mempool
+from coordinator.ledger.rounds import Consensus, Moment, Party, Timeouts
+from coordinator.ledger.state import TxResult
+from coordinator.ledger.wire import JournalEntry
+from protocol.chain import (
+    TRANSACTIONS_PER_BLOCK_MAX,
+    Block,
+    Certificate,
+    Genesis,
+    Header,
+)
+from protocol.errors import Reason
+from protocol.ids import BlockHash, ChainId, Digest
+from protocol.keys import SigningKey
+from protocol.statetree import StateTree
+
+
+@dataclass(frozen=True)
+class LedgerSettings:
+    """What a ledger is started with.
+
+    Attributes:
+      genesis: What the chain starts from.
+      key: Our key; one that is not in the validator set only observes.
+      transactions_max: Of a block that we propose.
+      block_interval_s: Least time between a block and our next proposal; lets more
+        transactions share a block's cost.
+      timeouts: How long consensus waits.
+      waiting_max: Transactions in the mempool.
+      status_s: How often we tell others where we are, if there are others.
+    """
+
+    genesis: Genesis
+    key: SigningKey
+    transactions_max: int = TRANSACTIONS_PER_BLOCK_MAX
+    block_interval_s: float = 0.01
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    waiting_max: int = 20_000
+    status_s: float = 1.0
+    chain_id: ChainId = field(init=False)
+    party: Party = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Derives what every step needs."""
+        chain_id = self.genesis.chain_id()
+        index = self.genesis.validators.index_of(self.key.public)
+        party = Party(chain_id, self.genesis, self.key, index, self.timeouts)
+        object.__setattr__(self, "chain_id", chain_id)
+        object.__setattr__(self, "party", party)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there are no other validators to talk to."""
+        return self.party.count == 1
+
+
+@dataclass(frozen=True)
+class LedgerState:
+    """All that the ledger holds in memory.
+
+    Attributes:
+      tip: The chain so far.
+      last: The last block; None until one was decided since the start.
+      mempool: What waits for a block.
+      consensus: The height that is being decided: `height + 1`.
+      prepared: Valid blocks of that height by hash.
+      recovered: Journal entries of heights that are still to come.
+      propose_from_s: Before it we begin no height.
+      heartbeat_at_s: Then we begin one with nothing to put in it.
+      status_at_s: Then we tell others where we are.
+      served_at_s: When we last sent a peer what it lacks, by its index.
+      wake_at_s: When the rim is to send `Ticked`.
+    """
+
+    tip: Tip
+    consensus: Consensus
+    heartbeat_at_s: float
+    last: Block | None = None
+    mempool: Mempool = field(default_factory=Mempool)
+    prepared: dict[BlockHash, Prepared] = field(default_factory=dict)
+    recovered: tuple[JournalEntry, ...] = ()
+    propose_from_s: float = 0.0
+    status_at_s: float = 0.0
+    served_at_s: dict[int, float] = field(default_factory=dict)
+    wake_at_s: float = 0.0
+
+    @property
+    def height(self) -> int:
+        """Of the last block, 0 before the first."""
+        return self.tip.height
+
+    @property
+    def header(self) -> Header | None:
+        """Of the last block."""
+        return self.tip.header
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """Of the last block."""
+        return self.tip.certificate
+
+    @property
+    def tree(self) -> StateTree:
+        """The state after the last block."""
+        return self.tip.tree
+
+
+@dataclass(frozen=True)
+class JournalVote:
+    """Append and sync before anything that follows is published."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Gossip:
+    """Send to all other coordinators."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class StoreBlock:
+    """A block is final: store it with the state's changes in one transaction.
+
+    Attributes:
+      block: The block.
+      certificate: What proves it final.
+      changes: Of the state's keys; None removes one.
+      results: One per transaction of the block, in its order; all have code 0.
+      happenings: What the block changed that others act upon.
+    """
+
+    block: Block
+    certificate: Certificate
+    changes: Changes
+    results: tuple[TxResult, ...]
+    happenings: tuple[Happening, ...]
+
+
+@dataclass(frozen=True)
+class RefuseTransaction:
+    """A submitted transaction will enter no block, by what the chain says now."""
+
+    identity: Digest
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True)
+class BlamePeer:
+    """A peer's message was refused: count it."""
+
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True)
+class ServeBlocks:
+    """A peer lacks stored blocks: gossip `wire.wrap_decision` of each."""
+
+    first: int
+    last: int
+
+
+Effect = JournalVote | Gossip | StoreBlock | RefuseTransaction | BlamePeer | ServeBlocks
+
+
+@dataclass
+class Turn:
+    """One step's work.
+
+    Attributes:
+      settings: What the ledger was started with.
+      state: As it becomes.
+      moment: The clocks, read once.
+      effects: So far.
+      fresh: The block that was made to see whether the height should begin.
+    """
+
+    settings: LedgerSettings
+    state: LedgerState
+    moment: Moment
+    effects: list[Effect] = field(default_factory=list)
+    fresh: Prepared | None = None
+
+    def change(self, **fields: Any) -> None:  # noqa: ANN401 - typed by `replace`
+        """Moves on to a state that differs in these fields."""
+        self.state = replace(self.state, **fields)
+
+    def emit(self, effect: Effect) -> None:
+        """Adds an effect."""
+        self.effects.append(effect)
+
+    def gossip(self, payload: bytes) -> None:
+        """Adds a message to the others, if there are any."""
+        if not self.settings.alone:
+            self.effects.append(Gossip(payload))

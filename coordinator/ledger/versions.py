@@ -1,0 +1,308 @@
+"""From TASK over UPDATE and the cut to ATTEST: how a task gets its versions.
+
+Updates queue up in the order (height, index). When K wait and no job is open, the first
+K become the job of version head + 1; half of them are enough once the oldest waited
+`patience` blocks. While a job is open the head stands still, so that nothing that waits
+gets staler between its admission and its cut; what a new head makes too stale is
+dropped at once. A quorum of equal attestations makes the version final.
+"""
+
+from dataclasses import replace
+
+from coordinator.ledger import views
+from coordinator.ledger.draft import Context, Draft, JobCut, TaskOpened, VersionFinal
+from coordinator.ledger.records import (
+    ATTESTATIONS,
+    BOARD,
+    HISTORY,
+    JOB,
+    PENDING,
+    PROGRESS,
+    Attestation,
+    Attestations,
+    Board,
+    History,
+    JobRecord,
+    Pending,
+    Progress,
+    Signed,
+)
+from coordinator.ledger.registry import check_operator
+from protocol.accounting import (
+    CHARGE_MAX,
+    SIGMA_MICRO_MAX,
+    SIGMA_MICRO_MIN,
+    charge_from_sigma,
+)
+from protocol.chain import FaultModel, quorum
+from protocol.envelope import Envelope
+from protocol.errors import (
+    BudgetExceeded,
+    InvalidUpdate,
+    ProtocolError,
+    Reason,
+    ShapeMismatch,
+    StaleUpdate,
+)
+from protocol.ids import DeviceId, Digest, TaskId, Version, device_id
+from protocol.light import task_key, version_key
+from protocol.messages import ATTEST, CONTRIBUTION, TASKS_MAX, Contribution
+from protocol.task import TASK, TaskSpec, version_digest
+
+
+def publish(
+    draft: Draft, context: Context, envelope: Envelope, identity: Digest
+) -> None:
+    """Opens a task; its version 0 is final with it.
+
+    Raises:
+      ProtocolError: NOT_AUTHORISED, ALREADY_KNOWN, POLICY_MISMATCH, BUSY or MALFORMED.
+    """
+    del context
+    spec = TASK.unpack(envelope.body)
+    check_operator(draft, envelope)
+    if views.published(draft, identity) is not None:
+        raise ProtocolError("the task is published", Reason.ALREADY_KNOWN)
+    noise = SIGMA_MICRO_MIN <= spec.privacy.sigma_micro <= SIGMA_MICRO_MAX
+    if spec.privacy.mechanism and not noise:
+        raise ProtocolError("noise is out of bounds", Reason.POLICY_MISMATCH)
+    number = views.task_count(draft)
+    if number >= TASKS_MAX:
+        raise ProtocolError(f"{TASKS_MAX} tasks at most", Reason.BUSY)
+    draft.put(views.TASKS_KEY, views.pack_number(number + 1))
+    draft.put(views.published_key(identity), views.pack_number(number))
+    draft.put(task_key(number), envelope.body)
+    draft.put(version_key(number, 0), version_digest(spec.initial))
+    _put_progress(draft, number, Progress(Version(0), 0, 0, 0))
+    draft.happen(TaskOpened(TaskId(number)))
+
+
+def update(
+    draft: Draft, context: Context, envelope: Envelope, identity: Digest
+) -> None:
+    """Takes a contribution into its task's queue.
+
+    Raises:
+      ProtocolError: Anything in `_check_policy` and `_check_base`; NOT_ENROLLED,
+        UNKNOWN_TASK, ALREADY_KNOWN, EQUIVOCATION, BUDGET_EXCEEDED or MALFORMED.
+    """
+    body = CONTRIBUTION.unpack(envelope.body)
+    sender = device_id(envelope.sender)
+    board = views.board(draft, sender)
+    if board is None or board.revoked or board.public != envelope.sender:
+        raise ProtocolError("the board may not take part", Reason.NOT_ENROLLED)
+    spec = views.task(draft, body.task)
+    progress = views.progress(draft, body.task)
+    if spec is None or progress is None:
+        raise ProtocolError(f"no task {body.task}", Reason.UNKNOWN_TASK)
+    signed = views.history(draft, body.task, sender)
+    _check_unsigned(signed, body.version, identity)
+    _check_base(spec, progress.head, body.version)
+    _check_policy(spec, body)
+    _credit(draft, sender, board, body.charge)
+    _remember(draft, body.task, sender, signed, progress.head, spec, body, identity)
+    entry = Pending(
+        identity, sender, body.version, body.pledge, body.blob, context.height
+    )
+    place = progress.following
+    draft.put(views.pending_key(body.task, place), PENDING.pack(entry))
+    progress = replace(progress, following=place + 1, pending=progress.pending + 1)
+    _put_progress(draft, body.task, progress)
+    _queue_changed(draft, context, body.task)
+
+
+def _check_unsigned(signed: tuple[Signed, ...], base: int, identity: Digest) -> None:
+    for entry in signed:
+        if entry.base == base and entry.transaction == identity:
+            raise InvalidUpdate("the update is taken", Reason.ALREADY_KNOWN)
+        if entry.base == base:
+            raise InvalidUpdate(
+                f"the board signed another update of base {base}", Reason.EQUIVOCATION
+            )
+
+
+def _check_base(spec: TaskSpec, head: int, base: int) -> None:
+    if base > head:
+        raise InvalidUpdate(f"base {base} is not final, the head is {head}")
+    if head - base > spec.aggregation.staleness_max:
+        raise StaleUpdate(f"base {base} is too old, the head is {head}")
+
+
+def _check_policy(spec: TaskSpec, body: Contribution) -> None:
+    if body.codec != spec.codec:
+        raise ShapeMismatch(f"codec {body.codec}, the task wants {spec.codec}")
+    if body.mechanism != spec.privacy.mechanism or body.pledge not in spec.pledges:
+        raise InvalidUpdate("mechanism or pledge differ", Reason.POLICY_MISMATCH)
+    least = charge_from_sigma(spec.privacy.sigma_micro) if body.mechanism else 0
+    if body.charge < least or (body.charge and not body.mechanism):
+        raise InvalidUpdate(
+            f"charge {body.charge}, the task's noise costs {least}",
+            Reason.POLICY_MISMATCH,
+        )
+
+
+def _credit(draft: Draft, sender: DeviceId, board: Board, charge: int) -> None:
+    total = board.charge + charge
+    if total > CHARGE_MAX:
+        raise BudgetExceeded("the board's charges leave all bounds")
+    after = replace(board, updates=board.updates + 1, charge=total)
+    draft.put(views.board_key(sender), BOARD.pack(after))
+
+
+def _remember(
+    draft: Draft,
+    number: int,
+    sender: DeviceId,
+    signed: tuple[Signed, ...],
+    head: int,
+    spec: TaskSpec,
+    body: Contribution,
+    identity: Digest,
+) -> None:
+    """Keeps what a board signed while its base can still be used."""
+    oldest = head - spec.aggregation.staleness_max
+    kept = [entry for entry in signed if entry.base >= oldest]
+    kept.append(Signed(body.version, identity))
+    kept.sort(key=lambda entry: entry.base)
+    packed = HISTORY.pack(History(tuple(kept)))
+    draft.put(views.history_key(number, sender), packed)
+
+
+def _queue_changed(draft: Draft, context: Context, number: int) -> None:
+    """Cuts if enough wait, and keeps the list of waiting tasks."""
+    cut_full(draft, context, number)
+    progress = views.progress(draft, number)
+    assert progress is not None
+    waits = progress.pending > 0 and draft.get(views.job_key(number)) is None
+    waiting = views.waiting(draft)
+    if waits != (number in waiting):
+        others = tuple(other for other in waiting if other != number)
+        numbers = (*others, number) if waits else others
+        draft.put(views.WAITING_KEY, views.pack_waiting(numbers))
+
+
+def cut_full(draft: Draft, context: Context, number: int) -> None:
+    """Cuts the next job of a task if K updates wait and no job is open."""
+    progress = views.progress(draft, number)
+    spec = views.task(draft, number)
+    assert progress is not None
+    assert spec is not None
+    enough = progress.pending >= spec.aggregation.buffer
+    if enough and draft.get(views.job_key(number)) is None:
+        _cut(draft, context, number, progress, spec.aggregation.buffer)
+
+
+def cut_patient(draft: Draft, context: Context) -> None:
+    """At a block's end: cuts half-full buffers whose oldest update waited enough."""
+    for number in views.waiting(draft):
+        progress = views.progress(draft, number)
+        spec = views.task(draft, number)
+        assert progress is not None
+        assert spec is not None
+        if progress.pending < -(-spec.aggregation.buffer // 2):
+            continue
+        oldest = views.pending_at(draft, number, progress.first)
+        assert oldest is not None
+        if context.height - oldest.height >= spec.aggregation.patience:
+            _cut(draft, context, number, progress, spec.aggregation.buffer)
+            _queue_changed(draft, context, number)
+
+
+def _cut(
+    draft: Draft, context: Context, number: int, progress: Progress, most: int
+) -> None:
+    places: list[int] = []
+    place = progress.first
+    while place < progress.following and len(places) < most:
+        if draft.get(views.pending_key(number, place)) is not None:
+            places.append(place)
+        place += 1
+    version = Version(progress.head + 1)
+    job = JobRecord(version, context.height, tuple(places))
+    draft.put(views.job_key(number), JOB.pack(job))
+    left = progress.pending - len(places)
+    first = _oldest(draft, number, place, progress.following)
+    _put_progress(draft, number, replace(progress, first=first, pending=left))
+    draft.happen(JobCut(TaskId(number), version))
+
+
+def _oldest(draft: Draft, number: int, place: int, following: int) -> int:
+    while place < following and draft.get(views.pending_key(number, place)) is None:
+        place += 1
+    return place
+
+
+def attest(
+    draft: Draft, context: Context, envelope: Envelope, identity: Digest
+) -> None:
+    """Notes what a validator computed; a quorum of equal digests makes it final.
+
+    Raises:
+      ProtocolError: NOT_AUTHORISED, UNKNOWN_TASK, STALE, ALREADY_KNOWN, EQUIVOCATION
+        or MALFORMED.
+    """
+    del identity
+    body = ATTEST.unpack(envelope.body)
+    validators = context.genesis.validators
+    if validators.index_of(envelope.sender) is None:
+        raise ProtocolError("signed by no validator", Reason.NOT_AUTHORISED)
+    if views.head(draft, body.task) is None:
+        raise ProtocolError(f"no task {body.task}", Reason.UNKNOWN_TASK)
+    job = views.job_record(draft, body.task)
+    if job is None or job.version != body.version:
+        raise ProtocolError("no such job is open", Reason.STALE)
+    given = views.attestations(draft, body.task)
+    for entry in given:
+        if entry.validator == envelope.sender:
+            same = entry.digest == body.digest
+            reason = Reason.ALREADY_KNOWN if same else Reason.EQUIVOCATION
+            raise ProtocolError("the validator attested this job", reason)
+    given = (*given, Attestation(envelope.sender, body.digest))
+    equal = sum(entry.digest == body.digest for entry in given)
+    fault_model = FaultModel(context.genesis.fault_model)
+    if equal >= quorum(len(validators.members), fault_model):
+        _finalise(draft, context, body.task, job, body.digest)
+        return
+    ordered = tuple(sorted(given, key=lambda entry: entry.validator))
+    packed = ATTESTATIONS.pack(Attestations(ordered))
+    draft.put(views.attest_key(body.task), packed)
+
+
+def _finalise(
+    draft: Draft, context: Context, number: int, job: JobRecord, digest: Digest
+) -> None:
+    """Settles a version. Reputation, rewards and penalties are settled here too."""
+    spec = views.task(draft, number)
+    progress = views.progress(draft, number)
+    assert spec is not None
+    assert progress is not None
+    for place in job.places:
+        draft.put(views.pending_key(number, place), None)
+    draft.put(views.job_key(number), None)
+    draft.put(views.attest_key(number), None)
+    draft.put(version_key(number, job.version), digest)
+    oldest = job.version - spec.aggregation.staleness_max
+    if oldest > 0:
+        draft.put(version_key(number, oldest - 1), None)
+    progress = _drop_stale(draft, number, replace(progress, head=job.version), oldest)
+    _put_progress(draft, number, progress)
+    draft.happen(VersionFinal(TaskId(number), job.version, digest))
+    _queue_changed(draft, context, number)
+
+
+def _drop_stale(draft: Draft, number: int, progress: Progress, oldest: int) -> Progress:
+    left = 0
+    for place in range(progress.first, progress.following):
+        entry = views.pending_at(draft, number, place)
+        if entry is None:
+            continue
+        if entry.base < oldest:
+            draft.put(views.pending_key(number, place), None)
+        else:
+            left += 1
+    first = _oldest(draft, number, progress.first, progress.following)
+    return replace(progress, first=first, pending=left)
+
+
+def _put_progress(draft: Draft, number: int, progress: Progress) -> None:
+    draft.put(views.head_key(number), PROGRESS.pack(progress))

@@ -1,0 +1,278 @@
+"""What stands in the chain's state: its keys, its records, and how to read them.
+
+    operator/<public key>        empty: this key may admit boards and publish tasks
+    board/<id>                   `Board`
+    boards, tasks                how many there are
+    published/<transaction id>   number of the task that this TASK transaction became
+    task/<n>                     packed `TaskSpec`
+    version/<n>/<v>              digest of a final version that may still be a base
+    head/<n>                     `Progress`
+    update/<n>/<board>           `History`: what the board signed lately
+    pending/<n>/<place>          `Pending`: an update that waits, or belongs to the job
+    job/<n>                      `JobRecord`, while a version is being computed
+    attest/<n>                   `Attestations` of that job
+    waiting                      tasks that have pending updates and no open job
+
+Scores, reputation, balances, evidence and validator changes get keys of their own here.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+from coordinator.ledger.records import (
+    ATTESTATIONS,
+    BOARD,
+    HISTORY,
+    JOB,
+    PENDING,
+    PROGRESS,
+    Attestation,
+    Board,
+    JobRecord,
+    Pending,
+    Progress,
+    Signed,
+)
+from protocol.codec import decode, encode
+from protocol.ids import DeviceId, Digest, TaskId, Version
+from protocol.light import task_key, version_key
+from protocol.messages import TASKS_MAX
+from protocol.task import TASK, TaskSpec
+
+BOARDS_KEY = b"boards"
+TASKS_KEY = b"tasks"
+WAITING_KEY = b"waiting"
+
+
+class Reader(Protocol):
+    """A state to read from: a `StateTree`, or a draft over one."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key, or None."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One update of a job, with the weight that it counts with.
+
+    Attributes:
+      transaction: Id of its UPDATE transaction.
+      board: Who signed it.
+      base: Version that it was computed from.
+      weight_q15: Its staleness weight in units of 2^-15.
+      pledge: Its size.
+      blob: H of its sealed blob.
+    """
+
+    transaction: Digest
+    board: DeviceId
+    base: Version
+    weight_q15: int
+    pledge: int
+    blob: Digest
+
+
+@dataclass(frozen=True)
+class Job:
+    """A version to compute, fully determined by the chain.
+
+    Attributes:
+      task: Which task.
+      version: Which version; it is built on `version - 1`.
+      height: Block that cut it.
+      members: Its updates in the order of the chain.
+    """
+
+    task: TaskId
+    version: Version
+    height: int
+    members: tuple[Member, ...]
+
+
+def operator_key(public: bytes) -> bytes:
+    """Present if this key is an operator's."""
+    return b"operator/" + public
+
+
+def board_key(board_id: bytes) -> bytes:
+    """Where a board's record stands."""
+    return b"board/" + board_id
+
+
+def published_key(transaction: bytes) -> bytes:
+    """Where the number of the task stands that a transaction published."""
+    return b"published/" + transaction
+
+
+def head_key(number: int) -> bytes:
+    """Where a task's progress stands."""
+    return b"head/%d" % number
+
+
+def history_key(number: int, board_id: bytes) -> bytes:
+    """Where it stands what a board signed for a task."""
+    return b"update/%d/" % number + board_id
+
+
+def pending_key(number: int, place: int) -> bytes:
+    """Where a waiting update stands."""
+    return b"pending/%d/%d" % (number, place)
+
+
+def job_key(number: int) -> bytes:
+    """Where a task's open job stands."""
+    return b"job/%d" % number
+
+
+def attest_key(number: int) -> bytes:
+    """Where the attestations of a task's open job stand."""
+    return b"attest/%d" % number
+
+
+def board(tree: Reader, board_id: bytes) -> Board | None:
+    """A registered board, revoked or not."""
+    packed = tree.get(board_key(board_id))
+    return None if packed is None else BOARD.unpack(packed)
+
+
+def board_count(tree: Reader) -> int:
+    """How many boards were ever registered."""
+    return _count(tree, BOARDS_KEY)
+
+
+def task_count(tree: Reader) -> int:
+    """How many tasks there are; they are numbered from 0."""
+    return _count(tree, TASKS_KEY)
+
+
+def task(tree: Reader, number: int) -> TaskSpec | None:
+    """A task as its operator signed it."""
+    packed = tree.get(task_key(number))
+    return None if packed is None else _unpack_task(packed)
+
+
+@lru_cache(maxsize=128)
+def _unpack_task(packed: bytes) -> TaskSpec:
+    return TASK.unpack(packed)
+
+
+def published(tree: Reader, transaction: bytes) -> TaskId | None:
+    """The number of the task that this TASK transaction became."""
+    packed = tree.get(published_key(transaction))
+    return None if packed is None else TaskId(_number(packed))
+
+
+def progress(tree: Reader, number: int) -> Progress | None:
+    """A task's head and the bounds of its queue."""
+    packed = tree.get(head_key(number))
+    return None if packed is None else PROGRESS.unpack(packed)
+
+
+def head(tree: Reader, number: int) -> Version | None:
+    """A task's current final version; None if there is no such task."""
+    found = progress(tree, number)
+    return None if found is None else found.head
+
+
+def version(tree: Reader, number: int, wanted: int) -> Digest | None:
+    """The digest of a final version that may still be a base."""
+    packed = tree.get(version_key(number, wanted))
+    return None if packed is None else Digest(packed)
+
+
+def history(tree: Reader, number: int, board_id: bytes) -> tuple[Signed, ...]:
+    """What a board signed lately for a task, by rising base version."""
+    packed = tree.get(history_key(number, board_id))
+    return () if packed is None else HISTORY.unpack(packed).signed
+
+
+def update_of(tree: Reader, number: int, board_id: bytes, base: int) -> Digest | None:
+    """The transaction that a board signed for a task and base version."""
+    for entry in history(tree, number, board_id):
+        if entry.base == base:
+            return entry.transaction
+    return None
+
+
+def pending_at(tree: Reader, number: int, place: int) -> Pending | None:
+    """The update at a place, if it is still there."""
+    packed = tree.get(pending_key(number, place))
+    return None if packed is None else PENDING.unpack(packed)
+
+
+def pending(tree: Reader, number: int) -> tuple[Pending, ...]:
+    """The updates of a task that wait for the next cut, oldest first."""
+    bounds = progress(tree, number)
+    if bounds is None:
+        return ()
+    places = range(bounds.first, bounds.following)
+    found = (pending_at(tree, number, place) for place in places)
+    return tuple(entry for entry in found if entry is not None)
+
+
+def job_record(tree: Reader, number: int) -> JobRecord | None:
+    """A task's open job as it is stored."""
+    packed = tree.get(job_key(number))
+    return None if packed is None else JOB.unpack(packed)
+
+
+def open_job(tree: Reader, number: int) -> Job | None:
+    """The version of a task that is to be computed now, if there is one."""
+    found = job_record(tree, number)
+    spec = task(tree, number)
+    if found is None or spec is None:
+        return None
+    weights = spec.aggregation.staleness_q15
+    members = []
+    for place in found.places:
+        entry = pending_at(tree, number, place)
+        assert entry is not None, "a job's updates stand until its version is final"
+        members.append(
+            Member(
+                entry.transaction,
+                entry.board,
+                entry.base,
+                weights[found.version - 1 - entry.base],
+                entry.pledge,
+                entry.blob,
+            )
+        )
+    return Job(TaskId(number), found.version, found.height, tuple(members))
+
+
+def attestations(tree: Reader, number: int) -> tuple[Attestation, ...]:
+    """What validators attested of a task's open job, sorted by validator."""
+    packed = tree.get(attest_key(number))
+    return () if packed is None else ATTESTATIONS.unpack(packed).given
+
+
+def waiting(tree: Reader) -> tuple[int, ...]:
+    """The tasks that have pending updates and no open job, rising."""
+    packed = tree.get(WAITING_KEY)
+    if packed is None:
+        return ()
+    numbers = decode(packed, 9 * TASKS_MAX + 9)
+    assert isinstance(numbers, list)
+    return tuple(number for number in numbers if isinstance(number, int))
+
+
+def pack_waiting(numbers: tuple[int, ...]) -> bytes | None:
+    """The value under `WAITING_KEY`; None, for no entry, if no task waits."""
+    return encode(sorted(numbers)) if numbers else None
+
+
+def pack_number(number: int) -> bytes:
+    """The value of a counter."""
+    return encode(number)
+
+
+def _number(packed: bytes) -> int:
+    number = decode(packed, 9)
+    assert isinstance(number, int)
+    return number
+
+
+def _count(tree: Reader, key: bytes) -> int:
+    packed = tree.get(key)
+    return 0 if packed is None else _number(packed)

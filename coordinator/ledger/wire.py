@@ -1,0 +1,160 @@
+"""What coordinators tell each other about the chain, and what they write down first.
+
+Every message is signed by who made it: proposals, votes and statuses by their own
+signature, transactions as envelopes, decisions by their certificate. So they may travel
+over any bus, and anyone may pass them on.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from protocol.chain import (
+    BLOCK,
+    BLOCK_BYTES_MAX,
+    CERTIFICATE,
+    PROPOSAL,
+    ROUND_MAX,
+    VALIDATORS_MAX,
+    VOTE,
+    Block,
+    Certificate,
+    Proposal,
+    Vote,
+)
+from protocol.codec import binary, encode, exactly, many, maybe, record, structure, uint
+from protocol.ids import SIGNATURE_BYTES, ChainId
+
+_CONTENT_BYTES_MAX = BLOCK_BYTES_MAX + 16 * 1024
+_STATUS_TAG = b"starling/status/1"
+_VOTERS = uint((1 << VALIDATORS_MAX) - 1)
+ROUNDS_SHOWN_MAX = 256
+
+
+class Topic(IntEnum):
+    """What a message holds; the numbers stand on the wire and never change."""
+
+    PROPOSAL = 1
+    VOTE = 2
+    DECISION = 3
+    STATUS = 4
+    TRANSACTION = 5
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is gossiped: a packed structure and which one it is."""
+
+    topic: int
+    content: bytes
+
+
+MESSAGE = structure(
+    Message, _CONTENT_BYTES_MAX + 64, uint(255), binary(_CONTENT_BYTES_MAX)
+)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A block with the certificate that makes it final (deviation D6)."""
+
+    block: Block
+    certificate: Certificate
+
+
+DECISION = structure(Decision, _CONTENT_BYTES_MAX, BLOCK.schema, CERTIFICATE.schema)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a coordinator holds of one round.
+
+    Attributes:
+      round: Which round.
+      proposal: 1 if it holds the proposal.
+      prevotes: Bit i is set if it holds validator i's prevote.
+      precommits: Bit i is set if it holds validator i's precommit.
+    """
+
+    round: int
+    proposal: int
+    prevotes: int
+    precommits: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a coordinator is, so that others send it what it lacks.
+
+    Attributes:
+      validator: Its index.
+      height: Height that it decides.
+      round: Its round there.
+      held: What it holds of its rounds, rising; the latest `ROUNDS_SHOWN_MAX`.
+      signature: Over `signed_bytes`.
+    """
+
+    validator: int
+    height: int
+    round: int
+    held: tuple[Held, ...]
+    signature: bytes
+
+    def signed_bytes(self, chain_id: ChainId) -> bytes:
+        """What the signature covers."""
+        held = [[h.round, h.proposal, h.prevotes, h.precommits] for h in self.held]
+        fields = [self.validator, self.height, self.round, held]
+        return b"".join((_STATUS_TAG, chain_id, encode(fields)))
+
+
+STATUS = structure(
+    Status,
+    16 * 1024,
+    uint(VALIDATORS_MAX - 1),
+    uint(least=1),
+    uint(ROUND_MAX),
+    many(record(Held, uint(ROUND_MAX), uint(1), _VOTERS, _VOTERS), ROUNDS_SHOWN_MAX),
+    exactly(SIGNATURE_BYTES),
+)
+
+
+@dataclass(frozen=True)
+class JournalEntry:
+    """What a validator writes down before it publishes a proposal or a vote.
+
+    Attributes:
+      height: Height that it belongs to.
+      proposal: The own proposal; with a precommit, the proposal that it locks.
+      vote: The own vote.
+      proof: With a precommit, the prevotes that justify it.
+    """
+
+    height: int
+    proposal: Proposal | None
+    vote: Vote | None
+    proof: Certificate | None
+
+
+JOURNAL_ENTRY = structure(
+    JournalEntry,
+    _CONTENT_BYTES_MAX + 8192,
+    uint(least=1),
+    maybe(PROPOSAL.schema),
+    maybe(VOTE.schema),
+    maybe(CERTIFICATE.schema),
+)
+
+
+def wrap_proposal(proposal: Proposal) -> bytes:
+    """The gossip of a proposal."""
+    return MESSAGE.pack(Message(Topic.PROPOSAL, PROPOSAL.pack(proposal)))
+
+
+def wrap_vote(vote: Vote) -> bytes:
+    """The gossip of a vote."""
+    return MESSAGE.pack(Message(Topic.VOTE, VOTE.pack(vote)))
+
+
+def wrap_decision(block: Block, certificate: Certificate) -> bytes:
+    """The gossip of a decided block."""
+    decision = Decision(block, certificate)
+    return MESSAGE.pack(Message(Topic.DECISION, DECISION.pack(decision)))
