@@ -1,1 +1,23 @@
-"""The board: accepts proven models, trains in private, sends signed updates."""
+"""The service on a board: trains on its own data and sends what may leave it.
+
+Public: `Trainer`, `open_trainer`. They are loaded on first use, since the agent's own
+process has no room for numpy.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.rim.engine_ort import open_trainer  # noqa: TID251 - the public door
+    from agent.training import Trainer
+
+__all__ = ["Trainer", "open_trainer"]
+
+_HOMES = {"Trainer": "agent.training", "open_trainer": "agent.rim.engine_ort"}
+
+
+def __getattr__(name: str) -> object:
+    """Loads a public name on first use."""
+    if name not in _HOMES:
+        raise AttributeError(name)
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,158 @@
+"""The engine that every board has: stock ONNX Runtime on the CPU.
+
+Graphs are checked against the operator allow-list before ONNX Runtime sees them, and
+each gets its session when it is first needed.
+"""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from agent.training import EngineError, Real, Trainer
+from durable.files import read_limited
+from protocol.bundle import (
+    BUNDLE_BYTES_MAX,
+    CONTENT_FILES,
+    EVALUATE,
+    FILE_BYTES_MAX,
+    GRADIENT,
+    INFER,
+    MANIFEST,
+    PRIVATE_GRADIENT,
+    THETA,
+    Manifest,
+    manifest_from_json,
+    pack_bundle,
+    unpack_bundle,
+)
+from protocol.errors import DecodeError
+from protocol.graph import check_graph
+
+_SEVERITY_ERROR = 3
+_ERRORS = (
+    ort_errors.EPFail,
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NoSuchFile,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+_PORTS = {
+    GRADIENT: (("theta", "x", "y"), ("gradient", "loss")),
+    PRIVATE_GRADIENT: (("theta", "x", "y", "clip"), ("gradient", "loss", "norm")),
+    EVALUATE: (("theta", "x", "y"), ("loss", "output")),
+    INFER: (("theta", "x"), ("output",)),
+}
+
+
+class OrtTrainer:
+    """A bundle run by ONNX Runtime; see `agent.training.Trainer`."""
+
+    def __init__(self, files: Mapping[str, bytes], threads: int) -> None:
+        """Checks the graphs; loads none of them yet.
+
+        Args:
+          files: Of a bundle, as `protocol.bundle.unpack_bundle` checked them.
+          threads: That one graph may use.
+
+        Raises:
+          DecodeError, LimitError: If a graph is not one that a board runs.
+        """
+        self.manifest: Manifest = manifest_from_json(files[MANIFEST])
+        self.theta: Real = _theta(files[THETA], self.manifest.dimension)
+        self._files = files
+        self._threads = threads
+        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        for name, (inputs, outputs) in _PORTS.items():
+            facts = check_graph(files[name])
+            if sorted(facts.inputs) != sorted(inputs) or facts.outputs != outputs:
+                raise DecodeError(f"{name}: has other inputs or outputs")
+
+    def gradient_sum(
+        self, theta: Real, x: NDArray[Any], y: NDArray[Any]
+    ) -> tuple[Real, Real]:
+        """See `Trainer.gradient_sum`."""
+        gradient, loss = self._run(GRADIENT, {"theta": theta, "x": x, "y": y})
+        return gradient, loss
+
+    def private_gradient_sum(
+        self, theta: Real, x: NDArray[Any], y: NDArray[Any], clip: float
+    ) -> tuple[Real, Real]:
+        """See `Trainer.private_gradient_sum`."""
+        feeds = {"theta": theta, "x": x, "y": y, "clip": np.float32(clip)}
+        gradient, _, norm = self._run(PRIVATE_GRADIENT, feeds)
+        return gradient, norm
+
+    def evaluate(
+        self, theta: Real, x: NDArray[Any], y: NDArray[Any]
+    ) -> tuple[Real, NDArray[Any]]:
+        """See `Trainer.evaluate`."""
+        loss, output = self._run(EVALUATE, {"theta": theta, "x": x, "y": y})
+        return loss, output
+
+    def _run(self, name: str, feeds: Mapping[str, Any]) -> list[NDArray[Any]]:
+        try:
+            outputs: list[NDArray[Any]] = self._session(name).run(None, feeds)
+        except _ERRORS as error:
+            raise EngineError(f"{name}: {error}") from error
+        return outputs
+
+    def _session(self, name: str) -> onnxruntime.InferenceSession:
+        if name not in self._sessions:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = self._threads
+            options.inter_op_num_threads = 1
+            options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+            options.log_severity_level = _SEVERITY_ERROR
+            # A spinning thread would take the board's cores between two steps.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            self._sessions[name] = onnxruntime.InferenceSession(
+                self._files[name], options, providers=["CPUExecutionProvider"]
+            )
+        return self._sessions[name]
+
+
+def open_trainer(source: Path | bytes, threads: int = 1) -> Trainer:
+    """Opens a training bundle.
+
+    Args:
+      source: A bundle's folder, its packed file, or its packed bytes.
+      threads: That one graph may use.
+
+    Returns:
+      The bundle's graphs as functions.
+
+    Raises:
+      DecodeError, LimitError: If it is no bundle, or has graphs that a board refuses.
+      StorageError: If it cannot be read.
+    """
+    if isinstance(source, Path):
+        source = _packed(source)
+    return OrtTrainer(unpack_bundle(source), threads)
+
+
+def _packed(path: Path) -> bytes:
+    if not path.is_dir():
+        return read_limited(path, BUNDLE_BYTES_MAX)
+    names = (*CONTENT_FILES, MANIFEST)
+    return pack_bundle(
+        {name: read_limited(path / name, FILE_BYTES_MAX) for name in names}
+    )
+
+
+def _theta(content: bytes, dimension: int) -> Real:
+    try:
+        theta: Real = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise DecodeError(f"{THETA}: {error}") from error
+    if theta.shape != (dimension,) or theta.dtype != np.float32:
+        raise DecodeError(f"{THETA}: expected {dimension} float32")
+    return theta

@@ -1,0 +1,208 @@
+"""The trainer's process: `python -m agent.rim.trainer`, fed by the agent.
+
+It reads jobs from standard input and writes reports to standard output (see
+`agent.orders`), and ends when standard input does. numpy and ONNX Runtime live here and
+nowhere else on a board, so that a crash of theirs is an event and not the agent's end.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import struct
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from agent.orders import (
+    DETAIL_CHARS_MAX,
+    GO,
+    JOB,
+    LENGTH_BYTES,
+    REPORT,
+    Job,
+    JobKind,
+    Limits,
+    Report,
+    ReportKind,
+)
+from agent.rim.dataset import DataSet, read_dataset
+from agent.rim.engine_ort import open_trainer
+from agent.training import EngineError, Trainer, train
+from durable.files import read_limited
+from protocol.errors import ConfigError, FederationError, OperationError, StorageError
+
+_PR_SET_PDEATHSIG = 1
+_FRAME_BYTES_MAX = 1 << 20
+
+
+class Stopped(Exception):
+    """The agent closed the pipe in the middle of a job."""
+
+
+def main() -> int:
+    """Serves jobs until standard input ends."""
+    _die_with_parent()
+    # Whatever a library prints must not stand between our frames.
+    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    service = Service(sys.stdin.buffer, out)
+    try:
+        while service.serve_one():
+            pass
+    except (Stopped, BrokenPipeError):
+        return 0
+    return 0
+
+
+def _die_with_parent() -> None:
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+class Service:
+    """Answers jobs; keeps the last bundle and data set loaded for the next one."""
+
+    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
+        """Reads frames from `source` and writes frames to `sink`."""
+        self._source = source
+        self._sink = sink
+        self._limited = False
+        self._bundle: tuple[str, Trainer] | None = None
+
+    def serve_one(self) -> bool:
+        """Answers one job; False if there are no more."""
+        frame = self._read()
+        if frame is None:
+            return False
+        job = JOB.unpack(frame)
+        if not self._limited:
+            _limit(job.limits)
+            self._limited = True
+        try:
+            self._work(job)
+        except MemoryError:
+            detail = f"out of memory; the limit is {job.limits.memory_mb} MiB"
+            self._report(ReportKind.FAILED_TRAINING, detail=detail)
+        except FederationError as error:
+            self._report(ReportKind.FAILED_TRAINING, detail=str(error))
+        return True
+
+    def _work(self, job: Job) -> None:
+        trainer = self._open(job)
+        if trainer is None:
+            return
+        try:
+            data = read_dataset(Path(job.data_path), trainer.manifest, job.label)
+        except (ConfigError, StorageError) as error:
+            self._report(ReportKind.FAILED_DATA, detail=str(error))
+            return
+        if job.kind == JobKind.LOAD:
+            self._report(ReportKind.LOADED, examples=len(data.x))
+        else:
+            self._train(job, trainer, data)
+
+    def _open(self, job: Job) -> Trainer | None:
+        if self._bundle is not None and self._bundle[0] == job.bundle_path:
+            return self._bundle[1]
+        try:
+            trainer = open_trainer(Path(job.bundle_path), job.limits.threads)
+            _try_out(trainer)
+        except FederationError as error:
+            self._report(ReportKind.FAILED_MODEL, detail=str(error))
+            return None
+        self._bundle = (job.bundle_path, trainer)
+        return trainer
+
+    def _train(self, job: Job, trainer: Trainer, data: DataSet) -> None:
+        order = job.order
+        if order is None:
+            raise OperationError("a training job without an order")
+        if len(data.x) < order.pledge:
+            detail = f"{len(data.x)} records, {order.pledge} pledged"
+            self._report(ReportKind.FAILED_DATA, detail=detail)
+            return
+        content = read_limited(Path(job.theta_path), 4 * order.dimension)
+        theta = np.frombuffer(content, "<f4").astype(np.float32)
+        if theta.size != trainer.manifest.dimension:
+            detail = f"{theta.size} parameters for {trainer.manifest.dimension}"
+            self._report(ReportKind.FAILED_MODEL, detail=detail)
+            return
+        payload = train(
+            trainer,
+            theta,
+            data.x,
+            data.y,
+            order,
+            job.limits.micro_batch,
+            self._ready,
+            os.urandom,
+            np.random.default_rng(),
+        )
+        self._report(ReportKind.RESULT, payload=payload, detail=_usage())
+
+    def _ready(self) -> None:
+        """Tells that the exact sum stands, and waits until it is paid for."""
+        self._report(ReportKind.READY)
+        if self._read() != GO:
+            raise Stopped
+
+    def _read(self) -> bytes | None:
+        head = self._source.read(LENGTH_BYTES)
+        if len(head) < LENGTH_BYTES:
+            return None
+        (length,) = struct.unpack("<I", head)
+        if length > _FRAME_BYTES_MAX:
+            raise Stopped
+        frame = self._source.read(length)
+        return frame if len(frame) == length else None
+
+    def _report(
+        self,
+        kind: ReportKind,
+        *,
+        examples: int = 0,
+        detail: str = "",
+        payload: bytes = b"",
+    ) -> None:
+        line = "".join(c if c.isprintable() else " " for c in detail)
+        report = Report(kind, examples, line[:DETAIL_CHARS_MAX], payload)
+        packed = REPORT.pack(report)
+        view = memoryview(struct.pack("<I", len(packed)) + packed)
+        while view:
+            view = view[self._sink.write(view) :]
+
+
+def _try_out(trainer: Trainer) -> None:
+    """Runs each training graph once, on a record of zeros."""
+    manifest = trainer.manifest
+    x = np.zeros((1, *manifest.input.shape), manifest.input.dtype)
+    y = np.zeros((1, *manifest.target.shape), manifest.target.dtype)
+    gradient, _ = trainer.gradient_sum(trainer.theta, x, y)
+    private, _ = trainer.private_gradient_sum(trainer.theta, x, y, 1.0)
+    trainer.evaluate(trainer.theta, x, y)
+    if gradient.shape != (manifest.dimension,) or private.shape != gradient.shape:
+        raise EngineError("a gradient has another length than theta")
+
+
+def _limit(limits: Limits) -> None:
+    os.nice(limits.niceness)
+    if limits.memory_mb:
+        # Private memory; the address space of mapped libraries is no measure of use.
+        most = limits.memory_mb << 20
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _usage() -> str:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = used.ru_utime + used.ru_stime
+    return f"{seconds:.2f} s of processor, {used.ru_maxrss >> 10} MiB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
