@@ -1,0 +1,156 @@
+"""Blobs open for their recipients alone, and only in their sender's name."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nacl import bindings
+from nacl.public import PrivateKey, SealedBox
+
+from protocol.errors import DecodeError, InvalidUpdate, ProtocolError, Reason
+from protocol.keys import OpeningKey
+from protocol.sealing import (
+    RECIPIENTS_MAX,
+    SEALED,
+    commitment,
+    open_sealed,
+    open_with_content_key,
+    seal,
+)
+
+KEYS = tuple(OpeningKey(bytes([i]) * 32) for i in range(1, 5))
+PUBLIC = [key.public for key in KEYS]
+STRANGER = OpeningKey(b"s" * 32)
+ENTROPY = bytes(range(64))
+SENDER = b"b" * 32
+
+
+@settings(max_examples=30)
+@given(st.binary(max_size=2000), st.binary(min_size=64, max_size=64))
+def test_blob_opens_for_every_recipient(plaintext: bytes, entropy: bytes) -> None:
+    blob, committed = seal(plaintext, PUBLIC, entropy, SENDER)
+
+    for key in KEYS:
+        content_key, opened = open_sealed(blob, key, SENDER)
+        assert opened == plaintext
+        assert commitment(content_key, opened) == committed
+        assert open_with_content_key(blob, content_key, SENDER) == plaintext
+
+
+def test_blob_of_the_same_entropy_is_the_same() -> None:
+    assert seal(b"x", PUBLIC, ENTROPY, SENDER) == seal(b"x", PUBLIC, ENTROPY, SENDER)
+
+
+def test_blob_of_other_entropy_shares_nothing() -> None:
+    one = SEALED.unpack(seal(b"x" * 99, PUBLIC, ENTROPY, SENDER)[0])
+    two = SEALED.unpack(seal(b"x" * 99, PUBLIC, ENTROPY[::-1], SENDER)[0])
+
+    assert one.ephemeral != two.ephemeral
+    assert one.ciphertext != two.ciphertext
+    assert not {box[4:] for box in one.boxes} & {box[4:] for box in two.boxes}
+
+
+def test_blob_for_a_stranger_does_not_open() -> None:
+    blob, _ = seal(b"secret", PUBLIC, ENTROPY, SENDER)
+
+    with pytest.raises(InvalidUpdate) as caught:
+        open_sealed(blob, STRANGER, SENDER)
+
+    assert caught.value.reason is Reason.NOT_SEALED_TO_ME
+
+
+def test_blob_in_the_name_of_another_sender_does_not_open() -> None:
+    blob, _ = seal(b"secret", PUBLIC, ENTROPY, SENDER)
+    content_key, _ = open_sealed(blob, KEYS[0], SENDER)
+
+    with pytest.raises(InvalidUpdate):
+        open_sealed(blob, KEYS[0], b"t" * 32)
+    with pytest.raises(InvalidUpdate):
+        open_with_content_key(blob, content_key, b"t" * 32)
+
+
+def test_blob_with_a_copied_hint_still_opens() -> None:
+    # A box that shows our hint and does not open is passed over.
+    blob, _ = seal(b"secret", PUBLIC, ENTROPY, SENDER)
+    sealed = SEALED.unpack(blob)
+    decoy = sealed.boxes[0][:4] + bytes(48)
+
+    altered = SEALED.pack(replace(sealed, boxes=(decoy, *sealed.boxes)))
+
+    assert open_sealed(altered, KEYS[0], SENDER)[1] == b"secret"
+
+
+def test_blob_with_any_byte_flipped_never_opens_to_something_else() -> None:
+    blob, committed = seal(b"secret", PUBLIC[:1], ENTROPY, SENDER)
+    altered = bytearray(blob)
+    opened = []
+
+    for place in range(len(blob)):
+        altered[place] ^= 0x01
+        try:
+            content_key, plaintext = open_sealed(bytes(altered), KEYS[0], SENDER)
+            opened.append(commitment(content_key, plaintext))
+        except ProtocolError:
+            pass
+        altered[place] ^= 0x01
+
+    assert not [each for each in opened if each != committed]
+
+
+def test_commitment_tells_two_keys_of_one_blob_apart() -> None:
+    # Poly1305 does not bind its key, so the commitment has to.
+    assert commitment(b"a" * 32, b"plain") != commitment(b"b" * 32, b"plain")
+    assert commitment(b"a" * 32, b"plain") != commitment(b"a" * 32, b"other")
+
+
+def test_blob_sealed_under_two_content_keys_is_caught_by_the_commitment() -> None:
+    # A board that gives one coordinator another content key than it committed to.
+    blob, committed = seal(b"one", PUBLIC[:1], ENTROPY, SENDER)
+    other, _ = seal(b"two", PUBLIC[1:2], ENTROPY[::-1], SENDER)
+    content_key, plaintext = open_sealed(other, KEYS[1], SENDER)
+
+    assert commitment(content_key, plaintext) != committed
+    with pytest.raises(InvalidUpdate):
+        open_with_content_key(blob, content_key, SENDER)
+
+
+def test_box_is_a_sealed_box_of_libsodium() -> None:
+    sealed = SEALED.unpack(seal(b"x", PUBLIC, ENTROPY, SENDER)[0])
+    box = SealedBox(PrivateKey(KEYS[2].secret))
+
+    assert box.decrypt(sealed.ephemeral + sealed.boxes[2][4:]) == ENTROPY[:32]
+
+
+def test_ciphertext_is_xchacha20_poly1305_of_libsodium() -> None:
+    sealed = SEALED.unpack(seal(b"plain", PUBLIC, ENTROPY, SENDER)[0])
+
+    opened = bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(
+        sealed.ciphertext, b"starling/blob/1" + SENDER, bytes(24), ENTROPY[:32]
+    )
+
+    assert opened == b"plain"
+
+
+@pytest.mark.parametrize("length", [0, 31, 33, 64])
+def test_content_key_of_a_wrong_length_refuses(length: int) -> None:
+    blob, _ = seal(b"x", PUBLIC, ENTROPY, SENDER)
+
+    with pytest.raises(InvalidUpdate):
+        open_with_content_key(blob, bytes(length), SENDER)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [bytes(32), b"\x01" + bytes(31), (2**255 - 20).to_bytes(32, "little")],
+    ids=["zero", "one", "minus one"],
+)
+def test_seal_to_a_small_order_key_refuses(key: bytes) -> None:
+    with pytest.raises(DecodeError, match="small order"):
+        seal(b"x", [key], ENTROPY, SENDER)
+
+
+def test_seal_to_nobody_or_too_many_refuses() -> None:
+    for recipients in ([], PUBLIC[:1] * (RECIPIENTS_MAX + 1)):
+        with pytest.raises(ProtocolError):
+            seal(b"x", recipients, ENTROPY, SENDER)
