@@ -93,7 +93,8 @@ class Link:
     def stop(self, timeout_s: float = 5.0) -> None:
         """Sends what was published, disconnects cleanly and ends the thread.
 
-        The last will is not sent. Safe to call twice, and before `start`.
+        The last will is not sent. Safe to call twice, before `start`, and from
+        `on_event`, where it only asks for the end.
 
         Args:
           timeout_s: How long to wait for the broker's acknowledgements.
@@ -104,8 +105,9 @@ class Link:
         if self._thread.ident is None:
             self._close_wake()
             return
-        # Connecting may take its own time-out, and the thread is a daemon.
-        self._thread.join(timeout_s + self._settings.connect_timeout_s)
+        if threading.current_thread() is not self._thread:
+            # Connecting may take its own time-out, and the thread is a daemon.
+            self._thread.join(timeout_s + self._settings.connect_timeout_s)
 
     def publish(self, message: Message) -> int:
         """Hands a message to the broker at QoS 1.

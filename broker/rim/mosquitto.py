@@ -6,6 +6,7 @@ that started the child, not to the process.)
 """
 
 import os
+import random
 import re
 import shutil
 import signal
@@ -23,6 +24,8 @@ START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
 VERSION_LEAST = (2, 0, 11)
 _POLL_S = 0.02
+_PORTS = range(20_000, 32_000)
+_PORT_TRIES = 100
 _LOG_TAIL_BYTES = 2000
 _EXTRA_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 _WATCHER = 'read line; [ "$line" = done ] || kill "$0"'
@@ -62,11 +65,24 @@ def mosquitto_version(program: Path) -> tuple[int, int, int]:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A TCP port of 127.0.0.1 that nobody listens on at this moment.
+
+    It lies below the range from which the system takes the ports of outgoing
+    connections, so that none of those can take it before the broker does.
+
+    Raises:
+      OperationError: If no port is found.
+    """
+    draw = random.SystemRandom()
+    for _ in range(_PORT_TRIES):
+        port = draw.choice(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         return port
+    raise OperationError(f"no free TCP port in {_PORT_TRIES} tries")
 
 
 class MosquittoProcess:

@@ -14,13 +14,15 @@ from broker.events import (
     Connected,
     Delivered,
     Disconnected,
+    LinkEvent,
     LinkSettings,
     Message,
     MessageArrived,
     packet_bytes,
 )
+from broker.rim.link import Link
 from protocol.errors import LimitError, TransportError
-from tests.e2e.conftest import COORDINATOR, Broker, RecordedLink
+from tests.e2e.conftest import COORDINATOR, DEADLINE_S, Broker, RecordedLink
 
 pytestmark = pytest.mark.e2e
 
@@ -99,6 +101,40 @@ def test_link_reconnects_and_subscribes_again_after_the_broker_was_killed(
     coordinator.publish(broker.topics.down(ANN), b"again")
 
     assert board.wait(MessageArrived).payload == b"again"
+
+
+def test_broker_that_falls_silent_is_given_up_by_keepalive(broker: Broker) -> None:
+    board = broker.connect(ANN, keepalive_s=1, connect_timeout_s=0.5)
+    pid = broker.process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        lost = board.wait(Disconnected)
+        failed = board.wait(Disconnected)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    assert lost.reason == "connection lost"
+    assert "cannot connect" in failed.reason
+    board.wait(Connected)
+
+
+def test_link_can_be_stopped_from_its_own_callback(broker: Broker) -> None:
+    settings = broker.settings(ANN)
+    ended = threading.Event()
+
+    def on_event(event: LinkEvent) -> None:
+        if isinstance(event, Connected):
+            link.stop()
+        elif isinstance(event, Disconnected):
+            ended.set()
+
+    link = Link(settings, on_event, lambda: 0.5)
+    link.start()
+
+    assert ended.wait(DEADLINE_S)
+    link.stop()
+    assert not link._thread.is_alive()
 
 
 def test_session_keeps_messages_for_an_absent_board(broker: Broker) -> None:
