@@ -87,7 +87,7 @@ class OrtTrainer:
         self, theta: Real, x: NDArray[Any], y: NDArray[Any], clip: float
     ) -> tuple[Real, Real]:
         """See `Trainer.private_gradient_sum`."""
-        feeds = {"theta": theta, "x": x, "y": y, "clip": np.float32(clip)}
+        feeds = {"theta": theta, "x": x, "y": y, "clip": np.array(clip, np.float32)}
         gradient, _, norm = self._run(PRIVATE_GRADIENT, feeds)
         return gradient, norm
 

@@ -1,0 +1,33 @@
+"""All profiles that are shipped, read from the package's own TOML files."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+
+from firmware_profiles.schema import Profile
+from protocol.errors import ConfigError
+from protocol.settings import load_settings
+
+GENERIC = "generic"
+"""The profile of a board that nothing else fits."""
+
+
+@cache
+def catalog() -> Mapping[str, Profile]:
+    """The profiles by name, in order of name.
+
+    Raises:
+      ConfigError: If a shipped file is malformed or two claim the same board.
+    """
+    profiles: dict[str, Profile] = {}
+    claimed: set[str] = set()
+    folder = resources.files("firmware_profiles")
+    for entry in sorted(folder.iterdir(), key=lambda item: item.name):
+        if not entry.name.endswith(".toml"):
+            continue
+        profile = load_settings(Profile, entry.read_text("utf-8"), entry.name)
+        if entry.name != f"{profile.name}.toml" or claimed & set(profile.compatible):
+            raise ConfigError("name or board belongs to another file", file=entry.name)
+        claimed |= set(profile.compatible)
+        profiles[profile.name] = profile
+    return profiles
