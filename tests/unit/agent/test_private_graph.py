@@ -59,6 +59,20 @@ def test_row_does_not_depend_on_the_other_rows(step: Step) -> None:
         assert changed[row] == norms[row]
 
 
+def test_place_of_a_record_matters_by_less_than_its_margin(step: Step) -> None:
+    # Rows start at memory of different alignment, where sums begin differently.
+    for record in range(4):
+        x, y = records(1, 1.0, 20 + record)
+        moved = []
+        for row in range(B):
+            slots_x = np.zeros((B, *x.shape[1:]), np.float32)
+            slots_y = np.zeros(B, np.int64)
+            slots_x[row], slots_y[row] = x[0], y[0]
+            moved.append(step(slots_x, slots_y)[0].astype(np.float64))
+        spread = max(float(np.linalg.norm(total - moved[0])) for total in moved)
+        assert spread < 2.0**-13 * CLIP_Q24 / 2**24
+
+
 def test_one_record_moves_the_sum_by_no_more_than_charged(step: Step) -> None:
     x, y = records(40, 1.0, 5)
     whole = clipped_sum(step, x, y, B)

@@ -69,14 +69,14 @@ def test_noise_grid_charges_margin_and_rounding(
     assert shift <= 2.0**-GRID_BITS * (MICRO / sigma_micro) ** 2
 
 
-def test_float_margin_covers_the_largest_micro_batch() -> None:
-    unit = Fraction(1, 1 << 24)
-    rounding = MICRO_BATCH_MAX * unit / (1 - MICRO_BATCH_MAX * unit)
-    sums = 3 * rounding * MICRO_BATCH_MAX
-    float64_sums = Fraction(2 * (1 << 20) ** 2, 1 << 53)
-    assert sums <= FLOAT_MARGIN
-    # At micro-batches of one the float32 sums are exact, and float64 has most to add.
-    assert float64_sums + 3 * unit <= FLOAT_MARGIN
+@pytest.mark.parametrize("micro_batch", range(1, MICRO_BATCH_MAX + 1))
+def test_float_margin_covers_every_micro_batch(micro_batch: int) -> None:
+    # The three terms of docs/privacy.md, relative to the clip, for 2^20 records.
+    unit = Fraction(micro_batch, 1 << 24)
+    float32_sums = 3 * micro_batch * unit / (1 - unit)
+    place = Fraction(1, 1 << 13)
+    float64_sums = Fraction(2 << 40, micro_batch << 53)
+    assert float32_sums + place + float64_sums <= FLOAT_MARGIN
 
 
 @pytest.mark.parametrize(
