@@ -55,15 +55,24 @@ def test_own_limit_counts_when_it_is_below_the_servers(broker: Broker) -> None:
         board.publish(broker.topics.up(ANN), bytes(1000))
 
 
-def test_publish_without_connection_or_window_is_refused(broker: Broker) -> None:
+def test_publishes_open_when_the_connection_breaks_are_void(broker: Broker) -> None:
     board = broker.connect(ANN, window=2)
     up = broker.topics.up(ANN)
+    pid = broker.process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    board.publish(up, b"1")
+    board.publish(up, b"2")
     broker.process.kill()
     board.wait(Disconnected)
 
     with pytest.raises(TransportError, match="not connected"):
         board.publish(up, b"x")
-    assert board.link._in_flight == set()
+    broker.process.start()
+    board.wait(Connected)
+    again = [board.publish(up, b"1"), board.publish(up, b"2")]
+
+    assert [board.wait(Delivered).publish_id for _ in again] == again == [3, 4]
 
 
 def test_window_that_is_full_refuses_until_something_is_delivered(
