@@ -1,0 +1,168 @@
+"""`agent.toml`: every key with its meaning, bounds and default."""
+
+# ruff: noqa: RUF009 - `table` makes a field, as `dataclasses.field` does
+
+from dataclasses import dataclass
+
+from protocol.accounting import DELTA_MIN, EPSILON_MAX, Budget
+from protocol.settings import setting, table
+
+FILE = "agent.toml"
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What the board trains on."""
+
+    path: str = setting(
+        "data", "Folder of .npz and .csv files; relative to the agent's home."
+    )
+    label: str = setting("", "Target column of CSV files; empty for the last one.")
+    pledge: int = setting(
+        0,
+        "Records to take part with, at most; 0 for the largest size the task offers "
+        "that the data set covers.",
+        least=0,
+        most=1 << 20,
+    )
+    windows: int = setting(
+        1,
+        "Records in which one raw sample can stand, where recorded windows overlap; "
+        "every charge grows with its square.",
+        least=1,
+        most=1024,
+    )
+    check_s: float = setting(
+        60.0, "Seconds between looks at whether files changed.", least=1, most=86400
+    )
+
+
+@dataclass(frozen=True)
+class PrivacySettings:
+    """What the owner of the data set allows, over all tasks, ever."""
+
+    required: bool = setting(
+        True,
+        "Whether noise is required; false lets tasks train without any, and lifts the "
+        "cap below.",
+    )
+    epsilon: float = setting(
+        8.0,
+        "Total epsilon that the data set may ever pay, per record, added or removed.",
+        least=1e-3,
+        most=EPSILON_MAX,
+    )
+    delta: float = setting(
+        1e-5,
+        "Delta of that epsilon; well below one over the number of records.",
+        least=DELTA_MIN,
+        most=0.5,
+    )
+
+    def cap(self) -> Budget | None:
+        """The budget, or None if the owner requires none."""
+        return Budget(self.epsilon, self.delta) if self.required else None
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How the board trains; 0 takes the board profile's value."""
+
+    task: int = setting(0, "Number of the task to take part in.", least=0, most=65535)
+    board: str = setting("auto", "Board profile, or auto to detect it.")
+    threads: int = setting(0, "Threads of the engine.", least=0, most=64)
+    micro_batch: int = setting(
+        0, "Records that are computed together.", least=0, most=64
+    )
+    memory_mb: int = setting(
+        0, "Private memory of the trainer in MiB.", least=0, most=1 << 20
+    )
+    timeout_s: float = setting(
+        900.0, "Seconds after which a trainer is ended.", least=1, most=86400
+    )
+    keep_s: float = setting(
+        0.0,
+        "Seconds that an idle trainer stays loaded, for boards with memory to spare.",
+        least=0,
+        most=3600,
+    )
+
+
+@dataclass(frozen=True)
+class BrokerSettings:
+    """Where the broker is, if not where the admission says."""
+
+    host: str = setting("", "Name or address; empty for the admission's.")
+    port: int = setting(0, "TCP port; 0 for the admission's.", least=0, most=65535)
+    keepalive_s: int = setting(
+        30, "Silence after which the connection is tried, in s.", least=5, most=3600
+    )
+    retry_most_s: float = setting(
+        60.0, "Longest wait before the next connection, in s.", least=1, most=3600
+    )
+
+
+@dataclass(frozen=True)
+class SpoolSettings:
+    """Room for updates that wait for their proof."""
+
+    mb: int = setting(0, "MiB; 0 for the board profile's value.", least=0, most=4096)
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """Whether the board follows the model for its own use."""
+
+    follow: bool = setting(
+        True, "Fetch each version's averaged model and keep it in models/."
+    )
+
+
+@dataclass(frozen=True)
+class PaceSettings:
+    """How long the agent waits; each wait is jittered by a half."""
+
+    check_in_s: float = setting(
+        15.0, "For a lease, before it asks again, in s.", least=0.5, most=3600
+    )
+    accept_s: float = setting(
+        20.0, "For a receipt, before it sends again, in s.", least=0.5, most=3600
+    )
+    rest_s: float = setting(
+        10.0, "After a failed training, in s; doubles each time.", least=0.1, most=3600
+    )
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """What is logged to standard error."""
+
+    level: str = setting(
+        "info", "Least severity.", choices=("debug", "info", "warning", "error")
+    )
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """All of `agent.toml`."""
+
+    data: DataSettings = table(DataSettings, "What the board trains on.")
+    privacy: PrivacySettings = table(
+        PrivacySettings, "What the owner of the data set allows, over all tasks, ever."
+    )
+    training: TrainingSettings = table(
+        TrainingSettings, "How the board trains; 0 takes the board profile's value."
+    )
+    broker: BrokerSettings = table(
+        BrokerSettings, "Where the broker is, if not where the admission says."
+    )
+    spool: SpoolSettings = table(
+        SpoolSettings, "Room for updates that wait for their proof."
+    )
+    inference: InferenceSettings = table(
+        InferenceSettings, "Whether the board follows the model for its own use."
+    )
+    pace: PaceSettings = table(
+        PaceSettings, "How long the agent waits; each wait is jittered by a half."
+    )
+    log: LogSettings = table(LogSettings, "What is logged to standard error.")

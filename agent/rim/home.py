@@ -1,0 +1,239 @@
+"""The agent's home: where everything of one board lies, and how it is begun.
+
+agent.toml                what the owner wants
+admission.json            whom the board trusts, where the broker is
+enrolment-request.json    for the operator
+keys/                     secret; readable by the owner alone
+tls/                      certificates of the broker's authority and of the board
+data/                     the data set, unless agent.toml says otherwise
+models/                   bundles and models by digest, and `current.json`
+spool/                    updates that wait for their proof
+state/                    trust, privacy journal, index, lock
+status.json               for `starling agent status`
+"""
+
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.config import FILE, AgentConfig
+from broker.events import TlsFiles
+from broker.rim.tls_key import write_tls_key
+from durable.files import read_if_present, read_limited, require_private, write_atomic
+from protocol.enrolment import (
+    DOCUMENT_BYTES_MAX,
+    Admission,
+    admission_from_json,
+    request_enrolment,
+)
+from protocol.errors import ConfigError, LimitError, ProtocolError
+from protocol.ids import KEY_BYTES, device_name
+from protocol.keys import SEED_BYTES, SigningKey
+from protocol.settings import load_settings, sample
+
+CONFIG_BYTES_MAX = 1 << 20
+_FOLDERS = ("keys", "tls", "models", "spool", "state")
+_FOLDER_MODE = 0o700
+
+
+@dataclass(frozen=True)
+class Home:
+    """The paths of one agent's home."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """What the owner wants."""
+        return self.path / FILE
+
+    @property
+    def seed_file(self) -> Path:
+        """The seed of the key that signs updates: 32 raw bytes."""
+        return self.path / "keys" / "device.seed"
+
+    @property
+    def tls(self) -> TlsFiles:
+        """What the link needs to be let in."""
+        folder = self.path / "tls"
+        key = self.path / "keys" / "tls.pem"
+        return TlsFiles(folder / "authority.pem", folder / "certificate.pem", key)
+
+    @property
+    def tls_public_file(self) -> Path:
+        """The public key of `tls.key`: 32 raw bytes."""
+        return self.path / "tls" / "public.key"
+
+    @property
+    def request_file(self) -> Path:
+        """For the operator."""
+        return self.path / "enrolment-request.json"
+
+    @property
+    def admission_file(self) -> Path:
+        """From the operator."""
+        return self.path / "admission.json"
+
+    @property
+    def status_file(self) -> Path:
+        """What the running agent shows."""
+        return self.path / "status.json"
+
+    @property
+    def models(self) -> Path:
+        """Blobs by digest."""
+        return self.path / "models"
+
+    @property
+    def spool(self) -> Path:
+        """Updates that wait."""
+        return self.path / "spool"
+
+    @property
+    def state(self) -> Path:
+        """What the agent must not forget."""
+        return self.path / "state"
+
+    def config(self) -> AgentConfig:
+        """Reads `agent.toml`.
+
+        Raises:
+          ConfigError: Naming file, key and bound, or that there is no such home.
+        """
+        content = read_if_present(self.config_file, CONFIG_BYTES_MAX)
+        if content is None:
+            raise ConfigError(
+                f"missing; run: starling agent init --home {self.path}",
+                file=str(self.config_file),
+            )
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            raise ConfigError("is not UTF-8", file=str(self.config_file)) from error
+        return load_settings(AgentConfig, text, str(self.config_file))
+
+    def data(self, config: AgentConfig) -> Path:
+        """The data set's folder."""
+        return self.path / config.data.path
+
+    def signing_key(self) -> SigningKey:
+        """Reads the board's key.
+
+        Raises:
+          ConfigError: If others can read it, or it is no key.
+        """
+        require_private(self.seed_file)
+        seed = read_limited(self.seed_file, SEED_BYTES)
+        if len(seed) != SEED_BYTES:
+            raise ConfigError("is no key of 32 bytes", file=str(self.seed_file))
+        return SigningKey(seed)
+
+    def admission(self) -> Admission | None:
+        """Reads what the operator gave; None if the board is not enrolled.
+
+        Raises:
+          ConfigError: If it is malformed or for another board.
+        """
+        content = read_if_present(self.admission_file, DOCUMENT_BYTES_MAX)
+        if content is None:
+            return None
+        return self._checked(content, self.admission_file)
+
+    def _checked(self, content: bytes, file: Path) -> Admission:
+        try:
+            admission = admission_from_json(content)
+        except ProtocolError as error:
+            raise ConfigError(str(error), file=str(file)) from error
+        ours = self.signing_key().identity
+        if admission.device != ours:
+            raise ConfigError(
+                f"admits {device_name(admission.device)}, we are {device_name(ours)}",
+                file=str(file),
+            )
+        return admission
+
+    def begin(self, settings: dict[str, Any]) -> bool:
+        """Makes the home and whatever is missing in it; never replaces anything.
+
+        Args:
+          settings: By dotted key, for a new `agent.toml`.
+
+        Returns:
+          Whether the board's key is new.
+
+        Raises:
+          StorageError: If the disk refuses.
+        """
+        for name in _FOLDERS:
+            (self.path / name).mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
+        if not self.config_file.exists():
+            text = sample(AgentConfig, settings)
+            load_settings(AgentConfig, text, str(self.config_file))
+            write_atomic(self.config_file, text.encode(), 0o644)
+        self.data(self.config()).mkdir(exist_ok=True, parents=True)
+        if not self.tls_public_file.exists():
+            public = write_tls_key(self.tls.key, os.urandom(SEED_BYTES))
+            write_atomic(self.tls_public_file, public)
+        if self.seed_file.exists():
+            return False
+        write_atomic(self.seed_file, os.urandom(SEED_BYTES))
+        return True
+
+    def write_request(self) -> Path:
+        """Writes the enrolment request.
+
+        Raises:
+          ConfigError: If there is no key yet, or others can read it.
+        """
+        if not self.seed_file.exists():
+            raise ConfigError(
+                f"missing; run: starling agent init --home {self.path}",
+                file=str(self.seed_file),
+            )
+        public = read_limited(self.tls_public_file, KEY_BYTES)
+        request = request_enrolment(self.signing_key(), public)
+        write_atomic(self.request_file, request.to_json().encode(), 0o644)
+        return self.request_file
+
+    def accept(self, file: Path, *, replace: bool) -> Admission:
+        """Takes an operator's admission.
+
+        Args:
+          file: The document.
+          replace: Whether another fleet's admission may be replaced.
+
+        Raises:
+          ConfigError: If it is malformed, for another board or another fleet, or its
+            certificate is not for our key.
+        """
+        try:
+            content = read_limited(file, DOCUMENT_BYTES_MAX)
+        except LimitError as error:
+            raise ConfigError(str(error), file=str(file)) from error
+        admission = self._checked(content, file)
+        before = self.admission()
+        if before is not None and not replace and before.genesis != admission.genesis:
+            raise ConfigError(
+                "is for another chain than the one this board belongs to; "
+                "use --replace to change over",
+                file=str(file),
+            )
+        tls = self.tls
+        write_atomic(tls.authority, admission.ca_pem.encode())
+        write_atomic(tls.certificate, admission.certificate_pem.encode())
+        _check_certificate(tls, file)
+        write_atomic(self.admission_file, content)
+        return admission
+
+
+def _check_certificate(tls: TlsFiles, file: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(tls.authority)
+        context.load_cert_chain(tls.certificate, tls.key)
+    except ssl.SSLError as error:
+        raise ConfigError(
+            f"its certificate is not for our key: {error.reason}", file=str(file)
+        ) from error

@@ -1,0 +1,178 @@
+"""The agent's side of the trainer: starts it, feeds it, and hears how it ended.
+
+Reports arrive through a callback from a reader thread, each with the number of the
+process it came from, so that a stopped trainer's last words are known as such. A crash
+is a report too, with a text that says what a person can do about it.
+"""
+
+import contextlib
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import agent
+from agent.orders import GO, JOB, LENGTH_BYTES, REPORT, Job, Report, ReportKind
+from protocol.errors import ProtocolError
+
+COMMAND = (sys.executable, "-m", "agent.rim.trainer")
+_LAST_WORDS_BYTES = 1000
+_CRASHES = {
+    signal.SIGILL: "illegal instruction; this onnxruntime does not fit the processor",
+    signal.SIGKILL: "killed; was there enough memory?",
+    signal.SIGSEGV: "segmentation fault in the training engine",
+    signal.SIGABRT: "aborted by the training engine",
+    signal.SIGBUS: "bus error; is the disk or the memory full?",
+}
+
+
+@dataclass(frozen=True)
+class TrainerSpoke:
+    """A trainer reported something.
+
+    Attributes:
+      process: Which trainer, counted from 1.
+      report: What it said; a FAILED_TRAINING of ours if it ended in mid-job.
+    """
+
+    process: int
+    report: Report
+
+
+class TrainerProcess:
+    """At most one trainer at a time; it lives as long as it has jobs."""
+
+    def __init__(
+        self,
+        post: Callable[[TrainerSpoke], None],
+        log: Path,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        """Starts nothing yet.
+
+        Args:
+          post: Called from a thread of ours with each report.
+          log: File for the trainer's standard error; overwritten by each trainer.
+          command: What to start.
+        """
+        self._post = post
+        self._log = log
+        self._command = tuple(command)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._number = 0
+        self._busy = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job was given and not yet answered for good."""
+        return self._busy
+
+    def is_current(self, spoke: TrainerSpoke) -> bool:
+        """Whether the report answers the job under way."""
+        return self._busy and spoke.process == self._number
+
+    def ask(self, job: Job) -> None:
+        """Gives a job; starts a trainer unless one is waiting."""
+        assert not self._busy
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        self._busy = True
+        self._send(JOB.pack(job))
+
+    def resume(self) -> None:
+        """Lets the trainer draw its noise."""
+        self._send(GO)
+
+    def answered(self) -> None:
+        """The job is done; the trainer waits for the next one, or for `release`."""
+        self._busy = False
+
+    def release(self) -> None:
+        """Lets a waiting trainer end."""
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            self._process = None
+
+    def stop(self) -> None:
+        """Ends the trainer at once; its reports are not current any more."""
+        self._busy = False
+        if self._process is not None:
+            self._process.kill()
+            self.release()
+            self._number += 1
+
+    def _start(self) -> None:
+        self.release()
+        self._number += 1
+        source = str(Path(agent.__file__).parent.parent)
+        paths = [source, os.environ.get("PYTHONPATH", "")]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+            # The engine has its own threads; the arrays need none.
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            "MALLOC_ARENA_MAX": "2",
+        }
+        with self._log.open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603 - our own module, or a test's
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+            )
+        self._process = process
+        threading.Thread(
+            target=self._listen, args=(process, self._number), daemon=True
+        ).start()
+
+    def _send(self, payload: bytes) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        # A trainer that is gone is reported by the thread that listens to it.
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(struct.pack("<I", len(payload)) + payload)
+            self._process.stdin.flush()
+
+    def _listen(self, process: subprocess.Popen[bytes], number: int) -> None:
+        assert process.stdout is not None
+        with process.stdout as source:
+            while len(head := source.read(LENGTH_BYTES)) == LENGTH_BYTES:
+                (length,) = struct.unpack("<I", head)
+                if length > REPORT.bytes_max:
+                    process.kill()
+                    break
+                try:
+                    report = REPORT.unpack(source.read(length))
+                except ProtocolError:
+                    break
+                self._post(TrainerSpoke(number, report))
+        code = process.wait()
+        detail = f"the trainer ended: {_cause(code)}; {self._last_words()}"
+        crash = Report(ReportKind.FAILED_TRAINING, 0, detail, b"")
+        self._post(TrainerSpoke(number, crash))
+
+    def _last_words(self) -> str:
+        try:
+            content = self._log.read_bytes()[-_LAST_WORDS_BYTES:]
+        except OSError:
+            return ""
+        lines = content.decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+
+def _cause(code: int) -> str:
+    if code >= 0:
+        return f"exit {code}"
+    try:
+        number = signal.Signals(-code)
+    except ValueError:
+        return f"signal {-code}"
+    return _CRASHES.get(number, number.name)
