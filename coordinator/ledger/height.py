@@ -137,7 +137,7 @@ def _propose(turn: Turn, number: int) -> None:
     proposal = replace(proposal, signature=signature)
     hold_proposal(turn, proposal, prepared)
     entry = JournalEntry(state.height, proposal, None, None)
-    turn.emit(JournalVote(JOURNAL_ENTRY.pack(entry)))
+    turn.emit(JournalVote(JOURNAL_ENTRY.pack(entry), entry.height))
     turn.gossip(wire.wrap_proposal(proposal))
 
 
@@ -159,7 +159,7 @@ def _publish_vote(turn: Turn, output: CastVote) -> None:
         # It was written down when it was made.
         proposal = None
     entry = JournalEntry(vote.height, proposal, vote, proof)
-    turn.emit(JournalVote(JOURNAL_ENTRY.pack(entry)))
+    turn.emit(JournalVote(JOURNAL_ENTRY.pack(entry), entry.height))
     turn.gossip(wire.wrap_vote(vote))
 
 

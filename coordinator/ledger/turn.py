@@ -114,9 +114,15 @@ class LedgerState:
 
 @dataclass(frozen=True)
 class JournalVote:
-    """Append and sync before anything that follows is published."""
+    """Append and sync before anything that follows is published.
+
+    Attributes:
+      payload: A packed `wire.JournalEntry`.
+      height: Height that it belongs to; it may go when that block is durable.
+    """
 
     payload: bytes
+    height: int
 
 
 @dataclass(frozen=True)

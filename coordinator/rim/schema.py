@@ -1,0 +1,112 @@
+"""The chain's SQLite file: its tables, its durability and the form of its rows.
+
+Source: sqlite.org/wal.html and pragma.html#pragma_synchronous.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from protocol.chain import BLOCK_BYTES_MAX
+from protocol.codec import decode, encode
+from protocol.errors import DecodeError, StorageError
+
+CHAIN_FILE = "chain.sqlite3"
+"""Name of the file in a coordinator's `state/`."""
+FORMAT = 1
+PAGE_BYTES = 8192
+_WAL_PAGES = 4096
+_CACHE_KIB = 16 * 1024
+_BUSY_MS = 5000
+SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE notes (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE blocks (
+    height INTEGER PRIMARY KEY,
+    header BLOB NOT NULL,
+    body BLOB NOT NULL,
+    certificate BLOB NOT NULL
+);
+CREATE TABLE transactions (
+    id BLOB PRIMARY KEY, height INTEGER NOT NULL, place INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE state (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE uploads (
+    number INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    arrived_ms INTEGER NOT NULL,
+    envelope BLOB NOT NULL,
+    blob BLOB NOT NULL
+);
+CREATE TABLE blobs (
+    number INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, content BLOB NOT NULL
+);
+CREATE TABLE models (
+    task INTEGER NOT NULL, version INTEGER NOT NULL, digests BLOB NOT NULL,
+    PRIMARY KEY (task, version)
+) WITHOUT ROWID;
+CREATE TABLE versions (
+    task INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    time_ms INTEGER NOT NULL,
+    updates INTEGER NOT NULL,
+    staleness_milli INTEGER NOT NULL,
+    charge_max INTEGER NOT NULL,
+    accuracy REAL,
+    loss REAL,
+    PRIMARY KEY (task, version)
+) WITHOUT ROWID;
+CREATE TABLE evidence (
+    known BLOB NOT NULL, other BLOB NOT NULL, PRIMARY KEY (known, other)
+) WITHOUT ROWID;
+"""
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns what SQLite raises into a `StorageError` that says what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StorageError(f"{path}: {error}; free space or fix the disk") from error
+    except sqlite3.DatabaseError as error:
+        raise StorageError(
+            f"{path}: {error}; restore the file from a backup, together with the "
+            "vote journal beside it"
+        ) from error
+
+
+def pack_body(transactions: Sequence[bytes]) -> bytes:
+    """A block's transactions as they stand in their row."""
+    return encode(list(transactions))
+
+
+def unpack_body(body: bytes) -> tuple[bytes, ...]:
+    """Reads a row's transactions.
+
+    Raises:
+      ProtocolError: If it holds anything else.
+    """
+    items = decode(body, BLOCK_BYTES_MAX)
+    if not isinstance(items, list):
+        raise DecodeError("not a list of transactions")
+    if not all(isinstance(item, bytes) for item in items):
+        raise DecodeError("not a list of packed envelopes")
+    return tuple(item for item in items if isinstance(item, bytes))
+
+
+def connect(path: Path, mode: str = "rwc") -> sqlite3.Connection:
+    """Opens the file; `mode` is SQLite's: rwc, rw or ro."""
+    address = f"{path.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(address, uri=True, isolation_level=None)
+    connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+    connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+    return connection
+
+
+def configure(connection: sqlite3.Connection) -> None:
+    """Makes every commit durable, and the log of moderate length."""
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")

@@ -1,0 +1,62 @@
+"""The journal of own votes: synced before anything that it holds is published."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from coordinator.ledger.turn import JournalVote
+from coordinator.ledger.wire import JOURNAL_ENTRY
+from durable.journal import Journal
+from protocol.errors import ProtocolError, StorageError
+
+VOTES_FILE = "votes.journal"
+"""Name of the file in a coordinator's `state/`."""
+SIZE_BYTES_MAX = 4 << 20
+"""Rewritten when it is longer; a few thousand heights of a chain of one."""
+
+
+class VoteJournal:
+    """An open vote journal.
+
+    Attributes:
+      entries: What it held when it was opened; give it to `node.begin`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens or begins the journal.
+
+        Raises:
+          ConfigError: If another process has it open.
+          StorageError: If it is damaged, or the disk refuses.
+        """
+        self._journal, payloads = Journal.open(path)
+        self._kept = [(_height(path, payload), payload) for payload in payloads]
+        self.entries = tuple(payloads)
+
+    def append(self, votes: Sequence[JournalVote], height: int) -> None:
+        """Writes votes down with one sync; on return they are on the disk.
+
+        Args:
+          votes: In order.
+          height: Of the last block that is durable; older entries may go.
+
+        Raises:
+          StorageError: If the disk refuses.
+        """
+        payloads = [vote.payload for vote in votes]
+        self._kept = [entry for entry in self._kept if entry[0] > height]
+        self._kept += [(vote.height, vote.payload) for vote in votes]
+        if self._journal.size_bytes > SIZE_BYTES_MAX:
+            self._journal.rewrite(payload for _, payload in self._kept)
+        else:
+            self._journal.append_many(payloads)
+
+    def close(self) -> None:
+        """Closes the file and gives its lock back."""
+        self._journal.close()
+
+
+def _height(path: Path, payload: bytes) -> int:
+    try:
+        return JOURNAL_ENTRY.unpack(payload).height
+    except ProtocolError as error:
+        raise StorageError(f"{path}: an entry is no vote: {error}") from error
