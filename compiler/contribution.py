@@ -47,7 +47,7 @@ class Rows:
 
     def norm_squared(self, build: Builder) -> Tensor:
         """See `Contribution`."""
-        return build.reduce("ReduceSumSquare", self.rows(build), [1])
+        return build.squares(self.rows(build))
 
     def total(self, build: Builder, scale: Tensor | None) -> Tensor:
         """See `Contribution`."""
@@ -77,8 +77,8 @@ class Outer:
     def norm_squared(self, build: Builder) -> Tensor:
         """See `Contribution`: |left|^2 |right|^2."""
         return build.mul(
-            build.reduce("ReduceSumSquare", self.left, [1]),
-            build.reduce("ReduceSumSquare", self.right, [1]),
+            build.squares(self.left),
+            build.squares(self.right),
         )
 
     def total(self, build: Builder, scale: Tensor | None) -> Tensor:
@@ -109,7 +109,7 @@ class Positions:
         """See `Contribution`; by Gram matrices where that takes fewer products."""
         (length, p), q = self.left.row, self.right.row[1]
         if length * (p + q) >= p * q:
-            return build.reduce("ReduceSumSquare", self.rows(build), [1])
+            return build.squares(self.rows(build))
         grams = [
             build.matmul(side, build.swap(side)) for side in (self.left, self.right)
         ]
@@ -146,7 +146,7 @@ class Correlation:
 
     def norm_squared(self, build: Builder) -> Tensor:
         """See `Contribution`."""
-        return build.reduce("ReduceSumSquare", self.rows(build), [1])
+        return build.squares(self.rows(build))
 
     def total(self, build: Builder, scale: Tensor | None) -> Tensor:
         """See `Contribution`."""

@@ -14,9 +14,10 @@ import numpy as np
 from compiler.builder import Builder, Tensor
 from compiler.contribution import Contribution, merge
 from compiler.errors import CompileError
+from compiler.fusion import fuse
 from compiler.loss import Loss, prediction
 from compiler.network import Network
-from compiler.rules import RULES
+from compiler.rules import rule
 from compiler.tape import Tape
 
 _NORM_MIN = 1e-30
@@ -96,6 +97,7 @@ def _scales(build: Builder, norm: Tensor, clip: Tensor, dimension: int) -> Tenso
 
 
 def _forward(network: Network, *, training: bool) -> Tape:
+    network = fuse(network) if training else network
     build = Builder()
     theta = build.input("theta", (network.dimension,), "float32")
     values = _parameters(build, theta, network)
@@ -104,7 +106,7 @@ def _forward(network: Network, *, training: bool) -> Tape:
         values[name] = build.constant(array)
     tape = Tape(build, network, training, values, _active(network))
     for node in network.nodes:
-        RULES[node.kind].forward(tape, node)
+        rule(node.kind).forward(tape, node)
     if not tape.values[network.output].batched:
         raise CompileError("the output does not depend on the input")
     return tape
@@ -143,7 +145,7 @@ def _backward(tape: Tape, loss: Loss) -> tuple[Tensor, list[Contribution]]:
     tape.cotangents[prediction(tape.network, loss)] = slope
     for node in reversed(tape.network.nodes):
         if tape.reached(node) and tape.active.intersection(node.outputs):
-            RULES[node.kind].backward(tape, node)
+            rule(node.kind).backward(tape, node)
     uses = []
     for name, array in tape.network.parameters.items():
         if name not in tape.credits:

@@ -81,7 +81,7 @@ def _cross_entropy(build: Builder, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor
 def _mean_squared(build: Builder, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """mean((z - y)^2) over the values of one example."""
     difference = build.binary("Sub", z, y)
-    squares = build.reduce("ReduceSumSquare", build.flat(difference), [1])
+    squares = build.squares(difference)
     loss = build.mul(squares, build.scalar(1.0 / z.row_size))
     return loss, build.mul(difference, build.scalar(2.0 / z.row_size))
 

@@ -1,9 +1,11 @@
 """How each operator is written forward and differentiated: one rule per operator.
 
 `RULES` is the whole truth about what compiles; a rule is added by one line there and a
-function in the file of its family.
+function in the file of its family. `FUSED` holds rules of nodes that only the compiler
+makes, out of several of the model.
 """
 
+from compiler.fusion import POOLED
 from compiler.rules import activation, convolution, elementwise, linear, pooling, shape
 from compiler.rules.rule import Rule
 
@@ -39,3 +41,12 @@ RULES: dict[str, Rule] = {
     "Transpose": Rule(shape.transpose, shape.transpose_forward),
     "Unsqueeze": Rule(shape.reshape, shape.reshape_forward),
 }
+
+FUSED: dict[str, Rule] = {
+    POOLED: Rule(convolution.pooled_backward, convolution.pooled_forward),
+}
+
+
+def rule(kind: str) -> Rule:
+    """The rule of a node's kind, which has one."""
+    return RULES[kind] if kind in RULES else FUSED[kind]

@@ -23,7 +23,7 @@ def absolute(tape: Tape, node: Node) -> None:
 
 def relu(tape: Tape, node: Node) -> None:
     """max(x, 0); the slope at 0 is taken as 0."""
-    _chain(tape, node, tape.build.unary("Sign", tape.output(node)))
+    _chain(tape, node, _where(tape, "Greater", tape.output(node), tape.build.scalar(0)))
 
 
 def leaky_relu(tape: Tape, node: Node) -> None:

@@ -1,16 +1,11 @@
 """The geometry that convolutions and poolings share.
 
-Letters: C channels, H and W the sizes of an image, K the values under one window, L the
-number of windows.
+Letters: L windows.
 """
 
 import math
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from compiler.builder import Builder, Tensor
 from compiler.network import Node
 from compiler.tape import Tape
 
@@ -65,15 +60,27 @@ class Window:
         return [max(-pad, 0) for pad in self.after]
 
 
-def window(tape: Tape, node: Node, kernel: tuple[int, ...]) -> Window:
+def window(
+    tape: Tape,
+    node: Node,
+    kernel: tuple[int, ...],
+    output: tuple[int, ...] | None = None,
+) -> Window:
     """The window of a Conv or pooling node, from its attributes and shapes.
 
     The padding behind follows from the number of windows, so that rounding up and
     automatic padding need no case of their own.
+
+    Args:
+      tape: Holds the image.
+      node: Whose window it is.
+      kernel: Values under the window, along each axis.
+      output: Number of windows along each axis; that of the node's output by default.
     """
     size = tape.input(node, 0).row[1:]
     rank = len(size)
-    output = tuple([entry for entry in tape.shape(node)[2:] if entry is not None])
+    if output is None:
+        output = tuple([entry for entry in tape.shape(node)[2:] if entry is not None])
     stride = tuple(node.attributes.get("strides", [1] * rank))
     dilation = tuple(node.attributes.get("dilations", [1] * rank))
     spans = [
@@ -93,32 +100,3 @@ def window(tape: Tape, node: Node, kernel: tuple[int, ...]) -> Window:
         before = tuple(node.attributes.get("pads", [0] * 2 * rank)[:rank])
     after = tuple([pad - b for pad, b in zip(missing, before, strict=True)])
     return Window(size, kernel, stride, dilation, before, after, output)
-
-
-def pad(build: Builder, x: Tensor, shape: Window) -> Tensor:
-    """An image with its padding of zeros."""
-    if not shape.padded:
-        return x
-    front = [0, 0, *shape.before]
-    back = [0, 0, *[max(entry, 0) for entry in shape.after]]
-    sizes = [a + b + c for a, b, c in zip(shape.size, front[2:], back[2:], strict=True)]
-    pads = build.integers(*front, *back)
-    return build.op("Pad", (x, pads), (None, x.row[0], *sizes))
-
-
-def positions(shape: Window) -> NDArray[np.int64]:
-    """(K, L): where in the padded image, row by row, each window's values lie."""
-    padded = [
-        size + before + max(after, 0)
-        for size, before, after in zip(
-            shape.size, shape.before, shape.after, strict=True
-        )
-    ]
-    flat = np.zeros((1, 1), np.int64)
-    for axis, extent in enumerate(padded):
-        inside = np.arange(shape.kernel[axis]) * shape.dilation[axis]
-        start = np.arange(shape.output[axis]) * shape.stride[axis]
-        along = inside[:, None] + start[None, :]
-        grown = flat[:, None, :, None] * extent + along[None, :, None, :]
-        flat = grown.reshape(flat.shape[0] * len(inside), -1)
-    return flat

@@ -1,0 +1,198 @@
+"""What each window of a convolution sees, laid out for matrix products.
+
+Copying single values out of an image is slow, so it is done in two steps. A convolution
+with one-hot kernels (one kernel for each distinct place under a window) copies the
+image once for each place; it is depthwise and cheap for windows of ordinary size. Then
+whole blocks are gathered: one for each value of a window and, where a pooling follows,
+for each window of the pool, so that windows pooled together stand side by side and a
+pooling is a maximum over one axis.
+
+Letters: C channels, g groups, K values under one window of one group, B distinct
+places, F windows in one pool (1 without pooling), P pools (windows without pooling),
+L = F P windows.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from compiler.builder import Builder, Tensor
+from compiler.rules.window import Window
+
+ONE_HOT_CELLS_MAX = 64
+"""Largest extent of one-hot kernels: beyond it their products (cells per value copied,
+about 30 a nanosecond on a core) cost more than gathering single values (2 ns each)."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the windows of a convolution lie; one entry per spatial axis.
+
+    Attributes:
+      offsets: Distinct distances of a value from the start of its pool, ascending.
+      order: (K F,): for each value and window of a pool, its place among the B.
+      step: From one pool to the next.
+      count: Pools.
+    """
+
+    offsets: tuple[tuple[int, ...], ...]
+    order: tuple[int, ...]
+    step: tuple[int, ...]
+    count: tuple[int, ...]
+
+
+def places(shape: Window, pool: tuple[int, ...]) -> Places:
+    """Lays out the windows of a convolution that a pooling of tiles follows.
+
+    Args:
+      shape: Of the convolution.
+      pool: Size of the tiles; all ones without pooling.
+    """
+    offsets, along = [], []
+    for axis, tile in enumerate(pool):
+        grid = [
+            [
+                shape.stride[axis] * part + shape.dilation[axis] * value
+                for part in range(tile)
+            ]
+            for value in range(shape.kernel[axis])
+        ]
+        distinct = sorted({entry for row in grid for entry in row})
+        offsets.append(tuple(distinct))
+        along.append([[distinct.index(entry) for entry in row] for row in grid])
+    sizes = [len(entry) for entry in offsets]
+    order = [
+        int(
+            np.ravel_multi_index(
+                [table[v][p] for table, v, p in zip(along, value, part, strict=True)],
+                sizes,
+            )
+        )
+        for value in itertools.product(*[range(size) for size in shape.kernel])
+        for part in itertools.product(*[range(tile) for tile in pool])
+    ]
+    step = tuple([s * tile for s, tile in zip(shape.stride, pool, strict=True)])
+    count = tuple([o // tile for o, tile in zip(shape.output, pool, strict=True)])
+    return Places(tuple(offsets), tuple(order), step, count)
+
+
+def patches(
+    build: Builder, x: Tensor, shape: Window, pool: tuple[int, ...], groups: int
+) -> Tensor:
+    """Copies what each window sees.
+
+    Args:
+      build: Writes the graph.
+      x: (n, C, ...) images.
+      shape: Of the convolution.
+      pool: Size of the tiles that are pooled; all ones without pooling.
+      groups: g.
+
+    Returns:
+      (n, g, K, L), the windows of a pool F apart by P.
+    """
+    layout = places(shape, pool)
+    channels = x.row[0]
+    area = math.prod(layout.count)
+    distinct = math.prod([len(entry) for entry in layout.offsets])
+    if distinct == area == 1 or (distinct == 1 and x.row[1:] == layout.count):
+        blocks = build.reshape(x, (None, channels, distinct, area))
+    elif _cells(layout) <= ONE_HOT_CELLS_MAX:
+        blocks = _convolved(build, x, shape, layout)
+    else:
+        blocks = _gathered(build, x, shape, layout)
+    if layout.order != tuple(range(distinct)):
+        indices = build.constant(np.array(layout.order, np.int64))
+        blocks = build.op(
+            "Gather",
+            (blocks, indices),
+            (None, channels, len(layout.order), area),
+            axis=2,
+        )
+    kernel = math.prod(shape.kernel)
+    windows = len(layout.order) // kernel * area
+    return build.reshape(blocks, (None, groups, channels // groups * kernel, windows))
+
+
+def _dilation(offsets: tuple[int, ...]) -> int:
+    return math.gcd(*offsets) or 1
+
+
+def _cells(layout: Places) -> int:
+    """Extent of the one-hot kernels, over all axes."""
+    return math.prod([max(o) // _dilation(o) + 1 for o in layout.offsets])
+
+
+def _convolved(build: Builder, x: Tensor, shape: Window, layout: Places) -> Tensor:
+    """(n, C, B, P) by a depthwise convolution with one-hot kernels."""
+    channels = x.row[0]
+    gaps = [_dilation(entry) for entry in layout.offsets]
+    extents = [
+        max(entry) // gap + 1 for entry, gap in zip(layout.offsets, gaps, strict=True)
+    ]
+    distinct = math.prod([len(entry) for entry in layout.offsets])
+    kernels = np.zeros((distinct, 1, *extents), np.float32)
+    for number, place in enumerate(itertools.product(*layout.offsets)):
+        cell = tuple([entry // gap for entry, gap in zip(place, gaps, strict=True)])
+        kernels[(number, 0, *cell)] = 1.0
+    copies = build.op(
+        "Conv",
+        (x, build.constant(np.tile(kernels, (channels, *[1] * (kernels.ndim - 1))))),
+        (None, channels * distinct, *layout.count),
+        kernel_shape=extents,
+        strides=list(layout.step),
+        dilations=gaps,
+        pads=[*shape.before, *_after(shape, layout)],
+        group=channels,
+    )
+    return build.reshape(copies, (None, channels, distinct, math.prod(layout.count)))
+
+
+def _gathered(build: Builder, x: Tensor, shape: Window, layout: Places) -> Tensor:
+    """(n, C, B, P) by copying single values."""
+    after = _after(shape, layout)
+    sizes = [
+        before + size + behind
+        for before, size, behind in zip(shape.before, shape.size, after, strict=True)
+    ]
+    if any((*shape.before, *after)):
+        pads = build.integers(0, 0, *shape.before, 0, 0, *after)
+        x = build.op("Pad", (x, pads), (None, x.row[0], *sizes))
+    places_along = [
+        np.array(offsets)[:, None] + np.arange(count)[None, :] * step
+        for offsets, count, step in zip(
+            layout.offsets, layout.count, layout.step, strict=True
+        )
+    ]
+    flat = np.zeros((1, 1), np.int64)
+    for extent, along in zip(sizes, places_along, strict=True):
+        grown = flat[:, None, :, None] * extent + along[None, :, None, :]
+        flat = grown.reshape(flat.shape[0] * along.shape[0], -1)
+    channels = x.row[0]
+    values = build.op(
+        "Gather",
+        (
+            build.reshape(x, (None, channels, math.prod(sizes))),
+            build.constant(flat.reshape(-1)),
+        ),
+        (None, channels, flat.size),
+        axis=2,
+    )
+    return build.reshape(values, (None, channels, *flat.shape))
+
+
+def _after(shape: Window, layout: Places) -> list[int]:
+    """Padding behind that lets the last pool see all it needs."""
+    return [
+        max((count - 1) * step + max(offsets) + 1 - size - before, 0)
+        for count, step, offsets, size, before in zip(
+            layout.count,
+            layout.step,
+            layout.offsets,
+            shape.size,
+            shape.before,
+            strict=True,
+        )
+    ]
