@@ -1,0 +1,274 @@
+"""Quorums, certificates and the genesis that pins them."""
+
+from dataclasses import replace
+
+import pytest
+
+from protocol.chain import (
+    GENESIS,
+    PROPOSAL,
+    VALIDATOR_SET,
+    Certificate,
+    FaultModel,
+    Genesis,
+    Header,
+    Validator,
+    ValidatorSet,
+    VoteType,
+    check_certificate,
+    quorum,
+    vote_bytes,
+)
+from protocol.codec import encode
+from protocol.envelope import ENVELOPE, Kind, sign
+from protocol.errors import DecodeError, ProofError, ProtocolError, SignatureError
+from protocol.ids import BlockHash, ChainId, H, PublicKey, SealingKey
+from protocol.keys import SigningKey, verify
+from tests.vectors import protocol_samples as samples
+from tests.vectors.protocol_samples import CERTIFICATE, CHAIN_ID, HEADER, certify
+
+BYZANTINE, CRASH = FaultModel.BYZANTINE, FaultModel.CRASH
+
+
+@pytest.mark.parametrize(
+    ("validators", "faulty", "needed"),
+    [
+        (1, 0, 1),
+        (2, 0, 2),
+        (3, 0, 3),
+        (4, 1, 3),
+        (5, 1, 4),
+        (6, 1, 5),
+        (7, 2, 5),
+        (10, 3, 7),
+        (13, 4, 9),
+        (20, 6, 14),
+    ],
+)
+def test_quorum_is_more_than_two_thirds(
+    validators: int, faulty: int, needed: int
+) -> None:
+    assert quorum(validators, BYZANTINE) == needed
+    # Two quorums share an honest validator, and the honest ones alone make a quorum.
+    assert 2 * needed - validators > faulty
+    assert validators - faulty >= needed
+
+
+@pytest.mark.parametrize(("validators", "needed"), [(2, 2), (3, 2)])
+def test_quorum_of_the_crash_model_is_a_majority(validators: int, needed: int) -> None:
+    assert quorum(validators, CRASH) == needed
+
+
+def test_quorum_of_a_decoded_fault_model_is_the_same() -> None:
+    members = samples.VALIDATORS.members[:3]
+    genesis = replace(
+        samples.GENESIS, fault_model=CRASH, validators=ValidatorSet(members)
+    )
+
+    decoded = GENESIS.unpack(GENESIS.pack(genesis))
+
+    assert quorum(3, decoded.fault_model) == 2  # type: ignore[arg-type]  # as decoded
+
+
+def check(certificate: Certificate, chain_id: ChainId = CHAIN_ID) -> None:
+    check_certificate(certificate, chain_id, samples.VALIDATORS, BYZANTINE)
+
+
+@pytest.mark.parametrize("voters", [(0, 1, 2), (0, 1, 3), (1, 2, 3), (0, 1, 2, 3)])
+def test_certificate_of_any_quorum_holds(voters: tuple[int, ...]) -> None:
+    check(certify(HEADER, voters=voters))
+
+
+def with_votes(*votes: int) -> Certificate:
+    """The votes of these validators put at places 0, 1, 2."""
+    full = certify(HEADER, voters=(0, 1, 2, 3))
+    return replace(
+        CERTIFICATE,
+        signatures=tuple(full.signatures[i] for i in votes),
+        extras=tuple(full.extras[i] for i in votes),
+    )
+
+
+def prevotes() -> Certificate:
+    votes = [
+        vote_bytes(
+            CHAIN_ID, VoteType.PREVOTE, 12, 0, HEADER.block_id(), CERTIFICATE.extras[i]
+        )
+        for i in range(3)
+    ]
+    signatures = [samples.VALIDATOR_KEYS[i].sign(vote) for i, vote in enumerate(votes)]
+    return replace(CERTIFICATE, signatures=tuple(signatures))
+
+
+STRANGERS = tuple(SigningKey(bytes([200 + i]) * 32) for i in range(4))
+DISPROVEN = {
+    "one vote too few": certify(HEADER, voters=(0, 1)),
+    "a single vote": certify(HEADER, voters=(3,)),
+    "no voters": replace(CERTIFICATE, voters=0),
+    "voter without a vote": replace(CERTIFICATE, voters=0b1111),
+    "vote without a voter": replace(CERTIFICATE, voters=0b0011),
+    "one vote twice": with_votes(0, 0, 2),
+    "one vote three times": with_votes(1, 1, 1),
+    "votes in another order": with_votes(1, 0, 2),
+    "votes under other names": with_votes(1, 2, 3),
+    "missing time": replace(CERTIFICATE, extras=CERTIFICATE.extras[:2]),
+    "other time": replace(CERTIFICATE, extras=(1, 2, 3)),
+    "voter beyond the set": replace(CERTIFICATE, voters=0b10011),
+    "voter far beyond the set": replace(CERTIFICATE, voters=(1 << 31) | 0b11),
+    "foreign votes": certify(HEADER, keys=STRANGERS),
+    "other height": replace(CERTIFICATE, height=13),
+    "other round": replace(CERTIFICATE, round=1),
+    "other block": replace(CERTIFICATE, block_id=BlockHash(H(b"other"))),
+    "prevotes": prevotes(),
+    "signature altered": replace(
+        CERTIFICATE, signatures=(*CERTIFICATE.signatures[:2], bytes(64))
+    ),
+}
+
+
+@pytest.mark.parametrize("certificate", DISPROVEN.values(), ids=DISPROVEN)
+def test_certificate_that_proves_nothing_refuses(certificate: Certificate) -> None:
+    with pytest.raises((ProofError, SignatureError)):
+        check(certificate)
+
+
+def test_certificate_of_another_chain_refuses() -> None:
+    with pytest.raises(SignatureError):
+        check(CERTIFICATE, ChainId(H(b"other chain")))
+
+
+def test_certificate_of_prevotes_holds_as_such() -> None:
+    check_certificate(
+        prevotes(), CHAIN_ID, samples.VALIDATORS, BYZANTINE, VoteType.PREVOTE
+    )
+
+
+def test_certificate_of_a_majority_holds_only_in_the_crash_model() -> None:
+    three = ValidatorSet(samples.VALIDATORS.members[:3])
+    two_votes = certify(HEADER, voters=(0, 2))
+
+    check_certificate(two_votes, CHAIN_ID, three, CRASH)
+    with pytest.raises(ProofError, match="2 votes, 3 of 3 needed"):
+        check_certificate(two_votes, CHAIN_ID, three, BYZANTINE)
+
+
+MEMBERS = samples.VALIDATORS.members
+
+
+@pytest.mark.parametrize(
+    "members",
+    [MEMBERS[::-1], (MEMBERS[0], MEMBERS[0]), (MEMBERS[1], MEMBERS[0], MEMBERS[2])],
+    ids=["reversed", "twice", "swapped"],
+)
+def test_validator_set_in_another_order_refuses(
+    members: tuple[Validator, ...],
+) -> None:
+    rows = [[each.public, each.sealing, each.name] for each in members]
+
+    with pytest.raises(DecodeError, match="distinct and sorted"):
+        ValidatorSet(members)
+    with pytest.raises(DecodeError, match="distinct and sorted"):
+        VALIDATOR_SET.unpack(encode([rows]))
+
+
+def test_validator_set_without_members_refuses() -> None:
+    with pytest.raises(ProtocolError):
+        VALIDATOR_SET.unpack(encode([[]]))
+
+
+def test_validator_set_finds_its_members() -> None:
+    found = [samples.VALIDATORS.index_of(each.public) for each in MEMBERS]
+
+    assert found == [0, 1, 2, 3]
+    assert samples.VALIDATORS.index_of(bytes(32)) is None
+
+
+def test_validator_set_digest_depends_on_every_part() -> None:
+    first = MEMBERS[0]
+    altered = [
+        replace(first, public=PublicKey(bytes(32))),
+        replace(first, sealing=SealingKey(bytes(32))),
+        replace(first, name="x"),
+    ]
+    digests = {ValidatorSet((each, *MEMBERS[1:])).digest() for each in altered}
+
+    assert len(digests | {samples.VALIDATORS.digest()}) == 4
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_genesis_with_the_crash_model_for_other_numbers_refuses(count: int) -> None:
+    with pytest.raises(DecodeError, match="crash-only"):
+        replace(
+            samples.GENESIS, fault_model=CRASH, validators=ValidatorSet(MEMBERS[:count])
+        )
+
+
+@pytest.mark.parametrize("fleet", ["", "a/b", "+", "#", "UPPER", "$SYS"])
+def test_genesis_with_a_fleet_name_unfit_for_topics_refuses(fleet: str) -> None:
+    with pytest.raises(DecodeError, match="fleet name"):
+        replace(samples.GENESIS, fleet=fleet)
+
+
+ALTERED_GENESIS = {
+    "fleet": replace(samples.GENESIS, fleet="other"),
+    "created": replace(samples.GENESIS, created_ms=1),
+    "validators": replace(samples.GENESIS, validators=ValidatorSet(MEMBERS[:3])),
+    "operators": replace(samples.GENESIS, operators=(samples.BOARD.public,)),
+    "heartbeat": replace(samples.GENESIS, heartbeat_s=61),
+}
+
+
+@pytest.mark.parametrize("genesis", ALTERED_GENESIS.values(), ids=ALTERED_GENESIS)
+def test_chain_id_depends_on_the_whole_genesis(genesis: Genesis) -> None:
+    assert genesis.chain_id() != samples.GENESIS.chain_id()
+
+
+@pytest.mark.parametrize("field", ["parent", "tx_root", "state_root", "evidence_root"])
+def test_block_id_depends_on_every_root(field: str) -> None:
+    altered: Header = replace(HEADER, **{field: bytes(32)})  # type: ignore[arg-type]  # by name
+
+    assert altered.block_id() != HEADER.block_id()
+
+
+def test_block_carries_the_root_of_its_transactions() -> None:
+    assert replace(samples.BLOCK, transactions=samples.TRANSACTIONS).tx_root() == (
+        HEADER.tx_root
+    )
+    assert samples.BLOCK.tx_root() != HEADER.tx_root
+
+
+def test_proposal_signature_binds_place_and_block() -> None:
+    proposal = PROPOSAL.unpack(PROPOSAL.pack(samples.PROPOSAL))
+    public = samples.VALIDATOR_KEYS[2].public
+
+    verify(public, proposal.signed_bytes(CHAIN_ID), proposal.signature)
+
+    for altered in (
+        replace(proposal, height=13),
+        replace(proposal, round=2),
+        replace(proposal, valid_round=0),
+        replace(proposal, block_id=BlockHash(H(b"other"))),
+    ):
+        with pytest.raises(SignatureError):
+            verify(public, altered.signed_bytes(CHAIN_ID), proposal.signature)
+
+
+def test_signature_of_one_kind_never_passes_for_another() -> None:
+    # Votes, proposals and envelopes are signed with the same keys.
+    key = samples.VALIDATOR_KEYS[0]
+    envelope = sign(key, CHAIN_ID, Kind.ATTEST, 1, b"")
+    signed = {
+        "vote": vote_bytes(CHAIN_ID, VoteType.PRECOMMIT, 12, 0, HEADER.block_id(), 0),
+        "prevote": vote_bytes(CHAIN_ID, VoteType.PREVOTE, 12, 0, HEADER.block_id(), 0),
+        "nil vote": vote_bytes(CHAIN_ID, VoteType.PRECOMMIT, 12, 0, None, 0),
+        "proposal": samples.PROPOSAL.signed_bytes(CHAIN_ID),
+        "envelope": envelope.signed_bytes(CHAIN_ID),
+        "packed envelope": ENVELOPE.pack(envelope),
+    }
+
+    for name, message in signed.items():
+        signature = key.sign(message)
+        for other in signed:
+            if other != name:
+                with pytest.raises(SignatureError):
+                    verify(key.public, signed[other], signature)

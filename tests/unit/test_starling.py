@@ -1,0 +1,161 @@
+"""The console command: one word picks the part, and every failure has its status."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+import starling
+from protocol.errors import (
+    EXIT_CONFIG,
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_USAGE,
+    ConfigError,
+    OperationError,
+    StorageError,
+)
+
+Main = Callable[[list[str]], int]
+Install = Callable[[Main], None]
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Puts a function in the place of `starling agent`."""
+
+    def put(main: Main) -> None:
+        module = ModuleType("agent.cli")
+        monkeypatch.setattr(module, "main", main, raising=False)
+        monkeypatch.setitem(sys.modules, "agent.cli", module)
+
+    return put
+
+
+def test_main_hands_the_other_words_to_the_command(install: Install) -> None:
+    heard: list[str] = []
+
+    def record(words: list[str]) -> int:
+        heard.extend(words)
+        return 3
+
+    install(record)
+
+    assert starling.main(["agent", "run", "--home", "x"]) == 3
+    assert heard == ["run", "--home", "x"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (
+            ConfigError("0 is not at least 1", file="a.toml", key="port"),
+            EXIT_CONFIG,
+            "starling agent: a.toml: port: 0 is not at least 1\n",
+        ),
+        (OperationError("not enrolled"), EXIT_FAILED, "starling agent: not enrolled\n"),
+        (StorageError("disk full"), EXIT_FAILED, "starling agent: disk full\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+    ids=["configuration", "operation", "storage", "interrupt"],
+)
+def test_main_of_a_failing_command_says_why_in_one_line(
+    install: Install,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    message: str,
+) -> None:
+    def fail(words: list[str]) -> int:
+        raise error
+
+    install(fail)
+
+    assert starling.main(["agent", "run"]) == code
+    assert capsys.readouterr() == ("", message)
+
+
+def test_main_of_a_bug_does_not_hide_it(install: Install) -> None:
+    def fail(words: list[str]) -> int:
+        raise ZeroDivisionError
+
+    install(fail)
+
+    with pytest.raises(ZeroDivisionError):
+        starling.main(["agent"])
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_main_asked_for_help_prints_every_command(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert starling.main([word]) == EXIT_DONE
+
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert not [name for name in starling.COMMANDS if f"\n  {name} " not in out]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [([], "usage: starling"), (["fly"], "starling: no command 'fly'\n\nusage:")],
+    ids=["nothing", "unknown"],
+)
+def test_main_without_a_command_is_a_usage_error(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert starling.main(words) == EXIT_USAGE
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("word", "extra"), [("agent", "agent"), ("chain", "coordinator")]
+)
+def test_main_of_a_part_not_installed_names_the_extra(
+    word: str,
+    extra: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(starling.COMMANDS, word, ("missing_part.cli", ""))
+
+    assert starling.main([word]) == EXIT_FAILED
+    assert capsys.readouterr().err == (
+        f"starling {word}: the package 'missing_part' is missing; "
+        f"install starling[{extra}]\n"
+    )
+
+
+def test_main_imports_only_the_part_it_runs() -> None:
+    code = (
+        "import sys, starling; starling.main(['--help']);"
+        "parts = {name.split('.')[0] for name in sys.modules};"
+        "print(sorted(parts & {'agent', 'coordinator', 'fleet', 'numpy', 'msgpack'}))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.endswith("\n[]\n")
+
+
+def test_main_whose_reader_has_gone_fails_quietly() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "starling", "--help"],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+
+    assert (done.returncode, done.stderr) == (EXIT_FAILED, b"")
