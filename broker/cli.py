@@ -124,12 +124,16 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
 
 def _run(home: BrokerHome, arguments: argparse.Namespace) -> int:
     settings = home.require_settings()
-    with lock(home.path / "lock"):
+    process = home.process(log_to_file=False)
+    # Before the lock, since whoever finds it taken may send SIGHUP.
+    stopped = _stop_on_signals(process)
+    with lock(home.lock_file):
         # Certificates that end soon are renewed at every start.
         home.prepare(settings)
-        process = home.process(log_to_file=False)
-        stopped = _stop_on_signals(process)
         with process:
+            if stopped:
+                # The signal came before there was a child to pass it on to.
+                process.terminate()
             facts = {"bind": settings.bind, "port": settings.port, "pid": process.pid}
             if arguments.json:
                 _print_json(facts)

@@ -11,6 +11,7 @@ Making it again changes only what differs, so that it can be run before every st
 
 import json
 import os
+import signal
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from broker.rim.authority import (
 )
 from broker.rim.mosquitto import MosquittoProcess, find_mosquitto, mosquitto_version
 from broker.rim.tls_key import write_tls_key
-from durable.files import read_if_present, write_atomic
+from durable.files import lock, read_if_present, read_limited, write_atomic
 from protocol.errors import ConfigError, DecodeError
 from protocol.ids import PublicKey
 from protocol.keys import SEED_BYTES
@@ -35,6 +36,7 @@ CHECKER = "checker"
 RENEW_DAYS = 60
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 _JSON_BYTES_MAX = 1 << 16
+_PID_BYTES_MAX = 32
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class BrokerHome:
     def configuration(self) -> Path:
         """What Mosquitto runs from."""
         return self.path / "mosquitto.conf"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by `starling broker run`, with its process id."""
+        return self.path / "lock"
 
     @property
     def server_certificate(self) -> Path:
@@ -139,7 +146,7 @@ class BrokerHome:
         self._put("broker.json", json.dumps(asdict(settings), indent=2) + "\n")
 
     def admit_coordinator(self, user: str) -> None:
-        """Gives one more user the rights of a coordinator; then reload the broker.
+        """Gives one more user the rights of a coordinator; then `reload_running`.
 
         Raises:
           ConfigError: If the folder is not finished or the name cannot be.
@@ -147,6 +154,20 @@ class BrokerHome:
         settings = self.require_settings()
         names = tuple(sorted({*settings.coordinators, user}))
         self.prepare(replace(settings, coordinators=names))
+
+    def reload_running(self) -> bool:
+        """Has a running `starling broker run` read the access file again.
+
+        Returns:
+          Whether one is running.
+        """
+        try:
+            lock(self.lock_file).release()
+        except ConfigError:
+            owner = read_limited(self.lock_file, _PID_BYTES_MAX)
+            os.kill(int(owner), signal.SIGHUP)
+            return True
+        return False
 
     def authority(self) -> Authority:
         """Opens the certificate authority. Raises as `Authority.open`."""

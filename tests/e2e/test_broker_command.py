@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from broker.events import NO_SUBSCRIBER, Connected, Delivered, LinkSettings
+from broker.rim.home import BrokerHome, BrokerSettings
 from broker.rim.mosquitto import free_port
-from tests.e2e.conftest import DEADLINE_S, Broker
+from protocol.topics import Topics
+from tests.e2e.conftest import DEADLINE_S, Broker, RecordedLink
 
 pytestmark = pytest.mark.e2e
 
@@ -81,6 +84,43 @@ def test_broker_made_by_init_runs_passes_its_check_and_stops_on_sigterm(
     assert "already running as pid" in second.stderr
     assert service.returncode == 0
     assert starling("check", "--home", home).returncode == 1
+
+
+@pytest.mark.usefixtures("broker")
+def test_coordinator_admitted_while_the_broker_runs_has_its_rights_at_once(
+    tmp_path: Path,
+) -> None:
+    home = BrokerHome(tmp_path / "home")
+    port = free_port()
+    home.prepare(BrokerSettings("garden", "127.0.0.1", port))
+    assert not home.reload_running()
+    tls = home.issue_files("c1", tmp_path)
+    topic = Topics("garden").manifest(0)
+    with subprocess.Popen(
+        [sys.executable, "-m", "starling", "broker", "run", "--home", home.path],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as service:
+        assert service.stderr is not None
+        while "listening" not in (line := service.stderr.readline()):
+            assert line
+        client = RecordedLink(LinkSettings("127.0.0.1", port, "c1", tls=tls))
+        client.link.start()
+        client.wait(Connected)
+        client.publish(topic, b"x")
+        before = client.wait(Delivered).reason_code
+        home.admit_coordinator("c1")
+        assert home.reload_running()
+
+        def admitted() -> bool:
+            client.publish(topic, b"x")
+            return client.wait(Delivered).reason_code == NO_SUBSCRIBER
+
+        assert before == 0x87
+        assert wait_until(admitted)
+        client.link.stop()
+        service.terminate()
+        service.communicate(timeout=30)
 
 
 @pytest.mark.usefixtures("broker")
