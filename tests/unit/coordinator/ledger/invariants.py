@@ -1,0 +1,56 @@
+"""What holds of every state, whatever transactions led to it."""
+
+from coordinator.ledger import views
+from protocol.light import version_key
+from protocol.statetree import StateTree
+
+
+def check_invariants(tree: StateTree) -> None:
+    """Raises AssertionError, naming the task, if a state contradicts itself."""
+    waiting = []
+    for number in range(views.task_count(tree)):
+        _check_task(tree, number)
+        progress = views.progress(tree, number)
+        assert progress is not None
+        if progress.pending and views.open_job(tree, number) is None:
+            waiting.append(number)
+    assert views.waiting(tree) == tuple(waiting)
+    boards = [key for key, _ in tree.items(b"board/")]
+    assert len(boards) == views.board_count(tree)
+    assert StateTree().update(dict(tree.items())).root() == tree.root()
+
+
+def _check_task(tree: StateTree, number: int) -> None:
+    spec = views.task(tree, number)
+    progress = views.progress(tree, number)
+    assert spec is not None
+    assert progress is not None
+    policy = spec.aggregation
+    queue = views.pending(tree, number)
+    job = views.job_record(tree, number)
+    places = set() if job is None else set(job.places)
+    stored = [key for key, _ in tree.items(b"pending/%d/" % number)]
+    assert len(queue) == progress.pending, number
+    assert len(stored) == progress.pending + len(places), number
+    assert progress.first <= progress.following, number
+    first = views.pending_at(tree, number, progress.first)
+    assert (first is not None) == (progress.pending > 0), number
+    if job is None:
+        assert progress.pending < policy.buffer, number
+        assert not views.attestations(tree, number), number
+    else:
+        assert job.version == progress.head + 1, number
+        assert 1 <= len(places) <= policy.buffer, number
+        assert max(places) < progress.first, number
+    oldest = progress.head - policy.staleness_max
+    for entry in queue:
+        assert oldest <= entry.base <= progress.head, number
+        known = views.update_of(tree, number, entry.board, entry.base)
+        assert known == entry.transaction, number
+    kept = range(max(0, oldest - 0), progress.head + 1)
+    versions = {key for key, _ in tree.items(b"version/%d/" % number)}
+    assert versions == {version_key(number, v) for v in kept}, number
+    for key, _ in tree.items(b"update/%d/" % number):
+        signed = views.history(tree, number, key.rsplit(b"/", 1)[1])
+        bases = [entry.base for entry in signed]
+        assert bases == sorted(set(bases)), number

@@ -1,0 +1,386 @@
+"""Every rule of the state machine and every refusal, one transaction at a time."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordinator.ledger import views
+from coordinator.ledger.draft import JobCut, TaskOpened, VersionFinal
+from coordinator.ledger.records import Board
+from coordinator.ledger.state import apply, execute, genesis_tree
+from protocol.accounting import CHARGE_MAX, charge_from_sigma
+from protocol.envelope import Envelope, Kind
+from protocol.errors import Reason
+from protocol.ids import H, TaskId, Version
+from protocol.light import version_key
+from protocol.task import Q15, PrivacyPolicy, version_digest
+from tests.unit.coordinator.ledger.invariants import check_invariants
+from tests.unit.coordinator.ledger.world import (
+    OPERATOR,
+    PRIVATE_SPEC,
+    SIGMA_MICRO,
+    SPEC,
+    STRANGER,
+    World,
+    board_id,
+    board_key,
+    opened,
+)
+
+
+def test_register_by_operator_admits_the_board() -> None:
+    world = World()
+    world.must(world.register(0))
+    board = views.board(world.tree, board_id(0))
+    assert board == Board(board_key(0).public, 1, 0, 0, 0)
+    assert views.board_count(world.tree) == 1
+
+
+def test_revoke_keeps_the_record_and_excludes_the_board() -> None:
+    world = opened()
+    world.height = 7
+    world.must(world.revoke(0))
+    board = views.board(world.tree, board_id(0))
+    assert board is not None
+    assert board.revoked == 7
+
+
+def test_task_makes_version_0_final() -> None:
+    world = World()
+    envelope = world.publish()
+    _, result = apply(world.tree, world.context, envelope)
+    world.must(envelope)
+    assert views.task(world.tree, 0) == SPEC
+    assert views.head(world.tree, 0) == 0
+    assert world.tree.get(version_key(0, 0)) == version_digest(SPEC.initial)
+    assert views.published(world.tree, result.identity) == 0
+
+
+def test_update_waits_in_the_order_of_the_chain() -> None:
+    world = opened()
+    world.must(world.update(2), world.update(0), world.update(1))
+    order = [entry.board for entry in views.pending(world.tree, 0)]
+    assert order == [board_id(2), board_id(0), board_id(1)]
+    assert views.open_job(world.tree, 0) is None
+
+
+def test_update_adds_its_charge_to_the_board() -> None:
+    world = opened(spec=PRIVATE_SPEC)
+    charge = charge_from_sigma(SIGMA_MICRO)
+    world.must(world.update(0, mechanism=1, charge=charge))
+    board = views.board(world.tree, board_id(0))
+    assert board is not None
+    assert (board.updates, board.charge) == (1, charge)
+
+
+def test_full_buffer_is_cut_with_weights_by_staleness() -> None:
+    world = opened()
+    world.advance(0)
+    world.must(world.update(5, 0), *(world.update(i, 1) for i in range(3)))
+    job = views.open_job(world.tree, 0)
+    assert job is not None
+    assert job.version == 2
+    weights = [member.weight_q15 for member in job.members]
+    assert weights == [Q15 // 2, Q15, Q15, Q15]
+    assert job.members[0].board == board_id(5)
+
+
+def test_updates_beyond_the_buffer_wait_for_the_next_job() -> None:
+    world = opened()
+    world.must(*(world.update(number) for number in range(8)))
+    assert len(views.pending(world.tree, 0)) == 4
+    world.must(world.attest(1))
+    job = views.open_job(world.tree, 0)
+    assert job is not None
+    assert job.version == 2
+    assert {member.weight_q15 for member in job.members} == {Q15 // 2}
+    check_invariants(world.tree)
+
+
+def test_half_buffer_is_cut_once_patience_ends() -> None:
+    world = opened()
+    world.must(world.update(0), world.update(1))
+    for _ in range(SPEC.aggregation.patience):
+        assert views.open_job(world.tree, 0) is None
+        world.end_block()
+    world.end_block()
+    job = views.open_job(world.tree, 0)
+    assert job is not None
+    assert len(job.members) == 2
+
+
+def test_less_than_half_a_buffer_waits_for_ever() -> None:
+    world = opened()
+    world.must(world.update(0))
+    for _ in range(10):
+        world.end_block()
+    assert views.open_job(world.tree, 0) is None
+
+
+def test_attest_quorum_of_equal_digests_makes_it_final() -> None:
+    world = opened(validators=4)
+    world.must(*(world.update(number) for number in range(4)))
+    right, wrong = H(b"right"), H(b"wrong")
+    world.must(world.attest(1, right, 0), world.attest(1, wrong, 1))
+    world.must(world.attest(1, right, 2))
+    assert views.head(world.tree, 0) == 0
+    world.must(world.attest(1, right, 3))
+    assert views.head(world.tree, 0) == 1
+    assert views.version(world.tree, 0, 1) == right
+    assert views.open_job(world.tree, 0) is None
+
+
+def test_new_head_drops_what_it_makes_too_stale() -> None:
+    world = opened()
+    world.advance(0)
+    world.advance(1)
+    # Waits behind a full job, at the largest staleness that counts.
+    world.must(*(world.update(i, 2) for i in range(4)), world.update(5, 0))
+    world.must(world.attest(3))
+    assert views.pending(world.tree, 0) == ()
+    assert world.tree.get(version_key(0, 0)) is None
+    check_invariants(world.tree)
+
+
+def test_history_forgets_bases_that_are_too_old() -> None:
+    world = opened()
+    for base in range(6):
+        world.advance(base)
+    signed = views.history(world.tree, 0, board_id(0))
+    assert [entry.base for entry in signed] == [3, 4, 5]
+
+
+def test_execute_leaves_refused_transactions_out() -> None:
+    world = opened()
+    good, twin = world.update(0), world.update(0)
+    execution = execute(world.tree, world.context, [good, twin])
+    assert execution.accepted == (good,)
+    assert [result.code for result in execution.results] == [0, Reason.EQUIVOCATION]
+
+
+def test_execute_tells_what_happened() -> None:
+    world = World()
+    updates = [world.update(i) for i in range(4)]
+    admitted = [world.register(i) for i in range(4)]
+    block = [world.publish(), *admitted, *updates, world.attest(1)]
+    happenings = execute(world.tree, world.context, block).happenings
+    assert happenings[0] == TaskOpened(TaskId(0))
+    assert happenings[-2] == JobCut(TaskId(0), Version(1))
+    digest = H(b"version 1")
+    assert happenings[-1] == VersionFinal(TaskId(0), Version(1), digest)
+
+
+def _again(world: World) -> Envelope:
+    envelope = world.update(0)
+    world.must(envelope)
+    return envelope
+
+
+def _attested_twice(world: World, digest: bytes) -> Envelope:
+    world.must(*(world.update(number) for number in range(4)))
+    world.must(world.attest(1, H(b"a"), 0))
+    return world.attest(1, H(digest), 0)
+
+
+def _task_again(world: World) -> Envelope:
+    envelope = world.publish()
+    world.must(envelope)
+    return envelope
+
+
+def _old_base(world: World) -> Envelope:
+    for base in range(3):
+        world.advance(base)
+    return world.update(5, 0)
+
+
+def _with(world: World, act: Envelope, then: Callable[[World], Envelope]) -> Envelope:
+    world.must(act)
+    return then(world)
+
+
+REFUSALS: list[tuple[str, Callable[[World], Envelope], Reason]] = [
+    (
+        "register-by-stranger",
+        lambda w: w.register(9, STRANGER),
+        Reason.NOT_AUTHORISED,
+    ),
+    ("register-twice", lambda w: w.register(0), Reason.ALREADY_KNOWN),
+    (
+        "register-revoked",
+        lambda w: _with(w, w.revoke(0), lambda x: x.register(0)),
+        Reason.NOT_AUTHORISED,
+    ),
+    ("revoke-by-stranger", lambda w: w.revoke(0, STRANGER), Reason.NOT_AUTHORISED),
+    ("revoke-unknown", lambda w: w.revoke(99), Reason.NOT_ENROLLED),
+    (
+        "revoke-twice",
+        lambda w: _with(w, w.revoke(0), lambda x: x.revoke(0)),
+        Reason.ALREADY_KNOWN,
+    ),
+    ("task-by-stranger", lambda w: w.publish(STRANGER), Reason.NOT_AUTHORISED),
+    ("task-by-board", lambda w: w.publish(board_key(0)), Reason.NOT_AUTHORISED),
+    ("task-again", _task_again, Reason.ALREADY_KNOWN),
+    ("update-unregistered", lambda w: w.update(99), Reason.NOT_ENROLLED),
+    (
+        "update-revoked",
+        lambda w: _with(w, w.revoke(0), lambda x: x.update(0)),
+        Reason.NOT_ENROLLED,
+    ),
+    ("update-unknown-task", lambda w: w.update(0, task=1), Reason.UNKNOWN_TASK),
+    ("update-future-base", lambda w: w.update(0, 1), Reason.MALFORMED),
+    ("update-too-stale", _old_base, Reason.STALE),
+    ("update-codec", lambda w: w.update(0, codec=0), Reason.SHAPE_MISMATCH),
+    ("update-pledge", lambda w: w.update(0, pledge=17), Reason.POLICY_MISMATCH),
+    ("update-mechanism", lambda w: w.update(0, mechanism=1), Reason.POLICY_MISMATCH),
+    ("update-free-charge", lambda w: w.update(0, charge=5), Reason.POLICY_MISMATCH),
+    ("update-again", _again, Reason.ALREADY_KNOWN),
+    (
+        "update-other-of-same-base",
+        lambda w: _with(w, w.update(0), lambda x: x.update(0, pledge=32)),
+        Reason.EQUIVOCATION,
+    ),
+    ("attest-no-job", lambda w: w.attest(1), Reason.STALE),
+    ("attest-unknown-task", lambda w: w.attest(1, task=3), Reason.UNKNOWN_TASK),
+    ("attest-again", lambda w: _attested_twice(w, b"a"), Reason.ALREADY_KNOWN),
+    ("attest-otherwise", lambda w: _attested_twice(w, b"b"), Reason.EQUIVOCATION),
+    (
+        "attest-by-board",
+        lambda w: w.sign(board_key(0), Kind.ATTEST, w.attest(1).body),
+        Reason.NOT_AUTHORISED,
+    ),
+    (
+        "empty-body",
+        lambda w: w.sign(board_key(0), Kind.UPDATE, b""),
+        Reason.MALFORMED,
+    ),
+    (
+        "trailing-byte",
+        lambda w: w.sign(board_key(0), Kind.UPDATE, w.update(0).body + b"\x00"),
+        Reason.MALFORMED,
+    ),
+    (
+        "no-transaction",
+        lambda w: w.sign(board_key(0), Kind.CHECK_IN, b""),
+        Reason.UNKNOWN_KIND,
+    ),
+    (
+        "unknown-kind",
+        lambda w: replace(w.update(0), kind=250),
+        Reason.UNKNOWN_KIND,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [pytest.param(make, reason, id=name) for name, make, reason in REFUSALS],
+)
+def test_apply_refused_changes_nothing_and_names_why(
+    make: Callable[[World], Envelope], reason: Reason
+) -> None:
+    world = opened(validators=4)
+    envelope = make(world)
+    before = world.tree.root()
+    changes, result = apply(world.tree, world.context, envelope)
+    assert (changes, result.code) == ({}, reason)
+    assert result.detail
+    assert world.tree.root() == before
+
+
+@pytest.mark.parametrize(
+    ("charge", "reason"),
+    [
+        pytest.param(charge_from_sigma(SIGMA_MICRO), 0, id="exact"),
+        pytest.param(charge_from_sigma(SIGMA_MICRO) + 1, 0, id="more"),
+        pytest.param(
+            charge_from_sigma(SIGMA_MICRO) - 1, Reason.POLICY_MISMATCH, id="less"
+        ),
+        pytest.param(CHARGE_MAX + 1, Reason.BUDGET_EXCEEDED, id="beyond-all-bounds"),
+    ],
+)
+def test_update_charge_must_cover_the_noise(charge: int, reason: int) -> None:
+    world = opened(spec=PRIVATE_SPEC)
+    result = world.do(world.update(0, mechanism=1, charge=charge))
+    assert result.code == reason
+
+
+@pytest.mark.parametrize("sigma_micro", [1, 1 << 40])
+def test_task_with_impossible_noise_is_refused(sigma_micro: int) -> None:
+    world = World(spec=replace(SPEC, privacy=PrivacyPolicy(1, 1, sigma_micro, 1, 1, 1)))
+    assert world.do(world.publish()).code == Reason.POLICY_MISMATCH
+
+
+@st.composite
+def plays(draw: st.DrawFn) -> list[tuple[str, int, int]]:
+    """Moves as (what, who, version)."""
+    what = st.sampled_from(["update", "update", "update", "attest", "end", "revoke"])
+    move = st.tuples(what, st.integers(0, 7), st.integers(0, 4))
+    return draw(st.lists(move, max_size=60))
+
+
+def _play(moves: list[tuple[str, int, int]]) -> World:
+    world = opened()
+    for what, who, version in moves:
+        if what == "update":
+            world.do(world.update(who, version))
+        elif what == "attest":
+            world.do(world.attest(version))
+        elif what == "revoke" and who == 7:
+            world.do(world.revoke(who))
+        else:
+            world.end_block()
+    return world
+
+
+@given(plays())
+@settings(max_examples=60, deadline=None)
+def test_any_play_keeps_the_invariants(moves: list[tuple[str, int, int]]) -> None:
+    check_invariants(_play(moves).tree)
+
+
+@given(plays())
+@settings(max_examples=20, deadline=None)
+def test_replay_of_a_play_gives_the_same_root(
+    moves: list[tuple[str, int, int]],
+) -> None:
+    assert _play(moves).tree.root() == _play(moves).tree.root()
+
+
+_ROOT_SCRIPT = """
+from tests.unit.coordinator.ledger.world import opened
+world = opened(validators=4)
+for base in range(3):
+    world.must(*(world.update(i, base) for i in (3, 1, 7, 5)))
+    world.must(*(world.attest(base + 1, validator=v) for v in (2, 0, 3)))
+print(world.tree.root().hex())
+"""
+
+
+def test_state_root_does_not_depend_on_the_hash_seed() -> None:
+    roots = set()
+    for seed in ("0", "1", "77"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": "."}
+        done = subprocess.run(
+            [sys.executable, "-c", _ROOT_SCRIPT],
+            cwd=Path(__file__).parents[4],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        roots.add(done.stdout)
+    assert len(roots) == 1
+
+
+def test_genesis_state_names_the_operators() -> None:
+    tree = genesis_tree(World().genesis)
+    assert tree.get(views.operator_key(OPERATOR.public)) == b""
+    assert tree.get(views.operator_key(STRANGER.public)) is None

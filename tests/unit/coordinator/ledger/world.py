@@ -1,0 +1,210 @@
+"""A small chain to test with: keys, a task, transactions, and a state."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+from coordinator.ledger.draft import Context
+from coordinator.ledger.state import TxResult, apply, execute, genesis_tree
+from protocol.chain import (
+    FORMAT_VERSION,
+    FaultModel,
+    Genesis,
+    Validator,
+    ValidatorSet,
+    quorum,
+)
+from protocol.envelope import Envelope, Kind, sign
+from protocol.ids import DeviceId, Digest, H, SealingKey, TaskId, Version, device_id
+from protocol.keys import SigningKey
+from protocol.messages import (
+    ATTEST,
+    CONTRIBUTION,
+    REGISTER,
+    REVOKE,
+    Attest,
+    Contribution,
+    Register,
+    Revoke,
+)
+from protocol.task import (
+    Q15,
+    TASK,
+    AggregationPolicy,
+    ModelDigests,
+    PrivacyPolicy,
+    TaskSpec,
+    TrainingPolicy,
+)
+
+CODEC = 1
+PLEDGES = (16, 32)
+SIGMA_MICRO = 2_000_000
+
+
+def key(number: int) -> SigningKey:
+    return SigningKey(hashlib.blake2b(b"%d" % number, digest_size=32).digest())
+
+
+OPERATOR = key(1)
+STRANGER = key(2)
+
+
+def validator_key(number: int) -> SigningKey:
+    return key(1000 + number)
+
+
+def board_key(number: int) -> SigningKey:
+    return key(2000 + number)
+
+
+def board_id(number: int) -> DeviceId:
+    return device_id(board_key(number).public)
+
+
+def genesis(
+    validators: int = 1,
+    fault_model: FaultModel = FaultModel.BYZANTINE,
+    heartbeat_s: int = 60,
+) -> Genesis:
+    members = [
+        Validator(validator_key(i).public, SealingKey(bytes(32)), f"c{i}")
+        for i in range(validators)
+    ]
+    members.sort(key=lambda member: member.public)
+    return Genesis(
+        FORMAT_VERSION,
+        "test",
+        1_000,
+        fault_model,
+        ValidatorSet(tuple(members)),
+        (OPERATOR.public,),
+        heartbeat_s,
+    )
+
+
+def sorted_validator_keys(validators: int) -> list[SigningKey]:
+    """In the order of the validator set."""
+    return sorted((validator_key(i) for i in range(validators)), key=lambda k: k.public)
+
+
+MODEL = ModelDigests(*(5 * [H(b"model")]))
+SPEC = TaskSpec(
+    name="task",
+    bundle=H(b"bundle"),
+    bundle_bytes=1000,
+    dimension=10,
+    codec=CODEC,
+    initial=MODEL,
+    training=TrainingPolicy(0, 1, 1, 1),
+    privacy=PrivacyPolicy(0, 0, 0, 0, 0, 15),
+    aggregation=AggregationPolicy(
+        strategy=0,
+        buffer=4,
+        learning_rate_q16=1 << 16,
+        momentum_q16=0,
+        average_q16=0,
+        staleness_q15=(Q15, Q15 // 2, Q15 // 4),
+        leases=8,
+        patience=3,
+        norm_max=1 << 40,
+    ),
+    pledges=PLEDGES,
+    pool=0,
+)
+PRIVATE_SPEC = replace(SPEC, privacy=PrivacyPolicy(1, 1, SIGMA_MICRO, 1, 1, 15))
+
+
+def contribution(number: int, base: int, **fields: object) -> Contribution:
+    body = Contribution(
+        TaskId(0),
+        Version(base),
+        CODEC,
+        PLEDGES[0],
+        0,
+        0,
+        H(b"blob", b"%d/%d" % (number, base)),
+        H(b"commitment"),
+    )
+    return replace(body, **fields)  # type: ignore[arg-type]  # a table's fields
+
+
+class World:
+    """A state, and one method per transaction that signs it."""
+
+    def __init__(self, validators: int = 1, spec: TaskSpec = SPEC) -> None:
+        self.genesis = genesis(validators)
+        self.validators = sorted_validator_keys(validators)
+        self.chain_id = self.genesis.chain_id()
+        self.spec = spec
+        self.tree = genesis_tree(self.genesis)
+        self.height = 1
+        self.counter = 0
+
+    @property
+    def context(self) -> Context:
+        return Context(self.genesis, self.chain_id, self.height)
+
+    def sign(self, who: SigningKey, kind: Kind, body: bytes) -> Envelope:
+        self.counter += 1
+        return sign(who, self.chain_id, kind, self.counter, body)
+
+    def publish(self, who: SigningKey = OPERATOR) -> Envelope:
+        return self.sign(who, Kind.TASK, TASK.pack(self.spec))
+
+    def register(self, number: int, who: SigningKey = OPERATOR) -> Envelope:
+        body = REGISTER.pack(Register(board_key(number).public))
+        return self.sign(who, Kind.REGISTER, body)
+
+    def revoke(self, number: int, who: SigningKey = OPERATOR) -> Envelope:
+        return self.sign(who, Kind.REVOKE, REVOKE.pack(Revoke(board_id(number))))
+
+    def update(self, number: int, base: int = 0, **fields: object) -> Envelope:
+        body = CONTRIBUTION.pack(contribution(number, base, **fields))
+        return self.sign(board_key(number), Kind.UPDATE, body)
+
+    def attest(
+        self,
+        version: int,
+        digest: Digest | None = None,
+        validator: int = 0,
+        task: int = 0,
+    ) -> Envelope:
+        digest = digest or H(b"version %d" % version)
+        body = ATTEST.pack(Attest(TaskId(task), Version(version), digest))
+        return self.sign(self.validators[validator], Kind.ATTEST, body)
+
+    def do(self, envelope: Envelope) -> TxResult:
+        """Applies a transaction to the state."""
+        changes, result = apply(self.tree, self.context, envelope)
+        self.tree = self.tree.update(changes)
+        return result
+
+    def must(self, *envelopes: Envelope) -> None:
+        """Applies transactions that must not be refused."""
+        for envelope in envelopes:
+            result = self.do(envelope)
+            assert result.code == 0, result
+
+    def end_block(self) -> None:
+        """Does what the end of a block does, and goes on to the next height."""
+        self.tree = execute(self.tree, self.context, ()).tree
+        self.height += 1
+
+    def advance(self, base: int, boards: int = 4) -> None:
+        """Makes version `base + 1` of updates of the first boards."""
+        self.must(*(self.update(number, base) for number in range(boards)))
+        votes = quorum(len(self.validators), FaultModel(self.genesis.fault_model))
+        for validator in range(votes):
+            self.must(self.attest(base + 1, validator=validator))
+
+
+def opened(boards: int = 8, **options: object) -> World:
+    """A world with a task and some boards."""
+    world = World(**options)  # type: ignore[arg-type]  # passed on
+    world.must(world.publish(), *(world.register(i) for i in range(boards)))
+    return world
+
+
+def as_dict(tree: object) -> Mapping[bytes, bytes]:
+    return dict(tree.items())  # type: ignore[attr-defined]  # a StateTree
