@@ -1,0 +1,103 @@
+"""One validator over a memory store and a list for a journal, as a rim would run it."""
+
+from dataclasses import replace
+
+from coordinator.ledger import node
+from coordinator.ledger.node import (
+    Effect,
+    Event,
+    Gossip,
+    JournalVote,
+    LedgerSettings,
+    LedgerState,
+    ServeBlocks,
+    StoreBlock,
+    Submitted,
+    Ticked,
+)
+from coordinator.ledger.storage import MemoryStore
+from coordinator.ledger.wire import wrap_decision
+from protocol.chain import Genesis
+from protocol.envelope import Envelope
+from protocol.keys import SigningKey
+
+
+class Running:
+    """A ledger with its disk. A crash keeps the disk only.
+
+    Attributes:
+      disk: The blocks.
+      journal: The vote journal.
+      heard: Effects since the start, in order.
+      sent: Gossip that nobody took yet.
+    """
+
+    def __init__(self, genesis: Genesis, key: SigningKey, **options: object) -> None:
+        settings = LedgerSettings(genesis, key)
+        self.settings: LedgerSettings = replace(settings, **options)  # type: ignore[arg-type]  # a table's fields
+        self.disk = MemoryStore(genesis)
+        self.journal: list[bytes] = []
+        self.heard: list[Effect] = []
+        self.sent: list[bytes] = []
+        self.state = self._begin(0.0)
+
+    def _begin(self, now_s: float) -> LedgerState:
+        tip = self.disk.tip()
+        return node.begin(
+            self.settings, tip.header, tip.certificate, tip.tree, self.journal, now_s
+        )
+
+    def restart(self, now_s: float) -> None:
+        """Power off and on."""
+        self.sent = []
+        self.state = self._begin(now_s)
+
+    def step(
+        self,
+        event: Event,
+        now_s: float,
+        stop_after: int | None = None,
+        now_ms: int | None = None,
+    ) -> None:
+        """One step; the power goes after `stop_after` effects, if given."""
+        wall_ms = int(1000 * now_s) if now_ms is None else now_ms
+        self.state, effects = node.step(
+            self.settings, self.state, event, now_s, wall_ms
+        )
+        for effect in effects[:stop_after]:
+            self._carry_out(effect)
+
+    def _carry_out(self, effect: Effect) -> None:
+        self.heard.append(effect)
+        match effect:
+            case JournalVote():
+                self.journal.append(effect.payload)
+            case StoreBlock():
+                identities = [result.identity for result in effect.results]
+                with self.disk.transaction():
+                    self.disk.put_block(
+                        effect.block, effect.certificate, effect.changes, identities
+                    )
+            case Gossip():
+                self.sent.append(effect.payload)
+            case ServeBlocks():
+                for height in range(effect.first, effect.last + 1):
+                    stored = self.disk.block(height)
+                    assert stored is not None
+                    payload = wrap_decision(stored.block, stored.certificate)
+                    self.sent.append(payload)
+            case _:
+                pass
+
+    def submit(self, *envelopes: Envelope, now_s: float = 0.0) -> None:
+        """Submits transactions."""
+        for envelope in envelopes:
+            self.step(Submitted(envelope), now_s)
+
+    def tick(self, now_s: float) -> None:
+        """Sends `Ticked`."""
+        self.step(Ticked(), now_s)
+
+    def of(self, kind: type[Effect]) -> list[Effect]:
+        """The effects of one kind so far."""
+        return [effect for effect in self.heard if isinstance(effect, kind)]
