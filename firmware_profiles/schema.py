@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from protocol.settings import setting
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """How much of a board training may use.
 

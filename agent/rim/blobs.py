@@ -1,5 +1,6 @@
 """Bundles and models on disk, each in a file named by its digest."""
 
+import hashlib
 import json
 from collections.abc import Set
 from pathlib import Path
@@ -23,8 +24,20 @@ class BlobStore:
         """Where a blob is, if it is."""
         return self._folder / digest.hex()
 
-    def digests(self) -> frozenset[Digest]:
-        """What is stored."""
+    def sound(self) -> frozenset[Digest]:
+        """What is stored and still has its digest; the rest is removed."""
+        kept = set()
+        for digest in self._digests():
+            with self.path(digest).open("rb") as file:
+                found = hashlib.file_digest(
+                    file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)
+                )
+            if found.digest() == digest:
+                kept.add(digest)
+        self.keep(kept)
+        return frozenset(kept)
+
+    def _digests(self) -> frozenset[Digest]:
         names = [path.name for path in self._folder.iterdir()]
         return frozenset(
             Digest(bytes.fromhex(name)) for name in names if _is_digest(name)
@@ -41,7 +54,7 @@ class BlobStore:
     def keep(self, digests: Set[Digest]) -> None:
         """Removes all others."""
         with storage_errors(self._folder):
-            for digest in self.digests() - digests:
+            for digest in self._digests() - digests:
                 self.path(digest).unlink(missing_ok=True)
             sync_folder(self._folder)
 

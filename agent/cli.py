@@ -1,0 +1,187 @@
+"""`starling agent`: init, enrol, run, status, train-once."""
+
+import argparse
+import json
+import os
+import queue
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from protocol.errors import ConfigError
+from protocol.ids import device_name
+
+HOME_VARIABLE = "STARLING_HOME"
+_EXAMPLES = """\
+examples:
+  starling agent init --home /var/lib/starling
+  starling agent enrol --home /var/lib/starling
+  starling agent enrol --home /var/lib/starling --admission admission.json
+  starling agent run --home /var/lib/starling
+  starling agent status --home /var/lib/starling --json
+  starling agent train-once --bundle bundle/ --data data/ --epochs 3
+
+--home may be left out where the environment variable STARLING_HOME is set.
+exit status: 0 done, 1 failed, 2 usage, 78 configuration
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Runs one verb of `starling agent`.
+
+    Returns:
+      The exit status.
+
+    Raises:
+      ConfigError: For the operator's mistakes; exit 78.
+      FederationError: For what cannot be done now; exit 1.
+    """
+    arguments = _parser().parse_args(argv)
+    verb: Callable[[argparse.Namespace], int] = arguments.run
+    return verb(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="starling agent",
+        description="The service on a board.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    init = _verb(verbs, "init", _init, "make the board's home and keys; safe to repeat")
+    init.add_argument("--data", help="folder of the data set, for a new agent.toml")
+    enrol = _verb(verbs, "enrol", _enrol, "write the request, or take the admission")
+    enrol.add_argument("--admission", type=Path, help="what the operator gave back")
+    enrol.add_argument(
+        "--replace", action="store_true", help="change over to another fleet"
+    )
+    _verb(verbs, "run", _run, "take part, until stopped")
+    _verb(verbs, "status", _status, "show what the agent is doing")
+    once = verbs.add_parser("train-once", help="train locally, without any network")
+    once.set_defaults(run=_train_once)
+    _train_once_arguments(once)
+    return parser
+
+
+def _verb(
+    verbs: Any,  # noqa: ANN401 - argparse keeps the type of its subparsers private
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text)
+    parser.add_argument("--home", type=Path, help="the agent's home")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _train_once_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", type=Path, required=True, help="folder or file")
+    parser.add_argument("--data", type=Path, required=True, help="folder of data")
+    parser.add_argument("--label", default="", help="target column of CSV files")
+    parser.add_argument("--epochs", type=int, default=1, help="default 1")
+    parser.add_argument("--batch", type=int, default=20, help="default 20")
+    parser.add_argument("--learning-rate", type=float, default=0.1, help="default 0.1")
+    parser.add_argument("--threads", type=int, default=1, help="default 1")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+
+
+def _home(arguments: argparse.Namespace) -> Path:
+    path = arguments.home or os.environ.get(HOME_VARIABLE)
+    if not path:
+        raise ConfigError(f"give --home DIR, or set {HOME_VARIABLE}")
+    return Path(path)
+
+
+def _print(arguments: argparse.Namespace, document: dict[str, Any], text: str) -> None:
+    sys.stdout.write(json.dumps(document) + "\n" if arguments.json else text)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from agent.rim.home import Home
+
+    home = Home(_home(arguments))
+    settings = {"data.path": str(arguments.data.absolute())} if arguments.data else {}
+    is_new = home.begin(settings)
+    name = device_name(home.signing_key().identity)
+    document = {"device": name, "home": str(home.path), "new": is_new}
+    text = (
+        f"{'made' if is_new else 'kept'} board {name}\n"
+        f"settings: {home.config_file}\n"
+        f"next: starling agent enrol --home {home.path}\n"
+    )
+    _print(arguments, document, text)
+    return 0
+
+
+def _enrol(arguments: argparse.Namespace) -> int:
+    from agent.rim.home import Home
+
+    home = Home(_home(arguments))
+    name = device_name(home.signing_key().identity)
+    if arguments.admission is None:
+        request = home.write_request()
+        document = {"device": name, "request": str(request)}
+        text = (
+            f"board {name} asks to be admitted: {request}\n"
+            "next: give that file to the operator, who runs\n"
+            f"  starling coordinator admit {request.name} --out admission.json\n"
+            "then: starling agent enrol "
+            f"--home {home.path} --admission admission.json\n"
+        )
+    else:
+        admission = home.accept(arguments.admission, replace=arguments.replace)
+        broker = f"{admission.broker_host}:{admission.broker_port}"
+        fleet = admission.genesis.fleet
+        document = {"device": name, "fleet": fleet, "broker": broker}
+        text = (
+            f"board {name} belongs to fleet {fleet}, broker {broker}\n"
+            f"next: starling agent run --home {home.path}\n"
+        )
+    _print(arguments, document, text)
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from agent.rim.assembly import assemble
+    from agent.rim.home import Home
+    from agent.rim.runner import Item, Runner, log_to_stderr
+    from durable.files import lock
+
+    home = Home(_home(arguments))
+    config = home.config()
+    log_to_stderr(config.log.level)
+    with lock(home.state / "lock"):
+        inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        parts = assemble(home, config, inbox.put, time.monotonic())
+        Runner(parts, inbox).run()
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from agent.rim.home import Home
+    from agent.rim.status import read_status, readable
+
+    document = read_status(Home(_home(arguments)))
+    _print(arguments, document, readable(document))
+    return 0
+
+
+def _train_once(arguments: argparse.Namespace) -> int:
+    from agent.rim.once import readable, train_once
+
+    document = train_once(
+        arguments.bundle,
+        arguments.data,
+        label=arguments.label,
+        epochs=arguments.epochs,
+        batch=arguments.batch,
+        learning_rate=arguments.learning_rate,
+        threads=arguments.threads,
+    )
+    _print(arguments, document, readable(document))
+    return 0

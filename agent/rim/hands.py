@@ -1,0 +1,199 @@
+"""Carries out the agent's effects, one after the other, each completely.
+
+A full disk stops everything until there is room again: the effect is tried anew, and
+nothing after it happens before it has succeeded. Any other refusal of the disk ends the
+process, which its service manager starts again.
+"""
+
+import errno
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from agent import effects as f
+from agent import events as e
+from agent.orders import Job, JobKind, Limits, TrainingOrder
+from agent.rim.blobs import BlobStore
+from agent.rim.home import Home
+from agent.rim.progress import Progress, write_progress
+from agent.rim.spool import Index, Spool
+from agent.rim.trainer_process import TrainerProcess
+from broker.events import Message
+from broker.rim.link import Link
+from durable.journal import Journal
+from protocol.errors import LimitError, StorageError, TransportError
+from protocol.ids import Digest
+
+LOG = logging.getLogger("agent")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a trainer needs to know beside its order.
+
+    Attributes:
+      data: Folder of the data set.
+      label: Target column of CSV files.
+      limits: What the trainer may use.
+    """
+
+    data: str
+    label: str
+    limits: Limits
+
+
+@dataclass
+class Hands:
+    """Everything that effects act upon.
+
+    Attributes:
+      home: The agent's home.
+      work: What a trainer needs to know.
+      journal: The privacy ledger's.
+      spool: Uploads that wait.
+      index: Their index.
+      blobs: Bundles and models.
+      trainer: The subprocess.
+      link: To the broker.
+      topic_up: Where upload chunks go.
+      post: Puts an event before the core, later.
+      wait_for_space: Called while the disk is full; False to give up.
+      job: Kind and bundle of the trainer's job.
+      in_flight: Chunk by publish id.
+      bytes_up: Published since the start.
+    """
+
+    home: Home
+    work: Work
+    journal: Journal
+    spool: Spool
+    index: Index
+    blobs: BlobStore
+    trainer: TrainerProcess
+    link: Link
+    topic_up: str
+    post: Callable[[e.Event], None]
+    wait_for_space: Callable[[str], bool]
+    job: tuple[JobKind, Digest] | None = None
+    in_flight: dict[int, tuple[Digest, int]] = field(default_factory=dict)
+    bytes_up: int = 0
+
+    def carry_out(self, effects: tuple[f.Effect, ...]) -> None:
+        """Does all of it, in order.
+
+        Raises:
+          StorageError: If the disk refuses for another reason than being full.
+        """
+        for effect in effects:
+            while True:
+                try:
+                    self._do(effect)
+                    break
+                except StorageError as error:
+                    if not _is_full(error) or not self.wait_for_space(str(error)):
+                        raise
+
+    def _do(self, effect: f.Effect) -> None:
+        match effect:
+            case f.Publish() | f.PublishSpooled():
+                self._publish(effect)
+            case f.SpoolUpload() | f.MarkAccepted() | f.DeleteSpooled():
+                self._spool(effect)
+            case f.LoadBundle() | f.StartTraining() | f.ResumeTraining():
+                self._train(effect)
+            case f.StopTraining(why):
+                LOG.warning("training stopped: %s", why)
+                self.trainer.stop()
+            case f.Spend(entry):
+                self.journal.append(entry)
+            case f.Note(text):
+                LOG.info("%s", text)
+            case _:
+                self._keep(effect)
+
+    def _keep(
+        self, effect: f.PersistProgress | f.StoreBlob | f.KeepBlobs | f.AdoptModel
+    ) -> None:
+        match effect:
+            case f.PersistProgress(trusted, manifest):
+                path = self.home.state / "progress"
+                write_progress(path, Progress(trusted, manifest))
+            case f.StoreBlob(digest, content):
+                self.blobs.write(digest, content)
+            case f.KeepBlobs(digests):
+                self.blobs.keep(digests)
+            case f.AdoptModel():
+                self.blobs.adopt(effect)
+                LOG.info("version %d is used for inference", effect.version)
+            case _:
+                assert_never(effect)
+
+    def _spool(self, effect: f.SpoolUpload | f.MarkAccepted | f.DeleteSpooled) -> None:
+        entry = effect.entry
+        match effect:
+            case f.SpoolUpload():
+                self.spool.write(entry, effect.content)
+                LOG.info("version %d trained; %d bytes spooled", entry.base, entry.size)
+            case f.MarkAccepted():
+                self.index.mark_accepted(entry)
+                LOG.info("update for version %d accepted", entry.base)
+            case f.DeleteSpooled():
+                self.spool.delete(entry)
+                self.index.mark_gone(entry, effect.why)
+                LOG.info("update for version %d is %s", entry.base, effect.why)
+            case _:
+                assert_never(effect)
+
+    def _train(self, effect: f.LoadBundle | f.StartTraining | f.ResumeTraining) -> None:
+        match effect:
+            case f.LoadBundle(bundle):
+                self._ask(JobKind.LOAD, bundle, "", None)
+            case f.StartTraining(order):
+                LOG.info("training from version %d", order.base)
+                theta = str(self.blobs.path(order.theta))
+                self._ask(JobKind.TRAIN, order.bundle, theta, order)
+            case f.ResumeTraining():
+                self.trainer.resume()
+            case _:
+                assert_never(effect)
+
+    def _ask(
+        self, kind: JobKind, bundle: Digest, theta: str, order: TrainingOrder | None
+    ) -> None:
+        if self.trainer.busy:
+            # Only a load test whose answer nobody wants any more can be in the way.
+            self.trainer.stop()
+        self.job = (kind, bundle)
+        path = str(self.blobs.path(bundle))
+        work = self.work
+        self.trainer.ask(
+            Job(kind, path, theta, work.data, work.label, work.limits, order)
+        )
+
+    def _publish(self, effect: f.Publish | f.PublishSpooled) -> None:
+        match effect:
+            case f.Publish(topic, payload, retain):
+                try:
+                    self.link.publish(Message(topic, payload, retain))
+                    self.bytes_up += len(payload)
+                except (TransportError, LimitError) as error:
+                    LOG.debug("not published: %s", error)
+            case f.PublishSpooled(entry, index):
+                payload = self.spool.chunk(entry, index)
+                try:
+                    number = self.link.publish(Message(self.topic_up, payload))
+                except (TransportError, LimitError) as error:
+                    LOG.debug("not published: %s", error)
+                    self.post(e.ChunkDelivered(entry.update, index, taken=False))
+                    return
+                self.bytes_up += len(payload)
+                self.in_flight[number] = (entry.update, index)
+            case _:
+                assert_never(effect)
+
+
+def _is_full(error: StorageError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _FULL

@@ -1,0 +1,136 @@
+"""One local training without any network: does this model train on this data here?
+
+Nothing leaves the board, so nothing is charged; the figures shown are for its owner.
+"""
+
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.orders import TrainingOrder
+from agent.privacy import NONE
+from agent.rim.dataset import read_dataset
+from agent.rim.engine_ort import open_trainer
+from agent.training import Real, Trainer, local_steps
+from protocol.errors import ConfigError
+from protocol.ids import Digest, TaskId, Version
+from protocol.task import Q24, PrivacyPolicy, TrainingMode, TrainingPolicy
+
+_MICRO_BATCH = 64
+_NO_DIGEST = Digest(bytes(32))
+
+
+def train_once(
+    bundle: Path,
+    data: Path,
+    *,
+    label: str,
+    epochs: int,
+    batch: int,
+    learning_rate: float,
+    threads: int,
+) -> dict[str, Any]:
+    """Trains for some epochs of SGD and measures.
+
+    Args:
+      bundle: A bundle's folder or packed file.
+      data: Folder of the data set.
+      label: Target column of CSV files; empty for the last one.
+      epochs: In [1, 1000].
+      batch: In [1, 65536].
+      learning_rate: Above 0, at most 100.
+      threads: In [1, 64].
+
+    Returns:
+      Mean loss before and after, accuracy where the target is a class, norm of the way
+      that the parameters went, seconds, MiB of memory.
+
+    Raises:
+      ConfigError: If an argument is out of bounds or the data do not fit.
+      FederationError: If the bundle cannot be used or training diverges.
+    """
+    bounds = (
+        ("epochs", epochs, 1000),
+        ("batch", batch, 65536),
+        ("threads", threads, 64),
+    )
+    for name, value, most in bounds:
+        if not 1 <= value <= most:
+            raise ConfigError(f"must be in [1, {most}]", key=f"--{name}")
+    if not 0 < learning_rate <= 100:
+        raise ConfigError("must be above 0, at most 100", key="--learning-rate")
+    trainer = open_trainer(bundle, threads)
+    found = read_dataset(data, trainer.manifest, label)
+    order = _order(trainer, len(found.x), epochs, batch, learning_rate)
+    before = _measure(trainer, trainer.theta, found.x, found.y)
+    started_s = time.perf_counter()
+    rng = np.random.default_rng()
+    scaled = local_steps(
+        trainer, trainer.theta, found.x, found.y, order, _MICRO_BATCH, rng
+    )
+    seconds = time.perf_counter() - started_s
+    way = scaled / order.pledge
+    after = _measure(
+        trainer, (trainer.theta - way).astype(np.float32), found.x, found.y
+    )
+    return {
+        "records": len(found.x),
+        "parameters": trainer.manifest.dimension,
+        "loss_before": before["loss"],
+        "loss_after": after["loss"],
+        "accuracy_before": before["accuracy"],
+        "accuracy_after": after["accuracy"],
+        "norm": float(np.linalg.norm(way)),
+        "seconds": seconds,
+        "records_per_s": len(found.x) * epochs / seconds,
+        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _order(
+    trainer: Trainer, records: int, epochs: int, batch: int, learning_rate: float
+) -> TrainingOrder:
+    rate_q24 = round(learning_rate * Q24)
+    training = TrainingPolicy(TrainingMode.LOCAL, epochs, batch, rate_q24)
+    privacy = PrivacyPolicy(NONE, 0, 0, 0, 0, 1)
+    return TrainingOrder(
+        TaskId(0),
+        Version(0),
+        _NO_DIGEST,
+        _NO_DIGEST,
+        trainer.manifest.dimension,
+        0,
+        records,
+        training,
+        privacy,
+        1,
+    )
+
+
+def _measure(
+    trainer: Trainer, theta: Real, x: NDArray[Any], y: NDArray[Any]
+) -> dict[str, float | None]:
+    losses, hits = 0.0, 0
+    for start in range(0, len(x), _MICRO_BATCH):
+        rows = slice(start, start + _MICRO_BATCH)
+        loss, output = trainer.evaluate(theta, x[rows], y[rows])
+        losses += float(loss.sum())
+        if trainer.manifest.loss == "cross-entropy":
+            hits += int((output.argmax(axis=-1) == y[rows]).sum())
+    is_class = trainer.manifest.loss == "cross-entropy"
+    accuracy = hits / y.size if is_class else None
+    return {"loss": losses / len(x), "accuracy": accuracy}
+
+
+def readable(document: dict[str, Any]) -> str:
+    """The figures for a person."""
+    lines = [
+        f"{key.replace('_', ' '):<16} {value:.4g}"
+        for key, value in document.items()
+        if value is not None
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,59 @@
+"""Whom the board trusts, and the newest manifest that it believed, in one file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from durable.files import read_if_present, write_atomic
+from protocol.codec import binary, structure
+from protocol.errors import ProtocolError
+from protocol.light import MANIFEST_BYTES_MAX, TRUSTED, Trusted
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a board believes.
+
+    Attributes:
+      trusted: The light client's state.
+      manifest: Packed; empty before the first.
+    """
+
+    trusted: Trusted
+    manifest: bytes
+
+
+_PROGRESS = structure(
+    Progress,
+    MANIFEST_BYTES_MAX + 32 * 1024,
+    TRUSTED.schema,
+    binary(MANIFEST_BYTES_MAX),
+)
+
+
+def read_progress(path: Path, pinned: Trusted) -> Progress:
+    """Reads what was believed before.
+
+    A file that is missing, damaged or of another chain gives the pinned genesis again:
+    all of it can be proven anew from there.
+
+    Raises:
+      StorageError: If the disk refuses.
+    """
+    try:
+        content = read_if_present(path, _PROGRESS.bytes_max)
+        if content is not None:
+            progress = _PROGRESS.unpack(content)
+            if progress.trusted.chain_id == pinned.chain_id:
+                return progress
+    except ProtocolError:
+        pass
+    return Progress(pinned, b"")
+
+
+def write_progress(path: Path, progress: Progress) -> None:
+    """Keeps what is believed now.
+
+    Raises:
+      StorageError: If the disk refuses.
+    """
+    write_atomic(path, _PROGRESS.pack(progress))

@@ -1,0 +1,314 @@
+"""The agent's loop: take an event, ask the core, carry out what it wants.
+
+Threads exist for MQTT and for the trainer's pipe only, and do nothing but put events
+into one queue. A message is acknowledged to the broker after its effects are done, so
+that whatever it led to is durable.
+"""
+
+import contextlib
+import logging
+import os
+import queue
+import signal
+import time
+from collections.abc import Callable
+
+from agent import events as e
+from agent.machine import farewell, step
+from agent.orders import JobKind, ReportKind
+from agent.rim import board
+from agent.rim.assembly import Parts
+from agent.rim.hands import LOG
+from agent.rim.status import Surroundings, describe, write_status
+from agent.rim.trainer_process import TrainerSpoke
+from broker import events as b
+from protocol.errors import DecodeError
+from protocol.messages import DevicePhase
+from protocol.sealing import ENTROPY_BYTES
+
+STATUS_S = 1.0
+DISK_S = 5.0
+_STAGES = {
+    ReportKind.FAILED_MODEL: e.Stage.MODEL,
+    ReportKind.FAILED_DATA: e.Stage.DATA,
+    ReportKind.FAILED_TRAINING: e.Stage.TRAINING,
+}
+_FINAL_REPORTS = frozenset({ReportKind.LOADED, ReportKind.RESULT, *_STAGES})
+
+
+class StopAsked:
+    """Somebody asked the process to end."""
+
+
+Item = b.LinkEvent | TrainerSpoke | StopAsked
+"""What the queue holds; the link's Receive Maximum bounds how much of it."""
+
+
+class Runner:
+    """One agent, running."""
+
+    def __init__(self, parts: Parts, inbox: "queue.SimpleQueue[Item]") -> None:
+        """Takes over what `agent.rim.assembly.assemble` put together.
+
+        Args:
+          parts: The agent.
+          inbox: Where its threads put what they have to say. A `SimpleQueue`, since a
+            signal handler puts into it too, at any instruction.
+        """
+        self._inbox = inbox
+        self._parts = parts
+        self._hands = parts.hands
+        self._hands.post = self._later
+        self._hands.wait_for_space = self._wait_for_space
+        self._state = parts.state
+        self._pending: list[e.Event] = []
+        self._stopping = False
+        self._broker_said = "not yet connected"
+        self._disk_said = ""
+        self._trainer_said = ""
+        self._bytes_down = 0
+        self._deadline_s = float("inf")
+        self._release_s = float("inf")
+        self._look_s = 0.0
+        self._data = board.fingerprint(parts.data)
+        self._status_s = 0.0
+        self._dirty = True
+
+    def run(self) -> None:
+        """Works until it is asked to stop.
+
+        Raises:
+          StorageError: If the disk refuses; the process is to be started again.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked_to_stop)
+        self._hands.carry_out(self._parts.effects)
+        self._set_will()
+        self._hands.link.start()
+        try:
+            while not self._stopping:
+                self._turn()
+        finally:
+            self._hands.trainer.stop()
+        self._part()
+
+    def _asked_to_stop(self, _number: int, _frame: object) -> None:
+        self._inbox.put(StopAsked())
+
+    def _later(self, event: e.Event) -> None:
+        self._pending.append(event)
+
+    def _turn(self) -> None:
+        now_s = time.monotonic()
+        moments = (
+            self._state.wake_at_s,
+            self._deadline_s,
+            self._release_s,
+            self._look_s,
+            self._status_s + STATUS_S if self._dirty else float("inf"),
+        )
+        wait_s = max(0.0, min(moments) - now_s)
+        with contextlib.suppress(queue.Empty):
+            self._take(self._inbox.get(wait_s > 0, wait_s or None))
+        self._keep_time(time.monotonic())
+        while self._pending:
+            self._step(self._pending.pop(0))
+        self._show(time.monotonic())
+
+    def _step(self, event: e.Event) -> None:
+        settings = self._parts.settings
+        state, effects = step(settings, self._state, event, time.monotonic())
+        LOG.debug("%s -> %s", type(event).__name__, effects)
+        self._state = state
+        self._dirty = self._dirty or bool(effects)
+        self._hands.carry_out(effects)
+
+    def _take(self, item: Item) -> None:
+        match item:
+            case StopAsked():
+                self._stopping = True
+            case TrainerSpoke():
+                self._trainer_spoke(item)
+            case b.MessageArrived():
+                self._message(item)
+            case b.Delivered(publish_id, reason_code):
+                chunk = self._hands.in_flight.pop(publish_id, None)
+                if chunk is not None:
+                    self._step(e.ChunkDelivered(*chunk, taken=reason_code == 0))
+            case b.Connected():
+                self._broker_said = ""
+                LOG.info("connected to the broker")
+                self._step(e.Connected())
+            case b.Disconnected(reason, retry_in_s):
+                self._disconnected(reason, retry_in_s)
+
+    def _disconnected(self, reason: str, retry_in_s: float | None) -> None:
+        retry = "" if retry_in_s is None else f"; next attempt in {retry_in_s:.1f} s"
+        self._broker_said = f"broker away: {reason}"
+        self._dirty = True
+        LOG.warning("%s%s", self._broker_said, retry)
+        if not board.clock_is_plausible():
+            LOG.warning("the clock was never set: certificates cannot be checked")
+        self._hands.in_flight.clear()
+        self._step(e.Disconnected())
+        self._set_will()
+
+    def _set_will(self) -> None:
+        parts = self._parts
+        self._state, will = farewell(parts.settings, self._state, DevicePhase.LOST)
+        self._hands.link.set_will(b.Message(will.topic, will.payload, will.retain))
+
+    def _message(self, message: b.MessageArrived) -> None:
+        self._bytes_down += len(message.payload)
+        try:
+            place = self._parts.settings.topics.parse(message.topic)
+        except DecodeError as error:
+            LOG.warning("%s", error)
+        else:
+            event = _event(place, message.payload)
+            if event is not None:
+                self._step(event)
+        self._hands.link.acknowledge(message.token)
+
+    def _trainer_spoke(self, spoke: TrainerSpoke) -> None:
+        hands = self._hands
+        if not hands.trainer.is_current(spoke) or hands.job is None:
+            return
+        kind, bundle = hands.job
+        report = spoke.report
+        if report.kind == ReportKind.READY:
+            self._step(e.ReadyForNoise())
+            return
+        if report.kind in _FINAL_REPORTS:
+            hands.trainer.answered()
+            self._release_s = time.monotonic() + self._parts.config.training.keep_s
+            self._deadline_s = float("inf")
+        if report.kind == ReportKind.LOADED:
+            self._step(e.BundleLoaded(bundle, report.examples))
+        elif report.kind == ReportKind.RESULT:
+            self._trainer_said = report.detail
+            LOG.info("trainer: %s", report.detail)
+            entropy = os.urandom(ENTROPY_BYTES)
+            self._step(e.TrainingFinished(report.payload, entropy))
+        else:
+            stage = _STAGES[ReportKind(report.kind)]
+            if kind is JobKind.LOAD:
+                self._step(e.LoadFailed(bundle, stage, report.detail))
+            else:
+                self._step(e.TrainingFailed(stage, report.detail))
+
+    def _keep_time(self, now_s: float) -> None:
+        if now_s >= self._state.wake_at_s:
+            self._step(e.Ticked())
+        if now_s >= self._look_s:
+            self._look()
+        trainer = self._hands.trainer
+        if not trainer.busy:
+            self._deadline_s = float("inf")
+            if now_s >= self._release_s:
+                trainer.release()
+                self._release_s = float("inf")
+        elif self._deadline_s == float("inf"):
+            self._deadline_s = now_s + self._parts.config.training.timeout_s
+        elif now_s >= self._deadline_s:
+            self._out_of_time()
+
+    def _out_of_time(self) -> None:
+        assert self._hands.job is not None
+        self._hands.trainer.stop()
+        kind, bundle = self._hands.job
+        detail = f"stopped after {self._parts.config.training.timeout_s:g} s"
+        if kind is JobKind.LOAD:
+            self._step(e.LoadFailed(bundle, e.Stage.TRAINING, detail))
+        else:
+            self._step(e.TrainingFailed(e.Stage.TRAINING, detail))
+
+    def _look(self) -> None:
+        """Looks at the disk and at the data set."""
+        self._look_s = time.monotonic() + self._parts.config.data.check_s
+        free_bytes = board.space_left(self._parts.home.path)
+        if free_bytes != self._state.free_bytes:
+            self._step(e.SpaceMeasured(free_bytes))
+        found = board.fingerprint(self._parts.data)
+        if found != self._data:
+            self._data = found
+            LOG.info("the data set's files changed")
+            self._step(e.DataChanged())
+
+    def _wait_for_space(self, why: str) -> bool:
+        if self._stopping:
+            return False
+        LOG.error("%s; waiting for room", why)
+        self._disk_said = "disk full"
+        self._write_status()
+        deadline_s = time.monotonic() + DISK_S
+        waiting: list[Item] = []
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            try:
+                item = self._inbox.get(timeout=left_s)
+            except queue.Empty:
+                break
+            if isinstance(item, StopAsked):
+                return False
+            waiting.append(item)
+        # Nothing is lost and nothing overtakes: what came meanwhile comes after this.
+        for item in waiting:
+            self._inbox.put(item)
+        self._disk_said = ""
+        return True
+
+    def _show(self, now_s: float) -> None:
+        if self._dirty and now_s >= self._status_s + STATUS_S:
+            self._write_status()
+
+    def _write_status(self) -> None:
+        parts, hands = self._parts, self._hands
+        around = Surroundings(
+            parts.broker,
+            self._broker_said,
+            parts.board,
+            hands.index.outcomes(),
+            hands.bytes_up,
+            self._bytes_down,
+            self._disk_said,
+            self._trainer_said,
+        )
+        now_s = time.monotonic()
+        document = describe(parts.settings, self._state, around, now_s)
+        write_status(parts.home.status_file, document)
+        self._status_s = now_s
+        self._dirty = False
+
+    def _part(self) -> None:
+        """Says goodbye, so that nobody takes a planned end for a loss."""
+        parts = self._parts
+        if self._state.connected:
+            self._state, message = farewell(
+                parts.settings, self._state, DevicePhase.DISCONNECTED
+            )
+            self._hands.carry_out((message,))
+        self._hands.link.stop()
+        self._broker_said = "stopped"
+        self._write_status()
+        LOG.info("stopped")
+
+
+def _event(place: tuple[str, str, str], payload: bytes) -> e.Event | None:
+    makers: dict[tuple[str, str], Callable[[bytes], e.Event]] = {
+        ("d", "down"): e.DownArrived,
+        ("d", "model"): e.ModelChunkArrived,
+        ("t", "manifest"): e.ManifestArrived,
+        ("c", "state"): e.CoordinatorStateArrived,
+    }
+    branch, _, leaf = place
+    maker = makers.get((branch, leaf))
+    return None if maker is None else maker(payload)
+
+
+def log_to_stderr(level: str) -> None:
+    """One line an event, as a service's journal likes it."""
+    logging.basicConfig(
+        level=level.upper(),
+        format="%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+    )

@@ -1,0 +1,181 @@
+"""What a running agent shows of itself: `status.json`, and how it is read."""
+
+import json
+import math
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.obstacles import DISK_BYTES_MIN, condition, phase, pledge_of
+from agent.rim.board import clock_is_plausible, space_left
+from agent.rim.home import Home
+from agent.state import Settings, State, Waiting
+from durable.files import read_if_present, require_private
+from protocol.errors import FederationError
+
+STATUS_BYTES_MAX = 1 << 20
+_PID_BYTES_MAX = 64
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the rim knows and the core does not.
+
+    Attributes:
+      broker: Where it is.
+      broker_said: Why there is no connection; empty if there is one.
+      board: The board profile's name.
+      outcomes: Uploads that were let go, by outcome.
+      bytes_up: Published since the start.
+      bytes_down: Received since the start.
+      disk_said: Why the agent waits for the disk; empty if it does not.
+      trainer_said: What the last trainer used.
+    """
+
+    broker: str
+    broker_said: str
+    board: str
+    outcomes: dict[str, int]
+    bytes_up: int
+    bytes_down: int
+    disk_said: str
+    trainer_said: str
+
+
+def describe(
+    settings: Settings, state: State, around: Surroundings, now_s: float
+) -> dict[str, Any]:
+    """The status as a JSON document."""
+    offer = state.offer
+    document: dict[str, Any] = {
+        "device": settings.device,
+        "fleet": settings.topics.fleet,
+        "pid": os.getpid(),
+        "boot": settings.boot,
+        "condition": _condition(settings, state, around, now_s),
+        "phase": phase(settings, state, now_s).name.lower(),
+        "connected": state.connected,
+        "task": settings.task,
+        "version": None if offer is None else offer.version,
+        "inference_version": None if state.adopted is None else state.adopted.version,
+        "height": state.trusted.height,
+        "examples": None if state.loaded is None else state.loaded.examples,
+        "pledge": 0 if offer is None else pledge_of(settings, state, offer),
+        "fault": state.data_fault or state.fault,
+        "leases": state.leases,
+        "privacy": _privacy(settings, state),
+        "spool": [_upload(item) for item in state.waiting],
+        "clock_plausible": clock_is_plausible(),
+        **asdict(around),
+    }
+    return document
+
+
+def _condition(
+    settings: Settings, state: State, around: Surroundings, now_s: float
+) -> str:
+    return around.disk_said or condition(settings, state, now_s).value
+
+
+def _upload(item: Waiting) -> dict[str, Any]:
+    return {
+        "version": item.entry.base,
+        "bytes": item.entry.size,
+        "accepted": item.accepted,
+        "refusal": item.refusal,
+    }
+
+
+def _privacy(settings: Settings, state: State) -> dict[str, Any]:
+    ledger, cap, offer = state.ledger, state.ledger.cap, state.offer
+    left = None
+    if offer is not None:
+        left = ledger.releases_left(
+            state.chain, settings.task, offer.spec.privacy, settings.windows
+        )
+    epsilon = None if ledger.exposed else state.spent_micro / 10**6
+    return {
+        "unit": "record",
+        "epsilon": epsilon,
+        "epsilon_cap": None if cap is None else cap.epsilon,
+        "delta": None if cap is None else cap.delta,
+        "releases": len(ledger.charges),
+        "releases_left": left,
+        "without_noise": ledger.exposed,
+    }
+
+
+def write_status(path: Path, document: dict[str, Any]) -> None:
+    """Replaces the file; a full disk leaves the old one, and is shown by `read_status`.
+
+    Not synced: it is worth nothing after a power cut.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with suppress(OSError):
+        temporary.write_text(json.dumps(document) + "\n", "utf-8")
+        temporary.replace(path)
+
+
+def read_status(home: Home) -> dict[str, Any]:
+    """What the agent last showed, with what can be seen from outside.
+
+    Returns:
+      The document; `condition` is what a look from outside finds first: no key, a key
+      that others can read, no enrolment, a full disk, or that no agent runs.
+
+    Raises:
+      ConfigError: If there is no such home or its configuration is wrong.
+      StorageError: If the disk refuses to be read.
+    """
+    home.config()
+    document: dict[str, Any] = {"device": None, "condition": ""}
+    content = read_if_present(home.status_file, STATUS_BYTES_MAX)
+    if content is not None:
+        with suppress(ValueError):
+            document = json.loads(content)
+    document["running"] = _runs(home)
+    document["clock_plausible"] = clock_is_plausible()
+    found = _outside(home)
+    if found:
+        document["condition"] = found
+    elif not document["running"]:
+        document["condition"] = "not running"
+    return document
+
+
+def _outside(home: Home) -> str:
+    try:
+        for path in (home.seed_file, home.tls.key):
+            require_private(path)
+        if home.admission() is None:
+            return "not enrolled"
+    except FederationError as error:
+        return str(error)
+    if space_left(home.path) < DISK_BYTES_MIN:
+        return "disk full"
+    return ""
+
+
+def _runs(home: Home) -> bool:
+    # Trying the lock could make an agent that starts just now believe in another one.
+    content = read_if_present(home.state / "lock", _PID_BYTES_MAX) or b""
+    owner = content.decode("ascii", "replace").strip()
+    return owner.isdigit() and Path("/proc", owner).exists()
+
+
+def readable(document: dict[str, Any]) -> str:
+    """The status for a person, a line a fact."""
+    lines = []
+    for key, value in document.items():
+        shown = value
+        if isinstance(value, dict):
+            shown = ", ".join(f"{k} {v}" for k, v in value.items() if v is not None)
+        elif isinstance(value, list):
+            shown = f"{len(value)} waiting"
+        elif isinstance(value, float) and math.isfinite(value):
+            shown = f"{value:.3f}"
+        if shown not in (None, ""):
+            lines.append(f"{key.replace('_', ' '):<18} {shown}")
+    return "\n".join(lines) + "\n"
