@@ -1,0 +1,218 @@
+"""Which updates are taken: every check that an upload passes, in one fixed order.
+
+Length, form, signature, enrolment, known already, counter window, lease, base version,
+policy, then the blob: opened, commitment, codec, finiteness, norm. The cheap and the
+unforgeable come first. Each refusal is a `ProtocolError` whose reason goes back to the
+board and into a counter. The vector is not kept: whoever sums it opens the blob again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from coordinator.robust.norm import check_norm, norm_bound
+from protocol.accounting import charge_from_sigma
+from protocol.chain import ValidatorSet
+from protocol.envelope import CounterWindow, Envelope, Kind
+from protocol.errors import (
+    DecodeError,
+    InvalidUpdate,
+    Reason,
+    ShapeMismatch,
+    SignatureError,
+    StaleUpdate,
+)
+from protocol.ids import ChainId, DeviceId, Digest, H, device_id
+from protocol.keys import OpeningKey, verify
+from protocol.messages import (
+    CONTRIBUTION,
+    LEASE,
+    UPLOAD,
+    Contribution,
+)
+from protocol.sealing import commitment, open_sealed
+from protocol.task import TaskSpec
+from protocol.vectors import CODECS, Grid
+
+
+class Equivocation(InvalidUpdate):
+    """A second update of one board for one base version: both are evidence.
+
+    Attributes:
+      known: Id of the first.
+      update: The second.
+    """
+
+    reason = Reason.EQUIVOCATION
+
+    def __init__(self, known: Digest, update: Envelope) -> None:
+        """Keeps both sides."""
+        super().__init__("another update for this base version is known")
+        self.known = known
+        self.update = update
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What does not change from upload to upload.
+
+    Attributes:
+      chain_id: What signatures bind.
+      validators: Whose leases count.
+      key: Opens what was sealed to us.
+    """
+
+    chain_id: ChainId
+    validators: ValidatorSet
+    key: OpeningKey
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known about the sender and the task of one update.
+
+    Attributes:
+      enrolled: The chain knows the board and has not revoked it.
+      known: Id of its update for this base version, if there is one.
+      window: Counters of its updates so far.
+      lease: The lease that we granted it last, if it is in force: it needs no
+        verification.
+      spec: The task, None if there is none of that number.
+      head: The task's newest final version.
+    """
+
+    enrolled: bool
+    known: Digest | None
+    window: CounterWindow
+    lease: Envelope | None
+    spec: TaskSpec | None
+    head: int
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """An upload that passed, or that is the same as one that did.
+
+    Attributes:
+      transaction: Id of the update.
+      update: The signed update.
+      contribution: Its body.
+      blob: The sealed vector; empty if the update was known.
+      window: Counters of the board's updates from now on.
+      repeated: The same update was taken before: only the receipt is due.
+    """
+
+    transaction: Digest
+    update: Envelope
+    contribution: Contribution
+    blob: bytes
+    window: CounterWindow
+    repeated: bool
+
+
+Lookup = Callable[[DeviceId, Contribution], Standing]
+
+
+def admit(gate: Gate, device: DeviceId, whole: bytes, lookup: Lookup) -> Admitted:
+    """Checks one reassembled upload.
+
+    Args:
+      gate: Keys and chain.
+      device: Whose topic it came from.
+      whole: The packed `Upload`; its length was bounded while it was assembled.
+      lookup: Gives the sender's standing once the signature holds.
+
+    Raises:
+      ProtocolError: With the reason of the first check that fails.
+    """
+    upload = UPLOAD.unpack(whole)
+    update = upload.update
+    if update.kind != Kind.UPDATE:
+        raise DecodeError(f"kind {update.kind} in an upload", Reason.UNKNOWN_KIND)
+    contribution = CONTRIBUTION.unpack(update.body)
+    signed = update.signed_bytes(gate.chain_id)
+    verify(update.sender, signed, update.signature)
+    if device_id(update.sender) != device:
+        raise SignatureError("signed by another board", Reason.NOT_AUTHORISED)
+    standing = lookup(device, contribution)
+    if not standing.enrolled:
+        raise SignatureError("the board is not enrolled", Reason.NOT_ENROLLED)
+    transaction = H(signed)
+    if standing.known is not None:
+        if standing.known != transaction:
+            raise Equivocation(standing.known, update)
+        return Admitted(transaction, update, contribution, b"", standing.window, True)
+    window = standing.window.admit(update.counter)
+    _check_lease(gate, device, contribution, upload.lease, standing.lease)
+    spec = _check_policy(contribution, standing)
+    vector = open_update(gate.key, update, upload.blob, spec)
+    check_norm(vector, norm_bound(spec, contribution.pledge))
+    return Admitted(transaction, update, contribution, upload.blob, window, False)
+
+
+def open_update(key: OpeningKey, update: Envelope, blob: bytes, spec: TaskSpec) -> Grid:
+    """Opens a sealed vector and checks it against what was signed.
+
+    Args:
+      key: One of the keys that it was sealed to.
+      update: What the board signed: its body is a `Contribution`.
+      blob: The sealed vector.
+      spec: The task.
+
+    Returns:
+      (d,) int64 in units of 2^-24.
+
+    Raises:
+      InvalidUpdate, DecodeError: `COMMITMENT_MISMATCH`, `NOT_SEALED_TO_ME`, or what
+        the codec refuses: `SHAPE_MISMATCH`, `NON_FINITE`, `MALFORMED`.
+    """
+    contribution = CONTRIBUTION.unpack(update.body)
+    if H(blob) != contribution.blob:
+        raise InvalidUpdate("blob differs from its digest", Reason.COMMITMENT_MISMATCH)
+    content_key, plaintext = open_sealed(blob, key, update.sender)
+    if commitment(content_key, plaintext) != contribution.commitment:
+        raise InvalidUpdate("commitment does not open", Reason.COMMITMENT_MISMATCH)
+    return CODECS[contribution.codec].decode(plaintext, spec.dimension)
+
+
+def _check_lease(
+    gate: Gate,
+    device: DeviceId,
+    contribution: Contribution,
+    lease: Envelope,
+    ours: Envelope | None,
+) -> None:
+    """A lease counts by its signature and content; when it ended decides nothing."""
+    if lease.kind != Kind.LEASE or gate.validators.index_of(lease.sender) is None:
+        raise InvalidUpdate("not a coordinator's lease", Reason.NO_LEASE)
+    granted = LEASE.unpack(lease.body)
+    wanted = (device, contribution.task, contribution.version)
+    if (granted.device, granted.task, granted.version) != wanted:
+        raise InvalidUpdate("lease for another update", Reason.NO_LEASE)
+    if lease == ours:
+        return
+    try:
+        lease.check(gate.chain_id)
+    except SignatureError as error:
+        raise InvalidUpdate("lease is forged", Reason.NO_LEASE) from error
+
+
+def _check_policy(contribution: Contribution, standing: Standing) -> TaskSpec:
+    spec = standing.spec
+    if spec is None:
+        raise InvalidUpdate(f"no task {contribution.task}", Reason.UNKNOWN_TASK)
+    staleness = standing.head - contribution.version
+    if staleness < 0:
+        raise InvalidUpdate("its base version is not final here yet", Reason.BUSY)
+    if staleness > spec.aggregation.staleness_max:
+        raise StaleUpdate(f"staleness {staleness}")
+    if contribution.codec != spec.codec or contribution.codec not in CODECS:
+        raise ShapeMismatch(f"codec {contribution.codec}, the task asks {spec.codec}")
+    privacy = spec.privacy
+    if contribution.mechanism != privacy.mechanism:
+        raise InvalidUpdate("another privacy mechanism", Reason.POLICY_MISMATCH)
+    charge_min = charge_from_sigma(privacy.sigma_micro) if privacy.mechanism else 0
+    if contribution.charge < charge_min:
+        raise InvalidUpdate("charged less than its noise costs", Reason.POLICY_MISMATCH)
+    if contribution.pledge not in spec.pledges:
+        raise InvalidUpdate("not a size to pledge", Reason.POLICY_MISMATCH)
+    return spec

@@ -1,0 +1,255 @@
+"""`starling coordinator`: found a fleet's chain, admit boards, publish tasks, run."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from broker.rim.home import BrokerHome
+from coordinator.publication import TaskSettings, publication
+from coordinator.rim import inbox
+from coordinator.rim.home import CoordinatorHome, Founding, found
+from durable.files import read_limited, write_atomic
+from protocol.bundle import CONTENT_FILES, FILE_BYTES_MAX, MANIFEST, pack_bundle
+from protocol.chain import Genesis
+from protocol.enrolment import DOCUMENT_BYTES_MAX, Admission, request_from_json
+from protocol.envelope import Kind, sign
+from protocol.errors import (
+    EXIT_DONE,
+    ConfigError,
+    OperationError,
+    ProtocolError,
+)
+from protocol.ids import device_from_name, device_name
+from protocol.messages import REGISTER, REVOKE, Register, Revoke
+from protocol.settings import load_settings, sample
+from protocol.task import TASK
+
+STATUS_BYTES_MAX = 64 << 20
+_EXAMPLES = """examples:
+  starling broker init --home broker --fleet meadow
+  starling coordinator init --home coordinator --fleet meadow --broker broker
+  starling coordinator run --home coordinator
+  starling coordinator admit request.json --out admission.json --home coordinator
+  starling coordinator task-template > task.toml
+  starling coordinator publish --bundle bundle --task task.toml --home coordinator
+  starling coordinator status --home coordinator --json
+
+STARLING_HOME is the folder when --home is not given.
+exit status: 0 done, 1 failed, 2 usage, 78 configuration
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Runs one verb of `starling coordinator`.
+
+    Returns:
+      The exit status.
+
+    Raises:
+      FederationError: What the operator must know.
+    """
+    options = _parser().parse_args(argv)
+    run: Any = options.verb
+    status: int = run(options)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="starling coordinator",
+        description="Admits boards and updates, keeps the chain, makes the model.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    founding = _verb(verbs, "init", _init, "make keys, genesis and settings")
+    founding.add_argument("--fleet", required=True, help="name of the fleet")
+    founding.add_argument(
+        "--broker", required=True, type=Path, help="folder of `starling broker init`"
+    )
+    founding.add_argument("--host", default="", help="where boards reach the broker")
+    founding.add_argument("--port", type=int, default=0, help="the broker's port")
+    founding.add_argument(
+        "--heartbeat",
+        type=int,
+        default=10,
+        metavar="SECONDS",
+        help="longest time without a block (default 10)",
+    )
+    _verb(verbs, "run", _run, "serve until stopped")
+    _verb(verbs, "id", _id, "print the coordinator's name")
+    _verb(verbs, "status", _status, "show what the running coordinator last wrote")
+    admit = _verb(verbs, "admit", _admit, "admit a board")
+    admit.add_argument("request", type=Path, help="the board's enrolment-request.json")
+    admit.add_argument("--out", required=True, type=Path, help="the admission to write")
+    revoke = _verb(verbs, "revoke", _revoke, "exclude a board for good")
+    revoke.add_argument("device", help="the board's id")
+    publish = _verb(verbs, "publish", _publish, "publish a task")
+    publish.add_argument("--bundle", required=True, type=Path, help="a bundle's folder")
+    publish.add_argument("--task", required=True, type=Path, help="task.toml")
+    _verb(verbs, "task-template", _task_template, "print a task.toml with every key")
+    return parser
+
+
+def _verb(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse has no public type for them
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name, help=text, description=text.capitalize() + "."
+    )
+    verb.add_argument(
+        "--home",
+        type=Path,
+        default=os.environ.get("STARLING_HOME"),
+        help="the coordinator's folder",
+    )
+    verb.add_argument("--json", action="store_true", help="print one JSON document")
+    verb.set_defaults(verb=run)
+    return verb
+
+
+def _home(options: argparse.Namespace) -> CoordinatorHome:
+    if options.home is None:
+        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
+    return CoordinatorHome(Path(options.home).absolute())
+
+
+def _show(options: argparse.Namespace, document: dict[str, Any], text: str) -> int:
+    shown = json.dumps(document, indent=1) if options.json else text
+    sys.stdout.write(shown + "\n")
+    return EXIT_DONE
+
+
+def _init(options: argparse.Namespace) -> int:
+    home = _home(options)
+    asked = Founding(
+        options.fleet, options.broker, options.host, options.port, options.heartbeat
+    )
+    genesis = found(home, asked)
+    document = {
+        "home": str(home.path),
+        "id": home.name,
+        "fleet": genesis.fleet,
+        "chain": genesis.chain_id().hex(),
+    }
+    return _show(options, document, f"coordinator {home.name} in {home.path}")
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Only `run` needs numpy, ONNX Runtime and MQTT.
+    from coordinator.rim.runner import run
+
+    return run(_home(options))
+
+
+def _id(options: argparse.Namespace) -> int:
+    name = _home(options).name
+    return _show(options, {"id": name}, name)
+
+
+def _status(options: argparse.Namespace) -> int:
+    home = _home(options)
+    home.config()
+    if not home.status.exists():
+        raise OperationError("no status yet: the coordinator has not run here")
+    document = json.loads(read_limited(home.status, STATUS_BYTES_MAX))
+    if options.json:
+        return _show(options, document, "")
+    sys.stdout.write(_status_text(document))
+    return EXIT_DONE
+
+
+def _status_text(document: dict[str, Any]) -> str:
+    rows = [
+        ("state", document["state"]),
+        ("broker", document["broker"]),
+        ("height", document["chain"]["height"]),
+        ("boards", document["chain"]["boards"]),
+        ("accepted", document["updates"]["accepted"]),
+    ]
+    refused = document["updates"]["refused"]
+    rows += [(f"refused {reason.lower()}", count) for reason, count in refused.items()]
+    for task in document["tasks"]:
+        newest = task["versions"][-1] if task["versions"] else {}
+        accuracy = newest.get("accuracy")
+        shown = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} %"
+        rows.append((f"task {task['task']}", f"version {task['head']}{shown}"))
+    return "".join(f"{name:<24} {value}\n" for name, value in rows)
+
+
+def _admit(options: argparse.Namespace) -> int:
+    home = _home(options)
+    config, genesis = home.config(), home.genesis()
+    try:
+        request = request_from_json(read_limited(options.request, DOCUMENT_BYTES_MAX))
+    except ProtocolError as error:
+        raise ConfigError(str(error), file=str(options.request)) from error
+    name = device_name(request.device)
+    broker = BrokerHome(Path(config.broker.home))
+    certificate = broker.authority().issue(name, request.tls_public_key)
+    admission = Admission(
+        request.device,
+        genesis,
+        config.broker.board_host or config.broker.host,
+        config.broker.port,
+        read_limited(home.tls_files().authority, DOCUMENT_BYTES_MAX).decode(),
+        certificate.decode(),
+    )
+    _submit(home, genesis, Kind.REGISTER, REGISTER.pack(Register(request.public_key)))
+    write_atomic(options.out, admission.to_json().encode())
+    document = {"device": name, "admission": str(options.out)}
+    return _show(options, document, f"admitted {name}; give it {options.out}")
+
+
+def _revoke(options: argparse.Namespace) -> int:
+    home = _home(options)
+    try:
+        device = device_from_name(options.device)
+    except ProtocolError as error:
+        raise ConfigError(str(error), key="device") from error
+    _submit(home, home.genesis(), Kind.REVOKE, REVOKE.pack(Revoke(device)))
+    return _show(options, {"device": options.device}, f"revoked {options.device}")
+
+
+def _publish(options: argparse.Namespace) -> int:
+    home = _home(options)
+    text = read_limited(options.task, DOCUMENT_BYTES_MAX).decode(errors="replace")
+    settings = load_settings(TaskSettings, text, str(options.task))
+    bundle = _read_bundle(options.bundle)
+    made = publication(settings, bundle, str(options.task))
+    inbox.drop_blob(home.inbox, made.bundle)
+    inbox.drop_model(home.inbox, made.model)
+    _submit(home, home.genesis(), Kind.TASK, TASK.pack(made.spec))
+    privacy = made.spec.privacy
+    document = {
+        "name": made.spec.name,
+        "dimension": made.spec.dimension,
+        "bundle": made.spec.bundle.hex(),
+        "sigma": privacy.sigma_micro / 10**6,
+        "norm_max": made.spec.aggregation.norm_max / 2**24,
+    }
+    return _show(options, document, f"published {made.spec.name!r}")
+
+
+def _task_template(options: argparse.Namespace) -> int:
+    text = sample(TaskSettings, {"name": "my task"})
+    return _show(options, {"task": text}, text.rstrip("\n"))
+
+
+def _read_bundle(folder: Path) -> bytes:
+    try:
+        files = {
+            name: read_limited(folder / name, FILE_BYTES_MAX)
+            for name in (*CONTENT_FILES, MANIFEST)
+        }
+        return pack_bundle(files)
+    except ProtocolError as error:
+        raise ConfigError(str(error), file=str(folder)) from error
+
+
+def _submit(home: CoordinatorHome, genesis: Genesis, kind: Kind, body: bytes) -> None:
+    counter = home.next_counter("operator")
+    chain_id = genesis.chain_id()
+    envelope = sign(home.operator_key(), chain_id, kind, counter, body)
+    inbox.drop_transaction(home.inbox, envelope, chain_id)

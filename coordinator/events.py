@@ -1,0 +1,297 @@
+"""What happens to a coordinator, and what it wants done about it.
+
+Events are facts in the past tense; effects are orders to the rim. Within one step the
+effects that make something durable stand before the publishes that they protect.
+"""
+
+from dataclasses import dataclass
+
+from coordinator.aggregation.strategy import PackedModel
+from coordinator.ledger.node import Gossip, JournalVote, ServeBlocks, StoreBlock
+from coordinator.ledger.views import Job
+from protocol.envelope import Envelope
+from protocol.errors import Reason
+from protocol.ids import DeviceId, Digest, TaskId, Version
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkArrived:
+    """A board published a chunk of an upload."""
+
+    device: DeviceId
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SaidArrived:
+    """A board published a signed message."""
+
+    device: DeviceId
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StateArrived:
+    """A board's retained state, or its last will."""
+
+    device: DeviceId
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PeerArrived:
+    """Another coordinator published gossip."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionArrived:
+    """An operator put a transaction into the inbox.
+
+    Attributes:
+      name: Of the file, for `RemoveInbox`.
+      content: The packed envelope.
+    """
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Aggregated:
+    """The job for one version was recomputed."""
+
+    task: TaskId
+    version: Version
+    model: PackedModel
+
+
+@dataclass(frozen=True)
+class AggregationFailed:
+    """A job could not be computed here; others may still do so."""
+
+    task: TaskId
+    version: Version
+    detail: str
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A final version was tried on held-out data.
+
+    Attributes:
+      task: Which task.
+      version: Which version.
+      accuracy: In [0, 1]; None for a loss without classes.
+      loss: Mean over the held-out data.
+    """
+
+    task: TaskId
+    version: Version
+    accuracy: float | None
+    loss: float
+
+
+@dataclass(frozen=True)
+class Connected:
+    """The broker accepted us."""
+
+
+@dataclass(frozen=True)
+class Disconnected:
+    """There is no connection to the broker."""
+
+
+@dataclass(frozen=True)
+class Ticked:
+    """The time that `wake_at_s` asked for has come."""
+
+
+Event = (
+    ChunkArrived
+    | SaidArrived
+    | StateArrived
+    | PeerArrived
+    | TransactionArrived
+    | Aggregated
+    | AggregationFailed
+    | Evaluated
+    | Connected
+    | Disconnected
+    | Ticked
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUpload:
+    """Persist: an admitted update with its blob."""
+
+    transaction: Digest
+    update: Envelope
+    blob: bytes
+
+
+@dataclass(frozen=True)
+class StoreModel:
+    """Persist: the bytes of a version that we are about to attest."""
+
+    task: TaskId
+    version: Version
+    model: PackedModel
+
+
+@dataclass(frozen=True)
+class StoreVersion:
+    """Persist: a version became final.
+
+    Attributes:
+      task: Which task.
+      version: Which version.
+      updates: How many updates made it; 0 for version 0.
+      staleness_milli: Their mean staleness, in thousandths.
+      charge_max: The largest total privacy charge of any board so far, in the units
+        of `protocol.accounting`.
+    """
+
+    task: TaskId
+    version: Version
+    updates: int
+    staleness_milli: int
+    charge_max: int
+
+
+@dataclass(frozen=True)
+class StoreMetrics:
+    """Persist: what an evaluation gave."""
+
+    task: TaskId
+    version: Version
+    accuracy: float | None
+    loss: float
+
+
+@dataclass(frozen=True)
+class KeepEvidence:
+    """Persist: two updates of one board for one base version."""
+
+    known: Digest
+    other: Envelope
+
+
+@dataclass(frozen=True)
+class DropUpload:
+    """Persist: the chain will never take this admitted update."""
+
+    transaction: Digest
+
+
+@dataclass(frozen=True)
+class RemoveInbox:
+    """The transaction stands in a durable block; its file may go."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """Recompute a job, away from the loop; answered by `Aggregated`."""
+
+    task: TaskId
+    version: Version
+    job: Job
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Try a version on held-out data, away from the loop."""
+
+    task: TaskId
+    version: Version
+    inference: Digest
+    bundle: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Send a message."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PublishChunks:
+    """Send chunks of a stored whole to one board."""
+
+    device: DeviceId
+    digest: Digest
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishFinal:
+    """Prove to a board once more that its update stands in a block.
+
+    Attributes:
+      device: Whom to tell.
+      transaction: Id of its update.
+      counter: For the envelope that holds the proof.
+    """
+
+    device: DeviceId
+    transaction: Digest
+    counter: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Count: an update was taken."""
+
+    device: DeviceId
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Count and log: something was refused.
+
+    Attributes:
+      device: Whose it was; None for an operator's or a coordinator's.
+      reason: Why.
+      detail: For the log.
+    """
+
+    device: DeviceId | None
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Log: something that people want to know."""
+
+    text: str
+
+
+Effect = (
+    StoreUpload
+    | StoreBlock
+    | JournalVote
+    | Gossip
+    | ServeBlocks
+    | StoreModel
+    | StoreVersion
+    | StoreMetrics
+    | KeepEvidence
+    | DropUpload
+    | RemoveInbox
+    | Aggregate
+    | Evaluate
+    | Publish
+    | PublishChunks
+    | PublishFinal
+    | Accept
+    | Refuse
+    | Report
+)

@@ -1,0 +1,178 @@
+"""After a block: boards get their proofs, jobs are handed out, versions come out.
+
+What follows from the chain's state is read from the state, level-triggered, so that a
+restart and a block lead to the same actions.
+"""
+
+from dataclasses import replace
+
+from coordinator import proofs
+from coordinator.events import (
+    Aggregate,
+    DropUpload,
+    Evaluate,
+    Publish,
+    Refuse,
+    RemoveInbox,
+    StoreVersion,
+)
+from coordinator.leases import LeaseTable
+from coordinator.ledger import views
+from coordinator.ledger.node import StoreBlock
+from coordinator.ledger.views import Job
+from coordinator.state import TaskState, held_key
+from coordinator.turn import Turn
+from protocol.envelope import ENVELOPE, Envelope, Kind
+from protocol.errors import Reason
+from protocol.ids import Digest, TaskId, Version, device_id
+from protocol.light import FINAL, MANIFEST
+from protocol.messages import CONTRIBUTION
+from protocol.task import ModelDigests, TaskSpec, version_digest
+
+WHOLES_MAX = 8
+"""How many digests of older versions stay on offer for boards in mid-pull."""
+
+
+def block_decided(turn: Turn, stored: StoreBlock) -> None:
+    """Tells everyone concerned what stands in a block, and looks what comes next."""
+    block = stored.block
+    paths = proofs.audit_paths(block.transactions)
+    for index, packed in enumerate(block.transactions):
+        envelope = ENVELOPE.unpack(packed)
+        if envelope.kind == Kind.UPDATE:
+            _update_final(turn, stored, envelope, index, paths)
+        else:
+            _take_from_inbox(turn, envelope.identity(turn.settings.gate.chain_id))
+    follow_chain(turn)
+
+
+def transaction_refused(
+    turn: Turn, identity: Digest, reason: Reason, detail: str
+) -> None:
+    """The state machine does not take a transaction: nobody waits for it any longer."""
+    if reason == Reason.ALREADY_KNOWN:
+        # It waits already, or stands in a block: then its blob is still needed.
+        _take_from_inbox(turn, identity)
+        return
+    turn.emit(Refuse(None, reason, detail))
+    turn.emit(DropUpload(identity))
+    _take_from_inbox(turn, identity)
+    for key, held in list(turn.state.held.items()):
+        if held.transaction == identity:
+            turn.change(held=turn.state.held.without(key))
+
+
+def follow_chain(turn: Turn) -> None:
+    """Brings every task to where the chain's state says that it is."""
+    tree = turn.state.ledger.tree
+    for number in range(views.task_count(tree)):
+        task = turn.state.tasks.get(TaskId(number))
+        if task is None:
+            spec = views.task(tree, number)
+            assert spec is not None
+            task = open_task(turn, TaskId(number), spec)
+            announce(turn, task)
+            turn.report(f"task {number} {spec.name!r} is open")
+        head = views.head(tree, number)
+        assert head is not None
+        if head > task.head:
+            task = _version_final(turn, task, head)
+        _hand_out_job(turn, task)
+
+
+def open_task(turn: Turn, number: TaskId, spec: TaskSpec) -> TaskState:
+    """Starts to serve a task from its version 0."""
+    places = lease_places(turn, spec)
+    task = TaskState(number, spec, Version(0), spec.initial, LeaseTable(places))
+    task = replace(task, wholes=_wholes(task, spec.initial))
+    turn.put_task(task)
+    turn.emit(StoreVersion(number, Version(0), 0, 0, turn.state.charge_max))
+    turn.emit(Evaluate(number, Version(0), spec.initial.inference, spec.bundle))
+    return task
+
+
+def lease_places(turn: Turn, spec: TaskSpec) -> int:
+    """Our share of the leases: C over the number of coordinators, rounded up."""
+    coordinators = len(turn.settings.gate.validators.members)
+    return -(-spec.aggregation.leases // coordinators)
+
+
+def announce(turn: Turn, task: TaskState) -> None:
+    """Publishes the newest version with its proof, retained."""
+    shown = proofs.manifest(turn.state.ledger, task)
+    if shown is not None:
+        topic = turn.settings.topics.manifest(task.number)
+        turn.emit(Publish(topic, MANIFEST.pack(shown), retain=True))
+
+
+def _version_final(turn: Turn, task: TaskState, head: Version) -> TaskState:
+    digest = views.version(turn.state.ledger.tree, task.number, head)
+    model = task.attested
+    if model is None or version_digest(model) != digest:
+        turn.report(f"task {task.number}: version {head} is final, but not ours")
+        return task
+    updates, staleness_milli = _statistics(task.job)
+    wholes = _wholes(task, model)
+    task = replace(task, head=head, model=model, attested=None, job=None, wholes=wholes)
+    turn.put_task(task)
+    _forget_stale(turn, task)
+    charge_max = turn.state.charge_max
+    turn.emit(StoreVersion(task.number, head, updates, staleness_milli, charge_max))
+    announce(turn, task)
+    turn.emit(Evaluate(task.number, head, model.inference, task.spec.bundle))
+    turn.report(f"task {task.number}: version {head} is final from {updates} updates")
+    return task
+
+
+def _hand_out_job(turn: Turn, task: TaskState) -> None:
+    job = views.open_job(turn.state.ledger.tree, task.number)
+    if job is not None and job != task.job:
+        turn.put_task(replace(task, job=job))
+        turn.emit(Aggregate(task.number, job.version, job))
+
+
+def _update_final(
+    turn: Turn,
+    stored: StoreBlock,
+    envelope: Envelope,
+    index: int,
+    paths: list[tuple[Digest, ...]],
+) -> None:
+    device = device_id(envelope.sender)
+    body = CONTRIBUTION.unpack(envelope.body)
+    key = held_key(device, body.task, body.version)
+    turn.change(held=turn.state.held.without(key))
+    board = views.board(turn.state.ledger.tree, device)
+    if board is not None and board.charge > turn.state.charge_max:
+        turn.change(charge_max=board.charge)
+    header, certificate = stored.block.header, stored.certificate
+    proof = proofs.final(envelope, header, certificate, index, paths)
+    turn.tell(device, Kind.FINAL, FINAL.pack(proof))
+
+
+def _take_from_inbox(turn: Turn, identity: Digest) -> None:
+    name = turn.state.inbox.get(identity)
+    if name is not None:
+        turn.emit(RemoveInbox(name))
+        rest = {key: at for key, at in turn.state.inbox.items() if key != identity}
+        turn.change(inbox=rest)
+
+
+def _forget_stale(turn: Turn, task: TaskState) -> None:
+    oldest = task.head - task.spec.aggregation.staleness_max
+    for key, held in list(turn.state.held.items()):
+        if held.task == task.number and held.base < oldest:
+            turn.change(held=turn.state.held.without(key))
+
+
+def _statistics(job: Job | None) -> tuple[int, int]:
+    if job is None:
+        return 0, 0
+    staleness = [job.version - 1 - member.base for member in job.members]
+    return len(staleness), 1000 * sum(staleness) // len(staleness)
+
+
+def _wholes(task: TaskState, model: ModelDigests) -> tuple[Digest, ...]:
+    older = [whole for whole in task.wholes if whole != task.spec.bundle]
+    kept = (*older, model.training, model.inference)[-WHOLES_MAX:]
+    return (task.spec.bundle, *kept)

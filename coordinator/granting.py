@@ -1,0 +1,85 @@
+"""Check-ins and leases: from a board that is ready to a board that may send."""
+
+from dataclasses import replace
+
+from coordinator.leases import Grant, draw_for
+from coordinator.ledger import views
+from coordinator.state import TaskState, held_key
+from coordinator.turn import Turn
+from protocol.envelope import Kind
+from protocol.errors import InvalidUpdate, Reason, StaleUpdate
+from protocol.ids import DeviceId
+from protocol.messages import LEASE, CheckIn, Lease
+
+
+def check_in(turn: Turn, device: DeviceId, said: CheckIn, counter: int) -> None:
+    """A board is ready: it gets a lease, or waits for one.
+
+    Raises:
+      InvalidUpdate: `UNKNOWN_TASK`, `STALE`, `POLICY_MISMATCH`, or `ALREADY_KNOWN`
+        when its update for this base version was taken already.
+    """
+    task = turn.state.tasks.get(said.task)
+    if task is None:
+        raise InvalidUpdate(f"no task {said.task}", Reason.UNKNOWN_TASK)
+    staleness = task.head - said.version
+    if staleness < 0:
+        raise InvalidUpdate("its version is not final here yet", Reason.BUSY)
+    if staleness > task.spec.aggregation.staleness_max:
+        raise StaleUpdate(f"version {said.version}, the newest is {task.head}")
+    if said.pledge not in task.spec.pledges:
+        raise InvalidUpdate("not a size to pledge", Reason.POLICY_MISMATCH)
+    if _contributed(turn, device, said):
+        raise InvalidUpdate("has its update for this version", Reason.ALREADY_KNOWN)
+    granted = task.leases.granted.get(device)
+    if granted is not None and granted.version == said.version:
+        turn.send(device, granted.envelope)
+        return
+    draw = draw_for(turn.settings.selection_seed, device, counter)
+    # A board that took a newer version gives its older lease back.
+    leases = task.leases.release(device)
+    leases = leases.wait(device, said, turn.settings.selection, draw)
+    turn.put_task(replace(task, leases=leases))
+    grant_free(turn, turn.state.tasks[task.number])
+
+
+def grant_free(turn: Turn, task: TaskState) -> None:
+    """Gives away every free place while somebody waits."""
+    while (found := task.leases.next_waiting()) is not None:
+        device, said = found
+        if task.head - said.version > task.spec.aggregation.staleness_max:
+            task = replace(task, leases=task.leases.stop_waiting(device))
+            continue
+        number = turn.state.counter
+        lease = Lease(device, task.number, said.version, number, turn.settings.lease_s)
+        envelope = turn.sign(Kind.LEASE, LEASE.pack(lease))
+        ends_at_s = turn.now_s + turn.settings.lease_s
+        grant = Grant(said.version, envelope, ends_at_s, number)
+        task = replace(task, leases=task.leases.grant(device, grant))
+        turn.send(device, envelope)
+    turn.put_task(task)
+
+
+def release(turn: Turn, device: DeviceId, task: TaskState) -> None:
+    """A board has delivered or is gone: its place is for the next one."""
+    leases = task.leases.release(device).stop_waiting(device)
+    if leases is not task.leases:
+        grant_free(turn, replace(task, leases=leases))
+
+
+def expire(turn: Turn) -> None:
+    """Frees the places of leases that have ended."""
+    for task in list(turn.state.tasks.values()):
+        leases = task.leases.expire(turn.now_s)
+        if leases is not task.leases:
+            ended = len(task.leases.granted) - len(leases.granted)
+            turn.report(f"task {task.number}: {ended} leases ended unused")
+            grant_free(turn, replace(task, leases=leases))
+
+
+def _contributed(turn: Turn, device: DeviceId, said: CheckIn) -> bool:
+    key = held_key(device, said.task, said.version)
+    if turn.state.held.get(key) is not None:
+        return True
+    tree = turn.state.ledger.tree
+    return views.update_of(tree, said.task, device, said.version) is not None

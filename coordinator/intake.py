@@ -1,0 +1,219 @@
+"""What boards send: chunks of uploads, check-ins, requests and their states.
+
+A board costs at most one upload in assembly. Nothing is kept for a board that the
+chain does not know.
+"""
+
+from dataclasses import replace
+
+from coordinator import granting
+from coordinator.admission import Admitted, Equivocation, Standing, admit
+from coordinator.events import (
+    Accept,
+    KeepEvidence,
+    PublishChunks,
+    PublishFinal,
+    Refuse,
+    StoreUpload,
+)
+from coordinator.ledger import views
+from coordinator.state import Held, TaskState, held_key
+from coordinator.submission import submit
+from coordinator.turn import Turn
+from protocol.chunks import CHUNK, Assembly, Chunk, chunk_count
+from protocol.envelope import ENVELOPE, CounterWindow, Envelope, Kind
+from protocol.errors import (
+    DecodeError,
+    InvalidUpdate,
+    LimitError,
+    ProtocolError,
+    Reason,
+    SignatureError,
+)
+from protocol.ids import DeviceId, Digest, H, device_id
+from protocol.messages import (
+    ACCEPTED,
+    CHECK_IN,
+    CHUNK_REQUEST,
+    DEVICE_STATE,
+    Accepted,
+    ChunkRequest,
+    Contribution,
+    DevicePhase,
+)
+from protocol.task import TaskSpec
+
+UPLOAD_OVERHEAD_BYTES = 4096
+"""Room beside the vector: envelopes, boxes for 32 coordinators, framing."""
+
+
+def upload_bytes_max(specs: list[TaskSpec]) -> int:
+    """The longest upload that any task allows, in bytes."""
+    widest = max((4 * spec.dimension for spec in specs), default=0)
+    return widest + UPLOAD_OVERHEAD_BYTES
+
+
+def chunk_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
+    """Takes a chunk; the last one makes an upload to be admitted."""
+    subject = H(payload)
+    try:
+        chunk = CHUNK.unpack(payload)
+        subject = chunk.digest
+        _require_enrolled(turn, device)
+        whole = _assemble(turn, device, chunk)
+        if whole is not None:
+            upload_arrived(turn, device, whole)
+    except ProtocolError as error:
+        turn.refuse(device, subject, error)
+
+
+def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
+    """Admits an upload: durable first, then the receipt, then the chain."""
+
+    def lookup(sender: DeviceId, contribution: Contribution) -> Standing:
+        return _standing(turn, sender, contribution)
+
+    try:
+        admitted = admit(turn.settings.gate, device, whole, lookup)
+    except Equivocation as error:
+        turn.emit(KeepEvidence(error.known, error.update))
+        subject = error.update.identity(turn.settings.gate.chain_id)
+        turn.refuse(device, subject, error)
+        return
+    if admitted.repeated:
+        _repeat_receipt(turn, device, admitted)
+        return
+    body = admitted.contribution
+    turn.emit(StoreUpload(admitted.transaction, admitted.update, admitted.blob))
+    session = replace(turn.session(device), updates=admitted.window)
+    turn.put_session(device, session)
+    key = held_key(device, body.task, body.version)
+    held = Held(admitted.transaction, body.version, body.task)
+    turn.change(held=turn.state.held.put(key, held))
+    turn.emit(Accept(device))
+    turn.tell(device, Kind.ACCEPTED, ACCEPTED.pack(Accepted(admitted.transaction)))
+    granting.release(turn, device, turn.state.tasks[body.task])
+    submit(turn, admitted.update)
+
+
+def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
+    """Takes a check-in or a request for chunks."""
+    subject = H(payload)
+    try:
+        envelope = ENVELOPE.unpack(payload)
+        subject = envelope.identity(turn.settings.gate.chain_id)
+        _check_said(turn, device, envelope)
+        if envelope.kind == Kind.CHECK_IN:
+            body = CHECK_IN.unpack(envelope.body)
+            granting.check_in(turn, device, body, envelope.counter)
+        else:
+            _serve(turn, device, CHUNK_REQUEST.unpack(envelope.body))
+    except ProtocolError as error:
+        turn.refuse(device, subject, error)
+
+
+def state_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
+    """Notes a board's phase; one that is gone gives its lease back."""
+    try:
+        envelope = ENVELOPE.unpack(payload)
+        if envelope.kind != Kind.DEVICE_STATE or device_id(envelope.sender) != device:
+            raise SignatureError("not this board's state", Reason.NOT_AUTHORISED)
+        envelope.check(turn.settings.gate.chain_id)
+        shown = DEVICE_STATE.unpack(envelope.body)
+        _require_enrolled(turn, device)
+    except ProtocolError as error:
+        turn.emit(Refuse(device, error.reason, f"state: {error}"))
+        return
+    phase = DevicePhase(shown.phase)
+    session = turn.session(device)
+    turn.put_session(
+        device, replace(session, phase=phase, epsilon_micro=shown.epsilon_micro)
+    )
+    if phase in (DevicePhase.LOST, DevicePhase.DISCONNECTED):
+        for task in list(turn.state.tasks.values()):
+            granting.release(turn, device, task)
+
+
+def _require_enrolled(turn: Turn, device: DeviceId) -> None:
+    board = views.board(turn.state.ledger.tree, device)
+    if board is None or board.revoked:
+        raise SignatureError("the board is not enrolled", Reason.NOT_ENROLLED)
+
+
+def _assemble(turn: Turn, device: DeviceId, chunk: Chunk) -> bytes | None:
+    bytes_max = upload_bytes_max([task.spec for task in turn.state.tasks.values()])
+    if chunk.size > bytes_max:
+        raise LimitError(f"upload of {chunk.size} bytes, {bytes_max} allowed")
+    if chunk_count(chunk.size) == 1:
+        if H(chunk.data) != chunk.digest:
+            raise DecodeError("chunk differs from its digest")
+        return chunk.data
+    session = turn.session(device)
+    assembly = session.assembly
+    if assembly is None or assembly.digest != chunk.digest:
+        assembly = Assembly.begin(chunk.digest, chunk.size, bytes_max)
+    assembly = assembly.add(chunk)
+    complete = None not in assembly.pieces
+    kept = None if complete else assembly
+    turn.put_session(device, replace(session, assembly=kept))
+    return assembly.whole() if complete else None
+
+
+def _standing(turn: Turn, sender: DeviceId, body: Contribution) -> Standing:
+    state = turn.state
+    tree = state.ledger.tree
+    board = views.board(tree, sender)
+    held = state.held.get(held_key(sender, body.task, body.version))
+    known = held.transaction if held is not None else None
+    task = state.tasks.get(body.task)
+    if known is None and task is not None:
+        known = views.update_of(tree, body.task, sender, body.version)
+    grant = None if task is None else task.leases.granted.get(sender)
+    return Standing(
+        board is not None and not board.revoked,
+        known,
+        turn.session(sender).updates,
+        None if grant is None else grant.envelope,
+        None if task is None else task.spec,
+        0 if task is None else task.head,
+    )
+
+
+def _repeat_receipt(turn: Turn, device: DeviceId, admitted: Admitted) -> None:
+    body = admitted.contribution
+    turn.tell(device, Kind.ACCEPTED, ACCEPTED.pack(Accepted(admitted.transaction)))
+    if turn.state.held.get(held_key(device, body.task, body.version)) is None:
+        counter = turn.take_counter()
+        turn.emit(PublishFinal(device, admitted.transaction, counter))
+
+
+def _check_said(turn: Turn, device: DeviceId, envelope: Envelope) -> None:
+    if envelope.kind not in (Kind.CHECK_IN, Kind.CHUNK_REQUEST):
+        raise DecodeError(f"kind {envelope.kind} said", Reason.UNKNOWN_KIND)
+    if device_id(envelope.sender) != device:
+        raise SignatureError("signed by another board", Reason.NOT_AUTHORISED)
+    _require_enrolled(turn, device)
+    envelope.check(turn.settings.gate.chain_id)
+    session = turn.session(device)
+    window = session.said.get(envelope.kind, CounterWindow())
+    said = {**session.said, envelope.kind: window.admit(envelope.counter)}
+    turn.put_session(device, replace(session, said=said))
+
+
+def _serve(turn: Turn, device: DeviceId, request: ChunkRequest) -> None:
+    if not any(_offers(task, request.digest) for task in turn.state.tasks.values()):
+        raise InvalidUpdate("not a whole that is offered", Reason.STALE)
+    settings, session = turn.settings, turn.session(device)
+    earned = (turn.now_s - session.chunks_at_s) * settings.chunks_per_s
+    chunks = min(float(settings.chunks_burst), session.chunks + earned)
+    wanted = len(request.indices)
+    if wanted > chunks:
+        raise InvalidUpdate("asks for chunks too fast", Reason.BUSY)
+    turn.put_session(
+        device, replace(session, chunks=chunks - wanted, chunks_at_s=turn.now_s)
+    )
+    turn.emit(PublishChunks(device, request.digest, request.indices))
+
+
+def _offers(task: TaskState, digest: Digest) -> bool:
+    return digest in task.wholes

@@ -1,0 +1,239 @@
+"""The coordinator as a pure function: `step(settings, state, event) -> effects`.
+
+It keeps the chain through its ledger, admits updates, lets boards train, hands out jobs
+and publishes versions. What peers send never raises here: it is refused and counted.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from coordinator import finality, granting, intake
+from coordinator.events import (
+    Aggregated,
+    AggregationFailed,
+    ChunkArrived,
+    Connected,
+    Disconnected,
+    Effect,
+    Evaluated,
+    Event,
+    PeerArrived,
+    Publish,
+    Refuse,
+    RemoveInbox,
+    SaidArrived,
+    StateArrived,
+    StoreMetrics,
+    StoreModel,
+    Ticked,
+    TransactionArrived,
+)
+from coordinator.leases import LeaseTable
+from coordinator.ledger import node, views
+from coordinator.ledger.node import LedgerState
+from coordinator.state import CoordinatorState, Held, Settings, TaskState, held_key
+from coordinator.submission import advance, submit
+from coordinator.turn import Turn
+from protocol.envelope import ENVELOPE, TRANSACTION_KINDS, Envelope, Kind, sign
+from protocol.errors import DecodeError, ProtocolError, Reason
+from protocol.ids import Digest, TaskId, Version, device_id
+from protocol.messages import (
+    ATTEST,
+    CONTRIBUTION,
+    COORDINATOR_STATE,
+    Attest,
+)
+from protocol.messages import (
+    CoordinatorState as ShownState,
+)
+from protocol.task import ModelDigests, version_digest
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What the disk gave back.
+
+    Attributes:
+      ledger: The chain, ready to go on.
+      counter: Above every counter that was ever signed with.
+      models: The newest final version of each task.
+      wholes: Older digests that stay on offer, by task.
+      uploads: Admitted updates that are not in the chain, oldest first.
+      charge_max: The largest total charge of a board so far.
+    """
+
+    ledger: LedgerState
+    counter: int
+    models: Mapping[TaskId, tuple[Version, ModelDigests]]
+    wholes: Mapping[TaskId, tuple[Digest, ...]]
+    uploads: Sequence[Envelope]
+    charge_max: int
+
+
+def begin(
+    settings: Settings, restored: Restored, now_s: float, now_ms: int
+) -> tuple[CoordinatorState, tuple[Effect, ...]]:
+    """The first state after a start, and what is still to be done.
+
+    Admitted updates go to the ledger again and an open job is handed out again; both
+    end as they would have, since they are functions of what was stored.
+    """
+    state = CoordinatorState(
+        restored.ledger, restored.counter, charge_max=restored.charge_max
+    )
+    turn = Turn(settings, state, now_s, now_ms)
+    for number, (version, model) in sorted(restored.models.items()):
+        spec = views.task(restored.ledger.tree, number)
+        assert spec is not None
+        leases = LeaseTable(finality.lease_places(turn, spec))
+        task = TaskState(number, spec, version, model, leases)
+        wholes = (spec.bundle, *restored.wholes.get(number, ()))
+        turn.put_task(replace(task, wholes=wholes))
+    for update in restored.uploads:
+        _hold_again(turn, update)
+    finality.follow_chain(turn)
+    advance(turn, node.Ticked())
+    _schedule(turn)
+    return turn.state, tuple(turn.effects)
+
+
+def step(
+    settings: Settings,
+    state: CoordinatorState,
+    event: Event,
+    now_s: float,
+    now_ms: int,
+) -> tuple[CoordinatorState, tuple[Effect, ...]]:
+    """What an event changes and what is to be done about it.
+
+    Args:
+      settings: Constant.
+      state: Before the event.
+      event: What happened.
+      now_s: Monotonic clock, in seconds.
+      now_ms: Unix time for the chain's display times; may be wrong without harm.
+    """
+    turn = Turn(settings, state, now_s, now_ms)
+    match event:
+        case ChunkArrived() | SaidArrived() | StateArrived():
+            _board_spoke(turn, event)
+        case PeerArrived(payload):
+            advance(turn, node.PeerMessage(payload))
+        case TransactionArrived(name, content):
+            _transaction_arrived(turn, name, content)
+        case Aggregated() | AggregationFailed() | Evaluated():
+            _work_ended(turn, event)
+        case Connected():
+            _connected(turn)
+        case Disconnected():
+            turn.change(connected=False)
+        case Ticked():
+            granting.expire(turn)
+            advance(turn, node.Ticked())
+        case _:
+            assert_never(event)
+    _schedule(turn)
+    return turn.state, tuple(turn.effects)
+
+
+def farewell(settings: Settings, counter: int, height: int) -> Publish:
+    """Our last will: the retained state that says that we are gone."""
+    return _own_state(settings, counter, ShownState(0, height))
+
+
+def _board_spoke(turn: Turn, event: ChunkArrived | SaidArrived | StateArrived) -> None:
+    match event:
+        case ChunkArrived(device, payload):
+            intake.chunk_arrived(turn, device, payload)
+        case SaidArrived(device, payload):
+            intake.said_arrived(turn, device, payload)
+        case StateArrived(device, payload):
+            intake.state_arrived(turn, device, payload)
+        case _:
+            assert_never(event)
+
+
+def _work_ended(turn: Turn, event: Aggregated | AggregationFailed | Evaluated) -> None:
+    match event:
+        case Aggregated():
+            _aggregated(turn, event)
+        case AggregationFailed(task, version, detail):
+            turn.report(f"task {task}: version {version} not computed: {detail}")
+        case Evaluated():
+            _evaluated(turn, event)
+        case _:
+            assert_never(event)
+
+
+def _own_state(settings: Settings, counter: int, shown: ShownState) -> Publish:
+    body = COORDINATOR_STATE.pack(shown)
+    chain_id = settings.gate.chain_id
+    envelope = sign(
+        settings.ledger.key, chain_id, Kind.COORDINATOR_STATE, counter, body
+    )
+    topic = settings.topics.coordinator_state(settings.name)
+    return Publish(topic, ENVELOPE.pack(envelope), retain=True)
+
+
+def _connected(turn: Turn) -> None:
+    turn.change(connected=True)
+    shown = ShownState(1, turn.state.ledger.height)
+    turn.emit(_own_state(turn.settings, turn.take_counter(), shown))
+    for task in turn.state.tasks.values():
+        finality.announce(turn, task)
+
+
+def _transaction_arrived(turn: Turn, name: str, content: bytes) -> None:
+    chain_id = turn.settings.gate.chain_id
+    try:
+        envelope = ENVELOPE.unpack(content)
+        if envelope.kind not in TRANSACTION_KINDS:
+            raise DecodeError("not a transaction", Reason.UNKNOWN_KIND)
+        envelope.check(chain_id)
+    except ProtocolError as error:
+        turn.emit(Refuse(None, error.reason, f"{name}: {error}"))
+        turn.emit(RemoveInbox(name))
+        return
+    identity = envelope.identity(chain_id)
+    turn.change(inbox={**turn.state.inbox, identity: name})
+    submit(turn, envelope)
+
+
+def _aggregated(turn: Turn, event: Aggregated) -> None:
+    task = turn.state.tasks.get(event.task)
+    if task is None or task.job is None or task.job.version != event.version:
+        return
+    digests = event.model.digests()
+    turn.put_task(replace(task, attested=digests))
+    turn.emit(StoreModel(event.task, event.version, event.model))
+    body = Attest(event.task, event.version, version_digest(digests))
+    submit(turn, turn.sign(Kind.ATTEST, ATTEST.pack(body)))
+
+
+def _evaluated(turn: Turn, event: Evaluated) -> None:
+    turn.emit(StoreMetrics(event.task, event.version, event.accuracy, event.loss))
+    found = f"loss {event.loss:.4f}"
+    if event.accuracy is not None:
+        found = f"accuracy {100 * event.accuracy:.2f} %, {found}"
+    turn.report(f"task {event.task}: version {event.version} has {found}")
+
+
+def _hold_again(turn: Turn, update: Envelope) -> None:
+    body = CONTRIBUTION.unpack(update.body)
+    device = device_id(update.sender)
+    tree = turn.state.ledger.tree
+    if views.update_of(tree, body.task, device, body.version) is not None:
+        return
+    identity = update.identity(turn.settings.gate.chain_id)
+    held = Held(identity, body.version, body.task)
+    key = held_key(device, body.task, body.version)
+    turn.change(held=turn.state.held.put(key, held))
+    submit(turn, update)
+
+
+def _schedule(turn: Turn) -> None:
+    wake_at_s = min(turn.now_s + turn.settings.tick_s, turn.state.ledger.wake_at_s)
+    for task in turn.state.tasks.values():
+        wake_at_s = min(wake_at_s, task.leases.ends_at_s)
+    turn.change(wake_at_s=wake_at_s)

@@ -1,0 +1,77 @@
+"""The folder through which an operator's commands reach the running coordinator.
+
+A command drops whole files by rename: blobs first, then the transaction that names
+them. The coordinator stores blobs before it looks at transactions, and removes a file
+when its content is durable elsewhere.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator.aggregation.strategy import PackedModel
+from durable.files import read_limited, storage_errors, sync_folder, write_atomic
+from protocol.bundle import BUNDLE_BYTES_MAX
+from protocol.envelope import ENVELOPE, ENVELOPE_BYTES_MAX, Envelope
+from protocol.ids import ChainId, H
+
+TRANSACTION_SUFFIX = ".tx"
+BLOB_SUFFIX = ".blob"
+BLOB_BYTES_MAX = max(BUNDLE_BYTES_MAX, 1 << 30)
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What was found.
+
+    Attributes:
+      blobs: Names of files that hold blobs, sorted.
+      transactions: Names of files that hold transactions, sorted.
+    """
+
+    blobs: tuple[str, ...]
+    transactions: tuple[str, ...]
+
+
+def look(inbox: Path) -> Dropped:
+    """Lists the inbox; files that are still being written do not show."""
+    with storage_errors(inbox):
+        names = sorted(entry.name for entry in inbox.iterdir())
+    return Dropped(
+        tuple(name for name in names if name.endswith(BLOB_SUFFIX)),
+        tuple(name for name in names if name.endswith(TRANSACTION_SUFFIX)),
+    )
+
+
+def read_transaction(inbox: Path, name: str) -> bytes:
+    """The bytes of a dropped transaction, cut off beyond what one may have."""
+    return read_limited(inbox / name, 2 * ENVELOPE_BYTES_MAX)
+
+
+def read_blob(inbox: Path, name: str) -> bytes:
+    """The bytes of a dropped blob."""
+    return read_limited(inbox / name, BLOB_BYTES_MAX)
+
+
+def remove(inbox: Path, name: str) -> None:
+    """Removes a file whose content is durable elsewhere."""
+    with storage_errors(inbox / name):
+        (inbox / name).unlink(missing_ok=True)
+        sync_folder(inbox)
+
+
+def drop_transaction(inbox: Path, envelope: Envelope, chain_id: ChainId) -> Path:
+    """Hands a transaction to the running coordinator, or to the next one."""
+    path = inbox / f"{envelope.identity(chain_id).hex()}{TRANSACTION_SUFFIX}"
+    write_atomic(path, ENVELOPE.pack(envelope))
+    return path
+
+
+def drop_blob(inbox: Path, content: bytes) -> None:
+    """Hands over bytes that are addressed by their content."""
+    write_atomic(inbox / f"{H(content).hex()}{BLOB_SUFFIX}", content)
+
+
+def drop_model(inbox: Path, model: PackedModel) -> None:
+    """Hands over all parts of a model version."""
+    for part in model.parts():
+        drop_blob(inbox, part)

@@ -1,0 +1,127 @@
+"""Makes effects durable: one database transaction and one journal sync for a batch."""
+
+from collections.abc import Sequence
+
+from coordinator.events import (
+    DropUpload,
+    Effect,
+    KeepEvidence,
+    StoreMetrics,
+    StoreModel,
+    StoreUpload,
+    StoreVersion,
+)
+from coordinator.ledger.node import JournalVote, StoreBlock
+from coordinator.ledger.storage import Store, StoredUpload, StoredVersion
+from coordinator.rim.votes import VoteJournal
+from protocol.ids import Digest
+from protocol.task import ModelDigests
+
+Stored = (
+    StoreUpload
+    | StoreBlock
+    | StoreModel
+    | StoreVersion
+    | StoreMetrics
+    | KeepEvidence
+    | DropUpload
+)
+
+
+class Persistence:
+    """The disk behind the coordinator's effects."""
+
+    def __init__(
+        self, store: Store, votes: VoteJournal, height: int, versions_kept: int
+    ) -> None:
+        """Takes over an open store and journal.
+
+        Args:
+          store: The chain.
+          votes: Our own votes.
+          height: Of the last stored block.
+          versions_kept: Versions of the model whose bytes are kept.
+        """
+        self._store = store
+        self._votes = votes
+        self._height = height
+        self._versions_kept = versions_kept
+
+    def commit(self, effects: Sequence[Effect], now_ms: int) -> None:
+        """On return everything that `effects` want durable is on the disk.
+
+        Raises:
+          StorageError: If the disk refuses; then nothing may be published.
+        """
+        stored = [effect for effect in effects if isinstance(effect, Stored)]
+        votes = [effect for effect in effects if isinstance(effect, JournalVote)]
+        if votes:
+            # Before the blocks that they decided: a block never outlives its votes.
+            self._votes.append(votes, self._height)
+        if not stored:
+            return
+        with self._store.transaction():
+            for effect in stored:
+                self._put(effect, now_ms)
+
+    def _put(self, effect: Stored, now_ms: int) -> None:
+        store = self._store
+        match effect:
+            case StoreUpload(transaction, update, blob):
+                store.put_upload(StoredUpload(transaction, update, blob, now_ms))
+            case StoreBlock():
+                identities = [result.identity for result in effect.results]
+                store.put_block(
+                    effect.block, effect.certificate, effect.changes, identities
+                )
+                self._height = effect.block.header.height
+            case StoreModel(task, version, model):
+                for part in model.parts():
+                    store.put_blob(part)
+                store.put_model(task, version, model.digests())
+            case StoreVersion():
+                self._put_version(effect, now_ms)
+            case StoreMetrics(task, version, accuracy, loss):
+                store.put_metrics(task, version, accuracy, loss)
+            case KeepEvidence(known, other):
+                store.put_evidence(known, other)
+            case DropUpload(transaction):
+                if store.locate(transaction) is None:
+                    store.drop_upload(transaction)
+
+    def _put_version(self, effect: StoreVersion, now_ms: int) -> None:
+        self._store.put_version(
+            StoredVersion(
+                effect.task,
+                effect.version,
+                now_ms,
+                effect.updates,
+                effect.staleness_milli,
+                effect.charge_max,
+            )
+        )
+        oldest = effect.version - self._versions_kept
+        # Version 0 comes from the task itself; other tasks may start from its bytes.
+        if oldest > 0:
+            self._drop_model(effect.task, oldest)
+
+    def _drop_model(self, task: int, version: int) -> None:
+        dropped = self._store.model(task, version)
+        if dropped is None:
+            return
+        following = range(version + 1, version + self._versions_kept + 1)
+        models = [self._store.model(task, number) for number in following]
+        kept = {digest for model in models if model for digest in _parts(model)}
+        for digest in _parts(dropped):
+            if digest not in kept:
+                self._store.drop_blob(digest)
+
+
+def _parts(model: ModelDigests) -> tuple[Digest, ...]:
+    return (
+        model.theta,
+        model.momentum,
+        model.average,
+        model.training,
+        model.inference,
+    )

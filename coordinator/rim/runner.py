@@ -1,0 +1,355 @@
+"""The loop around the core: takes events in batches and carries out their effects.
+
+Of a batch first everything that must last is made durable, with one database
+transaction and one journal sync; then messages are published; then what the broker
+delivered is acknowledged. So nothing is told before it is certain, and nothing that was
+acknowledged can be lost.
+"""
+
+import logging
+import queue
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from broker.events import (
+    Connected as LinkConnected,
+)
+from broker.events import (
+    Delivered,
+    LinkEvent,
+    Message,
+    MessageArrived,
+    Token,
+)
+from broker.events import (
+    Disconnected as LinkDisconnected,
+)
+from broker.rim.link import Link
+from coordinator import machine
+from coordinator.events import (
+    Accept,
+    Aggregate,
+    ChunkArrived,
+    Connected,
+    Disconnected,
+    Effect,
+    Evaluate,
+    Event,
+    PeerArrived,
+    Publish,
+    PublishChunks,
+    PublishFinal,
+    Refuse,
+    RemoveInbox,
+    Report,
+    SaidArrived,
+    StateArrived,
+    StoreMetrics,
+    StoreVersion,
+    Ticked,
+    TransactionArrived,
+)
+from coordinator.ledger.node import Gossip
+from coordinator.rim import inbox
+from coordinator.rim.home import CoordinatorHome
+from coordinator.rim.outgoing import Outgoing
+from coordinator.rim.start import Parts, assemble
+from coordinator.rim.wholes import WholeCache, final_of
+from protocol.chunks import CHUNK, chunk_at, chunk_count
+from protocol.envelope import ENVELOPE, Kind, sign
+from protocol.errors import DecodeError, Reason, StorageError
+from protocol.ids import device_from_name, device_name
+from protocol.light import FINAL
+
+log = logging.getLogger("starling.coordinator")
+
+BATCH_MAX = 256
+INBOX_EVERY_S = 0.25
+STATUS_EVERY_S = 1.0
+STOP_TIMEOUT_S = 5.0
+
+
+class _Stop:
+    """A signal asked us to end."""
+
+
+_Item = LinkEvent | Event | _Stop | BaseException
+
+
+class Runner:
+    """One running coordinator."""
+
+    def __init__(self, home: CoordinatorHome) -> None:
+        """Opens everything; connects to nothing yet."""
+        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._home = home
+        self._parts: Parts = assemble(home, self._queue.put, _now_s(), _now_ms())
+        self._state = self._parts.state
+        self._seen_inbox: set[str] = set()
+        self._inbox_at_s = 0.0
+        self._status_at_s = 0.0
+        self._broker = "connecting"
+        self._stopping = False
+        self._link = Link(
+            self._parts.link, self._queue.put, random.SystemRandom().random
+        )
+        self._outgoing = Outgoing(self._link.publish)
+        self._wholes = WholeCache(self._parts.store)
+
+    def run(self) -> int:
+        """Serves until a signal ends it.
+
+        Returns:
+          0.
+
+        Raises:
+          StorageError: If the disk refuses; what was published before is durable.
+        """
+        self._carry_out(self._parts.effects, ())
+        self._link.start()
+        log.info(
+            "coordinator %s at height %d", self._home.name, self._state.ledger.height
+        )
+        try:
+            while not self._stopping:
+                self._turn()
+        except StorageError as error:
+            self._write_status(str(error))
+            raise
+        self._say_goodbye()
+        return 0
+
+    def stop(self) -> None:
+        """Ends `run` soon; may be called from a signal handler."""
+        self._queue.put(_Stop())
+
+    def close(self) -> None:
+        """Gives everything back."""
+        self._link.stop(STOP_TIMEOUT_S)
+        self._parts.workers.stop()
+        self._parts.votes.close()
+        self._parts.store.close()
+
+    def _turn(self) -> None:
+        """One batch: events in, effects out, acknowledgements last."""
+        effects: list[Effect] = []
+        tokens: list[Token] = []
+        for item in self._drain():
+            self._take(item, effects, tokens)
+        for event in self._look_into_inbox():
+            self._step(event, effects)
+        if _now_s() >= self._state.wake_at_s:
+            self._step(Ticked(), effects)
+        self._carry_out(effects, tokens)
+        if _now_s() >= self._status_at_s:
+            self._write_status("running")
+
+    def _drain(self) -> list[_Item]:
+        wake_at_s = min(self._state.wake_at_s, self._inbox_at_s, self._status_at_s)
+        items: list[_Item] = []
+        try:
+            items.append(self._queue.get(timeout=max(0.0, wake_at_s - _now_s())))
+            while len(items) < BATCH_MAX:
+                items.append(self._queue.get_nowait())
+        except queue.Empty:
+            return items
+        return items
+
+    def _take(self, item: _Item, effects: list[Effect], tokens: list[Token]) -> None:
+        match item:
+            case MessageArrived():
+                self._message(item, effects)
+                tokens.append(item.token)
+            case Delivered(publish_id):
+                self._outgoing.delivered(publish_id)
+            case LinkConnected():
+                self._broker = "connected"
+                log.info("connected to the broker")
+                self._step(Connected(), effects)
+            case LinkDisconnected(reason, retry_in_s):
+                self._broker = f"disconnected: {reason}"
+                log.warning("broker: %s; next attempt in %s s", reason, retry_in_s)
+                self._outgoing.disconnected()
+                self._step(Disconnected(), effects)
+            case _Stop():
+                self._stopping = True
+            case BaseException():
+                raise item
+            case _:
+                self._step(item, effects)
+
+    def _message(self, message: MessageArrived, effects: list[Effect]) -> None:
+        try:
+            branch, whose, leaf = self._parts.settings.topics.parse(message.topic)
+            if branch == "g":
+                if whose != self._parts.settings.name:
+                    self._step(PeerArrived(message.payload), effects)
+                return
+            device = device_from_name(whose)
+        except DecodeError as error:
+            self._parts.tally.refuse(Refuse(None, Reason.MALFORMED, str(error)))
+            return
+        self._parts.tally.device(device).bytes_up += len(message.payload)
+        match leaf:
+            case "up":
+                self._step(ChunkArrived(device, message.payload), effects)
+            case "say":
+                self._step(SaidArrived(device, message.payload), effects)
+            case "state":
+                self._step(StateArrived(device, message.payload), effects)
+            case _:
+                self._parts.tally.refuse(Refuse(device, Reason.UNKNOWN_KIND, leaf))
+
+    def _step(self, event: Event, effects: list[Effect]) -> None:
+        self._state, caused = machine.step(
+            self._parts.settings, self._state, event, _now_s(), _now_ms()
+        )
+        effects.extend(caused)
+
+    def _look_into_inbox(self) -> Sequence[Event]:
+        if _now_s() < self._inbox_at_s:
+            return ()
+        self._inbox_at_s = _now_s() + INBOX_EVERY_S
+        folder = self._home.inbox
+        dropped = inbox.look(folder)
+        for name in dropped.blobs:
+            with self._parts.store.transaction():
+                self._parts.store.put_blob(inbox.read_blob(folder, name))
+            inbox.remove(folder, name)
+        self._seen_inbox &= set(dropped.transactions)
+        fresh = [name for name in dropped.transactions if name not in self._seen_inbox]
+        self._seen_inbox.update(fresh)
+        return [
+            TransactionArrived(name, inbox.read_transaction(folder, name))
+            for name in fresh
+        ]
+
+    def _carry_out(self, effects: Sequence[Effect], tokens: Sequence[Token]) -> None:
+        self._parts.persistence.commit(effects, _now_ms())
+        for effect in effects:
+            self._do(effect)
+        self._outgoing.pump()
+        if tokens:
+            self._link.acknowledge_many(tokens)
+
+    def _do(self, effect: Effect) -> None:
+        """Carries out what does not have to last."""
+        match effect:
+            case Publish(topic, payload, retain):
+                self._publish(topic, payload, retain)
+            case PublishChunks():
+                self._publish_chunks(effect)
+            case PublishFinal():
+                self._publish_final(effect)
+            case Gossip(payload):
+                topics, name = self._parts.settings.topics, self._parts.settings.name
+                self._publish(topics.gossip(name), payload, False)
+            case RemoveInbox(name):
+                inbox.remove(self._home.inbox, name)
+            case Aggregate() | Evaluate():
+                self._hand_over(effect)
+            case Accept() | Refuse() | Report():
+                self._count(effect)
+            case StoreVersion() | StoreMetrics():
+                self._parts.status.versions_changed()
+            case _:
+                # The other effects were carried out by `commit`.
+                return
+
+    def _count(self, effect: Accept | Refuse | Report) -> None:
+        match effect:
+            case Accept():
+                self._parts.tally.accept(effect)
+            case Refuse(device, reason, detail):
+                self._parts.tally.refuse(effect)
+                whose = device_name(device) if device else "operator or peer"
+                log.debug("refused %s: %s: %s", whose, Reason(reason).name, detail)
+            case Report(text):
+                log.info("%s", text)
+
+    def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
+        self._outgoing.add(Message(topic, payload, retain))
+        branch, whose, _ = self._parts.settings.topics.parse(topic)
+        if branch == "d":
+            device = device_from_name(whose)
+            self._parts.tally.device(device).bytes_down += len(payload)
+
+    def _publish_chunks(self, effect: PublishChunks) -> None:
+        whole = self._wholes.get(effect.digest)
+        if whole is None:
+            log.warning("a board asks for %s, which is gone", effect.digest.hex())
+            return
+        topic = self._parts.settings.topics.model(device_name(effect.device))
+        for index in effect.indices:
+            if index < chunk_count(len(whole)):
+                chunk = chunk_at(whole, effect.digest, index)
+                self._publish(topic, CHUNK.pack(chunk), False)
+
+    def _publish_final(self, effect: PublishFinal) -> None:
+        proof = final_of(self._parts.store, effect.transaction)
+        if proof is None:
+            return
+        settings = self._parts.settings
+        key, chain_id = settings.ledger.key, settings.gate.chain_id
+        body = FINAL.pack(proof)
+        envelope = sign(key, chain_id, Kind.FINAL, effect.counter, body)
+        topic = settings.topics.down(device_name(effect.device))
+        self._publish(topic, ENVELOPE.pack(envelope), False)
+
+    def _hand_over(self, effect: Aggregate | Evaluate) -> None:
+        if isinstance(effect, Evaluate):
+            self._parts.workers.evaluate(effect)
+            return
+        self._parts.workers.aggregate(effect, self._state.tasks[effect.task].spec)
+
+    def _write_status(self, condition: str) -> None:
+        self._status_at_s = _now_s() + STATUS_EVERY_S
+        self._parts.status.write(self._state, condition, self._broker, _now_ms())
+
+    def _say_goodbye(self) -> None:
+        farewell = machine.farewell(
+            self._parts.settings, self._state.counter, self._state.ledger.height
+        )
+        self._outgoing.add(Message(farewell.topic, farewell.payload, retain=True))
+        self._outgoing.pump()
+        self._write_status("stopped")
+        log.info("stopped at height %d", self._state.ledger.height)
+
+
+def run(home: CoordinatorHome) -> int:
+    """Runs a coordinator until SIGTERM or SIGINT.
+
+    Raises:
+      ConfigError: Before anything starts.
+      StorageError: If the disk refuses.
+    """
+    level = home.config().log.upper()
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(levelname)s %(message)s"
+    )
+    # The reader of a pipe may go; the log must not end us.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    runner = Runner(home)
+
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        runner.stop()
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, ask_to_stop)
+    try:
+        return runner.run()
+    finally:
+        runner.close()
+
+
+def _now_s() -> float:
+    return time.monotonic()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 10**6

@@ -1,0 +1,211 @@
+"""Opens what a coordinator runs with, and brings its core to where it stopped."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from broker.events import LinkSettings, Message
+from coordinator import machine
+from coordinator.admission import Gate
+from coordinator.config import CoordinatorConfig
+from coordinator.events import Effect, Evaluate
+from coordinator.finality import WHOLES_MAX
+from coordinator.ledger import node, views
+from coordinator.ledger.storage import Store
+from coordinator.machine import Restored
+from coordinator.rim.evaluator import Evaluator, load_held_out
+from coordinator.rim.home import CoordinatorHome, link_settings
+from coordinator.rim.persistence import Persistence
+from coordinator.rim.schema import CHAIN_FILE
+from coordinator.rim.status import StatusFile, Tally
+from coordinator.rim.store import SqliteStore
+from coordinator.rim.votes import VOTES_FILE, VoteJournal
+from coordinator.rim.workers import Workers
+from coordinator.selection import SELECTIONS
+from coordinator.state import CoordinatorState, Settings
+from protocol.chain import Genesis
+from protocol.errors import ConfigError, StorageError
+from protocol.ids import TaskId, Version, device_from_name
+from protocol.task import ModelDigests
+from protocol.topics import Topics
+
+COUNTERS_PER_BOOT_BITS = 32
+"""Envelope counters start anew above all earlier ones at each start."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that a running coordinator consists of."""
+
+    settings: Settings
+    state: CoordinatorState
+    effects: tuple[Effect, ...]
+    store: Store
+    votes: VoteJournal
+    persistence: Persistence
+    workers: Workers
+    tally: Tally
+    status: StatusFile
+    link: LinkSettings
+
+
+def assemble(
+    home: CoordinatorHome,
+    on_event: Callable[[Any], None],
+    now_s: float,
+    now_ms: int,
+) -> Parts:
+    """Opens everything; connects to nothing.
+
+    Args:
+      home: The folder.
+      on_event: Called from the workers' threads with events and failures.
+      now_s: Monotonic clock.
+      now_ms: Unix time.
+
+    Raises:
+      ConfigError: Naming file, key and bound.
+      StorageError: If what is stored is damaged.
+    """
+    config, genesis = home.config(), home.genesis()
+    settings = _settings(home, config, genesis)
+    evaluator = _evaluator(home, config)
+    # First the journal, whose lock makes us the only coordinator in this folder.
+    votes = VoteJournal(home.state / VOTES_FILE)
+    store = _open_store(home, genesis)
+    counter = home.next_counter("boots") << COUNTERS_PER_BOOT_BITS
+    restored = _restore(settings, store, votes, counter + 1, now_s)
+    height = restored.ledger.height
+    state, effects = machine.begin(settings, restored, now_s, now_ms)
+    tally = _tally(home.status, now_ms)
+    workers = Workers(store, settings.gate.key, evaluator, on_event, on_event)
+    will = machine.farewell(settings, counter, height)
+    subscriptions = settings.topics.coordinator_filters()
+    link = replace(
+        link_settings(home, config, subscriptions),
+        will=Message(will.topic, will.payload, retain=True),
+    )
+    return Parts(
+        settings,
+        state,
+        (*effects, *_unevaluated(store, state)),
+        store,
+        votes,
+        Persistence(store, votes, height, config.storage.versions_kept),
+        workers,
+        tally,
+        StatusFile(home.status, store, tally),
+        link,
+    )
+
+
+def _settings(
+    home: CoordinatorHome, config: CoordinatorConfig, genesis: Genesis
+) -> Settings:
+    key = home.signing_key()
+    if genesis.validators.index_of(key.public) is None:
+        raise ConfigError(
+            "the key in keys/signing is no validator of it",
+            file=str(home.path / "genesis"),
+        )
+    ledger = node.LedgerSettings(
+        genesis,
+        key,
+        transactions_max=config.ledger.transactions_max,
+        block_interval_s=config.ledger.block_interval_s,
+    )
+    return Settings(
+        ledger=ledger,
+        gate=Gate(genesis.chain_id(), genesis.validators, home.sealing_key()),
+        topics=Topics(genesis.fleet),
+        selection=SELECTIONS[config.leases.selection],
+        selection_seed=os.urandom(32),
+        lease_s=config.leases.duration_s,
+        chunks_per_s=config.transfer.chunks_per_s,
+        chunks_burst=config.transfer.chunks_burst,
+    )
+
+
+def _evaluator(home: CoordinatorHome, config: CoordinatorConfig) -> Evaluator | None:
+    if not config.evaluation.data:
+        return None
+    held_out = load_held_out(home.path / config.evaluation.data)
+    return Evaluator(held_out, config.evaluation.batch)
+
+
+def _open_store(home: CoordinatorHome, genesis: Genesis) -> SqliteStore:
+    path = home.state / CHAIN_FILE
+    if not path.exists():
+        return SqliteStore.create(path, genesis)
+    store = SqliteStore.open(path)
+    if store.genesis != genesis:
+        raise ConfigError("starts from another genesis", file=str(path))
+    return store
+
+
+def _restore(
+    settings: Settings, store: Store, votes: VoteJournal, counter: int, now_s: float
+) -> Restored:
+    tip = store.tip()
+    ledger = node.begin(
+        settings.ledger, tip.header, tip.certificate, tip.tree, votes.entries, now_s
+    )
+    models: dict[TaskId, tuple[Version, ModelDigests]] = {}
+    wholes = {}
+    charge_max = 0
+    for number in range(views.task_count(tip.tree)):
+        task = TaskId(number)
+        spec, head = views.task(tip.tree, number), views.head(tip.tree, number)
+        assert spec is not None
+        assert head is not None
+        model = store.model(number, head) if head else spec.initial
+        if model is None:
+            raise StorageError(f"the store lacks version {head} of task {number}")
+        models[task] = (head, model)
+        recent = range(max(1, head - WHOLES_MAX // 2 + 1), head + 1)
+        older = [store.model(number, version) for version in recent] or [spec.initial]
+        wholes[task] = tuple(
+            digest
+            for each in older
+            if each is not None
+            for digest in (each.training, each.inference)
+        )
+        charges = [version.charge_max for version in store.versions(number)]
+        charge_max = max([charge_max, *charges])
+    uploads = [stored.update for stored in store.uploads_waiting()]
+    return Restored(ledger, counter, models, wholes, uploads, charge_max)
+
+
+def _unevaluated(store: Store, state: CoordinatorState) -> list[Effect]:
+    """The newest versions that a crash kept from being tried."""
+    found: list[Effect] = []
+    for task in state.tasks.values():
+        known = {each.version: each for each in store.versions(task.number)}
+        newest = known.get(task.head)
+        if newest is not None and newest.loss is None:
+            inference, bundle = task.model.inference, task.spec.bundle
+            found.append(Evaluate(task.number, task.head, inference, bundle))
+    return found
+
+
+def _tally(status: Path, now_ms: int) -> Tally:
+    """The counters, with those that the last run wrote; they are for people only."""
+    tally = Tally(now_ms)
+    try:
+        document = json.loads(status.read_text())
+        updates = document["updates"]
+        tally.accepted = int(updates["accepted"])
+        tally.refused = Counter(updates["refused"])
+        for row in document["devices"]:
+            count = tally.device(device_from_name(row["id"]))
+            count.refused = Counter(row["updates_refused"])
+            count.bytes_up = int(row["bytes_up"])
+            count.bytes_down = int(row["bytes_down"])
+    # Missing, torn or of an older form: counting starts anew.
+    except (OSError, ValueError, LookupError, TypeError):
+        return Tally(now_ms)
+    return tally

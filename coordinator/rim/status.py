@@ -1,0 +1,205 @@
+"""What `starling coordinator status` shows: counters, and a document from the state."""
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from coordinator.events import Accept, Refuse
+from coordinator.ledger import views
+from coordinator.ledger.storage import Store, StoredVersion
+from coordinator.state import CoordinatorState, Session, TaskState
+from protocol.accounting import epsilon_from_charge
+from protocol.errors import Reason
+from protocol.ids import DeviceId, device_name
+from protocol.task import E12
+
+DEVICES_SHOWN_MAX = 2000
+VERSIONS_SHOWN_MAX = 5000
+_DELTA_WITHOUT_TASK = 1e-5
+
+
+@dataclass
+class DeviceCount:
+    """What one board did since the coordinator was founded, as far as counted."""
+
+    accepted: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+@dataclass
+class Tally:
+    """Everything that is counted; for people, so it is not synced.
+
+    Attributes:
+      devices: By board.
+      refused: By reason, boards and everybody else.
+      started_ms: Unix time of the start.
+    """
+
+    started_ms: int
+    devices: dict[DeviceId, DeviceCount] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+    accepted: int = 0
+
+    def device(self, device: DeviceId) -> DeviceCount:
+        """A board's counters."""
+        return self.devices.setdefault(device, DeviceCount())
+
+    def accept(self, effect: Accept) -> None:
+        """Counts an accepted update."""
+        self.accepted += 1
+        self.device(effect.device).accepted += 1
+
+    def refuse(self, effect: Refuse) -> None:
+        """Counts a refusal."""
+        name = Reason(effect.reason).name
+        self.refused[name] += 1
+        if effect.device is not None:
+            self.device(effect.device).refused[name] += 1
+
+
+class StatusFile:
+    """Makes the document and writes it; reads each version from the store once."""
+
+    def __init__(self, path: Path, store: Store, tally: Tally) -> None:
+        """Prepares to write.
+
+        Args:
+          path: `status.json`.
+          store: For versions.
+          tally: The counters.
+        """
+        self._path = path
+        self._store = store
+        self._tally = tally
+        self._epsilons: dict[tuple[int, float], float] = {}
+        self._versions: dict[int, tuple[StoredVersion, ...]] = {}
+
+    def versions_changed(self) -> None:
+        """A version or its metrics were stored."""
+        self._versions.clear()
+
+    def write(
+        self, state: CoordinatorState, condition: str, broker: str, now_ms: int
+    ) -> None:
+        """Replaces the file; not synced, since it can be made again.
+
+        Args:
+          state: What to show.
+          condition: `running`, `stopped`, or what is wrong.
+          broker: What the connection is like.
+          now_ms: Unix time.
+        """
+        document = self._document(state, condition, broker, now_ms)
+        temporary = self._path.with_name(".status.json.tmp")
+        temporary.write_text(json.dumps(document))
+        os.replace(temporary, self._path)  # noqa: PTH105 - as durable.files does
+
+    def _document(
+        self, state: CoordinatorState, condition: str, broker: str, now_ms: int
+    ) -> dict[str, Any]:
+        ledger, tally = state.ledger, self._tally
+        header = ledger.header
+        phases = Counter(session.phase.name for _, session in state.sessions.items())
+        counts = tally.devices.values()
+        delta = _delta(state)
+        return {
+            "state": condition,
+            "broker": broker,
+            "started_ms": tally.started_ms,
+            "now_ms": now_ms,
+            "chain": {
+                "height": ledger.height,
+                "tip": header.block_id().hex() if header else None,
+                "state_root": header.state_root.hex() if header else None,
+                "boards": views.board_count(ledger.tree),
+                "waiting": ledger.mempool.size,
+            },
+            "tasks": [
+                self._task(task, state) for _, task in sorted(state.tasks.items())
+            ],
+            "phases": dict(phases),
+            "devices": self._devices(state, delta),
+            "updates": {
+                "accepted": tally.accepted,
+                "refused": dict(tally.refused),
+            },
+            "traffic": {
+                "bytes_up": sum(count.bytes_up for count in counts),
+                "bytes_down": sum(count.bytes_down for count in counts),
+            },
+            "privacy": {
+                "epsilon_max": self._epsilon(state.charge_max, delta),
+                "delta": delta,
+                "unit": "record, noise added on the board",
+            },
+        }
+
+    def _task(self, task: TaskState, state: CoordinatorState) -> dict[str, Any]:
+        versions = self._versions.get(task.number)
+        if versions is None:
+            versions = self._store.versions(task.number)
+            self._versions[task.number] = versions
+        progress = views.progress(state.ledger.tree, task.number)
+        delta = task.spec.privacy.delta_e12 / E12 or _DELTA_WITHOUT_TASK
+        return {
+            "task": task.number,
+            "name": task.spec.name,
+            "head": task.head,
+            "buffer": task.spec.aggregation.buffer,
+            "pending": progress.pending if progress else 0,
+            "computing": task.job.version if task.job else None,
+            "leases": len(task.leases.granted),
+            "lease_places": task.leases.places,
+            "waiting": len(task.leases.waiting),
+            "versions": [
+                {
+                    "version": each.version,
+                    "time_ms": each.time_ms,
+                    "updates": each.updates,
+                    "accuracy": each.accuracy,
+                    "loss": each.loss,
+                    "staleness_mean": each.staleness_milli / 1000,
+                    "epsilon_max": self._epsilon(each.charge_max, delta),
+                }
+                for each in versions[-VERSIONS_SHOWN_MAX:]
+            ],
+        }
+
+    def _devices(self, state: CoordinatorState, delta: float) -> list[dict[str, Any]]:
+        known = {device for device, _ in state.sessions.items()}
+        shown = sorted(known | set(self._tally.devices))[:DEVICES_SHOWN_MAX]
+        return [self._device(state, DeviceId(device), delta) for device in shown]
+
+    def _device(
+        self, state: CoordinatorState, device: DeviceId, delta: float
+    ) -> dict[str, Any]:
+        board = views.board(state.ledger.tree, device)
+        session = state.sessions.get(device) or Session()
+        count = self._tally.devices.get(device) or DeviceCount()
+        return {
+            "id": device_name(device),
+            "phase": session.phase.name,
+            "updates_accepted": board.updates if board else 0,
+            "updates_refused": dict(count.refused),
+            "bytes_up": count.bytes_up,
+            "bytes_down": count.bytes_down,
+            "epsilon": self._epsilon(board.charge if board else 0, delta),
+        }
+
+    def _epsilon(self, charge: int, delta: float) -> float:
+        key = (charge, delta)
+        if key not in self._epsilons:
+            self._epsilons[key] = epsilon_from_charge(charge, delta)
+        return self._epsilons[key]
+
+
+def _delta(state: CoordinatorState) -> float:
+    """The smallest delta of any task with privacy: the one that all of them keep."""
+    deltas = [task.spec.privacy.delta_e12 / E12 for task in state.tasks.values()]
+    return min((delta for delta in deltas if delta), default=_DELTA_WITHOUT_TASK)

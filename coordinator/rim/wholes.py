@@ -1,0 +1,53 @@
+"""What boards pull and ask for, read from the store."""
+
+from collections import OrderedDict
+
+from coordinator import proofs
+from coordinator.ledger.storage import Store
+from protocol.envelope import ENVELOPE
+from protocol.ids import Digest
+from protocol.light import Final
+
+CACHE_BYTES_MAX = 64 << 20
+
+
+class WholeCache:
+    """The wholes that were asked for last, since many boards ask for the same one."""
+
+    def __init__(self, store: Store) -> None:
+        """Starts empty."""
+        self._store = store
+        self._wholes: OrderedDict[Digest, bytes] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, digest: Digest) -> bytes | None:
+        """A whole by its digest; None if the store has none."""
+        known = self._wholes.get(digest)
+        if known is not None:
+            self._wholes.move_to_end(digest)
+            return known
+        whole = self._store.blob(digest)
+        if whole is None or len(whole) > CACHE_BYTES_MAX:
+            return whole
+        self._wholes[digest] = whole
+        self._bytes += len(whole)
+        while self._bytes > CACHE_BYTES_MAX:
+            _, dropped = self._wholes.popitem(last=False)
+            self._bytes -= len(dropped)
+        return whole
+
+
+def final_of(store: Store, transaction: Digest) -> Final | None:
+    """The proof that a transaction stands in a stored block; None if it does not."""
+    location = store.locate(transaction)
+    stored = None if location is None else store.block(location.height)
+    if location is None or stored is None:
+        return None
+    block = stored.block
+    return proofs.final(
+        ENVELOPE.unpack(block.transactions[location.place]),
+        block.header,
+        stored.certificate,
+        location.place,
+        proofs.audit_paths(block.transactions),
+    )

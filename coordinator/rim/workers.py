@@ -1,0 +1,159 @@
+"""What takes longer than a turn of the loop: aggregation and evaluation.
+
+Each has one thread; results come back as events. Everything that a job needs is read
+from the store before it is handed over, since the store belongs to the loop's thread.
+"""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from coordinator.aggregation.job import recompute
+from coordinator.aggregation.strategy import ModelState, unpack_grid
+from coordinator.events import (
+    Aggregate,
+    Aggregated,
+    AggregationFailed,
+    Evaluate,
+    Evaluated,
+    Event,
+)
+from coordinator.ledger.storage import Store
+from coordinator.ledger.views import Member
+from coordinator.rim.evaluator import Evaluator
+from protocol.bundle import MANIFEST, manifest_from_json, unpack_bundle
+from protocol.envelope import Envelope
+from protocol.errors import AggregationError, ProtocolError, StorageError
+from protocol.ids import Digest
+from protocol.keys import OpeningKey
+from protocol.task import ModelDigests, TaskSpec
+
+log = logging.getLogger("starling.coordinator")
+
+
+class Workers:
+    """The two threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        key: OpeningKey,
+        evaluator: Evaluator | None,
+        on_event: Callable[[Event], None],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        """Starts no thread before there is work.
+
+        Args:
+          store: Read in the caller's thread only.
+          key: Opens updates.
+          evaluator: None if there is no held-out data.
+          on_event: Called from a worker's thread with each result.
+          on_failure: Called there with what must end the process.
+        """
+        self._store = store
+        self._key = key
+        self._evaluator = evaluator
+        self._on_event = on_event
+        self._on_failure = on_failure
+        self._aggregation = ThreadPoolExecutor(1, "aggregation")
+        self._evaluation = ThreadPoolExecutor(1, "evaluation")
+
+    def aggregate(self, asked: Aggregate, spec: TaskSpec) -> None:
+        """Computes a version.
+
+        Args:
+          asked: The job.
+          spec: The task.
+
+        Raises:
+          StorageError: If the store lacks what it must have.
+        """
+        model = self._model(asked, spec)
+        state = ModelState(
+            unpack_grid(self._whole(model.theta)),
+            unpack_grid(self._whole(model.momentum)),
+            unpack_grid(self._whole(model.average)),
+        )
+        held = {
+            member.transaction: self._upload(member) for member in asked.job.members
+        }
+
+        def work() -> Event:
+            try:
+                made = recompute(
+                    self._key,
+                    spec,
+                    asked.job,
+                    state,
+                    lambda member: held[member.transaction],
+                )
+            except (AggregationError, ProtocolError) as error:
+                return AggregationFailed(asked.task, asked.version, str(error))
+            return Aggregated(asked.task, asked.version, made)
+
+        self._submit(self._aggregation, work)
+
+    def evaluate(self, asked: Evaluate) -> None:
+        """Tries a version; without held-out data it does nothing."""
+        evaluator = self._evaluator
+        if evaluator is None:
+            return
+        bundle = self._whole(asked.bundle)
+        theta = np.frombuffer(self._whole(asked.inference), "<f4")
+
+        def work() -> Event | None:
+            try:
+                files = unpack_bundle(bundle)
+                manifest = manifest_from_json(files[MANIFEST])
+                evaluator.load(asked.bundle, files, manifest)
+                accuracy, loss = evaluator.evaluate(theta)
+            # ONNX Runtime raises bare RuntimeError and ValueError for a graph or data
+            # that does not fit; a fleet must not stop because its measuring does.
+            except (ProtocolError, RuntimeError, ValueError) as error:
+                log.warning("version %d not evaluated: %s", asked.version, error)
+                return None
+            return Evaluated(asked.task, asked.version, accuracy, loss)
+
+        self._submit(self._evaluation, work)
+
+    def stop(self) -> None:
+        """Waits for what runs and forgets what waits; it is handed out again."""
+        self._aggregation.shutdown(cancel_futures=True)
+        self._evaluation.shutdown(cancel_futures=True)
+
+    def _submit(
+        self, pool: ThreadPoolExecutor, work: Callable[[], Event | None]
+    ) -> None:
+        def carry() -> None:
+            event = work()
+            if event is not None:
+                self._on_event(event)
+
+        pool.submit(carry).add_done_callback(self._ended)
+
+    def _ended(self, future: "Future[None]") -> None:
+        # A bug in a worker must end the process like a bug in the loop.
+        if not future.cancelled() and (error := future.exception()) is not None:
+            self._on_failure(error)
+
+    def _model(self, asked: Aggregate, spec: TaskSpec) -> ModelDigests:
+        before = asked.version - 1
+        model = self._store.model(asked.task, before) if before else spec.initial
+        if model is None:
+            raise StorageError(f"the store lacks version {before}")
+        return model
+
+    def _whole(self, digest: Digest) -> bytes:
+        content = self._store.blob(digest)
+        if content is None:
+            raise StorageError(f"the store lacks the whole {digest.hex()}")
+        return content
+
+    def _upload(self, member: Member) -> tuple[Envelope, bytes]:
+        stored = self._store.upload(member.transaction)
+        if stored is None:
+            raise StorageError(f"the store lacks update {member.transaction.hex()}")
+        return stored.update, stored.blob

@@ -1,0 +1,35 @@
+"""Between the coordinator and its ledger: transactions in, blocks out."""
+
+from typing import assert_never
+
+from coordinator import finality
+from coordinator.events import Refuse
+from coordinator.ledger import node
+from coordinator.turn import Turn
+from protocol.envelope import Envelope
+
+
+def submit(turn: Turn, envelope: Envelope) -> None:
+    """Hands a transaction whose signature was checked to the ledger."""
+    advance(turn, node.Submitted(envelope))
+
+
+def advance(turn: Turn, event: node.Event) -> None:
+    """Lets the ledger take one step, and acts on what it decides and refuses."""
+    ledger, effects = node.step(
+        turn.settings.ledger, turn.state.ledger, event, turn.now_s, turn.now_ms
+    )
+    turn.change(ledger=ledger)
+    for effect in effects:
+        match effect:
+            case node.StoreBlock():
+                turn.emit(effect)
+                finality.block_decided(turn, effect)
+            case node.RefuseTransaction(identity, reason, detail):
+                finality.transaction_refused(turn, identity, reason, detail)
+            case node.BlamePeer(reason, detail):
+                turn.emit(Refuse(None, reason, detail))
+            case node.JournalVote() | node.Gossip() | node.ServeBlocks():
+                turn.emit(effect)
+            case _:
+                assert_never(effect)

@@ -1,0 +1,87 @@
+"""One step while it is being taken: the state so far and the effects so far.
+
+The only mutable thing of the core; it never outlives `machine.step`.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from coordinator.events import Effect, Publish, Refuse, Report
+from coordinator.state import CoordinatorState, Session, Settings, TaskState
+from protocol.envelope import ENVELOPE, Envelope, Kind, sign
+from protocol.errors import ProtocolError, Reason
+from protocol.ids import DeviceId, Digest, device_name
+from protocol.messages import REFUSED, refusal
+
+RETRY_AFTER_S = {Reason.BUSY: 5, Reason.INCOMPLETE: 5, Reason.NO_LEASE: 30}
+"""When it makes sense to try again; for all other reasons never."""
+_NEW_SESSION = Session()
+
+
+@dataclass
+class Turn:
+    """A step in the making.
+
+    Attributes:
+      settings: Constant.
+      state: So far.
+      now_s: Monotonic.
+      now_ms: Unix time, for the chain's display times only.
+      effects: So far, in order.
+    """
+
+    settings: Settings
+    state: CoordinatorState
+    now_s: float
+    now_ms: int
+    effects: list[Effect] = field(default_factory=list)
+
+    def emit(self, effect: Effect) -> None:
+        """Appends an effect."""
+        self.effects.append(effect)
+
+    def change(self, **changes: Any) -> None:  # noqa: ANN401 - fields of the state
+        """Follows the state by one with other fields."""
+        self.state = replace(self.state, **changes)
+
+    def session(self, device: DeviceId) -> Session:
+        """A board's session; a fresh one if there is none."""
+        return self.state.sessions.get(device) or _NEW_SESSION
+
+    def put_session(self, device: DeviceId, session: Session) -> None:
+        """Keeps a board's session."""
+        self.change(sessions=self.state.sessions.put(device, session))
+
+    def put_task(self, task: TaskState) -> None:
+        """Keeps a task's state."""
+        self.change(tasks={**self.state.tasks, task.number: task})
+
+    def sign(self, kind: Kind, body: bytes) -> Envelope:
+        """Signs a message with the next counter."""
+        key, chain_id = self.settings.ledger.key, self.settings.gate.chain_id
+        return sign(key, chain_id, kind, self.take_counter(), body)
+
+    def take_counter(self) -> int:
+        """The next counter of our envelopes; nobody else gets it."""
+        counter = self.state.counter
+        self.change(counter=counter + 1)
+        return counter
+
+    def tell(self, device: DeviceId, kind: Kind, body: bytes) -> None:
+        """Sends a signed message to one board."""
+        self.send(device, self.sign(kind, body))
+
+    def send(self, device: DeviceId, envelope: Envelope) -> None:
+        """Sends an envelope to one board."""
+        topic = self.settings.topics.down(device_name(device))
+        self.emit(Publish(topic, ENVELOPE.pack(envelope)))
+
+    def refuse(self, device: DeviceId, subject: Digest, error: ProtocolError) -> None:
+        """Tells a board why something is not taken, and counts it."""
+        self.emit(Refuse(device, error.reason, str(error)))
+        body = refusal(subject, error, RETRY_AFTER_S.get(error.reason, 0))
+        self.tell(device, Kind.REFUSED, REFUSED.pack(body))
+
+    def report(self, text: str) -> None:
+        """Logs a line for people."""
+        self.emit(Report(text))

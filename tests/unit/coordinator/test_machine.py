@@ -1,0 +1,320 @@
+import numpy as np
+import pytest
+
+from coordinator.events import (
+    Evaluate,
+    KeepEvidence,
+    Publish,
+    PublishChunks,
+    PublishFinal,
+    RemoveInbox,
+    SaidArrived,
+    StateArrived,
+    StoreUpload,
+    StoreVersion,
+    TransactionArrived,
+)
+from coordinator.ledger.node import StoreBlock
+from coordinator.machine import Restored
+from protocol.envelope import ENVELOPE, Kind, sign
+from protocol.errors import Reason
+from protocol.ids import H, TaskId, Version
+from protocol.keys import SigningKey
+from protocol.light import FINAL, MANIFEST, pin
+from protocol.messages import (
+    CHUNK_REQUEST,
+    DEVICE_STATE,
+    REVOKE,
+    ChunkRequest,
+    DevicePhase,
+    DeviceState,
+    Revoke,
+)
+from tests.unit.coordinator.world import (
+    CHAIN_ID,
+    GENESIS,
+    TOPICS,
+    Board,
+    World,
+    board,
+    refusals,
+    spec,
+    told,
+)
+
+A, B, C = 1, 2, 3
+
+
+@pytest.fixture
+def boards() -> list[Board]:
+    return [board(number) for number in (A, B, C)]
+
+
+@pytest.fixture
+def world(boards: list[Board]) -> World:
+    world = World()
+    world.open(boards)
+    return world
+
+
+def manifests(world: World) -> list[bytes]:
+    topic = TOPICS.manifest(0)
+    return [
+        effect.payload
+        for effect in world.effects
+        if isinstance(effect, Publish) and effect.topic == topic
+    ]
+
+
+def test_task_published_manifest_of_version_0_proves_itself(world: World) -> None:
+    manifest = MANIFEST.unpack(manifests(world)[-1])
+
+    _, shown = manifest.check(pin(GENESIS))
+
+    assert manifest.version == 0
+    assert shown == world.task
+
+
+def test_inbox_transactions_removed_after_their_block(world: World) -> None:
+    removed = [e.name for e in world.effects if isinstance(e, RemoveInbox)]
+
+    assert removed == ["1.tx", "2.tx", "3.tx", "4.tx"]
+    assert world.state.inbox == {}
+
+
+def test_update_life_from_check_in_to_a_final_version(
+    world: World, boards: list[Board]
+) -> None:
+    first = world.contribute(boards[0], [16.0, 0, 0, 0])
+    second = world.contribute(boards[1], [48.0, 0, 0, 0])
+    block = world.tick()
+    world.compute()
+
+    assert [e.kind for e in told(first, boards[0].device)] == [Kind.ACCEPTED]
+    assert [e.kind for e in told(second, boards[1].device)] == [Kind.ACCEPTED]
+    proof = FINAL.unpack(told(block, boards[0].device)[0].body)
+    proof.check(pin(GENESIS))
+    manifest = MANIFEST.unpack(manifests(world)[-1])
+    manifest.check(pin(GENESIS))
+    assert manifest.version == 1
+    # A mean gradient of (16 + 48) / (16 + 16), with learning rate 1.
+    theta = np.frombuffer(world.models[1].training, "<f4")
+    assert theta.tolist() == [-2.0, 0, 0, 0]
+    assert manifest.model == world.models[1].digests()
+    stored = [e for e in world.effects if isinstance(e, StoreVersion)]
+    assert stored[-1] == StoreVersion(TaskId(0), Version(1), 2, 0, 0)
+    assert [e.version for e in world.effects if isinstance(e, Evaluate)] == [0, 1]
+
+
+def test_upload_accepted_is_durable_before_its_receipt(
+    world: World, boards: list[Board]
+) -> None:
+    effects = world.contribute(boards[0], [1.0, 0, 0, 0])
+
+    kinds = [type(effect) for effect in effects]
+    assert kinds.index(StoreUpload) < kinds.index(Publish)
+
+
+def test_block_stored_before_its_proofs_leave(
+    world: World, boards: list[Board]
+) -> None:
+    world.contribute(boards[0], [1.0, 0, 0, 0])
+
+    kinds = [type(effect) for effect in world.tick()]
+
+    assert kinds.index(StoreBlock) < kinds.index(Publish)
+
+
+def test_upload_same_bytes_again_repeats_the_receipt_only(
+    world: World, boards: list[Board]
+) -> None:
+    lease = world.check_in(boards[0])
+    assert lease is not None
+    upload = boards[0].upload(lease)
+    world.upload(boards[0], upload)
+
+    waiting = world.upload(boards[0], upload)
+    world.tick()
+    final = world.upload(boards[0], upload)
+
+    for effects in (waiting, final):
+        assert [e.kind for e in told(effects, boards[0].device)] == [Kind.ACCEPTED]
+        assert not any(isinstance(effect, StoreUpload) for effect in effects)
+    (proof,) = [effect for effect in final if isinstance(effect, PublishFinal)]
+    assert proof.transaction == upload.update.identity(CHAIN_ID)
+
+
+def test_upload_another_for_the_same_base_is_evidence(
+    world: World, boards: list[Board]
+) -> None:
+    lease = world.check_in(boards[0])
+    assert lease is not None
+    first, second = boards[0].upload(lease), boards[0].upload(lease)
+    world.upload(boards[0], first)
+
+    effects = world.upload(boards[0], second)
+
+    assert refusals(effects, boards[0].device)[0].reason == Reason.EQUIVOCATION
+    evidence = KeepEvidence(first.update.identity(CHAIN_ID), second.update)
+    assert evidence in effects
+
+
+def test_check_in_more_boards_than_leases_wait_their_turn(boards: list[Board]) -> None:
+    world = World(task=spec(buffer=2, leases=2))
+    world.open(boards)
+    first, second = world.check_in(boards[0]), world.check_in(boards[1])
+    assert first is not None
+    assert second is not None
+
+    waiting = world.check_in(boards[2])
+    effects = world.upload(boards[0], boards[0].upload(first))
+
+    assert waiting is None
+    assert [e.kind for e in told(effects, boards[2].device)] == [Kind.LEASE]
+
+
+def test_check_in_twice_repeats_the_same_lease(
+    world: World, boards: list[Board]
+) -> None:
+    assert world.check_in(boards[0]) == world.check_in(boards[0]) is not None
+
+
+def test_lease_unused_goes_to_the_next_when_it_ends(boards: list[Board]) -> None:
+    world = World(task=spec(buffer=1, leases=1))
+    world.open(boards)
+    world.check_in(boards[0])
+    world.check_in(boards[1])
+
+    early = world.tick(59)
+    late = world.tick(2)
+
+    assert told(early, boards[1].device) == []
+    assert [e.kind for e in told(late, boards[1].device)] == [Kind.LEASE]
+
+
+def test_lease_ended_update_is_still_welcome(world: World, boards: list[Board]) -> None:
+    lease = world.check_in(boards[0])
+    assert lease is not None
+    world.tick(100)
+
+    effects = world.upload(boards[0], boards[0].upload(lease))
+
+    assert [e.kind for e in told(effects, boards[0].device)] == [Kind.ACCEPTED]
+
+
+def test_board_lost_gives_its_lease_back(boards: list[Board]) -> None:
+    world = World(task=spec(buffer=1, leases=1))
+    world.open(boards)
+    world.check_in(boards[0])
+    world.check_in(boards[1])
+    state = DEVICE_STATE.pack(DeviceState(DevicePhase.LOST, 1, 0, 0))
+    will = ENVELOPE.pack(boards[0].sign(Kind.DEVICE_STATE, state))
+
+    effects = world.send(StateArrived(boards[0].device, will))
+
+    assert [e.kind for e in told(effects, boards[1].device)] == [Kind.LEASE]
+
+
+def test_half_a_buffer_is_cut_after_patience(world: World, boards: list[Board]) -> None:
+    world.contribute(boards[0], [16.0, 0, 0, 0])
+
+    for _ in range(10):
+        world.tick(6)
+    world.compute()
+
+    assert world.state.tasks[TaskId(0)].head == 1
+
+
+def test_restart_resumes_uploads_and_jobs_as_if_nothing_happened(
+    world: World, boards: list[Board]
+) -> None:
+    world.contribute(boards[0], [16.0, 0, 0, 0])
+    world.tick()
+    world.contribute(boards[1], [48.0, 0, 0, 0])
+    uploads = [stored.update for stored in world.uploads.values()]
+    model = {TaskId(0): (Version(0), world.models[0].digests())}
+
+    world.restore(Restored(world.state.ledger, 10**6, model, {}, uploads, 0))
+    world.tick()
+    jobs = list(world.jobs)
+    world.restore(Restored(world.state.ledger, 10**7, model, {}, uploads, 0))
+    assert world.jobs == 2 * jobs
+    world.jobs = world.jobs[:1]
+    world.compute()
+
+    task = world.state.tasks[TaskId(0)]
+    assert task.head == 1
+    theta = np.frombuffer(world.models[1].training, "<f4")
+    assert theta.tolist() == [-2.0, 0, 0, 0]
+    assert task.model == world.models[1].digests()
+
+
+def request(board: Board, digest: bytes, count: int = 1) -> bytes:
+    body = CHUNK_REQUEST.pack(ChunkRequest(H(digest), tuple(range(count))))
+    return ENVELOPE.pack(board.sign(Kind.CHUNK_REQUEST, body))
+
+
+def test_chunk_request_offered_whole_is_served(
+    world: World, boards: list[Board]
+) -> None:
+    device = boards[0].device
+
+    effects = world.send(SaidArrived(device, request(boards[0], b"bundle")))
+
+    assert effects == (PublishChunks(device, H(b"bundle"), (0,)),)
+
+
+def test_chunk_request_too_fast_is_told_to_come_back(
+    world: World, boards: list[Board]
+) -> None:
+    device = boards[0].device
+    world.send(SaidArrived(device, request(boards[0], b"bundle", 16)))
+
+    effects = world.send(SaidArrived(device, request(boards[0], b"bundle", 16)))
+    world.now_s += 2
+    again = world.send(SaidArrived(device, request(boards[0], b"bundle", 16)))
+
+    (refused,) = refusals(effects, device)
+    assert (refused.reason, refused.retry_after_s > 0) == (Reason.BUSY, True)
+    assert isinstance(again[0], PublishChunks)
+
+
+def test_chunk_request_for_secrets_is_refused(
+    world: World, boards: list[Board]
+) -> None:
+    body = ChunkRequest(world.models[0].digests().theta, (0,))
+    said = boards[0].sign(Kind.CHUNK_REQUEST, CHUNK_REQUEST.pack(body))
+
+    effects = world.send(SaidArrived(boards[0].device, ENVELOPE.pack(said)))
+
+    assert refusals(effects, boards[0].device)[0].reason == Reason.STALE
+
+
+def test_check_in_replayed_is_refused(world: World, boards: list[Board]) -> None:
+    said = boards[0].check_in()
+    world.send(SaidArrived(boards[0].device, said))
+
+    effects = world.send(SaidArrived(boards[0].device, said))
+
+    assert refusals(effects, boards[0].device)[0].reason == Reason.REPLAYED
+
+
+def test_check_in_of_a_revoked_board_is_refused(
+    world: World, boards: list[Board]
+) -> None:
+    world.operate(Kind.REVOKE, REVOKE.pack(Revoke(boards[0].device)))
+
+    effects = world.send(SaidArrived(boards[0].device, boards[0].check_in()))
+
+    assert refusals(effects, boards[0].device)[0].reason == Reason.NOT_ENROLLED
+
+
+def test_transaction_nobody_may_sign_leaves_the_inbox(world: World) -> None:
+    stranger = SigningKey(b"x" * 32)
+    body = REVOKE.pack(Revoke(stranger.identity))
+    envelope = sign(stranger, CHAIN_ID, Kind.REVOKE, 1, body)
+
+    world.send(TransactionArrived("99.tx", ENVELOPE.pack(envelope)))
+    world.tick()
+
+    assert RemoveInbox("99.tx") in world.effects
