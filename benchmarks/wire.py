@@ -2,11 +2,13 @@
 
 `python -m benchmarks.wire` prints the table and writes benchmarks/results/wire.json.
 An update is counted as its MQTT 5 packets: chunks with their header, the topic, the
-two envelopes, the sealed boxes and the vector. TLS adds about 22 bytes a record.
+two envelopes, the sealed boxes and the vector, which is Gaussian noise. TLS adds about
+22 bytes a record.
 """
 
 import json
 import sys
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,10 +111,9 @@ def fleet_of(coordinators: int) -> Fleet:
 def signed_update(fleet: Fleet, codec: str, dimension: int) -> tuple[Envelope, bytes]:
     """A board's signed contribution, and the upload that carries it."""
     number = codec_number(codec)
-    values = np.random.Generator(np.random.PCG64(1)).integers(
-        -(1 << 30), 1 << 30, dimension
-    )
-    plaintext = CODECS[number].encode(GridVector(values, -30), bytes)
+    noise = np.random.Generator(np.random.PCG64(1)).normal(0, 1 << 30, dimension)
+    vector = GridVector(np.rint(noise).astype(np.int64), -30)
+    plaintext = CODECS[number].encode(vector, bytes)
     sealing = [each.sealing for each in fleet.genesis.validators.members]
     blob, committed = seal(plaintext, sealing, bytes(range(64)), BOARD.public)
     body = Contribution(
@@ -253,9 +254,9 @@ def rows() -> list[Row]:
     """The whole table."""
     table = []
     for dimension, goal in ((6_490, 7_000), (21_840, 23_000)):
-        for coordinators in (1, 4):
-            size = update_bytes(coordinators, "block8", dimension)
-            what = f"update of {dimension:,} parameters, 8 bit, n = {coordinators}"
+        for codec, coordinators in product(("block8", "packed8"), (1, 4)):
+            size = update_bytes(coordinators, codec, dimension)
+            what = f"update of {dimension:,} parameters, {codec}, n = {coordinators}"
             table.append(Row(what, size, goal))
         size = update_bytes(4, "float32", dimension)
         table.append(

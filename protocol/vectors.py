@@ -2,8 +2,8 @@
 
 `d` is the number of parameters. A vector lives on the grid of 2^-24 as (d,) int64;
 the wire carries it as float32, or as blocks of 256 signed bytes with one power-of-two
-exponent each. Decoding is exact, so that any machine sums the same updates to the same
-bytes in any order.
+exponent each, plain or Huffman-coded. Decoding is exact, so that any machine sums the
+same updates to the same bytes in any order.
 
 Magnitudes stay below 2^38 grid units, weights are at most 2^15 and buffers hold at
 most 2^10 updates, so that no weighted sum leaves int64.
@@ -11,6 +11,7 @@ most 2^10 updates, so that no weighted sum leaves int64.
 Rounding to a byte is unbiased and happens after the noise, as post-processing.
 """
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -187,6 +188,37 @@ def decode_block8(payload: bytes, dimension: int) -> Grid:
     return grid[:dimension]
 
 
+def encode_packed8(vector: GridVector, draw: Draw) -> bytes:
+    """`encode_block8`, then Huffman-coded: about 11 % shorter, as noise is not uniform.
+
+    The length depends on the levels, which the sealing does not hide: harmless after
+    noise, and for a task without privacy a hint at the update's shape.
+
+    Source:
+      RFC 1951, without a header; no back references, since noise does not repeat.
+    """
+    coder = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_HUFFMAN_ONLY)
+    return coder.compress(encode_block8(vector, draw)) + coder.flush()
+
+
+def decode_packed8(payload: bytes, dimension: int) -> Grid:
+    """Reads what `encode_packed8` wrote; stops at the length that d allows.
+
+    Raises:
+      ShapeMismatch: If another length comes out than d allows, or bytes are left over.
+      DecodeError: If it is no deflated stream, or as for `decode_block8`.
+    """
+    expected = -(-dimension // BLOCK) + dimension
+    decoder = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        plain = decoder.decompress(payload, expected + 1)
+    except zlib.error as error:
+        raise DecodeError(f"not a deflated stream: {error}") from error
+    if len(plain) != expected or not decoder.eof or decoder.unused_data:
+        raise ShapeMismatch(f"not {expected} bytes and the end of the stream")
+    return decode_block8(plain, dimension)
+
+
 @dataclass(frozen=True)
 class VectorCodec:
     """One way to put a vector on the wire.
@@ -205,6 +237,7 @@ class VectorCodec:
 CODECS = {
     0: VectorCodec("float32", encode_float32, decode_float32),
     1: VectorCodec("block8", encode_block8, decode_block8),
+    2: VectorCodec("packed8", encode_packed8, decode_packed8),
 }
 """By the number that stands on the wire."""
 

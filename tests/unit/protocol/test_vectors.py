@@ -1,6 +1,8 @@
 """Update vectors: exact where they decode and sum, unbiased where they round."""
 
 import hashlib
+import tracemalloc
+import zlib
 from fractions import Fraction
 from itertools import permutations
 
@@ -27,8 +29,10 @@ from protocol.vectors import (
     codec_number,
     decode_block8,
     decode_float32,
+    decode_packed8,
     encode_block8,
     encode_float32,
+    encode_packed8,
     from_grid,
     norm_squared,
     to_grid,
@@ -378,3 +382,73 @@ def test_codec_of_noise_refuses_or_decodes_within_bounds(
 
     assert decoded.shape == (dimension,)
     assert int(np.abs(decoded).max()) <= GRID_MOST
+
+
+@given(st.lists(integers, min_size=1, max_size=600), st.integers(-62, 7), st.binary())
+def test_packed8_decodes_to_what_block8_does(
+    values: list[int], exponent: int, seed: bytes
+) -> None:
+    vector = GridVector(grid(*values), exponent)
+    d = len(values)
+
+    plain = decode_block8(encode_block8(vector, seeded(seed)), d)
+    packed = decode_packed8(encode_packed8(vector, seeded(seed)), d)
+
+    assert packed.tolist() == plain.tolist()
+
+
+def test_packed8_of_gaussian_noise_is_a_tenth_shorter() -> None:
+    noise = np.random.Generator(np.random.PCG64(1)).normal(0, 1 << 20, 6490)
+    vector = GridVector(np.rint(noise).astype(np.int64), -24)
+
+    packed = len(encode_packed8(vector, seeded(b"x")))
+
+    assert packed < 0.92 * len(encode_block8(vector, seeded(b"x")))
+
+
+def deflated(plain: bytes) -> bytes:
+    return zlib.compress(plain, 9, wbits=-zlib.MAX_WBITS)
+
+
+@pytest.mark.parametrize(
+    ("payload", "dimension"),
+    [
+        (b"", 1),
+        (b"\xff\xff", 1),
+        (deflated(b""), 1),
+        (deflated(block([0], [1])) + b"\x00", 1),
+        (deflated(block([0], [1]))[:-1], 1),
+        (deflated(block([0], [1, 2])), 1),
+        (deflated(block([0], [1])), 2),
+        (deflated(block([0], [-128])), 1),
+        (deflated(bytes(1 << 24)), 1),
+        (zlib.compress(block([0], [1])), 1),
+    ],
+    ids=[
+        "empty",
+        "noise",
+        "nothing inside",
+        "bytes left over",
+        "cut",
+        "too long inside",
+        "too short inside",
+        "level -128",
+        "16 MiB of zeros",
+        "with a header",
+    ],
+)
+def test_packed8_of_another_form_refuses(payload: bytes, dimension: int) -> None:
+    with pytest.raises((ShapeMismatch, DecodeError)):
+        decode_packed8(payload, dimension)
+
+
+def test_packed8_of_a_bomb_unpacks_no_more_than_the_vector() -> None:
+    bomb = deflated(bytes(1 << 24))
+
+    tracemalloc.start()
+    with pytest.raises(ShapeMismatch):
+        decode_packed8(bomb, 100)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak_bytes < 200_000
