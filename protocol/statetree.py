@@ -4,6 +4,7 @@ A key falls into one of 256 buckets by the first byte of its hash. A bucket is a
 6962 tree over its sorted entries, and the root is such a tree over the 256 bucket
 roots. A write copies one bucket, so that states share what they have in common and an
 old one stays valid: the state machine is a pure function without copying the state.
+The hashes above the buckets are kept, so that a root costs the buckets that changed.
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,18 @@ KEY_BYTES_MAX = 128
 VALUE_BYTES_MAX = 16 * 1024
 _TOP_LEVELS = 8
 _EMPTY: dict[bytes, bytes] = {}
+
+
+def _empty_nodes() -> list[Digest]:
+    level = [merkle.leaf_hash(merkle.EMPTY_ROOT)] * BUCKETS
+    nodes = level
+    while len(level) > 1:
+        level = [merkle.node_hash(level[0], level[0])] * (len(level) // 2)
+        nodes = level + nodes
+    return [nodes[0], *nodes]
+
+
+_EMPTY_NODES = tuple(_empty_nodes())
 
 
 def bucket_of(key: bytes) -> int:
@@ -83,8 +96,10 @@ class StateTree:
     """
 
     buckets: tuple[dict[bytes, bytes], ...] = (_EMPTY,) * BUCKETS
-    _roots: list[Digest | None] = field(
-        default_factory=lambda: [None] * BUCKETS, repr=False, compare=False
+    # A heap: node i stands over nodes 2i and 2i + 1, bucket b's leaf is node 256 + b.
+    # Filled in when asked for; None where a bucket below changed since.
+    _nodes: list[Digest | None] = field(
+        default_factory=lambda: list(_EMPTY_NODES), repr=False, compare=False
     )
 
     def get(self, key: bytes) -> bytes | None:
@@ -94,19 +109,22 @@ class StateTree:
     def update(self, changes: dict[bytes, bytes | None]) -> "StateTree":
         """The state after some writes; None removes a key."""
         buckets = list(self.buckets)
-        roots = list(self._roots)
+        nodes = list(self._nodes)
         copied: set[int] = set()
         for key, value in changes.items():
             number = bucket_of(key)
             if number not in copied:
                 buckets[number] = dict(buckets[number])
-                roots[number] = None
                 copied.add(number)
+                node = BUCKETS + number
+                while node and nodes[node] is not None:
+                    nodes[node] = None
+                    node //= 2
             if value is None:
                 buckets[number].pop(key, None)
             else:
                 buckets[number][key] = value
-        return StateTree(tuple(buckets), roots)
+        return StateTree(tuple(buckets), nodes)
 
     def items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """All entries whose key starts with `prefix`, sorted by key.
@@ -124,15 +142,19 @@ class StateTree:
 
     def root(self) -> Digest:
         """The state root; only buckets that changed are hashed again."""
-        return merkle.root(self._bucket_roots())
+        return self._node(1)
 
-    def _bucket_roots(self) -> list[Digest]:
-        # The cache is shared by value between states and only ever filled in.
-        roots = self._roots
-        for number, known in enumerate(roots):
-            if known is None:
-                roots[number] = merkle.root_of_hashes(self._leaves(number))
-        return [known for known in roots if known is not None]
+    def _node(self, number: int) -> Digest:
+        known = self._nodes[number]
+        if known is None:
+            if number >= BUCKETS:
+                bucket_root = merkle.root_of_hashes(self._leaves(number - BUCKETS))
+                known = merkle.leaf_hash(bucket_root)
+            else:
+                left, right = self._node(2 * number), self._node(2 * number + 1)
+                known = merkle.node_hash(left, right)
+            self._nodes[number] = known
+        return known
 
     def _leaves(self, number: int) -> list[Digest]:
         return [
@@ -152,5 +174,14 @@ class StateTree:
             raise ProofError(f"no such key in the state: {key!r}")
         index = sorted(bucket).index(key)
         below = merkle.path_of_hashes(self._leaves(number), index)
-        above = merkle.path(self._bucket_roots(), number)
+        above = self._path_above(number)
         return StateProof(key, bucket[key], index, len(bucket), (*below, *above))
+
+    def _path_above(self, number: int) -> list[Digest]:
+        self.root()
+        node = BUCKETS + number
+        path = []
+        while node > 1:
+            path.append(self._node(node ^ 1))
+            node //= 2
+        return path
