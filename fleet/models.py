@@ -46,24 +46,32 @@ class _Layers:
         self.nodes.append(made)
         return output
 
-    def convolution(self, name: str, x: str, filters: tuple[int, int]) -> str:
-        """A 5x5 convolution, 2x2 maximum, Relu."""
+    def convolution(
+        self, name: str, x: str, filters: tuple[int, int], activation: str
+    ) -> str:
+        """A 5x5 convolution, 2x2 maximum, activation."""
         outputs, inputs = filters
         shape = (outputs, inputs, 5, 5)
         weight = self.weight(f"{name}.weight", self.he(shape, inputs * 25))
         bias = self.weight(f"{name}.bias", np.zeros(outputs))
         wide = self.node("Conv", [x, weight, bias], kernel_shape=[5, 5])
         pooled = self.node("MaxPool", [wide], kernel_shape=[2, 2], strides=[2, 2])
-        return self.node("Relu", [pooled])
+        return self.node(activation, [pooled])
 
-    def linear(self, name: str, x: str, shape: tuple[int, int], *, last: bool) -> str:
-        """A full layer, followed by a Relu unless it is the last."""
+    def linear(
+        self, name: str, x: str, shape: tuple[int, int], activation: str = ""
+    ) -> str:
+        """A full layer; without an activation it is the last, and starts at zero."""
         inputs, outputs = shape
-        start = np.zeros(shape) if last else self.he(shape, inputs)
+        start = self.he(shape, inputs) if activation else np.zeros(shape)
         weight = self.weight(f"{name}.weight", start)
         bias = self.weight(f"{name}.bias", np.zeros(outputs))
         wide = self.node("Gemm", [x, weight, bias])
-        return wide if last else self.node("Relu", [wide])
+        return self.node(activation, [wide]) if activation else wide
+
+
+_Build = Callable[[_Layers, tuple[int, ...], int], str]
+"""Adds a model for examples of a shape and a number of classes; its output's name."""
 
 
 def _flat(layers: _Layers, x: str, shape: tuple[int, ...]) -> str:
@@ -73,31 +81,37 @@ def _flat(layers: _Layers, x: str, shape: tuple[int, ...]) -> str:
 def _softmax(layers: _Layers, shape: tuple[int, ...], classes: int) -> str:
     size = math.prod(shape)
     flat = _flat(layers, "x", shape)
-    return layers.linear("linear", flat, (size, classes), last=True)
+    return layers.linear("linear", flat, (size, classes))
 
 
 def _mlp(layers: _Layers, shape: tuple[int, ...], classes: int) -> str:
     flat = _flat(layers, "x", shape)
-    hidden = layers.linear("hidden", flat, (math.prod(shape), _HIDDEN), last=False)
-    return layers.linear("linear", hidden, (_HIDDEN, classes), last=True)
+    hidden = layers.linear("hidden", flat, (math.prod(shape), _HIDDEN), "Relu")
+    return layers.linear("linear", hidden, (_HIDDEN, classes))
 
 
-def _cnn(layers: _Layers, shape: tuple[int, ...], classes: int) -> str:
-    if shape != _CNN_INPUT:
-        raise ConfigError(f"cnn takes {_CNN_INPUT}, not {shape}", key="--model")
-    first = layers.convolution("conv1", "x", (10, 1))
-    second = layers.convolution("conv2", first, (20, 10))
-    flat = layers.node("Flatten", [second], axis=1)
-    hidden = layers.linear("fc1", flat, (320, 50), last=False)
-    return layers.linear("fc2", hidden, (50, classes), last=True)
+def _cnn(activation: str) -> _Build:
+    def build(layers: _Layers, shape: tuple[int, ...], classes: int) -> str:
+        if shape != _CNN_INPUT:
+            raise ConfigError(f"cnn takes {_CNN_INPUT}, not {shape}", key="--model")
+        first = layers.convolution("conv1", "x", (10, 1), activation)
+        second = layers.convolution("conv2", first, (20, 10), activation)
+        flat = layers.node("Flatten", [second], axis=1)
+        hidden = layers.linear("fc1", flat, (320, 50), activation)
+        return layers.linear("fc2", hidden, (50, classes))
+
+    return build
 
 
-MODELS: dict[str, Callable[[_Layers, tuple[int, ...], int], object]] = {
+MODELS: dict[str, _Build] = {
     "softmax": _softmax,
     "mlp": _mlp,
-    "cnn": _cnn,
+    "cnn": _cnn("Relu"),
+    "cnn-tanh": _cnn("Tanh"),
 }
-"""By name: softmax regression; one hidden layer of 32; the CNN of 21,840 parameters."""
+"""By name: softmax regression; one hidden layer of 32; a CNN of 21,840 parameters, and
+the same with bounded activations, which suit clipped and noised gradients better
+(Papernot et al., arXiv:2007.14191)."""
 
 
 def build_model(

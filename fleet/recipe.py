@@ -1,0 +1,170 @@
+"""How a fleet trains, where its plan leaves the choice open.
+
+The numbers were chosen on training data by simulation: `digits` and any other table on
+digits with ten boards, `mnist` with a hundred. None of them was looked up in a board's
+data, so that none of them costs privacy.
+"""
+
+import math
+from dataclasses import dataclass
+
+from coordinator.publication import (
+    PrivacySection,
+    TaskSettings,
+    TrainingSection,
+    publication,
+)
+from fleet.plan import FleetPlan
+from fleet.snapshot import Heading, PrivacyTerms
+from protocol.task import MICRO, Q24, TaskSpec
+
+PLEDGE_LEAST = 16
+_PLEDGE_RATIO = 1.05
+_EPSILON_REFERENCE = 8.0
+_RELEASES_LEAST = 15
+_RELEASES_SPARE = 1.25
+_EVERY_BOARD_ALIKE = "iid"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What suits one kind of data.
+
+    Attributes:
+      model: Of `fleet.models.MODELS`.
+      clip: Of each example's gradient, with privacy.
+      learning_rate: Server step on the mean clipped gradient at epsilon 8; smaller
+        budgets take smaller steps, as the root of epsilon.
+      momentum: Of the server, with privacy.
+      local_learning_rate: Of the boards' own SGD, without privacy.
+      local_epochs: Of the boards' own SGD.
+      average: Share of the old average that stays at each version.
+    """
+
+    model: str
+    clip: float
+    learning_rate: float
+    momentum: float
+    local_learning_rate: float
+    local_epochs: int
+    average: float
+
+
+_PICTURES = Recipe("cnn", 0.1, 20.0, 0.9, 0.1, 1, 0.7)
+_TABLES = Recipe("softmax", 1.0, 2.0, 0.3, 0.2, 2, 0.7)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What the boards hold.
+
+    Attributes:
+      shape: Of one example.
+      least: Examples of the board with the fewest.
+      most: Examples of the board with the most.
+    """
+
+    shape: tuple[int, ...]
+    least: int
+    most: int
+
+
+def recipe_for(shares: Shares) -> Recipe:
+    """The recipe for pictures of 28x28, or for everything else."""
+    return _PICTURES if shares.shape == (1, 28, 28) else _TABLES
+
+
+def model_name(plan: FleetPlan, shares: Shares) -> str:
+    """The model that a fleet trains."""
+    return plan.model or recipe_for(shares).model
+
+
+def releases(plan: FleetPlan) -> int:
+    """Updates of one board that the budget is planned for.
+
+    A quarter more than an even share of all updates, since turns are drawn by chance.
+    """
+    if plan.releases is not None:
+        return plan.releases
+    even = plan.until_version * plan.buffer / plan.devices
+    return max(_RELEASES_LEAST, math.ceil(_RELEASES_SPARE * even))
+
+
+def task_settings(plan: FleetPlan, shares: Shares) -> TaskSettings:
+    """The task that an operator would write for this plan.
+
+    Args:
+      plan: What was asked for.
+      shares: What the boards hold.
+    """
+    recipe = recipe_for(shares)
+    private = plan.privacy == "record"
+    shrink = math.sqrt(min(1.0, plan.epsilon / _EPSILON_REFERENCE))
+    step = recipe.learning_rate * shrink if private else 1.0
+    momentum = recipe.momentum if private else 0.0
+    # A fleet of equals pledges what its smallest board has: nobody's size shows.
+    pledge_most = shares.least if plan.split == _EVERY_BOARD_ALIKE else shares.most
+    return TaskSettings(
+        name=f"{model_name(plan, shares)}-{plan.seed}",
+        buffer=plan.buffer,
+        leases=plan.leases or _leases(plan),
+        learning_rate=step if plan.learning_rate is None else plan.learning_rate,
+        momentum=momentum if plan.momentum is None else plan.momentum,
+        average=recipe.average,
+        codec=plan.codec,
+        pledge_least=min(PLEDGE_LEAST, pledge_most),
+        pledge_most=pledge_most,
+        pledge_ratio=_PLEDGE_RATIO,
+        training=TrainingSection(
+            mode="gradient" if private else "local",
+            epochs=recipe.local_epochs,
+            learning_rate=recipe.local_learning_rate,
+        ),
+        privacy=PrivacySection(
+            mechanism="record-gaussian" if private else "none",
+            clip=recipe.clip if plan.clip is None else plan.clip,
+            epsilon=plan.epsilon,
+            delta=plan.delta,
+            releases=releases(plan),
+        ),
+    )
+
+
+def _leases(plan: FleetPlan) -> int:
+    """Half a buffer beyond one, so that the next fills while the last is summed."""
+    return max(plan.buffer, min(plan.devices, -(-3 * plan.buffer // 2)))
+
+
+def privacy_terms(spec: TaskSpec, plan: FleetPlan) -> PrivacyTerms | None:
+    """What an epsilon of this task means; None without privacy."""
+    if not spec.privacy.mechanism:
+        return None
+    return PrivacyTerms(
+        unit="one record",
+        adjacency="add or remove",
+        epsilon_cap=plan.epsilon,
+        delta=plan.delta,
+        noise_multiplier=spec.privacy.sigma_micro / MICRO,
+        clip=spec.privacy.clip_q24 / Q24,
+        releases=spec.privacy.releases,
+    )
+
+
+def heading(plan: FleetPlan, name: str, shares: Shares, bundle: bytes) -> Heading:
+    """What the view and the report say on top.
+
+    Args:
+      plan: What was asked for.
+      name: Of the data set.
+      shares: What the boards hold.
+      bundle: The packed bundle.
+
+    Raises:
+      ConfigError: If the plan makes no valid task.
+    """
+    spec = publication(task_settings(plan, shares), bundle, "task").spec
+    title = (
+        f"{plan.devices} boards, buffer {plan.buffer} · {name}, {plan.split} · "
+        f"{model_name(plan, shares)}, {spec.dimension:,} parameters"
+    )
+    return Heading(title, plan.until_version, privacy_terms(spec, plan))

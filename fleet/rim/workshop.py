@@ -1,0 +1,147 @@
+"""Setting up what a fleet trains, and the threads that train for virtual boards."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import local
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.orders import TrainingOrder
+from agent.rim.engine_ort import open_trainer
+from agent.training import Trainer, train
+from compiler import compile_model
+from fleet.examples import Examples, deal
+from fleet.models import build_model
+from fleet.plan import FleetPlan
+from fleet.recipe import Shares, model_name
+from fleet.rim.datasets import DataSet, open_data_set
+from fleet.virtual.labour import Result, Score
+
+_MICRO_BATCH = 64
+_EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that a fleet starts from; a function of the plan.
+
+    Attributes:
+      data: The data set.
+      boards: Each board's examples.
+      shares: What they hold.
+      bundle: The packed training bundle.
+    """
+
+    data: DataSet
+    boards: list[Examples]
+    shares: Shares
+    bundle: bytes
+
+
+def prepare(plan: FleetPlan) -> Material:
+    """Reads the data, deals them out, builds and compiles the model.
+
+    Raises:
+      ConfigError: Naming the flag or file at fault.
+    """
+    rng = np.random.default_rng(plan.seed)
+    data = open_data_set(plan.data, rng)
+    boards = deal(data.training, plan.devices, plan.split, rng)
+    sizes = [len(board) for board in boards]
+    shares = Shares(data.training.x.shape[1:], min(sizes), max(sizes))
+    model = build_model(model_name(plan, shares), shares.shape, data.classes, rng)
+    bundle = compile_model(model, loss="cross-entropy").packed
+    return Material(data, boards, shares, bundle)
+
+
+def score(
+    trainer: Trainer, theta: NDArray[np.float32], examples: Examples
+) -> tuple[float, float]:
+    """Accuracy and mean loss of a classifier.
+
+    Args:
+      trainer: The bundle.
+      theta: (d,).
+      examples: At least one.
+    """
+    correct, loss_sum = 0, 0.0
+    for start in range(0, len(examples), _EVALUATION_BATCH):
+        rows = slice(start, start + _EVALUATION_BATCH)
+        y = examples.y[rows]
+        loss, output = trainer.evaluate(theta, examples.x[rows], y)
+        correct += int((output.argmax(axis=1) == y).sum())
+        loss_sum += float(loss.sum(dtype=np.float64))
+    return correct / len(examples), loss_sum / len(examples)
+
+
+class Workers:
+    """Threads that train and evaluate; see `fleet.virtual.labour.Labour`."""
+
+    def __init__(self, material: Material, seed: int, threads: int | None) -> None:
+        """Starts the threads.
+
+        Args:
+          material: What is trained.
+          seed: Of local batches, noise and rounding: virtual boards are to repeat,
+            and have nothing to hide.
+          threads: How many; all cores by default.
+        """
+        self._material = material
+        self._seed = seed
+        self._loaded = local()
+        self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def examples(self, board: int) -> int:
+        """See `Labour.examples`."""
+        return len(self._material.boards[board])
+
+    def train(self, board: int, order: TrainingOrder, theta: bytes) -> Result:
+        """See `Labour.train`."""
+
+        def work() -> bytes:
+            own = self._material.boards[board]
+            rng = np.random.default_rng((self._seed, board, order.base))
+            return train(
+                self._trainer(),
+                np.frombuffer(theta, "<f4"),
+                own.x,
+                own.y,
+                order,
+                _MICRO_BATCH,
+                lambda: None,
+                rng.bytes,
+                rng,
+            )
+
+        return self._pool.submit(work).result
+
+    def evaluate(self, inference: bytes) -> Score:
+        """See `Labour.evaluate`."""
+        return self._score(inference, self._material.data.held_out)
+
+    def test(self, inference: bytes) -> float | None:
+        """Accuracy on test examples; None if there are none."""
+        test = self._material.data.test
+        return None if test is None else self._score(inference, test)()[0]
+
+    def _score(
+        self, inference: bytes, examples: Examples
+    ) -> Callable[[], tuple[float, float]]:
+        def work() -> tuple[float, float]:
+            return score(self._trainer(), np.frombuffer(inference, "<f4"), examples)
+
+        return self._pool.submit(work).result
+
+    def _trainer(self) -> Trainer:
+        # One session per thread, so that none waits for another's memory arena.
+        if not hasattr(self._loaded, "trainer"):
+            self._loaded.trainer = open_trainer(self._material.bundle)
+        trainer: Trainer = self._loaded.trainer
+        return trainer

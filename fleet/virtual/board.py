@@ -1,0 +1,186 @@
+"""A board whose world is memory: the agent's core, and its effects carried out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, assert_never
+
+from agent import effects as do
+from agent import events as happened
+from agent import machine
+from agent.privacy import PrivacyLedger
+from agent.state import Settings, State
+from fleet.virtual.agenda import Agenda
+from fleet.virtual.labour import Labour
+from protocol.chunks import CHUNK, chunk_at
+from protocol.ids import Digest
+from protocol.light import Trusted
+from protocol.messages import DevicePhase
+from protocol.vectors import Draw
+
+ENTROPY_BYTES = 64
+
+
+class Sea(Protocol):
+    """What boards share: the link to the coordinators, and stored bytes."""
+
+    @property
+    def agenda(self) -> Agenda:
+        """Virtual time."""
+
+    @property
+    def labour(self) -> Labour:
+        """Who trains."""
+
+    @property
+    def wholes(self) -> Mapping[Digest, bytes]:
+        """Stored bytes by digest."""
+
+    @property
+    def draw(self) -> Draw:
+        """Random bytes."""
+
+    def publish(self, board: "Board", effect: do.Publish | bytes) -> None:
+        """Takes a message of a board; bytes are a chunk of an upload."""
+
+    def settled(self, board: "Board") -> None:
+        """A board has carried out everything and waits."""
+
+
+@dataclass
+class Board:
+    """One virtual board.
+
+    Attributes:
+      number: Its place in the fleet.
+      settings: Of its agent.
+      state: Of its agent.
+      duration_s: How long it trains, in virtual time.
+      bytes_up: What it published.
+      bytes_down: What it received.
+      trained: How many updates it made.
+    """
+
+    number: int
+    settings: Settings
+    sea: Sea
+    trusted: Trusted
+    duration_s: Callable[[], float]
+    state: State = field(init=False)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    trained: int = 0
+    _spool: dict[Digest, bytes] = field(default_factory=dict)
+    _alarm_s: float = float("inf")
+
+    def __post_init__(self) -> None:
+        """Begins with an empty disk."""
+        ledger = PrivacyLedger(None, {})
+        self.state, effects = machine.begin(
+            self.settings, self.trusted, ledger, frozenset(), (), None, 0.0
+        )
+        self._carry_out(effects)
+        self.step(happened.Connected())
+
+    @property
+    def name(self) -> str:
+        """In topics and reports."""
+        return self.settings.device
+
+    @property
+    def phase(self) -> DevicePhase:
+        """What it shows to everybody."""
+        shown = self.state.shown
+        return DevicePhase.INIT if shown is None else DevicePhase(shown.phase)
+
+    def hear(self, payload: bytes, event: happened.Event) -> None:
+        """Takes a message from the link."""
+        self.bytes_down += len(payload)
+        self.step(event)
+
+    def step(self, event: happened.Event) -> None:
+        """Lets the core take an event and does what it asks."""
+        now_s = self.sea.agenda.now_s
+        self.state, effects = machine.step(self.settings, self.state, event, now_s)
+        self._carry_out(effects)
+        self._set_alarm()
+        self.sea.settled(self)
+
+    def _set_alarm(self) -> None:
+        wake_at_s = self.state.wake_at_s
+        if wake_at_s < self._alarm_s:
+            self._alarm_s = wake_at_s
+            self.sea.agenda.at(wake_at_s, lambda: self._ring(wake_at_s))
+
+    def _ring(self, set_for_s: float) -> None:
+        if set_for_s != self._alarm_s:
+            return
+        self._alarm_s = float("inf")
+        if self.state.wake_at_s <= self.sea.agenda.now_s:
+            self.step(happened.Ticked())
+        else:
+            self._set_alarm()
+
+    def _carry_out(self, effects: tuple[do.Effect, ...]) -> None:
+        for effect in effects:
+            match effect:
+                case do.Publish(_, payload):
+                    self.bytes_up += len(payload)
+                    self.sea.publish(self, effect)
+                case do.PublishSpooled(entry, index):
+                    self._publish_spooled(entry, index)
+                case do.SpoolUpload(entry, content):
+                    self._spool[entry.update] = content
+                case do.DeleteSpooled(entry):
+                    self._spool.pop(entry.update, None)
+                case do.LoadBundle(bundle):
+                    examples = self.sea.labour.examples(self.number)
+                    self._soon(happened.BundleLoaded(bundle, examples))
+                case do.StartTraining():
+                    self._train(effect)
+                case do.ResumeTraining() | do.StopTraining() | do.Spend():
+                    # The core holds the ledger; the draft below waits for its go.
+                    pass
+                case (
+                    do.PersistProgress()
+                    | do.StoreBlob()
+                    | do.KeepBlobs()
+                    | do.AdoptModel()
+                    | do.MarkAccepted()
+                    | do.Note()
+                ):
+                    pass
+                case _:
+                    assert_never(effect)
+
+    def _soon(self, event: happened.Event) -> None:
+        self.sea.agenda.soon(lambda: self.step(event))
+
+    def _publish_spooled(self, entry: do.Spooled, index: int) -> None:
+        content = self._spool[entry.update]
+        payload = CHUNK.pack(chunk_at(content, entry.digest, index))
+        self.bytes_up += len(payload)
+        self.sea.publish(self, payload)
+        self._soon(happened.ChunkDelivered(entry.update, index, taken=True))
+
+    def _train(self, effect: do.StartTraining) -> None:
+        """Begins the work now, and has its result when its virtual time is over.
+
+        The worker draws noise before the core has paid. That is no leak: the result
+        reaches the core only once its charge stands in the ledger.
+        """
+        order = effect.order
+        theta = self.sea.wholes[order.theta]
+        result = self.sea.labour.train(self.number, order, theta)
+        done_s = self.sea.agenda.now_s + self.duration_s()
+
+        def ready() -> None:
+            training = self.state.training
+            if training is None or training.order is not order:
+                return
+            self.step(happened.ReadyForNoise())
+            if self.state.training is not None and self.state.training.spent:
+                self.trained += 1
+                entropy = self.sea.draw(ENTROPY_BYTES)
+                self.step(happened.TrainingFinished(result(), entropy))
+
+        self.sea.agenda.at(done_s, ready)

@@ -1,0 +1,277 @@
+"""A coordinator whose world is memory: its core, and its effects carried out."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from coordinator import events as c
+from coordinator import machine
+from coordinator.admission import Gate
+from coordinator.aggregation.job import recompute
+from coordinator.aggregation.strategy import ModelState, PackedModel, unpack_grid
+from coordinator.ledger import node, views
+from coordinator.ledger.state import genesis_tree
+from coordinator.ledger.views import Member
+from coordinator.publication import Publication
+from coordinator.selection import SELECTIONS
+from coordinator.state import CoordinatorState, Settings
+from fleet.virtual.agenda import Agenda
+from fleet.virtual.labour import Labour, Score
+from protocol.chain import Block, Certificate, Genesis, Validator, ValidatorSet
+from protocol.chunks import CHUNK, chunk_at
+from protocol.envelope import ENVELOPE, Envelope, Kind, sign
+from protocol.errors import AggregationError
+from protocol.ids import DeviceId, Digest, TaskId, Version, device_name
+from protocol.keys import OpeningKey, SigningKey
+from protocol.messages import REGISTER, Register
+from protocol.task import TASK
+from protocol.topics import Topics
+from protocol.vectors import Draw
+
+BLOCK_INTERVAL_S = 0.01
+LEASE_S = 3600
+HEARTBEAT_S = 60
+_CHUNKS_PER_S = 1e4
+_NEVER_S = float("inf")
+_WHOLES_KEPT = 256
+Send = Callable[[str, bytes, bool], None]
+"""Publishes to a topic: payload, and whether it is retained."""
+
+
+@dataclass
+class VersionRecord:
+    """What is known about a final version.
+
+    Attributes:
+      version: Which one.
+      at_s: Virtual time at which it became final.
+      updates: How many made it.
+      staleness_milli: Their mean staleness, in thousandths.
+      charge_max: Largest total charge of a board by then.
+      score: Accuracy and loss, once they are known.
+    """
+
+    version: Version
+    at_s: float
+    updates: int
+    staleness_milli: int
+    charge_max: int
+    score: tuple[float | None, float] | None = None
+
+
+@dataclass
+class Keys:
+    """Of the coordinator and of the operator, who share a process here."""
+
+    validator: SigningKey
+    opening: OpeningKey
+    operator: SigningKey
+
+    @classmethod
+    def make(cls, draw: Draw) -> "Keys":
+        """Draws them."""
+        return cls(SigningKey(draw(32)), OpeningKey(draw(32)), SigningKey(draw(32)))
+
+    def genesis(self, fleet: str) -> Genesis:
+        """A chain with this one validator and this one operator."""
+        validator = Validator(self.validator.public, self.opening.public, "virtual")
+        members = ValidatorSet((validator,))
+        return Genesis(1, fleet, 0, 0, members, (self.operator.public,), HEARTBEAT_S)
+
+
+@dataclass
+class Hub:
+    """One virtual coordinator.
+
+    Attributes:
+      keys: Of it and of the operator.
+      genesis: Of its chain.
+      agenda: Virtual time.
+      labour: Evaluates.
+      send: Publishes.
+      draw: Random bytes.
+      on_version: Called when a version has become final.
+      wholes: Stored bytes by digest: the bundle and the latest models.
+      accepted: Updates accepted, by board.
+      refused: Refusals by board and reason.
+      versions: Final ones, rising.
+      chain: All blocks.
+    """
+
+    keys: Keys
+    genesis: Genesis
+    agenda: Agenda
+    labour: Labour
+    send: Send
+    draw: Draw
+    on_version: Callable[[], None]
+    wholes: dict[Digest, bytes] = field(default_factory=dict)
+    accepted: Counter[DeviceId] = field(default_factory=Counter)
+    refused: dict[DeviceId | None, Counter[str]] = field(default_factory=dict)
+    versions: list[VersionRecord] = field(default_factory=list)
+    chain: list[tuple[Block, Certificate]] = field(default_factory=list)
+    settings: Settings = field(init=False)
+    state: CoordinatorState = field(init=False)
+    _uploads: dict[Digest, tuple[Envelope, bytes]] = field(default_factory=dict)
+    _model: ModelState | None = None
+    _awaited: tuple[VersionRecord, Score] | None = None
+    _kept: list[Digest] = field(default_factory=list)
+    _counter: int = 0
+    _alarm_s: float = _NEVER_S
+
+    def __post_init__(self) -> None:
+        """Begins a chain."""
+        chain_id = self.genesis.chain_id()
+        ledger_settings = node.LedgerSettings(
+            self.genesis, self.keys.validator, block_interval_s=BLOCK_INTERVAL_S
+        )
+        self.settings = Settings(
+            ledger=ledger_settings,
+            gate=Gate(chain_id, self.genesis.validators, self.keys.opening),
+            topics=Topics(self.genesis.fleet),
+            selection=SELECTIONS["uniform"],
+            selection_seed=self.draw(32),
+            lease_s=LEASE_S,
+            chunks_per_s=_CHUNKS_PER_S,
+            chunks_burst=int(_CHUNKS_PER_S),
+        )
+        tree = genesis_tree(self.genesis)
+        ledger = node.begin(ledger_settings, None, None, tree, (), 0.0)
+        restored = machine.Restored(ledger, 1, {}, {}, (), 0)
+        self.state, effects = machine.begin(self.settings, restored, 0.0, 0)
+        self._carry_out(effects)
+        self.step(c.Connected())
+
+    @property
+    def head(self) -> int:
+        """Newest final version of the one task."""
+        return self.versions[-1].version if self.versions else 0
+
+    def register(self, device: SigningKey) -> None:
+        """Has the operator admit a board."""
+        self._operate(Kind.REGISTER, REGISTER.pack(Register(device.public)))
+
+    def publish(self, task: Publication) -> None:
+        """Has the operator publish the task."""
+        self.wholes[task.spec.bundle] = task.bundle
+        self._keep(task.model)
+        self._model = _unpacked(task.model)
+        self._operate(Kind.TASK, TASK.pack(task.spec))
+
+    def _operate(self, kind: Kind, body: bytes) -> None:
+        self._counter += 1
+        key, chain_id = self.keys.operator, self.settings.gate.chain_id
+        content = ENVELOPE.pack(sign(key, chain_id, kind, self._counter, body))
+        self.step(c.TransactionArrived(f"{self._counter}.tx", content))
+
+    def step(self, event: c.Event) -> None:
+        """Lets the core take an event and does what it asks."""
+        now_s = self.agenda.now_s
+        now_ms = int(1000 * now_s)
+        self.state, effects = machine.step(
+            self.settings, self.state, event, now_s, now_ms
+        )
+        self._carry_out(effects)
+        self._set_alarm()
+
+    def finish(self) -> None:
+        """Waits for the last evaluation."""
+        if self._awaited is not None:
+            record, score = self._awaited
+            record.score = score()
+            self._awaited = None
+
+    def _set_alarm(self) -> None:
+        wake_at_s = self.state.wake_at_s
+        if wake_at_s < self._alarm_s:
+            self._alarm_s = wake_at_s
+            self.agenda.at(wake_at_s, lambda: self._ring(wake_at_s))
+
+    def _ring(self, set_for_s: float) -> None:
+        if set_for_s == self._alarm_s:
+            self._alarm_s = _NEVER_S
+            self.step(c.Ticked())
+
+    def _carry_out(self, effects: tuple[c.Effect, ...]) -> None:
+        for effect in effects:
+            match effect:
+                case c.Publish(topic, payload, retain):
+                    self.send(topic, payload, retain)
+                case c.PublishChunks() | c.PublishFinal():
+                    self._answer(effect)
+                case c.StoreUpload(transaction, update, blob):
+                    self._uploads[transaction] = (update, blob)
+                case c.StoreModel(_, _, model):
+                    self._keep(model)
+                    self._model = _unpacked(model)
+                case c.Accept(device):
+                    self.accepted[device] += 1
+                case c.Refuse(device, reason, _):
+                    self.refused.setdefault(device, Counter())[reason.name] += 1
+                case _:
+                    self._carry_out_version(effect)
+
+    def _carry_out_version(self, effect: c.Effect) -> None:
+        match effect:
+            case node.StoreBlock(block, certificate):
+                self.chain.append((block, certificate))
+            case c.StoreVersion(_, version, updates, staleness_milli, charge_max):
+                at_s = self.agenda.now_s
+                self.versions.append(
+                    VersionRecord(version, at_s, updates, staleness_milli, charge_max)
+                )
+                self.on_version()
+            case c.Aggregate(task, version, job):
+                self._aggregate(task, version, job)
+            case c.Evaluate(_, _, inference):
+                self.finish()
+                score = self.labour.evaluate(self.wholes[inference])
+                self._awaited = (self.versions[-1], score)
+            case _:
+                # A single coordinator has nobody to gossip with, and memory needs
+                # neither a vote journal nor an inbox.
+                pass
+
+    def _answer(self, effect: c.PublishChunks | c.PublishFinal) -> None:
+        match effect:
+            case c.PublishChunks(device, digest, indices):
+                topic = self.settings.topics.model(device_name(device))
+                whole = self.wholes[digest]
+                for index in indices:
+                    self.send(topic, CHUNK.pack(chunk_at(whole, digest, index)), False)
+            case c.PublishFinal():
+                # The link loses nothing, so that no board asks again.
+                pass
+            case _:
+                assert_never(effect)
+
+    def _aggregate(self, task: TaskId, version: Version, job: views.Job) -> None:
+        spec = views.task(self.state.ledger.tree, task)
+        assert spec is not None
+        assert self._model is not None
+
+        def fetch(member: Member) -> tuple[Envelope, bytes]:
+            return self._uploads.pop(member.transaction)
+
+        event: c.Event
+        try:
+            model = recompute(self.keys.opening, spec, job, self._model, fetch)
+            event = c.Aggregated(task, version, model)
+        except AggregationError as error:
+            event = c.AggregationFailed(task, version, str(error))
+        self.agenda.soon(lambda: self.step(event))
+
+    def _keep(self, model: PackedModel) -> None:
+        digests = model.digests()
+        self.wholes[digests.training] = model.training
+        self.wholes[digests.inference] = model.inference
+        self._kept += [digests.training, digests.inference]
+        for digest in self._kept[:-_WHOLES_KEPT]:
+            self.wholes.pop(digest, None)
+        del self._kept[:-_WHOLES_KEPT]
+
+
+def _unpacked(model: PackedModel) -> ModelState:
+    parts = (model.theta, model.momentum, model.average)
+    return ModelState(*[unpack_grid(part) for part in parts])
