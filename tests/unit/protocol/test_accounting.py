@@ -17,6 +17,7 @@ from protocol.accounting import (
     MICRO,
     SIGMA_MICRO_MAX,
     SIGMA_MICRO_MIN,
+    SLACK_PER_CHARGE,
     Budget,
     charge_from_sigma,
     charge_max,
@@ -53,6 +54,13 @@ def test_epsilon_from_charge_against_oracle_adds_at_most_the_slack() -> None:
         epsilon = epsilon_from_charge(total, float(row["delta"]))
         exact = float(row["exact"])
         assert exact <= epsilon <= exact + 1e-6 * (1 + total / CHARGE_ONE), row
+
+
+@pytest.mark.parametrize("total", [1, 100, 1000])
+def test_epsilon_from_charge_adds_what_discrete_noise_may_cost(total: int) -> None:
+    epsilon = epsilon_from_charge(total * CHARGE_ONE, 1e-5)
+    curve = gaussian_epsilon(math.sqrt(total), 1e-5)
+    assert epsilon - curve == pytest.approx(total * SLACK_PER_CHARGE, rel=0.01)
 
 
 @pytest.mark.parametrize(

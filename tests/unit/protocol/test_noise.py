@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ncx2
 
 from protocol.accounting import MICRO, SIGMA_MICRO_MIN
 from protocol.errors import ConfigError
@@ -122,6 +123,16 @@ def test_norm_radius_holds_honest_updates_and_is_near(
     length = math.sqrt(norm_squared(honest_update(signal, 7)))
     radius = norm_radius(CLIP, SIGMA, dimension, pledge)
     assert 0.65 * radius < length < radius
+
+
+@pytest.mark.parametrize("dimension", [1, 650, 21_840])
+@pytest.mark.parametrize("pledge", [1, 600, 50_000])
+def test_norm_radius_is_above_the_exact_quantile(dimension: int, pledge: int) -> None:
+    deviation = noise_grid(CLIP, SIGMA, dimension).deviation
+    offset = (pledge * CLIP / 2**24 / deviation) ** 2
+    quantile = deviation * math.sqrt(float(ncx2.isf(1e-9, dimension, offset)))
+    radius = norm_radius(CLIP, SIGMA, dimension, pledge) / 2**24
+    assert quantile < radius < 1.45 * quantile
 
 
 def test_norm_radius_squared_is_the_square() -> None:
