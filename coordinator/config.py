@@ -90,11 +90,11 @@ class StorageSettings:
     versions_kept: int = setting(
         20, "Versions of the model whose bytes are kept.", least=4, most=1 << 20
     )
-    blobs_kept: int = setting(
-        10000,
-        "Updates whose sealed vectors are kept after they were used, for audits.",
+    audit_blocks: int = setting(
+        1000,
+        "Blocks for which the sealed vectors of used updates are kept, for audits.",
         least=0,
-        most=1 << 30,
+        most=1 << 40,
     )
 
 

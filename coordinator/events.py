@@ -187,6 +187,13 @@ class DropUpload:
 
 
 @dataclass(frozen=True)
+class DropUploads:
+    """Persist: updates of blocks up to this height were used long ago."""
+
+    height: int
+
+
+@dataclass(frozen=True)
 class RemoveInbox:
     """The transaction stands in a durable block; its file may go."""
 
@@ -285,6 +292,7 @@ Effect = (
     | StoreMetrics
     | KeepEvidence
     | DropUpload
+    | DropUploads
     | RemoveInbox
     | Aggregate
     | Evaluate

@@ -10,6 +10,7 @@ from coordinator import proofs
 from coordinator.events import (
     Aggregate,
     DropUpload,
+    DropUploads,
     Evaluate,
     Publish,
     Refuse,
@@ -31,6 +32,7 @@ from protocol.task import ModelDigests, TaskSpec, version_digest
 
 WHOLES_MAX = 8
 """How many digests of older versions stay on offer for boards in mid-pull."""
+DROP_EVERY_BLOCKS = 64
 
 
 def block_decided(turn: Turn, stored: StoreBlock) -> None:
@@ -44,6 +46,8 @@ def block_decided(turn: Turn, stored: StoreBlock) -> None:
         else:
             _take_from_inbox(turn, envelope.identity(turn.settings.gate.chain_id))
     follow_chain(turn)
+    if block.header.height % DROP_EVERY_BLOCKS == 0:
+        _drop_used(turn, block.header.height - turn.settings.audit_blocks)
 
 
 def transaction_refused(
@@ -148,6 +152,21 @@ def _update_final(
     header, certificate = stored.block.header, stored.certificate
     proof = proofs.final(envelope, header, certificate, index, paths)
     turn.tell(device, Kind.FINAL, FINAL.pack(proof))
+
+
+def _drop_used(turn: Turn, height: int) -> None:
+    """Lets the vectors of old blocks go, but none that a job still needs."""
+    tree = turn.state.ledger.tree
+    for number in turn.state.tasks:
+        job, progress = views.job_record(tree, number), views.progress(tree, number)
+        assert progress is not None
+        places = [*(job.places[:1] if job else ()), progress.first]
+        for place in places:
+            entry = views.pending_at(tree, number, place)
+            if entry is not None:
+                height = min(height, entry.height - 1)
+    if height > 0:
+        turn.emit(DropUploads(height))
 
 
 def _take_from_inbox(turn: Turn, identity: Digest) -> None:

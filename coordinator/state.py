@@ -37,6 +37,7 @@ class Settings:
       lease_s: How long a lease holds its place.
       chunks_per_s: Model chunks that one board may ask for, in the long run.
       chunks_burst: And at once.
+      audit_blocks: Blocks for which the vectors of used updates are kept.
       tick_s: Longest time between two looks at the clock.
     """
 
@@ -48,6 +49,7 @@ class Settings:
     lease_s: int
     chunks_per_s: float
     chunks_burst: int
+    audit_blocks: int = 1000
     tick_s: float = 1.0
 
     @property

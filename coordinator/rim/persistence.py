@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from coordinator.events import (
     DropUpload,
+    DropUploads,
     Effect,
     KeepEvidence,
     StoreMetrics,
@@ -25,6 +26,7 @@ Stored = (
     | StoreMetrics
     | KeepEvidence
     | DropUpload
+    | DropUploads
 )
 
 
@@ -85,6 +87,8 @@ class Persistence:
                 store.put_metrics(task, version, accuracy, loss)
             case KeepEvidence(known, other):
                 store.put_evidence(known, other)
+            case DropUploads(height):
+                store.drop_uploads(height)
             case DropUpload(transaction):
                 if store.locate(transaction) is None:
                     store.drop_upload(transaction)

@@ -127,6 +127,7 @@ def _settings(
         lease_s=config.leases.duration_s,
         chunks_per_s=config.transfer.chunks_per_s,
         chunks_burst=config.transfer.chunks_burst,
+        audit_blocks=config.storage.audit_blocks,
     )
 
 
