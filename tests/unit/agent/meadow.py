@@ -1,0 +1,467 @@
+"""A coordinator with real proofs, and a board whose disk and network are in memory."""
+
+import struct
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from agent import effects as f
+from agent import events as e
+from agent.effects import Effect, Spooled
+from agent.machine import begin, step
+from agent.privacy import CHARGE, NONE, RECORD_GAUSSIAN, PrivacyLedger
+from agent.state import Settings, State, Waiting
+from protocol import merkle
+from protocol.accounting import Budget
+from protocol.chain import (
+    FORMAT_VERSION,
+    Certificate,
+    FaultModel,
+    Genesis,
+    Header,
+    Validator,
+    ValidatorSet,
+    VoteType,
+    vote_bytes,
+)
+from protocol.chunks import CHUNK, Assembly, chunk_at, split
+from protocol.envelope import ENVELOPE, Envelope, Kind, sign
+from protocol.errors import Reason
+from protocol.ids import (
+    BlockHash,
+    Digest,
+    H,
+    TaskId,
+    Version,
+)
+from protocol.keys import OpeningKey, SigningKey
+from protocol.light import FINAL, MANIFEST, Final, Manifest, pin, task_key, version_key
+from protocol.messages import (
+    ACCEPTED,
+    CHECK_IN,
+    CHUNK_REQUEST,
+    CONTRIBUTION,
+    COORDINATOR_STATE,
+    LEASE,
+    REFUSED,
+    UPLOAD,
+    Accepted,
+    CoordinatorState,
+    Lease,
+    Refused,
+    Upload,
+)
+from protocol.sealing import commitment, open_sealed
+from protocol.statetree import StateTree
+from protocol.task import (
+    E12,
+    MICRO,
+    Q15,
+    Q24,
+    TASK,
+    AggregationPolicy,
+    ModelDigests,
+    PrivacyPolicy,
+    Strategy,
+    TaskSpec,
+    TrainingMode,
+    TrainingPolicy,
+    version_digest,
+)
+from protocol.topics import Topics
+
+TASK_NUMBER = TaskId(0)
+DIMENSION = 4
+EXAMPLES = 40
+BUNDLE = b"bundle" * 15000
+BOARD = SigningKey(b"\x07" * 32)
+COORDINATOR = SigningKey(b"\x01" * 32)
+OPENING = OpeningKey(b"\x02" * 32)
+STRANGER = SigningKey(b"\x03" * 32)
+VALIDATORS = ValidatorSet((Validator(COORDINATOR.public, OPENING.public, "c"),))
+GENESIS = Genesis(
+    FORMAT_VERSION, "meadow", 1, FaultModel.BYZANTINE, VALIDATORS, (STRANGER.public,), 5
+)
+CHAIN = GENESIS.chain_id()
+PINNED = pin(GENESIS)
+TOPICS = Topics("meadow")
+CAP = Budget(8.0, 1e-5)
+PRIVATE = PrivacyPolicy(RECORD_GAUSSIAN, Q24, 6 * MICRO, 8 * MICRO, E12 // 10**5, 15)
+OPEN = PrivacyPolicy(NONE, 0, 0, 0, 0, 15)
+
+
+def theta(version: int) -> bytes:
+    """Parameters of a version, other ones each time."""
+    return struct.pack("<4f", version, 1.0, 2.0, 3.0)
+
+
+def average(version: int) -> bytes:
+    """What inference uses of a version."""
+    return struct.pack("<4f", version, 0.5, 0.5, 0.5)
+
+
+def model(version: int) -> ModelDigests:
+    """Digests of a version."""
+    other = H(b"%d" % version)
+    return ModelDigests(other, other, other, H(theta(version)), H(average(version)))
+
+
+def task_spec(privacy: PrivacyPolicy = PRIVATE, staleness_max: int = 2) -> TaskSpec:
+    """A task for four parameters."""
+    table = tuple([Q15] * (staleness_max + 1))
+    aggregation = AggregationPolicy(
+        Strategy.FEDBUFF, 1, 1 << 16, 0, 0, table, 4, 5, 1 << 40
+    )
+    training = TrainingPolicy(TrainingMode.GRADIENT, 1, 1, 0)
+    return TaskSpec(
+        "t",
+        H(BUNDLE),
+        len(BUNDLE),
+        DIMENSION,
+        0,
+        model(0),
+        training,
+        privacy,
+        aggregation,
+        (16, 32, 64),
+        0,
+    )
+
+
+def header_over(state_root: Digest, tx_root: Digest, height: int) -> Header:
+    """A header of the meadow's chain."""
+    return Header(
+        FORMAT_VERSION,
+        CHAIN,
+        height,
+        0,
+        BlockHash(H(b"parent")),
+        tx_root,
+        state_root,
+        VALIDATORS.digest(),
+        VALIDATORS.digest(),
+        merkle.root([]),
+        0,
+    )
+
+
+def certify(header: Header, key: SigningKey = COORDINATOR) -> Certificate:
+    """The one validator's precommit for a header."""
+    block_id = header.block_id()
+    signed = vote_bytes(CHAIN, VoteType.PRECOMMIT, header.height, 0, block_id, 0)
+    return Certificate(header.height, 0, block_id, 1, (key.sign(signed),), (0,))
+
+
+def manifest(
+    version: int, spec: TaskSpec | None = None, key: SigningKey = COORDINATOR
+) -> bytes:
+    """A version with everything that proves it."""
+    spec = spec or task_spec()
+    keys = (task_key(TASK_NUMBER), version_key(TASK_NUMBER, version))
+    tree = StateTree().update(
+        {keys[0]: TASK.pack(spec), keys[1]: version_digest(model(version))}
+    )
+    header = header_over(tree.root(), merkle.root([]), version + 1)
+    return MANIFEST.pack(
+        Manifest(
+            TASK_NUMBER,
+            Version(version),
+            model(version),
+            header,
+            certify(header, key),
+            tree.prove(keys[1]),
+            tree.prove(keys[0]),
+        )
+    )
+
+
+def said_by(kind: Kind, body: bytes, key: SigningKey = COORDINATOR) -> bytes:
+    """A packed envelope of a coordinator."""
+    return ENVELOPE.pack(sign(key, CHAIN, kind, 1, body))
+
+
+def lease(version: int, key: SigningKey = COORDINATOR) -> bytes:
+    """A lease for the board."""
+    body = Lease(BOARD.identity, TASK_NUMBER, Version(version), 1, 60)
+    return said_by(Kind.LEASE, LEASE.pack(body), key)
+
+
+def accepted(update: Digest, key: SigningKey = COORDINATOR) -> bytes:
+    """A receipt."""
+    return said_by(Kind.ACCEPTED, ACCEPTED.pack(Accepted(update)), key)
+
+
+def refused(subject: Digest, reason: Reason, retry_after_s: int = 0) -> bytes:
+    """A refusal."""
+    body = Refused(subject, reason, retry_after_s, "no")
+    return said_by(Kind.REFUSED, REFUSED.pack(body))
+
+
+def final(update: Envelope, key: SigningKey = COORDINATOR) -> bytes:
+    """That an update stands in a block."""
+    packed = ENVELOPE.pack(update)
+    header = header_over(H(b"state"), merkle.root([packed]), 9)
+    proof = Final(update, header, certify(header, key), 0, 1, ())
+    return said_by(Kind.FINAL, FINAL.pack(proof))
+
+
+def coordinator_state(online: int) -> bytes:
+    """A coordinator comes or goes."""
+    body = COORDINATOR_STATE.pack(CoordinatorState(online, 1))
+    return said_by(Kind.COORDINATOR_STATE, body)
+
+
+def settings(boot: int = 1, **changes: object) -> Settings:
+    """The board's settings, with changes."""
+    plain = Settings(BOARD, TOPICS, TASK_NUMBER, boot, b"seed")
+    return replace(plain, **changes)  # type: ignore[arg-type] # tests name real fields
+
+
+class PowerCut(Exception):
+    """The board loses power before it carries out an effect."""
+
+
+@dataclass
+class Disk:
+    """What outlives a power cut.
+
+    Attributes:
+      journal: The privacy ledger's.
+      spool: Uploads by base version.
+      accepted: Update ids with a receipt.
+      blobs: By digest.
+      progress: The newest manifest and whom to trust.
+      boot: Starts.
+    """
+
+    journal: list[bytes] = field(default_factory=list)
+    spool: dict[int, tuple[Spooled, bytes]] = field(default_factory=dict)
+    accepted: set[Digest] = field(default_factory=set)
+    blobs: dict[Digest, bytes] = field(default_factory=dict)
+    progress: f.PersistProgress | None = None
+    boot: int = 0
+
+    def charged(self) -> set[int]:
+        """Base versions that were paid for."""
+        return {CHARGE.unpack(payload).base for payload in self.journal}
+
+
+class Meadow:
+    """The coordinator's side: serves models, grants leases, makes versions."""
+
+    def __init__(self, spec: TaskSpec | None = None, last: int = 1 << 30) -> None:
+        """Begins with version 0, and ends with version `last`."""
+        self.last = last
+        self.spec = spec or task_spec()
+        self.head = 0
+        self.updates: dict[int, set[Digest]] = {}
+        self.assembly: Assembly | None = None
+        self.lose_uploads = 0
+
+    def hear(self, payload: bytes) -> list[e.Event]:
+        """Answers what a board says."""
+        envelope = ENVELOPE.unpack(payload)
+        envelope.check(CHAIN)
+        if envelope.kind == Kind.CHECK_IN:
+            version = CHECK_IN.unpack(envelope.body).version
+            return [e.DownArrived(lease(version))]
+        if envelope.kind == Kind.CHUNK_REQUEST:
+            request = CHUNK_REQUEST.unpack(envelope.body)
+            whole = self.wholes().get(request.digest, b"")
+            return [
+                e.ModelChunkArrived(CHUNK.pack(chunk_at(whole, request.digest, i)))
+                for i in request.indices
+                if whole
+            ]
+        return []
+
+    def others(self) -> e.Event:
+        """Other boards make the next version."""
+        assert self.head < self.last, "nothing will ever happen"
+        self.head += 1
+        return e.ManifestArrived(manifest(self.head, self.spec))
+
+    def wholes(self) -> dict[Digest, bytes]:
+        """Everything that can be pulled."""
+        found = [BUNDLE]
+        for version in range(self.head + 1):
+            found += [theta(version), average(version)]
+        return {H(whole): whole for whole in found}
+
+    def take(self, payload: bytes) -> list[e.Event]:
+        """Takes a chunk of an upload; the last one makes the next version."""
+        chunk = CHUNK.unpack(payload)
+        if self.assembly is None or self.assembly.digest != chunk.digest:
+            self.assembly = Assembly.begin(chunk.digest, chunk.size, 1 << 20)
+        self.assembly = self.assembly.add(chunk)
+        if self.assembly.missing:
+            return []
+        upload = UPLOAD.unpack(self.assembly.whole())
+        self.assembly = None
+        if self.lose_uploads:
+            self.lose_uploads -= 1
+            return []
+        check_upload(upload)
+        base = CONTRIBUTION.unpack(upload.update.body).version
+        identity = upload.update.identity(CHAIN)
+        is_new = identity not in self.updates.setdefault(base, set())
+        self.updates[base].add(identity)
+        answers: list[e.Event] = [
+            e.DownArrived(accepted(identity)),
+            e.DownArrived(final(upload.update)),
+        ]
+        if is_new and self.head < self.last:
+            self.head += 1
+            answers.append(e.ManifestArrived(manifest(self.head, self.spec)))
+        return answers
+
+
+def check_upload(upload: Upload) -> None:
+    """What every coordinator checks: signature, seal, commitment."""
+    upload.update.check(CHAIN)
+    body = CONTRIBUTION.unpack(upload.update.body)
+    assert H(upload.blob) == body.blob
+    key, plaintext = open_sealed(upload.blob, OPENING, upload.update.sender)
+    assert commitment(key, plaintext) == body.commitment
+
+
+class Board:
+    """A board whose effects act upon a `Disk` and a `Meadow`."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        meadow: Meadow,
+        cut_before: Callable[[int], bool] = lambda number: False,
+        cap: Budget | None = CAP,
+        **changes: object,
+    ) -> None:
+        """Starts from the disk.
+
+        Args:
+          disk: What it finds.
+          meadow: Whom it speaks to.
+          cut_before: Whether the power goes before the effect of this number.
+          cap: The owner's budget.
+          **changes: Of the settings.
+        """
+        self.disk, self.meadow, self.cut_before = disk, meadow, cut_before
+        disk.boot += 1
+        self.settings = settings(disk.boot, **changes)
+        self.now_s = 0.0
+        self.effects_done = 0
+        self.noised: list[int] = []
+        self.log: list[Effect] = []
+        self.inbox: deque[e.Event] = deque()
+        manifest_bytes = disk.progress.manifest if disk.progress else None
+        waiting = [
+            Waiting(entry, entry.update in disk.accepted, 0.0)
+            for entry, _ in sorted(disk.spool.values(), key=lambda pair: pair[0].base)
+        ]
+        self.state, effects = begin(
+            self.settings,
+            disk.progress.trusted if disk.progress else PINNED,
+            PrivacyLedger.load(cap, disk.journal),
+            frozenset(disk.blobs),
+            waiting,
+            manifest_bytes,
+            self.now_s,
+        )
+        self.do(effects)
+
+    def step(self, event: e.Event) -> tuple[Effect, ...]:
+        """One event, and its effects carried out."""
+        self.state, effects = step(self.settings, self.state, event, self.now_s)
+        self.do(effects)
+        return effects
+
+    def do(self, effects: tuple[Effect, ...]) -> None:
+        """Carries out effects, unless the power goes."""
+        for effect in effects:
+            if self.cut_before(self.effects_done):
+                raise PowerCut
+            self.effects_done += 1
+            self.log.append(effect)
+            self.inbox.extend(self.carry_out(effect))
+
+    def carry_out(self, effect: Effect) -> list[e.Event]:
+        """One effect upon disk, trainer or network."""
+        match effect:
+            case f.LoadBundle(bundle):
+                assert bundle in self.disk.blobs
+                return [e.BundleLoaded(bundle, EXAMPLES)]
+            case f.StartTraining(order):
+                assert {order.bundle, order.theta} <= self.disk.blobs.keys()
+                return [e.ReadyForNoise()]
+            case f.ResumeTraining():
+                return [self.draw_noise()]
+            case f.Publish(topic, payload, _):
+                said = topic == TOPICS.say(self.settings.device)
+                return self.meadow.hear(payload) if said else []
+            case f.PublishSpooled(entry, index):
+                chunk = split(self.disk.spool[entry.base][1])[index]
+                answers = self.meadow.take(CHUNK.pack(chunk))
+                return [e.ChunkDelivered(entry.update, index, taken=True), *answers]
+            case _:
+                self.write(effect)
+        return []
+
+    def write(self, effect: Effect) -> None:
+        """One effect upon the disk."""
+        disk = self.disk
+        match effect:
+            case f.PersistProgress():
+                disk.progress = effect
+            case f.StoreBlob(digest, content):
+                assert H(content) == digest
+                disk.blobs[digest] = content
+            case f.KeepBlobs(digests):
+                disk.blobs = {d: c for d, c in disk.blobs.items() if d in digests}
+            case f.Spend(entry):
+                disk.journal.append(entry)
+            case f.SpoolUpload(upload, content):
+                assert upload.base not in disk.spool
+                disk.spool[upload.base] = (upload, content)
+            case f.MarkAccepted(upload):
+                disk.accepted.add(upload.update)
+            case f.DeleteSpooled(upload, _):
+                disk.spool.pop(upload.base, None)
+            case f.AdoptModel(_, bundle, inference):
+                assert {bundle, inference} <= disk.blobs.keys()
+            case _:
+                assert isinstance(effect, f.StopTraining | f.Note)
+
+    def draw_noise(self) -> e.TrainingFinished:
+        """The trainer's result: never the same bytes twice."""
+        assert self.state.training is not None or self.disk.charged()
+        base = max(self.disk.charged())
+        self.noised.append(base)
+        fresh = struct.pack("<4I", base, self.disk.boot, self.effects_done, 0)
+        return e.TrainingFinished(fresh, H(fresh) + H(b"more", fresh))
+
+    def run(self, until: Callable[[], bool], turns_max: int = 2000) -> None:
+        """Lives, with time going on whenever nothing else happens."""
+        for _ in range(turns_max):
+            if until():
+                return
+            if self.inbox:
+                self.step(self.inbox.popleft())
+                continue
+            if self.state.wake_at_s == float("inf"):
+                self.step(self.meadow.others())
+                continue
+            self.now_s = max(self.now_s, self.state.wake_at_s)
+            self.step(e.Ticked())
+        raise AssertionError(f"not there after {turns_max} turns")
+
+
+def connected(board: Board) -> Board:
+    """Connects a board and shows it the newest version."""
+    board.step(e.Connected())
+    board.step(e.ManifestArrived(manifest(board.meadow.head, board.meadow.spec)))
+    return board
+
+
+def state_of(board: Board) -> State:
+    """The state without what changes with every signature."""
+    return replace(board.state, serial=0, draws=0, wake_at_s=0.0)
