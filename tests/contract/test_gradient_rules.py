@@ -77,6 +77,33 @@ def _convolution(
     return build(nodes, weights, row, out), "mse"
 
 
+def _pooled(
+    shape: tuple[int, ...],
+    pool: tuple[int, ...],
+    out: tuple[int, ...],
+    between: str = "",
+    **attributes: Attribute,
+) -> Model:
+    """A convolution and tiles of it, behind one that needs its image's cotangent."""
+    rng = np.random.default_rng(10)
+    row = (2, *[9 + axis for axis in range(len(pool))])
+    weights = {
+        "first": weight(rng, 2, 2, *[1] * len(pool)),
+        "w": weight(rng, *shape),
+        "b": weight(rng, shape[0]),
+    }
+    nodes = [
+        node("Conv", ["x", "first"], ["h"]),
+        node("Conv", ["h", "w", "b"], ["c"], "", **attributes),
+        node(between or "Identity", ["c"], ["r"]),
+        node("MaxPool", ["r"], ["out"], "", kernel_shape=pool, strides=pool),
+    ]
+    if not between:
+        nodes[1].output[0] = "r"
+        del nodes[2]
+    return build(nodes, weights, row, out), "mse"
+
+
 def _arithmetic(kind: str, shape: tuple[int, ...]) -> Model:
     """A weight on each side of an operator, with broadcasting."""
     rng = np.random.default_rng(5)
@@ -230,6 +257,25 @@ CASES: Mapping[str, Callable[[], Model]] = {
         (3, 12), (4, 3, 5), (4, 5), strides=[2], pads=[1, 1]
     ),
     "convolution, one pixel": lambda: _convolution((4, 3, 3), (5, 4, 1, 1), (5, 3, 3)),
+    "convolution, wide": lambda: _convolution((2, 12, 12), (3, 2, 9, 8), (3, 4, 5)),
+    "convolution, wide and padded": lambda: _convolution(
+        (2, 9, 9), (3, 2, 9, 9), (3, 5, 4), strides=[2, 3], pads=[4, 4, 4, 4]
+    ),
+    "pooled": lambda: _pooled((3, 2, 2, 3), (2, 2), (3, 4, 4)),
+    "pooled, relu between": lambda: _pooled((3, 2, 2, 3), (2, 2), (3, 4, 4), "Relu"),
+    "pooled, tanh between": lambda: _pooled((3, 2, 2, 3), (2, 2), (3, 4, 4), "Tanh"),
+    "pooled, rim left out": lambda: _pooled((3, 2, 2, 2), (3, 4), (3, 2, 2)),
+    "pooled, stride": lambda: _pooled(
+        (3, 2, 3, 3), (2, 2), (3, 2, 2), strides=[2, 2], pads=[1, 1, 1, 1]
+    ),
+    "pooled, stride and rim": lambda: _pooled(
+        (3, 2, 1, 2), (2, 3), (3, 2, 1), strides=[2, 2]
+    ),
+    "pooled, dilation": lambda: _pooled(
+        (3, 2, 3, 2), (2, 3), (3, 2, 2), dilations=[2, 3], pads=[0, 1, 0, 0]
+    ),
+    "pooled, wide": lambda: _pooled((3, 2, 8, 9), (2, 2), (3, 1, 1)),
+    "pooled, one axis": lambda: _pooled((3, 2, 3), (3,), (3, 2), "Relu", pads=[0, 1]),
     "add": lambda: _arithmetic("Add", (4,)),
     "subtract": lambda: _arithmetic("Sub", (3, 1)),
     "multiply": lambda: _arithmetic("Mul", (1, 3, 4)),
