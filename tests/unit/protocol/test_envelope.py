@@ -135,6 +135,11 @@ WINDOW = {
     "just behind": ([100], 100 - COUNTER_WINDOW, False),
     "far behind": ([100], 1, False),
     "seen before a jump of the window": ([5, 5 + COUNTER_WINDOW], 6, True),
+    "unseen after a jump beyond the window": (
+        [5, 6 + COUNTER_WINDOW],
+        5 + COUNTER_WINDOW,
+        True,
+    ),
     "jump to the end of counting": ([5], (1 << 63) - 1, True),
     "behind the end of counting": ([(1 << 63) - 1], 1, False),
 }
