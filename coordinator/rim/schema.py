@@ -1,16 +1,14 @@
-"""The chain's SQLite file: its tables, its durability and the form of its rows.
+"""The chain's SQLite file: its tables and its durability.
 
 Source: sqlite.org/wal.html and pragma.html#pragma_synchronous.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from protocol.chain import BLOCK_BYTES_MAX
-from protocol.codec import decode, encode
-from protocol.errors import DecodeError, StorageError
+from protocol.errors import StorageError
 
 CHAIN_FILE = "chain.sqlite3"
 """Name of the file in a coordinator's `state/`."""
@@ -75,25 +73,6 @@ def storage_errors(path: Path) -> Iterator[None]:
             f"{path}: {error}; restore the file from a backup, together with the "
             "vote journal beside it"
         ) from error
-
-
-def pack_body(transactions: Sequence[bytes]) -> bytes:
-    """A block's transactions as they stand in their row."""
-    return encode(list(transactions))
-
-
-def unpack_body(body: bytes) -> tuple[bytes, ...]:
-    """Reads a row's transactions.
-
-    Raises:
-      ProtocolError: If it holds anything else.
-    """
-    items = decode(body, BLOCK_BYTES_MAX)
-    if not isinstance(items, list):
-        raise DecodeError("not a list of transactions")
-    if not all(isinstance(item, bytes) for item in items):
-        raise DecodeError("not a list of packed envelopes")
-    return tuple(item for item in items if isinstance(item, bytes))
 
 
 def connect(path: Path, mode: str = "rwc") -> sqlite3.Connection:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from coordinator.ledger.rows import Row, pack_body, unpack_body
 from coordinator.ledger.state import genesis_tree
 from coordinator.ledger.storage import (
     Location,
@@ -24,9 +25,7 @@ from coordinator.rim.schema import (
     SCHEMA,
     configure,
     connect,
-    pack_body,
     storage_errors,
-    unpack_body,
 )
 from protocol.chain import (
     CERTIFICATE,
@@ -128,6 +127,16 @@ class SqliteStore:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Inside, all reads see one moment, whatever another process writes."""
+        with storage_errors(self._path):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("ROLLBACK")
 
     def _write(self, sql: str, row: Sequence[object]) -> int:
         assert self._connection.in_transaction, "put only inside a transaction"
@@ -233,11 +242,15 @@ class SqliteStore:
         """See `Store`."""
         self._write("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
 
-    def tip(self) -> Tip:
-        """See `Store`."""
+    def state(self) -> StateTree:
+        """The state as it is stored, whatever the last header says of it."""
         with storage_errors(self._path):
             rows = self._connection.execute("SELECT key, value FROM state")
-            tree = StateTree().update(dict(rows))
+            return StateTree().update(dict(rows))
+
+    def tip(self) -> Tip:
+        """See `Store`."""
+        tree = self.state()
         height = self.height()
         if height == 0:
             return Tip(None, None, tree)
@@ -261,20 +274,16 @@ class SqliteStore:
         with storage_errors(self._path):
             return self._connection.execute(sql, values).fetchone()
 
-    def row(self, height: int) -> tuple[bytes, bytes, bytes] | None:
-        """A block as it is stored: header, body and certificate."""
-        found: tuple[bytes, bytes, bytes] | None = self._one(
-            "SELECT header, body, certificate FROM blocks WHERE height = ?",
-            height,
-        )
-        return found
-
-    def rows(self) -> Iterator[tuple[int, bytes, bytes, bytes]]:
+    def rows(self) -> Iterator[Row]:
         """All blocks as they are stored, rising."""
         with storage_errors(self._path):
-            yield from self._connection.execute(
+            found = self._connection.execute(
                 "SELECT height, header, body, certificate FROM blocks ORDER BY height"
             )
+            for height, *parts in found:
+                if not all(isinstance(part, bytes) for part in parts):
+                    raise StorageError(f"{self._path}: block {height} is damaged")
+                yield Row(height, *parts)
 
     def transaction_index(self) -> dict[bytes, Location]:
         """The whole index of transactions, for verification."""
@@ -292,10 +301,12 @@ class SqliteStore:
         Raises:
           StorageError: If the row is damaged.
         """
-        found = self.row(height)
-        if found is None:
+        row = self._one(
+            "SELECT header, body, certificate FROM blocks WHERE height = ?", height
+        )
+        if row is None:
             return None
-        header, body, certificate = found
+        header, body, certificate = row
         try:
             block = Block(HEADER.unpack(header), unpack_body(body))
             return StoredBlock(block, CERTIFICATE.unpack(certificate))

@@ -11,7 +11,7 @@ from protocol.errors import ProtocolError, StorageError
 VOTES_FILE = "votes.journal"
 """Name of the file in a coordinator's `state/`."""
 SIZE_BYTES_MAX = 4 << 20
-"""Rewritten when it is longer; a few thousand heights of a chain of one."""
+"""Of the journal before it is rewritten; a few thousand heights of a chain of one."""
 
 
 class VoteJournal:
@@ -21,8 +21,12 @@ class VoteJournal:
       entries: What it held when it was opened; give it to `node.begin`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, size_bytes_max: int = SIZE_BYTES_MAX) -> None:
         """Opens or begins the journal.
+
+        Args:
+          path: The file; its folder must exist.
+          size_bytes_max: Beyond it, entries of durable heights are dropped.
 
         Raises:
           ConfigError: If another process has it open.
@@ -31,6 +35,7 @@ class VoteJournal:
         self._journal, payloads = Journal.open(path)
         self._kept = [(_height(path, payload), payload) for payload in payloads]
         self.entries = tuple(payloads)
+        self._size_bytes_max = size_bytes_max
 
     def append(self, votes: Sequence[JournalVote], height: int) -> None:
         """Writes votes down with one sync; on return they are on the disk.
@@ -45,7 +50,7 @@ class VoteJournal:
         payloads = [vote.payload for vote in votes]
         self._kept = [entry for entry in self._kept if entry[0] > height]
         self._kept += [(vote.height, vote.payload) for vote in votes]
-        if self._journal.size_bytes > SIZE_BYTES_MAX:
+        if self._journal.size_bytes > self._size_bytes_max:
             self._journal.rewrite(payload for _, payload in self._kept)
         else:
             self._journal.append_many(payloads)

@@ -101,3 +101,11 @@ class Running:
     def of(self, kind: type[Effect]) -> list[Effect]:
         """The effects of one kind so far."""
         return [effect for effect in self.heard if isinstance(effect, kind)]
+
+    def blocks(self) -> list[StoreBlock]:
+        """The blocks that were decided since it was made, in order."""
+        return [effect for effect in self.heard if isinstance(effect, StoreBlock)]
+
+    def votes(self) -> list[JournalVote]:
+        """What was written down since it was made, in order."""
+        return [effect for effect in self.heard if isinstance(effect, JournalVote)]
