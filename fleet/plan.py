@@ -50,7 +50,7 @@ class FleetPlan:
     epsilon: float = 8.0
     delta: float = 1e-5
     releases: int | None = None
-    until_version: int = 30
+    until_version: int = 100
     time_limit_s: float = 600.0
     seed: int = 1
     leases: int | None = None

@@ -42,11 +42,13 @@ class Service:
       name: For people.
       command: Program and arguments; see `starling_command`.
       log: File for its standard error and output.
+      tier: Higher ones stop before lower ones.
     """
 
     name: str
     command: tuple[str, ...]
     log: Path
+    tier: int = 0
 
 
 @dataclass
@@ -119,20 +121,17 @@ class Supervisor:
                 notices.append(f"{entry.service.name} was started again")
         return notices
 
-    def stop_services(self) -> None:
-        """Ends all services, the last started first, and waits for each."""
-        for entry in reversed(self._running.values()):
-            if entry.child is not None:
-                entry.child.terminate()
-        deadline_s = time.monotonic() + STOP_TIMEOUT_S
-        for entry in reversed(self._running.values()):
-            if entry.child is not None:
-                try:
-                    entry.child.wait(max(0.0, deadline_s - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    entry.child.kill()
-                    entry.child.wait()
-        self._running.clear()
+    def stop_services(self, tier_least: int = 0) -> None:
+        """Ends services, tier by tier from the highest, and waits for each.
+
+        Args:
+          tier_least: Lower tiers go on.
+        """
+        tiers = {entry.service.tier for entry in self._running.values()}
+        for tier in sorted((t for t in tiers if t >= tier_least), reverse=True):
+            names = [n for n, e in self._running.items() if e.service.tier == tier]
+            entries = [self._running.pop(name) for name in names]
+            _end([entry.child for entry in entries if entry.child is not None])
 
     def stop(self) -> None:
         """Ends all services, then whatever is left of their group. Safe to repeat."""
@@ -151,9 +150,21 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=_environment(),
+                env=child_environment(),
                 process_group=self._watcher.pid,
             )
+
+
+def _end(children: list[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        child.terminate()
+    deadline_s = time.monotonic() + STOP_TIMEOUT_S
+    for child in children:
+        try:
+            child.wait(max(0.0, deadline_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
 
 
 def starling_command(*words: str) -> tuple[str, ...]:
@@ -204,7 +215,7 @@ def _begin(command: tuple[str, ...]) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=_environment(),
+        env=child_environment(),
     )
 
 
@@ -220,8 +231,8 @@ def _result(command: tuple[str, ...], child: subprocess.Popen[str]) -> str:
     return printed
 
 
-def _environment() -> dict[str, str]:
-    # The children run this very source tree, installed or not.
+def child_environment() -> dict[str, str]:
+    """The environment in which children run this very source tree, installed or not."""
     paths = [str(_PATHS), os.environ.get("PYTHONPATH", "")]
     joined = os.pathsep.join(path for path in paths if path)
     return {**os.environ, "PYTHONPATH": joined, "PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,158 @@
+"""`starling fleet`: a whole fleet on this machine."""
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from protocol.errors import EXIT_DONE, ConfigError
+
+INTERRUPTED = 130
+_EXAMPLES = """examples:
+  starling fleet run
+  starling fleet run --devices 10 --buffer 4 --privacy record --epsilon 8 --report demo
+  starling fleet run --data mnist --split dirichlet:0.5 --privacy none --json
+  starling fleet run --virtual --devices 1000 --buffer 100 --until-version 50
+
+Data sets are found through STARLING_DATA. With --report the fleet's homes stay in
+DIR/home, where `starling chain verify --home DIR/home/coordinator` finds the chain.
+exit status: 0 done, 1 failed, 2 usage, 78 configuration, 130 interrupted
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Runs one verb of `starling fleet`.
+
+    Returns:
+      The exit status.
+
+    Raises:
+      FederationError: What the user must know.
+    """
+    options = parser().parse_args(argv)
+    # Imported late, so that --help and usage errors are quick.
+    from fleet.plan import FleetPlan
+
+    named = {item.name for item in fields(FleetPlan)}
+    plan = FleetPlan(**{k: v for k, v in vars(options).items() if k in named})
+    if options.virtual and options.home is not None:
+        raise ConfigError("virtual boards have no homes", key="--home")
+    return _run(options, plan)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
+        prog="starling fleet",
+        description="A whole fleet on this machine: broker, coordinator and boards.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
+    run = verbs.add_parser(
+        "run", help="start a fleet, watch it learn, stop it, leave a report"
+    )
+    _add_fleet(run)
+    _add_learning(run)
+    _add_output(run)
+    return made
+
+
+def _add_fleet(run: argparse.ArgumentParser) -> None:
+    group = run.add_argument_group("the fleet")
+    group.add_argument("--devices", type=int, default=10, help="boards (default 10)")
+    group.add_argument(
+        "--buffer", type=int, default=4, help="updates that make a version (default 4)"
+    )
+    group.add_argument("--leases", type=int, help="boards in flight at once")
+    group.add_argument(
+        "--data",
+        default="digits",
+        help="digits, mnist, a folder of MNIST files, or an .npz file with x and y",
+    )
+    group.add_argument(
+        "--split", default="iid", help="iid, dirichlet:ALPHA or shards:S (default iid)"
+    )
+    group.add_argument("--seed", type=int, default=1, help="of split and weights")
+    group.add_argument(
+        "--virtual", action="store_true", help="all boards in this one process"
+    )
+    group.add_argument(
+        "--waves", action="store_true", help="virtual only: versions in lock step"
+    )
+
+
+def _add_learning(run: argparse.ArgumentParser) -> None:
+    group = run.add_argument_group("what it learns, and how privately")
+    group.add_argument("--privacy", default="record", help="record or none")
+    group.add_argument(
+        "--epsilon", type=float, default=8.0, help="that a board's data may pay in all"
+    )
+    group.add_argument("--delta", type=float, default=1e-5, help="of that epsilon")
+    group.add_argument("--releases", type=int, help="updates planned for one board")
+    group.add_argument(
+        "--until-version", type=int, default=100, help="end here (default 100)"
+    )
+    group.add_argument(
+        "--time-limit",
+        dest="time_limit_s",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="end here at the latest (default 600)",
+    )
+    group.add_argument("--model", help="softmax, mlp, cnn or cnn-tanh")
+    group.add_argument("--clip", type=float, help="norm of each example's gradient")
+    group.add_argument("--learning-rate", type=float, help="server step")
+    group.add_argument("--momentum", type=float, help="of the server")
+    group.add_argument("--codec", default="block8", help="how vectors travel")
+
+
+def _add_output(run: argparse.ArgumentParser) -> None:
+    group = run.add_argument_group("what it leaves")
+    group.add_argument(
+        "--report", type=Path, metavar="DIR", help="report.json, plots, the view"
+    )
+    group.add_argument(
+        "--home", type=Path, metavar="DIR", help="keep broker, chain and boards here"
+    )
+    group.add_argument(
+        "--json", action="store_true", help="print the report to standard output"
+    )
+
+
+def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its module is imported late
+    from rich.console import Console
+
+    from fleet.report import summary
+    from fleet.rim.run import run_processes
+    from fleet.rim.screen import Screen, terminated_as_interrupted
+    from fleet.rim.virtual import Pace, run_virtual
+
+    with terminated_as_interrupted(), tempfile.TemporaryDirectory() as spare:
+        with Screen() as screen:
+            if options.virtual:
+                pace = Pace(waves=options.waves)
+                made = run_virtual(plan, pace, on_snapshot=screen.show)
+            else:
+                kept = options.report / "home" if options.report else Path(spare)
+                made = run_processes(plan, options.home or kept, screen)
+    if options.report:
+        _leave(options.report, made)
+        screen.say(f"report: {options.report}")
+    if options.json:
+        sys.stdout.write(json.dumps(made.document, indent=2) + "\n")
+    else:
+        Console().print(summary(made.heading, made.last, made.outcome))
+    interrupted = made.outcome.stopped_because == "interrupted"
+    return INTERRUPTED if interrupted else EXIT_DONE
+
+
+def _leave(folder: Path, made: Any) -> None:  # noqa: ANN401 - as above
+    from fleet.rim.reports import write_report, write_view
+
+    write_report(folder, made.document)
+    write_view(folder / "view.svg", made.heading, made.last)

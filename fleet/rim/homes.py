@@ -1,0 +1,216 @@
+"""Sets a fleet's homes up, by the commands that an operator and owners would use.
+
+HOME/broker/            of `starling broker`
+HOME/coordinator/       of `starling coordinator`
+HOME/boards/000/        of `starling agent`, one folder a board; data/ has its share
+HOME/bundle/            what is trained
+HOME/task.toml          how
+HOME/logs/              what each process says
+"""
+
+import contextlib
+import io
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agent import cli as agent_cli
+from agent.config import FILE as AGENT_FILE
+from agent.config import AgentConfig
+from broker import cli as broker_cli
+from broker.rim.mosquitto import free_port
+from coordinator import cli as coordinator_cli
+from coordinator.config import FILE as COORDINATOR_FILE
+from coordinator.publication import TaskSettings
+from coordinator.rim.home import CoordinatorHome
+from durable.files import storage_errors, write_atomic
+from fleet.plan import FleetPlan
+from fleet.recipe import task_settings
+from fleet.rim.datasets import write_examples
+from fleet.rim.processes import Service, starling_command
+from fleet.rim.workshop import Material
+from protocol.bundle import unpack_bundle
+from protocol.errors import ConfigError, OperationError
+from protocol.settings import sample
+
+FLEET = "fleet"
+TIER_BROKER, TIER_COORDINATOR, TIER_BOARDS = 0, 1, 2
+"""Higher ones stop first, so that everybody can still say goodbye."""
+MARK = "starling-fleet"
+"""A file in every home that this command made, and may remove."""
+HEARTBEAT_S = 2
+_TRAINERS_KEPT_MAX = 16
+_TRAINER_KEPT_S = 20.0
+_CHECK_IN_S = 3.0
+_READABLE = 0o644
+
+
+@dataclass(frozen=True)
+class Homes:
+    """Where everything of a fleet lies."""
+
+    path: Path
+
+    @property
+    def broker(self) -> Path:
+        """Of the broker."""
+        return self.path / "broker"
+
+    @property
+    def coordinator(self) -> Path:
+        """Of the coordinator."""
+        return self.path / "coordinator"
+
+    def board(self, number: int) -> Path:
+        """Of one board."""
+        return self.path / "boards" / f"{number:03d}"
+
+    def service(self, name: str, tier: int, *words: str) -> Service:
+        """A command that keeps running."""
+        log = self.path / "logs" / f"{name}.log"
+        return Service(name, starling_command(*words), log, tier)
+
+    def broker_service(self) -> Service:
+        """`starling broker run`."""
+        home = str(self.broker)
+        return self.service("broker", TIER_BROKER, "broker", "run", "--home", home)
+
+    def coordinator_service(self) -> Service:
+        """`starling coordinator run`."""
+        home = str(self.coordinator)
+        return self.service(
+            "coordinator", TIER_COORDINATOR, "coordinator", "run", "--home", home
+        )
+
+    def board_service(self, number: int) -> Service:
+        """`starling agent run`."""
+        home = str(self.board(number))
+        name = f"board-{number:03d}"
+        return self.service(name, TIER_BOARDS, "agent", "run", "--home", home)
+
+
+def clear(path: Path) -> Homes:
+    """An empty folder for a fleet; what an earlier run left there goes.
+
+    Raises:
+      ConfigError: If it holds anything that is not a fleet of this command.
+      StorageError: If the disk refuses.
+    """
+    with storage_errors(path):
+        if path.exists() and any(path.iterdir()):
+            if not (path / MARK).exists():
+                raise ConfigError(
+                    f"{path} is not empty and holds no fleet; choose another folder",
+                    key="--home",
+                )
+            shutil.rmtree(path)
+        for folder in ("logs", "boards"):
+            (path / folder).mkdir(parents=True, exist_ok=True)
+    write_atomic(path / MARK, b"", _READABLE)
+    return Homes(path.absolute())
+
+
+def set_up(homes: Homes, plan: FleetPlan, material: Material) -> None:
+    """Makes broker, coordinator and boards; admits the boards, publishes the task.
+
+    Everything that needs the coordinator waits in its inbox until it runs.
+
+    Raises:
+      ConfigError, StorageError, OperationError: As the commands do.
+    """
+    place = ("--home", str(homes.broker), "--bind", "127.0.0.1", "--host", "127.0.0.1")
+    port = str(free_port())
+    command(broker_cli.main, "init", *place, "--fleet", FLEET, "--port", port)
+    _set_up_coordinator(homes, material)
+    for number in range(plan.devices):
+        _set_up_board(homes, plan, material, number)
+    _publish(homes, plan, material)
+
+
+def command(main: Callable[[list[str]], int], *words: str) -> dict[str, Any]:
+    """Runs one `starling` command in this process.
+
+    Args:
+      main: The `main` of its package.
+      words: After the package's name; `--json` is added.
+
+    Returns:
+      The JSON document that it printed.
+
+    Raises:
+      OperationError: If its exit status is not 0; and whatever the command raises.
+    """
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        status = main([*words, "--json"])
+    if status:
+        raise OperationError(f"{main.__module__} {words[0]} ended with {status}")
+    document: dict[str, Any] = json.loads(printed.getvalue())
+    return document
+
+
+def _set_up_coordinator(homes: Homes, material: Material) -> None:
+    place = ("--home", str(homes.coordinator))
+    joins = ("--fleet", FLEET, "--broker", str(homes.broker))
+    beats = ("--heartbeat", str(HEARTBEAT_S))
+    command(coordinator_cli.main, "init", *place, *joins, *beats)
+    write_examples(homes.coordinator / "held_out.npz", material.data.held_out)
+    home = CoordinatorHome(homes.coordinator)
+    values = _flat(asdict(home.config()))
+    values["evaluation.data"] = "held_out.npz"
+    text = sample(type(home.config()), values)
+    write_atomic(homes.coordinator / COORDINATOR_FILE, text.encode(), _READABLE)
+
+
+def _set_up_board(
+    homes: Homes, plan: FleetPlan, material: Material, number: int
+) -> None:
+    home = homes.board(number)
+    with storage_errors(home):
+        home.mkdir(parents=True)
+    values = {
+        "privacy.required": plan.privacy == "record",
+        "privacy.epsilon": plan.epsilon,
+        "privacy.delta": plan.delta,
+        "training.board": "simulated",
+        "pace.check_in_s": _CHECK_IN_S,
+    }
+    if plan.devices <= _TRAINERS_KEPT_MAX:
+        values["training.keep_s"] = _TRAINER_KEPT_S
+    text = sample(AgentConfig, values)
+    write_atomic(home / AGENT_FILE, text.encode(), _READABLE)
+    place = ("--home", str(home))
+    command(agent_cli.main, "init", *place)
+    write_examples(home / "data" / "examples.npz", material.boards[number])
+    request = command(agent_cli.main, "enrol", *place)["request"]
+    admission = str(home / "operator-gave.json")
+    by = ("--home", str(homes.coordinator))
+    command(coordinator_cli.main, "admit", request, "--out", admission, *by)
+    command(agent_cli.main, "enrol", *place, "--admission", admission)
+
+
+def _publish(homes: Homes, plan: FleetPlan, material: Material) -> None:
+    bundle = homes.path / "bundle"
+    with storage_errors(bundle):
+        bundle.mkdir()
+    for name, content in unpack_bundle(material.bundle).items():
+        write_atomic(bundle / name, content, _READABLE)
+    task = homes.path / "task.toml"
+    values = _flat(asdict(task_settings(plan, material.shares)))
+    write_atomic(task, sample(TaskSettings, values).encode(), _READABLE)
+    words = ("--bundle", str(bundle), "--task", str(task))
+    place = ("--home", str(homes.coordinator))
+    command(coordinator_cli.main, "publish", *words, *place)
+
+
+def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            values |= _flat(value, f"{prefix}{key}.")
+        else:
+            values[prefix + key] = value
+    return values

@@ -1,0 +1,160 @@
+"""`starling fleet run`: broker, coordinator and boards as real processes."""
+
+import json
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator.publication import publication
+from fleet.plan import FleetPlan
+from fleet.recipe import heading, task_settings
+from fleet.report import Outcome, report
+from fleet.rim.homes import TIER_BOARDS, Homes, clear, set_up
+from fleet.rim.processes import Supervisor, child_environment, starling_command
+from fleet.rim.screen import Screen
+from fleet.rim.virtual import VirtualRun
+from fleet.rim.watching import Watch
+from fleet.rim.workshop import prepare
+from fleet.snapshot import Heading, Snapshot
+from protocol.errors import EXIT_DONE, OperationError
+
+LOOK_EVERY_S = 0.25
+BEGIN_TIMEOUT_S = 60.0
+"""In which the broker must listen and the task be open."""
+_VERIFY_TIMEOUT_S = 600.0
+_EVALUATION_TIMEOUT_S = 10.0
+_NOTICE_S = 5.0
+
+
+@dataclass
+class _Notice:
+    """The newest line worth showing, for a while."""
+
+    text: str = ""
+    until_s: float = 0.0
+
+    def hear(self, lines: list[str]) -> None:
+        if lines:
+            self.text = "; ".join(lines)
+            self.until_s = time.monotonic() + _NOTICE_S
+
+    def now(self) -> str:
+        return self.text if time.monotonic() < self.until_s else ""
+
+
+def run_processes(plan: FleetPlan, home: Path, screen: Screen) -> VirtualRun:
+    """Runs a fleet of real processes until its plan is fulfilled, then stops them all.
+
+    Args:
+      plan: What is asked for.
+      home: Folder for everything; see `fleet.rim.homes`.
+      screen: Where it is watched.
+
+    Raises:
+      ConfigError: If the plan cannot run, or a process refuses its configuration.
+      OperationError: If the fleet does not begin in time.
+    """
+    started_s = time.monotonic()
+    material = prepare(plan)
+    shown = heading(plan, material.data.name, material.shares, material.bundle)
+    screen.say(f"setting up: {shown.title}")
+    homes = clear(home)
+    set_up(homes, plan, material)
+    spec = publication(
+        task_settings(plan, material.shares), material.bundle, "task"
+    ).spec
+    watch = Watch(homes, plan.devices, private=bool(spec.privacy.mechanism))
+    with Supervisor() as supervisor:
+        begun_s, because, last = _serve(plan, homes, supervisor, watch, shown, screen)
+        supervisor.stop_services(TIER_BOARDS)
+        _wait_for_evaluation(watch, last)
+        supervisor.stop_services()
+        last = watch.look(last.time_s, supervisor.restarts, "")
+    verified = _verify(homes)
+    wall_s = time.monotonic() - started_s
+    outcome = Outcome(because, wall_s, begun_s - started_s, verified)
+    config = {**plan.document(), "virtual": False}
+    return VirtualRun(shown, last, outcome, report(config, shown, last, outcome))
+
+
+def _serve(
+    plan: FleetPlan,
+    homes: Homes,
+    supervisor: Supervisor,
+    watch: Watch,
+    shown: Heading,
+    screen: Screen,
+) -> tuple[float, str, Snapshot]:
+    """Starts everything and watches until the end.
+
+    Returns:
+      When the task was open, why it ended, and what was last seen.
+    """
+    supervisor.start(homes.broker_service())
+    supervisor.start(homes.coordinator_service())
+    for number in range(plan.devices):
+        supervisor.start(homes.board_service(number))
+    begun_s = _wait_for_task(supervisor, watch)
+    notice, last = _Notice(), Snapshot(0.0)
+    try:
+        while True:
+            time_s = time.monotonic() - begun_s
+            notice.hear(supervisor.check())
+            last = watch.look(time_s, supervisor.restarts, notice.now())
+            screen.show(shown, last)
+            because = _ended(plan, watch, last)
+            if because:
+                return begun_s, because, last
+            time.sleep(LOOK_EVERY_S)
+    except KeyboardInterrupt:
+        return begun_s, "interrupted", last
+
+
+def _wait_for_task(supervisor: Supervisor, watch: Watch) -> float:
+    deadline_s = time.monotonic() + BEGIN_TIMEOUT_S
+    while not watch.begun:
+        supervisor.check()
+        watch.look(0.0, 0, "")
+        if time.monotonic() > deadline_s:
+            raise OperationError(
+                f"the task was not open after {BEGIN_TIMEOUT_S:g} s; see the logs"
+            )
+        time.sleep(LOOK_EVERY_S / 5)
+    return time.monotonic()
+
+
+def _ended(plan: FleetPlan, watch: Watch, last: Snapshot) -> str:
+    if max(watch.version, last.version) >= plan.until_version:
+        return "version reached"
+    if watch.spent == plan.devices:
+        return "budgets spent"
+    return "time limit" if last.time_s > plan.time_limit_s else ""
+
+
+def _wait_for_evaluation(watch: Watch, last: Snapshot) -> None:
+    """Until the newest version has its accuracy; a few seconds at most."""
+    deadline_s = time.monotonic() + _EVALUATION_TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        seen = watch.look(last.time_s, 0, "")
+        current = seen.version >= watch.version
+        if current and seen.versions and seen.versions[-1].accuracy is not None:
+            return
+        time.sleep(LOOK_EVERY_S / 5)
+
+
+def _verify(homes: Homes) -> bool | None:
+    """Has the chain checked offline, as anybody can; None if that cannot be done."""
+    home = str(homes.coordinator)
+    checked = subprocess.run(  # noqa: S603 - our own command
+        starling_command("chain", "verify", "--home", home, "--json"),
+        capture_output=True,
+        timeout=_VERIFY_TIMEOUT_S,
+        check=False,
+        env=child_environment(),
+    )
+    try:
+        json.loads(checked.stdout)
+    except ValueError:
+        return None
+    return checked.returncode == EXIT_DONE

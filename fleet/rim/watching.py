@@ -1,0 +1,129 @@
+"""What the processes of a fleet show of themselves, as one snapshot."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from durable.files import read_if_present
+from fleet.rim.homes import Homes
+from fleet.snapshot import CoordinatorPoint, DevicePoint, Snapshot, VersionPoint
+from protocol.messages import DevicePhase
+
+STATUS_BYTES_MAX = 64 << 20
+_BUDGET_SPENT = "budget spent"
+
+
+class Watch:
+    """Reads the status files of a running fleet.
+
+    Attributes:
+      spent: Boards whose budget is spent.
+      version: Newest version that any board has heard of; boards write their status
+        at different moments, so that this is fresher than the coordinator's.
+      begun: Whether the task is open.
+    """
+
+    def __init__(self, homes: Homes, boards: int, *, private: bool) -> None:
+        """Nothing is known yet.
+
+        Args:
+          homes: Of the fleet.
+          boards: How many.
+          private: Whether epsilons mean anything.
+        """
+        self.spent = 0
+        self.version = 0
+        self.begun = False
+        self._homes = homes
+        self._boards = boards
+        self._private = private
+        self._agents: dict[int, dict[str, Any]] = {}
+        self._coordinator: dict[str, Any] = {}
+
+    def look(self, time_s: float, restarts: int, notice: str) -> Snapshot:
+        """Reads everything anew; a file in the middle of being replaced keeps its last.
+
+        Args:
+          time_s: Since the task was published.
+          restarts: Processes that died and were started again.
+          notice: What is going on besides.
+        """
+        self._coordinator = _read(self._homes.coordinator) or self._coordinator
+        for number in range(self._boards):
+            found = _read(self._homes.board(number))
+            if found is not None:
+                self._agents[number] = found
+        conditions = [agent.get("condition") for agent in self._agents.values()]
+        self.spent = conditions.count(_BUDGET_SPENT)
+        heard = [agent.get("version") or 0 for agent in self._agents.values()]
+        self.version = max(heard, default=0)
+        versions = self._versions()
+        self.begun = bool(versions)
+        return Snapshot(
+            time_s, versions, self._devices(), self._coordinators(), restarts, notice
+        )
+
+    def _versions(self) -> tuple[VersionPoint, ...]:
+        tasks = self._coordinator.get("tasks", [])
+        rows = tasks[0]["versions"] if tasks else []
+        return tuple(
+            VersionPoint(
+                row["version"],
+                (row["time_ms"] - rows[0]["time_ms"]) / 1000,
+                row["updates"],
+                row["accuracy"],
+                row["loss"],
+                row["staleness_mean"] if row["updates"] else None,
+                row["epsilon_max"] if self._private else None,
+            )
+            for row in rows
+        )
+
+    def _devices(self) -> tuple[DevicePoint, ...]:
+        known = {row["id"]: row for row in self._coordinator.get("devices", [])}
+        points = [
+            self._device(agent, known.get(agent["device"], {}))
+            for _, agent in sorted(self._agents.items())
+        ]
+        return tuple(points)
+
+    def _device(self, agent: dict[str, Any], row: dict[str, Any]) -> DevicePoint:
+        phase = row.get("phase") or agent["phase"].upper()
+        # The board counts a charge when it pays it, the chain when it gets the update.
+        epsilon = max(agent["privacy"]["epsilon"] or 0.0, row.get("epsilon", 0.0))
+        return DevicePoint(
+            agent["device"],
+            DevicePhase[phase],
+            agent["version"],
+            row.get("updates_accepted", 0),
+            row.get("updates_refused", {}),
+            epsilon if self._private else 0.0,
+            row.get("bytes_up", 0),
+            row.get("bytes_down", 0),
+        )
+
+    def _coordinators(self) -> tuple[CoordinatorPoint, ...]:
+        chain = self._coordinator.get("chain")
+        if chain is None:
+            return ()
+        name = self._coordinator.get("id", "coordinator")
+        return (
+            CoordinatorPoint(
+                name,
+                chain["height"],
+                chain["tip"] or "",
+                chain["state_root"] or "",
+                finality_s=self._coordinator.get("finality_s"),
+            ),
+        )
+
+
+def _read(home: Path) -> dict[str, Any] | None:
+    content = read_if_present(home / "status.json", STATUS_BYTES_MAX)
+    if content is None:
+        return None
+    try:
+        document: dict[str, Any] = json.loads(content)
+    except ValueError:
+        return None
+    return document
