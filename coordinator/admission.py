@@ -144,17 +144,30 @@ def admit(gate: Gate, device: DeviceId, whole: bytes, lookup: Lookup) -> Admitte
     window = standing.window.admit(update.counter)
     _check_lease(gate, device, contribution, upload.lease, standing.lease)
     spec = _check_policy(contribution, standing)
-    vector = open_update(gate.key, update, upload.blob, spec)
+    vector = open_contribution(gate.key, update.sender, contribution, upload.blob, spec)
     check_norm(vector, norm_bound(spec, contribution.pledge))
     return Admitted(transaction, update, contribution, upload.blob, window, False)
 
 
 def open_update(key: OpeningKey, update: Envelope, blob: bytes, spec: TaskSpec) -> Grid:
+    """Opens an admitted update again; as `open_contribution`."""
+    contribution = CONTRIBUTION.unpack(update.body)
+    return open_contribution(key, update.sender, contribution, blob, spec)
+
+
+def open_contribution(
+    key: OpeningKey,
+    sender: bytes,
+    contribution: Contribution,
+    blob: bytes,
+    spec: TaskSpec,
+) -> Grid:
     """Opens a sealed vector and checks it against what was signed.
 
     Args:
       key: One of the keys that it was sealed to.
-      update: What the board signed: its body is a `Contribution`.
+      sender: Public key that signed the contribution.
+      contribution: What was signed.
       blob: The sealed vector.
       spec: The task.
 
@@ -165,10 +178,9 @@ def open_update(key: OpeningKey, update: Envelope, blob: bytes, spec: TaskSpec) 
       InvalidUpdate, DecodeError: `COMMITMENT_MISMATCH`, `NOT_SEALED_TO_ME`, or what
         the codec refuses: `SHAPE_MISMATCH`, `NON_FINITE`, `MALFORMED`.
     """
-    contribution = CONTRIBUTION.unpack(update.body)
     if H(blob) != contribution.blob:
         raise InvalidUpdate("blob differs from its digest", Reason.COMMITMENT_MISMATCH)
-    content_key, plaintext = open_sealed(blob, key, update.sender)
+    content_key, plaintext = open_sealed(blob, key, sender)
     if commitment(content_key, plaintext) != contribution.commitment:
         raise InvalidUpdate("commitment does not open", Reason.COMMITMENT_MISMATCH)
     return CODECS[contribution.codec].decode(plaintext, spec.dimension)

@@ -61,16 +61,16 @@ def transaction_refused(
     turn.emit(Refuse(None, reason, detail))
     turn.emit(DropUpload(identity))
     _take_from_inbox(turn, identity)
-    for key, held in list(turn.state.held.items()):
+    for key, held in list(turn.held.items()):
         if held.transaction == identity:
-            turn.change(held=turn.state.held.without(key))
+            turn.held = turn.held.without(key)
 
 
 def follow_chain(turn: Turn) -> None:
     """Brings every task to where the chain's state says that it is."""
-    tree = turn.state.ledger.tree
+    tree = turn.ledger.tree
     for number in range(views.task_count(tree)):
-        task = turn.state.tasks.get(TaskId(number))
+        task = turn.tasks.get(TaskId(number))
         if task is None:
             spec = views.task(tree, number)
             assert spec is not None
@@ -90,7 +90,7 @@ def open_task(turn: Turn, number: TaskId, spec: TaskSpec) -> TaskState:
     task = TaskState(number, spec, Version(0), spec.initial, LeaseTable(places))
     task = replace(task, wholes=_wholes(task, spec.initial))
     turn.put_task(task)
-    turn.emit(StoreVersion(number, Version(0), 0, 0, turn.state.charge_max))
+    turn.emit(StoreVersion(number, Version(0), 0, 0, turn.charge_max))
     turn.emit(Evaluate(number, Version(0), spec.initial.inference, spec.bundle))
     return task
 
@@ -103,14 +103,14 @@ def lease_places(turn: Turn, spec: TaskSpec) -> int:
 
 def announce(turn: Turn, task: TaskState) -> None:
     """Publishes the newest version with its proof, retained."""
-    shown = proofs.manifest(turn.state.ledger, task)
+    shown = proofs.manifest(turn.ledger, task)
     if shown is not None:
         topic = turn.settings.topics.manifest(task.number)
         turn.emit(Publish(topic, MANIFEST.pack(shown), retain=True))
 
 
 def _version_final(turn: Turn, task: TaskState, head: Version) -> TaskState:
-    digest = views.version(turn.state.ledger.tree, task.number, head)
+    digest = views.version(turn.ledger.tree, task.number, head)
     model = task.attested
     if model is None or version_digest(model) != digest:
         turn.report(f"task {task.number}: version {head} is final, but not ours")
@@ -120,7 +120,7 @@ def _version_final(turn: Turn, task: TaskState, head: Version) -> TaskState:
     task = replace(task, head=head, model=model, attested=None, job=None, wholes=wholes)
     turn.put_task(task)
     _forget_stale(turn, task)
-    charge_max = turn.state.charge_max
+    charge_max = turn.charge_max
     turn.emit(StoreVersion(task.number, head, updates, staleness_milli, charge_max))
     announce(turn, task)
     turn.emit(Evaluate(task.number, head, model.inference, task.spec.bundle))
@@ -129,7 +129,7 @@ def _version_final(turn: Turn, task: TaskState, head: Version) -> TaskState:
 
 
 def _hand_out_job(turn: Turn, task: TaskState) -> None:
-    job = views.open_job(turn.state.ledger.tree, task.number)
+    job = views.open_job(turn.ledger.tree, task.number)
     if job is not None and job != task.job:
         turn.put_task(replace(task, job=job))
         turn.emit(Aggregate(task.number, job.version, job))
@@ -145,10 +145,10 @@ def _update_final(
     device = device_id(envelope.sender)
     body = CONTRIBUTION.unpack(envelope.body)
     key = held_key(device, body.task, body.version)
-    turn.change(held=turn.state.held.without(key))
-    board = views.board(turn.state.ledger.tree, device)
-    if board is not None and board.charge > turn.state.charge_max:
-        turn.change(charge_max=board.charge)
+    turn.held = turn.held.without(key)
+    board = views.board(turn.ledger.tree, device)
+    if board is not None and board.charge > turn.charge_max:
+        turn.charge_max = board.charge
     header, certificate = stored.block.header, stored.certificate
     proof = proofs.final(envelope, header, certificate, index, paths)
     turn.tell(device, Kind.FINAL, FINAL.pack(proof))
@@ -156,8 +156,8 @@ def _update_final(
 
 def _drop_used(turn: Turn, height: int) -> None:
     """Lets the vectors of old blocks go, but none that a job still needs."""
-    tree = turn.state.ledger.tree
-    for number in turn.state.tasks:
+    tree = turn.ledger.tree
+    for number in turn.tasks:
         job, progress = views.job_record(tree, number), views.progress(tree, number)
         assert progress is not None
         places = [*(job.places[:1] if job else ()), progress.first]
@@ -170,18 +170,18 @@ def _drop_used(turn: Turn, height: int) -> None:
 
 
 def _take_from_inbox(turn: Turn, identity: Digest) -> None:
-    name = turn.state.inbox.get(identity)
+    name = turn.inbox.get(identity)
     if name is not None:
         turn.emit(RemoveInbox(name))
-        rest = {key: at for key, at in turn.state.inbox.items() if key != identity}
-        turn.change(inbox=rest)
+        rest = {key: at for key, at in turn.inbox.items() if key != identity}
+        turn.inbox = rest
 
 
 def _forget_stale(turn: Turn, task: TaskState) -> None:
     oldest = task.head - task.spec.aggregation.staleness_max
-    for key, held in list(turn.state.held.items()):
+    for key, held in list(turn.held.items()):
         if held.task == task.number and held.base < oldest:
-            turn.change(held=turn.state.held.without(key))
+            turn.held = turn.held.without(key)
 
 
 def _statistics(job: Job | None) -> tuple[int, int]:

@@ -19,7 +19,7 @@ def check_in(turn: Turn, device: DeviceId, said: CheckIn, counter: int) -> None:
       InvalidUpdate: `UNKNOWN_TASK`, `STALE`, `POLICY_MISMATCH`, or `ALREADY_KNOWN`
         when its update for this base version was taken already.
     """
-    task = turn.state.tasks.get(said.task)
+    task = turn.tasks.get(said.task)
     if task is None:
         raise InvalidUpdate(f"no task {said.task}", Reason.UNKNOWN_TASK)
     staleness = task.head - said.version
@@ -40,7 +40,7 @@ def check_in(turn: Turn, device: DeviceId, said: CheckIn, counter: int) -> None:
     leases = task.leases.release(device)
     leases = leases.wait(device, said, turn.settings.selection, draw)
     turn.put_task(replace(task, leases=leases))
-    grant_free(turn, turn.state.tasks[task.number])
+    grant_free(turn, turn.tasks[task.number])
 
 
 def grant_free(turn: Turn, task: TaskState) -> None:
@@ -50,7 +50,7 @@ def grant_free(turn: Turn, task: TaskState) -> None:
         if task.head - said.version > task.spec.aggregation.staleness_max:
             task = replace(task, leases=task.leases.stop_waiting(device))
             continue
-        number = turn.state.counter
+        number = turn.counter
         lease = Lease(device, task.number, said.version, number, turn.settings.lease_s)
         envelope = turn.sign(Kind.LEASE, LEASE.pack(lease))
         ends_at_s = turn.now_s + turn.settings.lease_s
@@ -69,7 +69,7 @@ def release(turn: Turn, device: DeviceId, task: TaskState) -> None:
 
 def expire(turn: Turn) -> None:
     """Frees the places of leases that have ended."""
-    for task in list(turn.state.tasks.values()):
+    for task in list(turn.tasks.values()):
         leases = task.leases.expire(turn.now_s)
         if leases is not task.leases:
             ended = len(task.leases.granted) - len(leases.granted)
@@ -79,7 +79,7 @@ def expire(turn: Turn) -> None:
 
 def _contributed(turn: Turn, device: DeviceId, said: CheckIn) -> bool:
     key = held_key(device, said.task, said.version)
-    if turn.state.held.get(key) is not None:
+    if turn.held.get(key) is not None:
         return True
-    tree = turn.state.ledger.tree
+    tree = turn.ledger.tree
     return views.update_of(tree, said.task, device, said.version) is not None

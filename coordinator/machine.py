@@ -94,8 +94,7 @@ def begin(
         _hold_again(turn, update)
     finality.follow_chain(turn)
     advance(turn, node.Ticked())
-    _schedule(turn)
-    return turn.state, tuple(turn.effects)
+    return turn.state(), tuple(turn.effects)
 
 
 def step(
@@ -127,14 +126,13 @@ def step(
         case Connected():
             _connected(turn)
         case Disconnected():
-            turn.change(connected=False)
+            turn.connected = False
         case Ticked():
             granting.expire(turn)
             advance(turn, node.Ticked())
         case _:
             assert_never(event)
-    _schedule(turn)
-    return turn.state, tuple(turn.effects)
+    return turn.state(), tuple(turn.effects)
 
 
 def farewell(settings: Settings, counter: int, height: int) -> Publish:
@@ -177,10 +175,10 @@ def _own_state(settings: Settings, counter: int, shown: ShownState) -> Publish:
 
 
 def _connected(turn: Turn) -> None:
-    turn.change(connected=True)
-    shown = ShownState(1, turn.state.ledger.height)
+    turn.connected = True
+    shown = ShownState(1, turn.ledger.height)
     turn.emit(_own_state(turn.settings, turn.take_counter(), shown))
-    for task in turn.state.tasks.values():
+    for task in turn.tasks.values():
         finality.announce(turn, task)
 
 
@@ -196,12 +194,12 @@ def _transaction_arrived(turn: Turn, name: str, content: bytes) -> None:
         turn.emit(RemoveInbox(name))
         return
     identity = envelope.identity(chain_id)
-    turn.change(inbox={**turn.state.inbox, identity: name})
+    turn.inbox = {**turn.inbox, identity: name}
     submit(turn, envelope)
 
 
 def _aggregated(turn: Turn, event: Aggregated) -> None:
-    task = turn.state.tasks.get(event.task)
+    task = turn.tasks.get(event.task)
     if task is None or task.job is None or task.job.version != event.version:
         return
     digests = event.model.digests()
@@ -222,18 +220,11 @@ def _evaluated(turn: Turn, event: Evaluated) -> None:
 def _hold_again(turn: Turn, update: Envelope) -> None:
     body = CONTRIBUTION.unpack(update.body)
     device = device_id(update.sender)
-    tree = turn.state.ledger.tree
+    tree = turn.ledger.tree
     if views.update_of(tree, body.task, device, body.version) is not None:
         return
     identity = update.identity(turn.settings.gate.chain_id)
     held = Held(identity, body.version, body.task)
     key = held_key(device, body.task, body.version)
-    turn.change(held=turn.state.held.put(key, held))
+    turn.held = turn.held.put(key, held)
     submit(turn, update)
-
-
-def _schedule(turn: Turn) -> None:
-    wake_at_s = min(turn.now_s + turn.settings.tick_s, turn.state.ledger.wake_at_s)
-    for task in turn.state.tasks.values():
-        wake_at_s = min(wake_at_s, task.leases.ends_at_s)
-    turn.change(wake_at_s=wake_at_s)

@@ -17,9 +17,9 @@ def submit(turn: Turn, envelope: Envelope) -> None:
 def advance(turn: Turn, event: node.Event) -> None:
     """Lets the ledger take one step, and acts on what it decides and refuses."""
     ledger, effects = node.step(
-        turn.settings.ledger, turn.state.ledger, event, turn.now_s, turn.now_ms
+        turn.settings.ledger, turn.ledger, event, turn.now_s, turn.now_ms
     )
-    turn.change(ledger=ledger)
+    turn.ledger = ledger
     for effect in effects:
         match effect:
             case node.StoreBlock():

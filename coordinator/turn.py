@@ -3,9 +3,6 @@
 The only mutable thing of the core; it never outlives `machine.step`.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Any
-
 from coordinator.events import Effect, Publish, Refuse, Report
 from coordinator.state import CoordinatorState, Session, Settings, TaskState
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
@@ -18,43 +15,65 @@ RETRY_AFTER_S = {Reason.BUSY: 5, Reason.INCOMPLETE: 5, Reason.NO_LEASE: 30}
 _NEW_SESSION = Session()
 
 
-@dataclass
 class Turn:
-    """A step in the making.
+    """A step in the making; its attributes are the fields of `CoordinatorState`.
 
     Attributes:
       settings: Constant.
-      state: So far.
       now_s: Monotonic.
       now_ms: Unix time, for the chain's display times only.
       effects: So far, in order.
     """
 
-    settings: Settings
-    state: CoordinatorState
-    now_s: float
-    now_ms: int
-    effects: list[Effect] = field(default_factory=list)
+    def __init__(
+        self, settings: Settings, state: CoordinatorState, now_s: float, now_ms: int
+    ) -> None:
+        """Starts from a state, which is not changed."""
+        self.settings = settings
+        self.now_s = now_s
+        self.now_ms = now_ms
+        self.effects: list[Effect] = []
+        self.ledger = state.ledger
+        self.counter = state.counter
+        self.tasks = state.tasks
+        self.sessions = state.sessions
+        self.held = state.held
+        self.inbox = state.inbox
+        self.charge_max = state.charge_max
+        self.connected = state.connected
+
+    def state(self) -> CoordinatorState:
+        """The state after the step."""
+        wake_at_s = min(self.now_s + self.settings.tick_s, self.ledger.wake_at_s)
+        for task in self.tasks.values():
+            wake_at_s = min(wake_at_s, task.leases.ends_at_s)
+        return CoordinatorState(
+            self.ledger,
+            self.counter,
+            self.tasks,
+            self.sessions,
+            self.held,
+            self.inbox,
+            self.charge_max,
+            self.connected,
+            wake_at_s,
+        )
 
     def emit(self, effect: Effect) -> None:
         """Appends an effect."""
         self.effects.append(effect)
 
-    def change(self, **changes: Any) -> None:  # noqa: ANN401 - fields of the state
-        """Follows the state by one with other fields."""
-        self.state = replace(self.state, **changes)
-
     def session(self, device: DeviceId) -> Session:
         """A board's session; a fresh one if there is none."""
-        return self.state.sessions.get(device) or _NEW_SESSION
+        return self.sessions.get(device) or _NEW_SESSION
 
     def put_session(self, device: DeviceId, session: Session) -> None:
         """Keeps a board's session."""
-        self.change(sessions=self.state.sessions.put(device, session))
+        self.sessions = self.sessions.put(device, session)
 
     def put_task(self, task: TaskState) -> None:
         """Keeps a task's state."""
-        self.change(tasks={**self.state.tasks, task.number: task})
+        self.tasks = {**self.tasks, task.number: task}
 
     def sign(self, kind: Kind, body: bytes) -> Envelope:
         """Signs a message with the next counter."""
@@ -63,9 +82,8 @@ class Turn:
 
     def take_counter(self) -> int:
         """The next counter of our envelopes; nobody else gets it."""
-        counter = self.state.counter
-        self.change(counter=counter + 1)
-        return counter
+        self.counter += 1
+        return self.counter - 1
 
     def tell(self, device: DeviceId, kind: Kind, body: bytes) -> None:
         """Sends a signed message to one board."""
