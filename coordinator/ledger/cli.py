@@ -234,8 +234,9 @@ def _block_line(document: dict[str, Any]) -> str:
     counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
     voters = ",".join(str(voter) for voter in document["voters"])
     return (
-        f"{document['height']:>8}  {document['block'][:16]}  round {document['round']}  "
-        f"by {document['proposer']}  signed {voters}  {counted or 'heartbeat'}"
+        f"{document['height']:>8}  {document['block'][:16]}"
+        f"  round {document['round']}  by {document['proposer']}"
+        f"  signed {voters}  {counted or 'heartbeat'}"
     )
 
 

@@ -1,0 +1,119 @@
+"""`starling chain` on a chain on disk, as a user runs it."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+import starling
+from coordinator.rim.schema import CHAIN_FILE
+from coordinator.rim.store import SqliteStore
+from protocol.chain import GENESIS
+from tests.contract.test_chain_store import fill
+from tests.unit.coordinator.ledger.validator import Running
+from tests.unit.coordinator.ledger.world import World
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "state").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def running(home: Path) -> Running:
+    world = World()
+    store = SqliteStore.create(home / "state" / CHAIN_FILE, world.genesis)
+    running = fill(store, world)
+    store.close()
+    (home / "genesis").write_bytes(GENESIS.pack(world.genesis))
+    return running
+
+
+def chain(*words: object) -> int:
+    return starling.main(["chain", *(str(word) for word in words)])
+
+
+def test_verify_sound_chain_exits_0(
+    home: Path, running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chain("verify", "--home", home, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["verified"] is True
+    assert document["fault"] is None
+    assert document["height"] == 3
+    assert document["state_root"] == running.state.tree.root().hex()
+    assert document["tip"] == running.state.tip.parent().hex()
+
+
+@pytest.mark.usefixtures("running")
+def test_verify_after_a_flip_exits_1_and_names_the_byte(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connection = sqlite3.connect(home / "state" / CHAIN_FILE)
+    with connection:
+        (body,) = connection.execute(
+            "SELECT body FROM blocks WHERE height=2"
+        ).fetchone()
+        (size,) = connection.execute(
+            "SELECT length(header) FROM blocks WHERE height=2"
+        ).fetchone()
+        damaged = bytearray(body)
+        damaged[100] ^= 0x20
+        connection.execute("UPDATE blocks SET body=? WHERE height=2", (bytes(damaged),))
+    connection.close()
+    assert chain("verify", "--home", home, "--json") == 1
+    fault = json.loads(capsys.readouterr().out)["fault"]
+    assert (fault["height"], fault["offset"]) == (2, size + 100)
+    assert fault["field"] == "transactions[0]"
+    assert chain("verify", "--home", home) == 1
+    assert f"FAULT at height 2, transactions[0], byte {size + 100}" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.usefixtures("running")
+def test_show_prints_blocks(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert chain("show", "--home", home, "--tail", 2) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert chain("show", "--home", home, "--height", 2, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["height"] == 2
+    assert [entry["kind"] for entry in document["transactions"]] == ["register", "task"]
+    assert chain("show", "--home", home, "--height", 9) == 1
+
+
+def test_proof_is_checked_with_the_genesis_alone(
+    home: Path, running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    identity = running.blocks()[1].results[1].identity.hex()
+    proof = home / "proof"
+    assert chain("prove", "--home", home, "--update", identity, "--out", proof) == 0
+    capsys.readouterr()
+    genesis = home / "genesis"
+    assert chain("check-proof", proof, "--genesis", genesis, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["id"], document["height"]) == (identity, 2)
+    packed = bytearray(proof.read_bytes())
+    packed[60] ^= 1
+    proof.write_bytes(bytes(packed))
+    assert chain("check-proof", proof, "--genesis", genesis) == 1
+
+
+@pytest.mark.usefixtures("running")
+@pytest.mark.parametrize("identity", ["zz", "00", "00" * 32])
+def test_prove_what_is_not_there_exits_1(home: Path, identity: str) -> None:
+    out = home / "proof"
+    assert chain("prove", "--home", home, "--update", identity, "--out", out) == 1
+    assert not out.exists()
+
+
+def test_no_chain_exits_78(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert chain("verify", "--home", home) == 78
+    assert "there is no chain" in capsys.readouterr().err
+
+
+def test_no_home_exits_78(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STARLING_HOME", raising=False)
+    assert chain("verify") == 78

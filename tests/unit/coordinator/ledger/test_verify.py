@@ -1,0 +1,191 @@
+"""A chain that holds is verified; whatever byte changes is found and named."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from coordinator.ledger import audit, rows, verify
+from coordinator.ledger.audit import Audit
+from coordinator.ledger.fault import Fault
+from coordinator.ledger.rows import Row
+from coordinator.ledger.storage import Location
+from protocol.chain import CERTIFICATE, HEADER, Genesis
+from protocol.statetree import StateTree
+from tests.unit.coordinator.ledger.validator import Running
+from tests.unit.coordinator.ledger.world import World
+
+
+@dataclass
+class Copy:
+    """A chain's file as an audit sees it; its rows may be damaged."""
+
+    genesis: Genesis
+    row_list: list[Row]
+    tree: StateTree
+    index: dict[bytes, Location]
+
+    def rows(self) -> Iterator[Row]:
+        return iter(self.row_list)
+
+    def state(self) -> StateTree:
+        return self.tree
+
+    def transaction_index(self) -> dict[bytes, Location]:
+        return self.index
+
+
+def chain() -> Copy:
+    """Three blocks, of which the second makes a version final."""
+    world = World()
+    running = Running(world.genesis, world.validators[0])
+    updates = [world.update(number) for number in range(4)]
+    batches = [
+        [world.publish(), *(world.register(number) for number in range(4))],
+        [*updates, world.attest(1)],
+        [world.update(0, 1)],
+    ]
+    for number, batch in enumerate(batches):
+        running.submit(*batch, now_s=float(number))
+        running.tick(float(number))
+    row_list, index = [], {}
+    for stored in running.blocks():
+        height = stored.block.header.height
+        row_list.append(
+            Row(
+                height,
+                HEADER.pack(stored.block.header),
+                rows.pack_body(stored.block.transactions),
+                CERTIFICATE.pack(stored.certificate),
+            )
+        )
+        for place, result in enumerate(stored.results):
+            index[bytes(result.identity)] = Location(height, place)
+    return Copy(world.genesis, row_list, running.state.tree, index)
+
+
+def run(copy: Copy) -> Audit:
+    heights: list[int] = []
+    found = audit.audit(copy, heights.append)
+    assert heights == list(range(1, found.tip.height + 1))
+    return found
+
+
+def flipped(row: Row, offset: int, mask: int) -> Row:
+    """The row with one byte changed, by its offset in the whole row."""
+    parts = [bytearray(part) for part in (row.header, row.body, row.certificate)]
+    for part in parts:
+        if offset < len(part):
+            part[offset] ^= mask
+            break
+        offset -= len(part)
+    return Row(row.height, *(bytes(part) for part in parts))
+
+
+def test_sound_chain_is_verified() -> None:
+    copy = chain()
+    found = run(copy)
+    assert found.fault is None
+    assert found.tip.height == 3
+    assert found.transactions == 11
+    assert found.tip.tree.root() == copy.tree.root()
+
+
+def test_empty_chain_is_verified() -> None:
+    copy = chain()
+    empty = verify.start(copy.genesis).tree
+    found = run(replace(copy, row_list=[], tree=empty, index={}))
+    assert (found.fault, found.tip.height) == (None, 0)
+
+
+SECOND = chain().row_list[1]
+LENGTH = len(SECOND.header) + len(SECOND.body)
+STEP = 17
+
+
+@pytest.mark.parametrize("mask", [0x01, 0xFF], ids=["one-bit", "all-bits"])
+@pytest.mark.parametrize("offset", range(0, LENGTH, STEP))
+def test_flipped_byte_of_header_or_body_is_named(offset: int, mask: int) -> None:
+    copy = chain()
+    copy.row_list[1] = flipped(copy.row_list[1], offset, mask)
+    fault = run(copy).fault
+    assert fault is not None
+    assert (fault.height, fault.offset, fault.exact) == (2, offset, True)
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [(0.02, "certificate"), (0.2, "certificate.block_id"), (0.7, "certificate.signa")],
+)
+def test_flipped_byte_of_the_certificate_is_named(part: float, field: str) -> None:
+    copy = chain()
+    size = len(copy.row_list[1].certificate)
+    offset = LENGTH + int(part * size)
+    copy.row_list[1] = flipped(copy.row_list[1], offset, 0x10)
+    fault = run(copy).fault
+    assert fault is not None
+    assert (fault.height, fault.offset, fault.exact) == (2, offset, True)
+    assert fault.field.startswith(field)
+
+
+def _swap_header(copy: Copy) -> None:
+    copy.row_list[1] = replace(copy.row_list[1], header=copy.row_list[2].header)
+
+
+def _lose_block(copy: Copy) -> None:
+    del copy.row_list[1]
+
+
+def _cut_body(copy: Copy) -> None:
+    copy.row_list[1] = replace(copy.row_list[1], body=copy.row_list[1].body[:-40])
+
+
+def _lose_transaction(copy: Copy) -> None:
+    row = copy.row_list[1]
+    entries = rows.unpack_body(row.body)
+    copy.row_list[1] = replace(row, body=rows.pack_body(entries[:-1]))
+
+
+def _no_certificate(copy: Copy) -> None:
+    copy.row_list[1] = replace(copy.row_list[1], certificate=b"")
+
+
+def _change_state(copy: Copy) -> None:
+    copy.tree = copy.tree.update({b"boards": b"\x09"})
+
+
+def _lose_index(copy: Copy) -> None:
+    del copy.index[min(copy.index)]
+
+
+@pytest.mark.parametrize(
+    ("damage", "height", "field"),
+    [
+        pytest.param(_swap_header, 2, "certificate", id="another-blocks-header"),
+        pytest.param(_lose_block, 3, "height", id="lost-block"),
+        pytest.param(_cut_body, 2, "transactions", id="cut-body"),
+        pytest.param(_lose_transaction, 2, "transactions", id="lost-transaction"),
+        pytest.param(_no_certificate, 2, "certificate", id="no-certificate"),
+        pytest.param(_change_state, 3, "state", id="changed-state"),
+        pytest.param(_lose_index, 3, "transactions index", id="lost-index"),
+    ],
+)
+def test_larger_damage_is_named_by_field(
+    damage: Callable[[Copy], None], height: int, field: str
+) -> None:
+    copy = chain()
+    damage(copy)
+    fault = run(copy).fault
+    assert isinstance(fault, Fault)
+    assert not fault.exact
+    assert fault.height == height
+    assert fault.field.startswith(field)
+    assert fault.detail
+
+
+def test_rows_of_another_genesis_are_refused() -> None:
+    copy = chain()
+    other = replace(copy.genesis, created_ms=copy.genesis.created_ms + 1)
+    fault = run(replace(copy, genesis=other)).fault
+    assert fault is not None
+    assert fault.height == 1
