@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def assemble(
     votes = VoteJournal(home.state / VOTES_FILE)
     store = _open_store(home, genesis)
     counter = home.next_counter("boots") << COUNTERS_PER_BOOT_BITS
-    restored = _restore(settings, store, votes, counter + 1, now_s)
+    restored = restore(settings, store, votes.entries, counter + 1, now_s)
     height = restored.ledger.height
     state, effects = machine.begin(settings, restored, now_s, now_ms)
     tally = _tally(home.status, now_ms)
@@ -92,7 +92,7 @@ def assemble(
     return Parts(
         settings,
         state,
-        (*effects, *_unevaluated(store, state)),
+        (*effects, *unevaluated(store, state)),
         store,
         votes,
         Persistence(store, votes, height, config.storage.versions_kept),
@@ -148,12 +148,28 @@ def _open_store(home: CoordinatorHome, genesis: Genesis) -> SqliteStore:
     return store
 
 
-def _restore(
-    settings: Settings, store: Store, votes: VoteJournal, counter: int, now_s: float
+def restore(
+    settings: Settings,
+    store: Store,
+    votes: Sequence[bytes],
+    counter: int,
+    now_s: float,
 ) -> Restored:
+    """What the core begins with, from what is stored.
+
+    Args:
+      settings: Of the core.
+      store: The chain.
+      votes: The vote journal's entries, in order.
+      counter: Above every counter that was ever signed with.
+      now_s: Monotonic clock.
+
+    Raises:
+      StorageError: If the store lacks what it must have.
+    """
     tip = store.tip()
     ledger = node.begin(
-        settings.ledger, tip.header, tip.certificate, tip.tree, votes.entries, now_s
+        settings.ledger, tip.header, tip.certificate, tip.tree, votes, now_s
     )
     models: dict[TaskId, tuple[Version, ModelDigests]] = {}
     wholes = {}
@@ -181,7 +197,7 @@ def _restore(
     return Restored(ledger, counter, models, wholes, uploads, charge_max)
 
 
-def _unevaluated(store: Store, state: CoordinatorState) -> list[Effect]:
+def unevaluated(store: Store, state: CoordinatorState) -> list[Effect]:
     """The newest versions that a crash kept from being tried."""
     found: list[Effect] = []
     for task in state.tasks.values():
