@@ -172,7 +172,7 @@ def admission_from_json(text: bytes | str) -> Admission:
         raise DecodeError("broker_host: expected a host name or an address")
     return Admission(
         device_from_name(_text(document, "device", 64)),
-        GENESIS.unpack(_base64(document, "genesis")),
+        _genesis(document),
         host,
         port,
         _pem(document, "ca_pem"),
@@ -235,6 +235,13 @@ def _base64(document: Mapping[str, object], key: str) -> bytes:
         return base64.b64decode(_text(document, key, 2 * GENESIS_BYTES_MAX), None, True)
     except (binascii.Error, ValueError) as error:
         raise DecodeError(f"{key}: not base64") from error
+
+
+def _genesis(document: Mapping[str, object]) -> Genesis:
+    try:
+        return GENESIS.unpack(_base64(document, "genesis"))
+    except (DecodeError, LimitError) as error:
+        raise type(error)(f"genesis: {error}", error.reason) from error
 
 
 def _pem(document: Mapping[str, object], key: str) -> str:

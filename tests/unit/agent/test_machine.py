@@ -525,3 +525,22 @@ def test_key_never_shows_in_the_settings() -> None:
 
     assert "seed=b'\\x07" not in repr(board.settings)
     assert COORDINATOR.seed.hex() not in repr(board.state)
+
+
+def test_second_ready_neither_pays_nor_stops_anything() -> None:
+    board = until_training(connected(fresh()))
+    board.step(e.ReadyForNoise())
+
+    effects = board.step(e.ReadyForNoise())
+
+    assert effects == ()
+    assert board.state.training is not None
+
+
+def test_old_versions_leave_the_disk() -> None:
+    board = connected(fresh())
+
+    board.run(lambda: board.meadow.head == 5)
+
+    assert H(theta(0)) not in board.disk.blobs
+    assert len(board.disk.blobs) <= 6

@@ -1,0 +1,392 @@
+"""The trainer: right numbers from every engine, and a real subprocess that may die."""
+
+import queue
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from agent import open_trainer
+from agent.mechanism import private_sum
+from agent.orders import (
+    Job,
+    JobKind,
+    Limits,
+    Report,
+    ReportKind,
+    TrainingOrder,
+)
+from agent.privacy import NONE, RECORD_GAUSSIAN
+from agent.rim.trainer_process import TrainerProcess, TrainerSpoke
+from agent.training import Trainer, gradient, local_steps, train
+from compiler import compile_model
+from protocol.bundle import GRADIENT, MANIFEST, manifest_from_json, pack_bundle
+from protocol.errors import NonFinite, OperationError, ProtocolError
+from protocol.ids import H, TaskId, Version
+from protocol.task import (
+    MICRO,
+    Q24,
+    PrivacyPolicy,
+    TrainingMode,
+    TrainingPolicy,
+)
+from protocol.vectors import CODECS
+from tests.unit.compiler.small_models import build, node, weight
+
+DEADLINE_S = 30.0
+FEATURES, CLASSES, RECORDS = 5, 3, 40
+RNG = np.random.default_rng(7)
+X = RNG.normal(size=(RECORDS, FEATURES)).astype(np.float32)
+Y = RNG.integers(0, CLASSES, RECORDS)
+LIMITS = Limits(1, 8, 2048, 0)
+
+
+def linear_bundle() -> dict[str, bytes]:
+    """Softmax regression from five features to three classes."""
+    model = build(
+        [node("Gemm", ["x", "w", "b"], ["out"])],
+        {
+            "w": weight(RNG, FEATURES, CLASSES),
+            "b": np.zeros(CLASSES, np.float32),
+        },
+        (FEATURES,),
+        (CLASSES,),
+    )
+    return dict(compile_model(model, loss="cross-entropy").files)
+
+
+FILES = linear_bundle()
+PACKED = pack_bundle(FILES)
+
+
+def order(
+    mode: TrainingMode = TrainingMode.GRADIENT,
+    mechanism: int = NONE,
+    codec: int = 0,
+    pledge: int = 32,
+) -> TrainingOrder:
+    dimension = manifest_from_json(FILES[MANIFEST]).dimension
+    training = TrainingPolicy(mode, 2, 10, Q24 // 10)
+    privacy = PrivacyPolicy(mechanism, Q24, 4 * MICRO, 8 * MICRO, 10**7, 15)
+    return TrainingOrder(
+        TaskId(0),
+        Version(0),
+        H(PACKED),
+        H(b"theta"),
+        dimension,
+        codec,
+        pledge,
+        training,
+        privacy,
+        1,
+    )
+
+
+def softmax_gradient(theta: NDArray[np.float32], rows: slice) -> NDArray[np.float64]:
+    """The slow, obvious twin of `gradient.onnx`."""
+    w = theta[: FEATURES * CLASSES].reshape(FEATURES, CLASSES).astype(np.float64)
+    b = theta[FEATURES * CLASSES :].astype(np.float64)
+    scores = X[rows] @ w + b
+    chances = np.exp(scores - scores.max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
+    chances[np.arange(len(chances)), Y[rows]] -= 1
+    return np.concatenate([(X[rows].T @ chances).reshape(-1), chances.sum(axis=0)])
+
+
+@pytest.fixture(scope="module", params=["ort"])
+def trainer(request: pytest.FixtureRequest) -> Trainer:
+    """Each engine in turn."""
+    assert request.param == "ort"
+    return open_trainer(PACKED)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 7, 64])
+def test_gradient_is_the_sum_over_all_records(
+    trainer: Trainer, micro_batch: int
+) -> None:
+    found = gradient(trainer, trainer.theta, X, Y, micro_batch)
+
+    expected = softmax_gradient(trainer.theta, slice(None))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_gradient_of_no_records_is_zero(trainer: Trainer) -> None:
+    assert not gradient(trainer, trainer.theta, X[:0], Y[:0], 8).any()
+
+
+def test_evaluation_gives_a_loss_and_an_output_per_record(trainer: Trainer) -> None:
+    loss, output = trainer.evaluate(trainer.theta, X, Y)
+
+    assert loss.shape == (RECORDS,)
+    assert output.shape == (RECORDS, CLASSES)
+
+
+def test_private_gradient_never_passes_the_clip(trainer: Trainer) -> None:
+    for index in range(RECORDS):
+        row = slice(index, index + 1)
+        clipped, norm = trainer.private_gradient_sum(
+            trainer.theta, X[row], Y[row], 0.25
+        )
+        assert np.linalg.norm(clipped) <= 0.25
+        plain = np.linalg.norm(trainer.gradient_sum(trainer.theta, X[row], Y[row])[0])
+        np.testing.assert_allclose(norm[0], plain, rtol=1e-4)
+
+
+def test_local_steps_are_pledge_times_the_way_of_sgd(trainer: Trainer) -> None:
+    wanted = order(TrainingMode.LOCAL)
+    one_batch = replace(wanted.training, epochs=1, batch=32)
+    wanted = replace(wanted, training=one_batch)
+    rng = np.random.default_rng(1)
+
+    found = local_steps(trainer, trainer.theta, X[:32], Y[:32], wanted, 64, rng)
+
+    expected = 0.1 * softmax_gradient(trainer.theta, slice(0, 32))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_diverging_local_steps_are_refused(trainer: Trainer) -> None:
+    wild = replace(order(TrainingMode.LOCAL).training, learning_rate_q24=1 << 32)
+    wanted = replace(order(TrainingMode.LOCAL), training=wild)
+    huge = (X * np.float32(1e37)).astype(np.float32)
+
+    with pytest.raises(NonFinite), np.errstate(all="ignore"):
+        local_steps(
+            trainer, trainer.theta, huge, Y, wanted, 64, np.random.default_rng(1)
+        )
+
+
+def no_wait() -> None:
+    """The charge is paid at once."""
+
+
+def trained(trainer: Trainer, wanted: TrainingOrder) -> NDArray[np.int64]:
+    payload = train(
+        trainer,
+        trainer.theta,
+        X,
+        Y,
+        wanted,
+        8,
+        no_wait,
+        lambda count: bytes(count),
+        np.random.default_rng(1),
+    )
+    return CODECS[wanted.codec].decode(payload, wanted.dimension)
+
+
+def test_update_counts_no_more_records_than_were_pledged(trainer: Trainer) -> None:
+    found = trained(trainer, order(pledge=16)) / Q24
+
+    expected = softmax_gradient(trainer.theta, slice(0, 16))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        order(TrainingMode.LOCAL, RECORD_GAUSSIAN),
+        order(mechanism=99),
+        order(codec=99),
+    ],
+    ids=["local with noise", "unknown mechanism", "unknown codec"],
+)
+def test_order_that_the_board_does_not_know_is_refused(
+    trainer: Trainer, wanted: TrainingOrder
+) -> None:
+    with pytest.raises(OperationError, match="not known here"):
+        trained(trainer, wanted)
+
+
+def test_no_random_byte_is_drawn_before_the_charge_is_paid(trainer: Trainer) -> None:
+    drawn: list[str] = []
+
+    def ready() -> None:
+        drawn.append("ready")
+
+    def draw(count: int) -> bytes:
+        drawn.append("draw")
+        return bytes((7 * i) % 251 for i in range(count))
+
+    wanted = order(mechanism=RECORD_GAUSSIAN, codec=1)
+    rng = np.random.default_rng(1)
+    train(trainer, trainer.theta, X, Y, wanted, 8, ready, draw, rng)
+
+    assert drawn[0] == "ready"
+    assert drawn.count("ready") == 1
+    assert "draw" in drawn
+
+
+def test_noise_of_an_update_has_the_size_that_was_charged(trainer: Trainer) -> None:
+    clean = np.zeros(4000)
+    noised = private_sum(clean, Q24, 4 * MICRO, np.random.default_rng(3).bytes)
+
+    spread = float(noised.values.std()) * 2.0**noised.exponent
+    # The relative error of a deviation from 4,000 draws is 1.1 %: five of them.
+    assert abs(spread / 4.0 - 1) < 0.06
+
+
+class Process:
+    """A real trainer process and its files."""
+
+    def __init__(self, folder: Path, command: tuple[str, ...] | None = None) -> None:
+        self.folder = folder
+        self.spoken: queue.SimpleQueue[TrainerSpoke] = queue.SimpleQueue()
+        (folder / "data").mkdir()
+        np.savez(folder / "data" / "a.npz", x=X, y=Y)
+        (folder / "bundle").write_bytes(PACKED)
+        theta = open_trainer(PACKED).theta
+        (folder / "theta").write_bytes(theta.astype("<f4").tobytes())
+        log = folder / "trainer.log"
+        post = self.spoken.put
+        self.trainer = (
+            TrainerProcess(post, log, command) if command else TrainerProcess(post, log)
+        )
+
+    def job(self, wanted: TrainingOrder | None, limits: Limits = LIMITS) -> Job:
+        kind = JobKind.LOAD if wanted is None else JobKind.TRAIN
+        return Job(
+            kind,
+            str(self.folder / "bundle"),
+            "" if wanted is None else str(self.folder / "theta"),
+            str(self.folder / "data"),
+            "",
+            limits,
+            wanted,
+        )
+
+    def report(self) -> Report:
+        """The next report of the job under way."""
+        deadline_s = time.monotonic() + DEADLINE_S
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            spoke = self.spoken.get(timeout=left_s)
+            if self.trainer.is_current(spoke):
+                return spoke.report
+        pytest.fail("the trainer said nothing")
+
+    def answer(self, wanted: TrainingOrder | None, limits: Limits = LIMITS) -> Report:
+        """The first report of a new job."""
+        self.trainer.ask(self.job(wanted, limits))
+        return self.report()
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    """A trainer that is ended with the test."""
+    found = Process(tmp_path)
+    yield found
+    found.trainer.stop()
+
+
+def test_process_loads_a_bundle_and_counts_the_records(process: Process) -> None:
+    report = process.answer(None)
+
+    assert (report.kind, report.examples) == (ReportKind.LOADED, RECORDS)
+
+
+def test_process_waits_for_the_charge_before_its_result(process: Process) -> None:
+    wanted = order(mechanism=RECORD_GAUSSIAN, codec=1)
+
+    ready = process.answer(wanted)
+    assert ready.kind == ReportKind.READY
+    assert process.spoken.empty()
+    process.trainer.resume()
+    result = process.report()
+
+    assert result.kind == ReportKind.RESULT
+    assert CODECS[1].decode(result.payload, wanted.dimension).any()
+
+
+def test_process_serves_a_second_job(process: Process) -> None:
+    process.answer(None)
+    process.trainer.answered()
+
+    ready = process.answer(order())
+
+    assert ready.kind == ReportKind.READY
+
+
+def test_process_without_the_charge_gives_no_result(process: Process) -> None:
+    process.answer(order())
+
+    process.trainer.release()
+
+    assert process.report().kind == ReportKind.FAILED_TRAINING
+
+
+def test_process_refuses_a_graph_outside_the_allow_list(process: Process) -> None:
+    evil = FILES[GRADIENT].replace(b"Gemm", b"Loop").replace(b"MatMul", b"Evil!!")
+    with pytest.raises(ProtocolError):
+        pack_bundle({**FILES, GRADIENT: evil})
+    (process.folder / "bundle").write_bytes(PACKED.replace(b"MatMul", b"Evil!!"))
+
+    assert process.answer(None).kind == ReportKind.FAILED_MODEL
+
+
+def test_process_names_the_bad_record(process: Process) -> None:
+    bad = X.copy()
+    bad[3, 1] = np.nan
+    np.savez(process.folder / "data" / "a.npz", x=bad, y=Y)
+
+    report = process.answer(None)
+
+    assert report.kind == ReportKind.FAILED_DATA
+    assert "record 3" in report.detail
+
+
+def test_process_refuses_to_pledge_more_than_there_is(process: Process) -> None:
+    report = process.answer(order(pledge=64))
+
+    assert report.kind == ReportKind.FAILED_DATA
+    assert "40 records, 64 pledged" in report.detail
+
+
+def test_process_out_of_memory_fails_with_a_clear_text(process: Process) -> None:
+    big = struct.pack("<f", 0.0) * (80 << 20)
+    np.savez(
+        process.folder / "data" / "b.npz",
+        x=np.frombuffer(big, np.float32).reshape(-1, FEATURES),
+        y=np.zeros((80 << 20) // FEATURES, np.int64),
+    )
+
+    report = process.answer(None, replace(LIMITS, memory_mb=256))
+
+    assert report.kind == ReportKind.FAILED_TRAINING
+    assert "memory" in report.detail
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "segmentation fault"),
+        ("import os; os.kill(os.getpid(), 4)", "illegal instruction"),
+        ("import os; os.kill(os.getpid(), 9)", "killed"),
+        ("raise SystemExit('no such module')", "no such module"),
+        ("print('nonsense' * 3000)", "the trainer ended"),
+    ],
+    ids=["segfault", "illegal instruction", "killed", "exit", "nonsense"],
+)
+def test_crash_of_the_process_is_a_report(
+    tmp_path: Path, script: str, said: str
+) -> None:
+    process = Process(tmp_path, (sys.executable, "-c", script))
+
+    report = process.answer(order())
+    process.trainer.stop()
+
+    assert report.kind == ReportKind.FAILED_TRAINING
+    assert said in report.detail
+
+
+def test_stopped_process_says_nothing_more_that_counts(process: Process) -> None:
+    process.answer(order())
+    process.trainer.stop()
+
+    ready = process.answer(order())
+
+    assert ready.kind == ReportKind.READY
