@@ -7,7 +7,6 @@ the manifest beside them. Nothing is written before all of that has succeeded.
 
 import io
 import math
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -141,21 +140,22 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
     Raises:
       ConfigError: If the folder holds anything else, or cannot be written.
     """
-    known = {*bundle.files}
     try:
-        if folder.exists() and not {item.name for item in folder.iterdir()} <= known:
+        if folder.exists() and not {p.name for p in folder.iterdir()} <= {
+            *bundle.files
+        }:
             raise ConfigError("holds other files than a bundle's", file=str(folder))
         folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
+        with tempfile.TemporaryDirectory(
+            prefix=f".{folder.name}-", dir=folder.parent
+        ) as scratch:
+            fresh, former = Path(scratch) / "fresh", Path(scratch) / "former"
+            fresh.mkdir()
             for name, content in bundle.files.items():
                 (fresh / name).write_bytes(content)
-            fresh.chmod(0o755)
             if folder.exists():
-                shutil.rmtree(folder)
+                folder.rename(former)
             fresh.rename(folder)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
         detail = error.strerror or "cannot be written"
         raise ConfigError(detail, file=str(folder)) from error

@@ -26,6 +26,13 @@ class Contribution(Protocol):
         """(n,): squared norm of each example's part."""
         ...
 
+    def slack(self, build: Builder) -> Tensor | None:
+        """(n,): a bound on the error of `norm_squared` where its sum can cancel.
+
+        None where all its terms are squares: their sum is good to a few roundings.
+        """
+        ...
+
     def total(self, build: Builder, scale: Tensor | None) -> Tensor:
         """(size,): the sum over the batch, weighted by `scale` (n,) if given."""
         ...
@@ -48,6 +55,9 @@ class Rows:
     def norm_squared(self, build: Builder) -> Tensor:
         """See `Contribution`."""
         return build.squares(self.rows(build))
+
+    def slack(self, build: Builder) -> None:
+        """See `Contribution`."""
 
     def total(self, build: Builder, scale: Tensor | None) -> Tensor:
         """See `Contribution`."""
@@ -81,6 +91,9 @@ class Outer:
             build.squares(self.right),
         )
 
+    def slack(self, build: Builder) -> None:
+        """See `Contribution`."""
+
     def total(self, build: Builder, scale: Tensor | None) -> Tensor:
         """See `Contribution`: one matrix product with the batch as inner axis."""
         return _joined(build, _scaled(build, self.left, scale), self.right)
@@ -107,13 +120,32 @@ class Positions:
 
     def norm_squared(self, build: Builder) -> Tensor:
         """See `Contribution`; by Gram matrices where that takes fewer products."""
-        (length, p), q = self.left.row, self.right.row[1]
-        if length * (p + q) >= p * q:
+        if not self._by_gram:
             return build.squares(self.rows(build))
         grams = [
             build.matmul(side, build.swap(side)) for side in (self.left, self.right)
         ]
-        return build.reduce("ReduceSum", build.flat(build.mul(*grams)), [1])
+        total = build.reduce("ReduceSum", build.flat(build.mul(*grams)), [1])
+        return build.binary("Max", total, build.scalar(0.0))
+
+    def slack(self, build: Builder) -> Tensor | None:
+        """See `Contribution`; Cauchy and Schwarz bound the terms of the Gram sum.
+
+        Each of its l^2 terms is off by at most (p + q + 1) 2^-24 of a product of
+        norms, the sum of l^2 terms by l^2 2^-24 more, and the sum of all those
+        products is at most the product of the two squared norms.
+        """
+        if not self._by_gram:
+            return None
+        (length, p), q = self.left.row, self.right.row[1]
+        product = build.mul(build.squares(self.left), build.squares(self.right))
+        share = (p + q + 1 + length * length) * 2.0**-23
+        return build.mul(product, build.scalar(share))
+
+    @property
+    def _by_gram(self) -> bool:
+        (length, p), q = self.left.row, self.right.row[1]
+        return length * (p + q) < p * q
 
     def total(self, build: Builder, scale: Tensor | None) -> Tensor:
         """See `Contribution`."""
@@ -147,6 +179,9 @@ class Correlation:
     def norm_squared(self, build: Builder) -> Tensor:
         """See `Contribution`."""
         return build.squares(self.rows(build))
+
+    def slack(self, build: Builder) -> None:
+        """See `Contribution`."""
 
     def total(self, build: Builder, scale: Tensor | None) -> Tensor:
         """See `Contribution`."""

@@ -57,9 +57,11 @@ def private_graph(network: Network, loss: Loss) -> bytes:
     build = tape.build
     values, uses = _backward(tape, loss)
     clip = build.input("clip", (), "float32")
-    squares = [use.norm_squared(build) for use in uses]
-    norm = build.unary("Sqrt", build.op("Sum", squares, (None,)))
-    scales = _scales(build, norm, clip, network.dimension)
+    squares = build.op("Sum", [use.norm_squared(build) for use in uses], (None,))
+    norm = build.unary("Sqrt", squares)
+    slacks = [slack for use in uses if (slack := use.slack(build)) is not None]
+    most = build.unary("Sqrt", build.op("Sum", [squares, *slacks], (None,)))
+    scales = _scales(build, most if slacks else norm, clip, network.dimension)
     parts = [use.total(build, scales) for use in uses]
     outputs = [
         ("gradient", build.concat(parts, 0), "float32"),

@@ -81,3 +81,12 @@ def test_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
         write_bundle(BUNDLE, tmp_path)
 
     assert [item.name for item in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_folder_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    with pytest.raises(ConfigError, match="file"):
+        write_bundle(BUNDLE, tmp_path / "file" / "bundle")
+
+    assert [item.name for item in tmp_path.iterdir()] == ["file"]

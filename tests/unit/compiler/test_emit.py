@@ -133,6 +133,25 @@ def test_gradient_of_tied_maxima_goes_to_the_first_one() -> None:
     np.testing.assert_array_equal(gradient, [2.0, 2.0])
 
 
+def test_norm_that_cancels_in_gram_matrices_is_never_underestimated() -> None:
+    rng = np.random.default_rng(3)
+    weights = {"w": weight(rng, 40, 30)}
+    model = build([node("MatMul", ["x", "w"], ["out"])], weights, (2, 40), (2, 30))
+    bundle = compile_model(model, loss="mse")
+    half = rng.standard_normal((1, 1, 40)).astype(np.float32)
+    x = np.concatenate([half, -half], axis=1)
+    output = _run(bundle, INFER, x=x)[0]
+    # Opposite inputs with equal errors: the two positions cancel.
+    y = output - rng.standard_normal((1, 1, 30)).astype(np.float32)
+    plain = np.linalg.norm(_run(bundle, GRADIENT, x=x, y=y)[0])
+    clip = _clip(1e-9)
+
+    clipped = _run(bundle, PRIVATE_GRADIENT, x=x, y=y, clip=clip)[0]
+
+    assert plain < 1e-5
+    assert float(np.linalg.norm(clipped.astype(np.float64))) <= float(clip)
+
+
 def test_label_outside_the_classes_stops_the_run() -> None:
     bundle = _bundle("mlp")
     x = np.zeros((1, 8), np.float32)
