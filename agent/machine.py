@@ -90,7 +90,8 @@ def farewell(
 ) -> tuple[State, Publish]:
     """The retained message that a board leaves behind, also as its last will."""
     turn = Turn(settings, state, 0.0)
-    return turn.state, _show(turn, replace(_shown(turn), phase=parting))
+    message = _show(turn, replace(_shown(turn), phase=parting))
+    return turn.state, message
 
 
 def _happen(turn: Turn, event: e.Event) -> None:
