@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.backoff import BackoffPolicy
 from broker.events import LinkSettings, TlsFiles
 from broker.rim.home import BrokerHome, BrokerSettings, reachable_host
 from coordinator.config import FILE, CoordinatorConfig
@@ -259,4 +260,6 @@ def link_settings(
         receive_maximum=512,
         window=512,
         subscriptions=subscriptions,
+        # Coordinators are few and everybody waits for them, so they are impatient.
+        backoff=BackoffPolicy(first_s=0.25, most_s=15.0),
     )
