@@ -1,0 +1,48 @@
+"""The front page says what the parsers say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import starling
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+LISTED = re.findall(r"^\| `starling ([a-z -]+)` \|", README, re.MULTILINE)
+
+
+def help_text(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as end:
+        starling.main([*words, "--help"])
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", LISTED)
+def test_readme_command_listed_has_help_with_examples(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = help_text(command.split(), capsys)
+
+    assert "usage: starling " + command in text
+    assert "starling " + command in text.split("usage:")[1]
+
+
+@pytest.mark.parametrize("command", sorted(set(starling.COMMANDS) - {"compile"}))
+def test_readme_verbs_are_those_of_the_parser(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = help_text([command], capsys)
+
+    verbs = set(re.findall(r"^    ([a-z-]+)(?: |$)", text, re.MULTILINE))
+    listed = {words.split()[1] for words in LISTED if words.split()[0] == command}
+    assert verbs == listed
+
+
+def test_readme_stays_short_and_its_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", README)
+
+    missing = [a or b for a, b in links if not (ROOT / (a or b)).exists()]
+    assert missing == []
+    assert len(README.splitlines()) <= 150
