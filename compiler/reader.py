@@ -116,9 +116,8 @@ def _check_rules(items: Sequence[onnx.NodeProto], version: int) -> None:
         raise CompileError(f"no gradient rule for {len(missing)} nodes: {shown}", names)
 
 
-_SAME_FORM = frozenset({"AveragePool", "BatchNormalization"})
-"""Operators whose later versions only add attributes whose defaults change nothing;
-the rules refuse other values."""
+_SAME_FORM = frozenset({"AveragePool", "BatchNormalization", "ReduceMean", "ReduceSum"})
+"""Operators whose rules accept the form of each version and write that of ours."""
 
 
 def _has_rule(item: onnx.NodeProto, version: int) -> bool:
@@ -160,13 +159,17 @@ def _weights(
     ]
 
 
+_MOVERS = frozenset(
+    {"Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+)
+
+
 def _through(nodes: Sequence[Node], places: set[str]) -> set[str]:
     """Initialisers that become weights by being moved, such as transposed ones."""
-    movers = {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
     found: set[str] = set()
     for node in reversed(nodes):
-        if node.kind in movers and {*places, *found}.intersection(node.outputs):
-            found.add(node.inputs[0])
+        if node.kind in _MOVERS and {*places, *found}.intersection(node.outputs):
+            found.update(node.inputs if node.kind == "Concat" else node.inputs[:1])
     return found
 
 

@@ -6,16 +6,29 @@ makes, out of several of the model.
 """
 
 from compiler.fusion import POOLED
-from compiler.rules import activation, convolution, elementwise, linear, pooling, shape
+from compiler.rules import (
+    activation,
+    convolution,
+    elementwise,
+    linear,
+    normalisation,
+    pooling,
+    shape,
+)
 from compiler.rules.rule import Rule
 
 RULES: dict[str, Rule] = {
     "Abs": Rule(activation.absolute),
     "Add": Rule(elementwise.add, trainable=(0, 1)),
     "AveragePool": Rule(pooling.average, pooling.forward),
+    "BatchNormalization": Rule(
+        normalisation.batch, normalisation.batch_forward, trainable=(1, 2)
+    ),
     "Clip": Rule(activation.clip),
+    "Concat": Rule(shape.concat, shape.concat_forward),
     "Conv": Rule(convolution.backward, convolution.forward, trainable=(1, 2)),
     "Div": Rule(elementwise.divide, trainable=(0, 1)),
+    "Dropout": Rule(shape.identity, normalisation.dropout_forward),
     "Elu": Rule(activation.elu),
     "Exp": Rule(activation.exponential),
     "Flatten": Rule(shape.reshape, shape.reshape_forward),
@@ -29,6 +42,8 @@ RULES: dict[str, Rule] = {
     "MaxPool": Rule(pooling.maximum, pooling.forward),
     "Mul": Rule(elementwise.multiply, trainable=(0, 1)),
     "Neg": Rule(activation.negate),
+    "ReduceMean": Rule(shape.reduce, shape.reduce_forward),
+    "ReduceSum": Rule(shape.reduce, shape.reduce_forward),
     "Relu": Rule(activation.relu),
     "Reshape": Rule(shape.reshape, shape.reshape_forward),
     "Sigmoid": Rule(activation.sigmoid),

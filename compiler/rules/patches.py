@@ -137,9 +137,13 @@ def _convolved(build: Builder, x: Tensor, shape: Window, layout: Places) -> Tens
     for number, place in enumerate(itertools.product(*layout.offsets)):
         cell = tuple([entry // gap for entry, gap in zip(place, gaps, strict=True)])
         kernels[(number, 0, *cell)] = 1.0
+    # Repeated by the runtime when it loads the graph, so that files stay small.
+    repeats = build.integers(channels, *[1] * (kernels.ndim - 1))
+    shape_all = (channels * distinct, *kernels.shape[1:])
+    repeated = build.op("Tile", (build.constant(kernels), repeats), shape_all)
     copies = build.op(
         "Conv",
-        (x, build.constant(np.tile(kernels, (channels, *[1] * (kernels.ndim - 1))))),
+        (x, repeated),
         (None, channels * distinct, *layout.count),
         kernel_shape=extents,
         strides=list(layout.step),

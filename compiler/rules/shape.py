@@ -1,8 +1,12 @@
 """Operators that move values and change none; static inputs are weights."""
 
+import math
+
+import numpy as np
+
 from compiler.errors import CompileError
 from compiler.network import Node
-from compiler.tape import Tape, batched_output, copy
+from compiler.tape import Tape, batched_output, copy, positive_axis
 
 
 def identity(tape: Tape, node: Node) -> None:
@@ -21,7 +25,7 @@ def reshape_forward(tape: Tape, node: Node) -> None:
     if not tensor.batched:
         copy(tape, node)
         return
-    if _size(shape) != tensor.row_size:
+    if math.prod([size or 1 for size in shape]) != tensor.row_size:
         raise CompileError(
             f"{node.label}: changes the size of the batch; export the model with a "
             "dynamic batch axis",
@@ -56,13 +60,68 @@ def transpose(tape: Tape, node: Node) -> None:
     tape.give(node, 0, tape.build.transpose(tape.cotangent(node), inverse))
 
 
+def concat_forward(tape: Tape, node: Node) -> None:
+    """Joins along an axis other than the batch."""
+    positive_axis(tape.input(node, 0), node.attributes["axis"], node)
+    copy(tape, node)
+
+
+def concat(tape: Tape, node: Node) -> None:
+    """Each input gets its own stretch of the cotangent."""
+    build, cotangent = tape.build, tape.cotangent(node)
+    first = tape.input(node, 0)
+    axis = positive_axis(first, node.attributes["axis"], node)
+    axis += 0 if first.batched else 1
+    start = 0
+    for position in range(len(node.inputs)):
+        row = (None, *tape.input(node, position).row)
+        size = row[axis]
+        assert size is not None
+        if tape.needs(node, position):
+            part = build.slice(cotangent, axis, start, start + size)
+            tape.give(node, position, part)
+        start += size
+
+
+def reduce_forward(tape: Tape, node: Node) -> None:
+    """ReduceMean and ReduceSum over axes other than the batch.
+
+    Raises:
+      CompileError: If the axes are not constant, or the batch is among them.
+    """
+    x = tape.input(node, 0)
+    keep = bool(node.attributes.get("keepdims", 1))
+    tape.put(node, tape.build.reduce(node.kind, x, _axes(tape, node), keep=keep))
+
+
+def reduce(tape: Tape, node: Node) -> None:
+    """Each value gets the cotangent of its sum, or its share of the mean's."""
+    build, x = tape.build, tape.input(node, 0)
+    axes = _axes(tape, node)
+    kept = [
+        1 if axis in axes else size
+        for axis, size in enumerate(x.shape)
+        if size is not None
+    ]
+    cotangent = build.reshape(tape.cotangent(node), (None, *kept))
+    count = math.prod([x.shape[axis] or 1 for axis in axes])
+    share = 1.0 / count if node.kind == "ReduceMean" else 1.0
+    ones = build.constant(np.full(x.row, share, np.float32))
+    tape.give(node, 0, build.mul(cotangent, ones))
+
+
+def _axes(tape: Tape, node: Node) -> list[int]:
+    """Axes from the attribute or, in later operator sets, the constant input."""
+    given = node.attributes.get("axes")
+    if len(node.inputs) > 1 and node.inputs[1]:
+        array = tape.network.constants.get(node.inputs[1])
+        given = None if array is None else array.tolist()
+    if not given:
+        raise CompileError(f"{node.label}: needs constant axes", (node.name,))
+    x = tape.input(node, 0)
+    return sorted([positive_axis(x, axis, node) for axis in given])
+
+
 def _order(tape: Tape, node: Node) -> list[int]:
     rank = len(tape.input(node, 0).shape)
     return list(node.attributes.get("perm", range(rank - 1, -1, -1)))
-
-
-def _size(shape: tuple[int | None, ...]) -> int:
-    size = 1
-    for entry in shape:
-        size *= 1 if entry is None else entry
-    return size

@@ -152,6 +152,18 @@ def test_norm_that_cancels_in_gram_matrices_is_never_underestimated() -> None:
     assert float(np.linalg.norm(clipped.astype(np.float64))) <= float(clip)
 
 
+def test_example_that_is_no_number_spoils_only_its_own_norm() -> None:
+    bundle = _bundle("cnn")
+    batch = _batch(bundle, 3)
+    good = _run(bundle, PRIVATE_GRADIENT, clip=_clip(1), **batch)[2]
+    batch["x"][1, 0, 5, 5] = np.nan
+
+    norm = _run(bundle, PRIVATE_GRADIENT, clip=_clip(1), **batch)[2]
+
+    np.testing.assert_array_equal(np.isfinite(norm), [True, False, True])
+    np.testing.assert_allclose(norm[[0, 2]], good[[0, 2]], rtol=1e-6)
+
+
 def test_label_outside_the_classes_stops_the_run() -> None:
     bundle = _bundle("mlp")
     x = np.zeros((1, 8), np.float32)

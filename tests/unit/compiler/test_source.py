@@ -71,6 +71,27 @@ def _over_batch() -> onnx.ModelProto:
     return build(nodes, {"w": weight(RNG, 4, 3)}, (4,), (3,))
 
 
+def _normalised_by_batch() -> onnx.ModelProto:
+    statistics = {name: weight(RNG, 4) for name in ("s", "b", "m", "v")}
+    made = node(
+        "BatchNormalization", ["x", *statistics], ["out"], "norm", training_mode=1
+    )
+    return build([made], statistics, (4,), (4,))
+
+
+def _dropping() -> onnx.ModelProto:
+    weights: dict[str, NDArray[np.generic]] = {
+        "w": weight(RNG, 4, 4),
+        "ratio": np.array(0.5, np.float32),
+        "on": np.array(True),
+    }
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Dropout", ["h", "ratio", "on"], ["out"], "drop"),
+    ]
+    return build(nodes, weights, (4,), (4,))
+
+
 def _unknown() -> onnx.ModelProto:
     nodes = [
         node("Det", ["x"], ["a"], "first"),
@@ -103,6 +124,8 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "free axis": (lambda: _edited(_free_axis), "axis other than the first"),
     "joins the batch": (_joins_batch, "batch"),
     "works along the batch": (_over_batch, "across"),
+    "statistics of the batch": (_normalised_by_batch, "norm"),
+    "dropout": (_dropping, "drop"),
     "unknown operators": (_unknown, r"3 nodes: first \(Det\), second \(Hardmax\)"),
 }
 
