@@ -132,14 +132,17 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
     from fleet.rim.screen import Screen, terminated_as_interrupted
     from fleet.rim.virtual import Pace, run_virtual
 
-    with terminated_as_interrupted(), tempfile.TemporaryDirectory() as spare:
-        with Screen() as screen:
-            if options.virtual:
-                pace = Pace(waves=options.waves)
-                made = run_virtual(plan, pace, on_snapshot=screen.show)
-            else:
-                kept = options.report / "home" if options.report else Path(spare)
-                made = run_processes(plan, options.home or kept, screen)
+    with (
+        terminated_as_interrupted(),
+        tempfile.TemporaryDirectory() as spare,
+        Screen() as screen,
+    ):
+        if options.virtual:
+            pace = Pace(waves=options.waves)
+            made = run_virtual(plan, pace, on_snapshot=screen.show)
+        else:
+            kept = options.report / "home" if options.report else Path(spare)
+            made = run_processes(plan, options.home or kept, screen)
     if options.report:
         _leave(options.report, made)
         screen.say(f"report: {options.report}")

@@ -84,7 +84,9 @@ def run_virtual(
     rng = np.random.default_rng((plan.seed, 1))
     spread = rng.normal(0.0, pace.speed_sigma, plan.devices)
     durations_s = tuple(_TRAINING_S * float(s) for s in np.exp(spread))
-    shape = Shape(plan.devices, settings.leases, pace.waves, durations_s)
+    # More boards than a version takes would make the next one late before it begins.
+    awake = plan.buffer if pace.waves else settings.leases
+    shape = Shape(plan.devices, awake, pace.waves, durations_s)
     try:
         fleet = VirtualFleet(
             shape,
@@ -101,10 +103,11 @@ def run_virtual(
         fleet.hub.finish()
         last = fleet.snapshot(time.monotonic() - begun_s)
         test = workers.test(fleet.inference)
+        verified = fleet.hub.verify()
     finally:
         workers.close()
     wall_s = time.monotonic() - started_s
-    outcome = Outcome(because, wall_s, begun_s - started_s, test_accuracy=test)
+    outcome = Outcome(because, wall_s, begun_s - started_s, verified, test)
     on_snapshot(shown, last)
     config = {**plan.document(), "virtual": True, "waves": pace.waves}
     document = report(config, shown, last, outcome)

@@ -40,14 +40,15 @@ class Shape:
       boards: How many.
       awake: How many are in their turn at once.
       waves: See `Roster`.
-      durations_s: Mean of one training of each board, in virtual time; single ones
-        are up to a half longer or shorter.
+      durations_s: Mean of one training of each board, in virtual time.
+      jitter: How far single trainings differ from that, as a share of it.
     """
 
     boards: int
     awake: int
     waves: bool
     durations_s: tuple[float, ...]
+    jitter: float = 0.5
 
 
 @dataclass
@@ -140,9 +141,9 @@ class VirtualFleet:
         number, state = board.number, board.state
         if number not in self._roster.awake or state.waiting or state.training:
             return
-        if state.offer is None or state.refusal is None:
+        took_part = board.trained > self._turn_updates.get(number, 0)
+        if not took_part and state.refusal is None:
             return
-        took_part = board.trained > self._turn_updates[number]
         spent = state.refusal in _SPENT
         self._roster.rest(number, took_part=took_part, spent=spent)
         self.agenda.soon(lambda: self._wake(version_began=False))
@@ -167,8 +168,12 @@ class VirtualFleet:
             infer=False,
             pace=_PACE,
         )
-        duration_s = self.shape.durations_s[number]
-        board = Board(number, settings, self, pin(self.hub.genesis), lambda: duration_s)
+        mean_s, jitter = self.shape.durations_s[number], self.shape.jitter
+
+        def duration_s() -> float:
+            return mean_s * (1 + float(self.rng.uniform(-jitter, jitter)))
+
+        board = Board(number, settings, self, pin(self.hub.genesis), duration_s)
         self._boards[number] = board
         self._by_device[settings.key.identity] = board
         return board
@@ -177,8 +182,11 @@ class VirtualFleet:
         branch, name, leaf = self._topics.parse(topic)
         if branch == "t":
             self._manifest = payload
+            # Who trains, or waits for its proof, hears of it at its next turn.
             for number in sorted(self._roster.awake):
-                self._deliver(self._boards[number], payload, leaf)
+                board = self._boards[number]
+                if not board.state.training and not board.state.waiting:
+                    self._deliver(board, payload, leaf)
         elif branch == "d":
             assert not retain
             self._deliver(self._by_device[device_from_name(name)], payload, leaf)

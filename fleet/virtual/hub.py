@@ -11,14 +11,24 @@ from coordinator.admission import Gate
 from coordinator.aggregation.job import recompute
 from coordinator.aggregation.strategy import ModelState, PackedModel, unpack_grid
 from coordinator.ledger import node, views
+from coordinator.ledger.rows import Row, pack_body
 from coordinator.ledger.state import genesis_tree
+from coordinator.ledger.verify import Checked, check_rows
 from coordinator.ledger.views import Member
 from coordinator.publication import Publication
 from coordinator.selection import SELECTIONS
 from coordinator.state import CoordinatorState, Settings
 from fleet.virtual.agenda import Agenda
 from fleet.virtual.labour import Labour, Score
-from protocol.chain import Block, Certificate, Genesis, Validator, ValidatorSet
+from protocol.chain import (
+    CERTIFICATE,
+    HEADER,
+    Block,
+    Certificate,
+    Genesis,
+    Validator,
+    ValidatorSet,
+)
 from protocol.chunks import CHUNK, chunk_at
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.errors import AggregationError
@@ -29,7 +39,7 @@ from protocol.task import TASK
 from protocol.topics import Topics
 from protocol.vectors import Draw
 
-BLOCK_INTERVAL_S = 0.01
+BLOCK_INTERVAL_S = 0.05
 LEASE_S = 3600
 HEARTBEAT_S = 60
 _CHUNKS_PER_S = 1e4
@@ -174,6 +184,20 @@ class Hub:
         )
         self._carry_out(effects)
         self._set_alarm()
+
+    def verify(self) -> bool:
+        """Whether the whole chain holds when it is checked from its genesis."""
+        rows = [
+            Row(
+                block.header.height,
+                HEADER.pack(block.header),
+                pack_body(block.transactions),
+                CERTIFICATE.pack(certificate),
+            )
+            for block, certificate in self.chain
+        ]
+        found = list(check_rows(self.genesis, rows))
+        return len(found) == len(rows) and isinstance(found[-1], Checked)
 
     def finish(self) -> None:
         """Waits for the last evaluation."""

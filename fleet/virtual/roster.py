@@ -3,10 +3,10 @@
 A board wakes, takes part once and sleeps until its next turn, as one does that trains
 at night. While it sleeps it hears nothing; when it wakes it gets the newest manifest,
 which is retained. So a version costs work for the boards that take part in it, and not
-for the whole fleet. Everybody has had a turn before anybody has the next.
+for the whole fleet. Whoever had the fewest turns is next.
 """
 
-from collections import deque
+import heapq
 
 import numpy as np
 
@@ -27,18 +27,20 @@ class Roster:
         Args:
           boards: How many there are.
           places: How many are awake at once.
-          rng: Decides the order of the turns.
+          rng: Decides among those with equally many turns.
           waves: Whether all places are given at once when a version begins, and none
             in between: what is called synchronous.
         """
         self.awake: set[int] = set()
         self.retired: set[int] = set()
-        self._boards = boards
         self._places = places
         self._rng = rng
         self._waves = waves
-        self._queue: deque[int] = deque()
+        self._turns = [0] * boards
+        self._asleep: list[tuple[int, float, int]] = []
         self._skipped: list[int] = []
+        for board in range(boards):
+            self._lie_down(board)
 
     def next_boards(self, *, version_began: bool) -> list[int]:
         """Who wakes now.
@@ -47,15 +49,14 @@ class Roster:
           version_began: Whether a new version has just become final.
         """
         if version_began:
-            self._queue.extendleft(reversed(self._skipped))
+            for board in self._skipped:
+                self._lie_down(board)
             self._skipped.clear()
         if self._waves and not version_began:
             return []
         woken: list[int] = []
-        while len(self.awake) < self._places and self._fill():
-            board = self._queue.popleft()
-            if board in self.retired or board in self.awake:
-                continue
+        while len(self.awake) < self._places and self._asleep:
+            _, _, board = heapq.heappop(self._asleep)
             self.awake.add(board)
             woken.append(board)
         return woken
@@ -65,20 +66,18 @@ class Roster:
 
         Args:
           board: Which one.
-          took_part: Whether it made an update; if not, it comes first at the next
-            version.
+          took_part: Whether it made an update; if not, it waits for the next version.
           spent: Whether its budget is spent: it gets no more turns.
         """
         self.awake.discard(board)
         if spent:
             self.retired.add(board)
-        elif not took_part:
+        elif took_part:
+            self._turns[board] += 1
+            self._lie_down(board)
+        else:
             self._skipped.append(board)
 
-    def _fill(self) -> bool:
-        """Sees to it that somebody is in the queue, if anybody may be."""
-        if not self._queue:
-            busy = self.retired | self.awake | set(self._skipped)
-            free = [board for board in range(self._boards) if board not in busy]
-            self._queue.extend(int(board) for board in self._rng.permutation(free))
-        return bool(self._queue)
+    def _lie_down(self, board: int) -> None:
+        place = (self._turns[board], float(self._rng.random()), board)
+        heapq.heappush(self._asleep, place)
