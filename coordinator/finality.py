@@ -6,7 +6,7 @@ restart and a block lead to the same actions.
 
 from dataclasses import replace
 
-from coordinator import proofs
+from coordinator import granting, proofs
 from coordinator.events import (
     Aggregate,
     DropUpload,
@@ -57,6 +57,10 @@ def transaction_refused(
     if reason == Reason.ALREADY_KNOWN:
         # It waits already, or stands in a block: then its blob is still needed.
         _take_from_inbox(turn, identity)
+        return
+    if reason == Reason.BUSY:
+        # What was acknowledged stays stored, and is submitted again at the next start.
+        turn.emit(Refuse(None, reason, detail))
         return
     turn.emit(Refuse(None, reason, detail))
     turn.emit(DropUpload(identity))
@@ -122,10 +126,11 @@ def _version_final(turn: Turn, task: TaskState, head: Version) -> TaskState:
     _forget_stale(turn, task)
     charge_max = turn.charge_max
     turn.emit(StoreVersion(task.number, head, updates, staleness_milli, charge_max))
+    granting.release_stale(turn, task)
     announce(turn, task)
     turn.emit(Evaluate(task.number, head, model.inference, task.spec.bundle))
     turn.report(f"task {task.number}: version {head} is final from {updates} updates")
-    return task
+    return turn.tasks[task.number]
 
 
 def _hand_out_job(turn: Turn, task: TaskState) -> None:

@@ -60,8 +60,29 @@ def grant_free(turn: Turn, task: TaskState) -> None:
     turn.put_task(task)
 
 
+def delivered(turn: Turn, device: DeviceId, task: TaskState) -> None:
+    """A board's update was taken: its place is for the next one.
+
+    Not so in a synchronous task, where no older update counts: whoever got the place
+    now would spend privacy on an update that comes too late.
+    """
+    if task.spec.aggregation.staleness_max > 0:
+        release(turn, device, task)
+
+
+def release_stale(turn: Turn, task: TaskState) -> None:
+    """After a new version: frees the places of leases that are for too old ones."""
+    oldest = task.head - task.spec.aggregation.staleness_max
+    leases = task.leases
+    for device, grant in leases.granted.items():
+        if grant.version < oldest:
+            leases = leases.release(DeviceId(device))
+    if leases is not task.leases:
+        grant_free(turn, replace(task, leases=leases))
+
+
 def release(turn: Turn, device: DeviceId, task: TaskState) -> None:
-    """A board has delivered or is gone: its place is for the next one."""
+    """A board is gone: its place is for the next one."""
     leases = task.leases.release(device).stop_waiting(device)
     if leases is not task.leases:
         grant_free(turn, replace(task, leases=leases))

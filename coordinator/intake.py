@@ -72,6 +72,8 @@ def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
     def lookup(sender: DeviceId, contribution: Contribution) -> Standing:
         return _standing(turn, sender, contribution)
 
+    if turn.ledger.mempool.size >= turn.settings.ledger.waiting_max:
+        raise LimitError("too many updates wait for a block", Reason.BUSY)
     try:
         admitted = admit(turn.settings.gate, device, whole, lookup)
     except Equivocation as error:
@@ -91,7 +93,7 @@ def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
     turn.held = turn.held.put(key, held)
     turn.emit(Accept(device))
     turn.tell(device, Kind.ACCEPTED, ACCEPTED.pack(Accepted(admitted.transaction)))
-    granting.release(turn, device, turn.tasks[body.task])
+    granting.delivered(turn, device, turn.tasks[body.task])
     submit(turn, admitted.update)
 
 

@@ -10,7 +10,14 @@ from protocol.errors import ProtocolError, Reason
 from protocol.ids import DeviceId, Digest, device_name
 from protocol.messages import REFUSED, refusal
 
-RETRY_AFTER_S = {Reason.BUSY: 5, Reason.INCOMPLETE: 5, Reason.NO_LEASE: 30}
+RETRY_AFTER_S = {
+    Reason.BUSY: 5,
+    Reason.INCOMPLETE: 5,
+    Reason.NO_LEASE: 30,
+    # The operator's transaction may still be on its way into a block.
+    Reason.NOT_ENROLLED: 10,
+    Reason.UNKNOWN_TASK: 10,
+}
 """When it makes sense to try again; for all other reasons never."""
 _NEW_SESSION = Session()
 

@@ -1,7 +1,7 @@
 """What `starling coordinator status` shows: counters, and a document from the state."""
 
 import json
-import os
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,8 @@ from protocol.accounting import epsilon_from_charge
 from protocol.errors import Reason
 from protocol.ids import DeviceId, device_name
 from protocol.task import E12
+
+log = logging.getLogger("starling.coordinator")
 
 DEVICES_SHOWN_MAX = 2000
 VERSIONS_SHOWN_MAX = 5000
@@ -97,8 +99,12 @@ class StatusFile:
         """
         document = self._document(state, condition, broker, now_ms)
         temporary = self._path.with_name(".status.json.tmp")
-        temporary.write_text(json.dumps(document))
-        os.replace(temporary, self._path)  # noqa: PTH105 - as durable.files does
+        try:
+            temporary.write_text(json.dumps(document))
+            temporary.replace(self._path)
+        except OSError as error:
+            # A full disk ends the process where something must last, not here.
+            log.warning("%s: %s", self._path, error.strerror)
 
     def _document(
         self, state: CoordinatorState, condition: str, broker: str, now_ms: int

@@ -202,6 +202,27 @@ def test_lease_ended_update_is_still_welcome(world: World, boards: list[Board]) 
     assert [e.kind for e in told(effects, boards[0].device)] == [Kind.ACCEPTED]
 
 
+def test_synchronous_task_gives_no_lease_that_could_only_come_too_late(
+    boards: list[Board],
+) -> None:
+    world = World(task=spec(buffer=2, leases=2, staleness_max=0))
+    world.open(boards)
+    first, second = world.check_in(boards[0]), world.check_in(boards[1])
+    assert first is not None
+    assert second is not None
+    world.check_in(boards[2])
+
+    early = world.upload(boards[0], boards[0].upload(first))
+    world.upload(boards[1], boards[1].upload(second))
+    world.tick()
+    world.compute()
+
+    assert told(early, boards[2].device) == []
+    assert world.state.tasks[TaskId(0)].head == 1
+    assert world.check_in(boards[2], 1) is not None
+    assert world.check_in(boards[0], 1) is not None
+
+
 def test_board_lost_gives_its_lease_back(boards: list[Board]) -> None:
     world = World(task=spec(buffer=1, leases=1))
     world.open(boards)
