@@ -85,6 +85,7 @@ class Runner:
         self._hands.carry_out(self._parts.effects)
         self._set_will()
         self._hands.link.start()
+        board.return_memory()
         try:
             while not self._stopping:
                 self._turn()
@@ -208,6 +209,7 @@ class Runner:
             if now_s >= self._release_s:
                 trainer.release()
                 self._release_s = float("inf")
+                board.return_memory()
         elif self._deadline_s == float("inf"):
             self._deadline_s = now_s + self._parts.config.training.timeout_s
         elif now_s >= self._deadline_s:
