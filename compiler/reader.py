@@ -6,6 +6,7 @@ that stand where some rule expects them; patterns choose among them.
 
 import fnmatch
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -46,7 +47,8 @@ def read_network(proto: onnx.ModelProto, train: Sequence[str] = ()) -> Network:
             constants[item.output[0]] = _constant(item)
         else:
             nodes.append(_node(item))
-    _check_rules(graph.node, opset(proto))
+    nodes = _live(nodes, {item.name for item in graph.output})
+    _check_rules(nodes, opset(proto))
     inputs = [item for item in graph.input if item.name not in constants]
     if len(inputs) != 1 or len(graph.output) != 1:
         raise CompileError(
@@ -63,15 +65,16 @@ def read_network(proto: onnx.ModelProto, train: Sequence[str] = ()) -> Network:
         constants=constants,
         parameters=parameters,
         frozen=tuple([name for name in weights if name not in parameters]),
-        shapes=infer(proto, inputs[0]),
+        shapes=infer(proto, inputs[0], nodes),
         input=inputs[0].name,
         output=graph.output[0].name,
     )
 
 
 def _node(item: onnx.NodeProto) -> Node:
+    domain = "" if item.domain in _DEFAULT_DOMAINS else f"{item.domain}."
     return Node(
-        kind=item.op_type,
+        kind=f"{domain}{item.op_type}",
         name=item.name or item.output[0],
         inputs=tuple(item.input),
         outputs=tuple(item.output),
@@ -98,36 +101,50 @@ def _constant(item: onnx.NodeProto) -> Array:
     return np.array(value, kinds[attribute.name])
 
 
-def _check_rules(items: Sequence[onnx.NodeProto], version: int) -> None:
-    missing = [
-        item
-        for item in items
-        if item.op_type != "Constant"
-        and (item.domain not in _DEFAULT_DOMAINS or not _has_rule(item, version))
-    ]
+_RESHAPING = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
+"""Their rules take shapes from inference, not from what the model computes for them."""
+
+
+def _live(nodes: Sequence[Node], wanted: set[str]) -> list[Node]:
+    """Leaves out what reaches no output, such as a model's arithmetic of shapes."""
+    wanted = set(wanted)
+    kept = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.outputs):
+            if node.kind in _RESHAPING:
+                node = replace(node, inputs=node.inputs[:1])
+            kept.append(node)
+            wanted.update(node.inputs)
+    return kept[::-1]
+
+
+def _check_rules(nodes: Sequence[Node], version: int) -> None:
+    missing = [node for node in nodes if not _has_rule(node, version)]
     if missing:
-        names = tuple([item.name or item.output[0] for item in missing])
-        shown = ", ".join(
-            [
-                f"{name} ({item.domain}{'.' if item.domain else ''}{item.op_type})"
-                for name, item in zip(names, missing, strict=True)
-            ]
+        shown = ", ".join([node.label for node in missing])
+        raise CompileError(
+            f"no gradient rule for {len(missing)} nodes: {shown}",
+            tuple([node.name for node in missing]),
         )
-        raise CompileError(f"no gradient rule for {len(missing)} nodes: {shown}", names)
 
 
-_SAME_FORM = frozenset({"AveragePool", "BatchNormalization", "ReduceMean", "ReduceSum"})
+_SAME_FORM = _RESHAPING | {
+    "AveragePool",
+    "BatchNormalization",
+    "ReduceMean",
+    "ReduceSum",
+}
 """Operators whose rules accept the form of each version and write that of ours."""
 
 
-def _has_rule(item: onnx.NodeProto, version: int) -> bool:
+def _has_rule(node: Node, version: int) -> bool:
     """Whether there is a rule, and the node means the same in the set we write."""
-    if item.op_type not in RULES:
+    if node.kind not in RULES:
         return False
-    ours = defs.get_schema(item.op_type, OPSET)
-    theirs = defs.get_schema(item.op_type, version)
+    ours = defs.get_schema(node.kind, OPSET)
+    theirs = defs.get_schema(node.kind, version)
     same = ours.since_version == theirs.since_version
-    return same or item.op_type in _SAME_FORM or _signature(ours) == _signature(theirs)
+    return same or node.kind in _SAME_FORM or _signature(ours) == _signature(theirs)
 
 
 def _signature(schema: defs.OpSchema) -> tuple[object, ...]:

@@ -5,39 +5,46 @@ What differs between the two depends on the batch; it may only be the first axis
 must be the batch itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import onnx
 from onnx.shape_inference import InferenceError, infer_shapes
 
 from compiler.builder import Shape
 from compiler.errors import CompileError
+from compiler.network import Node
 
 _BATCHES = (7919, 7907)
 """Primes, so that no product of other sizes is mistaken for a batch."""
 
 
-def infer(proto: onnx.ModelProto, entry: onnx.ValueInfoProto) -> dict[str, Shape]:
-    """Shapes of all values, with None for the batch axis.
+def infer(
+    proto: onnx.ModelProto, entry: onnx.ValueInfoProto, nodes: Sequence[Node]
+) -> dict[str, Shape]:
+    """Shapes of what nodes read and write, with None for the batch axis.
 
     Args:
       proto: A checked model.
       entry: Its only input; the first axis becomes the batch, whatever size the file
         gives it.
+      nodes: That matter; shapes of other values are left out.
 
     Raises:
       CompileError: If a shape cannot be found or depends on the batch elsewhere.
     """
     first, second = [_with_batch(proto, entry, size) for size in _BATCHES]
-    shapes = {name: _merge(name, first[name], second.get(name)) for name in first}
-    for node in proto.graph.node:
-        for name in node.output:
-            if name and name not in shapes:
-                raise CompileError(
-                    f"{node.name or name} ({node.op_type}): its output has no known "
-                    "shape; export the model with fixed sizes but for the batch",
-                    (node.name,),
-                )
+    shapes: dict[str, Shape] = {}
+    for node in nodes:
+        for name in (*node.inputs, *node.outputs):
+            if name and name in first:
+                shapes[name] = _merge(name, first[name], second.get(name))
+        unknown = [name for name in node.outputs[:1] if name not in shapes]
+        if unknown:
+            raise CompileError(
+                f"{node.label}: its output has no known shape; export the model with "
+                "fixed sizes but for the batch",
+                (node.name,),
+            )
     return shapes
 
 
@@ -58,8 +65,8 @@ def _with_batch(
     except InferenceError as error:
         line = " ".join(str(error).split())[:300]
         raise CompileError(
-            f"shapes do not fit together for a batch of another size than the "
-            f"exported one: {line}"
+            "the batch has a fixed size inside the model; export it with a dynamic "
+            f"batch axis: {line}"
         ) from error
     found = {item.name: tuple(item.dims) for item in graph.initializer}
     graph = inferred.graph

@@ -22,9 +22,6 @@ def reshape_forward(tape: Tape, node: Node) -> None:
     """
     batched_output(tape, node)
     tensor, shape = tape.input(node, 0), tape.shape(node)
-    if not tensor.batched:
-        copy(tape, node)
-        return
     if math.prod([size or 1 for size in shape]) != tensor.row_size:
         raise CompileError(
             f"{node.label}: changes the size of the batch; export the model with a "

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from compiler import Bundle, CompileError, compile_model
+from compiler import Bundle, compile_model
 from compiler.check import TOLERANCE, check_bundle
 from compiler.emit import clip_margin
 from protocol.bundle import EVALUATE, GRADIENT, INFER, PRIVATE_GRADIENT
@@ -172,7 +172,7 @@ def test_label_outside_the_classes_stops_the_run() -> None:
         _run(bundle, GRADIENT, x=x, y=np.array([3]))
 
 
-def test_weight_without_influence_is_refused_by_name() -> None:
+def test_weight_without_influence_is_left_out() -> None:
     rng = np.random.default_rng(0)
     weights = {"w": weight(rng, 4, 3), "idle": weight(rng, 4, 3)}
     nodes = [
@@ -180,8 +180,9 @@ def test_weight_without_influence_is_refused_by_name() -> None:
         node("MatMul", ["x", "w"], ["out"]),
     ]
 
-    with pytest.raises(CompileError, match="idle"):
-        compile_model(build(nodes, weights, (4,), (3,)), loss="mse")
+    bundle = compile_model(build(nodes, weights, (4,), (3,)), loss="mse")
+
+    assert [item.name for item in bundle.manifest.parameters] == ["w"]
 
 
 LAYERS = st.lists(

@@ -9,7 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compiler import CompileError, compile_model
 from compiler.source import MODEL_BYTES_MAX, NODES_MAX, load
+from protocol.bundle import INFER
 from protocol.errors import ConfigError, DecodeError, FederationError, LimitError
+from protocol.graph import check_graph
 from tests.unit.compiler.small_models import build, mlp, node, weight
 
 RNG = np.random.default_rng(0)
@@ -194,6 +196,28 @@ def test_model_exported_for_one_example_takes_any_batch() -> None:
     )
 
     assert compile_model(model, loss="cross-entropy").manifest.input.shape == (8,)
+
+
+def test_model_that_computes_its_shapes_compiles_without_doing_so() -> None:
+    weights: dict[str, NDArray[np.generic]] = {
+        "w": weight(RNG, 12, 3),
+        "first": np.array(0, np.int64),
+        "axis": np.array([0], np.int64),
+        "rest": np.array([-1], np.int64),
+    }
+    nodes = [
+        node("Shape", ["x"], ["s"]),
+        node("Gather", ["s", "first"], ["n"]),
+        node("Unsqueeze", ["n", "axis"], ["u"]),
+        node("Concat", ["u", "rest"], ["c"], axis=0),
+        node("Reshape", ["x", "c"], ["f"]),
+        node("MatMul", ["f", "w"], ["out"]),
+    ]
+
+    bundle = compile_model(build(nodes, weights, (3, 4), (3,)), loss="mse")
+
+    facts = check_graph(bundle.files[INFER])
+    assert not {"Shape", "Gather", "Concat"} & set(facts.operators)
 
 
 def test_weights_in_constant_nodes_stay_frozen() -> None:
