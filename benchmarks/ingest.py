@@ -1,0 +1,293 @@
+"""How many updates a coordinator takes in: through a real broker to durable receipts.
+
+`python -m benchmarks.ingest` makes a fleet of boards, seals and signs one 8-bit update
+for each, starts Mosquitto (TLS, access rules) and a coordinator as processes, and
+publishes all updates from a third process. It prints the rate on the wall clock, the
+rate per processor second of the coordinator, and the share of each stage, measured
+alone on the same updates. JSON goes to benchmarks/results/ingest.json.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.ingest_load import Load, write_load
+from broker.rim.home import BrokerHome, BrokerSettings
+from broker.rim.mosquitto import free_port
+from coordinator import machine
+from coordinator.admission import open_contribution
+from coordinator.aggregation.fedbuff import init
+from coordinator.aggregation.strategy import PackedModel, pack_model
+from coordinator.events import Effect, Ticked, TransactionArrived
+from coordinator.rim.home import CoordinatorHome, Founding, found
+from coordinator.rim.start import assemble
+from coordinator.robust.norm import check_norm
+from protocol.chunks import CHUNK, split
+from protocol.envelope import ENVELOPE, Kind, sign
+from protocol.ids import ChainId, H, TaskId, Version, device_id, device_name
+from protocol.keys import SigningKey
+from protocol.messages import (
+    CONTRIBUTION,
+    LEASE,
+    REGISTER,
+    UPLOAD,
+    Contribution,
+    Lease,
+    Register,
+    Upload,
+)
+from protocol.sealing import commitment, open_sealed, seal
+from protocol.task import (
+    Q15,
+    Q16,
+    TASK,
+    AggregationPolicy,
+    PrivacyPolicy,
+    Strategy,
+    TaskSpec,
+    TrainingMode,
+    TrainingPolicy,
+)
+from protocol.topics import Topics
+from protocol.vectors import CODECS, GridVector, codec_number
+
+FLEET = "ingest"
+PLEDGE = 600
+LOADER = "loader"
+NORM_MAX = 1 << 44
+RESULTS = Path(__file__).parent / "results" / "ingest.json"
+DEADLINE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Everything that the measurement needs.
+
+    Attributes:
+      spec: The task.
+      uploads: One per board.
+      wholes: The same, packed.
+    """
+
+    spec: TaskSpec
+    uploads: list[Upload]
+    wholes: list[bytes]
+
+
+def task(dimension: int, boards: int, model: PackedModel) -> TaskSpec:
+    """A task that cuts its buffer rarely, so that taking in is what is measured."""
+    return TaskSpec(
+        name="ingest",
+        bundle=H(b"bundle"),
+        bundle_bytes=6,
+        dimension=dimension,
+        codec=codec_number("block8"),
+        initial=model.digests(),
+        training=TrainingPolicy(TrainingMode.GRADIENT, 1, 1, 0),
+        privacy=PrivacyPolicy(0, 0, 0, 0, 0, 1),
+        aggregation=AggregationPolicy(
+            Strategy.FEDBUFF, 1000, Q16, 0, 0, (Q15,) * 21, boards, 1000, NORM_MAX
+        ),
+        pledges=(PLEDGE,),
+        pool=0,
+    )
+
+
+def make_fleet(home: CoordinatorHome, dimension: int, boards: int) -> Fleet:
+    """Writes a chain with all boards and the task, and makes the updates."""
+    genesis = home.genesis()
+    chain_id, coordinator = genesis.chain_id(), home.signing_key()
+    model = pack_model(init(np.zeros(dimension, np.int64)))
+    spec = task(dimension, boards, model)
+    keys = [SigningKey(H(b"board", number.to_bytes(4))) for number in range(boards)]
+    _write_chain(home, chain_id, spec, model, keys)
+    codec = CODECS[spec.codec]
+    rng = np.random.default_rng(1)
+    sealing = [one.sealing for one in genesis.validators.members]
+    uploads = []
+    for key in keys:
+        noise = (rng.normal(size=dimension) * 2**20).astype(np.int64)
+        plain = codec.encode(GridVector(noise, -20), os.urandom)
+        blob, bound = seal(plain, sealing, os.urandom(64), key.public)
+        body = Contribution(
+            TaskId(0), Version(0), spec.codec, PLEDGE, 0, 0, H(blob), bound
+        )
+        lease = Lease(key.identity, TaskId(0), Version(0), 1, 600)
+        uploads.append(
+            Upload(
+                sign(key, chain_id, Kind.UPDATE, 1, CONTRIBUTION.pack(body)),
+                sign(coordinator, chain_id, Kind.LEASE, 1, LEASE.pack(lease)),
+                blob,
+            )
+        )
+    return Fleet(spec, uploads, [UPLOAD.pack(upload) for upload in uploads])
+
+
+def _write_chain(
+    home: CoordinatorHome,
+    chain_id: ChainId,
+    spec: TaskSpec,
+    model: PackedModel,
+    keys: list[SigningKey],
+) -> None:
+    operator = home.operator_key()
+    bodies = [(Kind.REGISTER, REGISTER.pack(Register(key.public))) for key in keys]
+    bodies.append((Kind.TASK, TASK.pack(spec)))
+    parts = assemble(home, lambda _: None, 0.0, 0)
+    with parts.store.transaction():
+        for part in (b"bundle", *model.parts()):
+            parts.store.put_blob(part)
+    state, now_s = parts.state, 0.0
+    for number, (kind, body) in enumerate(bodies, 1):
+        packed = ENVELOPE.pack(sign(operator, chain_id, kind, number, body))
+        event = TransactionArrived(f"{number}", packed)
+        state, _ = machine.step(parts.settings, state, event, now_s, 0)
+    while state.ledger.mempool.size:
+        now_s += 1.0
+        effects: tuple[Effect, ...]
+        state, effects = machine.step(parts.settings, state, Ticked(), now_s, 0)
+        parts.persistence.commit(effects, 0)
+    parts.workers.stop()
+    parts.votes.close()
+    parts.store.close()
+
+
+def run_load(
+    home: CoordinatorHome, broker: BrokerHome, fleet: Fleet
+) -> dict[str, float]:
+    """Starts everything, publishes all updates, waits for all receipts."""
+    topics = Topics(FLEET)
+    files = broker.issue_files(LOADER, home.path.parent)
+    access = broker.path / "access"
+    rights = (
+        f"user {LOADER}\ntopic write {topics.up('+')}\ntopic read {topics.down('+')}\n"
+    )
+    access.write_text(f"{access.read_text()}\n{rights}")
+    messages = [
+        (
+            topics.up(device_name(device_id(upload.update.sender))),
+            CHUNK.pack(split(whole)[0]),
+        )
+        for upload, whole in zip(fleet.uploads, fleet.wholes, strict=True)
+    ]
+    load = Load(broker.require_settings().port, files, topics.down("+"), messages)
+    write_load(home.path.parent / "load", load)
+    with broker.process():
+        command = [sys.executable, "-m", "starling", "coordinator", "run"]
+        coordinator = subprocess.Popen(
+            [*command, "--home", str(home.path)], stderr=subprocess.DEVNULL
+        )
+        try:
+            _wait_until_connected(home)
+            before_s = _processor_s(coordinator.pid)
+            script = [sys.executable, "-m", "benchmarks.ingest_load"]
+            result = subprocess.run(
+                [*script, str(home.path.parent / "load")],
+                check=True,
+                capture_output=True,
+                timeout=DEADLINE_S,
+            )
+            used_s = _processor_s(coordinator.pid) - before_s
+        finally:
+            coordinator.terminate()
+            coordinator.wait(DEADLINE_S)
+    return {"wall_s": float(result.stdout), "processor_s": used_s}
+
+
+def stages(home: CoordinatorHome, fleet: Fleet) -> dict[str, float]:
+    """Microseconds per update of each stage, alone, on the same updates."""
+    key, chain_id = home.sealing_key(), home.genesis().chain_id()
+    spec = fleet.spec
+    uploads = fleet.uploads[:300]
+    opened = [open_sealed(upload.blob, key, upload.update.sender) for upload in uploads]
+    bodies = [CONTRIBUTION.unpack(upload.update.body) for upload in uploads]
+    vectors = [
+        open_contribution(key, upload.update.sender, body, upload.blob, spec)
+        for upload, body in zip(uploads, bodies, strict=True)
+    ]
+    decode = CODECS[spec.codec].decode
+
+    def timed(work: Callable[[int], object]) -> float:
+        start_s = time.process_time()
+        for index in range(len(uploads)):
+            work(index)
+        return (time.process_time() - start_s) / len(uploads) * 1e6
+
+    total = np.zeros(spec.dimension, np.int64)
+    return {
+        "signatures": timed(lambda i: uploads[i].update.check(chain_id))
+        + timed(lambda i: uploads[i].lease.check(chain_id)),
+        "unsealing": timed(
+            lambda i: open_sealed(uploads[i].blob, key, uploads[i].update.sender)
+        ),
+        "digests": timed(lambda i: H(uploads[i].blob))
+        + timed(lambda i: commitment(*opened[i])),
+        "decoding": timed(lambda i: decode(opened[i][1], spec.dimension)),
+        "norm": timed(lambda i: check_norm(vectors[i], NORM_MAX)),
+        "sum": timed(lambda i: np.add(total, vectors[i] * Q15, out=total)),
+        "upload's form": timed(lambda i: UPLOAD.unpack(fleet.wholes[i])),
+    }
+
+
+def _wait_until_connected(home: CoordinatorHome) -> None:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline_s:
+        if home.status.exists() and '"connected"' in home.status.read_text():
+            return
+        time.sleep(0.05)
+    raise TimeoutError("the coordinator does not connect")
+
+
+def _processor_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    """Measures, prints the table and writes the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--updates", type=int, default=1500)
+    parser.add_argument("--dimension", type=int, default=21840)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        broker = BrokerHome(root / "broker")
+        broker.prepare(BrokerSettings(FLEET, "127.0.0.1", free_port()))
+        home = CoordinatorHome(root / "coordinator")
+        found(home, Founding(FLEET, broker.path, "", 0, 3600))
+        fleet = make_fleet(home, options.dimension, options.updates)
+        alone = stages(home, fleet)
+        load = run_load(home, broker, fleet)
+    each_us = load["processor_s"] / options.updates * 1e6
+    alone["MQTT, disk, chain, rest"] = each_us - sum(alone.values())
+    report = {
+        "updates": options.updates,
+        "dimension": options.dimension,
+        "bytes": len(fleet.wholes[0]),
+        "per_s_wall": options.updates / load["wall_s"],
+        "per_s_and_core": 1e6 / each_us,
+        "stages_us": alone,
+    }
+    print(f"{options.updates} updates of {len(fleet.wholes[0])} bytes")
+    for name, value in alone.items():
+        print(f"  {name:<24} {value:7.1f} us  {100 * value / each_us:5.1f} %")
+    print(f"  {'all':<24} {each_us:7.1f} us")
+    print(
+        f"{report['per_s_wall']:.0f} updates/s on the clock, "
+        f"{report['per_s_and_core']:.0f} per second of the coordinator's processor"
+    )
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
