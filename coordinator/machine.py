@@ -5,7 +5,7 @@ and publishes versions. What peers send never raises here: it is refused and cou
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from coordinator import finality, granting, intake
@@ -61,6 +61,8 @@ class Restored:
       wholes: Older digests that stay on offer, by task.
       uploads: Admitted updates that are not in the chain, oldest first.
       charge_max: The largest total charge of a board so far.
+      attested: What we computed for the version after the newest, by task. A block
+        that the vote journal brings back may make it final.
     """
 
     ledger: LedgerState
@@ -69,6 +71,7 @@ class Restored:
     wholes: Mapping[TaskId, tuple[Digest, ...]]
     uploads: Sequence[Envelope]
     charge_max: int
+    attested: Mapping[TaskId, ModelDigests] = field(default_factory=dict)
 
 
 def begin(
@@ -89,10 +92,13 @@ def begin(
         leases = LeaseTable(finality.lease_places(turn, spec))
         task = TaskState(number, spec, version, model, leases)
         wholes = (spec.bundle, *restored.wholes.get(number, ()))
-        turn.put_task(replace(task, wholes=wholes))
+        attested = restored.attested.get(number)
+        turn.put_task(replace(task, wholes=wholes, attested=attested))
+    # First, while the chain is as it was stored: the ledger may decide a block that its
+    # journal brings back as soon as it takes a step.
+    finality.follow_chain(turn)
     for update in restored.uploads:
         _hold_again(turn, update)
-    finality.follow_chain(turn)
     advance(turn, node.Ticked())
     return turn.state(), tuple(turn.effects)
 

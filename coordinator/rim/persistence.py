@@ -1,4 +1,4 @@
-"""Makes effects durable: one database transaction and one journal sync for a batch."""
+"""Makes effects durable, in order, with as few synced writes as the order allows."""
 
 from collections.abc import Sequence
 
@@ -55,16 +55,31 @@ class Persistence:
         Raises:
           StorageError: If the disk refuses; then nothing may be published.
         """
-        stored = [effect for effect in effects if isinstance(effect, Stored)]
-        votes = [effect for effect in effects if isinstance(effect, JournalVote)]
+        # In order: a vote never outlives the uploads and models that it stands for, nor
+        # a block the votes that decided it.
+        stored: list[Stored] = []
+        votes: list[JournalVote] = []
+        for effect in effects:
+            if isinstance(effect, JournalVote):
+                self._store_all(stored, now_ms)
+                votes.append(effect)
+            elif isinstance(effect, Stored):
+                self._vote_all(votes)
+                stored.append(effect)
+        self._vote_all(votes)
+        self._store_all(stored, now_ms)
+
+    def _vote_all(self, votes: list[JournalVote]) -> None:
         if votes:
-            # Before the blocks that they decided: a block never outlives its votes.
             self._votes.append(votes, self._height)
-        if not stored:
-            return
-        with self._store.transaction():
-            for effect in stored:
-                self._put(effect, now_ms)
+            votes.clear()
+
+    def _store_all(self, stored: list[Stored], now_ms: int) -> None:
+        if stored:
+            with self._store.transaction():
+                for effect in stored:
+                    self._put(effect, now_ms)
+            stored.clear()
 
     def _put(self, effect: Stored, now_ms: int) -> None:
         store = self._store
@@ -87,11 +102,16 @@ class Persistence:
                 store.put_metrics(task, version, accuracy, loss)
             case KeepEvidence(known, other):
                 store.put_evidence(known, other)
+            case DropUploads() | DropUpload():
+                self._drop(effect)
+
+    def _drop(self, effect: DropUploads | DropUpload) -> None:
+        match effect:
             case DropUploads(height):
-                store.drop_uploads(height)
+                self._store.drop_uploads(height)
             case DropUpload(transaction):
-                if store.locate(transaction) is None:
-                    store.drop_upload(transaction)
+                if self._store.locate(transaction) is None:
+                    self._store.drop_upload(transaction)
 
     def _put_version(self, effect: StoreVersion, now_ms: int) -> None:
         self._store.put_version(

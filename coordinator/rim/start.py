@@ -172,6 +172,7 @@ def restore(
         settings.ledger, tip.header, tip.certificate, tip.tree, votes, now_s
     )
     models: dict[TaskId, tuple[Version, ModelDigests]] = {}
+    attested: dict[TaskId, ModelDigests] = {}
     wholes = {}
     charge_max = 0
     for number in range(views.task_count(tip.tree)):
@@ -183,6 +184,9 @@ def restore(
         if model is None:
             raise StorageError(f"the store lacks version {head} of task {number}")
         models[task] = (head, model)
+        following = store.model(number, head + 1)
+        if following is not None:
+            attested[task] = following
         recent = range(max(1, head - WHOLES_MAX // 2 + 1), head + 1)
         older = [store.model(number, version) for version in recent] or [spec.initial]
         wholes[task] = tuple(
@@ -194,7 +198,7 @@ def restore(
         charges = [version.charge_max for version in store.versions(number)]
         charge_max = max([charge_max, *charges])
     uploads = [stored.update for stored in store.uploads_waiting()]
-    return Restored(ledger, counter, models, wholes, uploads, charge_max)
+    return Restored(ledger, counter, models, wholes, uploads, charge_max, attested)
 
 
 def unevaluated(store: Store, state: CoordinatorState) -> list[Effect]:
