@@ -1,0 +1,209 @@
+"""`starling agent`: what an operator sees, and each of their mistakes."""
+
+import json
+import os
+import random
+import stat
+from pathlib import Path
+
+import pytest
+
+import starling
+from agent.rim.home import Home
+from broker.rim.authority import Authority
+from durable.files import lock
+from protocol.enrolment import Admission, request_from_json
+from protocol.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED
+from protocol.ids import device_name
+from tests.vectors.protocol_samples import GENESIS
+
+Capture = pytest.CaptureFixture[str]
+
+
+def agent(*words: str | Path) -> int:
+    return starling.main(["agent", *map(str, words)])
+
+
+@pytest.fixture
+def home(tmp_path: Path, capsys: Capture) -> Path:
+    """A home with keys, not enrolled."""
+    path = tmp_path / "home"
+    assert agent("init", "--home", path) == EXIT_DONE
+    capsys.readouterr()
+    return path
+
+
+def admission(home: Path, folder: Path) -> Path:
+    """What an operator with a real authority gives back."""
+    agent("enrol", "--home", home)
+    request = request_from_json((home / "enrolment-request.json").read_bytes())
+    authority = Authority.create(folder / "ca.key", folder / "ca.pem", "test")
+    certificate = authority.issue(device_name(request.device), request.tls_public_key)
+    document = Admission(
+        request.device,
+        GENESIS,
+        "127.0.0.1",
+        1,
+        (folder / "ca.pem").read_text(),
+        certificate.decode(),
+    )
+    path = folder / "admission.json"
+    path.write_text(document.to_json())
+    return path
+
+
+def test_init_makes_private_keys_and_a_valid_configuration(home: Path) -> None:
+    for name in ("device.seed", "tls.pem"):
+        mode = stat.S_IMODE((home / "keys" / name).stat().st_mode)
+        assert mode == 0o600
+    assert Home(home).config().privacy.epsilon == 8.0
+    assert len((home / "keys" / "device.seed").read_bytes()) == 32
+
+
+def test_init_again_keeps_the_key_and_the_settings(home: Path, capsys: Capture) -> None:
+    seed = (home / "keys" / "device.seed").read_bytes()
+    (home / "agent.toml").write_text("[privacy]\nepsilon = 2.0\n")
+
+    assert agent("init", "--home", home, "--json") == EXIT_DONE
+
+    assert json.loads(capsys.readouterr().out)["new"] is False
+    assert (home / "keys" / "device.seed").read_bytes() == seed
+    assert Home(home).config().privacy.epsilon == 2.0
+
+
+def test_enrolment_there_and_back(home: Path, tmp_path: Path, capsys: Capture) -> None:
+    path = admission(home, tmp_path)
+    capsys.readouterr()
+
+    code = agent("enrol", "--home", home, "--admission", path, "--json")
+
+    assert code == EXIT_DONE
+    assert json.loads(capsys.readouterr().out)["fleet"] == GENESIS.fleet
+    found = Home(home).admission()
+    assert found is not None
+    assert found.genesis == GENESIS
+
+
+def test_admission_of_another_board_is_refused(
+    home: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    path = admission(home, tmp_path)
+    other = tmp_path / "other"
+    agent("init", "--home", other)
+
+    code = agent("enrol", "--home", other, "--admission", path)
+
+    assert code == EXIT_CONFIG
+    assert "admits" in capsys.readouterr().err
+
+
+def test_admission_with_a_certificate_for_another_key_is_refused(
+    home: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    path = admission(home, tmp_path)
+    document = json.loads(path.read_text())
+    document["certificate_pem"] = document["ca_pem"]
+    path.write_text(json.dumps(document))
+
+    code = agent("enrol", "--home", home, "--admission", path)
+
+    assert code == EXIT_CONFIG
+    assert "certificate is not for our key" in capsys.readouterr().err
+    assert Home(home).admission() is None
+
+
+def test_run_without_enrolment_says_what_to_do(home: Path, capsys: Capture) -> None:
+    assert agent("run", "--home", home) == EXIT_CONFIG
+    assert "not enrolled; run: starling agent enrol" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["device.seed", "tls.pem"])
+@pytest.mark.parametrize("verb", ["run", "status"])
+def test_key_readable_by_others_is_named(
+    home: Path, capsys: Capture, name: str, verb: str
+) -> None:
+    (home / "keys" / name).chmod(0o644)
+
+    agent(verb, "--home", home)
+
+    said = capsys.readouterr()
+    assert f"chmod 600 {home / 'keys' / name}" in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[privacy]\nepsilon = 0\n", "privacy.epsilon: 0.0 is not at least 0.001"),
+        ("[privacy]\nepsilom = 1\n", "did you mean 'epsilon'?"),
+        ("[data]\npledge = 1.5\n", "data.pledge: expected an integer"),
+        ("[log]\nlevel = 'loud'\n", "log.level: expected debug | info"),
+        ("nonsense", "not TOML"),
+        (b"\xff".decode("latin-1"), "not TOML"),
+    ],
+    ids=["bound", "typo", "kind", "choice", "syntax", "letters"],
+)
+def test_wrong_configuration_names_file_key_and_bound(
+    home: Path, capsys: Capture, text: str, said: str
+) -> None:
+    (home / "agent.toml").write_text(text)
+
+    assert agent("run", "--home", home) == EXIT_CONFIG
+    message = capsys.readouterr().err
+    assert said in message
+    assert str(home / "agent.toml") in message
+    assert message.count("\n") == 1
+
+
+def test_second_agent_on_one_home_is_refused(home: Path, capsys: Capture) -> None:
+    with lock(home / "state" / "lock"):
+        assert agent("run", "--home", home) == EXIT_CONFIG
+
+    assert f"already running as pid {os.getpid()}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["enrol", "run", "status"])
+def test_home_that_is_none_says_what_to_do(
+    tmp_path: Path, capsys: Capture, verb: str
+) -> None:
+    code = agent(verb, "--home", tmp_path / "nowhere")
+
+    assert code in (EXIT_CONFIG, EXIT_FAILED)
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_home_may_come_from_the_environment(
+    home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STARLING_HOME", str(home))
+
+    assert agent("status", "--json") == EXIT_DONE
+    assert json.loads(capsys.readouterr().out)["condition"] == "not enrolled"
+
+
+def test_missing_home_is_a_configuration_error(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STARLING_HOME", raising=False)
+
+    assert agent("status") == EXIT_CONFIG
+    assert "--home" in capsys.readouterr().err
+
+
+def test_enrolled_board_that_does_not_run_says_so(
+    home: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    path = admission(home, tmp_path)
+    agent("enrol", "--home", home, "--admission", path)
+    capsys.readouterr()
+
+    agent("status", "--home", home, "--json")
+
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["condition"], shown["running"]) == ("not running", False)
+
+
+def test_damaged_status_file_does_no_harm(home: Path, capsys: Capture) -> None:
+    (home / "status.json").write_bytes(random.Random(1).randbytes(100))
+
+    assert agent("status", "--home", home) == EXIT_DONE
+    assert "not enrolled" in capsys.readouterr().out
