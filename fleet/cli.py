@@ -143,6 +143,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
         else:
             kept = options.report / "home" if options.report else Path(spare)
             made = run_processes(plan, options.home or kept, screen)
+        screen.show(made.heading, made.last, is_last=True)
     if options.report:
         _leave(options.report, made)
         screen.say(f"report: {options.report}")

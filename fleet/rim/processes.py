@@ -8,6 +8,7 @@ ends the group when this process goes, however it goes: no run leaves processes 
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -229,6 +230,15 @@ def _result(command: tuple[str, ...], child: subprocess.Popen[str]) -> str:
             f"{said.strip()[-_LAST_WORDS_CHARS:]}"
         )
     return printed
+
+
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections on a port of this machine."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def child_environment() -> dict[str, str]:

@@ -6,12 +6,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.rim.home import BrokerHome
 from coordinator.publication import publication
 from fleet.plan import FleetPlan
 from fleet.recipe import heading, task_settings
 from fleet.report import Outcome, report
 from fleet.rim.homes import TIER_BOARDS, Homes, clear, set_up
-from fleet.rim.processes import Supervisor, child_environment, starling_command
+from fleet.rim.processes import (
+    Supervisor,
+    child_environment,
+    listens,
+    starling_command,
+)
 from fleet.rim.screen import Screen
 from fleet.rim.virtual import VirtualRun
 from fleet.rim.watching import Watch
@@ -25,6 +31,7 @@ BEGIN_TIMEOUT_S = 60.0
 _VERIFY_TIMEOUT_S = 600.0
 _EVALUATION_TIMEOUT_S = 10.0
 _NOTICE_S = 5.0
+_GLANCES = 5
 
 
 @dataclass
@@ -56,10 +63,10 @@ def run_processes(plan: FleetPlan, home: Path, screen: Screen) -> VirtualRun:
       OperationError: If the fleet does not begin in time.
     """
     started_s = time.monotonic()
+    homes = clear(home)
     material = prepare(plan)
     shown = heading(plan, material.data.name, material.shares, material.bundle)
     screen.say(f"setting up: {shown.title}")
-    homes = clear(home)
     set_up(homes, plan, material)
     spec = publication(
         task_settings(plan, material.shares), material.bundle, "task"
@@ -92,6 +99,7 @@ def _serve(
       When the task was open, why it ended, and what was last seen.
     """
     supervisor.start(homes.broker_service())
+    _wait_for_broker(supervisor, homes)
     supervisor.start(homes.coordinator_service())
     for number in range(plan.devices):
         supervisor.start(homes.board_service(number))
@@ -106,9 +114,28 @@ def _serve(
             because = _ended(plan, watch, last)
             if because:
                 return begun_s, because, last
-            time.sleep(LOOK_EVERY_S)
+            _pause(plan, watch)
     except KeyboardInterrupt:
         return begun_s, "interrupted", last
+
+
+def _pause(plan: FleetPlan, watch: Watch) -> None:
+    """Waits for the next look, or for the end."""
+    for _ in range(_GLANCES):
+        time.sleep(LOOK_EVERY_S / _GLANCES)
+        if watch.look_at_version() >= plan.until_version:
+            return
+
+
+def _wait_for_broker(supervisor: Supervisor, homes: Homes) -> None:
+    """Whoever is refused at first comes back only after a pause."""
+    port = BrokerHome(homes.broker).require_settings().port
+    deadline_s = time.monotonic() + BEGIN_TIMEOUT_S
+    while not listens(port):
+        supervisor.check()
+        if time.monotonic() > deadline_s:
+            raise OperationError(f"no broker on port {port}; see the logs")
+        time.sleep(LOOK_EVERY_S / 5)
 
 
 def _wait_for_task(supervisor: Supervisor, watch: Watch) -> float:

@@ -43,15 +43,23 @@ class Screen:
         """Says what is being done, before there is anything to see."""
         self._console.print(text, markup=False, soft_wrap=True)
 
-    def show(self, heading: Heading, snapshot: Snapshot) -> None:
-        """Shows what is known now."""
+    def show(
+        self, heading: Heading, snapshot: Snapshot, *, is_last: bool = False
+    ) -> None:
+        """Shows what is known now.
+
+        Args:
+          heading: What does not change.
+          snapshot: Now.
+          is_last: Whether this is how the run ended.
+        """
         if self._live is not None:
             self._live.update(render(heading, snapshot), refresh=True)
             return
         now_s = time.monotonic()
         quiet_s = now_s - self._said_s
         changed = snapshot.version != self._version and quiet_s >= _LINE_EVERY_S
-        if changed or quiet_s >= _QUIET_S:
+        if changed or is_last or quiet_s >= _QUIET_S:
             self._said_s, self._version = now_s, snapshot.version
             self.say(line(heading, snapshot))
 

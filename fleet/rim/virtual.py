@@ -108,7 +108,6 @@ def run_virtual(
         workers.close()
     wall_s = time.monotonic() - started_s
     outcome = Outcome(because, wall_s, begun_s - started_s, verified, test)
-    on_snapshot(shown, last)
     config = {**plan.document(), "virtual": True, "waves": pace.waves}
     document = report(config, shown, last, outcome)
     return VirtualRun(shown, last, outcome, document)

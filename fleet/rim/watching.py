@@ -18,8 +18,8 @@ class Watch:
 
     Attributes:
       spent: Boards whose budget is spent.
-      version: Newest version that any board has heard of; boards write their status
-        at different moments, so that this is fresher than the coordinator's.
+      version: Newest version that any board uses; boards note it at once, while
+        status files are a second old.
       begun: Whether the task is open.
     """
 
@@ -48,20 +48,27 @@ class Watch:
           restarts: Processes that died and were started again.
           notice: What is going on besides.
         """
-        self._coordinator = _read(self._homes.coordinator) or self._coordinator
+        status = self._homes.coordinator / "status.json"
+        self._coordinator = _read(status) or self._coordinator
         for number in range(self._boards):
-            found = _read(self._homes.board(number))
+            found = _read(self._homes.board(number) / "status.json")
             if found is not None:
                 self._agents[number] = found
         conditions = [agent.get("condition") for agent in self._agents.values()]
         self.spent = conditions.count(_BUDGET_SPENT)
-        heard = [agent.get("version") or 0 for agent in self._agents.values()]
-        self.version = max(heard, default=0)
+        self.look_at_version()
         versions = self._versions()
         self.begun = bool(versions)
         return Snapshot(
             time_s, versions, self._devices(), self._coordinators(), restarts, notice
         )
+
+    def look_at_version(self) -> int:
+        """Reads `version` anew, which is quick, and returns it."""
+        for number in range(self._boards):
+            used = _read(self._homes.board(number) / "models" / "current.json") or {}
+            self.version = max(self.version, used.get("version", 0))
+        return self.version
 
     def _versions(self) -> tuple[VersionPoint, ...]:
         tasks = self._coordinator.get("tasks", [])
@@ -118,8 +125,8 @@ class Watch:
         )
 
 
-def _read(home: Path) -> dict[str, Any] | None:
-    content = read_if_present(home / "status.json", STATUS_BYTES_MAX)
+def _read(path: Path) -> dict[str, Any] | None:
+    content = read_if_present(path, STATUS_BYTES_MAX)
     if content is None:
         return None
     try:
