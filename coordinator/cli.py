@@ -154,10 +154,22 @@ def _status(options: argparse.Namespace) -> int:
     if not home.status.exists():
         raise OperationError("no status yet: the coordinator has not run here")
     document = json.loads(read_limited(home.status, STATUS_BYTES_MAX))
+    if document["state"] != "stopped" and not _lives(document["pid"]):
+        document["state"] = f"not running, was: {document['state']}"
     if options.json:
         return _show(options, document, "")
     sys.stdout.write(_status_text(document))
     return EXIT_DONE
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _status_text(document: dict[str, Any]) -> str:

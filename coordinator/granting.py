@@ -54,7 +54,7 @@ def grant_free(turn: Turn, task: TaskState) -> None:
         lease = Lease(device, task.number, said.version, number, turn.settings.lease_s)
         envelope = turn.sign(Kind.LEASE, LEASE.pack(lease))
         ends_at_s = turn.now_s + turn.settings.lease_s
-        grant = Grant(said.version, envelope, ends_at_s, number)
+        grant = Grant(said.version, envelope, ends_at_s)
         task = replace(task, leases=task.leases.grant(device, grant))
         turn.send(device, envelope)
     turn.put_task(task)
@@ -94,7 +94,8 @@ def expire(turn: Turn) -> None:
         leases = task.leases.expire(turn.now_s)
         if leases is not task.leases:
             ended = len(task.leases.granted) - len(leases.granted)
-            turn.report(f"task {task.number}: {ended} leases ended unused")
+            if ended:
+                turn.report(f"task {task.number}: {ended} leases ended unused")
             grant_free(turn, replace(task, leases=leases))
 
 

@@ -6,6 +6,7 @@ used ends on the grantor's clock, and its place goes to the next board; an updat
 comes later with it is still welcome, so that time decides liveness only.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 
 from coordinator.selection import Selection
@@ -25,13 +26,11 @@ class Grant:
       version: Base version that it is for.
       envelope: The signed lease, to be sent again as it is.
       ends_at_s: When its place is free again, on our monotonic clock.
-      number: Running number; its place in the order of ending.
     """
 
     version: Version
     envelope: Envelope
     ends_at_s: float
-    number: int
 
 
 @dataclass(frozen=True)
@@ -41,19 +40,19 @@ class LeaseTable:
     Attributes:
       places: Leases that may be in force at once.
       granted: By device.
-      ending: Device by the lease's number, so that the oldest is the first key; all
-        leases of a task last equally long.
       waiting: Device and its check-in, by drawn place.
       waiting_place: The key in `waiting`, by device.
+      ends_at_s: No lease ends before; infinity if there is none. It may be early, when
+        the lease that it belonged to was given back.
     """
 
     places: int
     granted: PersistentMap[Grant] = field(default_factory=PersistentMap)
-    ending: PersistentMap[DeviceId] = field(default_factory=PersistentMap)
     waiting: PersistentMap[tuple[DeviceId, CheckIn]] = field(
         default_factory=PersistentMap
     )
     waiting_place: PersistentMap[bytes] = field(default_factory=PersistentMap)
+    ends_at_s: float = math.inf
 
     @property
     def free(self) -> int:
@@ -106,42 +105,28 @@ class LeaseTable:
         return replace(
             rest,
             granted=rest.granted.put(device, grant),
-            ending=rest.ending.put(_order(grant.number), device),
+            ends_at_s=min(rest.ends_at_s, grant.ends_at_s),
         )
 
     def release(self, device: DeviceId) -> "LeaseTable":
         """Frees a board's place, if it holds one."""
-        grant = self.granted.get(device)
-        if grant is None:
-            return self
-        return replace(
-            self,
-            granted=self.granted.without(device),
-            ending=self.ending.without(_order(grant.number)),
-        )
+        granted = self.granted.without(device)
+        return self if granted is self.granted else replace(self, granted=granted)
 
     def expire(self, now_s: float) -> "LeaseTable":
         """Frees the places of leases that have ended."""
-        table = self
-        while (found := table.ending.first()) is not None:
-            grant = table.granted.get(found[1])
-            if grant is None or grant.ends_at_s > now_s:
-                break
-            table = table.release(found[1])
-        return table
-
-    @property
-    def ends_at_s(self) -> float:
-        """When the next lease ends; infinity if there is none."""
-        found = self.ending.first()
-        grant = None if found is None else self.granted.get(found[1])
-        return float("inf") if grant is None else grant.ends_at_s
+        if now_s < self.ends_at_s:
+            return self
+        granted = self.granted
+        ends_at_s = math.inf
+        for device, grant in self.granted.items():
+            if grant.ends_at_s <= now_s:
+                granted = granted.without(device)
+            else:
+                ends_at_s = min(ends_at_s, grant.ends_at_s)
+        return replace(self, granted=granted, ends_at_s=ends_at_s)
 
 
 def draw_for(seed: bytes, device: DeviceId, number: int) -> bytes:
     """The draw of a check-in: nobody without the seed can foresee it."""
     return H(b"starling/selection/1", seed, device, number.to_bytes(8))
-
-
-def _order(number: int) -> bytes:
-    return number.to_bytes(8)

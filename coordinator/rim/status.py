@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,6 +118,7 @@ class StatusFile:
         return {
             "state": condition,
             "broker": broker,
+            "pid": os.getpid(),
             "started_ms": tally.started_ms,
             "now_ms": now_ms,
             "chain": {

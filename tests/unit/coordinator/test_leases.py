@@ -14,8 +14,8 @@ def board(number: int) -> DeviceId:
     return DeviceId(bytes([number]) * 16)
 
 
-def grant(number: int, ends_at_s: float = 10.0) -> Grant:
-    return Grant(Version(0), LEASE, ends_at_s, number)
+def grant(ends_at_s: float = 10.0) -> Grant:
+    return Grant(Version(0), LEASE, ends_at_s)
 
 
 def waiting(places: int, boards: int, seed: bytes = b"") -> LeaseTable:
@@ -27,7 +27,7 @@ def waiting(places: int, boards: int, seed: bytes = b"") -> LeaseTable:
 
 
 def test_next_waiting_no_free_place_is_nobody() -> None:
-    table = waiting(1, 3).grant(board(9), grant(1))
+    table = waiting(1, 3).grant(board(9), grant())
 
     assert table.next_waiting() is None
 
@@ -39,26 +39,27 @@ def test_wait_twice_counts_once() -> None:
 
 
 def test_grant_ends_waiting_and_takes_a_place() -> None:
-    table = waiting(2, 2).grant(board(0), grant(1))
+    table = waiting(2, 2).grant(board(0), grant())
 
     assert table.free == 1
     assert [device for _, (device, _) in table.waiting.items()] == [board(1)]
 
 
 def test_grant_again_replaces_the_lease_of_the_board() -> None:
-    table = LeaseTable(2).grant(board(0), grant(1)).grant(board(0), grant(2))
+    table = LeaseTable(2).grant(board(0), grant(7.0)).grant(board(0), grant(9.0))
 
     assert table.free == 1
-    assert len(table.ending) == 1
+    assert table.expire(8.0).free == 1
 
 
 def test_expire_frees_ended_places_only() -> None:
     table = LeaseTable(3)
     for number, ends_at_s in enumerate((5.0, 6.0, 7.0)):
-        table = table.grant(board(number), grant(number, ends_at_s))
+        table = table.grant(board(number), grant(ends_at_s))
 
     assert table.ends_at_s == 5.0
     assert table.expire(6.0).free == 2
+    assert table.expire(6.0).ends_at_s == 7.0
     assert table.expire(4.9) is table
 
 
