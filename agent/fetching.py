@@ -9,10 +9,10 @@ is missing after a while is asked for again.
 import array
 import math
 import sys
-from dataclasses import replace
 
 from agent.effects import AdoptModel, KeepBlobs, LoadBundle, PersistProgress, StoreBlob
 from agent.events import BundleLoaded, LoadFailed, Stage
+from agent.evolve import evolve
 from agent.privacy import PrivacyLedger
 from agent.state import Adopted, Condition, Fetch, Loaded, Offer, State, slot_of
 from agent.turn import Turn
@@ -47,7 +47,7 @@ def hear_manifest(turn: Turn, payload: bytes) -> None:
     if spec.bundle_bytes > turn.settings.bundle_bytes_max:
         raise LimitError(f"bundle of {spec.bundle_bytes} bytes is too large for us")
     offer = Offer(manifest.version, spec, manifest.model)
-    turn.state = replace(turn.state, trusted=trusted, offer=offer, asking=None)
+    turn.state = evolve(turn.state, trusted=trusted, offer=offer, asking=None)
     turn.emit(PersistProgress(trusted, payload))
     price(turn)
 
@@ -69,7 +69,7 @@ def price(turn: Turn) -> None:
         if refusal not in (Condition.TOOK_PART, turn.state.refusal):
             turn.note(f"{refusal.value}: {error}")
     spent_micro = _epsilon_micro(turn.state.ledger, offer.spec.privacy)
-    turn.state = replace(turn.state, refusal=refusal, spent_micro=spent_micro)
+    turn.state = evolve(turn.state, refusal=refusal, spent_micro=spent_micro)
 
 
 def _epsilon_micro(ledger: PrivacyLedger, policy: PrivacyPolicy) -> int:
@@ -106,7 +106,8 @@ def rule_fetch(turn: Turn) -> None:
     if fetch is None and wanted:
         digest, size = wanted[0]
         fetch = Fetch(Assembly.begin(digest, size, size), frozenset(), turn.now_s, 0)
-    turn.state = replace(turn.state, fetch=fetch)
+    if fetch is not turn.state.fetch:
+        turn.state = evolve(turn.state, fetch=fetch)
     if fetch is None or not turn.state.connected:
         return
     late = turn.now_s >= fetch.again_at_s
@@ -125,13 +126,13 @@ def _ask(turn: Turn, fetch: Fetch) -> None:
     pace = turn.settings.pace
     wait_s = min(pace.most_s, pace.fetch_s * 2.0 ** min(fetch.attempt, _DOUBLINGS_MAX))
     again_at_s = turn.jittered(wait_s)
-    asked = replace(
+    asked = evolve(
         fetch,
         asked=frozenset(indices),
         again_at_s=again_at_s,
         attempt=fetch.attempt + 1,
     )
-    turn.state = replace(turn.state, fetch=asked)
+    turn.state = evolve(turn.state, fetch=asked)
 
 
 def hear_chunk(turn: Turn, payload: bytes) -> None:
@@ -144,13 +145,13 @@ def hear_chunk(turn: Turn, payload: bytes) -> None:
     fetch = turn.state.fetch
     if fetch is None or chunk.digest != fetch.assembly.digest:
         return
-    fetch = replace(
+    fetch = evolve(
         fetch,
         assembly=fetch.assembly.add(chunk),
         asked=fetch.asked - {chunk.index},
         attempt=0,
     )
-    turn.state = replace(turn.state, fetch=fetch)
+    turn.state = evolve(turn.state, fetch=fetch)
     if fetch.assembly.missing:
         return
     _complete(turn, fetch.assembly)
@@ -164,17 +165,17 @@ def _complete(turn: Turn, assembly: Assembly) -> None:
         empty = Assembly.begin(assembly.digest, assembly.size, assembly.size)
         again_at_s = turn.jittered(turn.settings.pace.fetch_s)
         fetch = Fetch(empty, frozenset(), again_at_s, 1)
-        turn.state = replace(turn.state, fetch=fetch)
+        turn.state = evolve(turn.state, fetch=fetch)
         raise
     digest = assembly.digest
     offer = turn.state.offer
-    turn.state = replace(turn.state, fetch=None)
+    turn.state = evolve(turn.state, fetch=None)
     is_theta = offer is not None and digest != offer.spec.bundle
     if is_theta and not _finite(content):
-        turn.state = replace(turn.state, refused=turn.state.refused | {digest})
+        turn.state = evolve(turn.state, refused=turn.state.refused | {digest})
         turn.note("model refused: its parameters are not all finite")
         return
-    turn.state = replace(turn.state, blobs=turn.state.blobs | {digest})
+    turn.state = evolve(turn.state, blobs=turn.state.blobs | {digest})
     turn.emit(StoreBlob(digest, content))
 
 
@@ -195,7 +196,7 @@ def rule_load(turn: Turn) -> None:
     if turn.now_s < state.rest_until_s or state.data_fault:
         return
     if state.loading is None and state.training is None:
-        turn.state = replace(state, loading=offer.spec.bundle)
+        turn.state = evolve(state, loading=offer.spec.bundle)
         turn.emit(LoadBundle(offer.spec.bundle))
 
 
@@ -204,7 +205,7 @@ def bundle_loaded(turn: Turn, event: BundleLoaded) -> None:
     if turn.state.loading != event.bundle:
         return
     loaded = Loaded(event.bundle, event.examples)
-    turn.state = replace(turn.state, loading=None, loaded=loaded)
+    turn.state = evolve(turn.state, loading=None, loaded=loaded)
     turn.note(f"bundle loaded; {event.examples} records")
 
 
@@ -212,13 +213,13 @@ def load_failed(turn: Turn, event: LoadFailed) -> None:
     """The subprocess could not load the bundle: what we had before stays in use."""
     if turn.state.loading != event.bundle:
         return
-    turn.state = replace(turn.state, loading=None)
+    turn.state = evolve(turn.state, loading=None)
     if event.stage is Stage.MODEL:
         refused = turn.state.refused | {event.bundle}
-        turn.state = replace(turn.state, refused=refused)
+        turn.state = evolve(turn.state, refused=refused)
         turn.note(f"model refused: {event.detail}")
     elif event.stage is Stage.DATA:
-        turn.state = replace(turn.state, data_fault=event.detail)
+        turn.state = evolve(turn.state, data_fault=event.detail)
         turn.note(f"data set refused: {event.detail}")
     else:
         # A crash or a time-out may pass; the bundle gets another chance after a rest.
@@ -227,7 +228,7 @@ def load_failed(turn: Turn, event: LoadFailed) -> None:
 
 def data_changed(turn: Turn) -> None:
     """Reads the data set again, in a subprocess, before the next training."""
-    turn.state = replace(turn.state, data_fault="", loaded=None, loading=None)
+    turn.state = evolve(turn.state, data_fault="", loaded=None, loading=None)
 
 
 def rule_adopt(turn: Turn) -> None:
@@ -240,19 +241,19 @@ def rule_adopt(turn: Turn) -> None:
     if not works or adopted == state.adopted or adopted.inference in state.refused:
         return
     if adopted.inference in state.blobs and offer.model.training not in state.refused:
-        turn.state = replace(state, adopted=adopted, before=state.adopted)
+        turn.state = evolve(state, adopted=adopted, before=state.adopted)
         turn.emit(AdoptModel(adopted.version, adopted.bundle, adopted.inference))
 
 
 def refuse_version(turn: Turn, theta: Digest) -> None:
     """Goes back to the version before, if inference uses the one that fails."""
     state = turn.state
-    turn.state = replace(state, refused=state.refused | {theta})
+    turn.state = evolve(state, refused=state.refused | {theta})
     offer, before = state.offer, state.before
     if offer is None or before is None or state.adopted is None:
         return
     if state.adopted.version == offer.version and offer.model.training == theta:
-        turn.state = replace(turn.state, adopted=before, before=None)
+        turn.state = evolve(turn.state, adopted=before, before=None)
         turn.emit(AdoptModel(before.version, before.bundle, before.inference))
 
 
@@ -260,7 +261,7 @@ def rule_tidy(turn: Turn) -> None:
     """Forgets blobs that nothing uses any more."""
     kept = turn.state.blobs & _used(turn.state)
     if kept != turn.state.blobs:
-        turn.state = replace(turn.state, blobs=kept)
+        turn.state = evolve(turn.state, blobs=kept)
         turn.emit(KeepBlobs(kept))
 
 

@@ -6,12 +6,12 @@ message is a note in the log and never an error.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import assert_never
 
 from agent import events as e
 from agent import fetching, outbox, participation
 from agent.effects import Effect, Publish
+from agent.evolve import evolve
 from agent.obstacles import phase
 from agent.privacy import PrivacyLedger
 from agent.state import Settings, State, Waiting
@@ -90,7 +90,7 @@ def farewell(
 ) -> tuple[State, Publish]:
     """The retained message that a board leaves behind, also as its last will."""
     turn = Turn(settings, state, 0.0)
-    message = _show(turn, replace(_shown(turn), phase=parting))
+    message = _show(turn, evolve(_shown(turn), phase=parting))
     return turn.state, message
 
 
@@ -107,7 +107,7 @@ def _happen(turn: Turn, event: e.Event) -> None:
         case e.ChunkDelivered():
             outbox.chunk_delivered(turn, event)
         case e.SpaceMeasured(free_bytes):
-            turn.state = replace(turn.state, free_bytes=free_bytes)
+            turn.state = evolve(turn.state, free_bytes=free_bytes)
         case e.Ticked():
             pass
         case _:
@@ -119,19 +119,20 @@ def _link(
 ) -> None:
     match event:
         case e.Connected():
-            turn.state = replace(turn.state, connected=True, shown=None)
+            turn.state = evolve(turn.state, connected=True, shown=None, show_at_s=0.0)
             _nudge(turn)
         case e.Disconnected():
-            turn.state = replace(turn.state, connected=False, asking=None)
+            turn.state = evolve(turn.state, connected=False, asking=None)
             outbox.disconnected(turn)
         case e.CoordinatorStateArrived(payload):
-            envelope = turn.heard(payload)
+            envelope = ENVELOPE.unpack(payload)
+            turn.believe(envelope)
             online = bool(COORDINATOR_STATE.unpack(envelope.body).online)
             was_online = turn.state.online.get(envelope.sender, True)
             if online == turn.state.online.get(envelope.sender):
                 return
             known = {**turn.state.online, envelope.sender: online}
-            turn.state = replace(turn.state, online=known)
+            turn.state = evolve(turn.state, online=known)
             if online and not was_online:
                 _nudge(turn)
         case _:
@@ -143,11 +144,11 @@ def _nudge(turn: Turn) -> None:
     soon_s = turn.jittered(_NUDGE_S)
     state = turn.state
     if state.fetch is not None:
-        state = replace(state, fetch=replace(state.fetch, again_at_s=soon_s))
+        state = evolve(state, fetch=evolve(state.fetch, again_at_s=soon_s))
     if state.asking is not None:
-        state = replace(state, asking=replace(state.asking, again_at_s=soon_s))
+        state = evolve(state, asking=evolve(state.asking, again_at_s=soon_s))
     if state.sending is not None and state.sending.again_at_s is not None:
-        state = replace(state, sending=replace(state.sending, again_at_s=soon_s))
+        state = evolve(state, sending=evolve(state.sending, again_at_s=soon_s))
     turn.state = state
 
 
@@ -160,7 +161,7 @@ def _message(
         case e.ModelChunkArrived(payload):
             fetching.hear_chunk(turn, payload)
         case e.DownArrived(payload):
-            _hear(turn, turn.heard(payload))
+            _hear(turn, payload)
         case _:
             assert_never(event)
 
@@ -169,13 +170,18 @@ _HEARERS: dict[int, Callable[[Turn, Envelope], None]] = {
     Kind.LEASE: participation.hear_lease,
     Kind.ACCEPTED: outbox.hear_accepted,
     Kind.REFUSED: outbox.hear_refused,
-    Kind.FINAL: outbox.hear_final,
 }
 
 
-def _hear(turn: Turn, envelope: Envelope) -> None:
+def _hear(turn: Turn, payload: bytes) -> None:
+    envelope = ENVELOPE.unpack(payload)
+    if envelope.kind == Kind.FINAL:
+        # What it holds proves itself, whoever brought it.
+        outbox.hear_final(turn, envelope)
+        return
     hearer = _HEARERS.get(envelope.kind)
     if hearer is not None:
+        turn.believe(envelope)
         hearer(turn, envelope)
 
 
@@ -224,11 +230,20 @@ that one pass in this order reaches rest."""
 def _end(turn: Turn) -> tuple[State, tuple[Effect, ...]]:
     for rule in _RULES:
         rule(turn)
-    if turn.state.connected and _shown(turn) != turn.state.shown:
-        shown = _shown(turn)
+    _rule_show(turn)
+    return evolve(turn.state, wake_at_s=_wake_at_s(turn)), tuple(turn.effects)
+
+
+def _rule_show(turn: Turn) -> None:
+    """Shows what changed, but not more often than the pace allows."""
+    state = turn.state
+    if not state.connected or turn.now_s < state.show_at_s:
+        return
+    shown = _shown(turn)
+    if shown != state.shown:
         turn.emit(_show(turn, shown))
-        turn.state = replace(turn.state, shown=shown)
-    return replace(turn.state, wake_at_s=_wake_at_s(turn)), tuple(turn.effects)
+        show_at_s = turn.now_s + turn.settings.pace.show_s
+        turn.state = evolve(turn.state, shown=shown, show_at_s=show_at_s)
 
 
 def _shown(turn: Turn) -> DeviceState:
@@ -257,5 +272,5 @@ def _wake_at_s(turn: Turn) -> float:
         moments.append(state.asking.again_at_s)
     if state.sending is not None and state.sending.again_at_s is not None:
         moments.append(state.sending.again_at_s)
-    moments.append(state.rest_until_s)
+    moments += (state.rest_until_s, state.show_at_s)
     return min((at for at in moments if at > turn.now_s), default=float("inf"))

@@ -5,10 +5,9 @@ of one coordinator stops the sending. Only a proof that the update is final, or 
 version that makes it stale, deletes it; a refusal never does.
 """
 
-from dataclasses import replace
-
 from agent.effects import DeleteSpooled, MarkAccepted, PublishSpooled
 from agent.events import ChunkDelivered
+from agent.evolve import evolve
 from agent.state import Sending, Waiting
 from agent.turn import Turn
 from protocol.chunks import chunk_count
@@ -35,19 +34,19 @@ def _put(turn: Turn, changed: Waiting) -> None:
     waiting = tuple(
         [changed if i.entry.update == update else i for i in turn.state.waiting]
     )
-    turn.state = replace(turn.state, waiting=waiting)
+    turn.state = evolve(turn.state, waiting=waiting)
 
 
 def _stop(turn: Turn, update: Digest) -> None:
     sending = turn.state.sending
     if sending is not None and sending.update == update:
-        turn.state = replace(turn.state, sending=None)
+        turn.state = evolve(turn.state, sending=None)
 
 
 def _delete(turn: Turn, item: Waiting, why: str) -> None:
     _stop(turn, item.entry.update)
     waiting = tuple([other for other in turn.state.waiting if other is not item])
-    turn.state = replace(turn.state, waiting=waiting)
+    turn.state = evolve(turn.state, waiting=waiting)
     turn.emit(DeleteSpooled(item.entry, why))
 
 
@@ -75,7 +74,8 @@ def rule_send(turn: Turn) -> None:
         sending = Sending(sending.update, 0, frozenset(), None, sending.attempt + 1)
     if sending.again_at_s is None:
         sending = _publish(turn, item, sending)
-    turn.state = replace(turn.state, sending=sending)
+    if sending is not turn.state.sending:
+        turn.state = evolve(turn.state, sending=sending)
 
 
 def _begin(turn: Turn) -> Sending | None:
@@ -89,7 +89,7 @@ def _publish(turn: Turn, item: Waiting, sending: Sending) -> Sending:
     count = chunk_count(item.entry.size)
     while sending.next < count and len(sending.in_flight) < turn.settings.upload_window:
         turn.emit(PublishSpooled(item.entry, sending.next))
-        sending = replace(
+        sending = evolve(
             sending,
             next=sending.next + 1,
             in_flight=sending.in_flight | {sending.next},
@@ -99,7 +99,7 @@ def _publish(turn: Turn, item: Waiting, sending: Sending) -> Sending:
     pace = turn.settings.pace
     doubled = pace.accept_s * 2.0 ** min(sending.attempt, _DOUBLINGS_MAX)
     again_at_s = turn.jittered(min(pace.most_s, doubled))
-    return replace(sending, again_at_s=again_at_s)
+    return evolve(sending, again_at_s=again_at_s)
 
 
 def chunk_delivered(turn: Turn, event: ChunkDelivered) -> None:
@@ -109,11 +109,11 @@ def chunk_delivered(turn: Turn, event: ChunkDelivered) -> None:
         return
     if event.index not in sending.in_flight:
         return
-    sending = replace(sending, in_flight=sending.in_flight - {event.index})
+    sending = evolve(sending, in_flight=sending.in_flight - {event.index})
     if not event.taken:
         again_at_s = turn.jittered(_REFUSED_CHUNK_S * (1 + sending.attempt))
-        sending = replace(sending, in_flight=frozenset(), again_at_s=again_at_s)
-    turn.state = replace(turn.state, sending=sending)
+        sending = evolve(sending, in_flight=frozenset(), again_at_s=again_at_s)
+    turn.state = evolve(turn.state, sending=sending)
 
 
 def disconnected(turn: Turn) -> None:
@@ -121,8 +121,8 @@ def disconnected(turn: Turn) -> None:
     sending = turn.state.sending
     if sending is not None and sending.again_at_s is None:
         first = min(sending.in_flight, default=sending.next)
-        sending = replace(sending, next=first, in_flight=frozenset())
-        turn.state = replace(turn.state, sending=sending)
+        sending = evolve(sending, next=first, in_flight=frozenset())
+        turn.state = evolve(turn.state, sending=sending)
 
 
 def hear_accepted(turn: Turn, envelope: Envelope) -> None:
@@ -140,7 +140,7 @@ def _accepted(turn: Turn, item: Waiting) -> None:
     _stop(turn, item.entry.update)
     send_at_s = turn.jittered(turn.settings.pace.final_s)
     first_time = not item.accepted
-    _put(turn, replace(item, accepted=True, send_at_s=send_at_s))
+    _put(turn, evolve(item, accepted=True, send_at_s=send_at_s))
     if first_time:
         turn.emit(MarkAccepted(item.entry))
 
@@ -155,8 +155,8 @@ def hear_refused(turn: Turn, envelope: Envelope) -> None:
     asking = turn.state.asking
     if asking is not None and refused.subject == asking.envelope:
         wait_s = max(turn.settings.pace.check_in_s, float(refused.retry_after_s))
-        asking = replace(asking, again_at_s=turn.jittered(wait_s))
-        turn.state = replace(turn.state, asking=asking)
+        asking = evolve(asking, again_at_s=turn.jittered(wait_s))
+        turn.state = evolve(turn.state, asking=asking)
         return
     for item in turn.state.waiting:
         if refused.subject in (item.entry.update, item.entry.digest):
@@ -175,13 +175,13 @@ def _refused(
     if retry_after_s:
         if sending is not None and sending.update == item.entry.update:
             again_at_s = turn.now_s + retry_after_s
-            sending = replace(sending, in_flight=frozenset(), again_at_s=again_at_s)
-            turn.state = replace(turn.state, sending=sending)
+            sending = evolve(sending, in_flight=frozenset(), again_at_s=again_at_s)
+            turn.state = evolve(turn.state, sending=sending)
         return
     refused_by = item.refused_by | {envelope.sender}
     everybody = {member.public for member in turn.state.trusted.validators.members}
     final = reason if refused_by >= everybody else 0
-    _put(turn, replace(item, refused_by=refused_by, refusal=final))
+    _put(turn, evolve(item, refused_by=refused_by, refusal=final))
     if final:
         _stop(turn, item.entry.update)
 
@@ -203,5 +203,5 @@ def hear_final(turn: Turn, envelope: Envelope) -> None:
     item = find(turn, final.transaction.identity(turn.state.chain))
     if item is not None:
         trusted = final.check(turn.state.trusted)
-        turn.state = replace(turn.state, trusted=trusted)
+        turn.state = evolve(turn.state, trusted=trusted)
         _delete(turn, item, "final")

@@ -6,8 +6,6 @@ synced; noise is drawn; the update is sealed and signed once; it is spooled befo
 is sent. A crash after the charge loses that version's update and nothing else.
 """
 
-from dataclasses import replace
-
 from agent.effects import (
     ResumeTraining,
     Spend,
@@ -17,6 +15,7 @@ from agent.effects import (
     StopTraining,
 )
 from agent.events import Stage, TrainingFailed, TrainingFinished
+from agent.evolve import evolve
 from agent.fetching import price, refuse_version
 from agent.obstacles import obstacle, pledge_of
 from agent.orders import TrainingOrder
@@ -51,7 +50,8 @@ def rule_check_in(turn: Turn) -> None:
     if offer is None or state.training is not None:
         return
     if obstacle(turn.settings, state, turn.now_s) is not None:
-        turn.state = replace(state, asking=None)
+        if state.asking is not None:
+            turn.state = evolve(state, asking=None)
         return
     asking = state.asking
     asked = asking is not None and asking.version == offer.version
@@ -69,7 +69,7 @@ def rule_check_in(turn: Turn) -> None:
     again_at_s = turn.jittered(turn.settings.pace.check_in_s)
     identity = envelope.identity(turn.state.chain)
     asking = Asking(offer.version, identity, again_at_s)
-    turn.state = replace(turn.state, asking=asking)
+    turn.state = evolve(turn.state, asking=asking)
 
 
 def _timeliness_ppm(state: State) -> int:
@@ -116,7 +116,7 @@ def hear_lease(turn: Turn, envelope: Envelope) -> None:
     staleness_max = offer.spec.aggregation.staleness_max
     training = Training(order, envelope, False, staleness_max)
     leases = state.leases + 1
-    turn.state = replace(state, asking=None, training=training, leases=leases)
+    turn.state = evolve(state, asking=None, training=training, leases=leases)
     turn.emit(StartTraining(order))
 
 
@@ -126,7 +126,7 @@ def rule_abandon(turn: Turn) -> None:
     if training is None or offer is None:
         return
     if offer.version - training.order.base > training.staleness_max:
-        turn.state = replace(turn.state, training=None)
+        turn.state = evolve(turn.state, training=None)
         turn.emit(StopTraining("its base version became stale"))
 
 
@@ -142,12 +142,12 @@ def ready_for_noise(turn: Turn) -> None:
             slot, order.privacy, turn.settings.windows
         )
     except BudgetExceeded as error:
-        turn.state = replace(turn.state, training=None)
+        turn.state = evolve(turn.state, training=None)
         turn.emit(StopTraining(f"not paid for: {error}"))
         price(turn)
         return
-    training = replace(training, spent=True)
-    turn.state = replace(turn.state, ledger=ledger, training=training)
+    training = evolve(training, spent=True)
+    turn.state = evolve(turn.state, ledger=ledger, training=training)
     turn.emit(Spend(entry), ResumeTraining())
     price(turn)
 
@@ -157,7 +157,7 @@ def training_finished(turn: Turn, event: TrainingFinished) -> None:
     training = turn.state.training
     if training is None or not training.spent:
         return
-    turn.state = replace(turn.state, training=None, failures=0, fault="")
+    turn.state = evolve(turn.state, training=None, failures=0, fault="")
     order = training.order
     upload = _upload(turn, training, event)
     content = UPLOAD.pack(upload)
@@ -169,7 +169,7 @@ def training_finished(turn: Turn, event: TrainingFinished) -> None:
         len(content),
         training.staleness_max,
     )
-    turn.state = replace(
+    turn.state = evolve(
         turn.state,
         kept=turn.state.kept + 1,
         waiting=(*turn.state.waiting, Waiting(entry, False, turn.now_s)),
@@ -203,12 +203,12 @@ def training_failed(turn: Turn, event: TrainingFailed) -> None:
     training = turn.state.training
     if training is None:
         return
-    turn.state = replace(turn.state, training=None)
+    turn.state = evolve(turn.state, training=None)
     if event.stage is Stage.MODEL:
         refuse_version(turn, training.order.theta)
         turn.note(f"model refused: {event.detail}")
     elif event.stage is Stage.DATA:
-        turn.state = replace(turn.state, data_fault=event.detail)
+        turn.state = evolve(turn.state, data_fault=event.detail)
         turn.note(f"data set refused: {event.detail}")
     else:
         turn.rest(f"training failed: {event.detail}")

@@ -28,6 +28,7 @@ class Pace:
       final_s: For a proof, after a receipt, before it sends again.
       rest_s: After a failed training; doubles each time.
       most_s: Bound of all doubling.
+      show_s: Between two changes of what the board shows of itself.
     """
 
     check_in_s: float = 15.0
@@ -36,6 +37,7 @@ class Pace:
     final_s: float = 600.0
     rest_s: float = 10.0
     most_s: float = 600.0
+    show_s: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -255,6 +257,7 @@ class State:
       online: By coordinator, whether it last said that it was there.
       free_bytes: Room on the disk; None while unknown.
       shown: What the board last showed of itself.
+      show_at_s: When it may show something else.
       wake_at_s: When the next `Ticked` is due; infinity for never.
     """
 
@@ -286,6 +289,7 @@ class State:
     online: Mapping[PublicKey, bool] = field(default_factory=dict)
     free_bytes: int | None = None
     shown: DeviceState | None = None
+    show_at_s: float = 0.0
     wake_at_s: float = float("inf")
 
     @property

@@ -1,8 +1,9 @@
 """One step of the agent while it is being worked out: the state, and what to do."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from agent.effects import Effect, Note, Publish
+from agent.evolve import evolve
 from agent.state import Settings, State
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.errors import SignatureError
@@ -39,7 +40,7 @@ class Turn:
     def jittered(self, seconds: float) -> float:
         """The moment after a wait of 0.5 to 1.5 times `seconds` from now."""
         draws = self.state.draws + 1
-        self.state = replace(self.state, draws=draws)
+        self.state = evolve(self.state, draws=draws)
         digest = H(self.settings.seed, draws.to_bytes(8, "little"))
         uniform = int.from_bytes(digest[:8], "little") / 2.0**64
         return self.now_s + seconds * (0.5 + uniform)
@@ -49,7 +50,7 @@ class Turn:
         pace, failures = self.settings.pace, self.state.failures
         wait_s = min(pace.most_s, pace.rest_s * 2.0 ** min(failures, _DOUBLINGS_MAX))
         until_s = self.jittered(wait_s)
-        self.state = replace(
+        self.state = evolve(
             self.state, rest_until_s=until_s, failures=failures + 1, fault=fault
         )
         self.note(fault)
@@ -58,7 +59,7 @@ class Turn:
         """Signs with a counter that was never used before."""
         serial = self.state.serial + 1
         assert serial < 1 << _SERIAL_BITS
-        self.state = replace(self.state, serial=serial)
+        self.state = evolve(self.state, serial=serial)
         counter = (self.settings.boot << _SERIAL_BITS) | serial
         return sign(self.settings.key, self.state.chain, kind, counter, body)
 
@@ -69,14 +70,12 @@ class Turn:
         self.emit(Publish(topic, ENVELOPE.pack(envelope)))
         return envelope
 
-    def heard(self, payload: bytes) -> Envelope:
-        """Reads an envelope and believes it only from a trusted coordinator.
+    def believe(self, envelope: Envelope) -> None:
+        """Believes an envelope only from a trusted coordinator.
 
         Raises:
-          ProtocolError: If it is malformed, or signed by anybody else.
+          SignatureError: If it is signed by anybody else.
         """
-        envelope = ENVELOPE.unpack(payload)
         if self.state.trusted.validators.index_of(envelope.sender) is None:
             raise SignatureError("not signed by a trusted coordinator")
         envelope.check(self.state.chain)
-        return envelope

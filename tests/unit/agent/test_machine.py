@@ -8,7 +8,7 @@ from agent import effects as f
 from agent import events as e
 from agent.machine import step
 from agent.obstacles import condition, phase
-from agent.state import Condition
+from agent.state import Condition, Pace
 from protocol.accounting import Budget
 from protocol.chunks import CHUNK, Chunk, split
 from protocol.envelope import ENVELOPE, Kind
@@ -433,11 +433,13 @@ def test_coordinator_that_returns_is_asked_again_soon() -> None:
     board.run(lambda: board.state.asking is not None)
     board.inbox.clear()
     board.step(e.CoordinatorStateArrived(coordinator_state(0)))
-    waited_s = board.state.wake_at_s - board.now_s
+    before = board.state.asking
 
     board.step(e.CoordinatorStateArrived(coordinator_state(1)))
 
-    assert board.state.wake_at_s - board.now_s <= 1.5 < waited_s
+    assert before is not None
+    assert board.state.asking is not None
+    assert board.state.asking.again_at_s <= board.now_s + 1.5 < before.again_at_s
 
 
 def test_lost_connection_in_mid_upload_sends_the_rest_after_it() -> None:
@@ -473,7 +475,7 @@ def _counters(board: Board) -> list[int]:
 
 
 def test_retained_state_follows_the_phases() -> None:
-    board = connected(fresh())
+    board = connected(fresh(pace=Pace(show_s=0.0)))
     board.run(lambda: board.meadow.head == 1)
 
     shown = [
@@ -544,3 +546,13 @@ def test_old_versions_leave_the_disk() -> None:
 
     assert H(theta(0)) not in board.disk.blobs
     assert len(board.disk.blobs) <= 6
+
+
+def test_state_is_shown_at_most_once_in_a_while() -> None:
+    board = connected(fresh())
+    board.run(lambda: board.meadow.head == 3)
+
+    shown = [x for x in board.log if isinstance(x, f.Publish) and x.retain]
+
+    assert board.now_s == 0.0
+    assert len(shown) == 1

@@ -1,0 +1,24 @@
+"""`dataclasses.replace` for frozen states, without its walk over all fields.
+
+A step makes dozens of new states, each with one or two fields changed; the library's
+function costs about 20 us for thirty fields, this one less than 1. Type checkers see
+the library's, and so check names and types.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dataclasses import replace as evolve
+else:
+
+    def evolve(value: Any, **changes: Any) -> Any:  # noqa: ANN401 - see above
+        """A copy of a dataclass without slots, with some fields changed."""
+        fields = value.__dict__
+        assert changes.keys() <= fields.keys(), changes.keys() - fields.keys()
+        copy = object.__new__(type(value))
+        copy.__dict__.update(fields)
+        copy.__dict__.update(changes)
+        return copy
+
+
+__all__ = ["evolve"]
