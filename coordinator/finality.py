@@ -21,12 +21,13 @@ from coordinator.leases import LeaseTable
 from coordinator.ledger import views
 from coordinator.ledger.node import StoreBlock
 from coordinator.ledger.views import Job
+from coordinator.proofs import BlockProofs
 from coordinator.state import TaskState, held_key
 from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.errors import Reason
 from protocol.ids import Digest, TaskId, Version, device_id
-from protocol.light import FINAL, MANIFEST
+from protocol.light import MANIFEST
 from protocol.messages import CONTRIBUTION
 from protocol.task import ModelDigests, TaskSpec, version_digest
 
@@ -38,11 +39,11 @@ DROP_EVERY_BLOCKS = 64
 def block_decided(turn: Turn, stored: StoreBlock) -> None:
     """Tells everyone concerned what stands in a block, and looks what comes next."""
     block = stored.block
-    paths = proofs.audit_paths(block.transactions)
+    proven = BlockProofs.of(block, stored.certificate)
     for index, packed in enumerate(block.transactions):
         envelope = ENVELOPE.unpack(packed)
         if envelope.kind == Kind.UPDATE:
-            _update_final(turn, stored, envelope, index, paths)
+            _update_final(turn, envelope, proven.packed(index))
         else:
             _take_from_inbox(turn, envelope.identity(turn.settings.gate.chain_id))
     follow_chain(turn)
@@ -140,13 +141,7 @@ def _hand_out_job(turn: Turn, task: TaskState) -> None:
         turn.emit(Aggregate(task.number, job.version, job))
 
 
-def _update_final(
-    turn: Turn,
-    stored: StoreBlock,
-    envelope: Envelope,
-    index: int,
-    paths: list[tuple[Digest, ...]],
-) -> None:
+def _update_final(turn: Turn, envelope: Envelope, proof: bytes) -> None:
     device = device_id(envelope.sender)
     body = CONTRIBUTION.unpack(envelope.body)
     key = held_key(device, body.task, body.version)
@@ -154,9 +149,7 @@ def _update_final(
     board = views.board(turn.ledger.tree, device)
     if board is not None and board.charge > turn.charge_max:
         turn.charge_max = board.charge
-    header, certificate = stored.block.header, stored.certificate
-    proof = proofs.final(envelope, header, certificate, index, paths)
-    turn.tell(device, Kind.FINAL, FINAL.pack(proof))
+    turn.tell(device, Kind.FINAL, proof)
 
 
 def _drop_used(turn: Turn, height: int) -> None:

@@ -1,14 +1,19 @@
 """Proofs that boards ask for: a version's manifest, and an update's finality."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from coordinator.ledger.node import LedgerState
 from coordinator.state import TaskState
 from protocol import merkle
-from protocol.chain import Certificate, Header
+from protocol.chain import CERTIFICATE, HEADER, Block, Certificate, Header
+from protocol.codec import encode
 from protocol.envelope import Envelope
 from protocol.ids import Digest
 from protocol.light import Final, Manifest, task_key, version_key
+
+_ARRAY_OF_6 = b"\x96"
+"""msgpack's header of an array of six: the fields of `Final`."""
 
 
 def manifest(ledger: LedgerState, task: TaskState) -> Manifest | None:
@@ -39,6 +44,44 @@ def final(
 ) -> Final:
     """That the transaction at `index` stands in a certified block."""
     return Final(envelope, header, certificate, index, len(paths), paths[index])
+
+
+@dataclass(frozen=True)
+class BlockProofs:
+    """Packs the finality proofs of one block's transactions.
+
+    A packed `Final` is an array of its packed fields, so that header and certificate
+    are packed once for a block instead of once for each of its updates.
+    """
+
+    transactions: tuple[bytes, ...]
+    header: bytes
+    certificate: bytes
+    paths: Sequence[tuple[Digest, ...]]
+
+    @classmethod
+    def of(cls, block: Block, certificate: Certificate) -> "BlockProofs":
+        """Prepares the proofs of a block."""
+        return cls(
+            block.transactions,
+            HEADER.pack(block.header),
+            CERTIFICATE.pack(certificate),
+            audit_paths(block.transactions),
+        )
+
+    def packed(self, index: int) -> bytes:
+        """`FINAL.pack` of the proof that the transaction at `index` is final."""
+        place = encode(index) + encode(len(self.transactions))
+        return b"".join(
+            (
+                _ARRAY_OF_6,
+                self.transactions[index],
+                self.header,
+                self.certificate,
+                place,
+                encode(self.paths[index]),
+            )
+        )
 
 
 def audit_paths(entries: Sequence[bytes]) -> list[tuple[Digest, ...]]:
