@@ -19,7 +19,7 @@ from compiler.rules import RULES
 from compiler.shapes import infer
 from compiler.source import opset
 from protocol.bundle import DIMENSION_MAX
-from protocol.errors import ConfigError, LimitError
+from protocol.errors import ConfigError, DecodeError, LimitError
 
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 
@@ -39,7 +39,7 @@ def read_network(proto: onnx.ModelProto, train: Sequence[str] = ()) -> Network:
       LimitError: If more than `DIMENSION_MAX` values would be trained.
     """
     graph = proto.graph
-    constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    constants = {item.name: _array(item) for item in graph.initializer}
     initialisers = tuple(constants)
     nodes = []
     for item in graph.node:
@@ -82,11 +82,19 @@ def _node(item: onnx.NodeProto) -> Node:
     )
 
 
+def _array(tensor: onnx.TensorProto) -> Array:
+    try:
+        return numpy_helper.to_array(tensor)
+    # Unknown element types, and values of another number than the shape has.
+    except (KeyError, TypeError, ValueError) as error:
+        raise DecodeError(f"model: the tensor {tensor.name!r} is malformed") from error
+
+
 def _constant(item: onnx.NodeProto) -> Array:
     attribute = item.attribute[0]
     value = helper.get_attribute_value(attribute)
     if attribute.name == "value":
-        return numpy_helper.to_array(value)
+        return _array(value)
     kinds = {
         "value_float": np.float32,
         "value_floats": np.float32,

@@ -62,7 +62,8 @@ def _with_batch(
             _set_batch(item, batch)
     try:
         inferred = infer_shapes(model, strict_mode=True, data_prop=True)
-    except InferenceError as error:
+    # A message that quotes what is not UTF-8 raises a ValueError of its own.
+    except (InferenceError, ValueError) as error:
         line = " ".join(str(error).split())[:300]
         raise CompileError(
             "the batch has a fixed size inside the model; export it with a dynamic "

@@ -5,6 +5,7 @@ operator set, tensors in other files, subgraphs and functions are checked before
 anything is built from them.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -105,6 +106,7 @@ def _check_form(proto: onnx.ModelProto) -> None:
         raise LimitError(f"model: {len(graph.node)} nodes, {NODES_MAX} allowed")
     if proto.functions or proto.training_info or graph.sparse_initializer:
         raise DecodeError("model: functions, training information or sparse tensors")
+    _check_names(graph)
     tensors = list(graph.initializer)
     for node in graph.node:
         for attribute in node.attribute:
@@ -120,6 +122,22 @@ def _check_form(proto: onnx.ModelProto) -> None:
             raise DecodeError(
                 f"model: {tensor.name!r} is kept in another file; save the model as one"
             )
+
+
+def _check_names(graph: onnx.GraphProto) -> None:
+    for name in _names(graph):
+        # The parser hands out what is not UTF-8 as bytes.
+        if not isinstance(name, str):
+            raise DecodeError(f"model: the name {name!r} is not UTF-8")
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[object]:
+    yield graph.name
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        yield value.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from [attribute.name for attribute in node.attribute]
 
 
 def _first_line(error: Exception) -> str:

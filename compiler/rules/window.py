@@ -6,6 +6,7 @@ Letters: L windows.
 import math
 from dataclasses import dataclass
 
+from compiler.errors import CompileError
 from compiler.network import Node
 from compiler.tape import Tape
 
@@ -76,6 +77,9 @@ def window(
       node: Whose window it is.
       kernel: Values under the window, along each axis.
       output: Number of windows along each axis; that of the node's output by default.
+
+    Raises:
+      CompileError: If attributes and image have different numbers of axes.
     """
     size = tape.input(node, 0).row[1:]
     rank = len(size)
@@ -83,6 +87,12 @@ def window(
         output = tuple([entry for entry in tape.shape(node)[2:] if entry is not None])
     stride = tuple(node.attributes.get("strides", [1] * rank))
     dilation = tuple(node.attributes.get("dilations", [1] * rank))
+    if {len(output), len(stride), len(dilation), len(kernel)} != {rank}:
+        raise CompileError(
+            f"{node.label}: kernel, strides or dilations do not fit an image of "
+            f"{rank} axes",
+            (node.name,),
+        )
     spans = [
         (count - 1) * step + (width - 1) * gap + 1
         for count, step, width, gap in zip(

@@ -106,12 +106,30 @@ def _unknown() -> onnx.ModelProto:
     return model
 
 
+def _unknown_element_type(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].data_type = 104
+
+
+def _too_few_values(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer[0]
+    tensor.raw_data = tensor.raw_data[:-4]
+
+
+def _strides_of_another_rank() -> onnx.ModelProto:
+    made = node("MaxPool", ["h"], ["out"], "pool", kernel_shape=[2, 2], strides=[2])
+    first = node("Conv", ["x", "w"], ["h"])
+    return build([first, made], {"w": weight(RNG, 2, 1, 1, 1)}, (1, 4, 4), (2, 2, 2))
+
+
 MALFORMED: dict[str, Callable[[], bytes | onnx.ModelProto]] = {
     "empty": lambda: b"",
     "noise": lambda: b"\x01\x02\x03 not a model",
     "truncated": lambda: mlp().SerializeToString()[:-100],
     "external data": lambda: _edited(_external),
     "cyclic": lambda: _edited(_cyclic),
+    "name not text": lambda: mlp().SerializeToString().replace(b"tanh", b"t\xffnh"),
+    "unknown element type": lambda: _edited(_unknown_element_type),
+    "too few values": lambda: _edited(_too_few_values),
     "no graph": lambda: onnx.ModelProto(ir_version=8),
 }
 
@@ -126,6 +144,7 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "free axis": (lambda: _edited(_free_axis), "axis other than the first"),
     "joins the batch": (_joins_batch, "batch"),
     "works along the batch": (_over_batch, "across"),
+    "strides of another rank": (_strides_of_another_rank, "pool|Attribute strides"),
     "statistics of the batch": (_normalised_by_batch, "norm"),
     "dropout": (_dropping, "drop"),
     "unknown operators": (_unknown, r"3 nodes: first \(Det\), second \(Hardmax\)"),
