@@ -1,0 +1,125 @@
+"""Four validators never fork, and go on once the weather is calm again."""
+
+import pytest
+
+from coordinator.ledger import views
+from tests.sim.consensus_world import Bus, Cut, Weather, never
+from tests.unit.coordinator.ledger.world import World, board_id, validator_key
+
+BOARDS = 6
+CALM_S = 60.0
+BOUND_S = 120.0
+"""Virtual seconds after which everything must be decided once it is calm."""
+
+
+def bus(seed: int, weather: Weather, cut: Cut = never, validators: int = 4) -> Bus:
+    world = World(validators)
+    made = Bus(seed, world, list(world.validators), weather, cut, range(validators))
+    for number in range(BOARDS):
+        made.submit(number * 9.0, world.register(number))
+    # A client repeats what it sees on no chain; here once, when it is calm.
+    for number in range(BOARDS):
+        made.submit(CALM_S + 0.1, world.register(number))
+    return made
+
+
+def all_registered(made: Bus) -> bool:
+    return all(
+        views.board(made.nodes[node].state.tree, board_id(number)) is not None
+        for node in made.correct
+        for number in range(BOARDS)
+    )
+
+
+def settled(made: Bus) -> bool:
+    return all_registered(made) and len(set(made.heights())) == 1
+
+
+def play(made: Bus) -> None:
+    made.run(CALM_S + BOUND_S, lambda: settled(made) and made.now_s > CALM_S)
+    made.check_votes()
+    roots = {made.nodes[node].state.tree.root() for node in made.correct}
+    assert len(roots) == 1
+
+
+def halves(now_s: float, source: int, target: int) -> bool:
+    """Two against two, from 5 to 40 s."""
+    return 5.0 < now_s < 40.0 and (source < 2) != (target < 2)
+
+
+def deaf(now_s: float, source: int, target: int) -> bool:
+    """Node 3 speaks but hears nothing, until it is calm."""
+    del now_s, source
+    return target == 3
+
+
+WEATHERS = [
+    pytest.param(Weather(), never, id="calm"),
+    pytest.param(Weather(loss=0.3), never, id="loss"),
+    pytest.param(Weather(double=0.5, delay_s=2.0), never, id="double-and-reorder"),
+    pytest.param(Weather(crash=0.03), never, id="crash"),
+    pytest.param(Weather(), halves, id="partition"),
+    pytest.param(Weather(loss=0.1), deaf, id="one-way-partition"),
+    pytest.param(
+        Weather(loss=0.2, double=0.2, delay_s=1.0, crash=0.02), halves, id="all"
+    ),
+]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("weather", "cut"), WEATHERS)
+def test_four_validators_agree_and_recover(
+    weather: Weather, cut: Cut, seed: int
+) -> None:
+    play(bus(seed, weather, cut))
+
+
+def test_partition_without_quorum_halts_and_never_forks() -> None:
+    made = bus(7, Weather(delay_s=0.05), halves)
+    made.run(12.0, lambda: made.now_s >= 10.0)
+    before = max(made.heights())
+    made.run(45.0, lambda: made.now_s >= 39.0)
+    assert max(made.heights()) <= before + 1
+    play(made)
+
+
+@pytest.mark.parametrize("validators", [1, 2, 3, 5, 7])
+def test_other_numbers_of_validators_agree(validators: int) -> None:
+    play(bus(1, Weather(loss=0.1), never, validators))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_key_that_runs_twice_makes_no_fork(seed: int) -> None:
+    world = World(4)
+    keys = list(world.validators)
+    twin = keys[3]
+    weather = Weather(loss=0.15, delay_s=0.5)
+
+    def split(now_s: float, source: int, target: int) -> bool:
+        """Each twin talks to another pair, and the pairs change."""
+        if source < 3 and target < 3:
+            return False
+        here, other = (source, target) if source >= 3 else (target, source)
+        return other % 2 == (here + int(now_s / 7)) % 2
+
+    made = Bus(seed, world, [*keys, twin], weather, split, range(3))
+    for number in range(BOARDS):
+        made.submit(number * 9.0, world.register(number))
+        made.submit(CALM_S + 0.1, world.register(number))
+    made.run(CALM_S + BOUND_S, lambda: settled(made) and made.now_s > CALM_S)
+    made.check_votes()
+
+
+def test_validator_without_its_journal_is_one_fault_that_the_others_bear() -> None:
+    made = bus(3, Weather(delay_s=0.05))
+    made.run(30.0, lambda: made.now_s >= 9.05)
+    made.nodes[1].journal.clear()
+    made.nodes[1].restart(made.now_s)
+    play(made)
+
+
+def test_genesis_keys_are_those_of_the_set() -> None:
+    world = World(4)
+    assert {validator_key(i).public for i in range(4)} == {
+        member.public for member in world.genesis.validators.members
+    }
