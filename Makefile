@@ -11,6 +11,8 @@ CHECKED := $(SOURCES) benchmarks tests
 DEMO := demo
 JOBS ?= 2
 
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
 .PHONY: help
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

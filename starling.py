@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from types import ModuleType
 
 from protocol.errors import (
     EXIT_CONFIG,
@@ -72,26 +72,23 @@ def _dispatch(words: list[str]) -> int:
         sys.stderr.write(f"starling: no command {words[0]!r}\n\n{usage()}")
         return EXIT_USAGE
     try:
-        command = importlib.import_module(COMMANDS[words[0]][0])
+        command: ModuleType = importlib.import_module(COMMANDS[words[0]][0])
+        code: int = command.main(words[1:])
     except ModuleNotFoundError as error:
+        # A command may import its heavy parts late; either way an extra is missing.
         extra = _EXTRAS.get(words[0], words[0])
         sys.stderr.write(
             f"starling {words[0]}: the package {error.name!r} is missing; "
             f"install starling[{extra}]\n"
         )
         return EXIT_FAILED
-    return _guarded(command.main, words)
-
-
-def _guarded(run: Callable[[list[str]], int], words: list[str]) -> int:
-    try:
-        return run(words[1:])
     except ConfigError as error:
         sys.stderr.write(f"starling {words[0]}: {error}\n")
         return EXIT_CONFIG
     except FederationError as error:
         sys.stderr.write(f"starling {words[0]}: {error}\n")
         return EXIT_FAILED
+    return code
 
 
 if __name__ == "__main__":
