@@ -1,0 +1,147 @@
+"""The hands: order, a full disk, and a broker that is away."""
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent import effects as f
+from agent import events as e
+from agent.orders import Limits
+from agent.rim.blobs import BlobStore
+from agent.rim.hands import Hands, Work
+from agent.rim.home import Home
+from agent.rim.spool import Index, Spool
+from agent.rim.trainer_process import TrainerProcess
+from broker.events import LinkSettings
+from broker.rim.link import Link
+from durable.journal import Journal
+from protocol.errors import StorageError
+from protocol.ids import Digest, H, Version
+from tests.unit.agent.meadow import PINNED, manifest
+from tests.unit.agent.test_spool import upload
+
+
+class FullDisk(BlobStore):
+    """A store on a disk that refuses some writes."""
+
+    def __init__(self, folder: Path, refusals: int, number: int) -> None:
+        super().__init__(folder)
+        self.refusals = refusals
+        self.number = number
+
+    def write(self, digest: Digest, content: bytes) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise StorageError("refused") from OSError(self.number, "refused")
+        super().write(digest, content)
+
+
+class Bench:
+    """Hands over real files, with what they posted and how often they waited."""
+
+    def __init__(self, home: Home) -> None:
+        self.posted: list[e.Event] = []
+        self.waits: list[str] = []
+        self.patience = 10
+        self.journal, _ = Journal.open(home.state / "privacy.journal")
+        self.hands = Hands(
+            home,
+            Work(str(home.path), "", Limits(1, 8, 0, 0)),
+            self.journal,
+            Spool(home.spool),
+            Index(home.state / "index.json", pytest.fail),
+            BlobStore(home.models),
+            TrainerProcess(lambda spoke: None, home.state / "trainer.log"),
+            Link(LinkSettings("127.0.0.1", 1, "x"), lambda event: None, lambda: 0.5),
+            "up",
+            self.posted.append,
+            self.wait,
+        )
+
+    def wait(self, why: str) -> bool:
+        self.waits.append(why)
+        return len(self.waits) < self.patience
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A home with its hands."""
+    home = Home(tmp_path / "home")
+    home.begin({})
+    found = Bench(home)
+    yield found
+    found.journal.close()
+    found.hands.index.close()
+    found.hands.link.stop(0.0)
+
+
+BLOB = f.StoreBlob(H(b"blob"), b"blob")
+ENTRY, CONTENT = upload(4)
+
+
+def test_full_disk_is_waited_for_and_nothing_is_left_out(bench: Bench) -> None:
+    home = bench.hands.home
+    bench.hands.blobs = FullDisk(home.models, 3, errno.ENOSPC)
+
+    bench.hands.carry_out((BLOB, f.SpoolUpload(ENTRY, CONTENT)))
+
+    assert len(bench.waits) == 3
+    assert bench.hands.blobs.sound() == {H(b"blob")}
+    assert len(list(home.spool.iterdir())) == 1
+
+
+def test_nothing_after_a_refused_write_happens(bench: Bench) -> None:
+    home = bench.hands.home
+    bench.hands.blobs = FullDisk(home.models, 99, errno.ENOSPC)
+
+    with pytest.raises(StorageError):
+        bench.hands.carry_out((BLOB, f.SpoolUpload(ENTRY, CONTENT)))
+
+    assert len(bench.waits) == bench.patience
+    assert list(home.spool.iterdir()) == []
+
+
+def test_broken_disk_is_not_waited_for(bench: Bench) -> None:
+    bench.hands.blobs = FullDisk(bench.hands.home.models, 1, errno.EIO)
+
+    with pytest.raises(StorageError):
+        bench.hands.carry_out((BLOB,))
+
+    assert bench.waits == []
+
+
+def test_chunk_without_a_connection_is_reported_as_not_taken(bench: Bench) -> None:
+    bench.hands.carry_out((f.SpoolUpload(ENTRY, CONTENT), f.PublishSpooled(ENTRY, 0)))
+
+    assert bench.posted == [e.ChunkDelivered(ENTRY.update, 0, taken=False)]
+    assert bench.hands.in_flight == {}
+
+
+def test_message_without_a_connection_is_dropped(bench: Bench) -> None:
+    bench.hands.carry_out((f.Publish("say", b"x"),))
+
+    assert bench.posted == []
+
+
+def test_charge_is_in_the_journal_when_the_hands_return(bench: Bench) -> None:
+    bench.hands.carry_out((f.Spend(b"one"), f.Spend(b"two")))
+    bench.journal.close()
+
+    journal, payloads = Journal.open(bench.hands.home.state / "privacy.journal")
+    journal.close()
+
+    assert payloads == [b"one", b"two"]
+
+
+def test_progress_and_model_are_where_the_next_start_looks(bench: Bench) -> None:
+    home = bench.hands.home
+    adopted = f.AdoptModel(Version(3), H(b"bundle"), H(b"blob"))
+
+    bench.hands.carry_out((f.PersistProgress(PINNED, manifest(3)), BLOB, adopted))
+    bench.hands.carry_out((f.KeepBlobs(frozenset()),))
+
+    assert (home.state / "progress").exists()
+    assert '"version": 3' in (home.models / "current.json").read_text()
+    assert bench.hands.blobs.sound() == frozenset()
