@@ -58,7 +58,7 @@ def read_network(proto: onnx.ModelProto, train: Sequence[str] = ()) -> Network:
     weights = _weights(nodes, constants, initialisers)
     chosen = _chosen(weights, train)
     parameters = {name: constants.pop(name).astype(np.float32) for name in chosen}
-    _check_size(parameters)
+    _check_values(parameters)
     return Network(
         name=graph.name or "model",
         nodes=tuple(nodes),
@@ -214,9 +214,12 @@ def _chosen(weights: Sequence[str], train: Sequence[str]) -> list[str]:
     ]
 
 
-def _check_size(parameters: Mapping[str, np.ndarray]) -> None:
+def _check_values(parameters: Mapping[str, np.ndarray]) -> None:
     size = sum([array.size for array in parameters.values()])
     if size == 0:
         raise CompileError("the model has no weights that could be trained")
     if size > DIMENSION_MAX:
         raise LimitError(f"{size} values to train, {DIMENSION_MAX} allowed")
+    for name, array in parameters.items():
+        if not np.isfinite(array).all():
+            raise CompileError(f"the weight {name!r} holds what is no finite number")

@@ -115,6 +115,11 @@ def _too_few_values(model: onnx.ModelProto) -> None:
     tensor.raw_data = tensor.raw_data[:-4]
 
 
+def _infinite() -> onnx.ModelProto:
+    weights = {"w": np.full((4, 3), np.inf, np.float32)}
+    return build([node("MatMul", ["x", "w"], ["out"])], weights, (4,), (3,))
+
+
 def _strides_of_another_rank() -> onnx.ModelProto:
     made = node("MaxPool", ["h"], ["out"], "pool", kernel_shape=[2, 2], strides=[2])
     first = node("Conv", ["x", "w"], ["h"])
@@ -145,6 +150,7 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "joins the batch": (_joins_batch, "batch"),
     "works along the batch": (_over_batch, "across"),
     "strides of another rank": (_strides_of_another_rank, "pool|Attribute strides"),
+    "weight not finite": (_infinite, "'w'"),
     "statistics of the batch": (_normalised_by_batch, "norm"),
     "dropout": (_dropping, "drop"),
     "unknown operators": (_unknown, r"3 nodes: first \(Det\), second \(Hardmax\)"),
