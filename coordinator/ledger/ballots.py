@@ -77,11 +77,8 @@ class Ballots:
             ]
             if any(other[0] > vote.round for other in distant):
                 return self
-            stale = {other for other in distant if other[0] < vote.round}
-            votes = {
-                other: _without(cast, vote.voter) if other in stale else cast
-                for other, cast in votes.items()
-            }
+            lower = [other for other in distant if other[0] < vote.round]
+            votes = _without(votes, lower, vote.voter)
         votes = {**votes, key: {**votes.get(key, {}), vote.voter: vote}}
         return replace(self, votes=votes)
 
@@ -151,5 +148,15 @@ class Ballots:
         return sorted(highest.values(), reverse=True)
 
 
-def _without(votes: dict[int, Vote], voter: int) -> dict[int, Vote]:
-    return {other: vote for other, vote in votes.items() if other != voter}
+def _without(
+    votes: dict[tuple[int, int], dict[int, Vote]],
+    places: list[tuple[int, int]],
+    voter: int,
+) -> dict[tuple[int, int], dict[int, Vote]]:
+    """Without one validator's votes of some rounds; what gets empty goes."""
+    left = dict(votes)
+    for place in places:
+        left[place] = {who: vote for who, vote in votes[place].items() if who != voter}
+        if not left[place]:
+            del left[place]
+    return left
