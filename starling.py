@@ -71,6 +71,10 @@ def _dispatch(words: list[str]) -> int:
     if words[0] not in COMMANDS:
         sys.stderr.write(f"starling: no command {words[0]!r}\n\n{usage()}")
         return EXIT_USAGE
+    return _run(words)
+
+
+def _run(words: list[str]) -> int:
     try:
         command: ModuleType = importlib.import_module(COMMANDS[words[0]][0])
         code: int = command.main(words[1:])
