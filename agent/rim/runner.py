@@ -146,10 +146,10 @@ class Runner:
     def _disconnected(self, reason: str, retry_in_s: float | None) -> None:
         retry = "" if retry_in_s is None else f"; next attempt in {retry_in_s:.1f} s"
         self._broker_said = f"broker away: {reason}"
+        if not board.clock_is_plausible():
+            self._broker_said += "; the clock was never set, so no certificate is valid"
         self._dirty = True
         LOG.warning("%s%s", self._broker_said, retry)
-        if not board.clock_is_plausible():
-            LOG.warning("the clock was never set: certificates cannot be checked")
         self._hands.in_flight.clear()
         self._step(e.Disconnected())
         self._set_will()

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,25 @@ def test_damaged_status_file_does_no_harm(home: Path, capsys: Capture) -> None:
 
     assert agent("status", "--home", home) == EXIT_DONE
     assert "not enrolled" in capsys.readouterr().out
+
+
+def test_clock_that_was_never_set_shows_in_the_status(
+    home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 60.0)
+
+    agent("status", "--home", home, "--json")
+
+    assert json.loads(capsys.readouterr().out)["clock_plausible"] is False
+
+
+def test_full_disk_shows_in_the_status(
+    home: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent("enrol", "--home", home, "--admission", admission(home, tmp_path))
+    capsys.readouterr()
+    monkeypatch.setattr("agent.rim.status.space_left", lambda folder: 1000)
+
+    agent("status", "--home", home, "--json")
+
+    assert json.loads(capsys.readouterr().out)["condition"] == "disk full"
