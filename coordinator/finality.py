@@ -25,8 +25,15 @@ from coordinator.proofs import BlockProofs
 from coordinator.state import TaskState, held_key
 from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, Envelope, Kind
-from protocol.errors import Reason
-from protocol.ids import Digest, TaskId, Version, device_id
+from protocol.errors import ProtocolError, Reason
+from protocol.ids import (
+    DEVICE_ID_BYTES,
+    DeviceId,
+    Digest,
+    TaskId,
+    Version,
+    device_id,
+)
 from protocol.light import MANIFEST
 from protocol.messages import CONTRIBUTION
 from protocol.task import ModelDigests, TaskSpec, version_digest
@@ -63,12 +70,15 @@ def transaction_refused(
         # What was acknowledged stays stored, and is submitted again at the next start.
         turn.emit(Refuse(None, reason, detail))
         return
-    turn.emit(Refuse(None, reason, detail))
     turn.emit(DropUpload(identity))
     _take_from_inbox(turn, identity)
-    for key, held in list(turn.held.items()):
-        if held.transaction == identity:
-            turn.held = turn.held.without(key)
+    waited = [key for key, held in turn.held.items() if held.transaction == identity]
+    for key in waited:
+        turn.held = turn.held.without(key)
+        device = DeviceId(key[:DEVICE_ID_BYTES])
+        turn.refuse(device, identity, ProtocolError(detail, reason))
+    if not waited:
+        turn.emit(Refuse(None, reason, detail))
 
 
 def follow_chain(turn: Turn) -> None:

@@ -12,6 +12,7 @@ from coordinator.aggregation.strategy import PackedModel
 from durable.files import read_limited, storage_errors, sync_folder, write_atomic
 from protocol.bundle import BUNDLE_BYTES_MAX
 from protocol.envelope import ENVELOPE, ENVELOPE_BYTES_MAX, Envelope
+from protocol.errors import LimitError
 from protocol.ids import ChainId, H
 
 TRANSACTION_SUFFIX = ".tx"
@@ -35,7 +36,7 @@ class Dropped:
 def look(inbox: Path) -> Dropped:
     """Lists the inbox; files that are still being written do not show."""
     with storage_errors(inbox):
-        names = sorted(entry.name for entry in inbox.iterdir())
+        names = sorted(entry.name for entry in inbox.iterdir() if entry.is_file())
     return Dropped(
         tuple(name for name in names if name.endswith(BLOB_SUFFIX)),
         tuple(name for name in names if name.endswith(TRANSACTION_SUFFIX)),
@@ -43,8 +44,11 @@ def look(inbox: Path) -> Dropped:
 
 
 def read_transaction(inbox: Path, name: str) -> bytes:
-    """The bytes of a dropped transaction, cut off beyond what one may have."""
-    return read_limited(inbox / name, 2 * ENVELOPE_BYTES_MAX)
+    """The bytes of a dropped file; none if it is too long for a transaction."""
+    try:
+        return read_limited(inbox / name, ENVELOPE_BYTES_MAX)
+    except LimitError:
+        return b""
 
 
 def read_blob(inbox: Path, name: str) -> bytes:

@@ -61,7 +61,7 @@ from coordinator.rim.start import Parts, assemble
 from coordinator.rim.wholes import WholeCache, final_of
 from protocol.chunks import CHUNK, chunk_at, chunk_count
 from protocol.envelope import ENVELOPE, Kind, sign
-from protocol.errors import DecodeError, Reason, StorageError
+from protocol.errors import DecodeError, Reason, StorageError, TransportError
 from protocol.ids import device_from_name, device_name
 from protocol.light import FINAL
 
@@ -171,6 +171,8 @@ class Runner:
                 log.info("connected to the broker")
                 self._step(Connected(), effects)
             case LinkDisconnected(reason, retry_in_s):
+                if retry_in_s is None and not self._stopping:
+                    raise TransportError(reason)
                 self._broker = f"disconnected: {reason}"
                 log.warning("broker: %s; next attempt in %s s", reason, retry_in_s)
                 self._outgoing.disconnected()

@@ -25,10 +25,10 @@ from coordinator.ledger.views import Member
 from coordinator.rim.evaluator import Evaluator
 from protocol.bundle import MANIFEST, manifest_from_json, unpack_bundle
 from protocol.envelope import Envelope
-from protocol.errors import AggregationError, ProtocolError, StorageError
+from protocol.errors import AggregationError, ProtocolError
 from protocol.ids import Digest
 from protocol.keys import OpeningKey
-from protocol.task import ModelDigests, TaskSpec
+from protocol.task import TaskSpec
 
 log = logging.getLogger("starling.coordinator")
 
@@ -67,19 +67,16 @@ class Workers:
         Args:
           asked: The job.
           spec: The task.
-
-        Raises:
-          StorageError: If the store lacks what it must have.
         """
-        model = self._model(asked, spec)
-        state = ModelState(
-            unpack_grid(self._whole(model.theta)),
-            unpack_grid(self._whole(model.momentum)),
-            unpack_grid(self._whole(model.average)),
-        )
-        held = {
-            member.transaction: self._upload(member) for member in asked.job.members
-        }
+        try:
+            state = self._state_before(asked, spec)
+            held = {
+                member.transaction: self._upload(member) for member in asked.job.members
+            }
+        except AggregationError as error:
+            failed = AggregationFailed(asked.task, asked.version, str(error))
+            self._on_event(failed)
+            return
 
         def work() -> Event:
             try:
@@ -101,12 +98,17 @@ class Workers:
         evaluator = self._evaluator
         if evaluator is None:
             return
-        bundle = self._whole(asked.bundle)
-        theta = np.frombuffer(self._whole(asked.inference), "<f4")
+        bundle = self._store.blob(asked.bundle)
+        inference = self._store.blob(asked.inference)
+        if bundle is None or inference is None:
+            # A task that was announced without its blobs harms itself alone.
+            log.warning("task %d: its bundle or model is not here", asked.task)
+            return
+        packed, theta = bundle, np.frombuffer(inference, "<f4")
 
         def work() -> Event | None:
             try:
-                files = unpack_bundle(bundle)
+                files = unpack_bundle(packed)
                 manifest = manifest_from_json(files[MANIFEST])
                 evaluator.load(asked.bundle, files, manifest)
                 accuracy, loss = evaluator.evaluate(theta)
@@ -139,21 +141,25 @@ class Workers:
         if not future.cancelled() and (error := future.exception()) is not None:
             self._on_failure(error)
 
-    def _model(self, asked: Aggregate, spec: TaskSpec) -> ModelDigests:
+    def _state_before(self, asked: Aggregate, spec: TaskSpec) -> ModelState:
         before = asked.version - 1
         model = self._store.model(asked.task, before) if before else spec.initial
         if model is None:
-            raise StorageError(f"the store lacks version {before}")
-        return model
+            raise AggregationError(f"the store lacks version {before}")
+        return ModelState(
+            unpack_grid(self._whole(model.theta)),
+            unpack_grid(self._whole(model.momentum)),
+            unpack_grid(self._whole(model.average)),
+        )
 
     def _whole(self, digest: Digest) -> bytes:
         content = self._store.blob(digest)
         if content is None:
-            raise StorageError(f"the store lacks the whole {digest.hex()}")
+            raise AggregationError(f"the store lacks the whole {digest.hex()}")
         return content
 
     def _upload(self, member: Member) -> tuple[Envelope, bytes]:
         stored = self._store.upload(member.transaction)
         if stored is None:
-            raise StorageError(f"the store lacks update {member.transaction.hex()}")
+            raise AggregationError(f"the store lacks update {member.transaction.hex()}")
         return stored.update, stored.blob

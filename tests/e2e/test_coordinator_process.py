@@ -361,6 +361,24 @@ def test_broker_killed_the_fleet_goes_on_when_it_is_back(
     assert coordinator.end(signal.SIGTERM) == 0
 
 
+def test_inbox_garbage_is_cleared_away_and_stops_nobody(
+    coordinator: Coordinator, boards: list[ScriptedBoard]
+) -> None:
+    inbox = coordinator.home / "inbox"
+    (inbox / "long.tx").write_bytes(bytes(10**5))
+    (inbox / "odd.tx").write_bytes(b"odd")
+    (inbox / "folder.tx").mkdir()
+    (inbox / "some.blob").write_bytes(b"any bytes")
+
+    boards[0].await_version(0)
+    upload = boards[0].make(boards[0].lease(0), values(1.0))
+    boards[0].send(upload)
+    boards[0].await_final(upload)
+
+    assert [entry.name for entry in inbox.iterdir()] == ["folder.tx"]
+    assert coordinator.end(signal.SIGTERM) == 0
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from coordinator.events import (
+    DropUpload,
     Evaluate,
     KeepEvidence,
     Publish,
@@ -33,6 +34,7 @@ from protocol.messages import (
 from tests.unit.coordinator.world import (
     CHAIN_ID,
     GENESIS,
+    OPERATOR,
     TOPICS,
     Board,
     World,
@@ -157,6 +159,25 @@ def test_upload_another_for_the_same_base_is_evidence(
     assert refusals(effects, boards[0].device)[0].reason == Reason.EQUIVOCATION
     evidence = KeepEvidence(first.update.identity(CHAIN_ID), second.update)
     assert evidence in effects
+
+
+def test_update_that_the_chain_refuses_later_is_told_and_forgotten(
+    world: World, boards: list[Board]
+) -> None:
+    lease = world.check_in(boards[0])
+    assert lease is not None
+    body = REVOKE.pack(Revoke(boards[0].device))
+    revoke = sign(OPERATOR, CHAIN_ID, Kind.REVOKE, 99, body)
+    world.send(TransactionArrived("99.tx", ENVELOPE.pack(revoke)))
+    upload = boards[0].upload(lease)
+    world.upload(boards[0], upload)
+
+    # Both stand in one block, the revocation first.
+    effects = world.tick()
+
+    assert DropUpload(upload.update.identity(CHAIN_ID)) in effects
+    assert refusals(effects, boards[0].device)[0].reason == Reason.NOT_ENROLLED
+    assert len(world.state.held) == 0
 
 
 def test_check_in_more_boards_than_leases_wait_their_turn(boards: list[Board]) -> None:
