@@ -1,16 +1,11 @@
-"""A coordinator with real proofs, and a board whose disk and network are in memory."""
+"""A coordinator with real proofs, in memory."""
 
 import struct
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from agent import effects as f
 from agent import events as e
-from agent.effects import Effect, Spooled
-from agent.machine import begin, step
-from agent.privacy import CHARGE, NONE, RECORD_GAUSSIAN, PrivacyLedger
-from agent.state import Settings, State, Waiting
+from agent.privacy import NONE, RECORD_GAUSSIAN
+from agent.state import Settings
 from protocol import merkle
 from protocol.accounting import Budget
 from protocol.chain import (
@@ -24,7 +19,7 @@ from protocol.chain import (
     VoteType,
     vote_bytes,
 )
-from protocol.chunks import CHUNK, Assembly, chunk_at, split
+from protocol.chunks import CHUNK, Assembly, chunk_at
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.errors import Reason
 from protocol.ids import (
@@ -217,35 +212,6 @@ def settings(boot: int = 1, **changes: object) -> Settings:
     return replace(plain, **changes)  # type: ignore[arg-type] # tests name real fields
 
 
-class PowerCut(Exception):
-    """The board loses power before it carries out an effect."""
-
-
-@dataclass
-class Disk:
-    """What outlives a power cut.
-
-    Attributes:
-      journal: The privacy ledger's.
-      spool: Uploads by base version.
-      accepted: Update ids with a receipt.
-      blobs: By digest.
-      progress: The newest manifest and whom to trust.
-      boot: Starts.
-    """
-
-    journal: list[bytes] = field(default_factory=list)
-    spool: dict[int, tuple[Spooled, bytes]] = field(default_factory=dict)
-    accepted: set[Digest] = field(default_factory=set)
-    blobs: dict[Digest, bytes] = field(default_factory=dict)
-    progress: f.PersistProgress | None = None
-    boot: int = 0
-
-    def charged(self) -> set[int]:
-        """Base versions that were paid for."""
-        return {CHARGE.unpack(payload).base for payload in self.journal}
-
-
 class Meadow:
     """The coordinator's side: serves models, grants leases, makes versions."""
 
@@ -323,145 +289,3 @@ def check_upload(upload: Upload) -> None:
     assert H(upload.blob) == body.blob
     key, plaintext = open_sealed(upload.blob, OPENING, upload.update.sender)
     assert commitment(key, plaintext) == body.commitment
-
-
-class Board:
-    """A board whose effects act upon a `Disk` and a `Meadow`."""
-
-    def __init__(
-        self,
-        disk: Disk,
-        meadow: Meadow,
-        cut_before: Callable[[int], bool] = lambda number: False,
-        cap: Budget | None = CAP,
-        **changes: object,
-    ) -> None:
-        """Starts from the disk.
-
-        Args:
-          disk: What it finds.
-          meadow: Whom it speaks to.
-          cut_before: Whether the power goes before the effect of this number.
-          cap: The owner's budget.
-          **changes: Of the settings.
-        """
-        self.disk, self.meadow, self.cut_before = disk, meadow, cut_before
-        disk.boot += 1
-        self.settings = settings(disk.boot, **changes)
-        self.now_s = 0.0
-        self.effects_done = 0
-        self.noised: list[int] = []
-        self.log: list[Effect] = []
-        self.inbox: deque[e.Event] = deque()
-        manifest_bytes = disk.progress.manifest if disk.progress else None
-        waiting = [
-            Waiting(entry, entry.update in disk.accepted, 0.0)
-            for entry, _ in sorted(disk.spool.values(), key=lambda pair: pair[0].base)
-        ]
-        self.state, effects = begin(
-            self.settings,
-            disk.progress.trusted if disk.progress else PINNED,
-            PrivacyLedger.load(cap, disk.journal),
-            frozenset(disk.blobs),
-            waiting,
-            manifest_bytes,
-            self.now_s,
-        )
-        self.do(effects)
-
-    def step(self, event: e.Event) -> tuple[Effect, ...]:
-        """One event, and its effects carried out."""
-        self.state, effects = step(self.settings, self.state, event, self.now_s)
-        self.do(effects)
-        return effects
-
-    def do(self, effects: tuple[Effect, ...]) -> None:
-        """Carries out effects, unless the power goes."""
-        for effect in effects:
-            if self.cut_before(self.effects_done):
-                raise PowerCut
-            self.effects_done += 1
-            self.log.append(effect)
-            self.inbox.extend(self.carry_out(effect))
-
-    def carry_out(self, effect: Effect) -> list[e.Event]:
-        """One effect upon disk, trainer or network."""
-        match effect:
-            case f.LoadBundle(bundle):
-                assert bundle in self.disk.blobs
-                return [e.BundleLoaded(bundle, EXAMPLES)]
-            case f.StartTraining(order):
-                assert {order.bundle, order.theta} <= self.disk.blobs.keys()
-                return [e.ReadyForNoise()]
-            case f.ResumeTraining():
-                return [self.draw_noise()]
-            case f.Publish(topic, payload, _):
-                said = topic == TOPICS.say(self.settings.device)
-                return self.meadow.hear(payload) if said else []
-            case f.PublishSpooled(entry, index):
-                chunk = split(self.disk.spool[entry.base][1])[index]
-                answers = self.meadow.take(CHUNK.pack(chunk))
-                return [e.ChunkDelivered(entry.update, index, taken=True), *answers]
-            case _:
-                self.write(effect)
-        return []
-
-    def write(self, effect: Effect) -> None:
-        """One effect upon the disk."""
-        disk = self.disk
-        match effect:
-            case f.PersistProgress():
-                disk.progress = effect
-            case f.StoreBlob(digest, content):
-                assert H(content) == digest
-                disk.blobs[digest] = content
-            case f.KeepBlobs(digests):
-                disk.blobs = {d: c for d, c in disk.blobs.items() if d in digests}
-            case f.Spend(entry):
-                disk.journal.append(entry)
-            case f.SpoolUpload(upload, content):
-                assert upload.base not in disk.spool
-                disk.spool[upload.base] = (upload, content)
-            case f.MarkAccepted(upload):
-                disk.accepted.add(upload.update)
-            case f.DeleteSpooled(upload, _):
-                disk.spool.pop(upload.base, None)
-            case f.AdoptModel(_, bundle, inference):
-                assert {bundle, inference} <= disk.blobs.keys()
-            case _:
-                assert isinstance(effect, f.StopTraining | f.Note)
-
-    def draw_noise(self) -> e.TrainingFinished:
-        """The trainer's result: never the same bytes twice."""
-        assert self.state.training is not None or self.disk.charged()
-        base = max(self.disk.charged())
-        self.noised.append(base)
-        fresh = struct.pack("<4I", base, self.disk.boot, self.effects_done, 0)
-        return e.TrainingFinished(fresh, H(fresh) + H(b"more", fresh))
-
-    def run(self, until: Callable[[], bool], turns_max: int = 2000) -> None:
-        """Lives, with time going on whenever nothing else happens."""
-        for _ in range(turns_max):
-            if until():
-                return
-            if self.inbox:
-                self.step(self.inbox.popleft())
-                continue
-            if self.state.wake_at_s == float("inf"):
-                self.step(self.meadow.others())
-                continue
-            self.now_s = max(self.now_s, self.state.wake_at_s)
-            self.step(e.Ticked())
-        raise AssertionError(f"not there after {turns_max} turns")
-
-
-def connected(board: Board) -> Board:
-    """Connects a board and shows it the newest version."""
-    board.step(e.Connected())
-    board.step(e.ManifestArrived(manifest(board.meadow.head, board.meadow.spec)))
-    return board
-
-
-def state_of(board: Board) -> State:
-    """The state without what changes with every signature."""
-    return replace(board.state, serial=0, draws=0, wake_at_s=0.0)

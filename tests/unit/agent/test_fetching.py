@@ -1,0 +1,115 @@
+"""How a board comes to a model, and what it refuses."""
+
+from dataclasses import replace
+
+from agent import effects as f
+from agent import events as e
+from agent.state import Condition
+from protocol.chunks import CHUNK, Chunk, split
+from protocol.ids import H
+from tests.unit.agent.lone_board import (
+    Board,
+    Disk,
+    connected,
+    fresh,
+    is_condition,
+    names,
+)
+from tests.unit.agent.meadow import (
+    BUNDLE,
+    Meadow,
+    manifest,
+    task_spec,
+    theta,
+)
+
+
+def test_manifest_is_persisted_before_anything_is_asked_for() -> None:
+    board = fresh()
+    board.step(e.Connected())
+
+    effects = board.step(e.ManifestArrived(manifest(0)))
+
+    assert names(effects)[0] == "PersistProgress"
+
+
+def test_restart_from_disk_does_not_fetch_again() -> None:
+    board = connected(fresh())
+    board.run(lambda: board.meadow.head == 1)
+
+    again = Board(board.disk, board.meadow)
+    connected(again)
+    again.run(lambda: again.meadow.head == 2)
+
+    asked = [effect for effect in again.log if isinstance(effect, f.StoreBlob)]
+    assert H(BUNDLE) not in [effect.digest for effect in asked]
+
+
+def test_wrong_bytes_under_the_right_digest_are_thrown_away() -> None:
+    board = fresh()
+    board.step(e.Connected())
+    board.step(e.ManifestArrived(manifest(0)))
+    board.inbox.clear()
+    size, digest = len(BUNDLE), H(BUNDLE)
+    good = split(BUNDLE)
+    forged = Chunk(digest, size, 0, bytes(len(good[0].data)))
+
+    board.step(e.ModelChunkArrived(CHUNK.pack(forged)))
+    board.step(e.ModelChunkArrived(CHUNK.pack(good[1])))
+
+    assert digest not in board.state.blobs
+    board.run(lambda: digest in board.state.blobs)
+
+
+def test_theta_with_a_nan_is_refused_and_the_board_waits() -> None:
+    spec = task_spec()
+    bad = theta(0)[:-4] + b"\x00\x00\xc0\x7f"
+    digests = replace(spec.initial, training=H(bad))
+    board = connected(fresh())
+    offer = board.state.offer
+    assert offer is not None
+    board.run(lambda: H(BUNDLE) in board.state.blobs)
+    board.inbox.clear()
+    board.state = replace(board.state, offer=replace(offer, model=digests), fetch=None)
+    board.step(e.Ticked())
+
+    board.step(e.ModelChunkArrived(CHUNK.pack(split(bad)[0])))
+
+    assert H(bad) in board.state.refused
+    assert is_condition(board, Condition.MODEL_REFUSED)
+
+
+def test_bundle_that_fails_to_load_leaves_the_older_model_in_use() -> None:
+    board = connected(Board(Disk(), Meadow(last=0)))
+    board.run(lambda: is_condition(board, Condition.TOOK_PART) and not board.inbox)
+    adopted = board.state.adopted
+    board.step(e.DataChanged())
+    board.inbox.clear()
+
+    board.step(e.LoadFailed(H(BUNDLE), e.Stage.MODEL, "no such operator"))
+
+    assert adopted is not None
+    assert board.state.adopted == adopted
+    assert H(BUNDLE) in board.state.refused
+
+
+def test_version_that_fails_in_training_is_rolled_back_for_inference() -> None:
+    board = connected(fresh())
+    board.run(lambda: board.meadow.head == 1 and board.state.training is not None)
+    board.inbox.clear()
+    assert board.state.adopted is not None
+    assert board.state.adopted.version == 1
+
+    board.step(e.TrainingFailed(e.Stage.MODEL, "crash"))
+
+    assert board.state.adopted.version == 0
+    assert is_condition(board, Condition.MODEL_REFUSED)
+
+
+def test_old_versions_leave_the_disk() -> None:
+    board = connected(fresh())
+
+    board.run(lambda: board.meadow.head == 5)
+
+    assert H(theta(0)) not in board.disk.blobs
+    assert len(board.disk.blobs) <= 6
