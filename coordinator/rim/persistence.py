@@ -1,6 +1,7 @@
 """Makes effects durable, in order, with as few synced writes as the order allows."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from coordinator.events import (
     DropUpload,
@@ -14,7 +15,6 @@ from coordinator.events import (
 )
 from coordinator.ledger.node import JournalVote, StoreBlock
 from coordinator.ledger.storage import Store, StoredUpload, StoredVersion
-from coordinator.rim.votes import VoteJournal
 from protocol.ids import Digest
 from protocol.task import ModelDigests
 
@@ -30,11 +30,18 @@ Stored = (
 )
 
 
+class Votes(Protocol):
+    """Where own votes are kept; `VoteJournal` keeps them on the disk."""
+
+    def append(self, votes: Sequence[JournalVote], height: int) -> None:
+        """Keeps votes durably; entries up to `height` may go."""
+
+
 class Persistence:
     """The disk behind the coordinator's effects."""
 
     def __init__(
-        self, store: Store, votes: VoteJournal, height: int, versions_kept: int
+        self, store: Store, votes: Votes, height: int, versions_kept: int
     ) -> None:
         """Takes over an open store and journal.
 

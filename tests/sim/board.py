@@ -1,0 +1,301 @@
+"""A board: the agent's core, hands that a power cut may stop, and what its disk holds.
+
+`carry_out` stands for `agent.rim.hands`: each effect is done completely before the next
+one begins, and a message is acknowledged after all effects that it led to.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from agent import effects as f
+from agent import events as e
+from agent import machine
+from agent.effects import Spooled
+from agent.orders import TrainingOrder
+from agent.privacy import PrivacyLedger
+from agent.state import Settings, State, Waiting
+from broker.events import Message
+from protocol.accounting import Budget
+from protocol.chunks import CHUNK, chunk_at
+from protocol.errors import TransportError
+from protocol.ids import Digest, H
+from protocol.light import Trusted
+from protocol.messages import DevicePhase
+from protocol.sealing import ENTROPY_BYTES
+from protocol.vectors import CODECS, GridVector
+from tests.sim.law import Law
+from tests.sim.party import Party
+from tests.sim.post import Broker
+from tests.sim.timeline import Timeline
+
+EXAMPLES = 32
+TRAINING_S = 2.0
+LOADING_S = 0.3
+
+
+@dataclass
+class Disk:
+    """What survives a power cut.
+
+    Attributes:
+      boot: How often the agent was started.
+      journal: The privacy ledger's entries.
+      spool: Uploads by task and base version.
+      accepted: Receipts that were noted; they may be lost.
+      progress: Whom the board trusts, and its newest manifest.
+      blobs: Bundles and models.
+    """
+
+    boot: int = 0
+    journal: list[bytes] = field(default_factory=list)
+    spool: dict[tuple[int, int], tuple[Spooled, bytes]] = field(default_factory=dict)
+    accepted: set[Digest] = field(default_factory=set)
+    progress: tuple[Trusted, bytes] | None = None
+    blobs: dict[Digest, bytes] = field(default_factory=dict)
+
+
+class Board(Party):
+    """One board."""
+
+    def __init__(
+        self,
+        name: str,
+        time: Timeline,
+        broker: Broker,
+        law: Law,
+        settings: Settings,
+        trusted: Trusted,
+        cap: Budget | None,
+    ) -> None:
+        super().__init__(
+            name, time, broker, settings.topics.board_filters(settings.device)
+        )
+        self.disk = Disk()
+        self.settings = settings
+        self.state: State | None = None
+        self.cap = cap
+        self._pinned = trusted
+        self._law = law
+        self._job = 0
+        self._order: TrainingOrder | None = None
+        self._in_flight: dict[int, tuple[Digest, int]] = {}
+
+    def begin(self) -> None:
+        """As `agent.rim.assembly`: counts the start, reads the disk, asks the core."""
+        disk = self.disk
+        disk.boot += 1
+        self.settings = replace(self.settings, boot=disk.boot)
+        trusted, manifest = disk.progress or (self._pinned, b"")
+        now_s = self.time.now_s
+        waiting = [
+            Waiting(entry, True, now_s + self.settings.pace.final_s)
+            if entry.update in disk.accepted
+            else Waiting(entry, False, now_s)
+            for _, (entry, _) in sorted(disk.spool.items())
+        ]
+        self.state, effects = machine.begin(
+            self.settings,
+            trusted,
+            PrivacyLedger.load(self.cap, disk.journal),
+            frozenset(disk.blobs),
+            waiting,
+            manifest or None,
+            now_s,
+        )
+        self.carry_out(effects)
+        self._set_will()
+        self.wake_at(self.state.wake_at_s)
+
+    def forget(self) -> None:
+        """Memory is gone, and receipts that were not synced may be."""
+        self.state = None
+        self._order = None
+        self._job += 1
+        self._in_flight.clear()
+        for update in sorted(self.disk.accepted):
+            if self.time.happens(self.time.weather.crash * 10):
+                self.disk.accepted.discard(update)
+
+    def step(self, event: e.Event) -> None:
+        """Lets the core take an event, and does what it wants."""
+        assert self.state is not None
+        self.time.note(self.name, type(event).__name__)
+        self.state, effects = machine.step(
+            self.settings, self.state, event, self.time.now_s
+        )
+        self.carry_out(effects)
+        self._law.board_rests(self)
+        self.wake_at(self.state.wake_at_s)
+
+    def wake(self) -> None:
+        """The core's moment has come."""
+        self.step(e.Ticked())
+
+    def connected(self) -> None:
+        self.guard(lambda: self.step(e.Connected()))
+
+    def disconnected(self) -> None:
+        def lose() -> None:
+            self._in_flight.clear()
+            self.step(e.Disconnected())
+            self._set_will()
+
+        self.guard(lose)
+
+    def _set_will(self) -> None:
+        assert self.state is not None
+        self.state, will = machine.farewell(self.settings, self.state, DevicePhase.LOST)
+        self._law.published(self.name, will.topic, will.payload)
+        self.link.set_will(Message(will.topic, will.payload, will.retain))
+
+    def delivered(self, publish_id: int) -> None:
+        chunk = self._in_flight.pop(publish_id, None)
+        if chunk is not None:
+            event = e.ChunkDelivered(*chunk, taken=True)
+            self.guard(lambda: self.step(event))
+
+    def arrived(self, message: Message, token: tuple[int, int]) -> None:
+        def take() -> None:
+            branch, _, leaf = self.settings.topics.parse(message.topic)
+            maker = _EVENTS[branch, leaf]
+            self.step(maker(message.payload))
+            self.link.acknowledge(token)
+
+        self.guard(take)
+
+    def carry_out(self, effects: tuple[f.Effect, ...]) -> None:
+        """Does all of it in order; the power may go before each.
+
+        Raises:
+          PowerCut: If it goes.
+        """
+        for effect in effects:
+            self.instant()
+            self._do(effect)
+        if effects:
+            self.instant()
+
+    def _do(self, effect: f.Effect) -> None:
+        match effect:
+            case f.Publish() | f.PublishSpooled():
+                self._publish(effect)
+            case f.LoadBundle() | f.StartTraining() | f.ResumeTraining():
+                self._work(effect)
+            case f.StopTraining():
+                self._job += 1
+                self._order = None
+            case f.Note(text):
+                self.time.note(self.name, text)
+            case f.AdoptModel():
+                self._law.adopts(self, effect)
+            case _:
+                self._keep(effect)
+
+    def _keep(
+        self,
+        effect: f.PersistProgress
+        | f.StoreBlob
+        | f.KeepBlobs
+        | f.Spend
+        | f.SpoolUpload
+        | f.MarkAccepted
+        | f.DeleteSpooled,
+    ) -> None:
+        self.time.note(self.name, type(effect).__name__)
+        disk = self.disk
+        match effect:
+            case f.PersistProgress(trusted, manifest):
+                disk.progress = trusted, manifest
+            case f.StoreBlob(digest, content):
+                disk.blobs[digest] = content
+            case f.KeepBlobs(digests):
+                kept = {key: disk.blobs[key] for key in disk.blobs if key in digests}
+                disk.blobs = kept
+            case f.Spend(entry):
+                disk.journal.append(entry)
+            case f.SpoolUpload(entry, content):
+                self._law.spools(self, entry)
+                disk.spool[entry.task, entry.base] = entry, content
+            case f.MarkAccepted(entry):
+                disk.accepted.add(entry.update)
+            case f.DeleteSpooled(entry):
+                self._law.lets_go(self, entry)
+                disk.spool.pop((entry.task, entry.base), None)
+                disk.accepted.discard(entry.update)
+
+    def _publish(self, effect: f.Publish | f.PublishSpooled) -> None:
+        if isinstance(effect, f.Publish):
+            self._law.published(self.name, effect.topic, effect.payload)
+            if self.link.up:
+                message = Message(effect.topic, effect.payload, effect.retain)
+                self.link.publish(message)
+            return
+        entry, index = effect.entry, effect.index
+        self._law.sends(self, entry)
+        content = self.disk.spool[entry.task, entry.base][1]
+        chunk = CHUNK.pack(chunk_at(content, entry.digest, index))
+        topic = self.settings.topics.up(self.settings.device)
+        try:
+            number = self.link.publish(Message(topic, chunk))
+        except TransportError:
+            event = e.ChunkDelivered(entry.update, index, taken=False)
+            self.later(0.0, lambda: self.step(event))
+            return
+        self._in_flight[number] = entry.update, index
+
+    def _work(self, effect: f.LoadBundle | f.StartTraining | f.ResumeTraining) -> None:
+        match effect:
+            case f.LoadBundle(bundle):
+                assert bundle in self.disk.blobs
+                self._later(LOADING_S, lambda: e.BundleLoaded(bundle, EXAMPLES))
+            case f.StartTraining(order):
+                assert {order.bundle, order.theta} <= self.disk.blobs.keys()
+                self._order = order
+                self._later(TRAINING_S, self._summed)
+            case f.ResumeTraining():
+                assert self._order is not None
+                self._law.draws_noise(self, self._order)
+                self._later(TRAINING_S / 10, self._trained)
+
+    def _later(self, mean_s: float, make: Callable[[], e.Event]) -> None:
+        self._job += 1
+        job = self._job
+
+        def answer() -> None:
+            if job == self._job:
+                self.step(make())
+
+        self.later(self.time.about(mean_s), answer)
+
+    def _summed(self) -> e.Event:
+        if self.time.happens(self.time.weather.failure):
+            return e.TrainingFailed(e.Stage.TRAINING, "the trainer gave up")
+        return e.ReadyForNoise()
+
+    def _trained(self) -> e.Event:
+        order = self._order
+        assert order is not None
+        self._order = None
+        if self.time.happens(self.time.weather.failure):
+            return e.TrainingFailed(e.Stage.TRAINING, "the trainer crashed")
+        values = np.full(order.dimension, self.time.rng.randrange(-9, 9), np.int64)
+        payload = CODECS[order.codec].encode(
+            GridVector(values << 20, -24), self.time.rng.randbytes
+        )
+        return e.TrainingFinished(payload, self.time.rng.randbytes(ENTROPY_BYTES))
+
+
+_EVENTS: dict[tuple[str, str], Callable[[bytes], e.Event]] = {
+    ("d", "down"): e.DownArrived,
+    ("d", "model"): e.ModelChunkArrived,
+    ("t", "manifest"): e.ManifestArrived,
+    ("c", "state"): e.CoordinatorStateArrived,
+}
+
+
+def content_of(board: Board, digest: Digest) -> bytes | None:
+    """A stored blob, if it has its digest."""
+    content = board.disk.blobs.get(digest)
+    return content if content is not None and H(content) == digest else None

@@ -1,0 +1,101 @@
+"""A seed's whole run: faults are drawn, then all is calm, then all must be well.
+
+`python -m tests.sim.campaign 42` runs a seed again and prints what happened last.
+"""
+
+import random
+import sys
+from dataclasses import dataclass
+
+from tests.sim.timeline import Weather
+from tests.sim.world import Plan, World
+
+LIVENESS_S = 120.0
+"""Virtual time within which two more versions follow, once the weather is calm."""
+SETTLE_S = 120.0
+"""And all that was sent stands in the chain after as long again."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+      trace: Names everything that happened.
+      head: The newest version.
+      crashes: Power cuts of all parties.
+      exhausted: Whether too many boards lost what they had paid for; see
+        `World.exhausted`.
+    """
+
+    trace: str
+    head: int
+    crashes: int
+    exhausted: bool
+
+
+def plan_for(seed: int) -> Plan:
+    """A fleet and its weather; every second seed or so lacks a given fault."""
+    rng = random.Random(f"plan {seed}")
+    boards = rng.choice((3, 4, 4, 5, 6))
+    return Plan(
+        boards=boards,
+        buffer=boards // 2,
+        dimension=17_000 if rng.random() < 0.05 else 4,
+        private=rng.random() < 0.7,
+        staleness_max=rng.choice((1, 2, 8)),
+        storm_s=rng.uniform(8.0, 20.0),
+        weather=Weather(
+            delay_s=rng.choice((0.01, 0.05, 0.4)),
+            loss=rng.choice((0.0, 0.05, 0.3)),
+            duplicate=rng.choice((0.0, 0.1, 0.4)),
+            forge=rng.choice((0.0, 0.1)),
+            crash=rng.choice((0.0, 0.003, 0.01, 0.02)),
+            failure=rng.choice((0.0, 0.1)),
+            flap_s=rng.choice((0.0, 4.0, 12.0)),
+            broker_s=rng.choice((0.0, 0.0, 8.0)),
+        ),
+    )
+
+
+def run(seed: int, plan: Plan | None = None) -> Outcome:
+    """Runs a seed to its end.
+
+    Raises:
+      Exception: Whatever went wrong, with the seed and the last events as notes.
+    """
+    world = World(seed, plan or plan_for(seed))
+    try:
+        return finish(world)
+    except Exception as error:
+        error.add_note(f"seed {seed}: {world.plan}\n{world.time.tail}")
+        raise
+
+
+def finish(world: World) -> Outcome:
+    """Lets the weather pass, and then requires what must be well again."""
+    world.storm()
+    head = world.head
+    alive = world.reach(head + 2, LIVENESS_S)
+    exhausted = not alive and world.exhausted
+    assert alive or exhausted, f"no version after {world.head} within {LIVENESS_S} s"
+    settled = world.settle(SETTLE_S)
+    assert settled or exhausted, "an update that was sent never came into the chain"
+    world.law.at_the_end(world.office, world.boards)
+    crashes = sum(party.crashes for party in world.parties)
+    return Outcome(world.time.trace, world.head, crashes, exhausted)
+
+
+def main() -> None:
+    """Runs the seeds that the command line names."""
+    for seed in map(int, sys.argv[1:]):
+        world = World(seed, plan_for(seed))
+        try:
+            finish(world)
+        finally:
+            print(world.time.tail)
+        print(seed, world.plan, world.time.trace)
+
+
+if __name__ == "__main__":
+    main()

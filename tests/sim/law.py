@@ -1,0 +1,265 @@
+"""What must never happen, checked at every effect and after every event.
+
+The law sees what durable stores hold and what leaves a party; it knows nothing of the
+cores' states but the few fields that claim to mirror a disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.effects import AdoptModel, Spooled
+from agent.orders import TrainingOrder
+from agent.privacy import CHARGE
+from coordinator.ledger import views
+from coordinator.ledger.storage import Store
+from protocol.chain import Block
+from protocol.envelope import ENVELOPE, Kind
+from protocol.ids import BlockHash, ChainId, Digest, H, TaskId, Version, device_id
+from protocol.light import FINAL, MANIFEST
+from protocol.messages import ACCEPTED, CONTRIBUTION
+from protocol.task import ModelDigests, version_digest
+
+if TYPE_CHECKING:
+    from tests.sim.board import Board
+    from tests.sim.office import Office
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+
+def require(holds: bool, what: str) -> None:
+    """Says what is broken, unless it holds."""
+    if not holds:
+        raise Broken(what)
+
+
+def holds(office: Office, update: Digest) -> bool:
+    """Whether an update is durable: as an upload, or in a block."""
+    store = office.store
+    return store.upload(update) is not None or store.locate(update) is not None
+
+
+Slot = tuple[str, TaskId, Version]
+"""A board's name and the base version that it may use once."""
+
+
+@dataclass
+class Law:
+    """Everything that was seen, as far as a later event could contradict it.
+
+    Attributes:
+      chain: Which chain all parties are on.
+      sent: Updates that left a board.
+      accepted: Those with a receipt that left the coordinator, until they are final.
+      applied: Transaction by board, task and base version, from blocks.
+      used: The same, from jobs that made a version.
+      blocks: Block by height.
+      models: What the coordinator computed, by version.
+    """
+
+    chain: ChainId
+    office: Office | None = None
+    accepted: dict[Digest, tuple[TaskId, Version]] = field(default_factory=dict)
+    sent: dict[Digest, tuple[TaskId, Version]] = field(default_factory=dict)
+    applied: dict[tuple[bytes, int, int], Digest] = field(default_factory=dict)
+    used: dict[tuple[bytes, int, int], Version] = field(default_factory=dict)
+    blocks: dict[int, BlockHash] = field(default_factory=dict)
+    models: dict[int, ModelDigests] = field(default_factory=dict)
+    _counters: dict[tuple[bytes, int, int], Digest] = field(default_factory=dict)
+    _signed: dict[Slot, Digest] = field(default_factory=dict)
+    _noise: set[Slot] = field(default_factory=set)
+    _paid: dict[str, int] = field(default_factory=dict)
+
+    def published(self, who: str, topic: str, payload: bytes) -> None:
+        """A message leaves a party; chunks are seen by `sends`."""
+        leaf = topic.rsplit("/", 1)[1]
+        if leaf == "manifest":
+            self._manifest(payload)
+        if leaf not in ("say", "state", "down"):
+            return
+        envelope = ENVELOPE.unpack(payload)
+        identity = envelope.identity(self.chain)
+        key = envelope.sender, envelope.kind, envelope.counter
+        known = self._counters.setdefault(key, identity)
+        require(
+            known == identity,
+            f"{who} used counter {envelope.counter} of kind {envelope.kind} twice",
+        )
+        if envelope.kind == Kind.ACCEPTED:
+            self._receipt(ACCEPTED.unpack(envelope.body).update)
+        elif envelope.kind == Kind.FINAL:
+            final = FINAL.unpack(envelope.body)
+            self._certified(final.header.height, final.header.block_id())
+            update = final.transaction.identity(self.chain)
+            require(self._located(update), "a proof left before its block was durable")
+
+    def _receipt(self, update: Digest) -> None:
+        assert self.office is not None
+        task, base = self.sent[update]
+        # What a version of the same batch made stale is as good as final for its board.
+        require(
+            holds(self.office, update) or self._stale(self.office, task, base),
+            "a receipt left before its update was durable",
+        )
+        self.accepted[update] = task, base
+
+    def _located(self, update: Digest) -> bool:
+        assert self.office is not None
+        return self.office.store.locate(update) is not None
+
+    def _manifest(self, payload: bytes) -> None:
+        manifest = MANIFEST.unpack(payload)
+        self._certified(manifest.header.height, manifest.header.block_id())
+
+    def _certified(self, height: int, block: BlockHash) -> None:
+        assert self.office is not None
+        require(
+            self.blocks.setdefault(height, block) == block,
+            f"two certified blocks at height {height}",
+        )
+        stored = self.office.store.block(height)
+        require(
+            stored is not None and stored.block.header.block_id() == block,
+            f"block {height} left before it was durable",
+        )
+
+    def stores_model(self, version: Version | int, model: ModelDigests) -> None:
+        """The coordinator keeps what it computed."""
+        require(
+            self.models.setdefault(version, model) == model,
+            f"version {version} was computed twice with different bytes",
+        )
+
+    def stores_block(self, store: Store, block: Block) -> None:
+        """A block becomes durable."""
+        header = block.header
+        self._certified(header.height, header.block_id())
+        for packed in block.transactions:
+            envelope = ENVELOPE.unpack(packed)
+            if envelope.kind != Kind.UPDATE:
+                continue
+            body = CONTRIBUTION.unpack(envelope.body)
+            identity = envelope.identity(self.chain)
+            key = device_id(envelope.sender), int(body.task), int(body.version)
+            require(key not in self.applied, "an update stands in the chain twice")
+            self.applied[key] = identity
+        tree = store.tip().tree
+        for number in range(views.task_count(tree)):
+            job = views.open_job(tree, number)
+            for member in job.members if job else ():
+                assert job is not None
+                key = member.board, number, int(member.base)
+                require(
+                    self.used.setdefault(key, job.version) == job.version,
+                    "an update was applied to two versions",
+                )
+
+    def office_rests(self, office: Office) -> None:
+        """The coordinator waits: what it gave receipts for is still there."""
+        for update, (task, base) in list(self.accepted.items()):
+            if self._located(update):
+                del self.accepted[update]
+            elif not holds(office, update):
+                require(self._stale(office, task, base), "a receipt's update is lost")
+                del self.accepted[update]
+
+    def _stale(self, office: Office, task: TaskId, base: Version) -> bool:
+        tree = office.store.tip().tree
+        spec, head = views.task(tree, task), views.head(tree, task)
+        assert spec is not None
+        assert head is not None
+        return head - base > spec.aggregation.staleness_max
+
+    def draws_noise(self, board: Board, order: TrainingOrder) -> None:
+        """A trainer is let go."""
+        slot = board.name, order.task, order.base
+        paid = {CHARGE.unpack(entry).slot for entry in board.disk.journal}
+        require(
+            (self.chain, order.task, order.base) in paid,
+            "noise was drawn before its charge was durable",
+        )
+        require(slot not in self._noise, "noise was drawn twice for one charge")
+        self._noise.add(slot)
+
+    def spools(self, board: Board, entry: Spooled) -> None:
+        """A board has signed an update."""
+        slot = board.name, entry.task, entry.base
+        require(slot in self._noise, "an update was signed that no training made")
+        require(
+            (entry.task, entry.base) not in board.disk.spool,
+            "a spooled update was replaced",
+        )
+
+    def sends(self, board: Board, entry: Spooled) -> None:
+        """A chunk of an update leaves a board."""
+        stored = board.disk.spool.get((entry.task, entry.base))
+        require(
+            stored is not None and stored[0] == entry and H(stored[1]) == entry.digest,
+            "an update left before it was spooled",
+        )
+        slot = board.name, entry.task, entry.base
+        require(
+            self._signed.setdefault(slot, entry.update) == entry.update,
+            "one base version was signed twice",
+        )
+        self.sent[entry.update] = entry.task, entry.base
+
+    def lets_go(self, board: Board, entry: Spooled) -> None:
+        """A board is about to delete a spooled update."""
+        assert self.office is not None
+        require(
+            self._located(entry.update)
+            or self._stale(self.office, entry.task, entry.base),
+            "a spooled update was deleted without proof",
+        )
+
+    def adopts(self, board: Board, effect: AdoptModel) -> None:
+        """A board takes a model into use."""
+        assert self.office is not None
+        tree = self.office.store.tip().tree
+        head = views.head(tree, 0)
+        spec = views.task(tree, 0)
+        assert spec is not None
+        assert head is not None
+        require(effect.version <= head, "a model is in use that is not final")
+        model = spec.initial if effect.version == 0 else self.models[effect.version]
+        digest = views.version(tree, 0, effect.version)
+        require(
+            digest in (None, version_digest(model)),
+            "a model is in use that the chain does not know",
+        )
+        content = board.disk.blobs.get(effect.inference)
+        require(
+            (effect.bundle, effect.inference) == (spec.bundle, model.inference)
+            and content is not None
+            and H(content) == effect.inference,
+            "a model is in use without its proof",
+        )
+
+    def board_rests(self, board: Board) -> None:
+        """A board waits: its ledger is what its disk says, and never shrinks."""
+        assert board.state is not None
+        entries = len(board.disk.journal)
+        before = self._paid.get(board.name, 0)
+        require(entries >= before, "the privacy journal lost an entry")
+        self._paid[board.name] = entries
+        require(
+            entries == len(board.state.ledger.charges),
+            "the privacy ledger differs from its journal",
+        )
+
+    def at_the_end(self, office: Office, boards: list[Board]) -> None:
+        """Everything has calmed down: every receipt was kept, every charge stands."""
+        self.office_rests(office)
+        require(not self.accepted, "a receipt's update never came into the chain")
+        tree = office.store.tip().tree
+        for board in boards:
+            paid = sum(CHARGE.unpack(entry).units for entry in board.disk.journal)
+            record = views.board(tree, board.settings.key.identity)
+            require(
+                record is not None and record.charge <= paid,
+                "the chain knows of charges that the board never paid",
+            )

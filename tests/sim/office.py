@@ -1,0 +1,311 @@
+"""A coordinator: its core, the real persistence over memory, and a rim that may stop.
+
+`_turn` stands for `coordinator.rim.runner`: a batch of events, then votes, then one
+transaction of the store, then everything else, and acknowledgements last.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from broker.events import Message
+from coordinator import events as c
+from coordinator import machine
+from coordinator.aggregation.job import recompute
+from coordinator.aggregation.strategy import ModelState, unpack_grid
+from coordinator.events import Effect, Event
+from coordinator.ledger.node import JournalVote
+from coordinator.ledger.storage import MemoryStore
+from coordinator.ledger.views import Member
+from coordinator.rim.outgoing import Outgoing
+from coordinator.rim.persistence import Persistence
+from coordinator.rim.start import COUNTERS_PER_BOOT_BITS, restore, unevaluated
+from coordinator.rim.wholes import final_of
+from coordinator.state import CoordinatorState, Settings
+from protocol.chain import Block, Certificate, Genesis
+from protocol.chunks import CHUNK, chunk_at, chunk_count
+from protocol.envelope import ENVELOPE, Envelope, Kind, sign
+from protocol.errors import AggregationError, DecodeError, ProtocolError
+from protocol.ids import DeviceId, Digest, device_from_name, device_name
+from protocol.light import FINAL
+from protocol.task import ModelDigests
+from tests.sim.law import Law
+from tests.sim.party import Party
+from tests.sim.post import Broker
+from tests.sim.timeline import Timeline
+
+BATCH_S = 0.02
+AGGREGATION_S = 0.3
+INBOX_EVERY_S = 0.25
+VERSIONS_KEPT = 20
+
+
+class Votes:
+    """The vote journal in memory: durable as soon as `append` returns."""
+
+    def __init__(self) -> None:
+        self.entries: list[bytes] = []
+        self.instant: Callable[[], None] = lambda: None
+
+    def append(self, votes: Sequence[JournalVote], height: int) -> None:
+        del height
+        self.instant()
+        self.entries += [vote.payload for vote in votes]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Chest(MemoryStore):
+    """The store in memory: a power cut comes before or after a transaction."""
+
+    def __init__(self, genesis: Genesis, law: Law) -> None:
+        super().__init__(genesis)
+        self.instant: Callable[[], None] = lambda: None
+        self._law = law
+
+    def put_block(
+        self,
+        block: Block,
+        certificate: Certificate,
+        changes: Mapping[bytes, bytes | None],
+        identities: Sequence[Digest],
+    ) -> None:
+        super().put_block(block, certificate, changes, identities)
+        self._law.stores_block(self, block)
+
+    def put_model(self, task: int, version: int, model: ModelDigests) -> None:
+        super().put_model(task, version, model)
+        self._law.stores_model(version, model)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self.instant()
+        with super().transaction():
+            yield
+        self.instant()
+
+
+class Office(Party):
+    """The one coordinator.
+
+    Attributes:
+      store: What survives a power cut, with `votes`, `boots` and `inbox`.
+      refused: How often something was refused, by board and reason.
+    """
+
+    def __init__(
+        self,
+        time: Timeline,
+        broker: Broker,
+        law: Law,
+        settings: Settings,
+        store: Chest,
+    ) -> None:
+        super().__init__("office", time, broker, settings.topics.coordinator_filters())
+        self.settings = settings
+        self.store = store
+        self.votes = Votes()
+        self.boots = 0
+        self.inbox: dict[str, bytes] = {}
+        self.state: CoordinatorState | None = None
+        self.refused: dict[tuple[DeviceId | None, str], int] = {}
+        self._law = law
+        self._seen: set[str] = set()
+        self._queue: list[Event | tuple[Message, tuple[int, int]]] = []
+        self._due = False
+        store.instant = self.instant
+        self.votes.instant = self.instant
+
+    def begin(self) -> None:
+        """As `coordinator.rim.start`: counts the start, reads the store, asks."""
+        self.boots += 1
+        counter = self.boots << COUNTERS_PER_BOOT_BITS
+        now_s, now_ms = self.time.now_s, self._now_ms()
+        restored = restore(
+            self.settings, self.store, self.votes.entries, counter + 1, now_s
+        )
+        height = restored.ledger.height
+        self._persistence = Persistence(self.store, self.votes, height, VERSIONS_KEPT)
+        self._outgoing = Outgoing(self.link.publish)
+        self.state, effects = machine.begin(self.settings, restored, now_s, now_ms)
+        will = machine.farewell(self.settings, counter, height)
+        self._law.published(self.name, will.topic, will.payload)
+        self.link.set_will(Message(will.topic, will.payload, retain=True))
+        self._carry_out((*effects, *unevaluated(self.store, self.state)))
+        self.wake_at(self.state.wake_at_s)
+        self._look_into_inbox()
+
+    def forget(self) -> None:
+        self.state = None
+        self._queue.clear()
+        self._seen.clear()
+        self._due = False
+
+    def connected(self) -> None:
+        self._put(c.Connected())
+
+    def disconnected(self) -> None:
+        self._outgoing.disconnected()
+        self._put(c.Disconnected())
+
+    def arrived(self, message: Message, token: tuple[int, int]) -> None:
+        self._put((message, token))
+
+    def delivered(self, publish_id: int) -> None:
+        self._outgoing.delivered(publish_id)
+
+    def wake(self) -> None:
+        self._put(c.Ticked())
+
+    def _now_ms(self) -> int:
+        return int(1000 * self.time.now_s)
+
+    def _put(self, item: Event | tuple[Message, tuple[int, int]]) -> None:
+        self._queue.append(item)
+        if not self._due:
+            self._due = True
+            self.later(self.time.about(BATCH_S), self._turn)
+
+    def _look_into_inbox(self) -> None:
+        for name in sorted(self.inbox.keys() - self._seen):
+            self._seen.add(name)
+            self._put(c.TransactionArrived(name, self.inbox[name]))
+        if self.inbox:
+            self.later(INBOX_EVERY_S, self._look_into_inbox)
+
+    def drop(self, name: str, content: bytes) -> None:
+        """An operator puts a transaction into the inbox."""
+        self.inbox[name] = content
+        if self.alive:
+            self.later(0.0, self._look_into_inbox)
+
+    def _turn(self) -> None:
+        """One batch: events in, effects out, acknowledgements last."""
+        self._due = False
+        items, self._queue = self._queue, []
+        effects: list[Effect] = []
+        tokens: list[tuple[int, int]] = []
+        for item in items:
+            if isinstance(item, tuple):
+                self._message(item[0], effects)
+                tokens.append(item[1])
+            else:
+                self._step(item, effects)
+        assert self.state is not None
+        if self.time.now_s >= self.state.wake_at_s:
+            self._step(c.Ticked(), effects)
+        self._carry_out(effects)
+        for token in tokens:
+            self.link.acknowledge(token)
+        self._law.office_rests(self)
+        self.wake_at(self.state.wake_at_s)
+
+    def _message(self, message: Message, effects: list[Effect]) -> None:
+        try:
+            branch, whose, leaf = self.settings.topics.parse(message.topic)
+            if branch == "g":
+                self._step(c.PeerArrived(message.payload), effects)
+                return
+            maker = _EVENTS[leaf]
+            self._step(maker(device_from_name(whose), message.payload), effects)
+        except DecodeError as error:
+            self._count(c.Refuse(None, error.reason, str(error)))
+
+    def _step(self, event: Event, effects: list[Effect]) -> None:
+        assert self.state is not None
+        self.time.note(self.name, type(event).__name__)
+        self.state, caused = machine.step(
+            self.settings, self.state, event, self.time.now_s, self._now_ms()
+        )
+        effects.extend(caused)
+
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
+        self._persistence.commit(effects, self._now_ms())
+        for effect in effects:
+            self.instant()
+            self._do(effect)
+        self._outgoing.pump()
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case c.Publish(topic, payload, retain):
+                self._publish(topic, payload, retain)
+            case c.PublishChunks() | c.PublishFinal():
+                self._answer(effect)
+            case c.RemoveInbox(name):
+                self.inbox.pop(name, None)
+            case c.Aggregate() | c.Evaluate():
+                self._work(effect)
+            case c.Refuse():
+                self._count(effect)
+            case _:
+                self.time.note(self.name, type(effect).__name__)
+
+    def _count(self, effect: c.Refuse) -> None:
+        key = effect.device, effect.reason.name
+        self.refused[key] = self.refused.get(key, 0) + 1
+        self.time.note(self.name, f"refuses {effect.reason.name}: {effect.detail}")
+
+    def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
+        self._law.published(self.name, topic, payload)
+        self._outgoing.add(Message(topic, payload, retain))
+
+    def _answer(self, effect: c.PublishChunks | c.PublishFinal) -> None:
+        topics, name = self.settings.topics, device_name(effect.device)
+        if isinstance(effect, c.PublishChunks):
+            whole = self.store.blob(effect.digest)
+            assert whole is not None, "a whole is offered that the store lacks"
+            for index in effect.indices:
+                if index < chunk_count(len(whole)):
+                    chunk = chunk_at(whole, effect.digest, index)
+                    self._publish(topics.model(name), CHUNK.pack(chunk), False)
+            return
+        proof = final_of(self.store, effect.transaction)
+        if proof is not None:
+            key, chain_id = self.settings.ledger.key, self.settings.gate.chain_id
+            body = FINAL.pack(proof)
+            envelope = sign(key, chain_id, Kind.FINAL, effect.counter, body)
+            self._publish(topics.down(name), ENVELOPE.pack(envelope), False)
+
+    def _work(self, effect: c.Aggregate | c.Evaluate) -> None:
+        event = self._aggregated(effect) if isinstance(effect, c.Aggregate) else None
+        if isinstance(effect, c.Evaluate):
+            event = c.Evaluated(effect.task, effect.version, 0.5, 1.0)
+        assert event is not None
+        self.later(self.time.about(AGGREGATION_S), lambda: self._put(event))
+
+    def _aggregated(self, asked: c.Aggregate) -> Event:
+        assert self.state is not None
+        spec = self.state.tasks[asked.task].spec
+        before = asked.version - 1
+        model = self.store.model(asked.task, before) if before else spec.initial
+        assert model is not None, "the store lacks the version before"
+        try:
+            made = recompute(
+                self.settings.gate.key,
+                spec,
+                asked.job,
+                self._loaded(model),
+                self._upload,
+            )
+        except (AggregationError, ProtocolError) as error:
+            return c.AggregationFailed(asked.task, asked.version, str(error))
+        return c.Aggregated(asked.task, asked.version, made)
+
+    def _loaded(self, model: ModelDigests) -> ModelState:
+        parts = (
+            self.store.blob(d) for d in (model.theta, model.momentum, model.average)
+        )
+        return ModelState(*[unpack_grid(part) for part in parts if part is not None])
+
+    def _upload(self, member: Member) -> tuple[Envelope, bytes]:
+        stored = self.store.upload(member.transaction)
+        assert stored is not None, "the store lacks an update of an open job"
+        return stored.update, stored.blob
+
+
+_EVENTS: dict[str, Callable[[DeviceId, bytes], Event]] = {
+    "up": c.ChunkArrived,
+    "say": c.SaidArrived,
+    "state": c.StateArrived,
+}

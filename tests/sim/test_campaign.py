@@ -1,0 +1,53 @@
+"""Seeds of mixed faults: what must never happen does not, and learning goes on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sim.campaign import run
+
+SEEDS = 200
+SEEDS_PER_TEST = 10
+SOAK_SEEDS = 4000
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_PER_TEST))
+def test_fleet_in_mixed_faults_keeps_the_law_and_goes_on(first: int) -> None:
+    outcomes = [run(seed) for seed in range(first, first + SEEDS_PER_TEST)]
+
+    assert sum(outcome.crashes for outcome in outcomes) > 0
+    assert sum(outcome.exhausted for outcome in outcomes) <= 1
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("first", range(SEEDS, SEEDS + SOAK_SEEDS, 100))
+def test_fleet_in_many_more_seeds_keeps_the_law(first: int) -> None:
+    heads = [run(seed).head for seed in range(first, first + 100)]
+
+    assert min(heads) >= 0
+
+
+def test_seed_run_twice_gives_one_trace() -> None:
+    assert run(7).trace == run(7).trace
+
+
+def test_seed_under_another_hash_seed_gives_the_same_trace() -> None:
+    program = "from tests.sim.campaign import run; print(run(7).trace, run(11).trace)"
+
+    traces = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+
+    assert len(traces) == 1

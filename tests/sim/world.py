@@ -1,0 +1,278 @@
+"""A fleet in one process: boards, a coordinator, a broker, and a seed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.privacy import CHARGE
+from agent.state import Pace, Settings
+from coordinator.admission import Gate
+from coordinator.aggregation.fedbuff import init
+from coordinator.aggregation.strategy import pack_model
+from coordinator.ledger import views
+from coordinator.ledger.node import LedgerSettings
+from coordinator.selection import uniform
+from coordinator.state import Settings as OfficeSettings
+from protocol.accounting import Budget
+from protocol.chain import (
+    FORMAT_VERSION,
+    FaultModel,
+    Genesis,
+    Validator,
+    ValidatorSet,
+)
+from protocol.envelope import ENVELOPE, Kind, sign
+from protocol.ids import H, TaskId
+from protocol.keys import OpeningKey, SigningKey
+from protocol.light import pin
+from protocol.messages import REGISTER, Register
+from protocol.task import (
+    E12,
+    MICRO,
+    Q15,
+    Q16,
+    Q24,
+    TASK,
+    AggregationPolicy,
+    PrivacyPolicy,
+    Strategy,
+    TaskSpec,
+    TrainingMode,
+    TrainingPolicy,
+)
+from protocol.topics import Topics
+from tests.sim.board import Board
+from tests.sim.law import Law
+from tests.sim.office import Chest, Office
+from tests.sim.party import Party
+from tests.sim.post import Broker, Link
+from tests.sim.timeline import CALM, Timeline, Weather
+
+KEY = SigningKey(b"k" * 32)
+SEALING = OpeningKey(b"s" * 32)
+OPERATOR = SigningKey(b"o" * 32)
+GENESIS = Genesis(
+    FORMAT_VERSION,
+    "meadow",
+    0,
+    FaultModel.BYZANTINE,
+    ValidatorSet((Validator(KEY.public, SEALING.public, "one"),)),
+    (OPERATOR.public,),
+    heartbeat_s=4,
+)
+CHAIN = GENESIS.chain_id()
+TOPICS = Topics("meadow")
+BUNDLE = b"a training bundle"
+PLEDGE = 16
+CAP = Budget(900.0, 1e-5)
+PACE = Pace(
+    check_in_s=4.0, fetch_s=2.0, accept_s=4.0, final_s=30.0, rest_s=2.0, most_s=30.0
+)
+OFFICE = OfficeSettings(
+    ledger=LedgerSettings(GENESIS, KEY, block_interval_s=0.01),
+    gate=Gate(CHAIN, GENESIS.validators, SEALING),
+    topics=TOPICS,
+    selection=uniform,
+    selection_seed=b"seed",
+    lease_s=15,
+    chunks_per_s=20.0,
+    chunks_burst=40,
+    audit_blocks=20,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run.
+
+    Attributes:
+      boards: How many.
+      buffer: K, at most half of the boards.
+      dimension: d; 17,000 makes models and uploads of two chunks.
+      private: Whether boards add noise and pay for it.
+      staleness_max: Of the task.
+      storm_s: How long the weather lasts.
+      weather: Until then.
+    """
+
+    boards: int = 4
+    buffer: int = 2
+    dimension: int = 4
+    private: bool = True
+    staleness_max: int = 8
+    storm_s: float = 0.0
+    weather: Weather = CALM
+
+
+def spec(plan: Plan) -> tuple[TaskSpec, tuple[bytes, ...]]:
+    """The task, and what must be stored before it is announced."""
+    model = pack_model(init(np.zeros(plan.dimension, np.int64)))
+    privacy = PrivacyPolicy(0, Q24, 0, 0, 0, 1)
+    if plan.private:
+        epsilon, delta = 800 * MICRO, E12 // 10**5
+        privacy = PrivacyPolicy(1, Q24, 2 * MICRO, epsilon, delta, 400)
+    task = TaskSpec(
+        name="small",
+        bundle=H(BUNDLE),
+        bundle_bytes=len(BUNDLE),
+        dimension=plan.dimension,
+        codec=0,
+        initial=model.digests(),
+        training=TrainingPolicy(TrainingMode.GRADIENT, 1, 1, 0),
+        privacy=privacy,
+        aggregation=AggregationPolicy(
+            strategy=Strategy.FEDBUFF,
+            buffer=plan.buffer,
+            learning_rate_q16=Q16,
+            momentum_q16=Q16 // 2,
+            average_q16=Q16 // 2,
+            staleness_q15=(Q15,) * (plan.staleness_max + 1),
+            leases=max(plan.buffer, plan.boards - 1),
+            patience=2,
+            norm_max=1 << 40,
+        ),
+        pledges=(PLEDGE,),
+        pool=0,
+    )
+    return task, (BUNDLE, *model.parts())
+
+
+class World:
+    """A fleet, from its first instant.
+
+    Attributes:
+      time: Clock, chance and trace.
+      law: What must hold.
+    """
+
+    def __init__(self, seed: int, plan: Plan) -> None:
+        self.seed = seed
+        self.plan = plan
+        self.time = Timeline(seed, CALM)
+        self.broker = Broker(self.time)
+        self.law = Law(CHAIN)
+        task, wholes = spec(plan)
+        store = Chest(GENESIS, self.law)
+        with store.transaction():
+            for whole in wholes:
+                store.put_blob(whole)
+        self.office = Office(self.time, self.broker, self.law, OFFICE, store)
+        self.law.office = self.office
+        self.boards = [self._board(number) for number in range(plan.boards)]
+        self.parties: list[Party] = [self.office, *self.boards]
+        self._operate(task)
+        for party in self.parties:
+            self.time.after(self.time.about(0.5), party.boot)
+
+    def _board(self, number: int) -> Board:
+        key = SigningKey(bytes([number + 1]) * 32)
+        settings = Settings(
+            key, TOPICS, TaskId(0), 0, key.public[:16], pace=PACE, upload_window=2
+        )
+        cap = CAP if self.plan.private else None
+        return Board(
+            f"board{number}",
+            self.time,
+            self.broker,
+            self.law,
+            settings,
+            pin(GENESIS),
+            cap,
+        )
+
+    def _operate(self, task: TaskSpec) -> None:
+        bodies = [
+            (Kind.REGISTER, REGISTER.pack(Register(each.settings.key.public)))
+            for each in self.boards
+        ]
+        bodies.append((Kind.TASK, TASK.pack(task)))
+        for number, (kind, body) in enumerate(bodies, 1):
+            envelope = sign(OPERATOR, CHAIN, kind, number, body)
+            self.office.drop(f"{number:03}.tx", ENVELOPE.pack(envelope))
+
+    @property
+    def head(self) -> int:
+        """The newest version that is durably final; -1 before the task."""
+        found = views.head(self.office.store.tip().tree, 0)
+        return -1 if found is None else found
+
+    def storm(self) -> None:
+        """Lets the weather do what it wants for as long as the plan says."""
+        weather = self.plan.weather
+        self.time.weather = weather
+        end_s = self.time.now_s + self.plan.storm_s
+        for party in self.parties:
+            self._flap(party.link, end_s)
+        self._restart_broker(end_s)
+        self.time.run(end_s, lambda: False)
+        self.time.weather = CALM
+
+    def _flap(self, link: Link, end_s: float) -> None:
+        mean_s = self.plan.weather.flap_s
+        if not mean_s:
+            return
+
+        def flap() -> None:
+            if self.time.now_s < end_s:
+                self.time.note(link.client.name, "loses its connection")
+                link.lose()
+                self.time.after(self.time.about(mean_s), flap)
+
+        self.time.after(self.time.about(mean_s), flap)
+
+    def _restart_broker(self, end_s: float) -> None:
+        mean_s = self.plan.weather.broker_s
+        if not mean_s:
+            return
+
+        def restart() -> None:
+            if self.time.now_s < end_s:
+                self.broker.restart(forget=self.time.rng.random() < 0.5)
+                self.time.after(self.time.about(mean_s), restart)
+
+        self.time.after(self.time.about(mean_s), restart)
+
+    def reach(self, version: int, within_s: float) -> bool:
+        """Waits for a version; returns whether it came in time."""
+        until_s = self.time.now_s + within_s
+        return self.time.run(until_s, lambda: self.head >= version)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether too few boards are left to make the next version.
+
+        A power cut after the charge and before the spool costs a board its part in one
+        version. Where it costs all of them theirs, nothing can follow.
+        """
+        tree, head = self.office.store.tip().tree, self.head
+        if views.job_record(tree, 0) is not None:
+            return False
+        able = len(views.pending(tree, 0))
+        for board in self.boards:
+            disk = board.disk
+            paid = {CHARGE.unpack(entry).base for entry in disk.journal}
+            waits = [
+                base
+                for (_, base), (entry, _) in disk.spool.items()
+                if self.office.store.locate(entry.update) is None
+            ]
+            able += head not in paid or bool(waits)
+        return able < -(-self.plan.buffer // 2)
+
+    def settle(self, within_s: float) -> bool:
+        """Waits until every update that left a board stands in the chain, or is stale.
+
+        Returns:
+          Whether that came in time.
+        """
+
+        open_updates = dict(self.law.sent)
+
+        def settled() -> bool:
+            oldest = self.head - self.plan.staleness_max
+            for update, (_, base) in list(open_updates.items()):
+                if base < oldest or self.office.store.locate(update) is not None:
+                    del open_updates[update]
+            return not open_updates
+
+        return self.time.run(self.time.now_s + within_s, settled)
