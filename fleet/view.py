@@ -23,6 +23,7 @@ DEVICE_ROWS_MAX = 16
 """Larger fleets are shown by phase only."""
 _SPARK_WIDTH = 40
 _BAR_WIDTH = 6
+_NEARLY_SPENT = 0.9
 _SIDE_WIDTH = 36
 _PHASE_STYLES = {
     DevicePhase.INIT: "dim",
@@ -73,7 +74,7 @@ def _learning(heading: Heading, snapshot: Snapshot) -> Panel:
     versions = Table.grid(padding=(0, 1))
     versions.add_row(
         Text(f"{snapshot.version:4d} of {heading.until_version}", style="bold"),
-        ProgressBar(heading.until_version, snapshot.version, width=_SPARK_WIDTH),
+        _bar(heading.until_version, snapshot.version, _SPARK_WIDTH, "green"),
         Text(f"{clock_text(snapshot.time_s)} gone, about ", style="dim")
         + Text(clock_text(snapshot.remaining_s(heading.until_version)), style="bold")
         + Text(" to go", style="dim"),
@@ -94,6 +95,16 @@ def _learning(heading: Heading, snapshot: Snapshot) -> Panel:
         title=f"[bold]starling[/] · {heading.title}",
         title_align="left",
         border_style="green",
+    )
+
+
+def _bar(total: float, done: float, width: int, colour: str) -> ProgressBar:
+    return ProgressBar(
+        total,
+        min(total, done),
+        width=width,
+        complete_style=colour,
+        finished_style=colour,
     )
 
 
@@ -119,7 +130,8 @@ def _board_row(heading: Heading, device: DevicePoint) -> list[RenderableType]:
     if heading.privacy:
         epsilon = Table.grid(padding=(0, 1))
         cap = heading.privacy.epsilon_cap
-        bar = ProgressBar(cap, min(cap, device.epsilon), width=_BAR_WIDTH)
+        colour = "yellow" if device.epsilon > _NEARLY_SPENT * cap else "cyan"
+        bar = _bar(cap, device.epsilon, _BAR_WIDTH, colour)
         epsilon.add_row(f"{device.epsilon:4.1f}", bar)
     return [
         Text(device.id[:8], style="cyan"),
@@ -133,14 +145,14 @@ def _board_row(heading: Heading, device: DevicePoint) -> list[RenderableType]:
 
 
 def _chain(snapshot: Snapshot) -> Panel:
-    finality = snapshot.finality_s
     tip = max((c.tip for c in snapshot.coordinators), default="")
     rows: list[tuple[str, RenderableType]] = [
         ("height", Text(str(snapshot.height), style="bold")),
         ("tip", tip[:12] or "-"),
-        ("finality", "-" if finality is None else f"{1000 * finality:.0f} ms"),
         ("validators", str(len(snapshot.coordinators))),
     ]
+    if snapshot.finality_s is not None:
+        rows.append(("finality", f"{1000 * snapshot.finality_s:.0f} ms"))
     if snapshot.restarts:
         restarted = Text(str(snapshot.restarts), style="yellow")
         rows.append(("restarted", restarted))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from fleet.view import render
 _DPI = 150
 _READABLE = 0o644
 _PICTURE_COLUMNS = 108
+_REMOTE_FONT = re.compile(r"@font-face \{.*?\}", re.DOTALL)
+"""A picture must not fetch anything; the reader's own monospace font will do."""
 
 
 def write_report(folder: Path, document: Mapping[str, Any]) -> list[Path]:
@@ -55,6 +58,7 @@ def write_view(path: Path, heading: Heading, snapshot: Snapshot) -> None:
     )
     console.print(render(heading, snapshot))
     picture = console.export_svg(title="starling fleet run")
+    picture = _REMOTE_FONT.sub("", picture)
     write_atomic(path, picture.encode(), _READABLE)
 
 

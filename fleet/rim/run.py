@@ -3,7 +3,7 @@
 import json
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from broker.rim.home import BrokerHome
@@ -22,7 +22,7 @@ from fleet.rim.screen import Screen
 from fleet.rim.virtual import VirtualRun
 from fleet.rim.watching import Watch
 from fleet.rim.workshop import prepare
-from fleet.snapshot import Heading, Snapshot
+from fleet.snapshot import DevicePoint, Heading, Snapshot
 from protocol.errors import EXIT_DONE, OperationError
 
 LOOK_EVERY_S = 0.25
@@ -77,12 +77,22 @@ def run_processes(plan: FleetPlan, home: Path, screen: Screen) -> VirtualRun:
         supervisor.stop_services(TIER_BOARDS)
         _wait_for_evaluation(watch, last)
         supervisor.stop_services()
-        last = watch.look(last.time_s, supervisor.restarts, "")
+        after = watch.look(last.time_s, supervisor.restarts, "")
+        last = replace(after, devices=_as_last_seen(after, last))
     verified = _verify(homes)
     wall_s = time.monotonic() - started_s
     outcome = Outcome(because, wall_s, begun_s - started_s, verified)
     config = {**plan.document(), "virtual": False}
     return VirtualRun(shown, last, outcome, report(config, shown, last, outcome))
+
+
+def _as_last_seen(after: Snapshot, live: Snapshot) -> tuple[DevicePoint, ...]:
+    """Final figures, with the phases from before everybody was told to stop."""
+    phases = {device.id: device.phase for device in live.devices}
+    return tuple(
+        replace(device, phase=phases.get(device.id, device.phase))
+        for device in after.devices
+    )
 
 
 def _serve(

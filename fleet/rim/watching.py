@@ -38,6 +38,7 @@ class Watch:
         self._boards = boards
         self._private = private
         self._agents: dict[int, dict[str, Any]] = {}
+        self._used: dict[int, int] = {}
         self._coordinator: dict[str, Any] = {}
 
     def look(self, time_s: float, restarts: int, notice: str) -> Snapshot:
@@ -66,8 +67,10 @@ class Watch:
     def look_at_version(self) -> int:
         """Reads `version` anew, which is quick, and returns it."""
         for number in range(self._boards):
-            used = _read(self._homes.board(number) / "models" / "current.json") or {}
-            self.version = max(self.version, used.get("version", 0))
+            used = _read(self._homes.board(number) / "models" / "current.json")
+            if used is not None:
+                self._used[number] = used["version"]
+                self.version = max(self.version, used["version"])
         return self.version
 
     def _versions(self) -> tuple[VersionPoint, ...]:
@@ -89,19 +92,21 @@ class Watch:
     def _devices(self) -> tuple[DevicePoint, ...]:
         known = {row["id"]: row for row in self._coordinator.get("devices", [])}
         points = [
-            self._device(agent, known.get(agent["device"], {}))
-            for _, agent in sorted(self._agents.items())
+            self._device(number, agent, known.get(agent["device"], {}))
+            for number, agent in sorted(self._agents.items())
         ]
         return tuple(points)
 
-    def _device(self, agent: dict[str, Any], row: dict[str, Any]) -> DevicePoint:
+    def _device(
+        self, number: int, agent: dict[str, Any], row: dict[str, Any]
+    ) -> DevicePoint:
         phase = row.get("phase") or agent["phase"].upper()
         # The board counts a charge when it pays it, the chain when it gets the update.
         epsilon = max(agent["privacy"]["epsilon"] or 0.0, row.get("epsilon", 0.0))
         return DevicePoint(
             agent["device"],
             DevicePhase[phase],
-            agent["version"],
+            self._used.get(number, agent["version"]),
             row.get("updates_accepted", 0),
             row.get("updates_refused", {}),
             epsilon if self._private else 0.0,

@@ -1,0 +1,92 @@
+"""How many clients a second one process simulates, when training costs nothing.
+
+`python -m benchmarks.virtual` runs virtual fleets whose boards send zeros at once.
+Everything else is real: manifest and certificate checked, model pulled in chunks, check
+in, lease, ledger, sealing, signatures, admission, chain, aggregation, proofs.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from compiler import compile_model
+from coordinator.publication import publication
+from fleet import FleetPlan
+from fleet.models import build_model
+from fleet.recipe import Shares, task_settings
+from fleet.rim.virtual import few_collections
+from fleet.virtual.fleet import Shape, VirtualFleet
+from fleet.virtual.labour import NoLabour
+
+RESULTS = Path(__file__).parent / "results" / "virtual.json"
+GOAL_PER_S = 2000
+PUBLISHED = {"Flower 1.41 on Ray, 2 cores": 29.0, "NVFlare 2.9 simulator": 0.53}
+"""No-op tasks a second, measured earlier on machines of this kind; not run here."""
+SHAPES = ((200, 50, 40), (1000, 100, 30), (2000, 500, 8))
+_EXAMPLES = 143
+
+
+def measure(boards: int, buffer: int, versions: int) -> dict[str, Any]:
+    """Runs one fleet of boards that do nothing.
+
+    Args:
+      boards: How many there are.
+      buffer: K, and how many are in flight.
+      versions: How many are made.
+    """
+    plan = FleetPlan(devices=boards, buffer=buffer, privacy="none", leases=buffer)
+    shares = Shares((64,), _EXAMPLES, _EXAMPLES)
+    rng = np.random.default_rng(1)
+    model = build_model("softmax", shares.shape, 10, rng)
+    bundle = compile_model(model, loss="cross-entropy").packed
+    task = publication(task_settings(plan, shares), bundle, "task")
+    shape = Shape(boards, buffer, True, (1.0,) * boards, 0.0)
+    fleet = VirtualFleet(shape, task, NoLabour(_EXAMPLES), rng.bytes, rng)
+    with few_collections():
+        started_s, worked_s = time.perf_counter(), time.process_time()
+        while fleet.version < versions:
+            fleet.advance()
+        wall_s = time.perf_counter() - started_s
+        worked_s = time.process_time() - worked_s
+    accepted = sum(fleet.hub.accepted.values())
+    return {
+        "boards": boards,
+        "buffer": buffer,
+        "versions": versions,
+        "clients": accepted,
+        "wall_s": wall_s,
+        "clients_per_s": accepted / wall_s,
+        "clients_per_processor_s": accepted / worked_s,
+        "verified": fleet.hub.verify(),
+    }
+
+
+def main() -> int:
+    """Prints the table and writes the results."""
+    found = [measure(*shape) for shape in SHAPES]
+    table = Table(title="No-op clients in one process, on one core")
+    for name in ("boards", "buffer", "versions", "clients", "a second"):
+        table.add_column(name, justify="right")
+    for name in ("a processor's second", "goal"):
+        table.add_column(name, justify="right")
+    for row in found:
+        sizes = [str(row[key]) for key in ("boards", "buffer", "versions", "clients")]
+        rates = [row["clients_per_s"], row["clients_per_processor_s"]]
+        table.add_row(*sizes, *[f"{rate:.0f}" for rate in rates], f"{GOAL_PER_S}")
+    for name, rate in PUBLISHED.items():
+        table.add_row(f"{name} (published)", "", "", "", f"{rate:g}", "", "")
+    Console().print(table)
+    RESULTS.parent.mkdir(exist_ok=True)
+    results = {"starling": found, "goal_per_s": GOAL_PER_S, "published": PUBLISHED}
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
