@@ -17,9 +17,9 @@ def bus(seed: int, weather: Weather, cut: Cut = never, validators: int = 4) -> B
     made = Bus(seed, world, list(world.validators), weather, cut, range(validators))
     for number in range(BOARDS):
         made.submit(number * 9.0, world.register(number))
-    # A client repeats what it sees on no chain; here once, when it is calm.
+    # A client repeats what it sees on no chain; here once, when all are up again.
     for number in range(BOARDS):
-        made.submit(CALM_S + 0.1, world.register(number))
+        made.submit(CALM_S + 6.0, world.register(number))
     return made
 
 
@@ -66,7 +66,7 @@ WEATHERS = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(("weather", "cut"), WEATHERS)
 def test_four_validators_agree_and_recover(
     weather: Weather, cut: Cut, seed: int
@@ -105,7 +105,7 @@ def test_one_key_that_runs_twice_makes_no_fork(seed: int) -> None:
     made = Bus(seed, world, [*keys, twin], weather, split, range(3))
     for number in range(BOARDS):
         made.submit(number * 9.0, world.register(number))
-        made.submit(CALM_S + 0.1, world.register(number))
+        made.submit(CALM_S + 6.0, world.register(number))
     made.run(CALM_S + BOUND_S, lambda: settled(made) and made.now_s > CALM_S)
     made.check_votes()
 

@@ -254,7 +254,8 @@ def test_line_55_more_than_f_in_a_later_round_take_us_along() -> None:
 def test_timeout_votes_nil_if_the_step_still_waits(
     step: Step, field: str, expected: list[object], after: Step
 ) -> None:
-    state = replace(at(step), **{field: NOW.now_s})
+    due = {field: NOW.now_s}
+    state = replace(at(step), **due)  # type: ignore[arg-type]  # a table
     early, outputs = go(state, replace(NOW, now_s=NOW.now_s - 0.1))
     assert outputs == ()
     state, outputs = go(early)

@@ -100,7 +100,7 @@ def test_empty_chain_is_verified() -> None:
 
 SECOND = chain().row_list[1]
 LENGTH = len(SECOND.header) + len(SECOND.body)
-STEP = 17
+STEP = 29
 
 
 @pytest.mark.parametrize("mask", [0x01, 0xFF], ids=["one-bit", "all-bits"])
