@@ -1,7 +1,7 @@
 """After a block: boards get their proofs, jobs are handed out, versions come out.
 
 What follows from the chain's state is read from the state, level-triggered, so that a
-restart and a block lead to the same actions.
+restart and a block lead to the same actions; a block only says when to look.
 """
 
 from dataclasses import replace
@@ -19,6 +19,7 @@ from coordinator.events import (
 )
 from coordinator.leases import LeaseTable
 from coordinator.ledger import views
+from coordinator.ledger.draft import BoardChanged
 from coordinator.ledger.node import StoreBlock
 from coordinator.ledger.views import Job
 from coordinator.proofs import BlockProofs
@@ -53,7 +54,9 @@ def block_decided(turn: Turn, stored: StoreBlock) -> None:
             _update_final(turn, envelope, proven.packed(index))
         else:
             _take_from_inbox(turn, envelope.identity(turn.settings.gate.chain_id))
-    follow_chain(turn)
+    # Most blocks change nothing that this looks at, and a large job is long to read.
+    if any(not isinstance(one, BoardChanged) for one in stored.happenings):
+        follow_chain(turn)
     if block.header.height % DROP_EVERY_BLOCKS == 0:
         _drop_used(turn, block.header.height - turn.settings.audit_blocks)
 
@@ -145,8 +148,11 @@ def _version_final(turn: Turn, task: TaskState, head: Version) -> TaskState:
 
 
 def _hand_out_job(turn: Turn, task: TaskState) -> None:
+    record = views.job_record(turn.ledger.tree, task.number)
+    if record is None or (task.job and task.job.version == record.version):
+        return
     job = views.open_job(turn.ledger.tree, task.number)
-    if job is not None and job != task.job:
+    if job is not None:
         turn.put_task(replace(task, job=job))
         turn.emit(Aggregate(task.number, job.version, job))
 
