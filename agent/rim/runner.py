@@ -28,6 +28,8 @@ from protocol.sealing import ENTROPY_BYTES
 
 STATUS_S = 1.0
 DISK_S = 5.0
+GRACE_S = 5.0
+"""How long a stop waits for an update whose charge is on disk already."""
 _STAGES = {
     ReportKind.FAILED_MODEL: e.Stage.MODEL,
     ReportKind.FAILED_DATA: e.Stage.DATA,
@@ -62,7 +64,7 @@ class Runner:
         self._hands.wait_for_space = self._wait_for_space
         self._state = parts.state
         self._pending: list[e.Event] = []
-        self._stopping = False
+        self._stop_s = float("inf")
         self._broker_said = "not yet connected"
         self._disk_said = ""
         self._trainer_said = ""
@@ -87,11 +89,17 @@ class Runner:
         self._hands.link.start()
         board.return_memory()
         try:
-            while not self._stopping:
+            while not self._is_done(time.monotonic()):
                 self._turn()
         finally:
             self._hands.trainer.stop()
         self._part()
+
+    def _is_done(self, now_s: float) -> bool:
+        """Whether to end: a training that was paid for may bring its update home."""
+        training = self._state.training
+        is_paid = training is not None and training.spent
+        return now_s >= (self._stop_s if is_paid else self._stop_s - GRACE_S)
 
     def _asked_to_stop(self, _number: int, _frame: object) -> None:
         self._inbox.put(StopAsked())
@@ -106,6 +114,7 @@ class Runner:
             self._deadline_s,
             self._release_s,
             self._look_s,
+            self._stop_s,
             self._status_s + STATUS_S if self._dirty else float("inf"),
         )
         wait_s = max(0.0, min(moments) - now_s)
@@ -127,7 +136,7 @@ class Runner:
     def _take(self, item: Item) -> None:
         match item:
             case StopAsked():
-                self._stopping = True
+                self._stop_s = time.monotonic() + GRACE_S
             case TrainerSpoke():
                 self._trainer_spoke(item)
             case b.MessageArrived():
@@ -238,7 +247,7 @@ class Runner:
             self._step(e.DataChanged())
 
     def _wait_for_space(self, why: str) -> bool:
-        if self._stopping:
+        if self._stop_s < float("inf"):
             return False
         LOG.error("%s; waiting for room", why)
         self._disk_said = "disk full"
@@ -251,6 +260,7 @@ class Runner:
             except queue.Empty:
                 break
             if isinstance(item, StopAsked):
+                self._stop_s = time.monotonic()
                 return False
             waiting.append(item)
         # Nothing is lost and nothing overtakes: what came meanwhile comes after this.

@@ -166,8 +166,9 @@ class Board:
 
     def draw_noise(self) -> e.TrainingFinished:
         """The trainer's result: never the same bytes twice."""
-        assert self.state.training is not None or self.disk.charged()
-        base = max(self.disk.charged())
+        assert self.state.training is not None
+        base = self.state.training.order.base
+        assert base in self.disk.charged()
         self.noised.append(base)
         fresh = struct.pack("<4I", base, self.disk.boot, self.effects_done, 0)
         return e.TrainingFinished(fresh, H(fresh) + H(b"more", fresh))
