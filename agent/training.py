@@ -74,6 +74,13 @@ class Trainer(Protocol):
           EngineError: If the engine cannot run it.
         """
 
+    def infer(self, theta: Real, x: NDArray[Any]) -> NDArray[Any]:
+        """Each record's output (n, ...), without a target.
+
+        Raises:
+          EngineError: If the engine cannot run it.
+        """
+
 
 def train(
     trainer: Trainer,

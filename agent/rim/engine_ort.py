@@ -98,6 +98,10 @@ class OrtTrainer:
         loss, output = self._run(EVALUATE, {"theta": theta, "x": x, "y": y})
         return loss, output
 
+    def infer(self, theta: Real, x: NDArray[Any]) -> NDArray[Any]:
+        """See `Trainer.infer`."""
+        return self._run(INFER, {"theta": theta, "x": x})[0]
+
     def _run(self, name: str, feeds: Mapping[str, Any]) -> list[NDArray[Any]]:
         try:
             outputs: list[NDArray[Any]] = self._session(name).run(None, feeds)

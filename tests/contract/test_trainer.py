@@ -127,6 +127,15 @@ def test_evaluation_gives_a_loss_and_an_output_per_record(trainer: Trainer) -> N
     assert output.shape == (RECORDS, CLASSES)
 
 
+def test_inference_gives_an_output_per_record(trainer: Trainer) -> None:
+    output = trainer.infer(trainer.theta, X)
+
+    # A softmax changes no order, so that class and evaluation agree.
+    evaluated = trainer.evaluate(trainer.theta, X, Y)[1]
+    assert output.shape == (RECORDS, CLASSES)
+    np.testing.assert_array_equal(output.argmax(axis=1), evaluated.argmax(axis=1))
+
+
 def test_private_gradient_never_passes_the_clip(trainer: Trainer) -> None:
     for index in range(RECORDS):
         row = slice(index, index + 1)
