@@ -1,0 +1,272 @@
+"""What a validator of four makes of others' messages, honest and not."""
+
+from dataclasses import replace
+
+import pytest
+
+from coordinator.ledger import wire
+from coordinator.ledger.node import (
+    BlamePeer,
+    Gossip,
+    PeerMessage,
+    ServeBlocks,
+    StoreBlock,
+)
+from coordinator.ledger.rounds import Step
+from coordinator.ledger.wire import MESSAGE, Message, Status, Topic
+from protocol.chain import (
+    BLOCK,
+    PROPOSAL,
+    VOTE,
+    Certificate,
+    Proposal,
+    Vote,
+    VoteType,
+    vote_bytes,
+)
+from protocol.envelope import ENVELOPE
+from protocol.errors import Reason
+from protocol.ids import SIGNATURE_BYTES, BlockHash, H
+from tests.unit.coordinator.ledger.validator import Running
+from tests.unit.coordinator.ledger.world import World
+
+PROPOSER = 1
+"""Of height 1, round 0."""
+ME = 2
+
+
+def start() -> tuple[World, Running, Proposal]:
+    """A world, ourselves, and what the proposer of height 1 offers."""
+    world = World(4)
+    proposer = Running(world.genesis, world.validators[PROPOSER])
+    proposer.submit(world.publish())
+    proposer.tick(0.0)
+    messages = [MESSAGE.unpack(payload) for payload in proposer.sent]
+    (offer,) = [m.content for m in messages if m.topic == Topic.PROPOSAL]
+    me = Running(world.genesis, world.validators[ME])
+    return world, me, PROPOSAL.unpack(offer)
+
+
+def sign(world: World, proposal: Proposal, who: int = PROPOSER) -> Proposal:
+    signature = world.validators[who].sign(proposal.signed_bytes(world.chain_id))
+    return replace(proposal, signature=signature)
+
+
+def vote(
+    world: World, who: int, kind: VoteType, block_id: BlockHash | None, extra: int = 0
+) -> Vote:
+    signed = vote_bytes(world.chain_id, kind, 1, 0, block_id, extra)
+    signature = world.validators[who].sign(signed)
+    return Vote(kind, 1, 0, block_id, extra, who, signature)
+
+
+def certificate(world: World, kind: VoteType, block_id: BlockHash) -> Certificate:
+    votes = [vote(world, who, kind, block_id) for who in (0, 1, 3)]
+    signatures = tuple(entry.signature for entry in votes)
+    return Certificate(1, 0, block_id, 0b1011, signatures, (0, 0, 0))
+
+
+def hear(me: Running, payload: bytes) -> list[BlamePeer]:
+    me.step(PeerMessage(payload), 1.0)
+    return [effect for effect in me.heard if isinstance(effect, BlamePeer)]
+
+
+def own_votes(me: Running) -> list[tuple[int, BlockHash | None]]:
+    messages = [MESSAGE.unpack(payload) for payload in me.sent]
+    votes = [VOTE.unpack(m.content) for m in messages if m.topic == Topic.VOTE]
+    return [(entry.vote_type, entry.block_id) for entry in votes]
+
+
+def test_honest_proposal_gets_our_prevote() -> None:
+    _, me, proposal = start()
+    assert hear(me, wire.wrap_proposal(proposal)) == []
+    assert own_votes(me) == [(VoteType.PREVOTE, proposal.block_id)]
+
+
+def test_vote_is_written_down_before_it_is_gossiped() -> None:
+    _, me, proposal = start()
+    hear(me, wire.wrap_proposal(proposal))
+    kinds = [type(effect).__name__ for effect in me.heard]
+    assert kinds.index("JournalVote") < kinds.index("Gossip")
+
+
+def _bad_state(world: World, proposal: Proposal) -> Proposal:
+    block = BLOCK.unpack(proposal.block)
+    header = replace(block.header, state_root=H(b"other"))
+    other = replace(block, header=header)
+    return replace(proposal, block=BLOCK.pack(other), block_id=header.block_id())
+
+
+def _bad_signature_inside(world: World, proposal: Proposal) -> Proposal:
+    block = BLOCK.unpack(proposal.block)
+    envelope = ENVELOPE.unpack(block.transactions[0])
+    forged = ENVELOPE.pack(replace(envelope, signature=bytes(SIGNATURE_BYTES)))
+    other = replace(block, transactions=(forged,))
+    header = replace(block.header, tx_root=other.tx_root())
+    other = replace(other, header=header)
+    return replace(proposal, block=BLOCK.pack(other), block_id=header.block_id())
+
+
+@pytest.mark.parametrize("spoil", [_bad_state, _bad_signature_inside])
+def test_invalid_block_gets_a_nil_prevote_and_its_proposer_blame(
+    spoil: object,
+) -> None:
+    world, me, proposal = start()
+    bad = sign(world, spoil(world, proposal))  # type: ignore[operator]  # one of two
+    (blame,) = hear(me, wire.wrap_proposal(bad))
+    assert blame.reason is Reason.INVALID_BLOCK
+    assert own_votes(me) == [(VoteType.PREVOTE, None)]
+
+
+def test_block_that_the_proposal_does_not_name_gets_a_nil_prevote() -> None:
+    world, me, proposal = start()
+    bad = sign(world, replace(proposal, block_id=BlockHash(H(b"other"))))
+    (blame,) = hear(me, wire.wrap_proposal(bad))
+    assert blame.reason is Reason.INVALID_BLOCK
+    assert own_votes(me) == [(VoteType.PREVOTE, None)]
+
+
+def test_proposal_out_of_turn_forged_or_without_proof_is_ignored() -> None:
+    world, me, proposal = start()
+    out_of_turn = sign(world, replace(proposal, proposer=3), 3)
+    forged = sign(world, proposal, 3)
+    valid_later = replace(proposal, round=1, valid_round=1, proposer=2)
+    without_proof = sign(world, valid_later, 2)
+    for number, bad in enumerate((out_of_turn, forged, without_proof)):
+        assert len(hear(me, wire.wrap_proposal(bad))) == number + 1
+    assert me.state.consensus.ballots.proposals == {}
+    assert own_votes(me) == []
+
+
+def test_proof_of_lock_for_another_block_is_refused() -> None:
+    world, me, proposal = start()
+    proof = certificate(world, VoteType.PREVOTE, BlockHash(H(b"other")))
+    again = replace(proposal, round=1, valid_round=1, proposer=2, proof_of_lock=proof)
+    (blame,) = hear(me, wire.wrap_proposal(sign(world, again, 2)))
+    assert blame.reason is Reason.INVALID_PROOF
+
+
+def test_votes_of_a_quorum_decide() -> None:
+    world, me, proposal = start()
+    hear(me, wire.wrap_proposal(proposal))
+    for kind in (VoteType.PREVOTE, VoteType.PRECOMMIT):
+        for who in (0, 1):
+            hear(me, wire.wrap_vote(vote(world, who, kind, proposal.block_id)))
+    (stored,) = me.blocks()
+    assert stored.certificate.block_id == proposal.block_id
+    assert len(stored.certificate.signatures) == 3
+
+
+def test_double_vote_is_named_and_counts_once() -> None:
+    world, me, proposal = start()
+    hear(me, wire.wrap_vote(vote(world, 0, VoteType.PREVOTE, proposal.block_id)))
+    (blame,) = hear(me, wire.wrap_vote(vote(world, 0, VoteType.PREVOTE, None)))
+    assert blame.reason is Reason.EQUIVOCATION
+    assert "validator 0" in blame.detail
+    assert len(me.state.consensus.ballots.cast(0, VoteType.PREVOTE)) == 1
+
+
+def test_vote_with_our_own_key_does_not_count() -> None:
+    world, me, proposal = start()
+    ours = vote(world, ME, VoteType.PREVOTE, proposal.block_id)
+    (blame,) = hear(me, wire.wrap_vote(ours))
+    assert blame.reason is Reason.EQUIVOCATION
+    assert me.state.consensus.ballots.votes == {}
+
+
+@pytest.mark.parametrize("who", [3, 31], ids=["other-key", "no-such-validator"])
+def test_forged_vote_is_refused(who: int) -> None:
+    world, me, proposal = start()
+    forged = replace(vote(world, 0, VoteType.PREVOTE, proposal.block_id), voter=who)
+    assert len(hear(me, wire.wrap_vote(forged))) == 1
+    assert me.state.consensus.step is Step.NEW_HEIGHT
+
+
+def test_decision_is_believed_with_its_certificate_only() -> None:
+    world, me, proposal = start()
+    block = BLOCK.unpack(proposal.block)
+    other = certificate(world, VoteType.PRECOMMIT, BlockHash(H(b"other")))
+    prevotes = certificate(world, VoteType.PREVOTE, proposal.block_id)
+    assert len(hear(me, wire.wrap_decision(block, other))) == 1
+    assert len(hear(me, wire.wrap_decision(block, prevotes))) == 2
+    assert me.state.height == 0
+    whole = certificate(world, VoteType.PRECOMMIT, proposal.block_id)
+    hear(me, wire.wrap_decision(block, whole))
+    assert me.state.height == 1
+    assert me.of(StoreBlock)
+
+
+def test_decision_again_or_of_another_height_does_nothing() -> None:
+    world, me, proposal = start()
+    block = BLOCK.unpack(proposal.block)
+    whole = certificate(world, VoteType.PRECOMMIT, proposal.block_id)
+    for _ in range(2):
+        assert hear(me, wire.wrap_decision(block, whole)) == []
+    assert len(me.blocks()) == 1
+
+
+def status(world: World, who: int, height: int, signer: int | None = None) -> bytes:
+    bare = Status(who, height, 0, (), bytes(SIGNATURE_BYTES))
+    key = world.validators[who if signer is None else signer]
+    signed = replace(bare, signature=key.sign(bare.signed_bytes(world.chain_id)))
+    return MESSAGE.pack(Message(Topic.STATUS, wire.STATUS.pack(signed)))
+
+
+def test_status_of_the_same_height_gets_all_that_is_lacking() -> None:
+    world, me, proposal = start()
+    hear(me, wire.wrap_proposal(proposal))
+    hear(me, wire.wrap_vote(vote(world, 0, VoteType.PREVOTE, proposal.block_id)))
+    me.sent.clear()
+    hear(me, status(world, 3, 1))
+    topics = [MESSAGE.unpack(payload).topic for payload in me.sent]
+    assert topics.count(Topic.PROPOSAL) == 1
+    assert topics.count(Topic.VOTE) == 2
+
+
+def test_status_is_answered_once_per_interval() -> None:
+    world, me, proposal = start()
+    hear(me, wire.wrap_proposal(proposal))
+    hear(me, status(world, 3, 1))
+    me.sent.clear()
+    hear(me, status(world, 3, 1))
+    assert me.sent == []
+
+
+def test_forged_status_is_refused() -> None:
+    world, me, proposal = start()
+    hear(me, wire.wrap_proposal(proposal))
+    me.sent.clear()
+    assert len(hear(me, status(world, 3, 1, signer=0))) == 1
+    assert me.sent == []
+
+
+def test_status_from_behind_gets_the_blocks() -> None:
+    world, me, proposal = start()
+    whole = certificate(world, VoteType.PRECOMMIT, proposal.block_id)
+    hear(me, wire.wrap_decision(BLOCK.unpack(proposal.block), whole))
+    me.sent.clear()
+    hear(me, status(world, 0, 1))
+    topics = [MESSAGE.unpack(payload).topic for payload in me.sent]
+    assert Topic.DECISION in topics
+    me.restart(5.0)
+    me.step(PeerMessage(status(world, 3, 1)), 6.0)
+    assert me.of(ServeBlocks) == [ServeBlocks(1, 1)]
+
+
+def test_transaction_with_a_bad_signature_does_not_wait() -> None:
+    world, me, _ = start()
+    forged = replace(world.register(0), signature=bytes(SIGNATURE_BYTES))
+    packed = MESSAGE.pack(Message(Topic.TRANSACTION, ENVELOPE.pack(forged)))
+    (blame,) = hear(me, packed)
+    assert blame.reason is Reason.BAD_SIGNATURE
+    assert me.state.mempool.size == 0
+    assert not [e for e in me.heard if isinstance(e, Gossip) and e.payload == packed]
+
+
+def test_messages_cut_at_every_byte_never_raise() -> None:
+    world, me, proposal = start()
+    entry = vote(world, 0, VoteType.PREVOTE, proposal.block_id)
+    for whole in (wire.wrap_proposal(proposal), wire.wrap_vote(entry)):
+        for end in range(len(whole)):
+            me.step(PeerMessage(whole[:end]), 1.0)
+    assert me.state.consensus.step is Step.NEW_HEIGHT
