@@ -1,0 +1,192 @@
+"""The trainer's process: real, asked by the agent's side, and allowed to die."""
+
+import queue
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent import open_trainer
+from agent.orders import (
+    Job,
+    JobKind,
+    Limits,
+    Report,
+    ReportKind,
+    TrainingOrder,
+)
+from agent.privacy import RECORD_GAUSSIAN
+from agent.rim.trainer_process import TrainerProcess, TrainerSpoke
+from protocol.bundle import GRADIENT, pack_bundle
+from protocol.errors import ProtocolError
+from protocol.vectors import CODECS
+from tests.contract.test_trainer import FEATURES, FILES, PACKED, RECORDS, X, Y, order
+
+DEADLINE_S = 30.0
+LIMITS = Limits(1, 8, 2048, 0)
+
+
+class Process:
+    """A real trainer process and its files."""
+
+    def __init__(self, folder: Path, command: tuple[str, ...] | None = None) -> None:
+        self.folder = folder
+        self.spoken: queue.SimpleQueue[TrainerSpoke] = queue.SimpleQueue()
+        (folder / "data").mkdir()
+        np.savez(folder / "data" / "a.npz", x=X, y=Y)
+        (folder / "bundle").write_bytes(PACKED)
+        theta = open_trainer(PACKED).theta
+        (folder / "theta").write_bytes(theta.astype("<f4").tobytes())
+        log = folder / "trainer.log"
+        post = self.spoken.put
+        self.trainer = (
+            TrainerProcess(post, log, command) if command else TrainerProcess(post, log)
+        )
+
+    def job(self, wanted: TrainingOrder | None, limits: Limits = LIMITS) -> Job:
+        kind = JobKind.LOAD if wanted is None else JobKind.TRAIN
+        return Job(
+            kind,
+            str(self.folder / "bundle"),
+            "" if wanted is None else str(self.folder / "theta"),
+            str(self.folder / "data"),
+            "",
+            limits,
+            wanted,
+        )
+
+    def report(self) -> Report:
+        """The next report of the job under way."""
+        deadline_s = time.monotonic() + DEADLINE_S
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            spoke = self.spoken.get(timeout=left_s)
+            if self.trainer.is_current(spoke):
+                return spoke.report
+        pytest.fail("the trainer said nothing")
+
+    def answer(self, wanted: TrainingOrder | None, limits: Limits = LIMITS) -> Report:
+        """The first report of a new job."""
+        self.trainer.ask(self.job(wanted, limits))
+        return self.report()
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    """A trainer that is ended with the test."""
+    found = Process(tmp_path)
+    yield found
+    found.trainer.stop()
+
+
+def test_process_loads_a_bundle_and_counts_the_records(process: Process) -> None:
+    report = process.answer(None)
+
+    assert (report.kind, report.examples) == (ReportKind.LOADED, RECORDS)
+
+
+def test_process_waits_for_the_charge_before_its_result(process: Process) -> None:
+    wanted = order(mechanism=RECORD_GAUSSIAN, codec=1)
+
+    ready = process.answer(wanted)
+    assert ready.kind == ReportKind.READY
+    assert process.spoken.empty()
+    process.trainer.resume()
+    result = process.report()
+
+    assert result.kind == ReportKind.RESULT
+    assert CODECS[1].decode(result.payload, wanted.dimension).any()
+
+
+def test_process_serves_a_second_job(process: Process) -> None:
+    process.answer(None)
+    process.trainer.answered()
+
+    ready = process.answer(order())
+
+    assert ready.kind == ReportKind.READY
+
+
+def test_process_without_the_charge_gives_no_result(process: Process) -> None:
+    process.answer(order())
+
+    process.trainer.release()
+
+    assert process.report().kind == ReportKind.FAILED_TRAINING
+
+
+def test_process_refuses_a_graph_outside_the_allow_list(process: Process) -> None:
+    evil = FILES[GRADIENT].replace(b"Gemm", b"Loop").replace(b"MatMul", b"Evil!!")
+    with pytest.raises(ProtocolError):
+        pack_bundle({**FILES, GRADIENT: evil})
+    (process.folder / "bundle").write_bytes(PACKED.replace(b"MatMul", b"Evil!!"))
+
+    assert process.answer(None).kind == ReportKind.FAILED_MODEL
+
+
+def test_process_names_the_bad_record(process: Process) -> None:
+    bad = X.copy()
+    bad[3, 1] = np.nan
+    np.savez(process.folder / "data" / "a.npz", x=bad, y=Y)
+
+    report = process.answer(None)
+
+    assert report.kind == ReportKind.FAILED_DATA
+    assert "record 3" in report.detail
+
+
+def test_process_refuses_to_pledge_more_than_there_is(process: Process) -> None:
+    report = process.answer(order(pledge=64))
+
+    assert report.kind == ReportKind.FAILED_DATA
+    assert "40 records, 64 pledged" in report.detail
+
+
+def test_process_out_of_memory_fails_with_a_clear_text(process: Process) -> None:
+    big = struct.pack("<f", 0.0) * (80 << 20)
+    np.savez(
+        process.folder / "data" / "b.npz",
+        x=np.frombuffer(big, np.float32).reshape(-1, FEATURES),
+        y=np.zeros((80 << 20) // FEATURES, np.int64),
+    )
+
+    report = process.answer(None, replace(LIMITS, memory_mb=256))
+
+    assert report.kind == ReportKind.FAILED_TRAINING
+    assert "memory" in report.detail
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "segmentation fault"),
+        ("import os; os.kill(os.getpid(), 4)", "illegal instruction"),
+        ("import os; os.kill(os.getpid(), 9)", "killed"),
+        ("raise SystemExit('no such module')", "no such module"),
+        ("print('nonsense' * 3000)", "the trainer ended"),
+    ],
+    ids=["segfault", "illegal instruction", "killed", "exit", "nonsense"],
+)
+def test_crash_of_the_process_is_a_report(
+    tmp_path: Path, script: str, said: str
+) -> None:
+    process = Process(tmp_path, (sys.executable, "-c", script))
+
+    report = process.answer(order())
+    process.trainer.stop()
+
+    assert report.kind == ReportKind.FAILED_TRAINING
+    assert said in report.detail
+
+
+def test_stopped_process_says_nothing_more_that_counts(process: Process) -> None:
+    process.answer(order())
+    process.trainer.stop()
+
+    ready = process.answer(order())
+
+    assert ready.kind == ReportKind.READY
