@@ -60,7 +60,7 @@ class Budget:
         # Written so that a NaN is refused too.
         if not 0.0 < self.epsilon <= EPSILON_MAX:
             raise ConfigError(f"must be in (0, {EPSILON_MAX:g}]", key="epsilon")
-        _check_delta(self.delta)
+        check_delta(self.delta)
 
 
 def gaussian_delta(epsilon: float, mu: float) -> float:
@@ -95,7 +95,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     Raises:
       ConfigError: If delta is out of bounds.
     """
-    _check_delta(delta)
+    check_delta(delta)
     if gaussian_delta(0.0, mu) <= delta:
         return 0.0
     low, high = 0.0, zcdp_epsilon(mu * mu / 2, delta) + 1.0
@@ -120,7 +120,7 @@ def zcdp_epsilon(rho: float, delta: float) -> float:
 
     Source: Canonne, Kamath, Steinke 2020, Corollary 13, minimised over alpha.
     """
-    _check_delta(delta)
+    check_delta(delta)
     if rho <= 0.0:
         return 0.0
 
@@ -231,7 +231,12 @@ def check_sigma(sigma_micro: int) -> None:
         raise ConfigError(f"must be in {bounds}", key="sigma_micro")
 
 
-def _check_delta(delta: float) -> None:
+def check_delta(delta: float) -> None:
+    """Refuses a delta out of bounds.
+
+    Raises:
+      ConfigError: Naming the bounds.
+    """
     if not DELTA_MIN <= delta < 1.0:
         raise ConfigError(f"must be in [{DELTA_MIN:g}, 1)", key="delta")
 
