@@ -3,12 +3,15 @@
 The only mutable thing of the core; it never outlives `machine.step`.
 """
 
+from functools import lru_cache
+
 from coordinator.events import Effect, Publish, Refuse, Report
 from coordinator.state import CoordinatorState, Session, Settings, TaskState
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.errors import ProtocolError, Reason
 from protocol.ids import DeviceId, Digest, device_name
 from protocol.messages import REFUSED, refusal
+from protocol.topics import Topics
 
 RETRY_AFTER_S = {
     Reason.BUSY: 5,
@@ -98,7 +101,7 @@ class Turn:
 
     def send(self, device: DeviceId, envelope: Envelope) -> None:
         """Sends an envelope to one board."""
-        topic = self.settings.topics.down(device_name(device))
+        topic = _down(self.settings.topics, device)
         self.emit(Publish(topic, ENVELOPE.pack(envelope)))
 
     def refuse(self, device: DeviceId, subject: Digest, error: ProtocolError) -> None:
@@ -110,3 +113,8 @@ class Turn:
     def report(self, text: str) -> None:
         """Logs a line for people."""
         self.emit(Report(text))
+
+
+@lru_cache(maxsize=1 << 14)
+def _down(topics: Topics, device: DeviceId) -> str:
+    return topics.down(device_name(device))

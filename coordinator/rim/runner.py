@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from types import FrameType
 
 from broker.events import (
@@ -62,8 +63,9 @@ from coordinator.rim.wholes import WholeCache, final_of
 from protocol.chunks import CHUNK, chunk_at, chunk_count
 from protocol.envelope import ENVELOPE, Kind, sign
 from protocol.errors import DecodeError, Reason, StorageError, TransportError
-from protocol.ids import device_from_name, device_name
+from protocol.ids import DeviceId, device_from_name, device_name
 from protocol.light import FINAL
+from protocol.topics import Topics
 
 log = logging.getLogger("starling.coordinator")
 
@@ -89,6 +91,7 @@ class Runner:
         self._home = home
         self._parts: Parts = assemble(home, self._queue.put, _now_s(), _now_ms())
         self._state = self._parts.state
+        self._myself = self._parts.settings.ledger.key.identity
         self._seen_inbox: set[str] = set()
         self._inbox_at_s = 0.0
         self._status_at_s = 0.0
@@ -186,14 +189,13 @@ class Runner:
 
     def _message(self, message: MessageArrived, effects: list[Effect]) -> None:
         try:
-            branch, whose, leaf = self._parts.settings.topics.parse(message.topic)
-            if branch == "g":
-                if whose != self._parts.settings.name:
-                    self._step(PeerArrived(message.payload), effects)
-                return
-            device = device_from_name(whose)
+            branch, device, leaf = address(self._parts.settings.topics, message.topic)
         except DecodeError as error:
             self._parts.tally.refuse(Refuse(None, Reason.MALFORMED, str(error)))
+            return
+        if branch == "g":
+            if device != self._myself:
+                self._step(PeerArrived(message.payload), effects)
             return
         self._parts.tally.device(device).bytes_up += len(message.payload)
         match leaf:
@@ -249,7 +251,7 @@ class Runner:
                 self._publish_final(effect)
             case Gossip(payload):
                 topics, name = self._parts.settings.topics, self._parts.settings.name
-                self._publish(topics.gossip(name), payload, False)
+                self._outgoing.add(Message(topics.gossip(name), payload))
             case RemoveInbox(name):
                 inbox.remove(self._home.inbox, name)
             case Aggregate() | Evaluate():
@@ -275,9 +277,9 @@ class Runner:
 
     def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
         self._outgoing.add(Message(topic, payload, retain))
-        branch, whose, _ = self._parts.settings.topics.parse(topic)
-        if branch == "d":
-            device = device_from_name(whose)
+        # What is retained is for everybody; all the rest goes to one board.
+        if not retain:
+            _, device, _ = address(self._parts.settings.topics, topic)
             self._parts.tally.device(device).bytes_down += len(payload)
 
     def _publish_chunks(self, effect: PublishChunks) -> None:
@@ -347,6 +349,17 @@ def run(home: CoordinatorHome) -> int:
         return runner.run()
     finally:
         runner.close()
+
+
+@lru_cache(maxsize=1 << 16)
+def address(topics: Topics, topic: str) -> tuple[str, DeviceId, str]:
+    """A topic's branch, whose it is, and its leaf.
+
+    Raises:
+      DecodeError: If it is not a topic of one board or coordinator of this fleet.
+    """
+    branch, whose, leaf = topics.parse(topic)
+    return branch, device_from_name(whose), leaf
 
 
 def _now_s() -> float:
