@@ -73,7 +73,8 @@ def publish(
     draft.put(views.published_key(identity), views.pack_number(number))
     draft.put(task_key(number), envelope.body)
     draft.put(version_key(number, 0), version_digest(spec.initial))
-    _put_progress(draft, number, Progress(Version(0), 0, 0, 0))
+    start = Progress(Version(0), 0, 0, 0)
+    draft.put(views.head_key(number), PROGRESS.pack(start))
     draft.happen(TaskOpened(TaskId(number)))
 
 
@@ -107,8 +108,7 @@ def update(
     place = progress.following
     draft.put(views.pending_key(body.task, place), PENDING.pack(entry))
     progress = replace(progress, following=place + 1, pending=progress.pending + 1)
-    _put_progress(draft, body.task, progress)
-    _queue_changed(draft, context, body.task)
+    _queue_changed(draft, context, body.task, spec, progress)
 
 
 def _check_unsigned(signed: tuple[Signed, ...], base: int, identity: Digest) -> None:
@@ -168,28 +168,23 @@ def _remember(
     draft.put(views.history_key(number, sender), packed)
 
 
-def _queue_changed(draft: Draft, context: Context, number: int) -> None:
-    """Cuts if enough wait, and keeps the list of waiting tasks."""
-    cut_full(draft, context, number)
-    progress = views.progress(draft, number)
-    assert progress is not None
-    waits = progress.pending > 0 and draft.get(views.job_key(number)) is None
+def _queue_changed(
+    draft: Draft, context: Context, number: int, spec: TaskSpec, progress: Progress
+) -> None:
+    """Cuts if K updates wait and no job is open; keeps the list of waiting tasks."""
+    if draft.get(views.job_key(number)) is not None:
+        waits = False
+    elif progress.pending >= spec.aggregation.buffer:
+        progress = _cut(draft, context, number, progress, spec.aggregation.buffer)
+        waits = False
+    else:
+        waits = progress.pending > 0
+    draft.put(views.head_key(number), PROGRESS.pack(progress))
     waiting = views.waiting(draft)
     if waits != (number in waiting):
         others = tuple(other for other in waiting if other != number)
         numbers = (*others, number) if waits else others
         draft.put(views.WAITING_KEY, views.pack_waiting(numbers))
-
-
-def cut_full(draft: Draft, context: Context, number: int) -> None:
-    """Cuts the next job of a task if K updates wait and no job is open."""
-    progress = views.progress(draft, number)
-    spec = views.task(draft, number)
-    assert progress is not None
-    assert spec is not None
-    enough = progress.pending >= spec.aggregation.buffer
-    if enough and draft.get(views.job_key(number)) is None:
-        _cut(draft, context, number, progress, spec.aggregation.buffer)
 
 
 def cut_patient(draft: Draft, context: Context) -> None:
@@ -204,13 +199,14 @@ def cut_patient(draft: Draft, context: Context) -> None:
         oldest = views.pending_at(draft, number, progress.first)
         assert oldest is not None
         if context.height - oldest.height >= spec.aggregation.patience:
-            _cut(draft, context, number, progress, spec.aggregation.buffer)
-            _queue_changed(draft, context, number)
+            progress = _cut(draft, context, number, progress, spec.aggregation.buffer)
+            _queue_changed(draft, context, number, spec, progress)
 
 
 def _cut(
     draft: Draft, context: Context, number: int, progress: Progress, most: int
-) -> None:
+) -> Progress:
+    """Makes the first `most` waiting updates the open job."""
     places: list[int] = []
     place = progress.first
     while place < progress.following and len(places) < most:
@@ -222,8 +218,8 @@ def _cut(
     draft.put(views.job_key(number), JOB.pack(job))
     left = progress.pending - len(places)
     first = _oldest(draft, number, place, progress.following)
-    _put_progress(draft, number, replace(progress, first=first, pending=left))
     draft.happen(JobCut(TaskId(number), version))
+    return replace(progress, first=first, pending=left)
 
 
 def _oldest(draft: Draft, number: int, place: int, following: int) -> int:
@@ -285,9 +281,8 @@ def _finalise(
     if oldest > 0:
         draft.put(version_key(number, oldest - 1), None)
     progress = _drop_stale(draft, number, replace(progress, head=job.version), oldest)
-    _put_progress(draft, number, progress)
     draft.happen(VersionFinal(TaskId(number), job.version, digest))
-    _queue_changed(draft, context, number)
+    _queue_changed(draft, context, number, spec, progress)
 
 
 def _drop_stale(draft: Draft, number: int, progress: Progress, oldest: int) -> Progress:
@@ -302,7 +297,3 @@ def _drop_stale(draft: Draft, number: int, progress: Progress, oldest: int) -> P
             left += 1
     first = _oldest(draft, number, progress.first, progress.following)
     return replace(progress, first=first, pending=left)
-
-
-def _put_progress(draft: Draft, number: int, progress: Progress) -> None:
-    draft.put(views.head_key(number), PROGRESS.pack(progress))
