@@ -13,7 +13,6 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from functools import lru_cache
 from types import FrameType
 
 from broker.events import (
@@ -54,18 +53,14 @@ from coordinator.events import (
     Ticked,
     TransactionArrived,
 )
-from coordinator.ledger.node import Gossip
+from coordinator.ledger.node import Gossip, ServeBlocks
 from coordinator.rim import inbox
 from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.outgoing import Outgoing
+from coordinator.rim.publishing import Publisher, address
 from coordinator.rim.start import Parts, assemble
-from coordinator.rim.wholes import WholeCache, final_of
-from protocol.chunks import CHUNK, chunk_at, chunk_count
-from protocol.envelope import ENVELOPE, Kind, sign
 from protocol.errors import DecodeError, Reason, StorageError, TransportError
-from protocol.ids import DeviceId, device_from_name, device_name
-from protocol.light import FINAL
-from protocol.topics import Topics
+from protocol.ids import device_name
 
 log = logging.getLogger("starling.coordinator")
 
@@ -101,7 +96,9 @@ class Runner:
             self._parts.link, self._queue.put, random.SystemRandom().random
         )
         self._outgoing = Outgoing(self._link.publish)
-        self._wholes = WholeCache(self._parts.store)
+        self._publisher = Publisher(
+            self._parts.settings, self._parts.store, self._outgoing, self._parts.tally
+        )
 
     def run(self) -> int:
         """Serves until a signal ends it.
@@ -243,15 +240,10 @@ class Runner:
     def _do(self, effect: Effect) -> None:
         """Carries out what does not have to last."""
         match effect:
-            case Publish(topic, payload, retain):
-                self._publish(topic, payload, retain)
-            case PublishChunks():
-                self._publish_chunks(effect)
-            case PublishFinal():
-                self._publish_final(effect)
-            case Gossip(payload):
-                topics, name = self._parts.settings.topics, self._parts.settings.name
-                self._outgoing.add(Message(topics.gossip(name), payload))
+            case (
+                Publish() | PublishChunks() | PublishFinal() | Gossip() | ServeBlocks()
+            ):
+                self._publisher.say(effect)
             case RemoveInbox(name):
                 inbox.remove(self._home.inbox, name)
             case Aggregate() | Evaluate():
@@ -274,35 +266,6 @@ class Runner:
                 log.debug("refused %s: %s: %s", whose, Reason(reason).name, detail)
             case Report(text):
                 log.info("%s", text)
-
-    def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
-        self._outgoing.add(Message(topic, payload, retain))
-        # What is retained is for everybody; all the rest goes to one board.
-        if not retain:
-            _, device, _ = address(self._parts.settings.topics, topic)
-            self._parts.tally.device(device).bytes_down += len(payload)
-
-    def _publish_chunks(self, effect: PublishChunks) -> None:
-        whole = self._wholes.get(effect.digest)
-        if whole is None:
-            log.warning("a board asks for %s, which is gone", effect.digest.hex())
-            return
-        topic = self._parts.settings.topics.model(device_name(effect.device))
-        for index in effect.indices:
-            if index < chunk_count(len(whole)):
-                chunk = chunk_at(whole, effect.digest, index)
-                self._publish(topic, CHUNK.pack(chunk), False)
-
-    def _publish_final(self, effect: PublishFinal) -> None:
-        proof = final_of(self._parts.store, effect.transaction)
-        if proof is None:
-            return
-        settings = self._parts.settings
-        key, chain_id = settings.ledger.key, settings.gate.chain_id
-        body = FINAL.pack(proof)
-        envelope = sign(key, chain_id, Kind.FINAL, effect.counter, body)
-        topic = settings.topics.down(device_name(effect.device))
-        self._publish(topic, ENVELOPE.pack(envelope), False)
 
     def _hand_over(self, effect: Aggregate | Evaluate) -> None:
         if isinstance(effect, Evaluate):
@@ -349,17 +312,6 @@ def run(home: CoordinatorHome) -> int:
         return runner.run()
     finally:
         runner.close()
-
-
-@lru_cache(maxsize=1 << 16)
-def address(topics: Topics, topic: str) -> tuple[str, DeviceId, str]:
-    """A topic's branch, whose it is, and its leaf.
-
-    Raises:
-      DecodeError: If it is not a topic of one board or coordinator of this fleet.
-    """
-    branch, whose, leaf = topics.parse(topic)
-    return branch, device_from_name(whose), leaf
 
 
 def _now_s() -> float:
