@@ -25,7 +25,7 @@ class StoredBlock:
 
 
 @dataclass(frozen=True)
-class Tip:
+class StoredTip:
     """Where a stored chain ends.
 
     Attributes:
@@ -142,7 +142,7 @@ class Store(Protocol):
     def put_note(self, name: str, value: int) -> None:
         """Keeps a number under a name, such as a counter's high-water mark."""
 
-    def tip(self) -> Tip:
+    def tip(self) -> StoredTip:
         """Where the chain ends; read once, at the start.
 
         Raises:
@@ -286,12 +286,12 @@ class MemoryStore:
         assert self._open
         self._notes[name] = value
 
-    def tip(self) -> Tip:
+    def tip(self) -> StoredTip:
         """See `Store`."""
         if not self._blocks:
-            return Tip(None, None, self._tree)
+            return StoredTip(None, None, self._tree)
         last = self._blocks[-1]
-        return Tip(last.block.header, last.certificate, self._tree)
+        return StoredTip(last.block.header, last.certificate, self._tree)
 
     def block(self, height: int) -> StoredBlock | None:
         """See `Store`."""

@@ -66,7 +66,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turns what SQLite raises into a `StorageError` that says what to do."""
     try:
         yield
-    except sqlite3.OperationalError as error:
+    except (OSError, sqlite3.OperationalError) as error:
         raise StorageError(f"{path}: {error}; free space or fix the disk") from error
     except sqlite3.DatabaseError as error:
         raise StorageError(

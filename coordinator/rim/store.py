@@ -15,9 +15,9 @@ from coordinator.ledger.state import genesis_tree
 from coordinator.ledger.storage import (
     Location,
     StoredBlock,
+    StoredTip,
     StoredUpload,
     StoredVersion,
-    Tip,
 )
 from coordinator.rim.schema import (
     FORMAT,
@@ -27,6 +27,7 @@ from coordinator.rim.schema import (
     connect,
     storage_errors,
 )
+from durable.files import sync_folder
 from protocol.chain import (
     CERTIFICATE,
     GENESIS,
@@ -59,7 +60,7 @@ class SqliteStore:
 
     @classmethod
     def create(cls, path: Path, genesis: Genesis) -> "SqliteStore":
-        """Starts a chain in a new file.
+        """Starts a chain in a new file, which appears whole or not at all.
 
         Raises:
           ConfigError: If the file exists.
@@ -67,17 +68,23 @@ class SqliteStore:
         """
         if path.exists():
             raise ConfigError("a chain is there already", file=str(path))
+        unfinished = path.with_name(path.name + ".new")
         with storage_errors(path):
-            connection = connect(path)
+            for left in (unfinished, path.with_name(f"{unfinished.name}-journal")):
+                left.unlink(missing_ok=True)
+            connection = connect(unfinished)
             connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
-            configure(connection)
+            connection.execute("PRAGMA synchronous=FULL")
             connection.executescript(f"BEGIN; {SCHEMA}")
             facts = [("format", b"%d" % FORMAT), ("genesis", GENESIS.pack(genesis))]
             connection.executemany("INSERT INTO facts VALUES (?, ?)", facts)
             entries = genesis_tree(genesis).items()
             connection.executemany("INSERT INTO state VALUES (?, ?)", entries)
             connection.execute("COMMIT")
-        return cls(path, connection, genesis)
+            connection.close()
+            unfinished.replace(path)
+            sync_folder(path.parent)
+        return cls.open(path)
 
     @classmethod
     def open(cls, path: Path) -> "SqliteStore":
@@ -248,12 +255,12 @@ class SqliteStore:
             rows = self._connection.execute("SELECT key, value FROM state")
             return StateTree().update(dict(rows))
 
-    def tip(self) -> Tip:
+    def tip(self) -> StoredTip:
         """See `Store`."""
         tree = self.state()
         height = self.height()
         if height == 0:
-            return Tip(None, None, tree)
+            return StoredTip(None, None, tree)
         last = self.block(height)
         assert last is not None
         header = last.block.header
@@ -263,7 +270,7 @@ class SqliteStore:
                 f"{height}; restore the file from a backup, together with the vote "
                 "journal beside it"
             )
-        return Tip(header, last.certificate, tree)
+        return StoredTip(header, last.certificate, tree)
 
     def height(self) -> int:
         """Of the last block, 0 before the first."""

@@ -39,6 +39,16 @@ def test_create_over_a_chain_is_refused(tmp_path: Path) -> None:
         SqliteStore.create(path, World().genesis)
 
 
+def test_create_after_an_unfinished_one_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "chain.new").write_bytes(b"half a file")
+    (tmp_path / "chain.new-journal").write_bytes(b"half a journal")
+    stored(tmp_path / "chain")
+    assert not (tmp_path / "chain.new").exists()
+    store = SqliteStore.open(tmp_path / "chain")
+    assert store.height() == 3
+    store.close()
+
+
 @pytest.mark.parametrize("how", [SqliteStore.open, SqliteStore.read])
 def test_open_without_a_chain_is_a_config_error(tmp_path: Path, how: object) -> None:
     with pytest.raises(ConfigError, match="no chain"):
