@@ -11,6 +11,7 @@ HOME/logs/              what each process says
 import contextlib
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -42,7 +43,8 @@ TIER_BROKER, TIER_COORDINATOR, TIER_BOARDS = 0, 1, 2
 MARK = "starling-fleet"
 """A file in every home that this command made, and may remove."""
 HEARTBEAT_S = 2
-_TRAINERS_KEPT_MAX = 16
+_TRAINER_BYTES = 100 << 20
+"""Of a loaded trainer; half of the memory may be spent on saving their start."""
 _TRAINER_KEPT_S = 20.0
 _CHECK_IN_S = 3.0
 _READABLE = 0o644
@@ -178,7 +180,7 @@ def _set_up_board(
         "training.board": "simulated",
         "pace.check_in_s": _CHECK_IN_S,
     }
-    if plan.devices <= _TRAINERS_KEPT_MAX:
+    if plan.devices * _TRAINER_BYTES < _free_memory_bytes() / 2:
         values["training.keep_s"] = _TRAINER_KEPT_S
     text = sample(AgentConfig, values)
     write_atomic(home / AGENT_FILE, text.encode(), _READABLE)
@@ -190,6 +192,10 @@ def _set_up_board(
     by = ("--home", str(homes.coordinator))
     command(coordinator_cli.main, "admit", request, "--out", admission, *by)
     command(agent_cli.main, "enrol", *place, "--admission", admission)
+
+
+def _free_memory_bytes() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _publish(homes: Homes, plan: FleetPlan, material: Material) -> None:
