@@ -20,7 +20,7 @@ from broker.events import Message
 from protocol.accounting import Budget
 from protocol.chunks import CHUNK, chunk_at
 from protocol.errors import TransportError
-from protocol.ids import Digest, H
+from protocol.ids import Digest
 from protocol.light import Trusted
 from protocol.messages import DevicePhase
 from protocol.sealing import ENTROPY_BYTES
@@ -158,6 +158,7 @@ class Board(Party):
 
     def arrived(self, message: Message, token: tuple[int, int]) -> None:
         def take() -> None:
+            self._law.delivered(self.name, message.payload)
             branch, _, leaf = self.settings.topics.parse(message.topic)
             maker = _EVENTS[branch, leaf]
             self.step(maker(message.payload))
@@ -293,9 +294,3 @@ _EVENTS: dict[tuple[str, str], Callable[[bytes], e.Event]] = {
     ("t", "manifest"): e.ManifestArrived,
     ("c", "state"): e.CoordinatorStateArrived,
 }
-
-
-def content_of(board: Board, digest: Digest) -> bytes | None:
-    """A stored blob, if it has its digest."""
-    content = board.disk.blobs.get(digest)
-    return content if content is not None and H(content) == digest else None

@@ -86,6 +86,40 @@ def finish(world: World) -> Outcome:
     return Outcome(world.time.trace, world.head, crashes, exhausted)
 
 
+CUTS_SEED = 1
+CUTS_PLAN = Plan()
+CUTS_VERSION = 2
+
+
+def _place(world: World, name: str) -> int:
+    return [party.name for party in world.parties].index(name)
+
+
+def instants(name: str) -> int:
+    """How many effects a party carries out until the second version."""
+    world = World(CUTS_SEED, CUTS_PLAN)
+    assert world.reach(CUTS_VERSION, LIVENESS_S)
+    return world.parties[_place(world, name)].instants
+
+
+def cut(name: str, *effects: int) -> None:
+    """Runs to the end in calm weather, with power cuts before some of these effects.
+
+    Raises:
+      Exception: Whatever went wrong, with the last events as notes.
+    """
+    world = World(CUTS_SEED, CUTS_PLAN)
+    party = world.parties[_place(world, name)]
+    party.cuts = frozenset(effects)
+    try:
+        assert world.reach(CUTS_VERSION, LIVENESS_S), "no version after the cut"
+        finish(world)
+        assert party.crashes == len(effects)
+    except Exception as error:
+        error.add_note(f"seed {CUTS_SEED}, {name} cut at {effects}\n{world.time.tail}")
+        raise
+
+
 def main() -> None:
     """Runs the seeds that the command line names."""
     for seed in map(int, sys.argv[1:]):

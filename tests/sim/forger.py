@@ -6,11 +6,65 @@ does not touch what the broker retains, which would only be a broker that is awa
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
+from random import Random
 
 from broker.events import Message
+from protocol.chunks import CHUNK
+from protocol.ids import H, Version
+from protocol.light import MANIFEST
 from tests.sim.timeline import Timeline
 
 SEEN_MAX = 64
+
+
+def flipped(payload: bytes, rng: Random) -> bytes:
+    """One bit is another."""
+    place, bit = rng.randrange(len(payload)), 1 << rng.randrange(8)
+    return payload[:place] + bytes([payload[place] ^ bit]) + payload[place + 1 :]
+
+
+def truncated(payload: bytes, rng: Random) -> bytes:
+    """The end is missing."""
+    return payload[: rng.randrange(len(payload))]
+
+
+def extended(payload: bytes, rng: Random) -> bytes:
+    """There is something behind the end."""
+    return payload + rng.randbytes(1 + rng.randrange(9))
+
+
+def noise(payload: bytes, rng: Random) -> bytes:
+    """Nothing that anybody ever said."""
+    return rng.randbytes(1 + rng.randrange(2 * len(payload)))
+
+
+def lie(payload: bytes, rng: Random) -> bytes:
+    """A manifest of a newer version than there is."""
+    manifest = MANIFEST.unpack(payload)
+    version = Version(manifest.version + 1 + rng.randrange(3))
+    model = replace(manifest.model, training=H(rng.randbytes(8)))
+    return MANIFEST.pack(replace(manifest, version=version, model=model))
+
+
+def swapped(payload: bytes, rng: Random) -> bytes:
+    """A chunk under the right name with other data."""
+    chunk = CHUNK.unpack(payload)
+    return CHUNK.pack(replace(chunk, data=rng.randbytes(len(chunk.data))))
+
+
+LIES: dict[str, Callable[[bytes, Random], bytes]] = {
+    "manifest": lie,
+    "model": swapped,
+    "up": swapped,
+}
+"""What he says where a plain damage would hardly be believed."""
+DAMAGES: tuple[Callable[[bytes, Random], bytes], ...] = (
+    flipped,
+    truncated,
+    extended,
+    noise,
+)
 
 
 class Forger:
@@ -24,29 +78,16 @@ class Forger:
     def saw(self, message: Message) -> None:
         """A message passes."""
         self._seen.append(message)
-        if not self._time.happens(self._time.weather.forge):
-            return
-        forged = Message(message.topic, self._forge(message.payload))
-        self._time.after(self._time.about(0.5), lambda: self.deliver(forged))
+        if self._time.happens(self._time.weather.forge):
+            forged = Message(message.topic, self._forge(message))
+            wait_s = self._time.rng.choice((0.0, 0.3, 3.0))
+            self._time.after(wait_s, lambda: self.deliver(forged))
 
-    def _forge(self, payload: bytes) -> bytes:
+    def _forge(self, message: Message) -> bytes:
         rng = self._time.rng
-        place = rng.randrange(len(payload))
-        match rng.randrange(6):
-            case 0:
-                bit = 1 << rng.randrange(8)
-                return (
-                    payload[:place]
-                    + bytes([payload[place] ^ bit])
-                    + payload[place + 1 :]
-                )
-            case 1:
-                return payload[:place]
-            case 2:
-                return payload + rng.randbytes(1 + place % 9)
-            case 3:
-                return rng.randbytes(place + 1)
-            case 4:
-                return self._seen[0].payload
-            case _:
-                return rng.choice(self._seen).payload
+        leaf = message.topic.rsplit("/", 1)[1]
+        if leaf in LIES and rng.random() < 0.5:
+            return LIES[leaf](message.payload, rng)
+        if rng.random() < 0.4:
+            return rng.choice(self._seen).payload
+        return rng.choice(DAMAGES)(message.payload, rng)

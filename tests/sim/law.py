@@ -14,6 +14,7 @@ from agent.orders import TrainingOrder
 from agent.privacy import CHARGE
 from coordinator.ledger import views
 from coordinator.ledger.storage import Store
+from coordinator.ledger.wire import JOURNAL_ENTRY
 from protocol.chain import Block
 from protocol.envelope import ENVELOPE, Kind
 from protocol.ids import BlockHash, ChainId, Digest, H, TaskId, Version, device_id
@@ -71,6 +72,11 @@ class Law:
     _counters: dict[tuple[bytes, int, int], Digest] = field(default_factory=dict)
     _signed: dict[Slot, Digest] = field(default_factory=dict)
     _noise: set[Slot] = field(default_factory=set)
+    _finals: dict[Digest, Digest] = field(default_factory=dict)
+    _manifests: dict[Digest, Version] = field(default_factory=dict)
+    _shown: set[tuple[str, Digest]] = field(default_factory=set)
+    _versions: dict[str, int] = field(default_factory=dict)
+    _votes: dict[tuple[int, int, int], bytes | None] = field(default_factory=dict)
     _paid: dict[str, int] = field(default_factory=dict)
 
     def published(self, who: str, topic: str, payload: bytes) -> None:
@@ -95,6 +101,16 @@ class Law:
             self._certified(final.header.height, final.header.block_id())
             update = final.transaction.identity(self.chain)
             require(self._located(update), "a proof left before its block was durable")
+            self._finals[H(payload)] = update
+
+    def delivered(self, who: str, payload: bytes) -> None:
+        """A message reaches a board: what the coordinator proved, it has been shown."""
+        digest = H(payload)
+        if digest in self._finals:
+            self._shown.add((who, self._finals[digest]))
+        if digest in self._manifests:
+            shown = max(self._versions.get(who, 0), self._manifests[digest])
+            self._versions[who] = shown
 
     def _receipt(self, update: Digest) -> None:
         assert self.office is not None
@@ -113,6 +129,7 @@ class Law:
     def _manifest(self, payload: bytes) -> None:
         manifest = MANIFEST.unpack(payload)
         self._certified(manifest.header.height, manifest.header.block_id())
+        self._manifests[H(payload)] = manifest.version
 
     def _certified(self, height: int, block: BlockHash) -> None:
         assert self.office is not None
@@ -133,6 +150,16 @@ class Law:
             f"version {version} was computed twice with different bytes",
         )
 
+    def votes(self, payload: bytes) -> None:
+        """The coordinator writes a vote down, and may show it from now on."""
+        vote = JOURNAL_ENTRY.unpack(payload).vote
+        if vote is not None:
+            key = vote.height, vote.round, vote.vote_type
+            require(
+                self._votes.setdefault(key, vote.block_id) == vote.block_id,
+                f"two votes in round {vote.round} of height {vote.height}",
+            )
+
     def stores_block(self, store: Store, block: Block) -> None:
         """A block becomes durable."""
         header = block.header
@@ -145,6 +172,10 @@ class Law:
             identity = envelope.identity(self.chain)
             key = device_id(envelope.sender), int(body.task), int(body.version)
             require(key not in self.applied, "an update stands in the chain twice")
+            require(
+                store.upload(identity) is not None,
+                "a block holds an update whose vector is lost",
+            )
             self.applied[key] = identity
         tree = store.tip().tree
         for number in range(views.task_count(tree)):
@@ -165,6 +196,12 @@ class Law:
             elif not holds(office, update):
                 require(self._stale(office, task, base), "a receipt's update is lost")
                 del self.accepted[update]
+            else:
+                assert office.state is not None
+                require(
+                    office.state.ledger.mempool.get(update) is not None,
+                    "a receipt's update waits for no block",
+                )
 
     def _stale(self, office: Office, task: TaskId, base: Version) -> bool:
         tree = office.store.tip().tree
@@ -209,10 +246,10 @@ class Law:
 
     def lets_go(self, board: Board, entry: Spooled) -> None:
         """A board is about to delete a spooled update."""
-        assert self.office is not None
+        version = self._versions.get(board.name, 0)
         require(
-            self._located(entry.update)
-            or self._stale(self.office, entry.task, entry.base),
+            (board.name, entry.update) in self._shown
+            or version - entry.base > entry.staleness_max,
             "a spooled update was deleted without proof",
         )
 

@@ -42,14 +42,17 @@ VERSIONS_KEPT = 20
 class Votes:
     """The vote journal in memory: durable as soon as `append` returns."""
 
-    def __init__(self) -> None:
+    def __init__(self, law: Law) -> None:
         self.entries: list[bytes] = []
+        self._law = law
         self.instant: Callable[[], None] = lambda: None
 
     def append(self, votes: Sequence[JournalVote], height: int) -> None:
         del height
         self.instant()
-        self.entries += [vote.payload for vote in votes]
+        for vote in votes:
+            self._law.votes(vote.payload)
+            self.entries.append(vote.payload)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -104,7 +107,7 @@ class Office(Party):
         super().__init__("office", time, broker, settings.topics.coordinator_filters())
         self.settings = settings
         self.store = store
-        self.votes = Votes()
+        self.votes = Votes(law)
         self.boots = 0
         self.inbox: dict[str, bytes] = {}
         self.state: CoordinatorState | None = None

@@ -69,7 +69,7 @@ PACE = Pace(
     check_in_s=4.0, fetch_s=2.0, accept_s=4.0, final_s=30.0, rest_s=2.0, most_s=30.0
 )
 OFFICE = OfficeSettings(
-    ledger=LedgerSettings(GENESIS, KEY, block_interval_s=0.01),
+    ledger=LedgerSettings(GENESIS, KEY, block_interval_s=1.0),
     gate=Gate(CHAIN, GENESIS.validators, SEALING),
     topics=TOPICS,
     selection=uniform,
