@@ -218,6 +218,7 @@ class Meadow:
     def __init__(self, spec: TaskSpec | None = None, last: int = 1 << 30) -> None:
         """Begins with version 0, and ends with version `last`."""
         self.last = last
+        self.lonely = False
         self.spec = spec or task_spec()
         self.head = 0
         self.updates: dict[int, set[Digest]] = {}
@@ -244,6 +245,7 @@ class Meadow:
     def others(self) -> e.Event:
         """Other boards make the next version."""
         assert self.head < self.last, "nothing will ever happen"
+        assert not self.lonely, "nothing will ever happen"
         self.head += 1
         return e.ManifestArrived(manifest(self.head, self.spec))
 
