@@ -1,6 +1,6 @@
 """A whole fleet on one machine, as processes or in one.
 
-Public: `FleetPlan`, `Pace`, `VirtualRun`, `run_virtual`. They are loaded on first use,
+Public: `FleetPlan`, `FleetRun`, `Pace`, `run_virtual`. They are loaded on first use,
 so that `starling fleet --help` is quick.
 """
 
@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fleet.plan import FleetPlan
+    from fleet.report import FleetRun
     from fleet.rim.virtual import (  # noqa: TID251 - the public door
         Pace,
-        VirtualRun,
         run_virtual,
     )
 
-__all__ = ["FleetPlan", "Pace", "VirtualRun", "run_virtual"]
+__all__ = ["FleetPlan", "FleetRun", "Pace", "run_virtual"]
 
 _HOMES = {
     "FleetPlan": "fleet.plan",
+    "FleetRun": "fleet.report",
     "Pace": "fleet.rim.virtual",
-    "VirtualRun": "fleet.rim.virtual",
     "run_virtual": "fleet.rim.virtual",
 }
 

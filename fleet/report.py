@@ -36,6 +36,23 @@ class Outcome:
     test_accuracy: float | None = None
 
 
+@dataclass(frozen=True)
+class FleetRun:
+    """A run that is over.
+
+    Attributes:
+      heading: What did not change.
+      last: The fleet at the end.
+      outcome: How it ended.
+      document: As in report.json.
+    """
+
+    heading: Heading
+    last: Snapshot
+    outcome: Outcome
+    document: dict[str, Any]
+
+
 def report(
     config: Mapping[str, Any], heading: Heading, last: Snapshot, outcome: Outcome
 ) -> dict[str, Any]:

@@ -12,13 +12,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 import protocol
-from protocol.errors import EXIT_CONFIG, ConfigError, OperationError
+from protocol.errors import EXIT_CONFIG, ConfigError
 
 RESTART_PAUSE_S = 0.5
 RESTART_PAUSE_S_MAX = 8.0
@@ -26,8 +25,6 @@ STABLE_S = 10.0
 """A child that ran this long is not dying in a row."""
 STOP_TIMEOUT_S = 10.0
 _LAST_WORDS_CHARS = 1500
-_POLL_S = 0.02
-_PARALLEL = 4
 _WATCHER = (
     'trap "" TERM; read line; [ "$line" = done ] || '
     "{ kill -TERM -$$; sleep 5; kill -KILL -$$; }"
@@ -171,65 +168,6 @@ def _end(children: list[subprocess.Popen[bytes]]) -> None:
 def starling_command(*words: str) -> tuple[str, ...]:
     """The command that runs `starling` with these words, from this source tree."""
     return (sys.executable, "-m", "starling", *words)
-
-
-def run_all(commands: Sequence[tuple[str, ...]], timeout_s: float = 60.0) -> list[str]:
-    """Runs commands to their end, a few at a time.
-
-    Args:
-      commands: Program and arguments of each; see `starling_command`.
-      timeout_s: For all of them together.
-
-    Returns:
-      What each printed, in the same order.
-
-    Raises:
-      ConfigError: If one ends with 78.
-      OperationError: If one ends otherwise than with 0, or they take too long.
-    """
-    deadline_s = time.monotonic() + timeout_s
-    printed: dict[int, str] = {}
-    waiting = list(enumerate(commands))
-    running: dict[int, subprocess.Popen[str]] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < _PARALLEL:
-                index, command = waiting.pop(0)
-                running[index] = _begin(command)
-            for index, child in list(running.items()):
-                if child.poll() is not None:
-                    printed[index] = _result(commands[index], running.pop(index))
-            if time.monotonic() > deadline_s:
-                raise OperationError(f"set-up took longer than {timeout_s:g} s")
-            time.sleep(_POLL_S)
-    finally:
-        for child in running.values():
-            child.kill()
-            child.communicate()
-    return [printed[index] for index in range(len(commands))]
-
-
-def _begin(command: tuple[str, ...]) -> subprocess.Popen[str]:
-    return subprocess.Popen(  # noqa: S603 - our own command
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=child_environment(),
-    )
-
-
-def _result(command: tuple[str, ...], child: subprocess.Popen[str]) -> str:
-    printed, said = child.communicate()
-    if child.returncode == EXIT_CONFIG:
-        raise ConfigError(said.strip()[-_LAST_WORDS_CHARS:])
-    if child.returncode:
-        raise OperationError(
-            f"{' '.join(command)} ended with {child.returncode}: "
-            f"{said.strip()[-_LAST_WORDS_CHARS:]}"
-        )
-    return printed
 
 
 def listens(port: int) -> bool:

@@ -10,7 +10,7 @@ from broker.rim.home import BrokerHome
 from coordinator.publication import publication
 from fleet.plan import FleetPlan
 from fleet.recipe import heading, task_settings
-from fleet.report import Outcome, report
+from fleet.report import FleetRun, Outcome, report
 from fleet.rim.homes import TIER_BOARDS, Homes, clear, set_up
 from fleet.rim.processes import (
     Supervisor,
@@ -19,7 +19,6 @@ from fleet.rim.processes import (
     starling_command,
 )
 from fleet.rim.screen import Screen
-from fleet.rim.virtual import VirtualRun
 from fleet.rim.watching import Watch
 from fleet.rim.workshop import prepare
 from fleet.snapshot import DevicePoint, Heading, Snapshot
@@ -50,7 +49,7 @@ class _Notice:
         return self.text if time.monotonic() < self.until_s else ""
 
 
-def run_processes(plan: FleetPlan, home: Path, screen: Screen) -> VirtualRun:
+def run_processes(plan: FleetPlan, home: Path, screen: Screen) -> FleetRun:
     """Runs a fleet of real processes until its plan is fulfilled, then stops them all.
 
     Args:
@@ -83,7 +82,7 @@ def run_processes(plan: FleetPlan, home: Path, screen: Screen) -> VirtualRun:
     wall_s = time.monotonic() - started_s
     outcome = Outcome(because, wall_s, begun_s - started_s, verified)
     config = {**plan.document(), "virtual": False}
-    return VirtualRun(shown, last, outcome, report(config, shown, last, outcome))
+    return FleetRun(shown, last, outcome, report(config, shown, last, outcome))
 
 
 def _as_last_seen(after: Snapshot, live: Snapshot) -> tuple[DevicePoint, ...]:

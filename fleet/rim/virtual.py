@@ -5,14 +5,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from coordinator.publication import publication
 from fleet.plan import FleetPlan
 from fleet.recipe import heading, task_settings
-from fleet.report import Outcome, report
+from fleet.report import FleetRun, Outcome, report
 from fleet.rim.workshop import Workers, prepare
 from fleet.snapshot import Heading, Snapshot
 from fleet.virtual.fleet import Shape, VirtualFleet
@@ -40,30 +39,13 @@ class Pace:
     virtual_time: bool = False
 
 
-@dataclass(frozen=True)
-class VirtualRun:
-    """What is left of a run.
-
-    Attributes:
-      heading: What did not change.
-      last: The fleet at the end.
-      outcome: How it ended.
-      document: As in report.json.
-    """
-
-    heading: Heading
-    last: Snapshot
-    outcome: Outcome
-    document: dict[str, Any]
-
-
 def run_virtual(
     plan: FleetPlan,
     pace: Pace | None = None,
     *,
     threads: int | None = None,
     on_snapshot: OnSnapshot = lambda _heading, _snapshot: None,
-) -> VirtualRun:
+) -> FleetRun:
     """Runs a whole fleet in this process: the same cores, a link in memory.
 
     Args:
@@ -110,7 +92,7 @@ def run_virtual(
     outcome = Outcome(because, wall_s, begun_s - started_s, verified, test)
     config = {**plan.document(), "virtual": True, "waves": pace.waves}
     document = report(config, shown, last, outcome)
-    return VirtualRun(shown, last, outcome, document)
+    return FleetRun(shown, last, outcome, document)
 
 
 def _drive(

@@ -10,8 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from fleet.rim.processes import Service, Supervisor, run_all, starling_command
-from protocol.errors import ConfigError, OperationError
+from fleet.rim.processes import (
+    Service,
+    Supervisor,
+    child_environment,
+    starling_command,
+)
+from protocol.errors import ConfigError
 
 DEADLINE_S = 20.0
 
@@ -93,28 +98,13 @@ def test_supervisor_parent_killed_children_go_too(tmp_path: Path) -> None:
     until(lambda: not alive(child))
 
 
-def test_run_all_keeps_the_order_of_what_was_printed() -> None:
-    commands = [("/bin/sh", "-c", f"echo {number}") for number in range(9)]
-    assert run_all(commands) == [f"{number}\n" for number in range(9)]
-
-
-@pytest.mark.parametrize(
-    ("script", "error"),
-    [
-        pytest.param("echo why >&2; exit 1", OperationError, id="failed"),
-        pytest.param("echo why >&2; exit 78", ConfigError, id="configuration"),
-    ],
-)
-def test_run_all_failure_says_why(script: str, error: type[Exception]) -> None:
-    with pytest.raises(error, match="why"):
-        run_all([("/bin/sh", "-c", script)])
-
-
-def test_run_all_too_slow_gives_up() -> None:
-    with pytest.raises(OperationError, match="longer than"):
-        run_all([("/bin/sh", "-c", "exec sleep 60")], timeout_s=0.1)
-
-
-def test_starling_command_runs_this_tree() -> None:
-    (printed,) = run_all([starling_command("--help")])
-    assert "usage: starling" in printed
+def test_starling_command_runs_this_tree(tmp_path: Path) -> None:
+    said = subprocess.run(
+        starling_command("--help"),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=child_environment(),
+    )
+    assert "usage: starling" in said.stdout

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coordinator.publication import TaskSettings, publication
-from fleet import FleetPlan, Pace, VirtualRun, run_virtual
+from fleet import FleetPlan, FleetRun, Pace, run_virtual
 from fleet.recipe import Shares, task_settings
 from fleet.rim.workshop import prepare
 from fleet.snapshot import VersionPoint
@@ -18,11 +18,11 @@ PLAN = FleetPlan(devices=6, buffer=3, until_version=6, seed=3)
 
 
 @pytest.fixture(scope="module")
-def private_run() -> VirtualRun:
+def private_run() -> FleetRun:
     return run_virtual(PLAN, threads=1)
 
 
-def timeless(run: VirtualRun) -> list[VersionPoint]:
+def timeless(run: FleetRun) -> list[VersionPoint]:
     return [replace(point, time_s=0.0) for point in run.last.versions]
 
 
@@ -41,20 +41,20 @@ def idle_fleet(boards: int, buffer: int, *, waves: bool) -> VirtualFleet:
     )
 
 
-def test_run_virtual_private_digits_learns(private_run: VirtualRun) -> None:
+def test_run_virtual_private_digits_learns(private_run: FleetRun) -> None:
     accuracies = [point.accuracy or 0.0 for point in private_run.last.versions]
     assert private_run.outcome.stopped_because == "version reached"
     assert accuracies[0] < 0.2
     assert accuracies[-1] > 0.5
 
 
-def test_run_virtual_private_pays_within_the_cap(private_run: VirtualRun) -> None:
+def test_run_virtual_private_pays_within_the_cap(private_run: FleetRun) -> None:
     spent = [device.epsilon for device in private_run.last.devices]
     assert 0.0 < max(spent) <= PLAN.epsilon
     assert private_run.heading.privacy is not None
 
 
-def test_run_virtual_chain_holds_from_its_first_block(private_run: VirtualRun) -> None:
+def test_run_virtual_chain_holds_from_its_first_block(private_run: FleetRun) -> None:
     assert private_run.outcome.verified
     assert private_run.document["chain"]["verified"] is True
 
@@ -70,13 +70,13 @@ def test_virtual_hub_tampered_block_does_not_hold() -> None:
     assert not fleet.hub.verify()
 
 
-def test_run_virtual_same_seed_gives_the_same_run(private_run: VirtualRun) -> None:
+def test_run_virtual_same_seed_gives_the_same_run(private_run: FleetRun) -> None:
     again = run_virtual(PLAN, threads=2)
     assert timeless(again) == timeless(private_run)
     assert again.last.coordinators == private_run.last.coordinators
 
 
-def test_run_virtual_other_seed_gives_another_chain(private_run: VirtualRun) -> None:
+def test_run_virtual_other_seed_gives_another_chain(private_run: FleetRun) -> None:
     other = run_virtual(replace(PLAN, seed=4, until_version=1), threads=1)
     assert other.last.coordinators[0].id != private_run.last.coordinators[0].id
 
