@@ -45,7 +45,9 @@ def hear_manifest(turn: Turn, payload: bytes) -> None:
         return
     trusted, spec = manifest.check(turn.state.trusted)
     if spec.bundle_bytes > turn.settings.bundle_bytes_max:
-        raise LimitError(f"bundle of {spec.bundle_bytes} bytes is too large for us")
+        fault = f"the task's bundle of {spec.bundle_bytes} bytes is too large for us"
+        turn.state = evolve(turn.state, fault=fault)
+        raise LimitError(fault)
     offer = Offer(manifest.version, spec, manifest.model)
     turn.state = evolve(turn.state, trusted=trusted, offer=offer, asking=None)
     turn.emit(PersistProgress(trusted, payload))

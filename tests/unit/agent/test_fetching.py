@@ -113,3 +113,11 @@ def test_old_versions_leave_the_disk() -> None:
 
     assert H(theta(0)) not in board.disk.blobs
     assert len(board.disk.blobs) <= 6
+
+
+def test_bundle_over_the_boards_limit_is_not_fetched_and_shown() -> None:
+    board = connected(fresh(bundle_bytes_max=1000))
+
+    assert board.state.offer is None
+    assert "too large" in board.state.fault
+    assert board.disk.progress is None
