@@ -103,7 +103,10 @@ def read_limited(path: Path, bytes_max: int) -> bytes:
       StorageError: If it is missing or cannot be read.
     """
     with storage_errors(path), path.open("rb") as file:
-        content = file.read(bytes_max + 1)
+        # `read` sets aside what it is asked for: a small file under a large limit would
+        # cost the limit.
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(min(size, bytes_max) + 1)
     if len(content) > bytes_max:
         raise LimitError(f"{path}: more than {bytes_max} bytes")
     return content
