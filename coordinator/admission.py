@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from coordinator.robust.norm import check_norm, norm_bound
-from protocol.accounting import charge_from_sigma
+from protocol.accounting import CHARGE_MAX, charge_from_sigma
 from protocol.chain import ValidatorSet
 from protocol.envelope import CounterWindow, Envelope, Kind
 from protocol.errors import (
+    BudgetExceeded,
     DecodeError,
     InvalidUpdate,
     Reason,
@@ -78,6 +79,7 @@ class Standing:
         verification.
       spec: The task, None if there is none of that number.
       head: The task's newest final version.
+      charged: What the board's updates in the chain were charged.
     """
 
     enrolled: bool
@@ -86,6 +88,7 @@ class Standing:
     lease: Envelope | None
     spec: TaskSpec | None
     head: int
+    charged: int
 
 
 @dataclass(frozen=True)
@@ -225,6 +228,10 @@ def _check_policy(contribution: Contribution, standing: Standing) -> TaskSpec:
     charge_min = charge_from_sigma(privacy.sigma_micro) if privacy.mechanism else 0
     if contribution.charge < charge_min:
         raise InvalidUpdate("charged less than its noise costs", Reason.POLICY_MISMATCH)
+    if contribution.charge and not privacy.mechanism:
+        raise InvalidUpdate("charged for no noise", Reason.POLICY_MISMATCH)
+    if standing.charged + contribution.charge > CHARGE_MAX:
+        raise BudgetExceeded("the board's charges leave all bounds")
     if contribution.pledge not in spec.pledges:
         raise InvalidUpdate("not a size to pledge", Reason.POLICY_MISMATCH)
     return spec

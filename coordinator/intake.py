@@ -177,6 +177,7 @@ def _standing(turn: Turn, sender: DeviceId, body: Contribution) -> Standing:
         None if grant is None else grant.envelope,
         None if task is None else task.spec,
         0 if task is None else task.head,
+        0 if board is None else board.charge,
     )
 
 
