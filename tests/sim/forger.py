@@ -15,7 +15,7 @@ from protocol.ids import H, Version
 from protocol.light import MANIFEST
 from tests.sim.timeline import Timeline
 
-SEEN_MAX = 64
+SEEN_MAX = 200
 
 
 def flipped(payload: bytes, rng: Random) -> bytes:
@@ -68,16 +68,20 @@ DAMAGES: tuple[Callable[[bytes, Random], bytes], ...] = (
 
 
 class Forger:
-    """Follows every message with another one, now and then."""
+    """Follows every message with another one, now and then.
+
+    Attributes:
+      seen: The last messages that passed.
+    """
 
     def __init__(self, time: Timeline) -> None:
         self._time = time
-        self._seen: deque[Message] = deque(maxlen=SEEN_MAX)
+        self.seen: deque[Message] = deque(maxlen=SEEN_MAX)
         self.deliver: Callable[[Message], None] = lambda message: None
 
     def saw(self, message: Message) -> None:
         """A message passes."""
-        self._seen.append(message)
+        self.seen.append(message)
         if self._time.happens(self._time.weather.forge):
             forged = Message(message.topic, self._forge(message))
             wait_s = self._time.rng.choice((0.0, 0.3, 3.0))
@@ -89,5 +93,5 @@ class Forger:
         if leaf in LIES and rng.random() < 0.5:
             return LIES[leaf](message.payload, rng)
         if rng.random() < 0.4:
-            return rng.choice(self._seen).payload
+            return rng.choice(self.seen).payload
         return rng.choice(DAMAGES)(message.payload, rng)

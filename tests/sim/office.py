@@ -24,7 +24,7 @@ from coordinator.state import CoordinatorState, Settings
 from protocol.chain import Block, Certificate, Genesis
 from protocol.chunks import CHUNK, chunk_at, chunk_count
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
-from protocol.errors import AggregationError, DecodeError, ProtocolError
+from protocol.errors import AggregationError, DecodeError, ProtocolError, Reason
 from protocol.ids import DeviceId, Digest, device_from_name, device_name
 from protocol.light import FINAL
 from protocol.task import ModelDigests
@@ -209,8 +209,11 @@ class Office(Party):
             if branch == "g":
                 self._step(c.PeerArrived(message.payload), effects)
                 return
-            maker = _EVENTS[leaf]
-            self._step(maker(device_from_name(whose), message.payload), effects)
+            device = device_from_name(whose)
+            if leaf in _EVENTS:
+                self._step(_EVENTS[leaf](device, message.payload), effects)
+            else:
+                self._count(c.Refuse(device, Reason.UNKNOWN_KIND, leaf))
         except DecodeError as error:
             self._count(c.Refuse(None, error.reason, str(error)))
 

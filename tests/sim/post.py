@@ -143,8 +143,8 @@ class Broker:
         self._retained: dict[str, Message] = {}
         self._links: list[Link] = []
         self._number = 0
-        self._forger = Forger(time)
-        self._forger.deliver = self._spread
+        self.forger = Forger(time)
+        self.forger.deliver = self._spread
 
     def session(self, link: Link, filters: tuple[tuple[str, ...], ...]) -> Session:
         """Opens a client's session; it outlives connections."""
@@ -194,7 +194,7 @@ class Broker:
         if message.retain:
             self._retained[message.topic] = message
         self._spread(message)
-        self._forger.saw(message)
+        self.forger.saw(message)
 
     def _spread(self, message: Message) -> None:
         for link in self._links:

@@ -1,0 +1,274 @@
+"""Hostile input at both cores: refused with its reason, counted, and no harm done."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from broker.events import Message
+from protocol.accounting import CHARGE_MAX
+from protocol.chunks import CHUNK, Chunk
+from protocol.envelope import ENVELOPE, Kind, sign
+from protocol.errors import Reason
+from protocol.ids import Digest, H, TaskId, Version, device_name
+from protocol.keys import OpeningKey, SigningKey
+from protocol.messages import CHUNK_REQUEST, LEASE, UPLOAD, ChunkRequest
+from tests.sim.forger import DAMAGES, LIES
+from tests.sim.timeline import CALM
+from tests.sim.villain import Villain
+from tests.sim.world import CHAIN, TOPICS, Plan, World
+
+PLAN = Plan(boards=4, buffer=2)
+VILLAIN = SigningKey(b"v" * 32)
+STRANGER = SigningKey(b"x" * 32)
+FUZZED = 1500
+
+
+def world_with_villain(*, enrolled: bool = True) -> tuple[World, Villain]:
+    world = World(3, PLAN)
+    assert world.reach(0, 30.0)
+    return world, Villain(world, VILLAIN, enrolled=enrolled)
+
+
+def packed(upload: object) -> Chunk:
+    whole = UPLOAD.pack(upload)  # type: ignore[arg-type]  # an Upload
+    return Chunk(H(whole), len(whole), 0, whole)
+
+
+Act = Callable[[World, Villain], None]
+
+
+def with_upload(**changes: Any) -> Act:  # noqa: ANN401 - fields of a contribution
+    """An upload that is wrong in what it signs."""
+
+    def act(world: World, villain: Villain) -> None:
+        lease = villain.lease(world.head)
+        villain.upload(villain.make(lease, change=lambda it: replace(it, **changes)))
+
+    return act
+
+
+def with_values(*values: float) -> Act:
+    """An upload that is wrong in what it holds."""
+
+    def act(world: World, villain: Villain) -> None:
+        villain.upload(villain.make(villain.lease(world.head), values))
+
+    return act
+
+
+def sealed_to_another(world: World, villain: Villain) -> None:
+    recipient = OpeningKey(b"e" * 32).public
+    lease = villain.lease(world.head)
+    villain.upload(villain.make(lease, recipient=recipient))
+
+
+def signed_by_a_stranger(world: World, villain: Villain) -> None:
+    upload = villain.make(villain.lease(world.head))
+    update = sign(STRANGER, CHAIN, Kind.UPDATE, 1, upload.update.body)
+    villain.upload(replace(upload, update=update))
+
+
+def with_a_broken_signature(world: World, villain: Villain) -> None:
+    upload = villain.make(villain.lease(world.head))
+    update = replace(upload.update, signature=bytes(64))
+    villain.upload(replace(upload, update=update))
+
+
+def with_a_lease_of_its_own(world: World, villain: Villain) -> None:
+    lease = villain.lease(world.head)
+    forged = villain.sign(Kind.LEASE, lease.body)
+    villain.upload(villain.make(forged))
+
+
+def with_a_lease_for_another_version(world: World, villain: Villain) -> None:
+    lease = villain.lease(world.head)
+    version = Version(LEASE.unpack(lease.body).version + 1)
+    villain.upload(villain.make(lease, change=lambda it: replace(it, version=version)))
+
+
+def two_updates_of_one_version(world: World, villain: Villain) -> None:
+    lease = villain.lease(world.head)
+    villain.upload(villain.make(lease))
+    villain.wait(lambda envelope: envelope.kind == Kind.ACCEPTED)
+    villain.upload(villain.make(lease, values=(0.5, 0.0, 0.0, 0.0)))
+
+
+def announces_too_much(world: World, villain: Villain) -> None:
+    villain.push(CHUNK.pack(Chunk(Digest(bytes(32)), 1 << 20, 0, bytes(1 << 16))))
+
+
+def chunk_with_other_data(world: World, villain: Villain) -> None:
+    chunk = packed(villain.make(villain.lease(world.head)))
+    villain.push(CHUNK.pack(replace(chunk, data=bytes(chunk.size))))
+
+
+def truncated_chunk(world: World, villain: Villain) -> None:
+    villain.push(CHUNK.pack(packed(villain.make(villain.lease(world.head))))[:-7])
+
+
+def says_the_same_again(world: World, villain: Villain) -> None:
+    check_in = ENVELOPE.pack(villain.check_in(world.head))
+    villain.say(check_in)
+    villain.say(check_in)
+
+
+def says(make: Callable[[World, Villain], bytes]) -> Act:
+    """A message on its topic for signed messages."""
+    return lambda world, villain: villain.say(make(world, villain))
+
+
+def request(villain: Villain, digest: bytes, count: int = 1) -> bytes:
+    body = CHUNK_REQUEST.pack(ChunkRequest(Digest(digest), tuple(range(count))))
+    return ENVELOPE.pack(villain.sign(Kind.CHUNK_REQUEST, body))
+
+
+def asks_too_fast(world: World, villain: Villain) -> None:
+    state = world.office.state
+    assert state is not None
+    for _ in range(10):
+        villain.say(request(villain, state.tasks[TaskId(0)].spec.bundle, 16))
+
+
+NAN, INFINITE = float("nan"), float("inf")
+ACTS: dict[str, tuple[Act, Reason]] = {
+    "noise-up": (lambda _, villain: villain.push(b"\x93noise"), Reason.MALFORMED),
+    "noise-said": (says(lambda *_: b"\x96noise"), Reason.MALFORMED),
+    "truncated-chunk": (truncated_chunk, Reason.MALFORMED),
+    "other-data": (chunk_with_other_data, Reason.MALFORMED),
+    "oversize": (announces_too_much, Reason.TOO_LARGE),
+    "nan": (with_values(NAN, 0.0, 0.0, 0.0), Reason.NON_FINITE),
+    "infinite": (with_values(INFINITE, 0.0, 0.0, 0.0), Reason.NON_FINITE),
+    "over-norm": (with_values(9000.0, 0.0, 0.0, 0.0), Reason.NORM_EXCEEDED),
+    "out-of-range": (with_values(1e9, 0.0, 0.0, 0.0), Reason.NORM_EXCEEDED),
+    "short": (with_values(0.5, 0.5), Reason.SHAPE_MISMATCH),
+    "other-codec": (with_upload(codec=1), Reason.SHAPE_MISMATCH),
+    "other-mechanism": (with_upload(mechanism=0), Reason.POLICY_MISMATCH),
+    "cheap": (with_upload(charge=1), Reason.POLICY_MISMATCH),
+    "dear": (with_upload(charge=CHARGE_MAX + 1), Reason.BUDGET_EXCEEDED),
+    "other-pledge": (with_upload(pledge=17), Reason.POLICY_MISMATCH),
+    "other-blob": (with_upload(blob=bytes(32)), Reason.COMMITMENT_MISMATCH),
+    "other-commitment": (
+        with_upload(commitment=bytes(32)),
+        Reason.COMMITMENT_MISMATCH,
+    ),
+    "sealed-to-another": (sealed_to_another, Reason.NOT_SEALED_TO_ME),
+    "stranger's": (signed_by_a_stranger, Reason.NOT_AUTHORISED),
+    "broken-signature": (with_a_broken_signature, Reason.BAD_SIGNATURE),
+    "own-lease": (with_a_lease_of_its_own, Reason.NO_LEASE),
+    "other-lease": (with_a_lease_for_another_version, Reason.NO_LEASE),
+    "equivocation": (two_updates_of_one_version, Reason.EQUIVOCATION),
+    "replay": (says_the_same_again, Reason.REPLAYED),
+    "unknown-task": (
+        says(lambda world, v: ENVELOPE.pack(v.check_in(world.head, task=9))),
+        Reason.UNKNOWN_TASK,
+    ),
+    "future": (
+        says(lambda world, v: ENVELOPE.pack(v.check_in(world.head + 9))),
+        Reason.BUSY,
+    ),
+    "unknown-kind": (
+        says(lambda _, v: ENVELOPE.pack(v.sign(Kind.ATTEST, b""))),
+        Reason.UNKNOWN_KIND,
+    ),
+    "unknown-whole": (says(lambda _, v: request(v, bytes(32))), Reason.STALE),
+    "too-fast": (asks_too_fast, Reason.BUSY),
+}
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_hostile_board_is_told_why_and_counted(name: str) -> None:
+    act, reason = ACTS[name]
+    world, villain = world_with_villain()
+
+    act(world, villain)
+    villain.wait(lambda _: reason in villain.reasons())
+
+    assert world.office.refused[VILLAIN.identity, reason.name] >= 1
+    assert world.reach(world.head + 2, 30.0)
+
+
+def test_stranger_is_told_that_it_is_not_enrolled() -> None:
+    world, villain = world_with_villain(enrolled=False)
+
+    villain.say(ENVELOPE.pack(villain.check_in(world.head)))
+    villain.wait(lambda envelope: envelope.kind == Kind.REFUSED)
+
+    assert villain.reasons() == [Reason.NOT_ENROLLED]
+
+
+def test_stale_check_in_is_told_so() -> None:
+    world, villain = world_with_villain()
+    assert world.reach(PLAN.staleness_max + 1, 120.0)
+
+    villain.say(ENVELOPE.pack(villain.check_in(0)))
+    villain.wait(lambda envelope: envelope.kind == Kind.REFUSED)
+
+    assert villain.reasons() == [Reason.STALE]
+
+
+def test_coordinator_under_a_flood_keeps_its_pace() -> None:
+    alone = World(3, PLAN)
+    alone.time.run(40.0, lambda: False)
+    world, villain = world_with_villain()
+
+    def flood() -> None:
+        villain.push(world.time.rng.randbytes(100))
+        villain.say(world.time.rng.randbytes(100))
+        world.time.after(0.05, flood)
+
+    flood()
+    world.time.run(40.0, lambda: False)
+
+    assert len(villain.reasons()) > 500
+    assert world.head > 0.8 * alone.head
+
+
+def test_coordinator_fed_anything_takes_nothing_and_never_raises() -> None:
+    world = World(5, replace(PLAN, weather=CALM))
+    assert world.reach(2, 60.0)
+    rng, office = world.time.rng, world.office
+    said = [m for m in world.broker.forger.seen if m.topic.split("/")[3] == "d"]
+    assert {m.topic.rsplit("/", 1)[1] for m in said} >= {"up", "say", "state"}
+    before = sum(office.refused.values())
+
+    for _ in range(FUZZED):
+        message = rng.choice(said)
+        leaf = message.topic.rsplit("/", 1)[1]
+        damage = rng.choice((*DAMAGES, LIES.get(leaf, DAMAGES[0])))
+        name = device_name(rng.choice((VILLAIN.identity, rng.randbytes(16))))
+        topic = rng.choice(
+            (message.topic, TOPICS.up(name), TOPICS.say(name), f"{TOPICS.up(name)}/x")
+        )
+        office.arrived(Message(topic, damage(message.payload, rng)), (0, 0))
+    world.time.run(world.time.now_s + 1.0, lambda: False)
+
+    assert sum(office.refused.values()) > before + 0.8 * FUZZED
+    assert world.reach(world.head + 2, 30.0)
+    assert world.settle(60.0)
+    world.law.at_the_end(office, world.boards)
+
+
+def test_agent_fed_anything_believes_nothing_and_never_raises() -> None:
+    world = World(5, replace(PLAN, weather=CALM))
+    assert world.reach(2, 60.0)
+    rng, board = world.time.rng, world.boards[0]
+    assert board.state is not None
+    device = board.settings.device
+    topics = (
+        TOPICS.down(device),
+        TOPICS.model(device),
+        TOPICS.manifest(0),
+        TOPICS.coordinator_state(device),
+    )
+    trusted, ledger = board.state.trusted, board.state.ledger
+
+    for _ in range(FUZZED):
+        damage = rng.choice(DAMAGES)
+        payload = damage(rng.choice(world.broker.forger.seen).payload, rng)
+        board.arrived(Message(rng.choice(topics), payload), (0, 0))
+
+    assert board.state.trusted.validators == trusted.validators
+    assert board.state.ledger == ledger
+    assert world.reach(world.head + 2, 30.0)
