@@ -138,12 +138,15 @@ class Runner:
         """One batch: events in, effects out, acknowledgements last."""
         effects: list[Effect] = []
         tokens: list[Token] = []
-        for item in self._drain():
+        items = self._drain()
+        # First the block of what is durable already, then what is new: in the other
+        # order the new updates would need a sync of their own before the votes.
+        if _now_s() >= self._state.wake_at_s:
+            self._step(Ticked(), effects)
+        for item in items:
             self._take(item, effects, tokens)
         for event in self._look_into_inbox():
             self._step(event, effects)
-        if _now_s() >= self._state.wake_at_s:
-            self._step(Ticked(), effects)
         self._carry_out(effects, tokens)
         if _now_s() >= self._status_at_s:
             self._write_status("running")
