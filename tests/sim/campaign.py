@@ -79,9 +79,10 @@ def finish(world: World) -> Outcome:
     alive = world.reach(head + 2, LIVENESS_S)
     exhausted = not alive and world.exhausted
     assert alive or exhausted, f"no version after {world.head} within {LIVENESS_S} s"
+    accepted = list(world.law.accepted)
     settled = world.settle(SETTLE_S)
     assert settled or exhausted, "an update that was sent never came into the chain"
-    world.law.at_the_end(world.office, world.boards)
+    world.law.at_the_end(world.office, world.boards, accepted)
     crashes = sum(party.crashes for party in world.parties)
     return Outcome(world.time.trace, world.head, crashes, exhausted)
 

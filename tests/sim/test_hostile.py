@@ -246,8 +246,9 @@ def test_coordinator_fed_anything_takes_nothing_and_never_raises() -> None:
 
     assert sum(office.refused.values()) > before + 0.8 * FUZZED
     assert world.reach(world.head + 2, 30.0)
+    accepted = list(world.law.accepted)
     assert world.settle(60.0)
-    world.law.at_the_end(office, world.boards)
+    world.law.at_the_end(office, world.boards, accepted)
 
 
 def test_agent_fed_anything_believes_nothing_and_never_raises() -> None:
