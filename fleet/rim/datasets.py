@@ -114,7 +114,7 @@ def read_mnist(folders: list[Path]) -> tuple[Examples, Examples]:
     best = min(folders, key=lambda folder: len(_missing(folder)))
     missing = _missing(best)
     if missing:
-        places = ", ".join(str(folder.absolute()) for folder in folders)
+        places = ", ".join(str(folder.resolve()) for folder in folders)
         raise ConfigError(
             f"missing {', '.join(missing)} (raw or .gz); looked in {places}; set "
             "STARLING_DATA to the folder that holds mnist/, or give a folder",

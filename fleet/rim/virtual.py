@@ -103,20 +103,30 @@ def _drive(
     on_snapshot: OnSnapshot,
 ) -> str:
     """Lets time pass until the run ends; says why it ended."""
-    next_s, steps = 0.0, 0
-    while fleet.version < plan.until_version:
-        if not fleet.advance() or fleet.exhausted:
-            return "budgets spent"
-        steps += 1
-        if steps % _LOOK_EVERY:
-            continue
-        time_s = time.monotonic() - begun_s
-        if time_s > plan.time_limit_s:
-            return "time limit"
-        if time_s >= next_s:
-            on_snapshot(shown, fleet.snapshot(time_s))
-            next_s = time_s + SNAPSHOT_EVERY_S
+    next_s = 0.0
+    try:
+        while fleet.version < plan.until_version:
+            if not _advance(fleet, plan.until_version):
+                return "budgets spent"
+            time_s = time.monotonic() - begun_s
+            if time_s > plan.time_limit_s:
+                return "time limit"
+            if time_s >= next_s:
+                on_snapshot(shown, fleet.snapshot(time_s))
+                next_s = time_s + SNAPSHOT_EVERY_S
+    except KeyboardInterrupt:
+        return "interrupted"
     return "version reached"
+
+
+def _advance(fleet: VirtualFleet, until_version: int) -> bool:
+    """Does the next few things; False if none is left that could make a version."""
+    for _ in range(_LOOK_EVERY):
+        if not fleet.advance() or fleet.exhausted:
+            return False
+        if fleet.version >= until_version:
+            break
+    return True
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from fleet.recipe import Shares, model_name
 from fleet.rim.datasets import DataSet, open_data_set
 from fleet.virtual.labour import Result, Score
 
-_MICRO_BATCH = 64
+_MICRO_BATCH = 32
 _EVALUATION_BATCH = 500
 
 
