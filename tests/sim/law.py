@@ -18,6 +18,7 @@ from coordinator.ledger.storage import Store
 from coordinator.ledger.wire import JOURNAL_ENTRY
 from protocol.chain import Block
 from protocol.envelope import ENVELOPE, Kind
+from protocol.errors import ProtocolError
 from protocol.ids import BlockHash, ChainId, Digest, H, TaskId, Version, device_id
 from protocol.light import FINAL, MANIFEST
 from protocol.messages import ACCEPTED, CONTRIBUTION
@@ -73,8 +74,8 @@ class Law:
     _counters: dict[tuple[bytes, int, int], Digest] = field(default_factory=dict)
     _signed: dict[Slot, Digest] = field(default_factory=dict)
     _noise: set[Slot] = field(default_factory=set)
-    _finals: dict[Digest, Digest] = field(default_factory=dict)
-    _manifests: dict[Digest, Version] = field(default_factory=dict)
+    _finals: dict[bytes, Digest] = field(default_factory=dict)
+    _manifests: dict[bytes, Version] = field(default_factory=dict)
     _shown: set[tuple[str, Digest]] = field(default_factory=set)
     _versions: dict[str, int] = field(default_factory=dict)
     _votes: dict[tuple[int, int, int], bytes | None] = field(default_factory=dict)
@@ -102,16 +103,19 @@ class Law:
             self._certified(final.header.height, final.header.block_id())
             update = final.transaction.identity(self.chain)
             require(self._located(update), "a proof left before its block was durable")
-            self._finals[H(payload)] = update
+            self._finals[envelope.body] = update
 
     def delivered(self, who: str, payload: bytes) -> None:
-        """A message reaches a board: what the coordinator proved, it has been shown."""
-        digest = H(payload)
-        if digest in self._finals:
-            self._shown.add((who, self._finals[digest]))
-        if digest in self._manifests:
-            shown = max(self._versions.get(who, 0), self._manifests[digest])
+        """A message reaches a board: what it proves, whoever says it, is shown."""
+        if payload in self._manifests:
+            shown = max(self._versions.get(who, 0), self._manifests[payload])
             self._versions[who] = shown
+        try:
+            update = self._finals.get(ENVELOPE.unpack(payload).body)
+        except ProtocolError:
+            return
+        if update is not None:
+            self._shown.add((who, update))
 
     def _receipt(self, update: Digest) -> None:
         assert self.office is not None
@@ -130,7 +134,7 @@ class Law:
     def _manifest(self, payload: bytes) -> None:
         manifest = MANIFEST.unpack(payload)
         self._certified(manifest.header.height, manifest.header.block_id())
-        self._manifests[H(payload)] = manifest.version
+        self._manifests[payload] = manifest.version
 
     def _certified(self, height: int, block: BlockHash) -> None:
         assert self.office is not None
