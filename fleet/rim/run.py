@@ -8,6 +8,7 @@ from pathlib import Path
 
 from broker.rim.home import BrokerHome
 from coordinator.publication import publication
+from coordinator.rim.home import CoordinatorHome
 from fleet.plan import FleetPlan
 from fleet.recipe import heading, task_settings
 from fleet.report import FleetRun, Outcome, report
@@ -70,7 +71,9 @@ def run_processes(plan: FleetPlan, home: Path, screen: Screen) -> FleetRun:
     spec = publication(
         task_settings(plan, material.shares), material.bundle, "task"
     ).spec
-    watch = Watch(homes, plan.devices, private=bool(spec.privacy.mechanism))
+    private = bool(spec.privacy.mechanism)
+    name = CoordinatorHome(homes.coordinator).name
+    watch = Watch(homes, plan.devices, name, private=private)
     with Supervisor() as supervisor:
         begun_s, because, last = _serve(plan, homes, supervisor, watch, shown, screen)
         supervisor.stop_services(TIER_BOARDS)

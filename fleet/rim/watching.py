@@ -23,14 +23,18 @@ class Watch:
       begun: Whether the task is open.
     """
 
-    def __init__(self, homes: Homes, boards: int, *, private: bool) -> None:
+    def __init__(
+        self, homes: Homes, boards: int, coordinator: str, *, private: bool
+    ) -> None:
         """Nothing is known yet.
 
         Args:
           homes: Of the fleet.
           boards: How many.
+          coordinator: Its name.
           private: Whether epsilons mean anything.
         """
+        self._name = coordinator
         self.spent = 0
         self.version = 0
         self.begun = False
@@ -118,10 +122,9 @@ class Watch:
         chain = self._coordinator.get("chain")
         if chain is None:
             return ()
-        name = self._coordinator.get("id", "coordinator")
         return (
             CoordinatorPoint(
-                name,
+                self._name,
                 chain["height"],
                 chain["tip"] or "",
                 chain["state_root"] or "",
