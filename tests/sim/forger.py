@@ -84,7 +84,7 @@ class Forger:
         self.seen.append(message)
         if self._time.happens(self._time.weather.forge):
             forged = Message(message.topic, self._forge(message))
-            wait_s = self._time.rng.choice((0.0, 0.3, 3.0))
+            wait_s = self._time.rng.choice((0.0, 0.0, 0.3, 3.0))
             self._time.after(wait_s, lambda: self.deliver(forged))
 
     def _forge(self, message: Message) -> bytes:

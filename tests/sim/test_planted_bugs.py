@@ -32,7 +32,8 @@ from tests.sim.campaign import cut, instants, run
 from tests.sim.timeline import Weather
 from tests.sim.world import Plan
 
-SEEDS = 10
+SEEDS_MAX = 60
+SEEDS_WELL = 8
 PLAN = Plan(
     boards=4,
     buffer=2,
@@ -41,7 +42,7 @@ PLAN = Plan(
     weather=Weather(
         loss=0.1,
         duplicate=0.2,
-        forge=0.1,
+        forge=0.25,
         crash=0.01,
         failure=0.05,
         flap_s=6.0,
@@ -284,24 +285,32 @@ def office_ignores_its_vote_journal(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(node, "begin", without)
 
 
+def mixed_faults(seeds: int = SEEDS_MAX) -> None:
+    for seed in range(seeds):
+        run(seed, PLAN)
+
+
+def cuts() -> None:
+    for number in range(instants("office")):
+        cut("office", number)
+
+
+CAUGHT_BY_CUTS = {
+    "office_ignores_its_vote_journal",
+    "office_votes_before_it_stores_uploads",
+}
+"""These need a power cut between two certain effects, which chance finds seldom."""
+
+
 @pytest.mark.parametrize("name", sorted(PLANTS))
 def test_planted_bug_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     PLANTS[name](monkeypatch)
 
     with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever shows it
-        run_all()
+        cuts() if name in CAUGHT_BY_CUTS else mixed_faults()
 
     assert "seed" in caught.value.__notes__[0]
 
 
-def run_all() -> None:
-    """Mixed faults, then a cut before every effect of the coordinator."""
-    for seed in range(SEEDS):
-        run(seed, PLAN)
-    for number in range(instants("office")):
-        cut("office", number)
-
-
 def test_world_without_a_planted_bug_is_well() -> None:
-    for seed in range(SEEDS):
-        run(seed, PLAN)
+    mixed_faults(SEEDS_WELL)
