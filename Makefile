@@ -20,7 +20,7 @@ help: ## Show this list
 .PHONY: demo
 demo: $(VENV)/.fleet mosquitto ## Run ten boards and a coordinator; the report lands in demo/
 	$(BIN)/starling fleet run --devices 10 --buffer 4 --data digits --privacy record \
-		--epsilon 8 --until-version 100 --report $(DEMO)
+		--epsilon 8 --until-version 200 --report $(DEMO)
 
 .PHONY: setup
 setup: $(VENV)/.dev mosquitto ## Set up the virtual environment with all extras, and Mosquitto
