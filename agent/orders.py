@@ -69,7 +69,7 @@ _ORDER = structure(
     uint(255),
     uint(PLEDGE_MAX, 1),
     structure(TrainingPolicy, 64, uint(1), uint(), uint(), uint()).schema,
-    structure(PrivacyPolicy, 64, *(6 * [uint()])).schema,
+    structure(PrivacyPolicy, 96, *(9 * [uint()])).schema,
     uint(1 << 10, 1),
 ).schema
 

@@ -8,20 +8,19 @@ whatever happens afterwards. The caller has a duty in return: the entry that `ch
 hands out is synced to the journal before the new state is used and before any noise
 is drawn.
 
-Budgets are compared as integer sums of charges (`protocol.accounting`). The guarantee
-is the cap's: `epsilon()` says what has been used of it.
+Noise may vary and mechanisms may mix. As long as everything paid for is Gaussian, sums
+of charges are kept within the exact curve (`protocol.accounting`); as soon as something
+else is among it, sums of Renyi costs are kept within the budget at the budget's order
+(`protocol.renyi`). Both are sums of integers. The guarantee is the cap's: `epsilon()`
+says what has been used of it.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
-from protocol.accounting import (
-    Budget,
-    charge_from_sigma,
-    charge_max,
-    epsilon_from_charge,
-)
+from protocol.accounting import Budget, charge_max, epsilon_from_charge
 from protocol.codec import exactly, structure, uint
 from protocol.errors import (
     BudgetExceeded,
@@ -32,12 +31,15 @@ from protocol.errors import (
     StorageError,
 )
 from protocol.ids import DIGEST_BYTES, ChainId, TaskId, Version
+from protocol.mechanisms import (
+    GAUSSIAN,
+    NONE,
+    charge_units,
+    check_policy,
+    release_costs,
+)
+from protocol.renyi import Costs, plus, renyi_epsilon, renyi_max
 from protocol.task import E12, MICRO, PrivacyPolicy
-
-NONE = 0
-RECORD_GAUSSIAN = 1
-MECHANISMS = {"none": NONE, "record-gaussian": RECORD_GAUSSIAN}
-"""Numbers by name; they stand on the wire and in ledgers and never change."""
 
 Slot = tuple[ChainId, TaskId, Version]
 """What is charged at most once: a base version of a task of a chain."""
@@ -52,12 +54,13 @@ class Charge:
       chain: Whose task it was for.
       task: Which task.
       base: Model version that was trained from.
-      mechanism: A number of `MECHANISMS`.
+      mechanism: A number of `protocol.mechanisms.MECHANISMS`.
       sigma_micro: Noise multiplier in units of 10^-6; 0 without noise.
       windows: Records that one raw sample can stand in.
       sampling_micro: Share of the records in a step in units of 10^-6; 10^6 is all.
       steps: Noised steps that the release consists of.
-      units: What it costs; 0 without noise, when no charge could express the cost.
+      units: What it is stated to cost; exact for Gaussian noise, and 0 without noise,
+        when no charge could express the cost.
     """
 
     chain: ChainId
@@ -74,6 +77,21 @@ class Charge:
     def slot(self) -> Slot:
         """The base version that is used up."""
         return self.chain, self.task, self.base
+
+    @property
+    def costs(self) -> Costs:
+        """What it costs at each Renyi order; it has noise."""
+        schedule = (self.sampling_micro, self.steps)
+        return release_costs(self.mechanism, self.sigma_micro, *schedule, self.windows)
+
+    def check(self) -> None:
+        """Refuses what could not be added up.
+
+        Raises:
+          ConfigError: If its mechanism is not known or a number is out of bounds.
+        """
+        if self.mechanism != NONE:
+            _ = self.costs
 
 
 CHARGE = structure(
@@ -116,7 +134,8 @@ class PrivacyLedger:
         for number, payload in enumerate(payloads):
             try:
                 charge = CHARGE.unpack(payload)
-            except (DecodeError, LimitError) as error:
+                charge.check()
+            except (ConfigError, DecodeError, LimitError) as error:
                 raise StorageError(
                     f"privacy ledger, entry {number}: {error}"
                 ) from error
@@ -139,14 +158,6 @@ class PrivacyLedger:
         """What was paid for a base version, if it was."""
         return self.charges.get((chain, task, base))
 
-    def task_units(self, chain: ChainId, task: TaskId) -> int:
-        """Sum of one task's charges."""
-        return sum(
-            charge.units
-            for charge in self.charges.values()
-            if (charge.chain, charge.task) == (chain, task)
-        )
-
     def epsilon(self, delta: float | None = None) -> float:
         """The total epsilon that the data set has paid, over everything.
 
@@ -165,7 +176,10 @@ class PrivacyLedger:
             return math.inf
         at = delta if delta is not None or self.cap is None else self.cap.delta
         assert at is not None
-        return epsilon_from_charge(self.units, at)
+        paid = tuple(self.charges.values())
+        if _gaussian(paid):
+            return epsilon_from_charge(self.units, at)
+        return renyi_epsilon(reduce(plus, (charge.costs for charge in paid)), at)
 
     def quote(self, slot: Slot, policy: PrivacyPolicy, windows: int = 1) -> "Charge":
         """What training one base version would cost; refused if it may not be paid.
@@ -186,11 +200,12 @@ class PrivacyLedger:
             )
         try:
             charge = _price(slot, policy, windows)
-            left = self._left(slot[0], slot[1], policy)
+            rooms = self._rooms(charge, policy)
         except ConfigError as error:
             raise BudgetExceeded(str(error), Reason.POLICY_MISMATCH) from error
-        if left is not None and charge.units > left:
-            raise BudgetExceeded(f"costs {charge.units} units, {left} are left")
+        for room in rooms:
+            if room.cost > room.left:
+                raise BudgetExceeded(f"costs {room.cost} units, {room.left} are left")
         return charge
 
     def charge(
@@ -221,26 +236,56 @@ class PrivacyLedger:
         """How many more releases a task may have; None for no limit, 0 if refused."""
         try:
             charge = _price((chain, task, Version(0)), policy, windows)
-            left = self._left(chain, task, policy)
+            rooms = self._rooms(charge, policy)
         except (BudgetExceeded, ConfigError):
             return 0
-        return None if left is None else left // charge.units
+        return min((room.left // room.cost for room in rooms), default=None)
 
-    def _left(self, chain: ChainId, task: TaskId, policy: PrivacyPolicy) -> int | None:
-        """Units that the task may still be paid; None where nothing limits them."""
+    def _rooms(self, wanted: Charge, policy: PrivacyPolicy) -> "tuple[_Room, ...]":
+        """What limits a charge: the task's budget, and the cap if there is one."""
         if policy.mechanism == NONE:
             if self.cap is not None:
                 raise BudgetExceeded(
                     "the owner's cap forbids training without noise",
                     Reason.POLICY_MISMATCH,
                 )
-            return None
-        left = charge_max(task_budget(policy)) - self.task_units(chain, task)
-        if self.cap is not None:
-            if self.exposed:
-                raise BudgetExceeded("data were released without noise before")
-            left = min(left, charge_max(self.cap) - self.units)
-        return max(left, 0)
+            return ()
+        lineage = wanted.slot[:2]
+        paid = [charge for charge in self.charges.values() if charge.mechanism != NONE]
+        own = [charge for charge in paid if charge.slot[:2] == lineage]
+        room = _room(task_budget(policy), own, wanted)
+        if self.cap is None:
+            return (room,)
+        if self.exposed:
+            raise BudgetExceeded("data were released without noise before")
+        return room, _room(self.cap, paid, wanted)
+
+
+@dataclass(frozen=True)
+class _Room:
+    """What is left of a budget and what a release costs, in the same unit.
+
+    Attributes:
+      left: At least 0.
+      cost: Positive.
+    """
+
+    left: int
+    cost: int
+
+
+def _room(budget: Budget, paid: Sequence[Charge], wanted: Charge) -> _Room:
+    if _gaussian((*paid, wanted)):
+        left = charge_max(budget) - sum(charge.units for charge in paid)
+        return _Room(max(0, left), wanted.units)
+    index, most = renyi_max(budget)
+    left = most - sum(charge.costs[index] for charge in paid)
+    return _Room(max(0, left), wanted.costs[index])
+
+
+def _gaussian(charges: Iterable[Charge]) -> bool:
+    """Whether all of them add up on the exact curve."""
+    return all(charge.mechanism in GAUSSIAN for charge in charges)
 
 
 def task_budget(policy: PrivacyPolicy) -> Budget:
@@ -256,11 +301,12 @@ def _price(slot: Slot, policy: PrivacyPolicy, windows: int) -> Charge:
     """The charge of one release under a policy, whether it may be paid or not."""
     if not 1 <= windows <= WINDOWS_MAX:
         raise ConfigError(f"must be in [1, {WINDOWS_MAX}]", key="windows")
-    if policy.mechanism == NONE:
+    check_policy(policy)
+    number, sigma_micro = policy.mechanism, policy.sigma_micro
+    if number == NONE:
         return Charge(*slot, NONE, 0, windows, MICRO, 1, 0)
-    if policy.mechanism != RECORD_GAUSSIAN:
-        raise ConfigError(f"{policy.mechanism} is not known here", key="mechanism")
-    if policy.clip_q24 < 1:
-        raise ConfigError("must be positive", key="clip_q24")
-    units = charge_from_sigma(policy.sigma_micro, windows)
-    return Charge(*slot, RECORD_GAUSSIAN, policy.sigma_micro, windows, MICRO, 1, units)
+    schedule = (policy.sampling_micro, policy.steps)
+    units = charge_units(policy, windows)
+    charge = Charge(*slot, number, sigma_micro, windows, *schedule, units)
+    charge.check()
+    return charge

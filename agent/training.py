@@ -17,10 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agent import mechanism, privacy
+from agent import mechanism
 from agent.orders import TrainingOrder
 from protocol.bundle import Manifest
 from protocol.errors import NonFinite, OperationError
+from protocol.mechanisms import NONE, RECORD_GAUSSIAN
 from protocol.noise import MICRO_BATCH_MAX
 from protocol.task import Q24, TrainingMode
 from protocol.vectors import CODECS, SCALE_BITS, Draw, GridVector, to_grid
@@ -134,12 +135,12 @@ def _vector(
     rng: np.random.Generator,
 ) -> GridVector:
     mode, number = order.training.mode, order.privacy.mechanism
-    if (mode, number) == (TrainingMode.GRADIENT, privacy.RECORD_GAUSSIAN):
+    if (mode, number) == (TrainingMode.GRADIENT, RECORD_GAUSSIAN):
         clipped = private_gradient(trainer, theta, x, y, order, micro_batch)
         ready()
         clip_q24, sigma_micro = order.privacy.clip_q24, order.privacy.sigma_micro
         return mechanism.private_sum(clipped, clip_q24, sigma_micro, draw)
-    if number != privacy.NONE:
+    if number != NONE:
         raise OperationError(f"mode {mode} with mechanism {number} is not known here")
     if mode == TrainingMode.LOCAL:
         exact = local_steps(trainer, theta, x, y, order, micro_batch, rng)

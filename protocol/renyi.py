@@ -79,19 +79,29 @@ def sampled_costs(
     Raises:
       ConfigError: If an argument is out of bounds.
     """
+    return tuple(
+        sampled_cost(order, sigma_micro, sampling_micro, steps, windows)
+        for order in ORDERS
+    )
+
+
+def sampled_cost(
+    order: float, sigma_micro: int, sampling_micro: int, steps: int, windows: int = 1
+) -> int:
+    """`sampled_costs` at one order.
+
+    Raises:
+      ConfigError: If an argument is out of bounds.
+    """
     check_sampling(sampling_micro, steps)
     check_sigma(sigma_micro)
     if windows < 1:
         raise ConfigError("must be at least 1", key="windows")
     rate = min(1.0, windows * sampling_micro / MICRO)
     sigma = sigma_micro / MICRO / windows
-    slack = SLACK_PER_CHARGE / sigma**2
-    costs: list[int] = []
-    for order in ORDERS:
-        each = sampled_divergence(rate, sigma, order)
-        grid = slack * order / (order - 1)
-        costs.append(_units(steps * (each + grid)))
-    return tuple(costs)
+    each = sampled_divergence(rate, sigma, order)
+    grid = SLACK_PER_CHARGE / sigma**2 * order / (order - 1)
+    return _units(steps * (each + grid))
 
 
 @lru_cache(maxsize=64)
@@ -103,6 +113,15 @@ def pure_costs(sigma_micro: int) -> Costs:
 
     Raises:
       ConfigError: If sigma is out of bounds.
+    """
+    return tuple(pure_cost(order, sigma_micro) for order in ORDERS)
+
+
+def pure_cost(order: float, sigma_micro: int) -> int:
+    """`pure_costs` at one order.
+
+    Raises:
+      ConfigError: If sigma is out of bounds.
 
     Source: Bun and Steinke 2016, Lemma 2.2 and its proof: randomised response is the
       worst of all, with `exp((alpha-1) D) = p e^((alpha-1)e) + (1-p) e^(-alpha e + e)`
@@ -110,15 +129,11 @@ def pure_costs(sigma_micro: int) -> Costs:
     """
     check_sigma(sigma_micro)
     epsilon = MICRO / sigma_micro
-    return tuple(_units(_response_divergence(epsilon, order)) for order in ORDERS)
-
-
-def _response_divergence(epsilon: float, order: float) -> float:
     less = order - 1
     likely = -math.log1p(math.exp(-epsilon))
     first = likely + less * epsilon
     second = likely - epsilon - less * epsilon
-    return min(epsilon, max(0.0, _log_add(first, second) / less))
+    return _units(min(epsilon, max(0.0, _log_add(first, second) / less)))
 
 
 def times(costs: Costs, count: int) -> Costs:

@@ -31,7 +31,7 @@ class TrainingMode(IntEnum):
     GRADIENT = 0
     """The sum of its (clipped) per-example gradients: one full-batch step."""
     LOCAL = 1
-    """Its own epochs of SGD; the update is the way it went, times its size."""
+    """Its own steps of SGD; the update is the way it went, times its size."""
 
 
 class Strategy(IntEnum):
@@ -62,12 +62,16 @@ class PrivacyPolicy:
     """What a board's data set may be charged for this task.
 
     Attributes:
-      mechanism: A number of `agent.privacy.MECHANISMS`; 0 is none.
-      clip_q24: Norm to which each example's gradient is clipped.
-      sigma_micro: Noise multiplier: noise deviation over charged sensitivity.
+      mechanism: A number of `protocol.mechanisms.MECHANISMS`; 0 is none.
+      clip_q24: Norm to which each example's gradient is clipped; the whole update's
+        norm under device-level mechanisms.
+      sigma_micro: Noise multiplier: noise scale over charged sensitivity.
       epsilon_micro: Total epsilon that the task may spend on one board.
       delta_e12: Delta of that epsilon, above 0 and below 1.
       releases: Updates planned per board within that epsilon.
+      sampling_micro: Share of the records that a noised step takes; 10^6 is all.
+      steps: Noised steps that an update consists of.
+      charge: Least charge that an update states; 0 where it follows from sigma.
 
     Without a mechanism the first four may be 0; with one they must not.
     """
@@ -78,6 +82,9 @@ class PrivacyPolicy:
     epsilon_micro: int
     delta_e12: int
     releases: int
+    sampling_micro: int = MICRO
+    steps: int = 1
+    charge: int = 0
 
     def __post_init__(self) -> None:
         """Refuses a mechanism that would protect nothing."""
@@ -208,13 +215,16 @@ TASK = structure(
     ).schema,
     structure(
         PrivacyPolicy,
-        64,
+        96,
         uint(255),
         uint(1 << 40),
         uint(1 << 40),
         uint(1 << 40),
         uint(E12 - 1),
         uint(1 << 20, 1),
+        uint(MICRO, 1),
+        uint(1 << 16, 1),
+        uint(1 << 62),
     ).schema,
     structure(
         AggregationPolicy,

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.orders import TrainingOrder
-from agent.privacy import NONE
 from agent.rim.dataset import read_dataset
 from agent.rim.engine_ort import open_trainer
 from agent.training import Real, Trainer, local_steps
 from protocol.errors import ConfigError
 from protocol.ids import Digest, TaskId, Version
+from protocol.mechanisms import NONE
 from protocol.task import Q24, PrivacyPolicy, TrainingMode, TrainingPolicy
 
 _MICRO_BATCH = 64

@@ -12,12 +12,12 @@ from agent.orders import (
     Limits,
     TrainingOrder,
 )
-from agent.privacy import NONE, RECORD_GAUSSIAN
 from agent.training import Trainer, gradient, local_steps, train
 from compiler import compile_model
 from protocol.bundle import MANIFEST, manifest_from_json, pack_bundle
 from protocol.errors import NonFinite, OperationError
 from protocol.ids import H, TaskId, Version
+from protocol.mechanisms import NONE, RECORD_GAUSSIAN
 from protocol.task import (
     MICRO,
     Q24,

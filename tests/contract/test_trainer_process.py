@@ -20,10 +20,10 @@ from agent.orders import (
     ReportKind,
     TrainingOrder,
 )
-from agent.privacy import RECORD_GAUSSIAN
 from agent.rim.trainer_process import TrainerProcess, TrainerSpoke
 from protocol.bundle import GRADIENT, pack_bundle
 from protocol.errors import ProtocolError
+from protocol.mechanisms import RECORD_GAUSSIAN
 from protocol.vectors import CODECS
 from tests.contract.test_trainer import FEATURES, FILES, PACKED, RECORDS, X, Y, order
 

@@ -50,7 +50,17 @@ _spec = replace(
     dimension=task.DIMENSION_MAX,
     codec=_BYTE,
     training=task.TrainingPolicy(1, 1000, 1 << 16, 1 << 32),
-    privacy=task.PrivacyPolicy(_BYTE, 1 << 40, 1 << 40, 1 << 40, task.E12 - 1, 1 << 20),
+    privacy=task.PrivacyPolicy(
+        _BYTE,
+        1 << 40,
+        1 << 40,
+        1 << 40,
+        task.E12 - 1,
+        1 << 20,
+        task.MICRO,
+        1 << 16,
+        1 << 62,
+    ),
     aggregation=task.AggregationPolicy(
         0,
         task.BUFFER_MAX,

@@ -4,7 +4,6 @@ import struct
 from dataclasses import replace
 
 from agent import events as e
-from agent.privacy import NONE, RECORD_GAUSSIAN
 from agent.state import Settings
 from protocol import merkle
 from protocol.accounting import Budget
@@ -31,6 +30,7 @@ from protocol.ids import (
 )
 from protocol.keys import OpeningKey, SigningKey
 from protocol.light import FINAL, MANIFEST, Final, Manifest, pin, task_key, version_key
+from protocol.mechanisms import NONE, RECORD_GAUSSIAN
 from protocol.messages import (
     ACCEPTED,
     CHECK_IN,

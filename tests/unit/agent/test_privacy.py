@@ -8,9 +8,6 @@ from hypothesis import strategies as st
 
 from agent.privacy import (
     CHARGE,
-    MECHANISMS,
-    NONE,
-    RECORD_GAUSSIAN,
     WINDOWS_MAX,
     Charge,
     PrivacyLedger,
@@ -25,6 +22,7 @@ from protocol.accounting import (
 )
 from protocol.errors import BudgetExceeded, ConfigError, Reason, StorageError
 from protocol.ids import ChainId, TaskId, Version
+from protocol.mechanisms import MECHANISMS, NONE, RECORD_GAUSSIAN
 from protocol.task import E12, MICRO, PrivacyPolicy
 
 CHAIN = ChainId(bytes(32))
@@ -172,7 +170,13 @@ def test_entry_bytes_and_mechanism_numbers_do_not_change() -> None:
     assert CHARGE.pack(charge).hex() == (
         "99c420" + "00" * 32 + "020701ce006034de01ce000f42400109"
     )
-    assert MECHANISMS == {"none": 0, "record-gaussian": 1}
+    assert MECHANISMS == {
+        "none": 0,
+        "record-gaussian": 1,
+        "record-dpsgd": 2,
+        "device-gaussian": 3,
+        "device-laplace": 4,
+    }
 
 
 POLICIES = {epsilon: policy_for(epsilon, 3) for epsilon in (0.5, 1.0, 4.0)}
