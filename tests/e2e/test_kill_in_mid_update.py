@@ -1,0 +1,138 @@
+"""Every process killed while an update is on its way, again and again.
+
+The moment is the right one by construction: a file in a board's spool is an update that
+no proof has reached yet. Afterwards everything is read from the disks.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from agent.privacy import CHARGE
+from broker.rim.mosquitto import find_mosquitto
+from coordinator.rim.schema import CHAIN_FILE
+from coordinator.rim.store import SqliteStore
+from durable.journal import Journal
+from protocol.enrolment import admission_from_json
+from protocol.envelope import ENVELOPE, Kind
+from protocol.errors import ConfigError
+from protocol.ids import DeviceId, device_id
+from protocol.messages import CONTRIBUTION
+from tests.e2e.test_fleet_run import has_reached, processes_of, running, until, version
+
+pytestmark = pytest.mark.e2e
+
+ROUNDS = 2
+DEADLINE_S = 30.0
+ACCEPTED = re.compile(r"update for version (\d+) accepted$", re.MULTILINE)
+
+
+@pytest.fixture(autouse=True)
+def _broker_program() -> None:
+    try:
+        find_mosquitto()
+    except ConfigError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+
+
+def board_in_mid_update(home: Path) -> Path:
+    """A board with an update in its spool; waits for one."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline_s:
+        for found in home.glob("boards/*/spool/*.upload"):
+            return found.parents[1]
+        time.sleep(0.001)
+    pytest.fail("no board has an update under way")
+
+
+def kill(home: Path, *words: str) -> None:
+    for number in processes_of(home, *words)[:1]:
+        os.kill(number, signal.SIGKILL)
+
+
+def applied(store: SqliteStore) -> Counter[tuple[DeviceId, int]]:
+    """How often each board's update for a base version stands in the chain."""
+    tip = store.tip()
+    assert tip.header is not None
+    found: Counter[tuple[DeviceId, int]] = Counter()
+    for height in range(1, tip.header.height + 1):
+        stored = store.block(height)
+        assert stored is not None
+        for packed in stored.block.transactions:
+            envelope = ENVELOPE.unpack(packed)
+            if envelope.kind == Kind.UPDATE:
+                base = CONTRIBUTION.unpack(envelope.body).version
+                found[device_id(envelope.sender), int(base)] += 1
+    return found
+
+
+def waiting(store: SqliteStore) -> set[tuple[DeviceId, int]]:
+    """Admitted updates that the next block would have taken."""
+    return {
+        (
+            device_id(upload.update.sender),
+            int(CONTRIBUTION.unpack(upload.update.body).version),
+        )
+        for upload in store.uploads_waiting()
+    }
+
+
+def paid(board: Path) -> set[int]:
+    """Base versions that a board's journal says it paid for."""
+    journal, payloads = Journal.open(board / "state" / "privacy.journal")
+    journal.close()
+    return {int(CHARGE.unpack(payload).base) for payload in payloads}
+
+
+def test_every_process_killed_in_mid_update_loses_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    sizes = ("--devices", "4", "--buffer", "2", "--until-version", "100000")
+    kept = ("--home", str(home), "--report", str(tmp_path / "out"))
+    with running(*sizes, "--privacy", "none", *kept, "--time-limit", "110") as child:
+        until(partial(has_reached, home, 2), "the fleet learns")
+        for _ in range(ROUNDS):
+            for words in (
+                ("agent", "run"),
+                ("coordinator", "run"),
+                ("mosquitto", "-c"),
+            ):
+                before = version(home)
+                board = board_in_mid_update(home)
+                kill(board if words[0] == "agent" else home, *words)
+                until(partial(has_reached, home, before + 2), f"after {words}")
+        child.send_signal(signal.SIGTERM)
+        child.communicate(timeout=DEADLINE_S)
+
+    document = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert document["restarts"] >= 2 * ROUNDS
+    checked = ("chain", "verify", "--home", str(home / "coordinator"))
+    verified = subprocess.run(
+        [sys.executable, "-m", "starling", *checked],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert verified.returncode == 0, verified.stderr
+    store = SqliteStore.open(home / "coordinator" / "state" / CHAIN_FILE)
+    in_chain, in_store = applied(store), waiting(store)
+    store.close()
+    assert set(in_chain.values()) == {1}
+    for board in sorted((home / "boards").iterdir()):
+        admission = admission_from_json((board / "admission.json").read_bytes())
+        log = (home / "logs" / f"board-{board.name}.log").read_text()
+        accepted = {(admission.device, int(base)) for base in ACCEPTED.findall(log)}
+        assert len(accepted) > ROUNDS
+        assert accepted <= in_chain.keys() | in_store
+        bases = {base for device, base in in_chain if device == admission.device}
+        assert bases <= paid(board)
