@@ -52,6 +52,7 @@ def plan_for(seed: int) -> Plan:
             forge=rng.choice((0.0, 0.1)),
             crash=rng.choice((0.0, 0.003, 0.01, 0.02)),
             failure=rng.choice((0.0, 0.1)),
+            clock=rng.choice((0.0, 0.3)),
             flap_s=rng.choice((0.0, 4.0, 12.0)),
             broker_s=rng.choice((0.0, 0.0, 8.0)),
         ),

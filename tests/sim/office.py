@@ -37,6 +37,8 @@ BATCH_S = 0.02
 AGGREGATION_S = 0.3
 INBOX_EVERY_S = 0.25
 VERSIONS_KEPT = 20
+WRONG_CLOCKS_MS = (0, 1, 1 << 40, 1 << 44)
+"""1970, and years that nobody here will see."""
 
 
 class Votes:
@@ -161,6 +163,8 @@ class Office(Party):
         self._put(c.Ticked())
 
     def _now_ms(self) -> int:
+        if self.time.happens(self.time.weather.clock):
+            return self.time.rng.choice(WRONG_CLOCKS_MS)
         return int(1000 * self.time.now_s)
 
     def _put(self, item: Event | tuple[Message, tuple[int, int]]) -> None:

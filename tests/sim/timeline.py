@@ -28,7 +28,8 @@ class Weather:
       duplicate: Messages that arrive twice.
       forge: Messages that are followed by a damaged or foreign one.
       crash: Crashes per effect.
-      failure: Trainings and aggregations that fail.
+      failure: Trainings that fail.
+      clock: Readings of the wall clock that are wrong.
       flap_s: Mean time between two lost connections of a party; 0 for none.
       broker_s: Mean time between two restarts of the broker; 0 for none.
     """
@@ -39,6 +40,7 @@ class Weather:
     forge: float = 0.0
     crash: float = 0.0
     failure: float = 0.0
+    clock: float = 0.0
     flap_s: float = 0.0
     broker_s: float = 0.0
 
