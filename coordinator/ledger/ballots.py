@@ -101,7 +101,10 @@ class Ballots:
     def certificate(
         self, number: int, kind: VoteType, block_id: BlockHash, needed: int
     ) -> Certificate | None:
-        """The first `needed` equal votes as a certificate, if there are as many."""
+        """The first `needed` equal votes as a certificate, if there are as many.
+
+        Prevotes are equal only if they rely on the same round (deviation D2).
+        """
         prevotes = kind is VoteType.PREVOTE
         whole = self.polkas.get(number) if prevotes else self.commit
         if whole is not None and (whole.round, whole.block_id) == (number, block_id):
@@ -110,6 +113,8 @@ class Ballots:
         equal = [
             votes[voter] for voter in sorted(votes) if votes[voter].block_id == block_id
         ]
+        if prevotes:
+            equal = _relying_on_one_round(equal, needed)
         if len(equal) < needed:
             return None
         chosen = equal[:needed]
@@ -146,6 +151,15 @@ class Ballots:
             for voter in votes:
                 highest[voter] = max(number, highest.get(voter, 0))
         return sorted(highest.values(), reverse=True)
+
+
+def _relying_on_one_round(votes: list[Vote], needed: int) -> list[Vote]:
+    """Those of the lowest round on which as many as are needed rely."""
+    for relied in sorted({vote.extra for vote in votes}):
+        agreeing = [vote for vote in votes if vote.extra == relied]
+        if len(agreeing) >= needed:
+            return agreeing
+    return []
 
 
 def _without(

@@ -31,13 +31,26 @@ from protocol.ids import BlockHash
 Rule = Callable[[Party, Consensus, Moment], Firing | None]
 
 
-def advance(party: Party, state: Consensus, moment: Moment) -> Firing:
-    """Lets all rules fire until none does; stops after a decision."""
+def advance(
+    party: Party,
+    state: Consensus,
+    moment: Moment,
+    rules: tuple[Rule, ...] | None = None,
+) -> Firing:
+    """Lets all rules fire until none does; stops after a decision.
+
+    Args:
+      party: Who we are and with whom we decide.
+      state: Before.
+      moment: The clocks.
+      rules: Other rules than `RULES`, to see that tests notice a wrong one.
+    """
+    rules = RULES if rules is None else rules
     outputs: list[Output] = []
     fired = state.step is not Step.NEW_HEIGHT or state.ballots.commit is not None
     while fired:
         fired = False
-        for rule in RULES:
+        for rule in rules:
             firing = rule(party, state, moment)
             if firing is None:
                 continue
@@ -107,7 +120,10 @@ def _line_34(party: Party, state: Consensus, moment: Moment) -> Firing | None:
 
 
 def _line_36(party: Party, state: Consensus, moment: Moment) -> Firing | None:
-    """Lines 36 to 43: a quorum of prevotes for a valid proposal locks it."""
+    """Lines 36 to 43: a quorum of prevotes for a valid proposal locks it.
+
+    Deviation D2: they must rely on the round that the proposal names.
+    """
     candidate = state.ballots.proposals.get(state.round)
     if state.step < Step.PREVOTE or state.valid_round >= state.round:
         return None
@@ -115,7 +131,7 @@ def _line_36(party: Party, state: Consensus, moment: Moment) -> Firing | None:
         return None
     block_id = candidate.proposal.block_id
     polka = _polka(party, state, state.round, block_id)
-    if polka is None:
+    if polka is None or set(polka.extras) != {candidate.proposal.valid_round}:
         return None
     first = state.step is Step.PREVOTE
     state = replace(state, valid=block_id, valid_round=state.round)

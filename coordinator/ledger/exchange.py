@@ -13,6 +13,7 @@ from typing import assert_never
 
 from coordinator.ledger import blocks, height, wire
 from coordinator.ledger.blocks import Prepared
+from coordinator.ledger.lock import check_proof_of_lock
 from coordinator.ledger.rounds import Step
 from coordinator.ledger.turn import BlamePeer, ServeBlocks, Turn
 from coordinator.ledger.wire import Decision, Held, Status, Topic
@@ -21,7 +22,6 @@ from protocol.chain import (
     PROPOSAL,
     ROUND_MAX,
     VOTE,
-    Certificate,
     FaultModel,
     Proposal,
     Vote,
@@ -86,7 +86,7 @@ def _hear_proposal(turn: Turn, proposal: Proposal) -> None:
         raise UnknownProposer(f"validator {proposal.proposer} is out of turn")
     public = _public(turn, proposal.proposer)
     verify(public, proposal.signed_bytes(party.chain_id), proposal.signature)
-    _check_proof_of_lock(turn, proposal)
+    check_proof_of_lock(party, proposal)
     prepared = _prepared(turn, proposal)
     height.hold_proposal(turn, proposal, prepared)
     if proposal.proof_of_lock is not None:
@@ -94,28 +94,6 @@ def _hear_proposal(turn: Turn, proposal: Proposal) -> None:
         ballots = state.ballots.with_polka(proposal.proof_of_lock)
         turn.change(consensus=replace(state, ballots=ballots))
     _wake(turn)
-
-
-def _check_proof_of_lock(turn: Turn, proposal: Proposal) -> None:
-    """Deviation D1: a proposal made again brings the prevotes of its valid round."""
-    proof = proposal.proof_of_lock
-    if proposal.valid_round == 0:
-        if proof is not None:
-            raise ProofError("a fresh proposal with a proof of lock")
-        return
-    if proposal.valid_round > proposal.round or proof is None:
-        raise ProofError("a proposal made again without its prevotes")
-    named = (proof.height, proof.round, proof.block_id)
-    if named != (proposal.height, proposal.valid_round - 1, proposal.block_id):
-        raise ProofError("a proof of lock for something else")
-    _check_certificate(turn, proof, VoteType.PREVOTE)
-
-
-def _check_certificate(turn: Turn, certificate: Certificate, kind: VoteType) -> None:
-    genesis = turn.settings.genesis
-    fault_model = FaultModel(genesis.fault_model)
-    chain_id = turn.settings.chain_id
-    check_certificate(certificate, chain_id, genesis.validators, fault_model, kind)
 
 
 def _prepared(turn: Turn, proposal: Proposal) -> Prepared | None:
@@ -170,7 +148,10 @@ def _hear_decision(turn: Turn, decision: Decision) -> None:
         return
     if (certificate.height, certificate.block_id) != (block.header.height, block_id):
         raise ProofError("certificate is for another block")
-    _check_certificate(turn, certificate, VoteType.PRECOMMIT)
+    genesis = turn.settings.genesis
+    fault_model = FaultModel(genesis.fault_model)
+    chain_id = turn.settings.chain_id
+    check_certificate(certificate, chain_id, genesis.validators, fault_model)
     prepared = state.prepared.get(block_id)
     if prepared is None:
         prepared = blocks.check(state.tip, block, state.mempool)

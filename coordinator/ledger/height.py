@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import assert_never
 
-from coordinator.ledger import blocks, consensus, wire
+from coordinator.ledger import blocks, consensus, lock, wire
 from coordinator.ledger.ballots import Candidate
 from coordinator.ledger.blocks import Prepared
 from coordinator.ledger.consensus import start_round
@@ -16,7 +16,7 @@ from coordinator.ledger.turn import (
     Turn,
 )
 from coordinator.ledger.wire import JOURNAL_ENTRY, JournalEntry, Message, Topic
-from protocol.chain import BLOCK, Certificate, Proposal, VoteType
+from protocol.chain import BLOCK, Certificate, Proposal
 from protocol.envelope import ENVELOPE, TRANSACTION_KINDS, Envelope
 from protocol.errors import ProtocolError, Reason, StorageError
 from protocol.ids import SIGNATURE_BYTES
@@ -112,14 +112,9 @@ def _propose(turn: Turn, number: int) -> None:
     # Advancing may have passed this round by before its output is carried out.
     if state.round != number or number in state.ballots.proposals:
         return
-    proof = None
-    if state.valid is not None:
-        prepared = turn.state.prepared[state.valid]
-        kind = VoteType.PREVOTE
-        proof = state.ballots.certificate(
-            state.valid_round, kind, state.valid, party.quorum
-        )
-        assert proof is not None, "a valid value keeps its prevotes"
+    again = lock.to_offer(party, state)
+    if again is not None:
+        prepared = turn.state.prepared[again[0]]
     else:
         prepared = turn.fresh or _make(turn)
     block_id = prepared.block.header.block_id()
@@ -131,7 +126,7 @@ def _propose(turn: Turn, number: int) -> None:
         party.index,
         bytes(SIGNATURE_BYTES),
         BLOCK.pack(prepared.block),
-        proof,
+        again[1] if again is not None else None,
     )
     signature = party.key.sign(proposal.signed_bytes(party.chain_id))
     proposal = replace(proposal, signature=signature)
@@ -213,7 +208,7 @@ def restore(turn: Turn) -> None:
 
 
 def _restore_entry(turn: Turn, entry: JournalEntry) -> None:
-    proposal, vote = entry.proposal, entry.vote
+    proposal = entry.proposal
     if proposal is not None:
         try:
             block = BLOCK.unpack(proposal.block)
@@ -224,28 +219,4 @@ def _restore_entry(turn: Turn, entry: JournalEntry) -> None:
                 f"the stored chain ({error}); restore both from the same backup"
             ) from error
         hold_proposal(turn, proposal, prepared)
-    state = turn.state.consensus
-    if vote is None:
-        number = proposal.round if proposal is not None else 0
-        turn.change(consensus=_at(state, number, Step.PROPOSE))
-        return
-    ballots = state.ballots.with_vote(vote, vote.round)
-    state = replace(state, ballots=ballots)
-    if vote.vote_type == VoteType.PREVOTE:
-        turn.change(consensus=_at(state, vote.round, Step.PREVOTE))
-        return
-    if entry.proof is not None and vote.block_id is not None:
-        state = replace(
-            state,
-            ballots=state.ballots.with_polka(entry.proof),
-            locked=vote.block_id,
-            locked_round=vote.round,
-            valid=vote.block_id,
-            valid_round=vote.round,
-        )
-    turn.change(consensus=_at(state, vote.round, Step.PRECOMMIT))
-
-
-def _at(state: Consensus, number: int, step: Step) -> Consensus:
-    """Moves on to a round and step; entries are in the order of their writing."""
-    return replace(state, round=number, step=step)
+    turn.change(consensus=lock.retake(turn.state.consensus, entry))

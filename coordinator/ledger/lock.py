@@ -1,0 +1,78 @@
+"""What carries a lock on: into the next proposal, to other validators, over a restart.
+
+Source: arXiv:1807.04938v3, page 6, lines 15 to 18, 28 and 38; deviations D1 and D2 of
+docs/consensus.md.
+"""
+
+from dataclasses import replace
+
+from coordinator.ledger.rounds import Consensus, Party, Step
+from coordinator.ledger.wire import JournalEntry
+from protocol.chain import (
+    Certificate,
+    FaultModel,
+    Proposal,
+    VoteType,
+    check_certificate,
+)
+from protocol.errors import ProofError
+from protocol.ids import BlockHash
+
+
+def to_offer(party: Party, state: Consensus) -> tuple[BlockHash, Certificate] | None:
+    """Lines 15 and 16: the valid block with its prevotes; None if there is none."""
+    if state.valid is None:
+        return None
+    kind, number = VoteType.PREVOTE, state.valid_round
+    proof = state.ballots.certificate(number, kind, state.valid, party.quorum)
+    assert proof is not None, "a valid value keeps its prevotes"
+    return state.valid, proof
+
+
+def check_proof_of_lock(party: Party, proposal: Proposal) -> None:
+    """Deviation D1: a proposal made again brings the prevotes of its valid round.
+
+    Raises:
+      ProofError, SignatureError: If it does not, or brings others.
+    """
+    proof = proposal.proof_of_lock
+    if proposal.valid_round == 0:
+        if proof is not None:
+            raise ProofError("a fresh proposal with a proof of lock")
+        return
+    if proposal.valid_round > proposal.round or proof is None:
+        raise ProofError("a proposal made again without its prevotes")
+    named = (proof.height, proof.round, proof.block_id)
+    if named != (proposal.height, proposal.valid_round - 1, proposal.block_id):
+        raise ProofError("a proof of lock for something else")
+    if len(set(proof.extras)) != 1:
+        raise ProofError("prevotes that rely on different rounds")
+    genesis = party.genesis
+    fault_model = FaultModel(genesis.fault_model)
+    kind = VoteType.PREVOTE
+    check_certificate(proof, party.chain_id, genesis.validators, fault_model, kind)
+
+
+def retake(state: Consensus, entry: JournalEntry) -> Consensus:
+    """Goes on from what the journal says that we did; entries come in their order.
+
+    A restart must look like a pause: the same votes stand, the same block is locked.
+    The entry's proposal, if it has one, was counted in before.
+    """
+    vote = entry.vote
+    if vote is None:
+        number = entry.proposal.round if entry.proposal is not None else 0
+        return replace(state, round=number, step=Step.PROPOSE)
+    state = replace(state, ballots=state.ballots.with_vote(vote, vote.round))
+    if vote.vote_type == VoteType.PREVOTE:
+        return replace(state, round=vote.round, step=Step.PREVOTE)
+    if entry.proof is not None and vote.block_id is not None:
+        state = replace(
+            state,
+            ballots=state.ballots.with_polka(entry.proof),
+            locked=vote.block_id,
+            locked_round=vote.round,
+            valid=vote.block_id,
+            valid_round=vote.round,
+        )
+    return replace(state, round=vote.round, step=Step.PRECOMMIT)
