@@ -1,29 +1,28 @@
-"""The record-level Gaussian mechanism: a clipped sum, and exact integer noise on it.
+"""What protects an update: clipped sums of records, clipped updates, noise on them.
 
-`clipped_sum` adds up per-example gradients in micro-batches of one fixed shape, so that
-a record that is taken away changes one float32 sum only and by a bounded amount;
+`clipped_sum` and `sampled_sum` add up per-example gradients in micro-batches of one
+fixed shape, so that a record that is taken away moves the sum by a bounded amount only;
 `private_sum` rounds the result to a fine grid once and adds a discrete Gaussian there.
-Noise is exact: every comparison of a uniform number with an exponential is decided in
-float64 where the error bound allows it, and else in as many digits as it takes.
+`private_update` does so with a whole update that was clipped in L2, and
+`private_update_laplace` with one that was clipped in L1 and discrete Laplace noise.
 
-Letters: `d` parameters, `n` records, `b` records in a micro-batch, `s` the scale of the
-noise in grid steps.
+Letters: `d` parameters, `n` records, `b` records in a micro-batch.
 
-Source: Canonne, Kamath, Steinke 2020, arXiv:2004.00010 (mechanism, rejection sampling);
-Karney 2016, arXiv:1303.6257, section 3 (proposal); docs/privacy.md (sensitivity).
+Source: Canonne, Kamath, Steinke 2020, arXiv:2004.00010 (mechanisms); docs/privacy.md
+(sensitivity).
 """
 
-import decimal
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.sampler import discrete_gaussian, discrete_laplace
 from protocol.errors import NonFinite, NormExceeded
-from protocol.noise import MICRO_BATCH_MAX, noise_grid
+from protocol.noise import MICRO_BATCH_MAX, NoiseGrid, laplace_grid, noise_grid
+from protocol.task import MICRO, Q24
 from protocol.vectors import Draw, GridVector
 
 Step = Callable[
@@ -32,16 +31,15 @@ Step = Callable[
 """Runs the private gradient on `x (b, ...)`, `y (b, ...)`: the sum of the clipped
 per-example gradients `(d,) float32` and the norms before clipping `(b,) float32`."""
 
-SCALE_MAX = 1 << 52
+LANES_MAX = 8
+"""Rows of a micro-batch of a Poisson sample."""
+GROUP = 512
+"""Records that share lanes, so that float32 sums stay within their margin."""
 _STEPS_MAX = 2.0**61
-# Float64 evaluation errs by a few 2^-53 relative, the uniform's first 64 bits by 2^-64:
-# both margins leave a factor of a hundred and more.
-_RELATIVE = 2.0**-36
-_ABSOLUTE = 2.0**-60
-# exp(-84 / 2) is below the absolute margin, so that the table's end is never certain.
-_THRESHOLDS = np.exp(-np.arange(84, 0, -1) / 2)
-_LOWER = _THRESHOLDS * (1 - _RELATIVE) - _ABSOLUTE
-_UPPER = _THRESHOLDS * (1 + _RELATIVE) + _ABSOLUTE
+_INSIDE = 1 - 2.0**-30
+
+Slots = NDArray[np.int64]
+"""(b,) the records of a micro-batch by number; -1 is an empty slot."""
 
 
 def clipped_sum(
@@ -67,6 +65,77 @@ def clipped_sum(
     """
     assert 1 <= micro_batch <= MICRO_BATCH_MAX, micro_batch
     assert len(x) == len(y)
+    slots = np.full(-(-len(x) // micro_batch) * micro_batch, -1, np.int64)
+    slots[: len(x)] = np.arange(len(x))
+    return _slot_sum(step, x, y, micro_batch, slots.reshape(-1, micro_batch))
+
+
+def sampled_sum(
+    step: Step,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    chosen: NDArray[np.int64],
+    micro_batch: int,
+) -> NDArray[np.float64]:
+    """The sum of clipped gradients of some records; cheaper than slots for all of them.
+
+    A record keeps its row (its lane) whoever else is chosen; those of one lane follow
+    each other in micro-batches. Taking one away thus changes no other record's part,
+    only the rounding of the sums of its group.
+
+    Args:
+      step: The private gradient at the current theta and clip.
+      x: (n, ...) records.
+      y: (n, ...) labels.
+      chosen: (m,) numbers of records, rising.
+      micro_batch: b, in [1, 64]; at most `LANES_MAX` rows are used.
+
+    Returns:
+      (d,) float64; zeros if nothing is chosen.
+
+    Raises:
+      NonFinite: As `clipped_sum`.
+    """
+    assert 1 <= micro_batch <= MICRO_BATCH_MAX, micro_batch
+    lanes = min(micro_batch, LANES_MAX)
+    return _slot_sum(step, x, y, lanes, _lanes(chosen, lanes))
+
+
+def _lanes(chosen: NDArray[np.int64], lanes: int) -> Iterator[Slots]:
+    """Micro-batches in which record i stands in row `i % lanes`, group by group."""
+    for group in np.unique(chosen // GROUP):
+        members = chosen[chosen // GROUP == group]
+        queues = [members[members % lanes == row] for row in range(lanes)]
+        for place in range(max(queue.size for queue in queues)):
+            heads = [q[place] if place < q.size else -1 for q in queues]
+            yield np.array(heads, np.int64)
+
+
+def draw_sample(count: int, sampling_micro: int, draw: Draw) -> NDArray[np.int64]:
+    """A Poisson sample: each record independently, never likelier than its rate.
+
+    Args:
+      count: n.
+      sampling_micro: Rate in units of 10^-6; 10^6 takes all.
+      draw: Cryptographically secure random bytes, 8 per record.
+
+    Returns:
+      (m,) int64, rising.
+    """
+    if sampling_micro >= MICRO:
+        return np.arange(count)
+    words = np.frombuffer(draw(8 * count), "<u8")
+    return np.flatnonzero(words < np.uint64((sampling_micro << 64) // MICRO))
+
+
+def _slot_sum(
+    step: Step,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    micro_batch: int,
+    batches: Iterable[Slots],
+) -> NDArray[np.float64]:
+    """Sums micro-batches; what their empty slots add is known and taken off again."""
     pad_x = np.zeros((micro_batch, *x.shape[1:]), x.dtype)
     pad_y = np.zeros((micro_batch, *y.shape[1:]), y.dtype)
     pad_sum, _ = step(pad_x, pad_y)
@@ -74,18 +143,16 @@ def clipped_sum(
     if not np.isfinite(pad).all():
         raise NonFinite("the model has no finite gradient at an all-zero record")
     total = np.zeros_like(pad)
-    for start in range(0, len(x), micro_batch):
-        rows = slice(start, start + micro_batch)
-        filled = len(x[rows])
+    for slots in batches:
+        filled = slots >= 0
         slots_x, slots_y = pad_x.copy(), pad_y.copy()
-        slots_x[:filled], slots_y[:filled] = x[rows], y[rows]
+        slots_x[filled], slots_y[filled] = x[slots[filled]], y[slots[filled]]
         gradient, norms = step(slots_x, slots_y)
-        empty = np.arange(micro_batch) >= filled
-        unusable = ~np.isfinite(norms) & ~empty
+        unusable = ~np.isfinite(norms) & filled
         if unusable.any():
             slots_x[unusable], slots_y[unusable] = pad_x[0], pad_y[0]
             gradient, _ = step(slots_x, slots_y)
-        total += np.asarray(gradient, np.float64) - (empty | unusable).sum() * pad
+        total += np.asarray(gradient, np.float64) - (~filled | unusable).sum() * pad
     return total
 
 
@@ -113,120 +180,56 @@ def private_sum(
     grid = noise_grid(clip_q24, sigma_micro, clipped.size)
     if not np.isfinite(clipped).all():
         raise NonFinite("the clipped sum holds a NaN or an infinity")
+    noise = discrete_gaussian(grid.scale, clipped.size, draw)
+    return GridVector(_on_grid(clipped, grid) + noise, grid.exponent)
+
+
+def private_update(
+    update: NDArray[np.float64], clip_q24: int, sigma_micro: int, draw: Draw
+) -> GridVector:
+    """Clips a whole update to a norm and adds its noise.
+
+    Any other data moves it by twice the clip at most, and that is what noise is for. An
+    update that is not finite counts as zero, so that nothing shows that it was not.
+
+    Args:
+      update: (d,) float64.
+      clip_q24: Its largest L2 norm in units of 2^-24.
+      sigma_micro: Noise deviation over twice the clip, in units of 10^-6.
+      draw: Cryptographically secure random bytes.
+
+    Raises:
+      ConfigError: If clip, sigma or d are out of bounds.
+    """
+    clipped = _clipped(update, float(np.linalg.norm(update)), clip_q24)
+    return private_sum(clipped, 2 * clip_q24, sigma_micro, draw)
+
+
+def private_update_laplace(
+    update: NDArray[np.float64], clip_q24: int, sigma_micro: int, draw: Draw
+) -> GridVector:
+    """As `private_update`, with the L1 norm and discrete Laplace noise.
+
+    Raises:
+      ConfigError: If clip, sigma or d are out of bounds.
+    """
+    clipped = _clipped(update, float(np.abs(update).sum()), clip_q24)
+    grid = laplace_grid(2 * clip_q24, sigma_micro, update.size)
+    noise = discrete_laplace(grid.scale, update.size, draw)
+    return GridVector(_on_grid(clipped, grid) + noise, grid.exponent)
+
+
+def _clipped(
+    update: NDArray[np.float64], norm: float, clip_q24: int
+) -> NDArray[np.float64]:
+    if not math.isfinite(norm):
+        return np.zeros_like(update)
+    clip = clip_q24 / Q24
+    return update if norm <= clip * _INSIDE else update * (clip * _INSIDE / norm)
+
+
+def _on_grid(clipped: NDArray[np.float64], grid: NoiseGrid) -> NDArray[np.int64]:
     steps = np.rint(np.ldexp(clipped, -grid.exponent))
     if np.abs(steps).max() >= _STEPS_MAX:
         raise NormExceeded("the clipped sum does not fit the grid")
-    noise = discrete_gaussian(grid.scale, clipped.size, draw)
-    return GridVector(steps.astype(np.int64) + noise, grid.exponent)
-
-
-def discrete_gaussian(scale: int, count: int, draw: Draw) -> NDArray[np.int64]:
-    """Independent integers x with probability proportional to exp(-x^2 / (2 s^2)).
-
-    Args:
-      scale: s, in [1, 2^52].
-      count: How many.
-      draw: Cryptographically secure random bytes; about 50 per number.
-
-    Returns:
-      (count,) int64.
-
-    Source: rejection from `k s + u` with k geometric and u uniform on [0, s), as
-      Karney 2016 has it for the continuous law; accepted with probability
-      `exp(-((k s + u)^2 - k s^2) / (2 s^2))`, which makes the product the target's.
-    """
-    assert 1 <= scale <= SCALE_MAX, scale
-    kept: list[NDArray[np.int64]] = []
-    missing = count
-    while missing > 0:
-        accepted = _propose(scale, 64 + 21 * missing // 10, draw)[:missing]
-        kept.append(accepted)
-        missing -= accepted.size
-    return np.concatenate(kept) if kept else np.zeros(0, np.int64)
-
-
-def _propose(scale: int, count: int, draw: Draw) -> NDArray[np.int64]:
-    """Those of `count` proposals that were accepted, in order."""
-    words = np.frombuffer(draw(24 * count), "<u8").reshape(3, count)
-    jumps = _geometric(words[0], draw)
-    negative = (words[1] & np.uint64(1)).astype(bool)
-    position = words[1] >> np.uint64(1)
-    usable = position < np.uint64((1 << 63) // scale * scale)
-    offsets = (position % np.uint64(scale)).astype(np.int64)
-    usable &= ~(negative & (offsets == 0) & (jumps == 0))
-    ratio = offsets / scale
-    real_jumps = jumps.astype(np.float64)
-    exponent = ratio * (0.5 * ratio + real_jumps) + 0.5 * real_jumps * (real_jumps - 1)
-    chance = np.exp(-exponent)
-    uniform = words[2] * 2.0**-64
-    accepted = uniform < chance * (1 - _RELATIVE) - _ABSOLUTE
-    unsure = ~accepted & (uniform <= chance * (1 + _RELATIVE) + _ABSOLUTE) & usable
-    for index in np.flatnonzero(unsure):
-        jump, offset = int(jumps[index]), int(offsets[index])
-        numerator = (jump * scale + offset) ** 2 - jump * scale**2
-        lazy = _LazyUniform(int(words[2][index]), 64, draw)
-        accepted[index] = lazy.is_below_exp(numerator, 2 * scale**2)
-    signed: NDArray[np.int64] = jumps * scale + offsets
-    signed[negative] *= -1
-    kept: NDArray[np.int64] = signed[accepted & usable]
-    return kept
-
-
-def _geometric(words: NDArray[np.uint64], draw: Draw) -> NDArray[np.int64]:
-    """How many k >= 1 have U < exp(-k / 2), for U that begin with these 64 bits."""
-    uniform = words * 2.0**-64
-    least = _LOWER.size - np.searchsorted(_LOWER, uniform, "right")
-    most = _UPPER.size - np.searchsorted(_UPPER, uniform, "left")
-    for index in np.flatnonzero(least != most):
-        lazy = _LazyUniform(int(words[index]), 64, draw)
-        jumps = 0
-        while lazy.is_below_exp(jumps + 1, 2):
-            jumps += 1
-        least[index] = jumps
-    return least
-
-
-@dataclass
-class _LazyUniform:
-    """A uniform number in [0, 1), of which only as many bits exist as were needed.
-
-    Attributes:
-      bits: Its first `length` bits, as an integer.
-      length: How many bits there are.
-      draw: Where more come from.
-    """
-
-    bits: int
-    length: int
-    draw: Draw
-
-    def is_below_exp(self, numerator: int, denominator: int) -> bool:
-        """Whether the number is below exp(-numerator / denominator), exactly.
-
-        Ends with probability 1; each round of 64 bits decides all but 2^-63.
-        """
-        if numerator == 0:
-            return True
-        while True:
-            least, most = _exp_bounds(numerator, denominator, self.length)
-            if self.bits + 1 <= least:
-                return True
-            if self.bits >= most:
-                return False
-            self.bits = (self.bits << 64) | int.from_bytes(self.draw(8), "little")
-            self.length += 64
-
-
-def _exp_bounds(numerator: int, denominator: int, bits: int) -> tuple[int, int]:
-    """Integers around 2^bits * exp(-numerator / denominator).
-
-    `decimal` rounds quotient, exponential and product correctly, so that for
-    arguments up to 10^6 the error stays below 10^-(digits - 8) before scaling.
-    """
-    digits = 30 + math.ceil(bits * math.log10(2))
-    with decimal.localcontext(decimal.Context(prec=digits)):
-        ratio = decimal.Decimal(numerator) / decimal.Decimal(denominator)
-        margin = decimal.Decimal(10) ** (8 - digits)
-        value = (-ratio).exp()
-        scale = decimal.Decimal(1 << bits)
-        return math.floor((value - margin) * scale), math.ceil((value + margin) * scale)
+    return steps.astype(np.int64)

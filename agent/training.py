@@ -1,10 +1,11 @@
 """What a board computes from a model and its data, whatever engine runs the graphs.
 
 A task in GRADIENT mode gets the sum of the records' gradients, clipped and noised under
-the record-level mechanism; in LOCAL mode, without privacy only, the way that epochs of
-SGD went, times the pledge, so that the server's sum over sum of pledges is federated
-averaging. Every mode calls `ready` when the exact result stands and before the first
-random number that protects it.
+`record-gaussian`; in LOCAL mode the way that epochs of SGD went, times the pledge, so
+that the server's sum over sum of pledges is federated averaging. `record-dpsgd` noises
+every local step (`agent.stepping`), device-level mechanisms clip and noise the whole
+update of either mode. `ready` is called once, before the first random number that
+protects anything, and after all that can fail for the model's sake.
 
 Letters: `n` records, `d` parameters.
 
@@ -18,13 +19,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent import mechanism
+from agent.optimiser import OPTIMISERS, proximal
 from agent.orders import TrainingOrder
+from agent.schedule import learning_rates
+from agent.stepping import noised_steps
 from protocol.bundle import Manifest
-from protocol.errors import NonFinite, OperationError
-from protocol.mechanisms import NONE, RECORD_GAUSSIAN
+from protocol.errors import ConfigError, NonFinite, NormExceeded, OperationError
+from protocol.mechanisms import (
+    DEVICE_LAPLACE,
+    NONE,
+    RECORD_DPSGD,
+    RECORD_GAUSSIAN,
+    check_mode,
+)
 from protocol.noise import MICRO_BATCH_MAX
 from protocol.task import Q24, TrainingMode
-from protocol.vectors import CODECS, SCALE_BITS, Draw, GridVector, to_grid
+from protocol.vectors import (
+    CODECS,
+    SCALE_BITS,
+    VALUE_BITS,
+    Draw,
+    GridVector,
+    to_grid,
+)
 
 Real = NDArray[np.float32]
 
@@ -135,20 +152,80 @@ def _vector(
     rng: np.random.Generator,
 ) -> GridVector:
     mode, number = order.training.mode, order.privacy.mechanism
-    if (mode, number) == (TrainingMode.GRADIENT, RECORD_GAUSSIAN):
+    try:
+        check_mode(number, mode)
+    except ConfigError as error:
+        raise OperationError(f"not known here: {error}") from error
+    noise = (order.privacy.clip_q24, order.privacy.sigma_micro, draw)
+    if number == RECORD_GAUSSIAN:
         clipped = private_gradient(trainer, theta, x, y, order, micro_batch)
         ready()
-        clip_q24, sigma_micro = order.privacy.clip_q24, order.privacy.sigma_micro
-        return mechanism.private_sum(clipped, clip_q24, sigma_micro, draw)
-    if number != NONE:
-        raise OperationError(f"mode {mode} with mechanism {number} is not known here")
-    if mode == TrainingMode.LOCAL:
-        exact = local_steps(trainer, theta, x, y, order, micro_batch, rng)
-    else:
-        exact = gradient(trainer, theta, x, y, micro_batch)
-    grid = GridVector(to_grid(exact), -SCALE_BITS)
+        return mechanism.private_sum(clipped, *noise)
+    if number == RECORD_DPSGD:
+        step_at = _private_steps(trainer, order)
+        return noised_steps(step_at, theta, x, y, order, micro_batch, ready, draw)
+    if number == NONE:
+        exact = _plain_update(trainer, theta, x, y, order, micro_batch, rng)
+        grid = GridVector(to_grid(exact), -SCALE_BITS)
+        ready()
+        return grid
+    update = _whole_update(trainer, theta, x, y, order, micro_batch, rng)
     ready()
-    return grid
+    if number == DEVICE_LAPLACE:
+        return _times(mechanism.private_update_laplace(update, *noise), order.pledge)
+    return _times(mechanism.private_update(update, *noise), order.pledge)
+
+
+def _plain_update(
+    trainer: Trainer,
+    theta: Real,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    order: TrainingOrder,
+    micro_batch: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    if order.training.mode == TrainingMode.LOCAL:
+        return local_steps(trainer, theta, x, y, order, micro_batch, rng)
+    return gradient(trainer, theta, x, y, micro_batch)
+
+
+def _whole_update(
+    trainer: Trainer,
+    theta: Real,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    order: TrainingOrder,
+    micro_batch: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """The update of one record's weight; zeros where the data let training diverge."""
+    try:
+        exact = _plain_update(trainer, theta, x, y, order, micro_batch, rng)
+    except NonFinite:
+        return np.zeros(theta.size, np.float64)
+    return exact / order.pledge
+
+
+def _times(vector: GridVector, pledge: int) -> GridVector:
+    if int(np.abs(vector.values).max()) >= (1 << VALUE_BITS) // pledge:
+        raise NormExceeded("the noised update does not fit the grid")
+    return GridVector(vector.values * pledge, vector.exponent)
+
+
+def _private_steps(
+    trainer: Trainer, order: TrainingOrder
+) -> Callable[[Real], mechanism.Step]:
+    """The private gradient as a function of records, for any parameters."""
+    clip = order.privacy.clip_q24 / Q24
+
+    def step_at(theta: Real) -> mechanism.Step:
+        def step(rows: NDArray[Any], targets: NDArray[Any]) -> tuple[Real, Real]:
+            return trainer.private_gradient_sum(theta, rows, targets, clip)
+
+        return step
+
+    return step_at
 
 
 def _slices(count: int, size: int) -> Iterator[slice]:
@@ -187,13 +264,8 @@ def private_gradient(
       EngineError: If the engine cannot run the graph.
       NonFinite: If the model has no finite gradient at an all-zero record.
     """
-    clip = order.privacy.clip_q24 / Q24
-    size = min(micro_batch, MICRO_BATCH_MAX)
-
-    def step(rows: NDArray[Any], targets: NDArray[Any]) -> tuple[Real, Real]:
-        return trainer.private_gradient_sum(theta, rows, targets, clip)
-
-    return mechanism.clipped_sum(step, x, y, size)
+    step = _private_steps(trainer, order)(theta)
+    return mechanism.clipped_sum(step, x, y, min(micro_batch, MICRO_BATCH_MAX))
 
 
 def local_steps(
@@ -205,20 +277,28 @@ def local_steps(
     micro_batch: int,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Pledge times the way from `theta` that epochs of SGD went, reversed, (d,).
+    """Pledge times the way from `theta` that local epochs went, reversed, (d,).
 
     Raises:
       EngineError: If the engine cannot run the graph.
       NonFinite: If training diverges.
     """
-    rate = order.training.learning_rate_q24 / Q24
-    moved = theta.copy()
+    policy = order.training.descent
+    optimiser = OPTIMISERS[policy.optimiser](policy)
+    size = order.training.batch * policy.accumulation
+    steps = order.training.epochs * -(-len(x) // size)
+    rate = learning_rates(policy, order.training.learning_rate_q24 / Q24, steps)
+    # What is computed at once stays one batch, however many make a step.
+    together = min(micro_batch, order.training.batch)
+    state, moved = optimiser.init(theta.size), theta
     for _ in range(order.training.epochs):
         shuffled = rng.permutation(len(x))
-        for rows in _slices(len(x), order.training.batch):
+        for rows in _slices(len(x), size):
             chosen = shuffled[rows]
-            step = _batch_gradient(trainer, moved, x[chosen], y[chosen], micro_batch)
-            moved -= np.float32(rate / len(chosen)) * step
+            total = _batch_gradient(trainer, moved, x[chosen], y[chosen], together)
+            mean = total / np.float32(len(chosen))
+            slope = proximal(mean, moved, theta, policy)
+            state, moved = optimiser.apply(state, slope, moved, rate(state.steps))
     if not np.isfinite(moved).all():
         raise NonFinite("local training diverged; lower its learning rate")
     way = theta.astype(np.float64) - moved

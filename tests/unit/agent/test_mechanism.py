@@ -16,8 +16,9 @@ from nacl.utils import randombytes_deterministic
 from numpy.typing import NDArray
 from scipy.stats import chi2, kstwo, norm
 
-from agent import mechanism
-from agent.mechanism import clipped_sum, discrete_gaussian, private_sum
+from agent import sampler
+from agent.mechanism import clipped_sum, private_sum
+from agent.sampler import discrete_gaussian
 from protocol.errors import ConfigError, NonFinite, NormExceeded
 from protocol.ids import H
 from protocol.noise import noise_grid
@@ -120,10 +121,10 @@ def test_lazy_uniform_is_decided_by_further_bits_only_at_the_threshold(
         (threshold, b"\xff", False),
         (threshold + 1, b"\0", False),
     ):
-        lazy = mechanism._LazyUniform(word, 64, _repeating(tail))
+        lazy = sampler._LazyUniform(word, 64, _repeating(tail))
         assert lazy.is_below_exp(numerator, denominator) == below
     if threshold:
-        lazy = mechanism._LazyUniform(threshold - 1, 64, _repeating(b"\xff"))
+        lazy = sampler._LazyUniform(threshold - 1, 64, _repeating(b"\xff"))
         assert lazy.is_below_exp(numerator, denominator)
 
 
@@ -132,7 +133,7 @@ def _repeating(byte: bytes) -> Draw:
 
 
 def slow_geometric(word: int, draw: Draw) -> int:
-    lazy = mechanism._LazyUniform(word, 64, draw)
+    lazy = sampler._LazyUniform(word, 64, draw)
     jumps = 0
     while lazy.is_below_exp(jumps + 1, 2):
         jumps += 1
@@ -151,7 +152,7 @@ def slow_propose(scale: int, words: list[list[int]], draw: Draw) -> list[int]:
         if negative and magnitude == 0:
             continue
         exponent = magnitude**2 - jump * scale**2
-        lazy = mechanism._LazyUniform(third, 64, draw)
+        lazy = sampler._LazyUniform(third, 64, draw)
         if lazy.is_below_exp(exponent, 2 * scale**2):
             kept.append(-magnitude if negative else magnitude)
     return kept
@@ -180,7 +181,7 @@ def test_fast_proposals_equal_the_slow_twin_at_every_threshold(scale: int) -> No
     def draw(size: int) -> bytes:
         return block if size == len(block) else b"\xff" * size
 
-    fast = mechanism._propose(scale, count, draw)
+    fast = sampler._propose(scale, count, draw)
     assert fast.tolist() == slow_propose(scale, words, draw)
 
 
