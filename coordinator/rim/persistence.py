@@ -63,18 +63,24 @@ class Persistence:
           StorageError: If the disk refuses; then nothing may be published.
         """
         # In order: a vote never outlives the uploads and models that it stands for, nor
-        # a block the votes that decided it.
+        # a block the votes that decided it. Uploads are dropped last, since it may be
+        # this very block that makes them stale.
         stored: list[Stored] = []
         votes: list[JournalVote] = []
+        dropped: dict[Digest, DropUpload] = {}
         for effect in effects:
             if isinstance(effect, JournalVote):
                 self._store_all(stored, now_ms)
                 votes.append(effect)
+            elif isinstance(effect, DropUpload):
+                dropped[effect.transaction] = effect
             elif isinstance(effect, Stored):
+                if isinstance(effect, StoreUpload):
+                    dropped.pop(effect.transaction, None)
                 self._vote_all(votes)
                 stored.append(effect)
         self._vote_all(votes)
-        self._store_all(stored, now_ms)
+        self._store_all([*stored, *dropped.values()], now_ms)
 
     def _vote_all(self, votes: list[JournalVote]) -> None:
         if votes:
