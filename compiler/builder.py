@@ -232,6 +232,44 @@ class Builder:
         bounds = [self.integers(value) for value in (start, stop, axis, step)]
         return self.op("Slice", (tensor, *bounds), tuple(shape))
 
+    def expand(self, tensor: Tensor, shape: Shape) -> Tensor:
+        """Repeats a tensor until it has a shape, along the batch too."""
+        if tensor.shape == shape:
+            return tensor
+        sizes = [1 if size is None else size for size in shape]
+        target = self.integers(*sizes)
+        if shape[0] is None:
+            entry = next(item for item in self._inputs if item.name == "x")
+            whole = Tensor(entry.name, (None,))
+            rows = self.op("Shape", (whole,), (1,), start=0, end=1)
+            target = self.concat([rows, self.integers(*sizes[1:])], 0)
+        return self.op("Expand", (tensor, target), shape)
+
+    def select(self, tensor: Tensor, axis: int, places: Sequence[int]) -> Tensor:
+        """The entries at given places (not negative) along one static axis."""
+        if list(places) == list(range(places[0], places[0] + len(places))):
+            return self.slice(tensor, axis, places[0], places[0] + len(places))
+        shape = (*tensor.shape[:axis], len(places), *tensor.shape[axis + 1 :])
+        return self.op("Gather", (tensor, self.integers(*places)), shape, axis=axis)
+
+    def unselect(
+        self, tensor: Tensor, axis: int, places: Sequence[int], size: int
+    ) -> Tensor:
+        """Adds entries up where `select` took them from; zero elsewhere."""
+        rank = len(tensor.shape)
+        shape = (*tensor.shape[:axis], size, *tensor.shape[axis + 1 :])
+        if list(places) == list(range(places[0], places[0] + len(places))):
+            if len(places) == size:
+                return tensor
+            pads = [0] * 2 * rank
+            pads[axis], pads[rank + axis] = places[0], size - places[0] - len(places)
+            return self.op("Pad", (tensor, self.integers(*pads)), shape)
+        matrix = np.zeros((len(places), size), np.float32)
+        matrix[np.arange(len(places)), list(places)] = 1.0
+        last = [*[i for i in range(rank) if i != axis], axis]
+        spread = self.matmul(self.transpose(tensor, last), self.constant(matrix))
+        return self.transpose(spread, sorted(range(rank), key=last.__getitem__))
+
     def finish(self, name: str, outputs: Sequence[tuple[str, Tensor, str]]) -> bytes:
         """Closes the graph.
 

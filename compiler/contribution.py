@@ -16,6 +16,8 @@ Tramel, arXiv:1912.06015 (convolutions); Li et al., arXiv:2110.05679 section 4
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from compiler.builder import Builder, Tensor
 
 
@@ -24,13 +26,6 @@ class Contribution(Protocol):
 
     def norm_squared(self, build: Builder) -> Tensor:
         """(n,): squared norm of each example's part."""
-        ...
-
-    def slack(self, build: Builder) -> Tensor | None:
-        """(n,): a bound on the error of `norm_squared` where its sum can cancel.
-
-        None where all its terms are squares: their sum is good to a few roundings.
-        """
         ...
 
     def total(self, build: Builder, scale: Tensor | None) -> Tensor:
@@ -55,9 +50,6 @@ class Rows:
     def norm_squared(self, build: Builder) -> Tensor:
         """See `Contribution`."""
         return build.squares(self.rows(build))
-
-    def slack(self, build: Builder) -> None:
-        """See `Contribution`."""
 
     def total(self, build: Builder, scale: Tensor | None) -> Tensor:
         """See `Contribution`."""
@@ -91,9 +83,6 @@ class Outer:
             build.squares(self.right),
         )
 
-    def slack(self, build: Builder) -> None:
-        """See `Contribution`."""
-
     def total(self, build: Builder, scale: Tensor | None) -> Tensor:
         """See `Contribution`: one matrix product with the batch as inner axis."""
         return _joined(build, _scaled(build, self.left, scale), self.right)
@@ -119,39 +108,20 @@ class Positions:
     right: Tensor
 
     def norm_squared(self, build: Builder) -> Tensor:
-        """See `Contribution`; by Gram matrices where that takes fewer products."""
-        if not self._by_gram:
-            return build.squares(self.rows(build))
-        grams = [
-            build.matmul(side, build.swap(side)) for side in (self.left, self.right)
-        ]
-        total = build.reduce("ReduceSum", build.flat(build.mul(*grams)), [1])
-        return build.binary("Max", total, build.scalar(0.0))
-
-    def slack(self, build: Builder) -> Tensor | None:
-        """See `Contribution`; Cauchy and Schwarz bound the terms of the Gram sum.
-
-        Each of its l^2 terms is off by at most (p + q + 1) 2^-24 of a product of
-        norms, the sum of l^2 terms by l^2 2^-24 more, and the sum of all those
-        products is at most the product of the two squared norms.
-        """
-        if not self._by_gram:
-            return None
-        (length, p), q = self.left.row, self.right.row[1]
-        product = build.mul(build.squares(self.left), build.squares(self.right))
-        share = (p + q + 1 + length * length) * 2.0**-23
-        return build.mul(product, build.scalar(share))
-
-    @property
-    def _by_gram(self) -> bool:
-        (length, p), q = self.left.row, self.right.row[1]
-        return length * (p + q) < p * q
+        """See `Contribution`."""
+        return build.squares(self.rows(build))
 
     def total(self, build: Builder, scale: Tensor | None) -> Tensor:
-        """See `Contribution`."""
-        left = _scaled(build, self.left, scale)
+        """See `Contribution`.
+
+        With a scale, each example's part is summed over its own positions first: one
+        product over positions of all examples would round by what cancels within one
+        example, which no clip bounds.
+        """
+        if scale is not None:
+            return Rows(self.rows(build)).total(build, scale)
         pairs = []
-        for side in (left, self.right):
+        for side in (self.left, self.right):
             width = side.row[1]
             joined = build.op(
                 "Reshape", (side, build.integers(-1, width)), (None, width)
@@ -180,9 +150,6 @@ class Correlation:
         """See `Contribution`."""
         return build.squares(self.rows(build))
 
-    def slack(self, build: Builder) -> None:
-        """See `Contribution`."""
-
     def total(self, build: Builder, scale: Tensor | None) -> Tensor:
         """See `Contribution`."""
         return Rows(self.rows(build)).total(build, scale)
@@ -192,12 +159,152 @@ class Correlation:
         return build.flat(build.matmul(self.left, build.swap(self.right)))
 
 
+@dataclass(frozen=True)
+class Lookup:
+    """Rows of a table, looked up at each position: an embedding.
+
+    Attributes:
+      indices: (n, l) int64 in [-rows, rows).
+      parts: (n, l, width).
+      height: Rows of the table.
+    """
+
+    indices: Tensor
+    parts: Tensor
+    height: int
+
+    def norm_squared(self, build: Builder) -> Tensor:
+        """See `Contribution`."""
+        if self._materialised:
+            return build.squares(self.rows(build))
+        return build.squares(self._combined(build))
+
+    def total(self, build: Builder, scale: Tensor | None) -> Tensor:
+        """See `Contribution`; the rows of the table are added up where they belong."""
+        if scale is not None and self._materialised:
+            return Rows(self.rows(build)).total(build, scale)
+        parts = self.parts if scale is None else self._combined(build)
+        width = parts.row[1]
+        parts = _scaled(build, parts, scale)
+        flat = build.op("Reshape", (parts, build.integers(-1, width)), (None, width))
+        column = build.op(
+            "Reshape", (self._places(build), build.integers(-1, 1)), (None, 1)
+        )
+        ones = build.constant(np.ones((1, width), np.int64))
+        zeros = build.expand(build.scalar(0.0), (self.height, width))
+        inputs = (zeros, build.mul(column, ones), flat)
+        table = build.op(
+            "ScatterElements", inputs, (self.height, width), axis=0, reduction="add"
+        )
+        return build.flat(table)
+
+    def rows(self, build: Builder) -> Tensor:
+        """See `Contribution`."""
+        length = self.parts.row[0]
+        line = build.reshape(self._places(build), (None, 1, length))
+        numbers = np.arange(self.height, dtype=np.int64).reshape(1, self.height, 1)
+        chosen = _equal(build, build.constant(numbers), line)
+        return build.flat(build.matmul(chosen, self.parts))
+
+    @property
+    def _materialised(self) -> bool:
+        return self.height <= self.parts.row[0]
+
+    def _places(self, build: Builder) -> Tensor:
+        height = build.constant(np.array(self.height, np.int64))
+        return build.binary("Mod", self.indices, height)
+
+    def _combined(self, build: Builder) -> Tensor:
+        """(n, l, width): at the first of equal indices the sum of all, else zero."""
+        length = self.parts.row[0]
+        places = self._places(build)
+        column = build.reshape(places, (None, length, 1))
+        equal = _equal(build, column, build.reshape(places, (None, 1, length)))
+        below = build.constant(np.tri(length, k=-1, dtype=np.float32))
+        earlier = build.reduce("ReduceMax", build.mul(equal, below), [2], keep=True)
+        first = build.binary("Sub", build.scalar(1.0), earlier)
+        return build.mul(build.matmul(equal, self.parts), first)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A parameter made of consecutive blocks, each used in its own way."""
+
+    blocks: tuple[Contribution, ...]
+
+    def norm_squared(self, build: Builder) -> Tensor:
+        """See `Contribution`."""
+        squares = [block.norm_squared(build) for block in self.blocks]
+        return build.op("Sum", squares, (None,))
+
+    def total(self, build: Builder, scale: Tensor | None) -> Tensor:
+        """See `Contribution`."""
+        return build.concat([block.total(build, scale) for block in self.blocks], 0)
+
+    def rows(self, build: Builder) -> Tensor:
+        """See `Contribution`."""
+        return build.concat([block.rows(build) for block in self.blocks], 1)
+
+
+@dataclass(frozen=True)
+class Several:
+    """A parameter used several times: the norm of the sum is what counts."""
+
+    uses: tuple[Contribution, ...]
+
+    def norm_squared(self, build: Builder) -> Tensor:
+        """See `Contribution`."""
+        return build.squares(self.rows(build))
+
+    def total(self, build: Builder, scale: Tensor | None) -> Tensor:
+        """See `Contribution`."""
+        if scale is not None:
+            return Rows(self.rows(build)).total(build, scale)
+        totals = [use.total(build, None) for use in self.uses]
+        return build.op("Sum", totals, totals[0].shape)
+
+    def rows(self, build: Builder) -> Tensor:
+        """See `Contribution`."""
+        rows = [use.rows(build) for use in self.uses]
+        return build.op("Sum", rows, rows[0].shape)
+
+
 def merge(build: Builder, uses: list[Contribution]) -> Contribution:
-    """All uses of one parameter as one: the norm of their sum is what counts."""
+    """All uses of one parameter as one."""
     if len(uses) == 1:
         return uses[0]
-    rows = [use.rows(build) for use in uses]
-    return Rows(build.op("Sum", rows, rows[0].shape))
+    pairs = [_sides(build, use) for use in uses if isinstance(use, Outer | Positions)]
+    widths = {(left.row[1], right.row[1]) for left, right in pairs}
+    if len(pairs) < len(uses) or len(widths) > 1:
+        return Several(tuple(uses))
+    lefts, rights = zip(*pairs, strict=True)
+    return Positions(build.concat(lefts, 1), build.concat(rights, 1))
+
+
+def turned(use: Contribution) -> Contribution | None:
+    """The use of a matrix whose transpose is used so, where that has a short form."""
+    match use:
+        case Outer(left, right):
+            return Outer(right, left)
+        case Positions(left, right):
+            return Positions(right, left)
+        case _:
+            return None
+
+
+def _sides(build: Builder, use: Outer | Positions) -> tuple[Tensor, Tensor]:
+    if isinstance(use, Positions):
+        return use.left, use.right
+    left, right = [
+        build.reshape(side, (None, 1, side.row_size)) for side in (use.left, use.right)
+    ]
+    return left, right
+
+
+def _equal(build: Builder, left: Tensor, right: Tensor) -> Tensor:
+    """1.0 where two tensors of integers agree, with broadcasting."""
+    agree = build.binary("Equal", left, right)
+    return build.op("Cast", (agree,), agree.shape, to=1)
 
 
 def _scaled(build: Builder, tensor: Tensor, scale: Tensor | None) -> Tensor:

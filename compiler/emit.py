@@ -39,7 +39,7 @@ def evaluate_graph(network: Network, loss: Loss) -> bytes:
 
 def gradient_graph(network: Network, loss: Loss) -> bytes:
     """theta, x, y -> gradient (d,), the sum over the batch; loss (n,)."""
-    tape = _forward(network, training=True)
+    tape = _forward(network, training=True, summed=True)
     values, uses = _backward(tape, loss)
     parts = [use.total(tape.build, None) for use in uses]
     outputs = [
@@ -57,9 +57,7 @@ def private_graph(network: Network, loss: Loss) -> bytes:
     clip = build.input("clip", (), "float32")
     squares = build.op("Sum", [use.norm_squared(build) for use in uses], (None,))
     norm = build.unary("Sqrt", squares)
-    slacks = [slack for use in uses if (slack := use.slack(build)) is not None]
-    most = build.unary("Sqrt", build.op("Sum", [squares, *slacks], (None,)))
-    scales = _scales(build, most if slacks else norm, clip, network.dimension)
+    scales = _scales(build, norm, clip, network.dimension)
     parts = [use.total(build, scales) for use in uses]
     outputs = [
         ("gradient", build.concat(parts, 0), "float32"),
@@ -96,7 +94,7 @@ def _scales(build: Builder, norm: Tensor, clip: Tensor, dimension: int) -> Tenso
     return build.op("Div", (bound, largest), (None,))
 
 
-def _forward(network: Network, *, training: bool) -> Tape:
+def _forward(network: Network, *, training: bool, summed: bool = False) -> Tape:
     network = fuse(network) if training else network
     build = Builder()
     theta = build.input("theta", (network.dimension,), "float32")
@@ -104,7 +102,7 @@ def _forward(network: Network, *, training: bool) -> Tape:
     values[network.input] = build.input("x", network.shapes[network.input], "float32")
     for name, array in network.constants.items():
         values[name] = build.constant(array)
-    tape = Tape(build, network, training, values, _active(network))
+    tape = Tape(build, network, training, summed, values, _active(network))
     for node in network.nodes:
         rule(node.kind).forward(tape, node)
     if not tape.values[network.output].batched:
@@ -144,11 +142,15 @@ def _backward(tape: Tape, loss: Loss) -> tuple[Tensor, list[Contribution]]:
     values, slope = _loss(tape, loss)
     tape.cotangents[prediction(tape.network, loss)] = slope
     for node in reversed(tape.network.nodes):
-        if tape.reached(node) and tape.active.intersection(node.outputs):
+        reached = any(tape.reached(node, k) for k in range(len(node.outputs)))
+        if reached and tape.active.intersection(node.outputs):
             rule(node.kind).backward(tape, node)
     uses = []
     for name in tape.network.parameters:
-        # Nodes that reach no output were left out, and weights with them.
-        assert name in tape.credits, name
+        if name not in tape.credits:
+            raise CompileError(
+                f"the weight {name!r} acts through steps alone, which have no slope; "
+                "leave it out with --train"
+            )
         uses.append(merge(tape.build, tape.credits[name]))
     return values, uses

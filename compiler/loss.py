@@ -95,6 +95,19 @@ def _binary(build: Builder, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return build.mul(total, share), build.mul(slope, share)
 
 
+def _huber(build: Builder, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of e^2 / 2 up to |e| = 1 and |e| - 1/2 beyond, with e = z - y."""
+    difference = build.binary("Sub", z, y)
+    bounds = (build.scalar(-1.0), build.scalar(1.0))
+    bounded = build.op("Clip", (difference, *bounds), z.shape)
+    # e b - b^2 / 2 is both branches, b being e within the bounds and 1 beyond.
+    half = build.mul(bounded, build.scalar(0.5))
+    each = build.mul(bounded, build.binary("Sub", difference, half))
+    total = build.reduce("ReduceSum", build.flat(each), [1])
+    share = build.scalar(1.0 / z.row_size)
+    return build.mul(total, share), build.mul(bounded, share)
+
+
 def _label(shape: Shape) -> Port:
     if len(shape) != 2:
         raise CompileError(
@@ -110,5 +123,6 @@ def _same(shape: Shape) -> Port:
 LOSSES: dict[str, Loss] = {
     "bce": Loss(_binary, _same, ("Sigmoid",)),
     "cross-entropy": Loss(_cross_entropy, _label, ("Softmax", "LogSoftmax")),
+    "huber": Loss(_huber, _same),
     "mse": Loss(_mean_squared, _same),
 }

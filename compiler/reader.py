@@ -5,19 +5,24 @@ that stand where some rule expects them; patterns choose among them.
 """
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import defs, helper, numpy_helper
 
+from compiler.batch import RESHAPING, Rewriter
 from compiler.builder import OPSET
 from compiler.errors import CompileError
+from compiler.folding import FOLDABLE
 from compiler.network import Array, Network, Node
 from compiler.rules import RULES
-from compiler.shapes import infer
+from compiler.shapes import Extent, Findings, infer
 from compiler.source import opset
+from compiler.tape import copy
 from protocol.bundle import DIMENSION_MAX
 from protocol.errors import ConfigError, DecodeError, LimitError
 
@@ -39,36 +44,104 @@ def read_network(proto: onnx.ModelProto, train: Sequence[str] = ()) -> Network:
       LimitError: If more than `DIMENSION_MAX` values would be trained.
     """
     graph = proto.graph
-    constants = {item.name: _array(item) for item in graph.initializer}
-    initialisers = tuple(constants)
-    nodes = []
-    for item in graph.node:
-        if item.op_type == "Constant" and item.domain in _DEFAULT_DOMAINS:
-            constants[item.output[0]] = _constant(item)
-        else:
-            nodes.append(_node(item))
-    nodes = _live(nodes, {item.name for item in graph.output})
-    _check_rules(nodes, opset(proto))
-    inputs = [item for item in graph.input if item.name not in constants]
+    initialisers = {item.name: _array(item) for item in graph.initializer}
+    inputs = [item for item in graph.input if item.name not in initialisers]
+    wanted = {item.name for item in graph.output}
+    nodes = _live([_node(item) for item in graph.node], wanted)
+    _check_rules(nodes, opset(proto), RULES.keys() | FOLDABLE | {"Constant"})
     if len(inputs) != 1 or len(graph.output) != 1:
         raise CompileError(
             f"the model has {len(inputs)} inputs and {len(graph.output)} outputs; "
             "exactly one of each can be trained"
         )
-    weights = _weights(nodes, constants, initialisers)
+    weights = _weights(nodes, initialisers)
     chosen = _chosen(weights, train)
-    parameters = {name: constants.pop(name).astype(np.float32) for name in chosen}
+    parameters = {name: initialisers[name].astype(np.float32) for name in chosen}
     _check_values(parameters)
+    found = infer(proto, inputs[0], weights)
+    constants = {
+        **{k: v for k, v in initialisers.items() if k not in parameters},
+        **found.constants,
+        **{_once(name): value for name, value in found.repeated.items()},
+    }
+    nodes = _live(_without_constants(nodes, found), wanted)
+    _check_rules(nodes, opset(proto), RULES)
+    rewriter = Rewriter(_extents(found, constants), constants, inputs[0].name)
+    for node in nodes:
+        rewriter.add(_sized(node, found))
+    return _network(proto, rewriter, inputs[0], parameters, weights)
+
+
+def _network(
+    proto: onnx.ModelProto,
+    rewriter: Rewriter,
+    entry: onnx.ValueInfoProto,
+    parameters: Mapping[str, NDArray[np.float32]],
+    weights: Sequence[str],
+) -> Network:
+    nodes, shapes, name = rewriter.nodes, rewriter.shapes, entry.name
+    output = proto.graph.output[0].name
+    if output in rewriter.layouts and not rewriter.layouts[output].plain:
+        raise CompileError("the output's first axis is not the batch alone")
+    if entry.type.tensor_type.elem_type == onnx.TensorProto.INT64:
+        # Boards feed float32 alone; whole numbers up to 2^24 survive that.
+        name = f"{entry.name}/float"
+        shapes[name] = shapes[entry.name]
+        whole = {"to": onnx.TensorProto.INT64}
+        nodes = [Node("Cast", entry.name, (name,), (entry.name,), whole), *nodes]
     return Network(
-        name=graph.name or "model",
+        name=proto.graph.name or "model",
         nodes=tuple(nodes),
-        constants=constants,
+        constants=_used(nodes, rewriter.constants, weights),
         parameters=parameters,
-        frozen=tuple([name for name in weights if name not in parameters]),
-        shapes=infer(proto, inputs[0], nodes),
-        input=inputs[0].name,
-        output=graph.output[0].name,
+        frozen=tuple([item for item in weights if item not in parameters]),
+        shapes=shapes,
+        input=name,
+        output=output,
     )
+
+
+def _used(
+    nodes: Sequence[Node], constants: Mapping[str, Array], weights: Sequence[str]
+) -> dict[str, Array]:
+    read = {name for node in nodes for name in node.inputs} | {*weights}
+    return {name: value for name, value in constants.items() if name in read}
+
+
+def _once(name: str) -> str:
+    """How a constant is called before it is repeated along the batch."""
+    return f"{name}/once"
+
+
+def _extents(found: Findings, constants: Mapping[str, Array]) -> dict[str, Extent]:
+    given = {name: Extent(value.shape, None) for name, value in constants.items()}
+    return {**given, **found.extents}
+
+
+def _without_constants(nodes: Sequence[Node], found: Findings) -> list[Node]:
+    """Leaves out what is known already; repeated constants are expanded."""
+    kept = []
+    for node in nodes:
+        first = node.outputs[0]
+        if first in found.repeated:
+            made = Node("Expand", node.name, (_once(first),), (first,), {})
+            kept.append(made)
+        elif first not in found.constants and first not in found.sizes:
+            kept.append(node)
+    return kept
+
+
+def _sized(node: Node, found: Findings) -> Node:
+    """Refuses sizes of the batch where they do not merely say the output's shape.
+
+    Raises:
+      CompileError: Naming the node.
+    """
+    if found.sizes.intersection(node.inputs):
+        raise CompileError(
+            f"{node.label}: computes with the size of the batch", (node.name,)
+        )
+    return node
 
 
 def _node(item: onnx.NodeProto) -> Node:
@@ -90,26 +163,7 @@ def _array(tensor: onnx.TensorProto) -> Array:
         raise DecodeError(f"model: the tensor {tensor.name!r} is malformed") from error
 
 
-def _constant(item: onnx.NodeProto) -> Array:
-    attribute = item.attribute[0]
-    value = helper.get_attribute_value(attribute)
-    if attribute.name == "value":
-        return _array(value)
-    kinds = {
-        "value_float": np.float32,
-        "value_floats": np.float32,
-        "value_int": np.int64,
-        "value_ints": np.int64,
-    }
-    if attribute.name not in kinds:
-        raise CompileError(
-            f"{item.name or item.output[0]} (Constant): holds {attribute.name}",
-            (item.name,),
-        )
-    return np.array(value, kinds[attribute.name])
-
-
-_RESHAPING = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
+_SHAPED = RESHAPING | {"Expand"}
 """Their rules take shapes from inference, not from what the model computes for them."""
 
 
@@ -119,15 +173,19 @@ def _live(nodes: Sequence[Node], wanted: set[str]) -> list[Node]:
     kept = []
     for node in reversed(nodes):
         if wanted.intersection(node.outputs):
-            if node.kind in _RESHAPING:
+            if node.kind in _SHAPED:
                 node = replace(node, inputs=node.inputs[:1])
             kept.append(node)
             wanted.update(node.inputs)
     return kept[::-1]
 
 
-def _check_rules(nodes: Sequence[Node], version: int) -> None:
-    missing = [node for node in nodes if not _has_rule(node, version)]
+def _check_rules(nodes: Sequence[Node], version: int, known: Collection[str]) -> None:
+    missing = [
+        node
+        for node in nodes
+        if node.kind not in known or not _same_form(node, version)
+    ]
     if missing:
         shown = ", ".join([node.label for node in missing])
         raise CompileError(
@@ -136,23 +194,18 @@ def _check_rules(nodes: Sequence[Node], version: int) -> None:
         )
 
 
-_SAME_FORM = _RESHAPING | {
-    "AveragePool",
-    "BatchNormalization",
-    "ReduceMean",
-    "ReduceSum",
-}
-"""Operators whose rules accept the form of each version and write that of ours."""
+def _same_form(node: Node, version: int) -> bool:
+    """Whether the node's rule understands the form that the version gives it.
 
-
-def _has_rule(node: Node, version: int) -> bool:
-    """Whether there is a rule, and the node means the same in the set we write."""
-    if node.kind not in RULES:
-        return False
+    Rules that write the operator themselves read every form; others copy it into the
+    set that we write.
+    """
+    if node.kind not in RULES or RULES[node.kind].forward is not copy:
+        return True
     ours = defs.get_schema(node.kind, OPSET)
     theirs = defs.get_schema(node.kind, version)
     same = ours.since_version == theirs.since_version
-    return same or node.kind in _SAME_FORM or _signature(ours) == _signature(theirs)
+    return same or _signature(ours) == _signature(theirs)
 
 
 def _signature(schema: defs.OpSchema) -> tuple[object, ...]:
@@ -164,13 +217,12 @@ def _signature(schema: defs.OpSchema) -> tuple[object, ...]:
     )
 
 
-def _weights(
-    nodes: Sequence[Node], constants: Mapping[str, Array], initialisers: Sequence[str]
-) -> list[str]:
+def _weights(nodes: Sequence[Node], initialisers: Mapping[str, Array]) -> list[str]:
     """Float initialisers with at least one axis that stand where weights belong."""
     places = {
         node.inputs[position]
         for node in nodes
+        if node.kind in RULES
         for position in RULES[node.kind].trainable
         if position < len(node.inputs)
     }
@@ -179,13 +231,46 @@ def _weights(
         name
         for name in initialisers
         if name in places
-        and constants[name].dtype == np.float32
-        and constants[name].ndim > 0
+        and initialisers[name].dtype == np.float32
+        and initialisers[name].ndim > 0
+        and not _exporters_own(name, initialisers[name], nodes)
     ]
 
 
+_NUMBERED = re.compile(r"val_[0-9]+")
+"""What PyTorch's exporter calls a tensor that the model has no name for."""
+
+
+def _exporters_own(name: str, array: Array, nodes: Sequence[Node]) -> bool:
+    """Whether a tensor is a number of the exporter's and no weight of the model.
+
+    Such are the factors of an attention and the gains of one that it gives to an
+    instance normalisation when it means a group normalisation. Weights that were only
+    turned round have numbers for names too, so values and place decide.
+    """
+    if not _NUMBERED.fullmatch(name):
+        return False
+    filler = any(
+        name in node.inputs[1:]
+        for node in nodes
+        if node.kind == "InstanceNormalization"
+    )
+    return array.size == 1 or (filler and float(np.ptp(array)) == 0.0)
+
+
 _MOVERS = frozenset(
-    {"Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+    {
+        "Concat",
+        "Expand",
+        "Flatten",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
 )
 
 

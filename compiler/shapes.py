@@ -1,56 +1,98 @@
-"""Finds the shape of every value, and where the batch axis is.
+"""Finds the shape of every value, and where the batch is in it.
 
-ONNX's own shape inference runs twice, with two batch sizes that divide nothing else.
-What differs between the two depends on the batch; it may only be the first axis, and
-must be the batch itself.
+Everything is worked out twice, with two batch sizes. What differs between the two
+depends on the batch: in a shape it may be one axis, whose size is the batch or a
+multiple of it; a constant may be repeated along the batch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
+import numpy as np
 import onnx
-from onnx.shape_inference import InferenceError, infer_shapes
 
-from compiler.builder import Shape
 from compiler.errors import CompileError
-from compiler.network import Node
+from compiler.folding import Sizes, settle
+from compiler.network import Array
 
-_BATCHES = (7919, 7907)
-"""Primes, so that no product of other sizes is mistaken for a batch."""
+_BATCHES = (61, 67)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The shape of a value of the model.
+
+    Attributes:
+      sizes: Of each axis; of the batch axis, how many times the batch it is long.
+      batch: Which axis holds the batch; None in a static value.
+    """
+
+    sizes: Sizes
+    batch: int | None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the batch is the first axis and nothing else is in it."""
+        return self.batch == 0 and self.sizes[0] == 1
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is known of a model's values before it runs.
+
+    Attributes:
+      extents: Of every value whose shape is known.
+      constants: Computed by nodes without the input.
+      repeated: The same, repeated along the batch, which has size 1 here.
+      sizes: Names of integers that depend on the batch size.
+    """
+
+    extents: Mapping[str, Extent]
+    constants: Mapping[str, Array]
+    repeated: Mapping[str, Array]
+    sizes: frozenset[str]
 
 
 def infer(
-    proto: onnx.ModelProto, entry: onnx.ValueInfoProto, nodes: Sequence[Node]
-) -> dict[str, Shape]:
-    """Shapes of what nodes read and write, with None for the batch axis.
+    proto: onnx.ModelProto, entry: onnx.ValueInfoProto, kept: Collection[str]
+) -> Findings:
+    """Shapes of all values, and those values that do not depend on the input.
 
     Args:
       proto: A checked model.
       entry: Its only input; the first axis becomes the batch, whatever size the file
         gives it.
-      nodes: That matter; shapes of other values are left out.
+      kept: Names of initialisers that may be trained and so are no constants.
 
     Raises:
-      CompileError: If a shape cannot be found or depends on the batch elsewhere.
+      CompileError: If shapes contradict each other, or depend on the batch in another
+        way than above.
     """
-    first, second = [_with_batch(proto, entry, size) for size in _BATCHES]
-    shapes: dict[str, Shape] = {}
-    for node in nodes:
-        for name in (*node.inputs, *node.outputs):
-            if name and name in first:
-                shapes[name] = _merge(name, first[name], second.get(name))
-        unknown = [name for name in node.outputs[:1] if name not in shapes]
-        if unknown:
-            raise CompileError(
-                f"{node.label}: its output has no known shape; export the model with "
-                "fixed sizes but for the batch",
-                (node.name,),
-            )
-    return shapes
+    (first, values), (second, others) = [
+        settle(_with_batch(proto, entry, size), kept) for size in _BATCHES
+    ]
+    extents = {
+        name: _extent(name, sizes, second[name])
+        for name, sizes in first.items()
+        if name in second
+    }
+    constants, repeated, sizes = {}, {}, set()
+    for name, value in values.items():
+        other = others.get(name)
+        if other is None:
+            continue
+        if value.shape == other.shape and np.array_equal(value, other):
+            constants[name] = value
+        elif value.shape == other.shape and value.dtype.kind in "iub":
+            sizes.add(name)
+        else:
+            repeated[name] = _once(name, value, extents[name])
+    return Findings(extents, constants, repeated, frozenset(sizes))
 
 
 def _with_batch(
     proto: onnx.ModelProto, entry: onnx.ValueInfoProto, batch: int
-) -> Mapping[str, tuple[int, ...]]:
+) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(proto)
     graph = model.graph
@@ -60,29 +102,14 @@ def _with_batch(
     for item in graph.input:
         if item.name == entry.name:
             _set_batch(item, batch)
-    try:
-        inferred = infer_shapes(model, strict_mode=True, data_prop=True)
-    # A message that quotes what is not UTF-8 raises a ValueError of its own.
-    except (InferenceError, ValueError) as error:
-        line = " ".join(str(error).split())[:300]
-        raise CompileError(
-            "the batch has a fixed size inside the model; export it with a dynamic "
-            f"batch axis: {line}"
-        ) from error
-    found = {item.name: tuple(item.dims) for item in graph.initializer}
-    graph = inferred.graph
-    for info in (*graph.input, *graph.value_info, *graph.output):
-        sizes = info.type.tensor_type.shape.dim
-        known = info.type.tensor_type.HasField("shape")
-        if known and all(size.HasField("dim_value") for size in sizes):
-            found[info.name] = tuple([size.dim_value for size in sizes])
-    return found
+    return model
 
 
 def _set_batch(item: onnx.ValueInfoProto, batch: int) -> None:
     sizes = item.type.tensor_type.shape.dim
-    if item.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        raise CompileError(f"input {item.name!r}: expected float32")
+    kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64)
+    if item.type.tensor_type.elem_type not in kinds:
+        raise CompileError(f"input {item.name!r}: expected float32 or int64")
     if not sizes:
         raise CompileError(f"input {item.name!r}: has no batch axis")
     for size in sizes[1:]:
@@ -93,11 +120,24 @@ def _set_batch(item: onnx.ValueInfoProto, batch: int) -> None:
     sizes[0].dim_value = batch
 
 
-def _merge(name: str, first: tuple[int, ...], second: tuple[int, ...] | None) -> Shape:
+def _extent(name: str, first: Sizes, second: Sizes) -> Extent:
     if first == second:
-        return first
-    if second is None or (first[0], second[0]) != _BATCHES or first[1:] != second[1:]:
-        raise CompileError(
-            f"{name}: its shape depends on the batch elsewhere than in the first axis"
-        )
-    return (None, *first[1:])
+        return Extent(first, None)
+    differ = [axis for axis, pair in enumerate(zip(first, second)) if len({*pair}) > 1]  # noqa: B905 - ranks are compared below
+    if len(first) != len(second) or len(differ) != 1:
+        raise CompileError(f"{name}: its shape depends on the batch in several axes")
+    axis = differ[0]
+    times, rest = divmod(first[axis], _BATCHES[0])
+    if rest or second[axis] != times * _BATCHES[1]:
+        raise CompileError(f"{name}: an axis is not a multiple of the batch")
+    return Extent((*first[:axis], times, *first[axis + 1 :]), axis)
+
+
+def _once(name: str, value: Array, extent: Extent) -> Array:
+    """A constant that says the same of each example, for one."""
+    axis = extent.batch
+    if axis is not None and extent.sizes[axis] == 1:
+        one = value.take([0], axis=axis)
+        if np.array_equal(np.broadcast_to(one, value.shape), value):
+            return one
+    raise CompileError(f"{name}: a constant that differs from example to example")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from compiler.builder import Builder, Shape, Tensor
 from compiler.contribution import Contribution, Rows, merge
 from compiler.errors import CompileError
-from compiler.network import Network, Node
+from compiler.network import Array, Network, Node
 
 
 @dataclass
@@ -23,6 +23,7 @@ class Tape:
       build: Writes the graph.
       network: The model.
       training: Whether a backward pass follows, so that rules may prepare for it.
+      summed: Whether only sums over the batch are wanted, and no example's own part.
       values: Name in the model to the value in the graph.
       active: Names of values that depend on a parameter.
       cotangents: Name of a batched value to what has flowed back so far.
@@ -32,6 +33,7 @@ class Tape:
     build: Builder
     network: Network
     training: bool
+    summed: bool
     values: dict[str, Tensor]
     active: set[str]
     cotangents: dict[str, Tensor] = field(default_factory=dict)
@@ -62,16 +64,20 @@ class Tape:
         for name, tensor in zip(node.outputs, tensors, strict=False):
             self.values[name] = tensor
 
-    def cotangent(self, node: Node) -> Tensor:
-        """What has flowed back to the first output; all of it, in reverse order.
+    def cotangent(self, node: Node, index: int = 0) -> Tensor:
+        """What has flowed back to an output that was reached; all of it.
 
-        A static output (a weight computed from a parameter) has one row per example.
+        A static output (a weight computed from a parameter) has one row per example,
+        or a single one with the sum where `summed`: all that happens to static values
+        is linear in their cotangents.
         """
-        name = node.outputs[0]
+        name = node.outputs[index]
         if name in self.credits:
             shape = (None, *self.values[name].row)
-            rows = merge(self.build, self.credits[name]).rows(self.build)
-            return self.build.reshape(rows, shape)
+            use = merge(self.build, self.credits[name])
+            if self.summed:
+                return self.build.reshape(use.total(self.build, None), shape)
+            return self.build.reshape(use.rows(self.build), shape)
         return self.cotangents[name]
 
     def give(self, node: Node, position: int, cotangent: Tensor) -> None:
@@ -99,10 +105,16 @@ class Tape:
         """Adds one use of a static input."""
         self.credits.setdefault(node.inputs[position], []).append(use)
 
-    def reached(self, node: Node) -> bool:
-        """Whether anything has flowed back to the first output."""
-        name = node.outputs[0]
+    def reached(self, node: Node, index: int) -> bool:
+        """Whether anything has flowed back to an output."""
+        name = node.outputs[index]
         return name in self.cotangents or name in self.credits
+
+    def constant(self, node: Node, position: int) -> Array | None:
+        """The value of an input that is a constant of the model."""
+        if position >= len(node.inputs):
+            return None
+        return self.network.constants.get(node.inputs[position])
 
 
 def unbroadcast(build: Builder, cotangent: Tensor, target: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ CLASSES_MAX = 4096
 NAME_CHARS_MAX = 256
 CHANNELS_MAX = 4096
 OPSET_MIN, OPSET_MAX = 13, 21
-LOSSES = ("cross-entropy", "mse", "bce")
+LOSSES = ("cross-entropy", "mse", "bce", "huber")
 DTYPES = ("float32", "int64")
 
 

@@ -30,9 +30,9 @@ _OPERATOR_NAMES = (
     "LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax MatMul Max MaxPool "
     "Min Mod Mul Neg Not OneHot Or PRelu Pad Pow Range Reciprocal ReduceL2 "
     "ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
-    "ReduceSumSquare Relu Reshape Round ScatterElements ScatterND Shape Sigmoid Sign "
-    "Sin Size Slice Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Tile "
-    "TopK Transpose Trilu Unsqueeze Where"
+    "ReduceSumSquare Relu Reshape Round ScatterElements ScatterND Selu Shape Sigmoid "
+    "Sign Sin Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub "
+    "Sum Tanh Tile TopK Transpose Trilu Unsqueeze Where"
 )
 OPERATORS = frozenset(_OPERATOR_NAMES.split())
 """Deterministic, without subgraphs, random numbers, strings or optional types."""

@@ -1,5 +1,7 @@
 """Functions of one tensor, element by element, and the two softmaxes."""
 
+import numpy as np
+
 from compiler.builder import Tensor
 from compiler.network import Node
 from compiler.tape import Tape, copy, positive_axis
@@ -63,6 +65,109 @@ def tanh(tape: Tape, node: Node) -> None:
 def softplus(tape: Tape, node: Node) -> None:
     """log(1 + exp(x)): the slope is the sigmoid of x."""
     _chain(tape, node, tape.build.unary("Sigmoid", tape.input(node, 0)))
+
+
+def softsign(tape: Tape, node: Node) -> None:
+    """X / (1 + |x|): the slope is (1 - |y|)^2."""
+    build, y = tape.build, tape.output(node)
+    rest = build.binary("Sub", build.scalar(1.0), build.unary("Abs", y))
+    _chain(tape, node, build.mul(rest, rest))
+
+
+def selu(tape: Tape, node: Node) -> None:
+    """Gamma x, or gamma alpha (exp(x) - 1) below 0."""
+    build, y = tape.build, tape.output(node)
+    gamma = node.attributes.get("gamma", 1.05070102214813232)
+    alpha = node.attributes.get("alpha", 1.67326319217681884)
+    positive = build.op("Greater", (y, build.scalar(0.0)), y.shape)
+    below = build.add(y, build.scalar(gamma * alpha))
+    slope = build.op("Where", (positive, build.scalar(gamma), below), y.shape)
+    _chain(tape, node, slope)
+
+
+def prelu(tape: Tape, node: Node) -> None:
+    """X, or a learned slope times x below 0."""
+    build, x, cotangent = tape.build, tape.input(node, 0), tape.cotangent(node)
+    positive = build.op("Greater", (x, build.scalar(0.0)), x.shape)
+    if tape.needs(node, 0):
+        choices = (positive, build.scalar(1.0), tape.input(node, 1))
+        slope = build.op("Where", choices, x.shape)
+        tape.give(node, 0, build.mul(cotangent, slope))
+    if tape.needs(node, 1):
+        below = build.binary("Min", x, build.scalar(0.0))
+        tape.give_broadcast(node, 1, build.mul(cotangent, below))
+
+
+def hard_sigmoid(tape: Tape, node: Node) -> None:
+    """Alpha x + beta within [0, 1]; the slope on a bound is taken as 0."""
+    build, y = tape.build, tape.output(node)
+    alpha = build.scalar(node.attributes.get("alpha", 0.2))
+    _chain(tape, node, build.mul(_inside(tape, y), alpha))
+
+
+def hard_swish(tape: Tape, node: Node) -> None:
+    """X h with h = x / 6 + 1/2 within [0, 1]: the slope is h + x h'."""
+    build, x = tape.build, tape.input(node, 0)
+    h = build.unary("HardSigmoid", x, alpha=1.0 / 6.0, beta=0.5)
+    rise = build.mul(build.mul(x, build.scalar(1.0 / 6.0)), _inside(tape, h))
+    _chain(tape, node, build.add(h, rise))
+
+
+def _inside(tape: Tape, y: Tensor) -> Tensor:
+    above = _where(tape, "Greater", y, tape.build.scalar(0.0))
+    return tape.build.mul(above, _where(tape, "Less", y, tape.build.scalar(1.0)))
+
+
+def mish_forward(tape: Tape, node: Node) -> None:
+    """X tanh(softplus(x))."""
+    x = tape.input(node, 0)
+    tape.put(node, tape.build.mul(x, _mish_gate(tape, x)))
+
+
+def mish(tape: Tape, node: Node) -> None:
+    """With t = tanh(softplus(x)) the slope is t + x (1 - t^2) sigmoid(x)."""
+    build, x = tape.build, tape.input(node, 0)
+    gate = _mish_gate(tape, x)
+    rest = build.binary("Sub", build.scalar(1.0), build.mul(gate, gate))
+    rise = build.mul(build.mul(x, rest), build.unary("Sigmoid", x))
+    _chain(tape, node, build.add(gate, rise))
+
+
+def _mish_gate(tape: Tape, x: Tensor) -> Tensor:
+    return tape.build.unary("Tanh", tape.build.unary("Softplus", x))
+
+
+def gelu_forward(tape: Tape, node: Node) -> None:
+    """X times the share of a standard normal below x, exact or by a tanh."""
+    x = tape.input(node, 0)
+    tape.put(node, tape.build.mul(x, _gelu_share(tape, node)[0]))
+
+
+def gelu(tape: Tape, node: Node) -> None:
+    """The slope is the share plus x times its own slope."""
+    build, x = tape.build, tape.input(node, 0)
+    share, rise = _gelu_share(tape, node)
+    _chain(tape, node, build.add(share, build.mul(x, rise)))
+
+
+def _gelu_share(tape: Tape, node: Node) -> tuple[Tensor, Tensor]:
+    """The share and its slope, both of the shape of x."""
+    build, x = tape.build, tape.input(node, 0)
+    half, one = build.scalar(0.5), build.scalar(1.0)
+    square = build.mul(x, x)
+    if node.attributes.get("approximate", b"none") == b"tanh":
+        root = np.sqrt(2.0 / np.pi)
+        cubic = build.add(build.mul(square, build.scalar(0.044715)), one)
+        inner = build.mul(build.mul(x, cubic), build.scalar(root))
+        bent = build.unary("Tanh", inner)
+        steep = build.add(build.mul(square, build.scalar(3 * 0.044715)), one)
+        rest = build.binary("Sub", one, build.mul(bent, bent))
+        rise = build.mul(build.mul(rest, steep), build.scalar(root / 2))
+    else:
+        bent = build.unary("Erf", build.mul(x, build.scalar(np.sqrt(0.5))))
+        bell = build.unary("Exp", build.mul(square, build.scalar(-0.5)))
+        rise = build.mul(bell, build.scalar(1.0 / np.sqrt(2 * np.pi)))
+    return build.mul(build.add(bent, one), half), rise
 
 
 def exponential(tape: Tape, node: Node) -> None:

@@ -1,6 +1,7 @@
 """Matrix products."""
 
-from compiler.contribution import Outer, Positions
+from compiler.builder import Tensor
+from compiler.contribution import Contribution, Outer, Positions
 from compiler.errors import CompileError
 from compiler.network import Node
 from compiler.tape import Tape, batched_output, copy, unbroadcast
@@ -19,7 +20,21 @@ def gemm_forward(tape: Tape, node: Node) -> None:
             "the second none",
             (node.name,),
         )
-    copy(tape, node)
+    if len(a.row) == 1:
+        copy(tape, node)
+        return
+    # Examples and positions stood in one axis: a matrix product over the positions.
+    build = tape.build
+    turn = node.attributes.get("transB", 0)
+    y = build.matmul(a, build.swap(b) if turn else b)
+    if node.attributes.get("alpha", 1.0) != 1.0:
+        y = build.mul(y, build.scalar(node.attributes["alpha"]))
+    if len(node.inputs) > 2:
+        c = tape.input(node, 2)
+        if node.attributes.get("beta", 1.0) != 1.0:
+            c = build.mul(c, build.scalar(node.attributes["beta"]))
+        y = build.add(y, c)
+    tape.put(node, y)
 
 
 def gemm(tape: Tape, node: Node) -> None:
@@ -34,7 +49,8 @@ def gemm(tape: Tape, node: Node) -> None:
     if tape.needs(node, 0):
         tape.give(node, 0, build.matmul(scaled, b if turned else build.swap(b)))
     if tape.needs(node, 1):
-        tape.credit(node, 1, Outer(scaled, a) if turned else Outer(a, scaled))
+        sides = (scaled, a) if turned else (a, scaled)
+        tape.credit(node, 1, _use(tape, *sides))
     if tape.needs(node, 2):
         if node.attributes.get("beta", 1.0) != 1.0:
             cotangent = build.mul(cotangent, build.scalar(node.attributes["beta"]))
@@ -62,16 +78,20 @@ def _weight_right(tape: Tape, node: Node) -> None:
     a, b = tape.input(node, 0), tape.input(node, 1)
     if tape.needs(node, 0):
         tape.give(node, 0, build.matmul(cotangent, build.swap(b)))
-    if not tape.needs(node, 1):
-        return
-    if len(a.row) == 1:
-        tape.credit(node, 1, Outer(a, cotangent))
-        return
-    p, q = b.row
-    positions = a.row_size // p
-    left = build.reshape(a, (None, positions, p))
-    right = build.reshape(cotangent, (None, positions, q))
-    tape.credit(node, 1, Positions(left, right))
+    if tape.needs(node, 1):
+        tape.credit(node, 1, _use(tape, a, cotangent))
+
+
+def _use(tape: Tape, left: Tensor, right: Tensor) -> Contribution:
+    """Of a matrix on a vector or, with more axes between, on each of a sequence."""
+    if len(left.row) == 1:
+        return Outer(left, right)
+    p, q = left.row[-1], right.row[-1]
+    positions = left.row_size // p
+    return Positions(
+        tape.build.reshape(left, (None, positions, p)),
+        tape.build.reshape(right, (None, positions, q)),
+    )
 
 
 def _general_left(tape: Tape, node: Node) -> None:

@@ -71,6 +71,17 @@ def global_average(tape: Tape, node: Node) -> None:
     tape.give(node, 0, build.op("Expand", (share, size), x.shape))
 
 
+def global_maximum(tape: Tape, node: Node) -> None:
+    """The largest values of each image share its cotangent evenly."""
+    build, x = tape.build, tape.input(node, 0)
+    equal = build.op("Equal", (x, tape.output(node)), x.shape)
+    winners = build.op("Cast", (equal,), x.shape, to=1)
+    axes = list(range(2, len(x.shape)))
+    count = build.reduce("ReduceSum", winners, axes, keep=True)
+    share = build.binary("Div", tape.cotangent(node), count)
+    tape.give(node, 0, build.mul(winners, share))
+
+
 def _spread(tape: Tape, node: Node, shape: Window) -> Tensor:
     build, cotangent, x = tape.build, tape.cotangent(node), tape.input(node, 0)
     channels = x.row[0]

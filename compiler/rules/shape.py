@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from compiler.builder import Tensor
+from compiler.contribution import merge, turned
 from compiler.errors import CompileError
 from compiler.network import Node
 from compiler.tape import Tape, batched_output, copy, positive_axis
@@ -51,6 +53,11 @@ def transpose_forward(tape: Tape, node: Node) -> None:
 def transpose(tape: Tape, node: Node) -> None:
     """The inverse permutation."""
     order = _order(tape, node)
+    if not tape.input(node, 0).batched and order == [1, 0]:
+        swapped = turned(merge(tape.build, tape.credits[node.outputs[0]]))
+        if swapped is not None:
+            tape.credit(node, 0, swapped)
+            return
     if not tape.input(node, 0).batched:
         order = [0, *[axis + 1 for axis in order]]
     inverse = sorted(range(len(order)), key=order.__getitem__)
@@ -94,17 +101,50 @@ def reduce_forward(tape: Tape, node: Node) -> None:
 def reduce(tape: Tape, node: Node) -> None:
     """Each value gets the cotangent of its sum, or its share of the mean's."""
     build, x = tape.build, tape.input(node, 0)
-    axes = _axes(tape, node)
-    kept = [
+    count = math.prod([x.shape[axis] or 1 for axis in _axes(tape, node)])
+    share = 1.0 / count if node.kind == "ReduceMean" else 1.0
+    ones = build.constant(np.full(x.row, share, np.float32))
+    tape.give(node, 0, build.mul(_kept(tape, node, tape.cotangent(node)), ones))
+
+
+def reduce_extreme(tape: Tape, node: Node) -> None:
+    """ReduceMax and ReduceMin: equal winners share the cotangent evenly."""
+    build, x = tape.build, tape.input(node, 0)
+    best = _kept(tape, node, tape.output(node))
+    equal = build.op("Equal", (x, best), x.shape)
+    winners = build.op("Cast", (equal,), x.shape, to=1)
+    count = build.reduce("ReduceSum", winners, _axes(tape, node), keep=True)
+    share = build.binary("Div", winners, count)
+    tape.give(node, 0, build.mul(_kept(tape, node, tape.cotangent(node)), share))
+
+
+def reduce_squares(tape: Tape, node: Node) -> None:
+    """ReduceSumSquare: 2 x; ReduceL2: x / y."""
+    build, x = tape.build, tape.input(node, 0)
+    slope = build.mul(x, build.scalar(2.0))
+    if node.kind == "ReduceL2":
+        slope = build.binary("Div", x, _kept(tape, node, tape.output(node)))
+    tape.give(node, 0, build.mul(_kept(tape, node, tape.cotangent(node)), slope))
+
+
+def reduce_exponentials(tape: Tape, node: Node) -> None:
+    """ReduceLogSumExp: exp(x - y)."""
+    build, x = tape.build, tape.input(node, 0)
+    largest = _kept(tape, node, tape.output(node))
+    share = build.unary("Exp", build.binary("Sub", x, largest))
+    tape.give(node, 0, build.mul(_kept(tape, node, tape.cotangent(node)), share))
+
+
+def _kept(tape: Tape, node: Node, tensor: Tensor) -> Tensor:
+    """What belongs to the output, with size 1 along the axes that were reduced."""
+    x, axes = tape.input(node, 0), _axes(tape, node)
+    sizes = [
         1 if axis in axes else size
         for axis, size in enumerate(x.shape)
         if size is not None
     ]
-    cotangent = build.reshape(tape.cotangent(node), (None, *kept))
-    count = math.prod([x.shape[axis] or 1 for axis in axes])
-    share = 1.0 / count if node.kind == "ReduceMean" else 1.0
-    ones = build.constant(np.full(x.row, share, np.float32))
-    tape.give(node, 0, build.mul(cotangent, ones))
+    batched = bool(tensor.shape) and tensor.shape[0] is None
+    return tape.build.reshape(tensor, (None, *sizes) if batched else tuple(sizes))
 
 
 def _axes(tape: Tape, node: Node) -> list[int]:

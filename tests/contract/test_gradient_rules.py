@@ -12,33 +12,29 @@ from compiler.builder import Attribute
 from compiler.check import TOLERANCE, check_bundle
 from compiler.rules import RULES
 from protocol.graph import OPERATORS
+from tests.contract.function_rule_cases import FUNCTION_CASES
+from tests.contract.sequence_rule_cases import SEQUENCE_CASES
 from tests.unit.compiler.small_models import build, cnn, mlp, node, weight
 
 Model = tuple[onnx.ModelProto, str]
 
 
-def _activation(kind: str, *bounds: float, **attributes: Attribute) -> Model:
-    rng = np.random.default_rng(1)
-    weights = {"w": weight(rng, 5, 4), "b": np.full(5, 0.1, np.float32)}
-    names = [f"bound{index}" for index in range(len(bounds))]
-    weights |= {n: np.array(v, np.float32) for n, v in zip(names, bounds, strict=True)}
+def _transposed(
+    shape: tuple[int, ...], out: tuple[int, ...], **attributes: Attribute
+) -> Model:
+    """A convolution, and a transposed one behind it."""
+    rng = np.random.default_rng(15)
+    rank = len(shape) - 2
+    weights = {
+        "first": weight(rng, shape[0], 2, *[1] * rank),
+        "w": weight(rng, *shape),
+        "b": weight(rng, out[0]),
+    }
     nodes = [
-        node("Gemm", ["x", "w", "b"], ["h"], transB=1),
-        node(kind, ["h", *names], ["out"], "", **attributes),
+        node("Conv", ["x", "first"], ["h"]),
+        node("ConvTranspose", ["h", "w", "b"], ["out"], "", **attributes),
     ]
-    return build(nodes, weights, (4,), (5,)), "mse"
-
-
-def _positive(kind: str) -> Model:
-    rng = np.random.default_rng(2)
-    weights = {"w": weight(rng, 4, 5), "one": np.array(1, np.float32)}
-    nodes = [
-        node("MatMul", ["x", "w"], ["h"]),
-        node("Mul", ["h", "h"], ["s"]),
-        node("Add", ["s", "one"], ["p"]),
-        node(kind, ["p"], ["out"]),
-    ]
-    return build(nodes, weights, (4,), (5,)), "mse"
+    return build(nodes, weights, (2, *[4] * rank), out), "mse"
 
 
 def _image(
@@ -220,22 +216,7 @@ def _joined() -> Model:
 CASES: Mapping[str, Callable[[], Model]] = {
     "mlp": lambda: (mlp(), "cross-entropy"),
     "cnn": lambda: (cnn(), "cross-entropy"),
-    "abs": lambda: _activation("Abs"),
-    "clip": lambda: _activation("Clip", -0.5, 0.5),
-    "clip below": lambda: _activation("Clip", 0.0),
-    "elu": lambda: _activation("Elu", alpha=0.7),
-    "leaky relu": lambda: _activation("LeakyRelu", alpha=0.2),
-    "log softmax": lambda: _activation("LogSoftmax"),
-    "relu": lambda: _activation("Relu"),
-    "sigmoid": lambda: _activation("Sigmoid"),
-    "softmax": lambda: _activation("Softmax", axis=1),
-    "softplus": lambda: _activation("Softplus"),
-    "tanh": lambda: _activation("Tanh"),
-    "binary": lambda: (_activation("Sigmoid")[0], "bce"),
-    "binary logits": lambda: (_activation("Identity")[0], "bce"),
-    "classes after softmax": lambda: (_activation("Softmax")[0], "cross-entropy"),
-    "log": lambda: _positive("Log"),
-    "sqrt": lambda: _positive("Sqrt"),
+    **FUNCTION_CASES,
     "max pool": lambda: _image("MaxPool", (2, 6, 6), (3, 3, 3), (2, 2), strides=[2, 2]),
     "max pool, odd image": lambda: _image(
         "MaxPool", (2, 7, 5), (3, 3, 2), (2, 2), strides=[2, 2]
@@ -313,6 +294,15 @@ CASES: Mapping[str, Callable[[], Model]] = {
     ),
     "pooled, wide": lambda: _pooled((3, 2, 8, 9), (2, 2), (3, 1, 1)),
     "pooled, one axis": lambda: _pooled((3, 2, 3), (3,), (3, 2), "Relu", pads=[0, 1]),
+    "global maximum": lambda: _image("GlobalMaxPool", (2, 5, 4), (3, 1, 1), (1, 1)),
+    "transposed": lambda: _transposed((3, 2, 3, 2), (2, 6, 5)),
+    "transposed, stride": lambda: _transposed(
+        (3, 2, 3, 3), (2, 8, 8), strides=[2, 2], pads=[1] * 4, output_padding=[1, 1]
+    ),
+    "transposed, dilation": lambda: _transposed(
+        (3, 2, 2, 2), (2, 5, 7), dilations=[2, 3], pads=[1, 0, 0, 0]
+    ),
+    "transposed, one axis": lambda: _transposed((3, 2, 3), (2, 9), strides=[2]),
     "add": lambda: _arithmetic("Add", (4,)),
     "subtract": lambda: _arithmetic("Sub", (3, 1)),
     "multiply": lambda: _arithmetic("Mul", (1, 3, 4)),
@@ -324,6 +314,7 @@ CASES: Mapping[str, Callable[[], Model]] = {
     "shapes": _shapes,
     "normalised": _normalised,
     "joined": _joined,
+    **SEQUENCE_CASES,
 }
 
 
@@ -343,5 +334,5 @@ def test_cases_cover_every_rule() -> None:
 
 
 def test_rules_stand_on_the_allow_list_of_boards() -> None:
-    # Dropout outside of training is left out of the graphs.
-    assert set(RULES) - {"Dropout"} <= OPERATORS
+    # Written with other operators, or left out.
+    assert set(RULES) - {"Dropout", "Mish"} <= OPERATORS

@@ -1,0 +1,258 @@
+"""LSTM and GRU, unrolled through time.
+
+Every step is written out, so that the way back is that of its parts. What the weights
+get is collected over all steps: one matrix of cotangents and one of inputs, a row each
+for a step, as of a linear layer on a sequence.
+
+Letters: n examples, t steps, d directions, i inputs, h hidden values, k gates.
+
+Source: the operators LSTM and GRU of ONNX, whose order of gates is kept.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compiler.builder import Builder, Tensor
+from compiler.contribution import Blocks, Contribution, Positions, Rows
+from compiler.errors import CompileError
+from compiler.network import Node
+from compiler.rules.recurrent_cell import Cell, Gru, Lstm, State
+from compiler.tape import Tape
+
+STEPS_MAX = 256
+"""About thirty nodes stand for a step, and a board refuses graphs of 16,384."""
+
+_X, _W, _R, _B, _LENGTHS, _INITIAL = 0, 1, 2, 3, 4, 5
+
+
+def forward(tape: Tape, node: Node) -> None:
+    """Writes all steps: Y (n, t, d, h), then the last states (n, d, h).
+
+    Raises:
+      CompileError: If the node asks for what is not unrolled.
+    """
+    _check(tape, node)
+    build, shape = tape.build, tape.input(node, _X).shape
+    runs = [_run(tape, node, way) for way in range(len(_ways(node)))]
+    hidden = runs[0].states[0][0].row[0]
+    rows = []
+    for run in runs:
+        steps = [build.reshape(state[0], (None, 1, 1, hidden)) for state in run.outputs]
+        rows.append(build.concat(steps, 1))
+    assert shape[1] is not None
+    outputs = [build.concat(rows, 2)]
+    for part in range(len(runs[0].states[0])):
+        last = [build.reshape(run.states[-1][part], (None, 1, hidden)) for run in runs]
+        outputs.append(build.concat(last, 1))
+    tape.put(node, *outputs)
+
+
+def backward(tape: Tape, node: Node) -> None:
+    """Back through all steps of each direction."""
+    build, x = tape.build, tape.input(node, _X)
+    back = [_Way(tape, node, way) for way in range(len(_ways(node)))]
+    if tape.needs(node, _X):
+        for way in back:
+            weight = _direction(build, tape.input(node, _W), way.index)
+            tape.give(node, _X, build.matmul(way.inputs, weight))
+    if tape.needs(node, _W):
+        tape.credit(node, _W, _blocks([Positions(way.inputs, x) for way in back]))
+    if tape.needs(node, _R):
+        tape.credit(node, _R, _blocks([way.recurrence for way in back]))
+    if tape.needs(node, _B):
+        rows = [build.reduce("ReduceSum", way.inputs, [1]) for way in back]
+        more = [build.reduce("ReduceSum", way.products, [1]) for way in back]
+        pairs = [part for pair in zip(rows, more, strict=True) for part in pair]
+        tape.credit(node, _B, Rows(build.concat(pairs, 1)))
+    for part in range(len(back[0].first)):
+        if tape.needs(node, _INITIAL + part):
+            first = [build.reshape(w.first[part], (None, 1, w.hidden)) for w in back]
+            tape.give(node, _INITIAL + part, build.concat(first, 1))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One direction going forward.
+
+    Attributes:
+      cell: What is done at each step.
+      order: Steps in the order in which they are taken.
+      inputs: For each step in time, what the input adds to the gates, (n, k h).
+      states: Before the first step taken and after each, in order taken.
+    """
+
+    cell: Cell
+    order: tuple[int, ...]
+    inputs: tuple[Tensor, ...]
+    states: tuple[State, ...]
+
+    @property
+    def outputs(self) -> list[State]:
+        """The states after each step, in order of time."""
+        after = dict(zip(self.order, self.states[1:], strict=True))
+        return [after[step] for step in range(len(self.order))]
+
+
+def _run(tape: Tape, node: Node, index: int) -> _Run:
+    """Equal nodes are written once, so that the way back may ask for it again."""
+    build, x = tape.build, tape.input(node, _X)
+    steps = x.row[0]
+    weight = _direction(build, tape.input(node, _W), index)
+    added = build.matmul(x, build.swap(weight))
+    recurrent = _direction(build, tape.input(node, _R), index)
+    bias = None
+    if len(node.inputs) > _B and node.inputs[_B]:
+        both = _direction(build, tape.input(node, _B), index)
+        half = both.row[0] // 2
+        added = build.add(added, build.slice(both, 0, 0, half))
+        bias = build.slice(both, 0, half, 2 * half)
+    cell: Cell = Lstm(build, recurrent, bias)
+    if node.kind == "GRU":
+        late = bool(node.attributes.get("linear_before_reset", 0))
+        cell = Gru(build, recurrent, bias, late=late)
+    inputs = _split(build, added)
+    order = tuple(range(steps))
+    order = order if _ways(node)[index] == "forward" else order[::-1]
+    states = [_initial(tape, node, index, cell)]
+    for step in order:
+        states.append(cell.forward(inputs[step], states[-1]))
+    return _Run(cell, order, inputs, tuple(states))
+
+
+class _Way:
+    """One direction coming back.
+
+    Attributes:
+      index: Of the direction.
+      hidden: h.
+      inputs: (n, t, k h) cotangents of what the input adds to the gates.
+      products: (n, t, k h) the same of what the recurrence adds.
+      recurrence: The use of the recurrent matrix.
+      first: Cotangents of the initial states.
+    """
+
+    def __init__(self, tape: Tape, node: Node, index: int) -> None:
+        build, run = tape.build, _run(tape, node, index)
+        self.index = index
+        self.hidden = run.states[0][0].row[0]
+        given = _given(tape, node, index, self.hidden)
+        state = _last(tape, node, index, self.hidden, len(run.states[0]))
+        inputs: dict[int, Tensor] = {}
+        products: dict[int, Tensor] = {}
+        before = dict(zip(run.order, run.states[:-1], strict=True))
+        for step in reversed(run.order):
+            output = _sum(build, given[step], state[0])
+            back = run.cell.backward(
+                run.inputs[step], before[step], (output, *state[1:])
+            )
+            inputs[step], products[step] = back.inputs, back.products
+            state = back.state
+        self.inputs = _stacked(build, inputs)
+        self.products = _stacked(build, products)
+        self.first = [
+            build.mul(build.scalar(0.0), run.states[0][part]) if item is None else item
+            for part, item in enumerate(state)
+        ]
+        earlier = {step: entry[0] for step, entry in before.items()}
+        gated = {
+            step: run.cell.gated(run.inputs[step], entry)
+            for step, entry in before.items()
+        }
+        self.recurrence = run.cell.recurrence(
+            self.products, _stacked(build, earlier), _stacked(build, gated)
+        )
+
+
+def _given(tape: Tape, node: Node, index: int, hidden: int) -> Sequence[Tensor | None]:
+    """For each step, the cotangent of its output."""
+    steps = tape.input(node, _X).row[0]
+    if not (node.outputs[0] and tape.reached(node, 0)):
+        return [None] * steps
+    build, cotangent = tape.build, tape.cotangent(node)
+    mine = build.slice(cotangent, 2, index, index + 1)
+    return _split(build, build.reshape(mine, (None, steps, hidden)))
+
+
+def _last(
+    tape: Tape, node: Node, index: int, hidden: int, parts: int
+) -> tuple[Tensor | None, ...]:
+    """The cotangents of the last states."""
+    build = tape.build
+    found: list[Tensor | None] = []
+    for part in range(1, parts + 1):
+        named = part < len(node.outputs) and node.outputs[part]
+        if not (named and tape.reached(node, part)):
+            found.append(None)
+            continue
+        mine = build.slice(tape.cotangent(node, part), 1, index, index + 1)
+        found.append(build.reshape(mine, (None, hidden)))
+    return tuple(found)
+
+
+def _initial(tape: Tape, node: Node, index: int, cell: Cell) -> State:
+    build, states = tape.build, []
+    for part in range(cell.parts):
+        position = _INITIAL + part
+        if position < len(node.inputs) and node.inputs[position]:
+            given = build.slice(tape.input(node, position), 1, index, index + 1)
+            states.append(build.reshape(given, (None, cell.hidden)))
+        else:
+            states.append(build.expand(build.scalar(0.0), (None, cell.hidden)))
+    return tuple(states)
+
+
+def _direction(build: Builder, tensor: Tensor, index: int) -> Tensor:
+    part = build.slice(tensor, 0, index, index + 1)
+    return build.reshape(part, part.row[1:])
+
+
+def _blocks(uses: Sequence[Contribution]) -> Contribution:
+    return uses[0] if len(uses) == 1 else Blocks(tuple(uses))
+
+
+def _split(build: Builder, sequence: Tensor) -> tuple[Tensor, ...]:
+    steps, width = sequence.row
+    if steps == 1:
+        return (build.reshape(sequence, (None, width)),)
+    sizes = build.integers(*[1] * steps)
+    parts = build.ops("Split", (sequence, sizes), [(None, 1, width)] * steps, axis=1)
+    return tuple([build.reshape(part, (None, width)) for part in parts])
+
+
+def _stacked(build: Builder, rows: dict[int, Tensor]) -> Tensor:
+    ordered = [rows[step] for step in sorted(rows)]
+    width = ordered[0].row[0]
+    return build.concat([build.reshape(row, (None, 1, width)) for row in ordered], 1)
+
+
+def _sum(build: Builder, left: Tensor | None, right: Tensor | None) -> Tensor | None:
+    if left is None or right is None:
+        return left if right is None else right
+    return build.add(left, right)
+
+
+def _ways(node: Node) -> tuple[str, ...]:
+    direction = node.attributes.get("direction", b"forward").decode()
+    return ("forward", "reverse") if direction == "bidirectional" else (direction,)
+
+
+_PLAIN = {"LSTM": [b"Sigmoid", b"Tanh", b"Tanh"], "GRU": [b"Sigmoid", b"Tanh"]}
+
+
+def _check(tape: Tape, node: Node) -> None:
+    steps = tape.input(node, _X).row[0]
+    plain = _PLAIN[node.kind] * len(_ways(node))
+    refused = {
+        "other activations": list(node.attributes.get("activations", plain)) != plain,
+        "a clip": "clip" in node.attributes,
+        "coupled gates": node.attributes.get("input_forget", 0) != 0,
+        "peepholes": len(node.inputs) > 7 and bool(node.inputs[7]),
+        "lengths of its own for each example": bool(
+            len(node.inputs) > _LENGTHS and node.inputs[_LENGTHS]
+        ),
+        f"more than {STEPS_MAX} steps ({steps})": steps > STEPS_MAX,
+        "weights that differ by example": tape.input(node, _W).batched,
+    }
+    for what, found in refused.items():
+        if found:
+            raise CompileError(f"{node.label}: {what} cannot be trained", (node.name,))
