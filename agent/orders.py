@@ -16,6 +16,7 @@ from protocol.sealing import BLOB_BYTES_MAX
 from protocol.task import (
     DIMENSION_MAX,
     PLEDGE_MAX,
+    TRAINING,
     PrivacyPolicy,
     TrainingPolicy,
 )
@@ -68,7 +69,7 @@ _ORDER = structure(
     uint(DIMENSION_MAX, 1),
     uint(255),
     uint(PLEDGE_MAX, 1),
-    structure(TrainingPolicy, 64, uint(1), uint(), uint(), uint()).schema,
+    TRAINING,
     structure(PrivacyPolicy, 96, *(9 * [uint()])).schema,
     uint(1 << 10, 1),
 ).schema

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from coordinator.aggregation.registry import AGGREGATORS
 from coordinator.aggregation.strategy import PackedModel, pack_model
+from coordinator.descent_section import DescentSection, descent_policy
 from protocol.accounting import Budget, noise_multiplier
 from protocol.bundle import THETA, bundle_digest, unpack_bundle
 from protocol.errors import ConfigError, ProtocolError
@@ -60,8 +61,9 @@ class TrainingSection:
         20, "Examples per local step; mode local only.", least=1, most=1 << 16
     )
     learning_rate: float = setting(
-        0.05, "Step of local SGD; mode local only.", least=0.0, most=256.0
+        0.05, "Rate of local steps; mode local only.", least=0.0, most=256.0
     )
+    descent: DescentSection = table(DescentSection, "What makes steps of gradients.")  # noqa: RUF009 - makes a field
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,7 @@ def _spec(
             training.epochs,
             training.batch,
             round(training.learning_rate * Q24),
+            descent_policy(training.descent),
         ),
         privacy=_privacy(settings.privacy),
         aggregation=_aggregation(settings, dimension),

@@ -8,7 +8,8 @@ state machine computes with it: `_q24` means units of 2^-24, `_q16` of 2^-16, `_
 from dataclasses import dataclass
 from enum import IntEnum
 
-from protocol.codec import exactly, many, structure, text, uint
+from protocol.codec import exactly, many, record, structure, text, uint
+from protocol.descent import DESCENT, PLAIN, DescentPolicy
 from protocol.errors import DecodeError
 from protocol.ids import DIGEST_BYTES, Digest, H
 
@@ -49,12 +50,25 @@ class TrainingPolicy:
       epochs: Local epochs, LOCAL only.
       batch: Examples per local step, LOCAL only.
       learning_rate_q24: Local learning rate, LOCAL only.
+      descent: What makes steps of gradients, LOCAL only.
     """
 
     mode: int
     epochs: int
     batch: int
     learning_rate_q24: int
+    descent: DescentPolicy = PLAIN
+
+
+TRAINING = record(
+    TrainingPolicy,
+    uint(max(TrainingMode)),
+    uint(1000, 1),
+    uint(1 << 16, 1),
+    uint(1 << 32),
+    DESCENT,
+)
+"""Its schema, inside a task and inside an order to a trainer."""
 
 
 @dataclass(frozen=True)
@@ -205,14 +219,7 @@ TASK = structure(
     uint(DIMENSION_MAX, 1),
     uint(255),
     MODEL_DIGESTS.schema,
-    structure(
-        TrainingPolicy,
-        64,
-        uint(max(TrainingMode)),
-        uint(1000, 1),
-        uint(1 << 16, 1),
-        uint(1 << 32),
-    ).schema,
+    TRAINING,
     structure(
         PrivacyPolicy,
         96,

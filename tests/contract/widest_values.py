@@ -5,6 +5,7 @@ from typing import Any
 
 from protocol import chain, chunks, envelope, light, merkle, messages, statetree, task
 from protocol.codec import UINT_MAX
+from protocol.descent import ACCUMULATION_MAX, STEPS_MAX, DescentPolicy
 from protocol.ids import DeviceId, Digest, H, PublicKey, TaskId, Version
 from tests.vectors import protocol_samples as samples
 
@@ -43,13 +44,26 @@ _certificate = chain.Certificate(
     (bytes(64),) * chain.VALIDATORS_MAX,
     (UINT_MAX,) * chain.VALIDATORS_MAX,
 )
+_descent = DescentPolicy(
+    3,
+    task.Q24 - 1,
+    task.Q24 - 1,
+    task.E12,
+    task.Q24,
+    1 << 32,
+    ACCUMULATION_MAX,
+    2,
+    STEPS_MAX,
+    STEPS_MAX,
+    task.Q24,
+)
 _spec = replace(
     samples.SPEC,
     name="n" * 64,
     bundle_bytes=1 << 28,
     dimension=task.DIMENSION_MAX,
     codec=_BYTE,
-    training=task.TrainingPolicy(1, 1000, 1 << 16, 1 << 32),
+    training=task.TrainingPolicy(1, 1000, 1 << 16, 1 << 32, _descent),
     privacy=task.PrivacyPolicy(
         _BYTE,
         1 << 40,
