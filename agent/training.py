@@ -24,6 +24,7 @@ from agent.orders import TrainingOrder
 from agent.schedule import learning_rates
 from agent.stepping import noised_steps
 from protocol.bundle import Manifest
+from protocol.descent import PLAIN
 from protocol.errors import ConfigError, NonFinite, NormExceeded, OperationError
 from protocol.mechanisms import (
     DEVICE_LAPLACE,
@@ -162,6 +163,8 @@ def _vector(
         ready()
         return mechanism.private_sum(clipped, *noise)
     if number == RECORD_DPSGD:
+        if order.training.descent != PLAIN:
+            raise OperationError("noised steps with an optimiser are not known here")
         step_at = _private_steps(trainer, order)
         return noised_steps(step_at, theta, x, y, order, micro_batch, ready, draw)
     if number == NONE:

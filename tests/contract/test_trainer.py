@@ -15,9 +15,10 @@ from agent.orders import (
 from agent.training import Trainer, gradient, local_steps, train
 from compiler import compile_model
 from protocol.bundle import MANIFEST, manifest_from_json, pack_bundle
+from protocol.descent import DescentPolicy, OptimiserKind, ScheduleKind
 from protocol.errors import NonFinite, OperationError
 from protocol.ids import H, TaskId, Version
-from protocol.mechanisms import NONE, RECORD_GAUSSIAN
+from protocol.mechanisms import NONE, RECORD_DPSGD, RECORD_GAUSSIAN
 from protocol.task import (
     MICRO,
     Q24,
@@ -75,6 +76,13 @@ def order(
         privacy,
         1,
     )
+
+
+def descending(batch: int, policy: DescentPolicy) -> TrainingOrder:
+    """Two epochs of local steps."""
+    wanted = order(TrainingMode.LOCAL)
+    training = replace(wanted.training, batch=batch, descent=policy)
+    return replace(wanted, training=training)
 
 
 def softmax_gradient(theta: NDArray[np.float32], rows: slice) -> NDArray[np.float64]:
@@ -148,6 +156,55 @@ def test_local_steps_are_pledge_times_the_way_of_sgd(trainer: Trainer) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_accumulated_batches_make_the_step_of_one_large_batch(
+    trainer: Trainer,
+) -> None:
+    found = [
+        local_steps(
+            trainer,
+            trainer.theta,
+            X[:32],
+            Y[:32],
+            descending(batch, DescentPolicy(accumulation=32 // batch)),
+            64,
+            np.random.default_rng(1),
+        )
+        for batch in (32, 5)
+    ]
+
+    np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-3)
+
+
+def test_local_steps_follow_optimiser_schedule_and_proximal_term(
+    trainer: Trainer,
+) -> None:
+    policy = DescentPolicy(
+        OptimiserKind.MOMENTUM,
+        momentum_q24=Q24 // 2,
+        prox_q24=Q24 * 3,
+        schedule=ScheduleKind.STEP,
+        decay_q24=Q24 // 4,
+    )
+
+    found = local_steps(
+        trainer,
+        trainer.theta,
+        X[:32],
+        Y[:32],
+        descending(32, policy),
+        64,
+        np.random.default_rng(1),
+    )
+
+    # Two steps at rates 0.1 and 0.025, of which the second remembers half the first.
+    first = softmax_gradient(trainer.theta, slice(0, 32)) / 32
+    between = (trainer.theta - 0.1 * first).astype(np.float32)
+    slope = softmax_gradient(between, slice(0, 32)) / 32
+    second = 0.5 * first + slope + 3.0 * (between - trainer.theta)
+    expected = 32 * (0.1 * first + 0.025 * second)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_diverging_local_steps_are_refused(trainer: Trainer) -> None:
     wild = replace(order(TrainingMode.LOCAL).training, learning_rate_q24=1 << 32)
     wanted = replace(order(TrainingMode.LOCAL), training=wild)
@@ -185,14 +242,21 @@ def test_update_counts_no_more_records_than_were_pledged(trainer: Trainer) -> No
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+def adam_in_noise() -> TrainingOrder:
+    wanted = order(TrainingMode.LOCAL, RECORD_DPSGD)
+    policy = DescentPolicy(OptimiserKind.ADAM)
+    return replace(wanted, training=replace(wanted.training, descent=policy))
+
+
 @pytest.mark.parametrize(
     "wanted",
     [
         order(TrainingMode.LOCAL, RECORD_GAUSSIAN),
         order(mechanism=99),
         order(codec=99),
+        adam_in_noise(),
     ],
-    ids=["local with noise", "unknown mechanism", "unknown codec"],
+    ids=["local with noise", "unknown mechanism", "unknown codec", "noised Adam"],
 )
 def test_order_that_the_board_does_not_know_is_refused(
     trainer: Trainer, wanted: TrainingOrder
