@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from coordinator.robust.norm import check_norm, norm_bound
-from protocol.accounting import CHARGE_MAX, charge_from_sigma
+from protocol.accounting import CHARGE_MAX
 from protocol.chain import ValidatorSet
 from protocol.envelope import CounterWindow, Envelope, Kind
 from protocol.errors import (
@@ -24,6 +24,7 @@ from protocol.errors import (
 )
 from protocol.ids import ChainId, DeviceId, Digest, H, device_id
 from protocol.keys import OpeningKey, verify
+from protocol.mechanisms import stated_charge
 from protocol.messages import (
     CONTRIBUTION,
     LEASE,
@@ -225,8 +226,7 @@ def _check_policy(contribution: Contribution, standing: Standing) -> TaskSpec:
     privacy = spec.privacy
     if contribution.mechanism != privacy.mechanism:
         raise InvalidUpdate("another privacy mechanism", Reason.POLICY_MISMATCH)
-    charge_min = charge_from_sigma(privacy.sigma_micro) if privacy.mechanism else 0
-    if contribution.charge < charge_min:
+    if contribution.charge < stated_charge(privacy):
         raise InvalidUpdate("charged less than its noise costs", Reason.POLICY_MISMATCH)
     if contribution.charge and not privacy.mechanism:
         raise InvalidUpdate("charged for no noise", Reason.POLICY_MISMATCH)

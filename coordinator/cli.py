@@ -4,10 +4,12 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from broker.rim.home import BrokerHome
+from coordinator.promise import promise
 from coordinator.publication import TaskSettings, publication
 from coordinator.rim import inbox
 from coordinator.rim.home import CoordinatorHome, Founding, found
@@ -233,15 +235,17 @@ def _publish(options: argparse.Namespace) -> int:
     inbox.drop_blob(home.inbox, made.bundle)
     inbox.drop_model(home.inbox, made.model)
     _submit(home, home.genesis(), Kind.TASK, TASK.pack(made.spec))
-    privacy = made.spec.privacy
+    privacy, promised = made.spec.privacy, promise(made.spec)
     document = {
         "name": made.spec.name,
         "dimension": made.spec.dimension,
         "bundle": made.spec.bundle.hex(),
         "sigma": privacy.sigma_micro / 10**6,
         "norm_max": made.spec.aggregation.norm_max / 2**24,
+        "privacy": asdict(promised),
     }
-    return _show(options, document, f"published {made.spec.name!r}")
+    lines = (f"published {made.spec.name!r}", *promised.lines())
+    return _show(options, document, "\n".join(lines))
 
 
 def _task_template(options: argparse.Namespace) -> int:

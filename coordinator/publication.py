@@ -16,10 +16,21 @@ from numpy.typing import NDArray
 from coordinator.aggregation.registry import AGGREGATORS
 from coordinator.aggregation.strategy import PackedModel, pack_model
 from coordinator.descent_section import DescentSection, descent_policy
-from protocol.accounting import Budget, noise_multiplier
+from protocol.accounting import Budget
 from protocol.bundle import THETA, bundle_digest, unpack_bundle
 from protocol.errors import ConfigError, ProtocolError
-from protocol.noise import norm_radius
+from protocol.mechanisms import (
+    DEVICE_GAUSSIAN,
+    DEVICE_LAPLACE,
+    GAUSSIAN,
+    MECHANISMS,
+    RECORD_DPSGD,
+    calibrate,
+    check_mode,
+    equivalent_charge,
+    release_costs,
+    update_radius,
+)
 from protocol.settings import setting, table
 from protocol.task import (
     BUFFER_MAX,
@@ -41,10 +52,10 @@ from protocol.task import (
 )
 from protocol.vectors import CODECS, MAGNITUDE_BITS, codec_number, to_grid
 
-MECHANISMS = {"none": 0, "record-gaussian": 1}
-"""Numbers that stand on the wire."""
 _MODES = {"gradient": TrainingMode.GRADIENT, "local": TrainingMode.LOCAL}
 _STRATEGIES = {"fedbuff": Strategy.FEDBUFF}
+# How far the largest coordinate of noise lies above the root of their mean square.
+_PEAK = {DEVICE_GAUSSIAN: 8, DEVICE_LAPLACE: 25}
 
 
 @dataclass(frozen=True)
@@ -53,12 +64,17 @@ class TrainingSection:
 
     mode: str = setting(
         "gradient",
-        "One clipped full-batch gradient, or local epochs of SGD (without privacy).",
+        "One full-batch gradient, or local steps of SGD (not with record-gaussian).",
         choices=tuple(_MODES),
     )
-    epochs: int = setting(1, "Local epochs; mode local only.", least=1, most=1000)
+    epochs: int = setting(
+        1, "Local epochs; mode local, not record-dpsgd.", least=1, most=1000
+    )
     batch: int = setting(
-        20, "Examples per local step; mode local only.", least=1, most=1 << 16
+        20,
+        "Examples per local step; mode local, not record-dpsgd.",
+        least=1,
+        most=1 << 16,
     )
     learning_rate: float = setting(
         0.05, "Rate of local steps; mode local only.", least=0.0, most=256.0
@@ -72,11 +88,16 @@ class PrivacySection:
 
     mechanism: str = setting(
         "record-gaussian",
-        "Noise added on the board for each record, or none.",
+        "Noise that hides each record, or (device-*) all that a board holds, at the"
+        " price of most accuracy; record-dpsgd noises every local step.",
         choices=tuple(MECHANISMS),
     )
     clip: float = setting(
-        1.0, "Norm to which each example's gradient is clipped.", least=1e-6, most=1e4
+        1.0,
+        "Norm to which each example's gradient is clipped; device-*: the whole update's"
+        " (device-laplace: its L1 norm).",
+        least=1e-6,
+        most=1e4,
     )
     epsilon: float = setting(
         8.0,
@@ -87,6 +108,15 @@ class PrivacySection:
     delta: float = setting(1e-5, "Delta of that epsilon.", least=1e-12, most=0.1)
     releases: int = setting(
         15, "Updates planned for one board within that epsilon.", least=1, most=1 << 20
+    )
+    sampling: float = setting(
+        0.1,
+        "Chance of each record to be in a local step; record-dpsgd only.",
+        least=1e-4,
+        most=1.0,
+    )
+    steps: int = setting(
+        10, "Local steps of an update; record-dpsgd only.", least=1, most=1 << 16
     )
 
 
@@ -218,11 +248,12 @@ def _spec(
     settings: TaskSettings, bundle: bytes, dimension: int, initial: ModelDigests
 ) -> TaskSpec:
     training = settings.training
-    if training.mode == "local" and settings.privacy.mechanism != "none":
-        raise ConfigError(
-            "local epochs have no privacy accounting; use mode gradient",
-            key="training.mode",
-        )
+    privacy = _privacy(settings.privacy)
+    try:
+        check_mode(privacy.mechanism, _MODES[training.mode])
+    except ConfigError as error:
+        named = f"{settings.privacy.mechanism} does not go with mode {training.mode}"
+        raise ConfigError(named, key="training.mode") from error
     return TaskSpec(
         name=settings.name,
         bundle=bundle_digest(bundle),
@@ -237,7 +268,7 @@ def _spec(
             round(training.learning_rate * Q24),
             descent_policy(training.descent),
         ),
-        privacy=_privacy(settings.privacy),
+        privacy=privacy,
         aggregation=_aggregation(settings, dimension),
         pledges=_pledges(settings),
         pool=settings.pool,
@@ -249,13 +280,33 @@ def _privacy(section: PrivacySection) -> PrivacyPolicy:
     if number == 0:
         return PrivacyPolicy(0, round(section.clip * Q24), 0, 0, 0, section.releases)
     budget = Budget(section.epsilon, section.delta)
+    samples = number == RECORD_DPSGD
+    sampling_micro = round(section.sampling * MICRO) if samples else MICRO
+    steps = section.steps if samples else 1
+    sigma_micro = calibrate(number, budget, section.releases, sampling_micro, steps)
+    charge = 0
+    if number not in GAUSSIAN:
+        costs = release_costs(number, sigma_micro, sampling_micro, steps, windows=1)
+        charge = equivalent_charge(costs, section.releases, section.delta)
     return PrivacyPolicy(
         mechanism=number,
         clip_q24=round(section.clip * Q24),
-        sigma_micro=noise_multiplier(budget, section.releases),
+        sigma_micro=sigma_micro,
         epsilon_micro=math.ceil(section.epsilon * MICRO),
         delta_e12=round(section.delta * E12),
         releases=section.releases,
+        sampling_micro=sampling_micro,
+        steps=steps,
+        charge=charge,
+    )
+
+
+def _training(section: TrainingSection) -> TrainingPolicy:
+    return TrainingPolicy(
+        _MODES[section.mode],
+        section.epochs,
+        section.batch,
+        round(section.learning_rate * Q24),
     )
 
 
@@ -281,7 +332,13 @@ def _norm_max(settings: TaskSettings, dimension: int) -> int:
     privacy = _privacy(settings.privacy)
     if privacy.mechanism:
         most = _pledges(settings)[-1]
-        return norm_radius(privacy.clip_q24, privacy.sigma_micro, dimension, most)
+        training = _training(settings.training)
+        radius = update_radius(privacy, training, dimension, most)
+        range_max = math.isqrt(dimension) << MAGNITUDE_BITS
+        if _PEAK.get(privacy.mechanism, 0) * radius > range_max:
+            detail = "noise leaves the wire's range; lower it or pledge_most"
+            raise ConfigError(detail, key="privacy.clip")
+        return radius
     return math.isqrt(dimension << 2 * MAGNITUDE_BITS) + 1
 
 

@@ -30,14 +30,12 @@ from coordinator.ledger.records import (
 from coordinator.ledger.registry import check_operator
 from protocol.accounting import (
     CHARGE_MAX,
-    SIGMA_MICRO_MAX,
-    SIGMA_MICRO_MIN,
-    charge_from_sigma,
 )
 from protocol.chain import FaultModel, quorum
 from protocol.envelope import Envelope
 from protocol.errors import (
     BudgetExceeded,
+    ConfigError,
     InvalidUpdate,
     ProtocolError,
     Reason,
@@ -46,6 +44,7 @@ from protocol.errors import (
 )
 from protocol.ids import DeviceId, Digest, TaskId, Version, device_id
 from protocol.light import task_key, version_key
+from protocol.mechanisms import check_mode, check_policy, stated_charge
 from protocol.messages import ATTEST, CONTRIBUTION, TASKS_MAX, Contribution
 from protocol.task import TASK, TaskSpec, version_digest
 
@@ -63,9 +62,11 @@ def publish(
     check_operator(draft, envelope)
     if views.published(draft, identity) is not None:
         raise ProtocolError("the task is published", Reason.ALREADY_KNOWN)
-    noise = SIGMA_MICRO_MIN <= spec.privacy.sigma_micro <= SIGMA_MICRO_MAX
-    if spec.privacy.mechanism and not noise:
-        raise ProtocolError("noise is out of bounds", Reason.POLICY_MISMATCH)
+    try:
+        check_policy(spec.privacy)
+        check_mode(spec.privacy.mechanism, spec.training.mode)
+    except ConfigError as error:
+        raise ProtocolError(f"privacy: {error}", Reason.POLICY_MISMATCH) from error
     number = views.task_count(draft)
     if number >= TASKS_MAX:
         raise ProtocolError(f"{TASKS_MAX} tasks at most", Reason.BUSY)
@@ -133,7 +134,7 @@ def _check_policy(spec: TaskSpec, body: Contribution) -> None:
         raise ShapeMismatch(f"codec {body.codec}, the task wants {spec.codec}")
     if body.mechanism != spec.privacy.mechanism or body.pledge not in spec.pledges:
         raise InvalidUpdate("mechanism or pledge differ", Reason.POLICY_MISMATCH)
-    least = charge_from_sigma(spec.privacy.sigma_micro) if body.mechanism else 0
+    least = stated_charge(spec.privacy)
     if body.charge < least or (body.charge and not body.mechanism):
         raise InvalidUpdate(
             f"charge {body.charge}, the task's noise costs {least}",

@@ -10,8 +10,8 @@ from functools import lru_cache
 import numpy as np
 
 from protocol.errors import NormExceeded
-from protocol.noise import norm_radius
-from protocol.task import PrivacyPolicy, TaskSpec
+from protocol.mechanisms import update_radius
+from protocol.task import PrivacyPolicy, TaskSpec, TrainingPolicy
 from protocol.vectors import Grid, norm_squared
 
 
@@ -19,13 +19,15 @@ def norm_bound(spec: TaskSpec, pledge: int) -> int:
     """The largest norm of an honest update of a pledged size, in units of 2^-24."""
     if spec.privacy.mechanism == 0:
         return spec.aggregation.norm_max
-    radius = _radius(spec.privacy, spec.dimension, pledge)
+    radius = _radius(spec.privacy, spec.training, spec.dimension, pledge)
     return min(spec.aggregation.norm_max, radius)
 
 
 @lru_cache(maxsize=4096)
-def _radius(privacy: PrivacyPolicy, dimension: int, pledge: int) -> int:
-    return norm_radius(privacy.clip_q24, privacy.sigma_micro, dimension, pledge)
+def _radius(
+    privacy: PrivacyPolicy, training: TrainingPolicy, dimension: int, pledge: int
+) -> int:
+    return update_radius(privacy, training, dimension, pledge)
 
 
 def check_norm(vector: Grid, norm_max: int) -> None:

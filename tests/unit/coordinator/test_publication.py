@@ -3,8 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from agent.privacy import PrivacyLedger
 from compiler import compile_model
 from coordinator.aggregation.strategy import unpack_grid
+from coordinator.promise import promise
 from coordinator.publication import (
     PrivacySection,
     TaskSettings,
@@ -13,8 +15,10 @@ from coordinator.publication import (
     read_theta,
 )
 from fleet.models import build_model
-from protocol.accounting import charge_from_sigma, epsilon_from_charge
+from protocol.accounting import Budget, charge_from_sigma, epsilon_from_charge
 from protocol.errors import ConfigError
+from protocol.ids import ChainId, TaskId, Version
+from protocol.mechanisms import stated_charge
 from protocol.settings import load_settings, sample
 from protocol.task import Q24
 from protocol.vectors import from_grid
@@ -75,6 +79,65 @@ def test_publication_impossible_settings_name_file_and_key(
         publication(settings, bundle, "task.toml")
 
     assert "task.toml" in str(caught.value)
+
+
+PRIVATE = [
+    ("record-dpsgd", "local"),
+    ("device-gaussian", "gradient"),
+    ("device-gaussian", "local"),
+    ("device-laplace", "local"),
+]
+
+
+@pytest.mark.parametrize(("mechanism", "mode"), PRIVATE)
+def test_publication_of_other_mechanisms_lets_boards_pay_what_is_planned(
+    bundle: bytes, mechanism: str, mode: str
+) -> None:
+    section = PrivacySection(mechanism, clip=0.01, releases=6)
+    settings = replace(SETTINGS, privacy=section, training=TrainingSection(mode=mode))
+
+    spec = publication(settings, bundle, "task.toml").spec
+
+    ledger = PrivacyLedger.load(Budget(8.0, 1e-5), [])
+    chain, task = ChainId(bytes(32)), TaskId(0)
+    assert ledger.releases_left(chain, task, spec.privacy) == 6
+    for base in range(6):
+        slot = (chain, task, Version(base))
+        ledger, charge, _ = ledger.charge(slot, spec.privacy)
+        assert charge.units >= stated_charge(spec.privacy) > 0
+    assert ledger.epsilon() <= 8.0
+    shown = epsilon_from_charge(6 * stated_charge(spec.privacy), 1e-5)
+    assert ledger.epsilon() <= shown * (1 + 1e-9) <= 8.0 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(("mechanism", "mode"), [*PRIVATE, ("none", "local")])
+def test_promise_says_unit_noise_and_accuracy(
+    bundle: bytes, mechanism: str, mode: str
+) -> None:
+    section = PrivacySection(mechanism, clip=0.01)
+    settings = replace(SETTINGS, privacy=section, training=TrainingSection(mode=mode))
+
+    made = promise(publication(settings, bundle, "task.toml").spec)
+
+    text = "\n".join(made.lines())
+    assert mechanism in text
+    if mechanism == "none":
+        return
+    assert ("everything" in text) == mechanism.startswith("device")
+    assert f"epsilon {made.epsilon:g}" in text
+    assert made.expected in text
+    assert made.noise_to_signal > 0
+    if mechanism == "record-dpsgd":
+        assert made.epsilon_as_planned is not None
+        assert 6.5 < made.epsilon_as_planned < 8.0
+
+
+def test_publication_noise_beyond_the_wire_is_refused(bundle: bytes) -> None:
+    section = PrivacySection("device-gaussian", clip=100.0, epsilon=1.0)
+    settings = replace(SETTINGS, privacy=section)
+
+    with pytest.raises(ConfigError, match=r"privacy.clip.*range"):
+        publication(settings, bundle, "task.toml")
 
 
 def test_publication_damaged_bundle_is_a_configuration_error() -> None:
