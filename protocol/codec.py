@@ -6,10 +6,11 @@ and then demands that encoding the value again gives the same bytes, which rejec
 long-form integers, trailing bytes and every other second spelling.
 
 A structure is a frozen dataclass with a `record` schema; `pack` and `unpack` turn it
-into bytes and back, and each field is checked for kind and bound on both ways. The
-schema also tells the unpacker how many arrays there can be and how long they are: the
-library sets a list aside for as many items as a header claims, at each of up to 1,024
-levels, so that 5 KB of nested headers would otherwise cost 0.2 s and 70 MB.
+into bytes and back, and each field is checked for kind and bound on both ways, in one
+pass: a schema is a pair of closures, and what it has checked is not looked at again.
+The schema also tells the unpacker how many arrays there can be and how long they are:
+the library sets a list aside for as many items as a header claims, at each of up to
+1,024 levels, so that 5 KB of nested headers would otherwise cost 0.2 s and 70 MB.
 
 Source: the msgpack specification; why canonical form must be enforced by comparing
 re-encoded bytes: msgpack/msgpack issues 215 and 317.
@@ -18,7 +19,7 @@ re-encoded bytes: msgpack/msgpack issues 215 and 317.
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import msgpack
 
@@ -28,11 +29,15 @@ DEPTH_MAX = 8
 ITEMS_MAX = 1 << 17
 UINT_MAX = (1 << 63) - 1
 INT_MIN = -(1 << 63)
+_UNCOUNTED_BYTES = 1024
+"""Of a structure no longer than this, arrays are not counted: whatever it holds, the
+lists take less than 64 KB, and the schema looks at each of them."""
 
 Value = None | int | bytes | str | list["Value"]
 """What the wire can carry: nil, integer, bytes, text, array."""
 
 _T = TypeVar("_T")
+_Hook = Callable[[list[Value]], list[Value]]
 
 
 def encode(value: object) -> bytes:
@@ -64,8 +69,37 @@ def decode(
       LimitError: If the input is longer than `bytes_max`.
       DecodeError: If it is not one canonical value.
     """
-    if len(data) > bytes_max:
-        raise LimitError(f"{len(data)} bytes, {bytes_max} allowed")
+    value = _read(data, bytes_max, items_max, _counter(arrays_max))
+    if encode(value) != data:
+        raise DecodeError("not in canonical form")
+    return value
+
+
+def _read(
+    data: bytes, bytes_max: int, items_max: int, list_hook: _Hook | None
+) -> Value:
+    """One value within all limits; form, kinds and depth are still to be checked."""
+    size = len(data)
+    if size > bytes_max:
+        raise LimitError(f"{size} bytes, {bytes_max} allowed")
+    try:
+        value: Value = msgpack.unpackb(
+            data,
+            list_hook=list_hook,
+            max_str_len=4096,
+            max_bin_len=bytes_max,
+            max_array_len=min(items_max, size),
+            max_map_len=0,
+            max_ext_len=0,
+        )
+    # msgpack raises its own errors, UnicodeDecodeError and ValueError; StackError is
+    # one of the latter.
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
+        raise DecodeError(f"not one msgpack value: {error}") from error
+    return value
+
+
+def _counter(arrays_max: int) -> _Hook:
     arrays = 0
 
     def count(array: list[Value]) -> list[Value]:
@@ -75,27 +109,7 @@ def decode(
             raise LimitError(f"more than {arrays_max} arrays")
         return array
 
-    try:
-        value: Value = msgpack.unpackb(
-            data,
-            raw=False,
-            use_list=True,
-            strict_map_key=True,
-            list_hook=count,
-            max_str_len=4096,
-            max_bin_len=bytes_max,
-            max_array_len=min(items_max, len(data)),
-            max_map_len=0,
-            max_ext_len=0,
-        )
-        canonical = encode(value)
-    # msgpack raises its own errors, UnicodeDecodeError and ValueError; StackError is
-    # one of the latter.
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise DecodeError(f"not one msgpack value: {error}") from error
-    if canonical != data:
-        raise DecodeError("not in canonical form")
-    return value
+    return count
 
 
 def _check_kinds(value: object, depth: int) -> None:
@@ -121,29 +135,34 @@ class Schema:
 
     Attributes:
       name: What an error calls the expected form.
-      build: From a wire value to the Python value; raises `DecodeError`.
-      dump: From the Python value to a wire value.
+      build: From a wire value to the Python value; raises `DecodeError` or
+        `LimitError` unless kind and bounds are the schema's.
+      dump: From the Python value to a wire value that `build` takes; raises likewise.
       items_max: Length of the longest array in it; 0 if there is none.
       arrays_max: Most arrays that one value of it consists of.
     """
 
     name: str
     build: Callable[[Any], Any]
-    dump: Callable[[Any], Any] = lambda value: value
+    dump: Callable[[Any], Any]
     items_max: int = 0
     arrays_max: int = 0
 
 
 def uint(most: int = UINT_MAX, least: int = 0) -> Schema:
     """An integer in [least, most]; a `least` below zero allows negative ones."""
+    assert INT_MIN <= least <= most <= UINT_MAX
 
     def build(value: Any) -> int:
         if type(value) is not int or not least <= value <= most:
             raise DecodeError(f"expected an integer in [{least}, {most}]")
         return value
 
-    # An enumeration's member goes out as its number.
-    return Schema(f"integer in [{least}, {most}]", build, operator.index)
+    def dump(value: Any) -> int:
+        # An enumeration's member goes out as its number.
+        return build(value if type(value) is int else operator.index(value))
+
+    return Schema(f"integer in [{least}, {most}]", build, dump)
 
 
 def binary(most: int, least: int = 0) -> Schema:
@@ -156,7 +175,7 @@ def binary(most: int, least: int = 0) -> Schema:
             raise LimitError(f"{len(value)} bytes, {least} to {most} allowed")
         return value
 
-    return Schema(f"{least} to {most} bytes", build)
+    return Schema(f"{least} to {most} bytes", build, build)
 
 
 def exactly(count: int) -> Schema:
@@ -174,7 +193,7 @@ def text(most: int) -> Schema:
             raise LimitError(f"text longer than {most} bytes")
         return value
 
-    return Schema(f"text of at most {most} bytes", build)
+    return Schema(f"text of at most {most} bytes", build, build)
 
 
 def maybe(item: Schema) -> Schema:
@@ -190,18 +209,26 @@ def maybe(item: Schema) -> Schema:
 
 def many(item: Schema, most: int, least: int = 0) -> Schema:
     """A tuple of `least` to `most` items."""
+    build_item, dump_item = item.build, item.dump
 
     def build(value: Any) -> tuple[Any, ...]:
         if type(value) is not list:
             raise DecodeError("expected an array")
-        if not least <= len(value) <= most:
-            raise LimitError(f"{len(value)} items, {least} to {most} allowed")
-        return tuple([item.build(entry) for entry in value])
+        check(len(value))
+        return tuple(map(build_item, value))
+
+    def dump(value: Any) -> list[Any]:
+        check(len(value))
+        return list(map(dump_item, value))
+
+    def check(count: int) -> None:
+        if not least <= count <= most:
+            raise LimitError(f"{count} items, {least} to {most} allowed")
 
     return Schema(
         f"{least} to {most} of {item.name}",
         build,
-        lambda value: [item.dump(entry) for entry in value],
+        dump,
         max(most, item.items_max),
         1 + most * item.arrays_max,
     )
@@ -215,32 +242,43 @@ def record(cls: type[Any], *items: Schema) -> Schema:
         `DecodeError` for what no single field can see.
       *items: One schema per field.
     """
-    names = [field.name for field in fields(cls)]
-    assert len(names) == len(items), cls
-    pairs = tuple(zip(names, items, strict=True))
+    names = tuple([field.name for field in fields(cls)])
+    count = len(names)
+    assert count == len(items), cls
+    builds = tuple([item.build for item in items])
+    dumps = tuple(zip(names, [item.dump for item in items], strict=True))
 
     def build(value: Any) -> Any:
-        if type(value) is not list or len(value) != len(pairs):
-            raise DecodeError(f"{cls.__name__}: expected {len(pairs)} fields")
-        built = []
-        for (name, item), entry in zip(pairs, value, strict=True):
-            try:
-                built.append(item.build(entry))
-            except (DecodeError, LimitError) as error:
-                detail = f"{cls.__name__}.{name}: {error}"
-                raise type(error)(detail, error.reason) from error
+        if type(value) is not list or len(value) != count:
+            raise DecodeError(f"{cls.__name__}: expected {count} fields")
+        built: list[Any] = []
+        try:
+            for build_item, entry in zip(builds, value, strict=False):
+                built.append(build_item(entry))
+        except (DecodeError, LimitError) as error:
+            _name_field(f"{cls.__name__}.{names[len(built)]}", error)
         return cls(*built)
 
     def dump(value: Any) -> list[Any]:
-        return [item.dump(getattr(value, name)) for name, item in pairs]
+        dumped: list[Any] = []
+        try:
+            for name, dump_item in dumps:
+                dumped.append(dump_item(getattr(value, name)))
+        except (DecodeError, LimitError) as error:
+            _name_field(f"{cls.__name__}.{names[len(dumped)]}", error)
+        return dumped
 
     return Schema(
         cls.__name__,
         build,
         dump,
-        max(len(items), *(item.items_max for item in items)),
+        max(count, *(item.items_max for item in items)),
         1 + sum(item.arrays_max for item in items),
     )
+
+
+def _name_field(name: str, error: DecodeError | LimitError) -> NoReturn:
+    raise type(error)(f"{name}: {error}", error.reason) from error
 
 
 @dataclass(frozen=True)
@@ -258,13 +296,14 @@ class Codec(Generic[_T]):
     def pack(self, value: _T) -> bytes:
         """Encodes a structure. The result always unpacks to an equal structure.
 
+        Every field is checked; what no single field can see was checked when the
+        frozen dataclass was made.
+
         Raises:
           DecodeError, LimitError: If a field breaks its bound: our own bug, found
             before it reaches a peer.
         """
-        dumped = self.schema.dump(value)
-        self.schema.build(dumped)
-        packed = encode(dumped)
+        packed: bytes = msgpack.packb(self.schema.dump(value))
         if len(packed) > self.bytes_max:
             raise LimitError(f"{self.schema.name}: {len(packed)} bytes packed")
         return packed
@@ -276,8 +315,13 @@ class Codec(Generic[_T]):
           DecodeError, LimitError: With the field's name in the message.
         """
         schema = self.schema
-        value = decode(data, self.bytes_max, schema.items_max, schema.arrays_max)
+        counted = len(data) > _UNCOUNTED_BYTES
+        hook = _counter(schema.arrays_max) if counted else None
+        value = _read(data, self.bytes_max, schema.items_max, hook)
         built: _T = schema.build(value)
+        # The schema has seen to it that nothing but wire kinds is in there.
+        if msgpack.packb(value) != data:
+            raise DecodeError("not in canonical form")
         return built
 
 
