@@ -29,6 +29,7 @@ from protocol.bundle import (
     MANIFEST,
     PRIVATE_GRADIENT,
     THETA,
+    LossSettings,
     Manifest,
     Parameter,
     Port,
@@ -78,25 +79,28 @@ def compile_model(
     name: str | None = None,
     classes: Sequence[str] = (),
     preprocessing: Preprocessing | None = None,
+    settings: LossSettings | None = None,
 ) -> Bundle:
     """Compiles an ordinary ONNX model into a training bundle.
 
     Args:
       model: Serialised, as a file, or already parsed; one float32 input whose first
         axis is the batch, one output.
-      loss: "cross-entropy" (int64 labels), "mse" or "bce" (float32 targets).
+      loss: "cross-entropy" (int64 labels), "mse", "huber" or "bce" (float32 targets).
       train: Patterns (as a shell knows them) of weights to train; the others stay as
         they are, inside the graphs. Empty trains all.
       name: Of the bundle; the graph's own by default.
       classes: What the outputs stand for; empty, or one name per output.
       preprocessing: What a board does to raw data first; nothing by default.
+      settings: Class weights, label smoothing, where huber becomes linear.
 
     Raises:
       ConfigError: If the file cannot be read, or an argument does not fit the model.
       DecodeError, LimitError: If the file is malformed or too large.
       CompileError: If the model cannot be trained; names every node in the way.
     """
-    criterion = find_loss(loss)
+    settings = settings or LossSettings()
+    criterion = find_loss(loss, settings)
     network = read_network(load(model), train)
     files = {
         INFER: infer_graph(network),
@@ -123,6 +127,7 @@ def compile_model(
         classes=tuple(classes),
         preprocessing=preprocessing or Preprocessing(),
         digests={key: H(content) for key, content in files.items()},
+        loss_settings=settings,
     )
     files[MANIFEST] = manifest.to_json().encode()
     # What a board would refuse must not leave the compiler.

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from compiler import report
+from compiler import inspect, report
 from compiler.bundle import compile_model, write_bundle
 from compiler.check import check_bundle
-from compiler.loss import LOSSES
+from compiler.loss import LOSSES, PLAIN
 from compiler.reader import read_network
 from compiler.source import load
-from protocol.bundle import Preprocessing
-from protocol.errors import EXIT_DONE
+from protocol.bundle import LossSettings, Preprocessing
+from protocol.errors import EXIT_DONE, ConfigError, DecodeError
 
 _EXAMPLES = """\
 examples:
@@ -24,6 +24,8 @@ examples:
   starling compile model.onnx --loss cross-entropy --train 'head.*' --out bundle/
   starling compile model.onnx --loss mse --check --explain
   starling compile model.onnx --loss bce --out bundle/ --json
+  starling compile model.onnx --loss cross-entropy --label-smoothing 0.1 --out bundle/
+  starling compile inspect bundle/
 
 Without --out nothing is written; --check and --explain still work.
 exit status: 0 done, 1 the model cannot be trained, 2 usage, 78 a file or pattern
@@ -42,6 +44,27 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("model", type=Path, metavar="MODEL.onnx")
     made.add_argument("--loss", required=True, choices=sorted(LOSSES))
+    made.add_argument(
+        "--class-weights",
+        type=_numbers,
+        default=(),
+        metavar="W,W,...",
+        help="of cross-entropy: a factor for each class",
+    )
+    made.add_argument(
+        "--label-smoothing",
+        type=float,
+        default=PLAIN.label_smoothing,
+        metavar="S",
+        help="of cross-entropy: the share of a label that all classes divide",
+    )
+    made.add_argument(
+        "--delta",
+        type=float,
+        default=PLAIN.delta,
+        metavar="D",
+        help="of huber: the error above which it grows linearly",
+    )
     made.add_argument("--out", type=Path, metavar="DIR", help="folder of the bundle")
     made.add_argument(
         "--train",
@@ -84,9 +107,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       0; errors are raised and reported by the caller.
     """
-    options = parser().parse_args(argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["inspect"]:
+        return inspect.main(arguments[1:])
+    options = parser().parse_args(arguments)
+    settings = _settings(options)
     _say(f"reading {options.model}")
     proto = load(options.model)
+    _say(f"finding shapes and rules of {len(proto.graph.node)} nodes")
     network = read_network(proto, options.train)
     _say(f"writing graphs for {network.dimension:,} parameters")
     bundle = compile_model(
@@ -96,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name=options.name or options.model.stem,
         classes=tuple([name for name in options.classes.split(",") if name]),
         preprocessing=Preprocessing(options.scale, options.offset),
+        settings=settings,
     )
     found = report.document(bundle, network)
     if options.check:
@@ -111,6 +140,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         sys.stdout.write(report.text(bundle, network, explain=options.explain))
     return EXIT_DONE
+
+
+def _settings(options: argparse.Namespace) -> LossSettings:
+    try:
+        return LossSettings(
+            options.class_weights, options.label_smoothing, options.delta
+        )
+    except DecodeError as error:
+        raise ConfigError(str(error), key="--loss") from error
 
 
 def _numbers(text: str) -> tuple[float, ...]:

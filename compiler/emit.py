@@ -134,7 +134,7 @@ def _loss(tape: Tape, loss: Loss) -> tuple[Tensor, Tensor]:
     scores = tape.values[prediction(tape.network, loss)]
     port = loss.target(scores.shape)
     y = tape.build.input("y", (None, *port.shape), port.dtype)
-    return loss.formula(tape.build, scores, y)
+    return loss.formula(tape.build, scores, y, loss.settings)
 
 
 def _backward(tape: Tape, loss: Loss) -> tuple[Tensor, list[Contribution]]:

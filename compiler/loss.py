@@ -8,18 +8,21 @@ Letters: n examples, k classes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.builder import Builder, Shape, Tensor
 from compiler.errors import CompileError
 from compiler.network import Network
-from protocol.bundle import Port
+from protocol.bundle import LossSettings, Port
 from protocol.errors import ConfigError
 
-Formula = Callable[[Builder, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(build, prediction, y) to the loss (n,) and its derivative by the prediction."""
+PLAIN = LossSettings()
+Formula = Callable[[Builder, Tensor, Tensor, LossSettings], tuple[Tensor, Tensor]]
+"""(build, prediction, y, settings) to the loss (n,) and its derivative by the
+prediction."""
 
 
 @dataclass(frozen=True)
@@ -30,24 +33,32 @@ class Loss:
       formula: Writes it.
       target: From the shape of a prediction to one example of y.
       absorbs: The operators that it replaces at the end of a model.
+      settings: How it departs from its plain form.
     """
 
     formula: Formula
     target: Callable[[Shape], Port]
     absorbs: tuple[str, ...] = ()
+    settings: LossSettings = PLAIN
 
 
-def find_loss(name: str) -> Loss:
+def find_loss(name: str, settings: LossSettings = PLAIN) -> Loss:
     """The loss of a name.
 
     Raises:
-      ConfigError: If there is none.
+      ConfigError: If there is none, or a setting belongs to another one.
     """
     if name not in LOSSES:
         raise ConfigError(
             f"{name!r} is not one of {', '.join(sorted(LOSSES))}", key="--loss"
         )
-    return LOSSES[name]
+    if name != "cross-entropy" and settings.class_weights:
+        raise ConfigError("belongs to cross-entropy", key="--class-weights")
+    if name != "cross-entropy" and settings.label_smoothing:
+        raise ConfigError("belongs to cross-entropy", key="--label-smoothing")
+    if name != "huber" and settings.delta != PLAIN.delta:
+        raise ConfigError("belongs to huber", key="--delta")
+    return replace(LOSSES[name], settings=settings)
 
 
 def prediction(network: Network, loss: Loss) -> str:
@@ -60,8 +71,14 @@ def prediction(network: Network, loss: Loss) -> str:
     return network.output
 
 
-def _cross_entropy(build: Builder, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """log(sum(exp(z))) - z_y; the derivative is softmax(z) minus one at y."""
+def _cross_entropy(
+    build: Builder, z: Tensor, y: Tensor, settings: LossSettings
+) -> tuple[Tensor, Tensor]:
+    """log(sum(exp(z))) - z_y; the derivative is softmax(z) minus one at y.
+
+    With weights w and smoothing s the label becomes a row q of k values, (1 - s) w_y at
+    y and s w / k everywhere; the loss is sum(q) log(sum(exp(z))) - sum(q z).
+    """
     classes = z.row[0]
     column = build.reshape(y, (None, 1))
     numbers = build.constant(np.arange(classes, dtype=np.int64))
@@ -73,12 +90,39 @@ def _cross_entropy(build: Builder, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor
     total = build.reduce("ReduceSum", powers, [1], keep=True)
     # A label outside the classes stops the run here rather than training on nothing.
     picked = build.op("GatherElements", (shifted, column), (None, 1), axis=1)
-    loss = build.binary("Sub", build.unary("Log", total), picked)
-    slope = build.binary("Sub", build.binary("Div", powers, total), wanted)
-    return build.reshape(loss, (None,)), slope
+    share = build.binary("Div", powers, total)
+    height = build.unary("Log", total)
+    weights, smoothing = _weights(settings, classes), settings.label_smoothing
+    if settings.class_weights or smoothing:
+        own = build.constant((1.0 - smoothing) * weights)
+        spread = build.constant(smoothing / classes * weights)
+        wanted = build.add(build.mul(wanted, own), spread)
+        mass = build.reduce("ReduceSum", wanted, [1], keep=True)
+        others = build.reduce("ReduceSum", build.mul(shifted, spread), [1], keep=True)
+        factor = build.op("Gather", (own, column), (None, 1), axis=0)
+        picked = build.add(build.mul(picked, factor), others)
+        share, height = build.mul(share, mass), build.mul(height, mass)
+    loss = build.binary("Sub", height, picked)
+    return build.reshape(loss, (None,)), build.binary("Sub", share, wanted)
 
 
-def _mean_squared(build: Builder, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _weights(settings: LossSettings, classes: int) -> NDArray[np.float32]:
+    """(k,): a factor for each class.
+
+    Raises:
+      ConfigError: If there is another number of them than of classes.
+    """
+    given = settings.class_weights or (1.0,) * classes
+    if len(given) != classes:
+        raise ConfigError(
+            f"{len(given)} weights for {classes} classes", key="--class-weights"
+        )
+    return np.array(given, np.float32)
+
+
+def _mean_squared(
+    build: Builder, z: Tensor, y: Tensor, _settings: LossSettings
+) -> tuple[Tensor, Tensor]:
     """mean((z - y)^2) over the values of one example."""
     difference = build.binary("Sub", z, y)
     squares = build.squares(difference)
@@ -86,7 +130,9 @@ def _mean_squared(build: Builder, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]
     return loss, build.mul(difference, build.scalar(2.0 / z.row_size))
 
 
-def _binary(build: Builder, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _binary(
+    build: Builder, z: Tensor, y: Tensor, _settings: LossSettings
+) -> tuple[Tensor, Tensor]:
     """mean(softplus(z) - z y) over the values of one example."""
     share = build.scalar(1.0 / z.row_size)
     each = build.binary("Sub", build.unary("Softplus", z), build.mul(z, y))
@@ -95,12 +141,14 @@ def _binary(build: Builder, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return build.mul(total, share), build.mul(slope, share)
 
 
-def _huber(build: Builder, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of e^2 / 2 up to |e| = 1 and |e| - 1/2 beyond, with e = z - y."""
+def _huber(
+    build: Builder, z: Tensor, y: Tensor, settings: LossSettings
+) -> tuple[Tensor, Tensor]:
+    """Mean of e^2 / 2 up to |e| = d and d (|e| - d / 2) beyond, with e = z - y."""
     difference = build.binary("Sub", z, y)
-    bounds = (build.scalar(-1.0), build.scalar(1.0))
+    bounds = (build.scalar(-settings.delta), build.scalar(settings.delta))
     bounded = build.op("Clip", (difference, *bounds), z.shape)
-    # e b - b^2 / 2 is both branches, b being e within the bounds and 1 beyond.
+    # e b - b^2 / 2 is both branches, b being e within the bounds and d beyond.
     half = build.mul(bounded, build.scalar(0.5))
     each = build.mul(bounded, build.binary("Sub", difference, half))
     total = build.reduce("ReduceSum", build.flat(each), [1])

@@ -10,17 +10,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compiler.bundle import Bundle
-from compiler.contribution import Contribution, Correlation, Outer, Positions
+from compiler.contribution import (
+    Blocks,
+    Contribution,
+    Correlation,
+    Lookup,
+    Outer,
+    Positions,
+    Several,
+)
 from compiler.emit import contributions
-from compiler.loss import find_loss
+from compiler.loss import Loss, find_loss
+from compiler.memory import need
 from compiler.network import Network, Node
+from compiler.rules import rule
+from protocol.bundle import GRADIENT, PRIVATE_GRADIENT
 
 _METHODS: Mapping[type[Contribution], str] = {
     Outer: "product of two norms",
-    Positions: "Gram matrices or materialised, by count",
-    Correlation: "patches, materialised",
+    Positions: "summed over positions",
+    Correlation: "summed over patches",
+    Lookup: "of the rows looked up",
+    Blocks: "of each block",
+    Several: "of the sum of its uses",
 }
 _OTHER_METHOD = "materialised"
+BATCHES = (1, 10, 32, 64)
+"""For which the report says how much memory a process needs."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +71,35 @@ def rows(network: Network) -> tuple[Row, ...]:
     )
 
 
-def methods(network: Network, loss: str) -> dict[str, str]:
+def memory(files: Mapping[str, bytes]) -> dict[str, dict[int, int]]:
+    """Bytes of a process that trains with each gradient graph, by batch size."""
+    return {
+        name: {batch: need(files[name], batch).process for batch in BATCHES}
+        for name in (GRADIENT, PRIVATE_GRADIENT)
+    }
+
+
+def memory_lines(files: Mapping[str, bytes]) -> list[str]:
+    """The same for people; profiles of boards state what they have in MiB."""
+    return _table(
+        ("process, MiB", *[f"batch {batch}" for batch in BATCHES]),
+        [
+            (name, *[f"{bytes_ / 2**20:,.0f}" for bytes_ in row.values()])
+            for name, row in memory(files).items()
+        ],
+    )
+
+
+def methods(network: Network, loss: Loss) -> dict[str, str]:
     """How the norm of each example's gradient is found, for each parameter."""
-    uses = contributions(network, find_loss(loss))
+    uses = contributions(network, loss)
     return {name: _METHODS.get(type(use), _OTHER_METHOD) for name, use in uses.items()}
 
 
 def document(bundle: Bundle, network: Network) -> dict[str, object]:
     """All of the report, for `--json`."""
     manifest = bundle.manifest
-    how = methods(network, manifest.loss)
+    how = methods(network, find_loss(manifest.loss, manifest.loss_settings))
     table = rows(network)
     return {
         "name": manifest.name,
@@ -85,6 +120,10 @@ def document(bundle: Bundle, network: Network) -> dict[str, object]:
         ],
         "operators": dict(sorted(Counter(row.operator for row in table).items())),
         "products_per_example": sum([row.products for row in table]),
+        "process_bytes": {
+            name: {str(batch): size for batch, size in row.items()}
+            for name, row in memory(bundle.files).items()
+        },
         "nodes": [
             {
                 "name": row.node,
@@ -100,7 +139,7 @@ def document(bundle: Bundle, network: Network) -> dict[str, object]:
 def text(bundle: Bundle, network: Network, *, explain: bool) -> str:
     """The report for people; `explain` adds a line for each node."""
     manifest = bundle.manifest
-    how = methods(network, manifest.loss)
+    how = methods(network, find_loss(manifest.loss, manifest.loss_settings))
     table = rows(network)
     operators = Counter(row.operator for row in table)
     lines = _table(
@@ -125,15 +164,23 @@ def text(bundle: Bundle, network: Network, *, explain: bool) -> str:
         f"trained      {manifest.dimension:,} values, loss {manifest.loss}",
         f"cost         {products:,} multiply-adds forward for one example",
         f"bundle       {len(bundle.packed):,} bytes, digest {bundle.digest.hex()}",
+        "",
+        *memory_lines(bundle.files),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _explanation(table: tuple[Row, ...]) -> list[str]:
     return _table(
-        ("node", "rule", "output", "multiply-adds"),
+        ("node", "operator", "output", "multiply-adds", "way back"),
         [
-            (row.node, row.operator, _times(row.shape), f"{row.products:,}")
+            (
+                row.node,
+                row.operator,
+                _times(row.shape),
+                f"{row.products:,}",
+                (rule(row.operator).backward.__doc__ or "").partition("\n")[0],
+            )
             for row in table
         ],
     )
@@ -159,6 +206,13 @@ def _row(network: Network, name: str) -> tuple[int, ...]:
 
 def _products(network: Network, node: Node) -> int:
     size = math.prod(_row(network, node.outputs[0]))
+    if node.kind in ("GRU", "LSTM"):
+        steps = _row(network, node.inputs[0])[0]
+        weights = [_row(network, name) for name in node.inputs[1:3]]
+        return steps * sum([math.prod(shape) for shape in weights])
+    if node.kind == "ConvTranspose":
+        image, kernel = [_row(network, name) for name in node.inputs[:2]]
+        return math.prod(image) * math.prod(kernel[1:])
     if node.kind == "Conv":
         return size * math.prod(_row(network, node.inputs[1])[1:])
     if node.kind in ("Gemm", "MatMul"):

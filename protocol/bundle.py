@@ -14,6 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from protocol.codec import decode, encode
+from protocol.document import (
+    check_fields,
+    choice,
+    integer,
+    items,
+    numbers,
+    read_json,
+    text,
+)
 from protocol.errors import DecodeError, LimitError
 from protocol.ids import DIGEST_BYTES, Digest, H
 
@@ -90,6 +99,31 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
+class LossSettings:
+    """How a loss departs from its plain form.
+
+    Attributes:
+      class_weights: Of cross-entropy; one factor for each class, or empty.
+      label_smoothing: Of cross-entropy; the share in [0, 1) of each label that is
+        spread evenly over all classes.
+      delta: Of huber; the error above which it grows linearly, in (0, 1e9].
+    """
+
+    class_weights: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
+    delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuses what no loss can be computed with."""
+        if not all(0.0 <= weight <= 1e9 for weight in self.class_weights):
+            raise DecodeError("manifest.loss_settings: weights lie in [0, 1e9]")
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise DecodeError("manifest.loss_settings: smoothing lies in [0, 1)")
+        if not 0.0 < self.delta <= 1e9:
+            raise DecodeError("manifest.loss_settings: delta lies in (0, 1e9]")
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a bundle holds; see the module's text for the law it keeps.
 
@@ -105,6 +139,7 @@ class Manifest:
       classes: What the outputs stand for; empty, or one name per output.
       preprocessing: Applied to raw data before the graphs see it.
       digests: File name to `H` of the file, for each of `CONTENT_FILES`.
+      loss_settings: How the loss departs from its plain form.
     """
 
     name: str
@@ -118,6 +153,7 @@ class Manifest:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     digests: Mapping[str, Digest]
+    loss_settings: LossSettings = LossSettings()
 
     def __post_init__(self) -> None:
         """Refuses what no single field can see."""
@@ -148,6 +184,11 @@ class Manifest:
             ],
             "dimension": self.dimension,
             "loss": self.loss,
+            "loss_settings": {
+                "class_weights": list(self.loss_settings.class_weights),
+                "label_smoothing": self.loss_settings.label_smoothing,
+                "delta": self.loss_settings.delta,
+            },
             "opset": self.opset,
             "input": _port_document(self.input),
             "target": _port_document(self.target),
@@ -171,30 +212,27 @@ def manifest_from_json(data: bytes | str) -> Manifest:
     """
     if len(data) > MANIFEST_BYTES_MAX:
         raise LimitError(f"manifest: {len(data)} bytes, {MANIFEST_BYTES_MAX} allowed")
-    try:
-        document = json.loads(
-            data, object_pairs_hook=_unique, parse_constant=_no_constant
-        )
-    # ValueError covers JSON and UTF-8; a deep nest of brackets exhausts recursion.
-    except (ValueError, RecursionError) as error:
-        raise DecodeError(f"manifest: not JSON: {error}") from error
-    _fields(document, "manifest", _MANIFEST_FIELDS)
+    document = read_json(data, "manifest")
+    check_fields(document, "manifest", _MANIFEST_FIELDS)
     if document["format"] != FORMAT:
         raise DecodeError(f"manifest.format: this version reads {FORMAT} only")
-    rows = _list(document["parameters"], "parameters", PARAMETERS_MAX)
-    classes = _list(document["classes"], "classes", CLASSES_MAX)
+    rows = items(document["parameters"], "manifest.parameters", PARAMETERS_MAX)
+    classes = items(document["classes"], "manifest.classes", CLASSES_MAX)
     return Manifest(
         name=_text(document["name"], "name"),
         parameters=tuple([_parameter(row) for row in rows]),
-        dimension=_integer(document["dimension"], "dimension", 1, DIMENSION_MAX),
-        loss=_choice(document["loss"], "loss", LOSSES),
-        opset=_integer(document["opset"], "opset", OPSET_MIN, OPSET_MAX),
+        dimension=integer(
+            document["dimension"], "manifest.dimension", 1, DIMENSION_MAX
+        ),
+        loss=choice(document["loss"], "manifest.loss", LOSSES),
+        opset=integer(document["opset"], "manifest.opset", OPSET_MIN, OPSET_MAX),
         input=_port(document["input"], "input"),
         target=_port(document["target"], "target"),
         output=_port(document["output"], "output"),
         classes=tuple([_text(entry, "classes") for entry in classes]),
         preprocessing=_preprocessing(document["preprocessing"]),
         digests=_digests(document["files"]),
+        loss_settings=_loss_settings(document["loss_settings"]),
     )
 
 
@@ -284,6 +322,7 @@ _MANIFEST_FIELDS = (
     "parameters",
     "dimension",
     "loss",
+    "loss_settings",
     "opset",
     "input",
     "target",
@@ -294,66 +333,26 @@ _MANIFEST_FIELDS = (
 )
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a key stands twice")
-    return document
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
-
-
-def _fields(value: object, place: str, names: tuple[str, ...]) -> None:
-    if not isinstance(value, dict):
-        raise DecodeError(f"{place}: expected an object")
-    if sorted(value) != sorted(names):
-        odd = sorted(set(value) ^ set(names))
-        raise DecodeError(f"{place}: missing or unknown: {', '.join(odd)[:200]}")
-
-
-def _list(value: object, place: str, most: int) -> list[Any]:
-    if not isinstance(value, list) or len(value) > most:
-        raise DecodeError(f"manifest.{place}: expected a list of at most {most}")
-    return value
-
-
-def _integer(value: object, place: str, least: int, most: int) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise DecodeError(f"manifest.{place}: expected an integer in [{least}, {most}]")
-    return value
-
-
 def _text(value: object, place: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= NAME_CHARS_MAX:
-        raise DecodeError(f"manifest.{place}: expected 1 to {NAME_CHARS_MAX} letters")
-    if not value.isprintable():
-        raise DecodeError(f"manifest.{place}: expected printable text")
-    return value
-
-
-def _choice(value: object, place: str, choices: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        raise DecodeError(f"manifest.{place}: expected one of {', '.join(choices)}")
-    return value
+    return text(value, f"manifest.{place}", NAME_CHARS_MAX)
 
 
 def _shape(value: object, place: str) -> tuple[int, ...]:
-    entries = _list(value, place, RANK_MAX)
-    shape = tuple([_integer(entry, place, 1, DIMENSION_MAX) for entry in entries])
+    place = f"manifest.{place}"
+    entries = items(value, place, RANK_MAX)
+    shape = tuple([integer(entry, place, 1, DIMENSION_MAX) for entry in entries])
     if math.prod(shape) > DIMENSION_MAX:
-        raise DecodeError(f"manifest.{place}: more than {DIMENSION_MAX} values")
+        raise DecodeError(f"{place}: more than {DIMENSION_MAX} values")
     return shape
 
 
 def _parameter(row: Any) -> Parameter:  # noqa: ANN401 - straight from the JSON reader
-    _fields(row, "manifest.parameters", ("name", "shape", "offset", "trainable"))
+    check_fields(row, "manifest.parameters", ("name", "shape", "offset", "trainable"))
     offset, trainable = row["offset"], row["trainable"]
     if type(trainable) is not bool:
         raise DecodeError("manifest.parameters: trainable is true or false")
     if offset is not None:
-        offset = _integer(offset, "parameters", 0, DIMENSION_MAX)
+        offset = integer(offset, "manifest.parameters", 0, DIMENSION_MAX)
     name = _text(row["name"], "parameters")
     return Parameter(name, _shape(row["shape"], "parameters"), offset, trainable)
 
@@ -363,32 +362,37 @@ def _port_document(port: Port) -> dict[str, object]:
 
 
 def _port(value: Any, place: str) -> Port:  # noqa: ANN401 - from the JSON reader
-    _fields(value, f"manifest.{place}", ("shape", "dtype"))
-    return Port(_shape(value["shape"], place), _choice(value["dtype"], place, DTYPES))
+    check_fields(value, f"manifest.{place}", ("shape", "dtype"))
+    kind = choice(value["dtype"], f"manifest.{place}", DTYPES)
+    return Port(_shape(value["shape"], place), kind)
 
 
 def _preprocessing(value: Any) -> Preprocessing:  # noqa: ANN401 - from the JSON reader
-    _fields(value, "manifest.preprocessing", ("scale", "offset"))
-    return Preprocessing(_floats(value["scale"]), _floats(value["offset"]))
+    check_fields(value, "manifest.preprocessing", ("scale", "offset"))
+    place = "manifest.preprocessing"
+    scale, offset = [
+        numbers(value[k], place, CHANNELS_MAX) for k in ("scale", "offset")
+    ]
+    return Preprocessing(scale, offset)
 
 
-def _floats(value: object) -> tuple[float, ...]:
-    entries = _list(value, "preprocessing", CHANNELS_MAX)
-    for entry in entries:
-        if type(entry) not in (int, float) or not abs(entry) <= 1e9:
-            raise DecodeError("manifest.preprocessing: expected numbers up to 1e9")
-    return tuple([float(entry) for entry in entries])
+def _loss_settings(value: Any) -> LossSettings:  # noqa: ANN401 - from the JSON reader
+    place, names = "manifest.loss_settings", ("label_smoothing", "delta")
+    check_fields(value, place, ("class_weights", *names))
+    smoothing, delta = numbers([value[name] for name in names], place, len(names))
+    weights = numbers(value["class_weights"], place, CLASSES_MAX)
+    return LossSettings(weights, smoothing, delta)
 
 
 def _digests(value: Any) -> dict[str, Digest]:  # noqa: ANN401 - from the JSON reader
-    _fields(value, "manifest.files", CONTENT_FILES)
+    check_fields(value, "manifest.files", CONTENT_FILES)
     digests = {}
-    for name, text in value.items():
+    for name, written in value.items():
         try:
-            digest = bytes.fromhex(_text(text, "files"))
+            digest = bytes.fromhex(_text(written, "files"))
         except ValueError as error:
             raise DecodeError(f"manifest.files: {name}: not hexadecimal") from error
-        if len(digest) != DIGEST_BYTES or digest.hex() != text:
+        if len(digest) != DIGEST_BYTES or digest.hex() != written:
             raise DecodeError(f"manifest.files: {name}: not a digest")
         digests[name] = Digest(digest)
     return digests

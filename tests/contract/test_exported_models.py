@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from compiler import Bundle, compile_model
 from compiler.check import TOLERANCE
 from compiler.emit import clip_margin
-from protocol.bundle import EVALUATE, GRADIENT, PRIVATE_GRADIENT
+from protocol.bundle import EVALUATE, GRADIENT, PRIVATE_GRADIENT, LossSettings
 
 VECTORS: dict[str, dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "vectors" / "exported_models.json").read_text()
@@ -39,7 +39,14 @@ def _array(entry: Mapping[str, Any]) -> NDArray[np.generic]:
 @cache
 def _bundle(name: str) -> Bundle:
     vector = VECTORS[name]
-    return compile_model(_unpacked(vector["model"]), loss=vector["loss"])
+    given = vector["settings"]
+    settings = LossSettings(
+        tuple(given.get("class_weights", ())),
+        given.get("label_smoothing", 0.0),
+        given.get("delta", 1.0),
+    )
+    model = _unpacked(vector["model"])
+    return compile_model(model, loss=vector["loss"], settings=settings)
 
 
 def _batch(name: str) -> Batch:

@@ -252,6 +252,8 @@ ARCHITECTURES: dict[str, tuple[Make, str, tuple[int, ...], int]] = {
     "autoencoder": (autoencoder, "mse", (1, 8, 8), 0),
     "logistic": (lambda: nn.Linear(9, 5), "cross-entropy", (9,), 0),
     "layered": (layered, "huber", (7,), 0),
+    "layered, bent": (layered, "huber", (7,), 0),
+    "logistic, weighted": (lambda: nn.Linear(9, 4), "cross-entropy", (9,), 0),
     "text": (TextCnn, "cross-entropy", (9,), 40),
     "gru": (
         lambda: Last(nn.GRU(4, 5, batch_first=True), 5),
@@ -282,3 +284,12 @@ ARCHITECTURES: dict[str, tuple[Make, str, tuple[int, ...], int]] = {
     "patches": (Patches, "cross-entropy", (1, 8, 8), 0),
     "normed": (Normed, "cross-entropy", (2, 6, 6), 0),
 }
+
+SETTINGS: dict[str, dict[str, object]] = {
+    "layered, bent": {"delta": 0.25},
+    "logistic, weighted": {
+        "class_weights": [0.5, 2.0, 1.0, 3.0],
+        "label_smoothing": 0.1,
+    },
+}
+"""Of losses that depart from their plain form."""

@@ -16,8 +16,8 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,8 +30,9 @@ from torch import Tensor, nn
 from torch.nn import functional  # type: ignore[import-not-found]  # see above
 
 sys.path.insert(0, str(Path(__file__).parent))
-from exported_architectures import ARCHITECTURES  # type: ignore[import-not-found]
+from exported_architectures import ARCHITECTURES, SETTINGS  # type: ignore[import-not-found]
 
+Settings = dict[str, Any]
 EXAMPLES = 4
 EXPORTERS = {"script": False, "export": True}
 OPSET = {"script": 17, "export": 18}
@@ -48,7 +49,9 @@ def main() -> None:
         if tokens:
             x = torch.randint(0, tokens, (EXAMPLES, *row))
         for exporter, modern in EXPORTERS.items():
-            document[f"{name}, {exporter}"] = _vector(model, loss, x, modern)
+            settings = SETTINGS.get(name, {})
+            vector = _vector(model, loss, x, settings, modern=modern)
+            document[f"{name}, {exporter}"] = vector
     path = Path(__file__).with_suffix(".json")
     path.write_text(json.dumps(document, indent=1) + "\n")
 
@@ -86,7 +89,9 @@ def _exported(model: nn.Module, x: Tensor, *, modern: bool) -> onnx.ModelProto:
     return onnx.load_from_string(buffer.getvalue())
 
 
-def _vector(model: nn.Module, loss: str, x: Tensor, modern: bool) -> dict[str, object]:
+def _vector(
+    model: nn.Module, loss: str, x: Tensor, settings: Settings, *, modern: bool
+) -> dict[str, object]:
     torch.manual_seed(8)
     model.float()
     proto = _exported(model, x, modern=modern)
@@ -104,7 +109,7 @@ def _vector(model: nn.Module, loss: str, x: Tensor, modern: bool) -> dict[str, o
         input_, target = x[one], y[one]
         input_ = input_.double() if input_.is_floating_point() else input_
         target = target.double() if target.is_floating_point() else target
-        value = _loss(loss, model(input_), target)
+        value = _loss(loss, model(input_), target, settings)
         parts = torch.autograd.grad(value, list(model.parameters()))
         rows.append(torch.cat([part.reshape(-1) for part in parts]))
         losses.append(value.item())
@@ -113,6 +118,7 @@ def _vector(model: nn.Module, loss: str, x: Tensor, modern: bool) -> dict[str, o
     gradient = _laid_out(proto, values, singles.sum(0).numpy())
     return {
         "loss": loss,
+        "settings": settings,
         "model": _packed(proto.SerializeToString(deterministic=True)),
         "x": _array(x.numpy().astype(np.float32)),
         "y": _array(y.numpy()),
@@ -148,14 +154,20 @@ def _laid_out(
     return found
 
 
-def _loss(name: str, output: Tensor, target: Tensor) -> Tensor:
-    losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-        "cross-entropy": functional.cross_entropy,
-        "bce": functional.binary_cross_entropy_with_logits,
-        "mse": functional.mse_loss,
-        "huber": functional.huber_loss,
-    }
-    return losses[name](output, target)
+def _loss(name: str, output: Tensor, target: Tensor, settings: Settings) -> Tensor:
+    if name == "cross-entropy":
+        # A mean over one example would divide by its weight again.
+        weights = settings.get("class_weights")
+        return functional.cross_entropy(
+            output,
+            target,
+            weight=None if weights is None else torch.tensor(weights).double(),
+            label_smoothing=settings.get("label_smoothing", 0.0),
+            reduction="sum",
+        )
+    if name == "huber":
+        return functional.huber_loss(output, target, delta=settings.get("delta", 1.0))
+    return functional.mse_loss(output, target)
 
 
 def _array(array: NDArray[np.generic]) -> dict[str, object]:

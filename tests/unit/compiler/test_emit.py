@@ -133,7 +133,7 @@ def test_gradient_of_tied_maxima_goes_to_the_first_one() -> None:
     np.testing.assert_array_equal(gradient, [2.0, 2.0])
 
 
-def test_norm_that_cancels_in_gram_matrices_is_never_underestimated() -> None:
+def test_norm_of_what_cancels_is_never_underestimated() -> None:
     rng = np.random.default_rng(3)
     weights = {"w": weight(rng, 40, 30)}
     model = build([node("MatMul", ["x", "w"], ["out"])], weights, (2, 40), (2, 30))
@@ -150,6 +150,26 @@ def test_norm_that_cancels_in_gram_matrices_is_never_underestimated() -> None:
 
     assert plain < 1e-5
     assert float(np.linalg.norm(clipped.astype(np.float64))) <= float(clip)
+
+
+def test_parts_that_cancel_within_one_example_leave_no_rounding_in_the_sum() -> None:
+    rng = np.random.default_rng(4)
+    weights = {"w": weight(rng, 40, 30)}
+    model = build([node("MatMul", ["x", "w"], ["out"])], weights, (2, 40), (2, 30))
+    bundle = compile_model(model, loss="mse")
+    half = 1000 * rng.standard_normal((1, 1, 40)).astype(np.float32)
+    x = np.concatenate([half, -half], axis=1)
+    error = 1000 * rng.standard_normal((1, 1, 30)).astype(np.float32)
+    # Two examples; the first one's two positions cancel, the second is ordinary.
+    x = np.concatenate([x, 1e-3 * rng.standard_normal((1, 2, 40))]).astype(np.float32)
+    output = _run(bundle, INFER, x=x)[0]
+    y = np.concatenate([output[:1] - error, output[1:] - 0.1]).astype(np.float32)
+    clip = _clip(1e-5)
+
+    both = _run(bundle, PRIVATE_GRADIENT, x=x, y=y, clip=clip)[0].astype(np.float64)
+    alone = _run(bundle, PRIVATE_GRADIENT, x=x[1:], y=y[1:], clip=clip)[0]
+
+    assert float(np.linalg.norm(both - alone)) <= float(clip) * (1 + 2.0**-13)
 
 
 def test_example_that_is_no_number_spoils_only_its_own_norm() -> None:
