@@ -98,8 +98,8 @@ def promise(spec: TaskSpec) -> Promise:
     device = privacy.mechanism in DEVICE_LEVEL
     return Promise(
         names[privacy.mechanism],
-        "everything that a board holds" if device else "one record of a board",
-        "any two data sets" if device else "a record added or removed",
+        "everything that a board holds" if device else "one record",
+        "any two data sets" if device else "add or remove",
         privacy.epsilon_micro / MICRO,
         privacy.delta_e12 / E12,
         privacy.releases,

@@ -55,7 +55,7 @@ from protocol.vectors import CODECS, MAGNITUDE_BITS, codec_number, to_grid
 _MODES = {"gradient": TrainingMode.GRADIENT, "local": TrainingMode.LOCAL}
 _STRATEGIES = {"fedbuff": Strategy.FEDBUFF}
 # How far the largest coordinate of noise lies above the root of their mean square.
-_PEAK = {DEVICE_GAUSSIAN: 8, DEVICE_LAPLACE: 25}
+_PEAK = {DEVICE_GAUSSIAN: 8, DEVICE_LAPLACE: 16}
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,12 @@ def _add_fleet(run: argparse.ArgumentParser) -> None:
 
 def _add_learning(run: argparse.ArgumentParser) -> None:
     group = run.add_argument_group("what it learns, and how privately")
-    group.add_argument("--privacy", default="record", help="record or none")
+    group.add_argument(
+        "--privacy",
+        default="record",
+        help="record, record-dpsgd, device-gaussian, device-laplace or none"
+        " (default record)",
+    )
     group.add_argument(
         "--epsilon", type=float, default=8.0, help="that a board's data may pay in all"
     )

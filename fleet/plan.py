@@ -14,7 +14,14 @@ DEVICES_MAX = 10_000
 VERSIONS_MAX = 100_000
 RELEASES_MAX = 1 << 20
 TIME_LIMIT_S_MAX = 7 * 24 * 3600.0
-PRIVACY_KINDS = ("record", "none")
+PRIVACY_KINDS = {
+    "record": "record-gaussian",
+    "record-dpsgd": "record-dpsgd",
+    "device-gaussian": "device-gaussian",
+    "device-laplace": "device-laplace",
+    "none": "none",
+}
+"""Mechanisms by what a plan calls them."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class FleetPlan:
       data: `digits`, `mnist` or a path; see `fleet.rim.datasets`.
       split: See `fleet.examples.partition_named`.
       model: One of `fleet.models.MODELS`.
-      privacy: `record` or `none`.
+      privacy: A key of `PRIVACY_KINDS`.
       epsilon: Total that a board's data may pay.
       delta: Of that epsilon.
       releases: Updates of one board that the epsilon is planned for.
@@ -77,7 +84,7 @@ class FleetPlan:
         _within("--clip", self.clip, 1e-6, 1e6)
         _within("--learning-rate", self.learning_rate, 2.0**-16, 256.0)
         _within("--momentum", self.momentum, 0.0, 0.999)
-        _among("--privacy", self.privacy, PRIVACY_KINDS)
+        _among("--privacy", self.privacy, tuple(PRIVACY_KINDS))
         _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))
         if self.model is not None:
             _among("--model", self.model, tuple(MODELS))

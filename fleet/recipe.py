@@ -8,13 +8,14 @@ data, so that none of them costs privacy.
 import math
 from dataclasses import dataclass
 
+from coordinator.promise import promise
 from coordinator.publication import (
     PrivacySection,
     TaskSettings,
     TrainingSection,
     publication,
 )
-from fleet.plan import FleetPlan
+from fleet.plan import PRIVACY_KINDS, FleetPlan
 from fleet.snapshot import Heading, PrivacyTerms
 from protocol.task import MICRO, Q24, TaskSpec
 
@@ -23,6 +24,10 @@ _PLEDGE_RATIO = 1.05
 _EPSILON_REFERENCE = 8.0
 _RELEASES_LEAST = 15
 _RELEASES_SPARE = 1.25
+_NOISED_STEPS = 10
+# Of a whole update; in L1 for Laplace.
+_UPDATE_CLIPS = {"device-gaussian": 0.3, "device-laplace": 0.3}
+_DEVICE_STEP = 0.2
 _EVERY_BOARD_ALIKE = "iid"
 
 
@@ -98,10 +103,9 @@ def task_settings(plan: FleetPlan, shares: Shares) -> TaskSettings:
       shares: What the boards hold.
     """
     recipe = recipe_for(shares)
-    private = plan.privacy == "record"
-    shrink = math.sqrt(min(1.0, plan.epsilon / _EPSILON_REFERENCE))
-    step = recipe.learning_rate * shrink if private else 1.0
+    private = plan.privacy != "none"
     momentum = recipe.momentum if private else 0.0
+    step = _server_step(plan, recipe)
     # A fleet of equals pledges what its smallest board has: nobody's size shows.
     pledge_most = shares.least if plan.split == _EVERY_BOARD_ALIKE else shares.most
     return TaskSettings(
@@ -115,19 +119,46 @@ def task_settings(plan: FleetPlan, shares: Shares) -> TaskSettings:
         pledge_least=min(PLEDGE_LEAST, pledge_most),
         pledge_most=pledge_most,
         pledge_ratio=_PLEDGE_RATIO,
-        training=TrainingSection(
-            mode="gradient" if private else "local",
-            epochs=recipe.local_epochs,
-            learning_rate=recipe.local_learning_rate,
-        ),
+        training=_training(plan, recipe),
         privacy=PrivacySection(
-            mechanism="record-gaussian" if private else "none",
-            clip=recipe.clip if plan.clip is None else plan.clip,
+            mechanism=PRIVACY_KINDS[plan.privacy],
+            clip=_clip(plan, recipe) if plan.clip is None else plan.clip,
             epsilon=plan.epsilon,
             delta=plan.delta,
             releases=releases(plan),
+            steps=_NOISED_STEPS,
         ),
     )
+
+
+def _server_step(plan: FleetPlan, recipe: Recipe) -> float:
+    if plan.privacy in _UPDATE_CLIPS:
+        return _DEVICE_STEP
+    if plan.privacy == "record":
+        return _gradient_step(plan, recipe)
+    return 1.0
+
+
+def _gradient_step(plan: FleetPlan, recipe: Recipe) -> float:
+    """How far to go along the mean of clipped gradients."""
+    shrink = math.sqrt(min(1.0, plan.epsilon / _EPSILON_REFERENCE))
+    return recipe.learning_rate * shrink
+
+
+def _training(plan: FleetPlan, recipe: Recipe) -> TrainingSection:
+    local = recipe.local_learning_rate
+    if plan.privacy == "record-dpsgd":
+        # The noised steps of an update go as far together as one of the server does.
+        local = _gradient_step(plan, recipe) / _NOISED_STEPS
+    return TrainingSection(
+        mode="gradient" if plan.privacy == "record" else "local",
+        epochs=recipe.local_epochs,
+        learning_rate=local,
+    )
+
+
+def _clip(plan: FleetPlan, recipe: Recipe) -> float:
+    return _UPDATE_CLIPS.get(plan.privacy, recipe.clip)
 
 
 def _leases(plan: FleetPlan) -> int:
@@ -139,9 +170,10 @@ def privacy_terms(spec: TaskSpec, plan: FleetPlan) -> PrivacyTerms | None:
     """What an epsilon of this task means; None without privacy."""
     if not spec.privacy.mechanism:
         return None
+    promised = promise(spec)
     return PrivacyTerms(
-        unit="one record",
-        adjacency="add or remove",
+        unit=promised.unit,
+        adjacency=promised.adjacency,
         epsilon_cap=plan.epsilon,
         delta=plan.delta,
         noise_multiplier=spec.privacy.sigma_micro / MICRO,

@@ -174,7 +174,7 @@ def _set_up_board(
     with storage_errors(home):
         home.mkdir(parents=True)
     values = {
-        "privacy.required": plan.privacy == "record",
+        "privacy.required": plan.privacy != "none",
         "privacy.epsilon": plan.epsilon,
         "privacy.delta": plan.delta,
         "training.board": "simulated",

@@ -24,6 +24,7 @@ from protocol.task import Q24
 from protocol.vectors import from_grid
 
 SETTINGS = TaskSettings(name="digits")
+SMALL = replace(SETTINGS, pledge_most=256)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,8 @@ def test_publication_of_other_mechanisms_lets_boards_pay_what_is_planned(
     bundle: bytes, mechanism: str, mode: str
 ) -> None:
     section = PrivacySection(mechanism, clip=0.01, releases=6)
-    settings = replace(SETTINGS, privacy=section, training=TrainingSection(mode=mode))
+    training = TrainingSection(mode=mode)
+    settings = replace(SMALL, privacy=section, training=training)
 
     spec = publication(settings, bundle, "task.toml").spec
 
@@ -115,7 +117,8 @@ def test_promise_says_unit_noise_and_accuracy(
     bundle: bytes, mechanism: str, mode: str
 ) -> None:
     section = PrivacySection(mechanism, clip=0.01)
-    settings = replace(SETTINGS, privacy=section, training=TrainingSection(mode=mode))
+    training = TrainingSection(mode=mode)
+    settings = replace(SMALL, privacy=section, training=training)
 
     made = promise(publication(settings, bundle, "task.toml").spec)
 

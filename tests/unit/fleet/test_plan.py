@@ -13,7 +13,7 @@ from protocol.errors import ConfigError
     [
         ({"devices": 0}, "--devices: 0 is not in"),
         ({"buffer": 11}, "--buffer: 11 is not in"),
-        ({"privacy": "some"}, "--privacy: 'some' is not one of record, none"),
+        ({"privacy": "some"}, "--privacy: 'some' is not one of record, record-dpsgd, "),
         ({"epsilon": 0.0}, "--epsilon: 0 is not in"),
         ({"epsilon": float("nan")}, "--epsilon: nan is not in"),
         ({"delta": 1.0}, "--delta: 1 is not in"),
