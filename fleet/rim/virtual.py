@@ -15,8 +15,11 @@ from fleet.report import FleetRun, Outcome, report
 from fleet.rim.workshop import Workers, prepare
 from fleet.snapshot import Heading, Snapshot
 from fleet.virtual.fleet import Shape, VirtualFleet
+from protocol.keys import known_signatures
 
 SNAPSHOT_EVERY_S = 0.25
+SIGNATURES_KNOWN = 1 << 16
+"""Those of the messages between two versions, and more; 25 MB."""
 _LOOK_EVERY = 64
 _TRAINING_S = 1.0
 OnSnapshot = Callable[[Heading, Snapshot], None]
@@ -80,7 +83,7 @@ def run_virtual(
         begun_s = time.monotonic()
         if not pace.virtual_time:
             fleet.clock = lambda: time.monotonic() - begun_s
-        with few_collections():
+        with few_collections(), known_signatures(SIGNATURES_KNOWN):
             because = _drive(plan, fleet, shown, begun_s, on_snapshot)
         fleet.hub.finish()
         last = fleet.snapshot(time.monotonic() - begun_s)

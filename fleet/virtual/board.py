@@ -7,6 +7,7 @@ from typing import Protocol, assert_never
 from agent import effects as do
 from agent import events as happened
 from agent import machine
+from agent.obstacles import phase
 from agent.privacy import PrivacyLedger
 from agent.state import Settings, State
 from fleet.virtual.agenda import Agenda
@@ -88,9 +89,8 @@ class Board:
 
     @property
     def phase(self) -> DevicePhase:
-        """What it shows to everybody."""
-        shown = self.state.shown
-        return DevicePhase.INIT if shown is None else DevicePhase(shown.phase)
+        """What it would show to everybody."""
+        return phase(self.settings, self.state, self.sea.agenda.now_s)
 
     def hear(self, payload: bytes, event: happened.Event) -> None:
         """Takes a message from the link."""

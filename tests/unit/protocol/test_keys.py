@@ -3,7 +3,7 @@
 import pytest
 
 from protocol.errors import SignatureError
-from protocol.keys import OpeningKey, SigningKey, verify
+from protocol.keys import OpeningKey, SigningKey, known_signatures, verify
 
 RFC_8032 = {
     "TEST 1": (
@@ -111,3 +111,47 @@ def test_representation_of_a_key_hides_its_secret(key: object) -> None:
     assert "ssss" not in shown
     assert "seed" not in shown
     assert "secret" not in shown
+
+
+SIGNER = SigningKey(b"k" * 32)
+
+
+@pytest.mark.parametrize(
+    ("public", "message", "signature"),
+    [
+        (SigningKey(b"o" * 32).public, b"said", SIGNER.sign(b"said")),
+        (SIGNER.public, b"unsaid", SIGNER.sign(b"said")),
+        (SIGNER.public, b"said", SIGNER.sign(b"unsaid")),
+    ],
+    ids=["another key", "another message", "another signature"],
+)
+def test_verify_beside_known_signatures_refuses_every_mixture(
+    public: bytes, message: bytes, signature: bytes
+) -> None:
+    with known_signatures(16):
+        verify(SIGNER.public, b"said", SIGNER.sign(b"said"))
+        SIGNER.sign(b"unsaid")
+
+        with pytest.raises(SignatureError):
+            verify(public, message, signature)
+
+
+def test_verify_of_a_refused_signature_stays_refused() -> None:
+    forged = bytes(64)
+
+    with known_signatures(16):
+        for _ in range(2):
+            with pytest.raises(SignatureError):
+                verify(SIGNER.public, b"said", forged)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_verify_holds_whether_a_signature_is_still_known_or_forgotten(
+    count: int,
+) -> None:
+    messages = [bytes([number]) for number in range(count)]
+
+    with known_signatures(4):
+        signatures = [SIGNER.sign(message) for message in messages]
+        for message, signature in zip(messages, signatures, strict=True):
+            verify(SIGNER.public, message, signature)
