@@ -1,6 +1,7 @@
 """The ledger never overdraws, never pays twice, never forgets."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +23,16 @@ from protocol.accounting import (
 )
 from protocol.errors import BudgetExceeded, ConfigError, Reason, StorageError
 from protocol.ids import ChainId, TaskId, Version
-from protocol.mechanisms import MECHANISMS, NONE, RECORD_GAUSSIAN
+from protocol.mechanisms import (
+    GAUSSIAN,
+    MECHANISMS,
+    NONE,
+    RECORD_GAUSSIAN,
+    calibrate,
+    equivalent_charge,
+    release_costs,
+)
+from protocol.renyi import gaussian_costs, renyi_epsilon, times
 from protocol.task import E12, MICRO, PrivacyPolicy
 
 CHAIN = ChainId(bytes(32))
@@ -177,6 +187,134 @@ def test_entry_bytes_and_mechanism_numbers_do_not_change() -> None:
         "device-gaussian": 3,
         "device-laplace": 4,
     }
+
+
+def other(name: str, epsilon: float, releases: int) -> PrivacyPolicy:
+    """A policy as an operator would publish it."""
+    number, samples = MECHANISMS[name], name == "record-dpsgd"
+    schedule = (MICRO // 10, 5) if samples else (MICRO, 1)
+    sigma = calibrate(number, Budget(epsilon, DELTA), releases, *schedule)
+    charge = 0
+    if number not in GAUSSIAN:
+        costs = release_costs(number, sigma, *schedule, 1)
+        charge = equivalent_charge(costs, releases, DELTA)
+    amounts = (round(epsilon * MICRO), round(DELTA * E12), releases)
+    return PrivacyPolicy(number, 1 << 20, sigma, *amounts, *schedule, charge)
+
+
+OTHERS = {
+    name: other(name, 2.0, 7)
+    for name in ("record-dpsgd", "device-gaussian", "device-laplace")
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_mechanism_is_paid_for_exactly_the_planned_releases(name: str) -> None:
+    ledger, entries = spend(PrivacyLedger.load(Budget(2.0, DELTA), []), OTHERS[name])
+    assert len(entries) == 7
+    assert ledger.epsilon() <= 2.0
+    assert PrivacyLedger.load(Budget(2.0, DELTA), entries) == ledger
+
+
+def test_mixture_is_charged_at_renyi_orders_and_never_overdraws() -> None:
+    cap = Budget(3.0, DELTA)
+    ledger = PrivacyLedger.load(cap, [])
+    ledger, first = spend(ledger, OTHERS["record-dpsgd"])
+    ledger, second = spend(ledger, TWO, task=1)
+    assert len(first) == 7
+    assert 0 < len(second) < 10
+    assert 2.0 < ledger.epsilon() <= 3.0
+    assert PrivacyLedger.load(cap, [*first, *second]) == ledger
+    # Alone, and on the exact curve, what is Gaussian would cost less.
+    alone = PrivacyLedger.load(cap, second)
+    assert alone.epsilon() < renyi_epsilon(times(gaussian_costs(1), alone.units), DELTA)
+
+
+def test_first_other_mechanism_must_find_room_at_renyi_orders() -> None:
+    ledger = PrivacyLedger.load(Budget(2.0, DELTA), [])
+    ledger, entries = spend(ledger, TWO)
+    assert len(entries) == 10
+    for name in ("record-dpsgd", "device-laplace"):
+        assert ledger.releases_left(CHAIN, TaskId(1), OTHERS[name]) == 0
+        with pytest.raises(BudgetExceeded, match="are left"):
+            ledger.quote(slot(0, task=1), OTHERS[name])
+
+
+def test_noise_may_vary_over_a_board_s_life() -> None:
+    cap = Budget(4.0, DELTA)
+    ledger = PrivacyLedger.load(cap, [])
+    for task, epsilon in enumerate((0.5, 1.0, 2.0, 1.5)):
+        policy = other("record-dpsgd", epsilon, 3)
+        for base in range(3):
+            ledger, _, _ = ledger.charge(slot(base, task), policy)
+    total = ledger.epsilon()
+    # Each task alone stays below its own epsilon; together less than the sum.
+    assert 2.0 < total <= 4.0
+
+
+def test_windows_weigh_on_records_and_not_on_whole_boards() -> None:
+    ledger = PrivacyLedger.load(None, [])
+    steps = replace(OTHERS["record-dpsgd"], epsilon_micro=200 * MICRO)
+    _, one, _ = ledger.charge(slot(0), steps)
+    _, two, _ = ledger.charge(slot(0), steps, windows=2)
+    assert two.units == 4 * one.units
+    assert all(a > b for a, b in zip(two.costs, one.costs, strict=True))
+    for name in ("device-gaussian", "device-laplace"):
+        _, one, _ = ledger.charge(slot(0), OTHERS[name])
+        _, two, _ = ledger.charge(slot(0), OTHERS[name], windows=2)
+        assert (two.units, two.costs) == (one.units, one.costs)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sampling_micro": 0},
+        {"steps": 0},
+        {"charge": 0},
+        {"mechanism": RECORD_GAUSSIAN},
+        {"mechanism": RECORD_GAUSSIAN, "charge": 0},
+    ],
+    ids=str,
+)
+def test_schedule_that_is_none_is_refused(changed: dict[str, int]) -> None:
+    policy = replace(OTHERS["record-dpsgd"], **changed)
+    with pytest.raises(BudgetExceeded) as caught:
+        PrivacyLedger.load(Budget(8.0, DELTA), []).charge(slot(0), policy)
+    assert caught.value.reason is Reason.POLICY_MISMATCH
+
+
+def test_entry_without_a_cost_stops_the_ledger() -> None:
+    _, charge, _ = PrivacyLedger.load(None, []).charge(slot(0), OTHERS["record-dpsgd"])
+    for bad in (
+        replace(charge, mechanism=9),
+        replace(charge, sampling_micro=0),
+        replace(charge, steps=0),
+        replace(charge, sigma_micro=0),
+    ):
+        with pytest.raises(StorageError, match="entry 0"):
+            PrivacyLedger.load(None, [CHARGE.pack(bad)])
+
+
+@pytest.mark.parametrize("cap", [1.0, 3.0, 8.0])
+@given(st.lists(st.sampled_from(["record", *OTHERS]), max_size=20))
+@settings(deadline=None, max_examples=25)  # every new budget is searched
+def test_no_mixture_overdraws_or_is_forgotten(cap: float, wishes: list[str]) -> None:
+    budget = Budget(cap, DELTA)
+    ledger, entries = PrivacyLedger.load(budget, []), []
+    for base, wish in enumerate(wishes):
+        policy = TWO if wish == "record" else OTHERS[wish]
+        task = list(MECHANISMS.values())[policy.mechanism]
+        left = ledger.releases_left(CHAIN, TaskId(task), policy)
+        try:
+            ledger, _, entry = ledger.charge(slot(base, task), policy)
+        except BudgetExceeded:
+            assert left == 0
+        else:
+            assert left
+            entries.append(entry)
+        assert ledger.epsilon() <= cap
+        # A restart after any effect knows of every charge that was synced.
+        assert PrivacyLedger.load(budget, entries) == ledger
 
 
 POLICIES = {epsilon: policy_for(epsilon, 3) for epsilon in (0.5, 1.0, 4.0)}
