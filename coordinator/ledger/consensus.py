@@ -103,10 +103,13 @@ def _line_28(party: Party, state: Consensus, moment: Moment) -> Firing | None:
     valid_round = candidate.proposal.valid_round - 1
     if not 0 <= valid_round < state.round:
         return None
-    if not _polka(party, state, valid_round, block_id):
+    polka = _polka(party, state, valid_round, block_id)
+    if polka is None:
         return None
     free = state.locked_round <= valid_round or state.locked == block_id
-    return _prevote(party, state, block_id if candidate.valid and free else None)
+    if not (candidate.valid and free):
+        return _prevote(party, state, None)
+    return _prevote(party, state, block_id, polka)
 
 
 def _line_34(party: Party, state: Consensus, moment: Moment) -> Firing | None:
@@ -138,7 +141,7 @@ def _line_36(party: Party, state: Consensus, moment: Moment) -> Firing | None:
     if not first:
         return state, ()
     state = replace(state, locked=block_id, locked_round=state.round)
-    return _precommit(party, state, moment, block_id, (candidate, polka))
+    return _precommit(party, state, moment, block_id, polka, candidate)
 
 
 def _line_44(party: Party, state: Consensus, moment: Moment) -> Firing | None:
@@ -147,7 +150,7 @@ def _line_44(party: Party, state: Consensus, moment: Moment) -> Firing | None:
         return None
     if state.ballots.count(state.round, VoteType.PREVOTE, None) < party.quorum:
         return None
-    return _precommit(party, state, moment, None, None)
+    return _precommit(party, state, moment, None)
 
 
 def _line_47(party: Party, state: Consensus, moment: Moment) -> Firing | None:
@@ -201,7 +204,7 @@ def _line_61(party: Party, state: Consensus, moment: Moment) -> Firing | None:
     state = replace(state, prevote_at_s=NEVER)
     if state.step is not Step.PREVOTE:
         return state, ()
-    return _precommit(party, state, moment, None, None)
+    return _precommit(party, state, moment, None)
 
 
 def _line_65(party: Party, state: Consensus, moment: Moment) -> Firing | None:
@@ -236,14 +239,20 @@ def _polka(
     return state.ballots.certificate(number, VoteType.PREVOTE, block_id, party.quorum)
 
 
-def _prevote(party: Party, state: Consensus, block_id: BlockHash | None) -> Firing:
+def _prevote(
+    party: Party,
+    state: Consensus,
+    block_id: BlockHash | None,
+    proof: Certificate | None = None,
+) -> Firing:
     candidate = state.ballots.proposals.get(state.round)
     # Deviation D2: the vote says which round's prevotes it relies on.
     relied = 0
     if block_id is not None and candidate is not None:
         relied = candidate.proposal.valid_round
     state = replace(state, step=Step.PREVOTE)
-    return _cast(party, state, VoteType.PREVOTE, block_id, relied, None)
+    state, vote = _cast(party, state, VoteType.PREVOTE, block_id, relied)
+    return state, (CastVote(vote, proof),) if vote is not None else ()
 
 
 def _precommit(
@@ -251,11 +260,13 @@ def _precommit(
     state: Consensus,
     moment: Moment,
     block_id: BlockHash | None,
-    locks: tuple[Candidate, Certificate] | None,
+    proof: Certificate | None = None,
+    locked: Candidate | None = None,
 ) -> Firing:
     state = replace(state, step=Step.PRECOMMIT)
     kind = VoteType.PRECOMMIT
-    return _cast(party, state, kind, block_id, moment.now_ms, locks)
+    state, vote = _cast(party, state, kind, block_id, moment.now_ms)
+    return state, (CastVote(vote, proof, locked),) if vote is not None else ()
 
 
 def _cast(
@@ -264,11 +275,10 @@ def _cast(
     kind: VoteType,
     block_id: BlockHash | None,
     extra: int,
-    locks: tuple[Candidate, Certificate] | None,
-) -> Firing:
+) -> tuple[Consensus, Vote | None]:
     """Signs an own vote. The step has moved on, so that it is the round's only one."""
     if party.index is None:
-        return state, ()
+        return state, None
     known = state.ballots.cast(state.round, kind).get(party.index)
     assert known is None, "the step allows one vote of a type per round"
     signed = vote_bytes(
@@ -279,4 +289,4 @@ def _cast(
         kind, state.height, state.round, block_id, extra, party.index, signature
     )
     ballots = state.ballots.with_vote(vote, state.round)
-    return replace(state, ballots=ballots), (CastVote(vote, locks),)
+    return replace(state, ballots=ballots), vote

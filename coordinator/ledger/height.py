@@ -147,13 +147,12 @@ def hold_proposal(turn: Turn, proposal: Proposal, prepared: Prepared | None) -> 
 
 
 def _publish_vote(turn: Turn, output: CastVote) -> None:
-    vote = output.vote
-    locked, proof = output.locks or (None, None)
+    vote, locked = output.vote, output.locked
     proposal = locked.proposal if locked is not None else None
     if proposal is not None and proposal.proposer == turn.settings.party.index:
         # It was written down when it was made.
         proposal = None
-    entry = JournalEntry(vote.height, proposal, vote, proof)
+    entry = JournalEntry(vote.height, proposal, vote, output.proof)
     turn.emit(JournalVote(JOURNAL_ENTRY.pack(entry), entry.height))
     turn.gossip(wire.wrap_vote(vote))
 

@@ -63,13 +63,15 @@ def retake(state: Consensus, entry: JournalEntry) -> Consensus:
     if vote is None:
         number = entry.proposal.round if entry.proposal is not None else 0
         return replace(state, round=number, step=Step.PROPOSE)
-    state = replace(state, ballots=state.ballots.with_vote(vote, vote.round))
+    ballots = state.ballots.with_vote(vote, vote.round)
+    if entry.proof is not None:
+        ballots = ballots.with_polka(entry.proof)
+    state = replace(state, ballots=ballots)
     if vote.vote_type == VoteType.PREVOTE:
         return replace(state, round=vote.round, step=Step.PREVOTE)
     if entry.proof is not None and vote.block_id is not None:
         state = replace(
             state,
-            ballots=state.ballots.with_polka(entry.proof),
             locked=vote.block_id,
             locked_round=vote.round,
             valid=vote.block_id,

@@ -136,11 +136,14 @@ class CastVote:
 
     Attributes:
       vote: The vote; it already counts for us.
-      locks: The proposal that a precommit locks, with the prevotes that justify it.
+      proof: The earlier prevotes that it relies on: those of a prevote's valid round,
+        or those that let a precommit lock.
+      locked: The proposal that a precommit locks.
     """
 
     vote: Vote
-    locks: tuple[Candidate, Certificate] | None = None
+    proof: Certificate | None = None
+    locked: Candidate | None = None
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,8 @@ class JournalEntry:
       height: Height that it belongs to.
       proposal: The own proposal; with a precommit, the proposal that it locks.
       vote: The own vote.
-      proof: With a precommit, the prevotes that justify it.
+      proof: The earlier prevotes that the vote relies on. Without those of a prevote a
+        crash could lose what shows who lied.
     """
 
     height: int

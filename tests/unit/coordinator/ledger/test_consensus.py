@@ -32,9 +32,13 @@ NOW = Moment(100.0, 5_000)
 
 
 def vote(
-    voter: int, kind: VoteType, block_id: BlockHash | None, number: int = 0
+    voter: int,
+    kind: VoteType,
+    block_id: BlockHash | None,
+    number: int = 0,
+    relied: int = 0,
 ) -> Vote:
-    extra = NOW.now_ms if kind is PRECOMMIT else 0
+    extra = NOW.now_ms if kind is PRECOMMIT else relied
     signed = vote_bytes(PARTY.chain_id, kind, HEIGHT, number, block_id, extra)
     signature = KEYS[voter].sign(signed)
     return Vote(kind, HEIGHT, number, block_id, extra, voter, signature)
@@ -175,8 +179,20 @@ def test_line_36_quorum_locks_and_precommits() -> None:
     assert (state.valid, state.valid_round) == (A, 0)
     (output,) = outputs
     assert isinstance(output, CastVote)
-    assert output.locks is not None
-    assert output.locks[1].members() == (1, 2, 3)
+    assert output.locked is not None
+    assert output.proof is not None
+    assert output.proof.members() == (1, 2, 3)
+
+
+def test_line_36_needs_prevotes_that_rely_on_the_proposals_round() -> None:
+    """Deviation D2: prevotes for the same block for different reasons lock nothing."""
+    offer = offered(at(Step.PREVOTE, 2), A, 2, valid_round=1)
+    relying = [vote(voter, PREVOTE, A, 2, relied=2) for voter in (1, 2, 3)]
+    other = vote(3, PREVOTE, A, 2, relied=0)
+    _, outputs = go(hear(offer, *relying[:2], other))
+    assert cast(outputs) == []
+    _, outputs = go(hear(offer, *relying))
+    assert cast(outputs) == [(PRECOMMIT, 2, A)]
 
 
 def test_line_36_after_the_precommit_only_makes_it_valid() -> None:
