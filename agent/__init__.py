@@ -8,12 +8,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent.rim.engine_ort import open_trainer  # noqa: TID251 - the public door
+    from agent.rim.engines import open_trainer  # noqa: TID251 - the public door
     from agent.training import Trainer
 
 __all__ = ["Trainer", "open_trainer"]
 
-_HOMES = {"Trainer": "agent.training", "open_trainer": "agent.rim.engine_ort"}
+_HOMES = {"Trainer": "agent.training", "open_trainer": "agent.rim.engines"}
 
 
 def __getattr__(name: str) -> object:

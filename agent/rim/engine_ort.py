@@ -6,7 +6,6 @@ each gets its session when it is first needed.
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from agent.training import EngineError, Real, Trainer
-from durable.files import read_limited
+from agent.training import EngineError, Real
 from protocol.bundle import (
-    BUNDLE_BYTES_MAX,
-    CONTENT_FILES,
     EVALUATE,
-    FILE_BYTES_MAX,
     GRADIENT,
     INFER,
     MANIFEST,
@@ -28,8 +23,6 @@ from protocol.bundle import (
     THETA,
     Manifest,
     manifest_from_json,
-    pack_bundle,
-    unpack_bundle,
 )
 from protocol.errors import DecodeError
 from protocol.graph import check_graph
@@ -122,34 +115,6 @@ class OrtTrainer:
                 self._files[name], options, providers=["CPUExecutionProvider"]
             )
         return self._sessions[name]
-
-
-def open_trainer(source: Path | bytes, threads: int = 1) -> Trainer:
-    """Opens a training bundle.
-
-    Args:
-      source: A bundle's folder, its packed file, or its packed bytes.
-      threads: That one graph may use.
-
-    Returns:
-      The bundle's graphs as functions.
-
-    Raises:
-      DecodeError, LimitError: If it is no bundle, or has graphs that a board refuses.
-      StorageError: If it cannot be read.
-    """
-    if isinstance(source, Path):
-        source = _packed(source)
-    return OrtTrainer(unpack_bundle(source), threads)
-
-
-def _packed(path: Path) -> bytes:
-    if not path.is_dir():
-        return read_limited(path, BUNDLE_BYTES_MAX)
-    names = (*CONTENT_FILES, MANIFEST)
-    return pack_bundle(
-        {name: read_limited(path / name, FILE_BYTES_MAX) for name in names}
-    )
 
 
 def _theta(content: bytes, dimension: int) -> Real:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from agent.orders import TrainingOrder
 from agent.rim.dataset import read_dataset
-from agent.rim.engine_ort import open_trainer
+from agent.rim.engines import open_trainer
 from agent.training import Real, Trainer, local_steps
 from protocol.errors import ConfigError
 from protocol.ids import Digest, TaskId, Version

@@ -29,7 +29,7 @@ from agent.orders import (
     ReportKind,
 )
 from agent.rim.dataset import DataSet, read_dataset
-from agent.rim.engine_ort import open_trainer
+from agent.rim.engines import open_trainer
 from agent.training import EngineError, Trainer, train
 from durable.files import read_limited
 from protocol.errors import ConfigError, FederationError, OperationError, StorageError

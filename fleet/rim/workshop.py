@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.orders import TrainingOrder
-from agent.rim.engine_ort import open_trainer
+from agent.rim.engines import open_trainer
 from agent.training import Trainer, train
 from compiler import compile_model
 from fleet.examples import Examples, deal

@@ -12,6 +12,8 @@ from agent.orders import (
     Limits,
     TrainingOrder,
 )
+from agent.rim.engine_ort_training import is_available
+from agent.rim.engines import ENGINES
 from agent.training import Trainer, gradient, local_steps, train
 from compiler import compile_model
 from protocol.bundle import MANIFEST, manifest_from_json, pack_bundle
@@ -96,11 +98,12 @@ def softmax_gradient(theta: NDArray[np.float32], rows: slice) -> NDArray[np.floa
     return np.concatenate([(X[rows].T @ chances).reshape(-1), chances.sum(axis=0)])
 
 
-@pytest.fixture(scope="module", params=["ort"])
+@pytest.fixture(scope="module", params=sorted(ENGINES))
 def trainer(request: pytest.FixtureRequest) -> Trainer:
     """Each engine in turn."""
-    assert request.param == "ort"
-    return open_trainer(PACKED)
+    if request.param == "ort-training" and not is_available():
+        pytest.skip("no onnxruntime-training-cpu: its wheels end with Python 3.12")
+    return open_trainer(PACKED, engine=request.param)
 
 
 @pytest.mark.parametrize("micro_batch", [1, 7, 64])
