@@ -28,7 +28,7 @@ from protocol.errors import DecodeError
 from protocol.graph import check_graph
 
 _SEVERITY_ERROR = 3
-_ERRORS = (
+ORT_ERRORS = (
     ort_errors.EPFail,
     ort_errors.Fail,
     ort_errors.InvalidArgument,
@@ -38,6 +38,7 @@ _ERRORS = (
     ort_errors.NotImplemented,
     ort_errors.RuntimeException,
 )
+"""What ONNX Runtime raises for graphs and for what they are fed."""
 _PORTS = {
     GRADIENT: (("theta", "x", "y"), ("gradient", "loss")),
     PRIVATE_GRADIENT: (("theta", "x", "y", "clip"), ("gradient", "loss", "norm")),
@@ -98,7 +99,7 @@ class OrtTrainer:
     def _run(self, name: str, feeds: Mapping[str, Any]) -> list[NDArray[Any]]:
         try:
             outputs: list[NDArray[Any]] = self._session(name).run(None, feeds)
-        except _ERRORS as error:
+        except ORT_ERRORS as error:
             raise EngineError(f"{name}: {error}") from error
         return outputs
 

@@ -18,7 +18,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import _pybind_state as training_build
 
-from agent.rim.engine_ort import OrtTrainer
+from agent.rim.engine_ort import ORT_ERRORS, OrtTrainer
 from agent.training import EngineError, Real
 from protocol.bundle import EVALUATE, Manifest
 
@@ -62,8 +62,8 @@ class OrtTrainingTrainer:
                 options,
                 providers=["CPUExecutionProvider"],
             )
-        # The builder throws C++ exceptions of no type of their own.
-        except RuntimeError as error:
+        # The builder's own exceptions have no type of their own.
+        except (RuntimeError, *ORT_ERRORS) as error:
             raise EngineError(f"{EVALUATE}: {_last_sentence(error)}") from error
 
     def gradient_sum(
@@ -74,7 +74,7 @@ class OrtTrainingTrainer:
             gradient, loss = self._session.run(
                 ["theta_grad", "loss"], {"theta": theta, "x": x, "y": y}
             )
-        except RuntimeError as error:
+        except ORT_ERRORS as error:
             raise EngineError(f"{EVALUATE}: {_last_sentence(error)}") from error
         return gradient, loss
 
@@ -170,4 +170,5 @@ def _known(
 
 def _last_sentence(error: Exception) -> str:
     """What the builder complains of, without its own source's signatures."""
-    return str(error).rsplit("was false. ", maxsplit=1)[-1].strip()
+    said = str(error).strip()
+    return said.rsplit("was false. ", maxsplit=1)[-1] or said
