@@ -20,7 +20,7 @@ from compiler.builder import OPSET
 from compiler.emit import evaluate_graph, gradient_graph, infer_graph, private_graph
 from compiler.loss import find_loss, prediction
 from compiler.network import Network
-from compiler.reader import read_network
+from compiler.reader import matching, read_network
 from compiler.source import load
 from protocol.bundle import (
     EVALUATE,
@@ -31,7 +31,6 @@ from protocol.bundle import (
     THETA,
     LossSettings,
     Manifest,
-    Parameter,
     Port,
     Preprocessing,
     bundle_digest,
@@ -40,6 +39,7 @@ from protocol.bundle import (
 from protocol.errors import ConfigError
 from protocol.graph import check_graph
 from protocol.ids import Digest, H
+from protocol.parameters import Parameter
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def compile_model(
     *,
     loss: str,
     train: Sequence[str] = (),
+    local: Sequence[str] = (),
     name: str | None = None,
     classes: Sequence[str] = (),
     preprocessing: Preprocessing | None = None,
@@ -89,6 +90,7 @@ def compile_model(
       loss: "cross-entropy" (int64 labels), "mse", "huber" or "bce" (float32 targets).
       train: Patterns (as a shell knows them) of weights to train; the others stay as
         they are, inside the graphs. Empty trains all.
+      local: Patterns of trained weights that stay on the board and are never sent.
       name: Of the bundle; the graph's own by default.
       classes: What the outputs stand for; empty, or one name per output.
       preprocessing: What a board does to raw data first; nothing by default.
@@ -117,7 +119,7 @@ def compile_model(
         raise ConfigError(f"the model has {math.prod(output)} outputs", key="--classes")
     manifest = Manifest(
         name=name or network.name,
-        parameters=_parameters(network),
+        parameters=_parameters(network, local),
         dimension=network.dimension,
         loss=loss,
         opset=OPSET,
@@ -173,11 +175,12 @@ def _theta(network: Network) -> bytes:
     return buffer.getvalue()
 
 
-def _parameters(network: Network) -> tuple[Parameter, ...]:
+def _parameters(network: Network, local: Sequence[str]) -> tuple[Parameter, ...]:
     rows = []
     offset = 0
+    kept = set(matching(list(network.parameters), local, "--local"))
     for name, array in network.parameters.items():
-        rows.append(Parameter(name, array.shape, offset, trainable=True))
+        rows.append(Parameter(name, array.shape, offset, True, name in kept))
         offset += array.size
     for name in network.frozen:
         shape = network.constants[name].shape

@@ -73,6 +73,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATTERN",
         help="train only weights whose names match; may be given several times",
     )
+    made.add_argument(
+        "--local",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="weights that are trained and stay on the board; several times, too",
+    )
     made.add_argument("--name", help="of the bundle; the graph's own by default")
     made.add_argument(
         "--classes", default="", metavar="A,B,...", help="what the outputs stand for"
@@ -121,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         proto,
         loss=options.loss,
         train=options.train,
+        local=options.local,
         name=options.name or options.model.stem,
         classes=tuple([name for name in options.classes.split(",") if name]),
         preprocessing=Preprocessing(options.scale, options.offset),

@@ -23,8 +23,8 @@ from compiler.rules import RULES
 from compiler.shapes import Extent, Findings, infer
 from compiler.source import opset
 from compiler.tape import copy
-from protocol.bundle import DIMENSION_MAX
 from protocol.errors import ConfigError, DecodeError, LimitError
+from protocol.parameters import DIMENSION_MAX
 
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 
@@ -283,20 +283,34 @@ def _through(nodes: Sequence[Node], places: set[str]) -> set[str]:
     return found
 
 
-def _chosen(weights: Sequence[str], train: Sequence[str]) -> list[str]:
-    for pattern in train:
+def matching(weights: Sequence[str], patterns: Sequence[str], option: str) -> list[str]:
+    """The weights whose names match one of the patterns, as a shell knows them.
+
+    Args:
+      weights: Names.
+      patterns: Each must match one of them.
+      option: That the patterns came from, for messages.
+
+    Raises:
+      ConfigError: If a pattern matches none.
+    """
+    for pattern in patterns:
         if not fnmatch.filter(weights, pattern):
             known = ", ".join(weights)[:300]
             raise ConfigError(
-                f"{pattern!r} matches none of the weights: {known}", key="--train"
+                f"{pattern!r} matches none of the weights: {known}", key=option
             )
-    if not train:
-        return list(weights)
     return [
         name
         for name in weights
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in train)
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     ]
+
+
+def _chosen(weights: Sequence[str], train: Sequence[str]) -> list[str]:
+    if not train:
+        return list(weights)
+    return matching(weights, train, "--train")
 
 
 def _check_values(parameters: Mapping[str, np.ndarray]) -> None:
