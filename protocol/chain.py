@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from protocol import merkle
-from protocol.codec import binary, encode, exactly, many, maybe, structure, text, uint
+from protocol.codec import (
+    binary,
+    encode,
+    exactly,
+    from_first,
+    many,
+    maybe,
+    structure,
+    text,
+    uint,
+)
 from protocol.envelope import ENVELOPE_BYTES_MAX
 from protocol.errors import DecodeError, ProofError
 from protocol.ids import (
@@ -344,7 +354,8 @@ CERTIFICATE = structure(
     _DIGEST,
     uint((1 << VALIDATORS_MAX) - 1),
     many(exactly(SIGNATURE_BYTES), VALIDATORS_MAX, 1),
-    many(uint(), VALIDATORS_MAX, 1),
+    # A quorum's clocks hardly differ.
+    from_first(uint(), VALIDATORS_MAX),
 )
 
 

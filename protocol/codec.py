@@ -234,6 +234,24 @@ def many(item: Schema, most: int, least: int = 0) -> Schema:
     )
 
 
+def from_first(item: Schema, most: int) -> Schema:
+    """A tuple of 1 to `most` integers: the first, then each other minus the first.
+
+    Short where they lie close together, such as times of one moment.
+    """
+    differences = many(uint(UINT_MAX, -UINT_MAX), most, 1)
+
+    def build(value: Any) -> tuple[int, ...]:
+        first, *rest = differences.build(value)
+        return (item.build(first), *(item.build(first + entry) for entry in rest))
+
+    def dump(values: tuple[int, ...]) -> list[int]:
+        return [*values[:1], *(entry - values[0] for entry in values[1:])]
+
+    name = f"1 to {most} of {item.name}, from the first"
+    return Schema(name, build, dump, most, 1)
+
+
 def record(cls: type[Any], *items: Schema) -> Schema:
     """An array by position that becomes the frozen dataclass `cls`.
 

@@ -42,7 +42,7 @@ _certificate = chain.Certificate(
     _header.block_id(),
     (1 << chain.VALIDATORS_MAX) - 1,
     (bytes(64),) * chain.VALIDATORS_MAX,
-    (UINT_MAX,) * chain.VALIDATORS_MAX,
+    (UINT_MAX, *(0,) * (chain.VALIDATORS_MAX - 1)),
 )
 _descent = DescentPolicy(
     3,
