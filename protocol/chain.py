@@ -10,6 +10,7 @@ certificate is the `Commit` of that paper's implementations.
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 from protocol import merkle
 from protocol.codec import (
@@ -100,6 +101,10 @@ class ValidatorSet:
 
     def digest(self) -> Digest:
         """The hash that headers carry."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> Digest:
         return H(b"starling/validators/1", VALIDATOR_SET.pack(self))
 
     def index_of(self, public: bytes) -> int | None:
@@ -211,6 +216,10 @@ class Header:
 
     def block_id(self) -> BlockHash:
         """H(0x02, header): what votes name."""
+        return self._block_id
+
+    @cached_property
+    def _block_id(self) -> BlockHash:
         return BlockHash(H(b"\x02", HEADER.pack(self)))
 
 
