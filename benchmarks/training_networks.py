@@ -68,13 +68,15 @@ def _perceptron(rng: np.random.Generator) -> onnx.ModelProto:
     return _model(nodes, shapes, rng, (784,), 10)
 
 
-def _sensor(rng: np.random.Generator) -> onnx.ModelProto:
+def sensor_model(rng: np.random.Generator, width: int = 1) -> onnx.ModelProto:
+    """Convolutions over time, with 16 and 32 times `width` channels."""
+    first, second = 16 * width, 32 * width
     shapes = {
-        "w1": (16, 9, 5),
-        "b1": (16,),
-        "w2": (32, 16, 5),
-        "b2": (32,),
-        "w3": (6, 32),
+        "w1": (first, 9, 5),
+        "b1": (first,),
+        "w2": (second, first, 5),
+        "b2": (second,),
+        "w3": (6, second),
         "b3": (6,),
     }
     nodes = [
@@ -133,6 +135,6 @@ def _model(
 NETWORKS: dict[str, Network] = {
     "cnn": Network(_cnn, (1, 28, 28), 10),
     "perceptron": Network(_perceptron, (784,), 10),
-    "sensor": Network(_sensor, (9, 128), 6),
+    "sensor": Network(sensor_model, (9, 128), 6),
     "gru": Network(_gru, (32, 9), 6),
 }

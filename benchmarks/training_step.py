@@ -4,9 +4,9 @@
 writes benchmarks/results/training_step.json. PyTorch and Opacus take part if they are
 installed, and onnxruntime-training-cpu if STARLING_ORT_TRAINING names the interpreter
 of an environment that has it (it cannot share one with onnxruntime). All contenders
-alternate, so that a busy machine is busy for all of them. A contender's time is the
-median. The Opacus wheel brings a top-level package `benchmarks` that hides this one;
-remove it.
+alternate, so that a busy machine is busy for all of them. A turn gives the median time
+of a step, and the best turn counts: other work on the machine only ever adds. The
+Opacus wheel brings a top-level package `benchmarks` that hides this one; remove it.
 """
 
 import json
@@ -76,7 +76,7 @@ def rates(turns: dict[str, Turn], examples: int) -> dict[str, float]:
     for _ in range(TURNS):
         for name, take in turns.items():
             times[name].append(take())
-    return {name: examples / statistics.median(taken) for name, taken in times.items()}
+    return {name: examples / min(taken) for name, taken in times.items()}
 
 
 def contenders(name: str, batch: int) -> dict[str, Turn]:

@@ -81,12 +81,13 @@ def compile_model(
     classes: Sequence[str] = (),
     preprocessing: Preprocessing | None = None,
     settings: LossSettings | None = None,
+    output: str | None = None,
 ) -> Bundle:
     """Compiles an ordinary ONNX model into a training bundle.
 
     Args:
-      model: Serialised, as a file, or already parsed; one float32 input whose first
-        axis is the batch, one output.
+      model: Serialised, as a file, or already parsed; one float32 or int64
+        input whose first axis is the batch.
       loss: "cross-entropy" (int64 labels), "mse", "huber" or "bce" (float32 targets).
       train: Patterns (as a shell knows them) of weights to train; the others stay as
         they are, inside the graphs. Empty trains all.
@@ -95,6 +96,7 @@ def compile_model(
       classes: What the outputs stand for; empty, or one name per output.
       preprocessing: What a board does to raw data first; nothing by default.
       settings: Class weights, label smoothing, where huber becomes linear.
+      output: Name of the output that the loss reads, where the model has several.
 
     Raises:
       ConfigError: If the file cannot be read, or an argument does not fit the model.
@@ -103,7 +105,7 @@ def compile_model(
     """
     settings = settings or LossSettings()
     criterion = find_loss(loss, settings)
-    network = read_network(load(model), train)
+    network = read_network(load(model), train, output)
     files = {
         INFER: infer_graph(network),
         EVALUATE: evaluate_graph(network, criterion),
@@ -114,9 +116,9 @@ def compile_model(
         check_graph(content)
     files[THETA] = _theta(network)
     scores = network.shapes[prediction(network, criterion)]
-    output = _row(network, network.output)
-    if classes and len(classes) != math.prod(output):
-        raise ConfigError(f"the model has {math.prod(output)} outputs", key="--classes")
+    scored = _row(network, network.output)
+    if classes and len(classes) != math.prod(scored):
+        raise ConfigError(f"the model has {math.prod(scored)} outputs", key="--classes")
     manifest = Manifest(
         name=name or network.name,
         parameters=_parameters(network, local),
@@ -125,7 +127,7 @@ def compile_model(
         opset=OPSET,
         input=Port(_row(network, network.input), "float32"),
         target=criterion.target(scores),
-        output=Port(output, "float32"),
+        output=Port(scored, "float32"),
         classes=tuple(classes),
         preprocessing=preprocessing or Preprocessing(),
         digests={key: H(content) for key, content in files.items()},

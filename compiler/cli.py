@@ -80,6 +80,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATTERN",
         help="weights that are trained and stay on the board; several times, too",
     )
+    made.add_argument(
+        "--output", metavar="NAME", help="that the loss reads, if there are several"
+    )
     made.add_argument("--name", help="of the bundle; the graph's own by default")
     made.add_argument(
         "--classes", default="", metavar="A,B,...", help="what the outputs stand for"
@@ -122,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _say(f"reading {options.model}")
     proto = load(options.model)
     _say(f"finding shapes and rules of {len(proto.graph.node)} nodes")
-    network = read_network(proto, options.train)
+    network = read_network(proto, options.train, options.output)
     _say(f"writing graphs for {network.dimension:,} parameters")
     bundle = compile_model(
         proto,
@@ -133,6 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         classes=tuple([name for name in options.classes.split(",") if name]),
         preprocessing=Preprocessing(options.scale, options.offset),
         settings=settings,
+        output=options.output,
     )
     found = report.document(bundle, network)
     if options.check:
