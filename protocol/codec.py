@@ -245,8 +245,10 @@ def from_first(item: Schema, most: int) -> Schema:
         first, *rest = differences.build(value)
         return (item.build(first), *(item.build(first + entry) for entry in rest))
 
-    def dump(values: tuple[int, ...]) -> list[int]:
-        return [*values[:1], *(entry - values[0] for entry in values[1:])]
+    def dump(values: tuple[int, ...]) -> Any:
+        checked = [item.dump(value) for value in values]
+        rest = [entry - checked[0] for entry in checked[1:]]
+        return differences.dump([*checked[:1], *rest])
 
     name = f"1 to {most} of {item.name}, from the first"
     return Schema(name, build, dump, most, 1)
@@ -269,12 +271,13 @@ def record(cls: type[Any], *items: Schema) -> Schema:
     def build(value: Any) -> Any:
         if type(value) is not list or len(value) != count:
             raise DecodeError(f"{cls.__name__}: expected {count} fields")
-        built: list[Any] = []
+        entries = iter(value)
         try:
-            for build_item, entry in zip(builds, value, strict=False):
-                built.append(build_item(entry))
+            built = tuple(map(operator.call, builds, entries))
         except (DecodeError, LimitError) as error:
-            _name_field(f"{cls.__name__}.{names[len(built)]}", error)
+            # The one that failed has been taken from the iterator, as the last.
+            failed = count - operator.length_hint(entries) - 1
+            _name_field(f"{cls.__name__}.{names[failed]}", error)
         return cls(*built)
 
     def dump(value: Any) -> list[Any]:
