@@ -34,6 +34,7 @@ class Kind(IntEnum):
     TASK = 3
     UPDATE = 4
     ATTEST = 5
+    EVIDENCE = 6
     # A board speaks.
     CHECK_IN = 64
     CHUNK_REQUEST = 65
@@ -47,7 +48,14 @@ class Kind(IntEnum):
 
 
 TRANSACTION_KINDS = frozenset(
-    {Kind.REGISTER, Kind.REVOKE, Kind.TASK, Kind.UPDATE, Kind.ATTEST}
+    {
+        Kind.REGISTER,
+        Kind.REVOKE,
+        Kind.TASK,
+        Kind.UPDATE,
+        Kind.ATTEST,
+        Kind.EVIDENCE,
+    }
 )
 
 
