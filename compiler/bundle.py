@@ -115,19 +115,15 @@ def compile_model(
     for content in files.values():
         check_graph(content)
     files[THETA] = _theta(network)
-    scores = network.shapes[prediction(network, criterion)]
-    scored = _row(network, network.output)
-    if classes and len(classes) != math.prod(scored):
-        raise ConfigError(f"the model has {math.prod(scored)} outputs", key="--classes")
     manifest = Manifest(
         name=name or network.name,
-        parameters=_parameters(network, local),
+        parameters=_parameters(network),
         dimension=network.dimension,
         loss=loss,
         opset=OPSET,
         input=Port(_row(network, network.input), "float32"),
-        target=criterion.target(scores),
-        output=Port(scored, "float32"),
+        target=criterion.target(network.shapes[prediction(network, criterion)]),
+        output=_scored(network, classes),
         classes=tuple(classes),
         preprocessing=preprocessing or Preprocessing(),
         digests={key: H(content) for key, content in files.items()},
@@ -168,6 +164,14 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
     except OSError as error:
         detail = error.strerror or "cannot be written"
         raise ConfigError(detail, file=str(folder)) from error
+
+
+def _scored(network: Network, classes: Sequence[str]) -> Port:
+    """The output, which has a value for each class if these are named."""
+    row = _row(network, network.output)
+    if classes and len(classes) != math.prod(row):
+        raise ConfigError(f"the model has {math.prod(row)} outputs", key="--classes")
+    return Port(row, "float32")
 
 
 def _theta(network: Network) -> bytes:
