@@ -7,6 +7,7 @@ bytes of the hash of its first public key (rotation keeps it), shown in base32.
 import base64
 import binascii
 import hashlib
+from functools import lru_cache
 from typing import NewType
 
 from protocol.errors import DecodeError
@@ -43,6 +44,7 @@ def H(*parts: bytes) -> Digest:  # noqa: N802 - the design's and the field's nam
     return Digest(state.digest())
 
 
+@lru_cache(maxsize=1 << 14)
 def device_id(first_public_key: bytes) -> DeviceId:
     """The id of the board whose first key this is; coordinators are named alike."""
     return DeviceId(H(first_public_key)[:DEVICE_ID_BYTES])
