@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from compiler.builder import OPSET
 from compiler.emit import evaluate_graph, gradient_graph, infer_graph, private_graph
-from compiler.loss import find_loss, prediction
+from compiler.loss import Loss, find_loss, prediction
 from compiler.network import Network
 from compiler.reader import matching, read_network
 from compiler.source import load
@@ -106,18 +106,11 @@ def compile_model(
     settings = settings or LossSettings()
     criterion = find_loss(loss, settings)
     network = read_network(load(model), train, output)
-    files = {
-        INFER: infer_graph(network),
-        EVALUATE: evaluate_graph(network, criterion),
-        GRADIENT: gradient_graph(network, criterion),
-        PRIVATE_GRADIENT: private_graph(network, criterion),
-    }
-    for content in files.values():
-        check_graph(content)
+    files = _graphs(network, criterion)
     files[THETA] = _theta(network)
     manifest = Manifest(
         name=name or network.name,
-        parameters=_parameters(network),
+        parameters=_parameters(network, local),
         dimension=network.dimension,
         loss=loss,
         opset=OPSET,
@@ -164,6 +157,18 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
     except OSError as error:
         detail = error.strerror or "cannot be written"
         raise ConfigError(detail, file=str(folder)) from error
+
+
+def _graphs(network: Network, criterion: Loss) -> dict[str, bytes]:
+    files = {
+        INFER: infer_graph(network),
+        EVALUATE: evaluate_graph(network, criterion),
+        GRADIENT: gradient_graph(network, criterion),
+        PRIVATE_GRADIENT: private_graph(network, criterion),
+    }
+    for content in files.values():
+        check_graph(content)
+    return files
 
 
 def _scored(network: Network, classes: Sequence[str]) -> Port:
