@@ -4,11 +4,13 @@ What follows from the chain's state is read from the state, level-triggered, so 
 restart and a block lead to the same actions; a block only says when to look.
 """
 
+import math
 from dataclasses import replace
 
 from coordinator import granting, proofs
 from coordinator.events import (
     Aggregate,
+    AggregationFailed,
     DropUpload,
     DropUploads,
     Evaluate,
@@ -42,6 +44,10 @@ from protocol.task import ModelDigests, TaskSpec, version_digest
 WHOLES_MAX = 8
 """How many digests of older versions stay on offer for boards in mid-pull."""
 DROP_EVERY_BLOCKS = 64
+RETRY_FIRST_S = 1.0
+RETRY_MOST_S = 300.0
+"""A vector may be missing here until another coordinator's copy has come."""
+_DOUBLINGS_MAX = 16
 
 
 def block_decided(turn: Turn, stored: StoreBlock) -> None:
@@ -153,8 +159,33 @@ def _hand_out_job(turn: Turn, task: TaskState) -> None:
         return
     job = views.open_job(turn.ledger.tree, task.number)
     if job is not None:
-        turn.put_task(replace(task, job=job))
+        turn.put_task(replace(task, job=job, failures=0, retry_at_s=math.inf))
         turn.emit(Aggregate(task.number, job.version, job))
+
+
+def aggregation_failed(turn: Turn, event: AggregationFailed) -> None:
+    """Says why a job was not computed, and when it is tried again."""
+    task = turn.tasks.get(event.task)
+    if task is None or task.job is None or task.job.version != event.version:
+        return
+    doubled_s = RETRY_FIRST_S * 2.0 ** min(task.failures, _DOUBLINGS_MAX)
+    wait_s = min(RETRY_MOST_S, doubled_s)
+    turn.put_task(
+        replace(task, failures=task.failures + 1, retry_at_s=turn.now_s + wait_s)
+    )
+    turn.report(
+        f"task {event.task}: version {event.version} not computed: {event.detail}; "
+        f"next attempt in {wait_s:g} s"
+    )
+
+
+def retry_jobs(turn: Turn) -> None:
+    """Hands out again what failed long enough ago; another may have settled it."""
+    for task in list(turn.tasks.values()):
+        if turn.now_s >= task.retry_at_s:
+            turn.put_task(replace(task, retry_at_s=math.inf))
+            if task.job is not None:
+                turn.emit(Aggregate(task.number, task.job.version, task.job))
 
 
 def _update_final(turn: Turn, envelope: Envelope, proof: bytes) -> None:

@@ -135,6 +135,7 @@ def step(
             turn.connected = False
         case Ticked():
             granting.expire(turn)
+            finality.retry_jobs(turn)
             advance(turn, node.Ticked())
         case _:
             assert_never(event)
@@ -162,8 +163,8 @@ def _work_ended(turn: Turn, event: Aggregated | AggregationFailed | Evaluated) -
     match event:
         case Aggregated():
             _aggregated(turn, event)
-        case AggregationFailed(task, version, detail):
-            turn.report(f"task {task}: version {version} not computed: {detail}")
+        case AggregationFailed():
+            finality.aggregation_failed(turn, event)
         case Evaluated():
             _evaluated(turn, event)
         case _:

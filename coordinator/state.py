@@ -5,6 +5,7 @@ stored before their receipts left, and in the vote journal. `coordinator.restart
 the first state from those.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -94,6 +95,8 @@ class TaskState:
       attested: What we computed for the version after the head, if we have.
       wholes: What boards may pull: the bundle and the latest versions.
       job: What was handed out to be computed.
+      failures: How often in a row the job could not be computed here.
+      retry_at_s: When to hand the job out again; infinity while nothing failed.
     """
 
     number: TaskId
@@ -104,6 +107,8 @@ class TaskState:
     attested: ModelDigests | None = None
     wholes: tuple[Digest, ...] = ()
     job: Job | None = None
+    failures: int = 0
+    retry_at_s: float = math.inf
 
 
 @dataclass(frozen=True)
