@@ -9,7 +9,7 @@ The hashes above the buckets are kept, so that a root costs the buckets that cha
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from protocol import merkle
 from protocol.codec import binary, encode, exactly, many, structure, uint
@@ -36,6 +36,7 @@ def _empty_nodes() -> list[Digest]:
 _EMPTY_NODES = tuple(_empty_nodes())
 
 
+@lru_cache(maxsize=1 << 14)
 def bucket_of(key: bytes) -> int:
     """Which bucket a key falls into."""
     return H(b"starling/bucket/1", key)[0]
