@@ -231,7 +231,10 @@ def _end(turn: Turn) -> tuple[State, tuple[Effect, ...]]:
     for rule in _RULES:
         rule(turn)
     _rule_show(turn)
-    return evolve(turn.state, wake_at_s=_wake_at_s(turn)), tuple(turn.effects)
+    wake_at_s = _wake_at_s(turn)
+    if wake_at_s != turn.state.wake_at_s:
+        turn.state = evolve(turn.state, wake_at_s=wake_at_s)
+    return turn.state, tuple(turn.effects)
 
 
 def _rule_show(turn: Turn) -> None:
