@@ -22,11 +22,12 @@ def check_in(turn: Turn, device: DeviceId, said: CheckIn, counter: int) -> None:
     task = turn.tasks.get(said.task)
     if task is None:
         raise InvalidUpdate(f"no task {said.task}", Reason.UNKNOWN_TASK)
-    staleness = task.head - said.version
+    head = views.head(turn.ledger.tree, said.task) or 0
+    staleness = head - said.version
     if staleness < 0:
         raise InvalidUpdate("its version is not final here yet", Reason.BUSY)
     if staleness > task.spec.aggregation.staleness_max:
-        raise StaleUpdate(f"version {said.version}, the newest is {task.head}")
+        raise StaleUpdate(f"version {said.version}, the newest is {head}")
     if said.pledge not in task.spec.pledges:
         raise InvalidUpdate("not a size to pledge", Reason.POLICY_MISMATCH)
     if _contributed(turn, device, said):

@@ -13,7 +13,6 @@ from coordinator import machine
 from coordinator.admission import Gate
 from coordinator.config import CoordinatorConfig
 from coordinator.events import Effect, Evaluate
-from coordinator.finality import WHOLES_MAX
 from coordinator.ledger import node, views
 from coordinator.ledger.storage import Store
 from coordinator.machine import Restored
@@ -27,10 +26,11 @@ from coordinator.rim.votes import VOTES_FILE, VoteJournal
 from coordinator.rim.workers import Workers
 from coordinator.selection import SELECTIONS
 from coordinator.state import CoordinatorState, Settings
+from coordinator.versions import WHOLES_MAX
 from protocol.chain import Genesis
-from protocol.errors import ConfigError, StorageError
+from protocol.errors import ConfigError
 from protocol.ids import TaskId, Version, device_from_name
-from protocol.task import ModelDigests
+from protocol.task import ModelDigests, TaskSpec
 from protocol.topics import Topics
 
 COUNTERS_PER_BOOT_BITS = 32
@@ -165,7 +165,7 @@ def restore(
       now_s: Monotonic clock.
 
     Raises:
-      StorageError: If the store lacks what it must have.
+      StorageError: If what is stored is damaged.
     """
     tip = store.tip()
     ledger = node.begin(
@@ -177,12 +177,10 @@ def restore(
     charge_max = 0
     for number in range(views.task_count(tip.tree)):
         task = TaskId(number)
-        spec, head = views.task(tip.tree, number), views.head(tip.tree, number)
+        spec = views.task(tip.tree, number)
         assert spec is not None
-        assert head is not None
-        model = store.model(number, head) if head else spec.initial
-        if model is None:
-            raise StorageError(f"the store lacks version {head} of task {number}")
+        # The chain may be ahead of what we hold: others give us the version then.
+        head, model = _newest(store, task, spec)
         models[task] = (head, model)
         following = store.model(number, head + 1)
         if following is not None:
@@ -199,6 +197,15 @@ def restore(
         charge_max = max([charge_max, *charges])
     uploads = [stored.update for stored in store.uploads_waiting()]
     return Restored(ledger, counter, models, wholes, uploads, charge_max, attested)
+
+
+def _newest(store: Store, task: TaskId, spec: TaskSpec) -> tuple[Version, ModelDigests]:
+    """The newest final version whose bytes the store has; else version 0."""
+    for noted in reversed(store.versions(task)):
+        model = store.model(task, noted.version) if noted.version else None
+        if model is not None:
+            return Version(noted.version), model
+    return Version(0), spec.initial
 
 
 def unevaluated(store: Store, state: CoordinatorState) -> list[Effect]:
