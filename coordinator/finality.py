@@ -1,6 +1,6 @@
 """After a block: boards get their proofs, and it is looked what follows for tasks."""
 
-from coordinator import duty, versions
+from coordinator import duty, versioning
 from coordinator.events import DropUpload, DropUploads, Refuse, RemoveInbox
 from coordinator.ledger import views
 from coordinator.ledger.draft import BoardChanged
@@ -33,7 +33,7 @@ def block_decided(turn: Turn, stored: StoreBlock) -> None:
                 _attested(turn, envelope)
     # Most blocks change nothing that this looks at, and a large job is long to read.
     if any(not isinstance(one, BoardChanged) for one in stored.happenings):
-        versions.follow_chain(turn)
+        versioning.follow_chain(turn)
     if block.header.height % DROP_EVERY_BLOCKS == 0:
         _drop_used(turn, block.header.height - turn.settings.audit_blocks)
 
@@ -80,7 +80,7 @@ def _update_final(turn: Turn, envelope: Envelope, proof: bytes) -> None:
 def _attested(turn: Turn, envelope: Envelope) -> None:
     index = turn.settings.gate.validators.index_of(envelope.sender)
     if index is not None:
-        versions.attested(turn, index, ATTEST.unpack(envelope.body))
+        versioning.attested(turn, index, ATTEST.unpack(envelope.body))
 
 
 def _drop_used(turn: Turn, height: int) -> None:

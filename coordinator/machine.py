@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from coordinator import granting, intake, peers, versions, wanting
+from coordinator import granting, intake, peers, versioning, wanting
 from coordinator.events import (
     Aggregated,
     AggregationFailed,
@@ -84,17 +84,17 @@ def begin(
     for number, (version, model) in sorted(restored.models.items()):
         spec = views.task(restored.ledger.tree, number)
         assert spec is not None
-        leases = LeaseTable(versions.lease_places(turn, spec))
+        leases = LeaseTable(versioning.lease_places(turn, spec))
         task = TaskState(number, spec, version, model, leases)
         wholes = (spec.bundle, *restored.wholes.get(number, ()))
         attested = restored.attested.get(number)
         task = replace(task, wholes=wholes, attested=attested)
         turn.put_task(task)
         if not settings.ledger.alone:
-            versions.secure(turn, task)
+            versioning.secure(turn, task)
     # First, while the chain is as it was stored: the ledger may decide a block that its
     # journal brings back as soon as it takes a step.
-    versions.follow_chain(turn)
+    versioning.follow_chain(turn)
     for update in restored.uploads:
         _hold_again(turn, update)
     advance(turn, node.Ticked())
@@ -136,7 +136,7 @@ def step(
             granting.expire(turn)
             advance(turn, node.Ticked())
             peers.repeat_what_waits(turn)
-            versions.announce_again(turn)
+            versioning.announce_again(turn)
         case _:
             assert_never(event)
     if turn.parked:
@@ -168,13 +168,13 @@ def _work_ended(
 ) -> None:
     match event:
         case Aggregated():
-            body = versions.computed(turn, event)
+            body = versioning.computed(turn, event)
             if body is not None:
                 submit(turn, turn.sign(Kind.ATTEST, ATTEST.pack(body)))
         case AggregationFailed():
-            versions.not_computed(turn, event)
+            versioning.not_computed(turn, event)
         case Secured():
-            versions.secured(turn, event)
+            versioning.secured(turn, event)
         case Evaluated():
             _evaluated(turn, event)
         case _:
@@ -194,12 +194,12 @@ def _own_state(settings: Settings, counter: int, shown: ShownState) -> Publish:
 def _connected(turn: Turn) -> None:
     turn.connected = True
     turn.since_s = turn.now_s
-    turn.announce_at_s = turn.now_s + versions.ANNOUNCE_AFTER_S
+    turn.announce_at_s = turn.now_s + versioning.ANNOUNCE_AFTER_S
     shown = ShownState(1, turn.ledger.height)
     turn.emit(_own_state(turn.settings, turn.take_counter(), shown))
     if turn.settings.ledger.alone:
         for task in turn.tasks.values():
-            versions.announce(turn, task)
+            versioning.announce(turn, task)
 
 
 def _transaction_arrived(turn: Turn, name: str, content: bytes) -> None:

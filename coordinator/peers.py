@@ -34,7 +34,7 @@ from coordinator.robust.norm import check_norm, norm_bound
 from coordinator.state import Held, Parked, Peer, held_key
 from coordinator.submission import advance, submit
 from coordinator.turn import Turn
-from coordinator.versions import model_given, resume
+from coordinator.versioning import model_given, resume
 from protocol.chain import BLOCK, PROPOSAL, Proposal, VoteType
 from protocol.chunks import CHUNK, Assembly
 from protocol.envelope import ENVELOPE, Kind

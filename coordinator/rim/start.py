@@ -26,7 +26,7 @@ from coordinator.rim.votes import VOTES_FILE, VoteJournal
 from coordinator.rim.workers import Workers
 from coordinator.selection import SELECTIONS
 from coordinator.state import CoordinatorState, Settings
-from coordinator.versions import WHOLES_MAX
+from coordinator.versioning import WHOLES_MAX
 from protocol.chain import Genesis
 from protocol.errors import ConfigError
 from protocol.ids import TaskId, Version, device_from_name
