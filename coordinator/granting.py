@@ -11,6 +11,9 @@ from protocol.errors import InvalidUpdate, Reason, StaleUpdate
 from protocol.ids import DeviceId
 from protocol.messages import LEASE, CheckIn, Lease
 
+BACKLOG_BUFFERS = 1
+"""Buffers of updates that may wait beside the one that is computed."""
+
 
 def check_in(turn: Turn, device: DeviceId, said: CheckIn, counter: int) -> None:
     """A board is ready: it gets a lease, or waits for one.
@@ -46,7 +49,9 @@ def check_in(turn: Turn, device: DeviceId, said: CheckIn, counter: int) -> None:
 
 def grant_free(turn: Turn, task: TaskState) -> None:
     """Gives away every free place while somebody waits."""
-    while (found := task.leases.next_waiting()) is not None:
+    room = BACKLOG_BUFFERS * task.spec.aggregation.buffer - _backlog(turn, task)
+    # Whoever trained now would only add to the queue, and come out stale.
+    while room > 0 and (found := task.leases.next_waiting()) is not None:
         device, said = found
         if task.head - said.version > task.spec.aggregation.staleness_max:
             task = replace(task, leases=task.leases.stop_waiting(device))
@@ -59,6 +64,12 @@ def grant_free(turn: Turn, task: TaskState) -> None:
         task = replace(task, leases=task.leases.grant(device, grant))
         turn.send(device, envelope)
     turn.put_task(task)
+
+
+def _backlog(turn: Turn, task: TaskState) -> int:
+    """Updates that wait for a version: on the chain, and admitted here before that."""
+    progress = views.progress(turn.ledger.tree, task.number)
+    return len(turn.held) + (progress.pending if progress is not None else 0)
 
 
 def delivered(turn: Turn, device: DeviceId, task: TaskState) -> None:

@@ -118,7 +118,7 @@ class TaskState:
       found: What it consists of, as the chain's digest proves.
       lacking: Keys in `CoordinatorState.wanted` without which the task does not go on.
       opening: Whether it is served for the first time, and version 0 is to be tried.
-      attested_by: What validators attested for the version after the head, by index.
+      attested_by: What each validator attested last: the version and its digest.
     """
 
     number: TaskId
@@ -134,7 +134,7 @@ class TaskState:
     found: ModelDigests | None = None
     lacking: frozenset[bytes] = frozenset()
     opening: bool = False
-    attested_by: Mapping[int, Digest] = field(default_factory=dict)
+    attested_by: Mapping[int, tuple[int, Digest]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

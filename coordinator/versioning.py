@@ -146,7 +146,7 @@ def attested(turn: Turn, validator: int, body: Attest) -> None:
     """Notes what a validator attested on the chain, to name it if it is outvoted."""
     task = turn.tasks.get(TaskId(body.task))
     if task is not None and body.version > task.head:
-        known = {**task.attested_by, validator: body.digest}
+        known = {**task.attested_by, validator: (body.version, body.digest)}
         turn.put_task(replace(task, attested_by=known))
 
 
@@ -236,13 +236,13 @@ def _version_final(
         sought=None,
         found=None,
         lacking=frozenset(),
-        attested_by={},
     )
     turn.put_task(task)
     _forget_stale(turn, task)
     charge_max = turn.charge_max
     turn.emit(StoreVersion(task.number, head, updates, staleness_milli, charge_max))
     granting.release_stale(turn, task)
+    granting.grant_free(turn, turn.tasks[task.number])
     announce(turn, task)
     turn.emit(Evaluate(task.number, head, model.inference, task.spec.bundle))
     turn.report(f"task {task.number}: version {head} is final from {updates} updates")
@@ -251,8 +251,8 @@ def _version_final(
 
 def _name_outvoted(turn: Turn, task: TaskState, head: Version, final: Digest) -> None:
     members = turn.settings.gate.validators.members
-    for validator, digest in sorted(task.attested_by.items()):
-        if digest != final and head == task.head + 1:
+    for validator, (version, digest) in sorted(task.attested_by.items()):
+        if version == head and digest != final:
             turn.outvoted = {
                 **turn.outvoted,
                 validator: turn.outvoted.get(validator, 0) + 1,

@@ -34,6 +34,8 @@ class LedgerSettings:
         transactions share a block's cost.
       timeouts: How long consensus waits.
       waiting_max: Transactions in the mempool.
+      patience_s: How much longer than the proposer others wait before they begin a
+        height themselves.
       status_s: How often we tell others where we are, if there are others.
     """
 
@@ -43,6 +45,7 @@ class LedgerSettings:
     block_interval_s: float = 0.01
     timeouts: Timeouts = field(default_factory=Timeouts)
     waiting_max: int = 20_000
+    patience_s: float = 0.0
     status_s: float = 1.0
     chain_id: ChainId = field(init=False)
     party: Party = field(init=False)

@@ -294,7 +294,9 @@ class Runner:
 
     def _write_status(self, condition: str) -> None:
         self._status_at_s = _now_s() + STATUS_EVERY_S
-        self._parts.status.write(self._state, condition, self._broker, _now_ms())
+        self._parts.status.write(
+            self._state, condition, self._broker, _now_s(), _now_ms()
+        )
 
     def _say_goodbye(self) -> None:
         farewell = machine.farewell(

@@ -14,6 +14,7 @@ from coordinator.admission import Gate
 from coordinator.config import CoordinatorConfig
 from coordinator.events import Effect, Evaluate
 from coordinator.ledger import node, views
+from coordinator.ledger.rounds import Timeouts
 from coordinator.ledger.storage import Store
 from coordinator.machine import Restored
 from coordinator.rim.evaluator import Evaluator, load_held_out
@@ -33,6 +34,10 @@ from protocol.ids import TaskId, Version, device_from_name
 from protocol.task import ModelDigests, TaskSpec
 from protocol.topics import Topics
 
+GROWTH_S = 0.5
+"""Of consensus timeouts from round to round."""
+PATIENCE_S = 0.25
+"""That others give a height's proposer before they begin without having heard it."""
 COUNTERS_PER_BOOT_BITS = 32
 """Envelope counters start anew above all earlier ones at each start."""
 
@@ -98,7 +103,7 @@ def assemble(
         Persistence(store, votes, height, config.storage.versions_kept),
         workers,
         tally,
-        StatusFile(home.status, store, tally),
+        StatusFile(home.status, settings, store, tally),
         link,
     )
 
@@ -117,6 +122,10 @@ def _settings(
         key,
         transactions_max=config.ledger.transactions_max,
         block_interval_s=config.ledger.block_interval_s,
+        timeouts=Timeouts(
+            config.ledger.propose_timeout_s, config.ledger.vote_timeout_s, GROWTH_S
+        ),
+        patience_s=PATIENCE_S,
     )
     return Settings(
         ledger=ledger,
