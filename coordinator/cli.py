@@ -51,7 +51,7 @@ several coordinators, on each machine and once for all:
   starling coordinator identity --home north --name north --out north.json
   starling coordinator genesis --fleet meadow --out genesis north.json south.json ...
   starling coordinator init --home north --fleet meadow --broker broker \\
-    --genesis genesis
+      --genesis genesis
 
 STARLING_HOME is the folder when --home is not given.
 exit status: 0 done, 1 failed, 2 usage, 78 configuration

@@ -11,8 +11,8 @@ from protocol.errors import InvalidUpdate, Reason, StaleUpdate
 from protocol.ids import DeviceId
 from protocol.messages import LEASE, CheckIn, Lease
 
-BACKLOG_BUFFERS = 1
-"""Buffers of updates that may wait beside the one that is computed."""
+BACKLOG_BUFFERS = 2
+"""Buffers of updates that may wait, admitted or on the chain, before leases pause."""
 
 
 def check_in(turn: Turn, device: DeviceId, said: CheckIn, counter: int) -> None:
