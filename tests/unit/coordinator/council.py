@@ -12,6 +12,7 @@ from broker.events import Message
 from coordinator import machine
 from coordinator.admission import Gate
 from coordinator.aggregation.strategy import PackedModel
+from coordinator.duty import SILENT_AFTER_STATUSES
 from coordinator.events import (
     Aggregate,
     Aggregated,
@@ -255,7 +256,7 @@ class Council:
 
     def __init__(self, task: TaskSpec | None = None) -> None:
         self.now_s = 0.0
-        self.task = task or spec()
+        self.task = task or spec(leases=16)
         self.members = [Member(index) for index in range(COUNT)]
         self.down: list[tuple[DeviceId, Envelope]] = []
         self.cut: Callable[[int, int, Message], bool] = lambda source, target, m: False
@@ -293,10 +294,12 @@ class Council:
                     member.step(Ticked(), self.now_s)
             self.settle()
 
-    def crash(self, index: int) -> None:
-        member = self.members[index]
-        member.up = False
-        member.sent.clear()
+    def crash(self, *indices: int) -> None:
+        """Ends some as a power cut does, and waits until the others miss them."""
+        for index in indices:
+            self.members[index].up = False
+            self.members[index].sent.clear()
+        self.run(SILENT_AFTER_STATUSES + 1.0)
 
     def restart(self, index: int) -> None:
         self.members[index].begin(self.now_s)

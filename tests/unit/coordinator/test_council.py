@@ -112,8 +112,7 @@ def test_council_caught_up_member_computes_the_next_version(
 def test_council_two_down_nothing_is_final(
     council: Council, boards: list[Voter]
 ) -> None:
-    council.crash(1)
-    council.crash(2)
+    council.crash(1, 2)
     before = council.heights()[0]
     for board in boards[:2]:
         council.contribute(board, 0, to={0, 3})
@@ -180,7 +179,6 @@ def test_check_in_first_in_order_silent_next_one_answers(
     (lease,) = council.check_in(board, 0)
     first = [key.public for key in KEYS].index(lease.sender)
     council.crash(first)
-    council.run(duty.SILENT_AFTER_STATUSES + 1.0)
 
     leases = council.check_in(board, 0)
 
