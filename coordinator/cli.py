@@ -254,6 +254,7 @@ def _status_text(document: dict[str, Any]) -> str:
         ("state", document["state"]),
         ("broker", document["broker"]),
         ("height", document["chain"]["height"]),
+        *_consensus_rows(document["consensus"]),
         ("boards", document["chain"]["boards"]),
         ("accepted", document["updates"]["accepted"]),
     ]
@@ -265,6 +266,28 @@ def _status_text(document: dict[str, Any]) -> str:
         shown = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} %"
         rows.append((f"task {task['task']}", f"version {task['head']}{shown}"))
     return "".join(f"{name:<24} {value}\n" for name, value in rows)
+
+
+def _consensus_rows(consensus: dict[str, Any]) -> list[tuple[str, Any]]:
+    """How the chain is decided, and what the other coordinators do."""
+    decides = f"{consensus['quorum']} of {consensus['validators']} decide"
+    if consensus["fault_model"] != FaultModel.BYZANTINE.name.lower():
+        decides += f"; {consensus['fault_model'].upper()}-ONLY: safe while nobody lies"
+    rows: list[tuple[str, Any]] = [("consensus", decides)]
+    if consensus["validators"] > 1:
+        rows.append(("round", f"{consensus['round']}, {consensus['step']}"))
+    rows += [
+        (
+            peer["name"],
+            f"deciding {peer['height']}, heard {peer['silent_s']:.1f} s ago",
+        )
+        for peer in consensus["peers"]
+    ]
+    rows += [
+        (f"{name} outvoted", f"{count} versions")
+        for name, count in consensus["outvoted"].items()
+    ]
+    return rows
 
 
 def _admit(options: argparse.Namespace) -> int:

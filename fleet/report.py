@@ -81,8 +81,7 @@ def report(
             for device in last.devices
         ],
         "coordinators": [
-            {**asdict(point), "named": list(point.named)}
-            for point in last.coordinators
+            {**asdict(point), "named": list(point.named)} for point in last.coordinators
         ],
         "chain": {"height": last.height, "verified": outcome.verified},
         "traffic": {
