@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 SOURCES := starling.py protocol durable compiler firmware_profiles broker agent coordinator fleet
 CHECKED := $(SOURCES) benchmarks tests
 DEMO := demo
+BENCHMARKS := wire idle_agent overhead ingest virtual training_step mnist
 JOBS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -35,7 +36,7 @@ check: $(VENV)/.dev ## Static checks only: format, lint, types, arrows
 .PHONY: test
 test: setup ## All tests; unit and simulation in parallel, then everything with a broker
 	$(BIN)/pytest -q -n $(JOBS) -m 'not e2e and not soak'
-	$(BIN)/pytest -q -m 'e2e and not soak'
+	$(BIN)/pytest -q -n $(JOBS) -m 'e2e and not soak'
 
 .PHONY: soak
 soak: setup ## The long simulations and crash campaigns
@@ -43,7 +44,7 @@ soak: setup ## The long simulations and crash campaigns
 
 .PHONY: bench
 bench: setup ## Every benchmark; tables on the terminal, JSON in benchmarks/results/
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/*.txt

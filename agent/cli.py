@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from protocol.descent import DescentPolicy, OptimiserKind, ScheduleKind
 from protocol.errors import ConfigError
 from protocol.ids import device_name
 
@@ -86,6 +87,12 @@ def _train_once_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=1, help="default 1")
     parser.add_argument("--batch", type=int, default=20, help="default 20")
     parser.add_argument("--learning-rate", type=float, default=0.1, help="default 0.1")
+    kinds = [kind.name.lower() for kind in OptimiserKind]
+    parser.add_argument("--optimiser", choices=kinds, default=kinds[0])
+    schedules = [kind.name.lower() for kind in ScheduleKind]
+    parser.add_argument("--schedule", choices=schedules, default=schedules[0])
+    parser.add_argument("--engine", default="ort", help="ort, or ort-training")
+    parser.add_argument("--out", type=Path, help="write the parameters, as .npy")
     parser.add_argument("--threads", type=int, default=1, help="default 1")
     parser.add_argument("--json", action="store_true", help="one JSON document")
 
@@ -174,6 +181,10 @@ def _status(arguments: argparse.Namespace) -> int:
 def _train_once(arguments: argparse.Namespace) -> int:
     from agent.rim.once import readable, train_once
 
+    descent = DescentPolicy(
+        OptimiserKind[arguments.optimiser.upper()],
+        schedule=ScheduleKind[arguments.schedule.upper()],
+    )
     document = train_once(
         arguments.bundle,
         arguments.data,
@@ -182,6 +193,9 @@ def _train_once(arguments: argparse.Namespace) -> int:
         batch=arguments.batch,
         learning_rate=arguments.learning_rate,
         threads=arguments.threads,
+        descent=descent,
+        engine=arguments.engine,
+        out=arguments.out,
     )
     _print(arguments, document, readable(document))
     return 0

@@ -9,10 +9,10 @@ is missing after a while is asked for again.
 import array
 import math
 import sys
+from functools import lru_cache
 
 from agent.effects import AdoptModel, KeepBlobs, LoadBundle, PersistProgress, StoreBlob
 from agent.events import BundleLoaded, LoadFailed, Stage
-from agent.evolve import evolve
 from agent.privacy import PrivacyLedger
 from agent.state import Adopted, Condition, Fetch, Loaded, Offer, State, slot_of
 from agent.turn import Turn
@@ -20,8 +20,9 @@ from protocol.chunks import CHUNK, Assembly
 from protocol.codec import UINT_MAX
 from protocol.envelope import Kind
 from protocol.errors import BudgetExceeded, DecodeError, LimitError, Reason
+from protocol.evolve import evolve
 from protocol.ids import Digest
-from protocol.light import MANIFEST
+from protocol.light import MANIFEST, Manifest
 from protocol.messages import CHUNK_REQUEST, CHUNK_REQUEST_MAX, ChunkRequest
 from protocol.task import E12, MICRO, PrivacyPolicy
 
@@ -37,7 +38,7 @@ def hear_manifest(turn: Turn, payload: bytes) -> None:
     Raises:
       ProtocolError: If it is malformed or proves nothing.
     """
-    manifest = MANIFEST.unpack(payload)
+    manifest = _unpacked(payload)
     known = turn.state.offer
     if manifest.task != turn.settings.task:
         return
@@ -52,6 +53,12 @@ def hear_manifest(turn: Turn, payload: bytes) -> None:
     turn.state = evolve(turn.state, trusted=trusted, offer=offer, asking=None)
     turn.emit(PersistProgress(trusted, payload))
     price(turn)
+
+
+@lru_cache(maxsize=1)
+def _unpacked(payload: bytes) -> Manifest:
+    """The retained manifest comes again with each connection."""
+    return MANIFEST.unpack(payload)
 
 
 def price(turn: Turn) -> None:

@@ -11,13 +11,13 @@ from typing import assert_never
 from agent import events as e
 from agent import fetching, outbox, participation
 from agent.effects import Effect, Publish
-from agent.evolve import evolve
 from agent.obstacles import phase
 from agent.privacy import PrivacyLedger
 from agent.state import Settings, State, Waiting
 from agent.turn import Turn
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.errors import ProtocolError
+from protocol.evolve import evolve
 from protocol.ids import Digest
 from protocol.light import Trusted
 from protocol.messages import (

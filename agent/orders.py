@@ -113,6 +113,7 @@ class Job:
       label: CSV column that is the target; empty for the last one.
       limits: What it may use.
       order: What to train; None for LOAD.
+      head_path: Where the board's own parameters are kept; empty to forget them.
     """
 
     kind: int
@@ -122,6 +123,7 @@ class Job:
     label: str
     limits: Limits
     order: TrainingOrder | None
+    head_path: str = ""
 
 
 JOB = structure(
@@ -136,6 +138,7 @@ JOB = structure(
         Limits, 64, uint(THREADS_MAX, 1), uint(1 << 16, 1), uint(1 << 30), uint(19)
     ).schema,
     maybe(_ORDER),
+    text(PATH_CHARS_MAX),
 )
 
 

@@ -7,12 +7,12 @@ version that makes it stale, deletes it; a refusal never does.
 
 from agent.effects import DeleteSpooled, MarkAccepted, PublishSpooled
 from agent.events import ChunkDelivered
-from agent.evolve import evolve
 from agent.state import Sending, Waiting
 from agent.turn import Turn
 from protocol.chunks import chunk_count
 from protocol.envelope import Envelope
 from protocol.errors import Reason
+from protocol.evolve import evolve
 from protocol.ids import Digest
 from protocol.light import FINAL
 from protocol.messages import ACCEPTED, REFUSED

@@ -15,7 +15,6 @@ from agent.effects import (
     StopTraining,
 )
 from agent.events import Stage, TrainingFailed, TrainingFinished
-from agent.evolve import evolve
 from agent.fetching import price, refuse_version
 from agent.obstacles import obstacle, pledge_of
 from agent.orders import TrainingOrder
@@ -30,6 +29,7 @@ from agent.state import (
 from agent.turn import Turn
 from protocol.envelope import Envelope, Kind
 from protocol.errors import BudgetExceeded
+from protocol.evolve import evolve
 from protocol.ids import H
 from protocol.messages import (
     CHECK_IN,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 from agent.effects import Spooled
 from agent.orders import TrainingOrder
@@ -77,7 +78,7 @@ class Settings:
     fetch_window: int = 8
     pace: Pace = field(default_factory=Pace)
 
-    @property
+    @cached_property
     def device(self) -> str:
         """The board's name in topics."""
         return device_name(self.key.identity)

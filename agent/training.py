@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agent import mechanism
+from agent import mechanism, personal
 from agent.optimiser import OPTIMISERS, proximal
 from agent.orders import TrainingOrder
 from agent.schedule import learning_rates
@@ -34,6 +34,7 @@ from protocol.mechanisms import (
     check_mode,
 )
 from protocol.noise import MICRO_BATCH_MAX
+from protocol.parameters import local_slices
 from protocol.task import Q24, TrainingMode
 from protocol.vectors import (
     CODECS,
@@ -111,6 +112,7 @@ def train(
     ready: Callable[[], None],
     draw: Draw,
     rng: np.random.Generator,
+    keep: Callable[[Real], None] | None = None,
 ) -> bytes:
     """Computes and encodes one update.
 
@@ -125,9 +127,11 @@ def train(
         is on disk, and does not return otherwise.
       draw: Cryptographically secure random bytes, for noise and rounding.
       rng: For the order of local batches.
+      keep: Called with the parameters that stay on the board, (k,) float32, as they
+        are after this update; not called where a bundle has none.
 
     Returns:
-      The vector as the task's codec encodes it.
+      The vector as the task's codec encodes it, zero where parameters are local.
 
     Raises:
       EngineError: If the engine cannot run a graph.
@@ -138,6 +142,10 @@ def train(
         raise OperationError(f"vector codec {order.codec} is not known here")
     x, y = x[: order.pledge], y[: order.pledge]
     vector = _vector(trainer, theta, x, y, order, micro_batch, ready, draw, rng)
+    if places := local_slices(trainer.manifest.parameters):
+        if keep is not None:
+            keep(personal.moved(theta, vector, order, places))
+        vector = personal.shared_part(vector, places)
     return CODECS[order.codec].encode(vector, draw)
 
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 
 from agent.effects import Effect, Note, Publish
-from agent.evolve import evolve
 from agent.state import Settings, State
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.errors import SignatureError
+from protocol.evolve import evolve
 from protocol.ids import H
 
 _SERIAL_BITS = 32

@@ -1,15 +1,16 @@
-"""How fast a training step is: examples per second on one thread, and memory.
+"""How fast a training step is: examples per second on one thread.
 
-`python -m benchmarks.training_step` prints the table and writes
-benchmarks/results/training_step.json. The network is the convolutional one of 21,840
-parameters (conv 10 5x5, pool, conv 20 5x5, pool, linear 50, linear 10) on 28x28
-images. PyTorch and Opacus take part if they are installed; all contenders alternate,
-so that a busy machine is busy for all of them. A contender's time is the median. The
+`python -m benchmarks.training_step` prints a table for each of `training_networks` and
+writes benchmarks/results/training_step.json. PyTorch and Opacus take part if they are
+installed, and onnxruntime-training-cpu if STARLING_ORT_TRAINING names the interpreter
+of an environment that has it (it cannot share one with onnxruntime). All contenders
+alternate, so that a busy machine is busy for all of them. A turn gives the median time
+of a step, and the best turn counts: other work on the machine only ever adds. The
 Opacus wheel brings a top-level package `benchmarks` that hides this one; remove it.
 """
 
 import json
-import math
+import os
 import statistics
 import sys
 import time
@@ -18,65 +19,30 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.training_networks import NETWORKS, Network
 from compiler import compile_model
 from protocol.bundle import GRADIENT, PRIVATE_GRADIENT
 
 Step = Callable[[], object]
+Turn = Callable[[], float]
+"""Runs for a while and returns the median time of one step, in seconds."""
 Arrays = dict[str, NDArray[np.generic]]
 BATCHES = (1, 10, 32, 64)
-TURNS = 15
+TURNS = 9
 TURN_S = 0.1
 SEED = 1
 RESULT = Path(__file__).parent / "results" / "training_step.json"
-_SHAPES: dict[str, tuple[int, ...]] = {
-    "conv1.weight": (10, 1, 5, 5),
-    "conv1.bias": (10,),
-    "conv2.weight": (20, 10, 5, 5),
-    "conv2.bias": (20,),
-    "fc1.weight": (50, 320),
-    "fc1.bias": (50,),
-    "fc2.weight": (10, 50),
-    "fc2.bias": (10,),
-}
 
 
-def network(rng: np.random.Generator) -> onnx.ModelProto:
-    """The network, with normal weights."""
-    weights = []
-    for name, shape in _SHAPES.items():
-        spread = 1 / math.sqrt(math.prod(shape[1:]))
-        values = (rng.standard_normal(shape) * spread).astype(np.float32)
-        weights.append(numpy_helper.from_array(values, name))
-    node = helper.make_node
-    nodes = [
-        node("Conv", ["x", "conv1.weight", "conv1.bias"], ["a"]),
-        node("MaxPool", ["a"], ["b"], kernel_shape=[2, 2], strides=[2, 2]),
-        node("Relu", ["b"], ["c"]),
-        node("Conv", ["c", "conv2.weight", "conv2.bias"], ["d"]),
-        node("MaxPool", ["d"], ["e"], kernel_shape=[2, 2], strides=[2, 2]),
-        node("Relu", ["e"], ["f"]),
-        node("Flatten", ["f"], ["g"]),
-        node("Gemm", ["g", "fc1.weight", "fc1.bias"], ["h"], transB=1),
-        node("Relu", ["h"], ["i"]),
-        node("Gemm", ["i", "fc2.weight", "fc2.bias"], ["out"], transB=1),
-    ]
-    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 28, 28])
-    scores = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 10])
-    graph = helper.make_graph(nodes, "cnn", [image], [scores], weights)
-    opsets = [helper.make_opsetid("", 17)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
-
-
-def starling_steps(x: NDArray[np.float32], y: NDArray[np.int64]) -> dict[str, Step]:
+def starling_steps(
+    network: Network, x: NDArray[np.float32], y: NDArray[np.int64]
+) -> dict[str, Step]:
     """The two compiled graphs on one batch."""
-    bundle = compile_model(
-        network(np.random.default_rng(SEED)), loss="cross-entropy", name="cnn"
-    )
+    model = network.make(np.random.default_rng(SEED))
+    bundle = compile_model(model, loss="cross-entropy", name="benchmark")
     plain: Arrays = {"theta": bundle.theta, "x": x, "y": y}
     private: Arrays = {**plain, "clip": np.array(1.0, np.float32)}
     options = onnxruntime.SessionOptions()
@@ -93,55 +59,80 @@ def starling_steps(x: NDArray[np.float32], y: NDArray[np.int64]) -> dict[str, St
     }
 
 
-def rates(steps: dict[str, Step], examples: int) -> dict[str, float]:
+def turn(step: Step) -> float:
+    """The median time of one step, over `TURN_S`."""
+    times: list[float] = []
+    end = time.perf_counter() + TURN_S
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def rates(turns: dict[str, Turn], examples: int) -> dict[str, float]:
     """Examples per second of each contender, in turns."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
+    times: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(TURNS):
+        for name, take in turns.items():
+            times[name].append(take())
+    return {name: examples / min(taken) for name, taken in times.items()}
+
+
+def contenders(name: str, batch: int) -> dict[str, Turn]:
+    """Everybody who can train a network here, on one random batch."""
+    network, rng = NETWORKS[name], np.random.default_rng(SEED)
+    x = rng.random((batch, *network.row), np.float32)
+    y = rng.integers(0, network.classes, batch)
+    steps = starling_steps(network, x, y)
+    if find_spec("torch"):
+        from benchmarks.training_peers import torch_steps
+
+        steps |= torch_steps(name, x, y)
     for step in steps.values():
         step()
-    for _ in range(TURNS):
-        for name, step in steps.items():
-            turn: list[float] = []
-            end = time.perf_counter() + TURN_S
-            while time.perf_counter() < end:
-                start = time.perf_counter()
-                step()
-                turn.append(time.perf_counter() - start)
-            times[name].append(statistics.median(turn))
-    return {name: examples / statistics.median(taken) for name, taken in times.items()}
+    turns = {key: _turns(step) for key, step in steps.items()}
+    interpreter = os.environ.get("STARLING_ORT_TRAINING")
+    if interpreter:
+        from benchmarks.training_ort import ort_training_turn
+
+        model = network.make(np.random.default_rng(SEED))
+        take = ort_training_turn(interpreter, model, x, y, TURN_S)
+        turns |= {"ort-training": take} if take else {}
+    return turns
+
+
+def _turns(step: Step) -> Turn:
+    return lambda: turn(step)
 
 
 def main() -> int:
-    """Prints the table and writes the results."""
-    rng = np.random.default_rng(SEED)
-    rows = {}
-    for batch in BATCHES:
-        x = rng.random((batch, 1, 28, 28), np.float32)
-        y = rng.integers(0, 10, batch)
-        steps = starling_steps(x, y)
-        if find_spec("torch"):
-            from benchmarks.training_peers import torch_steps
-
-            steps |= torch_steps(x, y)
-        rows[batch] = rates(steps, batch)
-    _show(rows)
+    """Prints the tables and writes the results."""
+    tables: dict[str, dict[str, dict[str, int]]] = {}
+    for name in NETWORKS:
+        rows = {}
+        for batch in BATCHES:
+            found = rates(contenders(name, batch), batch)
+            rows[str(batch)] = {key: round(rate) for key, rate in found.items()}
+        tables[name] = rows
+        _show(name, rows)
     RESULT.parent.mkdir(exist_ok=True)
     document = {
-        "unit": "examples per second on one thread",
-        "batches": {
-            str(batch): {name: round(rate) for name, rate in row.items()}
-            for batch, row in rows.items()
-        },
+        "unit": "examples per second on one thread, by network and batch",
+        "networks": tables,
     }
     RESULT.write_text(json.dumps(document, indent=1) + "\n")
     return 0
 
 
-def _show(rows: dict[int, dict[str, float]]) -> None:
-    names = list(rows[BATCHES[0]])
-    sys.stdout.write("batch  " + "  ".join(f"{name:>17}" for name in names) + "\n")
+def _show(name: str, rows: dict[str, dict[str, int]]) -> None:
+    names = list(next(iter(rows.values())))
+    head = "  ".join(f"{item:>17}" for item in names)
+    sys.stdout.write(f"{name:<10}  {head}\n")
     for batch, row in rows.items():
-        cells = "  ".join(f"{row[name]:>15,.0f}/s" for name in names)
-        sys.stdout.write(f"{batch:>5}  {cells}\n")
+        cells = "  ".join(f"{row[item]:>15,}/s" for item in names)
+        sys.stdout.write(f"batch {batch:<4}  {cells}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

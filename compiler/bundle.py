@@ -20,7 +20,7 @@ from compiler.builder import OPSET
 from compiler.emit import evaluate_graph, gradient_graph, infer_graph, private_graph
 from compiler.loss import find_loss, prediction
 from compiler.network import Network
-from compiler.reader import read_network
+from compiler.reader import matching, read_network
 from compiler.source import load
 from protocol.bundle import (
     EVALUATE,
@@ -31,7 +31,6 @@ from protocol.bundle import (
     THETA,
     LossSettings,
     Manifest,
-    Parameter,
     Port,
     Preprocessing,
     bundle_digest,
@@ -40,6 +39,7 @@ from protocol.bundle import (
 from protocol.errors import ConfigError
 from protocol.graph import check_graph
 from protocol.ids import Digest, H
+from protocol.parameters import Parameter
 
 
 @dataclass(frozen=True)
@@ -76,23 +76,27 @@ def compile_model(
     *,
     loss: str,
     train: Sequence[str] = (),
+    local: Sequence[str] = (),
     name: str | None = None,
     classes: Sequence[str] = (),
     preprocessing: Preprocessing | None = None,
     settings: LossSettings | None = None,
+    output: str | None = None,
 ) -> Bundle:
     """Compiles an ordinary ONNX model into a training bundle.
 
     Args:
-      model: Serialised, as a file, or already parsed; one float32 input whose first
-        axis is the batch, one output.
+      model: Serialised, as a file, or already parsed; one float32 or int64
+        input whose first axis is the batch.
       loss: "cross-entropy" (int64 labels), "mse", "huber" or "bce" (float32 targets).
       train: Patterns (as a shell knows them) of weights to train; the others stay as
         they are, inside the graphs. Empty trains all.
+      local: Patterns of trained weights that stay on the board and are never sent.
       name: Of the bundle; the graph's own by default.
       classes: What the outputs stand for; empty, or one name per output.
       preprocessing: What a board does to raw data first; nothing by default.
       settings: Class weights, label smoothing, where huber becomes linear.
+      output: Name of the output that the loss reads, where the model has several.
 
     Raises:
       ConfigError: If the file cannot be read, or an argument does not fit the model.
@@ -101,7 +105,7 @@ def compile_model(
     """
     settings = settings or LossSettings()
     criterion = find_loss(loss, settings)
-    network = read_network(load(model), train)
+    network = read_network(load(model), train, output)
     files = {
         INFER: infer_graph(network),
         EVALUATE: evaluate_graph(network, criterion),
@@ -112,18 +116,18 @@ def compile_model(
         check_graph(content)
     files[THETA] = _theta(network)
     scores = network.shapes[prediction(network, criterion)]
-    output = _row(network, network.output)
-    if classes and len(classes) != math.prod(output):
-        raise ConfigError(f"the model has {math.prod(output)} outputs", key="--classes")
+    scored = _row(network, network.output)
+    if classes and len(classes) != math.prod(scored):
+        raise ConfigError(f"the model has {math.prod(scored)} outputs", key="--classes")
     manifest = Manifest(
         name=name or network.name,
-        parameters=_parameters(network),
+        parameters=_parameters(network, local),
         dimension=network.dimension,
         loss=loss,
         opset=OPSET,
         input=Port(_row(network, network.input), "float32"),
         target=criterion.target(scores),
-        output=Port(output, "float32"),
+        output=Port(scored, "float32"),
         classes=tuple(classes),
         preprocessing=preprocessing or Preprocessing(),
         digests={key: H(content) for key, content in files.items()},
@@ -173,11 +177,12 @@ def _theta(network: Network) -> bytes:
     return buffer.getvalue()
 
 
-def _parameters(network: Network) -> tuple[Parameter, ...]:
+def _parameters(network: Network, local: Sequence[str]) -> tuple[Parameter, ...]:
     rows = []
     offset = 0
+    kept = set(matching(list(network.parameters), local, "--local"))
     for name, array in network.parameters.items():
-        rows.append(Parameter(name, array.shape, offset, trainable=True))
+        rows.append(Parameter(name, array.shape, offset, True, name in kept))
         offset += array.size
     for name in network.frozen:
         shape = network.constants[name].shape

@@ -73,6 +73,16 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATTERN",
         help="train only weights whose names match; may be given several times",
     )
+    made.add_argument(
+        "--local",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="weights that are trained and stay on the board; several times, too",
+    )
+    made.add_argument(
+        "--output", metavar="NAME", help="that the loss reads, if there are several"
+    )
     made.add_argument("--name", help="of the bundle; the graph's own by default")
     made.add_argument(
         "--classes", default="", metavar="A,B,...", help="what the outputs stand for"
@@ -115,16 +125,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     _say(f"reading {options.model}")
     proto = load(options.model)
     _say(f"finding shapes and rules of {len(proto.graph.node)} nodes")
-    network = read_network(proto, options.train)
+    network = read_network(proto, options.train, options.output)
     _say(f"writing graphs for {network.dimension:,} parameters")
     bundle = compile_model(
         proto,
         loss=options.loss,
         train=options.train,
+        local=options.local,
         name=options.name or options.model.stem,
         classes=tuple([name for name in options.classes.split(",") if name]),
         preprocessing=Preprocessing(options.scale, options.offset),
         settings=settings,
+        output=options.output,
     )
     found = report.document(bundle, network)
     if options.check:

@@ -20,6 +20,9 @@ import numpy as np
 
 from compiler.builder import Builder, Tensor
 
+_WIDE = 1024
+"""From this many values on a product with ones is faster than a sum over rows."""
+
 
 class Contribution(Protocol):
     """One use of one parameter of `size` values."""
@@ -54,9 +57,14 @@ class Rows:
     def total(self, build: Builder, scale: Tensor | None) -> Tensor:
         """See `Contribution`."""
         rows = self.rows(build)
-        if scale is None:
+        if scale is None and rows.row_size < _WIDE:
             return build.reduce("ReduceSum", rows, [0])
-        weights = build.op("Reshape", (scale, build.integers(1, -1)), (1, None))
+        if scale is None:
+            count = build.op("Shape", (rows,), (1,), start=0, end=1)
+            sides = build.concat([build.integers(1), count], 0)
+            weights = build.op("Expand", (build.scalar(1.0), sides), (1, None))
+        else:
+            weights = build.op("Reshape", (scale, build.integers(1, -1)), (1, None))
         return build.flat(build.op("MatMul", (weights, rows), (1, rows.row_size)))
 
     def rows(self, build: Builder) -> Tensor:

@@ -142,7 +142,7 @@ def _run(
     try:
         results = ReferenceEvaluator(model).run(None, dict(inputs))
     # What a node does to wrong inputs is up to NumPy.
-    except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         name = node.name or node.output[0]
         raise CompileError(
             f"{name} ({node.op_type}): cannot be computed: {str(error)[:200]}", (name,)

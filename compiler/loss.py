@@ -20,6 +20,8 @@ from protocol.bundle import LossSettings, Port
 from protocol.errors import ConfigError
 
 PLAIN = LossSettings()
+_WRAPPERS = frozenset({"Dropout", "Identity"})
+"""Exporters put these behind the last function; they change nothing."""
 Formula = Callable[[Builder, Tensor, Tensor, LossSettings], tuple[Tensor, Tensor]]
 """(build, prediction, y, settings) to the loss (n,) and its derivative by the
 prediction."""
@@ -63,11 +65,14 @@ def find_loss(name: str, settings: LossSettings = PLAIN) -> Loss:
 
 def prediction(network: Network, loss: Loss) -> str:
     """Name of the value that the loss starts from."""
-    last = [node for node in network.nodes if network.output in node.outputs]
-    if last and last[0].kind in loss.absorbs:
-        axis = last[0].attributes.get("axis", -1)
+    made = {node.outputs[0]: node for node in network.nodes}
+    node = made.get(network.output)
+    while node is not None and node.kind in _WRAPPERS:
+        node = made.get(node.inputs[0])
+    if node is not None and node.kind in loss.absorbs:
+        axis = node.attributes.get("axis", -1)
         if axis in (-1, len(network.shapes[network.output]) - 1):
-            return last[0].inputs[0]
+            return node.inputs[0]
     return network.output
 
 

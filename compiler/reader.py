@@ -23,36 +23,39 @@ from compiler.rules import RULES
 from compiler.shapes import Extent, Findings, infer
 from compiler.source import opset
 from compiler.tape import copy
-from protocol.bundle import DIMENSION_MAX
 from protocol.errors import ConfigError, DecodeError, LimitError
+from protocol.parameters import DIMENSION_MAX
 
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 
 
-def read_network(proto: onnx.ModelProto, train: Sequence[str] = ()) -> Network:
+def read_network(
+    proto: onnx.ModelProto, train: Sequence[str] = (), output: str | None = None
+) -> Network:
     """Turns a checked model into nodes, parameters and shapes.
 
     Args:
       proto: As `source.load` returns it.
       train: Patterns of initialiser names; only these are trained. Empty trains every
         weight that a rule knows.
+      output: Name of the output that the loss reads, where the model has several.
 
     Raises:
       CompileError: If an operator has no rule or takes another form in the operator
         set that is written, a shape stays open, or there is nothing to train.
-      ConfigError: If a pattern matches no weight.
+      ConfigError: If a pattern matches no weight, or there is no such output.
       LimitError: If more than `DIMENSION_MAX` values would be trained.
     """
+    proto = _with_one_output(proto, output)
     graph = proto.graph
     initialisers = {item.name: _array(item) for item in graph.initializer}
     inputs = [item for item in graph.input if item.name not in initialisers]
     wanted = {item.name for item in graph.output}
     nodes = _live([_node(item) for item in graph.node], wanted)
     _check_rules(nodes, opset(proto), RULES.keys() | FOLDABLE | {"Constant"})
-    if len(inputs) != 1 or len(graph.output) != 1:
+    if len(inputs) != 1:
         raise CompileError(
-            f"the model has {len(inputs)} inputs and {len(graph.output)} outputs; "
-            "exactly one of each can be trained"
+            f"the model has {len(inputs)} inputs; exactly one can be trained"
         )
     weights = _weights(nodes, initialisers)
     chosen = _chosen(weights, train)
@@ -70,6 +73,31 @@ def read_network(proto: onnx.ModelProto, train: Sequence[str] = ()) -> Network:
     for node in nodes:
         rewriter.add(_sized(node, found))
     return _network(proto, rewriter, inputs[0], parameters, weights)
+
+
+def _with_one_output(proto: onnx.ModelProto, output: str | None) -> onnx.ModelProto:
+    """The part of a model that one output needs."""
+    names = [item.name for item in proto.graph.output]
+    if output is None and len(names) != 1:
+        raise CompileError(
+            f"the model has {len(names)} outputs ({', '.join(names)[:200]}); exactly "
+            "one can be trained: choose it with --output"
+        )
+    if output is not None and output not in names:
+        known = ", ".join(names)[:200]
+        raise ConfigError(f"{output!r} is none of the outputs: {known}", key="--output")
+    chosen = output or names[0]
+    wanted, nodes = {chosen}, []
+    for node in reversed(proto.graph.node):
+        if wanted.intersection(node.output):
+            nodes.append(node)
+            wanted.update(node.input)
+    part = onnx.ModelProto()
+    part.CopyFrom(proto)
+    del part.graph.node[:], part.graph.output[:]
+    part.graph.node.extend(nodes[::-1])
+    part.graph.output.extend([i for i in proto.graph.output if i.name == chosen])
+    return part
 
 
 def _network(
@@ -283,20 +311,34 @@ def _through(nodes: Sequence[Node], places: set[str]) -> set[str]:
     return found
 
 
-def _chosen(weights: Sequence[str], train: Sequence[str]) -> list[str]:
-    for pattern in train:
+def matching(weights: Sequence[str], patterns: Sequence[str], option: str) -> list[str]:
+    """The weights whose names match one of the patterns, as a shell knows them.
+
+    Args:
+      weights: Names.
+      patterns: Each must match one of them.
+      option: That the patterns came from, for messages.
+
+    Raises:
+      ConfigError: If a pattern matches none.
+    """
+    for pattern in patterns:
         if not fnmatch.filter(weights, pattern):
             known = ", ".join(weights)[:300]
             raise ConfigError(
-                f"{pattern!r} matches none of the weights: {known}", key="--train"
+                f"{pattern!r} matches none of the weights: {known}", key=option
             )
-    if not train:
-        return list(weights)
     return [
         name
         for name in weights
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in train)
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     ]
+
+
+def _chosen(weights: Sequence[str], train: Sequence[str]) -> list[str]:
+    if not train:
+        return list(weights)
+    return matching(weights, train, "--train")
 
 
 def _check_values(parameters: Mapping[str, np.ndarray]) -> None:

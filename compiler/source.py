@@ -58,9 +58,10 @@ def opset(proto: onnx.ModelProto) -> int:
     Raises:
       CompileError: If there is none, or one that the rules do not know.
     """
-    found = [
+    versions = {
         item.version for item in proto.opset_import if item.domain in _DEFAULT_DOMAINS
-    ]
+    }
+    found = sorted(versions)
     if len(found) != 1 or not MODEL_OPSET_MIN <= found[0] <= MODEL_OPSET_MAX:
         raise CompileError(
             f"operator set {found}: versions {MODEL_OPSET_MIN} to {MODEL_OPSET_MAX} "

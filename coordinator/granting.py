@@ -1,13 +1,12 @@
 """Check-ins and leases: from a board that is ready to a board that may send."""
 
-from dataclasses import replace
-
 from coordinator.leases import Grant, draw_for
 from coordinator.ledger import views
 from coordinator.state import TaskState, held_key
 from coordinator.turn import Turn
 from protocol.envelope import Kind
 from protocol.errors import InvalidUpdate, Reason, StaleUpdate
+from protocol.evolve import evolve
 from protocol.ids import DeviceId
 from protocol.messages import LEASE, CheckIn, Lease
 
@@ -43,7 +42,7 @@ def check_in(turn: Turn, device: DeviceId, said: CheckIn, counter: int) -> None:
     # A board that took a newer version gives its older lease back.
     leases = task.leases.release(device)
     leases = leases.wait(device, said, turn.settings.selection, draw)
-    turn.put_task(replace(task, leases=leases))
+    turn.put_task(evolve(task, leases=leases))
     grant_free(turn, turn.tasks[task.number])
 
 
@@ -54,14 +53,14 @@ def grant_free(turn: Turn, task: TaskState) -> None:
     while room > 0 and (found := task.leases.next_waiting()) is not None:
         device, said = found
         if task.head - said.version > task.spec.aggregation.staleness_max:
-            task = replace(task, leases=task.leases.stop_waiting(device))
+            task = evolve(task, leases=task.leases.stop_waiting(device))
             continue
         number = turn.counter
         lease = Lease(device, task.number, said.version, number, turn.settings.lease_s)
         envelope = turn.sign(Kind.LEASE, LEASE.pack(lease))
         ends_at_s = turn.now_s + turn.settings.lease_s
         grant = Grant(said.version, envelope, ends_at_s)
-        task = replace(task, leases=task.leases.grant(device, grant))
+        task = evolve(task, leases=task.leases.grant(device, grant))
         turn.send(device, envelope)
     turn.put_task(task)
 
@@ -90,14 +89,14 @@ def release_stale(turn: Turn, task: TaskState) -> None:
         if grant.version < oldest:
             leases = leases.release(DeviceId(device))
     if leases is not task.leases:
-        grant_free(turn, replace(task, leases=leases))
+        grant_free(turn, evolve(task, leases=leases))
 
 
 def release(turn: Turn, device: DeviceId, task: TaskState) -> None:
     """A board is gone: its place is for the next one."""
     leases = task.leases.release(device).stop_waiting(device)
     if leases is not task.leases:
-        grant_free(turn, replace(task, leases=leases))
+        grant_free(turn, evolve(task, leases=leases))
 
 
 def expire(turn: Turn) -> None:
@@ -108,7 +107,7 @@ def expire(turn: Turn) -> None:
             ended = len(task.leases.granted) - len(leases.granted)
             if ended:
                 turn.report(f"task {task.number}: {ended} leases ended unused")
-            grant_free(turn, replace(task, leases=leases))
+            grant_free(turn, evolve(task, leases=leases))
 
 
 def _contributed(turn: Turn, device: DeviceId, said: CheckIn) -> bool:

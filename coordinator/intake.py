@@ -4,8 +4,6 @@ A board costs at most one upload in assembly. Nothing is kept for a board that t
 chain does not know.
 """
 
-from dataclasses import replace
-
 from coordinator import duty, granting, peers, wanting
 from coordinator.admission import Admitted, Equivocation, Standing, admit
 from coordinator.events import (
@@ -31,6 +29,7 @@ from protocol.errors import (
     Reason,
     SignatureError,
 )
+from protocol.evolve import evolve
 from protocol.ids import DeviceId, Digest, H, device_id
 from protocol.messages import (
     ACCEPTED,
@@ -92,7 +91,7 @@ def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
         return
     body = admitted.contribution
     turn.emit(StoreUpload(admitted.transaction, admitted.update, admitted.blob))
-    session = replace(turn.session(device), updates=admitted.window)
+    session = evolve(turn.session(device), updates=admitted.window)
     turn.put_session(device, session)
     key = held_key(device, body.task, body.version)
     held = Held(admitted.transaction, body.version, body.task, turn.now_s)
@@ -139,7 +138,7 @@ def state_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
     phase = DevicePhase(shown.phase)
     session = turn.session(device)
     turn.put_session(
-        device, replace(session, phase=phase, epsilon_micro=shown.epsilon_micro)
+        device, evolve(session, phase=phase, epsilon_micro=shown.epsilon_micro)
     )
     if phase in (DevicePhase.LOST, DevicePhase.DISCONNECTED):
         for task in list(turn.tasks.values()):
@@ -168,7 +167,7 @@ def _assemble(turn: Turn, device: DeviceId, chunk: Chunk) -> bytes | None:
     assembly = assembly.add(chunk)
     complete = None not in assembly.pieces
     kept = None if complete else assembly
-    turn.put_session(device, replace(session, assembly=kept))
+    turn.put_session(device, evolve(session, assembly=kept))
     return assembly.whole() if complete else None
 
 
@@ -210,7 +209,7 @@ def _check_said(turn: Turn, device: DeviceId, envelope: Envelope) -> None:
     session = turn.session(device)
     window = session.said.get(envelope.kind, CounterWindow())
     said = {**session.said, envelope.kind: window.admit(envelope.counter)}
-    turn.put_session(device, replace(session, said=said))
+    turn.put_session(device, evolve(session, said=said))
 
 
 def _serve(turn: Turn, device: DeviceId, request: ChunkRequest) -> None:
@@ -223,7 +222,7 @@ def _serve(turn: Turn, device: DeviceId, request: ChunkRequest) -> None:
     if wanted > chunks:
         raise InvalidUpdate("asks for chunks too fast", Reason.BUSY)
     turn.put_session(
-        device, replace(session, chunks=chunks - wanted, chunks_at_s=turn.now_s)
+        device, evolve(session, chunks=chunks - wanted, chunks_at_s=turn.now_s)
     )
     turn.emit(PublishChunks(device, request.digest, request.indices))
 

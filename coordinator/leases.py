@@ -7,10 +7,11 @@ comes later with it is still welcome, so that time decides liveness only.
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from coordinator.selection import Selection
 from protocol.envelope import Envelope
+from protocol.evolve import evolve
 from protocol.ids import DeviceId, H, Version
 from protocol.messages import CheckIn
 from protocol.persistent import PersistentMap
@@ -75,7 +76,7 @@ class LeaseTable:
         place = select(check_in, int.from_bytes(draw[:_PLACE_BYTES]) / (1 << bits))
         assert 0.0 <= place < 1.0
         key = int(place * (1 << bits)).to_bytes(_PLACE_BYTES) + device
-        return replace(
+        return evolve(
             rest,
             waiting=rest.waiting.put(key, (device, check_in)),
             waiting_place=rest.waiting_place.put(device, key),
@@ -86,7 +87,7 @@ class LeaseTable:
         key = self.waiting_place.get(device)
         if key is None:
             return self
-        return replace(
+        return evolve(
             self,
             waiting=self.waiting.without(key),
             waiting_place=self.waiting_place.without(device),
@@ -102,7 +103,7 @@ class LeaseTable:
     def grant(self, device: DeviceId, grant: Grant) -> "LeaseTable":
         """Gives a lease; it takes the place of the one that the board may hold."""
         rest = self.release(device).stop_waiting(device)
-        return replace(
+        return evolve(
             rest,
             granted=rest.granted.put(device, grant),
             ends_at_s=min(rest.ends_at_s, grant.ends_at_s),
@@ -111,7 +112,7 @@ class LeaseTable:
     def release(self, device: DeviceId) -> "LeaseTable":
         """Frees a board's place, if it holds one."""
         granted = self.granted.without(device)
-        return self if granted is self.granted else replace(self, granted=granted)
+        return self if granted is self.granted else evolve(self, granted=granted)
 
     def expire(self, now_s: float) -> "LeaseTable":
         """Frees the places of leases that have ended."""
@@ -124,7 +125,7 @@ class LeaseTable:
                 granted = granted.without(device)
             else:
                 ends_at_s = min(ends_at_s, grant.ends_at_s)
-        return replace(self, granted=granted, ends_at_s=ends_at_s)
+        return evolve(self, granted=granted, ends_at_s=ends_at_s)
 
 
 def draw_for(seed: bytes, device: DeviceId, number: int) -> bytes:

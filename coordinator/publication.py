@@ -77,7 +77,10 @@ class TrainingSection:
         most=1 << 16,
     )
     learning_rate: float = setting(
-        0.05, "Rate of local steps; mode local only.", least=0.0, most=256.0
+        0.05,
+        "Of local steps; in mode gradient of weights that stay on the board.",
+        least=0.0,
+        most=256.0,
     )
     descent: DescentSection = table(DescentSection, "What makes steps of gradients.")  # noqa: RUF009 - makes a field
 

@@ -26,7 +26,7 @@ _RELEASES_LEAST = 15
 _RELEASES_SPARE = 1.25
 _NOISED_STEPS = 10
 # Of a whole update; in L1 for Laplace.
-_UPDATE_CLIPS = {"device-gaussian": 0.3, "device-laplace": 0.3}
+_UPDATE_CLIPS = {"device-gaussian": 0.3, "device-laplace": 0.1}
 _DEVICE_STEP = 0.2
 _EVERY_BOARD_ALIKE = "iid"
 

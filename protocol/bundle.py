@@ -25,6 +25,14 @@ from protocol.document import (
 )
 from protocol.errors import DecodeError, LimitError
 from protocol.ids import DIGEST_BYTES, Digest, H
+from protocol.parameters import (
+    DIMENSION_MAX,
+    NAME_CHARS_MAX,
+    Parameter,
+    check_layout,
+    read_parameter,
+    read_shape,
+)
 
 FORMAT = 1
 GRADIENT = "gradient.onnx"
@@ -40,36 +48,11 @@ BUNDLE_BYTES_MAX = 256 << 20
 FILE_BYTES_MAX = 96 << 20
 MANIFEST_BYTES_MAX = 1 << 20
 PARAMETERS_MAX = 4096
-DIMENSION_MAX = 16 << 20
-RANK_MAX = 8
 CLASSES_MAX = 4096
-NAME_CHARS_MAX = 256
 CHANNELS_MAX = 4096
 OPSET_MIN, OPSET_MAX = 13, 21
 LOSSES = ("cross-entropy", "mse", "bce", "huber")
 DTYPES = ("float32", "int64")
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One tensor of the model.
-
-    Attributes:
-      name: As the model calls it.
-      shape: Its dimensions; () is a scalar.
-      offset: Where it starts in theta, row by row; None if it is frozen.
-      trainable: Whether it is part of theta.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    offset: int | None
-    trainable: bool
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -157,7 +140,7 @@ class Manifest:
 
     def __post_init__(self) -> None:
         """Refuses what no single field can see."""
-        _check_layout(self)
+        check_layout(self.parameters, self.dimension)
         if self.classes and len(self.classes) != math.prod(self.output.shape):
             raise DecodeError("manifest.classes: one name per output, or none")
         if sorted(self.digests) != sorted(CONTENT_FILES):
@@ -173,15 +156,7 @@ class Manifest:
         document = {
             "format": FORMAT,
             "name": self.name,
-            "parameters": [
-                {
-                    "name": item.name,
-                    "shape": list(item.shape),
-                    "offset": item.offset,
-                    "trainable": item.trainable,
-                }
-                for item in self.parameters
-            ],
+            "parameters": [item.document() for item in self.parameters],
             "dimension": self.dimension,
             "loss": self.loss,
             "loss_settings": {
@@ -220,7 +195,7 @@ def manifest_from_json(data: bytes | str) -> Manifest:
     classes = items(document["classes"], "manifest.classes", CLASSES_MAX)
     return Manifest(
         name=_text(document["name"], "name"),
-        parameters=tuple([_parameter(row) for row in rows]),
+        parameters=tuple([read_parameter(row) for row in rows]),
         dimension=integer(
             document["dimension"], "manifest.dimension", 1, DIMENSION_MAX
         ),
@@ -299,23 +274,6 @@ def _check_files(files: Mapping[str, bytes]) -> None:
             raise DecodeError(f"{name}: differs from its digest in the manifest")
 
 
-def _check_layout(manifest: Manifest) -> None:
-    offset = 0
-    names = set()
-    for item in manifest.parameters:
-        if item.name in names:
-            raise DecodeError(f"manifest.parameters: {item.name!r} twice")
-        names.add(item.name)
-        if item.trainable:
-            if item.offset != offset:
-                raise DecodeError(f"manifest.parameters: {item.name!r} leaves a gap")
-            offset += item.size
-        elif item.offset is not None:
-            raise DecodeError(f"manifest.parameters: frozen {item.name!r} in theta")
-    if offset != manifest.dimension:
-        raise DecodeError(f"manifest.dimension: parameters fill {offset}")
-
-
 _MANIFEST_FIELDS = (
     "format",
     "name",
@@ -337,26 +295,6 @@ def _text(value: object, place: str) -> str:
     return text(value, f"manifest.{place}", NAME_CHARS_MAX)
 
 
-def _shape(value: object, place: str) -> tuple[int, ...]:
-    place = f"manifest.{place}"
-    entries = items(value, place, RANK_MAX)
-    shape = tuple([integer(entry, place, 1, DIMENSION_MAX) for entry in entries])
-    if math.prod(shape) > DIMENSION_MAX:
-        raise DecodeError(f"{place}: more than {DIMENSION_MAX} values")
-    return shape
-
-
-def _parameter(row: Any) -> Parameter:  # noqa: ANN401 - straight from the JSON reader
-    check_fields(row, "manifest.parameters", ("name", "shape", "offset", "trainable"))
-    offset, trainable = row["offset"], row["trainable"]
-    if type(trainable) is not bool:
-        raise DecodeError("manifest.parameters: trainable is true or false")
-    if offset is not None:
-        offset = integer(offset, "manifest.parameters", 0, DIMENSION_MAX)
-    name = _text(row["name"], "parameters")
-    return Parameter(name, _shape(row["shape"], "parameters"), offset, trainable)
-
-
 def _port_document(port: Port) -> dict[str, object]:
     return {"shape": list(port.shape), "dtype": port.dtype}
 
@@ -364,7 +302,7 @@ def _port_document(port: Port) -> dict[str, object]:
 def _port(value: Any, place: str) -> Port:  # noqa: ANN401 - from the JSON reader
     check_fields(value, f"manifest.{place}", ("shape", "dtype"))
     kind = choice(value["dtype"], f"manifest.{place}", DTYPES)
-    return Port(_shape(value["shape"], place), kind)
+    return Port(read_shape(value["shape"], f"manifest.{place}"), kind)
 
 
 def _preprocessing(value: Any) -> Preprocessing:  # noqa: ANN401 - from the JSON reader

@@ -10,9 +10,20 @@ certificate is the `Commit` of that paper's implementations.
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 from protocol import merkle
-from protocol.codec import binary, encode, exactly, many, maybe, structure, text, uint
+from protocol.codec import (
+    binary,
+    encode,
+    exactly,
+    from_first,
+    many,
+    maybe,
+    structure,
+    text,
+    uint,
+)
 from protocol.envelope import ENVELOPE_BYTES_MAX
 from protocol.errors import DecodeError, ProofError
 from protocol.ids import (
@@ -90,6 +101,10 @@ class ValidatorSet:
 
     def digest(self) -> Digest:
         """The hash that headers carry."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> Digest:
         return H(b"starling/validators/1", VALIDATOR_SET.pack(self))
 
     def index_of(self, public: bytes) -> int | None:
@@ -201,6 +216,10 @@ class Header:
 
     def block_id(self) -> BlockHash:
         """H(0x02, header): what votes name."""
+        return self._block_id
+
+    @cached_property
+    def _block_id(self) -> BlockHash:
         return BlockHash(H(b"\x02", HEADER.pack(self)))
 
 
@@ -344,7 +363,8 @@ CERTIFICATE = structure(
     _DIGEST,
     uint((1 << VALIDATORS_MAX) - 1),
     many(exactly(SIGNATURE_BYTES), VALIDATORS_MAX, 1),
-    many(uint(), VALIDATORS_MAX, 1),
+    # A quorum's clocks hardly differ.
+    from_first(uint(), VALIDATORS_MAX),
 )
 
 

@@ -234,6 +234,26 @@ def many(item: Schema, most: int, least: int = 0) -> Schema:
     )
 
 
+def from_first(item: Schema, most: int) -> Schema:
+    """A tuple of 1 to `most` integers: the first, then each other minus the first.
+
+    Short where they lie close together, such as times of one moment.
+    """
+    differences = many(uint(UINT_MAX, -UINT_MAX), most, 1)
+
+    def build(value: Any) -> tuple[int, ...]:
+        first, *rest = differences.build(value)
+        return (item.build(first), *(item.build(first + entry) for entry in rest))
+
+    def dump(values: tuple[int, ...]) -> Any:
+        checked = [item.dump(value) for value in values]
+        rest = [entry - checked[0] for entry in checked[1:]]
+        return differences.dump([*checked[:1], *rest])
+
+    name = f"1 to {most} of {item.name}, from the first"
+    return Schema(name, build, dump, most, 1)
+
+
 def record(cls: type[Any], *items: Schema) -> Schema:
     """An array by position that becomes the frozen dataclass `cls`.
 
@@ -251,12 +271,13 @@ def record(cls: type[Any], *items: Schema) -> Schema:
     def build(value: Any) -> Any:
         if type(value) is not list or len(value) != count:
             raise DecodeError(f"{cls.__name__}: expected {count} fields")
-        built: list[Any] = []
+        entries = iter(value)
         try:
-            for build_item, entry in zip(builds, value, strict=False):
-                built.append(build_item(entry))
+            built = tuple(map(operator.call, builds, entries))
         except (DecodeError, LimitError) as error:
-            _name_field(f"{cls.__name__}.{names[len(built)]}", error)
+            # The one that failed has been taken from the iterator, as the last.
+            failed = count - operator.length_hint(entries) - 1
+            _name_field(f"{cls.__name__}.{names[failed]}", error)
         return cls(*built)
 
     def dump(value: Any) -> list[Any]:

@@ -10,9 +10,11 @@ Source: DESIGN of the wire; domain separation as in RFC 8032 section 8.3 (contex
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 from protocol.codec import binary, encode, exactly, structure, uint
 from protocol.errors import DecodeError, ReplayError
+from protocol.evolve import evolve
 from protocol.ids import KEY_BYTES, SIGNATURE_BYTES, ChainId, Digest, H, PublicKey
 from protocol.keys import SigningKey, verify
 
@@ -32,6 +34,7 @@ class Kind(IntEnum):
     TASK = 3
     UPDATE = 4
     ATTEST = 5
+    EVIDENCE = 6
     # A board speaks.
     CHECK_IN = 64
     CHUNK_REQUEST = 65
@@ -45,7 +48,14 @@ class Kind(IntEnum):
 
 
 TRANSACTION_KINDS = frozenset(
-    {Kind.REGISTER, Kind.REVOKE, Kind.TASK, Kind.UPDATE, Kind.ATTEST}
+    {
+        Kind.REGISTER,
+        Kind.REVOKE,
+        Kind.TASK,
+        Kind.UPDATE,
+        Kind.ATTEST,
+        Kind.EVIDENCE,
+    }
 )
 
 
@@ -76,8 +86,12 @@ class Envelope:
 
     def signed_bytes(self, chain_id: ChainId) -> bytes:
         """What the signature covers."""
+        return b"".join((TAG, chain_id, self._content))
+
+    @cached_property
+    def _content(self) -> bytes:
         header = encode([self.version, int(self.kind), self.sender, self.counter])
-        return b"".join((TAG, chain_id, header, H(self.body)))
+        return header + H(self.body)
 
     def identity(self, chain_id: ChainId) -> Digest:
         """Names the content whatever the signature's bytes: a transaction's id."""
@@ -117,10 +131,9 @@ def sign(
         it durable before the envelope leaves.
       body: At most `BODY_BYTES_MAX` bytes.
     """
-    number = int(kind)
-    bare = Envelope(ENVELOPE_VERSION, number, key.public, counter, body, b"")
-    signature = key.sign(bare.signed_bytes(chain_id))
-    return Envelope(ENVELOPE_VERSION, number, key.public, counter, body, signature)
+    bare = Envelope(ENVELOPE_VERSION, int(kind), key.public, counter, body, b"")
+    # What an envelope keeps is what the signature covers, and never the signature.
+    return evolve(bare, signature=key.sign(bare.signed_bytes(chain_id)))
 
 
 @dataclass(frozen=True)

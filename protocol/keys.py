@@ -16,6 +16,7 @@ many EdDSAs", 2020.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from nacl import bindings
 from nacl.exceptions import BadSignatureError
@@ -91,7 +92,7 @@ class SigningKey:
         object.__setattr__(self, "public", PublicKey(public))
         object.__setattr__(self, "_secret", secret)
 
-    @property
+    @cached_property
     def identity(self) -> DeviceId:
         """The id of whoever starts out with this key."""
         return device_id(self.public)

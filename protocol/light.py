@@ -8,6 +8,7 @@ Source: Diem's `TrustedState` (epoch-ending headers certified by the set before)
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from protocol import merkle
 from protocol.chain import (
@@ -156,9 +157,13 @@ class Manifest:
             version_key(self.task, self.version),
             version_digest(self.model),
         )
-        spec = self.task_proof.value
-        _check_entry(self.task_proof, self.header, task_key(self.task), spec)
-        return after, TASK.unpack(spec)
+        key = task_key(self.task)
+        _check_entry(self.task_proof, self.header, key, self.task_proof.value)
+        return after, self._spec
+
+    @cached_property
+    def _spec(self) -> TaskSpec:
+        return TASK.unpack(self.task_proof.value)
 
 
 MANIFEST_BYTES_MAX = 16 * 1024 + TASK_BYTES_MAX

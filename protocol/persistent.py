@@ -48,6 +48,8 @@ class PersistentMap(Generic[_V]):
 
     def first(self) -> tuple[bytes, _V] | None:
         """The entry with the smallest key, or None; looks at one full bucket."""
+        if not self.size:
+            return None
         for bucket in self.buckets:
             if bucket:
                 key = min(bucket)

@@ -9,6 +9,7 @@ The hashes above the buckets are kept, so that a root costs the buckets that cha
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from protocol import merkle
 from protocol.codec import binary, encode, exactly, many, structure, uint
@@ -20,6 +21,7 @@ KEY_BYTES_MAX = 128
 VALUE_BYTES_MAX = 16 * 1024
 _TOP_LEVELS = 8
 _EMPTY: dict[bytes, bytes] = {}
+_NO_HASHES: dict[bytes, Digest] = {}
 
 
 def _empty_nodes() -> list[Digest]:
@@ -67,6 +69,10 @@ class StateProof:
         Raises:
           ProofError: If the proof does not fit together.
         """
+        return self._root
+
+    @cached_property
+    def _root(self) -> Digest:
         below = self.path[: max(0, len(self.path) - _TOP_LEVELS)]
         above = self.path[len(below) :]
         leaf = merkle.leaf_hash(_entry(self.key, self.value))
@@ -101,6 +107,11 @@ class StateTree:
     _nodes: list[Digest | None] = field(
         default_factory=lambda: list(_EMPTY_NODES), repr=False, compare=False
     )
+    # By bucket: hashes of entries, sorted by key if there is one for each entry; those
+    # of keys that changed since are missing. Replaced as a whole, never written to.
+    _hashes: list[dict[bytes, Digest]] = field(
+        default_factory=lambda: [_NO_HASHES] * BUCKETS, repr=False, compare=False
+    )
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, or None."""
@@ -110,21 +121,24 @@ class StateTree:
         """The state after some writes; None removes a key."""
         buckets = list(self.buckets)
         nodes = list(self._nodes)
+        hashes = list(self._hashes)
         copied: set[int] = set()
         for key, value in changes.items():
             number = bucket_of(key)
             if number not in copied:
                 buckets[number] = dict(buckets[number])
+                hashes[number] = dict(hashes[number])
                 copied.add(number)
                 node = BUCKETS + number
                 while node and nodes[node] is not None:
                     nodes[node] = None
                     node //= 2
+            hashes[number].pop(key, None)
             if value is None:
                 buckets[number].pop(key, None)
             else:
                 buckets[number][key] = value
-        return StateTree(tuple(buckets), nodes)
+        return StateTree(tuple(buckets), nodes, hashes)
 
     def items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """All entries whose key starts with `prefix`, sorted by key.
@@ -157,10 +171,14 @@ class StateTree:
         return known
 
     def _leaves(self, number: int) -> list[Digest]:
-        return [
-            merkle.leaf_hash(_entry(key, value))
-            for key, value in sorted(self.buckets[number].items())
-        ]
+        bucket, known = self.buckets[number], self._hashes[number]
+        if len(known) != len(bucket):
+            known = {
+                key: known.get(key) or merkle.leaf_hash(_entry(key, bucket[key]))
+                for key in sorted(bucket)
+            }
+            self._hashes[number] = known
+        return list(known.values())
 
     def prove(self, key: bytes) -> StateProof:
         """The proof that `key` has its value.

@@ -5,6 +5,7 @@ state machine computes with it: `_q24` means units of 2^-24, `_q16` of 2^-16, `_
 2^-15, `_micro` of 10^-6, `_e12` of 10^-12.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -49,7 +50,8 @@ class TrainingPolicy:
       mode: `TrainingMode`.
       epochs: Local epochs, LOCAL only.
       batch: Examples per local step, LOCAL only.
-      learning_rate_q24: Local learning rate, LOCAL only.
+      learning_rate_q24: Of local steps; in mode GRADIENT only of the parameters that
+        stay on the board.
       descent: What makes steps of gradients, LOCAL only.
     """
 
@@ -207,7 +209,8 @@ class TaskSpec:
 
     def pledge_for(self, examples: int) -> int:
         """The largest pledge that `examples` cover; 0 if there is none."""
-        return max((size for size in self.pledges if size <= examples), default=0)
+        covered = bisect_right(self.pledges, examples)
+        return self.pledges[covered - 1] if covered else 0
 
 
 TASK = structure(

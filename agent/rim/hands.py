@@ -167,9 +167,10 @@ class Hands:
             self.trainer.stop()
         self.job = (kind, bundle)
         path = str(self.blobs.path(bundle))
+        head = str(self.home.head(bundle))
         work = self.work
         self.trainer.ask(
-            Job(kind, path, theta, work.data, work.label, work.limits, order)
+            Job(kind, path, theta, work.data, work.label, work.limits, order, head)
         )
 
     def _publish(self, effect: f.Publish | f.PublishSpooled) -> None:

@@ -6,7 +6,7 @@ enrolment-request.json    for the operator
 keys/                     secret; readable by the owner alone
 tls/                      certificates of the broker's authority and of the board
 data/                     the data set, unless agent.toml says otherwise
-models/                   bundles and models by digest, and `current.json`
+models/                   bundles, models, `current.json`, the board's own parameters
 spool/                    updates that wait for their proof
 state/                    trust, privacy journal, index, lock
 status.json               for `starling agent status`
@@ -29,7 +29,7 @@ from protocol.enrolment import (
     request_enrolment,
 )
 from protocol.errors import ConfigError, LimitError, ProtocolError
-from protocol.ids import KEY_BYTES, device_name
+from protocol.ids import KEY_BYTES, Digest, device_name
 from protocol.keys import SEED_BYTES, SigningKey
 from protocol.settings import load_settings, sample
 
@@ -95,6 +95,10 @@ class Home:
     def state(self) -> Path:
         """What the agent must not forget."""
         return self.path / "state"
+
+    def head(self, bundle: Digest) -> Path:
+        """Where the parameters of a bundle are that stay on the board, if any do."""
+        return self.path / "models" / f"{bundle.hex()}.head"
 
     def config(self) -> AgentConfig:
         """Reads `agent.toml`.

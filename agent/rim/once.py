@@ -3,6 +3,7 @@
 Nothing leaves the board, so nothing is charged; the figures shown are for its owner.
 """
 
+import io
 import resource
 import time
 from pathlib import Path
@@ -15,6 +16,8 @@ from agent.orders import TrainingOrder
 from agent.rim.dataset import read_dataset
 from agent.rim.engines import open_trainer
 from agent.training import Real, Trainer, local_steps
+from durable.files import write_atomic
+from protocol.descent import PLAIN, DescentPolicy
 from protocol.errors import ConfigError
 from protocol.ids import Digest, TaskId, Version
 from protocol.mechanisms import NONE
@@ -33,8 +36,11 @@ def train_once(
     batch: int,
     learning_rate: float,
     threads: int,
+    descent: DescentPolicy = PLAIN,
+    engine: str = "ort",
+    out: Path | None = None,
 ) -> dict[str, Any]:
-    """Trains for some epochs of SGD and measures.
+    """Trains for some epochs and measures.
 
     Args:
       bundle: A bundle's folder or packed file.
@@ -44,6 +50,9 @@ def train_once(
       batch: In [1, 65536].
       learning_rate: Above 0, at most 100.
       threads: In [1, 64].
+      descent: Optimiser and schedule.
+      engine: One of `agent.rim.engines.ENGINES`.
+      out: Where the trained parameters go, a (d,) float32 .npy file; None for nowhere.
 
     Returns:
       Mean loss before and after, accuracy where the target is a class, norm of the way
@@ -63,9 +72,11 @@ def train_once(
             raise ConfigError(f"must be in [1, {most}]", key=f"--{name}")
     if not 0 < learning_rate <= 100:
         raise ConfigError("must be above 0, at most 100", key="--learning-rate")
-    trainer = open_trainer(bundle, threads)
+    trainer = open_trainer(bundle, threads, engine)
     found = read_dataset(data, trainer.manifest, label)
-    order = _order(trainer, len(found.x), epochs, batch, learning_rate)
+    rate_q24 = round(learning_rate * Q24)
+    training = TrainingPolicy(TrainingMode.LOCAL, epochs, batch, rate_q24, descent)
+    order = _order(trainer, len(found.x), training)
     before = _measure(trainer, trainer.theta, found.x, found.y)
     started_s = time.perf_counter()
     rng = np.random.default_rng()
@@ -74,9 +85,10 @@ def train_once(
     )
     seconds = time.perf_counter() - started_s
     way = scaled / order.pledge
-    after = _measure(
-        trainer, (trainer.theta - way).astype(np.float32), found.x, found.y
-    )
+    theta = (trainer.theta - way).astype(np.float32)
+    if out is not None:
+        _write(out, theta)
+    after = _measure(trainer, theta, found.x, found.y)
     return {
         "records": len(found.x),
         "parameters": trainer.manifest.dimension,
@@ -91,11 +103,13 @@ def train_once(
     }
 
 
-def _order(
-    trainer: Trainer, records: int, epochs: int, batch: int, learning_rate: float
-) -> TrainingOrder:
-    rate_q24 = round(learning_rate * Q24)
-    training = TrainingPolicy(TrainingMode.LOCAL, epochs, batch, rate_q24)
+def _write(file: Path, theta: Real) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, theta, allow_pickle=False)
+    write_atomic(file, buffer.getvalue(), 0o644)
+
+
+def _order(trainer: Trainer, records: int, training: TrainingPolicy) -> TrainingOrder:
     privacy = PrivacyPolicy(NONE, 0, 0, 0, 0, 1)
     return TrainingOrder(
         TaskId(0),

@@ -11,6 +11,7 @@ import resource
 import signal
 import struct
 import sys
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,6 +31,7 @@ from agent.orders import (
 )
 from agent.rim.dataset import DataSet, read_dataset
 from agent.rim.engines import open_trainer
+from agent.rim.heads import with_head, write_head
 from agent.training import EngineError, Trainer, train
 from durable.files import read_limited
 from protocol.errors import ConfigError, FederationError, OperationError, StorageError
@@ -132,6 +134,9 @@ class Service:
             detail = f"{theta.size} parameters for {trainer.manifest.dimension}"
             self._report(ReportKind.FAILED_MODEL, detail=detail)
             return
+        head = Path(job.head_path) if job.head_path else None
+        if head is not None:
+            theta = with_head(head, theta, trainer.manifest)
         payload = train(
             trainer,
             theta,
@@ -142,6 +147,7 @@ class Service:
             self._ready,
             os.urandom,
             np.random.default_rng(),
+            None if head is None else partial(write_head, head),
         )
         self._report(ReportKind.RESULT, payload=payload, detail=_usage())
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from protocol.chain import Certificate, Proposal, Vote, VoteType
+from protocol.evidence import bare
 from protocol.ids import BlockHash
 
 CONFLICTS_MAX = 64
@@ -35,6 +36,7 @@ class Ballots:
       polkas: Certificates of prevotes that came whole, by round.
       commit: A certificate of precommits that came whole.
       conflicts: Pairs of votes that contradict each other.
+      rivals: A second proposal of a round, by round; without its block.
     """
 
     proposals: dict[int, Candidate] = field(default_factory=dict)
@@ -42,6 +44,7 @@ class Ballots:
     polkas: dict[int, Certificate] = field(default_factory=dict)
     commit: Certificate | None = None
     conflicts: tuple[tuple[Vote, Vote], ...] = ()
+    rivals: dict[int, Proposal] = field(default_factory=dict)
 
     def with_proposal(self, candidate: Candidate) -> "Ballots":
         """With a round's proposal, unless there is one."""
@@ -49,6 +52,23 @@ class Ballots:
         if number in self.proposals:
             return self
         return replace(self, proposals={**self.proposals, number: candidate})
+
+    def with_rival(self, proposal: Proposal) -> "Ballots":
+        """With a second proposal of a round: its proposer lies."""
+        number = proposal.round
+        if number in self.rivals or len(self.rivals) >= CONFLICTS_MAX:
+            return self
+        return replace(self, rivals={**self.rivals, number: bare(proposal)})
+
+    def contradicts(self, proposal: Proposal) -> bool:
+        """Whether it would be the second of its round, and none is kept yet."""
+        number = proposal.round
+        known = self.proposals.get(number)
+        if known is None or number in self.rivals:
+            return False
+        first = known.proposal
+        same = (first.block_id, first.valid_round)
+        return same != (proposal.block_id, proposal.valid_round)
 
     def with_polka(self, certificate: Certificate) -> "Ballots":
         """With a checked quorum of prevotes, which also stands for each of them."""

@@ -11,7 +11,7 @@ votes of the height stalls after a partition was measured, see docs/consensus.md
 from dataclasses import replace
 from typing import assert_never
 
-from coordinator.ledger import blocks, height, wire
+from coordinator.ledger import blocks, height, offence, wire
 from coordinator.ledger.blocks import Prepared
 from coordinator.ledger.lock import check_proof_of_lock
 from coordinator.ledger.rounds import Step
@@ -80,12 +80,17 @@ def _hear_proposal(turn: Turn, proposal: Proposal) -> None:
     known = proposal.round in state.ballots.proposals
     # Rounds far ahead are dropped unread (deviation D4); peers send them again.
     distant = proposal.round > state.round + 1
-    if proposal.height != state.height or known or distant:
+    if proposal.height != state.height or distant:
+        return
+    if known and not state.ballots.contradicts(proposal):
         return
     if proposal.proposer != party.proposer(proposal.height, proposal.round):
         raise UnknownProposer(f"validator {proposal.proposer} is out of turn")
     public = _public(turn, proposal.proposer)
     verify(public, proposal.signed_bytes(party.chain_id), proposal.signature)
+    if known:
+        offence.second_proposal(turn, proposal)
+        return
     check_proof_of_lock(party, proposal)
     prepared = _prepared(turn, proposal)
     height.hold_proposal(turn, proposal, prepared)
@@ -132,10 +137,9 @@ def _hear_vote(turn: Turn, vote: Vote) -> None:
         # state that it belongs to is not ours.
         raise ProtocolError("our own vote, not in our journal", Reason.EQUIVOCATION)
     ballots = state.ballots.with_vote(vote, state.round)
-    if len(ballots.conflicts) > len(state.ballots.conflicts):
-        detail = f"validator {vote.voter} voted twice in round {vote.round}"
-        turn.emit(BlamePeer(Reason.EQUIVOCATION, detail))
     turn.change(consensus=replace(state, ballots=ballots))
+    if len(ballots.conflicts) > len(state.ballots.conflicts):
+        offence.second_vote(turn, *ballots.conflicts[-1])
     _wake(turn)
 
 

@@ -36,7 +36,8 @@ def submit(turn: Turn, envelope: Envelope) -> None:
         turn.emit(RefuseTransaction(identity, error.reason, str(error)))
         return
     turn.change(mempool=mempool)
-    turn.gossip(wire.MESSAGE.pack(Message(Topic.TRANSACTION, packed)))
+    if not turn.settings.alone:
+        turn.gossip(wire.MESSAGE.pack(Message(Topic.TRANSACTION, packed)))
 
 
 def raise_unknown_kind(envelope: Envelope) -> None:

@@ -40,6 +40,24 @@ BOARD = structure(Board, 128, exactly(KEY_BYTES), uint(), uint(), uint(), uint()
 
 
 @dataclass(frozen=True)
+class Fault:
+    """That a validator or a board was convicted.
+
+    Attributes:
+      offence: `protocol.evidence.Offence`.
+      height: Block that took the evidence.
+      transaction: The EVIDENCE transaction.
+    """
+
+    offence: int
+    height: int
+    transaction: Digest
+
+
+FAULT = structure(Fault, 64, uint(255), uint(), exactly(DIGEST_BYTES))
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a task is.
 

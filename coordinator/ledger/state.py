@@ -7,7 +7,7 @@ chain. A transaction that is refused changes nothing and never stands in a valid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from coordinator.ledger import registry, versions, views
+from coordinator.ledger import conviction, registry, versions, views
 from coordinator.ledger.draft import Changes, Context, Draft, Happening
 from protocol.chain import Genesis
 from protocol.envelope import TRANSACTION_KINDS, Envelope, Kind
@@ -23,8 +23,9 @@ RULES: dict[Kind, Rule] = {
     Kind.TASK: versions.publish,
     Kind.UPDATE: versions.update,
     Kind.ATTEST: versions.attest,
+    Kind.EVIDENCE: conviction.accuse,
 }
-"""One rule per kind of transaction; scores, evidence and payments add theirs."""
+"""One rule per kind of transaction; scores and payments add theirs."""
 
 assert set(RULES) == TRANSACTION_KINDS
 

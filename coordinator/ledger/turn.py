@@ -1,6 +1,6 @@
 """What the ledger holds in memory, what it asks of the rim, and one step's work."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from coordinator.ledger.blocks import Prepared, Tip
@@ -17,6 +17,7 @@ from protocol.chain import (
     Header,
 )
 from protocol.errors import Reason
+from protocol.evolve import evolve
 from protocol.ids import BlockHash, ChainId, Digest
 from protocol.keys import SigningKey
 from protocol.statetree import StateTree
@@ -200,9 +201,9 @@ class Turn:
     effects: list[Effect] = field(default_factory=list)
     fresh: Prepared | None = None
 
-    def change(self, **fields: Any) -> None:  # noqa: ANN401 - typed by `replace`
+    def change(self, **fields: Any) -> None:  # noqa: ANN401 - typed by `evolve`
         """Moves on to a state that differs in these fields."""
-        self.state = replace(self.state, **fields)
+        self.state = evolve(self.state, **fields)
 
     def emit(self, effect: Effect) -> None:
         """Adds an effect."""

@@ -11,9 +11,10 @@
     pending/<n>/<place>          `Pending`: an update that waits, or belongs to the job
     job/<n>                      `JobRecord`, while a version is being computed
     attest/<n>                   `Attestations` of that job
+    fault/<public key>           `Fault`: its owner provably signed contradictions
     waiting                      tasks that have pending updates and no open job
 
-Scores, reputation, balances, evidence and validator changes get keys of their own here.
+Scores, reputation, balances and validator changes get keys of their own here.
 """
 
 from dataclasses import dataclass
@@ -23,12 +24,14 @@ from typing import Protocol
 from coordinator.ledger.records import (
     ATTESTATIONS,
     BOARD,
+    FAULT,
     HISTORY,
     JOB,
     PENDING,
     PROGRESS,
     Attestation,
     Board,
+    Fault,
     JobRecord,
     Pending,
     Progress,
@@ -100,6 +103,11 @@ def board_key(board_id: bytes) -> bytes:
     return b"board/" + board_id
 
 
+def fault_key(public: bytes) -> bytes:
+    """Where a conviction stands."""
+    return b"fault/" + public
+
+
 def published_key(transaction: bytes) -> bytes:
     """Where the number of the task stands that a transaction published."""
     return b"published/" + transaction
@@ -133,7 +141,18 @@ def attest_key(number: int) -> bytes:
 def board(tree: Reader, board_id: bytes) -> Board | None:
     """A registered board, revoked or not."""
     packed = tree.get(board_key(board_id))
-    return None if packed is None else BOARD.unpack(packed)
+    return None if packed is None else _unpack_board(packed)
+
+
+@lru_cache(maxsize=4096)
+def _unpack_board(packed: bytes) -> Board:
+    return BOARD.unpack(packed)
+
+
+def fault(tree: Reader, public: bytes) -> Fault | None:
+    """What the owner of a key was convicted of."""
+    packed = tree.get(fault_key(public))
+    return None if packed is None else FAULT.unpack(packed)
 
 
 def board_count(tree: Reader) -> int:

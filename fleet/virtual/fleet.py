@@ -18,7 +18,7 @@ from fleet.virtual.hub import Hub, Keys, VersionRecord
 from fleet.virtual.labour import Labour
 from fleet.virtual.roster import Roster
 from protocol.accounting import epsilon_from_charge
-from protocol.ids import DeviceId, Digest, TaskId, device_from_name, device_name
+from protocol.ids import Digest, TaskId, device_name
 from protocol.keys import SigningKey
 from protocol.light import pin
 from protocol.messages import DevicePhase
@@ -77,7 +77,7 @@ class VirtualFleet:
     hub: Hub = field(init=False)
     wholes: dict[Digest, bytes] = field(init=False)
     _boards: dict[int, Board] = field(default_factory=dict)
-    _by_device: dict[DeviceId, Board] = field(default_factory=dict)
+    _by_name: dict[str, Board] = field(default_factory=dict)
     _keys: list[SigningKey] = field(default_factory=list)
     _turn_updates: dict[int, int] = field(default_factory=dict)
     _manifest: bytes = b""
@@ -178,7 +178,7 @@ class VirtualFleet:
 
         board = Board(number, settings, self, pin(self.hub.genesis), duration_s)
         self._boards[number] = board
-        self._by_device[settings.key.identity] = board
+        self._by_name[settings.device] = board
         return board
 
     def _send(self, topic: str, payload: bytes, retain: bool) -> None:
@@ -192,7 +192,7 @@ class VirtualFleet:
                     self._deliver(board, payload, leaf)
         elif branch == "d":
             assert not retain
-            self._deliver(self._by_device[device_from_name(name)], payload, leaf)
+            self._deliver(self._by_name[name], payload, leaf)
 
     def _deliver(self, board: Board, payload: bytes, leaf: str) -> None:
         event: happened.Event

@@ -25,6 +25,7 @@ from protocol.bundle import GRADIENT, pack_bundle
 from protocol.errors import ProtocolError
 from protocol.mechanisms import RECORD_GAUSSIAN
 from protocol.vectors import CODECS
+from tests.contract.test_local_parameters import LOCAL_PACKED
 from tests.contract.test_trainer import FEATURES, FILES, PACKED, RECORDS, X, Y, order
 
 DEADLINE_S = 30.0
@@ -100,6 +101,31 @@ def test_process_waits_for_the_charge_before_its_result(process: Process) -> Non
 
     assert result.kind == ReportKind.RESULT
     assert CODECS[1].decode(result.payload, wanted.dimension).any()
+
+
+def test_process_keeps_the_boards_own_parameters(process: Process) -> None:
+    (process.folder / "bundle").write_bytes(LOCAL_PACKED)
+    dimension = open_trainer(LOCAL_PACKED).manifest.dimension
+    wanted = replace(order(), dimension=dimension)
+    (process.folder / "theta").write_bytes(bytes(4 * dimension))
+    head = process.folder / "own.head"
+    found = []
+
+    for _ in range(2):
+        job = replace(process.job(wanted), head_path=str(head))
+        process.trainer.ask(job)
+        assert process.report().kind == ReportKind.READY
+        process.trainer.resume()
+        result = process.report()
+        assert result.kind == ReportKind.RESULT
+        process.trainer.answered()
+        assert head.read_bytes() not in result.payload
+        found.append(head.read_bytes())
+
+    # The second training started from what the first one left.
+    first, second = [np.frombuffer(content, "<f4") for content in found]
+    assert first.any()
+    assert not np.array_equal(first, second)
 
 
 def test_process_serves_a_second_job(process: Process) -> None:

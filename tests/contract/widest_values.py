@@ -3,7 +3,17 @@
 from dataclasses import replace
 from typing import Any
 
-from protocol import chain, chunks, envelope, light, merkle, messages, statetree, task
+from protocol import (
+    chain,
+    chunks,
+    envelope,
+    evidence,
+    light,
+    merkle,
+    messages,
+    statetree,
+    task,
+)
 from protocol.codec import UINT_MAX
 from protocol.descent import ACCUMULATION_MAX, STEPS_MAX, DescentPolicy
 from protocol.ids import DeviceId, Digest, H, PublicKey, TaskId, Version
@@ -42,7 +52,7 @@ _certificate = chain.Certificate(
     _header.block_id(),
     (1 << chain.VALIDATORS_MAX) - 1,
     (bytes(64),) * chain.VALIDATORS_MAX,
-    (UINT_MAX,) * chain.VALIDATORS_MAX,
+    (UINT_MAX, *(0,) * (chain.VALIDATORS_MAX - 1)),
 )
 _descent = DescentPolicy(
     3,
@@ -119,6 +129,9 @@ WIDEST: dict[str, Any] = {
         _DIGEST, (1 << 20,) * messages.CHUNK_REQUEST_MAX
     ),
     "ATTEST": messages.Attest(_TASK, _VERSION, _DIGEST),
+    "EVIDENCE": evidence.Evidence(
+        3, bytes(evidence.SIGNED_BYTES_MAX), bytes(evidence.SIGNED_BYTES_MAX)
+    ),
     "VALIDATOR_SET": _validators,
     "GENESIS": replace(
         samples.GENESIS,

@@ -21,7 +21,7 @@ from broker.rim.home import BrokerHome
 from broker.rim.tls_key import write_tls_key
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.store import SqliteStore
-from protocol.bundle import CONTENT_FILES, THETA, Parameter, Port, Preprocessing
+from protocol.bundle import CONTENT_FILES, THETA, Port, Preprocessing
 from protocol.bundle import MANIFEST as MANIFEST_FILE
 from protocol.bundle import Manifest as BundleManifest
 from protocol.chain import Genesis
@@ -42,6 +42,7 @@ from protocol.messages import (
     Contribution,
     Upload,
 )
+from protocol.parameters import Parameter
 from protocol.sealing import seal
 from protocol.topics import Topics
 from tests.e2e.conftest import DEADLINE_S, Broker, RecordedLink

@@ -10,6 +10,7 @@ from protocol import (
     chain,
     chunks,
     envelope,
+    evidence,
     light,
     merkle,
     messages,
@@ -141,17 +142,16 @@ HEADER = chain.Header(
 )
 CERTIFICATE = certify(HEADER)
 BLOCK = chain.Block(HEADER, TRANSACTIONS[:3])
-PREVOTE = chain.Vote(
-    chain.VoteType.PREVOTE,
-    12,
-    1,
-    HEADER.block_id(),
-    0,
-    1,
-    VALIDATOR_KEYS[1].sign(
-        chain.vote_bytes(CHAIN_ID, chain.VoteType.PREVOTE, 12, 1, HEADER.block_id(), 0)
-    ),
-)
+
+
+def prevote_of(block_id: BlockHash | None) -> chain.Vote:
+    """What validator 1 says in round 1 of height 12, to all or to some."""
+    kind = chain.VoteType.PREVOTE
+    signed = chain.vote_bytes(CHAIN_ID, kind, 12, 1, block_id, 0)
+    return chain.Vote(kind, 12, 1, block_id, 0, 1, VALIDATOR_KEYS[1].sign(signed))
+
+
+PREVOTE = prevote_of(HEADER.block_id())
 _UNSIGNED = chain.Proposal(
     12, 1, 1, HEADER.block_id(), 2, bytes(64), chain.BLOCK.pack(BLOCK), CERTIFICATE
 )
@@ -233,6 +233,11 @@ STRUCTURES = (
         "ATTEST",
         messages.ATTEST,
         messages.Attest(TaskId(0), Version(4), task.version_digest(MODEL)),
+    ),
+    Structure(
+        "EVIDENCE",
+        evidence.EVIDENCE,
+        evidence.duplicate_votes(PREVOTE, prevote_of(None)),
     ),
     Structure("VALIDATOR_SET", chain.VALIDATOR_SET, VALIDATORS),
     Structure("GENESIS", chain.GENESIS, GENESIS),

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from agent.rim.dataset import read_dataset
-from protocol.bundle import CONTENT_FILES, Manifest, Parameter, Port, Preprocessing
+from protocol.bundle import CONTENT_FILES, Manifest, Port, Preprocessing
 from protocol.errors import ConfigError
 from protocol.ids import H
+from protocol.parameters import Parameter
 
 MANIFEST = Manifest(
     "m",

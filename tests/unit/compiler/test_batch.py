@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from compiler import CompileError, compile_model
+from protocol.errors import DecodeError
 from tests.unit.compiler.small_models import build, node, weight
 
 
@@ -107,4 +108,16 @@ def test_constant_that_would_be_huge_is_not_computed() -> None:
     )
 
     with pytest.raises(CompileError, match="ConstantOfShape"):
+        compile_model(model, loss="mse")
+
+
+def test_constant_cast_to_an_unknown_type_is_refused() -> None:
+    model = _model(
+        node("Cast", ["size"], ["odd"], "cast", to=127),
+        node("Reshape", ["h", "odd"], ["out"]),
+        size=[-1, 12],
+        out=(12,),
+    )
+
+    with pytest.raises((CompileError, DecodeError)):
         compile_model(model, loss="mse")

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compiler import CompileError, compile_model
 from compiler.source import MODEL_BYTES_MAX, NODES_MAX, load
-from protocol.bundle import INFER
+from protocol.bundle import GRADIENT, INFER
 from protocol.errors import ConfigError, DecodeError, FederationError, LimitError
 from protocol.graph import check_graph
 from tests.unit.compiler.small_models import build, mlp, node, weight
@@ -243,6 +243,37 @@ def test_model_that_computes_its_shapes_compiles_without_doing_so() -> None:
 
     facts = check_graph(bundle.files[INFER])
     assert not {"Shape", "Gather", "Concat"} & set(facts.operators)
+
+
+def test_model_with_two_outputs_compiles_for_the_one_chosen() -> None:
+    model = _edited(_second_output)
+    first, second = [item.name for item in model.graph.output]
+
+    bundle = compile_model(model, loss="mse", output=second)
+
+    assert bundle.manifest.output.shape == (6,)
+    assert compile_model(model, loss="mse", output=first).digest != bundle.digest
+
+
+def test_output_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--output"):
+        compile_model(mlp(), loss="mse", output="missing")
+
+
+def test_softmax_behind_an_identity_still_belongs_to_the_loss() -> None:
+    plain = mlp()
+    wrapped = mlp()
+    wrapped.graph.node[-1].output[0] = "inner"
+    wrapped.graph.node.append(node("Identity", ["inner"], ["out"]))
+
+    operators = [
+        check_graph(
+            compile_model(model, loss="cross-entropy").files[GRADIENT]
+        ).operators
+        for model in (plain, wrapped)
+    ]
+
+    assert operators[0] == operators[1]
 
 
 def test_weights_in_constant_nodes_stay_frozen() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from coordinator.publication import TaskSettings, publication
 from fleet import FleetPlan, FleetRun, Pace, run_virtual
+from fleet.plan import PRIVACY_KINDS
 from fleet.recipe import Shares, task_settings
 from fleet.rim.workshop import prepare
 from fleet.snapshot import VersionPoint
@@ -52,6 +53,25 @@ def test_run_virtual_private_pays_within_the_cap(private_run: FleetRun) -> None:
     spent = [device.epsilon for device in private_run.last.devices]
     assert 0.0 < max(spent) <= PLAN.epsilon
     assert private_run.heading.privacy is not None
+
+
+@pytest.mark.parametrize("kind", [k for k in PRIVACY_KINDS if k != "record"])
+def test_run_virtual_every_mechanism_is_paid_for_and_accepted(kind: str) -> None:
+    run = run_virtual(replace(PLAN, privacy=kind), threads=1)
+    assert run.outcome.stopped_because == "version reached"
+    assert not any(device.refused for device in run.last.devices)
+    terms = run.heading.privacy
+    if kind == "none":
+        assert terms is None
+        return
+    assert terms is not None
+    assert (terms.unit == "one record") == kind.startswith("record")
+    assert 0.0 < max(device.epsilon for device in run.last.devices) <= PLAN.epsilon
+
+
+def test_run_virtual_noised_local_steps_learn() -> None:
+    run = run_virtual(replace(PLAN, privacy="record-dpsgd"), threads=1)
+    assert (run.last.versions[-1].accuracy or 0.0) > 0.5
 
 
 def test_run_virtual_chain_holds_from_its_first_block(private_run: FleetRun) -> None:

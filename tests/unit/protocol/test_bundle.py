@@ -11,7 +11,6 @@ from protocol.bundle import (
     MANIFEST,
     MANIFEST_BYTES_MAX,
     Manifest,
-    Parameter,
     Port,
     Preprocessing,
     bundle_digest,
@@ -22,6 +21,7 @@ from protocol.bundle import (
 from protocol.codec import encode
 from protocol.errors import DecodeError, LimitError, ProtocolError
 from protocol.ids import H
+from protocol.parameters import Parameter, local_slices
 
 CONTENTS = {name: name.encode() * 3 for name in CONTENT_FILES}
 
@@ -31,7 +31,7 @@ def _manifest(**changes: Any) -> Manifest:  # noqa: ANN401 - fields of any type
         "name": "digits",
         "parameters": (
             Parameter("w", (3, 4), 0, trainable=True),
-            Parameter("b", (3,), 12, trainable=True),
+            Parameter("b", (3,), 12, trainable=True, local=True),
             Parameter("frozen", (2, 2), None, trainable=False),
         ),
         "dimension": 15,
@@ -56,6 +56,10 @@ def test_manifest_read_back_is_equal() -> None:
     assert manifest_from_json(_manifest().to_json()) == _manifest()
 
 
+def test_local_slices_are_where_local_parameters_stand_in_theta() -> None:
+    assert local_slices(_manifest().parameters) == (slice(12, 15),)
+
+
 LAYOUTS: dict[str, dict[str, Any]] = {
     "dimension": {"dimension": 16},
     "gap": {"parameters": (Parameter("w", (15,), 1, trainable=True),)},
@@ -70,6 +74,15 @@ LAYOUTS: dict[str, dict[str, Any]] = {
             Parameter("w", (12,), 0, trainable=True),
             Parameter("w", (3,), 12, trainable=True),
         )
+    },
+    "frozen and local": {
+        "parameters": (
+            Parameter("w", (15,), 0, trainable=True),
+            Parameter("f", (1,), None, trainable=False, local=True),
+        )
+    },
+    "nothing to send": {
+        "parameters": (Parameter("w", (15,), 0, trainable=True, local=True),)
     },
     "classes": {"classes": ("a",)},
     "files": {"digests": {"infer.onnx": H(b"")}},

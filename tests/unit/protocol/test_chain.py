@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from protocol import chain
 from protocol.chain import (
     GENESIS,
     PROPOSAL,
@@ -19,9 +20,15 @@ from protocol.chain import (
     quorum,
     vote_bytes,
 )
-from protocol.codec import encode
+from protocol.codec import UINT_MAX, encode
 from protocol.envelope import ENVELOPE, Kind, sign
-from protocol.errors import DecodeError, ProofError, ProtocolError, SignatureError
+from protocol.errors import (
+    DecodeError,
+    LimitError,
+    ProofError,
+    ProtocolError,
+    SignatureError,
+)
 from protocol.ids import BlockHash, ChainId, H, PublicKey, SealingKey
 from protocol.keys import SigningKey, verify
 from tests.vectors import protocol_samples as samples
@@ -272,3 +279,30 @@ def test_signature_of_one_kind_never_passes_for_another() -> None:
             if other != name:
                 with pytest.raises(SignatureError):
                     verify(key.public, signed[other], signature)
+
+
+@pytest.mark.parametrize(
+    "extras",
+    [
+        pytest.param((5,), id="one"),
+        pytest.param((1000, 990, 1300), id="either-side"),
+        pytest.param((UINT_MAX, 0), id="widest"),
+    ],
+)
+def test_certificates_extras_come_back(extras: tuple[int, ...]) -> None:
+    certificate = replace(CERTIFICATE, extras=extras)
+    assert chain.CERTIFICATE.unpack(chain.CERTIFICATE.pack(certificate)) == certificate
+
+
+@pytest.mark.parametrize("extras", [[3, -4], [UINT_MAX, 1], [], [-1]])
+def test_certificate_with_an_extra_out_of_range_is_refused(extras: list[int]) -> None:
+    fields = chain.CERTIFICATE.schema.dump(CERTIFICATE)
+    with pytest.raises((DecodeError, LimitError)):
+        chain.CERTIFICATE.unpack(encode([*fields[:-1], extras]))
+
+
+def test_certificate_of_three_stays_short() -> None:
+    """Whoever checks a proof carries one; the bound is the project's goal."""
+    late = (HEADER.time_ms, HEADER.time_ms - 30_000, HEADER.time_ms + 30_000)
+    certificate = replace(CERTIFICATE, extras=late)
+    assert len(chain.CERTIFICATE.pack(certificate)) <= 260

@@ -16,6 +16,7 @@ from protocol.codec import (
     decode,
     encode,
     exactly,
+    from_first,
     many,
     maybe,
     record,
@@ -173,6 +174,21 @@ def test_pack_of_a_field_out_of_bounds_refuses(
 ) -> None:
     with pytest.raises(error):
         PAIR.pack(value)
+
+
+@dataclass(frozen=True)
+class Moments:
+    times: tuple[int, ...]
+
+
+@pytest.mark.parametrize("times", [(), (1, 2, 3), (1, -1), (-1, 1), (101,)], ids=str)
+def test_pack_of_integers_from_the_first_out_of_bounds_refuses(
+    times: tuple[int, ...],
+) -> None:
+    codec = structure(Moments, 64, from_first(uint(100), 2))
+
+    with pytest.raises(ProtocolError):
+        codec.pack(Moments(times))
 
 
 def test_pack_of_an_enumeration_writes_its_number() -> None:

@@ -20,7 +20,14 @@ from protocol.envelope import Envelope, Kind
 from protocol.errors import Reason
 from protocol.ids import H, TaskId, Version
 from protocol.light import version_key
-from protocol.task import Q15, PrivacyPolicy, version_digest
+from protocol.task import (
+    Q15,
+    PrivacyPolicy,
+    TaskSpec,
+    TrainingMode,
+    TrainingPolicy,
+    version_digest,
+)
 from tests.unit.coordinator.ledger.invariants import check_invariants
 from tests.unit.coordinator.ledger.world import (
     OPERATOR,
@@ -315,6 +322,41 @@ def test_update_charge_must_cover_the_noise(charge: int, reason: int) -> None:
 @pytest.mark.parametrize("sigma_micro", [1, 1 << 40])
 def test_task_with_impossible_noise_is_refused(sigma_micro: int) -> None:
     world = World(spec=replace(SPEC, privacy=PrivacyPolicy(1, 1, sigma_micro, 1, 1, 1)))
+    assert world.do(world.publish()).code == Reason.POLICY_MISMATCH
+
+
+STEPS = replace(
+    PRIVATE_SPEC,
+    training=TrainingPolicy(TrainingMode.LOCAL, 1, 1, 1),
+    privacy=PrivacyPolicy(2, 1, SIGMA_MICRO, 1, 1, 15, 100_000, 10, 1234),
+)
+
+
+@pytest.mark.parametrize(
+    ("charge", "reason"),
+    [(1234, 0), (1235, 0), (1233, Reason.POLICY_MISMATCH)],
+    ids=["exact", "more", "less"],
+)
+def test_update_charge_must_cover_what_the_task_states(
+    charge: int, reason: int
+) -> None:
+    world = opened(spec=STEPS)
+    result = world.do(world.update(0, mechanism=2, charge=charge))
+    assert result.code == reason
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        replace(STEPS, privacy=replace(STEPS.privacy, charge=0)),
+        replace(STEPS, privacy=replace(STEPS.privacy, mechanism=99)),
+        replace(STEPS, privacy=replace(STEPS.privacy, mechanism=3)),
+        replace(STEPS, training=replace(STEPS.training, mode=TrainingMode.GRADIENT)),
+    ],
+    ids=["no charge", "unknown mechanism", "steps of another", "mode"],
+)
+def test_task_whose_privacy_is_none_is_refused(spec: TaskSpec) -> None:
+    world = World(spec=spec)
     assert world.do(world.publish()).code == Reason.POLICY_MISMATCH
 
 

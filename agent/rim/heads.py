@@ -1,0 +1,53 @@
+"""The board's own parameters on disk, beside the bundle that they belong to."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.personal import merged
+from durable.files import read_if_present, write_atomic
+from protocol.bundle import Manifest
+from protocol.errors import LimitError
+from protocol.parameters import local_slices
+
+_VALUE_BYTES = 4
+
+
+def with_head(
+    file: Path, theta: NDArray[np.float32], manifest: Manifest
+) -> NDArray[np.float32]:
+    """The fleet's parameters with the board's own, if it has any.
+
+    Args:
+      file: Of the bundle; need not exist.
+      theta: (d,) float32.
+      manifest: The bundle's.
+
+    Returns:
+      (d,) float32. A file that does not fit the bundle counts as none, so that the
+      board starts from the bundle's own values.
+
+    Raises:
+      StorageError: If the disk refuses.
+    """
+    places = local_slices(manifest.parameters)
+    if not places:
+        return theta
+    try:
+        content = read_if_present(file, _VALUE_BYTES * manifest.dimension)
+    except LimitError:
+        return theta
+    if content is None or len(content) % _VALUE_BYTES:
+        return theta
+    own = np.frombuffer(content, "<f4").astype(np.float32)
+    return merged(theta, own if np.isfinite(own).all() else None, places)
+
+
+def write_head(file: Path, own: NDArray[np.float32]) -> None:
+    """Keeps the board's own parameters, (k,) float32, in one step.
+
+    Raises:
+      StorageError: If the disk refuses.
+    """
+    write_atomic(file, own.astype("<f4").tobytes())

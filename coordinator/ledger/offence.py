@@ -1,0 +1,64 @@
+"""What is done about a validator that signed two things: it is named, and accused.
+
+The accusation is a transaction like any other and carries both signatures, so that it
+convinces whoever was told one thing only.
+"""
+
+from dataclasses import replace
+
+from coordinator.ledger import views, wire
+from coordinator.ledger.turn import BlamePeer, Turn
+from coordinator.ledger.wire import Message, Topic
+from protocol.chain import Proposal, Vote
+from protocol.envelope import ENVELOPE, Kind, sign
+from protocol.errors import ProtocolError, Reason
+from protocol.evidence import (
+    EVIDENCE,
+    Evidence,
+    duplicate_proposals,
+    duplicate_votes,
+)
+
+
+def second_vote(turn: Turn, first: Vote, second: Vote) -> None:
+    """A validator voted twice in one round; both votes are kept already."""
+    detail = f"validator {first.voter} voted twice in round {first.round}"
+    turn.emit(BlamePeer(Reason.EQUIVOCATION, detail))
+    told = turn.state.consensus.ballots.conflicts[:-1]
+    if all(pair[0].voter != first.voter for pair in told):
+        _accuse(turn, first.voter, duplicate_votes(first, second))
+
+
+def second_proposal(turn: Turn, second: Proposal) -> None:
+    """A validator offered two blocks in one round; the first one counts."""
+    state = turn.state.consensus
+    detail = f"validator {second.proposer} proposed twice in round {second.round}"
+    turn.emit(BlamePeer(Reason.EQUIVOCATION, detail))
+    told = state.ballots.rivals.values()
+    first = state.ballots.proposals[second.round].proposal
+    ballots = state.ballots.with_rival(second)
+    turn.change(consensus=replace(state, ballots=ballots))
+    if all(rival.proposer != second.proposer for rival in told):
+        _accuse(turn, second.proposer, duplicate_proposals(first, second))
+
+
+def _accuse(turn: Turn, validator: int, evidence: Evidence) -> None:
+    settings, state = turn.settings, turn.state
+    public = settings.genesis.validators.members[validator].public
+    if views.fault(state.tree, public) is not None:
+        return
+    # One accusation of a validator and height: its counter needs no memory.
+    counter = state.consensus.height
+    body = EVIDENCE.pack(evidence)
+    key, chain_id = settings.key, settings.chain_id
+    envelope = sign(key, chain_id, Kind.EVIDENCE, counter, body)
+    packed = ENVELOPE.pack(envelope)
+    try:
+        identity = envelope.identity(chain_id)
+        most = settings.waiting_max
+        mempool = state.mempool.add(identity, envelope, packed, most)
+    except ProtocolError:
+        # The mempool is full, or holds it; it is detected again at a later height.
+        return
+    turn.change(mempool=mempool)
+    turn.gossip(wire.MESSAGE.pack(Message(Topic.TRANSACTION, packed)))

@@ -1,0 +1,188 @@
+"""Two signed messages that contradict each other: proof of a fault, to anyone.
+
+Only what signatures alone prove is evidence; nothing here is a judgement. The messages
+stand in the order of their bytes, so that one fault with two messages has one form.
+
+Source: CometBFT, spec/consensus/evidence.md (duplicate votes).
+"""
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from protocol.chain import PROPOSAL, VOTE, Proposal, ValidatorSet, Vote
+from protocol.codec import binary, structure, uint
+from protocol.envelope import ENVELOPE, Envelope, Kind
+from protocol.errors import ProofError
+from protocol.ids import ChainId, PublicKey
+from protocol.keys import verify
+from protocol.messages import CONTRIBUTION
+
+SIGNED_BYTES_MAX = 1024
+AGE_HEIGHTS_MAX = 20_000
+"""Evidence of older heights is not taken: nobody keeps what would answer it."""
+
+
+class Offence(IntEnum):
+    """What was done; the numbers stand on the wire and never change."""
+
+    DUP_VOTE = 1
+    """Two votes of one type and round for different blocks."""
+    DUP_PROPOSAL = 2
+    """Two proposals for one round."""
+    DEVICE_DOUBLE = 3
+    """Two updates of a board for one task and base version."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A fault and the two messages that prove it.
+
+    Attributes:
+      offence: `Offence`.
+      first: A packed `VOTE`, a packed `PROPOSAL` without block and proof, or a packed
+        `ENVELOPE` of kind UPDATE.
+      second: Another one; above `first` as bytes.
+    """
+
+    offence: int
+    first: bytes
+    second: bytes
+
+
+EVIDENCE = structure(
+    Evidence,
+    2 * SIGNED_BYTES_MAX + 16,
+    uint(max(Offence), 1),
+    binary(SIGNED_BYTES_MAX),
+    binary(SIGNED_BYTES_MAX),
+)
+
+
+@dataclass(frozen=True)
+class Conviction:
+    """Who did it.
+
+    Attributes:
+      public: The offender's key.
+      height: At which height; None for what belongs to none.
+    """
+
+    public: PublicKey
+    height: int | None
+
+
+def duplicate_votes(first: Vote, second: Vote) -> Evidence:
+    """Evidence of two votes."""
+    return _ordered(Offence.DUP_VOTE, VOTE.pack(first), VOTE.pack(second))
+
+
+def duplicate_proposals(first: Proposal, second: Proposal) -> Evidence:
+    """Evidence of two proposals; signatures cover their blocks by hash."""
+    return _ordered(
+        Offence.DUP_PROPOSAL, PROPOSAL.pack(bare(first)), PROPOSAL.pack(bare(second))
+    )
+
+
+def duplicate_updates(first: Envelope, second: Envelope) -> Evidence:
+    """Evidence of two UPDATE envelopes."""
+    return _ordered(Offence.DEVICE_DOUBLE, ENVELOPE.pack(first), ENVELOPE.pack(second))
+
+
+def bare(proposal: Proposal) -> Proposal:
+    """What the signature of a proposal covers, and the signature."""
+    return replace(proposal, block=b"", proof_of_lock=None)
+
+
+def convict(
+    evidence: Evidence, chain_id: ChainId, validators: ValidatorSet
+) -> Conviction:
+    """Checks evidence.
+
+    Args:
+      evidence: What is claimed.
+      chain_id: The chain; messages of another one prove nothing here.
+      validators: The set of the height in question.
+
+    Raises:
+      ProofError: If the messages do not contradict each other.
+      SignatureError: If one of them was not signed by the offender.
+      DecodeError, LimitError: If one of them is none.
+    """
+    if evidence.first >= evidence.second:
+        raise ProofError("the messages of evidence stand in the order of their bytes")
+    match Offence(evidence.offence):
+        case Offence.DUP_VOTE:
+            return _votes(evidence, chain_id, validators)
+        case Offence.DUP_PROPOSAL:
+            return _proposals(evidence, chain_id, validators)
+        case Offence.DEVICE_DOUBLE:
+            return _updates(evidence, chain_id)
+
+
+def _votes(
+    evidence: Evidence, chain_id: ChainId, validators: ValidatorSet
+) -> Conviction:
+    first, second = VOTE.unpack(evidence.first), VOTE.unpack(evidence.second)
+    _same(_place_of_vote(first), _place_of_vote(second))
+    if first.block_id == second.block_id:
+        raise ProofError("both votes are for the same block")
+    public = _member(validators, first.voter)
+    for vote in (first, second):
+        verify(public, vote.signed_bytes(chain_id), vote.signature)
+    return Conviction(public, first.height)
+
+
+def _place_of_vote(vote: Vote) -> tuple[int, ...]:
+    return vote.height, vote.round, vote.vote_type, vote.voter
+
+
+def _proposals(
+    evidence: Evidence, chain_id: ChainId, validators: ValidatorSet
+) -> Conviction:
+    first, second = PROPOSAL.unpack(evidence.first), PROPOSAL.unpack(evidence.second)
+    _same(_place_of_proposal(first), _place_of_proposal(second))
+    if first.signed_bytes(chain_id) == second.signed_bytes(chain_id):
+        raise ProofError("both proposals offer the same")
+    public = _member(validators, first.proposer)
+    for proposal in (first, second):
+        if proposal != bare(proposal):
+            raise ProofError("a proposal in evidence comes without block and proof")
+        verify(public, proposal.signed_bytes(chain_id), proposal.signature)
+    return Conviction(public, first.height)
+
+
+def _place_of_proposal(proposal: Proposal) -> tuple[int, ...]:
+    return proposal.height, proposal.round, proposal.proposer
+
+
+def _updates(evidence: Evidence, chain_id: ChainId) -> Conviction:
+    first, second = ENVELOPE.unpack(evidence.first), ENVELOPE.unpack(evidence.second)
+    _same(_place_of_update(first), _place_of_update(second))
+    if first.identity(chain_id) == second.identity(chain_id):
+        raise ProofError("both envelopes hold the same update")
+    for envelope in (first, second):
+        envelope.check(chain_id)
+    return Conviction(first.sender, None)
+
+
+def _place_of_update(envelope: Envelope) -> tuple[object, ...]:
+    if envelope.kind != Kind.UPDATE:
+        raise ProofError(f"an envelope of kind {envelope.kind} is no update")
+    body = CONTRIBUTION.unpack(envelope.body)
+    return envelope.sender, body.task, body.version
+
+
+def _same(first: tuple[object, ...], second: tuple[object, ...]) -> None:
+    if first != second:
+        raise ProofError("the messages belong to different places or signers")
+
+
+def _member(validators: ValidatorSet, index: int) -> PublicKey:
+    if index >= len(validators.members):
+        raise ProofError(f"no validator {index}")
+    return validators.members[index].public
+
+
+def _ordered(offence: Offence, first: bytes, second: bytes) -> Evidence:
+    low, high = sorted((first, second))
+    return Evidence(int(offence), low, high)

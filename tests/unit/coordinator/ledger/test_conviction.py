@@ -1,0 +1,151 @@
+"""Who provably signed two things is marked on every chain, once."""
+
+from dataclasses import replace
+
+import pytest
+
+from coordinator.ledger import views, wire
+from coordinator.ledger.node import PeerMessage
+from protocol.chain import PROPOSAL, Proposal, Vote, VoteType, vote_bytes
+from protocol.envelope import Envelope, Kind
+from protocol.errors import Reason
+from protocol.evidence import (
+    AGE_HEIGHTS_MAX,
+    EVIDENCE,
+    Evidence,
+    Offence,
+    duplicate_updates,
+    duplicate_votes,
+)
+from protocol.ids import BlockHash, H
+from tests.unit.coordinator.ledger.validator import Running
+from tests.unit.coordinator.ledger.world import STRANGER, World, board_key, opened
+
+A, B = BlockHash(H(b"A")), BlockHash(H(b"B"))
+LIAR = 2
+
+
+def vote(world: World, block_id: BlockHash | None, height: int = 1) -> Vote:
+    kind, key = VoteType.PREVOTE, world.validators[LIAR]
+    signature = key.sign(vote_bytes(world.chain_id, kind, height, 0, block_id, 0))
+    return Vote(kind, height, 0, block_id, 0, LIAR, signature)
+
+
+def accusation(world: World, evidence: Evidence) -> Envelope:
+    """Signed by somebody without any role: the signatures inside count."""
+    return world.sign(STRANGER, Kind.EVIDENCE, EVIDENCE.pack(evidence))
+
+
+def double_vote(world: World, height: int = 1) -> Envelope:
+    votes = vote(world, A, height), vote(world, B, height)
+    return accusation(world, duplicate_votes(*votes))
+
+
+def test_double_vote_marks_the_validator() -> None:
+    world = opened(validators=4)
+    world.must(double_vote(world))
+    fault = views.fault(world.tree, world.validators[LIAR].public)
+    assert fault is not None
+    assert (fault.offence, fault.height) == (Offence.DUP_VOTE, world.height)
+
+
+def test_double_update_marks_the_board() -> None:
+    world = opened()
+    updates = world.update(0), world.update(0, pledge=32)
+    world.must(accusation(world, duplicate_updates(*updates)))
+    assert views.fault(world.tree, board_key(0).public) is not None
+    assert views.fault(world.tree, board_key(1).public) is None
+
+
+def test_second_conviction_is_refused() -> None:
+    world = opened(validators=4)
+    world.must(double_vote(world))
+    assert world.do(double_vote(world)).code == Reason.ALREADY_KNOWN
+
+
+def test_evidence_against_a_stranger_is_refused() -> None:
+    world = opened()
+    updates = [replace(world.update(0), sender=STRANGER.public) for _ in range(2)]
+    signed = [world.sign(STRANGER, Kind.UPDATE, update.body) for update in updates]
+    result = world.do(accusation(world, duplicate_updates(*signed)))
+    assert result.code == Reason.NOT_ENROLLED
+
+
+@pytest.mark.parametrize(
+    ("age", "code"), [(AGE_HEIGHTS_MAX, 0), (AGE_HEIGHTS_MAX + 1, Reason.STALE)]
+)
+def test_old_evidence_is_refused(age: int, code: int) -> None:
+    world = opened(validators=4)
+    world.height = 5 + age
+    assert world.do(double_vote(world, height=5)).code == code
+
+
+def test_evidence_that_proves_nothing_is_refused() -> None:
+    world = opened(validators=4)
+    same = vote(world, A), replace(vote(world, A), extra=1)
+    result = world.do(accusation(world, duplicate_votes(*same)))
+    assert result.code == Reason.INVALID_PROOF
+    assert world.do(world.sign(STRANGER, Kind.EVIDENCE, b"")).code == Reason.MALFORMED
+
+
+def hear(running: Running, *payloads: bytes) -> None:
+    for payload in payloads:
+        running.step(PeerMessage(payload), 1.0)
+
+
+def waiting(running: Running) -> list[Evidence]:
+    entries = running.state.mempool.oldest(100, 1 << 20)
+    kept = [entry.envelope for entry in entries]
+    return [EVIDENCE.unpack(e.body) for e in kept if e.kind == Kind.EVIDENCE]
+
+
+def test_validator_that_hears_both_votes_accuses_once() -> None:
+    world = World(4)
+    me = Running(world.genesis, world.validators[0])
+    hear(me, *(wire.wrap_vote(vote(world, block_id)) for block_id in (A, B, None)))
+    assert waiting(me) == [duplicate_votes(vote(world, A), vote(world, B))]
+
+
+def proposals(world: World) -> list[Proposal]:
+    """Two of the proposer of height 1 round 0, on either side of a restart."""
+    offers = []
+    for number in range(2):
+        proposer = Running(world.genesis, world.validators[1])
+        proposer.submit(world.register(number))
+        proposer.tick(0.0)
+        messages = [wire.MESSAGE.unpack(payload) for payload in proposer.sent]
+        packed = [m.content for m in messages if m.topic == wire.Topic.PROPOSAL]
+        offers.append(PROPOSAL.unpack(packed[0]))
+    return offers
+
+
+def test_validator_that_hears_both_proposals_accuses_once() -> None:
+    world = World(4)
+    me = Running(world.genesis, world.validators[0])
+    first, second = proposals(world)
+    hear(me, *(wire.wrap_proposal(offer) for offer in (first, first, second, second)))
+    (evidence,) = waiting(me)
+    assert evidence.offence == Offence.DUP_PROPOSAL
+    ballots = me.state.consensus.ballots
+    assert ballots.proposals[0].proposal == first
+    assert ballots.rivals[0].block == b""
+
+
+def test_forged_second_proposal_accuses_nobody() -> None:
+    world = World(4)
+    me = Running(world.genesis, world.validators[0])
+    first, second = proposals(world)
+    forged = replace(second, signature=first.signature)
+    hear(me, wire.wrap_proposal(first), wire.wrap_proposal(forged))
+    assert waiting(me) == []
+
+
+def test_conviction_ends_up_in_a_block() -> None:
+    world = World(1)
+    running = Running(world.genesis, world.validators[0])
+    running.submit(world.register(0))
+    running.tick(0.0)
+    updates = world.update(0), world.update(0, pledge=32)
+    running.submit(accusation(world, duplicate_updates(*updates)), now_s=1.0)
+    running.tick(1.0)
+    assert views.fault(running.state.tree, board_key(0).public) is not None
