@@ -89,9 +89,12 @@ def secure(turn: Turn, task: TaskState) -> TaskState:
 def secured(turn: Turn, event: Secured) -> None:
     """Asks others for what the store lacks; goes on if that is nothing."""
     task = turn.tasks.get(event.task)
+    keys = wanting.wholes(event.absent)
     if task is None or _SECURING not in task.lacking:
+        # The task waits for something else by now; these are needed all the same.
+        wanting.want(turn, keys)
         return
-    task = wanting.want_for(turn, task, wanting.wholes(event.absent))
+    task = wanting.want_for(turn, task, keys)
     if not task.lacking:
         resume(turn, task)
 
@@ -138,8 +141,24 @@ def announce_again(turn: Turn) -> None:
     if turn.settings.ledger.alone or turn.now_s < turn.announce_at_s:
         return
     turn.announce_at_s = turn.now_s + ANNOUNCE_EVERY_S
-    for task in turn.tasks.values():
+    for task in list(turn.tasks.values()):
         announce(turn, task)
+        _look_after(turn, task)
+
+
+def _look_after(turn: Turn, task: TaskState) -> None:
+    """Wants again what nobody gave; a version that was overtaken is given up."""
+    given_up = [
+        key for key in sorted(task.lacking - {_SECURING}) if key not in turn.wanted
+    ]
+    if not given_up:
+        return
+    head = views.head(turn.ledger.tree, task.number) or 0
+    if task.sought is None or task.sought == head:
+        wanting.want(turn, given_up)
+        return
+    turn.put_task(replace(task, sought=None, found=None, lacking=frozenset()))
+    follow_chain(turn)
 
 
 def attested(turn: Turn, validator: int, body: Attest) -> None:

@@ -305,3 +305,41 @@ def test_lost_gossip_of_a_transaction_is_made_up_for(council: Council) -> None:
     sizes = [m.state.ledger.mempool.size for m in council.members]
     assert sizes == [0, 0, 0, 0]
     assert council.heads() == [0, 0, 0, 0]
+
+
+def test_council_what_nobody_gave_for_long_is_asked_for_again(
+    council: Council, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wanting, "ATTEMPTS_MAX", 3)
+    council.cut = lambda source, target, m: subject_of(m) == Subject.WHOLE
+    council.open(voters(1))
+    council.run(6.0)
+    assert not council.members[1].state.wanted
+
+    council.cut = lambda source, target, m: False
+    council.run(25.0)
+
+    theta = MODEL.digests().theta
+    assert all(member.store.blob(theta) is not None for member in council.members)
+
+
+def test_council_overtaken_version_is_given_up_for_the_newest(
+    council: Council, boards: list[Voter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wanting, "ATTEMPTS_MAX", 3)
+    council.crash(1)
+    for board in boards[:2]:
+        council.contribute(board, 0, to={0, 2, 3})
+    council.run(8.0)
+    council.cut = lambda source, target, m: subject_of(m) == Subject.WHOLE
+    council.restart(1)
+    council.run(3.0)
+    for board in boards[:2]:
+        council.contribute(board, 1)
+    council.run(8.0)
+    assert council.heads() == [2, 0, 2, 2]
+
+    council.cut = lambda source, target, m: False
+    council.run(40.0)
+
+    assert council.heads() == [2, 2, 2, 2]
