@@ -57,7 +57,8 @@ def transaction_refused(
         turn.held = turn.held.without(key)
         device = DeviceId(key[:DEVICE_ID_BYTES])
         turn.refuse(device, identity, ProtocolError(detail, reason))
-    if not waited:
+    # An attestation after the quorum's is late and nobody's fault.
+    if not waited and reason != Reason.STALE:
         turn.emit(Refuse(None, reason, detail))
 
 
