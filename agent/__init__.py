@@ -1,7 +1,7 @@
 """The service on a board: trains on its own data and sends what may leave it.
 
-Public: `Trainer`, `open_trainer`. They are loaded on first use, since the agent's own
-process has no room for numpy.
+Public: `Trainer`, `open_trainer`, `with_head`. They are loaded on first use, since the
+agent's own process has no room for numpy.
 """
 
 import importlib
@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent.rim.engines import open_trainer  # noqa: TID251 - the public door
+    from agent.rim.heads import with_head  # noqa: TID251 - the public door
     from agent.training import Trainer
 
-__all__ = ["Trainer", "open_trainer"]
+__all__ = ["Trainer", "open_trainer", "with_head"]
 
-_HOMES = {"Trainer": "agent.training", "open_trainer": "agent.rim.engines"}
+_HOMES = {
+    "Trainer": "agent.training",
+    "open_trainer": "agent.rim.engines",
+    "with_head": "agent.rim.heads",
+}
 
 
 def __getattr__(name: str) -> object:

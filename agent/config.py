@@ -4,6 +4,7 @@
 
 from dataclasses import dataclass
 
+from agent.orders import ENGINE_NAMES
 from protocol.accounting import DELTA_MIN, EPSILON_MAX, Budget
 from protocol.settings import setting, table
 
@@ -73,6 +74,11 @@ class TrainingSettings:
     threads: int = setting(0, "Threads of the engine.", least=0, most=64)
     micro_batch: int = setting(
         0, "Records that are computed together.", least=0, most=64
+    )
+    engine: str = setting(
+        ENGINE_NAMES[0],
+        "What runs the graphs; ort-training needs onnxruntime-training-cpu.",
+        choices=ENGINE_NAMES,
     )
     memory_mb: int = setting(
         0, "Private memory of the trainer in MiB.", least=0, most=1 << 20

@@ -27,6 +27,8 @@ LENGTH_BYTES = 4
 PATH_CHARS_MAX = 4096
 DETAIL_CHARS_MAX = 2000
 THREADS_MAX = 256
+ENGINE_NAMES = ("ort", "ort-training")
+"""What can run a bundle; the first is on every board."""
 _DIGEST = exactly(DIGEST_BYTES)
 
 
@@ -93,12 +95,14 @@ class Limits:
         in which clipped sums are rounded.
       memory_mb: Private memory in MiB; 0 for no limit.
       niceness: Added to the priority of the process.
+      engine: One of `ENGINE_NAMES`.
     """
 
     threads: int
     micro_batch: int
     memory_mb: int
     niceness: int
+    engine: str = ENGINE_NAMES[0]
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,13 @@ JOB = structure(
     text(PATH_CHARS_MAX),
     text(256),
     structure(
-        Limits, 64, uint(THREADS_MAX, 1), uint(1 << 16, 1), uint(1 << 30), uint(19)
+        Limits,
+        128,
+        uint(THREADS_MAX, 1),
+        uint(1 << 16, 1),
+        uint(1 << 30),
+        uint(19),
+        text(32),
     ).schema,
     maybe(_ORDER),
     text(PATH_CHARS_MAX),

@@ -24,6 +24,8 @@ from protocol.codec import decode, encode
 from protocol.envelope import ENVELOPE, Kind
 from protocol.errors import TransportError
 
+RECEIPTS = (Kind.ACCEPTED, Kind.FINAL)
+
 FILE_BYTES_MAX = 1 << 30
 
 
@@ -85,8 +87,9 @@ def publish_all(load: Load) -> float:
     while not isinstance(events.get(timeout=30), Connected):
         pass
     start_s = time.monotonic()
-    received = sent = 0
-    while received < len(load.messages):
+    sent = 0
+    boards: set[str] = set()
+    while len(boards) < len(load.messages):
         try:
             while sent < len(load.messages):
                 link.publish(Message(*load.messages[sent]))
@@ -96,7 +99,8 @@ def publish_all(load: Load) -> float:
         event = events.get(timeout=30)
         if isinstance(event, MessageArrived):
             link.acknowledge(event.token)
-            received += ENVELOPE.unpack(event.payload).kind == Kind.ACCEPTED
+            if ENVELOPE.unpack(event.payload).kind in RECEIPTS:
+                boards.add(event.topic)
     elapsed_s = time.monotonic() - start_s
     link.stop()
     return elapsed_s

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from compiler.builder import OPSET
 from compiler.emit import evaluate_graph, gradient_graph, infer_graph, private_graph
-from compiler.loss import find_loss, prediction
+from compiler.loss import Loss, find_loss, prediction
 from compiler.network import Network
 from compiler.reader import matching, read_network
 from compiler.source import load
@@ -106,19 +106,8 @@ def compile_model(
     settings = settings or LossSettings()
     criterion = find_loss(loss, settings)
     network = read_network(load(model), train, output)
-    files = {
-        INFER: infer_graph(network),
-        EVALUATE: evaluate_graph(network, criterion),
-        GRADIENT: gradient_graph(network, criterion),
-        PRIVATE_GRADIENT: private_graph(network, criterion),
-    }
-    for content in files.values():
-        check_graph(content)
+    files = _graphs(network, criterion)
     files[THETA] = _theta(network)
-    scores = network.shapes[prediction(network, criterion)]
-    scored = _row(network, network.output)
-    if classes and len(classes) != math.prod(scored):
-        raise ConfigError(f"the model has {math.prod(scored)} outputs", key="--classes")
     manifest = Manifest(
         name=name or network.name,
         parameters=_parameters(network, local),
@@ -126,8 +115,8 @@ def compile_model(
         loss=loss,
         opset=OPSET,
         input=Port(_row(network, network.input), "float32"),
-        target=criterion.target(scores),
-        output=Port(scored, "float32"),
+        target=criterion.target(network.shapes[prediction(network, criterion)]),
+        output=_scored(network, classes),
         classes=tuple(classes),
         preprocessing=preprocessing or Preprocessing(),
         digests={key: H(content) for key, content in files.items()},
@@ -168,6 +157,26 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
     except OSError as error:
         detail = error.strerror or "cannot be written"
         raise ConfigError(detail, file=str(folder)) from error
+
+
+def _graphs(network: Network, criterion: Loss) -> dict[str, bytes]:
+    files = {
+        INFER: infer_graph(network),
+        EVALUATE: evaluate_graph(network, criterion),
+        GRADIENT: gradient_graph(network, criterion),
+        PRIVATE_GRADIENT: private_graph(network, criterion),
+    }
+    for content in files.values():
+        check_graph(content)
+    return files
+
+
+def _scored(network: Network, classes: Sequence[str]) -> Port:
+    """The output, which has a value for each class if these are named."""
+    row = _row(network, network.output)
+    if classes and len(classes) != math.prod(row):
+        raise ConfigError(f"the model has {math.prod(row)} outputs", key="--classes")
+    return Port(row, "float32")
 
 
 def _theta(network: Network) -> bytes:

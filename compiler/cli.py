@@ -44,27 +44,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("model", type=Path, metavar="MODEL.onnx")
     made.add_argument("--loss", required=True, choices=sorted(LOSSES))
-    made.add_argument(
-        "--class-weights",
-        type=_numbers,
-        default=(),
-        metavar="W,W,...",
-        help="of cross-entropy: a factor for each class",
-    )
-    made.add_argument(
-        "--label-smoothing",
-        type=float,
-        default=PLAIN.label_smoothing,
-        metavar="S",
-        help="of cross-entropy: the share of a label that all classes divide",
-    )
-    made.add_argument(
-        "--delta",
-        type=float,
-        default=PLAIN.delta,
-        metavar="D",
-        help="of huber: the error above which it grows linearly",
-    )
+    _add_loss_settings(made)
     made.add_argument("--out", type=Path, metavar="DIR", help="folder of the bundle")
     made.add_argument(
         "--train",
@@ -109,6 +89,30 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--json", action="store_true", help="print one JSON document")
     return made
+
+
+def _add_loss_settings(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--class-weights",
+        type=_numbers,
+        default=(),
+        metavar="W,W,...",
+        help="of cross-entropy: a factor for each class",
+    )
+    made.add_argument(
+        "--label-smoothing",
+        type=float,
+        default=PLAIN.label_smoothing,
+        metavar="S",
+        help="of cross-entropy: the share of a label that all classes divide",
+    )
+    made.add_argument(
+        "--delta",
+        type=float,
+        default=PLAIN.delta,
+        metavar="D",
+        help="of huber: the error above which it grows linearly",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -254,7 +254,7 @@ def _status_text(document: dict[str, Any]) -> str:
         ("state", document["state"]),
         ("broker", document["broker"]),
         ("height", document["chain"]["height"]),
-        *_consensus_rows(document["consensus"]),
+        *_consensus_rows(document.get("consensus")),
         ("boards", document["chain"]["boards"]),
         ("accepted", document["updates"]["accepted"]),
     ]
@@ -268,8 +268,11 @@ def _status_text(document: dict[str, Any]) -> str:
     return "".join(f"{name:<24} {value}\n" for name, value in rows)
 
 
-def _consensus_rows(consensus: dict[str, Any]) -> list[tuple[str, Any]]:
+def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:
     """How the chain is decided, and what the other coordinators do."""
+    if consensus is None:
+        # Written by an earlier release.
+        return []
     decides = f"{consensus['quorum']} of {consensus['validators']} decide"
     if consensus["fault_model"] != FaultModel.BYZANTINE.name.lower():
         decides += f"; {consensus['fault_model'].upper()}-ONLY: safe while nobody lies"

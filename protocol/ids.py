@@ -7,6 +7,7 @@ bytes of the hash of its first public key (rotation keeps it), shown in base32.
 import base64
 import binascii
 import hashlib
+from functools import lru_cache
 from typing import NewType
 
 from protocol.errors import DecodeError
@@ -33,26 +34,30 @@ KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 DEVICE_ID_BYTES = 16
 DEVICE_NAME_CHARS = 26
+NAMES_KEPT = 1 << 14
+"""How many boards' ids and names are remembered; to make one again is only slower."""
 
 
 def H(*parts: bytes) -> Digest:  # noqa: N802 - the design's and the field's name
     """BLAKE2b-256 of the parts, one after the other."""
-    state = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    for part in parts:
-        state.update(part)
-    return Digest(state.digest())
+    # One call into the library for a digest: most are of a few bytes, where calls cost.
+    whole = parts[0] if len(parts) == 1 else b"".join(parts)
+    return Digest(hashlib.blake2b(whole, digest_size=DIGEST_BYTES).digest())
 
 
+@lru_cache(maxsize=NAMES_KEPT)
 def device_id(first_public_key: bytes) -> DeviceId:
     """The id of the board whose first key this is; coordinators are named alike."""
     return DeviceId(H(first_public_key)[:DEVICE_ID_BYTES])
 
 
+@lru_cache(maxsize=NAMES_KEPT)
 def device_name(identity: bytes) -> str:
     """Shows an id: 26 characters of lower-case base32 without padding."""
     return base64.b32encode(identity).decode().rstrip("=").lower()
 
 
+@lru_cache(maxsize=NAMES_KEPT)
 def device_from_name(name: str) -> DeviceId:
     """Reads an id back.
 

@@ -184,6 +184,7 @@ def _limits(config: AgentConfig, profile: Profile) -> Limits:
         training.micro_batch or profile.micro_batch,
         training.memory_mb or profile.trainer_memory_mb,
         profile.niceness,
+        training.engine,
     )
 
 

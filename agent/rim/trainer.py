@@ -112,7 +112,8 @@ class Service:
         if self._bundle is not None and self._bundle[0] == job.bundle_path:
             return self._bundle[1]
         try:
-            trainer = open_trainer(Path(job.bundle_path), job.limits.threads)
+            limits = job.limits
+            trainer = open_trainer(Path(job.bundle_path), limits.threads, limits.engine)
             _try_out(trainer)
         except FederationError as error:
             self._report(ReportKind.FAILED_MODEL, detail=str(error))

@@ -35,6 +35,8 @@ READS_MAX = 64
 """Packets read before acknowledgements and publishes get their turn."""
 _RECEIVE_MAXIMUM_DEFAULT = 65_535
 _PACKET_BYTES_DEFAULT = 268_435_460
+_RECORD_BYTES = 16 * 1024
+"""The most that one TLS record carries."""
 
 # What paho raises on bytes that are no MQTT 5; the broker is trusted with little.
 _MALFORMED = (ValueError, IndexError, struct.error)
@@ -284,8 +286,29 @@ class Connection:
             self.reason = f"ended by the broker: {code}"
 
 
-class _ClosingSocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails, which paho does not do."""
+class _Socket(ssl.SSLSocket):
+    """Reads records whole, and closes itself when the handshake fails.
+
+    paho asks for a packet's first byte, each byte of its length, and the rest: each a
+    call that lets go of the interpreter's lock.
+    """
+
+    _ahead = b""
+    _taken = 0
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        if self._taken == len(self._ahead):
+            self._ahead, self._taken = super().recv(_RECORD_BYTES, flags), 0
+        start = self._taken
+        self._taken = min(start + buflen, len(self._ahead))
+        return self._ahead[start : self._taken]
+
+    def pending(self) -> int:
+        return len(self._ahead) - self._taken + super().pending()
+
+    def close(self) -> None:
+        self._ahead, self._taken = b"", 0
+        super().close()
 
     def do_handshake(self, block: bool = False) -> None:
         try:
@@ -297,7 +320,7 @@ class _ClosingSocket(ssl.SSLSocket):
 
 def _tls_context(files: TlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.sslsocket_class = _ClosingSocket
+    context.sslsocket_class = _Socket
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_verify_locations(files.authority)
     context.load_cert_chain(files.certificate, files.key)

@@ -68,9 +68,15 @@ from protocol.ids import Digest, device_name
 
 log = logging.getLogger("starling.coordinator")
 
-BATCH_MAX = 256
+BATCH_MAX = 1024
 INBOX_EVERY_S = 0.25
 STATUS_EVERY_S = 1.0
+STATUS_SHARE = 0.02
+"""Of the time that writing the status may take; it grows with the fleet."""
+BLOCKS_SHARE = 0.125
+"""Of the time that making blocks may take, up to `BLOCK_WAIT_MAX_S` between two: under
+load a block costs little more with many updates than with few."""
+BLOCK_WAIT_MAX_S = 0.25
 STOP_TIMEOUT_S = 5.0
 
 
@@ -94,6 +100,7 @@ class Runner:
         self._seen_inbox: set[str] = set()
         self._inbox_at_s = 0.0
         self._status_at_s = 0.0
+        self._block_from_s = 0.0
         self._broker = "connecting"
         self._stopping = False
         self._link = Link(
@@ -145,8 +152,8 @@ class Runner:
         items = self._drain()
         # First the block of what is durable already, then what is new: in the other
         # order the new updates would need a sync of their own before the votes.
-        if _now_s() >= self._state.wake_at_s:
-            self._step(Ticked(), effects)
+        if _now_s() >= self._tick_at_s():
+            self._tick(effects)
         for item in items:
             self._take(item, effects, tokens)
         for event in self._look_into_inbox():
@@ -155,8 +162,18 @@ class Runner:
         if _now_s() >= self._status_at_s:
             self._write_status("running")
 
+    def _tick_at_s(self) -> float:
+        return max(self._state.wake_at_s, self._block_from_s)
+
+    def _tick(self, effects: list[Effect]) -> None:
+        began_s = _now_s()
+        self._step(Ticked(), effects)
+        ended_s = _now_s()
+        wait_s = (ended_s - began_s) * (1 / BLOCKS_SHARE - 1)
+        self._block_from_s = ended_s + min(wait_s, BLOCK_WAIT_MAX_S)
+
     def _drain(self) -> list[_Item]:
-        wake_at_s = min(self._state.wake_at_s, self._inbox_at_s, self._status_at_s)
+        wake_at_s = min(self._tick_at_s(), self._inbox_at_s, self._status_at_s)
         items: list[_Item] = []
         try:
             items.append(self._queue.get(timeout=max(0.0, wake_at_s - _now_s())))
@@ -293,10 +310,13 @@ class Runner:
         self._parts.workers.aggregate(effect, self._state.tasks[effect.task].spec)
 
     def _write_status(self, condition: str) -> None:
-        self._status_at_s = _now_s() + STATUS_EVERY_S
+        began_s = _now_s()
         self._parts.status.write(
-            self._state, condition, self._broker, _now_s(), _now_ms()
+            self._state, condition, self._broker, began_s, _now_ms()
         )
+        ended_s = _now_s()
+        wait_s = max(STATUS_EVERY_S, (ended_s - began_s) / STATUS_SHARE)
+        self._status_at_s = ended_s + wait_s
 
     def _say_goodbye(self) -> None:
         farewell = machine.farewell(

@@ -14,6 +14,7 @@ from agent.rim.heads import with_head, write_head
 from agent.training import train
 from compiler import compile_model
 from protocol.bundle import manifest_from_json, pack_bundle
+from protocol.errors import ConfigError, DecodeError, FederationError
 from protocol.mechanisms import (
     DEVICE_GAUSSIAN,
     DEVICE_LAPLACE,
@@ -86,6 +87,22 @@ def test_compiled_head_is_local_and_the_body_is_not() -> None:
     assert names == ["head.w", "head.b"]
     text = TRAINER.manifest.to_json()
     assert manifest_from_json(text) == TRAINER.manifest
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error", "said"),
+    [
+        ("tail.*", ConfigError, "--local: 'tail.*' matches none"),
+        ("*", DecodeError, "all of them are local"),
+    ],
+)
+def test_pattern_that_leaves_nothing_is_refused(
+    pattern: str, error: type[FederationError], said: str
+) -> None:
+    with pytest.raises(error) as caught:
+        compile_model(_MODEL, loss="cross-entropy", local=[pattern])
+
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(("mode", "mechanism"), CASES)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from agent import open_trainer
 from agent.mechanism import private_sum
 from agent.orders import (
+    ENGINE_NAMES,
     Limits,
     TrainingOrder,
 )
@@ -104,6 +105,10 @@ def trainer(request: pytest.FixtureRequest) -> Trainer:
     if request.param == "ort-training" and not is_available():
         pytest.skip("no onnxruntime-training-cpu: its wheels end with Python 3.12")
     return open_trainer(PACKED, engine=request.param)
+
+
+def test_every_engine_can_be_chosen() -> None:
+    assert tuple(ENGINES) == ENGINE_NAMES
 
 
 @pytest.mark.parametrize("micro_batch", [1, 7, 64])

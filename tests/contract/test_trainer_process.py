@@ -20,6 +20,7 @@ from agent.orders import (
     ReportKind,
     TrainingOrder,
 )
+from agent.rim.engine_ort_training import is_available
 from agent.rim.trainer_process import TrainerProcess, TrainerSpoke
 from protocol.bundle import GRADIENT, pack_bundle
 from protocol.errors import ProtocolError
@@ -152,6 +153,16 @@ def test_process_refuses_a_graph_outside_the_allow_list(process: Process) -> Non
     (process.folder / "bundle").write_bytes(PACKED.replace(b"MatMul", b"Evil!!"))
 
     assert process.answer(None).kind == ReportKind.FAILED_MODEL
+
+
+@pytest.mark.skipif(is_available(), reason="the training build is installed")
+def test_process_says_that_the_training_build_is_missing(process: Process) -> None:
+    limits = replace(LIMITS, engine="ort-training")
+
+    report = process.answer(None, limits)
+
+    assert report.kind == ReportKind.FAILED_MODEL
+    assert "needs onnxruntime-training-cpu" in report.detail
 
 
 def test_process_names_the_bad_record(process: Process) -> None:
