@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.rim.home import BrokerHome
+from coordinator.ledger.resumption import resume
 from coordinator.promise import promise
 from coordinator.publication import TaskSettings, publication
 from coordinator.rim import inbox
@@ -20,6 +21,7 @@ from coordinator.rim.founding import (
     read_identity,
 )
 from coordinator.rim.home import CoordinatorHome
+from coordinator.rim.own_key import write_resumption
 from durable.files import read_limited, write_atomic
 from protocol.bundle import CONTENT_FILES, FILE_BYTES_MAX, MANIFEST, pack_bundle
 from protocol.chain import GENESIS, FaultModel, Genesis, quorum
@@ -116,6 +118,15 @@ def _parser() -> argparse.ArgumentParser:
     admit.add_argument("--out", required=True, type=Path, help="the admission to write")
     revoke = _verb(verbs, "revoke", _revoke, "exclude a board for good")
     revoke.add_argument("device", help="the board's id")
+    resuming = _verb(
+        verbs, "resume", _resume, "let it vote again though its journal was lost"
+    )
+    resuming.add_argument(
+        "--height",
+        required=True,
+        type=int,
+        help="vote from here on: above every height at which it may have voted",
+    )
     publish = _verb(verbs, "publish", _publish, "publish a task")
     publish.add_argument("--bundle", required=True, type=Path, help="a bundle's folder")
     publish.add_argument("--task", required=True, type=Path, help="task.toml")
@@ -325,6 +336,18 @@ def _revoke(options: argparse.Namespace) -> int:
         raise ConfigError(str(error), key="device") from error
     _submit(home, home.genesis(), Kind.REVOKE, REVOKE.pack(Revoke(device)))
     return _show(options, {"device": options.device}, f"revoked {options.device}")
+
+
+def _resume(options: argparse.Namespace) -> int:
+    home = _home(options)
+    if options.height < 1:
+        raise ConfigError("at least 1", key="height")
+    chain_id = home.genesis().chain_id()
+    validator, height = home.signing_key().public, options.height
+    resumption = resume(home.operator_key(), chain_id, validator, height)
+    write_resumption(home.state, resumption)
+    text = f"votes from height {height} once it is started again"
+    return _show(options, {"height": height}, text)
 
 
 def _publish(options: argparse.Namespace) -> int:

@@ -134,6 +134,7 @@ def step(
             turn.connected = False
         case Ticked():
             granting.expire(turn)
+            versioning.retry_jobs(turn)
             advance(turn, node.Ticked())
             peers.repeat_what_waits(turn)
             versioning.announce_again(turn)

@@ -119,6 +119,8 @@ class TaskState:
       lacking: Keys in `CoordinatorState.wanted` without which the task does not go on.
       opening: Whether it is served for the first time, and version 0 is to be tried.
       attested_by: What each validator attested last: the version and its digest.
+      failures: How often in a row the job could not be computed here.
+      retry_at_s: When to hand the job out again; infinity while nothing failed.
     """
 
     number: TaskId
@@ -135,6 +137,8 @@ class TaskState:
     lacking: frozenset[bytes] = frozenset()
     opening: bool = False
     attested_by: Mapping[int, tuple[int, Digest]] = field(default_factory=dict)
+    failures: int = 0
+    retry_at_s: float = math.inf
 
 
 @dataclass(frozen=True)

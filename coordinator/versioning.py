@@ -5,6 +5,7 @@ restart and a block lead to the same actions; a block only says when to look. A 
 that became final without us, or differs from what we computed, is got from others.
 """
 
+import math
 from dataclasses import replace
 
 from coordinator import duty, granting, proofs, wanting
@@ -37,6 +38,10 @@ ANNOUNCE_EVERY_S = 10.0
 """A broker that restarted has forgotten the manifest, and its announcer may be gone."""
 ANNOUNCE_AFTER_S = 3.0
 """After a connection; until then we may have caught up."""
+RETRY_FIRST_S = 1.0
+RETRY_MOST_S = 300.0
+"""A vector may be missing here until another coordinator's copy has come."""
+_DOUBLINGS_MAX = 16
 _SECURING = b"store"
 """In `TaskState.lacking` while the store is searched."""
 
@@ -194,14 +199,19 @@ def computed(turn: Turn, event: Aggregated) -> Attest | None:
 
 
 def not_computed(turn: Turn, event: AggregationFailed) -> None:
-    """Gets from others what a job could not be computed without."""
-    turn.report(
-        f"task {event.task}: version {event.version} not computed: {event.detail}"
-    )
+    """Gets from others what a job could not be computed without, and tries again."""
     task = turn.tasks.get(event.task)
     if task is None or task.computing != event.version:
         return
-    task = replace(task, computing=None)
+    wait_s = min(
+        RETRY_MOST_S, RETRY_FIRST_S * 2.0 ** min(task.failures, _DOUBLINGS_MAX)
+    )
+    turn.report(
+        f"task {event.task}: version {event.version} not computed: {event.detail}; "
+        f"next attempt in {wait_s:g} s"
+    )
+    failures, retry_at_s = task.failures + 1, turn.now_s + wait_s
+    task = replace(task, computing=None, failures=failures, retry_at_s=retry_at_s)
     turn.put_task(task)
     head = views.head(turn.ledger.tree, event.task)
     if head is not None and head >= event.version:
@@ -209,6 +219,17 @@ def not_computed(turn: Turn, event: AggregationFailed) -> None:
     elif not turn.settings.ledger.alone:
         keys = wanting.uploads(event.uploads) + wanting.wholes(event.wholes)
         wanting.want_for(turn, task, keys)
+
+
+def retry_jobs(turn: Turn) -> None:
+    """Hands out again what failed long enough ago; it may have settled meanwhile."""
+    for task in list(turn.tasks.values()):
+        if turn.now_s < task.retry_at_s:
+            continue
+        waiting = replace(task, retry_at_s=math.inf)
+        turn.put_task(waiting)
+        if task.job is not None and not task.computing and not task.lacking:
+            _compute(turn, waiting, task.job)
 
 
 def model_given(turn: Turn, given: GivenModel) -> None:
@@ -288,7 +309,7 @@ def _hand_out_job(turn: Turn, task: TaskState) -> None:
         return
     job = views.open_job(turn.ledger.tree, task.number)
     if job is not None:
-        _compute(turn, task, job)
+        _compute(turn, replace(task, failures=0, retry_at_s=math.inf), job)
 
 
 def _compute(turn: Turn, task: TaskState, job: Job) -> None:

@@ -88,6 +88,9 @@ def _hear_proposal(turn: Turn, proposal: Proposal) -> None:
         raise UnknownProposer(f"validator {proposal.proposer} is out of turn")
     public = _public(turn, proposal.proposer)
     verify(public, proposal.signed_bytes(party.chain_id), proposal.signature)
+    if proposal.proposer == party.index:
+        offence.own_signature(turn, "proposal")
+        return
     if known:
         offence.second_proposal(turn, proposal)
         return
@@ -133,9 +136,9 @@ def _hear_vote(turn: Turn, vote: Vote) -> None:
     public = _public(turn, vote.voter)
     verify(public, vote.signed_bytes(party.chain_id), vote.signature)
     if vote.voter == party.index:
-        # Somebody votes with our key, or our journal is gone. It must not count: the
-        # state that it belongs to is not ours.
-        raise ProtocolError("our own vote, not in our journal", Reason.EQUIVOCATION)
+        # It must not count: the state that it belongs to is not ours.
+        offence.own_signature(turn, "vote")
+        return
     ballots = state.ballots.with_vote(vote, state.round)
     turn.change(consensus=replace(state, ballots=ballots))
     if len(ballots.conflicts) > len(state.ballots.conflicts):

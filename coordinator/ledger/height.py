@@ -63,9 +63,10 @@ def begin_if_due(turn: Turn) -> None:
     if state.consensus.step is not Step.NEW_HEIGHT or now_s < from_s:
         return
     beats = now_s >= state.heartbeat_at_s
-    party = turn.settings.party
-    ours = party.index == party.proposer(state.consensus.height, 0)
-    if ours or (not beats and state.mempool.size):
+    if not beats and not state.mempool.size:
+        return
+    party = turn.party
+    if party.index == party.proposer(state.consensus.height, 0) or not beats:
         # Others look too, since what waits may have become void: nobody is to wait
         # for a proposal of it.
         turn.fresh = _make(turn)
@@ -77,7 +78,7 @@ def begin_if_due(turn: Turn) -> None:
 
 def begin_now(turn: Turn) -> None:
     """Begins round 0 of the height."""
-    party, state = turn.settings.party, turn.state
+    party, state = turn.party, turn.state
     after, outputs = start_round(party, state.consensus, turn.moment, 0)
     turn.change(consensus=after)
     _carry_out(turn, outputs)
@@ -86,7 +87,7 @@ def begin_now(turn: Turn) -> None:
 def run(turn: Turn) -> None:
     """Lets consensus go on until it waits for somebody or for time."""
     while True:
-        party = turn.settings.party
+        party = turn.party
         after, outputs = consensus.advance(party, turn.state.consensus, turn.moment)
         turn.change(consensus=after)
         if not outputs:
@@ -108,7 +109,7 @@ def _carry_out(turn: Turn, outputs: tuple[Output, ...]) -> None:
 
 
 def _make(turn: Turn) -> Prepared:
-    index = turn.settings.party.index
+    index = turn.party.index
     assert index is not None
     most = turn.settings.transactions_max
     prepared, mempool = blocks.make(turn.state.tip, index, turn.state.mempool, most)
@@ -192,6 +193,8 @@ def _decide(turn: Turn, certificate: Certificate) -> None:
         recovered=state.recovered,
         propose_from_s=now_s + turn.settings.block_interval_s,
         status_at_s=state.status_at_s,
+        listens_until_s=state.listens_until_s,
+        copied=state.copied,
         served_at_s=state.served_at_s,
     )
     turn.fresh = None

@@ -26,6 +26,7 @@ from coordinator.ledger.turn import (
     ServeBlocks,
     StoreBlock,
     Turn,
+    silence,
 )
 from protocol.chain import Certificate, Header
 from protocol.envelope import Envelope
@@ -47,6 +48,7 @@ __all__ = [
     "Submitted",
     "Ticked",
     "begin",
+    "silence",
     "step",
 ]
 
@@ -99,10 +101,12 @@ def begin(
         settings.genesis, settings.chain_id, validators, header, certificate, tree
     )
     entries = tuple(wire.JOURNAL_ENTRY.unpack(payload) for payload in journal)
+    listens_s = 0.0 if settings.alone else settings.listen_s
     return LedgerState(
         tip,
         Consensus(tip.height + 1),
         now_s + settings.genesis.heartbeat_s,
+        listens_until_s=now_s + listens_s,
         recovered=tuple(entry for entry in entries if entry.height > tip.height),
         wake_at_s=now_s,
     )

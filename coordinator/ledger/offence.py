@@ -42,6 +42,16 @@ def second_proposal(turn: Turn, second: Proposal) -> None:
         _accuse(turn, second.proposer, duplicate_proposals(first, second))
 
 
+def own_signature(turn: Turn, what: str) -> None:
+    """We hear a signature of our own that is not in our journal: we vote no more.
+
+    Somebody runs with a copy of our key, or our journal is not the last one.
+    """
+    detail = f"our own {what}, not in our journal"
+    turn.emit(BlamePeer(Reason.EQUIVOCATION, detail))
+    turn.change(copied=True)
+
+
 def _accuse(turn: Turn, validator: int, evidence: Evidence) -> None:
     settings, state = turn.settings, turn.state
     public = settings.genesis.validators.members[validator].public

@@ -38,6 +38,10 @@ class LedgerSettings:
       patience_s: How much longer than the proposer others wait before they begin a
         height themselves.
       status_s: How often we tell others where we are, if there are others.
+      listen_s: How long we only listen after a start, if there are others: somebody
+        may run with a copy of our key.
+      votes_from: Height from which we may vote; None for never, when the journal of
+        our votes is gone and no operator has said from where to go on.
     """
 
     genesis: Genesis
@@ -48,8 +52,11 @@ class LedgerSettings:
     waiting_max: int = 20_000
     patience_s: float = 0.0
     status_s: float = 1.0
+    listen_s: float = 0.0
+    votes_from: int | None = 0
     chain_id: ChainId = field(init=False)
     party: Party = field(init=False)
+    observer: Party = field(init=False)
 
     def __post_init__(self) -> None:
         """Derives what every step needs."""
@@ -58,6 +65,7 @@ class LedgerSettings:
         party = Party(chain_id, self.genesis, self.key, index, self.timeouts)
         object.__setattr__(self, "chain_id", chain_id)
         object.__setattr__(self, "party", party)
+        object.__setattr__(self, "observer", evolve(party, index=None))
 
     @property
     def alone(self) -> bool:
@@ -79,6 +87,8 @@ class LedgerState:
       propose_from_s: Before it we begin no height.
       heartbeat_at_s: Then we begin one with nothing to put in it.
       status_at_s: Then we tell others where we are.
+      listens_until_s: Before it we do not vote.
+      copied: Somebody else signs with our key: we vote no more.
       served_at_s: When we last sent a peer what it lacks, by its index.
       wake_at_s: When the rim is to send `Ticked`.
     """
@@ -92,6 +102,8 @@ class LedgerState:
     recovered: tuple[JournalEntry, ...] = ()
     propose_from_s: float = 0.0
     status_at_s: float = 0.0
+    listens_until_s: float = 0.0
+    copied: bool = False
     served_at_s: dict[int, float] = field(default_factory=dict)
     wake_at_s: float = 0.0
 
@@ -183,6 +195,19 @@ class ServeBlocks:
 Effect = JournalVote | Gossip | StoreBlock | RefuseTransaction | BlamePeer | ServeBlocks
 
 
+def silence(settings: LedgerSettings, state: LedgerState, now_s: float) -> str:
+    """Why a validator does not vote now, for people; empty if it may."""
+    if state.copied:
+        return "somebody else votes with this key: stop one of the two"
+    if settings.votes_from is None:
+        return "the journal of own votes is gone: starling coordinator resume"
+    if state.consensus.height < settings.votes_from:
+        return f"votes from height {settings.votes_from}"
+    if now_s < state.listens_until_s:
+        return "listens whether somebody else votes with this key"
+    return ""
+
+
 @dataclass
 class Turn:
     """One step's work.
@@ -200,6 +225,12 @@ class Turn:
     moment: Moment
     effects: list[Effect] = field(default_factory=list)
     fresh: Prepared | None = None
+
+    @property
+    def party(self) -> Party:
+        """Who we are, as far as voting goes: an observer while we must not vote."""
+        silent = silence(self.settings, self.state, self.moment.now_s)
+        return self.settings.observer if silent else self.settings.party
 
     def change(self, **fields: Any) -> None:  # noqa: ANN401 - typed by `evolve`
         """Moves on to a state that differs in these fields."""

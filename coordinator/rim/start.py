@@ -19,6 +19,7 @@ from coordinator.ledger.storage import Store
 from coordinator.machine import Restored
 from coordinator.rim.evaluator import Evaluator, load_held_out
 from coordinator.rim.home import CoordinatorHome, link_settings
+from coordinator.rim.own_key import machine_name, votes_from
 from coordinator.rim.persistence import Persistence
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.status import StatusFile, Tally
@@ -38,6 +39,8 @@ GROWTH_S = 0.5
 """Of consensus timeouts from round to round."""
 PATIENCE_S = 0.25
 """That others give a height's proposer before they begin without having heard it."""
+LISTEN_S = 3.0
+"""How long a validator of several only listens; peers repair once per second."""
 COUNTERS_PER_BOOT_BITS = 32
 """Envelope counters start anew above all earlier ones at each start."""
 
@@ -79,6 +82,10 @@ def assemble(
     config, genesis = home.config(), home.genesis()
     settings = _settings(home, config, genesis)
     evaluator = _evaluator(home, config)
+    public = settings.ledger.key.public
+    first = votes_from(home.keys, home.state, genesis, public, machine_name())
+    ledger = replace(settings.ledger, votes_from=first, listen_s=LISTEN_S)
+    settings = replace(settings, ledger=ledger)
     # First the journal, whose lock makes us the only coordinator in this folder.
     votes = VoteJournal(home.state / VOTES_FILE)
     store = _open_store(home, genesis)

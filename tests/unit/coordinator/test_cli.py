@@ -38,6 +38,8 @@ def write_status(home: Path, pid: int) -> None:
         (["status"], "starling coordinator init"),
         (["revoke", "nobody"], "device"),
         (["id"], "signing: missing"),
+        (["resume", "--height", "3"], "starling coordinator init"),
+        (["resume", "--height", "0"], "at least 1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

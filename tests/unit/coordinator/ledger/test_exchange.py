@@ -127,7 +127,8 @@ def test_block_that_the_proposal_does_not_name_gets_a_nil_prevote() -> None:
 
 
 def test_proposal_out_of_turn_forged_or_without_proof_is_ignored() -> None:
-    world, me, proposal = start()
+    world, _, proposal = start()
+    me = Running(world.genesis, world.validators[0])
     out_of_turn = sign(world, replace(proposal, proposer=3), 3)
     forged = sign(world, proposal, 3)
     valid_later = replace(proposal, round=1, valid_round=1, proposer=2)
@@ -139,7 +140,8 @@ def test_proposal_out_of_turn_forged_or_without_proof_is_ignored() -> None:
 
 
 def test_proof_of_lock_for_another_block_is_refused() -> None:
-    world, me, proposal = start()
+    world, _, proposal = start()
+    me = Running(world.genesis, world.validators[0])
     proof = certificate(world, VoteType.PREVOTE, BlockHash(H(b"other")))
     again = replace(proposal, round=1, valid_round=1, proposer=2, proof_of_lock=proof)
     (blame,) = hear(me, wire.wrap_proposal(sign(world, again, 2)))

@@ -1,0 +1,62 @@
+"""Leave to vote again after a lost journal of own votes, signed by an operator."""
+
+from dataclasses import dataclass, replace
+
+from protocol.chain import Genesis
+from protocol.codec import encode, exactly, structure, uint
+from protocol.errors import SignatureError
+from protocol.ids import KEY_BYTES, SIGNATURE_BYTES, ChainId, PublicKey
+from protocol.keys import SigningKey, verify
+
+_TAG = b"starling/resume/1"
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """An operator's word for one validator.
+
+    Attributes:
+      validator: Who may vote again.
+      height: From which height; above all that it may have voted at.
+      operator: Who says so.
+      signature: Over `signed_bytes`.
+    """
+
+    validator: PublicKey
+    height: int
+    operator: PublicKey
+    signature: bytes
+
+    def signed_bytes(self, chain_id: ChainId) -> bytes:
+        """What the signature covers."""
+        return b"".join((_TAG, chain_id, encode([self.validator, self.height])))
+
+    def check(self, genesis: Genesis, validator: bytes) -> None:
+        """Refuses a word for somebody else, or of somebody who is no operator.
+
+        Raises:
+          SignatureError: If it is either, or forged.
+        """
+        if self.validator != validator:
+            raise SignatureError("for another validator")
+        if self.operator not in genesis.operators:
+            raise SignatureError("signed by no operator")
+        verify(self.operator, self.signed_bytes(genesis.chain_id()), self.signature)
+
+
+RESUMPTION = structure(
+    Resumption,
+    256,
+    exactly(KEY_BYTES),
+    uint(least=1),
+    exactly(KEY_BYTES),
+    exactly(SIGNATURE_BYTES),
+)
+
+
+def resume(
+    operator: SigningKey, chain_id: ChainId, validator: PublicKey, height: int
+) -> Resumption:
+    """Signs leave to vote from a height on."""
+    bare = Resumption(validator, height, operator.public, bytes(SIGNATURE_BYTES))
+    return replace(bare, signature=operator.sign(bare.signed_bytes(chain_id)))

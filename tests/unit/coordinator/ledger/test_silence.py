@@ -1,0 +1,118 @@
+"""A validator that may have signed what it does not know of does not sign."""
+
+import pytest
+
+from coordinator.ledger import wire
+from coordinator.ledger.node import BlamePeer, PeerMessage, silence
+from protocol.chain import PROPOSAL, Proposal, Vote, VoteType, vote_bytes
+from protocol.errors import Reason
+from protocol.ids import BlockHash, H
+from tests.unit.coordinator.ledger.validator import Running
+from tests.unit.coordinator.ledger.world import World
+
+ME = 2
+LISTEN_S = 5.0
+
+
+def start(**options: object) -> tuple[World, Running, Proposal]:
+    """A world, ourselves, and what the proposer of height 1 offers."""
+    world = World(4)
+    proposer = Running(world.genesis, world.validators[1])
+    proposer.submit(world.publish())
+    proposer.tick(0.0)
+    messages = [wire.MESSAGE.unpack(payload) for payload in proposer.sent]
+    (offer,) = [m.content for m in messages if m.topic == wire.Topic.PROPOSAL]
+    me = Running(world.genesis, world.validators[ME], **options)
+    return world, me, PROPOSAL.unpack(offer)
+
+
+def own_vote(world: World, block_id: BlockHash | None) -> bytes:
+    kind, key = VoteType.PREVOTE, world.validators[ME]
+    signature = key.sign(vote_bytes(world.chain_id, kind, 1, 0, block_id, 0))
+    return wire.wrap_vote(Vote(kind, 1, 0, block_id, 0, ME, signature))
+
+
+def hear(me: Running, payload: bytes, now_s: float) -> None:
+    me.step(PeerMessage(payload), now_s)
+
+
+def reason(me: Running, now_s: float) -> str:
+    return silence(me.settings, me.state, now_s)
+
+
+def test_validator_listens_before_its_first_vote() -> None:
+    _, me, offer = start(listen_s=LISTEN_S)
+    hear(me, wire.wrap_proposal(offer), 1.0)
+    assert me.votes() == []
+    assert "listens" in reason(me, 1.0)
+    assert reason(me, LISTEN_S) == ""
+
+
+def test_validator_votes_in_what_goes_on_when_it_listened_long_enough() -> None:
+    _, me, offer = start(listen_s=LISTEN_S)
+    hear(me, wire.wrap_proposal(offer), LISTEN_S + 1.0)
+    assert len(me.votes()) == 1
+
+
+def test_single_validator_need_not_listen() -> None:
+    world = World(1)
+    me = Running(world.genesis, world.validators[0], listen_s=LISTEN_S)
+    me.submit(world.publish())
+    me.tick(0.0)
+    assert me.state.height == 1
+
+
+@pytest.mark.parametrize("now_s", [1.0, 9.0], ids=["listening", "later"])
+def test_own_vote_from_elsewhere_silences_for_good(now_s: float) -> None:
+    world, me, offer = start(listen_s=LISTEN_S)
+    hear(me, own_vote(world, BlockHash(H(b"other"))), now_s)
+    hear(me, wire.wrap_proposal(offer), 20.0)
+    assert me.votes() == []
+    assert "somebody else" in reason(me, 20.0)
+    (blame,) = me.of(BlamePeer)
+    assert isinstance(blame, BlamePeer)
+    assert blame.reason is Reason.EQUIVOCATION
+
+
+def test_own_vote_that_the_journal_holds_silences_nobody() -> None:
+    world, me, offer = start()
+    hear(me, wire.wrap_proposal(offer), 1.0)
+    me.restart(2.0)
+    me.tick(2.0)
+    hear(me, own_vote(world, offer.block_id), 3.0)
+    assert reason(me, 3.0) == ""
+
+
+def test_own_proposal_from_elsewhere_silences() -> None:
+    world, _, offer = start()
+    proposer = Running(world.genesis, world.validators[1])
+    hear(proposer, wire.wrap_proposal(offer), 1.0)
+    assert "somebody else" in reason(proposer, 1.0)
+    assert proposer.votes() == []
+
+
+def test_lost_journal_observes_and_follows() -> None:
+    world, me, offer = start(votes_from=None)
+    hear(me, wire.wrap_proposal(offer), 1.0)
+    assert me.votes() == []
+    assert "resume" in reason(me, 1.0)
+    for kind in VoteType:
+        for who in (0, 1, 3):
+            signed = vote_bytes(world.chain_id, kind, 1, 0, offer.block_id, 0)
+            signature = world.validators[who].sign(signed)
+            vote = Vote(kind, 1, 0, offer.block_id, 0, who, signature)
+            hear(me, wire.wrap_vote(vote), 2.0)
+    assert me.state.height == 1
+    assert me.votes() == []
+
+
+def test_operators_height_is_where_voting_begins() -> None:
+    world = World(1)
+    silent = Running(world.genesis, world.validators[0], votes_from=2)
+    silent.submit(world.publish())
+    silent.tick(0.0)
+    assert (silent.state.height, reason(silent, 0.0)) == (0, "votes from height 2")
+    voting = Running(world.genesis, world.validators[0], votes_from=1)
+    voting.submit(world.register(0))
+    voting.tick(0.0)
+    assert voting.state.height == 1
