@@ -66,11 +66,12 @@ def begin_if_due(turn: Turn) -> None:
     if not beats and not state.mempool.size:
         return
     party = turn.party
-    if party.index == party.proposer(state.consensus.height, 0) or not beats:
+    ours = party.index == party.proposer(state.consensus.height, 0)
+    if party.index is not None and (ours or not beats):
         # Others look too, since what waits may have become void: nobody is to wait
         # for a proposal of it.
         turn.fresh = _make(turn)
-    if not beats and (turn.fresh is None or not turn.fresh.block.transactions):
+    if not beats and turn.fresh is not None and not turn.fresh.block.transactions:
         turn.fresh = None
         return
     begin_now(turn)
