@@ -28,7 +28,8 @@ from coordinator.admission import open_contribution
 from coordinator.aggregation.fedbuff import init
 from coordinator.aggregation.strategy import PackedModel, pack_model
 from coordinator.events import Effect, Ticked, TransactionArrived
-from coordinator.rim.home import CoordinatorHome, Founding, found
+from coordinator.rim.founding import Founding, found
+from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.start import assemble
 from coordinator.robust.norm import check_norm
 from protocol.chunks import CHUNK, split

@@ -100,7 +100,7 @@ class Admitted:
       transaction: Id of the update.
       update: The signed update.
       contribution: Its body.
-      blob: The sealed vector; empty if the update was known.
+      blob: The sealed vector; unchecked if the update was known.
       window: Counters of the board's updates from now on.
       repeated: The same update was taken before: only the receipt is due.
     """
@@ -144,7 +144,8 @@ def admit(gate: Gate, device: DeviceId, whole: bytes, lookup: Lookup) -> Admitte
     if standing.known is not None:
         if standing.known != transaction:
             raise Equivocation(standing.known, update)
-        return Admitted(transaction, update, contribution, b"", standing.window, True)
+        blob, window = upload.blob, standing.window
+        return Admitted(transaction, update, contribution, blob, window, True)
     window = standing.window.admit(update.counter)
     _check_lease(gate, device, contribution, upload.lease, standing.lease)
     spec = _check_policy(contribution, standing)

@@ -13,11 +13,18 @@ from coordinator.ledger.resumption import resume
 from coordinator.promise import promise
 from coordinator.publication import TaskSettings, publication
 from coordinator.rim import inbox
-from coordinator.rim.home import CoordinatorHome, Founding, found
+from coordinator.rim.founding import (
+    Founding,
+    assemble_genesis,
+    found,
+    identify,
+    read_identity,
+)
+from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.own_key import write_resumption
 from durable.files import read_limited, write_atomic
 from protocol.bundle import CONTENT_FILES, FILE_BYTES_MAX, MANIFEST, pack_bundle
-from protocol.chain import Genesis
+from protocol.chain import GENESIS, FaultModel, Genesis, quorum
 from protocol.enrolment import DOCUMENT_BYTES_MAX, Admission, request_from_json
 from protocol.envelope import Kind, sign
 from protocol.errors import (
@@ -32,6 +39,7 @@ from protocol.settings import load_settings, sample
 from protocol.task import TASK
 
 STATUS_BYTES_MAX = 64 << 20
+_READABLE = 0o644
 _EXAMPLES = """examples:
   starling broker init --home broker --fleet meadow
   starling coordinator init --home coordinator --fleet meadow --broker broker
@@ -40,6 +48,12 @@ _EXAMPLES = """examples:
   starling coordinator task-template > task.toml
   starling coordinator publish --bundle bundle --task task.toml --home coordinator
   starling coordinator status --home coordinator --json
+
+several coordinators, on each machine and once for all:
+  starling coordinator identity --home north --name north --out north.json
+  starling coordinator genesis --fleet meadow --out genesis north.json south.json ...
+  starling coordinator init --home north --fleet meadow --broker broker \\
+      --genesis genesis
 
 STARLING_HOME is the folder when --home is not given.
 exit status: 0 done, 1 failed, 2 usage, 78 configuration
@@ -77,12 +91,25 @@ def _parser() -> argparse.ArgumentParser:
     founding.add_argument("--host", default="", help="where boards reach the broker")
     founding.add_argument("--port", type=int, default=0, help="the broker's port")
     founding.add_argument(
-        "--heartbeat",
-        type=int,
-        default=10,
-        metavar="SECONDS",
-        help="longest time without a block (default 10)",
+        "--genesis", type=Path, help="of a chain that several coordinators keep"
     )
+    _add_heartbeat(founding)
+    identity = _verb(
+        verbs, "identity", _identity, "make keys and show their public side"
+    )
+    identity.add_argument("--name", default="coordinator", help="for people")
+    identity.add_argument("--out", type=Path, help="file to write")
+    genesis = _verb(verbs, "genesis", _genesis, "assemble a genesis from identities")
+    genesis.add_argument("identities", nargs="+", type=Path, help="identity files")
+    genesis.add_argument("--fleet", required=True, help="name of the fleet")
+    genesis.add_argument("--out", required=True, type=Path, help="the genesis to write")
+    genesis.add_argument(
+        "--fault-model",
+        choices=[model.name.lower() for model in FaultModel],
+        default=FaultModel.BYZANTINE.name.lower(),
+        help="crash is for 2 or 3 that trust each other (default byzantine)",
+    )
+    _add_heartbeat(genesis)
     _verb(verbs, "run", _run, "serve until stopped")
     _verb(verbs, "id", _id, "print the coordinator's name")
     _verb(verbs, "status", _status, "show what the running coordinator last wrote")
@@ -105,6 +132,16 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--task", required=True, type=Path, help="task.toml")
     _verb(verbs, "task-template", _task_template, "print a task.toml with every key")
     return parser
+
+
+def _add_heartbeat(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--heartbeat",
+        type=int,
+        default=10,
+        metavar="SECONDS",
+        help="longest time without a block (default 10)",
+    )
 
 
 def _verb(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse has no public type for them
@@ -137,7 +174,12 @@ def _show(options: argparse.Namespace, document: dict[str, Any], text: str) -> i
 def _init(options: argparse.Namespace) -> int:
     home = _home(options)
     asked = Founding(
-        options.fleet, options.broker, options.host, options.port, options.heartbeat
+        options.fleet,
+        options.broker,
+        options.host,
+        options.port,
+        options.heartbeat,
+        options.genesis,
     )
     genesis = found(home, asked)
     document = {
@@ -147,6 +189,39 @@ def _init(options: argparse.Namespace) -> int:
         "chain": genesis.chain_id().hex(),
     }
     return _show(options, document, f"coordinator {home.name} in {home.path}")
+
+
+def _identity(options: argparse.Namespace) -> int:
+    home = _home(options)
+    text = identify(home, options.name).to_json()
+    if options.out is None:
+        sys.stdout.write(text)
+        return EXIT_DONE
+    write_atomic(options.out, text.encode(), _READABLE)
+    document = {"id": home.name, "identity": str(options.out)}
+    return _show(options, document, f"coordinator {home.name}: {options.out}")
+
+
+def _genesis(options: argparse.Namespace) -> int:
+    made = assemble_genesis(
+        options.fleet,
+        [read_identity(path) for path in options.identities],
+        FaultModel[options.fault_model.upper()],
+        options.heartbeat,
+    )
+    write_atomic(options.out, GENESIS.pack(made), _READABLE)
+    members = made.validators.members
+    document = {
+        "genesis": str(options.out),
+        "chain": made.chain_id().hex(),
+        "fault_model": options.fault_model,
+        "validators": [member.name for member in members],
+        "quorum": quorum(len(members), FaultModel(made.fault_model)),
+    }
+    text = f"{len(members)} coordinators, {document['quorum']} decide: {options.out}"
+    if made.fault_model == FaultModel.CRASH:
+        text += "; CRASH-ONLY: safe only while none of them lies"
+    return _show(options, document, text)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -190,6 +265,7 @@ def _status_text(document: dict[str, Any]) -> str:
         ("state", document["state"]),
         ("broker", document["broker"]),
         ("height", document["chain"]["height"]),
+        *_consensus_rows(document.get("consensus")),
         ("boards", document["chain"]["boards"]),
         ("accepted", document["updates"]["accepted"]),
     ]
@@ -201,6 +277,31 @@ def _status_text(document: dict[str, Any]) -> str:
         shown = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} %"
         rows.append((f"task {task['task']}", f"version {task['head']}{shown}"))
     return "".join(f"{name:<24} {value}\n" for name, value in rows)
+
+
+def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:
+    """How the chain is decided, and what the other coordinators do."""
+    if consensus is None:
+        # Written by an earlier release.
+        return []
+    decides = f"{consensus['quorum']} of {consensus['validators']} decide"
+    if consensus["fault_model"] != FaultModel.BYZANTINE.name.lower():
+        decides += f"; {consensus['fault_model'].upper()}-ONLY: safe while nobody lies"
+    rows: list[tuple[str, Any]] = [("consensus", decides)]
+    if consensus["validators"] > 1:
+        rows.append(("round", f"{consensus['round']}, {consensus['step']}"))
+    rows += [
+        (
+            peer["name"],
+            f"deciding {peer['height']}, heard {peer['silent_s']:.1f} s ago",
+        )
+        for peer in consensus["peers"]
+    ]
+    rows += [
+        (f"{name} outvoted", f"{count} versions")
+        for name, count in consensus["outvoted"].items()
+    ]
+    return rows
 
 
 def _admit(options: argparse.Namespace) -> int:

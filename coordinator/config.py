@@ -78,6 +78,19 @@ class LedgerSection:
         least=0.0,
         most=60.0,
     )
+    propose_timeout_s: float = setting(
+        1.0,
+        "How long the others wait for a proposal before they pass its maker over; each "
+        "further round waits longer.",
+        least=0.05,
+        most=60.0,
+    )
+    vote_timeout_s: float = setting(
+        0.5,
+        "How long a coordinator waits for the votes of the rest once a quorum voted.",
+        least=0.02,
+        most=60.0,
+    )
     transactions_max: int = setting(
         1000, "Most transactions of a block.", least=1, most=1000
     )

@@ -7,11 +7,13 @@ effects that make something durable stand before the publishes that they protect
 from dataclasses import dataclass
 
 from coordinator.aggregation.strategy import PackedModel
+from coordinator.gossip import Subject
 from coordinator.ledger.node import Gossip, JournalVote, ServeBlocks, StoreBlock
 from coordinator.ledger.views import Job
 from protocol.envelope import Envelope
 from protocol.errors import Reason
 from protocol.ids import DeviceId, Digest, TaskId, Version
+from protocol.task import ModelDigests
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,14 @@ class StateArrived:
 
 @dataclass(frozen=True, slots=True)
 class PeerArrived:
-    """Another coordinator published gossip."""
+    """Another coordinator published gossip.
 
+    Attributes:
+      peer: On whose topic.
+      payload: A packed `gossip.Frame`.
+    """
+
+    peer: DeviceId
     payload: bytes
 
 
@@ -69,11 +77,34 @@ class Aggregated:
 
 @dataclass(frozen=True)
 class AggregationFailed:
-    """A job could not be computed here; others may still do so."""
+    """A job could not be computed here; others may still do so.
+
+    Attributes:
+      task: Which task.
+      version: Which version.
+      detail: Why.
+      uploads: Ids of updates that the store lacks.
+      wholes: Digests of wholes that it lacks.
+    """
 
     task: TaskId
     version: Version
     detail: str
+    uploads: tuple[Digest, ...] = ()
+    wholes: tuple[Digest, ...] = ()
+
+
+@dataclass(frozen=True)
+class Secured:
+    """The store was searched; answers `Secure`.
+
+    Attributes:
+      task: For which task.
+      absent: Digests of wholes that are not there.
+    """
+
+    task: TaskId
+    absent: tuple[Digest, ...]
 
 
 @dataclass(frozen=True)
@@ -116,6 +147,7 @@ Event = (
     | TransactionArrived
     | Aggregated
     | AggregationFailed
+    | Secured
     | Evaluated
     | Connected
     | Disconnected
@@ -139,6 +171,22 @@ class StoreModel:
     task: TaskId
     version: Version
     model: PackedModel
+
+
+@dataclass(frozen=True)
+class StoreWhole:
+    """Persist: a whole that another coordinator gave us."""
+
+    content: bytes
+
+
+@dataclass(frozen=True)
+class StoreDigests:
+    """Persist: what a version consists of that we did not compute."""
+
+    task: TaskId
+    version: Version
+    digests: ModelDigests
 
 
 @dataclass(frozen=True)
@@ -219,6 +267,30 @@ class Evaluate:
     bundle: Digest
 
 
+@dataclass(frozen=True)
+class Secure:
+    """Look which of these wholes the store lacks; answered by `Secured`."""
+
+    task: TaskId
+    digests: tuple[Digest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send a frame to the other coordinators."""
+
+    subject: Subject
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Give:
+    """Send the other coordinators something from the store, if it is there."""
+
+    subject: Subject
+    key: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Publish:
     """Send a message."""
@@ -288,6 +360,8 @@ Effect = (
     | Gossip
     | ServeBlocks
     | StoreModel
+    | StoreWhole
+    | StoreDigests
     | StoreVersion
     | StoreMetrics
     | KeepEvidence
@@ -296,6 +370,9 @@ Effect = (
     | RemoveInbox
     | Aggregate
     | Evaluate
+    | Secure
+    | Tell
+    | Give
     | Publish
     | PublishChunks
     | PublishFinal

@@ -1,58 +1,27 @@
-"""After a block: boards get their proofs, jobs are handed out, versions come out.
+"""After a block: boards get their proofs, and it is looked what follows for tasks."""
 
-What follows from the chain's state is read from the state, level-triggered, so that a
-restart and a block lead to the same actions; a block only says when to look.
-"""
-
-import math
-from dataclasses import replace
-
-from coordinator import granting, proofs
-from coordinator.events import (
-    Aggregate,
-    AggregationFailed,
-    DropUpload,
-    DropUploads,
-    Evaluate,
-    Publish,
-    Refuse,
-    RemoveInbox,
-    StoreVersion,
-)
-from coordinator.leases import LeaseTable
+from coordinator import duty, versioning
+from coordinator.events import DropUpload, DropUploads, Refuse, RemoveInbox
 from coordinator.ledger import views
 from coordinator.ledger.draft import BoardChanged
 from coordinator.ledger.node import StoreBlock
-from coordinator.ledger.views import Job
 from coordinator.proofs import BlockProofs
-from coordinator.state import TaskState, held_key
+from coordinator.state import held_key
 from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.errors import ProtocolError, Reason
-from protocol.ids import (
-    DEVICE_ID_BYTES,
-    DeviceId,
-    Digest,
-    TaskId,
-    Version,
-    device_id,
-)
-from protocol.light import MANIFEST
-from protocol.messages import CONTRIBUTION
-from protocol.task import ModelDigests, TaskSpec, version_digest
+from protocol.ids import DEVICE_ID_BYTES, DeviceId, Digest, device_id
+from protocol.messages import ATTEST, CONTRIBUTION
 
-WHOLES_MAX = 8
-"""How many digests of older versions stay on offer for boards in mid-pull."""
+FINALITIES_KEPT = 256
+"""Times that a shown median is of."""
 DROP_EVERY_BLOCKS = 64
-RETRY_FIRST_S = 1.0
-RETRY_MOST_S = 300.0
-"""A vector may be missing here until another coordinator's copy has come."""
-_DOUBLINGS_MAX = 16
 
 
 def block_decided(turn: Turn, stored: StoreBlock) -> None:
     """Tells everyone concerned what stands in a block, and looks what comes next."""
     block = stored.block
+    turn.rounds += stored.certificate.round
     proven = BlockProofs.of(block, stored.certificate)
     for index, packed in enumerate(block.transactions):
         envelope = ENVELOPE.unpack(packed)
@@ -60,9 +29,11 @@ def block_decided(turn: Turn, stored: StoreBlock) -> None:
             _update_final(turn, envelope, proven.packed(index))
         else:
             _take_from_inbox(turn, envelope.identity(turn.settings.gate.chain_id))
+            if envelope.kind == Kind.ATTEST:
+                _attested(turn, envelope)
     # Most blocks change nothing that this looks at, and a large job is long to read.
     if any(not isinstance(one, BoardChanged) for one in stored.happenings):
-        follow_chain(turn)
+        versioning.follow_chain(turn)
     if block.header.height % DROP_EVERY_BLOCKS == 0:
         _drop_used(turn, block.header.height - turn.settings.audit_blocks)
 
@@ -86,117 +57,31 @@ def transaction_refused(
         turn.held = turn.held.without(key)
         device = DeviceId(key[:DEVICE_ID_BYTES])
         turn.refuse(device, identity, ProtocolError(detail, reason))
-    if not waited:
+    # An attestation after the quorum's is late and nobody's fault.
+    if not waited and reason != Reason.STALE:
         turn.emit(Refuse(None, reason, detail))
-
-
-def follow_chain(turn: Turn) -> None:
-    """Brings every task to where the chain's state says that it is."""
-    tree = turn.ledger.tree
-    for number in range(views.task_count(tree)):
-        task = turn.tasks.get(TaskId(number))
-        if task is None:
-            spec = views.task(tree, number)
-            assert spec is not None
-            task = open_task(turn, TaskId(number), spec)
-            announce(turn, task)
-            turn.report(f"task {number} {spec.name!r} is open")
-        head = views.head(tree, number)
-        assert head is not None
-        if head > task.head:
-            task = _version_final(turn, task, head)
-        _hand_out_job(turn, task)
-
-
-def open_task(turn: Turn, number: TaskId, spec: TaskSpec) -> TaskState:
-    """Starts to serve a task from its version 0."""
-    places = lease_places(turn, spec)
-    task = TaskState(number, spec, Version(0), spec.initial, LeaseTable(places))
-    task = replace(task, wholes=_wholes(task, spec.initial))
-    turn.put_task(task)
-    turn.emit(StoreVersion(number, Version(0), 0, 0, turn.charge_max))
-    turn.emit(Evaluate(number, Version(0), spec.initial.inference, spec.bundle))
-    return task
-
-
-def lease_places(turn: Turn, spec: TaskSpec) -> int:
-    """Our share of the leases: C over the number of coordinators, rounded up."""
-    coordinators = len(turn.settings.gate.validators.members)
-    return -(-spec.aggregation.leases // coordinators)
-
-
-def announce(turn: Turn, task: TaskState) -> None:
-    """Publishes the newest version with its proof, retained."""
-    shown = proofs.manifest(turn.ledger, task)
-    if shown is not None:
-        topic = turn.settings.topics.manifest(task.number)
-        turn.emit(Publish(topic, MANIFEST.pack(shown), retain=True))
-
-
-def _version_final(turn: Turn, task: TaskState, head: Version) -> TaskState:
-    digest = views.version(turn.ledger.tree, task.number, head)
-    model = task.attested
-    if model is None or version_digest(model) != digest:
-        turn.report(f"task {task.number}: version {head} is final, but not ours")
-        return task
-    updates, staleness_milli = _statistics(task.job)
-    wholes = _wholes(task, model)
-    task = replace(task, head=head, model=model, attested=None, job=None, wholes=wholes)
-    turn.put_task(task)
-    _forget_stale(turn, task)
-    charge_max = turn.charge_max
-    turn.emit(StoreVersion(task.number, head, updates, staleness_milli, charge_max))
-    granting.release_stale(turn, task)
-    announce(turn, task)
-    turn.emit(Evaluate(task.number, head, model.inference, task.spec.bundle))
-    turn.report(f"task {task.number}: version {head} is final from {updates} updates")
-    return turn.tasks[task.number]
-
-
-def _hand_out_job(turn: Turn, task: TaskState) -> None:
-    record = views.job_record(turn.ledger.tree, task.number)
-    if record is None or (task.job and task.job.version == record.version):
-        return
-    job = views.open_job(turn.ledger.tree, task.number)
-    if job is not None:
-        turn.put_task(replace(task, job=job, failures=0, retry_at_s=math.inf))
-        turn.emit(Aggregate(task.number, job.version, job))
-
-
-def aggregation_failed(turn: Turn, event: AggregationFailed) -> None:
-    """Says why a job was not computed, and when it is tried again."""
-    task = turn.tasks.get(event.task)
-    if task is None or task.job is None or task.job.version != event.version:
-        return
-    doubled_s = RETRY_FIRST_S * 2.0 ** min(task.failures, _DOUBLINGS_MAX)
-    wait_s = min(RETRY_MOST_S, doubled_s)
-    turn.put_task(
-        replace(task, failures=task.failures + 1, retry_at_s=turn.now_s + wait_s)
-    )
-    turn.report(
-        f"task {event.task}: version {event.version} not computed: {event.detail}; "
-        f"next attempt in {wait_s:g} s"
-    )
-
-
-def retry_jobs(turn: Turn) -> None:
-    """Hands out again what failed long enough ago; another may have settled it."""
-    for task in list(turn.tasks.values()):
-        if turn.now_s >= task.retry_at_s:
-            turn.put_task(replace(task, retry_at_s=math.inf))
-            if task.job is not None:
-                turn.emit(Aggregate(task.number, task.job.version, task.job))
 
 
 def _update_final(turn: Turn, envelope: Envelope, proof: bytes) -> None:
     device = device_id(envelope.sender)
     body = CONTRIBUTION.unpack(envelope.body)
     key = held_key(device, body.task, body.version)
-    turn.held = turn.held.without(key)
+    held = turn.held.get(key)
+    if held is not None:
+        turn.held = turn.held.without(key)
+        took_s = turn.now_s - held.at_s
+        turn.finalities_s = (*turn.finalities_s[1 - FINALITIES_KEPT :], took_s)
     board = views.board(turn.ledger.tree, device)
     if board is not None and board.charge > turn.charge_max:
         turn.charge_max = board.charge
-    turn.tell(device, Kind.FINAL, proof)
+    if duty.rank(turn, device) == 0:
+        turn.tell(device, Kind.FINAL, proof)
+
+
+def _attested(turn: Turn, envelope: Envelope) -> None:
+    index = turn.settings.gate.validators.index_of(envelope.sender)
+    if index is not None:
+        versioning.attested(turn, index, ATTEST.unpack(envelope.body))
 
 
 def _drop_used(turn: Turn, height: int) -> None:
@@ -220,23 +105,3 @@ def _take_from_inbox(turn: Turn, identity: Digest) -> None:
         turn.emit(RemoveInbox(name))
         rest = {key: at for key, at in turn.inbox.items() if key != identity}
         turn.inbox = rest
-
-
-def _forget_stale(turn: Turn, task: TaskState) -> None:
-    oldest = task.head - task.spec.aggregation.staleness_max
-    for key, held in list(turn.held.items()):
-        if held.task == task.number and held.base < oldest:
-            turn.held = turn.held.without(key)
-
-
-def _statistics(job: Job | None) -> tuple[int, int]:
-    if job is None:
-        return 0, 0
-    staleness = [job.version - 1 - member.base for member in job.members]
-    return len(staleness), 1000 * sum(staleness) // len(staleness)
-
-
-def _wholes(task: TaskState, model: ModelDigests) -> tuple[Digest, ...]:
-    older = [whole for whole in task.wholes if whole != task.spec.bundle]
-    kept = (*older, model.training, model.inference)[-WHOLES_MAX:]
-    return (task.spec.bundle, *kept)

@@ -10,6 +10,9 @@ from protocol.evolve import evolve
 from protocol.ids import DeviceId
 from protocol.messages import LEASE, CheckIn, Lease
 
+BACKLOG_BUFFERS = 2
+"""Buffers of updates that may wait, admitted or on the chain, before leases pause."""
+
 
 def check_in(turn: Turn, device: DeviceId, said: CheckIn, counter: int) -> None:
     """A board is ready: it gets a lease, or waits for one.
@@ -21,11 +24,12 @@ def check_in(turn: Turn, device: DeviceId, said: CheckIn, counter: int) -> None:
     task = turn.tasks.get(said.task)
     if task is None:
         raise InvalidUpdate(f"no task {said.task}", Reason.UNKNOWN_TASK)
-    staleness = task.head - said.version
+    head = views.head(turn.ledger.tree, said.task) or 0
+    staleness = head - said.version
     if staleness < 0:
         raise InvalidUpdate("its version is not final here yet", Reason.BUSY)
     if staleness > task.spec.aggregation.staleness_max:
-        raise StaleUpdate(f"version {said.version}, the newest is {task.head}")
+        raise StaleUpdate(f"version {said.version}, the newest is {head}")
     if said.pledge not in task.spec.pledges:
         raise InvalidUpdate("not a size to pledge", Reason.POLICY_MISMATCH)
     if _contributed(turn, device, said):
@@ -44,7 +48,9 @@ def check_in(turn: Turn, device: DeviceId, said: CheckIn, counter: int) -> None:
 
 def grant_free(turn: Turn, task: TaskState) -> None:
     """Gives away every free place while somebody waits."""
-    while (found := task.leases.next_waiting()) is not None:
+    room = BACKLOG_BUFFERS * task.spec.aggregation.buffer - _backlog(turn, task)
+    # Whoever trained now would only add to the queue, and come out stale.
+    while room > 0 and (found := task.leases.next_waiting()) is not None:
         device, said = found
         if task.head - said.version > task.spec.aggregation.staleness_max:
             task = evolve(task, leases=task.leases.stop_waiting(device))
@@ -57,6 +63,12 @@ def grant_free(turn: Turn, task: TaskState) -> None:
         task = evolve(task, leases=task.leases.grant(device, grant))
         turn.send(device, envelope)
     turn.put_task(task)
+
+
+def _backlog(turn: Turn, task: TaskState) -> int:
+    """Updates that wait for a version: on the chain, and admitted here before that."""
+    progress = views.progress(turn.ledger.tree, task.number)
+    return len(turn.held) + (progress.pending if progress is not None else 0)
 
 
 def delivered(turn: Turn, device: DeviceId, task: TaskState) -> None:

@@ -4,7 +4,7 @@ A board costs at most one upload in assembly. Nothing is kept for a board that t
 chain does not know.
 """
 
-from coordinator import granting
+from coordinator import duty, granting, peers, wanting
 from coordinator.admission import Admitted, Equivocation, Standing, admit
 from coordinator.events import (
     Accept,
@@ -14,6 +14,7 @@ from coordinator.events import (
     Refuse,
     StoreUpload,
 )
+from coordinator.gossip import GivenUpload
 from coordinator.ledger import views
 from coordinator.state import Held, TaskState, held_key
 from coordinator.submission import submit
@@ -42,6 +43,8 @@ from protocol.messages import (
 )
 from protocol.task import TaskSpec
 
+CHECK_INS_PATIENCE = 4
+"""Check-ins for one version after which one more coordinator answers."""
 UPLOAD_OVERHEAD_BYTES = 4096
 """Room beside the vector: envelopes, boxes for 32 coordinators, framing."""
 RECEIPTS_WAITING_MAX = 16
@@ -83,6 +86,9 @@ def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
         turn.refuse(device, subject, error)
         return
     if admitted.repeated:
+        (key,) = wanting.uploads([admitted.transaction])
+        if key in turn.wanted:
+            peers.upload_given(turn, GivenUpload(admitted.update, admitted.blob))
         _repeat_receipt(turn, device, admitted)
         return
     body = admitted.contribution
@@ -90,7 +96,7 @@ def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
     session = evolve(turn.session(device), updates=admitted.window)
     turn.put_session(device, session)
     key = held_key(device, body.task, body.version)
-    held = Held(admitted.transaction, body.version, body.task)
+    held = Held(admitted.transaction, body.version, body.task, turn.now_s)
     turn.held = turn.held.put(key, held)
     turn.emit(Accept(device))
     if not _proof_is_near(turn):
@@ -108,9 +114,14 @@ def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
         _check_said(turn, device, envelope)
         if envelope.kind == Kind.CHECK_IN:
             body = CHECK_IN.unpack(envelope.body)
-            granting.check_in(turn, device, body, envelope.counter)
+            matter = b"check in" + body.version.to_bytes(8)
+            if duty.answers(turn, device, matter, CHECK_INS_PATIENCE):
+                granting.check_in(turn, device, body, envelope.counter)
         else:
-            _serve(turn, device, CHUNK_REQUEST.unpack(envelope.body))
+            request = CHUNK_REQUEST.unpack(envelope.body)
+            matter = request.digest + request.indices[0].to_bytes(4)
+            if duty.answers(turn, device, matter, 1):
+                _serve(turn, device, request)
     except ProtocolError as error:
         turn.refuse(device, subject, error)
 
@@ -178,7 +189,7 @@ def _standing(turn: Turn, sender: DeviceId, body: Contribution) -> Standing:
         turn.session(sender).updates,
         None if grant is None else grant.envelope,
         None if task is None else task.spec,
-        0 if task is None else task.head,
+        0 if task is None else views.head(tree, body.task) or 0,
         0 if board is None else board.charge,
     )
 

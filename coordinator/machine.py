@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from coordinator import finality, granting, intake
+from coordinator import granting, intake, peers, versioning, wanting
 from coordinator.events import (
     Aggregated,
     AggregationFailed,
@@ -23,9 +23,9 @@ from coordinator.events import (
     Refuse,
     RemoveInbox,
     SaidArrived,
+    Secured,
     StateArrived,
     StoreMetrics,
-    StoreModel,
     Ticked,
     TransactionArrived,
 )
@@ -38,16 +38,11 @@ from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, TRANSACTION_KINDS, Envelope, Kind, sign
 from protocol.errors import DecodeError, ProtocolError, Reason
 from protocol.ids import Digest, TaskId, Version, device_id
-from protocol.messages import (
-    ATTEST,
-    CONTRIBUTION,
-    COORDINATOR_STATE,
-    Attest,
-)
+from protocol.messages import ATTEST, CONTRIBUTION, COORDINATOR_STATE
 from protocol.messages import (
     CoordinatorState as ShownState,
 )
-from protocol.task import ModelDigests, version_digest
+from protocol.task import ModelDigests
 
 
 @dataclass(frozen=True)
@@ -83,23 +78,27 @@ def begin(
     end as they would have, since they are functions of what was stored.
     """
     state = CoordinatorState(
-        restored.ledger, restored.counter, charge_max=restored.charge_max
+        restored.ledger, restored.counter, charge_max=restored.charge_max, since_s=now_s
     )
     turn = Turn(settings, state, now_s, now_ms)
     for number, (version, model) in sorted(restored.models.items()):
         spec = views.task(restored.ledger.tree, number)
         assert spec is not None
-        leases = LeaseTable(finality.lease_places(turn, spec))
+        leases = LeaseTable(versioning.lease_places(turn, spec))
         task = TaskState(number, spec, version, model, leases)
         wholes = (spec.bundle, *restored.wholes.get(number, ()))
         attested = restored.attested.get(number)
-        turn.put_task(replace(task, wholes=wholes, attested=attested))
+        task = replace(task, wholes=wholes, attested=attested)
+        turn.put_task(task)
+        if not settings.ledger.alone:
+            versioning.secure(turn, task)
     # First, while the chain is as it was stored: the ledger may decide a block that its
     # journal brings back as soon as it takes a step.
-    finality.follow_chain(turn)
+    versioning.follow_chain(turn)
     for update in restored.uploads:
         _hold_again(turn, update)
     advance(turn, node.Ticked())
+    wanting.ask_what_is_due(turn)
     return turn.state(), tuple(turn.effects)
 
 
@@ -123,11 +122,11 @@ def step(
     match event:
         case ChunkArrived() | SaidArrived() | StateArrived():
             _board_spoke(turn, event)
-        case PeerArrived(payload):
-            advance(turn, node.PeerMessage(payload))
+        case PeerArrived():
+            peers.heard(turn, event)
         case TransactionArrived(name, content):
             _transaction_arrived(turn, name, content)
-        case Aggregated() | AggregationFailed() | Evaluated():
+        case Aggregated() | AggregationFailed() | Evaluated() | Secured():
             _work_ended(turn, event)
         case Connected():
             _connected(turn)
@@ -135,10 +134,16 @@ def step(
             turn.connected = False
         case Ticked():
             granting.expire(turn)
-            finality.retry_jobs(turn)
+            versioning.retry_jobs(turn)
             advance(turn, node.Ticked())
+            peers.repeat_what_waits(turn)
+            versioning.announce_again(turn)
         case _:
             assert_never(event)
+    if turn.parked:
+        peers.release_parked(turn)
+    if turn.wanted:
+        wanting.ask_what_is_due(turn)
     return turn.state(), tuple(turn.effects)
 
 
@@ -159,12 +164,18 @@ def _board_spoke(turn: Turn, event: ChunkArrived | SaidArrived | StateArrived) -
             assert_never(event)
 
 
-def _work_ended(turn: Turn, event: Aggregated | AggregationFailed | Evaluated) -> None:
+def _work_ended(
+    turn: Turn, event: Aggregated | AggregationFailed | Evaluated | Secured
+) -> None:
     match event:
         case Aggregated():
-            _aggregated(turn, event)
+            body = versioning.computed(turn, event)
+            if body is not None:
+                submit(turn, turn.sign(Kind.ATTEST, ATTEST.pack(body)))
         case AggregationFailed():
-            finality.aggregation_failed(turn, event)
+            versioning.not_computed(turn, event)
+        case Secured():
+            versioning.secured(turn, event)
         case Evaluated():
             _evaluated(turn, event)
         case _:
@@ -183,10 +194,13 @@ def _own_state(settings: Settings, counter: int, shown: ShownState) -> Publish:
 
 def _connected(turn: Turn) -> None:
     turn.connected = True
+    turn.since_s = turn.now_s
+    turn.announce_at_s = turn.now_s + versioning.ANNOUNCE_AFTER_S
     shown = ShownState(1, turn.ledger.height)
     turn.emit(_own_state(turn.settings, turn.take_counter(), shown))
-    for task in turn.tasks.values():
-        finality.announce(turn, task)
+    if turn.settings.ledger.alone:
+        for task in turn.tasks.values():
+            versioning.announce(turn, task)
 
 
 def _transaction_arrived(turn: Turn, name: str, content: bytes) -> None:
@@ -205,17 +219,6 @@ def _transaction_arrived(turn: Turn, name: str, content: bytes) -> None:
     submit(turn, envelope)
 
 
-def _aggregated(turn: Turn, event: Aggregated) -> None:
-    task = turn.tasks.get(event.task)
-    if task is None or task.job is None or task.job.version != event.version:
-        return
-    digests = event.model.digests()
-    turn.put_task(replace(task, attested=digests))
-    turn.emit(StoreModel(event.task, event.version, event.model))
-    body = Attest(event.task, event.version, version_digest(digests))
-    submit(turn, turn.sign(Kind.ATTEST, ATTEST.pack(body)))
-
-
 def _evaluated(turn: Turn, event: Evaluated) -> None:
     turn.emit(StoreMetrics(event.task, event.version, event.accuracy, event.loss))
     found = f"loss {event.loss:.4f}"
@@ -231,7 +234,7 @@ def _hold_again(turn: Turn, update: Envelope) -> None:
     if views.update_of(tree, body.task, device, body.version) is not None:
         return
     identity = update.identity(turn.settings.gate.chain_id)
-    held = Held(identity, body.version, body.task)
+    held = Held(identity, body.version, body.task, turn.now_s)
     key = held_key(device, body.task, body.version)
     turn.held = turn.held.put(key, held)
     submit(turn, update)

@@ -16,7 +16,15 @@ from coordinator.ledger.views import Job
 from coordinator.selection import Selection
 from protocol.chunks import Assembly
 from protocol.envelope import CounterWindow
-from protocol.ids import DeviceId, Digest, TaskId, Version, device_id, device_name
+from protocol.ids import (
+    BlockHash,
+    DeviceId,
+    Digest,
+    TaskId,
+    Version,
+    device_id,
+    device_name,
+)
 from protocol.messages import DevicePhase
 from protocol.persistent import PersistentMap
 from protocol.task import ModelDigests, TaskSpec
@@ -40,6 +48,7 @@ class Settings:
       chunks_burst: And at once.
       audit_blocks: Blocks for which the vectors of used updates are kept.
       tick_s: Longest time between two looks at the clock.
+      peers: All coordinators' places in the validator set, by their ids.
     """
 
     ledger: LedgerSettings
@@ -52,6 +61,13 @@ class Settings:
     chunks_burst: int
     audit_blocks: int = 1000
     tick_s: float = 1.0
+    peers: Mapping[DeviceId, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Derives who is who in the gossip."""
+        members = self.ledger.genesis.validators.members
+        peers = {device_id(each.public): at for at, each in enumerate(members)}
+        object.__setattr__(self, "peers", peers)
 
     @property
     def name(self) -> str:
@@ -71,6 +87,7 @@ class Session:
       epsilon_micro: What it last showed.
       chunks: Model chunks that it may ask for now.
       chunks_at_s: When `chunks` was true.
+      asked: What it asked last, and how often again; see `coordinator.duty`.
     """
 
     said: Mapping[int, CounterWindow] = field(default_factory=dict)
@@ -79,7 +96,8 @@ class Session:
     phase: DevicePhase = DevicePhase.INIT
     epsilon_micro: int = 0
     chunks: float = 0.0
-    chunks_at_s: float = float("-inf")
+    chunks_at_s: float = -math.inf
+    asked: tuple[bytes, int] = (b"", 0)
 
 
 @dataclass(frozen=True)
@@ -95,6 +113,12 @@ class TaskState:
       attested: What we computed for the version after the head, if we have.
       wholes: What boards may pull: the bundle and the latest versions.
       job: What was handed out to be computed.
+      computing: The version that a worker computes now.
+      sought: The final version that we did not compute and get from others.
+      found: What it consists of, as the chain's digest proves.
+      lacking: Keys in `CoordinatorState.wanted` without which the task does not go on.
+      opening: Whether it is served for the first time, and version 0 is to be tried.
+      attested_by: What each validator attested last: the version and its digest.
       failures: How often in a row the job could not be computed here.
       retry_at_s: When to hand the job out again; infinity while nothing failed.
     """
@@ -107,17 +131,86 @@ class TaskState:
     attested: ModelDigests | None = None
     wholes: tuple[Digest, ...] = ()
     job: Job | None = None
+    computing: Version | None = None
+    sought: Version | None = None
+    found: ModelDigests | None = None
+    lacking: frozenset[bytes] = frozenset()
+    opening: bool = False
+    attested_by: Mapping[int, tuple[int, Digest]] = field(default_factory=dict)
     failures: int = 0
     retry_at_s: float = math.inf
 
 
 @dataclass(frozen=True)
 class Held:
-    """An update that was admitted and is not in the chain yet."""
+    """An update that was admitted and is not in the chain yet.
+
+    Attributes:
+      transaction: Its id.
+      base: Its base version.
+      task: Its task.
+      at_s: When we admitted it.
+    """
 
     transaction: Digest
     base: Version
     task: TaskId
+    at_s: float
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What we know of another coordinator.
+
+    Attributes:
+      heard_at_s: When it said something last.
+      height: That it decides, as it said.
+      round: Its round there.
+      assembly: A long frame that is coming in; one at a time.
+      allowance: Bytes that it may say now.
+      asks: Things that it may ask for now.
+      at_s: When `allowance` and `asks` were true.
+    """
+
+    heard_at_s: float = -math.inf
+    height: int = 0
+    round: int = 0
+    assembly: Assembly | None = None
+    allowance: float = 0.0
+    asks: float = 0.0
+    at_s: float = -math.inf
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Something that we ask other coordinators for.
+
+    Attributes:
+      again_at_s: When to ask the next one.
+      attempt: How many were asked.
+    """
+
+    again_at_s: float
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class Parked:
+    """A proposal that waits for the vectors that it names.
+
+    Attributes:
+      height: Its height.
+      round: Its round.
+      block_id: Its block.
+      message: The ledger's message, to be heard once nothing lacks.
+      lacks: Keys in `held` and ids of updates that we had not when it came.
+    """
+
+    height: int
+    round: int
+    block_id: BlockHash
+    message: bytes
+    lacks: tuple[tuple[bytes, Digest], ...]
 
 
 @dataclass(frozen=True)
@@ -133,6 +226,16 @@ class CoordinatorState:
       inbox: File name by id of the transaction that came from it.
       charge_max: The largest total privacy charge of any board on the chain.
       connected: Whether the broker has us.
+      since_s: When we began to listen; nobody can be missed before.
+      peers: Other coordinators, by their place in the validator set.
+      wanted: What we ask them for, by `want_key`.
+      parked: Proposals that wait for vectors, by the coordinator who sent them.
+      repeat_at_s: When we tell the others again what waits for a block.
+      repeat_below: Place in the mempool; what is older waits since the last time.
+      announce_at_s: When the manifests are published again.
+      rounds: Consensus rounds beyond the first, over all heights since the start.
+      outvoted: How often validators attested another version than the final one.
+      finalities_s: Times from admission to certificate of the latest own updates.
       wake_at_s: When to send `Ticked`.
     """
 
@@ -144,6 +247,16 @@ class CoordinatorState:
     inbox: Mapping[Digest, str] = field(default_factory=dict)
     charge_max: int = 0
     connected: bool = False
+    since_s: float = 0.0
+    peers: Mapping[int, Peer] = field(default_factory=dict)
+    wanted: Mapping[bytes, Wanted] = field(default_factory=dict)
+    parked: Mapping[int, Parked] = field(default_factory=dict)
+    repeat_at_s: float = 0.0
+    repeat_below: int = 0
+    announce_at_s: float = math.inf
+    rounds: int = 0
+    outvoted: Mapping[int, int] = field(default_factory=dict)
+    finalities_s: tuple[float, ...] = ()
     wake_at_s: float = 0.0
 
 

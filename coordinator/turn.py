@@ -51,12 +51,24 @@ class Turn:
         self.inbox = state.inbox
         self.charge_max = state.charge_max
         self.connected = state.connected
+        self.since_s = state.since_s
+        self.peers = state.peers
+        self.wanted = state.wanted
+        self.parked = state.parked
+        self.repeat_at_s = state.repeat_at_s
+        self.repeat_below = state.repeat_below
+        self.announce_at_s = state.announce_at_s
+        self.rounds = state.rounds
+        self.outvoted = state.outvoted
+        self.finalities_s = state.finalities_s
 
     def state(self) -> CoordinatorState:
         """The state after the step."""
         wake_at_s = min(self.now_s + self.settings.tick_s, self.ledger.wake_at_s)
         for task in self.tasks.values():
             wake_at_s = min(wake_at_s, task.leases.ends_at_s, task.retry_at_s)
+        for wanted in self.wanted.values():
+            wake_at_s = min(wake_at_s, wanted.again_at_s)
         return CoordinatorState(
             self.ledger,
             self.counter,
@@ -66,6 +78,16 @@ class Turn:
             self.inbox,
             self.charge_max,
             self.connected,
+            self.since_s,
+            self.peers,
+            self.wanted,
+            self.parked,
+            self.repeat_at_s,
+            self.repeat_below,
+            self.announce_at_s,
+            self.rounds,
+            self.outvoted,
+            self.finalities_s,
             wake_at_s,
         )
 

@@ -14,6 +14,7 @@ INTERRUPTED = 130
 _EXAMPLES = """examples:
   starling fleet run
   starling fleet run --devices 10 --buffer 4 --privacy record --epsilon 8 --report demo
+  starling fleet run --coordinators 4 --fault 'kill coordinator 2 at 20s'
   starling fleet run --data mnist --split dirichlet:0.5 --privacy none --json
   starling fleet run --virtual --devices 1000 --buffer 100 --until-version 50
 
@@ -40,6 +41,8 @@ def main(argv: list[str]) -> int:
     plan = FleetPlan(**{k: v for k, v in vars(options).items() if k in named})
     if options.virtual and options.home is not None:
         raise ConfigError("virtual boards have no homes", key="--home")
+    if options.virtual and (plan.coordinators > 1 or plan.fault):
+        raise ConfigError("virtual fleets have one coordinator", key="--coordinators")
     return _run(options, plan)
 
 
@@ -68,6 +71,19 @@ def _add_fleet(run: argparse.ArgumentParser) -> None:
         "--buffer", type=int, default=4, help="updates that make a version (default 4)"
     )
     group.add_argument("--leases", type=int, help="boards in flight at once")
+    group.add_argument(
+        "--coordinators",
+        type=int,
+        default=1,
+        help="processes that keep the chain together (default 1)",
+    )
+    group.add_argument(
+        "--fault",
+        default="",
+        metavar="TIMELINE",
+        help="what goes wrong, as in 'kill coordinator 2 at 20s; restart coordinator "
+        "2 at 28s; coordinator 4 lies from 30s'",
+    )
     group.add_argument(
         "--data",
         default="digits",

@@ -4,8 +4,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fleet.examples import partition_named
+from fleet.faults import timeline
 from fleet.models import MODELS
 from protocol.accounting import DELTA_MIN, EPSILON_MAX
+from protocol.chain import VALIDATORS_MAX
 from protocol.errors import ConfigError
 from protocol.task import BUFFER_MAX
 from protocol.vectors import CODECS
@@ -45,6 +47,8 @@ class FleetPlan:
       clip: Norm to which each example's gradient is clipped.
       learning_rate: Server step.
       momentum: Server momentum.
+      coordinators: Processes that keep the chain together.
+      fault: What is made to go wrong and when; see `fleet.faults`.
       codec: Name of a `protocol.vectors` codec.
     """
 
@@ -64,6 +68,8 @@ class FleetPlan:
     clip: float | None = None
     learning_rate: float | None = None
     momentum: float | None = None
+    coordinators: int = 1
+    fault: str = ""
     codec: str = "block8"
 
     def __post_init__(self) -> None:
@@ -84,6 +90,8 @@ class FleetPlan:
         _within("--clip", self.clip, 1e-6, 1e6)
         _within("--learning-rate", self.learning_rate, 2.0**-16, 256.0)
         _within("--momentum", self.momentum, 0.0, 0.999)
+        _within("--coordinators", self.coordinators, 1, VALIDATORS_MAX)
+        timeline(self.fault, self.coordinators)
         _among("--privacy", self.privacy, tuple(PRIVACY_KINDS))
         _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))
         if self.model is not None:

@@ -80,7 +80,9 @@ def report(
             }
             for device in last.devices
         ],
-        "coordinators": [asdict(point) for point in last.coordinators],
+        "coordinators": [
+            {**asdict(point), "named": list(point.named)} for point in last.coordinators
+        ],
         "chain": {"height": last.height, "verified": outcome.verified},
         "traffic": {
             "bytes_up": last.bytes_up,

@@ -71,8 +71,11 @@ class CoordinatorPoint:
       tip: Block id at that height, in hexadecimal.
       state_root: In that block, in hexadecimal.
       rounds: Consensus rounds beyond the first, over all heights.
-      faults: Validators caught contradicting themselves.
+      faults: Versions that validators attested otherwise than what became final.
       finality_s: Median time from a transaction's arrival to its certificate.
+      round: Of the height that it decides.
+      down: Whether it wrote nothing for some seconds.
+      named: Validators that it saw outvoted on a version.
     """
 
     id: str
@@ -82,6 +85,9 @@ class CoordinatorPoint:
     rounds: int = 0
     faults: int = 0
     finality_s: float | None = None
+    round: int = 0
+    down: bool = False
+    named: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

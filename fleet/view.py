@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.snapshot import (
+    CoordinatorPoint,
     DevicePoint,
     Heading,
     Snapshot,
@@ -25,6 +26,8 @@ _SPARK_WIDTH = 40
 _BAR_WIDTH = 6
 _NEARLY_SPENT = 0.9
 _SIDE_WIDTH = 36
+_BEHIND = 12
+"""Blocks that fit between two looks at the status files."""
 _PHASE_STYLES = {
     DevicePhase.INIT: "dim",
     DevicePhase.READY: "cyan",
@@ -151,12 +154,30 @@ def _chain(snapshot: Snapshot) -> Panel:
         ("tip", tip[:12] or "-"),
         ("validators", str(len(snapshot.coordinators))),
     ]
+    if len(snapshot.coordinators) > 1:
+        rows += [_coordinator_row(snapshot, point) for point in snapshot.coordinators]
     if snapshot.finality_s is not None:
         rows.append(("finality", f"{1000 * snapshot.finality_s:.0f} ms"))
     if snapshot.restarts:
         restarted = Text(str(snapshot.restarts), style="yellow")
         rows.append(("restarted", restarted))
     return Panel(_facts(rows), title="chain", title_align="left")
+
+
+def _coordinator_row(
+    snapshot: Snapshot, point: CoordinatorPoint
+) -> tuple[str, RenderableType]:
+    """Where one coordinator is, and what is the matter with it."""
+    text = Text(str(point.height))
+    if point.down:
+        text.append(" down", style="bold red")
+    elif point.height < snapshot.height - _BEHIND:
+        text.append(f" {snapshot.height - point.height} behind", style="yellow")
+    if point.round:
+        text.append(f" round {point.round}", style="yellow")
+    if point.named:
+        text.append(f" outvoted {', '.join(point.named)}", style="red")
+    return point.id[:8], text
 
 
 def _privacy(heading: Heading, snapshot: Snapshot) -> Panel:
@@ -202,6 +223,9 @@ def line(heading: Heading, snapshot: Snapshot) -> str:
         parts.append(f"epsilon {snapshot.epsilon_max:5.2f} of {cap:g}")
     parts.append(f"height {snapshot.height:4d}")
     parts.append(f"up {bytes_text(snapshot.bytes_up)}")
+    down = [point.id[:8] for point in snapshot.coordinators if point.down]
+    if down:
+        parts.append(f"down {' '.join(down)}")
     refused = sum(count for _, count in snapshot.refusals())
     if refused:
         parts.append(f"refused {refused}")

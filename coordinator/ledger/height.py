@@ -10,6 +10,7 @@ from coordinator.ledger.consensus import start_round
 from coordinator.ledger.rounds import CastVote, Consensus, Decide, Output, Propose, Step
 from coordinator.ledger.turn import (
     JournalVote,
+    LedgerSettings,
     LedgerState,
     RefuseTransaction,
     StoreBlock,
@@ -44,20 +45,35 @@ def raise_unknown_kind(envelope: Envelope) -> None:
     raise ProtocolError(f"kind {envelope.kind} enters no block", Reason.UNKNOWN_KIND)
 
 
+def begin_from_s(settings: LedgerSettings, state: LedgerState) -> float:
+    """When the height may begin: at once for its proposer, a little later for others.
+
+    Others begin only to wait for the proposal; it mostly comes before that.
+    """
+    party = settings.party
+    if party.index == party.proposer(state.consensus.height, 0):
+        return state.propose_from_s
+    return state.propose_from_s + settings.patience_s
+
+
 def begin_if_due(turn: Turn) -> None:
     """Begins the height if there is something to decide or the heartbeat is due."""
     state, now_s = turn.state, turn.moment.now_s
-    if state.consensus.step is not Step.NEW_HEIGHT or now_s < state.propose_from_s:
+    from_s = begin_from_s(turn.settings, state)
+    if state.consensus.step is not Step.NEW_HEIGHT or now_s < from_s:
         return
     beats = now_s >= state.heartbeat_at_s
     if not beats and not state.mempool.size:
         return
     party = turn.party
-    if party.index == party.proposer(state.consensus.height, 0):
+    ours = party.index == party.proposer(state.consensus.height, 0)
+    if party.index is not None and (ours or not beats):
+        # Others look too, since what waits may have become void: nobody is to wait
+        # for a proposal of it.
         turn.fresh = _make(turn)
-        if not beats and not turn.fresh.block.transactions:
-            turn.fresh = None
-            return
+    if not beats and turn.fresh is not None and not turn.fresh.block.transactions:
+        turn.fresh = None
+        return
     begin_now(turn)
 
 

@@ -155,5 +155,5 @@ def _wake_at_s(turn: Turn) -> float:
         times.append(state.status_at_s)
     if state.consensus.step is Step.NEW_HEIGHT:
         begin_s = -math.inf if state.mempool.size else state.heartbeat_at_s
-        times.append(max(state.propose_from_s, begin_s))
+        times.append(max(height.begin_from_s(turn.settings, state), begin_s))
     return min(times)

@@ -35,6 +35,8 @@ class LedgerSettings:
         transactions share a block's cost.
       timeouts: How long consensus waits.
       waiting_max: Transactions in the mempool.
+      patience_s: How much longer than the proposer others wait before they begin a
+        height themselves.
       status_s: How often we tell others where we are, if there are others.
       listen_s: How long we only listen after a start, if there are others: somebody
         may run with a copy of our key.
@@ -48,6 +50,7 @@ class LedgerSettings:
     block_interval_s: float = 0.01
     timeouts: Timeouts = field(default_factory=Timeouts)
     waiting_max: int = 20_000
+    patience_s: float = 0.0
     status_s: float = 1.0
     listen_s: float = 0.0
     votes_from: int | None = 0

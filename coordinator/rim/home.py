@@ -1,4 +1,4 @@
-"""A coordinator's folder, and what `starling coordinator init` puts there.
+"""A coordinator's folder; `coordinator.rim.founding` makes it.
 
 coordinator.toml        settings
 genesis                 the packed genesis, which boards pin
@@ -12,36 +12,23 @@ state/                  chain, votes, counters
 status.json             what `status` shows
 """
 
-import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from broker.backoff import BackoffPolicy
 from broker.events import LinkSettings, TlsFiles
-from broker.rim.home import BrokerHome, BrokerSettings, reachable_host
 from coordinator.config import FILE, CoordinatorConfig
 from durable.files import (
     read_if_present,
     read_limited,
     require_private,
-    storage_errors,
     write_atomic,
 )
-from protocol.chain import (
-    FORMAT_VERSION,
-    GENESIS,
-    GENESIS_BYTES_MAX,
-    FaultModel,
-    Genesis,
-    Validator,
-    ValidatorSet,
-)
+from protocol.chain import GENESIS, GENESIS_BYTES_MAX, Genesis
 from protocol.errors import ConfigError, DecodeError, StorageError
 from protocol.ids import device_id, device_name
 from protocol.keys import SEED_BYTES, OpeningKey, SigningKey
-from protocol.settings import load_settings, sample
-from protocol.topics import check_fleet_name
+from protocol.settings import load_settings
 
 CONFIG_BYTES_MAX = 1 << 20
 _COUNTER_BYTES_MAX = 32
@@ -159,93 +146,6 @@ class CoordinatorHome:
         if len(seed) != SEED_BYTES:
             raise ConfigError(f"expected {SEED_BYTES} bytes", file=str(file))
         return seed
-
-
-@dataclass(frozen=True)
-class Founding:
-    """What an operator asks `init` for.
-
-    Attributes:
-      fleet: Name of the fleet.
-      broker: Folder of the broker.
-      board_host: Where boards reach the broker; empty for where we do.
-      port: Port of the broker; 0 for the one in its folder.
-      heartbeat_s: Longest time without a block.
-    """
-
-    fleet: str
-    broker: Path
-    board_host: str
-    port: int
-    heartbeat_s: int
-
-
-def found(home: CoordinatorHome, asked: Founding) -> Genesis:
-    """Makes a coordinator's folder, and a chain of its own; keeps what is there.
-
-    Raises:
-      ConfigError: If the name or the broker's folder cannot be.
-      StorageError: If the disk refuses.
-    """
-    try:
-        check_fleet_name(asked.fleet)
-    except DecodeError as error:
-        raise ConfigError(str(error), key="fleet") from error
-    broker = BrokerHome(asked.broker)
-    settings = broker.require_settings()
-    if settings.fleet != asked.fleet:
-        raise ConfigError(
-            f"the broker serves the fleet {settings.fleet!r}", key="fleet"
-        )
-    for folder in (home.path, home.keys, home.inbox, home.state):
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name in ("signing", "sealing", "operator"):
-        if not (home.keys / name).exists():
-            write_atomic(home.keys / name, os.urandom(SEED_BYTES))
-    _join_broker(home, broker)
-    if not (home.path / FILE).exists():
-        text = sample(CoordinatorConfig, _first_values(asked, broker, settings))
-        write_atomic(home.path / FILE, text.encode(), 0o644)
-    if not (home.path / "genesis").exists():
-        write_atomic(home.path / "genesis", GENESIS.pack(_genesis(home, asked)), 0o644)
-    return home.genesis()
-
-
-def _join_broker(home: CoordinatorHome, broker: BrokerHome) -> None:
-    name = home.name
-    broker.admit_coordinator(name)
-    files = home.tls_files()
-    if not files.certificate.exists():
-        broker.issue_files(name, home.keys)
-    authority = read_limited(broker.authority_certificate, CONFIG_BYTES_MAX)
-    write_atomic(files.authority, authority, 0o644)
-
-
-def _first_values(
-    asked: Founding, broker: BrokerHome, settings: BrokerSettings
-) -> dict[str, object]:
-    return {
-        "broker.host": reachable_host(settings),
-        "broker.port": asked.port or settings.port,
-        "broker.board_host": asked.board_host,
-        "broker.home": str(broker.path),
-    }
-
-
-def _genesis(home: CoordinatorHome, asked: Founding) -> Genesis:
-    validator = Validator(
-        home.signing_key().public, home.sealing_key().public, "coordinator 1"
-    )
-    return Genesis(
-        version=FORMAT_VERSION,
-        fleet=asked.fleet,
-        created_ms=time.time_ns() // 10**6,
-        fault_model=FaultModel.BYZANTINE,
-        validators=ValidatorSet((validator,)),
-        operators=(home.operator_key().public,),
-        heartbeat_s=asked.heartbeat_s,
-    )
 
 
 def link_settings(

@@ -8,10 +8,12 @@ from coordinator.events import (
     DropUploads,
     Effect,
     KeepEvidence,
+    StoreDigests,
     StoreMetrics,
     StoreModel,
     StoreUpload,
     StoreVersion,
+    StoreWhole,
 )
 from coordinator.ledger.node import JournalVote, StoreBlock
 from coordinator.ledger.storage import Store, StoredUpload, StoredVersion
@@ -22,6 +24,8 @@ Stored = (
     StoreUpload
     | StoreBlock
     | StoreModel
+    | StoreWhole
+    | StoreDigests
     | StoreVersion
     | StoreMetrics
     | KeepEvidence
@@ -105,10 +109,8 @@ class Persistence:
                     effect.block, effect.certificate, effect.changes, identities
                 )
                 self._height = effect.block.header.height
-            case StoreModel(task, version, model):
-                for part in model.parts():
-                    store.put_blob(part)
-                store.put_model(task, version, model.digests())
+            case StoreModel() | StoreWhole() | StoreDigests():
+                self._put_model(effect)
             case StoreVersion():
                 self._put_version(effect, now_ms)
             case StoreMetrics(task, version, accuracy, loss):
@@ -117,6 +119,18 @@ class Persistence:
                 store.put_evidence(known, other)
             case DropUploads() | DropUpload():
                 self._drop(effect)
+
+    def _put_model(self, effect: StoreModel | StoreWhole | StoreDigests) -> None:
+        store = self._store
+        match effect:
+            case StoreModel(task, version, model):
+                for part in model.parts():
+                    store.put_blob(part)
+                store.put_model(task, version, model.digests())
+            case StoreWhole(content):
+                store.put_blob(content)
+            case StoreDigests(task, version, digests):
+                store.put_model(task, version, digests)
 
     def _drop(self, effect: DropUploads | DropUpload) -> None:
         match effect:

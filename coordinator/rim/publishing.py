@@ -4,7 +4,16 @@ import logging
 from functools import lru_cache
 
 from broker.events import Message
-from coordinator.events import Publish, PublishChunks, PublishFinal
+from coordinator.events import Give, Publish, PublishChunks, PublishFinal, Tell
+from coordinator.gossip import (
+    GIVEN_MODEL,
+    GIVEN_UPLOAD,
+    GivenModel,
+    GivenUpload,
+    Subject,
+    parse_model_key,
+    payloads,
+)
 from coordinator.ledger import wire
 from coordinator.ledger.node import Gossip, ServeBlocks
 from coordinator.ledger.storage import Store
@@ -14,13 +23,16 @@ from coordinator.rim.wholes import WholeCache, final_of
 from coordinator.state import Settings
 from protocol.chunks import CHUNK, chunk_at, chunk_count
 from protocol.envelope import ENVELOPE, Kind, sign
-from protocol.ids import DeviceId, device_from_name, device_name
+from protocol.errors import DecodeError
+from protocol.ids import DeviceId, Digest, device_from_name, device_name
 from protocol.light import FINAL
 from protocol.topics import Topics
 
 log = logging.getLogger("starling.coordinator")
 
-Said = Publish | PublishChunks | PublishFinal | Gossip | ServeBlocks
+GOSSIP_EXPIRY_S = 20
+"""After which the broker need not deliver gossip to whoever was away."""
+Said = Publish | PublishChunks | PublishFinal | Gossip | ServeBlocks | Tell | Give
 
 
 class Publisher:
@@ -54,10 +66,14 @@ class Publisher:
             case PublishFinal():
                 self._publish_final(effect)
             case Gossip(payload):
-                self._outgoing.add(Message(self._gossip, payload))
+                self._tell(Subject.LEDGER, payload)
             case ServeBlocks(first, last):
                 for height in range(first, last + 1):
                     self._serve_block(height)
+            case Tell(subject, content):
+                self._tell(subject, content)
+            case Give(subject, key):
+                self._give(subject, key)
 
     def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
         self._outgoing.add(Message(topic, payload, retain))
@@ -91,8 +107,43 @@ class Publisher:
     def _serve_block(self, height: int) -> None:
         stored = self._store.block(height)
         if stored is not None:
-            payload = wire.wrap_decision(stored.block, stored.certificate)
-            self._outgoing.add(Message(self._gossip, payload))
+            decision = wire.wrap_decision(stored.block, stored.certificate)
+            self._tell(Subject.LEDGER, decision)
+
+    def _tell(self, subject: Subject, content: bytes) -> None:
+        for payload in payloads(subject, content):
+            message = Message(self._gossip, payload, expiry_s=GOSSIP_EXPIRY_S)
+            self._outgoing.add(message)
+
+    def _give(self, subject: Subject, key: bytes) -> None:
+        content = self._content(subject, key)
+        if content is not None:
+            self._tell(subject, content)
+
+    def _content(self, subject: Subject, key: bytes) -> bytes | None:
+        """What a peer asks for; None if we have not got it."""
+        match subject:
+            case Subject.UPLOAD:
+                stored = self._store.upload(key)
+                if stored is None:
+                    return None
+                return GIVEN_UPLOAD.pack(GivenUpload(stored.update, stored.blob))
+            case Subject.WHOLE:
+                return self._wholes.get(Digest(key))
+            case Subject.MODEL:
+                return self._model(key)
+            case _:
+                return None
+
+    def _model(self, key: bytes) -> bytes | None:
+        try:
+            task, version = parse_model_key(key)
+        except DecodeError:
+            return None
+        model = self._store.model(task, version)
+        if model is None:
+            return None
+        return GIVEN_MODEL.pack(GivenModel(task, version, model))
 
 
 @lru_cache(maxsize=1 << 16)

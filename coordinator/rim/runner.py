@@ -39,6 +39,7 @@ from coordinator.events import (
     Effect,
     Evaluate,
     Event,
+    Give,
     PeerArrived,
     Publish,
     PublishChunks,
@@ -47,9 +48,12 @@ from coordinator.events import (
     RemoveInbox,
     Report,
     SaidArrived,
+    Secure,
+    Secured,
     StateArrived,
     StoreMetrics,
     StoreVersion,
+    Tell,
     Ticked,
     TransactionArrived,
 )
@@ -60,7 +64,7 @@ from coordinator.rim.outgoing import Outgoing
 from coordinator.rim.publishing import Publisher, address
 from coordinator.rim.start import Parts, assemble
 from protocol.errors import DecodeError, Reason, StorageError, TransportError
-from protocol.ids import device_name
+from protocol.ids import Digest, device_name
 
 log = logging.getLogger("starling.coordinator")
 
@@ -212,7 +216,7 @@ class Runner:
             return
         if branch == "g":
             if device != self._myself:
-                self._step(PeerArrived(message.payload), effects)
+                self._step(PeerArrived(device, message.payload), effects)
             return
         self._parts.tally.device(device).bytes_up += len(message.payload)
         match leaf:
@@ -261,13 +265,22 @@ class Runner:
         """Carries out what does not have to last."""
         match effect:
             case (
-                Publish() | PublishChunks() | PublishFinal() | Gossip() | ServeBlocks()
+                Publish()
+                | PublishChunks()
+                | PublishFinal()
+                | Gossip()
+                | ServeBlocks()
+                | Tell()
+                | Give()
             ):
                 self._publisher.say(effect)
             case RemoveInbox(name):
                 inbox.remove(self._home.inbox, name)
             case Aggregate() | Evaluate():
                 self._hand_over(effect)
+            case Secure(task, digests):
+                absent = [each for each in digests if not self._has(each)]
+                self._queue.put(Secured(task, tuple(absent)))
             case Accept() | Refuse() | Report():
                 self._count(effect)
             case StoreVersion() | StoreMetrics():
@@ -275,6 +288,9 @@ class Runner:
             case _:
                 # The other effects were carried out by `commit`.
                 return
+
+    def _has(self, digest: Digest) -> bool:
+        return self._parts.store.blob(digest) is not None
 
     def _count(self, effect: Accept | Refuse | Report) -> None:
         match effect:
@@ -295,7 +311,9 @@ class Runner:
 
     def _write_status(self, condition: str) -> None:
         began_s = _now_s()
-        self._parts.status.write(self._state, condition, self._broker, _now_ms())
+        self._parts.status.write(
+            self._state, condition, self._broker, began_s, _now_ms()
+        )
         ended_s = _now_s()
         wait_s = max(STATUS_EVERY_S, (ended_s - began_s) / STATUS_SHARE)
         self._status_at_s = ended_s + wait_s

@@ -13,8 +13,8 @@ from coordinator import machine
 from coordinator.admission import Gate
 from coordinator.config import CoordinatorConfig
 from coordinator.events import Effect, Evaluate
-from coordinator.finality import WHOLES_MAX
 from coordinator.ledger import node, views
+from coordinator.ledger.rounds import Timeouts
 from coordinator.ledger.storage import Store
 from coordinator.machine import Restored
 from coordinator.rim.evaluator import Evaluator, load_held_out
@@ -28,12 +28,17 @@ from coordinator.rim.votes import VOTES_FILE, VoteJournal
 from coordinator.rim.workers import Workers
 from coordinator.selection import SELECTIONS
 from coordinator.state import CoordinatorState, Settings
+from coordinator.versioning import WHOLES_MAX
 from protocol.chain import Genesis
-from protocol.errors import ConfigError, StorageError
+from protocol.errors import ConfigError
 from protocol.ids import TaskId, Version, device_from_name
-from protocol.task import ModelDigests
+from protocol.task import ModelDigests, TaskSpec
 from protocol.topics import Topics
 
+GROWTH_S = 0.5
+"""Of consensus timeouts from round to round."""
+PATIENCE_S = 0.25
+"""That others give a height's proposer before they begin without having heard it."""
 LISTEN_S = 3.0
 """How long a validator of several only listens; peers repair once per second."""
 COUNTERS_PER_BOOT_BITS = 32
@@ -105,7 +110,7 @@ def assemble(
         Persistence(store, votes, height, config.storage.versions_kept),
         workers,
         tally,
-        StatusFile(home.status, store, tally),
+        StatusFile(home.status, settings, store, tally),
         link,
     )
 
@@ -124,6 +129,10 @@ def _settings(
         key,
         transactions_max=config.ledger.transactions_max,
         block_interval_s=config.ledger.block_interval_s,
+        timeouts=Timeouts(
+            config.ledger.propose_timeout_s, config.ledger.vote_timeout_s, GROWTH_S
+        ),
+        patience_s=PATIENCE_S,
     )
     return Settings(
         ledger=ledger,
@@ -172,7 +181,7 @@ def restore(
       now_s: Monotonic clock.
 
     Raises:
-      StorageError: If the store lacks what it must have.
+      StorageError: If what is stored is damaged.
     """
     tip = store.tip()
     ledger = node.begin(
@@ -184,12 +193,10 @@ def restore(
     charge_max = 0
     for number in range(views.task_count(tip.tree)):
         task = TaskId(number)
-        spec, head = views.task(tip.tree, number), views.head(tip.tree, number)
+        spec = views.task(tip.tree, number)
         assert spec is not None
-        assert head is not None
-        model = store.model(number, head) if head else spec.initial
-        if model is None:
-            raise StorageError(f"the store lacks version {head} of task {number}")
+        # The chain may be ahead of what we hold: others give us the version then.
+        head, model = _newest(store, task, spec)
         models[task] = (head, model)
         following = store.model(number, head + 1)
         if following is not None:
@@ -206,6 +213,15 @@ def restore(
         charge_max = max([charge_max, *charges])
     uploads = [stored.update for stored in store.uploads_waiting()]
     return Restored(ledger, counter, models, wholes, uploads, charge_max, attested)
+
+
+def _newest(store: Store, task: TaskId, spec: TaskSpec) -> tuple[Version, ModelDigests]:
+    """The newest final version whose bytes the store has; else version 0."""
+    for noted in reversed(store.versions(task)):
+        model = store.model(task, noted.version) if noted.version else None
+        if model is not None:
+            return Version(noted.version), model
+    return Version(0), spec.initial
 
 
 def unevaluated(store: Store, state: CoordinatorState) -> list[Effect]:

@@ -6,13 +6,16 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from coordinator.events import Accept, Refuse
 from coordinator.ledger import views
+from coordinator.ledger.rounds import Step
 from coordinator.ledger.storage import Store, StoredVersion
-from coordinator.state import CoordinatorState, Session, TaskState
+from coordinator.state import CoordinatorState, Session, Settings, TaskState
 from protocol.accounting import epsilon_from_charge
+from protocol.chain import FaultModel
 from protocol.errors import Reason
 from protocol.ids import DeviceId, device_name
 from protocol.task import E12
@@ -69,15 +72,20 @@ class Tally:
 class StatusFile:
     """Makes the document and writes it; reads each version from the store once."""
 
-    def __init__(self, path: Path, store: Store, tally: Tally) -> None:
+    def __init__(
+        self, path: Path, settings: Settings, store: Store, tally: Tally
+    ) -> None:
         """Prepares to write.
 
         Args:
           path: `status.json`.
+          settings: For names.
           store: For versions.
           tally: The counters.
         """
         self._path = path
+        self._settings = settings
+        self._name = settings.name
         self._store = store
         self._tally = tally
         self._epsilons: dict[tuple[int, float], float] = {}
@@ -88,7 +96,12 @@ class StatusFile:
         self._versions.clear()
 
     def write(
-        self, state: CoordinatorState, condition: str, broker: str, now_ms: int
+        self,
+        state: CoordinatorState,
+        condition: str,
+        broker: str,
+        now_s: float,
+        now_ms: int,
     ) -> None:
         """Replaces the file; not synced, since it can be made again.
 
@@ -96,9 +109,10 @@ class StatusFile:
           state: What to show.
           condition: `running`, `stopped`, or what is wrong.
           broker: What the connection is like.
+          now_s: Monotonic clock.
           now_ms: Unix time.
         """
-        document = self._document(state, condition, broker, now_ms)
+        document = self._document(state, condition, broker, now_s, now_ms)
         temporary = self._path.with_name(".status.json.tmp")
         try:
             temporary.write_text(json.dumps(document))
@@ -108,7 +122,12 @@ class StatusFile:
             log.warning("%s: %s", self._path, error.strerror)
 
     def _document(
-        self, state: CoordinatorState, condition: str, broker: str, now_ms: int
+        self,
+        state: CoordinatorState,
+        condition: str,
+        broker: str,
+        now_s: float,
+        now_ms: int,
     ) -> dict[str, Any]:
         ledger, tally = state.ledger, self._tally
         header = ledger.header
@@ -117,6 +136,7 @@ class StatusFile:
         delta = _delta(state)
         return {
             "state": condition,
+            "id": self._name,
             "broker": broker,
             "pid": os.getpid(),
             "started_ms": tally.started_ms,
@@ -128,6 +148,8 @@ class StatusFile:
                 "boards": views.board_count(ledger.tree),
                 "waiting": ledger.mempool.size,
             },
+            "consensus": consensus(self._settings, state, now_s),
+            "finality_s": median(state.finalities_s) if state.finalities_s else None,
             "tasks": [
                 self._task(task, state) for _, task in sorted(state.tasks.items())
             ],
@@ -205,6 +227,44 @@ class StatusFile:
         if key not in self._epsilons:
             self._epsilons[key] = epsilon_from_charge(charge, delta)
         return self._epsilons[key]
+
+
+def consensus(
+    settings: Settings, state: CoordinatorState, now_s: float
+) -> dict[str, Any]:
+    """Where we are in deciding the next block, and what we know of the others.
+
+    Args:
+      settings: For names.
+      state: To show.
+      now_s: Monotonic clock.
+    """
+    party = settings.ledger.party
+    members = settings.ledger.genesis.validators.members
+    deciding = state.ledger.consensus
+    return {
+        "validators": len(members),
+        "index": party.index,
+        "quorum": party.quorum,
+        "fault_model": FaultModel(settings.ledger.genesis.fault_model).name.lower(),
+        "height": deciding.height,
+        "round": deciding.round,
+        "step": Step(deciding.step).name.lower(),
+        "rounds": state.rounds,
+        "outvoted": {
+            members[index].name: count for index, count in state.outvoted.items()
+        },
+        "wanted": len(state.wanted),
+        "peers": [
+            {
+                "name": members[index].name,
+                "height": peer.height,
+                "round": peer.round,
+                "silent_s": now_s - peer.heard_at_s,
+            }
+            for index, peer in sorted(state.peers.items())
+        ],
+    }
 
 
 def _delta(state: CoordinatorState) -> float:

@@ -28,7 +28,7 @@ from protocol.envelope import Envelope
 from protocol.errors import AggregationError, ProtocolError
 from protocol.ids import Digest
 from protocol.keys import OpeningKey
-from protocol.task import TaskSpec
+from protocol.task import ModelDigests, TaskSpec
 
 log = logging.getLogger("starling.coordinator")
 
@@ -68,15 +68,14 @@ class Workers:
           asked: The job.
           spec: The task.
         """
-        try:
-            state = self._state_before(asked, spec)
-            held = {
-                member.transaction: self._upload(member) for member in asked.job.members
-            }
-        except AggregationError as error:
-            failed = AggregationFailed(asked.task, asked.version, str(error))
-            self._on_event(failed)
+        lacks = self._lacks(asked, spec)
+        if lacks is not None:
+            self._on_event(lacks)
             return
+        state = self._state_before(asked, spec)
+        held = {
+            member.transaction: self._upload(member) for member in asked.job.members
+        }
 
         def work() -> Event:
             try:
@@ -141,25 +140,38 @@ class Workers:
         if not future.cancelled() and (error := future.exception()) is not None:
             self._on_failure(error)
 
-    def _state_before(self, asked: Aggregate, spec: TaskSpec) -> ModelState:
-        before = asked.version - 1
-        model = self._store.model(asked.task, before) if before else spec.initial
+    def _lacks(self, asked: Aggregate, spec: TaskSpec) -> AggregationFailed | None:
+        """What the store has not got of a job, if anything."""
+        members = [member.transaction for member in asked.job.members]
+        uploads = [each for each in members if self._store.upload(each) is None]
+        model = self._model_before(asked, spec)
+        parts = () if model is None else (model.theta, model.momentum, model.average)
+        wholes = [each for each in parts if self._store.blob(each) is None]
+        if model is not None and not uploads and not wholes:
+            return None
+        detail = f"the store lacks {len(uploads)} updates, {len(wholes)} wholes"
         if model is None:
-            raise AggregationError(f"the store lacks version {before}")
-        return ModelState(
-            unpack_grid(self._whole(model.theta)),
-            unpack_grid(self._whole(model.momentum)),
-            unpack_grid(self._whole(model.average)),
+            detail = f"the store lacks version {asked.version - 1}"
+        return AggregationFailed(
+            asked.task, asked.version, detail, tuple(uploads), tuple(wholes)
         )
+
+    def _model_before(self, asked: Aggregate, spec: TaskSpec) -> ModelDigests | None:
+        before = asked.version - 1
+        return self._store.model(asked.task, before) if before else spec.initial
+
+    def _state_before(self, asked: Aggregate, spec: TaskSpec) -> ModelState:
+        model = self._model_before(asked, spec)
+        assert model is not None
+        parts = (model.theta, model.momentum, model.average)
+        return ModelState(*[unpack_grid(self._whole(part)) for part in parts])
 
     def _whole(self, digest: Digest) -> bytes:
         content = self._store.blob(digest)
-        if content is None:
-            raise AggregationError(f"the store lacks the whole {digest.hex()}")
+        assert content is not None
         return content
 
     def _upload(self, member: Member) -> tuple[Envelope, bytes]:
         stored = self._store.upload(member.transaction)
-        if stored is None:
-            raise AggregationError(f"the store lacks update {member.transaction.hex()}")
+        assert stored is not None
         return stored.update, stored.blob

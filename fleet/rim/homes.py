@@ -1,7 +1,7 @@
 """Sets a fleet's homes up, by the commands that an operator and owners would use.
 
 HOME/broker/            of `starling broker`
-HOME/coordinator/       of `starling coordinator`
+HOME/coordinator/       of `starling coordinator`; coordinator-2/ and so on for more
 HOME/boards/000/        of `starling agent`, one folder a board; data/ has its share
 HOME/bundle/            what is trained
 HOME/task.toml          how
@@ -13,6 +13,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,6 +44,8 @@ TIER_BROKER, TIER_COORDINATOR, TIER_BOARDS = 0, 1, 2
 MARK = "starling-fleet"
 """A file in every home that this command made, and may remove."""
 HEARTBEAT_S = 2
+EVALUATORS = 2
+"""Coordinators that try each version; one may be down, and more cost time."""
 _TRAINER_BYTES = 100 << 20
 """Of a loaded trainer; half of the memory may be spent on saving their start."""
 _TRAINER_KEPT_S = 20.0
@@ -63,8 +66,12 @@ class Homes:
 
     @property
     def coordinator(self) -> Path:
-        """Of the coordinator."""
-        return self.path / "coordinator"
+        """Of the first coordinator, whose operator admits boards and publishes."""
+        return self.coordinator_at(1)
+
+    def coordinator_at(self, number: int) -> Path:
+        """Of one coordinator, from 1."""
+        return self.path / coordinator_name(number)
 
     def board(self, number: int) -> Path:
         """Of one board."""
@@ -80,18 +87,32 @@ class Homes:
         home = str(self.broker)
         return self.service("broker", TIER_BROKER, "broker", "run", "--home", home)
 
-    def coordinator_service(self) -> Service:
+    def coordinator_service(self, number: int) -> Service:
         """`starling coordinator run`."""
-        home = str(self.coordinator)
+        home = str(self.coordinator_at(number))
+        name = coordinator_name(number)
         return self.service(
-            "coordinator", TIER_COORDINATOR, "coordinator", "run", "--home", home
+            name, TIER_COORDINATOR, "coordinator", "run", "--home", home
         )
+
+    def liar_service(self, number: int) -> Service:
+        """A coordinator that attests what it did not compute; see `fleet.rim.liar`."""
+        name = coordinator_name(number)
+        log = self.path / "logs" / f"{name}.log"
+        words = (sys.executable, "-m", "fleet.rim.liar")
+        command_line = (*words, str(self.coordinator_at(number)))
+        return Service(name, command_line, log, TIER_COORDINATOR)
 
     def board_service(self, number: int) -> Service:
         """`starling agent run`."""
         home = str(self.board(number))
         name = f"board-{number:03d}"
         return self.service(name, TIER_BOARDS, "agent", "run", "--home", home)
+
+
+def coordinator_name(number: int) -> str:
+    """Of a coordinator's folder, service and log."""
+    return "coordinator" if number == 1 else f"coordinator-{number}"
 
 
 def clear(path: Path) -> Homes:
@@ -116,7 +137,7 @@ def clear(path: Path) -> Homes:
 
 
 def set_up(homes: Homes, plan: FleetPlan, material: Material) -> None:
-    """Makes broker, coordinator and boards; admits the boards, publishes the task.
+    """Makes broker, coordinators and boards; admits the boards, publishes the task.
 
     Everything that needs the coordinator waits in its inbox until it runs.
 
@@ -126,7 +147,7 @@ def set_up(homes: Homes, plan: FleetPlan, material: Material) -> None:
     place = ("--home", str(homes.broker), "--bind", "127.0.0.1", "--host", "127.0.0.1")
     port = str(free_port())
     command(broker_cli.main, "init", *place, "--fleet", FLEET, "--port", port)
-    _set_up_coordinator(homes, material)
+    _set_up_coordinators(homes, plan, material)
     for number in range(plan.devices):
         _set_up_board(homes, plan, material, number)
     _publish(homes, plan, material)
@@ -154,17 +175,38 @@ def command(main: Callable[[list[str]], int], *words: str) -> dict[str, Any]:
     return document
 
 
-def _set_up_coordinator(homes: Homes, material: Material) -> None:
-    place = ("--home", str(homes.coordinator))
-    joins = ("--fleet", FLEET, "--broker", str(homes.broker))
+def _set_up_coordinators(homes: Homes, plan: FleetPlan, material: Material) -> None:
+    joins = ["--fleet", FLEET, "--broker", str(homes.broker)]
     beats = ("--heartbeat", str(HEARTBEAT_S))
-    command(coordinator_cli.main, "init", *place, *joins, *beats)
-    write_examples(homes.coordinator / "held_out.npz", material.data.held_out)
-    home = CoordinatorHome(homes.coordinator)
+    numbers = range(1, plan.coordinators + 1)
+    if plan.coordinators > 1:
+        genesis = str(homes.path / "genesis")
+        identities = [_identify(homes, number) for number in numbers]
+        shared = ("--fleet", FLEET, "--out", genesis, *beats)
+        command(coordinator_cli.main, "genesis", *shared, *identities)
+        joins += ["--genesis", genesis]
+    for number in numbers:
+        place = ("--home", str(homes.coordinator_at(number)))
+        command(coordinator_cli.main, "init", *place, *joins, *beats)
+        if number <= EVALUATORS:
+            _let_evaluate(homes.coordinator_at(number), material)
+
+
+def _identify(homes: Homes, number: int) -> str:
+    home = homes.coordinator_at(number)
+    identity = str(homes.path / f"{coordinator_name(number)}.identity.json")
+    words = ("--home", str(home), "--name", f"coordinator {number}")
+    command(coordinator_cli.main, "identity", *words, "--out", identity)
+    return identity
+
+
+def _let_evaluate(path: Path, material: Material) -> None:
+    write_examples(path / "held_out.npz", material.data.held_out)
+    home = CoordinatorHome(path)
     values = _flat(asdict(home.config()))
     values["evaluation.data"] = "held_out.npz"
     text = sample(type(home.config()), values)
-    write_atomic(homes.coordinator / COORDINATOR_FILE, text.encode(), _READABLE)
+    write_atomic(path / COORDINATOR_FILE, text.encode(), _READABLE)
 
 
 def _set_up_board(

@@ -97,6 +97,26 @@ class Supervisor:
         child = self._running[name].child
         return child.pid if child and child.poll() is None else None
 
+    def kill(self, name: str) -> None:
+        """Kills a service as a power cut would; it stays down until `revive`."""
+        entry = self._running[name]
+        if entry.child is not None:
+            entry.child.kill()
+            entry.child.wait()
+        entry.child, entry.again_at_s = None, None
+
+    def revive(self, name: str) -> None:
+        """Starts a killed service again; one that runs goes on."""
+        entry = self._running[name]
+        if entry.child is None:
+            entry.again_at_s = time.monotonic()
+
+    def replace(self, service: Service) -> None:
+        """Kills the service of this name and runs another command in its place."""
+        self.kill(service.name)
+        self._running[service.name].service = service
+        self.revive(service.name)
+
     def check(self) -> list[str]:
         """Notes deaths and starts again what is due.
 

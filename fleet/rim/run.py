@@ -8,11 +8,11 @@ from pathlib import Path
 
 from broker.rim.home import BrokerHome
 from coordinator.publication import publication
-from coordinator.rim.home import CoordinatorHome
+from fleet.faults import Deed, Fault, timeline
 from fleet.plan import FleetPlan
 from fleet.recipe import heading, task_settings
 from fleet.report import FleetRun, Outcome, report
-from fleet.rim.homes import TIER_BOARDS, Homes, clear, set_up
+from fleet.rim.homes import TIER_BOARDS, Homes, clear, coordinator_name, set_up
 from fleet.rim.processes import (
     Supervisor,
     child_environment,
@@ -72,8 +72,7 @@ def run_processes(plan: FleetPlan, home: Path, screen: Screen) -> FleetRun:
         task_settings(plan, material.shares), material.bundle, "task"
     ).spec
     private = bool(spec.privacy.mechanism)
-    name = CoordinatorHome(homes.coordinator).name
-    watch = Watch(homes, plan.devices, name, private=private)
+    watch = Watch(homes, plan.devices, plan.coordinators, private=private)
     with Supervisor() as supervisor:
         begun_s, because, last = _serve(plan, homes, supervisor, watch, shown, screen)
         supervisor.stop_services(TIER_BOARDS)
@@ -81,7 +80,7 @@ def run_processes(plan: FleetPlan, home: Path, screen: Screen) -> FleetRun:
         supervisor.stop_services()
         after = watch.look(last.time_s, supervisor.restarts, "")
         last = replace(after, devices=_as_last_seen(after, last))
-    verified = _verify(homes)
+    verified = _verify_all(homes, plan.coordinators)
     wall_s = time.monotonic() - started_s
     outcome = Outcome(because, wall_s, begun_s - started_s, verified)
     config = {**plan.document(), "virtual": False}
@@ -112,15 +111,18 @@ def _serve(
     """
     supervisor.start(homes.broker_service())
     _wait_for_broker(supervisor, homes)
-    supervisor.start(homes.coordinator_service())
+    for number in range(1, plan.coordinators + 1):
+        supervisor.start(homes.coordinator_service(number))
     for number in range(plan.devices):
         supervisor.start(homes.board_service(number))
     begun_s = _wait_for_task(supervisor, watch)
     notice, last = _Notice(), Snapshot(0.0)
+    faults = list(timeline(plan.fault, plan.coordinators))
     try:
         while True:
             time_s = time.monotonic() - begun_s
-            notice.hear(supervisor.check())
+            happened = _do_harm(faults, time_s, homes, supervisor)
+            notice.hear(happened + supervisor.check())
             last = watch.look(time_s, supervisor.restarts, notice.now())
             screen.show(shown, last)
             because = _ended(plan, watch, last)
@@ -129,6 +131,25 @@ def _serve(
             _pause(plan, watch)
     except KeyboardInterrupt:
         return begun_s, "interrupted", last
+
+
+def _do_harm(
+    faults: list[Fault], time_s: float, homes: Homes, supervisor: Supervisor
+) -> list[str]:
+    """Carries out the faults whose time has come, and takes them off the list."""
+    done = []
+    while faults and faults[0].at_s <= time_s:
+        fault = faults.pop(0)
+        name = coordinator_name(fault.coordinator)
+        match fault.deed:
+            case Deed.KILL:
+                supervisor.kill(name)
+            case Deed.RESTART:
+                supervisor.revive(name)
+            case Deed.LIE:
+                supervisor.replace(homes.liar_service(fault.coordinator))
+        done.append(fault.text)
+    return done
 
 
 def _pause(plan: FleetPlan, watch: Watch) -> None:
@@ -182,9 +203,17 @@ def _wait_for_evaluation(watch: Watch, last: Snapshot) -> None:
         time.sleep(LOOK_EVERY_S / 5)
 
 
-def _verify(homes: Homes) -> bool | None:
-    """Has the chain checked offline, as anybody can; None if that cannot be done."""
-    home = str(homes.coordinator)
+def _verify_all(homes: Homes, coordinators: int) -> bool | None:
+    """Whether every coordinator's chain holds; None if one could not be checked."""
+    found = [
+        _verify(homes.coordinator_at(number)) for number in range(1, coordinators + 1)
+    ]
+    return None if None in found else all(found)
+
+
+def _verify(path: Path) -> bool | None:
+    """Has a chain checked offline, as anybody can; None if that cannot be done."""
+    home = str(path)
     checked = subprocess.run(  # noqa: S603 - our own command
         starling_command("chain", "verify", "--home", home, "--json"),
         capture_output=True,

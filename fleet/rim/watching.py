@@ -1,6 +1,7 @@
 """What the processes of a fleet show of themselves, as one snapshot."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from fleet.snapshot import CoordinatorPoint, DevicePoint, Snapshot, VersionPoint
 from protocol.messages import DevicePhase
 
 STATUS_BYTES_MAX = 64 << 20
+DOWN_AFTER_MS = 4000
+"""Coordinators write their status each second."""
 _BUDGET_SPENT = "budget spent"
 
 
@@ -24,17 +27,16 @@ class Watch:
     """
 
     def __init__(
-        self, homes: Homes, boards: int, coordinator: str, *, private: bool
+        self, homes: Homes, boards: int, coordinators: int, *, private: bool
     ) -> None:
         """Nothing is known yet.
 
         Args:
           homes: Of the fleet.
           boards: How many.
-          coordinator: Its name.
+          coordinators: How many.
           private: Whether epsilons mean anything.
         """
-        self._name = coordinator
         self.spent = 0
         self.version = 0
         self.begun = False
@@ -43,6 +45,8 @@ class Watch:
         self._private = private
         self._agents: dict[int, dict[str, Any]] = {}
         self._used: dict[int, int] = {}
+        self._coordinator_count = coordinators
+        self._statuses: dict[int, dict[str, Any]] = {}
         self._coordinator: dict[str, Any] = {}
 
     def look(self, time_s: float, restarts: int, notice: str) -> Snapshot:
@@ -53,8 +57,14 @@ class Watch:
           restarts: Processes that died and were started again.
           notice: What is going on besides.
         """
-        status = self._homes.coordinator / "status.json"
-        self._coordinator = _read(status) or self._coordinator
+        for number in range(1, self._coordinator_count + 1):
+            found = _read(self._homes.coordinator_at(number) / "status.json")
+            if found is not None:
+                self._statuses[number] = found
+        # Whoever is furthest knows best; the first one if several are.
+        self._coordinator = max(
+            self._statuses.values(), key=_height, default=self._coordinator
+        )
         for number in range(self._boards):
             found = _read(self._homes.board(number) / "status.json")
             if found is not None:
@@ -80,6 +90,8 @@ class Watch:
     def _versions(self) -> tuple[VersionPoint, ...]:
         tasks = self._coordinator.get("tasks", [])
         rows = tasks[0]["versions"] if tasks else []
+        if self._coordinator_count > 1:
+            rows = _merged(list(self._statuses.values()))
         return tuple(
             VersionPoint(
                 row["version"],
@@ -119,18 +131,51 @@ class Watch:
         )
 
     def _coordinators(self) -> tuple[CoordinatorPoint, ...]:
-        chain = self._coordinator.get("chain")
-        if chain is None:
-            return ()
-        return (
-            CoordinatorPoint(
-                self._name,
-                chain["height"],
-                chain["tip"] or "",
-                chain["state_root"] or "",
-                finality_s=self._coordinator.get("finality_s"),
-            ),
+        return tuple(
+            _coordinator_point(number, status)
+            for number, status in sorted(self._statuses.items())
+            if status.get("chain") is not None
         )
+
+
+def _coordinator_point(number: int, status: dict[str, Any]) -> CoordinatorPoint:
+    chain = status["chain"]
+    consensus = status.get("consensus", {})
+    return CoordinatorPoint(
+        status.get("id", str(number)),
+        chain["height"],
+        chain["tip"] or "",
+        chain["state_root"] or "",
+        rounds=consensus.get("rounds", 0),
+        faults=sum(consensus.get("outvoted", {}).values()),
+        finality_s=status.get("finality_s"),
+        round=consensus.get("round", 0),
+        down=time.time_ns() // 10**6 - status.get("now_ms", 0) > DOWN_AFTER_MS,
+        named=tuple(sorted(consensus.get("outvoted", {}))),
+    )
+
+
+def _height(status: dict[str, Any]) -> int:
+    height: int = (status.get("chain") or {}).get("height", 0)
+    return height
+
+
+def _merged(statuses: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The versions that any coordinator knows; each as who tried it knows it."""
+    rows: dict[int, dict[str, Any]] = {}
+    for status in statuses:
+        for task in status.get("tasks", [])[:1]:
+            for row in task["versions"]:
+                known = rows.get(row["version"])
+                if known is None or _better(row, known):
+                    rows[row["version"]] = row
+    return [rows[version] for version in sorted(rows)]
+
+
+def _better(row: dict[str, Any], known: dict[str, Any]) -> bool:
+    tried = (row["accuracy"] is not None, row["updates"], -row["time_ms"])
+    other = (known["accuracy"] is not None, known["updates"], -known["time_ms"])
+    return tried > other
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -210,10 +210,10 @@ class Office(Party):
     def _message(self, message: Message, effects: list[Effect]) -> None:
         try:
             branch, whose, leaf = self.settings.topics.parse(message.topic)
-            if branch == "g":
-                self._step(c.PeerArrived(message.payload), effects)
-                return
             device = device_from_name(whose)
+            if branch == "g":
+                self._step(c.PeerArrived(device, message.payload), effects)
+                return
             if leaf in _EVENTS:
                 self._step(_EVENTS[leaf](device, message.payload), effects)
             else:

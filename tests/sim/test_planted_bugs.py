@@ -16,7 +16,7 @@ from agent.privacy import PrivacyLedger, _price
 from agent.state import Settings, State
 from agent.turn import Turn
 from coordinator import events as c
-from coordinator import finality, intake
+from coordinator import finality, intake, versioning
 from coordinator import machine as office_machine
 from coordinator.ledger import node, versions, views
 from coordinator.ledger.node import JournalVote, StoreBlock
@@ -263,14 +263,14 @@ def office_drops_vectors_of_open_jobs(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def office_does_not_hand_out_jobs_again(patch: pytest.MonkeyPatch) -> None:
-    hand_out = finality._hand_out_job
+    hand_out = versioning._hand_out_job
 
     def only_new(turn: OfficeTurn, task: TaskState) -> None:
         job = views.open_job(turn.ledger.tree, task.number)
         if turn.ledger.last and job and job.height == turn.ledger.height:
             hand_out(turn, task)
 
-    patch.setattr(finality, "_hand_out_job", only_new)
+    patch.setattr(versioning, "_hand_out_job", only_new)
 
 
 @plant

@@ -12,6 +12,7 @@ from protocol.errors import ConfigError
 from protocol.messages import DevicePhase
 
 COORDINATOR: dict[str, Any] = {
+    "id": "hub",
     "chain": {"height": 9, "tip": "ab", "state_root": "cd"},
     "tasks": [
         {
@@ -70,7 +71,7 @@ def homes(tmp_path: Path) -> Homes:
 
 
 def test_watch_joins_what_boards_and_coordinator_show(homes: Homes) -> None:
-    watch = Watch(homes, 2, "hub", private=True)
+    watch = Watch(homes, 2, 1, private=True)
     shown = watch.look(3.0, 1, "news")
 
     first, second = shown.devices
@@ -85,13 +86,13 @@ def test_watch_joins_what_boards_and_coordinator_show(homes: Homes) -> None:
 
 
 def test_watch_without_privacy_shows_no_epsilon(homes: Homes) -> None:
-    shown = Watch(homes, 2, "hub", private=False).look(0.0, 0, "")
+    shown = Watch(homes, 2, 1, private=False).look(0.0, 0, "")
     assert shown.epsilon_max == 0.0
     assert [point.epsilon_max for point in shown.versions] == [None, None]
 
 
 def test_watch_nothing_written_yet_is_empty(tmp_path: Path) -> None:
-    watch = Watch(clear(tmp_path / "home"), 3, "hub", private=True)
+    watch = Watch(clear(tmp_path / "home"), 3, 1, private=True)
     shown = watch.look(0.0, 0, "")
     assert (shown.versions, shown.devices, shown.coordinators) == ((), (), ())
     assert not watch.begun
@@ -99,7 +100,7 @@ def test_watch_nothing_written_yet_is_empty(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("torn", ["", "{", "nonsense"])
 def test_watch_torn_status_keeps_what_was_known(homes: Homes, torn: str) -> None:
-    watch = Watch(homes, 2, "hub", private=True)
+    watch = Watch(homes, 2, 1, private=True)
     before = watch.look(1.0, 0, "")
     (homes.coordinator / "status.json").write_text(torn)
     (homes.board(0) / "status.json").write_text(torn)
@@ -108,7 +109,7 @@ def test_watch_torn_status_keeps_what_was_known(homes: Homes, torn: str) -> None
 
 def test_watch_version_is_the_newest_that_a_board_uses(homes: Homes) -> None:
     write(homes.board(1) / "models" / "current.json", {"version": 7})
-    watch = Watch(homes, 2, "hub", private=True)
+    watch = Watch(homes, 2, 1, private=True)
     assert watch.look_at_version() == 7
 
 

@@ -1,0 +1,59 @@
+"""Which coordinator answers a board, so that not all of them do.
+
+For each board, and for each version, the coordinators have an order that follows from
+hashes alone. The first one that is heard of lately answers; who falls silent is passed
+over. If a board asks the same thing again, the next in order answers as well: somebody
+may be alive and yet unable to help.
+
+Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates",
+IEEE/ACM Transactions on Networking 1998 (highest random weight).
+"""
+
+from dataclasses import replace
+
+from coordinator.turn import Turn
+from protocol.ids import DeviceId, H
+
+SILENT_AFTER_STATUSES = 3.5
+"""Whoever missed so many of its regular statuses counts as gone."""
+_TAG = b"starling/duty/1"
+
+
+def rank(turn: Turn, subject: bytes) -> int:
+    """How many coordinators that seem to be alive come before us for a subject."""
+    settings = turn.settings.ledger
+    own = H(_TAG, subject, settings.key.public)
+    members = settings.genesis.validators.members
+    return sum(
+        H(_TAG, subject, member.public) < own and is_alive(turn, index)
+        for index, member in enumerate(members)
+        if index != settings.party.index
+    )
+
+
+def is_alive(turn: Turn, index: int) -> bool:
+    """Whether a coordinator was heard of lately, or had no time yet to be."""
+    peer = turn.peers.get(index)
+    heard_at_s = turn.since_s
+    if peer is not None:
+        heard_at_s = max(heard_at_s, peer.heard_at_s)
+    wait_s = SILENT_AFTER_STATUSES * turn.settings.ledger.status_s
+    return turn.now_s - heard_at_s < wait_s
+
+
+def answers(turn: Turn, device: DeviceId, matter: bytes, patience: int) -> bool:
+    """Whether it is for us to answer a board.
+
+    Args:
+      turn: The step.
+      device: Who asks.
+      matter: What it asks for, the same at each repetition.
+      patience: Repetitions after which one more coordinator answers.
+    """
+    if turn.settings.ledger.alone:
+        return True
+    session = turn.session(device)
+    known, count = session.asked
+    count = count + 1 if known == matter else 0
+    turn.put_session(device, replace(session, asked=(matter, count)))
+    return rank(turn, device) <= count // patience

@@ -1,0 +1,136 @@
+"""What coordinators tell each other over the bus, framed; and what they ask for.
+
+A frame names its subject. One that is longer than a packet travels as chunks. The
+ledger's messages are signed by who made them; what is asked for proves itself by its
+digest, its signature or the chain. So nothing here is signed, and whoever may write to
+a coordinator's topic can at worst waste the allowance of that coordinator.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from protocol.chain import VALIDATORS_MAX
+from protocol.chunks import CHUNK, WHOLE_BYTES_MAX, split
+from protocol.codec import binary, many, structure, uint
+from protocol.envelope import ENVELOPE, Envelope
+from protocol.errors import DecodeError
+from protocol.ids import DIGEST_BYTES, TaskId, Version
+from protocol.sealing import BLOB_BYTES_MAX
+from protocol.task import MODEL_DIGESTS, ModelDigests
+
+FRAME_BYTES_MAX = WHOLE_BYTES_MAX
+PAYLOAD_BYTES_MAX = 96 * 1024
+"""Longer frames are cut; leaves room below the packets of every broker."""
+KEYS_PER_WANT_MAX = 64
+_TASK_BYTES = 4
+_VERSION_BYTES = 8
+
+
+class Subject(IntEnum):
+    """What a frame holds; the numbers stand on the wire and never change."""
+
+    LEDGER = 1
+    """A message of `coordinator.ledger.wire`."""
+    CHUNK = 2
+    """A piece of a longer frame."""
+    WANT = 3
+    """A request to one coordinator."""
+    UPLOAD = 4
+    """An admitted update with its sealed vector, by its id."""
+    WHOLE = 5
+    """A bundle or a part of a model, by its digest."""
+    MODEL = 6
+    """What a version consists of, by `model_key`."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A subject and what it holds."""
+
+    subject: int
+    content: bytes
+
+
+FRAME = structure(Frame, FRAME_BYTES_MAX, uint(255), binary(FRAME_BYTES_MAX))
+
+
+@dataclass(frozen=True)
+class Want:
+    """A request: one coordinator is asked, so that not all of them answer.
+
+    Attributes:
+      asked: Index of the validator that is to answer.
+      subject: UPLOAD, WHOLE or MODEL.
+      keys: Of what is wanted.
+    """
+
+    asked: int
+    subject: int
+    keys: tuple[bytes, ...]
+
+
+WANT = structure(
+    Want,
+    KEYS_PER_WANT_MAX * (DIGEST_BYTES + 2) + 16,
+    uint(VALIDATORS_MAX - 1),
+    uint(255),
+    many(binary(DIGEST_BYTES, 1), KEYS_PER_WANT_MAX, 1),
+)
+
+
+@dataclass(frozen=True)
+class GivenUpload:
+    """An update that somebody else admitted."""
+
+    update: Envelope
+    blob: bytes
+
+
+GIVEN_UPLOAD = structure(
+    GivenUpload,
+    BLOB_BYTES_MAX + 64 * 1024,
+    ENVELOPE.schema,
+    binary(BLOB_BYTES_MAX),
+)
+
+
+@dataclass(frozen=True)
+class GivenModel:
+    """What a version consists of; the chain's digest of the version proves it."""
+
+    task: int
+    version: int
+    digests: ModelDigests
+
+
+GIVEN_MODEL = structure(
+    GivenModel, 512, uint((1 << 8 * _TASK_BYTES) - 1), uint(), MODEL_DIGESTS.schema
+)
+
+
+def model_key(task: int, version: int) -> bytes:
+    """The key of a version's digests."""
+    return task.to_bytes(_TASK_BYTES) + version.to_bytes(_VERSION_BYTES)
+
+
+def parse_model_key(key: bytes) -> tuple[TaskId, Version]:
+    """Task and version of a `model_key`.
+
+    Raises:
+      DecodeError: If it is none.
+    """
+    if len(key) != _TASK_BYTES + _VERSION_BYTES:
+        raise DecodeError("not the key of a model version")
+    task, version = key[:_TASK_BYTES], key[_TASK_BYTES:]
+    return TaskId(int.from_bytes(task)), Version(int.from_bytes(version))
+
+
+def payloads(subject: Subject, content: bytes) -> Iterator[bytes]:
+    """The messages that carry a frame: one, or its chunks."""
+    packed = FRAME.pack(Frame(subject, content))
+    if len(packed) <= PAYLOAD_BYTES_MAX:
+        yield packed
+        return
+    for chunk in split(packed):
+        yield FRAME.pack(Frame(Subject.CHUNK, CHUNK.pack(chunk)))

@@ -1,0 +1,307 @@
+"""Gossip from other coordinators: their ledger's messages, requests and answers.
+
+Each peer has an allowance of bytes and of requests, and one long frame in assembly. A
+proposal is heard by the ledger only when we hold the vectors of the updates in it, or
+when a quorum prevoted or precommitted its block without us (DESIGN 3.10): then the
+block stands whatever we think, and the vectors are fetched afterwards.
+"""
+
+from dataclasses import replace
+
+from coordinator import wanting
+from coordinator.admission import open_update
+from coordinator.events import (
+    Give,
+    PeerArrived,
+    Refuse,
+    StoreUpload,
+    StoreWhole,
+)
+from coordinator.gossip import (
+    FRAME,
+    GIVEN_MODEL,
+    GIVEN_UPLOAD,
+    WANT,
+    Frame,
+    GivenModel,
+    GivenUpload,
+    Subject,
+    Want,
+    model_key,
+)
+from coordinator.ledger import node, views, wire
+from coordinator.robust.norm import check_norm, norm_bound
+from coordinator.state import Held, Parked, Peer, held_key
+from coordinator.submission import advance, submit
+from coordinator.turn import Turn
+from coordinator.versioning import model_given, resume
+from protocol.chain import BLOCK, PROPOSAL, Proposal, VoteType
+from protocol.chunks import CHUNK, Assembly
+from protocol.envelope import ENVELOPE, Kind
+from protocol.errors import (
+    DecodeError,
+    InvalidUpdate,
+    LimitError,
+    ProtocolError,
+    Reason,
+    SignatureError,
+)
+from protocol.ids import Digest, H, device_id
+from protocol.messages import CONTRIBUTION
+from protocol.task import version_digest
+
+BYTES_PER_S = 16e6
+"""That one peer may say in the long run."""
+BYTES_BURST = 128e6
+ASKS_PER_S = 256.0
+ASKS_BURST = 4096.0
+REPEAT_EVERY_S = 1.0
+REPEATED_MAX = 64
+_FRAME_OVERHEAD_BYTES = 64 * 1024
+_GRID_BYTES = 8
+
+
+def heard(turn: Turn, event: PeerArrived) -> None:
+    """Takes a message of another coordinator; a bad one is counted."""
+    index = turn.settings.peers.get(event.peer)
+    try:
+        if index is None:
+            raise SignatureError("not a coordinator", Reason.NOT_AUTHORISED)
+        if index == turn.settings.ledger.party.index:
+            return
+        peer = _credited(turn, index)
+        if len(event.payload) > peer.allowance:
+            raise LimitError(f"validator {index} says too much", Reason.BUSY)
+        allowance = peer.allowance - len(event.payload)
+        turn.peers = {
+            **turn.peers,
+            index: replace(peer, heard_at_s=turn.now_s, allowance=allowance),
+        }
+        _take(turn, index, FRAME.unpack(event.payload))
+    except ProtocolError as error:
+        turn.emit(Refuse(None, error.reason, str(error)))
+
+
+def _credited(turn: Turn, index: int) -> Peer:
+    """A peer with what it earned since the last time."""
+    peer = turn.peers.get(index) or Peer()
+    gone_s = turn.now_s - peer.at_s
+    return replace(
+        peer,
+        allowance=min(BYTES_BURST, peer.allowance + gone_s * BYTES_PER_S),
+        asks=min(ASKS_BURST, peer.asks + gone_s * ASKS_PER_S),
+        at_s=turn.now_s,
+    )
+
+
+def _take(turn: Turn, index: int, frame: Frame) -> None:
+    try:
+        subject = Subject(frame.subject)
+    except ValueError as error:
+        raise DecodeError("no such subject", Reason.UNKNOWN_KIND) from error
+    match subject:
+        case Subject.LEDGER:
+            _ledger(turn, index, frame.content)
+        case Subject.CHUNK:
+            _chunk(turn, index, frame.content)
+        case Subject.WANT:
+            _wanted(turn, index, WANT.unpack(frame.content))
+        case Subject.UPLOAD:
+            upload_given(turn, GIVEN_UPLOAD.unpack(frame.content))
+        case Subject.WHOLE:
+            _whole_given(turn, frame.content)
+        case Subject.MODEL:
+            _model_given(turn, GIVEN_MODEL.unpack(frame.content))
+
+
+def frame_bytes_max(turn: Turn) -> int:
+    """The longest frame that any task or block needs."""
+    specs = [task.spec for task in turn.tasks.values()]
+    sizes = [wire.MESSAGE.bytes_max]
+    sizes += [spec.bundle_bytes for spec in specs]
+    sizes += [_GRID_BYTES * spec.dimension for spec in specs]
+    return max(sizes) + _FRAME_OVERHEAD_BYTES
+
+
+def _chunk(turn: Turn, index: int, content: bytes) -> None:
+    chunk = CHUNK.unpack(content)
+    peer = turn.peers[index]
+    assembly = peer.assembly
+    if assembly is None or (assembly.digest, assembly.size) != (
+        chunk.digest,
+        chunk.size,
+    ):
+        assembly = Assembly.begin(chunk.digest, chunk.size, frame_bytes_max(turn))
+    assembly = assembly.add(chunk)
+    complete = None not in assembly.pieces
+    kept = None if complete else assembly
+    turn.peers = {**turn.peers, index: replace(peer, assembly=kept)}
+    if complete:
+        frame = FRAME.unpack(assembly.whole())
+        if frame.subject == Subject.CHUNK:
+            raise DecodeError("a chunk of chunks")
+        _take(turn, index, frame)
+
+
+def _ledger(turn: Turn, index: int, content: bytes) -> None:
+    message = wire.MESSAGE.unpack(content)
+    if message.topic == wire.Topic.STATUS:
+        status = wire.STATUS.unpack(message.content)
+        peer = replace(turn.peers[index], height=status.height, round=status.round)
+        turn.peers = {**turn.peers, index: peer}
+    elif message.topic == wire.Topic.PROPOSAL:
+        proposal = PROPOSAL.unpack(message.content)
+        lacks = _lacks(turn, proposal)
+        if lacks:
+            _park(turn, index, proposal, content, lacks)
+            return
+    advance(turn, node.PeerMessage(content))
+
+
+def _lacks(turn: Turn, proposal: Proposal) -> tuple[tuple[bytes, Digest], ...]:
+    """Updates of a proposed block whose vectors we do not hold."""
+    if proposal.height != turn.ledger.consensus.height:
+        return ()
+    if proposal.block_id in turn.ledger.prepared:
+        return ()
+    lacks = []
+    for packed in BLOCK.unpack(proposal.block).transactions:
+        envelope = ENVELOPE.unpack(packed)
+        if envelope.kind == Kind.UPDATE:
+            body = CONTRIBUTION.unpack(envelope.body)
+            key = held_key(device_id(envelope.sender), body.task, body.version)
+            identity = envelope.identity(turn.settings.gate.chain_id)
+            if not _holds(turn, key, identity):
+                lacks.append((key, identity))
+    return tuple(lacks)
+
+
+def _holds(turn: Turn, key: bytes, identity: Digest) -> bool:
+    held = turn.held.get(key)
+    return held is not None and held.transaction == identity
+
+
+def _park(
+    turn: Turn,
+    index: int,
+    proposal: Proposal,
+    message: bytes,
+    lacks: tuple[tuple[bytes, Digest], ...],
+) -> None:
+    parked = Parked(proposal.height, proposal.round, proposal.block_id, message, lacks)
+    turn.parked = {**turn.parked, index: parked}
+    wanting.want(turn, wanting.uploads(identity for _, identity in lacks))
+
+
+def release_parked(turn: Turn) -> None:
+    """Lets the ledger hear the proposals that wait no longer; forgets old ones."""
+    for index, parked in sorted(turn.parked.items()):
+        current = parked.height == turn.ledger.consensus.height
+        lacks = any(not _holds(turn, key, identity) for key, identity in parked.lacks)
+        if current and lacks and not _carried(turn, parked):
+            continue
+        turn.parked = {at: one for at, one in turn.parked.items() if at != index}
+        needed = {key for task in turn.tasks.values() for key in task.lacking}
+        keys = wanting.uploads(identity for _, identity in parked.lacks)
+        wanting.forget(turn, [key for key in keys if key not in needed])
+        if current:
+            advance(turn, node.PeerMessage(parked.message))
+
+
+def _carried(turn: Turn, parked: Parked) -> bool:
+    """Whether a quorum stands behind a block that we could not look into."""
+    ballots, needed = (
+        turn.ledger.consensus.ballots,
+        turn.settings.ledger.party.quorum,
+    )
+    return any(
+        ballots.certificate(parked.round, kind, parked.block_id, needed) is not None
+        for kind in VoteType
+    )
+
+
+def _wanted(turn: Turn, index: int, asked: Want) -> None:
+    if asked.asked != turn.settings.ledger.party.index:
+        return
+    try:
+        subject = Subject(asked.subject)
+    except ValueError as error:
+        raise DecodeError("no such subject", Reason.UNKNOWN_KIND) from error
+    peer = turn.peers[index]
+    if len(asked.keys) > peer.asks:
+        raise LimitError(f"validator {index} asks too much", Reason.BUSY)
+    asks = peer.asks - len(asked.keys)
+    turn.peers = {**turn.peers, index: replace(peer, asks=asks)}
+    for key in asked.keys:
+        turn.emit(Give(subject, key))
+
+
+def upload_given(turn: Turn, given: GivenUpload) -> None:
+    """Takes the vector of an update that we asked for.
+
+    It is stored whatever it holds, since a block may name it; but it counts as held,
+    so that we prevote for it, only if it passes what `admission` asks of a vector.
+    """
+    update, chain_id = given.update, turn.settings.gate.chain_id
+    identity = update.identity(chain_id)
+    (key,) = wanting.uploads([identity])
+    if key not in turn.wanted:
+        return
+    body = CONTRIBUTION.unpack(update.body)
+    update.check(chain_id)
+    if H(given.blob) != body.blob:
+        raise InvalidUpdate("blob differs from its digest", Reason.COMMITMENT_MISMATCH)
+    turn.emit(StoreUpload(identity, update, given.blob))
+    device = device_id(update.sender)
+    known = views.update_of(turn.ledger.tree, body.task, device, body.version)
+    task = turn.tasks.get(body.task)
+    if known is None and task is not None:
+        vector = open_update(turn.settings.gate.key, update, given.blob, task.spec)
+        check_norm(vector, norm_bound(task.spec, body.pledge))
+        held = Held(identity, body.version, body.task, turn.now_s)
+        turn.held = turn.held.put(held_key(device, body.task, body.version), held)
+        submit(turn, update)
+    _came(turn, key)
+
+
+def _whole_given(turn: Turn, content: bytes) -> None:
+    (key,) = wanting.wholes([H(content)])
+    if key in turn.wanted:
+        turn.emit(StoreWhole(content))
+        _came(turn, key)
+
+
+def _model_given(turn: Turn, given: GivenModel) -> None:
+    key = wanting.want_key(Subject.MODEL, model_key(given.task, given.version))
+    if key not in turn.wanted:
+        return
+    digest = views.version(turn.ledger.tree, given.task, given.version)
+    if digest != version_digest(given.digests):
+        raise InvalidUpdate("not what the chain made final", Reason.COMMITMENT_MISMATCH)
+    wanting.forget(turn, [key])
+    model_given(turn, given)
+
+
+def _came(turn: Turn, key: bytes) -> None:
+    """Lets go on whoever waited for this alone."""
+    wanting.forget(turn, [key])
+    for task in list(turn.tasks.values()):
+        if key in task.lacking:
+            task = replace(task, lacking=task.lacking - {key})
+            turn.put_task(task)
+            resume(turn, task)
+
+
+def repeat_what_waits(turn: Turn) -> None:
+    """Tells others again what waits for a block for long: they may have missed it."""
+    if turn.settings.ledger.alone or turn.now_s < turn.repeat_at_s:
+        return
+    turn.repeat_at_s = turn.now_s + REPEAT_EVERY_S
+    mempool = turn.ledger.mempool
+    below, turn.repeat_below = turn.repeat_below, mempool.following
+    if not mempool.size or not turn.connected:
+        return
+    for entry in mempool.oldest(REPEATED_MAX, wire.MESSAGE.bytes_max):
+        if entry.place < below:
+            message = wire.Message(wire.Topic.TRANSACTION, entry.packed)
+            turn.emit(node.Gossip(wire.MESSAGE.pack(message)))

@@ -1,0 +1,92 @@
+"""What we lack and other coordinators have: asking one after the other.
+
+Bounded in number and in attempts; whatever is still needed after that is wanted again
+by whoever needs it. Nobody is believed: what comes proves itself.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from coordinator.duty import is_alive
+from coordinator.events import Tell
+from coordinator.gossip import KEYS_PER_WANT_MAX, WANT, Subject, Want
+from coordinator.state import TaskState, Wanted
+from coordinator.turn import Turn
+from protocol.ids import Digest, H
+
+WANTED_MAX = 8192
+ATTEMPTS_MAX = 32
+RETRY_S = 0.25
+RETRY_S_MAX = 4.0
+
+
+def want_key(subject: Subject, key: bytes) -> bytes:
+    """Where something stands in `CoordinatorState.wanted`."""
+    return bytes([subject]) + key
+
+
+def want(turn: Turn, keys: Iterable[bytes]) -> None:
+    """Begins to ask for what we do not ask for already; at once, in this step."""
+    fresh = {key: Wanted(turn.now_s) for key in keys if key not in turn.wanted}
+    if fresh and len(turn.wanted) + len(fresh) <= WANTED_MAX:
+        turn.wanted = {**turn.wanted, **fresh}
+
+
+def want_for(turn: Turn, task: TaskState, keys: Iterable[bytes]) -> TaskState:
+    """Wants what a task cannot go on without, and notes it there."""
+    lacking = frozenset(keys)
+    want(turn, sorted(lacking))
+    task = replace(task, lacking=lacking)
+    turn.put_task(task)
+    return task
+
+
+def forget(turn: Turn, keys: Iterable[bytes]) -> None:
+    """Asks no longer for these."""
+    gone = frozenset(keys)
+    turn.wanted = {key: one for key, one in turn.wanted.items() if key not in gone}
+
+
+def uploads(identities: Iterable[Digest]) -> list[bytes]:
+    """The keys of some updates."""
+    return [want_key(Subject.UPLOAD, identity) for identity in identities]
+
+
+def wholes(digests: Iterable[Digest]) -> list[bytes]:
+    """The keys of some wholes."""
+    return [want_key(Subject.WHOLE, digest) for digest in digests]
+
+
+def ask_what_is_due(turn: Turn) -> None:
+    """Asks for everything whose time has come, each thing from the next coordinator."""
+    due = [key for key, one in turn.wanted.items() if one.again_at_s <= turn.now_s]
+    if not due:
+        return
+    asked: dict[tuple[int, int], list[bytes]] = {}
+    wanted = dict(turn.wanted)
+    for key in sorted(due):
+        one = wanted[key]
+        if one.attempt >= ATTEMPTS_MAX:
+            del wanted[key]
+            continue
+        pause_s = min(RETRY_S_MAX, RETRY_S * 1.5**one.attempt)
+        wanted[key] = Wanted(turn.now_s + pause_s, one.attempt + 1)
+        whom = _whom(turn, key, one.attempt)
+        if whom is not None:
+            asked.setdefault((whom, key[0]), []).append(key[1:])
+    turn.wanted = wanted
+    for (whom, subject), keys in sorted(asked.items()):
+        for start in range(0, len(keys), KEYS_PER_WANT_MAX):
+            part = tuple(keys[start : start + KEYS_PER_WANT_MAX])
+            turn.emit(Tell(Subject.WANT, WANT.pack(Want(whom, subject, part))))
+
+
+def _whom(turn: Turn, key: bytes, attempt: int) -> int | None:
+    """The coordinator to ask: another one at each attempt, silent ones last."""
+    party = turn.settings.ledger.party
+    others = [index for index in range(party.count) if index != party.index]
+    alive = [index for index in others if is_alive(turn, index)] or others
+    if not alive:
+        return None
+    # Spread by what is asked for, so that one peer does not serve everything.
+    return alive[(H(key)[0] + attempt) % len(alive)]

@@ -1,0 +1,382 @@
+"""Four coordinator cores over a bus in memory, each with a store and a publisher."""
+
+import os
+import queue
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from broker.events import Message
+from coordinator import machine
+from coordinator.admission import Gate
+from coordinator.aggregation.strategy import PackedModel
+from coordinator.duty import SILENT_AFTER_STATUSES
+from coordinator.events import (
+    Aggregate,
+    Aggregated,
+    ChunkArrived,
+    Connected,
+    Effect,
+    Event,
+    Give,
+    PeerArrived,
+    Publish,
+    PublishChunks,
+    PublishFinal,
+    Refuse,
+    Report,
+    SaidArrived,
+    Secure,
+    Secured,
+    Tell,
+    Ticked,
+    TransactionArrived,
+)
+from coordinator.ledger.node import Gossip, JournalVote, LedgerSettings, ServeBlocks
+from coordinator.ledger.rounds import Timeouts
+from coordinator.ledger.storage import MemoryStore
+from coordinator.rim.outgoing import Outgoing
+from coordinator.rim.persistence import Persistence
+from coordinator.rim.publishing import Publisher, address
+from coordinator.rim.start import restore
+from coordinator.rim.status import Tally
+from coordinator.rim.workers import Workers
+from coordinator.selection import uniform
+from coordinator.state import CoordinatorState, Settings
+from protocol.chain import (
+    FORMAT_VERSION,
+    FaultModel,
+    Genesis,
+    Validator,
+    ValidatorSet,
+)
+from protocol.chunks import CHUNK, split
+from protocol.envelope import ENVELOPE, Envelope, Kind, sign
+from protocol.ids import DeviceId, H, TaskId, Version, device_name
+from protocol.keys import OpeningKey, SigningKey
+from protocol.messages import (
+    CHECK_IN,
+    CONTRIBUTION,
+    LEASE,
+    REGISTER,
+    UPLOAD,
+    CheckIn,
+    Contribution,
+    Register,
+    Upload,
+)
+from protocol.sealing import seal
+from protocol.task import TASK, TaskSpec
+from protocol.topics import Topics
+from tests.unit.coordinator.world import MODEL, OPERATOR, PLEDGE, spec
+
+COUNT = 4
+TICK_S = 0.05
+WORK_TIMEOUT_S = 20.0
+TOPICS = Topics("meadow")
+KEYS = sorted(
+    (SigningKey(bytes([number]) * 32) for number in range(1, COUNT + 1)),
+    key=lambda key: key.public,
+)
+OPENING = [OpeningKey(bytes([100 + number]) * 32) for number in range(COUNT)]
+GENESIS = Genesis(
+    FORMAT_VERSION,
+    "meadow",
+    0,
+    FaultModel.BYZANTINE,
+    ValidatorSet(
+        tuple(
+            Validator(key.public, opening.public, f"member {number}")
+            for number, (key, opening) in enumerate(zip(KEYS, OPENING, strict=True))
+        )
+    ),
+    (OPERATOR.public,),
+    heartbeat_s=60,
+)
+CHAIN_ID = GENESIS.chain_id()
+
+
+class Votes:
+    """A journal that lasts as long as the test."""
+
+    def __init__(self) -> None:
+        self.entries: list[bytes] = []
+
+    def append(self, votes: list[JournalVote], height: int) -> None:
+        del height
+        self.entries += [vote.payload for vote in votes]
+
+
+@dataclass
+class Member:
+    """One coordinator: a core, its memory, and what it was told to do.
+
+    Attributes:
+      sent: Messages that wait for the bus.
+      effects: All since its last start.
+      falsify: What it makes of a model that it computed.
+    """
+
+    index: int
+    sent: deque[Message] = field(default_factory=deque)
+    effects: list[Effect] = field(default_factory=list)
+    falsify: Callable[[PackedModel], PackedModel] = lambda model: model
+    up: bool = True
+    store: MemoryStore = field(default_factory=lambda: MemoryStore(GENESIS))
+    votes: Votes = field(default_factory=Votes)
+    boots: int = 0
+    state: CoordinatorState = field(init=False)
+
+    def __post_init__(self) -> None:
+        ledger = LedgerSettings(
+            GENESIS,
+            KEYS[self.index],
+            block_interval_s=0.0,
+            timeouts=Timeouts(0.5, 0.2, 0.2),
+        )
+        self.settings = Settings(
+            ledger=ledger,
+            gate=Gate(CHAIN_ID, GENESIS.validators, OPENING[self.index]),
+            topics=TOPICS,
+            selection=uniform,
+            selection_seed=b"seed",
+            lease_s=60,
+            chunks_per_s=100.0,
+            chunks_burst=200,
+        )
+        self.outgoing = Outgoing(self._publish)
+        self.publisher = Publisher(self.settings, self.store, self.outgoing, Tally(0))
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.workers = Workers(
+            self.store, OPENING[self.index], None, self.events.put, self._failed
+        )
+
+    def begin(self, now_s: float) -> None:
+        """Starts, again or for the first time, from what was stored."""
+        self.up, self.boots = True, self.boots + 1
+        votes = tuple(self.votes.entries)
+        restored = restore(self.settings, self.store, votes, self.boots << 32, now_s)
+        height = restored.ledger.height
+        self.persistence = Persistence(self.store, self.votes, height, 20)  # type: ignore[arg-type]  # a list is a sequence
+        self.effects.clear()
+        self.state, effects = machine.begin(self.settings, restored, now_s, 0)
+        self.carry_out(effects)
+        self.step(Connected(), now_s)
+
+    def step(self, event: Event, now_s: float) -> tuple[Effect, ...]:
+        """Lets the core take an event and does what it asks."""
+        self.state, effects = machine.step(self.settings, self.state, event, now_s, 0)
+        self.carry_out(effects)
+        return effects
+
+    def carry_out(self, effects: tuple[Effect, ...]) -> None:
+        """Stores, then says, then works."""
+        self.effects += effects
+        self.persistence.commit(effects, 0)
+        for effect in effects:
+            match effect:
+                case (
+                    Publish()
+                    | PublishChunks()
+                    | PublishFinal()
+                    | Gossip()
+                    | ServeBlocks()
+                    | Tell()
+                    | Give()
+                ):
+                    self.publisher.say(effect)
+                case Secure(task, digests):
+                    absent = [d for d in digests if self.store.blob(d) is None]
+                    self.events.put(Secured(task, tuple(absent)))
+                case Aggregate():
+                    self._aggregate(effect)
+                case _:
+                    pass
+        self.outgoing.pump()
+
+    def reports(self) -> list[str]:
+        return [e.text for e in self.effects if isinstance(e, Report)]
+
+    def refusals(self) -> list[str]:
+        return [e.reason.name for e in self.effects if isinstance(e, Refuse)]
+
+    def _aggregate(self, asked: Aggregate) -> None:
+        self.workers.aggregate(asked, self.state.tasks[asked.task].spec)
+        event = self.events.get(timeout=WORK_TIMEOUT_S)
+        if isinstance(event, Aggregated):
+            event = replace(event, model=self.falsify(event.model))
+        self.events.put(event)
+
+    def _publish(self, message: Message) -> int:
+        self.sent.append(message)
+        return len(self.sent)
+
+    def _failed(self, error: BaseException) -> None:
+        raise error
+
+
+@dataclass
+class Voter:
+    """A board that does what the test says."""
+
+    key: SigningKey
+    counter: int = 0
+
+    @property
+    def device(self) -> DeviceId:
+        return self.key.identity
+
+    def sign(self, kind: Kind, body: bytes) -> Envelope:
+        self.counter += 1
+        return sign(self.key, CHAIN_ID, kind, self.counter, body)
+
+    def check_in(self, version: int) -> bytes:
+        body = CheckIn(TaskId(0), Version(version), 0, 0, 0, PLEDGE)
+        return ENVELOPE.pack(self.sign(Kind.CHECK_IN, CHECK_IN.pack(body)))
+
+    def upload(self, lease: Envelope) -> Upload:
+        """An honest upload, sealed to all coordinators."""
+        granted = LEASE.unpack(lease.body)
+        blob, commitment = seal(
+            np.ones(4, "<f4").tobytes(),
+            [opening.public for opening in OPENING],
+            os.urandom(64),
+            self.key.public,
+        )
+        body = Contribution(
+            granted.task, granted.version, 0, PLEDGE, 0, 0, H(blob), commitment
+        )
+        return Upload(self.sign(Kind.UPDATE, CONTRIBUTION.pack(body)), lease, blob)
+
+
+class Council:
+    """Four coordinators and boards; `cut` decides which messages get lost."""
+
+    def __init__(self, task: TaskSpec | None = None) -> None:
+        self.now_s = 0.0
+        self.task = task or spec(leases=16)
+        self.members = [Member(index) for index in range(COUNT)]
+        self.down: list[tuple[DeviceId, Envelope]] = []
+        self.cut: Callable[[int, int, Message], bool] = lambda source, target, m: False
+        self.counter = 0
+        for member in self.members:
+            member.begin(self.now_s)
+        self.settle()
+
+    def close(self) -> None:
+        for member in self.members:
+            member.workers.stop()
+
+    def settle(self) -> None:
+        """Delivers until nothing is under way; no time passes."""
+        busy = True
+        while busy:
+            busy = False
+            for member in self.members:
+                while member.sent:
+                    busy = True
+                    self._deliver(member, member.sent.popleft())
+                while not member.events.empty():
+                    busy = True
+                    event = member.events.get()
+                    if member.up:
+                        member.step(event, self.now_s)
+
+    def run(self, seconds: float = 0.5) -> None:
+        """Lets time pass."""
+        end_s = self.now_s + seconds
+        while self.now_s < end_s:
+            self.now_s += TICK_S
+            for member in self.members:
+                if member.up and self.now_s >= member.state.wake_at_s:
+                    member.step(Ticked(), self.now_s)
+            self.settle()
+
+    def crash(self, *indices: int) -> None:
+        """Ends some as a power cut does, and waits until the others miss them."""
+        for index in indices:
+            self.members[index].up = False
+            self.members[index].sent.clear()
+        self.run(SILENT_AFTER_STATUSES + 1.0)
+
+    def restart(self, index: int) -> None:
+        self.members[index].begin(self.now_s)
+        self.settle()
+
+    def operate(self, kind: Kind, body: bytes, through: int = 0) -> None:
+        """Puts an operator's transaction into one coordinator's inbox."""
+        self.counter += 1
+        envelope = sign(OPERATOR, CHAIN_ID, kind, self.counter, body)
+        event = TransactionArrived(f"{self.counter}.tx", ENVELOPE.pack(envelope))
+        self.members[through].step(event, self.now_s)
+        self.settle()
+        self.run()
+
+    def open(self, boards: list[Voter]) -> None:
+        """Admits boards and publishes the task, whose bytes only member 0 has."""
+        with self.members[0].store.transaction():
+            for part in (b"bundle", *MODEL.parts()):
+                self.members[0].store.put_blob(part)
+        for each in boards:
+            self.operate(Kind.REGISTER, REGISTER.pack(Register(each.key.public)))
+        self.operate(Kind.TASK, TASK.pack(self.task))
+
+    def check_in(self, board: Voter, version: int) -> list[Envelope]:
+        """The leases that a check-in is answered with."""
+        self.down.clear()
+        self.tell_all(SaidArrived(board.device, board.check_in(version)))
+        return [
+            envelope
+            for device, envelope in self.down
+            if device == board.device and envelope.kind == Kind.LEASE
+        ]
+
+    def send(self, board: Voter, upload: Upload, to: set[int] | None = None) -> None:
+        """Sends an upload to some coordinators, by default to all."""
+        for chunk in split(UPLOAD.pack(upload)):
+            self.tell_all(ChunkArrived(board.device, CHUNK.pack(chunk)), to)
+
+    def contribute(
+        self, board: Voter, version: int, to: set[int] | None = None
+    ) -> None:
+        (lease, *_) = self.check_in(board, version)
+        self.send(board, board.upload(lease), to)
+
+    def tell_all(self, event: Event, to: set[int] | None = None) -> None:
+        for member in self.members:
+            if member.up and (to is None or member.index in to):
+                member.step(event, self.now_s)
+        self.settle()
+
+    def heights(self) -> list[int]:
+        return [member.state.ledger.height for member in self.members]
+
+    def heads(self) -> list[int]:
+        return [member.state.tasks[TaskId(0)].head for member in self.members]
+
+    def _deliver(self, source: Member, message: Message) -> None:
+        branch, device, leaf = (
+            address(TOPICS, message.topic)
+            if ("/t/" not in message.topic)
+            else ("t", DeviceId(b""), "")
+        )
+        if branch == "d" and leaf == "down":
+            self.down.append((device, ENVELOPE.unpack(message.payload)))
+        if branch != "g":
+            return
+        for target in self.members:
+            other = target.index != source.index and target.up
+            if other and not self.cut(source.index, target.index, message):
+                target.step(PeerArrived(device, message.payload), self.now_s)
+
+
+def voters(count: int) -> list[Voter]:
+    """Boards by number."""
+    return [Voter(SigningKey((1000 + n).to_bytes(32))) for n in range(count)]
+
+
+def name(index: int) -> str:
+    """A coordinator's name in topics."""
+    return device_name(KEYS[index].identity)

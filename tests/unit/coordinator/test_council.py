@@ -1,0 +1,345 @@
+"""Four coordinators: what they agree on, who is missed, and who is named."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from broker.events import Message
+from coordinator import duty, peers, wanting
+from coordinator.aggregation.strategy import PackedModel
+from coordinator.events import Give, PeerArrived, Tell
+from coordinator.gossip import FRAME, WANT, Frame, Subject, Want
+from coordinator.ledger import wire
+from coordinator.turn import Turn
+from protocol.envelope import Kind
+from protocol.ids import DeviceId, TaskId
+from tests.unit.coordinator.council import KEYS, Council, Voter, voters
+from tests.unit.coordinator.world import MODEL
+
+TASK = TaskId(0)
+
+
+@pytest.fixture
+def council() -> Iterator[Council]:
+    made = Council()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def boards(council: Council) -> list[Voter]:
+    made = voters(4)
+    council.open(made)
+    council.run(2.0)
+    return made
+
+
+def turn_of(council: Council, index: int) -> Turn:
+    member = council.members[index]
+    return Turn(member.settings, member.state, council.now_s, 0)
+
+
+def subject_of(message: Message) -> int:
+    return FRAME.unpack(message.payload).subject
+
+
+def test_council_transaction_at_one_enters_everybody_s_chain(
+    council: Council, boards: list[Voter]
+) -> None:
+    heights = council.heights()
+    assert heights[0] >= len(boards) + 1
+    assert len(set(heights)) == 1
+    tips = {m.state.ledger.tip.header for m in council.members}
+    assert len(tips) == 1
+
+
+def test_council_bundle_and_model_reach_those_who_lack_them(
+    council: Council, boards: list[Voter]
+) -> None:
+    for member in council.members:
+        assert member.store.blob(member.state.tasks[TASK].spec.bundle) == b"bundle"
+        assert all(member.store.blob(d) for d in vars(MODEL.digests()).values())
+        assert not member.state.wanted
+
+
+def test_council_two_updates_make_a_version_at_all_four(
+    council: Council, boards: list[Voter]
+) -> None:
+    for board in boards[:2]:
+        council.contribute(board, 0)
+    council.run(1.0)
+    assert council.heads() == [1, 1, 1, 1]
+    models = {m.state.tasks[TASK].model for m in council.members}
+    assert len(models) == 1
+
+
+def test_council_one_down_three_go_on_and_it_catches_up(
+    council: Council, boards: list[Voter]
+) -> None:
+    council.crash(1)
+    for board in boards[:2]:
+        council.contribute(board, 0, to={0, 2, 3})
+    council.run(8.0)
+    assert [council.heads()[i] for i in (0, 2, 3)] == [1, 1, 1]
+
+    council.restart(1)
+    council.run(5.0)
+
+    assert council.heads() == [1, 1, 1, 1]
+    assert len(set(council.heights())) == 1
+    late = council.members[1].state.tasks[TASK]
+    assert late.model == council.members[0].state.tasks[TASK].model
+
+
+def test_council_caught_up_member_computes_the_next_version(
+    council: Council, boards: list[Voter]
+) -> None:
+    council.crash(1)
+    for board in boards[:2]:
+        council.contribute(board, 0, to={0, 2, 3})
+    council.run(8.0)
+    council.restart(1)
+    council.run(5.0)
+    for board in boards[:2]:
+        council.contribute(board, 1)
+    council.run(6.0)
+
+    assert council.heads() == [2, 2, 2, 2]
+    assert council.members[1].store.model(0, 2) is not None
+
+
+def test_council_two_down_nothing_is_final(
+    council: Council, boards: list[Voter]
+) -> None:
+    council.crash(1, 2)
+    before = council.heights()[0]
+    for board in boards[:2]:
+        council.contribute(board, 0, to={0, 3})
+    council.run(5.0)
+    assert council.heights()[0] == before
+    assert council.heads()[0] == 0
+
+
+def test_council_vector_at_one_only_is_got_before_the_prevote(
+    council: Council, boards: list[Voter]
+) -> None:
+    for board in boards[:2]:
+        council.contribute(board, 0, to={2})
+    council.run(6.0)
+    assert council.heads() == [1, 1, 1, 1]
+    asked = [e for e in council.members[0].effects if isinstance(e, Tell)]
+    assert any(e.subject is Subject.WANT for e in asked)
+
+
+def test_council_without_the_vector_nobody_else_prevotes(
+    council: Council, boards: list[Voter]
+) -> None:
+    council.cut = lambda source, target, m: subject_of(m) == Subject.UPLOAD
+    before = council.heights()
+    council.contribute(boards[0], 0, to={2})
+    council.run(4.0)
+    assert council.heights() == before
+
+    council.cut = lambda source, target, m: False
+    council.run(12.0)
+    assert council.heights()[0] > before[0]
+
+
+def test_council_liar_is_outvoted_named_and_goes_on(
+    council: Council, boards: list[Voter]
+) -> None:
+    def lie(model: PackedModel) -> PackedModel:
+        return replace(model, theta=bytes([model.theta[0] ^ 1]) + model.theta[1:])
+
+    council.members[3].falsify = lie
+    versions = 0
+    while not council.members[0].state.outvoted and versions < 6:
+        for board in boards[:2]:
+            council.contribute(board, versions)
+        council.run(2.0)
+        versions += 1
+    assert council.heads() == [versions] * 4
+    assert set(council.members[0].state.outvoted) == {3}
+    assert any("member 3 attested another" in r for r in council.members[0].reports())
+    models = {m.state.tasks[TASK].model for m in council.members}
+    assert len(models) == 1
+
+
+def test_check_in_is_answered_by_one_coordinator(
+    council: Council, boards: list[Voter]
+) -> None:
+    assert [len(council.check_in(board, 0)) for board in boards] == [1, 1, 1, 1]
+
+
+def test_check_in_first_in_order_silent_next_one_answers(
+    council: Council, boards: list[Voter]
+) -> None:
+    board = boards[0]
+    (lease,) = council.check_in(board, 0)
+    first = [key.public for key in KEYS].index(lease.sender)
+    council.crash(first)
+
+    leases = council.check_in(board, 0)
+
+    assert len(leases) == 1
+    assert leases[0].sender != lease.sender
+
+
+def test_check_in_repeated_more_coordinators_answer(
+    council: Council, boards: list[Voter]
+) -> None:
+    answers = [len(council.check_in(boards[0], 0)) for _ in range(9)]
+    assert answers[0] == 1
+    assert answers[-1] > 1
+
+
+def test_lease_of_another_coordinator_is_good_everywhere(
+    council: Council, boards: list[Voter]
+) -> None:
+    (lease,) = council.check_in(boards[0], 0)
+    council.down.clear()
+    council.send(boards[0], boards[0].upload(lease))
+    receipts = {e.sender for _, e in council.down if e.kind == Kind.ACCEPTED}
+    assert receipts == {key.public for key in KEYS}
+
+
+def test_duty_ranks_are_an_order_of_all(council: Council, boards: list[Voter]) -> None:
+    ranks = {duty.rank(turn_of(council, i), b"something") for i in range(4)}
+    assert ranks == {0, 1, 2, 3}
+
+
+def test_want_rotates_over_the_others_and_ends(
+    council: Council, boards: list[Voter]
+) -> None:
+    turn = turn_of(council, 0)
+    wanting.want(turn, wanting.wholes([MODEL.digests().theta]))
+    asked = []
+    for _ in range(wanting.ATTEMPTS_MAX + 1):
+        turn.now_s += wanting.RETRY_S_MAX
+        turn.effects.clear()
+        wanting.ask_what_is_due(turn)
+        asked += [
+            WANT.unpack(e.content).asked for e in turn.effects if isinstance(e, Tell)
+        ]
+    assert set(asked) == {1, 2, 3}
+    assert len(asked) == wanting.ATTEMPTS_MAX
+    assert not turn.wanted
+
+
+def test_want_for_another_is_not_answered(council: Council) -> None:
+    want = Want(2, Subject.WHOLE, (b"x" * 32,))
+    frame = FRAME.pack(Frame(Subject.WANT, WANT.pack(want)))
+    event = PeerArrived(KEYS[0].identity, frame)
+    gives = [
+        [e for e in member.step(event, council.now_s) if isinstance(e, Give)]
+        for member in council.members
+    ]
+    assert [len(given) for given in gives] == [0, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "MALFORMED"),
+        (b"\xff" * 100, "MALFORMED"),
+        (FRAME.pack(Frame(77, b"")), "UNKNOWN_KIND"),
+        (FRAME.pack(Frame(Subject.LEDGER, b"x")), "MALFORMED"),
+        (FRAME.pack(Frame(Subject.CHUNK, b"x")), "MALFORMED"),
+        (FRAME.pack(Frame(Subject.WANT, b"x")), "MALFORMED"),
+        (FRAME.pack(Frame(Subject.UPLOAD, b"x")), "MALFORMED"),
+        (FRAME.pack(Frame(Subject.MODEL, b"x")), "MALFORMED"),
+    ],
+    ids=["empty", "noise", "subject", "ledger", "chunk", "want", "upload", "model"],
+)
+def test_gossip_of_bad_bytes_is_counted(
+    council: Council, payload: bytes, reason: str
+) -> None:
+    member = council.members[1]
+    before = member.state.ledger
+    member.effects.clear()
+    member.step(PeerArrived(KEYS[0].identity, payload), council.now_s)
+    assert member.refusals() == [reason]
+    assert member.state.ledger is before
+
+
+def test_gossip_of_a_stranger_is_refused(council: Council) -> None:
+    member = council.members[1]
+    member.effects.clear()
+    stranger = DeviceId(bytes(16))
+    member.step(PeerArrived(stranger, b"anything"), council.now_s)
+    assert member.refusals() == ["NOT_AUTHORISED"]
+    assert set(member.state.peers) <= {0, 2, 3}
+
+
+def test_gossip_beyond_the_allowance_is_dropped(
+    council: Council, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "BYTES_BURST", 100.0)
+    member = council.members[1]
+    member.effects.clear()
+    council.now_s += 10.0
+    frame = FRAME.pack(Frame(Subject.WHOLE, bytes(80)))
+    for _ in range(2):
+        member.step(PeerArrived(KEYS[0].identity, frame), council.now_s)
+    assert member.refusals() == ["BUSY"]
+
+
+def test_gossip_unasked_whole_is_not_kept(council: Council) -> None:
+    member = council.members[1]
+    frame = FRAME.pack(Frame(Subject.WHOLE, b"unasked"))
+    effects = member.step(PeerArrived(KEYS[0].identity, frame), council.now_s)
+    assert effects == ()
+
+
+def test_lost_gossip_of_a_transaction_is_made_up_for(council: Council) -> None:
+    lost = Subject.LEDGER
+    council.cut = lambda source, target, m: (
+        subject_of(m) == lost
+        and wire.MESSAGE.unpack(FRAME.unpack(m.payload).content).topic
+        == wire.Topic.TRANSACTION
+    )
+    council.open(voters(1))
+    council.cut = lambda source, target, m: False
+    council.run(4.0)
+    sizes = [m.state.ledger.mempool.size for m in council.members]
+    assert sizes == [0, 0, 0, 0]
+    assert council.heads() == [0, 0, 0, 0]
+
+
+def test_council_what_nobody_gave_for_long_is_asked_for_again(
+    council: Council, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wanting, "ATTEMPTS_MAX", 3)
+    council.cut = lambda source, target, m: subject_of(m) == Subject.WHOLE
+    council.open(voters(1))
+    council.run(6.0)
+    assert not council.members[1].state.wanted
+
+    council.cut = lambda source, target, m: False
+    council.run(25.0)
+
+    theta = MODEL.digests().theta
+    assert all(member.store.blob(theta) is not None for member in council.members)
+
+
+def test_council_overtaken_version_is_given_up_for_the_newest(
+    council: Council, boards: list[Voter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wanting, "ATTEMPTS_MAX", 3)
+    council.crash(1)
+    for board in boards[:2]:
+        council.contribute(board, 0, to={0, 2, 3})
+    council.run(8.0)
+    council.cut = lambda source, target, m: subject_of(m) == Subject.WHOLE
+    council.restart(1)
+    council.run(3.0)
+    for board in boards[:2]:
+        council.contribute(board, 1)
+    council.run(8.0)
+    assert council.heads() == [2, 0, 2, 2]
+
+    council.cut = lambda source, target, m: False
+    council.run(40.0)
+
+    assert council.heads() == [2, 2, 2, 2]
