@@ -276,12 +276,14 @@ class Hub:
         assert self._model is not None
 
         def fetch(member: Member) -> tuple[Envelope, bytes]:
-            return self._uploads.pop(member.transaction)
+            return self._uploads[member.transaction]
 
         event: c.Event
         try:
             model = recompute(self.keys.opening, spec, job, self._model, fetch)
             event = c.Aggregated(task, version, model)
+            for member in job.members:
+                del self._uploads[member.transaction]
         except AggregationError as error:
             event = c.AggregationFailed(task, version, str(error))
         self.agenda.soon(lambda: self.step(event))
