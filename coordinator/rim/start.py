@@ -39,8 +39,9 @@ GROWTH_S = 0.5
 """Of consensus timeouts from round to round."""
 PATIENCE_S = 0.25
 """That others give a height's proposer before they begin without having heard it."""
-LISTEN_S = 3.0
-"""How long a validator of several only listens; peers repair once per second."""
+LISTEN_S = 0.0
+"""How long a validator of several only listens. Not at all: validators that start
+together would pass through their first vote in silence and wait for each other."""
 COUNTERS_PER_BOOT_BITS = 32
 """Envelope counters start anew above all earlier ones at each start."""
 
