@@ -12,46 +12,26 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nacl.utils import randombytes_deterministic
 from numpy.typing import NDArray
-from scipy.stats import chi2, kstwo, norm
+from scipy.stats import kstwo, norm
 
 from agent import sampler
 from agent.mechanism import clipped_sum, private_sum
 from agent.sampler import discrete_gaussian
 from protocol.errors import ConfigError, NonFinite, NormExceeded
-from protocol.ids import H
 from protocol.noise import noise_grid
+from tests.unit.agent.law import Draw, chi_square, stream
 
 ODDS = 1e-6
 CLIP_Q24 = 1 << 21
 CLIP = CLIP_Q24 / 2**24
 SIGMA = 2_000_000
 
-Draw = Callable[[int], bytes]
-
-
-def stream(seed: int) -> Draw:
-    """ChaCha20 under a seed."""
-    calls = iter(range(1 << 30))
-
-    def draw(size: int) -> bytes:
-        key = H(seed.to_bytes(8, "little"), next(calls).to_bytes(8, "little"))
-        return randombytes_deterministic(size, key)
-
-    return draw
-
 
 def goodness(sample: NDArray[np.int64], scale: float) -> float:
     """The chi-square test's p-value against the exact law, tails pooled."""
     edge = math.ceil(4 * scale)
-    support = np.arange(-20 * edge, 20 * edge + 1)
-    weight = np.exp(-(support.astype(np.float64) ** 2) / (2 * scale**2))
-    binned = np.clip(support, -edge, edge) + edge
-    expected = np.bincount(binned, weight / weight.sum()) * sample.size
-    seen = np.bincount(np.clip(sample, -edge, edge) + edge, minlength=2 * edge + 1)
-    statistic = float(((seen - expected) ** 2 / expected).sum())
-    return float(chi2.sf(statistic, expected.size - 1))
+    return chi_square(sample, lambda x: np.exp(-(x**2) / (2 * scale**2)), edge)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 10, 37])

@@ -5,46 +5,25 @@ would fail under a fresh seed.
 """
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
-from nacl.utils import randombytes_deterministic
 from numpy.typing import NDArray
 from scipy.stats import binom, chi2, kstwo, laplace, norm
 
 from agent import sampler
 from agent.mechanism import draw_sample
 from agent.sampler import discrete_laplace
-from protocol.ids import H
 from protocol.task import MICRO
+from tests.unit.agent.law import chi_square, stream
 
 ODDS = 1e-6
-
-Draw = Callable[[int], bytes]
-
-
-def stream(seed: int) -> Draw:
-    """ChaCha20 under a seed."""
-    calls = iter(range(1 << 30))
-
-    def draw(size: int) -> bytes:
-        key = H(seed.to_bytes(8, "little"), next(calls).to_bytes(8, "little"))
-        return randombytes_deterministic(size, key)
-
-    return draw
 
 
 def goodness(sample: NDArray[np.int64], scale: float) -> float:
     """The chi-square test's p-value against the exact law, tails pooled."""
     edge = math.ceil(6 * scale)
-    support = np.arange(-20 * edge, 20 * edge + 1)
-    weight = np.exp(-np.abs(support) / scale)
-    binned = np.clip(support, -edge, edge) + edge
-    expected = np.bincount(binned, weight / weight.sum()) * sample.size
-    seen = np.bincount(np.clip(sample, -edge, edge) + edge, minlength=2 * edge + 1)
-    statistic = float(((seen - expected) ** 2 / expected).sum())
-    return float(chi2.sf(statistic, expected.size - 1))
+    return chi_square(sample, lambda x: np.exp(-np.abs(x) / scale), edge)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 10, 29])
