@@ -1,7 +1,5 @@
 """`agent.toml`: every key with its meaning, bounds and default."""
 
-# ruff: noqa: RUF009 - `table` makes a field, as `dataclasses.field` does
-
 from dataclasses import dataclass
 
 from agent.orders import ENGINE_NAMES

@@ -118,9 +118,9 @@ class CoordinatorConfig:
     log: str = setting(
         "info", "What goes to the log.", choices=("debug", "info", "warning", "error")
     )
-    broker: BrokerSettings = table(BrokerSettings, "The MQTT broker.")  # noqa: RUF009 - makes a field
-    leases: LeaseSettings = table(LeaseSettings, "Turns of the boards.")  # noqa: RUF009 - makes a field
-    transfer: TransferSettings = table(TransferSettings, "Pulling of models.")  # noqa: RUF009 - makes a field
-    evaluation: EvaluationSettings = table(EvaluationSettings, "Held-out data.")  # noqa: RUF009 - makes a field
-    ledger: LedgerSection = table(LedgerSection, "The chain.")  # noqa: RUF009 - makes a field
-    storage: StorageSettings = table(StorageSettings, "The disk.")  # noqa: RUF009 - makes a field
+    broker: BrokerSettings = table(BrokerSettings, "The MQTT broker.")
+    leases: LeaseSettings = table(LeaseSettings, "Turns of the boards.")
+    transfer: TransferSettings = table(TransferSettings, "Pulling of models.")
+    evaluation: EvaluationSettings = table(EvaluationSettings, "Held-out data.")
+    ledger: LedgerSection = table(LedgerSection, "The chain.")
+    storage: StorageSettings = table(StorageSettings, "The disk.")

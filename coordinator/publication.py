@@ -82,7 +82,7 @@ class TrainingSection:
         least=0.0,
         most=256.0,
     )
-    descent: DescentSection = table(DescentSection, "What makes steps of gradients.")  # noqa: RUF009 - makes a field
+    descent: DescentSection = table(DescentSection, "What makes steps of gradients.")
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,8 @@ class TaskSettings:
         1.1, "Ratio of one size to the next.", least=1.01, most=100.0
     )
     pool: int = setting(0, "Credits shared out for the task.", least=0, most=1 << 60)
-    training: TrainingSection = table(TrainingSection, "How a board trains.")  # noqa: RUF009 - makes a field
-    privacy: PrivacySection = table(PrivacySection, "What boards reveal at most.")  # noqa: RUF009 - makes a field
+    training: TrainingSection = table(TrainingSection, "How a board trains.")
+    privacy: PrivacySection = table(PrivacySection, "What boards reveal at most.")
 
 
 @dataclass(frozen=True)

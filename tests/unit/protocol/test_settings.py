@@ -32,13 +32,13 @@ class Settings:
     bytes_max: int = setting(1 << 20, "Spool limit, bytes.", least=1 << 20)
     debug: bool = setting(False, "Prints more.")
     sensors: tuple[str, ...] = setting(("a", "b"), "Names of sensors.")
-    broker: Broker = table(Broker, "Where the broker is.")  # noqa: RUF009 - a field
+    broker: Broker = table(Broker, "Where the broker is.")
 
 
 @dataclass(frozen=True)
 class Required:
     fleet: str = setting(..., "The fleet's name.")
-    secret: Secret = table(Secret, "The board's key.")  # noqa: RUF009 - a field
+    secret: Secret = table(Secret, "The board's key.")
 
 
 def test_empty_document_gives_the_defaults() -> None:
