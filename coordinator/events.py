@@ -125,6 +125,19 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class Recalled:
+    """The store was asked for an update; answers `Recall`.
+
+    Attributes:
+      known: The update; None if it is not there any more.
+      other: Of the same board, for the same base version.
+    """
+
+    known: Envelope | None
+    other: Envelope
+
+
+@dataclass(frozen=True)
 class Connected:
     """The broker accepted us."""
 
@@ -148,6 +161,7 @@ Event = (
     | Aggregated
     | AggregationFailed
     | Secured
+    | Recalled
     | Evaluated
     | Connected
     | Disconnected
@@ -275,6 +289,14 @@ class Secure:
     digests: tuple[Digest, ...]
 
 
+@dataclass(frozen=True)
+class Recall:
+    """Get an update from the store or the chain; answered by `Recalled`."""
+
+    known: Digest
+    other: Envelope
+
+
 @dataclass(frozen=True, slots=True)
 class Tell:
     """Send a frame to the other coordinators."""
@@ -371,6 +393,7 @@ Effect = (
     | Aggregate
     | Evaluate
     | Secure
+    | Recall
     | Tell
     | Give
     | Publish

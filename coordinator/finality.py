@@ -1,6 +1,6 @@
 """After a block: boards get their proofs, and it is looked what follows for tasks."""
 
-from coordinator import duty, versioning
+from coordinator import contradiction, duty, versioning
 from coordinator.events import DropUpload, DropUploads, Refuse, RemoveInbox
 from coordinator.ledger import views
 from coordinator.ledger.draft import BoardChanged
@@ -54,8 +54,12 @@ def transaction_refused(
     _take_from_inbox(turn, identity)
     waited = [key for key, held in turn.held.items() if held.transaction == identity]
     for key in waited:
-        turn.held = turn.held.without(key)
         device = DeviceId(key[:DEVICE_ID_BYTES])
+        held = turn.held.get(key)
+        assert held is not None
+        turn.held = turn.held.without(key)
+        if reason == Reason.EQUIVOCATION:
+            contradiction.refused(turn, device, held)
         turn.refuse(device, identity, ProtocolError(detail, reason))
     # An attestation after the quorum's is late and nobody's fault.
     if not waited and reason != Reason.STALE:

@@ -4,11 +4,10 @@ A board costs at most one upload in assembly. Nothing is kept for a board that t
 chain does not know.
 """
 
-from coordinator import duty, granting, peers, wanting
+from coordinator import accusation, duty, granting, peers, wanting
 from coordinator.admission import Admitted, Equivocation, Standing, admit
 from coordinator.events import (
     Accept,
-    KeepEvidence,
     PublishChunks,
     PublishFinal,
     Refuse,
@@ -81,7 +80,7 @@ def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
     try:
         admitted = admit(turn.settings.gate, device, whole, lookup)
     except Equivocation as error:
-        turn.emit(KeepEvidence(error.known, error.update))
+        accusation.found(turn, error.known, error.update)
         subject = error.update.identity(turn.settings.gate.chain_id)
         turn.refuse(device, subject, error)
         return
@@ -96,13 +95,14 @@ def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
     session = evolve(turn.session(device), updates=admitted.window)
     turn.put_session(device, session)
     key = held_key(device, body.task, body.version)
-    held = Held(admitted.transaction, body.version, body.task, turn.now_s)
+    update = admitted.update
+    held = Held(admitted.transaction, body.version, body.task, turn.now_s, update)
     turn.held = turn.held.put(key, held)
     turn.emit(Accept(device))
     if not _proof_is_near(turn):
         turn.tell(device, Kind.ACCEPTED, ACCEPTED.pack(Accepted(admitted.transaction)))
     granting.delivered(turn, device, turn.tasks[body.task])
-    submit(turn, admitted.update)
+    submit(turn, update)
 
 
 def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from coordinator import granting, intake, peers, versioning, wanting
+from coordinator import accusation, granting, intake, peers, versioning, wanting
 from coordinator.events import (
     Aggregated,
     AggregationFailed,
@@ -20,6 +20,7 @@ from coordinator.events import (
     Event,
     PeerArrived,
     Publish,
+    Recalled,
     Refuse,
     RemoveInbox,
     SaidArrived,
@@ -58,6 +59,8 @@ class Restored:
       charge_max: The largest total charge of a board so far.
       attested: What we computed for the version after the newest, by task. A block
         that the vote journal brings back may make it final.
+      evidence: Updates that contradict each other, of boards that the chain has not
+        convicted.
     """
 
     ledger: LedgerState
@@ -67,6 +70,7 @@ class Restored:
     uploads: Sequence[Envelope]
     charge_max: int
     attested: Mapping[TaskId, ModelDigests] = field(default_factory=dict)
+    evidence: Sequence[tuple[Envelope, Envelope]] = ()
 
 
 def begin(
@@ -97,6 +101,8 @@ def begin(
     versioning.follow_chain(turn)
     for update in restored.uploads:
         _hold_again(turn, update)
+    for first, second in restored.evidence:
+        accusation.accuse(turn, first, second)
     advance(turn, node.Ticked())
     wanting.ask_what_is_due(turn)
     return turn.state(), tuple(turn.effects)
@@ -126,7 +132,7 @@ def step(
             peers.heard(turn, event)
         case TransactionArrived(name, content):
             _transaction_arrived(turn, name, content)
-        case Aggregated() | AggregationFailed() | Evaluated() | Secured():
+        case Aggregated() | AggregationFailed() | Evaluated() | Secured() | Recalled():
             _work_ended(turn, event)
         case Connected():
             _connected(turn)
@@ -165,7 +171,8 @@ def _board_spoke(turn: Turn, event: ChunkArrived | SaidArrived | StateArrived) -
 
 
 def _work_ended(
-    turn: Turn, event: Aggregated | AggregationFailed | Evaluated | Secured
+    turn: Turn,
+    event: Aggregated | AggregationFailed | Evaluated | Secured | Recalled,
 ) -> None:
     match event:
         case Aggregated():
@@ -176,6 +183,8 @@ def _work_ended(
             versioning.not_computed(turn, event)
         case Secured():
             versioning.secured(turn, event)
+        case Recalled():
+            accusation.recalled(turn, event)
         case Evaluated():
             _evaluated(turn, event)
         case _:
@@ -234,7 +243,7 @@ def _hold_again(turn: Turn, update: Envelope) -> None:
     if views.update_of(tree, body.task, device, body.version) is not None:
         return
     identity = update.identity(turn.settings.gate.chain_id)
-    held = Held(identity, body.version, body.task, turn.now_s)
+    held = Held(identity, body.version, body.task, turn.now_s, update)
     key = held_key(device, body.task, body.version)
     turn.held = turn.held.put(key, held)
     submit(turn, update)

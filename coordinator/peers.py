@@ -8,7 +8,7 @@ block stands whatever we think, and the vectors are fetched afterwards.
 
 from dataclasses import replace
 
-from coordinator import wanting
+from coordinator import accusation, wanting
 from coordinator.admission import open_update
 from coordinator.events import (
     Give,
@@ -155,7 +155,11 @@ def _ledger(turn: Turn, index: int, content: bytes) -> None:
         if lacks:
             _park(turn, index, proposal, content, lacks)
             return
+    before = turn.ledger.mempool.following
     advance(turn, node.PeerMessage(content))
+    fresh = turn.ledger.mempool.following > before
+    if fresh and message.topic == wire.Topic.TRANSACTION:
+        accusation.heard(turn, message.content)
 
 
 def _lacks(turn: Turn, proposal: Proposal) -> tuple[tuple[bytes, Digest], ...]:
@@ -258,7 +262,7 @@ def upload_given(turn: Turn, given: GivenUpload) -> None:
     if known is None and task is not None:
         vector = open_update(turn.settings.gate.key, update, given.blob, task.spec)
         check_norm(vector, norm_bound(task.spec, body.pledge))
-        held = Held(identity, body.version, body.task, turn.now_s)
+        held = Held(identity, body.version, body.task, turn.now_s, update)
         turn.held = turn.held.put(held_key(device, body.task, body.version), held)
         submit(turn, update)
     _came(turn, key)

@@ -15,7 +15,7 @@ from coordinator.ledger.node import LedgerSettings, LedgerState
 from coordinator.ledger.views import Job
 from coordinator.selection import Selection
 from protocol.chunks import Assembly
-from protocol.envelope import CounterWindow
+from protocol.envelope import CounterWindow, Envelope
 from protocol.ids import (
     BlockHash,
     DeviceId,
@@ -88,6 +88,7 @@ class Session:
       chunks: Model chunks that it may ask for now.
       chunks_at_s: When `chunks` was true.
       asked: What it asked last, and how often again; see `coordinator.duty`.
+      accused: Whether we brought two contradicting updates of it to the chain.
     """
 
     said: Mapping[int, CounterWindow] = field(default_factory=dict)
@@ -98,6 +99,7 @@ class Session:
     chunks: float = 0.0
     chunks_at_s: float = -math.inf
     asked: tuple[bytes, int] = (b"", 0)
+    accused: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,12 +152,14 @@ class Held:
       base: Its base version.
       task: Its task.
       at_s: When we admitted it.
+      update: The signed update.
     """
 
     transaction: Digest
     base: Version
     task: TaskId
     at_s: float
+    update: Envelope
 
 
 @dataclass(frozen=True)

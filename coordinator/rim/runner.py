@@ -44,6 +44,8 @@ from coordinator.events import (
     Publish,
     PublishChunks,
     PublishFinal,
+    Recall,
+    Recalled,
     Refuse,
     RemoveInbox,
     Report,
@@ -63,6 +65,7 @@ from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.outgoing import Outgoing
 from coordinator.rim.publishing import Publisher, address
 from coordinator.rim.start import Parts, assemble
+from coordinator.rim.wholes import update_of
 from protocol.errors import DecodeError, Reason, StorageError, TransportError
 from protocol.ids import Digest, device_name
 
@@ -281,6 +284,8 @@ class Runner:
             case Secure(task, digests):
                 absent = [each for each in digests if not self._has(each)]
                 self._queue.put(Secured(task, tuple(absent)))
+            case Recall(known, other):
+                self._queue.put(Recalled(update_of(self._parts.store, known), other))
             case Accept() | Refuse() | Report():
                 self._count(effect)
             case StoreVersion() | StoreMetrics():

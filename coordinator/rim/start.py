@@ -25,13 +25,16 @@ from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.status import StatusFile, Tally
 from coordinator.rim.store import SqliteStore
 from coordinator.rim.votes import VOTES_FILE, VoteJournal
+from coordinator.rim.wholes import update_of
 from coordinator.rim.workers import Workers
 from coordinator.selection import SELECTIONS
 from coordinator.state import CoordinatorState, Settings
 from coordinator.versioning import WHOLES_MAX
 from protocol.chain import Genesis
+from protocol.envelope import Envelope
 from protocol.errors import ConfigError
 from protocol.ids import TaskId, Version, device_from_name
+from protocol.statetree import StateTree
 from protocol.task import ModelDigests, TaskSpec
 from protocol.topics import Topics
 
@@ -213,7 +216,20 @@ def restore(
         charges = [version.charge_max for version in store.versions(number)]
         charge_max = max([charge_max, *charges])
     uploads = [stored.update for stored in store.uploads_waiting()]
-    return Restored(ledger, counter, models, wholes, uploads, charge_max, attested)
+    evidence = _unpunished(store, tip.tree)
+    return Restored(
+        ledger, counter, models, wholes, uploads, charge_max, attested, evidence
+    )
+
+
+def _unpunished(store: Store, tree: StateTree) -> list[tuple[Envelope, Envelope]]:
+    """Contradicting updates of boards that are not convicted, one pair of each."""
+    found: dict[bytes, tuple[Envelope, Envelope]] = {}
+    for known, other in store.evidence():
+        first = update_of(store, known)
+        if first is not None and views.fault(tree, other.sender) is None:
+            found.setdefault(other.sender, (first, other))
+    return list(found.values())
 
 
 def _newest(store: Store, task: TaskId, spec: TaskSpec) -> tuple[Version, ModelDigests]:

@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from coordinator import proofs
 from coordinator.ledger.storage import Store
-from protocol.envelope import ENVELOPE
+from protocol.envelope import ENVELOPE, Envelope
 from protocol.ids import Digest
 from protocol.light import Final
 
@@ -35,6 +35,18 @@ class WholeCache:
             _, dropped = self._wholes.popitem(last=False)
             self._bytes -= len(dropped)
         return whole
+
+
+def update_of(store: Store, transaction: Digest) -> Envelope | None:
+    """An update that is kept, or stands in a stored block."""
+    kept = store.upload(transaction)
+    if kept is not None:
+        return kept.update
+    location = store.locate(transaction)
+    stored = None if location is None else store.block(location.height)
+    if location is None or stored is None:
+        return None
+    return ENVELOPE.unpack(stored.block.transactions[location.place])
 
 
 def final_of(store: Store, transaction: Digest) -> Final | None:

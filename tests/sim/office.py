@@ -19,7 +19,7 @@ from coordinator.ledger.views import Member
 from coordinator.rim.outgoing import Outgoing
 from coordinator.rim.persistence import Persistence
 from coordinator.rim.start import COUNTERS_PER_BOOT_BITS, restore, unevaluated
-from coordinator.rim.wholes import final_of
+from coordinator.rim.wholes import final_of, update_of
 from coordinator.state import CoordinatorState, Settings
 from protocol.chain import Block, Certificate, Genesis
 from protocol.chunks import CHUNK, chunk_at, chunk_count
@@ -244,6 +244,8 @@ class Office(Party):
                 self._answer(effect)
             case c.RemoveInbox(name):
                 self.inbox.pop(name, None)
+            case c.Recall(known, other):
+                self._put(c.Recalled(update_of(self.store, known), other))
             case c.Aggregate() | c.Evaluate():
                 self._work(effect)
             case c.Refuse():

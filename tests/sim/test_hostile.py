@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from broker.events import Message
+from coordinator.ledger import views
 from protocol.accounting import CHARGE_MAX
 from protocol.chunks import CHUNK, Chunk
 from protocol.envelope import ENVELOPE, Kind, sign
 from protocol.errors import Reason
+from protocol.evidence import Offence
 from protocol.ids import Digest, H, TaskId, Version, device_name
 from protocol.keys import OpeningKey, SigningKey
 from protocol.messages import CHUNK_REQUEST, LEASE, UPLOAD, ChunkRequest
@@ -187,6 +189,24 @@ def test_hostile_board_is_told_why_and_counted(name: str) -> None:
 
     assert world.office.refused[VILLAIN.identity, reason.name] >= 1
     assert world.reach(world.head + 2, 30.0)
+
+
+@pytest.mark.parametrize("in_chain", [False, True], ids=["waiting", "in-chain"])
+def test_board_with_two_updates_of_one_version_is_convicted(in_chain: bool) -> None:
+    world, villain = world_with_villain()
+    lease = villain.lease(world.head)
+    villain.upload(villain.make(lease))
+    villain.wait(lambda it: it.kind == (Kind.FINAL if in_chain else Kind.ACCEPTED))
+
+    villain.upload(villain.make(lease, values=(0.5, 0.0, 0.0, 0.0)))
+
+    def convicted() -> bool:
+        return views.fault(world.office.store.tip().tree, VILLAIN.public) is not None
+
+    assert world.time.run(world.time.now_s + 30.0, convicted)
+    fault = views.fault(world.office.store.tip().tree, VILLAIN.public)
+    assert fault is not None
+    assert fault.offence == Offence.DEVICE_DOUBLE
 
 
 def test_stranger_is_told_that_it_is_not_enrolled() -> None:

@@ -25,6 +25,8 @@ from coordinator.events import (
     Publish,
     PublishChunks,
     PublishFinal,
+    Recall,
+    Recalled,
     Refuse,
     Report,
     SaidArrived,
@@ -42,6 +44,7 @@ from coordinator.rim.persistence import Persistence
 from coordinator.rim.publishing import Publisher, address
 from coordinator.rim.start import restore
 from coordinator.rim.status import Tally
+from coordinator.rim.wholes import update_of
 from coordinator.rim.workers import Workers
 from coordinator.selection import uniform
 from coordinator.state import CoordinatorState, Settings
@@ -190,6 +193,8 @@ class Member:
                 case Secure(task, digests):
                     absent = [d for d in digests if self.store.blob(d) is None]
                     self.events.put(Secured(task, tuple(absent)))
+                case Recall(known, other):
+                    self.events.put(Recalled(update_of(self.store, known), other))
                 case Aggregate():
                     self._aggregate(effect)
                 case _:

@@ -10,11 +10,13 @@ from coordinator import duty, peers, wanting
 from coordinator.aggregation.strategy import PackedModel
 from coordinator.events import Give, PeerArrived, Tell
 from coordinator.gossip import FRAME, WANT, Frame, Subject, Want
-from coordinator.ledger import wire
+from coordinator.ledger import views, wire
+from coordinator.ledger.records import Fault
 from coordinator.turn import Turn
 from protocol.envelope import Kind
+from protocol.evidence import Offence
 from protocol.ids import DeviceId, TaskId
-from tests.unit.coordinator.council import KEYS, Council, Voter, voters
+from tests.unit.coordinator.council import COUNT, KEYS, Council, Voter, voters
 from tests.unit.coordinator.world import MODEL
 
 TASK = TaskId(0)
@@ -202,6 +204,86 @@ def test_lease_of_another_coordinator_is_good_everywhere(
     council.send(boards[0], boards[0].upload(lease))
     receipts = {e.sender for _, e in council.down if e.kind == Kind.ACCEPTED}
     assert receipts == {key.public for key in KEYS}
+
+
+def faults(council: Council, board: Voter) -> list[Fault | None]:
+    return [views.fault(m.state.ledger.tree, board.key.public) for m in council.members]
+
+
+@pytest.mark.parametrize("sent", [(0, 1, 2, 3), (0, 0, 0, 1)], ids=["four", "two"])
+def test_board_with_another_update_for_each_is_convicted_by_all(
+    council: Council, boards: list[Voter], sent: tuple[int, ...]
+) -> None:
+    (lease,) = council.check_in(boards[0], 0)
+    uploads = [boards[0].upload(lease) for _ in range(COUNT)]
+    for member, number in enumerate(sent):
+        council.send(boards[0], uploads[number], {member})
+    council.run(3.0)
+
+    found = set(faults(council, boards[0]))
+
+    (fault,) = found
+    assert fault is not None
+    assert fault.offence == Offence.DEVICE_DOUBLE
+    assert len(set(council.heights())) == 1
+
+
+def test_board_with_a_second_update_when_the_first_is_in_the_chain_is_convicted(
+    council: Council, boards: list[Voter]
+) -> None:
+    (lease,) = council.check_in(boards[0], 0)
+    council.send(boards[0], boards[0].upload(lease))
+    council.run(2.0)
+
+    council.send(boards[0], boards[0].upload(lease), {2})
+    council.run(2.0)
+
+    assert all(faults(council, boards[0]))
+
+
+def test_board_with_another_update_for_each_in_a_partition_is_convicted(
+    council: Council, boards: list[Voter]
+) -> None:
+    (lease,) = council.check_in(boards[0], 0)
+    council.cut = lambda source, target, m: 3 in (source, target)
+    council.send(boards[0], boards[0].upload(lease), {0, 1, 2})
+    council.send(boards[0], boards[0].upload(lease), {3})
+    council.run(3.0)
+    assert faults(council, boards[0]) == [None] * COUNT
+
+    council.cut = lambda source, target, m: False
+    council.run(5.0)
+
+    assert all(faults(council, boards[0]))
+
+
+def test_coordinator_that_restarts_accuses_again(
+    council: Council, boards: list[Voter]
+) -> None:
+    (lease,) = council.check_in(boards[0], 0)
+    council.crash(0, 1, 2)
+    for _ in range(2):
+        council.send(boards[0], boards[0].upload(lease), {3})
+    council.crash(3)
+
+    for index in range(COUNT):
+        council.restart(index)
+    council.run(5.0)
+
+    assert all(faults(council, boards[0]))
+
+
+def test_board_convicted_once_is_not_accused_again(
+    council: Council, boards: list[Voter]
+) -> None:
+    (lease,) = council.check_in(boards[0], 0)
+    for _ in range(3):
+        council.send(boards[0], boards[0].upload(lease))
+        council.run(2.0)
+
+    kept = [len(member.store.evidence()) for member in council.members]
+
+    assert kept == [1] * COUNT
 
 
 def test_duty_ranks_are_an_order_of_all(council: Council, boards: list[Voter]) -> None:

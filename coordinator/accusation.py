@@ -1,0 +1,59 @@
+"""Brings a board that signed two updates for one base version to the chain.
+
+The chain needs both signatures, and refuses what proves nothing new.
+"""
+
+from coordinator import contradiction
+from coordinator.events import Recall, Recalled
+from coordinator.ledger import views
+from coordinator.state import held_key
+from coordinator.submission import submit
+from coordinator.turn import Turn
+from protocol.envelope import ENVELOPE, Envelope, Kind
+from protocol.evidence import EVIDENCE, duplicate_updates
+from protocol.evolve import evolve
+from protocol.ids import Digest, device_id, device_name
+from protocol.messages import CONTRIBUTION
+
+
+def found(turn: Turn, known: Digest, other: Envelope) -> None:
+    """A board signed `other` beside the update that is known."""
+    if not contradiction.keep(turn, known, other):
+        return
+    waiting = turn.ledger.mempool.get(known)
+    if waiting is None:
+        turn.emit(Recall(known, other))
+    else:
+        accuse(turn, waiting.envelope, other)
+
+
+def heard(turn: Turn, packed: bytes) -> None:
+    """A transaction that is new to us came from another coordinator."""
+    envelope = ENVELOPE.unpack(packed)
+    if envelope.kind != Kind.UPDATE:
+        return
+    body = CONTRIBUTION.unpack(envelope.body)
+    device = device_id(envelope.sender)
+    held = turn.held.get(held_key(device, body.task, body.version))
+    known = None if held is None else held.transaction
+    if known is None:
+        known = views.update_of(turn.ledger.tree, body.task, device, body.version)
+    if known is not None and known != envelope.identity(turn.settings.gate.chain_id):
+        found(turn, known, envelope)
+
+
+def recalled(turn: Turn, event: Recalled) -> None:
+    """The store has the first update, or has it no more."""
+    if event.known is not None:
+        accuse(turn, event.known, event.other)
+        return
+    device = device_id(event.other.sender)
+    turn.put_session(device, evolve(turn.session(device), accused=False))
+
+
+def accuse(turn: Turn, first: Envelope, second: Envelope) -> None:
+    """Submits two updates as evidence."""
+    name = device_name(device_id(first.sender))
+    turn.report(f"board {name} signed two updates for one base version")
+    evidence = EVIDENCE.pack(duplicate_updates(first, second))
+    submit(turn, turn.sign(Kind.EVIDENCE, evidence))
