@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 SOURCES := starling.py protocol durable compiler firmware_profiles broker agent coordinator fleet
 CHECKED := $(SOURCES) benchmarks tests
 DEMO := demo
-BENCHMARKS := wire idle_agent overhead ingest virtual training_step mnist
+BENCHMARKS := wire idle_agent overhead ingest finality throughput virtual training_step mnist
 JOBS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

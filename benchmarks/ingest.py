@@ -9,24 +9,30 @@ alone on the same updates. JSON goes to benchmarks/results/ingest.json.
 
 import argparse
 import json
-import os
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.ingest_load import Load, write_load
+from benchmarks.boards import (
+    BUNDLE,
+    NORM_MAX,
+    Published,
+    as_messages,
+    board_keys,
+    make_uploads,
+    task,
+)
+from benchmarks.council import used_s
+from benchmarks.load import Load, admit_loader, run_load
 from broker.rim.home import BrokerHome, BrokerSettings
 from broker.rim.mosquitto import free_port
 from coordinator import machine
 from coordinator.admission import open_contribution
-from coordinator.aggregation.fedbuff import init
-from coordinator.aggregation.strategy import PackedModel, pack_model
 from coordinator.events import Effect, Ticked, TransactionArrived
 from coordinator.ledger.storage import StoredUpload
 from coordinator.rim.founding import Founding, found
@@ -34,39 +40,24 @@ from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.start import assemble
 from coordinator.rim.store import SqliteStore
 from coordinator.robust.norm import check_norm
-from protocol.chunks import CHUNK, split
+from fleet.rim.processes import starling_command
 from protocol.envelope import ENVELOPE, Kind, sign
-from protocol.ids import ChainId, H, TaskId, Version, device_id, device_name
+from protocol.ids import H
 from protocol.keys import SigningKey
 from protocol.messages import (
     CONTRIBUTION,
-    LEASE,
     REGISTER,
     UPLOAD,
-    Contribution,
-    Lease,
     Register,
     Upload,
 )
-from protocol.sealing import commitment, open_sealed, seal
-from protocol.task import (
-    Q15,
-    Q16,
-    TASK,
-    AggregationPolicy,
-    PrivacyPolicy,
-    Strategy,
-    TaskSpec,
-    TrainingMode,
-    TrainingPolicy,
-)
+from protocol.sealing import commitment, open_sealed
+from protocol.task import Q15, TASK, TaskSpec
 from protocol.topics import Topics
-from protocol.vectors import CODECS, GridVector, codec_number
+from protocol.vectors import CODECS
 
 FLEET = "ingest"
-PLEDGE = 600
-LOADER = "loader"
-NORM_MAX = 1 << 44
+RECEIPTS = (Kind.ACCEPTED, Kind.FINAL)
 RESULTS = Path(__file__).parent / "results" / "ingest.json"
 DEADLINE_S = 120.0
 
@@ -86,68 +77,25 @@ class Fleet:
     wholes: list[bytes]
 
 
-def task(dimension: int, boards: int, model: PackedModel) -> TaskSpec:
-    """A task that cuts its buffer rarely, so that taking in is what is measured."""
-    return TaskSpec(
-        name="ingest",
-        bundle=H(b"bundle"),
-        bundle_bytes=6,
-        dimension=dimension,
-        codec=codec_number("block8"),
-        initial=model.digests(),
-        training=TrainingPolicy(TrainingMode.GRADIENT, 1, 1, 0),
-        privacy=PrivacyPolicy(0, 0, 0, 0, 0, 1),
-        aggregation=AggregationPolicy(
-            Strategy.FEDBUFF, 1000, Q16, 0, 0, (Q15,) * 21, boards, 1000, NORM_MAX
-        ),
-        pledges=(PLEDGE,),
-        pool=0,
-    )
-
-
 def make_fleet(home: CoordinatorHome, dimension: int, boards: int) -> Fleet:
     """Writes a chain with all boards and the task, and makes the updates."""
-    genesis = home.genesis()
-    chain_id, coordinator = genesis.chain_id(), home.signing_key()
-    model = pack_model(init(np.zeros(dimension, np.int64)))
-    spec = task(dimension, boards, model)
-    keys = [SigningKey(H(b"board", number.to_bytes(4))) for number in range(boards)]
-    _write_chain(home, chain_id, spec, model, keys)
-    codec = CODECS[spec.codec]
-    rng = np.random.default_rng(1)
-    sealing = [one.sealing for one in genesis.validators.members]
-    uploads = []
-    for key in keys:
-        noise = (rng.normal(size=dimension) * 2**20).astype(np.int64)
-        plain = codec.encode(GridVector(noise, -20), os.urandom)
-        blob, bound = seal(plain, sealing, os.urandom(64), key.public)
-        body = Contribution(
-            TaskId(0), Version(0), spec.codec, PLEDGE, 0, 0, H(blob), bound
-        )
-        lease = Lease(key.identity, TaskId(0), Version(0), 1, 600)
-        uploads.append(
-            Upload(
-                sign(key, chain_id, Kind.UPDATE, 1, CONTRIBUTION.pack(body)),
-                sign(coordinator, chain_id, Kind.LEASE, 1, LEASE.pack(lease)),
-                blob,
-            )
-        )
-    return Fleet(spec, uploads, [UPLOAD.pack(upload) for upload in uploads])
+    published = task(dimension, boards, 1000)
+    keys = board_keys(boards)
+    _write_chain(home, published, keys)
+    granting = [home.signing_key()]
+    uploads = make_uploads(home.genesis(), granting, keys, published.spec)
+    return Fleet(published.spec, uploads, [UPLOAD.pack(each) for each in uploads])
 
 
 def _write_chain(
-    home: CoordinatorHome,
-    chain_id: ChainId,
-    spec: TaskSpec,
-    model: PackedModel,
-    keys: list[SigningKey],
+    home: CoordinatorHome, published: Published, keys: Sequence[SigningKey]
 ) -> None:
-    operator = home.operator_key()
+    operator, chain_id = home.operator_key(), home.genesis().chain_id()
     bodies = [(Kind.REGISTER, REGISTER.pack(Register(key.public))) for key in keys]
-    bodies.append((Kind.TASK, TASK.pack(spec)))
+    bodies.append((Kind.TASK, TASK.pack(published.spec)))
     parts = assemble(home, lambda _: None, 0.0, 0)
     with parts.store.transaction():
-        for part in (b"bundle", *model.parts()):
+        for part in (BUNDLE, *published.model.parts()):
             parts.store.put_blob(part)
     state, now_s = parts.state, 0.0
     for number, (kind, body) in enumerate(bodies, 1):
@@ -164,50 +112,33 @@ def _write_chain(
     parts.store.close()
 
 
-def run_load(
+def measure(
     home: CoordinatorHome, broker: BrokerHome, fleet: Fleet
 ) -> dict[str, float]:
     """Starts everything, publishes all updates, waits for all receipts."""
-    topics = Topics(FLEET)
-    files = broker.issue_files(LOADER, home.path.parent)
-    access = broker.path / "access"
-    rights = (
-        f"user {LOADER}\ntopic write {topics.up('+')}\ntopic read {topics.down('+')}\n"
-    )
-    access.write_text(f"{access.read_text()}\n{rights}")
-    messages = [
-        (
-            topics.up(device_name(device_id(upload.update.sender))),
-            CHUNK.pack(split(whole)[0]),
-        )
-        for upload, whole in zip(fleet.uploads, fleet.wholes, strict=True)
-    ]
-    load = Load(broker.require_settings().port, files, topics.down("+"), messages)
-    write_load(home.path.parent / "load", load)
+    root = home.path.parent
+    files = admit_loader(broker, root)
+    messages = as_messages(Topics(FLEET), fleet.uploads)
+    port, count = broker.require_settings().port, len(messages)
+    load = Load(port, files, FLEET, RECEIPTS, 0, count, False, messages)
     with broker.process():
-        command = [sys.executable, "-m", "starling", "coordinator", "run"]
         coordinator = subprocess.Popen(
-            [*command, "--home", str(home.path)], stderr=subprocess.DEVNULL
+            starling_command("coordinator", "run", "--home", str(home.path)),
+            stderr=subprocess.DEVNULL,
         )
         try:
             _wait_until_connected(home)
-            before_s = _processor_s(coordinator.pid)
+            before_s = used_s(coordinator.pid)
             network_before_s = _network_s(coordinator.pid)
-            script = [sys.executable, "-m", "benchmarks.ingest_load"]
-            result = subprocess.run(
-                [*script, str(home.path.parent / "load")],
-                check=True,
-                capture_output=True,
-                timeout=DEADLINE_S,
-            )
-            used_s = _processor_s(coordinator.pid) - before_s
+            outcome = run_load(load, root, DEADLINE_S)
+            processor_s = used_s(coordinator.pid) - before_s
             network_s = _network_s(coordinator.pid) - network_before_s
         finally:
             coordinator.terminate()
             coordinator.wait(DEADLINE_S)
     return {
-        "wall_s": float(result.stdout),
-        "processor_s": used_s,
+        "wall_s": outcome.elapsed_s,
+        "processor_s": processor_s,
         "network_s": network_s,
     }
 
@@ -279,19 +210,10 @@ def _wait_until_connected(home: CoordinatorHome) -> None:
     raise TimeoutError("the coordinator does not connect")
 
 
-def _processor_s(pid: int) -> float:
-    return _used_s(Path(f"/proc/{pid}/stat"))
-
-
 def _network_s(pid: int) -> float:
     """All threads but the main one: MQTT and TLS, and workers that sit idle here."""
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return sum(_used_s(one / "stat") for one in threads if one.name != str(pid))
-
-
-def _used_s(stat: Path) -> float:
-    fields = stat.read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    threads = [int(one.name) for one in Path(f"/proc/{pid}/task").iterdir()]
+    return sum(used_s(pid, thread) for thread in threads if thread != pid)
 
 
 def main() -> None:
@@ -309,7 +231,7 @@ def main() -> None:
         fleet = make_fleet(home, options.dimension, options.updates)
         alone = stages(home, fleet)
         alone["disk"], disk_clock_us = disk(home, fleet, root)
-        load = run_load(home, broker, fleet)
+        load = measure(home, broker, fleet)
     each_us = load["processor_s"] / options.updates * 1e6
     alone["MQTT and TLS"] = load["network_s"] / options.updates * 1e6
     alone["chain, receipts, rest"] = each_us - sum(alone.values())

@@ -1,0 +1,138 @@
+"""Boards that others benchmark with: a task, and updates that are ready to publish."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from coordinator.aggregation.fedbuff import init
+from coordinator.aggregation.strategy import PackedModel, pack_model
+from protocol.chain import Genesis
+from protocol.chunks import CHUNK, split
+from protocol.envelope import Kind, sign
+from protocol.ids import H, TaskId, Version, device_id, device_name
+from protocol.keys import SigningKey
+from protocol.messages import (
+    CONTRIBUTION,
+    LEASE,
+    UPLOAD,
+    Contribution,
+    Lease,
+    Upload,
+)
+from protocol.sealing import seal
+from protocol.task import (
+    Q15,
+    Q16,
+    AggregationPolicy,
+    PrivacyPolicy,
+    Strategy,
+    TaskSpec,
+    TrainingMode,
+    TrainingPolicy,
+)
+from protocol.topics import Topics
+from protocol.vectors import CODECS, GridVector, codec_number
+
+PLEDGE = 600
+NORM_MAX = 1 << 44
+BUNDLE = b"bundle"
+STALENESS_MAX = 20
+
+
+@dataclass(frozen=True)
+class Published:
+    """A task, with the bytes of its version 0."""
+
+    spec: TaskSpec
+    model: PackedModel
+
+
+def task(dimension: int, leases: int, buffer: int) -> Published:
+    """A task without noise, of 8-bit updates.
+
+    Args:
+      dimension: Parameters of an update.
+      leases: Boards in flight at once; at least K are.
+      buffer: K; a large one cuts rarely, so that taking in is what is measured.
+    """
+    model = pack_model(init(np.zeros(dimension, np.int64)))
+    weights = (Q15,) * (STALENESS_MAX + 1)
+    policy = AggregationPolicy(
+        Strategy.FEDBUFF,
+        buffer,
+        Q16,
+        0,
+        0,
+        weights,
+        max(leases, buffer),
+        1000,
+        NORM_MAX,
+    )
+    spec = TaskSpec(
+        name="benchmark",
+        bundle=H(BUNDLE),
+        bundle_bytes=len(BUNDLE),
+        dimension=dimension,
+        codec=codec_number("block8"),
+        initial=model.digests(),
+        training=TrainingPolicy(TrainingMode.GRADIENT, 1, 1, 0),
+        privacy=PrivacyPolicy(0, 0, 0, 0, 0, 1),
+        aggregation=policy,
+        pledges=(PLEDGE,),
+        pool=0,
+    )
+    return Published(spec, model)
+
+
+def board_keys(count: int) -> list[SigningKey]:
+    """The keys of so many boards, always the same."""
+    return [SigningKey(H(b"board", number.to_bytes(4))) for number in range(count)]
+
+
+def make_uploads(
+    genesis: Genesis,
+    granting: Sequence[SigningKey],
+    boards: Sequence[SigningKey],
+    spec: TaskSpec,
+) -> list[Upload]:
+    """One sealed and signed update of version 0 from each board.
+
+    Args:
+      genesis: Of the chain.
+      granting: Keys of coordinators, which grant the leases in turn.
+      boards: Who signs.
+      spec: What for.
+    """
+    chain_id = genesis.chain_id()
+    sealing = [one.sealing for one in genesis.validators.members]
+    codec, rng = CODECS[spec.codec], np.random.default_rng(1)
+    uploads = []
+    for number, key in enumerate(boards):
+        noise = (rng.normal(size=spec.dimension) * 2**20).astype(np.int64)
+        plain = codec.encode(GridVector(noise, -20), os.urandom)
+        blob, bound = seal(plain, sealing, os.urandom(64), key.public)
+        body = Contribution(
+            TaskId(0), Version(0), spec.codec, PLEDGE, 0, 0, H(blob), bound
+        )
+        lease = Lease(key.identity, TaskId(0), Version(0), 1, 600)
+        granter = granting[number % len(granting)]
+        uploads.append(
+            Upload(
+                sign(key, chain_id, Kind.UPDATE, 1, CONTRIBUTION.pack(body)),
+                sign(granter, chain_id, Kind.LEASE, 1 + number, LEASE.pack(lease)),
+                blob,
+            )
+        )
+    return uploads
+
+
+def as_messages(topics: Topics, uploads: Sequence[Upload]) -> list[tuple[str, bytes]]:
+    """Topic and payload of each upload; they must fit into one chunk."""
+    messages = []
+    for upload in uploads:
+        (chunk,) = split(UPLOAD.pack(upload))
+        topic = topics.up(device_name(device_id(upload.update.sender)))
+        messages.append((topic, CHUNK.pack(chunk)))
+    return messages
