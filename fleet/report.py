@@ -93,6 +93,7 @@ def report(
             },
         },
         "restarts": last.restarts,
+        "events": [asdict(event) for event in last.events],
         "accuracy": last.accuracy,
         "test_accuracy": outcome.test_accuracy,
         "setup_s": outcome.setup_s,

@@ -129,6 +129,14 @@ class Heading:
 
 
 @dataclass(frozen=True)
+class Event:
+    """Something that happened and is worth a line of its own."""
+
+    time_s: float
+    text: str
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """The fleet at `time_s`.
 
@@ -138,7 +146,7 @@ class Snapshot:
       devices: By id.
       coordinators: By id.
       restarts: Processes that died and were started again.
-      notice: One line on what is going on besides, or nothing.
+      events: What else happened so far, in order.
     """
 
     time_s: float
@@ -146,7 +154,7 @@ class Snapshot:
     devices: tuple[DevicePoint, ...] = ()
     coordinators: tuple[CoordinatorPoint, ...] = ()
     restarts: int = 0
-    notice: str = ""
+    events: tuple[Event, ...] = ()
 
     @property
     def version(self) -> int:

@@ -12,6 +12,7 @@ from rich.text import Text
 from fleet.snapshot import (
     CoordinatorPoint,
     DevicePoint,
+    Event,
     Heading,
     Snapshot,
     bytes_text,
@@ -22,6 +23,7 @@ from protocol.messages import DevicePhase
 
 DEVICE_ROWS_MAX = 16
 """Larger fleets are shown by phase only."""
+EVENTS_SHOWN = 6
 _SPARK_WIDTH = 40
 _BAR_WIDTH = 6
 _NEARLY_SPENT = 0.9
@@ -51,8 +53,8 @@ def render(heading: Heading, snapshot: Snapshot) -> RenderableType:
     right = Group(_chain(snapshot), _privacy(heading, snapshot), _refusals(snapshot))
     sides.add_row(_boards(heading, snapshot), right)
     parts: list[RenderableType] = [_learning(heading, snapshot), sides]
-    if snapshot.notice:
-        parts.append(Text(f" {snapshot.notice}", style="yellow"))
+    if snapshot.events:
+        parts.append(_events(snapshot))
     return Group(*parts)
 
 
@@ -204,6 +206,19 @@ def _refusals(snapshot: Snapshot) -> Panel:
     ]
     body: RenderableType = _facts([*rows]) if rows else Text("none", style="dim")
     return Panel(body, title="refused", title_align="left")
+
+
+def _events(snapshot: Snapshot) -> Panel:
+    shown = [
+        Text(event_line(event), style="yellow", no_wrap=True, overflow="ellipsis")
+        for event in snapshot.events[-EVENTS_SHOWN:]
+    ]
+    return Panel(Group(*shown), title="what happened", title_align="left")
+
+
+def event_line(event: Event) -> str:
+    """One line for something that happened."""
+    return f"{clock_text(event.time_s):>5}  {event.text}"
 
 
 def line(heading: Heading, snapshot: Snapshot) -> str:

@@ -8,7 +8,6 @@ acknowledged can be lost.
 
 import logging
 import queue
-import random
 import signal
 import sys
 import time
@@ -28,7 +27,6 @@ from broker.events import (
 from broker.events import (
     Disconnected as LinkDisconnected,
 )
-from broker.rim.link import Link
 from coordinator import machine
 from coordinator.events import (
     Accept,
@@ -65,6 +63,7 @@ from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.outgoing import Outgoing
 from coordinator.rim.publishing import Publisher, address
 from coordinator.rim.start import Parts, assemble
+from coordinator.rim.surroundings import Surroundings
 from coordinator.rim.wholes import update_of
 from protocol.errors import DecodeError, Reason, StorageError, TransportError
 from protocol.ids import Digest, device_name
@@ -93,11 +92,14 @@ _Item = LinkEvent | Event | _Stop | BaseException
 class Runner:
     """One running coordinator."""
 
-    def __init__(self, home: CoordinatorHome) -> None:
+    def __init__(self, home: CoordinatorHome, surroundings: Surroundings) -> None:
         """Opens everything; connects to nothing yet."""
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._home = home
-        self._parts: Parts = assemble(home, self._queue.put, _now_s(), _now_ms())
+        self._now_ms = surroundings.now_ms
+        self._parts: Parts = assemble(
+            home, self._queue.put, _now_s(), self._now_ms(), surroundings.compute
+        )
         self._state = self._parts.state
         self._myself = self._parts.settings.ledger.key.identity
         self._seen_inbox: set[str] = set()
@@ -106,9 +108,7 @@ class Runner:
         self._block_from_s = 0.0
         self._broker = "connecting"
         self._stopping = False
-        self._link = Link(
-            self._parts.link, self._queue.put, random.SystemRandom().random
-        )
+        self._link = surroundings.open_bus(self._parts.link, self._queue.put)
         self._outgoing = Outgoing(self._link.publish)
         self._publisher = Publisher(
             self._parts.settings, self._parts.store, self._outgoing, self._parts.tally
@@ -234,7 +234,7 @@ class Runner:
 
     def _step(self, event: Event, effects: list[Effect]) -> None:
         self._state, caused = machine.step(
-            self._parts.settings, self._state, event, _now_s(), _now_ms()
+            self._parts.settings, self._state, event, _now_s(), self._now_ms()
         )
         effects.extend(caused)
 
@@ -257,7 +257,7 @@ class Runner:
         ]
 
     def _carry_out(self, effects: Sequence[Effect], tokens: Sequence[Token]) -> None:
-        self._parts.persistence.commit(effects, _now_ms())
+        self._parts.persistence.commit(effects, self._now_ms())
         for effect in effects:
             self._do(effect)
         self._outgoing.pump()
@@ -317,7 +317,7 @@ class Runner:
     def _write_status(self, condition: str) -> None:
         began_s = _now_s()
         self._parts.status.write(
-            self._state, condition, self._broker, began_s, _now_ms()
+            self._state, condition, self._broker, began_s, self._now_ms()
         )
         ended_s = _now_s()
         wait_s = max(STATUS_EVERY_S, (ended_s - began_s) / STATUS_SHARE)
@@ -333,8 +333,12 @@ class Runner:
         log.info("stopped at height %d", self._state.ledger.height)
 
 
-def run(home: CoordinatorHome) -> int:
+def run(home: CoordinatorHome, surroundings: Surroundings | None = None) -> int:
     """Runs a coordinator until SIGTERM or SIGINT.
+
+    Args:
+      home: Its folder.
+      surroundings: What it runs in; the real world by default.
 
     Raises:
       ConfigError: Before anything starts.
@@ -346,7 +350,7 @@ def run(home: CoordinatorHome) -> int:
     )
     # The reader of a pipe may go; the log must not end us.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    runner = Runner(home)
+    runner = Runner(home, surroundings or Surroundings())
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -362,7 +366,3 @@ def run(home: CoordinatorHome) -> int:
 
 def _now_s() -> float:
     return time.monotonic()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 10**6

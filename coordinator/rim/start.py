@@ -11,6 +11,7 @@ from typing import Any
 from broker.events import LinkSettings, Message
 from coordinator import machine
 from coordinator.admission import Gate
+from coordinator.aggregation.job import recompute
 from coordinator.config import CoordinatorConfig
 from coordinator.events import Effect, Evaluate
 from coordinator.ledger import node, views
@@ -24,6 +25,7 @@ from coordinator.rim.persistence import Persistence
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.status import StatusFile, Tally
 from coordinator.rim.store import SqliteStore
+from coordinator.rim.surroundings import Compute
 from coordinator.rim.votes import VOTES_FILE, VoteJournal
 from coordinator.rim.wholes import update_of
 from coordinator.rim.workers import Workers
@@ -70,6 +72,7 @@ def assemble(
     on_event: Callable[[Any], None],
     now_s: float,
     now_ms: int,
+    compute: Compute = recompute,
 ) -> Parts:
     """Opens everything; connects to nothing.
 
@@ -78,6 +81,7 @@ def assemble(
       on_event: Called from the workers' threads with events and failures.
       now_s: Monotonic clock.
       now_ms: Unix time.
+      compute: Makes a version from its job.
 
     Raises:
       ConfigError: Naming file, key and bound.
@@ -98,7 +102,7 @@ def assemble(
     height = restored.ledger.height
     state, effects = machine.begin(settings, restored, now_s, now_ms)
     tally = _tally(home.status, now_ms)
-    workers = Workers(store, settings.gate.key, evaluator, on_event, on_event)
+    workers = Workers(store, settings.gate.key, evaluator, on_event, on_event, compute)
     will = machine.farewell(settings, counter, height)
     subscriptions = settings.topics.coordinator_filters()
     link = replace(

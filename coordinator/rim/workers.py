@@ -23,6 +23,7 @@ from coordinator.events import (
 from coordinator.ledger.storage import Store
 from coordinator.ledger.views import Member
 from coordinator.rim.evaluator import Evaluator
+from coordinator.rim.surroundings import Compute
 from protocol.bundle import MANIFEST, manifest_from_json, unpack_bundle
 from protocol.envelope import Envelope
 from protocol.errors import AggregationError, ProtocolError
@@ -43,6 +44,7 @@ class Workers:
         evaluator: Evaluator | None,
         on_event: Callable[[Event], None],
         on_failure: Callable[[BaseException], None],
+        compute: Compute = recompute,
     ) -> None:
         """Starts no thread before there is work.
 
@@ -52,12 +54,14 @@ class Workers:
           evaluator: None if there is no held-out data.
           on_event: Called from a worker's thread with each result.
           on_failure: Called there with what must end the process.
+          compute: Makes a version from its job.
         """
         self._store = store
         self._key = key
         self._evaluator = evaluator
         self._on_event = on_event
         self._on_failure = on_failure
+        self._compute = compute
         self._aggregation = ThreadPoolExecutor(1, "aggregation")
         self._evaluation = ThreadPoolExecutor(1, "evaluation")
 
@@ -79,7 +83,7 @@ class Workers:
 
         def work() -> Event:
             try:
-                made = recompute(
+                made = self._compute(
                     self._key,
                     spec,
                     asked.job,

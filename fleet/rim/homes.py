@@ -6,6 +6,7 @@ HOME/boards/000/        of `starling agent`, one folder a board; data/ has its s
 HOME/bundle/            what is trained
 HOME/task.toml          how
 HOME/logs/              what each process says
+HOME/orders/            what coordinators are to do wrong
 """
 
 import contextlib
@@ -95,13 +96,17 @@ class Homes:
             name, TIER_COORDINATOR, "coordinator", "run", "--home", home
         )
 
-    def liar_service(self, number: int) -> Service:
-        """A coordinator that attests what it did not compute; see `fleet.rim.liar`."""
+    def orders(self, number: int) -> Path:
+        """What a coordinator that does wrong is to do; see `fleet.rim.faulty`."""
+        return self.path / "orders" / f"{coordinator_name(number)}.json"
+
+    def faulty_service(self, number: int) -> Service:
+        """A coordinator that does wrong as it is ordered."""
         name = coordinator_name(number)
         log = self.path / "logs" / f"{name}.log"
-        words = (sys.executable, "-m", "fleet.rim.liar")
-        command_line = (*words, str(self.coordinator_at(number)))
-        return Service(name, command_line, log, TIER_COORDINATOR)
+        words = (sys.executable, "-m", "fleet.rim.faulty")
+        places = (str(self.coordinator_at(number)), str(self.orders(number)))
+        return Service(name, (*words, *places), log, TIER_COORDINATOR)
 
     def board_service(self, number: int) -> Service:
         """`starling agent run`."""
@@ -130,7 +135,7 @@ def clear(path: Path) -> Homes:
                     key="--home",
                 )
             shutil.rmtree(path)
-        for folder in ("logs", "boards"):
+        for folder in ("logs", "boards", "orders"):
             (path / folder).mkdir(parents=True, exist_ok=True)
     write_atomic(path / MARK, b"", _READABLE)
     return Homes(path.absolute())

@@ -111,12 +111,6 @@ class Supervisor:
         if entry.child is None:
             entry.again_at_s = time.monotonic()
 
-    def replace(self, service: Service) -> None:
-        """Kills the service of this name and runs another command in its place."""
-        self.kill(service.name)
-        self._running[service.name].service = service
-        self.revive(service.name)
-
     def check(self) -> list[str]:
         """Notes deaths and starts again what is due.
 

@@ -3,16 +3,17 @@
 import json
 import subprocess
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from broker.rim.home import BrokerHome
 from coordinator.publication import publication
-from fleet.faults import Deed, Fault, timeline
+from fleet.faults import timeline
 from fleet.plan import FleetPlan
 from fleet.recipe import heading, task_settings
 from fleet.report import FleetRun, Outcome, report
-from fleet.rim.homes import TIER_BOARDS, Homes, clear, coordinator_name, set_up
+from fleet.rim.harm import Harm
+from fleet.rim.homes import TIER_BOARDS, Homes, clear, set_up
 from fleet.rim.processes import (
     Supervisor,
     child_environment,
@@ -22,7 +23,7 @@ from fleet.rim.processes import (
 from fleet.rim.screen import Screen
 from fleet.rim.watching import Watch
 from fleet.rim.workshop import prepare
-from fleet.snapshot import DevicePoint, Heading, Snapshot
+from fleet.snapshot import DevicePoint, Event, Heading, Snapshot
 from protocol.errors import EXIT_DONE, OperationError
 
 LOOK_EVERY_S = 0.25
@@ -30,24 +31,7 @@ BEGIN_TIMEOUT_S = 60.0
 """In which the broker must listen and the task be open."""
 _VERIFY_TIMEOUT_S = 600.0
 _EVALUATION_TIMEOUT_S = 10.0
-_NOTICE_S = 5.0
 _GLANCES = 5
-
-
-@dataclass
-class _Notice:
-    """The newest line worth showing, for a while."""
-
-    text: str = ""
-    until_s: float = 0.0
-
-    def hear(self, lines: list[str]) -> None:
-        if lines:
-            self.text = "; ".join(lines)
-            self.until_s = time.monotonic() + _NOTICE_S
-
-    def now(self) -> str:
-        return self.text if time.monotonic() < self.until_s else ""
 
 
 def run_processes(plan: FleetPlan, home: Path, screen: Screen) -> FleetRun:
@@ -78,7 +62,7 @@ def run_processes(plan: FleetPlan, home: Path, screen: Screen) -> FleetRun:
         supervisor.stop_services(TIER_BOARDS)
         _wait_for_evaluation(watch, last)
         supervisor.stop_services()
-        after = watch.look(last.time_s, supervisor.restarts, "")
+        after = watch.look(last.time_s, supervisor.restarts, last.events)
         last = replace(after, devices=_as_last_seen(after, last))
     verified = _verify_all(homes, plan.coordinators)
     wall_s = time.monotonic() - started_s
@@ -111,19 +95,19 @@ def _serve(
     """
     supervisor.start(homes.broker_service())
     _wait_for_broker(supervisor, homes)
+    harm = Harm(timeline(plan.fault, plan.coordinators), homes, plan.coordinators)
     for number in range(1, plan.coordinators + 1):
-        supervisor.start(homes.coordinator_service(number))
+        supervisor.start(harm.service(number))
     for number in range(plan.devices):
         supervisor.start(homes.board_service(number))
     begun_s = _wait_for_task(supervisor, watch)
-    notice, last = _Notice(), Snapshot(0.0)
-    faults = list(timeline(plan.fault, plan.coordinators))
+    last, events = Snapshot(0.0), list[Event]()
     try:
         while True:
             time_s = time.monotonic() - begun_s
-            happened = _do_harm(faults, time_s, homes, supervisor)
-            notice.hear(happened + supervisor.check())
-            last = watch.look(time_s, supervisor.restarts, notice.now())
+            happened = harm.carry_out(time_s, supervisor) + supervisor.check()
+            events += [Event(time_s, text) for text in happened]
+            last = watch.look(time_s, supervisor.restarts, events)
             screen.show(shown, last)
             because = _ended(plan, watch, last)
             if because:
@@ -131,25 +115,6 @@ def _serve(
             _pause(plan, watch)
     except KeyboardInterrupt:
         return begun_s, "interrupted", last
-
-
-def _do_harm(
-    faults: list[Fault], time_s: float, homes: Homes, supervisor: Supervisor
-) -> list[str]:
-    """Carries out the faults whose time has come, and takes them off the list."""
-    done = []
-    while faults and faults[0].at_s <= time_s:
-        fault = faults.pop(0)
-        name = coordinator_name(fault.coordinator)
-        match fault.deed:
-            case Deed.KILL:
-                supervisor.kill(name)
-            case Deed.RESTART:
-                supervisor.revive(name)
-            case Deed.LIE:
-                supervisor.replace(homes.liar_service(fault.coordinator))
-        done.append(fault.text)
-    return done
 
 
 def _pause(plan: FleetPlan, watch: Watch) -> None:
@@ -175,7 +140,7 @@ def _wait_for_task(supervisor: Supervisor, watch: Watch) -> float:
     deadline_s = time.monotonic() + BEGIN_TIMEOUT_S
     while not watch.begun:
         supervisor.check()
-        watch.look(0.0, 0, "")
+        watch.look(0.0, 0)
         if time.monotonic() > deadline_s:
             raise OperationError(
                 f"the task was not open after {BEGIN_TIMEOUT_S:g} s; see the logs"
@@ -196,7 +161,7 @@ def _wait_for_evaluation(watch: Watch, last: Snapshot) -> None:
     """Until the newest version has its accuracy; a few seconds at most."""
     deadline_s = time.monotonic() + _EVALUATION_TIMEOUT_S
     while time.monotonic() < deadline_s:
-        seen = watch.look(last.time_s, 0, "")
+        seen = watch.look(last.time_s, 0)
         current = seen.version >= watch.version
         if current and seen.versions and seen.versions[-1].accuracy is not None:
             return

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 
 from fleet.snapshot import Heading, Snapshot
-from fleet.view import line, render
+from fleet.view import event_line, line, render
 
 _LINE_EVERY_S = 1.0
 _QUIET_S = 10.0
@@ -26,6 +26,7 @@ class Screen:
         self._live: Live | None = None
         self._said_s = float("-inf")
         self._version = -1
+        self._events = 0
 
     def __enter__(self) -> "Screen":
         """Takes the screen, if there is one."""
@@ -56,6 +57,9 @@ class Screen:
         if self._live is not None:
             self._live.update(render(heading, snapshot), refresh=True)
             return
+        for event in snapshot.events[self._events :]:
+            self.say(event_line(event))
+        self._events = len(snapshot.events)
         now_s = time.monotonic()
         quiet_s = now_s - self._said_s
         changed = snapshot.version != self._version and quiet_s >= _LINE_EVERY_S

@@ -2,17 +2,21 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 from durable.files import read_if_present
 from fleet.rim.homes import Homes
-from fleet.snapshot import CoordinatorPoint, DevicePoint, Snapshot, VersionPoint
+from fleet.snapshot import CoordinatorPoint, DevicePoint, Event, Snapshot, VersionPoint
 from protocol.messages import DevicePhase
 
 STATUS_BYTES_MAX = 64 << 20
-DOWN_AFTER_MS = 4000
+DOWN_AFTER_S = 4.0
 """Coordinators write their status each second."""
+CLOCK_ERROR_S = 5.0
+"""A version that claims to be later than this did not come in the future."""
 _BUDGET_SPENT = "budget spent"
 
 
@@ -49,18 +53,21 @@ class Watch:
         self._statuses: dict[int, dict[str, Any]] = {}
         self._coordinator: dict[str, Any] = {}
 
-    def look(self, time_s: float, restarts: int, notice: str) -> Snapshot:
+    def look(
+        self, time_s: float, restarts: int, events: Sequence[Event] = ()
+    ) -> Snapshot:
         """Reads everything anew; a file in the middle of being replaced keeps its last.
 
         Args:
           time_s: Since the task was published.
           restarts: Processes that died and were started again.
-          notice: What is going on besides.
+          events: What else happened so far.
         """
         for number in range(1, self._coordinator_count + 1):
-            found = _read(self._homes.coordinator_at(number) / "status.json")
+            path = self._homes.coordinator_at(number) / "status.json"
+            found = _read(path)
             if found is not None:
-                self._statuses[number] = found
+                self._statuses[number] = found | {"age_s": _age_s(path)}
         # Whoever is furthest knows best; the first one if several are.
         self._coordinator = max(
             self._statuses.values(), key=_height, default=self._coordinator
@@ -72,10 +79,15 @@ class Watch:
         conditions = [agent.get("condition") for agent in self._agents.values()]
         self.spent = conditions.count(_BUDGET_SPENT)
         self.look_at_version()
-        versions = self._versions()
+        versions = self._versions(time_s)
         self.begun = bool(versions)
         return Snapshot(
-            time_s, versions, self._devices(), self._coordinators(), restarts, notice
+            time_s,
+            versions,
+            self._devices(),
+            self._coordinators(),
+            restarts,
+            tuple(events),
         )
 
     def look_at_version(self) -> int:
@@ -87,7 +99,7 @@ class Watch:
                 self.version = max(self.version, used["version"])
         return self.version
 
-    def _versions(self) -> tuple[VersionPoint, ...]:
+    def _versions(self, time_s: float) -> tuple[VersionPoint, ...]:
         tasks = self._coordinator.get("tasks", [])
         rows = tasks[0]["versions"] if tasks else []
         if self._coordinator_count > 1:
@@ -95,7 +107,7 @@ class Watch:
         return tuple(
             VersionPoint(
                 row["version"],
-                (row["time_ms"] - rows[0]["time_ms"]) / 1000,
+                _plausible((row["time_ms"] - rows[0]["time_ms"]) / 1000, time_s),
                 row["updates"],
                 row["accuracy"],
                 row["loss"],
@@ -150,7 +162,7 @@ def _coordinator_point(number: int, status: dict[str, Any]) -> CoordinatorPoint:
         faults=sum(consensus.get("outvoted", {}).values()),
         finality_s=status.get("finality_s"),
         round=consensus.get("round", 0),
-        down=time.time_ns() // 10**6 - status.get("now_ms", 0) > DOWN_AFTER_MS,
+        down=status["age_s"] > DOWN_AFTER_S,
         named=tuple(sorted(consensus.get("outvoted", {}))),
     )
 
@@ -161,21 +173,37 @@ def _height(status: dict[str, Any]) -> int:
 
 
 def _merged(statuses: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The versions that any coordinator knows; each as who tried it knows it."""
-    rows: dict[int, dict[str, Any]] = {}
+    """The versions that any coordinator knows; each as who tried it knows it.
+
+    Its time is the median of what their clocks say: one of them may be wrong.
+    """
+    rows: dict[int, list[dict[str, Any]]] = {}
     for status in statuses:
         for task in status.get("tasks", [])[:1]:
             for row in task["versions"]:
-                known = rows.get(row["version"])
-                if known is None or _better(row, known):
-                    rows[row["version"]] = row
-    return [rows[version] for version in sorted(rows)]
+                rows.setdefault(row["version"], []).append(row)
+    return [
+        max(known, key=_knowledge)
+        | {"time_ms": median_low(row["time_ms"] for row in known)}
+        for _, known in sorted(rows.items())
+    ]
 
 
-def _better(row: dict[str, Any], known: dict[str, Any]) -> bool:
-    tried = (row["accuracy"] is not None, row["updates"], -row["time_ms"])
-    other = (known["accuracy"] is not None, known["updates"], -known["time_ms"])
-    return tried > other
+def _plausible(claimed_s: float, now_s: float) -> float:
+    """A version's time; now, if who alone knows it has a wrong clock."""
+    return claimed_s if 0.0 <= claimed_s <= now_s + CLOCK_ERROR_S else now_s
+
+
+def _knowledge(row: dict[str, Any]) -> tuple[bool, int]:
+    return row["accuracy"] is not None, row["updates"]
+
+
+def _age_s(path: Path) -> float:
+    """How long ago a file was written; the writer's own clock does not matter."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _read(path: Path) -> dict[str, Any] | None:

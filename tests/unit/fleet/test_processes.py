@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,15 +15,7 @@ from fleet.rim.processes import (
     starling_command,
 )
 from protocol.errors import ConfigError
-
-DEADLINE_S = 20.0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "did not come true in time"
-        time.sleep(0.01)
+from tests.unit.fleet.deadline import until
 
 
 def shell(name: str, script: str, folder: Path) -> Service:

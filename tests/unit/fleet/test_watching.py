@@ -1,6 +1,7 @@
 """Status files of a fleet become one snapshot, whatever state they are in."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from fleet.rim.homes import MARK, Homes, clear
 from fleet.rim.watching import Watch
+from fleet.snapshot import Event
 from protocol.errors import ConfigError
 from protocol.messages import DevicePhase
 
@@ -44,6 +46,9 @@ COORDINATOR: dict[str, Any] = {
 }
 
 
+NEWS = Event(1.0, "news")
+
+
 def write(path: Path, document: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document))
@@ -72,7 +77,7 @@ def homes(tmp_path: Path) -> Homes:
 
 def test_watch_joins_what_boards_and_coordinator_show(homes: Homes) -> None:
     watch = Watch(homes, 2, 1, private=True)
-    shown = watch.look(3.0, 1, "news")
+    shown = watch.look(3.0, 1, [NEWS])
 
     first, second = shown.devices
     assert (first.id, first.phase, first.accepted) == ("board-a", 2, 3)
@@ -80,20 +85,20 @@ def test_watch_joins_what_boards_and_coordinator_show(homes: Homes) -> None:
     assert (second.phase, second.accepted) == (DevicePhase.SLEEPING, 0)
     assert [point.time_s for point in shown.versions] == [0.0, 0.5]
     assert [point.staleness_mean for point in shown.versions] == [None, 0.5]
-    assert (shown.height, shown.restarts, shown.notice) == (9, 1, "news")
+    assert (shown.height, shown.restarts, shown.events) == (9, 1, (NEWS,))
     assert shown.coordinators[0].id == "hub"
     assert (watch.spent, watch.begun) == (1, True)
 
 
 def test_watch_without_privacy_shows_no_epsilon(homes: Homes) -> None:
-    shown = Watch(homes, 2, 1, private=False).look(0.0, 0, "")
+    shown = Watch(homes, 2, 1, private=False).look(0.0, 0)
     assert shown.epsilon_max == 0.0
     assert [point.epsilon_max for point in shown.versions] == [None, None]
 
 
 def test_watch_nothing_written_yet_is_empty(tmp_path: Path) -> None:
     watch = Watch(clear(tmp_path / "home"), 3, 1, private=True)
-    shown = watch.look(0.0, 0, "")
+    shown = watch.look(0.0, 0)
     assert (shown.versions, shown.devices, shown.coordinators) == ((), (), ())
     assert not watch.begun
 
@@ -101,10 +106,32 @@ def test_watch_nothing_written_yet_is_empty(tmp_path: Path) -> None:
 @pytest.mark.parametrize("torn", ["", "{", "nonsense"])
 def test_watch_torn_status_keeps_what_was_known(homes: Homes, torn: str) -> None:
     watch = Watch(homes, 2, 1, private=True)
-    before = watch.look(1.0, 0, "")
+    before = watch.look(1.0, 0)
     (homes.coordinator / "status.json").write_text(torn)
     (homes.board(0) / "status.json").write_text(torn)
-    assert watch.look(1.0, 0, "") == before
+    assert watch.look(1.0, 0) == before
+
+
+def test_watch_coordinator_with_a_wrong_clock_is_not_down(homes: Homes) -> None:
+    write(homes.coordinator / "status.json", COORDINATOR | {"now_ms": 1})
+    shown = Watch(homes, 1, 1, private=True).look(0.0, 0)
+    assert not shown.coordinators[0].down
+
+
+def test_watch_coordinator_that_writes_nothing_is_down(homes: Homes) -> None:
+    os.utime(homes.coordinator / "status.json", (1.0, 1.0))
+    shown = Watch(homes, 1, 1, private=True).look(0.0, 0)
+    assert shown.coordinators[0].down
+
+
+def test_watch_version_times_are_those_of_most_coordinators(homes: Homes) -> None:
+    for number, late_ms in ((2, 20), (3, 3_600_000)):
+        late = json.loads(json.dumps(COORDINATOR))
+        for row in late["tasks"][0]["versions"]:
+            row["time_ms"] += late_ms
+        write(homes.coordinator_at(number) / "status.json", late)
+    shown = Watch(homes, 1, 3, private=True).look(0.0, 0)
+    assert [point.time_s for point in shown.versions] == [0.0, 0.5]
 
 
 def test_watch_version_is_the_newest_that_a_board_uses(homes: Homes) -> None:
@@ -117,7 +144,12 @@ def test_clear_removes_an_earlier_fleet(tmp_path: Path) -> None:
     homes = clear(tmp_path / "home")
     (homes.path / "old").write_text("x")
     clear(tmp_path / "home")
-    assert sorted(p.name for p in homes.path.iterdir()) == ["boards", "logs", MARK]
+    assert sorted(p.name for p in homes.path.iterdir()) == [
+        "boards",
+        "logs",
+        "orders",
+        MARK,
+    ]
 
 
 def test_clear_foreign_folder_is_left_alone(tmp_path: Path) -> None:
