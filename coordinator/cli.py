@@ -276,6 +276,7 @@ def _status_text(document: dict[str, Any]) -> str:
         accuracy = newest.get("accuracy")
         shown = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} %"
         rows.append((f"task {task['task']}", f"version {task['head']}{shown}"))
+        rows += _split_rows(task)
     return "".join(f"{name:<24} {value}\n" for name, value in rows)
 
 
@@ -301,7 +302,22 @@ def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:
         (f"{name} outvoted", f"{count} versions")
         for name, count in consensus["outvoted"].items()
     ]
+    rows += [
+        (f"{name} convicted", offence)
+        for name, offence in consensus.get("convicted", {}).items()
+    ]
     return rows
+
+
+def _split_rows(task: dict[str, Any]) -> list[tuple[str, Any]]:
+    """That the open job cannot end, if more attested wrongly than are allowed for."""
+    attested = task.get("attested", {})
+    if not attested.get("split"):
+        return []
+    sides = [", ".join(names) for names in attested["by_digest"].values()]
+    version = task["head"] + 1
+    text = f"version {version} cannot become final, digests differ: {' | '.join(sides)}"
+    return [(f"task {task['task']}", text)]
 
 
 def _admit(options: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 from coordinator import contradiction, duty, versioning
 from coordinator.events import DropUpload, DropUploads, Refuse, RemoveInbox
 from coordinator.ledger import views
-from coordinator.ledger.draft import BoardChanged
+from coordinator.ledger.draft import BoardChanged, Outvoted
 from coordinator.ledger.node import StoreBlock
 from coordinator.proofs import BlockProofs
 from coordinator.state import held_key
@@ -11,7 +11,7 @@ from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.errors import ProtocolError, Reason
 from protocol.ids import DEVICE_ID_BYTES, DeviceId, Digest, device_id
-from protocol.messages import ATTEST, CONTRIBUTION
+from protocol.messages import CONTRIBUTION
 
 FINALITIES_KEPT = 256
 """Times that a shown median is of."""
@@ -29,8 +29,9 @@ def block_decided(turn: Turn, stored: StoreBlock) -> None:
             _update_final(turn, envelope, proven.packed(index))
         else:
             _take_from_inbox(turn, envelope.identity(turn.settings.gate.chain_id))
-            if envelope.kind == Kind.ATTEST:
-                _attested(turn, envelope)
+    for happening in stored.happenings:
+        if isinstance(happening, Outvoted):
+            _name_outvoted(turn, happening)
     # Most blocks change nothing that this looks at, and a large job is long to read.
     if any(not isinstance(one, BoardChanged) for one in stored.happenings):
         versioning.follow_chain(turn)
@@ -82,10 +83,14 @@ def _update_final(turn: Turn, envelope: Envelope, proof: bytes) -> None:
         turn.tell(device, Kind.FINAL, proof)
 
 
-def _attested(turn: Turn, envelope: Envelope) -> None:
-    index = turn.settings.gate.validators.index_of(envelope.sender)
-    if index is not None:
-        versioning.attested(turn, index, ATTEST.unpack(envelope.body))
+def _name_outvoted(turn: Turn, found: Outvoted) -> None:
+    validators = turn.settings.gate.validators
+    index = validators.index_of(found.validator)
+    name = "a former member" if index is None else validators.members[index].name
+    turn.report(
+        f"task {found.task}: {name} attested another version {found.version} than the "
+        "one that is final"
+    )
 
 
 def _drop_used(turn: Turn, height: int) -> None:

@@ -120,7 +120,6 @@ class TaskState:
       found: What it consists of, as the chain's digest proves.
       lacking: Keys in `CoordinatorState.wanted` without which the task does not go on.
       opening: Whether it is served for the first time, and version 0 is to be tried.
-      attested_by: What each validator attested last: the version and its digest.
       failures: How often in a row the job could not be computed here.
       retry_at_s: When to hand the job out again; infinity while nothing failed.
     """
@@ -138,7 +137,6 @@ class TaskState:
     found: ModelDigests | None = None
     lacking: frozenset[bytes] = frozenset()
     opening: bool = False
-    attested_by: Mapping[int, tuple[int, Digest]] = field(default_factory=dict)
     failures: int = 0
     retry_at_s: float = math.inf
 
@@ -238,7 +236,6 @@ class CoordinatorState:
       repeat_below: Place in the mempool; what is older waits since the last time.
       announce_at_s: When the manifests are published again.
       rounds: Consensus rounds beyond the first, over all heights since the start.
-      outvoted: How often validators attested another version than the final one.
       finalities_s: Times from admission to certificate of the latest own updates.
       wake_at_s: When to send `Ticked`.
     """
@@ -259,7 +256,6 @@ class CoordinatorState:
     repeat_below: int = 0
     announce_at_s: float = math.inf
     rounds: int = 0
-    outvoted: Mapping[int, int] = field(default_factory=dict)
     finalities_s: tuple[float, ...] = ()
     wake_at_s: float = 0.0
 

@@ -59,7 +59,6 @@ class Turn:
         self.repeat_below = state.repeat_below
         self.announce_at_s = state.announce_at_s
         self.rounds = state.rounds
-        self.outvoted = state.outvoted
         self.finalities_s = state.finalities_s
 
     def state(self) -> CoordinatorState:
@@ -86,7 +85,6 @@ class Turn:
             self.repeat_below,
             self.announce_at_s,
             self.rounds,
-            self.outvoted,
             self.finalities_s,
             wake_at_s,
         )

@@ -166,14 +166,6 @@ def _look_after(turn: Turn, task: TaskState) -> None:
     follow_chain(turn)
 
 
-def attested(turn: Turn, validator: int, body: Attest) -> None:
-    """Notes what a validator attested on the chain, to name it if it is outvoted."""
-    task = turn.tasks.get(TaskId(body.task))
-    if task is not None and body.version > task.head:
-        known = {**task.attested_by, validator: (body.version, body.digest)}
-        turn.put_task(replace(task, attested_by=known))
-
-
 def computed(turn: Turn, event: Aggregated) -> Attest | None:
     """Keeps what a worker computed.
 
@@ -265,7 +257,6 @@ def _version_final(
     turn: Turn, task: TaskState, head: Version, model: ModelDigests
 ) -> TaskState:
     updates, staleness_milli = _statistics(task.job, head)
-    _name_outvoted(turn, task, head, version_digest(model))
     task = replace(
         task,
         head=head,
@@ -287,20 +278,6 @@ def _version_final(
     turn.emit(Evaluate(task.number, head, model.inference, task.spec.bundle))
     turn.report(f"task {task.number}: version {head} is final from {updates} updates")
     return turn.tasks[task.number]
-
-
-def _name_outvoted(turn: Turn, task: TaskState, head: Version, final: Digest) -> None:
-    members = turn.settings.gate.validators.members
-    for validator, (version, digest) in sorted(task.attested_by.items()):
-        if version == head and digest != final:
-            turn.outvoted = {
-                **turn.outvoted,
-                validator: turn.outvoted.get(validator, 0) + 1,
-            }
-            turn.report(
-                f"task {task.number}: {members[validator].name} attested another "
-                f"version {head} than the one that is final"
-            )
 
 
 def _hand_out_job(turn: Turn, task: TaskState) -> None:

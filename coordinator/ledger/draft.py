@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from coordinator.ledger.views import Reader
 from protocol.chain import Genesis
-from protocol.ids import ChainId, Digest, TaskId, Version
+from protocol.ids import ChainId, Digest, PublicKey, TaskId, Version
 
 Changes = dict[bytes, bytes | None]
 """Written keys and their values; None removes a key."""
@@ -56,7 +56,16 @@ class BoardChanged:
     board: bytes
 
 
-Happening = JobCut | VersionFinal | TaskOpened | BoardChanged
+@dataclass(frozen=True)
+class Outvoted:
+    """A validator attested another version than the one that is final."""
+
+    task: TaskId
+    version: Version
+    validator: PublicKey
+
+
+Happening = JobCut | VersionFinal | TaskOpened | BoardChanged | Outvoted
 """What a block changed that others act upon."""
 
 

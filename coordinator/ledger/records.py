@@ -151,6 +151,24 @@ JOB = structure(JobRecord, 16 * 1024, uint(), uint(), many(uint(), BUFFER_MAX, 1
 
 
 @dataclass(frozen=True)
+class Dissent:
+    """That a validator attested other versions of a task than became final.
+
+    Attributes:
+      count: How many.
+      version: The latest of them.
+      digest: What it attested for that one.
+    """
+
+    count: int
+    version: Version
+    digest: Digest
+
+
+DISSENT = structure(Dissent, 64, uint(), uint(), exactly(DIGEST_BYTES))
+
+
+@dataclass(frozen=True)
 class Attestation:
     """One validator's digest of the open job."""
 

@@ -9,7 +9,7 @@ dropped at once. A quorum of equal attestations makes the version final.
 
 from dataclasses import replace
 
-from coordinator.ledger import views
+from coordinator.ledger import dissent, views
 from coordinator.ledger.draft import Context, Draft, JobCut, TaskOpened, VersionFinal
 from coordinator.ledger.records import (
     ATTESTATIONS,
@@ -234,6 +234,8 @@ def attest(
 ) -> None:
     """Notes what a validator computed; a quorum of equal digests makes it final.
 
+    One that differs from what is final already is noted, to name its sender.
+
     Raises:
       ProtocolError: NOT_AUTHORISED, UNKNOWN_TASK, STALE, ALREADY_KNOWN, EQUIVOCATION
         or MALFORMED.
@@ -247,7 +249,8 @@ def attest(
         raise ProtocolError(f"no task {body.task}", Reason.UNKNOWN_TASK)
     job = views.job_record(draft, body.task)
     if job is None or job.version != body.version:
-        raise ProtocolError("no such job is open", Reason.STALE)
+        dissent.attest_late(draft, envelope.sender, body)
+        return
     given = views.attestations(draft, body.task)
     for entry in given:
         if entry.validator == envelope.sender:
@@ -258,6 +261,11 @@ def attest(
     equal = sum(entry.digest == body.digest for entry in given)
     fault_model = FaultModel(context.genesis.fault_model)
     if equal >= quorum(len(validators.members), fault_model):
+        for entry in given:
+            if entry.digest != body.digest:
+                dissent.note(
+                    draft, body.task, job.version, entry.validator, entry.digest
+                )
         _finalise(draft, context, body.task, job, body.digest)
         return
     ordered = tuple(sorted(given, key=lambda entry: entry.validator))

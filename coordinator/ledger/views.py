@@ -11,6 +11,7 @@
     pending/<n>/<place>          `Pending`: an update that waits, or belongs to the job
     job/<n>                      `JobRecord`, while a version is being computed
     attest/<n>                   `Attestations` of that job
+    dissent/<n>/<public key>     `Dissent`: a validator that was outvoted on versions
     fault/<public key>           `Fault`: its owner provably signed contradictions
     waiting                      tasks that have pending updates and no open job
 
@@ -24,6 +25,7 @@ from typing import Protocol
 from coordinator.ledger.records import (
     ATTESTATIONS,
     BOARD,
+    DISSENT,
     FAULT,
     HISTORY,
     JOB,
@@ -31,6 +33,7 @@ from coordinator.ledger.records import (
     PROGRESS,
     Attestation,
     Board,
+    Dissent,
     Fault,
     JobRecord,
     Pending,
@@ -131,6 +134,11 @@ def pending_key(number: int, place: int) -> bytes:
 def job_key(number: int) -> bytes:
     """Where a task's open job stands."""
     return b"job/%d" % number
+
+
+def dissent_key(number: int, public: bytes) -> bytes:
+    """Where it stands that a validator was outvoted on versions of a task."""
+    return b"dissent/%d/" % number + public
 
 
 def attest_key(number: int) -> bytes:
@@ -258,6 +266,12 @@ def open_job(tree: Reader, number: int) -> Job | None:
             )
         )
     return Job(TaskId(number), found.version, found.height, tuple(members))
+
+
+def dissent(tree: Reader, number: int, public: bytes) -> Dissent | None:
+    """How often a validator was outvoted on the versions of a task, if ever."""
+    packed = tree.get(dissent_key(number, public))
+    return None if packed is None else DISSENT.unpack(packed)
 
 
 def attestations(tree: Reader, number: int) -> tuple[Attestation, ...]:

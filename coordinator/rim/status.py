@@ -17,6 +17,7 @@ from coordinator.state import CoordinatorState, Session, Settings, TaskState
 from protocol.accounting import epsilon_from_charge
 from protocol.chain import FaultModel
 from protocol.errors import Reason
+from protocol.evidence import Offence
 from protocol.ids import DeviceId, device_name
 from protocol.task import E12
 
@@ -184,6 +185,7 @@ class StatusFile:
             "buffer": task.spec.aggregation.buffer,
             "pending": progress.pending if progress else 0,
             "computing": task.job.version if task.job else None,
+            "attested": attested(self._settings, state, task.number),
             "leases": len(task.leases.granted),
             "lease_places": task.leases.places,
             "waiting": len(task.leases.waiting),
@@ -251,8 +253,12 @@ def consensus(
         "round": deciding.round,
         "step": Step(deciding.step).name.lower(),
         "rounds": state.rounds,
-        "outvoted": {
-            members[index].name: count for index, count in state.outvoted.items()
+        "signed_by": _signers(settings, state),
+        "outvoted": _outvoted(settings, state),
+        "convicted": {
+            member.name: Offence(fault.offence).name.lower()
+            for member in members
+            if (fault := views.fault(state.ledger.tree, member.public)) is not None
         },
         "wanted": len(state.wanted),
         "peers": [
@@ -265,6 +271,49 @@ def consensus(
             for index, peer in sorted(state.peers.items())
         ],
     }
+
+
+def _signers(settings: Settings, state: CoordinatorState) -> list[str]:
+    """Whose votes certify the last block."""
+    members = settings.ledger.genesis.validators.members
+    certificate = state.ledger.certificate
+    signers = () if certificate is None else certificate.members()
+    return [members[index].name for index in signers]
+
+
+def _outvoted(settings: Settings, state: CoordinatorState) -> dict[str, int]:
+    """Who attested other versions than became final, and how many."""
+    tree = state.ledger.tree
+    counts: Counter[str] = Counter()
+    for member in settings.ledger.genesis.validators.members:
+        for number in state.tasks:
+            dissent = views.dissent(tree, number, member.public)
+            counts[member.name] += 0 if dissent is None else dissent.count
+    return {name: count for name, count in sorted(counts.items()) if count}
+
+
+def attested(settings: Settings, state: CoordinatorState, task: int) -> dict[str, Any]:
+    """How the validators attest a task's open job.
+
+    Args:
+      settings: For names.
+      state: To show.
+      task: The task.
+
+    Returns:
+      `by_digest`, the names of who attested each digest, and `split`: whether no digest
+      can get a quorum any more, which takes more liars than are allowed for.
+    """
+    members = settings.ledger.genesis.validators.members
+    names = {member.public: member.name for member in members}
+    by_digest: dict[str, list[str]] = {}
+    for entry in views.attestations(state.ledger.tree, task):
+        name = names.get(entry.validator, "a former member")
+        by_digest.setdefault(entry.digest.hex(), []).append(name)
+    most = max((len(who) for who in by_digest.values()), default=0)
+    missing = len(members) - sum(len(who) for who in by_digest.values())
+    split = most + missing < settings.ledger.party.quorum
+    return {"by_digest": by_digest, "split": split}
 
 
 def _delta(state: CoordinatorState) -> float:

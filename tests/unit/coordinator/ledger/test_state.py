@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from coordinator.ledger import views
 from coordinator.ledger.draft import JobCut, TaskOpened, VersionFinal
-from coordinator.ledger.records import Board
+from coordinator.ledger.records import Board, Dissent
 from coordinator.ledger.state import apply, execute, genesis_tree
 from protocol.accounting import CHARGE_MAX, charge_from_sigma
 from protocol.envelope import Envelope, Kind
@@ -142,6 +142,33 @@ def test_attest_quorum_of_equal_digests_makes_it_final() -> None:
     assert views.head(world.tree, 0) == 1
     assert views.version(world.tree, 0, 1) == right
     assert views.open_job(world.tree, 0) is None
+
+
+def _dissent(world: World, validator: int) -> Dissent | None:
+    return views.dissent(world.tree, 0, world.validators[validator].public)
+
+
+def test_attest_outvoted_validator_is_noted_by_name() -> None:
+    world = opened(validators=4)
+    world.must(*(world.update(number) for number in range(4)))
+    right, wrong = H(b"right"), H(b"wrong")
+    world.must(world.attest(1, wrong, 1))
+    world.must(*(world.attest(1, right, validator) for validator in (0, 2, 3)))
+    assert _dissent(world, 1) == Dissent(1, Version(1), wrong)
+    assert [_dissent(world, validator) for validator in (0, 2, 3)] == [None] * 3
+
+
+def test_attest_after_the_quorum_is_noted_if_it_differs() -> None:
+    world = opened(validators=4)
+    world.advance(0)
+    assert world.do(world.attest(1, validator=3)).code == Reason.STALE
+    world.must(world.attest(1, H(b"wrong"), 3))
+    assert _dissent(world, 3) == Dissent(1, Version(1), H(b"wrong"))
+    again = world.do(world.attest(1, H(b"wrong again"), 3))
+    assert again.code == Reason.ALREADY_KNOWN
+    world.advance(1)
+    world.must(world.attest(2, H(b"wrong"), 3))
+    assert _dissent(world, 3) == Dissent(2, Version(2), H(b"wrong"))
 
 
 def test_new_head_drops_what_it_makes_too_stale() -> None:

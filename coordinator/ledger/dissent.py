@@ -1,0 +1,50 @@
+"""Validators that attested another version than the one that became final, by name.
+
+That proves no lie: hardware fails too. So it is written down for everybody to see, also
+when the attestation comes after the quorum's, and it costs nothing.
+"""
+
+from coordinator.ledger import views
+from coordinator.ledger.draft import Draft, Outvoted
+from coordinator.ledger.records import DISSENT, Dissent
+from protocol.errors import ProtocolError, Reason
+from protocol.ids import Digest, PublicKey, TaskId, Version
+from protocol.messages import Attest
+
+
+def note(
+    draft: Draft, task: TaskId, version: Version, validator: PublicKey, digest: Digest
+) -> None:
+    """Counts that a validator was outvoted on a version; each version counts once.
+
+    Args:
+      draft: The state.
+      task: The task.
+      version: The version that became final with another digest.
+      validator: Who attested.
+      digest: What it attested.
+    """
+    known = views.dissent(draft, task, validator)
+    if known is not None and known.version >= version:
+        return
+    count = 1 if known is None else known.count + 1
+    packed = DISSENT.pack(Dissent(count, version, digest))
+    draft.put(views.dissent_key(task, validator), packed)
+    draft.happen(Outvoted(task, version, validator))
+
+
+def attest_late(draft: Draft, validator: PublicKey, body: Attest) -> None:
+    """Takes an attestation for which no job is open any more, if it tells something.
+
+    Raises:
+      ProtocolError: STALE if it agrees with what is final, or if that is not known any
+        more; ALREADY_KNOWN if the validator's dissent on this or a later version is.
+    """
+    # Nobody computes version 0: the task brings it.
+    final = views.version(draft, body.task, body.version) if body.version else None
+    if final is None or final == body.digest:
+        raise ProtocolError("no such job is open", Reason.STALE)
+    known = views.dissent(draft, body.task, validator)
+    if known is not None and known.version >= body.version:
+        raise ProtocolError("the dissent is known", Reason.ALREADY_KNOWN)
+    note(draft, TaskId(body.task), Version(body.version), validator, body.digest)
