@@ -12,7 +12,7 @@ from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.evidence import EVIDENCE, duplicate_updates
 from protocol.evolve import evolve
-from protocol.ids import Digest, device_id, device_name
+from protocol.ids import Digest, device_name
 from protocol.messages import CONTRIBUTION
 
 
@@ -33,7 +33,7 @@ def heard(turn: Turn, packed: bytes) -> None:
     if envelope.kind != Kind.UPDATE:
         return
     body = CONTRIBUTION.unpack(envelope.body)
-    device = device_id(envelope.sender)
+    device = views.owner(turn.ledger.tree, envelope.sender)
     held = turn.held.get(held_key(device, body.task, body.version))
     known = None if held is None else held.transaction
     if known is None:
@@ -47,13 +47,13 @@ def recalled(turn: Turn, event: Recalled) -> None:
     if event.known is not None:
         accuse(turn, event.known, event.other)
         return
-    device = device_id(event.other.sender)
+    device = views.owner(turn.ledger.tree, event.other.sender)
     turn.put_session(device, evolve(turn.session(device), accused=False))
 
 
 def accuse(turn: Turn, first: Envelope, second: Envelope) -> None:
     """Submits two updates as evidence."""
-    name = device_name(device_id(first.sender))
+    name = device_name(views.owner(turn.ledger.tree, first.sender))
     turn.report(f"board {name} signed two updates for one base version")
     evidence = EVIDENCE.pack(duplicate_updates(first, second))
     submit(turn, turn.sign(Kind.EVIDENCE, evidence))

@@ -22,7 +22,7 @@ from protocol.errors import (
     SignatureError,
     StaleUpdate,
 )
-from protocol.ids import ChainId, DeviceId, Digest, H, device_id
+from protocol.ids import ChainId, DeviceId, Digest, H, PublicKey
 from protocol.keys import OpeningKey, verify
 from protocol.mechanisms import stated_charge
 from protocol.messages import (
@@ -73,7 +73,8 @@ class Standing:
     """What is known about the sender and the task of one update.
 
     Attributes:
-      enrolled: The chain knows the board and has not revoked it.
+      device: Whose key signed it.
+      enrolled: The chain knows the board, with this key, and has not revoked it.
       known: Id of its update for this base version, if there is one.
       window: Counters of its updates so far.
       lease: The lease that we granted it last, if it is in force: it needs no
@@ -83,6 +84,7 @@ class Standing:
       charged: What the board's updates in the chain were charged.
     """
 
+    device: DeviceId
     enrolled: bool
     known: Digest | None
     window: CounterWindow
@@ -113,7 +115,7 @@ class Admitted:
     repeated: bool
 
 
-Lookup = Callable[[DeviceId, Contribution], Standing]
+Lookup = Callable[[PublicKey, Contribution], Standing]
 
 
 def admit(gate: Gate, device: DeviceId, whole: bytes, lookup: Lookup) -> Admitted:
@@ -135,9 +137,9 @@ def admit(gate: Gate, device: DeviceId, whole: bytes, lookup: Lookup) -> Admitte
     contribution = CONTRIBUTION.unpack(update.body)
     signed = update.signed_bytes(gate.chain_id)
     verify(update.sender, signed, update.signature)
-    if device_id(update.sender) != device:
+    standing = lookup(update.sender, contribution)
+    if standing.device != device:
         raise SignatureError("signed by another board", Reason.NOT_AUTHORISED)
-    standing = lookup(device, contribution)
     if not standing.enrolled:
         raise SignatureError("the board is not enrolled", Reason.NOT_ENROLLED)
     transaction = H(signed)

@@ -11,7 +11,7 @@ from coordinator.state import Held
 from coordinator.turn import Turn
 from protocol.envelope import Envelope
 from protocol.evolve import evolve
-from protocol.ids import DeviceId, Digest, device_id
+from protocol.ids import DeviceId, Digest
 
 
 def keep(turn: Turn, known: Digest, other: Envelope) -> bool:
@@ -25,7 +25,7 @@ def keep(turn: Turn, known: Digest, other: Envelope) -> bool:
     Returns:
       Whether the board is to be accused now, which has not been done before.
     """
-    device = device_id(other.sender)
+    device = views.owner(turn.ledger.tree, other.sender)
     session = turn.session(device)
     enrolled = views.board(turn.ledger.tree, device) is not None
     convicted = views.fault(turn.ledger.tree, other.sender) is not None

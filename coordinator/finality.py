@@ -10,7 +10,7 @@ from coordinator.state import held_key
 from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.errors import ProtocolError, Reason
-from protocol.ids import DEVICE_ID_BYTES, DeviceId, Digest, device_id
+from protocol.ids import DEVICE_ID_BYTES, DeviceId, Digest
 from protocol.messages import CONTRIBUTION
 
 FINALITIES_KEPT = 256
@@ -68,7 +68,7 @@ def transaction_refused(
 
 
 def _update_final(turn: Turn, envelope: Envelope, proof: bytes) -> None:
-    device = device_id(envelope.sender)
+    device = views.owner(turn.ledger.tree, envelope.sender)
     body = CONTRIBUTION.unpack(envelope.body)
     key = held_key(device, body.task, body.version)
     held = turn.held.get(key)

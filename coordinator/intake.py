@@ -29,7 +29,7 @@ from protocol.errors import (
     SignatureError,
 )
 from protocol.evolve import evolve
-from protocol.ids import DeviceId, Digest, H, device_id
+from protocol.ids import DeviceId, Digest, H, PublicKey
 from protocol.messages import (
     ACCEPTED,
     CHECK_IN,
@@ -72,7 +72,7 @@ def chunk_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
 def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
     """Admits an upload: durable first, then the receipt, then the chain."""
 
-    def lookup(sender: DeviceId, contribution: Contribution) -> Standing:
+    def lookup(sender: PublicKey, contribution: Contribution) -> Standing:
         return _standing(turn, sender, contribution)
 
     if turn.ledger.mempool.size >= turn.settings.ledger.waiting_max:
@@ -130,11 +130,11 @@ def state_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
     """Notes a board's phase; one that is gone gives its lease back."""
     try:
         envelope = ENVELOPE.unpack(payload)
-        if envelope.kind != Kind.DEVICE_STATE or device_id(envelope.sender) != device:
-            raise SignatureError("not this board's state", Reason.NOT_AUTHORISED)
+        if envelope.kind != Kind.DEVICE_STATE:
+            raise SignatureError("not a board's state", Reason.NOT_AUTHORISED)
         envelope.check(turn.settings.gate.chain_id)
         shown = DEVICE_STATE.unpack(envelope.body)
-        _require_enrolled(turn, device)
+        _require_signer(turn, device, envelope)
     except ProtocolError as error:
         turn.emit(Refuse(device, error.reason, f"state: {error}"))
         return
@@ -152,6 +152,14 @@ def _require_enrolled(turn: Turn, device: DeviceId) -> None:
     board = views.board(turn.ledger.tree, device)
     if board is None or board.revoked:
         raise SignatureError("the board is not enrolled", Reason.NOT_ENROLLED)
+
+
+def _require_signer(turn: Turn, device: DeviceId, envelope: Envelope) -> None:
+    tree = turn.ledger.tree
+    if views.owner(tree, envelope.sender) != device:
+        raise SignatureError("signed by another board", Reason.NOT_AUTHORISED)
+    if views.signer(tree, envelope.sender) is None:
+        raise SignatureError("the key may not take part", Reason.NOT_ENROLLED)
 
 
 def _assemble(turn: Turn, device: DeviceId, chunk: Chunk) -> bytes | None:
@@ -174,19 +182,21 @@ def _assemble(turn: Turn, device: DeviceId, chunk: Chunk) -> bytes | None:
     return assembly.whole() if complete else None
 
 
-def _standing(turn: Turn, sender: DeviceId, body: Contribution) -> Standing:
+def _standing(turn: Turn, sender: PublicKey, body: Contribution) -> Standing:
     tree = turn.ledger.tree
-    board = views.board(tree, sender)
-    held = turn.held.get(held_key(sender, body.task, body.version))
+    device = views.owner(tree, sender)
+    board = views.signer(tree, sender)
+    held = turn.held.get(held_key(device, body.task, body.version))
     known = held.transaction if held is not None else None
     task = turn.tasks.get(body.task)
     if known is None and task is not None:
-        known = views.update_of(tree, body.task, sender, body.version)
-    grant = None if task is None else task.leases.granted.get(sender)
+        known = views.update_of(tree, body.task, device, body.version)
+    grant = None if task is None else task.leases.granted.get(device)
     return Standing(
-        board is not None and not board.revoked,
+        device,
+        board is not None,
         known,
-        turn.session(sender).updates,
+        turn.session(device).updates,
         None if grant is None else grant.envelope,
         None if task is None else task.spec,
         0 if task is None else views.head(tree, body.task) or 0,
@@ -215,9 +225,7 @@ def _repeat_receipt(turn: Turn, device: DeviceId, admitted: Admitted) -> None:
 def _check_said(turn: Turn, device: DeviceId, envelope: Envelope) -> None:
     if envelope.kind not in (Kind.CHECK_IN, Kind.CHUNK_REQUEST):
         raise DecodeError(f"kind {envelope.kind} said", Reason.UNKNOWN_KIND)
-    if device_id(envelope.sender) != device:
-        raise SignatureError("signed by another board", Reason.NOT_AUTHORISED)
-    _require_enrolled(turn, device)
+    _require_signer(turn, device, envelope)
     envelope.check(turn.settings.gate.chain_id)
     session = turn.session(device)
     window = session.said.get(envelope.kind, CounterWindow())

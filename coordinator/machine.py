@@ -38,7 +38,7 @@ from coordinator.submission import advance, submit
 from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, TRANSACTION_KINDS, Envelope, Kind, sign
 from protocol.errors import DecodeError, ProtocolError, Reason
-from protocol.ids import Digest, TaskId, Version, device_id
+from protocol.ids import Digest, TaskId, Version
 from protocol.messages import ATTEST, CONTRIBUTION, COORDINATOR_STATE
 from protocol.messages import (
     CoordinatorState as ShownState,
@@ -238,8 +238,8 @@ def _evaluated(turn: Turn, event: Evaluated) -> None:
 
 def _hold_again(turn: Turn, update: Envelope) -> None:
     body = CONTRIBUTION.unpack(update.body)
-    device = device_id(update.sender)
     tree = turn.ledger.tree
+    device = views.owner(tree, update.sender)
     if views.update_of(tree, body.task, device, body.version) is not None:
         return
     identity = update.identity(turn.settings.gate.chain_id)

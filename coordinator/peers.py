@@ -46,7 +46,7 @@ from protocol.errors import (
     Reason,
     SignatureError,
 )
-from protocol.ids import Digest, H, device_id
+from protocol.ids import Digest, H
 from protocol.messages import CONTRIBUTION
 from protocol.task import version_digest
 
@@ -173,7 +173,8 @@ def _lacks(turn: Turn, proposal: Proposal) -> tuple[tuple[bytes, Digest], ...]:
         envelope = ENVELOPE.unpack(packed)
         if envelope.kind == Kind.UPDATE:
             body = CONTRIBUTION.unpack(envelope.body)
-            key = held_key(device_id(envelope.sender), body.task, body.version)
+            device = views.owner(turn.ledger.tree, envelope.sender)
+            key = held_key(device, body.task, body.version)
             identity = envelope.identity(turn.settings.gate.chain_id)
             if not _holds(turn, key, identity):
                 lacks.append((key, identity))
@@ -256,7 +257,7 @@ def upload_given(turn: Turn, given: GivenUpload) -> None:
     if H(given.blob) != body.blob:
         raise InvalidUpdate("blob differs from its digest", Reason.COMMITMENT_MISMATCH)
     turn.emit(StoreUpload(identity, update, given.blob))
-    device = device_id(update.sender)
+    device = views.owner(turn.ledger.tree, update.sender)
     known = views.update_of(turn.ledger.tree, body.task, device, body.version)
     task = turn.tasks.get(body.task)
     if known is None and task is not None:

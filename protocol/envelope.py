@@ -35,6 +35,8 @@ class Kind(IntEnum):
     UPDATE = 4
     ATTEST = 5
     EVIDENCE = 6
+    ROTATE = 7
+    OPERATOR = 8
     # A board speaks.
     CHECK_IN = 64
     CHUNK_REQUEST = 65
@@ -55,6 +57,8 @@ TRANSACTION_KINDS = frozenset(
         Kind.UPDATE,
         Kind.ATTEST,
         Kind.EVIDENCE,
+        Kind.ROTATE,
+        Kind.OPERATOR,
     }
 )
 

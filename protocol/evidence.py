@@ -6,6 +6,7 @@ stand in the order of their bytes, so that one fault with two messages has one f
 Source: CometBFT, spec/consensus/evidence.md (duplicate votes).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -93,8 +94,19 @@ def bare(proposal: Proposal) -> Proposal:
     return replace(proposal, block=b"", proof_of_lock=None)
 
 
+Owner = Callable[[PublicKey], bytes]
+"""Whom a key belongs to: a board that changes its key stays one board."""
+
+
+def _itself(public: PublicKey) -> bytes:
+    return public
+
+
 def convict(
-    evidence: Evidence, chain_id: ChainId, validators: ValidatorSet
+    evidence: Evidence,
+    chain_id: ChainId,
+    validators: ValidatorSet,
+    owner: Owner = _itself,
 ) -> Conviction:
     """Checks evidence.
 
@@ -102,6 +114,7 @@ def convict(
       evidence: What is claimed.
       chain_id: The chain; messages of another one prove nothing here.
       validators: The set of the height in question.
+      owner: Whom a board's key belongs to.
 
     Raises:
       ProofError: If the messages do not contradict each other.
@@ -116,7 +129,7 @@ def convict(
         case Offence.DUP_PROPOSAL:
             return _proposals(evidence, chain_id, validators)
         case Offence.DEVICE_DOUBLE:
-            return _updates(evidence, chain_id)
+            return _updates(evidence, chain_id, owner)
 
 
 def _votes(
@@ -155,9 +168,9 @@ def _place_of_proposal(proposal: Proposal) -> tuple[int, ...]:
     return proposal.height, proposal.round, proposal.proposer
 
 
-def _updates(evidence: Evidence, chain_id: ChainId) -> Conviction:
+def _updates(evidence: Evidence, chain_id: ChainId, owner: Owner) -> Conviction:
     first, second = ENVELOPE.unpack(evidence.first), ENVELOPE.unpack(evidence.second)
-    _same(_place_of_update(first), _place_of_update(second))
+    _same(_place_of_update(first, owner), _place_of_update(second, owner))
     if first.identity(chain_id) == second.identity(chain_id):
         raise ProofError("both envelopes hold the same update")
     for envelope in (first, second):
@@ -165,11 +178,11 @@ def _updates(evidence: Evidence, chain_id: ChainId) -> Conviction:
     return Conviction(first.sender, None)
 
 
-def _place_of_update(envelope: Envelope) -> tuple[object, ...]:
+def _place_of_update(envelope: Envelope, owner: Owner) -> tuple[object, ...]:
     if envelope.kind != Kind.UPDATE:
         raise ProofError(f"an envelope of kind {envelope.kind} is no update")
     body = CONTRIBUTION.unpack(envelope.body)
-    return envelope.sender, body.task, body.version
+    return owner(envelope.sender), body.task, body.version
 
 
 def _same(first: tuple[object, ...], second: tuple[object, ...]) -> None:

@@ -10,7 +10,7 @@ from coordinator.ledger.records import FAULT, Fault
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason, StaleUpdate
 from protocol.evidence import AGE_HEIGHTS_MAX, EVIDENCE, convict
-from protocol.ids import Digest, device_id
+from protocol.ids import Digest
 
 
 def accuse(
@@ -24,9 +24,12 @@ def accuse(
     """
     evidence = EVIDENCE.unpack(envelope.body)
     validators = context.genesis.validators
-    convicted = convict(evidence, context.chain_id, validators)
+    convicted = convict(
+        evidence, context.chain_id, validators, lambda key: views.owner(draft, key)
+    )
     public = convicted.public
-    board = views.board(draft, device_id(public))
+    offender = views.owner(draft, public)
+    board = views.board(draft, offender)
     if board is None and validators.index_of(public) is None:
         raise ProtocolError("the offender takes no part", Reason.NOT_ENROLLED)
     if views.fault(draft, public) is not None:
@@ -35,4 +38,4 @@ def accuse(
     if happened is not None and context.height - happened > AGE_HEIGHTS_MAX:
         raise StaleUpdate(f"evidence of height {happened}")
     fault = Fault(evidence.offence, context.height, identity)
-    draft.put(views.fault_key(public), FAULT.pack(fault))
+    draft.put(views.fault_key(offender), FAULT.pack(fault))

@@ -12,6 +12,7 @@ from protocol.ids import (
     PublicKey,
     Version,
 )
+from protocol.rotation import ROTATIONS_MAX
 from protocol.task import BUFFER_MAX, PLEDGE_MAX, STALENESS_MAX
 
 _ATTESTATIONS_MAX = 32
@@ -27,6 +28,7 @@ class Board:
       revoked: Height of its revocation, 0 while it may take part.
       updates: How many updates of it the chain took.
       charge: Sum of their privacy charges, in units of `protocol.accounting`.
+      rotations: How often it changed its key.
     """
 
     public: PublicKey
@@ -34,9 +36,19 @@ class Board:
     revoked: int
     updates: int
     charge: int
+    rotations: int = 0
 
 
-BOARD = structure(Board, 128, exactly(KEY_BYTES), uint(), uint(), uint(), uint())
+BOARD = structure(
+    Board,
+    128,
+    exactly(KEY_BYTES),
+    uint(),
+    uint(),
+    uint(),
+    uint(),
+    uint(ROTATIONS_MAX),
+)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,4 @@
-"""Who may take part: REGISTER and REVOKE of boards by operators.
-
-Rotation of keys and changes of operators and validators belong here too.
-"""
+"""Which boards may take part: operators REGISTER and REVOKE them, they ROTATE."""
 
 from dataclasses import replace
 
@@ -12,6 +9,7 @@ from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason
 from protocol.ids import Digest, device_id
 from protocol.messages import REGISTER, REVOKE
+from protocol.rotation import ROTATE, ROTATIONS_MAX
 
 
 def check_operator(draft: Draft, envelope: Envelope) -> None:
@@ -39,8 +37,8 @@ def register(
     known = views.board(draft, board_id)
     if known is not None and known.revoked:
         raise ProtocolError("the board was revoked", Reason.NOT_AUTHORISED)
-    if known is not None:
-        raise ProtocolError("the board is registered", Reason.ALREADY_KNOWN)
+    if known is not None or draft.get(views.owner_key(body.device)) is not None:
+        raise ProtocolError("the key is a board's", Reason.ALREADY_KNOWN)
     board = Board(body.device, context.height, 0, 0, 0)
     draft.put(views.board_key(board_id), BOARD.pack(board))
     count = views.board_count(draft) + 1
@@ -67,3 +65,43 @@ def revoke(
     revoked = replace(known, revoked=context.height)
     draft.put(views.board_key(body.device), BOARD.pack(revoked))
     draft.happen(BoardChanged(body.device))
+
+
+def rotate(
+    draft: Draft, context: Context, envelope: Envelope, identity: Digest
+) -> None:
+    """Gives a board its next key; what it signed before still counts against it.
+
+    Raises:
+      ProtocolError: NOT_ENROLLED, NOT_AUTHORISED, ALREADY_KNOWN, BUSY, BAD_SIGNATURE
+        or MALFORMED.
+    """
+    del identity
+    body = ROTATE.unpack(envelope.body)
+    board = views.board(draft, body.device)
+    if board is None or board.revoked:
+        raise ProtocolError("the board may not take part", Reason.NOT_ENROLLED)
+    if board.public != envelope.sender:
+        raise ProtocolError("not signed by the board", Reason.NOT_AUTHORISED)
+    if board.rotations >= ROTATIONS_MAX:
+        raise ProtocolError(f"{ROTATIONS_MAX} rotations at most", Reason.BUSY)
+    _check_unused(draft, context, body.following)
+    body.check(context.chain_id, envelope.sender)
+    rotations = board.rotations + 1
+    after = replace(board, public=body.following, rotations=rotations)
+    draft.put(views.board_key(body.device), BOARD.pack(after))
+    draft.put(views.owner_key(body.following), body.device)
+    draft.happen(BoardChanged(body.device))
+
+
+def _check_unused(draft: Draft, context: Context, public: bytes) -> None:
+    """Refuses a key that somebody signs with: evidence must name one owner."""
+    used = (
+        views.owner_key(public),
+        views.board_key(device_id(public)),
+        views.operator_key(public),
+    )
+    if any(draft.get(key) is not None for key in used):
+        raise ProtocolError("the key is in use", Reason.ALREADY_KNOWN)
+    if context.genesis.validators.index_of(public) is not None:
+        raise ProtocolError("the key is a validator's", Reason.ALREADY_KNOWN)

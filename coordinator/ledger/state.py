@@ -7,7 +7,7 @@ chain. A transaction that is refused changes nothing and never stands in a valid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from coordinator.ledger import conviction, registry, versions, views
+from coordinator.ledger import conviction, motions, registry, versions, views
 from coordinator.ledger.draft import Changes, Context, Draft, Happening
 from protocol.chain import Genesis
 from protocol.envelope import TRANSACTION_KINDS, Envelope, Kind
@@ -24,8 +24,10 @@ RULES: dict[Kind, Rule] = {
     Kind.UPDATE: versions.update,
     Kind.ATTEST: versions.attest,
     Kind.EVIDENCE: conviction.accuse,
+    Kind.ROTATE: registry.rotate,
+    Kind.OPERATOR: motions.change_operators,
 }
-"""One rule per kind of transaction; scores and payments add theirs."""
+"""One rule per kind of transaction."""
 
 assert set(RULES) == TRANSACTION_KINDS
 
@@ -66,7 +68,9 @@ class Execution:
 
 def genesis_tree(genesis: Genesis) -> StateTree:
     """The state before the first block."""
-    changes: Changes = {views.operator_key(key): b"" for key in genesis.operators}
+    operators = set(genesis.operators)
+    changes: Changes = {views.operator_key(key): b"" for key in sorted(operators)}
+    changes[views.OPERATORS_KEY] = views.pack_number(len(operators))
     return StateTree().update(changes)
 
 

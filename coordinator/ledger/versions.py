@@ -42,7 +42,7 @@ from protocol.errors import (
     ShapeMismatch,
     StaleUpdate,
 )
-from protocol.ids import DeviceId, Digest, TaskId, Version, device_id
+from protocol.ids import DeviceId, Digest, TaskId, Version
 from protocol.light import task_key, version_key
 from protocol.mechanisms import check_mode, check_policy, stated_charge
 from protocol.messages import ATTEST, CONTRIBUTION, TASKS_MAX, Contribution
@@ -89,9 +89,9 @@ def update(
         UNKNOWN_TASK, ALREADY_KNOWN, EQUIVOCATION, BUDGET_EXCEEDED or MALFORMED.
     """
     body = CONTRIBUTION.unpack(envelope.body)
-    sender = device_id(envelope.sender)
-    board = views.board(draft, sender)
-    if board is None or board.revoked or board.public != envelope.sender:
+    sender = views.owner(draft, envelope.sender)
+    board = views.signer(draft, envelope.sender)
+    if board is None:
         raise ProtocolError("the board may not take part", Reason.NOT_ENROLLED)
     spec = views.task(draft, body.task)
     progress = views.progress(draft, body.task)

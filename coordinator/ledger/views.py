@@ -1,7 +1,10 @@
 """What stands in the chain's state: its keys, its records, and how to read them.
 
     operator/<public key>        empty: this key may admit boards and publish tasks
+    operators                    how many there are
+    motions                      how many motions were carried
     board/<id>                   `Board`
+    key/<public key>             id of the board that rotated to this key
     boards, tasks                how many there are
     published/<transaction id>   number of the task that this TASK transaction became
     task/<n>                     packed `TaskSpec`
@@ -12,7 +15,7 @@
     job/<n>                      `JobRecord`, while a version is being computed
     attest/<n>                   `Attestations` of that job
     dissent/<n>/<public key>     `Dissent`: a validator that was outvoted on versions
-    fault/<public key>           `Fault`: its owner provably signed contradictions
+    fault/<id>                   `Fault`: it provably signed contradictions
     waiting                      tasks that have pending updates and no open job
 
 Scores, reputation, balances and validator changes get keys of their own here.
@@ -41,13 +44,15 @@ from coordinator.ledger.records import (
     Signed,
 )
 from protocol.codec import decode, encode
-from protocol.ids import DeviceId, Digest, TaskId, Version
+from protocol.ids import DeviceId, Digest, TaskId, Version, device_id
 from protocol.light import task_key, version_key
 from protocol.messages import TASKS_MAX
 from protocol.task import TASK, TaskSpec
 
 BOARDS_KEY = b"boards"
 TASKS_KEY = b"tasks"
+OPERATORS_KEY = b"operators"
+MOTIONS_KEY = b"motions"
 WAITING_KEY = b"waiting"
 
 
@@ -106,9 +111,14 @@ def board_key(board_id: bytes) -> bytes:
     return b"board/" + board_id
 
 
-def fault_key(public: bytes) -> bytes:
+def owner_key(public: bytes) -> bytes:
+    """Where it stands which board rotated to a key."""
+    return b"key/" + public
+
+
+def fault_key(identity: bytes) -> bytes:
     """Where a conviction stands."""
-    return b"fault/" + public
+    return b"fault/" + identity
 
 
 def published_key(transaction: bytes) -> bytes:
@@ -157,9 +167,33 @@ def _unpack_board(packed: bytes) -> Board:
     return BOARD.unpack(packed)
 
 
+def owner(tree: Reader, public: bytes) -> DeviceId:
+    """The id of whom a key belongs to, or belonged to before a rotation."""
+    packed = tree.get(owner_key(public))
+    return device_id(public) if packed is None else DeviceId(packed)
+
+
+def signer(tree: Reader, public: bytes) -> Board | None:
+    """The board that may sign with a key now; None if there is none."""
+    found = board(tree, owner(tree, public))
+    if found is None or found.revoked or found.public != public:
+        return None
+    return found
+
+
+def operator_count(tree: Reader) -> int:
+    """How many operators there are."""
+    return _count(tree, OPERATORS_KEY)
+
+
+def motion_count(tree: Reader) -> int:
+    """How many motions were carried."""
+    return _count(tree, MOTIONS_KEY)
+
+
 def fault(tree: Reader, public: bytes) -> Fault | None:
     """What the owner of a key was convicted of."""
-    packed = tree.get(fault_key(public))
+    packed = tree.get(fault_key(owner(tree, public)))
     return None if packed is None else FAULT.unpack(packed)
 
 

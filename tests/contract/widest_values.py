@@ -11,6 +11,7 @@ from protocol import (
     light,
     merkle,
     messages,
+    motion,
     statetree,
     task,
 )
@@ -131,6 +132,16 @@ WIDEST: dict[str, Any] = {
     "ATTEST": messages.Attest(_TASK, _VERSION, _DIGEST),
     "EVIDENCE": evidence.Evidence(
         3, bytes(evidence.SIGNED_BYTES_MAX), bytes(evidence.SIGNED_BYTES_MAX)
+    ),
+    "MOTION": motion.Motion(
+        _BYTE,
+        UINT_MAX,
+        UINT_MAX,
+        bytes(motion.CONTENT_BYTES_MAX),
+        tuple(
+            motion.Approval(PublicKey(bytes([at]) * 32), bytes(64))
+            for at in range(chain.VALIDATORS_MAX)
+        ),
     ),
     "VALIDATOR_SET": _validators,
     "GENESIS": replace(

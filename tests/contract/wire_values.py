@@ -13,6 +13,8 @@ from protocol import (
     light,
     merkle,
     messages,
+    motion,
+    rotation,
     sealing,
     statetree,
     task,
@@ -140,6 +142,11 @@ _certificates = st.builds(
     tuples(signatures, 4, 1),
     tuples(counts, 4, 1),
 )
+_approvals = st.lists(
+    st.builds(motion.Approval, digests, signatures),
+    max_size=4,
+    unique_by=lambda approval: approval.validator,
+).map(lambda given: tuple(sorted(given, key=lambda approval: approval.validator)))
 _proofs = st.builds(
     statetree.StateProof,
     st.binary(min_size=1, max_size=40),
@@ -202,6 +209,13 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         st.binary(max_size=300),
         st.binary(max_size=300),
     ),
+    "ROTATE": st.builds(
+        rotation.Rotate, st.binary(min_size=16, max_size=16), digests, signatures
+    ),
+    "MOTION": st.builds(
+        motion.Motion, upto(255), counts, heights, st.binary(max_size=80), _approvals
+    ),
+    "OPERATOR_CHANGE": st.builds(motion.OperatorChange, upto(1), digests),
     "VALIDATOR_SET": _sets,
     "GENESIS": _genesis,
     "HEADER": _headers,

@@ -14,6 +14,8 @@ from protocol import (
     light,
     merkle,
     messages,
+    motion,
+    rotation,
     sealing,
     statetree,
     task,
@@ -180,6 +182,21 @@ FINAL = light.Final(
 LEASE_ENVELOPE = sign(
     VALIDATOR_KEYS[0], CHAIN_ID, Kind.LEASE, 17, messages.LEASE.pack(LEASE)
 )
+NEXT_BOARD = SigningKey(bytes(range(96, 128)))
+ROTATE = rotation.rotate(BOARD.identity, BOARD, NEXT_BOARD, CHAIN_ID, 5)
+NEW_OPERATOR = SigningKey(bytes(range(128, 160)))
+
+
+def motion_of(kind: Kind, content: bytes) -> motion.Motion:
+    """A motion that three of the four validators approved."""
+    made = motion.Motion(kind, 7, 20_000, content)
+    for key in VALIDATOR_KEYS[:3]:
+        made = made.approved(key, CHAIN_ID)
+    return made
+
+
+OPERATOR_CHANGE = motion.OperatorChange(1, NEW_OPERATOR.public)
+MOTION = motion_of(Kind.OPERATOR, motion.OPERATOR_CHANGE.pack(OPERATOR_CHANGE))
 
 
 class Structure(NamedTuple):
@@ -239,6 +256,9 @@ STRUCTURES = (
         evidence.EVIDENCE,
         evidence.duplicate_votes(PREVOTE, prevote_of(None)),
     ),
+    Structure("ROTATE", rotation.ROTATE, rotation.ROTATE.unpack(ROTATE.body)),
+    Structure("MOTION", motion.MOTION, MOTION),
+    Structure("OPERATOR_CHANGE", motion.OPERATOR_CHANGE, OPERATOR_CHANGE),
     Structure("VALIDATOR_SET", chain.VALIDATOR_SET, VALIDATORS),
     Structure("GENESIS", chain.GENESIS, GENESIS),
     Structure("HEADER", chain.HEADER, HEADER),

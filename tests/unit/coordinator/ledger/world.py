@@ -1,9 +1,10 @@
 """A small chain to test with: keys, a task, transactions, and a state."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from coordinator.ledger import views
 from coordinator.ledger.draft import Context
 from coordinator.ledger.state import TxResult, apply, execute, genesis_tree
 from protocol.chain import (
@@ -27,6 +28,8 @@ from protocol.messages import (
     Register,
     Revoke,
 )
+from protocol.motion import MOTION, OPERATOR_CHANGE, Motion, OperatorChange
+from protocol.rotation import rotate
 from protocol.task import (
     Q15,
     TASK,
@@ -158,6 +161,44 @@ class World:
 
     def revoke(self, number: int, who: SigningKey = OPERATOR) -> Envelope:
         return self.sign(who, Kind.REVOKE, REVOKE.pack(Revoke(board_id(number))))
+
+    def rotate(
+        self, number: int, following: SigningKey, who: SigningKey | None = None
+    ) -> Envelope:
+        self.counter += 1
+        present = who or board_key(number)
+        device = board_id(number)
+        return rotate(device, present, following, self.chain_id, self.counter)
+
+    def motion(
+        self,
+        kind: Kind,
+        content: bytes,
+        voters: Sequence[int] | None = None,
+        number: int | None = None,
+        until: int = 1 << 20,
+    ) -> Envelope:
+        """A motion that these validators approved; by default a quorum."""
+        if voters is None:
+            fault_model = FaultModel(self.genesis.fault_model)
+            voters = range(quorum(len(self.validators), fault_model))
+        if number is None:
+            number = views.motion_count(self.tree)
+        made = Motion(kind, number, until, content)
+        for voter in voters:
+            made = made.approved(self.validators[voter], self.chain_id)
+        return self.sign(STRANGER, kind, MOTION.pack(made))
+
+    def operator(
+        self,
+        who: SigningKey,
+        admitted: int = 1,
+        voters: Sequence[int] | None = None,
+        number: int | None = None,
+        until: int = 1 << 20,
+    ) -> Envelope:
+        content = OPERATOR_CHANGE.pack(OperatorChange(admitted, who.public))
+        return self.motion(Kind.OPERATOR, content, voters, number, until)
 
     def update(self, number: int, base: int = 0, **fields: object) -> Envelope:
         body = CONTRIBUTION.pack(contribution(number, base, **fields))

@@ -1,0 +1,70 @@
+"""What a quorum of the validators decides: each kind of motion has its rule here."""
+
+from coordinator.ledger import views
+from coordinator.ledger.draft import Context, Draft
+from protocol.chain import OPERATORS_MAX, FaultModel
+from protocol.envelope import Envelope
+from protocol.errors import DecodeError, ProtocolError, Reason
+from protocol.ids import Digest, PublicKey
+from protocol.motion import MOTION, OPERATOR_CHANGE, Motion
+
+
+def carried(draft: Draft, context: Context, envelope: Envelope) -> Motion:
+    """A motion that a quorum approved, counted; its own rule is still to follow.
+
+    Raises:
+      ProtocolError: STALE, if another motion was carried since it was drawn up or its
+        last height is over; NOT_AUTHORISED, BAD_SIGNATURE or MALFORMED.
+    """
+    motion = MOTION.unpack(envelope.body)
+    if motion.kind != envelope.kind:
+        raise DecodeError(f"motion of kind {motion.kind}")
+    count = views.motion_count(draft)
+    if motion.number != count:
+        raise ProtocolError(
+            f"motion {motion.number}, the next one is {count}", Reason.STALE
+        )
+    if context.height > motion.until:
+        raise ProtocolError(f"good until height {motion.until}", Reason.STALE)
+    fault_model = FaultModel(context.genesis.fault_model)
+    motion.check(context.chain_id, context.genesis.validators, fault_model)
+    draft.put(views.MOTIONS_KEY, views.pack_number(count + 1))
+    return motion
+
+
+def change_operators(
+    draft: Draft, context: Context, envelope: Envelope, identity: Digest
+) -> None:
+    """Admits an operator or takes it out; what it signed before stays.
+
+    Not one operator alone: whoever stole one key would take out all others.
+
+    Raises:
+      ProtocolError: As `carried`; ALREADY_KNOWN, NOT_ENROLLED, BUSY or
+        POLICY_MISMATCH.
+    """
+    del identity
+    change = OPERATOR_CHANGE.unpack(carried(draft, context, envelope).content)
+    known = draft.get(views.operator_key(change.operator)) is not None
+    count = views.operator_count(draft)
+    if change.admitted:
+        _check_new(known, count)
+        _put(draft, change.operator, b"", count + 1)
+        return
+    if not known:
+        raise ProtocolError("no such operator", Reason.NOT_ENROLLED)
+    if count == 1:
+        raise ProtocolError("the last operator stays", Reason.POLICY_MISMATCH)
+    _put(draft, change.operator, None, count - 1)
+
+
+def _check_new(known: bool, count: int) -> None:
+    if known:
+        raise ProtocolError("the operator is admitted", Reason.ALREADY_KNOWN)
+    if count >= OPERATORS_MAX:
+        raise ProtocolError(f"{OPERATORS_MAX} operators at most", Reason.BUSY)
+
+
+def _put(draft: Draft, operator: PublicKey, value: bytes | None, count: int) -> None:
+    draft.put(views.operator_key(operator), value)
+    draft.put(views.OPERATORS_KEY, views.pack_number(count))

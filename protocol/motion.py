@@ -1,0 +1,113 @@
+"""Motions: what a quorum of the validators decides about the chain itself.
+
+A motion is carried by at least a quorum of signatures of the validators of the height
+that takes it; who submits it does not matter. It names its number among all motions
+ever carried, so that none is carried twice and two that were drawn up side by side do
+not both pass, and a last height, so that a forgotten one does not pass years later.
+"""
+
+from dataclasses import dataclass, replace
+
+from protocol.chain import VALIDATORS_MAX, FaultModel, ValidatorSet, quorum
+from protocol.codec import binary, encode, exactly, many, record, structure, uint
+from protocol.errors import DecodeError, ProtocolError, Reason
+from protocol.ids import KEY_BYTES, SIGNATURE_BYTES, ChainId, PublicKey
+from protocol.keys import SigningKey, verify
+
+CONTENT_BYTES_MAX = 1024
+_TAG = b"starling/motion/1"
+
+
+@dataclass(frozen=True)
+class Approval:
+    """One validator's signature under a motion."""
+
+    validator: PublicKey
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A motion and who approved it.
+
+    Attributes:
+      kind: `Kind` of the transaction that carries it.
+      number: How many motions the chain carried before it.
+      until: Last height of a block that may take it.
+      content: The packed structure that `kind` names.
+      approvals: Sorted by validator, without duplicates.
+    """
+
+    kind: int
+    number: int
+    until: int
+    content: bytes
+    approvals: tuple[Approval, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses approvals in any other order."""
+        keys = [approval.validator for approval in self.approvals]
+        if keys != sorted(set(keys)):
+            raise DecodeError("approvals must be distinct and sorted by validator")
+
+    def signed_bytes(self, chain_id: ChainId) -> bytes:
+        """What an approval signs."""
+        fields = [int(self.kind), self.number, self.until, self.content]
+        return b"".join((_TAG, chain_id, encode(fields)))
+
+    def approved(self, key: SigningKey, chain_id: ChainId) -> "Motion":
+        """With one more approval; the same motion if it is there already."""
+        given = {approval.validator: approval for approval in self.approvals}
+        given[key.public] = Approval(key.public, key.sign(self.signed_bytes(chain_id)))
+        ordered = tuple(given[public] for public in sorted(given))
+        return replace(self, approvals=ordered)
+
+    def check(
+        self, chain_id: ChainId, validators: ValidatorSet, fault_model: FaultModel
+    ) -> None:
+        """Refuses a motion that a quorum of these validators did not approve.
+
+        Raises:
+          ProtocolError: NOT_AUTHORISED, if somebody else signed, or too few did.
+          SignatureError: If one signature does not verify.
+        """
+        signed = self.signed_bytes(chain_id)
+        for approval in self.approvals:
+            if validators.index_of(approval.validator) is None:
+                raise ProtocolError("approved by no validator", Reason.NOT_AUTHORISED)
+            verify(approval.validator, signed, approval.signature)
+        count = len(validators.members)
+        if len(self.approvals) < (needed := quorum(count, fault_model)):
+            raise ProtocolError(
+                f"{len(self.approvals)} approvals, {needed} of {count} needed",
+                Reason.NOT_AUTHORISED,
+            )
+
+
+MOTION = structure(
+    Motion,
+    8192,
+    uint(255),
+    uint(),
+    uint(least=1),
+    binary(CONTENT_BYTES_MAX),
+    many(
+        record(Approval, exactly(KEY_BYTES), exactly(SIGNATURE_BYTES)), VALIDATORS_MAX
+    ),
+)
+
+
+@dataclass(frozen=True)
+class OperatorChange:
+    """OPERATOR: who may admit boards and publish tasks.
+
+    Attributes:
+      admitted: 1 from now on, 0 no longer.
+      operator: The key.
+    """
+
+    admitted: int
+    operator: PublicKey
+
+
+OPERATOR_CHANGE = structure(OperatorChange, 48, uint(1), exactly(KEY_BYTES))

@@ -1,0 +1,119 @@
+"""What a quorum of validators decides, and what passes without one: nothing."""
+
+from collections.abc import Callable
+
+import pytest
+
+from coordinator.ledger import views
+from protocol.chain import OPERATORS_MAX
+from protocol.envelope import Envelope, Kind
+from protocol.errors import Reason
+from protocol.motion import MOTION, OPERATOR_CHANGE, Approval, Motion, OperatorChange
+from tests.unit.coordinator.ledger.world import (
+    OPERATOR,
+    STRANGER,
+    World,
+    board_key,
+    key,
+    opened,
+)
+
+CONTENT = OPERATOR_CHANGE.pack(OperatorChange(1, STRANGER.public))
+
+
+def test_admitted_operator_admits_boards_until_it_is_taken_out() -> None:
+    world = opened(validators=4)
+    assert world.do(world.register(20, STRANGER)).code == Reason.NOT_AUTHORISED
+    world.must(world.operator(STRANGER), world.register(20, STRANGER))
+    world.must(world.operator(STRANGER, 0))
+    assert world.do(world.register(21, STRANGER)).code == Reason.NOT_AUTHORISED
+    assert views.operator_count(world.tree) == 1
+    assert views.motion_count(world.tree) == 2
+
+
+def test_operators_are_bounded() -> None:
+    world = opened()
+    for number in range(OPERATORS_MAX - 1):
+        world.must(world.operator(key(9200 + number)))
+    assert world.do(world.operator(STRANGER)).code == Reason.BUSY
+
+
+def _stale(world: World) -> Envelope:
+    made = world.operator(key(9300))
+    world.must(world.operator(STRANGER))
+    return made
+
+
+def _carried_twice(world: World) -> Envelope:
+    """The same motion in another envelope, after its effect was undone."""
+    made = world.operator(STRANGER)
+    world.must(made)
+    world.must(world.operator(STRANGER, 0))
+    return world.sign(board_key(0), Kind.OPERATOR, made.body)
+
+
+def _by_a_stranger(world: World) -> Envelope:
+    made = Motion(Kind.OPERATOR, 0, 100, CONTENT)
+    for who in (*world.validators[:3], STRANGER):
+        made = made.approved(who, world.chain_id)
+    return world.sign(OPERATOR, Kind.OPERATOR, MOTION.pack(made))
+
+
+def _forged(world: World) -> Envelope:
+    made = Motion(Kind.OPERATOR, 0, 100, CONTENT)
+    for who in world.validators[:2]:
+        made = made.approved(who, world.chain_id)
+    forged = Approval(world.validators[2].public, made.approvals[0].signature)
+    approvals = (*made.approvals, forged)
+    packed = MOTION.pack(Motion(Kind.OPERATOR, 0, 100, CONTENT, approvals))
+    return world.sign(OPERATOR, Kind.OPERATOR, packed)
+
+
+def _of_another_kind(world: World) -> Envelope:
+    body = world.motion(Kind.TASK, CONTENT).body
+    return world.sign(OPERATOR, Kind.OPERATOR, body)
+
+
+REFUSALS: list[tuple[str, Callable[[World], Envelope], Reason]] = [
+    ("too-few", lambda w: w.operator(STRANGER, voters=(0, 1)), Reason.NOT_AUTHORISED),
+    ("nobody", lambda w: w.operator(STRANGER, voters=()), Reason.NOT_AUTHORISED),
+    ("stranger", _by_a_stranger, Reason.NOT_AUTHORISED),
+    ("forged", _forged, Reason.BAD_SIGNATURE),
+    ("too-late", lambda w: w.operator(STRANGER, until=1), Reason.STALE),
+    ("overtaken", _stale, Reason.STALE),
+    ("carried-twice", _carried_twice, Reason.STALE),
+    ("early", lambda w: w.operator(STRANGER, number=1), Reason.STALE),
+    ("other-kind", _of_another_kind, Reason.MALFORMED),
+    ("admitted", lambda w: w.operator(OPERATOR), Reason.ALREADY_KNOWN),
+    ("not-admitted", lambda w: w.operator(STRANGER, 0), Reason.NOT_ENROLLED),
+    ("the-last", lambda w: w.operator(OPERATOR, 0), Reason.POLICY_MISMATCH),
+    (
+        "empty-content",
+        lambda w: w.motion(Kind.OPERATOR, b""),
+        Reason.MALFORMED,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [pytest.param(make, reason, id=name) for name, make, reason in REFUSALS],
+)
+def test_motion_refused_changes_nothing(
+    make: Callable[[World], Envelope], reason: Reason
+) -> None:
+    world = opened(validators=4)
+    world.height = 2
+    envelope = make(world)
+    before = world.tree.root()
+    result = world.do(envelope)
+    assert (result.code, world.tree.root()) == (reason, before)
+
+
+@pytest.mark.parametrize("validators", [1, 2, 3, 4, 5, 7])
+def test_motion_needs_exactly_a_quorum(validators: int) -> None:
+    world = opened(validators=validators)
+    needed = 2 * validators // 3 + 1
+    lacking = world.operator(STRANGER, voters=range(needed - 1))
+    assert world.do(lacking).code == Reason.NOT_AUTHORISED
+    world.must(world.operator(STRANGER, voters=range(validators - needed, validators)))
