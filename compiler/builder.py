@@ -76,6 +76,7 @@ class Builder:
     def __init__(self) -> None:
         self._calls: list[_Call] = []
         self._known: dict[object, tuple[Tensor, ...]] = {}
+        self._sources: dict[str, tuple[str, Tensor]] = {}
         self._constants: dict[str, NDArray[np.generic]] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._count = 0
@@ -136,6 +137,8 @@ class Builder:
             outputs = tuple([tensor.name for tensor in tensors])
             self._calls.append(_Call(kind, names, outputs, attributes))
             self._known[key] = tensors
+            if inputs and inputs[0] is not None:
+                self._sources[outputs[0]] = (kind, inputs[0])
         return self._known[key]
 
     def unary(self, kind: str, tensor: Tensor, **attributes: Attribute) -> Tensor:
@@ -143,8 +146,14 @@ class Builder:
         return self.op(kind, (tensor,), tensor.shape, **attributes)
 
     def binary(self, kind: str, left: Tensor, right: Tensor) -> Tensor:
-        """An operator on two tensors that broadcast against each other."""
-        return self.op(kind, (left, right), broadcast(left.shape, right.shape))
+        """An operator on two tensors that broadcast against each other.
+
+        A tensor that was only repeated to the other's shape goes in as it was before.
+        """
+        shape = broadcast(left.shape, right.shape)
+        left = self._unexpanded(left, right, shape)
+        right = self._unexpanded(right, left, shape)
+        return self.op(kind, (left, right), shape)
 
     def add(self, left: Tensor, right: Tensor) -> Tensor:
         """The sum, with broadcasting."""
@@ -163,6 +172,9 @@ class Builder:
 
     def reshape(self, tensor: Tensor, shape: Shape) -> Tensor:
         """The same values in another shape; the batch axis stays where it is."""
+        kind, source = self._sources.get(tensor.name, ("", tensor))
+        if kind == "Reshape":
+            tensor = source
         if shape == tensor.shape:
             return tensor
         sizes = [-1 if size is None else size for size in shape]
@@ -241,8 +253,9 @@ class Builder:
         if shape[0] is None:
             entry = next(item for item in self._inputs if item.name == "x")
             whole = Tensor(entry.name, (None,))
-            rows = self.op("Shape", (whole,), (1,), start=0, end=1)
-            target = self.concat([rows, self.integers(*sizes[1:])], 0)
+            target = self.op("Shape", (whole,), (1,), start=0, end=1)
+            if len(sizes) > 1:
+                target = self.concat([target, self.integers(*sizes[1:])], 0)
         return self.op("Expand", (tensor, target), shape)
 
     def select(self, tensor: Tensor, axis: int, places: Sequence[int]) -> Tensor:
@@ -301,6 +314,12 @@ class Builder:
         )
         data: bytes = model.SerializeToString(deterministic=True)
         return data
+
+    def _unexpanded(self, tensor: Tensor, other: Tensor, shape: Shape) -> Tensor:
+        kind, source = self._sources.get(tensor.name, ("", tensor))
+        if kind == "Expand" and broadcast(source.shape, other.shape) == shape:
+            return source
+        return tensor
 
     def _live(self, used: set[str]) -> tuple[list[_Call], set[str]]:
         live = []

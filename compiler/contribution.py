@@ -20,7 +20,7 @@ import numpy as np
 
 from compiler.builder import Builder, Tensor
 
-_WIDE = 1024
+_WIDE = 64
 """From this many values on a product with ones is faster than a sum over rows."""
 
 
@@ -60,12 +60,8 @@ class Rows:
         if scale is None and rows.row_size < _WIDE:
             return build.reduce("ReduceSum", rows, [0])
         if scale is None:
-            count = build.op("Shape", (rows,), (1,), start=0, end=1)
-            sides = build.concat([build.integers(1), count], 0)
-            weights = build.op("Expand", (build.scalar(1.0), sides), (1, None))
-        else:
-            weights = build.op("Reshape", (scale, build.integers(1, -1)), (1, None))
-        return build.flat(build.op("MatMul", (weights, rows), (1, rows.row_size)))
+            scale = build.expand(build.scalar(1.0), (None,))
+        return build.op("MatMul", (scale, rows), (rows.row_size,))
 
     def rows(self, build: Builder) -> Tensor:
         """See `Contribution`."""
@@ -147,8 +143,8 @@ class Correlation:
     """A weight matrix (in groups, of which there may be one) applied to patches.
 
     Attributes:
-      left: (n, g, p, l).
-      right: (n, g, q, l).
+      left: (n, g, p, l); (n, p, l) for one group.
+      right: (n, g, q, l); (n, q, l) for one group.
     """
 
     left: Tensor

@@ -79,36 +79,32 @@ def prediction(network: Network, loss: Loss) -> str:
 def _cross_entropy(
     build: Builder, z: Tensor, y: Tensor, settings: LossSettings
 ) -> tuple[Tensor, Tensor]:
-    """log(sum(exp(z))) - z_y; the derivative is softmax(z) minus one at y.
+    """-p_y with p = log softmax(z); the derivative is exp(p) minus one at y.
 
     With weights w and smoothing s the label becomes a row q of k values, (1 - s) w_y at
-    y and s w / k everywhere; the loss is sum(q) log(sum(exp(z))) - sum(q z).
+    y and s w / k everywhere; the loss is -sum(q p), its derivative sum(q) exp(p) - q.
     """
     classes = z.row[0]
     column = build.reshape(y, (None, 1))
     numbers = build.constant(np.arange(classes, dtype=np.int64))
     equal = build.op("Equal", (column, numbers), z.shape)
     wanted = build.op("Cast", (equal,), z.shape, to=1)
-    largest = build.reduce("ReduceMax", z, [1], keep=True)
-    shifted = build.binary("Sub", z, largest)
-    powers = build.unary("Exp", shifted)
-    total = build.reduce("ReduceSum", powers, [1], keep=True)
+    powers = build.unary("LogSoftmax", z, axis=1)
     # A label outside the classes stops the run here rather than training on nothing.
-    picked = build.op("GatherElements", (shifted, column), (None, 1), axis=1)
-    share = build.binary("Div", powers, total)
-    height = build.unary("Log", total)
+    picked = build.op("GatherElements", (powers, column), (None, 1), axis=1)
+    share = build.unary("Exp", powers)
     weights, smoothing = _weights(settings, classes), settings.label_smoothing
     if settings.class_weights or smoothing:
         own = build.constant((1.0 - smoothing) * weights)
         spread = build.constant(smoothing / classes * weights)
         wanted = build.add(build.mul(wanted, own), spread)
         mass = build.reduce("ReduceSum", wanted, [1], keep=True)
-        others = build.reduce("ReduceSum", build.mul(shifted, spread), [1], keep=True)
+        others = build.reduce("ReduceSum", build.mul(powers, spread), [1], keep=True)
         factor = build.op("Gather", (own, column), (None, 1), axis=0)
         picked = build.add(build.mul(picked, factor), others)
-        share, height = build.mul(share, mass), build.mul(height, mass)
-    loss = build.binary("Sub", height, picked)
-    return build.reshape(loss, (None,)), build.binary("Sub", share, wanted)
+        share = build.mul(share, mass)
+    loss = build.reshape(build.unary("Neg", picked), (None,))
+    return loss, build.binary("Sub", share, wanted)
 
 
 def _weights(settings: LossSettings, classes: int) -> NDArray[np.float32]:

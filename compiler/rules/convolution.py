@@ -20,6 +20,9 @@ from compiler.rules.patches import patches
 from compiler.rules.window import Window, window
 from compiler.tape import Tape
 
+_MANY_POOLS = 64
+"""From this many on winners are counted by a sum; an average is faster on fewer."""
+
 
 def forward(tape: Tape, node: Node) -> None:
     """Writes the convolution, from patches if its weight is trained.
@@ -36,7 +39,8 @@ def forward(tape: Tape, node: Node) -> None:
         return
     product = _product(tape, node, shape, (1,) * len(shape.size))
     if len(node.inputs) > 2:
-        product = build.add(product, _column(build, tape.input(node, 2)))
+        bias = tape.input(node, 2)
+        product = build.add(product, build.reshape(bias, (bias.row[0], 1)))
     tape.put(node, build.reshape(product, tape.shape(node)))
 
 
@@ -58,9 +62,9 @@ def pooled_forward(tape: Tape, node: Node) -> None:
     _check(tape, node)
     build, shape, pool = tape.build, _window(tape, node), _pool(node)
     _, largest = _tiles(tape, node, shape, pool)
-    largest = build.reshape(largest, (None, largest.row[0], largest.row[2]))
     if len(node.inputs) > 2:
-        largest = build.add(largest, _column(build, tape.input(node, 2)))
+        bias = tape.input(node, 2)
+        largest = build.add(largest, build.reshape(bias, (bias.row[0], 1, 1)))
     tape.put(node, build.reshape(largest, tape.shape(node)))
 
 
@@ -78,8 +82,7 @@ def pooled_backward(tape: Tape, node: Node) -> None:
     tiles, largest = _tiles(tape, node, shape, pool)
     equal = build.op("Equal", (tiles, largest), tiles.shape)
     winners = build.op("Cast", (equal,), tiles.shape, to=1)
-    count = build.reduce("ReduceSum", winners, [2], keep=True)
-    spread = build.mul(winners, build.binary("Div", flat, count))
+    spread = build.mul(winners, build.binary("Div", *_shared(build, flat, winners)))
     if tape.needs(node, 0):
         tape.give(node, 0, _image(tape, node, shape, _untiled(tape, node, spread)))
     if tape.needs(node, 1):
@@ -88,13 +91,24 @@ def pooled_backward(tape: Tape, node: Node) -> None:
         tape.give(node, 2, build.reduce("ReduceSum", flat, [2, 3]))
 
 
+def _shared(
+    build: Builder, cotangent: Tensor, winners: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Two tensors whose quotient is what each of a tile's winners gets."""
+    tile, pools = winners.row[1:]
+    if pools >= _MANY_POOLS:
+        return cotangent, build.reduce("ReduceSum", winners, [2], keep=True)
+    size = [tile, 1]
+    attributes = {"kernel_shape": size, "strides": size}
+    mean = build.op("AveragePool", (winners,), cotangent.shape, **attributes)
+    return build.mul(cotangent, build.scalar(1.0 / tile)), mean
+
+
 def _product(tape: Tape, node: Node, shape: Window, pool: tuple[int, ...]) -> Tensor:
     """(n, M, L): the convolution without its bias, in the order of the patches."""
     build, weight = tape.build, tape.input(node, 1)
     seen = patches(build, tape.input(node, 0), shape, pool, 1)
-    values, windows = seen.row[1:]
-    matrix = build.reshape(weight, (weight.row[0], values))
-    return build.matmul(matrix, build.reshape(seen, (None, values, windows)))
+    return build.matmul(build.reshape(weight, (weight.row[0], seen.row[0])), seen)
 
 
 def _tiles(
@@ -114,8 +128,8 @@ def _weight(
 ) -> None:
     build, groups = tape.build, _groups(node)
     seen = patches(build, tape.input(node, 0), shape, pool, groups)
-    channels = cotangent.row[0] // groups
-    left = build.reshape(cotangent, (None, groups, channels, seen.row[2]))
+    sides = (groups, cotangent.row[0] // groups) if groups > 1 else cotangent.row[:1]
+    left = build.reshape(cotangent, (None, *sides, seen.row[-1]))
     tape.credit(node, 1, Correlation(left, seen))
 
 
@@ -182,10 +196,6 @@ def _check(tape: Tape, node: Node) -> None:
             f"{node.label}: expected one image for each example and fixed weights",
             (node.name,),
         )
-
-
-def _column(build: Builder, bias: Tensor) -> Tensor:
-    return build.reshape(bias, (bias.row[0], 1))
 
 
 def _groups(node: Node) -> int:

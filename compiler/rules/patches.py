@@ -2,8 +2,8 @@
 
 Copying single values out of an image is slow, so it is done in two steps. A convolution
 with one-hot kernels (one kernel for each distinct place under a window) copies the
-image once for each place; it is depthwise and cheap for windows of ordinary size. Then
-whole blocks are gathered: one for each value of a window and, where a pooling follows,
+image once for each place, which is cheap for windows of ordinary size. Then whole
+blocks are gathered: one for each value of a window and, where a pooling follows,
 for each window of the pool, so that windows pooled together stand side by side and a
 pooling is a maximum over one axis.
 
@@ -17,13 +17,16 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from compiler.builder import Builder, Tensor
+from compiler.builder import Builder, Shape, Tensor
 from compiler.rules.window import Window
 
 ONE_HOT_CELLS_MAX = 64
 """Largest extent of one-hot kernels: beyond it their products (cells per value copied,
 about 30 a nanosecond on a core) cost more than gathering single values (2 ns each)."""
+ROW_INDICES_MAX = 2048
+"""Most indices, 8 bytes each in the graph, for which channels may be rows."""
 
 
 @dataclass(frozen=True)
@@ -91,29 +94,30 @@ def patches(
       groups: g.
 
     Returns:
-      (n, g, K, L), the windows of a pool F apart by P.
+      (n, g, K, L), the windows of a pool F apart by P; (n, K, L) for one group.
     """
     layout = places(shape, pool)
     channels = x.row[0]
     area = math.prod(layout.count)
     distinct = math.prod([len(entry) for entry in layout.offsets])
+    values = channels * math.prod(shape.kernel)
+    windows = len(layout.order) * channels // values * area
+    result: Shape = (None, groups, values // groups, windows)
+    if groups == 1:
+        result = (None, values, windows)
     if distinct == area == 1 or (distinct == 1 and x.row[1:] == layout.count):
         blocks = build.reshape(x, (None, channels, distinct, area))
-    elif _cells(layout) <= ONE_HOT_CELLS_MAX:
-        blocks = _convolved(build, x, shape, layout)
-    else:
+    elif _cells(layout) > ONE_HOT_CELLS_MAX:
         blocks = _gathered(build, x, shape, layout)
+    elif _in_rows(layout, channels):
+        return build.reshape(_rows(build, x, shape, layout), result)
+    else:
+        blocks = _convolved(build, x, shape, layout)
     if layout.order != tuple(range(distinct)):
         indices = build.constant(np.array(layout.order, np.int64))
-        blocks = build.op(
-            "Gather",
-            (blocks, indices),
-            (None, channels, len(layout.order), area),
-            axis=2,
-        )
-    kernel = math.prod(shape.kernel)
-    windows = len(layout.order) // kernel * area
-    return build.reshape(blocks, (None, groups, channels // groups * kernel, windows))
+        copied = (None, channels, len(layout.order), area)
+        blocks = build.op("Gather", (blocks, indices), copied, axis=2)
+    return build.reshape(blocks, result)
 
 
 def _dilation(offsets: tuple[int, ...]) -> int:
@@ -125,9 +129,63 @@ def _cells(layout: Places) -> int:
     return math.prod([max(o) // _dilation(o) + 1 for o in layout.offsets])
 
 
+def _in_rows(layout: Places, channels: int) -> bool:
+    """Whether `_rows` is to be taken: one axis, and blocks are gathered anyway."""
+    order = len(layout.order)
+    gathers = layout.order != tuple(range(len(layout.offsets[0])))
+    return len(layout.count) == 1 and gathers and channels * order <= ROW_INDICES_MAX
+
+
+def _rows(build: Builder, x: Tensor, shape: Window, layout: Places) -> Tensor:
+    """(n, C K F, P): all channels are rows of one image, so that one product does."""
+    channels, area = x.row[0], layout.count[0]
+    kernels, gaps = _one_hot(layout)
+    distinct, extent = kernels.shape[0], kernels.shape[2]
+    copies = build.op(
+        "Conv",
+        (
+            build.reshape(x, (None, 1, *x.row)),
+            build.constant(kernels.reshape(distinct, 1, 1, extent)),
+        ),
+        (None, distinct, channels, area),
+        kernel_shape=[1, extent],
+        strides=[1, *layout.step],
+        dilations=[1, *gaps],
+        pads=[0, *shape.before, 0, *_after(shape, layout)],
+    )
+    blocks = build.reshape(copies, (None, distinct * channels, area))
+    order = np.array(layout.order, np.int64)[None, :] * channels
+    indices = (order + np.arange(channels)[:, None]).reshape(-1)
+    return build.op(
+        "Gather",
+        (blocks, build.constant(indices)),
+        (None, indices.size, area),
+        axis=1,
+    )
+
+
 def _convolved(build: Builder, x: Tensor, shape: Window, layout: Places) -> Tensor:
-    """(n, C, B, P) by a depthwise convolution with one-hot kernels."""
-    channels = x.row[0]
+    """(n, C, B, P), each channel being an image of its own."""
+    kernels, gaps = _one_hot(layout)
+    channels, size = x.row[0], x.row[1:]
+    if channels > 1:
+        x = build.op("Reshape", (x, build.integers(-1, 1, *size)), (None, 1, *size))
+    copies = build.op(
+        "Conv",
+        (x, build.constant(kernels)),
+        (None, len(kernels), *layout.count),
+        kernel_shape=list(kernels.shape[2:]),
+        strides=list(layout.step),
+        dilations=gaps,
+        pads=[*shape.before, *_after(shape, layout)],
+    )
+    return build.reshape(
+        copies, (None, channels, len(kernels), math.prod(layout.count))
+    )
+
+
+def _one_hot(layout: Places) -> tuple[NDArray[np.float32], list[int]]:
+    """(B, 1, ...) kernels, each of which copies one place, and their dilation."""
     gaps = [_dilation(entry) for entry in layout.offsets]
     extents = [
         max(entry) // gap + 1 for entry, gap in zip(layout.offsets, gaps, strict=True)
@@ -137,21 +195,7 @@ def _convolved(build: Builder, x: Tensor, shape: Window, layout: Places) -> Tens
     for number, place in enumerate(itertools.product(*layout.offsets)):
         cell = tuple([entry // gap for entry, gap in zip(place, gaps, strict=True)])
         kernels[(number, 0, *cell)] = 1.0
-    # Repeated by the runtime when it loads the graph, so that files stay small.
-    repeats = build.integers(channels, *[1] * (kernels.ndim - 1))
-    shape_all = (channels * distinct, *kernels.shape[1:])
-    repeated = build.op("Tile", (build.constant(kernels), repeats), shape_all)
-    copies = build.op(
-        "Conv",
-        (x, repeated),
-        (None, channels * distinct, *layout.count),
-        kernel_shape=extents,
-        strides=list(layout.step),
-        dilations=gaps,
-        pads=[*shape.before, *_after(shape, layout)],
-        group=channels,
-    )
-    return build.reshape(copies, (None, channels, distinct, math.prod(layout.count)))
+    return kernels, gaps
 
 
 def _gathered(build: Builder, x: Tensor, shape: Window, layout: Places) -> Tensor:

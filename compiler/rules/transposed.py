@@ -49,7 +49,8 @@ def backward(tape: Tape, node: Node) -> None:
         tape.give(node, 0, image)
     if tape.needs(node, 1):
         seen = patches(build, cotangent, shape, (1,) * len(shape.size), groups)
-        left = build.reshape(x, (None, groups, x.row[0] // groups, seen.row[2]))
+        sides = (groups, x.row[0] // groups) if groups > 1 else x.row[:1]
+        left = build.reshape(x, (None, *sides, seen.row[-1]))
         tape.credit(node, 1, Correlation(left, seen))
     if tape.needs(node, 2):
         axes = list(range(2, len(cotangent.shape)))
