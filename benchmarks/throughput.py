@@ -30,7 +30,8 @@ from protocol.topics import Topics
 RESULTS = Path(__file__).parent / "results" / "throughput.json"
 DIMENSION = 900
 """Parameters whose sealed 8-bit update takes about 1 KB."""
-OPEN_MAX = 2000
+OPEN_MAX = 500
+"""Boards whose update is under way at once: their leases in flight."""
 HEARTBEAT_S = 60
 SHAPES = ((20, 0.02), (200, 0.02), (1000, 0.02), (1000, 0.1), (1000, 0.25))
 """Most transactions of a block, and least seconds between two of one proposer."""

@@ -30,8 +30,12 @@ def found(turn: Turn, known: Digest, other: Envelope) -> None:
 def heard(turn: Turn, packed: bytes) -> None:
     """A transaction that is new to us came from another coordinator."""
     envelope = ENVELOPE.unpack(packed)
-    if envelope.kind != Kind.UPDATE:
-        return
+    if envelope.kind == Kind.UPDATE:
+        met(turn, envelope)
+
+
+def met(turn: Turn, envelope: Envelope) -> None:
+    """An update whose signature was checked came from another coordinator."""
     body = CONTRIBUTION.unpack(envelope.body)
     device = views.owner(turn.ledger.tree, envelope.sender)
     held = turn.held.get(held_key(device, body.task, body.version))

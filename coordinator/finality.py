@@ -76,6 +76,8 @@ def _update_final(turn: Turn, envelope: Envelope, proof: bytes) -> None:
         turn.held = turn.held.without(key)
         took_s = turn.now_s - held.at_s
         turn.finalities_s = (*turn.finalities_s[1 - FINALITIES_KEPT :], took_s)
+        if held.transaction != envelope.identity(turn.settings.gate.chain_id):
+            contradiction.refused(turn, device, held)
     board = views.board(turn.ledger.tree, device)
     if board is not None and board.charge > turn.charge_max:
         turn.charge_max = board.charge

@@ -16,7 +16,7 @@ from coordinator.events import (
 from coordinator.gossip import GivenUpload
 from coordinator.ledger import views
 from coordinator.state import Held, TaskState, held_key
-from coordinator.submission import submit
+from coordinator.submission import submit_upload
 from coordinator.turn import Turn
 from protocol.chunks import CHUNK, Assembly, Chunk, chunk_count
 from protocol.envelope import ENVELOPE, CounterWindow, Envelope, Kind
@@ -99,10 +99,10 @@ def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
     held = Held(admitted.transaction, body.version, body.task, turn.now_s, update)
     turn.held = turn.held.put(key, held)
     turn.emit(Accept(device))
-    if not _proof_is_near(turn):
+    if duty.rank(turn, device) == 0 and not _proof_is_near(turn):
         turn.tell(device, Kind.ACCEPTED, ACCEPTED.pack(Accepted(admitted.transaction)))
     granting.delivered(turn, device, turn.tasks[body.task])
-    submit(turn, update)
+    submit_upload(turn, update)
 
 
 def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:

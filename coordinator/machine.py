@@ -34,7 +34,7 @@ from coordinator.leases import LeaseTable
 from coordinator.ledger import node, views
 from coordinator.ledger.node import LedgerState
 from coordinator.state import CoordinatorState, Held, Settings, TaskState, held_key
-from coordinator.submission import advance, submit
+from coordinator.submission import advance, submit, submit_upload
 from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, TRANSACTION_KINDS, Envelope, Kind, sign
 from protocol.errors import DecodeError, ProtocolError, Reason
@@ -246,4 +246,4 @@ def _hold_again(turn: Turn, update: Envelope) -> None:
     held = Held(identity, body.version, body.task, turn.now_s, update)
     key = held_key(device, body.task, body.version)
     turn.held = turn.held.put(key, held)
-    submit(turn, update)
+    submit_upload(turn, update)

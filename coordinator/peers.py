@@ -32,7 +32,7 @@ from coordinator.gossip import (
 from coordinator.ledger import node, views, wire
 from coordinator.robust.norm import check_norm, norm_bound
 from coordinator.state import Held, Parked, Peer, held_key
-from coordinator.submission import advance, submit
+from coordinator.submission import advance, submit_upload
 from coordinator.turn import Turn
 from coordinator.versioning import model_given, resume
 from protocol.chain import BLOCK, PROPOSAL, Proposal, VoteType
@@ -257,6 +257,7 @@ def upload_given(turn: Turn, given: GivenUpload) -> None:
     if H(given.blob) != body.blob:
         raise InvalidUpdate("blob differs from its digest", Reason.COMMITMENT_MISMATCH)
     turn.emit(StoreUpload(identity, update, given.blob))
+    accusation.met(turn, update)
     device = views.owner(turn.ledger.tree, update.sender)
     known = views.update_of(turn.ledger.tree, body.task, device, body.version)
     task = turn.tasks.get(body.task)
@@ -265,7 +266,7 @@ def upload_given(turn: Turn, given: GivenUpload) -> None:
         check_norm(vector, norm_bound(task.spec, body.pledge))
         held = Held(identity, body.version, body.task, turn.now_s, update)
         turn.held = turn.held.put(held_key(device, body.task, body.version), held)
-        submit(turn, update)
+        submit_upload(turn, update)
     _came(turn, key)
 
 

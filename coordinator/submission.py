@@ -14,6 +14,15 @@ def submit(turn: Turn, envelope: Envelope) -> None:
     advance(turn, node.Submitted(envelope))
 
 
+def submit_upload(turn: Turn, update: Envelope) -> None:
+    """Hands an admitted update to the ledger.
+
+    What boards publish reaches every coordinator, so that nobody needs to be told. Who
+    missed it asks when a block names it, and hears of it if it waits for long.
+    """
+    advance(turn, node.Submitted(update, tells=False))
+
+
 def advance(turn: Turn, event: node.Event) -> None:
     """Lets the ledger take one step, and acts on what it decides and refuses."""
     ledger, effects = node.step(

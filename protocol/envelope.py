@@ -99,7 +99,14 @@ class Envelope:
 
     def identity(self, chain_id: ChainId) -> Digest:
         """Names the content whatever the signature's bytes: a transaction's id."""
-        return H(self.signed_bytes(chain_id))
+        known = self._identities.get(chain_id)
+        if known is None:
+            known = self._identities[chain_id] = H(self.signed_bytes(chain_id))
+        return known
+
+    @cached_property
+    def _identities(self) -> dict[ChainId, Digest]:
+        return {}
 
     def check(self, chain_id: ChainId) -> None:
         """Verifies the signature.

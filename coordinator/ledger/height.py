@@ -23,8 +23,8 @@ from protocol.errors import ProtocolError, Reason, StorageError
 from protocol.ids import SIGNATURE_BYTES
 
 
-def submit(turn: Turn, envelope: Envelope) -> None:
-    """Lets a transaction wait for a block and tells the others of it."""
+def submit(turn: Turn, envelope: Envelope, tells: bool) -> None:
+    """Lets a transaction wait for a block; tells the others of it if it `tells`."""
     identity = envelope.identity(turn.settings.chain_id)
     packed = ENVELOPE.pack(envelope)
     try:
@@ -36,7 +36,7 @@ def submit(turn: Turn, envelope: Envelope) -> None:
         turn.emit(RefuseTransaction(identity, error.reason, str(error)))
         return
     turn.change(mempool=mempool)
-    if not turn.settings.alone:
+    if tells and not turn.settings.alone:
         turn.gossip(wire.MESSAGE.pack(Message(Topic.TRANSACTION, packed)))
 
 

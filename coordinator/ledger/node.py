@@ -55,9 +55,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Submitted:
-    """A transaction whose signature the sender of this event has checked."""
+    """A transaction whose signature the sender of this event has checked.
+
+    Attributes:
+      envelope: The transaction.
+      tells: Whether to tell the others of it at once; not if it came to them, too, as
+        what boards publish does.
+    """
 
     envelope: Envelope
+    tells: bool = True
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,7 @@ def step(
     height.restore(turn)
     match event:
         case Submitted():
-            height.submit(turn, event.envelope)
+            height.submit(turn, event.envelope, event.tells)
         case PeerMessage():
             try:
                 exchange.hear(turn, event.payload)

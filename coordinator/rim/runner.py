@@ -59,6 +59,7 @@ from coordinator.events import (
 )
 from coordinator.ledger.node import Gossip, ServeBlocks
 from coordinator.rim import inbox
+from coordinator.rim.backlog import Backlog
 from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.outgoing import Outgoing
 from coordinator.rim.publishing import Publisher, address
@@ -71,6 +72,8 @@ from protocol.ids import Digest, device_name
 log = logging.getLogger("starling.coordinator")
 
 BATCH_MAX = 1024
+UPLOADS_S = 0.025
+"""That uploads may take before votes, and what waits for the disk, get their turn."""
 INBOX_EVERY_S = 0.25
 STATUS_EVERY_S = 1.0
 STATUS_SHARE = 0.02
@@ -108,6 +111,7 @@ class Runner:
         self._block_from_s = 0.0
         self._broker = "connecting"
         self._stopping = False
+        self._backlog: Backlog[_Item] = Backlog()
         self._link = surroundings.open_bus(self._parts.link, self._queue.put)
         self._outgoing = Outgoing(self._link.publish)
         self._publisher = Publisher(
@@ -151,17 +155,17 @@ class Runner:
     def _turn(self) -> None:
         """One batch: events in, effects out, acknowledgements last."""
         effects: list[Effect] = []
-        tokens: list[Token] = []
-        items = self._drain()
+        self._drain()
         # First the block of what is durable already, then what is new: in the other
         # order the new updates would need a sync of their own before the votes.
         if _now_s() >= self._tick_at_s():
             self._tick(effects)
-        for item in items:
-            self._take(item, effects, tokens)
+        for item in self._backlog.urgent():
+            self._take(item, effects)
         for event in self._look_into_inbox():
             self._step(event, effects)
-        self._carry_out(effects, tokens)
+        self._take_uploads(effects)
+        self._carry_out(effects, self._backlog.acknowledgements())
         if _now_s() >= self._status_at_s:
             self._write_status("running")
 
@@ -175,22 +179,29 @@ class Runner:
         wait_s = (ended_s - began_s) * (1 / BLOCKS_SHARE - 1)
         self._block_from_s = ended_s + min(wait_s, BLOCK_WAIT_MAX_S)
 
-    def _drain(self) -> list[_Item]:
+    def _drain(self) -> None:
+        """Waits for something to do, and takes in what has come."""
         wake_at_s = min(self._tick_at_s(), self._inbox_at_s, self._status_at_s)
-        items: list[_Item] = []
+        wait_s = 0.0 if self._backlog.uploads else max(0.0, wake_at_s - _now_s())
         try:
-            items.append(self._queue.get(timeout=max(0.0, wake_at_s - _now_s())))
-            while len(items) < BATCH_MAX:
-                items.append(self._queue.get_nowait())
+            self._backlog.add(self._queue.get(timeout=wait_s))
+            for _ in range(BATCH_MAX):
+                self._backlog.add(self._queue.get_nowait())
         except queue.Empty:
-            return items
-        return items
+            return
 
-    def _take(self, item: _Item, effects: list[Effect], tokens: list[Token]) -> None:
+    def _take_uploads(self, effects: list[Effect]) -> None:
+        until_s = _now_s() + UPLOADS_S
+        while _now_s() < until_s:
+            message = self._backlog.upload()
+            if message is None:
+                return
+            self._message(message, effects)
+
+    def _take(self, item: _Item, effects: list[Effect]) -> None:
         match item:
             case MessageArrived():
                 self._message(item, effects)
-                tokens.append(item.token)
             case Delivered(publish_id):
                 self._outgoing.delivered(publish_id)
             case LinkConnected():

@@ -46,6 +46,19 @@ def subject_of(message: Message) -> int:
     return FRAME.unpack(message.payload).subject
 
 
+def updates(council: Council, board: Voter) -> list[int]:
+    """How many of a board's updates stand in each one's chain."""
+    found = [views.board(m.state.ledger.tree, board.device) for m in council.members]
+    return [0 if each is None else each.updates for each in found]
+
+
+def topic_of(message: Message) -> int:
+    frame = FRAME.unpack(message.payload)
+    if frame.subject != Subject.LEDGER:
+        return 0
+    return wire.MESSAGE.unpack(frame.content).topic
+
+
 def test_council_transaction_at_one_enters_everybody_s_chain(
     council: Council, boards: list[Voter]
 ) -> None:
@@ -138,14 +151,13 @@ def test_council_without_the_vector_nobody_else_prevotes(
     council: Council, boards: list[Voter]
 ) -> None:
     council.cut = lambda source, target, m: subject_of(m) == Subject.UPLOAD
-    before = council.heights()
     council.contribute(boards[0], 0, to={2})
     council.run(4.0)
-    assert council.heights() == before
+    assert updates(council, boards[0]) == [0] * COUNT
 
     council.cut = lambda source, target, m: False
     council.run(12.0)
-    assert council.heights()[0] > before[0]
+    assert updates(council, boards[0]) == [1] * COUNT
 
 
 def test_council_liar_is_outvoted_named_and_goes_on(
@@ -213,8 +225,40 @@ def test_lease_of_another_coordinator_is_good_everywhere(
     (lease,) = council.check_in(boards[0], 0)
     council.down.clear()
     council.send(boards[0], boards[0].upload(lease))
-    receipts = {e.sender for _, e in council.down if e.kind == Kind.ACCEPTED}
-    assert receipts == {key.public for key in KEYS}
+
+    assert [member.state.held.size for member in council.members] == [1] * COUNT
+
+
+def test_update_is_acknowledged_by_one_and_if_sent_again_by_all(
+    council: Council, boards: list[Voter]
+) -> None:
+    (lease,) = council.check_in(boards[0], 0)
+    upload = boards[0].upload(lease)
+    for expected in (1, COUNT):
+        council.down.clear()
+        council.send(boards[0], upload)
+        receipts = [e for _, e in council.down if e.kind == Kind.ACCEPTED]
+        assert len(receipts) == expected
+
+
+def test_update_that_boards_sent_to_all_is_told_to_nobody(
+    council: Council, boards: list[Voter]
+) -> None:
+    (lease,) = council.check_in(boards[0], 0)
+    height = council.heights()[0]
+    told: list[int] = []
+
+    def overhear(source: int, target: int, message: Message) -> bool:
+        told.append(topic_of(message))
+        return False
+
+    council.cut = overhear
+    council.send(boards[0], boards[0].upload(lease))
+    council.run(2.0)
+
+    assert council.heights() == [height + 1] * COUNT
+    assert wire.Topic.PROPOSAL in told
+    assert wire.Topic.TRANSACTION not in told
 
 
 def faults(council: Council, board: Voter) -> list[Fault | None]:
