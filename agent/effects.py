@@ -139,6 +139,14 @@ class MarkAccepted:
 
 
 @dataclass(frozen=True)
+class KeepProof:
+    """Keep the packed proof that an upload is final; may be lost."""
+
+    entry: Spooled
+    proof: bytes
+
+
+@dataclass(frozen=True)
 class DeleteSpooled:
     """Remove an upload: it is proven final, or proven stale."""
 
@@ -182,6 +190,7 @@ Effect = (
     | StopTraining
     | SpoolUpload
     | MarkAccepted
+    | KeepProof
     | DeleteSpooled
     | Publish
     | PublishSpooled

@@ -5,7 +5,7 @@ of one coordinator stops the sending. Only a proof that the update is final, or 
 version that makes it stale, deletes it; a refusal never does.
 """
 
-from agent.effects import DeleteSpooled, MarkAccepted, PublishSpooled
+from agent.effects import DeleteSpooled, KeepProof, MarkAccepted, PublishSpooled
 from agent.events import ChunkDelivered
 from agent.state import Sending, Waiting
 from agent.turn import Turn
@@ -204,4 +204,5 @@ def hear_final(turn: Turn, envelope: Envelope) -> None:
     if item is not None:
         trusted = final.check(turn.state.trusted)
         turn.state = evolve(turn.state, trusted=trusted)
+        turn.emit(KeepProof(item.entry, envelope.body))
         _delete(turn, item, "final")

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from protocol.errors import EXIT_DONE, ConfigError
+from protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError
 
 INTERRUPTED = 130
 _EXAMPLES = """examples:
@@ -172,6 +172,8 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
         sys.stdout.write(json.dumps(made.document, indent=2) + "\n")
     else:
         Console().print(summary(made.heading, made.last, made.outcome))
+    if not made.outcome.sound:
+        return EXIT_FAILED
     interrupted = made.outcome.stopped_because == "interrupted"
     return INTERRUPTED if interrupted else EXIT_DONE
 

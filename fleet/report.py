@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from fleet.receipts import Receipts
 from fleet.snapshot import Heading, Snapshot, bytes_text, clock_text
 from protocol.messages import DevicePhase
 
@@ -27,6 +28,7 @@ class Outcome:
       verified: Whether the chain was checked offline from its first block; None if it
         was not tried.
       test_accuracy: Of the newest model on examples that nobody saw before.
+      receipts: What boards hold, compared with the chains; None for virtual boards.
     """
 
     stopped_because: str
@@ -34,6 +36,13 @@ class Outcome:
     setup_s: float
     verified: bool | None = None
     test_accuracy: float | None = None
+    receipts: Receipts | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing was found that must never happen."""
+        kept = self.receipts is None or self.receipts.hold
+        return kept and self.verified is not False
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,7 @@ def report(
             {**asdict(point), "named": list(point.named)} for point in last.coordinators
         ],
         "chain": {"height": last.height, "verified": outcome.verified},
+        "receipts": asdict(outcome.receipts) if outcome.receipts else None,
         "traffic": {
             "bytes_up": last.bytes_up,
             "bytes_down": last.bytes_down,
@@ -146,6 +156,8 @@ def _summary_rows(
             f"{clock_text(outcome.wall_s)}, of which {outcome.setup_s:.1f} s set-up",
         ),
     ]
+    if outcome.receipts is not None:
+        rows.append(("receipts", outcome.receipts.text))
     if last.restarts:
         rows.append(("restarted", f"{last.restarts} processes that had died"))
     return rows

@@ -16,6 +16,7 @@ from agent.rim.blobs import BlobStore
 from agent.rim.hands import LOG, Hands, Work
 from agent.rim.home import Home
 from agent.rim.progress import read_progress
+from agent.rim.proofs import ProofFolder
 from agent.rim.spool import Found, Index, Spool
 from agent.rim.trainer_process import TrainerProcess, TrainerSpoke
 from agent.state import Pace, Settings, State, Waiting
@@ -119,6 +120,7 @@ def assemble(
         journal,
         spool,
         index,
+        ProofFolder(home.proofs),
         blobs,
         TrainerProcess(put, home.state / "trainer.log"),
         Link(link_settings, put, random.SystemRandom().random),

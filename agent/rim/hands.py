@@ -17,6 +17,7 @@ from agent.orders import Job, JobKind, Limits, TrainingOrder
 from agent.rim.blobs import BlobStore
 from agent.rim.home import Home
 from agent.rim.progress import Progress, write_progress
+from agent.rim.proofs import ProofFolder
 from agent.rim.spool import Index, Spool
 from agent.rim.trainer_process import TrainerProcess
 from broker.events import Message
@@ -54,6 +55,7 @@ class Hands:
       journal: The privacy ledger's.
       spool: Uploads that wait.
       index: Their index.
+      proofs: Of those that are final.
       blobs: Bundles and models.
       trainer: The subprocess.
       link: To the broker.
@@ -70,6 +72,7 @@ class Hands:
     journal: Journal
     spool: Spool
     index: Index
+    proofs: ProofFolder
     blobs: BlobStore
     trainer: TrainerProcess
     link: Link
@@ -101,6 +104,8 @@ class Hands:
                 self._publish(effect)
             case f.SpoolUpload() | f.MarkAccepted() | f.DeleteSpooled():
                 self._spool(effect)
+            case f.KeepProof(entry, proof):
+                self.proofs.keep(entry.task, entry.base, proof)
             case f.LoadBundle() | f.StartTraining() | f.ResumeTraining():
                 self._train(effect)
             case f.StopTraining(why):

@@ -8,6 +8,7 @@ tls/                      certificates of the broker's authority and of the boar
 data/                     the data set, unless agent.toml says otherwise
 models/                   bundles, models, `current.json`, the board's own parameters
 spool/                    updates that wait for their proof
+proofs/                   of updates that are final
 state/                    trust, privacy journal, index, lock
 status.json               for `starling agent status`
 """
@@ -90,6 +91,11 @@ class Home:
     def spool(self) -> Path:
         """Updates that wait."""
         return self.path / "spool"
+
+    @property
+    def proofs(self) -> Path:
+        """Of updates that are final."""
+        return self.path / "proofs"
 
     @property
     def state(self) -> Path:

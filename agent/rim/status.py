@@ -81,6 +81,7 @@ def _condition(
 
 def _upload(item: Waiting) -> dict[str, Any]:
     return {
+        "update": item.entry.update.hex(),
         "version": item.entry.base,
         "bytes": item.entry.size,
         "accepted": item.accepted,

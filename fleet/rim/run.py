@@ -12,6 +12,7 @@ from fleet.faults import timeline
 from fleet.plan import FleetPlan
 from fleet.recipe import heading, task_settings
 from fleet.report import FleetRun, Outcome, report
+from fleet.rim.evidence import compare_receipts
 from fleet.rim.harm import Harm
 from fleet.rim.homes import TIER_BOARDS, Homes, clear, set_up
 from fleet.rim.processes import (
@@ -31,6 +32,7 @@ BEGIN_TIMEOUT_S = 60.0
 """In which the broker must listen and the task be open."""
 _VERIFY_TIMEOUT_S = 600.0
 _EVALUATION_TIMEOUT_S = 10.0
+_TIPS_TIMEOUT_S = 10.0
 _GLANCES = 5
 
 
@@ -61,12 +63,15 @@ def run_processes(plan: FleetPlan, home: Path, screen: Screen) -> FleetRun:
         begun_s, because, last = _serve(plan, homes, supervisor, watch, shown, screen)
         supervisor.stop_services(TIER_BOARDS)
         _wait_for_evaluation(watch, last)
+        _wait_for_tips(watch, last)
         supervisor.stop_services()
         after = watch.look(last.time_s, supervisor.restarts, last.events)
         last = replace(after, devices=_as_last_seen(after, last))
     verified = _verify_all(homes, plan.coordinators)
+    receipts = compare_receipts(homes, plan.devices, plan.coordinators)
+    screen.say(f"receipts: {receipts.text}")
     wall_s = time.monotonic() - started_s
-    outcome = Outcome(because, wall_s, begun_s - started_s, verified)
+    outcome = Outcome(because, wall_s, begun_s - started_s, verified, None, receipts)
     config = {**plan.document(), "virtual": False}
     return FleetRun(shown, last, outcome, report(config, shown, last, outcome))
 
@@ -166,6 +171,17 @@ def _wait_for_evaluation(watch: Watch, last: Snapshot) -> None:
         if current and seen.versions and seen.versions[-1].accuracy is not None:
             return
         time.sleep(LOOK_EVERY_S / 5)
+
+
+def _wait_for_tips(watch: Watch, last: Snapshot) -> None:
+    """Until all coordinators that are up hold what boards were told is final."""
+    deadline_s = time.monotonic() + _TIPS_TIMEOUT_S
+    reached = watch.look(last.time_s, 0).height
+    while time.monotonic() < deadline_s:
+        points = watch.look(last.time_s, 0).coordinators
+        if all(point.down or point.height >= reached for point in points):
+            return
+        time.sleep(LOOK_EVERY_S)
 
 
 def _verify_all(homes: Homes, coordinators: int) -> bool | None:

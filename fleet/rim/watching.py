@@ -65,7 +65,7 @@ class Watch:
         """
         for number in range(1, self._coordinator_count + 1):
             path = self._homes.coordinator_at(number) / "status.json"
-            found = _read(path)
+            found = read_status(path)
             if found is not None:
                 self._statuses[number] = found | {"age_s": _age_s(path)}
         # Whoever is furthest knows best; the first one if several are.
@@ -73,7 +73,7 @@ class Watch:
             self._statuses.values(), key=_height, default=self._coordinator
         )
         for number in range(self._boards):
-            found = _read(self._homes.board(number) / "status.json")
+            found = read_status(self._homes.board(number) / "status.json")
             if found is not None:
                 self._agents[number] = found
         conditions = [agent.get("condition") for agent in self._agents.values()]
@@ -93,7 +93,7 @@ class Watch:
     def look_at_version(self) -> int:
         """Reads `version` anew, which is quick, and returns it."""
         for number in range(self._boards):
-            used = _read(self._homes.board(number) / "models" / "current.json")
+            used = read_status(self._homes.board(number) / "models" / "current.json")
             if used is not None:
                 self._used[number] = used["version"]
                 self.version = max(self.version, used["version"])
@@ -206,7 +206,8 @@ def _age_s(path: Path) -> float:
         return 0.0
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_status(path: Path) -> dict[str, Any] | None:
+    """What a process last wrote of itself; None if there is nothing whole."""
     content = read_if_present(path, STATUS_BYTES_MAX)
     if content is None:
         return None

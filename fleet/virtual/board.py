@@ -146,6 +146,7 @@ class Board:
                     | do.KeepBlobs()
                     | do.AdoptModel()
                     | do.MarkAccepted()
+                    | do.KeepProof()
                     | do.Note()
                 ):
                     pass

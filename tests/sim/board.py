@@ -46,6 +46,7 @@ class Disk:
       accepted: Receipts that were noted; they may be lost.
       progress: Whom the board trusts, and its newest manifest.
       blobs: Bundles and models.
+      proofs: Of final uploads, by task and base version.
     """
 
     boot: int = 0
@@ -54,6 +55,7 @@ class Disk:
     accepted: set[Digest] = field(default_factory=set)
     progress: tuple[Trusted, bytes] | None = None
     blobs: dict[Digest, bytes] = field(default_factory=dict)
+    proofs: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
 
 class Board(Party):
@@ -202,6 +204,7 @@ class Board(Party):
         | f.Spend
         | f.SpoolUpload
         | f.MarkAccepted
+        | f.KeepProof
         | f.DeleteSpooled,
     ) -> None:
         self.time.note(self.name, type(effect).__name__)
@@ -221,6 +224,8 @@ class Board(Party):
                 disk.spool[entry.task, entry.base] = entry, content
             case f.MarkAccepted(entry):
                 disk.accepted.add(entry.update)
+            case f.KeepProof(entry, proof):
+                disk.proofs[entry.task, entry.base] = proof
             case f.DeleteSpooled(entry):
                 self._law.lets_go(self, entry)
                 disk.spool.pop((entry.task, entry.base), None)

@@ -44,6 +44,7 @@ class Disk:
       blobs: By digest.
       progress: The newest manifest and whom to trust.
       boot: Starts.
+      proofs: Of final uploads, by base version.
     """
 
     journal: list[bytes] = field(default_factory=list)
@@ -52,6 +53,7 @@ class Disk:
     blobs: dict[Digest, bytes] = field(default_factory=dict)
     progress: f.PersistProgress | None = None
     boot: int = 0
+    proofs: dict[int, bytes] = field(default_factory=dict)
 
     def charged(self) -> set[int]:
         """Base versions that were paid for."""
@@ -157,6 +159,8 @@ class Board:
                 disk.spool[upload.base] = (upload, content)
             case f.MarkAccepted(upload):
                 disk.accepted.add(upload.update)
+            case f.KeepProof(upload, proof):
+                disk.proofs[upload.base] = proof
             case f.DeleteSpooled(upload, _):
                 disk.spool.pop(upload.base, None)
             case f.AdoptModel(_, bundle, inference):

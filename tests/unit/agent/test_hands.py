@@ -12,6 +12,7 @@ from agent.orders import Limits
 from agent.rim.blobs import BlobStore
 from agent.rim.hands import Hands, Work
 from agent.rim.home import Home
+from agent.rim.proofs import ProofFolder
 from agent.rim.spool import Index, Spool
 from agent.rim.trainer_process import TrainerProcess
 from broker.events import LinkSettings
@@ -52,6 +53,7 @@ class Bench:
             self.journal,
             Spool(home.spool),
             Index(home.state / "index.json", pytest.fail),
+            ProofFolder(home.proofs),
             BlobStore(home.models),
             TrainerProcess(lambda spoke: None, home.state / "trainer.log"),
             Link(LinkSettings("127.0.0.1", 1, "x"), lambda event: None, lambda: 0.5),

@@ -6,6 +6,7 @@ from agent import effects as f
 from agent import events as e
 from agent.state import Condition
 from protocol.errors import Reason
+from protocol.light import FINAL
 from protocol.messages import UPLOAD
 from tests.unit.agent.lone_board import (
     Board,
@@ -33,7 +34,10 @@ def test_final_update_leaves_the_spool() -> None:
     board.run(lambda: is_condition(board, Condition.TOOK_PART) and not board.inbox)
 
     assert board.disk.spool == {}
-    assert f.DeleteSpooled in map(type, board.log)
+    kinds = [type(effect) for effect in board.log]
+    assert kinds.index(f.KeepProof) < kinds.index(f.DeleteSpooled)
+    (proof,) = board.disk.proofs.values()
+    FINAL.unpack(proof).check(board.state.trusted)
 
 
 def test_upload_is_spooled_before_its_first_chunk_leaves() -> None:
