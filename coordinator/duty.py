@@ -21,13 +21,13 @@ _TAG = b"starling/duty/1"
 
 def rank(turn: Turn, subject: bytes) -> int:
     """How many coordinators that seem to be alive come before us for a subject."""
-    settings = turn.settings.ledger
-    own = H(_TAG, subject, settings.key.public)
-    members = settings.genesis.validators.members
+    party = turn.ledger.party
+    own = H(_TAG, subject, party.key.public)
+    members = party.roster.validators.members
     return sum(
         H(_TAG, subject, member.public) < own and is_alive(turn, index)
         for index, member in enumerate(members)
-        if index != settings.party.index
+        if index != party.index
     )
 
 
@@ -50,7 +50,7 @@ def answers(turn: Turn, device: DeviceId, matter: bytes, patience: int) -> bool:
       matter: What it asks for, the same at each repetition.
       patience: Repetitions after which one more coordinator answers.
     """
-    if turn.settings.ledger.alone:
+    if turn.ledger.alone:
         return True
     session = turn.session(device)
     known, count = session.asked

@@ -210,8 +210,8 @@ def _proof_is_near(turn: Turn) -> bool:
     A lone coordinator puts what waits into its next block. While many wait, a receipt
     that a stronger proof follows within a block would only take time from the others.
     """
-    ledger = turn.settings.ledger
-    return ledger.alone and turn.ledger.mempool.size >= RECEIPTS_WAITING_MAX
+    ledger = turn.ledger
+    return ledger.alone and ledger.mempool.size >= RECEIPTS_WAITING_MAX
 
 
 def _repeat_receipt(turn: Turn, device: DeviceId, admitted: Admitted) -> None:

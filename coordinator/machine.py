@@ -94,7 +94,7 @@ def begin(
         attested = restored.attested.get(number)
         task = replace(task, wholes=wholes, attested=attested)
         turn.put_task(task)
-        if not settings.ledger.alone:
+        if not restored.ledger.alone:
             versioning.secure(turn, task)
     # First, while the chain is as it was stored: the ledger may decide a block that its
     # journal brings back as soon as it takes a step.
@@ -207,7 +207,7 @@ def _connected(turn: Turn) -> None:
     turn.announce_at_s = turn.now_s + versioning.ANNOUNCE_AFTER_S
     shown = ShownState(1, turn.ledger.height)
     turn.emit(_own_state(turn.settings, turn.take_counter(), shown))
-    if turn.settings.ledger.alone:
+    if turn.ledger.alone:
         for task in turn.tasks.values():
             versioning.announce(turn, task)
 

@@ -67,7 +67,7 @@ def heard(turn: Turn, event: PeerArrived) -> None:
     try:
         if index is None:
             raise SignatureError("not a coordinator", Reason.NOT_AUTHORISED)
-        if index == turn.settings.ledger.party.index:
+        if index == turn.ledger.party.index:
             return
         peer = _credited(turn, index)
         if len(event.payload) > peer.allowance:
@@ -217,7 +217,7 @@ def _carried(turn: Turn, parked: Parked) -> bool:
     """Whether a quorum stands behind a block that we could not look into."""
     ballots, needed = (
         turn.ledger.consensus.ballots,
-        turn.settings.ledger.party.quorum,
+        turn.ledger.party.quorum,
     )
     return any(
         ballots.certificate(parked.round, kind, parked.block_id, needed) is not None
@@ -226,7 +226,7 @@ def _carried(turn: Turn, parked: Parked) -> bool:
 
 
 def _wanted(turn: Turn, index: int, asked: Want) -> None:
-    if asked.asked != turn.settings.ledger.party.index:
+    if asked.asked != turn.ledger.party.index:
         return
     try:
         subject = Subject(asked.subject)
@@ -300,7 +300,7 @@ def _came(turn: Turn, key: bytes) -> None:
 
 def repeat_what_waits(turn: Turn) -> None:
     """Tells others again what waits for a block for long: they may have missed it."""
-    if turn.settings.ledger.alone or turn.now_s < turn.repeat_at_s:
+    if turn.ledger.alone or turn.now_s < turn.repeat_at_s:
         return
     turn.repeat_at_s = turn.now_s + REPEAT_EVERY_S
     mempool = turn.ledger.mempool

@@ -72,7 +72,7 @@ def open_task(turn: Turn, number: TaskId, spec: TaskSpec) -> TaskState:
     task = replace(task, wholes=_wholes(task, spec.initial))
     turn.put_task(task)
     turn.emit(StoreVersion(number, Version(0), 0, 0, turn.charge_max))
-    if turn.settings.ledger.alone:
+    if turn.ledger.alone:
         turn.emit(Evaluate(number, Version(0), spec.initial.inference, spec.bundle))
         return task
     # The operator gave bundle and model to one of us.
@@ -143,7 +143,7 @@ def announce(turn: Turn, task: TaskState) -> None:
 
 def announce_again(turn: Turn) -> None:
     """Publishes all manifests once more, from time to time."""
-    if turn.settings.ledger.alone or turn.now_s < turn.announce_at_s:
+    if turn.ledger.alone or turn.now_s < turn.announce_at_s:
         return
     turn.announce_at_s = turn.now_s + ANNOUNCE_EVERY_S
     for task in list(turn.tasks.values()):
@@ -208,7 +208,7 @@ def not_computed(turn: Turn, event: AggregationFailed) -> None:
     head = views.head(turn.ledger.tree, event.task)
     if head is not None and head >= event.version:
         follow_chain(turn)
-    elif not turn.settings.ledger.alone:
+    elif not turn.ledger.alone:
         keys = wanting.uploads(event.uploads) + wanting.wholes(event.wholes)
         wanting.want_for(turn, task, keys)
 

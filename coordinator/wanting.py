@@ -83,7 +83,7 @@ def ask_what_is_due(turn: Turn) -> None:
 
 def _whom(turn: Turn, key: bytes, attempt: int) -> int | None:
     """The coordinator to ask: another one at each attempt, silent ones last."""
-    party = turn.settings.ledger.party
+    party = turn.ledger.party
     others = [index for index in range(party.count) if index != party.index]
     alive = [index for index in others if is_alive(turn, index)] or others
     if not alive:

@@ -37,6 +37,7 @@ class Kind(IntEnum):
     EVIDENCE = 6
     ROTATE = 7
     OPERATOR = 8
+    PRESENT = 9
     # A board speaks.
     CHECK_IN = 64
     CHUNK_REQUEST = 65
@@ -59,6 +60,7 @@ TRANSACTION_KINDS = frozenset(
         Kind.EVIDENCE,
         Kind.ROTATE,
         Kind.OPERATOR,
+        Kind.PRESENT,
     }
 )
 

@@ -282,3 +282,17 @@ class Attest:
 
 
 ATTEST = structure(Attest, 64, _TASK, uint(), _DIGEST)
+
+
+@dataclass(frozen=True)
+class Present:
+    """A coordinator that missed its turn to propose takes its turns again.
+
+    Attributes:
+      missed: Height at which it missed its turn last.
+    """
+
+    missed: int
+
+
+PRESENT = structure(Present, 16, uint(least=1))

@@ -5,9 +5,13 @@ proposes it in which round: all correct validators agree on it.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
+from coordinator.ledger import views
+from coordinator.ledger.attendance import roster_of
 from coordinator.ledger.draft import Context
 from coordinator.ledger.mempool import Mempool
+from coordinator.ledger.roster import Roster
 from coordinator.ledger.state import Execution, execute
 from protocol import merkle
 from protocol.chain import (
@@ -40,7 +44,6 @@ class Tip:
     Attributes:
       genesis: What the chain started from.
       chain_id: Its hash.
-      validators: Hash of its validator set.
       header: Of the last block; None before the first.
       certificate: Its certificate.
       tree: The state after it.
@@ -48,7 +51,6 @@ class Tip:
 
     genesis: Genesis
     chain_id: ChainId
-    validators: Digest
     header: Header | None
     certificate: Certificate | None
     tree: StateTree
@@ -58,9 +60,18 @@ class Tip:
         """Of the last block, 0 before the first."""
         return self.header.height if self.header is not None else 0
 
-    def context(self) -> Context:
-        """Of the block to come."""
-        return Context(self.genesis, self.chain_id, self.height + 1)
+    @cached_property
+    def roster(self) -> Roster:
+        """Who decides the block to come, and who may propose it in which round."""
+        return roster_of(self.tree, self.genesis, self.height + 1)
+
+    def next_validators(self) -> Digest:
+        """Hash of the validator set of the block after the one to come."""
+        return views.validators(self.tree, self.genesis, self.height + 2).digest()
+
+    def context(self, proposer: int) -> Context:
+        """Of the block to come, made by this validator."""
+        return Context(self.genesis, self.chain_id, self.height + 1, proposer)
 
     def parent(self) -> BlockHash:
         """What the block to come names as its parent."""
@@ -94,7 +105,8 @@ def make(
       the refused ones.
     """
     waiting = mempool.oldest(transactions_max, BODY_BYTES_MAX)
-    execution = execute(tip.tree, tip.context(), [entry.envelope for entry in waiting])
+    envelopes = [entry.envelope for entry in waiting]
+    execution = execute(tip.tree, tip.context(proposer), envelopes)
     packed = [
         entry.packed
         for entry, result in zip(waiting, execution.results, strict=True)
@@ -109,8 +121,8 @@ def make(
         tip.parent(),
         merkle.root(packed),
         execution.tree.root(),
-        tip.validators,
-        tip.validators,
+        tip.roster.validators.digest(),
+        tip.next_validators(),
         merkle.EMPTY_ROOT,
         proposer,
     )
@@ -133,7 +145,7 @@ def check(tip: Tip, block: Block, mempool: Mempool) -> Prepared:
     envelopes = [ENVELOPE.unpack(packed) for packed in block.transactions]
     for envelope, packed in zip(envelopes, block.transactions, strict=True):
         _check_signature(tip.chain_id, envelope, packed, mempool)
-    execution = execute(tip.tree, tip.context(), envelopes)
+    execution = execute(tip.tree, tip.context(block.header.proposer), envelopes)
     for index, result in enumerate(execution.results):
         if result.code != 0:
             raise InvalidBlock(f"transaction {index} is refused: {result.detail}")
@@ -160,13 +172,13 @@ def _check_header(tip: Tip, block: Block) -> None:
         raise ParentMismatch("parent is not the block before")
     if tip.header is not None and header.time_ms < tip.header.time_ms:
         raise InvalidBlock("time_ms goes back")
-    if header.validators != tip.validators:
+    if header.validators != tip.roster.validators.digest():
         raise RootMismatch("validators differ from the set of this height")
-    if header.next_validators != tip.validators:
+    if header.next_validators != tip.next_validators():
         raise RootMismatch("next_validators differ from the set of the next height")
     if header.evidence_root != merkle.EMPTY_ROOT:
         raise RootMismatch("evidence_root is not empty")
-    if header.proposer >= len(tip.genesis.validators.members):
+    if header.proposer >= len(tip.roster.order):
         raise UnknownProposer(f"proposer {header.proposer} is not in the set")
     if header.tx_root != block.tx_root():
         raise RootMismatch("tx_root differs from the block's transactions")

@@ -65,9 +65,7 @@ def advance(
 
 def start_round(party: Party, state: Consensus, moment: Moment, number: int) -> Firing:
     """Lines 11 to 21: StartRound(round)."""
-    mine = party.index is not None and party.index == party.proposer(
-        state.height, number
-    )
+    mine = party.index is not None and party.index == party.proposer(number)
     wait_s = party.timeouts.of_proposal(number)
     state = replace(
         state,

@@ -18,11 +18,13 @@ class Context:
       genesis: What the chain started from.
       chain_id: Its hash.
       height: Of the block.
+      proposer: Who made it, as a place in its height's validator set.
     """
 
     genesis: Genesis
     chain_id: ChainId
     height: int
+    proposer: int
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from protocol.chain import (
     PROPOSAL,
     ROUND_MAX,
     VOTE,
-    FaultModel,
     Proposal,
     Vote,
     VoteType,
@@ -69,14 +68,14 @@ def hear(turn: Turn, payload: bytes) -> None:
 
 
 def _public(turn: Turn, index: int) -> bytes:
-    members = turn.settings.genesis.validators.members
+    members = turn.state.party.roster.validators.members
     if index >= len(members):
         raise ProtocolError(f"no validator {index}", Reason.NOT_AUTHORISED)
     return members[index].public
 
 
 def _hear_proposal(turn: Turn, proposal: Proposal) -> None:
-    state, party = turn.state.consensus, turn.settings.party
+    state, party = turn.state.consensus, turn.state.party
     known = proposal.round in state.ballots.proposals
     # Rounds far ahead are dropped unread (deviation D4); peers send them again.
     distant = proposal.round > state.round + 1
@@ -84,7 +83,7 @@ def _hear_proposal(turn: Turn, proposal: Proposal) -> None:
         return
     if known and not state.ballots.contradicts(proposal):
         return
-    if proposal.proposer != party.proposer(proposal.height, proposal.round):
+    if proposal.proposer != party.proposer(proposal.round):
         raise UnknownProposer(f"validator {proposal.proposer} is out of turn")
     public = _public(turn, proposal.proposer)
     verify(public, proposal.signed_bytes(party.chain_id), proposal.signature)
@@ -107,13 +106,14 @@ def _hear_proposal(turn: Turn, proposal: Proposal) -> None:
 def _prepared(turn: Turn, proposal: Proposal) -> Prepared | None:
     """The proposal's block if it is valid; the proposer is blamed if not."""
     known = turn.state.prepared.get(proposal.block_id)
-    if known is not None:
-        return known
     try:
-        block = BLOCK.unpack(proposal.block)
+        block = known.block if known is not None else BLOCK.unpack(proposal.block)
         if block.header.block_id() != proposal.block_id:
             raise_other_block()
-        return blocks.check(turn.state.tip, block, turn.state.mempool)
+        fresh = proposal.valid_round == 0
+        if fresh and block.header.proposer != proposal.proposer:
+            raise UnknownProposer("a fresh block that names another maker")
+        return known or blocks.check(turn.state.tip, block, turn.state.mempool)
     except ProtocolError as error:
         detail = f"validator {proposal.proposer} proposed an invalid block: {error}"
         turn.emit(BlamePeer(Reason.INVALID_BLOCK, detail))
@@ -126,7 +126,7 @@ def raise_other_block() -> None:
 
 
 def _hear_vote(turn: Turn, vote: Vote) -> None:
-    state, party = turn.state.consensus, turn.settings.party
+    state, party = turn.state.consensus, turn.state.party
     if vote.height != state.height:
         return
     kind = VoteType(vote.vote_type)
@@ -155,10 +155,9 @@ def _hear_decision(turn: Turn, decision: Decision) -> None:
         return
     if (certificate.height, certificate.block_id) != (block.header.height, block_id):
         raise ProofError("certificate is for another block")
-    genesis = turn.settings.genesis
-    fault_model = FaultModel(genesis.fault_model)
-    chain_id = turn.settings.chain_id
-    check_certificate(certificate, chain_id, genesis.validators, fault_model)
+    party = state.party
+    validators = party.roster.validators
+    check_certificate(certificate, party.chain_id, validators, party.fault_model)
     prepared = state.prepared.get(block_id)
     if prepared is None:
         prepared = blocks.check(state.tip, block, state.mempool)
@@ -190,14 +189,14 @@ def _wake(turn: Turn) -> None:
 
 def tell_status_if_due(turn: Turn) -> None:
     """Tells the others where we are, from time to time."""
-    party, settings = turn.settings.party, turn.settings
-    now_s = turn.moment.now_s
-    if settings.alone or party.index is None or now_s < turn.state.status_at_s:
+    party, now_s = turn.state.party, turn.moment.now_s
+    if turn.state.alone or party.index is None or now_s < turn.state.status_at_s:
         return
-    turn.change(status_at_s=now_s + settings.status_s)
+    turn.change(status_at_s=now_s + turn.settings.status_s)
     state = turn.state.consensus
+    public = party.key.public
     status = Status(
-        party.index, state.height, state.round, _held(turn), bytes(SIGNATURE_BYTES)
+        public, state.height, state.round, _held(turn), bytes(SIGNATURE_BYTES)
     )
     signature = party.key.sign(status.signed_bytes(party.chain_id))
     packed = wire.STATUS.pack(replace(status, signature=signature))
@@ -225,11 +224,13 @@ def _bitmap(votes: dict[int, Vote]) -> int:
 
 def _hear_status(turn: Turn, status: Status) -> None:
     settings, now_s = turn.settings, turn.moment.now_s
-    public = _public(turn, status.validator)
-    verify(public, status.signed_bytes(settings.chain_id), status.signature)
+    if turn.state.party.roster.validators.index_of(status.validator) is None:
+        raise ProtocolError("a status of no validator", Reason.NOT_AUTHORISED)
+    signed = status.signed_bytes(settings.chain_id)
+    verify(status.validator, signed, status.signature)
     served = turn.state.served_at_s
     soon = now_s < served.get(status.validator, -1.0) + settings.status_s / 2
-    if status.validator == settings.party.index or soon:
+    if status.validator == settings.key.public or soon:
         return
     turn.change(served_at_s={**served, status.validator: now_s})
     if status.height < turn.state.consensus.height:

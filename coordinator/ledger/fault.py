@@ -69,7 +69,7 @@ def _certified(tip: Tip, header: bytes, packed: bytes) -> bool:
         if certificate.height != tip.height + 1:
             return False
         fault_model = FaultModel(tip.genesis.fault_model)
-        validators = tip.genesis.validators
+        validators = tip.roster.validators
         check_certificate(certificate, tip.chain_id, validators, fault_model)
     except ProtocolError:
         return False

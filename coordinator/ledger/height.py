@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import assert_never
 
-from coordinator.ledger import blocks, consensus, lock, wire
+from coordinator.ledger import attendance, blocks, consensus, lock, views, wire
 from coordinator.ledger.ballots import Candidate
 from coordinator.ledger.blocks import Prepared
 from coordinator.ledger.consensus import start_round
@@ -18,9 +18,10 @@ from coordinator.ledger.turn import (
 )
 from coordinator.ledger.wire import JOURNAL_ENTRY, JournalEntry, Message, Topic
 from protocol.chain import BLOCK, Certificate, Proposal
-from protocol.envelope import ENVELOPE, TRANSACTION_KINDS, Envelope
+from protocol.envelope import ENVELOPE, TRANSACTION_KINDS, Envelope, Kind, sign
 from protocol.errors import ProtocolError, Reason, StorageError
 from protocol.ids import SIGNATURE_BYTES
+from protocol.messages import PRESENT, Present
 
 
 def submit(turn: Turn, envelope: Envelope, tells: bool) -> None:
@@ -36,8 +37,38 @@ def submit(turn: Turn, envelope: Envelope, tells: bool) -> None:
         turn.emit(RefuseTransaction(identity, error.reason, str(error)))
         return
     turn.change(mempool=mempool)
-    if tells and not turn.settings.alone:
+    if tells and not turn.state.alone:
         turn.gossip(wire.MESSAGE.pack(Message(Topic.TRANSACTION, packed)))
+
+
+def submit_own(turn: Turn, kind: Kind, counter: int, body: bytes) -> None:
+    """Signs a transaction of our own and lets it wait, if there is room for it."""
+    settings = turn.settings
+    envelope = sign(settings.key, settings.chain_id, kind, counter, body)
+    identity, packed = envelope.identity(settings.chain_id), ENVELOPE.pack(envelope)
+    try:
+        most = settings.waiting_max
+        mempool = turn.state.mempool.add(identity, envelope, packed, most)
+    except ProtocolError:
+        # It waits already, or the occasion comes again at a later height.
+        return
+    turn.change(mempool=mempool)
+    turn.gossip(wire.MESSAGE.pack(Message(Topic.TRANSACTION, packed)))
+
+
+def come_back(turn: Turn) -> None:
+    """Says PRESENT when the chain passes us over although we take part again."""
+    state = turn.state
+    if turn.party.index is None:
+        return
+    known = views.absence(state.tree, turn.settings.key.public)
+    if known is None or not known.away or known.height == state.back_said:
+        return
+    if state.consensus.height < attendance.back_from(known):
+        return
+    turn.change(back_said=known.height)
+    body = PRESENT.pack(Present(known.height))
+    submit_own(turn, Kind.PRESENT, known.height, body)
 
 
 def raise_unknown_kind(envelope: Envelope) -> None:
@@ -50,8 +81,8 @@ def begin_from_s(settings: LedgerSettings, state: LedgerState) -> float:
 
     Others begin only to wait for the proposal; it mostly comes before that.
     """
-    party = settings.party
-    if party.index == party.proposer(state.consensus.height, 0):
+    party = state.party
+    if party.index == party.proposer(0):
         return state.propose_from_s
     return state.propose_from_s + settings.patience_s
 
@@ -66,7 +97,7 @@ def begin_if_due(turn: Turn) -> None:
     if not beats and not state.mempool.size:
         return
     party = turn.party
-    ours = party.index == party.proposer(state.consensus.height, 0)
+    ours = party.index == party.proposer(0)
     if party.index is not None and (ours or not beats):
         # Others look too, since what waits may have become void: nobody is to wait
         # for a proposal of it.
@@ -124,7 +155,7 @@ def _make(turn: Turn) -> Prepared:
 
 def _propose(turn: Turn, number: int) -> None:
     """Lines 14 to 19: offers the valid block again, or a fresh one."""
-    state, party = turn.state.consensus, turn.settings.party
+    state, party = turn.state.consensus, turn.state.party
     assert party.index is not None
     # Advancing may have passed this round by before its output is carried out.
     if state.round != number or number in state.ballots.proposals:
@@ -166,7 +197,7 @@ def hold_proposal(turn: Turn, proposal: Proposal, prepared: Prepared | None) -> 
 def _publish_vote(turn: Turn, output: CastVote) -> None:
     vote, locked = output.vote, output.locked
     proposal = locked.proposal if locked is not None else None
-    if proposal is not None and proposal.proposer == turn.settings.party.index:
+    if proposal is not None and proposal.proposer == turn.state.party.index:
         # It was written down when it was made.
         proposal = None
     entry = JournalEntry(vote.height, proposal, vote, output.proof)
@@ -187,6 +218,7 @@ def _decide(turn: Turn, certificate: Certificate) -> None:
     )
     turn.state = LedgerState(
         tip,
+        turn.settings.party(tip),
         Consensus(tip.height + 1),
         now_s + turn.settings.genesis.heartbeat_s,
         last=block,
@@ -196,6 +228,7 @@ def _decide(turn: Turn, certificate: Certificate) -> None:
         status_at_s=state.status_at_s,
         listens_until_s=state.listens_until_s,
         copied=state.copied,
+        back_said=state.back_said,
         served_at_s=state.served_at_s,
     )
     turn.fresh = None

@@ -10,7 +10,6 @@ from coordinator.ledger.rounds import Consensus, Party, Step
 from coordinator.ledger.wire import JournalEntry
 from protocol.chain import (
     Certificate,
-    FaultModel,
     Proposal,
     VoteType,
     check_certificate,
@@ -47,10 +46,8 @@ def check_proof_of_lock(party: Party, proposal: Proposal) -> None:
         raise ProofError("a proof of lock for something else")
     if len(set(proof.extras)) != 1:
         raise ProofError("prevotes that rely on different rounds")
-    genesis = party.genesis
-    fault_model = FaultModel(genesis.fault_model)
-    kind = VoteType.PREVOTE
-    check_certificate(proof, party.chain_id, genesis.validators, fault_model, kind)
+    validators, kind = party.roster.validators, VoteType.PREVOTE
+    check_certificate(proof, party.chain_id, validators, party.fault_model, kind)
 
 
 def retake(state: Consensus, entry: JournalEntry) -> Consensus:

@@ -103,14 +103,13 @@ def begin(
     Raises:
       DecodeError, LimitError: If a journal entry is none: a defect of the disk.
     """
-    validators = settings.genesis.validators.digest()
-    tip = Tip(
-        settings.genesis, settings.chain_id, validators, header, certificate, tree
-    )
+    tip = Tip(settings.genesis, settings.chain_id, header, certificate, tree)
+    party = settings.party(tip)
     entries = tuple(wire.JOURNAL_ENTRY.unpack(payload) for payload in journal)
-    listens_s = 0.0 if settings.alone else settings.listen_s
+    listens_s = 0.0 if party.count == 1 else settings.listen_s
     return LedgerState(
         tip,
+        party,
         Consensus(tip.height + 1),
         now_s + settings.genesis.heartbeat_s,
         listens_until_s=now_s + listens_s,
@@ -150,6 +149,7 @@ def step(
         case _:
             assert_never(event)
     height.run(turn)
+    height.come_back(turn)
     exchange.tell_status_if_due(turn)
     turn.change(wake_at_s=_wake_at_s(turn))
     return turn.state, tuple(turn.effects)
@@ -158,7 +158,7 @@ def step(
 def _wake_at_s(turn: Turn) -> float:
     state = turn.state
     times = [state.consensus.wake_at_s()]
-    if not turn.settings.alone:
+    if not turn.state.alone:
         times.append(state.status_at_s)
     if state.consensus.step is Step.NEW_HEIGHT:
         begin_s = -math.inf if state.mempool.size else state.heartbeat_at_s

@@ -6,12 +6,11 @@ convinces whoever was told one thing only.
 
 from dataclasses import replace
 
-from coordinator.ledger import views, wire
+from coordinator.ledger import height, views
 from coordinator.ledger.turn import BlamePeer, Turn
-from coordinator.ledger.wire import Message, Topic
 from protocol.chain import Proposal, Vote
-from protocol.envelope import ENVELOPE, Kind, sign
-from protocol.errors import ProtocolError, Reason
+from protocol.envelope import Kind
+from protocol.errors import Reason
 from protocol.evidence import (
     EVIDENCE,
     Evidence,
@@ -53,22 +52,10 @@ def own_signature(turn: Turn, what: str) -> None:
 
 
 def _accuse(turn: Turn, validator: int, evidence: Evidence) -> None:
-    settings, state = turn.settings, turn.state
-    public = settings.genesis.validators.members[validator].public
+    state = turn.state
+    public = state.party.roster.validators.members[validator].public
     if views.fault(state.tree, public) is not None:
         return
     # One accusation of a validator and height: its counter needs no memory.
     counter = state.consensus.height
-    body = EVIDENCE.pack(evidence)
-    key, chain_id = settings.key, settings.chain_id
-    envelope = sign(key, chain_id, Kind.EVIDENCE, counter, body)
-    packed = ENVELOPE.pack(envelope)
-    try:
-        identity = envelope.identity(chain_id)
-        most = settings.waiting_max
-        mempool = state.mempool.add(identity, envelope, packed, most)
-    except ProtocolError:
-        # The mempool is full, or holds it; it is detected again at a later height.
-        return
-    turn.change(mempool=mempool)
-    turn.gossip(wire.MESSAGE.pack(Message(Topic.TRANSACTION, packed)))
+    height.submit_own(turn, Kind.EVIDENCE, counter, EVIDENCE.pack(evidence))

@@ -70,6 +70,24 @@ FAULT = structure(Fault, 64, uint(255), uint(), exactly(DIGEST_BYTES))
 
 
 @dataclass(frozen=True)
+class Absence:
+    """That a validator missed its turn to propose, and made no block since.
+
+    Attributes:
+      misses: How often, up to a bound.
+      height: Of the last time.
+      away: 1 while it is passed over, 0 once it said that it is back.
+    """
+
+    misses: int
+    height: int
+    away: int
+
+
+ABSENCE = structure(Absence, 32, uint(255, 1), uint(), uint(1))
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a task is.
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from coordinator.ledger.ballots import Ballots, Candidate
-from protocol.chain import Certificate, FaultModel, Genesis, Vote, quorum
+from coordinator.ledger.roster import Roster
+from protocol.chain import Certificate, FaultModel, Vote, quorum
 from protocol.ids import BlockHash, ChainId
 from protocol.keys import SigningKey
 
@@ -55,18 +56,20 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class Party:
-    """Who we are and with whom we decide.
+    """Who we are and with whom we decide a height.
 
     Attributes:
       chain_id: The chain.
-      genesis: Its genesis.
+      fault_model: What its validators are assumed to do at worst.
+      roster: Who decides the height.
       key: Our key.
       index: Our place in the validator set; None only observes.
       timeouts: How long steps wait.
     """
 
     chain_id: ChainId
-    genesis: Genesis
+    fault_model: FaultModel
+    roster: Roster
     key: SigningKey
     index: int | None
     timeouts: Timeouts
@@ -74,23 +77,23 @@ class Party:
     @property
     def count(self) -> int:
         """N."""
-        return len(self.genesis.validators.members)
+        return len(self.roster.order)
 
     @property
     def quorum(self) -> int:
         """q, deviation D3: floor(2n/3) + 1 and not 2f + 1."""
-        return quorum(self.count, FaultModel(self.genesis.fault_model))
+        return quorum(self.count, self.fault_model)
 
     @property
     def skip(self) -> int:
         """F + 1: as many contain somebody correct."""
-        if self.genesis.fault_model == FaultModel.CRASH:
+        if self.fault_model is FaultModel.CRASH:
             return 1
         return (self.count - 1) // 3 + 1
 
-    def proposer(self, height: int, number: int) -> int:
-        """Who proposes: validators take turns in the order of their keys."""
-        return (height + number) % self.count
+    def proposer(self, number: int) -> int:
+        """Who proposes in a round."""
+        return self.roster.proposer(number)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,14 @@ chain. A transaction that is refused changes nothing and never stands in a valid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from coordinator.ledger import conviction, motions, registry, versions, views
+from coordinator.ledger import (
+    attendance,
+    conviction,
+    motions,
+    registry,
+    versions,
+    views,
+)
 from coordinator.ledger.draft import Changes, Context, Draft, Happening
 from protocol.chain import Genesis
 from protocol.envelope import TRANSACTION_KINDS, Envelope, Kind
@@ -26,6 +33,7 @@ RULES: dict[Kind, Rule] = {
     Kind.EVIDENCE: conviction.accuse,
     Kind.ROTATE: registry.rotate,
     Kind.OPERATOR: motions.change_operators,
+    Kind.PRESENT: attendance.present,
 }
 """One rule per kind of transaction."""
 
@@ -112,11 +120,12 @@ def _rule_of(envelope: Envelope) -> Rule:
 def execute(
     tree: StateTree, context: Context, envelopes: Iterable[Envelope]
 ) -> Execution:
-    """Applies transactions in order, then what every block's end does.
+    """Applies transactions in order, between what begins and what ends every block.
 
     Refused ones are left out of `accepted`; a block is valid only if none is refused.
     """
     block = Draft(tree)
+    attendance.note(block, context)
     accepted: list[Envelope] = []
     results: list[TxResult] = []
     for envelope in envelopes:

@@ -13,6 +13,7 @@ from protocol.chain import (
     TRANSACTIONS_PER_BLOCK_MAX,
     Block,
     Certificate,
+    FaultModel,
     Genesis,
     Header,
 )
@@ -55,22 +56,21 @@ class LedgerSettings:
     listen_s: float = 0.0
     votes_from: int | None = 0
     chain_id: ChainId = field(init=False)
-    party: Party = field(init=False)
-    observer: Party = field(init=False)
 
     def __post_init__(self) -> None:
         """Derives what every step needs."""
-        chain_id = self.genesis.chain_id()
-        index = self.genesis.validators.index_of(self.key.public)
-        party = Party(chain_id, self.genesis, self.key, index, self.timeouts)
-        object.__setattr__(self, "chain_id", chain_id)
-        object.__setattr__(self, "party", party)
-        object.__setattr__(self, "observer", evolve(party, index=None))
+        object.__setattr__(self, "chain_id", self.genesis.chain_id())
 
-    @property
-    def alone(self) -> bool:
-        """Whether there are no other validators to talk to."""
-        return self.party.count == 1
+    def party(self, tip: Tip) -> Party:
+        """Who we are, and with whom we decide the height after a tip."""
+        return Party(
+            self.chain_id,
+            FaultModel(self.genesis.fault_model),
+            tip.roster,
+            self.key,
+            tip.roster.validators.index_of(self.key.public),
+            self.timeouts,
+        )
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ class LedgerState:
       tip: The chain so far.
       last: The last block; None until one was decided since the start.
       mempool: What waits for a block.
-      consensus: The height that is being decided: `height + 1`.
+      party: Who we are, and with whom we decide `height + 1`.
+      consensus: That height.
       prepared: Valid blocks of that height by hash.
       recovered: Journal entries of heights that are still to come.
       propose_from_s: Before it we begin no height.
@@ -89,11 +90,13 @@ class LedgerState:
       status_at_s: Then we tell others where we are.
       listens_until_s: Before it we do not vote.
       copied: Somebody else signs with our key: we vote no more.
-      served_at_s: When we last sent a peer what it lacks, by its index.
+      back_said: The last missed turn of ours after which we said that we are back.
+      served_at_s: When we last sent a peer what it lacks, by its key.
       wake_at_s: When the rim is to send `Ticked`.
     """
 
     tip: Tip
+    party: Party
     consensus: Consensus
     heartbeat_at_s: float
     last: Block | None = None
@@ -104,13 +107,19 @@ class LedgerState:
     status_at_s: float = 0.0
     listens_until_s: float = 0.0
     copied: bool = False
-    served_at_s: dict[int, float] = field(default_factory=dict)
+    back_said: int = 0
+    served_at_s: dict[bytes, float] = field(default_factory=dict)
     wake_at_s: float = 0.0
 
     @property
     def height(self) -> int:
         """Of the last block, 0 before the first."""
         return self.tip.height
+
+    @property
+    def alone(self) -> bool:
+        """Whether there are no other validators to talk to."""
+        return self.party.count == 1
 
     @property
     def header(self) -> Header | None:
@@ -229,8 +238,9 @@ class Turn:
     @property
     def party(self) -> Party:
         """Who we are, as far as voting goes: an observer while we must not vote."""
+        party = self.state.party
         silent = silence(self.settings, self.state, self.moment.now_s)
-        return self.settings.observer if silent else self.settings.party
+        return evolve(party, index=None) if silent else party
 
     def change(self, **fields: Any) -> None:  # noqa: ANN401 - typed by `evolve`
         """Moves on to a state that differs in these fields."""
@@ -242,5 +252,5 @@ class Turn:
 
     def gossip(self, payload: bytes) -> None:
         """Adds a message to the others, if there are any."""
-        if not self.settings.alone:
+        if not self.state.alone:
             self.effects.append(Gossip(payload))

@@ -45,9 +45,7 @@ class Checked:
 
 def start(genesis: Genesis) -> Tip:
     """The chain before its first block."""
-    validators = genesis.validators.digest()
-    tree = genesis_tree(genesis)
-    return Tip(genesis, genesis.chain_id(), validators, None, None, tree)
+    return Tip(genesis, genesis.chain_id(), None, None, genesis_tree(genesis))
 
 
 def check_rows(genesis: Genesis, rows: Iterable[Row]) -> Iterator[Checked | Fault]:
@@ -82,7 +80,7 @@ def _check_certificate(tip: Tip, header: Header, certificate: Certificate) -> No
     if named != (header.height, header.block_id()):
         raise ProofError("certificate and header name different blocks")
     fault_model = FaultModel(tip.genesis.fault_model)
-    validators = tip.genesis.validators
+    validators = tip.roster.validators
     check_certificate(certificate, tip.chain_id, validators, fault_model)
 
 

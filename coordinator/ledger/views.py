@@ -16,6 +16,7 @@
     attest/<n>                   `Attestations` of that job
     dissent/<n>/<public key>     `Dissent`: a validator that was outvoted on versions
     fault/<id>                   `Fault`: it provably signed contradictions
+    absence/<public key>         `Absence`: a validator that missed its turn to propose
     waiting                      tasks that have pending updates and no open job
 
 Scores, reputation, balances and validator changes get keys of their own here.
@@ -26,6 +27,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from coordinator.ledger.records import (
+    ABSENCE,
     ATTESTATIONS,
     BOARD,
     DISSENT,
@@ -34,6 +36,7 @@ from coordinator.ledger.records import (
     JOB,
     PENDING,
     PROGRESS,
+    Absence,
     Attestation,
     Board,
     Dissent,
@@ -43,6 +46,7 @@ from coordinator.ledger.records import (
     Progress,
     Signed,
 )
+from protocol.chain import Genesis, ValidatorSet
 from protocol.codec import decode, encode
 from protocol.ids import DeviceId, Digest, TaskId, Version, device_id
 from protocol.light import task_key, version_key
@@ -121,6 +125,11 @@ def fault_key(identity: bytes) -> bytes:
     return b"fault/" + identity
 
 
+def absence_key(public: bytes) -> bytes:
+    """Where it stands that a validator missed its turn."""
+    return b"absence/" + public
+
+
 def published_key(transaction: bytes) -> bytes:
     """Where the number of the task stands that a transaction published."""
     return b"published/" + transaction
@@ -195,6 +204,25 @@ def fault(tree: Reader, public: bytes) -> Fault | None:
     """What the owner of a key was convicted of."""
     packed = tree.get(fault_key(owner(tree, public)))
     return None if packed is None else FAULT.unpack(packed)
+
+
+def absence(tree: Reader, public: bytes) -> Absence | None:
+    """That a validator missed its turn and made no block since."""
+    packed = tree.get(absence_key(public))
+    return None if packed is None else ABSENCE.unpack(packed)
+
+
+def validators(tree: Reader, genesis: Genesis, height: int) -> ValidatorSet:
+    """Who decides a height.
+
+    Args:
+      tree: A state after the block before that one, or after the one before that: a
+        header also names the next height's validators.
+      genesis: What the chain started from.
+      height: Which height.
+    """
+    del tree, height
+    return genesis.validators
 
 
 def board_count(tree: Reader) -> int:

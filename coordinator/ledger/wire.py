@@ -22,7 +22,7 @@ from protocol.chain import (
     Vote,
 )
 from protocol.codec import binary, encode, exactly, many, maybe, record, structure, uint
-from protocol.ids import SIGNATURE_BYTES, ChainId
+from protocol.ids import KEY_BYTES, SIGNATURE_BYTES, ChainId, PublicKey
 
 _CONTENT_BYTES_MAX = BLOCK_BYTES_MAX + 16 * 1024
 _STATUS_TAG = b"starling/status/1"
@@ -86,14 +86,14 @@ class Status:
     """How far a coordinator is, so that others send it what it lacks.
 
     Attributes:
-      validator: Its index.
+      validator: Its key, since its place changes with the validator set.
       height: Height that it decides.
       round: Its round there.
       held: What it holds of its rounds, rising; the latest `ROUNDS_SHOWN_MAX`.
       signature: Over `signed_bytes`.
     """
 
-    validator: int
+    validator: PublicKey
     height: int
     round: int
     held: tuple[Held, ...]
@@ -109,7 +109,7 @@ class Status:
 STATUS = structure(
     Status,
     16 * 1024,
-    uint(VALIDATORS_MAX - 1),
+    exactly(KEY_BYTES),
     uint(least=1),
     uint(ROUND_MAX),
     many(record(Held, uint(ROUND_MAX), uint(1), _VOTERS, _VOTERS), ROUNDS_SHOWN_MAX),

@@ -241,8 +241,8 @@ def consensus(
       state: To show.
       now_s: Monotonic clock.
     """
-    party = settings.ledger.party
-    members = settings.ledger.genesis.validators.members
+    party = state.ledger.party
+    members = party.roster.validators.members
     deciding = state.ledger.consensus
     return {
         "validators": len(members),
@@ -312,7 +312,7 @@ def attested(settings: Settings, state: CoordinatorState, task: int) -> dict[str
         by_digest.setdefault(entry.digest.hex(), []).append(name)
     most = max((len(who) for who in by_digest.values()), default=0)
     missing = len(members) - sum(len(who) for who in by_digest.values())
-    split = most + missing < settings.ledger.party.quorum
+    split = most + missing < state.ledger.party.quorum
     return {"by_digest": by_digest, "split": split}
 
 

@@ -143,6 +143,7 @@ WIDEST: dict[str, Any] = {
             for at in range(chain.VALIDATORS_MAX)
         ),
     ),
+    "PRESENT": messages.Present(UINT_MAX),
     "VALIDATOR_SET": _validators,
     "GENESIS": replace(
         samples.GENESIS,

@@ -216,6 +216,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         motion.Motion, upto(255), counts, heights, st.binary(max_size=80), _approvals
     ),
     "OPERATOR_CHANGE": st.builds(motion.OperatorChange, upto(1), digests),
+    "PRESENT": st.builds(messages.Present, st.integers(1, 1 << 40)),
     "VALIDATOR_SET": _sets,
     "GENESIS": _genesis,
     "HEADER": _headers,

@@ -8,10 +8,10 @@ import random
 
 import pytest
 
-from coordinator.ledger.rounds import Party
 from tests.sim.twins import Crew, Law, Stage
 from tests.sim.twins_mutants import MUTANTS, Mutant
 from tests.sim.twins_play import Outcome, play
+from tests.unit.coordinator.ledger.world import genesis, party_of
 
 LAW = Law()
 CREWS = [
@@ -70,9 +70,7 @@ def test_a_scenario_follows_from_its_seed() -> None:
 @pytest.mark.parametrize("count", [4, 5, 7, 10])
 def test_unbroken_law_has_the_products_quorum(count: int) -> None:
     stage = Stage(Crew(count), LAW, random.Random(0), 1)
-    party = stage.nodes[0].party
-    bare = Party(party.chain_id, party.genesis, party.key, 0, party.timeouts)
-    assert party.quorum == bare.quorum
+    assert stage.nodes[0].party.quorum == party_of(genesis(count)).quorum
 
 
 @pytest.mark.soak

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from coordinator.ledger import lock
+from coordinator.ledger.attendance import roster_of
 from coordinator.ledger.ballots import Ballots, Candidate
 from coordinator.ledger.consensus import RULES, Rule, advance, start_round
 from coordinator.ledger.rounds import (
@@ -28,6 +29,7 @@ from coordinator.ledger.rounds import (
     Step,
     Timeouts,
 )
+from coordinator.ledger.state import genesis_tree
 from coordinator.ledger.wire import JournalEntry
 from protocol.chain import (
     Certificate,
@@ -105,8 +107,7 @@ class Scripted(Party):
     def quorum(self) -> int:
         return self.needed
 
-    def proposer(self, height: int, number: int) -> int:
-        del height
+    def proposer(self, number: int) -> int:
         return self.leaders[number % len(self.leaders)]
 
 
@@ -161,7 +162,8 @@ class Stage:
     def _add(self, index: int, correct: bool) -> None:
         party = Scripted(
             self.chain_id,
-            self.chain,
+            FaultModel.BYZANTINE,
+            roster_of(genesis_tree(self.chain), self.chain, HEIGHT),
             self.keys[index],
             index,
             _TIMEOUTS,

@@ -259,6 +259,7 @@ STRUCTURES = (
     Structure("ROTATE", rotation.ROTATE, rotation.ROTATE.unpack(ROTATE.body)),
     Structure("MOTION", motion.MOTION, MOTION),
     Structure("OPERATOR_CHANGE", motion.OPERATOR_CHANGE, OPERATOR_CHANGE),
+    Structure("PRESENT", messages.PRESENT, messages.Present(7)),
     Structure("VALIDATOR_SET", chain.VALIDATOR_SET, VALIDATORS),
     Structure("GENESIS", chain.GENESIS, GENESIS),
     Structure("HEADER", chain.HEADER, HEADER),

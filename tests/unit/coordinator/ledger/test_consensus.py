@@ -12,22 +12,19 @@ from coordinator.ledger.rounds import (
     Decide,
     Moment,
     Output,
-    Party,
     Propose,
     Step,
-    Timeouts,
 )
 from protocol.chain import Certificate, FaultModel, Proposal, Vote, VoteType, vote_bytes
 from protocol.ids import SIGNATURE_BYTES, BlockHash, H
-from tests.unit.coordinator.ledger.world import genesis, sorted_validator_keys
+from tests.unit.coordinator.ledger.world import genesis, party_of, sorted_validator_keys
 
 A, B = BlockHash(H(b"A")), BlockHash(H(b"B"))
 ME = 0
 HEIGHT = 5
 PREVOTE, PRECOMMIT = VoteType.PREVOTE, VoteType.PRECOMMIT
 KEYS = sorted_validator_keys(4)
-GENESIS = genesis(4)
-PARTY = Party(GENESIS.chain_id(), GENESIS, KEYS[ME], ME, Timeouts())
+PARTY = party_of(genesis(4), HEIGHT, ME)
 NOW = Moment(100.0, 5_000)
 
 
@@ -68,7 +65,7 @@ def offered(
         number,
         valid_round + 1,
         block_id,
-        PARTY.proposer(HEIGHT, number),
+        PARTY.proposer(number),
         bytes(SIGNATURE_BYTES),
         b"",
         None,
@@ -339,14 +336,12 @@ def test_conflicts_are_kept_in_bounded_number() -> None:
 def test_quorum_is_more_than_two_thirds(
     validators: int, quorum: int, skip: int
 ) -> None:
-    chain = genesis(validators)
-    party = Party(chain.chain_id(), chain, KEYS[0], 0, Timeouts())
+    party = party_of(genesis(validators))
     assert (party.quorum, party.skip) == (quorum, skip)
     assert 3 * quorum > 2 * validators
 
 
 @pytest.mark.parametrize(("validators", "quorum"), [(2, 2), (3, 2)])
 def test_crash_only_quorum_is_a_majority(validators: int, quorum: int) -> None:
-    chain = genesis(validators, FaultModel.CRASH)
-    party = Party(chain.chain_id(), chain, KEYS[0], 0, Timeouts())
+    party = party_of(genesis(validators, FaultModel.CRASH))
     assert (party.quorum, party.skip) == (quorum, 1)

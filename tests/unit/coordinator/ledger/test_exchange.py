@@ -208,7 +208,8 @@ def test_decision_again_or_of_another_height_does_nothing() -> None:
 
 
 def status(world: World, who: int, height: int, signer: int | None = None) -> bytes:
-    bare = Status(who, height, 0, (), bytes(SIGNATURE_BYTES))
+    public = world.validators[who].public
+    bare = Status(public, height, 0, (), bytes(SIGNATURE_BYTES))
     key = world.validators[who if signer is None else signer]
     signed = replace(bare, signature=key.sign(bare.signed_bytes(world.chain_id)))
     return MESSAGE.pack(Message(Topic.STATUS, wire.STATUS.pack(signed)))

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from coordinator.ledger import views
+from coordinator.ledger.attendance import roster_of
 from coordinator.ledger.draft import Context
+from coordinator.ledger.rounds import Party, Timeouts
 from coordinator.ledger.state import TxResult, apply, execute, genesis_tree
 from protocol.chain import (
     FORMAT_VERSION,
@@ -86,6 +88,18 @@ def genesis(
     )
 
 
+def party_of(chain: Genesis, height: int = 1, index: int = 0) -> Party:
+    """A validator of a chain on which nobody missed a turn."""
+    return Party(
+        chain.chain_id(),
+        FaultModel(chain.fault_model),
+        roster_of(genesis_tree(chain), chain, height),
+        sorted_validator_keys(len(chain.validators.members))[index],
+        index,
+        Timeouts(),
+    )
+
+
 def sorted_validator_keys(validators: int) -> list[SigningKey]:
     """In the order of the validator set."""
     return sorted((validator_key(i) for i in range(validators)), key=lambda k: k.public)
@@ -146,7 +160,8 @@ class World:
 
     @property
     def context(self) -> Context:
-        return Context(self.genesis, self.chain_id, self.height)
+        order = roster_of(self.tree, self.genesis, self.height).order
+        return Context(self.genesis, self.chain_id, self.height, order[0])
 
     def sign(self, who: SigningKey, kind: Kind, body: bytes) -> Envelope:
         self.counter += 1

@@ -1,0 +1,96 @@
+"""Whose turn it is: a validator that misses one is passed over until it is back.
+
+The header of a block names its maker, and nobody prevotes a fresh block that names
+another than the leader of its round. So whoever stood before the maker in the height's
+order missed a turn, and the chain itself says so. Such a validator leads the last
+rounds only, until it says PRESENT or makes a block in spite of that. Passing over
+permutes the order and removes nobody: each leads within any n rounds.
+
+Source: Tendermint's rotation of proposers, arXiv:1807.04938 section 2.3 (`proposer`),
+which asks only that every correct validator leads again and again.
+"""
+
+from coordinator.ledger import views
+from coordinator.ledger.draft import Context, Draft
+from coordinator.ledger.records import ABSENCE, Absence
+from coordinator.ledger.roster import Roster, turns
+from protocol.chain import Genesis
+from protocol.envelope import Envelope
+from protocol.errors import ProtocolError, Reason, StaleUpdate
+from protocol.ids import Digest
+from protocol.messages import PRESENT
+
+WAIT_HEIGHTS_MAX = 1024
+"""Longest wait of somebody who comes back only to miss his turn again."""
+_MISSES_MAX = 64
+
+
+def roster_of(tree: views.Reader, genesis: Genesis, height: int) -> Roster:
+    """Who decides a height.
+
+    Args:
+      tree: The state after the block before.
+      genesis: What the chain started from.
+      height: Of the block to come.
+    """
+    validators = views.validators(tree, genesis, height)
+    members = enumerate(validators.members)
+    absent = {place for place, member in members if _is_away(tree, member.public)}
+    return Roster(validators, turns(len(validators.members), height, absent))
+
+
+def _is_away(tree: views.Reader, public: bytes) -> bool:
+    known = views.absence(tree, public)
+    return known is not None and known.away == 1
+
+
+def back_from(absence: Absence) -> int:
+    """The first height at which a validator that missed its turn may be back.
+
+    The next one after the first miss; the wait doubles with each further one that no
+    own block lies between.
+    """
+    return absence.height + min(WAIT_HEIGHTS_MAX, 1 << (absence.misses - 1))
+
+
+def note(block: Draft, context: Context) -> None:
+    """Writes down who missed a turn at this height; its maker has made good.
+
+    Before the block's transactions, since the order was set before them.
+    """
+    roster = roster_of(block, context.genesis, context.height)
+    members = roster.validators.members
+    maker = members[context.proposer].public
+    if views.absence(block, maker) is not None:
+        block.put(views.absence_key(maker), None)
+    for place in roster.missed(context.proposer):
+        public = members[place].public
+        known = views.absence(block, public)
+        misses = min(_MISSES_MAX, (known.misses if known is not None else 0) + 1)
+        record = Absence(misses, context.height, 1)
+        block.put(views.absence_key(public), ABSENCE.pack(record))
+
+
+def present(
+    draft: Draft, context: Context, envelope: Envelope, identity: Digest
+) -> None:
+    """Gives a validator its turns back.
+
+    Raises:
+      ProtocolError: NOT_AUTHORISED, ALREADY_KNOWN, STALE, COOLING or MALFORMED.
+    """
+    del identity
+    body = PRESENT.unpack(envelope.body)
+    validators = views.validators(draft, context.genesis, context.height)
+    if validators.index_of(envelope.sender) is None:
+        raise ProtocolError("signed by no validator", Reason.NOT_AUTHORISED)
+    known = views.absence(draft, envelope.sender)
+    if known is None or not known.away:
+        raise ProtocolError("nobody passes it over", Reason.ALREADY_KNOWN)
+    if body.missed != known.height:
+        raise StaleUpdate(f"missed its turn at height {known.height} again")
+    if context.height < back_from(known):
+        detail = f"may be back from height {back_from(known)}"
+        raise ProtocolError(detail, Reason.BUSY)
+    back = Absence(known.misses, known.height, 0)
+    draft.put(views.absence_key(envelope.sender), ABSENCE.pack(back))
