@@ -12,6 +12,7 @@ import numpy as np
 from compiler import inspect, report
 from compiler.bundle import compile_model, write_bundle
 from compiler.check import check_bundle
+from compiler.exporters import merged
 from compiler.loss import LOSSES, PLAIN
 from compiler.reader import read_network
 from compiler.source import load
@@ -130,6 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     proto = load(options.model)
     _say(f"finding shapes and rules of {len(proto.graph.node)} nodes")
     network = read_network(proto, options.train, options.output)
+    _warn(merged(proto, tuple(network.parameters)))
     _say(f"writing graphs for {network.dimension:,} parameters")
     bundle = compile_model(
         proto,
@@ -156,6 +158,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         sys.stdout.write(report.text(bundle, network, explain=options.explain))
     return EXIT_DONE
+
+
+def _warn(shared: Sequence[str]) -> None:
+    if shared:
+        names = ", ".join(shared)[:300]
+        _say(
+            f"warning: one weight for several modules: {names}. If the model does not "
+            "share them, PyTorch's exporter joined what had equal values; export with "
+            "optimize=False to keep them apart"
+        )
 
 
 def _settings(options: argparse.Namespace) -> LossSettings:

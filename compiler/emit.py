@@ -14,8 +14,8 @@ from compiler.contribution import Contribution, merge
 from compiler.errors import CompileError
 from compiler.fusion import fuse
 from compiler.loss import Loss, prediction
-from compiler.network import Network
-from compiler.rules import rule
+from compiler.network import Network, Node
+from compiler.rules import rule, steps
 from compiler.tape import Tape
 
 _NORM_MIN = 1e-30
@@ -125,7 +125,7 @@ def _parameters(build: Builder, theta: Tensor, network: Network) -> dict[str, Te
 def _active(network: Network) -> set[str]:
     active = set(network.parameters)
     for node in network.nodes:
-        if active.intersection(node.inputs):
+        if active.intersection(node.inputs) and not steps(node):
             active.update(node.outputs)
     return active
 
@@ -145,6 +145,7 @@ def _backward(tape: Tape, loss: Loss) -> tuple[Tensor, list[Contribution]]:
         reached = any(tape.reached(node, k) for k in range(len(node.outputs)))
         if reached and tape.active.intersection(node.outputs):
             rule(node.kind).backward(tape, node)
+            _check_minded(tape, node)
     uses = []
     for name in tape.network.parameters:
         if name not in tape.credits:
@@ -154,3 +155,18 @@ def _backward(tape: Tape, loss: Loss) -> tuple[Tensor, list[Contribution]]:
             )
         uses.append(merge(tape.build, tape.credits[name]))
     return values, uses
+
+
+def _check_minded(tape: Tape, node: Node) -> None:
+    """Refuses a node whose rule has no gradient by an input that needs one.
+
+    Raises:
+      CompileError: Naming the node and the input.
+    """
+    for position, name in enumerate(node.inputs):
+        if name in tape.active and (node.outputs[0], position) not in tape.minded:
+            raise CompileError(
+                f"{node.label}: cannot be trained through its input {name!r}; leave "
+                "what that is made of out with --train",
+                (node.name,),
+            )

@@ -5,7 +5,6 @@ that stand where some rule expects them; patterns choose among them.
 """
 
 import fnmatch
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -17,6 +16,7 @@ from onnx import defs, helper, numpy_helper
 from compiler.batch import RESHAPING, Rewriter
 from compiler.builder import OPSET
 from compiler.errors import CompileError
+from compiler.exporters import exporters_own, parted, plain_casts
 from compiler.folding import FOLDABLE
 from compiler.network import Array, Network, Node
 from compiler.rules import RULES
@@ -46,7 +46,7 @@ def read_network(
       ConfigError: If a pattern matches no weight, or there is no such output.
       LimitError: If more than `DIMENSION_MAX` values would be trained.
     """
-    proto = _with_one_output(proto, output)
+    proto = plain_casts(parted(_with_one_output(proto, output)))
     graph = proto.graph
     initialisers = {item.name: _array(item) for item in graph.initializer}
     inputs = [item for item in graph.input if item.name not in initialisers]
@@ -261,29 +261,8 @@ def _weights(nodes: Sequence[Node], initialisers: Mapping[str, Array]) -> list[s
         if name in places
         and initialisers[name].dtype == np.float32
         and initialisers[name].ndim > 0
-        and not _exporters_own(name, initialisers[name], nodes)
+        and not exporters_own(name, initialisers[name], nodes)
     ]
-
-
-_NUMBERED = re.compile(r"val_[0-9]+")
-"""What PyTorch's exporter calls a tensor that the model has no name for."""
-
-
-def _exporters_own(name: str, array: Array, nodes: Sequence[Node]) -> bool:
-    """Whether a tensor is a number of the exporter's and no weight of the model.
-
-    Such are the factors of an attention and the gains of one that it gives to an
-    instance normalisation when it means a group normalisation. Weights that were only
-    turned round have numbers for names too, so values and place decide.
-    """
-    if not _NUMBERED.fullmatch(name):
-        return False
-    filler = any(
-        name in node.inputs[1:]
-        for node in nodes
-        if node.kind == "InstanceNormalization"
-    )
-    return array.size == 1 or (filler and float(np.ptp(array)) == 0.0)
 
 
 _MOVERS = frozenset(

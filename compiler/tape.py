@@ -28,6 +28,7 @@ class Tape:
       active: Names of values that depend on a parameter.
       cotangents: Name of a batched value to what has flowed back so far.
       credits: Name of a static value to the uses found so far.
+      minded: First output of a node and position of each input that its rule saw to.
     """
 
     build: Builder
@@ -38,6 +39,7 @@ class Tape:
     active: set[str]
     cotangents: dict[str, Tensor] = field(default_factory=dict)
     credits: dict[str, list[Contribution]] = field(default_factory=dict)
+    minded: set[tuple[str, int]] = field(default_factory=set)
 
     def inputs(self, node: Node) -> list[Tensor | None]:
         """The inputs of a node; None for those left out."""
@@ -57,6 +59,7 @@ class Tape:
 
     def needs(self, node: Node, position: int) -> bool:
         """Whether an input is there and depends on a parameter."""
+        self.minded.add((node.outputs[0], position))
         return position < len(node.inputs) and node.inputs[position] in self.active
 
     def put(self, node: Node, *tensors: Tensor) -> None:
@@ -88,6 +91,7 @@ class Tape:
           position: Of the input.
           cotangent: (n, ...) with the rest of the input's shape.
         """
+        self.minded.add((node.outputs[0], position))
         name = node.inputs[position]
         if not self.values[name].batched:
             self.credit(node, position, Rows(cotangent))
@@ -103,6 +107,7 @@ class Tape:
 
     def credit(self, node: Node, position: int, use: Contribution) -> None:
         """Adds one use of a static input."""
+        self.minded.add((node.outputs[0], position))
         self.credits.setdefault(node.inputs[position], []).append(use)
 
     def reached(self, node: Node, index: int) -> bool:

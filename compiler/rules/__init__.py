@@ -5,7 +5,10 @@ function in the file of its family. `FUSED` holds rules of nodes that only the c
 makes, out of several of the model.
 """
 
+from onnx import TensorProto
+
 from compiler.fusion import POOLED
+from compiler.network import Node
 from compiler.rules import (
     activation,
     convolution,
@@ -123,3 +126,9 @@ FUSED: dict[str, Rule] = {
 def rule(kind: str) -> Rule:
     """The rule of a node's kind, which has one."""
     return RULES[kind] if kind in RULES else FUSED[kind]
+
+
+def steps(node: Node) -> bool:
+    """Whether a node's outputs have no slope anywhere: comparisons, whole numbers."""
+    whole = node.kind == "Cast" and node.attributes["to"] != TensorProto.FLOAT
+    return whole or rule(node.kind).backward is function.nothing
