@@ -58,8 +58,10 @@ def submit_own(turn: Turn, kind: Kind, counter: int, body: bytes) -> None:
 
 def come_back(turn: Turn) -> None:
     """Says PRESENT when the chain passes us over although we take part again."""
-    state = turn.state
-    if turn.party.index is None:
+    state, index = turn.state, turn.state.party.index
+    # A vote at this height: while we catch up we cast none, and would miss our turn.
+    votes = state.consensus.ballots.votes.values()
+    if turn.party.index is None or not any(index in cast for cast in votes):
         return
     known = views.absence(state.tree, turn.settings.key.public)
     if known is None or not known.away or known.height == state.back_said:

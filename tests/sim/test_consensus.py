@@ -123,3 +123,25 @@ def test_genesis_keys_are_those_of_the_set() -> None:
     assert {validator_key(i).public for i in range(4)} == {
         member.public for member in world.genesis.validators.members
     }
+
+
+def away(now_s: float, source: int, target: int) -> bool:
+    """Nobody hears node 1 nor is heard by it, from 5 to 60 s."""
+    return 5.0 < now_s < 60.0 and 1 in (source, target)
+
+
+def test_dead_proposer_costs_one_timeout_and_takes_its_turns_again() -> None:
+    world = World(4)
+    keys = list(world.validators)
+    made = Bus(5, world, keys, Weather(delay_s=0.05, calm_from_s=100.0), away)
+    for number in range(90):
+        made.submit(1.0 * number, world.register(number))
+    made.run(100.0, lambda: made.now_s > 59.0)
+    late = [stored for stored in made.nodes[0].blocks() if stored.certificate.round]
+    assert len(late) == 1
+    made.run(130.0, lambda: made.now_s > 90.0)
+    proposers = [stored.block.header.proposer for stored in made.nodes[0].blocks()]
+    assert proposers.count(1) > 3
+    assert views.absence(made.nodes[0].state.tree, keys[1].public) is None
+    late = [stored for stored in made.nodes[0].blocks() if stored.certificate.round]
+    assert len(late) == 1
