@@ -152,6 +152,8 @@ def _require_enrolled(turn: Turn, device: DeviceId) -> None:
     board = views.board(turn.ledger.tree, device)
     if board is None or board.revoked:
         raise SignatureError("the board is not enrolled", Reason.NOT_ENROLLED)
+    if board.jailed:
+        raise SignatureError(f"jailed until height {board.jailed}", Reason.JAILED)
 
 
 def _require_signer(turn: Turn, device: DeviceId, envelope: Envelope) -> None:
@@ -160,6 +162,7 @@ def _require_signer(turn: Turn, device: DeviceId, envelope: Envelope) -> None:
         raise SignatureError("signed by another board", Reason.NOT_AUTHORISED)
     if views.signer(tree, envelope.sender) is None:
         raise SignatureError("the key may not take part", Reason.NOT_ENROLLED)
+    _require_enrolled(turn, device)
 
 
 def _assemble(turn: Turn, device: DeviceId, chunk: Chunk) -> bytes | None:
@@ -194,7 +197,7 @@ def _standing(turn: Turn, sender: PublicKey, body: Contribution) -> Standing:
     grant = None if task is None else task.leases.granted.get(device)
     return Standing(
         device,
-        board is not None,
+        board is not None and not board.jailed,
         known,
         turn.session(device).updates,
         None if grant is None else grant.envelope,

@@ -24,6 +24,7 @@ from protocol.codec import (
     text,
     uint,
 )
+from protocol.economy import ECONOMY_SCHEMA, NO_ECONOMY, Economy
 from protocol.envelope import ENVELOPE_BYTES_MAX
 from protocol.errors import DecodeError, ProofError
 from protocol.ids import (
@@ -142,6 +143,7 @@ class Genesis:
       validators: The first validator set.
       operators: Public keys that may admit boards and publish tasks.
       heartbeat_s: Longest time without a block.
+      economy: The chain's credits.
     """
 
     version: int
@@ -151,6 +153,7 @@ class Genesis:
     validators: ValidatorSet
     operators: tuple[PublicKey, ...]
     heartbeat_s: int
+    economy: Economy = NO_ECONOMY
 
     def __post_init__(self) -> None:
         """Refuses a name unfit for topics, and crash-only where it makes no sense."""
@@ -160,6 +163,10 @@ class Genesis:
         crash = self.fault_model == FaultModel.CRASH
         if crash and len(self.validators.members) not in (2, 3):
             raise DecodeError("the crash-only model is for 2 or 3 validators")
+        given = len(self.operators) * self.economy.operator_grant
+        given += len(self.validators.members) * self.economy.validator_deposit
+        if given > self.economy.supply:
+            raise DecodeError("grants and deposits exceed the supply")
 
     def chain_id(self) -> ChainId:
         """The hash of the genesis: it goes into everything that is signed."""
@@ -176,6 +183,7 @@ GENESIS = structure(
     VALIDATOR_SET.schema,
     many(exactly(KEY_BYTES), OPERATORS_MAX, 1),
     uint(86400, 1),
+    ECONOMY_SCHEMA,
 )
 
 

@@ -38,6 +38,10 @@ class Kind(IntEnum):
     ROTATE = 7
     OPERATOR = 8
     PRESENT = 9
+    FUND = 10
+    TRANSFER = 11
+    UNJAIL = 12
+    RELEASE = 13
     # A board speaks.
     CHECK_IN = 64
     CHUNK_REQUEST = 65
@@ -61,6 +65,10 @@ TRANSACTION_KINDS = frozenset(
         Kind.ROTATE,
         Kind.OPERATOR,
         Kind.PRESENT,
+        Kind.FUND,
+        Kind.TRANSFER,
+        Kind.UNJAIL,
+        Kind.RELEASE,
     }
 )
 

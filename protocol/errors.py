@@ -42,6 +42,8 @@ class Reason(IntEnum):
     INVALID_BLOCK = 22
     INVALID_PROOF = 23
     POLICY_MISMATCH = 24
+    INSUFFICIENT_FUNDS = 25
+    JAILED = 26
 
 
 class FederationError(Exception):

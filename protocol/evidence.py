@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from protocol.chain import PROPOSAL, VOTE, Proposal, ValidatorSet, Vote
-from protocol.codec import binary, structure, uint
+from protocol.codec import binary, encode, structure, uint
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.errors import ProofError
-from protocol.ids import ChainId, PublicKey
+from protocol.ids import ChainId, Digest, H, PublicKey
 from protocol.keys import verify
 from protocol.messages import CONTRIBUTION
 
@@ -66,10 +66,12 @@ class Conviction:
     Attributes:
       public: The offender's key.
       height: At which height; None for what belongs to none.
+      place: Names what the offender contradicted itself about.
     """
 
     public: PublicKey
     height: int | None
+    place: Digest
 
 
 def duplicate_votes(first: Vote, second: Vote) -> Evidence:
@@ -142,7 +144,7 @@ def _votes(
     public = _member(validators, first.voter)
     for vote in (first, second):
         verify(public, vote.signed_bytes(chain_id), vote.signature)
-    return Conviction(public, first.height)
+    return Conviction(public, first.height, _digest(_place_of_vote(first)))
 
 
 def _place_of_vote(vote: Vote) -> tuple[int, ...]:
@@ -161,7 +163,7 @@ def _proposals(
         if proposal != bare(proposal):
             raise ProofError("a proposal in evidence comes without block and proof")
         verify(public, proposal.signed_bytes(chain_id), proposal.signature)
-    return Conviction(public, first.height)
+    return Conviction(public, first.height, _digest(_place_of_proposal(first)))
 
 
 def _place_of_proposal(proposal: Proposal) -> tuple[int, ...]:
@@ -175,7 +177,8 @@ def _updates(evidence: Evidence, chain_id: ChainId, owner: Owner) -> Conviction:
         raise ProofError("both envelopes hold the same update")
     for envelope in (first, second):
         envelope.check(chain_id)
-    return Conviction(first.sender, None)
+    place = _digest(_place_of_update(first, owner)[1:])
+    return Conviction(first.sender, None, place)
 
 
 def _place_of_update(envelope: Envelope, owner: Owner) -> tuple[object, ...]:
@@ -183,6 +186,10 @@ def _place_of_update(envelope: Envelope, owner: Owner) -> tuple[object, ...]:
         raise ProofError(f"an envelope of kind {envelope.kind} is no update")
     body = CONTRIBUTION.unpack(envelope.body)
     return owner(envelope.sender), body.task, body.version
+
+
+def _digest(place: tuple[object, ...]) -> Digest:
+    return H(b"starling/place/1", encode(place))
 
 
 def _same(first: tuple[object, ...], second: tuple[object, ...]) -> None:

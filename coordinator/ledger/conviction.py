@@ -1,41 +1,153 @@
-"""EVIDENCE: the chain marks who provably signed two things that exclude each other.
+"""EVIDENCE: who provably signed two things that exclude each other pays for it.
 
-Anyone may bring it: the signatures in it are what counts. What a conviction costs
-belongs here too, once validators and boards have something to lose.
+Anyone may bring it: the signatures in it are what counts, and nothing costs anything
+that signatures do not prove. A validator loses its whole deposit and never enters the
+set again. A board loses a tenth and is jailed: it takes part again after its time and
+its own UNJAIL, and is excluded when it was convicted `CONVICTIONS_MAX` times.
+
+Whoever brings the evidence gets a tenth of what is lost, and the rest is burned: to
+convict oneself never pays.
 """
 
-from coordinator.ledger import views
-from coordinator.ledger.draft import Context, Draft
-from coordinator.ledger.records import FAULT, Fault
+from dataclasses import replace
+
+from coordinator.ledger import accounts, views
+from coordinator.ledger.accounts import Account
+from coordinator.ledger.authority import check_operator
+from coordinator.ledger.draft import BoardChanged, Context, Draft
+from coordinator.ledger.records import (
+    BOARD,
+    CONVICTIONS_MAX,
+    FAULT,
+    Board,
+    Fault,
+)
+from protocol.economy import RELEASE, UNJAIL
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason, StaleUpdate
-from protocol.evidence import AGE_HEIGHTS_MAX, EVIDENCE, convict
-from protocol.ids import Digest
+from protocol.evidence import AGE_HEIGHTS_MAX, EVIDENCE, Conviction, convict
+from protocol.ids import DeviceId, Digest
+
+BOARD_SLASH_PERCENT = 10
+FINDER_PERCENT = 10
+FINDER_MAX = 1_000_000
+"""Credits that the finder gets at most."""
+JAIL_BLOCKS = 1_000
 
 
 def accuse(
     draft: Draft, context: Context, envelope: Envelope, identity: Digest
 ) -> None:
-    """Marks the offender, once.
+    """Convicts the offender, once for each thing that it contradicted itself about.
 
     Raises:
       ProtocolError: ALREADY_KNOWN, NOT_ENROLLED, STALE, INVALID_PROOF, BAD_SIGNATURE or
         MALFORMED.
     """
     evidence = EVIDENCE.unpack(envelope.body)
-    validators = context.genesis.validators
+    validators = views.validators(draft, context.genesis, context.height)
     convicted = convict(
         evidence, context.chain_id, validators, lambda key: views.owner(draft, key)
     )
-    public = convicted.public
-    offender = views.owner(draft, public)
+    offender = views.owner(draft, convicted.public)
     board = views.board(draft, offender)
-    if board is None and validators.index_of(public) is None:
+    if board is None and validators.index_of(convicted.public) is None:
         raise ProtocolError("the offender takes no part", Reason.NOT_ENROLLED)
-    if views.fault(draft, public) is not None:
-        raise ProtocolError("the offender is convicted", Reason.ALREADY_KNOWN)
+    known = views.fault(draft, convicted.public)
+    _check_new(context, convicted, board, known)
+    places = (*(known.places if known else ()), convicted.place)
+    fault = Fault(evidence.offence, context.height, identity, places)
+    draft.put(views.fault_key(offender), FAULT.pack(fault))
+    finder = views.owner(draft, envelope.sender)
+    if board is None:
+        _slash(draft, offender, 100, finder)
+        return
+    last = len(places) == CONVICTIONS_MAX
+    _slash(draft, offender, 100 if last else BOARD_SLASH_PERCENT, finder)
+    until = context.height + JAIL_BLOCKS
+    revoked = context.height if last and not board.revoked else board.revoked
+    after = replace(board, jailed=until, revoked=revoked)
+    draft.put(views.board_key(offender), BOARD.pack(after))
+    draft.happen(BoardChanged(offender))
+
+
+def _check_new(
+    context: Context, convicted: Conviction, board: Board | None, known: Fault | None
+) -> None:
+    if known is not None:
+        free = board is not None and not board.jailed
+        if not free or convicted.place in known.places:
+            raise ProtocolError("the offender is convicted", Reason.ALREADY_KNOWN)
+        if len(known.places) >= CONVICTIONS_MAX:
+            raise ProtocolError("the offender is excluded", Reason.ALREADY_KNOWN)
     happened = convicted.height
     if happened is not None and context.height - happened > AGE_HEIGHTS_MAX:
         raise StaleUpdate(f"evidence of height {happened}")
-    fault = Fault(evidence.offence, context.height, identity)
-    draft.put(views.fault_key(offender), FAULT.pack(fault))
+
+
+def _slash(draft: Draft, offender: DeviceId, percent: int, finder: DeviceId) -> None:
+    held = accounts.account(draft, offender) or Account()
+    lost = held.deposit * percent // 100
+    if not lost:
+        return
+    after = replace(held, deposit=held.deposit - lost)
+    accounts.put_account(draft, offender, after)
+    reward = min(lost * FINDER_PERCENT // 100, FINDER_MAX)
+    if finder == offender or accounts.account(draft, finder) is None:
+        reward = 0
+    if reward:
+        accounts.credit(draft, finder, reward)
+    gone = accounts.burned(draft) + lost - reward
+    accounts.put_number(draft, accounts.BURNED_KEY, gone)
+
+
+def unjail(
+    draft: Draft, context: Context, envelope: Envelope, identity: Digest
+) -> None:
+    """Lets a board take part again whose time is over.
+
+    Raises:
+      ProtocolError: NOT_ENROLLED, NOT_AUTHORISED, JAILED, ALREADY_KNOWN, if it is not
+        jailed, or MALFORMED.
+    """
+    del identity
+    body = UNJAIL.unpack(envelope.body)
+    board = views.board(draft, body.device)
+    if board is None or board.revoked:
+        raise ProtocolError("the board may not take part", Reason.NOT_ENROLLED)
+    if board.public != envelope.sender:
+        raise ProtocolError("not signed by the board", Reason.NOT_AUTHORISED)
+    if not board.jailed:
+        raise ProtocolError("the board is free", Reason.ALREADY_KNOWN)
+    if context.height <= board.jailed:
+        raise ProtocolError(f"jailed until height {board.jailed}", Reason.JAILED)
+    draft.put(views.board_key(body.device), BOARD.pack(replace(board, jailed=0)))
+    draft.happen(BoardChanged(body.device))
+
+
+def release(
+    draft: Draft, context: Context, envelope: Envelope, identity: Digest
+) -> None:
+    """Gives the deposit of a revoked board back to whoever put it up.
+
+    Only when no evidence can reach what the board signed any more.
+
+    Raises:
+      ProtocolError: NOT_AUTHORISED, NOT_ENROLLED, POLICY_MISMATCH, BUSY,
+        INSUFFICIENT_FUNDS or MALFORMED.
+    """
+    del identity
+    body = RELEASE.unpack(envelope.body)
+    check_operator(draft, envelope)
+    board = views.board(draft, body.device)
+    if board is None:
+        raise ProtocolError("no such board", Reason.NOT_ENROLLED)
+    if not board.revoked:
+        raise ProtocolError("the board takes part", Reason.POLICY_MISMATCH)
+    if context.height - board.revoked <= AGE_HEIGHTS_MAX:
+        raise ProtocolError("evidence may still come", Reason.BUSY)
+    held = accounts.account(draft, body.device) or Account()
+    if not held.deposit:
+        raise ProtocolError("no deposit", Reason.INSUFFICIENT_FUNDS)
+    accounts.put_account(draft, body.device, replace(held, deposit=0))
+    accounts.credit(draft, board.sponsor, held.deposit)

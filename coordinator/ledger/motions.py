@@ -1,11 +1,11 @@
 """What a quorum of the validators decides: each kind of motion has its rule here."""
 
-from coordinator.ledger import views
+from coordinator.ledger import accounts, views
 from coordinator.ledger.draft import Context, Draft
 from protocol.chain import OPERATORS_MAX, FaultModel
 from protocol.envelope import Envelope
 from protocol.errors import DecodeError, ProtocolError, Reason
-from protocol.ids import Digest, PublicKey
+from protocol.ids import Digest, PublicKey, device_id
 from protocol.motion import MOTION, OPERATOR_CHANGE, Motion
 
 
@@ -27,7 +27,8 @@ def carried(draft: Draft, context: Context, envelope: Envelope) -> Motion:
     if context.height > motion.until:
         raise ProtocolError(f"good until height {motion.until}", Reason.STALE)
     fault_model = FaultModel(context.genesis.fault_model)
-    motion.check(context.chain_id, context.genesis.validators, fault_model)
+    validators = views.validators(draft, context.genesis, context.height)
+    motion.check(context.chain_id, validators, fault_model)
     draft.put(views.MOTIONS_KEY, views.pack_number(count + 1))
     return motion
 
@@ -50,6 +51,7 @@ def change_operators(
     if change.admitted:
         _check_new(known, count)
         _put(draft, change.operator, b"", count + 1)
+        accounts.open_account(draft, context, device_id(change.operator))
         return
     if not known:
         raise ProtocolError("no such operator", Reason.NOT_ENROLLED)

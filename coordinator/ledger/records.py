@@ -16,6 +16,8 @@ from protocol.rotation import ROTATIONS_MAX
 from protocol.task import BUFFER_MAX, PLEDGE_MAX, STALENESS_MAX
 
 _ATTESTATIONS_MAX = 32
+CONVICTIONS_MAX = 8
+"""Of a board; then it is excluded."""
 
 
 @dataclass(frozen=True)
@@ -24,30 +26,36 @@ class Board:
 
     Attributes:
       public: The key that it signs with.
+      sponsor: Id of the operator that registered it, and paid its deposit.
       registered: Height of its registration.
       revoked: Height of its revocation, 0 while it may take part.
       updates: How many updates of it the chain took.
       charge: Sum of their privacy charges, in units of `protocol.accounting`.
       rotations: How often it changed its key.
+      jailed: First height after which it may ask to be let out, 0 while it is free.
     """
 
     public: PublicKey
+    sponsor: DeviceId
     registered: int
     revoked: int
     updates: int
     charge: int
     rotations: int = 0
+    jailed: int = 0
 
 
 BOARD = structure(
     Board,
     128,
     exactly(KEY_BYTES),
+    exactly(DEVICE_ID_BYTES),
     uint(),
     uint(),
     uint(),
     uint(),
     uint(ROTATIONS_MAX),
+    uint(),
 )
 
 
@@ -59,14 +67,23 @@ class Fault:
       offence: `protocol.evidence.Offence`.
       height: Block that took the evidence.
       transaction: The EVIDENCE transaction.
+      places: What it contradicted itself about, of all convictions.
     """
 
     offence: int
     height: int
     transaction: Digest
+    places: tuple[Digest, ...]
 
 
-FAULT = structure(Fault, 64, uint(255), uint(), exactly(DIGEST_BYTES))
+FAULT = structure(
+    Fault,
+    512,
+    uint(255),
+    uint(),
+    exactly(DIGEST_BYTES),
+    many(exactly(DIGEST_BYTES), CONVICTIONS_MAX, 1),
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from coordinator.ledger import views
+from coordinator.ledger import accounts, views
+from coordinator.ledger.accounts import Account
+from coordinator.ledger.authority import check_operator
 from coordinator.ledger.draft import BoardChanged, Context, Draft
 from coordinator.ledger.records import BOARD, Board
 from protocol.envelope import Envelope
@@ -12,23 +14,14 @@ from protocol.messages import REGISTER, REVOKE
 from protocol.rotation import ROTATE, ROTATIONS_MAX
 
 
-def check_operator(draft: Draft, envelope: Envelope) -> None:
-    """Refuses what no operator signed.
-
-    Raises:
-      ProtocolError: NOT_AUTHORISED.
-    """
-    if draft.get(views.operator_key(envelope.sender)) is None:
-        raise ProtocolError("signed by no operator", Reason.NOT_AUTHORISED)
-
-
 def register(
     draft: Draft, context: Context, envelope: Envelope, identity: Digest
 ) -> None:
     """Admits a board. A revoked one never comes back under the same key.
 
     Raises:
-      ProtocolError: NOT_AUTHORISED, ALREADY_KNOWN or MALFORMED.
+      ProtocolError: NOT_AUTHORISED, ALREADY_KNOWN, INSUFFICIENT_FUNDS, if the
+        operator cannot pay the deposit, or MALFORMED.
     """
     del identity
     body = REGISTER.unpack(envelope.body)
@@ -39,7 +32,13 @@ def register(
         raise ProtocolError("the board was revoked", Reason.NOT_AUTHORISED)
     if known is not None or draft.get(views.owner_key(body.device)) is not None:
         raise ProtocolError("the key is a board's", Reason.ALREADY_KNOWN)
-    board = Board(body.device, context.height, 0, 0, 0)
+    sponsor = device_id(envelope.sender)
+    if deposit := context.genesis.economy.board_deposit:
+        accounts.debit(draft, sponsor, deposit)
+        held = accounts.account(draft, board_id) or Account()
+        held = replace(held, deposit=held.deposit + deposit)
+        accounts.put_account(draft, board_id, held)
+    board = Board(body.device, sponsor, context.height, 0, 0, 0)
     draft.put(views.board_key(board_id), BOARD.pack(board))
     count = views.board_count(draft) + 1
     draft.put(views.BOARDS_KEY, views.pack_number(count))

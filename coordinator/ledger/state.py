@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from coordinator.ledger import (
+    accounts,
     attendance,
     conviction,
     motions,
@@ -34,6 +35,10 @@ RULES: dict[Kind, Rule] = {
     Kind.ROTATE: registry.rotate,
     Kind.OPERATOR: motions.change_operators,
     Kind.PRESENT: attendance.present,
+    Kind.FUND: accounts.fund,
+    Kind.TRANSFER: accounts.transfer,
+    Kind.UNJAIL: conviction.unjail,
+    Kind.RELEASE: conviction.release,
 }
 """One rule per kind of transaction."""
 
@@ -79,6 +84,7 @@ def genesis_tree(genesis: Genesis) -> StateTree:
     operators = set(genesis.operators)
     changes: Changes = {views.operator_key(key): b"" for key in sorted(operators)}
     changes[views.OPERATORS_KEY] = views.pack_number(len(operators))
+    changes.update(accounts.genesis_entries(genesis))
     return StateTree().update(changes)
 
 

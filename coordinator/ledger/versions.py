@@ -9,7 +9,8 @@ dropped at once. A quorum of equal attestations makes the version final.
 
 from dataclasses import replace
 
-from coordinator.ledger import dissent, views
+from coordinator.ledger import dissent, settlement, views
+from coordinator.ledger.authority import check_operator
 from coordinator.ledger.draft import Context, Draft, JobCut, TaskOpened, VersionFinal
 from coordinator.ledger.records import (
     ATTESTATIONS,
@@ -27,7 +28,6 @@ from coordinator.ledger.records import (
     Progress,
     Signed,
 )
-from coordinator.ledger.registry import check_operator
 from protocol.accounting import (
     CHARGE_MAX,
 )
@@ -93,6 +93,8 @@ def update(
     board = views.signer(draft, envelope.sender)
     if board is None:
         raise ProtocolError("the board may not take part", Reason.NOT_ENROLLED)
+    if board.jailed:
+        raise ProtocolError(f"jailed until height {board.jailed}", Reason.JAILED)
     spec = views.task(draft, body.task)
     progress = views.progress(draft, body.task)
     if spec is None or progress is None:
@@ -276,11 +278,12 @@ def attest(
 def _finalise(
     draft: Draft, context: Context, number: int, job: JobRecord, digest: Digest
 ) -> None:
-    """Settles a version. Reputation, rewards and penalties are settled here too."""
+    """Makes a version final and settles it."""
     spec = views.task(draft, number)
     progress = views.progress(draft, number)
     assert spec is not None
     assert progress is not None
+    settlement.settle(draft, context, number, spec, job)
     for place in job.places:
         draft.put(views.pending_key(number, place), None)
     draft.put(views.job_key(number), None)

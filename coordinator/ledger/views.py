@@ -19,7 +19,7 @@
     absence/<public key>         `Absence`: a validator that missed its turn to propose
     waiting                      tasks that have pending updates and no open job
 
-Scores, reputation, balances and validator changes get keys of their own here.
+Accounts and pools stand as `accounts` says, settlements as `settlement` does.
 """
 
 from dataclasses import dataclass
@@ -192,12 +192,12 @@ def signer(tree: Reader, public: bytes) -> Board | None:
 
 def operator_count(tree: Reader) -> int:
     """How many operators there are."""
-    return _count(tree, OPERATORS_KEY)
+    return number_at(tree, OPERATORS_KEY)
 
 
 def motion_count(tree: Reader) -> int:
     """How many motions were carried."""
-    return _count(tree, MOTIONS_KEY)
+    return number_at(tree, MOTIONS_KEY)
 
 
 def fault(tree: Reader, public: bytes) -> Fault | None:
@@ -225,14 +225,20 @@ def validators(tree: Reader, genesis: Genesis, height: int) -> ValidatorSet:
     return genesis.validators
 
 
+def number_at(tree: Reader, key: bytes) -> int:
+    """The number under a key, 0 if there is none."""
+    packed = tree.get(key)
+    return 0 if packed is None else _number(packed)
+
+
 def board_count(tree: Reader) -> int:
     """How many boards were ever registered."""
-    return _count(tree, BOARDS_KEY)
+    return number_at(tree, BOARDS_KEY)
 
 
 def task_count(tree: Reader) -> int:
     """How many tasks there are; they are numbered from 0."""
-    return _count(tree, TASKS_KEY)
+    return number_at(tree, TASKS_KEY)
 
 
 def task(tree: Reader, number: int) -> TaskSpec | None:
@@ -366,8 +372,3 @@ def _number(packed: bytes) -> int:
     number = decode(packed, 9)
     assert isinstance(number, int)
     return number
-
-
-def _count(tree: Reader, key: bytes) -> int:
-    packed = tree.get(key)
-    return 0 if packed is None else _number(packed)

@@ -6,6 +6,7 @@ from typing import Any
 from protocol import (
     chain,
     chunks,
+    economy,
     envelope,
     evidence,
     light,
@@ -144,6 +145,8 @@ WIDEST: dict[str, Any] = {
         ),
     ),
     "PRESENT": messages.Present(UINT_MAX),
+    "FUND": economy.Fund(_TASK, economy.CREDITS_MAX),
+    "TRANSFER": economy.Transfer(DeviceId(bytes(16)), economy.CREDITS_MAX),
     "VALIDATOR_SET": _validators,
     "GENESIS": replace(
         samples.GENESIS,
@@ -152,6 +155,7 @@ WIDEST: dict[str, Any] = {
         validators=_validators,
         operators=(samples.OPERATOR.public,) * chain.OPERATORS_MAX,
         heartbeat_s=86400,
+        economy=economy.Economy(economy.CREDITS_MAX, 0, 0, economy.CREDITS_MAX),
     ),
     "HEADER": _header,
     "VOTE": replace(

@@ -8,6 +8,7 @@ from hypothesis.strategies import SearchStrategy
 from protocol import (
     chain,
     chunks,
+    economy,
     envelope,
     evidence,
     light,
@@ -23,6 +24,7 @@ from protocol.codec import UINT_MAX
 
 digests = st.binary(min_size=32, max_size=32)
 signatures = st.binary(min_size=64, max_size=64)
+_devices = st.binary(min_size=16, max_size=16)
 counts = st.one_of(st.integers(0, 300), st.integers(0, UINT_MAX))
 heights = st.integers(1, UINT_MAX)
 names = st.text(st.characters(categories=["L", "N", "P"]), max_size=16)
@@ -123,6 +125,7 @@ _genesis = st.builds(
     _sets,
     tuples(digests, 3, 1),
     upto(86400, 1),
+    st.builds(economy.Economy, upto(economy.CREDITS_MAX)),
 )
 _headers = st.builds(
     chain.Header,
@@ -217,6 +220,10 @@ VALUES: dict[str, SearchStrategy[Any]] = {
     ),
     "OPERATOR_CHANGE": st.builds(motion.OperatorChange, upto(1), digests),
     "PRESENT": st.builds(messages.Present, st.integers(1, 1 << 40)),
+    "FUND": st.builds(economy.Fund, _tasks_no, upto(economy.CREDITS_MAX, 1)),
+    "TRANSFER": st.builds(economy.Transfer, _devices, upto(economy.CREDITS_MAX, 1)),
+    "UNJAIL": st.builds(economy.Unjail, _devices),
+    "RELEASE": st.builds(economy.Release, _devices),
     "VALIDATOR_SET": _sets,
     "GENESIS": _genesis,
     "HEADER": _headers,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from protocol import (
     chain,
     chunks,
+    economy,
     envelope,
     evidence,
     light,
@@ -53,6 +54,7 @@ GENESIS = chain.Genesis(
     VALIDATORS,
     (OPERATOR.public,),
     60,
+    economy.Economy(10**9, 10**6, 10**5, 500),
 )
 CHAIN_ID = GENESIS.chain_id()
 
@@ -260,6 +262,12 @@ STRUCTURES = (
     Structure("MOTION", motion.MOTION, MOTION),
     Structure("OPERATOR_CHANGE", motion.OPERATOR_CHANGE, OPERATOR_CHANGE),
     Structure("PRESENT", messages.PRESENT, messages.Present(7)),
+    Structure("FUND", economy.FUND, economy.Fund(TaskId(0), 1_000_000)),
+    Structure(
+        "TRANSFER", economy.TRANSFER, economy.Transfer(BOARD.identity, 1_000_000)
+    ),
+    Structure("UNJAIL", economy.UNJAIL, economy.Unjail(BOARD.identity)),
+    Structure("RELEASE", economy.RELEASE, economy.Release(BOARD.identity)),
     Structure("VALIDATOR_SET", chain.VALIDATOR_SET, VALIDATORS),
     Structure("GENESIS", chain.GENESIS, GENESIS),
     Structure("HEADER", chain.HEADER, HEADER),

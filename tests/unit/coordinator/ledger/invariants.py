@@ -1,6 +1,8 @@
 """What holds of every state, whatever transactions led to it."""
 
-from coordinator.ledger import views
+from coordinator.ledger import accounts, views
+from coordinator.ledger.accounts import ACCOUNT
+from coordinator.ledger.settlement import settlement_key
 from protocol.light import version_key
 from protocol.statetree import StateTree
 
@@ -17,7 +19,24 @@ def check_invariants(tree: StateTree) -> None:
     assert views.waiting(tree) == tuple(waiting)
     boards = [key for key, _ in tree.items(b"board/")]
     assert len(boards) == views.board_count(tree)
+    operators = [key for key, _ in tree.items(b"operator/")]
+    assert len(operators) == views.operator_count(tree) >= 1
+    for key, owner in tree.items(b"key/"):
+        board = views.board(tree, owner)
+        assert board is not None, key
+        assert board.rotations > 0, key
     assert StateTree().update(dict(tree.items())).root() == tree.root()
+
+
+def check_supply(tree: StateTree, supply: int) -> None:
+    """Raises AssertionError if a credit was made or lost."""
+    held = [ACCOUNT.unpack(packed) for _, packed in tree.items(b"account/")]
+    assert all(each.balance >= 0 and each.deposit >= 0 for each in held)
+    pools = [key for key, _ in tree.items(b"pool/")]
+    total = accounts.treasury(tree) + accounts.burned(tree)
+    total += sum(each.balance + each.deposit for each in held)
+    total += sum(views.number_at(tree, key) for key in pools)
+    assert total == supply
 
 
 def _check_task(tree: StateTree, number: int) -> None:
@@ -50,6 +69,8 @@ def _check_task(tree: StateTree, number: int) -> None:
     kept = range(max(0, oldest - 0), progress.head + 1)
     versions = {key for key, _ in tree.items(b"version/%d/" % number)}
     assert versions == {version_key(number, v) for v in kept}, number
+    settled = {key for key, _ in tree.items(b"settled/%d/" % number)}
+    assert settled == {settlement_key(number, v) for v in kept if v}, number
     for key, _ in tree.items(b"update/%d/" % number):
         signed = views.history(tree, number, key.rsplit(b"/", 1)[1])
         bases = [entry.base for entry in signed]

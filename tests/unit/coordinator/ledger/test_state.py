@@ -46,7 +46,7 @@ def test_register_by_operator_admits_the_board() -> None:
     world = World()
     world.must(world.register(0))
     board = views.board(world.tree, board_id(0))
-    assert board == Board(board_key(0).public, 1, 0, 0, 0)
+    assert board == Board(board_key(0).public, OPERATOR.identity, 1, 0, 0, 0)
     assert views.board_count(world.tree) == 1
 
 

@@ -17,7 +17,20 @@ from protocol.chain import (
     ValidatorSet,
     quorum,
 )
+from protocol.economy import (
+    FUND,
+    NO_ECONOMY,
+    RELEASE,
+    TRANSFER,
+    UNJAIL,
+    Economy,
+    Fund,
+    Release,
+    Transfer,
+    Unjail,
+)
 from protocol.envelope import Envelope, Kind, sign
+from protocol.evidence import EVIDENCE, duplicate_updates
 from protocol.ids import DeviceId, Digest, H, SealingKey, TaskId, Version, device_id
 from protocol.keys import SigningKey
 from protocol.messages import (
@@ -71,6 +84,7 @@ def genesis(
     validators: int = 1,
     fault_model: FaultModel = FaultModel.BYZANTINE,
     heartbeat_s: int = 60,
+    economy: Economy = NO_ECONOMY,
 ) -> Genesis:
     members = [
         Validator(validator_key(i).public, SealingKey(bytes(32)), f"c{i}")
@@ -85,6 +99,7 @@ def genesis(
         ValidatorSet(tuple(members)),
         (OPERATOR.public,),
         heartbeat_s,
+        economy,
     )
 
 
@@ -149,8 +164,13 @@ def contribution(number: int, base: int, **fields: object) -> Contribution:
 class World:
     """A state, and one method per transaction that signs it."""
 
-    def __init__(self, validators: int = 1, spec: TaskSpec = SPEC) -> None:
-        self.genesis = genesis(validators)
+    def __init__(
+        self,
+        validators: int = 1,
+        spec: TaskSpec = SPEC,
+        economy: Economy = NO_ECONOMY,
+    ) -> None:
+        self.genesis = genesis(validators, economy=economy)
         self.validators = sorted_validator_keys(validators)
         self.chain_id = self.genesis.chain_id()
         self.spec = spec
@@ -184,6 +204,30 @@ class World:
         present = who or board_key(number)
         device = board_id(number)
         return rotate(device, present, following, self.chain_id, self.counter)
+
+    def fund(self, amount: int, who: SigningKey = OPERATOR, task: int = 0) -> Envelope:
+        return self.sign(who, Kind.FUND, FUND.pack(Fund(TaskId(task), amount)))
+
+    def transfer(
+        self, recipient: DeviceId, amount: int, who: SigningKey = OPERATOR
+    ) -> Envelope:
+        body = TRANSFER.pack(Transfer(recipient, amount))
+        return self.sign(who, Kind.TRANSFER, body)
+
+    def double_update(
+        self, number: int, base: int = 0, finder: SigningKey = STRANGER
+    ) -> Envelope:
+        """Evidence that a board signed two updates for one base."""
+        twice = self.update(number, base), self.update(number, base, pledge=PLEDGES[1])
+        body = EVIDENCE.pack(duplicate_updates(*twice))
+        return self.sign(finder, Kind.EVIDENCE, body)
+
+    def unjail(self, number: int, who: SigningKey | None = None) -> Envelope:
+        body = UNJAIL.pack(Unjail(board_id(number)))
+        return self.sign(who or board_key(number), Kind.UNJAIL, body)
+
+    def release(self, number: int, who: SigningKey = OPERATOR) -> Envelope:
+        return self.sign(who, Kind.RELEASE, RELEASE.pack(Release(board_id(number))))
 
     def motion(
         self,

@@ -1,0 +1,87 @@
+"""Credits: what the genesis says of them, and what moves them.
+
+All credits that there will ever be are in the genesis. They lie in the treasury, in
+accounts, in deposits or in the pools of tasks, or were burned; nothing makes new ones.
+"""
+
+from dataclasses import dataclass
+
+from protocol.codec import exactly, record, structure, uint
+from protocol.ids import DEVICE_ID_BYTES, DeviceId, TaskId
+from protocol.messages import TASKS_MAX
+
+CREDITS_MAX = 1 << 62
+"""Sums of two amounts still fit the wire."""
+_CREDITS = uint(CREDITS_MAX)
+
+
+@dataclass(frozen=True)
+class Economy:
+    """What the genesis says of credits; all zero is a chain without any.
+
+    Attributes:
+      supply: All credits.
+      operator_grant: What each operator of the genesis begins with.
+      validator_deposit: What each validator of the genesis has at stake.
+      board_deposit: What an operator puts at stake for each board that it registers.
+    """
+
+    supply: int = 0
+    operator_grant: int = 0
+    validator_deposit: int = 0
+    board_deposit: int = 0
+
+
+ECONOMY_SCHEMA = record(Economy, _CREDITS, _CREDITS, _CREDITS, _CREDITS)
+NO_ECONOMY = Economy()
+
+
+@dataclass(frozen=True)
+class Fund:
+    """FUND: an operator moves credits from the treasury into a task's pool."""
+
+    task: TaskId
+    amount: int
+
+
+FUND = structure(Fund, 32, uint(TASKS_MAX), uint(CREDITS_MAX, 1))
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """TRANSFER: the sender's credits become another account's.
+
+    Attributes:
+      recipient: Id of a board, a validator or an operator.
+      amount: At least 1.
+    """
+
+    recipient: DeviceId
+    amount: int
+
+
+TRANSFER = structure(Transfer, 32, exactly(DEVICE_ID_BYTES), uint(CREDITS_MAX, 1))
+
+
+@dataclass(frozen=True)
+class Unjail:
+    """UNJAIL: a board takes part again, once its time is over."""
+
+    device: DeviceId
+
+
+UNJAIL = structure(Unjail, 32, exactly(DEVICE_ID_BYTES))
+
+
+@dataclass(frozen=True)
+class Release:
+    """RELEASE: the deposit of a board that was revoked long ago goes back.
+
+    Attributes:
+      device: The board.
+    """
+
+    device: DeviceId
+
+
+RELEASE = structure(Release, 32, exactly(DEVICE_ID_BYTES))
