@@ -102,5 +102,6 @@ def _check_unused(draft: Draft, context: Context, public: bytes) -> None:
     )
     if any(draft.get(key) is not None for key in used):
         raise ProtocolError("the key is in use", Reason.ALREADY_KNOWN)
-    if context.genesis.validators.index_of(public) is not None:
+    validators = views.validators(draft, context.genesis, context.height)
+    if validators.index_of(public) is not None:
         raise ProtocolError("the key is a validator's", Reason.ALREADY_KNOWN)

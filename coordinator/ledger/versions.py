@@ -244,7 +244,7 @@ def attest(
     """
     del identity
     body = ATTEST.unpack(envelope.body)
-    validators = context.genesis.validators
+    validators = views.validators(draft, context.genesis, context.height)
     if validators.index_of(envelope.sender) is None:
         raise ProtocolError("signed by no validator", Reason.NOT_AUTHORISED)
     if views.head(draft, body.task) is None:
