@@ -37,12 +37,16 @@ DEVICE_NAME_CHARS = 26
 NAMES_KEPT = 1 << 14
 """How many boards' ids and names are remembered; to make one again is only slower."""
 
+_EMPTY_HASH = hashlib.blake2b(digest_size=DIGEST_BYTES)
+
 
 def H(*parts: bytes) -> Digest:  # noqa: N802 - the design's and the field's name
     """BLAKE2b-256 of the parts, one after the other."""
-    # One call into the library for a digest: most are of a few bytes, where calls cost.
-    whole = parts[0] if len(parts) == 1 else b"".join(parts)
-    return Digest(hashlib.blake2b(whole, digest_size=DIGEST_BYTES).digest())
+    # Most digests are of a few bytes, where calls cost: a copy of an empty hash is half
+    # the price of a new one, and one update cheaper than several.
+    hashed = _EMPTY_HASH.copy()
+    hashed.update(parts[0] if len(parts) == 1 else b"".join(parts))
+    return Digest(hashed.digest())
 
 
 @lru_cache(maxsize=NAMES_KEPT)

@@ -104,10 +104,11 @@ class StateTree:
 
     buckets: tuple[dict[bytes, bytes], ...] = (_EMPTY,) * BUCKETS
     # A heap: node i stands over nodes 2i and 2i + 1, bucket b's leaf is node 256 + b.
-    # Filled in when asked for; None where a bucket below changed since.
-    _nodes: list[Digest | None] = field(
+    # Nodes over a stale bucket are those of an earlier state, until the root is asked.
+    _nodes: list[Digest] = field(
         default_factory=lambda: list(_EMPTY_NODES), repr=False, compare=False
     )
+    _stale: set[int] = field(default_factory=set, repr=False, compare=False)
     # By bucket: hashes of entries, sorted by key if there is one for each entry; those
     # of keys that changed since are missing. Replaced as a whole, never written to.
     _hashes: list[dict[bytes, Digest]] = field(
@@ -121,7 +122,6 @@ class StateTree:
     def update(self, changes: dict[bytes, bytes | None]) -> "StateTree":
         """The state after some writes; None removes a key."""
         buckets = list(self.buckets)
-        nodes = list(self._nodes)
         hashes = list(self._hashes)
         copied: set[int] = set()
         for key, value in changes.items():
@@ -130,16 +130,14 @@ class StateTree:
                 buckets[number] = dict(buckets[number])
                 hashes[number] = dict(hashes[number])
                 copied.add(number)
-                node = BUCKETS + number
-                while node and nodes[node] is not None:
-                    nodes[node] = None
-                    node //= 2
             hashes[number].pop(key, None)
             if value is None:
                 buckets[number].pop(key, None)
             else:
                 buckets[number][key] = value
-        return StateTree(tuple(buckets), nodes, hashes)
+        return StateTree(
+            tuple(buckets), list(self._nodes), self._stale | copied, hashes
+        )
 
     def items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """All entries whose key starts with `prefix`, sorted by key.
@@ -157,19 +155,28 @@ class StateTree:
 
     def root(self) -> Digest:
         """The state root; only buckets that changed are hashed again."""
-        return self._node(1)
+        if self._stale:
+            self._hash_stale()
+        return self._nodes[1]
 
-    def _node(self, number: int) -> Digest:
-        known = self._nodes[number]
-        if known is None:
-            if number >= BUCKETS:
-                bucket_root = merkle.root_of_hashes(self._leaves(number - BUCKETS))
-                known = merkle.leaf_hash(bucket_root)
-            else:
-                left, right = self._node(2 * number), self._node(2 * number + 1)
-                known = merkle.node_hash(left, right)
-            self._nodes[number] = known
-        return known
+    def _hash_stale(self) -> None:
+        nodes = self._nodes
+        level = []
+        for number in sorted(self._stale):
+            bucket_root = merkle.root_of_hashes(self._leaves(number))
+            nodes[BUCKETS + number] = merkle.leaf_hash(bucket_root)
+            level.append(BUCKETS + number)
+        self._stale.clear()
+        for _ in range(_TOP_LEVELS):
+            above: list[int] = []
+            node = 0
+            for below in level:
+                # Sorted, so that the two nodes below one stand side by side.
+                if below // 2 != node:
+                    node = below // 2
+                    nodes[node] = merkle.node_hash(nodes[2 * node], nodes[2 * node + 1])
+                    above.append(node)
+            level = above
 
     def _leaves(self, number: int) -> list[Digest]:
         bucket, known = self.buckets[number], self._hashes[number]
@@ -201,6 +208,6 @@ class StateTree:
         node = BUCKETS + number
         path = []
         while node > 1:
-            path.append(self._node(node ^ 1))
+            path.append(self._nodes[node ^ 1])
             node //= 2
         return path

@@ -9,6 +9,7 @@ from coordinator.ledger.blocks import Tip
 from coordinator.ledger.fault import Fault
 from coordinator.ledger.rows import Row
 from coordinator.ledger.storage import Location
+from coordinator.ledger.verify import Ahead, nobody
 from protocol.chain import Genesis
 from protocol.errors import StorageError
 from protocol.statetree import StateTree
@@ -44,17 +45,21 @@ class Audit:
     fault: Fault | None
 
 
-def audit(chain: Chain, progress: Callable[[int], None]) -> Audit:
+def audit(
+    chain: Chain, progress: Callable[[int], None], ahead: Ahead = nobody
+) -> Audit:
     """Checks every block, then that state and index are what the blocks give.
 
     Args:
       chain: The stored chain.
       progress: Told each height that holds.
+      ahead: Who checks signatures beforehand.
     """
     tip = verify.start(chain.genesis)
     places: dict[bytes, Location] = {}
+    rows = ahead(chain.rows(), lambda: tip.roster.validators)
     try:
-        for found in verify.check_rows(chain.genesis, chain.rows()):
+        for found in verify.check_rows(chain.genesis, rows):
             if isinstance(found, Fault):
                 return Audit(tip, len(places), found)
             tip = found.tip

@@ -12,6 +12,7 @@ from typing import Any
 from coordinator.ledger.audit import Audit, audit
 from coordinator.ledger.storage import StoredBlock
 from coordinator.rim.schema import CHAIN_FILE
+from coordinator.rim.signature_pool import SignaturePool
 from coordinator.rim.store import SqliteStore
 from durable.files import read_limited, write_atomic
 from protocol import merkle
@@ -36,6 +37,8 @@ _EXAMPLES = """examples:
 exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 _PROGRESS_S = 1.0
+_ALONE_MAX = 20_000
+"""Signatures that one process checks before another one has started."""
 
 
 def main(argv: list[str]) -> int:
@@ -125,7 +128,21 @@ def _model(genesis: Genesis) -> str:
 def _verify(arguments: argparse.Namespace) -> int:
     store = _open(arguments)
     started_s = time.monotonic()
-    shown_s = started_s
+    with store.snapshot():
+        progress = _progress(store.height())
+        many = store.signatures() >= _ALONE_MAX
+        with SignaturePool(store.genesis, None if many else 0) as pool:
+            found = audit(store, progress, pool.ahead)
+    store.close()
+    wall_s = time.monotonic() - started_s
+    document = _audit_document(store.genesis, found, wall_s)
+    _print(arguments, document, _audit_lines(store.genesis, found, wall_s))
+    return EXIT_DONE if found.fault is None else EXIT_FAILED
+
+
+def _progress(last: int) -> Callable[[int], None]:
+    """Says from time to time how far a walk up to the height `last` is."""
+    started_s = shown_s = time.monotonic()
 
     def progress(height: int) -> None:
         nonlocal shown_s
@@ -133,15 +150,11 @@ def _verify(arguments: argparse.Namespace) -> int:
         if now_s - shown_s >= _PROGRESS_S:
             shown_s = now_s
             rate = height / (now_s - started_s)
-            sys.stderr.write(f"height {height}, {rate:.0f} blocks per second\n")
+            sys.stderr.write(
+                f"height {height} of {last}, {rate:.0f} blocks per second\n"
+            )
 
-    with store.snapshot():
-        found = audit(store, progress)
-    store.close()
-    wall_s = time.monotonic() - started_s
-    document = _audit_document(store.genesis, found, wall_s)
-    _print(arguments, document, _audit_lines(store.genesis, found, wall_s))
-    return EXIT_DONE if found.fault is None else EXIT_FAILED
+    return progress
 
 
 def _audit_document(genesis: Genesis, found: Audit, wall_s: float) -> dict[str, Any]:

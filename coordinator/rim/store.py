@@ -277,6 +277,12 @@ class SqliteStore:
         row = self._one("SELECT max(height) FROM blocks")
         return int(row[0] or 0)
 
+    def signatures(self) -> int:
+        """About how many signatures a check of the whole chain verifies."""
+        members = len(self.genesis.validators.members)
+        (transactions,) = self._one("SELECT count(*) FROM transactions")
+        return int(transactions) + members * self.height()
+
     def _one(self, sql: str, *values: object) -> Any:  # noqa: ANN401 - as in SQLite
         with storage_errors(self._path):
             return self._connection.execute(sql, values).fetchone()

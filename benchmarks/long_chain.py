@@ -1,0 +1,199 @@
+"""Long chains to benchmark storage with, made by the ledger's core without consensus.
+
+Validators' keys, boards and updates follow from their numbers, so that the same
+arguments give the same bytes. Each block holds so many updates; when a version's updates
+are in, the next block also holds a quorum of attestations.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.boards import PLEDGE, board_keys, task
+from coordinator.ledger import blocks, verify
+from coordinator.ledger.blocks import Prepared, Tip
+from coordinator.ledger.mempool import Mempool
+from coordinator.rim.store import SqliteStore
+from protocol.chain import (
+    FORMAT_VERSION,
+    TRANSACTIONS_PER_BLOCK_MAX,
+    Certificate,
+    FaultModel,
+    Genesis,
+    Validator,
+    ValidatorSet,
+    VoteType,
+    quorum,
+    vote_bytes,
+)
+from protocol.envelope import ENVELOPE, Envelope, Kind, sign
+from protocol.ids import H, SealingKey, TaskId, Version
+from protocol.keys import SigningKey
+from protocol.messages import (
+    ATTEST,
+    CONTRIBUTION,
+    REGISTER,
+    Attest,
+    Contribution,
+    Register,
+)
+from protocol.task import TASK
+
+BUFFER = 8
+BOARDS = 9
+"""For each update of a block."""
+GROUP = 256
+"""Blocks put into the store in one transaction."""
+
+
+def operator() -> SigningKey:
+    """Who admits the boards and publishes the task."""
+    return SigningKey(H(b"operator"))
+
+
+def validator_keys(count: int) -> list[SigningKey]:
+    """The keys of so many coordinators, in the order of their set."""
+    keys = [SigningKey(H(b"validator", bytes([number]))) for number in range(count)]
+    return sorted(keys, key=lambda key: key.public)
+
+
+def genesis(keys: list[SigningKey]) -> Genesis:
+    """Of a chain of these coordinators."""
+    members = [
+        Validator(key.public, SealingKey(bytes(32)), f"c{number}")
+        for number, key in enumerate(keys)
+    ]
+    return Genesis(
+        FORMAT_VERSION,
+        "benchmark",
+        1_000,
+        FaultModel.BYZANTINE,
+        ValidatorSet(tuple(members)),
+        (operator().public,),
+        60,
+    )
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A block, what it does, and what makes it final."""
+
+    prepared: Prepared
+    certificate: Certificate
+
+
+class Chain:
+    """A chain that grows."""
+
+    def __init__(self, validators: int, updates: int = 1) -> None:
+        """Starts before the first block.
+
+        Args:
+          validators: How many certify it.
+          updates: In each block but the first; at most 100.
+        """
+        self.keys = validator_keys(validators)
+        self.genesis = genesis(self.keys)
+        self.tip: Tip = verify.start(self.genesis)
+        self._each = updates
+        self._buffer = BUFFER * updates
+        self._boards = board_keys(updates * BOARDS)
+        self._updates = 0
+        self._counter = 0
+        self._spec = task(8, 8, self._buffer).spec
+
+    def grow(self, count: int) -> Iterator[Decided]:
+        """The next blocks; the first one of a chain opens task and boards."""
+        for _ in range(count):
+            yield self._decide(self._transactions())
+
+    def _transactions(self) -> list[Envelope]:
+        if self.tip.height == 0:
+            return [
+                self._sign(operator(), Kind.TASK, TASK.pack(self._spec)),
+                *(
+                    self._sign(
+                        operator(), Kind.REGISTER, REGISTER.pack(Register(key.public))
+                    )
+                    for key in self._boards
+                ),
+            ]
+        made, place = divmod(self._updates, self._buffer)
+        signed = self._attestations(made) if made and not place else []
+        return [*signed, *(self._update(made) for _ in range(self._each))]
+
+    def _attestations(self, version: int) -> list[Envelope]:
+        digest = H(b"version", b"%d" % version)
+        body = ATTEST.pack(Attest(TaskId(0), Version(version), digest))
+        needed = quorum(len(self.keys), FaultModel.BYZANTINE)
+        return [self._sign(key, Kind.ATTEST, body) for key in self.keys[:needed]]
+
+    def _update(self, base: int) -> Envelope:
+        number = self._updates
+        self._updates += 1
+        body = Contribution(
+            TaskId(0), Version(base), self._spec.codec, PLEDGE, 0, 0,
+            H(b"blob", b"%d" % number), H(b"commitment", b"%d" % number),
+        )  # fmt: skip
+        board = self._boards[number % len(self._boards)]
+        return self._sign(board, Kind.UPDATE, CONTRIBUTION.pack(body))
+
+    def _sign(self, key: SigningKey, kind: Kind, body: bytes) -> Envelope:
+        self._counter += 1
+        return sign(key, self.tip.chain_id, kind, self._counter, body)
+
+    def _decide(self, envelopes: list[Envelope]) -> Decided:
+        mempool = Mempool()
+        for envelope in envelopes:
+            identity = envelope.identity(self.tip.chain_id)
+            packed = ENVELOPE.pack(envelope)
+            mempool = mempool.add(identity, envelope, packed, len(envelopes))
+        proposer = self.tip.height % len(self.keys)
+        prepared, _ = blocks.make(
+            self.tip, proposer, mempool, TRANSACTIONS_PER_BLOCK_MAX
+        )
+        assert len(prepared.block.transactions) == len(envelopes)
+        header = prepared.block.header
+        certificate = self._certify(header.height, header.block_id())
+        self.tip = replace(
+            self.tip,
+            header=header,
+            certificate=certificate,
+            tree=prepared.execution.tree,
+        )
+        return Decided(prepared, certificate)
+
+    def _certify(self, height: int, block_id: bytes) -> Certificate:
+        needed = quorum(len(self.keys), FaultModel.BYZANTINE)
+        extras = tuple(1_000 + 20 * height + voter for voter in range(needed))
+        signatures = tuple(
+            key.sign(
+                vote_bytes(
+                    self.tip.chain_id, VoteType.PRECOMMIT, height, 0, block_id, extra
+                )
+            )
+            for key, extra in zip(self.keys[:needed], extras, strict=True)
+        )
+        return Certificate(height, 0, block_id, (1 << needed) - 1, signatures, extras)
+
+
+def write(path: Path, chain: Chain, count: int) -> SqliteStore:
+    """Puts a new chain of so many blocks in a file."""
+    store = SqliteStore.create(path, chain.genesis)
+    left = count
+    while left:
+        group = list(chain.grow(min(GROUP, left)))
+        left -= len(group)
+        with store.transaction():
+            for one in group:
+                put(store, one)
+    return store
+
+
+def put(store: SqliteStore, decided: Decided) -> None:
+    """Puts a decided block in a store; inside a transaction."""
+    execution = decided.prepared.execution
+    identities = [result.identity for result in execution.results]
+    store.put_block(
+        decided.prepared.block, decided.certificate, execution.changes, identities
+    )
