@@ -1,7 +1,7 @@
 """Long chains to benchmark storage with, made by the ledger's core without consensus.
 
 Validators' keys, boards and updates follow from their numbers, so that the same
-arguments give the same bytes. Each block holds so many updates; when a version's updates
+arguments give the same bytes. Each block holds so many updates; when those of a version
 are in, the next block also holds a quorum of attestations.
 """
 
@@ -27,7 +27,7 @@ from protocol.chain import (
     vote_bytes,
 )
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
-from protocol.ids import H, SealingKey, TaskId, Version
+from protocol.ids import BlockHash, H, SealingKey, TaskId, Version
 from protocol.keys import SigningKey
 from protocol.messages import (
     ATTEST,
@@ -148,7 +148,7 @@ class Chain:
             identity = envelope.identity(self.tip.chain_id)
             packed = ENVELOPE.pack(envelope)
             mempool = mempool.add(identity, envelope, packed, len(envelopes))
-        proposer = self.tip.height % len(self.keys)
+        proposer = self.tip.roster.proposer(0)
         prepared, _ = blocks.make(
             self.tip, proposer, mempool, TRANSACTIONS_PER_BLOCK_MAX
         )
@@ -163,7 +163,7 @@ class Chain:
         )
         return Decided(prepared, certificate)
 
-    def _certify(self, height: int, block_id: bytes) -> Certificate:
+    def _certify(self, height: int, block_id: BlockHash) -> Certificate:
         needed = quorum(len(self.keys), FaultModel.BYZANTINE)
         extras = tuple(1_000 + 20 * height + voter for voter in range(needed))
         signatures = tuple(

@@ -57,9 +57,8 @@ def audit(
     """
     tip = verify.start(chain.genesis)
     places: dict[bytes, Location] = {}
-    rows = ahead(chain.rows(), lambda: tip.roster.validators)
     try:
-        for found in verify.check_rows(chain.genesis, rows):
+        for found in verify.check_rows(chain.genesis, chain.rows(), ahead):
             if isinstance(found, Fault):
                 return Audit(tip, len(places), found)
             tip = found.tip

@@ -129,9 +129,7 @@ def make(
     return Prepared(Block(header, tuple(packed)), execution), mempool.without(refused)
 
 
-def check(
-    tip: Tip, block: Block, mempool: Mempool, signed: bool = False
-) -> Prepared:
+def check(tip: Tip, block: Block, mempool: Mempool, signed: bool = False) -> Prepared:
     """Decides whether a block may follow the tip.
 
     Args:

@@ -99,11 +99,21 @@ def start(genesis: Genesis) -> Tip:
 
 
 def check_rows(
-    genesis: Genesis, rows: Iterable[tuple[Row, Vouched]]
+    genesis: Genesis, rows: Iterable[Row], ahead: Ahead = nobody
 ) -> Iterator[Checked | Fault]:
-    """Checks a whole chain; ends after the first fault."""
+    """Checks a whole chain; ends after the first fault.
+
+    Args:
+      genesis: What it starts from.
+      rows: All blocks, rising.
+      ahead: Who checks signatures beforehand.
+    """
     tip = start(genesis)
-    for row, vouched in rows:
+
+    def current() -> ValidatorSet:
+        return tip.roster.validators
+
+    for row, vouched in ahead(iter(rows), current):
         try:
             checked = _check(tip, row, vouched)
         except ProtocolError as error:
