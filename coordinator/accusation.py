@@ -5,15 +5,14 @@ The chain needs both signatures, and refuses what proves nothing new.
 
 from coordinator import contradiction
 from coordinator.events import Recall, Recalled
-from coordinator.ledger import views
+from coordinator.ledger import transactions, views
 from coordinator.state import held_key
 from coordinator.submission import submit
 from coordinator.turn import Turn
-from protocol.envelope import ENVELOPE, Envelope, Kind
+from protocol.envelope import Envelope, Kind
 from protocol.evidence import EVIDENCE, duplicate_updates
 from protocol.evolve import evolve
 from protocol.ids import Digest, device_name
-from protocol.messages import CONTRIBUTION
 
 
 def found(turn: Turn, known: Digest, other: Envelope) -> None:
@@ -29,14 +28,14 @@ def found(turn: Turn, known: Digest, other: Envelope) -> None:
 
 def heard(turn: Turn, packed: bytes) -> None:
     """A transaction that is new to us came from another coordinator."""
-    envelope = ENVELOPE.unpack(packed)
+    envelope = transactions.unpack(packed)
     if envelope.kind == Kind.UPDATE:
         met(turn, envelope)
 
 
 def met(turn: Turn, envelope: Envelope) -> None:
     """An update whose signature was checked came from another coordinator."""
-    body = CONTRIBUTION.unpack(envelope.body)
+    body = transactions.contribution(envelope.body)
     device = views.owner(turn.ledger.tree, envelope.sender)
     held = turn.held.get(held_key(device, body.task, body.version))
     known = None if held is None else held.transaction

@@ -9,6 +9,7 @@ board and into a counter. The vector is not kept: whoever sums it opens the blob
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from coordinator.ledger import transactions
 from coordinator.robust.norm import check_norm, norm_bound
 from protocol.accounting import CHARGE_MAX
 from protocol.chain import ValidatorSet
@@ -26,7 +27,6 @@ from protocol.ids import ChainId, DeviceId, Digest, H, PublicKey
 from protocol.keys import OpeningKey, verify
 from protocol.mechanisms import stated_charge
 from protocol.messages import (
-    CONTRIBUTION,
     LEASE,
     UPLOAD,
     Contribution,
@@ -134,7 +134,7 @@ def admit(gate: Gate, device: DeviceId, whole: bytes, lookup: Lookup) -> Admitte
     update = upload.update
     if update.kind != Kind.UPDATE:
         raise DecodeError(f"kind {update.kind} in an upload", Reason.UNKNOWN_KIND)
-    contribution = CONTRIBUTION.unpack(update.body)
+    contribution = transactions.contribution(update.body)
     signed = update.signed_bytes(gate.chain_id)
     verify(update.sender, signed, update.signature)
     standing = lookup(update.sender, contribution)
@@ -158,7 +158,7 @@ def admit(gate: Gate, device: DeviceId, whole: bytes, lookup: Lookup) -> Admitte
 
 def open_update(key: OpeningKey, update: Envelope, blob: bytes, spec: TaskSpec) -> Grid:
     """Opens an admitted update again; as `open_contribution`."""
-    contribution = CONTRIBUTION.unpack(update.body)
+    contribution = transactions.contribution(update.body)
     return open_contribution(key, update.sender, contribution, blob, spec)
 
 

@@ -10,6 +10,7 @@ IEEE/ACM Transactions on Networking 1998 (highest random weight).
 """
 
 from dataclasses import replace
+from functools import lru_cache
 
 from coordinator.turn import Turn
 from protocol.ids import DeviceId, H
@@ -22,12 +23,19 @@ _TAG = b"starling/duty/1"
 def rank(turn: Turn, subject: bytes) -> int:
     """How many coordinators that seem to be alive come before us for a subject."""
     party = turn.ledger.party
-    own = H(_TAG, subject, party.key.public)
-    members = party.roster.validators.members
-    return sum(
-        H(_TAG, subject, member.public) < own and is_alive(turn, index)
-        for index, member in enumerate(members)
-        if index != party.index
+    keys = tuple([member.public for member in party.roster.validators.members])
+    before = _before(subject, party.key.public, keys)
+    return sum(is_alive(turn, index) for index in before)
+
+
+@lru_cache(maxsize=1 << 14)
+def _before(subject: bytes, key: bytes, others: tuple[bytes, ...]) -> tuple[int, ...]:
+    """Places of those who come before a key in the order for a subject."""
+    own = H(_TAG, subject, key)
+    return tuple(
+        index
+        for index, other in enumerate(others)
+        if other != key and H(_TAG, subject, other) < own
     )
 
 

@@ -2,16 +2,15 @@
 
 from coordinator import contradiction, duty, versioning
 from coordinator.events import DropUpload, DropUploads, Refuse, RemoveInbox
-from coordinator.ledger import views
+from coordinator.ledger import transactions, views
 from coordinator.ledger.draft import BoardChanged, Outvoted
 from coordinator.ledger.node import StoreBlock
 from coordinator.proofs import BlockProofs
 from coordinator.state import held_key
 from coordinator.turn import Turn
-from protocol.envelope import ENVELOPE, Envelope, Kind
+from protocol.envelope import Envelope, Kind
 from protocol.errors import ProtocolError, Reason
 from protocol.ids import DEVICE_ID_BYTES, DeviceId, Digest
-from protocol.messages import CONTRIBUTION
 
 FINALITIES_KEPT = 256
 """Times that a shown median is of."""
@@ -24,9 +23,9 @@ def block_decided(turn: Turn, stored: StoreBlock) -> None:
     turn.rounds += stored.certificate.round
     proven = BlockProofs.of(block, stored.certificate)
     for index, packed in enumerate(block.transactions):
-        envelope = ENVELOPE.unpack(packed)
+        envelope = transactions.unpack(packed)
         if envelope.kind == Kind.UPDATE:
-            _update_final(turn, envelope, proven.packed(index))
+            _update_final(turn, envelope, proven, index)
         else:
             _take_from_inbox(turn, envelope.identity(turn.settings.gate.chain_id))
     for happening in stored.happenings:
@@ -67,9 +66,11 @@ def transaction_refused(
         turn.emit(Refuse(None, reason, detail))
 
 
-def _update_final(turn: Turn, envelope: Envelope, proof: bytes) -> None:
+def _update_final(
+    turn: Turn, envelope: Envelope, proven: BlockProofs, index: int
+) -> None:
     device = views.owner(turn.ledger.tree, envelope.sender)
-    body = CONTRIBUTION.unpack(envelope.body)
+    body = transactions.contribution(envelope.body)
     key = held_key(device, body.task, body.version)
     held = turn.held.get(key)
     if held is not None:
@@ -82,7 +83,7 @@ def _update_final(turn: Turn, envelope: Envelope, proof: bytes) -> None:
     if board is not None and board.charge > turn.charge_max:
         turn.charge_max = board.charge
     if duty.rank(turn, device) == 0:
-        turn.tell(device, Kind.FINAL, proof)
+        turn.tell(device, Kind.FINAL, proven.packed(index))
 
 
 def _name_outvoted(turn: Turn, found: Outvoted) -> None:

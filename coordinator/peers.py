@@ -29,7 +29,7 @@ from coordinator.gossip import (
     Want,
     model_key,
 )
-from coordinator.ledger import node, views, wire
+from coordinator.ledger import node, transactions, views, wire
 from coordinator.robust.norm import check_norm, norm_bound
 from coordinator.state import Held, Parked, Peer, held_key
 from coordinator.submission import advance, submit_upload
@@ -37,7 +37,7 @@ from coordinator.turn import Turn
 from coordinator.versioning import model_given, resume
 from protocol.chain import BLOCK, PROPOSAL, Proposal, VoteType
 from protocol.chunks import CHUNK, Assembly
-from protocol.envelope import ENVELOPE, Kind
+from protocol.envelope import Kind
 from protocol.errors import (
     DecodeError,
     InvalidUpdate,
@@ -47,7 +47,6 @@ from protocol.errors import (
     SignatureError,
 )
 from protocol.ids import Digest, H
-from protocol.messages import CONTRIBUTION
 from protocol.task import version_digest
 
 BYTES_PER_S = 16e6
@@ -170,9 +169,9 @@ def _lacks(turn: Turn, proposal: Proposal) -> tuple[tuple[bytes, Digest], ...]:
         return ()
     lacks = []
     for packed in BLOCK.unpack(proposal.block).transactions:
-        envelope = ENVELOPE.unpack(packed)
+        envelope = transactions.unpack(packed)
         if envelope.kind == Kind.UPDATE:
-            body = CONTRIBUTION.unpack(envelope.body)
+            body = transactions.contribution(envelope.body)
             device = views.owner(turn.ledger.tree, envelope.sender)
             key = held_key(device, body.task, body.version)
             identity = envelope.identity(turn.settings.gate.chain_id)
@@ -252,7 +251,7 @@ def upload_given(turn: Turn, given: GivenUpload) -> None:
     (key,) = wanting.uploads([identity])
     if key not in turn.wanted:
         return
-    body = CONTRIBUTION.unpack(update.body)
+    body = transactions.contribution(update.body)
     update.check(chain_id)
     if H(given.blob) != body.blob:
         raise InvalidUpdate("blob differs from its digest", Reason.COMMITMENT_MISMATCH)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from coordinator.ledger.node import LedgerState
 from coordinator.state import TaskState
@@ -66,7 +67,7 @@ class BlockProofs:
             block.transactions,
             HEADER.pack(block.header),
             CERTIFICATE.pack(certificate),
-            audit_paths(block.transactions),
+            AuditPaths(block.transactions),
         )
 
     def packed(self, index: int) -> bytes:
@@ -84,28 +85,43 @@ class BlockProofs:
         )
 
 
-def audit_paths(entries: Sequence[bytes]) -> list[tuple[Digest, ...]]:
-    """The audit paths of all entries, in one pass over the tree.
+class AuditPaths(Sequence[tuple[Digest, ...]]):
+    """The audit paths of all entries, over a tree that is hashed once.
 
     `merkle.path` hashes the whole tree for each entry, which is quadratic for a block.
     """
-    level = [merkle.leaf_hash(entry) for entry in entries]
-    paths: list[list[Digest]] = [[] for _ in entries]
-    # Which entries stand under each node of the level.
-    below: list[list[int]] = [[index] for index in range(len(entries))]
-    while len(level) > 1:
-        following: list[Digest] = []
-        merged: list[list[int]] = []
-        for left in range(0, len(level) - 1, 2):
-            right = left + 1
-            for index in below[left]:
-                paths[index].append(level[right])
-            for index in below[right]:
-                paths[index].append(level[left])
-            following.append(merkle.node_hash(level[left], level[right]))
-            merged.append(below[left] + below[right])
-        if len(level) % 2:
-            following.append(level[-1])
-            merged.append(below[-1])
-        level, below = following, merged
-    return [tuple(path) for path in paths]
+
+    def __init__(self, entries: Sequence[bytes]) -> None:
+        """Hashes the tree."""
+        level = [merkle.leaf_hash(entry) for entry in entries]
+        self._levels = [level]
+        while len(level) > 1:
+            pairs = range(0, len(level) - 1, 2)
+            above = [merkle.node_hash(level[left], level[left + 1]) for left in pairs]
+            # A level's odd last node moves up unchanged.
+            level = above + level[2 * len(above) :]
+            self._levels.append(level)
+
+    def __len__(self) -> int:
+        """How many entries there are."""
+        return len(self._levels[0])
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Digest, ...]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[Digest, ...]]: ...
+
+    def __getitem__(
+        self, index: int | slice
+    ) -> tuple[Digest, ...] | Sequence[tuple[Digest, ...]]:
+        """The path of one entry, from its leaf upwards; or those of several."""
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        path = []
+        place = range(len(self))[index]
+        for level in self._levels[:-1]:
+            if place ^ 1 < len(level):
+                path.append(level[place ^ 1])
+            place //= 2
+        return tuple(path)

@@ -7,12 +7,12 @@ proposes it in which round: all correct validators agree on it.
 from dataclasses import dataclass
 from functools import cached_property
 
-from coordinator.ledger import views
+from coordinator.ledger import transactions, views
 from coordinator.ledger.attendance import roster_of
 from coordinator.ledger.draft import Context
 from coordinator.ledger.mempool import Mempool
 from coordinator.ledger.roster import Roster
-from coordinator.ledger.state import Execution, execute
+from coordinator.ledger.state import Execution, apply, execute
 from protocol import merkle
 from protocol.chain import (
     BLOCK_BYTES_MAX,
@@ -22,7 +22,7 @@ from protocol.chain import (
     Genesis,
     Header,
 )
-from protocol.envelope import ENVELOPE, Envelope
+from protocol.envelope import Envelope
 from protocol.errors import (
     HeightGap,
     InvalidBlock,
@@ -129,6 +129,13 @@ def make(
     return Prepared(Block(header, tuple(packed)), execution), mempool.without(refused)
 
 
+def applies(tip: Tip, proposer: int, mempool: Mempool) -> bool:
+    """Whether anything that waits may stand in the next block, if it stands first."""
+    waiting = mempool.oldest(mempool.size, BODY_BYTES_MAX)
+    context = tip.context(proposer)
+    return any(apply(tip.tree, context, one.envelope)[1].code == 0 for one in waiting)
+
+
 def check(tip: Tip, block: Block, mempool: Mempool, signed: bool = False) -> Prepared:
     """Decides whether a block may follow the tip.
 
@@ -143,7 +150,7 @@ def check(tip: Tip, block: Block, mempool: Mempool, signed: bool = False) -> Pre
       ProtocolError: If a transaction is malformed or its signature does not verify.
     """
     _check_header(tip, block)
-    envelopes = [ENVELOPE.unpack(packed) for packed in block.transactions]
+    envelopes = [transactions.unpack(packed) for packed in block.transactions]
     unchecked = () if signed else zip(envelopes, block.transactions, strict=True)
     for envelope, packed in unchecked:
         _check_signature(tip.chain_id, envelope, packed, mempool)

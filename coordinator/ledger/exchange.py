@@ -11,7 +11,7 @@ votes of the height stalls after a partition was measured, see docs/consensus.md
 from dataclasses import replace
 from typing import assert_never
 
-from coordinator.ledger import blocks, height, offence, wire
+from coordinator.ledger import blocks, height, offence, transactions, wire
 from coordinator.ledger.blocks import Prepared
 from coordinator.ledger.lock import check_proof_of_lock
 from coordinator.ledger.rounds import Step
@@ -27,7 +27,7 @@ from protocol.chain import (
     VoteType,
     check_certificate,
 )
-from protocol.envelope import ENVELOPE, TRANSACTION_KINDS
+from protocol.envelope import TRANSACTION_KINDS
 from protocol.errors import (
     InvalidBlock,
     ProofError,
@@ -169,7 +169,7 @@ def _hear_decision(turn: Turn, decision: Decision) -> None:
 
 
 def _hear_transaction(turn: Turn, packed: bytes) -> None:
-    envelope = ENVELOPE.unpack(packed)
+    envelope = transactions.unpack(packed)
     identity = envelope.identity(turn.settings.chain_id)
     if envelope.kind not in TRANSACTION_KINDS:
         height.raise_unknown_kind(envelope)

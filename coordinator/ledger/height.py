@@ -3,7 +3,15 @@
 from dataclasses import replace
 from typing import assert_never
 
-from coordinator.ledger import attendance, blocks, consensus, lock, views, wire
+from coordinator.ledger import (
+    attendance,
+    blocks,
+    consensus,
+    lock,
+    transactions,
+    views,
+    wire,
+)
 from coordinator.ledger.ballots import Candidate
 from coordinator.ledger.blocks import Prepared
 from coordinator.ledger.consensus import start_round
@@ -18,7 +26,7 @@ from coordinator.ledger.turn import (
 )
 from coordinator.ledger.wire import JOURNAL_ENTRY, JournalEntry, Message, Topic
 from protocol.chain import BLOCK, Certificate, Proposal
-from protocol.envelope import ENVELOPE, TRANSACTION_KINDS, Envelope, Kind, sign
+from protocol.envelope import TRANSACTION_KINDS, Envelope, Kind, sign
 from protocol.errors import ProtocolError, Reason, StorageError
 from protocol.ids import SIGNATURE_BYTES
 from protocol.messages import PRESENT, Present
@@ -27,7 +35,7 @@ from protocol.messages import PRESENT, Present
 def submit(turn: Turn, envelope: Envelope, tells: bool) -> None:
     """Lets a transaction wait for a block; tells the others of it if it `tells`."""
     identity = envelope.identity(turn.settings.chain_id)
-    packed = ENVELOPE.pack(envelope)
+    packed = transactions.pack(envelope)
     try:
         if envelope.kind not in TRANSACTION_KINDS:
             raise_unknown_kind(envelope)
@@ -45,7 +53,7 @@ def submit_own(turn: Turn, kind: Kind, counter: int, body: bytes) -> None:
     """Signs a transaction of our own and lets it wait, if there is room for it."""
     settings = turn.settings
     envelope = sign(settings.key, settings.chain_id, kind, counter, body)
-    identity, packed = envelope.identity(settings.chain_id), ENVELOPE.pack(envelope)
+    identity, packed = envelope.identity(settings.chain_id), transactions.pack(envelope)
     try:
         most = settings.waiting_max
         mempool = turn.state.mempool.add(identity, envelope, packed, most)
@@ -99,10 +107,12 @@ def begin_if_due(turn: Turn) -> None:
     if not beats and not state.mempool.size:
         return
     party = turn.party
-    ours = party.index == party.proposer(0)
-    if party.index is not None and (ours or not beats):
-        # Others look too, since what waits may have become void: nobody is to wait
-        # for a proposal of it.
+    proposer = party.proposer(0)
+    makes = party.index == proposer
+    if party.index is not None and not makes and not beats:
+        # What waits may have become void: nobody is to wait for a proposal of it.
+        makes = not blocks.applies(state.tip, proposer, state.mempool)
+    if makes:
         turn.fresh = _make(turn)
     if not beats and turn.fresh is not None and not turn.fresh.block.transactions:
         turn.fresh = None

@@ -135,10 +135,13 @@ def step(
       now_ms: Unix time; goes into precommits and from there into headers, for display.
     """
     turn = Turn(settings, state, Moment(now_s, now_ms))
+    if isinstance(event, Submitted):
+        # No rule looks at what waits: `Ticked` comes at once if a height may begin.
+        height.submit(turn, event.envelope, event.tells)
+        turn.change(wake_at_s=_wake_at_s(turn))
+        return turn.state, tuple(turn.effects)
     height.restore(turn)
     match event:
-        case Submitted():
-            height.submit(turn, event.envelope, event.tells)
         case PeerMessage():
             try:
                 exchange.hear(turn, event.payload)

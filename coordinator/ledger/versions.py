@@ -9,7 +9,7 @@ dropped at once. A quorum of equal attestations makes the version final.
 
 from dataclasses import replace
 
-from coordinator.ledger import dissent, settlement, views
+from coordinator.ledger import dissent, settlement, transactions, views
 from coordinator.ledger.authority import check_operator
 from coordinator.ledger.draft import Context, Draft, JobCut, TaskOpened, VersionFinal
 from coordinator.ledger.records import (
@@ -42,10 +42,11 @@ from protocol.errors import (
     ShapeMismatch,
     StaleUpdate,
 )
+from protocol.evolve import evolve
 from protocol.ids import DeviceId, Digest, TaskId, Version
 from protocol.light import task_key, version_key
 from protocol.mechanisms import check_mode, check_policy, stated_charge
-from protocol.messages import ATTEST, CONTRIBUTION, TASKS_MAX, Contribution
+from protocol.messages import ATTEST, TASKS_MAX, Contribution
 from protocol.task import TASK, TaskSpec, version_digest
 
 
@@ -88,7 +89,7 @@ def update(
       ProtocolError: Anything in `_check_policy` and `_check_base`; NOT_ENROLLED,
         UNKNOWN_TASK, ALREADY_KNOWN, EQUIVOCATION, BUDGET_EXCEEDED or MALFORMED.
     """
-    body = CONTRIBUTION.unpack(envelope.body)
+    body = transactions.contribution(envelope.body)
     sender = views.owner(draft, envelope.sender)
     board = views.signer(draft, envelope.sender)
     if board is None:
@@ -110,7 +111,7 @@ def update(
     )
     place = progress.following
     draft.put(views.pending_key(body.task, place), PENDING.pack(entry))
-    progress = replace(progress, following=place + 1, pending=progress.pending + 1)
+    progress = evolve(progress, following=place + 1, pending=progress.pending + 1)
     _queue_changed(draft, context, body.task, spec, progress)
 
 
@@ -148,7 +149,7 @@ def _credit(draft: Draft, sender: DeviceId, board: Board, charge: int) -> None:
     total = board.charge + charge
     if total > CHARGE_MAX:
         raise BudgetExceeded("the board's charges leave all bounds")
-    after = replace(board, updates=board.updates + 1, charge=total)
+    after = evolve(board, updates=board.updates + 1, charge=total)
     draft.put(views.board_key(sender), BOARD.pack(after))
 
 

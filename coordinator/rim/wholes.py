@@ -61,5 +61,5 @@ def final_of(store: Store, transaction: Digest) -> Final | None:
         block.header,
         stored.certificate,
         location.place,
-        proofs.audit_paths(block.transactions),
+        proofs.AuditPaths(block.transactions),
     )

@@ -16,9 +16,9 @@ from tests.unit.coordinator.world import GENESIS, World, board
 def test_audit_paths_any_size_equal_the_paths_one_by_one(size: int) -> None:
     entries = [bytes([number]) for number in range(size)]
 
-    paths = proofs.audit_paths(entries)
+    paths = proofs.AuditPaths(entries)
 
-    assert paths == [merkle.path(entries, index) for index in range(size)]
+    assert list(paths) == [merkle.path(entries, index) for index in range(size)]
 
 
 def test_block_proofs_packed_equal_the_structure_s_own_encoding() -> None:
@@ -32,7 +32,7 @@ def test_block_proofs_packed_equal_the_structure_s_own_encoding() -> None:
 
     packed = BlockProofs.of(block, certificate)
 
-    paths = proofs.audit_paths(block.transactions)
+    paths = proofs.AuditPaths(block.transactions)
     assert len(block.transactions) == 3
     for index, transaction in enumerate(block.transactions):
         envelope = ENVELOPE.unpack(transaction)
