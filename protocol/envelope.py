@@ -42,6 +42,7 @@ class Kind(IntEnum):
     TRANSFER = 11
     UNJAIL = 12
     RELEASE = 13
+    SCORE = 14
     # A board speaks.
     CHECK_IN = 64
     CHUNK_REQUEST = 65
@@ -69,6 +70,7 @@ TRANSACTION_KINDS = frozenset(
         Kind.TRANSFER,
         Kind.UNJAIL,
         Kind.RELEASE,
+        Kind.SCORE,
     }
 )
 

@@ -119,6 +119,16 @@ def task_key(task: int) -> bytes:
     return b"task/%d" % task
 
 
+def scores_key(task: int, version: int) -> bytes:
+    """The state key under which a version's packed `SCORES` stand."""
+    return b"score/%d/%d" % (task, version)
+
+
+def payments_key(task: int, version: int, page: int) -> bytes:
+    """The state key under which a page of a version's `PAYMENTS` stands."""
+    return b"paid/%d/%d/%d" % (task, version, page)
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A model version with everything that proves it.

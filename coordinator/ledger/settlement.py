@@ -1,6 +1,7 @@
 """What becomes of a version's contributors once it is final.
 
-    settled/<n>/<v>   `Settlement` of a version that may still be a base
+    settled/<n>/<v>        `Settlement` of a version that may still be a base
+    paid/<n>/<v>/<page>    `Payments` of `PAGE` updates, in the order of the chain
 
 `shares` is the whole reward rule. It pays everybody alike; contribution and reputation
 are to weigh in there, and nowhere else.
@@ -12,39 +13,30 @@ from dataclasses import dataclass
 from coordinator.ledger import accounts, views
 from coordinator.ledger.draft import Context, Draft
 from coordinator.ledger.records import JobRecord
-from protocol.codec import exactly, many, record, structure, uint
+from protocol.codec import structure, uint
 from protocol.economy import CREDITS_MAX
-from protocol.ids import DEVICE_ID_BYTES, DeviceId
+from protocol.ids import DeviceId
+from protocol.light import payments_key
+from protocol.payment import PAGE, PAYMENTS, Payment, Payments
 from protocol.task import BUFFER_MAX, TaskSpec
 
 
 @dataclass(frozen=True)
-class Payment:
-    """What one update of a version earned."""
-
-    board: DeviceId
-    amount: int
-
-
-@dataclass(frozen=True)
 class Settlement:
-    """A final version's updates, in the order of the chain.
+    """That a version is final.
 
     Attributes:
-      height: Block that made the version final.
-      payments: One per update; a board with two updates stands there twice.
+      height: Block that made it final.
+      updates: How many it was made of.
+      reward: What all of them were paid together.
     """
 
     height: int
-    payments: tuple[Payment, ...]
+    updates: int
+    reward: int
 
 
-SETTLEMENT = structure(
-    Settlement,
-    16 * 1024,
-    uint(),
-    many(record(Payment, exactly(DEVICE_ID_BYTES), uint(CREDITS_MAX)), BUFFER_MAX, 1),
-)
+SETTLEMENT = structure(Settlement, 64, uint(), uint(BUFFER_MAX, 1), uint(CREDITS_MAX))
 
 
 def settlement_key(number: int, version: int) -> bytes:
@@ -56,6 +48,18 @@ def settlement(tree: views.Reader, number: int, version: int) -> Settlement | No
     """How a version was settled, while it may still be a base."""
     packed = tree.get(settlement_key(number, version))
     return None if packed is None else SETTLEMENT.unpack(packed)
+
+
+def payments(tree: views.Reader, number: int, version: int) -> tuple[Payment, ...]:
+    """What each update of a version earned, in the order of the chain."""
+    settled = settlement(tree, number, version)
+    pages = _pages(settled.updates) if settled is not None else 0
+    found: list[Payment] = []
+    for page in range(pages):
+        packed = tree.get(payments_key(number, version, page))
+        assert packed is not None, "pages stand as long as their settlement"
+        found.extend(PAYMENTS.unpack(packed).made)
+    return tuple(found)
 
 
 def shares(amount: int, boards: Sequence[DeviceId]) -> tuple[int, ...]:
@@ -86,17 +90,30 @@ def settle(
         boards.append(entry.board)
     held = accounts.pool(draft, number)
     reward = min(spec.pool, held)
-    payments = tuple(
+    made = [
         Payment(board, amount)
         for board, amount in zip(boards, shares(reward, boards), strict=True)
-    )
+    ]
     if reward:
         accounts.put_number(draft, accounts.pool_key(number), held - reward)
-    for payment in payments:
-        if payment.amount:
+        for payment in made:
             accounts.credit(draft, payment.board, payment.amount)
-    packed = SETTLEMENT.pack(Settlement(context.height, payments))
-    draft.put(settlement_key(number, job.version), packed)
-    oldest = job.version - spec.aggregation.staleness_max
-    if oldest > 0:
-        draft.put(settlement_key(number, oldest - 1), None)
+    settled = Settlement(context.height, len(made), reward)
+    draft.put(settlement_key(number, job.version), SETTLEMENT.pack(settled))
+    for page in range(_pages(len(made))):
+        packed = PAYMENTS.pack(Payments(tuple(made[page * PAGE : (page + 1) * PAGE])))
+        draft.put(payments_key(number, job.version, page), packed)
+
+
+def forget(draft: Draft, number: int, version: int) -> None:
+    """Drops the settlement of a version that can be no base any more."""
+    settled = settlement(draft, number, version)
+    if settled is None:
+        return
+    draft.put(settlement_key(number, version), None)
+    for page in range(_pages(settled.updates)):
+        draft.put(payments_key(number, version, page), None)
+
+
+def _pages(updates: int) -> int:
+    return -(-updates // PAGE)

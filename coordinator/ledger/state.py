@@ -13,6 +13,7 @@ from coordinator.ledger import (
     conviction,
     motions,
     registry,
+    scores,
     versions,
     views,
 )
@@ -39,6 +40,7 @@ RULES: dict[Kind, Rule] = {
     Kind.TRANSFER: accounts.transfer,
     Kind.UNJAIL: conviction.unjail,
     Kind.RELEASE: conviction.release,
+    Kind.SCORE: scores.score,
 }
 """One rule per kind of transaction."""
 

@@ -9,7 +9,7 @@ dropped at once. A quorum of equal attestations makes the version final.
 
 from dataclasses import replace
 
-from coordinator.ledger import dissent, settlement, transactions, views
+from coordinator.ledger import dissent, scores, settlement, transactions, views
 from coordinator.ledger.authority import check_operator
 from coordinator.ledger.draft import Context, Draft, JobCut, TaskOpened, VersionFinal
 from coordinator.ledger.records import (
@@ -293,6 +293,8 @@ def _finalise(
     oldest = job.version - spec.aggregation.staleness_max
     if oldest > 0:
         draft.put(version_key(number, oldest - 1), None)
+        settlement.forget(draft, number, oldest - 1)
+        scores.forget(draft, number, oldest - 1)
     progress = _drop_stale(draft, number, replace(progress, head=job.version), oldest)
     draft.happen(VersionFinal(TaskId(number), job.version, digest))
     _queue_changed(draft, context, number, spec, progress)

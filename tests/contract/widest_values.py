@@ -13,6 +13,8 @@ from protocol import (
     merkle,
     messages,
     motion,
+    payment,
+    score,
     statetree,
     task,
 )
@@ -147,6 +149,11 @@ WIDEST: dict[str, Any] = {
     "PRESENT": messages.Present(UINT_MAX),
     "FUND": economy.Fund(_TASK, economy.CREDITS_MAX),
     "TRANSFER": economy.Transfer(DeviceId(bytes(16)), economy.CREDITS_MAX),
+    "SCORE": score.Score(_TASK, _VERSION, (-messages.PPM,) * task.BUFFER_MAX),
+    "SCORES": score.Scores(UINT_MAX, 32, (-messages.PPM,) * task.BUFFER_MAX),
+    "PAYMENTS": payment.Payments(
+        (payment.Payment(DeviceId(bytes(16)), economy.CREDITS_MAX),) * payment.PAGE
+    ),
     "VALIDATOR_SET": _validators,
     "GENESIS": replace(
         samples.GENESIS,

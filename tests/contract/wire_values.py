@@ -15,7 +15,9 @@ from protocol import (
     merkle,
     messages,
     motion,
+    payment,
     rotation,
+    score,
     sealing,
     statetree,
     task,
@@ -145,6 +147,7 @@ _certificates = st.builds(
     tuples(signatures, 4, 1),
     tuples(counts, 4, 1),
 )
+_scores = tuples(upto(messages.PPM, -messages.PPM), 12, 1)
 _approvals = st.lists(
     st.builds(motion.Approval, digests, signatures),
     max_size=4,
@@ -224,6 +227,12 @@ VALUES: dict[str, SearchStrategy[Any]] = {
     "TRANSFER": st.builds(economy.Transfer, _devices, upto(economy.CREDITS_MAX, 1)),
     "UNJAIL": st.builds(economy.Unjail, _devices),
     "RELEASE": st.builds(economy.Release, _devices),
+    "SCORE": st.builds(score.Score, _tasks_no, counts, _scores),
+    "SCORES": st.builds(score.Scores, counts, upto(32, 1), _scores),
+    "PAYMENTS": st.builds(
+        payment.Payments,
+        tuples(st.builds(payment.Payment, _devices, upto(economy.CREDITS_MAX)), 5, 1),
+    ),
     "VALIDATOR_SET": _sets,
     "GENESIS": _genesis,
     "HEADER": _headers,

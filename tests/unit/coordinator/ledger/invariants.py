@@ -71,6 +71,9 @@ def _check_task(tree: StateTree, number: int) -> None:
     assert versions == {version_key(number, v) for v in kept}, number
     settled = {key for key, _ in tree.items(b"settled/%d/" % number)}
     assert settled == {settlement_key(number, v) for v in kept if v}, number
+    for prefix in (b"paid", b"score", b"scored", b"opinion"):
+        for key, _ in tree.items(prefix + b"/%d/" % number):
+            assert int(key.split(b"/")[2]) in kept, key
     for key, _ in tree.items(b"update/%d/" % number):
         signed = views.history(tree, number, key.rsplit(b"/", 1)[1])
         bases = [entry.base for entry in signed]

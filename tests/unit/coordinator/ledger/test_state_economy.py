@@ -11,7 +11,7 @@ from coordinator.ledger import accounts, views
 from coordinator.ledger.accounts import Account
 from coordinator.ledger.conviction import FINDER_MAX, JAIL_BLOCKS
 from coordinator.ledger.records import CONVICTIONS_MAX
-from coordinator.ledger.settlement import settlement, shares
+from coordinator.ledger.settlement import Settlement, payments, settlement, shares
 from protocol.economy import CREDITS_MAX, Economy
 from protocol.envelope import Envelope, Kind
 from protocol.errors import DecodeError, Reason
@@ -96,9 +96,8 @@ def test_final_version_pays_its_updates_from_the_pool() -> None:
     world.advance(0)
     assert [balance(world, board_id(i)) for i in range(5)] == [2_500] * 4 + [0]
     assert accounts.pool(world.tree, 0) == 1
-    settled = settlement(world.tree, 0, 1)
-    assert settled is not None
-    assert [(each.board, each.amount) for each in settled.payments] == [
+    assert settlement(world.tree, 0, 1) == Settlement(world.height, 4, REWARD)
+    assert [(each.board, each.amount) for each in payments(world.tree, 0, 1)] == [
         (board_id(i), 2_500) for i in range(4)
     ]
     world.advance(1)

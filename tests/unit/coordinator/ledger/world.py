@@ -45,6 +45,7 @@ from protocol.messages import (
 )
 from protocol.motion import MOTION, OPERATOR_CHANGE, Motion, OperatorChange
 from protocol.rotation import rotate
+from protocol.score import SCORE, Score
 from protocol.task import (
     Q15,
     TASK,
@@ -273,6 +274,12 @@ class World:
         digest = digest or H(b"version %d" % version)
         body = ATTEST.pack(Attest(TaskId(task), Version(version), digest))
         return self.sign(self.validators[validator], Kind.ATTEST, body)
+
+    def score(
+        self, version: int, values: Sequence[int], validator: int = 0, task: int = 0
+    ) -> Envelope:
+        body = SCORE.pack(Score(TaskId(task), Version(version), tuple(values)))
+        return self.sign(self.validators[validator], Kind.SCORE, body)
 
     def do(self, envelope: Envelope) -> TxResult:
         """Applies a transaction to the state."""

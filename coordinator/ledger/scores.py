@@ -1,0 +1,139 @@
+"""SCORE: what coordinators think of updates, each once, and the median of a quorum.
+
+    scored/<n>/<v>                 `Scorers`: who scored a version's updates
+    opinion/<n>/<v>/<public key>   what one of them gave, a packed `SCORE`
+    score/<n>/<v>                  `SCORES`, once a quorum did
+
+They stand as long as their version may be a base. Until the last height the median
+moves with each further opinion; after it, it is what reputation may build upon.
+
+Source: the lower median of at least q = floor(2n/3) + 1 values, of which at most f lie,
+has an honest value on either side of it or is one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coordinator.ledger import settlement, views
+from coordinator.ledger.draft import Context, Draft
+from protocol.chain import VALIDATORS_MAX, FaultModel, quorum
+from protocol.codec import exactly, many, structure
+from protocol.envelope import Envelope
+from protocol.errors import ProtocolError, Reason, ShapeMismatch
+from protocol.ids import KEY_BYTES, Digest, PublicKey
+from protocol.light import scores_key
+from protocol.score import SCORE, SCORES, Score, Scores
+
+SCORE_BLOCKS = 100
+"""Blocks after a version's for which its updates may be scored."""
+
+
+@dataclass(frozen=True)
+class Scorers:
+    """Who scored a version's updates, sorted."""
+
+    validators: tuple[PublicKey, ...]
+
+
+_SCORERS = structure(Scorers, 2048, many(exactly(KEY_BYTES), VALIDATORS_MAX, 1))
+
+
+def scorers_key(number: int, version: int) -> bytes:
+    """Where it stands who scored a version's updates."""
+    return b"scored/%d/%d" % (number, version)
+
+
+def opinion_key(number: int, version: int, public: bytes) -> bytes:
+    """Where one validator's scores of a version's updates stand."""
+    return b"opinion/%d/%d/" % (number, version) + public
+
+
+def scorers(tree: views.Reader, number: int, version: int) -> tuple[PublicKey, ...]:
+    """Who scored a version's updates, sorted."""
+    packed = tree.get(scorers_key(number, version))
+    return () if packed is None else _SCORERS.unpack(packed).validators
+
+
+def scores(tree: views.Reader, number: int, version: int) -> Scores | None:
+    """The medians of a version's updates, once a quorum scored them."""
+    packed = tree.get(scores_key(number, version))
+    return None if packed is None else SCORES.unpack(packed)
+
+
+def lower_medians(opinions: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The lower median of each column.
+
+    Args:
+      opinions: (k, n) integers, k opinions of n updates each; k is at least 1.
+
+    Returns:
+      n values, each of them one of its column's.
+    """
+    middle = (len(opinions) - 1) // 2
+    columns = zip(*opinions, strict=True)
+    return tuple(sorted(column)[middle] for column in columns)
+
+
+def score(draft: Draft, context: Context, envelope: Envelope, identity: Digest) -> None:
+    """Takes a coordinator's scores; those of a quorum give the medians.
+
+    Raises:
+      ProtocolError: NOT_AUTHORISED, UNKNOWN_TASK, STALE, SHAPE_MISMATCH, ALREADY_KNOWN,
+        EQUIVOCATION or MALFORMED.
+    """
+    del identity
+    body = SCORE.unpack(envelope.body)
+    validators = views.validators(draft, context.genesis, context.height)
+    if validators.index_of(envelope.sender) is None:
+        raise ProtocolError("signed by no validator", Reason.NOT_AUTHORISED)
+    until = _check_version(draft, context, body)
+    given = scorers(draft, body.task, body.version)
+    own = opinion_key(body.task, body.version, envelope.sender)
+    if envelope.sender in given:
+        same = draft.get(own) == envelope.body
+        reason = Reason.ALREADY_KNOWN if same else Reason.EQUIVOCATION
+        raise ProtocolError("the validator scored this version", reason)
+    given = tuple(sorted((*given, envelope.sender)))
+    draft.put(own, envelope.body)
+    packed = _SCORERS.pack(Scorers(given))
+    draft.put(scorers_key(body.task, body.version), packed)
+    fault_model = FaultModel(context.genesis.fault_model)
+    # Who left the set since it scored counts as little as who never was in it.
+    counted = [public for public in given if validators.index_of(public) is not None]
+    if len(counted) >= quorum(len(validators.members), fault_model):
+        medians = lower_medians([_opinion(draft, body, public) for public in counted])
+        packed = SCORES.pack(Scores(until, len(counted), medians))
+        draft.put(scores_key(body.task, body.version), packed)
+
+
+def _check_version(draft: Draft, context: Context, body: Score) -> int:
+    """The last height for scores of a version that may be scored like this."""
+    if views.head(draft, body.task) is None:
+        raise ProtocolError(f"no task {body.task}", Reason.UNKNOWN_TASK)
+    settled = settlement.settlement(draft, body.task, body.version)
+    if settled is None:
+        raise ProtocolError(f"no version {body.version} to score", Reason.STALE)
+    until = settled.height + SCORE_BLOCKS
+    if context.height > until:
+        raise ProtocolError(f"scores until height {until}", Reason.STALE)
+    if len(body.values) != settled.updates:
+        raise ShapeMismatch(f"{len(body.values)} scores of {settled.updates} updates")
+    return until
+
+
+def _opinion(draft: Draft, body: Score, public: bytes) -> tuple[int, ...]:
+    packed = draft.get(opinion_key(body.task, body.version, public))
+    assert packed is not None, "an opinion stands as long as its scorer's name"
+    return SCORE.unpack(packed).values
+
+
+def forget(draft: Draft, number: int, version: int) -> None:
+    """Drops the scores of a version that can be no base any more."""
+    given = scorers(draft, number, version)
+    if not given:
+        return
+    for public in given:
+        draft.put(opinion_key(number, version, public), None)
+    draft.put(scorers_key(number, version), None)
+    if draft.get(scores_key(number, version)) is not None:
+        draft.put(scores_key(number, version), None)

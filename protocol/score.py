@@ -1,0 +1,52 @@
+"""SCORE: a coordinator's opinion of a version's updates, and what became of it.
+
+Scores are opinions, not computations that all repeat: each coordinator may try the
+updates on samples of its own. What counts is the lower median of a quorum, which lies
+among honest opinions whoever lies.
+"""
+
+from dataclasses import dataclass
+
+from protocol.codec import many, structure, uint
+from protocol.ids import TaskId, Version
+from protocol.messages import PPM, TASKS_MAX
+from protocol.task import BUFFER_MAX
+
+_VALUES = many(uint(PPM, -PPM), BUFFER_MAX, 1)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One coordinator's scores of all updates of one version.
+
+    Attributes:
+      task: Which task.
+      version: Which version; it is final.
+      values: In parts per million, in [-10^6, 10^6]; one per update, in the order of
+        the chain.
+    """
+
+    task: TaskId
+    version: Version
+    values: tuple[int, ...]
+
+
+SCORE = structure(Score, 6144, uint(TASKS_MAX), uint(), _VALUES)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a quorum of coordinators thinks of a version's updates.
+
+    Attributes:
+      until: Height of the last block that may still change it.
+      given: How many coordinators' scores it is of.
+      medians: The lower median of each update's scores, in the order of the chain.
+    """
+
+    until: int
+    given: int
+    medians: tuple[int, ...]
+
+
+SCORES = structure(Scores, 6144, uint(), uint(32, 1), _VALUES)
