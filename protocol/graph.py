@@ -10,15 +10,15 @@ field numbers of onnx.proto, IR version 13.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from protocol.errors import DecodeError, LimitError
+from protocol.protobuf import fields, message, string
 
 GRAPH_BYTES_MAX = 96 << 20
 NODES_MAX = 16384
 TENSORS_MAX = 16384
-FIELDS_MAX = 1 << 20
 OPSET_MIN, OPSET_MAX = 13, 21
 
 _OPERATOR_NAMES = (
@@ -37,7 +37,6 @@ _OPERATOR_NAMES = (
 OPERATORS = frozenset(_OPERATOR_NAMES.split())
 """Deterministic, without subgraphs, random numbers, strings or optional types."""
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 8, 20, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
 _GRAPH_SPARSE = 15
@@ -57,9 +56,6 @@ _TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 8, 13, 14
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
 _VALUE_NAME = 1
 _DEFAULT_DOMAINS = ("", "ai.onnx")
-
-_Field = tuple[int, int, int | memoryview]
-"""Field number, wire type, value."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +91,11 @@ def check_graph(model: bytes) -> GraphFacts:
     if len(model) > GRAPH_BYTES_MAX:
         raise LimitError(f"graph: {len(model)} bytes, {GRAPH_BYTES_MAX} allowed")
     opsets, graphs = [], []
-    for number, wire, value in _fields(memoryview(model), "model"):
+    for number, wire, value in fields(memoryview(model), "model"):
         if number == _MODEL_GRAPH:
-            graphs.append(_message(wire, value, "graph"))
+            graphs.append(message(wire, value, "graph"))
         elif number == _MODEL_OPSET:
-            opsets.append(_opset(_message(wire, value, "opset")))
+            opsets.append(_opset(message(wire, value, "opset")))
         elif number in (_MODEL_TRAINING, _MODEL_FUNCTIONS):
             raise DecodeError("graph: functions and training information are refused")
     if len(graphs) != 1 or len(opsets) != 1:
@@ -112,15 +108,15 @@ def check_graph(model: bytes) -> GraphFacts:
 def _graph(graph: memoryview, opset: int) -> GraphFacts:
     operators: Counter[str] = Counter()
     initialisers, inputs, outputs = set(), [], []
-    for number, wire, value in _fields(graph, "graph"):
+    for number, wire, value in fields(graph, "graph"):
         if number == _GRAPH_NODE:
-            operators[_node(_message(wire, value, "node"))] += 1
+            operators[_node(message(wire, value, "node"))] += 1
         elif number == _GRAPH_INITIALIZER:
-            initialisers.add(_tensor(_message(wire, value, "initializer")))
+            initialisers.add(_tensor(message(wire, value, "initializer")))
         elif number == _GRAPH_INPUT:
-            inputs.append(_value_name(_message(wire, value, "input")))
+            inputs.append(_value_name(message(wire, value, "input")))
         elif number == _GRAPH_OUTPUT:
-            outputs.append(_value_name(_message(wire, value, "output")))
+            outputs.append(_value_name(message(wire, value, "output")))
         elif number == _GRAPH_SPARSE:
             raise DecodeError("graph: sparse initializers are refused")
         if operators.total() > NODES_MAX or len(initialisers) > TENSORS_MAX:
@@ -132,15 +128,15 @@ def _graph(graph: memoryview, opset: int) -> GraphFacts:
 def _node(node: memoryview) -> str:
     operator, name, domain = "", "", ""
     attributes = []
-    for number, wire, value in _fields(node, "node"):
+    for number, wire, value in fields(node, "node"):
         if number == _NODE_OPERATOR:
-            operator = _string(wire, value)
+            operator = string(wire, value)
         elif number == _NODE_NAME:
-            name = _string(wire, value)
+            name = string(wire, value)
         elif number == _NODE_DOMAIN:
-            domain = _string(wire, value)
+            domain = string(wire, value)
         elif number == _NODE_ATTRIBUTE:
-            attributes.append(_message(wire, value, "attribute"))
+            attributes.append(message(wire, value, "attribute"))
         elif number == _NODE_OVERLOAD:
             raise DecodeError("graph: overloaded functions are refused")
     if domain not in _DEFAULT_DOMAINS or operator not in OPERATORS:
@@ -152,90 +148,38 @@ def _node(node: memoryview) -> str:
 
 
 def _attribute(attribute: memoryview, node: str) -> None:
-    for number, wire, value in _fields(attribute, "attribute"):
+    for number, wire, value in fields(attribute, "attribute"):
         if number in _ATTRIBUTE_REFUSED:
             what = _ATTRIBUTE_REFUSED[number]
             raise DecodeError(f"graph: {what} at {node[:80]!r} is refused")
         if number in _ATTRIBUTE_TENSORS:
-            _tensor(_message(wire, value, "tensor"))
+            _tensor(message(wire, value, "tensor"))
 
 
 def _tensor(tensor: memoryview) -> str:
     name = ""
-    for number, wire, value in _fields(tensor, "tensor"):
+    for number, wire, value in fields(tensor, "tensor"):
         if number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value != 0):
             raise DecodeError("graph: tensors in other files are refused")
         if number == _TENSOR_NAME:
-            name = _string(wire, value)
+            name = string(wire, value)
     return name
 
 
 def _value_name(info: memoryview) -> str:
-    for number, wire, value in _fields(info, "value"):
+    for number, wire, value in fields(info, "value"):
         if number == _VALUE_NAME:
-            return _string(wire, value)
+            return string(wire, value)
     raise DecodeError("graph: an input or output without a name")
 
 
 def _opset(entry: memoryview) -> int:
     domain, version = "", 0
-    for number, wire, value in _fields(entry, "opset"):
+    for number, wire, value in fields(entry, "opset"):
         if number == _OPSET_DOMAIN:
-            domain = _string(wire, value)
+            domain = string(wire, value)
         elif number == _OPSET_VERSION and isinstance(value, int):
             version = value
     if domain not in _DEFAULT_DOMAINS:
         raise DecodeError(f"graph: operator set {domain[:80]!r} is refused")
     return version
-
-
-def _fields(data: memoryview, place: str) -> Iterator[_Field]:
-    """The fields of one message, nested ones still as bytes."""
-    position = 0
-    count = 0
-    while position < len(data):
-        count += 1
-        if count > FIELDS_MAX:
-            raise LimitError(f"graph: more than {FIELDS_MAX} fields in one {place}")
-        key, position = _varint(data, position)
-        number, wire = key >> 3, key & 7
-        if wire == _VARINT:
-            integer, position = _varint(data, position)
-            yield number, wire, integer
-            continue
-        if wire == _BYTES:
-            length, position = _varint(data, position)
-        elif wire in (_FIXED32, _FIXED64):
-            length = 4 if wire == _FIXED32 else 8
-        else:
-            raise DecodeError(f"graph: unknown wire type {wire} in a {place}")
-        if length > len(data) - position or number == 0:
-            raise DecodeError(f"graph: truncated or malformed {place}")
-        yield number, wire, data[position : position + length]
-        position += length
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= len(data):
-            break
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise DecodeError("graph: truncated or overlong number")
-
-
-def _message(wire: int, value: int | memoryview, place: str) -> memoryview:
-    if wire != _BYTES or isinstance(value, int):
-        raise DecodeError(f"graph: {place} of the wrong wire type")
-    return value
-
-
-def _string(wire: int, value: int | memoryview) -> str:
-    try:
-        return bytes(_message(wire, value, "text")).decode()
-    except UnicodeDecodeError as error:
-        raise DecodeError("graph: a name is not UTF-8") from error

@@ -1,11 +1,13 @@
 """The engine that every board has: stock ONNX Runtime on the CPU.
 
 Graphs are checked against the operator allow-list before ONNX Runtime sees them, and
-each gets its session when it is first needed.
+each gets its session when it is first needed. Gradient graphs are opened up first, so
+that parameters and gradients are not copied (`agent.unpacking`).
 """
 
 import io
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from agent.rim.in_place import InPlaceStep
 from agent.training import EngineError, Real
+from agent.unpacking import unpack
 from protocol.bundle import (
     EVALUATE,
     GRADIENT,
@@ -65,6 +69,7 @@ class OrtTrainer:
         self._files = files
         self._threads = threads
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self._steps: dict[str, InPlaceStep | None] = {}
         for name, (inputs, outputs) in _PORTS.items():
             facts = check_graph(files[name])
             if sorted(facts.inputs) != sorted(inputs) or facts.outputs != outputs:
@@ -74,15 +79,14 @@ class OrtTrainer:
         self, theta: Real, x: NDArray[Any], y: NDArray[Any]
     ) -> tuple[Real, Real]:
         """See `Trainer.gradient_sum`."""
-        gradient, loss = self._run(GRADIENT, {"theta": theta, "x": x, "y": y})
+        gradient, loss = self._gradient(GRADIENT, theta, x, y)
         return gradient, loss
 
     def private_gradient_sum(
         self, theta: Real, x: NDArray[Any], y: NDArray[Any], clip: float
     ) -> tuple[Real, Real]:
         """See `Trainer.private_gradient_sum`."""
-        feeds = {"theta": theta, "x": x, "y": y, "clip": np.array(clip, np.float32)}
-        gradient, _, norm = self._run(PRIVATE_GRADIENT, feeds)
+        gradient, _, norm = self._gradient(PRIVATE_GRADIENT, theta, x, y, clip)
         return gradient, norm
 
     def evaluate(
@@ -96,6 +100,34 @@ class OrtTrainer:
         """See `Trainer.infer`."""
         return self._run(INFER, {"theta": theta, "x": x})[0]
 
+    def _gradient(
+        self,
+        name: str,
+        theta: Real,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        clip: float | None = None,
+    ) -> tuple[Real, ...]:
+        step = self._step(name)
+        if step is not None:
+            return step.run(theta, x, y, clip)
+        feeds = {"theta": theta, "x": x, "y": y}
+        if clip is not None:
+            feeds["clip"] = np.array(clip, np.float32)
+        return tuple(self._run(name, feeds))
+
+    def _step(self, name: str) -> InPlaceStep | None:
+        """The graph opened up; None if it cannot be, so that it runs as it is."""
+        if name not in self._steps:
+            dimension = self.manifest.dimension
+            graph = unpack(self._files[name], dimension)
+            self._steps[name] = None
+            if graph is not None:
+                with suppress(EngineError, *ORT_ERRORS):
+                    session = _opened(graph.model, self._threads)
+                    self._steps[name] = InPlaceStep(session, graph, dimension)
+        return self._steps[name]
+
     def _run(self, name: str, feeds: Mapping[str, Any]) -> list[NDArray[Any]]:
         try:
             outputs: list[NDArray[Any]] = self._session(name).run(None, feeds)
@@ -105,17 +137,21 @@ class OrtTrainer:
 
     def _session(self, name: str) -> onnxruntime.InferenceSession:
         if name not in self._sessions:
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = self._threads
-            options.inter_op_num_threads = 1
-            options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-            options.log_severity_level = _SEVERITY_ERROR
-            # A spinning thread would take the board's cores between two steps.
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            self._sessions[name] = onnxruntime.InferenceSession(
-                self._files[name], options, providers=["CPUExecutionProvider"]
-            )
+            self._sessions[name] = _opened(self._files[name], self._threads)
         return self._sessions[name]
+
+
+def _opened(graph: bytes, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = _SEVERITY_ERROR
+    # A spinning thread would take the board's cores between two steps.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(
+        graph, options, providers=["CPUExecutionProvider"]
+    )
 
 
 def _theta(content: bytes, dimension: int) -> Real:

@@ -70,6 +70,8 @@ class OrtTrainingTrainer:
         self, theta: Real, x: NDArray[Any], y: NDArray[Any]
     ) -> tuple[Real, Real]:
         """See `Trainer.gradient_sum`."""
+        if len(x) != len(y):
+            raise EngineError(f"{len(x)} records with {len(y)} targets")
         try:
             gradient, loss = self._session.run(
                 ["theta_grad", "loss"], {"theta": theta, "x": x, "y": y}

@@ -1,6 +1,7 @@
 """The trainer: right numbers from every engine, and a real subprocess that may die."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from agent.orders import (
 )
 from agent.rim.engine_ort_training import is_available
 from agent.rim.engines import ENGINES
-from agent.training import Trainer, gradient, local_steps, train
+from agent.training import EngineError, Trainer, gradient, local_steps, train
 from compiler import compile_model
 from protocol.bundle import MANIFEST, manifest_from_json, pack_bundle
 from protocol.descent import DescentPolicy, OptimiserKind, ScheduleKind
@@ -38,6 +39,7 @@ RNG = np.random.default_rng(7)
 X = RNG.normal(size=(RECORDS, FEATURES)).astype(np.float32)
 Y = RNG.integers(0, CLASSES, RECORDS)
 LIMITS = Limits(1, 8, 2048, 0)
+RUNS = range(5)
 
 
 def linear_bundle() -> dict[str, bytes]:
@@ -123,6 +125,74 @@ def test_gradient_is_the_sum_over_all_records(
 
 def test_gradient_of_no_records_is_zero(trainer: Trainer) -> None:
     assert not gradient(trainer, trainer.theta, X[:0], Y[:0], 8).any()
+
+
+def test_gradients_that_are_kept_are_not_written_again(trainer: Trainer) -> None:
+    kept = [trainer.gradient_sum(trainer.theta, X[k:][:2], Y[k:][:2])[0] for k in RUNS]
+    views = [
+        trainer.gradient_sum(trainer.theta, X[k:][:2], Y[k:][:2])[0][1:] for k in RUNS
+    ]
+
+    for k in RUNS:
+        expected = softmax_gradient(trainer.theta, slice(k, k + 2))
+        np.testing.assert_allclose(kept[k], expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(kept[k][1:], views[k])
+
+
+def test_theta_that_changes_in_place_is_read_anew(trainer: Trainer) -> None:
+    theta = trainer.theta.copy()
+    before = trainer.gradient_sum(theta, X, Y)[0]
+    theta += 1.0
+    theta[0] = -1.0
+
+    after = trainer.gradient_sum(theta, X, Y)[0]
+
+    assert not np.array_equal(before, after)
+    expected = softmax_gradient(theta, slice(None))
+    np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_arrays_with_gaps_are_read_as_they_are(trainer: Trainer) -> None:
+    theta = np.repeat(trainer.theta, 2)[::2]
+    x, y = np.repeat(X, 2, axis=1)[:, ::2], np.repeat(Y, 2)[::2]
+    first = trainer.gradient_sum(theta, x, y)[0]
+    theta[:] = 2 * theta
+
+    second = trainer.gradient_sum(theta, x, y)[0]
+
+    for found, at in ((first, trainer.theta), (second, 2 * trainer.theta)):
+        expected = softmax_gradient(at, slice(None))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_each_number_of_records_gets_as_many_losses(trainer: Trainer) -> None:
+    for count in (3, 1, 7, 3):
+        _, loss = trainer.gradient_sum(trainer.theta, X[:count], Y[:count])
+        whole, _ = trainer.evaluate(trainer.theta, X[:count], Y[:count])
+        np.testing.assert_allclose(loss, whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("theta", "x", "y"),
+    [
+        (np.zeros(3, np.float32), X, Y),
+        (np.zeros(18, np.float64), X, Y),
+        (np.zeros(18, np.float32), X[:, :4], Y),
+        (np.zeros(18, np.float32), X.astype(np.float64), Y),
+        (np.zeros(18, np.float32), X, Y[:5]),
+        (np.zeros(18, np.float32), X, Y + CLASSES),
+    ],
+    ids=["short", "double", "narrow", "x_double", "few_labels", "label_outside"],
+)
+def test_arrays_that_do_not_fit_are_an_engine_error(
+    trainer: Trainer, theta: NDArray[Any], x: NDArray[Any], y: NDArray[Any]
+) -> None:
+    with pytest.raises(EngineError):
+        trainer.gradient_sum(theta, x, y)
+
+    again = trainer.gradient_sum(trainer.theta, X, Y)[0]
+    expected = softmax_gradient(trainer.theta, slice(None))
+    np.testing.assert_allclose(again, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_evaluation_gives_a_loss_and_an_output_per_record(trainer: Trainer) -> None:

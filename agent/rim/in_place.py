@@ -1,0 +1,141 @@
+"""Runs a gradient graph on places in two vectors, so that nothing is copied.
+
+ONNX Runtime is told once where each part of theta and of the gradient lies. Two places
+for gradients take turns: a caller may keep what it was given for as long as it likes,
+and a place is used again only when nobody holds it any more.
+
+Letters: `n` examples, `d` parameters.
+"""
+
+import math
+import sys
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from agent.training import EngineError, Real
+from agent.unpacking import Unpacked
+
+_PLACES_MAX = 2
+_OWN_REFERENCES = 2
+"""To an array that nobody else holds: the place's own, and the question's."""
+
+
+class InPlaceStep:
+    """One opened gradient graph. Threads may share it; they take turns."""
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, graph: Unpacked, dimension: int
+    ) -> None:
+        """Takes a session of `graph.model`.
+
+        Raises:
+          EngineError: If the parts of the gradient have no fixed sizes, or others.
+        """
+        shapes = {item.name: tuple(item.shape) for item in session.get_outputs()}
+        self._parts = [(name, shapes[name]) for name in graph.gradients]
+        sizes = [size for _, shape in self._parts for size in shape]
+        if not all(isinstance(size, int) for size in sizes):
+            raise EngineError("a part of the gradient has no fixed size")
+        if sum(math.prod(shape) for _, shape in self._parts) != dimension:
+            raise EngineError("a gradient has another length than theta")
+        self._session, self._graph, self._dimension = session, graph, dimension
+        # What has a row for each example, beside the gradient.
+        self._rows = tuple(shapes)[len(self._parts) :]
+        self._places: list[_Place] = []
+        self._lock = Lock()
+
+    def run(
+        self, theta: Real, x: NDArray[Any], y: NDArray[Any], clip: float | None = None
+    ) -> tuple[Real, ...]:
+        """Gradient (d,) float32 and what else the graph gives, each (n,) float32.
+
+        Args:
+          theta: (d,) float32.
+          x: As the graph's input.
+          y: As the graph's input.
+          clip: Where the graph has that input.
+
+        Raises:
+          EngineError: If theta is not as said, or the runtime refuses its arguments.
+        """
+        if theta.shape != (self._dimension,) or theta.dtype != np.float32:
+            raise EngineError(f"theta: expected {self._dimension} float32")
+        with self._lock:
+            place = self._free()
+            if place.theta is not theta:
+                self._bind_theta(place, theta)
+            if len(x) != place.count:
+                self._bind_rows(place, len(x))
+            if clip is not None:
+                place.clip[...] = clip
+            # The runtime reads these where they lie: they must outlive the run.
+            held = np.ascontiguousarray(x), np.ascontiguousarray(y)
+            try:
+                place.binding.bind_cpu_input("x", held[0])
+                place.binding.bind_cpu_input("y", held[1])
+                self._session.run_with_iobinding(place.binding)
+            # With bindings the runtime's errors have no type of their own.
+            except RuntimeError as error:
+                raise EngineError(str(error)) from error
+            return place.gradient, *[rows.copy() for rows in place.rows]
+
+    def _free(self) -> "_Place":
+        for place in self._places:
+            if sys.getrefcount(place.gradient) == _OWN_REFERENCES:
+                return place
+        place = _Place(self._session.io_binding(), self._dimension)
+        start = 0
+        for name, shape in self._parts:
+            part = place.gradient[start : start + math.prod(shape)]
+            _bind_output(place.binding, name, part.reshape(shape))
+            start += part.size
+        if any(item.name == "clip" for item in self._session.get_inputs()):
+            place.binding.bind_cpu_input("clip", place.clip)
+        self._places = [*self._places[1 - _PLACES_MAX :], place]
+        return place
+
+    def _bind_theta(self, place: "_Place", theta: Real) -> None:
+        lying = np.ascontiguousarray(theta)
+        for view in self._graph.parameters:
+            part = lying[view.start : view.stop].reshape(view.shape)
+            place.binding.bind_cpu_input(view.name, part)
+        # A copy does not follow what the caller writes into theta later.
+        place.theta = theta if lying is theta else None
+        place.lying = lying
+
+    def _bind_rows(self, place: "_Place", count: int) -> None:
+        place.rows = [np.empty(count, np.float32) for _ in self._rows]
+        for name, rows in zip(self._rows, place.rows, strict=True):
+            _bind_output(place.binding, name, rows)
+        place.count = count
+
+
+class _Place:
+    """Where one run's results go, and what is bound to it.
+
+    Attributes:
+      binding: To the arrays below.
+      gradient: (d,) float32.
+      rows: One (n,) float32 for each further output.
+      clip: () float32, read by graphs that clip.
+      theta: The caller's array that is bound; None if a copy is.
+      lying: What is bound.
+      count: n.
+    """
+
+    def __init__(self, binding: onnxruntime.IOBinding, dimension: int) -> None:
+        self.binding = binding
+        self.gradient = np.empty(dimension, np.float32)
+        self.rows: list[Real] = []
+        self.clip = np.zeros((), np.float32)
+        self.theta: Real | None = None
+        self.lying: Real | None = None
+        self.count = -1
+
+
+def _bind_output(binding: onnxruntime.IOBinding, name: str, array: Real) -> None:
+    binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
