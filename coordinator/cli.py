@@ -291,6 +291,8 @@ def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = [("consensus", decides)]
     if consensus["validators"] > 1:
         rows.append(("round", f"{consensus['round']}, {consensus['step']}"))
+    if consensus.get("silence"):
+        rows.append(("does not vote", consensus["silence"]))
     rows += [
         (
             peer["name"],

@@ -89,11 +89,10 @@ def report(
             }
             for device in last.devices
         ],
-        "coordinators": [
-            {**asdict(point), "named": list(point.named)} for point in last.coordinators
-        ],
+        "coordinators": [_listed(asdict(point)) for point in last.coordinators],
+        "quorum": last.quorum,
         "chain": {"height": last.height, "verified": outcome.verified},
-        "receipts": asdict(outcome.receipts) if outcome.receipts else None,
+        "receipts": _listed(asdict(outcome.receipts)) if outcome.receipts else None,
         "traffic": {
             "bytes_up": last.bytes_up,
             "bytes_down": last.bytes_down,
@@ -103,12 +102,23 @@ def report(
             },
         },
         "restarts": last.restarts,
+        "pauses": [asdict(pause) for pause in last.pauses],
         "events": [asdict(event) for event in last.events],
         "accuracy": last.accuracy,
         "test_accuracy": outcome.test_accuracy,
         "setup_s": outcome.setup_s,
         "wall_s": outcome.wall_s,
         "stopped_because": outcome.stopped_because,
+    }
+
+
+def _listed(document: dict[str, Any]) -> dict[str, Any]:
+    """The document as JSON gives it back: without tuples."""
+    return {
+        key: [list(each) if isinstance(each, tuple) else each for each in value]
+        if isinstance(value, tuple)
+        else value
+        for key, value in document.items()
     }
 
 
@@ -158,6 +168,13 @@ def _summary_rows(
     ]
     if outcome.receipts is not None:
         rows.append(("receipts", outcome.receipts.text))
+    if last.pauses:
+        ends = [p.until_s or last.time_s for p in last.pauses]
+        paused_s = sum(end - p.from_s for end, p in zip(ends, last.pauses, strict=True))
+        rows.append(("paused", f"{paused_s:.0f} s; at last: {last.pauses[-1].why}"))
+    named = sorted({name for point in last.coordinators for name in point.named})
+    if named:
+        rows.append(("outvoted", ", ".join(named)))
     if last.restarts:
         rows.append(("restarted", f"{last.restarts} processes that had died"))
     return rows

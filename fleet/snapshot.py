@@ -75,7 +75,14 @@ class CoordinatorPoint:
       finality_s: Median time from a transaction's arrival to its certificate.
       round: Of the height that it decides.
       down: Whether it wrote nothing for some seconds.
-      named: Validators that it saw outvoted on a version.
+      named: Validators that were outvoted on a version, as its chain says.
+      number: From 1.
+      hears: Numbers of the others that it heard of lately.
+      signed: Whether its vote certifies the newest block.
+      silence: Why it does not vote; empty if it does.
+      convicted: Validators with what its chain proves that they did.
+      split: Why the open version cannot become final; empty if it can.
+      ordered: What the timeline has it do wrong now.
     """
 
     id: str
@@ -88,6 +95,13 @@ class CoordinatorPoint:
     round: int = 0
     down: bool = False
     named: tuple[str, ...] = ()
+    number: int = 1
+    hears: tuple[int, ...] = ()
+    signed: bool = False
+    silence: str = ""
+    convicted: tuple[tuple[str, str], ...] = ()
+    split: str = ""
+    ordered: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,6 +151,26 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """A time in which no block was decided.
+
+    Attributes:
+      from_s: When the last block before it was seen.
+      until_s: When the next one was; None if none was yet.
+      why: As the coordinators' statuses say.
+    """
+
+    from_s: float
+    until_s: float | None
+    why: str
+
+    @property
+    def since(self) -> str:
+        """When it began, for people."""
+        return clock_text(self.from_s)
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """The fleet at `time_s`.
 
@@ -147,6 +181,8 @@ class Snapshot:
       coordinators: By id.
       restarts: Processes that died and were started again.
       events: What else happened so far, in order.
+      pauses: Of finality, in order; the last one may not have ended.
+      quorum: How many coordinators decide; 0 if it is not known yet.
     """
 
     time_s: float
@@ -155,6 +191,14 @@ class Snapshot:
     coordinators: tuple[CoordinatorPoint, ...] = ()
     restarts: int = 0
     events: tuple[Event, ...] = ()
+    pauses: tuple[Pause, ...] = ()
+    quorum: int = 0
+
+    @property
+    def paused(self) -> Pause | None:
+        """The pause that has not ended."""
+        newest = self.pauses[-1] if self.pauses else None
+        return newest if newest and newest.until_s is None else None
 
     @property
     def version(self) -> int:

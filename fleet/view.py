@@ -53,6 +53,8 @@ def render(heading: Heading, snapshot: Snapshot) -> RenderableType:
     right = Group(_chain(snapshot), _privacy(heading, snapshot), _refusals(snapshot))
     sides.add_row(_boards(heading, snapshot), right)
     parts: list[RenderableType] = [_learning(heading, snapshot), sides]
+    if len(snapshot.coordinators) > 1:
+        parts.append(_council(snapshot))
     if snapshot.events:
         parts.append(_events(snapshot))
     return Group(*parts)
@@ -156,8 +158,6 @@ def _chain(snapshot: Snapshot) -> Panel:
         ("tip", tip[:12] or "-"),
         ("validators", str(len(snapshot.coordinators))),
     ]
-    if len(snapshot.coordinators) > 1:
-        rows += [_coordinator_row(snapshot, point) for point in snapshot.coordinators]
     if snapshot.finality_s is not None:
         rows.append(("finality", f"{1000 * snapshot.finality_s:.0f} ms"))
     if snapshot.restarts:
@@ -166,20 +166,52 @@ def _chain(snapshot: Snapshot) -> Panel:
     return Panel(_facts(rows), title="chain", title_align="left")
 
 
-def _coordinator_row(
-    snapshot: Snapshot, point: CoordinatorPoint
-) -> tuple[str, RenderableType]:
-    """Where one coordinator is, and what is the matter with it."""
-    text = Text(str(point.height))
-    if point.down:
-        text.append(" down", style="bold red")
-    elif point.height < snapshot.height - _BEHIND:
-        text.append(f" {snapshot.height - point.height} behind", style="yellow")
-    if point.round:
-        text.append(f" round {point.round}", style="yellow")
-    if point.named:
-        text.append(f" outvoted {', '.join(point.named)}", style="red")
-    return point.id[:8], text
+def _council(snapshot: Snapshot) -> Panel:
+    """Where each coordinator is, and what is the matter with it."""
+    table = Table(box=None, expand=True, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("", "coordinator", "height", "round", "signed", "hears"):
+        right = name in {"height", "round"}
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    table.add_column("what is the matter", ratio=1, no_wrap=True)
+    others = len(snapshot.coordinators) - 1
+    for point in snapshot.coordinators:
+        # Who is down or cut off still says what it last knew.
+        hears = "-" if point.down else f"{len(point.hears)} of {others}"
+        table.add_row(
+            str(point.number),
+            Text(point.id[:8], style="cyan"),
+            str(point.height),
+            Text(str(point.round), style="yellow" if point.round else "dim"),
+            Text("yes", style="green") if point.signed else Text("no", style="yellow"),
+            Text(hears, style="" if len(point.hears) == others else "yellow"),
+            _matter(snapshot, point),
+        )
+    rows: list[RenderableType] = [table]
+    paused = snapshot.paused
+    if paused is not None:
+        lasts_s = snapshot.time_s - paused.from_s
+        words = f"finality pauses since {paused.since}, {lasts_s:.0f} s: {paused.why}"
+        rows.append(Text(words, style="bold red"))
+    decide = f"{snapshot.quorum} of {len(snapshot.coordinators)} decide"
+    return Panel(Group(*rows), title=f"coordinators · {decide}", title_align="left")
+
+
+def _matter(snapshot: Snapshot, point: CoordinatorPoint) -> Text:
+    """What a coordinator's fellows know of it, and what the timeline has it do."""
+    name = f"coordinator {point.number}"
+    fellows = [other for other in snapshot.coordinators if other is not point]
+    outvoted = any(name in other.named for other in fellows)
+    proven = {what for other in fellows for who, what in other.convicted if who == name}
+    behind = snapshot.height - point.height
+    words = [
+        ("down", "bold red") if point.down else ("", ""),
+        (f"{behind} blocks behind", "yellow") if behind > _BEHIND else ("", ""),
+        (point.silence, "yellow"),
+        ("was outvoted on a model", "bold red") if outvoted else ("", ""),
+        (f"convicted: {', '.join(sorted(proven))}" if proven else "", "bold red"),
+        (f"({point.ordered})" if point.ordered else "", "dim"),
+    ]
+    return Text("  ").join(Text(text, style=style) for text, style in words if text)
 
 
 def _privacy(heading: Heading, snapshot: Snapshot) -> Panel:
@@ -238,9 +270,11 @@ def line(heading: Heading, snapshot: Snapshot) -> str:
         parts.append(f"epsilon {snapshot.epsilon_max:5.2f} of {cap:g}")
     parts.append(f"height {snapshot.height:4d}")
     parts.append(f"up {bytes_text(snapshot.bytes_up)}")
-    down = [point.id[:8] for point in snapshot.coordinators if point.down]
+    down = [str(point.number) for point in snapshot.coordinators if point.down]
     if down:
         parts.append(f"down {' '.join(down)}")
+    if snapshot.paused is not None:
+        parts.append(f"NOT FINAL since {snapshot.paused.since}")
     refused = sum(count for _, count in snapshot.refusals())
     if refused:
         parts.append(f"refused {refused}")

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from coordinator.events import Accept, Refuse
-from coordinator.ledger import views
+from coordinator.ledger import node, views
 from coordinator.ledger.rounds import Step
 from coordinator.ledger.storage import Store, StoredVersion
 from coordinator.state import CoordinatorState, Session, Settings, TaskState
@@ -251,6 +251,7 @@ def consensus(
         "fault_model": FaultModel(settings.ledger.genesis.fault_model).name.lower(),
         "height": deciding.height,
         "round": deciding.round,
+        "silence": node.silence(settings.ledger, state.ledger, now_s),
         "step": Step(deciding.step).name.lower(),
         "rounds": state.rounds,
         "signed_by": _signers(settings, state),

@@ -120,6 +120,16 @@ def coordinator_name(number: int) -> str:
     return "coordinator" if number == 1 else f"coordinator-{number}"
 
 
+def validator_name(number: int) -> str:
+    """What the genesis calls a coordinator."""
+    return f"coordinator {number}"
+
+
+def number_of(name: str) -> int:
+    """A coordinator's number, from what the genesis calls it."""
+    return int(name.rpartition(" ")[2])
+
+
 def clear(path: Path) -> Homes:
     """An empty folder for a fleet; what an earlier run left there goes.
 
@@ -200,7 +210,7 @@ def _set_up_coordinators(homes: Homes, plan: FleetPlan, material: Material) -> N
 def _identify(homes: Homes, number: int) -> str:
     home = homes.coordinator_at(number)
     identity = str(homes.path / f"{coordinator_name(number)}.identity.json")
-    words = ("--home", str(home), "--name", f"coordinator {number}")
+    words = ("--home", str(home), "--name", validator_name(number))
     command(coordinator_cli.main, "identity", *words, "--out", identity)
     return identity
 

@@ -109,7 +109,9 @@ class Supervisor:
         """Starts a killed service again; one that runs goes on."""
         entry = self._running[name]
         if entry.child is None:
-            entry.again_at_s = time.monotonic()
+            entry.again_at_s = None
+            entry.child = self._spawn(entry.service)
+            entry.started_s = time.monotonic()
 
     def check(self) -> list[str]:
         """Notes deaths and starts again what is due.

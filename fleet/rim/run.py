@@ -8,6 +8,7 @@ from pathlib import Path
 
 from broker.rim.home import BrokerHome
 from coordinator.publication import publication
+from fleet.council import Council
 from fleet.faults import timeline
 from fleet.plan import FleetPlan
 from fleet.recipe import heading, task_settings
@@ -24,7 +25,7 @@ from fleet.rim.processes import (
 from fleet.rim.screen import Screen
 from fleet.rim.watching import Watch
 from fleet.rim.workshop import prepare
-from fleet.snapshot import DevicePoint, Event, Heading, Snapshot
+from fleet.snapshot import CoordinatorPoint, DevicePoint, Event, Heading, Snapshot
 from protocol.errors import EXIT_DONE, OperationError
 
 LOOK_EVERY_S = 0.25
@@ -65,8 +66,13 @@ def run_processes(plan: FleetPlan, home: Path, screen: Screen) -> FleetRun:
         _wait_for_evaluation(watch, last)
         _wait_for_tips(watch, last)
         supervisor.stop_services()
-        after = watch.look(last.time_s, supervisor.restarts, last.events)
-        last = replace(after, devices=_as_last_seen(after, last))
+        after = watch.look(last.time_s, supervisor.restarts)
+        last = replace(
+            after,
+            devices=_as_last_seen(after, last),
+            events=last.events,
+            pauses=last.pauses,
+        )
     verified = _verify_all(homes, plan.coordinators)
     receipts = compare_receipts(homes, plan.devices, plan.coordinators)
     screen.say(f"receipts: {receipts.text}")
@@ -106,13 +112,21 @@ def _serve(
     for number in range(plan.devices):
         supervisor.start(homes.board_service(number))
     begun_s = _wait_for_task(supervisor, watch)
-    last, events = Snapshot(0.0), list[Event]()
+    last, events, council = Snapshot(0.0), list[Event](), Council()
     try:
         while True:
             time_s = time.monotonic() - begun_s
             happened = harm.carry_out(time_s, supervisor) + supervisor.check()
+            seen = watch.look(time_s, supervisor.restarts)
+            if plan.coordinators > 1:
+                happened += council.look(time_s, seen.coordinators, seen.quorum)
             events += [Event(time_s, text) for text in happened]
-            last = watch.look(time_s, supervisor.restarts, events)
+            last = replace(
+                seen,
+                events=tuple(events),
+                pauses=council.pauses,
+                coordinators=_with_orders(seen, harm),
+            )
             screen.show(shown, last)
             because = _ended(plan, watch, last)
             if because:
@@ -120,6 +134,13 @@ def _serve(
             _pause(plan, watch)
     except KeyboardInterrupt:
         return begun_s, "interrupted", last
+
+
+def _with_orders(seen: Snapshot, harm: Harm) -> tuple[CoordinatorPoint, ...]:
+    return tuple(
+        replace(point, ordered=harm.ordered(point.number))
+        for point in seen.coordinators
+    )
 
 
 def _pause(plan: FleetPlan, watch: Watch) -> None:

@@ -1,20 +1,22 @@
 """What the processes of a fleet show of themselves, as one snapshot."""
 
 import json
+import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import median_low
 from typing import Any
 
 from durable.files import read_if_present
-from fleet.rim.homes import Homes
-from fleet.snapshot import CoordinatorPoint, DevicePoint, Event, Snapshot, VersionPoint
+from fleet.rim.homes import Homes, number_of, validator_name
+from fleet.snapshot import CoordinatorPoint, DevicePoint, Snapshot, VersionPoint
 from protocol.messages import DevicePhase
 
 STATUS_BYTES_MAX = 64 << 20
 DOWN_AFTER_S = 4.0
 """Coordinators write their status each second."""
+SILENT_AFTER_S = 3.5
+"""Coordinators tell each other each second where they are."""
 CLOCK_ERROR_S = 5.0
 """A version that claims to be later than this did not come in the future."""
 _BUDGET_SPENT = "budget spent"
@@ -53,15 +55,12 @@ class Watch:
         self._statuses: dict[int, dict[str, Any]] = {}
         self._coordinator: dict[str, Any] = {}
 
-    def look(
-        self, time_s: float, restarts: int, events: Sequence[Event] = ()
-    ) -> Snapshot:
+    def look(self, time_s: float, restarts: int) -> Snapshot:
         """Reads everything anew; a file in the middle of being replaced keeps its last.
 
         Args:
           time_s: Since the task was published.
           restarts: Processes that died and were started again.
-          events: What else happened so far.
         """
         for number in range(1, self._coordinator_count + 1):
             path = self._homes.coordinator_at(number) / "status.json"
@@ -87,7 +86,7 @@ class Watch:
             self._devices(),
             self._coordinators(),
             restarts,
-            tuple(events),
+            quorum=self._coordinator.get("consensus", {}).get("quorum", 0),
         )
 
     def look_at_version(self) -> int:
@@ -162,9 +161,51 @@ def _coordinator_point(number: int, status: dict[str, Any]) -> CoordinatorPoint:
         faults=sum(consensus.get("outvoted", {}).values()),
         finality_s=status.get("finality_s"),
         round=consensus.get("round", 0),
-        down=status["age_s"] > DOWN_AFTER_S,
+        down=_is_down(status),
         named=tuple(sorted(consensus.get("outvoted", {}))),
+        number=number,
+        hears=tuple(
+            number_of(peer["name"])
+            for peer in consensus.get("peers", [])
+            if peer["silent_s"] < SILENT_AFTER_S
+        ),
+        signed=validator_name(number) in consensus.get("signed_by", []),
+        silence=consensus.get("silence", ""),
+        convicted=tuple(sorted(consensus.get("convicted", {}).items())),
+        split=_split(status),
     )
+
+
+def _is_down(status: dict[str, Any]) -> bool:
+    if status.get("state") == "stopped":
+        return False
+    return status["age_s"] > DOWN_AFTER_S or not _lives(status.get("pid"))
+
+
+def _lives(pid: int | None) -> bool:
+    if pid is None:
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _split(status: dict[str, Any]) -> str:
+    for task in status.get("tasks", [])[:1]:
+        attested = task.get("attested", {})
+        if attested.get("split"):
+            groups = attested["by_digest"].values()
+            shown = " | ".join(
+                " ".join(str(number_of(name)) for name in sorted(names))
+                for names in sorted(groups, key=lambda names: sorted(names))
+            )
+            return (
+                f"version {task['head'] + 1} cannot become final, attested digests "
+                f"are split {shown}"
+            )
+    return ""
 
 
 def _height(status: dict[str, Any]) -> int:

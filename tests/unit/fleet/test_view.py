@@ -7,8 +7,11 @@ import pytest
 from rich.console import Console
 
 from fleet.snapshot import (
+    CoordinatorPoint,
     DevicePoint,
+    Event,
     Heading,
+    Pause,
     Snapshot,
     bytes_text,
     clock_text,
@@ -131,3 +134,64 @@ def test_snapshot_remaining_follows_the_pace(snapshot: Snapshot) -> None:
 
 def test_snapshot_refusals_sorts_by_count(snapshot: Snapshot) -> None:
     assert snapshot.refusals() == [("STALE", 2), ("BUSY", 1)]
+
+
+COUNCIL = (
+    CoordinatorPoint("aaaa", 90, "t", number=1, hears=(3, 4), signed=True),
+    CoordinatorPoint("bbbb", 40, "s", number=2, down=True),
+    CoordinatorPoint(
+        "cccc",
+        90,
+        "t",
+        number=3,
+        round=2,
+        hears=(1,),
+        signed=True,
+        ordered="cut off from 4",
+        named=("coordinator 4",),
+    ),
+    CoordinatorPoint(
+        "dddd",
+        89,
+        "u",
+        number=4,
+        hears=(1, 3),
+        silence="listens",
+        convicted=(("coordinator 4", "duplicate_vote"),),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "coordinators · 3 of 4 decide",
+        "down  50 blocks behind",
+        "2 of 3",
+        "(cut off from 4)",
+        "listens  was outvoted on a model",
+        "finality pauses since 0:03, 6 s: no side",
+        "0:02  coordinator 2 was killed",
+    ],
+)
+def test_render_council_shows_who_is_behind_and_why(
+    heading: Heading, snapshot: Snapshot, said: str
+) -> None:
+    many = replace(
+        snapshot,
+        coordinators=COUNCIL,
+        quorum=3,
+        pauses=(Pause(3.0, None, "no side has a quorum"),),
+        events=(Event(2.0, "coordinator 2 was killed"),),
+    )
+    assert said in shown(heading, many)
+    assert "down 2  NOT FINAL since 0:03" in line(heading, many)
+
+
+def test_render_council_own_conviction_is_shown_by_others(
+    heading: Heading, snapshot: Snapshot
+) -> None:
+    proven = (("coordinator 2", "duplicate_vote"),)
+    points = [replace(COUNCIL[0], convicted=proven), *COUNCIL[1:]]
+    text = shown(heading, replace(snapshot, coordinators=tuple(points)))
+    assert "convicted: duplicate_vote" in text

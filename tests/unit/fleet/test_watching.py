@@ -9,7 +9,6 @@ import pytest
 
 from fleet.rim.homes import MARK, Homes, clear
 from fleet.rim.watching import Watch
-from fleet.snapshot import Event
 from protocol.errors import ConfigError
 from protocol.messages import DevicePhase
 
@@ -46,9 +45,6 @@ COORDINATOR: dict[str, Any] = {
 }
 
 
-NEWS = Event(1.0, "news")
-
-
 def write(path: Path, document: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document))
@@ -77,7 +73,7 @@ def homes(tmp_path: Path) -> Homes:
 
 def test_watch_joins_what_boards_and_coordinator_show(homes: Homes) -> None:
     watch = Watch(homes, 2, 1, private=True)
-    shown = watch.look(3.0, 1, [NEWS])
+    shown = watch.look(3.0, 1)
 
     first, second = shown.devices
     assert (first.id, first.phase, first.accepted) == ("board-a", 2, 3)
@@ -85,7 +81,7 @@ def test_watch_joins_what_boards_and_coordinator_show(homes: Homes) -> None:
     assert (second.phase, second.accepted) == (DevicePhase.SLEEPING, 0)
     assert [point.time_s for point in shown.versions] == [0.0, 0.5]
     assert [point.staleness_mean for point in shown.versions] == [None, 0.5]
-    assert (shown.height, shown.restarts, shown.events) == (9, 1, (NEWS,))
+    assert (shown.height, shown.restarts) == (9, 1)
     assert shown.coordinators[0].id == "hub"
     assert (watch.spent, watch.begun) == (1, True)
 
