@@ -40,12 +40,14 @@ def advance(
     """Lets all rules fire until none does; stops after a decision.
 
     Args:
-      party: Who we are and with whom we decide.
+      party: Who we are and with whom we decide; without an index, as a validator that
+        must not vote, we only follow.
       state: Before.
       moment: The clocks.
       rules: Other rules than `RULES`, to see that tests notice a wrong one.
     """
-    rules = RULES if rules is None else rules
+    if rules is None:
+        rules = RULES if party.index is not None else FOLLOWING
     outputs: list[Output] = []
     fired = state.step is not Step.NEW_HEIGHT or state.ballots.commit is not None
     while fired:
@@ -225,6 +227,10 @@ RULES: tuple[Rule, ...] = (
     _line_61,
     _line_65,
 )
+
+
+FOLLOWING: tuple[Rule, ...] = (_line_49, _line_55)
+"""What is left for somebody who does not vote: to decide, and to keep up."""
 
 
 def _due(at_s: float | None, moment: Moment) -> bool:

@@ -99,17 +99,17 @@ def begin_from_s(settings: LedgerSettings, state: LedgerState) -> float:
 
 def begin_if_due(turn: Turn) -> None:
     """Begins the height if there is something to decide or the heartbeat is due."""
-    state, now_s = turn.state, turn.moment.now_s
+    state, now_s, party = turn.state, turn.moment.now_s, turn.party
     from_s = begin_from_s(turn.settings, state)
-    if state.consensus.step is not Step.NEW_HEIGHT or now_s < from_s:
+    waits = state.consensus.step is Step.NEW_HEIGHT
+    if not waits or party.index is None or now_s < from_s:
         return
     beats = now_s >= state.heartbeat_at_s
     if not beats and not state.mempool.size:
         return
-    party = turn.party
     proposer = party.proposer(0)
     makes = party.index == proposer
-    if party.index is not None and not makes and not beats:
+    if not makes and not beats:
         # What waits may have become void: nobody is to wait for a proposal of it.
         makes = not blocks.applies(state.tip, proposer, state.mempool)
     if makes:
@@ -122,10 +122,26 @@ def begin_if_due(turn: Turn) -> None:
 
 def begin_now(turn: Turn) -> None:
     """Begins round 0 of the height."""
-    party, state = turn.party, turn.state
-    after, outputs = start_round(party, state.consensus, turn.moment, 0)
+    _begin_round(turn, 0)
+
+
+def _begin_round(turn: Turn, number: int) -> None:
+    after, outputs = start_round(turn.party, turn.state.consensus, turn.moment, number)
     turn.change(consensus=after)
     _carry_out(turn, outputs)
+
+
+def end_silence(turn: Turn) -> None:
+    """Begins the current round anew if we were silent until now.
+
+    Before its prevote a validator has said nothing in a round but perhaps its proposal,
+    which is in the journal: that it enters the round later is all that others see.
+    """
+    silent = turn.party.index is None
+    followed = turn.state.followed
+    turn.change(followed=silent)
+    if followed and not silent and turn.state.consensus.step is Step.PROPOSE:
+        _begin_round(turn, turn.state.consensus.round)
 
 
 def run(turn: Turn) -> None:
@@ -239,6 +255,7 @@ def _decide(turn: Turn, certificate: Certificate) -> None:
         propose_from_s=now_s + turn.settings.block_interval_s,
         status_at_s=state.status_at_s,
         listens_until_s=state.listens_until_s,
+        followed=state.followed,
         copied=state.copied,
         back_said=state.back_said,
         served_at_s=state.served_at_s,

@@ -141,6 +141,7 @@ def step(
         turn.change(wake_at_s=_wake_at_s(turn))
         return turn.state, tuple(turn.effects)
     height.restore(turn)
+    height.end_silence(turn)
     match event:
         case PeerMessage():
             try:
@@ -160,9 +161,12 @@ def step(
 
 def _wake_at_s(turn: Turn) -> float:
     state = turn.state
-    times = [state.consensus.wake_at_s()]
-    if not turn.state.alone:
-        times.append(state.status_at_s)
+    times = [] if state.alone else [state.status_at_s]
+    if turn.party.index is None:
+        # No timeout counts in silence.
+        listens = state.listens_until_s > turn.moment.now_s
+        return min([*times, state.listens_until_s if listens else math.inf])
+    times.append(state.consensus.wake_at_s())
     if state.consensus.step is Step.NEW_HEIGHT:
         begin_s = -math.inf if state.mempool.size else state.heartbeat_at_s
         times.append(max(height.begin_from_s(turn.settings, state), begin_s))

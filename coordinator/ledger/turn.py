@@ -89,6 +89,7 @@ class LedgerState:
       heartbeat_at_s: Then we begin one with nothing to put in it.
       status_at_s: Then we tell others where we are.
       listens_until_s: Before it we do not vote.
+      followed: Whether the last step was taken in silence, as one who must not vote.
       copied: Somebody else signs with our key: we vote no more.
       back_said: The last missed turn of ours after which we said that we are back.
       served_at_s: When we last sent a peer what it lacks, by its key.
@@ -106,6 +107,7 @@ class LedgerState:
     propose_from_s: float = 0.0
     status_at_s: float = 0.0
     listens_until_s: float = 0.0
+    followed: bool = False
     copied: bool = False
     back_said: int = 0
     served_at_s: dict[bytes, float] = field(default_factory=dict)

@@ -44,9 +44,9 @@ GROWTH_S = 0.5
 """Of consensus timeouts from round to round."""
 PATIENCE_S = 0.25
 """That others give a height's proposer before they begin without having heard it."""
-LISTEN_S = 0.0
-"""How long a validator of several only listens. Not at all: validators that start
-together would pass through their first vote in silence and wait for each other."""
+LISTEN_S = 2.5
+"""How long a validator of several only listens after its start: time to connect, to say
+twice what it holds, and to be sent its votes that others have and its journal lacks."""
 COUNTERS_PER_BOOT_BITS = 32
 """Envelope counters start anew above all earlier ones at each start."""
 

@@ -56,6 +56,7 @@ class Bus:
       weather: What happens to messages and power.
       cut: Which links are cut when.
       correct: Indices of the nodes whose blocks must agree.
+      listen_s: How long each only listens after each start.
     """
 
     seed: int
@@ -64,13 +65,15 @@ class Bus:
     weather: Weather = field(default_factory=Weather)
     cut: Cut = never
     correct: range = range(4)
+    listen_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.draw = random.Random(self.seed)
         self.now_s = 0.0
         timeouts = Timeouts(propose_s=3.0, vote_s=1.5, growth_s=1.0, most_s=20.0)
         self.nodes = [
-            Running(self.world.genesis, key, timeouts=timeouts) for key in self.keys
+            Running(self.world.genesis, key, timeouts=timeouts, listen_s=self.listen_s)
+            for key in self.keys
         ]
         self.up = [True] * len(self.nodes)
         self.decided: dict[int, bytes] = {}

@@ -12,9 +12,16 @@ BOUND_S = 120.0
 """Virtual seconds after which everything must be decided once it is calm."""
 
 
-def bus(seed: int, weather: Weather, cut: Cut = never, validators: int = 4) -> Bus:
-    world = World(validators)
-    made = Bus(seed, world, list(world.validators), weather, cut, range(validators))
+def bus(
+    seed: int,
+    weather: Weather,
+    cut: Cut = never,
+    validators: int = 4,
+    listen_s: float = 0.0,
+) -> Bus:
+    world, correct = World(validators), range(validators)
+    keys = list(world.validators)
+    made = Bus(seed, world, keys, weather, cut, correct, listen_s)
     for number in range(BOARDS):
         made.submit(number * 9.0, world.register(number))
     # A client repeats what it sees on no chain; here once, when all are up again.
@@ -72,6 +79,17 @@ def test_four_validators_agree_and_recover(
     weather: Weather, cut: Cut, seed: int
 ) -> None:
     play(bus(seed, weather, cut))
+
+
+@pytest.mark.parametrize("listen_s", [2.5, 10.0])
+@pytest.mark.parametrize("crash", [0.0, 0.02])
+def test_validators_that_listen_after_each_start_agree(
+    listen_s: float, crash: float
+) -> None:
+    made = bus(2, Weather(crash=crash), listen_s=listen_s)
+    if not crash:
+        made.run(listen_s + 1.0, lambda: min(made.heights()) == 1)
+    play(made)
 
 
 def test_partition_without_quorum_halts_and_never_forks() -> None:

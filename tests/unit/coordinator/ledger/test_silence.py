@@ -10,6 +10,8 @@ from protocol.ids import BlockHash, H
 from tests.unit.coordinator.ledger.validator import Running
 from tests.unit.coordinator.ledger.world import World
 
+PROPOSER = 1
+"""Of height 1, round 0."""
 ME = 2
 LISTEN_S = 5.0
 
@@ -17,7 +19,7 @@ LISTEN_S = 5.0
 def start(**options: object) -> tuple[World, Running, Proposal]:
     """A world, ourselves, and what the proposer of height 1 offers."""
     world = World(4)
-    proposer = Running(world.genesis, world.validators[1])
+    proposer = Running(world.genesis, world.validators[PROPOSER])
     proposer.submit(world.publish())
     proposer.tick(0.0)
     messages = [wire.MESSAGE.unpack(payload) for payload in proposer.sent]
@@ -52,6 +54,62 @@ def test_validator_votes_in_what_goes_on_when_it_listened_long_enough() -> None:
     _, me, offer = start(listen_s=LISTEN_S)
     hear(me, wire.wrap_proposal(offer), LISTEN_S + 1.0)
     assert len(me.votes()) == 1
+
+
+def test_what_was_heard_in_silence_is_voted_on_when_it_ends() -> None:
+    _, me, offer = start(listen_s=LISTEN_S)
+    hear(me, wire.wrap_proposal(offer), 1.0)
+    # Longer than a proposal is waited for: no timeout counts in silence.
+    me.tick(LISTEN_S - 0.1)
+    assert me.votes() == []
+    me.tick(LISTEN_S)
+    (written,) = me.votes()
+    vote = wire.JOURNAL_ENTRY.unpack(written.payload).vote
+    assert vote is not None
+    assert vote.block_id == offer.block_id
+
+
+def test_silent_proposer_proposes_when_silence_ends() -> None:
+    world, _, _ = start()
+    key = world.validators[PROPOSER]
+    proposer = Running(world.genesis, key, listen_s=LISTEN_S)
+    proposer.submit(world.publish())
+    proposer.tick(1.0)
+    assert proposer.votes() == []
+    proposer.tick(LISTEN_S)
+    entry = wire.JOURNAL_ENTRY.unpack(proposer.votes()[0].payload)
+    assert entry.proposal is not None
+
+
+def test_silent_proposer_that_was_drawn_into_a_round_begins_it_anew() -> None:
+    world, _, _ = start()
+    key = world.validators[PROPOSER]
+    proposer = Running(world.genesis, key, listen_s=LISTEN_S)
+    proposer.submit(world.publish())
+    signed = vote_bytes(world.chain_id, VoteType.PREVOTE, 1, 0, None, 0)
+    nil = Vote(VoteType.PREVOTE, 1, 0, None, 0, 0, world.validators[0].sign(signed))
+    hear(proposer, wire.wrap_vote(nil), 1.0)
+    assert proposer.votes() == []
+    proposer.tick(LISTEN_S)
+    entry = wire.JOURNAL_ENTRY.unpack(proposer.votes()[0].payload)
+    assert entry.proposal is not None
+    assert entry.proposal.round == 0
+
+
+def test_silent_validator_sleeps_until_it_may_vote() -> None:
+    _, me, offer = start(listen_s=LISTEN_S, status_s=100.0)
+    hear(me, wire.wrap_proposal(offer), 1.0)
+    assert me.state.wake_at_s == LISTEN_S
+
+
+def test_silence_leaves_the_journal_s_votes_alone() -> None:
+    _, me, offer = start(listen_s=LISTEN_S)
+    hear(me, wire.wrap_proposal(offer), LISTEN_S + 1.0)
+    before = list(me.journal)
+    me.restart(20.0)
+    hear(me, wire.wrap_proposal(offer), 21.0)
+    me.tick(20.0 + LISTEN_S)
+    assert me.journal == before
 
 
 def test_single_validator_need_not_listen() -> None:
