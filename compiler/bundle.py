@@ -36,6 +36,7 @@ from protocol.bundle import (
     bundle_digest,
     pack_bundle,
 )
+from protocol.clipping import CLIPPINGS, NORM
 from protocol.errors import ConfigError
 from protocol.graph import check_graph
 from protocol.ids import Digest, H
@@ -82,6 +83,7 @@ def compile_model(
     preprocessing: Preprocessing | None = None,
     settings: LossSettings | None = None,
     output: str | None = None,
+    clipping: str = NORM,
 ) -> Bundle:
     """Compiles an ordinary ONNX model into a training bundle.
 
@@ -97,6 +99,7 @@ def compile_model(
       preprocessing: What a board does to raw data first; nothing by default.
       settings: Class weights, label smoothing, where huber becomes linear.
       output: Name of the output that the loss reads, where the model has several.
+      clipping: Of private gradients; one of `protocol.clipping.CLIPPINGS`.
 
     Raises:
       ConfigError: If the file cannot be read, or an argument does not fit the model.
@@ -106,7 +109,9 @@ def compile_model(
     settings = settings or LossSettings()
     criterion = find_loss(loss, settings)
     network = read_network(load(model), train, output)
-    files = _graphs(network, criterion)
+    if clipping not in CLIPPINGS:
+        raise ConfigError(f"{clipping!r} is not known", key="--clipping")
+    files = _graphs(network, criterion, clipping)
     files[THETA] = _theta(network)
     manifest = Manifest(
         name=name or network.name,
@@ -121,6 +126,7 @@ def compile_model(
         preprocessing=preprocessing or Preprocessing(),
         digests={key: H(content) for key, content in files.items()},
         loss_settings=settings,
+        clipping=clipping,
     )
     files[MANIFEST] = manifest.to_json().encode()
     # What a board would refuse must not leave the compiler.
@@ -159,12 +165,12 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         raise ConfigError(detail, file=str(folder)) from error
 
 
-def _graphs(network: Network, criterion: Loss) -> dict[str, bytes]:
+def _graphs(network: Network, criterion: Loss, clipping: str) -> dict[str, bytes]:
     files = {
         INFER: infer_graph(network),
         EVALUATE: evaluate_graph(network, criterion),
         GRADIENT: gradient_graph(network, criterion),
-        PRIVATE_GRADIENT: private_graph(network, criterion),
+        PRIVATE_GRADIENT: private_graph(network, criterion, clipping),
     }
     for content in files.values():
         check_graph(content)

@@ -19,8 +19,8 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from compiler.bundle import Bundle
-from compiler.emit import clip_margin
 from protocol.bundle import EVALUATE, GRADIENT, PRIVATE_GRADIENT, Port
+from protocol.clipping import clip_scale
 from protocol.errors import OperationError
 
 Floats = NDArray[np.float32]
@@ -73,9 +73,12 @@ def check_bundle(bundle: Bundle, rng: np.random.Generator) -> Errors:
     clipped, _, measured = _session(bundle.files[PRIVATE_GRADIENT])(
         {**batch, "clip": clip}
     )
-    bound = float(clip) * (1.0 - clip_margin(bundle.manifest.dimension))
-    factors = np.minimum(1.0, bound / np.maximum(norms, 1e-30))
-    expected = factors @ singles
+    manifest = bundle.manifest
+    factors = [
+        clip_scale(norm, float(clip), manifest.dimension, manifest.clipping)
+        for norm in norms.tolist()
+    ]
+    expected = np.array(factors) @ singles
     errors = Errors(
         gradient=_directional(bundle, batch, gradient, rng),
         norm=float(np.max(np.abs(measured - norms)) / max(norms.max(), 1e-30)),

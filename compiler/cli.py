@@ -17,6 +17,7 @@ from compiler.loss import LOSSES, PLAIN
 from compiler.reader import read_network
 from compiler.source import load
 from protocol.bundle import LossSettings, Preprocessing
+from protocol.clipping import CLIPPINGS
 from protocol.errors import EXIT_DONE, ConfigError, DecodeError
 
 _EXAMPLES = """\
@@ -60,6 +61,12 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="PATTERN",
         help="weights that are trained and stay on the board; several times, too",
+    )
+    made.add_argument(
+        "--clipping",
+        choices=CLIPPINGS,
+        default=CLIPPINGS[0],
+        help="of private gradients: to a norm, or all to about the clip's length",
     )
     made.add_argument(
         "--output", metavar="NAME", help="that the loss reads, if there are several"
@@ -143,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         preprocessing=Preprocessing(options.scale, options.offset),
         settings=settings,
         output=options.output,
+        clipping=options.clipping,
     )
     found = report.document(bundle, network)
     if options.check:

@@ -17,8 +17,7 @@ from compiler.loss import Loss, prediction
 from compiler.network import Network, Node
 from compiler.rules import rule, steps
 from compiler.tape import Tape
-
-_NORM_MIN = 1e-30
+from protocol.clipping import AUTOMATIC, AUTOMATIC_OFFSET, NORM, NORM_MIN, clip_margin
 
 
 def infer_graph(network: Network) -> bytes:
@@ -49,15 +48,21 @@ def gradient_graph(network: Network, loss: Loss) -> bytes:
     return tape.build.finish("gradient", outputs)
 
 
-def private_graph(network: Network, loss: Loss) -> bytes:
-    """theta, x, y, clip -> clipped gradient sum (d,); loss (n,); norm (n,)."""
+def private_graph(network: Network, loss: Loss, clipping: str = NORM) -> bytes:
+    """theta, x, y, clip -> clipped gradient sum (d,); loss (n,); norm (n,).
+
+    Args:
+      network: The model.
+      loss: Of each example.
+      clipping: One of `protocol.clipping.CLIPPINGS`.
+    """
     tape = _forward(network, training=True)
     build = tape.build
     values, uses = _backward(tape, loss)
     clip = build.input("clip", (), "float32")
     squares = build.op("Sum", [use.norm_squared(build) for use in uses], (None,))
     norm = build.unary("Sqrt", squares)
-    scales = _scales(build, norm, clip, network.dimension)
+    scales = _scales(build, norm, clip, network.dimension, clipping)
     parts = [use.total(build, scales) for use in uses]
     outputs = [
         ("gradient", build.concat(parts, 0), "float32"),
@@ -73,25 +78,16 @@ def contributions(network: Network, loss: Loss) -> dict[str, Contribution]:
     return dict(zip(network.parameters, uses, strict=True))
 
 
-def clip_margin(dimension: int) -> float:
-    """What share of the clip is given up, so that rounding never exceeds it.
-
-    A float32 sum of m squares is off by at most m 2^-24 of itself in any order, and its
-    root by half of that. So with a bound of clip (1 - 2^-12 - d 2^-25) no scaled
-    gradient is longer than clip; 2^-12 covers the few roundings of root, quotient and
-    products. Never more than a half.
-
-    Args:
-      dimension: d, the number of values in a gradient.
-    """
-    return float(min(2.0**-12 + dimension * 2.0**-25, 0.5))
-
-
-def _scales(build: Builder, norm: Tensor, clip: Tensor, dimension: int) -> Tensor:
-    """min(1, b / norm) with b a margin below clip; 1 where clip and norm are 0."""
+def _scales(
+    build: Builder, norm: Tensor, clip: Tensor, dimension: int, clipping: str
+) -> Tensor:
+    """(n,): `protocol.clipping.clip_scale` of each norm."""
     bound = build.mul(clip, build.scalar(1.0 - clip_margin(dimension)))
-    largest = build.op("Max", (norm, bound, build.scalar(_NORM_MIN)), (None,))
-    return build.op("Div", (bound, largest), (None,))
+    if clipping == AUTOMATIC:
+        longest = build.add(norm, build.scalar(AUTOMATIC_OFFSET))
+    else:
+        longest = build.op("Max", (norm, bound, build.scalar(NORM_MIN)), (None,))
+    return build.op("Div", (bound, longest), (None,))
 
 
 def _forward(network: Network, *, training: bool, summed: bool = False) -> Tape:

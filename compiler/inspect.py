@@ -102,6 +102,7 @@ def _lines(
         f"output       {manifest.output.dtype} {list(manifest.output.shape)}",
         f"loss         {manifest.loss}, smoothing {settings.label_smoothing:g}, "
         f"delta {settings.delta:g}, {len(settings.class_weights)} class weights",
+        f"clipping     {manifest.clipping}",
         "",
     ]
     lines += [

@@ -17,7 +17,15 @@ from coordinator.aggregation.registry import AGGREGATORS
 from coordinator.aggregation.strategy import PackedModel, pack_model
 from coordinator.descent_section import DescentSection, descent_policy
 from protocol.accounting import Budget
-from protocol.bundle import THETA, bundle_digest, unpack_bundle
+from protocol.bundle import (
+    MANIFEST,
+    THETA,
+    Manifest,
+    bundle_digest,
+    manifest_from_json,
+    unpack_bundle,
+)
+from protocol.clipping import CLIPPINGS, NORM
 from protocol.errors import ConfigError, ProtocolError
 from protocol.mechanisms import (
     DEVICE_GAUSSIAN,
@@ -25,6 +33,7 @@ from protocol.mechanisms import (
     GAUSSIAN,
     MECHANISMS,
     RECORD_DPSGD,
+    RECORD_GAUSSIAN,
     calibrate,
     check_mode,
     equivalent_charge,
@@ -101,6 +110,12 @@ class PrivacySection:
         " (device-laplace: its L1 norm).",
         least=1e-6,
         most=1e4,
+    )
+    clipping: str = setting(
+        NORM,
+        "That the bundle was compiled with: to the norm, or by C / (norm + 0.01);"
+        " record-* only.",
+        choices=CLIPPINGS,
     )
     epsilon: float = setting(
         8.0,
@@ -218,7 +233,9 @@ def publication(settings: TaskSettings, bundle: bytes, file: str) -> Publication
       ConfigError: Naming file, key and bound.
     """
     try:
-        theta = read_theta(unpack_bundle(bundle)[THETA])
+        files = unpack_bundle(bundle)
+        _check_clipping(settings.privacy, manifest_from_json(files[MANIFEST]))
+        theta = read_theta(files[THETA])
         strategy = _STRATEGIES[settings.strategy]
         aggregator = AGGREGATORS[strategy](_aggregation(settings, theta.size))
         model = pack_model(aggregator.init(to_grid(theta)))
@@ -230,6 +247,14 @@ def publication(settings: TaskSettings, bundle: bytes, file: str) -> Publication
     except ConfigError as error:
         raise ConfigError(error.detail, file=file, key=error.key) from error
     return Publication(spec, bundle, model)
+
+
+def _check_clipping(section: PrivacySection, manifest: Manifest) -> None:
+    clips = MECHANISMS[section.mechanism] in (RECORD_GAUSSIAN, RECORD_DPSGD)
+    if clips and section.clipping != manifest.clipping:
+        raise ConfigError(
+            f"the bundle's is {manifest.clipping!r}", key="privacy.clipping"
+        )
 
 
 def read_theta(content: bytes) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from protocol.clipping import CLIPPINGS, NORM
 from protocol.codec import decode, encode
 from protocol.document import (
     check_fields,
@@ -123,6 +124,7 @@ class Manifest:
       preprocessing: Applied to raw data before the graphs see it.
       digests: File name to `H` of the file, for each of `CONTENT_FILES`.
       loss_settings: How the loss departs from its plain form.
+      clipping: Of `private_gradient.onnx`; one of `protocol.clipping.CLIPPINGS`.
     """
 
     name: str
@@ -137,6 +139,7 @@ class Manifest:
     preprocessing: Preprocessing
     digests: Mapping[str, Digest]
     loss_settings: LossSettings = LossSettings()
+    clipping: str = NORM
 
     def __post_init__(self) -> None:
         """Refuses what no single field can see."""
@@ -164,6 +167,7 @@ class Manifest:
                 "label_smoothing": self.loss_settings.label_smoothing,
                 "delta": self.loss_settings.delta,
             },
+            "clipping": self.clipping,
             "opset": self.opset,
             "input": _port_document(self.input),
             "target": _port_document(self.target),
@@ -208,6 +212,7 @@ def manifest_from_json(data: bytes | str) -> Manifest:
         preprocessing=_preprocessing(document["preprocessing"]),
         digests=_digests(document["files"]),
         loss_settings=_loss_settings(document["loss_settings"]),
+        clipping=choice(document["clipping"], "manifest.clipping", CLIPPINGS),
     )
 
 
@@ -281,6 +286,7 @@ _MANIFEST_FIELDS = (
     "dimension",
     "loss",
     "loss_settings",
+    "clipping",
     "opset",
     "input",
     "target",

@@ -21,9 +21,9 @@ from onnxruntime.capi import _pybind_state as training_build
 from agent.rim.engine_ort import ORT_ERRORS, OrtTrainer
 from agent.training import EngineError, Real
 from protocol.bundle import EVALUATE, Manifest
+from protocol.clipping import clip_scale
 
 _SEVERITY_ERROR = 3
-_CLIP_MARGIN, _PARAMETER_MARGIN = 2.0**-12, 2.0**-25
 
 
 def is_available() -> bool:
@@ -84,7 +84,7 @@ class OrtTrainingTrainer:
         self, theta: Real, x: NDArray[Any], y: NDArray[Any], clip: float
     ) -> tuple[Real, Real]:
         """See `Trainer.private_gradient_sum`."""
-        bound = clip * (1 - _CLIP_MARGIN - theta.size * _PARAMETER_MARGIN)
+        kind = self.manifest.clipping
         total = np.zeros(theta.size, np.float64)
         norms = np.zeros(len(x), np.float32)
         for row in range(len(x)):
@@ -92,7 +92,7 @@ class OrtTrainingTrainer:
             exact = gradient.astype(np.float64)
             norm = math.sqrt(float(exact @ exact))
             norms[row] = norm
-            total += exact * (bound / (max(norm, bound) or 1.0))
+            total += exact * clip_scale(norm, clip, theta.size, kind)
         return total.astype(np.float32), norms
 
     def evaluate(

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from compiler import Bundle, compile_model
 from compiler.check import TOLERANCE
-from compiler.emit import clip_margin
 from protocol.bundle import EVALUATE, GRADIENT, PRIVATE_GRADIENT, LossSettings
+from protocol.clipping import clip_margin
 
 VECTORS: dict[str, dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "vectors" / "exported_models.json").read_text()

@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from compiler import Bundle, compile_model
-from compiler.emit import clip_margin
 from protocol.bundle import GRADIENT, PRIVATE_GRADIENT
+from protocol.clipping import clip_margin
 from tests.unit.compiler.small_models import build, node
 
 Weights = Mapping[str, NDArray[np.generic]]

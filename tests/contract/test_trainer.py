@@ -19,6 +19,7 @@ from agent.rim.engines import ENGINES
 from agent.training import EngineError, Trainer, gradient, local_steps, train
 from compiler import compile_model
 from protocol.bundle import MANIFEST, manifest_from_json, pack_bundle
+from protocol.clipping import CLIPPINGS, NORM, clip_scale
 from protocol.descent import DescentPolicy, OptimiserKind, ScheduleKind
 from protocol.errors import NonFinite, OperationError
 from protocol.ids import H, TaskId, Version
@@ -42,7 +43,7 @@ LIMITS = Limits(1, 8, 2048, 0)
 RUNS = range(5)
 
 
-def linear_bundle() -> dict[str, bytes]:
+def linear_bundle(clipping: str = NORM) -> dict[str, bytes]:
     """Softmax regression from five features to three classes."""
     model = build(
         [node("Gemm", ["x", "w", "b"], ["out"])],
@@ -53,7 +54,7 @@ def linear_bundle() -> dict[str, bytes]:
         (FEATURES,),
         (CLASSES,),
     )
-    return dict(compile_model(model, loss="cross-entropy").files)
+    return dict(compile_model(model, loss="cross-entropy", clipping=clipping).files)
 
 
 FILES = linear_bundle()
@@ -102,11 +103,18 @@ def softmax_gradient(theta: NDArray[np.float32], rows: slice) -> NDArray[np.floa
 
 
 @pytest.fixture(scope="module", params=sorted(ENGINES))
-def trainer(request: pytest.FixtureRequest) -> Trainer:
+def engine(request: pytest.FixtureRequest) -> str:
     """Each engine in turn."""
     if request.param == "ort-training" and not is_available():
         pytest.skip("no onnxruntime-training-cpu: its wheels end with Python 3.12")
-    return open_trainer(PACKED, engine=request.param)
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def trainer(engine: str) -> Trainer:
+    """Of each engine."""
+    return open_trainer(PACKED, engine=engine)
 
 
 def test_every_engine_can_be_chosen() -> None:
@@ -220,6 +228,23 @@ def test_private_gradient_never_passes_the_clip(trainer: Trainer) -> None:
         assert np.linalg.norm(clipped) <= 0.25
         plain = np.linalg.norm(trainer.gradient_sum(trainer.theta, X[row], Y[row])[0])
         np.testing.assert_allclose(norm[0], plain, rtol=1e-4)
+
+
+@pytest.mark.parametrize("clipping", CLIPPINGS)
+def test_private_gradient_scales_as_the_manifest_says(
+    engine: str, clipping: str
+) -> None:
+    trainer = open_trainer(pack_bundle(linear_bundle(clipping)), engine=engine)
+    theta = trainer.theta
+    rows = [slice(k, k + 1) for k in range(8)]
+    singles = [softmax_gradient(theta, row) for row in rows]
+    norms = [float(np.linalg.norm(single)) for single in singles]
+
+    found, _ = trainer.private_gradient_sum(theta, X[:8], Y[:8], 0.5)
+
+    scales = [clip_scale(norm, 0.5, theta.size, clipping) for norm in norms]
+    expected = np.array(scales) @ np.array(singles)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_local_steps_are_pledge_times_the_way_of_sgd(trainer: Trainer) -> None:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from compiler import Bundle, compile_model
 from compiler.check import TOLERANCE, check_bundle
-from compiler.emit import clip_margin
 from protocol.bundle import EVALUATE, GRADIENT, INFER, PRIVATE_GRADIENT
+from protocol.clipping import clip_margin
+from protocol.errors import ConfigError
 from protocol.graph import check_graph
 from tests.unit.compiler.small_models import build, cnn, mlp, node, weight
 
@@ -91,6 +92,37 @@ def test_clipped_gradient_of_one_example_is_never_longer_than_the_clip(
     length = float(np.linalg.norm(clipped))
     margin = clip_margin(bundle.manifest.dimension)
     assert float(clip) * (1 - 2 * margin) <= length <= float(clip)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 1.0, 100.0])
+def test_automatic_clipping_is_what_its_definition_says(share: float) -> None:
+    bundle = compile_model(cnn(), loss="cross-entropy", clipping="automatic")
+    batch = _batch(bundle, 6)
+    rows = [{key: value[k : k + 1] for key, value in batch.items()} for k in range(6)]
+    singles = np.stack([_run(bundle, GRADIENT, **row)[0] for row in rows]).astype(float)
+    norms = np.linalg.norm(singles, axis=1)
+    clip = _clip(share * float(np.median(norms)))
+
+    total, _, norm = _run(bundle, PRIVATE_GRADIENT, clip=clip, **batch)
+    alone = [_run(bundle, PRIVATE_GRADIENT, clip=clip, **row)[0] for row in rows]
+
+    expected = (float(clip) / (norms + 0.01)) @ singles
+    np.testing.assert_allclose(norm, norms, rtol=1e-5)
+    spread = 2e-3 * max(float(np.linalg.norm(expected)), 1e-30)
+    assert float(np.linalg.norm(total.astype(float) - expected)) <= spread
+    for part in alone:
+        assert float(np.linalg.norm(part.astype(float))) <= float(clip)
+
+
+def test_check_passes_a_bundle_that_clips_automatically() -> None:
+    bundle = compile_model(mlp(), loss="cross-entropy", clipping="automatic")
+
+    assert check_bundle(bundle, np.random.default_rng(2)).worst <= TOLERANCE
+
+
+def test_clipping_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ConfigError, match="median"):
+        compile_model(mlp(), loss="cross-entropy", clipping="median")
 
 
 def test_private_gradient_under_a_wide_clip_is_the_plain_one() -> None:

@@ -161,3 +161,14 @@ def test_publication_without_noise_bounds_nothing_but_the_grid(bundle: bytes) ->
 
     assert spec.aggregation.norm_max > 2**38
     assert spec.privacy.sigma_micro == 0
+
+
+def test_publication_of_a_bundle_that_clips_otherwise_is_refused() -> None:
+    model = build_model("softmax", (4,), 3, np.random.default_rng(1))
+    packed = compile_model(model, loss="cross-entropy", clipping="automatic").packed
+
+    with pytest.raises(ConfigError, match=r"privacy\.clipping"):
+        publication(SETTINGS, packed, "task.toml")
+
+    agreed = replace(SETTINGS, privacy=PrivacySection(clipping="automatic"))
+    assert publication(agreed, packed, "task.toml").spec.privacy.mechanism == 1

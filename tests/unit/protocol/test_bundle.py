@@ -43,6 +43,7 @@ def _manifest(**changes: Any) -> Manifest:  # noqa: ANN401 - fields of any type
         "classes": ("a", "b", "c"),
         "preprocessing": Preprocessing((0.5,), (-1.0,)),
         "digests": {name: H(content) for name, content in CONTENTS.items()},
+        "clipping": "automatic",
     }
     return Manifest(**{**fields, **changes})
 
@@ -103,6 +104,7 @@ EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
     "other format": lambda d: d.update(format=2),
     "missing field": lambda d: d.pop("loss"),
     "unknown field": lambda d: d.update(more=1),
+    "unknown clipping": lambda d: d.update(clipping="none"),
     "unknown loss": lambda d: d.update(loss="hinge"),
     "loss of another kind": lambda d: d.update(loss=["mse"]),
     "opset too new": lambda d: d.update(opset=99),
