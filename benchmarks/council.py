@@ -89,11 +89,7 @@ class Council:
                 assert broker.pid is not None
                 yield broker.pid
             finally:
-                for child in self._children.values():
-                    child.terminate()
-                for child in self._children.values():
-                    child.wait(DEADLINE_S)
-                self._children.clear()
+                self.end()
 
     def start(self, index: int) -> None:
         """Starts one coordinator."""
@@ -103,6 +99,14 @@ class Council:
             self._children[index] = subprocess.Popen(
                 command, stderr=log, env=child_environment()
             )
+
+    def end(self) -> None:
+        """Stops all that run."""
+        for child in self._children.values():
+            child.terminate()
+        for child in self._children.values():
+            child.wait(DEADLINE_S)
+        self._children.clear()
 
     def kill(self, index: int) -> None:
         """Ends one as a power cut would."""

@@ -5,7 +5,7 @@ arguments give the same bytes. Each block holds so many updates; when those of a
 are in, the next block also holds a quorum of attestations.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,34 +46,6 @@ GROUP = 256
 """Blocks put into the store in one transaction."""
 
 
-def operator() -> SigningKey:
-    """Who admits the boards and publishes the task."""
-    return SigningKey(H(b"operator"))
-
-
-def validator_keys(count: int) -> list[SigningKey]:
-    """The keys of so many coordinators, in the order of their set."""
-    keys = [SigningKey(H(b"validator", bytes([number]))) for number in range(count)]
-    return sorted(keys, key=lambda key: key.public)
-
-
-def genesis(keys: list[SigningKey]) -> Genesis:
-    """Of a chain of these coordinators."""
-    members = [
-        Validator(key.public, SealingKey(bytes(32)), f"c{number}")
-        for number, key in enumerate(keys)
-    ]
-    return Genesis(
-        FORMAT_VERSION,
-        "benchmark",
-        1_000,
-        FaultModel.BYZANTINE,
-        ValidatorSet(tuple(members)),
-        (operator().public,),
-        60,
-    )
-
-
 @dataclass(frozen=True)
 class Decided:
     """A block, what it does, and what makes it final."""
@@ -85,15 +57,24 @@ class Decided:
 class Chain:
     """A chain that grows."""
 
-    def __init__(self, validators: int, updates: int = 1) -> None:
+    def __init__(
+        self,
+        genesis: Genesis,
+        keys: Sequence[SigningKey],
+        operator: SigningKey,
+        updates: int = 1,
+    ) -> None:
         """Starts before the first block.
 
         Args:
-          validators: How many certify it.
+          genesis: Of the chain.
+          keys: Of the coordinators, in the order of their set.
+          operator: Admits the boards and publishes the task.
           updates: In each block but the first; at most 100.
         """
-        self.keys = validator_keys(validators)
-        self.genesis = genesis(self.keys)
+        self.genesis = genesis
+        self._keys = keys
+        self._operator = operator
         self.tip: Tip = verify.start(self.genesis)
         self._each = updates
         self._buffer = BUFFER * updates
@@ -110,10 +91,12 @@ class Chain:
     def _transactions(self) -> list[Envelope]:
         if self.tip.height == 0:
             return [
-                self._sign(operator(), Kind.TASK, TASK.pack(self._spec)),
+                self._sign(self._operator, Kind.TASK, TASK.pack(self._spec)),
                 *(
                     self._sign(
-                        operator(), Kind.REGISTER, REGISTER.pack(Register(key.public))
+                        self._operator,
+                        Kind.REGISTER,
+                        REGISTER.pack(Register(key.public)),
                     )
                     for key in self._boards
                 ),
@@ -125,8 +108,8 @@ class Chain:
     def _attestations(self, version: int) -> list[Envelope]:
         digest = H(b"version", b"%d" % version)
         body = ATTEST.pack(Attest(TaskId(0), Version(version), digest))
-        needed = quorum(len(self.keys), FaultModel.BYZANTINE)
-        return [self._sign(key, Kind.ATTEST, body) for key in self.keys[:needed]]
+        needed = quorum(len(self._keys), FaultModel.BYZANTINE)
+        return [self._sign(key, Kind.ATTEST, body) for key in self._keys[:needed]]
 
     def _update(self, base: int) -> Envelope:
         number = self._updates
@@ -164,7 +147,7 @@ class Chain:
         return Decided(prepared, certificate)
 
     def _certify(self, height: int, block_id: BlockHash) -> Certificate:
-        needed = quorum(len(self.keys), FaultModel.BYZANTINE)
+        needed = quorum(len(self._keys), FaultModel.BYZANTINE)
         extras = tuple(1_000 + 20 * height + voter for voter in range(needed))
         signatures = tuple(
             key.sign(
@@ -172,9 +155,30 @@ class Chain:
                     self.tip.chain_id, VoteType.PRECOMMIT, height, 0, block_id, extra
                 )
             )
-            for key, extra in zip(self.keys[:needed], extras, strict=True)
+            for key, extra in zip(self._keys[:needed], extras, strict=True)
         )
         return Certificate(height, 0, block_id, (1 << needed) - 1, signatures, extras)
+
+
+def of_nobody(validators: int, updates: int = 1) -> Chain:
+    """A chain of coordinators that exist nowhere else; always the same one."""
+    keys = [SigningKey(H(b"validator", bytes([n]))) for n in range(validators)]
+    keys.sort(key=lambda key: key.public)
+    operator = SigningKey(H(b"operator"))
+    members = [
+        Validator(key.public, SealingKey(bytes(32)), f"c{number}")
+        for number, key in enumerate(keys)
+    ]
+    genesis = Genesis(
+        FORMAT_VERSION,
+        "benchmark",
+        1_000,
+        FaultModel.BYZANTINE,
+        ValidatorSet(tuple(members)),
+        (operator.public,),
+        60,
+    )
+    return Chain(genesis, keys, operator, updates)
 
 
 def write(path: Path, chain: Chain, count: int) -> SqliteStore:

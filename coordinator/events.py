@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from coordinator.aggregation.strategy import PackedModel
 from coordinator.gossip import Subject
-from coordinator.ledger.node import Gossip, JournalVote, ServeBlocks, StoreBlock
+from coordinator.ledger.node import Gossip, JournalVote, StoreBlock
 from coordinator.ledger.views import Job
 from protocol.envelope import Envelope
 from protocol.errors import Reason
@@ -380,7 +380,6 @@ Effect = (
     | StoreBlock
     | JournalVote
     | Gossip
-    | ServeBlocks
     | StoreModel
     | StoreWhole
     | StoreDigests

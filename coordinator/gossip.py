@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+from coordinator.ledger.wire import DECISION
 from protocol.chain import VALIDATORS_MAX
 from protocol.chunks import CHUNK, WHOLE_BYTES_MAX, split
-from protocol.codec import binary, many, structure, uint
+from protocol.codec import UINT_MAX, binary, many, structure, uint
 from protocol.envelope import ENVELOPE, Envelope
 from protocol.errors import DecodeError
 from protocol.ids import DIGEST_BYTES, TaskId, Version
@@ -23,8 +24,13 @@ FRAME_BYTES_MAX = WHOLE_BYTES_MAX
 PAYLOAD_BYTES_MAX = 96 * 1024
 """Longer frames are cut; leaves room below the packets of every broker."""
 KEYS_PER_WANT_MAX = 64
+BLOCKS_MAX = 256
+"""Of a range; a coordinator sends less if they are long."""
+BLOCKS_BYTES_MAX = 256 * 1024
+"""Of a range, unless its first block alone is longer."""
 _TASK_BYTES = 4
 _VERSION_BYTES = 8
+_HEIGHT_BYTES = 8
 
 
 class Subject(IntEnum):
@@ -42,6 +48,8 @@ class Subject(IntEnum):
     """A bundle or a part of a model, by its digest."""
     MODEL = 6
     """What a version consists of, by `model_key`."""
+    BLOCKS = 7
+    """Decided blocks from a height on, by `blocks_key`."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ class Want:
 
     Attributes:
       asked: Index of the validator that is to answer.
-      subject: UPLOAD, WHOLE or MODEL.
+      subject: UPLOAD, WHOLE, MODEL or BLOCKS.
       keys: Of what is wanted.
     """
 
@@ -107,6 +115,44 @@ class GivenModel:
 GIVEN_MODEL = structure(
     GivenModel, 512, uint((1 << 8 * _TASK_BYTES) - 1), uint(), MODEL_DIGESTS.schema
 )
+
+
+@dataclass(frozen=True)
+class GivenBlocks:
+    """Decided blocks that follow each other; their certificates prove them.
+
+    Attributes:
+      first: Height of the first one.
+      decisions: Packed `coordinator.ledger.wire.Decision`s, rising.
+    """
+
+    first: int
+    decisions: tuple[bytes, ...]
+
+
+GIVEN_BLOCKS = structure(
+    GivenBlocks,
+    DECISION.bytes_max + BLOCKS_BYTES_MAX + 4096,
+    uint(least=1),
+    many(binary(DECISION.bytes_max), BLOCKS_MAX, 1),
+)
+
+
+def blocks_key(first: int) -> bytes:
+    """The key of the range that begins with a height."""
+    return first.to_bytes(_HEIGHT_BYTES)
+
+
+def parse_blocks_key(key: bytes) -> int:
+    """The height of a `blocks_key`.
+
+    Raises:
+      DecodeError: If it is none.
+    """
+    first = int.from_bytes(key)
+    if len(key) != _HEIGHT_BYTES or not 1 <= first <= UINT_MAX:
+        raise DecodeError("not the key of a range of blocks")
+    return first
 
 
 def model_key(task: int, version: int) -> bytes:

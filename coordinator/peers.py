@@ -8,7 +8,7 @@ block stands whatever we think, and the vectors are fetched afterwards.
 
 from dataclasses import replace
 
-from coordinator import accusation, wanting
+from coordinator import accusation, catchup, wanting
 from coordinator.admission import open_update
 from coordinator.events import (
     Give,
@@ -54,6 +54,8 @@ BYTES_PER_S = 16e6
 BYTES_BURST = 128e6
 ASKS_PER_S = 256.0
 ASKS_BURST = 4096.0
+ASKS_OF_RANGE = 16
+"""As how many things a range of blocks counts."""
 REPEAT_EVERY_S = 1.0
 REPEATED_MAX = 64
 _FRAME_OVERHEAD_BYTES = 64 * 1024
@@ -111,6 +113,8 @@ def _take(turn: Turn, index: int, frame: Frame) -> None:
             _whole_given(turn, frame.content)
         case Subject.MODEL:
             _model_given(turn, GIVEN_MODEL.unpack(frame.content))
+        case Subject.BLOCKS:
+            catchup.blocks_given(turn, frame.content)
 
 
 def frame_bytes_max(turn: Turn) -> int:
@@ -156,6 +160,8 @@ def _ledger(turn: Turn, index: int, content: bytes) -> None:
             return
     before = turn.ledger.mempool.following
     advance(turn, node.PeerMessage(content))
+    if message.topic == wire.Topic.STATUS:
+        catchup.look(turn)
     fresh = turn.ledger.mempool.following > before
     if fresh and message.topic == wire.Topic.TRANSACTION:
         accusation.heard(turn, message.content)
@@ -232,9 +238,10 @@ def _wanted(turn: Turn, index: int, asked: Want) -> None:
     except ValueError as error:
         raise DecodeError("no such subject", Reason.UNKNOWN_KIND) from error
     peer = turn.peers[index]
-    if len(asked.keys) > peer.asks:
+    each = ASKS_OF_RANGE if subject == Subject.BLOCKS else 1
+    asks = peer.asks - each * len(asked.keys)
+    if asks < 0:
         raise LimitError(f"validator {index} asks too much", Reason.BUSY)
-    asks = peer.asks - len(asked.keys)
     turn.peers = {**turn.peers, index: replace(peer, asks=asks)}
     for key in asked.keys:
         turn.emit(Give(subject, key))

@@ -38,7 +38,10 @@ def advance(turn: Turn, event: node.Event) -> None:
                 finality.transaction_refused(turn, identity, reason, detail)
             case node.BlamePeer(reason, detail):
                 turn.emit(Refuse(None, reason, detail))
-            case node.JournalVote() | node.Gossip() | node.ServeBlocks():
+            case node.JournalVote() | node.Gossip():
                 turn.emit(effect)
+            case node.ServeBlocks():
+                # Whoever is that far behind asks for ranges: see `catchup`.
+                pass
             case _:
                 assert_never(effect)

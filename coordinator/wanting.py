@@ -86,6 +86,9 @@ def _whom(turn: Turn, key: bytes, attempt: int) -> int | None:
     party = turn.ledger.party
     others = [index for index in range(party.count) if index != party.index]
     alive = [index for index in others if is_alive(turn, index)] or others
+    if key[0] == Subject.BLOCKS:
+        height = turn.ledger.consensus.height
+        alive = [i for i in alive if i in turn.peers and turn.peers[i].height > height]
     if not alive:
         return None
     # Spread by what is asked for, so that one peer does not serve everything.

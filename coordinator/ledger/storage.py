@@ -3,12 +3,13 @@
 `coordinator.rim.store` is the one on disk; one suite in tests/contract runs both.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from coordinator.ledger.state import genesis_tree
+from coordinator.ledger.wire import DECISION, Decision
 from protocol.chain import Block, Certificate, Genesis, Header
 from protocol.envelope import Envelope
 from protocol.ids import Digest, H
@@ -152,6 +153,15 @@ class Store(Protocol):
     def block(self, height: int) -> StoredBlock | None:
         """A block by height."""
 
+    def decisions(self, first: int, most: int, bytes_max: int) -> tuple[bytes, ...]:
+        """Blocks from a height on as packed `wire.Decision`s.
+
+        Args:
+          first: Height of the first one.
+          most: How many at most.
+          bytes_max: Of all together, unless the first one alone is longer.
+        """
+
     def locate(self, transaction: bytes) -> Location | None:
         """Where a transaction stands, if it does."""
 
@@ -178,6 +188,18 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Ends; a second call does nothing."""
+
+
+def within(packed: Iterable[bytes], bytes_max: int) -> tuple[bytes, ...]:
+    """The first one, and those after it as long as all together are not longer."""
+    taken: list[bytes] = []
+    size = 0
+    for one in packed:
+        size += len(one)
+        if taken and size > bytes_max:
+            break
+        taken.append(one)
+    return tuple(taken)
 
 
 class MemoryStore:
@@ -298,6 +320,12 @@ class MemoryStore:
         if not 1 <= height <= len(self._blocks):
             return None
         return self._blocks[height - 1]
+
+    def decisions(self, first: int, most: int, bytes_max: int) -> tuple[bytes, ...]:
+        """See `Store`."""
+        stored = self._blocks[max(0, first - 1) : max(0, first - 1 + most)]
+        packed = (DECISION.pack(Decision(one.block, one.certificate)) for one in stored)
+        return within(packed, bytes_max)
 
     def locate(self, transaction: bytes) -> Location | None:
         """See `Store`."""

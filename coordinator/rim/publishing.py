@@ -6,16 +6,20 @@ from functools import lru_cache
 from broker.events import Message
 from coordinator.events import Give, Publish, PublishChunks, PublishFinal, Tell
 from coordinator.gossip import (
+    BLOCKS_BYTES_MAX,
+    BLOCKS_MAX,
+    GIVEN_BLOCKS,
     GIVEN_MODEL,
     GIVEN_UPLOAD,
+    GivenBlocks,
     GivenModel,
     GivenUpload,
     Subject,
+    parse_blocks_key,
     parse_model_key,
     payloads,
 )
-from coordinator.ledger import wire
-from coordinator.ledger.node import Gossip, ServeBlocks
+from coordinator.ledger.node import Gossip
 from coordinator.ledger.storage import Store
 from coordinator.rim.outgoing import Outgoing
 from coordinator.rim.status import Tally
@@ -32,7 +36,7 @@ log = logging.getLogger("starling.coordinator")
 
 GOSSIP_EXPIRY_S = 20
 """After which the broker need not deliver gossip to whoever was away."""
-Said = Publish | PublishChunks | PublishFinal | Gossip | ServeBlocks | Tell | Give
+Said = Publish | PublishChunks | PublishFinal | Gossip | Tell | Give
 
 
 class Publisher:
@@ -67,9 +71,6 @@ class Publisher:
                 self._publish_final(effect)
             case Gossip(payload):
                 self._tell(Subject.LEDGER, payload)
-            case ServeBlocks(first, last):
-                for height in range(first, last + 1):
-                    self._serve_block(height)
             case Tell(subject, content):
                 self._tell(subject, content)
             case Give(subject, key):
@@ -104,12 +105,6 @@ class Publisher:
         topic = settings.topics.down(device_name(effect.device))
         self._publish(topic, ENVELOPE.pack(envelope), False)
 
-    def _serve_block(self, height: int) -> None:
-        stored = self._store.block(height)
-        if stored is not None:
-            decision = wire.wrap_decision(stored.block, stored.certificate)
-            self._tell(Subject.LEDGER, decision)
-
     def _tell(self, subject: Subject, content: bytes) -> None:
         for payload in payloads(subject, content):
             message = Message(self._gossip, payload, expiry_s=GOSSIP_EXPIRY_S)
@@ -132,8 +127,18 @@ class Publisher:
                 return self._wholes.get(Digest(key))
             case Subject.MODEL:
                 return self._model(key)
+            case Subject.BLOCKS:
+                return self._blocks(key)
             case _:
                 return None
+
+    def _blocks(self, key: bytes) -> bytes | None:
+        try:
+            first = parse_blocks_key(key)
+        except DecodeError:
+            return None
+        found = self._store.decisions(first, BLOCKS_MAX, BLOCKS_BYTES_MAX)
+        return GIVEN_BLOCKS.pack(GivenBlocks(first, found)) if found else None
 
     def _model(self, key: bytes) -> bytes | None:
         try:

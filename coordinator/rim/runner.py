@@ -57,7 +57,7 @@ from coordinator.events import (
     Ticked,
     TransactionArrived,
 )
-from coordinator.ledger.node import Gossip, ServeBlocks
+from coordinator.ledger.node import Gossip
 from coordinator.rim import inbox
 from coordinator.rim.backlog import Backlog
 from coordinator.rim.home import CoordinatorHome
@@ -283,7 +283,6 @@ class Runner:
                 | PublishChunks()
                 | PublishFinal()
                 | Gossip()
-                | ServeBlocks()
                 | Tell()
                 | Give()
             ):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from coordinator.ledger.rows import Row, pack_body, unpack_body
+from coordinator.ledger.rows import Row, decision, pack_body, unpack_body
 from coordinator.ledger.state import genesis_tree
 from coordinator.ledger.storage import (
     Location,
@@ -18,6 +18,7 @@ from coordinator.ledger.storage import (
     StoredTip,
     StoredUpload,
     StoredVersion,
+    within,
 )
 from coordinator.rim.schema import (
     FORMAT,
@@ -287,11 +288,13 @@ class SqliteStore:
         with storage_errors(self._path):
             return self._connection.execute(sql, values).fetchone()
 
-    def rows(self) -> Iterator[Row]:
-        """All blocks as they are stored, rising."""
+    def rows(self, first: int = 1, most: int = -1) -> Iterator[Row]:
+        """Blocks as they are stored, rising: from a height on, so many or all."""
         with storage_errors(self._path):
             found = self._connection.execute(
-                "SELECT height, header, body, certificate FROM blocks ORDER BY height"
+                "SELECT height, header, body, certificate FROM blocks"
+                " WHERE height >= ? ORDER BY height LIMIT ?",
+                (first, most),
             )
             for height, *parts in found:
                 if not all(isinstance(part, bytes) for part in parts):
@@ -328,6 +331,10 @@ class SqliteStore:
                 f"{self._path}: block {height} is damaged ({error}); "
                 "`starling chain verify` says where"
             ) from error
+
+    def decisions(self, first: int, most: int, bytes_max: int) -> tuple[bytes, ...]:
+        """See `Store`."""
+        return within(map(decision, self.rows(first, most)), bytes_max)
 
     def locate(self, transaction: bytes) -> Location | None:
         """See `Store`."""

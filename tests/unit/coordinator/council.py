@@ -36,7 +36,7 @@ from coordinator.events import (
     Ticked,
     TransactionArrived,
 )
-from coordinator.ledger.node import Gossip, JournalVote, LedgerSettings, ServeBlocks
+from coordinator.ledger.node import Gossip, JournalVote, LedgerSettings
 from coordinator.ledger.rounds import Timeouts
 from coordinator.ledger.storage import MemoryStore
 from coordinator.rim.outgoing import Outgoing
@@ -185,7 +185,6 @@ class Member:
                     | PublishChunks()
                     | PublishFinal()
                     | Gossip()
-                    | ServeBlocks()
                     | Tell()
                     | Give()
                 ):

@@ -1,0 +1,211 @@
+"""What a long chain costs: checking it, starting with it, catching up, keeping it.
+
+A chain of four coordinators is made without consensus, one update in each block. Then
+`chain verify` runs over it, alone and with further processes; the bare signatures of
+the same chain, and bare inserts of rows of the same size into SQLite, are the floors.
+Two coordinator processes over one Mosquitto show how fast an empty one catches up.
+JSON goes to benchmarks/results/chain.json.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.council import Council
+from benchmarks.long_chain import GROUP, Chain, of_nobody, write
+from coordinator.ledger.audit import audit
+from coordinator.ledger.rows import unpack_body
+from coordinator.rim.schema import CHAIN_FILE, configure
+from coordinator.rim.signature_pool import SignaturePool
+from coordinator.rim.store import SqliteStore
+from protocol.chain import CERTIFICATE, FaultModel, check_certificate
+from protocol.envelope import ENVELOPE
+
+RESULTS = Path(__file__).parent / "results" / "chain.json"
+VALIDATORS = 4
+HEARTBEAT_S = 60
+_RESTART = """
+import resource, sys, time
+from pathlib import Path
+from coordinator.rim.store import SqliteStore
+began_s = time.perf_counter()
+tip = SqliteStore.open(Path(sys.argv[1])).tip()
+wall_s = time.perf_counter() - began_s
+print(wall_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def _timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall and processor time of some work, in seconds."""
+    wall_s, used_s = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall_s, time.process_time() - used_s
+
+
+def _rate(blocks: int, took: tuple[float, float]) -> dict[str, float]:
+    wall_s, used_s = took
+    return {
+        "wall_s": round(wall_s, 3),
+        "processor_s": round(used_s, 3),
+        "blocks_per_s": round(blocks / wall_s),
+    }
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """`chain verify`, alone and with a process for each further core."""
+    store = SqliteStore.read(path)
+    blocks = store.height()
+
+    def check(processes: int | None) -> None:
+        with SignaturePool(store.genesis, processes) as pool:
+            assert audit(store, lambda _: None, pool.ahead).fault is None
+
+    found = {
+        "signatures_only": _rate(blocks, _timed(lambda: _signatures(store))),
+        "one_process": _rate(blocks, _timed(lambda: check(0))),
+        "all_cores": _rate(blocks, _timed(lambda: check(None))),
+    }
+    store.close()
+    return found
+
+
+def _signatures(store: SqliteStore) -> None:
+    """The floor: every signature of the chain, and nothing else."""
+    genesis = store.genesis
+    chain_id, model = genesis.chain_id(), FaultModel(genesis.fault_model)
+    for row in store.rows():
+        certificate = CERTIFICATE.unpack(row.certificate)
+        check_certificate(certificate, chain_id, genesis.validators, model)
+        for packed in unpack_body(row.body):
+            ENVELOPE.unpack(packed).check(chain_id)
+
+
+def restart(path: Path) -> dict[str, Any]:
+    """Opening the chain as a start does, in a process of its own."""
+    command = [sys.executable, "-c", _RESTART, str(path)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    said = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=environment
+    ).stdout.split()
+    return {"wall_s": round(float(said[0]), 4), "rss_bytes": int(said[1])}
+
+
+def inserts(path: Path, root: Path) -> dict[str, Any]:
+    """The floor of storing: the same rows into a bare table, as many at once."""
+    store = SqliteStore.read(path)
+    rows = [(r.height, r.header, r.body, r.certificate) for r in store.rows()]
+    store.close()
+    connection = sqlite3.connect(root / "bare", isolation_level=None)
+    configure(connection)
+    connection.execute("CREATE TABLE blocks (h INTEGER PRIMARY KEY, a, b, c)")
+
+    def insert() -> None:
+        for start in range(0, len(rows), GROUP):
+            connection.execute("BEGIN")
+            part = rows[start : start + GROUP]
+            connection.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?)", part)
+            connection.execute("COMMIT")
+
+    took = _timed(insert)
+    connection.close()
+    return _rate(len(rows), took)
+
+
+def catch_up(root: Path, blocks: int) -> dict[str, Any]:
+    """One process has the chain, another one starts with nothing."""
+    council = Council(root, VALIDATORS, HEARTBEAT_S, {})
+    operator = council.homes[0].operator_key()
+    chain = Chain(council.genesis, council.keys(), operator)
+    write(council.homes[0].state / CHAIN_FILE, chain, blocks).close()
+    with council.broker.process():
+        try:
+            council.start(0)
+            council.wait(lambda status: status["broker"] == "connected")
+            before_s = council.processor_s()
+            began_s = time.perf_counter()
+            council.start(1)
+            council.wait(lambda status: status["chain"]["height"] >= blocks)
+            wall_s = time.perf_counter() - began_s
+            after_s = council.processor_s()
+        finally:
+            council.end()
+    return {
+        "wall_s": round(wall_s, 2),
+        "blocks_per_s": round(blocks / wall_s),
+        "processor_s": round(after_s[1], 2),
+        "processor_s_of_the_other": round(after_s[0] - before_s[0], 2),
+    }
+
+
+def measure(root: Path, blocks: int) -> dict[str, Any]:
+    """All of it."""
+    path = root / "chain"
+    made = _timed(lambda: write(path, of_nobody(VALIDATORS), blocks).close())
+    size = path.stat().st_size
+    return {
+        "blocks": blocks,
+        "validators": VALIDATORS,
+        "load": round(os.getloadavg()[0], 1),
+        "bytes_per_height": round(size / blocks),
+        "made": _rate(blocks, made),
+        "bare_inserts": inserts(path, root),
+        "verify": verify(path),
+        "restart": restart(path),
+        "catch_up": catch_up(root / "council", blocks),
+    }
+
+
+def _show(found: dict[str, Any]) -> None:
+    title = f"{found['blocks']} blocks of 4 coordinators, load {found['load']}"
+    table = Table("what", "wall s", "processor s", "blocks/s", title=title)
+    for name in ("signatures_only", "one_process", "all_cores"):
+        entry = found["verify"][name]
+        table.add_row(f"verify: {name}", *(str(value) for value in entry.values()))
+    for name in ("made", "bare_inserts"):
+        table.add_row(name, *(str(value) for value in found[name].values()))
+    entry = found["catch_up"]
+    names = ("wall_s", "processor_s", "blocks_per_s")
+    table.add_row("catch-up", *(str(entry[name]) for name in names))
+    table.add_row("restart", str(found["restart"]["wall_s"]), "", "")
+    console = Console()
+    console.print(table)
+    megabytes = found["restart"]["rss_bytes"] / 1e6
+    console.print(
+        f"{found['bytes_per_height']} bytes per height, {megabytes:.0f} MB at restart"
+    )
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--blocks", type=int, default=10_000)
+    parser.add_argument("--json", action="store_true", help="print JSON only")
+    arguments = parser.parse_args()
+    root = Path(tempfile.mkdtemp())
+    (root / "council").mkdir()
+    try:
+        found = measure(root, arguments.blocks)
+    finally:
+        shutil.rmtree(root)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    if arguments.json:
+        sys.stdout.write(json.dumps(found) + "\n")
+    else:
+        _show(found)
+
+
+if __name__ == "__main__":
+    main()
