@@ -13,6 +13,7 @@ from coordinator.ledger.storage import (
     StoredUpload,
     StoredVersion,
 )
+from coordinator.ledger.wire import DECISION, Decision
 from coordinator.rim.store import SqliteStore
 from protocol.ids import H
 from tests.unit.coordinator.ledger.validator import Running
@@ -156,4 +157,26 @@ def test_evidence_and_notes_are_kept(make: Make) -> None:
     assert store.evidence() == ((known, other),)
     assert store.note("counter") == 6
     assert store.note("none") is None
+    store.close()
+
+
+def test_decisions_are_those_of_the_blocks_in_order(make: Make) -> None:
+    store = make(World())
+    fill(store, World(), blocks=4)
+    found = store.decisions(2, 2, 1 << 20)
+    assert [DECISION.unpack(one).block.header.height for one in found] == [2, 3]
+    stored = store.block(2)
+    assert stored is not None
+    assert found[0] == DECISION.pack(Decision(stored.block, stored.certificate))
+    assert store.decisions(5, 2, 1 << 20) == ()
+    store.close()
+
+
+def test_decisions_stop_at_the_bytes_but_give_one(make: Make) -> None:
+    store = make(World())
+    fill(store, World(), blocks=4)
+    whole = store.decisions(1, 4, 1 << 20)
+    assert len(whole) == 4
+    assert store.decisions(1, 4, 1) == whole[:1]
+    assert store.decisions(1, 4, len(whole[0]) + len(whole[1])) == whole[:2]
     store.close()
