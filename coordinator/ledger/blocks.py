@@ -12,7 +12,7 @@ from coordinator.ledger.attendance import roster_of
 from coordinator.ledger.draft import Context
 from coordinator.ledger.mempool import Mempool
 from coordinator.ledger.roster import Roster
-from coordinator.ledger.state import Execution, apply, execute
+from coordinator.ledger.state import Execution, TxResult, apply, execute
 from protocol import merkle
 from protocol.chain import (
     BLOCK_BYTES_MAX,
@@ -97,22 +97,28 @@ class Prepared:
 
 def make(
     tip: Tip, proposer: int, mempool: Mempool, transactions_max: int
-) -> tuple[Prepared, Mempool]:
+) -> tuple[Prepared, tuple[TxResult, ...]]:
     """Makes the next block of what waits.
 
     Returns:
-      The block, and the mempool without what was refused; the execution's results name
-      the refused ones.
+      The block, and the results of what the chain refuses as it stands. What only the
+      transactions before it in this block exclude waits on: another block may win.
     """
     waiting = mempool.oldest(transactions_max, BODY_BYTES_MAX)
     envelopes = [entry.envelope for entry in waiting]
-    execution = execute(tip.tree, tip.context(proposer), envelopes)
+    context = tip.context(proposer)
+    execution = execute(tip.tree, context, envelopes)
     packed = [
         entry.packed
         for entry, result in zip(waiting, execution.results, strict=True)
         if result.code == 0
     ]
-    refused = [result.identity for result in execution.results if result.code != 0]
+    void = tuple(
+        alone
+        for entry, result in zip(waiting, execution.results, strict=True)
+        if result.code != 0
+        and (alone := apply(tip.tree, context, entry.envelope)[1]).code != 0
+    )
     header = Header(
         FORMAT_VERSION,
         tip.chain_id,
@@ -126,7 +132,7 @@ def make(
         merkle.EMPTY_ROOT,
         proposer,
     )
-    return Prepared(Block(header, tuple(packed)), execution), mempool.without(refused)
+    return Prepared(Block(header, tuple(packed)), execution), void
 
 
 def applies(tip: Tip, proposer: int, mempool: Mempool) -> bool:

@@ -172,12 +172,12 @@ def _make(turn: Turn) -> Prepared:
     index = turn.party.index
     assert index is not None
     most = turn.settings.transactions_max
-    prepared, mempool = blocks.make(turn.state.tip, index, turn.state.mempool, most)
+    prepared, void = blocks.make(turn.state.tip, index, turn.state.mempool, most)
+    mempool = turn.state.mempool.without(result.identity for result in void)
     turn.change(mempool=mempool)
-    for result in prepared.execution.results:
-        if result.code != 0:
-            reason = Reason(result.code)
-            turn.emit(RefuseTransaction(result.identity, reason, result.detail))
+    for result in void:
+        refusal = RefuseTransaction(result.identity, Reason(result.code), result.detail)
+        turn.emit(refusal)
     return prepared
 
 

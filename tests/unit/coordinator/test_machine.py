@@ -172,7 +172,8 @@ def test_update_that_the_chain_refuses_later_is_told_and_forgotten(
     upload = boards[0].upload(lease)
     world.upload(boards[0], upload)
 
-    # Both stand in one block, the revocation first.
+    # Both wait for one block, the revocation first; only what is decided refuses.
+    world.tick()
     effects = world.tick()
 
     assert DropUpload(upload.update.identity(CHAIN_ID)) in effects

@@ -119,6 +119,28 @@ def test_refused_transaction_is_named_and_makes_no_block() -> None:
     assert running.state.mempool.size == 0
 
 
+def test_transaction_is_refused_by_what_is_decided_not_by_what_is_proposed() -> None:
+    world = World(4)
+    proposer = Running(world.genesis, world.validators[1])
+    proposer.submit(world.register(0), world.register(0))
+    proposer.tick(0.0)
+    assert proposer.votes()
+    assert proposer.of(RefuseTransaction) == []
+    assert proposer.state.mempool.size == 2
+
+
+def test_transaction_that_a_decided_one_excludes_is_refused() -> None:
+    world, running = alone(block_interval_s=0.0)
+    running.submit(world.register(0), world.register(0))
+    running.tick(0.0)
+    assert running.of(RefuseTransaction) == []
+    running.tick(1.0)
+    (refusal,) = running.of(RefuseTransaction)
+    assert isinstance(refusal, RefuseTransaction)
+    assert refusal.reason is Reason.ALREADY_KNOWN
+    assert (running.state.height, running.state.mempool.size) == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [(Kind.UPDATE, Reason.ALREADY_KNOWN), (Kind.CHECK_IN, Reason.UNKNOWN_KIND)],
