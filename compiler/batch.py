@@ -23,12 +23,12 @@ _BROADCASTING_NAMES = (
 BROADCASTING = frozenset(_BROADCASTING_NAMES.split())
 RESHAPING = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 _ELEMENTWISE_NAMES = (
-    "Abs Cast Ceil Clip Dropout Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity "
-    "IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Sigmoid Sign "
-    "Softplus Softsign Sqrt Tanh"
+    "Abs Cast Ceil Celu Clip Dropout Elu Erf Exp Floor Gelu HardSigmoid HardSwish "
+    "Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu "
+    "Sigmoid Sign Softplus Softsign Sqrt Tanh"
 )
 _ELEMENTWISE = frozenset(_ELEMENTWISE_NAMES.split())
-_RECURRENT = frozenset({"GRU", "LSTM"})
+_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 _ENDLESS = (1 << 31) - 1
 """From here on a stop means the end, as exporters write it."""
 

@@ -352,7 +352,7 @@ def broadcast(left: Shape, right: Shape) -> Shape:
 def _node(call: _Call, used: set[str]) -> onnx.NodeProto:
     outputs = list(call.outputs)
     # An optional output that nobody reads costs time at each run.
-    while call.kind != "Split" and outputs[-1] not in used:
+    while call.kind not in ("Split", "TopK") and outputs[-1] not in used:
         outputs.pop()
     node = helper.make_node(call.kind, call.inputs, outputs, name=outputs[0])
     node.attribute.extend(

@@ -88,8 +88,8 @@ def compile_model(
     """Compiles an ordinary ONNX model into a training bundle.
 
     Args:
-      model: Serialised, as a file, or already parsed; one float32 or int64
-        input whose first axis is the batch.
+      model: Serialised, as a file, or already parsed; the first axis of
+        its inputs is the batch.
       loss: "cross-entropy" (int64 labels), "mse", "huber" or "bce" (float32 targets).
       train: Patterns (as a shell knows them) of weights to train; the others stay as
         they are, inside the graphs. Empty trains all.
@@ -127,6 +127,7 @@ def compile_model(
         digests={key: H(content) for key, content in files.items()},
         loss_settings=settings,
         clipping=clipping,
+        tables=network.tables,
     )
     files[MANIFEST] = manifest.to_json().encode()
     # What a board would refuse must not leave the compiler.

@@ -57,7 +57,7 @@ def check_bundle(bundle: Bundle, rng: np.random.Generator) -> Errors:
 
     Args:
       bundle: To check.
-      rng: Draws inputs (standard normal), targets and directions.
+      rng: Draws inputs (standard normal, or rows of tables), targets and directions.
 
     Raises:
       OperationError: If an error exceeds `TOLERANCE`, or a result is not finite.
@@ -129,6 +129,10 @@ def _directional(
 def _batch(bundle: Bundle, rng: np.random.Generator) -> Run:
     manifest = bundle.manifest
     x = rng.standard_normal((EXAMPLES, *manifest.input.shape)).astype(np.float32)
+    flat = x.reshape(EXAMPLES, -1)
+    for table in manifest.tables:
+        tokens = rng.integers(0, table.rows, (EXAMPLES, table.size))
+        flat[:, table.start : table.start + table.size] = tokens
     return {
         "theta": bundle.theta,
         "x": x,

@@ -60,7 +60,9 @@ class Rows:
         if scale is None and rows.row_size < _WIDE:
             return build.reduce("ReduceSum", rows, [0])
         if scale is None:
-            scale = build.expand(build.scalar(1.0), (None,))
+            # One row may stand for the whole batch already.
+            count = build.op("Shape", (rows,), (1,), start=0, end=1)
+            scale = build.op("Expand", (build.scalar(1.0), count), (None,))
         return build.op("MatMul", (scale, rows), (rows.row_size,))
 
     def rows(self, build: Builder) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.builder import Shape
+from protocol.bundle import Table
 
 Array = NDArray[np.generic]
 
@@ -49,6 +50,7 @@ class Network:
       shapes: Of every value, None for the batch axis.
       input: Name of x.
       output: Name of the value that `infer` returns.
+      tables: Which places of x are looked up in tables, and their heights.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Network:
     shapes: Mapping[str, Shape]
     input: str
     output: str
+    tables: tuple[Table, ...] = ()
 
     @property
     def dimension(self) -> int:

@@ -15,6 +15,7 @@ from onnx import defs, helper, numpy_helper
 
 from compiler.batch import RESHAPING, Rewriter
 from compiler.builder import OPSET
+from compiler.entry import inputs, joined, tables
 from compiler.errors import CompileError
 from compiler.exporters import exporters_own, parted, plain_casts
 from compiler.folding import FOLDABLE
@@ -46,22 +47,18 @@ def read_network(
       ConfigError: If a pattern matches no weight, or there is no such output.
       LimitError: If more than `DIMENSION_MAX` values would be trained.
     """
-    proto = plain_casts(parted(_with_one_output(proto, output)))
+    proto = joined(plain_casts(parted(_with_one_output(proto, output))))
     graph = proto.graph
     initialisers = {item.name: _array(item) for item in graph.initializer}
-    inputs = [item for item in graph.input if item.name not in initialisers]
+    entry = inputs(proto)[0]
     wanted = {item.name for item in graph.output}
     nodes = _live([_node(item) for item in graph.node], wanted)
     _check_rules(nodes, opset(proto), RULES.keys() | FOLDABLE | {"Constant"})
-    if len(inputs) != 1:
-        raise CompileError(
-            f"the model has {len(inputs)} inputs; exactly one can be trained"
-        )
     weights = _weights(nodes, initialisers)
     chosen = _chosen(weights, train)
     parameters = {name: initialisers[name].astype(np.float32) for name in chosen}
     _check_values(parameters)
-    found = infer(proto, inputs[0], weights)
+    found = infer(proto, entry, weights)
     constants = {
         **{k: v for k, v in initialisers.items() if k not in parameters},
         **found.constants,
@@ -69,10 +66,10 @@ def read_network(
     }
     nodes = _live(_without_constants(nodes, found), wanted)
     _check_rules(nodes, opset(proto), RULES)
-    rewriter = Rewriter(_extents(found, constants), constants, inputs[0].name)
+    rewriter = Rewriter(_extents(found, constants), constants, entry.name)
     for node in nodes:
         rewriter.add(_sized(node, found))
-    return _network(proto, rewriter, inputs[0], parameters, weights)
+    return _network(proto, rewriter, entry, parameters, weights)
 
 
 def _with_one_output(proto: onnx.ModelProto, output: str | None) -> onnx.ModelProto:
@@ -126,6 +123,7 @@ def _network(
         shapes=shapes,
         input=name,
         output=output,
+        tables=tables(proto),
     )
 
 
@@ -191,8 +189,9 @@ def _array(tensor: onnx.TensorProto) -> Array:
         raise DecodeError(f"model: the tensor {tensor.name!r} is malformed") from error
 
 
-_SHAPED = RESHAPING | {"Expand"}
-"""Their rules take shapes from inference, not from what the model computes for them."""
+_SHAPED = dict.fromkeys(RESHAPING | {"Expand"}, 1) | {"Resize": 3}
+"""How many inputs count: shapes come from inference, not from what the model computes
+for them."""
 
 
 def _live(nodes: Sequence[Node], wanted: set[str]) -> list[Node]:
@@ -202,7 +201,7 @@ def _live(nodes: Sequence[Node], wanted: set[str]) -> list[Node]:
     for node in reversed(nodes):
         if wanted.intersection(node.outputs):
             if node.kind in _SHAPED:
-                node = replace(node, inputs=node.inputs[:1])
+                node = replace(node, inputs=node.inputs[: _SHAPED[node.kind]])
             kept.append(node)
             wanted.update(node.inputs)
     return kept[::-1]

@@ -60,8 +60,8 @@ def infer(
 
     Args:
       proto: A checked model.
-      entry: Its only input; the first axis becomes the batch, whatever size the file
-        gives it.
+      entry: Its only input, as `entry.joined` leaves it; the first axis becomes the
+        batch, whatever size the file gives it.
       kept: Names of initialisers that may be trained and so are no constants.
 
     Raises:
@@ -107,16 +107,6 @@ def _with_batch(
 
 def _set_batch(item: onnx.ValueInfoProto, batch: int) -> None:
     sizes = item.type.tensor_type.shape.dim
-    kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64)
-    if item.type.tensor_type.elem_type not in kinds:
-        raise CompileError(f"input {item.name!r}: expected float32 or int64")
-    if not sizes:
-        raise CompileError(f"input {item.name!r}: has no batch axis")
-    for size in sizes[1:]:
-        if not size.HasField("dim_value") or size.dim_value < 1:
-            raise CompileError(
-                f"input {item.name!r}: an axis other than the first has no fixed size"
-            )
     sizes[0].dim_value = batch
 
 

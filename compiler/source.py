@@ -114,7 +114,8 @@ def _check_form(proto: onnx.ModelProto) -> None:
             if attribute.HasField("g") or attribute.graphs:
                 raise CompileError(
                     f"{node.name or node.output[0]} ({node.op_type}): a node with "
-                    "subgraphs cannot be trained",
+                    "subgraphs cannot be trained; PyTorch's exporter writes fewer "
+                    "with dynamo=True",
                     (node.name,),
                 )
             tensors += [attribute.t] if attribute.HasField("t") else []

@@ -51,6 +51,8 @@ MANIFEST_BYTES_MAX = 1 << 20
 PARAMETERS_MAX = 4096
 CLASSES_MAX = 4096
 CHANNELS_MAX = 4096
+TABLES_MAX = 256
+ROWS_MAX = 1 << 31
 OPSET_MIN, OPSET_MAX = 13, 21
 LOSSES = ("cross-entropy", "mse", "bce", "huber")
 DTYPES = ("float32", "int64")
@@ -108,6 +110,21 @@ class LossSettings:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Places of x that name rows of a table, such as the tokens of an embedding.
+
+    Attributes:
+      start: The first such place in an example, flattened.
+      size: How many; at least 1.
+      rows: Of the table; what stands there is a whole number in [0, rows).
+    """
+
+    start: int
+    size: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a bundle holds; see the module's text for the law it keeps.
 
@@ -125,6 +142,7 @@ class Manifest:
       digests: File name to `H` of the file, for each of `CONTENT_FILES`.
       loss_settings: How the loss departs from its plain form.
       clipping: Of `private_gradient.onnx`; one of `protocol.clipping.CLIPPINGS`.
+      tables: Which places of x are looked up, ascending and apart.
     """
 
     name: str
@@ -140,6 +158,7 @@ class Manifest:
     digests: Mapping[str, Digest]
     loss_settings: LossSettings = LossSettings()
     clipping: str = NORM
+    tables: tuple[Table, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses what no single field can see."""
@@ -153,6 +172,13 @@ class Manifest:
             raise DecodeError("manifest.preprocessing: scale and offset differ")
         if scales not in {1, *self.input.shape[:1]}:
             raise DecodeError("manifest.preprocessing: not one scale per channel")
+        end = 0
+        for table in self.tables:
+            if table.start < end:
+                raise DecodeError("manifest.tables: not ascending and apart")
+            end = table.start + table.size
+        if end > math.prod(self.input.shape):
+            raise DecodeError("manifest.tables: beyond the input")
 
     def to_json(self) -> str:
         """The manifest as JSON text, the same for equal manifests."""
@@ -172,6 +198,7 @@ class Manifest:
             "input": _port_document(self.input),
             "target": _port_document(self.target),
             "output": _port_document(self.output),
+            "tables": [[item.start, item.size, item.rows] for item in self.tables],
             "classes": list(self.classes),
             "preprocessing": {
                 "scale": list(self.preprocessing.scale),
@@ -213,6 +240,7 @@ def manifest_from_json(data: bytes | str) -> Manifest:
         digests=_digests(document["files"]),
         loss_settings=_loss_settings(document["loss_settings"]),
         clipping=choice(document["clipping"], "manifest.clipping", CLIPPINGS),
+        tables=_tables(document["tables"]),
     )
 
 
@@ -291,6 +319,7 @@ _MANIFEST_FIELDS = (
     "input",
     "target",
     "output",
+    "tables",
     "classes",
     "preprocessing",
     "files",
@@ -326,6 +355,21 @@ def _loss_settings(value: Any) -> LossSettings:  # noqa: ANN401 - from the JSON 
     smoothing, delta = numbers([value[name] for name in names], place, len(names))
     weights = numbers(value["class_weights"], place, CLASSES_MAX)
     return LossSettings(weights, smoothing, delta)
+
+
+def _tables(value: object) -> tuple[Table, ...]:
+    place = "manifest.tables"
+    rows = []
+    for entry in items(value, place, TABLES_MAX):
+        found = items(entry, place, 3)
+        if len(found) != 3:
+            raise DecodeError(f"{place}: expected start, size and rows")
+        start, size, height = [
+            integer(number, place, least, ROWS_MAX)
+            for number, least in zip(found, (0, 1, 1), strict=True)
+        ]
+        rows.append(Table(start, size, height))
+    return tuple(rows)
 
 
 def _digests(value: Any) -> dict[str, Digest]:  # noqa: ANN401 - from the JSON reader

@@ -83,6 +83,7 @@ def _read(path: Path, manifest: Manifest, label: str) -> DataSet:
         raise ConfigError(f"{len(raw_x)} inputs, {len(raw_y)} targets", file=str(path))
     x = _shaped(raw_x, manifest.input.shape, manifest.input.dtype, path, "x")
     y = _shaped(raw_y, manifest.target.shape, manifest.target.dtype, path, "y")
+    _check_tables(x, manifest, path)
     if manifest.loss == "cross-entropy":
         _check_classes(y, math.prod(manifest.output.shape), path)
     return DataSet(x, y)
@@ -167,6 +168,22 @@ def _shaped(
             f"{name} is not {wanted}", file=str(path), key=f"record {row}"
         )
     return raw.reshape(len(raw), *shape).astype(dtype)
+
+
+def _check_tables(x: NDArray[Any], manifest: Manifest, path: Path) -> None:
+    flat = x.reshape(len(x), -1)
+    for table in manifest.tables:
+        places = flat[:, table.start : table.start + table.size]
+        whole = (places == np.rint(places)) & (places >= 0) & (places < table.rows)
+        odd = np.argwhere(~whole)
+        if odd.size:
+            row, column = odd[0]
+            raise ConfigError(
+                f"x is {places[row, column]:g} at place {table.start + column}, the "
+                f"model's table has the rows 0 to {table.rows - 1}",
+                file=str(path),
+                key=f"record {row}",
+            )
 
 
 def _check_classes(y: NDArray[Any], classes: int, path: Path) -> None:

@@ -49,6 +49,23 @@ def elu(tape: Tape, node: Node) -> None:
     _chain(tape, node, slope)
 
 
+def celu_forward(tape: Tape, node: Node) -> None:
+    """Written as alpha elu(x / alpha)."""
+    build = tape.build
+    alpha = build.scalar(node.attributes.get("alpha", 1.0))
+    inner = build.binary("Div", tape.input(node, 0), alpha)
+    tape.put(node, build.mul(build.unary("Elu", inner), alpha))
+
+
+def celu(tape: Tape, node: Node) -> None:
+    """x, or alpha (exp(x / alpha) - 1) below 0, with the slope 1 + y / alpha."""
+    build, y = tape.build, tape.output(node)
+    one, alpha = build.scalar(1.0), build.scalar(node.attributes.get("alpha", 1.0))
+    positive = build.op("Greater", (y, build.scalar(0.0)), y.shape)
+    below = build.add(build.binary("Div", y, alpha), one)
+    _chain(tape, node, build.op("Where", (positive, one, below), y.shape))
+
+
 def sigmoid(tape: Tape, node: Node) -> None:
     """1 / (1 + exp(-x)): the slope is y (1 - y)."""
     build, y = tape.build, tape.output(node)

@@ -1,4 +1,4 @@
-"""Convolutions over one or two axes, alone or with the pooling that follows.
+"""Convolutions, alone or with the pooling that follows.
 
 Where the weight is trained, the patches that its gradient needs also serve the way
 forward, as one matrix product for each image. With a pooling of tiles behind it the

@@ -39,3 +39,10 @@ def divide(tape: Tape, node: Node) -> None:
     if tape.needs(node, 1):
         product = build.mul(share, tape.output(node))
         tape.give_broadcast(node, 1, build.unary("Neg", product))
+
+
+def total(tape: Tape, node: Node) -> None:
+    """The sum of any number of tensors."""
+    for position in range(len(node.inputs)):
+        if tape.needs(node, position):
+            tape.give_broadcast(node, position, tape.cotangent(node))

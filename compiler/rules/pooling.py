@@ -1,4 +1,4 @@
-"""Poolings over one or two axes."""
+"""Poolings."""
 
 import math
 

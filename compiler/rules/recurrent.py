@@ -1,12 +1,13 @@
-"""LSTM and GRU, unrolled through time.
+"""LSTM, GRU and RNN, unrolled through time.
 
 Every step is written out, so that the way back is that of its parts. What the weights
 get is collected over all steps: one matrix of cotangents and one of inputs, a row each
-for a step, as of a linear layer on a sequence.
+for a step, as of a linear layer on a sequence. Where examples have lengths of their
+own, a step beyond an example's length leaves its state alone and gives zeros.
 
 Letters: n examples, t steps, d directions, i inputs, h hidden values, k gates.
 
-Source: the operators LSTM and GRU of ONNX, whose order of gates is kept.
+Source: the operators LSTM, GRU and RNN of ONNX, whose order of gates is kept.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from compiler.builder import Builder, Tensor
 from compiler.contribution import Blocks, Contribution, Positions, Rows
 from compiler.errors import CompileError
 from compiler.network import Node
-from compiler.rules.recurrent_cell import Cell, Gru, Lstm, State
+from compiler.rules.recurrent_cell import Cell, Gru, Lstm, Plain, State
 from compiler.tape import Tape
 
 STEPS_MAX = 256
@@ -37,7 +38,10 @@ def forward(tape: Tape, node: Node) -> None:
     hidden = runs[0].states[0][0].row[0]
     rows = []
     for run in runs:
-        steps = [build.reshape(state[0], (None, 1, 1, hidden)) for state in run.outputs]
+        given = [state[0] for state in run.outputs]
+        if run.inside:
+            given = [build.mul(y, m) for y, m in zip(given, run.inside, strict=True)]
+        steps = [build.reshape(output, (None, 1, 1, hidden)) for output in given]
         rows.append(build.concat(steps, 1))
     assert shape[1] is not None
     outputs = [build.concat(rows, 2)]
@@ -79,12 +83,15 @@ class _Run:
       order: Steps in the order in which they are taken.
       inputs: For each step in time, what the input adds to the gates, (n, k h).
       states: Before the first step taken and after each, in order taken.
+      inside: For each step in time, 1.0 in examples that reach it, (n, 1); empty where
+        all do.
     """
 
     cell: Cell
     order: tuple[int, ...]
     inputs: tuple[Tensor, ...]
     states: tuple[State, ...]
+    inside: tuple[Tensor, ...]
 
     @property
     def outputs(self) -> list[State]:
@@ -106,17 +113,51 @@ def _run(tape: Tape, node: Node, index: int) -> _Run:
         half = both.row[0] // 2
         added = build.add(added, build.slice(both, 0, 0, half))
         bias = build.slice(both, 0, half, 2 * half)
-    cell: Cell = Lstm(build, recurrent, bias)
-    if node.kind == "GRU":
-        late = bool(node.attributes.get("linear_before_reset", 0))
-        cell = Gru(build, recurrent, bias, late=late)
-    inputs = _split(build, added)
+    cell = _cell(build, node, recurrent, bias)
+    inputs, inside = _split(build, added), _inside(tape, node)
     order = tuple(range(steps))
     order = order if _ways(node)[index] == "forward" else order[::-1]
     states = [_initial(tape, node, index, cell)]
     for step in order:
-        states.append(cell.forward(inputs[step], states[-1]))
-    return _Run(cell, order, inputs, tuple(states))
+        after = cell.forward(inputs[step], states[-1])
+        if inside:
+            after = _kept(build, inside[step], after, states[-1])
+        states.append(after)
+    return _Run(cell, order, inputs, tuple(states), inside)
+
+
+def _cell(build: Builder, node: Node, recurrent: Tensor, bias: Tensor | None) -> Cell:
+    if node.kind == "LSTM":
+        return Lstm(build, recurrent, bias)
+    if node.kind == "GRU":
+        late = bool(node.attributes.get("linear_before_reset", 0))
+        return Gru(build, recurrent, bias, late=late)
+    bends = node.attributes.get("activations", _PLAIN["RNN"])[0].decode()
+    return Plain(build, recurrent, bias, bends=bends)
+
+
+def _inside(tape: Tape, node: Node) -> tuple[Tensor, ...]:
+    """For each step, 1.0 in the examples that are long enough for it."""
+    if len(node.inputs) <= _LENGTHS or not node.inputs[_LENGTHS]:
+        return ()
+    build, steps = tape.build, tape.input(node, _X).row[0]
+    lengths = build.unary("Cast", tape.input(node, _LENGTHS), to=1)
+    column = build.reshape(lengths, (None, 1))
+    found = []
+    for step in range(steps):
+        reached = build.op("Greater", (column, build.scalar(step)), (None, 1))
+        found.append(build.unary("Cast", reached, to=1))
+    return tuple(found)
+
+
+def _kept(build: Builder, inside: Tensor, after: State, before: State) -> State:
+    """The new state of the examples that reach a step, the old one of the others."""
+    return tuple(
+        [
+            build.add(old, build.mul(inside, build.binary("Sub", new, old)))
+            for new, old in zip(after, before, strict=True)
+        ]
+    )
 
 
 class _Way:
@@ -141,12 +182,15 @@ class _Way:
         products: dict[int, Tensor] = {}
         before = dict(zip(run.order, run.states[:-1], strict=True))
         for step in reversed(run.order):
-            output = _sum(build, given[step], state[0])
-            back = run.cell.backward(
-                run.inputs[step], before[step], (output, *state[1:])
-            )
+            arrived = (_sum(build, given[step], state[0]), *state[1:])
+            passed: tuple[Tensor | None, ...] = (None,) * len(state)
+            if run.inside:
+                arrived = _masked(build, run.inside[step], arrived)
+                passed = _masked(build, _other(build, run.inside[step]), state)
+            back = run.cell.backward(run.inputs[step], before[step], arrived)
             inputs[step], products[step] = back.inputs, back.products
-            state = back.state
+            both = zip(back.state, passed, strict=True)
+            state = tuple([_sum(build, *pair) for pair in both])
         self.inputs = _stacked(build, inputs)
         self.products = _stacked(build, products)
         self.first = [
@@ -161,6 +205,16 @@ class _Way:
         self.recurrence = run.cell.recurrence(
             self.products, _stacked(build, earlier), _stacked(build, gated)
         )
+
+
+def _masked(
+    build: Builder, inside: Tensor, cotangents: tuple[Tensor | None, ...]
+) -> tuple[Tensor | None, ...]:
+    return tuple([c and build.mul(inside, c) for c in cotangents])
+
+
+def _other(build: Builder, inside: Tensor) -> Tensor:
+    return build.binary("Sub", build.scalar(1.0), inside)
 
 
 def _given(tape: Tape, node: Node, index: int, hidden: int) -> Sequence[Tensor | None]:
@@ -236,19 +290,26 @@ def _ways(node: Node) -> tuple[str, ...]:
     return ("forward", "reverse") if direction == "bidirectional" else (direction,)
 
 
-_PLAIN = {"LSTM": [b"Sigmoid", b"Tanh", b"Tanh"], "GRU": [b"Sigmoid", b"Tanh"]}
+_PLAIN = {
+    "LSTM": [b"Sigmoid", b"Tanh", b"Tanh"],
+    "GRU": [b"Sigmoid", b"Tanh"],
+    "RNN": [b"Tanh"],
+}
 
 
 def _check(tape: Tape, node: Node) -> None:
     steps = tape.input(node, _X).row[0]
     plain = _PLAIN[node.kind] * len(_ways(node))
+    given = list(node.attributes.get("activations", plain))
+    rectified = node.kind == "RNN" and {*given} == {b"Relu"}
+    lengths = node.inputs[_LENGTHS] if len(node.inputs) > _LENGTHS else ""
     refused = {
-        "other activations": list(node.attributes.get("activations", plain)) != plain,
+        "other activations": given != plain and not rectified,
         "a clip": "clip" in node.attributes,
         "coupled gates": node.attributes.get("input_forget", 0) != 0,
         "peepholes": len(node.inputs) > 7 and bool(node.inputs[7]),
-        "lengths of its own for each example": bool(
-            len(node.inputs) > _LENGTHS and node.inputs[_LENGTHS]
+        "lengths that are the same for each example": bool(
+            lengths and not tape.values[lengths].batched
         ),
         f"more than {STEPS_MAX} steps ({steps})": steps > STEPS_MAX,
         "weights that differ by example": tape.input(node, _W).batched,

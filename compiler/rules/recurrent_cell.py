@@ -1,4 +1,4 @@
-"""One step of an LSTM or a GRU, forward and back.
+"""One step of an LSTM, a GRU or a plain recurrent layer, forward and back.
 
 Letters: n examples, h hidden values, k gates.
 
@@ -238,6 +238,53 @@ class Gru:
         share = build.mul(reset, product) if self._late else product
         sum_ = build.add(build.slice(added, 1, 2 * size, 3 * size), share)
         return update, reset, build.unary("Tanh", sum_), product
+
+
+class Plain:
+    """tanh (or ReLU) of the sum."""
+
+    parts = 1
+
+    def __init__(
+        self, build: Builder, recurrent: Tensor, bias: Tensor | None, *, bends: str
+    ) -> None:
+        self._build = build
+        self._recurrent = recurrent
+        self._bias = bias
+        self._bends = bends
+        self.hidden = recurrent.row[1]
+
+    def forward(self, added: Tensor, state: State) -> State:
+        """See `Cell`."""
+        build = self._build
+        product = _linear(build, state[0], self._recurrent, self._bias)
+        return (build.unary(self._bends, build.add(added, product)),)
+
+    def backward(
+        self, added: Tensor, state: State, given: tuple[Tensor | None, ...]
+    ) -> Back:
+        """See `Cell`."""
+        build, y = self._build, self.forward(added, state)[0]
+        output = build.mul(build.scalar(0.0), y) if given[0] is None else given[0]
+        if self._bends == "Tanh":
+            slope = _rest(build, y)
+        else:
+            above = build.op("Greater", (y, build.scalar(0.0)), y.shape)
+            slope = build.op("Cast", (above,), y.shape, to=1)
+        change = build.mul(output, slope)
+        return Back(change, change, (build.matmul(change, self._recurrent),))
+
+    def gated(self, added: Tensor, state: State) -> Tensor:
+        """See `Cell`."""
+        del added
+        return state[0]
+
+    def recurrence(
+        self, products: Tensor, before: Tensor, gated: Tensor
+    ) -> Contribution:
+        """See `Cell`."""
+        del gated
+        return Positions(products, before)
 
 
 def _linear(build: Builder, x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Transposed convolution over one or two axes.
+"""Transposed convolution.
 
 It is the way back of a convolution: what it spreads over a window of its output is what
 a convolution would gather there. So the cotangent of its input is a convolution of the
@@ -66,10 +66,8 @@ def _window(tape: Tape, node: Node) -> Window:
     dilation = tuple(node.attributes.get("dilations", [1] * rank))
     automatic = node.attributes.get("auto_pad", b"NOTSET")
     fixed = "output_shape" not in node.attributes
-    if not fixed or automatic not in (b"NOTSET", b"VALID") or rank > 2:
-        raise CompileError(
-            f"{node.label}: needs explicit padding and at most two axes", (node.name,)
-        )
+    if not fixed or automatic not in (b"NOTSET", b"VALID"):
+        raise CompileError(f"{node.label}: needs explicit padding", (node.name,))
     before = tuple(node.attributes.get("pads", [0] * 2 * rank)[:rank])
     spans = [
         (count - 1) * step + (width - 1) * gap + 1

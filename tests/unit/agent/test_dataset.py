@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agent.rim.dataset import read_dataset
-from protocol.bundle import CONTENT_FILES, Manifest, Port, Preprocessing
+from protocol.bundle import CONTENT_FILES, Manifest, Port, Preprocessing, Table
 from protocol.errors import ConfigError
 from protocol.ids import H
 from protocol.parameters import Parameter
@@ -136,3 +136,14 @@ def test_missing_label_column_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="no column 'label'"):
         read_dataset(tmp_path, MANIFEST, "label")
+
+
+@pytest.mark.parametrize("value", [9.0, -1.0, 0.5], ids=["above", "below", "between"])
+def test_value_that_is_no_row_of_its_table_is_named(
+    value: float, tmp_path: Path
+) -> None:
+    tokens = replace(MANIFEST, tables=(Table(1, 1, 9),))
+    npz(tmp_path, "a.npz", [[7.5, 8.0], [7.5, value]], [0, 1])
+
+    with pytest.raises(ConfigError, match=r"a\.npz.*record 1.*place 1.*0 to 8"):
+        read_dataset(tmp_path, tokens)

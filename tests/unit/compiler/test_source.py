@@ -146,7 +146,7 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     ),
     "subgraph": (lambda: _edited(_branch), "choice"),
     "two outputs": (lambda: _edited(_second_output), "exactly one"),
-    "free axis": (lambda: _edited(_free_axis), "axis other than the first"),
+    "free axis": (lambda: _edited(_free_axis), "axis 1 has no fixed size"),
     "joins the batch": (_joins_batch, "batch"),
     "works along the batch": (_over_batch, "across"),
     "strides of another rank": (_strides_of_another_rank, "pool|Attribute strides"),

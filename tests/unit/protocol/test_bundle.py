@@ -13,6 +13,7 @@ from protocol.bundle import (
     Manifest,
     Port,
     Preprocessing,
+    Table,
     bundle_digest,
     manifest_from_json,
     pack_bundle,
@@ -42,6 +43,7 @@ def _manifest(**changes: Any) -> Manifest:  # noqa: ANN401 - fields of any type
         "output": Port((3,), "float32"),
         "classes": ("a", "b", "c"),
         "preprocessing": Preprocessing((0.5,), (-1.0,)),
+        "tables": (Table(0, 1, 9), Table(2, 2, 5)),
         "digests": {name: H(content) for name, content in CONTENTS.items()},
         "clipping": "automatic",
     }
@@ -88,6 +90,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "classes": {"classes": ("a",)},
     "files": {"digests": {"infer.onnx": H(b"")}},
     "scale without offset": {"preprocessing": Preprocessing((1.0, 2.0), (0.0,))},
+    "tables overlap": {"tables": (Table(0, 2, 9), Table(1, 1, 9))},
+    "table beyond": {"tables": (Table(3, 2, 9),)},
     "scale per channel": {
         "preprocessing": Preprocessing((1.0,) * 3, (0.0,) * 3),
     },
@@ -121,6 +125,8 @@ EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
     "parameter no object": lambda d: d.update(parameters=[3]),
     "scale huge": lambda d: d["preprocessing"].update(scale=[1e300]),
     "scale text": lambda d: d["preprocessing"].update(scale=["1"]),
+    "table without rows": lambda d: d.update(tables=[[0, 1, 0]]),
+    "table too short": lambda d: d.update(tables=[[0, 1]]),
     "digest short": lambda d: d["files"].update({"theta.npy": "00"}),
     "digest no text": lambda d: d["files"].update({"theta.npy": 7}),
     "digest upper case": lambda d: d["files"].update({"theta.npy": "AB" * 32}),
