@@ -104,7 +104,8 @@ class Admitted:
       contribution: Its body.
       blob: The sealed vector; unchecked if the update was known.
       window: Counters of the board's updates from now on.
-      repeated: The same update was taken before: only the receipt is due.
+      known: The same update was taken before, or stands in the chain.
+      repeated: And the board sent it to us before: it lacks the receipt.
     """
 
     transaction: Digest
@@ -112,6 +113,7 @@ class Admitted:
     contribution: Contribution
     blob: bytes
     window: CounterWindow
+    known: bool
     repeated: bool
 
 
@@ -146,14 +148,18 @@ def admit(gate: Gate, device: DeviceId, whole: bytes, lookup: Lookup) -> Admitte
     if standing.known is not None:
         if standing.known != transaction:
             raise Equivocation(standing.known, update)
-        blob, window = upload.blob, standing.window
-        return Admitted(transaction, update, contribution, blob, window, True)
+        window, again = standing.window, standing.window.has(update.counter)
+        window = window if again else window.admit(update.counter)
+        blob = upload.blob
+        return Admitted(transaction, update, contribution, blob, window, True, again)
     window = standing.window.admit(update.counter)
     _check_lease(gate, device, contribution, upload.lease, standing.lease)
     spec = _check_policy(contribution, standing)
     vector = open_contribution(gate.key, update.sender, contribution, upload.blob, spec)
     check_norm(vector, norm_bound(spec, contribution.pledge))
-    return Admitted(transaction, update, contribution, upload.blob, window, False)
+    return Admitted(
+        transaction, update, contribution, upload.blob, window, False, False
+    )
 
 
 def open_update(key: OpeningKey, update: Envelope, blob: bytes, spec: TaskSpec) -> Grid:

@@ -84,20 +84,20 @@ def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
         subject = error.update.identity(turn.settings.gate.chain_id)
         turn.refuse(device, subject, error)
         return
-    if admitted.repeated:
-        (key,) = wanting.uploads([admitted.transaction])
-        if key in turn.wanted:
-            peers.upload_given(turn, GivenUpload(admitted.update, admitted.blob))
-        _repeat_receipt(turn, device, admitted)
+    session = evolve(turn.session(device), updates=admitted.window)
+    turn.put_session(device, session)
+    if admitted.known:
+        _known_arrived(turn, device, admitted)
         return
     body = admitted.contribution
     turn.emit(StoreUpload(admitted.transaction, admitted.update, admitted.blob))
-    session = evolve(turn.session(device), updates=admitted.window)
-    turn.put_session(device, session)
     key = held_key(device, body.task, body.version)
     update = admitted.update
     held = Held(admitted.transaction, body.version, body.task, turn.now_s, update)
     turn.held = turn.held.put(key, held)
+    (wanted,) = wanting.uploads([admitted.transaction])
+    if wanted in turn.wanted:
+        peers.came(turn, wanted)
     turn.emit(Accept(device))
     if duty.rank(turn, device) == 0 and not _proof_is_near(turn):
         turn.tell(device, Kind.ACCEPTED, ACCEPTED.pack(Accepted(admitted.transaction)))
@@ -215,6 +215,25 @@ def _proof_is_near(turn: Turn) -> bool:
     """
     ledger = turn.ledger
     return ledger.alone and ledger.mempool.size >= RECEIPTS_WAITING_MAX
+
+
+def _known_arrived(turn: Turn, device: DeviceId, admitted: Admitted) -> None:
+    """An update came again; or for the first time, but a block was quicker.
+
+    Then its first answer is on its way from another coordinator, and who comes first
+    for the board only sees to it that there is one.
+    """
+    (key,) = wanting.uploads([admitted.transaction])
+    if key in turn.wanted:
+        peers.upload_given(turn, GivenUpload(admitted.update, admitted.blob))
+    if turn.ledger.alone or admitted.repeated:
+        _repeat_receipt(turn, device, admitted)
+        return
+    if H(admitted.blob) == admitted.contribution.blob:
+        turn.emit(StoreUpload(admitted.transaction, admitted.update, admitted.blob))
+    if duty.rank(turn, device) == 0:
+        receipt = ACCEPTED.pack(Accepted(admitted.transaction))
+        turn.tell(device, Kind.ACCEPTED, receipt)
 
 
 def _repeat_receipt(turn: Turn, device: DeviceId, admitted: Admitted) -> None:

@@ -57,6 +57,8 @@ ASKS_BURST = 4096.0
 ASKS_OF_RANGE = 16
 """As how many things a range of blocks counts."""
 REPEAT_EVERY_S = 1.0
+UPLOAD_COMES_S = 0.2
+"""That an upload may come later to us than to a proposer, before we ask for it."""
 REPEATED_MAX = 64
 _FRAME_OVERHEAD_BYTES = 64 * 1024
 _GRID_BYTES = 8
@@ -200,7 +202,8 @@ def _park(
 ) -> None:
     parked = Parked(proposal.height, proposal.round, proposal.block_id, message, lacks)
     turn.parked = {**turn.parked, index: parked}
-    wanting.want(turn, wanting.uploads(identity for _, identity in lacks))
+    keys = wanting.uploads(identity for _, identity in lacks)
+    wanting.want(turn, keys, after_s=UPLOAD_COMES_S)
 
 
 def release_parked(turn: Turn) -> None:
@@ -273,14 +276,14 @@ def upload_given(turn: Turn, given: GivenUpload) -> None:
         held = Held(identity, body.version, body.task, turn.now_s, update)
         turn.held = turn.held.put(held_key(device, body.task, body.version), held)
         submit_upload(turn, update)
-    _came(turn, key)
+    came(turn, key)
 
 
 def _whole_given(turn: Turn, content: bytes) -> None:
     (key,) = wanting.wholes([H(content)])
     if key in turn.wanted:
         turn.emit(StoreWhole(content))
-        _came(turn, key)
+        came(turn, key)
 
 
 def _model_given(turn: Turn, given: GivenModel) -> None:
@@ -294,7 +297,7 @@ def _model_given(turn: Turn, given: GivenModel) -> None:
     model_given(turn, given)
 
 
-def _came(turn: Turn, key: bytes) -> None:
+def came(turn: Turn, key: bytes) -> None:
     """Lets go on whoever waited for this alone."""
     wanting.forget(turn, [key])
     for task in list(turn.tasks.values()):

@@ -25,9 +25,16 @@ def want_key(subject: Subject, key: bytes) -> bytes:
     return bytes([subject]) + key
 
 
-def want(turn: Turn, keys: Iterable[bytes]) -> None:
-    """Begins to ask for what we do not ask for already; at once, in this step."""
-    fresh = {key: Wanted(turn.now_s) for key in keys if key not in turn.wanted}
+def want(turn: Turn, keys: Iterable[bytes], after_s: float = 0.0) -> None:
+    """Begins to ask for what we do not ask for already.
+
+    Args:
+      turn: The step.
+      keys: Of what we lack.
+      after_s: When to begin; at once, in this step, by default.
+    """
+    first = Wanted(turn.now_s + after_s)
+    fresh = {key: first for key in keys if key not in turn.wanted}
     if fresh and len(turn.wanted) + len(fresh) <= WANTED_MAX:
         turn.wanted = {**turn.wanted, **fresh}
 

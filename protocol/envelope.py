@@ -174,6 +174,13 @@ class CounterWindow:
     highest: int = 0
     seen: int = 0
 
+    def has(self, counter: int) -> bool:
+        """Whether `counter` was admitted, or lies too far behind to tell."""
+        behind = self.highest - counter
+        return behind >= 0 and (
+            behind >= COUNTER_WINDOW or bool(self.seen >> behind & 1)
+        )
+
     def admit(self, counter: int) -> "CounterWindow":
         """The window after `counter`.
 

@@ -241,6 +241,56 @@ def test_update_is_acknowledged_by_one_and_if_sent_again_by_all(
         assert len(receipts) == expected
 
 
+def wants(council: Council, index: int) -> int:
+    effects = council.members[index].effects
+    return sum(isinstance(e, Tell) and e.subject is Subject.WANT for e in effects)
+
+
+def test_upload_later_than_its_proposal_is_not_asked_for(
+    council: Council, boards: list[Voter]
+) -> None:
+    (lease,) = council.check_in(boards[0], 0)
+    upload = boards[0].upload(lease)
+    before = wants(council, 3)
+    council.cut = lambda source, target, m: topic_of(m) == wire.Topic.VOTE
+    council.send(boards[0], upload, {0, 1, 2})
+    council.run(0.1)
+    assert council.members[3].state.wanted
+
+    council.send(boards[0], upload, {3})
+    council.cut = lambda source, target, m: False
+    council.run(3.0)
+
+    assert wants(council, 3) == before
+    assert not council.members[3].state.wanted
+    assert updates(council, boards[0]) == [1] * COUNT
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_upload_later_than_its_block_is_kept_and_answered_at_most_by_the_first(
+    council: Council, boards: list[Voter], number: int
+) -> None:
+    board = boards[number]
+    (lease,) = council.check_in(board, 0)
+    upload = board.upload(lease)
+    council.cut = lambda source, target, m: subject_of(m) == Subject.UPLOAD
+    council.send(board, upload, {0, 1, 2})
+    council.run(2.0)
+    assert updates(council, board) == [1] * COUNT
+    identity = upload.update.identity(council.members[3].settings.gate.chain_id)
+    assert council.members[3].store.upload(identity) is None
+
+    council.down.clear()
+    council.send(board, upload, {3})
+
+    assert council.members[3].store.upload(identity) is not None
+    first = duty.rank(turn_of(council, 3), board.device) == 0
+    answers = [envelope.kind for _, envelope in council.down]
+    assert answers == ([Kind.ACCEPTED] if first else [])
+    council.send(board, upload, {3})
+    assert Kind.FINAL in [envelope.kind for _, envelope in council.down]
+
+
 def test_update_that_boards_sent_to_all_is_told_to_nobody(
     council: Council, boards: list[Voter]
 ) -> None:

@@ -178,3 +178,14 @@ def test_window_agrees_with_a_set_of_all_counters(counters: list[int]) -> None:
         if admitted:
             seen.add(counter)
         assert window.seen < 1 << COUNTER_WINDOW
+
+
+@pytest.mark.parametrize(
+    ("counter", "known"),
+    [(200, True), (199, False), (201, False), (150, True), (136, True), (137, False)],
+    ids=["highest", "skipped", "next", "admitted", "beyond", "within"],
+)
+def test_window_has_what_was_admitted_or_is_too_old(counter: int, known: bool) -> None:
+    window = CounterWindow().admit(150).admit(200)
+
+    assert window.has(counter) is known
