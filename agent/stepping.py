@@ -10,28 +10,20 @@ arXiv:1908.10530 (Poisson sampling, fixed expected size as divisor).
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.mechanism import Step, draw_sample, private_sum, sampled_sum
-from agent.orders import TrainingOrder
+from agent.work import Real, Work
 from protocol.errors import NormExceeded
 from protocol.noise import noise_grid
 from protocol.task import MICRO, Q24
 from protocol.vectors import SCALE_BITS, VALUE_BITS, Draw, GridVector, to_grid
 
-Real = NDArray[np.float32]
-
 
 def noised_steps(
     step_at: Callable[[Real], Step],
-    theta: Real,
-    x: NDArray[Any],
-    y: NDArray[Any],
-    order: TrainingOrder,
-    micro_batch: int,
+    work: Work,
     ready: Callable[[], None],
     draw: Draw,
 ) -> GridVector:
@@ -39,11 +31,7 @@ def noised_steps(
 
     Args:
       step_at: The private gradient at given parameters.
-      theta: (d,) float32 to start from.
-      x: (n, ...) records.
-      y: (n, ...) labels.
-      order: Its privacy says how often, how many and how noisy.
-      micro_batch: Records that are computed together at most.
+      work: Its order's privacy says how often, how many and how noisy.
       ready: Called once, before the first random number.
       draw: Cryptographically secure random bytes, for samples and noise.
 
@@ -55,18 +43,19 @@ def noised_steps(
       NonFinite: If the model has no finite gradient at an all-zero record.
       NormExceeded: If the way is too long for the wire.
     """
+    x, y, theta, order = work.x, work.y, work.theta, work.order
     privacy = order.privacy
     expected = order.pledge * privacy.sampling_micro / MICRO
     rate = order.training.learning_rate_q24 / Q24
     grid = noise_grid(privacy.clip_q24, privacy.sigma_micro, theta.size)
     # Nothing is chosen: what can fail for the model's sake fails before it is paid for.
-    sampled_sum(step_at(theta), x, y, np.zeros(0, np.int64), micro_batch)
+    sampled_sum(step_at(theta), x, y, np.zeros(0, np.int64), work.micro_batch)
     ready()
     total = np.zeros(theta.size, np.int64)
     way, moved = np.zeros(theta.size, np.float64), theta
     for _ in range(privacy.steps):
         chosen = draw_sample(len(x), privacy.sampling_micro, draw)
-        clipped = sampled_sum(step_at(moved), x, y, chosen, micro_batch)
+        clipped = sampled_sum(step_at(moved), x, y, chosen, work.micro_batch)
         noised = private_sum(clipped, privacy.clip_q24, privacy.sigma_micro, draw)
         if int(np.abs(noised.values).max()) >= (1 << VALUE_BITS) // privacy.steps:
             raise NormExceeded("noised sums do not fit together")

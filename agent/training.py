@@ -13,6 +13,7 @@ Source: McMahan et al., AISTATS 2017, arXiv:1602.05629, algorithm 1 (LOCAL).
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from agent.optimiser import OPTIMISERS, proximal
 from agent.orders import TrainingOrder
 from agent.schedule import learning_rates
 from agent.stepping import noised_steps
+from agent.work import Real, Work
 from protocol.bundle import Manifest
 from protocol.descent import PLAIN
 from protocol.errors import ConfigError, NonFinite, NormExceeded, OperationError
@@ -44,8 +46,6 @@ from protocol.vectors import (
     GridVector,
     to_grid,
 )
-
-Real = NDArray[np.float32]
 
 
 class EngineError(OperationError):
@@ -104,11 +104,7 @@ class Trainer(Protocol):
 
 def train(
     trainer: Trainer,
-    theta: Real,
-    x: NDArray[Any],
-    y: NDArray[Any],
-    order: TrainingOrder,
-    micro_batch: int,
+    work: Work,
     ready: Callable[[], None],
     draw: Draw,
     rng: np.random.Generator,
@@ -118,11 +114,7 @@ def train(
 
     Args:
       trainer: The bundle.
-      theta: (d,) float32, the base version's parameters.
-      x: (n, *input), the first `order.pledge` of them count.
-      y: (n, *target).
-      order: What to train.
-      micro_batch: Records that are computed together.
+      work: What to train on; the first `order.pledge` records count.
       ready: Called once, when everything but noise is done; it returns when the charge
         is on disk, and does not return otherwise.
       draw: Cryptographically secure random bytes, for noise and rounding.
@@ -138,28 +130,27 @@ def train(
       NonFinite, NormExceeded: If the result fits no update.
       OperationError: If the task asks for what this board does not know.
     """
+    order = work.order
     if order.codec not in CODECS:
         raise OperationError(f"vector codec {order.codec} is not known here")
-    x, y = x[: order.pledge], y[: order.pledge]
-    vector = _vector(trainer, theta, x, y, order, micro_batch, ready, draw, rng)
+    pledged = slice(order.pledge)
+    work = replace(work, x=work.x[pledged], y=work.y[pledged])
+    vector = _vector(trainer, work, ready, draw, rng)
     if places := local_slices(trainer.manifest.parameters):
         if keep is not None:
-            keep(personal.moved(theta, vector, order, places))
+            keep(personal.moved(work.theta, vector, order, places))
         vector = personal.shared_part(vector, places)
     return CODECS[order.codec].encode(vector, draw)
 
 
 def _vector(
     trainer: Trainer,
-    theta: Real,
-    x: NDArray[Any],
-    y: NDArray[Any],
-    order: TrainingOrder,
-    micro_batch: int,
+    work: Work,
     ready: Callable[[], None],
     draw: Draw,
     rng: np.random.Generator,
 ) -> GridVector:
+    order = work.order
     mode, number = order.training.mode, order.privacy.mechanism
     try:
         check_mode(number, mode)
@@ -167,20 +158,20 @@ def _vector(
         raise OperationError(f"not known here: {error}") from error
     noise = (order.privacy.clip_q24, order.privacy.sigma_micro, draw)
     if number == RECORD_GAUSSIAN:
-        clipped = private_gradient(trainer, theta, x, y, order, micro_batch)
+        clipped = private_gradient(trainer, work)
         ready()
         return mechanism.private_sum(clipped, *noise)
     if number == RECORD_DPSGD:
         if order.training.descent != PLAIN:
             raise OperationError("noised steps with an optimiser are not known here")
         step_at = _private_steps(trainer, order)
-        return noised_steps(step_at, theta, x, y, order, micro_batch, ready, draw)
+        return noised_steps(step_at, work, ready, draw)
     if number == NONE:
-        exact = _plain_update(trainer, theta, x, y, order, micro_batch, rng)
+        exact = _plain_update(trainer, work, rng)
         grid = GridVector(to_grid(exact), -SCALE_BITS)
         ready()
         return grid
-    update = _whole_update(trainer, theta, x, y, order, micro_batch, rng)
+    update = _whole_update(trainer, work, rng)
     ready()
     if number == DEVICE_LAPLACE:
         return _times(mechanism.private_update_laplace(update, *noise), order.pledge)
@@ -188,34 +179,22 @@ def _vector(
 
 
 def _plain_update(
-    trainer: Trainer,
-    theta: Real,
-    x: NDArray[Any],
-    y: NDArray[Any],
-    order: TrainingOrder,
-    micro_batch: int,
-    rng: np.random.Generator,
+    trainer: Trainer, work: Work, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    if order.training.mode == TrainingMode.LOCAL:
-        return local_steps(trainer, theta, x, y, order, micro_batch, rng)
-    return gradient(trainer, theta, x, y, micro_batch)
+    if work.order.training.mode == TrainingMode.LOCAL:
+        return local_steps(trainer, work, rng)
+    return gradient(trainer, work.theta, work.x, work.y, work.micro_batch)
 
 
 def _whole_update(
-    trainer: Trainer,
-    theta: Real,
-    x: NDArray[Any],
-    y: NDArray[Any],
-    order: TrainingOrder,
-    micro_batch: int,
-    rng: np.random.Generator,
+    trainer: Trainer, work: Work, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """The update of one record's weight; zeros where the data let training diverge."""
     try:
-        exact = _plain_update(trainer, theta, x, y, order, micro_batch, rng)
+        exact = _plain_update(trainer, work, rng)
     except NonFinite:
-        return np.zeros(theta.size, np.float64)
-    return exact / order.pledge
+        return np.zeros(work.theta.size, np.float64)
+    return exact / work.order.pledge
 
 
 def _times(vector: GridVector, pledge: int) -> GridVector:
@@ -261,32 +240,20 @@ def gradient(
     return total
 
 
-def private_gradient(
-    trainer: Trainer,
-    theta: Real,
-    x: NDArray[Any],
-    y: NDArray[Any],
-    order: TrainingOrder,
-    micro_batch: int,
-) -> NDArray[np.float64]:
+def private_gradient(trainer: Trainer, work: Work) -> NDArray[np.float64]:
     """The sum of all records' clipped gradients, (d,) float64; not yet protected.
 
     Raises:
       EngineError: If the engine cannot run the graph.
       NonFinite: If the model has no finite gradient at an all-zero record.
     """
-    step = _private_steps(trainer, order)(theta)
-    return mechanism.clipped_sum(step, x, y, min(micro_batch, MICRO_BATCH_MAX))
+    step = _private_steps(trainer, work.order)(work.theta)
+    together = min(work.micro_batch, MICRO_BATCH_MAX)
+    return mechanism.clipped_sum(step, work.x, work.y, together)
 
 
 def local_steps(
-    trainer: Trainer,
-    theta: Real,
-    x: NDArray[Any],
-    y: NDArray[Any],
-    order: TrainingOrder,
-    micro_batch: int,
-    rng: np.random.Generator,
+    trainer: Trainer, work: Work, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Pledge times the way from `theta` that local epochs went, reversed, (d,).
 
@@ -294,13 +261,14 @@ def local_steps(
       EngineError: If the engine cannot run the graph.
       NonFinite: If training diverges.
     """
+    x, y, theta, order = work.x, work.y, work.theta, work.order
     policy = order.training.descent
     optimiser = OPTIMISERS[policy.optimiser](policy)
     size = order.training.batch * policy.accumulation
     steps = order.training.epochs * -(-len(x) // size)
     rate = learning_rates(policy, order.training.learning_rate_q24 / Q24, steps)
     # What is computed at once stays one batch, however many make a step.
-    together = min(micro_batch, order.training.batch)
+    together = min(work.micro_batch, order.training.batch)
     state, moved = optimiser.init(theta.size), theta
     for _ in range(order.training.epochs):
         shuffled = rng.permutation(len(x))

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from agent.rim.in_place import InPlaceStep
-from agent.training import EngineError, Real
+from agent.training import EngineError
 from agent.unpacking import unpack
+from agent.work import Real
 from protocol.bundle import (
     EVALUATE,
     GRADIENT,

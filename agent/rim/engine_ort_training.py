@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from onnxruntime.capi import _pybind_state as training_build
 
 from agent.rim.engine_ort import ORT_ERRORS, OrtTrainer
-from agent.training import EngineError, Real
+from agent.training import EngineError
+from agent.work import Real
 from protocol.bundle import EVALUATE, Manifest
 from protocol.clipping import clip_scale
 

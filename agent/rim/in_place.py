@@ -16,8 +16,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from agent.training import EngineError, Real
+from agent.training import EngineError
 from agent.unpacking import Unpacked
+from agent.work import Real
 
 _PLACES_MAX = 2
 _OWN_REFERENCES = 2

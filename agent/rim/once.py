@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.orders import TrainingOrder
-from agent.rim.dataset import read_dataset
+from agent.rim.dataset import DataSet, read_dataset
 from agent.rim.engines import open_trainer
-from agent.training import Real, Trainer, local_steps
+from agent.training import Trainer, local_steps
+from agent.work import Real, Work
 from durable.files import write_atomic
 from protocol.descent import PLAIN, DescentPolicy
 from protocol.errors import ConfigError
@@ -62,33 +62,20 @@ def train_once(
       ConfigError: If an argument is out of bounds or the data do not fit.
       FederationError: If the bundle cannot be used or training diverges.
     """
-    bounds = (
-        ("epochs", epochs, 1000),
-        ("batch", batch, 65536),
-        ("threads", threads, 64),
-    )
-    for name, value, most in bounds:
-        if not 1 <= value <= most:
-            raise ConfigError(f"must be in [1, {most}]", key=f"--{name}")
-    if not 0 < learning_rate <= 100:
-        raise ConfigError("must be above 0, at most 100", key="--learning-rate")
+    _check_bounds(epochs, batch, threads, learning_rate)
     trainer = open_trainer(bundle, threads, engine)
     found = read_dataset(data, trainer.manifest, label)
     rate_q24 = round(learning_rate * Q24)
     training = TrainingPolicy(TrainingMode.LOCAL, epochs, batch, rate_q24, descent)
     order = _order(trainer, len(found.x), training)
-    before = _measure(trainer, trainer.theta, found.x, found.y)
+    work = Work(trainer.theta, found.x, found.y, order, _MICRO_BATCH)
     started_s = time.perf_counter()
-    rng = np.random.default_rng()
-    scaled = local_steps(
-        trainer, trainer.theta, found.x, found.y, order, _MICRO_BATCH, rng
-    )
+    way = local_steps(trainer, work, np.random.default_rng()) / order.pledge
     seconds = time.perf_counter() - started_s
-    way = scaled / order.pledge
     theta = (trainer.theta - way).astype(np.float32)
     if out is not None:
         _write(out, theta)
-    after = _measure(trainer, theta, found.x, found.y)
+    before, after = [_measure(trainer, at, found) for at in (trainer.theta, theta)]
     return {
         "records": len(found.x),
         "parameters": trainer.manifest.dimension,
@@ -101,6 +88,19 @@ def train_once(
         "records_per_s": len(found.x) * epochs / seconds,
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+
+
+def _check_bounds(epochs: int, batch: int, threads: int, learning_rate: float) -> None:
+    bounds = (
+        ("epochs", epochs, 1000),
+        ("batch", batch, 65536),
+        ("threads", threads, 64),
+    )
+    for name, value, most in bounds:
+        if not 1 <= value <= most:
+            raise ConfigError(f"must be in [1, {most}]", key=f"--{name}")
+    if not 0 < learning_rate <= 100:
+        raise ConfigError("must be above 0, at most 100", key="--learning-rate")
 
 
 def _write(file: Path, theta: Real) -> None:
@@ -125,19 +125,17 @@ def _order(trainer: Trainer, records: int, training: TrainingPolicy) -> Training
     )
 
 
-def _measure(
-    trainer: Trainer, theta: Real, x: NDArray[Any], y: NDArray[Any]
-) -> dict[str, float | None]:
-    losses, hits = 0.0, 0
-    for start in range(0, len(x), _MICRO_BATCH):
-        rows = slice(start, start + _MICRO_BATCH)
-        loss, output = trainer.evaluate(theta, x[rows], y[rows])
-        losses += float(loss.sum())
-        if trainer.manifest.loss == "cross-entropy":
-            hits += int((output.argmax(axis=-1) == y[rows]).sum())
+def _measure(trainer: Trainer, theta: Real, data: DataSet) -> dict[str, float | None]:
     is_class = trainer.manifest.loss == "cross-entropy"
-    accuracy = hits / y.size if is_class else None
-    return {"loss": losses / len(x), "accuracy": accuracy}
+    losses, hits = 0.0, 0
+    for start in range(0, len(data.x), _MICRO_BATCH):
+        rows = slice(start, start + _MICRO_BATCH)
+        loss, output = trainer.evaluate(theta, data.x[rows], data.y[rows])
+        losses += float(loss.sum())
+        if is_class:
+            hits += int((output.argmax(axis=-1) == data.y[rows]).sum())
+    accuracy = hits / data.y.size if is_class else None
+    return {"loss": losses / len(data.x), "accuracy": accuracy}
 
 
 def readable(document: dict[str, Any]) -> str:

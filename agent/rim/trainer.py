@@ -33,6 +33,7 @@ from agent.rim.dataset import DataSet, read_dataset
 from agent.rim.engines import open_trainer
 from agent.rim.heads import with_head, write_head
 from agent.training import EngineError, Trainer, train
+from agent.work import Work
 from durable.files import read_limited
 from protocol.errors import ConfigError, FederationError, OperationError, StorageError
 
@@ -138,18 +139,10 @@ class Service:
         head = Path(job.head_path) if job.head_path else None
         if head is not None:
             theta = with_head(head, theta, trainer.manifest)
-        payload = train(
-            trainer,
-            theta,
-            data.x,
-            data.y,
-            order,
-            job.limits.micro_batch,
-            self._ready,
-            os.urandom,
-            np.random.default_rng(),
-            None if head is None else partial(write_head, head),
-        )
+        keep = None if head is None else partial(write_head, head)
+        work = Work(theta, data.x, data.y, order, job.limits.micro_batch)
+        rng = np.random.default_rng()
+        payload = train(trainer, work, self._ready, os.urandom, rng, keep)
         self._report(ReportKind.RESULT, payload=payload, detail=_usage())
 
     def _ready(self) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from agent.orders import TrainingOrder
 from agent.rim.engines import open_trainer
 from agent.training import Trainer, train
+from agent.work import Work
 from compiler import compile_model
 from fleet.examples import Examples, deal
 from fleet.models import build_model
@@ -105,22 +106,14 @@ class Workers:
     def train(self, board: int, order: TrainingOrder, theta: bytes) -> Result:
         """See `Labour.train`."""
 
-        def work() -> bytes:
+        def carry_out() -> bytes:
             own = self._material.boards[board]
             rng = np.random.default_rng((self._seed, board, order.base))
-            return train(
-                self._trainer(),
-                np.frombuffer(theta, "<f4"),
-                own.x,
-                own.y,
-                order,
-                _MICRO_BATCH,
-                lambda: None,
-                rng.bytes,
-                rng,
-            )
+            parameters = np.frombuffer(theta, "<f4")
+            work = Work(parameters, own.x, own.y, order, _MICRO_BATCH)
+            return train(self._trainer(), work, lambda: None, rng.bytes, rng)
 
-        return self._pool.submit(work).result
+        return self._pool.submit(carry_out).result
 
     def evaluate(self, inference: bytes) -> Score:
         """See `Labour.evaluate`."""

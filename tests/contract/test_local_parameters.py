@@ -12,6 +12,7 @@ from agent import open_trainer
 from agent.orders import TrainingOrder
 from agent.rim.heads import with_head, write_head
 from agent.training import train
+from agent.work import Work
 from compiler import compile_model
 from protocol.bundle import manifest_from_json, pack_bundle
 from protocol.errors import ConfigError, DecodeError, FederationError
@@ -76,7 +77,8 @@ def trained(
     kept: list[NDArray[np.float32]] = []
     random = np.random.default_rng(11)
     draw, rng = random.bytes, np.random.default_rng(1)
-    payload = train(TRAINER, theta, X, Y, wish, 8, no_wait, draw, rng, kept.append)
+    work = Work(theta, X, Y, wish, 8)
+    payload = train(TRAINER, work, no_wait, draw, rng, kept.append)
     (own,) = kept
     return payload, own
 

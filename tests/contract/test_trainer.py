@@ -17,6 +17,7 @@ from agent.orders import (
 from agent.rim.engine_ort_training import is_available
 from agent.rim.engines import ENGINES
 from agent.training import EngineError, Trainer, gradient, local_steps, train
+from agent.work import Work
 from compiler import compile_model
 from protocol.bundle import MANIFEST, manifest_from_json, pack_bundle
 from protocol.clipping import CLIPPINGS, NORM, clip_scale
@@ -247,13 +248,17 @@ def test_private_gradient_scales_as_the_manifest_says(
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def first_records(trainer: Trainer, wanted: TrainingOrder) -> Work:
+    return Work(trainer.theta, X[:32], Y[:32], wanted, 64)
+
+
 def test_local_steps_are_pledge_times_the_way_of_sgd(trainer: Trainer) -> None:
     wanted = order(TrainingMode.LOCAL)
     one_batch = replace(wanted.training, epochs=1, batch=32)
     wanted = replace(wanted, training=one_batch)
     rng = np.random.default_rng(1)
 
-    found = local_steps(trainer, trainer.theta, X[:32], Y[:32], wanted, 64, rng)
+    found = local_steps(trainer, first_records(trainer, wanted), rng)
 
     expected = 0.1 * softmax_gradient(trainer.theta, slice(0, 32))
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
@@ -265,11 +270,9 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(
     found = [
         local_steps(
             trainer,
-            trainer.theta,
-            X[:32],
-            Y[:32],
-            descending(batch, DescentPolicy(accumulation=32 // batch)),
-            64,
+            first_records(
+                trainer, descending(batch, DescentPolicy(accumulation=32 // batch))
+            ),
             np.random.default_rng(1),
         )
         for batch in (32, 8)
@@ -289,15 +292,8 @@ def test_local_steps_follow_optimiser_schedule_and_proximal_term(
         decay_q24=Q24 // 4,
     )
 
-    found = local_steps(
-        trainer,
-        trainer.theta,
-        X[:32],
-        Y[:32],
-        descending(32, policy),
-        64,
-        np.random.default_rng(1),
-    )
+    work = first_records(trainer, descending(32, policy))
+    found = local_steps(trainer, work, np.random.default_rng(1))
 
     # Two steps at rates 0.1 and 0.025, of which the second remembers half the first.
     first = softmax_gradient(trainer.theta, slice(0, 32)) / 32
@@ -313,10 +309,10 @@ def test_diverging_local_steps_are_refused(trainer: Trainer) -> None:
     wanted = replace(order(TrainingMode.LOCAL), training=wild)
     huge = (X * np.float32(1e37)).astype(np.float32)
 
+    work = Work(trainer.theta, huge, Y, wanted, 64)
+
     with pytest.raises(NonFinite), np.errstate(all="ignore"):
-        local_steps(
-            trainer, trainer.theta, huge, Y, wanted, 64, np.random.default_rng(1)
-        )
+        local_steps(trainer, work, np.random.default_rng(1))
 
 
 def no_wait() -> None:
@@ -324,17 +320,9 @@ def no_wait() -> None:
 
 
 def trained(trainer: Trainer, wanted: TrainingOrder) -> NDArray[np.int64]:
-    payload = train(
-        trainer,
-        trainer.theta,
-        X,
-        Y,
-        wanted,
-        8,
-        no_wait,
-        lambda count: bytes(count),
-        np.random.default_rng(1),
-    )
+    work = Work(trainer.theta, X, Y, wanted, 8)
+    rng = np.random.default_rng(1)
+    payload = train(trainer, work, no_wait, lambda count: bytes(count), rng)
     return CODECS[wanted.codec].decode(payload, wanted.dimension)
 
 
@@ -380,7 +368,7 @@ def test_no_random_byte_is_drawn_before_the_charge_is_paid(trainer: Trainer) -> 
 
     wanted = order(mechanism=RECORD_GAUSSIAN, codec=1)
     rng = np.random.default_rng(1)
-    train(trainer, trainer.theta, X, Y, wanted, 8, ready, draw, rng)
+    train(trainer, Work(trainer.theta, X, Y, wanted, 8), ready, draw, rng)
 
     assert drawn[0] == "ready"
     assert drawn.count("ready") == 1

@@ -19,6 +19,7 @@ from agent.mechanism import (
 )
 from agent.orders import TrainingOrder
 from agent.stepping import noised_steps
+from agent.work import Work
 from protocol.errors import NonFinite
 from protocol.ids import H, TaskId, Version
 from protocol.mechanisms import RECORD_DPSGD
@@ -110,11 +111,7 @@ def test_steps_without_much_noise_reach_the_mean_of_the_clipped() -> None:
     order = schedule(MICRO // 50, 60)
     vector = noised_steps(
         step_at,
-        theta,
-        X[:400],
-        Y[:400],
-        order,
-        8,
+        Work(theta, X[:400], Y[:400], order, 8),
         lambda: calls.append("ready"),
         stream(1),
     )
@@ -127,12 +124,8 @@ def test_steps_without_much_noise_reach_the_mean_of_the_clipped() -> None:
 def test_one_step_over_all_records_is_one_noised_sum() -> None:
     theta = np.full(DIMENSION, 3.0, np.float32)
     order = schedule(4 * MICRO, 1, MICRO)
-    draws = [
-        noised_steps(
-            step_at, theta, X[:400], Y[:400], order, 8, lambda: None, stream(s)
-        )
-        for s in range(300)
-    ]
+    work = Work(theta, X[:400], Y[:400], order, 8)
+    draws = [noised_steps(step_at, work, lambda: None, stream(s)) for s in range(300)]
     ways = np.array([draw.values * 2.0**draw.exponent for draw in draws]) * 2
     exact, _ = step_at(theta)(X[:400], Y[:400])
     deviation = noise_grid(CLIP_Q24, 4 * MICRO, DIMENSION).deviation
@@ -153,8 +146,9 @@ def test_nothing_is_drawn_before_it_is_paid_for() -> None:
         raise Unpaid
 
     theta = np.zeros(DIMENSION, np.float32)
+    work = Work(theta, X[:9], Y[:9], schedule(MICRO, 3), 4)
     with pytest.raises(Unpaid):
-        noised_steps(step_at, theta, X[:9], Y[:9], schedule(MICRO, 3), 4, refuse, draw)
+        noised_steps(step_at, work, refuse, draw)
 
 
 def test_model_without_a_gradient_fails_before_it_is_paid_for() -> None:
@@ -168,9 +162,9 @@ def test_model_without_a_gradient_fails_before_it_is_paid_for() -> None:
     def ready() -> None:
         raise AssertionError
 
-    theta = np.zeros(2, np.float32)
+    work = Work(np.zeros(2, np.float32), X, Y, schedule(MICRO, 1), 4)
     with pytest.raises(NonFinite):
-        noised_steps(broken, theta, X, Y, schedule(MICRO, 1), 4, ready, stream(1))
+        noised_steps(broken, work, ready, stream(1))
 
 
 @pytest.mark.parametrize("length", [0.0, 0.1, 0.5, 100.0, np.inf, np.nan])
@@ -221,8 +215,9 @@ def test_honest_whole_updates_stay_within_their_radius(law: str) -> None:
 def test_windows_are_part_of_the_order_and_change_no_noise() -> None:
     theta = np.zeros(DIMENSION, np.float32)
     order = schedule(MICRO, 2)
-    ways = [
-        noised_steps(step_at, theta, X[:50], Y[:50], given, 8, lambda: None, stream(4))
+    works = [
+        Work(theta, X[:50], Y[:50], given, 8)
         for given in (order, replace(order, windows=3))
     ]
+    ways = [noised_steps(step_at, work, lambda: None, stream(4)) for work in works]
     np.testing.assert_array_equal(ways[0].values, ways[1].values)
