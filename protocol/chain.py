@@ -20,6 +20,7 @@ from protocol.codec import (
     from_first,
     many,
     maybe,
+    record,
     structure,
     text,
     uint,
@@ -83,9 +84,7 @@ class Validator:
     name: str
 
 
-_VALIDATOR = structure(
-    Validator, 256, exactly(KEY_BYTES), exactly(KEY_BYTES), text(64)
-).schema
+VALIDATOR_SCHEMA = record(Validator, exactly(KEY_BYTES), exactly(KEY_BYTES), text(64))
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ class ValidatorSet:
         return None
 
 
-VALIDATOR_SET = structure(ValidatorSet, 8192, many(_VALIDATOR, VALIDATORS_MAX, 1))
+VALIDATOR_SET = structure(ValidatorSet, 8192, many(VALIDATOR_SCHEMA, VALIDATORS_MAX, 1))
 
 
 def quorum(validators: int, fault_model: FaultModel) -> int:

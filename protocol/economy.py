@@ -75,10 +75,10 @@ UNJAIL = structure(Unjail, 32, exactly(DEVICE_ID_BYTES))
 
 @dataclass(frozen=True)
 class Release:
-    """RELEASE: the deposit of a board that was revoked long ago goes back.
+    """RELEASE: the deposit of somebody who left long ago goes back.
 
     Attributes:
-      device: The board.
+      device: Id of the board or validator.
     """
 
     device: DeviceId

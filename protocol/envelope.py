@@ -43,6 +43,7 @@ class Kind(IntEnum):
     UNJAIL = 12
     RELEASE = 13
     SCORE = 14
+    VALSET = 15
     # A board speaks.
     CHECK_IN = 64
     CHUNK_REQUEST = 65
@@ -71,6 +72,7 @@ TRANSACTION_KINDS = frozenset(
         Kind.UNJAIL,
         Kind.RELEASE,
         Kind.SCORE,
+        Kind.VALSET,
     }
 )
 

@@ -100,6 +100,10 @@ Owner = Callable[[PublicKey], bytes]
 """Whom a key belongs to: a board that changes its key stays one board."""
 
 
+Validators = Callable[[int], ValidatorSet]
+"""Who decided a height."""
+
+
 def _itself(public: PublicKey) -> bytes:
     return public
 
@@ -107,7 +111,7 @@ def _itself(public: PublicKey) -> bytes:
 def convict(
     evidence: Evidence,
     chain_id: ChainId,
-    validators: ValidatorSet,
+    validators: Validators,
     owner: Owner = _itself,
 ) -> Conviction:
     """Checks evidence.
@@ -115,7 +119,7 @@ def convict(
     Args:
       evidence: What is claimed.
       chain_id: The chain; messages of another one prove nothing here.
-      validators: The set of the height in question.
+      validators: The set of a height; may refuse one of which it knows nothing.
       owner: Whom a board's key belongs to.
 
     Raises:
@@ -134,14 +138,12 @@ def convict(
             return _updates(evidence, chain_id, owner)
 
 
-def _votes(
-    evidence: Evidence, chain_id: ChainId, validators: ValidatorSet
-) -> Conviction:
+def _votes(evidence: Evidence, chain_id: ChainId, validators: Validators) -> Conviction:
     first, second = VOTE.unpack(evidence.first), VOTE.unpack(evidence.second)
     _same(_place_of_vote(first), _place_of_vote(second))
     if first.block_id == second.block_id:
         raise ProofError("both votes are for the same block")
-    public = _member(validators, first.voter)
+    public = _member(validators(first.height), first.voter)
     for vote in (first, second):
         verify(public, vote.signed_bytes(chain_id), vote.signature)
     return Conviction(public, first.height, _digest(_place_of_vote(first)))
@@ -152,13 +154,13 @@ def _place_of_vote(vote: Vote) -> tuple[int, ...]:
 
 
 def _proposals(
-    evidence: Evidence, chain_id: ChainId, validators: ValidatorSet
+    evidence: Evidence, chain_id: ChainId, validators: Validators
 ) -> Conviction:
     first, second = PROPOSAL.unpack(evidence.first), PROPOSAL.unpack(evidence.second)
     _same(_place_of_proposal(first), _place_of_proposal(second))
     if first.signed_bytes(chain_id) == second.signed_bytes(chain_id):
         raise ProofError("both proposals offer the same")
-    public = _member(validators, first.proposer)
+    public = _member(validators(first.height), first.proposer)
     for proposal in (first, second):
         if proposal != bare(proposal):
             raise ProofError("a proposal in evidence comes without block and proof")

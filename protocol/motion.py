@@ -8,8 +8,15 @@ not both pass, and a last height, so that a forgotten one does not pass years la
 
 from dataclasses import dataclass, replace
 
-from protocol.chain import VALIDATORS_MAX, FaultModel, ValidatorSet, quorum
-from protocol.codec import binary, encode, exactly, many, record, structure, uint
+from protocol.chain import (
+    VALIDATOR_SCHEMA,
+    VALIDATORS_MAX,
+    FaultModel,
+    Validator,
+    ValidatorSet,
+    quorum,
+)
+from protocol.codec import binary, encode, exactly, many, maybe, record, structure, uint
 from protocol.errors import DecodeError, ProtocolError, Reason
 from protocol.ids import KEY_BYTES, SIGNATURE_BYTES, ChainId, PublicKey
 from protocol.keys import SigningKey, verify
@@ -111,3 +118,26 @@ class OperatorChange:
 
 
 OPERATOR_CHANGE = structure(OperatorChange, 48, uint(1), exactly(KEY_BYTES))
+
+
+@dataclass(frozen=True)
+class ValidatorChange:
+    """VALSET: one validator comes or goes; exactly one of the two is named.
+
+    Attributes:
+      added: Who comes.
+      removed: Whose key goes.
+    """
+
+    added: Validator | None
+    removed: PublicKey | None
+
+    def __post_init__(self) -> None:
+        """Refuses none, and both at once."""
+        if (self.added is None) == (self.removed is None):
+            raise DecodeError("one validator is added, or one removed")
+
+
+VALIDATOR_CHANGE = structure(
+    ValidatorChange, 192, maybe(VALIDATOR_SCHEMA), maybe(exactly(KEY_BYTES))
+)

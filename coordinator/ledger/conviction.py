@@ -11,7 +11,7 @@ convict oneself never pays.
 
 from dataclasses import replace
 
-from coordinator.ledger import accounts, views
+from coordinator.ledger import accounts, validators, views
 from coordinator.ledger.accounts import Account
 from coordinator.ledger.authority import check_operator
 from coordinator.ledger.draft import BoardChanged, Context, Draft
@@ -22,6 +22,7 @@ from coordinator.ledger.records import (
     Board,
     Fault,
 )
+from protocol.chain import ValidatorSet
 from protocol.economy import RELEASE, UNJAIL
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason, StaleUpdate
@@ -45,16 +46,18 @@ def accuse(
         MALFORMED.
     """
     evidence = EVIDENCE.unpack(envelope.body)
-    validators = views.validators(draft, context.genesis, context.height)
     convicted = convict(
-        evidence, context.chain_id, validators, lambda key: views.owner(draft, key)
+        evidence,
+        context.chain_id,
+        lambda height: _validators_at(draft, context, height),
+        lambda key: views.owner(draft, key),
     )
     offender = views.owner(draft, convicted.public)
     board = views.board(draft, offender)
-    if board is None and validators.index_of(convicted.public) is None:
+    if board is None and convicted.height is None:
         raise ProtocolError("the offender takes no part", Reason.NOT_ENROLLED)
     known = views.fault(draft, convicted.public)
-    _check_new(context, convicted, board, known)
+    _check_new(convicted, board, known)
     places = (*(known.places if known else ()), convicted.place)
     fault = Fault(evidence.offence, context.height, identity, places)
     draft.put(views.fault_key(offender), FAULT.pack(fault))
@@ -71,18 +74,19 @@ def accuse(
     draft.happen(BoardChanged(offender))
 
 
-def _check_new(
-    context: Context, convicted: Conviction, board: Board | None, known: Fault | None
-) -> None:
+def _validators_at(draft: Draft, context: Context, height: int) -> ValidatorSet:
+    if context.height - height > AGE_HEIGHTS_MAX:
+        raise StaleUpdate(f"evidence of height {height}")
+    return views.validators(draft, context.genesis, height)
+
+
+def _check_new(convicted: Conviction, board: Board | None, known: Fault | None) -> None:
     if known is not None:
         free = board is not None and not board.jailed
         if not free or convicted.place in known.places:
             raise ProtocolError("the offender is convicted", Reason.ALREADY_KNOWN)
         if len(known.places) >= CONVICTIONS_MAX:
             raise ProtocolError("the offender is excluded", Reason.ALREADY_KNOWN)
-    happened = convicted.height
-    if happened is not None and context.height - happened > AGE_HEIGHTS_MAX:
-        raise StaleUpdate(f"evidence of height {happened}")
 
 
 def _slash(draft: Draft, offender: DeviceId, percent: int, finder: DeviceId) -> None:
@@ -128,26 +132,28 @@ def unjail(
 def release(
     draft: Draft, context: Context, envelope: Envelope, identity: Digest
 ) -> None:
-    """Gives the deposit of a revoked board back to whoever put it up.
+    """Gives the deposit of somebody back who takes part no more.
 
-    Only when no evidence can reach what the board signed any more.
+    Only when no evidence can reach what it signed; a board's goes to the operator that
+    put it up, a validator's to its own account.
 
     Raises:
-      ProtocolError: NOT_AUTHORISED, NOT_ENROLLED, POLICY_MISMATCH, BUSY,
-        INSUFFICIENT_FUNDS or MALFORMED.
+      ProtocolError: NOT_AUTHORISED, BUSY, INSUFFICIENT_FUNDS or MALFORMED.
     """
     del identity
     body = RELEASE.unpack(envelope.body)
     check_operator(draft, envelope)
+    held = accounts.account(draft, body.device)
+    if held is None or not held.deposit:
+        raise ProtocolError("no deposit", Reason.INSUFFICIENT_FUNDS)
     board = views.board(draft, body.device)
     if board is None:
-        raise ProtocolError("no such board", Reason.NOT_ENROLLED)
-    if not board.revoked:
-        raise ProtocolError("the board takes part", Reason.POLICY_MISMATCH)
-    if context.height - board.revoked <= AGE_HEIGHTS_MAX:
+        answers = validators.answers(draft, context, body.device)
+    else:
+        since = context.height - board.revoked
+        answers = not board.revoked or since <= AGE_HEIGHTS_MAX
+    if answers:
         raise ProtocolError("evidence may still come", Reason.BUSY)
-    held = accounts.account(draft, body.device) or Account()
-    if not held.deposit:
-        raise ProtocolError("no deposit", Reason.INSUFFICIENT_FUNDS)
     accounts.put_account(draft, body.device, replace(held, deposit=0))
-    accounts.credit(draft, board.sponsor, held.deposit)
+    owner = body.device if board is None else board.sponsor
+    accounts.credit(draft, owner, held.deposit)

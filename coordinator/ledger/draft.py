@@ -67,7 +67,16 @@ class Outvoted:
     validator: PublicKey
 
 
-Happening = JobCut | VersionFinal | TaskOpened | BoardChanged | Outvoted
+@dataclass(frozen=True)
+class ValidatorsChanged:
+    """Another validator set decides from a height on."""
+
+    height: int
+
+
+Happening = (
+    JobCut | VersionFinal | TaskOpened | BoardChanged | Outvoted | ValidatorsChanged
+)
 """What a block changed that others act upon."""
 
 

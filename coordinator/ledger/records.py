@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from protocol.chain import VALIDATOR_SET, ValidatorSet
 from protocol.codec import exactly, many, record, structure, uint
 from protocol.ids import (
     DEVICE_ID_BYTES,
@@ -238,3 +239,33 @@ ATTESTATIONS = structure(
         _ATTESTATIONS_MAX,
     ),
 )
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A validator set that followed the genesis's.
+
+    Attributes:
+      height: The first height that it decides.
+      validators: The set.
+    """
+
+    height: int
+    validators: ValidatorSet
+
+
+EPOCH = structure(Epoch, 8192, uint(), VALIDATOR_SET.schema)
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """Which epochs' records stand: from `first` to the one before `following`.
+
+    Epoch 0 is the genesis's set; both are 0 while it is the only one.
+    """
+
+    first: int
+    following: int
+
+
+EPOCHS = structure(Epochs, 32, uint(), uint())

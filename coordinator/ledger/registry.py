@@ -95,12 +95,7 @@ def rotate(
 
 def _check_unused(draft: Draft, context: Context, public: bytes) -> None:
     """Refuses a key that somebody signs with: evidence must name one owner."""
-    used = (
-        views.owner_key(public),
-        views.board_key(device_id(public)),
-        views.operator_key(public),
-    )
-    if any(draft.get(key) is not None for key in used):
+    if views.in_use(draft, public):
         raise ProtocolError("the key is in use", Reason.ALREADY_KNOWN)
     validators = views.validators(draft, context.genesis, context.height)
     if validators.index_of(public) is not None:

@@ -14,6 +14,7 @@ from coordinator.ledger import (
     motions,
     registry,
     scores,
+    validators,
     versions,
     views,
 )
@@ -41,6 +42,7 @@ RULES: dict[Kind, Rule] = {
     Kind.UNJAIL: conviction.unjail,
     Kind.RELEASE: conviction.release,
     Kind.SCORE: scores.score,
+    Kind.VALSET: validators.change_validators,
 }
 """One rule per kind of transaction."""
 

@@ -17,6 +17,8 @@
     dissent/<n>/<public key>     `Dissent`: a validator that was outvoted on versions
     fault/<id>                   `Fault`: it provably signed contradictions
     absence/<public key>         `Absence`: a validator that missed its turn to propose
+    epochs                       `Epochs`: which validator sets stand here
+    epoch/<k>                    `Epoch`: a validator set and its first height
     waiting                      tasks that have pending updates and no open job
 
 Accounts and pools stand as `accounts` says, settlements as `settlement` does.
@@ -31,6 +33,8 @@ from coordinator.ledger.records import (
     ATTESTATIONS,
     BOARD,
     DISSENT,
+    EPOCH,
+    EPOCHS,
     FAULT,
     HISTORY,
     JOB,
@@ -40,6 +44,8 @@ from coordinator.ledger.records import (
     Attestation,
     Board,
     Dissent,
+    Epoch,
+    Epochs,
     Fault,
     JobRecord,
     Pending,
@@ -57,7 +63,11 @@ BOARDS_KEY = b"boards"
 TASKS_KEY = b"tasks"
 OPERATORS_KEY = b"operators"
 MOTIONS_KEY = b"motions"
+EPOCHS_KEY = b"epochs"
 WAITING_KEY = b"waiting"
+
+
+_NO_EPOCHS = Epochs(0, 0)
 
 
 class Reader(Protocol):
@@ -130,6 +140,11 @@ def absence_key(public: bytes) -> bytes:
     return b"absence/" + public
 
 
+def epoch_key(number: int) -> bytes:
+    """Where a validator set stands that followed the genesis's."""
+    return b"epoch/%d" % number
+
+
 def published_key(transaction: bytes) -> bytes:
     """Where the number of the task stands that a transaction published."""
     return b"published/" + transaction
@@ -190,6 +205,12 @@ def signer(tree: Reader, public: bytes) -> Board | None:
     return found
 
 
+def in_use(tree: Reader, public: bytes) -> bool:
+    """Whether a board or an operator signs with a key, or a board did."""
+    used = owner_key(public), board_key(device_id(public)), operator_key(public)
+    return any(tree.get(key) is not None for key in used)
+
+
 def operator_count(tree: Reader) -> int:
     """How many operators there are."""
     return number_at(tree, OPERATORS_KEY)
@@ -217,12 +238,34 @@ def validators(tree: Reader, genesis: Genesis, height: int) -> ValidatorSet:
 
     Args:
       tree: A state after the block before that one, or after the one before that: a
-        header also names the next height's validators.
+        header also names the next height's validators. Any later one knows those of
+        the last heights too, as long as evidence of them is taken.
       genesis: What the chain started from.
       height: Which height.
     """
-    del tree, height
+    known = epochs(tree)
+    for number in range(known.following - 1, known.first - 1, -1):
+        found = epoch(tree, number)
+        if found is not None and found.height <= height:
+            return found.validators
     return genesis.validators
+
+
+def epochs(tree: Reader) -> Epochs:
+    """Which epochs' records stand."""
+    packed = tree.get(EPOCHS_KEY)
+    return _NO_EPOCHS if packed is None else EPOCHS.unpack(packed)
+
+
+def epoch(tree: Reader, number: int) -> Epoch | None:
+    """A validator set that followed the genesis's."""
+    packed = tree.get(epoch_key(number))
+    return None if packed is None else _unpack_epoch(packed)
+
+
+@lru_cache(maxsize=64)
+def _unpack_epoch(packed: bytes) -> Epoch:
+    return EPOCH.unpack(packed)
 
 
 def number_at(tree: Reader, key: bytes) -> int:

@@ -91,7 +91,7 @@ def test_codec_of_the_example_round_trips(
 
 
 @by_structure
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(draw=st.data())
 def test_codec_of_any_value_round_trips_to_one_spelling(
     name: str, codec: Codec[Any], example: object, draw: st.DataObject

@@ -223,6 +223,8 @@ VALUES: dict[str, SearchStrategy[Any]] = {
     ),
     "OPERATOR_CHANGE": st.builds(motion.OperatorChange, upto(1), digests),
     "PRESENT": st.builds(messages.Present, st.integers(1, 1 << 40)),
+    "VALIDATOR_CHANGE": st.builds(motion.ValidatorChange, _validators, st.none())
+    | st.builds(motion.ValidatorChange, st.none(), digests),
     "FUND": st.builds(economy.Fund, _tasks_no, upto(economy.CREDITS_MAX, 1)),
     "TRANSFER": st.builds(economy.Transfer, _devices, upto(economy.CREDITS_MAX, 1)),
     "UNJAIL": st.builds(economy.Unjail, _devices),

@@ -264,6 +264,14 @@ STRUCTURES = (
     Structure("MOTION", motion.MOTION, MOTION),
     Structure("OPERATOR_CHANGE", motion.OPERATOR_CHANGE, OPERATOR_CHANGE),
     Structure("PRESENT", messages.PRESENT, messages.Present(7)),
+    Structure(
+        "VALIDATOR_CHANGE",
+        motion.VALIDATOR_CHANGE,
+        motion.ValidatorChange(
+            chain.Validator(NEW_OPERATOR.public, OpeningKey(bytes(32)).public, "evora"),
+            None,
+        ),
+    ),
     Structure("FUND", economy.FUND, economy.Fund(TaskId(0), 1_000_000)),
     Structure(
         "TRANSFER", economy.TRANSFER, economy.Transfer(BOARD.identity, 1_000_000)

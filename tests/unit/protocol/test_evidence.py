@@ -59,7 +59,7 @@ def update(counter: int, base: int = 3, kind: Kind = Kind.UPDATE) -> Envelope:
 
 def check(evidence: Evidence, chain_id: ChainId = CHAIN_ID) -> Conviction:
     packed = EVIDENCE.pack(evidence)
-    return convict(EVIDENCE.unpack(packed), chain_id, VALIDATORS)
+    return convict(EVIDENCE.unpack(packed), chain_id, lambda _: VALIDATORS)
 
 
 def named(evidence: Evidence) -> tuple[bytes, int | None]:

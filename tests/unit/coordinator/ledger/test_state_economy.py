@@ -180,8 +180,8 @@ REFUSALS: list[tuple[str, Callable[[World], Envelope], Reason]] = [
         lambda w: w.unjail(0, board_key(1)),
         Reason.NOT_AUTHORISED,
     ),
-    ("release-a-member", lambda w: w.release(0), Reason.POLICY_MISMATCH),
-    ("release-nobody", lambda w: w.release(99), Reason.NOT_ENROLLED),
+    ("release-a-member", lambda w: w.release(0), Reason.BUSY),
+    ("release-nobody", lambda w: w.release(99), Reason.INSUFFICIENT_FUNDS),
     ("release-by-board", lambda w: w.release(0, board_key(0)), Reason.NOT_AUTHORISED),
 ]
 

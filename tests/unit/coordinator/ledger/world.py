@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypedDict, Unpack
 
 from coordinator.ledger import views
 from coordinator.ledger.attendance import roster_of
@@ -43,7 +44,14 @@ from protocol.messages import (
     Register,
     Revoke,
 )
-from protocol.motion import MOTION, OPERATOR_CHANGE, Motion, OperatorChange
+from protocol.motion import (
+    MOTION,
+    OPERATOR_CHANGE,
+    VALIDATOR_CHANGE,
+    Motion,
+    OperatorChange,
+    ValidatorChange,
+)
 from protocol.rotation import rotate
 from protocol.score import SCORE, Score
 from protocol.task import (
@@ -87,10 +95,7 @@ def genesis(
     heartbeat_s: int = 60,
     economy: Economy = NO_ECONOMY,
 ) -> Genesis:
-    members = [
-        Validator(validator_key(i).public, SealingKey(bytes(32)), f"c{i}")
-        for i in range(validators)
-    ]
+    members = [validator(number) for number in range(validators)]
     members.sort(key=lambda member: member.public)
     return Genesis(
         FORMAT_VERSION,
@@ -162,6 +167,19 @@ def contribution(number: int, base: int, **fields: object) -> Contribution:
     return replace(body, **fields)  # type: ignore[arg-type]  # a table's fields
 
 
+def validator(number: int) -> Validator:
+    return Validator(validator_key(number).public, SealingKey(bytes(32)), f"c{number}")
+
+
+class Carrying(TypedDict, total=False):
+    """How a motion is carried."""
+
+    voters: Sequence[int] | None
+    number: int | None
+    until: int
+    who: SigningKey
+
+
 class World:
     """A state, and one method per transaction that signs it."""
 
@@ -206,6 +224,16 @@ class World:
         device = board_id(number)
         return rotate(device, present, following, self.chain_id, self.counter)
 
+    def join(self, number: int, /, **how: Unpack[Carrying]) -> Envelope:
+        """A motion that adds a validator."""
+        change = ValidatorChange(validator(number), None)
+        return self.motion(Kind.VALSET, VALIDATOR_CHANGE.pack(change), **how)
+
+    def leave(self, who: SigningKey, /, **how: Unpack[Carrying]) -> Envelope:
+        """A motion that removes one."""
+        change = ValidatorChange(None, who.public)
+        return self.motion(Kind.VALSET, VALIDATOR_CHANGE.pack(change), **how)
+
     def fund(self, amount: int, who: SigningKey = OPERATOR, task: int = 0) -> Envelope:
         return self.sign(who, Kind.FUND, FUND.pack(Fund(TaskId(task), amount)))
 
@@ -228,7 +256,10 @@ class World:
         return self.sign(who or board_key(number), Kind.UNJAIL, body)
 
     def release(self, number: int, who: SigningKey = OPERATOR) -> Envelope:
-        return self.sign(who, Kind.RELEASE, RELEASE.pack(Release(board_id(number))))
+        return self.release_of(board_id(number), who)
+
+    def release_of(self, whose: DeviceId, who: SigningKey = OPERATOR) -> Envelope:
+        return self.sign(who, Kind.RELEASE, RELEASE.pack(Release(whose)))
 
     def motion(
         self,
@@ -237,6 +268,7 @@ class World:
         voters: Sequence[int] | None = None,
         number: int | None = None,
         until: int = 1 << 20,
+        who: SigningKey = STRANGER,
     ) -> Envelope:
         """A motion that these validators approved; by default a quorum."""
         if voters is None:
@@ -247,18 +279,13 @@ class World:
         made = Motion(kind, number, until, content)
         for voter in voters:
             made = made.approved(self.validators[voter], self.chain_id)
-        return self.sign(STRANGER, kind, MOTION.pack(made))
+        return self.sign(who, kind, MOTION.pack(made))
 
     def operator(
-        self,
-        who: SigningKey,
-        admitted: int = 1,
-        voters: Sequence[int] | None = None,
-        number: int | None = None,
-        until: int = 1 << 20,
+        self, who: SigningKey, admitted: int = 1, /, **how: Unpack[Carrying]
     ) -> Envelope:
         content = OPERATOR_CHANGE.pack(OperatorChange(admitted, who.public))
-        return self.motion(Kind.OPERATOR, content, voters, number, until)
+        return self.motion(Kind.OPERATOR, content, **how)
 
     def update(self, number: int, base: int = 0, **fields: object) -> Envelope:
         body = CONTRIBUTION.pack(contribution(number, base, **fields))

@@ -1,0 +1,136 @@
+"""Who decides which height: VALSET, and the sets that there were.
+
+A motion that a block takes at height h is effective at h + 2: the header of h + 1
+still names the old set as its own, and the new one as the next, so that whoever trusts
+the old set is led to the new one. One validator comes or goes at a time, and nothing
+changes while a change is on its way.
+
+Sets that evidence can still reach are kept: who left answers for what it signed.
+
+Source: CometBFT, spec/core/data_structures.md (`NextValidatorsHash`) for h + 2.
+"""
+
+from dataclasses import replace
+
+from coordinator.ledger import accounts, motions, views
+from coordinator.ledger.accounts import Account
+from coordinator.ledger.draft import Context, Draft, ValidatorsChanged
+from coordinator.ledger.records import EPOCH, EPOCHS, Epoch, Epochs
+from protocol.chain import VALIDATORS_MAX, FaultModel, Validator, ValidatorSet
+from protocol.envelope import Envelope
+from protocol.errors import ProtocolError, Reason
+from protocol.evidence import AGE_HEIGHTS_MAX
+from protocol.ids import DeviceId, Digest, PublicKey, device_id
+from protocol.motion import VALIDATOR_CHANGE
+
+DELAY_BLOCKS = 2
+"""From the block that takes a change to the first that the new set decides."""
+
+
+def change_validators(
+    draft: Draft, context: Context, envelope: Envelope, identity: Digest
+) -> None:
+    """Adds a validator or removes one; whoever submits it pays the deposit.
+
+    Raises:
+      ProtocolError: As `motions.carried`; BUSY, while a change is on its way or the set
+        is full; ALREADY_KNOWN, NOT_ENROLLED, INSUFFICIENT_FUNDS; NOT_AUTHORISED, for
+        somebody who was convicted; POLICY_MISMATCH, if the fault model does not fit
+        what is left.
+    """
+    del identity
+    change = VALIDATOR_CHANGE.unpack(motions.carried(draft, context, envelope).content)
+    epochs = views.epochs(draft)
+    if epochs.following and context.height < _first_height(draft, epochs.following - 1):
+        raise ProtocolError("a change is on its way", Reason.BUSY)
+    present = views.validators(draft, context.genesis, context.height)
+    if change.added is not None:
+        _check_new(draft, context, present, change.added)
+        _take_deposit(draft, context, envelope, change.added.public)
+        members = (*present.members, change.added)
+    else:
+        assert change.removed is not None
+        if present.index_of(change.removed) is None:
+            raise ProtocolError("no validator's key", Reason.NOT_ENROLLED)
+        members = tuple(one for one in present.members if one.public != change.removed)
+    _check_size(context, len(members))
+    ordered = tuple(sorted(members, key=lambda member: member.public))
+    _append(draft, context, epochs, ValidatorSet(ordered))
+    draft.happen(ValidatorsChanged(context.height + DELAY_BLOCKS))
+
+
+def _check_new(
+    draft: Draft, context: Context, present: ValidatorSet, added: Validator
+) -> None:
+    if present.index_of(added.public) is not None:
+        raise ProtocolError("it is a validator", Reason.ALREADY_KNOWN)
+    if views.fault(draft, added.public) is not None:
+        raise ProtocolError("it was convicted", Reason.NOT_AUTHORISED)
+    if views.in_use(draft, added.public):
+        raise ProtocolError("the key is in use", Reason.ALREADY_KNOWN)
+    if len(present.members) >= VALIDATORS_MAX:
+        raise ProtocolError(f"{VALIDATORS_MAX} validators at most", Reason.BUSY)
+
+
+def _check_size(context: Context, count: int) -> None:
+    crash = context.genesis.fault_model == FaultModel.CRASH
+    if count == 0 or (crash and count not in (2, 3)):
+        detail = f"{count} validators do not fit the chain's fault model"
+        raise ProtocolError(detail, Reason.POLICY_MISMATCH)
+
+
+def answers(tree: views.Reader, context: Context, identity: DeviceId) -> bool:
+    """Whether somebody is a validator, or was one that evidence can still reach."""
+    known = views.epochs(tree)
+    sets = [views.validators(tree, context.genesis, _horizon(context))]
+    for number in range(known.first, known.following):
+        found = views.epoch(tree, number)
+        if found is not None and found.height >= _horizon(context):
+            sets.append(found.validators)
+    members = (member for each in sets for member in each.members)
+    return any(device_id(member.public) == identity for member in members)
+
+
+def _take_deposit(
+    draft: Draft, context: Context, envelope: Envelope, public: PublicKey
+) -> None:
+    accounts.open_account(draft, context, device_id(public))
+    deposit = context.genesis.economy.validator_deposit
+    if not deposit:
+        return
+    accounts.debit(draft, views.owner(draft, envelope.sender), deposit)
+    held = accounts.account(draft, device_id(public)) or Account()
+    after = replace(held, deposit=held.deposit + deposit)
+    accounts.put_account(draft, device_id(public), after)
+
+
+def _first_height(draft: Draft, number: int) -> int:
+    found = views.epoch(draft, number)
+    assert found is not None, "epochs stand from the first to the last"
+    return found.height
+
+
+def _append(
+    draft: Draft, context: Context, epochs: Epochs, validators: ValidatorSet
+) -> None:
+    """Begins an epoch; those that evidence no longer reaches go."""
+    number = max(1, epochs.following)
+    first = max(1, epochs.first)
+    while first < number and _ended(draft, first, number) < _horizon(context):
+        draft.put(views.epoch_key(first), None)
+        first += 1
+    begins = context.height + DELAY_BLOCKS
+    draft.put(views.epoch_key(number), EPOCH.pack(Epoch(begins, validators)))
+    packed = EPOCHS.pack(Epochs(first, number + 1))
+    draft.put(views.EPOCHS_KEY, packed)
+
+
+def _ended(draft: Draft, number: int, following: int) -> int:
+    """The last height of an epoch; far away for the last one."""
+    if number + 1 == following:
+        return 1 << 62
+    return _first_height(draft, number + 1) - 1
+
+
+def _horizon(context: Context) -> int:
+    return context.height - AGE_HEIGHTS_MAX

@@ -1,0 +1,262 @@
+"""Validators come and go one at a time, two heights later, and answer for the past."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from coordinator.ledger import accounts, rows, verify, views
+from coordinator.ledger.accounts import Account
+from coordinator.ledger.fault import Fault
+from coordinator.ledger.rows import Row
+from coordinator.ledger.validators import DELAY_BLOCKS
+from protocol.chain import (
+    CERTIFICATE,
+    HEADER,
+    VALIDATORS_MAX,
+    FaultModel,
+    ValidatorSet,
+)
+from protocol.economy import Economy
+from protocol.envelope import Envelope
+from protocol.errors import ProofError, Reason
+from protocol.evidence import AGE_HEIGHTS_MAX
+from protocol.ids import PublicKey
+from protocol.keys import SigningKey
+from protocol.light import Trusted, pin
+from tests.sim.consensus_world import Bus
+from tests.unit.coordinator.ledger.test_conviction import LIAR, double_vote
+from tests.unit.coordinator.ledger.world import (
+    OPERATOR,
+    STRANGER,
+    World,
+    genesis,
+    opened,
+    validator,
+    validator_key,
+)
+
+NEW = 40
+
+
+def keys_at(world: World, height: int) -> list[bytes]:
+    found = views.validators(world.tree, world.genesis, height)
+    return [member.public for member in found.members]
+
+
+def old_keys(world: World) -> list[bytes]:
+    return [key.public for key in world.validators]
+
+
+def test_added_validator_decides_two_heights_later() -> None:
+    world = opened(validators=4)
+    world.must(world.join(NEW))
+    assert keys_at(world, world.height + 1) == old_keys(world)
+    joined = sorted([*old_keys(world), validator_key(NEW).public])
+    assert keys_at(world, world.height + DELAY_BLOCKS) == joined
+    assert keys_at(world, world.height + 1000) == joined
+
+
+def test_removed_validator_decides_nothing_two_heights_later() -> None:
+    world = opened(validators=4)
+    world.must(world.leave(world.validators[0]))
+    assert keys_at(world, world.height + 1) == old_keys(world)
+    assert keys_at(world, world.height + DELAY_BLOCKS) == old_keys(world)[1:]
+
+
+def test_second_change_waits_for_the_first() -> None:
+    world = opened(validators=4)
+    world.must(world.join(NEW))
+    world.height += DELAY_BLOCKS - 1
+    assert world.do(world.join(NEW + 1)).code == Reason.BUSY
+    world.height += 1
+    assert world.do(world.join(NEW + 1)).code == Reason.NOT_AUTHORISED
+    world.must(world.join(NEW + 1, voters=range(4)))
+    assert len(keys_at(world, world.height + DELAY_BLOCKS)) == 6
+
+
+def _tombstoned(world: World) -> Envelope:
+    world.must(double_vote(world))
+    world.must(world.leave(world.validators[LIAR]))
+    world.height += DELAY_BLOCKS
+    added = next(
+        number
+        for number in range(4)
+        if validator_key(number).public == world.validators[LIAR].public
+    )
+    return world.join(added, voters=[0, 1, 3])
+
+
+REFUSALS: list[tuple[str, Callable[[World], Envelope], Reason]] = [
+    ("too-few", lambda w: w.join(NEW, voters=(0, 1)), Reason.NOT_AUTHORISED),
+    ("member", lambda w: w.join(0), Reason.ALREADY_KNOWN),
+    ("no-member", lambda w: w.leave(STRANGER), Reason.NOT_ENROLLED),
+    ("convicted", _tombstoned, Reason.NOT_AUTHORISED),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [pytest.param(make, reason, id=name) for name, make, reason in REFUSALS],
+)
+def test_change_refused_changes_nothing(
+    make: Callable[[World], Envelope], reason: Reason
+) -> None:
+    world = opened(validators=4)
+    envelope = make(world)
+    before = world.tree.root()
+    assert world.do(envelope).code == reason
+    assert world.tree.root() == before
+
+
+def test_boards_key_becomes_no_validators() -> None:
+    world = opened(validators=1)
+    world.must(world.operator(validator_key(NEW)))
+    assert world.do(world.join(NEW)).code == Reason.ALREADY_KNOWN
+
+
+def test_last_validator_stays() -> None:
+    world = opened()
+    assert world.do(world.leave(world.validators[0])).code == Reason.POLICY_MISMATCH
+
+
+def test_set_is_bounded() -> None:
+    world = opened(validators=VALIDATORS_MAX)
+    assert world.do(world.join(NEW)).code == Reason.BUSY
+
+
+def test_crash_only_chain_keeps_two_or_three() -> None:
+    world = World(validators=3)
+    world.genesis = genesis(3, FaultModel.CRASH)
+    world.chain_id = world.genesis.chain_id()
+    assert world.do(world.join(NEW)).code == Reason.POLICY_MISMATCH
+    world.must(world.leave(world.validators[0]))
+
+
+ECONOMY = Economy(1_000_000, 50_000, 1_000, 0)
+
+
+def test_whoever_submits_pays_the_deposit() -> None:
+    world = opened(validators=4, economy=ECONOMY)
+    assert world.do(world.join(NEW)).code == Reason.INSUFFICIENT_FUNDS
+    world.must(world.join(NEW, who=OPERATOR))
+    added = validator_key(NEW).identity
+    assert accounts.account(world.tree, added) == Account(deposit=1_000)
+    paid = accounts.account(world.tree, OPERATOR.identity)
+    assert paid is not None
+    assert paid.balance == 49_000
+
+
+def test_former_validator_answers_until_evidence_is_too_old() -> None:
+    world = opened(validators=4, economy=ECONOMY)
+    liar = world.validators[LIAR]
+    world.must(world.leave(liar))
+    world.height += AGE_HEIGHTS_MAX
+    accused = double_vote(world, height=world.height - AGE_HEIGHTS_MAX + 1)
+    world.must(accused)
+    assert views.fault(world.tree, liar.public) is not None
+    assert accounts.account(world.tree, liar.identity) == Account()
+
+
+def test_vote_is_judged_by_the_set_of_its_height() -> None:
+    """After somebody left, the liar's old place is another's."""
+    world = opened(validators=4)
+    last = world.validators[3]
+    world.must(world.leave(world.validators[0]))
+    old, new = world.height + 1, world.height + DELAY_BLOCKS
+    world.height += 10
+    assert world.do(double_vote(world, height=new)).code == Reason.BAD_SIGNATURE
+    world.must(double_vote(world, height=old))
+    assert views.fault(world.tree, last.public) is None
+
+
+def test_deposit_of_a_former_validator_comes_back_late() -> None:
+    world = opened(validators=4, economy=ECONOMY)
+    former = next(
+        number
+        for number in range(4)
+        if validator_key(number).public == world.validators[0].public
+    )
+    world.must(world.leave(world.validators[0]))
+    release = world.release_of(world.validators[0].identity)
+    ends = world.height + DELAY_BLOCKS - 1
+    world.height = ends + AGE_HEIGHTS_MAX
+    assert world.do(release).code == Reason.BUSY
+    world.height += 1
+    world.must(release)
+    held = accounts.account(world.tree, validator_key(former).identity)
+    assert held == Account(balance=1_000)
+
+
+def test_sets_that_no_evidence_reaches_are_forgotten() -> None:
+    world = opened(validators=1)
+    for number in range(4):
+        world.height += AGE_HEIGHTS_MAX + DELAY_BLOCKS
+        voters = sorted_keys(world)
+        world.validators = voters
+        world.must(world.join(NEW + number, voters=range(len(voters))))
+        kept = [key for key, _ in world.tree.items(b"epoch/")]
+        assert len(kept) == min(2, number + 1)
+
+
+def sorted_keys(world: World) -> list[SigningKey]:
+    known = {validator_key(n).public: validator_key(n) for n in (0, *range(NEW, 50))}
+    return [known[PublicKey(public)] for public in keys_at(world, world.height)]
+
+
+def decided(bus: Bus) -> Iterator[Row]:
+    for stored in bus.nodes[1].blocks():
+        yield Row(
+            stored.block.header.height,
+            HEADER.pack(stored.block.header),
+            rows.pack_body(stored.block.transactions),
+            CERTIFICATE.pack(stored.certificate),
+        )
+
+
+def follow(bus: Bus, sets: dict[bytes, ValidatorSet]) -> Trusted:
+    """A light client that is shown every header, and each new set when it begins."""
+    trusted = pin(bus.world.genesis)
+    for stored in bus.nodes[1].blocks():
+        header = stored.block.header
+        following = sets[header.next_validators]
+        trusted = trusted.accept(header, stored.certificate, following)
+    return trusted
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_running_chain_goes_on_through_a_join_and_a_leave(seed: int) -> None:
+    world = World(4)
+    bus = Bus(seed, world, [*world.validators, validator_key(NEW)], correct=range(1, 5))
+    bus.submit(0.1, world.join(NEW))
+    bus.submit(0.2, world.register(0))
+
+    bus.run(60.0, lambda: min(bus.heights()) >= 1)
+    bus.submit(bus.now_s, world.register(1))
+    bus.run(90.0, lambda: min(bus.heights()) >= 4)
+    assert bus.nodes[4].state.party.index is not None
+    left = world.leave(world.validators[0], number=1, voters=range(4))
+    bus.submit(bus.now_s, left)
+    reached = max(bus.heights()) + 4
+    for number in range(2, 8):
+        bus.submit(bus.now_s + number, world.register(number))
+    bus.run(bus.now_s + 200.0, lambda: min(bus.heights()) >= reached)
+
+    members = bus.nodes[1].state.party.roster.validators.members
+    joined = sorted([*old_keys(world)[1:], validator_key(NEW).public])
+    assert [member.public for member in members] == joined
+    bus.check_votes()
+    checked = list(verify.check_rows(world.genesis, decided(bus)))
+    assert not [found for found in checked if isinstance(found, Fault)]
+    five = (*world.genesis.validators.members, validator(NEW))
+    sets = (
+        world.genesis.validators,
+        ValidatorSet(tuple(sorted(five, key=lambda member: member.public))),
+        ValidatorSet(members),
+    )
+    trusted = follow(bus, {each.digest(): each for each in sets})
+    assert trusted.height == bus.nodes[1].state.height
+    assert trusted.validators.members == members
+    stale = pin(world.genesis)
+    last = bus.nodes[1].blocks()[-1]
+    with pytest.raises(ProofError, match="not trusted"):
+        stale.accept(last.block.header, last.certificate)
