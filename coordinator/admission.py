@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from coordinator.ledger import transactions
+from coordinator.recent import Recent
 from coordinator.robust.norm import check_norm, norm_bound
 from protocol.accounting import CHARGE_MAX
 from protocol.chain import ValidatorSet
@@ -34,6 +35,11 @@ from protocol.messages import (
 from protocol.sealing import commitment, open_sealed
 from protocol.task import TaskSpec
 from protocol.vectors import CODECS, Grid
+
+OPENED_BYTES_MAX = 16 << 20
+"""Of vectors that are kept open from admission until they are summed."""
+_Bound = tuple[bytes, bytes, bytes, bytes]
+_opened: Recent[_Bound, bytes] = Recent(OPENED_BYTES_MAX)
 
 
 class Equivocation(InvalidUpdate):
@@ -193,9 +199,13 @@ def open_contribution(
     """
     if H(blob) != contribution.blob:
         raise InvalidUpdate("blob differs from its digest", Reason.COMMITMENT_MISMATCH)
-    content_key, plaintext = open_sealed(blob, key, sender)
-    if commitment(content_key, plaintext) != contribution.commitment:
-        raise InvalidUpdate("commitment does not open", Reason.COMMITMENT_MISMATCH)
+    bound = (key.public, sender, contribution.blob, contribution.commitment)
+    plaintext = _opened.get(bound)
+    if plaintext is None:
+        content_key, plaintext = open_sealed(blob, key, sender)
+        if commitment(content_key, plaintext) != contribution.commitment:
+            raise InvalidUpdate("commitment does not open", Reason.COMMITMENT_MISMATCH)
+        _opened.keep(bound, plaintext, len(plaintext))
     return CODECS[contribution.codec].decode(plaintext, spec.dimension)
 
 

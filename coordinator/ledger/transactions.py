@@ -7,19 +7,19 @@ bytes, so what was found for the latest of them is kept.
 
 from functools import lru_cache
 
+from coordinator.recent import Recent
 from protocol.envelope import ENVELOPE, Envelope
 from protocol.messages import CONTRIBUTION, Contribution
 
 KEPT = 1 << 13
-"""As many as may wait in two generations; a transaction of an update takes 1 KB."""
-_newer: dict[bytes, Envelope] = {}
-_older: dict[bytes, Envelope] = {}
+"""A transaction of an update takes 1 KB."""
+_known: Recent[bytes, Envelope] = Recent(KEPT)
 
 
 def pack(envelope: Envelope) -> bytes:
     """The bytes of a transaction, remembered for `unpack`."""
     packed = ENVELOPE.pack(envelope)
-    _keep(packed, envelope)
+    _known.keep(packed, envelope)
     return packed
 
 
@@ -29,18 +29,11 @@ def unpack(packed: bytes) -> Envelope:
     Raises:
       DecodeError, LimitError: As `ENVELOPE.unpack`; nothing is kept of such bytes.
     """
-    known = _newer.get(packed) or _older.get(packed)
+    known = _known.get(packed)
     if known is None:
         known = ENVELOPE.unpack(packed)
-        _keep(packed, known)
+        _known.keep(packed, known)
     return known
-
-
-def _keep(packed: bytes, envelope: Envelope) -> None:
-    global _newer, _older
-    _newer[packed] = envelope
-    if len(_newer) >= KEPT // 2:
-        _newer, _older = {}, _newer
 
 
 @lru_cache(maxsize=KEPT // 2)

@@ -36,15 +36,3 @@ def test_transaction_malformed_is_refused_each_time() -> None:
     for _ in range(2):
         with pytest.raises(DecodeError):
             transactions.unpack(envelope(1)[:-1] + b"")
-
-
-def test_transactions_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transactions, "KEPT", 8)
-    monkeypatch.setattr(transactions, "_newer", {})
-    monkeypatch.setattr(transactions, "_older", {})
-    for number in range(1, 40):
-        transactions.unpack(envelope(number))
-
-        held = len(transactions._newer) + len(transactions._older)
-        assert held < 8
-    assert envelope(39) in transactions._newer

@@ -1,0 +1,39 @@
+"""Remembering in bounded memory."""
+
+from coordinator.recent import Recent
+
+
+def test_recent_gives_what_was_kept() -> None:
+    recent: Recent[str, int] = Recent(10)
+    recent.keep("a", 1)
+
+    assert recent.get("a") == 1
+    assert recent.get("b") is None
+
+
+def test_recent_keeps_at_least_the_latest_half_and_never_more_than_all() -> None:
+    recent: Recent[int, int] = Recent(10)
+    for number in range(100):
+        recent.keep(number, number)
+
+        assert len(recent) <= 10
+        latest = range(max(0, number - 4), number + 1)
+        assert [recent.get(each) for each in latest] == list(latest)
+
+
+def test_recent_counts_weight() -> None:
+    recent: Recent[int, bytes] = Recent(100)
+    for number in range(10):
+        recent.keep(number, bytes(20), weight=20)
+
+        assert len(recent) <= 5
+    assert recent.get(9) == bytes(20)
+
+
+def test_recent_too_heavy_is_not_kept() -> None:
+    recent: Recent[str, int] = Recent(10)
+    recent.keep("light", 1)
+    recent.keep("heavy", 2, weight=6)
+
+    assert recent.get("heavy") is None
+    assert recent.get("light") == 1
