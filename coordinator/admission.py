@@ -65,12 +65,10 @@ class Gate:
 
     Attributes:
       chain_id: What signatures bind.
-      validators: Whose leases count.
       key: Opens what was sealed to us.
     """
 
     chain_id: ChainId
-    validators: ValidatorSet
     key: OpeningKey
 
 
@@ -79,6 +77,7 @@ class Standing:
     """What is known about the sender and the task of one update.
 
     Attributes:
+      coordinators: Whose leases count.
       device: Whose key signed it.
       enrolled: The chain knows the board, with this key, and has not revoked it.
       known: Id of its update for this base version, if there is one.
@@ -90,6 +89,7 @@ class Standing:
       charged: What the board's updates in the chain were charged.
     """
 
+    coordinators: ValidatorSet
     device: DeviceId
     enrolled: bool
     known: Digest | None
@@ -159,7 +159,7 @@ def admit(gate: Gate, device: DeviceId, whole: bytes, lookup: Lookup) -> Admitte
         blob = upload.blob
         return Admitted(transaction, update, contribution, blob, window, True, again)
     window = standing.window.admit(update.counter)
-    _check_lease(gate, device, contribution, upload.lease, standing.lease)
+    _check_lease(gate, contribution, upload.lease, standing)
     spec = _check_policy(contribution, standing)
     vector = open_contribution(gate.key, update.sender, contribution, upload.blob, spec)
     check_norm(vector, norm_bound(spec, contribution.pledge))
@@ -211,19 +211,19 @@ def open_contribution(
 
 def _check_lease(
     gate: Gate,
-    device: DeviceId,
     contribution: Contribution,
     lease: Envelope,
-    ours: Envelope | None,
+    standing: Standing,
 ) -> None:
     """A lease counts by its signature and content; when it ended decides nothing."""
-    if lease.kind != Kind.LEASE or gate.validators.index_of(lease.sender) is None:
+    known = standing.coordinators.index_of(lease.sender) is not None
+    if lease.kind != Kind.LEASE or not known:
         raise InvalidUpdate("not a coordinator's lease", Reason.NO_LEASE)
     granted = LEASE.unpack(lease.body)
-    wanted = (device, contribution.task, contribution.version)
+    wanted = (standing.device, contribution.task, contribution.version)
     if (granted.device, granted.task, granted.version) != wanted:
         raise InvalidUpdate("lease for another update", Reason.NO_LEASE)
-    if lease == ours:
+    if lease == standing.lease:
         return
     try:
         lease.check(gate.chain_id)

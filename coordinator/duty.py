@@ -12,8 +12,9 @@ IEEE/ACM Transactions on Networking 1998 (highest random weight).
 from dataclasses import replace
 from functools import lru_cache
 
+from coordinator import membership
 from coordinator.turn import Turn
-from protocol.ids import DeviceId, H
+from protocol.ids import DeviceId, H, device_id
 
 SILENT_AFTER_STATUSES = 3.5
 """Whoever missed so many of its regular statuses counts as gone."""
@@ -22,26 +23,27 @@ _TAG = b"starling/duty/1"
 
 def rank(turn: Turn, subject: bytes) -> int:
     """How many coordinators that seem to be alive come before us for a subject."""
-    party = turn.ledger.party
-    keys = tuple([member.public for member in party.roster.validators.members])
-    before = _before(subject, party.key.public, keys)
-    return sum(is_alive(turn, index) for index in before)
+    keys = membership.public_keys(turn.ledger)
+    before = _before(subject, turn.ledger.party.key.public, keys)
+    return sum(is_alive(turn, who) for who in before)
 
 
 @lru_cache(maxsize=1 << 14)
-def _before(subject: bytes, key: bytes, others: tuple[bytes, ...]) -> tuple[int, ...]:
-    """Places of those who come before a key in the order for a subject."""
+def _before(
+    subject: bytes, key: bytes, others: tuple[bytes, ...]
+) -> tuple[DeviceId, ...]:
+    """Ids of those who come before a key in the order for a subject."""
     own = H(_TAG, subject, key)
     return tuple(
-        index
-        for index, other in enumerate(others)
+        device_id(other)
+        for other in others
         if other != key and H(_TAG, subject, other) < own
     )
 
 
-def is_alive(turn: Turn, index: int) -> bool:
+def is_alive(turn: Turn, who: DeviceId) -> bool:
     """Whether a coordinator was heard of lately, or had no time yet to be."""
-    peer = turn.peers.get(index)
+    peer = turn.peers.get(who)
     heard_at_s = turn.since_s
     if peer is not None:
         heard_at_s = max(heard_at_s, peer.heard_at_s)

@@ -1,6 +1,6 @@
 """After a block: boards get their proofs, and it is looked what follows for tasks."""
 
-from coordinator import contradiction, duty, versioning
+from coordinator import contradiction, duty, membership, versioning
 from coordinator.events import DropUpload, DropUploads, Refuse, RemoveInbox
 from coordinator.ledger import transactions, views
 from coordinator.ledger.draft import BoardChanged, Outvoted
@@ -10,7 +10,7 @@ from coordinator.state import held_key
 from coordinator.turn import Turn
 from protocol.envelope import Envelope, Kind
 from protocol.errors import ProtocolError, Reason
-from protocol.ids import DEVICE_ID_BYTES, DeviceId, Digest
+from protocol.ids import DEVICE_ID_BYTES, DeviceId, Digest, device_id
 
 FINALITIES_KEPT = 256
 """Times that a shown median is of."""
@@ -87,9 +87,7 @@ def _update_final(
 
 
 def _name_outvoted(turn: Turn, found: Outvoted) -> None:
-    validators = turn.settings.gate.validators
-    index = validators.index_of(found.validator)
-    name = "a former member" if index is None else validators.members[index].name
+    name = membership.name_of(turn.ledger, device_id(found.validator))
     turn.report(
         f"task {found.task}: {name} attested another version {found.version} than the "
         "one that is final"

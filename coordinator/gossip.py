@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from coordinator.ledger.wire import DECISION
-from protocol.chain import VALIDATORS_MAX
 from protocol.chunks import CHUNK, WHOLE_BYTES_MAX, split
-from protocol.codec import UINT_MAX, binary, many, structure, uint
+from protocol.codec import UINT_MAX, binary, exactly, many, structure, uint
 from protocol.envelope import ENVELOPE, Envelope
 from protocol.errors import DecodeError
-from protocol.ids import DIGEST_BYTES, TaskId, Version
+from protocol.ids import DEVICE_ID_BYTES, DIGEST_BYTES, DeviceId, TaskId, Version
 from protocol.sealing import BLOB_BYTES_MAX
 from protocol.task import MODEL_DIGESTS, ModelDigests
 
@@ -68,20 +67,20 @@ class Want:
     """A request: one coordinator is asked, so that not all of them answer.
 
     Attributes:
-      asked: Index of the validator that is to answer.
+      asked: Id of the coordinator that is to answer.
       subject: UPLOAD, WHOLE, MODEL or BLOCKS.
       keys: Of what is wanted.
     """
 
-    asked: int
+    asked: DeviceId
     subject: int
     keys: tuple[bytes, ...]
 
 
 WANT = structure(
     Want,
-    KEYS_PER_WANT_MAX * (DIGEST_BYTES + 2) + 16,
-    uint(VALIDATORS_MAX - 1),
+    KEYS_PER_WANT_MAX * (DIGEST_BYTES + 2) + 32,
+    exactly(DEVICE_ID_BYTES),
     uint(255),
     many(binary(DIGEST_BYTES, 1), KEYS_PER_WANT_MAX, 1),
 )

@@ -196,6 +196,7 @@ def _standing(turn: Turn, sender: PublicKey, body: Contribution) -> Standing:
         known = views.update_of(tree, body.task, device, body.version)
     grant = None if task is None else task.leases.granted.get(device)
     return Standing(
+        turn.ledger.party.roster.validators,
         device,
         board is not None and not board.jailed,
         known,

@@ -8,7 +8,7 @@ block stands whatever we think, and the vectors are fetched afterwards.
 
 from dataclasses import replace
 
-from coordinator import accusation, catchup, wanting
+from coordinator import accusation, catchup, membership, wanting
 from coordinator.admission import open_update
 from coordinator.events import (
     Give,
@@ -46,7 +46,7 @@ from protocol.errors import (
     Reason,
     SignatureError,
 )
-from protocol.ids import Digest, H
+from protocol.ids import DeviceId, Digest, H, device_name
 from protocol.task import version_digest
 
 BYTES_PER_S = 16e6
@@ -66,28 +66,28 @@ _GRID_BYTES = 8
 
 def heard(turn: Turn, event: PeerArrived) -> None:
     """Takes a message of another coordinator; a bad one is counted."""
-    index = turn.settings.peers.get(event.peer)
+    who = event.peer
     try:
-        if index is None:
+        if not membership.is_coordinator(turn.ledger, who):
             raise SignatureError("not a coordinator", Reason.NOT_AUTHORISED)
-        if index == turn.ledger.party.index:
+        if who == membership.own_id(turn.ledger):
             return
-        peer = _credited(turn, index)
+        peer = _credited(turn, who)
         if len(event.payload) > peer.allowance:
-            raise LimitError(f"validator {index} says too much", Reason.BUSY)
+            raise LimitError(f"{device_name(who)} says too much", Reason.BUSY)
         allowance = peer.allowance - len(event.payload)
         turn.peers = {
             **turn.peers,
-            index: replace(peer, heard_at_s=turn.now_s, allowance=allowance),
+            who: replace(peer, heard_at_s=turn.now_s, allowance=allowance),
         }
-        _take(turn, index, FRAME.unpack(event.payload))
+        _take(turn, who, FRAME.unpack(event.payload))
     except ProtocolError as error:
         turn.emit(Refuse(None, error.reason, str(error)))
 
 
-def _credited(turn: Turn, index: int) -> Peer:
+def _credited(turn: Turn, who: DeviceId) -> Peer:
     """A peer with what it earned since the last time."""
-    peer = turn.peers.get(index) or Peer()
+    peer = turn.peers.get(who) or Peer()
     gone_s = turn.now_s - peer.at_s
     return replace(
         peer,
@@ -97,18 +97,18 @@ def _credited(turn: Turn, index: int) -> Peer:
     )
 
 
-def _take(turn: Turn, index: int, frame: Frame) -> None:
+def _take(turn: Turn, who: DeviceId, frame: Frame) -> None:
     try:
         subject = Subject(frame.subject)
     except ValueError as error:
         raise DecodeError("no such subject", Reason.UNKNOWN_KIND) from error
     match subject:
         case Subject.LEDGER:
-            _ledger(turn, index, frame.content)
+            _ledger(turn, who, frame.content)
         case Subject.CHUNK:
-            _chunk(turn, index, frame.content)
+            _chunk(turn, who, frame.content)
         case Subject.WANT:
-            _wanted(turn, index, WANT.unpack(frame.content))
+            _wanted(turn, who, WANT.unpack(frame.content))
         case Subject.UPLOAD:
             upload_given(turn, GIVEN_UPLOAD.unpack(frame.content))
         case Subject.WHOLE:
@@ -128,9 +128,9 @@ def frame_bytes_max(turn: Turn) -> int:
     return max(sizes) + _FRAME_OVERHEAD_BYTES
 
 
-def _chunk(turn: Turn, index: int, content: bytes) -> None:
+def _chunk(turn: Turn, who: DeviceId, content: bytes) -> None:
     chunk = CHUNK.unpack(content)
-    peer = turn.peers[index]
+    peer = turn.peers[who]
     assembly = peer.assembly
     if assembly is None or (assembly.digest, assembly.size) != (
         chunk.digest,
@@ -140,25 +140,25 @@ def _chunk(turn: Turn, index: int, content: bytes) -> None:
     assembly = assembly.add(chunk)
     complete = None not in assembly.pieces
     kept = None if complete else assembly
-    turn.peers = {**turn.peers, index: replace(peer, assembly=kept)}
+    turn.peers = {**turn.peers, who: replace(peer, assembly=kept)}
     if complete:
         frame = FRAME.unpack(assembly.whole())
         if frame.subject == Subject.CHUNK:
             raise DecodeError("a chunk of chunks")
-        _take(turn, index, frame)
+        _take(turn, who, frame)
 
 
-def _ledger(turn: Turn, index: int, content: bytes) -> None:
+def _ledger(turn: Turn, who: DeviceId, content: bytes) -> None:
     message = wire.MESSAGE.unpack(content)
     if message.topic == wire.Topic.STATUS:
         status = wire.STATUS.unpack(message.content)
-        peer = replace(turn.peers[index], height=status.height, round=status.round)
-        turn.peers = {**turn.peers, index: peer}
+        peer = replace(turn.peers[who], height=status.height, round=status.round)
+        turn.peers = {**turn.peers, who: peer}
     elif message.topic == wire.Topic.PROPOSAL:
         proposal = PROPOSAL.unpack(message.content)
         lacks = _lacks(turn, proposal)
         if lacks:
-            _park(turn, index, proposal, content, lacks)
+            _park(turn, who, proposal, content, lacks)
             return
     before = turn.ledger.mempool.following
     advance(turn, node.PeerMessage(content))
@@ -195,25 +195,25 @@ def _holds(turn: Turn, key: bytes, identity: Digest) -> bool:
 
 def _park(
     turn: Turn,
-    index: int,
+    who: DeviceId,
     proposal: Proposal,
     message: bytes,
     lacks: tuple[tuple[bytes, Digest], ...],
 ) -> None:
     parked = Parked(proposal.height, proposal.round, proposal.block_id, message, lacks)
-    turn.parked = {**turn.parked, index: parked}
+    turn.parked = {**turn.parked, who: parked}
     keys = wanting.uploads(identity for _, identity in lacks)
     wanting.want(turn, keys, after_s=UPLOAD_COMES_S)
 
 
 def release_parked(turn: Turn) -> None:
     """Lets the ledger hear the proposals that wait no longer; forgets old ones."""
-    for index, parked in sorted(turn.parked.items()):
+    for who, parked in sorted(turn.parked.items()):
         current = parked.height == turn.ledger.consensus.height
         lacks = any(not _holds(turn, key, identity) for key, identity in parked.lacks)
         if current and lacks and not _carried(turn, parked):
             continue
-        turn.parked = {at: one for at, one in turn.parked.items() if at != index}
+        turn.parked = {at: one for at, one in turn.parked.items() if at != who}
         needed = {key for task in turn.tasks.values() for key in task.lacking}
         keys = wanting.uploads(identity for _, identity in parked.lacks)
         wanting.forget(turn, [key for key in keys if key not in needed])
@@ -233,19 +233,19 @@ def _carried(turn: Turn, parked: Parked) -> bool:
     )
 
 
-def _wanted(turn: Turn, index: int, asked: Want) -> None:
-    if asked.asked != turn.ledger.party.index:
+def _wanted(turn: Turn, who: DeviceId, asked: Want) -> None:
+    if asked.asked != membership.own_id(turn.ledger):
         return
     try:
         subject = Subject(asked.subject)
     except ValueError as error:
         raise DecodeError("no such subject", Reason.UNKNOWN_KIND) from error
-    peer = turn.peers[index]
+    peer = turn.peers[who]
     each = ASKS_OF_RANGE if subject == Subject.BLOCKS else 1
     asks = peer.asks - each * len(asked.keys)
     if asks < 0:
-        raise LimitError(f"validator {index} asks too much", Reason.BUSY)
-    turn.peers = {**turn.peers, index: replace(peer, asks=asks)}
+        raise LimitError(f"{device_name(who)} asks too much", Reason.BUSY)
+    turn.peers = {**turn.peers, who: replace(peer, asks=asks)}
     for key in asked.keys:
         turn.emit(Give(subject, key))
 

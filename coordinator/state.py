@@ -48,7 +48,6 @@ class Settings:
       chunks_burst: And at once.
       audit_blocks: Blocks for which the vectors of used updates are kept.
       tick_s: Longest time between two looks at the clock.
-      peers: All coordinators' places in the validator set, by their ids.
     """
 
     ledger: LedgerSettings
@@ -61,13 +60,6 @@ class Settings:
     chunks_burst: int
     audit_blocks: int = 1000
     tick_s: float = 1.0
-    peers: Mapping[DeviceId, int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Derives who is who in the gossip."""
-        members = self.ledger.genesis.validators.members
-        peers = {device_id(each.public): at for at, each in enumerate(members)}
-        object.__setattr__(self, "peers", peers)
 
     @property
     def name(self) -> str:
@@ -229,7 +221,7 @@ class CoordinatorState:
       charge_max: The largest total privacy charge of any board on the chain.
       connected: Whether the broker has us.
       since_s: When we began to listen; nobody can be missed before.
-      peers: Other coordinators, by their place in the validator set.
+      peers: Other coordinators, by their ids.
       wanted: What we ask them for, by `want_key`.
       parked: Proposals that wait for vectors, by the coordinator who sent them.
       repeat_at_s: When we tell the others again what waits for a block.
@@ -249,9 +241,9 @@ class CoordinatorState:
     charge_max: int = 0
     connected: bool = False
     since_s: float = 0.0
-    peers: Mapping[int, Peer] = field(default_factory=dict)
+    peers: Mapping[DeviceId, Peer] = field(default_factory=dict)
     wanted: Mapping[bytes, Wanted] = field(default_factory=dict)
-    parked: Mapping[int, Parked] = field(default_factory=dict)
+    parked: Mapping[DeviceId, Parked] = field(default_factory=dict)
     repeat_at_s: float = 0.0
     repeat_below: int = 0
     announce_at_s: float = math.inf

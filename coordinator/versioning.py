@@ -125,7 +125,7 @@ def resume(turn: Turn, task: TaskState) -> None:
 
 def lease_places(turn: Turn, spec: TaskSpec) -> int:
     """Our share of the leases: C over the number of coordinators, rounded up."""
-    coordinators = len(turn.settings.gate.validators.members)
+    coordinators = turn.ledger.party.count
     return -(-spec.aggregation.leases // coordinators)
 
 

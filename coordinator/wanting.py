@@ -7,12 +7,13 @@ by whoever needs it. Nobody is believed: what comes proves itself.
 from collections.abc import Iterable
 from dataclasses import replace
 
+from coordinator import membership
 from coordinator.duty import is_alive
 from coordinator.events import Tell
 from coordinator.gossip import KEYS_PER_WANT_MAX, WANT, Subject, Want
 from coordinator.state import TaskState, Wanted
 from coordinator.turn import Turn
-from protocol.ids import Digest, H
+from protocol.ids import DeviceId, Digest, H, device_id
 
 WANTED_MAX = 8192
 ATTEMPTS_MAX = 32
@@ -69,7 +70,7 @@ def ask_what_is_due(turn: Turn) -> None:
     due = [key for key, one in turn.wanted.items() if one.again_at_s <= turn.now_s]
     if not due:
         return
-    asked: dict[tuple[int, int], list[bytes]] = {}
+    asked: dict[tuple[DeviceId, int], list[bytes]] = {}
     wanted = dict(turn.wanted)
     for key in sorted(due):
         one = wanted[key]
@@ -88,14 +89,19 @@ def ask_what_is_due(turn: Turn) -> None:
             turn.emit(Tell(Subject.WANT, WANT.pack(Want(whom, subject, part))))
 
 
-def _whom(turn: Turn, key: bytes, attempt: int) -> int | None:
+def _whom(turn: Turn, key: bytes, attempt: int) -> DeviceId | None:
     """The coordinator to ask: another one at each attempt, silent ones last."""
-    party = turn.ledger.party
-    others = [index for index in range(party.count) if index != party.index]
-    alive = [index for index in others if is_alive(turn, index)] or others
+    own = turn.ledger.party.key.public
+    keys = membership.public_keys(turn.ledger)
+    others = [device_id(public) for public in keys if public != own]
+    alive = [who for who in others if is_alive(turn, who)] or others
     if key[0] == Subject.BLOCKS:
         height = turn.ledger.consensus.height
-        alive = [i for i in alive if i in turn.peers and turn.peers[i].height > height]
+        alive = [
+            who
+            for who in alive
+            if who in turn.peers and turn.peers[who].height > height
+        ]
     if not alive:
         return None
     # Spread by what is asked for, so that one peer does not serve everything.

@@ -50,6 +50,7 @@ class Founding:
       port: Port of the broker; 0 for the one in its folder.
       heartbeat_s: Longest time without a block, for a chain of its own.
       genesis: File of a chain that several share; None for a chain of its own.
+      joins: Whether the chain admits this coordinator only later, by a motion.
     """
 
     fleet: str
@@ -58,6 +59,7 @@ class Founding:
     port: int
     heartbeat_s: int
     genesis: Path | None = None
+    joins: bool = False
 
 
 @dataclass(frozen=True)
@@ -245,8 +247,14 @@ def _shared_genesis(home: CoordinatorHome, asked: Founding) -> Genesis:
     if genesis.fleet != asked.fleet:
         raise ConfigError(f"is of the fleet {genesis.fleet!r}", file=file, key="fleet")
     index = genesis.validators.index_of(home.signing_key().public)
+    if index is None and asked.joins:
+        return genesis
     if index is None:
-        raise ConfigError("does not name the key in keys/signing", file=file)
+        raise ConfigError(
+            "does not name the key in keys/signing; for a chain that is to admit it "
+            "later, give --join",
+            file=file,
+        )
     if genesis.validators.members[index].sealing != home.sealing_key().public:
         raise ConfigError("names another key than keys/sealing", file=file)
     return genesis

@@ -127,11 +127,6 @@ def _settings(
     home: CoordinatorHome, config: CoordinatorConfig, genesis: Genesis
 ) -> Settings:
     key = home.signing_key()
-    if genesis.validators.index_of(key.public) is None:
-        raise ConfigError(
-            "the key in keys/signing is no validator of it",
-            file=str(home.path / "genesis"),
-        )
     ledger = node.LedgerSettings(
         genesis,
         key,
@@ -144,7 +139,7 @@ def _settings(
     )
     return Settings(
         ledger=ledger,
-        gate=Gate(genesis.chain_id(), genesis.validators, home.sealing_key()),
+        gate=Gate(genesis.chain_id(), home.sealing_key()),
         topics=Topics(genesis.fleet),
         selection=SELECTIONS[config.leases.selection],
         selection_seed=os.urandom(32),

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from coordinator import membership
 from coordinator.events import Accept, Refuse
 from coordinator.ledger import node, views
 from coordinator.ledger.rounds import Step
@@ -264,20 +265,22 @@ def consensus(
         "wanted": len(state.wanted),
         "peers": [
             {
-                "name": members[index].name,
+                "name": membership.name_of(state.ledger, who),
                 "height": peer.height,
                 "round": peer.round,
                 "silent_s": now_s - peer.heard_at_s,
             }
-            for index, peer in sorted(state.peers.items())
+            for who, peer in sorted(state.peers.items())
         ],
     }
 
 
 def _signers(settings: Settings, state: CoordinatorState) -> list[str]:
     """Whose votes certify the last block."""
-    members = settings.ledger.genesis.validators.members
-    certificate = state.ledger.certificate
+    tip = state.ledger.tip
+    validators = views.validators(tip.tree, settings.ledger.genesis, tip.height)
+    members = validators.members
+    certificate = tip.certificate
     signers = () if certificate is None else certificate.members()
     return [members[index].name for index in signers]
 
@@ -286,7 +289,7 @@ def _outvoted(settings: Settings, state: CoordinatorState) -> dict[str, int]:
     """Who attested other versions than became final, and how many."""
     tree = state.ledger.tree
     counts: Counter[str] = Counter()
-    for member in settings.ledger.genesis.validators.members:
+    for member in state.ledger.party.roster.validators.members:
         for number in state.tasks:
             dissent = views.dissent(tree, number, member.public)
             counts[member.name] += 0 if dissent is None else dissent.count
@@ -305,7 +308,7 @@ def attested(settings: Settings, state: CoordinatorState, task: int) -> dict[str
       `by_digest`, the names of who attested each digest, and `split`: whether no digest
       can get a quorum any more, which takes more liars than are allowed for.
     """
-    members = settings.ledger.genesis.validators.members
+    members = state.ledger.party.roster.validators.members
     names = {member.public: member.name for member in members}
     by_digest: dict[str, list[str]] = {}
     for entry in views.attestations(state.ledger.tree, task):

@@ -138,7 +138,7 @@ class Hub:
         )
         self.settings = Settings(
             ledger=ledger_settings,
-            gate=Gate(chain_id, self.genesis.validators, self.keys.opening),
+            gate=Gate(chain_id, self.keys.opening),
             topics=Topics(self.genesis.fleet),
             selection=SELECTIONS["uniform"],
             selection_seed=self.draw(32),

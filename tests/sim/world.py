@@ -70,7 +70,7 @@ PACE = Pace(
 )
 OFFICE = OfficeSettings(
     ledger=LedgerSettings(GENESIS, KEY, block_interval_s=1.0),
-    gate=Gate(CHAIN, GENESIS.validators, SEALING),
+    gate=Gate(CHAIN, SEALING),
     topics=TOPICS,
     selection=uniform,
     selection_seed=b"seed",

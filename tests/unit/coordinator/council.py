@@ -141,7 +141,7 @@ class Member:
         )
         self.settings = Settings(
             ledger=ledger,
-            gate=Gate(CHAIN_ID, GENESIS.validators, OPENING[self.index]),
+            gate=Gate(CHAIN_ID, OPENING[self.index]),
             topics=TOPICS,
             selection=uniform,
             selection_seed=b"seed",

@@ -112,7 +112,7 @@ def test_range_of_other_heights_is_not_believed(council: Council) -> None:
 
 def test_asking_for_more_ranges_than_allowed_is_refused(council: Council) -> None:
     giver = council.members[0]
-    want = WANT.pack(Want(0, Subject.BLOCKS, (blocks_key(1),)))
+    want = WANT.pack(Want(KEYS[0].identity, Subject.BLOCKS, (blocks_key(1),)))
     (payload,) = payloads(Subject.WANT, want)
     allowed = int(ASKS_BURST / ASKS_OF_RANGE)
     giver.effects.clear()
@@ -133,7 +133,7 @@ def test_key_of_no_range_is_refused(key: bytes) -> None:
 
 def test_bad_key_is_answered_with_nothing(council: Council) -> None:
     giver = council.members[0]
-    want = WANT.pack(Want(0, Subject.BLOCKS, (b"x", blocks_key(10**6))))
+    want = WANT.pack(Want(KEYS[0].identity, Subject.BLOCKS, (b"x", blocks_key(10**6))))
     (payload,) = payloads(Subject.WANT, want)
     giver.sent.clear()
     giver.step(PeerArrived(KEYS[2].identity, payload), council.now_s)

@@ -92,7 +92,7 @@ CHAIN_ID = GENESIS.chain_id()
 TOPICS = Topics("meadow")
 SETTINGS = Settings(
     ledger=LedgerSettings(GENESIS, KEY, block_interval_s=0.0),
-    gate=Gate(CHAIN_ID, GENESIS.validators, SEALING),
+    gate=Gate(CHAIN_ID, SEALING),
     topics=TOPICS,
     selection=uniform,
     selection_seed=b"seed",
