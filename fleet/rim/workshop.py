@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.orders import TrainingOrder
+from agent.personal import merged
 from agent.rim.engines import open_trainer
 from agent.training import Trainer, train
 from agent.work import Work
@@ -20,6 +21,7 @@ from fleet.plan import FleetPlan
 from fleet.recipe import Shares, model_name
 from fleet.rim.datasets import DataSet, open_data_set
 from fleet.virtual.labour import Result, Score
+from protocol.parameters import local_slices
 
 _MICRO_BATCH = 32
 _EVALUATION_BATCH = 500
@@ -93,6 +95,8 @@ class Workers:
         self._material = material
         self._seed = seed
         self._loaded = local()
+        # What each board keeps to itself, of bundles that have such parameters.
+        self._own: dict[int, NDArray[np.float32]] = {}
         self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
 
     def close(self) -> None:
@@ -105,15 +109,30 @@ class Workers:
 
     def train(self, board: int, order: TrainingOrder, theta: bytes) -> Result:
         """See `Labour.train`."""
+        before = self._own.get(board)
 
-        def carry_out() -> bytes:
-            own = self._material.boards[board]
+        def carry_out() -> tuple[bytes, list[NDArray[np.float32]]]:
+            data = self._material.boards[board]
             rng = np.random.default_rng((self._seed, board, order.base))
-            parameters = np.frombuffer(theta, "<f4")
-            work = Work(parameters, own.x, own.y, order, _MICRO_BATCH)
-            return train(self._trainer(), work, lambda: None, rng.bytes, rng)
+            trainer = self._trainer()
+            places = local_slices(trainer.manifest.parameters)
+            parameters = merged(np.frombuffer(theta, "<f4"), before, places)
+            work = Work(parameters, data.x, data.y, order, _MICRO_BATCH)
+            kept: list[NDArray[np.float32]] = []
+            payload = train(
+                trainer, work, lambda: None, rng.bytes, rng, keep=kept.append
+            )
+            return payload, kept
 
-        return self._pool.submit(carry_out).result
+        done = self._pool.submit(carry_out)
+
+        def result() -> bytes:
+            payload, kept = done.result()
+            # Only now is it certain that the board paid for what it keeps.
+            self._own.update((board, after) for after in kept)
+            return payload
+
+        return result
 
     def evaluate(self, inference: bytes) -> Score:
         """See `Labour.evaluate`."""
