@@ -5,6 +5,7 @@
     server.key, .pem      the broker's certificate
     checker.key, .pem     a client's, for `starling broker check`
     access, mosquitto.conf, mosquitto.log
+    local.access, local.conf  the operator's own lines, such as a bridge's; if any
 
 Making it again changes only what differs, so that it can be run before every start.
 """
@@ -36,6 +37,7 @@ CHECKER = "checker"
 RENEW_DAYS = 60
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 _JSON_BYTES_MAX = 1 << 16
+_LOCAL_BYTES_MAX = 1 << 20
 _PID_BYTES_MAX = 32
 
 
@@ -136,9 +138,11 @@ class BrokerHome:
         """
         topics = Topics(_fleet(settings.fleet))
         access = acl_text(topics, settings.coordinators)
+        access += self._local("local.access")
         text = listener_text(
             self._listener(settings), mosquitto_version(find_mosquitto())
         )
+        text += self._local("local.conf")
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._prepare_certificates(settings)
         self._put("access", access)
@@ -245,6 +249,11 @@ class BrokerHome:
             write_atomic(server, issued, PUBLIC_MODE)
         if not _lasts(self.path / f"{CHECKER}.pem"):
             self.issue_files(CHECKER, self.path)
+
+    def _local(self, name: str) -> str:
+        """What the operator adds to a generated file."""
+        content = read_if_present(self.path / name, _LOCAL_BYTES_MAX)
+        return "" if content is None else "\n" + content.decode(errors="replace")
 
     def _put(self, name: str, text: str) -> None:
         write_atomic(self.path / name, text.encode(), PUBLIC_MODE)
