@@ -41,7 +41,7 @@ from protocol.messages import (
     Contribution,
     Upload,
 )
-from protocol.sealing import seal
+from protocol.sealing import blob_digest, seal
 
 
 def rule_check_in(turn: Turn) -> None:
@@ -191,7 +191,7 @@ def _upload(turn: Turn, training: Training, event: TrainingFinished) -> Upload:
         order.pledge,
         order.privacy.mechanism,
         charge.units,
-        H(blob),
+        blob_digest(blob),
         commitment,
     )
     update = turn.signed(Kind.UPDATE, CONTRIBUTION.pack(contribution))

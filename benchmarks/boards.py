@@ -21,7 +21,7 @@ from protocol.messages import (
     Lease,
     Upload,
 )
-from protocol.sealing import seal
+from protocol.sealing import ENTROPY_BYTES, blob_digest, seal
 from protocol.task import (
     Q15,
     Q16,
@@ -112,9 +112,9 @@ def make_uploads(
     for number, key in enumerate(boards):
         noise = (rng.normal(size=spec.dimension) * 2**20).astype(np.int64)
         plain = codec.encode(GridVector(noise, -20), os.urandom)
-        blob, bound = seal(plain, sealing, os.urandom(64), key.public)
+        blob, bound = seal(plain, sealing, os.urandom(ENTROPY_BYTES), key.public)
         body = Contribution(
-            TaskId(0), Version(0), spec.codec, PLEDGE, 0, 0, H(blob), bound
+            TaskId(0), Version(0), spec.codec, PLEDGE, 0, 0, blob_digest(blob), bound
         )
         lease = Lease(key.identity, TaskId(0), Version(0), 1, 600)
         granter = granting[number % len(granting)]

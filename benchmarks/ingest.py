@@ -42,7 +42,6 @@ from coordinator.rim.store import SqliteStore
 from coordinator.robust.norm import check_norm
 from fleet.rim.processes import starling_command
 from protocol.envelope import ENVELOPE, Kind, sign
-from protocol.ids import H
 from protocol.keys import SigningKey
 from protocol.messages import (
     CONTRIBUTION,
@@ -51,7 +50,7 @@ from protocol.messages import (
     Register,
     Upload,
 )
-from protocol.sealing import commitment, open_sealed
+from protocol.sealing import blob_digest, commitment, open_sealed
 from protocol.task import Q15, TASK, TaskSpec
 from protocol.topics import Topics
 from protocol.vectors import CODECS
@@ -169,7 +168,7 @@ def stages(home: CoordinatorHome, fleet: Fleet) -> dict[str, float]:
         "unsealing": timed(
             lambda i: open_sealed(uploads[i].blob, key, uploads[i].update.sender)
         ),
-        "digests": timed(lambda i: H(uploads[i].blob))
+        "digests": timed(lambda i: blob_digest(uploads[i].blob))
         + timed(lambda i: commitment(*opened[i])),
         "decoding": timed(lambda i: decode(opened[i][1], spec.dimension)),
         "norm": timed(lambda i: check_norm(vectors[i], NORM_MAX)),

@@ -36,7 +36,7 @@ from protocol.ids import BlockHash, ChainId, Digest, H, TaskId, Version, device_
 from protocol.keys import OpeningKey, SigningKey
 from protocol.light import FINAL, MANIFEST, Final, Manifest, task_key, version_key
 from protocol.messages import CONTRIBUTION, LEASE, UPLOAD, Contribution, Lease, Upload
-from protocol.sealing import seal
+from protocol.sealing import ENTROPY_BYTES, blob_digest, seal
 from protocol.statetree import StateTree
 from protocol.task import (
     E12,
@@ -115,9 +115,11 @@ def signed_update(fleet: Fleet, codec: str, dimension: int) -> tuple[Envelope, b
     vector = GridVector(np.rint(noise).astype(np.int64), -30)
     plaintext = CODECS[number].encode(vector, bytes)
     sealing = [each.sealing for each in fleet.genesis.validators.members]
-    blob, committed = seal(plaintext, sealing, bytes(range(64)), BOARD.public)
+    blob, committed = seal(
+        plaintext, sealing, bytes(range(ENTROPY_BYTES)), BOARD.public
+    )
     body = Contribution(
-        TaskId(0), VERSION, number, 512, 1, CHARGE, Digest(H(blob)), committed
+        TaskId(0), VERSION, number, 512, 1, CHARGE, blob_digest(blob), committed
     )
     update = sign(BOARD, fleet.chain_id, Kind.UPDATE, 1_000, CONTRIBUTION.pack(body))
     granted = Lease(BOARD.identity, TaskId(0), VERSION, 100_000, 600)

@@ -1,6 +1,7 @@
-"""Brings a board that signed two updates for one base version to the chain.
+"""Brings boards to the chain whose own signatures prove a fault of theirs.
 
-The chain needs both signatures, and refuses what proves nothing new.
+Two updates for one base version need both signatures; a wrong box needs the content key
+that the board committed to. The chain refuses what proves nothing new.
 """
 
 from coordinator import contradiction
@@ -10,7 +11,8 @@ from coordinator.state import held_key
 from coordinator.submission import submit
 from coordinator.turn import Turn
 from protocol.envelope import Envelope, Kind
-from protocol.evidence import EVIDENCE, duplicate_updates
+from protocol.evidence import EVIDENCE, Evidence, duplicate_updates
+from protocol.evidence import missealed as evidence_of_box
 from protocol.evolve import evolve
 from protocol.ids import Digest, device_name
 
@@ -24,13 +26,6 @@ def found(turn: Turn, known: Digest, other: Envelope) -> None:
         turn.emit(Recall(known, other))
     else:
         accuse(turn, waiting.envelope, other)
-
-
-def heard(turn: Turn, packed: bytes) -> None:
-    """A transaction that is new to us came from another coordinator."""
-    envelope = transactions.unpack(packed)
-    if envelope.kind == Kind.UPDATE:
-        met(turn, envelope)
 
 
 def met(turn: Turn, envelope: Envelope) -> None:
@@ -51,12 +46,28 @@ def recalled(turn: Turn, event: Recalled) -> None:
         accuse(turn, event.known, event.other)
         return
     device = views.owner(turn.ledger.tree, event.other.sender)
-    turn.put_session(device, evolve(turn.session(device), accused=False))
+    turn.put_session(device, evolve(turn.session(device), accused=-1))
 
 
 def accuse(turn: Turn, first: Envelope, second: Envelope) -> None:
     """Submits two updates as evidence."""
     name = device_name(views.owner(turn.ledger.tree, first.sender))
     turn.report(f"board {name} signed two updates for one base version")
-    evidence = EVIDENCE.pack(duplicate_updates(first, second))
-    submit(turn, turn.sign(Kind.EVIDENCE, evidence))
+    _submit(turn, duplicate_updates(first, second))
+
+
+def missealed(turn: Turn, update: Envelope, blob: bytes, content_key: bytes) -> None:
+    """Accuses a board whose box for us is not what its content key gives."""
+    device = views.owner(turn.ledger.tree, update.sender)
+    if not contradiction.may_accuse(turn, device):
+        return
+    to, height = turn.settings.gate.key.public, turn.ledger.height
+    evidence = evidence_of_box(update, blob, content_key, to, height)
+    if evidence is not None:
+        turn.report(f"board {device_name(device)} boxed another content key for us")
+        contradiction.mark_accused(turn, device)
+        _submit(turn, evidence)
+
+
+def _submit(turn: Turn, evidence: Evidence) -> None:
+    submit(turn, turn.sign(Kind.EVIDENCE, EVIDENCE.pack(evidence)))

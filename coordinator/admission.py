@@ -32,7 +32,7 @@ from protocol.messages import (
     UPLOAD,
     Contribution,
 )
-from protocol.sealing import commitment, open_sealed
+from protocol.sealing import SEALED, decrypt, open_committed
 from protocol.task import TaskSpec
 from protocol.vectors import CODECS, Grid
 
@@ -168,10 +168,16 @@ def admit(gate: Gate, device: DeviceId, whole: bytes, lookup: Lookup) -> Admitte
     )
 
 
-def open_update(key: OpeningKey, update: Envelope, blob: bytes, spec: TaskSpec) -> Grid:
+def open_update(
+    key: OpeningKey,
+    update: Envelope,
+    blob: bytes,
+    spec: TaskSpec,
+    content_key: bytes | None = None,
+) -> Grid:
     """Opens an admitted update again; as `open_contribution`."""
-    contribution = transactions.contribution(update.body)
-    return open_contribution(key, update.sender, contribution, blob, spec)
+    body = transactions.contribution(update.body)
+    return open_contribution(key, update.sender, body, blob, spec, content_key)
 
 
 def open_contribution(
@@ -180,6 +186,7 @@ def open_contribution(
     contribution: Contribution,
     blob: bytes,
     spec: TaskSpec,
+    content_key: bytes | None = None,
 ) -> Grid:
     """Opens a sealed vector and checks it against what was signed.
 
@@ -189,24 +196,30 @@ def open_contribution(
       contribution: What was signed.
       blob: The sealed vector.
       spec: The task.
+      content_key: From a peer, if our box does not open.
 
     Returns:
       (d,) int64 in units of 2^-24.
 
     Raises:
-      InvalidUpdate, DecodeError: `COMMITMENT_MISMATCH`, `NOT_SEALED_TO_ME`, or what
+      ClosedUpdate: If it does not open, `NOT_SEALED_TO_ME` if there is no box for us.
+      InvalidUpdate, DecodeError: `COMMITMENT_MISMATCH` if it is another blob, or what
         the codec refuses: `SHAPE_MISMATCH`, `NON_FINITE`, `MALFORMED`.
     """
-    if H(blob) != contribution.blob:
+    if contribution.codec not in CODECS:
+        raise ShapeMismatch(f"no codec {contribution.codec}")
+    sealed = SEALED.unpack(blob)
+    if sealed.digest() != contribution.blob:
         raise InvalidUpdate("blob differs from its digest", Reason.COMMITMENT_MISMATCH)
+    if content_key is not None:
+        plaintext = decrypt(sealed, content_key, sender, contribution.commitment)
+        return CODECS[contribution.codec].decode(plaintext, spec.dimension)
     bound = (key.public, sender, contribution.blob, contribution.commitment)
-    plaintext = _opened.get(bound)
-    if plaintext is None:
-        content_key, plaintext = open_sealed(blob, key, sender)
-        if commitment(content_key, plaintext) != contribution.commitment:
-            raise InvalidUpdate("commitment does not open", Reason.COMMITMENT_MISMATCH)
-        _opened.keep(bound, plaintext, len(plaintext))
-    return CODECS[contribution.codec].decode(plaintext, spec.dimension)
+    found = _opened.get(bound)
+    if found is None:
+        _, found = open_committed(sealed, key, sender, contribution.commitment)
+        _opened.keep(bound, found, len(found))
+    return CODECS[contribution.codec].decode(found, spec.dimension)
 
 
 def _check_lease(

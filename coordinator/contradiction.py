@@ -2,11 +2,12 @@
 
 Whoever holds both signatures finds it: the coordinator that was sent both, or one that
 took another update than the one that it hears of. `coordinator.accusation` brings it to
-the chain. A board is accused once.
+the chain. A board is accused once before each conviction.
 """
 
 from coordinator.events import KeepEvidence, Recall
 from coordinator.ledger import views
+from coordinator.ledger.records import Board
 from coordinator.state import Held
 from coordinator.turn import Turn
 from protocol.envelope import Envelope
@@ -26,14 +27,32 @@ def keep(turn: Turn, known: Digest, other: Envelope) -> bool:
       Whether the board is to be accused now, which has not been done before.
     """
     device = views.owner(turn.ledger.tree, other.sender)
-    session = turn.session(device)
-    enrolled = views.board(turn.ledger.tree, device) is not None
-    convicted = views.fault(turn.ledger.tree, other.sender) is not None
-    if session.accused or convicted or not enrolled:
+    if not may_accuse(turn, device):
         return False
     turn.emit(KeepEvidence(known, other))
-    turn.put_session(device, evolve(session, accused=True))
+    mark_accused(turn, device)
     return True
+
+
+def may_accuse(turn: Turn, device: DeviceId) -> bool:
+    """Whether a board has something to lose that we did not accuse it of already."""
+    board = views.board(turn.ledger.tree, device)
+    if board is None or board.jailed or board.revoked:
+        return False
+    return turn.session(device).accused != _convictions(turn, board)
+
+
+def mark_accused(turn: Turn, device: DeviceId) -> None:
+    """Accuses a board no more until the chain has convicted it."""
+    board = views.board(turn.ledger.tree, device)
+    assert board is not None
+    accused = _convictions(turn, board)
+    turn.put_session(device, evolve(turn.session(device), accused=accused))
+
+
+def _convictions(turn: Turn, board: Board) -> int:
+    fault = views.fault(turn.ledger.tree, board.public)
+    return 0 if fault is None else len(fault.places)
 
 
 def refused(turn: Turn, device: DeviceId, held: Held) -> None:

@@ -4,7 +4,8 @@ Events are facts in the past tense; effects are orders to the rim. Within one st
 effects that make something durable stand before the publishes that they protect.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from coordinator.aggregation.strategy import PackedModel
 from coordinator.gossip import Subject
@@ -85,6 +86,7 @@ class AggregationFailed:
       detail: Why.
       uploads: Ids of updates that the store lacks.
       wholes: Digests of wholes that it lacks.
+      closed: Ids of updates whose vectors do not open here.
     """
 
     task: TaskId
@@ -92,6 +94,7 @@ class AggregationFailed:
     detail: str
     uploads: tuple[Digest, ...] = ()
     wholes: tuple[Digest, ...] = ()
+    closed: tuple[Digest, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -264,11 +267,19 @@ class RemoveInbox:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """Recompute a job, away from the loop; answered by `Aggregated`."""
+    """Recompute a job, away from the loop; answered by `Aggregated`.
+
+    Attributes:
+      task: Which task.
+      version: Which version.
+      job: What it is made of.
+      keys: Content keys that our boxes do not give, by id of the update.
+    """
 
     task: TaskId
     version: Version
     job: Job
+    keys: Mapping[Digest, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -311,6 +322,21 @@ class Give:
 
     subject: Subject
     key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GiveKey:
+    """Pass the content key of an update, with its vector, if the store has that.
+
+    Attributes:
+      update: Its id.
+      to: X25519 key of the coordinator that asked.
+      content_key: If our own box does not give it.
+    """
+
+    update: Digest
+    to: bytes
+    content_key: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,6 +421,7 @@ Effect = (
     | Recall
     | Tell
     | Give
+    | GiveKey
     | Publish
     | PublishChunks
     | PublishFinal

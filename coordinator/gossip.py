@@ -16,7 +16,7 @@ from protocol.codec import UINT_MAX, binary, exactly, many, structure, uint
 from protocol.envelope import ENVELOPE, Envelope
 from protocol.errors import DecodeError
 from protocol.ids import DEVICE_ID_BYTES, DIGEST_BYTES, DeviceId, TaskId, Version
-from protocol.sealing import BLOB_BYTES_MAX
+from protocol.sealing import BLOB_BYTES_MAX, PASSED_BYTES
 from protocol.task import MODEL_DIGESTS, ModelDigests
 
 FRAME_BYTES_MAX = WHOLE_BYTES_MAX
@@ -49,6 +49,8 @@ class Subject(IntEnum):
     """What a version consists of, by `model_key`."""
     BLOCKS = 7
     """Decided blocks from a height on, by `blocks_key`."""
+    KEY = 8
+    """An admitted update with the content key of its vector, by its id."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Want:
 
     Attributes:
       asked: Id of the coordinator that is to answer.
-      subject: UPLOAD, WHOLE, MODEL or BLOCKS.
+      subject: UPLOAD, WHOLE, MODEL, BLOCKS or KEY.
       keys: Of what is wanted.
     """
 
@@ -99,6 +101,30 @@ GIVEN_UPLOAD = structure(
     BLOB_BYTES_MAX + 64 * 1024,
     ENVELOPE.schema,
     binary(BLOB_BYTES_MAX),
+)
+
+
+@dataclass(frozen=True)
+class GivenKey:
+    """An update that somebody else opened, for one who could not.
+
+    Attributes:
+      update: The update.
+      blob: Its sealed vector.
+      box: `protocol.sealing.pass_key` of the content key.
+    """
+
+    update: Envelope
+    blob: bytes
+    box: bytes
+
+
+GIVEN_KEY = structure(
+    GivenKey,
+    BLOB_BYTES_MAX + 64 * 1024,
+    ENVELOPE.schema,
+    binary(BLOB_BYTES_MAX),
+    exactly(PASSED_BYTES),
 )
 
 

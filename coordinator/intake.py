@@ -4,7 +4,7 @@ A board costs at most one upload in assembly. Nothing is kept for a board that t
 chain does not know.
 """
 
-from coordinator import accusation, duty, granting, peers, wanting
+from coordinator import accusation, duty, granting, sharing, wanting
 from coordinator.admission import Admitted, Equivocation, Standing, admit
 from coordinator.events import (
     Accept,
@@ -40,6 +40,7 @@ from protocol.messages import (
     Contribution,
     DevicePhase,
 )
+from protocol.sealing import blob_digest
 from protocol.task import TaskSpec
 
 CHECK_INS_PATIENCE = 4
@@ -95,9 +96,9 @@ def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
     update = admitted.update
     held = Held(admitted.transaction, body.version, body.task, turn.now_s, update)
     turn.held = turn.held.put(key, held)
-    (wanted,) = wanting.uploads([admitted.transaction])
-    if wanted in turn.wanted:
-        peers.came(turn, wanted)
+    wanted = wanting.vectors([admitted.transaction])
+    if turn.wanted and not turn.wanted.keys().isdisjoint(wanted):
+        sharing.came(turn, wanted)
     turn.emit(Accept(device))
     if duty.rank(turn, device) == 0 and not _proof_is_near(turn):
         turn.tell(device, Kind.ACCEPTED, ACCEPTED.pack(Accepted(admitted.transaction)))
@@ -224,13 +225,12 @@ def _known_arrived(turn: Turn, device: DeviceId, admitted: Admitted) -> None:
     Then its first answer is on its way from another coordinator, and who comes first
     for the board only sees to it that there is one.
     """
-    (key,) = wanting.uploads([admitted.transaction])
-    if key in turn.wanted:
-        peers.upload_given(turn, GivenUpload(admitted.update, admitted.blob))
+    given = GivenUpload(admitted.update, admitted.blob)
+    sharing.upload_given(turn, None, given)
     if turn.ledger.alone or admitted.repeated:
         _repeat_receipt(turn, device, admitted)
         return
-    if H(admitted.blob) == admitted.contribution.blob:
+    if blob_digest(admitted.blob) == admitted.contribution.blob:
         turn.emit(StoreUpload(admitted.transaction, admitted.update, admitted.blob))
     if duty.rank(turn, device) == 0:
         receipt = ACCEPTED.pack(Accepted(admitted.transaction))

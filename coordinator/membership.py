@@ -30,6 +30,14 @@ def name_of(ledger: LedgerState, identity: DeviceId) -> str:
     return "a former member"
 
 
+def sealing_key(ledger: LedgerState, identity: DeviceId) -> bytes | None:
+    """The X25519 key that a coordinator opens with."""
+    for each in _sets(ledger):
+        if identity in _by_id(each):
+            return _by_id(each)[identity].sealing
+    return None
+
+
 def own_id(ledger: LedgerState) -> DeviceId:
     """Our own id."""
     return device_id(ledger.party.key.public)

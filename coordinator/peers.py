@@ -8,33 +8,38 @@ block stands whatever we think, and the vectors are fetched afterwards.
 
 from dataclasses import replace
 
-from coordinator import accusation, catchup, membership, wanting
-from coordinator.admission import open_update
+from coordinator import catchup, membership, wanting
 from coordinator.events import (
     Give,
     PeerArrived,
     Refuse,
-    StoreUpload,
     StoreWhole,
 )
 from coordinator.gossip import (
     FRAME,
+    GIVEN_KEY,
     GIVEN_MODEL,
     GIVEN_UPLOAD,
     WANT,
     Frame,
     GivenModel,
-    GivenUpload,
     Subject,
     Want,
     model_key,
 )
 from coordinator.ledger import node, transactions, views, wire
-from coordinator.robust.norm import check_norm, norm_bound
-from coordinator.state import Held, Parked, Peer, held_key
-from coordinator.submission import advance, submit_upload
+from coordinator.sharing import (
+    UPLOAD_COMES_S,
+    announced,
+    came,
+    give_key,
+    key_given,
+    upload_given,
+)
+from coordinator.state import Parked, Peer, held_key
+from coordinator.submission import advance
 from coordinator.turn import Turn
-from coordinator.versioning import model_given, resume
+from coordinator.versioning import model_given
 from protocol.chain import BLOCK, PROPOSAL, Proposal, VoteType
 from protocol.chunks import CHUNK, Assembly
 from protocol.envelope import Kind
@@ -56,9 +61,10 @@ ASKS_PER_S = 256.0
 ASKS_BURST = 4096.0
 ASKS_OF_RANGE = 16
 """As how many things a range of blocks counts."""
+ASKS_OF_KEY = 16
+"""As how many a content key counts, for which a blob is opened."""
+_ASKS_OF = {Subject.BLOCKS: ASKS_OF_RANGE, Subject.KEY: ASKS_OF_KEY}
 REPEAT_EVERY_S = 1.0
-UPLOAD_COMES_S = 0.2
-"""That an upload may come later to us than to a proposer, before we ask for it."""
 REPEATED_MAX = 64
 _FRAME_OVERHEAD_BYTES = 64 * 1024
 _GRID_BYTES = 8
@@ -110,7 +116,9 @@ def _take(turn: Turn, who: DeviceId, frame: Frame) -> None:
         case Subject.WANT:
             _wanted(turn, who, WANT.unpack(frame.content))
         case Subject.UPLOAD:
-            upload_given(turn, GIVEN_UPLOAD.unpack(frame.content))
+            upload_given(turn, who, GIVEN_UPLOAD.unpack(frame.content))
+        case Subject.KEY:
+            key_given(turn, who, GIVEN_KEY.unpack(frame.content))
         case Subject.WHOLE:
             _whole_given(turn, frame.content)
         case Subject.MODEL:
@@ -160,13 +168,16 @@ def _ledger(turn: Turn, who: DeviceId, content: bytes) -> None:
         if lacks:
             _park(turn, who, proposal, content, lacks)
             return
-    before = turn.ledger.mempool.following
+    elif message.topic == wire.Topic.TRANSACTION and _is_update(message.content):
+        announced(turn, who, message.content)
+        return
     advance(turn, node.PeerMessage(content))
     if message.topic == wire.Topic.STATUS:
         catchup.look(turn)
-    fresh = turn.ledger.mempool.following > before
-    if fresh and message.topic == wire.Topic.TRANSACTION:
-        accusation.heard(turn, message.content)
+
+
+def _is_update(packed: bytes) -> bool:
+    return transactions.unpack(packed).kind == Kind.UPDATE
 
 
 def _lacks(turn: Turn, proposal: Proposal) -> tuple[tuple[bytes, Digest], ...]:
@@ -202,8 +213,12 @@ def _park(
 ) -> None:
     parked = Parked(proposal.height, proposal.round, proposal.block_id, message, lacks)
     turn.parked = {**turn.parked, who: parked}
-    keys = wanting.uploads(identity for _, identity in lacks)
-    wanting.want(turn, keys, after_s=UPLOAD_COMES_S)
+    absent = [
+        identity
+        for _, identity in lacks
+        if turn.wanted.keys().isdisjoint(wanting.keys([identity]))
+    ]
+    wanting.want(turn, wanting.uploads(absent), UPLOAD_COMES_S)
 
 
 def release_parked(turn: Turn) -> None:
@@ -214,11 +229,18 @@ def release_parked(turn: Turn) -> None:
         if current and lacks and not _carried(turn, parked):
             continue
         turn.parked = {at: one for at, one in turn.parked.items() if at != who}
-        needed = {key for task in turn.tasks.values() for key in task.lacking}
-        keys = wanting.uploads(identity for _, identity in parked.lacks)
-        wanting.forget(turn, [key for key in keys if key not in needed])
+        if not current and not _decided(turn, parked):
+            needed = {key for task in turn.tasks.values() for key in task.lacking}
+            keys = wanting.vectors(identity for _, identity in parked.lacks)
+            wanting.forget(turn, [key for key in keys if key not in needed])
         if current:
             advance(turn, node.PeerMessage(parked.message))
+
+
+def _decided(turn: Turn, parked: Parked) -> bool:
+    """Whether the chain ends with a block, whose vectors we need then."""
+    header = turn.ledger.header
+    return header is not None and header.block_id() == parked.block_id
 
 
 def _carried(turn: Turn, parked: Parked) -> bool:
@@ -241,49 +263,22 @@ def _wanted(turn: Turn, who: DeviceId, asked: Want) -> None:
     except ValueError as error:
         raise DecodeError("no such subject", Reason.UNKNOWN_KIND) from error
     peer = turn.peers[who]
-    each = ASKS_OF_RANGE if subject == Subject.BLOCKS else 1
-    asks = peer.asks - each * len(asked.keys)
+    asks = peer.asks - _ASKS_OF.get(subject, 1) * len(asked.keys)
     if asks < 0:
         raise LimitError(f"{device_name(who)} asks too much", Reason.BUSY)
     turn.peers = {**turn.peers, who: replace(peer, asks=asks)}
     for key in asked.keys:
-        turn.emit(Give(subject, key))
-
-
-def upload_given(turn: Turn, given: GivenUpload) -> None:
-    """Takes the vector of an update that we asked for.
-
-    It is stored whatever it holds, since a block may name it; but it counts as held,
-    so that we prevote for it, only if it passes what `admission` asks of a vector.
-    """
-    update, chain_id = given.update, turn.settings.gate.chain_id
-    identity = update.identity(chain_id)
-    (key,) = wanting.uploads([identity])
-    if key not in turn.wanted:
-        return
-    body = transactions.contribution(update.body)
-    update.check(chain_id)
-    if H(given.blob) != body.blob:
-        raise InvalidUpdate("blob differs from its digest", Reason.COMMITMENT_MISMATCH)
-    turn.emit(StoreUpload(identity, update, given.blob))
-    accusation.met(turn, update)
-    device = views.owner(turn.ledger.tree, update.sender)
-    known = views.update_of(turn.ledger.tree, body.task, device, body.version)
-    task = turn.tasks.get(body.task)
-    if known is None and task is not None:
-        vector = open_update(turn.settings.gate.key, update, given.blob, task.spec)
-        check_norm(vector, norm_bound(task.spec, body.pledge))
-        held = Held(identity, body.version, body.task, turn.now_s, update)
-        turn.held = turn.held.put(held_key(device, body.task, body.version), held)
-        submit_upload(turn, update)
-    came(turn, key)
+        if subject is Subject.KEY:
+            give_key(turn, who, Digest(key))
+        else:
+            turn.emit(Give(subject, key))
 
 
 def _whole_given(turn: Turn, content: bytes) -> None:
     (key,) = wanting.wholes([H(content)])
     if key in turn.wanted:
         turn.emit(StoreWhole(content))
-        came(turn, key)
+        came(turn, [key])
 
 
 def _model_given(turn: Turn, given: GivenModel) -> None:
@@ -295,16 +290,6 @@ def _model_given(turn: Turn, given: GivenModel) -> None:
         raise InvalidUpdate("not what the chain made final", Reason.COMMITMENT_MISMATCH)
     wanting.forget(turn, [key])
     model_given(turn, given)
-
-
-def came(turn: Turn, key: bytes) -> None:
-    """Lets go on whoever waited for this alone."""
-    wanting.forget(turn, [key])
-    for task in list(turn.tasks.values()):
-        if key in task.lacking:
-            task = replace(task, lacking=task.lacking - {key})
-            turn.put_task(task)
-            resume(turn, task)
 
 
 def repeat_what_waits(turn: Turn) -> None:

@@ -80,7 +80,7 @@ class Session:
       chunks: Model chunks that it may ask for now.
       chunks_at_s: When `chunks` was true.
       asked: What it asked last, and how often again; see `coordinator.duty`.
-      accused: Whether we brought two contradicting updates of it to the chain.
+      accused: How often it was convicted when we accused it last; -1 before.
     """
 
     said: Mapping[int, CounterWindow] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class Session:
     chunks: float = 0.0
     chunks_at_s: float = -math.inf
     asked: tuple[bytes, int] = (b"", 0)
-    accused: bool = False
+    accused: int = -1
 
 
 @dataclass(frozen=True)
@@ -182,10 +182,12 @@ class Wanted:
     Attributes:
       again_at_s: When to ask the next one.
       attempt: How many were asked.
+      first: Whom to ask first; None for whoever is next.
     """
 
     again_at_s: float
     attempt: int = 0
+    first: DeviceId | None = None
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,7 @@ class CoordinatorState:
       announce_at_s: When the manifests are published again.
       rounds: Consensus rounds beyond the first, over all heights since the start.
       finalities_s: Times from admission to certificate of the latest own updates.
+      keys: Content keys that others passed, by id of the update.
       wake_at_s: When to send `Ticked`.
     """
 
@@ -249,6 +252,7 @@ class CoordinatorState:
     announce_at_s: float = math.inf
     rounds: int = 0
     finalities_s: tuple[float, ...] = ()
+    keys: Mapping[Digest, bytes] = field(default_factory=dict)
     wake_at_s: float = 0.0
 
 

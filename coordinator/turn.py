@@ -60,6 +60,7 @@ class Turn:
         self.announce_at_s = state.announce_at_s
         self.rounds = state.rounds
         self.finalities_s = state.finalities_s
+        self.keys = state.keys
 
     def state(self) -> CoordinatorState:
         """The state after the step."""
@@ -86,6 +87,7 @@ class Turn:
             self.announce_at_s,
             self.rounds,
             self.finalities_s,
+            self.keys,
             wake_at_s,
         )
 

@@ -210,7 +210,7 @@ def not_computed(turn: Turn, event: AggregationFailed) -> None:
         follow_chain(turn)
     elif not turn.ledger.alone:
         keys = wanting.uploads(event.uploads) + wanting.wholes(event.wholes)
-        wanting.want_for(turn, task, keys)
+        wanting.want_for(turn, task, [*keys, *wanting.keys(event.closed)])
 
 
 def retry_jobs(turn: Turn) -> None:
@@ -291,7 +291,9 @@ def _hand_out_job(turn: Turn, task: TaskState) -> None:
 
 def _compute(turn: Turn, task: TaskState, job: Job) -> None:
     turn.put_task(replace(task, job=job, computing=job.version))
-    turn.emit(Aggregate(task.number, job.version, job))
+    members = [member.transaction for member in job.members]
+    keys = {each: turn.keys[each] for each in members if each in turn.keys}
+    turn.emit(Aggregate(task.number, job.version, job, keys))
 
 
 def _forget_stale(turn: Turn, task: TaskState) -> None:

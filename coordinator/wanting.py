@@ -26,16 +26,28 @@ def want_key(subject: Subject, key: bytes) -> bytes:
     return bytes([subject]) + key
 
 
-def want(turn: Turn, keys: Iterable[bytes], after_s: float = 0.0) -> None:
+def want(
+    turn: Turn,
+    keys: Iterable[bytes],
+    after_s: float = 0.0,
+    first: DeviceId | None = None,
+) -> None:
     """Begins to ask for what we do not ask for already.
 
     Args:
       turn: The step.
-      keys: Of what we lack.
-      after_s: When to begin; at once, in this step, by default.
+      keys: Of what is wanted.
+      after_s: When to ask; 0 for in this step.
+      first: Whom to ask first.
     """
-    first = Wanted(turn.now_s + after_s)
-    fresh = {key: first for key in keys if key not in turn.wanted}
+    at_s = turn.now_s + after_s
+    fresh = {}
+    for key in keys:
+        known = turn.wanted.get(key)
+        if known is None:
+            fresh[key] = Wanted(at_s, first=first)
+        elif known.attempt == 0 and known.again_at_s > at_s:
+            fresh[key] = replace(known, again_at_s=at_s)
     if fresh and len(turn.wanted) + len(fresh) <= WANTED_MAX:
         turn.wanted = {**turn.wanted, **fresh}
 
@@ -60,6 +72,17 @@ def uploads(identities: Iterable[Digest]) -> list[bytes]:
     return [want_key(Subject.UPLOAD, identity) for identity in identities]
 
 
+def keys(identities: Iterable[Digest]) -> list[bytes]:
+    """The keys under which content keys of some updates are asked for."""
+    return [want_key(Subject.KEY, identity) for identity in identities]
+
+
+def vectors(identities: Iterable[Digest]) -> list[bytes]:
+    """All keys under which the vectors of some updates may be asked for."""
+    named = list(identities)
+    return [*uploads(named), *keys(named)]
+
+
 def wholes(digests: Iterable[Digest]) -> list[bytes]:
     """The keys of some wholes."""
     return [want_key(Subject.WHOLE, digest) for digest in digests]
@@ -78,19 +101,22 @@ def ask_what_is_due(turn: Turn) -> None:
             del wanted[key]
             continue
         pause_s = min(RETRY_S_MAX, RETRY_S * 1.5**one.attempt)
-        wanted[key] = Wanted(turn.now_s + pause_s, one.attempt + 1)
-        whom = _whom(turn, key, one.attempt)
+        again_at_s = turn.now_s + pause_s
+        wanted[key] = replace(one, again_at_s=again_at_s, attempt=one.attempt + 1)
+        whom = _whom(turn, key, one)
         if whom is not None:
             asked.setdefault((whom, key[0]), []).append(key[1:])
     turn.wanted = wanted
-    for (whom, subject), keys in sorted(asked.items()):
-        for start in range(0, len(keys), KEYS_PER_WANT_MAX):
-            part = tuple(keys[start : start + KEYS_PER_WANT_MAX])
+    for (whom, subject), named in sorted(asked.items()):
+        for start in range(0, len(named), KEYS_PER_WANT_MAX):
+            part = tuple(named[start : start + KEYS_PER_WANT_MAX])
             turn.emit(Tell(Subject.WANT, WANT.pack(Want(whom, subject, part))))
 
 
-def _whom(turn: Turn, key: bytes, attempt: int) -> DeviceId | None:
+def _whom(turn: Turn, key: bytes, one: Wanted) -> DeviceId | None:
     """The coordinator to ask: another one at each attempt, silent ones last."""
+    if one.attempt == 0 and one.first is not None:
+        return one.first
     own = turn.ledger.party.key.public
     keys = membership.public_keys(turn.ledger)
     others = [device_id(public) for public in keys if public != own]
@@ -105,4 +131,4 @@ def _whom(turn: Turn, key: bytes, attempt: int) -> DeviceId | None:
     if not alive:
         return None
     # Spread by what is asked for, so that one peer does not serve everything.
-    return alive[(H(key)[0] + attempt) % len(alive)]
+    return alive[(H(key)[0] + one.attempt) % len(alive)]

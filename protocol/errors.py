@@ -98,6 +98,12 @@ class InvalidUpdate(ProtocolError):
     """An update that is well formed and signed, but must not be counted."""
 
 
+class ClosedUpdate(InvalidUpdate):
+    """A sealed vector that our box does not open; others may have its content key."""
+
+    reason = Reason.NOT_SEALED_TO_ME
+
+
 class StaleUpdate(InvalidUpdate):
     """Trained from a version older than the task's bound; nobody's blame."""
 

@@ -1,7 +1,9 @@
-"""Two signed messages that contradict each other: proof of a fault, to anyone.
+"""What its own signatures prove of somebody: proof of a fault, to anyone.
 
-Only what signatures alone prove is evidence; nothing here is a judgement. The messages
-stand in the order of their bytes, so that one fault with two messages has one form.
+Only what signatures alone prove is evidence; nothing here is a judgement. Two messages
+that contradict each other stand in the order of their bytes, so that one fault with two
+messages has one form. A box that a board put into a sealed blob contradicts the board's
+own commitment, once the content key is shown.
 
 Source: CometBFT, spec/consensus/evidence.md (duplicate votes).
 """
@@ -11,14 +13,23 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from protocol.chain import PROPOSAL, VOTE, Proposal, ValidatorSet, Vote
-from protocol.codec import binary, encode, structure, uint
+from protocol.codec import binary, encode, exactly, many, structure, uint
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.errors import ProofError
-from protocol.ids import ChainId, Digest, H, PublicKey
+from protocol.ids import DIGEST_BYTES, KEY_BYTES, ChainId, Digest, H, PublicKey
 from protocol.keys import verify
 from protocol.messages import CONTRIBUTION
+from protocol.sealing import (
+    BOX_BYTES,
+    RECIPIENTS_MAX,
+    SEALED,
+    commitment_to,
+    decrypt,
+    is_missealed,
+    sealed_digest,
+)
 
-SIGNED_BYTES_MAX = 1024
+SIGNED_BYTES_MAX = 2048
 AGE_HEIGHTS_MAX = 20_000
 """Evidence of older heights is not taken: nobody keeps what would answer it."""
 
@@ -32,17 +43,20 @@ class Offence(IntEnum):
     """Two proposals for one round."""
     DEVICE_DOUBLE = 3
     """Two updates of a board for one task and base version."""
+    MISSEALED = 4
+    """A box for a coordinator that does not hold the content key committed to."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A fault and the two messages that prove it.
+    """A fault and what proves it.
 
     Attributes:
       offence: `Offence`.
       first: A packed `VOTE`, a packed `PROPOSAL` without block and proof, or a packed
         `ENVELOPE` of kind UPDATE.
-      second: Another one; above `first` as bytes.
+      second: Another one, above `first` as bytes; for MISSEALED the `SHOWN_BOXES` of
+        the update's blob.
     """
 
     offence: int
@@ -56,6 +70,42 @@ EVIDENCE = structure(
     uint(max(Offence), 1),
     binary(SIGNED_BYTES_MAX),
     binary(SIGNED_BYTES_MAX),
+)
+
+
+@dataclass(frozen=True)
+class ShownBoxes:
+    """The boxes of a blob, and the content key that they should hold.
+
+    Attributes:
+      height: At which the recipient was a validator.
+      recipient: X25519 key of the coordinator whose box is wrong.
+      content_key: Of the blob; whoever sees it may decrypt the blob.
+      plaintext: Hash of the plaintext: the commitment binds it and the key.
+      ephemeral: The blob's ephemeral key.
+      boxes: The blob's boxes.
+      ciphertext: Hash of the blob's ciphertext.
+    """
+
+    height: int
+    recipient: bytes
+    content_key: bytes
+    plaintext: Digest
+    ephemeral: bytes
+    boxes: tuple[bytes, ...]
+    ciphertext: Digest
+
+
+SHOWN_BOXES = structure(
+    ShownBoxes,
+    SIGNED_BYTES_MAX,
+    uint(),
+    exactly(KEY_BYTES),
+    exactly(KEY_BYTES),
+    exactly(DIGEST_BYTES),
+    exactly(KEY_BYTES),
+    many(exactly(BOX_BYTES), RECIPIENTS_MAX, 1),
+    exactly(DIGEST_BYTES),
 )
 
 
@@ -91,6 +141,42 @@ def duplicate_updates(first: Envelope, second: Envelope) -> Evidence:
     return _ordered(Offence.DEVICE_DOUBLE, ENVELOPE.pack(first), ENVELOPE.pack(second))
 
 
+def missealed(
+    update: Envelope,
+    blob: bytes,
+    content_key: bytes,
+    to: bytes,
+    height: int,
+) -> Evidence | None:
+    """Evidence that a blob's box for a coordinator is wrong; None if it is not.
+
+    Args:
+      update: The update that names the blob.
+      blob: The blob.
+      content_key: With which it opens to the commitment.
+      to: X25519 public key of the coordinator.
+      height: At which that coordinator is a validator.
+
+    Raises:
+      ClosedUpdate: If the content key does not decrypt the blob.
+    """
+    sealed = SEALED.unpack(blob)
+    if not is_missealed(to, content_key, sealed.ephemeral, sealed.boxes):
+        return None
+    plaintext = decrypt(sealed, content_key, update.sender)
+    shown = ShownBoxes(
+        height,
+        to,
+        content_key,
+        H(plaintext),
+        sealed.ephemeral,
+        sealed.boxes,
+        H(sealed.ciphertext),
+    )
+    packed = SHOWN_BOXES.pack(shown)
+    return Evidence(int(Offence.MISSEALED), ENVELOPE.pack(update), packed)
+
+
 def bare(proposal: Proposal) -> Proposal:
     """What the signature of a proposal covers, and the signature."""
     return replace(proposal, block=b"", proof_of_lock=None)
@@ -123,19 +209,22 @@ def convict(
       owner: Whom a board's key belongs to.
 
     Raises:
-      ProofError: If the messages do not contradict each other.
+      ProofError: If the messages do not contradict each other, or the box is right.
       SignatureError: If one of them was not signed by the offender.
       DecodeError, LimitError: If one of them is none.
     """
-    if evidence.first >= evidence.second:
+    offence = Offence(evidence.offence)
+    if offence is not Offence.MISSEALED and evidence.first >= evidence.second:
         raise ProofError("the messages of evidence stand in the order of their bytes")
-    match Offence(evidence.offence):
+    match offence:
         case Offence.DUP_VOTE:
             return _votes(evidence, chain_id, validators)
         case Offence.DUP_PROPOSAL:
             return _proposals(evidence, chain_id, validators)
         case Offence.DEVICE_DOUBLE:
             return _updates(evidence, chain_id, owner)
+        case Offence.MISSEALED:
+            return _missealed(evidence, chain_id, validators, owner)
 
 
 def _votes(evidence: Evidence, chain_id: ChainId, validators: Validators) -> Conviction:
@@ -181,6 +270,27 @@ def _updates(evidence: Evidence, chain_id: ChainId, owner: Owner) -> Conviction:
         envelope.check(chain_id)
     place = _digest(_place_of_update(first, owner)[1:])
     return Conviction(first.sender, None, place)
+
+
+def _missealed(
+    evidence: Evidence, chain_id: ChainId, validators: Validators, owner: Owner
+) -> Conviction:
+    update = ENVELOPE.unpack(evidence.first)
+    shown = SHOWN_BOXES.unpack(evidence.second)
+    place = _digest(_place_of_update(update, owner)[1:])
+    body = CONTRIBUTION.unpack(update.body)
+    if sealed_digest(shown.ephemeral, shown.boxes, shown.ciphertext) != body.blob:
+        raise ProofError("the boxes are not those of the update's blob")
+    if commitment_to(shown.content_key, shown.plaintext) != body.commitment:
+        raise ProofError("the content key is not the one committed to")
+    members = validators(shown.height).members
+    if all(member.sealing != shown.recipient for member in members):
+        raise ProofError("the box is for no validator")
+    boxes = (shown.ephemeral, shown.boxes)
+    if not is_missealed(shown.recipient, shown.content_key, *boxes):
+        raise ProofError("the box is as it should be")
+    update.check(chain_id)
+    return Conviction(update.sender, None, place)
 
 
 def _place_of_update(envelope: Envelope, owner: Owner) -> tuple[object, ...]:

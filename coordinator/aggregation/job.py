@@ -4,6 +4,7 @@ Every coordinator runs this on the same blobs and must get the same bytes.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from coordinator.admission import open_update
 from coordinator.aggregation.registry import AGGREGATORS
@@ -15,11 +16,43 @@ from coordinator.aggregation.strategy import (
 )
 from coordinator.ledger.views import Job, Member
 from protocol.envelope import Envelope
+from protocol.errors import AggregationError, ClosedUpdate
+from protocol.ids import Digest
 from protocol.keys import OpeningKey
 from protocol.task import TaskSpec
+from protocol.vectors import Grid
 
-Fetch = Callable[[Member], tuple[Envelope, bytes]]
-"""Gives a member's signed update and its sealed blob."""
+
+@dataclass(frozen=True)
+class Vector:
+    """A member's vector as it is stored.
+
+    Attributes:
+      update: The signed update.
+      blob: The sealed vector.
+      content_key: If our box does not open it.
+    """
+
+    update: Envelope
+    blob: bytes
+    content_key: bytes | None = None
+
+
+class Closed(AggregationError):
+    """Members whose vectors do not open here.
+
+    Attributes:
+      updates: Their ids.
+    """
+
+    def __init__(self, updates: tuple[Digest, ...]) -> None:
+        """Keeps them."""
+        super().__init__(f"{len(updates)} vectors do not open")
+        self.updates = updates
+
+
+Fetch = Callable[[Member], Vector]
+"""Gives a member's vector."""
 
 
 def recompute(
@@ -36,13 +69,32 @@ def recompute(
 
     Raises:
       AggregationError: If the updates have no weight.
-      ProtocolError: If a blob does not open; it was opened at admission before.
+      Closed: Naming all members whose vectors do not open.
+      ProtocolError: If a vector is malformed; it was checked at admission.
     """
 
     def opened(member: Member) -> WeightedUpdate:
-        update, blob = fetch(member)
-        vector = open_update(key, update, blob, spec)
+        vector = _open(key, spec, fetch(member))
         return WeightedUpdate(vector, member.weight_q15, member.pledge)
 
     aggregator = AGGREGATORS[spec.aggregation.strategy](spec.aggregation)
-    return pack_model(aggregator.apply(before, map(opened, job.members)))
+    try:
+        return pack_model(aggregator.apply(before, map(opened, job.members)))
+    except ClosedUpdate as error:
+        raise Closed(_closed(key, spec, job, fetch)) from error
+
+
+def _open(key: OpeningKey, spec: TaskSpec, one: Vector) -> Grid:
+    return open_update(key, one.update, one.blob, spec, one.content_key)
+
+
+def _closed(
+    key: OpeningKey, spec: TaskSpec, job: Job, fetch: Fetch
+) -> tuple[Digest, ...]:
+    closed = []
+    for member in job.members:
+        try:
+            _open(key, spec, fetch(member))
+        except ClosedUpdate:
+            closed.append(member.transaction)
+    return tuple(closed)

@@ -4,14 +4,16 @@ import logging
 from functools import lru_cache
 
 from broker.events import Message
-from coordinator.events import Give, Publish, PublishChunks, PublishFinal, Tell
+from coordinator.events import Give, GiveKey, Publish, PublishChunks, PublishFinal, Tell
 from coordinator.gossip import (
     BLOCKS_BYTES_MAX,
     BLOCKS_MAX,
     GIVEN_BLOCKS,
+    GIVEN_KEY,
     GIVEN_MODEL,
     GIVEN_UPLOAD,
     GivenBlocks,
+    GivenKey,
     GivenModel,
     GivenUpload,
     Subject,
@@ -27,16 +29,18 @@ from coordinator.rim.wholes import WholeCache, final_of
 from coordinator.state import Settings
 from protocol.chunks import CHUNK, chunk_at, chunk_count
 from protocol.envelope import ENVELOPE, Kind, sign
-from protocol.errors import DecodeError
+from protocol.errors import DecodeError, ProtocolError
 from protocol.ids import DeviceId, Digest, device_from_name, device_name
 from protocol.light import FINAL
+from protocol.messages import CONTRIBUTION
+from protocol.sealing import SEALED, open_committed, pass_key
 from protocol.topics import Topics
 
 log = logging.getLogger("starling.coordinator")
 
 GOSSIP_EXPIRY_S = 20
 """After which the broker need not deliver gossip to whoever was away."""
-Said = Publish | PublishChunks | PublishFinal | Gossip | Tell | Give
+Said = Publish | PublishChunks | PublishFinal | Gossip | Tell | Give | GiveKey
 
 
 class Publisher:
@@ -74,7 +78,9 @@ class Publisher:
             case Tell(subject, content):
                 self._tell(subject, content)
             case Give(subject, key):
-                self._give(subject, key)
+                self._give(subject, self._content(subject, key))
+            case GiveKey():
+                self._give(Subject.KEY, self._key(effect))
 
     def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
         self._outgoing.add(Message(topic, payload, retain))
@@ -110,8 +116,7 @@ class Publisher:
             message = Message(self._gossip, payload, expiry_s=GOSSIP_EXPIRY_S)
             self._outgoing.add(message)
 
-    def _give(self, subject: Subject, key: bytes) -> None:
-        content = self._content(subject, key)
+    def _give(self, subject: Subject, content: bytes | None) -> None:
         if content is not None:
             self._tell(subject, content)
 
@@ -119,10 +124,7 @@ class Publisher:
         """What a peer asks for; None if we have not got it."""
         match subject:
             case Subject.UPLOAD:
-                stored = self._store.upload(key)
-                if stored is None:
-                    return None
-                return GIVEN_UPLOAD.pack(GivenUpload(stored.update, stored.blob))
+                return self._upload(key)
             case Subject.WHOLE:
                 return self._wholes.get(Digest(key))
             case Subject.MODEL:
@@ -131,6 +133,29 @@ class Publisher:
                 return self._blocks(key)
             case _:
                 return None
+
+    def _upload(self, key: bytes) -> bytes | None:
+        stored = self._store.upload(key)
+        if stored is None:
+            return None
+        return GIVEN_UPLOAD.pack(GivenUpload(stored.update, stored.blob))
+
+    def _key(self, asked: GiveKey) -> bytes | None:
+        stored = self._store.upload(asked.update)
+        if stored is None:
+            return None
+        key, update = self._settings.gate.key, stored.update
+        content_key = asked.content_key
+        try:
+            if content_key is None:
+                committed = CONTRIBUTION.unpack(update.body).commitment
+                sealed = SEALED.unpack(stored.blob)
+                content_key, _ = open_committed(sealed, key, update.sender, committed)
+            box = pass_key(content_key, stored.transaction, key, asked.to)
+        except ProtocolError:
+            # It does not open here either, or their key is of small order.
+            return None
+        return GIVEN_KEY.pack(GivenKey(update, stored.blob, box))
 
     def _blocks(self, key: bytes) -> bytes | None:
         try:

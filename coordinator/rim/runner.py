@@ -38,6 +38,7 @@ from coordinator.events import (
     Evaluate,
     Event,
     Give,
+    GiveKey,
     PeerArrived,
     Publish,
     PublishChunks,
@@ -285,6 +286,7 @@ class Runner:
                 | Gossip()
                 | Tell()
                 | Give()
+                | GiveKey()
             ):
                 self._publisher.say(effect)
             case RemoveInbox(name):

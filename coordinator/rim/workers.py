@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from coordinator.aggregation.job import recompute
+from coordinator.aggregation.job import Closed, Vector, recompute
 from coordinator.aggregation.strategy import ModelState, unpack_grid
 from coordinator.events import (
     Aggregate,
@@ -25,7 +25,6 @@ from coordinator.ledger.views import Member
 from coordinator.rim.evaluator import Evaluator
 from coordinator.rim.surroundings import Compute
 from protocol.bundle import MANIFEST, manifest_from_json, unpack_bundle
-from protocol.envelope import Envelope
 from protocol.errors import AggregationError, ProtocolError
 from protocol.ids import Digest
 from protocol.keys import OpeningKey
@@ -78,7 +77,8 @@ class Workers:
             return
         state = self._state_before(asked, spec)
         held = {
-            member.transaction: self._upload(member) for member in asked.job.members
+            member.transaction: self._vector(member, asked)
+            for member in asked.job.members
         }
 
         def work() -> Event:
@@ -91,7 +91,10 @@ class Workers:
                     lambda member: held[member.transaction],
                 )
             except (AggregationError, ProtocolError) as error:
-                return AggregationFailed(asked.task, asked.version, str(error))
+                closed = error.updates if isinstance(error, Closed) else ()
+                return AggregationFailed(
+                    asked.task, asked.version, str(error), closed=closed
+                )
             return Aggregated(asked.task, asked.version, made)
 
         self._submit(self._aggregation, work)
@@ -175,7 +178,8 @@ class Workers:
         assert content is not None
         return content
 
-    def _upload(self, member: Member) -> tuple[Envelope, bytes]:
+    def _vector(self, member: Member, asked: Aggregate) -> Vector:
         stored = self._store.upload(member.transaction)
         assert stored is not None
-        return stored.update, stored.blob
+        content_key = asked.keys.get(member.transaction)
+        return Vector(stored.update, stored.blob, content_key)

@@ -16,9 +16,8 @@ from protocol.chunks import CHUNK, chunk_at
 from protocol.ids import Digest
 from protocol.light import Trusted
 from protocol.messages import DevicePhase
+from protocol.sealing import ENTROPY_BYTES
 from protocol.vectors import Draw
-
-ENTROPY_BYTES = 64
 
 
 class Sea(Protocol):

@@ -8,7 +8,7 @@ from typing import assert_never
 from coordinator import events as c
 from coordinator import machine
 from coordinator.admission import Gate
-from coordinator.aggregation.job import recompute
+from coordinator.aggregation.job import Vector, recompute
 from coordinator.aggregation.strategy import ModelState, PackedModel, unpack_grid
 from coordinator.ledger import node, views
 from coordinator.ledger.rows import Row, pack_body
@@ -30,7 +30,7 @@ from protocol.chain import (
     ValidatorSet,
 )
 from protocol.chunks import CHUNK, chunk_at
-from protocol.envelope import ENVELOPE, Envelope, Kind, sign
+from protocol.envelope import ENVELOPE, Kind, sign
 from protocol.errors import AggregationError
 from protocol.ids import DeviceId, Digest, TaskId, Version, device_name
 from protocol.keys import OpeningKey, SigningKey
@@ -123,7 +123,7 @@ class Hub:
     chain: list[tuple[Block, Certificate]] = field(default_factory=list)
     settings: Settings = field(init=False)
     state: CoordinatorState = field(init=False)
-    _uploads: dict[Digest, tuple[Envelope, bytes]] = field(default_factory=dict)
+    _uploads: dict[Digest, Vector] = field(default_factory=dict)
     _model: ModelState | None = None
     _awaited: tuple[VersionRecord, Score] | None = None
     _kept: list[Digest] = field(default_factory=list)
@@ -225,7 +225,7 @@ class Hub:
                 case c.PublishChunks() | c.PublishFinal():
                     self._answer(effect)
                 case c.StoreUpload(transaction, update, blob):
-                    self._uploads[transaction] = (update, blob)
+                    self._uploads[transaction] = Vector(update, blob)
                 case c.StoreModel(_, _, model):
                     self._keep(model)
                     self._model = _unpacked(model)
@@ -275,7 +275,7 @@ class Hub:
         assert spec is not None
         assert self._model is not None
 
-        def fetch(member: Member) -> tuple[Envelope, bytes]:
+        def fetch(member: Member) -> Vector:
             return self._uploads[member.transaction]
 
         event: c.Event

@@ -64,7 +64,7 @@ _envelopes = st.builds(
 _sealed = st.builds(
     sealing.Sealed,
     digests,
-    tuples(st.binary(min_size=52, max_size=52), 4, 1),
+    tuples(st.binary(min_size=56, max_size=56), 4, 1),
     st.binary(min_size=16, max_size=80),
 )
 _chunks = st.binary(min_size=1, max_size=80).map(lambda whole: chunks.split(whole)[0])
@@ -211,9 +211,19 @@ VALUES: dict[str, SearchStrategy[Any]] = {
     "ATTEST": st.builds(messages.Attest, _tasks_no, counts, digests),
     "EVIDENCE": st.builds(
         evidence.Evidence,
-        upto(3, 1),
+        upto(4, 1),
         st.binary(max_size=300),
         st.binary(max_size=300),
+    ),
+    "SHOWN_BOXES": st.builds(
+        evidence.ShownBoxes,
+        heights,
+        digests,
+        digests,
+        digests,
+        digests,
+        tuples(st.binary(min_size=56, max_size=56), 4, 1),
+        digests,
     ),
     "ROTATE": st.builds(
         rotation.Rotate, st.binary(min_size=16, max_size=16), digests, signatures

@@ -43,7 +43,7 @@ from protocol.messages import (
     Upload,
 )
 from protocol.parameters import Parameter
-from protocol.sealing import seal
+from protocol.sealing import ENTROPY_BYTES, blob_digest, seal
 from protocol.topics import Topics
 from tests.e2e.conftest import DEADLINE_S, Broker, RecordedLink
 
@@ -210,10 +210,19 @@ class ScriptedBoard:
     def make(self, lease: Envelope, values: list[float]) -> Upload:
         vector = np.array(values, "<f4").tobytes()
         recipients = [one.sealing for one in self.genesis.validators.members]
-        blob, commitment = seal(vector, recipients, os.urandom(64), self.key.public)
+        blob, commitment = seal(
+            vector, recipients, os.urandom(ENTROPY_BYTES), self.key.public
+        )
         granted = LEASE.unpack(lease.body)
         body = Contribution(
-            granted.task, granted.version, 0, PLEDGE, 0, 0, H(blob), commitment
+            granted.task,
+            granted.version,
+            0,
+            PLEDGE,
+            0,
+            0,
+            blob_digest(blob),
+            commitment,
         )
         return Upload(self.sign(Kind.UPDATE, CONTRIBUTION.pack(body)), lease, blob)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from broker.events import Message
 from coordinator import events as c
 from coordinator import machine
-from coordinator.aggregation.job import recompute
+from coordinator.aggregation.job import Vector, recompute
 from coordinator.aggregation.strategy import ModelState, unpack_grid
 from coordinator.events import Effect, Event
 from coordinator.ledger.node import JournalVote
@@ -23,7 +23,7 @@ from coordinator.rim.wholes import final_of, update_of
 from coordinator.state import CoordinatorState, Settings
 from protocol.chain import Block, Certificate, Genesis
 from protocol.chunks import CHUNK, chunk_at, chunk_count
-from protocol.envelope import ENVELOPE, Envelope, Kind, sign
+from protocol.envelope import ENVELOPE, Kind, sign
 from protocol.errors import AggregationError, DecodeError, ProtocolError, Reason
 from protocol.ids import DeviceId, Digest, device_from_name, device_name
 from protocol.light import FINAL
@@ -310,10 +310,10 @@ class Office(Party):
         )
         return ModelState(*[unpack_grid(part) for part in parts if part is not None])
 
-    def _upload(self, member: Member) -> tuple[Envelope, bytes]:
+    def _upload(self, member: Member) -> Vector:
         stored = self.store.upload(member.transaction)
         assert stored is not None, "the store lacks an update of an open job"
-        return stored.update, stored.blob
+        return Vector(stored.update, stored.blob)
 
 
 _EVENTS: dict[str, Callable[[DeviceId, bytes], Event]] = {

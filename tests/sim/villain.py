@@ -9,7 +9,7 @@ from protocol.accounting import charge_from_sigma
 from protocol.chunks import CHUNK, split
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.errors import Reason
-from protocol.ids import H, TaskId, Version, device_name
+from protocol.ids import TaskId, Version, device_name
 from protocol.keys import SigningKey
 from protocol.messages import (
     CHECK_IN,
@@ -23,7 +23,7 @@ from protocol.messages import (
     Register,
     Upload,
 )
-from protocol.sealing import ENTROPY_BYTES, seal
+from protocol.sealing import ENTROPY_BYTES, blob_digest, seal
 from protocol.task import MICRO
 from tests.sim.party import Party
 from tests.sim.world import CHAIN, OPERATOR, PLEDGE, SEALING, TOPICS, World
@@ -149,7 +149,7 @@ class Villain(Party):
             PLEDGE,
             1,
             charge_from_sigma(2 * MICRO),
-            H(blob),
+            blob_digest(blob),
             commitment,
         )
         body = CONTRIBUTION.pack(change(honest))

@@ -109,7 +109,9 @@ def sealing() -> dict[str, Any]:
         "recipient_seeds": [key.seed.hex() for key in samples.OPENING_KEYS],
         "recipients": [key.public.hex() for key in samples.OPENING_KEYS],
         "plaintext": samples.PLAINTEXT.hex(),
+        "ephemeral": samples.SEALED.ephemeral.hex(),
         "blob": samples.BLOB.hex(),
+        "blob_digest": samples.SEALED.digest().hex(),
         "content_key": content_key.hex(),
         "commitment": samples.COMMITMENT.hex(),
     }

@@ -30,7 +30,7 @@ from protocol.keys import OpeningKey, SigningKey
 
 OPERATOR = SigningKey(bytes(range(32)))
 BOARD = SigningKey(bytes(range(32, 64)))
-ENTROPY = bytes(range(64, 128))
+ENTROPY = bytes(range(64, 96))
 PLAINTEXT = b"\x00" + bytes(range(256)) * 2
 _NAMES = ("athens", "bergen", "cadiz", "delft")
 _PAIRS = sorted(
@@ -89,8 +89,16 @@ SPEC = task.TaskSpec(
 BLOB, COMMITMENT = sealing.seal(
     PLAINTEXT, [key.public for key in OPENING_KEYS], ENTROPY, BOARD.public
 )
+SEALED = sealing.SEALED.unpack(BLOB)
 CONTRIBUTION = messages.Contribution(
-    TaskId(0), Version(3), 1, 128, 1, 85_546_875_000, H(BLOB), COMMITMENT
+    TaskId(0),
+    Version(3),
+    1,
+    128,
+    1,
+    85_546_875_000,
+    sealing.blob_digest(BLOB),
+    COMMITMENT,
 )
 LEASE = messages.Lease(BOARD.identity, TaskId(0), Version(3), 17, 120)
 UPDATE = sign(BOARD, CHAIN_ID, Kind.UPDATE, 4, messages.CONTRIBUTION.pack(CONTRIBUTION))
@@ -213,7 +221,7 @@ class Structure(NamedTuple):
 
 STRUCTURES = (
     Structure("ENVELOPE", envelope.ENVELOPE, UPDATE),
-    Structure("SEALED", sealing.SEALED, sealing.SEALED.unpack(BLOB)),
+    Structure("SEALED", sealing.SEALED, SEALED),
     Structure("CHUNK", chunks.CHUNK, chunks.split(b"a small whole")[0]),
     Structure("MODEL_DIGESTS", task.MODEL_DIGESTS, MODEL),
     Structure("TASK", task.TASK, SPEC),
@@ -259,6 +267,19 @@ STRUCTURES = (
         "EVIDENCE",
         evidence.EVIDENCE,
         evidence.duplicate_votes(PREVOTE, prevote_of(None)),
+    ),
+    Structure(
+        "SHOWN_BOXES",
+        evidence.SHOWN_BOXES,
+        evidence.ShownBoxes(
+            12,
+            OPENING_KEYS[0].public,
+            ENTROPY,
+            H(PLAINTEXT),
+            SEALED.ephemeral,
+            SEALED.boxes,
+            H(SEALED.ciphertext),
+        ),
     ),
     Structure("ROTATE", rotation.ROTATE, rotation.ROTATE.unpack(ROTATE.body)),
     Structure("MOTION", motion.MOTION, MOTION),

@@ -46,7 +46,7 @@ from protocol.messages import (
     Refused,
     Upload,
 )
-from protocol.sealing import commitment, open_sealed
+from protocol.sealing import blob_digest, commitment, open_sealed
 from protocol.statetree import StateTree
 from protocol.task import (
     E12,
@@ -288,6 +288,6 @@ def check_upload(upload: Upload) -> None:
     """What every coordinator checks: signature, seal, commitment."""
     upload.update.check(CHAIN)
     body = CONTRIBUTION.unpack(upload.update.body)
-    assert H(upload.blob) == body.blob
+    assert blob_digest(upload.blob) == body.blob
     key, plaintext = open_sealed(upload.blob, OPENING, upload.update.sender)
     assert commitment(key, plaintext) == body.commitment

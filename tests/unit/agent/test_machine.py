@@ -64,7 +64,7 @@ def test_charge_stands_between_ready_and_noise() -> None:
     "event",
     [
         e.ReadyForNoise(),
-        e.TrainingFinished(b"", bytes(64)),
+        e.TrainingFinished(b"", bytes(32)),
         e.TrainingFailed(e.Stage.TRAINING, "x"),
         e.BundleLoaded(H(b"other"), 5),
         e.LoadFailed(H(b"other"), e.Stage.MODEL, "x"),

@@ -3,7 +3,7 @@
 import os
 import queue
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from coordinator.events import (
     Effect,
     Event,
     Give,
+    GiveKey,
     PeerArrived,
     Publish,
     PublishChunks,
@@ -57,7 +58,7 @@ from protocol.chain import (
 )
 from protocol.chunks import CHUNK, split
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
-from protocol.ids import DeviceId, H, TaskId, Version, device_name
+from protocol.ids import DeviceId, TaskId, Version, device_name
 from protocol.keys import OpeningKey, SigningKey
 from protocol.messages import (
     CHECK_IN,
@@ -70,7 +71,7 @@ from protocol.messages import (
     Register,
     Upload,
 )
-from protocol.sealing import seal
+from protocol.sealing import ENTROPY_BYTES, SEALED, blob_digest, seal
 from protocol.task import TASK, TaskSpec
 from protocol.topics import Topics
 from tests.unit.coordinator.world import MODEL, OPERATOR, PLEDGE, spec
@@ -187,6 +188,7 @@ class Member:
                     | Gossip()
                     | Tell()
                     | Give()
+                    | GiveKey()
                 ):
                     self.publisher.say(effect)
                 case Secure(task, digests):
@@ -240,17 +242,35 @@ class Voter:
         body = CheckIn(TaskId(0), Version(version), 0, 0, 0, PLEDGE)
         return ENVELOPE.pack(self.sign(Kind.CHECK_IN, CHECK_IN.pack(body)))
 
-    def upload(self, lease: Envelope) -> Upload:
-        """An honest upload, sealed to all coordinators."""
+    def upload(
+        self,
+        lease: Envelope,
+        recipients: tuple[int, ...] = tuple(range(COUNT)),
+        closed: Collection[int] = (),
+    ) -> Upload:
+        """An upload for some coordinators; the boxes of some hold nothing."""
         granted = LEASE.unpack(lease.body)
         blob, commitment = seal(
             np.ones(4, "<f4").tobytes(),
-            [opening.public for opening in OPENING],
-            os.urandom(64),
+            [OPENING[index].public for index in recipients],
+            os.urandom(ENTROPY_BYTES),
             self.key.public,
         )
+        sealed = SEALED.unpack(blob)
+        boxes = [
+            box[:8] + bytes(48) if index in closed else box
+            for index, box in enumerate(sealed.boxes)
+        ]
+        blob = SEALED.pack(replace(sealed, boxes=tuple(boxes)))
         body = Contribution(
-            granted.task, granted.version, 0, PLEDGE, 0, 0, H(blob), commitment
+            granted.task,
+            granted.version,
+            0,
+            PLEDGE,
+            0,
+            0,
+            blob_digest(blob),
+            commitment,
         )
         return Upload(self.sign(Kind.UPDATE, CONTRIBUTION.pack(body)), lease, blob)
 

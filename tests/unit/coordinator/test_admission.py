@@ -13,7 +13,7 @@ from protocol.errors import Reason
 from protocol.ids import H
 from protocol.keys import SigningKey
 from protocol.messages import REVOKE, UPLOAD, Revoke, Upload
-from protocol.sealing import seal
+from protocol.sealing import ENTROPY_BYTES, blob_digest, seal
 from tests.unit.coordinator.world import (
     DIMENSION,
     SEALING,
@@ -37,8 +37,10 @@ def world() -> World:
 
 def sealed_again(sender: Board, lease: Envelope, plain: bytes) -> Upload:
     """An upload whose blob holds other bytes, signed as it should be."""
-    blob, commitment = seal(plain, [SEALING.public], bytes(64), sender.key.public)
-    upload = sender.upload(lease, blob=H(blob), commitment=commitment)
+    blob, commitment = seal(
+        plain, [SEALING.public], bytes(ENTROPY_BYTES), sender.key.public
+    )
+    upload = sender.upload(lease, blob=blob_digest(blob), commitment=commitment)
     return replace(upload, blob=blob)
 
 
@@ -62,16 +64,20 @@ def unopenable(sender: Board, lease: Envelope) -> Upload:
     vector = np.zeros(DIMENSION, "<f4").tobytes()
     stranger = board(9).key.seed
     recipient = type(SEALING)(stranger).public
-    blob, commitment = seal(vector, [recipient], bytes(64), sender.key.public)
-    upload = sender.upload(lease, blob=H(blob), commitment=commitment)
+    blob, commitment = seal(
+        vector, [recipient], bytes(ENTROPY_BYTES), sender.key.public
+    )
+    upload = sender.upload(lease, blob=blob_digest(blob), commitment=commitment)
     return replace(upload, blob=blob)
 
 
 def stolen_blob(sender: Board, lease: Envelope) -> Upload:
     """Names a blob that another board sealed."""
     vector = np.zeros(DIMENSION, "<f4").tobytes()
-    blob, commitment = seal(vector, [SEALING.public], bytes(64), board(2).key.public)
-    upload = sender.upload(lease, blob=H(blob), commitment=commitment)
+    blob, commitment = seal(
+        vector, [SEALING.public], bytes(ENTROPY_BYTES), board(2).key.public
+    )
+    upload = sender.upload(lease, blob=blob_digest(blob), commitment=commitment)
     return replace(upload, blob=blob)
 
 
@@ -116,8 +122,12 @@ REFUSED: dict[str, tuple[Spoil, Reason]] = {
         Reason.POLICY_MISMATCH,
     ),
     "another blob": (
-        lambda b, lease: replace(b.upload(lease), blob=b.upload(lease).blob[:-1]),
+        lambda b, lease: replace(b.upload(lease), blob=b.upload(lease).blob),
         Reason.COMMITMENT_MISMATCH,
+    ),
+    "no blob": (
+        lambda b, lease: replace(b.upload(lease), blob=b.upload(lease).blob[:-1]),
+        Reason.MALFORMED,
     ),
     "commitment to other bytes": (
         lambda b, lease: b.upload(lease, commitment=bytes(32)),

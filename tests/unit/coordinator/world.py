@@ -7,7 +7,7 @@ import numpy as np
 
 from coordinator.admission import Gate
 from coordinator.aggregation.fedbuff import init
-from coordinator.aggregation.job import recompute
+from coordinator.aggregation.job import Vector, recompute
 from coordinator.aggregation.strategy import (
     ModelState,
     PackedModel,
@@ -60,7 +60,7 @@ from protocol.messages import (
     Register,
     Upload,
 )
-from protocol.sealing import seal
+from protocol.sealing import ENTROPY_BYTES, blob_digest, seal
 from protocol.task import (
     Q15,
     Q16,
@@ -160,7 +160,10 @@ class Board:
         """An honest upload of `values`; `changes` replace fields of its body."""
         vector = np.array(values or [1.0] * DIMENSION, "<f4")
         blob, commitment = seal(
-            vector.tobytes(), [SEALING.public], os.urandom(64), self.key.public
+            vector.tobytes(),
+            [SEALING.public],
+            os.urandom(ENTROPY_BYTES),
+            self.key.public,
         )
         granted = LEASE.unpack(lease.body)
         fields: dict[str, object] = {
@@ -170,7 +173,7 @@ class Board:
             "pledge": PLEDGE,
             "mechanism": 0,
             "charge": 0,
-            "blob": H(blob),
+            "blob": blob_digest(blob),
             "commitment": commitment,
         }
         body = Contribution(**{**fields, **changes})  # type: ignore[arg-type]  # the test breaks fields on purpose
@@ -275,7 +278,7 @@ class World:
                     unpack_grid(before.momentum),
                     unpack_grid(before.average),
                 ),
-                lambda member: (
+                lambda member: Vector(
                     self.uploads[member.transaction].update,
                     self.uploads[member.transaction].blob,
                 ),

@@ -9,6 +9,8 @@ from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.errors import ProtocolError
 from protocol.evidence import (
     EVIDENCE,
+    SHOWN_BOXES,
+    SIGNED_BYTES_MAX,
     Conviction,
     Evidence,
     Offence,
@@ -17,12 +19,16 @@ from protocol.evidence import (
     duplicate_proposals,
     duplicate_updates,
     duplicate_votes,
+    missealed,
 )
 from protocol.ids import SIGNATURE_BYTES, BlockHash, ChainId, H, Version
 from protocol.messages import CONTRIBUTION
+from protocol.sealing import SEALED, blob_digest, seal
 from tests.vectors.protocol_samples import (
     BOARD,
     CHAIN_ID,
+    ENTROPY,
+    OPENING_KEYS,
     UPDATE,
     VALIDATOR_KEYS,
     VALIDATORS,
@@ -89,7 +95,51 @@ def test_two_updates_convict() -> None:
     assert check(other).place != check(evidence).place
 
 
+PLAIN = b"a vector"
+SEALING = [key.public for key in OPENING_KEYS]
+
+
+def spoilt(**changes: object) -> Evidence:
+    """An update with a wrong box for the first validator; `changes` what is shown."""
+    blob, commitment = seal(PLAIN, SEALING, ENTROPY, BOARD.public)
+    sealed = SEALED.unpack(blob)
+    wrong = sealed.boxes[0][:8] + bytes(48)
+    sealed = replace(sealed, boxes=(wrong, *sealed.boxes[1:]))
+    body = replace(BODY, blob=sealed.digest(), commitment=commitment)
+    signed = sign(BOARD, CHAIN_ID, Kind.UPDATE, 1, CONTRIBUTION.pack(body))
+    found = missealed(signed, SEALED.pack(sealed), ENTROPY, SEALING[0], 9)
+    assert found is not None
+    shown = replace(SHOWN_BOXES.unpack(found.second), **changes)  # type: ignore[arg-type]  # the test breaks fields on purpose
+    return replace(found, second=SHOWN_BOXES.pack(shown))
+
+
+def test_wrong_box_convicts() -> None:
+    convicted = check(spoilt())
+
+    assert (convicted.public, convicted.height) == (BOARD.public, None)
+
+
+def test_right_boxes_are_no_evidence() -> None:
+    blob, commitment = seal(PLAIN, SEALING, ENTROPY, BOARD.public)
+    body = replace(BODY, blob=blob_digest(blob), commitment=commitment)
+    signed = sign(BOARD, CHAIN_ID, Kind.UPDATE, 1, CONTRIBUTION.pack(body))
+
+    assert missealed(signed, blob, ENTROPY, SEALING[0], 9) is None
+
+
 CASES = [
+    pytest.param(spoilt(recipient=SEALING[1]), id="right-box"),
+    pytest.param(spoilt(recipient=bytes(32)), id="no-validator"),
+    pytest.param(spoilt(content_key=bytes(32)), id="other-key"),
+    pytest.param(spoilt(plaintext=H(b"other")), id="other-plaintext"),
+    pytest.param(spoilt(ciphertext=H(b"other")), id="other-ciphertext"),
+    pytest.param(spoilt(ephemeral=SEALING[0]), id="other-ephemeral"),
+    pytest.param(spoilt(boxes=(bytes(56),)), id="other-boxes"),
+    pytest.param(
+        replace(spoilt(), first=ENVELOPE.pack(replace(UPDATE, signature=bytes(64)))),
+        id="other-update",
+    ),
+    pytest.param(replace(spoilt(), first=b""), id="no-envelope"),
     pytest.param(duplicate_votes(vote(A), vote(A, extra=1)), id="same-block"),
     pytest.param(duplicate_votes(vote(A), vote(B, number=4)), id="other-round"),
     pytest.param(duplicate_votes(vote(A), vote(B, height=13)), id="other-height"),
@@ -153,8 +203,8 @@ def test_proposals_in_evidence_carry_no_block() -> None:
 
 
 def test_evidence_is_bounded_whatever_the_envelopes_hold() -> None:
-    bodies = (bytes(2000), bytes(2001))
+    bodies = (bytes(3000), bytes(3001))
     envelopes = [sign(BOARD, CHAIN_ID, Kind.UPDATE, 1, body) for body in bodies]
-    assert len(ENVELOPE.pack(envelopes[0])) > 1024
+    assert len(ENVELOPE.pack(envelopes[0])) > SIGNED_BYTES_MAX
     with pytest.raises(ProtocolError):
         check(duplicate_updates(*envelopes))

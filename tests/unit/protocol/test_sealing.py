@@ -1,5 +1,7 @@
 """Blobs open for their recipients alone, and only in their sender's name."""
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -8,26 +10,38 @@ from hypothesis import strategies as st
 from nacl import bindings
 from nacl.public import PrivateKey, SealedBox
 
-from protocol.errors import DecodeError, InvalidUpdate, ProtocolError, Reason
+from protocol.errors import (
+    ClosedUpdate,
+    DecodeError,
+    InvalidUpdate,
+    ProtocolError,
+    Reason,
+)
+from protocol.ids import Digest, H
 from protocol.keys import OpeningKey
 from protocol.sealing import (
     RECIPIENTS_MAX,
     SEALED,
+    Sealed,
     commitment,
+    decrypt,
+    is_missealed,
+    open_committed,
     open_sealed,
-    open_with_content_key,
+    pass_key,
     seal,
+    take_key,
 )
 
 KEYS = tuple(OpeningKey(bytes([i]) * 32) for i in range(1, 5))
 PUBLIC = [key.public for key in KEYS]
 STRANGER = OpeningKey(b"s" * 32)
-ENTROPY = bytes(range(64))
+ENTROPY = bytes(range(32))
 SENDER = b"b" * 32
 
 
 @settings(max_examples=30)
-@given(st.binary(max_size=2000), st.binary(min_size=64, max_size=64))
+@given(st.binary(max_size=2000), st.binary(min_size=32, max_size=32))
 def test_blob_opens_for_every_recipient(plaintext: bytes, entropy: bytes) -> None:
     blob, committed = seal(plaintext, PUBLIC, entropy, SENDER)
 
@@ -35,7 +49,7 @@ def test_blob_opens_for_every_recipient(plaintext: bytes, entropy: bytes) -> Non
         content_key, opened = open_sealed(blob, key, SENDER)
         assert opened == plaintext
         assert commitment(content_key, opened) == committed
-        assert open_with_content_key(blob, content_key, SENDER) == plaintext
+        assert decrypt(SEALED.unpack(blob), content_key, SENDER) == plaintext
 
 
 def test_blob_of_the_same_entropy_is_the_same() -> None:
@@ -48,7 +62,7 @@ def test_blob_of_other_entropy_shares_nothing() -> None:
 
     assert one.ephemeral != two.ephemeral
     assert one.ciphertext != two.ciphertext
-    assert not {box[4:] for box in one.boxes} & {box[4:] for box in two.boxes}
+    assert not {box[8:] for box in one.boxes} & {box[8:] for box in two.boxes}
 
 
 def test_blob_for_a_stranger_does_not_open() -> None:
@@ -67,14 +81,14 @@ def test_blob_in_the_name_of_another_sender_does_not_open() -> None:
     with pytest.raises(InvalidUpdate):
         open_sealed(blob, KEYS[0], b"t" * 32)
     with pytest.raises(InvalidUpdate):
-        open_with_content_key(blob, content_key, b"t" * 32)
+        decrypt(SEALED.unpack(blob), content_key, b"t" * 32)
 
 
 def test_blob_with_a_copied_hint_still_opens() -> None:
     # A box that shows our hint and does not open is passed over.
     blob, _ = seal(b"secret", PUBLIC, ENTROPY, SENDER)
     sealed = SEALED.unpack(blob)
-    decoy = sealed.boxes[0][:4] + bytes(48)
+    decoy = sealed.boxes[0][:8] + bytes(48)
 
     altered = SEALED.pack(replace(sealed, boxes=(decoy, *sealed.boxes)))
 
@@ -112,24 +126,113 @@ def test_blob_sealed_under_two_content_keys_is_caught_by_the_commitment() -> Non
 
     assert commitment(content_key, plaintext) != committed
     with pytest.raises(InvalidUpdate):
-        open_with_content_key(blob, content_key, SENDER)
+        decrypt(SEALED.unpack(blob), content_key, SENDER)
 
 
 def test_box_is_a_sealed_box_of_libsodium() -> None:
     sealed = SEALED.unpack(seal(b"x", PUBLIC, ENTROPY, SENDER)[0])
     box = SealedBox(PrivateKey(KEYS[2].secret))
 
-    assert box.decrypt(sealed.ephemeral + sealed.boxes[2][4:]) == ENTROPY[:32]
+    assert box.decrypt(sealed.ephemeral + sealed.boxes[2][8:]) == ENTROPY
 
 
 def test_ciphertext_is_xchacha20_poly1305_of_libsodium() -> None:
     sealed = SEALED.unpack(seal(b"plain", PUBLIC, ENTROPY, SENDER)[0])
 
     opened = bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(
-        sealed.ciphertext, b"starling/blob/1" + SENDER, bytes(24), ENTROPY[:32]
+        sealed.ciphertext, b"starling/blob/1" + SENDER, bytes(24), ENTROPY
     )
 
     assert opened == b"plain"
+
+
+def opened(sealed: Sealed, key: OpeningKey, committed: Digest) -> bytes:
+    return open_committed(sealed, key, SENDER, committed)[1]
+
+
+def test_blob_with_a_decoy_box_before_the_right_one_opens_to_the_commitment() -> None:
+    # The decoy opens, but to another content key.
+    blob, committed = seal(b"one", PUBLIC, ENTROPY, SENDER)
+    sealed, other = SEALED.unpack(blob), ENTROPY[::-1]
+    decoy = box_of(other, PUBLIC[0], sealed.ephemeral)
+
+    altered = replace(sealed, boxes=(decoy, *sealed.boxes))
+
+    assert opened(altered, KEYS[0], committed) == b"one"
+
+
+def box_of(content_key: bytes, recipient: bytes, ephemeral: bytes) -> bytes:
+    """A box that opens to any content key, under the blob's ephemeral key."""
+    hint = H(b"starling/hint/1", recipient)[:8]
+    nonce = hashlib.blake2b(ephemeral + recipient, digest_size=24).digest()
+    _, secret = bindings.crypto_box_seed_keypair(H(b"starling/ephemeral/1", ENTROPY))
+    return hint + bindings.crypto_box(content_key, nonce, recipient, secret)
+
+
+def test_boxes_as_seal_makes_them_are_right() -> None:
+    sealed = SEALED.unpack(seal(b"x", PUBLIC, ENTROPY, SENDER)[0])
+
+    for recipient in (*PUBLIC, STRANGER.public):
+        assert not is_missealed(recipient, ENTROPY, sealed.ephemeral, sealed.boxes)
+
+
+SPOILT_BOXES = {
+    "garbage": lambda sealed: replace(
+        sealed, boxes=(sealed.boxes[0][:8] + bytes(48), *sealed.boxes[1:])
+    ),
+    "other-key": lambda sealed: replace(
+        sealed,
+        boxes=(
+            box_of(ENTROPY[::-1], PUBLIC[0], sealed.ephemeral),
+            *sealed.boxes[1:],
+        ),
+    ),
+    "other-ephemeral": lambda sealed: replace(sealed, ephemeral=STRANGER.public),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT_BOXES.values(), ids=SPOILT_BOXES)
+def test_box_that_seal_does_not_make_is_missealed(
+    spoil: Callable[[Sealed], Sealed],
+) -> None:
+    blob, committed = seal(b"x", PUBLIC, ENTROPY, SENDER)
+    sealed = spoil(SEALED.unpack(blob))
+
+    with pytest.raises(ClosedUpdate):
+        opened(sealed, KEYS[0], committed)
+
+    assert is_missealed(PUBLIC[0], ENTROPY, sealed.ephemeral, sealed.boxes)
+    assert sealed.digest() != SEALED.unpack(blob).digest()
+
+
+def test_recipient_with_the_hint_of_another_convicts_nobody() -> None:
+    # Somebody whose key's hash begins as another's has boxes that are not its own.
+    sealed = SEALED.unpack(seal(b"x", PUBLIC, ENTROPY, SENDER)[0])
+    twin = sealed.boxes[0][:8] + sealed.boxes[1][8:]
+
+    boxes = (twin, *sealed.boxes)
+
+    assert not is_missealed(PUBLIC[0], ENTROPY, sealed.ephemeral, boxes)
+
+
+def test_content_key_passed_on_opens_for_the_asker_alone() -> None:
+    update = H(b"update")
+    box = pass_key(ENTROPY, update, KEYS[0], PUBLIC[1])
+
+    assert take_key(box, update, KEYS[1], PUBLIC[0]) == ENTROPY
+    for key, giver, identity in (
+        (KEYS[2], PUBLIC[0], update),
+        (KEYS[1], PUBLIC[2], update),
+        (KEYS[1], PUBLIC[0], H(b"another")),
+    ):
+        with pytest.raises(InvalidUpdate):
+            take_key(box, identity, key, giver)
+
+
+@pytest.mark.parametrize("box", [b"", bytes(15), bytes(48), bytes(49)], ids=len)
+def test_passed_key_of_other_bytes_refuses(box: bytes) -> None:
+    with pytest.raises(InvalidUpdate):
+        take_key(box, H(b"update"), KEYS[1], PUBLIC[0])
 
 
 @pytest.mark.parametrize("length", [0, 31, 33, 64])
@@ -137,7 +240,7 @@ def test_content_key_of_a_wrong_length_refuses(length: int) -> None:
     blob, _ = seal(b"x", PUBLIC, ENTROPY, SENDER)
 
     with pytest.raises(InvalidUpdate):
-        open_with_content_key(blob, bytes(length), SENDER)
+        decrypt(SEALED.unpack(blob), bytes(length), SENDER)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,298 @@
+"""Vectors that do not open for everybody: keys are passed, and boards convicted."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from coordinator import peers, sharing, wanting
+from coordinator.events import GiveKey, PeerArrived, Refuse, StoreModel
+from coordinator.gossip import (
+    FRAME,
+    GIVEN_KEY,
+    GIVEN_UPLOAD,
+    KEYS_PER_WANT_MAX,
+    WANT,
+    Frame,
+    GivenKey,
+    GivenUpload,
+    Subject,
+    Want,
+    payloads,
+)
+from coordinator.ledger import views, wire
+from protocol.envelope import ENVELOPE, Envelope, Kind
+from protocol.evidence import Offence
+from protocol.ids import Digest, H, TaskId
+from protocol.keys import SigningKey
+from protocol.messages import CONTRIBUTION, Upload
+from protocol.sealing import SEALED, pass_key
+from tests.unit.coordinator.council import (
+    CHAIN_ID,
+    KEYS,
+    OPENING,
+    Council,
+    Member,
+    Voter,
+    voters,
+)
+
+TASK = TaskId(0)
+ENTROPY = bytes(range(32))
+
+
+@pytest.fixture
+def council() -> Iterator[Council]:
+    made = Council()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def boards(council: Council) -> list[Voter]:
+    made = voters(4)
+    council.open(made)
+    council.run(2.0)
+    return made
+
+
+def taken(council: Council, board: Voter, base: int = 0) -> list[Digest | None]:
+    trees = [member.state.ledger.tree for member in council.members]
+    return [views.update_of(tree, TASK, board.device, base) for tree in trees]
+
+
+def offences(council: Council, board: Voter) -> list[int | None]:
+    trees = [member.state.ledger.tree for member in council.members]
+    faults = [views.fault(tree, board.key.public) for tree in trees]
+    return [None if fault is None else fault.offence for fault in faults]
+
+
+def computed(member: Member, version: int) -> bool:
+    """Whether a coordinator made a version itself, since its last start."""
+    return any(
+        isinstance(effect, StoreModel) and effect.version == version
+        for effect in member.effects
+    )
+
+
+def spoilt(council: Council, board: Voter, closed: set[int], base: int = 0) -> Upload:
+    """An upload whose boxes for some coordinators hold nothing."""
+    (lease, *_) = council.check_in(board, base)
+    return board.upload(lease, closed=closed)
+
+
+@pytest.mark.parametrize("closed", [{3}, {1, 2, 3}], ids=["one", "all-but-one"])
+def test_box_that_opens_for_some_only_costs_nothing_and_convicts(
+    council: Council, boards: list[Voter], closed: set[int]
+) -> None:
+    council.send(boards[0], spoilt(council, boards[0], closed))
+    council.contribute(boards[1], 0)
+    council.run(6.0)
+
+    assert council.heads() == [1, 1, 1, 1]
+    assert all(taken(council, boards[0]))
+    assert offences(council, boards[0]) == [Offence.MISSEALED] * 4
+    assert offences(council, boards[1]) == [None] * 4
+    assert [computed(m, 1) for m in council.members] == [True] * 4
+
+
+def test_box_that_was_never_there_is_passed_and_convicts_nobody(
+    council: Council, boards: list[Voter]
+) -> None:
+    # As for a coordinator that joined after the board sealed.
+    (lease,) = council.check_in(boards[0], 0)
+    council.send(boards[0], boards[0].upload(lease, recipients=(0, 1, 2)))
+    council.contribute(boards[1], 0)
+    council.run(6.0)
+
+    assert council.heads() == [1, 1, 1, 1]
+    assert offences(council, boards[0]) == [None] * 4
+    assert computed(council.members[3], 1)
+
+
+def test_blob_that_opens_for_nobody_stalls_nobody(
+    council: Council, boards: list[Voter]
+) -> None:
+    upload = spoilt(council, boards[0], {0, 1, 2, 3})
+    council.send(boards[0], upload)
+    announce(council, 3, upload.update)
+    give(council, 3, upload)
+    for board in boards[1:3]:
+        council.contribute(board, 0)
+    council.run(6.0)
+
+    assert council.heads() == [1, 1, 1, 1]
+    assert not any(taken(council, boards[0]))
+    assert not any(m.store.upload(identity(upload)) for m in council.members)
+
+
+def test_update_whose_vector_nobody_gives_stalls_nobody(
+    council: Council, boards: list[Voter]
+) -> None:
+    # A board and one coordinator together; no honest one ever sees the vector.
+    (lease,) = council.check_in(boards[0], 0)
+    hidden = boards[0].upload(lease)
+    announce(council, 3, hidden.update)
+    for board in boards[1:3]:
+        council.contribute(board, 0)
+    council.run(6.0)
+
+    assert council.heads() == [1, 1, 1, 1]
+    assert not any(taken(council, boards[0]))
+
+
+def test_restarted_coordinator_without_whom_there_is_no_quorum_gets_the_key_again(
+    council: Council, boards: list[Voter]
+) -> None:
+    # It keeps the vector, but what opens it was in memory: the job shows that it lacks.
+    council.send(boards[0], spoilt(council, boards[0], {3}))
+    council.run(3.0)
+    assert all(taken(council, boards[0]))
+    council.crash(3)
+    council.restart(3)
+    council.crash(1)
+    assert not council.members[3].state.keys
+
+    council.contribute(boards[1], 0, to={0, 2, 3})
+    council.run(8.0)
+
+    assert [council.heads()[i] for i in (0, 2, 3)] == [1, 1, 1]
+    assert computed(council.members[3], 1)
+
+
+def identity(upload: Upload) -> Digest:
+    return upload.update.identity(CHAIN_ID)
+
+
+def announce(council: Council, source: int, update: Envelope) -> None:
+    """What a coordinator says when it has admitted an update."""
+    message = wire.Message(wire.Topic.TRANSACTION, ENVELOPE.pack(update))
+    say(council, source, Subject.LEDGER, wire.MESSAGE.pack(message))
+
+
+def give(council: Council, source: int, upload: Upload) -> None:
+    """A vector, to those who ask for it."""
+    council.run(sharing.UPLOAD_COMES_S + 0.1)
+    given = GivenUpload(upload.update, upload.blob)
+    say(council, source, Subject.UPLOAD, GIVEN_UPLOAD.pack(given))
+
+
+def say(council: Council, source: int, subject: Subject, content: bytes) -> None:
+    for payload in payloads(subject, content):
+        event = PeerArrived(KEYS[source].identity, payload)
+        council.tell_all(event, {0, 1, 2, 3} - {source})
+
+
+def reasons(member: Member) -> list[str]:
+    return [e.reason.name for e in member.effects if isinstance(e, Refuse)]
+
+
+def wants_key(council: Council, board: Voter) -> Upload:
+    """Lets coordinator 0 ask for a content key that nobody gives it.
+
+    Without coordinator 3 there is no quorum without it, so that it has to vote.
+    """
+    council.crash(3)
+    council.cut = lambda source, target, m: (
+        target == 0 and FRAME.unpack(m.payload).subject == Subject.KEY
+    )
+    upload = spoilt(council, board, {0})
+    council.send(board, upload)
+    council.run(2.0)
+    assert wanting.keys([identity(upload)])[0] in council.members[0].state.wanted
+    return upload
+
+
+@pytest.mark.parametrize(
+    ("content_key", "asker", "reason"),
+    [
+        (bytes(32), 0, "MALFORMED"),
+        (ENTROPY, 2, "MALFORMED"),
+    ],
+    ids=["other-key", "boxed-for-another"],
+)
+def test_wrong_key_of_a_peer_is_counted_and_another_asked(
+    council: Council, boards: list[Voter], content_key: bytes, asker: int, reason: str
+) -> None:
+    upload = wants_key(council, boards[0])
+    member = council.members[0]
+    member.effects.clear()
+    to = OPENING[asker].public
+    box = pass_key(content_key, identity(upload), OPENING[1], to)
+    given = GIVEN_KEY.pack(GivenKey(upload.update, upload.blob, box))
+    member.step(PeerArrived(KEYS[1].identity, frame(Subject.KEY, given)), council.now_s)
+
+    assert reasons(member) == [reason]
+    assert identity(upload) not in member.state.keys
+
+    council.cut = lambda source, target, m: source == 1
+    council.run(5.0)
+    assert identity(upload) in member.state.keys
+
+
+def test_key_of_another_blob_is_refused(council: Council, boards: list[Voter]) -> None:
+    upload = wants_key(council, boards[0])
+    member = council.members[0]
+    member.effects.clear()
+    sealed = SEALED.unpack(upload.blob)
+    other = SEALED.pack(replace(sealed, boxes=sealed.boxes[1:]))
+    box = pass_key(ENTROPY, identity(upload), OPENING[1], OPENING[0].public)
+    given = GIVEN_KEY.pack(GivenKey(upload.update, other, box))
+
+    member.step(PeerArrived(KEYS[1].identity, frame(Subject.KEY, given)), council.now_s)
+
+    assert reasons(member) == ["COMMITMENT_MISMATCH"]
+
+
+def frame(subject: Subject, content: bytes) -> bytes:
+    return FRAME.pack(Frame(subject, content))
+
+
+def test_key_that_nobody_asked_for_changes_nothing(
+    council: Council, boards: list[Voter]
+) -> None:
+    (lease,) = council.check_in(boards[0], 0)
+    upload = boards[0].upload(lease)
+    box = pass_key(ENTROPY, identity(upload), OPENING[1], OPENING[0].public)
+    given = GIVEN_KEY.pack(GivenKey(upload.update, upload.blob, box))
+    member = council.members[0]
+
+    effects = member.step(
+        PeerArrived(KEYS[1].identity, frame(Subject.KEY, given)), council.now_s
+    )
+
+    assert effects == ()
+    assert not member.state.keys
+
+
+def test_flood_of_requests_for_keys_is_limited(
+    council: Council, boards: list[Voter]
+) -> None:
+    member = council.members[0]
+    council.now_s += 60.0
+    keys = tuple(H(bytes([n])) for n in range(KEYS_PER_WANT_MAX))
+    asked = frame(Subject.WANT, WANT.pack(Want(KEYS[0].identity, Subject.KEY, keys)))
+    member.effects.clear()
+    for _ in range(100):
+        member.step(PeerArrived(KEYS[1].identity, asked), council.now_s)
+
+    given = [e for e in member.effects if isinstance(e, GiveKey)]
+    assert 0 < len(given) <= peers.ASKS_BURST / peers.ASKS_OF_KEY
+    assert "BUSY" in reasons(member)
+
+
+@pytest.mark.parametrize(
+    ("signer", "base"),
+    [(SigningKey(b"x" * 32), 0), (None, 9)],
+    ids=["stranger", "future"],
+)
+def test_announcement_of_what_could_not_count_is_not_asked_for(
+    council: Council, boards: list[Voter], signer: SigningKey | None, base: int
+) -> None:
+    (lease,) = council.check_in(boards[0], 0)
+    body = CONTRIBUTION.unpack(boards[0].upload(lease).update.body)
+    voter = boards[0] if signer is None else Voter(signer)
+    changed = CONTRIBUTION.pack(replace(body, version=base))  # type: ignore[arg-type]  # a plain number
+    announce(council, 3, voter.sign(Kind.UPDATE, changed))
+
+    assert [len(m.state.wanted) for m in council.members] == [0, 0, 0, 0]
