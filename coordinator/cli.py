@@ -22,6 +22,7 @@ from coordinator.rim.founding import (
 )
 from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.own_key import write_resumption
+from coordinator.status_text import status_text
 from durable.files import read_limited, write_atomic
 from protocol.bundle import CONTENT_FILES, FILE_BYTES_MAX, MANIFEST, pack_bundle
 from protocol.chain import GENESIS, FaultModel, Genesis, quorum
@@ -246,7 +247,7 @@ def _status(options: argparse.Namespace) -> int:
         document["state"] = f"not running, was: {document['state']}"
     if options.json:
         return _show(options, document, "")
-    sys.stdout.write(_status_text(document))
+    sys.stdout.write(status_text(document))
     return EXIT_DONE
 
 
@@ -258,68 +259,6 @@ def _lives(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _status_text(document: dict[str, Any]) -> str:
-    rows = [
-        ("state", document["state"]),
-        ("broker", document["broker"]),
-        ("height", document["chain"]["height"]),
-        *_consensus_rows(document.get("consensus")),
-        ("boards", document["chain"]["boards"]),
-        ("accepted", document["updates"]["accepted"]),
-    ]
-    refused = document["updates"]["refused"]
-    rows += [(f"refused {reason.lower()}", count) for reason, count in refused.items()]
-    for task in document["tasks"]:
-        newest = task["versions"][-1] if task["versions"] else {}
-        accuracy = newest.get("accuracy")
-        shown = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} %"
-        rows.append((f"task {task['task']}", f"version {task['head']}{shown}"))
-        rows += _split_rows(task)
-    return "".join(f"{name:<24} {value}\n" for name, value in rows)
-
-
-def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:
-    """How the chain is decided, and what the other coordinators do."""
-    if consensus is None:
-        # Written by an earlier release.
-        return []
-    decides = f"{consensus['quorum']} of {consensus['validators']} decide"
-    if consensus["fault_model"] != FaultModel.BYZANTINE.name.lower():
-        decides += f"; {consensus['fault_model'].upper()}-ONLY: safe while nobody lies"
-    rows: list[tuple[str, Any]] = [("consensus", decides)]
-    if consensus["validators"] > 1:
-        rows.append(("round", f"{consensus['round']}, {consensus['step']}"))
-    if consensus.get("silence"):
-        rows.append(("does not vote", consensus["silence"]))
-    rows += [
-        (
-            peer["name"],
-            f"deciding {peer['height']}, heard {peer['silent_s']:.1f} s ago",
-        )
-        for peer in consensus["peers"]
-    ]
-    rows += [
-        (f"{name} outvoted", f"{count} versions")
-        for name, count in consensus["outvoted"].items()
-    ]
-    rows += [
-        (f"{name} convicted", offence)
-        for name, offence in consensus.get("convicted", {}).items()
-    ]
-    return rows
-
-
-def _split_rows(task: dict[str, Any]) -> list[tuple[str, Any]]:
-    """That the open job cannot end, if more attested wrongly than are allowed for."""
-    attested = task.get("attested", {})
-    if not attested.get("split"):
-        return []
-    sides = [", ".join(names) for names in attested["by_digest"].values()]
-    version = task["head"] + 1
-    text = f"version {version} cannot become final, digests differ: {' | '.join(sides)}"
-    return [(f"task {task['task']}", text)]
 
 
 def _admit(options: argparse.Namespace) -> int:

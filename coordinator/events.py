@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from coordinator.aggregation.strategy import PackedModel
 from coordinator.gossip import Subject
-from coordinator.ledger.node import Gossip, JournalVote, StoreBlock
+from coordinator.ledger.node import Gossip, JournalVote, StoreBlock, StoreFork
 from coordinator.ledger.views import Job
 from protocol.envelope import Envelope
 from protocol.errors import Reason
@@ -404,6 +404,7 @@ class Report:
 Effect = (
     StoreUpload
     | StoreBlock
+    | StoreFork
     | JournalVote
     | Gossip
     | StoreModel

@@ -4,7 +4,7 @@ from typing import assert_never
 
 from coordinator import finality
 from coordinator.events import Refuse
-from coordinator.ledger import node
+from coordinator.ledger import fork, node, wire
 from coordinator.turn import Turn
 from protocol.envelope import Envelope
 
@@ -38,6 +38,9 @@ def advance(turn: Turn, event: node.Event) -> None:
                 finality.transaction_refused(turn, identity, reason, detail)
             case node.BlamePeer(reason, detail):
                 turn.emit(Refuse(None, reason, detail))
+            case node.StoreFork(payload):
+                turn.emit(effect)
+                turn.report(_about(turn, payload))
             case node.JournalVote() | node.Gossip():
                 turn.emit(effect)
             case node.ServeBlocks():
@@ -45,3 +48,14 @@ def advance(turn: Turn, event: node.Event) -> None:
                 pass
             case _:
                 assert_never(effect)
+
+
+def _about(turn: Turn, payload: bytes) -> str:
+    members = turn.ledger.party.roster.validators.members
+    proof = wire.FORK.unpack(payload)
+    liars = [members[index].name for index in sorted(fork.liars(proof))]
+    return (
+        f"two blocks of height {proof.first.height} are certified: more lied than are "
+        f"allowed for ({', '.join(liars) or 'who is not known'}); nothing is decided "
+        "any more"
+    )

@@ -147,6 +147,20 @@ class Ballots:
             tuple(vote.extra for vote in chosen),
         )
 
+    def polkas_held(self, needed: int) -> tuple[Certificate, ...]:
+        """One quorum of prevotes per round and block for which there is one."""
+        kind, found = VoteType.PREVOTE, []
+        places = {(number, polka.block_id) for number, polka in self.polkas.items()}
+        for (number, type_), votes in self.votes.items():
+            if type_ == kind:
+                named = {vote.block_id for vote in votes.values()}
+                places |= {(number, one) for one in named if one is not None}
+        for number, block_id in sorted(places):
+            polka = self.certificate(number, kind, block_id, needed)
+            if polka is not None:
+                found.append(polka)
+        return tuple(found)
+
     def committed(self, needed: int) -> Certificate | None:
         """A certificate of precommits for some block in any round."""
         if self.commit is not None:

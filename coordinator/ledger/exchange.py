@@ -11,7 +11,7 @@ votes of the height stalls after a partition was measured, see docs/consensus.md
 from dataclasses import replace
 from typing import assert_never
 
-from coordinator.ledger import blocks, height, offence, transactions, wire
+from coordinator.ledger import blocks, fork, height, offence, transactions, wire
 from coordinator.ledger.blocks import Prepared
 from coordinator.ledger.lock import check_proof_of_lock
 from coordinator.ledger.rounds import Step
@@ -19,6 +19,7 @@ from coordinator.ledger.turn import BlamePeer, ServeBlocks, Turn
 from coordinator.ledger.wire import Decision, Held, Status, Topic
 from protocol.chain import (
     BLOCK,
+    CERTIFICATE,
     PROPOSAL,
     ROUND_MAX,
     VOTE,
@@ -39,6 +40,7 @@ from protocol.ids import SIGNATURE_BYTES
 from protocol.keys import verify
 
 BLOCKS_SERVED_MAX = 64
+_DECIDING = frozenset({Topic.PROPOSAL, Topic.VOTE, Topic.DECISION})
 
 
 def hear(turn: Turn, payload: bytes) -> None:
@@ -52,6 +54,8 @@ def hear(turn: Turn, payload: bytes) -> None:
         topic = Topic(message.topic)
     except ValueError as error:
         raise ProtocolError("no such message", Reason.UNKNOWN_KIND) from error
+    if turn.state.fork is not None and topic in _DECIDING:
+        return
     match topic:
         case Topic.PROPOSAL:
             _hear_proposal(turn, PROPOSAL.unpack(message.content))
@@ -63,6 +67,10 @@ def hear(turn: Turn, payload: bytes) -> None:
             _hear_status(turn, wire.STATUS.unpack(message.content))
         case Topic.TRANSACTION:
             _hear_transaction(turn, message.content)
+        case Topic.FORK:
+            fork.hear(turn, wire.FORK.unpack(message.content))
+        case Topic.CERTIFICATE:
+            fork.compare(turn, CERTIFICATE.unpack(message.content))
         case _:
             assert_never(topic)
 
@@ -151,13 +159,19 @@ def _hear_decision(turn: Turn, decision: Decision) -> None:
     block, certificate = decision.block, decision.certificate
     state = turn.state
     block_id = block.header.block_id()
-    if block.header.height != state.consensus.height:
+    if block.header.height > state.consensus.height:
         return
     if (certificate.height, certificate.block_id) != (block.header.height, block_id):
         raise ProofError("certificate is for another block")
+    if block.header.height < state.consensus.height:
+        fork.compare(turn, certificate)
+        return
     party = state.party
     validators = party.roster.validators
     check_certificate(certificate, party.chain_id, validators, party.fault_model)
+    fork.check_parent(turn, block.header, certificate)
+    if turn.state.fork is not None:
+        return
     prepared = state.prepared.get(block_id)
     if prepared is None:
         prepared = blocks.check(state.tip, block, state.mempool)
@@ -196,7 +210,12 @@ def tell_status_if_due(turn: Turn) -> None:
     state = turn.state.consensus
     public = party.key.public
     status = Status(
-        public, state.height, state.round, _held(turn), bytes(SIGNATURE_BYTES)
+        public,
+        state.height,
+        turn.state.tip.parent(),
+        state.round,
+        _held(turn),
+        bytes(SIGNATURE_BYTES),
     )
     signature = party.key.sign(status.signed_bytes(party.chain_id))
     packed = wire.STATUS.pack(replace(status, signature=signature))
@@ -233,6 +252,12 @@ def _hear_status(turn: Turn, status: Status) -> None:
     if status.validator == settings.key.public or soon:
         return
     turn.change(served_at_s={**served, status.validator: now_s})
+    if turn.state.fork is not None:
+        fork.publish(turn, turn.state.fork)
+        return
+    if fork.is_elsewhere(turn, status):
+        # It lies, or the chain forked: the certificates tell.
+        fork.show(turn, status.height - 1)
     if status.height < turn.state.consensus.height:
         _serve_blocks(turn, status.height)
     elif status.height == turn.state.consensus.height:

@@ -7,6 +7,7 @@ from coordinator.ledger import (
     attendance,
     blocks,
     consensus,
+    fork,
     lock,
     transactions,
     views,
@@ -146,7 +147,7 @@ def end_silence(turn: Turn) -> None:
 
 def run(turn: Turn) -> None:
     """Lets consensus go on until it waits for somebody or for time."""
-    while True:
+    while turn.state.fork is None:
         party = turn.party
         after, outputs = consensus.advance(party, turn.state.consensus, turn.moment)
         turn.change(consensus=after)
@@ -238,6 +239,7 @@ def _decide(turn: Turn, certificate: Certificate) -> None:
     prepared = state.prepared[certificate.block_id]
     block, execution = prepared.block, prepared.execution
     results = tuple(result for result in execution.results if result.code == 0)
+    fork.remember(turn, certificate)
     turn.emit(
         StoreBlock(block, certificate, execution.changes, results, execution.happenings)
     )
@@ -257,6 +259,7 @@ def _decide(turn: Turn, certificate: Certificate) -> None:
         listens_until_s=state.listens_until_s,
         followed=state.followed,
         copied=state.copied,
+        recent=turn.state.recent,
         back_said=state.back_said,
         served_at_s=state.served_at_s,
     )

@@ -17,6 +17,7 @@ from coordinator.ledger.blocks import Tip
 from coordinator.ledger.rounds import Consensus, Moment, Step
 from coordinator.ledger.turn import (
     BlamePeer,
+    Decided,
     Effect,
     Gossip,
     JournalVote,
@@ -25,6 +26,7 @@ from coordinator.ledger.turn import (
     RefuseTransaction,
     ServeBlocks,
     StoreBlock,
+    StoreFork,
     Turn,
     silence,
 )
@@ -45,6 +47,7 @@ __all__ = [
     "RefuseTransaction",
     "ServeBlocks",
     "StoreBlock",
+    "StoreFork",
     "Submitted",
     "Ticked",
     "begin",
@@ -114,8 +117,21 @@ def begin(
         now_s + settings.genesis.heartbeat_s,
         listens_until_s=now_s + listens_s,
         recovered=tuple(entry for entry in entries if entry.height > tip.height),
+        recent=_last_decided(certificate, entries),
+        fork=settings.fork,
         wake_at_s=now_s,
     )
+
+
+def _last_decided(
+    certificate: Certificate | None, entries: Sequence[wire.JournalEntry]
+) -> tuple[Decided, ...]:
+    """The last height, with the prevotes that the journal kept of it."""
+    if certificate is None:
+        return ()
+    proofs = [one.proof for one in entries if one.height == certificate.height]
+    polkas = {(one.round, one.block_id): one for one in proofs if one is not None}
+    return (Decided(certificate, tuple(polkas.values())[: wire.POLKAS_MAX]),)
 
 
 def step(

@@ -8,7 +8,7 @@ from coordinator.ledger.draft import Changes, Happening
 from coordinator.ledger.mempool import Mempool
 from coordinator.ledger.rounds import Consensus, Moment, Party, Timeouts
 from coordinator.ledger.state import TxResult
-from coordinator.ledger.wire import JournalEntry
+from coordinator.ledger.wire import Fork, JournalEntry
 from protocol.chain import (
     TRANSACTIONS_PER_BLOCK_MAX,
     Block,
@@ -43,6 +43,7 @@ class LedgerSettings:
         may run with a copy of our key.
       votes_from: Height from which we may vote; None for never, when the journal of
         our votes is gone and no operator has said from where to go on.
+      fork: Proof from before the start that the chain forked; None if it did not.
     """
 
     genesis: Genesis
@@ -55,6 +56,7 @@ class LedgerSettings:
     status_s: float = 1.0
     listen_s: float = 0.0
     votes_from: int | None = 0
+    fork: Fork | None = None
     chain_id: ChainId = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +73,14 @@ class LedgerSettings:
             tip.roster.validators.index_of(self.key.public),
             self.timeouts,
         )
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What decided a height, and the quorums of prevotes that we saw there."""
+
+    certificate: Certificate
+    polkas: tuple[Certificate, ...]
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,8 @@ class LedgerState:
       listens_until_s: Before it we do not vote.
       followed: Whether the last step was taken in silence, as one who must not vote.
       copied: Somebody else signs with our key: we vote no more.
+      recent: The last heights that we decided, rising.
+      fork: Proof that the chain forked: it stands still.
       back_said: The last missed turn of ours after which we said that we are back.
       served_at_s: When we last sent a peer what it lacks, by its key.
       wake_at_s: When the rim is to send `Ticked`.
@@ -109,6 +121,8 @@ class LedgerState:
     listens_until_s: float = 0.0
     followed: bool = False
     copied: bool = False
+    recent: tuple[Decided, ...] = ()
+    fork: Fork | None = None
     back_said: int = 0
     served_at_s: dict[bytes, float] = field(default_factory=dict)
     wake_at_s: float = 0.0
@@ -188,6 +202,17 @@ class RefuseTransaction:
 
 
 @dataclass(frozen=True)
+class StoreFork:
+    """The chain forked: keep the proof over restarts, before it is published.
+
+    Attributes:
+      payload: A packed `wire.Fork`; it replaces an earlier one.
+    """
+
+    payload: bytes
+
+
+@dataclass(frozen=True)
 class BlamePeer:
     """A peer's message was refused: count it."""
 
@@ -203,11 +228,22 @@ class ServeBlocks:
     last: int
 
 
-Effect = JournalVote | Gossip | StoreBlock | RefuseTransaction | BlamePeer | ServeBlocks
+Effect = (
+    JournalVote
+    | Gossip
+    | StoreBlock
+    | RefuseTransaction
+    | BlamePeer
+    | ServeBlocks
+    | StoreFork
+)
 
 
 def silence(settings: LedgerSettings, state: LedgerState, now_s: float) -> str:
     """Why a validator does not vote now, for people; empty if it may."""
+    if state.fork is not None:
+        height = state.fork.first.height
+        return f"two blocks of height {height} are certified: the chain stands still"
     if state.copied:
         return "somebody else votes with this key: stop one of the two"
     if settings.votes_from is None:

@@ -12,17 +12,26 @@ from protocol.chain import (
     BLOCK,
     BLOCK_BYTES_MAX,
     CERTIFICATE,
+    HEADER,
     PROPOSAL,
     ROUND_MAX,
     VALIDATORS_MAX,
     VOTE,
     Block,
     Certificate,
+    Header,
     Proposal,
     Vote,
 )
 from protocol.codec import binary, encode, exactly, many, maybe, record, structure, uint
-from protocol.ids import KEY_BYTES, SIGNATURE_BYTES, ChainId, PublicKey
+from protocol.ids import (
+    DIGEST_BYTES,
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    BlockHash,
+    ChainId,
+    PublicKey,
+)
 
 _CONTENT_BYTES_MAX = BLOCK_BYTES_MAX + 16 * 1024
 _STATUS_TAG = b"starling/status/1"
@@ -38,6 +47,8 @@ class Topic(IntEnum):
     DECISION = 3
     STATUS = 4
     TRANSACTION = 5
+    FORK = 6
+    CERTIFICATE = 7
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,7 @@ class Status:
     Attributes:
       validator: Its key, since its place changes with the validator set.
       height: Height that it decides.
+      tip: Its block before that; the chain id before the first.
       round: Its round there.
       held: What it holds of its rounds, rising; the latest `ROUNDS_SHOWN_MAX`.
       signature: Over `signed_bytes`.
@@ -95,6 +107,7 @@ class Status:
 
     validator: PublicKey
     height: int
+    tip: BlockHash
     round: int
     held: tuple[Held, ...]
     signature: bytes
@@ -102,7 +115,7 @@ class Status:
     def signed_bytes(self, chain_id: ChainId) -> bytes:
         """What the signature covers."""
         held = [[h.round, h.proposal, h.prevotes, h.precommits] for h in self.held]
-        fields = [self.validator, self.height, self.round, held]
+        fields = [self.validator, self.height, self.tip, self.round, held]
         return b"".join((_STATUS_TAG, chain_id, encode(fields)))
 
 
@@ -111,9 +124,41 @@ STATUS = structure(
     16 * 1024,
     exactly(KEY_BYTES),
     uint(least=1),
+    exactly(DIGEST_BYTES),
     uint(ROUND_MAX),
     many(record(Held, uint(ROUND_MAX), uint(1), _VOTERS, _VOTERS), ROUNDS_SHOWN_MAX),
     exactly(SIGNATURE_BYTES),
+)
+
+
+POLKAS_MAX = 16
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Proof that two blocks of one height are certified.
+
+    Attributes:
+      first: A quorum of precommits.
+      second: Another one: for another block of that height; or, if `child` is given,
+        for a block of the next height that does not follow the first one's.
+      child: The header of that block.
+      polkas: Quorums of prevotes of the first one's height that show who lied.
+    """
+
+    first: Certificate
+    second: Certificate
+    child: Header | None
+    polkas: tuple[Certificate, ...]
+
+
+FORK = structure(
+    Fork,
+    (POLKAS_MAX + 3) * 4096,
+    CERTIFICATE.schema,
+    CERTIFICATE.schema,
+    maybe(HEADER.schema),
+    many(CERTIFICATE.schema, POLKAS_MAX),
 )
 
 

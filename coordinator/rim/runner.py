@@ -58,12 +58,13 @@ from coordinator.events import (
     Ticked,
     TransactionArrived,
 )
-from coordinator.ledger.node import Gossip
+from coordinator.ledger.node import Gossip, StoreFork
 from coordinator.rim import inbox
 from coordinator.rim.backlog import Backlog
 from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.outgoing import Outgoing
 from coordinator.rim.publishing import Publisher, address
+from coordinator.rim.standstill import write_fork
 from coordinator.rim.start import Parts, assemble
 from coordinator.rim.surroundings import Surroundings
 from coordinator.rim.wholes import update_of
@@ -289,6 +290,9 @@ class Runner:
                 | GiveKey()
             ):
                 self._publisher.say(effect)
+            case StoreFork(payload):
+                # Its gossip comes after it.
+                write_fork(self._home.state, payload)
             case RemoveInbox(name):
                 inbox.remove(self._home.inbox, name)
             case Aggregate() | Evaluate():

@@ -23,6 +23,7 @@ from coordinator.rim.home import CoordinatorHome, link_settings
 from coordinator.rim.own_key import machine_name, votes_from
 from coordinator.rim.persistence import Persistence
 from coordinator.rim.schema import CHAIN_FILE
+from coordinator.rim.standstill import read_fork
 from coordinator.rim.status import StatusFile, Tally
 from coordinator.rim.store import SqliteStore
 from coordinator.rim.surroundings import Compute
@@ -92,7 +93,8 @@ def assemble(
     evaluator = _evaluator(home, config)
     public = settings.ledger.key.public
     first = votes_from(home.keys, home.state, genesis, public, machine_name())
-    ledger = replace(settings.ledger, votes_from=first, listen_s=LISTEN_S)
+    fork = read_fork(home.state)
+    ledger = replace(settings.ledger, votes_from=first, listen_s=LISTEN_S, fork=fork)
     settings = replace(settings, ledger=ledger)
     # First the journal, whose lock makes us the only coordinator in this folder.
     votes = VoteJournal(home.state / VOTES_FILE)

@@ -10,8 +10,9 @@ from statistics import median
 from typing import Any
 
 from coordinator import membership
+from coordinator.duty import SILENT_AFTER_STATUSES
 from coordinator.events import Accept, Refuse
-from coordinator.ledger import node, views
+from coordinator.ledger import fork, node, views
 from coordinator.ledger.rounds import Step
 from coordinator.ledger.storage import Store, StoredVersion
 from coordinator.state import CoordinatorState, Session, Settings, TaskState
@@ -19,7 +20,7 @@ from protocol.accounting import epsilon_from_charge
 from protocol.chain import FaultModel
 from protocol.errors import Reason
 from protocol.evidence import Offence
-from protocol.ids import DeviceId, device_name
+from protocol.ids import DeviceId, device_id, device_name
 from protocol.task import E12
 
 log = logging.getLogger("starling.coordinator")
@@ -253,6 +254,8 @@ def consensus(
         "height": deciding.height,
         "round": deciding.round,
         "silence": node.silence(settings.ledger, state.ledger, now_s),
+        "missing": _missing(settings, state, now_s),
+        "fork": _fork(state),
         "step": Step(deciding.step).name.lower(),
         "rounds": state.rounds,
         "signed_by": _signers(settings, state),
@@ -272,6 +275,35 @@ def consensus(
             }
             for who, peer in sorted(state.peers.items())
         ],
+    }
+
+
+def _missing(
+    settings: Settings, state: CoordinatorState, now_s: float
+) -> list[dict[str, Any]]:
+    """Whom we did not hear of lately, and for how long."""
+    party = state.ledger.party
+    wait_s = SILENT_AFTER_STATUSES * settings.ledger.status_s
+    missing = []
+    for index, member in enumerate(party.roster.validators.members):
+        peer = state.peers.get(device_id(member.public))
+        heard_at_s = peer.heard_at_s if peer is not None else state.since_s
+        silent_s = now_s - heard_at_s
+        if index != party.index and silent_s > wait_s:
+            missing.append({"name": member.name, "silent_s": silent_s})
+    return missing
+
+
+def _fork(state: CoordinatorState) -> dict[str, Any] | None:
+    """What proves that more lied than are allowed for; None if nothing does."""
+    proof = state.ledger.fork
+    if proof is None:
+        return None
+    members = state.ledger.party.roster.validators.members
+    return {
+        "height": proof.first.height,
+        "blocks": [proof.first.block_id.hex(), proof.second.block_id.hex()],
+        "liars": [members[index].name for index in sorted(fork.liars(proof))],
     }
 
 

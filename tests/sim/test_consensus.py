@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordinator.ledger import views
+from coordinator.ledger import fork, views
 from tests.sim.consensus_world import Bus, Cut, Weather, never
 from tests.unit.coordinator.ledger.world import World, board_id, validator_key
 
@@ -163,3 +163,33 @@ def test_dead_proposer_costs_one_timeout_and_takes_its_turns_again() -> None:
     assert views.absence(made.nodes[0].state.tree, keys[1].public) is None
     late = [stored for stored in made.nodes[0].blocks() if stored.certificate.round]
     assert len(late) == 1
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_fork_by_too_many_liars_halts_everybody_and_names_them(seed: int) -> None:
+    world = World(4)
+    keys = list(world.validators)
+    liars = (2, 3)
+
+    def apart(now_s: float, source: int, target: int) -> bool:
+        """Each side has one honest validator and a copy of both lying keys."""
+        sides = ((0, 2, 3), (1, 4, 5))
+        return now_s < 12.0 and (source in sides[0]) != (target in sides[0])
+
+    weather = Weather(delay_s=0.2, calm_from_s=100.0)
+    crew = [*keys, *(keys[liar] for liar in liars)]
+    made = Bus(seed, world, crew, weather, apart, range(0))
+    for number in range(20):
+        made.submit(1.0 * number, world.register(number))
+    honest = made.nodes[:2]
+    made.run(12.0, lambda: made.now_s > 11.0)
+    assert min(running.state.height for running in honest) > 1
+    made.run(40.0, lambda: all(running.state.fork for running in honest))
+    made.run(41.0, lambda: made.now_s > 20.0)
+    heights = [running.state.height for running in honest]
+    for running in honest:
+        proof = running.state.fork
+        assert proof is not None
+        assert fork.liars(proof) == set(liars), f"seed {seed}"
+    made.run(50.0, lambda: made.now_s > 30.0)
+    assert [running.state.height for running in honest] == heights

@@ -207,9 +207,16 @@ def test_decision_again_or_of_another_height_does_nothing() -> None:
     assert len(me.blocks()) == 1
 
 
-def status(world: World, who: int, height: int, signer: int | None = None) -> bytes:
+def status(
+    world: World,
+    who: int,
+    height: int,
+    signer: int | None = None,
+    tip: BlockHash | None = None,
+) -> bytes:
     public = world.validators[who].public
-    bare = Status(public, height, 0, (), bytes(SIGNATURE_BYTES))
+    tip = BlockHash(world.chain_id) if tip is None else tip
+    bare = Status(public, height, tip, 0, (), bytes(SIGNATURE_BYTES))
     key = world.validators[who if signer is None else signer]
     signed = replace(bare, signature=key.sign(bare.signed_bytes(world.chain_id)))
     return MESSAGE.pack(Message(Topic.STATUS, wire.STATUS.pack(signed)))

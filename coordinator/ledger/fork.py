@@ -1,0 +1,160 @@
+"""What is done when two blocks of one height are certified: the chain stands still.
+
+No rule can repair that, and none may choose a side: more than f validators lied, or the
+code is wrong. Whoever sees it votes and decides no more, keeps the proof over restarts,
+and gives it to everybody. With the quorums of prevotes that the others saw, the proof
+names the liars.
+
+Source: the paper's agreement (arXiv:1807.04938 Lemma 3) is what was broken; who is to
+blame by `accountability`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from coordinator.ledger import wire
+from coordinator.ledger.accountability import culprits
+from coordinator.ledger.rounds import Party
+from coordinator.ledger.turn import Decided, StoreFork, Turn
+from coordinator.ledger.wire import FORK, POLKAS_MAX, Fork, Message, Status, Topic
+from protocol.chain import (
+    CERTIFICATE,
+    Certificate,
+    Header,
+    VoteType,
+    check_certificate,
+)
+from protocol.errors import ProofError
+
+RECENT_MAX = 64
+"""Heights of which certificate and prevotes are kept to compare with others'."""
+
+
+def liars(fork: Fork) -> frozenset[int]:
+    """Who provably lied, as places in the validator set of that height.
+
+    Empty if the proof does not tell: the certificates are of different heights, or
+    prevotes are missing.
+    """
+    if fork.child is not None:
+        return frozenset()
+    return culprits(fork.first, fork.second, fork.polkas)
+
+
+def remember(turn: Turn, certificate: Certificate) -> None:
+    """Keeps what shows who lied, should another block of the height turn up."""
+    state = turn.state
+    polkas = state.consensus.ballots.polkas_held(state.party.quorum)[:POLKAS_MAX]
+    recent = (*state.recent[1 - RECENT_MAX :], Decided(certificate, polkas))
+    turn.change(recent=recent)
+
+
+def known(turn: Turn, height: int) -> Decided | None:
+    """What we decided at a height, if it is not long ago."""
+    for entry in turn.state.recent:
+        if entry.certificate.height == height:
+            return entry
+    return None
+
+
+def compare(turn: Turn, certificate: Certificate) -> None:
+    """Looks at a certificate of a height that we decided.
+
+    Raises:
+      ProofError, SignatureError: If it is none.
+    """
+    ours = known(turn, certificate.height)
+    if ours is None or ours.certificate.block_id == certificate.block_id:
+        return
+    _check_commit(turn.state.party, certificate)
+    halt(turn, Fork(ours.certificate, certificate, None, ours.polkas))
+
+
+def is_elsewhere(turn: Turn, status: Status) -> bool:
+    """Whether a peer says to stand on another block than we decided at that height."""
+    ours = known(turn, status.height - 1)
+    return ours is not None and ours.certificate.block_id != status.tip
+
+
+def show(turn: Turn, height: int) -> None:
+    """Shows the others what we decided at a height, so that they compare."""
+    ours = known(turn, height)
+    assert ours is not None
+    content = CERTIFICATE.pack(ours.certificate)
+    turn.gossip(wire.MESSAGE.pack(Message(Topic.CERTIFICATE, content)))
+
+
+def check_parent(turn: Turn, header: Header, certificate: Certificate) -> None:
+    """Looks whether a certified block of our height follows our last block."""
+    last = turn.state.tip.certificate
+    if last is not None and header.parent != last.block_id:
+        halt(turn, Fork(last, certificate, header, ()))
+
+
+def hear(turn: Turn, fork: Fork) -> None:
+    """Takes the proof from another coordinator.
+
+    Raises:
+      ProofError, SignatureError: If it proves nothing.
+    """
+    _check(turn.state.party, fork)
+    ours = known(turn, fork.first.height)
+    own = ours.polkas if ours is not None else ()
+    halt(turn, replace(fork, polkas=_merged(own, fork.polkas)))
+
+
+def halt(turn: Turn, fork: Fork) -> None:
+    """Stands still from now on; says so, and again when more liars can be named."""
+    before = turn.state.fork
+    if before is not None:
+        same = {before.first.block_id, before.second.block_id}
+        if {fork.first.block_id, fork.second.block_id} != same:
+            # One fork is enough; but one that names somebody is better.
+            fork = fork if len(liars(fork)) > len(liars(before)) else before
+        else:
+            fork = replace(before, polkas=_merged(before.polkas, fork.polkas))
+        if liars(fork) <= liars(before):
+            return
+    turn.change(fork=fork)
+    turn.emit(StoreFork(FORK.pack(fork)))
+    publish(turn, fork)
+
+
+def publish(turn: Turn, fork: Fork) -> None:
+    """Tells the others."""
+    turn.gossip(wire.MESSAGE.pack(Message(Topic.FORK, FORK.pack(fork))))
+
+
+def _merged(
+    ours: Iterable[Certificate], theirs: Iterable[Certificate]
+) -> tuple[Certificate, ...]:
+    by_place = {(one.round, one.block_id): one for one in (*theirs, *ours)}
+    return tuple(by_place[place] for place in sorted(by_place))[:POLKAS_MAX]
+
+
+def _check(party: Party, fork: Fork) -> None:
+    first, second, child = fork.first, fork.second, fork.child
+    if child is None:
+        contradict = first.height == second.height
+        contradict &= first.block_id != second.block_id
+    else:
+        contradict = child.height == second.height == first.height + 1
+        contradict &= child.block_id() == second.block_id
+        contradict &= child.parent != first.block_id
+    if not contradict:
+        raise ProofError("certificates that do not contradict each other")
+    _check_commit(party, first)
+    _check_commit(party, second)
+    for polka in fork.polkas:
+        if polka.height != first.height:
+            raise ProofError("prevotes of another height")
+        _check_votes(party, polka, VoteType.PREVOTE)
+
+
+def _check_commit(party: Party, certificate: Certificate) -> None:
+    _check_votes(party, certificate, VoteType.PRECOMMIT)
+
+
+def _check_votes(party: Party, certificate: Certificate, kind: VoteType) -> None:
+    validators, chain_id = party.roster.validators, party.chain_id
+    check_certificate(certificate, chain_id, validators, party.fault_model, kind)

@@ -1,0 +1,85 @@
+"""What `starling coordinator status` prints of a coordinator's `status.json`."""
+
+from typing import Any
+
+from protocol.chain import FaultModel
+
+
+def status_text(document: dict[str, Any]) -> str:
+    """One line per fact."""
+    rows = [
+        ("state", document["state"]),
+        ("broker", document["broker"]),
+        ("height", document["chain"]["height"]),
+        *_consensus_rows(document.get("consensus")),
+        ("boards", document["chain"]["boards"]),
+        ("accepted", document["updates"]["accepted"]),
+    ]
+    refused = document["updates"]["refused"]
+    rows += [(f"refused {reason.lower()}", count) for reason, count in refused.items()]
+    for task in document["tasks"]:
+        newest = task["versions"][-1] if task["versions"] else {}
+        accuracy = newest.get("accuracy")
+        shown = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} %"
+        rows.append((f"task {task['task']}", f"version {task['head']}{shown}"))
+        rows += _split_rows(task)
+    return "".join(f"{name:<24} {value}\n" for name, value in rows)
+
+
+def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:
+    """How the chain is decided, and what the other coordinators do."""
+    if consensus is None:
+        # Written by an earlier release.
+        return []
+    decides = f"{consensus['quorum']} of {consensus['validators']} decide"
+    if consensus["fault_model"] != FaultModel.BYZANTINE.name.lower():
+        decides += f"; {consensus['fault_model'].upper()}-ONLY: safe while nobody lies"
+    rows: list[tuple[str, Any]] = [("consensus", decides)]
+    if consensus["validators"] > 1:
+        rows.append(("round", f"{consensus['round']}, {consensus['step']}"))
+    rows += _halt_rows(consensus)
+    if consensus.get("silence"):
+        rows.append(("does not vote", consensus["silence"]))
+    rows += [
+        (
+            peer["name"],
+            f"deciding {peer['height']}, heard {peer['silent_s']:.1f} s ago",
+        )
+        for peer in consensus["peers"]
+    ]
+    rows += [
+        (f"{name} outvoted", f"{count} versions")
+        for name, count in consensus["outvoted"].items()
+    ]
+    rows += [
+        (f"{name} convicted", offence)
+        for name, offence in consensus.get("convicted", {}).items()
+    ]
+    return rows
+
+
+def _halt_rows(consensus: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Why finality stands still: too few are heard of, or the chain forked."""
+    rows: list[tuple[str, Any]] = []
+    missing = consensus.get("missing", [])
+    heard = consensus["validators"] - len(missing)
+    if heard < consensus["quorum"]:
+        who = ", ".join(f"{one['name']} for {one['silent_s']:.0f} s" for one in missing)
+        text = f"heard from {heard} of {consensus['validators']}; missing {who}"
+        rows.append(("no quorum", text))
+    fork = consensus.get("fork")
+    if fork is not None:
+        liars = ", ".join(fork["liars"]) or "nobody can be named"
+        rows.append((f"FORK at {fork['height']}", f"more lied than allowed: {liars}"))
+    return rows
+
+
+def _split_rows(task: dict[str, Any]) -> list[tuple[str, Any]]:
+    """That the open job cannot end, if more attested wrongly than are allowed for."""
+    attested = task.get("attested", {})
+    if not attested.get("split"):
+        return []
+    sides = [", ".join(names) for names in attested["by_digest"].values()]
+    version = task["head"] + 1
+    text = f"version {version} cannot become final, digests differ: {' | '.join(sides)}"
+    return [(f"task {task['task']}", text)]

@@ -1,0 +1,212 @@
+"""Two certified blocks of one height stop a validator for good, and name the liars."""
+
+from dataclasses import replace
+
+import pytest
+
+from coordinator.ledger import fork, wire
+from coordinator.ledger.node import BlamePeer, Gossip, PeerMessage, StoreFork, silence
+from coordinator.ledger.wire import FORK, MESSAGE, Fork, Message, Status, Topic
+from protocol.chain import (
+    BLOCK,
+    CERTIFICATE,
+    PROPOSAL,
+    Block,
+    Certificate,
+    Vote,
+    VoteType,
+    vote_bytes,
+)
+from protocol.errors import Reason
+from protocol.ids import SIGNATURE_BYTES, BlockHash, H
+from tests.unit.coordinator.ledger.validator import Running
+from tests.unit.coordinator.ledger.world import World
+
+PROPOSER = 1
+"""Of height 1, round 0."""
+ME = 2
+OTHER = BlockHash(H(b"other"))
+
+
+def certificate(
+    world: World,
+    block_id: BlockHash,
+    voters: tuple[int, ...],
+    kind: VoteType = VoteType.PRECOMMIT,
+    height: int = 1,
+    number: int = 0,
+) -> Certificate:
+    signed = vote_bytes(world.chain_id, kind, height, number, block_id, 0)
+    signatures = tuple(world.validators[who].sign(signed) for who in voters)
+    bits = sum(1 << who for who in voters)
+    return Certificate(
+        height, number, block_id, bits, signatures, (0,) * len(signatures)
+    )
+
+
+def decided() -> tuple[World, Running, Block, Certificate]:
+    """A validator that decided height 1 with the votes of 0, 1 and 3."""
+    world = World(4)
+    proposer = Running(world.genesis, world.validators[PROPOSER])
+    proposer.submit(world.publish())
+    proposer.tick(0.0)
+    messages = [MESSAGE.unpack(payload) for payload in proposer.sent]
+    (offer,) = [m.content for m in messages if m.topic == Topic.PROPOSAL]
+    block = BLOCK.unpack(PROPOSAL.unpack(offer).block)
+    whole = certificate(world, block.header.block_id(), (0, 1, 3))
+    me = Running(world.genesis, world.validators[ME])
+    hear(me, wire.wrap_decision(block, whole))
+    assert me.state.height == 1
+    return world, me, block, whole
+
+
+def hear(me: Running, payload: bytes, now_s: float = 1.0) -> None:
+    me.step(PeerMessage(payload), now_s)
+
+
+def message(topic: Topic, content: bytes) -> bytes:
+    return MESSAGE.pack(Message(topic, content))
+
+
+def halted(me: Running) -> bool:
+    return "stands still" in silence(me.settings, me.state, 1.0)
+
+
+def stored(me: Running) -> Fork:
+    last = me.of(StoreFork)[-1]
+    assert isinstance(last, StoreFork)
+    return FORK.unpack(last.payload)
+
+
+def test_second_certificate_of_a_height_halts_and_names_who_signed_both() -> None:
+    world, me, _, _ = decided()
+    other = certificate(world, OTHER, (0, 2, 3))
+    hear(me, message(Topic.CERTIFICATE, CERTIFICATE.pack(other)))
+    assert halted(me)
+    assert fork.liars(stored(me)) == {0, 3}
+    kinds = [type(effect) for effect in me.heard]
+    assert kinds.index(StoreFork) < len(kinds) - 1 - kinds[::-1].index(Gossip)
+
+
+@pytest.mark.parametrize("topic", ["certificate", "decision"])
+def test_same_certificate_again_halts_nobody(topic: str) -> None:
+    world, me, block, whole = decided()
+    again = certificate(world, whole.block_id, (0, 2, 3))
+    payload = message(Topic.CERTIFICATE, CERTIFICATE.pack(again))
+    if topic == "decision":
+        payload = wire.wrap_decision(block, again)
+    hear(me, payload)
+    assert not halted(me)
+    assert me.of(BlamePeer) == []
+
+
+def test_forged_certificate_halts_nobody() -> None:
+    world, me, _, _ = decided()
+    good = certificate(world, OTHER, (0, 2, 3))
+    forged = replace(good, signatures=(*good.signatures[:2], bytes(SIGNATURE_BYTES)))
+    few = certificate(world, OTHER, (0, 3))
+    for bad in (forged, few):
+        hear(me, message(Topic.CERTIFICATE, CERTIFICATE.pack(bad)))
+    assert not halted(me)
+    assert len(me.of(BlamePeer)) == 2
+
+
+def test_certified_block_that_does_not_follow_halts() -> None:
+    world, me, block, _ = decided()
+    header = replace(block.header, height=2, parent=OTHER)
+    child = replace(block, header=header)
+    whole = certificate(world, header.block_id(), (0, 1, 3), height=2)
+    hear(me, wire.wrap_decision(child, whole))
+    assert halted(me)
+    assert me.state.height == 1
+    assert stored(me).child == header
+    assert fork.liars(stored(me)) == frozenset()
+
+
+def test_halted_validator_neither_votes_nor_decides_also_after_a_restart() -> None:
+    world, me, _, _ = decided()
+    other = certificate(world, OTHER, (0, 2, 3))
+    hear(me, message(Topic.CERTIFICATE, CERTIFICATE.pack(other)))
+    proof = stored(me)
+    me.settings = replace(me.settings, fork=proof)
+    for restarts in (False, True):
+        if restarts:
+            me.restart(2.0)
+        me.submit(world.register(0), now_s=3.0)
+        me.tick(100.0)
+        assert halted(me)
+        assert me.votes() == []
+        assert me.state.height == 1
+
+
+def test_proof_convinces_others_once() -> None:
+    world, me, _, whole = decided()
+    other = certificate(world, OTHER, (0, 2, 3))
+    proof = message(Topic.FORK, FORK.pack(Fork(whole, other, None, ())))
+    hear(me, proof)
+    assert halted(me)
+    sent = len(me.of(StoreFork))
+    hear(me, proof)
+    assert len(me.of(StoreFork)) == sent
+
+
+@pytest.mark.parametrize("spoil", ["same", "heights", "signature", "polka"])
+def test_proof_of_nothing_is_refused(spoil: str) -> None:
+    world, me, _, whole = decided()
+    other = certificate(world, OTHER, (0, 2, 3))
+    kind = VoteType.PREVOTE
+    bad = {
+        "same": Fork(whole, whole, None, ()),
+        "heights": Fork(
+            whole, certificate(world, OTHER, (0, 2, 3), height=2), None, ()
+        ),
+        "signature": Fork(whole, replace(other, round=1), None, ()),
+        "polka": Fork(whole, other, None, (certificate(world, OTHER, (0, 1), kind),)),
+    }[spoil]
+    hear(me, message(Topic.FORK, FORK.pack(bad)))
+    assert not halted(me)
+    (blame,) = me.of(BlamePeer)
+    assert isinstance(blame, BlamePeer)
+    assert blame.reason in {Reason.INVALID_PROOF, Reason.BAD_SIGNATURE}
+
+
+def test_others_prevotes_name_liars_of_different_rounds() -> None:
+    world, me, _, whole = decided()
+    other = certificate(world, OTHER, (0, 2, 3), number=1)
+    hear(me, message(Topic.CERTIFICATE, CERTIFICATE.pack(other)))
+    assert fork.liars(stored(me)) == frozenset()
+    # They prevoted another block in round 1 as if they had locked nothing in round 0.
+    polka = certificate(world, OTHER, (0, 2, 3), VoteType.PREVOTE, number=1)
+    proof = Fork(whole, other, None, (polka,))
+    hear(me, message(Topic.FORK, FORK.pack(proof)))
+    assert fork.liars(stored(me)) == {0, 3}
+
+
+def test_status_on_another_block_is_shown_our_certificate() -> None:
+    world, me, _, whole = decided()
+    me.sent.clear()
+    bare = Status(world.validators[3].public, 2, OTHER, 0, (), bytes(SIGNATURE_BYTES))
+    signature = world.validators[3].sign(bare.signed_bytes(world.chain_id))
+    packed = wire.STATUS.pack(replace(bare, signature=signature))
+    hear(me, message(Topic.STATUS, packed), 9.0)
+    shown = [MESSAGE.unpack(payload) for payload in me.sent]
+    contents = [m.content for m in shown if m.topic == Topic.CERTIFICATE]
+    assert contents == [CERTIFICATE.pack(whole)]
+
+
+def test_prevotes_of_the_last_height_come_back_from_the_journal() -> None:
+    world = World(4)
+    proposer = Running(world.genesis, world.validators[PROPOSER])
+    proposer.submit(world.publish())
+    proposer.tick(0.0)
+    (held,) = proposer.state.consensus.ballots.proposals.values()
+    block_id = held.proposal.block_id
+    for kind in VoteType:
+        for who in (0, 3):
+            one = certificate(world, block_id, (who,), kind)
+            vote = Vote(kind, 1, 0, block_id, 0, who, one.signatures[0])
+            hear(proposer, wire.wrap_vote(vote))
+    before = proposer.state.recent
+    assert len(before[0].polkas) == 1
+    proposer.restart(9.0)
+    assert proposer.state.recent == before

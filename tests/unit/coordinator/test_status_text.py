@@ -1,0 +1,58 @@
+"""What an operator reads when finality stands still."""
+
+from typing import Any
+
+import pytest
+
+from coordinator.status_text import status_text
+
+CONSENSUS: dict[str, Any] = {
+    "validators": 4,
+    "quorum": 3,
+    "fault_model": "byzantine",
+    "round": 0,
+    "step": "new_height",
+    "silence": "",
+    "missing": [],
+    "fork": None,
+    "peers": [],
+    "outvoted": {},
+}
+
+
+def text(**fields: object) -> str:
+    document = {
+        "state": "running",
+        "broker": "connected",
+        "chain": {"height": 7, "boards": 0},
+        "updates": {"accepted": 0, "refused": {}},
+        "tasks": [],
+        "consensus": {**CONSENSUS, **fields},
+    }
+    return status_text(document)
+
+
+def test_status_without_trouble_shows_no_halt() -> None:
+    shown = text()
+    assert "quorum" not in shown
+    assert "FORK" not in shown
+
+
+@pytest.mark.parametrize(("missing", "halts"), [(1, False), (2, True)])
+def test_status_names_who_is_missing_when_too_few_are_heard_of(
+    missing: int, halts: bool
+) -> None:
+    gone = [{"name": f"c{i}", "silent_s": 12.4} for i in range(missing)]
+    shown = text(missing=gone)
+    assert ("no quorum" in shown) == halts
+    assert ("heard from 2 of 4; missing c0 for 12 s, c1 for 12 s" in shown) == halts
+
+
+def test_status_names_who_forked_the_chain() -> None:
+    shown = text(fork={"height": 5, "blocks": ["aa", "bb"], "liars": ["c2", "c3"]})
+    assert "FORK at 5" in shown
+    assert "c2, c3" in shown
+
+
+def test_status_says_why_it_does_not_vote() -> None:
+    assert "listens" in text(silence="listens whether somebody else votes")
