@@ -108,12 +108,12 @@ def _network(
     output = proto.graph.output[0].name
     if output in rewriter.layouts and not rewriter.layouts[output].plain:
         raise CompileError("the output's first axis is not the batch alone")
-    if entry.type.tensor_type.elem_type == onnx.TensorProto.INT64:
+    kind = entry.type.tensor_type.elem_type
+    if kind != onnx.TensorProto.FLOAT:
         # Boards feed float32 alone; whole numbers up to 2^24 survive that.
         name = f"{entry.name}/float"
         shapes[name] = shapes[entry.name]
-        whole = {"to": onnx.TensorProto.INT64}
-        nodes = [Node("Cast", entry.name, (name,), (entry.name,), whole), *nodes]
+        nodes = [Node("Cast", entry.name, (name,), (entry.name,), {"to": kind}), *nodes]
     return Network(
         name=proto.graph.name or "model",
         nodes=tuple(nodes),
@@ -274,6 +274,7 @@ _MOVERS = frozenset(
         "Slice",
         "Split",
         "Squeeze",
+        "Tile",
         "Transpose",
         "Unsqueeze",
     }

@@ -14,12 +14,13 @@ from onnx import version_converter
 from onnx.checker import ValidationError
 
 from compiler.errors import CompileError
+from compiler.lowering import lowered
 from protocol.errors import ConfigError, DecodeError, LimitError
 
 MODEL_BYTES_MAX = 96 << 20
 NODES_MAX = 4096
 MODEL_OPSET_MIN = 9
-MODEL_OPSET_MAX = 21
+MODEL_OPSET_MAX = 23
 _CONVERT_BELOW = 13
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 
@@ -41,6 +42,7 @@ def load(model: bytes | Path | onnx.ModelProto) -> onnx.ModelProto:
     """
     proto = _parse(_bytes(model))
     _check_form(proto)
+    proto = lowered(proto)
     version = opset(proto)
     try:
         onnx.checker.check_model(proto)
@@ -114,8 +116,8 @@ def _check_form(proto: onnx.ModelProto) -> None:
             if attribute.HasField("g") or attribute.graphs:
                 raise CompileError(
                     f"{node.name or node.output[0]} ({node.op_type}): a node with "
-                    "subgraphs cannot be trained; PyTorch's exporter writes fewer "
-                    "with dynamo=True",
+                    "subgraphs cannot be trained; export from PyTorch with "
+                    "dynamo=True, recurrent layers of Keras with unroll=True",
                     (node.name,),
                 )
             tensors += [attribute.t] if attribute.HasField("t") else []

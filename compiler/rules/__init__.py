@@ -126,6 +126,7 @@ RULES: dict[str, Rule] = {
     "Sub": Rule(elementwise.subtract, trainable=(0, 1)),
     "Sum": Rule(elementwise.total),
     "Tanh": Rule(activation.tanh),
+    "Tile": Rule(selection.tile, selection.tile_forward, trainable=(0,)),
     "TopK": Rule(places.top, places.top_forward),
     "Transpose": Rule(shape.transpose, shape.transpose_forward),
     "Unsqueeze": Rule(shape.reshape, shape.reshape_forward),

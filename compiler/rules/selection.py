@@ -1,6 +1,7 @@
 """Operators that pick values by their place, or put zeros and copies around them."""
 
 import numpy as np
+from onnx import TensorProto
 
 from compiler.contribution import Lookup
 from compiler.errors import CompileError
@@ -109,6 +110,8 @@ def gather(tape: Tape, node: Node) -> None:
     if indices.batched:
         width = table.row_size // table.row[0]
         length = cotangent.row_size // width
+        # They may be int32 in the model.
+        indices = build.unary("Cast", indices, to=TensorProto.INT64)
         use = Lookup(
             build.reshape(indices, (None, length)),
             build.reshape(cotangent, (None, length, width)),
@@ -137,6 +140,37 @@ def expand_forward(tape: Tape, node: Node) -> None:
 def expand(tape: Tape, node: Node) -> None:
     """The sum over the copies."""
     tape.give_broadcast(node, 0, tape.cotangent(node))
+
+
+def tile_forward(tape: Tape, node: Node) -> None:
+    """Copies of a tensor side by side, along other axes than the batch.
+
+    Raises:
+      CompileError: If their number is computed, or there are several batches.
+    """
+    x, repeats = tape.input(node, 0), tape.constant(node, 1)
+    if repeats is None or (x.batched and int(repeats[0]) != 1):
+        raise CompileError(
+            f"{node.label}: needs constant numbers of copies, and one of the batch",
+            (node.name,),
+        )
+    copy(tape, node)
+
+
+def tile(tape: Tape, node: Node) -> None:
+    """The sum over the copies, axis by axis."""
+    build, x, cotangent = tape.build, tape.input(node, 0), tape.cotangent(node)
+    repeats = tape.constant(node, 1)
+    assert repeats is not None
+    shift = 0 if x.batched else 1
+    for axis, (size, count) in enumerate(zip(x.shape, repeats.tolist(), strict=True)):
+        if size is None or count == 1:
+            continue
+        place = axis + shift
+        shape = (*cotangent.shape[:place], count, size, *cotangent.shape[place + 1 :])
+        parts = build.reshape(cotangent, shape)
+        cotangent = build.reduce("ReduceSum", parts, [place])
+    tape.give(node, 0, cotangent)
 
 
 def _pick_forward(tape: Tape, node: Node, picks: Picks) -> None:

@@ -24,6 +24,24 @@ def _moved() -> Model:
     return build(nodes, weights, (32,), (33,)), "mse"
 
 
+def _copies() -> Model:
+    """Copies of an image side by side, and of a row of weights."""
+    rng = np.random.default_rng(41)
+    weights: Arrays = {
+        "w": weight(rng, 2, 2, 1, 1),
+        "b": weight(rng, 1, 3, 1),
+        "image": np.array([1, 1, 2, 3], np.int64),
+        "row": np.array([2, 2, 1], np.int64),
+    }
+    nodes = [
+        node("Conv", ["x", "w"], ["h"]),
+        node("Tile", ["h", "image"], ["i"]),
+        node("Tile", ["b", "row"], ["r"]),
+        node("Mul", ["i", "r"], ["out"]),
+    ]
+    return build(nodes, weights, (2, 3, 4), (2, 6, 12)), "mse"
+
+
 def _resized(out: tuple[int, ...], **attributes: Attribute) -> Model:
     """An image of 3 by 4, by scales where `axes` is given, else by sizes."""
     rng = np.random.default_rng(32)
@@ -191,6 +209,7 @@ def _plain(bends: str = "Tanh", **attributes: Attribute) -> Model:
 
 PLACE_CASES: Mapping[str, Callable[[], Model]] = {
     "moved, wide": _moved,
+    "copies": _copies,
     "resize, nearest": lambda: _resized(
         (2, 6, 8),
         mode="nearest",

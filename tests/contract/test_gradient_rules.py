@@ -315,6 +315,7 @@ CASES: Mapping[str, Callable[[], Model]] = {
     "pooled, wide": lambda: _pooled((3, 2, 8, 9), (2, 2), (3, 1, 1)),
     "pooled, one axis": lambda: _pooled((3, 2, 3), (3,), (3, 2), "Relu", pads=[0, 1]),
     "global maximum": lambda: _image("GlobalMaxPool", (2, 5, 4), (3, 1, 1), (1, 1)),
+    "global maximum, one axis": lambda: _image("GlobalMaxPool", (2, 5), (3, 1), (1,)),
     "transposed": lambda: _transposed((3, 2, 3, 2), (2, 6, 5)),
     "transposed, stride": lambda: _transposed(
         (3, 2, 3, 3), (2, 8, 8), strides=[2, 2], pads=[1] * 4, output_padding=[1, 1]
