@@ -44,6 +44,8 @@ class Kind(IntEnum):
     RELEASE = 13
     SCORE = 14
     VALSET = 15
+    PARAM = 16
+    UPGRADE = 17
     # A board speaks.
     CHECK_IN = 64
     CHUNK_REQUEST = 65
@@ -73,6 +75,8 @@ TRANSACTION_KINDS = frozenset(
         Kind.RELEASE,
         Kind.SCORE,
         Kind.VALSET,
+        Kind.PARAM,
+        Kind.UPGRADE,
     }
 )
 

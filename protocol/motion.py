@@ -7,6 +7,7 @@ not both pass, and a last height, so that a forgotten one does not pass years la
 """
 
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
 from protocol.chain import (
     VALIDATOR_SCHEMA,
@@ -141,3 +142,50 @@ class ValidatorChange:
 VALIDATOR_CHANGE = structure(
     ValidatorChange, 192, maybe(VALIDATOR_SCHEMA), maybe(exactly(KEY_BYTES))
 )
+
+
+class Parameter(IntEnum):
+    """What PARAM may change; the numbers stand on the wire and never change."""
+
+    HEARTBEAT_S = 1
+    """Longest time without a block."""
+    TRANSACTIONS_MAX = 2
+    """Of a block."""
+    JAIL_BLOCKS = 3
+    """How long a board stays out that was convicted."""
+    SCORE_BLOCKS = 4
+    """How long after a version's block its updates may be scored."""
+
+
+@dataclass(frozen=True)
+class ParameterChange:
+    """PARAM: a parameter gets another value.
+
+    Attributes:
+      parameter: `Parameter`.
+      value: The value.
+      height: The first height at which it counts.
+    """
+
+    parameter: int
+    value: int
+    height: int
+
+
+PARAMETER_CHANGE = structure(ParameterChange, 32, uint(255), uint(), uint(least=1))
+
+
+@dataclass(frozen=True)
+class UpgradeChange:
+    """UPGRADE: the chain's rules get their next version.
+
+    Attributes:
+      version: Of the rules.
+      height: The first height that is executed by them.
+    """
+
+    version: int
+    height: int
+
+
+UPGRADE_CHANGE = structure(UpgradeChange, 32, uint(1 << 16), uint(least=1))

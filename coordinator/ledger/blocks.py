@@ -11,6 +11,7 @@ from coordinator.ledger import transactions, views
 from coordinator.ledger.attendance import roster_of
 from coordinator.ledger.draft import Context
 from coordinator.ledger.mempool import Mempool
+from coordinator.ledger.parameters import parameter
 from coordinator.ledger.roster import Roster
 from coordinator.ledger.state import Execution, TxResult, apply, execute
 from protocol import merkle
@@ -31,6 +32,7 @@ from protocol.errors import (
     UnknownProposer,
 )
 from protocol.ids import BlockHash, ChainId, Digest
+from protocol.motion import Parameter
 from protocol.statetree import StateTree
 
 BODY_BYTES_MAX = BLOCK_BYTES_MAX - 64 * 1024
@@ -69,6 +71,10 @@ class Tip:
         """Hash of the validator set of the block after the one to come."""
         return views.validators(self.tree, self.genesis, self.height + 2).digest()
 
+    def parameter(self, wanted: Parameter) -> int:
+        """Its value for the block to come."""
+        return parameter(self.tree, self.genesis, wanted, self.height + 1)
+
     def context(self, proposer: int) -> Context:
         """Of the block to come, made by this validator."""
         return Context(self.genesis, self.chain_id, self.height + 1, proposer)
@@ -104,7 +110,8 @@ def make(
       The block, and the results of what the chain refuses as it stands. What only the
       transactions before it in this block exclude waits on: another block may win.
     """
-    waiting = mempool.oldest(transactions_max, BODY_BYTES_MAX)
+    most = min(transactions_max, tip.parameter(Parameter.TRANSACTIONS_MAX))
+    waiting = mempool.oldest(most, BODY_BYTES_MAX)
     envelopes = [entry.envelope for entry in waiting]
     context = tip.context(proposer)
     execution = execute(tip.tree, context, envelopes)
@@ -156,6 +163,9 @@ def check(tip: Tip, block: Block, mempool: Mempool, signed: bool = False) -> Pre
       ProtocolError: If a transaction is malformed or its signature does not verify.
     """
     _check_header(tip, block)
+    most = tip.parameter(Parameter.TRANSACTIONS_MAX)
+    if len(block.transactions) > most:
+        raise InvalidBlock(f"{len(block.transactions)} transactions, {most} allowed")
     envelopes = [transactions.unpack(packed) for packed in block.transactions]
     unchecked = () if signed else zip(envelopes, block.transactions, strict=True)
     for envelope, packed in unchecked:

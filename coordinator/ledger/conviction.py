@@ -11,7 +11,7 @@ convict oneself never pays.
 
 from dataclasses import replace
 
-from coordinator.ledger import accounts, validators, views
+from coordinator.ledger import accounts, parameters, validators, views
 from coordinator.ledger.accounts import Account
 from coordinator.ledger.authority import check_operator
 from coordinator.ledger.draft import BoardChanged, Context, Draft
@@ -28,12 +28,12 @@ from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason, StaleUpdate
 from protocol.evidence import AGE_HEIGHTS_MAX, EVIDENCE, Conviction, convict
 from protocol.ids import DeviceId, Digest
+from protocol.motion import Parameter
 
 BOARD_SLASH_PERCENT = 10
 FINDER_PERCENT = 10
 FINDER_MAX = 1_000_000
 """Credits that the finder gets at most."""
-JAIL_BLOCKS = 1_000
 
 
 def accuse(
@@ -67,7 +67,10 @@ def accuse(
         return
     last = len(places) == CONVICTIONS_MAX
     _slash(draft, offender, 100 if last else BOARD_SLASH_PERCENT, finder)
-    until = context.height + JAIL_BLOCKS
+    jail_blocks = parameters.parameter(
+        draft, context.genesis, Parameter.JAIL_BLOCKS, context.height
+    )
+    until = context.height + jail_blocks
     revoked = context.height if last and not board.revoked else board.revoked
     after = replace(board, jailed=until, revoked=revoked)
     draft.put(views.board_key(offender), BOARD.pack(after))

@@ -31,6 +31,7 @@ from protocol.envelope import TRANSACTION_KINDS, Envelope, Kind, sign
 from protocol.errors import ProtocolError, Reason, StorageError
 from protocol.ids import SIGNATURE_BYTES
 from protocol.messages import PRESENT, Present
+from protocol.motion import Parameter
 
 
 def submit(turn: Turn, envelope: Envelope, tells: bool) -> None:
@@ -250,7 +251,7 @@ def _decide(turn: Turn, certificate: Certificate) -> None:
         tip,
         turn.settings.party(tip),
         Consensus(tip.height + 1),
-        now_s + turn.settings.genesis.heartbeat_s,
+        now_s + tip.parameter(Parameter.HEARTBEAT_S),
         last=block,
         mempool=state.mempool.without(result.identity for result in results),
         recovered=state.recovered,

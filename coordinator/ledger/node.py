@@ -33,6 +33,7 @@ from coordinator.ledger.turn import (
 from protocol.chain import Certificate, Header
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError
+from protocol.motion import Parameter
 from protocol.statetree import StateTree
 
 __all__ = [
@@ -114,7 +115,7 @@ def begin(
         tip,
         party,
         Consensus(tip.height + 1),
-        now_s + settings.genesis.heartbeat_s,
+        now_s + tip.parameter(Parameter.HEARTBEAT_S),
         listens_until_s=now_s + listens_s,
         recovered=tuple(entry for entry in entries if entry.height > tip.height),
         recent=_last_decided(certificate, entries),

@@ -14,7 +14,7 @@ has an honest value on either side of it or is one.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from coordinator.ledger import settlement, views
+from coordinator.ledger import parameters, settlement, views
 from coordinator.ledger.draft import Context, Draft
 from protocol.chain import VALIDATORS_MAX, FaultModel, quorum
 from protocol.codec import exactly, many, structure
@@ -22,10 +22,8 @@ from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason, ShapeMismatch
 from protocol.ids import KEY_BYTES, Digest, PublicKey
 from protocol.light import scores_key
+from protocol.motion import Parameter
 from protocol.score import SCORE, SCORES, Score, Scores
-
-SCORE_BLOCKS = 100
-"""Blocks after a version's for which its updates may be scored."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,10 @@ def _check_version(draft: Draft, context: Context, body: Score) -> int:
     settled = settlement.settlement(draft, body.task, body.version)
     if settled is None:
         raise ProtocolError(f"no version {body.version} to score", Reason.STALE)
-    until = settled.height + SCORE_BLOCKS
+    blocks = parameters.parameter(
+        draft, context.genesis, Parameter.SCORE_BLOCKS, context.height
+    )
+    until = settled.height + blocks
     if context.height > until:
         raise ProtocolError(f"scores until height {until}", Reason.STALE)
     if len(body.values) != settled.updates:

@@ -12,6 +12,7 @@ from coordinator.ledger import (
     attendance,
     conviction,
     motions,
+    parameters,
     registry,
     scores,
     validators,
@@ -43,6 +44,8 @@ RULES: dict[Kind, Rule] = {
     Kind.RELEASE: conviction.release,
     Kind.SCORE: scores.score,
     Kind.VALSET: validators.change_validators,
+    Kind.PARAM: parameters.change_parameter,
+    Kind.UPGRADE: parameters.upgrade,
 }
 """One rule per kind of transaction."""
 
@@ -133,8 +136,12 @@ def execute(
     """Applies transactions in order, between what begins and what ends every block.
 
     Refused ones are left out of `accepted`; a block is valid only if none is refused.
+
+    Raises:
+      ConfigError: If this release does not know the rules of the block's height.
     """
     block = Draft(tree)
+    parameters.require_known_rules(block, context.height)
     attendance.note(block, context)
     accepted: list[Envelope] = []
     results: list[TxResult] = []

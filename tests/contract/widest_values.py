@@ -148,6 +148,8 @@ WIDEST: dict[str, Any] = {
     ),
     "PRESENT": messages.Present(UINT_MAX),
     "VALIDATOR_CHANGE": motion.ValidatorChange(_validators.members[0], None),
+    "PARAMETER_CHANGE": motion.ParameterChange(_BYTE, UINT_MAX, UINT_MAX),
+    "UPGRADE_CHANGE": motion.UpgradeChange(1 << 16, UINT_MAX),
     "FUND": economy.Fund(_TASK, economy.CREDITS_MAX),
     "TRANSFER": economy.Transfer(DeviceId(bytes(16)), economy.CREDITS_MAX),
     "SCORE": score.Score(_TASK, _VERSION, (-messages.PPM,) * task.BUFFER_MAX),

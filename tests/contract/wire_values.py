@@ -235,6 +235,8 @@ VALUES: dict[str, SearchStrategy[Any]] = {
     "PRESENT": st.builds(messages.Present, st.integers(1, 1 << 40)),
     "VALIDATOR_CHANGE": st.builds(motion.ValidatorChange, _validators, st.none())
     | st.builds(motion.ValidatorChange, st.none(), digests),
+    "PARAMETER_CHANGE": st.builds(motion.ParameterChange, upto(255), counts, heights),
+    "UPGRADE_CHANGE": st.builds(motion.UpgradeChange, upto(1 << 16), heights),
     "FUND": st.builds(economy.Fund, _tasks_no, upto(economy.CREDITS_MAX, 1)),
     "TRANSFER": st.builds(economy.Transfer, _devices, upto(economy.CREDITS_MAX, 1)),
     "UNJAIL": st.builds(economy.Unjail, _devices),

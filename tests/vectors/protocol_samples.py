@@ -293,6 +293,12 @@ STRUCTURES = (
             None,
         ),
     ),
+    Structure(
+        "PARAMETER_CHANGE",
+        motion.PARAMETER_CHANGE,
+        motion.ParameterChange(motion.Parameter.HEARTBEAT_S, 30, 20_100),
+    ),
+    Structure("UPGRADE_CHANGE", motion.UPGRADE_CHANGE, motion.UpgradeChange(2, 30_000)),
     Structure("FUND", economy.FUND, economy.Fund(TaskId(0), 1_000_000)),
     Structure(
         "TRANSFER", economy.TRANSFER, economy.Transfer(BOARD.identity, 1_000_000)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from coordinator.ledger import accounts, views
 from coordinator.ledger.accounts import Account
-from coordinator.ledger.conviction import FINDER_MAX, JAIL_BLOCKS
+from coordinator.ledger.conviction import FINDER_MAX
+from coordinator.ledger.parameters import JAIL_BLOCKS
 from coordinator.ledger.records import CONVICTIONS_MAX
 from coordinator.ledger.settlement import Settlement, payments, settlement, shares
 from protocol.economy import CREDITS_MAX, Economy

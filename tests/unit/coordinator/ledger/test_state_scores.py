@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.ledger.scores import SCORE_BLOCKS, lower_medians, scorers, scores
+from coordinator.ledger.parameters import SCORE_BLOCKS
+from coordinator.ledger.scores import lower_medians, scorers, scores
 from coordinator.ledger.settlement import payments
 from protocol.envelope import Envelope, Kind
 from protocol.errors import Reason

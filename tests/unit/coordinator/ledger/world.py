@@ -47,9 +47,13 @@ from protocol.messages import (
 from protocol.motion import (
     MOTION,
     OPERATOR_CHANGE,
+    PARAMETER_CHANGE,
+    UPGRADE_CHANGE,
     VALIDATOR_CHANGE,
     Motion,
     OperatorChange,
+    ParameterChange,
+    UpgradeChange,
     ValidatorChange,
 )
 from protocol.rotation import rotate
@@ -233,6 +237,18 @@ class World:
         """A motion that removes one."""
         change = ValidatorChange(None, who.public)
         return self.motion(Kind.VALSET, VALIDATOR_CHANGE.pack(change), **how)
+
+    def parameter(
+        self, wanted: int, value: int, height: int, **how: Unpack[Carrying]
+    ) -> Envelope:
+        """A motion that changes a parameter from a height on."""
+        content = PARAMETER_CHANGE.pack(ParameterChange(wanted, value, height))
+        return self.motion(Kind.PARAM, content, **how)
+
+    def upgrade(self, version: int, height: int, **how: Unpack[Carrying]) -> Envelope:
+        """A motion that changes the rules from a height on."""
+        content = UPGRADE_CHANGE.pack(UpgradeChange(version, height))
+        return self.motion(Kind.UPGRADE, content, **how)
 
     def fund(self, amount: int, who: SigningKey = OPERATOR, task: int = 0) -> Envelope:
         return self.sign(who, Kind.FUND, FUND.pack(Fund(TaskId(task), amount)))
