@@ -16,10 +16,11 @@ else:
     def evolve(value: Any, **changes: Any) -> Any:  # noqa: ANN401 - see above
         """A copy of a dataclass without slots, with some fields changed."""
         fields = value.__dict__
-        assert changes.keys() <= fields.keys(), changes.keys() - fields.keys()
         copy = object.__new__(type(value))
-        copy.__dict__.update(fields)
-        copy.__dict__.update(changes)
+        made = copy.__dict__
+        made.update(fields)
+        made.update(changes)
+        assert len(made) == len(fields), changes.keys() - fields.keys()
         return copy
 
 

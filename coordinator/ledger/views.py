@@ -304,7 +304,12 @@ def published(tree: Reader, transaction: bytes) -> TaskId | None:
 def progress(tree: Reader, number: int) -> Progress | None:
     """A task's head and the bounds of its queue."""
     packed = tree.get(head_key(number))
-    return None if packed is None else PROGRESS.unpack(packed)
+    return None if packed is None else _unpack_progress(packed)
+
+
+@lru_cache(maxsize=256)
+def _unpack_progress(packed: bytes) -> Progress:
+    return PROGRESS.unpack(packed)
 
 
 def head(tree: Reader, number: int) -> Version | None:
@@ -322,7 +327,12 @@ def version(tree: Reader, number: int, wanted: int) -> Digest | None:
 def history(tree: Reader, number: int, board_id: bytes) -> tuple[Signed, ...]:
     """What a board signed lately for a task, by rising base version."""
     packed = tree.get(history_key(number, board_id))
-    return () if packed is None else HISTORY.unpack(packed).signed
+    return () if packed is None else _unpack_history(packed)
+
+
+@lru_cache(maxsize=4096)
+def _unpack_history(packed: bytes) -> tuple[Signed, ...]:
+    return HISTORY.unpack(packed).signed
 
 
 def update_of(tree: Reader, number: int, board_id: bytes, base: int) -> Digest | None:
