@@ -128,7 +128,7 @@ def _model(genesis: Genesis) -> str:
 def _verify(arguments: argparse.Namespace) -> int:
     store = _open(arguments)
     started_s = time.monotonic()
-    with store.snapshot():
+    with store.one_moment():
         progress = _progress(store.height())
         many = store.signatures() >= _ALONE_MAX
         with SignaturePool(store.genesis, None if many else 0) as pool:
