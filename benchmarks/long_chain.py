@@ -13,6 +13,7 @@ from benchmarks.boards import PLEDGE, board_keys, task
 from coordinator.ledger import blocks, verify
 from coordinator.ledger.blocks import Prepared, Tip
 from coordinator.ledger.mempool import Mempool
+from coordinator.ledger.storage import Store
 from coordinator.rim.store import SqliteStore
 from protocol.chain import (
     FORMAT_VERSION,
@@ -194,7 +195,7 @@ def write(path: Path, chain: Chain, count: int) -> SqliteStore:
     return store
 
 
-def put(store: SqliteStore, decided: Decided) -> None:
+def put(store: Store, decided: Decided) -> None:
     """Puts a decided block in a store; inside a transaction."""
     execution = decided.prepared.execution
     identities = [result.identity for result in execution.results]

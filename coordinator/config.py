@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from coordinator.ledger.snapshot import SNAPSHOT_BLOCKS
 from coordinator.selection import SELECTIONS
+from protocol.evidence import AGE_HEIGHTS_MAX
 from protocol.settings import setting, table
 
 FILE = "coordinator.toml"
@@ -107,6 +109,13 @@ class StorageSettings:
         1000,
         "Blocks for which the sealed vectors of used updates are kept, for audits.",
         least=0,
+        most=1 << 40,
+    )
+    body_blocks: int = setting(
+        100_000,
+        "Blocks whose transactions are kept; header and certificate of older ones "
+        "stay. More than evidence may be old, with room for snapshots.",
+        least=AGE_HEIGHTS_MAX + 2 * SNAPSHOT_BLOCKS,
         most=1 << 40,
     )
 

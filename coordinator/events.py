@@ -259,6 +259,13 @@ class DropUploads:
 
 
 @dataclass(frozen=True)
+class PruneBlocks:
+    """Persist: transactions of blocks up to this height are no longer needed."""
+
+    height: int
+
+
+@dataclass(frozen=True)
 class RemoveInbox:
     """The transaction stands in a durable block; its file may go."""
 
@@ -415,6 +422,7 @@ Effect = (
     | KeepEvidence
     | DropUpload
     | DropUploads
+    | PruneBlocks
     | RemoveInbox
     | Aggregate
     | Evaluate

@@ -1,7 +1,7 @@
 """After a block: boards get their proofs, and it is looked what follows for tasks."""
 
 from coordinator import contradiction, duty, membership, versioning
-from coordinator.events import DropUpload, DropUploads, Refuse, RemoveInbox
+from coordinator.events import DropUpload, DropUploads, PruneBlocks, Refuse, RemoveInbox
 from coordinator.ledger import transactions, views
 from coordinator.ledger.draft import BoardChanged, Outvoted
 from coordinator.ledger.node import StoreBlock
@@ -35,7 +35,7 @@ def block_decided(turn: Turn, stored: StoreBlock) -> None:
     if any(not isinstance(one, BoardChanged) for one in stored.happenings):
         versioning.follow_chain(turn)
     if block.header.height % DROP_EVERY_BLOCKS == 0:
-        _drop_used(turn, block.header.height - turn.settings.audit_blocks)
+        _drop_old(turn, block.header.height)
 
 
 def transaction_refused(
@@ -94,9 +94,9 @@ def _name_outvoted(turn: Turn, found: Outvoted) -> None:
     )
 
 
-def _drop_used(turn: Turn, height: int) -> None:
-    """Lets the vectors of old blocks go, but none that a job still needs."""
-    tree = turn.ledger.tree
+def _drop_old(turn: Turn, height: int) -> None:
+    """Lets vectors and transactions of old blocks go, but none that a job needs."""
+    tree, needed = turn.ledger.tree, height
     for number in turn.tasks:
         job, progress = views.job_record(tree, number), views.progress(tree, number)
         assert progress is not None
@@ -104,9 +104,13 @@ def _drop_used(turn: Turn, height: int) -> None:
         for place in places:
             entry = views.pending_at(tree, number, place)
             if entry is not None:
-                height = min(height, entry.height - 1)
-    if height > 0:
-        turn.emit(DropUploads(height))
+                needed = min(needed, entry.height - 1)
+    unaudited = min(needed, height - turn.settings.audit_blocks)
+    if unaudited > 0:
+        turn.emit(DropUploads(unaudited))
+    unneeded = min(needed, height - turn.settings.body_blocks)
+    if unneeded > 0:
+        turn.emit(PruneBlocks(unneeded))
 
 
 def _take_from_inbox(turn: Turn, identity: Digest) -> None:

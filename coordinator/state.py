@@ -47,6 +47,7 @@ class Settings:
       chunks_per_s: Model chunks that one board may ask for, in the long run.
       chunks_burst: And at once.
       audit_blocks: Blocks for which the vectors of used updates are kept.
+      body_blocks: Blocks whose transactions are kept.
       tick_s: Longest time between two looks at the clock.
     """
 
@@ -59,6 +60,7 @@ class Settings:
     chunks_per_s: float
     chunks_burst: int
     audit_blocks: int = 1000
+    body_blocks: int = 1 << 40
     tick_s: float = 1.0
 
     @property

@@ -7,7 +7,7 @@ old one stays valid: the state machine is a pure function without copying the st
 The hashes above the buckets are kept, so that a root costs the buckets that changed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
@@ -40,6 +40,17 @@ _EMPTY_NODES = tuple(_empty_nodes())
 def bucket_of(key: bytes) -> int:
     """Which bucket a key falls into."""
     return H(b"starling/bucket/1", key)[0]
+
+
+def bucket_root(entries: Mapping[bytes, bytes]) -> Digest:
+    """The root of one bucket with these entries."""
+    ordered = sorted(entries.items())
+    return merkle.root([_entry(key, value) for key, value in ordered])
+
+
+def root_of_buckets(roots: Sequence[bytes]) -> Digest:
+    """The state root over the roots of all buckets, in order."""
+    return merkle.root(roots)
 
 
 def _entry(key: bytes, value: bytes) -> bytes:

@@ -168,6 +168,8 @@ def _audit_document(genesis: Genesis, found: Audit, wall_s: float) -> dict[str, 
         "tip": tip.parent().hex(),
         "state_root": tip.tree.root().hex(),
         "transactions": found.transactions,
+        "bodies_from": found.bodies_from,
+        "executed_from": found.executed_from,
         "wall_s": round(wall_s, 3),
         "fault": None
         if fault is None
@@ -189,6 +191,12 @@ def _audit_lines(genesis: Genesis, found: Audit, wall_s: float) -> list[str]:
         f"tip {found.tip.parent().hex()}",
         f"state root {found.tip.tree.root().hex()}",
     ]
+    if found.bodies_from > 1:
+        lines.append(
+            f"transactions are kept from height {found.bodies_from}; up to height "
+            f"{found.executed_from - 1}, the oldest snapshot, headers and certificates "
+            "were checked, from there on everything"
+        )
     fault = found.fault
     if fault is None:
         return [*lines, "verified: every block holds"]
@@ -206,17 +214,27 @@ def _show(arguments: argparse.Namespace) -> int:
     if arguments.height is not None:
         heights = range(arguments.height, arguments.height + 1)
     else:
-        heights = range(max(1, last - arguments.tail + 1), last + 1)
+        first = max(store.first_body(), last - arguments.tail + 1)
+        heights = range(first, last + 1)
     documents = []
     for height in heights:
         stored = store.block(height)
         if stored is None:
-            raise OperationError(f"no block {height}; the chain's height is {last}")
+            raise OperationError(_absent(store, height))
         documents.append(_block_document(store, stored))
     store.close()
     shown = documents[0] if arguments.height is not None else documents
     _print(arguments, shown, [_block_line(document) for document in documents])
     return EXIT_DONE
+
+
+def _absent(store: SqliteStore, height: int) -> str:
+    first, last = store.first_body(), store.height()
+    if 0 < height < first:
+        return (
+            f"the transactions of block {height} are gone; kept are {first} to {last}"
+        )
+    return f"no block {height}; the chain's height is {last}"
 
 
 def _block_document(store: SqliteStore, stored: StoredBlock) -> dict[str, Any]:
@@ -262,7 +280,9 @@ def _prove(arguments: argparse.Namespace) -> int:
     place = store.locate(identity) if len(identity) == DIGEST_BYTES else None
     stored = None if place is None else store.block(place.height)
     if place is None or stored is None:
-        raise OperationError(f"no transaction {arguments.update} on this chain")
+        first = store.first_body()
+        kept = f", which keeps them from height {first}" if first > 1 else ""
+        raise OperationError(f"no transaction {arguments.update} on this chain{kept}")
     entries = stored.block.transactions
     final = Final(
         ENVELOPE.unpack(entries[place.place]),

@@ -1,18 +1,18 @@
-"""What a coordinator keeps of the chain, and the store that keeps it in memory.
+"""What a coordinator keeps of the chain.
 
-`coordinator.rim.store` is the one on disk; one suite in tests/contract runs both.
+`memory` keeps it in memory and `coordinator.rim.store` on disk; one suite in
+tests/contract runs both.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
-from coordinator.ledger.state import genesis_tree
-from coordinator.ledger.wire import DECISION, Decision
-from protocol.chain import Block, Certificate, Genesis, Header
+from coordinator.ledger.snapshot import Manifest
+from protocol.chain import Block, Certificate, Genesis, Header, ValidatorSet
 from protocol.envelope import Envelope
-from protocol.ids import Digest, H
+from protocol.ids import Digest
 from protocol.statetree import StateTree
 from protocol.task import ModelDigests
 
@@ -22,6 +22,14 @@ class StoredBlock:
     """A block and what proves it final."""
 
     block: Block
+    certificate: Certificate
+
+
+@dataclass(frozen=True)
+class StoredHeader:
+    """A header and what proves it; it stays when the block's transactions go."""
+
+    header: Header
     certificate: Certificate
 
 
@@ -151,7 +159,37 @@ class Store(Protocol):
         """
 
     def block(self, height: int) -> StoredBlock | None:
-        """A block by height."""
+        """A block by height; None also if its transactions were pruned."""
+
+    def header(self, height: int) -> StoredHeader | None:
+        """A header by height; None also if the chain was begun above it."""
+
+    def first_body(self) -> int:
+        """Height of the first block whose transactions are kept, or are to come."""
+
+    def prune(self, height: int) -> None:
+        """Forgets the transactions of blocks up to this height, never of the last."""
+
+    def snapshots(self) -> tuple[int, ...]:
+        """Heights of the snapshots that are kept, rising."""
+
+    def manifest(self, height: int) -> Manifest | None:
+        """What the snapshot of a height consists of."""
+
+    def buckets(self, height: int, first: int, bytes_max: int) -> tuple[bytes, ...]:
+        """Packed buckets of a snapshot.
+
+        Args:
+          height: Of the snapshot.
+          first: The first bucket.
+          bytes_max: Of all together, unless the first one alone is longer.
+        """
+
+    def adopt(self, manifest: Manifest, state: Mapping[bytes, bytes]) -> None:
+        """Begins anew from a checked snapshot; blocks before it are forgotten."""
+
+    def validators(self, digest: bytes) -> ValidatorSet | None:
+        """A set that certified or certifies a height, by its hash."""
 
     def decisions(self, first: int, most: int, bytes_max: int) -> tuple[bytes, ...]:
         """Blocks from a height on as packed `wire.Decision`s.
@@ -200,169 +238,3 @@ def within(packed: Iterable[bytes], bytes_max: int) -> tuple[bytes, ...]:
             break
         taken.append(one)
     return tuple(taken)
-
-
-class MemoryStore:
-    """The twin without a disk, for simulations: nothing outlives the process."""
-
-    def __init__(self, genesis: Genesis) -> None:
-        """Starts a chain."""
-        self.genesis = genesis
-        self._tree = genesis_tree(genesis)
-        self._blocks: list[StoredBlock] = []
-        self._places: dict[bytes, Location] = {}
-        self._uploads: dict[bytes, StoredUpload] = {}
-        self._blobs: dict[bytes, bytes] = {}
-        self._models: dict[tuple[int, int], ModelDigests] = {}
-        self._versions: dict[tuple[int, int], StoredVersion] = {}
-        self._evidence: dict[tuple[bytes, bytes], tuple[Digest, Envelope]] = {}
-        self._notes: dict[str, int] = {}
-        self._open = False
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """See `Store`. Nothing here can fail half way, so nothing is undone."""
-        assert not self._open, "transactions do not nest"
-        self._open = True
-        try:
-            yield
-        finally:
-            self._open = False
-
-    def put_block(
-        self,
-        block: Block,
-        certificate: Certificate,
-        changes: Mapping[bytes, bytes | None],
-        identities: Sequence[Digest],
-    ) -> None:
-        """See `Store`."""
-        assert self._open
-        assert block.header.height == len(self._blocks) + 1
-        self._blocks.append(StoredBlock(block, certificate))
-        self._tree = self._tree.update(dict(changes))
-        for place, identity in enumerate(identities):
-            self._places[identity] = Location(block.header.height, place)
-
-    def put_upload(self, upload: StoredUpload) -> None:
-        """See `Store`."""
-        assert self._open
-        self._uploads.setdefault(upload.transaction, upload)
-
-    def drop_uploads(self, height: int) -> int:
-        """See `Store`."""
-        assert self._open
-        found = [
-            identity
-            for identity in self._uploads
-            if identity in self._places and self._places[identity].height <= height
-        ]
-        for identity in found:
-            del self._uploads[identity]
-        return len(found)
-
-    def drop_upload(self, transaction: bytes) -> None:
-        """See `Store`."""
-        assert self._open
-        self._uploads.pop(transaction, None)
-
-    def put_blob(self, content: bytes) -> Digest:
-        """See `Store`."""
-        assert self._open
-        digest = H(content)
-        self._blobs[digest] = content
-        return digest
-
-    def drop_blob(self, digest: bytes) -> None:
-        """See `Store`."""
-        assert self._open
-        self._blobs.pop(digest, None)
-
-    def put_model(self, task: int, version: int, model: ModelDigests) -> None:
-        """See `Store`."""
-        assert self._open
-        self._models[task, version] = model
-
-    def put_version(self, version: StoredVersion) -> None:
-        """See `Store`."""
-        assert self._open
-        self._versions.setdefault((version.task, version.version), version)
-
-    def put_metrics(
-        self, task: int, version: int, accuracy: float | None, loss: float
-    ) -> None:
-        """See `Store`."""
-        assert self._open
-        known = self._versions.get((task, version))
-        if known is not None:
-            after = replace(known, accuracy=accuracy, loss=loss)
-            self._versions[task, version] = after
-
-    def put_evidence(self, known: bytes, other: Envelope) -> None:
-        """See `Store`."""
-        assert self._open
-        self._evidence.setdefault((known, other.signature), (Digest(known), other))
-
-    def put_note(self, name: str, value: int) -> None:
-        """See `Store`."""
-        assert self._open
-        self._notes[name] = value
-
-    def tip(self) -> StoredTip:
-        """See `Store`."""
-        if not self._blocks:
-            return StoredTip(None, None, self._tree)
-        last = self._blocks[-1]
-        return StoredTip(last.block.header, last.certificate, self._tree)
-
-    def block(self, height: int) -> StoredBlock | None:
-        """See `Store`."""
-        if not 1 <= height <= len(self._blocks):
-            return None
-        return self._blocks[height - 1]
-
-    def decisions(self, first: int, most: int, bytes_max: int) -> tuple[bytes, ...]:
-        """See `Store`."""
-        stored = self._blocks[max(0, first - 1) : max(0, first - 1 + most)]
-        packed = (DECISION.pack(Decision(one.block, one.certificate)) for one in stored)
-        return within(packed, bytes_max)
-
-    def locate(self, transaction: bytes) -> Location | None:
-        """See `Store`."""
-        return self._places.get(transaction)
-
-    def upload(self, transaction: bytes) -> StoredUpload | None:
-        """See `Store`."""
-        return self._uploads.get(transaction)
-
-    def uploads_waiting(self) -> Iterator[StoredUpload]:
-        """See `Store`."""
-        return (
-            upload
-            for identity, upload in list(self._uploads.items())
-            if identity not in self._places
-        )
-
-    def blob(self, digest: bytes) -> bytes | None:
-        """See `Store`."""
-        return self._blobs.get(digest)
-
-    def model(self, task: int, version: int) -> ModelDigests | None:
-        """See `Store`."""
-        return self._models.get((task, version))
-
-    def versions(self, task: int) -> tuple[StoredVersion, ...]:
-        """See `Store`."""
-        found = [known for known in self._versions.values() if known.task == task]
-        return tuple(sorted(found, key=lambda known: known.version))
-
-    def evidence(self) -> tuple[tuple[Digest, Envelope], ...]:
-        """See `Store`."""
-        return tuple(self._evidence.values())
-
-    def note(self, name: str) -> int | None:
-        """See `Store`."""
-        return self._notes.get(name)
-
-    def close(self) -> None:
-        """See `Store`."""

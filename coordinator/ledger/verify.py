@@ -99,16 +99,20 @@ def start(genesis: Genesis) -> Tip:
 
 
 def check_rows(
-    genesis: Genesis, rows: Iterable[Row], ahead: Ahead = nobody
+    genesis: Genesis,
+    rows: Iterable[Row],
+    ahead: Ahead = nobody,
+    begin: Tip | None = None,
 ) -> Iterator[Checked | Fault]:
-    """Checks a whole chain; ends after the first fault.
+    """Checks a chain; ends after the first fault.
 
     Args:
       genesis: What it starts from.
       rows: All blocks, rising.
       ahead: Who checks signatures beforehand.
+      begin: What the first row follows; by default the genesis.
     """
-    tip = start(genesis)
+    tip = begin or start(genesis)
 
     def current() -> ValidatorSet:
         return tip.roster.validators

@@ -2,14 +2,39 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from coordinator.ledger import views
 from coordinator.ledger.rows import Row, decision, pack_body, unpack_body
-from coordinator.ledger.storage import Location, StoredBlock, StoredTip, within
+from coordinator.ledger.snapshot import (
+    SNAPSHOT_BLOCKS,
+    SNAPSHOTS_KEPT,
+    Manifest,
+    bucketed,
+    pack_bucket,
+)
+from coordinator.ledger.storage import (
+    Location,
+    StoredBlock,
+    StoredHeader,
+    StoredTip,
+    within,
+)
 from coordinator.rim.schema import storage_errors
 from coordinator.rim.tables import Tables
-from protocol.chain import CERTIFICATE, HEADER, Block, Certificate
+from protocol.chain import (
+    CERTIFICATE,
+    HEADER,
+    VALIDATOR_SET,
+    Block,
+    Certificate,
+    Header,
+    ValidatorSet,
+)
+from protocol.envelope import ENVELOPE
 from protocol.errors import ProtocolError, StorageError
 from protocol.ids import Digest
-from protocol.statetree import StateTree
+from protocol.statetree import BUCKETS, StateTree, bucket_root
+
+_FIRST_BODY = "first_body"
 
 
 class ChainTables(Tables):
@@ -23,27 +48,138 @@ class ChainTables(Tables):
         identities: Sequence[Digest],
     ) -> None:
         """See `Store`."""
-        height = block.header.height
-        row = (
-            height,
-            HEADER.pack(block.header),
-            pack_body(block.transactions),
-            CERTIFICATE.pack(certificate),
-        )
-        self._write("INSERT INTO blocks VALUES (?, ?, ?, ?)", row)
+        header = block.header
+        self._put_row(header, pack_body(block.transactions), certificate)
         run = self._connection.executemany
-        places = [(identity, height, i) for i, identity in enumerate(identities)]
+        places = [(one, header.height, place) for place, one in enumerate(identities)]
         run("INSERT INTO transactions VALUES (?, ?, ?)", places)
         written = [(key, value) for key, value in changes.items() if value is not None]
         run("INSERT OR REPLACE INTO state VALUES (?, ?)", written)
         removed = [(key,) for key, value in changes.items() if value is None]
         run("DELETE FROM state WHERE key = ?", removed)
+        if header.next_validators != header.validators:
+            self._put_validators(header.height + 1)
+        if header.height % SNAPSHOT_BLOCKS == 0:
+            self._take(header.height)
+
+    def _put_row(self, header: Header, body: bytes, certificate: Certificate) -> None:
+        packed = HEADER.pack(header), body, CERTIFICATE.pack(certificate)
+        self._write("INSERT INTO blocks VALUES (?, ?, ?, ?)", (header.height, *packed))
+
+    def _put_validators(self, height: int) -> None:
+        found = views.validators(_Stored(self), self.genesis, height)
+        row = (found.digest(), VALIDATOR_SET.pack(found))
+        self._write("INSERT OR IGNORE INTO validators VALUES (?, ?)", row)
+
+    def validators(self, digest: bytes) -> ValidatorSet | None:
+        """See `Store`.
+
+        Raises:
+          StorageError: If it does not hash to its digest.
+        """
+        if digest == self.genesis.validators.digest():
+            return self.genesis.validators
+        row = self._one("SELECT members FROM validators WHERE digest = ?", digest)
+        if row is None:
+            return None
+        try:
+            found = VALIDATOR_SET.unpack(row[0])
+        except ProtocolError as error:
+            raise self._damaged("a validator set", error) from error
+        if found.digest() != digest:
+            raise self._damaged("a validator set", "another digest")
+        return found
+
+    def _take(self, height: int) -> None:
+        """Copies the state as it is now; it is of this height."""
+        rows = [
+            (height, number, bucket_root(entries), pack_bucket(entries))
+            for number, entries in enumerate(bucketed(self._entries()))
+        ]
+        run = self._connection.executemany
+        run("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", rows)
+        for old in self.snapshots()[:-SNAPSHOTS_KEPT]:
+            self._write("DELETE FROM snapshots WHERE height = ?", (old,))
+
+    def snapshots(self) -> tuple[int, ...]:
+        """See `Store`."""
+        with storage_errors(self._path):
+            rows = self._connection.execute(
+                "SELECT DISTINCT height FROM snapshots ORDER BY height"
+            )
+            return tuple(height for (height,) in rows)
+
+    def manifest(self, height: int) -> Manifest | None:
+        """See `Store`."""
+        known = self.header(height)
+        with storage_errors(self._path):
+            rows = self._connection.execute(
+                "SELECT root FROM snapshots WHERE height = ? ORDER BY bucket", (height,)
+            )
+            roots = tuple(Digest(root) for (root,) in rows)
+        if known is None or len(roots) != BUCKETS:
+            return None
+        return Manifest(known.header, known.certificate, roots)
+
+    def buckets(self, height: int, first: int, bytes_max: int) -> tuple[bytes, ...]:
+        """See `Store`."""
+        with storage_errors(self._path):
+            rows = self._connection.execute(
+                "SELECT content FROM snapshots WHERE height = ? AND bucket >= ?"
+                " ORDER BY bucket",
+                (height, first),
+            )
+            return within((content for (content,) in rows), bytes_max)
+
+    def adopt(self, manifest: Manifest, state: Mapping[bytes, bytes]) -> None:
+        """See `Store`."""
+        height = manifest.header.height
+        for name in ("blocks", "transactions", "state", "snapshots"):
+            self._write(f"DELETE FROM {name}", ())  # noqa: S608 - names of ours
+        self._put_row(manifest.header, b"", manifest.certificate)
+        run = self._connection.executemany
+        run("INSERT INTO state VALUES (?, ?)", state.items())
+        self._put_validators(height + 1)
+        self._take(height)
+        self._begin_bodies(height + 1)
+
+    def first_body(self) -> int:
+        """See `Store`."""
+        row = self._one("SELECT value FROM notes WHERE name = ?", _FIRST_BODY)
+        return 1 if row is None else int(row[0])
+
+    def _begin_bodies(self, height: int) -> None:
+        self._write("INSERT OR REPLACE INTO notes VALUES (?, ?)", (_FIRST_BODY, height))
+
+    def prune(self, height: int) -> None:
+        """See `Store`."""
+        first = self.first_body()
+        last = min(height, self.height() - 1)
+        if last < first:
+            return
+        chain_id = self.genesis.chain_id()
+        run = self._connection.executemany
+        for row in self.rows(first, last - first + 1):
+            entries = map(ENVELOPE.unpack, unpack_body(row.body))
+            gone = [(entry.identity(chain_id),) for entry in entries]
+            run("DELETE FROM transactions WHERE id = ?", gone)
+        self._write(
+            "UPDATE blocks SET body = x'' WHERE height BETWEEN ? AND ?", (first, last)
+        )
+        self._begin_bodies(last + 1)
 
     def state(self) -> StateTree:
         """The state as it is stored, whatever the last header says of it."""
+        return StateTree().update(dict(self._entries()))
+
+    def _entries(self) -> dict[bytes, bytes]:
         with storage_errors(self._path):
-            rows = self._connection.execute("SELECT key, value FROM state")
-            return StateTree().update(dict(rows))
+            return dict(self._connection.execute("SELECT key, value FROM state"))
+
+    def entry(self, key: bytes) -> bytes | None:
+        """A value of the stored state."""
+        row = self._one("SELECT value FROM state WHERE key = ?", key)
+        return None if row is None else bytes(row[0])
 
     def tip(self) -> StoredTip:
         """See `Store`."""
@@ -51,9 +187,9 @@ class ChainTables(Tables):
         height = self.height()
         if height == 0:
             return StoredTip(None, None, tree)
-        last = self.block(height)
+        last = self.header(height)
         assert last is not None
-        header = last.block.header
+        header = last.header
         if tree.root() != header.state_root:
             raise StorageError(
                 f"{self._path}: the state does not lead to the state_root of height "
@@ -102,23 +238,42 @@ class ChainTables(Tables):
         Raises:
           StorageError: If the row is damaged.
         """
+        row = self._one("SELECT body FROM blocks WHERE height = ?", height)
+        known = self.header(height) if row is not None and row[0] else None
+        if known is None:
+            return None
+        try:
+            block = Block(known.header, unpack_body(row[0]))
+        except ProtocolError as error:
+            raise self._damaged(f"block {height}", error) from error
+        return StoredBlock(block, known.certificate)
+
+    def header(self, height: int) -> StoredHeader | None:
+        """See `Store`.
+
+        Raises:
+          StorageError: If the row is damaged.
+        """
         row = self._one(
-            "SELECT header, body, certificate FROM blocks WHERE height = ?", height
+            "SELECT header, certificate FROM blocks WHERE height = ?", height
         )
         if row is None:
             return None
-        header, body, certificate = row
         try:
-            block = Block(HEADER.unpack(header), unpack_body(body))
-            return StoredBlock(block, CERTIFICATE.unpack(certificate))
+            return StoredHeader(HEADER.unpack(row[0]), CERTIFICATE.unpack(row[1]))
         except ProtocolError as error:
-            raise StorageError(
-                f"{self._path}: block {height} is damaged ({error}); "
-                "`starling chain verify` says where"
-            ) from error
+            raise self._damaged(f"block {height}", error) from error
+
+    def _damaged(self, what: str, why: object) -> StorageError:
+        return StorageError(
+            f"{self._path}: {what} is damaged ({why}); "
+            "`starling chain verify` says where"
+        )
 
     def decisions(self, first: int, most: int, bytes_max: int) -> tuple[bytes, ...]:
         """See `Store`."""
+        if first < self.first_body():
+            return ()
         return within(map(decision, self.rows(first, most)), bytes_max)
 
     def locate(self, transaction: bytes) -> Location | None:
@@ -127,3 +282,13 @@ class ChainTables(Tables):
             "SELECT height, place FROM transactions WHERE id = ?", transaction
         )
         return None if row is None else Location(*row)
+
+
+class _Stored:
+    """The stored state as the rules read it."""
+
+    def __init__(self, tables: ChainTables) -> None:
+        self._tables = tables
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._tables.entry(key)

@@ -8,6 +8,7 @@ from coordinator.events import (
     DropUploads,
     Effect,
     KeepEvidence,
+    PruneBlocks,
     StoreDigests,
     StoreMetrics,
     StoreModel,
@@ -31,6 +32,7 @@ Stored = (
     | KeepEvidence
     | DropUpload
     | DropUploads
+    | PruneBlocks
 )
 
 
@@ -117,7 +119,7 @@ class Persistence:
                 store.put_metrics(task, version, accuracy, loss)
             case KeepEvidence(known, other):
                 store.put_evidence(known, other)
-            case DropUploads() | DropUpload():
+            case DropUploads() | DropUpload() | PruneBlocks():
                 self._drop(effect)
 
     def _put_model(self, effect: StoreModel | StoreWhole | StoreDigests) -> None:
@@ -132,8 +134,12 @@ class Persistence:
             case StoreDigests(task, version, digests):
                 store.put_model(task, version, digests)
 
-    def _drop(self, effect: DropUploads | DropUpload) -> None:
+    def _drop(self, effect: DropUploads | DropUpload | PruneBlocks) -> None:
         match effect:
+            case PruneBlocks(height):
+                # Without their places in the chain they would seem to wait for one.
+                self._store.drop_uploads(height)
+                self._store.prune(height)
             case DropUploads(height):
                 self._store.drop_uploads(height)
             case DropUpload(transaction):

@@ -12,7 +12,7 @@ from protocol.errors import StorageError
 
 CHAIN_FILE = "chain.sqlite3"
 """Name of the file in a coordinator's `state/`."""
-FORMAT = 1
+FORMAT = 2
 PAGE_BYTES = 8192
 _WAL_PAGES = 4096
 _CACHE_KIB = 16 * 1024
@@ -29,6 +29,16 @@ CREATE TABLE blocks (
 CREATE TABLE transactions (
     id BLOB PRIMARY KEY, height INTEGER NOT NULL, place INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE validators (
+    digest BLOB PRIMARY KEY, members BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE snapshots (
+    height INTEGER NOT NULL,
+    bucket INTEGER NOT NULL,
+    root BLOB NOT NULL,
+    content BLOB NOT NULL,
+    PRIMARY KEY (height, bucket)
+);
 CREATE TABLE state (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE uploads (
     number INTEGER PRIMARY KEY,

@@ -149,6 +149,7 @@ def _settings(
         chunks_per_s=config.transfer.chunks_per_s,
         chunks_burst=config.transfer.chunks_burst,
         audit_blocks=config.storage.audit_blocks,
+        body_blocks=config.storage.body_blocks,
     )
 
 

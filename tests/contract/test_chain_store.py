@@ -1,14 +1,19 @@
 """Every store of a chain does the same, on disk and in memory."""
 
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from benchmarks.long_chain import Decided, of_nobody, put
+from coordinator.ledger import audit
+from coordinator.ledger.memory import MemoryStore
+from coordinator.ledger.snapshot import SNAPSHOT_BLOCKS, unpack_bucket
 from coordinator.ledger.state import genesis_tree
 from coordinator.ledger.storage import (
     Location,
-    MemoryStore,
     Store,
     StoredUpload,
     StoredVersion,
@@ -16,6 +21,8 @@ from coordinator.ledger.storage import (
 from coordinator.ledger.wire import DECISION, Decision
 from coordinator.rim.store import SqliteStore
 from protocol.ids import H
+from protocol.light import pin
+from protocol.statetree import BUCKETS, StateTree
 from tests.unit.coordinator.ledger.validator import Running
 from tests.unit.coordinator.ledger.world import MODEL, World
 
@@ -180,3 +187,178 @@ def test_decisions_stop_at_the_bytes_but_give_one(make: Make) -> None:
     assert store.decisions(1, 4, 1) == whole[:1]
     assert store.decisions(1, 4, len(whole[0]) + len(whole[1])) == whole[:2]
     store.close()
+
+
+LONG = 2 * SNAPSHOT_BLOCKS + 40
+
+
+@cache
+def chain() -> list[Decided]:
+    """The blocks of `long`."""
+    return list(of_nobody(4).grow(LONG))
+
+
+@pytest.fixture
+def long(make: Make) -> Iterator[Store]:
+    """A store with a chain that has two snapshots."""
+    world = World()
+    world.genesis = of_nobody(4).genesis
+    store = make(world)
+    with store.transaction():
+        for decided in chain():
+            put(store, decided)
+    yield store
+    store.close()
+
+
+def test_snapshots_are_of_the_certified_states(long: Store) -> None:
+    assert long.snapshots() == (SNAPSHOT_BLOCKS, 2 * SNAPSHOT_BLOCKS)
+    for height in long.snapshots():
+        manifest = long.manifest(height)
+        assert manifest is not None
+        manifest.check(pin(long.genesis))
+        assert manifest.header == chain()[height - 1].prepared.block.header
+        packed = long.buckets(height, 0, 1 << 30)
+        state: dict[bytes, bytes | None] = {}
+        for number, one in enumerate(packed):
+            state.update(unpack_bucket(one, number, manifest.buckets[number]))
+        assert StateTree().update(state).root() == manifest.header.state_root
+    assert long.manifest(5) is None
+    assert long.buckets(5, 0, 1 << 30) == ()
+
+
+def test_buckets_stop_at_the_bytes_but_give_one(long: Store) -> None:
+    whole = long.buckets(SNAPSHOT_BLOCKS, 0, 1 << 30)
+    assert len(whole) == BUCKETS
+    assert long.buckets(SNAPSHOT_BLOCKS, 7, 0) == whole[7:8]
+    assert long.buckets(SNAPSHOT_BLOCKS, BUCKETS, 1 << 30) == ()
+
+
+def test_pruned_blocks_keep_their_headers(long: Store) -> None:
+    tip = long.tip()
+    gone, kept = (chain()[height - 1] for height in (50, 51))
+    with long.transaction():
+        long.prune(50)
+        long.prune(40)
+    assert long.first_body() == 51
+    assert long.block(50) is None
+    header = long.header(50)
+    assert header is not None
+    assert header.header == gone.prepared.block.header
+    assert long.locate(gone.prepared.execution.results[0].identity) is None
+    assert long.locate(kept.prepared.execution.results[0].identity) == Location(51, 0)
+    assert long.decisions(50, 5, 1 << 20) == ()
+    assert len(long.decisions(51, 5, 1 << 20)) == 5
+    assert long.tip() == tip
+
+
+def test_last_block_is_never_pruned(long: Store) -> None:
+    with long.transaction():
+        long.prune(10 * LONG)
+    assert long.first_body() == LONG
+    assert long.block(LONG) is not None
+
+
+def test_chain_goes_on_from_an_adopted_snapshot(long: Store) -> None:
+    height = SNAPSHOT_BLOCKS
+    manifest = long.manifest(height)
+    assert manifest is not None
+    state: dict[bytes, bytes] = {}
+    for number, one in enumerate(long.buckets(height, 0, 1 << 30)):
+        state.update(unpack_bucket(one, number, manifest.buckets[number]))
+    with long.transaction():
+        long.adopt(manifest, state)
+    tip = long.tip()
+    assert (tip.header, tip.certificate) == (manifest.header, manifest.certificate)
+    assert tip.tree.root() == manifest.header.state_root
+    assert (long.first_body(), long.snapshots()) == (height + 1, (height,))
+    assert long.header(height - 1) is None
+    with long.transaction():
+        for decided in chain()[height : 2 * height]:
+            put(long, decided)
+    assert long.tip().header == chain()[2 * height - 1].prepared.block.header
+    assert long.snapshots() == (height, 2 * height)
+
+
+@pytest.mark.parametrize("pruned", [0, 1, 700, SNAPSHOT_BLOCKS], ids=str)
+def test_audit_of_a_pruned_chain_executes_from_the_snapshot(
+    tmp_path: Path, pruned: int
+) -> None:
+    store = SqliteStore.create(tmp_path / "chain", of_nobody(4).genesis)
+    with store.transaction():
+        for decided in chain():
+            put(store, decided)
+        store.prune(pruned)
+    found = audit.audit(store, lambda _: None)
+    store.close()
+    assert found.fault is None
+    assert found.tip.height == LONG
+    assert found.bodies_from == pruned + 1
+    assert found.executed_from == (SNAPSHOT_BLOCKS + 1 if pruned else 1)
+
+
+def _damage_header(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE blocks SET header = zeroblob(9) WHERE height = 30")
+
+
+def _lose_header(connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM blocks WHERE height = 30")
+
+
+def _swap_certificate(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "UPDATE blocks SET certificate ="
+        " (SELECT certificate FROM blocks WHERE height = 31) WHERE height = 30"
+    )
+
+
+def _damage_body(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE blocks SET body = x'90' WHERE height = 900")
+
+
+def _damage_snapshot(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE snapshots SET content = zeroblob(3) WHERE bucket = 9")
+
+
+def _lose_bucket(connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM snapshots WHERE bucket = 9")
+
+
+def _swap_root(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE snapshots SET root = zeroblob(32) WHERE bucket = 9")
+
+
+def _prune_past_the_snapshot(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE notes SET value = 1500 WHERE name = 'first_body'")
+
+
+@pytest.mark.parametrize(
+    ("damage", "height", "field"),
+    [
+        (_damage_header, 30, "header"),
+        (_lose_header, 31, "header"),
+        (_swap_certificate, 30, "header"),
+        (_damage_body, 900, "header"),
+        (_damage_snapshot, SNAPSHOT_BLOCKS, "snapshot"),
+        (_lose_bucket, SNAPSHOT_BLOCKS, "snapshot"),
+        (_swap_root, SNAPSHOT_BLOCKS, "snapshot"),
+        (_prune_past_the_snapshot, SNAPSHOT_BLOCKS + 1, "transactions"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_audit_of_a_damaged_pruned_chain_names_the_place(
+    tmp_path: Path,
+    damage: Callable[[sqlite3.Connection], None],
+    height: int,
+    field: str,
+) -> None:
+    store = SqliteStore.create(tmp_path / "chain", of_nobody(4).genesis)
+    with store.transaction():
+        for decided in chain()[: SNAPSHOT_BLOCKS + 1]:
+            put(store, decided)
+        store.prune(700)
+        damage(store._connection)
+    fault = audit.audit(store, lambda _: None).fault
+    store.close()
+    assert fault is not None
+    assert (fault.height, fault.field) == (height, field)

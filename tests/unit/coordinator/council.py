@@ -37,9 +37,9 @@ from coordinator.events import (
     Ticked,
     TransactionArrived,
 )
+from coordinator.ledger.memory import MemoryStore
 from coordinator.ledger.node import Gossip, JournalVote, LedgerSettings
 from coordinator.ledger.rounds import Timeouts
-from coordinator.ledger.storage import MemoryStore
 from coordinator.rim.outgoing import Outgoing
 from coordinator.rim.persistence import Persistence
 from coordinator.rim.publishing import Publisher, address

@@ -25,11 +25,26 @@ class Copy:
     tree: StateTree
     index: dict[bytes, Location]
 
-    def rows(self) -> Iterator[Row]:
-        return iter(self.row_list)
+    def rows(self, first: int = 1) -> Iterator[Row]:
+        return (row for row in self.row_list if row.height >= first)
 
     def state(self) -> StateTree:
         return self.tree
+
+    def first_body(self) -> int:
+        return 1
+
+    def snapshots(self) -> tuple[int, ...]:
+        return ()
+
+    def manifest(self, height: int) -> None:
+        raise AssertionError(height)
+
+    def buckets(self, height: int, first: int, bytes_max: int) -> tuple[bytes, ...]:
+        raise AssertionError(height, first, bytes_max)
+
+    def validators(self, digest: bytes) -> None:
+        raise AssertionError(digest)
 
     def transaction_index(self) -> dict[bytes, Location]:
         return self.index

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from coordinator.ledger import node
+from coordinator.ledger.memory import MemoryStore
 from coordinator.ledger.node import (
     Effect,
     Event,
@@ -15,7 +16,6 @@ from coordinator.ledger.node import (
     Submitted,
     Ticked,
 )
-from coordinator.ledger.storage import MemoryStore
 from coordinator.ledger.wire import wrap_decision
 from protocol.chain import Genesis
 from protocol.envelope import Envelope
