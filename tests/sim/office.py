@@ -13,8 +13,8 @@ from coordinator import machine
 from coordinator.aggregation.job import Vector, recompute
 from coordinator.aggregation.strategy import ModelState, unpack_grid
 from coordinator.events import Effect, Event
-from coordinator.ledger.node import JournalVote
 from coordinator.ledger.memory import MemoryStore
+from coordinator.ledger.node import JournalVote
 from coordinator.ledger.views import Member
 from coordinator.rim.outgoing import Outgoing
 from coordinator.rim.persistence import Persistence
