@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("model", type=Path, metavar="MODEL.onnx")
     made.add_argument("--loss", required=True, choices=sorted(LOSSES))
     _add_loss_settings(made)
+    _add_clipping(made)
     made.add_argument("--out", type=Path, metavar="DIR", help="folder of the bundle")
     made.add_argument(
         "--train",
@@ -61,12 +62,6 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="PATTERN",
         help="weights that are trained and stay on the board; several times, too",
-    )
-    made.add_argument(
-        "--clipping",
-        choices=CLIPPINGS,
-        default=CLIPPINGS[0],
-        help="of private gradients: to a norm, or all to about the clip's length",
     )
     made.add_argument(
         "--output", metavar="NAME", help="that the loss reads, if there are several"
@@ -97,6 +92,15 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--json", action="store_true", help="print one JSON document")
     return made
+
+
+def _add_clipping(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--clipping",
+        choices=CLIPPINGS,
+        default=CLIPPINGS[0],
+        help="of private gradients: to a norm, or all to about the clip's length",
+    )
 
 
 def _add_loss_settings(made: argparse.ArgumentParser) -> None:

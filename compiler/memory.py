@@ -3,7 +3,7 @@
 Every value takes its bytes from the node that makes it to the last one that reads it;
 nodes that only rename a value (Reshape, ...) share its bytes. The runtime works in the
 order of the file, so the largest sum on the way is the peak. What a process holds
-beside that was measured: see `PROCESS_BYTES` and `ARENA`.
+beside that was measured (`python -m benchmarks.training_memory`).
 """
 
 import math
@@ -15,9 +15,11 @@ from onnx import helper
 from onnx.shape_inference import infer_shapes
 
 _SHARING = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
-PROCESS_BYTES = 61 << 20
-"""What Python, NumPy, ONNX Runtime and one loaded session hold on x86-64."""
-ARENA = 2.1
+PROCESS_BYTES = 66 << 20
+"""What Python, NumPy, ONNX Runtime, the agent's modules and a session hold, x86-64."""
+NODE_BYTES = 4 << 10
+"""What the runtime keeps of a node."""
+ARENA = 2.3
 """How much the runtime's allocator takes for what it hands out: it grows by doubling,
 and kernels take working memory of their own."""
 
@@ -29,15 +31,18 @@ class Need:
     Attributes:
       constants: Held from loading on.
       peak: The most that inputs, outputs and values between hold at one time.
+      nodes: How many of them.
     """
 
     constants: int
     peak: int
+    nodes: int
 
     @property
     def process(self) -> int:
         """Of a process that runs this graph and nothing else."""
-        return PROCESS_BYTES + self.constants + int(ARENA * self.peak)
+        held = self.constants + NODE_BYTES * self.nodes
+        return PROCESS_BYTES + held + int(ARENA * self.peak)
 
 
 def need(graph: bytes, batch: int) -> Need:
@@ -74,7 +79,7 @@ def need(graph: bytes, batch: int) -> Need:
             if last.get(name, index) == index:
                 now -= sizes.get(name, 0)
                 last[name] = -1
-    return Need(sum(held.values()), peak)
+    return Need(sum(held.values()), peak, len(model.graph.node))
 
 
 def _owners(graph: onnx.GraphProto) -> Mapping[str, str]:

@@ -8,6 +8,7 @@ that parameters and gradients are not copied (`agent.unpacking`).
 import io
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -142,12 +143,29 @@ class OrtTrainer:
         return self._sessions[name]
 
 
+@cache
+def _share_memory() -> None:
+    """Lets all sessions of this process take their working memory from one arena.
+
+    One graph runs at a time, and an arena never gives back what a larger batch took.
+    """
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    # Numbers: no limit, and the runtime's own defaults for how it grows.
+    settings = onnxruntime.OrtArenaCfg(0, -1, -1, -1)
+    # An arena that a program registered before will do as well.
+    with suppress(RuntimeError, *ORT_ERRORS):
+        onnxruntime.create_and_register_allocator(memory, settings)
+
+
 def _opened(graph: bytes, threads: int) -> onnxruntime.InferenceSession:
+    _share_memory()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _SEVERITY_ERROR
+    options.add_session_config_entry("session.use_env_allocators", "1")
     # A spinning thread would take the board's cores between two steps.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(

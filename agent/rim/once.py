@@ -65,16 +65,15 @@ def train_once(
     _check_bounds(epochs, batch, threads, learning_rate)
     trainer = open_trainer(bundle, threads, engine)
     found = read_dataset(data, trainer.manifest, label)
-    rate_q24 = round(learning_rate * Q24)
-    training = TrainingPolicy(TrainingMode.LOCAL, epochs, batch, rate_q24, descent)
+    rate = round(learning_rate * Q24)
+    training = TrainingPolicy(TrainingMode.LOCAL, epochs, batch, rate, descent)
     order = _order(trainer, len(found.x), training)
     work = Work(trainer.theta, found.x, found.y, order, _MICRO_BATCH)
     started_s = time.perf_counter()
     way = local_steps(trainer, work, np.random.default_rng()) / order.pledge
     seconds = time.perf_counter() - started_s
     theta = (trainer.theta - way).astype(np.float32)
-    if out is not None:
-        _write(out, theta)
+    _write(out, theta)
     before, after = [_measure(trainer, at, found) for at in (trainer.theta, theta)]
     return {
         "records": len(found.x),
@@ -103,7 +102,9 @@ def _check_bounds(epochs: int, batch: int, threads: int, learning_rate: float) -
         raise ConfigError("must be above 0, at most 100", key="--learning-rate")
 
 
-def _write(file: Path, theta: Real) -> None:
+def _write(file: Path | None, theta: Real) -> None:
+    if file is None:
+        return
     buffer = io.BytesIO()
     np.save(buffer, theta, allow_pickle=False)
     write_atomic(file, buffer.getvalue(), 0o644)

@@ -34,6 +34,7 @@ def test_need_of_a_chain_holds_two_values_at_a_time(batch: int) -> None:
 
     assert found.constants == 3 * 8
     assert found.peak == 2 * batch * 16
+    assert found.nodes == 3
 
 
 def test_need_of_the_reference_network_grows_with_the_batch_alone() -> None:
