@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from broker.rim.home import BrokerHome
 from coordinator.ledger.resumption import resume
 from coordinator.promise import promise
 from coordinator.publication import TaskSettings, publication
-from coordinator.rim import inbox
+from coordinator.rim import governing, inbox
 from coordinator.rim.founding import (
     Founding,
     assemble_genesis,
@@ -25,9 +26,9 @@ from coordinator.rim.own_key import write_resumption
 from coordinator.status_text import status_text
 from durable.files import read_limited, write_atomic
 from protocol.bundle import CONTENT_FILES, FILE_BYTES_MAX, MANIFEST, pack_bundle
-from protocol.chain import GENESIS, FaultModel, Genesis, quorum
+from protocol.chain import GENESIS, FaultModel, quorum
 from protocol.enrolment import DOCUMENT_BYTES_MAX, Admission, request_from_json
-from protocol.envelope import Kind, sign
+from protocol.envelope import Kind
 from protocol.errors import (
     EXIT_DONE,
     ConfigError,
@@ -55,6 +56,11 @@ several coordinators, on each machine and once for all:
   starling coordinator genesis --fleet meadow --out genesis north.json south.json ...
   starling coordinator init --home north --fleet meadow --broker broker \\
       --genesis genesis
+
+what a quorum decides, from hand to hand:
+  starling coordinator motion validator-add west.json --out motion --home north
+  starling coordinator motion approve motion --home south
+  starling coordinator motion submit motion --home north
 
 STARLING_HOME is the folder when --home is not given.
 exit status: 0 done, 1 failed, 2 usage, 78 configuration
@@ -94,7 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     founding.add_argument(
         "--genesis", type=Path, help="of a chain that several coordinators keep"
     )
+    founding.add_argument(
+        "--join", action="store_true", help="the chain admits it later, by a motion"
+    )
     _add_heartbeat(founding)
+    governing.add_economy(founding)
     identity = _verb(
         verbs, "identity", _identity, "make keys and show their public side"
     )
@@ -111,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         help="crash is for 2 or 3 that trust each other (default byzantine)",
     )
     _add_heartbeat(genesis)
+    governing.add_economy(genesis)
     _verb(verbs, "run", _run, "serve until stopped")
     _verb(verbs, "id", _id, "print the coordinator's name")
     _verb(verbs, "status", _status, "show what the running coordinator last wrote")
@@ -131,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     publish = _verb(verbs, "publish", _publish, "publish a task")
     publish.add_argument("--bundle", required=True, type=Path, help="a bundle's folder")
     publish.add_argument("--task", required=True, type=Path, help="task.toml")
+    governing.add_verbs(partial(_governing, verbs))
     _verb(verbs, "task-template", _task_template, "print a task.toml with every key")
     return parser
 
@@ -160,6 +172,18 @@ def _verb(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser
     return verb
 
 
+def _governing(
+    verbs: Any,  # noqa: ANN401 - as in `_verb`
+    name: str,
+    run: governing.Run,
+    text: str,
+) -> argparse.ArgumentParser:
+    def verb(options: argparse.Namespace) -> int:
+        return _show(options, *run(_home(options), options))
+
+    return _verb(verbs, name, verb, text)
+
+
 def _home(options: argparse.Namespace) -> CoordinatorHome:
     if options.home is None:
         raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
@@ -181,6 +205,8 @@ def _init(options: argparse.Namespace) -> int:
         options.port,
         options.heartbeat,
         options.genesis,
+        options.join,
+        governing.economy(options),
     )
     genesis = found(home, asked)
     document = {
@@ -209,6 +235,7 @@ def _genesis(options: argparse.Namespace) -> int:
         [read_identity(path) for path in options.identities],
         FaultModel[options.fault_model.upper()],
         options.heartbeat,
+        governing.economy(options),
     )
     write_atomic(options.out, GENESIS.pack(made), _READABLE)
     members = made.validators.members
@@ -279,7 +306,7 @@ def _admit(options: argparse.Namespace) -> int:
         read_limited(home.tls_files().authority, DOCUMENT_BYTES_MAX).decode(),
         certificate.decode(),
     )
-    _submit(home, genesis, Kind.REGISTER, REGISTER.pack(Register(request.public_key)))
+    governing.submit(home, Kind.REGISTER, REGISTER.pack(Register(request.public_key)))
     write_atomic(options.out, admission.to_json().encode())
     document = {"device": name, "admission": str(options.out)}
     return _show(options, document, f"admitted {name}; give it {options.out}")
@@ -291,7 +318,7 @@ def _revoke(options: argparse.Namespace) -> int:
         device = device_from_name(options.device)
     except ProtocolError as error:
         raise ConfigError(str(error), key="device") from error
-    _submit(home, home.genesis(), Kind.REVOKE, REVOKE.pack(Revoke(device)))
+    governing.submit(home, Kind.REVOKE, REVOKE.pack(Revoke(device)))
     return _show(options, {"device": options.device}, f"revoked {options.device}")
 
 
@@ -315,7 +342,7 @@ def _publish(options: argparse.Namespace) -> int:
     made = publication(settings, bundle, str(options.task))
     inbox.drop_blob(home.inbox, made.bundle)
     inbox.drop_model(home.inbox, made.model)
-    _submit(home, home.genesis(), Kind.TASK, TASK.pack(made.spec))
+    governing.submit(home, Kind.TASK, TASK.pack(made.spec))
     privacy, promised = made.spec.privacy, promise(made.spec)
     document = {
         "name": made.spec.name,
@@ -343,10 +370,3 @@ def _read_bundle(folder: Path) -> bytes:
         return pack_bundle(files)
     except ProtocolError as error:
         raise ConfigError(str(error), file=str(folder)) from error
-
-
-def _submit(home: CoordinatorHome, genesis: Genesis, kind: Kind, body: bytes) -> None:
-    counter = home.next_counter("operator")
-    chain_id = genesis.chain_id()
-    envelope = sign(home.operator_key(), chain_id, kind, counter, body)
-    inbox.drop_transaction(home.inbox, envelope, chain_id)

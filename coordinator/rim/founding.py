@@ -27,6 +27,7 @@ from protocol.chain import (
     Validator,
     ValidatorSet,
 )
+from protocol.economy import NO_ECONOMY, Economy
 from protocol.errors import ConfigError, DecodeError, ProtocolError
 from protocol.ids import KEY_BYTES, SIGNATURE_BYTES, PublicKey, SealingKey
 from protocol.keys import SEED_BYTES, verify
@@ -51,6 +52,7 @@ class Founding:
       heartbeat_s: Longest time without a block, for a chain of its own.
       genesis: File of a chain that several share; None for a chain of its own.
       joins: Whether the chain admits this coordinator only later, by a motion.
+      economy: Credits of a chain of its own.
     """
 
     fleet: str
@@ -60,6 +62,7 @@ class Founding:
     heartbeat_s: int
     genesis: Path | None = None
     joins: bool = False
+    economy: Economy = NO_ECONOMY
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,7 @@ def assemble_genesis(
     identities: Sequence[Identity],
     fault_model: FaultModel,
     heartbeat_s: int,
+    economy: Economy = NO_ECONOMY,
 ) -> Genesis:
     """The genesis of a chain that several coordinators keep.
 
@@ -166,6 +170,7 @@ def assemble_genesis(
       identities: Of all of them, in any order.
       fault_model: Crash-only is for 2 or 3 whose operators trust each other.
       heartbeat_s: Longest time without a block.
+      economy: The chain's credits.
 
     Raises:
       ConfigError: If there are none or too many, two are the same, or the fault model
@@ -186,6 +191,7 @@ def assemble_genesis(
             ),
             operators=tuple(sorted({one.operator for one in identities})),
             heartbeat_s=heartbeat_s,
+            economy=economy,
         )
         return GENESIS.unpack(GENESIS.pack(made))
     except ProtocolError as error:
@@ -221,6 +227,7 @@ def found(home: CoordinatorHome, asked: Founding) -> Genesis:
             [identify(home, "coordinator 1")],
             FaultModel.BYZANTINE,
             asked.heartbeat_s,
+            asked.economy,
         )
         write_atomic(home.path / "genesis", GENESIS.pack(genesis), _READABLE)
     elif shared is not None and shared != home.genesis():
