@@ -269,7 +269,7 @@ def _read(file: Path) -> Motion:
 def _tip(home: CoordinatorHome) -> tuple[StoredTip, ValidatorSet]:
     """The stored chain's tip, and who decides the next block."""
     store = SqliteStore.read(home.state / CHAIN_FILE)
-    with store.snapshot():
+    with store.one_moment():
         tip = store.tip()
     store.close()
     height = 0 if tip.header is None else tip.header.height
