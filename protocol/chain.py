@@ -46,6 +46,8 @@ FORMAT_VERSION = 1
 VALIDATORS_MAX = 32
 OPERATORS_MAX = 32
 ROUND_MAX = 1 << 31
+TIME_MS_MAX = 253_402_300_799_999
+"""The last millisecond of the year 9999: what shows times can show no later one."""
 TRANSACTIONS_PER_BLOCK_MAX = 1000
 BLOCK_BYTES_MAX = 4 * 1024 * 1024
 GENESIS_BYTES_MAX = 16 * 1024
@@ -194,7 +196,7 @@ class Header:
       version: `FORMAT_VERSION`.
       chain_id: Hash of the genesis.
       height: 1 for the first block.
-      time_ms: Median of the precommit times for the parent; display only.
+      time_ms: Median of the precommit times for the parent, Unix time; display only.
       parent: Hash of the parent's header; the chain id for the first block.
       tx_root: Merkle root over the packed transactions.
       state_root: Root of the state after this block.
@@ -236,7 +238,7 @@ HEADER = structure(
     uint(255),
     _DIGEST,
     uint(least=1),
-    uint(),
+    uint(TIME_MS_MAX),
     _DIGEST,
     _DIGEST,
     _DIGEST,
@@ -422,6 +424,8 @@ class Proposal:
       signature: Over `proposal_bytes`.
       block: The packed block.
       proof_of_lock: The prevotes of the valid round, if there is one (deviation D1).
+      parent: The certificate of the block before, by whose votes a fresh block is
+        dated; None with the first block, and with one that is proposed again.
     """
 
     height: int
@@ -432,6 +436,7 @@ class Proposal:
     signature: bytes
     block: bytes
     proof_of_lock: Certificate | None
+    parent: Certificate | None = None
 
     def signed_bytes(self, chain_id: ChainId) -> bytes:
         """What the signature covers; the block through its hash."""
@@ -441,7 +446,7 @@ class Proposal:
 
 PROPOSAL = structure(
     Proposal,
-    BLOCK_BYTES_MAX + 8192,
+    BLOCK_BYTES_MAX + 12 * 1024,
     uint(least=1),
     uint(ROUND_MAX),
     uint(ROUND_MAX),
@@ -449,5 +454,6 @@ PROPOSAL = structure(
     uint(VALIDATORS_MAX - 1),
     exactly(SIGNATURE_BYTES),
     binary(BLOCK_BYTES_MAX),
+    maybe(CERTIFICATE.schema),
     maybe(CERTIFICATE.schema),
 )

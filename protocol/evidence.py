@@ -179,7 +179,7 @@ def missealed(
 
 def bare(proposal: Proposal) -> Proposal:
     """What the signature of a proposal covers, and the signature."""
-    return replace(proposal, block=b"", proof_of_lock=None)
+    return replace(proposal, block=b"", proof_of_lock=None, parent=None)
 
 
 Owner = Callable[[PublicKey], bytes]

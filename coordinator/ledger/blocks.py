@@ -18,16 +18,20 @@ from protocol import merkle
 from protocol.chain import (
     BLOCK_BYTES_MAX,
     FORMAT_VERSION,
+    TIME_MS_MAX,
     Block,
     Certificate,
+    FaultModel,
     Genesis,
     Header,
+    check_certificate,
 )
 from protocol.envelope import Envelope
 from protocol.errors import (
     HeightGap,
     InvalidBlock,
     ParentMismatch,
+    ProofError,
     RootMismatch,
     UnknownProposer,
 )
@@ -85,12 +89,17 @@ class Tip:
             return BlockHash(self.chain_id)
         return self.header.block_id()
 
-    def time_ms(self) -> int:
-        """When the last block was decided: a median that liars cannot move far."""
-        if self.header is None or self.certificate is None:
-            return self.genesis.created_ms
-        times = sorted(self.certificate.extras)
-        return max(self.header.time_ms, times[len(times) // 2])
+    def time_ms(self, certificate: Certificate | None) -> int:
+        """When the last block was decided, by one of its certificates.
+
+        The median of a quorum lies among the clocks of the honest, as more of the
+        votes are theirs than liars'. It never goes back.
+        """
+        if self.header is None or certificate is None:
+            return min(TIME_MS_MAX, self.genesis.created_ms)
+        times = sorted(certificate.extras)
+        median_ms = min(TIME_MS_MAX, times[len(times) // 2])
+        return max(self.header.time_ms, median_ms)
 
 
 @dataclass(frozen=True)
@@ -130,7 +139,7 @@ def make(
         FORMAT_VERSION,
         tip.chain_id,
         tip.height + 1,
-        tip.time_ms(),
+        tip.time_ms(tip.certificate),
         tip.parent(),
         merkle.root(packed),
         execution.tree.root(),
@@ -177,6 +186,36 @@ def check(tip: Tip, block: Block, mempool: Mempool, signed: bool = False) -> Pre
     if execution.tree.root() != block.header.state_root:
         raise RootMismatch("state_root differs from the state that we compute")
     return Prepared(block, execution)
+
+
+def check_time(tip: Tip, header: Header, certificate: Certificate | None) -> None:
+    """Decides whether a fresh block is dated by the votes for its parent.
+
+    Which quorum's, is for its proposer to choose; any will do.
+
+    Args:
+      tip: The chain before it.
+      header: Of the valid block.
+      certificate: What its proposer shows of the block before.
+
+    Raises:
+      ProofError: If it is no certificate of the block before, or gives another time.
+      SignatureError: If one of its votes does not verify.
+    """
+    if tip.header is None:
+        if certificate is not None:
+            raise ProofError("a certificate of what is before the first block")
+    elif certificate is None:
+        raise ProofError("a fresh block without its parent's certificate")
+    elif certificate != tip.certificate:
+        named = (certificate.height, certificate.block_id)
+        if named != (tip.height, tip.parent()):
+            raise ProofError("the certificate is not the parent's")
+        validators = views.validators(tip.tree, tip.genesis, tip.height)
+        fault_model = FaultModel(tip.genesis.fault_model)
+        check_certificate(certificate, tip.chain_id, validators, fault_model)
+    if header.time_ms != tip.time_ms(certificate):
+        raise ProofError("time_ms is not the median of the votes for the parent")
 
 
 def _check_signature(

@@ -25,7 +25,7 @@ from coordinator.ledger.rounds import (
     Propose,
     Step,
 )
-from protocol.chain import Certificate, Vote, VoteType, vote_bytes
+from protocol.chain import TIME_MS_MAX, Certificate, Vote, VoteType, vote_bytes
 from protocol.ids import BlockHash
 
 Rule = Callable[[Party, Consensus, Moment], Firing | None]
@@ -269,7 +269,9 @@ def _precommit(
 ) -> Firing:
     state = replace(state, step=Step.PRECOMMIT)
     kind = VoteType.PRECOMMIT
-    state, vote = _cast(party, state, kind, block_id, moment.now_ms)
+    # A board without a battery wakes up in 1970, or anywhere.
+    now_ms = min(TIME_MS_MAX, max(0, moment.now_ms))
+    state, vote = _cast(party, state, kind, block_id, now_ms)
     return state, (CastVote(vote, proof, locked),) if vote is not None else ()
 
 

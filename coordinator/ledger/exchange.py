@@ -103,6 +103,9 @@ def _hear_proposal(turn: Turn, proposal: Proposal) -> None:
         return
     check_proof_of_lock(party, proposal)
     prepared = _prepared(turn, proposal)
+    if prepared is not None and proposal.valid_round == 0:
+        header = prepared.block.header
+        blocks.check_time(turn.state.tip, header, proposal.parent)
     height.hold_proposal(turn, proposal, prepared)
     if proposal.proof_of_lock is not None:
         state = turn.state.consensus

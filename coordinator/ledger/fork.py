@@ -12,14 +12,15 @@ blame by `accountability`.
 from collections.abc import Iterable
 from dataclasses import replace
 
-from coordinator.ledger import wire
+from coordinator.ledger import views, wire
 from coordinator.ledger.accountability import culprits
-from coordinator.ledger.rounds import Party
+from coordinator.ledger.blocks import Tip
 from coordinator.ledger.turn import Decided, StoreFork, Turn
 from coordinator.ledger.wire import FORK, POLKAS_MAX, Fork, Message, Status, Topic
 from protocol.chain import (
     CERTIFICATE,
     Certificate,
+    FaultModel,
     Header,
     VoteType,
     check_certificate,
@@ -66,7 +67,7 @@ def compare(turn: Turn, certificate: Certificate) -> None:
     ours = known(turn, certificate.height)
     if ours is None or ours.certificate.block_id == certificate.block_id:
         return
-    _check_commit(turn.state.party, certificate)
+    _check_commit(turn.state.tip, certificate)
     halt(turn, Fork(ours.certificate, certificate, None, ours.polkas))
 
 
@@ -97,7 +98,7 @@ def hear(turn: Turn, fork: Fork) -> None:
     Raises:
       ProofError, SignatureError: If it proves nothing.
     """
-    _check(turn.state.party, fork)
+    _check(turn.state.tip, fork)
     ours = known(turn, fork.first.height)
     own = ours.polkas if ours is not None else ()
     halt(turn, replace(fork, polkas=_merged(own, fork.polkas)))
@@ -132,7 +133,7 @@ def _merged(
     return tuple(by_place[place] for place in sorted(by_place))[:POLKAS_MAX]
 
 
-def _check(party: Party, fork: Fork) -> None:
+def _check(tip: Tip, fork: Fork) -> None:
     first, second, child = fork.first, fork.second, fork.child
     if child is None:
         contradict = first.height == second.height
@@ -143,18 +144,19 @@ def _check(party: Party, fork: Fork) -> None:
         contradict &= child.parent != first.block_id
     if not contradict:
         raise ProofError("certificates that do not contradict each other")
-    _check_commit(party, first)
-    _check_commit(party, second)
+    _check_commit(tip, first)
+    _check_commit(tip, second)
     for polka in fork.polkas:
         if polka.height != first.height:
             raise ProofError("prevotes of another height")
-        _check_votes(party, polka, VoteType.PREVOTE)
+        _check_votes(tip, polka, VoteType.PREVOTE)
 
 
-def _check_commit(party: Party, certificate: Certificate) -> None:
-    _check_votes(party, certificate, VoteType.PRECOMMIT)
+def _check_commit(tip: Tip, certificate: Certificate) -> None:
+    _check_votes(tip, certificate, VoteType.PRECOMMIT)
 
 
-def _check_votes(party: Party, certificate: Certificate, kind: VoteType) -> None:
-    validators, chain_id = party.roster.validators, party.chain_id
-    check_certificate(certificate, chain_id, validators, party.fault_model, kind)
+def _check_votes(tip: Tip, certificate: Certificate, kind: VoteType) -> None:
+    validators = views.validators(tip.tree, tip.genesis, certificate.height)
+    fault_model = FaultModel(tip.genesis.fault_model)
+    check_certificate(certificate, tip.chain_id, validators, fault_model, kind)

@@ -205,6 +205,7 @@ def _propose(turn: Turn, number: int) -> None:
         bytes(SIGNATURE_BYTES),
         BLOCK.pack(prepared.block),
         again[1] if again is not None else None,
+        turn.state.tip.certificate if again is None else None,
     )
     signature = party.key.sign(proposal.signed_bytes(party.chain_id))
     proposal = replace(proposal, signature=signature)

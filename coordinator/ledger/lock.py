@@ -39,6 +39,8 @@ def check_proof_of_lock(party: Party, proposal: Proposal) -> None:
         if proof is not None:
             raise ProofError("a fresh proposal with a proof of lock")
         return
+    if proposal.parent is not None:
+        raise ProofError("a proposal made again that is dated anew")
     if proposal.valid_round > proposal.round or proof is None:
         raise ProofError("a proposal made again without its prevotes")
     named = (proof.height, proof.round, proof.block_id)

@@ -47,7 +47,7 @@ _validators = chain.ValidatorSet(
 _header = replace(
     samples.HEADER,
     height=UINT_MAX,
-    time_ms=UINT_MAX,
+    time_ms=chain.TIME_MS_MAX,
     proposer=chain.VALIDATORS_MAX - 1,
 )
 _certificate = chain.Certificate(
@@ -180,6 +180,7 @@ WIDEST: dict[str, Any] = {
         chain.VALIDATORS_MAX - 1,
         bytes(64),
         bytes(chain.BLOCK_BYTES_MAX),
+        _certificate,
         _certificate,
     ),
     "STATE_PROOF": _proof,

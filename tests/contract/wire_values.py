@@ -134,7 +134,7 @@ _headers = st.builds(
     st.just(chain.FORMAT_VERSION),
     digests,
     heights,
-    counts,
+    upto(chain.TIME_MS_MAX),
     *(6 * [digests]),
     upto(chain.VALIDATORS_MAX - 1),
 )
@@ -271,6 +271,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         upto(chain.VALIDATORS_MAX - 1),
         signatures,
         st.binary(max_size=80),
+        st.none() | _certificates,
         st.none() | _certificates,
     ),
     "STATE_PROOF": _proofs,

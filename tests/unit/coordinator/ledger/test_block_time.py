@@ -1,0 +1,158 @@
+"""A block is dated by the votes for its parent, and a proposer cannot date it else."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.ledger import wire
+from coordinator.ledger.blocks import Tip
+from coordinator.ledger.node import BlamePeer, PeerMessage, Ticked
+from coordinator.ledger.state import genesis_tree
+from coordinator.ledger.wire import MESSAGE, Topic
+from protocol.chain import (
+    BLOCK,
+    PROPOSAL,
+    TIME_MS_MAX,
+    Certificate,
+    FaultModel,
+    Proposal,
+    VoteType,
+    quorum,
+    vote_bytes,
+)
+from protocol.errors import Reason
+from protocol.ids import BlockHash
+from tests.unit.coordinator.ledger.validator import Running
+from tests.unit.coordinator.ledger.world import World, genesis
+
+FIRST, SECOND, ME = 1, 2, 3
+"""Proposers of heights 1 and 2, and ourselves."""
+
+
+def certificate(
+    world: World, block_id: BlockHash, times_ms: dict[int, int]
+) -> Certificate:
+    signatures = []
+    for who, time_ms in sorted(times_ms.items()):
+        kind = VoteType.PRECOMMIT
+        signed = vote_bytes(world.chain_id, kind, 1, 0, block_id, time_ms)
+        signatures.append(world.validators[who].sign(signed))
+    times = tuple(time_ms for _, time_ms in sorted(times_ms.items()))
+    bits = sum(1 << who for who in times_ms)
+    return Certificate(1, 0, block_id, bits, tuple(signatures), times)
+
+
+def offered(running: Running) -> Proposal:
+    messages = [MESSAGE.unpack(payload) for payload in running.sent]
+    offers = [m.content for m in messages if m.topic == Topic.PROPOSAL]
+    return PROPOSAL.unpack(offers[-1])
+
+
+def second_height() -> tuple[World, Running, Proposal, BlockHash]:
+    """Ourselves at height 2, what its proposer offers, and the first block's id."""
+    world = World(4)
+    first = Running(world.genesis, world.validators[FIRST])
+    first.submit(world.publish())
+    first.tick(0.0)
+    block = BLOCK.unpack(offered(first).block)
+    block_id = block.header.block_id()
+    theirs = certificate(world, block_id, {0: 5000, 1: 7000, 2: 9000})
+    ours = certificate(world, block_id, {0: 5000, 1: 7000, 3: 6000})
+    proposer = Running(world.genesis, world.validators[SECOND])
+    me = Running(world.genesis, world.validators[ME])
+    for running, whole in ((proposer, theirs), (me, ours)):
+        running.step(PeerMessage(wire.wrap_decision(block, whole)), 1.0)
+    proposer.submit(world.register(0), now_s=2.0)
+    proposer.tick(2.0)
+    return world, me, offered(proposer), block_id
+
+
+def hear(me: Running, proposal: Proposal) -> list[Reason]:
+    me.step(PeerMessage(wire.wrap_proposal(proposal)), 3.0)
+    return [blame.reason for blame in me.heard if isinstance(blame, BlamePeer)]
+
+
+def test_block_dated_by_another_quorum_than_ours_is_prevoted() -> None:
+    _, me, proposal, _ = second_height()
+    assert BLOCK.unpack(proposal.block).header.time_ms == 7000
+    assert hear(me, proposal) == []
+    assert len(me.votes()) == 1
+
+
+def forged(world: World, proposal: Proposal, time_ms: int) -> Proposal:
+    block = BLOCK.unpack(proposal.block)
+    other = replace(block, header=replace(block.header, time_ms=time_ms))
+    bare = replace(proposal, block=BLOCK.pack(other), block_id=other.header.block_id())
+    key = world.validators[SECOND]
+    return replace(bare, signature=key.sign(bare.signed_bytes(world.chain_id)))
+
+
+@pytest.mark.parametrize("time_ms", [6999, 7001, 9000, TIME_MS_MAX])
+def test_block_dated_otherwise_is_not_heard(time_ms: int) -> None:
+    world, me, proposal, _ = second_height()
+    assert hear(me, forged(world, proposal, time_ms)) == [Reason.INVALID_PROOF]
+    assert me.votes() == []
+    assert hear(me, proposal) == [Reason.INVALID_PROOF]
+    assert len(me.votes()) == 1
+
+
+@pytest.mark.parametrize("spoil", ["none", "few", "forged", "other"])
+def test_block_without_a_certificate_of_its_parent_is_not_heard(spoil: str) -> None:
+    world, me, proposal, block_id = second_height()
+    whole = proposal.parent
+    assert whole is not None
+    times = {0: 7000, 1: 7000}
+    other = BlockHash(bytes(32))
+    bad = {
+        "none": None,
+        "few": certificate(world, block_id, times),
+        "forged": replace(whole, extras=(7000, 7000, 7000)),
+        "other": certificate(world, other, {**times, 2: 7000}),
+    }[spoil]
+    reasons = hear(me, replace(proposal, parent=bad))
+    assert reasons in ([Reason.INVALID_PROOF], [Reason.BAD_SIGNATURE])
+    assert me.votes() == []
+
+
+@given(st.integers(1, 13), st.data())
+def test_median_of_a_quorum_lies_among_the_honest(
+    count: int, data: st.DataObject
+) -> None:
+    liars_max = (count - 1) // 3
+    needed = quorum(count, FaultModel.BYZANTINE)
+    liars = data.draw(st.integers(0, liars_max))
+    voters = data.draw(st.integers(needed, count))
+    clocks = st.integers(1_000_000, 2_000_000)
+    honest = data.draw(
+        st.lists(clocks, min_size=voters - liars, max_size=voters - liars)
+    )
+    lies = data.draw(st.lists(st.integers(0, 1 << 62), min_size=liars, max_size=liars))
+    chain = genesis(1)
+    running = Running(chain, World(1).validators[0])
+    running.tick(60.0)
+    tip = running.state.tip
+    assert tip.certificate is not None
+    assert tip.header is not None
+    extras = tuple(data.draw(st.permutations([*honest, *lies])))
+    whole = replace(tip.certificate, extras=extras)
+    assert min(honest) <= tip.time_ms(whole) <= max(honest)
+
+
+def test_time_that_nothing_can_show_is_cut() -> None:
+    chain = replace(genesis(1), created_ms=1 << 62)
+    tip = Tip(chain, chain.chain_id(), None, None, genesis_tree(chain))
+    assert tip.time_ms(None) == TIME_MS_MAX
+
+
+@pytest.mark.parametrize("now_ms", [-5, 0, 1 << 70])
+def test_clock_that_is_anywhere_stops_nothing(now_ms: int) -> None:
+    world = World(1)
+    running = Running(world.genesis, world.validators[0], block_interval_s=0.0)
+    for now_s in (60.0, 120.0):
+        running.step(Ticked(), now_s, now_ms=now_ms)
+    assert running.state.height == 2
+    header = running.state.header
+    assert header is not None
+    assert header.time_ms <= TIME_MS_MAX
