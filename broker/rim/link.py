@@ -82,6 +82,7 @@ class Link:
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
+        self._woken = False
         self._thread = threading.Thread(
             target=self._run, name=f"link-{settings.client_id}", daemon=True
         )
@@ -159,6 +160,11 @@ class Link:
             self._will = will
 
     def _wake(self) -> None:
+        # Whoever sets it has queued something before, and the thread clears it before
+        # it looks at the queues.
+        if self._woken:
+            return
+        self._woken = True
         try:
             self._wake_writer.send(b"\0")
         except (BlockingIOError, OSError):
@@ -268,7 +274,8 @@ class Link:
             while len(self._wake_reader.recv(4096)) == 4096:
                 pass
         except BlockingIOError:
-            return
+            pass
+        self._woken = False
 
     def _connected(self, event: Connected) -> None:
         with self._guard:
