@@ -1,7 +1,8 @@
 """How fast a training step is: examples per second on one thread.
 
-`python -m benchmarks.training_step` prints a table for each of `training_networks` and
-writes benchmarks/results/training_step.json. PyTorch and Opacus take part if they are
+`python -m benchmarks.training_step` prints a table for each of `training_networks`, as
+it stands in docs/compiler.md, and writes benchmarks/results/training_step.json. A step
+of ours is a call of the board's `Trainer`. PyTorch and Opacus take part if they are
 installed, and onnxruntime-training-cpu if STARLING_ORT_TRAINING names the interpreter
 of an environment that has it (it cannot share one with onnxruntime). All contenders
 alternate, so that a busy machine is busy for all of them. A turn gives the median time
@@ -19,21 +20,27 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+from agent import open_trainer
 from benchmarks.training_networks import NETWORKS, Network
 from compiler import compile_model
-from protocol.bundle import GRADIENT, PRIVATE_GRADIENT
 
 Step = Callable[[], object]
 Turn = Callable[[], float]
 """Runs for a while and returns the median time of one step, in seconds."""
-Arrays = dict[str, NDArray[np.generic]]
 BATCHES = (1, 10, 32, 64)
-TURNS = 9
+TURNS = 15
 TURN_S = 0.1
 SEED = 1
+OURS, PRIVATE, OPACUS = "starling", "starling, private", "opacus"
+PEERS = ("pytorch", "ort-training")
+_RATIOS = {
+    "plain : better peer": (OURS, PEERS),
+    "private : opacus": (PRIVATE, (OPACUS,)),
+    "private : plain": (PRIVATE, (OURS,)),
+}
+"""Quotients of rates, by heading."""
 RESULT = Path(__file__).parent / "results" / "training_step.json"
 
 
@@ -42,20 +49,11 @@ def starling_steps(
 ) -> dict[str, Step]:
     """The two compiled graphs on one batch."""
     model = network.make(np.random.default_rng(SEED))
-    bundle = compile_model(model, loss="cross-entropy", name="benchmark")
-    plain: Arrays = {"theta": bundle.theta, "x": x, "y": y}
-    private: Arrays = {**plain, "clip": np.array(1.0, np.float32)}
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    sessions = [
-        onnxruntime.InferenceSession(
-            bundle.files[file], options, providers=["CPUExecutionProvider"]
-        )
-        for file in (GRADIENT, PRIVATE_GRADIENT)
-    ]
+    trainer = open_trainer(compile_model(model, loss="cross-entropy").packed)
+    theta = trainer.theta
     return {
-        "starling": lambda: sessions[0].run(None, plain),
-        "starling, private": lambda: sessions[1].run(None, private),
+        OURS: lambda: trainer.gradient_sum(theta, x, y),
+        PRIVATE: lambda: trainer.private_gradient_sum(theta, x, y, 1.0),
     }
 
 
@@ -127,12 +125,18 @@ def main() -> int:
 
 def _show(name: str, rows: dict[str, dict[str, int]]) -> None:
     names = list(next(iter(rows.values())))
-    head = "  ".join(f"{item:>17}" for item in names)
-    sys.stdout.write(f"{name:<10}  {head}\n")
+    lines = [("batch", *names, *_RATIOS), ("---",) * (1 + len(names) + len(_RATIOS))]
     for batch, row in rows.items():
-        cells = "  ".join(f"{row[item]:>15,}/s" for item in names)
-        sys.stdout.write(f"batch {batch:<4}  {cells}\n")
+        ratios = [_ratio(row, *sides) for sides in _RATIOS.values()]
+        lines.append((batch, *[f"{row[item]:,}" for item in names], *ratios))
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    sys.stdout.write(f"**{name}**\n\n{table}\n\n")
     sys.stdout.flush()
+
+
+def _ratio(row: dict[str, int], own: str, others: tuple[str, ...]) -> str:
+    known = [row[item] for item in others if item in row]
+    return f"{row[own] / max(known):.2f}" if known else "-"
 
 
 if __name__ == "__main__":
