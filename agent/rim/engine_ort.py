@@ -81,15 +81,13 @@ class OrtTrainer:
         self, theta: Real, x: NDArray[Any], y: NDArray[Any]
     ) -> tuple[Real, Real]:
         """See `Trainer.gradient_sum`."""
-        gradient, loss = self._gradient(GRADIENT, theta, x, y)
-        return gradient, loss
+        return self._gradient(GRADIENT, theta, x, y)
 
     def private_gradient_sum(
         self, theta: Real, x: NDArray[Any], y: NDArray[Any], clip: float
     ) -> tuple[Real, Real]:
         """See `Trainer.private_gradient_sum`."""
-        gradient, _, norm = self._gradient(PRIVATE_GRADIENT, theta, x, y, clip)
-        return gradient, norm
+        return self._gradient(PRIVATE_GRADIENT, theta, x, y, clip)
 
     def evaluate(
         self, theta: Real, x: NDArray[Any], y: NDArray[Any]
@@ -109,14 +107,15 @@ class OrtTrainer:
         x: NDArray[Any],
         y: NDArray[Any],
         clip: float | None = None,
-    ) -> tuple[Real, ...]:
+    ) -> tuple[Real, Real]:
         step = self._step(name)
         if step is not None:
             return step.run(theta, x, y, clip)
         feeds = {"theta": theta, "x": x, "y": y}
         if clip is not None:
             feeds["clip"] = np.array(clip, np.float32)
-        return tuple(self._run(name, feeds))
+        results = self._run(name, feeds)
+        return results[0], results[-1]
 
     def _step(self, name: str) -> InPlaceStep | None:
         """The graph opened up; None if it cannot be, so that it runs as it is."""

@@ -21,6 +21,7 @@ from agent.unpacking import Unpacked
 from agent.work import Real
 
 _PLACES_MAX = 2
+_COPIED_BYTES_MAX = 1 << 14
 _OWN_REFERENCES = 2
 """To an array that nobody else holds: the place's own, and the question's."""
 
@@ -51,8 +52,8 @@ class InPlaceStep:
 
     def run(
         self, theta: Real, x: NDArray[Any], y: NDArray[Any], clip: float | None = None
-    ) -> tuple[Real, ...]:
-        """Gradient (d,) float32 and what else the graph gives, each (n,) float32.
+    ) -> tuple[Real, Real]:
+        """Gradient (d,) float32 and the graph's last output, (n,) float32.
 
         Args:
           theta: (d,) float32.
@@ -73,16 +74,14 @@ class InPlaceStep:
                 self._bind_rows(place, len(x))
             if clip is not None:
                 place.clip[...] = clip
-            # The runtime reads these where they lie: they must outlive the run.
-            held = np.ascontiguousarray(x), np.ascontiguousarray(y)
             try:
-                place.binding.bind_cpu_input("x", held[0])
-                place.binding.bind_cpu_input("y", held[1])
+                place.feed("x", x)
+                place.feed("y", y)
                 self._session.run_with_iobinding(place.binding)
             # With bindings the runtime's errors have no type of their own.
             except RuntimeError as error:
                 raise EngineError(str(error)) from error
-            return place.gradient, *[rows.copy() for rows in place.rows]
+            return place.gradient, place.rows[-1].copy()
 
     def _free(self) -> "_Place":
         for place in self._places:
@@ -123,6 +122,7 @@ class _Place:
       gradient: (d,) float32.
       rows: One (n,) float32 for each further output.
       clip: () float32, read by graphs that clip.
+      fed: Copies of small inputs, or the large ones themselves, by name.
       theta: The caller's array that is bound; None if a copy is.
       lying: What is bound.
       count: n.
@@ -133,9 +133,30 @@ class _Place:
         self.gradient = np.empty(dimension, np.float32)
         self.rows: list[Real] = []
         self.clip = np.zeros((), np.float32)
+        self.fed: dict[str, NDArray[Any]] = {}
         self.theta: Real | None = None
         self.lying: Real | None = None
         self.count = -1
+
+    def feed(self, name: str, array: NDArray[Any]) -> None:
+        """Hands an input over; the runtime reads it where it lies.
+
+        Copying a few values takes less time than naming a new place for them.
+        """
+        if array.nbytes > _COPIED_BYTES_MAX:
+            self.fed[name] = np.ascontiguousarray(array)
+            self.binding.bind_cpu_input(name, self.fed[name])
+            return
+        kept = self.fed.get(name)
+        if (
+            kept is None
+            or kept.shape != array.shape
+            or kept.dtype != array.dtype
+            or kept.nbytes > _COPIED_BYTES_MAX
+        ):
+            kept = self.fed[name] = np.empty(array.shape, array.dtype)
+            self.binding.bind_cpu_input(name, kept)
+        kept[...] = array
 
 
 def _bind_output(binding: onnxruntime.IOBinding, name: str, array: Real) -> None:
