@@ -16,12 +16,15 @@ _USER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _SELF = "%u"
 
 
-def acl_text(topics: Topics, coordinators: Sequence[str]) -> str:
+def acl_text(
+    topics: Topics, coordinators: Sequence[str], peers: Sequence[str] = ()
+) -> str:
     """The access file of one fleet.
 
     Args:
       topics: The fleet's topics.
       coordinators: User names of its coordinators.
+      peers: Of coordinators of other brokers, which only read gossip here.
 
     Raises:
       ConfigError: If a name is not 1 to 64 of a-z, 0-9 and '-'.
@@ -32,6 +35,8 @@ def acl_text(topics: Topics, coordinators: Sequence[str]) -> str:
     lines += [f"pattern read {name}" for name in topics.board_filters(_SELF)]
     for name in sorted(set(coordinators)):
         lines += ["", f"user {check_user(name)}", *_coordinator_lines(topics, name)]
+    for name in sorted(set(peers) - set(coordinators)):
+        lines += ["", f"user {check_user(name)}", f"topic read {topics.gossip('+')}"]
     return "\n".join(lines) + "\n"
 
 

@@ -108,6 +108,7 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
         port=arguments.port or known.port,
         hosts=hosts,
         coordinators=tuple(sorted({*known.coordinators, *arguments.coordinator})),
+        peers=known.peers,
     )
     home.prepare(settings)
     if arguments.json:

@@ -22,10 +22,10 @@ _TAG = b"starling/duty/1"
 
 
 def rank(turn: Turn, subject: bytes) -> int:
-    """How many coordinators that seem to be alive come before us for a subject."""
+    """How many coordinators come before us for a subject, alive and at our broker."""
     keys = membership.public_keys(turn.ledger)
     before = _before(subject, turn.ledger.party.key.public, keys)
-    return sum(is_alive(turn, who) for who in before)
+    return sum(_is_near(turn, who) for who in before)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -44,9 +44,17 @@ def _before(
 def is_alive(turn: Turn, who: DeviceId) -> bool:
     """Whether a coordinator was heard of lately, or had no time yet to be."""
     peer = turn.peers.get(who)
-    heard_at_s = turn.since_s
-    if peer is not None:
-        heard_at_s = max(heard_at_s, peer.heard_at_s)
+    return _is_recent(turn, None if peer is None else peer.heard_at_s)
+
+
+def _is_near(turn: Turn, who: DeviceId) -> bool:
+    """Whether a coordinator was heard of lately at our own broker."""
+    peer = turn.peers.get(who)
+    return _is_recent(turn, None if peer is None else peer.near_at_s)
+
+
+def _is_recent(turn: Turn, heard_at_s: float | None) -> bool:
+    heard_at_s = max(turn.since_s, turn.since_s if heard_at_s is None else heard_at_s)
     wait_s = SILENT_AFTER_STATUSES * turn.settings.ledger.status_s
     return turn.now_s - heard_at_s < wait_s
 

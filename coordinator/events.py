@@ -48,10 +48,12 @@ class PeerArrived:
     Attributes:
       peer: On whose topic.
       payload: A packed `gossip.Frame`.
+      elsewhere: Whether it came from a broker that boards of ours are not clients of.
     """
 
     peer: DeviceId
     payload: bytes
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,12 @@ def heard(turn: Turn, event: PeerArrived) -> None:
         allowance = peer.allowance - len(event.payload)
         turn.peers = {
             **turn.peers,
-            who: replace(peer, heard_at_s=turn.now_s, allowance=allowance),
+            who: replace(
+                peer,
+                heard_at_s=turn.now_s,
+                near_at_s=peer.near_at_s if event.elsewhere else turn.now_s,
+                allowance=allowance,
+            ),
         }
         _take(turn, who, FRAME.unpack(event.payload))
     except ProtocolError as error:

@@ -160,6 +160,7 @@ class Peer:
 
     Attributes:
       heard_at_s: When it said something last.
+      near_at_s: When it did so at our own broker: there it can answer our boards.
       height: That it decides, as it said.
       round: Its round there.
       assembly: A long frame that is coming in; one at a time.
@@ -169,6 +170,7 @@ class Peer:
     """
 
     heard_at_s: float = -math.inf
+    near_at_s: float = -math.inf
     height: int = 0
     round: int = 0
     assembly: Assembly | None = None

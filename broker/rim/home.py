@@ -51,6 +51,7 @@ class BrokerSettings:
       port: TCP port.
       hosts: Names and addresses under which boards reach it, besides the local ones.
       coordinators: User names of the coordinators.
+      peers: User names of coordinators of other brokers, which only read gossip.
     """
 
     fleet: str
@@ -58,6 +59,7 @@ class BrokerSettings:
     port: int = 8883
     hosts: tuple[str, ...] = ()
     coordinators: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
 
 
 class BrokerHome:
@@ -109,6 +111,7 @@ class BrokerHome:
                 port=values["port"],
                 hosts=tuple(values["hosts"]),
                 coordinators=tuple(values["coordinators"]),
+                peers=tuple(values.get("peers", ())),
             )
         except (ValueError, TypeError, LookupError) as error:
             raise ConfigError(
@@ -137,7 +140,7 @@ class BrokerHome:
           StorageError: If the disk refuses.
         """
         topics = Topics(_fleet(settings.fleet))
-        access = acl_text(topics, settings.coordinators)
+        access = acl_text(topics, settings.coordinators, settings.peers)
         access += self._local("local.access")
         text = listener_text(
             self._listener(settings), mosquitto_version(find_mosquitto())
@@ -158,6 +161,16 @@ class BrokerHome:
         settings = self.require_settings()
         names = tuple(sorted({*settings.coordinators, user}))
         self.prepare(replace(settings, coordinators=names))
+
+    def admit_peer(self, user: str) -> None:
+        """Lets a coordinator of another broker read gossip; then `reload_running`.
+
+        Raises:
+          ConfigError: If the folder is not finished or the name cannot be.
+        """
+        settings = self.require_settings()
+        names = tuple(sorted({*settings.peers, user}))
+        self.prepare(replace(settings, peers=names))
 
     def reload_running(self) -> bool:
         """Has a running `starling broker run` read the access file again.

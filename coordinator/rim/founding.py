@@ -10,11 +10,12 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from broker.rim.home import BrokerHome, BrokerSettings, reachable_host
+from broker.rim.tls_key import write_tls_key
 from coordinator.config import FILE, CoordinatorConfig
 from coordinator.rim.home import CONFIG_BYTES_MAX, CoordinatorHome
 from durable.files import read_limited, storage_errors, write_atomic
@@ -74,6 +75,7 @@ class Identity:
       public: Signs votes, receipts and attestations.
       sealing: Boards seal their updates to it.
       operator: May admit boards and publish tasks.
+      tls: Its TLS key for the brokers of other coordinators.
       signature: By `public` over all of it, so that nobody swaps a key.
     """
 
@@ -81,11 +83,12 @@ class Identity:
     public: PublicKey
     sealing: SealingKey
     operator: PublicKey
+    tls: PublicKey
     signature: bytes
 
     def signed_bytes(self) -> bytes:
         """What the signature covers."""
-        keys = self.public + self.sealing + self.operator
+        keys = self.public + self.sealing + self.operator + self.tls
         return _IDENTITY_TAG + keys + self.name.encode()
 
     def to_json(self) -> str:
@@ -96,6 +99,7 @@ class Identity:
             "public": self.public.hex(),
             "sealing": self.sealing.hex(),
             "operator": self.operator.hex(),
+            "tls": self.tls.hex(),
             "signature": self.signature.hex(),
         }
         return json.dumps(document, indent=1) + "\n"
@@ -113,10 +117,14 @@ def identify(home: CoordinatorHome, name: str) -> Identity:
     _make_folders_and_keys(home)
     key = home.signing_key()
     made = Identity(
-        name, key.public, home.sealing_key().public, home.operator_key().public, b""
+        name,
+        key.public,
+        home.sealing_key().public,
+        home.operator_key().public,
+        home.peer_public(),
+        b"",
     )
-    signature = key.sign(made.signed_bytes())
-    return Identity(name, made.public, made.sealing, made.operator, signature)
+    return replace(made, signature=key.sign(made.signed_bytes()))
 
 
 def read_identity(path: Path) -> Identity:
@@ -132,6 +140,7 @@ def read_identity(path: Path) -> Identity:
             PublicKey(_binary(document, "public", KEY_BYTES)),
             SealingKey(_binary(document, "sealing", KEY_BYTES)),
             PublicKey(_binary(document, "operator", KEY_BYTES)),
+            PublicKey(_binary(document, "tls", KEY_BYTES)),
             _binary(document, "signature", SIGNATURE_BYTES),
         )
         verify(found.public, found.signed_bytes(), found.signature)
@@ -239,9 +248,11 @@ def _make_folders_and_keys(home: CoordinatorHome) -> None:
     for folder in (home.path, home.keys, home.inbox, home.state):
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name in ("signing", "sealing", "operator"):
+    for name in ("signing", "sealing", "operator", "peer"):
         if not (home.keys / name).exists():
             write_atomic(home.keys / name, os.urandom(SEED_BYTES))
+    if not home.peer_key.exists():
+        write_tls_key(home.peer_key, read_limited(home.keys / "peer", SEED_BYTES))
 
 
 def _shared_genesis(home: CoordinatorHome, asked: Founding) -> Genesis:

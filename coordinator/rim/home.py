@@ -7,6 +7,8 @@ keys/sealing            seed of the key that boards seal their updates to
 keys/operator           seed of the operator's key that admits and publishes
 keys/<id>.key, .pem     TLS key and certificate for the broker
 keys/authority.pem      the broker's authority
+keys/peer, peer.key     seed and form of the TLS key for other brokers
+peers/                  brokers of other coordinators; see `coordinator.rim.peering`
 inbox/                  transactions and blobs that wait for the running coordinator
 state/                  chain, votes, counters
 status.json             what `status` shows
@@ -26,7 +28,7 @@ from durable.files import (
 )
 from protocol.chain import GENESIS, GENESIS_BYTES_MAX, Genesis
 from protocol.errors import ConfigError, DecodeError, StorageError
-from protocol.ids import device_id, device_name
+from protocol.ids import PublicKey, device_id, device_name
 from protocol.keys import SEED_BYTES, OpeningKey, SigningKey
 from protocol.settings import load_settings
 
@@ -58,6 +60,20 @@ class CoordinatorHome:
     def keys(self) -> Path:
         """Secrets."""
         return self.path / "keys"
+
+    @property
+    def peers(self) -> Path:
+        """Brokers of other coordinators, where gossip is read too."""
+        return self.path / "peers"
+
+    @property
+    def peer_key(self) -> Path:
+        """The TLS key for those."""
+        return self.keys / "peer.key"
+
+    def peer_public(self) -> PublicKey:
+        """Its public side, which their operators certify."""
+        return SigningKey(self._seed("peer")).public
 
     @property
     def status(self) -> Path:

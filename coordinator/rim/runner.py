@@ -61,6 +61,7 @@ from coordinator.events import (
 from coordinator.ledger.node import Gossip, StoreFork
 from coordinator.rim import inbox
 from coordinator.rim.backlog import Backlog
+from coordinator.rim.elsewhere import Elsewhere, PeerBrokers
 from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.outgoing import Outgoing
 from coordinator.rim.publishing import Publisher, address
@@ -85,13 +86,14 @@ BLOCKS_SHARE = 0.125
 load a block costs little more with many updates than with few."""
 BLOCK_WAIT_MAX_S = 0.25
 STOP_TIMEOUT_S = 5.0
+_now_s = time.monotonic
 
 
 class _Stop:
     """A signal asked us to end."""
 
 
-_Item = LinkEvent | Event | _Stop | BaseException
+_Item = LinkEvent | Event | Elsewhere | _Stop | BaseException
 
 
 class Runner:
@@ -115,6 +117,9 @@ class Runner:
         self._stopping = False
         self._backlog: Backlog[_Item] = Backlog()
         self._link = surroundings.open_bus(self._parts.link, self._queue.put)
+        self._elsewhere = PeerBrokers(
+            self._parts.peer_links, surroundings.open_bus, self._queue.put
+        )
         self._outgoing = Outgoing(self._link.publish)
         self._publisher = Publisher(
             self._parts.settings, self._parts.store, self._outgoing, self._parts.tally
@@ -131,6 +136,7 @@ class Runner:
         """
         self._carry_out(self._parts.effects, ())
         self._link.start()
+        self._elsewhere.start()
         log.info(
             "coordinator %s at height %d", self._home.name, self._state.ledger.height
         )
@@ -150,6 +156,7 @@ class Runner:
     def close(self) -> None:
         """Gives everything back."""
         self._link.stop(STOP_TIMEOUT_S)
+        self._elsewhere.stop(STOP_TIMEOUT_S)
         self._parts.workers.stop()
         self._parts.votes.close()
         self._parts.store.close()
@@ -217,12 +224,24 @@ class Runner:
                 log.warning("broker: %s; next attempt in %s s", reason, retry_in_s)
                 self._outgoing.disconnected()
                 self._step(Disconnected(), effects)
+            case Elsewhere():
+                self._overhear(item, effects)
             case _Stop():
                 self._stopping = True
             case BaseException():
                 raise item
             case _:
                 self._step(item, effects)
+
+    def _overhear(self, item: Elsewhere, effects: list[Effect]) -> None:
+        topics = self._parts.settings.topics
+        try:
+            heard = self._elsewhere.take(item, topics, self._myself)
+        except DecodeError as error:
+            self._parts.tally.refuse(Refuse(None, Reason.MALFORMED, str(error)))
+            return
+        if heard is not None:
+            self._step(heard, effects)
 
     def _message(self, message: MessageArrived, effects: list[Effect]) -> None:
         try:
@@ -332,8 +351,9 @@ class Runner:
 
     def _write_status(self, condition: str) -> None:
         began_s = _now_s()
+        brokers = "; ".join([self._broker, *self._elsewhere.conditions])
         self._parts.status.write(
-            self._state, condition, self._broker, began_s, self._now_ms()
+            self._state, condition, brokers, began_s, self._now_ms()
         )
         ended_s = _now_s()
         wait_s = max(STATUS_EVERY_S, (ended_s - began_s) / STATUS_SHARE)
@@ -378,7 +398,3 @@ def run(home: CoordinatorHome, surroundings: Surroundings | None = None) -> int:
         return runner.run()
     finally:
         runner.close()
-
-
-def _now_s() -> float:
-    return time.monotonic()

@@ -21,6 +21,7 @@ from coordinator.machine import Restored
 from coordinator.rim.evaluator import Evaluator, load_held_out
 from coordinator.rim.home import CoordinatorHome, link_settings
 from coordinator.rim.own_key import machine_name, votes_from
+from coordinator.rim.peering import peer_links
 from coordinator.rim.persistence import Persistence
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.standstill import read_fork
@@ -66,6 +67,7 @@ class Parts:
     tally: Tally
     status: StatusFile
     link: LinkSettings
+    peer_links: list[LinkSettings]
 
 
 def assemble(
@@ -122,6 +124,7 @@ def assemble(
         tally,
         StatusFile(home.status, settings, store, tally),
         link,
+        peer_links(home, settings.topics),
     )
 
 

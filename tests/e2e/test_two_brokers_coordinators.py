@@ -207,6 +207,36 @@ def test_bridge_cut_and_healed_all_reach_the_same_tip(council: Council) -> None:
     run_cut_and_heal(council, proxy.cut, proxy.heal)
 
 
+def test_peers_brokers_cut_and_healed_all_reach_the_same_tip(
+    council: Council,
+) -> None:
+    proxies = [
+        council.stack.enter_context(Proxy(council.broker(side).require_settings().port))
+        for side in ("west", "east")
+    ]
+    for number in NUMBERS:
+        visited = 1 if number in WEST else 0
+        host = EAST[0] if number in WEST else WEST[0]
+        invitation = str(council.path / f"{number}.invitation")
+        identity = str(council.path / f"c{number}.json")
+        council.coordinator("invite", host, identity, "--out", invitation)
+        peer = f"mqtts://127.0.0.1:{proxies[visited].port}={invitation}"
+        own = str(council.path / ("west" if number in WEST else "east"))
+        joins = ("--fleet", FLEET, "--broker", own, "--peer", peer)
+        council.coordinator("init", number, *joins)
+    council.run_brokers()
+
+    def cut() -> None:
+        for proxy in proxies:
+            proxy.cut()
+
+    def heal() -> None:
+        for proxy in proxies:
+            proxy.heal()
+
+    run_cut_and_heal(council, cut, heal)
+
+
 def run_cut_and_heal(
     council: Council, cut: Callable[[], None], heal: Callable[[], None]
 ) -> None:

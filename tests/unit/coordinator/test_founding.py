@@ -54,7 +54,7 @@ def test_identity_again_keeps_the_keys(tmp_path: Path) -> None:
     assert identify(home, "north") == identify(home, "north")
 
 
-@pytest.mark.parametrize("field", ["public", "sealing", "operator", "name"])
+@pytest.mark.parametrize("field", ["public", "sealing", "operator", "tls", "name"])
 def test_identity_with_another_field_is_refused(tmp_path: Path, field: str) -> None:
     mine, other = identities(homes(tmp_path, 2))
     changed = replace(mine, **{field: getattr(other, field)})

@@ -1,0 +1,112 @@
+"""The links to brokers of other coordinators, where we hear gossip and say nothing."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from broker.events import (
+    Connected,
+    Delivered,
+    Disconnected,
+    LinkEvent,
+    LinkSettings,
+    MessageArrived,
+)
+from coordinator.events import PeerArrived
+from coordinator.rim.publishing import address
+from coordinator.rim.surroundings import OpenBus
+from protocol.errors import TransportError
+from protocol.ids import DeviceId
+from protocol.topics import Topics
+
+log = logging.getLogger("starling.coordinator")
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Something happened at a peer's broker.
+
+    Attributes:
+      number: Which one.
+      event: What.
+    """
+
+    number: int
+    event: LinkEvent
+
+
+class PeerBrokers:
+    """All links to peers' brokers.
+
+    Attributes:
+      conditions: A line for people for each of them.
+    """
+
+    def __init__(
+        self,
+        settings: Sequence[LinkSettings],
+        open_bus: OpenBus,
+        put: Callable[[Elsewhere], None],
+    ) -> None:
+        """Connects to nothing yet.
+
+        Args:
+          settings: Of each link.
+          open_bus: Makes one.
+          put: Called from the links' threads with what happens.
+        """
+        self._names = [f"{each.host}:{each.port}" for each in settings]
+        self.conditions = [f"{name} connecting" for name in self._names]
+        self._links = [
+            open_bus(each, partial(_put, put, number))
+            for number, each in enumerate(settings)
+        ]
+
+    def start(self) -> None:
+        """Begins to connect to all of them."""
+        for link in self._links:
+            link.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Disconnects from all of them."""
+        for link in self._links:
+            link.stop(timeout_s)
+
+    def take(
+        self, item: Elsewhere, topics: Topics, myself: DeviceId
+    ) -> PeerArrived | None:
+        """What the core is to hear of an event.
+
+        Args:
+          item: What happened.
+          topics: Of the fleet.
+          myself: Whose own gossip is no news.
+
+        Raises:
+          DecodeError: If the message stands on no topic of the fleet.
+          TransportError: If a link failed for good.
+        """
+        name = self._names[item.number]
+        match item.event:
+            case MessageArrived(topic, payload):
+                # Gossip may be lost: there is nothing to write down before this.
+                self._links[item.number].acknowledge_many((item.event.token,))
+                branch, who, _ = address(topics, topic)
+                if branch == "g" and who != myself:
+                    return PeerArrived(who, payload, elsewhere=True)
+            case Connected():
+                self.conditions[item.number] = f"{name} connected"
+                log.info("connected to the broker at %s", name)
+            case Disconnected(reason, retry_in_s):
+                if retry_in_s is None:
+                    raise TransportError(reason)
+                self.conditions[item.number] = f"{name} disconnected: {reason}"
+                log.warning("broker at %s: %s", name, reason)
+            case Delivered():
+                return None
+        return None
+
+
+def _put(put: Callable[[Elsewhere], None], number: int, event: LinkEvent) -> None:
+    put(Elsewhere(number, event))
