@@ -26,6 +26,7 @@ from protocol.bundle import (
     unpack_bundle,
 )
 from protocol.clipping import CLIPPINGS, NORM
+from protocol.descent import PLAIN
 from protocol.errors import ConfigError, ProtocolError
 from protocol.mechanisms import (
     DEVICE_GAUSSIAN,
@@ -282,6 +283,7 @@ def _spec(
     except ConfigError as error:
         named = f"{settings.privacy.mechanism} does not go with mode {training.mode}"
         raise ConfigError(named, key="training.mode") from error
+    _check_descent(training, privacy.mechanism)
     return TaskSpec(
         name=settings.name,
         bundle=bundle_digest(bundle),
@@ -301,6 +303,17 @@ def _spec(
         pledges=_pledges(settings),
         pool=settings.pool,
     )
+
+
+def _check_descent(section: TrainingSection, mechanism: int) -> None:
+    """Refuses an optimiser that no board would use."""
+    stepless = _MODES[section.mode] == TrainingMode.GRADIENT
+    plain = descent_policy(section.descent) == PLAIN
+    if (stepless or mechanism == RECORD_DPSGD) and not plain:
+        why = "boards take no steps in mode gradient"
+        if not stepless:
+            why = "steps that are noised one by one are plain SGD"
+        raise ConfigError(why, key="training.descent")
 
 
 def _privacy(section: PrivacySection) -> PrivacyPolicy:

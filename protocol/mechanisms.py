@@ -12,6 +12,8 @@ consists of others adds up at Renyi orders (`protocol.renyi`). What the chain ch
 computed from integers alone.
 """
 
+import math
+from collections.abc import Iterable
 from functools import lru_cache
 
 from protocol.accounting import (
@@ -21,11 +23,13 @@ from protocol.accounting import (
     charge_from_sigma,
     charge_max,
     check_sigma,
+    epsilon_from_charge,
     noise_multiplier,
 )
 from protocol.errors import ConfigError
 from protocol.noise import device_radius, laplace_radius, norm_radius, sampled_radius
 from protocol.renyi import (
+    COST_MAX,
     ORDERS,
     Costs,
     check_sampling,
@@ -38,7 +42,7 @@ from protocol.renyi import (
     sampled_costs,
     times,
 )
-from protocol.task import MICRO, PrivacyPolicy, TrainingMode, TrainingPolicy
+from protocol.task import E12, MICRO, PrivacyPolicy, TrainingMode, TrainingPolicy
 
 NONE = 0
 RECORD_GAUSSIAN = 1
@@ -121,8 +125,33 @@ def charge_units(policy: PrivacyPolicy, windows: int) -> int:
         raise ConfigError("must be at least 1", key="windows")
     if policy.mechanism == RECORD_GAUSSIAN:
         return charge_from_sigma(policy.sigma_micro, windows)
-    weight = 1 if policy.mechanism in DEVICE_LEVEL else windows**2
-    return weight * stated_charge(policy)
+    sampled = policy.mechanism == RECORD_DPSGD and windows > 1
+    return stated_charge(policy) * (_weight(policy, windows) if sampled else 1)
+
+
+@lru_cache(maxsize=64)
+def _weight(policy: PrivacyPolicy, windows: int) -> int:
+    """How many releases of single windows have shown what one of several costs.
+
+    Taken as the largest number over the life that is planned, so that what the chain
+    shows is not too low at any time of it.
+    """
+    delta = policy.delta_e12 / E12
+    single, several = _costs(policy), _costs(policy, windows)
+    counts = {1 << bit for bit in range(policy.releases.bit_length())}
+    weight = 1
+    for count in sorted(counts | {policy.releases}):
+        target = renyi_epsilon(times(several, count), delta)
+        if math.isinf(target):
+            raise ConfigError("weigh more than any charge", key="windows")
+        while renyi_epsilon(times(single, weight * count), delta) < target:
+            weight += -(-weight // 16)
+    return weight
+
+
+def _costs(policy: PrivacyPolicy, windows: int = 1) -> Costs:
+    schedule = (policy.sampling_micro, policy.steps)
+    return release_costs(policy.mechanism, policy.sigma_micro, *schedule, windows)
 
 
 @lru_cache(maxsize=256)
@@ -151,6 +180,35 @@ def release_costs(
     if mechanism == RECORD_DPSGD:
         return sampled_costs(sigma_micro, sampling_micro, steps, windows)
     raise ConfigError(f"{mechanism} is not known here", key="mechanism")
+
+
+def epsilon_shown(units: int, policies: Iterable[PrivacyPolicy], delta: float) -> float:
+    """The most that releases under some policies can have cost a board.
+
+    The chain adds up one integer for a board and does not say what it was for. Gaussian
+    charges add up on their own curve. With others among them, a unit is taken to cost
+    what it costs at most under any of the policies, order by order.
+
+    Args:
+      units: All that a board stated, under these policies alone.
+      policies: Of all tasks that it may have taken part in.
+      delta: At which epsilon is shown.
+
+    Raises:
+      ConfigError: If delta or a policy is out of bounds.
+    """
+    noised = {policy for policy in policies if policy.mechanism != NONE}
+    if all(policy.mechanism in GAUSSIAN for policy in noised):
+        return epsilon_from_charge(units, delta)
+    tables = [(_costs(policy), stated_charge(policy)) for policy in noised]
+    most = [
+        max(
+            COST_MAX if costs[at] >= COST_MAX else -(-units * costs[at] // charge)
+            for costs, charge in tables
+        )
+        for at in range(len(ORDERS))
+    ]
+    return renyi_epsilon(tuple(most), delta)
 
 
 def calibrate(
@@ -202,11 +260,10 @@ def calibrate(
 
 
 def equivalent_charge(costs: Costs, releases: int, delta: float) -> int:
-    """The charge of Gaussian noise with which planned releases show their epsilon.
+    """The charge of Gaussian noise that has the planned releases' epsilon.
 
-    The chain adds up one integer for a board and turns it into an epsilon by the
-    Gaussian curve. For what is not Gaussian that is right after all planned releases,
-    too little before and too much beyond: what counts is each board's own ledger.
+    So that charges of different kinds are of one size; `epsilon_shown` turns their sum
+    into an epsilon.
 
     Args:
       costs: Of one release.

@@ -16,12 +16,12 @@ from coordinator.ledger import fork, node, views
 from coordinator.ledger.rounds import Step
 from coordinator.ledger.storage import Store, StoredVersion
 from coordinator.state import CoordinatorState, Session, Settings, TaskState
-from protocol.accounting import epsilon_from_charge
 from protocol.chain import FaultModel
 from protocol.errors import Reason
 from protocol.evidence import Offence
 from protocol.ids import DeviceId, device_id, device_name
-from protocol.task import E12
+from protocol.mechanisms import epsilon_shown
+from protocol.task import E12, PrivacyPolicy
 
 log = logging.getLogger("starling.coordinator")
 
@@ -91,7 +91,7 @@ class StatusFile:
         self._name = settings.name
         self._store = store
         self._tally = tally
-        self._epsilons: dict[tuple[int, float], float] = {}
+        self._epsilons: dict[tuple[int, float, frozenset[PrivacyPolicy]], float] = {}
         self._versions: dict[int, tuple[StoredVersion, ...]] = {}
 
     def versions_changed(self) -> None:
@@ -167,7 +167,7 @@ class StatusFile:
                 "bytes_down": sum(count.bytes_down for count in counts),
             },
             "privacy": {
-                "epsilon_max": self._epsilon(state.charge_max, delta),
+                "epsilon_max": self._epsilon(state, state.charge_max, delta),
                 "delta": delta,
                 "unit": "record, noise added on the board",
             },
@@ -199,7 +199,7 @@ class StatusFile:
                     "accuracy": each.accuracy,
                     "loss": each.loss,
                     "staleness_mean": each.staleness_milli / 1000,
-                    "epsilon_max": self._epsilon(each.charge_max, delta),
+                    "epsilon_max": self._epsilon(state, each.charge_max, delta),
                 }
                 for each in versions[-VERSIONS_SHOWN_MAX:]
             ],
@@ -223,13 +223,14 @@ class StatusFile:
             "updates_refused": dict(count.refused),
             "bytes_up": count.bytes_up,
             "bytes_down": count.bytes_down,
-            "epsilon": self._epsilon(board.charge if board else 0, delta),
+            "epsilon": self._epsilon(state, board.charge if board else 0, delta),
         }
 
-    def _epsilon(self, charge: int, delta: float) -> float:
-        key = (charge, delta)
+    def _epsilon(self, state: CoordinatorState, charge: int, delta: float) -> float:
+        policies = frozenset(task.spec.privacy for task in state.tasks.values())
+        key = (charge, delta, policies)
         if key not in self._epsilons:
-            self._epsilons[key] = epsilon_from_charge(charge, delta)
+            self._epsilons[key] = epsilon_shown(charge, policies, delta)
         return self._epsilons[key]
 
 

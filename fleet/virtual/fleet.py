@@ -17,10 +17,10 @@ from fleet.virtual.board import Board
 from fleet.virtual.hub import Hub, Keys, VersionRecord
 from fleet.virtual.labour import Labour
 from fleet.virtual.roster import Roster
-from protocol.accounting import epsilon_from_charge
 from protocol.ids import Digest, TaskId, device_name
 from protocol.keys import SigningKey
 from protocol.light import pin
+from protocol.mechanisms import epsilon_shown
 from protocol.messages import DevicePhase
 from protocol.task import E12, MICRO, TaskSpec
 from protocol.topics import Topics
@@ -233,7 +233,9 @@ class VirtualFleet:
             accuracy,
             loss,
             staleness,
-            epsilon_from_charge(record.charge_max, delta) if private else None,
+            epsilon_shown(record.charge_max, (spec.privacy,), delta)
+            if private
+            else None,
         )
 
     def _device_point(self, number: int) -> DevicePoint:

@@ -9,12 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.control import Variates, corrected, renewed
 from agent.optimiser import OPTIMISERS, proximal
 from agent.schedule import SCHEDULES, learning_rates
 from protocol.descent import PLAIN, DescentPolicy, OptimiserKind, ScheduleKind
-from protocol.errors import OperationError
-from protocol.mechanisms import NONE, RECORD_GAUSSIAN
 from protocol.task import E12, Q24
 
 VECTORS: dict[str, Any] = json.loads(
@@ -158,21 +155,3 @@ def test_learning_rate_stays_between_nothing_and_the_whole(
     rate = learning_rates(policy, 1.0, steps)
 
     assert all(0.0 <= rate(number) <= 1.0 for number in range(steps))
-
-
-def test_control_variate_becomes_the_mean_gradient_that_the_board_saw() -> None:
-    # Two steps with own gradients 3 and 1 at rate 0.5, corrected by 10 - 4.
-    variates = Variates(server=vector(10.0), own=vector(4.0))
-    steps = [corrected(vector(gradient), variates) for gradient in (3.0, 1.0)]
-    way = 0.5 * (steps[0] + steps[1]).astype(np.float64)
-
-    found = renewed(variates, way, rates=1.0, mechanism=NONE)
-
-    np.testing.assert_allclose(found, [2.0])
-
-
-def test_control_variates_are_refused_together_with_privacy() -> None:
-    variates = Variates(vector(0.0), vector(0.0))
-
-    with pytest.raises(OperationError, match="second release"):
-        renewed(variates, np.zeros(1), 1.0, RECORD_GAUSSIAN)

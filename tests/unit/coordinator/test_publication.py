@@ -6,6 +6,7 @@ import pytest
 from agent.privacy import PrivacyLedger
 from compiler import compile_model
 from coordinator.aggregation.strategy import unpack_grid
+from coordinator.descent_section import DescentSection
 from coordinator.promise import promise
 from coordinator.publication import (
     PrivacySection,
@@ -70,8 +71,32 @@ def test_task_settings_sample_reads_back_as_the_defaults() -> None:
             "task.toml",
         ),
         (replace(SETTINGS, name="x" * 65), "name"),
+        (
+            replace(
+                SETTINGS,
+                training=TrainingSection(descent=DescentSection(optimiser="adam")),
+            ),
+            "training.descent: boards take no steps",
+        ),
+        (
+            replace(
+                SETTINGS,
+                training=TrainingSection(
+                    mode="local", descent=DescentSection(warmup=3)
+                ),
+                privacy=PrivacySection(mechanism="record-dpsgd"),
+            ),
+            "training.descent: steps that are noised",
+        ),
     ],
-    ids=["leases", "local with noise", "budget too small", "long name"],
+    ids=[
+        "leases",
+        "local with noise",
+        "budget too small",
+        "long name",
+        "optimiser without steps",
+        "schedule of noised steps",
+    ],
 )
 def test_publication_impossible_settings_name_file_and_key(
     bundle: bytes, settings: TaskSettings, said: str

@@ -18,12 +18,13 @@ from protocol.mechanisms import (
     charge_units,
     check_mode,
     check_policy,
+    epsilon_shown,
     equivalent_charge,
     release_costs,
     stated_charge,
     update_radius,
 )
-from protocol.renyi import ORDERS, renyi_epsilon, renyi_max, times
+from protocol.renyi import ORDERS, Costs, plus, renyi_epsilon, renyi_max, times
 from protocol.task import MICRO, Q24, PrivacyPolicy, TrainingMode, TrainingPolicy
 
 GAUSSIAN = PrivacyPolicy(RECORD_GAUSSIAN, Q24, 2 * MICRO, MICRO, 10**7, 15)
@@ -80,10 +81,9 @@ def test_every_mechanism_has_a_mode_and_every_mode_is_checked() -> None:
     [
         (OPEN, 0, 0),
         (GAUSSIAN, charge_from_sigma(2 * MICRO), charge_from_sigma(2 * MICRO, 3)),
-        (DPSGD, 7, 63),
         (LAPLACE, 9, 9),
     ],
-    ids=["none", "gaussian", "dpsgd", "laplace"],
+    ids=["none", "gaussian", "laplace"],
 )
 def test_charge_is_stated_and_weighs_windows(
     policy: PrivacyPolicy, one: int, three: int
@@ -165,3 +165,63 @@ def test_radius_without_a_mechanism_is_refused() -> None:
         update_radius(OPEN, TRAINING, 10, 10)
     with pytest.raises(ConfigError):
         release_costs(NONE, MICRO, MICRO, 1, 1)
+
+
+def _planned(mechanism: int, epsilon: float, releases: int) -> PrivacyPolicy:
+    """A policy as an operator publishes it."""
+    steps, sampling = (10, MICRO // 10) if mechanism == RECORD_DPSGD else (1, MICRO)
+    sigma = calibrate(mechanism, Budget(epsilon, 1e-5), releases, sampling, steps)
+    plain = PrivacyPolicy(
+        mechanism, Q24, sigma, round(epsilon * MICRO), 10**7, releases, sampling, steps
+    )
+    if mechanism in (RECORD_GAUSSIAN, DEVICE_GAUSSIAN):
+        return plain
+    costs = release_costs(mechanism, sigma, sampling, steps, 1)
+    return replace(plain, charge=equivalent_charge(costs, releases, 1e-5))
+
+
+def _paid(policy: PrivacyPolicy, releases: int, windows: int = 1) -> Costs:
+    schedule = (policy.sampling_micro, policy.steps)
+    one = release_costs(policy.mechanism, policy.sigma_micro, *schedule, windows)
+    return times(one, releases)
+
+
+@pytest.mark.parametrize("windows", [1, 3])
+@pytest.mark.parametrize("epsilon", [1.0, 8.0])
+@pytest.mark.parametrize("mechanism", [RECORD_DPSGD, DEVICE_LAPLACE])
+def test_epsilon_shown_is_never_below_what_was_paid(
+    mechanism: int, epsilon: float, windows: int
+) -> None:
+    policy = _planned(mechanism, epsilon, 10)
+    weight = 1 if mechanism == DEVICE_LAPLACE else windows
+
+    for count in range(1, 11):
+        shown = epsilon_shown(count * charge_units(policy, windows), [policy], 1e-5)
+        truth = renyi_epsilon(_paid(policy, count, weight), 1e-5)
+        assert truth <= shown * (1 + 1e-9)
+        assert weight > 1 or shown <= truth * 1.001
+
+
+def test_epsilon_shown_of_a_mixture_is_never_below_what_was_paid() -> None:
+    policies = [
+        _planned(RECORD_DPSGD, 4.0, 10),
+        _planned(DEVICE_LAPLACE, 8.0, 5),
+        _planned(RECORD_GAUSSIAN, 2.0, 15),
+    ]
+    for counts in ((1, 0, 0), (0, 3, 0), (0, 0, 9), (2, 1, 4), (10, 5, 15)):
+        costs = (0,) * len(ORDERS)
+        units = 0
+        for policy, count in zip(policies, counts, strict=True):
+            costs = plus(costs, _paid(policy, count))
+            units += count * stated_charge(policy)
+
+        assert renyi_epsilon(costs, 1e-5) <= epsilon_shown(units, policies, 1e-5)
+
+
+def test_epsilon_shown_of_gaussian_noise_is_on_its_exact_curve() -> None:
+    units = 3 * stated_charge(GAUSSIAN)
+
+    assert epsilon_shown(units, [GAUSSIAN, OPEN], 1e-5) == epsilon_from_charge(
+        units, 1e-5
+    )
+    assert epsilon_shown(0, [DPSGD], 1e-5) == 0.0
