@@ -43,6 +43,7 @@ def hear_manifest(turn: Turn, payload: bytes) -> None:
     if manifest.task != turn.settings.task:
         return
     if known is not None and manifest.version <= known.version:
+        _follow(turn, manifest)
         return
     trusted, spec = manifest.check(turn.state.trusted)
     if spec.bundle_bytes > turn.settings.bundle_bytes_max:
@@ -53,6 +54,14 @@ def hear_manifest(turn: Turn, payload: bytes) -> None:
     turn.state = evolve(turn.state, trusted=trusted, offer=offer, asking=None)
     turn.emit(PersistProgress(trusted, payload))
     price(turn)
+
+
+def _follow(turn: Turn, manifest: Manifest) -> None:
+    """Learns of other validators by a manifest whose version is known."""
+    before = turn.state.trusted
+    trusted = before.follow(manifest.handovers)
+    if trusted is not before:
+        turn.state = evolve(turn.state, trusted=trusted)
 
 
 @lru_cache(maxsize=1)

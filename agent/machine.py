@@ -19,7 +19,7 @@ from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.errors import ProtocolError
 from protocol.evolve import evolve
 from protocol.ids import Digest
-from protocol.light import Trusted
+from protocol.light import ForkError, Trusted
 from protocol.messages import (
     COORDINATOR_STATE,
     DEVICE_STATE,
@@ -80,6 +80,9 @@ def step(
     turn = Turn(settings, state, now_s)
     try:
         _happen(turn, event)
+    except ForkError as error:
+        turn.state = evolve(turn.state, fault=str(error))
+        turn.note(f"{error}: more coordinators lie than may; tell their operators")
     except ProtocolError as error:
         turn.note(f"{type(event).__name__}: {error}")
     return _end(turn)

@@ -11,6 +11,7 @@ from coordinator.turn import Turn
 from protocol.envelope import Envelope, Kind
 from protocol.errors import ProtocolError, Reason
 from protocol.ids import DEVICE_ID_BYTES, DeviceId, Digest, device_id
+from protocol.light import HANDOVERS_MAX, Handover
 
 FINALITIES_KEPT = 256
 """Times that a shown median is of."""
@@ -31,6 +32,8 @@ def block_decided(turn: Turn, stored: StoreBlock) -> None:
     for happening in stored.happenings:
         if isinstance(happening, Outvoted):
             _name_outvoted(turn, happening)
+    if block.header.next_validators != block.header.validators:
+        _handed_over(turn, stored)
     # Most blocks change nothing that this looks at, and a large job is long to read.
     if any(not isinstance(one, BoardChanged) for one in stored.happenings):
         versioning.follow_chain(turn)
@@ -92,6 +95,18 @@ def _name_outvoted(turn: Turn, found: Outvoted) -> None:
         f"task {found.task}: {name} attested another version {found.version} than the "
         "one that is final"
     )
+
+
+def _handed_over(turn: Turn, stored: StoreBlock) -> None:
+    """Keeps what leads boards to the next validators, and shows it to them."""
+    header, tip = stored.block.header, turn.ledger.tip
+    following = views.validators(tip.tree, tip.genesis, header.height + 1)
+    handover = Handover(header, stored.certificate, following)
+    turn.handovers = (*turn.handovers, handover)[-HANDOVERS_MAX:]
+    names = ", ".join(member.name for member in following.members)
+    turn.report(f"from height {header.height + 1} on decide {names}")
+    for task in list(turn.tasks.values()):
+        versioning.announce(turn, task)
 
 
 def _drop_old(turn: Turn, height: int) -> None:

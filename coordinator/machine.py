@@ -39,6 +39,7 @@ from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, TRANSACTION_KINDS, Envelope, Kind, sign
 from protocol.errors import DecodeError, ProtocolError, Reason
 from protocol.ids import Digest, TaskId, Version
+from protocol.light import Handover
 from protocol.messages import ATTEST, CONTRIBUTION, COORDINATOR_STATE
 from protocol.messages import (
     CoordinatorState as ShownState,
@@ -61,6 +62,7 @@ class Restored:
         that the vote journal brings back may make it final.
       evidence: Updates that contradict each other, of boards that the chain has not
         convicted.
+      handovers: The latest changes of the validator set.
     """
 
     ledger: LedgerState
@@ -71,6 +73,7 @@ class Restored:
     charge_max: int
     attested: Mapping[TaskId, ModelDigests] = field(default_factory=dict)
     evidence: Sequence[tuple[Envelope, Envelope]] = ()
+    handovers: tuple[Handover, ...] = ()
 
 
 def begin(
@@ -82,7 +85,11 @@ def begin(
     end as they would have, since they are functions of what was stored.
     """
     state = CoordinatorState(
-        restored.ledger, restored.counter, charge_max=restored.charge_max, since_s=now_s
+        restored.ledger,
+        restored.counter,
+        charge_max=restored.charge_max,
+        since_s=now_s,
+        handovers=restored.handovers,
     )
     turn = Turn(settings, state, now_s, now_ms)
     for number, (version, model) in sorted(restored.models.items()):

@@ -11,14 +11,21 @@ from protocol.chain import CERTIFICATE, HEADER, Block, Certificate, Header
 from protocol.codec import encode
 from protocol.envelope import Envelope
 from protocol.ids import Digest
-from protocol.light import Final, Manifest, task_key, version_key
+from protocol.light import Final, Handover, Manifest, task_key, version_key
 
 _ARRAY_OF_6 = b"\x96"
 """msgpack's header of an array of six: the fields of `Final`."""
 
 
-def manifest(ledger: LedgerState, task: TaskState) -> Manifest | None:
+def manifest(
+    ledger: LedgerState, task: TaskState, handovers: tuple[Handover, ...] = ()
+) -> Manifest | None:
     """The newest version of a task, proven under the newest header.
+
+    Args:
+      ledger: The chain.
+      task: Which task.
+      handovers: What leads boards to that header's validators.
 
     Returns:
       None before the first block.
@@ -33,6 +40,7 @@ def manifest(ledger: LedgerState, task: TaskState) -> Manifest | None:
         ledger.certificate,
         ledger.tree.prove(version_key(task.number, task.head)),
         ledger.tree.prove(task_key(task.number)),
+        handovers,
     )
 
 

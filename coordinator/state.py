@@ -25,6 +25,7 @@ from protocol.ids import (
     device_id,
     device_name,
 )
+from protocol.light import Handover
 from protocol.messages import DevicePhase
 from protocol.persistent import PersistentMap
 from protocol.task import ModelDigests, TaskSpec
@@ -233,6 +234,7 @@ class CoordinatorState:
       repeat_at_s: When we tell the others again what waits for a block.
       repeat_below: Place in the mempool; what is older waits since the last time.
       announce_at_s: When the manifests are published again.
+      handovers: The latest changes of the validator set, for boards that missed them.
       rounds: Consensus rounds beyond the first, over all heights since the start.
       finalities_s: Times from admission to certificate of the latest own updates.
       keys: Content keys that others passed, by id of the update.
@@ -254,6 +256,7 @@ class CoordinatorState:
     repeat_at_s: float = 0.0
     repeat_below: int = 0
     announce_at_s: float = math.inf
+    handovers: tuple[Handover, ...] = ()
     rounds: int = 0
     finalities_s: tuple[float, ...] = ()
     keys: Mapping[Digest, bytes] = field(default_factory=dict)

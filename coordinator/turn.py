@@ -58,6 +58,7 @@ class Turn:
         self.repeat_at_s = state.repeat_at_s
         self.repeat_below = state.repeat_below
         self.announce_at_s = state.announce_at_s
+        self.handovers = state.handovers
         self.rounds = state.rounds
         self.finalities_s = state.finalities_s
         self.keys = state.keys
@@ -85,6 +86,7 @@ class Turn:
             self.repeat_at_s,
             self.repeat_below,
             self.announce_at_s,
+            self.handovers,
             self.rounds,
             self.finalities_s,
             self.keys,

@@ -135,7 +135,7 @@ def announce(turn: Turn, task: TaskState) -> None:
         # Others are far ahead, and its proof is no longer in the state.
         return
     matter = model_key(task.number, task.head)
-    shown = proofs.manifest(turn.ledger, task)
+    shown = proofs.manifest(turn.ledger, task, turn.handovers)
     if shown is not None and duty.rank(turn, matter) == 0:
         topic = turn.settings.topics.manifest(task.number)
         turn.emit(Publish(topic, MANIFEST.pack(shown), retain=True))

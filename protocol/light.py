@@ -7,6 +7,7 @@ Merkle path under such a header. Nothing here needs the network or a clock.
 Source: Diem's `TrustedState` (epoch-ending headers certified by the set before).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,7 +23,7 @@ from protocol.chain import (
     ValidatorSet,
     check_certificate,
 )
-from protocol.codec import exactly, many, structure, uint
+from protocol.codec import exactly, many, maybe, record, structure, uint
 from protocol.envelope import ENVELOPE, ENVELOPE_BYTES_MAX, Envelope
 from protocol.errors import ProofError, Reason
 from protocol.ids import DIGEST_BYTES, ChainId, Digest, TaskId, Version
@@ -37,6 +38,58 @@ from protocol.task import (
     version_digest,
 )
 
+HANDOVERS_MAX = 8
+"""Changes of the validator set that one manifest leads through; a board that missed
+more of them is enrolled anew."""
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A header and what proves it final."""
+
+    header: Header
+    certificate: Certificate
+
+
+CERTIFIED_SCHEMA = record(Certified, HEADER.schema, CERTIFICATE.schema)
+
+
+@dataclass(frozen=True)
+class Handover:
+    """The last header of a validator set, which names the one that follows.
+
+    Attributes:
+      header: Its `next_validators` are others than its `validators`.
+      certificate: By the set that goes.
+      following: The set that comes.
+    """
+
+    header: Header
+    certificate: Certificate
+    following: ValidatorSet
+
+
+HANDOVER = structure(
+    Handover, 16 * 1024, HEADER.schema, CERTIFICATE.schema, VALIDATOR_SET.schema
+)
+
+
+class ForkError(ProofError):
+    """Two certified headers of one height: more validators lie than may.
+
+    Both prove it to anyone; which of them to follow is for people to decide.
+
+    Attributes:
+      first: What was believed before.
+      second: What contradicts it.
+    """
+
+    def __init__(self, first: Certified, second: Certified) -> None:
+        """Keeps both sides."""
+        super().__init__(f"two certified blocks at height {first.header.height}")
+        self.first = first
+        self.second = second
+
 
 @dataclass(frozen=True)
 class Trusted:
@@ -47,12 +100,48 @@ class Trusted:
       fault_model: The genesis's.
       height: Highest height that was proven to it, 0 at first.
       validators: The set that certifies the next header it accepts.
+      last: The header of that height; None at first.
+      before: The set before this one; None before the first change.
+      changed: The last height that `before` decides, 0 before the first change.
     """
 
     chain_id: ChainId
     fault_model: FaultModel
     height: int
     validators: ValidatorSet
+    last: Certified | None = None
+    before: ValidatorSet | None = None
+    changed: int = 0
+
+    def follow(self, handovers: Iterable[Handover]) -> "Trusted":
+        """Follows changes of the validator set, rising; what is known is skipped.
+
+        Raises:
+          ProofError, SignatureError: If one does not follow from what is trusted.
+        """
+        trusted = self
+        for handover in handovers:
+            header, following = handover.header, handover.following
+            if header.height > trusted.height:
+                trusted = trusted.accept(header, handover.certificate, following)
+        return trusted
+
+    def recognise(self, header: Header, certificate: Certificate) -> "Trusted":
+        """As `accept`, and headers of the set before that it decided.
+
+        For what makes a board forget and not follow: keys that were retired since could
+        sign another past.
+        """
+        before = self.before
+        if before is None or header.height > self.changed:
+            return self.accept(header, certificate)
+        if header.chain_id != self.chain_id:
+            raise ProofError("header of another chain", Reason.WRONG_CHAIN)
+        _check_certified(header, certificate)
+        if header.validators != before.digest():
+            raise ProofError("header of a validator set that is not trusted")
+        check_certificate(certificate, self.chain_id, before, self.fault_model)
+        return self
 
     def accept(
         self,
@@ -70,26 +159,41 @@ class Trusted:
           following: The next height's set; needed where a newer header changes it.
 
         Raises:
+          ForkError: If another header of that height was believed.
           ProofError, SignatureError: If anything does not fit.
         """
         if header.chain_id != self.chain_id:
             raise ProofError("header of another chain", Reason.WRONG_CHAIN)
-        if header.validators != self.validators.digest():
+        _check_certified(header, certificate)
+        last = self.last
+        if last is not None and header.block_id() == last.header.block_id():
+            return self
+        rival = last is not None and header.height == last.header.height
+        handed_over = rival and header.height == self.changed
+        certifiers = self.validators
+        if handed_over and self.before is not None:
+            certifiers = self.before
+        if header.validators != certifiers.digest():
             raise ProofError("header of a validator set that is not trusted")
-        if (header.height, header.block_id()) != (
-            certificate.height,
-            certificate.block_id,
-        ):
-            raise ProofError("certificate is for another header")
-        check_certificate(certificate, self.chain_id, self.validators, self.fault_model)
+        check_certificate(certificate, self.chain_id, certifiers, self.fault_model)
+        if rival and last is not None:
+            raise ForkError(last, Certified(header, certificate))
         if header.height <= self.height:
             return self
-        validators = self.validators
-        if header.next_validators != header.validators:
-            if following is None or following.digest() != header.next_validators:
-                raise ProofError("header changes the validator set: show the new one")
-            validators = following
-        return replace(self, height=header.height, validators=validators)
+        believed = Certified(header, certificate)
+        after = replace(self, height=header.height, last=believed)
+        if header.next_validators == header.validators:
+            return after
+        if following is None or following.digest() != header.next_validators:
+            raise ProofError("header changes the validator set: show the new one")
+        before, changed = self.validators, header.height
+        return replace(after, validators=following, before=before, changed=changed)
+
+
+def _check_certified(header: Header, certificate: Certificate) -> None:
+    named = certificate.height, certificate.block_id
+    if (header.height, header.block_id()) != named:
+        raise ProofError("certificate is for another header")
 
 
 def pin(genesis: Genesis) -> Trusted:
@@ -101,11 +205,14 @@ def pin(genesis: Genesis) -> Trusted:
 
 TRUSTED = structure(
     Trusted,
-    16 * 1024,
+    24 * 1024,
     exactly(DIGEST_BYTES),
     uint(max(FaultModel)),
     uint(),
     VALIDATOR_SET.schema,
+    maybe(CERTIFIED_SCHEMA),
+    maybe(VALIDATOR_SET.schema),
+    uint(),
 )
 
 
@@ -141,6 +248,7 @@ class Manifest:
       certificate: Its certificate.
       version_proof: The version's digest under the header's state root.
       task_proof: The packed `TaskSpec` under the same root.
+      handovers: The last changes of the validator set before the header, rising.
     """
 
     task: TaskId
@@ -150,6 +258,7 @@ class Manifest:
     certificate: Certificate
     version_proof: StateProof
     task_proof: StateProof
+    handovers: tuple[Handover, ...] = ()
 
     def check(self, trusted: Trusted) -> tuple[Trusted, TaskSpec]:
         """Believes the version, or says why not.
@@ -160,7 +269,8 @@ class Manifest:
         Raises:
           ProofError, SignatureError, DecodeError: If it does not prove the version.
         """
-        after = trusted.accept(self.header, self.certificate)
+        after = trusted.follow(self.handovers)
+        after = after.accept(self.header, self.certificate)
         _check_entry(
             self.version_proof,
             self.header,
@@ -176,7 +286,7 @@ class Manifest:
         return TASK.unpack(self.task_proof.value)
 
 
-MANIFEST_BYTES_MAX = 16 * 1024 + TASK_BYTES_MAX
+MANIFEST_BYTES_MAX = 16 * 1024 + TASK_BYTES_MAX + HANDOVERS_MAX * HANDOVER.bytes_max
 MANIFEST = structure(
     Manifest,
     MANIFEST_BYTES_MAX,
@@ -187,6 +297,7 @@ MANIFEST = structure(
     CERTIFICATE.schema,
     STATE_PROOF.schema,
     STATE_PROOF.schema,
+    many(HANDOVER.schema, HANDOVERS_MAX),
 )
 
 
@@ -223,7 +334,7 @@ class Final:
         Raises:
           ProofError, SignatureError: If it is not proven.
         """
-        after = trusted.accept(self.header, self.certificate)
+        after = trusted.recognise(self.header, self.certificate)
         leaf = merkle.leaf_hash(ENVELOPE.pack(self.transaction))
         found = merkle.root_from_path(leaf, self.index, self.size, self.path)
         if found != self.header.tx_root:

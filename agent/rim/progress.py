@@ -24,7 +24,7 @@ class Progress:
 
 _PROGRESS = structure(
     Progress,
-    MANIFEST_BYTES_MAX + 32 * 1024,
+    MANIFEST_BYTES_MAX + TRUSTED.bytes_max + 1024,
     TRUSTED.schema,
     binary(MANIFEST_BYTES_MAX),
 )

@@ -38,6 +38,7 @@ from protocol.chain import Genesis
 from protocol.envelope import Envelope
 from protocol.errors import ConfigError
 from protocol.ids import TaskId, Version, device_from_name
+from protocol.light import HANDOVERS_MAX, Handover
 from protocol.statetree import StateTree
 from protocol.task import ModelDigests, TaskSpec
 from protocol.topics import Topics
@@ -223,8 +224,28 @@ def restore(
     uploads = [stored.update for stored in store.uploads_waiting()]
     evidence = _unpunished(store, tip.tree)
     return Restored(
-        ledger, counter, models, wholes, uploads, charge_max, attested, evidence
+        ledger,
+        counter,
+        models,
+        wholes,
+        uploads,
+        charge_max,
+        attested,
+        evidence,
+        _handovers(store, tip.tree),
     )
+
+
+def _handovers(store: Store, tree: StateTree) -> tuple[Handover, ...]:
+    """The latest changes of the validator set that the chain knows headers of."""
+    known = views.epochs(tree)
+    found = []
+    for number in range(known.first, known.following)[-HANDOVERS_MAX:]:
+        epoch = views.epoch(tree, number)
+        last = None if epoch is None else store.header(epoch.height - 1)
+        if epoch is not None and last is not None:
+            found.append(Handover(last.header, last.certificate, epoch.validators))
+    return tuple(found)
 
 
 def _unpunished(store: Store, tree: StateTree) -> list[tuple[Envelope, Envelope]]:

@@ -113,6 +113,8 @@ _proof = statetree.StateProof(
 _task_proof = replace(_proof, value=task.TASK.pack(_spec))
 _version_proof = replace(_proof, value=_DIGEST)
 
+_handover = light.Handover(_header, _certificate, _validators)
+
 WIDEST: dict[str, Any] = {
     "ENVELOPE": _envelope,
     "CHUNK": chunks.Chunk(
@@ -185,8 +187,15 @@ WIDEST: dict[str, Any] = {
     ),
     "STATE_PROOF": _proof,
     "TRUSTED": light.Trusted(
-        samples.CHAIN_ID, chain.FaultModel.CRASH, UINT_MAX, _validators
+        samples.CHAIN_ID,
+        chain.FaultModel.CRASH,
+        UINT_MAX,
+        _validators,
+        light.Certified(_header, _certificate),
+        _validators,
+        UINT_MAX,
     ),
+    "HANDOVER": _handover,
     "MANIFEST": light.Manifest(
         _TASK,
         _VERSION,
@@ -195,6 +204,7 @@ WIDEST: dict[str, Any] = {
         _certificate,
         _version_proof,
         _task_proof,
+        (_handover,) * light.HANDOVERS_MAX,
     ),
     "FINAL": light.Final(
         _envelope, _header, _certificate, 1 << 20, 1 << 20, (_DIGEST,) * 40

@@ -162,6 +162,8 @@ _proofs = st.builds(
     tuples(digests, 12),
 )
 
+_handovers = st.builds(light.Handover, _headers, _certificates, _sets)
+
 VALUES: dict[str, SearchStrategy[Any]] = {
     "ENVELOPE": _envelopes,
     "SEALED": _sealed,
@@ -275,7 +277,17 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         st.none() | _certificates,
     ),
     "STATE_PROOF": _proofs,
-    "TRUSTED": st.builds(light.Trusted, digests, upto(1), counts, _sets),
+    "TRUSTED": st.builds(
+        light.Trusted,
+        digests,
+        upto(1),
+        counts,
+        _sets,
+        st.none() | st.builds(light.Certified, _headers, _certificates),
+        st.none() | _sets,
+        counts,
+    ),
+    "HANDOVER": _handovers,
     "MANIFEST": st.builds(
         light.Manifest,
         _tasks_no,
@@ -285,6 +297,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         _certificates,
         _proofs,
         _proofs,
+        tuples(_handovers, 2),
     ),
     "FINAL": st.builds(
         light.Final,

@@ -4,6 +4,7 @@ A chain of four validators has certified a block with one contribution of one bo
 `STRUCTURES` holds the block, its proofs and every message on the way there.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from protocol import (
@@ -211,6 +212,11 @@ OPERATOR_CHANGE = motion.OperatorChange(1, NEW_OPERATOR.public)
 MOTION = motion_of(Kind.OPERATOR, motion.OPERATOR_CHANGE.pack(OPERATOR_CHANGE))
 
 
+CHANGED = chain.ValidatorSet(VALIDATORS.members[:3])
+CHANGING = replace(HEADER, height=11, next_validators=CHANGED.digest())
+HANDOVER = light.Handover(CHANGING, certify(CHANGING), CHANGED)
+
+
 class Structure(NamedTuple):
     """A structure's codec under its module's name for it, and an example."""
 
@@ -328,5 +334,6 @@ STRUCTURES = (
     ),
     Structure("TRUSTED", light.TRUSTED, light.pin(GENESIS)),
     Structure("MANIFEST", light.MANIFEST, MANIFEST),
+    Structure("HANDOVER", light.HANDOVER, HANDOVER),
     Structure("FINAL", light.FINAL, FINAL),
 )

@@ -19,7 +19,10 @@ from protocol.light import (
     FINAL,
     MANIFEST,
     TRUSTED,
+    Certified,
     Final,
+    ForkError,
+    Handover,
     Manifest,
     Trusted,
     pin,
@@ -60,7 +63,8 @@ STRANGERS = tuple(SigningKey(bytes([200 + i]) * 32) for i in range(4))
 def test_trusted_after_a_certified_header_has_its_height() -> None:
     after = PINNED.accept(HEADER, CERTIFICATE)
 
-    assert after == replace(PINNED, height=12)
+    last = Certified(HEADER, CERTIFICATE)
+    assert after == replace(PINNED, height=12, last=last)
 
 
 def test_trusted_survives_being_written_down() -> None:
@@ -302,3 +306,84 @@ def test_pin_starts_below_the_first_block() -> None:
     assert pin(samples.GENESIS) == Trusted(
         CHAIN_ID, FaultModel.BYZANTINE, 0, samples.VALIDATORS
     )
+
+
+CHANGE = changing(13, samples.VALIDATORS, LATER)
+HANDOVER = Handover(CHANGE, certify(CHANGE), LATER)
+BEYOND = changing(14, LATER, LATER)
+MOVED = PINNED.follow([HANDOVER])
+
+
+def test_handover_leads_to_the_next_set_and_is_skipped_later() -> None:
+    assert MOVED.validators == LATER
+    assert MOVED.follow([HANDOVER]) is MOVED
+    assert MOVED.accept(BEYOND, certify(BEYOND, LATER_KEYS)).height == 14
+    assert TRUSTED.unpack(TRUSTED.pack(MOVED)) == MOVED
+
+
+def test_handover_shown_again_as_a_header_is_believed() -> None:
+    assert MOVED.accept(CHANGE, HANDOVER.certificate) is MOVED
+
+
+@pytest.mark.parametrize(
+    "handover",
+    [
+        replace(HANDOVER, following=samples.VALIDATORS),
+        replace(HANDOVER, certificate=certify(CHANGE, STRANGERS)),
+        replace(HANDOVER, certificate=certify(CHANGE, voters=(0, 1))),
+        Handover(BEYOND, certify(BEYOND, LATER_KEYS), LATER),
+    ],
+    ids=["other-set", "strangers", "too-few", "unknown-set"],
+)
+def test_handover_that_proves_nothing_is_refused(handover: Handover) -> None:
+    with pytest.raises((ProofError, SignatureError)):
+        PINNED.follow([handover])
+
+
+def test_manifest_leads_through_handovers() -> None:
+    header = replace(HEADER, height=14, validators=LATER.digest())
+    header = replace(header, next_validators=LATER.digest())
+    shown = replace(SHOWN, header=header, certificate=certify(header, LATER_KEYS))
+    with pytest.raises(ProofError, match="not trusted"):
+        shown.check(PINNED)
+
+    after, _ = replace(shown, handovers=(HANDOVER,)).check(PINNED)
+
+    assert (after.height, after.validators) == (14, LATER)
+
+
+def test_final_under_the_set_before_is_believed_for_its_heights_only() -> None:
+    assert PROOF.check(MOVED) is MOVED
+    late = replace(HEADER, height=14)
+    with pytest.raises(ProofError, match="not trusted"):
+        replace(PROOF, header=late, certificate=certify(late)).check(MOVED)
+    with pytest.raises(ProofError, match="not trusted"):
+        SHOWN.check(MOVED)
+    forged = replace(PROOF, certificate=certify(HEADER, STRANGERS))
+    with pytest.raises(SignatureError):
+        forged.check(MOVED)
+
+
+RIVAL = replace(HEADER, time_ms=HEADER.time_ms + 1)
+RIVAL_CHANGE = replace(CHANGE, time_ms=CHANGE.time_ms + 1)
+
+
+@pytest.mark.parametrize(
+    ("known", "rival"),
+    [(PINNED.accept(HEADER, CERTIFICATE), RIVAL), (MOVED, RIVAL_CHANGE)],
+    ids=["same-set", "last-of-its-set"],
+)
+def test_second_certified_header_of_a_height_is_a_fork(
+    known: Trusted, rival: Header
+) -> None:
+    with pytest.raises(ForkError, match="two certified blocks at height") as found:
+        known.accept(rival, certify(rival), LATER)
+    assert found.value.first == known.last
+    assert found.value.second == Certified(rival, certify(rival))
+
+
+def test_uncertified_second_header_is_no_fork() -> None:
+    known = PINNED.accept(HEADER, CERTIFICATE)
+    with pytest.raises(ProofError) as found:
+        known.accept(RIVAL, certify(RIVAL, voters=(0, 1)))
+    assert not isinstance(found.value, ForkError)
