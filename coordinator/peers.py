@@ -57,6 +57,8 @@ from protocol.task import version_digest
 BYTES_PER_S = 16e6
 """That one peer may say in the long run."""
 BYTES_BURST = 128e6
+MESSAGE_COST_MIN_BYTES = 4096
+"""That a message counts for at least: short ones cost decoding and a signature."""
 ASKS_PER_S = 256.0
 ASKS_BURST = 4096.0
 ASKS_OF_RANGE = 16
@@ -79,9 +81,10 @@ def heard(turn: Turn, event: PeerArrived) -> None:
         if who == membership.own_id(turn.ledger):
             return
         peer = _credited(turn, who)
-        if len(event.payload) > peer.allowance:
+        cost = max(MESSAGE_COST_MIN_BYTES, len(event.payload))
+        if cost > peer.allowance:
             raise LimitError(f"{device_name(who)} says too much", Reason.BUSY)
-        allowance = peer.allowance - len(event.payload)
+        allowance = peer.allowance - cost
         turn.peers = {
             **turn.peers,
             who: replace(
@@ -176,7 +179,7 @@ def _ledger(turn: Turn, who: DeviceId, content: bytes) -> None:
     elif message.topic == wire.Topic.TRANSACTION and _is_update(message.content):
         announced(turn, who, message.content)
         return
-    advance(turn, node.PeerMessage(content))
+    advance(turn, node.PeerMessage(content, who))
     if message.topic == wire.Topic.STATUS:
         catchup.look(turn)
 

@@ -43,8 +43,8 @@ BLOCKS_SERVED_MAX = 64
 _DECIDING = frozenset({Topic.PROPOSAL, Topic.VOTE, Topic.DECISION})
 
 
-def hear(turn: Turn, payload: bytes) -> None:
-    """Takes a message of another coordinator.
+def hear(turn: Turn, payload: bytes, source: bytes) -> None:
+    """Takes a message that another coordinator, the source, sent or passed on.
 
     Raises:
       ProtocolError: Why it is refused.
@@ -66,7 +66,7 @@ def hear(turn: Turn, payload: bytes) -> None:
         case Topic.STATUS:
             _hear_status(turn, wire.STATUS.unpack(message.content))
         case Topic.TRANSACTION:
-            _hear_transaction(turn, message.content)
+            _hear_transaction(turn, message.content, source)
         case Topic.FORK:
             fork.hear(turn, wire.FORK.unpack(message.content))
         case Topic.CERTIFICATE:
@@ -185,7 +185,7 @@ def _hear_decision(turn: Turn, decision: Decision) -> None:
     )
 
 
-def _hear_transaction(turn: Turn, packed: bytes) -> None:
+def _hear_transaction(turn: Turn, packed: bytes, source: bytes) -> None:
     envelope = transactions.unpack(packed)
     identity = envelope.identity(turn.settings.chain_id)
     if envelope.kind not in TRANSACTION_KINDS:
@@ -194,7 +194,7 @@ def _hear_transaction(turn: Turn, packed: bytes) -> None:
         return
     envelope.check(turn.settings.chain_id)
     most = turn.settings.waiting_max
-    mempool = turn.state.mempool.add(identity, envelope, packed, most)
+    mempool = turn.state.mempool.add(identity, envelope, packed, most, source)
     turn.change(mempool=mempool)
 
 

@@ -73,9 +73,15 @@ class Submitted:
 
 @dataclass(frozen=True)
 class PeerMessage:
-    """Bytes that claim to come from another coordinator."""
+    """Bytes that claim to come from another coordinator.
+
+    Attributes:
+      payload: A packed `wire.Message`.
+      source: Who passed it on, if that is known; limits how much waits on its word.
+    """
 
     payload: bytes
+    source: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,7 @@ def step(
     match event:
         case PeerMessage():
             try:
-                exchange.hear(turn, event.payload)
+                exchange.hear(turn, event.payload, event.source)
             except ProtocolError as error:
                 turn.emit(BlamePeer(error.reason, str(error)))
         case Ticked():

@@ -462,7 +462,7 @@ def test_gossip_of_a_stranger_is_refused(council: Council) -> None:
 def test_gossip_beyond_the_allowance_is_dropped(
     council: Council, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "BYTES_BURST", 100.0)
+    monkeypatch.setattr(peers, "BYTES_BURST", 1.5 * peers.MESSAGE_COST_MIN_BYTES)
     member = council.members[1]
     member.effects.clear()
     council.now_s += 10.0

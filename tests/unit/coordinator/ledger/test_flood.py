@@ -1,0 +1,256 @@
+"""Whatever others send ends in a counter: nothing raises, and memory is bounded."""
+
+import pickle
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordinator.ledger import wire
+from coordinator.ledger.ballots import CONFLICTS_MAX
+from coordinator.ledger.mempool import SHARE_PARTS
+from coordinator.ledger.node import BlamePeer, Gossip, PeerMessage, silence
+from coordinator.ledger.wire import (
+    DECISION,
+    MESSAGE,
+    Decision,
+    Held,
+    Message,
+    Status,
+    Topic,
+)
+from protocol.chain import (
+    BLOCK,
+    CERTIFICATE,
+    PROPOSAL,
+    ROUND_MAX,
+    VOTE,
+    Certificate,
+    Proposal,
+    Vote,
+    VoteType,
+    vote_bytes,
+)
+from protocol.envelope import ENVELOPE, Kind
+from protocol.errors import Reason
+from protocol.ids import SIGNATURE_BYTES, BlockHash, H
+from tests.unit.coordinator.ledger.validator import Running
+from tests.unit.coordinator.ledger.world import STRANGER, World
+
+PROPOSER, ME, LIAR = 1, 2, 3
+STATE_BYTES_MAX = 512 * 1024
+"""That the consensus state of four may take under a flood of votes."""
+
+
+def start() -> tuple[World, Running, Proposal]:
+    """A world, ourselves, and what the proposer of height 1 offers."""
+    world = World(4)
+    proposer = Running(world.genesis, world.validators[PROPOSER])
+    proposer.submit(world.publish())
+    proposer.tick(0.0)
+    messages = [MESSAGE.unpack(payload) for payload in proposer.sent]
+    (offer,) = [m.content for m in messages if m.topic == Topic.PROPOSAL]
+    return world, Running(world.genesis, world.validators[ME]), PROPOSAL.unpack(offer)
+
+
+def hear(me: Running, payload: bytes, now_s: float = 1.0) -> None:
+    me.step(PeerMessage(payload, b"liar"), now_s)
+
+
+def vote(
+    world: World, kind: VoteType, height: int, number: int, block_id: BlockHash | None
+) -> bytes:
+    signed = vote_bytes(world.chain_id, kind, height, number, block_id, 0)
+    signature = world.validators[LIAR].sign(signed)
+    return wire.wrap_vote(Vote(kind, height, number, block_id, 0, LIAR, signature))
+
+
+def state_bytes(me: Running) -> int:
+    return len(pickle.dumps(me.state.consensus))
+
+
+def test_votes_of_far_rounds_keep_the_highest_only() -> None:
+    world, me, _ = start()
+    draw = random.Random(0)
+    numbers = [draw.randrange(2, ROUND_MAX) for _ in range(300)]
+    for number in [*numbers, ROUND_MAX]:
+        for kind in VoteType:
+            hear(me, vote(world, kind, 1, number, None))
+    kept = {number for number, _ in me.state.consensus.ballots.votes}
+    assert kept == {ROUND_MAX}
+    assert me.state.consensus.round == 0
+    assert me.votes() == []
+
+
+def test_votes_of_other_heights_leave_nothing() -> None:
+    world, me, _ = start()
+    before = me.state.consensus
+    for height in (2, 3, 1 << 40, (1 << 63) - 1):
+        hear(me, vote(world, VoteType.PREVOTE, height, 0, None))
+    assert me.state.consensus == before
+
+
+def test_contradicting_votes_are_kept_in_bounded_number() -> None:
+    world, me, _ = start()
+    for number in range(200):
+        hear(
+            me,
+            vote(world, VoteType.PREVOTE, 1, number % 2, BlockHash(H(b"%d" % number))),
+        )
+    ballots = me.state.consensus.ballots
+    assert len(ballots.conflicts) <= CONFLICTS_MAX
+    assert sum(len(cast) for cast in ballots.votes.values()) <= 2
+    assert state_bytes(me) < STATE_BYTES_MAX
+    assert me.state.mempool.size == 1, "one accusation"
+
+
+def test_proposals_of_far_rounds_and_other_heights_leave_nothing() -> None:
+    _, me, proposal = start()
+    for number, height in ((2, 1), (ROUND_MAX, 1), (0, 2), (1, 1 << 62)):
+        far = replace(proposal, round=number, height=height)
+        hear(me, wire.wrap_proposal(far))
+    assert me.state.consensus.ballots.proposals == {}
+
+
+@pytest.mark.parametrize("junk", [b"", b"\xc0", bytes(1 << 20), b"\x98" * 64])
+def test_signed_proposal_of_junk_is_one_nil_prevote(junk: bytes) -> None:
+    world, me, proposal = start()
+    bare = replace(proposal, block=junk)
+    key = world.validators[PROPOSER]
+    signed = replace(bare, signature=key.sign(bare.signed_bytes(world.chain_id)))
+    for _ in range(3):
+        hear(me, wire.wrap_proposal(signed))
+    (written,) = me.votes()
+    cast = wire.JOURNAL_ENTRY.unpack(written.payload).vote
+    assert cast is not None
+    assert cast.block_id is None
+
+
+def test_block_offered_again_is_in_memory_once() -> None:
+    world, _, proposal = start()
+    kind, block_id = VoteType.PREVOTE, proposal.block_id
+    signed = vote_bytes(world.chain_id, kind, 1, 0, block_id, 0)
+    voters = (0, 1, 3)
+    signatures = tuple(world.validators[who].sign(signed) for who in voters)
+    proof = Certificate(1, 0, block_id, 0b1011, signatures, (0, 0, 0))
+    again = replace(
+        proposal, round=1, valid_round=1, proposer=2, parent=None, proof_of_lock=proof
+    )
+    other = Running(world.genesis, world.validators[0])
+    hear(other, wire.wrap_proposal(proposal))
+    key = world.validators[2]
+    signed_again = replace(
+        again, signature=key.sign(again.signed_bytes(world.chain_id))
+    )
+    hear(other, wire.wrap_proposal(signed_again))
+    held = other.state.consensus.ballots.proposals
+    assert held[1].proposal.block is held[0].proposal.block
+
+
+def test_flood_of_transactions_fills_a_share_and_leaves_room_for_others() -> None:
+    world = World(4)
+    me = Running(world.genesis, world.validators[ME], waiting_max=80)
+    for number in range(40):
+        junk = world.sign(STRANGER, Kind.UPDATE, b"%d" % number)
+        packed = MESSAGE.pack(Message(Topic.TRANSACTION, ENVELOPE.pack(junk)))
+        hear(me, packed)
+    assert me.state.mempool.size == 80 // SHARE_PARTS
+    reasons = {e.reason for e in me.heard if isinstance(e, BlamePeer)}
+    assert reasons == {Reason.BUSY}
+    me.submit(world.register(0), now_s=2.0)
+    assert me.state.mempool.size == 80 // SHARE_PARTS + 1
+
+
+def test_statuses_are_answered_at_a_bounded_pace() -> None:
+    world, me, proposal = start()
+    hear(me, wire.wrap_proposal(proposal))
+    key = world.validators[LIAR]
+    nothing = Status(
+        key.public, 1, BlockHash(world.chain_id), 0, (), bytes(SIGNATURE_BYTES)
+    )
+    signature = key.sign(nothing.signed_bytes(world.chain_id))
+    status = wire.STATUS.pack(replace(nothing, signature=signature))
+    payload = MESSAGE.pack(Message(Topic.STATUS, status))
+    before = len(me.of(Gossip))
+    for _ in range(500):
+        hear(me, payload, 1.1)
+    assert len(me.of(Gossip)) - before <= 3
+
+
+@given(
+    st.integers(1, (1 << 63) - 1),
+    st.integers(0, ROUND_MAX),
+    st.lists(
+        st.builds(
+            Held,
+            st.integers(0, ROUND_MAX),
+            st.integers(0, 1),
+            st.integers(0, (1 << 32) - 1),
+            st.integers(0, (1 << 32) - 1),
+        ),
+        max_size=4,
+    ),
+)
+@settings(max_examples=60)
+def test_any_signed_status_is_borne(height: int, number: int, held: list[Held]) -> None:
+    world, me, proposal = start()
+    hear(me, wire.wrap_proposal(proposal))
+    key = world.validators[LIAR]
+    bare = Status(
+        key.public,
+        height,
+        BlockHash(H(b"any")),
+        number,
+        tuple(held),
+        bytes(SIGNATURE_BYTES),
+    )
+    signature = key.sign(bare.signed_bytes(world.chain_id))
+    status = wire.STATUS.pack(replace(bare, signature=signature))
+    hear(me, MESSAGE.pack(Message(Topic.STATUS, status)))
+    assert me.of(BlamePeer) == []
+    assert len(me.votes()) == 1
+
+
+def _spoken(world: World, proposal: Proposal) -> list[bytes]:
+    """One good message of each topic."""
+    block = BLOCK.unpack(proposal.block)
+    commit = Certificate(
+        1, 0, proposal.block_id, 0b1011, (bytes(SIGNATURE_BYTES),) * 3, (0, 0, 0)
+    )
+    fork = wire.Fork(commit, replace(commit, block_id=BlockHash(H(b"x"))), None, ())
+    contents = {
+        Topic.PROPOSAL: PROPOSAL.pack(proposal),
+        Topic.VOTE: VOTE.pack(Vote(1, 1, 0, None, 0, LIAR, bytes(SIGNATURE_BYTES))),
+        Topic.DECISION: DECISION.pack(Decision(block, commit)),
+        Topic.TRANSACTION: ENVELOPE.pack(world.register(0)),
+        Topic.FORK: wire.FORK.pack(fork),
+        Topic.CERTIFICATE: CERTIFICATE.pack(commit),
+    }
+    return [MESSAGE.pack(Message(topic, one)) for topic, one in contents.items()]
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=150)
+def test_damaged_messages_of_every_topic_are_counted(draw: random.Random) -> None:
+    world, me, proposal = start()
+    for payload in _spoken(world, proposal):
+        damaged = bytearray(payload)
+        for _ in range(draw.randrange(1, 4)):
+            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        hear(me, bytes(damaged))
+    assert me.state.height == 0
+    assert silence(me.settings, me.state, 1.0) == ""
+    assert state_bytes(me) < STATE_BYTES_MAX
+
+
+@given(st.integers(0, 255), st.binary(max_size=200))
+def test_any_bytes_on_any_topic_are_counted(topic: int, content: bytes) -> None:
+    world = World(4)
+    me = Running(world.genesis, world.validators[ME])
+    hear(me, MESSAGE.pack(Message(topic, content)))
+    hear(me, content)
+    assert me.state.height == 0
+    assert me.state.mempool.size == 0
+    assert me.of(BlamePeer)
