@@ -5,7 +5,7 @@ asks for ranges, of one coordinator that says to be ahead, then of the next one.
 block is a decision, which its certificate proves; nobody is believed.
 """
 
-from coordinator import wanting
+from coordinator import restoring, wanting
 from coordinator.gossip import GIVEN_BLOCKS, Subject, blocks_key, parse_blocks_key
 from coordinator.ledger import node, wire
 from coordinator.submission import advance
@@ -17,6 +17,8 @@ BEHIND_MIN = 2
 
 def look(turn: Turn) -> None:
     """Asks for the next blocks if a coordinator says that it is far ahead of us."""
+    if restoring.look(turn):
+        return
     height = turn.ledger.consensus.height
     ahead = max((peer.height for peer in turn.peers.values()), default=0) - height
     key = wanting.want_key(Subject.BLOCKS, blocks_key(height))
@@ -31,17 +33,31 @@ def _is_past(key: bytes, height: int) -> bool:
     return key[0] == Subject.BLOCKS and parse_blocks_key(key[1:]) != height
 
 
-def blocks_given(turn: Turn, content: bytes) -> None:
+def given(turn: Turn, subject: Subject, content: bytes) -> None:
+    """Takes an answer to what we asked for: blocks, or what there is instead of them.
+
+    Raises:
+      ProtocolError: If it is not what it says to be.
+    """
+    if subject is Subject.SNAPSHOT:
+        restoring.snapshot_given(turn, content)
+    elif subject is Subject.BUCKETS:
+        restoring.buckets_given(turn, content)
+    else:
+        _blocks_given(turn, content)
+
+
+def _blocks_given(turn: Turn, content: bytes) -> None:
     """Takes a range that we asked for, and asks for the next one.
 
     A range that leads nowhere is asked again of the next coordinator.
     """
-    given = GIVEN_BLOCKS.unpack(content)
+    blocks = GIVEN_BLOCKS.unpack(content)
     height = turn.ledger.consensus.height
-    key = wanting.want_key(Subject.BLOCKS, blocks_key(given.first))
-    if key not in turn.wanted or given.first != height:
+    key = wanting.want_key(Subject.BLOCKS, blocks_key(blocks.first))
+    if key not in turn.wanted or blocks.first != height or turn.restoring is not None:
         return
-    for packed in given.decisions:
+    for packed in blocks.decisions:
         decision = wire.MESSAGE.pack(wire.Message(wire.Topic.DECISION, packed))
         advance(turn, node.PeerMessage(decision))
         if turn.ledger.consensus.height == height:

@@ -29,6 +29,7 @@ from coordinator.rim.peering import (
     parse_peer,
     read_invitation,
 )
+from coordinator.rim.recovery import recover
 from coordinator.status_text import status_text
 from durable.files import read_limited, write_atomic
 from protocol.bundle import CONTENT_FILES, FILE_BYTES_MAX, MANIFEST, pack_bundle
@@ -146,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="vote from here on: above every height at which it may have voted",
     )
+    _verb(verbs, "recover", _recover, "set damaged files aside; others replace them")
     publish = _verb(verbs, "publish", _publish, "publish a task")
     publish.add_argument("--bundle", required=True, type=Path, help="a bundle's folder")
     publish.add_argument("--task", required=True, type=Path, help="task.toml")
@@ -366,6 +368,27 @@ def _resume(options: argparse.Namespace) -> int:
     write_resumption(home.state, resumption)
     text = f"votes from height {height} once it is started again"
     return _show(options, {"height": height}, text)
+
+
+def _recover(options: argparse.Namespace) -> int:
+    found = recover(_home(options))
+    lines = [line for line in (found.chain, found.votes) if line is not None]
+    if found.chain is not None:
+        lines.append(
+            "the chain comes back from the other coordinators at the next start; lost "
+            "are updates that were in no block yet, model bytes and metrics"
+        )
+    if found.votes is not None:
+        lines.append(
+            "without its votes it only observes, until: starling coordinator resume"
+        )
+    lines += [f"kept as {path}" for path in found.kept]
+    document = {
+        "chain": found.chain,
+        "votes": found.votes,
+        "kept": [str(path) for path in found.kept],
+    }
+    return _show(options, document, "\n".join(lines) or "nothing is damaged")
 
 
 def _publish(options: argparse.Namespace) -> int:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from coordinator.aggregation.strategy import PackedModel
 from coordinator.gossip import Subject
 from coordinator.ledger.node import Gossip, JournalVote, StoreBlock, StoreFork
+from coordinator.ledger.snapshot import Manifest
 from coordinator.ledger.views import Job
 from protocol.envelope import Envelope
+from protocol.epochs import EpochEnd
 from protocol.errors import Reason
 from protocol.ids import DeviceId, Digest, TaskId, Version
 from protocol.task import ModelDigests
@@ -261,6 +263,21 @@ class DropUploads:
 
 
 @dataclass(frozen=True)
+class AdoptSnapshot:
+    """Persist: the chain begins anew from here, and the core with it.
+
+    Attributes:
+      manifest: Of the snapshot, checked.
+      ends: The changes of the validator set until then.
+      state: All its entries.
+    """
+
+    manifest: Manifest
+    ends: tuple[EpochEnd, ...]
+    state: Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True)
 class PruneBlocks:
     """Persist: transactions of blocks up to this height are no longer needed."""
 
@@ -425,6 +442,7 @@ Effect = (
     | DropUpload
     | DropUploads
     | PruneBlocks
+    | AdoptSnapshot
     | RemoveInbox
     | Aggregate
     | Evaluate

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+from coordinator.ledger.snapshot import BUCKET_BYTES_MAX, MANIFEST, Manifest
 from coordinator.ledger.wire import DECISION
 from protocol.chunks import CHUNK, WHOLE_BYTES_MAX, split
 from protocol.codec import UINT_MAX, binary, exactly, many, structure, uint
 from protocol.envelope import ENVELOPE, Envelope
+from protocol.epochs import EPOCH_END, EPOCHS_MAX, EpochEnd
 from protocol.errors import DecodeError
 from protocol.ids import DEVICE_ID_BYTES, DIGEST_BYTES, DeviceId, TaskId, Version
 from protocol.sealing import BLOB_BYTES_MAX, PASSED_BYTES
+from protocol.statetree import BUCKETS
 from protocol.task import MODEL_DIGESTS, ModelDigests
 
 FRAME_BYTES_MAX = WHOLE_BYTES_MAX
@@ -26,6 +29,7 @@ KEYS_PER_WANT_MAX = 64
 BLOCKS_MAX = 256
 """Of a range; a coordinator sends less if they are long."""
 BLOCKS_BYTES_MAX = 256 * 1024
+BUCKETS_BYTES_MAX = 256 * 1024
 """Of a range, unless its first block alone is longer."""
 _TASK_BYTES = 4
 _VERSION_BYTES = 8
@@ -51,6 +55,10 @@ class Subject(IntEnum):
     """Decided blocks from a height on, by `blocks_key`."""
     KEY = 8
     """An admitted update with the content key of its vector, by its id."""
+    SNAPSHOT = 9
+    """The manifest of a snapshot, instead of blocks that are pruned."""
+    BUCKETS = 10
+    """Buckets of a snapshot, by `buckets_key`."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,67 @@ class GivenModel:
 GIVEN_MODEL = structure(
     GivenModel, 512, uint((1 << 8 * _TASK_BYTES) - 1), uint(), MODEL_DIGESTS.schema
 )
+
+
+@dataclass(frozen=True)
+class GivenSnapshot:
+    """What a coordinator answers that no longer has the blocks asked for.
+
+    Attributes:
+      manifest: Of its newest snapshot.
+      ends: All changes of the validator set until then.
+    """
+
+    manifest: Manifest
+    ends: tuple[EpochEnd, ...]
+
+
+GIVEN_SNAPSHOT = structure(
+    GivenSnapshot,
+    MANIFEST.bytes_max + EPOCHS_MAX * EPOCH_END.bytes_max,
+    MANIFEST.schema,
+    many(EPOCH_END.schema, EPOCHS_MAX),
+)
+
+
+@dataclass(frozen=True)
+class GivenBuckets:
+    """Buckets of a snapshot; its manifest proves them.
+
+    Attributes:
+      height: Of the snapshot.
+      first: The first bucket.
+      buckets: Packed, in order.
+    """
+
+    height: int
+    first: int
+    buckets: tuple[bytes, ...]
+
+
+GIVEN_BUCKETS = structure(
+    GivenBuckets,
+    BUCKET_BYTES_MAX + BUCKETS_BYTES_MAX + 4096,
+    uint(least=1),
+    uint(BUCKETS - 1),
+    many(binary(BUCKET_BYTES_MAX), BUCKETS, 1),
+)
+
+
+def buckets_key(height: int, first: int) -> bytes:
+    """The key of buckets of a snapshot, from one on."""
+    return blocks_key(height) + bytes([first])
+
+
+def parse_buckets_key(key: bytes) -> tuple[int, int]:
+    """Height and first bucket of a `buckets_key`.
+
+    Raises:
+      DecodeError: If it is none.
+    """
+    if len(key) != _HEIGHT_BYTES + 1:
+        raise DecodeError("not the key of buckets")
+    return parse_blocks_key(key[:_HEIGHT_BYTES]), key[_HEIGHT_BYTES]
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,19 @@ def step(
       now_s: Monotonic clock, in seconds.
       now_ms: Unix time for the chain's display times; may be wrong without harm.
     """
+    if state.restoring is not None and state.restoring.complete:
+        # What this core knows of the chain is of the past: it is to be started anew.
+        return state, ()
     turn = Turn(settings, state, now_s, now_ms)
+    _take(turn, event)
+    if turn.parked:
+        peers.release_parked(turn)
+    if turn.wanted:
+        wanting.ask_what_is_due(turn)
+    return turn.state(), tuple(turn.effects)
+
+
+def _take(turn: Turn, event: Event) -> None:
     match event:
         case ChunkArrived() | SaidArrived() | StateArrived():
             _board_spoke(turn, event)
@@ -153,11 +165,6 @@ def step(
             versioning.announce_again(turn)
         case _:
             assert_never(event)
-    if turn.parked:
-        peers.release_parked(turn)
-    if turn.wanted:
-        wanting.ask_what_is_due(turn)
-    return turn.state(), tuple(turn.effects)
 
 
 def farewell(settings: Settings, counter: int, height: int) -> Publish:

@@ -62,10 +62,14 @@ MESSAGE_COST_MIN_BYTES = 4096
 ASKS_PER_S = 256.0
 ASKS_BURST = 4096.0
 ASKS_OF_RANGE = 16
-"""As how many things a range of blocks counts."""
+"""As how many things a range of blocks or buckets counts."""
 ASKS_OF_KEY = 16
 """As how many a content key counts, for which a blob is opened."""
-_ASKS_OF = {Subject.BLOCKS: ASKS_OF_RANGE, Subject.KEY: ASKS_OF_KEY}
+_ASKS_OF = {
+    Subject.BLOCKS: ASKS_OF_RANGE,
+    Subject.BUCKETS: ASKS_OF_RANGE,
+    Subject.KEY: ASKS_OF_KEY,
+}
 REPEAT_EVERY_S = 1.0
 REPEATED_MAX = 64
 _FRAME_OVERHEAD_BYTES = 64 * 1024
@@ -131,8 +135,8 @@ def _take(turn: Turn, who: DeviceId, frame: Frame) -> None:
             _whole_given(turn, frame.content)
         case Subject.MODEL:
             _model_given(turn, GIVEN_MODEL.unpack(frame.content))
-        case Subject.BLOCKS:
-            catchup.blocks_given(turn, frame.content)
+        case Subject.BLOCKS | Subject.SNAPSHOT | Subject.BUCKETS:
+            catchup.given(turn, subject, frame.content)
 
 
 def frame_bytes_max(turn: Turn) -> int:

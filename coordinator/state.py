@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from coordinator.admission import Gate
 from coordinator.leases import LeaseTable
 from coordinator.ledger.node import LedgerSettings, LedgerState
+from coordinator.ledger.snapshot import Manifest
 from coordinator.ledger.views import Job
 from coordinator.selection import Selection
 from protocol.chunks import Assembly
 from protocol.envelope import CounterWindow, Envelope
+from protocol.epochs import EpochEnd
 from protocol.ids import (
     BlockHash,
     DeviceId,
@@ -28,6 +30,7 @@ from protocol.ids import (
 from protocol.light import Handover
 from protocol.messages import DevicePhase
 from protocol.persistent import PersistentMap
+from protocol.statetree import BUCKETS
 from protocol.task import ModelDigests, TaskSpec
 from protocol.topics import Topics
 
@@ -196,6 +199,26 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Restoring:
+    """A snapshot that is coming in.
+
+    Attributes:
+      manifest: Certified by validators that we trust.
+      ends: The changes of the validator set until then.
+      buckets: Entries of the first buckets, each checked.
+    """
+
+    manifest: Manifest
+    ends: tuple[EpochEnd, ...]
+    buckets: tuple[Mapping[bytes, bytes], ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing: then the core is to be started anew."""
+        return len(self.buckets) == BUCKETS
+
+
+@dataclass(frozen=True)
 class Parked:
     """A proposal that waits for the vectors that it names.
 
@@ -230,6 +253,7 @@ class CoordinatorState:
       since_s: When we began to listen; nobody can be missed before.
       peers: Other coordinators, by their ids.
       wanted: What we ask them for, by `want_key`.
+      restoring: The state that we get from them, if we are too far behind for blocks.
       parked: Proposals that wait for vectors, by the coordinator who sent them.
       repeat_at_s: When we tell the others again what waits for a block.
       repeat_below: Place in the mempool; what is older waits since the last time.
@@ -260,6 +284,7 @@ class CoordinatorState:
     rounds: int = 0
     finalities_s: tuple[float, ...] = ()
     keys: Mapping[Digest, bytes] = field(default_factory=dict)
+    restoring: Restoring | None = None
     wake_at_s: float = 0.0
 
 

@@ -55,6 +55,7 @@ class Turn:
         self.peers = state.peers
         self.wanted = state.wanted
         self.parked = state.parked
+        self.restoring = state.restoring
         self.repeat_at_s = state.repeat_at_s
         self.repeat_below = state.repeat_below
         self.announce_at_s = state.announce_at_s
@@ -90,6 +91,7 @@ class Turn:
             self.rounds,
             self.finalities_s,
             self.keys,
+            self.restoring,
             wake_at_s,
         )
 

@@ -121,7 +121,7 @@ def _whom(turn: Turn, key: bytes, one: Wanted) -> DeviceId | None:
     keys = membership.public_keys(turn.ledger)
     others = [device_id(public) for public in keys if public != own]
     alive = [who for who in others if is_alive(turn, who)] or others
-    if key[0] == Subject.BLOCKS:
+    if key[0] in (Subject.BLOCKS, Subject.BUCKETS):
         height = turn.ledger.consensus.height
         alive = [
             who

@@ -26,6 +26,7 @@ from coordinator.ledger.storage import (
 from coordinator.ledger.wire import DECISION, Decision
 from protocol.chain import Block, Certificate, Genesis, ValidatorSet
 from protocol.envelope import Envelope
+from protocol.epochs import EpochEnd
 from protocol.ids import Digest, H
 from protocol.statetree import StateTree, bucket_root
 from protocol.task import ModelDigests
@@ -42,7 +43,7 @@ class MemoryStore:
         self._headers: dict[int, StoredHeader] = {}
         self._first_body = 1
         self._snapshots: dict[int, list[dict[bytes, bytes]]] = {}
-        self._sets = {genesis.validators.digest(): genesis.validators}
+        self._ends: list[EpochEnd] = []
         self._places: dict[bytes, Location] = {}
         self._uploads: dict[bytes, StoredUpload] = {}
         self._blobs: dict[bytes, bytes] = {}
@@ -76,8 +77,9 @@ class MemoryStore:
         self._blocks[header.height] = StoredBlock(block, certificate)
         self._headers[header.height] = StoredHeader(header, certificate)
         self._tree = self._tree.update(dict(changes))
-        following = views.validators(self._tree, self.genesis, header.height + 1)
-        self._sets[following.digest()] = following
+        if header.next_validators != header.validators:
+            following = views.validators(self._tree, self.genesis, header.height + 1)
+            self._ends.append(EpochEnd(header, certificate, following))
         if header.height % SNAPSHOT_BLOCKS == 0:
             self._take(header.height)
         for place, identity in enumerate(identities):
@@ -198,7 +200,12 @@ class MemoryStore:
         found = self._snapshots.get(height, [])[first:]
         return within(map(pack_bucket, found), bytes_max)
 
-    def adopt(self, manifest: Manifest, state: Mapping[bytes, bytes]) -> None:
+    def adopt(
+        self,
+        manifest: Manifest,
+        ends: Sequence[EpochEnd],
+        state: Mapping[bytes, bytes],
+    ) -> None:
         """See `Store`."""
         assert self._open
         height = manifest.header.height
@@ -207,13 +214,17 @@ class MemoryStore:
         known = StoredHeader(manifest.header, manifest.certificate)
         self._headers = {height: known}
         self._first_body = height + 1
-        following = views.validators(self._tree, self.genesis, height + 1)
-        self._sets[following.digest()] = following
+        self._ends = list(ends)
         self._take(height)
+
+    def epochs(self) -> tuple[EpochEnd, ...]:
+        """See `Store`."""
+        return tuple(self._ends)
 
     def validators(self, digest: bytes) -> ValidatorSet | None:
         """See `Store`."""
-        return self._sets.get(Digest(digest))
+        sets = [self.genesis.validators, *(end.following for end in self._ends)]
+        return next((one for one in sets if one.digest() == digest), None)
 
     def decisions(self, first: int, most: int, bytes_max: int) -> tuple[bytes, ...]:
         """See `Store`."""

@@ -12,6 +12,7 @@ from typing import Protocol
 from coordinator.ledger.snapshot import Manifest
 from protocol.chain import Block, Certificate, Genesis, Header, ValidatorSet
 from protocol.envelope import Envelope
+from protocol.epochs import EpochEnd
 from protocol.ids import Digest
 from protocol.statetree import StateTree
 from protocol.task import ModelDigests
@@ -185,8 +186,16 @@ class Store(Protocol):
           bytes_max: Of all together, unless the first one alone is longer.
         """
 
-    def adopt(self, manifest: Manifest, state: Mapping[bytes, bytes]) -> None:
+    def adopt(
+        self,
+        manifest: Manifest,
+        ends: Sequence[EpochEnd],
+        state: Mapping[bytes, bytes],
+    ) -> None:
         """Begins anew from a checked snapshot; blocks before it are forgotten."""
+
+    def epochs(self) -> tuple[EpochEnd, ...]:
+        """All changes of the validator set, rising."""
 
     def validators(self, digest: bytes) -> ValidatorSet | None:
         """A set that certified or certifies a height, by its hash."""

@@ -18,18 +18,18 @@ from coordinator.ledger.storage import (
     StoredTip,
     within,
 )
-from coordinator.rim.schema import storage_errors
+from coordinator.rim.schema import REMEDY, storage_errors
 from coordinator.rim.tables import Tables
 from protocol.chain import (
     CERTIFICATE,
     HEADER,
-    VALIDATOR_SET,
     Block,
     Certificate,
     Header,
     ValidatorSet,
 )
 from protocol.envelope import ENVELOPE
+from protocol.epochs import EPOCH_END, EpochEnd
 from protocol.errors import ProtocolError, StorageError
 from protocol.ids import Digest
 from protocol.statetree import BUCKETS, StateTree, bucket_root
@@ -58,7 +58,9 @@ class ChainTables(Tables):
         removed = [(key,) for key, value in changes.items() if value is None]
         run("DELETE FROM state WHERE key = ?", removed)
         if header.next_validators != header.validators:
-            self._put_validators(header.height + 1)
+            height = header.height + 1
+            following = views.validators(_Stored(self), self.genesis, height)
+            self._put_end(EpochEnd(header, certificate, following))
         if header.height % SNAPSHOT_BLOCKS == 0:
             self._take(header.height)
 
@@ -66,10 +68,26 @@ class ChainTables(Tables):
         packed = HEADER.pack(header), body, CERTIFICATE.pack(certificate)
         self._write("INSERT INTO blocks VALUES (?, ?, ?, ?)", (header.height, *packed))
 
-    def _put_validators(self, height: int) -> None:
-        found = views.validators(_Stored(self), self.genesis, height)
-        row = (found.digest(), VALIDATOR_SET.pack(found))
-        self._write("INSERT OR IGNORE INTO validators VALUES (?, ?)", row)
+    def _put_end(self, end: EpochEnd) -> None:
+        height, following = end.header.height, end.following.digest()
+        row = (height, following, EPOCH_END.pack(end))
+        self._write("INSERT INTO epochs VALUES (?, ?, ?)", row)
+
+    def epochs(self) -> tuple[EpochEnd, ...]:
+        """See `Store`.
+
+        Raises:
+          StorageError: If one is damaged.
+        """
+        with storage_errors(self._path):
+            rows = self._connection.execute("SELECT ending FROM epochs ORDER BY height")
+            return tuple(self._end(packed) for (packed,) in rows)
+
+    def _end(self, packed: bytes) -> EpochEnd:
+        try:
+            return EPOCH_END.unpack(packed)
+        except ProtocolError as error:
+            raise self._damaged("a change of validators", error) from error
 
     def validators(self, digest: bytes) -> ValidatorSet | None:
         """See `Store`.
@@ -79,15 +97,12 @@ class ChainTables(Tables):
         """
         if digest == self.genesis.validators.digest():
             return self.genesis.validators
-        row = self._one("SELECT members FROM validators WHERE digest = ?", digest)
+        row = self._one("SELECT ending FROM epochs WHERE following = ?", digest)
         if row is None:
             return None
-        try:
-            found = VALIDATOR_SET.unpack(row[0])
-        except ProtocolError as error:
-            raise self._damaged("a validator set", error) from error
+        found = self._end(row[0]).following
         if found.digest() != digest:
-            raise self._damaged("a validator set", "another digest")
+            raise self._damaged("a change of validators", "another set")
         return found
 
     def _take(self, height: int) -> None:
@@ -131,15 +146,21 @@ class ChainTables(Tables):
             )
             return within((content for (content,) in rows), bytes_max)
 
-    def adopt(self, manifest: Manifest, state: Mapping[bytes, bytes]) -> None:
+    def adopt(
+        self,
+        manifest: Manifest,
+        ends: Sequence[EpochEnd],
+        state: Mapping[bytes, bytes],
+    ) -> None:
         """See `Store`."""
         height = manifest.header.height
-        for name in ("blocks", "transactions", "state", "snapshots"):
+        for name in ("blocks", "transactions", "state", "snapshots", "epochs"):
             self._write(f"DELETE FROM {name}", ())  # noqa: S608 - names of ours
         self._put_row(manifest.header, b"", manifest.certificate)
         run = self._connection.executemany
         run("INSERT INTO state VALUES (?, ?)", state.items())
-        self._put_validators(height + 1)
+        for end in ends:
+            self._put_end(end)
         self._take(height)
         self._begin_bodies(height + 1)
 
@@ -193,8 +214,7 @@ class ChainTables(Tables):
         if tree.root() != header.state_root:
             raise StorageError(
                 f"{self._path}: the state does not lead to the state_root of height "
-                f"{height}; restore the file from a backup, together with the vote "
-                "journal beside it"
+                f"{height}; {REMEDY}"
             )
         return StoredTip(header, last.certificate, tree)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from coordinator.events import (
+    AdoptSnapshot,
     DropUpload,
     DropUploads,
     Effect,
@@ -33,6 +34,7 @@ Stored = (
     | DropUpload
     | DropUploads
     | PruneBlocks
+    | AdoptSnapshot
 )
 
 
@@ -119,6 +121,9 @@ class Persistence:
                 store.put_metrics(task, version, accuracy, loss)
             case KeepEvidence(known, other):
                 store.put_evidence(known, other)
+            case AdoptSnapshot(manifest, ends, state):
+                store.adopt(manifest, ends, state)
+                self._height = manifest.header.height
             case DropUploads() | DropUpload() | PruneBlocks():
                 self._drop(effect)
 

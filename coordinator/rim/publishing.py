@@ -6,23 +6,19 @@ from functools import lru_cache
 from broker.events import Message
 from coordinator.events import Give, GiveKey, Publish, PublishChunks, PublishFinal, Tell
 from coordinator.gossip import (
-    BLOCKS_BYTES_MAX,
-    BLOCKS_MAX,
-    GIVEN_BLOCKS,
     GIVEN_KEY,
     GIVEN_MODEL,
     GIVEN_UPLOAD,
-    GivenBlocks,
     GivenKey,
     GivenModel,
     GivenUpload,
     Subject,
-    parse_blocks_key,
     parse_model_key,
     payloads,
 )
 from coordinator.ledger.node import Gossip
 from coordinator.ledger.storage import Store
+from coordinator.rim import serving
 from coordinator.rim.outgoing import Outgoing
 from coordinator.rim.status import Tally
 from coordinator.rim.wholes import WholeCache, final_of
@@ -77,6 +73,10 @@ class Publisher:
                 self._tell(Subject.LEDGER, payload)
             case Tell(subject, content):
                 self._tell(subject, content)
+            case Give(Subject.BLOCKS, key):
+                self._answer(serving.blocks(self._store, key))
+            case Give(Subject.BUCKETS, key):
+                self._answer(serving.buckets(self._store, key))
             case Give(subject, key):
                 self._give(subject, self._content(subject, key))
             case GiveKey():
@@ -116,6 +116,10 @@ class Publisher:
             message = Message(self._gossip, payload, expiry_s=GOSSIP_EXPIRY_S)
             self._outgoing.add(message)
 
+    def _answer(self, answer: serving.Answer | None) -> None:
+        if answer is not None:
+            self._tell(*answer)
+
     def _give(self, subject: Subject, content: bytes | None) -> None:
         if content is not None:
             self._tell(subject, content)
@@ -129,8 +133,6 @@ class Publisher:
                 return self._wholes.get(Digest(key))
             case Subject.MODEL:
                 return self._model(key)
-            case Subject.BLOCKS:
-                return self._blocks(key)
             case _:
                 return None
 
@@ -156,14 +158,6 @@ class Publisher:
             # It does not open here either, or their key is of small order.
             return None
         return GIVEN_KEY.pack(GivenKey(update, stored.blob, box))
-
-    def _blocks(self, key: bytes) -> bytes | None:
-        try:
-            first = parse_blocks_key(key)
-        except DecodeError:
-            return None
-        found = self._store.decisions(first, BLOCKS_MAX, BLOCKS_BYTES_MAX)
-        return GIVEN_BLOCKS.pack(GivenBlocks(first, found)) if found else None
 
     def _model(self, key: bytes) -> bytes | None:
         try:

@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from types import FrameType
 
 from broker.events import (
     Connected as LinkConnected,
@@ -30,6 +29,7 @@ from broker.events import (
 from coordinator import machine
 from coordinator.events import (
     Accept,
+    AdoptSnapshot,
     Aggregate,
     ChunkArrived,
     Connected,
@@ -97,7 +97,11 @@ _Item = LinkEvent | Event | Elsewhere | _Stop | BaseException
 
 
 class Runner:
-    """One running coordinator."""
+    """One running coordinator.
+
+    Attributes:
+      anew: Whether it ended for another one to go on from a snapshot.
+    """
 
     def __init__(self, home: CoordinatorHome, surroundings: Surroundings) -> None:
         """Opens everything; connects to nothing yet."""
@@ -115,6 +119,7 @@ class Runner:
         self._block_from_s = 0.0
         self._broker = "connecting"
         self._stopping = False
+        self.anew = False
         self._backlog: Backlog[_Item] = Backlog()
         self._link = surroundings.open_bus(self._parts.link, self._queue.put)
         self._elsewhere = PeerBrokers(
@@ -325,6 +330,10 @@ class Runner:
                 self._count(effect)
             case StoreVersion() | StoreMetrics():
                 self._parts.status.versions_changed()
+            case AdoptSnapshot(manifest):
+                log.info("has the state of height %d", manifest.header.height)
+                self.anew = True
+                self._stopping = True
             case _:
                 # The other effects were carried out by `commit`.
                 return
@@ -386,15 +395,18 @@ def run(home: CoordinatorHome, surroundings: Surroundings | None = None) -> int:
     )
     # The reader of a pipe may go; the log must not end us.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    runner = Runner(home, surroundings or Surroundings())
+    anew, status = True, 0
+    while anew:
+        runner = Runner(home, surroundings or Surroundings())
+        _stop_at_signals(runner)
+        try:
+            status = runner.run()
+        finally:
+            runner.close()
+        anew = runner.anew
+    return status
 
-    def ask_to_stop(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        runner.stop()
 
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
-    try:
-        return runner.run()
-    finally:
-        runner.close()
+def _stop_at_signals(runner: Runner) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: runner.stop())

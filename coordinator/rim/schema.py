@@ -12,7 +12,7 @@ from protocol.errors import StorageError
 
 CHAIN_FILE = "chain.sqlite3"
 """Name of the file in a coordinator's `state/`."""
-FORMAT = 2
+FORMAT = 3
 PAGE_BYTES = 8192
 _WAL_PAGES = 4096
 _CACHE_KIB = 16 * 1024
@@ -29,9 +29,9 @@ CREATE TABLE blocks (
 CREATE TABLE transactions (
     id BLOB PRIMARY KEY, height INTEGER NOT NULL, place INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE validators (
-    digest BLOB PRIMARY KEY, members BLOB NOT NULL
-) WITHOUT ROWID;
+CREATE TABLE epochs (
+    height INTEGER PRIMARY KEY, following BLOB NOT NULL, ending BLOB NOT NULL
+);
 CREATE TABLE snapshots (
     height INTEGER NOT NULL,
     bucket INTEGER NOT NULL,
@@ -70,6 +70,19 @@ CREATE TABLE evidence (
 ) WITHOUT ROWID;
 """
 
+REMEDY = (
+    "get it from the other coordinators: starling coordinator recover; or restore it "
+    "from a backup, together with the vote journal beside it"
+)
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether what SQLite raised is about the file's content, not about the disk."""
+    if isinstance(error, sqlite3.OperationalError):
+        # A file cut to nothing is an empty database.
+        return "no such" in str(error)
+    return not isinstance(error, OSError)
+
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
@@ -77,12 +90,10 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.OperationalError) as error:
-        raise StorageError(f"{path}: {error}; free space or fix the disk") from error
+        remedy = REMEDY if is_damage(error) else "free space or fix the disk"
+        raise StorageError(f"{path}: {error}; {remedy}") from error
     except sqlite3.DatabaseError as error:
-        raise StorageError(
-            f"{path}: {error}; restore the file from a backup, together with the "
-            "vote journal beside it"
-        ) from error
+        raise StorageError(f"{path}: {error}; {REMEDY}") from error
 
 
 def connect(path: Path, mode: str = "rwc") -> sqlite3.Connection:

@@ -12,6 +12,10 @@ VOTES_FILE = "votes.journal"
 """Name of the file in a coordinator's `state/`."""
 SIZE_BYTES_MAX = 4 << 20
 """Of the journal before it is rewritten; a few thousand heights of a chain of one."""
+_REMEDY = (
+    "restore it from a backup, together with the chain beside it, or set it aside: "
+    "starling coordinator recover"
+)
 
 
 class VoteJournal:
@@ -32,7 +36,10 @@ class VoteJournal:
           ConfigError: If another process has it open.
           StorageError: If it is damaged, or the disk refuses.
         """
-        self._journal, payloads = Journal.open(path)
+        try:
+            self._journal, payloads = Journal.open(path)
+        except StorageError as error:
+            raise StorageError(f"{error}; {_REMEDY}") from error.__cause__
         self._kept = [(_height(path, payload), payload) for payload in payloads]
         self.entries = tuple(payloads)
         self._size_bytes_max = size_bytes_max
@@ -64,4 +71,6 @@ def _height(path: Path, payload: bytes) -> int:
     try:
         return JOURNAL_ENTRY.unpack(payload).height
     except ProtocolError as error:
-        raise StorageError(f"{path}: an entry is no vote: {error}") from error
+        raise StorageError(
+            f"{path}: an entry is no vote: {error}; {_REMEDY}"
+        ) from error

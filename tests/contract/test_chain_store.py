@@ -267,7 +267,7 @@ def test_chain_goes_on_from_an_adopted_snapshot(long: Store) -> None:
     for number, one in enumerate(long.buckets(height, 0, 1 << 30)):
         state.update(unpack_bucket(one, number, manifest.buckets[number]))
     with long.transaction():
-        long.adopt(manifest, state)
+        long.adopt(manifest, (), state)
     tip = long.tip()
     assert (tip.header, tip.certificate) == (manifest.header, manifest.certificate)
     assert tip.tree.root() == manifest.header.state_root

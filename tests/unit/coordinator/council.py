@@ -14,6 +14,7 @@ from coordinator.admission import Gate
 from coordinator.aggregation.strategy import PackedModel
 from coordinator.duty import SILENT_AFTER_STATUSES
 from coordinator.events import (
+    AdoptSnapshot,
     Aggregate,
     Aggregated,
     ChunkArrived,
@@ -173,6 +174,8 @@ class Member:
         """Lets the core take an event and does what it asks."""
         self.state, effects = machine.step(self.settings, self.state, event, now_s, 0)
         self.carry_out(effects)
+        if any(isinstance(effect, AdoptSnapshot) for effect in effects):
+            self.begin(now_s)
         return effects
 
     def carry_out(self, effects: tuple[Effect, ...]) -> None:

@@ -1,0 +1,98 @@
+"""Getting the state from others, where they no longer have the blocks that led to it.
+
+Whoever is asked for pruned blocks answers with the manifest of its newest snapshot. If
+the validators that we trust certified it, its buckets are asked for, of one coordinator
+after the other, and each is checked against the manifest as it comes. Once all are here
+the chain begins anew from the snapshot, and the core is started anew.
+"""
+
+from dataclasses import replace
+
+from coordinator import wanting
+from coordinator.events import AdoptSnapshot
+from coordinator.gossip import (
+    GIVEN_BUCKETS,
+    GIVEN_SNAPSHOT,
+    Subject,
+    blocks_key,
+    buckets_key,
+)
+from coordinator.ledger.snapshot import unpack_bucket
+from coordinator.state import Restoring
+from coordinator.turn import Turn
+from protocol.chain import FaultModel
+from protocol.epochs import follow
+from protocol.light import Trusted
+from protocol.statetree import BUCKETS
+
+
+def snapshot_given(turn: Turn, content: bytes) -> None:
+    """Takes the manifest of a snapshot in answer to a request for blocks.
+
+    Raises:
+      ProofError, SignatureError: If validators that we trust did not certify it.
+    """
+    height = turn.ledger.consensus.height
+    asked = wanting.want_key(Subject.BLOCKS, blocks_key(height))
+    if asked not in turn.wanted or turn.restoring is not None:
+        return
+    given = GIVEN_SNAPSHOT.unpack(content)
+    tip = turn.ledger.tip
+    if given.manifest.header.height <= tip.height:
+        return
+    fault_model = FaultModel(tip.genesis.fault_model)
+    trusted = Trusted(tip.chain_id, fault_model, tip.height, tip.roster.validators)
+    given.manifest.check(follow(trusted, given.ends))
+    turn.restoring = Restoring(given.manifest, given.ends)
+    turn.report(
+        f"the others have no blocks from height {height} on: getting the state of "
+        f"height {given.manifest.header.height}"
+    )
+    wanting.forget(turn, [asked])
+    _want_next(turn, turn.restoring)
+
+
+def _want_next(turn: Turn, restoring: Restoring) -> None:
+    height, first = restoring.manifest.header.height, len(restoring.buckets)
+    wanting.want(turn, [wanting.want_key(Subject.BUCKETS, buckets_key(height, first))])
+
+
+def buckets_given(turn: Turn, content: bytes) -> None:
+    """Takes buckets that we asked for; the first that is wrong ends the range.
+
+    Raises:
+      ProofError, DecodeError: If one is not the manifest's.
+    """
+    given, restoring = GIVEN_BUCKETS.unpack(content), turn.restoring
+    if restoring is None or restoring.complete:
+        return
+    place = (restoring.manifest.header.height, len(restoring.buckets))
+    if (given.height, given.first) != place:
+        return
+    asked = wanting.want_key(Subject.BUCKETS, buckets_key(*place))
+    for packed in given.buckets[: BUCKETS - given.first]:
+        number = len(restoring.buckets)
+        root = restoring.manifest.buckets[number]
+        checked = unpack_bucket(packed, number, root)
+        restoring = replace(restoring, buckets=(*restoring.buckets, checked))
+    wanting.forget(turn, [asked])
+    turn.restoring = restoring
+    if restoring.complete:
+        state: dict[bytes, bytes] = {}
+        for entries in restoring.buckets:
+            state.update(entries)
+        turn.emit(AdoptSnapshot(restoring.manifest, restoring.ends, state))
+        return
+    _want_next(turn, restoring)
+
+
+def look(turn: Turn) -> bool:
+    """Whether a snapshot is on its way; gives it up if nobody gives it any longer."""
+    restoring = turn.restoring
+    if restoring is None:
+        return False
+    place = (restoring.manifest.header.height, len(restoring.buckets))
+    key = wanting.want_key(Subject.BUCKETS, buckets_key(*place))
+    if key not in turn.wanted and not restoring.complete:
+        turn.restoring = None
+    return turn.restoring is not None

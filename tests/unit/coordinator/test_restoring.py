@@ -1,0 +1,166 @@
+"""Who is too far behind for blocks gets the state, checked, and goes on from there."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+from benchmarks.long_chain import Chain, Decided, put
+from coordinator import wanting
+from coordinator.events import PeerArrived
+from coordinator.gossip import (
+    GIVEN_BUCKETS,
+    GIVEN_SNAPSHOT,
+    GivenBuckets,
+    GivenSnapshot,
+    Subject,
+    blocks_key,
+    payloads,
+)
+from coordinator.ledger.snapshot import SNAPSHOT_BLOCKS, Manifest
+from coordinator.state import Wanted
+from protocol.ids import Digest
+from protocol.statetree import BUCKETS
+from tests.unit.coordinator.council import GENESIS, KEYS, Council, Member
+from tests.unit.coordinator.world import OPERATOR
+
+LATE = 1
+HEIGHT = SNAPSHOT_BLOCKS + 30
+PRUNED = 900
+
+
+@cache
+def blocks() -> list[Decided]:
+    return list(Chain(GENESIS, KEYS, OPERATOR).grow(HEIGHT))
+
+
+@pytest.fixture
+def council() -> Iterator[Council]:
+    """All but member 1 have a long chain, whose first blocks are pruned."""
+    running = Council()
+    for member in running.members:
+        if member.index != LATE:
+            with member.store.transaction():
+                for decided in blocks():
+                    put(member.store, decided)
+                member.store.prune(PRUNED)
+        member.begin(running.now_s)
+    yield running
+    running.close()
+
+
+def test_late_member_gets_the_state_and_then_the_blocks(council: Council) -> None:
+    council.run(4.0)
+    late = council.members[LATE]
+    assert council.heights()[LATE] >= HEIGHT
+    assert late.store.first_body() == SNAPSHOT_BLOCKS + 1
+    other = council.members[0].store.tip()
+    assert late.store.tip().tree.root() == other.tree.root()
+    assert late.refusals() == []
+
+
+def manifest(council: Council) -> Manifest:
+    found = council.members[0].store.manifest(SNAPSHOT_BLOCKS)
+    assert found is not None
+    return found
+
+
+def give(council: Council, subject: Subject, content: bytes) -> Member:
+    late = council.members[LATE]
+    for payload in payloads(subject, content):
+        late.step(PeerArrived(KEYS[0].identity, payload), council.now_s)
+    return late
+
+
+def offer(council: Council, offered: Manifest, wanted: bool = True) -> Member:
+    """Offers the late member a snapshot instead of the first blocks."""
+    late = council.members[LATE]
+    late.begin(council.now_s)
+    key = wanting.want_key(Subject.BLOCKS, blocks_key(1))
+    asked = {key: Wanted(council.now_s + 60.0)} if wanted else {}
+    late.state = replace(late.state, wanted=asked)
+    packed = GIVEN_SNAPSHOT.pack(GivenSnapshot(offered, ()))
+    return give(council, Subject.SNAPSHOT, packed)
+
+
+def _another_bucket(offered: Manifest) -> Manifest:
+    roots = (Digest(bytes(32)), *offered.buckets[1:])
+    return replace(offered, buckets=roots)
+
+
+def _no_votes(offered: Manifest) -> Manifest:
+    nothing = (bytes(64),) * len(offered.certificate.signatures)
+    return replace(
+        offered, certificate=replace(offered.certificate, signatures=nothing)
+    )
+
+
+def _another_state(offered: Manifest) -> Manifest:
+    header = replace(offered.header, state_root=Digest(bytes(32)))
+    return replace(offered, header=header)
+
+
+@pytest.mark.parametrize(
+    "change", [_another_bucket, _no_votes, _another_state], ids=lambda f: f.__name__
+)
+def test_manifest_that_is_not_certified_is_refused(
+    council: Council, change: Callable[[Manifest], Manifest]
+) -> None:
+    late = offer(council, change(manifest(council)))
+    assert late.state.restoring is None
+    assert len(late.refusals()) == 1
+
+
+def test_manifest_that_nobody_asked_for_is_not_looked_at(council: Council) -> None:
+    late = offer(council, manifest(council), wanted=False)
+    assert (late.state.restoring, late.refusals()) == (None, [])
+
+
+def buckets(council: Council, first: int = 0) -> tuple[bytes, ...]:
+    return council.members[0].store.buckets(SNAPSHOT_BLOCKS, first, 1 << 30)
+
+
+def _give_buckets(council: Council, first: int, parts: tuple[bytes, ...]) -> Member:
+    given = GivenBuckets(SNAPSHOT_BLOCKS, first, parts)
+    return give(council, Subject.BUCKETS, GIVEN_BUCKETS.pack(given))
+
+
+def test_all_buckets_begin_the_chain_anew(council: Council) -> None:
+    offer(council, manifest(council))
+    _give_buckets(council, 0, buckets(council)[:100])
+    late = _give_buckets(council, 100, buckets(council)[100:])
+    assert late.state.ledger.height == SNAPSHOT_BLOCKS
+    assert late.store.tip().header == manifest(council).header
+
+
+def test_wrong_bucket_is_refused_and_asked_for_again(council: Council) -> None:
+    offer(council, manifest(council))
+    parts = list(buckets(council))
+    parts[max(range(BUCKETS), key=lambda number: len(parts[number]))] = min(parts)
+    late = _give_buckets(council, 0, tuple(parts))
+    assert len(late.refusals()) == 1
+    assert late.state.restoring is not None
+    assert late.state.restoring.buckets == ()
+    assert any(key[0] == Subject.BUCKETS for key in late.state.wanted)
+
+
+@pytest.mark.parametrize("first", [1, BUCKETS - 1], ids=str)
+def test_buckets_of_another_place_are_not_looked_at(
+    council: Council, first: int
+) -> None:
+    offer(council, manifest(council))
+    late = _give_buckets(council, first, buckets(council)[:1])
+    assert late.refusals() == []
+    assert late.state.restoring is not None
+    assert late.state.restoring.buckets == ()
+
+
+def test_snapshot_that_nobody_gives_any_longer_is_given_up(council: Council) -> None:
+    council.cut = lambda source, target, message: target == LATE
+    late = offer(council, manifest(council))
+    assert late.state.restoring is not None
+    late.state = replace(late.state, wanted={})
+    council.cut = lambda source, target, message: False
+    council.run(4.0)
+    assert council.heights()[LATE] >= HEIGHT
