@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from agent import events as e
-from agent import fetching, outbox, participation
+from agent import fetching, forfeiting, outbox, participation
 from agent.effects import Effect, Publish
 from agent.obstacles import phase
 from agent.privacy import PrivacyLedger
@@ -225,6 +225,7 @@ _RULES: tuple[Callable[[Turn], None], ...] = (
     fetching.rule_tidy,
     outbox.rule_send,
     participation.rule_check_in,
+    forfeiting.rule_forfeit,
 )
 """Each one acts only where something is left to do; none undoes another's work, so
 that one pass in this order reaches rest."""
@@ -274,8 +275,8 @@ def _wake_at_s(turn: Turn) -> float:
     moments = [item.send_at_s for item in state.waiting if not item.refusal]
     if state.fetch is not None:
         moments.append(state.fetch.again_at_s)
-    if state.asking is not None:
-        moments.append(state.asking.again_at_s)
+    asked = (state.asking, state.forfeit)
+    moments += [each.again_at_s for each in asked if each is not None]
     if state.sending is not None and state.sending.again_at_s is not None:
         moments.append(state.sending.again_at_s)
     moments += (state.rest_until_s, state.show_at_s)

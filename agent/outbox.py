@@ -5,6 +5,7 @@ of one coordinator stops the sending. Only a proof that the update is final, or 
 version that makes it stale, deletes it; a refusal never does.
 """
 
+from agent import forfeiting
 from agent.effects import DeleteSpooled, KeepProof, MarkAccepted, PublishSpooled
 from agent.events import ChunkDelivered
 from agent.state import Sending, Waiting
@@ -158,6 +159,8 @@ def hear_refused(turn: Turn, envelope: Envelope) -> None:
         asking = evolve(asking, again_at_s=turn.jittered(wait_s))
         turn.state = evolve(turn.state, asking=asking)
         return
+    if forfeiting.hear_refused(turn, refused):
+        return
     for item in turn.state.waiting:
         if refused.subject in (item.entry.update, item.entry.digest):
             _refused(turn, item, envelope, refused.reason, refused.retry_after_s)
@@ -203,6 +206,6 @@ def hear_final(turn: Turn, envelope: Envelope) -> None:
     item = find(turn, final.transaction.identity(turn.state.chain))
     if item is not None:
         trusted = final.check(turn.state.trusted)
-        turn.state = evolve(turn.state, trusted=trusted)
+        turn.state = evolve(turn.state, trusted=trusted, settled=item.entry.base)
         turn.emit(KeepProof(item.entry, envelope.body))
         _delete(turn, item, "final")

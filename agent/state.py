@@ -247,6 +247,8 @@ class State:
       adopted: What inference uses.
       before: What it used before, to go back to.
       asking: A check-in under way.
+      forfeit: What we told of a lost update.
+      settled: Version for which the chain has what we signed, as far as we know.
       training: A training under way; never together with `asking`.
       waiting: The spool's content, oldest first.
       sending: An upload under way; its `update` is in `waiting`.
@@ -279,6 +281,8 @@ class State:
     adopted: Adopted | None = None
     before: Adopted | None = None
     asking: Asking | None = None
+    forfeit: Asking | None = None
+    settled: Version | None = None
     training: Training | None = None
     waiting: tuple[Waiting, ...] = ()
     sending: Sending | None = None

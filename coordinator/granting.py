@@ -7,7 +7,7 @@ from coordinator.turn import Turn
 from protocol.envelope import Kind
 from protocol.errors import InvalidUpdate, Reason, StaleUpdate
 from protocol.evolve import evolve
-from protocol.ids import DeviceId
+from protocol.ids import DeviceId, Version
 from protocol.messages import LEASE, CheckIn, Lease
 
 BACKLOG_BUFFERS = 2
@@ -32,7 +32,7 @@ def check_in(turn: Turn, device: DeviceId, said: CheckIn, counter: int) -> None:
         raise StaleUpdate(f"version {said.version}, the newest is {head}")
     if said.pledge not in task.spec.pledges:
         raise InvalidUpdate("not a size to pledge", Reason.POLICY_MISMATCH)
-    if _contributed(turn, device, said):
+    if contributed(turn, device, said.task, said.version):
         raise InvalidUpdate("has its update for this version", Reason.ALREADY_KNOWN)
     granted = task.leases.granted.get(device)
     if granted is not None and granted.version == said.version:
@@ -110,9 +110,8 @@ def expire(turn: Turn) -> None:
             grant_free(turn, evolve(task, leases=leases))
 
 
-def _contributed(turn: Turn, device: DeviceId, said: CheckIn) -> bool:
-    key = held_key(device, said.task, said.version)
-    if turn.held.get(key) is not None:
+def contributed(turn: Turn, device: DeviceId, task: int, version: Version) -> bool:
+    """Whether a board has an update for a base version, or has forfeited it."""
+    if turn.held.get(held_key(device, task, version)) is not None:
         return True
-    tree = turn.ledger.tree
-    return views.update_of(tree, said.task, device, said.version) is not None
+    return views.update_of(turn.ledger.tree, task, device, version) is not None

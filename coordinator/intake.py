@@ -27,6 +27,7 @@ from protocol.errors import (
     ProtocolError,
     Reason,
     SignatureError,
+    StaleUpdate,
 )
 from protocol.evolve import evolve
 from protocol.ids import DeviceId, Digest, H, PublicKey
@@ -35,6 +36,7 @@ from protocol.messages import (
     CHECK_IN,
     CHUNK_REQUEST,
     DEVICE_STATE,
+    FORFEIT,
     Accepted,
     ChunkRequest,
     Contribution,
@@ -118,6 +120,8 @@ def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
             matter = b"check in" + body.version.to_bytes(8)
             if duty.answers(turn, device, matter, CHECK_INS_PATIENCE):
                 granting.check_in(turn, device, body, envelope.counter)
+        elif envelope.kind == Kind.FORFEIT:
+            _forfeited(turn, device, envelope)
         else:
             request = CHUNK_REQUEST.unpack(envelope.body)
             matter = request.digest + request.indices[0].to_bytes(4)
@@ -125,6 +129,17 @@ def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
                 _serve(turn, device, request)
     except ProtocolError as error:
         turn.refuse(device, subject, error)
+
+
+def _forfeited(turn: Turn, device: DeviceId, envelope: Envelope) -> None:
+    """A board has lost what it paid for; it goes to the chain as it is."""
+    body = FORFEIT.unpack(envelope.body)
+    if granting.contributed(turn, device, body.task, body.version):
+        raise InvalidUpdate("signed for this version", Reason.ALREADY_KNOWN)
+    if views.head(turn.ledger.tree, body.task) != body.version:
+        raise StaleUpdate(f"version {body.version} is not the head")
+    # It came to all coordinators.
+    submit_upload(turn, envelope)
 
 
 def state_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
@@ -246,7 +261,7 @@ def _repeat_receipt(turn: Turn, device: DeviceId, admitted: Admitted) -> None:
 
 
 def _check_said(turn: Turn, device: DeviceId, envelope: Envelope) -> None:
-    if envelope.kind not in (Kind.CHECK_IN, Kind.CHUNK_REQUEST):
+    if envelope.kind not in (Kind.CHECK_IN, Kind.CHUNK_REQUEST, Kind.FORFEIT):
         raise DecodeError(f"kind {envelope.kind} said", Reason.UNKNOWN_KIND)
     _require_signer(turn, device, envelope)
     envelope.check(turn.settings.gate.chain_id)

@@ -237,6 +237,10 @@ def _catch_up(turn: Turn, task: TaskState, head: Version) -> TaskState:
     model = task.attested
     if model is not None and version_digest(model) == digest:
         return _version_final(turn, task, head, model)
+    if version_digest(task.model) == digest:
+        # Too many boards had lost their updates: the same model is a new base.
+        turn.emit(StoreDigests(task.number, head, task.model))
+        return _version_final(turn, task, head, task.model)
     if task.computing == head:
         return task
     if task.sought is not None and task.sought > task.head and task.lacking:

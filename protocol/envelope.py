@@ -46,6 +46,7 @@ class Kind(IntEnum):
     VALSET = 15
     PARAM = 16
     UPGRADE = 17
+    FORFEIT = 18
     # A board speaks.
     CHECK_IN = 64
     CHUNK_REQUEST = 65
@@ -77,6 +78,7 @@ TRANSACTION_KINDS = frozenset(
         Kind.VALSET,
         Kind.PARAM,
         Kind.UPGRADE,
+        Kind.FORFEIT,
     }
 )
 

@@ -164,6 +164,24 @@ CONTRIBUTION = structure(
 
 
 @dataclass(frozen=True)
+class Forfeit:
+    """A board paid for a base version and has lost its update: it makes no other.
+
+    Attributes:
+      task: Which task.
+      version: The base version; the task's head.
+      charge: What it paid, in the units of `protocol.accounting`.
+    """
+
+    task: TaskId
+    version: Version
+    charge: int
+
+
+FORFEIT = structure(Forfeit, 64, _TASK, uint(), uint())
+
+
+@dataclass(frozen=True)
 class Upload:
     """What a board sends in chunks: the signed update, the lease, the sealed vector."""
 

@@ -46,6 +46,7 @@ RULES: dict[Kind, Rule] = {
     Kind.VALSET: validators.change_validators,
     Kind.PARAM: parameters.change_parameter,
     Kind.UPGRADE: parameters.upgrade,
+    Kind.FORFEIT: versions.forfeit,
 }
 """One rule per kind of transaction."""
 

@@ -9,7 +9,14 @@ dropped at once. A quorum of equal attestations makes the version final.
 
 from dataclasses import replace
 
-from coordinator.ledger import dissent, scores, settlement, transactions, views
+from coordinator.ledger import (
+    dissent,
+    forfeits,
+    scores,
+    settlement,
+    transactions,
+    views,
+)
 from coordinator.ledger.authority import check_operator
 from coordinator.ledger.draft import Context, Draft, JobCut, TaskOpened, VersionFinal
 from coordinator.ledger.records import (
@@ -46,7 +53,7 @@ from protocol.evolve import evolve
 from protocol.ids import DeviceId, Digest, TaskId, Version
 from protocol.light import task_key, version_key
 from protocol.mechanisms import check_mode, check_policy, stated_charge
-from protocol.messages import ATTEST, TASKS_MAX, Contribution
+from protocol.messages import ATTEST, FORFEIT, TASKS_MAX, Contribution, Forfeit
 from protocol.task import TASK, TaskSpec, version_digest
 
 
@@ -90,22 +97,14 @@ def update(
         UNKNOWN_TASK, ALREADY_KNOWN, EQUIVOCATION, BUDGET_EXCEEDED or MALFORMED.
     """
     body = transactions.contribution(envelope.body)
-    sender = views.owner(draft, envelope.sender)
-    board = views.signer(draft, envelope.sender)
-    if board is None:
-        raise ProtocolError("the board may not take part", Reason.NOT_ENROLLED)
-    if board.jailed:
-        raise ProtocolError(f"jailed until height {board.jailed}", Reason.JAILED)
-    spec = views.task(draft, body.task)
-    progress = views.progress(draft, body.task)
-    if spec is None or progress is None:
-        raise ProtocolError(f"no task {body.task}", Reason.UNKNOWN_TASK)
+    sender, board = _participant(draft, envelope)
+    spec, progress = _open_task(draft, body.task)
     signed = views.history(draft, body.task, sender)
     _check_unsigned(signed, body.version, identity)
     _check_base(spec, progress.head, body.version)
     _check_policy(spec, body)
-    _credit(draft, sender, board, body.charge)
-    _remember(draft, body.task, sender, signed, progress.head, spec, body, identity)
+    _credit(draft, sender, board, body.charge, 1)
+    _remember(draft, body, sender, signed, progress.head, spec, identity)
     entry = Pending(
         identity, sender, body.version, body.pledge, body.blob, context.height
     )
@@ -113,6 +112,48 @@ def update(
     draft.put(views.pending_key(body.task, place), PENDING.pack(entry))
     progress = evolve(progress, following=place + 1, pending=progress.pending + 1)
     _queue_changed(draft, context, body.task, spec, progress)
+
+
+def forfeit(
+    draft: Draft, context: Context, envelope: Envelope, identity: Digest
+) -> None:
+    """Notes that a board has paid for the head and will never sign an update for it.
+
+    Raises:
+      ProtocolError: NOT_ENROLLED, JAILED, UNKNOWN_TASK, ALREADY_KNOWN, STALE,
+        POLICY_MISMATCH, BUDGET_EXCEEDED or MALFORMED.
+    """
+    body = FORFEIT.unpack(envelope.body)
+    sender, board = _participant(draft, envelope)
+    spec, progress = _open_task(draft, body.task)
+    signed = views.history(draft, body.task, sender)
+    if any(entry.base == body.version for entry in signed):
+        raise InvalidUpdate("the board signed for this base", Reason.ALREADY_KNOWN)
+    _check_base(spec, progress.head, body.version)
+    if body.version != progress.head:
+        raise StaleUpdate(f"base {body.version} is not the head")
+    if body.charge < stated_charge(spec.privacy):
+        raise InvalidUpdate("charged less than its noise", Reason.POLICY_MISMATCH)
+    _credit(draft, sender, board, body.charge, 0)
+    _remember(draft, body, sender, signed, progress.head, spec, identity)
+    forfeits.add(draft, body.task, progress.head, context.height)
+    _queue_changed(draft, context, body.task, spec, progress)
+
+
+def _participant(draft: Draft, envelope: Envelope) -> tuple[DeviceId, Board]:
+    board = views.signer(draft, envelope.sender)
+    if board is None:
+        raise ProtocolError("the board may not take part", Reason.NOT_ENROLLED)
+    if board.jailed:
+        raise ProtocolError(f"jailed until height {board.jailed}", Reason.JAILED)
+    return views.owner(draft, envelope.sender), board
+
+
+def _open_task(draft: Draft, number: int) -> tuple[TaskSpec, Progress]:
+    spec, progress = views.task(draft, number), views.progress(draft, number)
+    if spec is None or progress is None:
+        raise ProtocolError(f"no task {number}", Reason.UNKNOWN_TASK)
+    return spec, progress
 
 
 def _check_unsigned(signed: tuple[Signed, ...], base: int, identity: Digest) -> None:
@@ -145,22 +186,23 @@ def _check_policy(spec: TaskSpec, body: Contribution) -> None:
         )
 
 
-def _credit(draft: Draft, sender: DeviceId, board: Board, charge: int) -> None:
+def _credit(
+    draft: Draft, sender: DeviceId, board: Board, charge: int, updates: int
+) -> None:
     total = board.charge + charge
     if total > CHARGE_MAX:
         raise BudgetExceeded("the board's charges leave all bounds")
-    after = evolve(board, updates=board.updates + 1, charge=total)
+    after = evolve(board, updates=board.updates + updates, charge=total)
     draft.put(views.board_key(sender), BOARD.pack(after))
 
 
 def _remember(
     draft: Draft,
-    number: int,
+    body: Contribution | Forfeit,
     sender: DeviceId,
     signed: tuple[Signed, ...],
     head: int,
     spec: TaskSpec,
-    body: Contribution,
     identity: Digest,
 ) -> None:
     """Keeps what a board signed while its base can still be used."""
@@ -169,7 +211,7 @@ def _remember(
     kept.append(Signed(body.version, identity))
     kept.sort(key=lambda entry: entry.base)
     packed = HISTORY.pack(History(tuple(kept)))
-    draft.put(views.history_key(number, sender), packed)
+    draft.put(views.history_key(body.task, sender), packed)
 
 
 def _queue_changed(
@@ -182,7 +224,8 @@ def _queue_changed(
         progress = _cut(draft, context, number, progress, spec.aggregation.buffer)
         waits = False
     else:
-        waits = progress.pending > 0
+        lost = forfeits.of_head(draft, number, progress.head)
+        waits = progress.pending > 0 or lost is not None
     draft.put(views.head_key(number), PROGRESS.pack(progress))
     waiting = views.waiting(draft)
     if waits != (number in waiting):
@@ -192,19 +235,43 @@ def _queue_changed(
 
 
 def cut_patient(draft: Draft, context: Context) -> None:
-    """At a block's end: cuts half-full buffers whose oldest update waited enough."""
+    """At a block's end: cuts buffers that will hardly become fuller.
+
+    Half a buffer is enough once its oldest update waited `patience` blocks. Boards that
+    forfeited the head count towards the half, from their last forfeit on; with them,
+    fewer updates make a version, and none at all the same version anew: a base for
+    which everybody may sign again.
+    """
     for number in views.waiting(draft):
-        progress = views.progress(draft, number)
-        spec = views.task(draft, number)
-        assert progress is not None
-        assert spec is not None
-        if progress.pending < -(-spec.aggregation.buffer // 2):
+        spec, progress = _open_task(draft, number)
+        lost = forfeits.of_head(draft, number, progress.head)
+        half = -(-spec.aggregation.buffer // 2)
+        if progress.pending + (lost.boards if lost else 0) < half:
             continue
-        oldest = views.pending_at(draft, number, progress.first)
-        assert oldest is not None
-        if context.height - oldest.height >= spec.aggregation.patience:
+        heights = []
+        if progress.pending:
+            oldest = views.pending_at(draft, number, progress.first)
+            assert oldest is not None
+            heights.append(oldest.height)
+        if lost is not None and progress.pending < half:
+            heights.append(lost.height)
+        if context.height - max(heights) < spec.aggregation.patience:
+            continue
+        if progress.pending:
             progress = _cut(draft, context, number, progress, spec.aggregation.buffer)
             _queue_changed(draft, context, number, spec, progress)
+        else:
+            _renew(draft, context, number, spec, progress)
+
+
+def _renew(
+    draft: Draft, context: Context, number: int, spec: TaskSpec, progress: Progress
+) -> None:
+    """Makes the head's model the next version, too."""
+    digest = views.version(draft, number, progress.head)
+    assert digest is not None
+    version = Version(progress.head + 1)
+    _advance(draft, context, number, spec, progress, version, digest)
 
 
 def _cut(
@@ -289,14 +356,28 @@ def _finalise(
         draft.put(views.pending_key(number, place), None)
     draft.put(views.job_key(number), None)
     draft.put(views.attest_key(number), None)
-    draft.put(version_key(number, job.version), digest)
-    oldest = job.version - spec.aggregation.staleness_max
+    _advance(draft, context, number, spec, progress, job.version, digest)
+
+
+def _advance(
+    draft: Draft,
+    context: Context,
+    number: int,
+    spec: TaskSpec,
+    progress: Progress,
+    version: Version,
+    digest: Digest,
+) -> None:
+    """Makes a version the head, and drops what is too old with it."""
+    draft.put(version_key(number, version), digest)
+    forfeits.forget(draft, number)
+    oldest = version - spec.aggregation.staleness_max
     if oldest > 0:
         draft.put(version_key(number, oldest - 1), None)
         settlement.forget(draft, number, oldest - 1)
         scores.forget(draft, number, oldest - 1)
-    progress = _drop_stale(draft, number, replace(progress, head=job.version), oldest)
-    draft.happen(VersionFinal(TaskId(number), job.version, digest))
+    progress = _drop_stale(draft, number, replace(progress, head=version), oldest)
+    draft.happen(VersionFinal(TaskId(number), version, digest))
     _queue_changed(draft, context, number, spec, progress)
 
 

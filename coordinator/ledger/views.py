@@ -19,8 +19,9 @@
     absence/<public key>         `Absence`: a validator that missed its turn to propose
     epochs                       `Epochs`: which validator sets stand here
     epoch/<k>                    `Epoch`: a validator set and its first height
-    waiting                      tasks that have pending updates and no open job
+    waiting                      tasks with pending updates or forfeits and no open job
 
+Forfeits stand as `forfeits` says.
 Accounts and pools stand as `accounts` says, settlements as `settlement` does.
 """
 

@@ -249,6 +249,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         payment.Payments,
         tuples(st.builds(payment.Payment, _devices, upto(economy.CREDITS_MAX)), 5, 1),
     ),
+    "FORFEIT": st.builds(messages.Forfeit, _tasks_no, counts, counts),
     "VALIDATOR_SET": _sets,
     "GENESIS": _genesis,
     "HEADER": _headers,

@@ -28,7 +28,7 @@ from protocol.vectors import CODECS, GridVector
 from tests.sim.law import Law
 from tests.sim.party import Party
 from tests.sim.post import Broker
-from tests.sim.timeline import Timeline
+from tests.sim.timeline import PowerCut, Timeline
 
 EXAMPLES = 32
 TRAINING_S = 2.0
@@ -59,7 +59,11 @@ class Disk:
 
 
 class Board(Party):
-    """One board."""
+    """One board.
+
+    Attributes:
+      loses: Whether its power goes when its update is made and not yet spooled.
+    """
 
     def __init__(
         self,
@@ -78,6 +82,7 @@ class Board(Party):
         self.settings = settings
         self.state: State | None = None
         self.cap = cap
+        self.loses = False
         self._pinned = trusted
         self._law = law
         self._job = 0
@@ -283,6 +288,8 @@ class Board(Party):
     def _trained(self) -> e.Event:
         order = self._order
         assert order is not None
+        if self.loses:
+            raise PowerCut
         self._order = None
         if self.time.happens(self.time.weather.failure):
             return e.TrainingFailed(e.Stage.TRAINING, "the trainer crashed")

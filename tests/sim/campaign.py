@@ -24,14 +24,11 @@ class Outcome:
       trace: Names everything that happened.
       head: The newest version.
       crashes: Power cuts of all parties.
-      exhausted: Whether too many boards lost what they had paid for; see
-        `World.exhausted`.
     """
 
     trace: str
     head: int
     crashes: int
-    exhausted: bool
 
 
 def plan_for(seed: int) -> Plan:
@@ -78,14 +75,13 @@ def finish(world: World) -> Outcome:
     world.storm()
     head = world.head
     alive = world.reach(head + 2, LIVENESS_S)
-    exhausted = not alive and world.exhausted
-    assert alive or exhausted, f"no version after {world.head} within {LIVENESS_S} s"
+    assert alive, f"no version after {world.head} within {LIVENESS_S} s"
     accepted = list(world.law.accepted)
     settled = world.settle(SETTLE_S)
-    assert settled or exhausted, "an update that was sent never came into the chain"
+    assert settled, "an update that was sent never came into the chain"
     world.law.at_the_end(world.office, world.boards, accepted)
     crashes = sum(party.crashes for party in world.parties)
-    return Outcome(world.time.trace, world.head, crashes, exhausted)
+    return Outcome(world.time.trace, world.head, crashes)
 
 
 CUTS_SEED = 1
@@ -120,6 +116,22 @@ def cut(name: str, *effects: int) -> None:
     except Exception as error:
         error.add_note(f"seed {CUTS_SEED}, {name} cut at {effects}\n{world.time.tail}")
         raise
+
+
+def losses(boards: int) -> World:
+    """Runs to the end, after so many boards lost their first update.
+
+    Raises:
+      Exception: Whatever went wrong, with the last events as notes.
+    """
+    world = World(CUTS_SEED, CUTS_PLAN)
+    try:
+        world.lose_updates(boards, LIVENESS_S / 4)
+        finish(world)
+    except Exception as error:
+        error.add_note(f"seed {CUTS_SEED}, {boards} losses\n{world.time.tail}")
+        raise
+    return world
 
 
 def main() -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.campaign import run
+from agent.privacy import CHARGE
+from coordinator.ledger import views
+from tests.sim.campaign import CUTS_PLAN, losses, run
 
 SEEDS = 200
 SEEDS_PER_TEST = 10
@@ -20,7 +22,6 @@ def test_fleet_in_mixed_faults_keeps_the_law_and_goes_on(first: int) -> None:
     outcomes = [run(seed) for seed in range(first, first + SEEDS_PER_TEST)]
 
     assert sum(outcome.crashes for outcome in outcomes) > 0
-    assert sum(outcome.exhausted for outcome in outcomes) <= 1
 
 
 @pytest.mark.soak
@@ -29,6 +30,24 @@ def test_fleet_in_many_more_seeds_keeps_the_law(first: int) -> None:
     heads = [run(seed).head for seed in range(first, first + 100)]
 
     assert min(heads) >= 0
+
+
+@pytest.mark.parametrize("boards", range(1, CUTS_PLAN.boards))
+def test_fleet_of_which_some_lose_their_updates_goes_on(boards: int) -> None:
+    assert losses(boards).head > 1
+
+
+def test_fleet_of_which_all_lose_their_updates_goes_on_and_counts_what_they_paid() -> (
+    None
+):
+    world = losses(CUTS_PLAN.boards)
+
+    tree = world.office.store.tip().tree
+    for board in world.boards:
+        record = views.board(tree, board.settings.key.identity)
+        assert record is not None
+        first = CHARGE.unpack(board.disk.journal[0]).units
+        assert record.charge >= (record.updates + 1) * first
 
 
 def test_seed_run_twice_gives_one_trace() -> None:

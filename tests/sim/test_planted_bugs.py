@@ -10,15 +10,15 @@ from dataclasses import replace
 import pytest
 
 from agent import effects as f
+from agent import forfeiting, outbox, participation
 from agent import machine as agent_machine
-from agent import outbox, participation
 from agent.privacy import PrivacyLedger, _price
 from agent.state import Settings, State
 from agent.turn import Turn
 from coordinator import events as c
 from coordinator import finality, intake, versioning
 from coordinator import machine as office_machine
-from coordinator.ledger import node, versions, views
+from coordinator.ledger import forfeits, node, versions, views
 from coordinator.ledger.node import JournalVote, StoreBlock
 from coordinator.rim.persistence import Persistence
 from coordinator.state import TaskState
@@ -26,9 +26,10 @@ from coordinator.turn import Turn as OfficeTurn
 from protocol import light
 from protocol.chunks import Assembly
 from protocol.envelope import Envelope, Kind, sign
-from protocol.task import TASK
+from protocol.ids import Version
+from protocol.task import TASK, version_digest
 from tests.sim import office
-from tests.sim.campaign import cut, instants, run
+from tests.sim.campaign import cut, instants, losses, run
 from tests.sim.timeline import Weather
 from tests.sim.world import Plan
 
@@ -285,6 +286,29 @@ def office_ignores_its_vote_journal(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(node, "begin", without)
 
 
+@plant
+def agent_says_nothing_of_what_it_lost(patch: pytest.MonkeyPatch) -> None:
+    rules = tuple(r for r in agent_machine._RULES if r is not forfeiting.rule_forfeit)
+    patch.setattr(agent_machine, "_RULES", rules)
+
+
+@plant
+def office_minds_no_forfeits(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(forfeits, "of_head", lambda *_: None)
+
+
+@plant
+def office_does_not_follow_a_renewed_version(patch: pytest.MonkeyPatch) -> None:
+    catch_up = versioning._catch_up
+
+    def not_renewed(turn: OfficeTurn, task: TaskState, head: Version) -> TaskState:
+        if views.version(turn.ledger.tree, 0, head) == version_digest(task.model):
+            return task
+        return catch_up(turn, task, head)
+
+    patch.setattr(versioning, "_catch_up", not_renewed)
+
+
 def mixed_faults(seeds: int = SEEDS_MAX) -> None:
     for seed in range(seeds):
         run(seed, PLAN)
@@ -300,6 +324,21 @@ CAUGHT_BY_CUTS = {
     "office_votes_before_it_stores_uploads",
 }
 """These need a power cut between two certain effects, which chance finds seldom."""
+CAUGHT_BY_LOSSES = {
+    "agent_says_nothing_of_what_it_lost",
+    "office_does_not_follow_a_renewed_version",
+    "office_minds_no_forfeits",
+}
+"""These need all boards to lose their updates for one version."""
+
+
+def tried_for(name: str) -> None:
+    if name in CAUGHT_BY_CUTS:
+        cuts()
+    elif name in CAUGHT_BY_LOSSES:
+        losses(PLAN.boards)
+    else:
+        mixed_faults()
 
 
 @pytest.mark.parametrize("name", sorted(PLANTS))
@@ -307,7 +346,7 @@ def test_planted_bug_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     PLANTS[name](monkeypatch)
 
     with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever shows it
-        cuts() if name in CAUGHT_BY_CUTS else mixed_faults()
+        tried_for(name)
 
     assert "seed" in caught.value.__notes__[0]
 

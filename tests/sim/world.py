@@ -237,27 +237,25 @@ class World:
         until_s = self.time.now_s + within_s
         return self.time.run(until_s, lambda: self.head >= version)
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether too few boards are left to make the next version.
+    def lose_updates(self, boards: int, within_s: float) -> None:
+        """Cuts the power of so many boards after the charge for version 0.
 
-        A power cut after the charge and before the spool costs a board its part in one
-        version. Where it costs all of them theirs, nothing can follow.
+        Before the spool, that is; they come back at once.
         """
-        tree, head = self.office.store.tip().tree, self.head
-        if views.job_record(tree, 0) is not None:
-            return False
-        able = len(views.pending(tree, 0))
-        for board in self.boards:
-            disk = board.disk
-            paid = {CHARGE.unpack(entry).base for entry in disk.journal}
-            waits = [
-                base
-                for (_, base), (entry, _) in disk.spool.items()
-                if self.office.store.locate(entry.update) is None
-            ]
-            able += head not in paid or bool(waits)
-        return able < -(-self.plan.buffer // 2)
+        losers = self.boards[:boards]
+        for board in losers:
+            board.loses = True
+
+        def paid() -> bool:
+            return all(
+                0 in {CHARGE.unpack(entry).base for entry in board.disk.journal}
+                for board in losers
+            )
+
+        self.time.run(self.time.now_s + within_s, paid)
+        self.time.run(self.time.now_s + within_s / 10, lambda: False)
+        for board in losers:
+            board.loses = False
 
     def settle(self, within_s: float) -> bool:
         """Waits until every update that left a board stands in the chain, or is stale.

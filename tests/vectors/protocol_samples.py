@@ -322,6 +322,7 @@ STRUCTURES = (
         payment.PAYMENTS,
         payment.Payments((payment.Payment(BOARD.identity, 333_334),)),
     ),
+    Structure("FORFEIT", messages.FORFEIT, messages.Forfeit(TaskId(0), Version(3), 9)),
     Structure("VALIDATOR_SET", chain.VALIDATOR_SET, VALIDATORS),
     Structure("GENESIS", chain.GENESIS, GENESIS),
     Structure("HEADER", chain.HEADER, HEADER),

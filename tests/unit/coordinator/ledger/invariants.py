@@ -1,6 +1,6 @@
 """What holds of every state, whatever transactions led to it."""
 
-from coordinator.ledger import accounts, views
+from coordinator.ledger import accounts, forfeits, views
 from coordinator.ledger.accounts import ACCOUNT
 from coordinator.ledger.settlement import settlement_key
 from protocol.light import version_key
@@ -14,7 +14,8 @@ def check_invariants(tree: StateTree) -> None:
         _check_task(tree, number)
         progress = views.progress(tree, number)
         assert progress is not None
-        if progress.pending and views.open_job(tree, number) is None:
+        lost = forfeits.of_head(tree, number, progress.head)
+        if (progress.pending or lost) and views.open_job(tree, number) is None:
             waiting.append(number)
     assert views.waiting(tree) == tuple(waiting)
     boards = [key for key, _ in tree.items(b"board/")]
@@ -70,7 +71,11 @@ def _check_task(tree: StateTree, number: int) -> None:
     versions = {key for key, _ in tree.items(b"version/%d/" % number)}
     assert versions == {version_key(number, v) for v in kept}, number
     settled = {key for key, _ in tree.items(b"settled/%d/" % number)}
-    assert settled == {settlement_key(number, v) for v in kept if v}, number
+    assert settled <= {settlement_key(number, v) for v in kept if v}, number
+    for renewed in kept[1:]:
+        if settlement_key(number, renewed) not in settled:
+            same = views.version(tree, number, renewed - 1)
+            assert views.version(tree, number, renewed) == same, number
     for prefix in (b"paid", b"score", b"scored", b"opinion"):
         for key, _ in tree.items(prefix + b"/%d/" % number):
             assert int(key.split(b"/")[2]) in kept, key

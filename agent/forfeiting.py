@@ -1,0 +1,49 @@
+"""An update that was paid for and lost: the board says so, and makes no other one.
+
+A power cut between charge and spool, or a trainer that fails after the charge, costs
+the board its part in that version. The coordinators must know, or a small fleet in
+which it happens to many boards would wait for their updates for good.
+"""
+
+from agent.state import Asking, slot_of
+from agent.turn import Turn
+from protocol.envelope import Kind
+from protocol.errors import Reason
+from protocol.evolve import evolve
+from protocol.messages import FORFEIT, Forfeit, Refused
+
+
+def rule_forfeit(turn: Turn) -> None:
+    """Tells of a loss for the newest version, again from time to time."""
+    state, offer = turn.state, turn.state.offer
+    if offer is None or not state.connected or state.training is not None:
+        return
+    task, version = turn.settings.task, offer.version
+    charge = state.ledger.charged(*slot_of(state, task, version))
+    if charge is None or state.settled == version:
+        return
+    if any(item.entry.base == version for item in state.waiting):
+        return
+    told = state.forfeit
+    if told is not None and told.version == version and turn.now_s < told.again_at_s:
+        return
+    envelope = turn.say(
+        Kind.FORFEIT, FORFEIT.pack(Forfeit(task, version, charge.units))
+    )
+    again_at_s = turn.jittered(turn.settings.pace.most_s)
+    told = Asking(version, envelope.identity(state.chain), again_at_s)
+    turn.state = evolve(turn.state, forfeit=told)
+
+
+def hear_refused(turn: Turn, refused: Refused) -> bool:
+    """Says no more once a coordinator knows what became of the version.
+
+    Returns:
+      Whether it was this that was refused.
+    """
+    told = turn.state.forfeit
+    if told is None or refused.subject != told.envelope:
+        return False
+    if refused.reason == Reason.ALREADY_KNOWN:
+        turn.state = evolve(turn.state, settled=told.version)
+    return True

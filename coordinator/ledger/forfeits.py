@@ -1,0 +1,56 @@
+"""Boards that lost what they had paid for, as far as the head of a task is concerned.
+
+A power cut between charge and spool costs a board its update for that base version, and
+it may make no other one. Where that happens to so many boards that half a buffer never
+comes together, the task would stand still for good; so their forfeits count as being
+there with nothing, see `versions.cut_patient`.
+"""
+
+from dataclasses import dataclass
+
+from coordinator.ledger.draft import Draft
+from coordinator.ledger.views import Reader
+from protocol.codec import structure, uint
+from protocol.ids import Version
+
+
+@dataclass(frozen=True)
+class Forfeits:
+    """How many boards forfeited a base version; stands under `forfeits/<n>`.
+
+    Attributes:
+      base: Which one; only the head's count.
+      boards: How many.
+      height: Block that took the last one.
+    """
+
+    base: Version
+    boards: int
+    height: int
+
+
+FORFEITS = structure(Forfeits, 32, uint(), uint(), uint())
+
+
+def of_head(tree: Reader, number: int, head: int) -> Forfeits | None:
+    """The forfeits of a task's head, if there are any."""
+    packed = tree.get(_key(number))
+    found = None if packed is None else FORFEITS.unpack(packed)
+    return found if found is not None and found.base == head else None
+
+
+def add(draft: Draft, number: int, head: Version, height: int) -> None:
+    """Counts one more."""
+    known = of_head(draft, number, head)
+    boards = 1 if known is None else known.boards + 1
+    draft.put(_key(number), FORFEITS.pack(Forfeits(head, boards, height)))
+
+
+def forget(draft: Draft, number: int) -> None:
+    """After a new version: everybody may sign again."""
+    if draft.get(_key(number)) is not None:
+        draft.put(_key(number), None)
+
+
+def _key(number: int) -> bytes:
+    return b"forfeits/%d" % number
