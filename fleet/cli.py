@@ -78,6 +78,12 @@ def _add_fleet(run: argparse.ArgumentParser) -> None:
         help="processes that keep the chain together (default 1)",
     )
     group.add_argument(
+        "--fault-model",
+        default="byzantine",
+        help="byzantine, or crash for 2 or 3 coordinators that trust each other: then "
+        "a majority decides, and nothing holds if one lies (default byzantine)",
+    )
+    group.add_argument(
         "--fault",
         default="",
         metavar="TIMELINE",

@@ -7,7 +7,7 @@ from fleet.examples import partition_named
 from fleet.faults import timeline
 from fleet.models import MODELS
 from protocol.accounting import DELTA_MIN, EPSILON_MAX
-from protocol.chain import VALIDATORS_MAX
+from protocol.chain import VALIDATORS_MAX, FaultModel
 from protocol.errors import ConfigError
 from protocol.task import BUFFER_MAX
 from protocol.vectors import CODECS
@@ -16,6 +16,7 @@ DEVICES_MAX = 10_000
 VERSIONS_MAX = 100_000
 RELEASES_MAX = 1 << 20
 TIME_LIMIT_S_MAX = 7 * 24 * 3600.0
+FAULT_MODELS = tuple(model.name.lower() for model in FaultModel)
 PRIVACY_KINDS = {
     "record": "record-gaussian",
     "record-dpsgd": "record-dpsgd",
@@ -48,6 +49,7 @@ class FleetPlan:
       learning_rate: Server step.
       momentum: Server momentum.
       coordinators: Processes that keep the chain together.
+      fault_model: `byzantine`, or `crash` for 2 or 3 that trust each other.
       fault: What is made to go wrong and when; see `fleet.faults`.
       codec: Name of a `protocol.vectors` codec.
     """
@@ -69,6 +71,7 @@ class FleetPlan:
     learning_rate: float | None = None
     momentum: float | None = None
     coordinators: int = 1
+    fault_model: str = "byzantine"
     fault: str = ""
     codec: str = "block8"
 
@@ -91,6 +94,12 @@ class FleetPlan:
         _within("--learning-rate", self.learning_rate, 2.0**-16, 256.0)
         _within("--momentum", self.momentum, 0.0, 0.999)
         _within("--coordinators", self.coordinators, 1, VALIDATORS_MAX)
+        _among("--fault-model", self.fault_model, FAULT_MODELS)
+        if self.fault_model == "crash" and self.coordinators not in (2, 3):
+            raise ConfigError(
+                "crash is for 2 or 3 coordinators that trust each other",
+                key="--fault-model",
+            )
         timeline(self.fault, self.coordinators)
         _among("--privacy", self.privacy, tuple(PRIVACY_KINDS))
         _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))

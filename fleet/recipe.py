@@ -199,4 +199,5 @@ def heading(plan: FleetPlan, name: str, shares: Shares, bundle: bytes) -> Headin
         f"{plan.devices} boards, buffer {plan.buffer} · {name}, {plan.split} · "
         f"{model_name(plan, shares)}, {spec.dimension:,} parameters"
     )
-    return Heading(title, plan.until_version, privacy_terms(spec, plan))
+    crash_only = plan.fault_model == "crash"
+    return Heading(title, plan.until_version, privacy_terms(spec, plan), crash_only)

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from fleet.receipts import Receipts
-from fleet.snapshot import Heading, Snapshot, bytes_text, clock_text
+from fleet.snapshot import CRASH_ONLY, Heading, Snapshot, bytes_text, clock_text
 from protocol.messages import DevicePhase
 
 FORMAT = 1
@@ -156,7 +156,7 @@ def _summary_rows(
             f"staleness {mean:.2f}; refused: {refused or 'none'}",
         ),
         ("privacy", _privacy_text(heading, last)),
-        ("chain", _chain_text(last, outcome)),
+        ("chain", _chain_text(heading, last, outcome)),
         (
             "traffic",
             f"{bytes_text(last.bytes_up)} up, {bytes_text(last.bytes_down)} down",
@@ -201,10 +201,11 @@ def _privacy_text(heading: Heading, last: Snapshot) -> str:
     )
 
 
-def _chain_text(last: Snapshot, outcome: Outcome) -> str:
+def _chain_text(heading: Heading, last: Snapshot, outcome: Outcome) -> str:
     checked = {
         True: "verified offline from its first block",
         False: "NOT valid",
         None: "not checked",
     }
-    return f"height {last.height}, {checked[outcome.verified]}"
+    text = f"height {last.height}, {checked[outcome.verified]}"
+    return f"{text}; {CRASH_ONLY}" if heading.crash_only else text

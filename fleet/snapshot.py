@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from protocol.messages import DevicePhase
 
+CRASH_ONLY = "CRASH-ONLY: safe while nobody lies"
+"""Said wherever a chain is shown whose genesis declares that model."""
 SPARK_LEVELS = "▁▂▃▄▅▆▇█"
 
 
@@ -135,11 +137,13 @@ class Heading:
       title: What is trained, on what, by how many.
       until_version: Where it ends.
       privacy: None without privacy.
+      crash_only: Whether nothing holds if a coordinator lies.
     """
 
     title: str
     until_version: int
     privacy: PrivacyTerms | None
+    crash_only: bool = False
 
 
 @dataclass(frozen=True)

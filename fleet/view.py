@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.snapshot import (
+    CRASH_ONLY,
     CoordinatorPoint,
     DevicePoint,
     Event,
@@ -54,7 +55,7 @@ def render(heading: Heading, snapshot: Snapshot) -> RenderableType:
     sides.add_row(_boards(heading, snapshot), right)
     parts: list[RenderableType] = [_learning(heading, snapshot), sides]
     if len(snapshot.coordinators) > 1:
-        parts.append(_council(snapshot))
+        parts.append(_council(heading, snapshot))
     if snapshot.events:
         parts.append(_events(snapshot))
     return Group(*parts)
@@ -166,7 +167,7 @@ def _chain(snapshot: Snapshot) -> Panel:
     return Panel(_facts(rows), title="chain", title_align="left")
 
 
-def _council(snapshot: Snapshot) -> Panel:
+def _council(heading: Heading, snapshot: Snapshot) -> Panel:
     """Where each coordinator is, and what is the matter with it."""
     table = Table(box=None, expand=True, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("", "coordinator", "height", "round", "signed", "hears"):
@@ -193,6 +194,8 @@ def _council(snapshot: Snapshot) -> Panel:
         words = f"finality pauses since {paused.since}, {lasts_s:.0f} s: {paused.why}"
         rows.append(Text(words, style="bold red"))
     decide = f"{snapshot.quorum} of {len(snapshot.coordinators)} decide"
+    if heading.crash_only:
+        decide += f" · [bold red]{CRASH_ONLY}[/]"
     return Panel(Group(*rows), title=f"coordinators · {decide}", title_align="left")
 
 
@@ -270,6 +273,8 @@ def line(heading: Heading, snapshot: Snapshot) -> str:
         parts.append(f"epsilon {snapshot.epsilon_max:5.2f} of {cap:g}")
     parts.append(f"height {snapshot.height:4d}")
     parts.append(f"up {bytes_text(snapshot.bytes_up)}")
+    if heading.crash_only:
+        parts.append("CRASH-ONLY")
     down = [str(point.number) for point in snapshot.coordinators if point.down]
     if down:
         parts.append(f"down {' '.join(down)}")

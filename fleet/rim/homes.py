@@ -197,7 +197,8 @@ def _set_up_coordinators(homes: Homes, plan: FleetPlan, material: Material) -> N
     if plan.coordinators > 1:
         genesis = str(homes.path / "genesis")
         identities = [_identify(homes, number) for number in numbers]
-        shared = ("--fleet", FLEET, "--out", genesis, *beats)
+        model = ("--fault-model", plan.fault_model)
+        shared = ("--fleet", FLEET, "--out", genesis, *beats, *model)
         command(coordinator_cli.main, "genesis", *shared, *identities)
         joins += ["--genesis", genesis]
     for number in numbers:

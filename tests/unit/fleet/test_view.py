@@ -195,3 +195,13 @@ def test_render_council_own_conviction_is_shown_by_others(
     points = [replace(COUNCIL[0], convicted=proven), *COUNCIL[1:]]
     text = shown(heading, replace(snapshot, coordinators=tuple(points)))
     assert "convicted: duplicate_vote" in text
+
+
+def test_crash_only_is_said_in_the_view_and_in_each_line(
+    heading: Heading, snapshot: Snapshot
+) -> None:
+    only = replace(heading, crash_only=True)
+    two = replace(snapshot, coordinators=COUNCIL[:2], quorum=2)
+    assert "2 of 2 decide · CRASH-ONLY: safe while nobody lies" in shown(only, two)
+    assert "CRASH-ONLY" in line(only, two)
+    assert "CRASH-ONLY" not in shown(heading, two) + line(heading, two)
