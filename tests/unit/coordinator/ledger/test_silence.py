@@ -132,6 +132,24 @@ def test_own_vote_from_elsewhere_silences_for_good(now_s: float) -> None:
     assert blame.reason is Reason.EQUIVOCATION
 
 
+def test_votes_of_a_restored_disk_are_learnt_of_while_listening() -> None:
+    world, me, offer = start()
+    hear(me, wire.wrap_proposal(offer), 1.0)
+    peer = Running(world.genesis, world.validators[0])
+    for payload in (wire.wrap_proposal(offer), *me.sent):
+        hear(peer, payload, 1.0)
+    peer.sent.clear()
+    restored = Running(world.genesis, world.validators[ME], listen_s=LISTEN_S)
+    restored.tick(2.0)
+    for payload in restored.sent:
+        hear(peer, payload, 2.1)
+    for payload in peer.sent:
+        hear(restored, payload, 2.2)
+    assert "somebody else" in reason(restored, 2.2)
+    restored.tick(LISTEN_S + 1.0)
+    assert restored.votes() == []
+
+
 def test_own_vote_that_the_journal_holds_silences_nobody() -> None:
     world, me, offer = start()
     hear(me, wire.wrap_proposal(offer), 1.0)
