@@ -37,6 +37,8 @@ def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = [("consensus", decides)]
     if consensus["validators"] > 1:
         rows.append(("round", f"{consensus['round']}, {consensus['step']}"))
+    if consensus.get("passed_over"):
+        rows.append(("passed over", ", ".join(consensus["passed_over"])))
     rows += _halt_rows(consensus)
     if consensus.get("silence"):
         rows.append(("does not vote", consensus["silence"]))

@@ -258,6 +258,12 @@ def consensus(
         "height": deciding.height,
         "round": deciding.round,
         "silence": node.silence(settings.ledger, state.ledger, now_s),
+        "passed_over": [
+            member.name
+            for member in members
+            if (absence := views.absence(state.ledger.tree, member.public)) is not None
+            and absence.away
+        ],
         "missing": _missing(settings, state, now_s),
         "fork": _fork(state),
         "step": Step(deciding.step).name.lower(),

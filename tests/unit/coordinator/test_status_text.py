@@ -13,6 +13,7 @@ CONSENSUS: dict[str, Any] = {
     "round": 0,
     "step": "new_height",
     "silence": "",
+    "passed_over": [],
     "missing": [],
     "fork": None,
     "peers": [],
@@ -52,6 +53,11 @@ def test_status_names_who_forked_the_chain() -> None:
     shown = text(fork={"height": 5, "blocks": ["aa", "bb"], "liars": ["c2", "c3"]})
     assert "FORK at 5" in shown
     assert "c2, c3" in shown
+
+
+def test_status_names_who_is_passed_over() -> None:
+    assert "passed over" not in text()
+    assert "c1, c2" in text(passed_over=["c1", "c2"])
 
 
 def test_status_says_why_it_does_not_vote() -> None:
