@@ -13,9 +13,9 @@ from coordinator.ledger.node import Gossip, JournalVote, StoreBlock, StoreFork
 from coordinator.ledger.snapshot import Manifest
 from coordinator.ledger.views import Job
 from protocol.envelope import Envelope
-from protocol.epochs import EpochEnd
 from protocol.errors import Reason
 from protocol.ids import DeviceId, Digest, TaskId, Version
+from protocol.light import Handover
 from protocol.task import ModelDigests
 
 
@@ -273,7 +273,7 @@ class AdoptSnapshot:
     """
 
     manifest: Manifest
-    ends: tuple[EpochEnd, ...]
+    ends: tuple[Handover, ...]
     state: Mapping[bytes, bytes]
 
 

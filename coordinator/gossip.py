@@ -15,9 +15,9 @@ from coordinator.ledger.wire import DECISION
 from protocol.chunks import CHUNK, WHOLE_BYTES_MAX, split
 from protocol.codec import UINT_MAX, binary, exactly, many, structure, uint
 from protocol.envelope import ENVELOPE, Envelope
-from protocol.epochs import EPOCH_END, EPOCHS_MAX, EpochEnd
 from protocol.errors import DecodeError
 from protocol.ids import DEVICE_ID_BYTES, DIGEST_BYTES, DeviceId, TaskId, Version
+from protocol.light import HANDOVER, Handover
 from protocol.sealing import BLOB_BYTES_MAX, PASSED_BYTES
 from protocol.statetree import BUCKETS
 from protocol.task import MODEL_DIGESTS, ModelDigests
@@ -30,6 +30,8 @@ BLOCKS_MAX = 256
 """Of a range; a coordinator sends less if they are long."""
 BLOCKS_BYTES_MAX = 256 * 1024
 BUCKETS_BYTES_MAX = 256 * 1024
+CHANGES_MAX = 256
+"""Of the validator set, which lead to a snapshot."""
 """Of a range, unless its first block alone is longer."""
 _TASK_BYTES = 4
 _VERSION_BYTES = 8
@@ -160,14 +162,14 @@ class GivenSnapshot:
     """
 
     manifest: Manifest
-    ends: tuple[EpochEnd, ...]
+    ends: tuple[Handover, ...]
 
 
 GIVEN_SNAPSHOT = structure(
     GivenSnapshot,
-    MANIFEST.bytes_max + EPOCHS_MAX * EPOCH_END.bytes_max,
+    MANIFEST.bytes_max + CHANGES_MAX * HANDOVER.bytes_max,
     MANIFEST.schema,
-    many(EPOCH_END.schema, EPOCHS_MAX),
+    many(HANDOVER.schema, CHANGES_MAX),
 )
 
 

@@ -21,7 +21,6 @@ from coordinator.ledger.snapshot import unpack_bucket
 from coordinator.state import Restoring
 from coordinator.turn import Turn
 from protocol.chain import FaultModel
-from protocol.epochs import follow
 from protocol.light import Trusted
 from protocol.statetree import BUCKETS
 
@@ -42,7 +41,7 @@ def snapshot_given(turn: Turn, content: bytes) -> None:
         return
     fault_model = FaultModel(tip.genesis.fault_model)
     trusted = Trusted(tip.chain_id, fault_model, tip.height, tip.roster.validators)
-    given.manifest.check(follow(trusted, given.ends))
+    given.manifest.check(trusted.follow(given.ends))
     turn.restoring = Restoring(given.manifest, given.ends)
     turn.report(
         f"the others have no blocks from height {height} on: getting the state of "

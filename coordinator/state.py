@@ -17,7 +17,6 @@ from coordinator.ledger.views import Job
 from coordinator.selection import Selection
 from protocol.chunks import Assembly
 from protocol.envelope import CounterWindow, Envelope
-from protocol.epochs import EpochEnd
 from protocol.ids import (
     BlockHash,
     DeviceId,
@@ -209,7 +208,7 @@ class Restoring:
     """
 
     manifest: Manifest
-    ends: tuple[EpochEnd, ...]
+    ends: tuple[Handover, ...]
     buckets: tuple[Mapping[bytes, bytes], ...] = ()
 
     @property

@@ -26,8 +26,8 @@ from coordinator.ledger.storage import (
 from coordinator.ledger.wire import DECISION, Decision
 from protocol.chain import Block, Certificate, Genesis, ValidatorSet
 from protocol.envelope import Envelope
-from protocol.epochs import EpochEnd
 from protocol.ids import Digest, H
+from protocol.light import Handover
 from protocol.statetree import StateTree, bucket_root
 from protocol.task import ModelDigests
 
@@ -43,7 +43,7 @@ class MemoryStore:
         self._headers: dict[int, StoredHeader] = {}
         self._first_body = 1
         self._snapshots: dict[int, list[dict[bytes, bytes]]] = {}
-        self._ends: list[EpochEnd] = []
+        self._ends: list[Handover] = []
         self._places: dict[bytes, Location] = {}
         self._uploads: dict[bytes, StoredUpload] = {}
         self._blobs: dict[bytes, bytes] = {}
@@ -79,7 +79,7 @@ class MemoryStore:
         self._tree = self._tree.update(dict(changes))
         if header.next_validators != header.validators:
             following = views.validators(self._tree, self.genesis, header.height + 1)
-            self._ends.append(EpochEnd(header, certificate, following))
+            self._ends.append(Handover(header, certificate, following))
         if header.height % SNAPSHOT_BLOCKS == 0:
             self._take(header.height)
         for place, identity in enumerate(identities):
@@ -203,7 +203,7 @@ class MemoryStore:
     def adopt(
         self,
         manifest: Manifest,
-        ends: Sequence[EpochEnd],
+        ends: Sequence[Handover],
         state: Mapping[bytes, bytes],
     ) -> None:
         """See `Store`."""
@@ -217,7 +217,7 @@ class MemoryStore:
         self._ends = list(ends)
         self._take(height)
 
-    def epochs(self) -> tuple[EpochEnd, ...]:
+    def epochs(self) -> tuple[Handover, ...]:
         """See `Store`."""
         return tuple(self._ends)
 

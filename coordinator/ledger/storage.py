@@ -12,8 +12,8 @@ from typing import Protocol
 from coordinator.ledger.snapshot import Manifest
 from protocol.chain import Block, Certificate, Genesis, Header, ValidatorSet
 from protocol.envelope import Envelope
-from protocol.epochs import EpochEnd
 from protocol.ids import Digest
+from protocol.light import Handover
 from protocol.statetree import StateTree
 from protocol.task import ModelDigests
 
@@ -189,12 +189,12 @@ class Store(Protocol):
     def adopt(
         self,
         manifest: Manifest,
-        ends: Sequence[EpochEnd],
+        ends: Sequence[Handover],
         state: Mapping[bytes, bytes],
     ) -> None:
         """Begins anew from a checked snapshot; blocks before it are forgotten."""
 
-    def epochs(self) -> tuple[EpochEnd, ...]:
+    def epochs(self) -> tuple[Handover, ...]:
         """All changes of the validator set, rising."""
 
     def validators(self, digest: bytes) -> ValidatorSet | None:

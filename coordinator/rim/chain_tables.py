@@ -29,9 +29,9 @@ from protocol.chain import (
     ValidatorSet,
 )
 from protocol.envelope import ENVELOPE
-from protocol.epochs import EPOCH_END, EpochEnd
 from protocol.errors import ProtocolError, StorageError
 from protocol.ids import Digest
+from protocol.light import HANDOVER, Handover
 from protocol.statetree import BUCKETS, StateTree, bucket_root
 
 _FIRST_BODY = "first_body"
@@ -60,7 +60,7 @@ class ChainTables(Tables):
         if header.next_validators != header.validators:
             height = header.height + 1
             following = views.validators(_Stored(self), self.genesis, height)
-            self._put_end(EpochEnd(header, certificate, following))
+            self._put_end(Handover(header, certificate, following))
         if header.height % SNAPSHOT_BLOCKS == 0:
             self._take(header.height)
 
@@ -68,12 +68,12 @@ class ChainTables(Tables):
         packed = HEADER.pack(header), body, CERTIFICATE.pack(certificate)
         self._write("INSERT INTO blocks VALUES (?, ?, ?, ?)", (header.height, *packed))
 
-    def _put_end(self, end: EpochEnd) -> None:
+    def _put_end(self, end: Handover) -> None:
         height, following = end.header.height, end.following.digest()
-        row = (height, following, EPOCH_END.pack(end))
+        row = (height, following, HANDOVER.pack(end))
         self._write("INSERT INTO epochs VALUES (?, ?, ?)", row)
 
-    def epochs(self) -> tuple[EpochEnd, ...]:
+    def epochs(self) -> tuple[Handover, ...]:
         """See `Store`.
 
         Raises:
@@ -83,9 +83,9 @@ class ChainTables(Tables):
             rows = self._connection.execute("SELECT ending FROM epochs ORDER BY height")
             return tuple(self._end(packed) for (packed,) in rows)
 
-    def _end(self, packed: bytes) -> EpochEnd:
+    def _end(self, packed: bytes) -> Handover:
         try:
-            return EPOCH_END.unpack(packed)
+            return HANDOVER.unpack(packed)
         except ProtocolError as error:
             raise self._damaged("a change of validators", error) from error
 
@@ -149,7 +149,7 @@ class ChainTables(Tables):
     def adopt(
         self,
         manifest: Manifest,
-        ends: Sequence[EpochEnd],
+        ends: Sequence[Handover],
         state: Mapping[bytes, bytes],
     ) -> None:
         """See `Store`."""

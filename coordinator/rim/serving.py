@@ -4,6 +4,7 @@ from coordinator.gossip import (
     BLOCKS_BYTES_MAX,
     BLOCKS_MAX,
     BUCKETS_BYTES_MAX,
+    CHANGES_MAX,
     GIVEN_BLOCKS,
     GIVEN_BUCKETS,
     GIVEN_SNAPSHOT,
@@ -15,7 +16,6 @@ from coordinator.gossip import (
     parse_buckets_key,
 )
 from coordinator.ledger.storage import Store
-from protocol.epochs import EPOCHS_MAX
 from protocol.errors import DecodeError
 
 Answer = tuple[Subject, bytes]
@@ -40,8 +40,8 @@ def _snapshot(store: Store) -> Answer | None:
     manifest = store.manifest(heights[-1]) if heights else None
     if manifest is None:
         return None
-    passed = [end for end in ends if end.header.height < manifest.header.height]
-    given = GivenSnapshot(manifest, tuple(passed[-EPOCHS_MAX:]))
+    passed = [end for end in ends if end.header.height <= manifest.header.height]
+    given = GivenSnapshot(manifest, tuple(passed[-CHANGES_MAX:]))
     return Subject.SNAPSHOT, GIVEN_SNAPSHOT.pack(given)
 
 

@@ -38,7 +38,7 @@ from protocol.chain import Genesis
 from protocol.envelope import Envelope
 from protocol.errors import ConfigError
 from protocol.ids import TaskId, Version, device_from_name
-from protocol.light import HANDOVERS_MAX, Handover
+from protocol.light import HANDOVERS_MAX
 from protocol.statetree import StateTree
 from protocol.task import ModelDigests, TaskSpec
 from protocol.topics import Topics
@@ -232,20 +232,8 @@ def restore(
         charge_max,
         attested,
         evidence,
-        _handovers(store, tip.tree),
+        store.epochs()[-HANDOVERS_MAX:],
     )
-
-
-def _handovers(store: Store, tree: StateTree) -> tuple[Handover, ...]:
-    """The latest changes of the validator set that the chain knows headers of."""
-    known = views.epochs(tree)
-    found = []
-    for number in range(known.first, known.following)[-HANDOVERS_MAX:]:
-        epoch = views.epoch(tree, number)
-        last = None if epoch is None else store.header(epoch.height - 1)
-        if epoch is not None and last is not None:
-            found.append(Handover(last.header, last.certificate, epoch.validators))
-    return tuple(found)
 
 
 def _unpunished(store: Store, tree: StateTree) -> list[tuple[Envelope, Envelope]]:
