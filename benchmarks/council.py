@@ -138,7 +138,8 @@ class Council:
         deadline_s = time.monotonic() + DEADLINE_S
         while not all(reached(status) for status in self.statuses()):
             if time.monotonic() > deadline_s:
-                raise TimeoutError(f"not reached: {self.statuses()}")
+                heights = [status["chain"]["height"] for status in self.statuses()]
+                raise TimeoutError(f"not reached in time, at heights {heights}")
             time.sleep(_POLL_S)
 
     def statuses(self) -> list[dict[str, Any]]:

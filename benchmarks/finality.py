@@ -181,8 +181,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             run = Run(Path(folder), size, options.updates, options.idle)
             rows.append(run.measure())
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+        # After each, since on a busy machine the many may never get ready.
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     if options.json:
         print(json.dumps(rows))
     else:

@@ -22,6 +22,11 @@ class BrokerSettings:
     home: str = setting(
         "", "Folder of the broker, whose authority signs the boards' certificates."
     )
+    shared: bool = setting(
+        True,
+        "Whether all coordinators are at this broker, and so hear every board "
+        "themselves; false with a bridge, and of no effect beside --peer.",
+    )
 
 
 @dataclass(frozen=True)

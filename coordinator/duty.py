@@ -28,6 +28,14 @@ def rank(turn: Turn, subject: bytes) -> int:
     return sum(_is_near(turn, who) for who in before)
 
 
+def is_first(turn: Turn, subject: bytes) -> bool:
+    """Whether what boards need not ask for is for us to send.
+
+    Who comes first may sit at another broker than the board: then each of us sends.
+    """
+    return not turn.settings.shared or rank(turn, subject) == 0
+
+
 @lru_cache(maxsize=1 << 14)
 def _before(
     subject: bytes, key: bytes, others: tuple[bytes, ...]

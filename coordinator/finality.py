@@ -85,7 +85,7 @@ def _update_final(
     board = views.board(turn.ledger.tree, device)
     if board is not None and board.charge > turn.charge_max:
         turn.charge_max = board.charge
-    if duty.rank(turn, device) == 0:
+    if duty.is_first(turn, device):
         turn.tell(device, Kind.FINAL, proven.packed(index))
 
 

@@ -102,7 +102,7 @@ def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
     if turn.wanted and not turn.wanted.keys().isdisjoint(wanted):
         sharing.came(turn, wanted)
     turn.emit(Accept(device))
-    if duty.rank(turn, device) == 0 and not _proof_is_near(turn):
+    if duty.is_first(turn, device) and not _proof_is_near(turn):
         turn.tell(device, Kind.ACCEPTED, ACCEPTED.pack(Accepted(admitted.transaction)))
     granting.delivered(turn, device, turn.tasks[body.task])
     submit_upload(turn, update)
@@ -247,7 +247,7 @@ def _known_arrived(turn: Turn, device: DeviceId, admitted: Admitted) -> None:
         return
     if blob_digest(admitted.blob) == admitted.contribution.blob:
         turn.emit(StoreUpload(admitted.transaction, admitted.update, admitted.blob))
-    if duty.rank(turn, device) == 0:
+    if duty.is_first(turn, device):
         receipt = ACCEPTED.pack(Accepted(admitted.transaction))
         turn.tell(device, Kind.ACCEPTED, receipt)
 

@@ -52,6 +52,7 @@ class Settings:
       audit_blocks: Blocks for which the vectors of used updates are kept.
       body_blocks: Blocks whose transactions are kept.
       tick_s: Longest time between two looks at the clock.
+      shared: Whether all coordinators are at our broker.
     """
 
     ledger: LedgerSettings
@@ -65,6 +66,7 @@ class Settings:
     audit_blocks: int = 1000
     body_blocks: int = 1 << 40
     tick_s: float = 1.0
+    shared: bool = True
 
     @property
     def name(self) -> str:

@@ -17,10 +17,11 @@ def submit(turn: Turn, envelope: Envelope) -> None:
 def submit_upload(turn: Turn, update: Envelope) -> None:
     """Hands an admitted update to the ledger.
 
-    What boards publish reaches every coordinator, so that nobody needs to be told. Who
-    missed it asks when a block names it, and hears of it if it waits for long.
+    What boards publish reaches every coordinator at their broker, so that nobody there
+    needs to be told. Who missed it asks when a block names it, and hears of it if it
+    waits for long.
     """
-    advance(turn, node.Submitted(update, tells=False))
+    advance(turn, node.Submitted(update, tells=not turn.settings.shared))
 
 
 def advance(turn: Turn, event: node.Event) -> None:

@@ -154,6 +154,7 @@ def _settings(
         chunks_burst=config.transfer.chunks_burst,
         audit_blocks=config.storage.audit_blocks,
         body_blocks=config.storage.body_blocks,
+        shared=config.broker.shared and not peer_links(home, Topics(genesis.fleet)),
     )
 
 

@@ -241,6 +241,29 @@ def test_update_is_acknowledged_by_one_and_if_sent_again_by_all(
         assert len(receipts) == expected
 
 
+def test_update_where_brokers_are_several_is_told_and_answered_by_all_who_heard_it(
+    council: Council, boards: list[Voter]
+) -> None:
+    for member in council.members:
+        member.settings = replace(member.settings, shared=False)
+    (lease,) = council.check_in(boards[0], 0)
+    told: list[int] = []
+
+    def overhear(source: int, target: int, message: Message) -> bool:
+        told.append(topic_of(message))
+        return False
+
+    council.cut = overhear
+    council.down.clear()
+    council.send(boards[0], boards[0].upload(lease), {1, 3})
+
+    answers = {e.sender for _, e in council.down if e.kind == Kind.ACCEPTED}
+    assert answers == {KEYS[1].public, KEYS[3].public}
+    assert wire.Topic.TRANSACTION in told
+    council.run(2.0)
+    assert updates(council, boards[0]) == [1] * COUNT
+
+
 def wants(council: Council, index: int) -> int:
     effects = council.members[index].effects
     return sum(isinstance(e, Tell) and e.subject is Subject.WANT for e in effects)
