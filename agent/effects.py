@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from agent.orders import TrainingOrder
 from protocol.codec import exactly, structure, uint
+from protocol.envelope import Envelope
 from protocol.ids import DIGEST_BYTES, Digest, TaskId, Version
 from protocol.light import Trusted
 from protocol.messages import TASKS_MAX, UPLOAD_BYTES_MAX
@@ -132,6 +133,14 @@ class SpoolUpload:
 
 
 @dataclass(frozen=True)
+class RenewLease:
+    """Put another lease beside a spooled update; `LeaseRenewed` follows."""
+
+    entry: Spooled
+    lease: Envelope
+
+
+@dataclass(frozen=True)
 class MarkAccepted:
     """Note that a coordinator has this upload; may be lost."""
 
@@ -189,6 +198,7 @@ Effect = (
     | ResumeTraining
     | StopTraining
     | SpoolUpload
+    | RenewLease
     | MarkAccepted
     | KeepProof
     | DeleteSpooled

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from agent.effects import Spooled
 from protocol.ids import Digest
 
 
@@ -68,6 +69,13 @@ class ChunkDelivered:
     update: Digest
     index: int
     taken: bool
+
+
+@dataclass(frozen=True)
+class LeaseRenewed:
+    """The spool holds an update with another lease; answers `RenewLease`."""
+
+    entry: Spooled
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,7 @@ Event = (
     | DownArrived
     | CoordinatorStateArrived
     | ChunkDelivered
+    | LeaseRenewed
     | BundleLoaded
     | LoadFailed
     | ReadyForNoise

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from agent import events as e
-from agent import fetching, forfeiting, outbox, participation
+from agent import fetching, forfeiting, outbox, participation, renewal
 from agent.effects import Effect, Publish
 from agent.obstacles import phase
 from agent.privacy import PrivacyLedger
@@ -109,6 +109,8 @@ def _happen(turn: Turn, event: e.Event) -> None:
             _trainer(turn, event)
         case e.ChunkDelivered():
             outbox.chunk_delivered(turn, event)
+        case e.LeaseRenewed():
+            renewal.renewed(turn, event)
         case e.SpaceMeasured(free_bytes):
             turn.state = evolve(turn.state, free_bytes=free_bytes)
         case e.Ticked():
@@ -226,6 +228,7 @@ _RULES: tuple[Callable[[Turn], None], ...] = (
     outbox.rule_send,
     participation.rule_check_in,
     forfeiting.rule_forfeit,
+    renewal.rule_renew,
 )
 """Each one acts only where something is left to do; none undoes another's work, so
 that one pass in this order reaches rest."""
@@ -275,7 +278,7 @@ def _wake_at_s(turn: Turn) -> float:
     moments = [item.send_at_s for item in state.waiting if not item.refusal]
     if state.fetch is not None:
         moments.append(state.fetch.again_at_s)
-    asked = (state.asking, state.forfeit)
+    asked = (state.asking, state.forfeit, state.renewing)
     moments += [each.again_at_s for each in asked if each is not None]
     if state.sending is not None and state.sending.again_at_s is not None:
         moments.append(state.sending.again_at_s)

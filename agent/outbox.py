@@ -81,7 +81,9 @@ def rule_send(turn: Turn) -> None:
 
 def _begin(turn: Turn) -> Sending | None:
     for item in turn.state.waiting:
-        if not item.refusal and turn.now_s >= item.send_at_s:
+        if item.unleased or item.refusal:
+            continue
+        if turn.now_s >= item.send_at_s:
             return Sending(item.entry.update, 0, frozenset(), None, 0)
     return None
 
@@ -173,6 +175,10 @@ def _refused(
     turn.note(f"update for version {item.entry.base} refused: {_reason_name(reason)}")
     if reason == Reason.ALREADY_KNOWN:
         _accepted(turn, item)
+        return
+    if reason == Reason.NO_LEASE:
+        _put(turn, evolve(item, unleased=True))
+        _stop(turn, item.entry.update)
         return
     sending = turn.state.sending
     if retry_after_s:

@@ -6,6 +6,7 @@ synced; noise is drawn; the update is sealed and signed once; it is spooled befo
 is sent. A crash after the charge loses that version's update and nothing else.
 """
 
+from agent import renewal
 from agent.effects import (
     ResumeTraining,
     Spend,
@@ -92,6 +93,8 @@ def hear_lease(turn: Turn, envelope: Envelope) -> None:
       ProtocolError: If its body is malformed.
     """
     lease = LEASE.unpack(envelope.body)
+    if renewal.hear_lease(turn, envelope, lease):
+        return
     state, offer, asking = turn.state, turn.state.offer, turn.state.asking
     ours = (lease.device, lease.task) == (
         turn.settings.key.identity,

@@ -194,6 +194,7 @@ class Waiting:
       send_at_s: Not to be sent before.
       refused_by: Coordinators that do not want it.
       refusal: The last reason that they gave, 0 before.
+      unleased: Whether its lease counts no more, and it waits for another one.
     """
 
     entry: Spooled
@@ -201,6 +202,7 @@ class Waiting:
     send_at_s: float
     refused_by: frozenset[PublicKey] = frozenset()
     refusal: int = 0
+    unleased: bool = False
 
 
 class Condition(Enum):
@@ -248,6 +250,7 @@ class State:
       before: What it used before, to go back to.
       asking: A check-in under way.
       forfeit: What we told of a lost update.
+      renewing: A check-in for a lease for an update that is spooled.
       settled: Version for which the chain has what we signed, as far as we know.
       training: A training under way; never together with `asking`.
       waiting: The spool's content, oldest first.
@@ -282,6 +285,7 @@ class State:
     before: Adopted | None = None
     asking: Asking | None = None
     forfeit: Asking | None = None
+    renewing: Asking | None = None
     settled: Version | None = None
     training: Training | None = None
     waiting: tuple[Waiting, ...] = ()

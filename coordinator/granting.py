@@ -1,5 +1,6 @@
 """Check-ins and leases: from a board that is ready to a board that may send."""
 
+from coordinator import duty, membership
 from coordinator.leases import Grant, draw_for
 from coordinator.ledger import views
 from coordinator.state import TaskState, held_key
@@ -7,8 +8,9 @@ from coordinator.turn import Turn
 from protocol.envelope import Kind
 from protocol.errors import InvalidUpdate, Reason, StaleUpdate
 from protocol.evolve import evolve
-from protocol.ids import DeviceId, Version
+from protocol.ids import DeviceId, Version, device_id
 from protocol.messages import LEASE, CheckIn, Lease
+from protocol.task import TaskSpec
 
 BACKLOG_BUFFERS = 2
 """Buffers of updates that may wait, admitted or on the chain, before leases pause."""
@@ -44,6 +46,25 @@ def check_in(turn: Turn, device: DeviceId, said: CheckIn, counter: int) -> None:
     leases = leases.wait(device, said, turn.settings.selection, draw)
     turn.put_task(evolve(task, leases=leases))
     grant_free(turn, turn.tasks[task.number])
+
+
+def lease_places(turn: Turn, spec: TaskSpec) -> int:
+    """Our share of the leases: C over the coordinators that are alive, rounded up."""
+    own = membership.own_id(turn.ledger)
+    members = [device_id(public) for public in membership.public_keys(turn.ledger)]
+    others = sum(who != own and duty.is_alive(turn, who) for who in members)
+    return -(-spec.aggregation.leases // (1 + others))
+
+
+def share_anew(turn: Turn) -> None:
+    """Takes over the share of who fell silent; gives it back as leases end."""
+    if turn.ledger.alone:
+        return
+    for task in list(turn.tasks.values()):
+        places = lease_places(turn, task.spec)
+        if places != task.leases.places:
+            leases = evolve(task.leases, places=places)
+            grant_free(turn, evolve(task, leases=leases))
 
 
 def grant_free(turn: Turn, task: TaskState) -> None:

@@ -95,7 +95,7 @@ def begin(
     for number, (version, model) in sorted(restored.models.items()):
         spec = views.task(restored.ledger.tree, number)
         assert spec is not None
-        leases = LeaseTable(versioning.lease_places(turn, spec))
+        leases = LeaseTable(granting.lease_places(turn, spec))
         task = TaskState(number, spec, version, model, leases)
         wholes = (spec.bundle, *restored.wholes.get(number, ()))
         attested = restored.attested.get(number)
@@ -158,6 +158,7 @@ def _take(turn: Turn, event: Event) -> None:
         case Disconnected():
             turn.connected = False
         case Ticked():
+            granting.share_anew(turn)
             granting.expire(turn)
             versioning.retry_jobs(turn)
             advance(turn, node.Ticked())

@@ -67,7 +67,7 @@ def follow_chain(turn: Turn) -> None:
 
 def open_task(turn: Turn, number: TaskId, spec: TaskSpec) -> TaskState:
     """Starts to serve a task from its version 0."""
-    places = lease_places(turn, spec)
+    places = granting.lease_places(turn, spec)
     task = TaskState(number, spec, Version(0), spec.initial, LeaseTable(places))
     task = replace(task, wholes=_wholes(task, spec.initial))
     turn.put_task(task)
@@ -121,12 +121,6 @@ def resume(turn: Turn, task: TaskState) -> None:
     turn.put_task(task)
     if task.job is not None and task.job.version > task.head and not task.computing:
         _compute(turn, task, task.job)
-
-
-def lease_places(turn: Turn, spec: TaskSpec) -> int:
-    """Our share of the leases: C over the number of coordinators, rounded up."""
-    coordinators = turn.ledger.party.count
-    return -(-spec.aggregation.leases // coordinators)
 
 
 def announce(turn: Turn, task: TaskState) -> None:

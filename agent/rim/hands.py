@@ -104,6 +104,8 @@ class Hands:
                 self._publish(effect)
             case f.SpoolUpload() | f.MarkAccepted() | f.DeleteSpooled():
                 self._spool(effect)
+            case f.RenewLease(entry, lease):
+                self.post(e.LeaseRenewed(self.spool.renew(entry, lease)))
             case f.KeepProof(entry, proof):
                 self.proofs.keep(entry.task, entry.base, proof)
             case f.LoadBundle() | f.StartTraining() | f.ResumeTraining():

@@ -7,7 +7,7 @@ folder and from what else the agent knows if it is ever lost.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinydb import TinyDB, where
@@ -18,6 +18,7 @@ from durable.document import AtomicStorage, Condition
 from durable.files import read_limited, storage_errors, sync_folder, write_atomic
 from protocol.chunks import CHUNK, CHUNK_BYTES, Chunk
 from protocol.codec import binary, structure
+from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, StorageError
 from protocol.ids import ChainId, H
 from protocol.messages import UPLOAD, UPLOAD_BYTES_MAX
@@ -91,6 +92,26 @@ class Spool:
         if path.exists() and read_limited(path, _FILE_BYTES_MAX) != packed:
             raise StorageError(f"{path}: another update for the same base version")
         write_atomic(path, packed)
+
+    def renew(self, entry: Spooled, lease: Envelope) -> Spooled:
+        """Replaces the lease of an upload, durably; the signed update stays.
+
+        Returns:
+          What the spool has now.
+
+        Raises:
+          StorageError: If the disk refuses, or the file is damaged.
+        """
+        path = self._path(entry)
+        try:
+            stored = _SPOOL_FILE.unpack(read_limited(path, _FILE_BYTES_MAX))
+            upload = UPLOAD.unpack(stored.content)
+        except ProtocolError as error:
+            raise StorageError(f"{path}: damaged: {error}") from error
+        content = UPLOAD.pack(replace(upload, lease=lease))
+        renewed = replace(entry, digest=H(content), size=len(content))
+        write_atomic(path, _SPOOL_FILE.pack(_SpoolFile(renewed, content)))
+        return renewed
 
     def chunk(self, entry: Spooled, index: int) -> bytes:
         """One packed chunk of an upload.

@@ -146,6 +146,7 @@ class Board:
                     | do.AdoptModel()
                     | do.MarkAccepted()
                     | do.KeepProof()
+                    | do.RenewLease()
                     | do.Note()
                 ):
                     pass

@@ -20,9 +20,9 @@ from broker.events import Message
 from protocol.accounting import Budget
 from protocol.chunks import CHUNK, chunk_at
 from protocol.errors import TransportError
-from protocol.ids import Digest
+from protocol.ids import Digest, H
 from protocol.light import Trusted
-from protocol.messages import DevicePhase
+from protocol.messages import UPLOAD, DevicePhase
 from protocol.sealing import ENTROPY_BYTES
 from protocol.vectors import CODECS, GridVector
 from tests.sim.law import Law
@@ -191,6 +191,8 @@ class Board(Party):
                 self._publish(effect)
             case f.LoadBundle() | f.StartTraining() | f.ResumeTraining():
                 self._work(effect)
+            case f.RenewLease():
+                self._renew(effect)
             case f.StopTraining():
                 self._job += 1
                 self._order = None
@@ -200,6 +202,13 @@ class Board(Party):
                 self._law.adopts(self, effect)
             case _:
                 self._keep(effect)
+
+    def _renew(self, effect: f.RenewLease) -> None:
+        entry, content = self.disk.spool[effect.entry.task, effect.entry.base]
+        renewed = UPLOAD.pack(replace(UPLOAD.unpack(content), lease=effect.lease))
+        entry = replace(entry, digest=H(renewed), size=len(renewed))
+        self.disk.spool[entry.task, entry.base] = entry, renewed
+        self.later(0.0, lambda: self.step(e.LeaseRenewed(entry)))
 
     def _keep(
         self,

@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 
 from broker.events import Message
+from coordinator import admission
 from coordinator.ledger import views
 from protocol.accounting import CHARGE_MAX
 from protocol.chunks import CHUNK, Chunk
-from protocol.envelope import ENVELOPE, Kind, sign
-from protocol.errors import Reason
+from protocol.envelope import ENVELOPE, Envelope, Kind, sign
+from protocol.errors import InvalidUpdate, Reason
 from protocol.evidence import Offence
-from protocol.ids import Digest, H, TaskId, Version, device_name
+from protocol.ids import DeviceId, Digest, H, TaskId, Version, device_name
 from protocol.keys import OpeningKey, SigningKey
-from protocol.messages import CHUNK_REQUEST, LEASE, UPLOAD, ChunkRequest
+from protocol.messages import CHUNK_REQUEST, LEASE, UPLOAD, ChunkRequest, Contribution
 from tests.sim.forger import DAMAGES, LIES
 from tests.sim.timeline import CALM
 from tests.sim.villain import Villain
@@ -207,6 +208,34 @@ def test_board_with_two_updates_of_one_version_is_convicted(in_chain: bool) -> N
     fault = views.fault(world.office.store.tip().tree, VILLAIN.public)
     assert fault is not None
     assert fault.offence == Offence.DEVICE_DOUBLE
+
+
+def test_board_whose_lease_counts_no_more_asks_for_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As if the grantor of each board's first lease had left the validators.
+    world = World(3, PLAN)
+    seen: dict[DeviceId, int] = {}
+    check = admission._check_lease
+
+    def check_lease(
+        gate: admission.Gate,
+        contribution: Contribution,
+        lease: Envelope,
+        standing: admission.Standing,
+    ) -> None:
+        number = LEASE.unpack(lease.body).number
+        if seen.setdefault(standing.device, number) == number:
+            raise InvalidUpdate("a lease of a former coordinator", Reason.NO_LEASE)
+        check(gate, contribution, lease, standing)
+
+    monkeypatch.setattr(admission, "_check_lease", check_lease)
+
+    assert world.reach(3, 60.0)
+    accepted = list(world.law.accepted)
+    assert world.settle(60.0)
+    world.law.at_the_end(world.office, world.boards, accepted)
+    assert len(seen) == PLAN.boards
 
 
 def test_stranger_is_told_that_it_is_not_enrolled() -> None:

@@ -66,6 +66,32 @@ def test_second_update_for_a_base_version_has_no_place(tmp_path: Path) -> None:
         spool.write(*upload(1, b"two"))
 
 
+def test_upload_with_another_lease_keeps_its_update(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    entry, content = upload(1)
+    spool.write(entry, content)
+    other = sign(BOARD, CHAIN, Kind.LEASE, 9, b"another lease")
+
+    renewed = spool.renew(entry, other)
+
+    (found,) = spool.load(CHAIN, pytest.fail)
+    sent = UPLOAD.unpack(CHUNK.unpack(spool.chunk(renewed, 0)).data)
+    assert found.entry == renewed
+    assert renewed.update == entry.update
+    assert (sent.update, sent.lease) == (UPLOAD.unpack(content).update, other)
+
+
+def test_upload_that_is_damaged_gets_no_other_lease(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    entry, content = upload(1)
+    spool.write(entry, content)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(b"damaged")
+
+    with pytest.raises(StorageError, match="damaged"):
+        spool.renew(entry, UPLOAD.unpack(content).lease)
+
+
 def test_same_update_may_be_written_again(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.write(*upload(1))

@@ -211,6 +211,23 @@ def test_check_in_first_in_order_silent_next_one_answers(
     assert leases[0].sender != lease.sender
 
 
+def test_leases_of_who_fell_silent_are_shared_and_given_back(
+    council: Council, boards: list[Voter]
+) -> None:
+    def places() -> list[int]:
+        return [m.state.tasks[TASK].leases.places for m in council.members if m.up]
+
+    leases = council.task.aggregation.leases
+    assert places() == [-(-leases // COUNT)] * COUNT
+    council.crash(1)
+    assert places() == [-(-leases // (COUNT - 1))] * (COUNT - 1)
+
+    council.restart(1)
+    council.run(3.0)
+
+    assert places() == [-(-leases // COUNT)] * COUNT
+
+
 def test_check_in_repeated_more_coordinators_answer(
     council: Council, boards: list[Voter]
 ) -> None:
