@@ -1,11 +1,14 @@
 """How an update is sent, and what may delete it."""
 
+from dataclasses import replace
+
 import pytest
 
 from agent import effects as f
 from agent import events as e
 from agent.state import Condition
 from protocol.errors import Reason
+from protocol.ids import H
 from protocol.light import FINAL
 from protocol.messages import UPLOAD
 from tests.unit.agent.lone_board import (
@@ -70,7 +73,7 @@ def test_missing_receipt_makes_the_board_send_the_same_bytes_again() -> None:
     assert len(board.meadow.updates[0]) == 1
 
 
-@pytest.mark.parametrize("reason", [Reason.NO_LEASE, Reason.NORM_EXCEEDED])
+@pytest.mark.parametrize("reason", [Reason.STALE, Reason.NORM_EXCEEDED])
 def test_refusal_by_all_stops_the_sending_and_deletes_nothing(reason: Reason) -> None:
     board = until_spooled(connected(fresh()))
     update = board.state.waiting[0].entry.update
@@ -80,6 +83,23 @@ def test_refusal_by_all_stops_the_sending_and_deletes_nothing(reason: Reason) ->
     assert board.state.sending is None
     assert board.state.waiting[0].refusal == reason
     assert len(board.disk.spool) == 1
+
+
+def test_refusal_of_the_lease_asks_for_another_and_keeps_the_update() -> None:
+    board = until_spooled(connected(fresh()))
+    item = board.state.waiting[0]
+
+    board.step(e.DownArrived(refused(item.entry.update, Reason.NO_LEASE)))
+    asked = board.state.renewing
+    renewed = replace(item.entry, digest=H(b"with another lease"))
+    board.step(e.LeaseRenewed(renewed))
+
+    assert asked is not None
+    assert asked.version == item.entry.base
+    assert board.state.renewing is None
+    assert [each.entry for each in board.state.waiting] == [renewed]
+    assert board.state.sending is not None
+    assert board.state.sending.update == item.entry.update
 
 
 def test_refusal_with_a_delay_sends_again_after_it() -> None:
