@@ -424,11 +424,23 @@ def test_replay_of_a_play_gives_the_same_root(
 
 
 _ROOT_SCRIPT = """
-from tests.unit.coordinator.ledger.world import opened
-world = opened(validators=4)
+from dataclasses import replace
+from protocol.economy import Economy
+from tests.unit.coordinator.ledger.test_conviction import double_vote
+from tests.unit.coordinator.ledger.world import SPEC, STRANGER, board_id, key, opened
+economy = Economy(10**6, 10**4, 100, 100)
+world = opened(validators=4, spec=replace(SPEC, pool=99), economy=economy)
+world.must(world.fund(10**3), world.transfer(board_id(2), 7))
 for base in range(3):
     world.must(*(world.update(i, base) for i in (3, 1, 7, 5)))
     world.must(*(world.attest(base + 1, validator=v) for v in (2, 0, 3)))
+    world.must(*(world.score(base + 1, (v, 3, -v, 9), v) for v in (3, 1, 0)))
+world.must(world.rotate(2, key(77)), world.double_update(6), double_vote(world))
+world.must(world.operator(STRANGER))
+world.must(world.parameter(1, 9, 50))
+world.must(world.upgrade(2, 90))
+world.must(world.leave(world.validators[3]))
+world.end_block()
 print(world.tree.root().hex())
 """
 
