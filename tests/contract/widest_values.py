@@ -7,6 +7,7 @@ from protocol import (
     chain,
     chunks,
     economy,
+    entry,
     envelope,
     evidence,
     light,
@@ -196,6 +197,9 @@ WIDEST: dict[str, Any] = {
         UINT_MAX,
     ),
     "HANDOVER": _handover,
+    "ENTRY": entry.Entry(
+        _header, _certificate, _proof, (_handover,) * light.HANDOVERS_MAX
+    ),
     "MANIFEST": light.Manifest(
         _TASK,
         _VERSION,
