@@ -131,7 +131,9 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="end here at the latest (default 600)",
     )
-    group.add_argument("--model", help="softmax, mlp, cnn or cnn-tanh")
+    group.add_argument(
+        "--model", help="softmax, mlp, cnn, cnn-tanh, or a classifier's ONNX file"
+    )
     group.add_argument("--clip", type=float, help="norm of each example's gradient")
     group.add_argument("--learning-rate", type=float, help="server step")
     group.add_argument("--momentum", type=float, help="of the server")

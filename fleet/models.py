@@ -17,6 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from protocol.errors import ConfigError
 
+MODEL_SUFFIX = ".onnx"
+"""Of a model that is not made here."""
 _OPSET = 17
 _IR_VERSION = 8
 _CNN_INPUT = (1, 28, 28)

@@ -5,7 +5,7 @@ from typing import Any
 
 from fleet.examples import partition_named
 from fleet.faults import timeline
-from fleet.models import MODELS
+from fleet.models import MODEL_SUFFIX, MODELS
 from protocol.accounting import DELTA_MIN, EPSILON_MAX
 from protocol.chain import VALIDATORS_MAX, FaultModel
 from protocol.errors import ConfigError
@@ -36,7 +36,7 @@ class FleetPlan:
       buffer: K, updates that make a version.
       data: `digits`, `mnist` or a path; see `fleet.rim.datasets`.
       split: See `fleet.examples.partition_named`.
-      model: One of `fleet.models.MODELS`.
+      model: One of `fleet.models.MODELS`, or an ONNX file.
       privacy: A key of `PRIVACY_KINDS`.
       epsilon: Total that a board's data may pay.
       delta: Of that epsilon.
@@ -103,7 +103,7 @@ class FleetPlan:
         timeline(self.fault, self.coordinators)
         _among("--privacy", self.privacy, tuple(PRIVACY_KINDS))
         _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))
-        if self.model is not None:
+        if self.model is not None and not self.model.endswith(MODEL_SUFFIX):
             _among("--model", self.model, tuple(MODELS))
         partition_named(self.split)
 

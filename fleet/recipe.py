@@ -7,6 +7,7 @@ data, so that none of them costs privacy.
 
 import math
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from coordinator.promise import promise
 from coordinator.publication import (
@@ -15,6 +16,7 @@ from coordinator.publication import (
     TrainingSection,
     publication,
 )
+from fleet.models import MODEL_SUFFIX
 from fleet.plan import PRIVACY_KINDS, FleetPlan
 from fleet.snapshot import Heading, PrivacyTerms
 from protocol.task import MICRO, Q24, TaskSpec
@@ -80,8 +82,9 @@ def recipe_for(shares: Shares) -> Recipe:
 
 
 def model_name(plan: FleetPlan, shares: Shares) -> str:
-    """The model that a fleet trains."""
-    return plan.model or recipe_for(shares).model
+    """The model that a fleet trains; of a file, what the file is called."""
+    name = plan.model or recipe_for(shares).model
+    return PurePath(name).stem if name.endswith(MODEL_SUFFIX) else name
 
 
 def releases(plan: FleetPlan) -> int:

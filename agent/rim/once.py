@@ -142,7 +142,7 @@ def _measure(trainer: Trainer, theta: Real, data: DataSet) -> dict[str, float | 
 def readable(document: dict[str, Any]) -> str:
     """The figures for a person."""
     lines = [
-        f"{key.replace('_', ' '):<16} {value:.4g}"
+        f"{key.replace('_', ' '):<16} {value if isinstance(value, int) else f'{value:.4g}'}"
         for key, value in document.items()
         if value is not None
     ]

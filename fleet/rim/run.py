@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from broker.rim.home import BrokerHome
+from coordinator.promise import promise
 from coordinator.publication import publication
 from fleet.council import Council
 from fleet.faults import timeline
@@ -27,6 +28,7 @@ from fleet.rim.watching import Watch
 from fleet.rim.workshop import prepare
 from fleet.snapshot import CoordinatorPoint, DevicePoint, Event, Heading, Snapshot
 from protocol.errors import EXIT_DONE, OperationError
+from protocol.mechanisms import DEVICE_LEVEL
 
 LOOK_EVERY_S = 0.25
 BEGIN_TIMEOUT_S = 60.0
@@ -54,10 +56,12 @@ def run_processes(plan: FleetPlan, home: Path, screen: Screen) -> FleetRun:
     material = prepare(plan)
     shown = heading(plan, material.data.name, material.shares, material.bundle)
     screen.say(f"setting up: {shown.title}")
-    set_up(homes, plan, material)
     spec = publication(
         task_settings(plan, material.shares), material.bundle, "task"
     ).spec
+    if spec.privacy.mechanism in DEVICE_LEVEL:
+        screen.say("\n".join(promise(spec).lines()))
+    set_up(homes, plan, material)
     private = bool(spec.privacy.mechanism)
     watch = Watch(homes, plan.devices, plan.coordinators, private=private)
     with Supervisor() as supervisor:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from threading import local
 
 import numpy as np
@@ -16,11 +17,12 @@ from agent.training import Trainer, train
 from agent.work import Work
 from compiler import compile_model
 from fleet.examples import Examples, deal
-from fleet.models import build_model
+from fleet.models import MODEL_SUFFIX, build_model
 from fleet.plan import FleetPlan
 from fleet.recipe import Shares, model_name
 from fleet.rim.datasets import DataSet, open_data_set
 from fleet.virtual.labour import Result, Score
+from protocol.errors import ConfigError
 from protocol.parameters import local_slices
 
 _MICRO_BATCH = 32
@@ -55,9 +57,31 @@ def prepare(plan: FleetPlan) -> Material:
     boards = deal(data.training, plan.devices, plan.split, rng)
     sizes = [len(board) for board in boards]
     shares = Shares(data.training.x.shape[1:], min(sizes), max(sizes))
-    model = build_model(model_name(plan, shares), shares.shape, data.classes, rng)
-    bundle = compile_model(model, loss="cross-entropy").packed
+    bundle = _bundle(plan, shares, data.classes, rng)
     return Material(data, boards, shares, bundle)
+
+
+def _bundle(
+    plan: FleetPlan, shares: Shares, classes: int, rng: np.random.Generator
+) -> bytes:
+    """Makes a model or reads one, and compiles it.
+
+    Raises:
+      ConfigError: If the model does not fit the data, or its file cannot be read.
+    """
+    if plan.model is None or not plan.model.endswith(MODEL_SUFFIX):
+        model = build_model(model_name(plan, shares), shares.shape, classes, rng)
+        return compile_model(model, loss="cross-entropy").packed
+    bundle = compile_model(Path(plan.model), loss="cross-entropy")
+    ports = bundle.manifest
+    if ports.input.shape != shares.shape or ports.output.shape[-1] < classes:
+        raise ConfigError(
+            f"takes {ports.input.shape} and gives {ports.output.shape[-1]} scores; the "
+            f"data are {shares.shape} of {classes} classes",
+            file=plan.model,
+            key="--model",
+        )
+    return bundle.packed
 
 
 def score(

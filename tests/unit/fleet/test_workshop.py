@@ -2,13 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from agent.rim.engines import open_trainer
 from fleet.examples import Examples
-from fleet.recipe import Shares
+from fleet.models import build_model
+from fleet.plan import FleetPlan
+from fleet.recipe import Shares, task_settings
 from fleet.rim.datasets import DataSet
-from fleet.rim.workshop import Material, Workers
+from fleet.rim.workshop import Material, Workers, prepare
+from protocol.errors import ConfigError
 from protocol.mechanisms import NONE
 from protocol.task import TrainingMode
 from tests.contract.test_local_parameters import LOCAL_PACKED, TRAINER
@@ -44,3 +50,36 @@ def test_workers_keep_nothing_of_a_training_that_nobody_took(workers: Workers) -
     taken = workers.train(0, ORDER, THETA)()
 
     assert taken == untaken()
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = build_model("mlp", (3,), 4, np.random.default_rng(1))
+    file = tmp_path_factory.mktemp("model") / "mine.onnx"
+    file.write_bytes(made.SerializeToString())
+    return file
+
+
+def _plan(folder: Path, model_file: Path, shape: tuple[int, ...]) -> FleetPlan:
+    rng = np.random.default_rng(2)
+    x, y = rng.standard_normal((40, *shape)), rng.integers(0, 4, 40)
+    np.savez(folder / "own.npz", x=x.astype(np.float32), y=y)
+    return FleetPlan(
+        devices=2, buffer=1, data=str(folder / "own.npz"), model=str(model_file)
+    )
+
+
+def test_prepare_compiles_the_model_of_a_file(tmp_path: Path, model_file: Path) -> None:
+    plan = _plan(tmp_path, model_file, (3,))
+
+    material = prepare(plan)
+
+    assert open_trainer(material.bundle).manifest.output.shape == (4,)
+    assert task_settings(plan, material.shares).name.startswith("mine-")
+
+
+def test_prepare_refuses_a_model_that_does_not_fit(
+    tmp_path: Path, model_file: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"--model.*takes \(3,\).*data are \(5,\)"):
+        prepare(_plan(tmp_path, model_file, (5,)))
