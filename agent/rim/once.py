@@ -142,8 +142,12 @@ def _measure(trainer: Trainer, theta: Real, data: DataSet) -> dict[str, float | 
 def readable(document: dict[str, Any]) -> str:
     """The figures for a person."""
     lines = [
-        f"{key.replace('_', ' '):<16} {value if isinstance(value, int) else f'{value:.4g}'}"
+        f"{key.replace('_', ' '):<16} {_shown(value)}"
         for key, value in document.items()
         if value is not None
     ]
     return "\n".join(lines) + "\n"
+
+
+def _shown(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
