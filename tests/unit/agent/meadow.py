@@ -232,6 +232,9 @@ class Meadow:
         if envelope.kind == Kind.CHECK_IN:
             version = CHECK_IN.unpack(envelope.body).version
             return [e.DownArrived(lease(version))]
+        if envelope.kind == Kind.FORFEIT:
+            known = refused(envelope.identity(CHAIN), Reason.ALREADY_KNOWN)
+            return [e.DownArrived(known)]
         if envelope.kind == Kind.CHUNK_REQUEST:
             request = CHUNK_REQUEST.unpack(envelope.body)
             whole = self.wholes().get(request.digest, b"")
