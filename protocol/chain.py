@@ -263,6 +263,10 @@ class Block:
 
     def tx_root(self) -> Digest:
         """The Merkle root that the header must carry."""
+        return self._tx_root
+
+    @cached_property
+    def _tx_root(self) -> Digest:
         return merkle.root(self.transactions)
 
 

@@ -53,6 +53,13 @@ class Ballots:
             return self
         return replace(self, proposals={**self.proposals, number: candidate})
 
+    def offered(self, block_id: BlockHash) -> bytes | None:
+        """The packed block of that name, if some proposal brought it."""
+        for candidate in self.proposals.values():
+            if candidate.proposal.block_id == block_id:
+                return candidate.proposal.block
+        return None
+
     def with_rival(self, proposal: Proposal) -> "Ballots":
         """With a second proposal of a round: its proposer lies."""
         number = proposal.round

@@ -115,25 +115,29 @@ def _hear_proposal(turn: Turn, proposal: Proposal) -> None:
 
 
 def _prepared(turn: Turn, proposal: Proposal) -> Prepared | None:
-    """The proposal's block if it is valid; the proposer is blamed if not."""
-    known = turn.state.prepared.get(proposal.block_id)
+    """The proposal's block if it is valid; the proposer is blamed if not.
+
+    Raises:
+      ProtocolError: If the bytes are not those of the block that is named. The
+        proposer's signature covers the name only, so that this says nothing of him:
+        whoever passed the message on may have swapped them, and the whole may follow.
+    """
+    offered = turn.state.consensus.ballots.offered(proposal.block_id)
+    block = BLOCK.unpack(proposal.block if offered is None else offered)
+    header = block.header
+    named = header.block_id() == proposal.block_id
+    if not named or block.tx_root() != header.tx_root:
+        raise InvalidBlock("the block is not the one that the proposal names")
     try:
-        block = known.block if known is not None else BLOCK.unpack(proposal.block)
-        if block.header.block_id() != proposal.block_id:
-            raise_other_block()
         fresh = proposal.valid_round == 0
-        if fresh and block.header.proposer != proposal.proposer:
+        if fresh and header.proposer != proposal.proposer:
             raise UnknownProposer("a fresh block that names another maker")
+        known = turn.state.prepared.get(proposal.block_id)
         return known or blocks.check(turn.state.tip, block, turn.state.mempool)
     except ProtocolError as error:
         detail = f"validator {proposal.proposer} proposed an invalid block: {error}"
         turn.emit(BlamePeer(Reason.INVALID_BLOCK, detail))
         return None
-
-
-def raise_other_block() -> None:
-    """Refuses a proposal whose block is not the one that it names."""
-    raise InvalidBlock("the block is not the one that the proposal names")
 
 
 def _hear_vote(turn: Turn, vote: Vote) -> None:

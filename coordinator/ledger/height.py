@@ -218,10 +218,10 @@ def _propose(turn: Turn, number: int) -> None:
 def hold_proposal(turn: Turn, proposal: Proposal, prepared: Prepared | None) -> None:
     """Counts a proposal in; without `prepared` its block is invalid."""
     state = turn.state.consensus
-    # The same block is offered again round after round: it is in memory once.
-    for known in state.ballots.proposals.values():
-        if known.proposal.block_id == proposal.block_id and prepared is not None:
-            proposal = replace(proposal, block=known.proposal.block)
+    offered = state.ballots.offered(proposal.block_id)
+    if offered is not None:
+        # Offered again, round after round, it is in memory once.
+        proposal = replace(proposal, block=offered)
     ballots = state.ballots.with_proposal(Candidate(proposal, prepared is not None))
     turn.change(consensus=replace(state, ballots=ballots))
     if prepared is not None:

@@ -1,5 +1,6 @@
 """What a validator of four makes of others' messages, honest and not."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -118,12 +119,26 @@ def test_invalid_block_gets_a_nil_prevote_and_its_proposer_blame(
     assert own_votes(me) == [(VoteType.PREVOTE, None)]
 
 
-def test_block_that_the_proposal_does_not_name_gets_a_nil_prevote() -> None:
-    world, me, proposal = start()
-    bad = sign(world, replace(proposal, block_id=BlockHash(H(b"other"))))
-    (blame,) = hear(me, wire.wrap_proposal(bad))
+def _swapped_block(proposal: Proposal) -> bytes:
+    block = BLOCK.unpack(proposal.block)
+    header = replace(block.header, time_ms=block.header.time_ms + 1)
+    return BLOCK.pack(replace(block, header=header))
+
+
+def _swapped_transactions(proposal: Proposal) -> bytes:
+    return BLOCK.pack(replace(BLOCK.unpack(proposal.block), transactions=()))
+
+
+@pytest.mark.parametrize("swap", [_swapped_block, _swapped_transactions])
+def test_bytes_swapped_by_who_passed_them_on_do_not_hide_the_proposal(
+    swap: Callable[[Proposal], bytes],
+) -> None:
+    _, me, proposal = start()
+    (blame,) = hear(me, wire.wrap_proposal(replace(proposal, block=swap(proposal))))
     assert blame.reason is Reason.INVALID_BLOCK
-    assert own_votes(me) == [(VoteType.PREVOTE, None)]
+    assert own_votes(me) == []
+    hear(me, wire.wrap_proposal(proposal))
+    assert own_votes(me) == [(VoteType.PREVOTE, proposal.block_id)]
 
 
 def test_proposal_out_of_turn_forged_or_without_proof_is_ignored() -> None:
