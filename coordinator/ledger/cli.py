@@ -9,15 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from coordinator.ledger import report
 from coordinator.ledger.audit import Audit, audit
+from coordinator.ledger.receipt import RECEIPT, read
 from coordinator.ledger.storage import StoredBlock
+from coordinator.rim import proving
+from coordinator.rim.chain_export import export
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.signature_pool import SignaturePool
 from coordinator.rim.store import SqliteStore
 from durable.files import read_limited, write_atomic
-from protocol import merkle
 from protocol.chain import GENESIS, GENESIS_BYTES_MAX, FaultModel, Genesis
-from protocol.envelope import ENVELOPE, Kind
+from protocol.envelope import ENVELOPE
 from protocol.errors import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -25,14 +28,15 @@ from protocol.errors import (
     OperationError,
     ProtocolError,
 )
-from protocol.ids import DIGEST_BYTES, device_id, device_name
-from protocol.light import FINAL, Final, pin
+from protocol.light import payments_key, scores_key, version_key
 
 _EXAMPLES = """examples:
   starling chain verify --home coordinator/
   starling chain show --home coordinator/ --tail 3
   starling chain prove --home coordinator/ --update ID --out update.proof
+  starling chain prove --home coordinator/ --model 0:12 --out model.proof
   starling chain check-proof update.proof --genesis coordinator/genesis
+  starling chain export --home coordinator/ --out audit/ --csv
 
 exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
@@ -93,13 +97,27 @@ def _add_proof_verbs(
     printing: argparse.ArgumentParser,
 ) -> None:
     prove = verbs.add_parser(
-        "prove",
-        parents=[home, printing],
-        help="write the proof that an update is final",
+        "prove", parents=[home, printing], help="write the proof that something is so"
     )
-    prove.add_argument("--update", required=True, metavar="ID", help="its id, in hex")
+    what = prove.add_mutually_exclusive_group(required=True)
+    what.add_argument("--update", metavar="ID", help="an update is final; its id, hex")
+    what.add_argument("--model", metavar="TASK:VERSION", help="a version is final")
+    what.add_argument("--score", metavar="TASK:VERSION", help="a version's scores")
+    what.add_argument(
+        "--payment",
+        metavar="TASK:VERSION[:PAGE]",
+        help="what its updates earned",
+    )
     prove.add_argument("--out", required=True, type=Path, help="the proof to write")
     prove.set_defaults(run=_prove)
+    auditing = verbs.add_parser(
+        "export", parents=[home, printing], help="write the chain as files"
+    )
+    auditing.add_argument("--out", required=True, type=Path, help="the folder to write")
+    auditing.add_argument("--csv", action="store_true", help="CSV, not JSON lines")
+    auditing.add_argument("--from", dest="first", type=int, help="the first height")
+    auditing.add_argument("--to", dest="last", type=int, help="the last height")
+    auditing.set_defaults(run=_export)
     receive = verbs.add_parser(
         "check-proof", parents=[printing], help="check a proof with the genesis alone"
     )
@@ -238,26 +256,9 @@ def _absent(store: SqliteStore, height: int) -> str:
 
 
 def _block_document(store: SqliteStore, stored: StoredBlock) -> dict[str, Any]:
-    header, certificate = stored.block.header, stored.certificate
-    chain_id = store.genesis.chain_id()
     envelopes = [ENVELOPE.unpack(packed) for packed in stored.block.transactions]
-    return {
-        "height": header.height,
-        "block": header.block_id().hex(),
-        "time_ms": header.time_ms,
-        "proposer": header.proposer,
-        "round": certificate.round,
-        "voters": list(certificate.members()),
-        "state_root": header.state_root.hex(),
-        "transactions": [
-            {
-                "id": envelope.identity(chain_id).hex(),
-                "kind": Kind(envelope.kind).name.lower(),
-                "sender": device_name(device_id(envelope.sender)),
-            }
-            for envelope in envelopes
-        ],
-    }
+    shown = [report.transaction(store.genesis, envelope) for envelope in envelopes]
+    return {**report.block(stored), "transactions": shown}
 
 
 def _block_line(document: dict[str, Any]) -> str:
@@ -273,53 +274,67 @@ def _block_line(document: dict[str, Any]) -> str:
 
 def _prove(arguments: argparse.Namespace) -> int:
     store = _open(arguments)
-    try:
-        identity = bytes.fromhex(arguments.update)
-    except ValueError as error:
-        raise OperationError(f"not hex: {arguments.update!r}") from error
-    place = store.locate(identity) if len(identity) == DIGEST_BYTES else None
-    stored = None if place is None else store.block(place.height)
-    if place is None or stored is None:
-        first = store.first_body()
-        kept = f", which keeps them from height {first}" if first > 1 else ""
-        raise OperationError(f"no transaction {arguments.update} on this chain{kept}")
-    entries = stored.block.transactions
-    final = Final(
-        ENVELOPE.unpack(entries[place.place]),
-        stored.block.header,
-        stored.certificate,
-        place.place,
-        len(entries),
-        merkle.path(entries, place.place),
-    )
-    packed = FINAL.pack(final)
-    write_atomic(arguments.out, packed)
+    with store.one_moment():
+        if arguments.update is not None:
+            receipt = proving.transaction(store, arguments.update)
+        else:
+            receipt = proving.entry(store, _key(arguments))
     store.close()
-    document = {"height": place.height, "index": place.place, "bytes": len(packed)}
-    line = f"height {place.height}, index {place.place}: {len(packed)} bytes"
-    _print(arguments, document, [line])
+    packed = RECEIPT.pack(receipt)
+    write_atomic(arguments.out, packed)
+    height = receipt.header.height
+    document = {"height": height, "bytes": len(packed)}
+    _print(arguments, document, [f"height {height}: {len(packed)} bytes"])
     return EXIT_DONE
+
+
+def _key(arguments: argparse.Namespace) -> bytes:
+    """The key of the state that `--model`, `--score` or `--payment` means."""
+    asked = arguments.model or arguments.score or arguments.payment
+    try:
+        task, version, *page = (int(part) for part in asked.split(":"))
+        if arguments.payment:
+            return payments_key(task, version, *(page or [0]))
+        if not page:
+            make = version_key if arguments.model else scores_key
+            return make(task, version)
+    except (ValueError, TypeError):
+        pass
+    raise OperationError(f"not TASK:VERSION: {asked!r}")
 
 
 def _check_proof(arguments: argparse.Namespace) -> int:
     genesis = _genesis(arguments.genesis)
-    proof_max = FINAL.bytes_max
-    final = FINAL.unpack(read_limited(arguments.proof, proof_max))
-    final.check(pin(genesis))
-    final.transaction.check(genesis.chain_id())
-    envelope = final.transaction
+    receipt = read(read_limited(arguments.proof, RECEIPT.bytes_max))
+    receipt.check(genesis)
     document = {
         "proven": True,
         "chain": genesis.chain_id().hex(),
         "fault_model": _model(genesis),
-        "height": final.header.height,
-        "id": envelope.identity(genesis.chain_id()).hex(),
-        "sender": device_name(device_id(envelope.sender)),
+        "height": receipt.header.height,
+        **report.receipt(genesis, receipt),
     }
-    height, identity = final.header.height, document["id"]
-    who = f"{identity} of {document['sender']}"
-    line = f"proven ({document['fault_model']}): {who} is final at height {height}"
-    _print(arguments, document, [line])
+    what = document["id"] if receipt.final else f"{document['key']} = {document['is']}"
+    who = f" of {document['sender']}" if receipt.final else ""
+    line = f"proven ({document['fault_model']}): {what}{who} at height"
+    _print(arguments, document, [f"{line} {receipt.header.height}"])
+    return EXIT_DONE
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    store = _open(arguments)
+    with store.one_moment():
+        least, most = store.first_body(), store.height()
+        first = least if arguments.first is None else arguments.first
+        last = most if arguments.last is None else arguments.last
+        if not least <= first <= last <= most:
+            raise OperationError(f"transactions are kept of heights {least} to {most}")
+        heights, progress = range(first, last + 1), _progress(last)
+        counts = export(store, arguments.out, heights, arguments.csv, progress)
+    store.close()
+    document = {"from": first, "to": last, "lines": counts, "out": str(arguments.out)}
+    lines = [f"{name}: {count} lines" for name, count in counts.items()]
+    _print(arguments, document, lines)
     return EXIT_DONE
 
 

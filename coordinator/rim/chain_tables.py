@@ -59,7 +59,7 @@ class ChainTables(Tables):
         run("DELETE FROM state WHERE key = ?", removed)
         if header.next_validators != header.validators:
             height = header.height + 1
-            following = views.validators(_Stored(self), self.genesis, height)
+            following = views.validators(self, self.genesis, height)
             self._put_end(Handover(header, certificate, following))
         if header.height % SNAPSHOT_BLOCKS == 0:
             self._take(header.height)
@@ -197,8 +197,8 @@ class ChainTables(Tables):
         with storage_errors(self._path):
             return dict(self._connection.execute("SELECT key, value FROM state"))
 
-    def entry(self, key: bytes) -> bytes | None:
-        """A value of the stored state."""
+    def get(self, key: bytes) -> bytes | None:
+        """A value of the stored state, as the rules read it."""
         row = self._one("SELECT value FROM state WHERE key = ?", key)
         return None if row is None else bytes(row[0])
 
@@ -302,13 +302,3 @@ class ChainTables(Tables):
             "SELECT height, place FROM transactions WHERE id = ?", transaction
         )
         return None if row is None else Location(*row)
-
-
-class _Stored:
-    """The stored state as the rules read it."""
-
-    def __init__(self, tables: ChainTables) -> None:
-        self._tables = tables
-
-    def get(self, key: bytes) -> bytes | None:
-        return self._tables.entry(key)

@@ -1,7 +1,9 @@
 """`starling chain` on a chain on disk, as a user runs it."""
 
+import csv
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,14 @@ import pytest
 import starling
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.store import SqliteStore
+from coordinator.rim.wholes import final_of
 from protocol.chain import GENESIS
+from protocol.ids import H
+from protocol.light import FINAL
+from protocol.task import version_digest
 from tests.contract.test_chain_store import fill
 from tests.unit.coordinator.ledger.validator import Running
-from tests.unit.coordinator.ledger.world import World
+from tests.unit.coordinator.ledger.world import MODEL, World
 
 
 @pytest.fixture
@@ -99,6 +105,101 @@ def test_proof_is_checked_with_the_genesis_alone(
     packed[60] ^= 1
     proof.write_bytes(bytes(packed))
     assert chain("check-proof", proof, "--genesis", genesis) == 1
+
+
+def test_proof_that_a_board_keeps_is_checked_too(
+    home: Path, running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    identity = running.blocks()[1].results[1].identity
+    with closing(SqliteStore.read(home / "state" / CHAIN_FILE)) as store:
+        final = final_of(store, identity)
+    assert final is not None
+    (home / "kept").write_bytes(FINAL.pack(final))
+    words = ("check-proof", home / "kept", "--genesis", home / "genesis", "--json")
+    assert chain(*words) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == identity.hex()
+
+
+@pytest.mark.usefixtures("running")
+def test_proof_of_a_version_names_its_digest(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proof, genesis = home / "proof", home / "genesis"
+    assert chain("prove", "--home", home, "--model", "0:0", "--out", proof) == 0
+    assert proof.stat().st_size < 900
+    capsys.readouterr()
+    assert chain("check-proof", proof, "--genesis", genesis, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["key"], document["height"]) == ("version/0/0", 3)
+    assert document["is"] == version_digest(MODEL).hex()
+    assert chain("check-proof", proof, "--genesis", genesis) == 0
+    assert "version/0/0 = " in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("running")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--model", "0:1"),
+        ("--model", "0:0:0"),
+        ("--model", "0"),
+        ("--model", "x:0"),
+        ("--score", "0:0"),
+        ("--payment", "0:0"),
+        ("--payment", "0:0:0:0"),
+    ],
+    ids=" ".join,
+)
+def test_prove_an_entry_that_is_not_there_exits_1(
+    home: Path, words: tuple[str, str]
+) -> None:
+    out = home / "proof"
+    assert chain("prove", "--home", home, *words, "--out", out) == 1
+    assert not out.exists()
+
+
+def _lines(file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_export_writes_a_line_for_each_block_and_transaction(
+    home: Path, running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = home / "audit"
+    assert chain("export", "--home", home, "--out", out, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["from"], document["to"]) == (1, 3)
+    assert document["lines"]["transactions"] == 4
+    blocks = _lines(out / "blocks.jsonl")
+    assert [line["height"] for line in blocks] == [1, 2, 3]
+    assert blocks[2]["state_root"] == running.state.tree.root().hex()
+    kinds = [line["kind"] for line in _lines(out / "transactions.jsonl")]
+    assert kinds == ["register", "register", "task", "register"]
+    task = _lines(out / "transactions.jsonl")[2]["body"]
+    assert isinstance(task, dict)
+    assert task["bundle"] == H(b"bundle").hex()
+
+
+@pytest.mark.usefixtures("running")
+def test_export_of_some_heights_as_csv(home: Path) -> None:
+    out = home / "audit"
+    words = ("export", "--home", home, "--out", out, "--csv", "--from", 2, "--to", 3)
+    assert chain(*words) == 0
+    with (out / "blocks.csv").open(newline="") as file:
+        assert [row["height"] for row in csv.DictReader(file)] == ["2", "3"]
+    with (out / "transactions.csv").open(newline="") as file:
+        kinds = [row["kind"] for row in csv.DictReader(file)]
+    assert kinds == ["register", "task", "register"]
+    assert (out / "scores.csv").read_text() == ""
+
+
+@pytest.mark.usefixtures("running")
+@pytest.mark.parametrize(("first", "last"), [(0, 2), (1, 4), (3, 2), (-1, 1)])
+def test_export_of_heights_that_are_not_there_exits_1(
+    home: Path, first: int, last: int
+) -> None:
+    words = ("export", "--home", home, "--out", home, "--from", first, "--to", last)
+    assert chain(*words) == 1
 
 
 @pytest.mark.usefixtures("running")

@@ -1,0 +1,128 @@
+"""Blocks, transactions and what they state, in plain values for people and files."""
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from coordinator.ledger.receipt import Receipt
+from coordinator.ledger.storage import StoredBlock
+from protocol.chain import Genesis
+from protocol.codec import Codec
+from protocol.economy import FUND, RELEASE, TRANSFER, UNJAIL
+from protocol.envelope import ENVELOPE, Envelope, Kind
+from protocol.evidence import EVIDENCE
+from protocol.ids import device_id, device_name
+from protocol.messages import ATTEST, CONTRIBUTION, PRESENT, REGISTER, REVOKE
+from protocol.motion import MOTION
+from protocol.payment import PAYMENTS
+from protocol.rotation import ROTATE
+from protocol.score import SCORE, SCORES
+from protocol.task import TASK
+
+BODIES: dict[Kind, Codec[Any]] = {
+    Kind.REGISTER: REGISTER,
+    Kind.REVOKE: REVOKE,
+    Kind.TASK: TASK,
+    Kind.UPDATE: CONTRIBUTION,
+    Kind.ATTEST: ATTEST,
+    Kind.EVIDENCE: EVIDENCE,
+    Kind.ROTATE: ROTATE,
+    Kind.OPERATOR: MOTION,
+    Kind.PRESENT: PRESENT,
+    Kind.FUND: FUND,
+    Kind.TRANSFER: TRANSFER,
+    Kind.UNJAIL: UNJAIL,
+    Kind.RELEASE: RELEASE,
+    Kind.SCORE: SCORE,
+    Kind.VALSET: MOTION,
+    Kind.PARAM: MOTION,
+    Kind.UPGRADE: MOTION,
+}
+"""What the body of each kind of transaction is."""
+
+
+def plain(value: object) -> Any:  # noqa: ANN401 - JSON
+    """A structure as JSON can hold it: bytes in hex, fields by name."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if is_dataclass(value) and not isinstance(value, type):
+        shown = [each for each in fields(value) if not each.name.startswith("_")]
+        return {each.name: plain(getattr(value, each.name)) for each in shown}
+    if isinstance(value, tuple):
+        return [plain(each) for each in value]
+    return value
+
+
+def block(stored: StoredBlock) -> dict[str, Any]:
+    """What a header and its certificate say."""
+    header, certificate = stored.block.header, stored.certificate
+    return {
+        "height": header.height,
+        "block": header.block_id().hex(),
+        "parent": header.parent.hex(),
+        "time_ms": header.time_ms,
+        "proposer": header.proposer,
+        "round": certificate.round,
+        "voters": list(certificate.members()),
+        "validators": header.validators.hex(),
+        "tx_root": header.tx_root.hex(),
+        "state_root": header.state_root.hex(),
+        "transactions": len(stored.block.transactions),
+    }
+
+
+def transactions(genesis: Genesis, stored: StoredBlock) -> Iterator[dict[str, Any]]:
+    """What each transaction of a block says."""
+    for place, packed in enumerate(stored.block.transactions):
+        envelope = ENVELOPE.unpack(packed)
+        yield {
+            "height": stored.block.header.height,
+            "place": place,
+            **transaction(genesis, envelope),
+            "counter": envelope.counter,
+            "body": body(envelope),
+        }
+
+
+def transaction(genesis: Genesis, envelope: Envelope) -> dict[str, Any]:
+    """Which transaction, of which kind, by whom."""
+    return {
+        "id": envelope.identity(genesis.chain_id()).hex(),
+        "kind": Kind(envelope.kind).name.lower(),
+        "sender": device_name(device_id(envelope.sender)),
+    }
+
+
+def body(envelope: Envelope) -> Any:  # noqa: ANN401 - JSON
+    """What the sender signed, by the names of its fields."""
+    return plain(BODIES[Kind(envelope.kind)].unpack(envelope.body))
+
+
+def scores(genesis: Genesis, stored: StoredBlock) -> Iterator[dict[str, Any]]:
+    """Each score of each coordinator in a block."""
+    for row in transactions(genesis, stored):
+        if row["kind"] == Kind.SCORE.name.lower():
+            for place, value in enumerate(row["body"]["values"]):
+                yield {
+                    "height": row["height"],
+                    "sender": row["sender"],
+                    "task": row["body"]["task"],
+                    "version": row["body"]["version"],
+                    "place": place,
+                    "ppm": value,
+                }
+
+
+_VALUES: dict[str, Codec[Any]] = {"score": SCORES, "paid": PAYMENTS}
+"""What stands under the keys that are proven, by the first part of the key."""
+
+
+def receipt(genesis: Genesis, shown: Receipt) -> dict[str, Any]:
+    """What a checked receipt proves."""
+    if shown.final is not None:
+        return transaction(genesis, shown.final.transaction)
+    assert shown.entry is not None
+    key, value = shown.entry.proof.key, shown.entry.proof.value
+    codec = _VALUES.get(key.decode(errors="replace").partition("/")[0])
+    stated = plain(value if codec is None else codec.unpack(value))
+    return {"key": key.decode(errors="replace"), "is": stated}
