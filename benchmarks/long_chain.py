@@ -56,7 +56,13 @@ class Decided:
 
 
 class Chain:
-    """A chain that grows."""
+    """A chain that grows.
+
+    Attributes:
+      genesis: What it starts from.
+      keys: Of its validators; the last one's place may be given up.
+      tip: Its last block.
+    """
 
     def __init__(
         self,
@@ -74,7 +80,7 @@ class Chain:
           updates: In each block but the first; at most 100.
         """
         self.genesis = genesis
-        self._keys = keys
+        self.keys = keys
         self._operator = operator
         self.tip: Tip = verify.start(self.genesis)
         self._each = updates
@@ -87,7 +93,7 @@ class Chain:
     def grow(self, count: int) -> Iterator[Decided]:
         """The next blocks; the first one of a chain opens task and boards."""
         for _ in range(count):
-            yield self._decide(self._transactions())
+            yield self.decide(self._transactions())
 
     def _transactions(self) -> list[Envelope]:
         if self.tip.height == 0:
@@ -109,8 +115,8 @@ class Chain:
     def _attestations(self, version: int) -> list[Envelope]:
         digest = H(b"version", b"%d" % version)
         body = ATTEST.pack(Attest(TaskId(0), Version(version), digest))
-        needed = quorum(len(self._keys), FaultModel.BYZANTINE)
-        return [self._sign(key, Kind.ATTEST, body) for key in self._keys[:needed]]
+        needed = quorum(len(self.keys), FaultModel.BYZANTINE)
+        return [self._sign(key, Kind.ATTEST, body) for key in self.keys[:needed]]
 
     def _update(self, base: int) -> Envelope:
         number = self._updates
@@ -126,7 +132,8 @@ class Chain:
         self._counter += 1
         return sign(key, self.tip.chain_id, kind, self._counter, body)
 
-    def _decide(self, envelopes: list[Envelope]) -> Decided:
+    def decide(self, envelopes: list[Envelope]) -> Decided:
+        """The next block, of transactions that all are valid."""
         mempool = Mempool()
         for envelope in envelopes:
             identity = envelope.identity(self.tip.chain_id)
@@ -148,7 +155,7 @@ class Chain:
         return Decided(prepared, certificate)
 
     def _certify(self, height: int, block_id: BlockHash) -> Certificate:
-        needed = quorum(len(self._keys), FaultModel.BYZANTINE)
+        needed = quorum(len(self.keys), FaultModel.BYZANTINE)
         extras = tuple(1_000 + 20 * height + voter for voter in range(needed))
         signatures = tuple(
             key.sign(
@@ -156,7 +163,7 @@ class Chain:
                     self.tip.chain_id, VoteType.PRECOMMIT, height, 0, block_id, extra
                 )
             )
-            for key, extra in zip(self._keys[:needed], extras, strict=True)
+            for key, extra in zip(self.keys[:needed], extras, strict=True)
         )
         return Certificate(height, 0, block_id, (1 << needed) - 1, signatures, extras)
 

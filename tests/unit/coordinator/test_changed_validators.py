@@ -1,0 +1,94 @@
+"""A stored chain whose validators change: checks, snapshots and receipts follow."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.long_chain import Chain, of_nobody, put
+from coordinator.ledger import audit
+from coordinator.ledger.receipt import RECEIPT
+from coordinator.ledger.snapshot import SNAPSHOT_BLOCKS
+from coordinator.rim import proving
+from coordinator.rim.store import SqliteStore
+from protocol.envelope import Kind, sign
+from protocol.errors import ProtocolError
+from protocol.light import pin, task_key
+from protocol.motion import MOTION, VALIDATOR_CHANGE, Motion, ValidatorChange
+from tests.unit.coordinator.ledger.world import STRANGER
+
+HEIGHT = SNAPSHOT_BLOCKS + 20
+CHANGED = 5
+"""Height of the last header of the first set."""
+
+
+def leave(chain: Chain) -> Motion:
+    """Takes the last validator out of the set, approved by the others."""
+    content = VALIDATOR_CHANGE.pack(ValidatorChange(None, chain.keys[3].public))
+    made = Motion(Kind.VALSET, 0, 1000, content)
+    for key in chain.keys[:3]:
+        made = made.approved(key, chain.tip.chain_id)
+    return made
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore]:
+    chain = of_nobody(4)
+    path: Path = tmp_path_factory.mktemp("changed") / "chain"
+    made = SqliteStore.create(path, chain.genesis)
+    with made.transaction():
+        for decided in chain.grow(3):
+            put(made, decided)
+        motion = MOTION.pack(leave(chain))
+        envelope = sign(STRANGER, chain.tip.chain_id, Kind.VALSET, 1, motion)
+        put(made, chain.decide([envelope]))
+        for decided in chain.grow(HEIGHT - 4):
+            put(made, decided)
+    yield made
+    made.close()
+
+
+def test_change_is_kept_with_the_header_that_hands_over(store: SqliteStore) -> None:
+    (handover,) = store.epochs()
+    assert handover.header.height == CHANGED
+    assert len(handover.following.members) == 3
+    digest = handover.header.next_validators
+    assert store.validators(digest) == handover.following
+    assert store.validators(bytes(32)) is None
+
+
+def test_snapshot_after_the_change_is_believed_through_it(store: SqliteStore) -> None:
+    manifest = store.manifest(SNAPSHOT_BLOCKS)
+    assert manifest is not None
+    manifest.check(pin(store.genesis).follow(store.epochs()))
+    with pytest.raises(ProtocolError):
+        manifest.check(pin(store.genesis))
+
+
+def test_receipt_leads_from_the_genesis_through_the_change(store: SqliteStore) -> None:
+    receipt = proving.entry(store, task_key(0))
+    assert len(receipt.handovers) == 1
+    RECEIPT.unpack(RECEIPT.pack(receipt)).check(store.genesis)
+
+
+def test_receipt_before_the_change_needs_none(store: SqliteStore) -> None:
+    stored = store.block(CHANGED - 2)
+    assert stored is not None
+    found = audit.audit(store, lambda _: None)
+    assert found.fault is None
+    identity = next(
+        key.hex()
+        for key, place in store.transaction_index().items()
+        if place.height == CHANGED - 2
+    )
+    receipt = proving.transaction(store, identity)
+    assert receipt.handovers == ()
+    receipt.check(store.genesis)
+
+
+def test_pruned_chain_is_checked_through_the_change(store: SqliteStore) -> None:
+    with store.transaction():
+        store.prune(SNAPSHOT_BLOCKS - 1)
+    found = audit.audit(store, lambda _: None)
+    assert found.fault is None
+    assert (found.tip.height, found.executed_from) == (HEIGHT, SNAPSHOT_BLOCKS + 1)
