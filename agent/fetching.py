@@ -28,6 +28,8 @@ from protocol.task import E12, MICRO, PrivacyPolicy
 
 EPSILON_UNBOUNDED = UINT_MAX
 """What a board shows that has released something without noise."""
+_OTHERS_MAX = 16
+"""Tasks of others that are remembered, each for one line in the log."""
 _FLOAT_BYTES = 4
 _DOUBLINGS_MAX = 7
 
@@ -41,6 +43,7 @@ def hear_manifest(turn: Turn, payload: bytes) -> None:
     manifest = _unpacked(payload)
     known = turn.state.offer
     if manifest.task != turn.settings.task:
+        _refuse_task(turn, manifest.task)
         return
     if known is not None and manifest.version <= known.version:
         _follow(turn, manifest)
@@ -54,6 +57,15 @@ def hear_manifest(turn: Turn, payload: bytes) -> None:
     turn.state = evolve(turn.state, trusted=trusted, offer=offer, asking=None)
     turn.emit(PersistProgress(trusted, payload))
     price(turn)
+
+
+def _refuse_task(turn: Turn, task: int) -> None:
+    """An agent serves one task, so that one ledger and one spool are enough."""
+    others = turn.state.others
+    if task not in others and len(others) < _OTHERS_MAX:
+        turn.state = evolve(turn.state, others=others | {task})
+        ours = turn.settings.task
+        turn.note(f"task {task} refused: agent.toml says task = {ours}, one at a time")
 
 
 def _follow(turn: Turn, manifest: Manifest) -> None:

@@ -238,6 +238,7 @@ class State:
       serial: Envelopes signed since the start; low half of their counters.
       draws: Jitter draws since the start.
       offer: The newest proven version.
+      others: Tasks that were announced and are not ours; the first few.
       refusal: Why the ledger would not pay for `offer`; None if it would.
       spent_micro: Epsilon that the data set has paid, in units of 10^-6.
       blobs: Digests of what the blob store has.
@@ -273,6 +274,7 @@ class State:
     serial: int = 0
     draws: int = 0
     offer: Offer | None = None
+    others: frozenset[int] = frozenset()
     refusal: Condition | None = None
     spent_micro: int = 0
     blobs: frozenset[Digest] = frozenset()

@@ -14,6 +14,8 @@ from agent.rim.home import Home
 from agent.state import Settings, State, Waiting
 from durable.files import read_if_present, require_private
 from protocol.errors import FederationError
+from protocol.mechanisms import DEVICE_LEVEL, NONE
+from protocol.messages import DevicePhase
 
 STATUS_BYTES_MAX = 1 << 20
 _PID_BYTES_MAX = 64
@@ -58,6 +60,7 @@ def describe(
         "phase": phase(settings, state, now_s).name.lower(),
         "connected": state.connected,
         "task": settings.task,
+        "tasks_refused": sorted(state.others),
         "version": None if offer is None else offer.version,
         "inference_version": None if state.adopted is None else state.adopted.version,
         "height": state.trusted.height,
@@ -98,7 +101,7 @@ def _privacy(settings: Settings, state: State) -> dict[str, Any]:
         )
     epsilon = None if ledger.exposed else state.spent_micro / 10**6
     return {
-        "unit": "record",
+        "unit": _unit(state),
         "epsilon": epsilon,
         "epsilon_cap": None if cap is None else cap.epsilon,
         "delta": None if cap is None else cap.delta,
@@ -106,6 +109,16 @@ def _privacy(settings: Settings, state: State) -> dict[str, Any]:
         "releases_left": left,
         "without_noise": ledger.exposed,
     }
+
+
+def _unit(state: State) -> str | None:
+    """What the noise hides: the weaker where both levels were paid; None if nothing."""
+    mechanisms = {charge.mechanism for charge in state.ledger.charges.values()}
+    if state.offer is not None:
+        mechanisms.add(state.offer.spec.privacy.mechanism)
+    if not mechanisms or NONE in mechanisms:
+        return None
+    return "device" if mechanisms <= DEVICE_LEVEL else "record"
 
 
 def write_status(path: Path, document: dict[str, Any]) -> None:
@@ -143,6 +156,10 @@ def read_status(home: Home) -> dict[str, Any]:
         document["condition"] = found
     elif not document["running"]:
         document["condition"] = "not running"
+    if not document["running"]:
+        # What the last run showed is no more true of it.
+        document["phase"] = DevicePhase.DISCONNECTED.name.lower()
+        document["connected"] = False
     return document
 
 

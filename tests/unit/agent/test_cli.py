@@ -203,6 +203,17 @@ def test_enrolled_board_that_does_not_run_says_so(
     assert (shown["condition"], shown["running"]) == ("not running", False)
 
 
+def test_status_of_an_agent_that_ended_shows_no_phase_of_its_last_run(
+    home: Path, capsys: Capture
+) -> None:
+    (home / "status.json").write_text('{"phase": "training", "connected": true}')
+
+    agent("status", "--home", home, "--json")
+
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["phase"], shown["connected"]) == ("disconnected", False)
+
+
 def test_damaged_status_file_does_no_harm(home: Path, capsys: Capture) -> None:
     (home / "status.json").write_bytes(random.Random(1).randbytes(100))
 

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 from agent import effects as f
 from agent import events as e
+from agent import machine
 from agent.state import Condition
 from protocol.chunks import CHUNK, Chunk, split
-from protocol.ids import H
+from protocol.ids import H, TaskId
+from protocol.light import MANIFEST
 from tests.unit.agent.lone_board import (
     Board,
     Disk,
@@ -121,3 +123,18 @@ def test_bundle_over_the_boards_limit_is_not_fetched_and_shown() -> None:
     assert board.state.offer is None
     assert "too large" in board.state.fault
     assert board.disk.progress is None
+
+
+def test_manifest_of_another_task_is_refused_once_and_changes_nothing() -> None:
+    board = connected(fresh())
+    other = replace(MANIFEST.unpack(manifest(3)), task=TaskId(1))
+    state, said = board.state, []
+
+    for _ in range(2):
+        event = e.ManifestArrived(MANIFEST.pack(other))
+        state, effects = machine.step(board.settings, state, event, board.now_s)
+        said += [each for each in effects if isinstance(each, f.Note)]
+
+    assert state.offer == board.state.offer
+    assert state.others == {1}
+    assert [each.text.split(":")[0] for each in said] == ["task 1 refused"]
