@@ -78,6 +78,12 @@ def _add_fleet(run: argparse.ArgumentParser) -> None:
         help="processes that keep the chain together (default 1)",
     )
     group.add_argument(
+        "--brokers",
+        type=int,
+        default=1,
+        help="over which coordinators and boards are dealt out (default 1)",
+    )
+    group.add_argument(
         "--fault-model",
         default="byzantine",
         help="byzantine, or crash for 2 or 3 coordinators that trust each other: then "

@@ -49,6 +49,7 @@ class FleetPlan:
       learning_rate: Server step.
       momentum: Server momentum.
       coordinators: Processes that keep the chain together.
+      brokers: Over which coordinators and boards are dealt out.
       fault_model: `byzantine`, or `crash` for 2 or 3 that trust each other.
       fault: What is made to go wrong and when; see `fleet.faults`.
       codec: Name of a `protocol.vectors` codec.
@@ -71,6 +72,7 @@ class FleetPlan:
     learning_rate: float | None = None
     momentum: float | None = None
     coordinators: int = 1
+    brokers: int = 1
     fault_model: str = "byzantine"
     fault: str = ""
     codec: str = "block8"
@@ -94,6 +96,7 @@ class FleetPlan:
         _within("--learning-rate", self.learning_rate, 2.0**-16, 256.0)
         _within("--momentum", self.momentum, 0.0, 0.999)
         _within("--coordinators", self.coordinators, 1, VALIDATORS_MAX)
+        _within("--brokers", self.brokers, 1, self.coordinators)
         _among("--fault-model", self.fault_model, FAULT_MODELS)
         if self.fault_model == "crash" and self.coordinators not in (2, 3):
             raise ConfigError(

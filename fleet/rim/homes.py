@@ -1,6 +1,6 @@
 """Sets a fleet's homes up, by the commands that an operator and owners would use.
 
-HOME/broker/            of `starling broker`
+HOME/broker/            of `starling broker`; broker-2/ and so on for more
 HOME/coordinator/       of `starling coordinator`; coordinator-2/ and so on for more
 HOME/boards/000/        of `starling agent`, one folder a board; data/ has its share
 HOME/bundle/            what is trained
@@ -24,6 +24,7 @@ from agent import cli as agent_cli
 from agent.config import FILE as AGENT_FILE
 from agent.config import AgentConfig
 from broker import cli as broker_cli
+from broker.rim.home import BrokerHome
 from broker.rim.mosquitto import free_port
 from coordinator import cli as coordinator_cli
 from coordinator.config import FILE as COORDINATOR_FILE
@@ -60,10 +61,9 @@ class Homes:
 
     path: Path
 
-    @property
-    def broker(self) -> Path:
-        """Of the broker."""
-        return self.path / "broker"
+    def broker_at(self, number: int) -> Path:
+        """Of one broker, from 1."""
+        return self.path / _numbered("broker", number)
 
     @property
     def coordinator(self) -> Path:
@@ -83,10 +83,10 @@ class Homes:
         log = self.path / "logs" / f"{name}.log"
         return Service(name, starling_command(*words), log, tier)
 
-    def broker_service(self) -> Service:
+    def broker_service(self, number: int) -> Service:
         """`starling broker run`."""
-        home = str(self.broker)
-        return self.service("broker", TIER_BROKER, "broker", "run", "--home", home)
+        name, home = _numbered("broker", number), str(self.broker_at(number))
+        return self.service(name, TIER_BROKER, "broker", "run", "--home", home)
 
     def coordinator_service(self, number: int) -> Service:
         """`starling coordinator run`."""
@@ -117,7 +117,11 @@ class Homes:
 
 def coordinator_name(number: int) -> str:
     """Of a coordinator's folder, service and log."""
-    return "coordinator" if number == 1 else f"coordinator-{number}"
+    return _numbered("coordinator", number)
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}-{number}"
 
 
 def validator_name(number: int) -> str:
@@ -159,10 +163,12 @@ def set_up(homes: Homes, plan: FleetPlan, material: Material) -> None:
     Raises:
       ConfigError, StorageError, OperationError: As the commands do.
     """
-    place = ("--home", str(homes.broker), "--bind", "127.0.0.1", "--host", "127.0.0.1")
-    port = str(free_port())
-    command(broker_cli.main, "init", *place, "--fleet", FLEET, "--port", port)
+    local = ("--bind", "127.0.0.1", "--host", "127.0.0.1", "--fleet", FLEET)
+    for number in range(1, plan.brokers + 1):
+        place = ("--home", str(homes.broker_at(number)), "--port", str(free_port()))
+        command(broker_cli.main, "init", *place, *local)
     _set_up_coordinators(homes, plan, material)
+    _introduce(homes, plan)
     for number in range(plan.devices):
         _set_up_board(homes, plan, material, number)
     _publish(homes, plan, material)
@@ -191,7 +197,7 @@ def command(main: Callable[[list[str]], int], *words: str) -> dict[str, Any]:
 
 
 def _set_up_coordinators(homes: Homes, plan: FleetPlan, material: Material) -> None:
-    joins = ["--fleet", FLEET, "--broker", str(homes.broker)]
+    joins = ["--fleet", FLEET]
     beats = ("--heartbeat", str(HEARTBEAT_S))
     numbers = range(1, plan.coordinators + 1)
     if plan.coordinators > 1:
@@ -202,10 +208,33 @@ def _set_up_coordinators(homes: Homes, plan: FleetPlan, material: Material) -> N
         command(coordinator_cli.main, "genesis", *shared, *identities)
         joins += ["--genesis", genesis]
     for number in numbers:
-        place = ("--home", str(homes.coordinator_at(number)))
+        broker = str(homes.broker_at(broker_of(number, plan)))
+        place = ("--home", str(homes.coordinator_at(number)), "--broker", broker)
         command(coordinator_cli.main, "init", *place, *joins, *beats)
         if number <= EVALUATORS:
             _let_evaluate(homes.coordinator_at(number), material)
+
+
+def broker_of(number: int, plan: FleetPlan) -> int:
+    """The broker of a coordinator or, counted from 1 too, of a board."""
+    return (number - 1) % plan.brokers + 1
+
+
+def _introduce(homes: Homes, plan: FleetPlan) -> None:
+    """Has every coordinator invited to the brokers that are not its own."""
+    for number in range(1, plan.coordinators + 1):
+        own = broker_of(number, plan)
+        name, home = coordinator_name(number), str(homes.coordinator_at(number))
+        for other in set(range(1, plan.brokers + 1)) - {own}:
+            # The coordinator of the same number is a client of that broker.
+            host = ("--home", str(homes.coordinator_at(other)))
+            identity = str(homes.path / f"{name}.identity.json")
+            paper = str(homes.path / f"{name}.invitation-{other}.json")
+            command(coordinator_cli.main, "invite", identity, "--out", paper, *host)
+            port = BrokerHome(homes.broker_at(other)).require_settings().port
+            joins = ("--fleet", FLEET, "--broker", str(homes.broker_at(own)))
+            peer = ("--peer", f"mqtts://127.0.0.1:{port}={paper}")
+            command(coordinator_cli.main, "init", "--home", home, *joins, *peer)
 
 
 def _identify(homes: Homes, number: int) -> str:
@@ -247,7 +276,8 @@ def _set_up_board(
     write_examples(home / "data" / "examples.npz", material.boards[number])
     request = command(agent_cli.main, "enrol", *place)["request"]
     admission = str(home / "operator-gave.json")
-    by = ("--home", str(homes.coordinator))
+    host = homes.coordinator_at(broker_of(number + 1, plan))
+    by = ("--home", str(host))
     command(coordinator_cli.main, "admit", request, "--out", admission, *by)
     command(agent_cli.main, "enrol", *place, "--admission", admission)
 

@@ -108,8 +108,10 @@ def _serve(
     Returns:
       When the task was open, why it ended, and what was last seen.
     """
-    supervisor.start(homes.broker_service())
-    _wait_for_broker(supervisor, homes)
+    for number in range(1, plan.brokers + 1):
+        supervisor.start(homes.broker_service(number))
+    for number in range(1, plan.brokers + 1):
+        _wait_for_broker(supervisor, BrokerHome(homes.broker_at(number)))
     harm = Harm(timeline(plan.fault, plan.coordinators), homes, plan.coordinators)
     for number in range(1, plan.coordinators + 1):
         supervisor.start(harm.service(number))
@@ -155,9 +157,9 @@ def _pause(plan: FleetPlan, watch: Watch) -> None:
             return
 
 
-def _wait_for_broker(supervisor: Supervisor, homes: Homes) -> None:
+def _wait_for_broker(supervisor: Supervisor, home: BrokerHome) -> None:
     """Whoever is refused at first comes back only after a pause."""
-    port = BrokerHome(homes.broker).require_settings().port
+    port = home.require_settings().port
     deadline_s = time.monotonic() + BEGIN_TIMEOUT_S
     while not listens(port):
         supervisor.check()

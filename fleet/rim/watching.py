@@ -117,7 +117,12 @@ class Watch:
         )
 
     def _devices(self) -> tuple[DevicePoint, ...]:
-        known = {row["id"]: row for row in self._coordinator.get("devices", [])}
+        known: dict[str, dict[str, Any]] = {}
+        for status in self._statuses.values():
+            for row in status.get("devices", []):
+                # Who shares the board's broker knows most of it.
+                if row["bytes_up"] >= known.get(row["id"], row)["bytes_up"]:
+                    known[row["id"]] = row
         points = [
             self._device(number, agent, known.get(agent["device"], {}))
             for number, agent in sorted(self._agents.items())

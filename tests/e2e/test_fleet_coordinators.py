@@ -32,7 +32,9 @@ def starling(*words: str) -> list[str]:
     return [sys.executable, "-m", "starling", *words]
 
 
-def run_fleet(folder: Path, timeline: str, time_limit_s: int, boards: int = 6) -> str:
+def run_fleet(
+    folder: Path, timeline: str, time_limit_s: int, boards: int = 6, brokers: int = 1
+) -> str:
     """Runs four coordinators and some boards to the end; what the log said."""
     try:
         find_mosquitto()
@@ -42,6 +44,7 @@ def run_fleet(folder: Path, timeline: str, time_limit_s: int, boards: int = 6) -
         pytest.skip(str(error))
     words = ["--devices", str(boards), "--buffer", "2", "--privacy", "none"]
     words += ["--coordinators", str(COORDINATORS), "--fault", timeline]
+    words += ["--brokers", str(brokers)]
     words += ["--until-version", "100000", "--time-limit", str(time_limit_s)]
     done = subprocess.run(
         starling("fleet", "run", *words, "--report", str(folder)),
@@ -181,3 +184,11 @@ def test_fleet_equivocator_is_convicted_and_a_wrong_clock_harms_nothing(
     assert "coordinator 3 is convicted: dup_vote" in said
     assert report["pauses"] == []
     assert report["versions"][-1]["time_s"] > 5.0
+
+
+def test_fleet_on_two_brokers_learns_from_the_boards_of_both(tmp_path: Path) -> None:
+    run_fleet(tmp_path, "", 8, boards=4, brokers=2)
+    report = read_report(tmp_path)
+    assert all(board["updates_accepted"] for board in report["devices"])
+    assert report["receipts"]["wrong"] == []
+    assert report["receipts"]["verified"] >= 4

@@ -22,6 +22,8 @@ from protocol.errors import ConfigError
         ({"model": "resnet"}, "--model: 'resnet' is not one of softmax"),
         ({"codec": "zip"}, "--codec: 'zip' is not one of float32, block8"),
         ({"split": "odd"}, "--split"),
+        ({"brokers": 2}, "--brokers: 2 is not in"),
+        ({"brokers": 0}, "--brokers: 0 is not in"),
         ({"fault_model": "none"}, "--fault-model: 'none' is not one of"),
         ({"fault_model": "crash"}, "--fault-model: crash is for 2 or 3"),
         ({"fault_model": "crash", "coordinators": 4}, "--fault-model: crash is for"),
