@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.boards import as_messages, board_keys, make_uploads, task
-from benchmarks.council import DEADLINE_S, FLEET, Council, quantile
+from benchmarks.council import DEADLINE_S, FLEET, Council, keep, quantile
 from benchmarks.load import Load, Outcome, run_load
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.store import SqliteStore
@@ -29,7 +29,6 @@ from protocol.chain import CERTIFICATE, HEADER
 from protocol.envelope import Kind
 from protocol.topics import Topics
 
-RESULTS = Path(__file__).parent / "results" / "finality.json"
 SIZES = (1, 4, 7, 13)
 DIMENSION = 900
 """Parameters whose sealed 8-bit update takes about 1 KB."""
@@ -182,8 +181,7 @@ def main() -> None:
             run = Run(Path(folder), size, options.updates, options.idle)
             rows.append(run.measure())
         # After each, since on a busy machine the many may never get ready.
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+        keep("finality", rows)
     if options.json:
         print(json.dumps(rows))
     else:

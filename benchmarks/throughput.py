@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.boards import as_messages, board_keys, make_uploads, task
-from benchmarks.council import DEADLINE_S, FLEET, Council, quantile, used_s
+from benchmarks.council import DEADLINE_S, FLEET, Council, keep, quantile, used_s
 from benchmarks.load import Load, run_load
 from coordinator.ledger.rows import pack_body
 from coordinator.rim.schema import CHAIN_FILE
@@ -27,7 +27,6 @@ from protocol.chain import CERTIFICATE, HEADER
 from protocol.envelope import Kind
 from protocol.topics import Topics
 
-RESULTS = Path(__file__).parent / "results" / "throughput.json"
 DIMENSION = 900
 """Parameters whose sealed 8-bit update takes about 1 KB."""
 OPEN_MAX = 500
@@ -131,8 +130,7 @@ def main() -> None:
                     ledger,
                 )
             )
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+        keep("throughput", rows)
     if options.json:
         print(json.dumps(rows))
     else:
