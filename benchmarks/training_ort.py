@@ -70,9 +70,9 @@ def _answer(folder: Path, turn_s: float) -> None:
         times: list[float] = []
         end = time.perf_counter() + turn_s
         while time.perf_counter() < end or not times:
-            start = time.perf_counter()
+            start = time.process_time()
             step()
-            times.append(time.perf_counter() - start)
+            times.append(time.process_time() - start)
         sys.stdout.write(f"{statistics.median(times)}\n")
         sys.stdout.flush()
     shutil.rmtree(folder)

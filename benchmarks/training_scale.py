@@ -2,9 +2,9 @@
 
 `python -m benchmarks.training_scale` prints both tables, writes
 benchmarks/results/training_scale.json and draws docs/images/training_scale.png. Time is
-the best of several medians on one thread; memory is what the compiler predicts for a
-process. The network is `sensor` of `training_networks`, with its channels times a
-factor.
+the processor's on one thread, the best of several medians, so that waiting for a busy
+machine does not count; memory is what the compiler predicts for a process. The network
+is `sensor` of `training_networks`, with its channels times a factor.
 """
 
 import json
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import onnxruntime
 from matplotlib.axes import Axes
 
+from agent import open_trainer
 from benchmarks.training_networks import sensor_model
-from benchmarks.training_step import turn
+from benchmarks.training_step import Step, turn
 from compiler import compile_model
 from compiler.memory import need
 from protocol.bundle import GRADIENT, PRIVATE_GRADIENT
@@ -25,7 +25,7 @@ from protocol.bundle import GRADIENT, PRIVATE_GRADIENT
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 WIDTHS = (1, 2, 3, 4, 6, 8)
 BATCH = 16
-TURNS = 5
+TURNS = 9
 SEED = 1
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "training_scale.json"
@@ -37,21 +37,18 @@ def measure(width: int, batch: int) -> Point:
     """Milliseconds and MiB of both graphs for one width and batch."""
     rng = np.random.default_rng(SEED)
     bundle = compile_model(sensor_model(rng, width), loss="cross-entropy")
+    trainer = open_trainer(bundle.packed)
+    theta = trainer.theta
     x = rng.random((batch, 9, 128), np.float32)
     y = rng.integers(0, 6, batch)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    steps: dict[str, Step] = {
+        GRADIENT: lambda: trainer.gradient_sum(theta, x, y),
+        PRIVATE_GRADIENT: lambda: trainer.private_gradient_sum(theta, x, y, 1.0),
+    }
     point: Point = {"parameters": bundle.manifest.dimension}
-    for file in (GRADIENT, PRIVATE_GRADIENT):
-        session = onnxruntime.InferenceSession(
-            bundle.files[file], options, providers=["CPUExecutionProvider"]
-        )
-        inputs = {"theta": bundle.theta, "x": x, "y": y}
-        if file == PRIVATE_GRADIENT:
-            inputs["clip"] = np.array(1.0, np.float32)
-        times = [turn(lambda: session.run(None, inputs)) for _ in range(TURNS)]  # noqa: B023 - called at once
+    for file, step in steps.items():
         stem = file.removesuffix(".onnx")
-        point[f"{stem}_ms"] = 1000 * min(times)
+        point[f"{stem}_ms"] = 1000 * min(turn(step) for _ in range(TURNS))
         point[f"{stem}_mib"] = need(bundle.files[file], batch).process / 2**20
     return point
 
@@ -65,6 +62,7 @@ def main() -> int:
             cells = "  ".join(f"{k} {v:,.2f}" for k, v in point.items())
             sys.stdout.write(f"{name} {key:>4}  {cells}\n")
     document = {"batch": by_batch, "width": by_width}
+    RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(document, indent=1) + "\n")
     _draw(by_batch, {point["parameters"]: point for point in by_width.values()})
     return 0
@@ -76,9 +74,13 @@ def _draw(by_batch: dict[int, Point], by_size: dict[float, Point]) -> None:
 
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     _lines(axes[0], by_batch, "ms")
-    axes[0].set(xlabel="batch", ylabel="ms a step")
-    _lines(axes[1], by_size, "ms")
-    axes[1].set(xlabel=f"parameters, batch {BATCH}", ylabel="ms a step")
+    ylabel = "ms of processor a step"
+    axes[0].set(xlabel="batch", ylabel=ylabel)
+    _lines(axes[1], {size / 1000: point for size, point in by_size.items()}, "ms")
+    axes[1].set(
+        xlabel=f"thousands of parameters, batch {BATCH}",
+        ylabel="ms of processor a step",
+    )
     _lines(axes[2], by_batch, "mib")
     axes[2].set(xlabel="batch", ylabel="MiB of a process, predicted")
     axes[0].legend()

@@ -1,15 +1,18 @@
 """How fast a training step is: examples per second on one thread.
 
-`python -m benchmarks.training_step` prints a table for each of `training_networks`, as
-it stands in docs/compiler.md, and writes benchmarks/results/training_step.json. A step
-of ours is a call of the board's `Trainer`. PyTorch and Opacus take part if they are
-installed, and onnxruntime-training-cpu if STARLING_ORT_TRAINING names the interpreter
-of an environment that has it (it cannot share one with onnxruntime). All contenders
-alternate, so that a busy machine is busy for all of them. A turn gives the median time
-of a step, and the best turn counts: other work on the machine only ever adds. The
-Opacus wheel brings a top-level package `benchmarks` that hides this one; remove it.
+`python -m benchmarks.training_step` prints a table for each of `training_networks` and
+writes benchmarks/results/training_step.json; with `--docs` the tables go into
+docs/compiler.md, too. A step of ours is a call of the board's `Trainer`. PyTorch and
+Opacus take part if they are installed, and onnxruntime-training-cpu if
+STARLING_ORT_TRAINING names the interpreter of an environment that has it (it cannot
+share one with onnxruntime). Time is the processor's, so that waiting for a busy machine
+does not count, and all contenders alternate, so that its busy caches are the same for
+all. A turn gives the median time of a step, and the best turn counts: other work on the
+machine only ever adds. The Opacus wheel brings a top-level package `benchmarks` that
+hides this one; remove it.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -42,6 +45,8 @@ _RATIOS = {
 }
 """Quotients of rates, by heading."""
 RESULT = Path(__file__).parent / "results" / "training_step.json"
+DOCS = Path(__file__).parents[1] / "docs" / "compiler.md"
+MARKS = ("<!-- training_step -->", "<!-- /training_step -->")
 
 
 def starling_steps(
@@ -58,13 +63,13 @@ def starling_steps(
 
 
 def turn(step: Step) -> float:
-    """The median time of one step, over `TURN_S`."""
+    """The median processor time of one step, over `TURN_S`."""
     times: list[float] = []
     end = time.perf_counter() + TURN_S
     while time.perf_counter() < end:
-        start = time.perf_counter()
+        start = time.process_time()
         step()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return statistics.median(times)
 
 
@@ -106,32 +111,41 @@ def _turns(step: Step) -> Turn:
 
 def main() -> int:
     """Prints the tables and writes the results."""
+    parser = argparse.ArgumentParser(prog="training_step")
+    parser.add_argument("--docs", action="store_true")
+    options = parser.parse_args()
     tables: dict[str, dict[str, dict[str, int]]] = {}
+    shown = []
     for name in NETWORKS:
         rows = {}
         for batch in BATCHES:
             found = rates(contenders(name, batch), batch)
             rows[str(batch)] = {key: round(rate) for key, rate in found.items()}
         tables[name] = rows
-        _show(name, rows)
+        shown.append(_table(name, rows))
+        sys.stdout.write(f"{shown[-1]}\n")
+        sys.stdout.flush()
     RESULT.parent.mkdir(exist_ok=True)
     document = {
         "unit": "examples per second on one thread, by network and batch",
         "networks": tables,
     }
     RESULT.write_text(json.dumps(document, indent=1) + "\n")
+    if options.docs:
+        before, _, rest = DOCS.read_text().partition(MARKS[0])
+        _, _, after = rest.partition(MARKS[1])
+        whole = (before, MARKS[0], "\n\n", "\n".join(shown), "\n", MARKS[1], after)
+        DOCS.write_text("".join(whole))
     return 0
 
 
-def _show(name: str, rows: dict[str, dict[str, int]]) -> None:
+def _table(name: str, rows: dict[str, dict[str, int]]) -> str:
     names = list(next(iter(rows.values())))
-    lines = [("batch", *names, *_RATIOS), ("---",) * (1 + len(names) + len(_RATIOS))]
+    lines = [(name, *names, *_RATIOS), ("---",) * (1 + len(names) + len(_RATIOS))]
     for batch, row in rows.items():
         ratios = [_ratio(row, *sides) for sides in _RATIOS.values()]
-        lines.append((batch, *[f"{row[item]:,}" for item in names], *ratios))
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    sys.stdout.write(f"**{name}**\n\n{table}\n\n")
-    sys.stdout.flush()
+        lines.append((f"batch {batch}", *[f"{row[item]:,}" for item in names], *ratios))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def _ratio(row: dict[str, int], own: str, others: tuple[str, ...]) -> str:

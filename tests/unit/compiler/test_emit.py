@@ -120,6 +120,20 @@ def test_check_passes_a_bundle_that_clips_automatically() -> None:
     assert check_bundle(bundle, np.random.default_rng(2)).worst <= TOLERANCE
 
 
+def test_weight_much_larger_than_its_factors_takes_one_product() -> None:
+    rng = np.random.default_rng(4)
+    weights = {"w": weight(rng, 24, 8, 3), "b": weight(rng, 24)}
+    nodes = [
+        node("Conv", ["x", "w", "b"], ["h"], pads=[1, 1]),
+        node("Tanh", ["h"], ["out"]),
+    ]
+    bundle = compile_model(build(nodes, weights, (8, 4), (24, 4)), loss="mse")
+
+    assert check_bundle(bundle, rng).worst <= TOLERANCE
+    assert "Gemm" in check_graph(bundle.files[GRADIENT]).operators
+    assert "Gemm" not in check_graph(bundle.files[PRIVATE_GRADIENT]).operators
+
+
 def test_clipping_that_is_not_known_is_refused() -> None:
     with pytest.raises(ConfigError, match="median"):
         compile_model(mlp(), loss="cross-entropy", clipping="median")
