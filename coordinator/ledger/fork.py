@@ -25,7 +25,7 @@ from protocol.chain import (
     VoteType,
     check_certificate,
 )
-from protocol.errors import ProofError
+from protocol.errors import ProofError, StaleUpdate
 
 RECENT_MAX = 64
 """Heights of which certificate and prevotes are kept to compare with others'."""
@@ -95,9 +95,15 @@ def check_parent(turn: Turn, header: Header, certificate: Certificate) -> None:
 def hear(turn: Turn, fork: Fork) -> None:
     """Takes the proof from another coordinator.
 
+    Old heights are left alone: keys of validators that left long ago may be anybody's,
+    and must not stop those who decide now.
+
     Raises:
+      StaleUpdate: If it is of an old height.
       ProofError, SignatureError: If it proves nothing.
     """
+    if fork.first.height + RECENT_MAX <= turn.state.tip.height:
+        raise StaleUpdate(f"a fork at height {fork.first.height}")
     _check(turn.state.tip, fork)
     ours = known(turn, fork.first.height)
     own = ours.polkas if ours is not None else ()

@@ -170,6 +170,20 @@ def test_proof_of_nothing_is_refused(spoil: str) -> None:
     assert blame.reason in {Reason.INVALID_PROOF, Reason.BAD_SIGNATURE}
 
 
+def test_proof_of_an_old_height_stops_nobody() -> None:
+    world = World(1)
+    me = Running(world.genesis, world.validators[0], block_interval_s=0.0)
+    for height in range(fork.RECENT_MAX + 1):
+        me.tick(60.0 * (height + 1))
+    assert me.state.height == fork.RECENT_MAX + 1
+    for height, stale in ((1, True), (2, False)):
+        first = certificate(world, BlockHash(H(b"first")), (0,), height=height)
+        second = certificate(world, OTHER, (0,), height=height)
+        payload = FORK.pack(Fork(first, second, None, ()))
+        hear(me, message(Topic.FORK, payload), 9e4)
+        assert halted(me) != stale
+
+
 def test_others_prevotes_name_liars_of_different_rounds() -> None:
     world, me, _, whole = decided()
     other = certificate(world, OTHER, (0, 2, 3), number=1)
