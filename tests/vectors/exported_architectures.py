@@ -155,6 +155,62 @@ class Patches(nn.Module):
         return self.head((steps + mixed)[:, 0])
 
 
+class Segments(nn.Module):
+    """A small U-Net: one step up by a transposed convolution, one by copies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(1, 3, 3, padding=1)
+        self.two = nn.Conv2d(3, 4, 3, padding=1)
+        self.deep = nn.Conv2d(4, 6, 3, padding=1)
+        self.up = nn.ConvTranspose2d(6, 4, 2, stride=2)
+        self.norm = nn.GroupNorm(2, 8)
+        self.wide = nn.Conv2d(8, 3, 1)
+        self.out = nn.Conv2d(6, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one = torch.relu(self.one(x))
+        two = torch.relu(self.two(nn.functional.max_pool2d(one, 2)))
+        deep = nn.functional.silu(self.deep(nn.functional.max_pool2d(two, 2)))
+        joined = self.norm(torch.cat([self.up(deep), two], 1))
+        wide = nn.functional.interpolate(self.wide(joined), scale_factor=2.0)
+        return self.out(torch.cat([wide, one], 1))
+
+
+class Attended(nn.Module):
+    """A GRU both ways over words, and attention that leaves padding out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(20, 5)
+        self.layer = nn.GRU(5, 4, batch_first=True, bidirectional=True)
+        self.score = nn.Linear(8, 1)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps, _ = self.layer(self.table(x))
+        scores = self.score(torch.tanh(steps)).squeeze(-1)
+        shares = torch.softmax(scores.masked_fill(x == 0, -1e9), -1)
+        return self.head((shares.unsqueeze(1) @ steps).squeeze(1))
+
+
+class Sharpened(nn.Module):
+    """Channels that become pixels, linear resizing, a convolution over three axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 8, 3, padding=1)
+        self.deep = nn.Conv3d(1, 3, (2, 3, 3), stride=(1, 2, 2))
+        self.head = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        large = nn.functional.pixel_shuffle(torch.tanh(self.first(x)), 2)
+        small = nn.functional.interpolate(large, size=(7, 7), mode="bilinear")
+        return self.head(
+            nn.functional.elu(self.deep(small.unsqueeze(1))).mean((2, 3, 4))
+        )
+
+
 def lenet() -> nn.Module:
     """Two convolutions with poolings, two linear layers."""
     return nn.Sequential(
@@ -282,6 +338,15 @@ ARCHITECTURES: dict[str, tuple[Make, str, tuple[int, ...], int]] = {
     "encoder": (Encoder, "cross-entropy", (5, 8), 0),
     "attention": (Attention, "cross-entropy", (5, 8), 0),
     "patches": (Patches, "cross-entropy", (1, 8, 8), 0),
+    "segments": (Segments, "mse", (1, 8, 8), 0),
+    "attended": (Attended, "cross-entropy", (6,), 20),
+    "sharpened": (Sharpened, "cross-entropy", (2, 5, 5), 0),
+    "rnn": (
+        lambda: Last(nn.RNN(4, 5, batch_first=True, nonlinearity="relu"), 5),
+        "cross-entropy",
+        (6, 4),
+        0,
+    ),
     "normed": (Normed, "cross-entropy", (2, 6, 6), 0),
 }
 
