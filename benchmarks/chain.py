@@ -3,7 +3,8 @@
 A chain of four coordinators is made without consensus, one update in each block. Then
 `chain verify` runs over it, alone and with further processes; the bare signatures of
 the same chain, and bare inserts of rows of the same size into SQLite, are the floors.
-Two coordinator processes over one Mosquitto show how fast an empty one catches up.
+Two coordinator processes over one Mosquitto show how fast an empty one catches up, by
+blocks and from a snapshot; the clock runs from the start of its process.
 JSON goes to benchmarks/results/chain.json.
 """
 
@@ -27,23 +28,26 @@ from benchmarks.council import Council
 from benchmarks.long_chain import GROUP, Chain, of_nobody, write
 from coordinator.ledger.audit import audit
 from coordinator.ledger.rows import unpack_body
+from coordinator.ledger.snapshot import SNAPSHOT_BLOCKS, bucketed, pack_bucket
 from coordinator.rim.schema import CHAIN_FILE, configure
 from coordinator.rim.signature_pool import SignaturePool
 from coordinator.rim.store import SqliteStore
 from protocol.chain import CERTIFICATE, FaultModel, check_certificate
 from protocol.envelope import ENVELOPE
+from protocol.statetree import bucket_root
 
 RESULTS = Path(__file__).parent / "results" / "chain.json"
 VALIDATORS = 4
 HEARTBEAT_S = 60
 _RESTART = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 from coordinator.rim.store import SqliteStore
 began_s = time.perf_counter()
 tip = SqliteStore.open(Path(sys.argv[1])).tip()
 wall_s = time.perf_counter() - began_s
-print(wall_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+status = Path("/proc/self/status").read_text()
+print(wall_s, 1024 * int(status.partition("VmHWM:")[2].split()[0]))
 """
 
 
@@ -102,6 +106,27 @@ def restart(path: Path) -> dict[str, Any]:
     return {"wall_s": round(float(said[0]), 4), "rss_bytes": int(said[1])}
 
 
+def snapshot(path: Path) -> dict[str, Any]:
+    """What a copy of the state costs, once in so many blocks."""
+    store = SqliteStore.read(path)
+    state = dict(store.tip().tree.items())
+    store.close()
+    packed: list[bytes] = []
+
+    def copy() -> None:
+        for entries in bucketed(state):
+            bucket_root(entries)
+            packed.append(pack_bucket(entries))
+
+    wall_s, used_s = _timed(copy)
+    return {
+        "entries": len(state),
+        "bytes": sum(map(len, packed)),
+        "wall_s": round(wall_s, 4),
+        "processor_s": round(used_s, 4),
+    }
+
+
 def inserts(path: Path, root: Path) -> dict[str, Any]:
     """The floor of storing: the same rows into a bare table, as many at once."""
     store = SqliteStore.read(path)
@@ -123,16 +148,27 @@ def inserts(path: Path, root: Path) -> dict[str, Any]:
     return _rate(len(rows), took)
 
 
-def catch_up(root: Path, blocks: int) -> dict[str, Any]:
-    """One process has the chain, another one starts with nothing."""
+def catch_up(root: Path, blocks: int, pruned: int) -> dict[str, Any]:
+    """One process has the chain, another one starts with nothing.
+
+    Args:
+      root: An empty folder.
+      blocks: Of the chain.
+      pruned: Up to this height the first one has no transactions any more.
+    """
     council = Council(root, VALIDATORS, HEARTBEAT_S, {})
     operator = council.homes[0].operator_key()
     chain = Chain(council.genesis, council.keys(), operator)
-    write(council.homes[0].state / CHAIN_FILE, chain, blocks).close()
+    store = write(council.homes[0].state / CHAIN_FILE, chain, blocks)
+    with store.transaction():
+        store.prune(pruned)
+    store.close()
     with council.broker.process():
         try:
+            began_s = time.perf_counter()
             council.start(0)
             council.wait(lambda status: status["broker"] == "connected")
+            boot_s = time.perf_counter() - began_s
             before_s = council.processor_s()
             began_s = time.perf_counter()
             council.start(1)
@@ -142,6 +178,7 @@ def catch_up(root: Path, blocks: int) -> dict[str, Any]:
         finally:
             council.end()
     return {
+        "boot_s": round(boot_s, 2),
         "wall_s": round(wall_s, 2),
         "blocks_per_s": round(blocks / wall_s),
         "processor_s": round(after_s[1], 2),
@@ -163,7 +200,9 @@ def measure(root: Path, blocks: int) -> dict[str, Any]:
         "bare_inserts": inserts(path, root),
         "verify": verify(path),
         "restart": restart(path),
-        "catch_up": catch_up(root / "council", blocks),
+        "snapshot": snapshot(path),
+        "catch_up": catch_up(root / "council", blocks, 0),
+        "from_snapshot": catch_up(root / "pruned", blocks, blocks - SNAPSHOT_BLOCKS),
     }
 
 
@@ -175,13 +214,19 @@ def _show(found: dict[str, Any]) -> None:
         table.add_row(f"verify: {name}", *(str(value) for value in entry.values()))
     for name in ("made", "bare_inserts"):
         table.add_row(name, *(str(value) for value in found[name].values()))
-    entry = found["catch_up"]
-    names = ("wall_s", "processor_s", "blocks_per_s")
-    table.add_row("catch-up", *(str(entry[name]) for name in names))
+    for name in ("catch_up", "from_snapshot"):
+        entry = found[name]
+        shown = (entry[key] for key in ("wall_s", "processor_s", "blocks_per_s"))
+        table.add_row(name, *map(str, shown))
     table.add_row("restart", str(found["restart"]["wall_s"]), "", "")
     console = Console()
     console.print(table)
     megabytes = found["restart"]["rss_bytes"] / 1e6
+    copied = found["snapshot"]
+    console.print(
+        f"snapshot: {copied['entries']} entries, {copied['bytes']} bytes, "
+        f"{copied['processor_s']} s"
+    )
     console.print(
         f"{found['bytes_per_height']} bytes per height, {megabytes:.0f} MB at restart"
     )
@@ -194,7 +239,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON only")
     arguments = parser.parse_args()
     root = Path(tempfile.mkdtemp())
-    (root / "council").mkdir()
+    for name in ("council", "pruned"):
+        (root / name).mkdir()
     try:
         found = measure(root, arguments.blocks)
     finally:

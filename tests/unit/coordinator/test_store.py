@@ -137,28 +137,6 @@ def test_torn_file_is_a_storage_error(tmp_path: Path, length: int) -> None:
         SqliteStore.open(path).tip()
 
 
-def test_torn_log_leaves_whole_transactions(tmp_path: Path) -> None:
-    path, log = tmp_path / "chain", tmp_path / "chain-wal"
-    world = World()
-    store = SqliteStore.create(path, world.genesis)
-    fill(store, world)
-    chain, tail = path.read_bytes(), log.read_bytes()
-    store.close()
-    heights = set()
-    for cut in range(0, len(tail), max(1, len(tail) // 40)):
-        torn = tmp_path / f"torn{cut}"
-        torn.write_bytes(chain)
-        (tmp_path / f"torn{cut}-wal").write_bytes(tail[:cut])
-        try:
-            opened = SqliteStore.open(torn)
-        except StorageError:
-            continue
-        tip = opened.tip()
-        heights.add(0 if tip.header is None else tip.header.height)
-        opened.close()
-    assert {1, 2} <= heights
-
-
 def test_vote_journal_gives_back_what_it_took(tmp_path: Path) -> None:
     running = stored(tmp_path / "chain")
     votes = running.votes()
