@@ -7,7 +7,6 @@ from protocol import (
     chain,
     chunks,
     economy,
-    entry,
     envelope,
     evidence,
     light,
@@ -197,9 +196,6 @@ WIDEST: dict[str, Any] = {
         UINT_MAX,
     ),
     "HANDOVER": _handover,
-    "ENTRY": entry.Entry(
-        _header, _certificate, _proof, (_handover,) * light.HANDOVERS_MAX
-    ),
     "MANIFEST": light.Manifest(
         _TASK,
         _VERSION,

@@ -9,7 +9,6 @@ from protocol import (
     chain,
     chunks,
     economy,
-    entry,
     envelope,
     evidence,
     light,
@@ -290,9 +289,6 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         counts,
     ),
     "HANDOVER": _handovers,
-    "ENTRY": st.builds(
-        entry.Entry, _headers, _certificates, _proofs, tuples(_handovers, 2)
-    ),
     "MANIFEST": st.builds(
         light.Manifest,
         _tasks_no,

@@ -23,6 +23,7 @@ from protocol.ids import BlockHash, ChainId, Digest, H, TaskId, Version, device_
 from protocol.light import FINAL, MANIFEST
 from protocol.messages import ACCEPTED, CONTRIBUTION
 from protocol.task import ModelDigests, version_digest
+from tests.unit.coordinator.ledger.invariants import check_supply
 
 if TYPE_CHECKING:
     from tests.sim.board import Board
@@ -183,6 +184,7 @@ class Law:
             )
             self.applied[key] = identity
         tree = store.tip().tree
+        check_supply(tree, store.genesis.economy.supply)
         for number in range(views.task_count(tree)):
             job = views.open_job(tree, number)
             for member in job.members if job else ():

@@ -256,7 +256,7 @@ def office_admits_an_update_again(patch: pytest.MonkeyPatch) -> None:
 def office_drops_vectors_of_open_jobs(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         finality,
-        "_drop_used",
+        "_drop_old",
         lambda turn, height: turn.emit(c.DropUploads(turn.ledger.height)),
     )
     patch.setattr(finality, "DROP_EVERY_BLOCKS", 1)

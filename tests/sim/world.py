@@ -21,6 +21,7 @@ from protocol.chain import (
     Validator,
     ValidatorSet,
 )
+from protocol.economy import FUND, Economy, Fund
 from protocol.envelope import ENVELOPE, Kind, sign
 from protocol.ids import H, TaskId
 from protocol.keys import OpeningKey, SigningKey
@@ -59,6 +60,7 @@ GENESIS = Genesis(
     ValidatorSet((Validator(KEY.public, SEALING.public, "one"),)),
     (OPERATOR.public,),
     heartbeat_s=4,
+    economy=Economy(100_000, 20_000, 500, 100),
 )
 CHAIN = GENESIS.chain_id()
 TOPICS = Topics("meadow")
@@ -186,6 +188,7 @@ class World:
             for each in self.boards
         ]
         bodies.append((Kind.TASK, TASK.pack(task)))
+        bodies.append((Kind.FUND, FUND.pack(Fund(TaskId(0), 500))))
         for number, (kind, body) in enumerate(bodies, 1):
             envelope = sign(OPERATOR, CHAIN, kind, number, body)
             self.office.drop(f"{number:03}.tx", ENVELOPE.pack(envelope))

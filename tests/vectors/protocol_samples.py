@@ -11,7 +11,6 @@ from protocol import (
     chain,
     chunks,
     economy,
-    entry,
     envelope,
     evidence,
     light,
@@ -337,10 +336,5 @@ STRUCTURES = (
     Structure("TRUSTED", light.TRUSTED, light.pin(GENESIS)),
     Structure("MANIFEST", light.MANIFEST, MANIFEST),
     Structure("HANDOVER", light.HANDOVER, HANDOVER),
-    Structure(
-        "ENTRY",
-        entry.ENTRY,
-        entry.Entry(HEADER, CERTIFICATE, STATE.prove(light.version_key(0, 3))),
-    ),
     Structure("FINAL", light.FINAL, FINAL),
 )

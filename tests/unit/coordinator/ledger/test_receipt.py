@@ -8,9 +8,15 @@ from coordinator.ledger.receipt import RECEIPT, Entry, Receipt
 from protocol import merkle
 from protocol.envelope import ENVELOPE
 from protocol.errors import DecodeError, ProtocolError
-from protocol.light import Final, version_key
+from protocol.ids import DeviceId
+from protocol.light import Final, payments_key, scores_key, version_key
+from protocol.payment import PAYMENTS, Payment, Payments
+from protocol.score import SCORES, Scores
+from protocol.statetree import StateTree
+from protocol.task import version_digest
 from tests.unit.coordinator.ledger.validator import Running
 from tests.unit.coordinator.ledger.world import World
+from tests.vectors import protocol_samples as samples
 
 
 def receipts() -> tuple[World, dict[str, Receipt]]:
@@ -83,3 +89,29 @@ def test_receipt_of_both_or_neither_is_refused() -> None:
         replace(made["version"], final=made["transaction"].final)
     with pytest.raises(DecodeError):
         replace(made["version"], entry=None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "most"),
+    [
+        (version_key(0, 3), version_digest(samples.MODEL), 900),
+        (scores_key(0, 3), SCORES.pack(Scores(112, 3, (900_000,) * 10)), 920),
+        (
+            payments_key(0, 3, 0),
+            PAYMENTS.pack(Payments((Payment(DeviceId(bytes(16)), 33_333),) * 10)),
+            1_120,
+        ),
+    ],
+    ids=["version", "scores", "payments"],
+)
+def test_receipt_of_four_coordinators_is_about_a_kilobyte(
+    key: bytes, value: bytes, most: int
+) -> None:
+    """In a state of 1,000 boards, of a version of ten updates."""
+    boards = {b"board/%d" % number: bytes(100) for number in range(1_000)}
+    tree = StateTree().update({key: value, **boards})
+    header = replace(samples.HEADER, state_root=tree.root())
+    shown = Entry(header, samples.certify(header), tree.prove(key))
+    receipt = Receipt((), None, shown)
+    receipt.check(samples.GENESIS)
+    assert len(RECEIPT.pack(receipt)) <= most
