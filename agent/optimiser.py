@@ -66,8 +66,8 @@ def sgd(policy: DescentPolicy) -> Optimiser:
     def apply(
         state: OptimiserState, gradient: Real, theta: Real, rate: float
     ) -> tuple[OptimiserState, Real]:
-        slope = _decayed(gradient, theta, decay)
-        return OptimiserState(state.steps + 1, ()), theta - np.float32(rate) * slope
+        step = np.float32(rate) * _decayed(gradient, theta, decay)
+        return OptimiserState(state.steps + 1, ()), _left(theta, step)
 
     return Optimiser(_zeros(0), apply)
 
@@ -80,9 +80,10 @@ def momentum(policy: DescentPolicy) -> Optimiser:
     def apply(
         state: OptimiserState, gradient: Real, theta: Real, rate: float
     ) -> tuple[OptimiserState, Real]:
-        mean = share * state.moments[0] + _decayed(gradient, theta, decay)
+        mean = share * state.moments[0]
+        mean += _decayed(gradient, theta, decay)
         after = OptimiserState(state.steps + 1, (mean,))
-        return after, theta - np.float32(rate) * mean
+        return after, _left(theta, np.float32(rate) * mean)
 
     return Optimiser(_zeros(1), apply)
 
@@ -96,7 +97,7 @@ def adam(policy: DescentPolicy) -> Optimiser:
     ) -> tuple[OptimiserState, Real]:
         slope = _decayed(gradient, theta, decay)
         after, step = _adam_step(policy, state, slope, rate)
-        return after, theta - step
+        return after, _left(theta, step)
 
     return Optimiser(_zeros(2), apply)
 
@@ -109,7 +110,7 @@ def adamw(policy: DescentPolicy) -> Optimiser:
         state: OptimiserState, gradient: Real, theta: Real, rate: float
     ) -> tuple[OptimiserState, Real]:
         after, step = _adam_step(policy, state, gradient, rate)
-        return after, np.float32(1.0 - rate * decay) * theta - step
+        return after, _left(np.float32(1.0 - rate * decay) * theta, step)
 
     return Optimiser(_zeros(2), apply)
 
@@ -137,6 +138,11 @@ def proximal(gradient: Real, theta: Real, base: Real, policy: DescentPolicy) -> 
     return gradient + np.float32(policy.prox_q24 / Q24) * (theta - base)
 
 
+def _left(theta: Real, step: Real) -> Real:
+    """What is left of theta after a step, in the step's memory."""
+    return np.subtract(theta, step, out=step)
+
+
 def _decayed(gradient: Real, theta: Real, decay: np.float32) -> Real:
     return gradient + decay * theta if decay else gradient
 
@@ -146,11 +152,17 @@ def _adam_step(
 ) -> tuple[OptimiserState, Real]:
     beta1, beta2 = policy.momentum_q24 / Q24, policy.beta2_q24 / Q24
     steps = state.steps + 1
-    mean = np.float32(beta1) * state.moments[0] + np.float32(1 - beta1) * gradient
+    # In place where an array is ours: passes over memory are what a step costs.
+    mean, part = np.float32(beta1) * state.moments[0], np.float32(1 - beta1) * gradient
+    mean += part
     square = np.float32(beta2) * state.moments[1]
-    square += np.float32(1 - beta2) * gradient * gradient
+    np.multiply(np.float32(1 - beta2), gradient, out=part)
+    part *= gradient
+    square += part
     # Corrections in float64: 1 - beta^t loses its digits in float32.
-    root = np.sqrt(square) * np.float32((1 - beta2**steps) ** -0.5)
+    root = np.sqrt(square)
+    root *= np.float32((1 - beta2**steps) ** -0.5)
     root += np.float32(policy.epsilon_e12 / E12)
-    step = np.float32(rate / (1 - beta1**steps)) * mean / root
+    step = np.multiply(np.float32(rate / (1 - beta1**steps)), mean, out=part)
+    step /= root
     return OptimiserState(steps, (mean, square)), step

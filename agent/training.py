@@ -56,7 +56,8 @@ class Trainer(Protocol):
     """A loaded bundle: its graphs as functions.
 
     Arrays: `theta (d,) float32`, `x (n, *input)`, `y (n, *target)` as the bundle's
-    manifest says, after its pre-processing.
+    manifest says, after its pre-processing. What is returned is the caller's to keep
+    and to change; a step is fastest where theta is the same array as before.
     """
 
     @property
@@ -275,8 +276,8 @@ def local_steps(
         for rows in _slices(len(x), size):
             chosen = shuffled[rows]
             total = _batch_gradient(trainer, moved, x[chosen], y[chosen], together)
-            mean = total / np.float32(len(chosen))
-            slope = proximal(mean, moved, theta, policy)
+            total /= np.float32(len(chosen))
+            slope = proximal(total, moved, theta, policy)
             state, moved = optimiser.apply(state, slope, moved, rate(state.steps))
     if not np.isfinite(moved).all():
         raise NonFinite("local training diverged; lower its learning rate")
