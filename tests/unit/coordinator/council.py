@@ -286,6 +286,7 @@ class Council:
         self.task = task or spec(leases=16)
         self.members = [Member(index) for index in range(COUNT)]
         self.down: list[tuple[DeviceId, Envelope]] = []
+        self.manifests: list[bytes] = []
         self.cut: Callable[[int, int, Message], bool] = lambda source, target, m: False
         self.counter = 0
         for member in self.members:
@@ -389,6 +390,8 @@ class Council:
             if ("/t/" not in message.topic)
             else ("t", DeviceId(b""), "")
         )
+        if branch == "t":
+            self.manifests.append(message.payload)
         if branch == "d" and leaf == "down":
             self.down.append((device, ENVELOPE.unpack(message.payload)))
         if branch != "g":
