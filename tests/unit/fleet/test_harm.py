@@ -1,0 +1,79 @@
+"""A timeline is carried out on real processes, and orders reach who they are for."""
+
+from pathlib import Path
+
+from coordinator.rim.founding import identify
+from coordinator.rim.home import CoordinatorHome
+from fleet.faults import timeline
+from fleet.rim.faulty import OrderFile, Standing
+from fleet.rim.harm import Harm
+from fleet.rim.homes import Homes, clear, coordinator_name
+from fleet.rim.processes import Service, Supervisor
+
+COUNT = 2
+
+
+def made(path: Path) -> tuple[Homes, list[str]]:
+    """Homes of two coordinators, and their names."""
+    homes = clear(path / "fleet")
+    names = []
+    for number in range(1, COUNT + 1):
+        home = CoordinatorHome(homes.coordinator_at(number))
+        identify(home, f"coordinator {number}")
+        names.append(home.name)
+    return homes, names
+
+
+def sleeper(homes: Homes, number: int) -> Service:
+    name = coordinator_name(number)
+    log = homes.path / "logs" / f"{name}.log"
+    return Service(name, ("/bin/sh", "-c", "exec sleep 60"), log)
+
+
+def standing(homes: Homes, number: int) -> Standing:
+    return OrderFile(homes.orders(number)).now()
+
+
+def test_harm_gives_orders_when_their_time_comes_and_takes_them_back(
+    tmp_path: Path,
+) -> None:
+    homes, names = made(tmp_path)
+    text = "partition 1 | 2 from 2s to 4s; coordinator 2 lies from 3s"
+    harm = Harm(timeline(text, COUNT), homes, COUNT)
+    with Supervisor() as supervisor:
+        assert harm.carry_out(1.9, supervisor) == []
+        assert standing(homes, 1) == Standing()
+        (said,) = harm.carry_out(2.0, supervisor)
+        assert said == "coordinators 1 | 2 are cut off from each other"
+        assert standing(homes, 1) == Standing((names[1],))
+        assert standing(homes, 2) == Standing((names[0],))
+        assert len(harm.carry_out(9.0, supervisor)) == 2
+    assert standing(homes, 1) == Standing()
+    assert standing(homes, 2) == Standing(lies=True)
+    assert (harm.ordered(1), harm.ordered(2)) == ("", "lies")
+
+
+def test_harm_kills_and_starts_again(tmp_path: Path) -> None:
+    homes, _ = made(tmp_path)
+    text = "kill coordinator 2 at 1s; restart coordinator 2 at 2s"
+    harm = Harm(timeline(text, COUNT), homes, COUNT)
+    with Supervisor() as supervisor:
+        for number in (1, 2):
+            supervisor.start(sleeper(homes, number))
+        before = supervisor.pid("coordinator-2")
+        harm.carry_out(1.0, supervisor)
+        assert supervisor.pid("coordinator-2") is None
+        assert supervisor.check() == []
+        harm.carry_out(2.0, supervisor)
+        assert supervisor.pid("coordinator-2") not in {None, before}
+        assert supervisor.pid("coordinator") is not None
+
+
+def test_harm_runs_the_product_itself_where_nothing_but_kills_is_asked(
+    tmp_path: Path,
+) -> None:
+    homes, _ = made(tmp_path)
+    killing = Harm(timeline("kill coordinator 1 at 1s", COUNT), homes, COUNT)
+    lying = Harm(timeline("coordinator 1 lies from 1s", COUNT), homes, COUNT)
+    assert "fleet.rim.faulty" not in killing.service(1).command
+    assert "fleet.rim.faulty" in lying.service(2).command
