@@ -105,8 +105,9 @@ class Office(Party):
         law: Law,
         settings: Settings,
         store: Chest,
+        name: str = "office",
     ) -> None:
-        super().__init__("office", time, broker, settings.topics.coordinator_filters())
+        super().__init__(name, time, broker, settings.topics.coordinator_filters())
         self.settings = settings
         self.store = store
         self.votes = Votes(law)
@@ -211,6 +212,8 @@ class Office(Party):
         try:
             branch, whose, leaf = self.settings.topics.parse(message.topic)
             device = device_from_name(whose)
+            if branch == "g" and whose == self.settings.name:
+                return
             if branch == "g":
                 self._step(c.PeerArrived(device, message.payload), effects)
                 return
