@@ -116,7 +116,11 @@ class CouncilLaw(Law):
         self._certified(height, identity)
         if height not in self._judged:
             self._judged[height] = identity
-            super().stores_block(_Anyones(store, self.offices), block)  # type: ignore[arg-type]  # the two questions that are asked of it
+            super().stores_block(store, block)
+
+    def _keeps(self, store: Store, update: Digest) -> bool:
+        del store
+        return any(each.store.upload(update) is not None for each in self.offices)
 
     def office_rests(self, office: Office) -> None:
         for update, (task, base) in list(self.accepted.items()):
@@ -126,21 +130,6 @@ class CouncilLaw(Law):
                 stale = self._stale(self.foremost(), task, base)
                 require(stale, "a receipt's update is lost")
                 del self.accepted[update]
-
-
-@dataclass
-class _Anyones:
-    """A store, but for the vectors, of which anybody's will do."""
-
-    store: Store
-    offices: list[CouncilOffice]
-
-    def upload(self, transaction: bytes) -> object:
-        kept = (each.store.upload(transaction) for each in self.offices)
-        return next((found for found in kept if found is not None), None)
-
-    def tip(self) -> object:
-        return self.store.tip()
 
 
 class PartedBroker(Broker):

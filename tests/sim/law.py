@@ -179,7 +179,7 @@ class Law:
             key = device_id(envelope.sender), int(body.task), int(body.version)
             require(key not in self.applied, "an update stands in the chain twice")
             require(
-                store.upload(identity) is not None,
+                self._keeps(store, identity),
                 "a block holds an update whose vector is lost",
             )
             self.applied[key] = identity
@@ -194,6 +194,9 @@ class Law:
                     self.used.setdefault(key, job.version) == job.version,
                     "an update was applied to two versions",
                 )
+
+    def _keeps(self, store: Store, update: Digest) -> bool:
+        return store.upload(update) is not None
 
     def office_rests(self, office: Office) -> None:
         """The coordinator waits: what it gave receipts for is still there."""
