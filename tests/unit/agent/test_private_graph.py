@@ -5,12 +5,12 @@ of the same shape, and that one record moves the sum by no more than is charged.
 """
 
 import numpy as np
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+from agent import open_trainer
 from agent.mechanism import Step, clipped_sum
-from compiler import Bundle, compile_model
+from compiler import compile_model
 from protocol.noise import noise_grid
 from tests.unit.compiler.small_models import cnn
 
@@ -22,25 +22,18 @@ Images = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 
-@pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    return compile_model(cnn(), loss="cross-entropy")
-
-
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"], scope="module")
-def step(request: pytest.FixtureRequest, bundle: Bundle) -> Step:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = request.param
-    graph = bundle.files["private_gradient.onnx"]
-    session = onnxruntime.InferenceSession(graph, options)
-    clip = np.array(CLIP_Q24 / 2**24, np.float32)
-
-    def run(x: Images, y: Labels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        inputs = {"theta": bundle.theta, "x": x, "y": y, "clip": clip}
-        gradient, norm = session.run(["gradient", "norm"], inputs)
-        return gradient, norm
-
-    return run
+@pytest.fixture(
+    params=[(1, "norm"), (2, "norm"), (1, "automatic")],
+    ids=["one thread", "two threads", "automatic"],
+    scope="module",
+)
+def step(request: pytest.FixtureRequest) -> Step:
+    """The private gradient as a board's engine runs it."""
+    threads, clipping = request.param
+    bundle = compile_model(cnn(), loss="cross-entropy", clipping=clipping)
+    trainer = open_trainer(bundle.packed, threads)
+    theta, clip = trainer.theta, CLIP_Q24 / 2**24
+    return lambda x, y: trainer.private_gradient_sum(theta, x, y, clip)
 
 
 def records(count: int, spread: float, seed: int) -> tuple[Images, Labels]:
