@@ -12,13 +12,14 @@ from typing import Protocol
 from coordinator.ledger import headers, verify
 from coordinator.ledger.blocks import Tip
 from coordinator.ledger.fault import Fault
-from coordinator.ledger.rows import Row
+from coordinator.ledger.rows import Row, unpack_body
 from coordinator.ledger.snapshot import Manifest, unpack_bucket
 from coordinator.ledger.storage import Location
 from coordinator.ledger.verify import Ahead, nobody
 from protocol.chain import Genesis, ValidatorSet
+from protocol.envelope import ENVELOPE
 from protocol.errors import ProtocolError, StorageError
-from protocol.ids import Digest
+from protocol.ids import Digest, H
 from protocol.statetree import BUCKETS, StateTree, root_of_buckets
 
 
@@ -33,8 +34,8 @@ class Chain(Protocol):
     def state(self) -> StateTree:
         """The stored state."""
 
-    def transaction_index(self) -> dict[bytes, Location]:
-        """Where each transaction is said to stand."""
+    def transaction_index(self) -> Iterator[tuple[bytes, Location]]:
+        """Where each transaction is said to stand, in any order."""
 
     def first_body(self) -> int:
         """Height of the first block whose transactions are kept."""
@@ -78,13 +79,31 @@ class _Walk:
     chain: Chain
     progress: Callable[[int], None]
     tip: Tip
-    places: dict[bytes, Location] = field(default_factory=dict)
+    places: "_Places" = field(default_factory=lambda: _Places())
 
     def found(self, height: int, identities: tuple[Digest, ...]) -> None:
         """A block holds."""
         for place, identity in enumerate(identities):
-            self.places[identity] = Location(height, place)
+            self.places.add(identity, Location(height, place))
         self.progress(height)
+
+
+@dataclass
+class _Places:
+    """A set of places of transactions in little memory: its size, and a sum of hashes.
+
+    Equal sums mean equal sets, unless somebody searched for the contrary; and an index
+    leads nobody to believe what its blocks do not hold.
+    """
+
+    count: int = 0
+    total: int = 0
+
+    def add(self, identity: bytes, location: Location) -> None:
+        """Adds one that is not in it."""
+        hashed = H(identity, b"%d/%d" % (location.height, location.place))
+        self.count += 1
+        self.total = (self.total + int.from_bytes(hashed)) % (1 << 256)
 
 
 def audit(
@@ -106,7 +125,7 @@ def audit(
         fault = fault or _execute(walk, ahead) or _check_rest(walk)
     except StorageError as error:
         fault = Fault(walk.tip.height + 1, "row", 0, False, str(error))
-    return Audit(walk.tip, len(walk.places), fault, bodies_from, executed_from)
+    return Audit(walk.tip, walk.places.count, fault, bodies_from, executed_from)
 
 
 def _execute(walk: _Walk, ahead: Ahead) -> Fault | None:
@@ -190,10 +209,22 @@ def _check_state(chain: Chain, tip: Tip) -> Fault | None:
 
 
 def _check_index(walk: _Walk) -> Fault | None:
-    stored, places = walk.chain.transaction_index(), walk.places
-    if stored == places:
+    stored = _Places()
+    for identity, location in walk.chain.transaction_index():
+        stored.add(identity, location)
+    if stored == walk.places:
         return None
-    names = sorted(stored.keys() | places.keys())
-    wrong = next(name for name in names if stored.get(name) != places.get(name))
-    detail = f"transaction {wrong.hex()} is not indexed where it stands"
+    detail = f"transaction {_misplaced(walk).hex()} is not indexed where it stands"
     return Fault(walk.tip.height, "transactions index", 0, False, detail)
+
+
+def _misplaced(walk: _Walk) -> bytes:
+    """The first transaction that the index has elsewhere, or has too much."""
+    index = dict(walk.chain.transaction_index())
+    for row in walk.chain.rows():
+        packed = unpack_body(row.body) if row.body else ()
+        for place, one in enumerate(packed):
+            identity = ENVELOPE.unpack(one).identity(walk.tip.chain_id)
+            if index.pop(identity, None) != Location(row.height, place):
+                return identity
+    return min(index)

@@ -242,15 +242,14 @@ class ChainTables(Tables):
                     raise StorageError(f"{self._path}: block {height} is damaged")
                 yield Row(height, *parts)
 
-    def transaction_index(self) -> dict[bytes, Location]:
+    def transaction_index(self) -> Iterator[tuple[bytes, Location]]:
         """The whole index of transactions, for verification."""
         with storage_errors(self._path):
             rows = self._connection.execute(
                 "SELECT id, height, place FROM transactions"
             )
-            return {
-                identity: Location(height, place) for identity, height, place in rows
-            }
+            for identity, height, place in rows:
+                yield identity, Location(height, place)
 
     def block(self, height: int) -> StoredBlock | None:
         """See `Store`.

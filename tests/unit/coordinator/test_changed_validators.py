@@ -78,7 +78,7 @@ def test_receipt_before_the_change_needs_none(store: SqliteStore) -> None:
     assert found.fault is None
     identity = next(
         key.hex()
-        for key, place in store.transaction_index().items()
+        for key, place in store.transaction_index()
         if place.height == CHANGED - 2
     )
     receipt = proving.transaction(store, identity)

@@ -46,8 +46,8 @@ class Copy:
     def validators(self, digest: bytes) -> None:
         raise AssertionError(digest)
 
-    def transaction_index(self) -> dict[bytes, Location]:
-        return self.index
+    def transaction_index(self) -> Iterator[tuple[bytes, Location]]:
+        return iter(self.index.items())
 
 
 def chain() -> Copy:
@@ -173,6 +173,14 @@ def _lose_index(copy: Copy) -> None:
     del copy.index[min(copy.index)]
 
 
+def _index_too_much(copy: Copy) -> None:
+    copy.index[bytes(32)] = Location(1, 0)
+
+
+def _misplace(copy: Copy) -> None:
+    copy.index[max(copy.index)] = Location(1, 77)
+
+
 @pytest.mark.parametrize(
     ("damage", "height", "field"),
     [
@@ -183,6 +191,8 @@ def _lose_index(copy: Copy) -> None:
         pytest.param(_no_certificate, 2, "certificate", id="no-certificate"),
         pytest.param(_change_state, 3, "state", id="changed-state"),
         pytest.param(_lose_index, 3, "transactions index", id="lost-index"),
+        pytest.param(_index_too_much, 3, "transactions index", id="index-of-nothing"),
+        pytest.param(_misplace, 3, "transactions index", id="another-place"),
     ],
 )
 def test_larger_damage_is_named_by_field(
