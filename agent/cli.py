@@ -59,6 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     enrol.add_argument(
         "--replace", action="store_true", help="change over to another fleet"
     )
+    rotating = _verb(verbs, "rotate", _rotate, "change the board's key; its id stays")
+    rotating.add_argument("--out", type=Path, help="the transaction to write")
+    rotating.add_argument(
+        "--done", action="store_true", help="go over to the key that the chain knows"
+    )
     _verb(verbs, "run", _run, "take part, until stopped")
     _verb(verbs, "status", _status, "show what the agent is doing")
     once = verbs.add_parser("train-once", help="train locally, without any network")
@@ -114,7 +119,7 @@ def _init(arguments: argparse.Namespace) -> int:
     home = Home(_home(arguments))
     settings = {"data.path": str(arguments.data.absolute())} if arguments.data else {}
     is_new = home.begin(settings)
-    name = device_name(home.signing_key().identity)
+    name = device_name(home.identity())
     document = {"device": name, "home": str(home.path), "new": is_new}
     text = (
         f"{'made' if is_new else 'kept'} board {name}\n"
@@ -129,7 +134,7 @@ def _enrol(arguments: argparse.Namespace) -> int:
     from agent.rim.home import Home
 
     home = Home(_home(arguments))
-    name = device_name(home.signing_key().identity)
+    name = device_name(home.identity())
     if arguments.admission is None:
         request = home.write_request()
         document = {"device": name, "request": str(request)}
@@ -149,6 +154,33 @@ def _enrol(arguments: argparse.Namespace) -> int:
             f"board {name} belongs to fleet {fleet}, broker {broker}\n"
             f"next: starling agent run --home {home.path}\n"
         )
+    _print(arguments, document, text)
+    return 0
+
+
+def _rotate(arguments: argparse.Namespace) -> int:
+    from agent.rim.home import Home
+    from agent.rim.rotation import finish, prepare
+    from durable.files import lock
+
+    home = Home(_home(arguments))
+    name = device_name(home.identity())
+    with lock(home.state / "lock"):
+        if arguments.done:
+            finish(home)
+            _print(arguments, {"device": name}, f"board {name} has its new key\n")
+            return 0
+        if arguments.out is None:
+            raise ConfigError("name the file to write", key="--out")
+        prepare(home, arguments.out)
+    document = {"device": name, "transaction": str(arguments.out)}
+    text = (
+        f"board {name} asks for its next key: {arguments.out}\n"
+        "next: give that file to the operator, who runs\n"
+        f"  starling coordinator submit {arguments.out.name}\n"
+        "then, and not before it stands in the chain:\n"
+        f"  starling agent rotate --done --home {home.path}\n"
+    )
     _print(arguments, document, text)
     return 0
 

@@ -97,7 +97,7 @@ def hear_lease(turn: Turn, envelope: Envelope) -> None:
         return
     state, offer, asking = turn.state, turn.state.offer, turn.state.asking
     ours = (lease.device, lease.task) == (
-        turn.settings.key.identity,
+        turn.settings.identity,
         turn.settings.task,
     )
     if not ours or offer is None or asking is None or lease.version != asking.version:

@@ -10,7 +10,15 @@ from agent.orders import TrainingOrder
 from agent.privacy import PrivacyLedger, Slot
 from protocol.chunks import Assembly
 from protocol.envelope import Envelope
-from protocol.ids import ChainId, Digest, PublicKey, TaskId, Version, device_name
+from protocol.ids import (
+    ChainId,
+    DeviceId,
+    Digest,
+    PublicKey,
+    TaskId,
+    Version,
+    device_name,
+)
 from protocol.keys import SigningKey
 from protocol.light import Trusted
 from protocol.messages import PPM, DeviceState
@@ -61,6 +69,7 @@ class Settings:
       upload_window: Chunks of an upload in flight.
       fetch_window: Chunks that it asks for at once, at most 16.
       pace: Waiting times.
+      rotated_from: The board's id, once its key is no longer its first.
     """
 
     key: SigningKey = field(repr=False)
@@ -77,11 +86,17 @@ class Settings:
     upload_window: int = 4
     fetch_window: int = 8
     pace: Pace = field(default_factory=Pace)
+    rotated_from: DeviceId | None = None
+
+    @property
+    def identity(self) -> DeviceId:
+        """The board's id: it stays when the key changes."""
+        return self.rotated_from or self.key.identity
 
     @cached_property
     def device(self) -> str:
         """The board's name in topics."""
-        return device_name(self.key.identity)
+        return device_name(self.identity)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from durable.journal import Journal
 from firmware_profiles import Profile
 from protocol.enrolment import Admission
 from protocol.errors import ConfigError
-from protocol.ids import TaskId
+from protocol.ids import DeviceId, TaskId
 from protocol.keys import SigningKey
 from protocol.light import pin
 from protocol.topics import Topics
@@ -101,7 +101,7 @@ def assemble(
     found = spool.load(pinned.chain_id, LOG.warning)
     boot = index.next_boot(max((item.boot for item in found), default=0))
     progress = read_progress(home.state / "progress", pinned)
-    settings = _settings(config, profile, admission, key, boot)
+    settings = _settings(config, profile, admission, key, boot, home.identity())
     blobs = BlobStore(home.models)
     state, effects = begin(
         settings,
@@ -159,6 +159,7 @@ def _settings(
     admission: Admission,
     key: SigningKey,
     boot: int,
+    identity: DeviceId,
 ) -> Settings:
     pace = config.pace
     return Settings(
@@ -176,6 +177,7 @@ def _settings(
         pace=Pace(
             check_in_s=pace.check_in_s, accept_s=pace.accept_s, rest_s=pace.rest_s
         ),
+        rotated_from=identity,
     )
 
 

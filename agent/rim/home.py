@@ -30,7 +30,7 @@ from protocol.enrolment import (
     request_enrolment,
 )
 from protocol.errors import ConfigError, LimitError, ProtocolError
-from protocol.ids import KEY_BYTES, Digest, device_name
+from protocol.ids import DEVICE_ID_BYTES, KEY_BYTES, DeviceId, Digest, device_name
 from protocol.keys import SEED_BYTES, SigningKey
 from protocol.settings import load_settings, sample
 
@@ -54,6 +54,24 @@ class Home:
     def seed_file(self) -> Path:
         """The seed of the key that signs updates: 32 raw bytes."""
         return self.path / "keys" / "device.seed"
+
+    @property
+    def identity_file(self) -> Path:
+        """The board's id, 16 raw bytes, once its key is no longer its first."""
+        return self.path / "keys" / "device.id"
+
+    def identity(self) -> DeviceId:
+        """The board's id, which its first key gave it.
+
+        Raises:
+          ConfigError: As `signing_key`, or if the file that keeps it is damaged.
+        """
+        known = read_if_present(self.identity_file, DEVICE_ID_BYTES)
+        if known is None:
+            return self.signing_key().identity
+        if len(known) != DEVICE_ID_BYTES:
+            raise ConfigError("is no id of 16 bytes", file=str(self.identity_file))
+        return DeviceId(known)
 
     @property
     def tls(self) -> TlsFiles:
@@ -156,7 +174,7 @@ class Home:
             admission = admission_from_json(content)
         except ProtocolError as error:
             raise ConfigError(str(error), file=str(file)) from error
-        ours = self.signing_key().identity
+        ours = self.identity()
         if admission.device != ours:
             raise ConfigError(
                 f"admits {device_name(admission.device)}, we are {device_name(ours)}",
