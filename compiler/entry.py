@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -18,12 +19,11 @@ from protocol.bundle import TABLES_MAX, Table
 
 _ROW = "inputs"
 _KINDS = (TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
-_MOVER_NAMES = (
-    "Cast Concat Constant Flatten Gather Identity Reshape Slice Split Squeeze "
-    "Transpose Unsqueeze"
-)
-_MOVERS = frozenset(_MOVER_NAMES.split())
-_VALUES_MAX = 1 << 20
+_PROBES = 61
+"""Examples with which it is tried out what is looked up; a batch that no axis has."""
+_NODES_MAX = 64
+"""Between x and a lookup; more is a computation, not a way to move tokens."""
+_VALUES_MAX = 1 << 16
 
 
 def inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -111,7 +111,11 @@ def _taken(
 
 
 def tables(proto: onnx.ModelProto) -> tuple[Table, ...]:
-    """Which places of x are rows of a table, as far as they are only moved on the way.
+    """Which places of x are rows of a table.
+
+    The nodes on the way to each lookup are tried out: what arrives must be what was at
+    a place. Where a number beyond the table arrives as one inside, the model minds that
+    itself.
 
     Args:
       proto: A checked model with one input.
@@ -121,8 +125,7 @@ def tables(proto: onnx.ModelProto) -> tuple[Table, ...]:
       several tables, the lowest of them counts.
     """
     entry = inputs(proto)[0]
-    size = math.prod(row(entry))
-    if size > _VALUES_MAX:
+    if math.prod(row(entry)) > _VALUES_MAX:
         return ()
     heights = {
         item.name: item.dims[0] for item in proto.graph.initializer if len(item.dims)
@@ -132,22 +135,55 @@ def tables(proto: onnx.ModelProto) -> tuple[Table, ...]:
         axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
         if node.op_type != "Gather" or axis != 0 or node.input[0] not in heights:
             continue
-        for place in _places(proto, entry, node.input[1]):
-            height = heights[node.input[0]]
+        height = heights[node.input[0]]
+        for place in _places(proto, entry, node.input[1], height):
             lowest[place] = min(height, lowest.get(place, height))
     return tuple(_stretches(lowest))[:TABLES_MAX]
 
 
 def _places(
-    proto: onnx.ModelProto, entry: onnx.ValueInfoProto, wanted: str
-) -> Iterable[int]:
-    """Which values of one example arrive at a tensor; none if they are changed."""
+    proto: onnx.ModelProto, entry: onnx.ValueInfoProto, wanted: str, height: int
+) -> list[int]:
+    """Which values of one example arrive at a tensor unchanged."""
+    probes = _probes(math.prod(row(entry)), height)
+    found = _tried(proto, entry, wanted, probes)
+    beyond = _tried(proto, entry, wanted, probes + height)
+    if found is None or beyond is None:
+        return []
+    known: dict[bytes, list[int]] = {}
+    for place, column in enumerate(probes.T):
+        known.setdefault(column.tobytes(), []).append(place)
+    minded = (beyond < height).all(axis=0)
+    matches = [known.get(column.tobytes(), []) for column in found.T[~minded]]
+    return [places[0] for places in matches if len(places) == 1]
+
+
+def _probes(size: int, height: int) -> NDArray[np.int64]:
+    """(probes, size): rows below `height`, well mixed and the same each time.
+
+    Source: Steele, Lea, Flood 2014, the last steps of SplitMix.
+    """
+    words = np.arange(1, _PROBES * size + 1, dtype=np.uint64)
+    words *= np.uint64(0x9E3779B97F4A7C15)
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words ^= words >> np.uint64(27)
+    mixed: NDArray[np.int64] = (words % np.uint64(height)).astype(np.int64)
+    return mixed.reshape(_PROBES, size)
+
+
+def _tried(
+    proto: onnx.ModelProto,
+    entry: onnx.ValueInfoProto,
+    wanted: str,
+    probes: NDArray[np.int64],
+) -> NDArray[np.int64] | None:
+    """(probes, m): what arrives for each row; None if that cannot be found out."""
     if wanted == entry.name:
-        return range(math.prod(row(entry)))
+        return probes
     nodes = _ancestors(proto.graph.node, wanted)
     reads = {name for node in nodes for name in node.input}
-    if entry.name not in reads or any(n.op_type not in _MOVERS for n in nodes):
-        return ()
+    if entry.name not in reads or len(nodes) > _NODES_MAX:
+        return None
     graph = helper.make_graph(
         nodes,
         "places",
@@ -157,16 +193,18 @@ def _places(
     )
     model = helper.make_model(graph, opset_imports=proto.opset_import)
     dtype = helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)
-    numbers = np.arange(math.prod(row(entry))).astype(dtype)
+    x = probes.astype(dtype).reshape(_PROBES, *row(entry))
     try:
-        found = ReferenceEvaluator(model).run(
-            None, {entry.name: numbers.reshape(1, *row(entry))}
-        )
-    # A batch of one may not fit; the places are then not known.
-    except (LookupError, RuntimeError, TypeError, ValueError):
-        return ()
-    assert isinstance(found, list)
-    return [int(value) for value in np.asarray(found[0]).reshape(-1)]
+        results = ReferenceEvaluator(model).run(None, {entry.name: x})
+    # What nodes do to numbers that they were not made for is up to NumPy.
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
+        return None
+    assert isinstance(results, list)
+    shape = np.shape(results[0])
+    if _PROBES not in shape:
+        return None
+    rows = np.moveaxis(np.asarray(results[0]), shape.index(_PROBES), 0)
+    return rows.reshape(_PROBES, -1).astype(np.int64)
 
 
 def _ancestors(nodes: Sequence[onnx.NodeProto], wanted: str) -> list[onnx.NodeProto]:

@@ -149,3 +149,35 @@ def test_places_that_are_looked_up_are_found(
     *, shifted: bool, expected: tuple[Table, ...]
 ) -> None:
     assert tables(_columns(shifted=shifted)) == expected
+
+
+@pytest.mark.parametrize(
+    ("minds", "expected"),
+    [
+        pytest.param(("Less", "Where"), (Table(0, 4, 5),), id="negative ones wrap"),
+        pytest.param(("Min", "Max"), (), id="kept inside by the model"),
+    ],
+)
+def test_lookup_behind_arithmetic_is_tried_out(
+    minds: tuple[str, ...], expected: tuple[Table, ...]
+) -> None:
+    rng = np.random.default_rng(6)
+    weights: Arrays = {
+        "table": weight(rng, 5, 2),
+        "zero": np.array(0, np.float32),
+        "top": np.array(4, np.float32),
+        "five": np.array(5, np.float32),
+    }
+    wraps = [
+        node("Add", ["x", "five"], ["s"]),
+        node("Less", ["x", "zero"], ["b"]),
+        node("Where", ["b", "s", "x"], ["c"]),
+    ]
+    clips = [node("Min", ["x", "top"], ["s"]), node("Max", ["s", "zero"], ["c"])]
+    nodes = [
+        *(wraps if "Where" in minds else clips),
+        node("Cast", ["c"], ["i"], to=7),
+        node("Gather", ["table", "i"], ["out"]),
+    ]
+
+    assert tables(build(nodes, weights, (4,), (4, 2))) == expected
