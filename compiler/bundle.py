@@ -109,8 +109,6 @@ def compile_model(
     settings = settings or LossSettings()
     criterion = find_loss(loss, settings)
     network = read_network(load(model), train, output)
-    if clipping not in CLIPPINGS:
-        raise ConfigError(f"{clipping!r} is not known", key="--clipping")
     files = _graphs(network, criterion, clipping)
     files[THETA] = _theta(network)
     manifest = Manifest(
@@ -167,6 +165,8 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
 
 
 def _graphs(network: Network, criterion: Loss, clipping: str) -> dict[str, bytes]:
+    if clipping not in CLIPPINGS:
+        raise ConfigError(f"{clipping!r} is not known", key="--clipping")
     files = {
         INFER: infer_graph(network),
         EVALUATE: evaluate_graph(network, criterion),
