@@ -13,7 +13,7 @@ from broker.rim.home import BrokerHome
 from coordinator.ledger.resumption import resume
 from coordinator.promise import promise
 from coordinator.publication import TaskSettings, publication
-from coordinator.rim import governing, inbox
+from coordinator.rim import governing, inbox, peering
 from coordinator.rim.founding import (
     Founding,
     assemble_genesis,
@@ -23,12 +23,6 @@ from coordinator.rim.founding import (
 )
 from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.own_key import write_resumption
-from coordinator.rim.peering import (
-    invite,
-    keep_peer,
-    parse_peer,
-    read_invitation,
-)
 from coordinator.rim.recovery import recover
 from coordinator.status_text import status_text
 from durable.files import read_limited, write_atomic
@@ -112,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_heartbeat(founding)
     governing.add_economy(founding)
-    _add_peering(verbs, founding)
+    peering.add_peers(founding)
     identity = _verb(
         verbs, "identity", _identity, "make keys and show their public side"
     )
@@ -152,23 +146,9 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--bundle", required=True, type=Path, help="a bundle's folder")
     publish.add_argument("--task", required=True, type=Path, help="task.toml")
     governing.add_verbs(partial(_governing, verbs))
+    peering.add_verbs(partial(_governing, verbs))
     _verb(verbs, "task-template", _task_template, "print a task.toml with every key")
     return parser
-
-
-def _add_peering(verbs: Any, founding: argparse.ArgumentParser) -> None:  # noqa: ANN401 - argparse has no public type for them
-    founding.add_argument(
-        "--peer",
-        action="append",
-        default=[],
-        metavar="mqtts://HOST:PORT=INVITATION",
-        help="another broker whose coordinators are heard too; may be repeated",
-    )
-    inviting = _verb(
-        verbs, "invite", _invite, "let a coordinator of another broker read at ours"
-    )
-    inviting.add_argument("identity", type=Path, help="its identity file")
-    inviting.add_argument("--out", required=True, type=Path, help="file to write")
 
 
 def _add_heartbeat(verb: argparse.ArgumentParser) -> None:
@@ -232,10 +212,8 @@ def _init(options: argparse.Namespace) -> int:
         options.join,
         governing.economy(options),
     )
-    peers = [parse_peer(text) for text in options.peer]
     genesis = found(home, asked)
-    for broker, file in peers:
-        keep_peer(home, genesis.fleet, broker, read_invitation(file))
+    peering.keep_peers(home, options)
     document = {
         "home": str(home.path),
         "id": home.name,
@@ -254,15 +232,6 @@ def _identity(options: argparse.Namespace) -> int:
     write_atomic(options.out, text.encode(), _READABLE)
     document = {"id": home.name, "identity": str(options.out)}
     return _show(options, document, f"coordinator {home.name}: {options.out}")
-
-
-def _invite(options: argparse.Namespace) -> int:
-    broker = BrokerHome(Path(_home(options).config().broker.home))
-    invitation = invite(broker, read_identity(options.identity))
-    write_atomic(options.out, invitation.to_json().encode(), _READABLE)
-    broker.reload_running()
-    document = {"user": invitation.user, "invitation": str(options.out)}
-    return _show(options, document, f"invited {invitation.user}: {options.out}")
 
 
 def _genesis(options: argparse.Namespace) -> int:

@@ -175,6 +175,7 @@ def forks(chains: Sequence[Chain]) -> tuple[int, ...]:
 
     A block names its parent's hash: chains that agree at a height agree below it.
     """
+    chains = [chain for chain in chains if chain.height]
     low, high = 0, min((chain.height for chain in chains), default=0)
     if not high or _agree(chains, high):
         return ()

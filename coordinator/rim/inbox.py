@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.aggregation.strategy import PackedModel
+from coordinator.ledger.storage import Store
 from durable.files import read_limited, storage_errors, sync_folder, write_atomic
 from protocol.bundle import BUNDLE_BYTES_MAX
 from protocol.envelope import ENVELOPE, ENVELOPE_BYTES_MAX, Envelope
@@ -31,6 +32,37 @@ class Dropped:
 
     blobs: tuple[str, ...]
     transactions: tuple[str, ...]
+
+
+class Inbox:
+    """The inbox of a running coordinator; each transaction is handed on once."""
+
+    def __init__(self, folder: Path) -> None:
+        """Looks at nothing yet."""
+        self._folder = folder
+        self._seen: set[str] = set()
+
+    def fresh(self, store: Store) -> list[tuple[str, bytes]]:
+        """Stores the blobs that were dropped, and reads the new transactions.
+
+        Args:
+          store: Of the coordinator.
+
+        Returns:
+          Names of files and what they hold.
+
+        Raises:
+          StorageError: If the disk refuses.
+        """
+        dropped = look(self._folder)
+        for name in dropped.blobs:
+            with store.transaction():
+                store.put_blob(read_blob(self._folder, name))
+            remove(self._folder, name)
+        self._seen &= set(dropped.transactions)
+        fresh = [name for name in dropped.transactions if name not in self._seen]
+        self._seen.update(fresh)
+        return [(name, read_transaction(self._folder, name)) for name in fresh]
 
 
 def look(inbox: Path) -> Dropped:

@@ -9,6 +9,7 @@ peers/<host>-<port>/authority.pem    that broker's authority
 peers/<host>-<port>/certificate.pem  ours there, for keys/peer.key
 """
 
+import argparse
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -17,7 +18,8 @@ from pathlib import Path
 from broker.backoff import BackoffPolicy
 from broker.events import LinkSettings, TlsFiles
 from broker.rim.home import BrokerHome
-from coordinator.rim.founding import Identity
+from coordinator.rim.founding import Identity, read_identity
+from coordinator.rim.governing import AddVerb, Shown
 from coordinator.rim.home import CoordinatorHome
 from durable.files import read_limited, storage_errors, write_atomic
 from protocol.errors import ConfigError, ProtocolError
@@ -64,6 +66,44 @@ class PeerBroker:
     def address(self) -> str:
         """As an operator writes it."""
         return f"mqtts://{self.host}:{self.port}"
+
+
+def add_peers(founding: argparse.ArgumentParser) -> None:
+    """Adds what `init` asks for other brokers."""
+    founding.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="mqtts://HOST:PORT=INVITATION",
+        help="another broker whose coordinators are heard too; may be repeated",
+    )
+
+
+def keep_peers(home: CoordinatorHome, options: argparse.Namespace) -> None:
+    """Does what `init --peer` asks for.
+
+    Raises:
+      ConfigError, StorageError: As `parse_peer`, `read_invitation`, `keep_peer`.
+    """
+    for text in options.peer:
+        broker, file = parse_peer(text)
+        keep_peer(home, options.fleet, broker, read_invitation(file))
+
+
+def add_verbs(add: AddVerb) -> None:
+    """Adds `starling coordinator invite`."""
+    verb = add("invite", _invite, "let a coordinator of another broker read at ours")
+    verb.add_argument("identity", type=Path, help="its identity file")
+    verb.add_argument("--out", required=True, type=Path, help="file to write")
+
+
+def _invite(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    broker = BrokerHome(Path(home.config().broker.home))
+    invitation = invite(broker, read_identity(options.identity))
+    write_atomic(options.out, invitation.to_json().encode(), _READABLE)
+    broker.reload_running()
+    document = {"user": invitation.user, "invitation": str(options.out)}
+    return document, f"invited {invitation.user}: {options.out}"
 
 
 def invite(broker: BrokerHome, identity: Identity) -> Invitation:

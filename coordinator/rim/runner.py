@@ -113,7 +113,7 @@ class Runner:
         )
         self._state = self._parts.state
         self._myself = self._parts.settings.ledger.key.identity
-        self._seen_inbox: set[str] = set()
+        self._inbox = inbox.Inbox(home.inbox)
         self._inbox_at_s = 0.0
         self._status_at_s = 0.0
         self._block_from_s = 0.0
@@ -239,9 +239,9 @@ class Runner:
                 self._step(item, effects)
 
     def _overhear(self, item: Elsewhere, effects: list[Effect]) -> None:
-        topics = self._parts.settings.topics
         try:
-            heard = self._elsewhere.take(item, topics, self._myself)
+            settings = self._parts.settings
+            heard = self._elsewhere.take(item, settings.topics, self._myself)
         except DecodeError as error:
             self._parts.tally.refuse(Refuse(None, Reason.MALFORMED, str(error)))
             return
@@ -279,19 +279,7 @@ class Runner:
         if _now_s() < self._inbox_at_s:
             return ()
         self._inbox_at_s = _now_s() + INBOX_EVERY_S
-        folder = self._home.inbox
-        dropped = inbox.look(folder)
-        for name in dropped.blobs:
-            with self._parts.store.transaction():
-                self._parts.store.put_blob(inbox.read_blob(folder, name))
-            inbox.remove(folder, name)
-        self._seen_inbox &= set(dropped.transactions)
-        fresh = [name for name in dropped.transactions if name not in self._seen_inbox]
-        self._seen_inbox.update(fresh)
-        return [
-            TransactionArrived(name, inbox.read_transaction(folder, name))
-            for name in fresh
-        ]
+        return [TransactionArrived(*it) for it in self._inbox.fresh(self._parts.store)]
 
     def _carry_out(self, effects: Sequence[Effect], tokens: Sequence[Token]) -> None:
         self._parts.persistence.commit(effects, self._now_ms())
