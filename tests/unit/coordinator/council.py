@@ -287,6 +287,7 @@ class Council:
         self.members = [Member(index) for index in range(COUNT)]
         self.down: list[tuple[DeviceId, Envelope]] = []
         self.manifests: list[bytes] = []
+        self.brokers = [0] * COUNT
         self.cut: Callable[[int, int, Message], bool] = lambda source, target, m: False
         self.counter = 0
         for member in self.members:
@@ -351,10 +352,12 @@ class Council:
             self.operate(Kind.REGISTER, REGISTER.pack(Register(each.key.public)))
         self.operate(Kind.TASK, TASK.pack(self.task))
 
-    def check_in(self, board: Voter, version: int) -> list[Envelope]:
+    def check_in(
+        self, board: Voter, version: int, to: set[int] | None = None
+    ) -> list[Envelope]:
         """The leases that a check-in is answered with."""
         self.down.clear()
-        self.tell_all(SaidArrived(board.device, board.check_in(version)))
+        self.tell_all(SaidArrived(board.device, board.check_in(version)), to)
         return [
             envelope
             for device, envelope in self.down
@@ -399,7 +402,9 @@ class Council:
         for target in self.members:
             other = target.index != source.index and target.up
             if other and not self.cut(source.index, target.index, message):
-                target.step(PeerArrived(device, message.payload), self.now_s)
+                elsewhere = self.brokers[source.index] != self.brokers[target.index]
+                event = PeerArrived(device, message.payload, elsewhere)
+                target.step(event, self.now_s)
 
 
 def voters(count: int) -> list[Voter]:

@@ -197,6 +197,17 @@ def test_check_in_is_answered_by_one_coordinator(
     assert [len(council.check_in(board, 0)) for board in boards] == [1, 1, 1, 1]
 
 
+def test_check_in_at_one_broker_is_answered_by_who_is_there(
+    council: Council, boards: list[Voter]
+) -> None:
+    council.brokers = [0, 0, 1, 1]
+    council.run(8.0)
+    there = {KEYS[index].public for index in (2, 3)}
+    for board in boards:
+        (lease,) = council.check_in(board, 0, to={2, 3})
+        assert lease.sender in there
+
+
 def test_check_in_first_in_order_silent_next_one_answers(
     council: Council, boards: list[Voter]
 ) -> None:
