@@ -169,6 +169,7 @@ def test_fleet_with_more_liars_than_allowed_for_says_so(tmp_path: Path) -> None:
     assert report["receipts"]["wrong"] == []
 
 
+@pytest.mark.soak
 def test_fleet_equivocator_is_convicted_and_a_wrong_clock_harms_nothing(
     tmp_path: Path,
 ) -> None:
