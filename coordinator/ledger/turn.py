@@ -134,8 +134,11 @@ class LedgerState:
 
     @property
     def alone(self) -> bool:
-        """Whether there are no other validators to talk to."""
-        return self.party.count == 1
+        """Whether there are no other validators to talk to.
+
+        Who is not yet the second one of a chain is not alone.
+        """
+        return self.party.count == 1 and self.party.index is not None
 
     @property
     def header(self) -> Header | None:

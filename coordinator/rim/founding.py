@@ -281,6 +281,7 @@ def _shared_genesis(home: CoordinatorHome, asked: Founding) -> Genesis:
 def _join_broker(home: CoordinatorHome, broker: BrokerHome) -> None:
     name = home.name
     broker.admit_coordinator(name)
+    broker.reload_running()
     files = home.tls_files()
     if not files.certificate.exists():
         broker.issue_files(name, home.keys)

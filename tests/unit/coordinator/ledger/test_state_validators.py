@@ -25,6 +25,7 @@ from protocol.keys import SigningKey
 from protocol.light import Trusted, pin
 from tests.sim.consensus_world import Bus
 from tests.unit.coordinator.ledger.test_conviction import LIAR, double_vote
+from tests.unit.coordinator.ledger.validator import Running
 from tests.unit.coordinator.ledger.world import (
     OPERATOR,
     STRANGER,
@@ -260,3 +261,10 @@ def test_running_chain_goes_on_through_a_join_and_a_leave(seed: int) -> None:
     last = bus.nodes[1].blocks()[-1]
     with pytest.raises(ProofError, match="not trusted"):
         stale.accept(last.block.header, last.certificate)
+
+
+def test_who_is_to_join_a_chain_of_one_is_not_alone() -> None:
+    world = World(1)
+    member = Running(world.genesis, world.validators[0])
+    joining = Running(world.genesis, validator_key(NEW))
+    assert [each.state.alone for each in (member, joining)] == [True, False]
