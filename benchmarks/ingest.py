@@ -33,7 +33,8 @@ from broker.rim.home import BrokerHome, BrokerSettings
 from broker.rim.mosquitto import free_port
 from coordinator import machine
 from coordinator.admission import open_contribution
-from coordinator.events import Effect, Ticked, TransactionArrived
+from coordinator.effects import Effect
+from coordinator.events import Ticked, TransactionArrived
 from coordinator.ledger.storage import StoredUpload
 from coordinator.rim.founding import Founding, found
 from coordinator.rim.home import CoordinatorHome

@@ -5,7 +5,8 @@ that the board committed to. The chain refuses what proves nothing new.
 """
 
 from coordinator import contradiction
-from coordinator.events import Recall, Recalled
+from coordinator.effects import Recall
+from coordinator.events import Recalled
 from coordinator.ledger import transactions, views
 from coordinator.state import held_key
 from coordinator.submission import submit

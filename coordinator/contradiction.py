@@ -5,7 +5,7 @@ took another update than the one that it hears of. `coordinator.accusation` brin
 the chain. A board is accused once before each conviction.
 """
 
-from coordinator.events import KeepEvidence, Recall
+from coordinator.effects import KeepEvidence, Recall
 from coordinator.ledger import views
 from coordinator.ledger.records import Board
 from coordinator.state import Held

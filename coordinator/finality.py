@@ -1,7 +1,13 @@
 """After a block: boards get their proofs, and it is looked what follows for tasks."""
 
 from coordinator import contradiction, duty, membership, versioning
-from coordinator.events import DropUpload, DropUploads, PruneBlocks, Refuse, RemoveInbox
+from coordinator.effects import (
+    DropUpload,
+    DropUploads,
+    PruneBlocks,
+    Refuse,
+    RemoveInbox,
+)
 from coordinator.ledger import transactions, views
 from coordinator.ledger.draft import BoardChanged, Outvoted
 from coordinator.ledger.node import StoreBlock

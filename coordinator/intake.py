@@ -6,13 +6,7 @@ chain does not know.
 
 from coordinator import accusation, duty, granting, sharing, wanting
 from coordinator.admission import Admitted, Equivocation, Standing, admit
-from coordinator.events import (
-    Accept,
-    PublishChunks,
-    PublishFinal,
-    Refuse,
-    StoreUpload,
-)
+from coordinator.effects import Accept, PublishChunks, PublishFinal, Refuse, StoreUpload
 from coordinator.gossip import GivenUpload
 from coordinator.ledger import views
 from coordinator.state import Held, TaskState, held_key

@@ -9,24 +9,20 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from coordinator import accusation, granting, intake, peers, versioning, wanting
+from coordinator.effects import Effect, Publish, Refuse, RemoveInbox, StoreMetrics
 from coordinator.events import (
     Aggregated,
     AggregationFailed,
     ChunkArrived,
     Connected,
     Disconnected,
-    Effect,
     Evaluated,
     Event,
     PeerArrived,
-    Publish,
     Recalled,
-    Refuse,
-    RemoveInbox,
     SaidArrived,
     Secured,
     StateArrived,
-    StoreMetrics,
     Ticked,
     TransactionArrived,
 )

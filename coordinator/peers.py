@@ -9,12 +9,8 @@ block stands whatever we think, and the vectors are fetched afterwards.
 from dataclasses import replace
 
 from coordinator import catchup, membership, wanting
-from coordinator.events import (
-    Give,
-    PeerArrived,
-    Refuse,
-    StoreWhole,
-)
+from coordinator.effects import Give, Refuse, StoreWhole
+from coordinator.events import PeerArrived
 from coordinator.gossip import (
     FRAME,
     GIVEN_KEY,

@@ -9,7 +9,7 @@ the chain begins anew from the snapshot, and the core is started anew.
 from dataclasses import replace
 
 from coordinator import wanting
-from coordinator.events import AdoptSnapshot
+from coordinator.effects import AdoptSnapshot
 from coordinator.gossip import (
     GIVEN_BUCKETS,
     GIVEN_SNAPSHOT,

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from coordinator import accusation, membership, wanting
 from coordinator.admission import open_update
-from coordinator.events import GiveKey, StoreUpload
+from coordinator.effects import GiveKey, StoreUpload
 from coordinator.gossip import GivenKey, GivenUpload
 from coordinator.ledger import transactions, views
 from coordinator.robust.norm import check_norm, norm_bound

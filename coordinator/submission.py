@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from coordinator import finality
-from coordinator.events import Refuse
+from coordinator.effects import Refuse
 from coordinator.ledger import fork, node, wire
 from coordinator.turn import Turn
 from protocol.envelope import Envelope

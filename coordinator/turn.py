@@ -5,7 +5,7 @@ The only mutable thing of the core; it never outlives `machine.step`.
 
 from functools import lru_cache
 
-from coordinator.events import Effect, Publish, Refuse, Report
+from coordinator.effects import Effect, Publish, Refuse, Report
 from coordinator.state import CoordinatorState, Session, Settings, TaskState
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.errors import ProtocolError, Reason

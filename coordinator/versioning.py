@@ -9,18 +9,16 @@ import math
 from dataclasses import replace
 
 from coordinator import duty, granting, proofs, wanting
-from coordinator.events import (
+from coordinator.effects import (
     Aggregate,
-    Aggregated,
-    AggregationFailed,
     Evaluate,
     Publish,
     Secure,
-    Secured,
     StoreDigests,
     StoreModel,
     StoreVersion,
 )
+from coordinator.events import Aggregated, AggregationFailed, Secured
 from coordinator.gossip import GivenModel, Subject, model_key
 from coordinator.leases import LeaseTable
 from coordinator.ledger import views

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from coordinator import membership
 from coordinator.duty import is_alive
-from coordinator.events import Tell
+from coordinator.effects import Tell
 from coordinator.gossip import KEYS_PER_WANT_MAX, WANT, Subject, Want
 from coordinator.state import TaskState, Wanted
 from coordinator.turn import Turn

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from coordinator.events import (
+from coordinator.effects import (
     AdoptSnapshot,
     DropUpload,
     DropUploads,

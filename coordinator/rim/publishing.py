@@ -4,7 +4,14 @@ import logging
 from functools import lru_cache
 
 from broker.events import Message
-from coordinator.events import Give, GiveKey, Publish, PublishChunks, PublishFinal, Tell
+from coordinator.effects import (
+    Give,
+    GiveKey,
+    Publish,
+    PublishChunks,
+    PublishFinal,
+    Tell,
+)
 from coordinator.gossip import (
     GIVEN_KEY,
     GIVEN_MODEL,

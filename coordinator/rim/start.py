@@ -13,7 +13,7 @@ from coordinator import machine
 from coordinator.admission import Gate
 from coordinator.aggregation.job import recompute
 from coordinator.config import CoordinatorConfig
-from coordinator.events import Effect, Evaluate
+from coordinator.effects import Effect, Evaluate
 from coordinator.ledger import node, views
 from coordinator.ledger.rounds import Timeouts
 from coordinator.ledger.storage import Store

@@ -11,7 +11,7 @@ from typing import Any
 
 from coordinator import membership
 from coordinator.duty import SILENT_AFTER_STATUSES
-from coordinator.events import Accept, Refuse
+from coordinator.effects import Accept, Refuse
 from coordinator.ledger import fork, node, views
 from coordinator.ledger.rounds import Step
 from coordinator.ledger.storage import Store, StoredVersion

@@ -12,14 +12,8 @@ import numpy as np
 
 from coordinator.aggregation.job import Closed, Vector, recompute
 from coordinator.aggregation.strategy import ModelState, unpack_grid
-from coordinator.events import (
-    Aggregate,
-    Aggregated,
-    AggregationFailed,
-    Evaluate,
-    Evaluated,
-    Event,
-)
+from coordinator.effects import Aggregate, Evaluate
+from coordinator.events import Aggregated, AggregationFailed, Evaluated, Event
 from coordinator.ledger.storage import Store
 from coordinator.ledger.views import Member
 from coordinator.rim.evaluator import Evaluator

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from coordinator import effects as e
 from coordinator import events as c
 from coordinator import machine
 from coordinator.admission import Gate
@@ -217,38 +218,38 @@ class Hub:
             self._alarm_s = _NEVER_S
             self.step(c.Ticked())
 
-    def _carry_out(self, effects: tuple[c.Effect, ...]) -> None:
+    def _carry_out(self, effects: tuple[e.Effect, ...]) -> None:
         for effect in effects:
             match effect:
-                case c.Publish(topic, payload, retain):
+                case e.Publish(topic, payload, retain):
                     self.send(topic, payload, retain)
-                case c.PublishChunks() | c.PublishFinal():
+                case e.PublishChunks() | e.PublishFinal():
                     self._answer(effect)
-                case c.StoreUpload(transaction, update, blob):
+                case e.StoreUpload(transaction, update, blob):
                     self._uploads[transaction] = Vector(update, blob)
-                case c.StoreModel(_, _, model):
+                case e.StoreModel(_, _, model):
                     self._keep(model)
                     self._model = _unpacked(model)
-                case c.Accept(device):
+                case e.Accept(device):
                     self.accepted[device] += 1
-                case c.Refuse(device, reason, _):
+                case e.Refuse(device, reason, _):
                     self.refused.setdefault(device, Counter())[reason.name] += 1
                 case _:
                     self._carry_out_version(effect)
 
-    def _carry_out_version(self, effect: c.Effect) -> None:
+    def _carry_out_version(self, effect: e.Effect) -> None:
         match effect:
             case node.StoreBlock(block, certificate):
                 self.chain.append((block, certificate))
-            case c.StoreVersion(_, version, updates, staleness_milli, charge_max):
+            case e.StoreVersion(_, version, updates, staleness_milli, charge_max):
                 at_s = self.agenda.now_s
                 self.versions.append(
                     VersionRecord(version, at_s, updates, staleness_milli, charge_max)
                 )
                 self.on_version()
-            case c.Aggregate(task, version, job):
+            case e.Aggregate(task, version, job):
                 self._aggregate(task, version, job)
-            case c.Evaluate(_, _, inference):
+            case e.Evaluate(_, _, inference):
                 self.finish()
                 score = self.labour.evaluate(self.wholes[inference])
                 self._awaited = (self.versions[-1], score)
@@ -257,14 +258,14 @@ class Hub:
                 # neither a vote journal nor an inbox.
                 pass
 
-    def _answer(self, effect: c.PublishChunks | c.PublishFinal) -> None:
+    def _answer(self, effect: e.PublishChunks | e.PublishFinal) -> None:
         match effect:
-            case c.PublishChunks(device, digest, indices):
+            case e.PublishChunks(device, digest, indices):
                 topic = self.settings.topics.model(device_name(device))
                 whole = self.wholes[digest]
                 for index in indices:
                     self.send(topic, CHUNK.pack(chunk_at(whole, digest, index)), False)
-            case c.PublishFinal():
+            case e.PublishFinal():
                 # The link loses nothing, so that no board asks again.
                 pass
             case _:

@@ -1,8 +1,10 @@
 """A coordinator among several: it gossips, and may lack what a job needs."""
 
+from coordinator import effects as e
 from coordinator import events as c
 from coordinator.aggregation.job import Closed, Vector, recompute
-from coordinator.events import Effect, Event
+from coordinator.effects import Effect
+from coordinator.events import Event
 from coordinator.ledger.node import Gossip
 from coordinator.ledger.views import Member
 from coordinator.rim.publishing import Publisher
@@ -40,21 +42,21 @@ class CouncilOffice(Office):
 
     def _do(self, effect: Effect) -> None:
         match effect:
-            case Gossip() | c.Tell() | c.Give() | c.GiveKey() | c.PublishChunks():
+            case Gossip() | e.Tell() | e.Give() | e.GiveKey() | e.PublishChunks():
                 tally = Tally(0)
                 Publisher(self.settings, self.store, self._outgoing, tally).say(effect)
-            case c.Secure(task, digests):
+            case e.Secure(task, digests):
                 absent = [one for one in digests if self.store.blob(one) is None]
                 self._put(c.Secured(task, tuple(absent)))
-            case c.Recall(known, other):
+            case e.Recall(known, other):
                 self._put(c.Recalled(update_of(self.store, known), other))
-            case c.Aggregate():
+            case e.Aggregate():
                 event = self._computed(effect)
                 self.later(self.time.about(AGGREGATION_S), lambda: self._put(event))
             case _:
                 super()._do(effect)
 
-    def _computed(self, asked: c.Aggregate) -> Event:
+    def _computed(self, asked: e.Aggregate) -> Event:
         """As `coordinator.rim.workers`: says what it lacks, or cannot open."""
         assert self.state is not None
         spec = self.state.tasks[asked.task].spec
@@ -80,7 +82,7 @@ class CouncilOffice(Office):
             )
         return c.Aggregated(asked.task, asked.version, made)
 
-    def _lacks(self, asked: c.Aggregate, spec: TaskSpec) -> Event | None:
+    def _lacks(self, asked: e.Aggregate, spec: TaskSpec) -> Event | None:
         members = [member.transaction for member in asked.job.members]
         uploads = [one for one in members if self.store.upload(one) is None]
         before = asked.version - 1

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from broker.events import Message
+from coordinator import effects as e
 from coordinator import events as c
 from coordinator import machine
 from coordinator.aggregation.job import Vector, recompute
 from coordinator.aggregation.strategy import ModelState, unpack_grid
-from coordinator.events import Effect, Event
+from coordinator.effects import Effect
+from coordinator.events import Event
 from coordinator.ledger.memory import MemoryStore
 from coordinator.ledger.node import JournalVote
 from coordinator.ledger.views import Member
@@ -220,9 +222,9 @@ class Office(Party):
             if leaf in _EVENTS:
                 self._step(_EVENTS[leaf](device, message.payload), effects)
             else:
-                self._count(c.Refuse(device, Reason.UNKNOWN_KIND, leaf))
+                self._count(e.Refuse(device, Reason.UNKNOWN_KIND, leaf))
         except DecodeError as error:
-            self._count(c.Refuse(None, error.reason, str(error)))
+            self._count(e.Refuse(None, error.reason, str(error)))
 
     def _step(self, event: Event, effects: list[Effect]) -> None:
         assert self.state is not None
@@ -241,22 +243,22 @@ class Office(Party):
 
     def _do(self, effect: Effect) -> None:
         match effect:
-            case c.Publish(topic, payload, retain):
+            case e.Publish(topic, payload, retain):
                 self._publish(topic, payload, retain)
-            case c.PublishChunks() | c.PublishFinal():
+            case e.PublishChunks() | e.PublishFinal():
                 self._answer(effect)
-            case c.RemoveInbox(name):
+            case e.RemoveInbox(name):
                 self.inbox.pop(name, None)
-            case c.Recall(known, other):
+            case e.Recall(known, other):
                 self._put(c.Recalled(update_of(self.store, known), other))
-            case c.Aggregate() | c.Evaluate():
+            case e.Aggregate() | e.Evaluate():
                 self._work(effect)
-            case c.Refuse():
+            case e.Refuse():
                 self._count(effect)
             case _:
                 self.time.note(self.name, type(effect).__name__)
 
-    def _count(self, effect: c.Refuse) -> None:
+    def _count(self, effect: e.Refuse) -> None:
         key = effect.device, effect.reason.name
         self.refused[key] = self.refused.get(key, 0) + 1
         self.time.note(self.name, f"refuses {effect.reason.name}: {effect.detail}")
@@ -265,9 +267,9 @@ class Office(Party):
         self._law.published(self.name, topic, payload)
         self._outgoing.add(Message(topic, payload, retain))
 
-    def _answer(self, effect: c.PublishChunks | c.PublishFinal) -> None:
+    def _answer(self, effect: e.PublishChunks | e.PublishFinal) -> None:
         topics, name = self.settings.topics, device_name(effect.device)
-        if isinstance(effect, c.PublishChunks):
+        if isinstance(effect, e.PublishChunks):
             whole = self.store.blob(effect.digest)
             assert whole is not None, "a whole is offered that the store lacks"
             for index in effect.indices:
@@ -282,14 +284,14 @@ class Office(Party):
             envelope = sign(key, chain_id, Kind.FINAL, effect.counter, body)
             self._publish(topics.down(name), ENVELOPE.pack(envelope), False)
 
-    def _work(self, effect: c.Aggregate | c.Evaluate) -> None:
-        event = self._aggregated(effect) if isinstance(effect, c.Aggregate) else None
-        if isinstance(effect, c.Evaluate):
+    def _work(self, effect: e.Aggregate | e.Evaluate) -> None:
+        event = self._aggregated(effect) if isinstance(effect, e.Aggregate) else None
+        if isinstance(effect, e.Evaluate):
             event = c.Evaluated(effect.task, effect.version, 0.5, 1.0)
         assert event is not None
         self.later(self.time.about(AGGREGATION_S), lambda: self._put(event))
 
-    def _aggregated(self, asked: c.Aggregate) -> Event:
+    def _aggregated(self, asked: e.Aggregate) -> Event:
         assert self.state is not None
         spec = self.state.tasks[asked.task].spec
         before = asked.version - 1

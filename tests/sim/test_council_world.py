@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from coordinator import effects as e
 from coordinator import events as c
 from coordinator import wanting
 from coordinator.events import Event
@@ -106,7 +107,7 @@ def plant(function: Plant) -> Plant:
 def one_office_computes_otherwise(patch: pytest.MonkeyPatch) -> None:
     computed = CouncilOffice._computed
 
-    def otherwise(self: CouncilOffice, asked: c.Aggregate) -> Event:
+    def otherwise(self: CouncilOffice, asked: e.Aggregate) -> Event:
         event = computed(self, asked)
         if self.name == "office3" and isinstance(event, c.Aggregated):
             theta = bytes([event.model.theta[0] ^ 1]) + event.model.theta[1:]
@@ -120,8 +121,8 @@ def one_office_computes_otherwise(patch: pytest.MonkeyPatch) -> None:
 def offices_forget_admitted_updates(patch: pytest.MonkeyPatch) -> None:
     change = Persistence.commit
 
-    def without(self: Persistence, effects: Sequence[c.Effect], now_ms: int) -> None:
-        kept = [each for each in effects if not isinstance(each, c.StoreUpload)]
+    def without(self: Persistence, effects: Sequence[e.Effect], now_ms: int) -> None:
+        kept = [each for each in effects if not isinstance(each, e.StoreUpload)]
         change(self, kept, now_ms)
 
     patch.setattr(Persistence, "commit", without)

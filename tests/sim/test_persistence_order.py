@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from coordinator.events import DropUpload, Effect, StoreUpload
+from coordinator.effects import DropUpload, Effect, StoreUpload
 from coordinator.ledger.node import JournalVote
 from coordinator.rim.persistence import Persistence
 from protocol.envelope import Kind, sign

@@ -15,7 +15,7 @@ from agent import machine as agent_machine
 from agent.privacy import PrivacyLedger, _price
 from agent.state import Settings, State
 from agent.turn import Turn
-from coordinator import events as c
+from coordinator import effects as e
 from coordinator import finality, intake, versioning
 from coordinator import machine as office_machine
 from coordinator.ledger import forfeits, node, versions, views
@@ -83,12 +83,12 @@ def last(kind: type, effects: tuple[f.Effect, ...]) -> list[f.Effect]:
 
 def change_stores(
     patch: pytest.MonkeyPatch,
-    change: Callable[[Sequence[c.Effect]], Sequence[c.Effect]],
+    change: Callable[[Sequence[e.Effect]], Sequence[e.Effect]],
 ) -> None:
     """Changes what the coordinator makes durable."""
     commit = Persistence.commit
 
-    def changed(self: Persistence, effects: Sequence[c.Effect], now_ms: int) -> None:
+    def changed(self: Persistence, effects: Sequence[e.Effect], now_ms: int) -> None:
         commit(self, change(effects), now_ms)
 
     patch.setattr(Persistence, "commit", changed)
@@ -102,7 +102,7 @@ def agent_draws_noise_before_it_pays(patch: pytest.MonkeyPatch) -> None:
 @plant
 def agent_writes_no_charge(patch: pytest.MonkeyPatch) -> None:
     change_agent(
-        patch, lambda effects: [e for e in effects if not isinstance(e, f.Spend)]
+        patch, lambda effects: [it for it in effects if not isinstance(it, f.Spend)]
     )
 
 
@@ -198,13 +198,13 @@ def _quote_without_slots(
 def office_gives_receipts_for_nothing_kept(patch: pytest.MonkeyPatch) -> None:
     change_stores(
         patch,
-        lambda effects: [e for e in effects if not isinstance(e, c.StoreUpload)],
+        lambda effects: [it for it in effects if not isinstance(it, e.StoreUpload)],
     )
 
 
 @plant
 def office_publishes_before_it_stores(patch: pytest.MonkeyPatch) -> None:
-    def carry_out(self: office.Office, effects: Sequence[c.Effect]) -> None:
+    def carry_out(self: office.Office, effects: Sequence[e.Effect]) -> None:
         for effect in effects:
             self.instant()
             self._do(effect)
@@ -227,7 +227,7 @@ def office_votes_before_it_stores_uploads(patch: pytest.MonkeyPatch) -> None:
 @plant
 def office_loses_blocks(patch: pytest.MonkeyPatch) -> None:
     change_stores(
-        patch, lambda effects: [e for e in effects if not isinstance(e, StoreBlock)]
+        patch, lambda effects: [it for it in effects if not isinstance(it, StoreBlock)]
     )
 
 
@@ -257,7 +257,7 @@ def office_drops_vectors_of_open_jobs(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         finality,
         "_drop_old",
-        lambda turn, height: turn.emit(c.DropUploads(turn.ledger.height)),
+        lambda turn, height: turn.emit(e.DropUploads(turn.ledger.height)),
     )
     patch.setattr(finality, "DROP_EVERY_BLOCKS", 1)
 

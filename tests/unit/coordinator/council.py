@@ -13,28 +13,30 @@ from coordinator import machine
 from coordinator.admission import Gate
 from coordinator.aggregation.strategy import PackedModel
 from coordinator.duty import SILENT_AFTER_STATUSES
-from coordinator.events import (
+from coordinator.effects import (
     AdoptSnapshot,
     Aggregate,
-    Aggregated,
-    ChunkArrived,
-    Connected,
     Effect,
-    Event,
     Give,
     GiveKey,
-    PeerArrived,
     Publish,
     PublishChunks,
     PublishFinal,
     Recall,
-    Recalled,
     Refuse,
     Report,
-    SaidArrived,
     Secure,
-    Secured,
     Tell,
+)
+from coordinator.events import (
+    Aggregated,
+    ChunkArrived,
+    Connected,
+    Event,
+    PeerArrived,
+    Recalled,
+    SaidArrived,
+    Secured,
     Ticked,
     TransactionArrived,
 )

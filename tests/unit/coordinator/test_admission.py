@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from coordinator.events import ChunkArrived, Refuse, SaidArrived, StoreUpload
+from coordinator.effects import Refuse, StoreUpload
+from coordinator.events import ChunkArrived, SaidArrived
 from protocol.chunks import CHUNK, Chunk, split
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.errors import Reason

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from coordinator import wanting
-from coordinator.events import PeerArrived, Tell
+from coordinator.effects import Tell
+from coordinator.events import PeerArrived
 from coordinator.gossip import (
     GIVEN_BLOCKS,
     WANT,

@@ -8,7 +8,8 @@ import pytest
 from broker.events import Message
 from coordinator import duty, peers, wanting
 from coordinator.aggregation.strategy import PackedModel
-from coordinator.events import Give, PeerArrived, Tell
+from coordinator.effects import Give, Tell
+from coordinator.events import PeerArrived
 from coordinator.gossip import FRAME, WANT, Frame, Subject, Want
 from coordinator.ledger import views, wire
 from coordinator.ledger.records import Fault

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from coordinator.events import PeerArrived, Report
+from coordinator.effects import Report
+from coordinator.events import PeerArrived
 from coordinator.gossip import FRAME, Frame, Subject
 from coordinator.ledger import wire
 from coordinator.ledger.node import StoreFork

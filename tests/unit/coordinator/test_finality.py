@@ -1,6 +1,7 @@
 import pytest
 
-from coordinator.events import Aggregate, AggregationFailed
+from coordinator.effects import Aggregate
+from coordinator.events import AggregationFailed
 from coordinator.intake import RECEIPTS_WAITING_MAX
 from protocol.envelope import Kind
 from protocol.ids import TaskId, Version

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from coordinator.events import (
+from coordinator.effects import (
     DropUpload,
     Evaluate,
     KeepEvidence,
@@ -9,12 +9,10 @@ from coordinator.events import (
     PublishChunks,
     PublishFinal,
     RemoveInbox,
-    SaidArrived,
-    StateArrived,
     StoreUpload,
     StoreVersion,
-    TransactionArrived,
 )
+from coordinator.events import SaidArrived, StateArrived, TransactionArrived
 from coordinator.ledger.node import StoreBlock
 from coordinator.machine import Restored
 from protocol.envelope import ENVELOPE, Kind, sign

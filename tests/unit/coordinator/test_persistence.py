@@ -5,7 +5,7 @@ import pytest
 
 from coordinator.aggregation.fedbuff import init
 from coordinator.aggregation.strategy import PackedModel, pack_model
-from coordinator.events import DropUpload, StoreModel, StoreUpload, StoreVersion
+from coordinator.effects import DropUpload, StoreModel, StoreUpload, StoreVersion
 from coordinator.ledger.memory import MemoryStore
 from coordinator.rim.persistence import Persistence
 from coordinator.rim.votes import VoteJournal

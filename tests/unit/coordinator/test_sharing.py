@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from coordinator import peers, sharing, wanting
-from coordinator.events import GiveKey, PeerArrived, Refuse, StoreModel
+from coordinator.effects import GiveKey, Refuse, StoreModel
+from coordinator.events import PeerArrived
 from coordinator.gossip import (
     FRAME,
     GIVEN_KEY,

@@ -14,17 +14,19 @@ from coordinator.aggregation.strategy import (
     pack_model,
     unpack_grid,
 )
-from coordinator.events import (
+from coordinator.effects import (
     Aggregate,
-    Aggregated,
-    ChunkArrived,
     Effect,
-    Event,
     Publish,
     Refuse,
-    SaidArrived,
     StoreModel,
     StoreUpload,
+)
+from coordinator.events import (
+    Aggregated,
+    ChunkArrived,
+    Event,
+    SaidArrived,
     Ticked,
     TransactionArrived,
 )

@@ -1,0 +1,303 @@
+"""What a coordinator wants done: orders from the core to the rim.
+
+Within one step the effects that make something durable stand before the publishes that
+they protect.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from coordinator.aggregation.strategy import PackedModel
+from coordinator.gossip import Subject
+from coordinator.ledger.node import Gossip, JournalVote, StoreBlock, StoreFork
+from coordinator.ledger.snapshot import Manifest
+from coordinator.ledger.views import Job
+from protocol.envelope import Envelope
+from protocol.errors import Reason
+from protocol.ids import DeviceId, Digest, TaskId, Version
+from protocol.light import Handover
+from protocol.task import ModelDigests
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUpload:
+    """Persist: an admitted update with its blob."""
+
+    transaction: Digest
+    update: Envelope
+    blob: bytes
+
+
+@dataclass(frozen=True)
+class StoreModel:
+    """Persist: the bytes of a version that we are about to attest."""
+
+    task: TaskId
+    version: Version
+    model: PackedModel
+
+
+@dataclass(frozen=True)
+class StoreWhole:
+    """Persist: a whole that another coordinator gave us."""
+
+    content: bytes
+
+
+@dataclass(frozen=True)
+class StoreDigests:
+    """Persist: what a version consists of that we did not compute."""
+
+    task: TaskId
+    version: Version
+    digests: ModelDigests
+
+
+@dataclass(frozen=True)
+class StoreVersion:
+    """Persist: a version became final.
+
+    Attributes:
+      task: Which task.
+      version: Which version.
+      updates: How many updates made it; 0 for version 0.
+      staleness_milli: Their mean staleness, in thousandths.
+      charge_max: The largest total privacy charge of any board so far, in the units
+        of `protocol.accounting`.
+    """
+
+    task: TaskId
+    version: Version
+    updates: int
+    staleness_milli: int
+    charge_max: int
+
+
+@dataclass(frozen=True)
+class StoreMetrics:
+    """Persist: what an evaluation gave."""
+
+    task: TaskId
+    version: Version
+    accuracy: float | None
+    loss: float
+
+
+@dataclass(frozen=True)
+class KeepEvidence:
+    """Persist: two updates of one board for one base version."""
+
+    known: Digest
+    other: Envelope
+
+
+@dataclass(frozen=True)
+class DropUpload:
+    """Persist: the chain will never take this admitted update."""
+
+    transaction: Digest
+
+
+@dataclass(frozen=True)
+class DropUploads:
+    """Persist: updates of blocks up to this height were used long ago."""
+
+    height: int
+
+
+@dataclass(frozen=True)
+class AdoptSnapshot:
+    """Persist: the chain begins anew from here, and the core with it.
+
+    Attributes:
+      manifest: Of the snapshot, checked.
+      ends: The changes of the validator set until then.
+      state: All its entries.
+    """
+
+    manifest: Manifest
+    ends: tuple[Handover, ...]
+    state: Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True)
+class PruneBlocks:
+    """Persist: transactions of blocks up to this height are no longer needed."""
+
+    height: int
+
+
+@dataclass(frozen=True)
+class RemoveInbox:
+    """The transaction stands in a durable block; its file may go."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """Recompute a job, away from the loop; answered by `Aggregated`.
+
+    Attributes:
+      task: Which task.
+      version: Which version.
+      job: What it is made of.
+      keys: Content keys that our boxes do not give, by id of the update.
+    """
+
+    task: TaskId
+    version: Version
+    job: Job
+    keys: Mapping[Digest, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Try a version on held-out data, away from the loop."""
+
+    task: TaskId
+    version: Version
+    inference: Digest
+    bundle: Digest
+
+
+@dataclass(frozen=True)
+class Secure:
+    """Look which of these wholes the store lacks; answered by `Secured`."""
+
+    task: TaskId
+    digests: tuple[Digest, ...]
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Get an update from the store or the chain; answered by `Recalled`."""
+
+    known: Digest
+    other: Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send a frame to the other coordinators."""
+
+    subject: Subject
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Give:
+    """Send the other coordinators something from the store, if it is there."""
+
+    subject: Subject
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GiveKey:
+    """Pass the content key of an update, with its vector, if the store has that.
+
+    Attributes:
+      update: Its id.
+      to: X25519 key of the coordinator that asked.
+      content_key: If our own box does not give it.
+    """
+
+    update: Digest
+    to: bytes
+    content_key: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Send a message."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PublishChunks:
+    """Send chunks of a stored whole to one board."""
+
+    device: DeviceId
+    digest: Digest
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishFinal:
+    """Prove to a board once more that its update stands in a block.
+
+    Attributes:
+      device: Whom to tell.
+      transaction: Id of its update.
+      counter: For the envelope that holds the proof.
+    """
+
+    device: DeviceId
+    transaction: Digest
+    counter: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Count: an update was taken."""
+
+    device: DeviceId
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Count and log: something was refused.
+
+    Attributes:
+      device: Whose it was; None for an operator's or a coordinator's.
+      reason: Why.
+      detail: For the log.
+    """
+
+    device: DeviceId | None
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Log: something that people want to know."""
+
+    text: str
+
+
+Effect = (
+    StoreUpload
+    | StoreBlock
+    | StoreFork
+    | JournalVote
+    | Gossip
+    | StoreModel
+    | StoreWhole
+    | StoreDigests
+    | StoreVersion
+    | StoreMetrics
+    | KeepEvidence
+    | DropUpload
+    | DropUploads
+    | PruneBlocks
+    | AdoptSnapshot
+    | RemoveInbox
+    | Aggregate
+    | Evaluate
+    | Secure
+    | Recall
+    | Tell
+    | Give
+    | GiveKey
+    | Publish
+    | PublishChunks
+    | PublishFinal
+    | Accept
+    | Refuse
+    | Report
+)
