@@ -11,7 +11,7 @@ up to the genesis's supply after every block. A chain without credits has no suc
 
 from dataclasses import dataclass, replace
 
-from coordinator.ledger import views
+from coordinator.ledger import layout, views
 from coordinator.ledger.authority import check_operator
 from coordinator.ledger.draft import Changes, Context, Draft
 from coordinator.ledger.views import Reader
@@ -93,7 +93,7 @@ def genesis_entries(genesis: Genesis) -> Changes:
         account_key(identity): ACCOUNT.pack(granted[identity])
         for identity in sorted(granted)
     }
-    entries[TREASURY_KEY] = views.pack_number(economy.supply - spent)
+    entries[TREASURY_KEY] = layout.pack_number(economy.supply - spent)
     return entries
 
 
@@ -166,7 +166,7 @@ def put_account(draft: Draft, identity: bytes, held: Account) -> None:
 
 def put_number(draft: Draft, key: bytes, number: int) -> None:
     """Writes the treasury, a pool or what was burned."""
-    draft.put(key, views.pack_number(number))
+    draft.put(key, layout.pack_number(number))
 
 
 def _count(draft: Draft, envelope: Envelope) -> bytes:

@@ -10,7 +10,7 @@ Source: Tendermint's rotation of proposers, arXiv:1807.04938 section 2.3 (`propo
 which asks only that every correct validator leads again and again.
 """
 
-from coordinator.ledger import views
+from coordinator.ledger import layout, views
 from coordinator.ledger.draft import Context, Draft
 from coordinator.ledger.records import ABSENCE, Absence
 from coordinator.ledger.roster import Roster, turns
@@ -62,13 +62,13 @@ def note(block: Draft, context: Context) -> None:
     members = roster.validators.members
     maker = members[context.proposer].public
     if views.absence(block, maker) is not None:
-        block.put(views.absence_key(maker), None)
+        block.put(layout.absence_key(maker), None)
     for place in roster.missed(context.proposer):
         public = members[place].public
         known = views.absence(block, public)
         misses = min(_MISSES_MAX, (known.misses if known is not None else 0) + 1)
         record = Absence(misses, context.height, 1)
-        block.put(views.absence_key(public), ABSENCE.pack(record))
+        block.put(layout.absence_key(public), ABSENCE.pack(record))
 
 
 def present(
@@ -93,4 +93,4 @@ def present(
         detail = f"may be back from height {back_from(known)}"
         raise ProtocolError(detail, Reason.BUSY)
     back = Absence(known.misses, known.height, 0)
-    draft.put(views.absence_key(envelope.sender), ABSENCE.pack(back))
+    draft.put(layout.absence_key(envelope.sender), ABSENCE.pack(back))

@@ -11,7 +11,7 @@ convict oneself never pays.
 
 from dataclasses import replace
 
-from coordinator.ledger import accounts, parameters, validators, views
+from coordinator.ledger import accounts, layout, parameters, validators, views
 from coordinator.ledger.accounts import Account
 from coordinator.ledger.authority import check_operator
 from coordinator.ledger.draft import BoardChanged, Context, Draft
@@ -60,7 +60,7 @@ def accuse(
     _check_new(convicted, board, known)
     places = (*(known.places if known else ()), convicted.place)
     fault = Fault(evidence.offence, context.height, identity, places)
-    draft.put(views.fault_key(offender), FAULT.pack(fault))
+    draft.put(layout.fault_key(offender), FAULT.pack(fault))
     finder = views.owner(draft, envelope.sender)
     if board is None:
         _slash(draft, offender, 100, finder)
@@ -73,7 +73,7 @@ def accuse(
     until = context.height + jail_blocks
     revoked = context.height if last and not board.revoked else board.revoked
     after = replace(board, jailed=until, revoked=revoked)
-    draft.put(views.board_key(offender), BOARD.pack(after))
+    draft.put(layout.board_key(offender), BOARD.pack(after))
     draft.happen(BoardChanged(offender))
 
 
@@ -128,7 +128,7 @@ def unjail(
         raise ProtocolError("the board is free", Reason.ALREADY_KNOWN)
     if context.height <= board.jailed:
         raise ProtocolError(f"jailed until height {board.jailed}", Reason.JAILED)
-    draft.put(views.board_key(body.device), BOARD.pack(replace(board, jailed=0)))
+    draft.put(layout.board_key(body.device), BOARD.pack(replace(board, jailed=0)))
     draft.happen(BoardChanged(body.device))
 
 

@@ -4,7 +4,7 @@ That proves no lie: hardware fails too. So it is written down for everybody to s
 when the attestation comes after the quorum's, and it costs nothing.
 """
 
-from coordinator.ledger import views
+from coordinator.ledger import layout, views
 from coordinator.ledger.draft import Draft, Outvoted
 from coordinator.ledger.records import DISSENT, Dissent
 from protocol.errors import ProtocolError, Reason
@@ -29,7 +29,7 @@ def note(
         return
     count = 1 if known is None else known.count + 1
     packed = DISSENT.pack(Dissent(count, version, digest))
-    draft.put(views.dissent_key(task, validator), packed)
+    draft.put(layout.dissent_key(task, validator), packed)
     draft.happen(Outvoted(task, version, validator))
 
 

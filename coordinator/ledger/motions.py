@@ -1,6 +1,6 @@
 """What a quorum of the validators decides: each kind of motion has its rule here."""
 
-from coordinator.ledger import accounts, views
+from coordinator.ledger import accounts, layout, views
 from coordinator.ledger.draft import Context, Draft
 from protocol.chain import OPERATORS_MAX, FaultModel
 from protocol.envelope import Envelope
@@ -29,7 +29,7 @@ def carried(draft: Draft, context: Context, envelope: Envelope) -> Motion:
     fault_model = FaultModel(context.genesis.fault_model)
     validators = views.validators(draft, context.genesis, context.height)
     motion.check(context.chain_id, validators, fault_model)
-    draft.put(views.MOTIONS_KEY, views.pack_number(count + 1))
+    draft.put(layout.MOTIONS_KEY, layout.pack_number(count + 1))
     return motion
 
 
@@ -46,7 +46,7 @@ def change_operators(
     """
     del identity
     change = OPERATOR_CHANGE.unpack(carried(draft, context, envelope).content)
-    known = draft.get(views.operator_key(change.operator)) is not None
+    known = draft.get(layout.operator_key(change.operator)) is not None
     count = views.operator_count(draft)
     if change.admitted:
         _check_new(known, count)
@@ -68,5 +68,5 @@ def _check_new(known: bool, count: int) -> None:
 
 
 def _put(draft: Draft, operator: PublicKey, value: bytes | None, count: int) -> None:
-    draft.put(views.operator_key(operator), value)
-    draft.put(views.OPERATORS_KEY, views.pack_number(count))
+    draft.put(layout.operator_key(operator), value)
+    draft.put(layout.OPERATORS_KEY, layout.pack_number(count))

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from coordinator.ledger import accounts, views
+from coordinator.ledger import accounts, layout, views
 from coordinator.ledger.accounts import Account
 from coordinator.ledger.authority import check_operator
 from coordinator.ledger.draft import BoardChanged, Context, Draft
@@ -30,7 +30,7 @@ def register(
     known = views.board(draft, board_id)
     if known is not None and known.revoked:
         raise ProtocolError("the board was revoked", Reason.NOT_AUTHORISED)
-    if known is not None or draft.get(views.owner_key(body.device)) is not None:
+    if known is not None or draft.get(layout.owner_key(body.device)) is not None:
         raise ProtocolError("the key is a board's", Reason.ALREADY_KNOWN)
     sponsor = device_id(envelope.sender)
     if deposit := context.genesis.economy.board_deposit:
@@ -39,9 +39,9 @@ def register(
         held = replace(held, deposit=held.deposit + deposit)
         accounts.put_account(draft, board_id, held)
     board = Board(body.device, sponsor, context.height, 0, 0, 0)
-    draft.put(views.board_key(board_id), BOARD.pack(board))
+    draft.put(layout.board_key(board_id), BOARD.pack(board))
     count = views.board_count(draft) + 1
-    draft.put(views.BOARDS_KEY, views.pack_number(count))
+    draft.put(layout.BOARDS_KEY, layout.pack_number(count))
     draft.happen(BoardChanged(board_id))
 
 
@@ -62,7 +62,7 @@ def revoke(
     if known.revoked:
         raise ProtocolError("the board is revoked", Reason.ALREADY_KNOWN)
     revoked = replace(known, revoked=context.height)
-    draft.put(views.board_key(body.device), BOARD.pack(revoked))
+    draft.put(layout.board_key(body.device), BOARD.pack(revoked))
     draft.happen(BoardChanged(body.device))
 
 
@@ -88,8 +88,8 @@ def rotate(
     body.check(context.chain_id, envelope.sender)
     rotations = board.rotations + 1
     after = replace(board, public=body.following, rotations=rotations)
-    draft.put(views.board_key(body.device), BOARD.pack(after))
-    draft.put(views.owner_key(body.following), body.device)
+    draft.put(layout.board_key(body.device), BOARD.pack(after))
+    draft.put(layout.owner_key(body.following), body.device)
     draft.happen(BoardChanged(body.device))
 
 

@@ -11,6 +11,7 @@ from coordinator.ledger import (
     accounts,
     attendance,
     conviction,
+    layout,
     motions,
     parameters,
     registry,
@@ -90,8 +91,8 @@ class Execution:
 def genesis_tree(genesis: Genesis) -> StateTree:
     """The state before the first block."""
     operators = set(genesis.operators)
-    changes: Changes = {views.operator_key(key): b"" for key in sorted(operators)}
-    changes[views.OPERATORS_KEY] = views.pack_number(len(operators))
+    changes: Changes = {layout.operator_key(key): b"" for key in sorted(operators)}
+    changes[layout.OPERATORS_KEY] = layout.pack_number(len(operators))
     changes.update(accounts.genesis_entries(genesis))
     return StateTree().update(changes)
 

@@ -12,7 +12,7 @@ Source: CometBFT, spec/core/data_structures.md (`NextValidatorsHash`) for h + 2.
 
 from dataclasses import replace
 
-from coordinator.ledger import accounts, motions, views
+from coordinator.ledger import accounts, layout, motions, views
 from coordinator.ledger.accounts import Account
 from coordinator.ledger.draft import Context, Draft, ValidatorsChanged
 from coordinator.ledger.records import EPOCH, EPOCHS, Epoch, Epochs
@@ -117,12 +117,12 @@ def _append(
     number = max(1, epochs.following)
     first = max(1, epochs.first)
     while first < number and _ended(draft, first, number) < _horizon(context):
-        draft.put(views.epoch_key(first), None)
+        draft.put(layout.epoch_key(first), None)
         first += 1
     begins = context.height + DELAY_BLOCKS
-    draft.put(views.epoch_key(number), EPOCH.pack(Epoch(begins, validators)))
+    draft.put(layout.epoch_key(number), EPOCH.pack(Epoch(begins, validators)))
     packed = EPOCHS.pack(Epochs(first, number + 1))
-    draft.put(views.EPOCHS_KEY, packed)
+    draft.put(layout.EPOCHS_KEY, packed)
 
 
 def _ended(draft: Draft, number: int, following: int) -> int:

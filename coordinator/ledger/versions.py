@@ -12,6 +12,7 @@ from dataclasses import replace
 from coordinator.ledger import (
     dissent,
     forfeits,
+    layout,
     scores,
     settlement,
     transactions,
@@ -78,12 +79,12 @@ def publish(
     number = views.task_count(draft)
     if number >= TASKS_MAX:
         raise ProtocolError(f"{TASKS_MAX} tasks at most", Reason.BUSY)
-    draft.put(views.TASKS_KEY, views.pack_number(number + 1))
-    draft.put(views.published_key(identity), views.pack_number(number))
+    draft.put(layout.TASKS_KEY, layout.pack_number(number + 1))
+    draft.put(layout.published_key(identity), layout.pack_number(number))
     draft.put(task_key(number), envelope.body)
     draft.put(version_key(number, 0), version_digest(spec.initial))
     start = Progress(Version(0), 0, 0, 0)
-    draft.put(views.head_key(number), PROGRESS.pack(start))
+    draft.put(layout.head_key(number), PROGRESS.pack(start))
     draft.happen(TaskOpened(TaskId(number)))
 
 
@@ -109,7 +110,7 @@ def update(
         identity, sender, body.version, body.pledge, body.blob, context.height
     )
     place = progress.following
-    draft.put(views.pending_key(body.task, place), PENDING.pack(entry))
+    draft.put(layout.pending_key(body.task, place), PENDING.pack(entry))
     progress = evolve(progress, following=place + 1, pending=progress.pending + 1)
     _queue_changed(draft, context, body.task, spec, progress)
 
@@ -193,7 +194,7 @@ def _credit(
     if total > CHARGE_MAX:
         raise BudgetExceeded("the board's charges leave all bounds")
     after = evolve(board, updates=board.updates + updates, charge=total)
-    draft.put(views.board_key(sender), BOARD.pack(after))
+    draft.put(layout.board_key(sender), BOARD.pack(after))
 
 
 def _remember(
@@ -211,14 +212,14 @@ def _remember(
     kept.append(Signed(body.version, identity))
     kept.sort(key=lambda entry: entry.base)
     packed = HISTORY.pack(History(tuple(kept)))
-    draft.put(views.history_key(body.task, sender), packed)
+    draft.put(layout.history_key(body.task, sender), packed)
 
 
 def _queue_changed(
     draft: Draft, context: Context, number: int, spec: TaskSpec, progress: Progress
 ) -> None:
     """Cuts if K updates wait and no job is open; keeps the list of waiting tasks."""
-    if draft.get(views.job_key(number)) is not None:
+    if draft.get(layout.job_key(number)) is not None:
         waits = False
     elif progress.pending >= spec.aggregation.buffer:
         progress = _cut(draft, context, number, progress, spec.aggregation.buffer)
@@ -226,12 +227,12 @@ def _queue_changed(
     else:
         lost = forfeits.of_head(draft, number, progress.head)
         waits = progress.pending > 0 or lost is not None
-    draft.put(views.head_key(number), PROGRESS.pack(progress))
+    draft.put(layout.head_key(number), PROGRESS.pack(progress))
     waiting = views.waiting(draft)
     if waits != (number in waiting):
         others = tuple(other for other in waiting if other != number)
         numbers = (*others, number) if waits else others
-        draft.put(views.WAITING_KEY, views.pack_waiting(numbers))
+        draft.put(layout.WAITING_KEY, layout.pack_waiting(numbers))
 
 
 def cut_patient(draft: Draft, context: Context) -> None:
@@ -281,12 +282,12 @@ def _cut(
     places: list[int] = []
     place = progress.first
     while place < progress.following and len(places) < most:
-        if draft.get(views.pending_key(number, place)) is not None:
+        if draft.get(layout.pending_key(number, place)) is not None:
             places.append(place)
         place += 1
     version = Version(progress.head + 1)
     job = JobRecord(version, context.height, tuple(places))
-    draft.put(views.job_key(number), JOB.pack(job))
+    draft.put(layout.job_key(number), JOB.pack(job))
     left = progress.pending - len(places)
     first = _oldest(draft, number, place, progress.following)
     draft.happen(JobCut(TaskId(number), version))
@@ -294,7 +295,7 @@ def _cut(
 
 
 def _oldest(draft: Draft, number: int, place: int, following: int) -> int:
-    while place < following and draft.get(views.pending_key(number, place)) is None:
+    while place < following and draft.get(layout.pending_key(number, place)) is None:
         place += 1
     return place
 
@@ -340,7 +341,7 @@ def attest(
         return
     ordered = tuple(sorted(given, key=lambda entry: entry.validator))
     packed = ATTESTATIONS.pack(Attestations(ordered))
-    draft.put(views.attest_key(body.task), packed)
+    draft.put(layout.attest_key(body.task), packed)
 
 
 def _finalise(
@@ -353,9 +354,9 @@ def _finalise(
     assert progress is not None
     settlement.settle(draft, context, number, spec, job)
     for place in job.places:
-        draft.put(views.pending_key(number, place), None)
-    draft.put(views.job_key(number), None)
-    draft.put(views.attest_key(number), None)
+        draft.put(layout.pending_key(number, place), None)
+    draft.put(layout.job_key(number), None)
+    draft.put(layout.attest_key(number), None)
     _advance(draft, context, number, spec, progress, job.version, digest)
 
 
@@ -388,7 +389,7 @@ def _drop_stale(draft: Draft, number: int, progress: Progress, oldest: int) -> P
         if entry is None:
             continue
         if entry.base < oldest:
-            draft.put(views.pending_key(number, place), None)
+            draft.put(layout.pending_key(number, place), None)
         else:
             left += 1
     first = _oldest(draft, number, progress.first, progress.following)

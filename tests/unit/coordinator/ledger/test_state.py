@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.ledger import views
+from coordinator.ledger import layout, views
 from coordinator.ledger.draft import JobCut, TaskOpened, VersionFinal
 from coordinator.ledger.records import Board, Dissent
 from coordinator.ledger.state import apply, execute, genesis_tree
@@ -463,5 +463,5 @@ def test_state_root_does_not_depend_on_the_hash_seed() -> None:
 
 def test_genesis_state_names_the_operators() -> None:
     tree = genesis_tree(World().genesis)
-    assert tree.get(views.operator_key(OPERATOR.public)) == b""
-    assert tree.get(views.operator_key(STRANGER.public)) is None
+    assert tree.get(layout.operator_key(OPERATOR.public)) == b""
+    assert tree.get(layout.operator_key(STRANGER.public)) is None
