@@ -8,9 +8,9 @@ import numpy as np
 
 from coordinator.aggregation.fedbuff import init
 from coordinator.aggregation.strategy import PackedModel, pack_model
-from protocol.chain import Genesis
 from protocol.chunks import CHUNK, split
 from protocol.envelope import Kind, sign
+from protocol.genesis import Genesis
 from protocol.ids import H, TaskId, Version, device_id, device_name
 from protocol.keys import SigningKey
 from protocol.messages import (

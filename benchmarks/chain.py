@@ -32,8 +32,9 @@ from coordinator.ledger.snapshot import SNAPSHOT_BLOCKS, bucketed, pack_bucket
 from coordinator.rim.schema import CHAIN_FILE, configure
 from coordinator.rim.signature_pool import SignaturePool
 from coordinator.rim.store import SqliteStore
-from protocol.chain import CERTIFICATE, FaultModel, check_certificate
+from protocol.chain import CERTIFICATE, check_certificate
 from protocol.envelope import ENVELOPE
+from protocol.genesis import FaultModel
 from protocol.statetree import bucket_root
 
 RESULTS = Path(__file__).parent / "results" / "chain.json"

@@ -24,8 +24,8 @@ from coordinator.rim.founding import (
 )
 from coordinator.rim.home import CoordinatorHome
 from fleet.rim.processes import child_environment, starling_command
-from protocol.chain import GENESIS, FaultModel, Genesis
 from protocol.envelope import Kind, sign
+from protocol.genesis import GENESIS, FaultModel, Genesis
 from protocol.keys import SigningKey
 from protocol.messages import REGISTER, Register
 from protocol.settings import sample

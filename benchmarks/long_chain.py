@@ -15,19 +15,16 @@ from coordinator.ledger.blocks import Prepared, Tip
 from coordinator.ledger.mempool import Mempool
 from coordinator.ledger.storage import Store
 from coordinator.rim.store import SqliteStore
-from protocol.chain import (
+from protocol.chain import TRANSACTIONS_PER_BLOCK_MAX, Certificate, VoteType, vote_bytes
+from protocol.envelope import ENVELOPE, Envelope, Kind, sign
+from protocol.genesis import (
     FORMAT_VERSION,
-    TRANSACTIONS_PER_BLOCK_MAX,
-    Certificate,
     FaultModel,
     Genesis,
     Validator,
     ValidatorSet,
-    VoteType,
     quorum,
-    vote_bytes,
 )
-from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.ids import BlockHash, H, SealingKey, TaskId, Version
 from protocol.keys import SigningKey
 from protocol.messages import (

@@ -17,21 +17,23 @@ import numpy as np
 from protocol import merkle
 from protocol.chain import (
     CERTIFICATE,
-    FORMAT_VERSION,
-    GENESIS,
     HEADER,
     Certificate,
-    FaultModel,
-    Genesis,
     Header,
-    Validator,
-    ValidatorSet,
     VoteType,
-    quorum,
     vote_bytes,
 )
 from protocol.chunks import CHUNK, split
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
+from protocol.genesis import (
+    FORMAT_VERSION,
+    GENESIS,
+    FaultModel,
+    Genesis,
+    Validator,
+    ValidatorSet,
+    quorum,
+)
 from protocol.ids import BlockHash, ChainId, Digest, H, TaskId, Version, device_name
 from protocol.keys import OpeningKey, SigningKey
 from protocol.light import FINAL, MANIFEST, Final, Manifest, task_key, version_key

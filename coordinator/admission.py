@@ -13,7 +13,6 @@ from coordinator.ledger import transactions
 from coordinator.recent import Recent
 from coordinator.robust.norm import check_norm, norm_bound
 from protocol.accounting import CHARGE_MAX
-from protocol.chain import ValidatorSet
 from protocol.envelope import CounterWindow, Envelope, Kind
 from protocol.errors import (
     BudgetExceeded,
@@ -24,6 +23,7 @@ from protocol.errors import (
     SignatureError,
     StaleUpdate,
 )
+from protocol.genesis import ValidatorSet
 from protocol.ids import ChainId, DeviceId, Digest, H, PublicKey
 from protocol.keys import OpeningKey, verify
 from protocol.mechanisms import stated_charge

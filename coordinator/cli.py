@@ -27,7 +27,6 @@ from coordinator.rim.recovery import recover
 from coordinator.status_text import status_text
 from durable.files import read_limited, write_atomic
 from protocol.bundle import CONTENT_FILES, FILE_BYTES_MAX, MANIFEST, pack_bundle
-from protocol.chain import GENESIS, FaultModel, quorum
 from protocol.enrolment import DOCUMENT_BYTES_MAX, Admission, request_from_json
 from protocol.envelope import Kind
 from protocol.errors import (
@@ -36,6 +35,7 @@ from protocol.errors import (
     OperationError,
     ProtocolError,
 )
+from protocol.genesis import GENESIS, FaultModel, quorum
 from protocol.ids import device_from_name, device_name
 from protocol.messages import REGISTER, REVOKE, Register, Revoke
 from protocol.settings import load_settings, sample

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from coordinator.ledger import views
 from coordinator.ledger.turn import LedgerState
-from protocol.chain import Validator, ValidatorSet
+from protocol.genesis import Validator, ValidatorSet
 from protocol.ids import DeviceId, PublicKey, device_id
 
 

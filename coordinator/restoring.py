@@ -20,7 +20,7 @@ from coordinator.gossip import (
 from coordinator.ledger.snapshot import unpack_bucket
 from coordinator.state import Restoring
 from coordinator.turn import Turn
-from protocol.chain import FaultModel
+from protocol.genesis import FaultModel
 from protocol.light import Trusted
 from protocol.statetree import BUCKETS
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from protocol.chain import FaultModel
+from protocol.genesis import FaultModel
 
 
 def status_text(document: dict[str, Any]) -> str:

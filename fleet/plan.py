@@ -7,8 +7,8 @@ from fleet.examples import partition_named
 from fleet.faults import timeline
 from fleet.models import MODEL_SUFFIX, MODELS
 from protocol.accounting import DELTA_MIN, EPSILON_MAX
-from protocol.chain import VALIDATORS_MAX, FaultModel
 from protocol.errors import ConfigError
+from protocol.genesis import VALIDATORS_MAX, FaultModel
 from protocol.task import BUFFER_MAX
 from protocol.vectors import CODECS
 

@@ -12,8 +12,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from protocol.chain import GENESIS, GENESIS_BYTES_MAX, Genesis
 from protocol.errors import DecodeError, LimitError
+from protocol.genesis import GENESIS, GENESIS_BYTES_MAX, Genesis
 from protocol.ids import (
     KEY_BYTES,
     SIGNATURE_BYTES,

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from protocol.chain import PROPOSAL, VOTE, Proposal, ValidatorSet, Vote
+from protocol.chain import PROPOSAL, VOTE, Proposal, Vote
 from protocol.codec import binary, encode, exactly, many, structure, uint
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.errors import ProofError
+from protocol.genesis import ValidatorSet
 from protocol.ids import DIGEST_BYTES, KEY_BYTES, ChainId, Digest, H, PublicKey
 from protocol.keys import verify
 from protocol.messages import CONTRIBUTION

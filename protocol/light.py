@@ -12,20 +12,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from protocol import merkle
-from protocol.chain import (
-    CERTIFICATE,
-    HEADER,
-    VALIDATOR_SET,
-    Certificate,
-    FaultModel,
-    Genesis,
-    Header,
-    ValidatorSet,
-    check_certificate,
-)
+from protocol.chain import CERTIFICATE, HEADER, Certificate, Header, check_certificate
 from protocol.codec import exactly, many, maybe, record, structure, uint
 from protocol.envelope import ENVELOPE, ENVELOPE_BYTES_MAX, Envelope
 from protocol.errors import ProofError, Reason
+from protocol.genesis import VALIDATOR_SET, FaultModel, Genesis, ValidatorSet
 from protocol.ids import DIGEST_BYTES, ChainId, Digest, TaskId, Version
 from protocol.messages import TASKS_MAX
 from protocol.statetree import STATE_PROOF, StateProof

@@ -9,7 +9,9 @@ not both pass, and a last height, so that a forgotten one does not pass years la
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from protocol.chain import (
+from protocol.codec import binary, encode, exactly, many, maybe, record, structure, uint
+from protocol.errors import DecodeError, ProtocolError, Reason
+from protocol.genesis import (
     VALIDATOR_SCHEMA,
     VALIDATORS_MAX,
     FaultModel,
@@ -17,8 +19,6 @@ from protocol.chain import (
     ValidatorSet,
     quorum,
 )
-from protocol.codec import binary, encode, exactly, many, maybe, record, structure, uint
-from protocol.errors import DecodeError, ProtocolError, Reason
 from protocol.ids import KEY_BYTES, SIGNATURE_BYTES, ChainId, PublicKey
 from protocol.keys import SigningKey, verify
 

@@ -15,11 +15,11 @@ from coordinator.ledger import layout, views
 from coordinator.ledger.authority import check_operator
 from coordinator.ledger.draft import Changes, Context, Draft
 from coordinator.ledger.views import Reader
-from protocol.chain import Genesis
 from protocol.codec import structure, uint
 from protocol.economy import CREDITS_MAX, FUND, TRANSFER
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason, ReplayError
+from protocol.genesis import Genesis
 from protocol.ids import Digest, device_id
 
 TREASURY_KEY = b"treasury"

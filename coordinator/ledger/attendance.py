@@ -14,9 +14,9 @@ from coordinator.ledger import layout, views
 from coordinator.ledger.draft import Context, Draft
 from coordinator.ledger.records import ABSENCE, Absence
 from coordinator.ledger.roster import Roster, turns
-from protocol.chain import Genesis
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason, StaleUpdate
+from protocol.genesis import Genesis
 from protocol.ids import Digest
 from protocol.messages import PRESENT
 

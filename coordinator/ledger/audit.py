@@ -16,9 +16,9 @@ from coordinator.ledger.rows import Row, unpack_body
 from coordinator.ledger.snapshot import Manifest, unpack_bucket
 from coordinator.ledger.storage import Location
 from coordinator.ledger.verify import Ahead, nobody
-from protocol.chain import Genesis, ValidatorSet
 from protocol.envelope import ENVELOPE
 from protocol.errors import ProtocolError, StorageError
+from protocol.genesis import Genesis, ValidatorSet
 from protocol.ids import Digest, H
 from protocol.statetree import BUCKETS, StateTree, root_of_buckets
 

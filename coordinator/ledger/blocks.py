@@ -17,12 +17,9 @@ from coordinator.ledger.state import Execution, TxResult, apply, execute
 from protocol import merkle
 from protocol.chain import (
     BLOCK_BYTES_MAX,
-    FORMAT_VERSION,
     TIME_MS_MAX,
     Block,
     Certificate,
-    FaultModel,
-    Genesis,
     Header,
     check_certificate,
 )
@@ -35,6 +32,7 @@ from protocol.errors import (
     RootMismatch,
     UnknownProposer,
 )
+from protocol.genesis import FORMAT_VERSION, FaultModel, Genesis
 from protocol.ids import BlockHash, ChainId, Digest
 from protocol.motion import Parameter
 from protocol.statetree import StateTree

@@ -19,7 +19,6 @@ from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.signature_pool import SignaturePool
 from coordinator.rim.store import SqliteStore
 from durable.files import read_limited, write_atomic
-from protocol.chain import GENESIS, GENESIS_BYTES_MAX, FaultModel, Genesis
 from protocol.envelope import ENVELOPE
 from protocol.errors import (
     EXIT_DONE,
@@ -28,6 +27,7 @@ from protocol.errors import (
     OperationError,
     ProtocolError,
 )
+from protocol.genesis import GENESIS, GENESIS_BYTES_MAX, FaultModel, Genesis
 from protocol.light import payments_key, scores_key, version_key
 
 _EXAMPLES = """examples:

@@ -22,11 +22,11 @@ from coordinator.ledger.records import (
     Board,
     Fault,
 )
-from protocol.chain import ValidatorSet
 from protocol.economy import RELEASE, UNJAIL
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason, StaleUpdate
 from protocol.evidence import AGE_HEIGHTS_MAX, EVIDENCE, Conviction, convict
+from protocol.genesis import ValidatorSet
 from protocol.ids import DeviceId, Digest
 from protocol.motion import Parameter
 

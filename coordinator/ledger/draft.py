@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from coordinator.ledger.views import Reader
-from protocol.chain import Genesis
+from protocol.genesis import Genesis
 from protocol.ids import ChainId, Digest, PublicKey, TaskId, Version
 
 Changes = dict[bytes, bytes | None]

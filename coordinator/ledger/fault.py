@@ -10,16 +10,10 @@ from dataclasses import dataclass, fields
 from coordinator.ledger.blocks import Tip
 from coordinator.ledger.rows import Row, changed_byte, item_at, item_starts, unpack_body
 from protocol import merkle
-from protocol.chain import (
-    CERTIFICATE,
-    HEADER,
-    Certificate,
-    FaultModel,
-    Header,
-    check_certificate,
-)
+from protocol.chain import CERTIFICATE, HEADER, Certificate, Header, check_certificate
 from protocol.envelope import ENVELOPE
 from protocol.errors import ProtocolError
+from protocol.genesis import FaultModel
 from protocol.ids import H
 
 _FRAMES_SEARCHED_MAX = 64

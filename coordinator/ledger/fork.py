@@ -17,15 +17,9 @@ from coordinator.ledger.accountability import culprits
 from coordinator.ledger.blocks import Tip
 from coordinator.ledger.turn import Decided, StoreFork, Turn
 from coordinator.ledger.wire import FORK, POLKAS_MAX, Fork, Message, Status, Topic
-from protocol.chain import (
-    CERTIFICATE,
-    Certificate,
-    FaultModel,
-    Header,
-    VoteType,
-    check_certificate,
-)
+from protocol.chain import CERTIFICATE, Certificate, Header, VoteType, check_certificate
 from protocol.errors import ProofError, StaleUpdate
+from protocol.genesis import FaultModel
 
 RECENT_MAX = 64
 """Heights of which certificate and prevotes are kept to compare with others'."""

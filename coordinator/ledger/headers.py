@@ -11,16 +11,7 @@ from dataclasses import dataclass
 from coordinator.ledger.fault import Fault
 from coordinator.ledger.rows import Row, unpack_body
 from protocol import merkle
-from protocol.chain import (
-    CERTIFICATE,
-    HEADER,
-    Certificate,
-    FaultModel,
-    Genesis,
-    Header,
-    ValidatorSet,
-    check_certificate,
-)
+from protocol.chain import CERTIFICATE, HEADER, Certificate, Header, check_certificate
 from protocol.envelope import ENVELOPE
 from protocol.errors import (
     HeightGap,
@@ -30,6 +21,7 @@ from protocol.errors import (
     ProtocolError,
     RootMismatch,
 )
+from protocol.genesis import FaultModel, Genesis, ValidatorSet
 from protocol.ids import ChainId, Digest
 
 

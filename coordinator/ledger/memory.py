@@ -24,8 +24,9 @@ from coordinator.ledger.storage import (
     within,
 )
 from coordinator.ledger.wire import DECISION, Decision
-from protocol.chain import Block, Certificate, Genesis, ValidatorSet
+from protocol.chain import Block, Certificate
 from protocol.envelope import Envelope
+from protocol.genesis import Genesis, ValidatorSet
 from protocol.ids import Digest, H
 from protocol.light import Handover
 from protocol.statetree import StateTree, bucket_root

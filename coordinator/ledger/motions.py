@@ -2,9 +2,9 @@
 
 from coordinator.ledger import accounts, layout, views
 from coordinator.ledger.draft import Context, Draft
-from protocol.chain import OPERATORS_MAX, FaultModel
 from protocol.envelope import Envelope
 from protocol.errors import DecodeError, ProtocolError, Reason
+from protocol.genesis import OPERATORS_MAX, FaultModel
 from protocol.ids import Digest, PublicKey, device_id
 from protocol.motion import MOTION, OPERATOR_CHANGE, Motion
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from coordinator.ledger import motions
 from coordinator.ledger.draft import Context, Draft
 from coordinator.ledger.views import Reader
-from protocol.chain import TRANSACTIONS_PER_BLOCK_MAX, Genesis
+from protocol.chain import TRANSACTIONS_PER_BLOCK_MAX
 from protocol.codec import structure, uint
 from protocol.envelope import Envelope
 from protocol.errors import ConfigError, ProtocolError, Reason
+from protocol.genesis import Genesis
 from protocol.ids import Digest
 from protocol.motion import PARAMETER_CHANGE, UPGRADE_CHANGE, Parameter
 

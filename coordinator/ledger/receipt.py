@@ -7,9 +7,10 @@ scores and payments by their entry in the state.
 
 from dataclasses import dataclass
 
-from protocol.chain import CERTIFICATE, HEADER, Certificate, Genesis, Header
+from protocol.chain import CERTIFICATE, HEADER, Certificate, Header
 from protocol.codec import many, maybe, record, structure
 from protocol.errors import DecodeError, ProofError
+from protocol.genesis import Genesis
 from protocol.light import FINAL, HANDOVER, Final, Handover, Trusted, pin
 from protocol.statetree import STATE_PROOF, StateProof
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from protocol.chain import VALIDATOR_SET, ValidatorSet
 from protocol.codec import exactly, many, record, structure, uint
+from protocol.genesis import VALIDATOR_SET, ValidatorSet
 from protocol.ids import (
     DEVICE_ID_BYTES,
     DIGEST_BYTES,

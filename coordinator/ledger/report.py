@@ -6,11 +6,11 @@ from typing import Any
 
 from coordinator.ledger.receipt import Receipt
 from coordinator.ledger.storage import StoredBlock
-from protocol.chain import Genesis
 from protocol.codec import Codec
 from protocol.economy import FUND, RELEASE, TRANSFER, UNJAIL
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.evidence import EVIDENCE
+from protocol.genesis import Genesis
 from protocol.ids import device_id, device_name
 from protocol.messages import ATTEST, CONTRIBUTION, PRESENT, REGISTER, REVOKE
 from protocol.motion import MOTION

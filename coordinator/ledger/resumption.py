@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-from protocol.chain import Genesis
 from protocol.codec import encode, exactly, structure, uint
 from protocol.errors import SignatureError
+from protocol.genesis import Genesis
 from protocol.ids import KEY_BYTES, SIGNATURE_BYTES, ChainId, PublicKey
 from protocol.keys import SigningKey, verify
 

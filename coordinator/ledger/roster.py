@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from protocol.chain import ValidatorSet
+from protocol.genesis import ValidatorSet
 
 
 @dataclass(frozen=True)

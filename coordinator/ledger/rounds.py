@@ -11,7 +11,8 @@ from enum import IntEnum
 
 from coordinator.ledger.ballots import Ballots, Candidate
 from coordinator.ledger.roster import Roster
-from protocol.chain import Certificate, FaultModel, Vote, quorum
+from protocol.chain import Certificate, Vote
+from protocol.genesis import FaultModel, quorum
 from protocol.ids import BlockHash, ChainId
 from protocol.keys import SigningKey
 

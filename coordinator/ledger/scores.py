@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 from coordinator.ledger import parameters, settlement, views
 from coordinator.ledger.draft import Context, Draft
-from protocol.chain import VALIDATORS_MAX, FaultModel, quorum
 from protocol.codec import exactly, many, structure
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason, ShapeMismatch
+from protocol.genesis import VALIDATORS_MAX, FaultModel, quorum
 from protocol.ids import KEY_BYTES, Digest, PublicKey
 from protocol.light import scores_key
 from protocol.motion import Parameter

@@ -21,9 +21,9 @@ from coordinator.ledger import (
     views,
 )
 from coordinator.ledger.draft import Changes, Context, Draft, Happening
-from protocol.chain import Genesis
 from protocol.envelope import TRANSACTION_KINDS, Envelope, Kind
 from protocol.errors import ProtocolError, Reason
+from protocol.genesis import Genesis
 from protocol.ids import Digest
 from protocol.statetree import StateTree
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from coordinator.ledger.snapshot import Manifest
-from protocol.chain import Block, Certificate, Genesis, Header, ValidatorSet
+from protocol.chain import Block, Certificate, Header
 from protocol.envelope import Envelope
+from protocol.genesis import Genesis, ValidatorSet
 from protocol.ids import Digest
 from protocol.light import Handover
 from protocol.statetree import StateTree

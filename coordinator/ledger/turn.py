@@ -9,16 +9,10 @@ from coordinator.ledger.mempool import Mempool
 from coordinator.ledger.rounds import Consensus, Moment, Party, Timeouts
 from coordinator.ledger.state import TxResult
 from coordinator.ledger.wire import Fork, JournalEntry
-from protocol.chain import (
-    TRANSACTIONS_PER_BLOCK_MAX,
-    Block,
-    Certificate,
-    FaultModel,
-    Genesis,
-    Header,
-)
+from protocol.chain import TRANSACTIONS_PER_BLOCK_MAX, Block, Certificate, Header
 from protocol.errors import Reason
 from protocol.evolve import evolve
+from protocol.genesis import FaultModel, Genesis
 from protocol.ids import BlockHash, ChainId, Digest
 from protocol.keys import SigningKey
 from protocol.statetree import StateTree

@@ -16,10 +16,10 @@ from coordinator.ledger import accounts, layout, motions, views
 from coordinator.ledger.accounts import Account
 from coordinator.ledger.draft import Context, Draft, ValidatorsChanged
 from coordinator.ledger.records import EPOCH, EPOCHS, Epoch, Epochs
-from protocol.chain import VALIDATORS_MAX, FaultModel, Validator, ValidatorSet
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason
 from protocol.evidence import AGE_HEIGHTS_MAX
+from protocol.genesis import VALIDATORS_MAX, FaultModel, Validator, ValidatorSet
 from protocol.ids import DeviceId, Digest, PublicKey, device_id
 from protocol.motion import VALIDATOR_CHANGE
 

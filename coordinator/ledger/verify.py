@@ -19,14 +19,12 @@ from protocol.chain import (
     HEADER,
     Block,
     Certificate,
-    FaultModel,
-    Genesis,
     Header,
-    ValidatorSet,
     check_certificate,
 )
 from protocol.envelope import ENVELOPE
 from protocol.errors import HeightGap, ProofError, ProtocolError
+from protocol.genesis import FaultModel, Genesis, ValidatorSet
 from protocol.ids import ChainId, Digest
 from protocol.statetree import StateTree
 

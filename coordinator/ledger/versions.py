@@ -39,7 +39,6 @@ from coordinator.ledger.records import (
 from protocol.accounting import (
     CHARGE_MAX,
 )
-from protocol.chain import FaultModel, quorum
 from protocol.envelope import Envelope
 from protocol.errors import (
     BudgetExceeded,
@@ -51,6 +50,7 @@ from protocol.errors import (
     StaleUpdate,
 )
 from protocol.evolve import evolve
+from protocol.genesis import FaultModel, quorum
 from protocol.ids import DeviceId, Digest, TaskId, Version
 from protocol.light import task_key, version_key
 from protocol.mechanisms import check_mode, check_policy, stated_charge

@@ -52,8 +52,8 @@ from coordinator.ledger.records import (
     Progress,
     Signed,
 )
-from protocol.chain import Genesis, ValidatorSet
 from protocol.codec import decode
+from protocol.genesis import Genesis, ValidatorSet
 from protocol.ids import DeviceId, Digest, TaskId, Version, device_id
 from protocol.light import task_key, version_key
 from protocol.messages import TASKS_MAX

@@ -15,7 +15,6 @@ from protocol.chain import (
     HEADER,
     PROPOSAL,
     ROUND_MAX,
-    VALIDATORS_MAX,
     VOTE,
     Block,
     Certificate,
@@ -24,6 +23,7 @@ from protocol.chain import (
     Vote,
 )
 from protocol.codec import binary, encode, exactly, many, maybe, record, structure, uint
+from protocol.genesis import VALIDATORS_MAX
 from protocol.ids import (
     DIGEST_BYTES,
     KEY_BYTES,

@@ -20,16 +20,10 @@ from coordinator.ledger.storage import (
 )
 from coordinator.rim.schema import REMEDY, storage_errors
 from coordinator.rim.tables import Tables
-from protocol.chain import (
-    CERTIFICATE,
-    HEADER,
-    Block,
-    Certificate,
-    Header,
-    ValidatorSet,
-)
+from protocol.chain import CERTIFICATE, HEADER, Block, Certificate, Header
 from protocol.envelope import ENVELOPE
 from protocol.errors import ProtocolError, StorageError
+from protocol.genesis import ValidatorSet
 from protocol.ids import Digest
 from protocol.light import HANDOVER, Handover
 from protocol.statetree import BUCKETS, StateTree, bucket_root

@@ -19,7 +19,9 @@ from broker.rim.tls_key import write_tls_key
 from coordinator.config import FILE, CoordinatorConfig
 from coordinator.rim.home import CONFIG_BYTES_MAX, CoordinatorHome
 from durable.files import read_limited, storage_errors, write_atomic
-from protocol.chain import (
+from protocol.economy import NO_ECONOMY, Economy
+from protocol.errors import ConfigError, DecodeError, ProtocolError
+from protocol.genesis import (
     FORMAT_VERSION,
     GENESIS,
     GENESIS_BYTES_MAX,
@@ -28,8 +30,6 @@ from protocol.chain import (
     Validator,
     ValidatorSet,
 )
-from protocol.economy import NO_ECONOMY, Economy
-from protocol.errors import ConfigError, DecodeError, ProtocolError
 from protocol.ids import KEY_BYTES, SIGNATURE_BYTES, PublicKey, SealingKey
 from protocol.keys import SEED_BYTES, verify
 from protocol.settings import sample

@@ -17,11 +17,11 @@ from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.store import SqliteStore
 from durable.files import read_limited, write_atomic
-from protocol.chain import FaultModel, Validator, ValidatorSet, quorum
 from protocol.codec import Codec
 from protocol.economy import FUND, RELEASE, TRANSFER, Economy, Fund, Release, Transfer
 from protocol.envelope import ENVELOPE, TRANSACTION_KINDS, Kind, sign
 from protocol.errors import ConfigError, OperationError, ProtocolError
+from protocol.genesis import FaultModel, Validator, ValidatorSet, quorum
 from protocol.ids import KEY_BYTES, DeviceId, PublicKey, TaskId, device_from_name
 from protocol.motion import (
     MOTION,

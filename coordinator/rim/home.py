@@ -26,8 +26,8 @@ from durable.files import (
     require_private,
     write_atomic,
 )
-from protocol.chain import GENESIS, GENESIS_BYTES_MAX, Genesis
 from protocol.errors import ConfigError, DecodeError, StorageError
+from protocol.genesis import GENESIS, GENESIS_BYTES_MAX, Genesis
 from protocol.ids import PublicKey, device_id, device_name
 from protocol.keys import SEED_BYTES, OpeningKey, SigningKey
 from protocol.settings import load_settings

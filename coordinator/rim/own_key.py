@@ -11,8 +11,8 @@ from pathlib import Path
 from coordinator.ledger.resumption import RESUMPTION, Resumption
 from coordinator.rim.votes import VOTES_FILE
 from durable.files import read_if_present, storage_errors, sync_folder, write_atomic
-from protocol.chain import Genesis
 from protocol.errors import ConfigError, ProtocolError
+from protocol.genesis import Genesis
 
 MACHINE_FILE = Path("/etc/machine-id")
 BINDING_FILE = "signing.machine"

@@ -15,7 +15,7 @@ from itertools import islice
 
 from coordinator.ledger.rows import Row
 from coordinator.ledger.verify import NOTHING, Current, Vouched, vouch
-from protocol.chain import FaultModel, Genesis, ValidatorSet
+from protocol.genesis import FaultModel, Genesis, ValidatorSet
 from protocol.ids import ChainId
 
 ROWS_MAX = 32

@@ -34,9 +34,9 @@ from coordinator.rim.workers import Workers
 from coordinator.selection import SELECTIONS
 from coordinator.state import CoordinatorState, Settings
 from coordinator.versioning import WHOLES_MAX
-from protocol.chain import Genesis
 from protocol.envelope import Envelope
 from protocol.errors import ConfigError
+from protocol.genesis import Genesis
 from protocol.ids import TaskId, Version, device_from_name
 from protocol.light import HANDOVERS_MAX
 from protocol.statetree import StateTree

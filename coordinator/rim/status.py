@@ -16,9 +16,9 @@ from coordinator.ledger import fork, node, views
 from coordinator.ledger.rounds import Step
 from coordinator.ledger.storage import Store, StoredVersion
 from coordinator.state import CoordinatorState, Session, Settings, TaskState
-from protocol.chain import FaultModel
 from protocol.errors import Reason
 from protocol.evidence import Offence
+from protocol.genesis import FaultModel
 from protocol.ids import DeviceId, device_id, device_name
 from protocol.mechanisms import epsilon_shown
 from protocol.task import E12, PrivacyPolicy

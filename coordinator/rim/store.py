@@ -18,8 +18,8 @@ from coordinator.rim.schema import (
 )
 from coordinator.rim.work_tables import WorkTables
 from durable.files import sync_folder
-from protocol.chain import GENESIS, Genesis
 from protocol.errors import ConfigError, ProtocolError, StorageError
+from protocol.genesis import GENESIS, Genesis
 
 
 class SqliteStore(ChainTables, WorkTables):

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.rim.schema import storage_errors
-from protocol.chain import Genesis
 from protocol.envelope import ENVELOPE, Envelope
 from protocol.errors import ProtocolError, StorageError
+from protocol.genesis import Genesis
 
 
 class Tables:

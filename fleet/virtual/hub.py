@@ -21,18 +21,11 @@ from coordinator.selection import SELECTIONS
 from coordinator.state import CoordinatorState, Settings
 from fleet.virtual.agenda import Agenda
 from fleet.virtual.labour import Labour, Score
-from protocol.chain import (
-    CERTIFICATE,
-    HEADER,
-    Block,
-    Certificate,
-    Genesis,
-    Validator,
-    ValidatorSet,
-)
+from protocol.chain import CERTIFICATE, HEADER, Block, Certificate
 from protocol.chunks import CHUNK, chunk_at
 from protocol.envelope import ENVELOPE, Kind, sign
 from protocol.errors import AggregationError
+from protocol.genesis import Genesis, Validator, ValidatorSet
 from protocol.ids import DeviceId, Digest, TaskId, Version, device_name
 from protocol.keys import OpeningKey, SigningKey
 from protocol.messages import REGISTER, Register

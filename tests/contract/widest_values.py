@@ -9,6 +9,7 @@ from protocol import (
     economy,
     envelope,
     evidence,
+    genesis,
     light,
     merkle,
     messages,
@@ -34,29 +35,29 @@ _envelope = replace(
     counter=UINT_MAX,
     body=bytes(envelope.BODY_BYTES_MAX),
 )
-_validators = chain.ValidatorSet(
+_validators = genesis.ValidatorSet(
     tuple(
         replace(
             samples.VALIDATORS.members[0],
             public=PublicKey(bytes([i]) * 32),
             name="n" * 64,
         )
-        for i in range(chain.VALIDATORS_MAX)
+        for i in range(genesis.VALIDATORS_MAX)
     )
 )
 _header = replace(
     samples.HEADER,
     height=UINT_MAX,
     time_ms=chain.TIME_MS_MAX,
-    proposer=chain.VALIDATORS_MAX - 1,
+    proposer=genesis.VALIDATORS_MAX - 1,
 )
 _certificate = chain.Certificate(
     UINT_MAX,
     chain.ROUND_MAX,
     _header.block_id(),
-    (1 << chain.VALIDATORS_MAX) - 1,
-    (bytes(64),) * chain.VALIDATORS_MAX,
-    (UINT_MAX, *(0,) * (chain.VALIDATORS_MAX - 1)),
+    (1 << genesis.VALIDATORS_MAX) - 1,
+    (bytes(64),) * genesis.VALIDATORS_MAX,
+    (UINT_MAX, *(0,) * (genesis.VALIDATORS_MAX - 1)),
 )
 _descent = DescentPolicy(
     3,
@@ -145,7 +146,7 @@ WIDEST: dict[str, Any] = {
         bytes(motion.CONTENT_BYTES_MAX),
         tuple(
             motion.Approval(PublicKey(bytes([at]) * 32), bytes(64))
-            for at in range(chain.VALIDATORS_MAX)
+            for at in range(genesis.VALIDATORS_MAX)
         ),
     ),
     "PRESENT": messages.Present(UINT_MAX),
@@ -165,7 +166,7 @@ WIDEST: dict[str, Any] = {
         fleet="f" * 32,
         created_ms=UINT_MAX,
         validators=_validators,
-        operators=(samples.OPERATOR.public,) * chain.OPERATORS_MAX,
+        operators=(samples.OPERATOR.public,) * genesis.OPERATORS_MAX,
         heartbeat_s=86400,
         economy=economy.Economy(economy.CREDITS_MAX, 0, 0, economy.CREDITS_MAX),
     ),
@@ -179,7 +180,7 @@ WIDEST: dict[str, Any] = {
         chain.ROUND_MAX,
         chain.ROUND_MAX,
         _header.block_id(),
-        chain.VALIDATORS_MAX - 1,
+        genesis.VALIDATORS_MAX - 1,
         bytes(64),
         bytes(chain.BLOCK_BYTES_MAX),
         _certificate,
@@ -188,7 +189,7 @@ WIDEST: dict[str, Any] = {
     "STATE_PROOF": _proof,
     "TRUSTED": light.Trusted(
         samples.CHAIN_ID,
-        chain.FaultModel.CRASH,
+        genesis.FaultModel.CRASH,
         UINT_MAX,
         _validators,
         light.Certified(_header, _certificate),

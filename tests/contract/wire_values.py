@@ -11,6 +11,7 @@ from protocol import (
     economy,
     envelope,
     evidence,
+    genesis,
     light,
     merkle,
     messages,
@@ -110,17 +111,17 @@ _tasks = st.builds(
     counts,
 )
 _tasks_no = upto(messages.TASKS_MAX)
-_validators = st.builds(chain.Validator, digests, digests, names)
+_validators = st.builds(genesis.Validator, digests, digests, names)
 _sets = st.lists(
     _validators, min_size=1, max_size=5, unique_by=lambda member: member.public
 ).map(
-    lambda members: chain.ValidatorSet(
+    lambda members: genesis.ValidatorSet(
         tuple(sorted(members, key=lambda member: member.public))
     )
 )
 _genesis = st.builds(
-    chain.Genesis,
-    st.just(chain.FORMAT_VERSION),
+    genesis.Genesis,
+    st.just(genesis.FORMAT_VERSION),
     st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True),
     counts,
     st.just(0),
@@ -131,19 +132,19 @@ _genesis = st.builds(
 )
 _headers = st.builds(
     chain.Header,
-    st.just(chain.FORMAT_VERSION),
+    st.just(genesis.FORMAT_VERSION),
     digests,
     heights,
     upto(chain.TIME_MS_MAX),
     *(6 * [digests]),
-    upto(chain.VALIDATORS_MAX - 1),
+    upto(genesis.VALIDATORS_MAX - 1),
 )
 _certificates = st.builds(
     chain.Certificate,
     heights,
     upto(chain.ROUND_MAX),
     digests,
-    upto((1 << chain.VALIDATORS_MAX) - 1),
+    upto((1 << genesis.VALIDATORS_MAX) - 1),
     tuples(signatures, 4, 1),
     tuples(counts, 4, 1),
 )
@@ -261,7 +262,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         upto(chain.ROUND_MAX),
         st.none() | digests,
         counts,
-        upto(chain.VALIDATORS_MAX - 1),
+        upto(genesis.VALIDATORS_MAX - 1),
         signatures,
     ),
     "CERTIFICATE": _certificates,
@@ -271,7 +272,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         upto(chain.ROUND_MAX),
         upto(chain.ROUND_MAX),
         digests,
-        upto(chain.VALIDATORS_MAX - 1),
+        upto(genesis.VALIDATORS_MAX - 1),
         signatures,
         st.binary(max_size=80),
         st.none() | _certificates,

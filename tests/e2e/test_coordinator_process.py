@@ -24,11 +24,11 @@ from coordinator.rim.store import SqliteStore
 from protocol.bundle import CONTENT_FILES, THETA, Port, Preprocessing
 from protocol.bundle import MANIFEST as MANIFEST_FILE
 from protocol.bundle import Manifest as BundleManifest
-from protocol.chain import Genesis
 from protocol.chunks import CHUNK, split
 from protocol.enrolment import admission_from_json, request_enrolment
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.errors import EXIT_CONFIG, TransportError
+from protocol.genesis import Genesis
 from protocol.ids import H, TaskId, Version, device_name
 from protocol.keys import SigningKey
 from protocol.light import FINAL, MANIFEST, Manifest, pin

@@ -15,15 +15,15 @@ from coordinator.ledger.rounds import Timeouts
 from coordinator.ledger.storage import Store
 from coordinator.ledger.wire import JOURNAL_ENTRY
 from coordinator.state import Settings as OfficeSettings
-from protocol.chain import (
+from protocol.chain import Block
+from protocol.envelope import ENVELOPE, Envelope, Kind, sign
+from protocol.genesis import (
     FORMAT_VERSION,
-    Block,
     FaultModel,
     Genesis,
     Validator,
     ValidatorSet,
 )
-from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.ids import BlockHash, ChainId, Digest, TaskId, Version
 from protocol.keys import OpeningKey, SigningKey
 from protocol.light import pin

@@ -23,10 +23,11 @@ from coordinator.rim.persistence import Persistence
 from coordinator.rim.start import COUNTERS_PER_BOOT_BITS, restore, unevaluated
 from coordinator.rim.wholes import final_of, update_of
 from coordinator.state import CoordinatorState, Settings
-from protocol.chain import Block, Certificate, Genesis
+from protocol.chain import Block, Certificate
 from protocol.chunks import CHUNK, chunk_at, chunk_count
 from protocol.envelope import ENVELOPE, Kind, sign
 from protocol.errors import AggregationError, DecodeError, ProtocolError, Reason
+from protocol.genesis import Genesis
 from protocol.ids import DeviceId, Digest, device_from_name, device_name
 from protocol.light import FINAL
 from protocol.task import ModelDigests

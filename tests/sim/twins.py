@@ -31,16 +31,9 @@ from coordinator.ledger.rounds import (
 )
 from coordinator.ledger.state import genesis_tree
 from coordinator.ledger.wire import JournalEntry
-from protocol.chain import (
-    Certificate,
-    FaultModel,
-    Genesis,
-    Proposal,
-    Vote,
-    VoteType,
-    quorum,
-)
+from protocol.chain import Certificate, Proposal, Vote, VoteType
 from protocol.errors import ProtocolError
+from protocol.genesis import FaultModel, Genesis, quorum
 from protocol.ids import SIGNATURE_BYTES, BlockHash, ChainId, H
 from protocol.keys import SigningKey
 from tests.unit.coordinator.ledger.world import genesis, sorted_validator_keys

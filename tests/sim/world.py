@@ -14,15 +14,15 @@ from coordinator.ledger.node import LedgerSettings
 from coordinator.selection import uniform
 from coordinator.state import Settings as OfficeSettings
 from protocol.accounting import Budget
-from protocol.chain import (
+from protocol.economy import FUND, Economy, Fund
+from protocol.envelope import ENVELOPE, Kind, sign
+from protocol.genesis import (
     FORMAT_VERSION,
     FaultModel,
     Genesis,
     Validator,
     ValidatorSet,
 )
-from protocol.economy import FUND, Economy, Fund
-from protocol.envelope import ENVELOPE, Kind, sign
 from protocol.ids import H, TaskId
 from protocol.keys import OpeningKey, SigningKey
 from protocol.light import pin

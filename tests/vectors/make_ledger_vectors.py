@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from protocol.chain import CERTIFICATE, GENESIS, HEADER
+from protocol.chain import CERTIFICATE, HEADER
+from protocol.genesis import GENESIS
 from tests.unit.coordinator.ledger.validator import Running
 from tests.unit.coordinator.ledger.world import World
 

@@ -13,6 +13,7 @@ from protocol import (
     economy,
     envelope,
     evidence,
+    genesis,
     light,
     merkle,
     messages,
@@ -43,17 +44,17 @@ _PAIRS = sorted(
 )
 VALIDATOR_KEYS = tuple(signing for signing, _ in _PAIRS)
 OPENING_KEYS = tuple(opening for _, opening in _PAIRS)
-VALIDATORS = chain.ValidatorSet(
+VALIDATORS = genesis.ValidatorSet(
     tuple(
-        chain.Validator(signing.public, opening.public, name)
+        genesis.Validator(signing.public, opening.public, name)
         for (signing, opening), name in zip(_PAIRS, _NAMES, strict=True)
     )
 )
-GENESIS = chain.Genesis(
-    chain.FORMAT_VERSION,
+GENESIS = genesis.Genesis(
+    genesis.FORMAT_VERSION,
     "demo",
     1_700_000_000_000,
-    chain.FaultModel.BYZANTINE,
+    genesis.FaultModel.BYZANTINE,
     VALIDATORS,
     (OPERATOR.public,),
     60,
@@ -143,7 +144,7 @@ TRANSACTIONS = (
     *(b"another transaction %d" % i for i in range(99)),
 )
 HEADER = chain.Header(
-    chain.FORMAT_VERSION,
+    genesis.FORMAT_VERSION,
     CHAIN_ID,
     12,
     1_700_000_060_000,
@@ -212,7 +213,7 @@ OPERATOR_CHANGE = motion.OperatorChange(1, NEW_OPERATOR.public)
 MOTION = motion_of(Kind.OPERATOR, motion.OPERATOR_CHANGE.pack(OPERATOR_CHANGE))
 
 
-CHANGED = chain.ValidatorSet(VALIDATORS.members[:3])
+CHANGED = genesis.ValidatorSet(VALIDATORS.members[:3])
 CHANGING = replace(HEADER, height=11, next_validators=CHANGED.digest())
 HANDOVER = light.Handover(CHANGING, certify(CHANGING), CHANGED)
 
@@ -295,7 +296,9 @@ STRUCTURES = (
         "VALIDATOR_CHANGE",
         motion.VALIDATOR_CHANGE,
         motion.ValidatorChange(
-            chain.Validator(NEW_OPERATOR.public, OpeningKey(bytes(32)).public, "evora"),
+            genesis.Validator(
+                NEW_OPERATOR.public, OpeningKey(bytes(32)).public, "evora"
+            ),
             None,
         ),
     ),
@@ -323,8 +326,8 @@ STRUCTURES = (
         payment.Payments((payment.Payment(BOARD.identity, 333_334),)),
     ),
     Structure("FORFEIT", messages.FORFEIT, messages.Forfeit(TaskId(0), Version(3), 9)),
-    Structure("VALIDATOR_SET", chain.VALIDATOR_SET, VALIDATORS),
-    Structure("GENESIS", chain.GENESIS, GENESIS),
+    Structure("VALIDATOR_SET", genesis.VALIDATOR_SET, VALIDATORS),
+    Structure("GENESIS", genesis.GENESIS, GENESIS),
     Structure("HEADER", chain.HEADER, HEADER),
     Structure("BLOCK", chain.BLOCK, BLOCK),
     Structure("VOTE", chain.VOTE, PREVOTE),

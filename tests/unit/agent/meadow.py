@@ -7,20 +7,17 @@ from agent import events as e
 from agent.state import Settings
 from protocol import merkle
 from protocol.accounting import Budget
-from protocol.chain import (
-    FORMAT_VERSION,
-    Certificate,
-    FaultModel,
-    Genesis,
-    Header,
-    Validator,
-    ValidatorSet,
-    VoteType,
-    vote_bytes,
-)
+from protocol.chain import Certificate, Header, VoteType, vote_bytes
 from protocol.chunks import CHUNK, Assembly, chunk_at
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.errors import Reason
+from protocol.genesis import (
+    FORMAT_VERSION,
+    FaultModel,
+    Genesis,
+    Validator,
+    ValidatorSet,
+)
 from protocol.ids import (
     BlockHash,
     Digest,

@@ -52,15 +52,15 @@ from coordinator.rim.wholes import update_of
 from coordinator.rim.workers import Workers
 from coordinator.selection import uniform
 from coordinator.state import CoordinatorState, Settings
-from protocol.chain import (
+from protocol.chunks import CHUNK, split
+from protocol.envelope import ENVELOPE, Envelope, Kind, sign
+from protocol.genesis import (
     FORMAT_VERSION,
     FaultModel,
     Genesis,
     Validator,
     ValidatorSet,
 )
-from protocol.chunks import CHUNK, split
-from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.ids import DeviceId, TaskId, Version, device_name
 from protocol.keys import OpeningKey, SigningKey
 from protocol.messages import (

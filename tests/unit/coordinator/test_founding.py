@@ -15,8 +15,8 @@ from coordinator.rim.founding import (
     read_identity,
 )
 from coordinator.rim.home import CoordinatorHome
-from protocol.chain import GENESIS, FaultModel, Genesis
 from protocol.errors import ConfigError
+from protocol.genesis import GENESIS, FaultModel, Genesis
 
 
 def homes(folder: Path, count: int) -> list[CoordinatorHome]:

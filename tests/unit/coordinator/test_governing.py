@@ -14,10 +14,10 @@ from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.store import SqliteStore
 from durable.files import write_atomic
-from protocol.chain import GENESIS, FaultModel, Genesis
 from protocol.economy import Economy
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.errors import ConfigError, OperationError
+from protocol.genesis import GENESIS, FaultModel, Genesis
 from protocol.ids import device_name
 from protocol.rotation import rotate
 

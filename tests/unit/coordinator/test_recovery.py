@@ -15,8 +15,8 @@ from coordinator.rim.store import SqliteStore
 from coordinator.rim.votes import VOTES_FILE
 from durable.framing import HEAD_BYTES
 from durable.journal import Journal
-from protocol.chain import GENESIS
 from protocol.errors import ConfigError, OperationError
+from protocol.genesis import GENESIS
 
 
 def make(folder: Path, validators: int = 4) -> CoordinatorHome:

@@ -37,15 +37,15 @@ from coordinator.ledger.views import Job
 from coordinator.machine import Restored, begin, step
 from coordinator.selection import uniform
 from coordinator.state import CoordinatorState, Settings
-from protocol.chain import (
+from protocol.chunks import CHUNK, split
+from protocol.envelope import ENVELOPE, Envelope, Kind, sign
+from protocol.genesis import (
     FORMAT_VERSION,
     FaultModel,
     Genesis,
     Validator,
     ValidatorSet,
 )
-from protocol.chunks import CHUNK, split
-from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.ids import DeviceId, H, TaskId, Version, device_name
 from protocol.keys import OpeningKey, SigningKey
 from protocol.messages import (

@@ -1,4 +1,4 @@
-"""Quorums, certificates and the genesis that pins them."""
+"""Certificates, and what votes and proposals are signed for."""
 
 from dataclasses import replace
 
@@ -6,18 +6,11 @@ import pytest
 
 from protocol import chain
 from protocol.chain import (
-    GENESIS,
     PROPOSAL,
-    VALIDATOR_SET,
     Certificate,
-    FaultModel,
-    Genesis,
     Header,
-    Validator,
-    ValidatorSet,
     VoteType,
     check_certificate,
-    quorum,
     vote_bytes,
 )
 from protocol.codec import UINT_MAX, encode
@@ -26,55 +19,18 @@ from protocol.errors import (
     DecodeError,
     LimitError,
     ProofError,
-    ProtocolError,
     SignatureError,
 )
-from protocol.ids import BlockHash, ChainId, H, PublicKey, SealingKey
+from protocol.genesis import (
+    FaultModel,
+    ValidatorSet,
+)
+from protocol.ids import BlockHash, ChainId, H
 from protocol.keys import SigningKey, verify
 from tests.vectors import protocol_samples as samples
 from tests.vectors.protocol_samples import CERTIFICATE, CHAIN_ID, HEADER, certify
 
 BYZANTINE, CRASH = FaultModel.BYZANTINE, FaultModel.CRASH
-
-
-@pytest.mark.parametrize(
-    ("validators", "faulty", "needed"),
-    [
-        (1, 0, 1),
-        (2, 0, 2),
-        (3, 0, 3),
-        (4, 1, 3),
-        (5, 1, 4),
-        (6, 1, 5),
-        (7, 2, 5),
-        (10, 3, 7),
-        (13, 4, 9),
-        (20, 6, 14),
-    ],
-)
-def test_quorum_is_more_than_two_thirds(
-    validators: int, faulty: int, needed: int
-) -> None:
-    assert quorum(validators, BYZANTINE) == needed
-    # Two quorums share an honest validator, and the honest ones alone make a quorum.
-    assert 2 * needed - validators > faulty
-    assert validators - faulty >= needed
-
-
-@pytest.mark.parametrize(("validators", "needed"), [(2, 2), (3, 2)])
-def test_quorum_of_the_crash_model_is_a_majority(validators: int, needed: int) -> None:
-    assert quorum(validators, CRASH) == needed
-
-
-def test_quorum_of_a_decoded_fault_model_is_the_same() -> None:
-    members = samples.VALIDATORS.members[:3]
-    genesis = replace(
-        samples.GENESIS, fault_model=CRASH, validators=ValidatorSet(members)
-    )
-
-    decoded = GENESIS.unpack(GENESIS.pack(genesis))
-
-    assert quorum(3, decoded.fault_model) == 2  # type: ignore[arg-type]  # as decoded
 
 
 def check(certificate: Certificate, chain_id: ChainId = CHAIN_ID) -> None:
@@ -157,77 +113,6 @@ def test_certificate_of_a_majority_holds_only_in_the_crash_model() -> None:
     check_certificate(two_votes, CHAIN_ID, three, CRASH)
     with pytest.raises(ProofError, match="2 votes, 3 of 3 needed"):
         check_certificate(two_votes, CHAIN_ID, three, BYZANTINE)
-
-
-MEMBERS = samples.VALIDATORS.members
-
-
-@pytest.mark.parametrize(
-    "members",
-    [MEMBERS[::-1], (MEMBERS[0], MEMBERS[0]), (MEMBERS[1], MEMBERS[0], MEMBERS[2])],
-    ids=["reversed", "twice", "swapped"],
-)
-def test_validator_set_in_another_order_refuses(
-    members: tuple[Validator, ...],
-) -> None:
-    rows = [[each.public, each.sealing, each.name] for each in members]
-
-    with pytest.raises(DecodeError, match="distinct and sorted"):
-        ValidatorSet(members)
-    with pytest.raises(DecodeError, match="distinct and sorted"):
-        VALIDATOR_SET.unpack(encode([rows]))
-
-
-def test_validator_set_without_members_refuses() -> None:
-    with pytest.raises(ProtocolError):
-        VALIDATOR_SET.unpack(encode([[]]))
-
-
-def test_validator_set_finds_its_members() -> None:
-    found = [samples.VALIDATORS.index_of(each.public) for each in MEMBERS]
-
-    assert found == [0, 1, 2, 3]
-    assert samples.VALIDATORS.index_of(bytes(32)) is None
-
-
-def test_validator_set_digest_depends_on_every_part() -> None:
-    first = MEMBERS[0]
-    altered = [
-        replace(first, public=PublicKey(bytes(32))),
-        replace(first, sealing=SealingKey(bytes(32))),
-        replace(first, name="x"),
-    ]
-    digests = {ValidatorSet((each, *MEMBERS[1:])).digest() for each in altered}
-
-    assert len(digests | {samples.VALIDATORS.digest()}) == 4
-
-
-@pytest.mark.parametrize("count", [1, 4])
-def test_genesis_with_the_crash_model_for_other_numbers_refuses(count: int) -> None:
-    with pytest.raises(DecodeError, match="crash-only"):
-        replace(
-            samples.GENESIS, fault_model=CRASH, validators=ValidatorSet(MEMBERS[:count])
-        )
-
-
-@pytest.mark.parametrize("fleet", ["", "a/b", "+", "#", "UPPER", "$SYS"])
-def test_genesis_with_a_fleet_name_unfit_for_topics_refuses(fleet: str) -> None:
-    with pytest.raises(DecodeError, match="fleet name"):
-        replace(samples.GENESIS, fleet=fleet)
-
-
-ALTERED_GENESIS = {
-    "fleet": replace(samples.GENESIS, fleet="other"),
-    "created": replace(samples.GENESIS, created_ms=1),
-    "validators": replace(samples.GENESIS, validators=ValidatorSet(MEMBERS[:3])),
-    "operators": replace(samples.GENESIS, operators=(samples.BOARD.public,)),
-    "heartbeat": replace(samples.GENESIS, heartbeat_s=61),
-}
-
-
-@pytest.mark.parametrize("genesis", ALTERED_GENESIS.values(), ids=ALTERED_GENESIS)
-def test_chain_id_depends_on_the_whole_genesis(genesis: Genesis) -> None:
-    assert genesis.chain_id() != samples.GENESIS.chain_id()
 
 
 @pytest.mark.parametrize("field", ["parent", "tx_root", "state_root", "evidence_root"])

@@ -4,15 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from protocol.chain import (
-    Certificate,
-    FaultModel,
-    Header,
-    Validator,
-    ValidatorSet,
-)
+from protocol.chain import Certificate, Header
 from protocol.envelope import Kind, sign
 from protocol.errors import ProofError, ProtocolError, Reason, SignatureError
+from protocol.genesis import FaultModel, Validator, ValidatorSet
 from protocol.ids import BlockHash, ChainId, Digest, H, SealingKey, TaskId, Version
 from protocol.keys import SigningKey
 from protocol.light import (

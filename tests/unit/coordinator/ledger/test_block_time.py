@@ -16,13 +16,12 @@ from protocol.chain import (
     PROPOSAL,
     TIME_MS_MAX,
     Certificate,
-    FaultModel,
     Proposal,
     VoteType,
-    quorum,
     vote_bytes,
 )
 from protocol.errors import Reason
+from protocol.genesis import FaultModel, quorum
 from protocol.ids import BlockHash
 from tests.unit.coordinator.ledger.validator import Running
 from tests.unit.coordinator.ledger.world import World, genesis

@@ -12,7 +12,7 @@ import starling
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.store import SqliteStore
 from coordinator.rim.wholes import final_of
-from protocol.chain import GENESIS
+from protocol.genesis import GENESIS
 from protocol.ids import H
 from protocol.light import FINAL
 from protocol.task import version_digest

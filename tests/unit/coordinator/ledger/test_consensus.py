@@ -15,7 +15,8 @@ from coordinator.ledger.rounds import (
     Propose,
     Step,
 )
-from protocol.chain import Certificate, FaultModel, Proposal, Vote, VoteType, vote_bytes
+from protocol.chain import Certificate, Proposal, Vote, VoteType, vote_bytes
+from protocol.genesis import FaultModel
 from protocol.ids import SIGNATURE_BYTES, BlockHash, H
 from tests.unit.coordinator.ledger.world import genesis, party_of, sorted_validator_keys
 

@@ -5,7 +5,7 @@ import json
 from coordinator.ledger import rows, verify
 from coordinator.ledger.rows import Row
 from coordinator.ledger.verify import Checked
-from protocol.chain import GENESIS
+from protocol.genesis import GENESIS
 from protocol.statetree import StateTree
 from tests.vectors.make_ledger_vectors import FILE, render
 

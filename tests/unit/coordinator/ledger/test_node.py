@@ -15,9 +15,10 @@ from coordinator.ledger.node import (
 )
 from coordinator.ledger.state import genesis_tree
 from protocol import merkle
-from protocol.chain import BLOCK, FaultModel, check_certificate
+from protocol.chain import BLOCK, check_certificate
 from protocol.envelope import ENVELOPE, Kind
 from protocol.errors import Reason, StorageError
+from protocol.genesis import FaultModel
 from protocol.ids import BlockHash
 from protocol.light import Final, pin
 from tests.unit.coordinator.ledger.validator import Running

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from coordinator.ledger import views
-from protocol.chain import OPERATORS_MAX
 from protocol.envelope import Envelope, Kind
 from protocol.errors import Reason
+from protocol.genesis import OPERATORS_MAX
 from protocol.motion import MOTION, OPERATOR_CHANGE, Approval, Motion, OperatorChange
 from tests.unit.coordinator.ledger.world import (
     OPERATOR,

@@ -9,17 +9,12 @@ from coordinator.ledger.accounts import Account
 from coordinator.ledger.fault import Fault
 from coordinator.ledger.rows import Row
 from coordinator.ledger.validators import DELAY_BLOCKS
-from protocol.chain import (
-    CERTIFICATE,
-    HEADER,
-    VALIDATORS_MAX,
-    FaultModel,
-    ValidatorSet,
-)
+from protocol.chain import CERTIFICATE, HEADER
 from protocol.economy import Economy
 from protocol.envelope import Envelope
 from protocol.errors import ProofError, Reason
 from protocol.evidence import AGE_HEIGHTS_MAX
+from protocol.genesis import VALIDATORS_MAX, FaultModel, ValidatorSet
 from protocol.ids import PublicKey
 from protocol.keys import SigningKey
 from protocol.light import Trusted, pin

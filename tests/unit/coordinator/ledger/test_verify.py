@@ -10,7 +10,8 @@ from coordinator.ledger.audit import Audit
 from coordinator.ledger.fault import Fault
 from coordinator.ledger.rows import Row
 from coordinator.ledger.storage import Location
-from protocol.chain import CERTIFICATE, HEADER, Genesis
+from protocol.chain import CERTIFICATE, HEADER
+from protocol.genesis import Genesis
 from protocol.statetree import StateTree
 from tests.unit.coordinator.ledger.validator import Running
 from tests.unit.coordinator.ledger.world import World

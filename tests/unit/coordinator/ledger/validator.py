@@ -17,8 +17,8 @@ from coordinator.ledger.node import (
     Ticked,
 )
 from coordinator.ledger.wire import wrap_decision
-from protocol.chain import Genesis
 from protocol.envelope import Envelope
+from protocol.genesis import Genesis
 from protocol.keys import SigningKey
 
 

@@ -10,14 +10,6 @@ from coordinator.ledger.attendance import roster_of
 from coordinator.ledger.draft import Context
 from coordinator.ledger.rounds import Party, Timeouts
 from coordinator.ledger.state import TxResult, apply, execute, genesis_tree
-from protocol.chain import (
-    FORMAT_VERSION,
-    FaultModel,
-    Genesis,
-    Validator,
-    ValidatorSet,
-    quorum,
-)
 from protocol.economy import (
     FUND,
     NO_ECONOMY,
@@ -32,6 +24,14 @@ from protocol.economy import (
 )
 from protocol.envelope import Envelope, Kind, sign
 from protocol.evidence import EVIDENCE, duplicate_updates
+from protocol.genesis import (
+    FORMAT_VERSION,
+    FaultModel,
+    Genesis,
+    Validator,
+    ValidatorSet,
+    quorum,
+)
 from protocol.ids import DeviceId, Digest, H, SealingKey, TaskId, Version, device_id
 from protocol.keys import SigningKey
 from protocol.messages import (
