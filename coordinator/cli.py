@@ -259,7 +259,7 @@ def _genesis(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     # Only `run` needs numpy, ONNX Runtime and MQTT.
-    from coordinator.rim.runner import run
+    from coordinator.rim.service import run
 
     return run(_home(options))
 

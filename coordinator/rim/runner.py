@@ -8,8 +8,6 @@ acknowledged can be lost.
 
 import logging
 import queue
-import signal
-import sys
 import time
 from collections.abc import Sequence
 
@@ -366,37 +364,3 @@ class Runner:
         self._outgoing.pump()
         self._write_status("stopped")
         log.info("stopped at height %d", self._state.ledger.height)
-
-
-def run(home: CoordinatorHome, surroundings: Surroundings | None = None) -> int:
-    """Runs a coordinator until SIGTERM or SIGINT.
-
-    Args:
-      home: Its folder.
-      surroundings: What it runs in; the real world by default.
-
-    Raises:
-      ConfigError: Before anything starts.
-      StorageError: If the disk refuses.
-    """
-    level = home.config().log.upper()
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(levelname)s %(message)s"
-    )
-    # The reader of a pipe may go; the log must not end us.
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    anew, status = True, 0
-    while anew:
-        runner = Runner(home, surroundings or Surroundings())
-        _stop_at_signals(runner)
-        try:
-            status = runner.run()
-        finally:
-            runner.close()
-        anew = runner.anew
-    return status
-
-
-def _stop_at_signals(runner: Runner) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: runner.stop())

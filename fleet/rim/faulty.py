@@ -22,7 +22,7 @@ from coordinator.aggregation.strategy import ModelState, PackedModel
 from coordinator.gossip import FRAME, Frame, Subject
 from coordinator.ledger import wire
 from coordinator.ledger.views import Job
-from coordinator.rim import runner
+from coordinator.rim import service
 from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.surroundings import (
     Bus,
@@ -296,7 +296,7 @@ def main(argv: Sequence[str]) -> int:
       argv: The folder and the file of its orders.
     """
     home = CoordinatorHome(Path(argv[0]))
-    return runner.run(home, surroundings(home, OrderFile(Path(argv[1]))))
+    return service.run(home, surroundings(home, OrderFile(Path(argv[1]))))
 
 
 if __name__ == "__main__":
