@@ -2,7 +2,7 @@
 
 Bytes are checked in the order: length, form, relevance, signature, meaning. Gossip is
 what makes Tendermint live over a bus that loses messages: everybody tells from time to
-time what it holds of its height, and gets from the others all that it lacks.
+time what it holds of its height, and gets from the others all that it lacks (`repair`).
 
 Source: arXiv:1807.04938 section 2.1 (gossip communication); that anything less than all
 votes of the height stalls after a partition was measured, see docs/consensus.md.
@@ -11,17 +11,16 @@ votes of the height stalls after a partition was measured, see docs/consensus.md
 from dataclasses import replace
 from typing import assert_never
 
-from coordinator.ledger import blocks, fork, height, offence, transactions, wire
+from coordinator.ledger import blocks, fork, height, offence, repair, transactions, wire
 from coordinator.ledger.blocks import Prepared
 from coordinator.ledger.lock import check_proof_of_lock
 from coordinator.ledger.rounds import Step
-from coordinator.ledger.turn import BlamePeer, ServeBlocks, Turn
+from coordinator.ledger.turn import BlamePeer, Turn
 from coordinator.ledger.wire import Decision, Held, Status, Topic
 from protocol.chain import (
     BLOCK,
     CERTIFICATE,
     PROPOSAL,
-    ROUND_MAX,
     VOTE,
     Proposal,
     Vote,
@@ -39,7 +38,6 @@ from protocol.errors import (
 from protocol.ids import SIGNATURE_BYTES
 from protocol.keys import verify
 
-BLOCKS_SERVED_MAX = 64
 _DECIDING = frozenset({Topic.PROPOSAL, Topic.VOTE, Topic.DECISION})
 
 
@@ -254,45 +252,13 @@ def _hear_status(turn: Turn, status: Status) -> None:
         raise ProtocolError("a status of no validator", Reason.NOT_AUTHORISED)
     signed = status.signed_bytes(settings.chain_id)
     verify(status.validator, signed, status.signature)
-    served = turn.state.served_at_s
-    soon = now_s < served.get(status.validator, -1.0) + settings.status_s / 2
+    known = turn.state.lacking.get(status.validator)
+    soon = known is not None and now_s < known.at_s + settings.status_s / 2
     if status.validator == settings.key.public or soon:
         return
-    turn.change(served_at_s={**served, status.validator: now_s})
     if turn.state.fork is not None:
         fork.publish(turn, turn.state.fork)
-        return
-    if fork.is_elsewhere(turn, status):
+    elif fork.is_elsewhere(turn, status):
         # It lies, or the chain forked: the certificates tell.
         fork.show(turn, status.height - 1)
-    if status.height < turn.state.consensus.height:
-        _serve_blocks(turn, status.height)
-    elif status.height == turn.state.consensus.height:
-        _repair(turn, status)
-
-
-def _serve_blocks(turn: Turn, first: int) -> None:
-    tip, last = turn.state.tip, turn.state.last
-    if first == tip.height and last is not None and tip.certificate is not None:
-        turn.gossip(wire.wrap_decision(last, tip.certificate))
-    else:
-        turn.emit(ServeBlocks(first, min(tip.height, first + BLOCKS_SERVED_MAX - 1)))
-
-
-def _repair(turn: Turn, status: Status) -> None:
-    """Sends all messages of this height that a peer lacks."""
-    ballots = turn.state.consensus.ballots
-    nothing = Held(0, 0, 0, 0)
-    held = {entry.round: entry for entry in status.held}
-    horizon = min(status.round + 1, ROUND_MAX)
-    for number in sorted(ballots.proposals):
-        if not held.get(number, nothing).proposal and number <= horizon:
-            turn.gossip(wire.wrap_proposal(ballots.proposals[number].proposal))
-    for number, kind in sorted(ballots.votes):
-        entry = held.get(number, nothing)
-        prevote = kind == VoteType.PREVOTE
-        theirs = entry.prevotes if prevote else entry.precommits
-        cast = ballots.votes[number, kind]
-        for voter in sorted(cast):
-            if not theirs >> voter & 1:
-                turn.gossip(wire.wrap_vote(cast[voter]))
+    repair.answer(turn, status)

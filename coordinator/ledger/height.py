@@ -267,7 +267,7 @@ def _decide(turn: Turn, certificate: Certificate) -> None:
         copied=state.copied,
         recent=turn.state.recent,
         back_said=state.back_said,
-        served_at_s=state.served_at_s,
+        lacking=state.lacking,
     )
     turn.fresh = None
     restore(turn)

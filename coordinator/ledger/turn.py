@@ -78,6 +78,21 @@ class Decided:
 
 
 @dataclass(frozen=True)
+class Lacking:
+    """What one peer lacks of what we hold; see `repair`.
+
+    Attributes:
+      at_s: When it said so.
+      height: Height that it decides.
+      statuses: Round, type and voter of what it lacks: for how many statuses in a row.
+    """
+
+    at_s: float
+    height: int
+    statuses: dict[tuple[int, int, int], int]
+
+
+@dataclass(frozen=True)
 class LedgerState:
     """All that the ledger holds in memory.
 
@@ -98,7 +113,7 @@ class LedgerState:
       recent: The last heights that we decided, rising.
       fork: Proof that the chain forked: it stands still.
       back_said: The last missed turn of ours after which we said that we are back.
-      served_at_s: When we last sent a peer what it lacks, by its key.
+      lacking: What peers last said that they lack, by their key.
       wake_at_s: When the rim is to send `Ticked`.
     """
 
@@ -118,7 +133,7 @@ class LedgerState:
     recent: tuple[Decided, ...] = ()
     fork: Fork | None = None
     back_said: int = 0
-    served_at_s: dict[bytes, float] = field(default_factory=dict)
+    lacking: dict[bytes, Lacking] = field(default_factory=dict)
     wake_at_s: float = 0.0
 
     @property

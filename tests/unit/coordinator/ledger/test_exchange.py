@@ -67,8 +67,8 @@ def certificate(world: World, kind: VoteType, block_id: BlockHash) -> Certificat
     return Certificate(1, 0, block_id, 0b1011, signatures, (0, 0, 0))
 
 
-def hear(me: Running, payload: bytes) -> list[BlamePeer]:
-    me.step(PeerMessage(payload), 1.0)
+def hear(me: Running, payload: bytes, now_s: float = 1.0) -> list[BlamePeer]:
+    me.step(PeerMessage(payload), now_s)
     return [effect for effect in me.heard if isinstance(effect, BlamePeer)]
 
 
@@ -237,24 +237,61 @@ def status(
     return MESSAGE.pack(Message(Topic.STATUS, wire.STATUS.pack(signed)))
 
 
-def test_status_of_the_same_height_gets_all_that_is_lacking() -> None:
+def topics(me: Running) -> list[int]:
+    return [MESSAGE.unpack(payload).topic for payload in me.sent]
+
+
+def test_status_of_the_same_height_gets_all_that_is_lacking_for_long() -> None:
     world, me, proposal = start()
     hear(me, wire.wrap_proposal(proposal))
     hear(me, wire.wrap_vote(vote(world, 0, VoteType.PREVOTE, proposal.block_id)))
     me.sent.clear()
-    hear(me, status(world, 3, 1))
-    topics = [MESSAGE.unpack(payload).topic for payload in me.sent]
-    assert topics.count(Topic.PROPOSAL) == 1
-    assert topics.count(Topic.VOTE) == 2
+    for number in range(4):
+        hear(me, status(world, 3, 1), 2.0 + number)
+    # Three of us take turns, from the second status on.
+    assert topics(me).count(Topic.PROPOSAL) == 1
+    assert topics(me).count(Topic.VOTE) == 2
 
 
-def test_status_is_answered_once_per_interval() -> None:
+def test_status_that_lacks_what_is_on_its_way_gets_nothing() -> None:
+    world, me, proposal = start()
+    hear(me, status(world, 3, 1), 1.0)
+    hear(me, wire.wrap_proposal(proposal), 1.5)
+    me.sent.clear()
+    hear(me, status(world, 3, 1), 2.0)
+    assert Topic.PROPOSAL not in topics(me)
+    assert Topic.VOTE not in topics(me)
+
+
+@pytest.mark.parametrize(
+    ("behind", "expected"), [(False, [1, 2, 3]), (True, [0, 1, 2, 3])]
+)
+def test_status_is_answered_by_one_after_the_other(
+    behind: bool, expected: list[int]
+) -> None:
+    world, _, proposal = start()
+    theirs = wire.wrap_vote(vote(world, 3, VoteType.PREVOTE, None))
+    whole = certificate(world, VoteType.PRECOMMIT, proposal.block_id)
+    decided = wire.wrap_decision(BLOCK.unpack(proposal.block), whole)
+    known = decided if behind else theirs
+    answered = []
+    for who in (0, 1, 2):
+        me = Running(world.genesis, world.validators[who])
+        hear(me, known)
+        for number in range(4):
+            me.sent.clear()
+            hear(me, status(world, 3, 1), 2.0 + number)
+            answered += [number] * me.sent.count(known)
+    assert sorted(answered) == expected
+
+
+def test_status_is_heard_once_per_half_interval() -> None:
     world, me, proposal = start()
     hear(me, wire.wrap_proposal(proposal))
-    hear(me, status(world, 3, 1))
     me.sent.clear()
-    hear(me, status(world, 3, 1))
-    assert me.sent == []
+    for _ in range(8):
+        hear(me, status(world, 3, 1), 2.0)
+    assert Topic.PROPOSAL not in topics(me)
 
 
 def test_forged_status_is_refused() -> None:
@@ -265,16 +302,12 @@ def test_forged_status_is_refused() -> None:
     assert me.sent == []
 
 
-def test_status_from_behind_gets_the_blocks() -> None:
+def test_status_from_behind_gets_stored_blocks() -> None:
     world, me, proposal = start()
     whole = certificate(world, VoteType.PRECOMMIT, proposal.block_id)
     hear(me, wire.wrap_decision(BLOCK.unpack(proposal.block), whole))
-    me.sent.clear()
-    hear(me, status(world, 0, 1))
-    topics = [MESSAGE.unpack(payload).topic for payload in me.sent]
-    assert Topic.DECISION in topics
     me.restart(5.0)
-    me.step(PeerMessage(status(world, 3, 1)), 6.0)
+    hear(me, status(world, 3, 1), 6.0)
     assert me.of(ServeBlocks) == [ServeBlocks(1, 1)]
 
 

@@ -1,0 +1,109 @@
+"""What a peer is sent again of what its status says that it lacks.
+
+Of the current height only what it lacked at its last status, too: the rest is on its
+way, and to send it twice would slow down whoever is slow. And one of us at a time, in
+an order by hash, the next one at the next status: so all who hold it have sent it after
+as many statuses as there are validators, whoever is dead or lies.
+"""
+
+from dataclasses import replace
+
+from coordinator.ledger import wire
+from coordinator.ledger.turn import Lacking, ServeBlocks, Turn
+from coordinator.ledger.wire import Held, Status
+from protocol.chain import ROUND_MAX, VoteType
+from protocol.ids import H
+
+BLOCKS_SERVED_MAX = 64
+_TAG = b"starling/repair/1"
+_PROPOSAL = 0
+_BLOCK = (-1, 0, 0)
+_NOTHING = Held(0, 0, 0, 0)
+_Item = tuple[int, int, int]
+"""Round, type of vote and voter; `_PROPOSAL` twice for a round's proposal; or `_BLOCK`
+for the last block."""
+
+
+def answer(turn: Turn, status: Status) -> None:
+    """Notes what a peer lacks, and sends what it lacks for long if it is our turn."""
+    known = turn.state.lacking.get(status.validator)
+    items = _items(turn, status)
+    same = known is not None and known.height == status.height
+    before = known.statuses if known is not None and same else {}
+    statuses = {item: before.get(item, 0) + 1 for item in items}
+    noted = Lacking(turn.moment.now_s, status.height, statuses)
+    turn.change(lacking={**turn.state.lacking, status.validator: noted})
+    others, rank = _order(turn, status)
+    for item, count in statuses.items():
+        # A block is over: who waits for it would miss what follows, too.
+        overdue = count - (item != _BLOCK)
+        if overdue > 0 and (overdue - 1) % others == rank:
+            _send(turn, status, item)
+
+
+def _order(turn: Turn, status: Status) -> tuple[int, int]:
+    """How many take turns to answer a peer at a height, and how many before us."""
+    own, height = turn.settings.key.public, status.height.to_bytes(8)
+
+    def place(public: bytes) -> bytes:
+        return H(_TAG, status.validator, height, public)
+
+    members = turn.state.party.roster.validators.members
+    others = {member.public for member in members} - {status.validator}
+    before = sum(place(public) < place(own) for public in others)
+    return len(others | {own}), before
+
+
+def _items(turn: Turn, status: Status) -> list[_Item]:
+    """All that we hold in memory and a peer lacks, in the order of sending."""
+    height = turn.state.consensus.height
+    if turn.state.fork is not None or status.height > height:
+        return []
+    if status.height < height:
+        last, top = turn.state.last, turn.state.tip.height
+        if last is not None and status.height == top:
+            return [_BLOCK]
+        first, most = status.height, status.height + BLOCKS_SERVED_MAX - 1
+        turn.emit(ServeBlocks(first, min(top, most)))
+        return []
+    return _of_this_height(turn, status)
+
+
+def _of_this_height(turn: Turn, status: Status) -> list[_Item]:
+    ballots = turn.state.consensus.ballots
+    held = {entry.round: entry for entry in status.held}
+    horizon = min(status.round + 1, ROUND_MAX)
+    items: list[_Item] = [
+        (number, _PROPOSAL, _PROPOSAL)
+        for number in sorted(ballots.proposals)
+        if not held.get(number, _NOTHING).proposal and number <= horizon
+    ]
+    for number, kind in sorted(ballots.votes):
+        entry = held.get(number, _NOTHING)
+        prevote = kind == VoteType.PREVOTE
+        theirs = entry.prevotes if prevote else entry.precommits
+        cast = ballots.votes[number, kind]
+        items += [(number, kind, who) for who in sorted(cast) if not theirs >> who & 1]
+    return items
+
+
+def _send(turn: Turn, status: Status, item: _Item) -> None:
+    number, kind, voter = item
+    ballots = turn.state.consensus.ballots
+    if item == _BLOCK:
+        _send_block(turn, status)
+    elif kind == _PROPOSAL:
+        turn.gossip(wire.wrap_proposal(ballots.proposals[number].proposal))
+    else:
+        turn.gossip(wire.wrap_vote(ballots.cast(number, VoteType(kind))[voter]))
+
+
+def _send_block(turn: Turn, status: Status) -> None:
+    """The last block, and what a peer dropped while it waited for it (D4)."""
+    tip, last = turn.state.tip, turn.state.last
+    assert last is not None
+    assert tip.certificate is not None
+    turn.gossip(wire.wrap_decision(last, tip.certificate))
+    nothing_yet = replace(status, height=tip.height + 1, round=0, held=())
+    for item in _of_this_height(turn, nothing_yet):
+        _send(turn, nothing_yet, item)
