@@ -135,6 +135,9 @@ class PaceSettings:
     rest_s: float = setting(
         10.0, "After a failed training, in s; doubles each time.", least=0.1, most=3600
     )
+    between_s: float = setting(
+        0.0, "Between two updates, in s; 0 for no wait.", least=0, most=604_800
+    )
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,9 @@ def training_finished(turn: Turn, event: TrainingFinished) -> None:
     if training is None or not training.spent:
         return
     turn.state = evolve(turn.state, training=None, failures=0, fault="")
+    if turn.settings.pace.between_s:
+        until_s = turn.jittered(turn.settings.pace.between_s)
+        turn.state = evolve(turn.state, rest_until_s=until_s)
     order = training.order
     upload = _upload(turn, training, event)
     content = UPLOAD.pack(upload)

@@ -36,6 +36,7 @@ class Pace:
       accept_s: For a receipt, before it sends all chunks again; doubles each time.
       final_s: For a proof, after a receipt, before it sends again.
       rest_s: After a failed training; doubles each time.
+      between_s: After an update, before the next one.
       most_s: Bound of all doubling.
       show_s: Between two changes of what the board shows of itself.
     """
@@ -45,6 +46,7 @@ class Pace:
     accept_s: float = 20.0
     final_s: float = 600.0
     rest_s: float = 10.0
+    between_s: float = 0.0
     most_s: float = 600.0
     show_s: float = 1.0
 
@@ -271,7 +273,7 @@ class State:
       training: A training under way; never together with `asking`.
       waiting: The spool's content, oldest first.
       sending: An upload under way; its `update` is in `waiting`.
-      rest_until_s: No training before, after failures.
+      rest_until_s: No training before, after a failure or an update.
       failures: Failed trainings in a row.
       fault: What the last failed training said.
       leases: Leases that came.

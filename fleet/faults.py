@@ -249,6 +249,11 @@ def moments(faults: Sequence[Fault]) -> tuple[Moment, ...]:
     return tuple(sorted(found, key=lambda moment: moment.at_s))
 
 
+def lasts_s(faults: Sequence[Fault]) -> float:
+    """When the last thing of a timeline happens; 0 if there is none."""
+    return max((moment.at_s for moment in moments(faults)), default=0.0)
+
+
 def orders(faults: Sequence[Fault], time_s: float, coordinator: int) -> Orders:
     """What a coordinator is to do wrong at some time.
 

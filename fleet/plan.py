@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fleet.examples import partition_named
-from fleet.faults import timeline
+from fleet.faults import lasts_s, timeline
 from fleet.models import MODEL_SUFFIX, MODELS
 from protocol.accounting import DELTA_MIN, EPSILON_MAX
 from protocol.errors import ConfigError
@@ -103,7 +103,12 @@ class FleetPlan:
                 "crash is for 2 or 3 coordinators that trust each other",
                 key="--fault-model",
             )
-        timeline(self.fault, self.coordinators)
+        lasting_s = lasts_s(timeline(self.fault, self.coordinators))
+        if lasting_s > self.time_limit_s:
+            raise ConfigError(
+                f"its last entry is at {lasting_s:g} s, after --time-limit",
+                key="--fault",
+            )
         _among("--privacy", self.privacy, tuple(PRIVACY_KINDS))
         _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))
         if self.model is not None and not self.model.endswith(MODEL_SUFFIX):

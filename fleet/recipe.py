@@ -16,6 +16,7 @@ from coordinator.publication import (
     TrainingSection,
     publication,
 )
+from fleet.faults import lasts_s, timeline
 from fleet.models import MODEL_SUFFIX
 from fleet.plan import PRIVACY_KINDS, FleetPlan
 from fleet.snapshot import Heading, PrivacyTerms
@@ -27,6 +28,7 @@ _EPSILON_REFERENCE = 8.0
 _RELEASES_LEAST = 15
 _RELEASES_SPARE = 1.25
 _NOISED_STEPS = 10
+_SETTLING_S = 15.0
 # Of a whole update; in L1 for Laplace.
 _UPDATE_CLIPS = {"device-gaussian": 0.3, "device-laplace": 0.1}
 _DEVICE_STEP = 0.2
@@ -94,8 +96,27 @@ def releases(plan: FleetPlan) -> int:
     """
     if plan.releases is not None:
         return plan.releases
-    even = plan.until_version * plan.buffer / plan.devices
-    return max(_RELEASES_LEAST, math.ceil(_RELEASES_SPARE * even))
+    return max(_RELEASES_LEAST, math.ceil(_RELEASES_SPARE * _even_share(plan)))
+
+
+def _even_share(plan: FleetPlan) -> float:
+    """Updates of one board if all send as many."""
+    return plan.until_version * plan.buffer / plan.devices
+
+
+def horizon_s(plan: FleetPlan) -> float:
+    """Until when a run goes on at least: a while after the last of its faults."""
+    lasting_s = lasts_s(timeline(plan.fault, plan.coordinators))
+    return lasting_s + _SETTLING_S if lasting_s else 0.0
+
+
+def between_s(plan: FleetPlan) -> float:
+    """A board's wait between two updates.
+
+    None, but if faults are to come: then the planned updates, and with them the
+    privacy budget, are to last until these are over.
+    """
+    return round(horizon_s(plan) / _even_share(plan), 3)
 
 
 def task_settings(plan: FleetPlan, shares: Shares) -> TaskSettings:

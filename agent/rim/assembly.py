@@ -175,7 +175,10 @@ def _settings(
         profile.bundle_mb * _MIB,
         (config.spool.mb or profile.spool_mb) * _MIB,
         pace=Pace(
-            check_in_s=pace.check_in_s, accept_s=pace.accept_s, rest_s=pace.rest_s
+            check_in_s=pace.check_in_s,
+            accept_s=pace.accept_s,
+            rest_s=pace.rest_s,
+            between_s=pace.between_s,
         ),
         rotated_from=identity,
     )

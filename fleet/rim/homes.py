@@ -32,7 +32,7 @@ from coordinator.publication import TaskSettings
 from coordinator.rim.home import CoordinatorHome
 from durable.files import storage_errors, write_atomic
 from fleet.plan import FleetPlan
-from fleet.recipe import task_settings
+from fleet.recipe import between_s, task_settings
 from fleet.rim.datasets import write_examples
 from fleet.rim.processes import Service, starling_command
 from fleet.rim.workshop import Material
@@ -266,6 +266,7 @@ def _set_up_board(
         "privacy.delta": plan.delta,
         "training.board": "simulated",
         "pace.check_in_s": _CHECK_IN_S,
+        "pace.between_s": between_s(plan),
     }
     if plan.devices * _TRAINER_BYTES < _free_memory_bytes() / 2:
         values["training.keep_s"] = _TRAINER_KEPT_S

@@ -12,7 +12,7 @@ from coordinator.publication import publication
 from fleet.council import Council
 from fleet.faults import timeline
 from fleet.plan import FleetPlan
-from fleet.recipe import heading, task_settings
+from fleet.recipe import heading, horizon_s, task_settings
 from fleet.report import FleetRun, Outcome, report
 from fleet.rim.evidence import compare_receipts
 from fleet.rim.harm import Harm
@@ -153,7 +153,7 @@ def _pause(plan: FleetPlan, watch: Watch) -> None:
     """Waits for the next look, or for the end."""
     for _ in range(_GLANCES):
         time.sleep(LOOK_EVERY_S / _GLANCES)
-        if watch.look_at_version() >= plan.until_version:
+        if not plan.fault and watch.look_at_version() >= plan.until_version:
             return
 
 
@@ -182,11 +182,15 @@ def _wait_for_task(supervisor: Supervisor, watch: Watch) -> float:
 
 
 def _ended(plan: FleetPlan, watch: Watch, last: Snapshot) -> str:
+    if last.time_s > plan.time_limit_s:
+        return "time limit"
+    if last.time_s < horizon_s(plan):
+        return ""
     if max(watch.version, last.version) >= plan.until_version:
         return "version reached"
     if watch.spent == plan.devices:
         return "budgets spent"
-    return "time limit" if last.time_s > plan.time_limit_s else ""
+    return ""
 
 
 def _wait_for_evaluation(watch: Watch, last: Snapshot) -> None:

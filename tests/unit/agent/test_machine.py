@@ -153,6 +153,16 @@ def test_failed_training_rests_longer_each_time_and_costs_nothing() -> None:
     assert board.disk.journal == []
 
 
+def test_board_with_a_wait_between_updates_trains_that_seldom() -> None:
+    board = connected(fresh(pace=Pace(between_s=100.0)))
+
+    board.run(lambda: board.meadow.head == 3)
+
+    # Two waits, each at least half as long as asked for.
+    assert board.now_s > 100.0
+    assert board.meadow.updates.keys() == {0, 1, 2}
+
+
 def test_crash_of_the_trainer_after_the_charge_burns_the_version() -> None:
     board = until_training(connected(fresh()))
     board.step(e.ReadyForNoise())

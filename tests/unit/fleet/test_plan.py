@@ -25,6 +25,10 @@ from protocol.errors import ConfigError
         ({"brokers": 2}, "--brokers: 2 is not in"),
         ({"brokers": 0}, "--brokers: 0 is not in"),
         ({"fault_model": "none"}, "--fault-model: 'none' is not one of"),
+        (
+            {"fault": "kill coordinator 1 at 30s", "time_limit_s": 20.0},
+            "--fault: its last entry is at 30 s, after --time-limit",
+        ),
         ({"fault_model": "crash"}, "--fault-model: crash is for 2 or 3"),
         ({"fault_model": "crash", "coordinators": 4}, "--fault-model: crash is for"),
     ],

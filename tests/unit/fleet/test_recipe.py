@@ -5,7 +5,15 @@ from dataclasses import replace
 import pytest
 
 from fleet.plan import FleetPlan
-from fleet.recipe import Shares, heading, model_name, releases, task_settings
+from fleet.recipe import (
+    Shares,
+    between_s,
+    heading,
+    horizon_s,
+    model_name,
+    releases,
+    task_settings,
+)
 from fleet.rim.workshop import prepare
 from protocol.accounting import MICRO, charge_from_sigma, epsilon_from_charge
 
@@ -56,6 +64,19 @@ def test_task_settings_named_values_win() -> None:
     made = task_settings(plan, DIGITS)
     assert (made.learning_rate, made.momentum) == (0.5, 0.25)
     assert (made.privacy.clip, made.leases) == (2.0, 9)
+
+
+def test_between_without_faults_is_no_wait() -> None:
+    assert between_s(FleetPlan()) == 0.0
+    assert horizon_s(FleetPlan()) == 0.0
+
+
+def test_between_with_faults_makes_the_budget_last_until_they_are_over() -> None:
+    fault = "kill coordinator 2 at 20s; restart coordinator 2 at 50s"
+    plan = FleetPlan(coordinators=4, fault=fault)
+
+    assert horizon_s(plan) == 65.0
+    assert between_s(plan) * releases(plan) >= horizon_s(plan)
 
 
 def test_heading_all_releases_together_stay_within_epsilon() -> None:
