@@ -23,7 +23,6 @@ from protocol.bundle import EVALUATE, GRADIENT, PRIVATE_GRADIENT, Port
 from protocol.clipping import clip_scale
 from protocol.errors import OperationError
 
-Floats = NDArray[np.float32]
 Run = Mapping[str, NDArray[np.generic]]
 
 EXAMPLES = 4

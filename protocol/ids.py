@@ -33,7 +33,6 @@ DIGEST_BYTES = 32
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 DEVICE_ID_BYTES = 16
-DEVICE_NAME_CHARS = 26
 NAMES_KEPT = 1 << 14
 """How many boards' ids and names are remembered; to make one again is only slower."""
 

@@ -213,17 +213,6 @@ def _on_wire(noised: float, dimension: int, block: int = 256, levels: int = 127)
     return math.ceil((widened + math.sqrt(dimension)) * (1 + 2.0**-30))
 
 
-def norm_radius_squared(
-    clip_q24: int, sigma_micro: int, dimension: int, pledge: int
-) -> int:
-    """`norm_radius` squared, in units of 2^-48, as `protocol.vectors.norm_squared`.
-
-    Raises:
-      ConfigError: If an argument is out of bounds.
-    """
-    return norm_radius(clip_q24, sigma_micro, dimension, pledge) ** 2
-
-
 def _check_noise(clip_q24: int, sigma_micro: int, dimension: int) -> None:
     check_sigma(sigma_micro)
     if not 1 <= clip_q24 <= CLIP_Q24_MAX:

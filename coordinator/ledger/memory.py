@@ -51,7 +51,6 @@ class MemoryStore:
         self._models: dict[tuple[int, int], ModelDigests] = {}
         self._versions: dict[tuple[int, int], StoredVersion] = {}
         self._evidence: dict[tuple[bytes, bytes], tuple[Digest, Envelope]] = {}
-        self._notes: dict[str, int] = {}
         self._open = False
 
     @contextmanager
@@ -144,11 +143,6 @@ class MemoryStore:
         """See `Store`."""
         assert self._open
         self._evidence.setdefault((known, other.signature), (Digest(known), other))
-
-    def put_note(self, name: str, value: int) -> None:
-        """See `Store`."""
-        assert self._open
-        self._notes[name] = value
 
     def tip(self) -> StoredTip:
         """See `Store`."""
@@ -268,10 +262,6 @@ class MemoryStore:
     def evidence(self) -> tuple[tuple[Digest, Envelope], ...]:
         """See `Store`."""
         return tuple(self._evidence.values())
-
-    def note(self, name: str) -> int | None:
-        """See `Store`."""
-        return self._notes.get(name)
 
     def close(self) -> None:
         """See `Store`."""

@@ -150,9 +150,6 @@ class Store(Protocol):
     def put_evidence(self, known: bytes, other: Envelope) -> None:
         """Keeps an update that contradicts a known transaction; again does nothing."""
 
-    def put_note(self, name: str, value: int) -> None:
-        """Keeps a number under a name, such as a counter's high-water mark."""
-
     def tip(self) -> StoredTip:
         """Where the chain ends; read once, at the start.
 
@@ -230,9 +227,6 @@ class Store(Protocol):
 
     def evidence(self) -> tuple[tuple[Digest, Envelope], ...]:
         """All kept evidence: the known transaction and what contradicts it."""
-
-    def note(self, name: str) -> int | None:
-        """A number by name."""
 
     def close(self) -> None:
         """Ends; a second call does nothing."""

@@ -86,10 +86,6 @@ class WorkTables(Tables):
         row = (known, ENVELOPE.pack(other))
         self._write("INSERT OR IGNORE INTO evidence VALUES (?, ?)", row)
 
-    def put_note(self, name: str, value: int) -> None:
-        """See `Store`."""
-        self._write("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
-
     def upload(self, transaction: bytes) -> StoredUpload | None:
         """See `Store`."""
         row = self._one(
@@ -156,8 +152,3 @@ class WorkTables(Tables):
         with storage_errors(self._path):
             rows = self._connection.execute("SELECT known, other FROM evidence")
             return tuple((Digest(row[0]), self._envelope(row[1])) for row in rows)
-
-    def note(self, name: str) -> int | None:
-        """See `Store`."""
-        row = self._one("SELECT value FROM notes WHERE name = ?", name)
-        return None if row is None else int(row[0])

@@ -152,18 +152,14 @@ def test_versions_models_and_metrics_come_back_in_order(make: Make) -> None:
     store.close()
 
 
-def test_evidence_and_notes_are_kept(make: Make) -> None:
+def test_evidence_is_kept_once(make: Make) -> None:
     world = World()
     store = make(world)
     known, other = H(b"known"), world.register(0)
     with store.transaction():
         store.put_evidence(known, other)
         store.put_evidence(known, other)
-        store.put_note("counter", 5)
-        store.put_note("counter", 6)
     assert store.evidence() == ((known, other),)
-    assert store.note("counter") == 6
-    assert store.note("none") is None
     store.close()
 
 

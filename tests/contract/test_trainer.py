@@ -11,7 +11,6 @@ from agent import open_trainer
 from agent.mechanism import private_sum
 from agent.orders import (
     ENGINE_NAMES,
-    Limits,
     TrainingOrder,
 )
 from agent.rim.engine_ort_training import is_available
@@ -35,12 +34,10 @@ from protocol.task import (
 from protocol.vectors import CODECS
 from tests.unit.compiler.small_models import build, node, weight
 
-DEADLINE_S = 30.0
 FEATURES, CLASSES, RECORDS = 5, 3, 40
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(RECORDS, FEATURES)).astype(np.float32)
 Y = RNG.integers(0, CLASSES, RECORDS)
-LIMITS = Limits(1, 8, 2048, 0)
 RUNS = range(5)
 
 
@@ -107,7 +104,10 @@ def softmax_gradient(theta: NDArray[np.float32], rows: slice) -> NDArray[np.floa
 def engine(request: pytest.FixtureRequest) -> str:
     """Each engine in turn."""
     if request.param == "ort-training" and not is_available():
-        pytest.skip("no onnxruntime-training-cpu: its wheels end with Python 3.12")
+        pytest.skip(
+            "needs onnxruntime-training-cpu: install starling[ort-training] in place "
+            "of starling[agent], on x86-64 with Python 3.11 or 3.12"
+        )
     name: str = request.param
     return name
 

@@ -50,10 +50,6 @@ def _second_output(model: onnx.ModelProto) -> None:
     model.graph.output.append(second)
 
 
-def _fixed_batch(model: onnx.ModelProto) -> None:
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-
-
 def _free_axis(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "w"
 

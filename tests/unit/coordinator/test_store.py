@@ -72,9 +72,9 @@ def test_uncommitted_writes_are_invisible_to_a_reader(tmp_path: Path) -> None:
     store = SqliteStore.create(path, World().genesis)
     reader = SqliteStore.read(path)
     with store.transaction():
-        store.put_note("counter", 1)
-        assert reader.note("counter") is None
-    assert reader.note("counter") == 1
+        store.put_blob(b"whole")
+        assert reader.blob(H(b"whole")) is None
+    assert reader.blob(H(b"whole")) == b"whole"
     reader.close()
     store.close()
 
@@ -84,7 +84,7 @@ def test_reader_cannot_write(tmp_path: Path) -> None:
     stored(path)
     reader = SqliteStore.read(path)
     with pytest.raises(StorageError), reader.transaction():
-        reader.put_note("counter", 1)
+        reader.put_blob(b"whole")
     reader.close()
 
 

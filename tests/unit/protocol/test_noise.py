@@ -20,7 +20,6 @@ from protocol.noise import (
     NoiseGrid,
     noise_grid,
     norm_radius,
-    norm_radius_squared,
 )
 from protocol.vectors import GridVector, decode_block8, encode_block8, norm_squared
 
@@ -133,11 +132,6 @@ def test_norm_radius_is_above_the_exact_quantile(dimension: int, pledge: int) ->
     quantile = deviation * math.sqrt(float(ncx2.isf(1e-9, dimension, offset)))
     radius = norm_radius(CLIP, SIGMA, dimension, pledge) / 2**24
     assert quantile < radius < 1.45 * quantile
-
-
-def test_norm_radius_squared_is_the_square() -> None:
-    radius = norm_radius(CLIP, SIGMA, 21_840, 600)
-    assert norm_radius_squared(CLIP, SIGMA, 21_840, 600) == radius**2
 
 
 @given(st.integers(1, 10_000), st.integers(1, 10_000))

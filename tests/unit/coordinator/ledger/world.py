@@ -1,7 +1,7 @@
 """A small chain to test with: keys, a task, transactions, and a state."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypedDict, Unpack
 
@@ -354,7 +354,3 @@ def opened(boards: int = 8, **options: object) -> World:
     world = World(**options)  # type: ignore[arg-type]  # passed on
     world.must(world.publish(), *(world.register(i) for i in range(boards)))
     return world
-
-
-def as_dict(tree: object) -> Mapping[bytes, bytes]:
-    return dict(tree.items())  # type: ignore[attr-defined]  # a StateTree
