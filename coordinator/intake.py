@@ -267,7 +267,7 @@ def _check_said(turn: Turn, device: DeviceId, envelope: Envelope) -> None:
 
 def _serve(turn: Turn, device: DeviceId, request: ChunkRequest) -> None:
     if not any(_offers(task, request.digest) for task in turn.tasks.values()):
-        raise InvalidUpdate("not a whole that is offered", Reason.STALE)
+        raise InvalidUpdate("not a whole that is offered", Reason.NOT_HERE)
     settings, session = turn.settings, turn.session(device)
     earned = (turn.now_s - session.chunks_at_s) * settings.chunks_per_s
     chunks = min(float(settings.chunks_burst), session.chunks + earned)

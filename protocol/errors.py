@@ -44,6 +44,7 @@ class Reason(IntEnum):
     POLICY_MISMATCH = 24
     INSUFFICIENT_FUNDS = 25
     JAILED = 26
+    NOT_HERE = 27
 
 
 class FederationError(Exception):

@@ -99,7 +99,7 @@ class Publisher:
     def _publish_chunks(self, effect: PublishChunks) -> None:
         whole = self._wholes.get(effect.digest)
         if whole is None:
-            log.warning("a board asks for %s, which is gone", effect.digest.hex())
+            log.info("a board asks for %s, which is not here", effect.digest.hex())
             return
         topic = self._settings.topics.model(device_name(effect.device))
         for index in effect.indices:

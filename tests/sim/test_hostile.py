@@ -175,7 +175,7 @@ ACTS: dict[str, tuple[Act, Reason]] = {
         says(lambda _, v: ENVELOPE.pack(v.sign(Kind.ATTEST, b""))),
         Reason.UNKNOWN_KIND,
     ),
-    "unknown-whole": (says(lambda _, v: request(v, bytes(32))), Reason.STALE),
+    "unknown-whole": (says(lambda _, v: request(v, bytes(32))), Reason.NOT_HERE),
     "too-fast": (asks_too_fast, Reason.BUSY),
 }
 

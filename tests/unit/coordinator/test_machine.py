@@ -328,7 +328,7 @@ def test_chunk_request_for_secrets_is_refused(
 
     effects = world.send(SaidArrived(boards[0].device, ENVELOPE.pack(said)))
 
-    assert refusals(effects, boards[0].device)[0].reason == Reason.STALE
+    assert refusals(effects, boards[0].device)[0].reason == Reason.NOT_HERE
 
 
 def test_check_in_replayed_is_refused(world: World, boards: list[Board]) -> None:
