@@ -262,6 +262,10 @@ def silence(settings: LedgerSettings, state: LedgerState, now_s: float) -> str:
         return "the journal of own votes is gone: starling coordinator resume"
     if state.consensus.height < settings.votes_from:
         return f"votes from height {settings.votes_from}"
+    last = state.recovered[-1].height if state.recovered else 0
+    if state.consensus.height < last:
+        # Votes of decided heights leave the journal: the chain must come back first.
+        return f"catches up to height {last}, where it voted last"
     if now_s < state.listens_until_s:
         return "listens whether somebody else votes with this key"
     return ""

@@ -182,6 +182,58 @@ def test_lost_journal_observes_and_follows() -> None:
     assert me.votes() == []
 
 
+def _without_its_chain() -> tuple[World, Running, list[bytes], list[bytes]]:
+    """A validator that decided two heights, with the last entry of its journal.
+
+    Returns:
+      With it the proposals of both heights, and their decisions.
+    """
+    world = World(4)
+    running = [Running(world.genesis, key) for key in world.validators]
+    heard: list[bytes] = []
+    for height, envelope in enumerate((world.publish(), world.register(0)), start=1):
+        now_s = 10.0 * height
+        for one in running:
+            one.submit(envelope, now_s=now_s)
+            one.tick(now_s)
+        while any(one.sent for one in running):
+            for sender in running:
+                payloads, sender.sent = sender.sent, []
+                heard += payloads
+                for other in running:
+                    if other is not sender:
+                        for payload in payloads:
+                            hear(other, payload, now_s)
+    me = running[ME]
+    assert me.state.height == 2
+    decisions = [
+        wire.wrap_decision(effect.block, effect.certificate) for effect in me.blocks()
+    ]
+    late = Running(world.genesis, world.validators[ME])
+    # As the journal is after it was rewritten: votes of durable heights are gone.
+    late.journal = me.journal[-1:]
+    late.restart(30.0)
+    topics = [(wire.MESSAGE.unpack(payload).topic, payload) for payload in heard]
+    offers = [payload for topic, payload in topics if topic == wire.Topic.PROPOSAL]
+    return world, late, offers, decisions
+
+
+def test_chain_behind_the_journal_is_caught_up_with_before_any_vote() -> None:
+    world, late, offers, decisions = _without_its_chain()
+    late.submit(world.register(1), now_s=31.0)
+    for now_s in (31.0, 40.0, 60.0):
+        late.tick(now_s)
+        for offer in offers:
+            hear(late, offer, now_s)
+    assert late.votes() == []
+    assert "height 2" in reason(late, 60.0)
+    hear(late, decisions[0], 61.0)
+    assert reason(late, 61.0) == ""
+    assert late.state.height == 1
+    hear(late, decisions[1], 62.0)
+    assert late.state.height == 2
+
+
 def test_operators_height_is_where_voting_begins() -> None:
     world = World(1)
     silent = Running(world.genesis, world.validators[0], votes_from=2)
