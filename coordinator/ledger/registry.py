@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from coordinator.ledger import accounts, layout, views
+from coordinator.ledger import accounts, layout, validators, views
 from coordinator.ledger.accounts import Account
 from coordinator.ledger.authority import check_operator
 from coordinator.ledger.draft import BoardChanged, Context, Draft
 from coordinator.ledger.records import BOARD, Board
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason
-from protocol.ids import Digest, device_id
+from protocol.ids import Digest, PublicKey, device_id
 from protocol.messages import REGISTER, REVOKE
 from protocol.rotation import ROTATE, ROTATIONS_MAX
 
@@ -32,6 +32,11 @@ def register(
         raise ProtocolError("the board was revoked", Reason.NOT_AUTHORISED)
     if known is not None or draft.get(layout.owner_key(body.device)) is not None:
         raise ProtocolError("the key is a board's", Reason.ALREADY_KNOWN)
+    _check_no_validator(draft, context, body.device)
+    held = accounts.account(draft, board_id) or Account()
+    if held.deposit:
+        # A former validator's: a board's deposit goes back to whoever registered it.
+        raise ProtocolError("the key has a deposit to release", Reason.ALREADY_KNOWN)
     sponsor = device_id(envelope.sender)
     if deposit := context.genesis.economy.board_deposit:
         accounts.debit(draft, sponsor, deposit)
@@ -93,10 +98,14 @@ def rotate(
     draft.happen(BoardChanged(body.device))
 
 
-def _check_unused(draft: Draft, context: Context, public: bytes) -> None:
+def _check_unused(draft: Draft, context: Context, public: PublicKey) -> None:
     """Refuses a key that somebody signs with: evidence must name one owner."""
     if views.in_use(draft, public):
         raise ProtocolError("the key is in use", Reason.ALREADY_KNOWN)
-    validators = views.validators(draft, context.genesis, context.height)
-    if validators.index_of(public) is not None:
+    _check_no_validator(draft, context, public)
+
+
+def _check_no_validator(draft: Draft, context: Context, public: PublicKey) -> None:
+    """Refuses a key that still answers, or soon will, for what a validator signs."""
+    if validators.answers(draft, context, device_id(public)):
         raise ProtocolError("the key is a validator's", Reason.ALREADY_KNOWN)

@@ -260,12 +260,11 @@ def silence(settings: LedgerSettings, state: LedgerState, now_s: float) -> str:
         return "somebody else votes with this key: stop one of the two"
     if settings.votes_from is None:
         return "the journal of own votes is gone: starling coordinator resume"
-    if state.consensus.height < settings.votes_from:
-        return f"votes from height {settings.votes_from}"
-    last = state.recovered[-1].height if state.recovered else 0
-    if state.consensus.height < last:
-        # Votes of decided heights leave the journal: the chain must come back first.
-        return f"catches up to height {last}, where it voted last"
+    # The journal forgets votes of heights that were durable; the chain may have gone.
+    voted = state.recovered[-1].height if state.recovered else 0
+    first = max(settings.votes_from, voted)
+    if state.consensus.height < first:
+        return f"votes from height {first}"
     if now_s < state.listens_until_s:
         return "listens whether somebody else votes with this key"
     return ""

@@ -11,13 +11,14 @@ from coordinator.ledger.rows import Row
 from coordinator.ledger.validators import DELAY_BLOCKS
 from protocol.chain import CERTIFICATE, HEADER
 from protocol.economy import Economy
-from protocol.envelope import Envelope
+from protocol.envelope import Envelope, Kind
 from protocol.errors import ProofError, Reason
 from protocol.evidence import AGE_HEIGHTS_MAX
 from protocol.genesis import VALIDATORS_MAX, FaultModel, ValidatorSet
 from protocol.ids import PublicKey
 from protocol.keys import SigningKey
 from protocol.light import Trusted, pin
+from protocol.messages import REGISTER, Register
 from tests.sim.consensus_world import Bus
 from tests.unit.coordinator.ledger.test_conviction import LIAR, double_vote
 from tests.unit.coordinator.ledger.validator import Running
@@ -108,6 +109,56 @@ def test_boards_key_becomes_no_validators() -> None:
     world = opened(validators=1)
     world.must(world.operator(validator_key(NEW)))
     assert world.do(world.join(NEW)).code == Reason.ALREADY_KNOWN
+
+
+def _register(world: World, who: SigningKey) -> Envelope:
+    """As a board, by an operator that would be given its deposit."""
+    return world.sign(OPERATOR, Kind.REGISTER, REGISTER.pack(Register(who.public)))
+
+
+def _present(world: World) -> SigningKey:
+    return world.validators[0]
+
+
+def _coming(world: World) -> SigningKey:
+    world.must(world.join(NEW, who=OPERATOR))
+    return validator_key(NEW)
+
+
+def _gone(world: World) -> SigningKey:
+    world.must(world.leave(world.validators[0]))
+    world.height += AGE_HEIGHTS_MAX
+    return world.validators[0]
+
+
+def _gone_for_long(world: World) -> SigningKey:
+    who = _gone(world)
+    # Evidence cannot reach it any more, but nobody gave its deposit back.
+    world.height += DELAY_BLOCKS + 1
+    return who
+
+
+@pytest.mark.parametrize(
+    "whose", [_present, _coming, _gone, _gone_for_long], ids=lambda f: f.__name__
+)
+def test_validators_key_becomes_no_boards(
+    whose: Callable[[World], SigningKey],
+) -> None:
+    world = opened(validators=4, economy=ECONOMY)
+    who = whose(world)
+    assert world.do(_register(world, who)).code == Reason.ALREADY_KNOWN
+    held = accounts.account(world.tree, who.identity)
+    assert held is not None
+    assert held.deposit == ECONOMY.validator_deposit
+
+
+@pytest.mark.parametrize("whose", [_present, _coming, _gone], ids=lambda f: f.__name__)
+def test_board_rotates_to_no_validators_key(
+    whose: Callable[[World], SigningKey],
+) -> None:
+    world = opened(validators=4, economy=ECONOMY)
+    who = whose(world)
+    assert world.do(world.rotate(0, who)).code == Reason.ALREADY_KNOWN
 
 
 def test_last_validator_stays() -> None:
