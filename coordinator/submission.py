@@ -44,9 +44,6 @@ def advance(turn: Turn, event: node.Event) -> None:
                 turn.report(_about(turn, payload))
             case node.JournalVote() | node.Gossip():
                 turn.emit(effect)
-            case node.ServeBlocks():
-                # Whoever is that far behind asks for ranges: see `catchup`.
-                pass
             case _:
                 assert_never(effect)
 

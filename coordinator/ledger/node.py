@@ -24,13 +24,12 @@ from coordinator.ledger.turn import (
     LedgerSettings,
     LedgerState,
     RefuseTransaction,
-    ServeBlocks,
     StoreBlock,
     StoreFork,
     Turn,
     silence,
 )
-from protocol.chain import Certificate, Header
+from protocol.chain import Block, Certificate, Header
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError
 from protocol.motion import Parameter
@@ -46,7 +45,6 @@ __all__ = [
     "LedgerState",
     "PeerMessage",
     "RefuseTransaction",
-    "ServeBlocks",
     "StoreBlock",
     "StoreFork",
     "Submitted",
@@ -99,6 +97,7 @@ def begin(
     tree: StateTree,
     journal: Sequence[bytes],
     now_s: float,
+    last: Block | None = None,
 ) -> LedgerState:
     """The state after a start or restart.
 
@@ -109,6 +108,7 @@ def begin(
       tree: The state after it, `genesis_tree` before the first.
       journal: All entries of the vote journal, in order.
       now_s: Monotonic time.
+      last: The last stored block, if all of it is there.
 
     Raises:
       DecodeError, LimitError: If a journal entry is none: a defect of the disk.
@@ -122,6 +122,7 @@ def begin(
         party,
         Consensus(tip.height + 1),
         now_s + tip.parameter(Parameter.HEARTBEAT_S),
+        last=last,
         listens_until_s=now_s + listens_s,
         recovered=tuple(entry for entry in entries if entry.height > tip.height),
         recent=_last_decided(certificate, entries),

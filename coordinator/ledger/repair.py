@@ -9,12 +9,11 @@ as many statuses as there are validators, whoever is dead or lies.
 from dataclasses import replace
 
 from coordinator.ledger import wire
-from coordinator.ledger.turn import Lacking, ServeBlocks, Turn
+from coordinator.ledger.turn import Lacking, Turn
 from coordinator.ledger.wire import Held, Status
 from protocol.chain import ROUND_MAX, VoteType
 from protocol.ids import H
 
-BLOCKS_SERVED_MAX = 64
 _TAG = b"starling/repair/1"
 _PROPOSAL = 0
 _BLOCK = (-1, 0, 0)
@@ -60,12 +59,9 @@ def _items(turn: Turn, status: Status) -> list[_Item]:
     if turn.state.fork is not None or status.height > height:
         return []
     if status.height < height:
-        last, top = turn.state.last, turn.state.tip.height
-        if last is not None and status.height == top:
-            return [_BLOCK]
-        first, most = status.height, status.height + BLOCKS_SERVED_MAX - 1
-        turn.emit(ServeBlocks(first, min(top, most)))
-        return []
+        # Whoever is further behind asks for ranges.
+        lacks_last = status.height == turn.state.tip.height
+        return [_BLOCK] if lacks_last and turn.state.last is not None else []
     return _of_this_height(turn, status)
 
 

@@ -98,7 +98,7 @@ class LedgerState:
 
     Attributes:
       tip: The chain so far.
-      last: The last block; None until one was decided since the start.
+      last: The last block; None before the first, and if its body is not there.
       mempool: What waits for a block.
       party: Who we are, and with whom we decide `height + 1`.
       consensus: That height.
@@ -232,23 +232,7 @@ class BlamePeer:
     detail: str
 
 
-@dataclass(frozen=True)
-class ServeBlocks:
-    """A peer lacks stored blocks: gossip `wire.wrap_decision` of each."""
-
-    first: int
-    last: int
-
-
-Effect = (
-    JournalVote
-    | Gossip
-    | StoreBlock
-    | RefuseTransaction
-    | BlamePeer
-    | ServeBlocks
-    | StoreFork
-)
+Effect = JournalVote | Gossip | StoreBlock | RefuseTransaction | BlamePeer | StoreFork
 
 
 def silence(settings: LedgerSettings, state: LedgerState, now_s: float) -> str:

@@ -195,8 +195,15 @@ def restore(
       StorageError: If what is stored is damaged.
     """
     tip = store.tip()
+    last = None if tip.header is None else store.block(tip.header.height)
     ledger = node.begin(
-        settings.ledger, tip.header, tip.certificate, tip.tree, votes, now_s
+        settings.ledger,
+        tip.header,
+        tip.certificate,
+        tip.tree,
+        votes,
+        now_s,
+        None if last is None else last.block,
     )
     models: dict[TaskId, tuple[Version, ModelDigests]] = {}
     attested: dict[TaskId, ModelDigests] = {}

@@ -21,7 +21,9 @@ from coordinator.gossip import (
 from coordinator.peers import ASKS_BURST, ASKS_OF_RANGE
 from coordinator.state import Wanted
 from protocol.codec import UINT_MAX
+from protocol.envelope import Kind
 from protocol.errors import DecodeError
+from protocol.messages import REGISTER, Register
 from tests.unit.coordinator.council import KEYS, Council, Member, voters
 
 LATE = 1
@@ -139,3 +141,21 @@ def test_bad_key_is_answered_with_nothing(council: Council) -> None:
     giver.sent.clear()
     giver.step(PeerArrived(KEYS[2].identity, payload), council.now_s)
     assert not giver.sent
+
+
+def test_member_one_block_behind_restarted_ones_gets_it() -> None:
+    """No quorum is there without it, so no later block could wake it."""
+    council = Council()
+    first, second = (REGISTER.pack(Register(it.key.public)) for it in voters(2))
+    council.operate(Kind.REGISTER, first)
+    council.cut = lambda source, target, message: target == LATE
+    council.operate(Kind.REGISTER, second)
+    council.cut = lambda source, target, message: False
+    assert council.heights() == [2, 1, 2, 2]
+    council.members[LATE].up = False
+    council.crash(0, 2, 3)
+    for index in (0, LATE, 2):
+        council.restart(index)
+    council.run(10.0)
+    council.close()
+    assert council.heights()[:3] == [2, 2, 2]

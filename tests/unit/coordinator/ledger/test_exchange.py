@@ -10,7 +10,6 @@ from coordinator.ledger.node import (
     BlamePeer,
     Gossip,
     PeerMessage,
-    ServeBlocks,
     StoreBlock,
 )
 from coordinator.ledger.rounds import Step
@@ -302,13 +301,14 @@ def test_forged_status_is_refused() -> None:
     assert me.sent == []
 
 
-def test_status_from_behind_gets_stored_blocks() -> None:
+def test_status_from_one_behind_gets_the_stored_block() -> None:
     world, me, proposal = start()
     whole = certificate(world, VoteType.PRECOMMIT, proposal.block_id)
     hear(me, wire.wrap_decision(BLOCK.unpack(proposal.block), whole))
     me.restart(5.0)
     hear(me, status(world, 3, 1), 6.0)
-    assert me.of(ServeBlocks) == [ServeBlocks(1, 1)]
+    topics = [MESSAGE.unpack(payload).topic for payload in me.sent]
+    assert Topic.DECISION in topics
 
 
 def test_transaction_with_a_bad_signature_does_not_wait() -> None:

@@ -1,5 +1,6 @@
 """One validator over a memory store and a list for a journal, as a rim would run it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from coordinator.ledger import node
@@ -11,15 +12,17 @@ from coordinator.ledger.node import (
     JournalVote,
     LedgerSettings,
     LedgerState,
-    ServeBlocks,
     StoreBlock,
     Submitted,
     Ticked,
 )
+from coordinator.ledger.turn import Lacking
 from coordinator.ledger.wire import wrap_decision
 from protocol.envelope import Envelope
 from protocol.genesis import Genesis
 from protocol.keys import SigningKey
+
+SERVED_MAX = 64
 
 
 class Running:
@@ -43,8 +46,15 @@ class Running:
 
     def _begin(self, now_s: float) -> LedgerState:
         tip = self.disk.tip()
+        last = None if tip.header is None else self.disk.block(tip.header.height)
         return node.begin(
-            self.settings, tip.header, tip.certificate, tip.tree, self.journal, now_s
+            self.settings,
+            tip.header,
+            tip.certificate,
+            tip.tree,
+            self.journal,
+            now_s,
+            None if last is None else last.block,
         )
 
     def restart(self, now_s: float) -> None:
@@ -60,12 +70,28 @@ class Running:
         now_ms: int | None = None,
     ) -> None:
         """One step; the power goes after `stop_after` effects, if given."""
+        known = self.state.lacking
         wall_ms = int(1000 * now_s) if now_ms is None else now_ms
         self.state, effects = node.step(
             self.settings, self.state, event, now_s, wall_ms
         )
         for effect in effects[:stop_after]:
             self._carry_out(effect)
+        if stop_after is None:
+            self._serve(known)
+
+    def _serve(self, known: Mapping[bytes, Lacking]) -> None:
+        """Tells who just showed to be far behind what they would ask for."""
+        top = self.state.tip.height
+        for who, lacking in self.state.lacking.items():
+            told = lacking is not known.get(who) and self.state.fork is None
+            if not told or lacking.height >= top:
+                continue
+            most = min(top, lacking.height + SERVED_MAX - 1)
+            for height in range(lacking.height, most + 1):
+                stored = self.disk.block(height)
+                assert stored is not None
+                self.sent.append(wrap_decision(stored.block, stored.certificate))
 
     def _carry_out(self, effect: Effect) -> None:
         self.heard.append(effect)
@@ -80,12 +106,6 @@ class Running:
                     )
             case Gossip():
                 self.sent.append(effect.payload)
-            case ServeBlocks():
-                for height in range(effect.first, effect.last + 1):
-                    stored = self.disk.block(height)
-                    assert stored is not None
-                    payload = wrap_decision(stored.block, stored.certificate)
-                    self.sent.append(payload)
             case _:
                 pass
 
