@@ -77,7 +77,7 @@ def present(
     """Gives a validator its turns back.
 
     Raises:
-      ProtocolError: NOT_AUTHORISED, ALREADY_KNOWN, STALE, COOLING or MALFORMED.
+      ProtocolError: NOT_AUTHORISED, ALREADY_KNOWN, STALE, BUSY or MALFORMED.
     """
     del identity
     body = PRESENT.unpack(envelope.body)

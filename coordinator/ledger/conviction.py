@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from coordinator.ledger import accounts, layout, parameters, validators, views
 from coordinator.ledger.accounts import Account
-from coordinator.ledger.authority import check_operator
+from coordinator.ledger.authority import check_operator, require_board
 from coordinator.ledger.draft import BoardChanged, Context, Draft
 from coordinator.ledger.records import (
     BOARD,
@@ -119,11 +119,7 @@ def unjail(
     """
     del identity
     body = UNJAIL.unpack(envelope.body)
-    board = views.board(draft, body.device)
-    if board is None or board.revoked:
-        raise ProtocolError("the board may not take part", Reason.NOT_ENROLLED)
-    if board.public != envelope.sender:
-        raise ProtocolError("not signed by the board", Reason.NOT_AUTHORISED)
+    board = require_board(draft, envelope, body.device)
     if not board.jailed:
         raise ProtocolError("the board is free", Reason.ALREADY_KNOWN)
     if context.height <= board.jailed:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from coordinator.ledger import accounts, layout, validators, views
 from coordinator.ledger.accounts import Account
-from coordinator.ledger.authority import check_operator
+from coordinator.ledger.authority import check_operator, require_board
 from coordinator.ledger.draft import BoardChanged, Context, Draft
 from coordinator.ledger.records import BOARD, Board
 from protocol.envelope import Envelope
@@ -82,11 +82,7 @@ def rotate(
     """
     del identity
     body = ROTATE.unpack(envelope.body)
-    board = views.board(draft, body.device)
-    if board is None or board.revoked:
-        raise ProtocolError("the board may not take part", Reason.NOT_ENROLLED)
-    if board.public != envelope.sender:
-        raise ProtocolError("not signed by the board", Reason.NOT_AUTHORISED)
+    board = require_board(draft, envelope, body.device)
     if board.rotations >= ROTATIONS_MAX:
         raise ProtocolError(f"{ROTATIONS_MAX} rotations at most", Reason.BUSY)
     _check_unused(draft, context, body.following)
