@@ -1,6 +1,5 @@
 """A real Mosquitto with our own configuration, and links to it that record events."""
 
-import os
 import queue
 import random
 import time
@@ -22,9 +21,9 @@ from broker.events import (
 )
 from broker.rim.home import LOCAL_HOSTS, BrokerHome, BrokerSettings
 from broker.rim.link import Link
-from broker.rim.mosquitto import MosquittoProcess, find_mosquitto, free_port
-from protocol.errors import ConfigError
+from broker.rim.mosquitto import MosquittoProcess, free_port
 from protocol.topics import Topics
+from tests.e2e.mosquitto import require_mosquitto
 
 DEADLINE_S = 15.0
 COORDINATOR = "coordinator-1"
@@ -120,12 +119,7 @@ class Broker:
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
     """A real Mosquitto; without it the test fails in CI and is skipped elsewhere."""
-    try:
-        find_mosquitto()
-    except ConfigError as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    require_mosquitto()
     home = BrokerHome(tmp_path / "broker")
     home.prepare(
         BrokerSettings("test", LOCAL_HOSTS[0], free_port(), coordinators=(COORDINATOR,))

@@ -1,7 +1,6 @@
 """Real agents with a real broker and coordinator, killed where it hurts."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,11 +13,11 @@ import numpy as np
 import pytest
 
 from agent.privacy import PrivacyLedger
-from broker.rim.mosquitto import find_mosquitto, free_port
+from broker.rim.mosquitto import free_port
 from compiler import compile_model, write_bundle
 from durable.journal import Journal
 from fleet.models import build_model
-from protocol.errors import ConfigError
+from tests.e2e.mosquitto import require_mosquitto
 
 pytestmark = pytest.mark.e2e
 
@@ -141,12 +140,7 @@ class Meadow:
 @pytest.fixture(scope="module")
 def founded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meadow]:
     """A fleet of two boards with a task, not yet running."""
-    try:
-        find_mosquitto()
-    except ConfigError as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    require_mosquitto()
     found = Meadow(tmp_path_factory.mktemp("meadow"))
     found.found(2)
     yield found

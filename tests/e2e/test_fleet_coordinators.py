@@ -1,7 +1,6 @@
 """`starling fleet run --coordinators 4`: faults on a timeline, one chain at all."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from broker.rim.mosquitto import find_mosquitto
-from protocol.errors import EXIT_DONE, ConfigError
+from protocol.errors import EXIT_DONE
+from tests.e2e.mosquitto import require_mosquitto
 
 pytestmark = pytest.mark.e2e
 
@@ -36,12 +35,7 @@ def run_fleet(
     folder: Path, timeline: str, time_limit_s: int, boards: int = 6, *words: str
 ) -> str:
     """Runs four coordinators and some boards to the end; what the log said."""
-    try:
-        find_mosquitto()
-    except ConfigError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(error))
+    require_mosquitto()
     asked = ["--devices", str(boards), "--buffer", "2", "--privacy", "none"]
     asked += ["--coordinators", str(COORDINATORS), "--fault", timeline]
     asked += ["--until-version", "100000", "--time-limit", str(time_limit_s), *words]

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from broker.rim.mosquitto import find_mosquitto
 from fleet.cli import INTERRUPTED
-from protocol.errors import EXIT_CONFIG, EXIT_DONE, ConfigError
+from protocol.errors import EXIT_CONFIG, EXIT_DONE
+from tests.e2e.mosquitto import require_mosquitto
 
 pytestmark = pytest.mark.e2e
 
@@ -25,12 +25,7 @@ DEADLINE_S = 60.0
 
 @pytest.fixture(autouse=True)
 def _broker_program() -> None:
-    try:
-        find_mosquitto()
-    except ConfigError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(error))
+    require_mosquitto()
 
 
 def command(*words: str) -> list[str]:

@@ -18,15 +18,14 @@ from pathlib import Path
 import pytest
 
 from agent.privacy import CHARGE
-from broker.rim.mosquitto import find_mosquitto
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.store import SqliteStore
 from durable.journal import Journal
 from protocol.enrolment import admission_from_json
 from protocol.envelope import ENVELOPE, Kind
-from protocol.errors import ConfigError
 from protocol.ids import DeviceId, device_id
 from protocol.messages import CONTRIBUTION
+from tests.e2e.mosquitto import require_mosquitto
 from tests.e2e.test_fleet_run import has_reached, processes_of, running, until, version
 
 pytestmark = pytest.mark.e2e
@@ -38,12 +37,7 @@ ACCEPTED = re.compile(r"update for version (\d+) accepted$", re.MULTILINE)
 
 @pytest.fixture(autouse=True)
 def _broker_program() -> None:
-    try:
-        find_mosquitto()
-    except ConfigError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(error))
+    require_mosquitto()
 
 
 def board_in_mid_update(home: Path) -> Path:

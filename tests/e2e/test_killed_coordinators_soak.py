@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from broker.rim.mosquitto import find_mosquitto
-from protocol.errors import EXIT_DONE, ConfigError
+from protocol.errors import EXIT_DONE
+from tests.e2e.mosquitto import require_mosquitto
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 
@@ -74,12 +74,7 @@ def heads(home: Path) -> list[int]:
 
 
 def test_kill_9_of_any_process_loses_no_receipt(tmp_path: Path) -> None:
-    try:
-        find_mosquitto()
-    except ConfigError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(error))
+    require_mosquitto()
     home, draw, killed = tmp_path / "home", random.Random(SEED), 0
     words = ["--devices", str(BOARDS), "--buffer", "3", "--privacy", "none"]
     words += ["--coordinators", str(COORDINATORS), "--until-version", "100000"]

@@ -1,7 +1,6 @@
 """Four coordinators on two brokers, whose connection is cut and healed."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -15,13 +14,14 @@ import pytest
 
 from broker import cli as broker_cli
 from broker.rim.home import BrokerHome
-from broker.rim.mosquitto import find_mosquitto, free_port
+from broker.rim.mosquitto import free_port
 from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.store import SqliteStore
 from fleet.rim.homes import command
-from protocol.errors import EXIT_DONE, ConfigError
+from protocol.errors import EXIT_DONE
 from protocol.topics import Topics
+from tests.e2e.mosquitto import require_mosquitto
 from tests.e2e.proxy import Proxy
 
 pytestmark = pytest.mark.e2e
@@ -159,12 +159,7 @@ class Council:
 
 @pytest.fixture
 def council(tmp_path: Path) -> Iterator[Council]:
-    try:
-        find_mosquitto()
-    except ConfigError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(error))
+    require_mosquitto()
     with ExitStack() as stack:
         made = Council(tmp_path, stack)
         made.found()

@@ -1,6 +1,5 @@
 """Four coordinators: what they agree on, who is missed, and who is named."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -21,13 +20,6 @@ from tests.unit.coordinator.council import COUNT, KEYS, Council, Voter, voters
 from tests.unit.coordinator.world import MODEL
 
 TASK = TaskId(0)
-
-
-@pytest.fixture
-def council() -> Iterator[Council]:
-    made = Council()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Four coordinators of which three signed two blocks: all stop, and name them."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from coordinator.effects import Report
@@ -16,13 +14,6 @@ from protocol.ids import BlockHash, H
 from tests.unit.coordinator.council import CHAIN_ID, KEYS, Council, Voter, voters
 
 LIARS = (0, 2, 3)
-
-
-@pytest.fixture
-def council() -> Iterator[Council]:
-    made = Council()
-    yield made
-    made.close()
 
 
 @pytest.fixture

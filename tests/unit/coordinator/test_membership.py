@@ -1,7 +1,5 @@
 """A council whose members change goes on, and leads its boards along."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from coordinator.ledger import views
@@ -22,13 +20,6 @@ from tests.unit.coordinator.council import (
 TASK = TaskId(0)
 GONE = 3
 FORMER = GENESIS.validators.members[GONE]
-
-
-@pytest.fixture
-def council() -> Iterator[Council]:
-    made = Council()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Vectors that do not open for everybody: keys are passed, and boards convicted."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -40,13 +39,6 @@ from tests.unit.coordinator.council import (
 
 TASK = TaskId(0)
 ENTROPY = bytes(range(32))
-
-
-@pytest.fixture
-def council() -> Iterator[Council]:
-    made = Council()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from coordinator.ledger.rounds import Step
 from coordinator.ledger.wire import MESSAGE, Message, Status, Topic
 from protocol.chain import (
     BLOCK,
-    PROPOSAL,
     VOTE,
     Certificate,
     Proposal,
@@ -27,7 +26,7 @@ from protocol.chain import (
 from protocol.envelope import ENVELOPE
 from protocol.errors import Reason
 from protocol.ids import SIGNATURE_BYTES, BlockHash, H
-from tests.unit.coordinator.ledger.validator import Running
+from tests.unit.coordinator.ledger.validator import Running, first_offer
 from tests.unit.coordinator.ledger.world import World
 
 PROPOSER = 1
@@ -38,13 +37,9 @@ ME = 2
 def start() -> tuple[World, Running, Proposal]:
     """A world, ourselves, and what the proposer of height 1 offers."""
     world = World(4)
-    proposer = Running(world.genesis, world.validators[PROPOSER])
-    proposer.submit(world.publish())
-    proposer.tick(0.0)
-    messages = [MESSAGE.unpack(payload) for payload in proposer.sent]
-    (offer,) = [m.content for m in messages if m.topic == Topic.PROPOSAL]
+    offer = first_offer(world.genesis, world.validators[PROPOSER], world.publish())
     me = Running(world.genesis, world.validators[ME])
-    return world, me, PROPOSAL.unpack(offer)
+    return world, me, offer
 
 
 def sign(world: World, proposal: Proposal, who: int = PROPOSER) -> Proposal:

@@ -36,7 +36,7 @@ from protocol.chain import (
 from protocol.envelope import ENVELOPE, Kind
 from protocol.errors import Reason
 from protocol.ids import SIGNATURE_BYTES, BlockHash, H
-from tests.unit.coordinator.ledger.validator import Running
+from tests.unit.coordinator.ledger.validator import Running, first_offer
 from tests.unit.coordinator.ledger.world import STRANGER, World
 
 PROPOSER, ME, LIAR = 1, 2, 3
@@ -47,12 +47,8 @@ STATE_BYTES_MAX = 512 * 1024
 def start() -> tuple[World, Running, Proposal]:
     """A world, ourselves, and what the proposer of height 1 offers."""
     world = World(4)
-    proposer = Running(world.genesis, world.validators[PROPOSER])
-    proposer.submit(world.publish())
-    proposer.tick(0.0)
-    messages = [MESSAGE.unpack(payload) for payload in proposer.sent]
-    (offer,) = [m.content for m in messages if m.topic == Topic.PROPOSAL]
-    return world, Running(world.genesis, world.validators[ME]), PROPOSAL.unpack(offer)
+    offer = first_offer(world.genesis, world.validators[PROPOSER], world.publish())
+    return world, Running(world.genesis, world.validators[ME]), offer
 
 
 def hear(me: Running, payload: bytes, now_s: float = 1.0) -> None:

@@ -10,7 +10,6 @@ from coordinator.ledger.wire import FORK, MESSAGE, Fork, Message, Status, Topic
 from protocol.chain import (
     BLOCK,
     CERTIFICATE,
-    PROPOSAL,
     Block,
     Certificate,
     Vote,
@@ -19,7 +18,7 @@ from protocol.chain import (
 )
 from protocol.errors import Reason
 from protocol.ids import SIGNATURE_BYTES, BlockHash, H
-from tests.unit.coordinator.ledger.validator import Running
+from tests.unit.coordinator.ledger.validator import Running, first_offer
 from tests.unit.coordinator.ledger.world import World
 
 PROPOSER = 1
@@ -47,12 +46,8 @@ def certificate(
 def decided() -> tuple[World, Running, Block, Certificate]:
     """A validator that decided height 1 with the votes of 0, 1 and 3."""
     world = World(4)
-    proposer = Running(world.genesis, world.validators[PROPOSER])
-    proposer.submit(world.publish())
-    proposer.tick(0.0)
-    messages = [MESSAGE.unpack(payload) for payload in proposer.sent]
-    (offer,) = [m.content for m in messages if m.topic == Topic.PROPOSAL]
-    block = BLOCK.unpack(PROPOSAL.unpack(offer).block)
+    offer = first_offer(world.genesis, world.validators[PROPOSER], world.publish())
+    block = BLOCK.unpack(offer.block)
     whole = certificate(world, block.header.block_id(), (0, 1, 3))
     me = Running(world.genesis, world.validators[ME])
     hear(me, wire.wrap_decision(block, whole))

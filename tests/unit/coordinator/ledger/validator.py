@@ -17,7 +17,8 @@ from coordinator.ledger.node import (
     Ticked,
 )
 from coordinator.ledger.turn import Lacking
-from coordinator.ledger.wire import wrap_decision
+from coordinator.ledger.wire import MESSAGE, Topic, wrap_decision
+from protocol.chain import PROPOSAL, Proposal
 from protocol.envelope import Envelope
 from protocol.genesis import Genesis
 from protocol.keys import SigningKey
@@ -129,3 +130,13 @@ class Running:
     def votes(self) -> list[JournalVote]:
         """What was written down since it was made, in order."""
         return [effect for effect in self.heard if isinstance(effect, JournalVote)]
+
+
+def first_offer(genesis: Genesis, key: SigningKey, waiting: Envelope) -> Proposal:
+    """What the proposer of height 1 offers for one transaction."""
+    proposer = Running(genesis, key)
+    proposer.submit(waiting)
+    proposer.tick(0.0)
+    messages = [MESSAGE.unpack(payload) for payload in proposer.sent]
+    (offer,) = [one.content for one in messages if one.topic == Topic.PROPOSAL]
+    return PROPOSAL.unpack(offer)
