@@ -147,6 +147,13 @@ class Ticked:
     """The time that `wake_at_s` asked for has come."""
 
 
+@dataclass(frozen=True)
+class UploadsWait:
+    """Uploads of boards came that are not looked at yet, or there are none any more."""
+
+    waits: bool
+
+
 Event = (
     ChunkArrived
     | SaidArrived
@@ -161,4 +168,5 @@ Event = (
     | Connected
     | Disconnected
     | Ticked
+    | UploadsWait
 )

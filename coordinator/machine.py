@@ -25,6 +25,7 @@ from coordinator.events import (
     StateArrived,
     Ticked,
     TransactionArrived,
+    UploadsWait,
 )
 from coordinator.leases import LeaseTable
 from coordinator.ledger import node, views
@@ -134,7 +135,7 @@ def step(
     _take(turn, event)
     if turn.parked:
         peers.release_parked(turn)
-    if turn.wanted:
+    if turn.ask_at_s <= now_s:
         wanting.ask_what_is_due(turn)
     return turn.state(), tuple(turn.effects)
 
@@ -153,6 +154,8 @@ def _take(turn: Turn, event: Event) -> None:
             _connected(turn)
         case Disconnected():
             turn.connected = False
+        case UploadsWait(waits):
+            turn.uploads_wait, turn.ask_at_s = waits, turn.now_s
         case Ticked():
             granting.share_anew(turn)
             granting.expire(turn)

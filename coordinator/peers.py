@@ -25,12 +25,12 @@ from coordinator.gossip import (
 )
 from coordinator.ledger import node, transactions, views, wire
 from coordinator.sharing import (
-    UPLOAD_COMES_S,
     announced,
     came,
     give_key,
     key_given,
     upload_given,
+    want_later,
 )
 from coordinator.state import Parked, Peer, held_key
 from coordinator.submission import advance
@@ -226,7 +226,7 @@ def _park(
         for _, identity in lacks
         if turn.wanted.keys().isdisjoint(wanting.keys([identity]))
     ]
-    wanting.want(turn, wanting.uploads(absent), UPLOAD_COMES_S)
+    want_later(turn, absent)
 
 
 def release_parked(turn: Turn) -> None:

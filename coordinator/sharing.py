@@ -28,6 +28,9 @@ from protocol.sealing import blob_digest, take_key
 
 UPLOAD_COMES_S = 0.2
 """That an upload may come later to us than to others, before we ask for it."""
+UPLOAD_WAITS_S = 1.0
+"""And how much longer, at each attempt, while uploads wait here that are not looked at
+yet: the answers to what is asked for would keep a busy one from them."""
 KEYS_MAX = 4096
 """Content keys kept; one that was forgotten is asked for again."""
 
@@ -53,7 +56,17 @@ def announced(turn: Turn, who: DeviceId, packed: bytes) -> None:
         accusation.met(turn, update)
         return
     if not any(key in turn.wanted for key in wanting.vectors([identity])):
-        wanting.want(turn, wanting.uploads([identity]), UPLOAD_COMES_S, who)
+        want_later(turn, [identity], who)
+
+
+def want_later(
+    turn: Turn, updates: Sequence[Digest], first: DeviceId | None = None
+) -> None:
+    """Wants the vectors of updates that may be on their way from the boards."""
+    # Elsewhere boards publish at other brokers: nothing comes here unasked.
+    patience_s = UPLOAD_WAITS_S if turn.settings.shared else 0.0
+    keys = wanting.uploads(updates)
+    wanting.want(turn, keys, UPLOAD_COMES_S, first, patience_s)
 
 
 def _may_count(turn: Turn, update: Envelope, body: Contribution) -> bool:

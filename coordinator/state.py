@@ -192,11 +192,17 @@ class Wanted:
       again_at_s: When to ask the next one.
       attempt: How many were asked.
       first: Whom to ask first; None for whoever is next.
+      patience_s: How much longer to wait for it while uploads of boards wait here.
     """
 
     again_at_s: float
     attempt: int = 0
     first: DeviceId | None = None
+    patience_s: float = 0.0
+
+    def due_s(self, uploads_wait: bool) -> float:
+        """When to ask, given whether uploads wait to be looked at."""
+        return self.again_at_s + (self.patience_s if uploads_wait else 0.0)
 
 
 @dataclass(frozen=True)
@@ -254,6 +260,9 @@ class CoordinatorState:
       since_s: When we began to listen; nobody can be missed before.
       peers: Other coordinators, by their ids.
       wanted: What we ask them for, by `want_key`.
+      ask_at_s: Not later than the first of it is due; thousands may be wanted, and are
+        looked through only then.
+      uploads_wait: Whether uploads of boards came that are not looked at yet.
       restoring: The state that we get from them, if we are too far behind for blocks.
       parked: Proposals that wait for vectors, by the coordinator who sent them.
       repeat_at_s: When we tell the others again what waits for a block.
@@ -286,6 +295,8 @@ class CoordinatorState:
     finalities_s: tuple[float, ...] = ()
     keys: Mapping[Digest, bytes] = field(default_factory=dict)
     restoring: Restoring | None = None
+    ask_at_s: float = math.inf
+    uploads_wait: bool = False
     wake_at_s: float = 0.0
 
 

@@ -63,14 +63,15 @@ class Turn:
         self.rounds = state.rounds
         self.finalities_s = state.finalities_s
         self.keys = state.keys
+        self.ask_at_s = state.ask_at_s
+        self.uploads_wait = state.uploads_wait
 
     def state(self) -> CoordinatorState:
         """The state after the step."""
         wake_at_s = min(self.now_s + self.settings.tick_s, self.ledger.wake_at_s)
         for task in self.tasks.values():
             wake_at_s = min(wake_at_s, task.leases.ends_at_s, task.retry_at_s)
-        for wanted in self.wanted.values():
-            wake_at_s = min(wake_at_s, wanted.again_at_s)
+        wake_at_s = min(wake_at_s, self.ask_at_s)
         return CoordinatorState(
             self.ledger,
             self.counter,
@@ -92,6 +93,8 @@ class Turn:
             self.finalities_s,
             self.keys,
             self.restoring,
+            self.ask_at_s,
+            self.uploads_wait,
             wake_at_s,
         )
 

@@ -4,6 +4,7 @@ Bounded in number and in attempts; whatever is still needed after that is wanted
 by whoever needs it. Nobody is believed: what comes proves itself.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -31,6 +32,7 @@ def want(
     keys: Iterable[bytes],
     after_s: float = 0.0,
     first: DeviceId | None = None,
+    patience_s: float = 0.0,
 ) -> None:
     """Begins to ask for what we do not ask for already.
 
@@ -39,17 +41,19 @@ def want(
       keys: Of what is wanted.
       after_s: When to ask; 0 for in this step.
       first: Whom to ask first.
+      patience_s: How much later to ask while uploads of boards wait here.
     """
     at_s = turn.now_s + after_s
     fresh = {}
     for key in keys:
         known = turn.wanted.get(key)
         if known is None:
-            fresh[key] = Wanted(at_s, first=first)
+            fresh[key] = Wanted(at_s, first=first, patience_s=patience_s)
         elif known.attempt == 0 and known.again_at_s > at_s:
-            fresh[key] = replace(known, again_at_s=at_s)
+            fresh[key] = replace(known, again_at_s=at_s, patience_s=patience_s)
     if fresh and len(turn.wanted) + len(fresh) <= WANTED_MAX:
         turn.wanted = {**turn.wanted, **fresh}
+        turn.ask_at_s = min(turn.ask_at_s, at_s)
 
 
 def want_for(turn: Turn, task: TaskState, keys: Iterable[bytes]) -> TaskState:
@@ -90,9 +94,15 @@ def wholes(digests: Iterable[Digest]) -> list[bytes]:
 
 def ask_what_is_due(turn: Turn) -> None:
     """Asks for everything whose time has come, each thing from the next coordinator."""
-    due = [key for key, one in turn.wanted.items() if one.again_at_s <= turn.now_s]
-    if not due:
-        return
+    waits, now_s = turn.uploads_wait, turn.now_s
+    due = [key for key, one in turn.wanted.items() if one.due_s(waits) <= now_s]
+    if due:
+        _ask(turn, due)
+    times = [one.due_s(waits) for one in turn.wanted.values()]
+    turn.ask_at_s = min(times, default=math.inf)
+
+
+def _ask(turn: Turn, due: list[bytes]) -> None:
     asked: dict[tuple[DeviceId, int], list[bytes]] = {}
     wanted = dict(turn.wanted)
     for key in sorted(due):

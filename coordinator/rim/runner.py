@@ -57,6 +57,7 @@ from coordinator.events import (
     StateArrived,
     Ticked,
     TransactionArrived,
+    UploadsWait,
 )
 from coordinator.ledger.node import Gossip, StoreFork
 from coordinator.rim import inbox
@@ -170,6 +171,7 @@ class Runner:
         """One batch: events in, effects out, acknowledgements last."""
         effects: list[Effect] = []
         self._drain()
+        self._tell_of_uploads(effects)
         # First the block of what is durable already, then what is new: in the other
         # order the new updates would need a sync of their own before the votes.
         if _now_s() >= self._tick_at_s():
@@ -179,6 +181,7 @@ class Runner:
         for event in self._look_into_inbox():
             self._step(event, effects)
         self._take_uploads(effects)
+        self._tell_of_uploads(effects)
         self._carry_out(effects, self._backlog.acknowledgements())
         if _now_s() >= self._status_at_s:
             self._write_status("running")
@@ -203,6 +206,11 @@ class Runner:
                 self._backlog.add(self._queue.get_nowait())
         except queue.Empty:
             return
+
+    def _tell_of_uploads(self, effects: list[Effect]) -> None:
+        waits = bool(self._backlog.uploads)
+        if self._state.wanted and waits != self._state.uploads_wait:
+            self._step(UploadsWait(waits), effects)
 
     def _take_uploads(self, effects: list[Effect]) -> None:
         until_s = _now_s() + UPLOADS_S

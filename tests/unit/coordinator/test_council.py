@@ -5,17 +5,17 @@ from dataclasses import replace
 import pytest
 
 from broker.events import Message
-from coordinator import duty, peers, wanting
+from coordinator import duty, peers, sharing, wanting
 from coordinator.aggregation.strategy import PackedModel
 from coordinator.effects import Give, Tell
-from coordinator.events import PeerArrived
+from coordinator.events import PeerArrived, Ticked, UploadsWait
 from coordinator.gossip import FRAME, WANT, Frame, Subject, Want
 from coordinator.ledger import views, wire
 from coordinator.ledger.records import Fault
 from coordinator.turn import Turn
 from protocol.envelope import Kind
 from protocol.evidence import Offence
-from protocol.ids import DeviceId, TaskId
+from protocol.ids import DeviceId, H, TaskId
 from tests.unit.coordinator.council import COUNT, KEYS, Council, Voter, voters
 from tests.unit.coordinator.world import MODEL
 
@@ -456,6 +456,22 @@ def test_want_rotates_over_the_others_and_ends(
     assert set(asked) == {key.identity for key in KEYS[1:]}
     assert len(asked) == wanting.ATTEMPTS_MAX
     assert not turn.wanted
+
+
+def test_vector_is_asked_for_later_while_uploads_wait(council: Council) -> None:
+    member = council.members[0]
+    turn = turn_of(council, 0)
+    sharing.want_later(turn, [H(b"update")])
+    start_s, asked_s = turn.now_s, []
+    for waits in (False, True):
+        member.state = replace(turn.state(), uploads_wait=False)
+        member.step(UploadsWait(waits), start_s)
+        for tenth in range(40):
+            effects = member.step(Ticked(), start_s + tenth / 10)
+            if any(isinstance(each, Tell) for each in effects):
+                asked_s.append(tenth / 10)
+                break
+    assert asked_s == [sharing.UPLOAD_COMES_S, pytest.approx(1.2)]
 
 
 def test_want_for_another_is_not_answered(council: Council) -> None:
