@@ -301,7 +301,11 @@ def _model_given(turn: Turn, given: GivenModel) -> None:
 
 
 def repeat_what_waits(turn: Turn) -> None:
-    """Tells others again what waits for a block for long: they may have missed it."""
+    """Tells others again what waits for a block for long: they may have missed it.
+
+    Not what another coordinator told us: it tells again itself, and if it cannot, we
+    put what we were told into a block of our own.
+    """
     if turn.ledger.alone or turn.now_s < turn.repeat_at_s:
         return
     turn.repeat_at_s = turn.now_s + REPEAT_EVERY_S
@@ -310,6 +314,6 @@ def repeat_what_waits(turn: Turn) -> None:
     if not mempool.size or not turn.connected:
         return
     for entry in mempool.oldest(REPEATED_MAX, wire.MESSAGE.bytes_max):
-        if entry.place < below:
+        if entry.place < below and not entry.source:
             message = wire.Message(wire.Topic.TRANSACTION, entry.packed)
             turn.emit(node.Gossip(wire.MESSAGE.pack(message)))

@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 
 from broker.events import Message
-from coordinator import duty, peers, sharing, wanting
+from coordinator import duty, peers, sharing, submission, wanting
 from coordinator.aggregation.strategy import PackedModel
 from coordinator.effects import Give, Tell
 from coordinator.events import PeerArrived, Ticked, UploadsWait
 from coordinator.gossip import FRAME, WANT, Frame, Subject, Want
-from coordinator.ledger import views, wire
+from coordinator.ledger import node, views, wire
 from coordinator.ledger.records import Fault
 from coordinator.turn import Turn
-from protocol.envelope import Kind
+from protocol.envelope import ENVELOPE, Kind, sign
 from protocol.evidence import Offence
 from protocol.ids import DeviceId, H, TaskId
 from tests.unit.coordinator.council import COUNT, KEYS, Council, Voter, voters
@@ -472,6 +472,30 @@ def test_vector_is_asked_for_later_while_uploads_wait(council: Council) -> None:
                 asked_s.append(tenth / 10)
                 break
     assert asked_s == [sharing.UPLOAD_COMES_S, pytest.approx(1.2)]
+
+
+def test_what_waits_is_told_again_by_whoever_told_of_it_first(council: Council) -> None:
+    turn = turn_of(council, 0)
+    turn.connected = True
+    chain_id = turn.settings.gate.chain_id
+    own, told = (
+        sign(KEYS[index], chain_id, Kind.ATTEST, 1, b"something") for index in (0, 1)
+    )
+    submission.advance(turn, node.Submitted(own))
+    message = wire.Message(wire.Topic.TRANSACTION, ENVELOPE.pack(told))
+    heard = node.PeerMessage(wire.MESSAGE.pack(message), KEYS[1].identity)
+    submission.advance(turn, heard)
+    turn.effects.clear()
+    for _ in range(2):
+        turn.now_s += peers.REPEAT_EVERY_S
+        peers.repeat_what_waits(turn)
+    again = [
+        wire.MESSAGE.unpack(each.payload).content
+        for each in turn.effects
+        if isinstance(each, node.Gossip)
+    ]
+    assert turn.ledger.mempool.size == 2
+    assert again == [ENVELOPE.pack(own)]
 
 
 def test_want_for_another_is_not_answered(council: Council) -> None:
