@@ -39,7 +39,9 @@ BLOB_BYTES_MAX = 64 * 1024 * 1024
 RECIPIENTS_MAX = 32
 ENTROPY_BYTES = KEY_BYTES
 _HINT_BYTES = 8
-"""So many that nobody finds a key with the hint of another, to be boxed for amiss."""
+"""So many that nobody finds a key with the hint of another, to be boxed for amiss: the
+blob's ephemeral key is among what is hashed, so that two keys that share a hint cannot be
+drawn before there is a blob."""
 PASSED_BYTES = KEY_BYTES + 16
 _SAME_HINT_MAX = 4
 """More boxes of one hint are not looked at: honest ones practically never have two."""
@@ -54,7 +56,7 @@ class Sealed:
 
     Attributes:
       ephemeral: X25519 public key of all boxes.
-      boxes: Per recipient 8 bytes of the hash of its key, then its box of 48 bytes.
+      boxes: Per recipient 8 bytes of the hash of both keys, then its box of 48 bytes.
       ciphertext: The plaintext's length and 16 bytes.
     """
 
@@ -202,7 +204,7 @@ def is_missealed(
 
     A blob without any is no fault: its sender may not know the recipient.
     """
-    hint = _hint(recipient)
+    hint = _hint(recipient, ephemeral)
     shown = [box for box in boxes if box[:_HINT_BYTES] == hint]
     public, secret = _ephemeral(content_key)
     if not shown:
@@ -254,8 +256,8 @@ def _pass_nonce(update: Digest) -> bytes:
     return H(b"starling/pass/1", update)[:24]
 
 
-def _hint(recipient: bytes) -> bytes:
-    return H(b"starling/hint/1", recipient)[:_HINT_BYTES]
+def _hint(recipient: bytes, ephemeral: bytes) -> bytes:
+    return H(b"starling/hint/1", ephemeral, recipient)[:_HINT_BYTES]
 
 
 def _ephemeral(content_key: bytes) -> tuple[bytes, bytes]:
@@ -272,12 +274,12 @@ def _box(
         box = bindings.crypto_box(content_key, nonce, recipient, secret)
     except CryptoError as error:
         raise DecodeError("a recipient's key is of small order") from error
-    return _hint(recipient) + bytes(box)
+    return _hint(recipient, ephemeral) + bytes(box)
 
 
 def _content_keys(sealed: Sealed, key: OpeningKey) -> Iterator[bytes]:
     """What our boxes hold; hints may collide, so that there may be more than one."""
-    hint = _hint(key.public)
+    hint = _hint(key.public, sealed.ephemeral)
     shown = [box for box in sealed.boxes if box[:_HINT_BYTES] == hint]
     for box in shown[:_SAME_HINT_MAX]:
         try:

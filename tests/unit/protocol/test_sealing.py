@@ -163,7 +163,7 @@ def test_blob_with_a_decoy_box_before_the_right_one_opens_to_the_commitment() ->
 
 def box_of(content_key: bytes, recipient: bytes, ephemeral: bytes) -> bytes:
     """A box that opens to any content key, under the blob's ephemeral key."""
-    hint = H(b"starling/hint/1", recipient)[:8]
+    hint = H(b"starling/hint/1", ephemeral, recipient)[:8]
     nonce = hashlib.blake2b(ephemeral + recipient, digest_size=24).digest()
     _, secret = bindings.crypto_box_seed_keypair(H(b"starling/ephemeral/1", ENTROPY))
     return hint + bindings.crypto_box(content_key, nonce, recipient, secret)
@@ -187,7 +187,11 @@ SPOILT_BOXES = {
             *sealed.boxes[1:],
         ),
     ),
-    "other-ephemeral": lambda sealed: replace(sealed, ephemeral=STRANGER.public),
+    "other-ephemeral": lambda sealed: replace(
+        sealed,
+        ephemeral=STRANGER.public,
+        boxes=(box_of(ENTROPY, PUBLIC[0], STRANGER.public), *sealed.boxes[1:]),
+    ),
 }
 
 
@@ -203,6 +207,18 @@ def test_box_that_seal_does_not_make_is_missealed(
 
     assert is_missealed(PUBLIC[0], ENTROPY, sealed.ephemeral, sealed.boxes)
     assert sealed.digest() != SEALED.unpack(blob).digest()
+
+
+def test_hint_of_a_recipient_is_another_one_in_each_blob() -> None:
+    # Else whoever drew two keys with one hint, of which a board knows one, frames it.
+    sealed = [
+        SEALED.unpack(seal(b"x", PUBLIC, entropy, SENDER)[0])
+        for entropy in (ENTROPY, ENTROPY[::-1])
+    ]
+
+    first, second = ({box[:8] for box in each.boxes} for each in sealed)
+
+    assert first.isdisjoint(second)
 
 
 def test_recipient_with_the_hint_of_another_convicts_nobody() -> None:
