@@ -42,7 +42,9 @@ def snapshot_given(turn: Turn, content: bytes) -> None:
     fault_model = FaultModel(tip.genesis.fault_model)
     trusted = Trusted(tip.chain_id, fault_model, tip.height, tip.roster.validators)
     given.manifest.check(trusted.follow(given.ends))
-    turn.restoring = Restoring(given.manifest, given.ends)
+    # What is said of changes that we know was not checked: ours stand.
+    ends = tuple(end for end in given.ends if end.header.height > tip.height)
+    turn.restoring = Restoring(given.manifest, ends)
     turn.report(
         f"the others have no blocks from height {height} on: getting the state of "
         f"height {given.manifest.header.height}"
@@ -62,7 +64,9 @@ def buckets_given(turn: Turn, content: bytes) -> None:
     Raises:
       ProofError, DecodeError: If one is not the manifest's.
     """
-    given, restoring = GIVEN_BUCKETS.unpack(content), turn.restoring
+    given = GIVEN_BUCKETS.unpack(content)
+    look(turn)
+    restoring = turn.restoring
     if restoring is None or restoring.complete:
         return
     place = (restoring.manifest.header.height, len(restoring.buckets))
@@ -86,12 +90,20 @@ def buckets_given(turn: Turn, content: bytes) -> None:
 
 
 def look(turn: Turn) -> bool:
-    """Whether a snapshot is on its way; gives it up if nobody gives it any longer."""
+    """Whether a snapshot is on its way; gives it up if it leads nowhere any longer.
+
+    Nobody may give it any more, or the chain may have come as far in the meantime: it
+    must not go back.
+    """
     restoring = turn.restoring
     if restoring is None:
         return False
-    place = (restoring.manifest.header.height, len(restoring.buckets))
+    height = restoring.manifest.header.height
+    place = (height, len(restoring.buckets))
     key = wanting.want_key(Subject.BUCKETS, buckets_key(*place))
-    if key not in turn.wanted and not restoring.complete:
+    if restoring.complete:
+        return True
+    if key not in turn.wanted or height <= turn.ledger.height:
+        wanting.forget(turn, [key])
         turn.restoring = None
     return turn.restoring is not None

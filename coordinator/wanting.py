@@ -131,7 +131,10 @@ def _whom(turn: Turn, key: bytes, one: Wanted) -> DeviceId | None:
     keys = membership.public_keys(turn.ledger)
     others = [device_id(public) for public in keys if public != own]
     alive = [who for who in others if is_alive(turn, who)] or others
+    spread = H(key)[0] + one.attempt
     if key[0] in (Subject.BLOCKS, Subject.BUCKETS):
+        # Who leads us astray is not to come first whenever we begin again.
+        spread += int(turn.now_s)
         height = turn.ledger.consensus.height
         alive = [
             who
@@ -141,4 +144,4 @@ def _whom(turn: Turn, key: bytes, one: Wanted) -> DeviceId | None:
     if not alive:
         return None
     # Spread by what is asked for, so that one peer does not serve everything.
-    return alive[(H(key)[0] + one.attempt) % len(alive)]
+    return alive[spread % len(alive)]

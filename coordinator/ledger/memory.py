@@ -209,7 +209,7 @@ class MemoryStore:
         known = StoredHeader(manifest.header, manifest.certificate)
         self._headers = {height: known}
         self._first_body = height + 1
-        self._ends = list(ends)
+        self._ends.extend(ends)
         self._take(height)
 
     def epochs(self) -> tuple[Handover, ...]:

@@ -190,7 +190,13 @@ class Store(Protocol):
         ends: Sequence[Handover],
         state: Mapping[bytes, bytes],
     ) -> None:
-        """Begins anew from a checked snapshot; blocks before it are forgotten."""
+        """Begins anew from a checked snapshot; blocks before it are forgotten.
+
+        Args:
+          manifest: Of the snapshot.
+          ends: Changes of the validator set since the last block, rising.
+          state: All entries.
+        """
 
     def epochs(self) -> tuple[Handover, ...]:
         """All changes of the validator set, rising."""

@@ -329,7 +329,12 @@ def attest(
             reason = Reason.ALREADY_KNOWN if same else Reason.EQUIVOCATION
             raise ProtocolError("the validator attested this job", reason)
     given = (*given, Attestation(envelope.sender, body.digest))
-    equal = sum(entry.digest == body.digest for entry in given)
+    # Who left the set since it attested counts as little as who never was in it.
+    equal = sum(
+        entry.digest == body.digest
+        for entry in given
+        if validators.index_of(entry.validator) is not None
+    )
     fault_model = FaultModel(context.genesis.fault_model)
     if equal >= quorum(len(validators.members), fault_model):
         for entry in given:

@@ -148,7 +148,7 @@ class ChainTables(Tables):
     ) -> None:
         """See `Store`."""
         height = manifest.header.height
-        for name in ("blocks", "transactions", "state", "snapshots", "epochs"):
+        for name in ("blocks", "transactions", "state", "snapshots"):
             self._write(f"DELETE FROM {name}", ())  # noqa: S608 - names of ours
         self._put_row(manifest.header, b"", manifest.certificate)
         run = self._connection.executemany

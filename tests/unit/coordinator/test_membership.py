@@ -3,9 +3,9 @@
 import pytest
 
 from coordinator.ledger import views
-from coordinator.membership import is_coordinator, name_of
+from coordinator.membership import is_coordinator, name_of, sealing_key
 from protocol.envelope import Kind
-from protocol.ids import DeviceId, TaskId
+from protocol.ids import DeviceId, TaskId, device_id
 from protocol.light import MANIFEST, Trusted, pin
 from protocol.motion import MOTION, VALIDATOR_CHANGE, Motion, ValidatorChange
 from tests.unit.coordinator.council import (
@@ -68,6 +68,10 @@ def test_council_goes_on_with_three_and_takes_the_fourth_back(
         None,
     ]
     assert council.heads()[:GONE] == [1, 1, 1]
+    # It may still ask for blocks, but for no content key.
+    ledger, former = council.members[0].state.ledger, device_id(FORMER.public)
+    assert is_coordinator(ledger, former)
+    assert sealing_key(ledger, former) is None
     lease = -(-council.task.aggregation.leases // 3)
     assert council.members[0].state.tasks[TASK].leases.places == lease
 

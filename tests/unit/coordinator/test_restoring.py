@@ -19,8 +19,11 @@ from coordinator.gossip import (
     payloads,
 )
 from coordinator.ledger.snapshot import SNAPSHOT_BLOCKS, Manifest
+from coordinator.ledger.wire import wrap_decision
 from coordinator.state import Wanted
+from protocol.genesis import ValidatorSet
 from protocol.ids import Digest
+from protocol.light import Handover
 from protocol.statetree import BUCKETS
 from tests.unit.coordinator.council import GENESIS, KEYS, Council, Member
 from tests.unit.coordinator.world import OPERATOR
@@ -73,14 +76,20 @@ def give(council: Council, subject: Subject, content: bytes) -> Member:
     return late
 
 
-def offer(council: Council, offered: Manifest, wanted: bool = True) -> Member:
-    """Offers the late member a snapshot instead of the first blocks."""
+def offer(
+    council: Council,
+    offered: Manifest,
+    wanted: bool = True,
+    first: int = 1,
+    ends: tuple[Handover, ...] = (),
+) -> Member:
+    """Offers the late member a snapshot instead of the blocks that it lacks."""
     late = council.members[LATE]
     late.begin(council.now_s)
-    key = wanting.want_key(Subject.BLOCKS, blocks_key(1))
+    key = wanting.want_key(Subject.BLOCKS, blocks_key(first))
     asked = {key: Wanted(council.now_s + 60.0)} if wanted else {}
     late.state = replace(late.state, wanted=asked)
-    packed = GIVEN_SNAPSHOT.pack(GivenSnapshot(offered, ()))
+    packed = GIVEN_SNAPSHOT.pack(GivenSnapshot(offered, ends))
     return give(council, Subject.SNAPSHOT, packed)
 
 
@@ -132,6 +141,42 @@ def test_all_buckets_begin_the_chain_anew(council: Council) -> None:
     late = _give_buckets(council, 100, buckets(council)[100:])
     assert late.state.ledger.height == SNAPSHOT_BLOCKS
     assert late.store.tip().header == manifest(council).header
+
+
+def _with_blocks(council: Council, height: int) -> Member:
+    """The late member, which has the chain up to a height."""
+    late = council.members[LATE]
+    with late.store.transaction():
+        for decided in blocks()[:height]:
+            put(late.store, decided)
+    return late
+
+
+def _decide(council: Council, decided: Decided) -> None:
+    payload = wrap_decision(decided.prepared.block, decided.certificate)
+    give(council, Subject.LEDGER, payload)
+
+
+def test_chain_that_came_as_far_by_itself_does_not_go_back(council: Council) -> None:
+    _with_blocks(council, SNAPSHOT_BLOCKS - 1)
+    late = offer(council, manifest(council), first=SNAPSHOT_BLOCKS)
+    assert late.state.restoring is not None
+    for decided in blocks()[SNAPSHOT_BLOCKS - 1 : SNAPSHOT_BLOCKS + 2]:
+        _decide(council, decided)
+    late = _give_buckets(council, 0, buckets(council))
+    assert late.state.restoring is None
+    assert late.state.ledger.height == SNAPSHOT_BLOCKS + 2
+
+
+def test_changes_before_our_last_block_are_not_believed(council: Council) -> None:
+    _with_blocks(council, 10)
+    old = blocks()[4]
+    alone = ValidatorSet(GENESIS.validators.members[:1])
+    false = Handover(old.prepared.block.header, old.certificate, alone)
+    offer(council, manifest(council), first=11, ends=(false,))
+    late = _give_buckets(council, 0, buckets(council))
+    assert late.state.ledger.height == SNAPSHOT_BLOCKS
+    assert late.store.epochs() == ()
 
 
 def test_wrong_bucket_is_refused_and_asked_for_again(council: Council) -> None:

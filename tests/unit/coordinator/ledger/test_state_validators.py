@@ -111,6 +111,19 @@ def test_boards_key_becomes_no_validators() -> None:
     assert world.do(world.join(NEW)).code == Reason.ALREADY_KNOWN
 
 
+def test_attestation_of_who_left_counts_no_more() -> None:
+    world = opened(validators=4)
+    world.must(*[world.update(number) for number in range(4)])
+    world.must(world.attest(1, validator=0), world.attest(1, validator=1))
+    world.must(world.leave(world.validators[0]))
+    world.height += DELAY_BLOCKS
+    # Three of three are needed now, and only two of those who are left agree.
+    world.must(world.attest(1, validator=2))
+    assert views.head(world.tree, 0) == 0
+    world.must(world.attest(1, validator=3))
+    assert views.head(world.tree, 0) == 1
+
+
 def _register(world: World, who: SigningKey) -> Envelope:
     """As a board, by an operator that would be given its deposit."""
     return world.sign(OPERATOR, Kind.REGISTER, REGISTER.pack(Register(who.public)))
