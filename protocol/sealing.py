@@ -39,9 +39,8 @@ BLOB_BYTES_MAX = 64 * 1024 * 1024
 RECIPIENTS_MAX = 32
 ENTROPY_BYTES = KEY_BYTES
 _HINT_BYTES = 8
-"""So many that nobody finds a key with the hint of another, to be boxed for amiss: the
-blob's ephemeral key is among what is hashed, so that two keys that share a hint cannot be
-drawn before there is a blob."""
+"""So many that nobody finds a key with the hint of another, to be boxed for amiss. The
+blob's ephemeral key is hashed, too: no two keys with one hint are drawn beforehand."""
 PASSED_BYTES = KEY_BYTES + 16
 _SAME_HINT_MAX = 4
 """More boxes of one hint are not looked at: honest ones practically never have two."""
