@@ -289,7 +289,7 @@ class Proposal:
       valid_round: Valid round plus 1; 0 for a fresh block.
       block_id: Hash of the block's header.
       proposer: Index of the proposer.
-      signature: Over `proposal_bytes`.
+      signature: Over `signed_bytes`.
       block: The packed block.
       proof_of_lock: The prevotes of the valid round, if there is one (deviation D1).
       parent: The certificate of the block before, by whose votes a fresh block is

@@ -85,19 +85,12 @@ def assemble(
       StorageError: If the disk refuses or the privacy journal is damaged.
     """
     key = home.signing_key()
-    require_private(home.tls.key)
-    admission = home.admission()
-    if admission is None:
-        raise ConfigError(
-            f"missing: not enrolled; run: starling agent enrol --home {home.path}",
-            file=str(home.admission_file),
-        )
+    admission = _admission(home)
     profile = board.profile(config.training.board)
     pinned = pin(admission.genesis)
     journal, payloads = Journal.open(home.state / "privacy.journal")
     ledger = PrivacyLedger.load(config.privacy.cap(), payloads)
-    spool = Spool(home.spool)
-    index = Index(home.state / "index.json", LOG.warning)
+    spool, index = Spool(home.spool), Index(home.state / "index.json", LOG.warning)
     found = spool.load(pinned.chain_id, LOG.warning)
     boot = index.next_boot(max((item.boot for item in found), default=0))
     progress = read_progress(home.state / "progress", pinned)
@@ -132,6 +125,17 @@ def assemble(
     return Parts(
         home, config, settings, state, effects, hands, data, profile.name, broker
     )
+
+
+def _admission(home: Home) -> Admission:
+    require_private(home.tls.key)
+    admission = home.admission()
+    if admission is None:
+        raise ConfigError(
+            f"missing: not enrolled; run: starling agent enrol --home {home.path}",
+            file=str(home.admission_file),
+        )
+    return admission
 
 
 def _nowhere(event: object) -> None:

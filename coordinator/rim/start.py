@@ -16,7 +16,7 @@ from coordinator.config import CoordinatorConfig
 from coordinator.effects import Effect, Evaluate
 from coordinator.ledger import node, views
 from coordinator.ledger.rounds import Timeouts
-from coordinator.ledger.storage import Store
+from coordinator.ledger.storage import Store, StoredTip
 from coordinator.machine import Restored
 from coordinator.rim.evaluator import Evaluator, load_held_out
 from coordinator.rim.home import CoordinatorHome, link_settings
@@ -175,6 +175,20 @@ def _open_store(home: CoordinatorHome, genesis: Genesis) -> SqliteStore:
     return store
 
 
+def _ledger(
+    settings: node.LedgerSettings,
+    store: Store,
+    tip: StoredTip,
+    votes: Sequence[bytes],
+    now_s: float,
+) -> node.LedgerState:
+    stored = None if tip.header is None else store.block(tip.header.height)
+    last = None if stored is None else stored.block
+    return node.begin(
+        settings, tip.header, tip.certificate, tip.tree, votes, now_s, last
+    )
+
+
 def restore(
     settings: Settings,
     store: Store,
@@ -195,16 +209,7 @@ def restore(
       StorageError: If what is stored is damaged.
     """
     tip = store.tip()
-    last = None if tip.header is None else store.block(tip.header.height)
-    ledger = node.begin(
-        settings.ledger,
-        tip.header,
-        tip.certificate,
-        tip.tree,
-        votes,
-        now_s,
-        None if last is None else last.block,
-    )
+    ledger = _ledger(settings.ledger, store, tip, votes, now_s)
     models: dict[TaskId, tuple[Version, ModelDigests]] = {}
     attested: dict[TaskId, ModelDigests] = {}
     wholes = {}
