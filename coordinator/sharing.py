@@ -55,6 +55,9 @@ def announced(turn: Turn, who: DeviceId, packed: bytes) -> None:
     if known is not None or held is not None:
         accusation.met(turn, update)
         return
+    if len(turn.wanted) >= wanting.WANTED_MAX // 2:
+        # A board that signs without end leaves room for what the chain needs.
+        return
     if not any(key in turn.wanted for key in wanting.vectors([identity])):
         want_later(turn, [identity], who)
 

@@ -196,6 +196,16 @@ def decrypt(
     return plaintext
 
 
+def check_recipient(recipient: bytes) -> None:
+    """Refuses an X25519 public key to which nobody can seal.
+
+    Raises:
+      DecodeError: If it is of small order.
+    """
+    content_key = bytes(KEY_BYTES)
+    _box(content_key, recipient, *_ephemeral(content_key))
+
+
 def is_missealed(
     recipient: bytes, content_key: bytes, ephemeral: bytes, boxes: Sequence[bytes]
 ) -> bool:

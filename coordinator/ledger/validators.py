@@ -22,6 +22,7 @@ from protocol.evidence import AGE_HEIGHTS_MAX
 from protocol.genesis import VALIDATORS_MAX, FaultModel, Validator, ValidatorSet
 from protocol.ids import DeviceId, Digest, PublicKey, device_id
 from protocol.motion import VALIDATOR_CHANGE
+from protocol.sealing import check_recipient
 
 DELAY_BLOCKS = 2
 """From the block that takes a change to the first that the new set decides."""
@@ -36,7 +37,7 @@ def change_validators(
       ProtocolError: As `motions.carried`; BUSY, while a change is on its way or the set
         is full; ALREADY_KNOWN, NOT_ENROLLED, INSUFFICIENT_FUNDS; NOT_AUTHORISED, for
         somebody who was convicted; POLICY_MISMATCH, if the fault model does not fit
-        what is left.
+        what is left; MALFORMED, for a sealing key of small order.
     """
     del identity
     change = VALIDATOR_CHANGE.unpack(motions.carried(draft, context, envelope).content)
@@ -70,6 +71,8 @@ def _check_new(
         raise ProtocolError("the key is in use", Reason.ALREADY_KNOWN)
     if len(present.members) >= VALIDATORS_MAX:
         raise ProtocolError(f"{VALIDATORS_MAX} validators at most", Reason.BUSY)
+    # Boards seal to all or to nobody.
+    check_recipient(added.sealing)
 
 
 def _check_size(context: Context, count: int) -> None:

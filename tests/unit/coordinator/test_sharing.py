@@ -21,6 +21,7 @@ from coordinator.gossip import (
     payloads,
 )
 from coordinator.ledger import views, wire
+from coordinator.state import Wanted
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.evidence import Offence
 from protocol.ids import Digest, H, TaskId
@@ -289,3 +290,21 @@ def test_announcement_of_what_could_not_count_is_not_asked_for(
     announce(council, 3, voter.sign(Kind.UPDATE, changed))
 
     assert [len(m.state.wanted) for m in council.members] == [0, 0, 0, 0]
+
+
+def test_announcements_leave_room_for_what_the_chain_needs(
+    council: Council, boards: list[Voter]
+) -> None:
+    (lease,) = council.check_in(boards[0], 0)
+    update = boards[0].upload(lease).update
+    council.cut = lambda source, target, message: True
+    for member in council.members:
+        asked = {
+            H(number.to_bytes(4)): Wanted(council.now_s + 60.0)
+            for number in range(wanting.WANTED_MAX // 2)
+        }
+        member.state = replace(member.state, wanted=asked)
+    announce(council, 3, update)
+
+    sizes = {len(member.state.wanted) for member in council.members}
+    assert sizes == {wanting.WANTED_MAX // 2}

@@ -1,6 +1,7 @@
 """Validators come and go one at a time, two heights later, and answer for the past."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -15,10 +16,11 @@ from protocol.envelope import Envelope, Kind
 from protocol.errors import ProofError, Reason
 from protocol.evidence import AGE_HEIGHTS_MAX
 from protocol.genesis import VALIDATORS_MAX, FaultModel, ValidatorSet
-from protocol.ids import PublicKey
+from protocol.ids import PublicKey, SealingKey
 from protocol.keys import SigningKey
 from protocol.light import Trusted, pin
 from protocol.messages import REGISTER, Register
+from protocol.motion import VALIDATOR_CHANGE, ValidatorChange
 from tests.sim.consensus_world import Bus
 from tests.unit.coordinator.ledger.test_conviction import LIAR, double_vote
 from tests.unit.coordinator.ledger.validator import Running
@@ -27,8 +29,8 @@ from tests.unit.coordinator.ledger.world import (
     STRANGER,
     World,
     genesis,
+    newcomer,
     opened,
-    validator,
     validator_key,
 )
 
@@ -174,6 +176,15 @@ def test_board_rotates_to_no_validators_key(
     assert world.do(world.rotate(0, who)).code == Reason.ALREADY_KNOWN
 
 
+@pytest.mark.parametrize("point", [0, 1], ids=str)
+def test_validator_to_whom_nobody_can_seal_is_refused(point: int) -> None:
+    world = opened(validators=4)
+    sealing = SealingKey(point.to_bytes(32, "little"))
+    added = replace(newcomer(NEW), sealing=sealing)
+    content = VALIDATOR_CHANGE.pack(ValidatorChange(added, None))
+    assert world.do(world.motion(Kind.VALSET, content)).code == Reason.MALFORMED
+
+
 def test_last_validator_stays() -> None:
     world = opened()
     assert world.do(world.leave(world.validators[0])).code == Reason.POLICY_MISMATCH
@@ -307,7 +318,7 @@ def test_running_chain_goes_on_through_a_join_and_a_leave(seed: int) -> None:
     bus.check_votes()
     checked = list(verify.check_rows(world.genesis, decided(bus)))
     assert not [found for found in checked if isinstance(found, Fault)]
-    five = (*world.genesis.validators.members, validator(NEW))
+    five = (*world.genesis.validators.members, newcomer(NEW))
     sets = (
         world.genesis.validators,
         ValidatorSet(tuple(sorted(five, key=lambda member: member.public))),

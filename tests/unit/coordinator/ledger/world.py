@@ -33,7 +33,7 @@ from protocol.genesis import (
     quorum,
 )
 from protocol.ids import DeviceId, Digest, H, SealingKey, TaskId, Version, device_id
-from protocol.keys import SigningKey
+from protocol.keys import OpeningKey, SigningKey
 from protocol.messages import (
     ATTEST,
     CONTRIBUTION,
@@ -175,6 +175,12 @@ def validator(number: int) -> Validator:
     return Validator(validator_key(number).public, SealingKey(bytes(32)), f"c{number}")
 
 
+def newcomer(number: int) -> Validator:
+    """A validator to whom boards can seal."""
+    sealing = OpeningKey(H(b"sealing", bytes([number]))).public
+    return replace(validator(number), sealing=sealing)
+
+
 class Carrying(TypedDict, total=False):
     """How a motion is carried."""
 
@@ -230,7 +236,7 @@ class World:
 
     def join(self, number: int, /, **how: Unpack[Carrying]) -> Envelope:
         """A motion that adds a validator."""
-        change = ValidatorChange(validator(number), None)
+        change = ValidatorChange(newcomer(number), None)
         return self.motion(Kind.VALSET, VALIDATOR_CHANGE.pack(change), **how)
 
     def leave(self, who: SigningKey, /, **how: Unpack[Carrying]) -> Envelope:
