@@ -299,7 +299,7 @@ def test_announcements_leave_room_for_what_the_chain_needs(
     update = boards[0].upload(lease).update
     council.cut = lambda source, target, message: True
     for member in council.members:
-        asked = {
+        asked: dict[bytes, Wanted] = {
             H(number.to_bytes(4)): Wanted(council.now_s + 60.0)
             for number in range(wanting.WANTED_MAX // 2)
         }
