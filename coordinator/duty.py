@@ -36,6 +36,16 @@ def is_first(turn: Turn, subject: bytes) -> bool:
     return not turn.settings.shared or rank(turn, subject) == 0
 
 
+def is_among_first(turn: Turn, subject: bytes) -> bool:
+    """Whether it is for us to send what all boards wait for.
+
+    As many send it as contain somebody correct: one that died a moment ago is not known
+    to be silent yet, and the fleet is not to wait until it is.
+    """
+    first = turn.ledger.party.skip
+    return not turn.settings.shared or rank(turn, subject) < first
+
+
 @lru_cache(maxsize=1 << 14)
 def _before(
     subject: bytes, key: bytes, others: tuple[bytes, ...]

@@ -128,7 +128,7 @@ def announce(turn: Turn, task: TaskState) -> None:
         return
     matter = model_key(task.number, task.head)
     shown = proofs.manifest(turn.ledger, task, turn.handovers)
-    if shown is not None and duty.is_first(turn, matter):
+    if shown is not None and duty.is_among_first(turn, matter):
         topic = turn.settings.topics.manifest(task.number)
         turn.emit(Publish(topic, MANIFEST.pack(shown), retain=True))
 

@@ -7,7 +7,7 @@ import pytest
 from broker.events import Message
 from coordinator import duty, peers, sharing, submission, wanting
 from coordinator.aggregation.strategy import PackedModel
-from coordinator.effects import Give, Tell
+from coordinator.effects import Give, Publish, Tell
 from coordinator.events import PeerArrived, Ticked, UploadsWait
 from coordinator.gossip import FRAME, WANT, Frame, Subject, Want
 from coordinator.ledger import node, views, wire
@@ -16,7 +16,8 @@ from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, Kind, sign
 from protocol.evidence import Offence
 from protocol.ids import DeviceId, H, TaskId
-from tests.unit.coordinator.council import COUNT, KEYS, Council, Voter, voters
+from protocol.light import MANIFEST
+from tests.unit.coordinator.council import COUNT, KEYS, TOPICS, Council, Voter, voters
 from tests.unit.coordinator.world import MODEL
 
 TASK = TaskId(0)
@@ -182,6 +183,26 @@ def test_council_liar_is_outvoted_named_and_goes_on(
     assert any("member 3 attested another" in r for r in council.members[0].reports())
     models = {m.state.tasks[TASK].model for m in council.members}
     assert len(models) == 1
+
+
+def test_version_is_announced_by_as_many_as_contain_somebody_alive(
+    council: Council, boards: list[Voter]
+) -> None:
+    for board in boards[:2]:
+        council.contribute(board, 0)
+    council.run(1.0)
+
+    assert council.heads() == [1] * COUNT
+    announced = [
+        sum(
+            isinstance(effect, Publish)
+            and effect.topic == TOPICS.manifest(TASK)
+            and MANIFEST.unpack(effect.payload).version == 1
+            for effect in member.effects
+        )
+        for member in council.members
+    ]
+    assert sum(count > 0 for count in announced) == 2
 
 
 def test_check_in_is_answered_by_one_coordinator(
