@@ -18,8 +18,8 @@ COORDINATORS = 4
 RUN_TIMEOUT_S = 240.0
 VERIFY_TIMEOUT_S = 60.0
 SHORT = (
-    "kill coordinator 2 at 3s; restart coordinator 2 at 7s; "
-    "partition 1 2 | 3 4 from 9s to 17s; coordinator 4 lies from 19s"
+    "kill coordinator 2 at 10s; restart coordinator 2 at 18s; "
+    "partition 1 2 | 3 4 from 20s to 28s; coordinator 4 lies from 30s"
 )
 FULL = (
     "kill coordinator 2 at 20s; restart coordinator 2 at 28s; "
@@ -89,8 +89,8 @@ def course(
     """A run with a kill, a partition and a liar."""
     folder = tmp_path_factory.mktemp("council")
     if request.param == "short":
-        said = run_fleet(folder, SHORT, 28)
-        return Course(folder, said, (3.0, 7.0), (9.0, 17.0))
+        said = run_fleet(folder, SHORT, 39)
+        return Course(folder, said, (10.0, 18.0), (20.0, 28.0))
     return Course(folder, run_fleet(folder, FULL, 65), (20.0, 28.0), (30.0, 45.0))
 
 
