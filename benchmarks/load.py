@@ -1,6 +1,6 @@
 """Publishes prepared messages through a real broker, and waits for each one's receipt.
 
-`python -m benchmarks.load FILE` publishes what `write_load` wrote and prints a JSON
+`python -m benchmarks.load FILE` publishes what `run_load` wrote and prints a JSON
 document; see `Outcome`. It is the load of other benchmarks, in a process of its own.
 """
 

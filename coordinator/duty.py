@@ -33,7 +33,7 @@ def is_first(turn: Turn, subject: bytes) -> bool:
 
     Who comes first may sit at another broker than the board: then each of us sends.
     """
-    return not turn.settings.shared or rank(turn, subject) == 0
+    return _is_within(turn, subject, 1)
 
 
 def is_among_first(turn: Turn, subject: bytes) -> bool:
@@ -42,7 +42,10 @@ def is_among_first(turn: Turn, subject: bytes) -> bool:
     As many send it as contain somebody correct: one that died a moment ago is not known
     to be silent yet, and the fleet is not to wait until it is.
     """
-    first = turn.ledger.party.skip
+    return _is_within(turn, subject, turn.ledger.party.skip)
+
+
+def _is_within(turn: Turn, subject: bytes, first: int) -> bool:
     return not turn.settings.shared or rank(turn, subject) < first
 
 

@@ -119,6 +119,7 @@ def _serve(
         supervisor.start(homes.board_service(number))
     begun_s = _wait_for_task(supervisor, watch)
     last, events, council = Snapshot(0.0), list[Event](), Council()
+    least_s = horizon_s(plan)
     try:
         while True:
             time_s = time.monotonic() - begun_s
@@ -134,7 +135,7 @@ def _serve(
                 coordinators=_with_orders(seen, harm),
             )
             screen.show(shown, last)
-            because = _ended(plan, watch, last)
+            because = _ended(plan, watch, last, least_s)
             if because:
                 return begun_s, because, last
             _pause(plan, watch)
@@ -181,10 +182,10 @@ def _wait_for_task(supervisor: Supervisor, watch: Watch) -> float:
     return time.monotonic()
 
 
-def _ended(plan: FleetPlan, watch: Watch, last: Snapshot) -> str:
+def _ended(plan: FleetPlan, watch: Watch, last: Snapshot, least_s: float) -> str:
     if last.time_s > plan.time_limit_s:
         return "time limit"
-    if last.time_s < horizon_s(plan):
+    if last.time_s < least_s:
         return ""
     if max(watch.version, last.version) >= plan.until_version:
         return "version reached"
