@@ -24,6 +24,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 import msgpack
 
 from protocol.errors import DecodeError, LimitError
+from protocol.straight import Field, straight_build, straight_dump
 
 DEPTH_MAX = 8
 ITEMS_MAX = 1 << 17
@@ -37,6 +38,8 @@ Value = None | int | bytes | str | list["Value"]
 """What the wire can carry: nil, integer, bytes, text, array."""
 
 _T = TypeVar("_T")
+# One for all, which keeps its buffer; it works under the interpreter's lock throughout.
+_pack: Callable[[object], bytes] = msgpack.Packer().pack
 _Hook = Callable[[list[Value]], list[Value]]
 
 
@@ -50,8 +53,7 @@ def encode(value: object) -> bytes:
       DecodeError: If the value holds anything else; floats and booleans included.
     """
     _check_kinds(value, 0)
-    packed: bytes = msgpack.packb(value, use_bin_type=True)
-    return packed
+    return _pack(value)
 
 
 def decode(
@@ -140,6 +142,7 @@ class Schema:
       dump: From the Python value to a wire value that `build` takes; raises likewise.
       items_max: Length of the longest array in it; 0 if there is none.
       arrays_max: Most arrays that one value of it consists of.
+      test: As in `straight.Field`: source that is true if both give `{0}` back.
     """
 
     name: str
@@ -147,6 +150,7 @@ class Schema:
     dump: Callable[[Any], Any]
     items_max: int = 0
     arrays_max: int = 0
+    test: str = ""
 
 
 def uint(most: int = UINT_MAX, least: int = 0) -> Schema:
@@ -162,7 +166,8 @@ def uint(most: int = UINT_MAX, least: int = 0) -> Schema:
         # An enumeration's member goes out as its number.
         return build(value if type(value) is int else operator.index(value))
 
-    return Schema(f"integer in [{least}, {most}]", build, dump)
+    test = f"type({{0}}) is int and {least} <= {{0}} <= {most}"
+    return Schema(f"integer in [{least}, {most}]", build, dump, test=test)
 
 
 def binary(most: int, least: int = 0) -> Schema:
@@ -175,7 +180,8 @@ def binary(most: int, least: int = 0) -> Schema:
             raise LimitError(f"{len(value)} bytes, {least} to {most} allowed")
         return value
 
-    return Schema(f"{least} to {most} bytes", build, build)
+    test = f"type({{0}}) is bytes and {least} <= len({{0}}) <= {most}"
+    return Schema(f"{least} to {most} bytes", build, build, test=test)
 
 
 def exactly(count: int) -> Schema:
@@ -289,10 +295,11 @@ def record(cls: type[Any], *items: Schema) -> Schema:
             _name_field(f"{cls.__name__}.{names[len(dumped)]}", error)
         return dumped
 
+    straight = [Field(item.test, item.build, item.dump) for item in items]
     return Schema(
         cls.__name__,
-        build,
-        dump,
+        straight_build(cls, straight, build),
+        straight_dump(cls, straight, dump),
         max(count, *(item.items_max for item in items)),
         1 + sum(item.arrays_max for item in items),
     )
@@ -324,7 +331,7 @@ class Codec(Generic[_T]):
           DecodeError, LimitError: If a field breaks its bound: our own bug, found
             before it reaches a peer.
         """
-        packed: bytes = msgpack.packb(self.schema.dump(value))
+        packed = _pack(self.schema.dump(value))
         if len(packed) > self.bytes_max:
             raise LimitError(f"{self.schema.name}: {len(packed)} bytes packed")
         return packed
@@ -341,7 +348,7 @@ class Codec(Generic[_T]):
         value = _read(data, self.bytes_max, schema.items_max, hook)
         built: _T = schema.build(value)
         # The schema has seen to it that nothing but wire kinds is in there.
-        if msgpack.packb(value) != data:
+        if _pack(value) != data:
             raise DecodeError("not in canonical form")
         return built
 
