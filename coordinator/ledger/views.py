@@ -273,7 +273,12 @@ def update_of(tree: Reader, number: int, board_id: bytes, base: int) -> Digest |
 def pending_at(tree: Reader, number: int, place: int) -> Pending | None:
     """The update at a place, if it is still there."""
     packed = tree.get(pending_key(number, place))
-    return None if packed is None else PENDING.unpack(packed)
+    return None if packed is None else _unpack_pending(packed)
+
+
+@lru_cache(maxsize=4096)
+def _unpack_pending(packed: bytes) -> Pending:
+    return PENDING.unpack(packed)
 
 
 def pending(tree: Reader, number: int) -> tuple[Pending, ...]:
@@ -331,8 +336,11 @@ def attestations(tree: Reader, number: int) -> tuple[Attestation, ...]:
 def waiting(tree: Reader) -> tuple[int, ...]:
     """The tasks that have pending updates and no open job, rising."""
     packed = tree.get(WAITING_KEY)
-    if packed is None:
-        return ()
+    return () if packed is None else _unpack_waiting(packed)
+
+
+@lru_cache(maxsize=64)
+def _unpack_waiting(packed: bytes) -> tuple[int, ...]:
     numbers = decode(packed, 9 * TASKS_MAX + 9)
     assert isinstance(numbers, list)
     return tuple(number for number in numbers if isinstance(number, int))

@@ -65,25 +65,22 @@ class Workers:
           asked: The job.
           spec: The task.
         """
-        lacks = self._lacks(asked, spec)
+        members = [member.transaction for member in asked.job.members]
+        held = {each: self._vector(each, asked) for each in members}
+        lacks = self._lacks(asked, spec, [each for each in members if not held[each]])
         if lacks is not None:
             self._on_event(lacks)
             return
         state = self._state_before(asked, spec)
-        held = {
-            member.transaction: self._vector(member, asked)
-            for member in asked.job.members
-        }
+
+        def fetch(member: Member) -> Vector:
+            vector = held[member.transaction]
+            assert vector is not None
+            return vector
 
         def work() -> Event:
             try:
-                made = self._compute(
-                    self._key,
-                    spec,
-                    asked.job,
-                    state,
-                    lambda member: held[member.transaction],
-                )
+                made = self._compute(self._key, spec, asked.job, state, fetch)
             except (AggregationError, ProtocolError) as error:
                 closed = error.updates if isinstance(error, Closed) else ()
                 return AggregationFailed(
@@ -141,10 +138,10 @@ class Workers:
         if not future.cancelled() and (error := future.exception()) is not None:
             self._on_failure(error)
 
-    def _lacks(self, asked: Aggregate, spec: TaskSpec) -> AggregationFailed | None:
-        """What the store has not got of a job, if anything."""
-        members = [member.transaction for member in asked.job.members]
-        uploads = [each for each in members if self._store.upload(each) is None]
+    def _lacks(
+        self, asked: Aggregate, spec: TaskSpec, uploads: list[Digest]
+    ) -> AggregationFailed | None:
+        """What the store has not got of a job beside these uploads, if anything."""
         model = self._model_before(asked, spec)
         parts = () if model is None else (model.theta, model.momentum, model.average)
         wholes = [each for each in parts if self._store.blob(each) is None]
@@ -172,8 +169,8 @@ class Workers:
         assert content is not None
         return content
 
-    def _vector(self, member: Member, asked: Aggregate) -> Vector:
-        stored = self._store.upload(member.transaction)
-        assert stored is not None
-        content_key = asked.keys.get(member.transaction)
-        return Vector(stored.update, stored.blob, content_key)
+    def _vector(self, update: Digest, asked: Aggregate) -> Vector | None:
+        stored = self._store.upload(update)
+        if stored is None:
+            return None
+        return Vector(stored.update, stored.blob, asked.keys.get(update))
