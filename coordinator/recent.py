@@ -7,6 +7,8 @@ when the newer one is full, the older one goes.
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from protocol.codec import Codec
+
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
@@ -44,3 +46,36 @@ class Recent(Generic[_K, _V]):
     def __len__(self) -> int:
         """How many are kept."""
         return len(self._newer) + len(self._older)
+
+
+class RecentCodec(Generic[_V]):
+    """A codec that knows what it packed or unpacked lately.
+
+    Reading is a function of the bytes, and most of what is read was written a moment
+    ago: what boards sent stands in the block after, what the state machine wrote is
+    what it reads next.
+    """
+
+    def __init__(self, codec: Codec[_V], count_max: int) -> None:
+        """Starts empty.
+
+        Args:
+          codec: Of frozen structures.
+          count_max: Of structures that are kept.
+        """
+        self._codec = codec
+        self._known: Recent[bytes, _V] = Recent(count_max)
+
+    def pack(self, value: _V) -> bytes:
+        """As `Codec.pack`."""
+        packed = self._codec.pack(value)
+        self._known.keep(packed, value)
+        return packed
+
+    def unpack(self, packed: bytes) -> _V:
+        """As `Codec.unpack`; nothing is kept of what that refuses."""
+        known = self._known.get(packed)
+        if known is None:
+            known = self._codec.unpack(packed)
+            self._known.keep(packed, known)
+        return known

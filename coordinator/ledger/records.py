@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from coordinator.recent import RecentCodec
 from protocol.codec import exactly, many, record, structure, uint
 from protocol.genesis import VALIDATOR_SET, ValidatorSet
 from protocol.ids import (
@@ -17,6 +18,8 @@ from protocol.rotation import ROTATIONS_MAX
 from protocol.task import BUFFER_MAX, PLEDGE_MAX, STALENESS_MAX
 
 _ATTESTATIONS_MAX = 32
+KEPT = 1 << 12
+"""Of each of the records that every update reads and writes."""
 CONVICTIONS_MAX = 8
 """Of a board; then it is excluded."""
 
@@ -46,17 +49,20 @@ class Board:
     jailed: int = 0
 
 
-BOARD = structure(
-    Board,
-    128,
-    exactly(KEY_BYTES),
-    exactly(DEVICE_ID_BYTES),
-    uint(),
-    uint(),
-    uint(),
-    uint(),
-    uint(ROTATIONS_MAX),
-    uint(),
+BOARD = RecentCodec(
+    structure(
+        Board,
+        128,
+        exactly(KEY_BYTES),
+        exactly(DEVICE_ID_BYTES),
+        uint(),
+        uint(),
+        uint(),
+        uint(),
+        uint(ROTATIONS_MAX),
+        uint(),
+    ),
+    KEPT,
 )
 
 
@@ -122,7 +128,7 @@ class Progress:
     pending: int
 
 
-PROGRESS = structure(Progress, 64, uint(), uint(), uint(), uint())
+PROGRESS = RecentCodec(structure(Progress, 64, uint(), uint(), uint(), uint()), KEPT)
 
 
 @dataclass(frozen=True)
@@ -146,15 +152,18 @@ class Pending:
     height: int
 
 
-PENDING = structure(
-    Pending,
-    192,
-    exactly(DIGEST_BYTES),
-    exactly(DEVICE_ID_BYTES),
-    uint(),
-    uint(PLEDGE_MAX, 1),
-    exactly(DIGEST_BYTES),
-    uint(),
+PENDING = RecentCodec(
+    structure(
+        Pending,
+        192,
+        exactly(DIGEST_BYTES),
+        exactly(DEVICE_ID_BYTES),
+        uint(),
+        uint(PLEDGE_MAX, 1),
+        exactly(DIGEST_BYTES),
+        uint(),
+    ),
+    KEPT,
 )
 
 
@@ -173,10 +182,13 @@ class History:
     signed: tuple[Signed, ...]
 
 
-HISTORY = structure(
-    History,
-    4096,
-    many(record(Signed, uint(), exactly(DIGEST_BYTES)), STALENESS_MAX + 2),
+HISTORY = RecentCodec(
+    structure(
+        History,
+        4096,
+        many(record(Signed, uint(), exactly(DIGEST_BYTES)), STALENESS_MAX + 2),
+    ),
+    KEPT,
 )
 
 

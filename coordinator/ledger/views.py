@@ -110,12 +110,7 @@ class Job:
 def board(tree: Reader, board_id: bytes) -> Board | None:
     """A registered board, revoked or not."""
     packed = tree.get(board_key(board_id))
-    return None if packed is None else _unpack_board(packed)
-
-
-@lru_cache(maxsize=4096)
-def _unpack_board(packed: bytes) -> Board:
-    return BOARD.unpack(packed)
+    return None if packed is None else BOARD.unpack(packed)
 
 
 def owner(tree: Reader, public: bytes) -> DeviceId:
@@ -231,12 +226,7 @@ def published(tree: Reader, transaction: bytes) -> TaskId | None:
 def progress(tree: Reader, number: int) -> Progress | None:
     """A task's head and the bounds of its queue."""
     packed = tree.get(head_key(number))
-    return None if packed is None else _unpack_progress(packed)
-
-
-@lru_cache(maxsize=256)
-def _unpack_progress(packed: bytes) -> Progress:
-    return PROGRESS.unpack(packed)
+    return None if packed is None else PROGRESS.unpack(packed)
 
 
 def head(tree: Reader, number: int) -> Version | None:
@@ -254,12 +244,7 @@ def version(tree: Reader, number: int, wanted: int) -> Digest | None:
 def history(tree: Reader, number: int, board_id: bytes) -> tuple[Signed, ...]:
     """What a board signed lately for a task, by rising base version."""
     packed = tree.get(history_key(number, board_id))
-    return () if packed is None else _unpack_history(packed)
-
-
-@lru_cache(maxsize=4096)
-def _unpack_history(packed: bytes) -> tuple[Signed, ...]:
-    return HISTORY.unpack(packed).signed
+    return () if packed is None else HISTORY.unpack(packed).signed
 
 
 def update_of(tree: Reader, number: int, board_id: bytes, base: int) -> Digest | None:
@@ -273,12 +258,7 @@ def update_of(tree: Reader, number: int, board_id: bytes, base: int) -> Digest |
 def pending_at(tree: Reader, number: int, place: int) -> Pending | None:
     """The update at a place, if it is still there."""
     packed = tree.get(pending_key(number, place))
-    return None if packed is None else _unpack_pending(packed)
-
-
-@lru_cache(maxsize=4096)
-def _unpack_pending(packed: bytes) -> Pending:
-    return PENDING.unpack(packed)
+    return None if packed is None else PENDING.unpack(packed)
 
 
 def pending(tree: Reader, number: int) -> tuple[Pending, ...]:

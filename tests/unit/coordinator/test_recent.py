@@ -1,6 +1,11 @@
 """Remembering in bounded memory."""
 
-from coordinator.recent import Recent
+import pytest
+
+from coordinator.recent import Recent, RecentCodec
+from protocol.errors import DecodeError
+from protocol.ids import H
+from protocol.messages import ACCEPTED, Accepted
 
 
 def test_recent_gives_what_was_kept() -> None:
@@ -37,3 +42,20 @@ def test_recent_too_heavy_is_not_kept() -> None:
 
     assert recent.get("heavy") is None
     assert recent.get("light") == 1
+
+
+def test_recent_codec_reads_what_it_wrote_without_the_codec() -> None:
+    codec = RecentCodec(ACCEPTED, 4)
+    accepted = Accepted(H(b"update"))
+    packed = codec.pack(accepted)
+
+    assert codec.unpack(packed) is accepted
+    assert RecentCodec(ACCEPTED, 4).unpack(packed) == accepted
+
+
+def test_recent_codec_refuses_again_what_the_codec_refuses() -> None:
+    codec = RecentCodec(ACCEPTED, 4)
+
+    for _ in range(2):
+        with pytest.raises(DecodeError):
+            codec.unpack(b"\x00")
