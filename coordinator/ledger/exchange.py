@@ -252,6 +252,10 @@ def _hear_status(turn: Turn, status: Status) -> None:
         raise ProtocolError("a status of no validator", Reason.NOT_AUTHORISED)
     signed = status.signed_bytes(settings.chain_id)
     verify(status.validator, signed, status.signature)
+    if not turn.state.level and status.validator != settings.key.public:
+        said = turn.state.told.get(status.validator, status.height)
+        lowest = min(said, status.height)
+        turn.change(told={**turn.state.told, status.validator: lowest})
     known = turn.state.lacking.get(status.validator)
     soon = known is not None and now_s < known.at_s + settings.status_s / 2
     if status.validator == settings.key.public or soon:

@@ -146,6 +146,12 @@ def end_silence(turn: Turn) -> None:
         _begin_round(turn, turn.state.consensus.round)
 
 
+def look_around(turn: Turn) -> None:
+    """Ends the wait for others that are no further than we; see `Party.level`."""
+    if not turn.state.level and not turn.state.behind:
+        turn.change(level=True, told={})
+
+
 def run(turn: Turn) -> None:
     """Lets consensus go on until it waits for somebody or for time."""
     while turn.state.fork is None:
@@ -252,6 +258,8 @@ def _decide(turn: Turn, certificate: Certificate) -> None:
     tip = replace(
         state.tip, header=block.header, certificate=certificate, tree=execution.tree
     )
+    # Others may still send us what we once voted in the height that we come to.
+    listens_until_s = now_s + turn.settings.listen_s
     turn.state = LedgerState(
         tip,
         turn.settings.party(tip),
@@ -262,7 +270,9 @@ def _decide(turn: Turn, certificate: Certificate) -> None:
         recovered=state.recovered,
         propose_from_s=now_s + turn.settings.block_interval_s,
         status_at_s=state.status_at_s,
-        listens_until_s=state.listens_until_s,
+        listens_until_s=state.listens_until_s if state.level else listens_until_s,
+        level=state.level,
+        told=state.told,
         followed=state.followed,
         copied=state.copied,
         recent=turn.state.recent,

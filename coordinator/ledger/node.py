@@ -124,6 +124,7 @@ def begin(
         now_s + tip.parameter(Parameter.HEARTBEAT_S),
         last=last,
         listens_until_s=now_s + listens_s,
+        level=listens_s == 0.0,
         recovered=tuple(entry for entry in entries if entry.height > tip.height),
         recent=_last_decided(certificate, entries),
         fork=settings.fork,
@@ -179,6 +180,7 @@ def step(
     height.run(turn)
     height.come_back(turn)
     exchange.tell_status_if_due(turn)
+    height.look_around(turn)
     turn.change(wake_at_s=_wake_at_s(turn))
     return turn.state, tuple(turn.effects)
 
@@ -190,6 +192,9 @@ def _wake_at_s(turn: Turn) -> float:
         # No timeout counts in silence.
         listens = state.listens_until_s > turn.moment.now_s
         return min([*times, state.listens_until_s if listens else math.inf])
+    if state.followed:
+        # The silence ended within this step; the next one begins to vote.
+        return turn.moment.now_s
     times.append(state.consensus.wake_at_s())
     if state.consensus.step is Step.NEW_HEIGHT:
         begin_s = -math.inf if state.mempool.size else state.heartbeat_at_s

@@ -92,6 +92,16 @@ class Party:
             return 1
         return (self.count - 1) // 3 + 1
 
+    @property
+    def level(self) -> int:
+        """How many others must be no further than we before we vote after a start.
+
+        `n - q + 1` others meet every quorum that we were ever part of: it had `q - 1`
+        of the `n - 1` others. Where a quorum that includes us has fewer others, as with
+        an odd number of crash-only validators, waiting for more could stop the chain.
+        """
+        return min(self.count - self.quorum + 1, self.quorum - 1)
+
     def proposer(self, number: int) -> int:
         """Who proposes in a round."""
         return self.roster.proposer(number)

@@ -34,7 +34,8 @@ class LedgerSettings:
         height themselves.
       status_s: How often we tell others where we are, if there are others.
       listen_s: How long we only listen after a start, if there are others: somebody
-        may run with a copy of our key.
+        may run with a copy of our key. Unless it is 0 we also wait until we are level
+        with them: chain and journal may be an old backup.
       votes_from: Height from which we may vote; None for never, when the journal of
         our votes is gone and no operator has said from where to go on.
       fork: Proof from before the start that the chain forked; None if it did not.
@@ -108,6 +109,10 @@ class LedgerState:
       heartbeat_at_s: Then we begin one with nothing to put in it.
       status_at_s: Then we tell others where we are.
       listens_until_s: Before it we do not vote.
+      level: Whether enough others were no further than we once since the start: see
+        `Party.level`. Before that we do not vote.
+      told: The lowest height that each validator said since the start to decide; empty
+        once `level`.
       followed: Whether the last step was taken in silence, as one who must not vote.
       copied: Somebody else signs with our key: we vote no more.
       recent: The last heights that we decided, rising.
@@ -128,6 +133,8 @@ class LedgerState:
     propose_from_s: float = 0.0
     status_at_s: float = 0.0
     listens_until_s: float = 0.0
+    level: bool = True
+    told: dict[bytes, int] = field(default_factory=dict)
     followed: bool = False
     copied: bool = False
     recent: tuple[Decided, ...] = ()
@@ -148,6 +155,19 @@ class LedgerState:
         Who is not yet the second one of a chain is not alone.
         """
         return self.party.count == 1 and self.party.index is not None
+
+    @property
+    def behind(self) -> int:
+        """How many more others must say that they are no further than we.
+
+        The lowest that a validator said counts, so that a chain that runs on does not
+        run away from us: it had taken part before our start in all that we signed then.
+        """
+        height, own = self.consensus.height, self.party.key.public
+        members = self.party.roster.validators.members
+        told = (self.told.get(each.public) for each in members if each.public != own)
+        level = sum(said is not None and said <= height for said in told)
+        return max(0, self.party.level - level)
 
     @property
     def header(self) -> Header | None:
@@ -249,8 +269,17 @@ def silence(settings: LedgerSettings, state: LedgerState, now_s: float) -> str:
     first = max(settings.votes_from, voted)
     if state.consensus.height < first:
         return f"votes from height {first}"
+    return _after_start(state, now_s)
+
+
+def _after_start(state: LedgerState, now_s: float) -> str:
     if now_s < state.listens_until_s:
         return "listens whether somebody else votes with this key"
+    if not state.level:
+        return (
+            f"waits for {state.behind} more to be no further than height "
+            f"{state.consensus.height}, in case this is an old backup"
+        )
     return ""
 
 

@@ -1,5 +1,7 @@
 """Four validators never fork, and go on once the weather is calm again."""
 
+from copy import deepcopy
+
 import pytest
 
 from coordinator.ledger import fork, views
@@ -134,6 +136,49 @@ def test_validator_without_its_journal_is_one_fault_that_the_others_bear() -> No
     made.nodes[1].journal.clear()
     made.nodes[1].restart(made.now_s)
     play(made)
+
+
+def from_old_backup(seed: int, listen_s: float) -> Bus:
+    """A world in which node 3 gets chain and journal of 9 s back at 30 s.
+
+    Back up it hears nobody for 20 s and is heard by nobody, but clients still give it
+    transactions, so that it has something to decide.
+    """
+
+    def alone(now_s: float, source: int, target: int) -> bool:
+        return 30.0 < now_s < 50.0 and 3 in (source, target)
+
+    made = bus(seed, Weather(delay_s=0.05), alone, listen_s=listen_s)
+    made.run(30.0, lambda: made.now_s >= 9.0)
+    kept = made.nodes[3]
+    disk, journal = deepcopy(kept.disk), list(kept.journal)
+    made.run(40.0, lambda: made.now_s >= 30.0)
+    lost = kept.journal[len(journal) :]
+    assert lost
+    kept.disk, kept.journal = disk, journal
+    kept.restart(made.now_s)
+    made.run(CALM_S, lambda: made.now_s >= 49.0)
+    # All that it ever signed, for `check_votes`.
+    kept.journal[:0] = lost
+    return made
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_validator_from_an_old_backup_of_chain_and_journal_signs_nothing_twice(
+    seed: int,
+) -> None:
+    made = from_old_backup(seed, listen_s=2.5)
+    before = made.nodes[3].state
+    play(made)
+    after = made.nodes[3].state
+    assert (before.level, after.level) == (False, True)
+    assert not after.copied
+
+
+def test_old_backup_without_the_wait_would_sign_twice() -> None:
+    made = from_old_backup(0, listen_s=0.0)
+    with pytest.raises(AssertionError, match="node 3"):
+        made.check_votes()
 
 
 def test_genesis_keys_are_those_of_the_set() -> None:

@@ -1,14 +1,18 @@
 """A validator that may have signed what it does not know of does not sign."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
 from coordinator.ledger import wire
 from coordinator.ledger.node import BlamePeer, PeerMessage, silence
 from protocol.chain import PROPOSAL, Proposal, Vote, VoteType, vote_bytes
 from protocol.errors import Reason
-from protocol.ids import BlockHash, H
+from protocol.genesis import FaultModel
+from protocol.ids import SIGNATURE_BYTES, BlockHash, H
 from tests.unit.coordinator.ledger.validator import Running
-from tests.unit.coordinator.ledger.world import World
+from tests.unit.coordinator.ledger.world import STRANGER, World, genesis, party_of
 
 PROPOSER = 1
 """Of height 1, round 0."""
@@ -25,7 +29,28 @@ def start(**options: object) -> tuple[World, Running, Proposal]:
     messages = [wire.MESSAGE.unpack(payload) for payload in proposer.sent]
     (offer,) = [m.content for m in messages if m.topic == wire.Topic.PROPOSAL]
     me = Running(world.genesis, world.validators[ME], **options)
+    hear_statuses(world, me, 0.0)
     return world, me, PROPOSAL.unpack(offer)
+
+
+def status(world: World, who: int, height: int) -> bytes:
+    """A validator says which height it decides."""
+    key = world.validators[who]
+    tip = BlockHash(world.chain_id)
+    said = wire.Status(key.public, height, tip, 0, (), bytes(SIGNATURE_BYTES))
+    signed = replace(said, signature=key.sign(said.signed_bytes(world.chain_id)))
+    return wire.MESSAGE.pack(wire.Message(wire.Topic.STATUS, wire.STATUS.pack(signed)))
+
+
+def hear_statuses(
+    world: World,
+    me: Running,
+    now_s: float,
+    others: Sequence[int] = (0, 3),
+    height: int = 1,
+) -> None:
+    for who in others:
+        hear(me, status(world, who, height), now_s)
 
 
 def own_vote(world: World, block_id: BlockHash | None) -> bytes:
@@ -73,6 +98,7 @@ def test_silent_proposer_proposes_when_silence_ends() -> None:
     world, _, _ = start()
     key = world.validators[PROPOSER]
     proposer = Running(world.genesis, key, listen_s=LISTEN_S)
+    hear_statuses(world, proposer, 0.0)
     proposer.submit(world.publish())
     proposer.tick(1.0)
     assert proposer.votes() == []
@@ -85,6 +111,7 @@ def test_silent_proposer_that_was_drawn_into_a_round_begins_it_anew() -> None:
     world, _, _ = start()
     key = world.validators[PROPOSER]
     proposer = Running(world.genesis, key, listen_s=LISTEN_S)
+    hear_statuses(world, proposer, 0.0)
     proposer.submit(world.publish())
     signed = vote_bytes(world.chain_id, VoteType.PREVOTE, 1, 0, None, 0)
     nil = Vote(VoteType.PREVOTE, 1, 0, None, 0, 0, world.validators[0].sign(signed))
@@ -103,10 +130,11 @@ def test_silent_validator_sleeps_until_it_may_vote() -> None:
 
 
 def test_silence_leaves_the_journal_s_votes_alone() -> None:
-    _, me, offer = start(listen_s=LISTEN_S)
+    world, me, offer = start(listen_s=LISTEN_S)
     hear(me, wire.wrap_proposal(offer), LISTEN_S + 1.0)
     before = list(me.journal)
     me.restart(20.0)
+    hear_statuses(world, me, 20.0)
     hear(me, wire.wrap_proposal(offer), 21.0)
     me.tick(20.0 + LISTEN_S)
     assert me.journal == before
@@ -244,3 +272,131 @@ def test_operators_height_is_where_voting_begins() -> None:
     voting.submit(world.register(0))
     voting.tick(0.0)
     assert voting.state.height == 1
+
+
+@pytest.mark.parametrize("model", list(FaultModel), ids=lambda model: model.name)
+@pytest.mark.parametrize("validators", range(2, 21))
+def test_level_never_waits_for_more_than_a_quorum_has_besides_us(
+    validators: int, model: FaultModel
+) -> None:
+    # A crash-only chain begins with 2 or 3 and may grow.
+    party = replace(party_of(genesis(validators)), fault_model=model)
+    assert party.level <= party.quorum - 1
+    meets_every_quorum = party.level + party.quorum - 1 > validators - 1
+    odd_majority = model is FaultModel.CRASH and validators % 2 == 1
+    assert meets_every_quorum is not odd_majority
+
+
+def unheard(**options: object) -> tuple[World, Running, bytes]:
+    """Ourselves after the listening, with an offer to vote on, and nothing heard."""
+    world, _, offer = start()
+    me = Running(world.genesis, world.validators[ME], listen_s=LISTEN_S, **options)
+    return world, me, wire.wrap_proposal(offer)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param([], id="nobody"),
+        pytest.param([(0, 1)], id="one"),
+        pytest.param([(0, 1), (0, 1)], id="one-twice"),
+        pytest.param([(0, 1), (ME, 1)], id="we-ourselves"),
+        pytest.param([(0, 1), (3, 2)], id="one-is-ahead"),
+        pytest.param([(0, 9), (1, 2), (3, 9)], id="all-ahead"),
+    ],
+)
+def test_validator_that_too_few_are_level_with_stays_silent(
+    told: list[tuple[int, int]],
+) -> None:
+    world, me, offer = unheard()
+    for who, height in told:
+        hear(me, status(world, who, height), 1.0)
+    hear(me, offer, LISTEN_S + 1.0)
+    me.tick(LISTEN_S + 60.0)
+    assert me.votes() == []
+    assert "old backup" in reason(me, LISTEN_S + 60.0)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param([(0, 1), (1, 1)], id="level"),
+        pytest.param([(3, 9), (0, 1), (1, 1)], id="level-and-a-liar"),
+        pytest.param([(0, 1), (1, 1), (0, 5), (1, 5)], id="level-then-ahead"),
+        pytest.param([(0, 5), (1, 5), (0, 1), (1, 1)], id="claims-withdrawn"),
+    ],
+)
+def test_validator_votes_once_enough_are_level_with_it(
+    told: list[tuple[int, int]],
+) -> None:
+    world, me, offer = unheard()
+    for who, height in told:
+        hear(me, status(world, who, height), 1.0)
+    hear(me, offer, LISTEN_S + 1.0)
+    assert len(me.votes()) == 1
+
+
+def test_silence_that_a_status_ends_is_over_with_the_next_step() -> None:
+    world, me, offer = unheard(status_s=100.0)
+    hear(me, offer, 1.0)
+    now_s = LISTEN_S + 20.0
+    hear_statuses(world, me, now_s)
+    assert me.votes() == []
+    assert me.state.wake_at_s == now_s
+    me.tick(now_s)
+    assert len(me.votes()) == 1
+
+
+def test_level_holds_until_the_next_start() -> None:
+    world, me, offer = unheard()
+    hear_statuses(world, me, 1.0)
+    hear_statuses(world, me, 3.0, others=(0, 1, 3), height=9)
+    assert reason(me, LISTEN_S) == ""
+    me.restart(20.0)
+    hear(me, offer, 20.0 + LISTEN_S)
+    assert me.votes() == []
+
+
+def test_old_backup_of_chain_and_journal_catches_up_and_listens_again() -> None:
+    world, _, offers, decisions = _without_its_chain()
+    me = Running(world.genesis, world.validators[ME], listen_s=LISTEN_S)
+    hear_statuses(world, me, 1.0, height=3)
+    for offer in offers:
+        hear(me, offer, 20.0)
+    assert "old backup" in reason(me, 20.0)
+    hear(me, decisions[0], 20.0)
+    assert "listens" in reason(me, 20.0)
+    assert "old backup" in reason(me, 20.0 + LISTEN_S)
+    hear(me, decisions[1], 30.0)
+    assert me.votes() == []
+    assert "listens" in reason(me, 30.0)
+    assert reason(me, 30.0 + LISTEN_S) == ""
+
+
+def test_chain_that_runs_on_leaves_nobody_silent() -> None:
+    world, _, _, decisions = _without_its_chain()
+    me = Running(world.genesis, world.validators[ME], listen_s=LISTEN_S)
+    hear_statuses(world, me, 1.0, height=2)
+    hear_statuses(world, me, 2.0, height=40)
+    hear(me, decisions[0], 3.0)
+    # At height 2 when others are far beyond 40, but all that we may have signed is
+    # of height 2 or before.
+    assert reason(me, 3.0 + LISTEN_S) == ""
+
+
+def test_one_of_three_that_only_crash_waits_for_one_other() -> None:
+    world = World(3)
+    crash = genesis(3, FaultModel.CRASH)
+    world.genesis, world.chain_id = crash, crash.chain_id()
+    me = Running(world.genesis, world.validators[ME], listen_s=LISTEN_S)
+    me.tick(LISTEN_S)
+    assert "1 more" in reason(me, LISTEN_S)
+    hear(me, status(world, 0, 1), LISTEN_S)
+    assert reason(me, LISTEN_S) == ""
+
+
+def test_observer_is_level_before_it_becomes_a_validator() -> None:
+    world = World(4)
+    me = Running(world.genesis, STRANGER, listen_s=LISTEN_S)
+    hear_statuses(world, me, 1.0)
+    assert me.state.level
