@@ -162,24 +162,37 @@ def computed(turn: Turn, event: Aggregated) -> Attest | None:
     """Keeps what a worker computed.
 
     Returns:
-      What to attest; None if that is no longer of use.
+      What to attest; None if that is no longer of use. What differs from a final
+      version is: a lie or a machine that computes wrongly shows however slow it is.
     """
     task = turn.tasks.get(event.task)
-    if task is None or task.computing != event.version:
+    if task is None:
         return None
-    task = replace(task, computing=None)
-    turn.put_task(task)
-    if event.version <= task.head:
-        return None
+    awaited = task.computing == event.version
+    if awaited:
+        task = replace(task, computing=None)
+        turn.put_task(task)
     digests = event.model.digests()
+    made = Attest(event.task, event.version, version_digest(digests))
+    final = views.version(turn.ledger.tree, event.task, event.version)
+    if final is not None and final != made.digest:
+        _report_other(turn, event.task, event.version)
+        follow_chain(turn)
+        return made
+    if not awaited or event.version <= task.head:
+        return None
     turn.put_task(replace(task, attested=digests))
     turn.emit(StoreModel(event.task, event.version, event.model))
     head = views.head(turn.ledger.tree, event.task)
     if head is not None and head >= event.version:
-        # Others were faster; what we have is as good as theirs, or it is wrong.
+        # Others were faster, and what we have is as good as theirs.
         follow_chain(turn)
         return None
-    return Attest(event.task, event.version, version_digest(digests))
+    return made
+
+
+def _report_other(turn: Turn, task: TaskId, version: Version) -> None:
+    turn.report(f"task {task}: version {version} is final, but not as we got it")
 
 
 def not_computed(turn: Turn, event: AggregationFailed) -> None:
@@ -241,9 +254,7 @@ def _catch_up(turn: Turn, task: TaskState, head: Version) -> TaskState:
             # First this one, else a slow link would never end with any.
             return task
     if model is not None and task.job is not None and task.job.version == head:
-        turn.report(
-            f"task {task.number}: version {head} is final, but not as we got it"
-        )
+        _report_other(turn, task.number, head)
     task = replace(task, sought=head, found=None)
     key = wanting.want_key(Subject.MODEL, model_key(task.number, head))
     return wanting.want_for(turn, task, [key])

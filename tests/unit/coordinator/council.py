@@ -124,12 +124,15 @@ class Member:
       sent: Messages that wait for the bus.
       effects: All since its last start.
       falsify: What it makes of a model that it computed.
+      slow: Whether what it computes waits in `late` for the test to hand it over.
     """
 
     index: int
     sent: deque[Message] = field(default_factory=deque)
     effects: list[Effect] = field(default_factory=list)
     falsify: Callable[[PackedModel], PackedModel] = lambda model: model
+    slow: bool = False
+    late: list[Event] = field(default_factory=list)
     up: bool = True
     store: MemoryStore = field(default_factory=lambda: MemoryStore(GENESIS))
     votes: Votes = field(default_factory=Votes)
@@ -218,7 +221,16 @@ class Member:
         event = self.events.get(timeout=WORK_TIMEOUT_S)
         if isinstance(event, Aggregated):
             event = replace(event, model=self.falsify(event.model))
-        self.events.put(event)
+        if self.slow:
+            self.late.append(event)
+        else:
+            self.events.put(event)
+
+    def hand_over(self) -> None:
+        """Lets the core have what it computed late."""
+        self.slow = False
+        while self.late:
+            self.events.put(self.late.pop(0))
 
     def _publish(self, message: Message) -> int:
         self.sent.append(message)

@@ -154,12 +154,13 @@ def test_council_without_the_vector_nobody_else_prevotes(
     assert updates(council, boards[0]) == [1] * COUNT
 
 
+def lie(model: PackedModel) -> PackedModel:
+    return replace(model, theta=bytes([model.theta[0] ^ 1]) + model.theta[1:])
+
+
 def test_council_liar_is_outvoted_named_and_goes_on(
     council: Council, boards: list[Voter]
 ) -> None:
-    def lie(model: PackedModel) -> PackedModel:
-        return replace(model, theta=bytes([model.theta[0] ^ 1]) + model.theta[1:])
-
     council.members[3].falsify = lie
     versions = 0
     public = KEYS[3].public
@@ -183,6 +184,49 @@ def test_council_liar_is_outvoted_named_and_goes_on(
     assert any("member 3 attested another" in r for r in council.members[0].reports())
     models = {m.state.tasks[TASK].model for m in council.members}
     assert len(models) == 1
+
+
+def slow_versions(council: Council, boards: list[Voter], count: int) -> None:
+    """Versions of which member 3 has computed what it could, and told nobody."""
+    council.members[3].slow = True
+    for version in range(count):
+        for board in boards[:2]:
+            council.contribute(board, version)
+        council.run(4.0)
+    assert council.heads()[:3] == [count] * 3
+
+
+@pytest.mark.parametrize("versions", [1, 2], ids=["just-final", "overtaken"])
+def test_council_liar_slower_than_the_quorum_is_named(
+    council: Council, boards: list[Voter], versions: int
+) -> None:
+    liar = council.members[3]
+    liar.falsify = lie
+    slow_versions(council, boards, versions)
+    liar.hand_over()
+    council.run(2.0)
+
+    for member in council.members:
+        found = views.dissent(member.state.ledger.tree, TASK, KEYS[3].public)
+        assert found is not None
+        assert found.version == 1
+    assert sum("not as we got it" in text for text in liar.reports()) == 1
+    assert council.heads() == [versions] * COUNT
+    assert len({m.state.tasks[TASK].model for m in council.members}) == 1
+
+
+@pytest.mark.parametrize("versions", [1, 2], ids=["just-final", "overtaken"])
+def test_council_honest_member_slower_than_the_quorum_attests_nothing(
+    council: Council, boards: list[Voter], versions: int
+) -> None:
+    slow_versions(council, boards, versions)
+    heights = council.heights()
+    council.members[3].hand_over()
+    council.run(2.0)
+
+    assert council.heights() == heights
+    assert council.heads() == [versions] * COUNT
+    assert not any("as we got it" in text for text in council.members[3].reports())
 
 
 def test_version_is_announced_by_as_many_as_contain_somebody_alive(
