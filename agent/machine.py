@@ -19,7 +19,7 @@ from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.errors import ProtocolError
 from protocol.evolve import evolve
 from protocol.ids import Digest
-from protocol.light import ForkError, Trusted
+from protocol.light import ForkError, HandoverGap, Trusted
 from protocol.messages import (
     COORDINATOR_STATE,
     DEVICE_STATE,
@@ -83,6 +83,10 @@ def step(
     except ForkError as error:
         turn.state = evolve(turn.state, fault=str(error))
         turn.note(f"{error}: more coordinators lie than may; tell their operators")
+    except HandoverGap as error:
+        fault = f"{error}: have an operator admit the board again, and enrol it anew"
+        turn.state = evolve(turn.state, fault=fault)
+        turn.note(fault)
     except ProtocolError as error:
         turn.note(f"{type(event).__name__}: {error}")
     return _end(turn)

@@ -29,10 +29,11 @@ KEYS_PER_WANT_MAX = 64
 BLOCKS_MAX = 256
 """Of a range; a coordinator sends less if they are long."""
 BLOCKS_BYTES_MAX = 256 * 1024
+"""Of a range, unless its first block alone is longer."""
 BUCKETS_BYTES_MAX = 256 * 1024
 CHANGES_MAX = 256
-"""Of the validator set, which lead to a snapshot."""
-"""Of a range, unless its first block alone is longer."""
+"""Of the validator set, which lead from who asks to a snapshot: as many as fit into the
+longest message that every coordinator takes, however many the validators are."""
 _TASK_BYTES = 4
 _VERSION_BYTES = 8
 _HEIGHT_BYTES = 8
@@ -158,7 +159,8 @@ class GivenSnapshot:
 
     Attributes:
       manifest: Of its newest snapshot.
-      ends: All changes of the validator set until then.
+      ends: The changes of the validator set from the height asked for until then; the
+        last `CHANGES_MAX` of them.
     """
 
     manifest: Manifest

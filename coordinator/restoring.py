@@ -11,6 +11,7 @@ from dataclasses import replace
 from coordinator import wanting
 from coordinator.effects import AdoptSnapshot
 from coordinator.gossip import (
+    CHANGES_MAX,
     GIVEN_BUCKETS,
     GIVEN_SNAPSHOT,
     Subject,
@@ -21,7 +22,7 @@ from coordinator.ledger.snapshot import unpack_bucket
 from coordinator.state import Restoring
 from coordinator.turn import Turn
 from protocol.genesis import FaultModel
-from protocol.light import Trusted
+from protocol.light import HandoverGap, Trusted
 from protocol.statetree import BUCKETS
 
 
@@ -29,7 +30,8 @@ def snapshot_given(turn: Turn, content: bytes) -> None:
     """Takes the manifest of a snapshot in answer to a request for blocks.
 
     Raises:
-      ProofError, SignatureError: If validators that we trust did not certify it.
+      ProofError, SignatureError: If validators that we trust did not certify it; as
+        `HandoverGap` if more changes of them lie between than a peer may show.
     """
     height = turn.ledger.consensus.height
     asked = wanting.want_key(Subject.BLOCKS, blocks_key(height))
@@ -41,7 +43,16 @@ def snapshot_given(turn: Turn, content: bytes) -> None:
         return
     fault_model = FaultModel(tip.genesis.fault_model)
     trusted = Trusted(tip.chain_id, fault_model, tip.height, tip.roster.validators)
-    given.manifest.check(trusted.follow(given.ends))
+    try:
+        trusted = trusted.follow(given.ends)
+    except HandoverGap:
+        turn.report(
+            f"the validators changed more than {CHANGES_MAX} times since height "
+            f"{tip.height}, or somebody says so: to get there, copy chain.sqlite3 of a "
+            "coordinator, and check it by `starling chain verify`"
+        )
+        raise
+    given.manifest.check(trusted)
     # What is said of changes that we know was not checked: ours stand.
     ends = tuple(end for end in given.ends if end.header.height > tip.height)
     turn.restoring = Restoring(given.manifest, ends)

@@ -30,8 +30,9 @@ from protocol.task import (
 )
 
 HANDOVERS_MAX = 8
-"""Changes of the validator set that one manifest leads through; a board that missed
-more of them is enrolled anew."""
+"""Changes of the validator set that one manifest leads through: it goes to every board
+with each version. A board that missed more of them is enrolled anew, since an admission
+says whom to trust by now."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,26 @@ class ForkError(ProofError):
         self.second = second
 
 
+class HandoverGap(ProofError):
+    """The changes of the validator set that are shown begin later than what is trusted.
+
+    Either too many were missed for whoever shows them, or they are made up.
+
+    Attributes:
+      height: What is trusted so far.
+      shown: Height of the first change after it that is shown.
+    """
+
+    def __init__(self, height: int, shown: int) -> None:
+        """Keeps both heights."""
+        super().__init__(
+            f"the validators changed between height {height}, up to which we know "
+            f"them, and height {shown}, from which on their changes are shown"
+        )
+        self.height = height
+        self.shown = shown
+
+
 @dataclass(frozen=True)
 class Trusted:
     """What the light client holds on to.
@@ -108,12 +129,16 @@ class Trusted:
         """Follows changes of the validator set, rising; what is known is skipped.
 
         Raises:
+          HandoverGap: If some are missing before the first that is new.
           ProofError, SignatureError: If one does not follow from what is trusted.
         """
         trusted = self
         for handover in handovers:
             header, following = handover.header, handover.following
             if header.height > trusted.height:
+                ours = header.chain_id == self.chain_id
+                if ours and header.validators != trusted.validators.digest():
+                    raise HandoverGap(trusted.height, header.height)
                 trusted = trusted.accept(header, handover.certificate, following)
         return trusted
 

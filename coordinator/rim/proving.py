@@ -1,11 +1,15 @@
 """Receipts read from a stored chain."""
 
+from pathlib import Path
+
 from coordinator.ledger.receipt import CHANGES_MAX, Entry, Receipt
+from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.store import SqliteStore
 from coordinator.rim.wholes import final_of
 from protocol.errors import OperationError
+from protocol.genesis import Genesis
 from protocol.ids import DIGEST_BYTES, Digest
-from protocol.light import Handover
+from protocol.light import Handover, Trusted, pin
 
 
 def transaction(store: SqliteStore, identity: str) -> Receipt:
@@ -43,8 +47,33 @@ def entry(store: SqliteStore, key: bytes) -> Receipt:
     return Receipt(_handovers(store, tip.header.height), None, shown)
 
 
+def checkpoint(state: Path, genesis: Genesis) -> Trusted | None:
+    """Whom a board that is admitted now has to trust.
+
+    Args:
+      state: The folder of the chain, which may not be there yet.
+      genesis: What it starts from.
+
+    Returns:
+      None if these are still the validators of the genesis.
+
+    Raises:
+      ProofError, SignatureError: If a stored change does not follow from the genesis.
+      StorageError: If what is stored is damaged.
+    """
+    if not (state / CHAIN_FILE).exists():
+        return None
+    store = SqliteStore.read(state / CHAIN_FILE)
+    ends = store.epochs()
+    store.close()
+    return pin(genesis).follow(ends) if ends else None
+
+
 def _handovers(store: SqliteStore, height: int) -> tuple[Handover, ...]:
     passed = [one for one in store.epochs() if one.header.height <= height]
     if len(passed) > CHANGES_MAX:
-        raise OperationError(f"more than {CHANGES_MAX} changes of the validators")
+        raise OperationError(
+            f"the validators changed {len(passed)} times up to height {height}; a "
+            f"receipt leads through {CHANGES_MAX} changes at most"
+        )
     return tuple(passed)

@@ -28,19 +28,20 @@ def blocks(store: Store, key: bytes) -> Answer | None:
     except DecodeError:
         return None
     if first < store.first_body():
-        return _snapshot(store)
+        return _snapshot(store, first)
     found = store.decisions(first, BLOCKS_MAX, BLOCKS_BYTES_MAX)
     if not found:
         return None
     return Subject.BLOCKS, GIVEN_BLOCKS.pack(GivenBlocks(first, found))
 
 
-def _snapshot(store: Store) -> Answer | None:
+def _snapshot(store: Store, first: int) -> Answer | None:
     heights, ends = store.snapshots(), store.epochs()
     manifest = store.manifest(heights[-1]) if heights else None
     if manifest is None:
         return None
-    passed = [end for end in ends if end.header.height <= manifest.header.height]
+    heights_between = range(first, manifest.header.height + 1)
+    passed = [end for end in ends if end.header.height in heights_between]
     given = GivenSnapshot(manifest, tuple(passed[-CHANGES_MAX:]))
     return Subject.SNAPSHOT, GIVEN_SNAPSHOT.pack(given)
 

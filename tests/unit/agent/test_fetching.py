@@ -7,8 +7,10 @@ from agent import events as e
 from agent import machine
 from agent.state import Condition
 from protocol.chunks import CHUNK, Chunk, split
-from protocol.ids import H, TaskId
-from protocol.light import MANIFEST
+from protocol.genesis import Validator, ValidatorSet
+from protocol.ids import H, SealingKey, TaskId
+from protocol.keys import SigningKey
+from protocol.light import MANIFEST, Handover
 from tests.unit.agent.lone_board import (
     Board,
     Disk,
@@ -33,6 +35,25 @@ def test_manifest_is_persisted_before_anything_is_asked_for() -> None:
     effects = board.step(e.ManifestArrived(manifest(0)))
 
     assert names(effects)[0] == "PersistProgress"
+
+
+def test_board_that_missed_too_many_changes_of_validators_asks_to_be_enrolled() -> None:
+    board = fresh()
+    board.step(e.Connected())
+    shown = MANIFEST.unpack(manifest(0))
+    members = (
+        Validator(SigningKey(bytes([9]) * 32).public, SealingKey(bytes(32)), "later"),
+    )
+    later = ValidatorSet(members)
+    header = replace(shown.header, height=9, validators=later.digest())
+    late = Handover(header, shown.certificate, later)
+
+    effects = board.step(
+        e.ManifestArrived(MANIFEST.pack(replace(shown, handovers=(late,))))
+    )
+
+    assert "PersistProgress" not in names(effects)
+    assert "enrol it anew" in board.state.fault
 
 
 def test_restart_from_disk_does_not_fetch_again() -> None:

@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks.long_chain import Chain, of_nobody, put
+from coordinator.gossip import GIVEN_SNAPSHOT, Subject, blocks_key
 from coordinator.ledger import audit
 from coordinator.ledger.receipt import RECEIPT
 from coordinator.ledger.snapshot import SNAPSHOT_BLOCKS
-from coordinator.rim import proving
+from coordinator.rim import proving, serving
+from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.store import SqliteStore
 from protocol.envelope import Kind, sign
-from protocol.errors import ProtocolError
-from protocol.light import pin, task_key
+from protocol.errors import OperationError, ProtocolError
+from protocol.light import Handover, pin, task_key
 from protocol.motion import MOTION, VALIDATOR_CHANGE, Motion, ValidatorChange
 from tests.unit.coordinator.ledger.world import STRANGER
 
@@ -32,10 +34,14 @@ def leave(chain: Chain) -> Motion:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("changed")
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path) -> Iterator[SqliteStore]:
     chain = of_nobody(4)
-    path: Path = tmp_path_factory.mktemp("changed") / "chain"
-    made = SqliteStore.create(path, chain.genesis)
+    made = SqliteStore.create(folder / CHAIN_FILE, chain.genesis)
     with made.transaction():
         for decided in chain.grow(3):
             put(made, decided)
@@ -69,6 +75,44 @@ def test_receipt_leads_from_the_genesis_through_the_change(store: SqliteStore) -
     receipt = proving.entry(store, task_key(0))
     assert len(receipt.handovers) == 1
     RECEIPT.unpack(RECEIPT.pack(receipt)).check(store.genesis)
+
+
+def test_receipt_through_more_changes_than_allowed_says_so(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proving, "CHANGES_MAX", 0)
+    with pytest.raises(OperationError, match="changed 1 times"):
+        proving.entry(store, task_key(0))
+
+
+def test_admission_after_the_change_trusts_who_decides_now(
+    store: SqliteStore, folder: Path
+) -> None:
+    (handover,) = store.epochs()
+    pinned = proving.checkpoint(folder, store.genesis)
+    assert pinned is not None
+    assert (pinned.height, pinned.validators) == (CHANGED, handover.following)
+
+
+def test_admission_before_there_is_a_chain_trusts_the_genesis(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    assert proving.checkpoint(tmp_path, store.genesis) is None
+
+
+def test_blocks_that_are_pruned_are_answered_with_the_changes_since(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "first_body", lambda: SNAPSHOT_BLOCKS + 1)
+
+    def ends(first: int) -> tuple[Handover, ...]:
+        answer = serving.blocks(store, blocks_key(first))
+        assert answer is not None
+        assert answer[0] is Subject.SNAPSHOT
+        return GIVEN_SNAPSHOT.unpack(answer[1]).ends
+
+    assert ends(CHANGED) == store.epochs()
+    assert ends(CHANGED + 1) == ()
 
 
 def test_receipt_before_the_change_needs_none(store: SqliteStore) -> None:

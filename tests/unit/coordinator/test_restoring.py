@@ -179,6 +179,20 @@ def test_changes_before_our_last_block_are_not_believed(council: Council) -> Non
     assert late.store.epochs() == ()
 
 
+def test_changes_that_do_not_reach_back_to_us_are_named_with_a_way_out(
+    council: Council,
+) -> None:
+    late_change = blocks()[4]
+    header = late_change.prepared.block.header
+    alone = ValidatorSet(GENESIS.validators.members[:1])
+    unknown = replace(header, validators=alone.digest())
+    end = Handover(unknown, late_change.certificate, alone)
+    late = offer(council, manifest(council), ends=(end,))
+    assert late.state.restoring is None
+    assert late.refusals() == ["INVALID_PROOF"]
+    assert any("copy chain.sqlite3" in text for text in late.reports())
+
+
 def test_wrong_bucket_is_refused_and_asked_for_again(council: Council) -> None:
     offer(council, manifest(council))
     parts = list(buckets(council))

@@ -18,6 +18,7 @@ from protocol.light import (
     Final,
     ForkError,
     Handover,
+    HandoverGap,
     Manifest,
     Trusted,
     pin,
@@ -333,6 +334,22 @@ def test_handover_shown_again_as_a_header_is_believed() -> None:
 def test_handover_that_proves_nothing_is_refused(handover: Handover) -> None:
     with pytest.raises((ProofError, SignatureError)):
         PINNED.follow([handover])
+
+
+def test_handovers_that_begin_too_late_are_named_as_a_gap() -> None:
+    back = changing(14, LATER, samples.VALIDATORS)
+    late = Handover(back, certify(back, LATER_KEYS), samples.VALIDATORS)
+    assert PINNED.follow([HANDOVER, late]).height == 14
+    with pytest.raises(HandoverGap) as caught:
+        PINNED.follow([late])
+    assert (caught.value.height, caught.value.shown) == (0, 14)
+
+
+def test_handover_of_another_chain_is_no_gap() -> None:
+    header = replace(CHANGE, chain_id=ChainId(bytes(32)), validators=LATER.digest())
+    with pytest.raises(ProofError) as caught:
+        PINNED.follow([Handover(header, certify(header), LATER)])
+    assert caught.value.reason is Reason.WRONG_CHAIN
 
 
 def test_manifest_leads_through_handovers() -> None:

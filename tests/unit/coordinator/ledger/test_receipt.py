@@ -8,8 +8,16 @@ from coordinator.ledger.receipt import RECEIPT, Entry, Receipt
 from protocol import merkle
 from protocol.envelope import ENVELOPE
 from protocol.errors import DecodeError, ProtocolError
+from protocol.genesis import ValidatorSet
 from protocol.ids import DeviceId
-from protocol.light import Final, payments_key, scores_key, version_key
+from protocol.light import (
+    Final,
+    Handover,
+    HandoverGap,
+    payments_key,
+    scores_key,
+    version_key,
+)
 from protocol.payment import PAYMENTS, Payment, Payments
 from protocol.score import SCORES, Scores
 from protocol.statetree import StateTree
@@ -41,6 +49,30 @@ def receipts() -> tuple[World, dict[str, Receipt]]:
         "transaction": Receipt((), final, None),
         "version": Receipt((), None, Entry(header, certificate, proof)),
     }
+
+
+def test_receipt_leads_through_hundreds_of_changes() -> None:
+    shorter = ValidatorSet(samples.VALIDATORS.members[:3])
+    sets = [samples.VALIDATORS, shorter]
+    handovers = []
+    for height in range(1, 301):
+        before, after = sets[height % 2 - 1], sets[height % 2]
+        header = replace(
+            samples.HEADER,
+            height=height,
+            validators=before.digest(),
+            next_validators=after.digest(),
+        )
+        handovers.append(Handover(header, samples.certify(header), after))
+    key = version_key(0, 0)
+    tree = StateTree().update({key: b"digest"})
+    last = replace(samples.HEADER, height=301, state_root=tree.root())
+    entry = Entry(last, samples.certify(last), tree.prove(key))
+    receipt = Receipt(tuple(handovers), None, entry)
+    RECEIPT.unpack(RECEIPT.pack(receipt)).check(samples.GENESIS)
+    missing = replace(receipt, handovers=receipt.handovers[1:])
+    with pytest.raises(HandoverGap):
+        missing.check(samples.GENESIS)
 
 
 NAMES = ("transaction", "version")
