@@ -23,6 +23,7 @@ from coordinator.rim.founding import (
 )
 from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.own_key import write_resumption
+from coordinator.rim.proving import checkpoint
 from coordinator.rim.recovery import recover
 from coordinator.status_text import status_text
 from durable.files import read_limited, write_atomic
@@ -310,6 +311,7 @@ def _admit(options: argparse.Namespace) -> int:
         config.broker.port,
         read_limited(home.tls_files().authority, DOCUMENT_BYTES_MAX).decode(),
         certificate.decode(),
+        checkpoint(home.state, genesis),
     )
     governing.submit(home, Kind.REGISTER, REGISTER.pack(Register(request.public_key)))
     write_atomic(options.out, admission.to_json().encode())

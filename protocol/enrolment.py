@@ -24,6 +24,7 @@ from protocol.ids import (
     device_name,
 )
 from protocol.keys import SigningKey, verify
+from protocol.light import TRUSTED, Trusted, pin
 
 DOCUMENT_BYTES_MAX = 128 * 1024
 PEM_CHARS_MAX = 16 * 1024
@@ -37,6 +38,7 @@ _ADMISSION_KEYS = (
     "format",
     "device",
     "genesis",
+    "trusted",
     "broker_host",
     "broker_port",
     "ca_pem",
@@ -132,6 +134,8 @@ class Admission:
       ca_pem: The certificate authority that the broker's certificate must come from.
       certificate_pem: The board's TLS client certificate; its subject is the device
         name.
+      trusted: Whom to trust by now, if the chain's validators are no longer those of
+        the genesis: too many changes since would be missed by a manifest.
     """
 
     device: DeviceId
@@ -140,14 +144,22 @@ class Admission:
     broker_port: int
     ca_pem: str
     certificate_pem: str
+    trusted: Trusted | None = None
+
+    @property
+    def pinned(self) -> Trusted:
+        """What the board begins with."""
+        return self.trusted or pin(self.genesis)
 
     def to_json(self) -> str:
         """The admission as a JSON document."""
+        trusted = b"" if self.trusted is None else TRUSTED.pack(self.trusted)
         return _dump(
             {
                 "format": ADMISSION_FORMAT,
                 "device": device_name(self.device),
                 "genesis": base64.b64encode(GENESIS.pack(self.genesis)).decode(),
+                "trusted": base64.b64encode(trusted).decode(),
                 "broker_host": self.broker_host,
                 "broker_port": self.broker_port,
                 "ca_pem": self.ca_pem,
@@ -170,13 +182,15 @@ def admission_from_json(text: bytes | str) -> Admission:
     host = _text(document, "broker_host", HOST_CHARS_MAX)
     if not host.isprintable() or " " in host:
         raise DecodeError("broker_host: expected a host name or an address")
+    genesis = _genesis(document)
     return Admission(
         device_from_name(_text(document, "device", 64)),
-        _genesis(document),
+        genesis,
         host,
         port,
         _pem(document, "ca_pem"),
         _pem(document, "certificate_pem"),
+        _trusted(document, genesis),
     )
 
 
@@ -230,18 +244,31 @@ def _hex(document: Mapping[str, object], key: str, count: int) -> bytes:
     return value
 
 
-def _base64(document: Mapping[str, object], key: str) -> bytes:
+def _base64(document: Mapping[str, object], key: str, bytes_max: int) -> bytes:
     try:
-        return base64.b64decode(_text(document, key, 2 * GENESIS_BYTES_MAX), None, True)
+        return base64.b64decode(_text(document, key, 2 * bytes_max), None, True)
     except (binascii.Error, ValueError) as error:
         raise DecodeError(f"{key}: not base64") from error
 
 
 def _genesis(document: Mapping[str, object]) -> Genesis:
     try:
-        return GENESIS.unpack(_base64(document, "genesis"))
+        packed = _base64(document, "genesis", GENESIS_BYTES_MAX)
+        return GENESIS.unpack(packed)
     except (DecodeError, LimitError) as error:
         raise type(error)(f"genesis: {error}", error.reason) from error
+
+
+def _trusted(document: Mapping[str, object], genesis: Genesis) -> Trusted | None:
+    if document["trusted"] == "":
+        return None
+    try:
+        trusted = TRUSTED.unpack(_base64(document, "trusted", TRUSTED.bytes_max))
+    except (DecodeError, LimitError) as error:
+        raise type(error)(f"trusted: {error}", error.reason) from error
+    if trusted.chain_id != genesis.chain_id():
+        raise DecodeError("trusted: of another chain than the genesis")
+    return trusted
 
 
 def _pem(document: Mapping[str, object], key: str) -> str:

@@ -30,7 +30,6 @@ from protocol.enrolment import Admission
 from protocol.errors import ConfigError
 from protocol.ids import DeviceId, TaskId
 from protocol.keys import SigningKey
-from protocol.light import pin
 from protocol.topics import Topics
 
 _RECEIVE_MAXIMUM = 16
@@ -87,7 +86,7 @@ def assemble(
     key = home.signing_key()
     admission = _admission(home)
     profile = board.profile(config.training.board)
-    pinned = pin(admission.genesis)
+    pinned = admission.pinned
     journal, payloads = Journal.open(home.state / "privacy.journal")
     ledger = PrivacyLedger.load(config.privacy.cap(), payloads)
     spool, index = Spool(home.spool), Index(home.state / "index.json", LOG.warning)

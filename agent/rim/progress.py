@@ -1,6 +1,6 @@
 """Whom the board trusts, and the newest manifest that it believed, in one file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from durable.files import read_if_present, write_atomic
@@ -33,8 +33,13 @@ _PROGRESS = structure(
 def read_progress(path: Path, pinned: Trusted) -> Progress:
     """Reads what was believed before.
 
-    A file that is missing, damaged or of another chain gives the pinned genesis again:
-    all of it can be proven anew from there.
+    A file that is missing, damaged or of another chain gives what is pinned again: all
+    of it can be proven anew from there. So does one that knows less, of a board that is
+    enrolled anew since it missed too much.
+
+    Args:
+      path: Of the file.
+      pinned: What the admission says.
 
     Raises:
       StorageError: If the disk refuses.
@@ -44,6 +49,8 @@ def read_progress(path: Path, pinned: Trusted) -> Progress:
         if content is not None:
             progress = _PROGRESS.unpack(content)
             if progress.trusted.chain_id == pinned.chain_id:
+                if progress.trusted.height < pinned.height:
+                    return replace(progress, trusted=pinned)
                 return progress
     except ProtocolError:
         pass

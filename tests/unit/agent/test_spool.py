@@ -1,5 +1,6 @@
 """The spool and its index: what a start finds, whatever happened before."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,15 @@ def test_progress_that_is_lost_starts_from_the_genesis(
         path.write_bytes(content)
 
     assert read_progress(path, PINNED) == Progress(PINNED, b"")
+
+
+def test_progress_below_what_a_new_admission_pins_is_led_to_it(tmp_path: Path) -> None:
+    path, pinned = tmp_path / "progress", replace(PINNED, height=7)
+    write_progress(path, Progress(PINNED, manifest(3)))
+    assert read_progress(path, pinned) == Progress(pinned, manifest(3))
+    ahead = Progress(replace(PINNED, height=8), manifest(3))
+    write_progress(path, ahead)
+    assert read_progress(path, pinned) == ahead
 
 
 def test_progress_survives_being_written(tmp_path: Path) -> None:

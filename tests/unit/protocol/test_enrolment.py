@@ -16,10 +16,11 @@ from protocol.enrolment import (
     request_enrolment,
     request_from_json,
 )
-from protocol.errors import LimitError, ProtocolError, SignatureError
-from protocol.ids import device_name
+from protocol.errors import DecodeError, LimitError, ProtocolError, SignatureError
+from protocol.ids import ChainId, device_name
 from protocol.keys import SigningKey
-from tests.vectors.protocol_samples import GENESIS
+from protocol.light import pin
+from tests.vectors.protocol_samples import CERTIFICATE, GENESIS, HEADER
 
 KEY = SigningKey(b"\x05" * 32)
 TLS = SigningKey(b"\x06" * 32).public
@@ -40,6 +41,19 @@ def test_request_survives_being_written() -> None:
 
 def test_admission_survives_being_written() -> None:
     assert admission_from_json(ADMISSION.to_json()) == ADMISSION
+
+
+def test_admission_says_whom_to_trust_by_now() -> None:
+    assert ADMISSION.pinned == pin(GENESIS)
+    later = pin(GENESIS).accept(HEADER, CERTIFICATE)
+    admission = admission_from_json(replace(ADMISSION, trusted=later).to_json())
+    assert admission.pinned == later
+
+
+def test_admission_that_trusts_another_chain_is_refused() -> None:
+    other = replace(pin(GENESIS), chain_id=ChainId(bytes(32)))
+    with pytest.raises(DecodeError, match="another chain"):
+        admission_from_json(replace(ADMISSION, trusted=other).to_json())
 
 
 def test_request_names_the_board_of_its_key() -> None:
@@ -89,6 +103,8 @@ def test_request_with_a_wrong_field_names_it(
         ({"device": "not a device"}, "device"),
         ({"genesis": "!"}, "genesis"),
         ({"genesis": "AAAA"}, "genesis"),
+        ({"trusted": "AAAA"}, "trusted"),
+        ({"trusted": None}, "trusted"),
         ({"broker_host": ""}, "broker_host"),
         ({"broker_host": "a b"}, "broker_host"),
         ({"broker_port": 0}, "broker_port"),
