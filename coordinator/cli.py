@@ -4,16 +4,13 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from broker.rim.home import BrokerHome
 from coordinator.ledger.resumption import resume
-from coordinator.promise import promise
-from coordinator.publication import TaskSettings, publication
-from coordinator.rim import governing, inbox, peering
+from coordinator.publication import TaskSettings
+from coordinator.rim import governing, operating, peering
 from coordinator.rim.founding import (
     Founding,
     assemble_genesis,
@@ -23,24 +20,16 @@ from coordinator.rim.founding import (
 )
 from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.own_key import write_resumption
-from coordinator.rim.proving import checkpoint
 from coordinator.rim.recovery import recover
 from coordinator.status_text import status_text
 from durable.files import read_limited, write_atomic
-from protocol.bundle import CONTENT_FILES, FILE_BYTES_MAX, MANIFEST, pack_bundle
-from protocol.enrolment import DOCUMENT_BYTES_MAX, Admission, request_from_json
-from protocol.envelope import Kind
 from protocol.errors import (
     EXIT_DONE,
     ConfigError,
     OperationError,
-    ProtocolError,
 )
 from protocol.genesis import GENESIS, FaultModel, quorum
-from protocol.ids import device_from_name, device_name
-from protocol.messages import REGISTER, REVOKE, Register, Revoke
-from protocol.settings import load_settings, sample
-from protocol.task import TASK
+from protocol.settings import sample
 
 STATUS_BYTES_MAX = 64 << 20
 _READABLE = 0o644
@@ -92,6 +81,17 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
+    _add_founding(verbs)
+    _add_serving(verbs)
+    operating.add_verbs(partial(_governing, verbs))
+    governing.add_verbs(partial(_governing, verbs))
+    peering.add_verbs(partial(_governing, verbs))
+    _verb(verbs, "task-template", _task_template, "print a task.toml with every key")
+    return parser
+
+
+def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
+    """What makes keys and a chain."""
     founding = _verb(verbs, "init", _init, "make keys, genesis and settings")
     founding.add_argument("--fleet", required=True, help="name of the fleet")
     founding.add_argument(
@@ -125,14 +125,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_heartbeat(genesis)
     governing.add_economy(genesis)
+
+
+def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
+    """What runs a coordinator, and lets it go on after a loss."""
     _verb(verbs, "run", _run, "serve until stopped")
     _verb(verbs, "id", _id, "print the coordinator's name")
     _verb(verbs, "status", _status, "show what the running coordinator last wrote")
-    admit = _verb(verbs, "admit", _admit, "admit a board")
-    admit.add_argument("request", type=Path, help="the board's enrolment-request.json")
-    admit.add_argument("--out", required=True, type=Path, help="the admission to write")
-    revoke = _verb(verbs, "revoke", _revoke, "exclude a board for good")
-    revoke.add_argument("device", help="the board's id")
     resuming = _verb(
         verbs, "resume", _resume, "let it vote again though its journal was lost"
     )
@@ -143,13 +142,6 @@ def _parser() -> argparse.ArgumentParser:
         help="vote from here on: above every height at which it may have voted",
     )
     _verb(verbs, "recover", _recover, "set damaged files aside; others replace them")
-    publish = _verb(verbs, "publish", _publish, "publish a task")
-    publish.add_argument("--bundle", required=True, type=Path, help="a bundle's folder")
-    publish.add_argument("--task", required=True, type=Path, help="task.toml")
-    governing.add_verbs(partial(_governing, verbs))
-    peering.add_verbs(partial(_governing, verbs))
-    _verb(verbs, "task-template", _task_template, "print a task.toml with every key")
-    return parser
 
 
 def _add_heartbeat(verb: argparse.ArgumentParser) -> None:
@@ -294,41 +286,6 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _admit(options: argparse.Namespace) -> int:
-    home = _home(options)
-    config, genesis = home.config(), home.genesis()
-    try:
-        request = request_from_json(read_limited(options.request, DOCUMENT_BYTES_MAX))
-    except ProtocolError as error:
-        raise ConfigError(str(error), file=str(options.request)) from error
-    name = device_name(request.device)
-    broker = BrokerHome(Path(config.broker.home))
-    certificate = broker.authority().issue(name, request.tls_public_key)
-    admission = Admission(
-        request.device,
-        genesis,
-        config.broker.board_host or config.broker.host,
-        config.broker.port,
-        read_limited(home.tls_files().authority, DOCUMENT_BYTES_MAX).decode(),
-        certificate.decode(),
-        checkpoint(home.state, genesis),
-    )
-    governing.submit(home, Kind.REGISTER, REGISTER.pack(Register(request.public_key)))
-    write_atomic(options.out, admission.to_json().encode())
-    document = {"device": name, "admission": str(options.out)}
-    return _show(options, document, f"admitted {name}; give it {options.out}")
-
-
-def _revoke(options: argparse.Namespace) -> int:
-    home = _home(options)
-    try:
-        device = device_from_name(options.device)
-    except ProtocolError as error:
-        raise ConfigError(str(error), key="device") from error
-    governing.submit(home, Kind.REVOKE, REVOKE.pack(Revoke(device)))
-    return _show(options, {"device": options.device}, f"revoked {options.device}")
-
-
 def _resume(options: argparse.Namespace) -> int:
     home = _home(options)
     if options.height < 1:
@@ -362,39 +319,6 @@ def _recover(options: argparse.Namespace) -> int:
     return _show(options, document, "\n".join(lines) or "nothing is damaged")
 
 
-def _publish(options: argparse.Namespace) -> int:
-    home = _home(options)
-    text = read_limited(options.task, DOCUMENT_BYTES_MAX).decode(errors="replace")
-    settings = load_settings(TaskSettings, text, str(options.task))
-    bundle = _read_bundle(options.bundle)
-    made = publication(settings, bundle, str(options.task))
-    inbox.drop_blob(home.inbox, made.bundle)
-    inbox.drop_model(home.inbox, made.model)
-    governing.submit(home, Kind.TASK, TASK.pack(made.spec))
-    privacy, promised = made.spec.privacy, promise(made.spec)
-    document = {
-        "name": made.spec.name,
-        "dimension": made.spec.dimension,
-        "bundle": made.spec.bundle.hex(),
-        "sigma": privacy.sigma_micro / 10**6,
-        "norm_max": made.spec.aggregation.norm_max / 2**24,
-        "privacy": asdict(promised),
-    }
-    lines = (f"published {made.spec.name!r}", *promised.lines())
-    return _show(options, document, "\n".join(lines))
-
-
 def _task_template(options: argparse.Namespace) -> int:
     text = sample(TaskSettings, {"name": "my task"})
     return _show(options, {"task": text}, text.rstrip("\n"))
-
-
-def _read_bundle(folder: Path) -> bytes:
-    try:
-        files = {
-            name: read_limited(folder / name, FILE_BYTES_MAX)
-            for name in (*CONTENT_FILES, MANIFEST)
-        }
-        return pack_bundle(files)
-    except ProtocolError as error:
-        raise ConfigError(str(error), file=str(folder)) from error
