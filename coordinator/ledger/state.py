@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from coordinator.ledger import (
     accounts,
     attendance,
+    attestation,
     conviction,
     layout,
     motions,
@@ -34,7 +35,7 @@ RULES: dict[Kind, Rule] = {
     Kind.REVOKE: registry.revoke,
     Kind.TASK: versions.publish,
     Kind.UPDATE: versions.update,
-    Kind.ATTEST: versions.attest,
+    Kind.ATTEST: attestation.attest,
     Kind.EVIDENCE: conviction.accuse,
     Kind.ROTATE: registry.rotate,
     Kind.OPERATOR: motions.change_operators,

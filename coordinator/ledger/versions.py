@@ -1,16 +1,15 @@
-"""From TASK over UPDATE and the cut to ATTEST: how a task gets its versions.
+"""From TASK over UPDATE to the cut: how a task gets its jobs, and a new head.
 
 Updates queue up in the order (height, index). When K wait and no job is open, the first
 K become the job of version head + 1; half of them are enough once the oldest waited
 `patience` blocks. While a job is open the head stands still, so that nothing that waits
 gets staler between its admission and its cut; what a new head makes too stale is
-dropped at once. A quorum of equal attestations makes the version final.
+dropped at once. `attestation` says when the job's version is final.
 """
 
 from dataclasses import replace
 
 from coordinator.ledger import (
-    dissent,
     forfeits,
     layout,
     scores,
@@ -21,14 +20,11 @@ from coordinator.ledger import (
 from coordinator.ledger.authority import check_operator
 from coordinator.ledger.draft import Context, Draft, JobCut, TaskOpened, VersionFinal
 from coordinator.ledger.records import (
-    ATTESTATIONS,
     BOARD,
     HISTORY,
     JOB,
     PENDING,
     PROGRESS,
-    Attestation,
-    Attestations,
     Board,
     History,
     JobRecord,
@@ -50,11 +46,10 @@ from protocol.errors import (
     StaleUpdate,
 )
 from protocol.evolve import evolve
-from protocol.genesis import FaultModel, quorum
 from protocol.ids import DeviceId, Digest, TaskId, Version
 from protocol.light import task_key, version_key
 from protocol.mechanisms import check_mode, check_policy, stated_charge
-from protocol.messages import ATTEST, FORFEIT, TASKS_MAX, Contribution, Forfeit
+from protocol.messages import FORFEIT, TASKS_MAX, Contribution, Forfeit
 from protocol.task import TASK, TaskSpec, version_digest
 
 
@@ -262,17 +257,14 @@ def cut_patient(draft: Draft, context: Context) -> None:
             progress = _cut(draft, context, number, progress, spec.aggregation.buffer)
             _queue_changed(draft, context, number, spec, progress)
         else:
-            _renew(draft, context, number, spec, progress)
+            _renew(draft, context, number, progress.head)
 
 
-def _renew(
-    draft: Draft, context: Context, number: int, spec: TaskSpec, progress: Progress
-) -> None:
+def _renew(draft: Draft, context: Context, number: int, head: Version) -> None:
     """Makes the head's model the next version, too."""
-    digest = views.version(draft, number, progress.head)
+    digest = views.version(draft, number, head)
     assert digest is not None
-    version = Version(progress.head + 1)
-    _advance(draft, context, number, spec, progress, version, digest)
+    advance(draft, context, number, Version(head + 1), digest)
 
 
 def _cut(
@@ -300,81 +292,19 @@ def _oldest(draft: Draft, number: int, place: int, following: int) -> int:
     return place
 
 
-def attest(
-    draft: Draft, context: Context, envelope: Envelope, identity: Digest
+def advance(
+    draft: Draft, context: Context, number: int, version: Version, digest: Digest
 ) -> None:
-    """Notes what a validator computed; a quorum of equal digests makes it final.
+    """Makes a version the head, drops what is too old with it, and tries the next cut.
 
-    One that differs from what is final already is noted, to name its sender.
-
-    Raises:
-      ProtocolError: NOT_AUTHORISED, UNKNOWN_TASK, STALE, ALREADY_KNOWN, EQUIVOCATION
-        or MALFORMED.
+    Args:
+      draft: The state.
+      context: The block.
+      number: The task.
+      version: The head plus 1; nothing of it waits any more.
+      digest: What it is.
     """
-    del identity
-    body = ATTEST.unpack(envelope.body)
-    validators = views.validators(draft, context.genesis, context.height)
-    if validators.index_of(envelope.sender) is None:
-        raise ProtocolError("signed by no validator", Reason.NOT_AUTHORISED)
-    if views.head(draft, body.task) is None:
-        raise ProtocolError(f"no task {body.task}", Reason.UNKNOWN_TASK)
-    job = views.job_record(draft, body.task)
-    if job is None or job.version != body.version:
-        dissent.attest_late(draft, envelope.sender, body)
-        return
-    given = views.attestations(draft, body.task)
-    for entry in given:
-        if entry.validator == envelope.sender:
-            same = entry.digest == body.digest
-            reason = Reason.ALREADY_KNOWN if same else Reason.EQUIVOCATION
-            raise ProtocolError("the validator attested this job", reason)
-    given = (*given, Attestation(envelope.sender, body.digest))
-    # Who left the set since it attested counts as little as who never was in it.
-    equal = sum(
-        entry.digest == body.digest
-        for entry in given
-        if validators.index_of(entry.validator) is not None
-    )
-    fault_model = FaultModel(context.genesis.fault_model)
-    if equal >= quorum(len(validators.members), fault_model):
-        for entry in given:
-            if entry.digest != body.digest:
-                dissent.note(
-                    draft, body.task, job.version, entry.validator, entry.digest
-                )
-        _finalise(draft, context, body.task, job, body.digest)
-        return
-    ordered = tuple(sorted(given, key=lambda entry: entry.validator))
-    packed = ATTESTATIONS.pack(Attestations(ordered))
-    draft.put(layout.attest_key(body.task), packed)
-
-
-def _finalise(
-    draft: Draft, context: Context, number: int, job: JobRecord, digest: Digest
-) -> None:
-    """Makes a version final and settles it."""
-    spec = views.task(draft, number)
-    progress = views.progress(draft, number)
-    assert spec is not None
-    assert progress is not None
-    settlement.settle(draft, context, number, spec, job)
-    for place in job.places:
-        draft.put(layout.pending_key(number, place), None)
-    draft.put(layout.job_key(number), None)
-    draft.put(layout.attest_key(number), None)
-    _advance(draft, context, number, spec, progress, job.version, digest)
-
-
-def _advance(
-    draft: Draft,
-    context: Context,
-    number: int,
-    spec: TaskSpec,
-    progress: Progress,
-    version: Version,
-    digest: Digest,
-) -> None:
-    """Makes a version the head, and drops what is too old with it."""
+    spec, progress = _open_task(draft, number)
     draft.put(version_key(number, version), digest)
     forfeits.forget(draft, number)
     oldest = version - spec.aggregation.staleness_max
