@@ -1,8 +1,10 @@
 """ATTEST: validators say which version they computed, and a quorum makes it final.
 
 Each member of the validator set counts once for a job, with the digest that it
-attested.
+attested. Who left the set counts no more: a job is counted anew when the set changes.
 """
+
+from collections import Counter
 
 from coordinator.ledger import dissent, layout, settlement, versions, views
 from coordinator.ledger.draft import Context, Draft
@@ -14,9 +16,11 @@ from coordinator.ledger.records import (
 )
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason
-from protocol.genesis import FaultModel, quorum
-from protocol.ids import Digest
+from protocol.genesis import FaultModel, ValidatorSet, quorum
+from protocol.ids import Digest, TaskId
 from protocol.messages import ATTEST
+
+Given = tuple[Attestation, ...]
 
 
 def attest(
@@ -41,31 +45,70 @@ def attest(
     if job is None or job.version != body.version:
         dissent.attest_late(draft, envelope.sender, body)
         return
-    given = views.attestations(draft, body.task)
+    given = _given(draft, validators, body.task)
     for entry in given:
         if entry.validator == envelope.sender:
             same = entry.digest == body.digest
             reason = Reason.ALREADY_KNOWN if same else Reason.EQUIVOCATION
             raise ProtocolError("the validator attested this job", reason)
     given = (*given, Attestation(envelope.sender, body.digest))
-    # Who left the set since it attested counts as little as who never was in it.
-    equal = sum(
-        entry.digest == body.digest
-        for entry in given
+    _count(draft, context, validators, body.task, job, given)
+
+
+def count_anew(draft: Draft, context: Context) -> None:
+    """Counts all open jobs by the set of this height, which is another one than before.
+
+    A smaller set has a smaller quorum. What its members attested already may be one,
+    and nobody attests again: without this such a job would stand for ever.
+    """
+    validators = views.validators(draft, context.genesis, context.height)
+    for number in range(views.task_count(draft)):
+        job = views.job_record(draft, number)
+        if job is not None:
+            given = _given(draft, validators, number)
+            _count(draft, context, validators, number, job, given)
+
+
+def _given(tree: views.Reader, validators: ValidatorSet, number: int) -> Given:
+    """The attestations of a task's open job that count; who left counts no more."""
+    return tuple(
+        entry
+        for entry in views.attestations(tree, number)
         if validators.index_of(entry.validator) is not None
     )
-    fault_model = FaultModel(context.genesis.fault_model)
-    if equal >= quorum(len(validators.members), fault_model):
-        for entry in given:
-            if entry.digest != body.digest:
-                dissent.note(
-                    draft, body.task, job.version, entry.validator, entry.digest
-                )
-        _finalise(draft, context, body.task, job, body.digest)
-        return
+
+
+def _count(
+    draft: Draft,
+    context: Context,
+    validators: ValidatorSet,
+    number: int,
+    job: JobRecord,
+    given: Given,
+) -> None:
+    """Keeps what members attested, or makes the version final."""
+    needed = quorum(len(validators.members), FaultModel(context.genesis.fault_model))
+    equal = Counter(entry.digest for entry in given)
+    for digest in sorted(equal):
+        # A quorum is more than half: no second digest has one.
+        if equal[digest] >= needed:
+            _note_dissent(draft, number, job, given, digest)
+            _finalise(draft, context, number, job, digest)
+            return
     ordered = tuple(sorted(given, key=lambda entry: entry.validator))
-    packed = ATTESTATIONS.pack(Attestations(ordered))
-    draft.put(layout.attest_key(body.task), packed)
+    if ordered != views.attestations(draft, number):
+        packed = ATTESTATIONS.pack(Attestations(ordered)) if ordered else None
+        draft.put(layout.attest_key(number), packed)
+
+
+def _note_dissent(
+    draft: Draft, number: int, job: JobRecord, given: Given, final: Digest
+) -> None:
+    for entry in given:
+        if entry.digest != final:
+            dissent.note(
+                draft, TaskId(number), job.version, entry.validator, entry.digest
+            )
 
 
 def _finalise(

@@ -156,6 +156,8 @@ def execute(
             accepted.append(envelope)
             block.changes.update(draft.changes)
             block.happenings.extend(draft.happenings)
+    if validators.left(block, context) is not None:
+        attestation.count_anew(block, context)
     versions.cut_patient(block, context)
     return Execution(
         tree.update(block.changes),

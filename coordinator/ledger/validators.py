@@ -82,6 +82,35 @@ def _check_size(context: Context, count: int) -> None:
         raise ProtocolError(detail, Reason.POLICY_MISMATCH)
 
 
+def left(tree: views.Reader, context: Context) -> tuple[PublicKey, ...] | None:
+    """Who decides no more from this height on.
+
+    Args:
+      tree: A state after the block before, or a draft of this one.
+      context: The block.
+
+    Returns:
+      None unless this height is the first one of a set; then their keys, and none of
+      them if somebody came.
+    """
+    if not _begins(tree, context.height):
+        return None
+    before = views.validators(tree, context.genesis, context.height - 1)
+    present = views.validators(tree, context.genesis, context.height)
+    keys = [member.public for member in before.members]
+    return tuple(key for key in keys if present.index_of(key) is None)
+
+
+def _begins(tree: views.Reader, height: int) -> bool:
+    known = views.epochs(tree)
+    # The last one or, if this block took the next change, the one before it.
+    for number in range(known.following - 1, known.first - 1, -1):
+        begins = _first_height(tree, number)
+        if begins <= height:
+            return begins == height
+    return False
+
+
 def answers(tree: views.Reader, context: Context, identity: DeviceId) -> bool:
     """Whether somebody is a validator, or was one that evidence can still reach."""
     known = views.epochs(tree)
@@ -107,8 +136,8 @@ def _take_deposit(
     accounts.put_account(draft, device_id(public), after)
 
 
-def _first_height(draft: Draft, number: int) -> int:
-    found = views.epoch(draft, number)
+def _first_height(tree: views.Reader, number: int) -> int:
+    found = views.epoch(tree, number)
     assert found is not None, "epochs stand from the first to the last"
     return found.height
 
