@@ -10,6 +10,8 @@ Source: Tendermint's rotation of proposers, arXiv:1807.04938 section 2.3 (`propo
 which asks only that every correct validator leads again and again.
 """
 
+from collections.abc import Sequence
+
 from coordinator.ledger import layout, views
 from coordinator.ledger.draft import Context, Draft
 from coordinator.ledger.records import ABSENCE, Absence
@@ -17,7 +19,7 @@ from coordinator.ledger.roster import Roster, turns
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason, StaleUpdate
 from protocol.genesis import Genesis
-from protocol.ids import Digest
+from protocol.ids import Digest, PublicKey
 from protocol.messages import PRESENT
 
 WAIT_HEIGHTS_MAX = 1024
@@ -69,6 +71,13 @@ def note(block: Draft, context: Context) -> None:
         misses = min(_MISSES_MAX, (known.misses if known is not None else 0) + 1)
         record = Absence(misses, context.height, 1)
         block.put(layout.absence_key(public), ABSENCE.pack(record))
+
+
+def forget(block: Draft, left: Sequence[PublicKey]) -> None:
+    """Drops the misses of validators that left; who comes back has none."""
+    for public in left:
+        if views.absence(block, public) is not None:
+            block.put(layout.absence_key(public), None)
 
 
 def present(

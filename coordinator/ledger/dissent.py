@@ -1,8 +1,11 @@
 """Validators that attested another version than the one that became final, by name.
 
 That proves no lie: hardware fails too. So it is written down for everybody to see, also
-when the attestation comes after the quorum's, and it costs nothing.
+when the attestation comes after the quorum's, and it costs nothing. It is for those who
+decide about the set, and goes when the validator leaves; the blocks still tell.
 """
+
+from collections.abc import Sequence
 
 from coordinator.ledger import layout, views
 from coordinator.ledger.draft import Draft, Outvoted
@@ -48,3 +51,11 @@ def attest_late(draft: Draft, validator: PublicKey, body: Attest) -> None:
     if known is not None and known.version >= body.version:
         raise ProtocolError("the dissent is known", Reason.ALREADY_KNOWN)
     note(draft, TaskId(body.task), Version(body.version), validator, body.digest)
+
+
+def forget(block: Draft, left: Sequence[PublicKey]) -> None:
+    """Drops what was counted of validators that left."""
+    for number in range(views.task_count(block)):
+        for public in left:
+            if views.dissent(block, number, public) is not None:
+                block.put(layout.dissent_key(number, public), None)

@@ -12,6 +12,7 @@ from coordinator.ledger import (
     attendance,
     attestation,
     conviction,
+    dissent,
     layout,
     motions,
     parameters,
@@ -133,6 +134,19 @@ def _rule_of(envelope: Envelope) -> Rule:
     raise ProtocolError(f"kind {envelope.kind}", Reason.UNKNOWN_KIND)
 
 
+def _follow_set(block: Draft, context: Context) -> None:
+    """At the end of a set's first block: what was of who left goes, jobs are counted.
+
+    All other blocks only compare their height.
+    """
+    left = validators.left(block, context)
+    if left is None:
+        return
+    attendance.forget(block, left)
+    dissent.forget(block, left)
+    attestation.count_anew(block, context)
+
+
 def execute(
     tree: StateTree, context: Context, envelopes: Iterable[Envelope]
 ) -> Execution:
@@ -156,8 +170,7 @@ def execute(
             accepted.append(envelope)
             block.changes.update(draft.changes)
             block.happenings.extend(draft.happenings)
-    if validators.left(block, context) is not None:
-        attestation.count_anew(block, context)
+    _follow_set(block, context)
     versions.cut_patient(block, context)
     return Execution(
         tree.update(block.changes),

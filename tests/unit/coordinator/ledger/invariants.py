@@ -1,14 +1,26 @@
 """What holds of every state, whatever transactions led to it."""
 
-from coordinator.ledger import accounts, forfeits, views
+from coordinator.ledger import accounts, forfeits, layout, views
 from coordinator.ledger.accounts import ACCOUNT
 from coordinator.ledger.settlement import settlement_key
-from protocol.light import version_key
+from protocol.genesis import Genesis
+from protocol.light import task_key, version_key
 from protocol.statetree import StateTree
+
+CHAIN_KEYS = set(
+    b"operator operators motions board boards key fault absence epoch epochs parameter "
+    b"upgrade account treasury burned tasks published waiting".split()
+)
+TASK_KEYS = set(
+    b"task head version update pending job attest dissent forfeits pool settled paid "
+    b"score scored opinion".split()
+)
+"""What stands for each task, by its number."""
 
 
 def check_invariants(tree: StateTree) -> None:
     """Raises AssertionError, naming the task, if a state contradicts itself."""
+    _check_keys(tree)
     waiting = []
     for number in range(views.task_count(tree)):
         _check_task(tree, number)
@@ -29,6 +41,30 @@ def check_invariants(tree: StateTree) -> None:
     assert StateTree().update(dict(tree.items())).root() == tree.root()
 
 
+def check_members(tree: StateTree, genesis: Genesis, height: int) -> None:
+    """Raises AssertionError if a state tells of validators that left.
+
+    Args:
+      tree: A state while a block is made, before what ends it.
+      genesis: What the chain started from.
+      height: Of that block. If it is the first one of a set, its end drops what is of
+        those who left.
+    """
+    members = {
+        member.public
+        for each in (height - 1, height)
+        for member in views.validators(tree, genesis, each).members
+    }
+    absent = {key.removeprefix(b"absence/") for key, _ in tree.items(b"absence/")}
+    assert absent <= members
+    for number in range(views.task_count(tree)):
+        attested = {entry.validator for entry in views.attestations(tree, number)}
+        assert attested <= members, number
+        prefix = layout.dissent_key(number, b"")
+        outvoted = {key.removeprefix(prefix) for key, _ in tree.items(prefix)}
+        assert outvoted <= members, number
+
+
 def check_supply(tree: StateTree, supply: int) -> None:
     """Raises AssertionError if a credit was made or lost."""
     held = [ACCOUNT.unpack(packed) for _, packed in tree.items(b"account/")]
@@ -38,6 +74,19 @@ def check_supply(tree: StateTree, supply: int) -> None:
     total += sum(each.balance + each.deposit for each in held)
     total += sum(views.number_at(tree, key) for key in pools)
     assert total == supply
+
+
+def _check_keys(tree: StateTree) -> None:
+    """Every key is one that the layout names, and of a task that there is."""
+    for key, _ in tree.items(b""):
+        name, *rest = key.split(b"/", 2)
+        assert name in CHAIN_KEYS | TASK_KEYS, key
+        if name in TASK_KEYS:
+            assert tree.get(task_key(int(rest[0]))) is not None, key
+    known = views.epochs(tree)
+    numbers = range(known.first, known.following)
+    epochs = {key for key, _ in tree.items(b"epoch/")}
+    assert epochs == {layout.epoch_key(number) for number in numbers}
 
 
 def _check_task(tree: StateTree, number: int) -> None:

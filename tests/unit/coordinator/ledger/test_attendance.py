@@ -15,7 +15,8 @@ from protocol.envelope import Envelope, Kind
 from protocol.errors import Reason
 from protocol.keys import SigningKey
 from protocol.messages import PRESENT, Present
-from tests.unit.coordinator.ledger.world import STRANGER, World
+from tests.unit.coordinator.ledger.invariants import check_members
+from tests.unit.coordinator.ledger.world import STRANGER, World, validator_key
 
 
 def order(world: World) -> tuple[int, ...]:
@@ -136,6 +137,28 @@ def test_misses_are_counted_up_to_a_bound() -> None:
         block(world, (world.height + 1) % 4)
     found = [absence(world, place) for place in range(4)]
     assert all(one is None or one.misses <= 64 for one in found)
+
+
+def test_misses_of_who_left_are_forgotten_and_it_comes_back_without_them() -> None:
+    world = World(4)
+    gone = world.validators[1]
+    block(world, 2)
+    block(world, 2, world.leave(gone, voters=range(4)))
+    block(world, 2)
+    assert absence(world, 1) is not None
+
+    block(world, 0)
+
+    assert absence(world, 1) is None
+    check_members(world.tree, world.genesis, world.height)
+    number = [validator_key(each) for each in range(4)].index(gone)
+    assert block(world, 0, world.join(number, voters=(0, 2, 3))) == [0]
+    block(world, 0)
+    while order(world)[0] != 1:
+        block(world, order(world)[0])
+    missed = world.height
+    block(world, order(world)[1])
+    assert absence(world, 1) == Absence(1, missed, 1)
 
 
 def test_order_of_a_block_is_the_one_before_its_transactions() -> None:

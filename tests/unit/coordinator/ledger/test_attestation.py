@@ -1,5 +1,7 @@
 """Attestations are counted by the set that decides, also when it changes."""
 
+from dataclasses import replace
+
 import pytest
 
 from coordinator.ledger import validators, views
@@ -7,11 +9,12 @@ from coordinator.ledger.draft import JobCut, VersionFinal
 from coordinator.ledger.records import Dissent
 from coordinator.ledger.state import Execution, execute
 from coordinator.ledger.validators import DELAY_BLOCKS
-from protocol.envelope import Envelope
+from protocol.envelope import Envelope, Kind
 from protocol.errors import Reason
 from protocol.ids import H, TaskId, Version
-from tests.unit.coordinator.ledger.invariants import check_invariants
-from tests.unit.coordinator.ledger.world import World, opened
+from protocol.task import TASK
+from tests.unit.coordinator.ledger.invariants import check_invariants, check_members
+from tests.unit.coordinator.ledger.world import OPERATOR, SPEC, World, opened
 
 RIGHT, WRONG = H(b"right"), H(b"wrong")
 NEW = 40
@@ -23,6 +26,7 @@ def block(world: World, *envelopes: Envelope) -> Execution:
     assert [result.code for result in made.results] == [0] * len(envelopes)
     world.tree, world.height = made.tree, world.height + 1
     check_invariants(world.tree)
+    check_members(world.tree, world.genesis, world.height)
     return made
 
 
@@ -35,6 +39,16 @@ def working(members: int) -> World:
 
 def attestors(world: World) -> list[bytes]:
     return [entry.validator for entry in views.attestations(world.tree, 0)]
+
+
+def dissents(world: World) -> set[tuple[int, int]]:
+    """Who was outvoted, by task and place."""
+    return {
+        (task, place)
+        for task in range(2)
+        for place, key in enumerate(world.validators)
+        if views.dissent(world.tree, task, key.public) is not None
+    }
 
 
 def test_smaller_set_counts_what_is_attested_already() -> None:
@@ -90,6 +104,23 @@ def test_attestation_of_who_left_is_forgotten() -> None:
     assert len(attestors(world)) == 2
     block(world)
     assert attestors(world) == [world.validators[1].public]
+
+
+def test_dissent_of_who_left_is_forgotten_on_every_task() -> None:
+    world = opened(validators=4)
+    world.advance(0)
+    second = replace(SPEC, name="second")
+    world.must(world.sign(OPERATOR, Kind.TASK, TASK.pack(second)))
+    world.must(*(world.update(number, task=TaskId(1)) for number in range(4)))
+    world.must(world.attest(1, WRONG, 3, task=1), world.attest(1, WRONG, 3))
+    world.must(*(world.attest(1, RIGHT, at, task=1) for at in range(3)))
+    stays = world.do(world.attest(1, WRONG, 2, task=1))
+    assert stays.code == 0
+    block(world, world.leave(world.validators[3]))
+    block(world)
+    assert dissents(world) == {(0, 3), (1, 2), (1, 3)}
+    block(world)
+    assert dissents(world) == {(1, 2)}
 
 
 def test_larger_set_makes_nothing_final() -> None:

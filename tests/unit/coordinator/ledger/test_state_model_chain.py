@@ -14,11 +14,15 @@ from coordinator.ledger.validators import DELAY_BLOCKS
 from protocol.economy import Economy
 from protocol.envelope import Envelope, Kind
 from protocol.evidence import EVIDENCE, duplicate_updates
-from protocol.ids import DeviceId
+from protocol.ids import DeviceId, H
 from protocol.keys import SigningKey
 from protocol.messages import CONTRIBUTION
 from protocol.motion import Parameter
-from tests.unit.coordinator.ledger.invariants import check_invariants, check_supply
+from tests.unit.coordinator.ledger.invariants import (
+    check_invariants,
+    check_members,
+    check_supply,
+)
 from tests.unit.coordinator.ledger.world import (
     OPERATOR,
     SPEC,
@@ -60,6 +64,7 @@ class Naive:
     coming_at: int = 0
     heartbeat: tuple[int, int, int] = (60, 0, 60)
     head: int = 0
+    outvoted: dict[bytes, list[int]] = field(default_factory=dict)
 
     def slash(self, who: DeviceId, percent: int, finder: DeviceId) -> None:
         lost = self.deposit[who] * percent // 100
@@ -172,6 +177,16 @@ class Twins(RuleBasedStateMachine):
             share = reward // BUFFER + (place < reward % BUFFER)
             naive.balance[board_id(who)] += share
 
+    @rule(member=st.integers(0, 4))
+    def attest_otherwise(self, member: int) -> None:
+        naive, late = self.naive, validator_key(member)
+        self.world.validators = [late]
+        known = naive.outvoted.get(late.public, [0])
+        allowed = late in self.present() and known[-1] < naive.head
+        assert self.done(self.world.attest(naive.head, H(b"wrong"))) == allowed
+        if allowed:
+            naive.outvoted.setdefault(late.public, []).append(naive.head)
+
     @rule(who=boards, base=st.integers(0, 9))
     def accuse(self, who: int, base: int) -> None:
         naive = self.naive
@@ -259,9 +274,17 @@ class Twins(RuleBasedStateMachine):
             assert found is not None
             assert value in found.medians or found.given > 1
 
-    @rule(blocks=st.sampled_from([1, 1, 2, JAIL_BLOCKS + 1]))
-    def blocks_pass(self, blocks: int) -> None:
-        self.world.height += blocks
+    @rule(blocks=st.sampled_from([1, 1, 2, JAIL_BLOCKS + 1]), missed=st.integers(0, 3))
+    def blocks_pass(self, blocks: int, missed: int) -> None:
+        # None is skipped that could be the first one of another set.
+        made = min(blocks, DELAY_BLOCKS + 1)
+        for _ in range(made):
+            present = self.present()
+            self.world.end_block(missed % len(present))
+            keys = {one.public for one in present}
+            outvoted = self.naive.outvoted.items()
+            self.naive.outvoted = {who: of for who, of in outvoted if who in keys}
+        self.world.height += blocks - made
 
     @invariant()
     def same(self) -> None:
@@ -282,7 +305,13 @@ class Twins(RuleBasedStateMachine):
         expected = value if height >= at else before
         wanted = Parameter.HEARTBEAT_S
         assert parameter(tree, self.world.genesis, wanted, height) == expected
+        for number in range(5):
+            public = validator_key(number).public
+            counted = views.dissent(tree, 0, public)
+            expected_count = len(naive.outvoted.get(public, []))
+            assert (counted.count if counted else 0) == expected_count
         check_supply(tree, ECONOMY.supply)
+        check_members(tree, self.world.genesis, height)
         check_invariants(tree)
 
 

@@ -342,9 +342,15 @@ class World:
             result = self.do(envelope)
             assert result.code == 0, result
 
-    def end_block(self) -> None:
-        """Does what the end of a block does, and goes on to the next height."""
-        self.tree = execute(self.tree, self.context, ()).tree
+    def end_block(self, missed: int = 0) -> None:
+        """Does what begins and ends a block, and goes on to the next height.
+
+        Args:
+          missed: How many missed their turn to make it.
+        """
+        order = roster_of(self.tree, self.genesis, self.height).order
+        context = replace(self.context, proposer=order[missed])
+        self.tree = execute(self.tree, context, ()).tree
         self.height += 1
 
     def advance(self, base: int, boards: int = 4) -> None:
