@@ -9,7 +9,7 @@ from coordinator.effects import (
     RemoveInbox,
 )
 from coordinator.ledger import transactions, views
-from coordinator.ledger.draft import BoardChanged, Outvoted
+from coordinator.ledger.draft import BoardChanged, JobSplit, Outvoted
 from coordinator.ledger.node import StoreBlock
 from coordinator.proofs import BlockProofs
 from coordinator.state import held_key
@@ -38,6 +38,8 @@ def block_decided(turn: Turn, stored: StoreBlock) -> None:
     for happening in stored.happenings:
         if isinstance(happening, Outvoted):
             _name_outvoted(turn, happening)
+        if isinstance(happening, JobSplit):
+            versioning.compute_anew(turn, happening.task, happening.version)
     if block.header.next_validators != block.header.validators:
         _handed_over(turn, stored)
     # Most blocks change nothing that this looks at, and a large job is long to read.

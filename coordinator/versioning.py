@@ -229,6 +229,19 @@ def retry_jobs(turn: Turn) -> None:
             _compute(turn, waiting, task.job)
 
 
+def compute_anew(turn: Turn, number: TaskId, version: Version) -> None:
+    """Has a split job handed out again: who was wrong may compute it rightly by now.
+
+    While it is split the chain takes another digest than the one that we attested.
+    """
+    task = turn.tasks.get(number)
+    if task is None or task.job is None or task.job.version != version:
+        return
+    if not task.computing:
+        turn.report(f"task {number}: version {version} is split; computing it again")
+        turn.put_task(replace(task, job=None))
+
+
 def model_given(turn: Turn, given: GivenModel) -> None:
     """A final version that we did not compute consists of this, as the chain proves."""
     task = turn.tasks.get(TaskId(given.task))

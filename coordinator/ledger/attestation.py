@@ -2,22 +2,25 @@
 
 Each member of the validator set counts once for a job, with the digest that it
 attested. Who left the set counts no more: a job is counted anew when the set changes.
+While no digest can get a quorum any more, a validator may attest another one in place
+of its last.
 """
 
 from collections import Counter
 
 from coordinator.ledger import dissent, layout, settlement, versions, views
-from coordinator.ledger.draft import Context, Draft
+from coordinator.ledger.draft import Context, Draft, JobSplit
 from coordinator.ledger.records import (
     ATTESTATIONS,
+    REPLACEMENTS_MAX,
     Attestation,
     Attestations,
     JobRecord,
 )
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason
-from protocol.genesis import FaultModel, ValidatorSet, quorum
-from protocol.ids import Digest, TaskId
+from protocol.genesis import FaultModel, Genesis, ValidatorSet, quorum
+from protocol.ids import Digest, PublicKey, TaskId
 from protocol.messages import ATTEST
 
 Given = tuple[Attestation, ...]
@@ -45,14 +48,10 @@ def attest(
     if job is None or job.version != body.version:
         dissent.attest_late(draft, envelope.sender, body)
         return
-    given = _given(draft, validators, body.task)
-    for entry in given:
-        if entry.validator == envelope.sender:
-            same = entry.digest == body.digest
-            reason = Reason.ALREADY_KNOWN if same else Reason.EQUIVOCATION
-            raise ProtocolError("the validator attested this job", reason)
-    given = (*given, Attestation(envelope.sender, body.digest))
-    _count(draft, context, validators, body.task, job, given)
+    before = given(draft, validators, body.task)
+    split = is_split(before, validators, context.genesis)
+    after = _with(before, split, envelope.sender, body.digest)
+    _count(draft, context, validators, body.task, job, after, split)
 
 
 def count_anew(draft: Draft, context: Context) -> None:
@@ -65,17 +64,57 @@ def count_anew(draft: Draft, context: Context) -> None:
     for number in range(views.task_count(draft)):
         job = views.job_record(draft, number)
         if job is not None:
-            given = _given(draft, validators, number)
-            _count(draft, context, validators, number, job, given)
+            present = given(draft, validators, number)
+            _count(draft, context, validators, number, job, present, False)
 
 
-def _given(tree: views.Reader, validators: ValidatorSet, number: int) -> Given:
-    """The attestations of a task's open job that count; who left counts no more."""
+def given(tree: views.Reader, validators: ValidatorSet, number: int) -> Given:
+    """The attestations of a task's open job that count, sorted by validator."""
     return tuple(
         entry
         for entry in views.attestations(tree, number)
         if validators.index_of(entry.validator) is not None
     )
+
+
+def is_split(attested: Given, validators: ValidatorSet, genesis: Genesis) -> bool:
+    """Whether no digest can get a quorum, whatever those attest who did not yet.
+
+    It takes more wrong attestations than the fault model allows for.
+
+    Args:
+      attested: What members attested.
+      validators: All of them.
+      genesis: For the fault model.
+    """
+    equal = Counter(entry.digest for entry in attested)
+    silent = len(validators.members) - len(attested)
+    return max(equal.values(), default=0) + silent < _quorum(validators, genesis)
+
+
+def _quorum(validators: ValidatorSet, genesis: Genesis) -> int:
+    return quorum(len(validators.members), FaultModel(genesis.fault_model))
+
+
+def _with(before: Given, split: bool, validator: PublicKey, digest: Digest) -> Given:
+    """With one more attestation, or another one of a validator that was wrong.
+
+    Nobody correct attests two digests: what a job gives is determined. But if so many
+    are wrong that the job is split, only their second word can end it.
+    """
+    others = tuple(entry for entry in before if entry.validator != validator)
+    after = Attestation(validator, digest)
+    for known in before:
+        if known.validator != validator:
+            continue
+        if known.digest == digest:
+            raise ProtocolError("it attested this job", Reason.ALREADY_KNOWN)
+        if not split or known.replacements == REPLACEMENTS_MAX:
+            detail = "it attested another digest of this job"
+            raise ProtocolError(detail, Reason.EQUIVOCATION)
+        count = known.replacements + 1
+        after = Attestation(validator, digest, known.digest, count)
+    return tuple(sorted((*others, after), key=lambda entry: entry.validator))
 
 
 def _count(
@@ -84,31 +123,35 @@ def _count(
     validators: ValidatorSet,
     number: int,
     job: JobRecord,
-    given: Given,
+    attested: Given,
+    was_split: bool,
 ) -> None:
     """Keeps what members attested, or makes the version final."""
-    needed = quorum(len(validators.members), FaultModel(context.genesis.fault_model))
-    equal = Counter(entry.digest for entry in given)
+    equal = Counter(entry.digest for entry in attested)
     for digest in sorted(equal):
         # A quorum is more than half: no second digest has one.
-        if equal[digest] >= needed:
-            _note_dissent(draft, number, job, given, digest)
+        if equal[digest] >= _quorum(validators, context.genesis):
+            _note_dissent(draft, number, job, attested, digest)
             _finalise(draft, context, number, job, digest)
             return
-    ordered = tuple(sorted(given, key=lambda entry: entry.validator))
-    if ordered != views.attestations(draft, number):
-        packed = ATTESTATIONS.pack(Attestations(ordered)) if ordered else None
+    if attested != views.attestations(draft, number):
+        packed = ATTESTATIONS.pack(Attestations(attested)) if attested else None
         draft.put(layout.attest_key(number), packed)
+    if not was_split and is_split(attested, validators, context.genesis):
+        draft.happen(JobSplit(TaskId(number), job.version))
 
 
 def _note_dissent(
-    draft: Draft, number: int, job: JobRecord, given: Given, final: Digest
+    draft: Draft, number: int, job: JobRecord, attested: Given, final: Digest
 ) -> None:
-    for entry in given:
-        if entry.digest != final:
-            dissent.note(
-                draft, TaskId(number), job.version, entry.validator, entry.digest
-            )
+    """Names who attested another digest than the final one, last or before that.
+
+    One earlier word is enough: of two in a row one at least is not the final one.
+    """
+    for entry in attested:
+        wrong = entry.digest if entry.digest != final else entry.replaced
+        if wrong is not None:
+            dissent.note(draft, TaskId(number), job.version, entry.validator, wrong)
 
 
 def _finalise(

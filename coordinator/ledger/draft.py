@@ -45,6 +45,14 @@ class VersionFinal:
 
 
 @dataclass(frozen=True)
+class JobSplit:
+    """What is attested of a version leaves no digest that can get a quorum."""
+
+    task: TaskId
+    version: Version
+
+
+@dataclass(frozen=True)
 class TaskOpened:
     """A task was published."""
 
@@ -75,7 +83,13 @@ class ValidatorsChanged:
 
 
 Happening = (
-    JobCut | VersionFinal | TaskOpened | BoardChanged | Outvoted | ValidatorsChanged
+    JobCut
+    | JobSplit
+    | VersionFinal
+    | TaskOpened
+    | BoardChanged
+    | Outvoted
+    | ValidatorsChanged
 )
 """What a block changed that others act upon."""
 

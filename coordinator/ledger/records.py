@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from coordinator.recent import RecentCodec
-from protocol.codec import exactly, many, record, structure, uint
+from protocol.codec import exactly, many, maybe, record, structure, uint
 from protocol.genesis import VALIDATOR_SET, ValidatorSet
 from protocol.ids import (
     DEVICE_ID_BYTES,
@@ -20,6 +20,8 @@ from protocol.task import BUFFER_MAX, PLEDGE_MAX, STALENESS_MAX
 _ATTESTATIONS_MAX = 32
 KEPT = 1 << 12
 """Of each of the records that every update reads and writes."""
+REPLACEMENTS_MAX = 8
+"""Of one validator's attestation of one job: who is mended needs one."""
 CONVICTIONS_MAX = 8
 """Of a board; then it is excluded."""
 
@@ -230,10 +232,19 @@ DISSENT = structure(Dissent, 64, uint(), uint(), exactly(DIGEST_BYTES))
 
 @dataclass(frozen=True)
 class Attestation:
-    """One validator's digest of the open job."""
+    """One validator's digest of the open job.
+
+    Attributes:
+      validator: Whose.
+      digest: What it attested last: this counts.
+      replaced: What it attested before that, if it did.
+      replacements: How often it attested another digest than before.
+    """
 
     validator: PublicKey
     digest: Digest
+    replaced: Digest | None = None
+    replacements: int = 0
 
 
 @dataclass(frozen=True)
@@ -247,7 +258,13 @@ ATTESTATIONS = structure(
     Attestations,
     4096,
     many(
-        record(Attestation, exactly(KEY_BYTES), exactly(DIGEST_BYTES)),
+        record(
+            Attestation,
+            exactly(KEY_BYTES),
+            exactly(DIGEST_BYTES),
+            maybe(exactly(DIGEST_BYTES)),
+            uint(REPLACEMENTS_MAX),
+        ),
         _ATTESTATIONS_MAX,
     ),
 )

@@ -12,7 +12,7 @@ from typing import Any
 from coordinator import membership
 from coordinator.duty import SILENT_AFTER_STATUSES
 from coordinator.effects import Accept, Refuse
-from coordinator.ledger import fork, node, views
+from coordinator.ledger import attestation, fork, node, views
 from coordinator.ledger.rounds import Step
 from coordinator.ledger.storage import Store, StoredVersion
 from coordinator.state import CoordinatorState, Session, Settings, TaskState
@@ -350,15 +350,13 @@ def attested(settings: Settings, state: CoordinatorState, task: int) -> dict[str
       `by_digest`, the names of who attested each digest, and `split`: whether no digest
       can get a quorum any more, which takes more liars than are allowed for.
     """
-    members = state.ledger.party.roster.validators.members
-    names = {member.public: member.name for member in members}
+    validators = state.ledger.party.roster.validators
+    names = {member.public: member.name for member in validators.members}
+    given = attestation.given(state.ledger.tree, validators, task)
     by_digest: dict[str, list[str]] = {}
-    for entry in views.attestations(state.ledger.tree, task):
-        name = names.get(entry.validator, "a former member")
-        by_digest.setdefault(entry.digest.hex(), []).append(name)
-    most = max((len(who) for who in by_digest.values()), default=0)
-    missing = len(members) - sum(len(who) for who in by_digest.values())
-    split = most + missing < state.ledger.party.quorum
+    for entry in given:
+        by_digest.setdefault(entry.digest.hex(), []).append(names[entry.validator])
+    split = attestation.is_split(given, validators, settings.ledger.genesis)
     return {"by_digest": by_digest, "split": split}
 
 

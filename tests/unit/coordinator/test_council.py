@@ -1,5 +1,6 @@
 """Four coordinators: what they agree on, who is missed, and who is named."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -227,6 +228,80 @@ def test_council_honest_member_slower_than_the_quorum_attests_nothing(
     assert council.heights() == heights
     assert council.heads() == [versions] * COUNT
     assert not any("as we got it" in text for text in council.members[3].reports())
+
+
+def test_council_split_job_ends_when_one_that_was_wrong_is_mended(
+    council: Council, boards: list[Voter]
+) -> None:
+    for member in council.members[2:]:
+        member.falsify = lie
+    for board in boards[:2]:
+        council.contribute(board, 0)
+    council.run(3.0)
+    assert council.heads() == [0] * COUNT
+
+    council.members[3].falsify = lambda model: model
+    council.crash(3)
+    council.restart(3)
+    council.run(8.0)
+
+    assert council.heads() == [1] * COUNT
+    assert len({m.state.tasks[TASK].model for m in council.members}) == 1
+    assert named(council) == {2, 3}
+
+
+def test_council_that_was_mended_before_the_job_split_computes_again(
+    council: Council, boards: list[Voter]
+) -> None:
+    for member in council.members[2:]:
+        member.falsify = lie
+    council.crash(2)
+    for board in boards[:2]:
+        council.contribute(board, 0, to={0, 1, 3})
+    council.run(3.0)
+    council.members[3].falsify = lambda model: model
+    council.restart(3)
+    council.run(5.0)
+    # Two are right, one was wrong, and what the fourth says may still decide.
+    assert "EQUIVOCATION" in {r for m in council.members for r in m.refusals()}
+    assert council.heads() == [0] * COUNT
+
+    council.restart(2)
+    council.run(8.0)
+
+    assert council.heads() == [1] * COUNT
+    assert named(council) == {2, 3}
+
+
+def test_council_of_which_two_were_wrong_once_needs_nobody(
+    council: Council, boards: list[Voter]
+) -> None:
+    for member in council.members[2:]:
+        member.falsify = once(member.falsify)
+    for board in boards[:2]:
+        council.contribute(board, 0)
+    council.run(3.0)
+    assert council.heads() == [1] * COUNT
+    assert named(council) == {2, 3}
+
+
+def once(
+    afterwards: Callable[[PackedModel], PackedModel],
+) -> Callable[[PackedModel], PackedModel]:
+    """Falsifies one model."""
+    rest = iter([lie])
+    return lambda model: next(rest, afterwards)(model)
+
+
+def named(council: Council) -> set[int]:
+    """Whom all chains name as outvoted, each for one version."""
+    trees = [member.state.ledger.tree for member in council.members]
+    found = {
+        tuple(views.dissent(tree, TASK, key.public) for key in KEYS) for tree in trees
+    }
+    (each,) = found
+    assert {one.count for one in each if one} == {1}
+    return {index for index, one in enumerate(each) if one}
 
 
 def test_version_is_announced_by_as_many_as_contain_somebody_alive(

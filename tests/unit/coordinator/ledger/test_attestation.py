@@ -5,18 +5,18 @@ from dataclasses import replace
 import pytest
 
 from coordinator.ledger import validators, views
-from coordinator.ledger.draft import JobCut, VersionFinal
-from coordinator.ledger.records import Dissent
+from coordinator.ledger.draft import JobCut, JobSplit, VersionFinal
+from coordinator.ledger.records import REPLACEMENTS_MAX, Dissent
 from coordinator.ledger.state import Execution, execute
 from coordinator.ledger.validators import DELAY_BLOCKS
 from protocol.envelope import Envelope, Kind
 from protocol.errors import Reason
-from protocol.ids import H, TaskId, Version
+from protocol.ids import Digest, H, TaskId, Version
 from protocol.task import TASK
 from tests.unit.coordinator.ledger.invariants import check_invariants, check_members
 from tests.unit.coordinator.ledger.world import OPERATOR, SPEC, World, opened
 
-RIGHT, WRONG = H(b"right"), H(b"wrong")
+RIGHT, WRONG, OTHER = H(b"right"), H(b"wrong"), H(b"other")
 NEW = 40
 
 
@@ -146,6 +146,80 @@ def test_first_attestation_of_another_digest_stands() -> None:
     world = working(4)
     world.must(world.attest(1, WRONG, 0))
     assert world.do(world.attest(1, RIGHT, 0)).code == Reason.EQUIVOCATION
+
+
+def split(*others: Digest) -> World:
+    """A job of four of whom two are right; `others` is what the rest attested."""
+    world = working(4)
+    world.must(*(world.attest(1, RIGHT, at) for at in range(2)))
+    world.must(*(world.attest(1, digest, 2 + at) for at, digest in enumerate(others)))
+    return world
+
+
+def test_split_job_takes_another_digest_of_who_was_wrong() -> None:
+    world = split(WRONG, WRONG)
+    assert views.head(world.tree, 0) == 0
+
+    world.must(world.attest(1, RIGHT, 3))
+
+    assert views.version(world.tree, 0, 1) == RIGHT
+    assert dissents(world) == {(0, 2), (0, 3)}
+    noted = views.dissent(world.tree, 0, world.validators[3].public)
+    assert noted == Dissent(1, Version(1), WRONG)
+    check_invariants(world.tree)
+
+
+def test_job_that_may_still_end_takes_no_second_digest() -> None:
+    world = split(WRONG)
+    for at in range(3):
+        again = world.do(world.attest(1, OTHER, at))
+        assert again.code == Reason.EQUIVOCATION
+    world.must(world.attest(1, RIGHT, 3))
+    assert views.version(world.tree, 0, 1) == RIGHT
+
+
+def test_split_is_told_once_when_the_last_chance_is_gone() -> None:
+    world = split(WRONG)
+    made = block(world, world.attest(1, OTHER, 3), world.attest(1, WRONG, 3))
+    assert made.happenings == (JobSplit(TaskId(0), Version(1)),)
+
+
+def test_who_was_right_first_and_last_is_named_for_what_it_said_between() -> None:
+    world = split(WRONG, WRONG)
+    world.must(world.attest(1, OTHER, 0), world.attest(1, RIGHT, 0))
+    world.must(world.attest(1, RIGHT, 3))
+    assert dissents(world) == {(0, 0), (0, 2), (0, 3)}
+
+
+def test_another_digest_is_taken_so_often_and_the_same_one_never() -> None:
+    world = split(WRONG, WRONG)
+    for number in range(REPLACEMENTS_MAX):
+        world.must(world.attest(1, H(b"%d" % number), 3))
+    again = world.do(world.attest(1, H(b"%d" % number), 3))
+    assert again.code == Reason.ALREADY_KNOWN
+    assert world.do(world.attest(1, RIGHT, 3)).code == Reason.EQUIVOCATION
+    world.must(world.attest(1, RIGHT, 2))
+    assert views.head(world.tree, 0) == 1
+
+
+def test_more_liars_than_allowed_for_make_nothing_final_without_a_correct_one() -> None:
+    """Each counts once, with its last word: q - 1 liars are never a quorum."""
+    world = split(WRONG, WRONG)
+    for number in range(REPLACEMENTS_MAX):
+        for at in (2, 3):
+            world.must(world.attest(1, H(b"%d" % number), at))
+    assert views.head(world.tree, 0) == 0
+
+
+def test_removal_of_who_is_wrong_ends_a_split() -> None:
+    world = opened(validators=5)
+    world.must(*(world.update(number) for number in range(4)))
+    world.must(*(world.attest(1, RIGHT, at) for at in range(3)))
+    world.must(*(world.attest(1, WRONG, at) for at in (3, 4)))
+    block(world, world.leave(world.validators[4], voters=range(4)))
+    block(world)
+    made = block(world)
+    assert made.happenings[-1] == VersionFinal(TaskId(0), Version(1), RIGHT)
 
 
 @pytest.mark.parametrize("ahead", range(5))
