@@ -60,7 +60,7 @@ def accuse(turn: Turn, first: Envelope, second: Envelope) -> None:
 def missealed(turn: Turn, update: Envelope, blob: bytes, content_key: bytes) -> None:
     """Accuses a board whose box for us is not what its content key gives."""
     device = views.owner(turn.ledger.tree, update.sender)
-    if not contradiction.may_accuse(turn, device):
+    if not contradiction.may_accuse(turn, update):
         return
     to, height = turn.settings.gate.key.public, turn.ledger.height
     evidence = evidence_of_box(update, blob, content_key, to, height)

@@ -6,7 +6,7 @@ the chain. A board is accused once before each conviction.
 """
 
 from coordinator.effects import KeepEvidence, Recall
-from coordinator.ledger import views
+from coordinator.ledger import conviction, transactions, views
 from coordinator.ledger.records import Board
 from coordinator.state import Held
 from coordinator.turn import Turn
@@ -26,18 +26,26 @@ def keep(turn: Turn, known: Digest, other: Envelope) -> bool:
     Returns:
       Whether the board is to be accused now, which has not been done before.
     """
-    device = views.owner(turn.ledger.tree, other.sender)
-    if not may_accuse(turn, device):
+    if not may_accuse(turn, other):
         return False
     turn.emit(KeepEvidence(known, other))
-    mark_accused(turn, device)
+    mark_accused(turn, views.owner(turn.ledger.tree, other.sender))
     return True
 
 
-def may_accuse(turn: Turn, device: DeviceId) -> bool:
-    """Whether a board has something to lose that we did not accuse it of already."""
-    board = views.board(turn.ledger.tree, device)
+def may_accuse(turn: Turn, update: Envelope) -> bool:
+    """Whether the chain would take evidence against an update's board from us now.
+
+    Only if the board has something to lose, the base version is not too old, and we did
+    not accuse it already.
+    """
+    tree = turn.ledger.tree
+    device = views.owner(tree, update.sender)
+    board = views.board(tree, device)
     if board is None or board.jailed or board.revoked:
+        return False
+    body = transactions.contribution(update.body)
+    if not conviction.reaches(tree, body.task, body.version):
         return False
     return turn.session(device).accused != _convictions(turn, board)
 

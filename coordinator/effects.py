@@ -92,6 +92,14 @@ class KeepEvidence:
 
 
 @dataclass(frozen=True)
+class DropEvidence:
+    """Persist: the chain will never take these two updates as evidence any more."""
+
+    known: Digest
+    other: Envelope
+
+
+@dataclass(frozen=True)
 class DropUpload:
     """Persist: the chain will never take this admitted update."""
 
@@ -282,6 +290,7 @@ Effect = (
     | StoreVersion
     | StoreMetrics
     | KeepEvidence
+    | DropEvidence
     | DropUpload
     | DropUploads
     | PruneBlocks

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from coordinator import accusation, granting, intake, peers, versioning, wanting
-from coordinator.effects import Effect, Publish, Refuse, RemoveInbox, StoreMetrics
+from coordinator.effects import (
+    DropEvidence,
+    Effect,
+    Publish,
+    Refuse,
+    RemoveInbox,
+    StoreMetrics,
+)
 from coordinator.events import (
     Aggregated,
     AggregationFailed,
@@ -59,6 +66,8 @@ class Restored:
         that the vote journal brings back may make it final.
       evidence: Updates that contradict each other, of boards that the chain has not
         convicted.
+      spent: Evidence that was kept and is too old for the chain by now: the known
+        transaction and what contradicts it.
       handovers: The latest changes of the validator set.
     """
 
@@ -70,6 +79,7 @@ class Restored:
     charge_max: int
     attested: Mapping[TaskId, ModelDigests] = field(default_factory=dict)
     evidence: Sequence[tuple[Envelope, Envelope]] = ()
+    spent: Sequence[tuple[Digest, Envelope]] = ()
     handovers: tuple[Handover, ...] = ()
 
 
@@ -105,6 +115,8 @@ def begin(
     versioning.follow_chain(turn)
     for update in restored.uploads:
         _hold_again(turn, update)
+    for known, other in restored.spent:
+        turn.emit(DropEvidence(known, other))
     for first, second in restored.evidence:
         accusation.accuse(turn, first, second)
     advance(turn, node.Ticked())

@@ -17,7 +17,16 @@ from protocol.codec import binary, encode, exactly, many, structure, uint
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.errors import ProofError
 from protocol.genesis import ValidatorSet
-from protocol.ids import DIGEST_BYTES, KEY_BYTES, ChainId, Digest, H, PublicKey
+from protocol.ids import (
+    DIGEST_BYTES,
+    KEY_BYTES,
+    ChainId,
+    Digest,
+    H,
+    PublicKey,
+    TaskId,
+    Version,
+)
 from protocol.keys import verify
 from protocol.messages import CONTRIBUTION
 from protocol.sealing import (
@@ -33,6 +42,14 @@ from protocol.sealing import (
 SIGNED_BYTES_MAX = 2048
 AGE_HEIGHTS_MAX = 20_000
 """Evidence of older heights is not taken: nobody keeps what would answer it."""
+AGE_VERSIONS_MAX = 1_000
+"""Nor is evidence against boards of a base version further behind its task's head.
+
+Updates belong to no height. An update counts for 63 versions at most, so this reaches
+all that count, with room for a finder that was cut off. As a version takes a block at
+least, evidence is taken for as many blocks as vectors of used updates are kept for by
+default: they show a wrong box. Nobody brings a board's contradictions of years one by
+one."""
 
 
 class Offence(IntEnum):
@@ -118,11 +135,13 @@ class Conviction:
       public: The offender's key.
       height: At which height; None for what belongs to none.
       place: Names what the offender contradicted itself about.
+      base: Task and base version of a board's updates; None for a validator.
     """
 
     public: PublicKey
     height: int | None
     place: Digest
+    base: tuple[TaskId, Version] | None = None
 
 
 def duplicate_votes(first: Vote, second: Vote) -> Evidence:
@@ -269,8 +288,7 @@ def _updates(evidence: Evidence, chain_id: ChainId, owner: Owner) -> Conviction:
         raise ProofError("both envelopes hold the same update")
     for envelope in (first, second):
         envelope.check(chain_id)
-    place = _digest(_place_of_update(first, owner)[1:])
-    return Conviction(first.sender, None, place)
+    return _of_update(first, owner)
 
 
 def _missealed(
@@ -278,7 +296,7 @@ def _missealed(
 ) -> Conviction:
     update = ENVELOPE.unpack(evidence.first)
     shown = SHOWN_BOXES.unpack(evidence.second)
-    place = _digest(_place_of_update(update, owner)[1:])
+    accused = _of_update(update, owner)
     body = CONTRIBUTION.unpack(update.body)
     if sealed_digest(shown.ephemeral, shown.boxes, shown.ciphertext) != body.blob:
         raise ProofError("the boxes are not those of the update's blob")
@@ -291,10 +309,15 @@ def _missealed(
     if not is_missealed(shown.recipient, shown.content_key, *boxes):
         raise ProofError("the box is as it should be")
     update.check(chain_id)
-    return Conviction(update.sender, None, place)
+    return accused
 
 
-def _place_of_update(envelope: Envelope, owner: Owner) -> tuple[object, ...]:
+def _of_update(update: Envelope, owner: Owner) -> Conviction:
+    _, task, base = _place_of_update(update, owner)
+    return Conviction(update.sender, None, _digest((task, base)), (task, base))
+
+
+def _place_of_update(envelope: Envelope, owner: Owner) -> tuple[bytes, TaskId, Version]:
     if envelope.kind != Kind.UPDATE:
         raise ProofError(f"an envelope of kind {envelope.kind} is no update")
     body = CONTRIBUTION.unpack(envelope.body)

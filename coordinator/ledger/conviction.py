@@ -25,7 +25,13 @@ from coordinator.ledger.records import (
 from protocol.economy import RELEASE, UNJAIL
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason, StaleUpdate
-from protocol.evidence import AGE_HEIGHTS_MAX, EVIDENCE, Conviction, convict
+from protocol.evidence import (
+    AGE_HEIGHTS_MAX,
+    AGE_VERSIONS_MAX,
+    EVIDENCE,
+    Conviction,
+    convict,
+)
 from protocol.genesis import ValidatorSet
 from protocol.ids import DeviceId, Digest
 from protocol.motion import Parameter
@@ -56,6 +62,7 @@ def accuse(
     board = views.board(draft, offender)
     if board is None and convicted.height is None:
         raise ProtocolError("the offender takes no part", Reason.NOT_ENROLLED)
+    _check_age(draft, context, convicted, board)
     known = views.fault(draft, convicted.public)
     _check_new(convicted, board, known)
     places = (*(known.places if known else ()), convicted.place)
@@ -81,6 +88,23 @@ def _validators_at(draft: Draft, context: Context, height: int) -> ValidatorSet:
     if context.height - height > AGE_HEIGHTS_MAX:
         raise StaleUpdate(f"evidence of height {height}")
     return views.validators(draft, context.genesis, height)
+
+
+def reaches(tree: views.Reader, task: int, base: int) -> bool:
+    """Whether evidence against a board is still taken of a task's base version."""
+    head = views.head(tree, task)
+    return head is None or head - base <= AGE_VERSIONS_MAX
+
+
+def _check_age(
+    draft: Draft, context: Context, convicted: Conviction, board: Board | None
+) -> None:
+    if convicted.base is not None and not reaches(draft, *convicted.base):
+        raise StaleUpdate(f"evidence of base {convicted.base[1]}")
+    revoked = board.revoked if board is not None else 0
+    if revoked and context.height - revoked > AGE_HEIGHTS_MAX:
+        # From now on its deposit may be given back.
+        raise StaleUpdate(f"evidence against a board revoked at height {revoked}")
 
 
 def _check_new(convicted: Conviction, board: Board | None, known: Fault | None) -> None:

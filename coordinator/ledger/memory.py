@@ -144,6 +144,11 @@ class MemoryStore:
         assert self._open
         self._evidence.setdefault((known, other.signature), (Digest(known), other))
 
+    def drop_evidence(self, known: bytes, other: Envelope) -> None:
+        """See `Store`."""
+        assert self._open
+        self._evidence.pop((known, other.signature), None)
+
     def tip(self) -> StoredTip:
         """See `Store`."""
         if not self._headers:

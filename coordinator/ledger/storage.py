@@ -150,6 +150,9 @@ class Store(Protocol):
     def put_evidence(self, known: bytes, other: Envelope) -> None:
         """Keeps an update that contradicts a known transaction; again does nothing."""
 
+    def drop_evidence(self, known: bytes, other: Envelope) -> None:
+        """Forgets kept evidence; what is not there does nothing."""
+
     def tip(self) -> StoredTip:
         """Where the chain ends; read once, at the start.
 

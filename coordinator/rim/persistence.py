@@ -5,6 +5,7 @@ from typing import Protocol
 
 from coordinator.effects import (
     AdoptSnapshot,
+    DropEvidence,
     DropUpload,
     DropUploads,
     Effect,
@@ -31,6 +32,7 @@ Stored = (
     | StoreVersion
     | StoreMetrics
     | KeepEvidence
+    | DropEvidence
     | DropUpload
     | DropUploads
     | PruneBlocks
@@ -121,6 +123,8 @@ class Persistence:
                 store.put_metrics(task, version, accuracy, loss)
             case KeepEvidence(known, other):
                 store.put_evidence(known, other)
+            case DropEvidence(known, other):
+                store.drop_evidence(known, other)
             case AdoptSnapshot(manifest, ends, state):
                 store.adopt(manifest, ends, state)
                 self._height = manifest.header.height

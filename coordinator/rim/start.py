@@ -14,7 +14,7 @@ from coordinator.admission import Gate
 from coordinator.aggregation.job import recompute
 from coordinator.config import CoordinatorConfig
 from coordinator.effects import Effect, Evaluate
-from coordinator.ledger import node, views
+from coordinator.ledger import conviction, node, transactions, views
 from coordinator.ledger.rounds import Timeouts
 from coordinator.ledger.storage import Store, StoredTip
 from coordinator.machine import Restored
@@ -235,7 +235,8 @@ def restore(
         charges = [version.charge_max for version in store.versions(number)]
         charge_max = max([charge_max, *charges])
     uploads = [stored.update for stored in store.uploads_waiting()]
-    evidence = _unpunished(store, tip.tree)
+    kept = store.evidence()
+    spent = [pair for pair in kept if not _reached(tip.tree, pair[1])]
     return Restored(
         ledger,
         counter,
@@ -244,7 +245,8 @@ def restore(
         uploads,
         charge_max,
         attested,
-        evidence,
+        _unpunished(store, tip.tree),
+        spent,
         store.epochs()[-HANDOVERS_MAX:],
     )
 
@@ -254,9 +256,16 @@ def _unpunished(store: Store, tree: StateTree) -> list[tuple[Envelope, Envelope]
     found: dict[bytes, tuple[Envelope, Envelope]] = {}
     for known, other in store.evidence():
         first = update_of(store, known)
-        if first is not None and views.fault(tree, other.sender) is None:
+        punished = views.fault(tree, other.sender) is not None
+        if first is not None and not punished and _reached(tree, other):
             found.setdefault(other.sender, (first, other))
     return list(found.values())
+
+
+def _reached(tree: StateTree, update: Envelope) -> bool:
+    """Whether the chain still takes evidence of an update's base version."""
+    body = transactions.contribution(update.body)
+    return conviction.reaches(tree, body.task, body.version)
 
 
 def _newest(store: Store, task: TaskId, spec: TaskSpec) -> tuple[Version, ModelDigests]:

@@ -86,6 +86,11 @@ class WorkTables(Tables):
         row = (known, ENVELOPE.pack(other))
         self._write("INSERT OR IGNORE INTO evidence VALUES (?, ?)", row)
 
+    def drop_evidence(self, known: bytes, other: Envelope) -> None:
+        """See `Store`."""
+        row = (known, ENVELOPE.pack(other))
+        self._write("DELETE FROM evidence WHERE known = ? AND other = ?", row)
+
     def upload(self, transaction: bytes) -> StoredUpload | None:
         """See `Store`."""
         row = self._one(

@@ -163,6 +163,19 @@ def test_evidence_is_kept_once(make: Make) -> None:
     store.close()
 
 
+def test_evidence_is_dropped_by_pair(make: Make) -> None:
+    world = World()
+    store = make(world)
+    known, other, third = H(b"known"), world.register(0), world.register(1)
+    with store.transaction():
+        store.put_evidence(known, other)
+        store.put_evidence(known, third)
+        store.drop_evidence(known, other)
+        store.drop_evidence(H(b"unknown"), third)
+    assert store.evidence() == ((known, third),)
+    store.close()
+
+
 def test_decisions_are_those_of_the_blocks_in_order(make: Make) -> None:
     store = make(World())
     fill(store, World(), blocks=4)

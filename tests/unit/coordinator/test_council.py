@@ -11,7 +11,7 @@ from coordinator.aggregation.strategy import PackedModel
 from coordinator.effects import Give, Publish, Tell
 from coordinator.events import PeerArrived, Ticked, UploadsWait
 from coordinator.gossip import FRAME, WANT, Frame, Subject, Want
-from coordinator.ledger import node, views, wire
+from coordinator.ledger import conviction, node, views, wire
 from coordinator.ledger.records import Fault
 from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, Kind, sign
@@ -560,6 +560,38 @@ def test_coordinator_that_restarts_accuses_again(
     council.run(5.0)
 
     assert all(faults(council, boards[0]))
+
+
+def test_coordinator_that_restarts_drops_evidence_that_is_too_old(
+    council: Council, boards: list[Voter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lease,) = council.check_in(boards[0], 0)
+    council.crash(0, 1, 2)
+    for _ in range(2):
+        council.send(boards[0], boards[0].upload(lease), {3})
+    council.crash(3)
+    assert len(council.members[3].store.evidence()) == 1
+    monkeypatch.setattr(conviction, "AGE_VERSIONS_MAX", -1)
+
+    for index in range(COUNT):
+        council.restart(index)
+    council.run(5.0)
+
+    assert council.members[3].store.evidence() == ()
+    assert faults(council, boards[0]) == [None] * COUNT
+    assert not any(m.state.ledger.mempool.size for m in council.members)
+
+
+def test_contradiction_of_a_base_that_is_too_old_is_not_kept(
+    council: Council, boards: list[Voter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conviction, "AGE_VERSIONS_MAX", -1)
+    (lease,) = council.check_in(boards[0], 0)
+    for _ in range(2):
+        council.send(boards[0], boards[0].upload(lease))
+    council.run(2.0)
+    assert [member.store.evidence() for member in council.members] == [()] * COUNT
+    assert faults(council, boards[0]) == [None] * COUNT
 
 
 def test_board_convicted_once_is_not_accused_again(

@@ -88,6 +88,14 @@ def test_two_proposals_convict(second: Proposal) -> None:
     assert named(evidence) == (VALIDATOR_KEYS[1].public, 12)
 
 
+@pytest.mark.parametrize("base", [3, 4])
+def test_evidence_against_a_board_names_task_and_base(base: int) -> None:
+    found = check(duplicate_updates(update(1, base), update(2, base)))
+    assert found.base == (BODY.task, base)
+    assert check(spoilt()).base == (BODY.task, BODY.version)
+    assert check(duplicate_votes(vote(A), vote(B))).base is None
+
+
 def test_two_updates_convict() -> None:
     evidence = duplicate_updates(update(1), update(2))
     assert named(evidence) == (BOARD.public, None)

@@ -4,20 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.ledger import views, wire
+from coordinator.ledger import layout, views, wire
 from coordinator.ledger.node import PeerMessage
+from coordinator.ledger.records import PROGRESS, Progress
 from protocol.chain import PROPOSAL, Proposal, Vote, VoteType, vote_bytes
 from protocol.envelope import Envelope, Kind
 from protocol.errors import Reason
 from protocol.evidence import (
     AGE_HEIGHTS_MAX,
+    AGE_VERSIONS_MAX,
     EVIDENCE,
     Evidence,
     Offence,
     duplicate_updates,
     duplicate_votes,
 )
-from protocol.ids import BlockHash, H
+from protocol.ids import BlockHash, H, Version
 from tests.unit.coordinator.ledger.validator import Running
 from tests.unit.coordinator.ledger.world import STRANGER, World, board_key, opened
 
@@ -78,6 +80,30 @@ def test_old_evidence_is_refused(age: int, code: int) -> None:
     world = opened(validators=4)
     world.height = 5 + age
     assert world.do(double_vote(world, height=5)).code == code
+
+
+@pytest.mark.parametrize(
+    ("age", "code"),
+    [(-1, 0), (0, 0), (AGE_VERSIONS_MAX, 0), (AGE_VERSIONS_MAX + 1, Reason.STALE)],
+)
+def test_evidence_against_a_board_is_as_old_as_its_base(age: int, code: int) -> None:
+    world = opened()
+    twice = world.double_update(0, base=7)
+    head = PROGRESS.pack(Progress(Version(7 + age), 0, 0, 0))
+    world.tree = world.tree.update({layout.head_key(0): head})
+    assert world.do(twice).code == code
+
+
+@pytest.mark.parametrize(
+    ("since", "code"), [(AGE_HEIGHTS_MAX, 0), (AGE_HEIGHTS_MAX + 1, Reason.STALE)]
+)
+def test_evidence_against_a_revoked_board_ends_when_its_deposit_is_free(
+    since: int, code: int
+) -> None:
+    world = opened()
+    world.must(world.revoke(0))
+    world.height += since
+    assert world.do(world.double_update(0)).code == code
 
 
 def test_evidence_that_proves_nothing_is_refused() -> None:
