@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections import Counter
 from pathlib import Path
 from statistics import median_low
 from typing import Any
@@ -54,6 +55,7 @@ class Watch:
         self._coordinator_count = coordinators
         self._statuses: dict[int, dict[str, Any]] = {}
         self._coordinator: dict[str, Any] = {}
+        self._refused: dict[tuple[int, str], Counter[str]] = {}
 
     def look(self, time_s: float, restarts: int) -> Snapshot:
         """Reads everything anew; a file in the middle of being replaced keeps its last.
@@ -118,8 +120,11 @@ class Watch:
 
     def _devices(self) -> tuple[DevicePoint, ...]:
         known: dict[str, dict[str, Any]] = {}
-        for status in self._statuses.values():
+        for number, status in self._statuses.items():
             for row in status.get("devices", []):
+                # Each counts what it refused itself, anew when it starts again.
+                seen = self._refused.setdefault((number, row["id"]), Counter())
+                seen |= Counter(row.get("updates_refused", {}))
                 # Who shares the board's broker knows most of it.
                 if row["bytes_up"] >= known.get(row["id"], row)["bytes_up"]:
                     known[row["id"]] = row
@@ -128,6 +133,11 @@ class Watch:
             for number, agent in sorted(self._agents.items())
         ]
         return tuple(points)
+
+    def _refusals(self, device: str) -> dict[str, int]:
+        """What all coordinators together refused of a board."""
+        found = [seen for (_, each), seen in self._refused.items() if each == device]
+        return dict(sum(found, Counter()))
 
     def _device(
         self, number: int, agent: dict[str, Any], row: dict[str, Any]
@@ -140,7 +150,7 @@ class Watch:
             DevicePhase[phase],
             self._used.get(number, agent["version"]),
             row.get("updates_accepted", 0),
-            row.get("updates_refused", {}),
+            self._refusals(agent["device"]),
             epsilon if self._private else 0.0,
             row.get("bytes_up", 0),
             row.get("bytes_down", 0),

@@ -120,6 +120,19 @@ def test_watch_coordinator_that_writes_nothing_is_down(homes: Homes) -> None:
     assert shown.coordinators[0].down
 
 
+def test_watch_refusals_add_up_over_coordinators_and_never_fall(homes: Homes) -> None:
+    watch = Watch(homes, 1, 2, private=True)
+    other = json.loads(json.dumps(COORDINATOR))
+    other["devices"][0] |= {"updates_refused": {"STALE": 2, "BUSY": 1}, "bytes_up": 0}
+    write(homes.coordinator_at(2) / "status.json", other)
+    assert watch.look(0.0, 0).devices[0].refused == {"STALE": 3, "BUSY": 1}
+
+    # It started again, and counts anew.
+    other["devices"][0] |= {"updates_refused": {"BUSY": 1}}
+    write(homes.coordinator_at(2) / "status.json", other)
+    assert watch.look(1.0, 1).devices[0].refused == {"STALE": 3, "BUSY": 1}
+
+
 def test_watch_version_times_are_those_of_most_coordinators(homes: Homes) -> None:
     for number, late_ms in ((2, 20), (3, 3_600_000)):
         late = json.loads(json.dumps(COORDINATOR))
