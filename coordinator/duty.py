@@ -5,27 +5,51 @@ hashes alone. The first one that is heard of lately answers; who falls silent is
 over. If a board asks the same thing again, the next in order answers as well: somebody
 may be alive and yet unable to help.
 
+Whoever died a moment ago is not known to be silent yet. So what we leave to those
+before us we keep in mind (`leave`): if one of them is heard of half a status later, it
+was there to answer; if none is, we answer (`take_overdue`). In calm weather that costs
+no message, and a board whose first one is dead waits for little more than two statuses.
+An answer that is given twice does no harm: receipts and proofs say the same, a lease
+that comes later is not used, and a chunk is known already. Who is alive and held up by
+a queue of uploads is left alone: to double its receipts would add to everybody's queue,
+and the proof comes from it with the block, which goes before uploads.
+
 Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates",
 IEEE/ACM Transactions on Networking 1998 (highest random weight).
 """
 
+import math
 from dataclasses import replace
 from functools import lru_cache
 
 from coordinator import membership
+from coordinator.state import Left
 from coordinator.turn import Turn
 from protocol.ids import DeviceId, H, device_id
 
 SILENT_AFTER_STATUSES = 3.5
 """Whoever missed so many of its regular statuses counts as gone."""
+DOUBTED_AFTER_STATUSES = 1.5
+"""Whoever missed so many may be gone: what costs a message only is sent for it."""
+LIVES_AFTER_STATUSES = 0.5
+"""Whoever is heard of so long after a message came has had the time to take it."""
+OVERDUE_AFTER_STATUSES = 2.0
+"""Whoever lives is heard of by then, even if its status is half a status late."""
+LOOK_EVERY_STATUSES = 0.25
+LEFT_MAX = 4096
+"""Answers left to others that are kept in mind; beyond them boards ask again."""
 _TAG = b"starling/duty/1"
 
 
-def rank(turn: Turn, subject: bytes) -> int:
-    """How many coordinators come before us for a subject, alive and at our broker."""
-    keys = membership.public_keys(turn.ledger)
-    before = _before(subject, turn.ledger.party.key.public, keys)
-    return sum(_is_near(turn, who) for who in before)
+def rank(turn: Turn, subject: bytes, silent: float = SILENT_AFTER_STATUSES) -> int:
+    """How many coordinators come before us for a subject, alive and at our broker.
+
+    Args:
+      turn: The step.
+      subject: What the order is for.
+      silent: Statuses after whose absence somebody does not count.
+    """
+    return sum(_is_near(turn, who, silent) for who in _before_us(turn, subject))
 
 
 def is_first(turn: Turn, subject: bytes) -> bool:
@@ -33,7 +57,8 @@ def is_first(turn: Turn, subject: bytes) -> bool:
 
     Who comes first may sit at another broker than the board: then each of us sends.
     """
-    return _is_within(turn, subject, 1)
+    shared = turn.settings.shared
+    return not shared or rank(turn, subject, DOUBTED_AFTER_STATUSES) < 1
 
 
 def is_among_first(turn: Turn, subject: bytes) -> bool:
@@ -42,11 +67,12 @@ def is_among_first(turn: Turn, subject: bytes) -> bool:
     As many send it as contain somebody correct: one that died a moment ago is not known
     to be silent yet, and the fleet is not to wait until it is.
     """
-    return _is_within(turn, subject, turn.ledger.party.skip)
+    return not turn.settings.shared or rank(turn, subject) < turn.ledger.party.skip
 
 
-def _is_within(turn: Turn, subject: bytes, first: int) -> bool:
-    return not turn.settings.shared or rank(turn, subject) < first
+def _before_us(turn: Turn, subject: bytes) -> tuple[DeviceId, ...]:
+    keys = membership.public_keys(turn.ledger)
+    return _before(subject, turn.ledger.party.key.public, keys)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -65,19 +91,19 @@ def _before(
 def is_alive(turn: Turn, who: DeviceId) -> bool:
     """Whether a coordinator was heard of lately, or had no time yet to be."""
     peer = turn.peers.get(who)
-    return _is_recent(turn, None if peer is None else peer.heard_at_s)
+    heard_at_s = None if peer is None else peer.heard_at_s
+    return _is_recent(turn, heard_at_s, SILENT_AFTER_STATUSES)
 
 
-def _is_near(turn: Turn, who: DeviceId) -> bool:
+def _is_near(turn: Turn, who: DeviceId, silent: float) -> bool:
     """Whether a coordinator was heard of lately at our own broker."""
     peer = turn.peers.get(who)
-    return _is_recent(turn, None if peer is None else peer.near_at_s)
+    return _is_recent(turn, None if peer is None else peer.near_at_s, silent)
 
 
-def _is_recent(turn: Turn, heard_at_s: float | None) -> bool:
+def _is_recent(turn: Turn, heard_at_s: float | None, silent: float) -> bool:
     heard_at_s = max(turn.since_s, turn.since_s if heard_at_s is None else heard_at_s)
-    wait_s = SILENT_AFTER_STATUSES * turn.settings.ledger.status_s
-    return turn.now_s - heard_at_s < wait_s
+    return turn.now_s - heard_at_s < silent * turn.settings.ledger.status_s
 
 
 def answers(turn: Turn, device: DeviceId, matter: bytes, patience: int) -> bool:
@@ -96,3 +122,37 @@ def answers(turn: Turn, device: DeviceId, matter: bytes, patience: int) -> bool:
     count = count + 1 if known == matter else 0
     turn.put_session(device, replace(session, asked=(matter, count)))
     return rank(turn, device) <= count // patience
+
+
+def leave(turn: Turn, left: Left) -> None:
+    """Keeps in mind that a board is to be answered by somebody before us."""
+    if turn.ledger.alone or len(turn.left) >= LEFT_MAX:
+        return
+    if not turn.left:
+        turn.left_at_s = turn.now_s + OVERDUE_AFTER_STATUSES * _status_s(turn)
+    turn.left = (*turn.left, left)
+
+
+def take_overdue(turn: Turn) -> list[Left]:
+    """Takes what those before us had the time to answer and gave no sign of life since.
+
+    What one of them was there to answer is forgotten.
+    """
+    status_s = _status_s(turn)
+    until_s = turn.now_s - OVERDUE_AFTER_STATUSES * status_s
+    due = [left for left in turn.left if left.at_s <= until_s]
+    turn.left = turn.left[len(due) :]
+    look_at_s = turn.now_s + LOOK_EVERY_STATUSES * status_s
+    turn.left_at_s = look_at_s if turn.left else math.inf
+    return [left for left in due if not _was_there(turn, left)]
+
+
+def _was_there(turn: Turn, left: Left) -> bool:
+    """Whether anybody before us lived on after something was left to it."""
+    from_s = left.at_s + LIVES_AFTER_STATUSES * _status_s(turn)
+    before = (turn.peers.get(who) for who in _before_us(turn, left.device))
+    return any(peer is not None and peer.near_at_s >= from_s for peer in before)
+
+
+def _status_s(turn: Turn) -> float:
+    return turn.settings.ledger.status_s

@@ -4,12 +4,14 @@ A board costs at most one upload in assembly. Nothing is kept for a board that t
 chain does not know.
 """
 
+from typing import assert_never
+
 from coordinator import accusation, duty, granting, sharing, wanting
 from coordinator.admission import Admitted, Equivocation, Standing, admit
 from coordinator.effects import Accept, PublishChunks, PublishFinal, Refuse, StoreUpload
 from coordinator.gossip import GivenUpload
 from coordinator.ledger import views
-from coordinator.state import Held, TaskState, held_key
+from coordinator.state import Held, LeftAnswer, LeftReceipt, TaskState, held_key
 from coordinator.submission import submit_upload
 from coordinator.turn import Turn
 from protocol.chunks import CHUNK, Assembly, Chunk, chunk_count
@@ -96,8 +98,10 @@ def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
     if turn.wanted and not turn.wanted.keys().isdisjoint(wanted):
         sharing.came(turn, wanted)
     turn.emit(Accept(device))
-    if duty.is_first(turn, device) and not _proof_is_near(turn):
-        turn.tell(device, Kind.ACCEPTED, ACCEPTED.pack(Accepted(admitted.transaction)))
+    if not duty.is_first(turn, device):
+        _leave_receipt(turn, device, admitted)
+    elif not _proof_is_near(turn):
+        _tell_accepted(turn, device, admitted.transaction)
     granting.delivered(turn, device, turn.tasks[body.task])
     submit_upload(turn, update)
 
@@ -109,20 +113,61 @@ def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
         envelope = ENVELOPE.unpack(payload)
         subject = envelope.identity(turn.settings.gate.chain_id)
         _check_said(turn, device, envelope)
+        if envelope.kind == Kind.FORFEIT:
+            _forfeited(turn, device, envelope)
+            return
         if envelope.kind == Kind.CHECK_IN:
             body = CHECK_IN.unpack(envelope.body)
             matter = b"check in" + body.version.to_bytes(8)
-            if duty.answers(turn, device, matter, CHECK_INS_PATIENCE):
-                granting.check_in(turn, device, body, envelope.counter)
-        elif envelope.kind == Kind.FORFEIT:
-            _forfeited(turn, device, envelope)
+            patience = CHECK_INS_PATIENCE
         else:
             request = CHUNK_REQUEST.unpack(envelope.body)
             matter = request.digest + request.indices[0].to_bytes(4)
-            if duty.answers(turn, device, matter, 1):
-                _serve(turn, device, request)
+            patience = 1
+        if duty.answers(turn, device, matter, patience):
+            _answer(turn, device, envelope)
+        else:
+            duty.leave(turn, LeftAnswer(device, turn.now_s, matter, envelope))
     except ProtocolError as error:
         turn.refuse(device, subject, error)
+
+
+def _answer(turn: Turn, device: DeviceId, said: Envelope) -> None:
+    if said.kind == Kind.CHECK_IN:
+        granting.check_in(turn, device, CHECK_IN.unpack(said.body), said.counter)
+    else:
+        _serve(turn, device, CHUNK_REQUEST.unpack(said.body))
+
+
+def stand_in(turn: Turn) -> None:
+    """Answers boards in place of those who had to and were not heard of since."""
+    for left in duty.take_overdue(turn):
+        match left:
+            case LeftReceipt():
+                _give_receipt(turn, left)
+            case LeftAnswer(device, _, matter, said):
+                if turn.session(device).asked[0] != matter:
+                    # It asked for something else since, and waits for that.
+                    continue
+                try:
+                    _answer(turn, device, said)
+                except ProtocolError as error:
+                    subject = said.identity(turn.settings.gate.chain_id)
+                    turn.refuse(device, subject, error)
+            case _:
+                assert_never(left)
+
+
+def _give_receipt(turn: Turn, left: LeftReceipt) -> None:
+    """Says that an update is durable, or proves it if a block was quicker."""
+    device, transaction = left.device, left.transaction
+    held = turn.held.get(held_key(device, left.task, left.base))
+    if held is not None and held.transaction == transaction:
+        _tell_accepted(turn, device, transaction)
+        return
+    tree = turn.ledger.tree
+    if views.update_of(tree, left.task, device, left.base) == transaction:
+        turn.emit(PublishFinal(device, transaction, turn.take_counter()))
 
 
 def _forfeited(turn: Turn, device: DeviceId, envelope: Envelope) -> None:
@@ -242,13 +287,24 @@ def _known_arrived(turn: Turn, device: DeviceId, admitted: Admitted) -> None:
     if blob_digest(admitted.blob) == admitted.contribution.blob:
         turn.emit(StoreUpload(admitted.transaction, admitted.update, admitted.blob))
     if duty.is_first(turn, device):
-        receipt = ACCEPTED.pack(Accepted(admitted.transaction))
-        turn.tell(device, Kind.ACCEPTED, receipt)
+        _tell_accepted(turn, device, admitted.transaction)
+    else:
+        _leave_receipt(turn, device, admitted)
+
+
+def _leave_receipt(turn: Turn, device: DeviceId, admitted: Admitted) -> None:
+    body, transaction = admitted.contribution, admitted.transaction
+    left = LeftReceipt(device, turn.now_s, transaction, body.task, body.version)
+    duty.leave(turn, left)
+
+
+def _tell_accepted(turn: Turn, device: DeviceId, transaction: Digest) -> None:
+    turn.tell(device, Kind.ACCEPTED, ACCEPTED.pack(Accepted(transaction)))
 
 
 def _repeat_receipt(turn: Turn, device: DeviceId, admitted: Admitted) -> None:
     body = admitted.contribution
-    turn.tell(device, Kind.ACCEPTED, ACCEPTED.pack(Accepted(admitted.transaction)))
+    _tell_accepted(turn, device, admitted.transaction)
     if turn.held.get(held_key(device, body.task, body.version)) is None:
         counter = turn.take_counter()
         turn.emit(PublishFinal(device, admitted.transaction, counter))

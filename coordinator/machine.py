@@ -149,6 +149,8 @@ def step(
         peers.release_parked(turn)
     if turn.ask_at_s <= now_s:
         wanting.ask_what_is_due(turn)
+    if turn.left_at_s <= now_s:
+        intake.stand_in(turn)
     return turn.state(), tuple(turn.effects)
 
 

@@ -185,6 +185,45 @@ class Peer:
 
 
 @dataclass(frozen=True)
+class LeftReceipt:
+    """An admitted update whose receipt we left to another coordinator.
+
+    Attributes:
+      device: Whose it is.
+      at_s: When it came.
+      transaction: Its id.
+      task: Its task.
+      base: Its base version.
+    """
+
+    device: DeviceId
+    at_s: float
+    transaction: Digest
+    task: TaskId
+    base: Version
+
+
+@dataclass(frozen=True)
+class LeftAnswer:
+    """What a board asked, and we left to another coordinator to answer.
+
+    Attributes:
+      device: Who asks.
+      at_s: When it did.
+      matter: What for; see `Session.asked`.
+      said: How.
+    """
+
+    device: DeviceId
+    at_s: float
+    matter: bytes
+    said: Envelope
+
+
+Left = LeftReceipt | LeftAnswer
+
+
+@dataclass(frozen=True)
 class Wanted:
     """Something that we ask other coordinators for.
 
@@ -272,6 +311,9 @@ class CoordinatorState:
       rounds: Consensus rounds beyond the first, over all heights since the start.
       finalities_s: Times from admission to certificate of the latest own updates.
       keys: Content keys that others passed, by id of the update.
+      left: What others are to answer, in the order in which it came; see
+        `coordinator.duty`.
+      left_at_s: When to look whether they lived on; infinity if `left` is empty.
       wake_at_s: When to send `Ticked`.
     """
 
@@ -297,6 +339,8 @@ class CoordinatorState:
     restoring: Restoring | None = None
     ask_at_s: float = math.inf
     uploads_wait: bool = False
+    left: tuple[Left, ...] = ()
+    left_at_s: float = math.inf
     wake_at_s: float = 0.0
 
 

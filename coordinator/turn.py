@@ -65,13 +65,15 @@ class Turn:
         self.keys = state.keys
         self.ask_at_s = state.ask_at_s
         self.uploads_wait = state.uploads_wait
+        self.left = state.left
+        self.left_at_s = state.left_at_s
 
     def state(self) -> CoordinatorState:
         """The state after the step."""
         wake_at_s = min(self.now_s + self.settings.tick_s, self.ledger.wake_at_s)
         for task in self.tasks.values():
             wake_at_s = min(wake_at_s, task.leases.ends_at_s, task.retry_at_s)
-        wake_at_s = min(wake_at_s, self.ask_at_s)
+        wake_at_s = min(wake_at_s, self.ask_at_s, self.left_at_s)
         return CoordinatorState(
             self.ledger,
             self.counter,
@@ -95,6 +97,8 @@ class Turn:
             self.restoring,
             self.ask_at_s,
             self.uploads_wait,
+            self.left,
+            self.left_at_s,
             wake_at_s,
         )
 

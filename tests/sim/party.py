@@ -75,13 +75,17 @@ class Party:
 
     def die(self) -> None:
         """Loses power, and comes back after a while."""
+        self.end()
+        self.time.after(self.time.about(RESTART_S), self.boot)
+
+    def end(self) -> None:
+        """Loses power; whoever wants it back boots it."""
         self.time.note(self.name, "dies")
         self.crashes += 1
         self.alive = False
         self._life += 1
         self.link.lose()
         self.forget()
-        self.time.after(self.time.about(RESTART_S), self.boot)
 
     def later(self, wait_s: float, call: Callable[[], None]) -> None:
         """Does something after a wait, if this life lasts that long."""

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from agent.state import Pace
 from coordinator import effects as e
 from coordinator import events as c
 from coordinator import wanting
 from coordinator.events import Event
 from coordinator.rim.persistence import Persistence
+from protocol.ids import Digest
 from tests.sim.council_office import CouncilOffice
 from tests.sim.council_world import COUNT, CouncilWorld
 from tests.sim.timeline import CALM, Weather
@@ -18,6 +20,8 @@ from tests.sim.world import Plan
 
 PLAN = Plan(boards=5, buffer=2, staleness_max=2)
 LIVENESS_S = 240.0
+RECEIPT_S = 3.0
+"""Two statuses and a quarter, and the way there and back."""
 SEEDS = 4
 SOAK_SEEDS = 200
 
@@ -91,6 +95,54 @@ def test_council_parted_in_halves_makes_no_version_until_it_is_healed() -> None:
 
     world.part()
     finish(world)
+
+
+def longest_wait(world: CouncilWorld, seconds: float) -> float:
+    """How long a board waits for a receipt or a proof at most, from now on."""
+    since: dict[Digest, float] = {}
+    worst_s = 0.0
+
+    def look() -> bool:
+        nonlocal worst_s
+        for board in world.boards:
+            for item in board.state.waiting if board.state is not None else ():
+                if not item.accepted:
+                    sent_s = since.setdefault(item.entry.update, world.time.now_s)
+                    worst_s = max(worst_s, world.time.now_s - sent_s)
+        return False
+
+    world.time.run(world.time.now_s + seconds, look)
+    return worst_s
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_council_one_just_died_no_board_waits_until_it_sends_again(seed: int) -> None:
+    world = CouncilWorld(seed, replace(PLAN, weather=CALM))
+    for board in world.boards:
+        board.settings = replace(board.settings, pace=Pace(check_in_s=3.0))
+    assert world.reach(2, LIVENESS_S)
+    world.offices[seed % COUNT].end()
+
+    assert longest_wait(world, 15.0) < RECEIPT_S
+
+    head = world.offices[(seed + 1) % COUNT].height
+    world.offices[seed % COUNT].boot()
+    finish(world)
+    assert world.offices[seed % COUNT].height > head
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_council_parted_and_healed_no_board_waits_for_a_receipt(seed: int) -> None:
+    world = CouncilWorld(seed, replace(PLAN, weather=CALM))
+    assert world.reach(2, LIVENESS_S)
+    world.part((0, 1), (2, 3))
+    assert longest_wait(world, 8.0) < RECEIPT_S
+
+    world.part()
+
+    head = world.head
+    assert longest_wait(world, 10.0) < RECEIPT_S
+    assert world.head > head
 
 
 Plant = Callable[[pytest.MonkeyPatch], None]

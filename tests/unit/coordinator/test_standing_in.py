@@ -1,0 +1,208 @@
+"""What a coordinator answers in place of one that died a moment ago."""
+
+from dataclasses import replace
+
+import pytest
+
+from coordinator import duty
+from coordinator.events import SaidArrived, Ticked
+from coordinator.turn import Turn
+from protocol.envelope import ENVELOPE, Envelope, Kind
+from protocol.ids import TaskId
+from protocol.messages import CHUNK_REQUEST, ChunkRequest
+from tests.unit.coordinator.council import COUNT, KEYS, Council, Voter, voters
+
+TASK = TaskId(0)
+ALL = set(range(COUNT))
+SOON_S = 2.5
+"""That a board waits at most for those whose turn is next."""
+
+
+@pytest.fixture
+def boards(council: Council) -> list[Voter]:
+    made = voters(2)
+    council.open(made)
+    council.run(2.0)
+    return made
+
+
+def first_for(council: Council, board: Voter) -> int:
+    """The coordinator that answers a board."""
+    (first,) = [
+        member.index
+        for member in council.members
+        if duty.is_first(
+            Turn(member.settings, member.state, council.now_s, 0), board.device
+        )
+    ]
+    return first
+
+
+def die(council: Council, index: int) -> None:
+    """Ends one as a power cut does; nobody knows yet."""
+    council.members[index].up = False
+    council.members[index].sent.clear()
+
+
+def told(council: Council, board: Voter, *kinds: Kind) -> list[Envelope]:
+    return [
+        envelope
+        for device, envelope in council.down
+        if device == board.device and envelope.kind in kinds
+    ]
+
+
+def ask(board: Voter, council: Council) -> SaidArrived:
+    """A request for the first chunk of the bundle."""
+    digest = council.task.bundle
+    request = CHUNK_REQUEST.pack(ChunkRequest(digest, (0,)))
+    said = ENVELOPE.pack(board.sign(Kind.CHUNK_REQUEST, request))
+    return SaidArrived(board.device, said)
+
+
+def test_update_in_calm_weather_is_acknowledged_once(
+    council: Council, boards: list[Voter]
+) -> None:
+    for board in boards:
+        (lease,) = council.check_in(board, 0)
+        council.send(board, board.upload(lease))
+    council.down.clear()
+
+    council.run(5.0)
+
+    assert [len(told(council, board, Kind.ACCEPTED)) for board in boards] == [0, 0]
+    assert [len(told(council, board, Kind.FINAL)) for board in boards] == [1, 1]
+    assert not any(member.state.left for member in council.members)
+
+
+def test_update_whose_first_coordinator_just_died_is_proven_by_another(
+    council: Council, boards: list[Voter]
+) -> None:
+    board = boards[0]
+    (lease,) = council.check_in(board, 0)
+    die(council, first_for(council, board))
+    council.down.clear()
+    council.send(board, board.upload(lease))
+    assert not told(council, board, Kind.ACCEPTED, Kind.FINAL)
+
+    council.run(SOON_S)
+
+    answers = told(council, board, Kind.ACCEPTED, Kind.FINAL)
+    assert [envelope.kind for envelope in answers] == [Kind.FINAL]
+
+
+def test_update_is_acknowledged_by_another_while_nothing_is_decided(
+    council: Council, boards: list[Voter]
+) -> None:
+    board = boards[0]
+    (lease,) = council.check_in(board, 0)
+    first = first_for(council, board)
+    die(council, first)
+    die(council, (first + 1) % COUNT)
+    council.down.clear()
+    council.send(board, board.upload(lease))
+
+    council.run(SOON_S)
+
+    answers = told(council, board, Kind.ACCEPTED, Kind.FINAL)
+    assert [envelope.kind for envelope in answers] == [Kind.ACCEPTED]
+
+
+def test_update_in_a_partition_is_acknowledged_and_proven_once_it_heals(
+    council: Council, boards: list[Voter]
+) -> None:
+    board = boards[0]
+    (lease,) = council.check_in(board, 0)
+    council.cut = lambda source, target, m: source // 2 != target // 2
+    council.run(SOON_S)
+    council.down.clear()
+    council.send(board, board.upload(lease))
+    senders = {each.sender for each in told(council, board, Kind.ACCEPTED)}
+    assert {KEYS.index(key) // 2 for key in KEYS if key.public in senders} == {0, 1}
+
+    council.cut = lambda source, target, m: False
+    council.run(4.0)
+
+    assert told(council, board, Kind.FINAL)
+
+
+def test_check_in_whose_first_coordinator_just_died_is_answered_by_another(
+    council: Council, boards: list[Voter]
+) -> None:
+    first = first_for(council, boards[0])
+    die(council, first)
+    assert not council.check_in(boards[0], 0)
+
+    council.run(SOON_S)
+
+    (lease,) = told(council, boards[0], Kind.LEASE)
+    assert lease.sender != KEYS[first].public
+
+
+def test_check_in_that_was_followed_by_another_one_is_not_answered_late(
+    council: Council, boards: list[Voter]
+) -> None:
+    board = boards[0]
+    die(council, first_for(council, board))
+    council.check_in(board, 0)
+    council.tell_all(ask(board, council))
+
+    council.run(SOON_S)
+
+    assert not told(council, board, Kind.LEASE)
+
+
+def test_check_in_at_start_is_answered_though_the_first_is_at_another_broker(
+    council: Council, boards: list[Voter]
+) -> None:
+    council.brokers = [0, 0, 1, 1]
+    for member in council.members:
+        near = {who: replace(p, near_at_s=0.0) for who, p in member.state.peers.items()}
+        since = council.now_s
+        member.state = replace(member.state, since_s=since, peers=near)
+        member.settings = replace(member.settings, shared=False)
+    here = {0, 1} if first_for_any(council, boards[0]) > 1 else {2, 3}
+    assert not council.check_in(boards[0], 0, to=here)
+
+    council.run(SOON_S)
+
+    assert len(told(council, boards[0], Kind.LEASE)) == 1
+
+
+def first_for_any(council: Council, board: Voter) -> int:
+    """The coordinator before whom nobody comes, whoever is heard of."""
+    (first,) = [
+        member.index
+        for member in council.members
+        if duty.rank(
+            Turn(member.settings, member.state, council.now_s, 0), board.device
+        )
+        == 0
+    ]
+    return first
+
+
+def test_answers_left_to_others_are_bounded(
+    council: Council, boards: list[Voter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duty, "LEFT_MAX", 1)
+    for board in boards:
+        (lease,) = council.check_in(board, 0)
+        council.send(board, board.upload(lease))
+
+    assert max(len(member.state.left) for member in council.members) == 1
+
+
+def test_left_answer_is_looked_at_when_its_time_has_come(
+    council: Council, boards: list[Voter]
+) -> None:
+    board = boards[0]
+    die(council, first_for(council, board))
+    council.check_in(board, 0)
+    left = [member for member in council.members if member.up and member.state.left]
+
+    assert len(left) == COUNT - 1
+    for member in left:
+        assert member.state.wake_at_s <= member.state.left_at_s
+        member.step(Ticked(), member.state.left_at_s)
+        assert not member.state.left
