@@ -23,7 +23,12 @@ from protocol.errors import BudgetExceeded, DecodeError, LimitError, Reason
 from protocol.evolve import evolve
 from protocol.ids import Digest
 from protocol.light import MANIFEST, Manifest
-from protocol.messages import CHUNK_REQUEST, CHUNK_REQUEST_MAX, ChunkRequest
+from protocol.messages import (
+    CHUNK_REQUEST,
+    CHUNK_REQUEST_MAX,
+    ChunkRequest,
+    Refused,
+)
 from protocol.task import E12, MICRO, PrivacyPolicy
 
 EPSILON_UNBOUNDED = UINT_MAX
@@ -32,6 +37,7 @@ _OTHERS_MAX = 16
 """Tasks of others that are remembered, each for one line in the log."""
 _FLOAT_BYTES = 4
 _DOUBLINGS_MAX = 7
+_LACKED_S = 0.25
 
 
 def hear_manifest(turn: Turn, payload: bytes) -> None:
@@ -152,7 +158,7 @@ def _ask(turn: Turn, fetch: Fetch) -> None:
     window = min(turn.settings.fetch_window, CHUNK_REQUEST_MAX)
     indices = fetch.assembly.missing[:window]
     request = ChunkRequest(fetch.assembly.digest, indices)
-    turn.say(Kind.CHUNK_REQUEST, CHUNK_REQUEST.pack(request))
+    envelope = turn.say(Kind.CHUNK_REQUEST, CHUNK_REQUEST.pack(request))
     pace = turn.settings.pace
     wait_s = min(pace.most_s, pace.fetch_s * 2.0 ** min(fetch.attempt, _DOUBLINGS_MAX))
     again_at_s = turn.jittered(wait_s)
@@ -161,8 +167,25 @@ def _ask(turn: Turn, fetch: Fetch) -> None:
         asked=frozenset(indices),
         again_at_s=again_at_s,
         attempt=fetch.attempt + 1,
+        envelope=envelope.identity(turn.state.chain),
     )
     turn.state = evolve(turn.state, fetch=asked)
+
+
+def hear_refused(turn: Turn, refused: Refused) -> bool:
+    """Asks again soon for what a coordinator lacks: then the next one answers as well.
+
+    Returns:
+      Whether it was a request for chunks that was refused.
+    """
+    fetch = turn.state.fetch
+    if fetch is None or refused.subject != fetch.envelope:
+        return False
+    if fetch.attempt and not refused.retry_after_s:
+        wait_s = _LACKED_S * 2.0 ** min(fetch.attempt, _DOUBLINGS_MAX)
+        again_at_s = min(fetch.again_at_s, turn.jittered(wait_s))
+        turn.state = evolve(turn.state, fetch=evolve(fetch, again_at_s=again_at_s))
+    return True
 
 
 def hear_chunk(turn: Turn, payload: bytes) -> None:

@@ -5,7 +5,7 @@ of one coordinator stops the sending. Only a proof that the update is final, or 
 version that makes it stale, deletes it; a refusal never does.
 """
 
-from agent import forfeiting
+from agent import fetching, forfeiting
 from agent.effects import DeleteSpooled, KeepProof, MarkAccepted, PublishSpooled
 from agent.events import ChunkDelivered
 from agent.state import Sending, Waiting
@@ -161,7 +161,7 @@ def hear_refused(turn: Turn, envelope: Envelope) -> None:
         asking = evolve(asking, again_at_s=turn.jittered(wait_s))
         turn.state = evolve(turn.state, asking=asking)
         return
-    if forfeiting.hear_refused(turn, refused):
+    if forfeiting.hear_refused(turn, refused) or fetching.hear_refused(turn, refused):
         return
     for item in turn.state.waiting:
         if refused.subject in (item.entry.update, item.entry.digest):

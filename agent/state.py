@@ -125,12 +125,14 @@ class Fetch:
       asked: Indices that were asked for and have not come.
       again_at_s: When to ask again for what is missing.
       attempt: How often nothing useful came.
+      envelope: Id of the last CHUNK_REQUEST; None before.
     """
 
     assembly: Assembly
     asked: frozenset[int]
     again_at_s: float
     attempt: int
+    envelope: Digest | None = None
 
 
 @dataclass(frozen=True)

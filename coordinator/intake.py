@@ -337,4 +337,5 @@ def _serve(turn: Turn, device: DeviceId, request: ChunkRequest) -> None:
 
 
 def _offers(task: TaskState, digest: Digest) -> bool:
-    return digest in task.wholes
+    # While a task is being opened its bytes may be at another one of us only.
+    return digest in task.wholes and not task.opening

@@ -7,10 +7,13 @@ from agent import events as e
 from agent import machine
 from agent.state import Condition
 from protocol.chunks import CHUNK, Chunk, split
+from protocol.envelope import Kind
+from protocol.errors import Reason
 from protocol.genesis import Validator, ValidatorSet
 from protocol.ids import H, SealingKey, TaskId
 from protocol.keys import SigningKey
 from protocol.light import MANIFEST, Handover
+from protocol.messages import REFUSED, Refused
 from tests.unit.agent.lone_board import (
     Board,
     Disk,
@@ -23,6 +26,7 @@ from tests.unit.agent.meadow import (
     BUNDLE,
     Meadow,
     manifest,
+    said_by,
     task_spec,
     theta,
 )
@@ -159,3 +163,40 @@ def test_manifest_of_another_task_is_refused_once_and_changes_nothing() -> None:
     assert state.offer == board.state.offer
     assert state.others == {1}
     assert [each.text.split(":")[0] for each in said] == ["task 1 refused"]
+
+
+def test_chunks_that_a_coordinator_lacks_are_asked_for_again_soon() -> None:
+    board = fresh()
+    board.step(e.Connected())
+    board.step(e.ManifestArrived(manifest(0)))
+    board.inbox.clear()
+    fetch = board.state.fetch
+    assert fetch is not None
+    assert fetch.envelope is not None
+
+    for reason, retry_after_s in ((Reason.BUSY, 5), (Reason.NOT_HERE, 0)):
+        refused = Refused(fetch.envelope, reason, retry_after_s, "")
+        board.step(e.DownArrived(said_by(Kind.REFUSED, REFUSED.pack(refused))))
+        hurried = board.state.fetch
+        assert hurried is not None
+        soon = hurried.again_at_s <= board.now_s + 1.0
+        assert soon == (reason is Reason.NOT_HERE)
+
+
+def test_chunks_that_nobody_has_are_asked_for_at_the_usual_pace() -> None:
+    board = fresh()
+    board.step(e.Connected())
+    board.step(e.ManifestArrived(manifest(0)))
+    board.inbox.clear()
+    fetch = board.state.fetch
+    assert fetch is not None
+    assert fetch.envelope is not None
+    assert fetch.envelope is not None
+    fetch = replace(fetch, attempt=6, again_at_s=1.0)
+    board.state = replace(board.state, fetch=fetch)
+    assert fetch.envelope is not None
+    refused = Refused(fetch.envelope, Reason.NOT_HERE, 0, "")
+
+    board.step(e.DownArrived(said_by(Kind.REFUSED, REFUSED.pack(refused))))
+
+    assert board.state.fetch == fetch

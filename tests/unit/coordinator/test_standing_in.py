@@ -8,8 +8,9 @@ from coordinator import duty
 from coordinator.events import SaidArrived, Ticked
 from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, Envelope, Kind
+from protocol.errors import Reason
 from protocol.ids import TaskId
-from protocol.messages import CHUNK_REQUEST, ChunkRequest
+from protocol.messages import CHUNK_REQUEST, REFUSED, ChunkRequest
 from tests.unit.coordinator.council import COUNT, KEYS, Council, Voter, voters
 
 TASK = TaskId(0)
@@ -180,6 +181,21 @@ def first_for_any(council: Council, board: Voter) -> int:
         == 0
     ]
     return first
+
+
+def test_request_for_chunks_of_what_is_only_elsewhere_is_refused_at_once(
+    council: Council, boards: list[Voter]
+) -> None:
+    board = boards[0]
+    member = council.members[first_for(council, board)]
+    tasks = {TASK: replace(member.state.tasks[TASK], opening=True)}
+    member.state = replace(member.state, tasks=tasks)
+    council.down.clear()
+
+    council.tell_all(ask(board, council))
+
+    (refused,) = told(council, board, Kind.REFUSED)
+    assert REFUSED.unpack(refused.body).reason == Reason.NOT_HERE
 
 
 def test_answers_left_to_others_are_bounded(
