@@ -144,8 +144,17 @@ def _link(
             turn.state = evolve(turn.state, online=known)
             if online and not was_online:
                 _nudge(turn)
+            elif was_online and not online:
+                _ask_others(turn)
         case _:
             assert_never(event)
+
+
+def _ask_others(turn: Turn) -> None:
+    """Somebody left, perhaps with our check-in: whoever comes next is to have it."""
+    asking, soon_s = turn.state.asking, turn.jittered(_NUDGE_S)
+    if asking is not None and asking.again_at_s > soon_s:
+        turn.state = evolve(turn.state, asking=evolve(asking, again_at_s=soon_s))
 
 
 def _nudge(turn: Turn) -> None:

@@ -252,9 +252,26 @@ def test_coordinator_that_returns_is_asked_again_soon() -> None:
     board.run(lambda: board.state.asking is not None)
     board.inbox.clear()
     board.step(e.CoordinatorStateArrived(coordinator_state(0)))
+    board.now_s += 2.0
+    board.step(e.Ticked())
     before = board.state.asking
 
     board.step(e.CoordinatorStateArrived(coordinator_state(1)))
+
+    assert before is not None
+    assert board.state.asking is not None
+    assert board.state.asking.again_at_s <= board.now_s + 1.5 < before.again_at_s
+
+
+def test_coordinator_that_leaves_may_have_had_the_check_in_and_others_are_asked() -> (
+    None
+):
+    board = connected(fresh())
+    board.run(lambda: board.state.asking is not None)
+    board.inbox.clear()
+    before = board.state.asking
+
+    board.step(e.CoordinatorStateArrived(coordinator_state(0)))
 
     assert before is not None
     assert board.state.asking is not None
