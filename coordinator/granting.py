@@ -48,6 +48,25 @@ def check_in(turn: Turn, device: DeviceId, said: CheckIn, counter: int) -> None:
     grant_free(turn, turn.tasks[task.number])
 
 
+def moved_on(turn: Turn, device: DeviceId, said: CheckIn) -> None:
+    """A board asks another one of us for a newer version.
+
+    What it has here for an older one it will not use: a place that was kept for it
+    until the lease ends would be lost to everybody.
+    """
+    task = turn.tasks.get(said.task)
+    if task is None:
+        return
+    granted, asked = task.leases.granted.get(device), task.leases.asked(device)
+    leases = task.leases
+    if granted is not None and granted.version < said.version:
+        leases = leases.release(device)
+    if asked is not None and asked.version < said.version:
+        leases = leases.stop_waiting(device)
+    if leases is not task.leases:
+        grant_free(turn, evolve(task, leases=leases))
+
+
 def lease_places(turn: Turn, spec: TaskSpec) -> int:
     """Our share of the leases: C over the coordinators that are alive, rounded up."""
     own = membership.own_id(turn.ledger)

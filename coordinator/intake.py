@@ -118,6 +118,7 @@ def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
             return
         if envelope.kind == Kind.CHECK_IN:
             body = CHECK_IN.unpack(envelope.body)
+            granting.moved_on(turn, device, body)
             matter = b"check in" + body.version.to_bytes(8)
             patience = CHECK_INS_PATIENCE
         else:

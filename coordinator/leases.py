@@ -82,6 +82,12 @@ class LeaseTable:
             waiting_place=rest.waiting_place.put(device, key),
         )
 
+    def asked(self, device: DeviceId) -> CheckIn | None:
+        """The check-in with which a board waits."""
+        key = self.waiting_place.get(device)
+        found = None if key is None else self.waiting.get(key)
+        return None if found is None else found[1]
+
     def stop_waiting(self, device: DeviceId) -> "LeaseTable":
         """Forgets a board's check-in."""
         key = self.waiting_place.get(device)

@@ -372,6 +372,30 @@ def test_leases_of_who_fell_silent_are_shared_and_given_back(
     assert places() == [-(-leases // COUNT)] * COUNT
 
 
+def test_check_in_for_a_newer_version_frees_the_places_that_others_kept(
+    council: Council, boards: list[Voter]
+) -> None:
+    board = boards[0]
+    (lease,) = council.check_in(board, 0)
+    first = [key.public for key in KEYS].index(lease.sender)
+    council.crash(first)
+    (lease,) = council.check_in(board, 0)
+    other = [key.public for key in KEYS].index(lease.sender)
+    council.restart(first)
+    council.run(4.0)
+    for each in boards[1:3]:
+        council.contribute(each, 0)
+    council.run(2.0)
+    kept = council.members[other].state.tasks[TASK].leases.granted
+    assert kept.get(board.device) is not None
+
+    (lease,) = council.check_in(board, 1)
+
+    assert lease.sender == KEYS[first].public
+    kept = council.members[other].state.tasks[TASK].leases.granted
+    assert kept.get(board.device) is None
+
+
 def test_check_in_repeated_more_coordinators_answer(
     council: Council, boards: list[Voter]
 ) -> None:
