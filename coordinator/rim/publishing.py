@@ -27,7 +27,7 @@ from coordinator.ledger.node import Gossip
 from coordinator.ledger.storage import Store
 from coordinator.rim import serving
 from coordinator.rim.outgoing import Outgoing
-from coordinator.rim.status import Tally
+from coordinator.rim.tally import Tally
 from coordinator.rim.wholes import WholeCache, final_of
 from coordinator.state import Settings
 from protocol.chunks import CHUNK, chunk_at, chunk_count

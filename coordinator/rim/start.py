@@ -25,9 +25,10 @@ from coordinator.rim.peering import peer_links
 from coordinator.rim.persistence import Persistence
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.standstill import read_fork
-from coordinator.rim.status import StatusFile, Tally
+from coordinator.rim.status import StatusFile
 from coordinator.rim.store import SqliteStore
 from coordinator.rim.surroundings import Compute
+from coordinator.rim.tally import Tally
 from coordinator.rim.votes import VOTES_FILE, VoteJournal
 from coordinator.rim.wholes import update_of
 from coordinator.rim.workers import Workers

@@ -1,75 +1,31 @@
-"""What `starling coordinator status` shows: counters, and a document from the state."""
+"""What `starling coordinator status` shows: a document from the state."""
 
 import json
 import logging
 import os
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from coordinator import membership
 from coordinator.duty import SILENT_AFTER_STATUSES
-from coordinator.effects import Accept, Refuse
 from coordinator.ledger import attestation, fork, node, views
 from coordinator.ledger.rounds import Step
 from coordinator.ledger.storage import Store, StoredVersion
-from coordinator.state import CoordinatorState, Session, Settings, TaskState
-from protocol.errors import Reason
+from coordinator.rim.status_devices import DeviceRows
+from coordinator.rim.tally import Tally
+from coordinator.state import CoordinatorState, Settings, TaskState
 from protocol.evidence import Offence
 from protocol.genesis import FaultModel
-from protocol.ids import DeviceId, device_id, device_name
+from protocol.ids import device_id
 from protocol.mechanisms import epsilon_shown
 from protocol.task import E12, PrivacyPolicy
 
 log = logging.getLogger("starling.coordinator")
 
-DEVICES_SHOWN_MAX = 2000
 VERSIONS_SHOWN_MAX = 5000
 _DELTA_WITHOUT_TASK = 1e-5
-
-
-@dataclass
-class DeviceCount:
-    """What one board did since the coordinator was founded, as far as counted."""
-
-    accepted: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    bytes_up: int = 0
-    bytes_down: int = 0
-
-
-@dataclass
-class Tally:
-    """Everything that is counted; for people, so it is not synced.
-
-    Attributes:
-      devices: By board.
-      refused: By reason, boards and everybody else.
-      started_ms: Unix time of the start.
-    """
-
-    started_ms: int
-    devices: dict[DeviceId, DeviceCount] = field(default_factory=dict)
-    refused: Counter[str] = field(default_factory=Counter)
-    accepted: int = 0
-
-    def device(self, device: DeviceId) -> DeviceCount:
-        """A board's counters."""
-        return self.devices.setdefault(device, DeviceCount())
-
-    def accept(self, effect: Accept) -> None:
-        """Counts an accepted update."""
-        self.accepted += 1
-        self.device(effect.device).accepted += 1
-
-    def refuse(self, effect: Refuse) -> None:
-        """Counts a refusal."""
-        name = Reason(effect.reason).name
-        self.refused[name] += 1
-        if effect.device is not None:
-            self.device(effect.device).refused[name] += 1
 
 
 class StatusFile:
@@ -93,6 +49,7 @@ class StatusFile:
         self._tally = tally
         self._epsilons: dict[tuple[int, float, frozenset[PrivacyPolicy]], float] = {}
         self._versions: dict[int, tuple[StoredVersion, ...]] = {}
+        self._devices = DeviceRows(tally)
 
     def versions_changed(self) -> None:
         """A version or its metrics were stored."""
@@ -115,10 +72,17 @@ class StatusFile:
           now_s: Monotonic clock.
           now_ms: Unix time.
         """
+        delta, policies = _delta(state), _policies(state)
         document = self._document(state, condition, broker, now_s, now_ms)
+        devices = self._devices.text(
+            state,
+            lambda charge: self._epsilon(policies, charge, delta),
+            (delta, policies),
+        )
+        text = f'{json.dumps(document)[:-1]}, "devices": {devices}}}'
         temporary = self._path.with_name(".status.json.tmp")
         try:
-            temporary.write_text(json.dumps(document))
+            temporary.write_text(text)
             temporary.replace(self._path)
         except OSError as error:
             # A full disk ends the process where something must last, not here.
@@ -135,8 +99,8 @@ class StatusFile:
         ledger, tally = state.ledger, self._tally
         header = ledger.header
         phases = Counter(session.phase.name for _, session in state.sessions.items())
-        counts = tally.devices.values()
-        delta = _delta(state)
+        _, _, _, bytes_up, bytes_down = tally.totals()
+        delta, policies = _delta(state), _policies(state)
         return {
             "state": condition,
             "id": self._name,
@@ -157,17 +121,16 @@ class StatusFile:
                 self._task(task, state) for _, task in sorted(state.tasks.items())
             ],
             "phases": dict(phases),
-            "devices": self._devices(state, delta),
             "updates": {
                 "accepted": tally.accepted,
                 "refused": dict(tally.refused),
             },
             "traffic": {
-                "bytes_up": sum(count.bytes_up for count in counts),
-                "bytes_down": sum(count.bytes_down for count in counts),
+                "bytes_up": bytes_up,
+                "bytes_down": bytes_down,
             },
             "privacy": {
-                "epsilon_max": self._epsilon(state, state.charge_max, delta),
+                "epsilon_max": self._epsilon(policies, state.charge_max, delta),
                 "delta": delta,
                 "unit": "record, noise added on the board",
             },
@@ -180,6 +143,7 @@ class StatusFile:
             self._versions[task.number] = versions
         progress = views.progress(state.ledger.tree, task.number)
         delta = task.spec.privacy.delta_e12 / E12 or _DELTA_WITHOUT_TASK
+        policies = _policies(state)
         return {
             "task": task.number,
             "name": task.spec.name,
@@ -202,35 +166,15 @@ class StatusFile:
                     "accuracy": each.accuracy,
                     "loss": each.loss,
                     "staleness_mean": each.staleness_milli / 1000,
-                    "epsilon_max": self._epsilon(state, each.charge_max, delta),
+                    "epsilon_max": self._epsilon(policies, each.charge_max, delta),
                 }
                 for each in versions[-VERSIONS_SHOWN_MAX:]
             ],
         }
 
-    def _devices(self, state: CoordinatorState, delta: float) -> list[dict[str, Any]]:
-        known = {device for device, _ in state.sessions.items()}
-        shown = sorted(known | set(self._tally.devices))[:DEVICES_SHOWN_MAX]
-        return [self._device(state, DeviceId(device), delta) for device in shown]
-
-    def _device(
-        self, state: CoordinatorState, device: DeviceId, delta: float
-    ) -> dict[str, Any]:
-        board = views.board(state.ledger.tree, device)
-        session = state.sessions.get(device) or Session()
-        count = self._tally.devices.get(device) or DeviceCount()
-        return {
-            "id": device_name(device),
-            "phase": session.phase.name,
-            "updates_accepted": board.updates if board else 0,
-            "updates_refused": dict(count.refused),
-            "bytes_up": count.bytes_up,
-            "bytes_down": count.bytes_down,
-            "epsilon": self._epsilon(state, board.charge if board else 0, delta),
-        }
-
-    def _epsilon(self, state: CoordinatorState, charge: int, delta: float) -> float:
-        policies = frozenset(task.spec.privacy for task in state.tasks.values())
+    def _epsilon(
+        self, policies: frozenset[PrivacyPolicy], charge: int, delta: float
+    ) -> float:
         key = (charge, delta, policies)
         if key not in self._epsilons:
             self._epsilons[key] = epsilon_shown(charge, policies, delta)
@@ -358,6 +302,10 @@ def attested(settings: Settings, state: CoordinatorState, task: int) -> dict[str
         by_digest.setdefault(entry.digest.hex(), []).append(names[entry.validator])
     split = attestation.is_split(given, validators, settings.ledger.genesis)
     return {"by_digest": by_digest, "split": split}
+
+
+def _policies(state: CoordinatorState) -> frozenset[PrivacyPolicy]:
+    return frozenset(task.spec.privacy for task in state.tasks.values())
 
 
 def _delta(state: CoordinatorState) -> float:

@@ -8,7 +8,7 @@ from coordinator.events import Event
 from coordinator.ledger.node import Gossip
 from coordinator.ledger.views import Member
 from coordinator.rim.publishing import Publisher
-from coordinator.rim.status import Tally
+from coordinator.rim.tally import Tally
 from coordinator.rim.wholes import update_of
 from coordinator.state import Settings
 from protocol.errors import AggregationError, ProtocolError

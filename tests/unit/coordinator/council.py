@@ -47,7 +47,7 @@ from coordinator.rim.outgoing import Outgoing
 from coordinator.rim.persistence import Persistence
 from coordinator.rim.publishing import Publisher, address
 from coordinator.rim.start import restore
-from coordinator.rim.status import Tally
+from coordinator.rim.tally import Tally
 from coordinator.rim.wholes import update_of
 from coordinator.rim.workers import Workers
 from coordinator.selection import uniform

@@ -1,0 +1,61 @@
+"""What is counted of boards and messages; for people, so it is not synced."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from coordinator.effects import Accept, Refuse
+from protocol.errors import Reason
+from protocol.ids import DeviceId
+
+
+@dataclass
+class DeviceCount:
+    """What one board did since the coordinator was founded, as far as counted."""
+
+    accepted: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+@dataclass
+class Tally:
+    """Everything that is counted.
+
+    Attributes:
+      devices: By board.
+      refused: By reason, boards and everybody else.
+      started_ms: Unix time of the start.
+    """
+
+    started_ms: int
+    devices: dict[DeviceId, DeviceCount] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+    accepted: int = 0
+
+    def device(self, device: DeviceId) -> DeviceCount:
+        """A board's counters."""
+        return self.devices.setdefault(device, DeviceCount())
+
+    def totals(self) -> tuple[int, ...]:
+        """Sums that tell whether anything was counted: each count only grows."""
+        counts = self.devices.values()
+        return (
+            len(self.devices),
+            self.accepted,
+            self.refused.total(),
+            sum(count.bytes_up for count in counts),
+            sum(count.bytes_down for count in counts),
+        )
+
+    def accept(self, effect: Accept) -> None:
+        """Counts an accepted update."""
+        self.accepted += 1
+        self.device(effect.device).accepted += 1
+
+    def refuse(self, effect: Refuse) -> None:
+        """Counts a refusal."""
+        name = Reason(effect.reason).name
+        self.refused[name] += 1
+        if effect.device is not None:
+            self.device(effect.device).refused[name] += 1
