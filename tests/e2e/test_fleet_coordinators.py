@@ -19,7 +19,7 @@ RUN_TIMEOUT_S = 240.0
 VERIFY_TIMEOUT_S = 60.0
 SHORT = (
     "kill coordinator 2 at 10s; restart coordinator 2 at 15s; "
-    "partition 1 2 | 3 4 from 23s to 31s; coordinator 4 lies from 33s"
+    "partition 1 2 | 3 4 from 23s to 33s; coordinator 4 lies from 35s"
 )
 FULL = (
     "kill coordinator 2 at 20s; restart coordinator 2 at 28s; "
@@ -89,8 +89,8 @@ def course(
     """A run with a kill, a partition and a liar."""
     folder = tmp_path_factory.mktemp("council")
     if request.param == "short":
-        said = run_fleet(folder, SHORT, 42)
-        return Course(folder, said, (10.0, 15.0), (23.0, 31.0))
+        said = run_fleet(folder, SHORT, 44)
+        return Course(folder, said, (10.0, 15.0), (23.0, 33.0))
     return Course(folder, run_fleet(folder, FULL, 65), (20.0, 28.0), (30.0, 45.0))
 
 

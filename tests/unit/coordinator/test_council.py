@@ -24,14 +24,6 @@ from tests.unit.coordinator.world import MODEL
 TASK = TaskId(0)
 
 
-@pytest.fixture
-def boards(council: Council) -> list[Voter]:
-    made = voters(4)
-    council.open(made)
-    council.run(2.0)
-    return made
-
-
 def turn_of(council: Council, index: int) -> Turn:
     member = council.members[index]
     return Turn(member.settings, member.state, council.now_s, 0)

@@ -35,19 +35,10 @@ from tests.unit.coordinator.council import (
     Council,
     Member,
     Voter,
-    voters,
 )
 
 TASK = TaskId(0)
 ENTROPY = bytes(range(32))
-
-
-@pytest.fixture
-def boards(council: Council) -> list[Voter]:
-    made = voters(4)
-    council.open(made)
-    council.run(2.0)
-    return made
 
 
 def taken(council: Council, board: Voter, base: int = 0) -> list[Digest | None]:
