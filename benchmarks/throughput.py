@@ -170,7 +170,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
             f"{row['bytes_per_update']:.0f}",
             f"{row['bytes_per_height']:.0f}",
         )
-    Console(width=100).print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":
