@@ -15,11 +15,13 @@ def test_mutant_still_applies(mutant: Mutant) -> None:
     source = (ROOT / mutant.file).read_text(encoding="utf-8")
 
     assert source.count(mutant.old) == 1
-    assert mutant.new not in {"", mutant.old}
+    assert mutant.new != mutant.old
     for test in mutant.tests:
         path, _, name = test.partition("::")
-        assert (ROOT / path).exists(), path
-        assert name.partition("[")[0] in (ROOT / path).read_text(encoding="utf-8")
+        assert (ROOT / path).exists()
+        if name:
+            found = (ROOT / path).read_text(encoding="utf-8")
+            assert f"def {name.partition('[')[0]}(" in found
 
 
 def test_names_of_mutants_are_unique() -> None:
