@@ -126,8 +126,9 @@ class LeaseTable:
         rest = self.release(device).stop_waiting(device)
         slow_at_s = grant.since_s + _SLOW * rest.usual_s
         return evolve(
-            rest._counted(grant.version, 1),
+            rest,
             granted=rest.granted.put(device, grant),
+            dealt=_counted(rest.dealt, grant.version, 1),
             wake_at_s=min(rest.wake_at_s, grant.ends_at_s, slow_at_s),
         )
 
@@ -148,8 +149,11 @@ class LeaseTable:
         grant = self.granted.get(device)
         if grant is None:
             return self
-        rest = evolve(self, granted=self.granted.without(device))
-        return rest if grant.slow else rest._counted(grant.version, -1)
+        return evolve(
+            self,
+            granted=self.granted.without(device),
+            dealt=_counted(self.dealt, grant.version, 0 if grant.slow else -1),
+        )
 
     def expire(self, now_s: float) -> "LeaseTable":
         """Frees the places of leases that have ended, and tells which are slow."""
@@ -162,9 +166,11 @@ class LeaseTable:
                 rest = rest.release(DeviceId(device))
                 continue
             if not grant.slow and slow_at_s <= now_s:
-                slow = evolve(grant, slow=True)
-                rest = evolve(rest, granted=rest.granted.put(device, slow))
-                rest = rest._counted(grant.version, -1)
+                rest = evolve(
+                    rest,
+                    granted=rest.granted.put(device, evolve(grant, slow=True)),
+                    dealt=_counted(rest.dealt, grant.version, -1),
+                )
             elif not grant.slow:
                 wake_at_s = min(wake_at_s, slow_at_s)
             wake_at_s = min(wake_at_s, grant.ends_at_s)
@@ -175,9 +181,12 @@ class LeaseTable:
         dealt = {k: count for k, count in self.dealt.items() if k >= oldest}
         return evolve(self, dealt=dealt)
 
-    def _counted(self, version: Version, change: int) -> "LeaseTable":
-        count = max(0, self.dealt.get(version, 0) + change)
-        return evolve(self, dealt={**self.dealt, version: count})
+
+def _counted(
+    dealt: Mapping[Version, int], version: Version, change: int
+) -> Mapping[Version, int]:
+    # A version that was forgotten has nothing left to take away from.
+    return {**dealt, version: max(0, dealt.get(version, 0) + change)}
 
 
 def draw_for(seed: bytes, device: DeviceId, number: int) -> bytes:
