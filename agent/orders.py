@@ -30,6 +30,7 @@ THREADS_MAX = 256
 ENGINE_NAMES = ("ort", "ort-training")
 """What can run a bundle; the first is on every board."""
 _DIGEST = exactly(DIGEST_BYTES)
+_ABI_MAX = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,26 @@ JOB = structure(
 )
 
 
+def readable(job: Job) -> tuple[str, ...]:
+    """The folders that a trainer needs for a job, and for others like it."""
+    files = (job.bundle_path, job.theta_path, job.head_path)
+    folders = {file.rpartition("/")[0] or "/" for file in files if file}
+    return tuple(sorted({*folders, job.data_path}))
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """What the kernel keeps a trainer from; see `sandbox.confinement`.
+
+    Attributes:
+      landlock: The ABI of Landlock that holds; 0 for none.
+      seccomp: 1 if system calls are filtered.
+    """
+
+    landlock: int
+    seccomp: int
+
+
 class ReportKind(IntEnum):
     """What a trainer answers."""
 
@@ -172,19 +193,27 @@ class Report:
       examples: Records in the data set, LOADED only.
       detail: What went wrong, or figures for the log that stay on the board.
       payload: The encoded vector, RESULT only.
+      head: The parameters that stay on the board, (k,) little-endian float32; RESULT
+        only, empty if there are none. The agent writes them, since a trainer writes
+        no file.
+      confinement: Of the trainer; None where the agent itself speaks of its end.
     """
 
     kind: int
     examples: int
     detail: str
     payload: bytes
+    head: bytes = b""
+    confinement: Confinement | None = None
 
 
 REPORT = structure(
     Report,
-    BLOB_BYTES_MAX + 8192,
+    BLOB_BYTES_MAX + 4 * DIMENSION_MAX + 8192,
     uint(max(ReportKind)),
     uint(),
     text(4 * DETAIL_CHARS_MAX),
     binary(BLOB_BYTES_MAX),
+    binary(4 * DIMENSION_MAX),
+    maybe(structure(Confinement, 16, uint(_ABI_MAX), uint(1)).schema),
 )

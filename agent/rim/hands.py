@@ -9,6 +9,7 @@ import errno
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import assert_never
 
 from agent import effects as f
@@ -22,6 +23,7 @@ from agent.rim.spool import Index, Spool
 from agent.rim.trainer_process import TrainerProcess
 from broker.events import Message
 from broker.rim.link import Link
+from durable.files import write_atomic
 from durable.journal import Journal
 from protocol.errors import LimitError, StorageError, TransportError
 from protocol.ids import Digest
@@ -90,13 +92,25 @@ class Hands:
           StorageError: If the disk refuses for another reason than being full.
         """
         for effect in effects:
-            while True:
-                try:
-                    self._do(effect)
-                    break
-                except StorageError as error:
-                    if not _is_full(error) or not self.wait_for_space(str(error)):
-                        raise
+            self._until_done(partial(self._do, effect))
+
+    def keep_head(self, bundle: Digest, content: bytes) -> None:
+        """Writes the parameters of a bundle that stay on the board.
+
+        Raises:
+          StorageError: If the disk refuses for another reason than being full.
+        """
+        file = self.home.head(bundle)
+        self._until_done(partial(write_atomic, file, content))
+
+    def _until_done(self, action: Callable[[], None]) -> None:
+        while True:
+            try:
+                action()
+                break
+            except StorageError as error:
+                if not _is_full(error) or not self.wait_for_space(str(error)):
+                    raise
 
     def _do(self, effect: f.Effect) -> None:
         match effect:
@@ -159,7 +173,7 @@ class Hands:
                 self._ask(JobKind.LOAD, bundle, "", None)
             case f.StartTraining(order):
                 LOG.info("training from version %d", order.base)
-                theta = str(self.blobs.path(order.theta))
+                theta = str(self.blobs.path(order.theta).absolute())
                 self._ask(JobKind.TRAIN, order.bundle, theta, order)
             case f.ResumeTraining():
                 self.trainer.resume()
@@ -173,8 +187,9 @@ class Hands:
             # Only a load test whose answer nobody wants any more can be in the way.
             self.trainer.stop()
         self.job = (kind, bundle)
-        path = str(self.blobs.path(bundle))
-        head = str(self.home.head(bundle))
+        # The trainer works in another folder than we do.
+        path = str(self.blobs.path(bundle).absolute())
+        head = str(self.home.head(bundle).absolute())
         work = self.work
         self.trainer.ask(
             Job(kind, path, theta, work.data, work.label, work.limits, order, head)

@@ -15,11 +15,11 @@ from collections.abc import Callable
 
 from agent import events as e
 from agent.machine import farewell, step
-from agent.orders import JobKind, ReportKind
+from agent.orders import Confinement, JobKind, ReportKind
 from agent.rim import board
 from agent.rim.assembly import Parts
 from agent.rim.hands import LOG
-from agent.rim.status import Surroundings, describe, write_status
+from agent.rim.status import Surroundings, describe, sandbox_facts, write_status
 from agent.rim.trainer_process import TrainerSpoke
 from broker import events as b
 from protocol.errors import DecodeError
@@ -68,6 +68,7 @@ class Runner:
         self._broker_said = "not yet connected"
         self._disk_said = ""
         self._trainer_said = ""
+        self._confinement: Confinement | None = None
         self._bytes_down = 0
         self._deadline_s = float("inf")
         self._release_s = float("inf")
@@ -186,6 +187,7 @@ class Runner:
             return
         kind, bundle = hands.job
         report = spoke.report
+        self._notice_confinement()
         if report.kind == ReportKind.READY:
             self._step(e.ReadyForNoise())
             return
@@ -198,6 +200,8 @@ class Runner:
         elif report.kind == ReportKind.RESULT:
             self._trainer_said = report.detail
             LOG.info("trainer: %s", report.detail)
+            if report.head:
+                hands.keep_head(bundle, report.head)
             entropy = os.urandom(ENTROPY_BYTES)
             self._step(e.TrainingFinished(report.payload, entropy))
         else:
@@ -206,6 +210,17 @@ class Runner:
                 self._step(e.LoadFailed(bundle, stage, report.detail))
             else:
                 self._step(e.TrainingFailed(stage, report.detail))
+
+    def _notice_confinement(self) -> None:
+        """Says once what this kernel does not keep the trainer from."""
+        found = self._hands.trainer.confinement
+        if found is None or found == self._confinement:
+            return
+        self._confinement = found
+        if not found.landlock:
+            LOG.warning("no Landlock here: the trainer could read our other files")
+        if not found.seccomp:
+            LOG.warning("no seccomp here: the trainer could open connections")
 
     def _keep_time(self, now_s: float) -> None:
         if now_s >= self._state.wake_at_s:
@@ -284,6 +299,7 @@ class Runner:
             self._bytes_down,
             self._disk_said,
             self._trainer_said,
+            sandbox_facts(self._confinement),
         )
         now_s = time.monotonic()
         document = describe(parts.settings, self._state, around, now_s)

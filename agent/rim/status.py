@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.obstacles import DISK_BYTES_MIN, condition, phase, pledge_of
+from agent.orders import Confinement
 from agent.rim.board import clock_is_plausible, space_left
 from agent.rim.home import Home
 from agent.state import Settings, State, Waiting
@@ -34,6 +35,7 @@ class Surroundings:
       bytes_down: Received since the start.
       disk_said: Why the agent waits for the disk; empty if it does not.
       trainer_said: What the last trainer used.
+      sandbox: What the kernel keeps the trainer from; None before the first one.
     """
 
     broker: str
@@ -44,6 +46,17 @@ class Surroundings:
     bytes_down: int
     disk_said: str
     trainer_said: str
+    sandbox: dict[str, str] | None = None
+
+
+def sandbox_facts(found: Confinement | None) -> dict[str, str] | None:
+    """Which of the kernel's means hold the trainer, in words."""
+    if found is None:
+        return None
+    return {
+        "landlock": f"ABI {found.landlock}" if found.landlock else "absent",
+        "seccomp": "yes" if found.seccomp else "no",
+    }
 
 
 def describe(

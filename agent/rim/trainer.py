@@ -3,6 +3,9 @@
 It reads jobs from standard input and writes reports to standard output (see
 `agent.orders`), and ends when standard input does. numpy and ONNX Runtime live here and
 nowhere else on a board, so that a crash of theirs is an event and not the agent's end.
+
+It confines itself before it opens the first file of a job (`sandbox.confinement`): it
+reads the folders of its first job and writes nothing but reports.
 """
 
 import ctypes
@@ -11,31 +14,35 @@ import resource
 import signal
 import struct
 import sys
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from agent.discretion import described
 from agent.orders import (
     DETAIL_CHARS_MAX,
     GO,
     JOB,
     LENGTH_BYTES,
     REPORT,
+    Confinement,
     Job,
     JobKind,
     Limits,
     Report,
     ReportKind,
+    readable,
 )
 from agent.rim.dataset import DataSet, read_dataset
 from agent.rim.engines import open_trainer
-from agent.rim.heads import with_head, write_head
+from agent.rim.heads import head_bytes, with_head
 from agent.training import EngineError, Trainer, train
-from agent.work import Work
+from agent.work import Real, Work
 from durable.files import read_limited
 from protocol.errors import ConfigError, FederationError, OperationError, StorageError
+from sandbox.confinement import enter
+from sandbox.quiet import hush
 
 _PR_SET_PDEATHSIG = 1
 _FRAME_BYTES_MAX = 1 << 20
@@ -74,7 +81,7 @@ class Service:
         """Reads frames from `source` and writes frames to `sink`."""
         self._source = source
         self._sink = sink
-        self._limited = False
+        self._confinement: Confinement | None = None
         self._bundle: tuple[str, Trainer] | None = None
 
     def serve_one(self) -> bool:
@@ -83,16 +90,16 @@ class Service:
         if frame is None:
             return False
         job = JOB.unpack(frame)
-        if not self._limited:
+        if self._confinement is None:
             _limit(job.limits)
-            self._limited = True
+            self._confinement = _confine(job)
         try:
             self._work(job)
         except MemoryError:
             detail = f"out of memory; the limit is {job.limits.memory_mb} MiB"
             self._report(ReportKind.FAILED_TRAINING, detail=detail)
         except FederationError as error:
-            self._report(ReportKind.FAILED_TRAINING, detail=str(error))
+            self._report(ReportKind.FAILED_TRAINING, detail=described(error))
         return True
 
     def _work(self, job: Job) -> None:
@@ -139,11 +146,13 @@ class Service:
         head = Path(job.head_path) if job.head_path else None
         if head is not None:
             theta = with_head(head, theta, trainer.manifest)
-        keep = None if head is None else partial(write_head, head)
+        kept: list[Real] = []
+        keep = None if head is None else kept.append
         work = Work(theta, data.x, data.y, order, job.limits.micro_batch)
         rng = np.random.default_rng()
         payload = train(trainer, work, self._ready, os.urandom, rng, keep)
-        self._report(ReportKind.RESULT, payload=payload, detail=_usage())
+        own = b"".join(map(head_bytes, kept))
+        self._report(ReportKind.RESULT, payload=payload, detail=_usage(), head=own)
 
     def _ready(self) -> None:
         """Tells that the exact sum stands, and waits until it is paid for."""
@@ -168,9 +177,11 @@ class Service:
         examples: int = 0,
         detail: str = "",
         payload: bytes = b"",
+        head: bytes = b"",
     ) -> None:
         line = "".join(c if c.isprintable() else " " for c in detail)
-        report = Report(kind, examples, line[:DETAIL_CHARS_MAX], payload)
+        said = line[:DETAIL_CHARS_MAX]
+        report = Report(kind, examples, said, payload, head, self._confinement)
         packed = REPORT.pack(report)
         view = memoryview(struct.pack("<I", len(packed)) + packed)
         while view:
@@ -195,7 +206,12 @@ def _limit(limits: Limits) -> None:
         # Private memory; the address space of mapped libraries is no measure of use.
         most = limits.memory_mb << 20
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _confine(job: Job) -> Confinement:
+    hush()
+    found = enter([Path(path) for path in readable(job)])
+    return Confinement(found.landlock, int(found.seccomp))
 
 
 def _usage() -> str:

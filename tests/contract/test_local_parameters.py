@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from agent import open_trainer
 from agent.orders import TrainingOrder
-from agent.rim.heads import with_head, write_head
+from agent.rim.heads import head_bytes, with_head
 from agent.training import train
 from agent.work import Work
 from compiler import compile_model
@@ -170,7 +170,7 @@ def heads(own: Sequence[float]) -> NDArray[np.float32]:
 
 def test_kept_head_takes_the_place_of_the_fleets(tmp_path: Path) -> None:
     own = np.arange(IS_LOCAL.sum()).astype(np.float32)
-    write_head(tmp_path / "a.head", own)
+    (tmp_path / "a.head").write_bytes(head_bytes(own))
 
     theta = with_head(tmp_path / "a.head", TRAINER.theta, TRAINER.manifest)
 
