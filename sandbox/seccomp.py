@@ -187,7 +187,8 @@ def program(machine: str, pid: int) -> tuple[Step, ...]:
         (_RETURN, 0, 0, _UNKNOWN),
     ]
     for name in sorted(CALLS):
-        number, rule = CALLS[name][column], CALLS[name][2]
+        on_x86, on_arm, rule = CALLS[name]
+        number = (on_x86, on_arm)[column]
         if number is not None:
             block = tuple(_block(rule, pid))
             steps += [(_EQUAL, 0, len(block), number), *block]

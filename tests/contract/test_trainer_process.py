@@ -110,7 +110,7 @@ def test_process_keeps_the_boards_own_parameters(process: Process) -> None:
     wanted = replace(order(), dimension=dimension)
     (process.folder / "theta").write_bytes(bytes(4 * dimension))
     head = process.folder / "own.head"
-    found = []
+    found: list[bytes] = []
 
     for _ in range(2):
         job = replace(process.job(wanted), head_path=str(head))

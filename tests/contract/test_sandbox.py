@@ -1,0 +1,183 @@
+"""The trainer's sandbox, tried from inside: a real trainer process, taken over."""
+
+import json
+import os
+import queue
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent import open_trainer
+from agent.orders import Confinement, Job, JobKind, Limits, ReportKind
+from agent.rim.home import Home
+from agent.rim.trainer_process import TrainerProcess, TrainerSpoke
+from agent.training import train
+from agent.work import Work
+from sandbox import landlock, seccomp
+from tests.contract.test_trainer import PACKED, X, Y, order
+from tests.contract.test_trainer_process import Process
+
+HOSTILE = Path(__file__).with_name("hostile_trainer.py")
+DEADLINE_S = 60.0
+WITHOUT_LANDLOCK = landlock.abi() == 0
+WITHOUT_SECCOMP = os.uname().machine not in seccomp.MACHINES
+Found = dict[str, dict[str, str]]
+Try = Callable[..., tuple[Found, Confinement]]
+
+
+@pytest.fixture
+def attempt(tmp_path: Path) -> Iterator[Try]:
+    """Takes over a trainer of a real home and says what it could do."""
+    home = Home(tmp_path / "home")
+    home.begin({})
+    np.savez(home.data(home.config()) / "a.npz", x=X, y=Y)
+    (home.path / "data" / "link.npz").symlink_to("../keys/device.seed")
+    (home.models / "bundle").write_bytes(PACKED)
+    (home.state / "privacy.journal").write_bytes(b"paid")
+    (home.spool / "waiting").write_bytes(b"sealed")
+    started: list[TrainerProcess] = []
+
+    def run(*groups: str, without: tuple[str, ...] = ()) -> tuple[Found, Confinement]:
+        spoken: queue.SimpleQueue[TrainerSpoke] = queue.SimpleQueue()
+        command = (sys.executable, "-s", "-P", str(HOSTILE), *without)
+        process = TrainerProcess(spoken.put, home.state / "trainer.log", command)
+        started.append(process)
+        bundle, data = str(home.models / "bundle"), str(home.path / "data")
+        label = ",".join(groups)
+        process.ask(Job(JobKind.LOAD, bundle, "", data, label, LIMITS, None))
+        report = spoken.get(timeout=DEADLINE_S).report
+        assert report.kind == ReportKind.RESULT, report.detail
+        assert report.confinement is not None
+        return json.loads(report.payload), report.confinement
+
+    yield run
+    for process in started:
+        process.stop()
+
+
+LIMITS = Limits(1, 8, 0, 0)
+
+
+def refused(outcomes: dict[str, str]) -> bool:
+    """Whether each attempt came to nothing, for want of permission."""
+    assert outcomes
+    return set(outcomes.values()) <= {"EPERM", "EACCES"}
+
+
+@pytest.mark.skipif(WITHOUT_SECCOMP, reason="no list of calls for this machine")
+def test_trainer_changes_no_file_and_reaches_nobody(attempt: Try) -> None:
+    found, confinement = attempt("writing", "reaching", "own")
+
+    assert confinement.seccomp
+    assert refused(found["writing"]), found
+    assert refused(found["reaching"]), found
+    assert set(found["own"].values()) == {"done"}, found
+
+
+@pytest.mark.skipif(
+    WITHOUT_LANDLOCK, reason="this kernel has no Landlock, or it is off"
+)
+def test_trainer_reads_nothing_but_its_folders(attempt: Try) -> None:
+    found, confinement = attempt("reading", "own")
+
+    assert confinement.landlock == landlock.abi()
+    assert refused(found["reading"]), found
+    assert set(found["own"].values()) == {"done"}, found
+
+
+@pytest.mark.skipif(
+    WITHOUT_LANDLOCK, reason="this kernel has no Landlock, or it is off"
+)
+def test_landlock_alone_keeps_files_and_sockets(attempt: Try) -> None:
+    found, confinement = attempt("reading", "own", without=("seccomp",))
+
+    assert confinement == Confinement(landlock.abi(), 0)
+    assert refused(found["reading"]), found
+    assert set(found["own"].values()) == {"done"}, found
+
+
+@pytest.mark.skipif(WITHOUT_SECCOMP, reason="no list of calls for this machine")
+def test_seccomp_alone_changes_no_file_and_reaches_nobody(attempt: Try) -> None:
+    found, confinement = attempt("writing", "reaching", without=("landlock",))
+
+    assert confinement == Confinement(0, 1)
+    assert refused(found["writing"]), found
+    assert refused(found["reaching"]), found
+
+
+@pytest.mark.skipif(WITHOUT_SECCOMP, reason="no list of calls for this machine")
+def test_every_call_that_is_not_listed_fails(attempt: Try) -> None:
+    found, _ = attempt("calls")
+
+    assert set(found["calls"].values()) <= {"EPERM", "ENOSYS"}, found
+
+
+def test_trainer_without_either_says_so_and_works(attempt: Try) -> None:
+    found, confinement = attempt("reading", "own", without=("landlock", "seccomp"))
+
+    assert confinement == Confinement(0, 0)
+    assert set(found["own"].values()) == {"done"}, found
+    # So that the attempts of the other tests are known to be worth refusing.
+    assert {found["reading"][name] for name in ("key", "passwd", "state")} == {"done"}
+
+
+def test_environment_holds_nothing_of_the_agents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STARLING_SECRET", "token")
+    script = (
+        "import os, sys; sys.exit(' '.join(sorted(os.environ)) + ' ' + os.getcwd())"
+    )
+    process = Process(tmp_path, (sys.executable, "-c", script))
+
+    said = process.answer(None).detail
+    process.trainer.stop()
+
+    assert "SECRET" not in said
+    assert "PATH" not in said.replace("PYTHONPATH", "").replace("LD_LIBRARY_PATH", "")
+    assert "ORT_DISABLE_TELEMETRY" in said
+    assert said.endswith("trainer.folder")
+    assert not list((tmp_path / "trainer.folder").iterdir())
+
+
+def test_confined_training_gives_the_same_bytes(tmp_path: Path) -> None:
+    process, wanted = Process(tmp_path), order()
+    assert process.answer(wanted).kind == ReportKind.READY
+    process.trainer.resume()
+    payload = process.report().payload
+    process.trainer.stop()
+
+    trainer = open_trainer(PACKED)
+    work = Work(trainer.theta, X, Y, wanted, LIMITS.micro_batch)
+    rng = np.random.default_rng(1)
+
+    assert payload == train(trainer, work, lambda: None, os.urandom, rng)
+
+
+def test_trainer_with_several_threads_is_confined_too(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+
+    report = process.answer(order(), Limits(3, 8, 0, 0))
+    process.trainer.stop()
+
+    assert report.kind == ReportKind.READY
+    expected = Confinement(landlock.abi(), int(not WITHOUT_SECCOMP))
+    assert report.confinement == expected
+
+
+def test_trainer_starts_anew_for_a_folder_that_was_replaced(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    assert process.answer(None).kind == ReportKind.LOADED
+    process.trainer.answered()
+    data = tmp_path / "data"
+    data.rename(tmp_path / "old")
+    data.mkdir()
+    np.savez(data / "b.npz", x=X[:7], y=Y[:7])
+
+    report = process.answer(None)
+    process.trainer.stop()
+
+    assert (report.kind, report.examples) == (ReportKind.LOADED, 7)
