@@ -189,14 +189,16 @@ def _run(arguments: argparse.Namespace) -> int:
     from agent.rim.assembly import assemble
     from agent.rim.home import Home
     from agent.rim.runner import Item, Runner, log_to_stderr
-    from durable.files import lock
+    from durable.files import lock, private_files
+    from sandbox.system import hide_memory
 
     home = Home(_home(arguments))
     config = home.config()
     log_to_stderr(config.log.level)
-    with lock(home.state / "lock"):
+    with private_files(), lock(home.state / "lock"):
         inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
         parts = assemble(home, config, inbox.put, time.monotonic())
+        hide_memory()
         Runner(parts, inbox).run()
     return 0
 

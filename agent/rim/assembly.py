@@ -83,6 +83,7 @@ def assemble(
         is wrong.
       StorageError: If the disk refuses or the privacy journal is damaged.
     """
+    _keep_apart(home, config)
     key = home.signing_key()
     admission = _admission(home)
     profile = board.profile(config.training.board)
@@ -124,6 +125,28 @@ def assemble(
     return Parts(
         home, config, settings, state, effects, hands, data, profile.name, broker
     )
+
+
+def _keep_apart(home: Home, config: AgentConfig) -> None:
+    """The home for its owner alone, and the data where a trainer sees nothing else."""
+    closed = home.make_private()
+    if closed:
+        LOG.warning("made private: %s and %d more", closed[0], len(closed) - 1)
+    # A trainer reads all of the data folder, and nothing may be in there but data.
+    data = home.data(config).resolve()
+    if home.path.resolve().is_relative_to(data):
+        raise ConfigError(
+            "holds the agent's home, keys and all; data need a folder of their own",
+            file=str(home.config_file),
+            key="data.path",
+        )
+    for name in ("keys", "state", "spool"):
+        if data.is_relative_to((home.path / name).resolve()):
+            raise ConfigError(
+                f"is in {name}/; data need a folder of their own",
+                file=str(home.config_file),
+                key="data.path",
+            )
 
 
 def _admission(home: Home) -> Admission:

@@ -107,7 +107,7 @@ def _write(file: Path | None, theta: Real) -> None:
         return
     buffer = io.BytesIO()
     np.save(buffer, theta, allow_pickle=False)
-    write_atomic(file, buffer.getvalue(), 0o644)
+    write_atomic(file, buffer.getvalue())
 
 
 def _order(trainer: Trainer, records: int, training: TrainingPolicy) -> TrainingOrder:

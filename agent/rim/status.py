@@ -13,8 +13,8 @@ from agent.orders import Confinement
 from agent.rim.board import clock_is_plausible, space_left
 from agent.rim.home import Home
 from agent.state import Settings, State, Waiting
-from durable.files import read_if_present, require_private
-from protocol.errors import FederationError
+from durable.files import read_if_present, replace_unsynced, require_private
+from protocol.errors import FederationError, StorageError
 from protocol.mechanisms import DEVICE_LEVEL, NONE
 from protocol.messages import DevicePhase
 
@@ -139,10 +139,8 @@ def write_status(path: Path, document: dict[str, Any]) -> None:
 
     Not synced: it is worth nothing after a power cut.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    with suppress(OSError):
-        temporary.write_text(json.dumps(document) + "\n", "utf-8")
-        temporary.replace(path)
+    with suppress(StorageError):
+        replace_unsynced(path, (json.dumps(document) + "\n").encode())
 
 
 def read_status(home: Home) -> dict[str, Any]:
