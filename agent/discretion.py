@@ -6,12 +6,14 @@ element out of data bounds, idx=212". Status and log keep what helps, and no val
 
 import re
 
-from protocol.errors import FederationError, StorageError
+from protocol.errors import ConfigError, FederationError, StorageError
 
 _STATUS = "Status Message:"
 """ONNX Runtime: what stands before it is about the graph, behind it about the data."""
 _QUOTED = re.compile(r"""'[^']*'|"[^"]*\"|`[^`]*`""")
-_NUMBER = re.compile(r"[-+]?(?:\d[\d.,]*|\.\d+)(?:[eE][-+]?\d+)?|\b(?:nan|inf)\b")
+_NUMBER = re.compile(
+    r"[-+]?(?:\d+(?:[.,]\d+)*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?\b(?:nan|inf)\b"
+)
 _HIDDEN = "?"
 
 
@@ -24,7 +26,13 @@ def without_values(text: str) -> str:
 def described(error: FederationError) -> str:
     """What may be said of an error that came up while records were at hand.
 
-    The disk's errors name a file and nothing that is in it; they stay as they are.
+    File, row and key stay; the disk's errors name a file and nothing that is in it.
     """
-    text = str(error)
-    return text if isinstance(error, StorageError) else without_values(text)
+    match error:
+        case StorageError():
+            return str(error)
+        case ConfigError():
+            detail = without_values(error.detail)
+            return str(ConfigError(detail, file=error.file, key=error.key))
+        case _:
+            return without_values(str(error))

@@ -153,6 +153,12 @@ JOB = structure(
 )
 
 
+def one_line(text: str) -> str:
+    """A detail as it may stand in a report, a log and a status."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line[:DETAIL_CHARS_MAX]
+
+
 def readable(job: Job) -> tuple[str, ...]:
     """The folders that a trainer needs for a job, and for others like it."""
     files = (job.bundle_path, job.theta_path, job.head_path)

@@ -21,7 +21,6 @@ import numpy as np
 
 from agent.discretion import described
 from agent.orders import (
-    DETAIL_CHARS_MAX,
     GO,
     JOB,
     LENGTH_BYTES,
@@ -32,6 +31,7 @@ from agent.orders import (
     Limits,
     Report,
     ReportKind,
+    one_line,
     readable,
 )
 from agent.rim.dataset import DataSet, read_dataset
@@ -109,7 +109,7 @@ class Service:
         try:
             data = read_dataset(Path(job.data_path), trainer.manifest, job.label)
         except (ConfigError, StorageError) as error:
-            self._report(ReportKind.FAILED_DATA, detail=str(error))
+            self._report(ReportKind.FAILED_DATA, detail=described(error))
             return
         if job.kind == JobKind.LOAD:
             self._report(ReportKind.LOADED, examples=len(data.x))
@@ -179,8 +179,7 @@ class Service:
         payload: bytes = b"",
         head: bytes = b"",
     ) -> None:
-        line = "".join(c if c.isprintable() else " " for c in detail)
-        said = line[:DETAIL_CHARS_MAX]
+        said = one_line(detail)
         report = Report(kind, examples, said, payload, head, self._confinement)
         packed = REPORT.pack(report)
         view = memoryview(struct.pack("<I", len(packed)) + packed)

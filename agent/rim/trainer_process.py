@@ -12,7 +12,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import agent
@@ -25,6 +25,7 @@ from agent.orders import (
     Job,
     Report,
     ReportKind,
+    one_line,
     readable,
 )
 from durable.files import PRIVATE_MODE, storage_errors
@@ -173,7 +174,9 @@ class TrainerProcess:
                 except ProtocolError:
                     break
                 self._confinement = report.confinement
-                self._post(TrainerSpoke(number, report))
+                # Nobody knows what speaks there by now; our log is made of lines.
+                clean = replace(report, detail=one_line(report.detail))
+                self._post(TrainerSpoke(number, clean))
         code = process.wait()
         detail = f"the trainer ended: {_cause(code)}; {self._last_words()}"
         crash = Report(ReportKind.FAILED_TRAINING, 0, detail, b"")
