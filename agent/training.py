@@ -26,6 +26,7 @@ from agent.schedule import learning_rates
 from agent.stepping import noised_steps
 from agent.work import Real, Work
 from protocol.bundle import Manifest
+from protocol.clipping import GRAPH_DIMENSION_MAX
 from protocol.descent import PLAIN
 from protocol.errors import ConfigError, NonFinite, NormExceeded, OperationError
 from protocol.mechanisms import (
@@ -208,6 +209,9 @@ def _private_steps(
     trainer: Trainer, order: TrainingOrder
 ) -> Callable[[Real], mechanism.Step]:
     """The private gradient as a function of records, for any parameters."""
+    if order.dimension > GRAPH_DIMENSION_MAX:
+        most = f"{GRAPH_DIMENSION_MAX} parameters"
+        raise OperationError(f"no graph clips records exactly enough above {most}")
     clip = order.privacy.clip_q24 / Q24
 
     def step_at(theta: Real) -> mechanism.Step:

@@ -19,7 +19,7 @@ from agent.training import EngineError, Trainer, gradient, local_steps, train
 from agent.work import Work
 from compiler import compile_model
 from protocol.bundle import MANIFEST, manifest_from_json, pack_bundle
-from protocol.clipping import CLIPPINGS, NORM, clip_scale
+from protocol.clipping import CLIPPINGS, GRAPH_DIMENSION_MAX, NORM, clip_scale
 from protocol.descent import DescentPolicy, OptimiserKind, ScheduleKind
 from protocol.errors import NonFinite, OperationError
 from protocol.ids import H, TaskId, Version
@@ -354,6 +354,18 @@ def test_order_that_the_board_does_not_know_is_refused(
 ) -> None:
     with pytest.raises(OperationError, match="not known here"):
         trained(trainer, wanted)
+
+
+@pytest.mark.parametrize("mechanism", [RECORD_GAUSSIAN, RECORD_DPSGD])
+def test_model_that_no_graph_clips_exactly_enough_is_refused(
+    trainer: Trainer, mechanism: int
+) -> None:
+    mode = TrainingMode.LOCAL if mechanism == RECORD_DPSGD else TrainingMode.GRADIENT
+    wanted = replace(order(mode, mechanism), dimension=GRAPH_DIMENSION_MAX + 1)
+
+    with pytest.raises(OperationError, match="no graph clips"):
+        trained(trainer, wanted)
+
 
 
 def test_no_random_byte_is_drawn_before_the_charge_is_paid(trainer: Trainer) -> None:
