@@ -5,8 +5,9 @@ import shutil
 import sys
 from pathlib import Path
 
-_PASSED_ON = ("LD_LIBRARY_PATH", "PYTHONHOME")
-"""Without them some interpreters do not start."""
+_PASSED_ON = ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
+"""Without the first two some interpreters do not start; the third is for read-only
+trees, and for those in which each run may find other sources."""
 _FOLDER_MODE = 0o500
 
 

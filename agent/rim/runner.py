@@ -19,7 +19,13 @@ from agent.orders import Confinement, JobKind, ReportKind
 from agent.rim import board
 from agent.rim.assembly import Parts
 from agent.rim.hands import LOG
-from agent.rim.status import Surroundings, describe, sandbox_facts, write_status
+from agent.rim.status import (
+    Surroundings,
+    describe,
+    sandbox_facts,
+    sandbox_warnings,
+    write_status,
+)
 from agent.rim.trainer_process import TrainerSpoke
 from broker import events as b
 from protocol.errors import DecodeError
@@ -217,10 +223,8 @@ class Runner:
         if found is None or found == self._confinement:
             return
         self._confinement = found
-        if not found.landlock:
-            LOG.warning("no Landlock here: the trainer could read our other files")
-        if not found.seccomp:
-            LOG.warning("no seccomp here: the trainer could open connections")
+        for missing in sandbox_warnings(found):
+            LOG.warning("%s", missing)
 
     def _keep_time(self, now_s: float) -> None:
         if now_s >= self._state.wake_at_s:

@@ -59,6 +59,16 @@ def sandbox_facts(found: Confinement | None) -> dict[str, str] | None:
     }
 
 
+def sandbox_warnings(found: Confinement | None) -> list[str]:
+    """What this kernel does not keep the trainer from."""
+    missing = []
+    if found is not None and not found.landlock:
+        missing.append("no Landlock here: the trainer could read the agent's files")
+    if found is not None and not found.seccomp:
+        missing.append("no seccomp here: the trainer could open connections")
+    return missing
+
+
 def describe(
     settings: Settings, state: State, around: Surroundings, now_s: float
 ) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import agent
@@ -174,9 +174,7 @@ class TrainerProcess:
                 except ProtocolError:
                     break
                 self._confinement = report.confinement
-                # Nobody knows what speaks there by now; our log is made of lines.
-                clean = replace(report, detail=one_line(report.detail))
-                self._post(TrainerSpoke(number, clean))
+                self._post(TrainerSpoke(number, report))
         code = process.wait()
         detail = f"the trainer ended: {_cause(code)}; {self._last_words()}"
         crash = Report(ReportKind.FAILED_TRAINING, 0, detail, b"")
@@ -188,7 +186,7 @@ class TrainerProcess:
         except OSError:
             return ""
         lines = content.decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return one_line(lines[-1]) if lines else "it said nothing"
 
 
 def _view(job: Job) -> tuple[tuple[str, int, int], ...]:

@@ -25,6 +25,8 @@ from sandbox.system import call, control
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PTRACE_ATTACH = 16
+SECRET = b"a patient of 36.6 degrees"
+"""What a library may print, or put into an exception."""
 UNFILTERED = {335, 336} if os.uname().machine == "x86_64" else set()
 """For the kernel's own probes; they pass every filter, and end whoever else calls."""
 Attempts = dict[str, Callable[[], Any]]
@@ -159,6 +161,10 @@ class Hostile(trainer.Service):
     """Answers each job with what became of all attempts."""
 
     def _work(self, job: Job) -> None:
+        if job.label == "crash":
+            os.write(2, SECRET)
+            sys.stderr.write(SECRET.decode())
+            raise ValueError(SECRET.decode())
         parent, home = os.getppid(), Path(job.data_path).parent
         groups = {
             "reading": reading(home, parent),

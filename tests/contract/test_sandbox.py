@@ -3,8 +3,10 @@
 import json
 import os
 import queue
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from agent.rim.trainer_process import TrainerProcess, TrainerSpoke
 from agent.training import train
 from agent.work import Work
 from sandbox import landlock, seccomp
+from sandbox.spawning import empty_folder
 from tests.contract.test_trainer import PACKED, X, Y, order
 from tests.contract.test_trainer_process import Process
 
@@ -122,6 +125,49 @@ def test_trainer_without_either_says_so_and_works(attempt: Try) -> None:
     assert set(found["own"].values()) == {"done"}, found
     # So that the attempts of the other tests are known to be worth refusing.
     assert {found["reading"][name] for name in ("key", "passwd", "state")} == {"done"}
+
+
+def test_words_of_a_crash_stay_inside(tmp_path: Path) -> None:
+    process = Process(tmp_path, (sys.executable, "-s", "-P", str(HOSTILE)))
+    process.trainer.ask(replace(process.job(None), label="crash"))
+
+    report = process.report()
+    process.trainer.stop()
+
+    assert report.kind == ReportKind.FAILED_TRAINING
+    assert "ValueError at " in report.detail
+    log = (tmp_path / "trainer.log").read_bytes()
+    assert b"_work" in log
+    assert b"36.6" not in log + report.detail.encode()
+
+
+def test_memory_is_nobodys_after_it_was_hidden() -> None:
+    script = (
+        "import ctypes, resource; from sandbox.system import hide_memory; "
+        "hide_memory(); assert ctypes.CDLL(None).prctl(3) == 0; "
+        "assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_folder_to_work_in_is_empty_whatever_was_there(tmp_path: Path) -> None:
+    folder, target = tmp_path / "folder", tmp_path / "target"
+    target.mkdir()
+    (target / "kept").touch()
+    before: list[Callable[[], object]] = [
+        lambda: (folder / "left").mkdir(parents=True),
+        folder.touch,
+        lambda: folder.symlink_to(target),
+        lambda: None,
+    ]
+    for prepare in before:
+        prepare()
+        empty_folder(folder)
+        assert not folder.is_symlink()
+        assert folder.stat().st_mode & 0o777 == 0o500
+        assert not list(folder.iterdir())
+        folder.rmdir()
+    assert (target / "kept").exists()
 
 
 def test_environment_holds_nothing_of_the_agents(

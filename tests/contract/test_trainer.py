@@ -367,7 +367,6 @@ def test_model_that_no_graph_clips_exactly_enough_is_refused(
         trained(trainer, wanted)
 
 
-
 def test_no_random_byte_is_drawn_before_the_charge_is_paid(trainer: Trainer) -> None:
     drawn: list[str] = []
 

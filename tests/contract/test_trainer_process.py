@@ -178,6 +178,17 @@ def test_process_names_the_bad_record(process: Process) -> None:
     assert "record 3" in report.detail
 
 
+def test_process_tells_no_value_of_a_bad_cell(process: Process) -> None:
+    text = "1,2,3,4,5,0\n1,2,3,4,36.6x,0\n"
+    (process.folder / "data" / "b.csv").write_text(text)
+
+    report = process.answer(None)
+
+    assert report.kind == ReportKind.FAILED_DATA
+    assert "b.csv" in report.detail
+    assert "36.6" not in report.detail
+
+
 def test_process_refuses_to_pledge_more_than_there_is(process: Process) -> None:
     report = process.answer(order(pledge=64))
 
@@ -206,9 +217,10 @@ def test_process_out_of_memory_fails_with_a_clear_text(process: Process) -> None
         ("import os; os.kill(os.getpid(), 4)", "illegal instruction"),
         ("import os; os.kill(os.getpid(), 9)", "killed"),
         ("raise SystemExit('no such module')", "no such module"),
+        ("raise SystemExit('no\\x1b[2J colours')", "no [2J colours"),
         ("print('nonsense' * 3000)", "the trainer ended"),
     ],
-    ids=["segfault", "illegal instruction", "killed", "exit", "nonsense"],
+    ids=["segfault", "illegal instruction", "killed", "exit", "colours", "nonsense"],
 )
 def test_crash_of_the_process_is_a_report(
     tmp_path: Path, script: str, said: str

@@ -73,6 +73,18 @@ def test_board_that_trains_keeps_quiet(meadow: Meadow) -> None:
     assert_quiet(meadow, "board0")
 
 
+@pytest.mark.parametrize("name", ["board0", "coordinator"])
+def test_process_with_keys_leaves_no_core_dump(meadow: Meadow, name: str) -> None:
+    meadow.wait_for_version("board0", 2)
+
+    limits = Path(f"/proc/{meadow.running[name].pid}/limits").read_text()
+
+    (core,) = [line for line in limits.splitlines() if "core file" in line]
+    assert core.split()[4:6] == ["0", "0"]
+    status = meadow.home(name) / "status.json"
+    assert stat.S_IMODE(status.stat().st_mode) == 0o600
+
+
 @pytest.mark.parametrize("kind", ODD)
 def test_board_with_odd_data_keeps_quiet(meadow: Meadow, kind: str) -> None:
     meadow.wait("board1", lambda: "board1" in meadow.running)

@@ -18,6 +18,7 @@ _SEALING = (
 _ENVELOPE = ("tests/unit/protocol/test_envelope.py",)
 _LIGHT = ("tests/unit/protocol/test_light.py",)
 _NOISE = ("tests/contract/test_trainer_noise.py",)
+_CONFINED = ("tests/contract/test_sandbox.py", "tests/unit/sandbox")
 _JOURNAL = ("tests/unit/durable",)
 
 _LAW = (
@@ -205,4 +206,77 @@ _PROCESS = (
     ),
 )
 
-PRIVACY = (*_LAW, *_COSTS, *_SECRECY, *_DISK, *_PROCESS)
+_SANDBOX = (
+    Mutant(
+        "a trainer is not confined",
+        "agent/rim/trainer.py",
+        "    found = enter([Path(path) for path in readable(job)])",
+        "    found = Confinement(7, 1)",
+        _CONFINED,
+    ),
+    Mutant(
+        "a trainer reads the whole disk",
+        "agent/rim/trainer.py",
+        "enter([Path(path) for path in readable(job)])",
+        'enter([Path("/")])',
+        _CONFINED,
+    ),
+    Mutant(
+        "a trainer may write",
+        "sandbox/seccomp.py",
+        "Bits(2, _OPEN_TO_CHANGE)",
+        "None",
+        _CONFINED,
+    ),
+    Mutant(
+        "calls that are not listed are allowed",
+        "sandbox/seccomp.py",
+        "    return (*steps, (_RETURN, 0, 0, _REFUSE))",
+        "    return (*steps, (_RETURN, 0, 0, _ALLOW))",
+        _CONFINED,
+    ),
+    Mutant(
+        "a trainer makes children",
+        "sandbox/seccomp.py",
+        "Bits(0, _CLONE_NEW, _CLONE_THREAD)",
+        "None",
+        _CONFINED,
+    ),
+    Mutant(
+        "a trainer gets the agent's environment",
+        "sandbox/spawning.py",
+        "for name in _PASSED_ON if name in os.environ",
+        "for name in os.environ",
+        _CONFINED,
+    ),
+    Mutant(
+        "a trainer's libraries print into the log",
+        "agent/rim/trainer.py",
+        "    hush()\n",
+        "",
+        _CONFINED,
+    ),
+    Mutant(
+        "a cell of the data stands in the status",
+        "agent/rim/trainer.py",
+        "FAILED_DATA, detail=described(error)",
+        "FAILED_DATA, detail=str(error)",
+        ("tests/contract/test_trainer_process.py",),
+    ),
+    Mutant(
+        "data may lie around the home",
+        "agent/rim/assembly.py",
+        "    _keep_apart(home, config)\n",
+        "",
+        ("tests/unit/agent/test_cli.py",),
+    ),
+    Mutant(
+        "a home stays open to others",
+        "agent/rim/home.py",
+        'return make_private(self.path, leave=("keys",))',
+        "return []",
+        ("tests/unit/agent/test_cli.py",),
+    ),
+)
+
+PRIVACY = (*_LAW, *_COSTS, *_SECRECY, *_DISK, *_PROCESS, *_SANDBOX)
