@@ -105,7 +105,7 @@ def raw(x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
 def tiny(x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
     """Numbers whose squares vanish in float32."""
     del y
-    return np.full(D, np.float32(1e-30)) * np.sign(x[0])
+    return np.full(D, 1e-30 if x[0] > 0 else -1e-30, np.float32)
 
 
 def smallest(x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
