@@ -200,7 +200,7 @@ def test_confined_training_gives_the_same_bytes(tmp_path: Path) -> None:
     work = Work(trainer.theta, X, Y, wanted, LIMITS.micro_batch)
     rng = np.random.default_rng(1)
 
-    assert payload == train(trainer, work, lambda: None, os.urandom, rng)
+    assert payload == train(trainer, work, os.urandom, rng)
 
 
 def test_trainer_with_several_threads_is_confined_too(tmp_path: Path) -> None:
@@ -223,7 +223,9 @@ def test_trainer_starts_anew_for_a_folder_that_was_replaced(tmp_path: Path) -> N
     data.mkdir()
     np.savez(data / "b.npz", x=X[:7], y=Y[:7])
 
-    report = process.answer(None)
+    process.trainer.ask(replace(process.job(None), kind=JobKind.COUNT))
+    report = process.report()
     process.trainer.stop()
 
-    assert (report.kind, report.examples) == (ReportKind.LOADED, 7)
+    assert report.found is not None
+    assert report.found.records == 7
