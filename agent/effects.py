@@ -113,6 +113,13 @@ class Spend:
 
 
 @dataclass(frozen=True)
+class LeapBoot:
+    """Count the agent's starts from here, durably: counters up to it are used."""
+
+    boot: int
+
+
+@dataclass(frozen=True)
 class ResumeTraining:
     """Let the trainer draw its noise; `TrainingFinished` or a failure follows."""
 
@@ -195,6 +202,7 @@ Effect = (
     | LoadBundle
     | StartTraining
     | Spend
+    | LeapBoot
     | ResumeTraining
     | StopTraining
     | SpoolUpload

@@ -6,7 +6,7 @@ synced; noise is drawn; the update is sealed and signed once; it is spooled befo
 is sent. A crash after the charge loses that version's update and nothing else.
 """
 
-from agent import renewal
+from agent import renewal, statements
 from agent.effects import (
     ResumeTraining,
     Spend,
@@ -65,6 +65,7 @@ def rule_check_in(turn: Turn) -> None:
         _timeliness_ppm(state),
         _budget_ppm(turn, offer),
         pledge_of(turn.settings, state, offer),
+        statements.asks(turn),
     )
     envelope = turn.say(Kind.CHECK_IN, CHECK_IN.pack(check_in))
     again_at_s = turn.jittered(turn.settings.pace.check_in_s)
@@ -104,6 +105,9 @@ def hear_lease(turn: Turn, envelope: Envelope) -> None:
         return
     if obstacle(turn.settings, state, turn.now_s) is not None:
         return
+    if not statements.suffices(turn, offer):
+        statements.hold(turn, envelope)
+        return
     order = TrainingOrder(
         turn.settings.task,
         offer.version,
@@ -121,6 +125,19 @@ def hear_lease(turn: Turn, envelope: Envelope) -> None:
     leases = state.leases + 1
     turn.state = evolve(state, asking=None, training=training, leases=leases)
     turn.emit(StartTraining(order))
+
+
+def hear_statement(turn: Turn, envelope: Envelope) -> None:
+    """Compares ledger and chain, and trains if a lease waited for that.
+
+    Raises:
+      ProtocolError: If the statement is malformed or proves nothing.
+    """
+    statements.hear(turn, envelope)
+    lease = turn.state.told.lease
+    if lease is not None:
+        turn.state = evolve(turn.state, told=evolve(turn.state.told, lease=None))
+        hear_lease(turn, lease)
 
 
 def rule_abandon(turn: Turn) -> None:
@@ -199,6 +216,7 @@ def _upload(turn: Turn, training: Training, event: TrainingFinished) -> Upload:
         charge.units,
         blob_digest(blob),
         commitment,
+        turn.state.ledger.stated(turn.state.chain),
     )
     update = turn.signed(Kind.UPDATE, CONTRIBUTION.pack(contribution))
     return Upload(update, training.lease, blob)

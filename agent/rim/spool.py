@@ -181,6 +181,10 @@ class Index:
         self._agent.upsert({"name": "boot", "count": boot}, where("name") == "boot")
         return boot
 
+    def leap(self, boot: int) -> None:
+        """Counts the starts from here, durably."""
+        self._agent.upsert({"name": "boot", "count": boot}, where("name") == "boot")
+
     def mark_accepted(self, entry: Spooled) -> None:
         """Notes that a coordinator has given its receipt."""
         self._uploads.upsert({"update": entry.update.hex()}, self._is(entry))

@@ -150,7 +150,7 @@ def test_failed_training_rests_longer_each_time_and_costs_nothing() -> None:
         until_training(board)
 
     assert waits[0] < 15.0 < waits[2]
-    assert board.disk.journal == []
+    assert board.disk.charges() == []
 
 
 def test_board_with_a_wait_between_updates_trains_that_seldom() -> None:
@@ -234,7 +234,7 @@ def test_training_from_a_version_that_became_stale_is_stopped_unpaid() -> None:
     effects = board.step(e.ManifestArrived(manifest(3)))
 
     assert "StopTraining" in names(effects)
-    assert board.disk.journal == []
+    assert board.disk.charges() == []
 
 
 def test_training_goes_on_while_its_base_version_still_counts() -> None:
