@@ -148,10 +148,10 @@ def price(turn: Turn) -> None:
 
 
 def _epsilon_micro(ledger: PrivacyLedger, policy: PrivacyPolicy) -> int:
-    """Epsilon paid over everything, rounded up; `EPSILON_UNBOUNDED` without noise."""
-    if ledger.exposed:
+    """Epsilon paid over everything, rounded up; `EPSILON_UNBOUNDED` for no bound."""
+    if ledger.exposed or ledger.spent:
         return EPSILON_UNBOUNDED
-    if not ledger.charges:
+    if not ledger.paid:
         return 0
     delta = None if ledger.cap is not None else policy.delta_e12 / E12
     return math.ceil(ledger.epsilon(delta) * MICRO)

@@ -141,7 +141,7 @@ class PrivacyLedger:
 
     def stated(self, chain: ChainId) -> int:
         """What this board has paid on a chain, as it told the chain."""
-        own = (*self.charges.values(), *self.proven)
+        own: tuple[Priced, ...] = (*self.charges.values(), *self.proven)
         total = sum(paid.units for paid in own if paid.chain == chain)
         return min(total, CHARGE_MAX)
 
@@ -234,7 +234,7 @@ class PrivacyLedger:
             `POLICY_MISMATCH` if the policy can never be obeyed here, else because
             task or cap would be overdrawn.
         """
-        if slot in self.charges or slot[2] < self.below.get(slot[:2], 0):
+        if slot in self.charges:
             raise BudgetExceeded(
                 "this base version was charged before", Reason.REPLAYED
             )
@@ -246,6 +246,10 @@ class PrivacyLedger:
         for each in rooms:
             if each.cost > each.left:
                 raise BudgetExceeded(f"costs {each.cost} units, {each.left} are left")
+        if slot[2] < self.below.get(slot[:2], 0):
+            raise BudgetExceeded(
+                "this base version may have been charged before", Reason.REPLAYED
+            )
         return charge
 
     def charge(

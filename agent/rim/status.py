@@ -34,6 +34,7 @@ class Surroundings:
       bytes_down: Received since the start.
       disk_said: Why the agent waits for the disk; empty if it does not.
       trainer_said: What the last trainer used.
+      data_claim: Where the data set says which ledger counts it.
     """
 
     broker: str
@@ -44,6 +45,7 @@ class Surroundings:
     bytes_down: int
     disk_said: str
     trainer_said: str
+    data_claim: str = ""
 
 
 def describe(
@@ -61,6 +63,7 @@ def describe(
         "connected": state.connected,
         "task": settings.task,
         "tasks_refused": sorted(state.others),
+        "manifests_refused": state.swaps,
         "version": None if offer is None else offer.version,
         "inference_version": None if state.adopted is None else state.adopted.version,
         "height": state.trusted.height,
@@ -99,13 +102,17 @@ def _privacy(settings: Settings, state: State) -> dict[str, Any]:
         left = ledger.releases_left(
             state.chain, settings.task, offer.spec.privacy, settings.windows
         )
-    epsilon = None if ledger.exposed else state.spent_micro / 10**6
+    epsilon = None if ledger.exposed or ledger.spent else state.spent_micro / 10**6
     return {
         "unit": _unit(state),
         "epsilon": epsilon,
         "epsilon_cap": None if cap is None else cap.epsilon,
         "delta": None if cap is None else cap.delta,
         "releases": len(ledger.charges),
+        "proven_elsewhere": sum(each.releases for each in ledger.proven),
+        "carried": len(ledger.carried),
+        "counts_as_spent": ledger.spent or None,
+        "stated_height": state.told.height,
         "releases_left": left,
         "without_noise": ledger.exposed,
     }

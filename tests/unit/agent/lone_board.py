@@ -130,14 +130,8 @@ class Board:
     def carry_out(self, effect: Effect) -> list[e.Event]:
         """One effect upon disk, trainer or network."""
         match effect:
-            case f.LoadBundle(bundle):
-                assert bundle in self.disk.blobs
-                return [e.BundleLoaded(bundle, EXAMPLES)]
-            case f.StartTraining(order):
-                assert {order.bundle, order.theta} <= self.disk.blobs.keys()
-                return [e.ReadyForNoise()]
-            case f.ResumeTraining():
-                return [self.draw_noise()]
+            case f.LoadBundle() | f.StartTraining() | f.ResumeTraining():
+                return [self.work(effect)]
             case f.Publish(topic, payload, _):
                 said = topic == TOPICS.say(self.settings.device)
                 return self.meadow.hear(payload) if said else []
@@ -150,6 +144,20 @@ class Board:
             case _:
                 self.write(effect)
         return []
+
+    def work(
+        self, effect: f.LoadBundle | f.StartTraining | f.ResumeTraining
+    ) -> e.Event:
+        """What the trainer answers, at once."""
+        match effect:
+            case f.LoadBundle(bundle):
+                assert bundle in self.disk.blobs
+                return e.BundleLoaded(bundle, EXAMPLES)
+            case f.StartTraining(order):
+                assert {order.bundle, order.theta} <= self.disk.blobs.keys()
+                return e.ReadyForNoise()
+            case f.ResumeTraining():
+                return self.draw_noise()
 
     def renew(self, entry: Spooled, granted: Envelope) -> Spooled:
         """Another lease beside a spooled update."""
