@@ -22,6 +22,7 @@ examples:
   starling agent enrol --home /var/lib/starling --admission admission.json
   starling agent run --home /var/lib/starling
   starling agent status --home /var/lib/starling --json
+  starling agent recount --home /var/lib/starling --take-data
   starling agent train-once --bundle bundle/ --data data/ --epochs 3
 
 --home may be left out where the environment variable STARLING_HOME is set.

@@ -63,6 +63,11 @@ class Charge:
         return self.chain, self.task, self.base
 
     @property
+    def kinds(self) -> frozenset[int]:
+        """Its mechanism."""
+        return frozenset({self.mechanism})
+
+    @property
     def is_exposed(self) -> bool:
         """Whether it was released without noise."""
         return self.mechanism == NONE
@@ -181,9 +186,14 @@ class Proven:
     rates: tuple[Rate, ...]
 
     @property
+    def kinds(self) -> frozenset[int]:
+        """Mechanisms that may be among them."""
+        return frozenset(at for at in range(8) if self.mechanisms >> at & 1)
+
+    @property
     def is_exposed(self) -> bool:
         """Whether something may have been released without noise."""
-        return bool(self.mechanisms >> NONE & 1)
+        return NONE in self.kinds
 
     @property
     def is_gaussian(self) -> bool:
@@ -196,8 +206,8 @@ class Proven:
         return min(self.units * self.windows**2, CHARGE_MAX + 1)
 
     @property
-    def _noisy(self) -> list[int]:
-        return [at for at in range(1, 8) if self.mechanisms >> at & 1]
+    def _noisy(self) -> frozenset[int]:
+        return self.kinds - {NONE}
 
     @cached_property
     def costs(self) -> Costs:

@@ -27,6 +27,7 @@ from durable.journal import Journal
 from protocol.accounting import Budget
 from protocol.envelope import Envelope
 from protocol.errors import ConfigError, LimitError, ProtocolError, StorageError
+from protocol.ids import TaskId, Version
 from protocol.light import FINAL
 from protocol.messages import CONTRIBUTION, Contribution
 
@@ -143,16 +144,22 @@ def unpaid(home: Home, ledger: PrivacyLedger) -> list[Path]:
     found = []
     for folder in (home.spool, home.proofs):
         for path in sorted(folder.glob("*-*.*")):
-            named = _NAME.fullmatch(path.name)
+            named = base_of(path)
             if named is None:
                 continue
-            task, base = int(named[1]), int(named[2])
+            task, base = named
             below = [each for at, each in ledger.below.items() if at[1] == task]
             if (task, base) in paid or base < max(below, default=0):
                 continue
             if folder == home.spool or read_proof(path) is not None:
                 found.append(path)
     return found
+
+
+def base_of(path: Path) -> tuple[TaskId, Version] | None:
+    """The task and base version that a file of the spool or the proofs is named by."""
+    named = _NAME.fullmatch(path.name)
+    return None if named is None else (TaskId(int(named[1])), Version(int(named[2])))
 
 
 def read_proof(path: Path) -> tuple[Envelope, Contribution] | None:

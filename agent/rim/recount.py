@@ -28,7 +28,7 @@ from agent.entries import (
 from agent.privacy import PrivacyLedger
 from agent.rim import claims
 from agent.rim.home import Home
-from agent.rim.ledger import journal_file, read_proof, unpaid
+from agent.rim.ledger import base_of, journal_file, read_proof, unpaid
 from agent.rim.spool import Index
 from durable.files import (
     read_if_present,
@@ -44,7 +44,7 @@ from protocol.errors import (
     LimitError,
     StorageError,
 )
-from protocol.ids import ChainId, Version
+from protocol.ids import ChainId, TaskId, Version
 from protocol.mechanisms import NONE
 
 _CHARGE_BYTES_MIN = 44
@@ -120,11 +120,11 @@ def recount(
     path = journal_file(home)
     content = read_if_present(path, JOURNAL_BYTES_MAX) or b""
     found = salvage(content)
-    book = _read(found, may_spend=as_fully_spent)
+    book, lost = _read(found, may_spend=as_fully_spent)
     kept = len(book.payloads)
     if as_fully_spent:
         book.spend("the owner said so")
-    for length in found.lost_bytes:
+    for length in lost:
         _count_lost(book, length)
     _count_witnesses(book, home, chain)
     if not book.ledger.owner:
@@ -137,7 +137,7 @@ def recount(
             theirs = _carry(book, home, claim, take_data=take_data, origin=origin)
         if theirs is not None:
             stack.enter_context(theirs)
-        aside = _write(path, found, book, kept)
+        aside = _write(path, book, None if lost else kept)
         if theirs is not None:
             why = f"its data set was moved to {home.path.absolute()}"
             theirs.append(SPENT.pack(Spent(6, why[:200])))
@@ -146,17 +146,21 @@ def recount(
     return Recount(kept, tuple(book.added), aside)
 
 
-def _read(found: Salvage, *, may_spend: bool) -> _Book:
-    """Takes every entry that still makes sense in its place."""
-    book = _Book([], PrivacyLedger(None, {}), [], may_spend)
+def _read(found: Salvage, *, may_spend: bool) -> tuple[_Book, list[int]]:
+    """Takes every entry that still makes sense in its place.
+
+    Returns:
+      The book, and how long each part is that makes none.
+    """
+    book, lost = _Book([], PrivacyLedger(None, {}), [], may_spend), []
     for payload in found.payloads:
         try:
             book.ledger = book.ledger.after(read_entry(payload))
         except (ConfigError, DecodeError, LimitError):
-            _count_lost(book, FRAME_BYTES_MIN + len(payload))
+            lost.append(FRAME_BYTES_MIN + len(payload))
             continue
         book.payloads.append(payload)
-    return book
+    return book, [*found.lost_bytes, *lost]
 
 
 def _count_lost(book: _Book, length: int) -> None:
@@ -165,19 +169,24 @@ def _count_lost(book: _Book, length: int) -> None:
     _count(book, most, f"{length} damaged bytes")
 
 
-def _count(book: _Book, releases: int, why: str) -> None:
+def _count(
+    book: _Book, releases: int, why: str, last: tuple[TaskId, Version] | None = None
+) -> None:
+    """Counts releases of the dearest kind, and uses up all versions up to the last."""
     charges = list(book.ledger.charges.values())
     dearest = max(charges, key=lambda charge: charge.units, default=None)
     if dearest is None:
         book.spend(f"{why} are lost and no charge is known to measure them by")
         return
     kinds = {charge.mechanism for charge in charges}
+    lineage = dearest.slot[:2]
+    bases = [charge.base for charge in charges if charge.slot[:2] == lineage]
+    task, base = last or (dearest.task, max(bases))
     entry = Proven(
         3,
         dearest.chain,
-        dearest.task,
-        max(charge.base for charge in charges if charge.slot[:2] == dearest.slot[:2])
-        + 1,
+        task,
+        base + 1,
         releases,
         releases * dearest.units,
         0,
@@ -193,7 +202,7 @@ def _count_witnesses(book: _Book, home: Home, chain: ChainId | None) -> None:
     for path in unpaid(home, book.ledger):
         proof = read_proof(path)
         if proof is None or chain is None:
-            _count(book, 1, str(path))
+            _count(book, 1, str(path), base_of(path))
             continue
         body = proof[1]
         below = Version(min(body.version, _BASE_MOST) + 1)
@@ -278,8 +287,8 @@ def _carried(payloads: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
             yield entry.ledger, entry.payload
 
 
-def _write(path: Path, found: Salvage, book: _Book, kept: int) -> Path | None:
-    """Replaces the journal, or adds to it if it is sound."""
+def _write(path: Path, book: _Book, kept: int | None) -> Path | None:
+    """Replaces the journal, or adds to it if it is sound and so many entries stay."""
     try:
         journal, _ = Journal.open(path, strict=True)
     except StorageError:
@@ -289,7 +298,7 @@ def _write(path: Path, found: Salvage, book: _Book, kept: int) -> Path | None:
             journal.append_many(book.payloads)
         return aside
     with journal:
-        if kept == len(found.payloads) and not found.lost_bytes:
+        if kept is not None:
             journal.append_many(book.payloads[kept:])
         else:
             journal.rewrite(book.payloads)

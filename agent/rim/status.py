@@ -120,7 +120,7 @@ def _privacy(settings: Settings, state: State) -> dict[str, Any]:
 
 def _unit(state: State) -> str | None:
     """What the noise hides: the weaker where both levels were paid; None if nothing."""
-    mechanisms = {charge.mechanism for charge in state.ledger.charges.values()}
+    mechanisms = {kind for paid in state.ledger.paid for kind in paid.kinds}
     if state.offer is not None:
         mechanisms.add(state.offer.spec.privacy.mechanism)
     if not mechanisms or NONE in mechanisms:
