@@ -120,6 +120,13 @@ class Spend:
 
 
 @dataclass(frozen=True)
+class LeapBoot:
+    """Count the agent's starts from here, durably: counters up to it are used."""
+
+    boot: int
+
+
+@dataclass(frozen=True)
 class ResumeTraining:
     """Let the trainer read the data; `TrainingFinished` or a failure follows."""
 
@@ -202,6 +209,7 @@ Effect = (
     | LoadBundle
     | StartTraining
     | Spend
+    | LeapBoot
     | ResumeTraining
     | StopTraining
     | SpoolUpload

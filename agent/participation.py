@@ -9,7 +9,7 @@ noise of a sum of nothing. A power cut after the charge loses that version's upd
 nothing else.
 """
 
-from agent import renewal
+from agent import renewal, statements
 from agent.effects import ResumeTraining, Spend, StartTraining, StopTraining
 from agent.events import Stage, TrainingFailed, TrainingFinished
 from agent.fetching import price, refuse_version
@@ -45,6 +45,7 @@ def rule_check_in(turn: Turn) -> None:
         _timeliness_ppm(state),
         _budget_ppm(turn, offer),
         pledge_of(turn.settings, offer),
+        statements.asks(turn),
     )
     envelope = turn.say(Kind.CHECK_IN, CHECK_IN.pack(check_in))
     again_at_s = turn.jittered(turn.settings.pace.check_in_s)
@@ -87,6 +88,9 @@ def hear_lease(turn: Turn, envelope: Envelope) -> None:
         return
     if obstacle(turn.settings, state, turn.now_s) is not None:
         return
+    if not statements.suffices(turn, offer):
+        statements.hold(turn, envelope)
+        return
     order = TrainingOrder(
         turn.settings.task,
         offer.version,
@@ -105,6 +109,19 @@ def hear_lease(turn: Turn, envelope: Envelope) -> None:
     leases = state.leases + 1
     turn.state = evolve(state, asking=None, training=training, leases=leases)
     turn.emit(StartTraining(order))
+
+
+def hear_statement(turn: Turn, envelope: Envelope) -> None:
+    """Compares ledger and chain, and trains if a lease waited for that.
+
+    Raises:
+      ProtocolError: If the statement is malformed or proves nothing.
+    """
+    statements.hear(turn, envelope)
+    lease = turn.state.told.lease
+    if lease is not None:
+        turn.state = evolve(turn.state, told=evolve(turn.state.told, lease=None))
+        hear_lease(turn, lease)
 
 
 def rule_abandon(turn: Turn) -> None:

@@ -109,6 +109,7 @@ def _upload(turn: Turn, training: Training) -> Upload:
         charge.units,
         blob_digest(blob),
         commitment,
+        turn.state.ledger.stated(turn.state.chain),
     )
     update = turn.signed(Kind.UPDATE, CONTRIBUTION.pack(contribution))
     return Upload(update, training.lease, blob)

@@ -116,11 +116,14 @@ class Offer:
       version: Its number.
       spec: The task.
       model: Digests of the version.
+      height: Of the certified header that proved it; what the chain says of the board
+        must not be older.
     """
 
     version: Version
     spec: TaskSpec
     model: ModelDigests
+    height: int
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,23 @@ class Asking:
     version: Version
     envelope: Digest
     again_at_s: float
+
+
+@dataclass(frozen=True)
+class Told:
+    """What coordinators proved since the start of what the chain knows of the board.
+
+    Attributes:
+      height: Of the newest certified header under which they did; 0 before the first.
+      by: Which of them answered a check-in of ours.
+      check_ins: How often they were asked.
+      lease: A lease that came before enough of them had answered.
+    """
+
+    height: int = 0
+    by: frozenset[PublicKey] = frozenset()
+    check_ins: int = 0
+    lease: Envelope | None = None
 
 
 @dataclass(frozen=True)
@@ -243,6 +263,9 @@ class Condition(Enum):
     UNINVITED = "waits for a task"
     FETCHING = "fetching the model"
     LOADING = "loading the model"
+    TASK_CHANGED = "task is not what it was first believed to be"
+    LEDGER_BEHIND = "ledger behind the chain"
+    UNPROVEN = "waits for the chain's statement of what it has paid"
     MODEL_REFUSED = "model refused"
     NO_DATA = "no data files"
     PLEDGE_TOO_SMALL = "the task's least pledge is above data.pledge"
@@ -267,6 +290,11 @@ class State:
       draws: Jitter draws since the start.
       offer: The newest proven version.
       others: Tasks that were announced and are not ours; the first few.
+      swapped: Whether the newest manifest that was certified for our task is of another
+        task than was first believed.
+      swaps: How many such manifests came since the start.
+      told: What the chain says that the board has paid, as far as it is proven to us.
+      leap: Added to `Settings.boot`, once coordinators know later counters of ours.
       refusal: Why the ledger would not pay for `offer`; None if it would.
       spent_micro: Epsilon that the data set has paid, in units of 10^-6.
       blobs: Digests of what the blob store has.
@@ -305,6 +333,10 @@ class State:
     draws: int = 0
     offer: Offer | None = None
     others: frozenset[int] = frozenset()
+    swapped: bool = False
+    swaps: int = 0
+    told: Told = field(default_factory=Told)
+    leap: int = 0
     refusal: Condition | None = None
     spent_micro: int = 0
     blobs: frozenset[Digest] = frozenset()

@@ -39,6 +39,7 @@ from protocol.messages import (
     DevicePhase,
 )
 from protocol.sealing import blob_digest
+from protocol.statement import Asks
 from protocol.task import TaskSpec
 
 CHECK_INS_PATIENCE = 4
@@ -119,6 +120,8 @@ def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
         if envelope.kind == Kind.CHECK_IN:
             body = CHECK_IN.unpack(envelope.body)
             granting.moved_on(turn, device, body)
+            if body.asks == Asks.EVERYBODY:
+                granting.state(turn, device, body, subject)
             matter = b"check in" + body.version.to_bytes(8)
             patience = CHECK_INS_PATIENCE
         else:
@@ -135,7 +138,12 @@ def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
 
 def _answer(turn: Turn, device: DeviceId, said: Envelope) -> None:
     if said.kind == Kind.CHECK_IN:
-        granting.check_in(turn, device, CHECK_IN.unpack(said.body), said.counter)
+        body = CHECK_IN.unpack(said.body)
+        if body.asks == Asks.GRANTOR:
+            # Before the lease, which the board does not use without it.
+            asked = said.identity(turn.settings.gate.chain_id)
+            granting.state(turn, device, body, asked)
+        granting.check_in(turn, device, body, said.counter)
     else:
         _serve(turn, device, CHUNK_REQUEST.unpack(said.body))
 

@@ -135,6 +135,12 @@ class BudgetExceeded(InvalidUpdate):
     reason = Reason.BUDGET_EXCEEDED
 
 
+class TaskChanged(ProtocolError):
+    """A task that is certified and yet another one than was first believed."""
+
+    reason = Reason.POLICY_MISMATCH
+
+
 class InvalidBlock(ProtocolError):
     """A block that no honest validator would have proposed."""
 

@@ -131,6 +131,8 @@ class Hands:
                 self.trainer.stop()
             case f.Spend(entry):
                 self.journal.append(entry)
+            case f.LeapBoot(boot):
+                self.index.leap(boot)
             case f.Note(text):
                 LOG.info("%s", text)
             case _:

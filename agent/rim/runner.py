@@ -17,7 +17,7 @@ from dataclasses import replace
 from agent import events as e
 from agent.machine import farewell, step
 from agent.orders import Confinement, DataFacts, JobKind, Report, ReportKind
-from agent.rim import board
+from agent.rim import board, claims
 from agent.rim.assembly import Parts
 from agent.rim.hands import LOG
 from agent.rim.status import (
@@ -297,16 +297,22 @@ class Runner:
         self._hands.count_records(self._state.loaded)
 
     def _look(self) -> None:
-        """Looks at the disk and at the data set."""
+        """Looks at the disk and at the data set.
+
+        Raises:
+          ConfigError: If the folder holds a data set now that another ledger counts.
+        """
+        parts = self._parts
         self._look_s = time.monotonic() + self._parts.config.data.check_s
-        free_bytes = board.space_left(self._parts.home.path)
+        free_bytes = board.space_left(parts.home.path)
         if free_bytes != self._state.free_bytes:
             self._step(e.SpaceMeasured(free_bytes))
-        found = board.fingerprint(self._parts.data)
+        found = board.fingerprint(parts.data)
         if found != self._data:
-            self._data = found
             LOG.info("the data set's files changed")
             self._to_count = True
+            claims.take(parts.data, self._state.ledger.owner, parts.home.path)
+            self._data = board.fingerprint(parts.data)
             self._step(e.DataChanged())
 
     def _wait_for_space(self, why: str) -> bool:
@@ -349,6 +355,7 @@ class Runner:
             self._trainer_said,
             sandbox_facts(self._confinement),
             self._found,
+            parts.claim,
         )
         now_s = time.monotonic()
         document = describe(parts.settings, self._state, around, now_s)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.privacy import CHARGE
+from agent.privacy import PrivacyLedger
 from agent.state import Pace, Settings
 from coordinator.admission import Gate
 from coordinator.aggregation.fedbuff import init
@@ -251,7 +251,8 @@ class World:
 
         def paid() -> bool:
             return all(
-                0 in {CHARGE.unpack(entry).base for entry in board.disk.journal}
+                (CHAIN, 0, 0)
+                in PrivacyLedger.load(board.cap, board.disk.journal).charges
                 for board in losers
             )
 

@@ -155,7 +155,7 @@ def test_failed_training_rests_longer_each_time_and_costs_nothing() -> None:
         until_training(board)
 
     assert waits[0] < 15.0 < waits[2]
-    assert board.disk.journal == []
+    assert board.disk.charges() == []
 
 
 def test_board_with_a_wait_between_updates_trains_that_seldom() -> None:
@@ -186,7 +186,7 @@ def test_failure_after_the_charge_sends_noise_of_nothing_for_the_same_charge(
     (started,) = [it for it in effects if isinstance(it, f.StartTraining)]
     assert started.empty
     board.run(lambda: 0 in board.meadow.updates)
-    assert len(board.disk.journal) == 1
+    assert len(board.disk.charges()) == 1
     assert len(board.meadow.updates[0]) == 1
 
 
@@ -271,7 +271,7 @@ def test_training_from_a_version_that_became_stale_is_stopped_unpaid() -> None:
     effects = board.step(e.ManifestArrived(manifest(3)))
 
     assert "StopTraining" in names(effects)
-    assert board.disk.journal == []
+    assert board.disk.charges() == []
 
 
 def test_training_goes_on_while_its_base_version_still_counts() -> None:
