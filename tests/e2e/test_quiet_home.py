@@ -71,6 +71,8 @@ def test_board_that_trains_keeps_quiet(meadow: Meadow) -> None:
         "seccomp": "yes" if platform.machine() in seccomp.MACHINES else "no",
     }
     assert_quiet(meadow, "board0")
+    log = (meadow.folder / "board0.log").read_text()
+    assert f"WARNING agent: closed to others: {meadow.home('board0')}" in log
 
 
 @pytest.mark.parametrize("name", ["board0", "coordinator"])
