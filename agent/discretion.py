@@ -23,10 +23,11 @@ def without_values(text: str) -> str:
     return _NUMBER.sub(_HIDDEN, _QUOTED.sub(_HIDDEN, kept)).strip()
 
 
-def described(error: FederationError) -> str:
+def described(error: Exception) -> str:
     """What may be said of an error that came up while records were at hand.
 
-    File, row and key stay; the disk's errors name a file and nothing that is in it.
+    File, row and key stay; the disk's errors name a file and nothing that is in it. Of
+    what is none of our own errors the kind is left.
     """
     match error:
         case StorageError():
@@ -34,5 +35,7 @@ def described(error: FederationError) -> str:
         case ConfigError():
             detail = without_values(error.detail)
             return str(ConfigError(detail, file=error.file, key=error.key))
-        case _:
+        case FederationError():
             return without_values(str(error))
+        case _:
+            return type(error).__name__

@@ -13,7 +13,7 @@ class Stage(Enum):
     MODEL = "model"
     """The graphs or parameters cannot be loaded here: the version is refused."""
     DATA = "data"
-    """The data set cannot be used: nothing works until it changes."""
+    """There are no data files: nothing works until there are."""
     TRAINING = "training"
     """Anything else, a crash or a time-out included: tried again later."""
 
@@ -80,20 +80,20 @@ class LeaseRenewed:
 
 @dataclass(frozen=True)
 class BundleLoaded:
-    """A subprocess loaded the bundle's graphs and read the data set.
+    """A subprocess loaded the bundle's graphs, and saw that there are data files.
+
+    How many records they hold is not said: the core has no use for it.
 
     Attributes:
       bundle: Its digest.
-      examples: How many records the data set has.
     """
 
     bundle: Digest
-    examples: int
 
 
 @dataclass(frozen=True)
 class LoadFailed:
-    """The subprocess could not load a bundle or read the data set."""
+    """The subprocess could not load a bundle, or there are no data files."""
 
     bundle: Digest
     stage: Stage
@@ -101,8 +101,8 @@ class LoadFailed:
 
 
 @dataclass(frozen=True)
-class ReadyForNoise:
-    """The trainer has its exact sum and waits; nothing was drawn and nothing left."""
+class TrainerReady:
+    """The trainer has tried the model, has touched no data, and waits."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,11 @@ class SpaceMeasured:
 
 
 @dataclass(frozen=True)
+class StopAsked:
+    """The process is to end: what is finished is to be spooled before."""
+
+
+@dataclass(frozen=True)
 class Ticked:
     """Time went on; sent when `State.wake_at_s` has come."""
 
@@ -154,10 +159,11 @@ Event = (
     | LeaseRenewed
     | BundleLoaded
     | LoadFailed
-    | ReadyForNoise
+    | TrainerReady
     | TrainingFinished
     | TrainingFailed
     | DataChanged
     | SpaceMeasured
+    | StopAsked
     | Ticked
 )

@@ -23,7 +23,9 @@ class Work:
       x: (n, *input), as the bundle's manifest says.
       y: (n, *target).
       order: What to train.
-      micro_batch: Records that are computed together, at most.
+      micro_batch: Records that are computed together, at most; one alone where the
+        noise is for a record.
+      trusted: Whether the owner lets the bundle's own graph clip.
     """
 
     theta: Real
@@ -31,3 +33,4 @@ class Work:
     y: NDArray[Any]
     order: TrainingOrder
     micro_batch: int
+    trusted: bool = False

@@ -15,6 +15,8 @@ section 4.2 (automatic, AUTO-S with gamma = 0.01).
 import math
 
 NORM, AUTOMATIC = "norm", "automatic"
+INSIDE = 1.0 - 2.0**-24
+"""Share of a clip that a board aims at: more than float64 can err by up to d = 2^26."""
 CLIPPINGS = (NORM, AUTOMATIC)
 """All of them; a bundle's manifest names one."""
 AUTOMATIC_OFFSET = 0.01
@@ -24,6 +26,20 @@ NORM_MIN = 1e-30
 
 GRAPH_DIMENSION_MAX = 1 << 23
 """Most values in a gradient whose float32 norm bounds the true one well enough."""
+
+
+def scale_inside(norm: float, clip: float, kind: str) -> float:
+    """The factor with which a board shortens one record's gradient, in float64.
+
+    Args:
+      norm: r, finite, at least 0, off by at most 2^-27 of itself.
+      clip: C, above 0.
+      kind: One of `CLIPPINGS`.
+    """
+    bound = clip * INSIDE
+    if kind == AUTOMATIC:
+        return bound / (norm + AUTOMATIC_OFFSET)
+    return 1.0 if norm <= bound else bound / norm
 
 
 def clip_margin(dimension: int) -> float:

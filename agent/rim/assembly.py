@@ -110,7 +110,12 @@ def assemble(
     data = home.data(config)
     hands = Hands(
         home,
-        Work(str(data.absolute()), config.data.label, _limits(config, profile)),
+        Work(
+            str(data.absolute()),
+            config.data.label,
+            _limits(config, profile),
+            config.privacy.trust_bundle,
+        ),
         journal,
         spool,
         index,
@@ -208,8 +213,10 @@ def _settings(
             accept_s=pace.accept_s,
             rest_s=pace.rest_s,
             between_s=pace.between_s,
+            release_s=pace.release_s,
         ),
         rotated_from=identity,
+        trust_bundle=config.privacy.trust_bundle,
     )
 
 

@@ -40,11 +40,13 @@ class Work:
       data: Folder of the data set.
       label: Target column of CSV files.
       limits: What the trainer may use.
+      trusted: Whether the bundle's own graph may clip.
     """
 
     data: str
     label: str
     limits: Limits
+    trusted: bool = False
 
 
 @dataclass
@@ -170,29 +172,38 @@ class Hands:
     def _train(self, effect: f.LoadBundle | f.StartTraining | f.ResumeTraining) -> None:
         match effect:
             case f.LoadBundle(bundle):
-                self._ask(JobKind.LOAD, bundle, "", None)
-            case f.StartTraining(order):
+                self._ask(JobKind.LOAD, bundle, self.work.data)
+            case f.StartTraining(order, empty):
                 LOG.info("training from version %d", order.base)
-                theta = str(self.blobs.path(order.theta).absolute())
-                self._ask(JobKind.TRAIN, order.bundle, theta, order)
+                data = "" if empty else self.work.data
+                self._ask(JobKind.TRAIN, order.bundle, data, order)
             case f.ResumeTraining():
                 self.trainer.resume()
             case _:
                 assert_never(effect)
 
+    def count_records(self, bundle: Digest) -> None:
+        """Has the data set read for its owner; gives way to any other job."""
+        self._ask(JobKind.COUNT, bundle, self.work.data)
+
     def _ask(
-        self, kind: JobKind, bundle: Digest, theta: str, order: TrainingOrder | None
+        self,
+        kind: JobKind,
+        bundle: Digest,
+        data: str,
+        order: TrainingOrder | None = None,
     ) -> None:
         if self.trainer.busy:
-            # Only a load test whose answer nobody wants any more can be in the way.
+            # Only an answer that nobody waits for any more can be in the way.
             self.trainer.stop()
         self.job = (kind, bundle)
         # The trainer works in another folder than we do.
         path = str(self.blobs.path(bundle).absolute())
+        theta = "" if order is None else str(self.blobs.path(order.theta).absolute())
         head = str(self.home.head(bundle).absolute())
-        work = self.work
+        label, limits, trusted = self.work.label, self.work.limits, self.work.trusted
         self.trainer.ask(
-            Job(kind, path, theta, work.data, work.label, work.limits, order, head)
+            Job(kind, path, theta, data, label, limits, order, head, int(trusted))
         )
 
     def _publish(self, effect: f.Publish | f.PublishSpooled) -> None:

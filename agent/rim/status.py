@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.obstacles import DISK_BYTES_MIN, condition, phase, pledge_of
-from agent.orders import Confinement
+from agent.orders import Confinement, DataFacts
 from agent.rim.board import clock_is_plausible, space_left
 from agent.rim.home import Home
-from agent.state import Settings, State, Waiting
+from agent.state import Offer, Settings, State, Waiting
 from durable.files import read_if_present, replace_unsynced, require_private
 from protocol.errors import FederationError, StorageError
 from protocol.mechanisms import DEVICE_LEVEL, NONE
@@ -34,8 +34,9 @@ class Surroundings:
       bytes_up: Published since the start.
       bytes_down: Received since the start.
       disk_said: Why the agent waits for the disk; empty if it does not.
-      trainer_said: What the last trainer used.
+      trainer_said: What the last trainer used, and what it left out.
       sandbox: What the kernel keeps the trainer from; None before the first one.
+      found: What the data set is like; None before it was read.
     """
 
     broker: str
@@ -47,6 +48,7 @@ class Surroundings:
     disk_said: str
     trainer_said: str
     sandbox: dict[str, str] | None = None
+    found: DataFacts | None = None
 
 
 def sandbox_facts(found: Confinement | None) -> dict[str, str] | None:
@@ -73,7 +75,9 @@ def describe(
     settings: Settings, state: State, around: Surroundings, now_s: float
 ) -> dict[str, Any]:
     """The status as a JSON document."""
-    offer = state.offer
+    offer, found = state.offer, around.found
+    outside = asdict(around)
+    del outside["found"]
     document: dict[str, Any] = {
         "device": settings.device,
         "fleet": settings.topics.fleet,
@@ -87,16 +91,42 @@ def describe(
         "version": None if offer is None else offer.version,
         "inference_version": None if state.adopted is None else state.adopted.version,
         "height": state.trusted.height,
-        "examples": None if state.loaded is None else state.loaded.examples,
-        "pledge": 0 if offer is None else pledge_of(settings, state, offer),
+        "examples": None if found is None else found.records,
+        "examples_unusable": None if found is None else found.unusable,
+        "complaints": [] if found is None else list(found.complaints),
+        "pledge": 0 if offer is None else pledge_of(settings, offer),
+        "advice": _advice(settings, offer, found),
         "fault": state.data_fault or state.fault,
         "leases": state.leases,
         "privacy": _privacy(settings, state),
         "spool": [_upload(item) for item in state.waiting],
         "clock_plausible": clock_is_plausible(),
-        **asdict(around),
+        **outside,
     }
     return document
+
+
+def _advice(
+    settings: Settings, offer: Offer | None, found: DataFacts | None
+) -> list[str]:
+    """What the owner could do better; nothing of it leaves the board."""
+    said = []
+    if not settings.pledge:
+        text = "set data.pledge to about the number of records: it is the task's least"
+        said.append(text)
+    if found is not None and found.duplicates:
+        said.append(
+            f"{found.duplicates} records stand there more than once, and count as "
+            "often: data.windows says how often one can"
+        )
+    pledge = 0 if offer is None else pledge_of(settings, offer)
+    if pledge and found is not None and found.records < pledge / 2:
+        said.append("fewer than half the records that data.pledge says: noise is large")
+    if pledge and found is not None and found.records > 2 * pledge:
+        said.append(
+            "more than twice the records that data.pledge says: they weigh less"
+        )
+    return said
 
 
 def _condition(
@@ -131,6 +161,7 @@ def _privacy(settings: Settings, state: State) -> dict[str, Any]:
         "releases": len(ledger.charges),
         "releases_left": left,
         "without_noise": ledger.exposed,
+        "trusts_bundle": settings.trust_bundle,
     }
 
 
@@ -212,7 +243,11 @@ def readable(document: dict[str, Any]) -> str:
         if isinstance(value, dict):
             shown = ", ".join(f"{k} {v}" for k, v in value.items() if v is not None)
         elif isinstance(value, list):
-            shown = f"{len(value)} waiting"
+            shown = (
+                f"{len(value)} waiting"
+                if key == "spool"
+                else "; ".join(map(str, value))
+            )
         elif isinstance(value, float) and math.isfinite(value):
             shown = f"{value:.3f}"
         if shown not in (None, ""):

@@ -109,7 +109,7 @@ class TrainerProcess:
         self._send(JOB.pack(job))
 
     def resume(self) -> None:
-        """Lets the trainer draw its noise."""
+        """Lets the trainer read the data and draw its noise."""
         self._send(GO)
 
     def answered(self) -> None:
@@ -177,7 +177,7 @@ class TrainerProcess:
                 self._post(TrainerSpoke(number, report))
         code = process.wait()
         detail = f"the trainer ended: {_cause(code)}; {self._last_words()}"
-        crash = Report(ReportKind.FAILED_TRAINING, 0, detail, b"")
+        crash = Report(ReportKind.FAILED_TRAINING, detail)
         self._post(TrainerSpoke(number, crash))
 
     def _last_words(self) -> str:

@@ -264,6 +264,7 @@ def _set_up_board(
         "privacy.required": plan.privacy != "none",
         "privacy.epsilon": plan.epsilon,
         "privacy.delta": plan.delta,
+        "data.pledge": len(material.boards[number]),
         "training.board": "simulated",
         "pace.check_in_s": _CHECK_IN_S,
         "pace.between_s": between_s(plan),

@@ -4,7 +4,7 @@ import queue
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +24,25 @@ from agent.rim.engine_ort_training import is_available
 from agent.rim.trainer_process import TrainerProcess, TrainerSpoke
 from protocol.bundle import GRADIENT, pack_bundle
 from protocol.errors import ProtocolError
-from protocol.mechanisms import RECORD_GAUSSIAN
+from protocol.mechanisms import (
+    DEVICE_GAUSSIAN,
+    DEVICE_LAPLACE,
+    RECORD_DPSGD,
+    RECORD_GAUSSIAN,
+)
+from protocol.task import Q24, TrainingMode
 from protocol.vectors import CODECS
 from tests.contract.test_local_parameters import LOCAL_PACKED
-from tests.contract.test_trainer import FEATURES, FILES, PACKED, RECORDS, X, Y, order
+from tests.contract.test_trainer import (
+    CLASSES,
+    FEATURES,
+    FILES,
+    PACKED,
+    RECORDS,
+    X,
+    Y,
+    order,
+)
 
 DEADLINE_S = 30.0
 LIMITS = Limits(1, 8, 2048, 0)
@@ -85,10 +100,31 @@ def process(tmp_path: Path) -> Iterator[Process]:
     found.trainer.stop()
 
 
-def test_process_loads_a_bundle_and_counts_the_records(process: Process) -> None:
-    report = process.answer(None)
+def test_process_loads_a_bundle_and_counts_the_records_for_their_owner(
+    process: Process,
+) -> None:
+    bad = X.copy()
+    bad[3, 1], bad[5] = np.nan, bad[4]
+    labels = Y.copy()
+    labels[5], labels[7] = labels[4], 99
+    np.savez(process.folder / "data" / "a.npz", x=bad, y=labels)
 
-    assert (report.kind, report.examples) == (ReportKind.LOADED, RECORDS)
+    loaded = process.answer(None)
+    process.trainer.answered()
+    process.trainer.ask(replace(process.job(None), kind=JobKind.COUNT))
+    counted = process.report()
+
+    assert replace(loaded, confinement=None) == Report(ReportKind.LOADED)
+    assert counted.kind == ReportKind.COUNTED
+    assert counted.found is not None
+    facts = counted.found
+    assert (facts.records, facts.unusable) == (RECORDS - 2, 2)
+    assert facts.duplicates == 1
+    assert [text.split(":")[1] for text in facts.complaints] == [
+        " record 3",
+        " record 7",
+    ]
+    assert "99" not in " ".join(facts.complaints)
 
 
 def test_process_waits_for_the_charge_before_its_result(process: Process) -> None:
@@ -102,6 +138,88 @@ def test_process_waits_for_the_charge_before_its_result(process: Process) -> Non
 
     assert result.kind == ReportKind.RESULT
     assert CODECS[1].decode(result.payload, wanted.dimension).any()
+
+
+def test_process_reads_data_only_after_the_charge(process: Process) -> None:
+    # What is written after READY is what is trained on: nothing was read before.
+    wanted = order()
+    (process.folder / "data" / "a.npz").unlink()
+
+    assert process.answer(wanted).kind == ReportKind.READY
+    np.savez(process.folder / "data" / "a.npz", x=X[:9], y=Y[:9])
+    process.trainer.resume()
+    result = process.report()
+
+    assert result.found is not None
+    assert result.found.records == 9
+    found = CODECS[0].decode(result.payload, wanted.dimension) / Q24
+    trainer = open_trainer(PACKED)
+    exact, _ = trainer.gradient_sum(trainer.theta, X[:9], Y[:9])
+    np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-4)
+
+
+def spoil_nothing(folder: Path) -> None:
+    del folder
+
+
+def spoil_a_label(folder: Path) -> None:
+    labels = Y.copy()
+    labels[7] = CLASSES
+    np.savez(folder / "a.npz", x=X, y=labels)
+
+
+def spoil_a_value(folder: Path) -> None:
+    bad = X.copy()
+    bad[3, 1] = np.inf
+    np.savez(folder / "a.npz", x=bad, y=Y)
+
+
+def spoil_the_file(folder: Path) -> None:
+    (folder / "a.npz").write_bytes(b"no zip")
+
+
+def spoil_the_shape(folder: Path) -> None:
+    np.savez(folder / "a.npz", x=X[:, :-1], y=Y)
+
+
+def spoil_by_deletion(folder: Path) -> None:
+    (folder / "a.npz").unlink()
+
+
+SPOILS = [
+    spoil_nothing,
+    spoil_a_label,
+    spoil_a_value,
+    spoil_the_file,
+    spoil_the_shape,
+    spoil_by_deletion,
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILS, ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        order(mechanism=RECORD_GAUSSIAN),
+        order(TrainingMode.LOCAL, RECORD_DPSGD),
+        order(TrainingMode.LOCAL, DEVICE_GAUSSIAN),
+        order(mechanism=DEVICE_LAPLACE),
+    ],
+    ids=["record-gaussian", "record-dpsgd", "device-gaussian", "device-laplace"],
+)
+def test_process_answers_alike_whatever_the_data_are(
+    process: Process, wanted: TrainingOrder, spoil: Callable[[Path], None]
+) -> None:
+    spoil(process.folder / "data")
+
+    ready = process.answer(wanted)
+    process.trainer.resume()
+    result = process.report()
+
+    assert replace(ready, confinement=None) == Report(ReportKind.READY)
+    assert result.kind == ReportKind.RESULT
+    assert len(result.payload) == 4 * wanted.dimension
+    assert CODECS[0].decode(result.payload, wanted.dimension).any()
 
 
 def test_process_keeps_the_boards_own_parameters(process: Process) -> None:
@@ -167,36 +285,16 @@ def test_process_says_that_the_training_build_is_missing(process: Process) -> No
     assert "needs onnxruntime-training-cpu" in report.detail
 
 
-def test_process_names_the_bad_record(process: Process) -> None:
-    bad = X.copy()
-    bad[3, 1] = np.nan
-    np.savez(process.folder / "data" / "a.npz", x=bad, y=Y)
+def test_process_says_where_there_are_no_data_files(process: Process) -> None:
+    (process.folder / "data" / "a.npz").unlink()
 
     report = process.answer(None)
 
     assert report.kind == ReportKind.FAILED_DATA
-    assert "record 3" in report.detail
+    assert "no .npz or .csv file" in report.detail
 
 
-def test_process_tells_no_value_of_a_bad_cell(process: Process) -> None:
-    text = "1,2,3,4,5,0\n1,2,3,4,36.6x,0\n"
-    (process.folder / "data" / "b.csv").write_text(text)
-
-    report = process.answer(None)
-
-    assert report.kind == ReportKind.FAILED_DATA
-    assert "b.csv" in report.detail
-    assert "36.6" not in report.detail
-
-
-def test_process_refuses_to_pledge_more_than_there_is(process: Process) -> None:
-    report = process.answer(order(pledge=64))
-
-    assert report.kind == ReportKind.FAILED_DATA
-    assert "40 records, 64 pledged" in report.detail
-
-
-def test_process_out_of_memory_fails_with_a_clear_text(process: Process) -> None:
+def test_data_that_need_too_much_memory_count_as_none(process: Process) -> None:
     big = struct.pack("<f", 0.0) * (80 << 20)
     np.savez(
         process.folder / "data" / "b.npz",
@@ -204,10 +302,15 @@ def test_process_out_of_memory_fails_with_a_clear_text(process: Process) -> None
         y=np.zeros((80 << 20) // FEATURES, np.int64),
     )
 
-    report = process.answer(None, replace(LIMITS, memory_mb=256))
+    wanted = order(mechanism=RECORD_GAUSSIAN)
 
-    assert report.kind == ReportKind.FAILED_TRAINING
-    assert "memory" in report.detail
+    ready = process.answer(wanted, replace(LIMITS, memory_mb=256))
+    process.trainer.resume()
+    result = process.report()
+
+    assert (ready.kind, result.kind) == (ReportKind.READY, ReportKind.RESULT)
+    assert result.found is not None
+    assert "b.npz: cannot be read" in result.found.complaints[0]
 
 
 @pytest.mark.parametrize(

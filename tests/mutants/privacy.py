@@ -199,8 +199,8 @@ _PROCESS = (
     Mutant(
         "random numbers of the trainer are known to everybody",
         "agent/rim/trainer.py",
-        "os.urandom, rng, keep)",
-        "np.random.default_rng(0).bytes, rng, keep)",
+        "os.urandom, rng, keep, notes.append)",
+        "np.random.default_rng(0).bytes, rng, keep, notes.append)",
         _NOISE,
         quick=True,
     ),
@@ -258,10 +258,10 @@ _SANDBOX = (
     ),
     Mutant(
         "a cell of the data stands in the status",
-        "agent/rim/trainer.py",
-        "FAILED_DATA, detail=described(error)",
-        "FAILED_DATA, detail=str(error)",
-        ("tests/contract/test_trainer_process.py",),
+        "agent/discretion.py",
+        "            return type(error).__name__",
+        "            return str(error)",
+        ("tests/unit/agent/test_discretion.py",),
     ),
     Mutant(
         "data may lie around the home",

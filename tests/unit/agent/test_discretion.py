@@ -50,3 +50,4 @@ def test_file_and_row_are_named() -> None:
 
     assert described(error) == "data/a1.csv: record 40: y is ?"
     assert described(StorageError("models/ab12: disk full")) == "models/ab12: disk full"
+    assert described(ValueError("could not convert '36.6'")) == "ValueError"
