@@ -171,7 +171,7 @@ def readable(job: Job) -> tuple[str, ...]:
     """The folders that a trainer needs for a job, and for others like it."""
     files = (job.bundle_path, job.theta_path, job.head_path)
     folders = {file.rpartition("/")[0] or "/" for file in files if file}
-    return tuple(sorted({*folders, job.data_path}))
+    return tuple(sorted(folders | {job.data_path} - {""}))
 
 
 @dataclass(frozen=True)

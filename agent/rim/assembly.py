@@ -1,5 +1,6 @@
 """Puts an agent together from its home: keys, journal, spool, link and core state."""
 
+import logging
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -145,7 +146,9 @@ def _keep_apart(home: Home, config: AgentConfig) -> None:
     """The home for its owner alone, and the data where a trainer sees nothing else."""
     closed = home.make_private()
     if closed:
-        LOG.warning("made private: %s and %d more", closed[0], len(closed) - 1)
+        # A file that was copied in was out of reach as long as its folders were closed.
+        level = logging.WARNING if home.path in closed else logging.INFO
+        LOG.log(level, "closed to others: %s (%d in all)", closed[0], len(closed))
     # A trainer reads all of the data folder, and nothing may be in there but data.
     data = home.data(config).resolve()
     if home.path.resolve().is_relative_to(data):

@@ -251,7 +251,7 @@ def _let_evaluate(path: Path, material: Material) -> None:
     values = _flat(asdict(home.config()))
     values["evaluation.data"] = "held_out.npz"
     text = sample(type(home.config()), values)
-    write_atomic(path / COORDINATOR_FILE, text.encode(), _READABLE)
+    write_atomic(path / COORDINATOR_FILE, text.encode())
 
 
 def _set_up_board(
@@ -272,7 +272,7 @@ def _set_up_board(
     if plan.devices * _TRAINER_BYTES < _free_memory_bytes() / 2:
         values["training.keep_s"] = _TRAINER_KEPT_S
     text = sample(AgentConfig, values)
-    write_atomic(home / AGENT_FILE, text.encode(), _READABLE)
+    write_atomic(home / AGENT_FILE, text.encode())
     place = ("--home", str(home))
     command(agent_cli.main, "init", *place)
     write_examples(home / "data" / "examples.npz", material.boards[number])
