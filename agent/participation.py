@@ -15,7 +15,7 @@ from agent.events import Stage, TrainingFailed, TrainingFinished
 from agent.fetching import price, refuse_version
 from agent.obstacles import obstacle, pledge_of
 from agent.orders import TrainingOrder
-from agent.release import release_at_s, wait_longer
+from agent.release import started, wait_longer
 from agent.state import Asking, Offer, State, Training, slot_of
 from agent.turn import Turn
 from protocol.envelope import Envelope, Kind
@@ -100,8 +100,7 @@ def hear_lease(turn: Turn, envelope: Envelope) -> None:
         turn.settings.windows,
     )
     staleness_max = offer.spec.aggregation.staleness_max
-    release_s = release_at_s(turn, order.privacy.mechanism)
-    training = Training(order, envelope, False, staleness_max, turn.now_s, release_s)
+    training = Training(order, envelope, False, staleness_max)
     leases = state.leases + 1
     turn.state = evolve(state, asking=None, training=training, leases=leases)
     turn.emit(StartTraining(order))
@@ -139,7 +138,7 @@ def trainer_ready(turn: Turn) -> None:
         turn.emit(StopTraining(f"not paid for: {error}"))
         price(turn)
         return
-    training = evolve(training, spent=True)
+    training = started(turn, evolve(training, spent=True))
     turn.state = evolve(turn.state, ledger=ledger, training=training)
     turn.emit(Spend(entry), ResumeTraining())
     price(turn)

@@ -219,6 +219,8 @@ class Runner:
 
     def _counted(self, report: Report) -> None:
         """What the owner is told of the data; the core, and the world, hear nothing."""
+        # What this took depends on the data; the next training starts as if it was not.
+        self._hands.trainer.release()
         self._found = report.found
         self._dirty = True
         if report.found is None:
