@@ -11,7 +11,6 @@ from agent.release import RELEASES_TO_HALVE
 from agent.state import Condition, Pace
 from protocol.envelope import ENVELOPE
 from protocol.messages import CHECK_IN, DevicePhase
-from protocol.task import MICRO
 from tests.unit.agent.lone_board import (
     Board,
     Disk,
@@ -21,7 +20,7 @@ from tests.unit.agent.lone_board import (
     names,
     until_training,
 )
-from tests.unit.agent.meadow import OPEN, PRIVATE, TOPICS, Meadow, task_spec
+from tests.unit.agent.meadow import OPEN, TOPICS, Meadow, task_spec
 
 T = 2.0
 PACE = Pace(release_s=T, show_s=0.0)
@@ -114,19 +113,23 @@ def test_boards_are_told_apart_neither_by_time_nor_by_failures() -> None:
     assert ways[0] == ways[1] == ways[2]
 
 
-def test_wait_is_kept_and_halves_after_so_many_updates() -> None:
-    quiet = replace(PRIVATE, sigma_micro=60 * MICRO, releases=200)
-    board = at_the_data(Board(Disk(), Meadow(task_spec(quiet)), pace=PACE))
-    finish(board, 7.0)
+@pytest.mark.parametrize(
+    ("before_s", "wanted"),
+    [(4 * T, [4 * T, 4 * T, 2 * T, 2 * T]), (T, [T, T, T, T])],
+    ids=["above the first", "never below"],
+)
+def test_wait_is_kept_and_halves_after_so_many_updates(
+    before_s: float, wanted: list[float]
+) -> None:
+    board = connected(fresh(pace=PACE))
+    released = RELEASES_TO_HALVE - 3
+    board.state = replace(board.state, release_s=before_s, released=released)
     waits = []
-    for head in range(1, 3 * RELEASES_TO_HALVE + 1):
+    for head in range(1, 5):
         until_head(board, head)
         waits.append(board.state.release_s)
 
-    kept = RELEASES_TO_HALVE - 1
-    assert waits[:kept] == [4 * T] * kept
-    assert waits[kept : kept + RELEASES_TO_HALVE] == [2 * T] * RELEASES_TO_HALVE
-    assert waits[-1] == T
+    assert waits == wanted
 
 
 def test_update_without_noise_is_not_held() -> None:
