@@ -237,7 +237,10 @@ class Runner:
         if report.head:
             assert self._hands.job is not None
             self._hands.keep_head(self._hands.job[1], report.head)
-        if report.found is not None:
+        if report.found is None:
+            # It was started for no data, and may not open them.
+            self._hands.trainer.release()
+        else:
             duplicates = self._found.duplicates if self._found is not None else 0
             self._found = replace(report.found, duplicates=duplicates)
         entropy = os.urandom(ENTROPY_BYTES)
