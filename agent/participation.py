@@ -14,7 +14,7 @@ from agent.effects import ResumeTraining, Spend, StartTraining, StopTraining
 from agent.events import Stage, TrainingFailed, TrainingFinished
 from agent.fetching import price, refuse_version
 from agent.obstacles import obstacle, pledge_of
-from agent.orders import TrainingOrder
+from agent.orders import SKIPPED_MAX, TrainingOrder
 from agent.release import started, wait_longer
 from agent.state import Asking, Offer, State, Training, slot_of
 from agent.turn import Turn
@@ -155,6 +155,19 @@ def training_finished(turn: Turn, event: TrainingFinished) -> None:
     turn.state = evolve(turn.state, training=training, failures=0, fault="")
 
 
+def _try_again(turn: Turn, training: Training, event: TrainingFailed) -> None:
+    """Leaves out the record at which the trainer crashed; all, if it was at none."""
+    skipped, record = training.skipped, event.record
+    if record is None or record in skipped or len(skipped) >= SKIPPED_MAX:
+        turn.note(f"training failed, noise alone will be sent: {event.detail}")
+        training = evolve(training, running=False, empty=True)
+    else:
+        turn.note(f"training failed at a record, which is left out: {event.detail}")
+        training = evolve(training, running=False, skipped=(*skipped, record))
+    turn.state = evolve(turn.state, training=training)
+    turn.emit(StartTraining(training.order, training.empty, training.skipped))
+
+
 def training_failed(turn: Turn, event: TrainingFailed) -> None:
     """Rests before the next attempt; what was paid for is made from no data instead."""
     training = turn.state.training
@@ -162,10 +175,7 @@ def training_failed(turn: Turn, event: TrainingFailed) -> None:
         return
     noised = training.order.privacy.mechanism != NONE
     if training.running and noised and not training.empty:
-        turn.note(f"training failed, noise alone will be sent: {event.detail}")
-        training = evolve(training, running=False, empty=True)
-        turn.state = evolve(turn.state, training=training)
-        turn.emit(StartTraining(training.order, empty=True))
+        _try_again(turn, training, event)
         return
     turn.state = evolve(turn.state, training=None)
     if event.stage is Stage.MODEL:

@@ -179,7 +179,8 @@ class Training:
         them.
       release_s: When its update may leave; never before.
       running: Whether this trainer was let at the data; never before `spent`.
-      empty: Whether it trains on no record, since the first attempt failed.
+      empty: Whether it trains on no record, since an attempt failed.
+      skipped: Records at which attempts crashed; they are left out of the next one.
       finished: The result, held until `release_s`.
     """
 
@@ -191,6 +192,7 @@ class Training:
     release_s: float = float("inf")
     running: bool = False
     empty: bool = False
+    skipped: tuple[int, ...] = ()
     finished: TrainingFinished | None = None
 
 

@@ -215,7 +215,8 @@ class Runner:
         elif report.kind == ReportKind.RESULT:
             self._trained(report)
         else:
-            self._failed(_STAGES[ReportKind(report.kind)], report.detail)
+            stage = _STAGES[ReportKind(report.kind)]
+            self._failed(stage, report.detail, spoke.record)
 
     def _counted(self, report: Report) -> None:
         """What the owner is told of the data; the core, and the world, hear nothing."""
@@ -237,10 +238,7 @@ class Runner:
         if report.head:
             assert self._hands.job is not None
             self._hands.keep_head(self._hands.job[1], report.head)
-        if report.found is None:
-            # It was started for no data, and may not open them.
-            self._hands.trainer.release()
-        else:
+        if report.found is not None:
             duplicates = self._found.duplicates if self._found is not None else 0
             self._found = replace(report.found, duplicates=duplicates)
         entropy = os.urandom(ENTROPY_BYTES)
@@ -248,13 +246,13 @@ class Runner:
         if self._stop_s < float("inf"):
             self._step(e.StopAsked())
 
-    def _failed(self, stage: e.Stage, detail: str) -> None:
+    def _failed(self, stage: e.Stage, detail: str, record: int | None = None) -> None:
         assert self._hands.job is not None
         kind, bundle = self._hands.job
         if kind is JobKind.LOAD:
             self._step(e.LoadFailed(bundle, stage, detail))
         elif kind is JobKind.TRAIN:
-            self._step(e.TrainingFailed(stage, detail))
+            self._step(e.TrainingFailed(stage, detail, record))
         else:
             self._counted(Report(ReportKind.FAILED_TRAINING, detail))
 

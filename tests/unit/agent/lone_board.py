@@ -124,7 +124,7 @@ class Board:
             case f.LoadBundle(bundle):
                 assert bundle in self.disk.blobs
                 return [e.BundleLoaded(bundle)]
-            case f.StartTraining(order, _):
+            case f.StartTraining(order):
                 assert {order.bundle, order.theta} <= self.disk.blobs.keys()
                 return [e.TrainerReady()]
             case f.ResumeTraining():
