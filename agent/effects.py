@@ -106,10 +106,12 @@ class StartTraining:
       order: What to train.
       empty: Whether to train on no record: what was paid for did not come, and noise
         takes its place.
+      skipped: Numbers of records at which trainers crashed; they count as none.
     """
 
     order: TrainingOrder
     empty: bool = False
+    skipped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

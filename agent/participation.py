@@ -14,8 +14,8 @@ from agent.effects import ResumeTraining, Spend, StartTraining, StopTraining
 from agent.events import Stage, TrainingFailed, TrainingFinished
 from agent.fetching import price, refuse_version
 from agent.obstacles import obstacle, pledge_of
-from agent.orders import TrainingOrder
-from agent.release import release_at_s, wait_longer
+from agent.orders import SKIPPED_MAX, TrainingOrder
+from agent.release import started, wait_longer
 from agent.state import Asking, Offer, State, Training, slot_of
 from agent.turn import Turn
 from protocol.envelope import Envelope, Kind
@@ -104,8 +104,7 @@ def hear_lease(turn: Turn, envelope: Envelope) -> None:
         turn.settings.windows,
     )
     staleness_max = offer.spec.aggregation.staleness_max
-    release_s = release_at_s(turn, order.privacy.mechanism)
-    training = Training(order, envelope, False, staleness_max, turn.now_s, release_s)
+    training = Training(order, envelope, False, staleness_max)
     leases = state.leases + 1
     turn.state = evolve(state, asking=None, training=training, leases=leases)
     turn.emit(StartTraining(order))
@@ -156,7 +155,7 @@ def trainer_ready(turn: Turn) -> None:
         turn.emit(StopTraining(f"not paid for: {error}"))
         price(turn)
         return
-    training = evolve(training, spent=True)
+    training = started(turn, evolve(training, spent=True))
     turn.state = evolve(turn.state, ledger=ledger, training=training)
     turn.emit(Spend(entry), ResumeTraining())
     price(turn)
@@ -173,6 +172,19 @@ def training_finished(turn: Turn, event: TrainingFinished) -> None:
     turn.state = evolve(turn.state, training=training, failures=0, fault="")
 
 
+def _try_again(turn: Turn, training: Training, event: TrainingFailed) -> None:
+    """Leaves out the record at which the trainer crashed; all, if it was at none."""
+    skipped, record = training.skipped, event.record
+    if record is None or record in skipped or len(skipped) >= SKIPPED_MAX:
+        turn.note(f"training failed, noise alone will be sent: {event.detail}")
+        training = evolve(training, running=False, empty=True)
+    else:
+        turn.note(f"training failed at a record, which is left out: {event.detail}")
+        training = evolve(training, running=False, skipped=(*skipped, record))
+    turn.state = evolve(turn.state, training=training)
+    turn.emit(StartTraining(training.order, training.empty, training.skipped))
+
+
 def training_failed(turn: Turn, event: TrainingFailed) -> None:
     """Rests before the next attempt; what was paid for is made from no data instead."""
     training = turn.state.training
@@ -180,10 +192,7 @@ def training_failed(turn: Turn, event: TrainingFailed) -> None:
         return
     noised = training.order.privacy.mechanism != NONE
     if training.running and noised and not training.empty:
-        turn.note(f"training failed, noise alone will be sent: {event.detail}")
-        training = evolve(training, running=False, empty=True)
-        turn.state = evolve(turn.state, training=training)
-        turn.emit(StartTraining(training.order, empty=True))
+        _try_again(turn, training, event)
         return
     turn.state = evolve(turn.state, training=None)
     if event.stage is Stage.MODEL:

@@ -40,7 +40,7 @@ class Pace:
       between_s: After an update, before the next one.
       most_s: Bound of all doubling.
       show_s: Between two changes of what the board shows of itself.
-      release_s: From a lease to its update, at first; doubles where training takes
+      release_s: From a charge to its update, at first; doubles where training takes
         longer. 0 lets an update go at once, and with it what its time tells.
     """
 
@@ -195,10 +195,12 @@ class Training:
       lease: What allows it.
       spent: Whether its charge is on disk; only then may data be read.
       staleness_max: The task's.
-      leased_s: When the lease came.
+      started_s: When the trainer was first let at the data; nothing before depends on
+        them.
       release_s: When its update may leave; never before.
       running: Whether this trainer was let at the data; never before `spent`.
-      empty: Whether it trains on no record, since the first attempt failed.
+      empty: Whether it trains on no record, since an attempt failed.
+      skipped: Records at which attempts crashed; they are left out of the next one.
       finished: The result, held until `release_s`.
     """
 
@@ -206,10 +208,11 @@ class Training:
     lease: Envelope
     spent: bool
     staleness_max: int
-    leased_s: float = 0.0
-    release_s: float = 0.0
+    started_s: float = 0.0
+    release_s: float = float("inf")
     running: bool = False
     empty: bool = False
+    skipped: tuple[int, ...] = ()
     finished: TrainingFinished | None = None
 
 
@@ -309,7 +312,7 @@ class State:
       forfeit: What we told of a lost update.
       renewing: A check-in for a lease for an update that is spooled.
       settled: Version for which the chain has what we signed, as far as we know.
-      release_s: From a lease to its update, at present.
+      release_s: From a charge to its update, at present.
       released: Updates that left with that wait since it last fell.
       training: A training under way; never together with `asking`.
       waiting: The spool's content, oldest first.

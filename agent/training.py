@@ -249,7 +249,7 @@ def _record_sum(
         return _trusted_sum(trainer, work, grid.exponent)
     clip = Clip(privacy.clip_q24, trainer.manifest.clipping, grid.exponent)
     at = _gradients(trainer)(work.theta)
-    found = clipped_sum(at, work.x, work.y, range(len(work.x)), size, clip)
+    found = clipped_sum(at, work, range(len(work.x)), clip)
     _tell_unusable(found.unusable, tell)
     return found.total()
 

@@ -215,10 +215,13 @@ class Runner:
         elif report.kind == ReportKind.RESULT:
             self._trained(report)
         else:
-            self._failed(_STAGES[ReportKind(report.kind)], report.detail)
+            stage = _STAGES[ReportKind(report.kind)]
+            self._failed(stage, report.detail, spoke.record)
 
     def _counted(self, report: Report) -> None:
         """What the owner is told of the data; the core, and the world, hear nothing."""
+        # What this took depends on the data; the next training starts as if it was not.
+        self._hands.trainer.release()
         self._found = report.found
         self._dirty = True
         if report.found is None:
@@ -243,13 +246,13 @@ class Runner:
         if self._stop_s < float("inf"):
             self._step(e.StopAsked())
 
-    def _failed(self, stage: e.Stage, detail: str) -> None:
+    def _failed(self, stage: e.Stage, detail: str, record: int | None = None) -> None:
         assert self._hands.job is not None
         kind, bundle = self._hands.job
         if kind is JobKind.LOAD:
             self._step(e.LoadFailed(bundle, stage, detail))
         elif kind is JobKind.TRAIN:
-            self._step(e.TrainingFailed(stage, detail))
+            self._step(e.TrainingFailed(stage, detail, record))
         else:
             self._counted(Report(ReportKind.FAILED_TRAINING, detail))
 

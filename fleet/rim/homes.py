@@ -52,6 +52,7 @@ _TRAINER_BYTES = 100 << 20
 """Of a loaded trainer; half of the memory may be spent on saving their start."""
 _TRAINER_KEPT_S = 20.0
 _CHECK_IN_S = 3.0
+_RELEASE_S = 0.1
 _READABLE = 0o644
 
 
@@ -268,6 +269,7 @@ def _set_up_board(
         "training.board": "simulated",
         "pace.check_in_s": _CHECK_IN_S,
         "pace.between_s": between_s(plan),
+        "pace.release_s": _RELEASE_S,
     }
     if plan.devices * _TRAINER_BYTES < _free_memory_bytes() / 2:
         values["training.keep_s"] = _TRAINER_KEPT_S
