@@ -18,7 +18,7 @@ from agent.rim.spool import Index
 from durable.journal import Journal
 from protocol.accounting import Budget
 from protocol.envelope import ENVELOPE, Kind, sign
-from protocol.errors import ConfigError
+from protocol.errors import ConfigError, StorageError
 from protocol.ids import H, TaskId, Version
 from protocol.messages import CONTRIBUTION, Contribution
 from tests.unit.agent.meadow import BOARD, CAP, CHAIN, PRIVATE, final
@@ -344,7 +344,7 @@ def test_folder_that_cannot_be_written_to_is_remembered_in_the_home(
     def refuse(path: Path, content: bytes) -> None:
         if path.name == claims.FILE:
             error = OSError(30, "Read-only file system")
-            raise claims.StorageError("refused") from error
+            raise StorageError("refused") from error
         path.write_bytes(content)
 
     monkeypatch.setattr(claims, "write_atomic", refuse)
