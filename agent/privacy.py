@@ -271,6 +271,7 @@ class PrivacyLedger:
           BudgetExceeded: As `quote`.
         """
         charge = self.quote(slot, policy, windows)
+        assert slot not in self.charges
         return self.after(charge), charge, CHARGE.pack(charge)
 
     def releases_left(

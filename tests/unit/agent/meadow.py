@@ -187,10 +187,11 @@ def statement(
     height: int,
     board: BoardRecord = RECORD,
     key: SigningKey = COORDINATOR,
+    task: TaskId = TASK_NUMBER,
 ) -> bytes:
     """What the chain knows of the board, with everything that proves it."""
     progress = PROGRESS.pack(Progress(Version(head), 0, 0, 0))
-    keys = board_key(BOARD.identity), head_key(TASK_NUMBER)
+    keys = board_key(BOARD.identity), head_key(task)
     tree = StateTree().update({keys[0]: BOARD_RECORD.pack(board), keys[1]: progress})
     header = header_over(tree.root(), merkle.root([]), height)
     proofs = [tree.prove(each) for each in keys]
