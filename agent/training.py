@@ -60,10 +60,6 @@ from protocol.vectors import (
 )
 
 
-class EngineError(OperationError):
-    """The engine cannot load or run a graph."""
-
-
 class Trainer(Protocol):
     """A loaded bundle: its graphs as functions.
 

@@ -84,6 +84,14 @@ class StoreMetrics:
 
 
 @dataclass(frozen=True)
+class StoreFailure:
+    """Persist: a version could not be tried."""
+
+    task: TaskId
+    version: Version
+
+
+@dataclass(frozen=True)
 class KeepEvidence:
     """Persist: two updates of one board for one base version."""
 
@@ -289,6 +297,7 @@ Effect = (
     | StoreDigests
     | StoreVersion
     | StoreMetrics
+    | StoreFailure
     | KeepEvidence
     | DropEvidence
     | DropUpload

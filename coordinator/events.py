@@ -120,6 +120,21 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class EvaluationFailed:
+    """A final version could not be tried.
+
+    Attributes:
+      task: Which task.
+      version: Which version.
+      detail: Why.
+    """
+
+    task: TaskId
+    version: Version
+    detail: str
+
+
+@dataclass(frozen=True)
 class Recalled:
     """The store was asked for an update; answers `Recall`.
 
@@ -165,6 +180,7 @@ Event = (
     | Secured
     | Recalled
     | Evaluated
+    | EvaluationFailed
     | Connected
     | Disconnected
     | Ticked

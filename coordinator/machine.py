@@ -15,6 +15,7 @@ from coordinator.effects import (
     Publish,
     Refuse,
     RemoveInbox,
+    StoreFailure,
     StoreMetrics,
 )
 from coordinator.events import (
@@ -24,6 +25,7 @@ from coordinator.events import (
     Connected,
     Disconnected,
     Evaluated,
+    EvaluationFailed,
     Event,
     PeerArrived,
     Recalled,
@@ -162,7 +164,14 @@ def _take(turn: Turn, event: Event) -> None:
             peers.heard(turn, event)
         case TransactionArrived(name, content):
             _transaction_arrived(turn, name, content)
-        case Aggregated() | AggregationFailed() | Evaluated() | Secured() | Recalled():
+        case (
+            Aggregated()
+            | AggregationFailed()
+            | Evaluated()
+            | EvaluationFailed()
+            | Secured()
+            | Recalled()
+        ):
             _work_ended(turn, event)
         case Connected():
             _connected(turn)
@@ -200,7 +209,14 @@ def _board_spoke(turn: Turn, event: ChunkArrived | SaidArrived | StateArrived) -
 
 def _work_ended(
     turn: Turn,
-    event: Aggregated | AggregationFailed | Evaluated | Secured | Recalled,
+    event: (
+        Aggregated
+        | AggregationFailed
+        | Evaluated
+        | EvaluationFailed
+        | Secured
+        | Recalled
+    ),
 ) -> None:
     match event:
         case Aggregated():
@@ -215,6 +231,9 @@ def _work_ended(
             accusation.recalled(turn, event)
         case Evaluated():
             _evaluated(turn, event)
+        case EvaluationFailed(task, version, detail):
+            turn.emit(StoreFailure(task, version))
+            turn.report(f"task {task}: version {version} was not tried: {detail}")
         case _:
             assert_never(event)
 

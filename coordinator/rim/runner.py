@@ -41,6 +41,7 @@ from coordinator.effects import (
     RemoveInbox,
     Report,
     Secure,
+    StoreFailure,
     StoreMetrics,
     StoreVersion,
     Tell,
@@ -324,7 +325,7 @@ class Runner:
                 self._queue.put(Recalled(update_of(self._parts.store, known), other))
             case Accept() | Refuse() | Report():
                 self._count(effect)
-            case StoreVersion() | StoreMetrics():
+            case StoreVersion() | StoreMetrics() | StoreFailure():
                 self._parts.status.versions_changed()
             case AdoptSnapshot(manifest):
                 log.info("has the state of height %d", manifest.header.height)

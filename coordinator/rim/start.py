@@ -51,6 +51,8 @@ PATIENCE_S = 0.25
 LISTEN_S = 2.5
 """How long a validator of several only listens after its start: time to connect, to say
 twice what it holds, and to be sent its votes that others have and its journal lacks."""
+TRIALS_MAX = 3
+"""Of one version; a graph that cannot be run is not tried at every start."""
 COUNTERS_PER_BOOT_BITS = 32
 """Envelope counters start anew above all earlier ones at each start."""
 
@@ -284,7 +286,9 @@ def unevaluated(store: Store, state: CoordinatorState) -> list[Effect]:
     for task in state.tasks.values():
         known = {each.version: each for each in store.versions(task.number)}
         newest = known.get(task.head)
-        if newest is not None and newest.loss is None:
+        if newest is None or newest.failures >= TRIALS_MAX:
+            continue
+        if newest.loss is None:
             inference, bundle = task.model.inference, task.spec.bundle
             found.append(Evaluate(task.number, task.head, inference, bundle))
     return found
