@@ -178,6 +178,13 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Examine:
+    """Check a bundle as boards do, away from the loop; answered by `Examined`."""
+
+    bundle: Digest
+
+
+@dataclass(frozen=True)
 class Secure:
     """Look which of these wholes the store lacks; answered by `Secured`."""
 
@@ -307,6 +314,7 @@ Effect = (
     | RemoveInbox
     | Aggregate
     | Evaluate
+    | Examine
     | Secure
     | Recall
     | Tell

@@ -135,6 +135,25 @@ class EvaluationFailed:
 
 
 @dataclass(frozen=True)
+class Examined:
+    """A bundle was examined; answers `Examine`.
+
+    Attributes:
+      bundle: Its digest.
+      absent: It is not here.
+      fault: Why no board would run it; empty for a sound one.
+      dimension: Parameters of a sound one.
+      size: Its length in bytes.
+    """
+
+    bundle: Digest
+    absent: bool = False
+    fault: str = ""
+    dimension: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True)
 class Recalled:
     """The store was asked for an update; answers `Recall`.
 
@@ -181,6 +200,7 @@ Event = (
     | Recalled
     | Evaluated
     | EvaluationFailed
+    | Examined
     | Connected
     | Disconnected
     | Ticked

@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from coordinator import accusation, granting, intake, peers, versioning, wanting
+from coordinator import (
+    accusation,
+    finality,
+    granting,
+    intake,
+    peers,
+    versioning,
+    vouching,
+    wanting,
+)
 from coordinator.effects import (
     DropEvidence,
     Effect,
@@ -27,6 +36,7 @@ from coordinator.events import (
     Evaluated,
     EvaluationFailed,
     Event,
+    Examined,
     PeerArrived,
     Recalled,
     SaidArrived,
@@ -169,6 +179,7 @@ def _take(turn: Turn, event: Event) -> None:
             | AggregationFailed()
             | Evaluated()
             | EvaluationFailed()
+            | Examined()
             | Secured()
             | Recalled()
         ):
@@ -214,6 +225,7 @@ def _work_ended(
         | AggregationFailed
         | Evaluated
         | EvaluationFailed
+        | Examined
         | Secured
         | Recalled
     ),
@@ -227,6 +239,8 @@ def _work_ended(
             versioning.not_computed(turn, event)
         case Secured():
             versioning.secured(turn, event)
+        case Examined():
+            vouching.heard_of(turn, event)
         case Recalled():
             accusation.recalled(turn, event)
         case Evaluated():
@@ -272,7 +286,13 @@ def _transaction_arrived(turn: Turn, name: str, content: bytes) -> None:
         return
     identity = envelope.identity(chain_id)
     turn.inbox = {**turn.inbox, identity: name}
-    submit(turn, envelope)
+    if envelope.kind != Kind.TASK:
+        submit(turn, envelope)
+        return
+    try:
+        vouching.submit_task(turn, envelope)
+    except ProtocolError as error:
+        finality.transaction_refused(turn, identity, error.reason, str(error))
 
 
 def _evaluated(turn: Turn, event: Evaluated) -> None:

@@ -44,6 +44,7 @@ from agent.rim.heads import head_bytes, with_head
 from agent.training import Trainer, prepare, train
 from agent.work import Real, Work
 from durable.files import read_limited
+from engine.rim.ort import flush_tiny_numbers
 from protocol.errors import (
     ConfigError,
     EngineError,

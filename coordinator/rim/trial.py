@@ -28,7 +28,7 @@ from coordinator.trials import (
     write_frame,
 )
 from engine.bundle import open_packed
-from engine.rim.ort import Session, open_session
+from engine.rim.ort import Session, flush_tiny_numbers, open_session
 from protocol.bundle import EVALUATE, Manifest, Preprocessing
 from protocol.errors import EngineError, FederationError
 
@@ -57,6 +57,7 @@ class HeldOut:
 def main() -> int:
     """Serves trials until standard input ends."""
     _die_with_parent()
+    flush_tiny_numbers()
     # Whatever a library prints must not stand between our frames.
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -1,4 +1,4 @@
-"""What takes longer than a turn of the loop: aggregation and evaluation.
+"""What takes longer than a turn of the loop: aggregation, evaluation, examination.
 
 Each has one thread; results come back as events. Everything that a job needs is read
 from the store before it is handed over, since the store belongs to the loop's thread.
@@ -24,6 +24,7 @@ from coordinator.ledger.views import Member
 from coordinator.rim.evaluator import Evaluator
 from coordinator.rim.surroundings import Compute
 from coordinator.trials import EvaluationError
+from coordinator.vouching import examined
 from protocol.errors import AggregationError, ProtocolError
 from protocol.ids import Digest
 from protocol.keys import OpeningKey
@@ -36,7 +37,7 @@ FAILURES_MAX = 3
 
 
 class Workers:
-    """The two threads."""
+    """The three threads."""
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class Workers:
         self._compute = compute
         self._aggregation = ThreadPoolExecutor(1, "aggregation")
         self._evaluation = ThreadPoolExecutor(1, "evaluation")
+        self._examination = ThreadPoolExecutor(1, "examination")
         # Of the evaluation's thread; the loop's only reads it.
         self._failures: Counter[Digest] = Counter()
 
@@ -128,12 +130,18 @@ class Workers:
 
         self._submit(self._evaluation, work)
 
+    def examine(self, bundle: Digest) -> None:
+        """Looks whether boards would run a bundle."""
+        content = self._store.blob(bundle)
+        self._submit(self._examination, lambda: examined(bundle, content))
+
     def stop(self) -> None:
         """Waits for what runs and forgets what waits; it is handed out again."""
         if self._evaluator is not None:
             self._evaluator.abandon()
         self._aggregation.shutdown(cancel_futures=True)
         self._evaluation.shutdown(cancel_futures=True)
+        self._examination.shutdown(cancel_futures=True)
         if self._evaluator is not None:
             self._evaluator.stop()
 

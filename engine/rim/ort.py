@@ -43,6 +43,23 @@ _RAISED: tuple[type[Exception], ...] = (
 """All that ONNX Runtime raises: its own kinds are plain `Exception`s, and its bindings
 have some of Python's."""
 
+_ENTRIES = {
+    "session.use_env_allocators": "1",
+    # A spinning thread would take the board's cores between two steps.
+    "session.intra_op.allow_spinning": "0",
+}
+"""Of every session's configuration."""
+
+
+def flush_tiny_numbers() -> None:
+    """Has this process count numbers below the normal range as zero from now on.
+
+    They take many times as long as others, so that time would tell of records. To be
+    called before the first session of a process that only runs graphs: the processor
+    is set that way for everything in it, Python and NumPy too.
+    """
+    _ENTRIES["session.set_denormal_as_zero"] = "1"
+
 
 class Session:
     """A graph that is loaded. Threads may share it."""
@@ -190,11 +207,8 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _SEVERITY_ERROR
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    # A spinning thread would take the board's cores between two steps.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Numbers near zero take many times as long, and time would tell of them.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    for name, value in _ENTRIES.items():
+        options.add_session_config_entry(name, value)
     return options
 
 

@@ -60,7 +60,7 @@ HOSTILE = {
     "more values than numbers": with_header(header(f"({1 << 70},)")),
     "negative shape": with_header(header("(-4,)")),
     "no values": with_header(header("(0,)")),
-    "scalar": saved(np.float32(1)),
+    "scalar": saved(np.array(1, np.float32)),
     "matrix": saved(np.ones((6, 6), np.float32)),
     "whole numbers": saved(np.ones(36, np.int32)),
     "doubles": saved(np.ones(36)),

@@ -55,7 +55,9 @@ def _subgraph(model: onnx.ModelProto) -> None:
     model.graph.node[1].attribute.append(attribute)
 
 
-def _attribute(**fields: Any) -> Callable[[onnx.ModelProto], object]:
+def _attribute(
+    **fields: Any,  # noqa: ANN401 - whatever the message takes
+) -> Callable[[onnx.ModelProto], object]:
     def change(model: onnx.ModelProto) -> None:
         made_here = onnx.AttributeProto(name="odd", **fields)
         model.graph.node[1].attribute.append(made_here)
