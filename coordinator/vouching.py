@@ -113,7 +113,11 @@ def heard_of(turn: Turn, event: Examined) -> None:
     if known is None or known.fault is not None:
         return
     if event.absent and not turn.ledger.alone:
-        wanting.want(turn, wanting.wholes([event.bundle]))
+        # Who tells of a task has its bundle.
+        first = next(
+            (DeviceId(one.source) for one in known.waiting if one.source), None
+        )
+        wanting.want(turn, wanting.wholes([event.bundle]), first=first)
         return
     fault = "its bundle is not here" if event.absent else event.fault
     found = replace(
