@@ -15,7 +15,7 @@ Time and working memory are not bounded here: the process that runs it has limit
 from engine import flow
 from engine.graph import Attribute, Graph, Node
 from engine.operators import INTEGER, INTEGERS, OPERATORS, REAL, TEXT
-from engine.reading import read_graph
+from engine.reading import RANK_MAX, read_graph
 from protocol.errors import DecodeError, LimitError
 
 NUMBER_MAX = (1 << 31) - 1
@@ -26,9 +26,24 @@ NUMBERS_MAX = 64
 """In one attribute."""
 EDGES_MAX = 1 << 18
 """Inputs and outputs of all nodes."""
-_WINDOWS = frozenset(
-    {"kernel_shape", "strides", "pads", "dilations", "output_padding", "blocksize"}
-)
+_WINDOW, _AXIS, _FLAG = (0, WINDOW_MAX), (-RANK_MAX, RANK_MAX), (0, 1)
+_RANGES = {
+    **dict.fromkeys(("kernel_shape", "strides", "pads", "dilations"), _WINDOW),
+    **dict.fromkeys(("output_padding", "blocksize"), _WINDOW),
+    **dict.fromkeys(("axis", "perm", "start", "end"), _AXIS),
+    **dict.fromkeys(("keepdims", "noop_with_empty_axes", "allowzero"), _FLAG),
+    **dict.fromkeys(("transA", "transB", "ceil_mode", "count_include_pad"), _FLAG),
+    **dict.fromkeys(("exclusive", "reverse", "largest", "sorted"), _FLAG),
+    **dict.fromkeys(("detect_negative", "detect_positive", "fmod"), _FLAG),
+    **dict.fromkeys(("storage_order", "stash_type"), _FLAG),
+    "group": (1, NUMBER_MAX),
+}
+"""Of whole numbers by the attribute's name."""
+_TEXTS = {
+    "auto_pad": ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"),
+    "mode": ("DCR", "CRD", "constant", "edge", "reflect"),
+    "reduction": ("none", "add"),
+}
 _KINDS: dict[str, type | tuple[type, ...]] = {
     INTEGER: int,
     REAL: float,
@@ -76,15 +91,42 @@ def _check_node(node: Node) -> None:
         if kind is None or type(value) is not _KINDS[kind]:
             raise DecodeError(f"graph: {node.operator}.{name[:80]} is refused")
         _check_attribute(f"{node.operator}.{name}", name, value)
+    if node.operator == "Einsum":
+        _check_equation(node)
+    if node.attributes.get("num_outputs", len(node.outputs)) != len(node.outputs):
+        raise DecodeError(f"graph: {node.operator} with {len(node.outputs)} outputs")
+
+
+def _check_equation(node: Node) -> None:
+    """Letters for the axes of each input, none twice, and a result of some of them.
+
+    With more inputs than terms ONNX Runtime reads memory that is not its own.
+    """
+    terms, arrow, result = str(node.attributes.get("equation")).partition("->")
+    left = [term.replace(" ", "") for term in terms.split(",")]
+    found = [*left, result.replace(" ", "")]
+    letters = set("".join(left))
+    spelt = all(_is_row(term) for term in found) and letters.issuperset(found[-1])
+    if not arrow or not spelt or len(left) != len(node.inputs):
+        raise DecodeError(f"graph: Einsum at {node.name[:80]!r} is refused")
+
+
+def _is_row(term: str) -> bool:
+    plain = term.isascii() and (term.isalpha() or not term)
+    return plain and len(set(term)) == len(term)
 
 
 def _check_attribute(place: str, name: str, value: Attribute) -> None:
-    if isinstance(value, str | float):
+    if isinstance(value, float):
+        return
+    if isinstance(value, str):
+        if name in _TEXTS and value not in _TEXTS[name]:
+            raise DecodeError(f"graph: {place} is {value[:80]!r}")
         return
     numbers = value if isinstance(value, tuple) else (value,)
     if len(numbers) > NUMBERS_MAX:
         raise LimitError(f"graph: {place}: {len(numbers)} numbers")
-    least, most = (0, WINDOW_MAX) if name in _WINDOWS else (-NUMBER_MAX, NUMBER_MAX)
+    least, most = _RANGES.get(name, (-NUMBER_MAX, NUMBER_MAX))
     if not all(least <= number <= most for number in numbers):
         raise LimitError(f"graph: {place} lies beyond {least} to {most}")
 

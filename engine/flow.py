@@ -116,11 +116,20 @@ def _check_elements(node: Node, read: list[Value | None]) -> None:
     sizing = read[position] if position < len(read) else None
     if sizing is None or (sizing.source is Source.CONSTANT and sizing.sizes is None):
         raise DecodeError(f"graph: {node.operator} is sized by no plain constant")
-    known = [abs(each) for each in sizing.sizes or () if each is not None]
-    padded = node.operator == "Pad"
-    elements = sum(known) if padded else math.prod([max(1, each) for each in known])
+    known = [each for each in sizing.sizes or () if each is not None]
+    if node.operator == "Pad":
+        elements = sum([abs(each) for each in known])
+    else:
+        _check_plain(node, known)
+        elements = math.prod([max(1, each) for each in known])
     if elements > ELEMENTS_MAX:
         raise LimitError(f"graph: {node.operator} makes {elements} values")
+
+
+def _check_plain(node: Node, known: list[int]) -> None:
+    single = node.operator == "OneHot"
+    if min(known, default=1) < single or (single and len(known) != 1):
+        raise DecodeError(f"graph: {node.operator} of sizes {known[:4]}")
 
 
 def _made(node: Node, read: list[Value | None], index: int) -> Value:

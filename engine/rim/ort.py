@@ -28,7 +28,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
 onnxruntime.disable_telemetry_events()
 
-_SEVERITY_ERROR = 3
+_SEVERITY_FATAL = 4
+"""What is wrong is raised; a log would quote records."""
 _OWN_KINDS: tuple[type[Exception], ...] = tuple(
     kind
     for kind in vars(_state).values()
@@ -206,7 +207,7 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = _SEVERITY_ERROR
+    options.log_severity_level = _SEVERITY_FATAL
     for name, value in _ENTRIES.items():
         options.add_session_config_entry(name, value)
     return options
