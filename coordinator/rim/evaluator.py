@@ -6,11 +6,7 @@ or says nonsense is ended, and the next trial gets another one.
 """
 
 import contextlib
-import os
-import shutil
 import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,14 +26,14 @@ from coordinator.trials import (
     read_frame,
     write_frame,
 )
+from durable.files import storage_errors
 from protocol.errors import ConfigError, ProtocolError
 from protocol.ids import Digest
+from sandbox import spawning
 
-COMMAND = (sys.executable, "-s", "-P", "-m", "coordinator.rim.trial")
+COMMAND = spawning.command("coordinator.rim.trial")
 TRIAL_S_MAX = 300.0
 """After which a trial is ended."""
-_PASSED_ON = ("LD_LIBRARY_PATH", "PYTHONHOME")
-"""Without them some interpreters do not start."""
 
 
 def load_held_out(path: Path) -> HeldOut:
@@ -67,6 +63,7 @@ class Evaluator:
         self,
         held_out: HeldOut,
         batch: int,
+        folder: Path,
         command: Sequence[str] = COMMAND,
         seconds_max: float = TRIAL_S_MAX,
     ) -> None:
@@ -75,6 +72,7 @@ class Evaluator:
         Args:
           held_out: The examples.
           batch: How many are evaluated at once.
+          folder: For the process to work in; made anew, and empty.
           command: What to start.
           seconds_max: After which a trial is ended.
         """
@@ -82,7 +80,7 @@ class Evaluator:
         self._command = tuple(command)
         self._seconds_max = seconds_max
         self._process: subprocess.Popen[bytes] | None = None
-        self._folder: str | None = None
+        self._folder = folder
         self._loaded: Digest | None = None
 
     def evaluate(
@@ -134,9 +132,6 @@ class Evaluator:
                     with contextlib.suppress(OSError):
                         pipe.close()
             self._process = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
         self._loaded = None
 
     def _asked(self, process: subprocess.Popen[bytes], frame: bytes) -> Outcome | None:
@@ -150,14 +145,15 @@ class Evaluator:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self.stop()
-        self._folder = tempfile.mkdtemp(prefix="starling-trial-")
+        with storage_errors(self._folder):
+            spawning.empty_folder(self._folder)
         process = subprocess.Popen(  # noqa: S603 - our own module, or a test's
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=self._folder,
-            env=_environment(),
+            env=spawning.environment(Path(coordinator.__file__).parent.parent),
             start_new_session=True,
         )
         self._process = process
@@ -166,19 +162,3 @@ class Evaluator:
             # One that is gone already is noticed when it is asked.
             write_frame(process.stdin, self._held_out)
         return process
-
-
-def _environment() -> dict[str, str]:
-    source = str(Path(coordinator.__file__).parent.parent)
-    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    paths = [source, *(str(Path(path).absolute()) for path in inherited if path)]
-    return {
-        **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-        "HOME": "/nonexistent",
-        "LANG": "C.UTF-8",
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        "MALLOC_ARENA_MAX": "2",
-        "ORT_DISABLE_TELEMETRY": "1",
-    }

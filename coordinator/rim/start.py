@@ -51,6 +51,7 @@ PATIENCE_S = 0.25
 LISTEN_S = 2.5
 """How long a validator of several only listens after its start: time to connect, to say
 twice what it holds, and to be sent its votes that others have and its journal lacks."""
+TRIAL_FOLDER = "trial"
 TRIALS_MAX = 3
 """Of one version; a graph that cannot be run is not tried at every start."""
 COUNTERS_PER_BOOT_BITS = 32
@@ -165,7 +166,8 @@ def _evaluator(home: CoordinatorHome, config: CoordinatorConfig) -> Evaluator | 
     if not config.evaluation.data:
         return None
     held_out = load_held_out(home.path / config.evaluation.data)
-    return Evaluator(held_out, config.evaluation.batch)
+    folder = home.state / TRIAL_FOLDER
+    return Evaluator(held_out, config.evaluation.batch, folder)
 
 
 def _open_store(home: CoordinatorHome, genesis: Genesis) -> SqliteStore:

@@ -2,8 +2,9 @@
 
 A published graph is somebody else's program, so that it runs here, away from the keys:
 in an empty folder, without an environment, with bounded memory, and from the first
-trial on without any means to open a file or a socket. See `coordinator.trials` for what
-is said, and `coordinator.rim.evaluator` for who says it.
+trial on without any means to open a file or a socket, on every kernel; where there are
+Landlock and seccomp it may not even try. See `coordinator.trials` for what is said, and
+`coordinator.rim.evaluator` for who says it.
 """
 
 import ctypes
@@ -13,6 +14,7 @@ import resource
 import signal
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,8 @@ from engine.bundle import open_packed
 from engine.rim.ort import Session, flush_tiny_numbers, open_session
 from protocol.bundle import EVALUATE, Manifest, Preprocessing
 from protocol.errors import EngineError, FederationError
+from sandbox import landlock, seccomp
+from sandbox.system import hide_memory, renounce_privileges
 
 MEMORY_BYTES_MAX = 2 << 30
 """Private memory beside the held-out data."""
@@ -165,15 +169,20 @@ def _die_with_parent() -> None:
 def _confine(held_bytes: int) -> None:
     """Gives up, for good, what a trial does not need."""
     os.nice(NICENESS)
+    hide_memory()
+    renounce_privileges()
+    # It binds the thread that asks for it, and those that it starts.
+    if len(list(Path("/proc/self/task").iterdir())) == 1:
+        landlock.restrict(())
     memory = MEMORY_BYTES_MAX + 2 * held_bytes
     for limit, most in (
         (resource.RLIMIT_DATA, memory),
-        (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         # What is open stays open; no other file or socket can be.
         (resource.RLIMIT_NOFILE, 0),
     ):
         resource.setrlimit(limit, (most, most))
+    seccomp.restrict()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ Y = np.array([0, 1, 1], np.int64)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 100])
-def test_evaluate_known_weights_give_accuracy_and_loss_by_hand(batch: int) -> None:
+def test_evaluate_known_weights_give_accuracy_and_loss_by_hand(
+    batch: int, tmp_path: Path
+) -> None:
     bundle = compile_model(
         build_model("softmax", (2,), 2, np.random.default_rng(1)), loss="cross-entropy"
     )
@@ -40,7 +42,7 @@ def test_evaluate_known_weights_give_accuracy_and_loss_by_hand(batch: int) -> No
     start = layout[4]
     assert start is not None
     theta[start : start + 4] = [4, 0, 0, 4]
-    evaluator = Evaluator(HeldOut(X, Y), batch)
+    evaluator = Evaluator(HeldOut(X, Y), batch, tmp_path / "trial")
 
     try:
         accuracy, loss = evaluator.evaluate(
@@ -59,8 +61,8 @@ THETA_ZERO = np.zeros(36, "<f4").tobytes()
 
 
 @pytest.fixture(scope="module")
-def evaluator() -> Iterator[Evaluator]:
-    made = Evaluator(HELD_OUT, 4)
+def evaluator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evaluator]:
+    made = Evaluator(HELD_OUT, 4, tmp_path_factory.mktemp("home") / "trial")
     yield made
     made.stop()
 
@@ -135,9 +137,11 @@ PROCESSES = {
 
 
 @pytest.mark.parametrize("case", PROCESSES)
-def test_evaluate_by_a_process_that_fails_is_a_typed_failure(case: str) -> None:
+def test_evaluate_by_a_process_that_fails_is_a_typed_failure(
+    case: str, tmp_path: Path
+) -> None:
     command = (sys.executable, "-c", PROCESSES[case])
-    made = Evaluator(HELD_OUT, 4, command, seconds_max=0.5)
+    made = Evaluator(HELD_OUT, 4, tmp_path / "trial", command, seconds_max=0.5)
 
     try:
         for _ in range(2):

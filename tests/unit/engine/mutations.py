@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 
 import onnx
-from google.protobuf.message import DecodeError as Unreadable
+from google.protobuf import message  # type: ignore[import-untyped] # ships no types
 
 from compiler import compile_model
 from engine.bundle import GRAPHS
@@ -167,7 +167,7 @@ def normal(data: bytes) -> bytes:
     """What protobuf's reader sees, in one form; whatever it does not know stays in it.
 
     Raises:
-      Unreadable: If it cannot read it.
+      message.DecodeError: If it cannot read it.
     """
     model = onnx.ModelProto()
     model.ParseFromString(data)
@@ -202,5 +202,5 @@ def disagreement(data: bytes, written: bytes) -> str:
     """Where protobuf's reader sees something else than we wrote; empty if nowhere."""
     try:
         return "" if normal(data) == normal(written) else data.hex()
-    except Unreadable:
+    except message.DecodeError:
         return data.hex()

@@ -18,10 +18,8 @@ QUICK, LONG, PARTS = 300, 100_000, 20
 WHOLE = (-(2**63), -(2**31), -5, -4, 0, 3, 4, 2**31, 2**63 - 1)
 
 
-def session_of(
-    nodes: Sequence[onnx.NodeProto], **constants: NDArray[np.generic]
-) -> Graph:
-    return checked_graph(made(nodes, constants).SerializeToString())
+def session_of(nodes: Sequence[onnx.NodeProto]) -> Graph:
+    return checked_graph(made(nodes).SerializeToString())
 
 
 def feeds(y: Sequence[int] = (0, 1)) -> dict[str, NDArray[np.generic]]:
@@ -94,11 +92,9 @@ def test_input_that_the_runtime_refuses_is_an_engine_error(case: str) -> None:
 def test_binding_that_the_runtime_refuses_is_an_engine_error() -> None:
     session = open_session(session_of([node("Add", ["x", "theta"], ["out"])]))
     binding = session.bind()
+    binding.input("x", np.ones(4, np.float32))
 
     with pytest.raises(EngineError):
-        binding.run()
-    with pytest.raises(EngineError):
-        binding.input("z", np.ones(1, np.float32))
         binding.run()
 
 
