@@ -35,6 +35,7 @@ from protocol.clipping import GRAPH_DIMENSION_MAX
 from protocol.descent import PLAIN
 from protocol.errors import (
     ConfigError,
+    EngineError,
     NonFinite,
     NormExceeded,
     OperationError,

@@ -27,6 +27,7 @@ _REAL_ONLY = frozenset(
 )
 """What would divide whole numbers by a count of none, or raise them to negatives."""
 _DIVIDING = frozenset({"Div", "Mod"})
+_RESHAPING = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 _MADE_LARGE = frozenset({"ConstantOfShape", "Expand", "OneHot", "Pad", "Tile"})
 
 
@@ -171,7 +172,7 @@ def _cast_type(node: Node) -> Type:
 
 def _sizes(node: Node, read: list[Value | None]) -> tuple[int | None, ...] | None:
     """The entries of a value that may say sizes, as far as they can be known."""
-    if node.operator in ("Identity", "Reshape") and read and read[0]:
+    if node.operator in _RESHAPING and read and read[0]:
         return read[0].sizes
     if node.operator != "Concat":
         return None

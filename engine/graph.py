@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-OPSET = 18
-"""The one operator set that is run: the compiler writes no other."""
+OPSET_MIN, OPSET_MAX = 13, 21
+"""Operator sets that are run; what is known of operators holds in all of them."""
 
 
 class Type(IntEnum):
@@ -102,6 +102,7 @@ class Graph:
     Attributes:
       name: Of the graph.
       ir_version: Of the file format.
+      opset: Version of the default operator set.
       nodes: In an order in which they can be run.
       tensors: Its constants.
       inputs: What a caller gives.
@@ -110,6 +111,7 @@ class Graph:
 
     name: str
     ir_version: int
+    opset: int
     nodes: tuple[Node, ...]
     tensors: tuple[Tensor, ...]
     inputs: tuple[Port, ...]

@@ -1,7 +1,7 @@
 """The operators that are run, and what of each of them may be written.
 
-Deterministic, without subgraphs, random numbers, strings or optional types. The
-compiler writes every one of them, and none is here that it does not write. Beside arity
+Deterministic, without subgraphs, random numbers, strings or optional types. They are
+those that the compiler writes, and three more that only change a shape. Beside arity
 and attributes it is told which inputs say how large something becomes.
 
 Source: onnx/defs of operator set 18.
@@ -37,7 +37,8 @@ class Operator:
 
 _ARITIES = {
     (1, 1, 1): (
-        "Abs AveragePool Cast Ceil ConstantOfShape Cos DepthToSpace Elu Erf Exp Floor "
+        "Abs AveragePool Cast Ceil ConstantOfShape Cos DepthToSpace Elu Erf Exp "
+        "Flatten Floor "
         "GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity IsInf IsNaN "
         "LeakyRelu Log LogSoftmax Neg Not Reciprocal Relu Round Selu Shape Sigmoid "
         "Sign Sin Softmax Softplus Softsign SpaceToDepth Sqrt Tanh Transpose"
@@ -45,14 +46,15 @@ _ARITIES = {
     (1, 1, 2): "MaxPool",
     (1, 2, 1): (
         "ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceSum "
-        "ReduceSumSquare"
+        "ReduceSumSquare Squeeze"
     ),
     (1, 2, MANY): "Split",
     (1, 3, 1): "Clip",
     (1, MANY, 1): "Concat Einsum Max Min Sum",
     (2, 2, 1): (
         "Add And CumSum Div Equal Expand Gather GatherElements Greater GreaterOrEqual "
-        "Less LessOrEqual MatMul Mod Mul Or PRelu Pow Reshape Sub Tile"
+        "Less LessOrEqual MatMul Mod Mul Or PRelu Pow Reshape Sub Tile "
+        "Unsqueeze"
     ),
     (2, 2, 2): "TopK",
     (2, 3, 1): "Conv ConvTranspose Gemm",
@@ -77,6 +79,7 @@ _ATTRIBUTES = {
     "DepthToSpace": "blocksize:i mode:s",
     "Einsum": "equation:s",
     "Elu": "alpha:f",
+    "Flatten": "axis:i",
     "Gather": "axis:i",
     "GatherElements": "axis:i",
     "Gemm": "alpha:f beta:f transA:i transB:i",
@@ -109,8 +112,10 @@ _SIZES = {
     "Reshape": (1,),
     "Slice": (1, 2, 3, 4),
     "Split": (1,),
+    "Squeeze": (1,),
     "Tile": (1,),
     "TopK": (1,),
+    "Unsqueeze": (1,),
     **dict.fromkeys(_REDUCTIONS, (1,)),
 }
 

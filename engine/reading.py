@@ -7,7 +7,17 @@ kept. Whether the parts make sense together is `engine.checking`'s matter.
 Source: field numbers of onnx.proto, IR version 13.
 """
 
-from engine.graph import OPSET, Attribute, Graph, Node, Port, Tensor, Type, size
+from engine.graph import (
+    OPSET_MAX,
+    OPSET_MIN,
+    Attribute,
+    Graph,
+    Node,
+    Port,
+    Tensor,
+    Type,
+    size,
+)
 from engine.wire import Field, Form, Kind, Message, Reader
 from protocol.errors import DecodeError, LimitError
 
@@ -92,11 +102,12 @@ def read_graph(model: bytes) -> Graph:
     version = found.one("ir_version", int)
     if not IR_VERSION_MIN <= version <= IR_VERSION_MAX:
         raise DecodeError(f"graph: IR version {version} is refused")
-    _check_opset(reader, found)
+    opset = _opset(reader, found)
     graph = reader.message(found.one("graph", memoryview), _GRAPH, "graph")
     return Graph(
         graph.one("name", str) if graph.has("name") else "",
         version,
+        opset,
         tuple([_node(reader, each) for each in _parts(graph, "node", NODES_MAX)]),
         tuple(
             [
@@ -116,15 +127,16 @@ def _parts(graph: Message, name: str, most: int) -> list[memoryview]:
     return found
 
 
-def _check_opset(reader: Reader, model: Message) -> None:
+def _opset(reader: Reader, model: Message) -> int:
     entries = model.all("opset_import", memoryview)
     if len(entries) != 1:
         raise DecodeError("graph: expected one operator set")
     entry = reader.message(entries[0], _OPSET, "operator set")
     _check_domain(entry)
     version = entry.one("version", int)
-    if version != OPSET:
-        raise DecodeError(f"graph: operator set {version}, {OPSET} runs")
+    if not OPSET_MIN <= version <= OPSET_MAX:
+        raise DecodeError(f"graph: operator set {version} is refused")
+    return version
 
 
 def _check_domain(found: Message) -> None:

@@ -4,7 +4,7 @@ Each graph has one form: fields rise, and nothing is written that is not in `Gra
 What the compiler writes comes out as it went in, but for the name of its producer.
 """
 
-from engine.graph import OPSET, Attribute, Graph, Node, Port, Tensor
+from engine.graph import Attribute, Graph, Node, Port, Tensor
 from engine.reading import (
     ATTRIBUTE_FLOAT,
     ATTRIBUTE_INT,
@@ -23,7 +23,7 @@ def write_graph(graph: Graph) -> bytes:
         *[bytes_field(11, _port(port)) for port in graph.inputs],
         *[bytes_field(12, _port(port)) for port in graph.outputs],
     ]
-    opset = text_field(1, "") + number_field(2, OPSET)
+    opset = text_field(1, "") + number_field(2, graph.opset)
     return b"".join(
         (
             number_field(1, graph.ir_version),

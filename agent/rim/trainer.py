@@ -38,7 +38,6 @@ from agent.orders import (
     readable,
 )
 from agent.rim.dataset import DataSet, data_files, no_records, read_dataset
-
 from agent.rim.engines import open_trainer
 from agent.rim.heads import head_bytes, with_head
 from agent.training import Trainer, prepare, train

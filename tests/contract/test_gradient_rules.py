@@ -382,11 +382,13 @@ def test_cases_cover_every_rule() -> None:
 
 
 @pytest.mark.slow
-def test_boards_allow_the_operators_that_are_written_and_no_other() -> None:
+def test_boards_allow_the_operators_that_are_written_and_three_more() -> None:
     written = set()
     for make in CASES.values():
         files = compile_model(make()[0], loss=make()[1]).files
         graphs = [checked_graph(files[name]) for name in GRAPHS]
         written |= {name for graph in graphs for name in graph.operators}
 
-    assert written == set(OPERATORS)
+    # A graph that was written by hand may change a shape by these.
+    assert set(OPERATORS) - written == {"Flatten", "Squeeze", "Unsqueeze"}
+    assert written <= set(OPERATORS)

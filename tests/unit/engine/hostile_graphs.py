@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engine.checking import check_graph
 from engine.graph import Attribute, Graph, Node, Port, Tensor, Type
 from engine.operators import INDEX_INPUTS, OPERATORS
-from engine.rim.ort import flush_subnormals, open_session
+from engine.rim.ort import flush_tiny_numbers, open_session
 from protocol.errors import FederationError
 
 MEMORY_BYTES_MAX = 1 << 30
@@ -58,6 +58,7 @@ class Maker:
         return Graph(
             "hostile",
             8,
+            18,
             tuple(self.nodes),
             tuple(self.tensors),
             (
@@ -181,7 +182,7 @@ def main() -> int:
     first, last = int(sys.argv[1]), int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    flush_subnormals()
+    flush_tiny_numbers()
     for seed in range(first, last):
         sys.stdout.write(f"{seed} ")
         sys.stdout.flush()

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnx.defs import OpSchema, get_schema
 
+from compiler.builder import OPSET
 from engine.checking import NUMBERS_MAX, WINDOW_MAX, check_graph, checked_graph
 from engine.flow import ELEMENTS_MAX
-from engine.graph import OPSET
 from engine.operators import INDEX_INPUTS, MANY, OPERATORS
 from engine.reading import read_graph
 from protocol.errors import DecodeError, LimitError, ProtocolError
@@ -72,7 +72,7 @@ FORBIDDEN = (
     "OptionalGetElement SequenceMap SequenceAt SequenceConstruct ConcatFromSequence "
     "NonZero Unique Compress Constant Range Resize GatherND ScatterND Scatter Upsample "
     "TfIdfVectorizer NonMaxSuppression RoiAlign ImageDecoder Det BitShift LSTM GRU RNN "
-    "Squeeze Unsqueeze Size Trilu Col2Im EyeLike MemcpyFromHost FusedConv FusedGemm"
+    "Size Trilu Col2Im EyeLike MemcpyFromHost FusedConv FusedGemm"
 )
 
 
@@ -167,6 +167,8 @@ SIZED: dict[str, Nodes] = {
     "TopK": [node("TopK", ["theta", "size"], ["out", "places"])],
     "OneHot": [node("OneHot", ["y", "size", "pair"], ["out"])],
     "Split": [node("Split", ["theta", "size"], ["out"])],
+    "Squeeze": [node("Squeeze", ["x", "size"], ["out"])],
+    "Unsqueeze": [node("Unsqueeze", ["x", "size"], ["out"])],
     "CumSum": [node("CumSum", ["theta", "scalar"], ["out"])],
     **{
         name: [node(name, ["x", "size"], ["out"])]

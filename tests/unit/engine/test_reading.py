@@ -117,8 +117,8 @@ REFUSED: dict[str, Callable[[onnx.ModelProto], object]] = {
     ),
     "domain of operators": lambda m: m.opset_import.add(domain="custom", version=1),
     "operator set twice": lambda m: m.opset_import.add(domain="", version=18),
-    "operator set too new": lambda m: setattr(m.opset_import[0], "version", 19),
-    "operator set too old": lambda m: setattr(m.opset_import[0], "version", 17),
+    "operator set too new": lambda m: setattr(m.opset_import[0], "version", 22),
+    "operator set too old": lambda m: setattr(m.opset_import[0], "version", 12),
     "no operator set": lambda m: m.ClearField("opset_import"),
     "format too old": lambda m: setattr(m, "ir_version", 7),
     "format too new": lambda m: setattr(m, "ir_version", 99),
@@ -198,6 +198,7 @@ REFUSED: dict[str, Callable[[onnx.ModelProto], object]] = {
 def test_graph_that_is_read_tells_all_its_parts() -> None:
     graph = read_graph(_model().SerializeToString())
 
+    assert (graph.ir_version, graph.opset) == (8, 18)
     assert graph.operators["Softmax"] == 1
     assert [each.name for each in graph.inputs] == ["theta", "x", "y"]
     assert graph.inputs[1].shape == ("n", 4)
