@@ -30,7 +30,7 @@ _WINDOW, _AXIS, _FLAG = (0, WINDOW_MAX), (-RANK_MAX, RANK_MAX), (0, 1)
 _RANGES = {
     **dict.fromkeys(("kernel_shape", "strides", "pads", "dilations"), _WINDOW),
     **dict.fromkeys(("output_padding", "blocksize"), _WINDOW),
-    **dict.fromkeys(("axis", "perm", "start", "end"), _AXIS),
+    **dict.fromkeys(("axis", "axes", "perm", "start", "end"), _AXIS),
     **dict.fromkeys(("keepdims", "noop_with_empty_axes", "allowzero"), _FLAG),
     **dict.fromkeys(("transA", "transB", "ceil_mode", "count_include_pad"), _FLAG),
     **dict.fromkeys(("exclusive", "reverse", "largest", "sorted"), _FLAG),

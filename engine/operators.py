@@ -101,7 +101,8 @@ _ATTRIBUTES = {
     "Split": "axis:i num_outputs:i",
     "TopK": "axis:i largest:i sorted:i",
     "Transpose": "perm:ints",
-    **dict.fromkeys(_REDUCTIONS, "keepdims:i noop_with_empty_axes:i"),
+    # Axes were an attribute until operator set 18.
+    **dict.fromkeys(_REDUCTIONS, "axes:ints keepdims:i noop_with_empty_axes:i"),
 }
 _SIZES = {
     "ConstantOfShape": (0,),
