@@ -237,6 +237,10 @@ class Office(Party):
             self.settings, self.state, event, self.time.now_s, self._now_ms()
         )
         effects.extend(caused)
+        for asked in caused:
+            # Examined at once where it is here; else after the batch was stored.
+            if isinstance(asked, e.Examine) and self.store.blob(asked.bundle):
+                self._step(self._examined(asked.bundle), effects)
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
         self._persistence.commit(effects, self._now_ms())
@@ -256,6 +260,7 @@ class Office(Party):
             case e.Recall(known, other):
                 self._put(c.Recalled(update_of(self.store, known), other))
             case e.Examine(bundle):
+                # A second answer changes nothing.
                 self._put(self._examined(bundle))
             case e.Aggregate() | e.Evaluate():
                 self._work(effect)
