@@ -35,6 +35,7 @@ from protocol.clipping import GRAPH_DIMENSION_MAX
 from protocol.descent import PLAIN
 from protocol.errors import (
     ConfigError,
+    EngineError,
     NonFinite,
     NormExceeded,
     OperationError,
@@ -58,10 +59,6 @@ from protocol.vectors import (
     GridVector,
     to_grid,
 )
-
-
-class EngineError(OperationError):
-    """The engine cannot load or run a graph."""
 
 
 class Trainer(Protocol):

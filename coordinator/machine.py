@@ -8,13 +8,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from coordinator import accusation, granting, intake, peers, versioning, wanting
+from coordinator import (
+    accusation,
+    finality,
+    granting,
+    intake,
+    peers,
+    versioning,
+    vouching,
+    wanting,
+)
 from coordinator.effects import (
     DropEvidence,
     Effect,
     Publish,
     Refuse,
     RemoveInbox,
+    StoreFailure,
     StoreMetrics,
 )
 from coordinator.events import (
@@ -24,7 +34,9 @@ from coordinator.events import (
     Connected,
     Disconnected,
     Evaluated,
+    EvaluationFailed,
     Event,
+    Examined,
     PeerArrived,
     Recalled,
     SaidArrived,
@@ -162,7 +174,15 @@ def _take(turn: Turn, event: Event) -> None:
             peers.heard(turn, event)
         case TransactionArrived(name, content):
             _transaction_arrived(turn, name, content)
-        case Aggregated() | AggregationFailed() | Evaluated() | Secured() | Recalled():
+        case (
+            Aggregated()
+            | AggregationFailed()
+            | Evaluated()
+            | EvaluationFailed()
+            | Examined()
+            | Secured()
+            | Recalled()
+        ):
             _work_ended(turn, event)
         case Connected():
             _connected(turn)
@@ -200,7 +220,15 @@ def _board_spoke(turn: Turn, event: ChunkArrived | SaidArrived | StateArrived) -
 
 def _work_ended(
     turn: Turn,
-    event: Aggregated | AggregationFailed | Evaluated | Secured | Recalled,
+    event: (
+        Aggregated
+        | AggregationFailed
+        | Evaluated
+        | EvaluationFailed
+        | Examined
+        | Secured
+        | Recalled
+    ),
 ) -> None:
     match event:
         case Aggregated():
@@ -211,10 +239,15 @@ def _work_ended(
             versioning.not_computed(turn, event)
         case Secured():
             versioning.secured(turn, event)
+        case Examined():
+            vouching.heard_of(turn, event)
         case Recalled():
             accusation.recalled(turn, event)
         case Evaluated():
             _evaluated(turn, event)
+        case EvaluationFailed(task, version, detail):
+            turn.emit(StoreFailure(task, version))
+            turn.report(f"task {task}: version {version} was not tried: {detail}")
         case _:
             assert_never(event)
 
@@ -253,7 +286,13 @@ def _transaction_arrived(turn: Turn, name: str, content: bytes) -> None:
         return
     identity = envelope.identity(chain_id)
     turn.inbox = {**turn.inbox, identity: name}
-    submit(turn, envelope)
+    if envelope.kind != Kind.TASK:
+        submit(turn, envelope)
+        return
+    try:
+        vouching.submit_task(turn, envelope)
+    except ProtocolError as error:
+        finality.transaction_refused(turn, identity, error.reason, str(error))
 
 
 def _evaluated(turn: Turn, event: Evaluated) -> None:

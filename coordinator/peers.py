@@ -8,7 +8,7 @@ block stands whatever we think, and the vectors are fetched afterwards.
 
 from dataclasses import replace
 
-from coordinator import catchup, membership, wanting
+from coordinator import catchup, membership, vouching, wanting
 from coordinator.effects import Give, Refuse, StoreWhole
 from coordinator.events import PeerArrived
 from coordinator.gossip import (
@@ -140,6 +140,7 @@ def frame_bytes_max(turn: Turn) -> int:
     specs = [task.spec for task in turn.tasks.values()]
     sizes = [wire.MESSAGE.bytes_max]
     sizes += [spec.bundle_bytes for spec in specs]
+    sizes += vouching.sizes(turn)
     sizes += [_GRID_BYTES * spec.dimension for spec in specs]
     return max(sizes) + _FRAME_OVERHEAD_BYTES
 
@@ -179,6 +180,10 @@ def _ledger(turn: Turn, who: DeviceId, content: bytes) -> None:
     elif message.topic == wire.Topic.TRANSACTION and _is_update(message.content):
         announced(turn, who, message.content)
         return
+    elif message.topic == wire.Topic.TRANSACTION and vouching.told(
+        turn, who, content, message.content
+    ):
+        return
     advance(turn, node.PeerMessage(content, who))
     if message.topic == wire.Topic.STATUS:
         catchup.look(turn)
@@ -204,10 +209,14 @@ def _lacks(turn: Turn, proposal: Proposal) -> tuple[tuple[bytes, Digest], ...]:
             identity = envelope.identity(turn.settings.gate.chain_id)
             if not _holds(turn, key, identity):
                 lacks.append((key, identity))
+        elif envelope.kind == Kind.TASK:
+            lacks.extend(vouching.lacks(turn, envelope))
     return tuple(lacks)
 
 
 def _holds(turn: Turn, key: bytes, identity: Digest) -> bool:
+    if key.startswith(vouching.KEY):
+        return vouching.is_sound(turn, key, identity)
     held = turn.held.get(key)
     return held is not None and held.transaction == identity
 
@@ -223,8 +232,9 @@ def _park(
     turn.parked = {**turn.parked, who: parked}
     absent = [
         identity
-        for _, identity in lacks
-        if turn.wanted.keys().isdisjoint(wanting.keys([identity]))
+        for key, identity in lacks
+        if not key.startswith(vouching.KEY)
+        and turn.wanted.keys().isdisjoint(wanting.keys([identity]))
     ]
     want_later(turn, absent)
 
@@ -287,6 +297,7 @@ def _whole_given(turn: Turn, content: bytes) -> None:
     if key in turn.wanted:
         turn.emit(StoreWhole(content))
         came(turn, [key])
+        vouching.came(turn, content)
 
 
 def _model_given(turn: Turn, given: GivenModel) -> None:

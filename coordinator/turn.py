@@ -67,6 +67,7 @@ class Turn:
         self.uploads_wait = state.uploads_wait
         self.left = state.left
         self.left_at_s = state.left_at_s
+        self.bundles = state.bundles
 
     def state(self) -> CoordinatorState:
         """The state after the step."""
@@ -100,6 +101,7 @@ class Turn:
             self.left,
             self.left_at_s,
             wake_at_s,
+            self.bundles,
         )
 
     def emit(self, effect: Effect) -> None:

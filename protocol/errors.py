@@ -179,6 +179,10 @@ class OperationError(FederationError):
     """The operation asked for cannot be done now; exit 1 with its message."""
 
 
+class EngineError(OperationError):
+    """The engine cannot load or run a graph."""
+
+
 class AggregationError(FederationError):
     """Too few or unusable updates; the buffer stays open."""
 

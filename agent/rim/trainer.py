@@ -38,15 +38,16 @@ from agent.orders import (
     readable,
 )
 from agent.rim.dataset import DataSet, data_files, no_records, read_dataset
-from agent.rim.engine_ort import flush_tiny_numbers
 from agent.rim.engines import open_trainer
 from agent.rim.heads import head_bytes, with_head
 from agent.rim.mark import Mark
-from agent.training import EngineError, Trainer, prepare, train
+from agent.training import Trainer, prepare, train
 from agent.work import Real, Work
 from durable.files import read_limited
+from engine.rim.ort import flush_tiny_numbers
 from protocol.errors import (
     ConfigError,
+    EngineError,
     FederationError,
     NonFinite,
     OperationError,

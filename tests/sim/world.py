@@ -159,6 +159,7 @@ class World:
             for whole in wholes:
                 store.put_blob(whole)
         self.office = Office(self.time, self.broker, self.law, OFFICE, store)
+        self.office.dimension = plan.dimension
         self.law.office = self.office
         self.boards = [self._board(number) for number in range(plan.boards)]
         self.parties: list[Party] = [self.office, *self.boards]
