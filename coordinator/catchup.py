@@ -5,7 +5,7 @@ asks for ranges, of one coordinator that says to be ahead, then of the next one.
 block is a decision, which its certificate proves; nobody is believed.
 """
 
-from coordinator import restoring, wanting
+from coordinator import membership, restoring, wanting
 from coordinator.gossip import GIVEN_BLOCKS, Subject, blocks_key, parse_blocks_key
 from coordinator.ledger import node, wire
 from coordinator.submission import advance
@@ -20,7 +20,13 @@ def look(turn: Turn) -> None:
     if restoring.look(turn):
         return
     height = turn.ledger.consensus.height
-    ahead = max((peer.height for peer in turn.peers.values()), default=0) - height
+    # Not a learner: nobody vouches for what it says.
+    heights = [
+        peer.height
+        for who, peer in turn.peers.items()
+        if membership.is_coordinator(turn.ledger, who)
+    ]
+    ahead = max(heights, default=0) - height
     key = wanting.want_key(Subject.BLOCKS, blocks_key(height))
     past = [other for other in turn.wanted if _is_past(other, height)]
     if past:

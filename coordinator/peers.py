@@ -76,7 +76,7 @@ def heard(turn: Turn, event: PeerArrived) -> None:
     """Takes a message of another coordinator; a bad one is counted."""
     who = event.peer
     try:
-        if not membership.is_coordinator(turn.ledger, who):
+        if not membership.may_speak(turn.ledger, who):
             raise SignatureError("not a coordinator", Reason.NOT_AUTHORISED)
         if who == membership.own_id(turn.ledger):
             return
@@ -94,7 +94,9 @@ def heard(turn: Turn, event: PeerArrived) -> None:
                 allowance=allowance,
             ),
         }
-        _take(turn, who, FRAME.unpack(event.payload))
+        frame = FRAME.unpack(event.payload)
+        membership.check_says(turn.ledger, who, frame)
+        _take(turn, who, frame)
     except ProtocolError as error:
         turn.emit(Refuse(None, error.reason, str(error)))
 

@@ -27,7 +27,7 @@ CHANGED = 5
 def leave(chain: Chain) -> Motion:
     """Takes the last validator out of the set, approved by the others."""
     content = VALIDATOR_CHANGE.pack(ValidatorChange(None, chain.keys[3].public))
-    made = Motion(Kind.VALSET, 0, 1000, content)
+    made = Motion(Kind.VALSET, 0, 1000, 0, content)
     for key in chain.keys[:3]:
         made = made.approved(key, chain.tip.chain_id)
     return made
