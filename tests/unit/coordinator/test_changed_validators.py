@@ -91,7 +91,7 @@ def test_admission_after_the_change_trusts_who_decides_now(
     (handover,) = store.epochs()
     pinned = proving.checkpoint(folder, store.genesis)
     assert pinned is not None
-    assert (pinned.height, pinned.validators) == (CHANGED, handover.following)
+    assert (pinned.height, pinned.validators) == (HEIGHT, handover.following)
 
 
 def test_admission_before_there_is_a_chain_trusts_the_genesis(
