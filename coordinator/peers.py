@@ -47,7 +47,7 @@ from protocol.errors import (
     Reason,
     SignatureError,
 )
-from protocol.ids import DeviceId, Digest, H, device_name
+from protocol.ids import DeviceId, Digest, H, device_id, device_name
 from protocol.task import version_digest
 
 BYTES_PER_S = 16e6
@@ -170,8 +170,10 @@ def _ledger(turn: Turn, who: DeviceId, content: bytes) -> None:
     message = wire.MESSAGE.unpack(content)
     if message.topic == wire.Topic.STATUS:
         status = wire.STATUS.unpack(message.content)
-        peer = replace(turn.peers[who], height=status.height, round=status.round)
-        turn.peers = {**turn.peers, who: peer}
+        # Not of somebody else, passed on: nobody is level by another's word.
+        if device_id(status.validator) == who:
+            peer = replace(turn.peers[who], height=status.height, round=status.round)
+            turn.peers = {**turn.peers, who: peer}
     elif message.topic == wire.Topic.PROPOSAL:
         proposal = PROPOSAL.unpack(message.content)
         lacks = _lacks(turn, proposal)

@@ -142,6 +142,21 @@ def test_learner_that_says_to_be_far_ahead_is_asked_nothing(
     assert chief.state.wanted == {}
 
 
+def test_learner_is_not_level_by_the_status_of_somebody_else(
+    council: Council, boards: list[Voter]
+) -> None:
+    grow(council, boards, 1)
+    chief, west = council.members[0], council.join()
+    west.up = False
+    admit(council)
+    told = [one for one in council.members[1].effects if isinstance(one, Gossip)]
+    messages = [wire.MESSAGE.unpack(one.payload) for one in told]
+    (status, *_) = [one for one in messages[::-1] if one.topic == wire.Topic.STATUS]
+    frame = FRAME.pack(Frame(Subject.LEDGER, wire.MESSAGE.pack(status)))
+    chief.step(PeerArrived(NEWCOMER.identity, frame), council.now_s)
+    assert chief.state.peers[NEWCOMER.identity].height == 0
+
+
 def asks(council: Council, who: Member, key: bytes) -> list[object]:
     """What member 0 would give somebody who asks it for blocks and a bundle."""
     chief = council.members[0]
