@@ -29,6 +29,7 @@ _RELEASES_LEAST = 15
 _RELEASES_SPARE = 1.25
 _NOISED_STEPS = 10
 _PATIENCE_S = 3
+"""Boards on one machine train within a second or so; real ones take minutes."""
 _SETTLING_S = 15.0
 # Of a whole update; in L1 for Laplace.
 _UPDATE_CLIPS = {"device-gaussian": 0.3, "device-laplace": 0.1}
