@@ -53,6 +53,18 @@ def given(turn: Turn, subject: Subject, content: bytes) -> None:
         _blocks_given(turn, content)
 
 
+def _say_if_pinned(turn: Turn, height: int) -> None:
+    """Who pins a header is to hear of blocks that do not lead through it."""
+    pinned = turn.ledger.tip.pinned
+    if pinned is not None and pinned.height == height:
+        turn.report(
+            f"was given no block of height {height} that is the pinned one. If nobody "
+            "gives it, what was followed until there is another past, which retired "
+            "keys signed (set state/chain.sqlite3 aside and start again), or the "
+            "checkpoint is wrong"
+        )
+
+
 def _blocks_given(turn: Turn, content: bytes) -> None:
     """Takes a range that we asked for, and asks for the next one.
 
@@ -67,6 +79,7 @@ def _blocks_given(turn: Turn, content: bytes) -> None:
         decision = wire.MESSAGE.pack(wire.Message(wire.Topic.DECISION, packed))
         advance(turn, node.PeerMessage(decision))
         if turn.ledger.consensus.height == height:
+            _say_if_pinned(turn, height)
             return
         height = turn.ledger.consensus.height
     look(turn)
