@@ -198,9 +198,10 @@ class PublishSpooled:
 
 @dataclass(frozen=True)
 class Note:
-    """Tell the operator's log."""
+    """Tell the operator's log; `warns` if somebody should look at it."""
 
     text: str
+    warns: bool = False
 
 
 Effect = (

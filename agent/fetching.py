@@ -11,6 +11,7 @@ import math
 import sys
 from functools import lru_cache
 
+from agent import following
 from agent.effects import (
     AdoptModel,
     KeepBlobs,
@@ -72,6 +73,7 @@ def hear_manifest(turn: Turn, payload: bytes) -> None:
         fault = f"the task's bundle of {spec.bundle_bytes} bytes is too large for us"
         turn.state = evolve(turn.state, fault=fault)
         raise LimitError(fault)
+    following.say(turn, trusted, manifest.handovers)
     _believe(turn, manifest)
     offer = Offer(manifest.version, spec, manifest.model, manifest.header.height)
     turn.state = evolve(
@@ -118,6 +120,7 @@ def _follow(turn: Turn, manifest: Manifest) -> None:
     before = turn.state.trusted
     trusted = before.follow(manifest.handovers)
     if trusted is not before:
+        following.say(turn, trusted, manifest.handovers)
         turn.state = evolve(turn.state, trusted=trusted)
 
 

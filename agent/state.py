@@ -281,12 +281,56 @@ class Condition(Enum):
     RESTING = "rests after a failed training"
 
 
+SET_SHOWN_BYTES = 8
+"""Of the hash of a set of validators, for people."""
+
+
+@dataclass(frozen=True)
+class Led:
+    """Where a board was led by changes of the validators.
+
+    Attributes:
+      from_height: Up to which it was trusted before.
+      from_set: Hash of the set that it trusted.
+      to_height: The same afterwards.
+      to_set: Hash of the set that it trusts now.
+      changes: How many lay in between.
+    """
+
+    from_height: int
+    from_set: Digest
+    to_height: int
+    to_set: Digest
+    changes: int
+
+    @property
+    def from_name(self) -> str:
+        """The set trusted before, shortened for people."""
+        return self.from_set[:SET_SHOWN_BYTES].hex()
+
+    @property
+    def to_name(self) -> str:
+        """The set trusted now, shortened for people."""
+        return self.to_set[:SET_SHOWN_BYTES].hex()
+
+    def document(self) -> dict[str, object]:
+        """For the status."""
+        return {
+            "from height": self.from_height,
+            "from set": self.from_name,
+            "to height": self.to_height,
+            "to set": self.to_name,
+            "changes": self.changes,
+        }
+
+
 @dataclass(frozen=True)
 class State:
     """Everything that an agent knows at one moment.
 
     Attributes:
       trusted: The light client.
+      led: Where changes of the validators led it last since the start; None if none.
       ledger: What the data set has paid; equal to the journal on disk.
       connected: Whether there is a broker.
       serial: Envelopes signed since the start; low half of their counters.
@@ -331,6 +375,7 @@ class State:
 
     trusted: Trusted
     ledger: PrivacyLedger
+    led: Led | None = None
     connected: bool = False
     serial: int = 0
     draws: int = 0

@@ -33,9 +33,9 @@ class Turn:
         """Adds effects after those that are there."""
         self.effects += effects
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, warns: bool = False) -> None:
         """Tells the operator's log."""
-        self.emit(Note(text))
+        self.emit(Note(text, warns))
 
     def jittered(self, seconds: float) -> float:
         """The moment after a wait of 0.5 to 1.5 times `seconds` from now."""

@@ -42,6 +42,8 @@ BOARDS = 9
 """For each update of a block."""
 GROUP = 256
 """Blocks put into the store in one transaction."""
+BLOCK_MS = 1_000
+"""From the time of a block to that of the next one."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class Chain:
 
     def _certify(self, height: int, block_id: BlockHash) -> Certificate:
         needed = quorum(len(self.keys), FaultModel.BYZANTINE)
-        extras = tuple(1_000 + 20 * height + voter for voter in range(needed))
+        extras = tuple(BLOCK_MS * (1 + height) + voter for voter in range(needed))
         signatures = tuple(
             key.sign(
                 vote_bytes(

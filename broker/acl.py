@@ -17,7 +17,10 @@ _SELF = "%u"
 
 
 def acl_text(
-    topics: Topics, coordinators: Sequence[str], peers: Sequence[str] = ()
+    topics: Topics,
+    coordinators: Sequence[str],
+    peers: Sequence[str] = (),
+    expelled: Sequence[str] = (),
 ) -> str:
     """The access file of one fleet.
 
@@ -25,6 +28,7 @@ def acl_text(
       topics: The fleet's topics.
       coordinators: User names of its coordinators.
       peers: Of coordinators of other brokers, which only read gossip here.
+      expelled: Who may neither read nor write anything, whatever else is said of them.
 
     Raises:
       ConfigError: If a name is not 1 to 64 of a-z, 0-9 and '-'.
@@ -33,10 +37,15 @@ def acl_text(
     lines = ["# Boards: %u is the user name, which is the device id."]
     lines += [f"pattern write {topic(_SELF)}" for topic in writes]
     lines += [f"pattern read {name}" for name in topics.board_filters(_SELF)]
-    for name in sorted(set(coordinators)):
+    for name in sorted(set(coordinators) - set(expelled)):
         lines += ["", f"user {check_user(name)}", *_coordinator_lines(topics, name)]
-    for name in sorted(set(peers) - set(coordinators)):
+    for name in sorted(set(peers) - set(coordinators) - set(expelled)):
         lines += ["", f"user {check_user(name)}", f"topic read {topics.gossip('+')}"]
+    for name in sorted(set(expelled)):
+        # A denial goes before all patterns; the first leaves nothing, and the other
+        # what begins with a dollar, which `#` does not match.
+        denied = [f"topic deny {each}" for each in ("#", "$SYS/#")]
+        lines += ["", f"user {check_user(name)}", *denied]
     return "\n".join(lines) + "\n"
 
 

@@ -18,6 +18,7 @@ _EXAMPLES = """examples:
   starling broker init --home broker/ --fleet garden --host broker.example.org
   starling broker run --home broker/
   starling broker check --home broker/ --json
+  starling broker expel l2nqfxzwqkhzmzdpvsmw6tqr3e --home broker/
 
 exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
@@ -39,6 +40,8 @@ def main(argv: list[str]) -> int:
             return _init(home, arguments)
         case "run":
             return _run(home, arguments)
+        case "expel":
+            return _expel(home, arguments)
         case _:
             return _check(home, arguments)
 
@@ -86,6 +89,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs.add_parser("run", parents=[shared], help="run it until SIGTERM or Ctrl-C")
     verbs.add_parser("check", parents=[shared], help="check the running broker")
+    expel = verbs.add_parser(
+        "expel",
+        parents=[shared],
+        help="take all rights from a coordinator or board",
+        description="Take all rights from a coordinator or a board. A running broker "
+        "reads that at once and neither delivers to it nor takes from it any more; its "
+        "connection itself ends when the broker is restarted. It may be repeated, and "
+        "`init --coordinator NAME` takes it back.",
+    )
+    expel.add_argument("name", metavar="NAME", help="its user name, which is its id")
     return parser
 
 
@@ -109,6 +122,7 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
         hosts=hosts,
         coordinators=tuple(sorted({*known.coordinators, *arguments.coordinator})),
         peers=known.peers,
+        expelled=tuple(sorted({*known.expelled} - {*arguments.coordinator})),
     )
     home.prepare(settings)
     if arguments.json:
@@ -120,6 +134,18 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
             f"Boards pin {home.authority_certificate}\n"
             f"Next: starling broker run --home {home.path}\n"
         )
+    return EXIT_DONE
+
+
+def _expel(home: BrokerHome, arguments: argparse.Namespace) -> int:
+    changed = home.expel(arguments.name)
+    reloaded = home.reload_running()
+    if arguments.json:
+        _print_json({"name": arguments.name, "changed": changed, "reloaded": reloaded})
+    else:
+        done = "expelled" if changed else "was expelled before"
+        counts = "from now on" if reloaded else "from the broker's next start on"
+        sys.stdout.write(f"{arguments.name} {done}; {counts}\n")
     return EXIT_DONE
 
 

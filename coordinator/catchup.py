@@ -5,7 +5,7 @@ asks for ranges, of one coordinator that says to be ahead, then of the next one.
 block is a decision, which its certificate proves; nobody is believed.
 """
 
-from coordinator import restoring, wanting
+from coordinator import membership, restoring, wanting
 from coordinator.gossip import GIVEN_BLOCKS, Subject, blocks_key, parse_blocks_key
 from coordinator.ledger import node, wire
 from coordinator.submission import advance
@@ -20,7 +20,13 @@ def look(turn: Turn) -> None:
     if restoring.look(turn):
         return
     height = turn.ledger.consensus.height
-    ahead = max((peer.height for peer in turn.peers.values()), default=0) - height
+    # Not a learner: nobody vouches for what it says.
+    heights = [
+        peer.height
+        for who, peer in turn.peers.items()
+        if membership.is_coordinator(turn.ledger, who)
+    ]
+    ahead = max(heights, default=0) - height
     key = wanting.want_key(Subject.BLOCKS, blocks_key(height))
     past = [other for other in turn.wanted if _is_past(other, height)]
     if past:
@@ -47,6 +53,18 @@ def given(turn: Turn, subject: Subject, content: bytes) -> None:
         _blocks_given(turn, content)
 
 
+def _say_if_pinned(turn: Turn, height: int) -> None:
+    """Who pins a header is to hear of blocks that do not lead through it."""
+    pinned = turn.ledger.tip.pinned
+    if pinned is not None and pinned.height == height:
+        turn.report(
+            f"was given no block of height {height} that is the pinned one. If nobody "
+            "gives it, what was followed until there is another past, which retired "
+            "keys signed (set state/chain.sqlite3 aside and start again), or the "
+            "checkpoint is wrong"
+        )
+
+
 def _blocks_given(turn: Turn, content: bytes) -> None:
     """Takes a range that we asked for, and asks for the next one.
 
@@ -61,6 +79,7 @@ def _blocks_given(turn: Turn, content: bytes) -> None:
         decision = wire.MESSAGE.pack(wire.Message(wire.Topic.DECISION, packed))
         advance(turn, node.PeerMessage(decision))
         if turn.ledger.consensus.height == height:
+            _say_if_pinned(turn, height)
             return
         height = turn.ledger.consensus.height
     look(turn)

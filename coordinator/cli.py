@@ -10,7 +10,14 @@ from typing import Any
 
 from coordinator.ledger.resumption import resume
 from coordinator.publication import TaskSettings
-from coordinator.rim import governing, operating, peering
+from coordinator.rim import (
+    governing,
+    joining,
+    operating,
+    peering,
+    pinning,
+    retiring,
+)
 from coordinator.rim.founding import (
     Founding,
     assemble_genesis,
@@ -47,6 +54,12 @@ several coordinators, on each machine and once for all:
   starling coordinator genesis --fleet meadow --out genesis north.json south.json ...
   starling coordinator init --home north --fleet meadow --broker broker \\
       --genesis genesis
+
+one that joins, first to learn:
+  starling coordinator checkpoint --out checkpoint --home north
+  starling coordinator init --home west --fleet meadow --broker broker \\
+      --genesis genesis --join --trusted checkpoint
+  starling coordinator learner add west.json --home north
 
 what a quorum decides, from hand to hand:
   starling coordinator motion validator-add west.json --out motion --home north
@@ -86,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     operating.add_verbs(partial(_governing, verbs))
     governing.add_verbs(partial(_governing, verbs))
     peering.add_verbs(partial(_governing, verbs))
+    joining.add_verbs(partial(_governing, verbs))
+    pinning.add_verbs(partial(_governing, verbs))
+    retiring.add_verbs(partial(_governing, verbs))
     _verb(verbs, "task-template", _task_template, "print a task.toml with every key")
     return parser
 
@@ -108,6 +124,7 @@ def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public 
     _add_heartbeat(founding)
     governing.add_economy(founding)
     peering.add_peers(founding)
+    pinning.add_pin(founding)
     identity = _verb(
         verbs, "identity", _identity, "make keys and show their public side"
     )
@@ -207,13 +224,18 @@ def _init(options: argparse.Namespace) -> int:
     )
     genesis = found(home, asked)
     peering.keep_peers(home, options)
+    pinned = pinning.keep_pinned(home, options.trusted)
     document = {
         "home": str(home.path),
         "id": home.name,
         "fleet": genesis.fleet,
         "chain": genesis.chain_id().hex(),
+        "pinned": None if pinned is None else pinning.shown(pinned),
     }
-    return _show(options, document, f"coordinator {home.name} in {home.path}")
+    text = f"coordinator {home.name} in {home.path}"
+    if pinned is not None:
+        text += f"\npins {pinning.shown(pinned)}: compare it with its sender's"
+    return _show(options, document, text)
 
 
 def _identity(options: argparse.Namespace) -> int:

@@ -116,10 +116,18 @@ class StorageSettings:
         least=0,
         most=1 << 40,
     )
+    audit_s: int = setting(
+        10_000,
+        "Seconds by the chain's clock for which they are kept at least; as long as "
+        "evidence is taken at most.",
+        least=0,
+        most=366 * 86_400,
+    )
     body_blocks: int = setting(
         100_000,
         "Blocks whose transactions are kept; header and certificate of older ones "
-        "stay. More than evidence may be old, with room for snapshots.",
+        "stay. More than evidence may be old, with room for snapshots; they stay for "
+        "the time of evidence, too.",
         least=AGE_HEIGHTS_MAX + 2 * SNAPSHOT_BLOCKS,
         most=1 << 40,
     )

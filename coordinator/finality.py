@@ -8,7 +8,7 @@ from coordinator.effects import (
     Refuse,
     RemoveInbox,
 )
-from coordinator.ledger import transactions, views
+from coordinator.ledger import transactions, views, windows
 from coordinator.ledger.draft import BoardChanged, JobSplit, Outvoted
 from coordinator.ledger.node import StoreBlock
 from coordinator.proofs import BlockProofs
@@ -118,7 +118,11 @@ def _handed_over(turn: Turn, stored: StoreBlock) -> None:
 
 
 def _drop_old(turn: Turn, height: int) -> None:
-    """Lets vectors and transactions of old blocks go, but none that a job needs."""
+    """Lets vectors and transactions of old blocks go, but none that a job needs.
+
+    Old is what its blocks and its time are over for; at the longest evidence is taken,
+    the marks of the chain's clock reach no further.
+    """
     tree, needed = turn.ledger.tree, height
     for number in turn.tasks:
         job, progress = views.job_record(tree, number), views.progress(tree, number)
@@ -128,10 +132,19 @@ def _drop_old(turn: Turn, height: int) -> None:
             entry = views.pending_at(tree, number, place)
             if entry is not None:
                 needed = min(needed, entry.height - 1)
-    unaudited = min(needed, height - turn.settings.audit_blocks)
+    settings, header, genesis = (
+        turn.settings,
+        turn.ledger.header,
+        turn.ledger.tip.genesis,
+    )
+    assert header is not None
+    now_ms, evidence_ms = header.time_ms, windows.evidence_ms(tree, genesis, height)
+    aged = windows.aged(tree, now_ms, min(settings.audit_ms, evidence_ms))
+    unaudited = min(needed, height - settings.audit_blocks, aged)
     if unaudited > 0:
         turn.emit(DropUploads(unaudited))
-    unneeded = min(needed, height - turn.settings.body_blocks)
+    aged = windows.aged(tree, now_ms, evidence_ms)
+    unneeded = min(needed, height - settings.body_blocks, aged)
     if unneeded > 0:
         turn.emit(PruneBlocks(unneeded))
 

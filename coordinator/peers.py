@@ -47,7 +47,7 @@ from protocol.errors import (
     Reason,
     SignatureError,
 )
-from protocol.ids import DeviceId, Digest, H, device_name
+from protocol.ids import DeviceId, Digest, H, device_id, device_name
 from protocol.task import version_digest
 
 BYTES_PER_S = 16e6
@@ -76,7 +76,7 @@ def heard(turn: Turn, event: PeerArrived) -> None:
     """Takes a message of another coordinator; a bad one is counted."""
     who = event.peer
     try:
-        if not membership.is_coordinator(turn.ledger, who):
+        if not membership.may_speak(turn.ledger, who):
             raise SignatureError("not a coordinator", Reason.NOT_AUTHORISED)
         if who == membership.own_id(turn.ledger):
             return
@@ -94,7 +94,9 @@ def heard(turn: Turn, event: PeerArrived) -> None:
                 allowance=allowance,
             ),
         }
-        _take(turn, who, FRAME.unpack(event.payload))
+        frame = FRAME.unpack(event.payload)
+        membership.check_says(turn.ledger, who, frame)
+        _take(turn, who, frame)
     except ProtocolError as error:
         turn.emit(Refuse(None, error.reason, str(error)))
 
@@ -169,8 +171,10 @@ def _ledger(turn: Turn, who: DeviceId, content: bytes) -> None:
     message = wire.MESSAGE.unpack(content)
     if message.topic == wire.Topic.STATUS:
         status = wire.STATUS.unpack(message.content)
-        peer = replace(turn.peers[who], height=status.height, round=status.round)
-        turn.peers = {**turn.peers, who: peer}
+        # Not of somebody else, passed on: nobody is level by another's word.
+        if device_id(status.validator) == who:
+            peer = replace(turn.peers[who], height=status.height, round=status.round)
+            turn.peers = {**turn.peers, who: peer}
     elif message.topic == wire.Topic.PROPOSAL:
         proposal = PROPOSAL.unpack(message.content)
         lacks = _lacks(turn, proposal)

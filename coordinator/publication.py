@@ -154,6 +154,13 @@ class TaskSettings:
     patience: int = setting(
         20, "Blocks after which half a buffer is enough.", least=1, most=1 << 20
     )
+    patience_s: int = setting(
+        60,
+        "Seconds by the chain's clock that must pass, too: with traffic blocks come "
+        "faster.",
+        least=0,
+        most=1 << 20,
+    )
     learning_rate: float = setting(
         1.0, "Server step on the mean gradient.", least=1e-4, most=256.0
     )
@@ -341,6 +348,7 @@ def _aggregation(settings: TaskSettings, dimension: int) -> AggregationPolicy:
         leases=settings.leases,
         patience=settings.patience,
         norm_max=_norm_max(settings, dimension),
+        patience_s=settings.patience_s,
     )
 
 

@@ -14,6 +14,7 @@ from coordinator.gossip import (
     CHANGES_MAX,
     GIVEN_BUCKETS,
     GIVEN_SNAPSHOT,
+    GivenSnapshot,
     Subject,
     blocks_key,
     buckets_key,
@@ -21,6 +22,7 @@ from coordinator.gossip import (
 from coordinator.ledger.snapshot import unpack_bucket
 from coordinator.state import Restoring
 from coordinator.turn import Turn
+from protocol.errors import ProofError
 from protocol.genesis import FaultModel
 from protocol.light import HandoverGap, Trusted
 from protocol.statetree import BUCKETS
@@ -42,9 +44,9 @@ def snapshot_given(turn: Turn, content: bytes) -> None:
     if given.manifest.header.height <= tip.height:
         return
     fault_model = FaultModel(tip.genesis.fault_model)
-    trusted = Trusted(tip.chain_id, fault_model, tip.height, tip.roster.validators)
+    start = Trusted(tip.chain_id, fault_model, tip.height, tip.roster.validators)
     try:
-        trusted = trusted.follow(given.ends)
+        trusted = start.follow(given.ends)
     except HandoverGap:
         turn.report(
             f"the validators changed more than {CHANGES_MAX} times since height "
@@ -52,6 +54,7 @@ def snapshot_given(turn: Turn, content: bytes) -> None:
             "coordinator, and check it by `starling chain verify`"
         )
         raise
+    _check_pinned(turn, start, given)
     given.manifest.check(trusted)
     # What is said of changes that we know was not checked: ours stand.
     ends = tuple(end for end in given.ends if end.header.height > tip.height)
@@ -62,6 +65,33 @@ def snapshot_given(turn: Turn, content: bytes) -> None:
     )
     wanting.forget(turn, [asked])
     _want_next(turn, turn.restoring)
+
+
+def _check_pinned(turn: Turn, start: Trusted, given: GivenSnapshot) -> None:
+    """Refuses a snapshot of another past than the pinned header's.
+
+    Where it lies beyond that header, the sets that lead to it must be those that the
+    header names at its height; where it lies before, blocks lead there afterwards.
+
+    Raises:
+      ProofError: If it does not fit.
+    """
+    pinned, header = turn.ledger.tip.pinned, given.manifest.header
+    if pinned is None or pinned.last is None or pinned.height <= start.height:
+        return
+    if header.height == pinned.height:
+        fits = header.block_id() == pinned.last.header.block_id()
+    elif header.height > pinned.height:
+        before = [end for end in given.ends if end.header.height <= pinned.height]
+        fits = start.follow(before).validators == pinned.validators
+    else:
+        fits = True
+    if not fits:
+        turn.report(
+            f"a snapshot of height {header.height} leads past the pinned block of "
+            f"height {pinned.height}: another past, which retired keys may have signed"
+        )
+        raise ProofError("another past than the pinned header's")
 
 
 def _want_next(turn: Turn, restoring: Restoring) -> None:

@@ -49,7 +49,8 @@ class Settings:
       lease_s: How long a lease holds its place.
       chunks_per_s: Model chunks that one board may ask for, in the long run.
       chunks_burst: And at once.
-      audit_blocks: Blocks for which the vectors of used updates are kept.
+      audit_blocks: Blocks for which the vectors of used updates are kept, and
+      audit_ms: header time for which they are, whichever lasts longer.
       body_blocks: Blocks whose transactions are kept.
       tick_s: Longest time between two looks at the clock.
       shared: Whether all coordinators are at our broker.
@@ -64,6 +65,7 @@ class Settings:
     chunks_per_s: float
     chunks_burst: int
     audit_blocks: int = 1000
+    audit_ms: int = 0
     body_blocks: int = 1 << 40
     tick_s: float = 1.0
     shared: bool = True

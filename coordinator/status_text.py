@@ -40,12 +40,12 @@ def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:
     if consensus.get("passed_over"):
         rows.append(("passed over", ", ".join(consensus["passed_over"])))
     rows += _halt_rows(consensus)
-    if consensus.get("silence"):
-        rows.append(("does not vote", consensus["silence"]))
+    rows += _own_rows(consensus)
     rows += [
         (
             peer["name"],
-            f"deciding {peer['height']}, heard {peer['silent_s']:.1f} s ago",
+            f"{'learning' if peer.get('learner') else 'deciding'} {peer['height']}, "
+            f"heard {peer['silent_s']:.1f} s ago",
         )
         for peer in consensus["peers"]
     ]
@@ -57,6 +57,21 @@ def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:
         (f"{name} convicted", offence)
         for name, offence in consensus.get("convicted", {}).items()
     ]
+    return rows
+
+
+def _own_rows(consensus: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Why we do not vote, and what the chain must still lead through."""
+    rows: list[tuple[str, Any]] = []
+    if consensus.get("index", 0) is None:
+        learns = "learns, and decides once a motion adds it"
+        role = learns if consensus.get("learns") else "no part in the chain"
+        rows.append(("no validator", role))
+    elif consensus.get("silence"):
+        rows.append(("does not vote", consensus["silence"]))
+    pinned = consensus.get("pinned")
+    if pinned is not None and consensus["height"] <= pinned:
+        rows.append(("pinned", f"height {pinned}, not reached yet"))
     return rows
 
 

@@ -67,7 +67,8 @@ def told(turn: Turn, who: DeviceId, message: bytes, packed: bytes) -> bool:
         return False
     envelope.check(turn.settings.gate.chain_id)
     tip = turn.ledger.tip
-    _, result = apply(tip.tree, tip.context(0), envelope)
+    context = tip.context(0, tip.time_ms(tip.certificate))
+    _, result = apply(tip.tree, context, envelope)
     if result.code == Reason.ALREADY_KNOWN:
         return False
     if result.code:

@@ -128,7 +128,7 @@ def _whom(turn: Turn, key: bytes, one: Wanted) -> DeviceId | None:
     if one.attempt == 0 and one.first is not None:
         return one.first
     own = turn.ledger.party.key.public
-    keys = membership.public_keys(turn.ledger)
+    keys = membership.asked(turn.ledger)
     others = [device_id(public) for public in keys if public != own]
     alive = [who for who in others if is_alive(turn, who)] or others
     spread = H(key)[0] + one.attempt

@@ -224,6 +224,26 @@ def _close(path: Path) -> bool:
     return False
 
 
+def destroy(path: Path) -> None:
+    """Overwrites a secret, syncs that, and removes it.
+
+    What the medium keeps elsewhere, as flash memory and snapshots do, is out of reach.
+
+    Raises:
+      StorageError: If the file is missing or the disk refuses.
+    """
+    with storage_errors(path):
+        size = path.stat().st_size
+        descriptor = os.open(path, os.O_WRONLY)
+        try:
+            write_all(descriptor, os.urandom(size))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        path.unlink()
+        sync_folder(path.parent)
+
+
 def free_bytes(path: Path) -> int:
     """Bytes that this process may still write where `path` lies.
 

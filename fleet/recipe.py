@@ -28,6 +28,8 @@ _EPSILON_REFERENCE = 8.0
 _RELEASES_LEAST = 15
 _RELEASES_SPARE = 1.25
 _NOISED_STEPS = 10
+_PATIENCE_S = 3
+"""Boards on one machine train within a second or so; real ones take minutes."""
 _SETTLING_S = 15.0
 # Of a whole update; in L1 for Laplace.
 _UPDATE_CLIPS = {"device-gaussian": 0.3, "device-laplace": 0.1}
@@ -142,6 +144,7 @@ def task_settings(
         name=f"{model_name(plan, shares)}-{plan.seed}",
         buffer=plan.buffer,
         leases=plan.leases or _leases(plan),
+        patience_s=_PATIENCE_S,
         learning_rate=step if plan.learning_rate is None else plan.learning_rate,
         momentum=momentum if plan.momentum is None else plan.momentum,
         average=recipe.average,

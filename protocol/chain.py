@@ -60,7 +60,8 @@ class Header:
       version: `FORMAT_VERSION`.
       chain_id: Hash of the genesis.
       height: 1 for the first block.
-      time_ms: Median of the precommit times for the parent, Unix time; display only.
+      time_ms: Median of the precommit times for the parent, Unix time; the chain's
+        clock, which windows count besides heights.
       parent: Hash of the parent's header; the chain id for the first block.
       tx_root: Merkle root over the packed transactions.
       state_root: Root of the state after this block.

@@ -47,6 +47,7 @@ class Kind(IntEnum):
     PARAM = 16
     UPGRADE = 17
     FORFEIT = 18
+    LEARNER = 19
     # A board speaks.
     CHECK_IN = 64
     CHUNK_REQUEST = 65
@@ -80,6 +81,7 @@ TRANSACTION_KINDS = frozenset(
         Kind.PARAM,
         Kind.UPGRADE,
         Kind.FORFEIT,
+        Kind.LEARNER,
     }
 )
 

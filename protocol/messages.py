@@ -243,6 +243,8 @@ class Refused:
 
 
 REFUSED_DETAIL_MAX = 200
+NAME_BYTES_MAX = 64
+"""Of a coordinator's name."""
 """In UTF-8 bytes."""
 REFUSED = structure(
     Refused, 512, _DIGEST, uint(255), uint(1 << 24), text(REFUSED_DETAIL_MAX)
@@ -329,3 +331,21 @@ class Present:
 
 
 PRESENT = structure(Present, 16, uint(least=1))
+
+
+@dataclass(frozen=True)
+class Learner:
+    """An operator lets somebody read and ask who is to decide later, or no longer.
+
+    Attributes:
+      admitted: 1 from now on, 0 no longer.
+      public: The key that it is to decide with.
+      name: For people.
+    """
+
+    admitted: int
+    public: PublicKey
+    name: str
+
+
+LEARNER = structure(Learner, 128, uint(1), exactly(KEY_BYTES), text(NAME_BYTES_MAX))

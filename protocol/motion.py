@@ -3,12 +3,15 @@
 A motion is carried by at least a quorum of signatures of the validators of the height
 that takes it; who submits it does not matter. It names its number among all motions
 ever carried, so that none is carried twice and two that were drawn up side by side do
-not both pass, and a last height, so that a forgotten one does not pass years later.
+not both pass, and a last height and time, so that a forgotten one does not pass years
+later: both must be over, since whoever makes blocks come fast could otherwise let it
+lapse before people have signed it.
 """
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from protocol.chain import TIME_MS_MAX
 from protocol.codec import binary, encode, exactly, many, maybe, record, structure, uint
 from protocol.errors import DecodeError, ProtocolError, Reason
 from protocol.genesis import (
@@ -41,7 +44,8 @@ class Motion:
     Attributes:
       kind: `Kind` of the transaction that carries it.
       number: How many motions the chain carried before it.
-      until: Last height of a block that may take it.
+      until: Last height of a block that may take it, or
+      until_ms: last time of one, in Unix milliseconds, whichever comes later.
       content: The packed structure that `kind` names.
       approvals: Sorted by validator, without duplicates.
     """
@@ -49,6 +53,7 @@ class Motion:
     kind: int
     number: int
     until: int
+    until_ms: int
     content: bytes
     approvals: tuple[Approval, ...] = ()
 
@@ -60,7 +65,8 @@ class Motion:
 
     def signed_bytes(self, chain_id: ChainId) -> bytes:
         """What an approval signs."""
-        fields = [int(self.kind), self.number, self.until, self.content]
+        terms = [self.number, self.until, self.until_ms]
+        fields = [int(self.kind), *terms, self.content]
         return b"".join((_TAG, chain_id, encode(fields)))
 
     def approved(self, key: SigningKey, chain_id: ChainId) -> "Motion":
@@ -98,6 +104,7 @@ MOTION = structure(
     uint(255),
     uint(),
     uint(least=1),
+    uint(TIME_MS_MAX),
     binary(CONTENT_BYTES_MAX),
     many(
         record(Approval, exactly(KEY_BYTES), exactly(SIGNATURE_BYTES)), VALIDATORS_MAX
@@ -155,6 +162,12 @@ class Parameter(IntEnum):
     """How long a board stays out that was convicted."""
     SCORE_BLOCKS = 4
     """How long after a version's block its updates may be scored."""
+    JAIL_S = 5
+    """The same as JAIL_BLOCKS in seconds; both must pass."""
+    SCORE_S = 6
+    """The same as SCORE_BLOCKS in seconds; both must pass."""
+    EVIDENCE_S = 7
+    """Seconds for which evidence is taken and deposits are kept, besides its blocks."""
 
 
 @dataclass(frozen=True)

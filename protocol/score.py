@@ -39,14 +39,16 @@ class Scores:
     """What a quorum of coordinators thinks of a version's updates.
 
     Attributes:
-      until: Height of the last block that may still change it.
+      until: Height of the last block that may still change it, or
+      until_ms: time of the last one, in Unix milliseconds, whichever comes later.
       given: How many coordinators' scores it is of.
       medians: The lower median of each update's scores, in the order of the chain.
     """
 
     until: int
+    until_ms: int
     given: int
     medians: tuple[int, ...]
 
 
-SCORES = structure(Scores, 6144, uint(), uint(32, 1), _VALUES)
+SCORES = structure(Scores, 6144, uint(), uint(), uint(32, 1), _VALUES)

@@ -51,10 +51,11 @@ class Board:
       updates: How many updates of it the chain took.
       charge: Sum of their privacy charges, in units of `protocol.accounting`.
       rotations: How often it changed its key.
-      jailed: First height after which it may ask to be let out, 0 while it is free.
+      jailed: Height after which it may ask to be let out, 0 while it is free.
       paid: The most that it ever signed to have paid on this chain, in the same units;
         what never came to the chain included.
       mechanisms: Bit i is set if it took part in a task whose mechanism is number i.
+      jailed_ms: Time of a header after which it may ask, if that height is over, too.
     """
 
     public: PublicKey
@@ -67,6 +68,7 @@ class Board:
     jailed: int = 0
     paid: int = 0
     mechanisms: int = 0
+    jailed_ms: int = 0
 
 
 BOARD = structure(
@@ -79,6 +81,7 @@ BOARD = structure(
     uint(),
     uint(),
     uint(ROTATIONS_MAX),
+    uint(),
     uint(),
     uint(),
     uint(),

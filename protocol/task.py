@@ -124,6 +124,8 @@ class AggregationPolicy:
       leases: C, boards that may be in flight at once.
       patience: H, blocks after which half a buffer is enough.
       norm_max: Largest norm of a decoded update, in units of 2^-24.
+      patience_s: Seconds of header time after which it is, if those blocks are over,
+        too: blocks may come faster than they should.
     """
 
     strategy: int
@@ -135,6 +137,7 @@ class AggregationPolicy:
     leases: int
     patience: int
     norm_max: int
+    patience_s: int = 0
 
     @property
     def staleness_max(self) -> int:
@@ -248,6 +251,7 @@ TASK = structure(
         uint(1 << 20, 1),
         uint(1 << 20, 1),
         uint(1 << 60, 1),
+        uint(1 << 20),
     ).schema,
     many(uint(PLEDGE_MAX, 1), 256, 1),
     uint(),

@@ -133,8 +133,8 @@ class Hands:
                 self.journal.append(entry)
             case f.LeapBoot(boot):
                 self.index.leap(boot)
-            case f.Note(text):
-                LOG.info("%s", text)
+            case f.Note(text, warns):
+                LOG.log(logging.WARNING if warns else logging.INFO, "%s", text)
             case _:
                 self._keep(effect)
 

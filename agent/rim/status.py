@@ -94,6 +94,7 @@ def describe(
         "version": None if offer is None else offer.version,
         "inference_version": None if state.adopted is None else state.adopted.version,
         "height": state.trusted.height,
+        "followed": None if state.led is None else state.led.document(),
         "examples": None if found is None else found.records,
         "examples_unusable": None if found is None else found.unusable,
         "complaints": [] if found is None else list(found.complaints),

@@ -16,7 +16,7 @@ import signal
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from broker.acl import acl_text
+from broker.acl import acl_text, check_user
 from broker.events import LinkSettings, TlsFiles
 from broker.listener import Listener, ServerFiles, listener_text
 from broker.rim.authority import (
@@ -52,6 +52,7 @@ class BrokerSettings:
       hosts: Names and addresses under which boards reach it, besides the local ones.
       coordinators: User names of the coordinators.
       peers: User names of coordinators of other brokers, which only read gossip.
+      expelled: User names that may do nothing any more.
     """
 
     fleet: str
@@ -60,6 +61,7 @@ class BrokerSettings:
     hosts: tuple[str, ...] = ()
     coordinators: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
+    expelled: tuple[str, ...] = ()
 
 
 class BrokerHome:
@@ -112,6 +114,7 @@ class BrokerHome:
                 hosts=tuple(values["hosts"]),
                 coordinators=tuple(values["coordinators"]),
                 peers=tuple(values.get("peers", ())),
+                expelled=tuple(values.get("expelled", ())),
             )
         except (ValueError, TypeError, LookupError) as error:
             raise ConfigError(
@@ -140,7 +143,9 @@ class BrokerHome:
           StorageError: If the disk refuses.
         """
         topics = Topics(_fleet(settings.fleet))
-        access = acl_text(topics, settings.coordinators, settings.peers)
+        access = acl_text(
+            topics, settings.coordinators, settings.peers, settings.expelled
+        )
         access += self._local("local.access")
         text = listener_text(
             self._listener(settings), mosquitto_version(find_mosquitto())
@@ -159,8 +164,31 @@ class BrokerHome:
           ConfigError: If the folder is not finished or the name cannot be.
         """
         settings = self.require_settings()
+        _check_welcome(settings, user)
         names = tuple(sorted({*settings.coordinators, user}))
         self.prepare(replace(settings, coordinators=names))
+
+    def expel(self, user: str) -> bool:
+        """Takes all rights from a user, of whatever kind; then `reload_running`.
+
+        Returns:
+          Whether it had not been expelled before.
+
+        Raises:
+          ConfigError: If the folder is not finished or the name cannot be.
+        """
+        settings, name = self.require_settings(), check_user(user)
+        if name == CHECKER:
+            raise ConfigError("the broker's own checker stays", key="name")
+        after = replace(
+            settings,
+            coordinators=tuple(each for each in settings.coordinators if each != name),
+            peers=tuple(each for each in settings.peers if each != name),
+            expelled=tuple(sorted({*settings.expelled, name})),
+        )
+        # Also if nothing changes: somebody may have edited the access file.
+        self.prepare(after)
+        return after != settings
 
     def admit_peer(self, user: str) -> None:
         """Lets a coordinator of another broker read gossip; then `reload_running`.
@@ -169,6 +197,7 @@ class BrokerHome:
           ConfigError: If the folder is not finished or the name cannot be.
         """
         settings = self.require_settings()
+        _check_welcome(settings, user)
         names = tuple(sorted({*settings.peers, user}))
         self.prepare(replace(settings, peers=names))
 
@@ -270,6 +299,15 @@ class BrokerHome:
 
     def _put(self, name: str, text: str) -> None:
         write_atomic(self.path / name, text.encode(), PUBLIC_MODE)
+
+
+def _check_welcome(settings: BrokerSettings, user: str) -> None:
+    if user in settings.expelled:
+        raise ConfigError(
+            f"{user} was expelled; to admit it all the same: "
+            f"starling broker init --coordinator {user}",
+            key="coordinator",
+        )
 
 
 def reachable_host(settings: BrokerSettings) -> str:

@@ -34,6 +34,7 @@ from protocol.errors import (
 )
 from protocol.genesis import FORMAT_VERSION, FaultModel, Genesis
 from protocol.ids import BlockHash, ChainId, Digest
+from protocol.light import Trusted
 from protocol.motion import Parameter
 from protocol.statetree import StateTree
 
@@ -51,6 +52,8 @@ class Tip:
       header: Of the last block; None before the first.
       certificate: Its certificate.
       tree: The state after it.
+      pinned: A later header, and whom to trust from it on, that the operator got from
+        elsewhere: the chain must lead through it. None if there is none.
     """
 
     genesis: Genesis
@@ -58,6 +61,7 @@ class Tip:
     header: Header | None
     certificate: Certificate | None
     tree: StateTree
+    pinned: Trusted | None = None
 
     @property
     def height(self) -> int:
@@ -77,9 +81,10 @@ class Tip:
         """Its value for the block to come."""
         return parameter(self.tree, self.genesis, wanted, self.height + 1)
 
-    def context(self, proposer: int) -> Context:
-        """Of the block to come, made by this validator."""
-        return Context(self.genesis, self.chain_id, self.height + 1, proposer)
+    def context(self, proposer: int, time_ms: int) -> Context:
+        """Of the block to come, made by this validator and of this time."""
+        height = self.height + 1
+        return Context(self.genesis, self.chain_id, height, proposer, time_ms)
 
     def parent(self) -> BlockHash:
         """What the block to come names as its parent."""
@@ -120,7 +125,8 @@ def make(
     most = min(transactions_max, tip.parameter(Parameter.TRANSACTIONS_MAX))
     waiting = mempool.oldest(most, BODY_BYTES_MAX)
     envelopes = [entry.envelope for entry in waiting]
-    context = tip.context(proposer)
+    time_ms = tip.time_ms(tip.certificate)
+    context = tip.context(proposer, time_ms)
     execution = execute(tip.tree, context, envelopes)
     packed = [
         entry.packed
@@ -137,7 +143,7 @@ def make(
         FORMAT_VERSION,
         tip.chain_id,
         tip.height + 1,
-        tip.time_ms(tip.certificate),
+        time_ms,
         tip.parent(),
         merkle.root(packed),
         execution.tree.root(),
@@ -152,7 +158,7 @@ def make(
 def applies(tip: Tip, proposer: int, mempool: Mempool) -> bool:
     """Whether anything that waits may stand in the next block, if it stands first."""
     waiting = mempool.oldest(mempool.size, BODY_BYTES_MAX)
-    context = tip.context(proposer)
+    context = tip.context(proposer, tip.time_ms(tip.certificate))
     return any(apply(tip.tree, context, one.envelope)[1].code == 0 for one in waiting)
 
 
@@ -177,11 +183,13 @@ def check(tip: Tip, block: Block, mempool: Mempool, signed: bool = False) -> Pre
     unchecked = () if signed else zip(envelopes, block.transactions, strict=True)
     for envelope, packed in unchecked:
         _check_signature(tip.chain_id, envelope, packed, mempool)
-    execution = execute(tip.tree, tip.context(block.header.proposer), envelopes)
+    header = block.header
+    context = tip.context(header.proposer, header.time_ms)
+    execution = execute(tip.tree, context, envelopes)
     for index, result in enumerate(execution.results):
         if result.code != 0:
             raise InvalidBlock(f"transaction {index} is refused: {result.detail}")
-    if execution.tree.root() != block.header.state_root:
+    if execution.tree.root() != header.state_root:
         raise RootMismatch("state_root differs from the state that we compute")
     return Prepared(block, execution)
 
@@ -242,5 +250,20 @@ def _check_header(tip: Tip, block: Block) -> None:
         raise RootMismatch("evidence_root is not empty")
     if header.proposer >= len(tip.roster.order):
         raise UnknownProposer(f"proposer {header.proposer} is not in the set")
+    _check_pinned(tip, header)
     if header.tx_root != block.tx_root():
         raise RootMismatch("tx_root differs from the block's transactions")
+
+
+def _check_pinned(tip: Tip, header: Header) -> None:
+    """Refuses another past than the one that leads through the pinned header.
+
+    Keys that were retired since can certify one; nobody can make it end there.
+    """
+    last = None if tip.pinned is None else tip.pinned.last
+    if last is None or header.height != last.header.height:
+        return
+    if header.block_id() != last.header.block_id():
+        raise InvalidBlock(
+            f"height {header.height} is not the block that is pinned: another past"
+        )

@@ -11,7 +11,14 @@ convict oneself never pays.
 
 from dataclasses import replace
 
-from coordinator.ledger import accounts, layout, parameters, validators, views
+from coordinator.ledger import (
+    accounts,
+    layout,
+    parameters,
+    validators,
+    views,
+    windows,
+)
 from coordinator.ledger.accounts import Account
 from coordinator.ledger.authority import check_operator, require_board
 from coordinator.ledger.draft import BoardChanged, Context, Draft
@@ -25,7 +32,6 @@ from protocol.economy import RELEASE, UNJAIL
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason, StaleUpdate
 from protocol.evidence import (
-    AGE_HEIGHTS_MAX,
     AGE_VERSIONS_MAX,
     EVIDENCE,
     Conviction,
@@ -78,14 +84,20 @@ def accuse(
         draft, context.genesis, Parameter.JAIL_BLOCKS, context.height
     )
     until = context.height + jail_blocks
+    jail_ms = parameters.span_ms(
+        draft, context.genesis, Parameter.JAIL_S, context.height
+    )
     revoked = context.height if last and not board.revoked else board.revoked
-    after = replace(board, jailed=until, revoked=revoked)
+    jailed_ms = context.time_ms + jail_ms
+    after = replace(board, jailed=until, jailed_ms=jailed_ms, revoked=revoked)
     draft.put(board_key(offender), BOARD.pack(after))
     draft.happen(BoardChanged(offender))
 
 
 def _validators_at(draft: Draft, context: Context, height: int) -> ValidatorSet:
-    if context.height - height > AGE_HEIGHTS_MAX:
+    oldest = windows.evidence_from(draft, context)
+    # A longer horizon does not bring back the sets that the last one let go.
+    if height < max(oldest, validators.known_from(draft)):
         raise StaleUpdate(f"evidence of height {height}")
     return views.validators(draft, context.genesis, height)
 
@@ -102,7 +114,7 @@ def _check_age(
     if convicted.base is not None and not reaches(draft, *convicted.base):
         raise StaleUpdate(f"evidence of base {convicted.base[1]}")
     revoked = board.revoked if board is not None else 0
-    if revoked and context.height - revoked > AGE_HEIGHTS_MAX:
+    if revoked and revoked < windows.evidence_from(draft, context):
         # From now on its deposit may be given back.
         raise StaleUpdate(f"evidence against a board revoked at height {revoked}")
 
@@ -146,9 +158,10 @@ def unjail(
     board = require_board(draft, envelope, body.device)
     if not board.jailed:
         raise ProtocolError("the board is free", Reason.ALREADY_KNOWN)
-    if context.height <= board.jailed:
+    if context.height <= board.jailed or context.time_ms <= board.jailed_ms:
         raise ProtocolError(f"jailed until height {board.jailed}", Reason.JAILED)
-    draft.put(board_key(body.device), BOARD.pack(replace(board, jailed=0)))
+    free = replace(board, jailed=0, jailed_ms=0)
+    draft.put(board_key(body.device), BOARD.pack(free))
     draft.happen(BoardChanged(body.device))
 
 
@@ -173,8 +186,8 @@ def release(
     if board is None:
         answers = validators.answers(draft, context, body.device)
     else:
-        since = context.height - board.revoked
-        answers = not board.revoked or since <= AGE_HEIGHTS_MAX
+        oldest = windows.evidence_from(draft, context)
+        answers = not board.revoked or board.revoked >= oldest
     if answers:
         raise ProtocolError("evidence may still come", Reason.BUSY)
     accounts.put_account(draft, body.device, replace(held, deposit=0))

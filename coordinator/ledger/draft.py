@@ -19,12 +19,15 @@ class Context:
       chain_id: Its hash.
       height: Of the block.
       proposer: Who made it, as a place in its height's validator set.
+      time_ms: Of its header: the median of the votes for its parent, in Unix
+        milliseconds; it never goes back, and f liars do not move it.
     """
 
     genesis: Genesis
     chain_id: ChainId
     height: int
     proposer: int
+    time_ms: int
 
 
 @dataclass(frozen=True)

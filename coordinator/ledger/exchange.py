@@ -11,7 +11,16 @@ votes of the height stalls after a partition was measured, see docs/consensus.md
 from dataclasses import replace
 from typing import assert_never
 
-from coordinator.ledger import blocks, fork, height, offence, repair, transactions, wire
+from coordinator.ledger import (
+    blocks,
+    fork,
+    height,
+    learners,
+    offence,
+    repair,
+    transactions,
+    wire,
+)
 from coordinator.ledger.blocks import Prepared
 from coordinator.ledger.lock import check_proof_of_lock
 from coordinator.ledger.rounds import Step
@@ -35,8 +44,10 @@ from protocol.errors import (
     Reason,
     UnknownProposer,
 )
+from protocol.genesis import Genesis
 from protocol.ids import SIGNATURE_BYTES
 from protocol.keys import verify
+from protocol.statetree import StateTree
 
 _DECIDING = frozenset({Topic.PROPOSAL, Topic.VOTE, Topic.DECISION})
 
@@ -71,6 +82,12 @@ def hear(turn: Turn, payload: bytes, source: bytes) -> None:
             fork.compare(turn, CERTIFICATE.unpack(message.content))
         case _:
             assert_never(topic)
+
+
+def _at(turn: Turn) -> tuple[StateTree, Genesis, int]:
+    """The state, and the height to come, that say who is who."""
+    tip = turn.state.tip
+    return tip.tree, tip.genesis, tip.height + 1
 
 
 def _public(turn: Turn, index: int) -> bytes:
@@ -209,9 +226,11 @@ def _wake(turn: Turn) -> None:
 def tell_status_if_due(turn: Turn) -> None:
     """Tells the others where we are, from time to time."""
     party, now_s = turn.state.party, turn.moment.now_s
-    if turn.state.alone or party.index is None or now_s < turn.state.status_at_s:
+    if turn.state.alone or now_s < turn.state.status_at_s:
         return
     turn.change(status_at_s=now_s + turn.settings.status_s)
+    if party.index is None and not learners.tells(*_at(turn), party.key.public):
+        return
     state = turn.state.consensus
     public = party.key.public
     status = Status(
@@ -248,7 +267,7 @@ def _bitmap(votes: dict[int, Vote]) -> int:
 
 def _hear_status(turn: Turn, status: Status) -> None:
     settings, now_s = turn.settings, turn.moment.now_s
-    if turn.state.party.roster.validators.index_of(status.validator) is None:
+    if not learners.may_tell(*_at(turn), status.validator):
         raise ProtocolError("a status of no validator", Reason.NOT_AUTHORISED)
     signed = status.signed_bytes(settings.chain_id)
     verify(status.validator, signed, status.signature)

@@ -8,7 +8,7 @@ there with nothing, see `versions.cut_patient`.
 
 from dataclasses import dataclass
 
-from coordinator.ledger.draft import Draft
+from coordinator.ledger.draft import Context, Draft
 from coordinator.ledger.views import Reader
 from protocol.codec import structure, uint
 from protocol.ids import Version
@@ -22,14 +22,16 @@ class Forfeits:
       base: Which one; only the head's count.
       boards: How many.
       height: Block that took the last one.
+      time_ms: Of that block.
     """
 
     base: Version
     boards: int
     height: int
+    time_ms: int
 
 
-FORFEITS = structure(Forfeits, 32, uint(), uint(), uint())
+FORFEITS = structure(Forfeits, 48, uint(), uint(), uint(), uint())
 
 
 def of_head(tree: Reader, number: int, head: int) -> Forfeits | None:
@@ -39,11 +41,12 @@ def of_head(tree: Reader, number: int, head: int) -> Forfeits | None:
     return found if found is not None and found.base == head else None
 
 
-def add(draft: Draft, number: int, head: Version, height: int) -> None:
+def add(draft: Draft, context: Context, number: int, head: Version) -> None:
     """Counts one more."""
     known = of_head(draft, number, head)
     boards = 1 if known is None else known.boards + 1
-    draft.put(_key(number), FORFEITS.pack(Forfeits(head, boards, height)))
+    counted = Forfeits(head, boards, context.height, context.time_ms)
+    draft.put(_key(number), FORFEITS.pack(counted))
 
 
 def forget(draft: Draft, number: int) -> None:

@@ -20,9 +20,13 @@ from coordinator.ledger.wire import FORK, POLKAS_MAX, Fork, Message, Status, Top
 from protocol.chain import CERTIFICATE, Certificate, Header, VoteType, check_certificate
 from protocol.errors import ProofError, StaleUpdate
 from protocol.genesis import FaultModel
+from protocol.motion import Parameter
 
 RECENT_MAX = 64
-"""Heights of which certificate and prevotes are kept to compare with others'."""
+"""Heights of which certificate and prevotes are kept to compare with others', and as
+many heartbeats: who makes blocks come faster is not to hide a fork by that."""
+HELD_MAX = 4096
+"""Of those heights at most, whatever their time."""
 
 
 def liars(fork: Fork) -> frozenset[int]:
@@ -36,20 +40,32 @@ def liars(fork: Fork) -> frozenset[int]:
     return culprits(fork.first, fork.second, fork.polkas)
 
 
-def remember(turn: Turn, certificate: Certificate) -> None:
-    """Keeps what shows who lied, should another block of the height turn up."""
+def remember(turn: Turn, certificate: Certificate, time_ms: int) -> None:
+    """Keeps what shows who lied, should another block of the height turn up.
+
+    Args:
+      turn: The step.
+      certificate: Of the block that we decide.
+      time_ms: Of its header.
+    """
     state = turn.state
     polkas = state.consensus.ballots.polkas_held(state.party.quorum)[:POLKAS_MAX]
-    recent = (*state.recent[1 - RECENT_MAX :], Decided(certificate, polkas))
-    turn.change(recent=recent)
+    recent = (*state.recent[1 - HELD_MAX :], Decided(certificate, polkas, time_ms))
+    span_ms = 1000 * RECENT_MAX * state.tip.parameter(Parameter.HEARTBEAT_S)
+    old = 0
+    while old < len(recent) - RECENT_MAX and recent[old].time_ms < time_ms - span_ms:
+        old += 1
+    turn.change(recent=recent[old:])
 
 
 def known(turn: Turn, height: int) -> Decided | None:
     """What we decided at a height, if it is not long ago."""
-    for entry in turn.state.recent:
-        if entry.certificate.height == height:
-            return entry
-    return None
+    recent = turn.state.recent
+    if not recent:
+        return None
+    # They follow each other without a gap.
+    place = height - recent[0].certificate.height
+    return recent[place] if 0 <= place < len(recent) else None
 
 
 def compare(turn: Turn, certificate: Certificate) -> None:
@@ -96,10 +112,10 @@ def hear(turn: Turn, fork: Fork) -> None:
       StaleUpdate: If it is of an old height.
       ProofError, SignatureError: If it proves nothing.
     """
-    if fork.first.height + RECENT_MAX <= turn.state.tip.height:
+    ours = known(turn, fork.first.height)
+    if ours is None and fork.first.height + RECENT_MAX <= turn.state.tip.height:
         raise StaleUpdate(f"a fork at height {fork.first.height}")
     _check(turn.state.tip, fork)
-    ours = known(turn, fork.first.height)
     own = ours.polkas if ours is not None else ()
     halt(turn, replace(fork, polkas=_merged(own, fork.polkas)))
 

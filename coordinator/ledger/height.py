@@ -251,7 +251,7 @@ def _decide(turn: Turn, certificate: Certificate) -> None:
     prepared = state.prepared[certificate.block_id]
     block, execution = prepared.block, prepared.execution
     results = tuple(result for result in execution.results if result.code == 0)
-    fork.remember(turn, certificate)
+    fork.remember(turn, certificate, block.header.time_ms)
     turn.emit(
         StoreBlock(block, certificate, execution.changes, results, execution.happenings)
     )

@@ -20,8 +20,9 @@
     epochs                       `Epochs`: which validator sets stand here
     epoch/<k>                    `Epoch`: a validator set and its first height
     waiting                      tasks with pending updates or forfeits and no open job
+    clock                        `windows.Marks`: which heights had which time
 
-Forfeits stand as `forfeits` says.
+Forfeits stand as `forfeits` says, learners as `learners` does.
 Accounts and pools stand as `accounts` says, settlements as `settlement` does.
 """
 

@@ -7,10 +7,10 @@ from itertools import takewhile
 
 from coordinator.ledger import views
 from coordinator.ledger.snapshot import (
-    SNAPSHOT_BLOCKS,
     SNAPSHOTS_KEPT,
     Manifest,
     bucketed,
+    is_due,
     pack_bucket,
 )
 from coordinator.ledger.state import genesis_tree
@@ -80,7 +80,9 @@ class MemoryStore:
         if header.next_validators != header.validators:
             following = views.validators(self._tree, self.genesis, header.height + 1)
             self._ends.append(Handover(header, certificate, following))
-        if header.height % SNAPSHOT_BLOCKS == 0:
+        taken = max(self._snapshots, default=None)
+        last = None if taken is None else self._headers[taken].header
+        if is_due(header, last):
             self._take(header.height)
         for place, identity in enumerate(identities):
             self._places[identity] = Location(block.header.height, place)

@@ -14,7 +14,7 @@ def carried(draft: Draft, context: Context, envelope: Envelope) -> Motion:
 
     Raises:
       ProtocolError: STALE, if another motion was carried since it was drawn up or its
-        last height is over; NOT_AUTHORISED, BAD_SIGNATURE or MALFORMED.
+        last height and time are over; NOT_AUTHORISED, BAD_SIGNATURE or MALFORMED.
     """
     motion = MOTION.unpack(envelope.body)
     if motion.kind != envelope.kind:
@@ -24,7 +24,7 @@ def carried(draft: Draft, context: Context, envelope: Envelope) -> Motion:
         raise ProtocolError(
             f"motion {motion.number}, the next one is {count}", Reason.STALE
         )
-    if context.height > motion.until:
+    if context.height > motion.until and context.time_ms > motion.until_ms:
         raise ProtocolError(f"good until height {motion.until}", Reason.STALE)
     fault_model = FaultModel(context.genesis.fault_model)
     validators = views.validators(draft, context.genesis, context.height)

@@ -113,7 +113,8 @@ def begin(
     Raises:
       DecodeError, LimitError: If a journal entry is none: a defect of the disk.
     """
-    tip = Tip(settings.genesis, settings.chain_id, header, certificate, tree)
+    genesis, chain_id = settings.genesis, settings.chain_id
+    tip = Tip(genesis, chain_id, header, certificate, tree, settings.pinned)
     party = settings.party(tip)
     entries = tuple(wire.JOURNAL_ENTRY.unpack(payload) for payload in journal)
     listens_s = 0.0 if party.count == 1 else settings.listen_s
@@ -126,21 +127,24 @@ def begin(
         listens_until_s=now_s + listens_s,
         level=listens_s == 0.0,
         recovered=tuple(entry for entry in entries if entry.height > tip.height),
-        recent=_last_decided(certificate, entries),
+        recent=_last_decided(header, certificate, entries),
         fork=settings.fork,
         wake_at_s=now_s,
     )
 
 
 def _last_decided(
-    certificate: Certificate | None, entries: Sequence[wire.JournalEntry]
+    header: Header | None,
+    certificate: Certificate | None,
+    entries: Sequence[wire.JournalEntry],
 ) -> tuple[Decided, ...]:
     """The last height, with the prevotes that the journal kept of it."""
-    if certificate is None:
+    if header is None or certificate is None:
         return ()
     proofs = [one.proof for one in entries if one.height == certificate.height]
     polkas = {(one.round, one.block_id): one for one in proofs if one is not None}
-    return (Decided(certificate, tuple(polkas.values())[: wire.POLKAS_MAX]),)
+    held = tuple(polkas.values())[: wire.POLKAS_MAX]
+    return (Decided(certificate, held, header.time_ms),)
 
 
 def step(

@@ -17,6 +17,7 @@ from protocol.chain import TRANSACTIONS_PER_BLOCK_MAX
 from protocol.codec import structure, uint
 from protocol.envelope import Envelope
 from protocol.errors import ConfigError, ProtocolError, Reason
+from protocol.evidence import AGE_HEIGHTS_MAX
 from protocol.genesis import Genesis
 from protocol.ids import Digest
 from protocol.motion import PARAMETER_CHANGE, UPGRADE_CHANGE, Parameter
@@ -27,12 +28,16 @@ DELAY_BLOCKS = 2
 UPGRADE_DELAY_BLOCKS = 10
 _AHEAD_MAX = 1_000_000
 """Nothing is announced further ahead."""
+_YEAR_S = 366 * 86_400
 _UPGRADE_KEY = b"upgrade"
 _BOUNDS = {
     Parameter.HEARTBEAT_S: (1, 86_400),
     Parameter.TRANSACTIONS_MAX: (1, TRANSACTIONS_PER_BLOCK_MAX),
     Parameter.JAIL_BLOCKS: (1, 1_000_000),
     Parameter.SCORE_BLOCKS: (1, 10_000),
+    Parameter.JAIL_S: (0, _YEAR_S),
+    Parameter.SCORE_S: (0, _YEAR_S),
+    Parameter.EVIDENCE_S: (3_600, _YEAR_S),
 }
 JAIL_BLOCKS = 1_000
 SCORE_BLOCKS = 100
@@ -41,6 +46,12 @@ _FIRST = {
     Parameter.JAIL_BLOCKS: JAIL_BLOCKS,
     Parameter.SCORE_BLOCKS: SCORE_BLOCKS,
 }
+_BLOCKS_OF = {
+    Parameter.JAIL_S: JAIL_BLOCKS,
+    Parameter.SCORE_S: SCORE_BLOCKS,
+    Parameter.EVIDENCE_S: AGE_HEIGHTS_MAX,
+}
+"""A window's time is at first that of its blocks at the pace of an idle chain."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +89,16 @@ def parameter(tree: Reader, genesis: Genesis, wanted: Parameter, height: int) ->
     found = _setting(tree, parameter_key(wanted))
     if found is None and wanted is Parameter.HEARTBEAT_S:
         return genesis.heartbeat_s
+    if found is None and wanted in _BLOCKS_OF:
+        return min(_YEAR_S, _BLOCKS_OF[wanted] * genesis.heartbeat_s)
     if found is None:
         return _FIRST[wanted]
     return found.value if height >= found.height else found.before
+
+
+def span_ms(tree: Reader, genesis: Genesis, wanted: Parameter, height: int) -> int:
+    """A parameter in seconds, as milliseconds of header time."""
+    return 1000 * parameter(tree, genesis, wanted, height)
 
 
 def rules_version(tree: Reader, height: int) -> int:

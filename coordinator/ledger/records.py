@@ -86,6 +86,7 @@ class Pending:
       pledge: Its size.
       blob: H of its sealed blob.
       height: Block that took it.
+      time_ms: Of that block.
     """
 
     transaction: Digest
@@ -94,6 +95,7 @@ class Pending:
     pledge: int
     blob: Digest
     height: int
+    time_ms: int
 
 
 PENDING = RecentCodec(
@@ -105,6 +107,7 @@ PENDING = RecentCodec(
         uint(),
         uint(PLEDGE_MAX, 1),
         exactly(DIGEST_BYTES),
+        uint(),
         uint(),
     ),
     KEPT,

@@ -4,8 +4,9 @@
     opinion/<n>/<v>/<public key>   what one of them gave, a packed `SCORE`
     score/<n>/<v>                  `SCORES`, once a quorum did
 
-They stand as long as their version may be a base. Until the last height the median
-moves with each further opinion; after it, it is what reputation may build upon.
+They stand as long as their version may be a base. Until the last height
+and time the median moves with each further opinion; after both, it is what reputation
+may build upon.
 
 Source: the lower median of at least q = floor(2n/3) + 1 values, of which at most f lie,
 has an honest value on either side of it or is one.
@@ -84,7 +85,7 @@ def score(draft: Draft, context: Context, envelope: Envelope, identity: Digest) 
     validators = views.validators(draft, context.genesis, context.height)
     if validators.index_of(envelope.sender) is None:
         raise ProtocolError("signed by no validator", Reason.NOT_AUTHORISED)
-    until = _check_version(draft, context, body)
+    until, until_ms = _check_version(draft, context, body)
     given = scorers(draft, body.task, body.version)
     own = opinion_key(body.task, body.version, envelope.sender)
     if envelope.sender in given:
@@ -100,12 +101,12 @@ def score(draft: Draft, context: Context, envelope: Envelope, identity: Digest) 
     counted = [public for public in given if validators.index_of(public) is not None]
     if len(counted) >= quorum(len(validators.members), fault_model):
         medians = lower_medians([_opinion(draft, body, public) for public in counted])
-        packed = SCORES.pack(Scores(until, len(counted), medians))
+        packed = SCORES.pack(Scores(until, until_ms, len(counted), medians))
         draft.put(scores_key(body.task, body.version), packed)
 
 
-def _check_version(draft: Draft, context: Context, body: Score) -> int:
-    """The last height for scores of a version that may be scored like this."""
+def _check_version(draft: Draft, context: Context, body: Score) -> tuple[int, int]:
+    """The last height and time for scores of a version that may be scored like this."""
     if views.head(draft, body.task) is None:
         raise ProtocolError(f"no task {body.task}", Reason.UNKNOWN_TASK)
     settled = settlement.settlement(draft, body.task, body.version)
@@ -114,12 +115,15 @@ def _check_version(draft: Draft, context: Context, body: Score) -> int:
     blocks = parameters.parameter(
         draft, context.genesis, Parameter.SCORE_BLOCKS, context.height
     )
-    until = settled.height + blocks
-    if context.height > until:
+    span_ms = parameters.span_ms(
+        draft, context.genesis, Parameter.SCORE_S, context.height
+    )
+    until, until_ms = settled.height + blocks, settled.time_ms + span_ms
+    if context.height > until and context.time_ms > until_ms:
         raise ProtocolError(f"scores until height {until}", Reason.STALE)
     if len(body.values) != settled.updates:
         raise ShapeMismatch(f"{len(body.values)} scores of {settled.updates} updates")
-    return until
+    return until, until_ms
 
 
 def _opinion(draft: Draft, body: Score, public: bytes) -> tuple[int, ...]:

@@ -27,16 +27,20 @@ class Settlement:
 
     Attributes:
       height: Block that made it final.
+      time_ms: Of that block.
       updates: How many it was made of.
       reward: What all of them were paid together.
     """
 
     height: int
+    time_ms: int
     updates: int
     reward: int
 
 
-SETTLEMENT = structure(Settlement, 64, uint(), uint(BUFFER_MAX, 1), uint(CREDITS_MAX))
+SETTLEMENT = structure(
+    Settlement, 64, uint(), uint(), uint(BUFFER_MAX, 1), uint(CREDITS_MAX)
+)
 
 
 def settlement_key(number: int, version: int) -> bytes:
@@ -98,7 +102,7 @@ def settle(
         accounts.put_number(draft, accounts.pool_key(number), held - reward)
         for payment in made:
             accounts.credit(draft, payment.board, payment.amount)
-    settled = Settlement(context.height, len(made), reward)
+    settled = Settlement(context.height, context.time_ms, len(made), reward)
     draft.put(settlement_key(number, job.version), SETTLEMENT.pack(settled))
     for page in range(_pages(len(made))):
         packed = PAYMENTS.pack(Payments(tuple(made[page * PAGE : (page + 1) * PAGE])))

@@ -25,10 +25,24 @@ from protocol.statetree import (
 )
 
 SNAPSHOT_BLOCKS = 1000
-"""A snapshot is taken at each multiple of this height."""
+"""A snapshot is taken at a multiple of this height,"""
+SNAPSHOT_S = 600
+"""if the last one is so old by its header: whoever fetches one has the time to."""
 SNAPSHOTS_KEPT = 2
 BUCKET_BYTES_MAX = 4 << 20
 _ENTRIES_MAX = 1 << 16
+
+
+def is_due(header: Header, last: Header | None) -> bool:
+    """Whether a snapshot is to be taken of the state after a block.
+
+    Args:
+      header: Of the block.
+      last: Of the block whose state was taken last; None if none was.
+    """
+    if header.height % SNAPSHOT_BLOCKS:
+        return False
+    return last is None or header.time_ms >= last.time_ms + 1000 * SNAPSHOT_S
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from coordinator.ledger import (
     conviction,
     dissent,
     layout,
+    learners,
     motions,
     parameters,
     registry,
@@ -21,6 +22,7 @@ from coordinator.ledger import (
     validators,
     versions,
     views,
+    windows,
 )
 from coordinator.ledger.draft import Changes, Context, Draft, Happening
 from protocol.envelope import TRANSACTION_KINDS, Envelope, Kind
@@ -50,6 +52,7 @@ RULES: dict[Kind, Rule] = {
     Kind.PARAM: parameters.change_parameter,
     Kind.UPGRADE: parameters.upgrade,
     Kind.FORFEIT: versions.forfeit,
+    Kind.LEARNER: learners.change,
 }
 """One rule per kind of transaction."""
 
@@ -159,6 +162,7 @@ def execute(
     """
     block = Draft(tree)
     parameters.require_known_rules(block, context.height)
+    windows.note(block, context)
     attendance.note(block, context)
     accepted: list[Envelope] = []
     results: list[TxResult] = []

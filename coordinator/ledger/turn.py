@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from coordinator.ledger import layout
 from coordinator.ledger.blocks import Prepared, Tip
 from coordinator.ledger.draft import Changes, Happening
 from coordinator.ledger.mempool import Mempool
@@ -13,8 +14,9 @@ from protocol.chain import TRANSACTIONS_PER_BLOCK_MAX, Block, Certificate, Heade
 from protocol.errors import Reason
 from protocol.evolve import evolve
 from protocol.genesis import FaultModel, Genesis
-from protocol.ids import BlockHash, ChainId, Digest
+from protocol.ids import BlockHash, ChainId, Digest, PublicKey
 from protocol.keys import SigningKey
+from protocol.light import Trusted
 from protocol.statetree import StateTree
 
 
@@ -39,6 +41,9 @@ class LedgerSettings:
       votes_from: Height from which we may vote; None for never, when the journal of
         our votes is gone and no operator has said from where to go on.
       fork: Proof from before the start that the chain forked; None if it did not.
+      resumed_by: Who gave leave to vote from there on, if somebody had to; it counts
+        while the chain says that this is an operator.
+      pinned: A header that the chain must lead through, and whom to trust from it on.
     """
 
     genesis: Genesis
@@ -52,6 +57,8 @@ class LedgerSettings:
     listen_s: float = 0.0
     votes_from: int | None = 0
     fork: Fork | None = None
+    resumed_by: PublicKey | None = None
+    pinned: Trusted | None = None
     chain_id: ChainId = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,10 +79,17 @@ class LedgerSettings:
 
 @dataclass(frozen=True)
 class Decided:
-    """What decided a height, and the quorums of prevotes that we saw there."""
+    """What decided a height, and the quorums of prevotes that we saw there.
+
+    Attributes:
+      certificate: What decided it.
+      polkas: The quorums.
+      time_ms: Of its header.
+    """
 
     certificate: Certificate
     polkas: tuple[Certificate, ...]
+    time_ms: int
 
 
 @dataclass(frozen=True)
@@ -115,7 +129,7 @@ class LedgerState:
         once `level`.
       followed: Whether the last step was taken in silence, as one who must not vote.
       copied: Somebody else signs with our key: we vote no more.
-      recent: The last heights that we decided, rising.
+      recent: The last heights that we decided, rising by one.
       fork: Proof that the chain forked: it stands still.
       back_said: The last missed turn of ours after which we said that we are back.
       lacking: What peers last said that they lack, by their key.
@@ -269,6 +283,9 @@ def silence(settings: LedgerSettings, state: LedgerState, now_s: float) -> str:
     first = max(settings.votes_from, voted)
     if state.consensus.height < first:
         return f"votes from height {first}"
+    operator = settings.resumed_by
+    if operator and state.tree.get(layout.operator_key(operator)) is None:
+        return "it was resumed by somebody who is no operator of the chain"
     return _after_start(state, now_s)
 
 

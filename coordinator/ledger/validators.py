@@ -12,13 +12,12 @@ Source: CometBFT, spec/core/data_structures.md (`NextValidatorsHash`) for h + 2.
 
 from dataclasses import replace
 
-from coordinator.ledger import accounts, layout, motions, views
+from coordinator.ledger import accounts, layout, learners, motions, views, windows
 from coordinator.ledger.accounts import Account
 from coordinator.ledger.draft import Context, Draft, ValidatorsChanged
 from coordinator.ledger.records import EPOCH, EPOCHS, Epoch, Epochs
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason
-from protocol.evidence import AGE_HEIGHTS_MAX
 from protocol.genesis import VALIDATORS_MAX, FaultModel, Validator, ValidatorSet
 from protocol.ids import DeviceId, Digest, PublicKey, device_id
 from protocol.motion import VALIDATOR_CHANGE
@@ -48,6 +47,7 @@ def change_validators(
     if change.added is not None:
         _check_new(draft, context, present, change.added)
         _take_deposit(draft, context, envelope, change.added.public)
+        learners.forget(draft, change.added.public)
         members = (*present.members, change.added)
     else:
         assert change.removed is not None
@@ -113,11 +113,11 @@ def _begins(tree: views.Reader, height: int) -> bool:
 
 def answers(tree: views.Reader, context: Context, identity: DeviceId) -> bool:
     """Whether somebody is a validator, or was one that evidence can still reach."""
-    known = views.epochs(tree)
-    sets = [views.validators(tree, context.genesis, _horizon(context))]
+    known, oldest = views.epochs(tree), windows.evidence_from(tree, context)
+    sets = [views.validators(tree, context.genesis, oldest)]
     for number in range(known.first, known.following):
         found = views.epoch(tree, number)
-        if found is not None and found.height >= _horizon(context):
+        if found is not None and found.height >= oldest:
             sets.append(found.validators)
     members = (member for each in sets for member in each.members)
     return any(device_id(member.public) == identity for member in members)
@@ -147,8 +147,8 @@ def _append(
 ) -> None:
     """Begins an epoch; those that evidence no longer reaches go."""
     number = max(1, epochs.following)
-    first = max(1, epochs.first)
-    while first < number and _ended(draft, first, number) < _horizon(context):
+    first, oldest = max(1, epochs.first), windows.evidence_from(draft, context)
+    while first < number and _ended(draft, first, number) < oldest:
         draft.put(layout.epoch_key(first), None)
         first += 1
     begins = context.height + DELAY_BLOCKS
@@ -164,5 +164,7 @@ def _ended(draft: Draft, number: int, following: int) -> int:
     return _first_height(draft, number + 1) - 1
 
 
-def _horizon(context: Context) -> int:
-    return context.height - AGE_HEIGHTS_MAX
+def known_from(tree: views.Reader) -> int:
+    """The first height whose validators the state still knows."""
+    epochs = views.epochs(tree)
+    return 1 if epochs.first <= 1 else _first_height(tree, epochs.first)

@@ -2,9 +2,9 @@
 
 Updates queue up in the order (height, index). When K wait and no job is open, the first
 K become the job of version head + 1; half of them are enough once the oldest waited
-`patience` blocks. While a job is open the head stands still, so that nothing that waits
-gets staler between its admission and its cut; what a new head makes too stale is
-dropped at once. `attestation` says when the job's version is final.
+`patience` blocks and `patience_s`. While a job is open the head stands still, so that
+nothing that waits gets staler between its admission and its cut; what a new head makes
+too stale is dropped at once. `attestation` says when the job's version is final.
 """
 
 from dataclasses import replace
@@ -19,6 +19,7 @@ from coordinator.ledger import (
 )
 from coordinator.ledger.authority import check_operator
 from coordinator.ledger.draft import Context, Draft, JobCut, TaskOpened, VersionFinal
+from coordinator.ledger.forfeits import Forfeits
 from coordinator.ledger.records import (
     BOARD,
     HISTORY,
@@ -101,7 +102,13 @@ def update(
     _credit(draft, sender, board, spec, body, 1)
     _remember(draft, body, sender, signed, progress.head, spec, identity)
     entry = Pending(
-        identity, sender, body.version, body.pledge, body.blob, context.height
+        identity,
+        sender,
+        body.version,
+        body.pledge,
+        body.blob,
+        context.height,
+        context.time_ms,
     )
     place = progress.following
     draft.put(layout.pending_key(body.task, place), PENDING.pack(entry))
@@ -131,7 +138,7 @@ def forfeit(
         raise InvalidUpdate("charged less than its noise", Reason.POLICY_MISMATCH)
     _credit(draft, sender, board, spec, body, 0)
     _remember(draft, body, sender, signed, progress.head, spec, identity)
-    forfeits.add(draft, body.task, progress.head, context.height)
+    forfeits.add(draft, context, body.task, progress.head)
     _queue_changed(draft, context, body.task, spec, progress)
 
 
@@ -244,7 +251,8 @@ def _queue_changed(
 def cut_patient(draft: Draft, context: Context) -> None:
     """At a block's end: cuts buffers that will hardly become fuller.
 
-    Half a buffer is enough once its oldest update waited `patience` blocks. Boards that
+    Half a buffer is enough once its oldest update waited `patience` blocks and
+    `patience_s` by their headers. Boards that
     forfeited the head count towards the half, from their last forfeit on; with them,
     fewer updates make a version, and none at all the same version anew: a base for
     which everybody may sign again.
@@ -255,20 +263,27 @@ def cut_patient(draft: Draft, context: Context) -> None:
         half = -(-spec.aggregation.buffer // 2)
         if progress.pending + (lost.boards if lost else 0) < half:
             continue
-        heights = []
+        since: list[Pending | Forfeits] = []
         if progress.pending:
             oldest = views.pending_at(draft, number, progress.first)
             assert oldest is not None
-            heights.append(oldest.height)
+            since.append(oldest)
         if lost is not None and progress.pending < half:
-            heights.append(lost.height)
-        if context.height - max(heights) < spec.aggregation.patience:
+            since.append(lost)
+        if not all(_waited(context, spec, each) for each in since):
             continue
         if progress.pending:
             progress = _cut(draft, context, number, progress, spec.aggregation.buffer)
             _queue_changed(draft, context, number, spec, progress)
         else:
             _renew(draft, context, number, progress.head)
+
+
+def _waited(context: Context, spec: TaskSpec, since: Pending | Forfeits) -> bool:
+    blocks = context.height - since.height
+    waited_ms = context.time_ms - since.time_ms
+    policy = spec.aggregation
+    return blocks >= policy.patience and waited_ms >= 1000 * policy.patience_s
 
 
 def _renew(draft: Draft, context: Context, number: int, head: Version) -> None:

@@ -9,6 +9,7 @@ from coordinator.ledger.snapshot import (
     SNAPSHOTS_KEPT,
     Manifest,
     bucketed,
+    is_due,
     pack_bucket,
 )
 from coordinator.ledger.storage import (
@@ -55,7 +56,7 @@ class ChainTables(Tables):
             height = header.height + 1
             following = views.validators(self, self.genesis, height)
             self._put_end(Handover(header, certificate, following))
-        if header.height % SNAPSHOT_BLOCKS == 0:
+        if header.height % SNAPSHOT_BLOCKS == 0 and is_due(header, self._last_taken()):
             self._take(header.height)
 
     def _put_row(self, header: Header, body: bytes, certificate: Certificate) -> None:
@@ -98,6 +99,11 @@ class ChainTables(Tables):
         if found.digest() != digest:
             raise self._damaged("a change of validators", "another set")
         return found
+
+    def _last_taken(self) -> Header | None:
+        taken = self.snapshots()
+        known = self.header(taken[-1]) if taken else None
+        return None if known is None else known.header
 
     def _take(self, height: int) -> None:
         """Copies the state as it is now; it is of this height."""

@@ -14,6 +14,7 @@ from coordinator.ledger.storage import StoredTip
 from coordinator.rim import inbox
 from coordinator.rim.founding import read_identity
 from coordinator.rim.home import CoordinatorHome
+from coordinator.rim.level import require_level
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.store import SqliteStore
 from durable.files import read_limited, write_atomic
@@ -22,7 +23,15 @@ from protocol.economy import FUND, RELEASE, TRANSFER, Economy, Fund, Release, Tr
 from protocol.envelope import ENVELOPE, TRANSACTION_KINDS, Kind, sign
 from protocol.errors import ConfigError, OperationError, ProtocolError
 from protocol.genesis import FaultModel, Validator, ValidatorSet, quorum
-from protocol.ids import KEY_BYTES, DeviceId, PublicKey, TaskId, device_from_name
+from protocol.ids import (
+    KEY_BYTES,
+    DeviceId,
+    PublicKey,
+    TaskId,
+    device_from_name,
+    device_id,
+    device_name,
+)
 from protocol.motion import (
     MOTION,
     OPERATOR_CHANGE,
@@ -44,6 +53,8 @@ Run = Callable[[CoordinatorHome, argparse.Namespace], Shown]
 AddVerb = Callable[[str, Run, str], argparse.ArgumentParser]
 GOOD_FOR_BLOCKS = 10_000
 """Blocks within which a motion is to be carried, unless it says otherwise."""
+LEVEL_WAIT_S = 600.0
+"""For which the motion that adds a validator waits until it has the chain."""
 _READABLE = 0o644
 
 
@@ -101,6 +112,26 @@ def add_verbs(add: AddVerb) -> None:
     )
     motion.add_argument("--out", type=Path, help="the motion to write")
     motion.add_argument(
+        "--wait",
+        type=float,
+        default=LEVEL_WAIT_S,
+        metavar="SECONDS",
+        help="validator-add: for a newcomer that is not level yet, at most "
+        f"(default {LEVEL_WAIT_S:g})",
+    )
+    motion.add_argument(
+        "--no-wait",
+        dest="wait",
+        action="store_const",
+        const=0.0,
+        help="validator-add: fail at once if it is not level",
+    )
+    motion.add_argument(
+        "--force",
+        action="store_true",
+        help="validator-add: whether it is level or not",
+    )
+    motion.add_argument(
         "--blocks",
         type=int,
         default=GOOD_FOR_BLOCKS,
@@ -154,6 +185,7 @@ def _motion(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
             write_atomic(options.out or Path(file), MOTION.pack(motion), _READABLE)
         case ["submit", file]:
             motion = _read(Path(file))
+            _require_level(home, motion, options)
             tip, validators = _tip(home)
             del tip
             try:
@@ -165,23 +197,41 @@ def _motion(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
         case words:
             if options.out is None:
                 raise ConfigError("name the file to write", key="--out")
-            motion = _approve(home, _drawn_up(home, words, options.blocks))
+            motion = _drawn_up(home, words, options.blocks)
+            _require_level(home, motion, options)
+            motion = _approve(home, motion)
             write_atomic(options.out, MOTION.pack(motion), _READABLE)
     return _motion_shown(home, motion)
+
+
+def _require_level(
+    home: CoordinatorHome, motion: Motion, options: argparse.Namespace
+) -> None:
+    """Whom a motion adds must have the chain before it counts."""
+    if motion.kind != Kind.VALSET or options.force:
+        return
+    added = VALIDATOR_CHANGE.unpack(motion.content).added
+    if added is not None:
+        require_level(home, added, options.wait)
 
 
 def _drawn_up(home: CoordinatorHome, words: list[str], good_for: int) -> Motion:
     kind, content = _content(words)
     tip, _ = _tip(home)
-    height = 0 if tip.header is None else tip.header.height
-    return Motion(kind, views.motion_count(tip.tree), height + good_for, content)
+    header, genesis = tip.header, home.genesis()
+    height = 0 if header is None else header.height
+    now_ms = genesis.created_ms if header is None else header.time_ms
+    # At the pace of an idle chain; both must be over for it to lapse.
+    until_ms = now_ms + 1000 * genesis.heartbeat_s * good_for
+    number = views.motion_count(tip.tree)
+    return Motion(kind, number, height + good_for, until_ms, content)
 
 
 def _content(words: list[str]) -> tuple[Kind, bytes]:
     try:
         match words:
             case ["operator-add" | "operator-remove" as verb, key]:
-                operator = OperatorChange(int(verb == "operator-add"), _key(key))
+                operator = OperatorChange(int(verb == "operator-add"), public_key(key))
                 return Kind.OPERATOR, OPERATOR_CHANGE.pack(operator)
             case ["validator-add", file]:
                 one = read_identity(Path(file))
@@ -189,7 +239,7 @@ def _content(words: list[str]) -> tuple[Kind, bytes]:
                 change = ValidatorChange(added, None)
                 return Kind.VALSET, VALIDATOR_CHANGE.pack(change)
             case ["validator-remove", key]:
-                change = ValidatorChange(None, _key(key))
+                change = ValidatorChange(None, public_key(key))
                 return Kind.VALSET, VALIDATOR_CHANGE.pack(change)
             case ["parameter", name, value, height]:
                 wanted = Parameter[name.upper().replace("-", "_")]
@@ -225,14 +275,28 @@ def _motion_shown(home: CoordinatorHome, motion: Motion) -> Shown:
         "says": _says(motion),
         "number": motion.number,
         "until": motion.until,
+        "until_ms": motion.until_ms,
         "approved_by": names,
         "needed": needed,
         "overtaken": motion.number != count,
     }
     text = f"{_says(motion)}; approved by {', '.join(names)}, {needed} needed"
+    if (gone := _removed(motion)) is not None:
+        text += (
+            f"\nthen at each broker: starling broker expel {gone}; and where it ran: "
+            "starling coordinator retire"
+        )
     if motion.number != count:
         text += "; ANOTHER MOTION WAS CARRIED SINCE: draw it up again"
     return document, text
+
+
+def _removed(motion: Motion) -> str | None:
+    """The broker's name of whom a motion removes."""
+    if motion.kind != Kind.VALSET:
+        return None
+    gone = VALIDATOR_CHANGE.unpack(motion.content).removed
+    return None if gone is None else device_name(device_id(gone))
 
 
 def _says(motion: Motion) -> str:
@@ -290,7 +354,12 @@ def _identity(name: str) -> DeviceId:
         raise ConfigError(str(error), key="account") from error
 
 
-def _key(text: str) -> PublicKey:
+def public_key(text: str) -> PublicKey:
+    """Reads a key as people write it.
+
+    Raises:
+      ValueError: If it is none.
+    """
     key = bytes.fromhex(text)
     if len(key) != KEY_BYTES:
         raise ValueError(f"a key has {2 * KEY_BYTES} hexadecimal digits")

@@ -5,10 +5,12 @@ genesis                 the packed genesis, which boards pin
 keys/signing            seed of the key that signs votes, receipts, attestations
 keys/sealing            seed of the key that boards seal their updates to
 keys/operator           seed of the operator's key that admits and publishes
+keys/retired            only once `retire` destroyed them
 keys/<id>.key, .pem     TLS key and certificate for the broker
 keys/authority.pem      the broker's authority
 keys/peer, peer.key     seed and form of the TLS key for other brokers
 peers/                  brokers of other coordinators; see `coordinator.rim.peering`
+pinned                  a header that the chain must lead through, if any
 inbox/                  transactions and blobs that wait for the running coordinator
 state/                  chain, votes, counters
 status.json             what `status` shows
@@ -26,13 +28,16 @@ from durable.files import (
     require_private,
     write_atomic,
 )
-from protocol.errors import ConfigError, DecodeError, StorageError
+from protocol.errors import ConfigError, DecodeError, ProtocolError, StorageError
 from protocol.genesis import GENESIS, GENESIS_BYTES_MAX, Genesis
 from protocol.ids import PublicKey, device_id, device_name
 from protocol.keys import SEED_BYTES, OpeningKey, SigningKey
+from protocol.light import TRUSTED, Trusted
 from protocol.settings import load_settings
 
 CONFIG_BYTES_MAX = 1 << 20
+RETIRED_FILE = "retired"
+"""Name of the file in `keys/` that says that they were destroyed."""
 _COUNTER_BYTES_MAX = 32
 
 
@@ -113,6 +118,24 @@ class CoordinatorHome:
         except DecodeError as error:
             raise ConfigError(f"damaged: {error}", file=str(file)) from error
 
+    @property
+    def pinned_file(self) -> Path:
+        """A header that the chain must lead through, if one is pinned."""
+        return self.path / "pinned"
+
+    def pinned(self) -> Trusted | None:
+        """Reads what is pinned; None if nothing is.
+
+        Raises:
+          ConfigError: If it is damaged.
+        """
+        content = read_if_present(self.pinned_file, TRUSTED.bytes_max)
+        try:
+            return None if content is None else TRUSTED.unpack(content)
+        except ProtocolError as error:
+            file = str(self.pinned_file)
+            raise ConfigError(f"damaged: {error}", file=file) from error
+
     def signing_key(self) -> SigningKey:
         """The coordinator's own key."""
         return SigningKey(self._seed("signing"))
@@ -155,6 +178,8 @@ class CoordinatorHome:
 
     def _seed(self, name: str) -> bytes:
         file = self.keys / name
+        if not file.exists() and (self.keys / RETIRED_FILE).exists():
+            raise ConfigError("destroyed: this coordinator was retired", file=str(file))
         if not file.exists():
             raise ConfigError("missing; run: starling coordinator init", file=str(file))
         require_private(file)

@@ -6,13 +6,14 @@ and a key that ran before but misses its journal only observes, until an operato
 from which height it may vote.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.ledger.resumption import RESUMPTION, Resumption
 from coordinator.rim.votes import VOTES_FILE
 from durable.files import read_if_present, storage_errors, sync_folder, write_atomic
 from protocol.errors import ConfigError, ProtocolError
-from protocol.genesis import Genesis
+from protocol.ids import ChainId, PublicKey
 
 MACHINE_FILE = Path("/etc/machine-id")
 BINDING_FILE = "signing.machine"
@@ -29,20 +30,30 @@ def machine_name(file: Path = MACHINE_FILE) -> bytes:
     return (content or b"").strip() or _UNNAMED
 
 
+@dataclass(frozen=True)
+class Leave:
+    """From which height a key may vote.
+
+    Attributes:
+      height: 0 if nothing forbids it, None for never.
+      operator: Who gave leave after a loss; the chain must know it as an operator.
+    """
+
+    height: int | None
+    operator: PublicKey | None = None
+
+
 def votes_from(
-    keys: Path, state: Path, genesis: Genesis, validator: bytes, machine: bytes
-) -> int | None:
+    keys: Path, state: Path, chain_id: ChainId, validator: bytes, machine: bytes
+) -> Leave:
     """Finds out from which height the key may vote; call it before opening the journal.
 
     Args:
       keys: Folder of the key.
       state: Folder of the journal.
-      genesis: Names the operators.
+      chain_id: Of the chain.
       validator: The key's public half.
       machine: `machine_name()`.
-
-    Returns:
-      0 if nothing forbids it, None for never, or the height that an operator set.
 
     Raises:
       ConfigError: If the key ran on another machine, or the operator's word is none.
@@ -58,8 +69,23 @@ def votes_from(
             sync_folder(state)
         write_atomic(lost, b"the journal of own votes was missing at a start\n")
     if not lost.exists():
-        return 0
-    return _resumed(resumed, genesis, validator)
+        return Leave(0)
+    return _resumed(resumed, chain_id, validator)
+
+
+def voted_again(state: Path) -> None:
+    """The journal holds votes that were cast by leave: the loss is over.
+
+    From now on it is as good as any other, also after the operator who gave leave was
+    taken out.
+
+    Raises:
+      StorageError: If the disk refuses.
+    """
+    for name in (LOST_FILE, RESUMED_FILE):
+        with storage_errors(state / name):
+            (state / name).unlink(missing_ok=True)
+    sync_folder(state)
 
 
 def write_resumption(state: Path, resumption: Resumption) -> None:
@@ -91,13 +117,13 @@ def _bind(file: Path, machine: bytes) -> bool:
     return True
 
 
-def _resumed(file: Path, genesis: Genesis, validator: bytes) -> int | None:
+def _resumed(file: Path, chain_id: ChainId, validator: bytes) -> Leave:
     content = read_if_present(file, _BYTES_MAX)
     if content is None:
-        return None
+        return Leave(None)
     try:
         resumption = RESUMPTION.unpack(content)
-        resumption.check(genesis, validator)
+        resumption.check(chain_id, validator)
     except ProtocolError as error:
         raise ConfigError(f"no operator's word: {error}", file=str(file)) from error
-    return resumption.height
+    return Leave(resumption.height, resumption.operator)

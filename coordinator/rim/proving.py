@@ -48,14 +48,14 @@ def entry(store: SqliteStore, key: bytes) -> Receipt:
 
 
 def checkpoint(state: Path, genesis: Genesis) -> Trusted | None:
-    """Whom a board that is admitted now has to trust.
+    """Whom to trust who is admitted or joins now, from the last header on.
 
     Args:
       state: The folder of the chain, which may not be there yet.
       genesis: What it starts from.
 
     Returns:
-      None if these are still the validators of the genesis.
+      None if there is no block yet: then the genesis says all.
 
     Raises:
       ProofError, SignatureError: If a stored change does not follow from the genesis.
@@ -64,9 +64,12 @@ def checkpoint(state: Path, genesis: Genesis) -> Trusted | None:
     if not (state / CHAIN_FILE).exists():
         return None
     store = SqliteStore.read(state / CHAIN_FILE)
-    ends = store.epochs()
+    with store.one_moment():
+        ends, last = store.epochs(), store.header(store.height())
     store.close()
-    return pin(genesis).follow(ends) if ends else None
+    if last is None:
+        return None
+    return pin(genesis).follow(ends).accept(last.header, last.certificate)
 
 
 def _handovers(store: SqliteStore, height: int) -> tuple[Handover, ...]:

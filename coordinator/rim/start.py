@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from coordinator.ledger.storage import Store, StoredTip
 from coordinator.machine import Restored
 from coordinator.rim.evaluator import Evaluator, load_held_out
 from coordinator.rim.home import CoordinatorHome, link_settings
-from coordinator.rim.own_key import machine_name, votes_from
+from coordinator.rim.own_key import machine_name, voted_again, votes_from
 from coordinator.rim.peering import peer_links
 from coordinator.rim.persistence import Persistence
+from coordinator.rim.pinning import check_pinned
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.standstill import read_fork
 from coordinator.rim.status import StatusFile
@@ -98,14 +100,22 @@ def assemble(
     config, genesis = home.config(), home.genesis()
     settings = _settings(home, config, genesis)
     evaluator = _evaluator(home, config)
-    public = settings.ledger.key.public
-    first = votes_from(home.keys, home.state, genesis, public, machine_name())
-    fork = read_fork(home.state)
-    ledger = replace(settings.ledger, votes_from=first, listen_s=LISTEN_S, fork=fork)
+    public, chain_id = settings.ledger.key.public, settings.ledger.chain_id
+    leave = votes_from(home.keys, home.state, chain_id, public, machine_name())
+    ledger = replace(
+        settings.ledger,
+        votes_from=leave.height,
+        resumed_by=leave.operator,
+        listen_s=LISTEN_S,
+        fork=read_fork(home.state),
+        pinned=home.pinned(),
+    )
     settings = replace(settings, ledger=ledger)
     # First the journal, whose lock makes us the only coordinator in this folder.
-    votes = VoteJournal(home.state / VOTES_FILE)
+    done = partial(voted_again, home.state) if leave.operator else None
+    votes = VoteJournal(home.state / VOTES_FILE, on_first=done)
     store = _open_store(home, genesis)
+    check_pinned(store, ledger.pinned, str(home.pinned_file))
     counter = home.next_counter("boots") << COUNTERS_PER_BOOT_BITS
     restored = restore(settings, store, votes.entries, counter + 1, now_s)
     height = restored.ledger.height
@@ -157,6 +167,7 @@ def _settings(
         chunks_per_s=config.transfer.chunks_per_s,
         chunks_burst=config.transfer.chunks_burst,
         audit_blocks=config.storage.audit_blocks,
+        audit_ms=1000 * config.storage.audit_s,
         body_blocks=config.storage.body_blocks,
         shared=config.broker.shared and not peer_links(home, Topics(genesis.fleet)),
     )

@@ -20,7 +20,7 @@ from durable.files import replace_unsynced
 from protocol.errors import StorageError
 from protocol.evidence import Offence
 from protocol.genesis import FaultModel
-from protocol.ids import device_id
+from protocol.ids import device_id, device_name
 from protocol.mechanisms import epsilon_shown
 from protocol.task import E12, PrivacyPolicy
 
@@ -195,9 +195,12 @@ def consensus(
     party = state.ledger.party
     members = party.roster.validators.members
     deciding = state.ledger.consensus
+    pinned = state.ledger.tip.pinned
     return {
         "validators": len(members),
         "index": party.index,
+        "learns": membership.is_learner(state.ledger, membership.own_id(state.ledger)),
+        "pinned": None if pinned is None else pinned.height,
         "quorum": party.quorum,
         "fault_model": FaultModel(settings.ledger.genesis.fault_model).name.lower(),
         "height": deciding.height,
@@ -223,7 +226,9 @@ def consensus(
         "wanted": len(state.wanted),
         "peers": [
             {
+                "id": device_name(who),
                 "name": membership.name_of(state.ledger, who),
+                "learner": membership.is_learner(state.ledger, who),
                 "height": peer.height,
                 "round": peer.round,
                 "silent_s": now_s - peer.heard_at_s,

@@ -1,6 +1,6 @@
 """The journal of own votes: synced before anything that it holds is published."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from coordinator.ledger.turn import JournalVote
@@ -25,12 +25,18 @@ class VoteJournal:
       entries: What it held when it was opened; give it to `node.begin`.
     """
 
-    def __init__(self, path: Path, size_bytes_max: int = SIZE_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        path: Path,
+        size_bytes_max: int = SIZE_BYTES_MAX,
+        on_first: Callable[[], None] | None = None,
+    ) -> None:
         """Opens or begins the journal.
 
         Args:
           path: The file; its folder must exist.
           size_bytes_max: Beyond it, entries of durable heights are dropped.
+          on_first: Called once, when the first votes since the opening are written.
 
         Raises:
           ConfigError: If another process has it open.
@@ -43,6 +49,7 @@ class VoteJournal:
         self._kept = [(_height(path, payload), payload) for payload in payloads]
         self.entries = tuple(payloads)
         self._size_bytes_max = size_bytes_max
+        self._on_first = on_first
 
     def append(self, votes: Sequence[JournalVote], height: int) -> None:
         """Writes votes down with one sync; on return they are on the disk.
@@ -61,6 +68,9 @@ class VoteJournal:
             self._journal.rewrite(payload for _, payload in self._kept)
         else:
             self._journal.append_many(payloads)
+        if self._on_first is not None:
+            self._on_first()
+            self._on_first = None
 
     def close(self) -> None:
         """Closes the file and gives its lock back."""

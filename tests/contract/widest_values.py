@@ -102,6 +102,7 @@ _spec = replace(
         1 << 20,
         1 << 20,
         1 << 60,
+        1 << 20,
     ),
     pledges=tuple(range(task.PLEDGE_MAX - 255, task.PLEDGE_MAX + 1)),
     pool=UINT_MAX,
@@ -176,6 +177,7 @@ WIDEST: dict[str, Any] = {
         _BYTE,
         UINT_MAX,
         UINT_MAX,
+        chain.TIME_MS_MAX,
         bytes(motion.CONTENT_BYTES_MAX),
         tuple(
             motion.Approval(PublicKey(bytes([at]) * 32), bytes(64))
@@ -189,7 +191,7 @@ WIDEST: dict[str, Any] = {
     "FUND": economy.Fund(_TASK, economy.CREDITS_MAX),
     "TRANSFER": economy.Transfer(DeviceId(bytes(16)), economy.CREDITS_MAX),
     "SCORE": score.Score(_TASK, _VERSION, (-messages.PPM,) * task.BUFFER_MAX),
-    "SCORES": score.Scores(UINT_MAX, 32, (-messages.PPM,) * task.BUFFER_MAX),
+    "SCORES": score.Scores(UINT_MAX, UINT_MAX, 32, (-messages.PPM,) * task.BUFFER_MAX),
     "PAYMENTS": payment.Payments(
         (payment.Payment(DeviceId(bytes(16)), economy.CREDITS_MAX),) * payment.PAGE
     ),

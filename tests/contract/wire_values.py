@@ -94,6 +94,7 @@ _aggregation = st.builds(
     upto(1 << 20, 32),
     upto(1 << 20, 1),
     upto(1 << 60, 1),
+    upto(1 << 20),
 )
 _tasks = st.builds(
     task.TaskSpec,
@@ -213,6 +214,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         tuples(upto(1 << 20), messages.CHUNK_REQUEST_MAX, 1),
     ),
     "REGISTER": st.builds(messages.Register, digests),
+    "LEARNER": st.builds(messages.Learner, upto(1), digests, names),
     "REVOKE": st.builds(messages.Revoke, st.binary(min_size=16, max_size=16)),
     "ATTEST": st.builds(messages.Attest, _tasks_no, counts, digests),
     "EVIDENCE": st.builds(
@@ -235,7 +237,13 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         rotation.Rotate, st.binary(min_size=16, max_size=16), digests, signatures
     ),
     "MOTION": st.builds(
-        motion.Motion, upto(255), counts, heights, st.binary(max_size=80), _approvals
+        motion.Motion,
+        upto(255),
+        counts,
+        heights,
+        upto(1 << 40),
+        st.binary(max_size=80),
+        _approvals,
     ),
     "OPERATOR_CHANGE": st.builds(motion.OperatorChange, upto(1), digests),
     "PRESENT": st.builds(messages.Present, st.integers(1, 1 << 40)),
@@ -248,7 +256,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
     "UNJAIL": st.builds(economy.Unjail, _devices),
     "RELEASE": st.builds(economy.Release, _devices),
     "SCORE": st.builds(score.Score, _tasks_no, counts, _scores),
-    "SCORES": st.builds(score.Scores, counts, upto(32, 1), _scores),
+    "SCORES": st.builds(score.Scores, counts, counts, upto(32, 1), _scores),
     "PAYMENTS": st.builds(
         payment.Payments,
         tuples(st.builds(payment.Payment, _devices, upto(economy.CREDITS_MAX)), 5, 1),

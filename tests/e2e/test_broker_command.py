@@ -11,9 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from broker.events import NO_SUBSCRIBER, Connected, Delivered, LinkSettings
+from broker.events import (
+    NO_SUBSCRIBER,
+    Connected,
+    Delivered,
+    LinkSettings,
+    MessageArrived,
+)
 from broker.rim.home import BrokerHome, BrokerSettings
 from broker.rim.mosquitto import free_port
+from protocol.errors import ConfigError
 from protocol.topics import Topics
 from tests.e2e.conftest import DEADLINE_S, Broker, RecordedLink
 
@@ -119,6 +126,67 @@ def test_coordinator_admitted_while_the_broker_runs_has_its_rights_at_once(
         assert before == 0x87
         assert wait_until(admitted)
         client.link.stop()
+        service.terminate()
+        service.communicate(timeout=30)
+
+
+@pytest.mark.usefixtures("broker")
+def test_who_is_expelled_while_the_broker_runs_can_do_nothing_more(
+    tmp_path: Path,
+) -> None:
+    home = BrokerHome(tmp_path / "home")
+    port = free_port()
+    home.prepare(BrokerSettings("garden", "127.0.0.1", port, coordinators=("c1", "c2")))
+    topics = Topics("garden")
+    service = subprocess.Popen(
+        [sys.executable, "-m", "starling", "broker", "run", "--home", home.path],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    clients = {}
+    try:
+        assert service.stderr is not None
+        while "listening" not in (line := service.stderr.readline()):
+            assert line
+        for name, listens in (("c1", "+"), ("c2", "+"), ("b1", "")):
+            filters = topics.coordinator_filters() if listens else ()
+            tls = home.issue_files(name, tmp_path)
+            settings = LinkSettings(
+                "127.0.0.1", port, name, tls=tls, subscriptions=filters
+            )
+            clients[name] = RecordedLink(settings)
+            clients[name].link.start()
+            clients[name].wait(Connected)
+        gone, stays, board = clients["c1"], clients["c2"], clients["b1"]
+        gone.publish(topics.gossip("c1"), b"before")
+        assert stays.wait(MessageArrived).payload == b"before"
+
+        for name in ("c1", "b1"):
+            done = starling("expel", name, "--home", str(home.path), "--json")
+            assert json.loads(done.stdout) == {
+                "name": name,
+                "changed": True,
+                "reloaded": True,
+            }
+        again = starling("expel", "c1", "--home", str(home.path))
+        assert (again.returncode, "was expelled before" in again.stdout) == (0, True)
+
+        def refused(client: RecordedLink, topic: str) -> bool:
+            client.publish(topic, b"after")
+            return client.wait(Delivered).reason_code == 0x87
+
+        assert wait_until(lambda: refused(gone, topics.gossip("c1")))
+        assert refused(gone, topics.manifest(0))
+        assert wait_until(lambda: refused(board, topics.up("b1")))
+        with pytest.raises(ConfigError, match="was expelled"):
+            home.admit_coordinator("c1")
+        back = starling("init", "--home", str(home.path), "--coordinator", "c1")
+        assert back.returncode == 0
+        assert home.reload_running()
+        assert wait_until(lambda: not refused(gone, topics.gossip("c1")))
+    finally:
+        for client in clients.values():
+            client.link.stop()
         service.terminate()
         service.communicate(timeout=30)
 

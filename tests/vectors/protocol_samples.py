@@ -230,7 +230,7 @@ NEW_OPERATOR = SigningKey(bytes(range(128, 160)))
 
 def motion_of(kind: Kind, content: bytes) -> motion.Motion:
     """A motion that three of the four validators approved."""
-    made = motion.Motion(kind, 7, 20_000, content)
+    made = motion.Motion(kind, 7, 20_000, 1_700_000_100_000, content)
     for key in VALIDATOR_KEYS[:3]:
         made = made.approved(key, CHAIN_ID)
     return made
@@ -299,6 +299,7 @@ STRUCTURES = (
         messages.ChunkRequest(H(b"bundle"), (0, 1)),
     ),
     Structure("REGISTER", messages.REGISTER, messages.Register(BOARD.public)),
+    Structure("LEARNER", messages.LEARNER, messages.Learner(1, BOARD.public, "west")),
     Structure("REVOKE", messages.REVOKE, messages.Revoke(DeviceId(BOARD.identity))),
     Structure(
         "ATTEST",
@@ -354,7 +355,11 @@ STRUCTURES = (
         score.SCORE,
         score.Score(TaskId(0), Version(3), (250_000, -1_000_000, 0)),
     ),
-    Structure("SCORES", score.SCORES, score.Scores(112, 3, (250_000, -90_000, 0))),
+    Structure(
+        "SCORES",
+        score.SCORES,
+        score.Scores(112, 1_700_000_100_000, 3, (250_000, -90_000, 0)),
+    ),
     Structure(
         "PAYMENTS",
         payment.PAYMENTS,

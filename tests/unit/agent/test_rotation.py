@@ -44,7 +44,7 @@ def test_rotation_is_taken_by_the_chain_and_keeps_the_id(
     )
     tree = genesis_tree(GENESIS)
     for envelope in transactions:
-        changes, result = apply(tree, Context(GENESIS, CHAIN_ID, 1, 0), envelope)
+        changes, result = apply(tree, Context(GENESIS, CHAIN_ID, 1, 0, 0), envelope)
         assert result.code == 0, result
         tree = tree.update(changes)
 

@@ -39,6 +39,15 @@ def test_acl_text_does_not_depend_on_order_or_repetition() -> None:
     assert acl_text(topics, ["b", "a"]) == acl_text(topics, ["a", "b", "a"])
 
 
+def test_expelled_is_denied_everything_whatever_it_was() -> None:
+    text = acl_text(Topics("garden"), ["c1", "c2"], ["p1"], ["c2", "p1", "b1"])
+    assert text.startswith(EXPECTED)
+    parts = [part.splitlines() for part in text[len(EXPECTED) :].split("\n\n")]
+    denied = ["topic deny #", "topic deny $SYS/#"]
+    found = {part[-3]: part[-2:] for part in parts}
+    assert found == {f"user {name}": denied for name in ("b1", "c2", "p1")}
+
+
 @pytest.mark.parametrize(
     "name",
     ["", "a b", "a\ntopic readwrite #", "#", "+", "%u", "A", "-a", "a/b", "a" * 65],
@@ -49,3 +58,5 @@ def test_user_name_that_could_change_the_rights_is_refused(name: str) -> None:
         check_user(name)
     with pytest.raises(ConfigError, match="user name"):
         acl_text(Topics("garden"), [name])
+    with pytest.raises(ConfigError, match="user name"):
+        acl_text(Topics("garden"), [], (), [name])

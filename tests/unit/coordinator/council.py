@@ -65,6 +65,7 @@ from protocol.genesis import (
 )
 from protocol.ids import DeviceId, Digest, TaskId, Version, device_name
 from protocol.keys import OpeningKey, SigningKey
+from protocol.light import Trusted
 from protocol.messages import (
     CHECK_IN,
     CONTRIBUTION,
@@ -105,6 +106,10 @@ GENESIS = Genesis(
     heartbeat_s=60,
 )
 CHAIN_ID = GENESIS.chain_id()
+NEWCOMER = SigningKey(b"\x63" * 32)
+"""Of a fifth one, which no genesis knows."""
+ALL_KEYS = (*KEYS, NEWCOMER)
+ALL_OPENING = (*OPENING, OpeningKey(b"\x64" * 32))
 
 
 class Votes:
@@ -152,13 +157,13 @@ class Member:
     def __post_init__(self) -> None:
         ledger = LedgerSettings(
             GENESIS,
-            KEYS[self.index],
+            ALL_KEYS[self.index],
             block_interval_s=0.0,
             timeouts=Timeouts(0.5, 0.2, 0.2),
         )
         self.settings = Settings(
             ledger=ledger,
-            gate=Gate(CHAIN_ID, OPENING[self.index]),
+            gate=Gate(CHAIN_ID, ALL_OPENING[self.index]),
             topics=TOPICS,
             selection=uniform,
             selection_seed=b"seed",
@@ -170,7 +175,7 @@ class Member:
         self.publisher = Publisher(self.settings, self.store, self.outgoing, Tally(0))
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.workers = Workers(
-            self.store, OPENING[self.index], None, self.events.put, self._failed
+            self.store, ALL_OPENING[self.index], None, self.events.put, self._failed
         )
 
     def begin(self, now_s: float) -> None:
@@ -187,7 +192,9 @@ class Member:
 
     def step(self, event: Event, now_s: float) -> tuple[Effect, ...]:
         """Lets the core take an event and does what it asks."""
-        self.state, effects = machine.step(self.settings, self.state, event, now_s, 0)
+        self.state, effects = machine.step(
+            self.settings, self.state, event, now_s, int(1000 * now_s)
+        )
         self.carry_out(effects)
         if any(isinstance(effect, AdoptSnapshot) for effect in effects):
             self.begin(now_s)
@@ -359,6 +366,17 @@ class Council:
     def restart(self, index: int) -> None:
         self.members[index].begin(self.now_s)
         self.settle()
+
+    def join(self, pinned: Trusted | None = None) -> Member:
+        """A fifth one comes to the bus, whom the genesis does not know."""
+        member = Member(len(self.members))
+        ledger = replace(member.settings.ledger, pinned=pinned, listen_s=0.5)
+        member.settings = replace(member.settings, ledger=ledger)
+        self.members.append(member)
+        self.brokers.append(0)
+        member.begin(self.now_s)
+        self.settle()
+        return member
 
     def operate(self, kind: Kind, body: bytes, through: int = 0) -> None:
         """Puts an operator's transaction into one coordinator's inbox."""

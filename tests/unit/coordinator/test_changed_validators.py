@@ -27,7 +27,7 @@ CHANGED = 5
 def leave(chain: Chain) -> Motion:
     """Takes the last validator out of the set, approved by the others."""
     content = VALIDATOR_CHANGE.pack(ValidatorChange(None, chain.keys[3].public))
-    made = Motion(Kind.VALSET, 0, 1000, content)
+    made = Motion(Kind.VALSET, 0, 1000, 0, content)
     for key in chain.keys[:3]:
         made = made.approved(key, chain.tip.chain_id)
     return made
@@ -91,7 +91,7 @@ def test_admission_after_the_change_trusts_who_decides_now(
     (handover,) = store.epochs()
     pinned = proving.checkpoint(folder, store.genesis)
     assert pinned is not None
-    assert (pinned.height, pinned.validators) == (CHANGED, handover.following)
+    assert (pinned.height, pinned.validators) == (HEIGHT, handover.following)
 
 
 def test_admission_before_there_is_a_chain_trusts_the_genesis(

@@ -45,7 +45,7 @@ def handed_in(home: CoordinatorHome) -> list[Envelope]:
 
 
 def code(genesis: Genesis, envelope: Envelope) -> int:
-    context = Context(genesis, genesis.chain_id(), 1, 0)
+    context = Context(genesis, genesis.chain_id(), 1, 0, 1_000)
     return apply(genesis_tree(genesis), context, envelope)[1].code
 
 
@@ -53,7 +53,7 @@ def code(genesis: Genesis, envelope: Envelope) -> int:
     "words",
     [
         ["operator-add", "ab" * 32],
-        ["validator-add", "west.json"],
+        ["validator-add", "west.json", "--force"],
         ["validator-remove", "member"],
         ["parameter", "heartbeat-s", "20", "10"],
         ["upgrade", "2", "100"],
@@ -75,9 +75,9 @@ def test_motion_of_two_is_drawn_up_approved_and_taken(
 
     run(north, "motion", *words, "--out", "motion")
     with pytest.raises(OperationError, match="1 approvals, 2 of 2 needed"):
-        run(north, "motion", "submit", "motion")
+        run(north, "motion", "submit", "motion", "--force")
     run(south, "motion", "approve", "motion")
-    run(north, "motion", "submit", "motion")
+    run(north, "motion", "submit", "motion", "--force")
 
     (envelope,) = handed_in(north)
     assert code(genesis, envelope) == 0

@@ -1,16 +1,20 @@
 """A key votes where it ran before and with its journal, or when an operator says so."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from coordinator.ledger.resumption import RESUMPTION, resume
 from coordinator.ledger.turn import JournalVote
+from coordinator.ledger.wire import JOURNAL_ENTRY, JournalEntry
 from coordinator.rim.own_key import (
     BINDING_FILE,
     RESUMED_FILE,
+    Leave,
     machine_name,
+    voted_again,
     votes_from,
     write_resumption,
 )
@@ -19,7 +23,6 @@ from protocol.errors import ConfigError
 from protocol.keys import SigningKey
 from tests.unit.coordinator.ledger.world import (
     OPERATOR,
-    STRANGER,
     genesis,
     sorted_validator_keys,
 )
@@ -38,10 +41,17 @@ class Home:
 
     def start(self, machine: bytes = HERE) -> int | None:
         """Starts and stops a coordinator; gives the height that it votes from."""
-        public = KEYS[0].public
-        height = votes_from(self.keys, self.state, GENESIS, public, machine)
+        return self.leave(machine).height
+
+    def leave(self, machine: bytes = HERE) -> Leave:
+        public, chain_id = KEYS[0].public, GENESIS.chain_id()
+        leave = votes_from(self.keys, self.state, chain_id, public, machine)
         VoteJournal(self.state / VOTES_FILE).close()
-        return height
+        return leave
+
+    def leave_without_opening(self) -> Leave:
+        public, chain_id = KEYS[0].public, GENESIS.chain_id()
+        return votes_from(self.keys, self.state, chain_id, public, HERE)
 
     def lose_journal(self) -> None:
         (self.state / VOTES_FILE).unlink()
@@ -95,16 +105,28 @@ def test_operators_word_is_refused_while_nothing_is_lost(home: Home) -> None:
         home.resume(17)
 
 
-@pytest.mark.parametrize(
-    ("operator", "validator"), [(STRANGER, 0), (OPERATOR, 1)], ids=["stranger", "other"]
-)
-def test_word_of_a_stranger_or_for_another_key_is_refused(
-    home: Home, operator: SigningKey, validator: int
-) -> None:
+def test_first_vote_ends_what_the_word_was_given_for(home: Home) -> None:
     home.start()
     home.lose_journal()
     home.start()
-    home.resume(17, operator, validator)
+    home.resume(17)
+    assert home.leave() == Leave(17, OPERATOR.public)
+    done = partial(voted_again, home.state)
+    journal = VoteJournal(home.state / VOTES_FILE, on_first=done)
+    assert home.leave_without_opening() == Leave(17, OPERATOR.public)
+    entry = JournalEntry(17, None, None, None)
+    journal.append([JournalVote(JOURNAL_ENTRY.pack(entry), 17)], 16)
+    journal.close()
+    assert home.leave() == Leave(0)
+    home.lose_journal()
+    assert home.leave() == Leave(None)
+
+
+def test_word_for_another_key_is_refused(home: Home) -> None:
+    home.start()
+    home.lose_journal()
+    home.start()
+    home.resume(17, validator=1)
     with pytest.raises(ConfigError, match="operator's word"):
         home.start()
 

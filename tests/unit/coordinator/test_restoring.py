@@ -21,9 +21,9 @@ from coordinator.gossip import (
 from coordinator.ledger.snapshot import SNAPSHOT_BLOCKS, Manifest
 from coordinator.ledger.wire import wrap_decision
 from coordinator.state import Wanted
-from protocol.genesis import ValidatorSet
+from protocol.genesis import FaultModel, ValidatorSet
 from protocol.ids import Digest
-from protocol.light import Handover
+from protocol.light import Certified, Handover, Trusted
 from protocol.statetree import BUCKETS
 from tests.unit.coordinator.council import GENESIS, KEYS, Council, Member
 from tests.unit.coordinator.world import OPERATOR
@@ -221,5 +221,50 @@ def test_snapshot_that_nobody_gives_any_longer_is_given_up(council: Council) -> 
     assert late.state.restoring is not None
     late.state = replace(late.state, wanted={})
     council.cut = lambda source, target, message: False
+    council.run(4.0)
+    assert council.heights()[LATE] >= HEIGHT
+
+
+def pin_at(height: int, block: int | None = None, members: int = 4) -> Trusted:
+    """A checkpoint of a height, of the block of another one, or naming a part."""
+    decided = blocks()[(block or height) - 1]
+    last = Certified(decided.prepared.block.header, decided.certificate)
+    named = ValidatorSet(GENESIS.validators.members[:members])
+    fault_model = FaultModel(GENESIS.fault_model)
+    return Trusted(GENESIS.chain_id(), fault_model, height, named, last)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "named", "members", "fits"),
+    [
+        (0, 0, 4, True),
+        (0, -1, 4, False),
+        (-10, -10, 4, True),
+        (-10, -10, 3, False),
+        (10, 10, 4, True),
+        (10, 10, 3, True),
+    ],
+    ids=["there", "another block", "past it", "past it by others", "before", "later"],
+)
+def test_snapshot_must_lead_through_the_pinned_header(
+    council: Council, ahead: int, named: int, members: int, fits: bool
+) -> None:
+    late = council.members[LATE]
+    pinned = pin_at(SNAPSHOT_BLOCKS + ahead, SNAPSHOT_BLOCKS + named, members)
+    ledger = replace(late.settings.ledger, pinned=pinned)
+    late.settings = replace(late.settings, ledger=ledger)
+    offer(council, manifest(council))
+    assert (late.state.restoring is not None) == fits
+    assert late.refusals() == ([] if fits else ["INVALID_PROOF"])
+    assert any("another past" in text for text in late.reports()) != fits
+
+
+def test_late_member_comes_to_its_pinned_header_by_a_snapshot_and_blocks(
+    council: Council,
+) -> None:
+    late = council.members[LATE]
+    ledger = replace(late.settings.ledger, pinned=pin_at(HEIGHT - 5))
+    late.settings = replace(late.settings, ledger=ledger)
+    late.begin(council.now_s)
     council.run(4.0)
     assert council.heights()[LATE] >= HEIGHT

@@ -8,8 +8,9 @@ from protocol.light import task_key, version_key
 from protocol.statetree import StateTree
 
 CHAIN_KEYS = set(
-    b"operator operators motions board boards key fault absence epoch epochs parameter "
-    b"upgrade account treasury burned tasks published waiting".split()
+    b"operator operators motions board boards clock learner learners key fault "
+    b"absence epoch epochs parameter upgrade account treasury burned tasks published "
+    b"waiting".split()
 )
 TASK_KEYS = set(
     b"task head version update pending job attest dissent forfeits pool settled paid "

@@ -88,13 +88,19 @@ def forged(world: World, proposal: Proposal, time_ms: int) -> Proposal:
     return replace(bare, signature=key.sign(bare.signed_bytes(world.chain_id)))
 
 
-@pytest.mark.parametrize("time_ms", [6999, 7001, 9000, TIME_MS_MAX])
+@pytest.mark.parametrize("time_ms", [6999, 7001, 9000])
 def test_block_dated_otherwise_is_not_heard(time_ms: int) -> None:
     world, me, proposal, _ = second_height()
     assert hear(me, forged(world, proposal, time_ms)) == [Reason.INVALID_PROOF]
     assert me.votes() == []
     assert hear(me, proposal) == [Reason.INVALID_PROOF]
     assert len(me.votes()) == 1
+
+
+def test_block_dated_so_far_off_that_the_state_differs_is_invalid() -> None:
+    """The proposer signed a header whose state is of another time."""
+    world, me, proposal, _ = second_height()
+    assert hear(me, forged(world, proposal, TIME_MS_MAX)) == [Reason.INVALID_BLOCK]
 
 
 @pytest.mark.parametrize("spoil", ["none", "few", "forged", "other"])

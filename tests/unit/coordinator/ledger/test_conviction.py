@@ -79,7 +79,9 @@ def test_evidence_against_a_stranger_is_refused() -> None:
 )
 def test_old_evidence_is_refused(age: int, code: int) -> None:
     world = opened(validators=4)
-    world.height = 5 + age
+    world.height = 5
+    world.mark()
+    world.height += age
     assert world.do(double_vote(world, height=5)).code == code
 
 
@@ -103,6 +105,7 @@ def test_evidence_against_a_revoked_board_ends_when_its_deposit_is_free(
 ) -> None:
     world = opened()
     world.must(world.revoke(0))
+    world.mark()
     world.height += since
     assert world.do(world.double_update(0)).code == code
 

@@ -168,15 +168,40 @@ def test_proof_of_nothing_is_refused(spoil: str) -> None:
 def test_proof_of_an_old_height_stops_nobody() -> None:
     world = World(1)
     me = Running(world.genesis, world.validators[0], block_interval_s=0.0)
-    for height in range(fork.RECENT_MAX + 1):
+    for height in range(fork.RECENT_MAX + 3):
         me.tick(60.0 * (height + 1))
-    assert me.state.height == fork.RECENT_MAX + 1
-    for height, stale in ((1, True), (2, False)):
+    assert me.state.height == fork.RECENT_MAX + 3
+    for height, stale in ((1, True), (4, False)):
         first = certificate(world, BlockHash(H(b"first")), (0,), height=height)
         second = certificate(world, OTHER, (0,), height=height)
         payload = FORK.pack(Fork(first, second, None, ()))
         hear(me, message(Topic.FORK, payload), 9e4)
         assert halted(me) != stale
+
+
+def test_blocks_that_come_fast_do_not_hide_a_fork() -> None:
+    world = World(1)
+    me = Running(world.genesis, world.validators[0], block_interval_s=0.0)
+    for height in range(3 * fork.RECENT_MAX):
+        me.submit(world.register(height), now_s=0.06 * height)
+        me.tick(0.06 * height)
+    assert me.state.height == 3 * fork.RECENT_MAX
+    first = certificate(world, BlockHash(H(b"first")), (0,), height=2)
+    second = certificate(world, OTHER, (0,), height=2)
+    payload = FORK.pack(Fork(first, second, None, ()))
+    hear(me, message(Topic.FORK, payload), 60.0)
+    assert halted(me)
+
+
+def test_heights_that_are_compared_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fork, "HELD_MAX", fork.RECENT_MAX + 5)
+    world = World(1)
+    me = Running(world.genesis, world.validators[0], block_interval_s=0.0)
+    for height in range(2 * fork.RECENT_MAX):
+        me.submit(world.register(height), now_s=0.0)
+        me.tick(0.0)
+    heights = [one.certificate.height for one in me.state.recent]
+    assert heights == list(range(fork.RECENT_MAX - 4, 2 * fork.RECENT_MAX + 1))
 
 
 def test_others_prevotes_name_liars_of_different_rounds() -> None:

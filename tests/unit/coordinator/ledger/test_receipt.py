@@ -127,7 +127,7 @@ def test_receipt_of_both_or_neither_is_refused() -> None:
     ("key", "value", "most"),
     [
         (version_key(0, 3), version_digest(samples.MODEL), 900),
-        (scores_key(0, 3), SCORES.pack(Scores(112, 3, (900_000,) * 10)), 920),
+        (scores_key(0, 3), SCORES.pack(Scores(112, 5_000, 3, (900_000,) * 10)), 920),
         (
             payments_key(0, 3, 0),
             PAYMENTS.pack(Payments((Payment(DeviceId(bytes(16)), 33_333),) * 10)),

@@ -97,7 +97,9 @@ def test_final_version_pays_its_updates_from_the_pool() -> None:
     world.advance(0)
     assert [balance(world, board_id(i)) for i in range(5)] == [2_500] * 4 + [0]
     assert accounts.pool(world.tree, 0) == 1
-    assert settlement(world.tree, 0, 1) == Settlement(world.height, 4, REWARD)
+    assert settlement(world.tree, 0, 1) == Settlement(
+        world.height, world.time_ms, 4, REWARD
+    )
     assert [(each.board, each.amount) for each in payments(world.tree, 0, 1)] == [
         (board_id(i), 2_500) for i in range(4)
     ]
@@ -276,6 +278,7 @@ def test_board_convicted_too_often_is_excluded_and_loses_all() -> None:
 def test_deposit_comes_back_when_no_evidence_can_reach_the_board() -> None:
     world = rich()
     world.must(world.revoke(0))
+    world.mark()
     world.height += AGE_HEIGHTS_MAX
     assert world.do(world.release(0)).code == Reason.BUSY
     world.height += 1

@@ -53,19 +53,19 @@ def _carried_twice(world: World) -> Envelope:
 
 
 def _by_a_stranger(world: World) -> Envelope:
-    made = Motion(Kind.OPERATOR, 0, 100, CONTENT)
+    made = Motion(Kind.OPERATOR, 0, 100, 0, CONTENT)
     for who in (*world.validators[:3], STRANGER):
         made = made.approved(who, world.chain_id)
     return world.sign(OPERATOR, Kind.OPERATOR, MOTION.pack(made))
 
 
 def _forged(world: World) -> Envelope:
-    made = Motion(Kind.OPERATOR, 0, 100, CONTENT)
+    made = Motion(Kind.OPERATOR, 0, 100, 0, CONTENT)
     for who in world.validators[:2]:
         made = made.approved(who, world.chain_id)
     forged = Approval(world.validators[2].public, made.approvals[0].signature)
     approvals = (*made.approvals, forged)
-    packed = MOTION.pack(Motion(Kind.OPERATOR, 0, 100, CONTENT, approvals))
+    packed = MOTION.pack(Motion(Kind.OPERATOR, 0, 100, 0, CONTENT, approvals))
     return world.sign(OPERATOR, Kind.OPERATOR, packed)
 
 

@@ -35,7 +35,8 @@ def test_quorum_of_scores_gives_the_lower_medians() -> None:
     assert scores(world.tree, 0, 1) is None
     world.must(world.score(1, (6, -7, 0, -PPM), 2))
     until = FINAL + SCORE_BLOCKS
-    assert scores(world.tree, 0, 1) == Scores(until, 3, (6, -8, 0, 0))
+    until_ms = world.time_ms + 1000 * SCORE_BLOCKS * world.genesis.heartbeat_s
+    assert scores(world.tree, 0, 1) == Scores(until, until_ms, 3, (6, -8, 0, 0))
 
 
 def test_further_score_moves_the_medians() -> None:

@@ -249,8 +249,9 @@ def test_deposit_of_a_former_validator_comes_back_late() -> None:
     )
     world.must(world.leave(world.validators[0]))
     release = world.release_of(world.validators[0].identity)
-    ends = world.height + DELAY_BLOCKS - 1
-    world.height = ends + AGE_HEIGHTS_MAX
+    world.height += DELAY_BLOCKS - 1
+    world.mark()
+    world.height += AGE_HEIGHTS_MAX
     assert world.do(release).code == Reason.BUSY
     world.height += 1
     world.must(release)
@@ -261,7 +262,9 @@ def test_deposit_of_a_former_validator_comes_back_late() -> None:
 def test_sets_that_no_evidence_reaches_are_forgotten() -> None:
     world = opened(validators=1)
     for number in range(4):
-        world.height += AGE_HEIGHTS_MAX + DELAY_BLOCKS
+        world.height += DELAY_BLOCKS
+        world.mark()
+        world.height += AGE_HEIGHTS_MAX
         voters = sorted_keys(world)
         world.validators = voters
         world.must(world.join(NEW + number, voters=range(len(voters))))

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypedDict, Unpack
 
-from coordinator.ledger import views
+from coordinator.ledger import views, windows
 from coordinator.ledger.attendance import roster_of
-from coordinator.ledger.draft import Context
+from coordinator.ledger.draft import Context, Draft
 from coordinator.ledger.rounds import Party, Timeouts
 from coordinator.ledger.state import TxResult, apply, execute, genesis_tree
 from protocol.economy import (
@@ -187,6 +187,7 @@ class Carrying(TypedDict, total=False):
     voters: Sequence[int] | None
     number: int | None
     until: int
+    until_ms: int
     who: SigningKey
 
 
@@ -205,12 +206,36 @@ class World:
         self.spec = spec
         self.tree = genesis_tree(self.genesis)
         self.height = 1
+        self.hurried_ms = 0
         self.counter = 0
 
     @property
     def context(self) -> Context:
         order = roster_of(self.tree, self.genesis, self.height).order
-        return Context(self.genesis, self.chain_id, self.height, order[0])
+        return Context(self.genesis, self.chain_id, self.height, order[0], self.time_ms)
+
+    @property
+    def time_ms(self) -> int:
+        """Of the block's header: a heartbeat each, unless blocks were hurried."""
+        paced_ms = 1000 * self.genesis.heartbeat_s * self.height
+        return self.genesis.created_ms + paced_ms - self.hurried_ms
+
+    def hurry(self, blocks: int) -> None:
+        """Goes on by as many heights, and by no time."""
+        self.height += blocks
+        self.hurried_ms += 1000 * self.genesis.heartbeat_s * blocks
+
+    def mark(self) -> None:
+        """Dates this height exactly: what is said of its age is to the block."""
+        known = self.tree.get(windows.CLOCK_KEY)
+        marks = () if known is None else windows.MARKS.unpack(known).marks
+        marks = (*marks, windows.Mark(self.height, self.time_ms))
+        packed = windows.MARKS.pack(windows.Marks(marks))
+        self.tree = self.tree.update({windows.CLOCK_KEY: packed})
+
+    def wait(self, seconds: int) -> None:
+        """Lets time pass, and no block."""
+        self.hurried_ms -= 1000 * seconds
 
     def sign(self, who: SigningKey, kind: Kind, body: bytes) -> Envelope:
         self.counter += 1
@@ -290,6 +315,7 @@ class World:
         voters: Sequence[int] | None = None,
         number: int | None = None,
         until: int = 1 << 20,
+        until_ms: int = 0,
         who: SigningKey = STRANGER,
     ) -> Envelope:
         """A motion that these validators approved; by default a quorum."""
@@ -298,7 +324,7 @@ class World:
             voters = range(quorum(len(self.validators), fault_model))
         if number is None:
             number = views.motion_count(self.tree)
-        made = Motion(kind, number, until, content)
+        made = Motion(kind, number, until, until_ms, content)
         for voter in voters:
             made = made.approved(self.validators[voter], self.chain_id)
         return self.sign(who, kind, MOTION.pack(made))
@@ -331,9 +357,12 @@ class World:
         return self.sign(self.validators[validator], Kind.SCORE, body)
 
     def do(self, envelope: Envelope) -> TxResult:
-        """Applies a transaction to the state."""
-        changes, result = apply(self.tree, self.context, envelope)
-        self.tree = self.tree.update(changes)
+        """Applies a transaction to the state of a block that begins with it."""
+        draft = Draft(self.tree)
+        windows.note(draft, self.context)
+        changes, result = apply(draft, self.context, envelope)
+        if result.code == 0:
+            self.tree = self.tree.update({**draft.changes, **changes})
         return result
 
     def must(self, *envelopes: Envelope) -> None:
