@@ -110,7 +110,9 @@ class Office(Party):
         store: Chest,
         name: str = "office",
     ) -> None:
-        super().__init__(name, time, broker, settings.topics.coordinator_filters())
+        super().__init__(
+            name, time, broker, settings.topics.coordinator_filters(settings.name)
+        )
         self.settings = settings
         self.store = store
         self.votes = Votes(law)
