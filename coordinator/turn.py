@@ -67,6 +67,10 @@ class Turn:
         self.uploads_wait = state.uploads_wait
         self.left = state.left
         self.left_at_s = state.left_at_s
+        self.wants_dropped = state.wants_dropped
+        self.pulling = state.pulling
+        self.pull_bytes = state.pull_bytes
+        self.pull_at_s = state.pull_at_s
 
     def state(self) -> CoordinatorState:
         """The state after the step."""
@@ -99,6 +103,10 @@ class Turn:
             self.uploads_wait,
             self.left,
             self.left_at_s,
+            self.wants_dropped,
+            self.pulling,
+            self.pull_bytes,
+            self.pull_at_s,
             wake_at_s,
         )
 

@@ -64,6 +64,7 @@ from coordinator.rim import inbox
 from coordinator.rim.backlog import Backlog
 from coordinator.rim.elsewhere import Elsewhere, PeerBrokers
 from coordinator.rim.home import CoordinatorHome
+from coordinator.rim.lanes import Lane
 from coordinator.rim.outgoing import Outgoing
 from coordinator.rim.publishing import Publisher, address
 from coordinator.rim.standstill import write_fork
@@ -369,7 +370,8 @@ class Runner:
         farewell = machine.farewell(
             self._parts.settings, self._state.counter, self._state.ledger.height
         )
-        self._outgoing.add(Message(farewell.topic, farewell.payload, retain=True))
+        will = Message(farewell.topic, farewell.payload, retain=True)
+        self._outgoing.add(will, Lane.CONTROL)
         self._outgoing.pump()
         self._write_status("stopped")
         log.info("stopped at height %d", self._state.ledger.height)

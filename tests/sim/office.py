@@ -18,6 +18,7 @@ from coordinator.events import Event
 from coordinator.ledger.memory import MemoryStore
 from coordinator.ledger.node import JournalVote
 from coordinator.ledger.views import Member
+from coordinator.rim.lanes import Lane
 from coordinator.rim.outgoing import Outgoing
 from coordinator.rim.persistence import Persistence
 from coordinator.rim.start import COUNTERS_PER_BOOT_BITS, restore, unevaluated
@@ -268,7 +269,7 @@ class Office(Party):
 
     def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
         self._law.published(self.name, topic, payload)
-        self._outgoing.add(Message(topic, payload, retain))
+        self._outgoing.add(Message(topic, payload, retain), Lane.CONTROL)
 
     def _answer(self, effect: e.PublishChunks | e.PublishFinal) -> None:
         topics, name = self.settings.topics, device_name(effect.device)
