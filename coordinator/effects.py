@@ -285,6 +285,13 @@ class Refuse:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Count, and log now and then: a message beyond a board's allowance was dropped."""
+
+    device: DeviceId
+
+
 @dataclass(frozen=True)
 class Report:
     """Log: something that people want to know."""
@@ -322,5 +329,6 @@ Effect = (
     | PublishFinal
     | Accept
     | Refuse
+    | Ignore
     | Report
 )

@@ -9,6 +9,7 @@ only who asked, so that nobody's curiosity fills another's queue.
 from dataclasses import replace
 
 from coordinator import membership
+from coordinator.allowance import upload_bytes_max
 from coordinator.effects import Give, Refuse
 from coordinator.gossip import DIRECT_BYTES_MAX, Subject, Want
 from coordinator.sharing import give_key
@@ -34,7 +35,6 @@ _ASKS_OF = {
     Subject.KEY: ASKS_OF_KEY,
 }
 _MODEL_BYTES = 1024
-_UPLOAD_OVERHEAD_BYTES = 4096
 
 
 def asked(turn: Turn, who: DeviceId, want: Want) -> None:
@@ -97,6 +97,6 @@ def _cost(turn: Turn, subject: Subject) -> int:
     if subject is Subject.MODEL:
         return _MODEL_BYTES
     if subject in (Subject.UPLOAD, Subject.KEY):
-        widest = max((task.spec.dimension for task in turn.tasks.values()), default=0)
-        return min(DIRECT_BYTES_MAX, 4 * widest + _UPLOAD_OVERHEAD_BYTES)
+        longest = upload_bytes_max(task.spec for task in turn.tasks.values())
+        return min(DIRECT_BYTES_MAX, longest)
     return DIRECT_BYTES_MAX

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coordinator.admission import Gate
+from coordinator.allowance import Allowances
 from coordinator.leases import LeaseTable
 from coordinator.ledger.node import LedgerSettings, LedgerState
 from coordinator.ledger.snapshot import Manifest
 from coordinator.ledger.views import Job
+from coordinator.owed import Left, Refusal
 from coordinator.selection import Selection
 from protocol.chunks import Assembly
 from protocol.envelope import CounterWindow, Envelope
@@ -91,6 +93,7 @@ class Session:
       chunks_at_s: When `chunks` was true.
       asked: What it asked last, and how often again; see `coordinator.duty`.
       accused: How often it was convicted when we accused it last; -1 before.
+      refused: What it was last refused; None before.
     """
 
     said: Mapping[int, CounterWindow] = field(default_factory=dict)
@@ -102,6 +105,7 @@ class Session:
     chunks_at_s: float = -math.inf
     asked: tuple[bytes, int] = (b"", 0)
     accused: int = -1
+    refused: Refusal | None = None
 
 
 @dataclass(frozen=True)
@@ -193,45 +197,6 @@ class Peer:
     answered: Mapping[bytes, float] = field(default_factory=dict)
     refused: int = 0
     wants_dropped: int = 0
-
-
-@dataclass(frozen=True)
-class LeftReceipt:
-    """An admitted update whose receipt we left to another coordinator.
-
-    Attributes:
-      device: Whose it is.
-      at_s: When it came.
-      transaction: Its id.
-      task: Its task.
-      base: Its base version.
-    """
-
-    device: DeviceId
-    at_s: float
-    transaction: Digest
-    task: TaskId
-    base: Version
-
-
-@dataclass(frozen=True)
-class LeftAnswer:
-    """What a board asked, and we left to another coordinator to answer.
-
-    Attributes:
-      device: Who asks.
-      at_s: When it did.
-      matter: What for; see `Session.asked`.
-      said: How.
-    """
-
-    device: DeviceId
-    at_s: float
-    matter: bytes
-    said: Envelope
-
-
-Left = LeftReceipt | LeftAnswer
 
 
 @dataclass(frozen=True)
@@ -339,6 +304,7 @@ class CoordinatorState:
       pulling: Keys in `wanted` whose answers come in pieces, in the order of pulling.
       pull_bytes: That we may ask for in pieces now, so that no link is full of them.
       pull_at_s: When `pull_bytes` was true.
+      allowances: What each board may send now.
       ask_at_s: Not later than the first of it is due; thousands may be wanted, and are
         looked through only then.
       uploads_wait: Whether uploads of boards came that are not looked at yet.
@@ -385,6 +351,7 @@ class CoordinatorState:
     pulling: tuple[bytes, ...] = ()
     pull_bytes: float = 0.0
     pull_at_s: float = -math.inf
+    allowances: Allowances = field(default_factory=Allowances)
     wake_at_s: float = 0.0
 
 

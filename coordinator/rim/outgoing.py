@@ -27,28 +27,31 @@ class Outgoing:
     """The queues in front of a link.
 
     Attributes:
-      dropped: How many messages found no room or were too long, by lane.
+      dropped: How many messages found no room or were too long, by the lane's name.
       bytes_sent: Payload bytes that the broker took over.
     """
 
-    def __init__(self, publish: Callable[[Message], int]) -> None:
+    def __init__(
+        self, publish: Callable[[Message], int], dropped: Counter[str] | None = None
+    ) -> None:
         """Starts empty.
 
         Args:
           publish: The link's; raises `TransportError` while it cannot.
+          dropped: Where to count what is dropped, by the lane's name.
         """
         self._publish = publish
         self._queues = {lane: Queue(room) for lane, room in ROOMS.items()}
         self._flights = {lane: _Flight() for lane in ROOMS}
         self._in_flight: dict[int, tuple[Lane, Message]] = {}
-        self.dropped: Counter[Lane] = Counter()
+        self.dropped: Counter[str] = Counter() if dropped is None else dropped
         self.bytes_sent = 0
 
     def add(self, item: Message | Deferred, lane: Lane) -> None:
         """Queues a message."""
         dropped = self._queues[lane].add(item)
         if dropped:
-            self.dropped[lane] += dropped
+            self.dropped[lane.name.lower()] += dropped
 
     def pump(self) -> None:
         """Hands over as much as the link takes, and as much as is good for votes."""
@@ -76,7 +79,7 @@ class Outgoing:
         except TransportError:
             return False
         except LimitError:
-            self.dropped[lane] += 1
+            self.dropped[lane.name.lower()] += 1
         else:
             flight = self._flights[lane]
             flight.messages += 1

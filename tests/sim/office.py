@@ -4,6 +4,7 @@
 transaction of the store, then everything else, and acknowledgements last.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -100,6 +101,7 @@ class Office(Party):
     Attributes:
       store: What survives a power cut, with `votes`, `boots` and `inbox`.
       refused: How often something was refused, by board and reason.
+      ignored: How many messages of a board were dropped unread.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class Office(Party):
         self.inbox: dict[str, bytes] = {}
         self.state: CoordinatorState | None = None
         self.refused: dict[tuple[DeviceId | None, str], int] = {}
+        self.ignored: Counter[DeviceId] = Counter()
         self._law = law
         self._seen: set[str] = set()
         self._queue: list[Event | tuple[Message, tuple[int, int]]] = []
@@ -257,6 +260,8 @@ class Office(Party):
                 self._put(c.Recalled(update_of(self.store, known), other))
             case e.Aggregate() | e.Evaluate():
                 self._work(effect)
+            case e.Ignore(device):
+                self.ignored[device] += 1
             case e.Refuse():
                 self._count(effect)
             case _:
