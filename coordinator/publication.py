@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from coordinator.aggregation.registry import AGGREGATORS
 from coordinator.aggregation.strategy import PackedModel, pack_model
 from coordinator.descent_section import DescentSection, descent_policy
+from coordinator.travel import check_travels
 from protocol.accounting import Budget
 from protocol.bundle import (
     MANIFEST,
@@ -243,6 +244,7 @@ def publication(settings: TaskSettings, bundle: bytes, file: str) -> Publication
         spec = _spec(settings, bundle, theta.size, model.digests())
         # What the chain would refuse is better refused here.
         TASK.unpack(TASK.pack(spec))
+        check_travels(spec, bundle, model)
     except ProtocolError as error:
         raise ConfigError(str(error), file=file) from error
     except ConfigError as error:
