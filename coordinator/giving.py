@@ -9,10 +9,10 @@ only who asked, so that nobody's curiosity fills another's queue.
 from dataclasses import replace
 
 from coordinator import membership
-from coordinator.allowance import upload_bytes_max
 from coordinator.effects import Give, Refuse
-from coordinator.gossip import DIRECT_BYTES_MAX, Subject, Want
+from coordinator.gossip import Subject, Want
 from coordinator.sharing import give_key
+from coordinator.travel import answer_bytes_max
 from coordinator.turn import Turn
 from protocol.chunks import CHUNK_BYTES
 from protocol.errors import DecodeError, Reason
@@ -24,9 +24,9 @@ ASKS_OF_RANGE = 16
 """As how many things a range of blocks or buckets counts."""
 ASKS_OF_KEY = 16
 """As how many a content key counts, for which a blob is opened."""
-ANSWERS_PER_S = 8e6
+ANSWERS_PER_S = 6e6
 """Bytes; more than `pulling.BYTES_PER_S`, at which honest ones ask."""
-ANSWERS_BURST = 8e6
+ANSWERS_BURST = 6e6
 ANSWER_AGAIN_S = 1.5
 """Less than the time after which who pulls gives a piece up."""
 _ASKS_OF = {
@@ -34,7 +34,6 @@ _ASKS_OF = {
     Subject.BUCKETS: ASKS_OF_RANGE,
     Subject.KEY: ASKS_OF_KEY,
 }
-_MODEL_BYTES = 1024
 
 
 def asked(turn: Turn, who: DeviceId, want: Want) -> None:
@@ -56,9 +55,10 @@ def asked(turn: Turn, who: DeviceId, want: Want) -> None:
         for name, at_s in peer.answered.items()
         if now_s - at_s < ANSWER_AGAIN_S
     }
+    longest = answer_bytes_max(subject, (it.spec for it in turn.tasks.values()))
     asks, left, refused = peer.asks, peer.answers, 0
     for key in want.keys:
-        cost = CHUNK_BYTES if want.pieces else _cost(turn, subject)
+        cost = CHUNK_BYTES if want.pieces else longest
         given: list[int] = []
         for piece in want.pieces or (-1,):
             asks -= _ASKS_OF.get(subject, 1)
@@ -90,13 +90,3 @@ def _give(
         give_key(turn, who, Digest(key), pieces)
     else:
         turn.emit(Give(who, subject, key, pieces))
-
-
-def _cost(turn: Turn, subject: Subject) -> int:
-    """The most that an answer or its first piece takes, in bytes."""
-    if subject is Subject.MODEL:
-        return _MODEL_BYTES
-    if subject in (Subject.UPLOAD, Subject.KEY):
-        longest = upload_bytes_max(task.spec for task in turn.tasks.values())
-        return min(DIRECT_BYTES_MAX, longest)
-    return DIRECT_BYTES_MAX

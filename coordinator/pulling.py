@@ -24,7 +24,7 @@ OPEN_MAX = 16
 OPEN_EACH_MAX = 8
 """Of one answer, so that a giver that sends nothing holds up itself."""
 ASK_AT_ONCE_MIN = 4
-BYTES_PER_S = 6e6
+BYTES_PER_S = 3e6
 BYTES_BURST = float(OPEN_MAX * CHUNK_BYTES)
 WAIT_MIN_S = 0.01
 STALL_S = 2.0

@@ -7,6 +7,7 @@ ourselves. Nobody is believed: what comes proves itself.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from coordinator.duty import is_alive
 from coordinator.effects import Tell
 from coordinator.gossip import KEYS_PER_WANT_MAX, WANT, Subject, Want
 from coordinator.state import OWN, TaskState, Wanted
+from coordinator.travel import answer_bytes_max
 from coordinator.turn import Turn
 from protocol.ids import DeviceId, Digest, H, device_id
 
@@ -23,6 +25,11 @@ WANTED_MAX = 8192
 WANTED_PER_SOURCE_MAX = 2048
 """On the word of one coordinator: what two full blocks name."""
 ATTEMPTS_MAX = 32
+ASKED_BYTES_MAX = 1 << 20
+"""Of answers that may be on their way to us, beside pieces."""
+FRUITLESS = 2
+LOOK_S = 0.05
+"""Between two looks at what is due, while not all of it could be asked for."""
 RETRY_S = 0.25
 RETRY_S_MAX = 4.0
 
@@ -140,10 +147,38 @@ def ask_what_is_due(turn: Turn) -> None:
     waits, now_s = turn.uploads_wait, turn.now_s
     due = [key for key, one in turn.wanted.items() if one.due_s(waits) <= now_s]
     if due:
-        _ask(turn, due)
+        _ask(turn, _affordable(turn, due))
     times = [one.due_s(waits) for one in turn.wanted.values()]
-    turn.ask_at_s = min(times, default=math.inf)
+    turn.ask_at_s = max(min(times, default=math.inf), now_s + LOOK_S)
     pulling.go_on(turn)
+
+
+def _affordable(turn: Turn, due: list[bytes]) -> list[bytes]:
+    """As many as may be on their way to us at once: they stand before votes there.
+
+    Those on whose word we ask take turns, so that what nobody has does not hold up the
+    rest; what was asked in vain twice is not counted as on its way.
+    """
+    specs = [task.spec for task in turn.tasks.values()]
+    costs = {subject: answer_bytes_max(subject, specs) for subject in Subject}
+    left = ASKED_BYTES_MAX - sum(
+        costs[Subject(key[0])]
+        for key, one in turn.wanted.items()
+        if 0 < one.attempt <= FRUITLESS and one.again_at_s > turn.now_s
+    )
+    places: Counter[DeviceId] = Counter()
+    ranked = []
+    for key in sorted(due, key=lambda name: (turn.wanted[name].attempt, name)):
+        source = min(turn.wanted[key].sources)
+        ranked.append((places[source], key))
+        places[source] += 1
+    taken: list[bytes] = []
+    for _, key in sorted(ranked):
+        left -= costs[Subject(key[0])]
+        if left < 0 and taken:
+            break
+        taken.append(key)
+    return taken
 
 
 def _ask(turn: Turn, due: list[bytes]) -> None:
