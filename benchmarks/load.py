@@ -84,6 +84,7 @@ def admit_loader(broker: BrokerHome, folder: Path) -> TlsFiles:
         f"topic write {topics.up('+')}",
         f"topic read {topics.down('+')}",
         f"topic read {topics.gossip('+')}",
+        f"topic read {topics.private('+', '+')}",
     ]
     access.write_text("\n".join([access.read_text(), *rights, ""]))
     return broker.issue_files(USER, folder)
@@ -138,6 +139,7 @@ class _Boards:
         filters = [self._topics.down("+")]
         if load.overhears:
             filters.append(self._topics.gossip("+"))
+            filters.append(self._topics.private("+", "+"))
         settings = LinkSettings(
             "127.0.0.1",
             load.port,

@@ -27,7 +27,8 @@ def acl_text(
     Args:
       topics: The fleet's topics.
       coordinators: User names of its coordinators.
-      peers: Of coordinators of other brokers, which only read gossip here.
+      peers: Of coordinators of other brokers, which only read here what coordinators
+        say to all and to them.
       expelled: Who may neither read nor write anything, whatever else is said of them.
 
     Raises:
@@ -40,7 +41,8 @@ def acl_text(
     for name in sorted(set(coordinators) - set(expelled)):
         lines += ["", f"user {check_user(name)}", *_coordinator_lines(topics, name)]
     for name in sorted(set(peers) - set(coordinators) - set(expelled)):
-        lines += ["", f"user {check_user(name)}", f"topic read {topics.gossip('+')}"]
+        lines += ["", f"user {check_user(name)}"]
+        lines += [f"topic read {item}" for item in topics.peer_filters(name)]
     for name in sorted(set(expelled)):
         # A denial goes before all patterns; the first leaves nothing, and the other
         # what begins with a dollar, which `#` does not match.
@@ -68,9 +70,10 @@ def _coordinator_lines(topics: Topics, name: str) -> list[str]:
         f"{prefix}t/+/manifest",
         topics.coordinator_state(name),
         topics.gossip(name),
+        topics.private(name, "+"),
     )
     # Manifests and coordinators' states are everybody's, by the patterns.
-    reads = topics.coordinator_filters()
+    reads = topics.coordinator_filters(name)
     return [f"topic write {item}" for item in writes] + [
         f"topic read {item}" for item in reads
     ]

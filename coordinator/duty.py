@@ -23,7 +23,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from coordinator import membership
-from coordinator.state import Left
+from coordinator.owed import Left
 from coordinator.turn import Turn
 from protocol.ids import DeviceId, H, device_id
 

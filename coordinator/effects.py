@@ -202,18 +202,28 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Send a frame to the other coordinators."""
+    """Send a frame to one other coordinator."""
 
+    to: DeviceId
     subject: Subject
     content: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Give:
-    """Send the other coordinators something from the store, if it is there."""
+    """Send a coordinator that asked something from the store, if it is there.
 
+    Attributes:
+      to: Who asked.
+      subject: For what.
+      key: For which one.
+      pieces: Which pieces of a long answer; none for all of it, or its first piece.
+    """
+
+    to: DeviceId
     subject: Subject
     key: bytes
+    pieces: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,14 +231,18 @@ class GiveKey:
     """Pass the content key of an update, with its vector, if the store has that.
 
     Attributes:
-      update: Its id.
-      to: X25519 key of the coordinator that asked.
+      to: Who asked.
+      update: Id of the update.
+      box_for: X25519 key of who asked.
       content_key: If our own box does not give it.
+      pieces: As in `Give`.
     """
 
+    to: DeviceId
     update: Digest
-    to: bytes
+    box_for: bytes
     content_key: bytes | None
+    pieces: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +300,13 @@ class Refuse:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Count, and log now and then: a message beyond a board's allowance was dropped."""
+
+    device: DeviceId
+
+
 @dataclass(frozen=True)
 class Report:
     """Log: something that people want to know."""
@@ -325,5 +346,6 @@ Effect = (
     | PublishFinal
     | Accept
     | Refuse
+    | Ignore
     | Report
 )

@@ -1,6 +1,6 @@
 """After a block: boards get their proofs, and it is looked what follows for tasks."""
 
-from coordinator import contradiction, duty, membership, versioning
+from coordinator import contradiction, duty, membership, refusing, versioning
 from coordinator.effects import (
     DropUpload,
     DropUploads,
@@ -71,7 +71,7 @@ def transaction_refused(
         turn.held = turn.held.without(key)
         if reason == Reason.EQUIVOCATION:
             contradiction.refused(turn, device, held)
-        turn.refuse(device, identity, ProtocolError(detail, reason))
+        refusing.refuse(turn, device, identity, ProtocolError(detail, reason))
     # An attestation after the quorum's is late and nobody's fault.
     if not waited and reason != Reason.STALE:
         turn.emit(Refuse(None, reason, detail))

@@ -1,9 +1,12 @@
 """What coordinators tell each other over the bus, framed; and what they ask for.
 
-A frame names its subject. One that is longer than a packet travels as chunks. The
-ledger's messages are signed by who made them; what is asked for proves itself by its
-digest, its signature or the chain. So nothing here is signed, and whoever may write to
-a coordinator's topic can at worst waste the allowance of that coordinator.
+A frame names its subject. What the ledger tells everybody and is longer than a packet
+travels as chunks. An answer goes to whoever asked, and one that is longer than a packet
+is pulled: who asks gets its first piece, and asks for the others as they come, so that
+never more is on its way than was asked for. The ledger's messages are signed by who
+made them; what is asked for proves itself by its digest, its signature or the chain. So
+nothing here is signed, and whoever may write to a coordinator's topic can at worst
+waste the allowance of that coordinator.
 """
 
 from collections.abc import Iterator
@@ -12,7 +15,14 @@ from enum import IntEnum
 
 from coordinator.ledger.snapshot import BUCKET_BYTES_MAX, MANIFEST, Manifest
 from coordinator.ledger.wire import DECISION
-from protocol.chunks import CHUNK, WHOLE_BYTES_MAX, split
+from protocol.chunks import (
+    CHUNK,
+    CHUNK_BYTES,
+    CHUNK_MESSAGE_BYTES_MAX,
+    WHOLE_BYTES_MAX,
+    Chunk,
+    split,
+)
 from protocol.codec import UINT_MAX, binary, exactly, many, structure, uint
 from protocol.envelope import ENVELOPE, Envelope
 from protocol.errors import DecodeError
@@ -24,8 +34,11 @@ from protocol.task import MODEL_DIGESTS, ModelDigests
 
 FRAME_BYTES_MAX = WHOLE_BYTES_MAX
 PAYLOAD_BYTES_MAX = 96 * 1024
-"""Longer frames are cut; leaves room below the packets of every broker."""
+"""Of a frame in one message; leaves room below the packets of every broker."""
+DIRECT_BYTES_MAX = PAYLOAD_BYTES_MAX - 64
+"""Of an answer that travels at once; a longer one is pulled in pieces."""
 KEYS_PER_WANT_MAX = 64
+PIECES_PER_WANT_MAX = 16
 BLOCKS_MAX = 256
 """Of a range; a coordinator sends less if they are long."""
 BLOCKS_BYTES_MAX = 256 * 1024
@@ -62,6 +75,8 @@ class Subject(IntEnum):
     """The manifest of a snapshot, instead of blocks that are pruned."""
     BUCKETS = 10
     """Buckets of a snapshot, by `buckets_key`."""
+    PIECE = 11
+    """A piece of an answer that is longer than a packet."""
 
 
 @dataclass(frozen=True)
@@ -81,21 +96,60 @@ class Want:
 
     Attributes:
       asked: Id of the coordinator that is to answer.
-      subject: UPLOAD, WHOLE, MODEL, BLOCKS or KEY.
+      subject: UPLOAD, WHOLE, MODEL, BLOCKS, KEY or BUCKETS.
       keys: Of what is wanted.
+      pieces: Which pieces of a long answer to the one key; none for the whole answer,
+        or for its first piece if it is long.
     """
 
     asked: DeviceId
     subject: int
     keys: tuple[bytes, ...]
+    pieces: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses what is asked twice, and pieces of several answers at once."""
+        if self.pieces and len(self.keys) != 1:
+            raise DecodeError("pieces of more than one answer")
+        for named in (self.keys, self.pieces):
+            if len(frozenset(named)) != len(named):
+                raise DecodeError("asks for the same thing twice")
 
 
 WANT = structure(
     Want,
-    KEYS_PER_WANT_MAX * (DIGEST_BYTES + 2) + 32,
+    KEYS_PER_WANT_MAX * (DIGEST_BYTES + 2) + 128,
     exactly(DEVICE_ID_BYTES),
     uint(255),
     many(binary(DIGEST_BYTES, 1), KEYS_PER_WANT_MAX, 1),
+    many(uint(WHOLE_BYTES_MAX // CHUNK_BYTES), PIECES_PER_WANT_MAX),
+)
+
+
+@dataclass(frozen=True)
+class GivenPiece:
+    """A piece of an answer; together they are what `given` names.
+
+    Attributes:
+      asked: Subject that was asked for.
+      key: Key that was asked for.
+      given: Subject of the answer: SNAPSHOT where blocks are pruned, else `asked`.
+      chunk: The piece, of the content of the answer's frame.
+    """
+
+    asked: int
+    key: bytes
+    given: int
+    chunk: Chunk
+
+
+GIVEN_PIECE = structure(
+    GivenPiece,
+    CHUNK_MESSAGE_BYTES_MAX + 64,
+    uint(255),
+    binary(DIGEST_BYTES, 1),
+    uint(255),
+    CHUNK.schema,
 )
 
 

@@ -1,17 +1,20 @@
 """What boards send: chunks of uploads, check-ins, requests and their states.
 
-A board costs at most one upload in assembly. Nothing is kept for a board that the
+What comes here is within the board's allowance. It costs at most one upload in
+assembly. Nothing is kept for a board that the
 chain does not know.
 """
 
 from typing import assert_never
 
-from coordinator import accusation, duty, granting, sharing, wanting
+from coordinator import accusation, duty, granting, refusing, sharing, wanting
 from coordinator.admission import Admitted, Equivocation, Standing, admit
+from coordinator.allowance import upload_bytes_max
 from coordinator.effects import Accept, PublishChunks, PublishFinal, Refuse, StoreUpload
 from coordinator.gossip import GivenUpload
 from coordinator.ledger import views
-from coordinator.state import Held, LeftAnswer, LeftReceipt, TaskState, held_key
+from coordinator.owed import LeftAnswer, LeftReceipt, LeftRefusal
+from coordinator.state import Held, TaskState, held_key
 from coordinator.submission import submit_upload
 from coordinator.turn import Turn
 from protocol.chunks import CHUNK, Assembly, Chunk, chunk_count
@@ -26,13 +29,14 @@ from protocol.errors import (
     StaleUpdate,
 )
 from protocol.evolve import evolve
-from protocol.ids import DeviceId, Digest, H, PublicKey
+from protocol.ids import DeviceId, Digest, PublicKey
 from protocol.messages import (
     ACCEPTED,
     CHECK_IN,
     CHUNK_REQUEST,
     DEVICE_STATE,
     FORFEIT,
+    UPLOAD,
     Accepted,
     ChunkRequest,
     Contribution,
@@ -40,33 +44,33 @@ from protocol.messages import (
 )
 from protocol.sealing import blob_digest
 from protocol.statement import Asks
-from protocol.task import TaskSpec
 
 CHECK_INS_PATIENCE = 4
 """Check-ins for one version after which one more coordinator answers."""
-UPLOAD_OVERHEAD_BYTES = 4096
-"""Room beside the vector: envelopes, boxes for 32 coordinators, framing."""
 RECEIPTS_WAITING_MAX = 16
 """A lone coordinator gives no more receipts to updates that wait for one block."""
 
 
-def upload_bytes_max(specs: list[TaskSpec]) -> int:
-    """The longest upload that any task allows, in bytes."""
-    widest = max((4 * spec.dimension for spec in specs), default=0)
-    return widest + UPLOAD_OVERHEAD_BYTES
-
-
 def chunk_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
     """Takes a chunk; the last one makes an upload to be admitted."""
-    chunk = None
+    chunk = whole = None
     try:
         chunk = CHUNK.unpack(payload)
         whole = _assemble(turn, device, chunk)
         if whole is not None:
             upload_arrived(turn, device, whole)
     except ProtocolError as error:
-        subject = H(payload) if chunk is None else chunk.digest
-        turn.refuse(device, subject, error)
+        if chunk and whole and _is_signed_upload(turn, device, whole):
+            refusing.refuse(turn, device, chunk.digest, error)
+        else:
+            refusing.count(turn, device, error)
+
+
+def _is_signed_upload(turn: Turn, device: DeviceId, whole: bytes) -> bool:
+    try:
+        return refusing.is_signed(turn, device, UPLOAD.unpack(whole).update)
+    except ProtocolError:
+        return False
 
 
 def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
@@ -82,7 +86,7 @@ def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
     except Equivocation as error:
         accusation.found(turn, error.known, error.update)
         subject = error.update.identity(turn.settings.gate.chain_id)
-        turn.refuse(device, subject, error)
+        refusing.refuse(turn, device, subject, error)
         return
     session = evolve(turn.session(device), updates=admitted.window)
     turn.put_session(device, session)
@@ -109,10 +113,9 @@ def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
 
 def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
     """Takes a check-in or a request for chunks."""
-    subject = H(payload)
+    envelope = None
     try:
         envelope = ENVELOPE.unpack(payload)
-        subject = envelope.identity(turn.settings.gate.chain_id)
         _check_said(turn, device, envelope)
         if envelope.kind == Kind.FORFEIT:
             _forfeited(turn, device, envelope)
@@ -121,6 +124,7 @@ def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
             body = CHECK_IN.unpack(envelope.body)
             granting.moved_on(turn, device, body)
             if body.asks == Asks.EVERYBODY:
+                subject = envelope.identity(turn.settings.gate.chain_id)
                 granting.state(turn, device, body, subject)
             matter = b"check in" + body.version.to_bytes(8)
             patience = CHECK_INS_PATIENCE
@@ -128,24 +132,33 @@ def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
             request = CHUNK_REQUEST.unpack(envelope.body)
             matter = request.digest + request.indices[0].to_bytes(4)
             patience = 1
-        if duty.answers(turn, device, matter, patience):
-            _answer(turn, device, envelope)
-        else:
-            duty.leave(turn, LeftAnswer(device, turn.now_s, matter, envelope))
     except ProtocolError as error:
-        turn.refuse(device, subject, error)
+        if envelope is not None and refusing.is_signed(turn, device, envelope):
+            subject = envelope.identity(turn.settings.gate.chain_id)
+            refusing.refuse(turn, device, subject, error)
+        else:
+            refusing.count(turn, device, error)
+        return
+    if duty.answers(turn, device, matter, patience):
+        _answer(turn, device, envelope)
+    else:
+        duty.leave(turn, LeftAnswer(device, turn.now_s, matter, envelope))
 
 
 def _answer(turn: Turn, device: DeviceId, said: Envelope) -> None:
-    if said.kind == Kind.CHECK_IN:
-        body = CHECK_IN.unpack(said.body)
-        if body.asks == Asks.GRANTOR:
-            # Before the lease, which the board does not use without it.
-            asked = said.identity(turn.settings.gate.chain_id)
-            granting.state(turn, device, body, asked)
-        granting.check_in(turn, device, body, said.counter)
-    else:
-        _serve(turn, device, CHUNK_REQUEST.unpack(said.body))
+    """Answers what a board asks for, if with a refusal."""
+    subject = said.identity(turn.settings.gate.chain_id)
+    try:
+        if said.kind == Kind.CHECK_IN:
+            body = CHECK_IN.unpack(said.body)
+            if body.asks == Asks.GRANTOR:
+                # Before the lease, which the board does not use without it.
+                granting.state(turn, device, body, subject)
+            granting.check_in(turn, device, body, said.counter)
+        else:
+            _serve(turn, device, CHUNK_REQUEST.unpack(said.body))
+    except ProtocolError as error:
+        refusing.refuse(turn, device, subject, error, answers=True)
 
 
 def stand_in(turn: Turn) -> None:
@@ -158,11 +171,9 @@ def stand_in(turn: Turn) -> None:
                 if turn.session(device).asked[0] != matter:
                     # It asked for something else since, and waits for that.
                     continue
-                try:
-                    _answer(turn, device, said)
-                except ProtocolError as error:
-                    subject = said.identity(turn.settings.gate.chain_id)
-                    turn.refuse(device, subject, error)
+                _answer(turn, device, said)
+            case LeftRefusal():
+                refusing.stand_in(turn, left)
             case _:
                 assert_never(left)
 
@@ -230,7 +241,7 @@ def _require_signer(turn: Turn, device: DeviceId, envelope: Envelope) -> None:
 
 
 def _assemble(turn: Turn, device: DeviceId, chunk: Chunk) -> bytes | None:
-    bytes_max = upload_bytes_max([task.spec for task in turn.tasks.values()])
+    bytes_max = upload_bytes_max(task.spec for task in turn.tasks.values())
     if chunk.size > bytes_max:
         raise LimitError(f"upload of {chunk.size} bytes, {bytes_max} allowed")
     if chunk_count(chunk.size) == 1:

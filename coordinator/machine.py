@@ -18,9 +18,11 @@ from coordinator import (
     vouching,
     wanting,
 )
+from coordinator.allowance import rates, spend
 from coordinator.effects import (
     DropEvidence,
     Effect,
+    Ignore,
     Publish,
     Refuse,
     RemoveInbox,
@@ -54,6 +56,7 @@ from coordinator.submission import advance, submit, submit_upload
 from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, TRANSACTION_KINDS, Envelope, Kind, sign
 from protocol.errors import DecodeError, ProtocolError, Reason
+from protocol.evolve import evolve
 from protocol.ids import Digest, TaskId, Version
 from protocol.light import Handover
 from protocol.messages import ATTEST, CONTRIBUTION, COORDINATOR_STATE
@@ -155,6 +158,13 @@ def step(
     if state.restoring is not None and state.restoring.complete:
         # What this core knows of the chain is of the past: it is to be started anew.
         return state, ()
+    if isinstance(event, ChunkArrived | SaidArrived | StateArrived):
+        earns = rates(task.spec for task in state.tasks.values())
+        size = len(event.payload)
+        paid = spend(state.allowances, event.device, size, earns, now_s)
+        if paid is None:
+            return state, (Ignore(event.device),)
+        state = evolve(state, allowances=paid)
     turn = Turn(settings, state, now_s, now_ms)
     _take(turn, event)
     if turn.parked:

@@ -1,33 +1,34 @@
 """Gossip from other coordinators: their ledger's messages, requests and answers.
 
-Each peer has an allowance of bytes and of requests, and one long frame in assembly. A
-proposal is heard by the ledger only when we hold the vectors of the updates in it, or
+Each peer has an allowance of bytes that it may say unasked, and one long frame in
+assembly; what we asked for costs it nothing, and what it asks for is in `giving`. A
+proposal is looked into once its maker's turn and signature are checked, and heard by
+the ledger only when we hold the vectors of the updates in it, or
 when a quorum prevoted or precommitted its block without us (DESIGN 3.10): then the
 block stands whatever we think, and the vectors are fetched afterwards.
 """
 
 from dataclasses import replace
 
-from coordinator import catchup, membership, vouching, wanting
-from coordinator.effects import Give, Refuse, StoreWhole
+from coordinator import catchup, giving, membership, pulling, vouching, wanting
+from coordinator.effects import Refuse, StoreWhole
 from coordinator.events import PeerArrived
 from coordinator.gossip import (
     FRAME,
     GIVEN_KEY,
     GIVEN_MODEL,
+    GIVEN_PIECE,
     GIVEN_UPLOAD,
     WANT,
     Frame,
     GivenModel,
     Subject,
-    Want,
     model_key,
 )
-from coordinator.ledger import node, transactions, views, wire
+from coordinator.ledger import node, offer, transactions, views, wire
 from coordinator.sharing import (
     announced,
     came,
-    give_key,
     key_given,
     upload_given,
     want_later,
@@ -48,27 +49,19 @@ from protocol.errors import (
     SignatureError,
 )
 from protocol.ids import DeviceId, Digest, H, device_id, device_name
+from protocol.keys import verify
 from protocol.task import version_digest
 
-BYTES_PER_S = 16e6
-"""That one peer may say in the long run."""
-BYTES_BURST = 128e6
+BYTES_PER_S = 8e6
+"""That one peer may say unasked in the long run."""
+BYTES_BURST = 32e6
 MESSAGE_COST_MIN_BYTES = 4096
 """That a message counts for at least: short ones cost decoding and a signature."""
-ASKS_PER_S = 256.0
-ASKS_BURST = 4096.0
-ASKS_OF_RANGE = 16
-"""As how many things a range of blocks or buckets counts."""
-ASKS_OF_KEY = 16
-"""As how many a content key counts, for which a blob is opened."""
-_ASKS_OF = {
-    Subject.BLOCKS: ASKS_OF_RANGE,
-    Subject.BUCKETS: ASKS_OF_RANGE,
-    Subject.KEY: ASKS_OF_KEY,
-}
 REPEAT_EVERY_S = 1.0
 REPEATED_MAX = 64
 _FRAME_OVERHEAD_BYTES = 64 * 1024
+LEDGER_FRAME_BYTES_MAX = wire.MESSAGE.bytes_max + 64
+"""Of a frame that comes in chunks, unasked; all else that is long is pulled."""
 _GRID_BYTES = 8
 
 
@@ -83,20 +76,22 @@ def heard(turn: Turn, event: PeerArrived) -> None:
         peer = _credited(turn, who)
         cost = max(MESSAGE_COST_MIN_BYTES, len(event.payload))
         if cost > peer.allowance:
+            turn.peers = {**turn.peers, who: replace(peer, refused=peer.refused + 1)}
             raise LimitError(f"{device_name(who)} says too much", Reason.BUSY)
-        allowance = peer.allowance - cost
-        turn.peers = {
-            **turn.peers,
-            who: replace(
-                peer,
-                heard_at_s=turn.now_s,
-                near_at_s=peer.near_at_s if event.elsewhere else turn.now_s,
-                allowance=allowance,
-            ),
-        }
+        peer = replace(
+            peer,
+            heard_at_s=turn.now_s,
+            near_at_s=peer.near_at_s if event.elsewhere else turn.now_s,
+            allowance=peer.allowance - cost,
+        )
+        turn.peers = {**turn.peers, who: peer}
         frame = FRAME.unpack(event.payload)
         membership.check_says(turn.ledger, who, frame)
-        _take(turn, who, frame)
+        if _take(turn, who, frame):
+            # What we asked for is our own doing.
+            peer = turn.peers[who]
+            allowance = min(BYTES_BURST, peer.allowance + cost)
+            turn.peers = {**turn.peers, who: replace(peer, allowance=allowance)}
     except ProtocolError as error:
         turn.emit(Refuse(None, error.reason, str(error)))
 
@@ -108,12 +103,14 @@ def _credited(turn: Turn, who: DeviceId) -> Peer:
     return replace(
         peer,
         allowance=min(BYTES_BURST, peer.allowance + gone_s * BYTES_PER_S),
-        asks=min(ASKS_BURST, peer.asks + gone_s * ASKS_PER_S),
+        asks=min(giving.ASKS_BURST, peer.asks + gone_s * giving.ASKS_PER_S),
+        answers=min(giving.ANSWERS_BURST, peer.answers + gone_s * giving.ANSWERS_PER_S),
         at_s=turn.now_s,
     )
 
 
-def _take(turn: Turn, who: DeviceId, frame: Frame) -> None:
+def _take(turn: Turn, who: DeviceId, frame: Frame) -> bool:
+    """Takes a frame; whether it brought what we asked for."""
     try:
         subject = Subject(frame.subject)
     except ValueError as error:
@@ -121,24 +118,45 @@ def _take(turn: Turn, who: DeviceId, frame: Frame) -> None:
     match subject:
         case Subject.LEDGER:
             _ledger(turn, who, frame.content)
+            return False
         case Subject.CHUNK:
             _chunk(turn, who, frame.content)
+            return False
         case Subject.WANT:
-            _wanted(turn, who, WANT.unpack(frame.content))
+            giving.asked(turn, who, WANT.unpack(frame.content))
+            return False
+        case Subject.PIECE:
+            piece = GIVEN_PIECE.unpack(frame.content)
+            longest = answer_bytes_max(turn)
+            new, whole = pulling.piece_given(turn, who, piece, longest)
+            if whole is not None:
+                _answered(turn, who, Subject(whole.subject), whole.content)
+            return new
+        case _:
+            before = turn.wanted
+            _answered(turn, who, subject, frame.content)
+            return turn.wanted is not before
+
+
+def _answered(turn: Turn, who: DeviceId, subject: Subject, content: bytes) -> None:
+    """Takes an answer, whoever gives it: it proves itself, or is not wanted."""
+    match subject:
         case Subject.UPLOAD:
-            upload_given(turn, who, GIVEN_UPLOAD.unpack(frame.content))
+            upload_given(turn, who, GIVEN_UPLOAD.unpack(content))
         case Subject.KEY:
-            key_given(turn, who, GIVEN_KEY.unpack(frame.content))
+            key_given(turn, who, GIVEN_KEY.unpack(content))
         case Subject.WHOLE:
-            _whole_given(turn, frame.content)
+            _whole_given(turn, content)
         case Subject.MODEL:
-            _model_given(turn, GIVEN_MODEL.unpack(frame.content))
+            _model_given(turn, GIVEN_MODEL.unpack(content))
         case Subject.BLOCKS | Subject.SNAPSHOT | Subject.BUCKETS:
-            catchup.given(turn, subject, frame.content)
+            catchup.given(turn, subject, content)
+        case _:
+            raise DecodeError("not an answer", Reason.UNKNOWN_KIND)
 
 
-def frame_bytes_max(turn: Turn) -> int:
-    """The longest frame that any task or block needs."""
+def answer_bytes_max(turn: Turn) -> int:
+    """The longest answer that any task or block needs."""
     specs = [task.spec for task in turn.tasks.values()]
     sizes = [wire.MESSAGE.bytes_max]
     sizes += [spec.bundle_bytes for spec in specs]
@@ -155,28 +173,28 @@ def _chunk(turn: Turn, who: DeviceId, content: bytes) -> None:
         chunk.digest,
         chunk.size,
     ):
-        assembly = Assembly.begin(chunk.digest, chunk.size, frame_bytes_max(turn))
+        assembly = Assembly.begin(chunk.digest, chunk.size, LEDGER_FRAME_BYTES_MAX)
     assembly = assembly.add(chunk)
     complete = None not in assembly.pieces
     kept = None if complete else assembly
     turn.peers = {**turn.peers, who: replace(peer, assembly=kept)}
     if complete:
         frame = FRAME.unpack(assembly.whole())
-        if frame.subject == Subject.CHUNK:
-            raise DecodeError("a chunk of chunks")
+        if frame.subject != Subject.LEDGER:
+            raise DecodeError("chunks are for the ledger's", Reason.UNKNOWN_KIND)
         _take(turn, who, frame)
 
 
 def _ledger(turn: Turn, who: DeviceId, content: bytes) -> None:
     message = wire.MESSAGE.unpack(content)
     if message.topic == wire.Topic.STATUS:
-        status = wire.STATUS.unpack(message.content)
-        # Not of somebody else, passed on: nobody is level by another's word.
-        if device_id(status.validator) == who:
-            peer = replace(turn.peers[who], height=status.height, round=status.round)
-            turn.peers = {**turn.peers, who: peer}
+        _note_height(turn, who, wire.STATUS.unpack(message.content))
     elif message.topic == wire.Topic.PROPOSAL:
         proposal = PROPOSAL.unpack(message.content)
+        if not offer.is_news(turn.ledger, proposal):
+            return
+        # Before anything is kept or asked for on its account.
+        offer.check_maker(turn.ledger.party, proposal)
         lacks = _lacks(turn, proposal)
         if lacks:
             _park(turn, who, proposal, content, lacks)
@@ -193,18 +211,31 @@ def _ledger(turn: Turn, who: DeviceId, content: bytes) -> None:
         catchup.look(turn)
 
 
+def _note_height(turn: Turn, who: DeviceId, status: wire.Status) -> None:
+    """Notes how far a peer is, if it says so itself: we may ask it for blocks then."""
+    if device_id(status.validator) != who:
+        return
+    signed = status.signed_bytes(turn.settings.gate.chain_id)
+    verify(status.validator, signed, status.signature)
+    peer = replace(turn.peers[who], height=status.height, round=status.round)
+    turn.peers = {**turn.peers, who: peer}
+
+
 def _is_update(packed: bytes) -> bool:
     return transactions.unpack(packed).kind == Kind.UPDATE
 
 
 def _lacks(turn: Turn, proposal: Proposal) -> tuple[tuple[bytes, Digest], ...]:
-    """Updates of a proposed block whose vectors we do not hold."""
-    if proposal.height != turn.ledger.consensus.height:
-        return ()
+    """Updates of a proposed block whose vectors we do not hold.
+
+    Raises:
+      InvalidBlock, DecodeError: If the bytes are not those of the block that is named.
+    """
     if proposal.block_id in turn.ledger.prepared:
         return ()
+    block = offer.check_block(BLOCK.unpack(proposal.block), proposal.block_id)
     lacks = []
-    for packed in BLOCK.unpack(proposal.block).transactions:
+    for packed in block.transactions:
         envelope = transactions.unpack(packed)
         if envelope.kind == Kind.UPDATE:
             body = transactions.contribution(envelope.body)
@@ -232,6 +263,9 @@ def _park(
     message: bytes,
     lacks: tuple[tuple[bytes, Digest], ...],
 ) -> None:
+    known = turn.parked.get(who)
+    if known is not None and known.block_id != proposal.block_id:
+        _give_back(turn, who, known)
     parked = Parked(proposal.height, proposal.round, proposal.block_id, message, lacks)
     turn.parked = {**turn.parked, who: parked}
     absent = [
@@ -240,7 +274,14 @@ def _park(
         if not key.startswith(vouching.KEY)
         and turn.wanted.keys().isdisjoint(wanting.keys([identity]))
     ]
-    want_later(turn, absent)
+    # Whoever offers a block, or passes it on, has what it names.
+    want_later(turn, absent, first=who, source=who)
+
+
+def _give_back(turn: Turn, who: DeviceId, parked: Parked) -> None:
+    """What only this proposal needed is asked for no longer."""
+    keys = wanting.vectors(identity for _, identity in parked.lacks)
+    wanting.give_back(turn, keys, who)
 
 
 def release_parked(turn: Turn) -> None:
@@ -252,9 +293,7 @@ def release_parked(turn: Turn) -> None:
             continue
         turn.parked = {at: one for at, one in turn.parked.items() if at != who}
         if not current and not _decided(turn, parked):
-            needed = {key for task in turn.tasks.values() for key in task.lacking}
-            keys = wanting.vectors(identity for _, identity in parked.lacks)
-            wanting.forget(turn, [key for key in keys if key not in needed])
+            _give_back(turn, who, parked)
         if current:
             advance(turn, node.PeerMessage(parked.message))
 
@@ -275,25 +314,6 @@ def _carried(turn: Turn, parked: Parked) -> bool:
         ballots.certificate(parked.round, kind, parked.block_id, needed) is not None
         for kind in VoteType
     )
-
-
-def _wanted(turn: Turn, who: DeviceId, asked: Want) -> None:
-    if asked.asked != membership.own_id(turn.ledger):
-        return
-    try:
-        subject = Subject(asked.subject)
-    except ValueError as error:
-        raise DecodeError("no such subject", Reason.UNKNOWN_KIND) from error
-    peer = turn.peers[who]
-    asks = peer.asks - _ASKS_OF.get(subject, 1) * len(asked.keys)
-    if asks < 0:
-        raise LimitError(f"{device_name(who)} asks too much", Reason.BUSY)
-    turn.peers = {**turn.peers, who: replace(peer, asks=asks)}
-    for key in asked.keys:
-        if subject is Subject.KEY:
-            give_key(turn, who, Digest(key))
-        else:
-            turn.emit(Give(subject, key))
 
 
 def _whole_given(turn: Turn, content: bytes) -> None:

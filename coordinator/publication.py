@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from coordinator.aggregation.registry import AGGREGATORS
 from coordinator.aggregation.strategy import PackedModel, pack_model
 from coordinator.descent_section import DescentSection, descent_policy
+from coordinator.travel import check_travels
 from engine.bundle import open_packed
 from protocol.accounting import Budget
 from protocol.bundle import (
@@ -242,6 +243,7 @@ def publication(settings: TaskSettings, bundle: bytes, file: str) -> Publication
         spec = _spec(settings, bundle, theta.size, model.digests())
         # What the chain would refuse is better refused here.
         TASK.unpack(TASK.pack(spec))
+        check_travels(spec, bundle, model)
     except ProtocolError as error:
         raise ConfigError(str(error), file=file) from error
     except ConfigError as error:

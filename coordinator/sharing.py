@@ -16,7 +16,7 @@ from coordinator.effects import GiveKey, StoreUpload
 from coordinator.gossip import GivenKey, GivenUpload
 from coordinator.ledger import transactions, views
 from coordinator.robust.norm import check_norm, norm_bound
-from coordinator.state import Held, held_key
+from coordinator.state import OWN, Held, held_key
 from coordinator.submission import submit_upload
 from coordinator.turn import Turn
 from coordinator.versioning import resume
@@ -55,21 +55,28 @@ def announced(turn: Turn, who: DeviceId, packed: bytes) -> None:
     if known is not None or held is not None:
         accusation.met(turn, update)
         return
-    if len(turn.wanted) >= wanting.WANTED_MAX // 2:
-        # A board that signs without end leaves room for what the chain needs.
-        return
-    if not any(key in turn.wanted for key in wanting.vectors([identity])):
-        want_later(turn, [identity], who)
+    if turn.wanted.keys().isdisjoint(wanting.keys([identity])):
+        want_later(turn, [identity], who, who)
 
 
 def want_later(
-    turn: Turn, updates: Sequence[Digest], first: DeviceId | None = None
+    turn: Turn,
+    updates: Sequence[Digest],
+    first: DeviceId | None = None,
+    source: DeviceId = OWN,
 ) -> None:
-    """Wants the vectors of updates that may be on their way from the boards."""
+    """Wants the vectors of updates that may be on their way from the boards.
+
+    Args:
+      turn: The step.
+      updates: Their ids.
+      first: Whom to ask first.
+      source: Which coordinator named them.
+    """
     # Elsewhere boards publish at other brokers: nothing comes here unasked.
     patience_s = UPLOAD_WAITS_S if turn.settings.shared else 0.0
     keys = wanting.uploads(updates)
-    wanting.want(turn, keys, UPLOAD_COMES_S, first, patience_s)
+    wanting.want(turn, keys, UPLOAD_COMES_S, first, patience_s, source)
 
 
 def _may_count(turn: Turn, update: Envelope, body: Contribution) -> bool:
@@ -98,8 +105,10 @@ def upload_given(turn: Turn, who: DeviceId | None, given: GivenUpload) -> None:
     try:
         _take(turn, identity, given.update, given.blob, None)
     except ClosedUpdate:
+        sources = turn.wanted[key].sources
         wanting.forget(turn, [key])
-        wanting.want(turn, wanting.keys([identity]), first=who)
+        for source in sorted(sources):
+            wanting.want(turn, wanting.keys([identity]), first=who, source=source)
         return
     came(turn, [key])
 
@@ -125,9 +134,12 @@ def key_given(turn: Turn, who: DeviceId, given: GivenKey) -> None:
     came(turn, [key])
 
 
-def give_key(turn: Turn, who: DeviceId, update: Digest) -> None:
+def give_key(
+    turn: Turn, who: DeviceId, update: Digest, pieces: tuple[int, ...] = ()
+) -> None:
     """Passes the content key of an update to whoever asks, if we have it."""
-    turn.emit(GiveKey(update, _sealing_key(turn, who), turn.keys.get(update)))
+    box_for, content_key = _sealing_key(turn, who), turn.keys.get(update)
+    turn.emit(GiveKey(who, update, box_for, content_key, pieces))
 
 
 def _sealing_key(turn: Turn, who: DeviceId) -> bytes:

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coordinator.admission import Gate
+from coordinator.allowance import Allowances
 from coordinator.leases import LeaseTable
 from coordinator.ledger.node import LedgerSettings, LedgerState
 from coordinator.ledger.snapshot import Manifest
 from coordinator.ledger.views import Job
+from coordinator.owed import Left, Refusal
 from coordinator.selection import Selection
 from protocol.chunks import Assembly
 from protocol.envelope import CounterWindow, Envelope
@@ -34,6 +36,9 @@ from protocol.task import ModelDigests, TaskSpec
 from protocol.topics import Topics
 
 _NO_WINDOW = CounterWindow()
+OWN = DeviceId(b"")
+"""In place of a coordinator on whose word we want something: our own need."""
+_OWN = frozenset({OWN})
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ class Session:
       chunks_at_s: When `chunks` was true.
       asked: What it asked last, and how often again; see `coordinator.duty`.
       accused: How often it was convicted when we accused it last; -1 before.
+      refused: What it was last refused; None before.
     """
 
     said: Mapping[int, CounterWindow] = field(default_factory=dict)
@@ -101,6 +107,7 @@ class Session:
     chunks_at_s: float = -math.inf
     asked: tuple[bytes, int] = (b"", 0)
     accused: int = -1
+    refused: Refusal | None = None
 
 
 @dataclass(frozen=True)
@@ -171,9 +178,13 @@ class Peer:
       height: That it decides, as it said.
       round: Its round there.
       assembly: A long frame that is coming in; one at a time.
-      allowance: Bytes that it may say now.
+      allowance: Bytes that it may say unasked now.
       asks: Things that it may ask for now.
-      at_s: When `allowance` and `asks` were true.
+      answers: Bytes that it may be answered now.
+      at_s: When these three were true.
+      answered: When each thing was given to it that it asked for a moment ago.
+      refused: How many of its messages and requests were beyond what it may.
+      wants_dropped: How many things that it named were not asked for: too many.
     """
 
     heard_at_s: float = -math.inf
@@ -183,46 +194,11 @@ class Peer:
     assembly: Assembly | None = None
     allowance: float = 0.0
     asks: float = 0.0
+    answers: float = 0.0
     at_s: float = -math.inf
-
-
-@dataclass(frozen=True)
-class LeftReceipt:
-    """An admitted update whose receipt we left to another coordinator.
-
-    Attributes:
-      device: Whose it is.
-      at_s: When it came.
-      transaction: Its id.
-      task: Its task.
-      base: Its base version.
-    """
-
-    device: DeviceId
-    at_s: float
-    transaction: Digest
-    task: TaskId
-    base: Version
-
-
-@dataclass(frozen=True)
-class LeftAnswer:
-    """What a board asked, and we left to another coordinator to answer.
-
-    Attributes:
-      device: Who asks.
-      at_s: When it did.
-      matter: What for; see `Session.asked`.
-      said: How.
-    """
-
-    device: DeviceId
-    at_s: float
-    matter: bytes
-    said: Envelope
-
-
-Left = LeftReceipt | LeftAnswer
+    answered: Mapping[bytes, float] = field(default_factory=dict)
+    refused: int = 0
+    wants_dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -234,16 +210,41 @@ class Wanted:
       attempt: How many were asked.
       first: Whom to ask first; None for whoever is next.
       patience_s: How much longer to wait for it while uploads of boards wait here.
+      sources: On whose word we want it; `OWN` if a task or our chain needs it.
+      asked: Who was asked so far.
+      pull: What has come of it, if it comes in pieces.
     """
 
     again_at_s: float
     attempt: int = 0
     first: DeviceId | None = None
     patience_s: float = 0.0
+    sources: frozenset[DeviceId] = _OWN
+    asked: frozenset[DeviceId] = frozenset()
+    pull: "Pull | None" = None
 
     def due_s(self, uploads_wait: bool) -> float:
         """When to ask, given whether uploads wait to be looked at."""
         return self.again_at_s + (self.patience_s if uploads_wait else 0.0)
+
+
+@dataclass(frozen=True)
+class Pull:
+    """A long answer that comes in pieces.
+
+    Attributes:
+      giver: Who was asked for pieces last.
+      given: Subject of the answer.
+      assembly: What has come.
+      open: Pieces that were asked for and have not come.
+      stalls: How often in a row nothing came of that.
+    """
+
+    giver: DeviceId
+    given: int
+    assembly: Assembly
+    open: frozenset[int] = frozenset()
+    stalls: int = 0
 
 
 @dataclass(frozen=True)
@@ -333,6 +334,11 @@ class CoordinatorState:
       since_s: When we began to listen; nobody can be missed before.
       peers: Other coordinators, by their ids.
       wanted: What we ask them for, by `want_key`.
+      wants_dropped: How many of our own needs were not asked for: too many at once.
+      pulling: Keys in `wanted` whose answers come in pieces, in the order of pulling.
+      pull_bytes: That we may ask for in pieces now, so that no link is full of them.
+      pull_at_s: When `pull_bytes` was true.
+      allowances: What each board may send now.
       ask_at_s: Not later than the first of it is due; thousands may be wanted, and are
         looked through only then.
       uploads_wait: Whether uploads of boards came that are not looked at yet.
@@ -376,6 +382,11 @@ class CoordinatorState:
     uploads_wait: bool = False
     left: tuple[Left, ...] = ()
     left_at_s: float = math.inf
+    wants_dropped: int = 0
+    pulling: tuple[bytes, ...] = ()
+    pull_bytes: float = 0.0
+    pull_at_s: float = -math.inf
+    allowances: Allowances = field(default_factory=Allowances)
     wake_at_s: float = 0.0
     bundles: Mapping[Digest, BundleState] = field(default_factory=dict)
 

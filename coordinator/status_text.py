@@ -17,6 +17,7 @@ def status_text(document: dict[str, Any]) -> str:
     ]
     refused = document["updates"]["refused"]
     rows += [(f"refused {reason.lower()}", count) for reason, count in refused.items()]
+    rows += _overload_rows(document.get("traffic", {}))
     for task in document["tasks"]:
         newest = task["versions"][-1] if task["versions"] else {}
         accuracy = newest.get("accuracy")
@@ -24,6 +25,19 @@ def status_text(document: dict[str, Any]) -> str:
         rows.append((f"task {task['task']}", f"version {task['head']}{shown}"))
         rows += _split_rows(task)
     return "".join(f"{name:<24} {value}\n" for name, value in rows)
+
+
+def _overload_rows(traffic: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What was dropped because it was too much, by name; nothing in calm weather."""
+    rows = [
+        (f"no room for {lane}", f"{count} messages dropped")
+        for lane, count in traffic.get("dropped", {}).items()
+    ]
+    rows += [
+        ("beyond its allowance", f"{name}: {count} messages dropped")
+        for name, count in traffic.get("ignored", {}).items()
+    ]
+    return rows
 
 
 def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:

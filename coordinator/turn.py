@@ -5,12 +5,11 @@ The only mutable thing of the core; it never outlives `machine.step`.
 
 from functools import lru_cache
 
-from coordinator.effects import Effect, Publish, Refuse, Report
+from coordinator.effects import Effect, Publish, Report
 from coordinator.state import CoordinatorState, Session, Settings, TaskState
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
-from protocol.errors import ProtocolError, Reason
-from protocol.ids import DeviceId, Digest, device_name
-from protocol.messages import REFUSED, refusal
+from protocol.errors import Reason
+from protocol.ids import DeviceId, device_name
 from protocol.topics import Topics
 
 RETRY_AFTER_S = {
@@ -68,6 +67,11 @@ class Turn:
         self.left = state.left
         self.left_at_s = state.left_at_s
         self.bundles = state.bundles
+        self.wants_dropped = state.wants_dropped
+        self.pulling = state.pulling
+        self.pull_bytes = state.pull_bytes
+        self.pull_at_s = state.pull_at_s
+        self.allowances = state.allowances
 
     def state(self) -> CoordinatorState:
         """The state after the step."""
@@ -100,6 +104,11 @@ class Turn:
             self.uploads_wait,
             self.left,
             self.left_at_s,
+            self.wants_dropped,
+            self.pulling,
+            self.pull_bytes,
+            self.pull_at_s,
+            self.allowances,
             wake_at_s,
             self.bundles,
         )
@@ -138,12 +147,6 @@ class Turn:
         """Sends an envelope to one board."""
         topic = _down(self.settings.topics, device)
         self.emit(Publish(topic, ENVELOPE.pack(envelope)))
-
-    def refuse(self, device: DeviceId, subject: Digest, error: ProtocolError) -> None:
-        """Tells a board why something is not taken, and counts it."""
-        self.emit(Refuse(device, error.reason, str(error)))
-        body = refusal(subject, error, RETRY_AFTER_S.get(error.reason, 0))
-        self.tell(device, Kind.REFUSED, REFUSED.pack(body))
 
     def report(self, text: str) -> None:
         """Logs a line for people."""

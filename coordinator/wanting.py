@@ -1,23 +1,35 @@
 """What we lack and other coordinators have: asking one after the other.
 
 Bounded in number and in attempts; whatever is still needed after that is wanted again
-by whoever needs it. Nobody is believed: what comes proves itself.
+by whoever needs it. What one coordinator names has room of its own: when that is full
+its oldest goes, is counted, and displaces nothing that another named or that we need
+ourselves. Nobody is believed: what comes proves itself.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
-from coordinator import membership
+from coordinator import membership, pulling
 from coordinator.duty import is_alive
 from coordinator.effects import Tell
 from coordinator.gossip import KEYS_PER_WANT_MAX, WANT, Subject, Want
-from coordinator.state import TaskState, Wanted
+from coordinator.state import OWN, TaskState, Wanted
+from coordinator.travel import answer_bytes_max
 from coordinator.turn import Turn
 from protocol.ids import DeviceId, Digest, H, device_id
 
 WANTED_MAX = 8192
+"""That we need ourselves."""
+WANTED_PER_SOURCE_MAX = 2048
+"""On the word of one coordinator: what two full blocks name."""
 ATTEMPTS_MAX = 32
+ASKED_BYTES_MAX = 1 << 20
+"""Of answers that may be on their way to us, beside pieces."""
+FRUITLESS = 2
+LOOK_S = 0.05
+"""Between two looks at what is due, while not all of it could be asked for."""
 RETRY_S = 0.25
 RETRY_S_MAX = 4.0
 
@@ -33,6 +45,7 @@ def want(
     after_s: float = 0.0,
     first: DeviceId | None = None,
     patience_s: float = 0.0,
+    source: DeviceId = OWN,
 ) -> None:
     """Begins to ask for what we do not ask for already.
 
@@ -42,18 +55,55 @@ def want(
       after_s: When to ask; 0 for in this step.
       first: Whom to ask first.
       patience_s: How much later to ask while uploads of boards wait here.
+      source: Which coordinator named it, one that was heard of.
     """
     at_s = turn.now_s + after_s
     fresh = {}
     for key in keys:
         known = turn.wanted.get(key)
         if known is None:
-            fresh[key] = Wanted(at_s, first=first, patience_s=patience_s)
-        elif known.attempt == 0 and known.again_at_s > at_s:
+            sources = frozenset({source})
+            fresh[key] = Wanted(at_s, 0, first, patience_s, sources)
+            continue
+        if source not in known.sources:
+            fresh[key] = known = replace(known, sources=known.sources | {source})
+        if known.attempt == 0 and known.again_at_s > at_s:
             fresh[key] = replace(known, again_at_s=at_s, patience_s=patience_s)
-    if fresh and len(turn.wanted) + len(fresh) <= WANTED_MAX:
+    if fresh:
         turn.wanted = {**turn.wanted, **fresh}
         turn.ask_at_s = min(turn.ask_at_s, at_s)
+        most = WANTED_MAX if source == OWN else WANTED_PER_SOURCE_MAX
+        if len(turn.wanted) > most:
+            _drop_oldest(turn, source, most)
+
+
+def _drop_oldest(turn: Turn, source: DeviceId, most: int) -> None:
+    """Bounds what is wanted on one coordinator's word, and counts what goes."""
+    named = [key for key, one in turn.wanted.items() if source in one.sources]
+    excess = named[: max(0, len(named) - most)]
+    if not excess:
+        return
+    give_back(turn, excess, source)
+    peer = turn.peers.get(source)
+    if peer is None:
+        turn.wants_dropped += len(excess)
+        return
+    peer = replace(peer, wants_dropped=peer.wants_dropped + len(excess))
+    turn.peers = {**turn.peers, source: peer}
+
+
+def give_back(turn: Turn, keys: Iterable[bytes], source: DeviceId) -> None:
+    """Asks no longer on one coordinator's word; still if others named the same."""
+    wanted = dict(turn.wanted)
+    for key in keys:
+        one = wanted.get(key)
+        if one is None or source not in one.sources:
+            continue
+        if len(one.sources) == 1:
+            del wanted[key]
+        else:
+            wanted[key] = replace(one, sources=one.sources - {source})
+    turn.wanted = wanted
 
 
 def want_for(turn: Turn, task: TaskState, keys: Iterable[bytes]) -> TaskState:
@@ -97,9 +147,38 @@ def ask_what_is_due(turn: Turn) -> None:
     waits, now_s = turn.uploads_wait, turn.now_s
     due = [key for key, one in turn.wanted.items() if one.due_s(waits) <= now_s]
     if due:
-        _ask(turn, due)
+        _ask(turn, _affordable(turn, due))
     times = [one.due_s(waits) for one in turn.wanted.values()]
-    turn.ask_at_s = min(times, default=math.inf)
+    turn.ask_at_s = max(min(times, default=math.inf), now_s + LOOK_S)
+    pulling.go_on(turn)
+
+
+def _affordable(turn: Turn, due: list[bytes]) -> list[bytes]:
+    """As many as may be on their way to us at once: they stand before votes there.
+
+    Those on whose word we ask take turns, so that what nobody has does not hold up the
+    rest; what was asked in vain twice is not counted as on its way.
+    """
+    specs = [task.spec for task in turn.tasks.values()]
+    costs = {subject: answer_bytes_max(subject, specs) for subject in Subject}
+    left = ASKED_BYTES_MAX - sum(
+        costs[Subject(key[0])]
+        for key, one in turn.wanted.items()
+        if 0 < one.attempt <= FRUITLESS and one.again_at_s > turn.now_s
+    )
+    places: Counter[DeviceId] = Counter()
+    ranked = []
+    for key in sorted(due, key=lambda name: (turn.wanted[name].attempt, name)):
+        source = min(turn.wanted[key].sources)
+        ranked.append((places[source], key))
+        places[source] += 1
+    taken: list[bytes] = []
+    for _, key in sorted(ranked):
+        left -= costs[Subject(key[0])]
+        if left < 0 and taken:
+            break
+        taken.append(key)
+    return taken
 
 
 def _ask(turn: Turn, due: list[bytes]) -> None:
@@ -107,20 +186,36 @@ def _ask(turn: Turn, due: list[bytes]) -> None:
     wanted = dict(turn.wanted)
     for key in sorted(due):
         one = wanted[key]
-        if one.attempt >= ATTEMPTS_MAX:
+        if one.pull is not None and not one.pull.open:
+            # It waits for its turn among those that come in pieces.
+            again_at_s = turn.now_s + pulling.STALL_S
+            wanted[key] = replace(one, again_at_s=again_at_s)
+            continue
+        fruitless = one.attempt if one.pull is None else one.pull.stalls
+        if fruitless >= ATTEMPTS_MAX:
             del wanted[key]
             continue
-        pause_s = min(RETRY_S_MAX, RETRY_S * 1.5**one.attempt)
-        again_at_s = turn.now_s + pause_s
-        wanted[key] = replace(one, again_at_s=again_at_s, attempt=one.attempt + 1)
         whom = _whom(turn, key, one)
-        if whom is not None:
+        wanted[key] = _asked(turn, one, whom)
+        if whom is not None and one.pull is None:
             asked.setdefault((whom, key[0]), []).append(key[1:])
     turn.wanted = wanted
     for (whom, subject), named in sorted(asked.items()):
         for start in range(0, len(named), KEYS_PER_WANT_MAX):
             part = tuple(named[start : start + KEYS_PER_WANT_MAX])
-            turn.emit(Tell(Subject.WANT, WANT.pack(Want(whom, subject, part))))
+            turn.emit(Tell(whom, Subject.WANT, WANT.pack(Want(whom, subject, part))))
+
+
+def _asked(turn: Turn, one: Wanted, whom: DeviceId | None) -> Wanted:
+    """Notes who is asked; of a pull that stands still the next one is asked."""
+    pause_s = min(RETRY_S_MAX, RETRY_S * 1.5 ** min(one.attempt, ATTEMPTS_MAX))
+    one = replace(one, again_at_s=turn.now_s + pause_s, attempt=one.attempt + 1)
+    if whom is None:
+        return one
+    pull = one.pull
+    if pull is not None:
+        pull = replace(pull, giver=whom, open=frozenset(), stalls=pull.stalls + 1)
+    return replace(one, asked=one.asked | {whom}, pull=pull)
 
 
 def _whom(turn: Turn, key: bytes, one: Wanted) -> DeviceId | None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from protocol.chunks import WHOLE_BYTES_MAX
 from protocol.clipping import CLIPPINGS, NORM
 from protocol.codec import decode, encode
 from protocol.document import (
@@ -45,7 +46,8 @@ MANIFEST = "manifest.json"
 CONTENT_FILES = (EVALUATE, GRADIENT, INFER, PRIVATE_GRADIENT, THETA)
 """Every file but the manifest, which holds their digests."""
 
-BUNDLE_BYTES_MAX = 256 << 20
+BUNDLE_BYTES_MAX = WHOLE_BYTES_MAX
+"""A bundle travels as one whole."""
 FILE_BYTES_MAX = 96 << 20
 MANIFEST_BYTES_MAX = 1 << 20
 PARAMETERS_MAX = 4096
@@ -259,7 +261,9 @@ def pack_bundle(files: Mapping[str, bytes]) -> bytes:
     _check_files(files)
     packed = encode([[name, files[name]] for name in sorted(files)])
     if len(packed) > BUNDLE_BYTES_MAX:
-        raise LimitError(f"bundle: {len(packed)} bytes, {BUNDLE_BYTES_MAX} allowed")
+        raise LimitError(
+            f"bundle of {len(packed)} bytes: BUNDLE_BYTES_MAX is {BUNDLE_BYTES_MAX}"
+        )
     return packed
 
 

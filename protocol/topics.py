@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from protocol.errors import DecodeError
 
 ROOT = "starling/1"
+_TO = "to"
 FLEET_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
@@ -74,6 +75,10 @@ class Topics:
         """Coordinator to coordinators."""
         return self._at("g", coordinator, "say")
 
+    def private(self, coordinator: str, peer: str) -> str:
+        """Coordinator to one other: what it asks of it, and what it answers."""
+        return self._at("g", coordinator, _TO, peer)
+
     def board_filters(self, device: str) -> tuple[str, ...]:
         """What a board subscribes to."""
         return (
@@ -83,26 +88,34 @@ class Topics:
             self._at("c", "+", "state"),
         )
 
-    def coordinator_filters(self) -> tuple[str, ...]:
-        """What a coordinator subscribes to."""
+    def coordinator_filters(self, coordinator: str) -> tuple[str, ...]:
+        """What a coordinator subscribes to at its own broker."""
         return (
             self._at("d", "+", "up"),
             self._at("d", "+", "say"),
             self._at("d", "+", "state"),
-            self._at("g", "+", "say"),
+            *self.peer_filters(coordinator),
         )
+
+    def peer_filters(self, coordinator: str) -> tuple[str, ...]:
+        """What a coordinator subscribes to where others speak: the same everywhere."""
+        return self.gossip("+"), self.private("+", coordinator)
 
     def parse(self, topic: str) -> tuple[str, str, str]:
         """Takes a topic apart.
 
         Returns:
-          The branch (`d`, `t`, `c` or `g`), whose it is, and the leaf.
+          The branch (`d`, `t`, `c` or `g`), whose it is, and the leaf, which is
+          `to/<peer>` for what is private.
 
         Raises:
           DecodeError: If it is no topic of this fleet.
         """
         prefix = self._at("")
         levels = topic[len(prefix) :].split("/")
+        private = len(levels) == 4 and (levels[0], levels[2]) == ("g", _TO)
+        if private:
+            levels = [*levels[:2], "/".join(levels[2:])]
         if not topic.startswith(prefix) or len(levels) != 3:
             raise DecodeError(f"not a topic of {self.fleet}: {topic[:80]!r}")
         return levels[0], levels[1], levels[2]

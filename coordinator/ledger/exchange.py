@@ -17,6 +17,7 @@ from coordinator.ledger import (
     height,
     learners,
     offence,
+    offer,
     repair,
     transactions,
     wire,
@@ -38,7 +39,6 @@ from protocol.chain import (
 )
 from protocol.envelope import TRANSACTION_KINDS
 from protocol.errors import (
-    InvalidBlock,
     ProofError,
     ProtocolError,
     Reason,
@@ -99,21 +99,13 @@ def _public(turn: Turn, index: int) -> bytes:
 
 def _hear_proposal(turn: Turn, proposal: Proposal) -> None:
     state, party = turn.state.consensus, turn.state.party
-    known = proposal.round in state.ballots.proposals
-    # Rounds far ahead are dropped unread (deviation D4); peers send them again.
-    distant = proposal.round > state.round + 1
-    if proposal.height != state.height or distant:
+    if not offer.is_news(turn.state, proposal):
         return
-    if known and not state.ballots.contradicts(proposal):
-        return
-    if proposal.proposer != party.proposer(proposal.round):
-        raise UnknownProposer(f"validator {proposal.proposer} is out of turn")
-    public = _public(turn, proposal.proposer)
-    verify(public, proposal.signed_bytes(party.chain_id), proposal.signature)
+    offer.check_maker(party, proposal)
     if proposal.proposer == party.index:
         offence.own_signature(turn, "proposal")
         return
-    if known:
+    if proposal.round in state.ballots.proposals:
         offence.second_proposal(turn, proposal)
         return
     check_proof_of_lock(party, proposal)
@@ -133,16 +125,11 @@ def _prepared(turn: Turn, proposal: Proposal) -> Prepared | None:
     """The proposal's block if it is valid; the proposer is blamed if not.
 
     Raises:
-      ProtocolError: If the bytes are not those of the block that is named. The
-        proposer's signature covers the name only, so that this says nothing of him:
-        whoever passed the message on may have swapped them, and the whole may follow.
+      ProtocolError: As `offer.check_block`.
     """
     offered = turn.state.consensus.ballots.offered(proposal.block_id)
     block = BLOCK.unpack(proposal.block if offered is None else offered)
-    header = block.header
-    named = header.block_id() == proposal.block_id
-    if not named or block.tx_root() != header.tx_root:
-        raise InvalidBlock("the block is not the one that the proposal names")
+    header = offer.check_block(block, proposal.block_id).header
     try:
         fresh = proposal.valid_round == 0
         if fresh and header.proposer != proposal.proposer:

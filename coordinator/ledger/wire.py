@@ -190,6 +190,11 @@ JOURNAL_ENTRY = structure(
 )
 
 
+def topic_of(payload: bytes) -> int:
+    """What a packed `Message` of our own holds, without looking at its content."""
+    return MESSAGE.unpack(payload).topic
+
+
 def wrap_proposal(proposal: Proposal) -> bytes:
     """The gossip of a proposal."""
     return MESSAGE.pack(Message(Topic.PROPOSAL, PROPOSAL.pack(proposal)))

@@ -5,20 +5,24 @@ them. The coordinator stores blobs before it looks at transactions, and removes 
 when its content is durable elsewhere.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.aggregation.strategy import PackedModel
 from coordinator.ledger.storage import Store
 from durable.files import read_limited, storage_errors, sync_folder, write_atomic
-from protocol.bundle import BUNDLE_BYTES_MAX
+from protocol.chunks import WHOLE_BYTES_MAX
 from protocol.envelope import ENVELOPE, ENVELOPE_BYTES_MAX, Envelope
 from protocol.errors import LimitError
 from protocol.ids import ChainId, H
 
+log = logging.getLogger("starling.coordinator")
+
 TRANSACTION_SUFFIX = ".tx"
 BLOB_SUFFIX = ".blob"
-BLOB_BYTES_MAX = max(BUNDLE_BYTES_MAX, 1 << 30)
+BLOB_BYTES_MAX = WHOLE_BYTES_MAX
+"""What is longer could reach nobody."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,12 @@ class Inbox:
         """
         dropped = look(self._folder)
         for name in dropped.blobs:
-            with store.transaction():
-                store.put_blob(read_blob(self._folder, name))
+            content = read_blob(self._folder, name)
+            if content is None:
+                log.warning("%s: over %d bytes, dropped", name, BLOB_BYTES_MAX)
+            else:
+                with store.transaction():
+                    store.put_blob(content)
             remove(self._folder, name)
         self._seen &= set(dropped.transactions)
         fresh = [name for name in dropped.transactions if name not in self._seen]
@@ -83,9 +91,12 @@ def read_transaction(inbox: Path, name: str) -> bytes:
         return b""
 
 
-def read_blob(inbox: Path, name: str) -> bytes:
-    """The bytes of a dropped blob."""
-    return read_limited(inbox / name, BLOB_BYTES_MAX)
+def read_blob(inbox: Path, name: str) -> bytes | None:
+    """The bytes of a dropped blob; None if it is too long to travel."""
+    try:
+        return read_limited(inbox / name, BLOB_BYTES_MAX)
+    except LimitError:
+        return None
 
 
 def remove(inbox: Path, name: str) -> None:

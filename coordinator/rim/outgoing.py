@@ -1,79 +1,113 @@
-"""What waits to be published: bounded, in order, sent again after a lost connection.
+"""What waits to be published: bounded, votes first, sent again after a lost connection.
 
 The link takes a window of messages and forgets them when the connection ends; here
-they are kept until the broker answers. When too much waits, what boards will ask for
-again anyway is dropped first: nothing that is dropped here is the only copy.
+they are kept until the broker answers. Each lane goes before those behind it, and of
+those behind the first one only a little is in the broker's hands at a time, so that no
+vote waits for a model. Nothing that is dropped here is the only copy.
 """
 
-from collections import deque
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from broker.events import Message
+from coordinator.rim.lanes import ROOMS, Deferred, Lane, Queue, weight
 from protocol.errors import LimitError, TransportError
 
-WAITING_BYTES_MAX = 128 << 20
+
+@dataclass
+class _Flight:
+    """What the broker has of a lane and has not answered."""
+
+    messages: int = 0
+    payload_bytes: int = 0
 
 
 class Outgoing:
-    """The queue in front of a link.
+    """The queues in front of a link.
 
     Attributes:
-      dropped: How many messages found no room.
+      dropped: How many messages found no room or were too long, by the lane's name.
       bytes_sent: Payload bytes that the broker took over.
     """
 
-    def __init__(self, publish: Callable[[Message], int]) -> None:
+    def __init__(
+        self, publish: Callable[[Message], int], dropped: Counter[str] | None = None
+    ) -> None:
         """Starts empty.
 
         Args:
           publish: The link's; raises `TransportError` while it cannot.
+          dropped: Where to count what is dropped, by the lane's name.
         """
         self._publish = publish
-        self._waiting: deque[Message] = deque()
-        self._waiting_bytes = 0
-        self._in_flight: dict[int, Message] = {}
-        self.dropped = 0
+        self._queues = {lane: Queue(room) for lane, room in ROOMS.items()}
+        self._flights = {lane: _Flight() for lane in ROOMS}
+        self._in_flight: dict[int, tuple[Lane, Message]] = {}
+        self.dropped: Counter[str] = Counter() if dropped is None else dropped
         self.bytes_sent = 0
 
-    def add(self, message: Message) -> None:
+    def add(self, item: Message | Deferred, lane: Lane) -> None:
         """Queues a message."""
-        size = len(message.payload)
-        if self._waiting_bytes + size > WAITING_BYTES_MAX:
-            self.dropped += 1
-            return
-        self._waiting.append(message)
-        self._waiting_bytes += size
+        dropped = self._queues[lane].add(item)
+        if dropped:
+            self.dropped[lane.name.lower()] += dropped
 
     def pump(self) -> None:
-        """Hands over as much as the link takes."""
-        while self._waiting:
-            message = self._waiting[0]
-            try:
-                publish_id = self._publish(message)
-            except TransportError:
-                return
-            except LimitError:
-                self.dropped += 1
-            else:
-                self._in_flight[publish_id] = message
-            self._waiting.popleft()
-            self._waiting_bytes -= len(message.payload)
+        """Hands over as much as the link takes, and as much as is good for votes."""
+        for lane, queue in self._queues.items():
+            while (message := queue.first()) is not None:
+                if not self._has_room(lane, message):
+                    break
+                if not self._hand_over(lane, message):
+                    return
+
+    def _has_room(self, lane: Lane, message: Message) -> bool:
+        room, flight = ROOMS[lane], self._flights[lane]
+        if not flight.messages:
+            return True
+        payload_bytes = flight.payload_bytes + weight(message)
+        return (
+            flight.messages < room.in_flight_max
+            and payload_bytes <= room.in_flight_bytes_max
+        )
+
+    def _hand_over(self, lane: Lane, message: Message) -> bool:
+        """Publishes the next message of a lane; whether the link still takes any."""
+        try:
+            publish_id = self._publish(message)
+        except TransportError:
+            return False
+        except LimitError:
+            self.dropped[lane.name.lower()] += 1
+        else:
+            flight = self._flights[lane]
+            flight.messages += 1
+            flight.payload_bytes += weight(message)
+            self._in_flight[publish_id] = lane, message
+        self._queues[lane].take()
+        return True
 
     def delivered(self, publish_id: int) -> None:
         """The broker answered."""
-        message = self._in_flight.pop(publish_id, None)
-        if message is not None:
+        found = self._in_flight.pop(publish_id, None)
+        if found is not None:
+            lane, message = found
+            flight = self._flights[lane]
+            flight.messages -= 1
+            flight.payload_bytes -= weight(message)
             self.bytes_sent += len(message.payload)
         self.pump()
 
     def disconnected(self) -> None:
         """What the broker did not answer is to be sent again."""
-        unanswered = [self._in_flight[key] for key in sorted(self._in_flight)]
+        for publish_id in sorted(self._in_flight, reverse=True):
+            lane, message = self._in_flight[publish_id]
+            self._queues[lane].put_back(message)
         self._in_flight.clear()
-        self._waiting.extendleft(reversed(unanswered))
-        self._waiting_bytes += sum(len(message.payload) for message in unanswered)
+        self._flights = {lane: _Flight() for lane in ROOMS}
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing is in flight."""
-        return not self._waiting and not self._in_flight
+        return not any(self._queues.values()) and not self._in_flight

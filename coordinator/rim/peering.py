@@ -212,6 +212,6 @@ def _link(home: CoordinatorHome, topics: Topics, folder: Path) -> LinkSettings:
         tls=TlsFiles(folder / "authority.pem", certificate, home.peer_key),
         receive_maximum=512,
         session_expiry_s=SESSION_S,
-        subscriptions=(topics.gossip("+"),),
+        subscriptions=topics.peer_filters(home.name),
         backoff=BackoffPolicy(first_s=0.25, most_s=15.0),
     )

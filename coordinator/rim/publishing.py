@@ -1,7 +1,7 @@
 """Effects that end in messages: what they say is read from the store where need be."""
 
 import logging
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from broker.events import Message
 from coordinator.effects import (
@@ -12,31 +12,20 @@ from coordinator.effects import (
     PublishFinal,
     Tell,
 )
-from coordinator.gossip import (
-    GIVEN_KEY,
-    GIVEN_MODEL,
-    GIVEN_UPLOAD,
-    GivenKey,
-    GivenModel,
-    GivenUpload,
-    Subject,
-    parse_model_key,
-    payloads,
-)
+from coordinator.gossip import FRAME, Frame, Subject, payloads
+from coordinator.ledger import wire
 from coordinator.ledger.node import Gossip
 from coordinator.ledger.storage import Store
-from coordinator.rim import serving
+from coordinator.rim.answers import Answers
+from coordinator.rim.lanes import Deferred, Lane
 from coordinator.rim.outgoing import Outgoing
 from coordinator.rim.tally import Tally
 from coordinator.rim.wholes import WholeCache, final_of
 from coordinator.state import Settings
 from protocol.chunks import CHUNK, chunk_at, chunk_count
 from protocol.envelope import ENVELOPE, Kind, sign
-from protocol.errors import DecodeError, ProtocolError
-from protocol.ids import DeviceId, Digest, device_from_name, device_name
+from protocol.ids import DeviceId, device_from_name, device_name
 from protocol.light import FINAL
-from protocol.messages import CONTRIBUTION
-from protocol.sealing import SEALED, open_committed, pass_key
 from protocol.topics import Topics
 
 log = logging.getLogger("starling.coordinator")
@@ -65,7 +54,8 @@ class Publisher:
         self._outgoing = outgoing
         self._tally = tally
         self._wholes = WholeCache(store)
-        self._gossip = settings.topics.gossip(settings.name)
+        self._answers = Answers(settings, store, self._wholes)
+        self._everybody = settings.topics.gossip(settings.name)
 
     def say(self, effect: Said) -> None:
         """Queues what an effect says."""
@@ -77,20 +67,16 @@ class Publisher:
             case PublishFinal():
                 self._publish_final(effect)
             case Gossip(payload):
-                self._tell(Subject.LEDGER, payload)
-            case Tell(subject, content):
-                self._tell(subject, content)
-            case Give(Subject.BLOCKS, key):
-                self._answer(serving.blocks(self._store, key))
-            case Give(Subject.BUCKETS, key):
-                self._answer(serving.buckets(self._store, key))
-            case Give(subject, key):
-                self._give(subject, self._content(subject, key))
-            case GiveKey():
-                self._give(Subject.KEY, self._key(effect))
+                self._gossip(payload)
+            case Tell(to, subject, content):
+                frame = FRAME.pack(Frame(subject, content))
+                self._tell(self._private(to), frame, Lane.CONTROL)
+            case Give() | GiveKey():
+                for frame in self._answers.frames(effect):
+                    self._tell(self._private(effect.to), frame, Lane.BULK)
 
     def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
-        self._outgoing.add(Message(topic, payload, retain))
+        self._outgoing.add(Message(topic, payload, retain), Lane.CONTROL)
         # What is retained is for everybody; all the rest goes to one board.
         if not retain:
             _, device, _ = address(self._settings.topics, topic)
@@ -104,8 +90,16 @@ class Publisher:
         topic = self._settings.topics.model(device_name(effect.device))
         for index in effect.indices:
             if index < chunk_count(len(whole)):
-                chunk = chunk_at(whole, effect.digest, index)
-                self._publish(topic, CHUNK.pack(chunk), False)
+                make = partial(self._chunk, topic, effect, index)
+                self._outgoing.add(Deferred(topic, make), Lane.BULK)
+
+    def _chunk(self, topic: str, asked: PublishChunks, index: int) -> Message | None:
+        whole = self._wholes.get(asked.digest)
+        if whole is None:
+            return None
+        payload = CHUNK.pack(chunk_at(whole, asked.digest, index))
+        self._tally.device(asked.device).bytes_down += len(payload)
+        return Message(topic, payload)
 
     def _publish_final(self, effect: PublishFinal) -> None:
         proof = final_of(self._store, effect.transaction)
@@ -118,63 +112,18 @@ class Publisher:
         topic = settings.topics.down(device_name(effect.device))
         self._publish(topic, ENVELOPE.pack(envelope), False)
 
-    def _tell(self, subject: Subject, content: bytes) -> None:
-        for payload in payloads(subject, content):
-            message = Message(self._gossip, payload, expiry_s=GOSSIP_EXPIRY_S)
-            self._outgoing.add(message)
+    def _gossip(self, content: bytes) -> None:
+        """Tells everybody: what decides goes first, what waits for a block later."""
+        waits = wire.topic_of(content) == wire.Topic.TRANSACTION
+        lane = Lane.CONTROL if waits else Lane.CONSENSUS
+        for payload in payloads(Subject.LEDGER, content):
+            self._tell(self._everybody, payload, lane)
 
-    def _answer(self, answer: serving.Answer | None) -> None:
-        if answer is not None:
-            self._tell(*answer)
+    def _tell(self, topic: str, payload: bytes, lane: Lane) -> None:
+        self._outgoing.add(Message(topic, payload, expiry_s=GOSSIP_EXPIRY_S), lane)
 
-    def _give(self, subject: Subject, content: bytes | None) -> None:
-        if content is not None:
-            self._tell(subject, content)
-
-    def _content(self, subject: Subject, key: bytes) -> bytes | None:
-        """What a peer asks for; None if we have not got it."""
-        match subject:
-            case Subject.UPLOAD:
-                return self._upload(key)
-            case Subject.WHOLE:
-                return self._wholes.get(Digest(key))
-            case Subject.MODEL:
-                return self._model(key)
-            case _:
-                return None
-
-    def _upload(self, key: bytes) -> bytes | None:
-        stored = self._store.upload(key)
-        if stored is None:
-            return None
-        return GIVEN_UPLOAD.pack(GivenUpload(stored.update, stored.blob))
-
-    def _key(self, asked: GiveKey) -> bytes | None:
-        stored = self._store.upload(asked.update)
-        if stored is None:
-            return None
-        key, update = self._settings.gate.key, stored.update
-        content_key = asked.content_key
-        try:
-            if content_key is None:
-                committed = CONTRIBUTION.unpack(update.body).commitment
-                sealed = SEALED.unpack(stored.blob)
-                content_key, _ = open_committed(sealed, key, update.sender, committed)
-            box = pass_key(content_key, stored.transaction, key, asked.to)
-        except ProtocolError:
-            # It does not open here either, or their key is of small order.
-            return None
-        return GIVEN_KEY.pack(GivenKey(update, stored.blob, box))
-
-    def _model(self, key: bytes) -> bytes | None:
-        try:
-            task, version = parse_model_key(key)
-        except DecodeError:
-            return None
-        model = self._store.model(task, version)
-        if model is None:
-            return None
-        return GIVEN_MODEL.pack(GivenModel(task, version, model))
+    def _private(self, to: DeviceId) -> str:
+        return self._settings.topics.private(self._settings.name, device_name(to))
 
 
 @lru_cache(maxsize=1 << 16)

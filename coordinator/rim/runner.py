@@ -34,6 +34,7 @@ from coordinator.effects import (
     Examine,
     Give,
     GiveKey,
+    Ignore,
     Publish,
     PublishChunks,
     PublishFinal,
@@ -66,7 +67,9 @@ from coordinator.rim import inbox
 from coordinator.rim.backlog import Backlog
 from coordinator.rim.elsewhere import Elsewhere, PeerBrokers
 from coordinator.rim.home import CoordinatorHome
+from coordinator.rim.lanes import Lane
 from coordinator.rim.outgoing import Outgoing
+from coordinator.rim.overload import Overload, counts
 from coordinator.rim.publishing import Publisher, address
 from coordinator.rim.standstill import write_fork
 from coordinator.rim.start import Parts, assemble
@@ -128,7 +131,8 @@ class Runner:
         self._elsewhere = PeerBrokers(
             self._parts.peer_links, surroundings.open_bus, self._queue.put
         )
-        self._outgoing = Outgoing(self._link.publish)
+        self._outgoing = Outgoing(self._link.publish, self._parts.tally.dropped)
+        self._overload = Overload()
         self._publisher = Publisher(
             self._parts.settings, self._parts.store, self._outgoing, self._parts.tally
         )
@@ -324,7 +328,7 @@ class Runner:
                 self._queue.put(Secured(task, tuple(absent)))
             case Recall(known, other):
                 self._queue.put(Recalled(update_of(self._parts.store, known), other))
-            case Accept() | Refuse() | Report():
+            case Accept() | Refuse() | Ignore() | Report():
                 self._count(effect)
             case StoreVersion() | StoreMetrics() | StoreFailure():
                 self._parts.status.versions_changed()
@@ -339,8 +343,10 @@ class Runner:
     def _has(self, digest: Digest) -> bool:
         return self._parts.store.blob(digest) is not None
 
-    def _count(self, effect: Accept | Refuse | Report) -> None:
+    def _count(self, effect: Accept | Refuse | Ignore | Report) -> None:
         match effect:
+            case Ignore(device):
+                self._parts.tally.ignore(device)
             case Accept():
                 self._parts.tally.accept(effect)
             case Refuse(device, reason, detail):
@@ -368,6 +374,10 @@ class Runner:
         self._parts.status.write(
             self._state, condition, brokers, _now_s(), self._now_ms()
         )
+        for line in self._overload.lines(
+            counts(self._state, self._parts.tally), _now_s()
+        ):
+            log.warning("%s", line)
         used_s = time.thread_time() - used_s
         self._status_at_s = _now_s() + max(STATUS_EVERY_S, used_s / STATUS_SHARE)
 
@@ -375,7 +385,8 @@ class Runner:
         farewell = machine.farewell(
             self._parts.settings, self._state.counter, self._state.ledger.height
         )
-        self._outgoing.add(Message(farewell.topic, farewell.payload, retain=True))
+        will = Message(farewell.topic, farewell.payload, retain=True)
+        self._outgoing.add(will, Lane.CONTROL)
         self._outgoing.pump()
         self._write_status("stopped")
         log.info("stopped at height %d", self._state.ledger.height)

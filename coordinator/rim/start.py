@@ -123,7 +123,7 @@ def assemble(
     tally = _tally(home.status, now_ms)
     workers = Workers(store, settings.gate.key, evaluator, on_event, on_event, compute)
     will = machine.farewell(settings, counter, height)
-    subscriptions = settings.topics.coordinator_filters()
+    subscriptions = settings.topics.coordinator_filters(settings.name)
     link = replace(
         link_settings(home, config, subscriptions),
         will=Message(will.topic, will.payload, retain=True),

@@ -13,6 +13,7 @@ from coordinator.duty import SILENT_AFTER_STATUSES
 from coordinator.ledger import attestation, fork, node, views
 from coordinator.ledger.rounds import Step
 from coordinator.ledger.storage import Store, StoredVersion
+from coordinator.rim import overload
 from coordinator.rim.status_devices import DeviceRows
 from coordinator.rim.tally import Tally
 from coordinator.state import CoordinatorState, Settings, TaskState
@@ -99,7 +100,7 @@ class StatusFile:
         ledger, tally = state.ledger, self._tally
         header = ledger.header
         phases = Counter(session.phase.name for _, session in state.sessions.items())
-        _, _, _, bytes_up, bytes_down = tally.totals()
+        *_, bytes_up, bytes_down = tally.totals()
         delta, policies = _delta(state), _policies(state)
         return {
             "state": condition,
@@ -128,6 +129,7 @@ class StatusFile:
             "traffic": {
                 "bytes_up": bytes_up,
                 "bytes_down": bytes_down,
+                **overload.shown(state, tally),
             },
             "privacy": {
                 "epsilon_max": self._epsilon(policies, state.charge_max, delta),
@@ -232,6 +234,8 @@ def consensus(
                 "height": peer.height,
                 "round": peer.round,
                 "silent_s": now_s - peer.heard_at_s,
+                "refused": peer.refused,
+                "wants_dropped": peer.wants_dropped,
             }
             for who, peer in sorted(state.peers.items())
         ],

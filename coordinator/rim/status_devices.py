@@ -65,6 +65,7 @@ class DeviceRows:
             "phase": session.phase.name,
             "updates_accepted": board.updates if board else 0,
             "updates_refused": dict(count.refused),
+            "ignored": self._tally.ignored[device_name(device)],
             "bytes_up": count.bytes_up,
             "bytes_down": count.bytes_down,
             "epsilon": epsilon(board.charge if board else 0),

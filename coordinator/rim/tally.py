@@ -5,12 +5,19 @@ from dataclasses import dataclass, field
 
 from coordinator.effects import Accept, Refuse
 from protocol.errors import Reason
-from protocol.ids import DeviceId
+from protocol.ids import DeviceId, device_name
 
 
 @dataclass
 class DeviceCount:
-    """What one board did since the coordinator was founded, as far as counted."""
+    """What one board did since the coordinator was founded, as far as counted.
+
+    Attributes:
+      accepted: Updates that were taken.
+      refused: What was not, by reason.
+      bytes_up: That it sent.
+      bytes_down: That it was sent.
+    """
 
     accepted: int = 0
     refused: Counter[str] = field(default_factory=Counter)
@@ -26,12 +33,16 @@ class Tally:
       devices: By board.
       refused: By reason, boards and everybody else.
       started_ms: Unix time of the start.
+      ignored: Messages beyond a board's allowance, by its name, since the start.
+      dropped: What found no room on its way out, by the lane's name.
     """
 
     started_ms: int
     devices: dict[DeviceId, DeviceCount] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
     accepted: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
 
     def device(self, device: DeviceId) -> DeviceCount:
         """A board's counters."""
@@ -44,6 +55,7 @@ class Tally:
             len(self.devices),
             self.accepted,
             self.refused.total(),
+            self.ignored.total(),
             sum(count.bytes_up for count in counts),
             sum(count.bytes_down for count in counts),
         )
@@ -52,6 +64,10 @@ class Tally:
         """Counts an accepted update."""
         self.accepted += 1
         self.device(effect.device).accepted += 1
+
+    def ignore(self, device: DeviceId) -> None:
+        """Counts a message that was dropped unread."""
+        self.ignored[device_name(device)] += 1
 
     def refuse(self, effect: Refuse) -> None:
         """Counts a refusal."""

@@ -9,6 +9,8 @@ from protocol.ids import Digest
 from protocol.light import Final
 
 CACHE_BYTES_MAX = 64 << 20
+"""Of wholes that are kept; the one that was asked for last is kept whatever its size,
+since its next chunks will be asked for next."""
 
 
 class WholeCache:
@@ -27,11 +29,11 @@ class WholeCache:
             self._wholes.move_to_end(digest)
             return known
         whole = self._store.blob(digest)
-        if whole is None or len(whole) > CACHE_BYTES_MAX:
-            return whole
+        if whole is None:
+            return None
         self._wholes[digest] = whole
         self._bytes += len(whole)
-        while self._bytes > CACHE_BYTES_MAX:
+        while self._bytes > CACHE_BYTES_MAX and len(self._wholes) > 1:
             _, dropped = self._wholes.popitem(last=False)
             self._bytes -= len(dropped)
         return whole

@@ -25,6 +25,7 @@ def allowed_topics(broker: Broker, user: str) -> list[str]:
             topics.manifest(0),
             topics.coordinator_state(COORDINATOR),
             topics.gossip(COORDINATOR),
+            topics.private(COORDINATOR, "other"),
         ]
     return [topics.device_state(user), topics.up(user), topics.say(user)]
 
@@ -43,6 +44,8 @@ def every_topic(broker: Broker) -> list[str]:
         topics.manifest(0),
         *[topics.coordinator_state(name) for name in (COORDINATOR, "other")],
         *[topics.gossip(name) for name in (COORDINATOR, "other")],
+        topics.private(COORDINATOR, "other"),
+        topics.private("other", COORDINATOR),
         "starling/1/test",
         "starling/1/other/d/ann-board/up",
         "elsewhere",
@@ -78,6 +81,7 @@ def test_subscription_to_everything_delivers_only_what_the_board_may_read(
     mine = [topics.down(ANN), topics.model(ANN), topics.manifest(0)]
     mine.append(topics.coordinator_state(COORDINATOR))
     not_mine = [topics.down(BEN), topics.model(BEN), topics.gossip(COORDINATOR)]
+    not_mine.append(topics.private(COORDINATOR, ANN))
 
     other.publish(topics.up(BEN), b"x")
     other.publish(topics.device_state(BEN), b"x")
@@ -97,19 +101,36 @@ def test_coordinator_receives_what_boards_send_and_its_peers_gossip(
     broker.home.admit_coordinator("coordinator-2")
     broker.process.reload()
     topics = broker.topics
-    coordinator = broker.connect(COORDINATOR, *topics.coordinator_filters())
+    coordinator = broker.connect(COORDINATOR, *topics.coordinator_filters(COORDINATOR))
     board = broker.connect(ANN)
     peer = broker.connect("coordinator-2")
 
     for topic in allowed_topics(broker, ANN):
         board.publish(topic, b"x")
     peer.publish(topics.gossip("coordinator-2"), b"x")
-    arrived = {coordinator.wait(MessageArrived).topic for _ in range(4)}
+    for reader in ("coordinator-3", COORDINATOR):
+        peer.publish(topics.private("coordinator-2", reader), b"x")
+    arrived = {coordinator.wait(MessageArrived).topic for _ in range(5)}
 
     assert arrived == {
         *allowed_topics(broker, ANN),
         topics.gossip("coordinator-2"),
+        topics.private("coordinator-2", COORDINATOR),
     }
+
+
+def test_what_is_private_to_one_coordinator_reaches_no_other(broker: Broker) -> None:
+    broker.home.admit_coordinator("coordinator-2")
+    broker.process.reload()
+    topics = broker.topics
+    curious = broker.connect("coordinator-2", topics.private("+", "+"))
+    speaker = broker.connect(COORDINATOR)
+
+    speaker.publish(topics.private(COORDINATOR, "other"), b"x")
+    speaker.publish(topics.private(COORDINATOR, "coordinator-2"), b"y")
+
+    # The broker keeps the order, so the first one has been judged.
+    assert curious.wait(MessageArrived).payload == b"y"
 
 
 def test_client_id_of_another_board_does_not_take_its_session_over(

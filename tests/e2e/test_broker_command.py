@@ -149,7 +149,7 @@ def test_who_is_expelled_while_the_broker_runs_can_do_nothing_more(
         while "listening" not in (line := service.stderr.readline()):
             assert line
         for name, listens in (("c1", "+"), ("c2", "+"), ("b1", "")):
-            filters = topics.coordinator_filters() if listens else ()
+            filters = topics.coordinator_filters(name) if listens else ()
             tls = home.issue_files(name, tmp_path)
             settings = LinkSettings(
                 "127.0.0.1", port, name, tls=tls, subscriptions=filters

@@ -169,7 +169,11 @@ def council(tmp_path: Path) -> Iterator[Council]:
 def bridge(council: Council, proxy_port: int) -> None:
     """The bridge of docs/broker.md: east's broker is a client of west's."""
     topics, east = Topics(FLEET), council.broker("east")
-    said = {number: topics.gossip(council.home(number).name) for number in NUMBERS}
+    names = {number: council.home(number).name for number in NUMBERS}
+    said = {
+        number: topics.gossip(name).removesuffix("say") + "#"
+        for number, name in names.items()
+    }
     files = council.broker("west").issue_files(BRIDGE, east.path)
     lines = [
         "connection west",

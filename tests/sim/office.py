@@ -4,6 +4,7 @@
 transaction of the store, then everything else, and acknowledgements last.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -18,6 +19,7 @@ from coordinator.events import Event
 from coordinator.ledger.memory import MemoryStore
 from coordinator.ledger.node import JournalVote
 from coordinator.ledger.views import Member
+from coordinator.rim.lanes import Lane
 from coordinator.rim.outgoing import Outgoing
 from coordinator.rim.persistence import Persistence
 from coordinator.rim.start import COUNTERS_PER_BOOT_BITS, restore, unevaluated
@@ -100,6 +102,7 @@ class Office(Party):
       store: What survives a power cut, with `votes`, `boots` and `inbox`.
       refused: How often something was refused, by board and reason.
       dimension: Of the bundle, which is none in truth.
+      ignored: How many messages of a board were dropped unread.
     """
 
     dimension = 0
@@ -113,7 +116,9 @@ class Office(Party):
         store: Chest,
         name: str = "office",
     ) -> None:
-        super().__init__(name, time, broker, settings.topics.coordinator_filters())
+        super().__init__(
+            name, time, broker, settings.topics.coordinator_filters(settings.name)
+        )
         self.settings = settings
         self.store = store
         self.votes = Votes(law)
@@ -121,6 +126,7 @@ class Office(Party):
         self.inbox: dict[str, bytes] = {}
         self.state: CoordinatorState | None = None
         self.refused: dict[tuple[DeviceId | None, str], int] = {}
+        self.ignored: Counter[DeviceId] = Counter()
         self._law = law
         self._seen: set[str] = set()
         self._queue: list[Event | tuple[Message, tuple[int, int]]] = []
@@ -264,6 +270,8 @@ class Office(Party):
                 self._put(self._examined(bundle))
             case e.Aggregate() | e.Evaluate():
                 self._work(effect)
+            case e.Ignore(device):
+                self.ignored[device] += 1
             case e.Refuse():
                 self._count(effect)
             case _:
@@ -276,7 +284,7 @@ class Office(Party):
 
     def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
         self._law.published(self.name, topic, payload)
-        self._outgoing.add(Message(topic, payload, retain))
+        self._outgoing.add(Message(topic, payload, retain), Lane.CONTROL)
 
     def _answer(self, effect: e.PublishChunks | e.PublishFinal) -> None:
         topics, name = self.settings.topics, device_name(effect.device)

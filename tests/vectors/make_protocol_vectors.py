@@ -64,6 +64,7 @@ def names_and_hashes() -> dict[str, Any]:
             "manifest": fleet.manifest(0),
             "coordinator_state": fleet.coordinator_state(device),
             "gossip": fleet.gossip(device),
+            "private": fleet.private(device, device),
         },
     }
 

@@ -22,15 +22,21 @@ topic write starling/1/garden/d/+/model
 topic write starling/1/garden/t/+/manifest
 topic write starling/1/garden/c/c1/state
 topic write starling/1/garden/g/c1/say
+topic write starling/1/garden/g/c1/to/+
 topic read starling/1/garden/d/+/up
 topic read starling/1/garden/d/+/say
 topic read starling/1/garden/d/+/state
 topic read starling/1/garden/g/+/say
+topic read starling/1/garden/g/+/to/c1
+
+user p1
+topic read starling/1/garden/g/+/say
+topic read starling/1/garden/g/+/to/p1
 """
 
 
-def test_acl_text_of_one_coordinator_is_this() -> None:
-    assert acl_text(Topics("garden"), ["c1"]) == EXPECTED
+def test_acl_text_of_one_coordinator_and_a_peer_is_this() -> None:
+    assert acl_text(Topics("garden"), ["c1"], ["p1"]) == EXPECTED
 
 
 def test_acl_text_does_not_depend_on_order_or_repetition() -> None:

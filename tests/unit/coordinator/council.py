@@ -152,6 +152,8 @@ class Member:
     store: MemoryStore = field(default_factory=lambda: MemoryStore(GENESIS))
     votes: Votes = field(default_factory=Votes)
     boots: int = 0
+    published: int = 0
+    answered: int = 0
     state: CoordinatorState = field(init=False)
 
     def __post_init__(self) -> None:
@@ -171,8 +173,6 @@ class Member:
             chunks_per_s=100.0,
             chunks_burst=200,
         )
-        self.outgoing = Outgoing(self._publish)
-        self.publisher = Publisher(self.settings, self.store, self.outgoing, Tally(0))
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.workers = Workers(
             self.store, ALL_OPENING[self.index], None, self.events.put, self._failed
@@ -181,6 +181,10 @@ class Member:
     def begin(self, now_s: float) -> None:
         """Starts, again or for the first time, from what was stored."""
         self.up, self.boots = True, self.boots + 1
+        self.published = self.answered = 0
+        self.sent.clear()
+        self.outgoing = Outgoing(self._publish)
+        self.publisher = Publisher(self.settings, self.store, self.outgoing, Tally(0))
         votes = tuple(self.votes.entries)
         restored = restore(self.settings, self.store, votes, self.boots << 32, now_s)
         height = restored.ledger.height
@@ -251,9 +255,15 @@ class Member:
         while self.late:
             self.events.put(self.late.pop(0))
 
+    def answer_next(self) -> None:
+        """The broker answers the next message that it was handed."""
+        self.answered += 1
+        self.outgoing.delivered(self.answered)
+
     def _publish(self, message: Message) -> int:
         self.sent.append(message)
-        return len(self.sent)
+        self.published += 1
+        return self.published
 
     def _failed(self, error: BaseException) -> None:
         raise error
@@ -340,6 +350,7 @@ class Council:
                 while member.sent:
                     busy = True
                     self._deliver(member, member.sent.popleft())
+                    member.answer_next()
                 while not member.events.empty():
                     busy = True
                     event = member.events.get()
@@ -444,7 +455,8 @@ class Council:
         if branch != "g":
             return
         for target in self.members:
-            other = target.index != source.index and target.up
+            heard = leaf in ("say", f"to/{target.settings.name}")
+            other = heard and target.index != source.index and target.up
             if other and not self.cut(source.index, target.index, message):
                 elsewhere = self.brokers[source.index] != self.brokers[target.index]
                 event = PeerArrived(device, message.payload, elsewhere)

@@ -21,6 +21,7 @@ from tests.unit.coordinator.world import (
     Board,
     World,
     board,
+    counted,
     lease_for,
     refusals,
     spec,
@@ -88,8 +89,6 @@ def floats(*values: float) -> bytes:
 
 NAN, INFINITY = float("nan"), float("inf")
 REFUSED: dict[str, tuple[Spoil, Reason]] = {
-    "forged signature": (forged, Reason.BAD_SIGNATURE),
-    "signed by another board": (by_another, Reason.NOT_AUTHORISED),
     "not an update": (other_kind, Reason.UNKNOWN_KIND),
     "no lease of ours": (
         lambda b, lease: b.upload(lease_for(b.device, key=SigningKey(b"x" * 32))),
@@ -173,6 +172,24 @@ def test_upload_spoiled_is_refused_with_its_reason(
     assert not any(isinstance(effect, StoreUpload) for effect in effects)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [(forged, Reason.BAD_SIGNATURE), (by_another, Reason.NOT_AUTHORISED)],
+    ids=["forged", "by-another"],
+)
+def test_upload_that_the_board_did_not_sign_is_refused_in_silence(
+    world: World, spoil: Spoil, reason: Reason
+) -> None:
+    sender = board(1)
+    lease = world.check_in(sender)
+    assert lease is not None
+
+    effects = world.upload(sender, spoil(sender, lease))
+
+    assert counted(effects, sender.device) == [reason]
+    assert not any(isinstance(effect, StoreUpload) for effect in effects)
+
+
 def test_upload_refused_leaves_room_for_an_honest_one(world: World) -> None:
     sender = board(1)
     lease = world.check_in(sender)
@@ -213,17 +230,24 @@ def test_upload_with_a_used_counter_is_refused(world: World) -> None:
     assert refusals(effects, sender.device)[0].reason == Reason.REPLAYED
 
 
-@pytest.mark.parametrize("enrolled", [False, True], ids=["unknown", "revoked"])
-def test_upload_of_a_board_that_may_not_take_part_is_refused(
-    world: World, enrolled: bool
-) -> None:
-    sender = board(2 if enrolled else 77)
-    if enrolled:
-        world.operate(Kind.REVOKE, REVOKE.pack(Revoke(sender.device)))
+def test_upload_of_a_revoked_board_is_refused(world: World) -> None:
+    sender = board(2)
+    world.operate(Kind.REVOKE, REVOKE.pack(Revoke(sender.device)))
 
     effects = world.upload(sender, sender.upload(lease_for(sender.device)))
 
     assert refusals(effects, sender.device)[0].reason == Reason.NOT_ENROLLED
+
+
+def test_upload_of_a_board_that_the_chain_does_not_know_is_refused_in_silence(
+    world: World,
+) -> None:
+    stranger = board(77)
+
+    effects = world.upload(stranger, stranger.upload(lease_for(stranger.device)))
+
+    assert counted(effects, stranger.device) == [Reason.NOT_ENROLLED]
+    assert world.state.sessions.get(stranger.device) is None
 
 
 def test_upload_announced_too_long_is_refused_at_its_first_chunk(world: World) -> None:
@@ -232,7 +256,7 @@ def test_upload_announced_too_long_is_refused_at_its_first_chunk(world: World) -
 
     effects = world.send(ChunkArrived(sender.device, CHUNK.pack(chunk)))
 
-    assert refusals(effects, sender.device)[0].reason == Reason.TOO_LARGE
+    assert counted(effects, sender.device) == [Reason.TOO_LARGE]
     assert world.state.sessions.get(sender.device) is None
 
 
@@ -262,7 +286,7 @@ def test_said_by_another_board_is_refused(world: World) -> None:
 
     effects = world.send(SaidArrived(board(1).device, said))
 
-    assert refusals(effects, board(1).device)[0].reason == Reason.NOT_AUTHORISED
+    assert counted(effects, board(1).device) == [Reason.NOT_AUTHORISED]
 
 
 def test_envelope_of_unknown_kind_is_refused(world: World) -> None:

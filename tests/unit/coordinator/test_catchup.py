@@ -8,6 +8,7 @@ import pytest
 from coordinator import wanting
 from coordinator.effects import Tell
 from coordinator.events import PeerArrived
+from coordinator.giving import ASKS_BURST, ASKS_OF_RANGE
 from coordinator.gossip import (
     GIVEN_BLOCKS,
     WANT,
@@ -18,7 +19,6 @@ from coordinator.gossip import (
     parse_blocks_key,
     payloads,
 )
-from coordinator.peers import ASKS_BURST, ASKS_OF_RANGE
 from coordinator.state import Wanted
 from protocol.codec import UINT_MAX
 from protocol.envelope import Kind

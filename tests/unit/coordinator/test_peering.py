@@ -47,7 +47,8 @@ def test_invited_coordinator_may_read_gossip_and_nothing_else(
     assert invitation.user == home.name
     access = (tmp_path / "west" / "access").read_text().splitlines()
     at = access.index(f"user {home.name}")
-    assert access[at + 1 :] == ["topic read starling/1/meadow/g/+/say"]
+    heard = [f"topic read {each}" for each in Topics(FLEET).peer_filters(home.name)]
+    assert access[at + 1 :] == heard
 
 
 def test_access_of_a_coordinator_that_was_also_invited_stays_whole() -> None:
@@ -64,7 +65,7 @@ def test_invitation_kept_gives_a_link_to_that_broker(
     keep_peer(home, FLEET, BROKER, read_invitation(file))
     (link,) = peer_links(home, Topics(FLEET))
     assert (link.host, link.port, link.will) == (BROKER.host, BROKER.port, None)
-    assert link.subscriptions == ("starling/1/meadow/g/+/say",)
+    assert link.subscriptions == Topics(FLEET).peer_filters(home.name)
     assert link.tls is not None
     assert link.tls.authority.read_text() == invitation.authority
     assert link.tls.certificate.read_text() == invitation.certificate

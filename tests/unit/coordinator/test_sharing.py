@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator import peers, sharing, wanting
+from coordinator import giving, sharing, wanting
 from coordinator.effects import GiveKey, Refuse, StoreModel
 from coordinator.events import PeerArrived
 from coordinator.gossip import (
@@ -262,7 +262,7 @@ def test_flood_of_requests_for_keys_is_limited(
         member.step(PeerArrived(KEYS[1].identity, asked), council.now_s)
 
     given = [e for e in member.effects if isinstance(e, GiveKey)]
-    assert 0 < len(given) <= peers.ASKS_BURST / peers.ASKS_OF_KEY
+    assert 0 < len(given) <= giving.ASKS_BURST / giving.ASKS_OF_KEY
     assert "BUSY" in reasons(member)
 
 
@@ -283,19 +283,28 @@ def test_announcement_of_what_could_not_count_is_not_asked_for(
     assert [len(m.state.wanted) for m in council.members] == [0, 0, 0, 0]
 
 
-def test_announcements_leave_room_for_what_the_chain_needs(
+def test_announcements_of_one_displace_its_own_and_are_counted(
     council: Council, boards: list[Voter]
 ) -> None:
     (lease,) = council.check_in(boards[0], 0)
     update = boards[0].upload(lease).update
     council.cut = lambda source, target, message: True
-    for member in council.members:
-        asked: dict[bytes, Wanted] = {
-            H(number.to_bytes(4)): Wanted(council.now_s + 60.0)
-            for number in range(wanting.WANTED_MAX // 2)
-        }
-        member.state = replace(member.state, wanted=asked)
+    liar, honest, most = KEYS[3].identity, KEYS[2].identity, 2048
+    named = [wanting.uploads([H(number.to_bytes(4))])[0] for number in range(most)]
+    others = wanting.wholes([H(b"a model")]) + wanting.uploads([H(b"its")])
+    member = council.members[0]
+    asked = {
+        key: Wanted(council.now_s + 60.0, sources=frozenset({liar})) for key in named
+    }
+    asked[others[0]] = Wanted(council.now_s + 60.0)
+    asked[others[1]] = Wanted(council.now_s + 60.0, sources=frozenset({honest}))
+    asked[named[0]] = replace(asked[named[0]], sources=frozenset({liar, honest}))
+    member.state = replace(member.state, wanted=asked)
     announce(council, 3, update)
 
-    sizes = {len(member.state.wanted) for member in council.members}
-    assert sizes == {wanting.WANTED_MAX // 2}
+    wanted = member.state.wanted
+    (fresh,) = wanting.uploads([update.identity(CHAIN_ID)])
+    assert wanted.keys() == {*named, *others, fresh}
+    assert wanted[named[0]].sources == {honest}
+    assert member.state.peers[liar].wants_dropped == 1
+    assert member.state.peers[honest].wants_dropped == 0

@@ -21,13 +21,14 @@ CONSENSUS: dict[str, Any] = {
 }
 
 
-def text(**fields: object) -> str:
+def text(traffic: dict[str, Any] | None = None, **fields: object) -> str:
     document = {
         "state": "running",
         "broker": "connected",
         "chain": {"height": 7, "boards": 0},
         "updates": {"accepted": 0, "refused": {}},
         "tasks": [],
+        "traffic": traffic or {},
         "consensus": {**CONSENSUS, **fields},
     }
     return status_text(document)
@@ -62,3 +63,9 @@ def test_status_names_who_is_passed_over() -> None:
 
 def test_status_says_why_it_does_not_vote() -> None:
     assert "listens" in text(silence="listens whether somebody else votes")
+
+
+def test_status_names_what_was_dropped_because_it_was_too_much() -> None:
+    shown = text({"dropped": {"bulk": 3}, "ignored": {"noisy": 9}})
+    assert "no room for bulk         3 messages dropped" in shown
+    assert "beyond its allowance     noisy: 9 messages dropped" in shown

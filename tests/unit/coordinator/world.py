@@ -41,6 +41,7 @@ from coordinator.selection import uniform
 from coordinator.state import CoordinatorState, Settings
 from protocol.chunks import CHUNK, split
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
+from protocol.errors import Reason
 from protocol.genesis import (
     FORMAT_VERSION,
     FaultModel,
@@ -319,6 +320,12 @@ def told(effects: tuple[Effect, ...], device: DeviceId) -> list[Envelope]:
         for effect in effects
         if isinstance(effect, Publish) and effect.topic == topic
     ]
+
+
+def counted(effects: tuple[Effect, ...], device: DeviceId) -> list[Reason]:
+    """What was refused in silence: counted, and nothing was sent."""
+    assert not told(effects, device)
+    return [effect.reason for effect in effects if isinstance(effect, Refuse)]
 
 
 def refusals(effects: tuple[Effect, ...], device: DeviceId) -> list[Refused]:

@@ -18,6 +18,7 @@ ALL = {
     "manifest": (TOPICS.manifest(3), ("t", "3", "manifest")),
     "coordinator": (TOPICS.coordinator_state(DEVICE), ("c", DEVICE, "state")),
     "gossip": (TOPICS.gossip(DEVICE), ("g", DEVICE, "say")),
+    "private": (TOPICS.private("c" * 26, DEVICE), ("g", "c" * 26, f"to/{DEVICE}")),
 }
 
 
@@ -30,11 +31,11 @@ def matches(topic_filter: str, topic: str) -> bool:
 
 
 @pytest.mark.parametrize(("topic", "parts"), ALL.values(), ids=ALL)
-def test_topic_has_six_levels_and_parses(
+def test_topic_has_six_levels_or_seven_and_parses(
     topic: str, parts: tuple[str, str, str]
 ) -> None:
     assert TOPICS.parse(topic) == parts
-    assert len(topic.split("/")) == 6
+    assert len(topic.split("/")) == (7 if parts[2].startswith("to/") else 6)
 
 
 def test_board_hears_what_is_meant_for_it_and_for_all() -> None:
@@ -63,10 +64,18 @@ def test_coordinator_hears_boards_and_coordinators() -> None:
     heard = {
         name
         for name, (topic, _) in ALL.items()
-        if any(matches(each, topic) for each in TOPICS.coordinator_filters())
+        if any(matches(each, topic) for each in TOPICS.coordinator_filters(DEVICE))
     }
 
-    assert heard == {"device state", "up", "say", "gossip"}
+    assert heard == {"device state", "up", "say", "gossip", "private"}
+
+
+def test_coordinator_does_not_hear_what_is_private_to_another() -> None:
+    private = TOPICS.private(DEVICE, "b" * 26)
+
+    assert not [
+        each for each in TOPICS.coordinator_filters(DEVICE) if matches(each, private)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +87,9 @@ def test_coordinator_hears_boards_and_coordinators() -> None:
         "starling/1/demo/",
         "starling/1/demo/d/x",
         "starling/1/demo/d/x/up/more",
+        "starling/1/demo/d/x/to/y",
+        "starling/1/demo/g/x/say/y",
+        "starling/1/demo/g/x/to/y/z",
         "starling/1/demonstration/d/x/up",
         "starling/2/demo/d/x/up",
         "x/starling/1/demo/d/x/up",

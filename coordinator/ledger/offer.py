@@ -1,0 +1,57 @@
+"""The cheap half of hearing a proposal: whose it is, and what it names.
+
+In this order, so that nothing is kept, asked for or looked into on the word of somebody
+who may not propose: relevance, whose turn, signature; then whether the bytes are those
+of the block that is named.
+"""
+
+from coordinator.ledger.rounds import Party
+from coordinator.ledger.turn import LedgerState
+from protocol.chain import Block, Proposal
+from protocol.errors import InvalidBlock, ProtocolError, Reason, UnknownProposer
+from protocol.ids import BlockHash
+from protocol.keys import verify
+
+
+def is_news(state: LedgerState, proposal: Proposal) -> bool:
+    """Whether a proposal says something of this height that we do not know.
+
+    Rounds far ahead are dropped unread (deviation D4); peers send them again.
+    """
+    deciding = state.consensus
+    if proposal.height != deciding.height or proposal.round > deciding.round + 1:
+        return False
+    ballots = deciding.ballots
+    known = proposal.round in ballots.proposals
+    return not known or ballots.contradicts(proposal)
+
+
+def check_maker(party: Party, proposal: Proposal) -> None:
+    """Whether it was its maker's turn, and the maker signed it.
+
+    Raises:
+      UnknownProposer: If it is out of turn.
+      ProtocolError: If there is no such validator.
+      SignatureError: If it signed something else.
+    """
+    if proposal.proposer != party.proposer(proposal.round):
+        raise UnknownProposer(f"validator {proposal.proposer} is out of turn")
+    members = party.roster.validators.members
+    if proposal.proposer >= len(members):
+        raise ProtocolError(f"no validator {proposal.proposer}", Reason.NOT_AUTHORISED)
+    public = members[proposal.proposer].public
+    verify(public, proposal.signed_bytes(party.chain_id), proposal.signature)
+
+
+def check_block(block: Block, block_id: BlockHash) -> Block:
+    """Returns the block if it is the one that is named.
+
+    Raises:
+      InvalidBlock: If it is not. The maker's signature covers the name only, so that
+        this says nothing of it: whoever passed the message on may have swapped the
+        bytes, and the right ones may follow.
+    """
+    header = block.header
+    if header.block_id() != block_id or block.tx_root() != header.tx_root:
+        raise InvalidBlock("the block is not the one that the proposal names")
+    return block

@@ -1,0 +1,125 @@
+"""Long answers, pulled piece by piece: as many on their way as were asked for.
+
+Whoever asks for something long gets its first piece and asks for the others, a few at a
+time over everything that it pulls. So what stands before a vote in a broker's queue for
+us is bounded by what we asked for ourselves, and what got lost is asked for again, if
+need be of the next coordinator that has it. The pace is bounded, too: a large task may
+take its time, and those who give it have votes to send.
+
+Source: the pieces and requests of BitTorrent (BEP 3), here of one giver at a time.
+"""
+
+from dataclasses import replace
+
+from coordinator.effects import Tell
+from coordinator.gossip import WANT, Frame, GivenPiece, Subject, Want
+from coordinator.state import Pull, Wanted
+from coordinator.turn import Turn
+from protocol.chunks import CHUNK_BYTES, Assembly
+from protocol.errors import InvalidUpdate, Reason
+from protocol.ids import DeviceId
+
+OPEN_MAX = 16
+"""Pieces on their way to us, of everything that we pull: 1 MiB."""
+OPEN_EACH_MAX = 8
+"""Of one answer, so that a giver that sends nothing holds up itself."""
+ASK_AT_ONCE_MIN = 4
+BYTES_PER_S = 3e6
+BYTES_BURST = float(OPEN_MAX * CHUNK_BYTES)
+WAIT_MIN_S = 0.01
+STALL_S = 2.0
+"""Without a new piece after which the next coordinator is asked."""
+
+
+def piece_given(
+    turn: Turn, who: DeviceId, given: GivenPiece, bytes_max: int
+) -> tuple[bool, Frame | None]:
+    """Takes a piece.
+
+    Args:
+      turn: The step.
+      who: Who gives it.
+      given: The piece.
+      bytes_max: The longest answer that we take.
+
+    Returns:
+      Whether it was asked for and is new; and the answer's frame, if it is complete.
+
+    Raises:
+      ProtocolError: If it belongs to something else, or what is complete has another
+        digest: then it begins anew with the next coordinator.
+    """
+    key = bytes([given.asked]) + given.key
+    one, chunk = turn.wanted.get(key), given.chunk
+    if one is None or who not in one.asked:
+        return False, None
+    if given.asked == Subject.WHOLE and chunk.digest != given.key:
+        raise InvalidUpdate("a piece of another whole", Reason.COMMITMENT_MISMATCH)
+    pull = one.pull
+    if pull is None or not _belongs(pull, given):
+        if pull is not None and pull.giver != who:
+            return False, None
+        assembly = Assembly.begin(chunk.digest, chunk.size, bytes_max)
+        pull = Pull(who, given.given, assembly)
+    if pull.assembly.pieces[chunk.index] is not None:
+        return False, None
+    assembly = pull.assembly.add(chunk)
+    complete = None not in assembly.pieces
+    still_open = pull.open - {chunk.index}
+    rest = replace(pull, assembly=assembly, open=still_open, stalls=0)
+    again_at_s = turn.now_s + STALL_S
+    one = replace(one, again_at_s=again_at_s, pull=None if complete else rest)
+    turn.wanted = {**turn.wanted, key: one}
+    if key not in turn.pulling:
+        turn.pulling = (*turn.pulling, key)
+    go_on(turn)
+    return True, Frame(given.given, assembly.whole()) if complete else None
+
+
+def _belongs(pull: Pull, given: GivenPiece) -> bool:
+    assembly, chunk = pull.assembly, given.chunk
+    known = pull.given, assembly.digest, assembly.size
+    return known == (given.given, chunk.digest, chunk.size)
+
+
+def go_on(turn: Turn) -> None:
+    """Asks for further pieces, as far as there is room for them."""
+    if not turn.pulling:
+        return
+    pulls = {
+        key: (one, one.pull)
+        for key in turn.pulling
+        if (one := turn.wanted.get(key)) is not None and one.pull is not None
+    }
+    turn.pulling = tuple(pulls)
+    earned = (turn.now_s - turn.pull_at_s) * BYTES_PER_S
+    turn.pull_bytes = min(BYTES_BURST, turn.pull_bytes + earned)
+    turn.pull_at_s = turn.now_s
+    free = OPEN_MAX - sum(len(pull.open) for _, pull in pulls.values())
+    for key, (one, pull) in pulls.items():
+        missing = [at for at in pull.assembly.missing if at not in pull.open]
+        room = min(free, OPEN_EACH_MAX - len(pull.open))
+        least = min(ASK_AT_ONCE_MIN, len(missing))
+        if not missing or room < least:
+            continue
+        affordable = int(turn.pull_bytes // CHUNK_BYTES)
+        if affordable < least:
+            wait_s = WAIT_MIN_S + (least * CHUNK_BYTES - turn.pull_bytes) / BYTES_PER_S
+            turn.ask_at_s = min(turn.ask_at_s, turn.now_s + wait_s)
+            return
+        fresh = missing[: min(room, affordable)]
+        _ask(turn, key, one, pull, tuple(fresh))
+        free -= len(fresh)
+
+
+def _ask(
+    turn: Turn, key: bytes, one: Wanted, pull: Pull, pieces: tuple[int, ...]
+) -> None:
+    turn.pull_bytes -= len(pieces) * CHUNK_BYTES
+    pull = replace(pull, open=pull.open | set(pieces))
+    again_at_s = turn.now_s + STALL_S
+    one = replace(one, pull=pull, again_at_s=again_at_s)
+    turn.wanted = {**turn.wanted, key: one}
+    turn.ask_at_s = min(turn.ask_at_s, again_at_s)
+    asked = Want(pull.giver, key[0], (key[1:],), pieces)
+    turn.emit(Tell(pull.giver, Subject.WANT, WANT.pack(asked)))

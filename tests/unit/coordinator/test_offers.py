@@ -1,0 +1,167 @@
+"""Nothing is kept or asked for on a proposal before it is its maker's, and in turn."""
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from coordinator import wanting
+from coordinator.events import PeerArrived
+from coordinator.gossip import Subject, blocks_key, payloads
+from coordinator.ledger import wire
+from coordinator.state import Wanted
+from protocol import merkle
+from protocol.chain import BLOCK, Block, Header, Proposal
+from protocol.envelope import ENVELOPE, Envelope, Kind
+from protocol.genesis import FORMAT_VERSION
+from protocol.ids import (
+    SIGNATURE_BYTES,
+    BlockHash,
+    Digest,
+    H,
+    PublicKey,
+    TaskId,
+    Version,
+)
+from protocol.messages import CONTRIBUTION, Contribution
+from tests.unit.coordinator.council import (
+    CHAIN_ID,
+    GENESIS,
+    KEYS,
+    Council,
+    Member,
+    Voter,
+)
+
+LIAR = 3
+
+
+def junk_update(board: Voter, seed: int) -> Envelope:
+    """An update that nobody has and nobody signed."""
+    body = Contribution(
+        TaskId(0), Version(0), 1, 16, 0, 0, Digest(H(seed.to_bytes(8))), Digest(H(b"c"))
+    )
+    made = board.sign(Kind.UPDATE, b"")
+    sender = PublicKey(H(b"sender", seed.to_bytes(8)))
+    return replace(
+        made, sender=sender, body=CONTRIBUTION.pack(body), signature=os.urandom(64)
+    )
+
+
+def proposal_of(member: Member, board: Voter, proposer: int, seed: int) -> Proposal:
+    """A well-formed proposal of junk for the member's height; nobody signed it."""
+    packed = tuple(
+        ENVELOPE.pack(junk_update(board, 1000 * seed + n)) for n in range(300)
+    )
+    height = member.state.ledger.consensus.height
+    own = GENESIS.validators.digest()
+    header = Header(
+        FORMAT_VERSION,
+        CHAIN_ID,
+        height,
+        0,
+        BlockHash(H(b"parent")),
+        merkle.root(packed),
+        H(b"state"),
+        own,
+        own,
+        merkle.EMPTY_ROOT,
+        proposer,
+    )
+    return Proposal(
+        height,
+        0,
+        0,
+        header.block_id(),
+        proposer,
+        bytes(SIGNATURE_BYTES),
+        BLOCK.pack(Block(header, packed)),
+        None,
+        None,
+    )
+
+
+def signed(proposal: Proposal) -> Proposal:
+    signature = KEYS[proposal.proposer].sign(proposal.signed_bytes(CHAIN_ID))
+    return replace(proposal, signature=signature)
+
+
+def tell(council: Council, member: Member, proposal: Proposal) -> None:
+    member.effects.clear()
+    for payload in payloads(Subject.LEDGER, wire.wrap_proposal(proposal)):
+        event = PeerArrived(KEYS[LIAR].identity, payload)
+        member.step(event, council.now_s)
+
+
+def kept(member: Member) -> int:
+    return len(member.state.wanted) + len(member.state.parked)
+
+
+def proposer(member: Member, number: int = 0) -> int:
+    return member.state.ledger.party.proposer(number)
+
+
+@pytest.mark.parametrize("kind", ["unsigned", "turn", "swapped", "far", "past"])
+def test_proposal_that_is_not_its_maker_s_leaves_nothing(
+    council: Council, boards: list[Voter], kind: str
+) -> None:
+    member = council.members[0]
+    made = proposal_of(member, boards[0], proposer(member), 1)
+    match kind:
+        case "turn":
+            other = (made.proposer + 1) % len(KEYS)
+            made = signed(replace(made, proposer=other))
+        case "swapped":
+            other_block = proposal_of(member, boards[0], made.proposer, 2).block
+            made = replace(signed(made), block=other_block)
+        case "far":
+            made = signed(replace(made, round=50, proposer=proposer(member, 50)))
+        case "past":
+            made = signed(replace(made, height=made.height - 1))
+        case _:
+            assert kind == "unsigned"
+    for _ in range(20):
+        tell(council, member, made)
+        assert kept(member) == 0
+    reasons = {
+        "unsigned": ["BAD_SIGNATURE"],
+        "turn": ["INVALID_BLOCK"],
+        "swapped": ["INVALID_BLOCK"],
+    }
+    assert member.refusals() == reasons.get(kind, [])
+
+
+def test_proposal_of_a_liar_in_turn_wants_no_more_than_its_share(
+    council: Council, boards: list[Voter]
+) -> None:
+    council.cut = lambda source, target, message: True
+    member = council.members[0]
+    needed = wanting.want_key(Subject.BLOCKS, blocks_key(5))
+    turn_key = {needed: Wanted(council.now_s + 60.0)}
+    member.state = replace(member.state, wanted=turn_key)
+    for seed in range(12):
+        made = signed(proposal_of(member, boards[0], proposer(member), seed))
+        tell(council, member, made)
+        # Only the last one waits; what the one before named is given back.
+        assert len(member.state.parked) == 1
+        assert len(member.state.wanted) == 301
+    assert needed in member.state.wanted
+
+
+def test_status_that_somebody_else_signed_says_nothing_of_a_peer_s_height(
+    council: Council, boards: list[Voter]
+) -> None:
+    member, liar = council.members[0], KEYS[LIAR]
+    status = wire.Status(
+        liar.public, 10**6, BlockHash(H(b"tip")), 0, (), bytes(SIGNATURE_BYTES)
+    )
+    by_another = KEYS[1].sign(status.signed_bytes(CHAIN_ID))
+    for forged in (status, replace(status, signature=by_another)):
+        content = wire.STATUS.pack(forged)
+        message = wire.MESSAGE.pack(wire.Message(wire.Topic.STATUS, content))
+        member.effects.clear()
+        for payload in payloads(Subject.LEDGER, message):
+            member.step(PeerArrived(liar.identity, payload), council.now_s)
+        assert member.refusals() == ["BAD_SIGNATURE"]
+        assert member.state.peers[liar.identity].height < 10**6
+        assert not member.state.wanted

@@ -1,0 +1,218 @@
+"""What is long comes in pieces, as many as were asked for, through loss and lies."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from broker.events import Message
+from coordinator import peers, pulling
+from coordinator.events import PeerArrived
+from coordinator.gossip import (
+    FRAME,
+    GIVEN_PIECE,
+    WANT,
+    Frame,
+    GivenPiece,
+    Subject,
+    payloads,
+)
+from protocol.chunks import CHUNK_BYTES, chunk_at, chunk_count, split
+from protocol.envelope import Kind
+from protocol.ids import Digest, H
+from protocol.messages import REGISTER, Register
+from protocol.task import TASK
+from tests.unit.coordinator.council import KEYS, Council, Member, name, voters
+from tests.unit.coordinator.world import MODEL, spec
+
+BUNDLE = random.Random(7).randbytes(40 * CHUNK_BYTES + 1)
+DIGEST = H(BUNDLE)
+
+
+def opened(*holders: int) -> Council:
+    """A council whose task has a bundle of 41 pieces, which only some have."""
+    task = replace(spec(leases=16), bundle=DIGEST, bundle_bytes=len(BUNDLE))
+    council = Council(task)
+    for at in holders:
+        with council.members[at].store.transaction():
+            for part in (BUNDLE, *MODEL.parts()):
+                council.members[at].store.put_blob(part)
+    (board,) = voters(1)
+    council.operate(Kind.REGISTER, REGISTER.pack(Register(board.key.public)))
+    return council
+
+
+def publish(council: Council) -> None:
+    council.operate(Kind.TASK, TASK.pack(council.task))
+
+
+def pieces(message: Message) -> list[int]:
+    """The pieces in a message of gossip."""
+    if "/g/" not in message.topic:
+        return []
+    frame = FRAME.unpack(message.payload)
+    if frame.subject != Subject.PIECE:
+        return []
+    return [GIVEN_PIECE.unpack(frame.content).chunk.index]
+
+
+def asked(message: Message) -> int:
+    """How many pieces a message asks for."""
+    if "/g/" not in message.topic:
+        return 0
+    frame = FRAME.unpack(message.payload)
+    if frame.subject != Subject.WANT:
+        return 0
+    return len(WANT.unpack(frame.content).pieces)
+
+
+def holders(council: Council) -> list[bool]:
+    return [each.store.blob(DIGEST) == BUNDLE for each in council.members]
+
+
+def test_bundle_of_one_reaches_all_and_each_piece_travels_once() -> None:
+    council = opened(0)
+    given: list[tuple[str, int]] = []
+
+    def note(source: int, target: int, message: Message) -> bool:
+        if name(target) in message.topic:
+            given.extend((message.topic, index) for index in pieces(message))
+        return False
+
+    council.cut = note
+    publish(council)
+    council.run(3.0)
+
+    assert holders(council) == [True] * 4
+    assert not any(each.state.wanted or each.state.pulling for each in council.members)
+    assert len(given) == len(set(given)) == 3 * chunk_count(len(BUNDLE))
+    assert all(
+        each.state.peers[KEYS[0].identity].refused == 0 for each in council.members[1:]
+    )
+    council.close()
+
+
+def test_pieces_on_their_way_to_one_are_few_whatever_it_pulls() -> None:
+    council = opened(0)
+    open_at_once: list[int] = []
+    publish(council)
+    for _ in range(20):
+        council.run(0.05)
+        for member in council.members:
+            pulls = [one.pull for one in member.state.wanted.values() if one.pull]
+            open_at_once += [len(pull.open) for pull in pulls]
+    assert max(open_at_once, default=0) <= pulling.OPEN_EACH_MAX
+    council.close()
+
+
+def test_pace_of_pulling_is_bounded() -> None:
+    council = opened(0)
+    wanted = [0]
+
+    def count(source: int, target: int, message: Message) -> bool:
+        if source == 1 and target == 0:
+            wanted[0] += asked(message)
+        return False
+
+    council.cut = count
+    publish(council)
+    began_s = council.now_s - 0.5
+    council.run(0.1)
+    most = pulling.BYTES_BURST + (council.now_s - began_s) * pulling.BYTES_PER_S
+    assert 0 < wanted[0] * CHUNK_BYTES <= most
+    council.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bundle_arrives_though_pieces_are_lost(seed: int) -> None:
+    council = opened(0, 2)
+    weather = random.Random(seed)
+    council.cut = lambda source, target, m: bool(pieces(m)) and weather.random() < 0.2
+    publish(council)
+    council.run(60.0)
+    assert holders(council) == [True] * 4
+    council.close()
+
+
+def test_bundle_arrives_though_its_giver_dies_in_the_middle() -> None:
+    council = opened(0)
+    publish(council)
+    for _ in range(40):
+        council.run(0.05)
+        if holders(council)[1:] != [False] * 3:
+            break
+    first = council.members[0]
+    others = [each for each in council.members[1:] if each.store.blob(DIGEST)]
+    assert others
+    first.up = False
+    council.run(20.0)
+    assert holders(council) == [True] * 4
+    council.close()
+
+
+def pulling_member() -> tuple[Council, Member]:
+    """Member 1 pulls from 0, and got the first piece only."""
+    council = opened(0)
+    council.cut = lambda source, target, m: pieces(m) not in ([], [0])
+    publish(council)
+    council.run(1.5)
+    return council, council.members[1]
+
+
+def piece(whole: bytes, key: Digest, index: int) -> bytes:
+    given = GivenPiece(
+        Subject.WHOLE, key, Subject.WHOLE, chunk_at(whole, H(whole), index)
+    )
+    return FRAME.pack(Frame(Subject.PIECE, GIVEN_PIECE.pack(given)))
+
+
+def pieces_held(member: Member) -> int:
+    pulls = [one.pull for one in member.state.wanted.values() if one.pull]
+    return sum(one is not None for pull in pulls for one in pull.assembly.pieces)
+
+
+def test_piece_of_another_whole_is_refused_and_charged() -> None:
+    council, member = pulling_member()
+    liar = KEYS[0].identity
+    held, before = pieces_held(member), member.state.peers[liar].allowance
+    member.effects.clear()
+    member.step(PeerArrived(liar, piece(bytes(BUNDLE[:-1]), DIGEST, 3)), council.now_s)
+    assert held >= 1
+    assert pieces_held(member) == held
+    assert member.refusals() == ["COMMITMENT_MISMATCH"]
+    assert member.state.peers[liar].allowance < before
+    council.close()
+
+
+def test_piece_that_was_asked_for_costs_its_giver_nothing_and_others_do() -> None:
+    council, member = pulling_member()
+    giver = KEYS[0].identity
+    costs = []
+    for index in (5, 5):
+        before = member.state.peers[giver].allowance
+        payload = piece(BUNDLE, DIGEST, index)
+        member.step(PeerArrived(giver, payload), council.now_s)
+        costs.append(before - member.state.peers[giver].allowance)
+    assert costs[0] <= 0 < CHUNK_BYTES < costs[1]
+    council.close()
+
+
+def test_pieces_nobody_asked_for_are_not_kept() -> None:
+    council, member = pulling_member()
+    held = pieces_held(member)
+    junk = bytes(3 * CHUNK_BYTES)
+    member.step(PeerArrived(KEYS[2].identity, piece(junk, H(junk), 0)), council.now_s)
+    assert pieces_held(member) == held
+    council.close()
+
+
+def test_whole_as_chunks_unasked_is_refused_before_it_is_kept() -> None:
+    council, member = pulling_member()
+    member.effects.clear()
+    for payload in payloads(Subject.WHOLE, bytes(5 << 20)):
+        member.step(PeerArrived(KEYS[2].identity, payload), council.now_s)
+    assert set(member.refusals()) == {"TOO_LARGE"} or "MALFORMED" in member.refusals()
+    assert member.state.peers[KEYS[2].identity].assembly is None
+    assert peers.LEDGER_FRAME_BYTES_MAX < 5 << 20
+    assert len(split(bytes(5 << 20))) == 80
+    council.close()

@@ -1,0 +1,78 @@
+"""What is asked for at once is little, and those who name it take turns."""
+
+from dataclasses import replace
+
+from coordinator import wanting
+from coordinator.effects import Tell
+from coordinator.gossip import WANT, Subject, Want
+from coordinator.state import OWN
+from coordinator.travel import answer_bytes_max
+from coordinator.turn import Turn
+from protocol.ids import H
+from tests.unit.coordinator.council import KEYS, Council, Voter
+
+LIAR, HONEST = KEYS[3].identity, KEYS[2].identity
+DIMENSION = 20_000
+
+
+def turn_of(council: Council) -> Turn:
+    """A turn of member 0, whose task has updates of 80 kB."""
+    member = council.members[0]
+    turn = Turn(member.settings, member.state, council.now_s, 0)
+    for task in list(turn.tasks.values()):
+        turn.put_task(replace(task, spec=replace(task.spec, dimension=DIMENSION)))
+    return turn
+
+
+def asked(turn: Turn) -> list[Want]:
+    """What the turn asks for now."""
+    turn.effects.clear()
+    wanting.ask_what_is_due(turn)
+    tells = [each for each in turn.effects if isinstance(each, Tell)]
+    return [WANT.unpack(each.content) for each in tells]
+
+
+def named(source: int, count: int) -> list[bytes]:
+    return wanting.uploads(H(bytes([source]), n.to_bytes(4)) for n in range(count))
+
+
+def test_answers_on_their_way_are_few_however_much_is_wanted(
+    council: Council, boards: list[Voter]
+) -> None:
+    turn = turn_of(council)
+    specs = [task.spec for task in turn.tasks.values()]
+    each = answer_bytes_max(Subject.UPLOAD, specs)
+    wanting.want(turn, named(0, 500))
+    once = sum(len(want.keys) for want in asked(turn))
+    assert 1 < once <= wanting.ASKED_BYTES_MAX // each
+    turn.now_s += wanting.LOOK_S
+    assert sum(len(want.keys) for want in asked(turn)) <= 1
+    wanting.forget(turn, [key for key, one in turn.wanted.items() if one.attempt])
+    turn.now_s += wanting.LOOK_S
+    assert turn.ask_at_s <= turn.now_s
+    assert sum(len(want.keys) for want in asked(turn)) == once
+
+
+def test_all_that_is_wanted_is_asked_for_in_the_end(
+    council: Council, boards: list[Voter]
+) -> None:
+    turn = turn_of(council)
+    keys = set(named(0, 300))
+    wanting.want(turn, sorted(keys))
+    seen: set[bytes] = set()
+    for _ in range(400):
+        for want in asked(turn):
+            seen |= set(wanting.uploads(want.keys))  # type: ignore[arg-type]  # ids
+        turn.now_s = max(turn.ask_at_s, turn.now_s + 0.01)
+    assert seen == keys
+
+
+def test_what_a_liar_names_does_not_hold_up_the_rest(
+    council: Council, boards: list[Voter]
+) -> None:
+    turn = turn_of(council)
+    wanting.want(turn, named(3, 2000), source=LIAR)
+    wanting.want(turn, named(2, 3), source=HONEST)
+    wanting.want(turn, named(0, 3), source=OWN)
+    keys = {key for want in asked(turn) for key in wanting.uploads(want.keys)}  # type: ignore[arg-type]  # ids
+    assert set(named(2, 3)) | set(named(0, 3)) <= keys
