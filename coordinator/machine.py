@@ -174,6 +174,7 @@ def _take(turn: Turn, event: Event) -> None:
             granting.share_anew(turn)
             granting.expire(turn)
             versioning.retry_jobs(turn)
+            versioning.give_up(turn)
             advance(turn, node.Ticked())
             peers.repeat_what_waits(turn)
             versioning.announce_again(turn)

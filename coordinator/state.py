@@ -33,6 +33,8 @@ from protocol.statetree import BUCKETS
 from protocol.task import ModelDigests, TaskSpec
 from protocol.topics import Topics
 
+SOUGHT_PATIENCE_S = 2.0
+"""That nothing of a sought version may come before a newer one is sought."""
 _NO_WINDOW = CounterWindow()
 
 
@@ -121,6 +123,11 @@ class TaskState:
       opening: Whether it is served for the first time, and version 0 is to be tried.
       failures: How often in a row the job could not be computed here.
       retry_at_s: When to hand the job out again; infinity while nothing failed.
+      cut: The latest jobs that we have not computed, rising: whoever fell behind
+        computes them although others made them final.
+      give_up_at_s: When `sought` is given up for a newer one, if nothing comes until
+        then.
+      patience_s: How long to wait for something of `sought`; grows while we get none.
     """
 
     number: TaskId
@@ -138,6 +145,9 @@ class TaskState:
     opening: bool = False
     failures: int = 0
     retry_at_s: float = math.inf
+    cut: tuple[Job, ...] = ()
+    give_up_at_s: float = math.inf
+    patience_s: float = SOUGHT_PATIENCE_S
 
 
 @dataclass(frozen=True)
