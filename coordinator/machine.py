@@ -37,7 +37,14 @@ from coordinator.events import (
 from coordinator.leases import LeaseTable
 from coordinator.ledger import node, views
 from coordinator.ledger.node import LedgerState
-from coordinator.state import CoordinatorState, Held, Settings, TaskState, held_key
+from coordinator.state import (
+    CoordinatorState,
+    Held,
+    Pace,
+    Settings,
+    TaskState,
+    held_key,
+)
 from coordinator.submission import advance, submit, submit_upload
 from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, TRANSACTION_KINDS, Envelope, Kind, sign
@@ -96,6 +103,7 @@ def begin(
         restored.counter,
         charge_max=restored.charge_max,
         since_s=now_s,
+        pace=Pace(now_s, now_s),
         handovers=restored.handovers,
     )
     turn = Turn(settings, state, now_s, now_ms)

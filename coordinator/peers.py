@@ -74,7 +74,7 @@ _GRID_BYTES = 8
 
 def heard(turn: Turn, event: PeerArrived) -> None:
     """Takes a message of another coordinator; a bad one is counted."""
-    who = event.peer
+    who = turn.speaker = event.peer
     try:
         if not membership.is_coordinator(turn.ledger, who):
             raise SignatureError("not a coordinator", Reason.NOT_AUTHORISED)
@@ -96,7 +96,7 @@ def heard(turn: Turn, event: PeerArrived) -> None:
         }
         _take(turn, who, FRAME.unpack(event.payload))
     except ProtocolError as error:
-        turn.emit(Refuse(None, error.reason, str(error)))
+        turn.emit(Refuse(None, error.reason, str(error), who))
 
 
 def _credited(turn: Turn, who: DeviceId) -> Peer:
@@ -242,6 +242,7 @@ def release_parked(turn: Turn) -> None:
             keys = wanting.vectors(identity for _, identity in parked.lacks)
             wanting.forget(turn, [key for key in keys if key not in needed])
         if current:
+            turn.speaker = who
             advance(turn, node.PeerMessage(parked.message))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from coordinator.admission import Gate
 from coordinator.leases import LeaseTable
-from coordinator.ledger.node import LedgerSettings, LedgerState
+from coordinator.ledger.node import Diverged, LedgerSettings, LedgerState
 from coordinator.ledger.snapshot import Manifest
 from coordinator.ledger.views import Job
 from coordinator.selection import Selection
@@ -294,6 +294,21 @@ class Parked:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """Since when things are as they are; monotonic seconds.
+
+    Attributes:
+      decided_at_s: When the last block was decided, or when we started.
+      staged_at_s: When the height, round or step began in which consensus is.
+      waits_from_s: Since when transactions wait without any block; infinity if none do.
+    """
+
+    decided_at_s: float
+    staged_at_s: float
+    waits_from_s: float = math.inf
+
+
+@dataclass(frozen=True)
 class CoordinatorState:
     """Everything.
 
@@ -307,6 +322,9 @@ class CoordinatorState:
       charge_max: The largest total privacy charge of any board on the chain.
       connected: Whether the broker has us.
       since_s: When we began to listen; nobody can be missed before.
+      pace: How long nothing was decided, and the like.
+      diverged: The block that a quorum decided and that is invalid here; None if the
+        chain went on from there.
       peers: Other coordinators, by their ids.
       wanted: What we ask them for, by `want_key`.
       ask_at_s: Not later than the first of it is due; thousands may be wanted, and are
@@ -336,6 +354,8 @@ class CoordinatorState:
     charge_max: int = 0
     connected: bool = False
     since_s: float = 0.0
+    pace: Pace = Pace(0.0, 0.0)
+    diverged: Diverged | None = None
     peers: Mapping[DeviceId, Peer] = field(default_factory=dict)
     wanted: Mapping[bytes, Wanted] = field(default_factory=dict)
     parked: Mapping[DeviceId, Parked] = field(default_factory=dict)

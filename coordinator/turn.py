@@ -33,6 +33,7 @@ class Turn:
       now_s: Monotonic.
       now_ms: Unix time, for the chain's display times only.
       effects: So far, in order.
+      speaker: The coordinator whose message is taken; None if it is something else.
     """
 
     def __init__(
@@ -52,6 +53,9 @@ class Turn:
         self.charge_max = state.charge_max
         self.connected = state.connected
         self.since_s = state.since_s
+        self.speaker: DeviceId | None = None
+        self.pace = state.pace
+        self.diverged = state.diverged
         self.peers = state.peers
         self.wanted = state.wanted
         self.parked = state.parked
@@ -84,6 +88,8 @@ class Turn:
             self.charge_max,
             self.connected,
             self.since_s,
+            self.pace,
+            self.diverged,
             self.peers,
             self.wanted,
             self.parked,
@@ -143,9 +149,9 @@ class Turn:
         body = refusal(subject, error, RETRY_AFTER_S.get(error.reason, 0))
         self.tell(device, Kind.REFUSED, REFUSED.pack(body))
 
-    def report(self, text: str) -> None:
+    def report(self, text: str, grave: bool = False) -> None:
         """Logs a line for people."""
-        self.emit(Report(text))
+        self.emit(Report(text, grave))
 
 
 @lru_cache(maxsize=1 << 14)

@@ -24,7 +24,7 @@ from broker.events import (
 from broker.events import (
     Disconnected as LinkDisconnected,
 )
-from coordinator import machine
+from coordinator import machine, membership, stall
 from coordinator.effects import (
     Accept,
     AdoptSnapshot,
@@ -61,10 +61,12 @@ from coordinator.events import (
 )
 from coordinator.ledger.node import Gossip, StoreFork
 from coordinator.rim import inbox
+from coordinator.rim.alarm import Alarm
 from coordinator.rim.backlog import Backlog
 from coordinator.rim.elsewhere import Elsewhere, PeerBrokers
 from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.outgoing import Outgoing
+from coordinator.rim.outside import Outside
 from coordinator.rim.publishing import Publisher, address
 from coordinator.rim.standstill import write_fork
 from coordinator.rim.start import Parts, assemble
@@ -118,7 +120,8 @@ class Runner:
         self._inbox_at_s = 0.0
         self._status_at_s = 0.0
         self._block_from_s = 0.0
-        self._broker = "connecting"
+        self._outside = Outside(home.state)
+        self._alarm = Alarm(log)
         self._stopping = False
         self.anew = False
         self._backlog: Backlog[_Item] = Backlog()
@@ -224,17 +227,18 @@ class Runner:
         match item:
             case MessageArrived():
                 self._message(item, effects)
-            case Delivered(publish_id):
+            case Delivered(publish_id, code):
+                self._outside.answered(code, _now_s())
                 self._outgoing.delivered(publish_id)
             case LinkConnected():
-                self._broker = "connected"
+                self._outside.connected()
                 log.info("connected to the broker")
                 self._step(Connected(), effects)
             case LinkDisconnected(reason, retry_in_s):
                 if retry_in_s is None and not self._stopping:
                     raise TransportError(reason)
-                self._broker = f"disconnected: {reason}"
-                log.warning("broker: %s; next attempt in %s s", reason, retry_in_s)
+                self._outside.disconnected(reason)
+                log.warning("broker: %s; next attempt in %.1f s", reason, retry_in_s)
                 self._outgoing.disconnected()
                 self._step(Disconnected(), effects)
             case Elsewhere():
@@ -341,12 +345,16 @@ class Runner:
         match effect:
             case Accept():
                 self._parts.tally.accept(effect)
-            case Refuse(device, reason, detail):
+            case Refuse(device, reason, detail, peer):
                 self._parts.tally.refuse(effect)
-                whose = device_name(device) if device else "operator or peer"
+                if peer is not None:
+                    name = membership.name_of(self._state.ledger, peer)
+                    self._alarm.refused(effect, name, _now_s())
+                    return
+                whose = device_name(device) if device else "operator"
                 log.debug("refused %s: %s: %s", whose, Reason(reason).name, detail)
-            case Report(text):
-                log.info("%s", text)
+            case Report(text, grave):
+                log.log(logging.ERROR if grave else logging.INFO, "%s", text)
 
     def _hand_over(self, effect: Aggregate | Evaluate) -> None:
         if isinstance(effect, Evaluate):
@@ -358,9 +366,13 @@ class Runner:
         # Processor time: on a busy machine the clock would make it rare, and whoever
         # watches would see the past.
         used_s = time.thread_time()
-        brokers = "; ".join([self._broker, *self._elsewhere.conditions])
+        now_s = _now_s()
+        facts = self._outside.look(self._elsewhere.conditions)
+        found = stall.look(self._parts.settings, self._state, now_s, facts.troubles)
+        self._alarm.troubles(facts.troubles, now_s)
+        self._alarm.stall(found, self._state.ledger.height, now_s)
         self._parts.status.write(
-            self._state, condition, brokers, _now_s(), self._now_ms()
+            self._state, condition, facts, found, now_s, self._now_ms()
         )
         used_s = time.thread_time() - used_s
         self._status_at_s = _now_s() + max(STATUS_EVERY_S, used_s / STATUS_SHARE)

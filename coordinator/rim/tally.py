@@ -7,6 +7,8 @@ from coordinator.effects import Accept, Refuse
 from protocol.errors import Reason
 from protocol.ids import DeviceId
 
+PEERS_MAX = 256
+
 
 @dataclass
 class DeviceCount:
@@ -25,12 +27,14 @@ class Tally:
     Attributes:
       devices: By board.
       refused: By reason, boards and everybody else.
+      peers: By coordinator and reason.
       started_ms: Unix time of the start.
     """
 
     started_ms: int
     devices: dict[DeviceId, DeviceCount] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
+    peers: dict[DeviceId, Counter[str]] = field(default_factory=dict)
     accepted: int = 0
 
     def device(self, device: DeviceId) -> DeviceCount:
@@ -59,3 +63,6 @@ class Tally:
         self.refused[name] += 1
         if effect.device is not None:
             self.device(effect.device).refused[name] += 1
+        peer = effect.peer
+        if peer is not None and (peer in self.peers or len(self.peers) < PEERS_MAX):
+            self.peers.setdefault(peer, Counter())[name] += 1

@@ -8,7 +8,7 @@ import pytest
 from broker.events import Message
 from coordinator import duty, peers, sharing, submission, wanting
 from coordinator.aggregation.strategy import PackedModel
-from coordinator.effects import Evaluate, Give, Publish, Tell
+from coordinator.effects import Evaluate, Give, Publish, Refuse, Tell
 from coordinator.events import PeerArrived, Ticked, UploadsWait
 from coordinator.gossip import FRAME, WANT, Frame, Subject, Want
 from coordinator.ledger import conviction, node, views, wire
@@ -226,10 +226,13 @@ def test_council_member_behind_computes_version_by_version_until_it_is_level(
     council: Council, boards: list[Voter]
 ) -> None:
     slow_versions(council, boards, 3)
-    council.cut = lambda source, target, m: subject_of(m) in {
-        Subject.MODEL,
-        Subject.WHOLE,
-    }
+    council.cut = lambda source, target, m: (
+        subject_of(m)
+        in {
+            Subject.MODEL,
+            Subject.WHOLE,
+        }
+    )
     council.members[3].hand_over()
     council.run(2.0)
 
@@ -735,6 +738,9 @@ def test_gossip_of_bad_bytes_is_counted(
     member.effects.clear()
     member.step(PeerArrived(KEYS[0].identity, payload), council.now_s)
     assert member.refusals() == [reason]
+    assert [e.peer for e in member.effects if isinstance(e, Refuse)] == [
+        KEYS[0].identity
+    ]
     assert member.state.ledger is before
 
 
