@@ -29,7 +29,7 @@ class Alarm:
         text = f"refused {peer}: {reason}"
         self._warn(text, f"{text}: {effect.detail}", now_s)
 
-    def troubles(self, texts: Iterable[str], now_s: float) -> None:
+    def warn(self, texts: Iterable[str], now_s: float) -> None:
         """Something around us is wrong."""
         for text in texts:
             self._warn(text.split(":", 1)[0], text, now_s)

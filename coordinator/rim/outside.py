@@ -39,10 +39,15 @@ class Facts:
         return f"disk: {free / 1e6:.0f} MB free, below {DISK_FREE_MIN_BYTES / 1e6:.0f}"
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong and has no line in the log of its own."""
+        return tuple(text for text in (self.rights, self.disk) if text)
+
+    @property
     def troubles(self) -> tuple[str, ...]:
         """All that is wrong."""
-        broker = "" if self.connected else f"broker: {self.broker}"
-        return tuple(text for text in (broker, self.rights, self.disk) if text)
+        broker = () if self.connected else (f"broker: {self.broker}",)
+        return (*broker, *self.warnings)
 
 
 def disk_section(facts: Facts) -> dict[str, int | str | None]:

@@ -369,7 +369,7 @@ class Runner:
         now_s = _now_s()
         facts = self._outside.look(self._elsewhere.conditions)
         found = stall.look(self._parts.settings, self._state, now_s, facts.troubles)
-        self._alarm.troubles(facts.troubles, now_s)
+        self._alarm.warn(facts.warnings, now_s)
         self._alarm.stall(found, self._state.ledger.height, now_s)
         self._parts.status.write(
             self._state, condition, facts, found, now_s, self._now_ms()

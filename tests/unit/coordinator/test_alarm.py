@@ -56,6 +56,6 @@ def test_stall_is_said_when_it_begins_each_minute_and_when_it_ends(
 def test_trouble_whose_figures_change_is_one_trouble(
     alarm: Alarm, caplog: pytest.LogCaptureFixture
 ) -> None:
-    alarm.troubles(["disk: 3 MB free"], 0.0)
-    alarm.troubles(["disk: 2 MB free", "broker: connection lost"], 1.0)
+    alarm.warn(["disk: 3 MB free"], 0.0)
+    alarm.warn(["disk: 2 MB free", "broker: connection lost"], 1.0)
     assert caplog.messages == ["disk: 3 MB free", "broker: connection lost"]

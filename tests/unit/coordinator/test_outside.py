@@ -29,6 +29,7 @@ def test_broker_that_is_away_is_a_trouble_with_its_reason(tmp_path: Path) -> Non
     facts = seen.look(("other:1 connected",))
     assert facts.broker == "disconnected: connection lost; other:1 connected"
     assert f"broker: {facts.broker}" in facts.troubles
+    assert not any("broker" in text for text in facts.warnings)
     seen.connected()
     assert not any("broker" in text for text in seen.look(()).troubles)
 
