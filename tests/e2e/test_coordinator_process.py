@@ -156,6 +156,7 @@ class ScriptedBoard:
         (folder / "tls.pem").write_text(admission.certificate_pem)
         self.topics = Topics(FLEET)
         self.counter = 0
+        self.newest: Manifest | None = None
         self.link = RecordedLink(
             LinkSettings(
                 admission.broker_host,
@@ -189,7 +190,7 @@ class ScriptedBoard:
         found: list[Envelope] = []
 
         def fits(event: MessageArrived) -> bool:
-            self.link.link.acknowledge(event.token)
+            self._take(event)
             if event.topic != self.topics.down(self.name):
                 return False
             found[:] = [ENVELOPE.unpack(event.payload)]
@@ -248,7 +249,7 @@ class ScriptedBoard:
                 return False
             if not isinstance(event, MessageArrived):
                 continue
-            self.link.link.acknowledge(event.token)
+            self._take(event)
             if event.topic == self.topics.down(self.name):
                 heard = ENVELOPE.unpack(event.payload)
                 if heard.kind == Kind.ACCEPTED:
@@ -273,18 +274,25 @@ class ScriptedBoard:
 
     def await_version(self, version: int) -> Manifest:
         """The manifest of a version, checked as a board checks it."""
-        found: list[Manifest] = []
+
+        def has_come() -> bool:
+            return self.newest is not None and self.newest.version >= version
 
         def fits(event: MessageArrived) -> bool:
-            self.link.link.acknowledge(event.token)
-            if event.topic != self.topics.manifest(0):
-                return False
-            found[:] = [MANIFEST.unpack(event.payload)]
-            return found[0].version >= version
+            self._take(event)
+            return has_come()
 
-        self.link.wait(MessageArrived, fits)
-        found[0].check(pin(self.genesis))
-        return found[0]
+        if not has_come():
+            self.link.wait(MessageArrived, fits)
+        assert self.newest is not None
+        self.newest.check(pin(self.genesis))
+        return self.newest
+
+    def _take(self, event: MessageArrived) -> None:
+        """Acknowledges a message, and keeps a manifest whatever is waited for."""
+        self.link.link.acknowledge(event.token)
+        if event.topic == self.topics.manifest(0):
+            self.newest = MANIFEST.unpack(event.payload)
 
 
 @pytest.fixture
