@@ -13,7 +13,8 @@ ATTEMPT_MAX = 30
 SHORT_LIVED_S = 5.0
 """A connection that ends sooner than this was perhaps taken over."""
 TAKEN_OVER_AFTER = 3
-"""So many short connections in a row mean that somebody else uses our identity."""
+"""So many short connections in a row mean that somebody else uses our identity, if the
+broker knew our session each time: one that started anew has forgotten all sessions."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Backoff:
 
     Attributes:
       attempt: Failures since the last stable connection.
-      short_lived: Connections in a row that ended within `SHORT_LIVED_S`.
+      short_lived: Connections in a row that ended within `SHORT_LIVED_S` and went on
+        with a session that the broker had kept.
     """
 
     attempt: int = 0
@@ -58,6 +60,7 @@ def after_loss(
     lived_s: float | None,
     told_taken_over: bool,
     uniform: float,
+    resumed: bool = True,
 ) -> tuple[Backoff, float]:
     """The next delay.
 
@@ -67,6 +70,7 @@ def after_loss(
       lived_s: How long the connection lasted; None if there was none.
       told_taken_over: The broker said that another client took the session over.
       uniform: Drawn from [0, 1).
+      resumed: Whether the broker had kept our session from before the connection.
 
     Returns:
       The state to keep, and seconds to wait, in (0, `policy.most_s`]. After a takeover
@@ -74,7 +78,7 @@ def after_loss(
     """
     if lived_s is not None and lived_s >= policy.stable_s:
         state = Backoff()
-    short = lived_s is not None and lived_s < SHORT_LIVED_S
+    short = resumed and lived_s is not None and lived_s < SHORT_LIVED_S
     state = Backoff(
         min(state.attempt + 1, ATTEMPT_MAX), state.short_lived + 1 if short else 0
     )

@@ -8,7 +8,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from broker.rim.check import Check, Verdict, check_broker
+from broker.checks import checks_json, checks_text, failed
+from broker.rim.check import check_broker
 from broker.rim.home import BrokerHome, BrokerSettings
 from broker.rim.mosquitto import MosquittoProcess
 from durable.files import lock
@@ -187,18 +188,9 @@ def _stop_on_signals(process: MosquittoProcess) -> list[int]:
 
 def _check(home: BrokerHome, arguments: argparse.Namespace) -> int:
     checks = check_broker(home)
-    failed = any(check.verdict is Verdict.FAIL for check in checks)
-    if arguments.json:
-        rows = [{**asdict(check), "verdict": check.verdict.value} for check in checks]
-        _print_json({"ok": not failed, "checks": rows})
-    else:
-        sys.stdout.writelines(_row(check) for check in checks)
-    return EXIT_FAILED if failed else EXIT_DONE
-
-
-def _row(check: Check) -> str:
-    line = f"{check.verdict.value:<5} {check.name:<26} {check.found}\n"
-    return f"{line}{'':<33}-> {check.fix}\n" if check.fix else line
+    show = checks_json if arguments.json else checks_text
+    sys.stdout.write(show(checks))
+    return EXIT_FAILED if failed(checks) else EXIT_DONE
 
 
 def _print_json(document: dict[str, object]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from coordinator.ledger.resumption import resume
 from coordinator.publication import TaskSettings
 from coordinator.rim import (
+    check,
     governing,
     joining,
     operating,
@@ -38,7 +39,6 @@ from protocol.errors import (
 from protocol.genesis import GENESIS, FaultModel, quorum
 from protocol.settings import sample
 
-STATUS_BYTES_MAX = 64 << 20
 _READABLE = 0o644
 _EXAMPLES = """examples:
   starling broker init --home broker --fleet meadow
@@ -48,6 +48,7 @@ _EXAMPLES = """examples:
   starling coordinator task-template > task.toml
   starling coordinator publish --bundle bundle --task task.toml --home coordinator
   starling coordinator status --home coordinator --json
+  starling coordinator check --home coordinator
 
 several coordinators, on each machine and once for all:
   starling coordinator identity --home north --name north --out north.json
@@ -149,6 +150,7 @@ def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public t
     _verb(verbs, "run", _run, "serve until stopped")
     _verb(verbs, "id", _id, "print the coordinator's name")
     _verb(verbs, "status", _status, "show what the running coordinator last wrote")
+    _verb(verbs, "check", _check, "say whether all is well; exit 1 if not")
     resuming = _verb(
         verbs, "resume", _resume, "let it vote again though its journal was lost"
     )
@@ -289,8 +291,8 @@ def _status(options: argparse.Namespace) -> int:
     home.config()
     if not home.status.exists():
         raise OperationError("no status yet: the coordinator has not run here")
-    document = json.loads(read_limited(home.status, STATUS_BYTES_MAX))
-    if document["state"] != "stopped" and not _lives(document["pid"]):
+    document = json.loads(read_limited(home.status, check.STATUS_BYTES_MAX))
+    if document["state"] != "stopped" and not check.lives(document["pid"]):
         document["state"] = f"not running, was: {document['state']}"
     if options.json:
         return _show(options, document, "")
@@ -298,14 +300,8 @@ def _status(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _check(options: argparse.Namespace) -> int:
+    return check.show(_home(options), options)
 
 
 def _resume(options: argparse.Namespace) -> int:

@@ -293,11 +293,13 @@ class Refuse:
       device: Whose it was; None for an operator's or a coordinator's.
       reason: Why.
       detail: For the log.
+      peer: The coordinator whose it was; None for a board's or an operator's.
     """
 
     device: DeviceId | None
     reason: Reason
     detail: str
+    peer: DeviceId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,9 +311,15 @@ class Ignore:
 
 @dataclass(frozen=True)
 class Report:
-    """Log: something that people want to know."""
+    """Log: something that people want to know.
+
+    Attributes:
+      text: What.
+      grave: Whether nothing goes on here before somebody has mended it.
+    """
 
     text: str
+    grave: bool = False
 
 
 Effect = (

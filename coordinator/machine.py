@@ -51,7 +51,14 @@ from coordinator.events import (
 from coordinator.leases import LeaseTable
 from coordinator.ledger import node, views
 from coordinator.ledger.node import LedgerState
-from coordinator.state import CoordinatorState, Held, Settings, TaskState, held_key
+from coordinator.state import (
+    CoordinatorState,
+    Held,
+    Pace,
+    Settings,
+    TaskState,
+    held_key,
+)
 from coordinator.submission import advance, submit, submit_upload
 from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, TRANSACTION_KINDS, Envelope, Kind, sign
@@ -111,6 +118,7 @@ def begin(
         restored.counter,
         charge_max=restored.charge_max,
         since_s=now_s,
+        pace=Pace(now_s, now_s),
         handovers=restored.handovers,
     )
     turn = Turn(settings, state, now_s, now_ms)
@@ -204,6 +212,7 @@ def _take(turn: Turn, event: Event) -> None:
             granting.share_anew(turn)
             granting.expire(turn)
             versioning.retry_jobs(turn)
+            versioning.give_up(turn)
             advance(turn, node.Ticked())
             peers.repeat_what_waits(turn)
             versioning.announce_again(turn)

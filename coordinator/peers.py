@@ -67,7 +67,7 @@ _GRID_BYTES = 8
 
 def heard(turn: Turn, event: PeerArrived) -> None:
     """Takes a message of another coordinator; a bad one is counted."""
-    who = event.peer
+    who = turn.speaker = event.peer
     try:
         if not membership.may_speak(turn.ledger, who):
             raise SignatureError("not a coordinator", Reason.NOT_AUTHORISED)
@@ -93,7 +93,7 @@ def heard(turn: Turn, event: PeerArrived) -> None:
             allowance = min(BYTES_BURST, peer.allowance + cost)
             turn.peers = {**turn.peers, who: replace(peer, allowance=allowance)}
     except ProtocolError as error:
-        turn.emit(Refuse(None, error.reason, str(error)))
+        turn.emit(Refuse(None, error.reason, str(error), who))
 
 
 def _credited(turn: Turn, who: DeviceId) -> Peer:
@@ -295,6 +295,7 @@ def release_parked(turn: Turn) -> None:
         if not current and not _decided(turn, parked):
             _give_back(turn, who, parked)
         if current:
+            turn.speaker = who
             advance(turn, node.PeerMessage(parked.message))
 
 

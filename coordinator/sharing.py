@@ -185,6 +185,8 @@ def came(turn: Turn, keys: Sequence[bytes]) -> None:
     gone = frozenset(keys)
     for task in list(turn.tasks.values()):
         if gone & task.lacking:
-            task = replace(task, lacking=task.lacking - gone)
+            lacking = task.lacking - gone
+            give_up_at_s = turn.now_s + task.patience_s
+            task = replace(task, lacking=lacking, give_up_at_s=give_up_at_s)
             turn.put_task(task)
             resume(turn, task)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from coordinator.admission import Gate
 from coordinator.allowance import Allowances
 from coordinator.leases import LeaseTable
-from coordinator.ledger.node import LedgerSettings, LedgerState
+from coordinator.ledger.node import Diverged, LedgerSettings, LedgerState
 from coordinator.ledger.snapshot import Manifest
 from coordinator.ledger.views import Job
 from coordinator.owed import Left, Refusal
@@ -35,6 +35,8 @@ from protocol.statetree import BUCKETS
 from protocol.task import ModelDigests, TaskSpec
 from protocol.topics import Topics
 
+SOUGHT_PATIENCE_S = 2.0
+"""That nothing of a sought version may come before a newer one is sought."""
 _NO_WINDOW = CounterWindow()
 OWN = DeviceId(b"")
 """In place of a coordinator on whose word we want something: our own need."""
@@ -130,6 +132,11 @@ class TaskState:
       opening: Whether it is served for the first time, and version 0 is to be tried.
       failures: How often in a row the job could not be computed here.
       retry_at_s: When to hand the job out again; infinity while nothing failed.
+      cut: The latest jobs that we have not computed, rising: whoever fell behind
+        computes them although others made them final.
+      give_up_at_s: When `sought` is given up for a newer one, if nothing comes until
+        then.
+      patience_s: How long to wait for something of `sought`; grows while we get none.
     """
 
     number: TaskId
@@ -147,6 +154,9 @@ class TaskState:
     opening: bool = False
     failures: int = 0
     retry_at_s: float = math.inf
+    cut: tuple[Job, ...] = ()
+    give_up_at_s: float = math.inf
+    patience_s: float = SOUGHT_PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -319,6 +329,21 @@ class BundleState:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """Since when things are as they are; monotonic seconds.
+
+    Attributes:
+      decided_at_s: When the last block was decided, or when we started.
+      staged_at_s: When the height, round or step began in which consensus is.
+      waits_from_s: Since when transactions wait without any block; infinity if none do.
+    """
+
+    decided_at_s: float
+    staged_at_s: float
+    waits_from_s: float = math.inf
+
+
+@dataclass(frozen=True)
 class CoordinatorState:
     """Everything.
 
@@ -332,6 +357,9 @@ class CoordinatorState:
       charge_max: The largest total privacy charge of any board on the chain.
       connected: Whether the broker has us.
       since_s: When we began to listen; nobody can be missed before.
+      pace: How long nothing was decided, and the like.
+      diverged: The block that a quorum decided and that is invalid here; None if the
+        chain went on from there.
       peers: Other coordinators, by their ids.
       wanted: What we ask them for, by `want_key`.
       wants_dropped: How many of our own needs were not asked for: too many at once.
@@ -367,6 +395,8 @@ class CoordinatorState:
     charge_max: int = 0
     connected: bool = False
     since_s: float = 0.0
+    pace: Pace = Pace(0.0, 0.0)
+    diverged: Diverged | None = None
     peers: Mapping[DeviceId, Peer] = field(default_factory=dict)
     wanted: Mapping[bytes, Wanted] = field(default_factory=dict)
     parked: Mapping[DeviceId, Parked] = field(default_factory=dict)

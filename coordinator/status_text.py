@@ -10,10 +10,16 @@ def status_text(document: dict[str, Any]) -> str:
     rows = [
         ("state", document["state"]),
         ("broker", document["broker"]),
+        *_outside_rows(document),
         ("height", document["chain"]["height"]),
+        *_stall_rows(document),
         *_consensus_rows(document.get("consensus")),
         ("boards", document["chain"]["boards"]),
         ("accepted", document["updates"]["accepted"]),
+    ]
+    rows += [
+        (f"refused {peer['name']}", _counts(peer["reasons"]))
+        for peer in document.get("refused_peers", [])
     ]
     refused = document["updates"]["refused"]
     rows += [(f"refused {reason.lower()}", count) for reason, count in refused.items()]
@@ -40,6 +46,39 @@ def _overload_rows(traffic: dict[str, Any]) -> list[tuple[str, Any]]:
     return rows
 
 
+def _counts(reasons: dict[str, int]) -> str:
+    """How often each thing was refused."""
+    return ", ".join(f"{name.lower()} {count}" for name, count in reasons.items())
+
+
+def _outside_rows(document: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What is wrong around the coordinator."""
+    texts = [document.get("broker_rights"), document.get("disk", {}).get("trouble")]
+    parts = [text.partition(": ") for text in texts if text]
+    return [(name, text) for name, _, text in parts]
+
+
+def _stall_rows(document: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Since when nothing was decided, and why if that is too long."""
+    stall = document.get("stall")
+    if stall is None:
+        # Written by an earlier release.
+        return []
+    rows: list[tuple[str, Any]] = [
+        ("last block", f"{stall['block_age_s']:.0f} s ago"),
+    ]
+    if stall["stalled"]:
+        rows.append(("STANDS STILL", f"for {stall['block_age_s']:.0f} s"))
+        rows += [("because", text) for text in stall["why"]]
+    diverged = document["chain"].get("diverged")
+    if diverged is not None:
+        computed = diverged["computed"] or "none"
+        roots = f"certified {diverged['certified'][:16]}, here {computed[:16]}"
+        text = f"{roots}; {diverged['detail']}"
+        rows.append((f"STATE DIFFERS at {diverged['height']}", text))
+    return rows
+
+
 def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:
     """How the chain is decided, and what the other coordinators do."""
     if consensus is None:
@@ -49,6 +88,8 @@ def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:
     if consensus["fault_model"] != FaultModel.BYZANTINE.name.lower():
         decides += f"; {consensus['fault_model'].upper()}-ONLY: safe while nobody lies"
     rows: list[tuple[str, Any]] = [("consensus", decides)]
+    if "index" in consensus and consensus["index"] is None:
+        rows.append(("validator", "no: it follows the chain and does not vote"))
     if consensus["validators"] > 1:
         rows.append(("round", f"{consensus['round']}, {consensus['step']}"))
     if consensus.get("passed_over"):

@@ -2,11 +2,12 @@
 
 from typing import assert_never
 
-from coordinator import finality
+from coordinator import finality, pace
 from coordinator.effects import Refuse
 from coordinator.ledger import fork, node, wire
 from coordinator.turn import Turn
 from protocol.envelope import Envelope
+from protocol.ids import device_id
 
 
 def submit(turn: Turn, envelope: Envelope) -> None:
@@ -29,6 +30,7 @@ def advance(turn: Turn, event: node.Event) -> None:
     ledger, effects = node.step(
         turn.settings.ledger, turn.ledger, event, turn.now_s, turn.now_ms
     )
+    pace.note(turn, ledger)
     turn.ledger = ledger
     for effect in effects:
         match effect:
@@ -37,8 +39,11 @@ def advance(turn: Turn, event: node.Event) -> None:
                 finality.block_decided(turn, effect)
             case node.RefuseTransaction(identity, reason, detail):
                 finality.transaction_refused(turn, identity, reason, detail)
-            case node.BlamePeer(reason, detail):
-                turn.emit(Refuse(None, reason, detail))
+            case node.BlamePeer(reason, detail, signer):
+                whose = turn.speaker if signer is None else device_id(signer)
+                turn.emit(Refuse(None, reason, detail, whose))
+            case node.Diverged():
+                pace.diverged(turn, effect)
             case node.StoreFork(payload):
                 turn.emit(effect)
                 turn.report(_about(turn, payload))

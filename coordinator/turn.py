@@ -32,6 +32,7 @@ class Turn:
       now_s: Monotonic.
       now_ms: Unix time, for the chain's display times only.
       effects: So far, in order.
+      speaker: The coordinator whose message is taken; None if it is something else.
     """
 
     def __init__(
@@ -51,6 +52,9 @@ class Turn:
         self.charge_max = state.charge_max
         self.connected = state.connected
         self.since_s = state.since_s
+        self.speaker: DeviceId | None = None
+        self.pace = state.pace
+        self.diverged = state.diverged
         self.peers = state.peers
         self.wanted = state.wanted
         self.parked = state.parked
@@ -89,6 +93,8 @@ class Turn:
             self.charge_max,
             self.connected,
             self.since_s,
+            self.pace,
+            self.diverged,
             self.peers,
             self.wanted,
             self.parked,
@@ -148,9 +154,9 @@ class Turn:
         topic = _down(self.settings.topics, device)
         self.emit(Publish(topic, ENVELOPE.pack(envelope)))
 
-    def report(self, text: str) -> None:
+    def report(self, text: str, grave: bool = False) -> None:
         """Logs a line for people."""
-        self.emit(Report(text))
+        self.emit(Report(text, grave))
 
 
 @lru_cache(maxsize=1 << 14)

@@ -8,7 +8,7 @@ that became final without us, or differs from what we computed, is got from othe
 import math
 from dataclasses import replace
 
-from coordinator import duty, granting, proofs, wanting
+from coordinator import duty, granting, jobs, proofs, wanting
 from coordinator.effects import (
     Aggregate,
     Evaluate,
@@ -23,7 +23,7 @@ from coordinator.gossip import GivenModel, Subject, model_key
 from coordinator.leases import LeaseTable
 from coordinator.ledger import views
 from coordinator.ledger.views import Job
-from coordinator.state import TaskState
+from coordinator.state import SOUGHT_PATIENCE_S, TaskState
 from coordinator.turn import Turn
 from protocol.ids import Digest, TaskId, Version
 from protocol.light import MANIFEST
@@ -39,6 +39,7 @@ ANNOUNCE_AFTER_S = 3.0
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 300.0
 """A vector may be missing here until another coordinator's copy has come."""
+SOUGHT_PATIENCE_S_MAX = 600.0
 _DOUBLINGS_MAX = 16
 _SECURING = b"store"
 """In `TaskState.lacking` while the store is searched."""
@@ -57,6 +58,7 @@ def follow_chain(turn: Turn) -> None:
             turn.report(f"task {number} {spec.name!r} is open")
         head = views.head(tree, number)
         assert head is not None
+        task = jobs.note(turn, task)
         if head > task.head:
             task = _catch_up(turn, task, head)
         if head == task.head:
@@ -154,7 +156,7 @@ def _look_after(turn: Turn, task: TaskState) -> None:
     if task.sought is None or task.sought == head:
         wanting.want(turn, given_up)
         return
-    turn.put_task(replace(task, sought=None, found=None, lacking=frozenset()))
+    turn.put_task(_seeking_nothing(task))
     follow_chain(turn)
 
 
@@ -170,7 +172,7 @@ def computed(turn: Turn, event: Aggregated) -> Attest | None:
         return None
     awaited = task.computing == event.version
     if awaited:
-        task = replace(task, computing=None)
+        task = replace(jobs.without(task, event.version), computing=None)
         turn.put_task(task)
     digests = event.model.digests()
     made = Attest(event.task, event.version, version_digest(digests))
@@ -212,6 +214,9 @@ def not_computed(turn: Turn, event: AggregationFailed) -> None:
     turn.put_task(task)
     head = views.head(turn.ledger.tree, event.task)
     if head is not None and head >= event.version:
+        # Others have the model, and perhaps not what it was made of.
+        ready = replace(jobs.without(task, event.version), retry_at_s=math.inf)
+        turn.put_task(ready)
         follow_chain(turn)
     elif not turn.ledger.alone:
         keys = wanting.uploads(event.uploads) + wanting.wholes(event.wholes)
@@ -249,34 +254,71 @@ def model_given(turn: Turn, given: GivenModel) -> None:
         secure(turn, replace(task, found=given.digests))
 
 
+def give_up(turn: Turn) -> None:
+    """Seeks a newer version where nobody gave anything of the sought one for long.
+
+    Others keep the bytes of their latest versions only: while we asked for one they may
+    have let it go. Over a slow link the patience grows until a whole model comes.
+    """
+    for task in list(turn.tasks.values()):
+        head = views.head(turn.ledger.tree, task.number)
+        overtaken = task.sought is not None and task.sought != head
+        if turn.now_s < task.give_up_at_s or not (overtaken and task.lacking):
+            continue
+        wanting.forget(turn, task.lacking)
+        patience_s = min(SOUGHT_PATIENCE_S_MAX, 2 * task.patience_s)
+        turn.put_task(replace(_seeking_nothing(task), patience_s=patience_s))
+        turn.report(f"task {task.number}: version {task.sought} is not to be had")
+        follow_chain(turn)
+
+
+def _seeking_nothing(task: TaskState) -> TaskState:
+    return replace(task, sought=None, found=None, lacking=frozenset())
+
+
 def _catch_up(turn: Turn, task: TaskState, head: Version) -> TaskState:
-    """Brings a task to a version that became final, or begins to get it."""
-    digest = views.version(turn.ledger.tree, task.number, head)
+    """Brings a task nearer to the chain's head, by what we compute or get from others.
+
+    What is final already is computed all the same if its job is at hand: in a fleet
+    whose versions follow each other faster than a model travels nobody would come level
+    otherwise, and a machine that computes wrongly would never show.
+    """
+    following = Version(task.head + 1)
+    digest = views.version(turn.ledger.tree, task.number, following)
     model = task.attested
-    if model is not None and version_digest(model) == digest:
-        return _version_final(turn, task, head, model)
+    if digest is not None and model is not None and version_digest(model) == digest:
+        return _further(turn, _version_final(turn, task, following, model), head)
     if version_digest(task.model) == digest:
         # Too many boards had lost their updates: the same model is a new base.
-        turn.emit(StoreDigests(task.number, head, task.model))
-        return _version_final(turn, task, head, task.model)
-    if task.computing == head:
+        turn.emit(StoreDigests(task.number, following, task.model))
+        return _further(turn, _version_final(turn, task, following, task.model), head)
+    near = head - task.head <= jobs.KEPT
+    if task.computing == following and near:
         return task
     if task.sought is not None and task.sought > task.head and task.lacking:
         still = views.version(turn.ledger.tree, task.number, task.sought)
         if task.found is not None or still is not None:
             # First this one, else a slow link would never end with any.
             return task
-    if model is not None and task.job is not None and task.job.version == head:
-        _report_other(turn, task.number, head)
+    if model is not None and digest is not None:
+        _report_other(turn, task.number, following)
+        task = replace(task, attested=None)
+    job = jobs.kept(task, following)
+    if job is not None and near and not task.lacking and task.retry_at_s == math.inf:
+        return _compute(turn, task, job)
     task = replace(task, sought=head, found=None)
     key = wanting.want_key(Subject.MODEL, model_key(task.number, head))
     return wanting.want_for(turn, task, [key])
 
 
+def _further(turn: Turn, task: TaskState, head: Version) -> TaskState:
+    return task if task.head == head else _catch_up(turn, task, head)
+
+
 def _version_final(
     turn: Turn, task: TaskState, head: Version, model: ModelDigests
 ) -> TaskState:
-    updates, staleness_milli = _statistics(task.job, head)
+    updates, staleness_milli = jobs.statistics(task.job, head)
     task = replace(
         task,
         head=head,
@@ -284,16 +326,18 @@ def _version_final(
         attested=None,
         job=None,
         wholes=_wholes(task, model),
-        sought=None,
-        found=None,
-        lacking=frozenset(),
+        patience_s=SOUGHT_PATIENCE_S,
     )
+    task = jobs.without(_seeking_nothing(task), head)
     turn.put_task(task)
     _forget_stale(turn, task)
     charge_max = turn.charge_max
     turn.emit(StoreVersion(task.number, head, updates, staleness_milli, charge_max))
     granting.release_stale(turn, task)
-    announce(turn, task)
+    newest = views.head(turn.ledger.tree, task.number)
+    if newest == head:
+        # Boards shall not be shown an older one after the newest.
+        announce(turn, task)
     turn.emit(Evaluate(task.number, head, model.inference, task.spec.bundle))
     turn.report(f"task {task.number}: version {head} is final from {updates} updates")
     return turn.tasks[task.number]
@@ -303,16 +347,19 @@ def _hand_out_job(turn: Turn, task: TaskState) -> None:
     record = views.job_record(turn.ledger.tree, task.number)
     if record is None or (task.job and task.job.version == record.version):
         return
-    job = views.open_job(turn.ledger.tree, task.number)
+    job = jobs.kept(task, record.version)
+    job = job or views.open_job(turn.ledger.tree, task.number)
     if job is not None:
         _compute(turn, replace(task, failures=0, retry_at_s=math.inf), job)
 
 
-def _compute(turn: Turn, task: TaskState, job: Job) -> None:
-    turn.put_task(replace(task, job=job, computing=job.version))
+def _compute(turn: Turn, task: TaskState, job: Job) -> TaskState:
+    task = replace(task, job=job, computing=job.version)
+    turn.put_task(task)
     members = [member.transaction for member in job.members]
     keys = {each: turn.keys[each] for each in members if each in turn.keys}
     turn.emit(Aggregate(task.number, job.version, job, keys))
+    return task
 
 
 def _forget_stale(turn: Turn, task: TaskState) -> None:
@@ -320,13 +367,6 @@ def _forget_stale(turn: Turn, task: TaskState) -> None:
     for key, held in list(turn.held.items()):
         if held.task == task.number and held.base < oldest:
             turn.held = turn.held.without(key)
-
-
-def _statistics(job: Job | None, version: Version) -> tuple[int, int]:
-    if job is None or job.version != version:
-        return 0, 0
-    staleness = [job.version - 1 - member.base for member in job.members]
-    return len(staleness), 1000 * sum(staleness) // len(staleness)
 
 
 def _wholes(task: TaskState, model: ModelDigests) -> tuple[Digest, ...]:

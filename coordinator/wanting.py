@@ -110,7 +110,8 @@ def want_for(turn: Turn, task: TaskState, keys: Iterable[bytes]) -> TaskState:
     """Wants what a task cannot go on without, and notes it there."""
     lacking = frozenset(keys)
     want(turn, sorted(lacking))
-    task = replace(task, lacking=lacking)
+    give_up_at_s = turn.now_s + task.patience_s
+    task = replace(task, lacking=lacking, give_up_at_s=give_up_at_s)
     turn.put_task(task)
     return task
 

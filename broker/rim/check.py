@@ -8,11 +8,10 @@ import queue
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
+from broker.checks import Check, Verdict
 from broker.events import (
     NO_SUBSCRIBER,
     PACKET_BYTES_MAX,
@@ -39,31 +38,6 @@ _SECRETS = ("authority.key", "server.key", f"{CHECKER}.key")
 _RENEW = "run: starling broker init, and start the broker again"
 
 _Event = TypeVar("_Event", Connected, Delivered)
-
-
-class Verdict(Enum):
-    """How a check went."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the report.
-
-    Attributes:
-      name: Stable id, for scripts.
-      verdict: How it went.
-      found: What was found.
-      fix: What to do; empty if all is well.
-    """
-
-    name: str
-    verdict: Verdict
-    found: str
-    fix: str = ""
 
 
 def check_broker(home: BrokerHome) -> list[Check]:

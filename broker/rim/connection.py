@@ -138,6 +138,11 @@ class Connection:
         """Whether packets wait to be written."""
         return self._client.want_write()
 
+    @property
+    def resumed(self) -> bool:
+        """Whether the broker had kept our session from before."""
+        return self._accepted is not None and self._accepted.session_present
+
     def lived_s(self) -> float | None:
         """Seconds since the broker accepted us; None if it never did."""
         if self._accepted_at_s is None:

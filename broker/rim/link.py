@@ -177,8 +177,14 @@ class Link:
             while self._stop_at_s is None:
                 connection, reason, lived_s = self._connection()
                 told = connection is not None and connection.taken_over
+                resumed = connection is not None and connection.resumed
                 backoff, delay_s = after_loss(
-                    backoff, self._settings.backoff, lived_s, told, self._random_float()
+                    backoff,
+                    self._settings.backoff,
+                    lived_s,
+                    told,
+                    self._random_float(),
+                    resumed,
                 )
                 if told or backoff.taken_over:
                     reason += "; another client uses this identity"

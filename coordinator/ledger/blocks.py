@@ -9,7 +9,7 @@ from functools import cached_property
 
 from coordinator.ledger import transactions, views
 from coordinator.ledger.attendance import roster_of
-from coordinator.ledger.draft import Context
+from coordinator.ledger.draft import Changes, Context
 from coordinator.ledger.mempool import Mempool
 from coordinator.ledger.parameters import parameter
 from coordinator.ledger.roster import Roster
@@ -105,6 +105,21 @@ class Tip:
         return max(self.header.time_ms, median_ms)
 
 
+class StateMismatch(RootMismatch):
+    """A block after which we have another state than its header says.
+
+    Attributes:
+      computed: Root of the state that we get.
+      first_key: The first key that the block changes here; empty if it changes none.
+    """
+
+    def __init__(self, computed: Digest, changes: Changes) -> None:
+        """Keeps what names the difference."""
+        super().__init__("state_root differs from the state that we compute")
+        self.computed = computed
+        self.first_key = min(changes, default=b"")
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A valid block and what it does."""
@@ -189,8 +204,9 @@ def check(tip: Tip, block: Block, mempool: Mempool, signed: bool = False) -> Pre
     for index, result in enumerate(execution.results):
         if result.code != 0:
             raise InvalidBlock(f"transaction {index} is refused: {result.detail}")
-    if execution.tree.root() != header.state_root:
-        raise RootMismatch("state_root differs from the state that we compute")
+    root = execution.tree.root()
+    if root != header.state_root:
+        raise StateMismatch(root, execution.changes)
     return Prepared(block, execution)
 
 

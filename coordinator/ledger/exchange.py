@@ -25,13 +25,14 @@ from coordinator.ledger import (
 from coordinator.ledger.blocks import Prepared
 from coordinator.ledger.lock import check_proof_of_lock
 from coordinator.ledger.rounds import Step
-from coordinator.ledger.turn import BlamePeer, Turn
+from coordinator.ledger.turn import BlamePeer, Diverged, Turn
 from coordinator.ledger.wire import Decision, Held, Status, Topic
 from protocol.chain import (
     BLOCK,
     CERTIFICATE,
     PROPOSAL,
     VOTE,
+    Block,
     Proposal,
     Vote,
     VoteType,
@@ -45,7 +46,7 @@ from protocol.errors import (
     UnknownProposer,
 )
 from protocol.genesis import Genesis
-from protocol.ids import SIGNATURE_BYTES
+from protocol.ids import SIGNATURE_BYTES, PublicKey
 from protocol.keys import verify
 from protocol.statetree import StateTree
 
@@ -90,7 +91,7 @@ def _at(turn: Turn) -> tuple[StateTree, Genesis, int]:
     return tip.tree, tip.genesis, tip.height + 1
 
 
-def _public(turn: Turn, index: int) -> bytes:
+def _public(turn: Turn, index: int) -> PublicKey:
     members = turn.state.party.roster.validators.members
     if index >= len(members):
         raise ProtocolError(f"no validator {index}", Reason.NOT_AUTHORISED)
@@ -137,8 +138,9 @@ def _prepared(turn: Turn, proposal: Proposal) -> Prepared | None:
         known = turn.state.prepared.get(proposal.block_id)
         return known or blocks.check(turn.state.tip, block, turn.state.mempool)
     except ProtocolError as error:
-        detail = f"validator {proposal.proposer} proposed an invalid block: {error}"
-        turn.emit(BlamePeer(Reason.INVALID_BLOCK, detail))
+        detail = f"proposed an invalid block: {error}"
+        signer = _public(turn, proposal.proposer)
+        turn.emit(BlamePeer(Reason.INVALID_BLOCK, detail, signer))
         return None
 
 
@@ -183,12 +185,36 @@ def _hear_decision(turn: Turn, decision: Decision) -> None:
         return
     prepared = state.prepared.get(block_id)
     if prepared is None:
-        prepared = blocks.check(state.tip, block, state.mempool)
+        prepared = _decided(turn, block)
     ballots = replace(state.consensus.ballots, commit=certificate)
     turn.change(
         consensus=replace(state.consensus, ballots=ballots),
         prepared={**state.prepared, block_id: prepared},
     )
+
+
+def _decided(turn: Turn, block: Block) -> Prepared:
+    """A block that a quorum decided: if it is invalid here, it is we who differ.
+
+    Raises:
+      ProtocolError: What is wrong with it.
+    """
+    header = block.header
+    try:
+        return blocks.check(turn.state.tip, block, turn.state.mempool)
+    except ProtocolError as error:
+        mismatch = error if isinstance(error, blocks.StateMismatch) else None
+        turn.emit(
+            Diverged(
+                header.height,
+                header.block_id(),
+                header.state_root,
+                None if mismatch is None else mismatch.computed,
+                b"" if mismatch is None else mismatch.first_key,
+                str(error),
+            )
+        )
+        raise
 
 
 def _hear_transaction(turn: Turn, packed: bytes, source: bytes) -> None:

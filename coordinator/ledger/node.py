@@ -18,6 +18,7 @@ from coordinator.ledger.rounds import Consensus, Moment, Step
 from coordinator.ledger.turn import (
     BlamePeer,
     Decided,
+    Diverged,
     Effect,
     Gossip,
     JournalVote,
@@ -37,6 +38,7 @@ from protocol.statetree import StateTree
 
 __all__ = [
     "BlamePeer",
+    "Diverged",
     "Effect",
     "Event",
     "Gossip",

@@ -17,12 +17,14 @@ from protocol.evidence import (
     duplicate_proposals,
     duplicate_votes,
 )
+from protocol.ids import PublicKey
 
 
 def second_vote(turn: Turn, first: Vote, second: Vote) -> None:
     """A validator voted twice in one round; both votes are kept already."""
-    detail = f"validator {first.voter} voted twice in round {first.round}"
-    turn.emit(BlamePeer(Reason.EQUIVOCATION, detail))
+    detail = f"voted twice in round {first.round}"
+    signer = _public(turn, first.voter)
+    turn.emit(BlamePeer(Reason.EQUIVOCATION, detail, signer))
     told = turn.state.consensus.ballots.conflicts[:-1]
     if all(pair[0].voter != first.voter for pair in told):
         _accuse(turn, first.voter, duplicate_votes(first, second))
@@ -31,8 +33,9 @@ def second_vote(turn: Turn, first: Vote, second: Vote) -> None:
 def second_proposal(turn: Turn, second: Proposal) -> None:
     """A validator offered two blocks in one round; the first one counts."""
     state = turn.state.consensus
-    detail = f"validator {second.proposer} proposed twice in round {second.round}"
-    turn.emit(BlamePeer(Reason.EQUIVOCATION, detail))
+    detail = f"proposed twice in round {second.round}"
+    signer = _public(turn, second.proposer)
+    turn.emit(BlamePeer(Reason.EQUIVOCATION, detail, signer))
     told = state.ballots.rivals.values()
     first = state.ballots.proposals[second.round].proposal
     ballots = state.ballots.with_rival(second)
@@ -47,15 +50,20 @@ def own_signature(turn: Turn, what: str) -> None:
     Somebody runs with a copy of our key, or our journal is not the last one.
     """
     detail = f"our own {what}, not in our journal"
-    turn.emit(BlamePeer(Reason.EQUIVOCATION, detail))
+    signer = turn.state.party.key.public
+    turn.emit(BlamePeer(Reason.EQUIVOCATION, detail, signer))
     turn.change(copied=True)
 
 
 def _accuse(turn: Turn, validator: int, evidence: Evidence) -> None:
     state = turn.state
-    public = state.party.roster.validators.members[validator].public
+    public = _public(turn, validator)
     if views.fault(state.tree, public) is not None:
         return
     # One accusation of a validator and height: its counter needs no memory.
     counter = state.consensus.height
     height.submit_own(turn, Kind.EVIDENCE, counter, EVIDENCE.pack(evidence))
+
+
+def _public(turn: Turn, validator: int) -> PublicKey:
+    return turn.state.party.roster.validators.members[validator].public

@@ -260,13 +260,50 @@ class StoreFork:
 
 @dataclass(frozen=True)
 class BlamePeer:
-    """A peer's message was refused: count it."""
+    """A message was refused: count it.
+
+    Attributes:
+      reason: Why.
+      detail: For people.
+      signer: Key of the validator whose signature is to blame; None for whoever sent
+        the message.
+    """
 
     reason: Reason
     detail: str
+    signer: PublicKey | None = None
 
 
-Effect = JournalVote | Gossip | StoreBlock | RefuseTransaction | BlamePeer | StoreFork
+@dataclass(frozen=True)
+class Diverged:
+    """A quorum decided a block that we find invalid: our state or code differs.
+
+    Attributes:
+      height: Of the block.
+      block_id: Of the block.
+      certified: The state root in its header.
+      computed: The state root that we get; None if the block fails before that.
+      first_key: The first key in the tree's order that the block changes here.
+      detail: What is wrong with it here.
+    """
+
+    height: int
+    block_id: BlockHash
+    certified: Digest
+    computed: Digest | None
+    first_key: bytes
+    detail: str
+
+
+Effect = (
+    JournalVote
+    | Gossip
+    | StoreBlock
+    | RefuseTransaction
+    | BlamePeer
+    | Diverged
+    | StoreFork
+)
 
 
 def silence(settings: LedgerSettings, state: LedgerState, now_s: float) -> str:

@@ -52,6 +52,10 @@ from protocol.messages import FORFEIT, TASKS_MAX, Contribution, Forfeit
 from protocol.statement import Board, Progress, board_key, head_key
 from protocol.task import TASK, TaskSpec, version_digest
 
+DISSENT_VERSIONS = 256
+"""How long the digest of a version stays known once nobody may train from it any more:
+an attestation that comes so late is still compared with it, and names its sender."""
+
 
 def publish(
     draft: Draft, context: Context, envelope: Envelope, identity: Digest
@@ -334,8 +338,9 @@ def advance(
     draft.put(version_key(number, version), digest)
     forfeits.forget(draft, number)
     oldest = version - spec.aggregation.staleness_max
+    if oldest > DISSENT_VERSIONS:
+        draft.put(version_key(number, oldest - 1 - DISSENT_VERSIONS), None)
     if oldest > 0:
-        draft.put(version_key(number, oldest - 1), None)
         settlement.forget(draft, number, oldest - 1)
         scores.forget(draft, number, oldest - 1)
     progress = _drop_stale(draft, number, replace(progress, head=version), oldest)

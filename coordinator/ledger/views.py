@@ -233,7 +233,7 @@ def head(tree: Reader, number: int) -> Version | None:
 
 
 def version(tree: Reader, number: int, wanted: int) -> Digest | None:
-    """The digest of a final version that may still be a base."""
+    """The digest of a final version; None if it is no longer known."""
     packed = tree.get(version_key(number, wanted))
     return None if packed is None else Digest(packed)
 

@@ -24,7 +24,7 @@ from broker.events import (
 from broker.events import (
     Disconnected as LinkDisconnected,
 )
-from coordinator import machine
+from coordinator import machine, membership, stall
 from coordinator.effects import (
     Accept,
     AdoptSnapshot,
@@ -64,11 +64,13 @@ from coordinator.events import (
 )
 from coordinator.ledger.node import Gossip, StoreFork
 from coordinator.rim import inbox
+from coordinator.rim.alarm import Alarm
 from coordinator.rim.backlog import Backlog
 from coordinator.rim.elsewhere import Elsewhere, PeerBrokers
 from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.lanes import Lane
 from coordinator.rim.outgoing import Outgoing
+from coordinator.rim.outside import Outside
 from coordinator.rim.overload import Overload, counts
 from coordinator.rim.publishing import Publisher, address
 from coordinator.rim.standstill import write_fork
@@ -123,7 +125,8 @@ class Runner:
         self._inbox_at_s = 0.0
         self._status_at_s = 0.0
         self._block_from_s = 0.0
-        self._broker = "connecting"
+        self._outside = Outside(home.state)
+        self._alarm = Alarm(log)
         self._stopping = False
         self.anew = False
         self._backlog: Backlog[_Item] = Backlog()
@@ -230,17 +233,18 @@ class Runner:
         match item:
             case MessageArrived():
                 self._message(item, effects)
-            case Delivered(publish_id):
+            case Delivered(publish_id, code):
+                self._outside.answered(code, _now_s())
                 self._outgoing.delivered(publish_id)
             case LinkConnected():
-                self._broker = "connected"
+                self._outside.connected()
                 log.info("connected to the broker")
                 self._step(Connected(), effects)
             case LinkDisconnected(reason, retry_in_s):
                 if retry_in_s is None and not self._stopping:
                     raise TransportError(reason)
-                self._broker = f"disconnected: {reason}"
-                log.warning("broker: %s; next attempt in %s s", reason, retry_in_s)
+                self._outside.disconnected(reason)
+                log.warning("broker: %s; next attempt in %.1f s", reason, retry_in_s)
                 self._outgoing.disconnected()
                 self._step(Disconnected(), effects)
             case Elsewhere():
@@ -349,12 +353,16 @@ class Runner:
                 self._parts.tally.ignore(device)
             case Accept():
                 self._parts.tally.accept(effect)
-            case Refuse(device, reason, detail):
+            case Refuse(device, reason, detail, peer):
                 self._parts.tally.refuse(effect)
-                whose = device_name(device) if device else "operator or peer"
+                if peer is not None:
+                    name = membership.name_of(self._state.ledger, peer)
+                    self._alarm.refused(effect, name, _now_s())
+                    return
+                whose = device_name(device) if device else "operator"
                 log.debug("refused %s: %s: %s", whose, Reason(reason).name, detail)
-            case Report(text):
-                log.info("%s", text)
+            case Report(text, grave):
+                log.log(logging.ERROR if grave else logging.INFO, "%s", text)
 
     def _hand_over(self, effect: Aggregate | Evaluate | Examine) -> None:
         workers = self._parts.workers
@@ -370,9 +378,13 @@ class Runner:
         # Processor time: on a busy machine the clock would make it rare, and whoever
         # watches would see the past.
         used_s = time.thread_time()
-        brokers = "; ".join([self._broker, *self._elsewhere.conditions])
+        now_s = _now_s()
+        facts = self._outside.look(self._elsewhere.conditions)
+        found = stall.look(self._parts.settings, self._state, now_s, facts.troubles)
+        self._alarm.warn(facts.warnings, now_s)
+        self._alarm.stall(found, self._state.ledger.height, now_s)
         self._parts.status.write(
-            self._state, condition, brokers, _now_s(), self._now_ms()
+            self._state, condition, facts, found, now_s, self._now_ms()
         )
         for line in self._overload.lines(
             counts(self._state, self._parts.tally), _now_s()

@@ -4,24 +4,27 @@ import json
 import logging
 import os
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from coordinator import membership
-from coordinator.duty import SILENT_AFTER_STATUSES
 from coordinator.ledger import attestation, fork, node, views
+from coordinator.ledger.node import Diverged
 from coordinator.ledger.rounds import Step
 from coordinator.ledger.storage import Store, StoredVersion
 from coordinator.rim import overload
+from coordinator.rim.outside import Facts, disk_section
 from coordinator.rim.status_devices import DeviceRows
 from coordinator.rim.tally import Tally
+from coordinator.stall import Stall, heartbeat_s, silent
 from coordinator.state import CoordinatorState, Settings, TaskState
 from durable.files import replace_unsynced
 from protocol.errors import StorageError
 from protocol.evidence import Offence
 from protocol.genesis import FaultModel
-from protocol.ids import device_id, device_name
+from protocol.ids import device_name
 from protocol.mechanisms import epsilon_shown
 from protocol.task import E12, PrivacyPolicy
 
@@ -62,7 +65,8 @@ class StatusFile:
         self,
         state: CoordinatorState,
         condition: str,
-        broker: str,
+        facts: Facts,
+        stall: Stall,
         now_s: float,
         now_ms: int,
     ) -> None:
@@ -71,12 +75,17 @@ class StatusFile:
         Args:
           state: What to show.
           condition: `running`, `stopped`, or what is wrong.
-          broker: What the connection is like.
+          facts: What is around us.
+          stall: How the chain goes on.
           now_s: Monotonic clock.
           now_ms: Unix time.
         """
         delta, policies = _delta(state), _policies(state)
-        document = self._document(state, condition, broker, now_s, now_ms)
+        document = {
+            **self._document(state, condition, now_s, now_ms),
+            **_outside(facts),
+            "stall": _stall(stall),
+        }
         devices = self._devices.text(
             state,
             lambda charge: self._epsilon(policies, charge, delta),
@@ -88,12 +97,30 @@ class StatusFile:
         except StorageError as error:
             # A full disk ends the process where something must last, not here.
             log.warning("%s", error)
+            self._write_over(document)
+
+    def _write_over(self, document: dict[str, Any]) -> None:
+        """Writes what is short into the room that the file has already.
+
+        A full disk gives no room for another file, and whoever looks at it afterwards
+        must see why the process ended.
+        """
+        tasks = [{**task, "versions": []} for task in document["tasks"]]
+        text = json.dumps({**document, "tasks": tasks, "devices": []}).encode()
+        try:
+            with self._path.open("r+b") as file:
+                room = file.seek(0, os.SEEK_END)
+                if len(text) <= room:
+                    file.seek(0)
+                    file.write(text)
+                    file.truncate()
+        except OSError as error:
+            log.warning("%s: %s", self._path, error.strerror)
 
     def _document(
         self,
         state: CoordinatorState,
         condition: str,
-        broker: str,
         now_s: float,
         now_ms: int,
     ) -> dict[str, Any]:
@@ -105,7 +132,6 @@ class StatusFile:
         return {
             "state": condition,
             "id": self._name,
-            "broker": broker,
             "pid": os.getpid(),
             "started_ms": tally.started_ms,
             "now_ms": now_ms,
@@ -115,6 +141,9 @@ class StatusFile:
                 "state_root": header.state_root.hex() if header else None,
                 "boards": views.board_count(ledger.tree),
                 "waiting": ledger.mempool.size,
+                "time_ms": header.time_ms if header else None,
+                "heartbeat_s": heartbeat_s(state),
+                "diverged": _diverged(state.diverged),
             },
             "consensus": consensus(self._settings, state, now_s),
             "finality_s": median(state.finalities_s) if state.finalities_s else None,
@@ -126,6 +155,14 @@ class StatusFile:
                 "accepted": tally.accepted,
                 "refused": dict(tally.refused),
             },
+            "refused_peers": [
+                {
+                    "name": membership.name_of(ledger, who),
+                    "id": device_name(who),
+                    "reasons": dict(counts),
+                }
+                for who, counts in sorted(tally.peers.items())
+            ],
             "traffic": {
                 "bytes_up": bytes_up,
                 "bytes_down": bytes_down,
@@ -214,7 +251,7 @@ def consensus(
             if (absence := views.absence(state.ledger.tree, member.public)) is not None
             and absence.away
         ],
-        "missing": _missing(settings, state, now_s),
+        "missing": [asdict(one) for one in silent(settings, state, now_s)],
         "fork": _fork(state),
         "step": Step(deciding.step).name.lower(),
         "rounds": state.rounds,
@@ -242,20 +279,39 @@ def consensus(
     }
 
 
-def _missing(
-    settings: Settings, state: CoordinatorState, now_s: float
-) -> list[dict[str, Any]]:
-    """Whom we did not hear of lately, and for how long."""
-    party = state.ledger.party
-    wait_s = SILENT_AFTER_STATUSES * settings.ledger.status_s
-    missing = []
-    for index, member in enumerate(party.roster.validators.members):
-        peer = state.peers.get(device_id(member.public))
-        heard_at_s = peer.heard_at_s if peer is not None else state.since_s
-        silent_s = now_s - heard_at_s
-        if index != party.index and silent_s > wait_s:
-            missing.append({"name": member.name, "silent_s": silent_s})
-    return missing
+def _stall(found: Stall) -> dict[str, Any]:
+    """How the chain goes on."""
+    return {
+        "stalled": found.stalled,
+        "block_age_s": found.block_age_s,
+        "step_age_s": found.stage_s,
+        "missing_prevotes": list(found.missing.prevotes),
+        "missing_precommits": list(found.missing.precommits),
+        "why": list(found.why),
+    }
+
+
+def _outside(facts: Facts) -> dict[str, Any]:
+    """What is around us."""
+    return {
+        "broker": facts.broker,
+        "broker_rights": facts.rights,
+        "disk": disk_section(facts),
+    }
+
+
+def _diverged(found: Diverged | None) -> dict[str, Any] | None:
+    """The decided block that is invalid here."""
+    if found is None:
+        return None
+    return {
+        "height": found.height,
+        "block": found.block_id.hex(),
+        "certified": found.certified.hex(),
+        "computed": None if found.computed is None else found.computed.hex(),
+        "first_key": found.first_key.decode(errors="backslashreplace"),
+        "detail": found.detail,
+    }
 
 
 def _fork(state: CoordinatorState) -> dict[str, Any] | None:

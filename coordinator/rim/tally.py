@@ -7,6 +7,8 @@ from coordinator.effects import Accept, Refuse
 from protocol.errors import Reason
 from protocol.ids import DeviceId, device_name
 
+PEERS_MAX = 256
+
 
 @dataclass
 class DeviceCount:
@@ -32,6 +34,7 @@ class Tally:
     Attributes:
       devices: By board.
       refused: By reason, boards and everybody else.
+      peers: By coordinator and reason.
       started_ms: Unix time of the start.
       ignored: Messages beyond a board's allowance, by its name, since the start.
       dropped: What found no room on its way out, by the lane's name.
@@ -40,6 +43,7 @@ class Tally:
     started_ms: int
     devices: dict[DeviceId, DeviceCount] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
+    peers: dict[DeviceId, Counter[str]] = field(default_factory=dict)
     accepted: int = 0
     ignored: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
@@ -75,3 +79,6 @@ class Tally:
         self.refused[name] += 1
         if effect.device is not None:
             self.device(effect.device).refused[name] += 1
+        peer = effect.peer
+        if peer is not None and (peer in self.peers or len(self.peers) < PEERS_MAX):
+            self.peers.setdefault(peer, Counter())[name] += 1

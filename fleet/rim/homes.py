@@ -6,6 +6,7 @@ HOME/boards/000/        of `starling agent`, one folder a board; data/ has its s
 HOME/bundle/            what is trained
 HOME/task.toml          how
 HOME/logs/              what each process says
+HOME/processes.json     process id of each service that is up
 HOME/orders/            what coordinators are to do wrong
 """
 
@@ -78,6 +79,11 @@ class Homes:
     def board(self, number: int) -> Path:
         """Of one board."""
         return self.path / "boards" / f"{number:03d}"
+
+    @property
+    def register(self) -> Path:
+        """Says which process each service is."""
+        return self.path / "processes.json"
 
     def service(self, name: str, tier: int, *words: str) -> Service:
         """A command that keeps running."""

@@ -6,6 +6,7 @@ stops with its last words. All children share one process group with a watcher t
 ends the group when this process goes, however it goes: no run leaves processes behind.
 """
 
+import json
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 import protocol
+from durable.files import write_atomic
 from protocol.errors import EXIT_CONFIG, ConfigError
 
 RESTART_PAUSE_S = 0.5
@@ -25,6 +27,7 @@ STABLE_S = 10.0
 """A child that ran this long is not dying in a row."""
 STOP_TIMEOUT_S = 10.0
 _LAST_WORDS_CHARS = 1500
+_READABLE = 0o644
 _WATCHER = (
     'trap "" TERM; read line; [ "$line" = done ] || '
     "{ kill -TERM -$$; sleep 5; kill -KILL -$$; }"
@@ -63,9 +66,11 @@ class Supervisor:
     """Starts services, restarts them and stops them; use it in a `with` block.
 
     Attributes:
+      register: File that names the process of each service that is up; None for none.
       restarts: How often a service was started again.
     """
 
+    register: Path | None = None
     restarts: int = 0
     _running: dict[str, _Running] = field(default_factory=dict)
     _watcher: subprocess.Popen[bytes] | None = None
@@ -91,6 +96,7 @@ class Supervisor:
         assert service.name not in self._running
         child = self._spawn(service)
         self._running[service.name] = _Running(service, child, time.monotonic())
+        self._write_register()
 
     def pid(self, name: str) -> int | None:
         """Process id of a service, None while it is down."""
@@ -104,6 +110,7 @@ class Supervisor:
             entry.child.kill()
             entry.child.wait()
         entry.child, entry.again_at_s = None, None
+        self._write_register()
 
     def revive(self, name: str) -> None:
         """Starts a killed service again; one that runs goes on."""
@@ -112,6 +119,7 @@ class Supervisor:
             entry.again_at_s = None
             entry.child = self._spawn(entry.service)
             entry.started_s = time.monotonic()
+            self._write_register()
 
     def check(self) -> list[str]:
         """Notes deaths and starts again what is due.
@@ -133,6 +141,8 @@ class Supervisor:
                 entry.started_s = now_s
                 self.restarts += 1
                 notices.append(f"{entry.service.name} was started again")
+        if notices:
+            self._write_register()
         return notices
 
     def stop_services(self, tier_least: int = 0) -> None:
@@ -155,6 +165,16 @@ class Supervisor:
             os.killpg(self._watcher.pid, signal.SIGKILL)
             self._watcher.communicate()
             self._watcher = None
+
+    def _write_register(self) -> None:
+        if self.register is None:
+            return
+        pids = {
+            name: entry.child.pid
+            for name, entry in self._running.items()
+            if entry.child is not None
+        }
+        write_atomic(self.register, json.dumps(pids).encode(), _READABLE)
 
     def _spawn(self, service: Service) -> subprocess.Popen[bytes]:
         assert self._watcher is not None, "use it in a with block"

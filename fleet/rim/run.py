@@ -64,7 +64,7 @@ def run_processes(plan: FleetPlan, home: Path, screen: Screen) -> FleetRun:
     set_up(homes, plan, material)
     private = bool(spec.privacy.mechanism)
     watch = Watch(homes, plan.devices, plan.coordinators, private=private)
-    with Supervisor() as supervisor:
+    with Supervisor(homes.register) as supervisor:
         begun_s, because, last = _serve(plan, homes, supervisor, watch, shown, screen)
         supervisor.stop_services(TIER_BOARDS)
         _wait_for_evaluation(watch, last)

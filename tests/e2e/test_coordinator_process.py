@@ -156,6 +156,7 @@ class ScriptedBoard:
         (folder / "tls.pem").write_text(admission.certificate_pem)
         self.topics = Topics(FLEET)
         self.counter = 0
+        self.newest: Manifest | None = None
         self.link = RecordedLink(
             LinkSettings(
                 admission.broker_host,
@@ -189,7 +190,7 @@ class ScriptedBoard:
         found: list[Envelope] = []
 
         def fits(event: MessageArrived) -> bool:
-            self.link.link.acknowledge(event.token)
+            self._take(event)
             if event.topic != self.topics.down(self.name):
                 return False
             found[:] = [ENVELOPE.unpack(event.payload)]
@@ -248,7 +249,7 @@ class ScriptedBoard:
                 return False
             if not isinstance(event, MessageArrived):
                 continue
-            self.link.link.acknowledge(event.token)
+            self._take(event)
             if event.topic == self.topics.down(self.name):
                 heard = ENVELOPE.unpack(event.payload)
                 if heard.kind == Kind.ACCEPTED:
@@ -273,18 +274,25 @@ class ScriptedBoard:
 
     def await_version(self, version: int) -> Manifest:
         """The manifest of a version, checked as a board checks it."""
-        found: list[Manifest] = []
+
+        def has_come() -> bool:
+            return self.newest is not None and self.newest.version >= version
 
         def fits(event: MessageArrived) -> bool:
-            self.link.link.acknowledge(event.token)
-            if event.topic != self.topics.manifest(0):
-                return False
-            found[:] = [MANIFEST.unpack(event.payload)]
-            return found[0].version >= version
+            self._take(event)
+            return has_come()
 
-        self.link.wait(MessageArrived, fits)
-        found[0].check(pin(self.genesis))
-        return found[0]
+        if not has_come():
+            self.link.wait(MessageArrived, fits)
+        assert self.newest is not None
+        self.newest.check(pin(self.genesis))
+        return self.newest
+
+    def _take(self, event: MessageArrived) -> None:
+        """Acknowledges a message, and keeps a manifest whatever is waited for."""
+        self.link.link.acknowledge(event.token)
+        if event.topic == self.topics.manifest(0):
+            self.newest = MANIFEST.unpack(event.payload)
 
 
 @pytest.fixture
@@ -465,3 +473,46 @@ def test_coordinator_key_readable_by_others_does_not_start(
 
     assert result.returncode == EXIT_CONFIG
     assert "chmod 600" in result.stderr
+
+
+def checked(home: Path) -> tuple[int, dict[str, str]]:
+    """The exit status of `check`, and each row's verdict."""
+    result = starling("coordinator", "check", "--home", home, "--json")
+    rows = json.loads(result.stdout)["checks"]
+    return result.returncode, {row["name"]: row["verdict"] for row in rows}
+
+
+def test_check_is_well_while_it_runs_and_names_what_is_missing_after(
+    coordinator: Coordinator, broker: Broker
+) -> None:
+    status, rows = checked(coordinator.home)
+    assert (status, rows["status.fresh"]) == (1, "fail")
+
+    coordinator.start()
+    deadline_s = time.monotonic() + DEADLINE_S
+    while (found := checked(coordinator.home))[0]:
+        assert time.monotonic() < deadline_s, found
+    assert found[1]["process.alive"] == "ok"
+    assert found[1]["broker.rights"] == "ok"
+    (coordinator.home / "keys" / "signing").chmod(0o644)
+    status, rows = checked(coordinator.home)
+    assert (status, rows["keys.signing-private"]) == (1, "fail")
+    (coordinator.home / "keys" / "signing").chmod(0o600)
+
+    coordinator.end(signal.SIGKILL)
+    status, rows = checked(coordinator.home)
+    assert (status, rows["process.alive"]) == (1, "fail")
+    shown = starling("coordinator", "check", "--home", coordinator.home).stdout
+    assert "-> run: starling coordinator run" in shown
+
+
+def test_coordinator_whose_broker_rights_are_taken_says_so(
+    coordinator: Coordinator, broker: Broker
+) -> None:
+    (broker.home.path / "access").write_text("# nobody may do anything\n")
+    broker.process.reload()
+    coordinator.start()
+    deadline_s = time.monotonic() + DEADLINE_S
+    while checked(coordinator.home)[1].get("broker.rights") != "fail":
+        assert time.monotonic() < deadline_s
+    assert "0x87 not authorised" in coordinator.log.read_text()

@@ -9,7 +9,7 @@ import pytest
 from agent.state import Pace
 from coordinator import effects as e
 from coordinator import events as c
-from coordinator import wanting
+from coordinator import stall, wanting
 from coordinator.events import Event
 from coordinator.rim.persistence import Persistence
 from protocol.ids import Digest
@@ -95,6 +95,38 @@ def test_council_parted_in_halves_makes_no_version_until_it_is_healed() -> None:
 
     world.part()
     finish(world)
+
+
+def test_council_parted_in_halves_says_whose_votes_are_missing_until_it_is_healed() -> (
+    None
+):
+    world = CouncilWorld(1, replace(PLAN, weather=CALM))
+    assert world.reach(1, LIVENESS_S)
+    assert not any(found.stalled for found in stalls(world))
+    world.part((0, 1), (2, 3))
+    world.time.run(world.time.now_s + 25.0, lambda: False)
+
+    for index, found in enumerate(stalls(world)):
+        others = {0, 1} if index > 1 else {2, 3}
+        names = {f"office{other}" for other in others}
+        assert found.stalled
+        assert found.block_age_s > 12.0
+        assert found.why[0].startswith("no quorum: heard from 2 of 4, silent office")
+        assert names <= {*found.missing.prevotes, *found.missing.precommits}
+        assert all(name in found.why[0] for name in names)
+
+    world.part()
+    finish(world)
+    assert not any(found.stalled for found in stalls(world))
+
+
+def stalls(world: CouncilWorld) -> list[stall.Stall]:
+    """How the chain goes on at each of them."""
+    found = []
+    for office in world.offices:
+        assert office.state is not None
+        found.append(stall.look(office.settings, office.state, world.time.now_s))
+    return found
 
 
 def longest_wait(world: CouncilWorld, seconds: float) -> float:

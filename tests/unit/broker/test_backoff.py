@@ -73,3 +73,13 @@ def test_delays_of_a_fleet_spread_over_all_of_the_bound() -> None:
 
     assert min(delays) == pytest.approx(0.32)
     assert max(delays) == 32.0
+
+
+def test_broker_that_restarts_again_and_again_is_no_takeover() -> None:
+    state, delays = Backoff(), []
+    for _ in range(4):
+        state, delay_s = after_loss(state, POLICY, 1.0, False, 0.0, resumed=False)
+        delays.append(delay_s)
+        assert not state.taken_over
+
+    assert delays == [1, 2, 4, 8]

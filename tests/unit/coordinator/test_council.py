@@ -8,7 +8,7 @@ import pytest
 from broker.events import Message
 from coordinator import duty, peers, sharing, submission, wanting
 from coordinator.aggregation.strategy import PackedModel
-from coordinator.effects import Give, Publish, Tell
+from coordinator.effects import Evaluate, Give, Publish, Refuse, Tell
 from coordinator.events import PeerArrived, Ticked, UploadsWait
 from coordinator.gossip import FRAME, WANT, Frame, Subject, Want
 from coordinator.ledger import conviction, node, views, wire
@@ -220,6 +220,25 @@ def test_council_honest_member_slower_than_the_quorum_attests_nothing(
     assert council.heights() == heights
     assert council.heads() == [versions] * COUNT
     assert not any("as we got it" in text for text in council.members[3].reports())
+
+
+def test_council_member_behind_computes_version_by_version_until_it_is_level(
+    council: Council, boards: list[Voter]
+) -> None:
+    slow_versions(council, boards, 3)
+    council.cut = lambda source, target, m: (
+        subject_of(m)
+        in {
+            Subject.MODEL,
+            Subject.WHOLE,
+        }
+    )
+    council.members[3].hand_over()
+    council.run(2.0)
+
+    assert council.heads() == [3] * COUNT
+    final = [e.version for e in council.members[3].effects if isinstance(e, Evaluate)]
+    assert final == [0, 1, 2, 3]
 
 
 def test_council_split_job_ends_when_one_that_was_wrong_is_mended(
@@ -719,6 +738,9 @@ def test_gossip_of_bad_bytes_is_counted(
     member.effects.clear()
     member.step(PeerArrived(KEYS[0].identity, payload), council.now_s)
     assert member.refusals() == [reason]
+    assert [e.peer for e in member.effects if isinstance(e, Refuse)] == [
+        KEYS[0].identity
+    ]
     assert member.state.ledger is before
 
 
@@ -780,6 +802,34 @@ def test_council_what_nobody_gave_for_long_is_asked_for_again(
 
     theta = MODEL.digests().theta
     assert all(member.store.blob(theta) is not None for member in council.members)
+
+
+def test_council_sought_version_that_others_let_go_is_given_up(
+    council: Council, boards: list[Voter]
+) -> None:
+    council.crash(1)
+    for board in boards[:2]:
+        council.contribute(board, 0, to={0, 2, 3})
+    council.run(8.0)
+    first = council.members[0].store.model(TASK, 1)
+    assert first is not None
+
+    def let_go(source: int, target: int, message: Message) -> bool:
+        frame = FRAME.unpack(message.payload)
+        whole = frame.subject == Subject.WHOLE
+        return frame.subject == Subject.UPLOAD or (
+            whole and H(frame.content) in {first.theta, first.average}
+        )
+
+    council.cut = let_go
+    council.restart(1)
+    council.run(1.0)
+    assert council.members[1].state.tasks[TASK].sought == 1
+    for board in boards[:2]:
+        council.contribute(board, 1, to={0, 2, 3})
+    council.run(8.0)
+
+    assert council.heads() == [2, 2, 2, 2]
 
 
 def test_council_overtaken_version_is_given_up_for_the_newest(

@@ -153,7 +153,8 @@ def test_transaction_of_somebody_else_is_handed_in(tmp_path: Path) -> None:
     file.write_bytes(ENVELOPE.pack(envelope))
     run(home, "submit", str(file))
     assert handed_in(home) == [envelope]
-    file.write_bytes(ENVELOPE.pack(envelope)[:-1] + b"\x00")
+    packed = ENVELOPE.pack(envelope)
+    file.write_bytes(packed[:-1] + bytes([packed[-1] ^ 1]))
     with pytest.raises(ConfigError, match="does not verify"):
         run(home, "submit", str(file))
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.ledger import layout, views
+from coordinator.ledger import layout, versions, views
 from coordinator.ledger.draft import JobCut, TaskOpened, VersionFinal
 from coordinator.ledger.records import Dissent
 from coordinator.ledger.state import apply, execute, genesis_tree
@@ -180,8 +180,32 @@ def test_new_head_drops_what_it_makes_too_stale() -> None:
     world.must(*(world.update(i, 2) for i in range(4)), world.update(5, 0))
     world.must(world.attest(3))
     assert views.pending(world.tree, 0) == ()
-    assert world.tree.get(version_key(0, 0)) is None
     check_invariants(world.tree)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_digest_of_a_version_goes_some_versions_after_its_last_use_as_a_base(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "DISSENT_VERSIONS", kept)
+    world = opened()
+    staleness_max = SPEC.aggregation.staleness_max
+    for base in range(staleness_max + kept):
+        world.advance(base)
+        assert world.tree.get(version_key(0, 0)) is not None
+    world.advance(staleness_max + kept)
+    assert world.tree.get(version_key(0, 0)) is None
+    assert world.tree.get(version_key(0, 1)) is not None
+    check_invariants(world.tree)
+
+
+def test_dissent_far_later_than_a_base_is_named() -> None:
+    world = opened(validators=4)
+    for base in range(SPEC.aggregation.staleness_max + 3):
+        world.advance(base)
+    world.must(world.attest(1, H(b"wrong"), 3))
+    assert _dissent(world, 3) == Dissent(1, Version(1), H(b"wrong"))
+    assert world.do(world.attest(1, validator=2)).code == Reason.STALE
 
 
 def test_history_forgets_bases_that_are_too_old() -> None:

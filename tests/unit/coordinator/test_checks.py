@@ -1,0 +1,195 @@
+"""Each thing that may be wrong with a coordinator is a row of its check."""
+
+import json
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.checks import Check, Verdict, checks_json, checks_text, failed
+from coordinator import stall
+from coordinator.checks import check_status
+from coordinator.effects import Refuse
+from coordinator.rim.outside import Facts
+from coordinator.rim.status import StatusFile
+from coordinator.rim.tally import Tally
+from coordinator.status_text import status_text
+from protocol.errors import Reason
+from tests.unit.coordinator.council import KEYS, Council, Voter
+
+Document = dict[str, Any]
+WELL = Facts("connected", True, "", 10**12)
+NOW_MS = 1000
+
+
+def write(council: Council, path: Path, condition: str = "running") -> Document:
+    """What member 0 shows of itself."""
+    member, tally = council.members[0], Tally(0)
+    tally.refuse(Refuse(None, Reason.BUSY, "", KEYS[1].identity))
+    found = stall.look(member.settings, member.state, council.now_s)
+    file = StatusFile(path, member.settings, member.store, tally)
+    file.write(member.state, condition, WELL, found, council.now_s, NOW_MS)
+    document: Document = json.loads(path.read_text())
+    return document
+
+
+@pytest.fixture
+def document(council: Council, boards: list[Voter], tmp_path: Path) -> Document:
+    for board in boards[:2]:
+        council.contribute(board, 0)
+    council.run(2.0)
+    shown = write(council, tmp_path / "status.json")
+    shown["refused_peers"] = []
+    return shown
+
+
+def verdicts(document: Document) -> dict[str, Verdict]:
+    return {check.name: check.verdict for check in check_status(document)}
+
+
+def test_check_of_a_coordinator_that_is_well_is_ok_in_all(document: Document) -> None:
+    assert set(verdicts(document).values()) == {Verdict.OK}
+    assert "STANDS STILL" not in status_text(document)
+
+
+def _stalled(document: Document) -> None:
+    document["stall"].update(
+        stalled=True, block_age_s=200.0, why=["x"], missing_prevotes=["member 2"]
+    )
+
+
+def _diverged(document: Document) -> None:
+    document["chain"]["diverged"] = {
+        "height": 9,
+        "block": "aa",
+        "certified": "bb",
+        "computed": "cc",
+        "first_key": "k",
+        "detail": "state_root differs",
+    }
+
+
+def _split(document: Document) -> None:
+    document["tasks"][0]["attested"]["split"] = True
+
+
+def _untried(document: Document) -> None:
+    tried = {"loss": 0.5, "accuracy": None}
+    document["tasks"][0]["versions"] = [tried, *[{"loss": None, "accuracy": None}] * 3]
+
+
+def _set(*path: str, to: object) -> Callable[[Document], None]:
+    def change(document: Document) -> None:
+        for key in path[:-1]:
+            document = document[key]
+        document[path[-1]] = to
+
+    return change
+
+
+GONE = [{"name": f"member {index}", "silent_s": 9.0} for index in (1, 2)]
+CASES: list[tuple[str, Callable[[Document], None], Verdict]] = [
+    ("process.condition", _set("state", to="disk full"), Verdict.FAIL),
+    ("chain.last-block", _stalled, Verdict.FAIL),
+    ("chain.last-block", _set("stall", "block_age_s", to=150.0), Verdict.WARN),
+    ("consensus.votes", _stalled, Verdict.FAIL),
+    ("chain.state-root", _diverged, Verdict.FAIL),
+    ("consensus.may-vote", _set("consensus", "silence", to="listens"), Verdict.WARN),
+    ("consensus.may-vote", _set("consensus", "index", to=None), Verdict.WARN),
+    ("consensus.may-vote", _set("consensus", "fork", to={"height": 3}), Verdict.FAIL),
+    ("consensus.quorum", _set("consensus", "missing", to=GONE[:1]), Verdict.WARN),
+    ("consensus.quorum", _set("consensus", "missing", to=GONE), Verdict.FAIL),
+    ("broker.connection", _set("broker", to="disconnected: gone"), Verdict.FAIL),
+    ("broker.connection", _set("broker", to="connecting"), Verdict.FAIL),
+    ("broker.rights", _set("broker_rights", to="0x87"), Verdict.FAIL),
+    ("disk.free", _set("disk", "trouble", to="3 MB free"), Verdict.WARN),
+    ("clock.header-time", _set("now_ms", to=10**9), Verdict.WARN),
+    (
+        "peers.refused",
+        _set("refused_peers", to=[{"name": "a", "reasons": {"BUSY": 1}}]),
+        Verdict.WARN,
+    ),
+    ("tasks.evaluation", _untried, Verdict.WARN),
+    ("tasks.dissent", _split, Verdict.FAIL),
+    ("tasks.dissent", _set("consensus", "outvoted", to={"a": 1}), Verdict.WARN),
+    ("tasks.dissent", _set("consensus", "convicted", to={"a": "x"}), Verdict.WARN),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "verdict"),
+    CASES,
+    ids=[f"{number}-{case[0]}" for number, case in enumerate(CASES)],
+)
+def test_check_has_a_row_for_what_is_wrong(
+    document: Document,
+    name: str,
+    change: Callable[[Document], None],
+    verdict: Verdict,
+) -> None:
+    change(document)
+    assert verdicts(document)[name] is verdict
+    (row,) = [check for check in check_status(document) if check.name == name]
+    assert row.fix
+
+
+def test_checks_as_text_and_json_say_the_same() -> None:
+    rows = [
+        Check("a.b", Verdict.OK, "fine"),
+        Check("a.c", Verdict.WARN, "hm", "look"),
+    ]
+    assert not failed(rows)
+    assert checks_text(rows).splitlines() == [
+        "ok    a.b                        fine",
+        "warn  a.c                        hm",
+        f"{'':<33}-> look",
+    ]
+    rows.append(Check("a.d", Verdict.FAIL, "bad", "mend"))
+    shown = json.loads(checks_json(rows))
+    assert shown["ok"] is False
+    assert [row["verdict"] for row in shown["checks"]] == ["ok", "warn", "fail"]
+
+
+def test_status_names_refused_peers_and_what_is_around(
+    document: Document, council: Council, tmp_path: Path
+) -> None:
+    shown = write(council, tmp_path / "status.json")
+    _stalled(shown)
+    _diverged(shown)
+    shown["broker_rights"] = "broker rights: 0x87"
+    shown["disk"]["trouble"] = "disk: 3 MB free"
+    shown["consensus"]["index"] = None
+    rows = [line.split(maxsplit=1) for line in status_text(shown).splitlines()]
+    text = "\n".join(" ".join(row) for row in rows)
+    for words in (
+        "refused member 1 busy 1",
+        "STANDS STILL for 200 s",
+        "because x",
+        "STATE DIFFERS at 9 certified bb, here cc; state_root differs",
+        "broker rights 0x87",
+        "disk 3 MB free",
+        "validator no: it follows the chain and does not vote",
+        "last block 200 s ago",
+    ):
+        assert words in " ".join(text.split()), words
+
+
+def test_status_on_a_full_disk_keeps_why_the_process_ended(
+    document: Document, council: Council, tmp_path: Path
+) -> None:
+    path = tmp_path / "status.json"
+    size = path.stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # No file may become as long as the status is: so its next edition has no room.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - 100, limits[1]))
+    try:
+        after = write(council, path, "disk full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert after["state"] == "disk full"
+    assert after["chain"]["height"] == document["chain"]["height"]
+    assert after["devices"] == []
+    assert status_text(after)
