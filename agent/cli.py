@@ -17,7 +17,7 @@ from protocol.ids import device_name
 HOME_VARIABLE = "STARLING_HOME"
 _EXAMPLES = """\
 examples:
-  starling agent init --home /var/lib/starling
+  starling agent init --home /var/lib/starling --pledge 600
   starling agent enrol --home /var/lib/starling
   starling agent enrol --home /var/lib/starling --admission admission.json
   starling agent run --home /var/lib/starling

@@ -15,7 +15,7 @@ from agent.events import Stage, TrainingFailed, TrainingFinished
 from agent.fetching import price, refuse_version
 from agent.obstacles import obstacle, pledge_of
 from agent.orders import SKIPPED_MAX, TrainingOrder
-from agent.release import started, wait_longer
+from agent.release import shorten, started, wait_longer
 from agent.state import Asking, Offer, State, Training, slot_of
 from agent.turn import Turn
 from protocol.envelope import Envelope, Kind
@@ -130,6 +130,7 @@ def rule_abandon(turn: Turn) -> None:
         return
     if offer.version - training.order.base > training.staleness_max:
         turn.state = evolve(turn.state, training=None)
+        shorten(turn)
         turn.emit(StopTraining("its base version became stale"))
 
 

@@ -2,8 +2,9 @@
 
 How long a training takes may depend on records. So its result is held, unsigned, until
 a time T after its charge. If it is not there by then, T doubles until it is, and the
-doubled T is kept for the updates after it; after every 16 of them it halves, though not
-below where it began. What can be seen of a training's time is thus how often T doubled.
+doubled T is kept for the updates after it; after every 16 of them it halves, and when
+one became too old to count, though never below where it began. What can be seen of a
+training's time is thus how often T doubled.
 
 Without noise nothing is promised, and nothing is held.
 """
@@ -86,12 +87,17 @@ def _release(turn: Turn, training: Training) -> None:
     turn.emit(SpoolUpload(entry, content))
 
 
+def shorten(turn: Turn) -> None:
+    """Halves the wait: it was long for a while, or longer than the fleet's pace."""
+    release_s = max(turn.settings.pace.release_s, turn.state.release_s / 2.0)
+    turn.state = evolve(turn.state, released=0, release_s=release_s)
+
+
 def _count(turn: Turn) -> None:
-    """Shortens the wait again, by a schedule that everybody knows."""
-    released, release_s = turn.state.released + 1, turn.state.release_s
-    if released >= RELEASES_TO_HALVE:
-        released, release_s = 0, max(turn.settings.pace.release_s, release_s / 2.0)
-    turn.state = evolve(turn.state, released=released, release_s=release_s)
+    """Counts an update that leaves; the schedule is known to everybody."""
+    turn.state = evolve(turn.state, released=turn.state.released + 1)
+    if turn.state.released >= RELEASES_TO_HALVE:
+        shorten(turn)
 
 
 def _upload(turn: Turn, training: Training) -> Upload:

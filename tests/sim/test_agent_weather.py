@@ -140,7 +140,8 @@ class Weather:
             board.inbox = type(board.inbox)(
                 x for x in board.inbox if not isinstance(x, _TRAINER)
             )
-            board.step(e.TrainingFailed(stage, "weather"))
+            record = self.rng.choice([None, 1, 2])
+            board.step(e.TrainingFailed(stage, "weather", record))
         board.step(e.DataChanged())
 
     def do_others(self, board: Board) -> None:

@@ -61,6 +61,27 @@ def test_init_makes_private_keys_and_a_valid_configuration(home: Path) -> None:
     assert len((home / "keys" / "device.seed").read_bytes()) == 32
 
 
+def test_init_writes_what_the_owner_pledges_and_where_the_data_are(
+    tmp_path: Path,
+) -> None:
+    home, data = tmp_path / "other", tmp_path / "elsewhere"
+
+    assert agent("init", "--home", home, "--pledge", "600", "--data", data) == EXIT_DONE
+
+    found = Home(home).config()
+    assert (found.data.pledge, found.data.path) == (600, str(data))
+    assert not found.privacy.trust_bundle
+
+
+@pytest.mark.parametrize("pledge", ["-1", "1048577"])
+def test_pledge_out_of_bounds_is_named(
+    tmp_path: Path, pledge: str, capsys: Capture
+) -> None:
+    assert agent("init", "--home", tmp_path / "h", "--pledge", pledge) == EXIT_CONFIG
+
+    assert "data.pledge" in capsys.readouterr().err
+
+
 def test_init_makes_a_home_for_its_owner_alone(home: Path) -> None:
     assert (home / "data").is_dir()
     for path in (home, *home.rglob("*")):

@@ -214,13 +214,14 @@ def test_records_that_crash_the_trainer_are_left_out_one_by_one_up_to_a_bound() 
     board = until_reading(connected(fresh()))
     effects: tuple[f.Effect, ...] = ()
 
+    found = []
     for record in range(SKIPPED_MAX + 1):
         effects = board.step(e.TrainingFailed(e.Stage.TRAINING, "killed", record))
+        found += [it for it in effects if isinstance(it, f.StartTraining)]
         board.step(e.TrainerReady())
         board.inbox.clear()
 
-    (last,) = [it for it in effects if isinstance(it, f.StartTraining)]
-    assert last.empty
+    assert [it.empty for it in found] == [False] * SKIPPED_MAX + [True]
 
 
 def test_second_failure_after_the_charge_burns_the_version() -> None:

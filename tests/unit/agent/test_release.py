@@ -20,7 +20,7 @@ from tests.unit.agent.lone_board import (
     names,
     until_training,
 )
-from tests.unit.agent.meadow import OPEN, TOPICS, Meadow, task_spec
+from tests.unit.agent.meadow import OPEN, TOPICS, Meadow, manifest, task_spec
 
 T = 2.0
 PACE = Pace(release_s=T, show_s=0.0)
@@ -130,6 +130,17 @@ def test_wait_is_kept_and_halves_after_so_many_updates(
         waits.append(board.state.release_s)
 
     assert waits == wanted
+
+
+def test_wait_that_is_longer_than_the_fleets_pace_halves() -> None:
+    board = at_the_data(fresh(pace=PACE))
+    finish(board, 7.0)
+    assert board.state.release_s == 4 * T
+
+    effects = board.step(e.ManifestArrived(manifest(3)))
+
+    assert "StopTraining" in names(effects)
+    assert board.state.release_s == 2 * T
 
 
 def test_update_without_noise_is_not_held() -> None:

@@ -277,6 +277,26 @@ def test_record_that_comes_twice_adds_what_it_added_before(
     np.testing.assert_array_equal(second, first)
 
 
+@pytest.mark.parametrize("clipping", CLIPPINGS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
+def test_record_without_a_finite_gradient_adds_nothing(
+    value: float, clipping: str
+) -> None:
+    def spoiled(x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+        found = raw(x, y)
+        if x[0] > 100.0:
+            found[3] = value
+        return found
+
+    x, y = records(25)
+    x[7, 0] = 101.0
+    trainer, wanted = hostile(spoiled, clipping), order(RECORD_GAUSSIAN, D, 1000)
+
+    whole = released(trainer, (x, y), wanted)
+
+    np.testing.assert_array_equal(whole, released(trainer, without((x, y), 7), wanted))
+
+
 def test_bound_is_met_by_a_record_that_is_as_long_as_it_can_be() -> None:
     data = records(25)
     trainer, wanted = hostile(opposed), order(RECORD_GAUSSIAN, D, 1000)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.orders import Confinement
+from agent.orders import Confinement, DataFacts
 from agent.rim.status import (
     Surroundings,
     describe,
@@ -17,6 +17,44 @@ from protocol.mechanisms import DEVICE_GAUSSIAN, NONE, RECORD_GAUSSIAN
 from tests.unit.agent.lone_board import Board, connected, fresh, until_spooled
 
 AROUND = Surroundings("", "", "", {}, 0, 0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("pledge", "records", "duplicates", "said"),
+    [
+        (0, 16, 0, ["set data.pledge"]),
+        (32, 16, 0, []),
+        (32, 64, 0, []),
+        (32, 15, 0, ["fewer than half"]),
+        (32, 65, 0, ["more than twice"]),
+        (32, 40, 3, ["3 records stand there more than once"]),
+    ],
+    ids=["no pledge", "half", "twice", "too few", "too many", "duplicates"],
+)
+def test_owner_is_told_what_could_be_better(
+    pledge: int, records: int, duplicates: int, said: list[str]
+) -> None:
+    board = connected(fresh(pledge=pledge))
+    facts = DataFacts(records, 2, duplicates, ("a.csv: row 3: not 3 numbers",))
+
+    shown = describe(board.settings, board.state, replace(AROUND, found=facts), 0.0)
+
+    assert (shown["examples"], shown["examples_unusable"]) == (records, 2)
+    assert shown["complaints"] == ["a.csv: row 3: not 3 numbers"]
+    assert len(shown["advice"]) == len(said)
+    for text, part in zip(shown["advice"], said, strict=True):
+        assert part in text
+    assert "a.csv: row 3" in readable(shown)
+
+
+@pytest.mark.parametrize("trusts", [False, True])
+def test_trust_in_the_bundle_is_shown_beside_epsilon(trusts: bool) -> None:
+    board = until_spooled(connected(fresh(trust_bundle=trusts)))
+
+    shown = describe(board.settings, board.state, AROUND, 0.0)
+
+    assert shown["privacy"]["trusts_bundle"] is trusts
+    assert f"trusts_bundle {trusts}" in readable(shown)
 
 
 def unit(board: Board) -> object:
