@@ -42,6 +42,10 @@ test: setup ## All tests; unit and simulation in parallel, then everything with 
 soak: setup ## The long simulations and crash campaigns
 	$(BIN)/pytest -q -m soak
 
+.PHONY: mutants
+mutants: setup ## The mutation gate: every planted bug must fail a test
+	$(BIN)/python -m tests.mutants.run --jobs $(JOBS)
+
 .PHONY: bench
 bench: setup ## Every benchmark; tables on the terminal, JSON in benchmarks/results/
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done

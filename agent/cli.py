@@ -54,7 +54,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     init = _verb(verbs, "init", _init, "make the board's home and keys; safe to repeat")
-    init.add_argument("--data", help="folder of the data set, for a new agent.toml")
+    init.add_argument(
+        "--data", type=Path, help="folder of the data set, for a new agent.toml"
+    )
+    init.add_argument(
+        "--pledge",
+        type=int,
+        help="how many records the board says it has, for a new agent.toml",
+    )
     enrol = _verb(verbs, "enrol", _enrol, "write the request, or take the admission")
     enrol.add_argument("--admission", type=Path, help="what the operator gave back")
     enrol.add_argument(
@@ -134,7 +141,11 @@ def _init(arguments: argparse.Namespace) -> int:
     from agent.rim.home import Home
 
     home = Home(_home(arguments))
-    settings = {"data.path": str(arguments.data.absolute())} if arguments.data else {}
+    settings: dict[str, Any] = {}
+    if arguments.data:
+        settings["data.path"] = str(arguments.data.absolute())
+    if arguments.pledge is not None:
+        settings["data.pledge"] = arguments.pledge
     is_new = home.begin(settings)
     name = device_name(home.identity())
     document = {"device": name, "home": str(home.path), "new": is_new}
@@ -206,14 +217,16 @@ def _run(arguments: argparse.Namespace) -> int:
     from agent.rim.assembly import assemble
     from agent.rim.home import Home
     from agent.rim.runner import Item, Runner, log_to_stderr
-    from durable.files import lock
+    from durable.files import lock, private_files
+    from sandbox.system import hide_memory
 
     home = Home(_home(arguments))
     config = home.config()
     log_to_stderr(config.log.level)
-    with lock(home.state / "lock"):
+    with private_files(), lock(home.state / "lock"):
         inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
         parts = assemble(home, config, inbox.put, time.monotonic())
+        hide_memory()
         Runner(parts, inbox).run()
     return 0
 

@@ -19,8 +19,9 @@ class DataSettings:
     label: str = setting("", "Target column of CSV files; empty for the last one.")
     pledge: int = setting(
         0,
-        "Records to take part with, at most; 0 for the largest size the task offers "
-        "that the data set covers.",
+        "How many records the board says it has, a public number: the largest size of "
+        "the task's that is no larger is sent. About as many as there are; never "
+        "follows the data. 0 for the task's least.",
         least=0,
         most=1 << 20,
     )
@@ -56,6 +57,12 @@ class PrivacySettings:
         "Delta of that epsilon; well below one over the number of records.",
         least=DELTA_MIN,
         most=0.5,
+    )
+
+    trust_bundle: bool = setting(
+        False,
+        "Whether the task's own graph may clip, in place of the board. Quicker for "
+        "small models; every epsilon then holds only if its publisher is honest.",
     )
 
     def cap(self) -> Budget | None:
@@ -137,6 +144,13 @@ class PaceSettings:
     )
     between_s: float = setting(
         0.0, "Between two updates, in s; 0 for no wait.", least=0, most=604_800
+    )
+    release_s: float = setting(
+        0.5,
+        "From a charge to its update, at first, in s; doubles where training takes "
+        "longer, so that time tells next to nothing of the data.",
+        least=0.05,
+        most=3600,
     )
 
 

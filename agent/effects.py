@@ -100,9 +100,18 @@ class LoadBundle:
 
 @dataclass(frozen=True)
 class StartTraining:
-    """Train in a subprocess; `ReadyForNoise` or `TrainingFailed` follows."""
+    """Try a model in a subprocess; `TrainerReady` or `TrainingFailed` follows.
+
+    Attributes:
+      order: What to train.
+      empty: Whether to train on no record: what was paid for did not come, and noise
+        takes its place.
+      skipped: Numbers of records at which trainers crashed; they count as none.
+    """
 
     order: TrainingOrder
+    empty: bool = False
+    skipped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,7 @@ class LeapBoot:
 
 @dataclass(frozen=True)
 class ResumeTraining:
-    """Let the trainer draw its noise; `TrainingFinished` or a failure follows."""
+    """Let the trainer read the data; `TrainingFinished` or a failure follows."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ class Stage(Enum):
     MODEL = "model"
     """The graphs or parameters cannot be loaded here: the version is refused."""
     DATA = "data"
-    """The data set cannot be used: nothing works until it changes."""
+    """There are no data files: nothing works until there are."""
     TRAINING = "training"
     """Anything else, a crash or a time-out included: tried again later."""
 
@@ -80,20 +80,20 @@ class LeaseRenewed:
 
 @dataclass(frozen=True)
 class BundleLoaded:
-    """A subprocess loaded the bundle's graphs and read the data set.
+    """A subprocess loaded the bundle's graphs, and saw that there are data files.
+
+    How many records they hold is not said: the core has no use for it.
 
     Attributes:
       bundle: Its digest.
-      examples: How many records the data set has.
     """
 
     bundle: Digest
-    examples: int
 
 
 @dataclass(frozen=True)
 class LoadFailed:
-    """The subprocess could not load a bundle or read the data set."""
+    """The subprocess could not load a bundle, or there are no data files."""
 
     bundle: Digest
     stage: Stage
@@ -101,8 +101,8 @@ class LoadFailed:
 
 
 @dataclass(frozen=True)
-class ReadyForNoise:
-    """The trainer has its exact sum and waits; nothing was drawn and nothing left."""
+class TrainerReady:
+    """The trainer has tried the model, has touched no data, and waits."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,17 @@ class TrainingFinished:
 
 @dataclass(frozen=True)
 class TrainingFailed:
-    """The trainer gave up, crashed, or was stopped at its time limit."""
+    """The trainer gave up, crashed, or was stopped at its time limit.
+
+    Attributes:
+      stage: Where.
+      detail: For the operator.
+      record: Number of the record at which it crashed, if it was at one.
+    """
 
     stage: Stage
     detail: str
+    record: int | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,11 @@ class SpaceMeasured:
     """How many bytes the disk of the agent's home has left."""
 
     free_bytes: int
+
+
+@dataclass(frozen=True)
+class StopAsked:
+    """The process is to end: what is finished is to be spooled before."""
 
 
 @dataclass(frozen=True)
@@ -154,10 +166,11 @@ Event = (
     | LeaseRenewed
     | BundleLoaded
     | LoadFailed
-    | ReadyForNoise
+    | TrainerReady
     | TrainingFinished
     | TrainingFailed
     | DataChanged
     | SpaceMeasured
+    | StopAsked
     | Ticked
 )

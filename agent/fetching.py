@@ -21,7 +21,7 @@ from agent.effects import (
 )
 from agent.events import BundleLoaded, LoadFailed, Stage
 from agent.privacy import PrivacyLedger
-from agent.state import Adopted, Condition, Fetch, Loaded, Offer, State, slot_of
+from agent.state import Adopted, Condition, Fetch, Offer, State, slot_of
 from agent.turn import Turn
 from protocol.chunks import CHUNK, Assembly
 from protocol.codec import UINT_MAX
@@ -279,11 +279,11 @@ def _finite(content: bytes) -> bool:
 
 
 def rule_load(turn: Turn) -> None:
-    """Tries a new bundle, or the old one on changed data, in a subprocess."""
+    """Tries a new bundle in a subprocess, and again once there are data files."""
     state, offer = turn.state, turn.state.offer
     if offer is None or offer.spec.bundle not in state.blobs - state.refused:
         return
-    if state.loaded is not None and state.loaded.bundle == offer.spec.bundle:
+    if state.loaded == offer.spec.bundle:
         return
     if turn.now_s < state.rest_until_s or state.data_fault:
         return
@@ -296,9 +296,8 @@ def bundle_loaded(turn: Turn, event: BundleLoaded) -> None:
     """The subprocess could load the bundle."""
     if turn.state.loading != event.bundle:
         return
-    loaded = Loaded(event.bundle, event.examples)
-    turn.state = evolve(turn.state, loading=None, loaded=loaded)
-    turn.note(f"bundle loaded; {event.examples} records")
+    turn.state = evolve(turn.state, loading=None, loaded=event.bundle)
+    turn.note("bundle loaded")
 
 
 def load_failed(turn: Turn, event: LoadFailed) -> None:
@@ -312,15 +311,19 @@ def load_failed(turn: Turn, event: LoadFailed) -> None:
         turn.note(f"model refused: {event.detail}")
     elif event.stage is Stage.DATA:
         turn.state = evolve(turn.state, data_fault=event.detail)
-        turn.note(f"data set refused: {event.detail}")
+        turn.note(f"no data: {event.detail}")
     else:
         # A crash or a time-out may pass; the bundle gets another chance after a rest.
         turn.rest(f"load test failed: {event.detail}")
 
 
 def data_changed(turn: Turn) -> None:
-    """Reads the data set again, in a subprocess, before the next training."""
-    turn.state = evolve(turn.state, data_fault="", loaded=None, loading=None)
+    """Looks again for data files where there were none; else each training reads anew.
+
+    A board with data goes on as before, so that nobody sees that they changed.
+    """
+    if turn.state.data_fault:
+        turn.state = evolve(turn.state, data_fault="", loaded=None, loading=None)
 
 
 def rule_adopt(turn: Turn) -> None:
@@ -329,7 +332,7 @@ def rule_adopt(turn: Turn) -> None:
     if offer is None or not turn.settings.infer or state.loaded is None:
         return
     adopted = Adopted(offer.version, offer.spec.bundle, offer.model.inference)
-    works = state.loaded.bundle == adopted.bundle
+    works = state.loaded == adopted.bundle
     if not works or adopted == state.adopted or adopted.inference in state.refused:
         return
     if adopted.inference in state.blobs and offer.model.training not in state.refused:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from agent import events as e
-from agent import fetching, forfeiting, outbox, participation, renewal
+from agent import fetching, forfeiting, outbox, participation, release, renewal
 from agent.effects import Effect, Publish
 from agent.obstacles import phase
 from agent.privacy import PrivacyLedger
@@ -53,7 +53,13 @@ def begin(
     Returns:
       The state and the first effects.
     """
-    state = State(trusted, ledger, blobs=blobs, waiting=tuple(waiting))
+    state = State(
+        trusted,
+        ledger,
+        blobs=blobs,
+        waiting=tuple(waiting),
+        release_s=settings.pace.release_s,
+    )
     turn = Turn(settings, state, now_s)
     if manifest is not None:
         try:
@@ -109,7 +115,7 @@ def _happen(turn: Turn, event: e.Event) -> None:
             _message(turn, event)
         case e.BundleLoaded() | e.LoadFailed() | e.DataChanged():
             _subprocess(turn, event)
-        case e.ReadyForNoise() | e.TrainingFinished() | e.TrainingFailed():
+        case e.TrainerReady() | e.TrainingFinished() | e.TrainingFailed():
             _trainer(turn, event)
         case e.ChunkDelivered():
             outbox.chunk_delivered(turn, event)
@@ -117,6 +123,8 @@ def _happen(turn: Turn, event: e.Event) -> None:
             renewal.renewed(turn, event)
         case e.SpaceMeasured(free_bytes):
             turn.state = evolve(turn.state, free_bytes=free_bytes)
+        case e.StopAsked():
+            release.stop_asked(turn)
         case e.Ticked():
             pass
         case _:
@@ -219,11 +227,11 @@ def _subprocess(
 
 
 def _trainer(
-    turn: Turn, event: e.ReadyForNoise | e.TrainingFinished | e.TrainingFailed
+    turn: Turn, event: e.TrainerReady | e.TrainingFinished | e.TrainingFailed
 ) -> None:
     match event:
-        case e.ReadyForNoise():
-            participation.ready_for_noise(turn)
+        case e.TrainerReady():
+            participation.trainer_ready(turn)
         case e.TrainingFinished():
             participation.training_finished(turn, event)
         case e.TrainingFailed():
@@ -235,6 +243,7 @@ def _trainer(
 _RULES: tuple[Callable[[Turn], None], ...] = (
     outbox.rule_stale,
     participation.rule_abandon,
+    release.rule_release,
     fetching.rule_fetch,
     fetching.rule_load,
     fetching.rule_adopt,
@@ -296,5 +305,7 @@ def _wake_at_s(turn: Turn) -> float:
     moments += [each.again_at_s for each in asked if each is not None]
     if state.sending is not None and state.sending.again_at_s is not None:
         moments.append(state.sending.again_at_s)
+    if state.training is not None:
+        moments.append(state.training.release_s)
     moments += (state.rest_until_s, state.show_at_s)
     return min((at for at in moments if at > turn.now_s), default=float("inf"))

@@ -12,19 +12,19 @@ SLEEPING = frozenset(
         Condition.BUDGET_SPENT,
         Condition.POLICY_REFUSED,
         Condition.TASK_CHANGED,
-        Condition.TOO_FEW_DATA,
+        Condition.PLEDGE_TOO_SMALL,
     }
 )
 
 
-def pledge_of(settings: Settings, state: State, offer: Offer) -> int:
-    """How many records the board pledges for a task; 0 if it has too few."""
-    if state.loaded is None:
-        return 0
-    examples = state.loaded.examples
-    if settings.pledge:
-        examples = min(examples, settings.pledge)
-    return offer.spec.pledge_for(examples)
+def pledge_of(settings: Settings, offer: Offer) -> int:
+    """How many records the board pledges for a task; 0 if it offers none so small.
+
+    It follows from what the owner wrote down, and never from the data.
+    """
+    if not settings.pledge:
+        return offer.spec.pledges[0]
+    return offer.spec.pledge_for(settings.pledge)
 
 
 def obstacle(settings: Settings, state: State, now_s: float) -> Condition | None:
@@ -60,13 +60,13 @@ def _model_obstacle(settings: Settings, state: State, offer: Offer) -> Condition
     if state.refused & {offer.spec.bundle, offer.model.training}:
         return Condition.MODEL_REFUSED
     if state.data_fault:
-        return Condition.DATA_REFUSED
+        return Condition.NO_DATA
     if not {offer.spec.bundle, offer.model.training} <= state.blobs:
         return Condition.FETCHING if state.connected else Condition.OFFLINE
-    if state.loaded is None or state.loaded.bundle != offer.spec.bundle:
+    if state.loaded != offer.spec.bundle:
         return Condition.LOADING
-    if pledge_of(settings, state, offer) == 0:
-        return Condition.TOO_FEW_DATA
+    if pledge_of(settings, offer) == 0:
+        return Condition.PLEDGE_TOO_SMALL
     return None
 
 

@@ -1,48 +1,28 @@
-"""How a board takes part in one version: check in, lease, train, spend, sign.
+"""How a board takes part in one version: check in, lease, spend, train, hand over.
 
-The order that keeps privacy and honesty, whatever happens in between: the trainer's
-exact sum stands and nothing was drawn; the charge, which names the base version, is
-synced; noise is drawn; the update is sealed and signed once; it is spooled before it
-is sent. A crash after the charge loses that version's update and nothing else.
+The order that keeps privacy and honesty, whatever happens in between: the trainer has
+tried the model and touched no data; the charge, which names the base version, is
+synced; the data are read and noise is drawn; the update is held until its moment
+(`agent.release`), sealed, signed once and spooled before it is sent. Once it is paid
+for, an update leaves whatever the data do to the trainer: one on which it fails has the
+noise of a sum of nothing. A power cut after the charge loses that version's update and
+nothing else.
 """
 
 from agent import renewal, statements
-from agent.effects import (
-    ResumeTraining,
-    Spend,
-    Spooled,
-    SpoolUpload,
-    StartTraining,
-    StopTraining,
-)
+from agent.effects import ResumeTraining, Spend, StartTraining, StopTraining
 from agent.events import Stage, TrainingFailed, TrainingFinished
 from agent.fetching import price, refuse_version
 from agent.obstacles import obstacle, pledge_of
-from agent.orders import TrainingOrder
-from agent.state import (
-    Asking,
-    Offer,
-    State,
-    Training,
-    Waiting,
-    slot_of,
-)
+from agent.orders import SKIPPED_MAX, TrainingOrder
+from agent.release import started, wait_longer
+from agent.state import Asking, Offer, State, Training, slot_of
 from agent.turn import Turn
 from protocol.envelope import Envelope, Kind
 from protocol.errors import BudgetExceeded
 from protocol.evolve import evolve
-from protocol.ids import H
-from protocol.messages import (
-    CHECK_IN,
-    CONTRIBUTION,
-    LEASE,
-    PPM,
-    UPLOAD,
-    CheckIn,
-    Contribution,
-    Upload,
-)
-from protocol.sealing import blob_digest, seal
+from protocol.mechanisms import NONE
+from protocol.messages import CHECK_IN, LEASE, PPM, CheckIn
 
 
 def rule_check_in(turn: Turn) -> None:
@@ -64,7 +44,7 @@ def rule_check_in(turn: Turn) -> None:
         turn.settings.resources_ppm,
         _timeliness_ppm(state),
         _budget_ppm(turn, offer),
-        pledge_of(turn.settings, state, offer),
+        pledge_of(turn.settings, offer),
         statements.asks(turn),
     )
     envelope = turn.say(Kind.CHECK_IN, CHECK_IN.pack(check_in))
@@ -75,7 +55,10 @@ def rule_check_in(turn: Turn) -> None:
 
 
 def _timeliness_ppm(state: State) -> int:
-    """Share of its leases that the board turned into updates; all, before the first."""
+    """Share of its leases that became updates; all, before the first.
+
+    What records do to a training neither stops an update nor delays it.
+    """
     return PPM * state.kept // state.leases if state.leases else PPM
 
 
@@ -115,7 +98,7 @@ def hear_lease(turn: Turn, envelope: Envelope) -> None:
         offer.model.training,
         offer.spec.dimension,
         offer.spec.codec,
-        pledge_of(turn.settings, state, offer),
+        pledge_of(turn.settings, offer),
         offer.spec.training,
         offer.spec.privacy,
         turn.settings.windows,
@@ -151,10 +134,16 @@ def rule_abandon(turn: Turn) -> None:
         turn.emit(StopTraining("its base version became stale"))
 
 
-def ready_for_noise(turn: Turn) -> None:
-    """Pays for the base version, and only then lets the trainer draw noise."""
+def trainer_ready(turn: Turn) -> None:
+    """Pays for the base version, and only then lets the trainer at the data."""
     training = turn.state.training
-    if training is None or training.spent:
+    if training is None or training.running:
+        return
+    training = evolve(training, running=True)
+    if training.spent:
+        # The second attempt, on no data: one charge pays for one update.
+        turn.state = evolve(turn.state, training=training)
+        turn.emit(ResumeTraining())
         return
     order = training.order
     slot = slot_of(turn.state, order.task, order.base)
@@ -167,74 +156,49 @@ def ready_for_noise(turn: Turn) -> None:
         turn.emit(StopTraining(f"not paid for: {error}"))
         price(turn)
         return
-    training = evolve(training, spent=True)
+    training = started(turn, evolve(training, spent=True))
     turn.state = evolve(turn.state, ledger=ledger, training=training)
     turn.emit(Spend(entry), ResumeTraining())
     price(turn)
 
 
 def training_finished(turn: Turn, event: TrainingFinished) -> None:
-    """Seals and signs the update, and spools it."""
+    """Holds the result until its moment."""
     training = turn.state.training
-    if training is None or not training.spent:
+    if training is None or not training.running or training.finished is not None:
         return
-    turn.state = evolve(turn.state, training=None, failures=0, fault="")
-    if turn.settings.pace.between_s:
-        until_s = turn.jittered(turn.settings.pace.between_s)
-        turn.state = evolve(turn.state, rest_until_s=until_s)
-    order = training.order
-    upload = _upload(turn, training, event)
-    content = UPLOAD.pack(upload)
-    entry = Spooled(
-        order.task,
-        order.base,
-        upload.update.identity(turn.state.chain),
-        H(content),
-        len(content),
-        training.staleness_max,
-    )
-    turn.state = evolve(
-        turn.state,
-        kept=turn.state.kept + 1,
-        waiting=(*turn.state.waiting, Waiting(entry, False, turn.now_s)),
-    )
-    turn.emit(SpoolUpload(entry, content))
+    wait_longer(turn)
+    assert turn.state.training is not None
+    training = evolve(turn.state.training, finished=event)
+    turn.state = evolve(turn.state, training=training, failures=0, fault="")
 
 
-def _upload(turn: Turn, training: Training, event: TrainingFinished) -> Upload:
-    order = training.order
-    recipients = [item.sealing for item in turn.state.trusted.validators.members]
-    sender = turn.settings.key.public
-    blob, commitment = seal(event.payload, recipients, event.entropy, sender)
-    charge = turn.state.ledger.charged(*slot_of(turn.state, order.task, order.base))
-    assert charge is not None
-    contribution = Contribution(
-        order.task,
-        order.base,
-        order.codec,
-        order.pledge,
-        order.privacy.mechanism,
-        charge.units,
-        blob_digest(blob),
-        commitment,
-        turn.state.ledger.stated(turn.state.chain),
-    )
-    update = turn.signed(Kind.UPDATE, CONTRIBUTION.pack(contribution))
-    return Upload(update, training.lease, blob)
+def _try_again(turn: Turn, training: Training, event: TrainingFailed) -> None:
+    """Leaves out the record at which the trainer crashed; all, if it was at none."""
+    skipped, record = training.skipped, event.record
+    if record is None or record in skipped or len(skipped) >= SKIPPED_MAX:
+        turn.note(f"training failed, noise alone will be sent: {event.detail}")
+        training = evolve(training, running=False, empty=True)
+    else:
+        turn.note(f"training failed at a record, which is left out: {event.detail}")
+        training = evolve(training, running=False, skipped=(*skipped, record))
+    turn.state = evolve(turn.state, training=training)
+    turn.emit(StartTraining(training.order, training.empty, training.skipped))
 
 
 def training_failed(turn: Turn, event: TrainingFailed) -> None:
-    """Rests before the next attempt; a version that was charged gets none."""
+    """Rests before the next attempt; what was paid for is made from no data instead."""
     training = turn.state.training
-    if training is None:
+    if training is None or training.finished is not None:
+        return
+    noised = training.order.privacy.mechanism != NONE
+    if training.running and noised and not training.empty:
+        _try_again(turn, training, event)
         return
     turn.state = evolve(turn.state, training=None)
     if event.stage is Stage.MODEL:
         refuse_version(turn, training.order.theta)
         turn.note(f"model refused: {event.detail}")
-    elif event.stage is Stage.DATA:
-        turn.state = evolve(turn.state, data_fault=event.detail)
-        turn.note(f"data set refused: {event.detail}")
     else:
         turn.rest(f"training failed: {event.detail}")
     if training.spent:

@@ -25,7 +25,7 @@ def rule_renew(turn: Turn) -> None:
     base = item.entry.base
     if asked is not None and asked.version == base and turn.now_s < asked.again_at_s:
         return
-    pledge = pledge_of(turn.settings, turn.state, offer)
+    pledge = pledge_of(turn.settings, offer)
     if not pledge:
         return
     resources = turn.settings.resources_ppm

@@ -6,6 +6,7 @@ from enum import Enum
 from functools import cached_property
 
 from agent.effects import Spooled
+from agent.events import TrainingFinished
 from agent.orders import TrainingOrder
 from agent.privacy import PrivacyLedger, Slot
 from protocol.chunks import Assembly
@@ -39,6 +40,8 @@ class Pace:
       between_s: After an update, before the next one.
       most_s: Bound of all doubling.
       show_s: Between two changes of what the board shows of itself.
+      release_s: From a charge to its update, at first; doubles where training takes
+        longer. 0 lets an update go at once, and with it what its time tells.
     """
 
     check_in_s: float = 15.0
@@ -49,6 +52,7 @@ class Pace:
     between_s: float = 0.0
     most_s: float = 600.0
     show_s: float = 1.0
+    release_s: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,10 @@ class Settings:
       boot: Counts the agent's starts; durable before the first envelope is signed, so
         that counters, which begin with it, never repeat.
       seed: For jitter; secrecy does not matter.
-      pledge: Records to pledge; 0 for the largest pledge that the data set covers.
+      pledge: Records to pledge, a public number of the owner's; 0 for the least that
+        the task offers.
       windows: Records that one raw sample can stand in.
+      trust_bundle: Whether the bundle's own graph may clip.
       infer: Whether to fetch and adopt each version's average for inference.
       resources_ppm: The board's self-assessment of its resources.
       bundle_bytes_max: Largest bundle that it takes.
@@ -89,6 +95,7 @@ class Settings:
     fetch_window: int = 8
     pace: Pace = field(default_factory=Pace)
     rotated_from: DeviceId | None = None
+    trust_bundle: bool = False
 
     @property
     def identity(self) -> DeviceId:
@@ -139,14 +146,6 @@ class Fetch:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A bundle that a subprocess loaded, and the data set that it found."""
-
-    bundle: Digest
-    examples: int
-
-
-@dataclass(frozen=True)
 class Adopted:
     """What inference uses."""
 
@@ -194,14 +193,27 @@ class Training:
     Attributes:
       order: What is trained.
       lease: What allows it.
-      spent: Whether its charge is on disk; only then may noise be drawn.
+      spent: Whether its charge is on disk; only then may data be read.
       staleness_max: The task's.
+      started_s: When the trainer was first let at the data; nothing before depends on
+        them.
+      release_s: When its update may leave; never before.
+      running: Whether this trainer was let at the data; never before `spent`.
+      empty: Whether it trains on no record, since an attempt failed.
+      skipped: Records at which attempts crashed; they are left out of the next one.
+      finished: The result, held until `release_s`.
     """
 
     order: TrainingOrder
     lease: Envelope
     spent: bool
     staleness_max: int
+    started_s: float = 0.0
+    release_s: float = float("inf")
+    running: bool = False
+    empty: bool = False
+    skipped: tuple[int, ...] = ()
+    finished: TrainingFinished | None = None
 
 
 @dataclass(frozen=True)
@@ -258,8 +270,8 @@ class Condition(Enum):
     LEDGER_BEHIND = "ledger behind the chain"
     UNPROVEN = "waits for the chain's statement of what it has paid"
     MODEL_REFUSED = "model refused"
-    DATA_REFUSED = "data set refused"
-    TOO_FEW_DATA = "too few records for the task's smallest pledge"
+    NO_DATA = "no data files"
+    PLEDGE_TOO_SMALL = "the task's least pledge is above data.pledge"
     TOOK_PART = "took part in this version"
     BUDGET_SPENT = "budget spent"
     POLICY_REFUSED = "task asks for less privacy than the owner allows"
@@ -291,15 +303,17 @@ class State:
       blobs: Digests of what the blob store has.
       fetch: What is being pulled.
       loading: Bundle that a subprocess is trying.
-      loaded: Bundle that works here, and the data set's size.
+      loaded: Bundle that works here.
       refused: Bundles and thetas that do not work here.
-      data_fault: Why the data set cannot be used; empty if it can.
+      data_fault: Why there are no data files; empty if there are.
       adopted: What inference uses.
       before: What it used before, to go back to.
       asking: A check-in under way.
       forfeit: What we told of a lost update.
       renewing: A check-in for a lease for an update that is spooled.
       settled: Version for which the chain has what we signed, as far as we know.
+      release_s: From a charge to its update, at present.
+      released: Updates that left with that wait since it last fell.
       training: A training under way; never together with `asking`.
       waiting: The spool's content, oldest first.
       sending: An upload under way; its `update` is in `waiting`.
@@ -331,7 +345,7 @@ class State:
     blobs: frozenset[Digest] = frozenset()
     fetch: Fetch | None = None
     loading: Digest | None = None
-    loaded: Loaded | None = None
+    loaded: Digest | None = None
     refused: frozenset[Digest] = frozenset()
     data_fault: str = ""
     adopted: Adopted | None = None
@@ -340,6 +354,8 @@ class State:
     forfeit: Asking | None = None
     renewing: Asking | None = None
     settled: Version | None = None
+    release_s: float = 0.0
+    released: int = 0
     training: Training | None = None
     waiting: tuple[Waiting, ...] = ()
     sending: Sending | None = None

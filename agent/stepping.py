@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from agent.mechanism import Step, draw_sample, private_sum, sampled_sum
+from agent.clipping import Clip, Gradient, clipped_sum
+from agent.mechanism import draw_sample, private_sum
 from agent.work import Real, Work
 from protocol.errors import NormExceeded
 from protocol.noise import noise_grid
@@ -22,44 +23,46 @@ from protocol.vectors import SCALE_BITS, VALUE_BITS, Draw, GridVector, to_grid
 
 
 def noised_steps(
-    step_at: Callable[[Real], Step],
+    gradient_at: Callable[[Real], Gradient],
     work: Work,
-    ready: Callable[[], None],
+    kind: str,
     draw: Draw,
-) -> GridVector:
+) -> tuple[GridVector, int]:
     """Trains as the task's schedule says.
 
     Args:
-      step_at: The private gradient at given parameters.
+      gradient_at: The gradient of one record at given parameters.
       work: Its order's privacy says how often, how many and how noisy.
-      ready: Called once, before the first random number.
+      kind: One of `protocol.clipping.CLIPPINGS`.
       draw: Cryptographically secure random bytes, for samples and noise.
 
     Returns:
-      (d,) on the grid of 2^-24.
+      (d,) on the grid of 2^-24; and how often a record that was drawn gave no gradient,
+      which stays on the board.
 
     Raises:
       ConfigError: If clip, sigma or d are out of bounds.
-      NonFinite: If the model has no finite gradient at an all-zero record.
       NormExceeded: If the way is too long for the wire.
     """
-    x, y, theta, order = work.x, work.y, work.theta, work.order
+    theta, order = work.theta, work.order
     privacy = order.privacy
-    expected = order.pledge * privacy.sampling_micro / MICRO
+    weight_micro = order.pledge * privacy.sampling_micro
     rate = order.training.learning_rate_q24 / Q24
     grid = noise_grid(privacy.clip_q24, privacy.sigma_micro, theta.size)
-    # Nothing is chosen: what can fail for the model's sake fails before it is paid for.
-    sampled_sum(step_at(theta), x, y, np.zeros(0, np.int64), work.micro_batch)
-    ready()
+    clip = Clip(privacy.clip_q24, kind, grid.exponent)
     total = np.zeros(theta.size, np.int64)
-    way, moved = np.zeros(theta.size, np.float64), theta
+    way, moved, unusable = np.zeros(theta.size, np.float64), theta, 0
     for _ in range(privacy.steps):
-        chosen = draw_sample(len(x), privacy.sampling_micro, draw)
-        clipped = sampled_sum(step_at(moved), x, y, chosen, work.micro_batch)
-        noised = private_sum(clipped, privacy.clip_q24, privacy.sigma_micro, draw)
+        chosen = draw_sample(len(work.x), privacy.sampling_micro, draw)
+        found = clipped_sum(gradient_at(moved), work, chosen, clip)
+        unusable += found.unusable
+        noised = private_sum(
+            found.total(), privacy.clip_q24, privacy.sigma_micro, weight_micro, draw
+        )
         if int(np.abs(noised.values).max()) >= (1 << VALUE_BITS) // privacy.steps:
             raise NormExceeded("noised sums do not fit together")
         total += noised.values
-        way = np.ldexp(total.astype(np.float64), grid.exponent) * (rate / expected)
+        way = np.ldexp(total.astype(np.float64), grid.exponent)
+        way *= rate * MICRO / weight_micro
         moved = (theta - way).astype(np.float32)
-    return GridVector(to_grid(order.pledge * way), -SCALE_BITS)
+    return GridVector(to_grid(order.pledge * way), -SCALE_BITS), unusable

@@ -4,8 +4,11 @@ A task in GRADIENT mode gets the sum of the records' gradients, clipped and nois
 `record-gaussian`; in LOCAL mode the way that epochs of SGD went, times the pledge, so
 that the server's sum over sum of pledges is federated averaging. `record-dpsgd` noises
 every local step (`agent.stepping`), device-level mechanisms clip and noise the whole
-update of either mode. `ready` is called once, before the first random number that
-protects anything, and after all that can fail for the model's sake.
+update of either mode.
+
+`prepare` finds out, without any data, whether order, model and parameters work here.
+Between it and `train` the charge is written. From then on nothing that depends on
+records stops anything: what fails is left out, and noise comes all the same.
 
 Letters: `n` records, `d` parameters.
 
@@ -13,31 +16,40 @@ Source: McMahan et al., AISTATS 2017, arXiv:1602.05629, algorithm 1 (LOCAL).
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent import mechanism, personal
+from agent.clipping import Clip, Gradient, aligned, clipped_sum
+from agent.discretion import described
 from agent.optimiser import OPTIMISERS, proximal
 from agent.orders import TrainingOrder
 from agent.schedule import learning_rates
+from agent.slots import MICRO_BATCH_MAX, TRUSTED_SHARE, slot_sum
 from agent.stepping import noised_steps
 from agent.work import Real, Work
-from protocol.bundle import Manifest
+from protocol.bundle import Manifest, Port
+from protocol.clipping import GRAPH_DIMENSION_MAX
 from protocol.descent import PLAIN
-from protocol.errors import ConfigError, NonFinite, NormExceeded, OperationError
+from protocol.errors import (
+    ConfigError,
+    NonFinite,
+    NormExceeded,
+    OperationError,
+)
 from protocol.mechanisms import (
     DEVICE_LAPLACE,
+    DEVICE_LEVEL,
     NONE,
     RECORD_DPSGD,
     RECORD_GAUSSIAN,
     check_mode,
 )
-from protocol.noise import MICRO_BATCH_MAX
+from protocol.noise import SCALE_MAX, laplace_grid, noise_grid
 from protocol.parameters import local_slices
-from protocol.task import Q24, TrainingMode
+from protocol.task import MICRO, Q24, TrainingMode
 from protocol.vectors import (
     CODECS,
     SCALE_BITS,
@@ -103,40 +115,89 @@ class Trainer(Protocol):
         """
 
 
-def train(
-    trainer: Trainer,
-    work: Work,
-    ready: Callable[[], None],
-    draw: Draw,
-    rng: np.random.Generator,
-    keep: Callable[[Real], None] | None = None,
-) -> bytes:
-    """Computes and encodes one update.
+def prepare(
+    trainer: Trainer, theta: Real, order: TrainingOrder, *, trusted: bool = False
+) -> None:
+    """Finds out whether an order can be carried out, on a record of zeros alone.
 
     Args:
       trainer: The bundle.
-      work: What to train on; the first `order.pledge` records count.
-      ready: Called once, when everything but noise is done; it returns when the charge
-        is on disk, and does not return otherwise.
+      theta: (d,) float32 to train from.
+      order: What is to be trained.
+      trusted: Whether the bundle's own graph is to clip.
+
+    Raises:
+      EngineError, NonFinite: If the model is at fault, or these parameters.
+      OperationError: If the task asks for what this board does not know.
+    """
+    _check_order(order)
+    if trusted and order.dimension > GRAPH_DIMENSION_MAX:
+        most = f"{GRAPH_DIMENSION_MAX} parameters"
+        raise EngineError(f"no graph clips records exactly enough above {most}")
+    manifest = trainer.manifest
+    x, y = _zero(manifest.input), _zero(manifest.target)
+    gradient_of_none, loss = trainer.gradient_sum(theta, x, y)
+    if gradient_of_none.shape != (manifest.dimension,) or loss.shape != (1,):
+        raise EngineError("a gradient has another length than theta")
+    by_record = order.privacy.mechanism in (RECORD_GAUSSIAN, RECORD_DPSGD)
+    if by_record and not np.isfinite(gradient_of_none).all():
+        raise NonFinite("the model has no finite gradient at an all-zero record")
+
+
+def _zero(port: Port) -> NDArray[Any]:
+    return aligned((1, *port.shape), np.dtype(port.dtype))
+
+
+def _check_order(order: TrainingOrder) -> None:
+    privacy = order.privacy
+    if order.codec not in CODECS:
+        raise OperationError(f"vector codec {order.codec} is not known here")
+    try:
+        check_mode(privacy.mechanism, order.training.mode)
+        if privacy.mechanism == NONE:
+            return
+        reach = 2 if privacy.mechanism in DEVICE_LEVEL else 1
+        laplace = privacy.mechanism == DEVICE_LAPLACE
+        grid_of = laplace_grid if laplace else noise_grid
+        grid = grid_of(reach * privacy.clip_q24, privacy.sigma_micro, order.dimension)
+    except ConfigError as error:
+        raise OperationError(f"not known here: {error}") from error
+    if grid.scale > SCALE_MAX:
+        raise OperationError("not known here: noise of this size")
+    if privacy.mechanism == RECORD_DPSGD and order.training.descent != PLAIN:
+        raise OperationError("noised steps with an optimiser are not known here")
+
+
+def train(
+    trainer: Trainer,
+    work: Work,
+    draw: Draw,
+    rng: np.random.Generator,
+    keep: Callable[[Real], None] | None = None,
+    tell: Callable[[str], None] = lambda _said: None,
+) -> bytes:
+    """Computes and encodes one update; its charge is on disk, or there is none.
+
+    Args:
+      trainer: The bundle.
+      work: What to train on; all records count, and the pledge is the weight.
       draw: Cryptographically secure random bytes, for noise and rounding.
       rng: For the order of local batches.
       keep: Called with the parameters that stay on the board, (k,) float32, as they
         are after this update; not called where a bundle has none.
+      tell: Called with what went wrong with records, for their owner alone.
 
     Returns:
       The vector as the task's codec encodes it, zero where parameters are local.
 
     Raises:
-      EngineError: If the engine cannot run a graph.
+      EngineError: If the engine cannot run a graph, without noise only.
       NonFinite, NormExceeded: If the result fits no update.
       OperationError: If the task asks for what this board does not know.
     """
     order = work.order
-    if order.codec not in CODECS:
-        raise OperationError(f"vector codec {order.codec} is not known here")
-    pledged = slice(order.pledge)
-    work = replace(work, x=work.x[pledged], y=work.y[pledged])
-    vector = _vector(trainer, work, ready, draw, rng)
+    _check_order(order)
+    vector = _vector(trainer, work, draw, rng, tell)
     if places := local_slices(trainer.manifest.parameters):
         if keep is not None:
             keep(personal.moved(work.theta, vector, order, places))
@@ -147,36 +208,78 @@ def train(
 def _vector(
     trainer: Trainer,
     work: Work,
-    ready: Callable[[], None],
     draw: Draw,
     rng: np.random.Generator,
+    tell: Callable[[str], None],
 ) -> GridVector:
     order = work.order
-    mode, number = order.training.mode, order.privacy.mechanism
-    try:
-        check_mode(number, mode)
-    except ConfigError as error:
-        raise OperationError(f"not known here: {error}") from error
-    noise = (order.privacy.clip_q24, order.privacy.sigma_micro, draw)
-    if number == RECORD_GAUSSIAN:
-        clipped = private_gradient(trainer, work)
-        ready()
-        return mechanism.private_sum(clipped, *noise)
-    if number == RECORD_DPSGD:
-        if order.training.descent != PLAIN:
-            raise OperationError("noised steps with an optimiser are not known here")
-        step_at = _private_steps(trainer, order)
-        return noised_steps(step_at, work, ready, draw)
+    number, privacy = order.privacy.mechanism, order.privacy
     if number == NONE:
-        exact = _plain_update(trainer, work, rng)
-        grid = GridVector(to_grid(exact), -SCALE_BITS)
-        ready()
-        return grid
-    update = _whole_update(trainer, work, rng)
-    ready()
+        return GridVector(to_grid(_plain_update(trainer, work, rng)), -SCALE_BITS)
+    noise = (privacy.clip_q24, privacy.sigma_micro)
+    if number == RECORD_GAUSSIAN:
+        try:
+            total = _record_sum(trainer, work, tell)
+        except Exception as error:  # noqa: BLE001 - whatever fails now is paid for: noise goes out all the same
+            tell(f"no sum, noise alone was sent: {described(error)}")
+            total = np.zeros(work.theta.size, np.int64)
+        return mechanism.private_sum(total, *noise, order.pledge * MICRO, draw)
+    if number == RECORD_DPSGD:
+        gradient_at = _gradients(trainer)
+        kind = trainer.manifest.clipping
+        vector, unusable = noised_steps(gradient_at, work, kind, draw)
+        _tell_unusable(unusable, tell)
+        return vector
+    update = _whole_update(trainer, work, rng, tell)
     if number == DEVICE_LAPLACE:
-        return _times(mechanism.private_update_laplace(update, *noise), order.pledge)
-    return _times(mechanism.private_update(update, *noise), order.pledge)
+        noised = mechanism.private_update_laplace(update, *noise, draw)
+    else:
+        noised = mechanism.private_update(update, *noise, draw)
+    return _times(noised, order.pledge)
+
+
+def _record_sum(
+    trainer: Trainer, work: Work, tell: Callable[[str], None]
+) -> NDArray[np.int64]:
+    """The sum of all records' clipped gradients, (d,) steps; not yet protected."""
+    order = work.order
+    privacy, size = order.privacy, work.theta.size
+    grid = noise_grid(privacy.clip_q24, privacy.sigma_micro, size)
+    if work.trusted:
+        return _trusted_sum(trainer, work, grid.exponent)
+    clip = Clip(privacy.clip_q24, trainer.manifest.clipping, grid.exponent)
+    at = _gradients(trainer)(work.theta)
+    found = clipped_sum(at, work, range(len(work.x)), clip)
+    _tell_unusable(found.unusable, tell)
+    return found.total()
+
+
+def _tell_unusable(count: int, tell: Callable[[str], None]) -> None:
+    if count:
+        tell(f"{count} times a record gave no finite gradient, and counted as none")
+
+
+def _trusted_sum(trainer: Trainer, work: Work, exponent: int) -> NDArray[np.int64]:
+    """As `_record_sum`, clipped by the bundle's own graph, in micro-batches."""
+    clip = work.order.privacy.clip_q24 / Q24 * TRUSTED_SHARE
+
+    def step(rows: NDArray[Any], targets: NDArray[Any]) -> tuple[Real, Real]:
+        return trainer.private_gradient_sum(work.theta, rows, targets, clip)
+
+    together = min(work.micro_batch, MICRO_BATCH_MAX)
+    return mechanism.on_grid(slot_sum(step, work.x, work.y, together), exponent)
+
+
+def _gradients(trainer: Trainer) -> Callable[[Real], Gradient]:
+    """The gradient of one record, for any parameters."""
+
+    def at(theta: Real) -> Gradient:
+        def gradient_of(row: NDArray[Any], target: NDArray[Any]) -> Real:
+            return trainer.gradient_sum(theta, row, target)[0]
+
+        return gradient_of
+
+    return at
 
 
 def _plain_update(
@@ -188,12 +291,16 @@ def _plain_update(
 
 
 def _whole_update(
-    trainer: Trainer, work: Work, rng: np.random.Generator
+    trainer: Trainer,
+    work: Work,
+    rng: np.random.Generator,
+    tell: Callable[[str], None],
 ) -> NDArray[np.float64]:
-    """The update of one record's weight; zeros where the data let training diverge."""
+    """The update of one record's weight; zeros where the data let training fail."""
     try:
         exact = _plain_update(trainer, work, rng)
-    except NonFinite:
+    except Exception as error:  # noqa: BLE001 - noise is for any two data sets, also for one on which all fails
+        tell(f"no update, noise alone was sent: {described(error)}")
         return np.zeros(work.theta.size, np.float64)
     return exact / work.order.pledge
 
@@ -202,21 +309,6 @@ def _times(vector: GridVector, pledge: int) -> GridVector:
     if int(np.abs(vector.values).max()) >= (1 << VALUE_BITS) // pledge:
         raise NormExceeded("the noised update does not fit the grid")
     return GridVector(vector.values * pledge, vector.exponent)
-
-
-def _private_steps(
-    trainer: Trainer, order: TrainingOrder
-) -> Callable[[Real], mechanism.Step]:
-    """The private gradient as a function of records, for any parameters."""
-    clip = order.privacy.clip_q24 / Q24
-
-    def step_at(theta: Real) -> mechanism.Step:
-        def step(rows: NDArray[Any], targets: NDArray[Any]) -> tuple[Real, Real]:
-            return trainer.private_gradient_sum(theta, rows, targets, clip)
-
-        return step
-
-    return step_at
 
 
 def _slices(count: int, size: int) -> Iterator[slice]:
@@ -239,18 +331,6 @@ def gradient(
     for rows in _slices(len(x), micro_batch):
         total += trainer.gradient_sum(theta, x[rows], y[rows])[0]
     return total
-
-
-def private_gradient(trainer: Trainer, work: Work) -> NDArray[np.float64]:
-    """The sum of all records' clipped gradients, (d,) float64; not yet protected.
-
-    Raises:
-      EngineError: If the engine cannot run the graph.
-      NonFinite: If the model has no finite gradient at an all-zero record.
-    """
-    step = _private_steps(trainer, work.order)(work.theta)
-    together = min(work.micro_batch, MICRO_BATCH_MAX)
-    return mechanism.clipped_sum(step, work.x, work.y, together)
 
 
 def local_steps(

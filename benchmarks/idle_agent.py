@@ -4,7 +4,8 @@
 that has trained once and waits for the next version, stops the coordinator, and watches
 the agent for a minute. Prints the table and writes benchmarks/results/idle_agent.json.
 PSS shares a page among the processes that map it; with the coordinator stopped the
-agent is the only Python here, as on a board.
+agent is the only Python here, as on a board. Needs root, since an agent hides its
+memory from other processes of its user.
 """
 
 import json

@@ -11,7 +11,7 @@ from protocol.evolve import evolve
 from protocol.ids import DeviceId, Digest, Version, device_id
 from protocol.messages import LEASE, CheckIn, Lease
 from protocol.statement import STATEMENT
-from protocol.task import TaskSpec
+from protocol.task import AggregationPolicy, TaskSpec
 
 BACKLOG_BUFFERS = 2
 """Buffers of updates that may wait, admitted or on the chain, before leases pause."""
@@ -97,22 +97,39 @@ def share_anew(turn: Turn) -> None:
 
 
 def grant_free(turn: Turn, task: TaskState) -> None:
-    """Gives away every free place while somebody waits."""
-    room = BACKLOG_BUFFERS * task.spec.aggregation.buffer - _backlog(turn, task)
-    # Whoever trained now would only add to the queue, and come out stale.
+    """Gives away every free place while somebody waits who may train now."""
+    policy = task.spec.aggregation
+    # Whoever trained beyond this would only add to the queue, and come out stale.
+    room = BACKLOG_BUFFERS * policy.buffer - _backlog(turn, task)
+    herd_most = _herd_most(policy)
     while room > 0 and (found := task.leases.next_waiting()) is not None:
         device, said = found
-        if task.head - said.version > task.spec.aggregation.staleness_max:
+        full = task.leases.dealt.get(said.version, 0) >= herd_most
+        if full and said.version == task.head:
+            break
+        if full or task.head - said.version > policy.staleness_max:
+            # It asks again for the newest version, as soon as it has it.
             task = evolve(task, leases=task.leases.stop_waiting(device))
             continue
+        room -= 1
         number = turn.counter
         lease = Lease(device, task.number, said.version, number, turn.settings.lease_s)
         envelope = turn.sign(Kind.LEASE, LEASE.pack(lease))
         ends_at_s = turn.now_s + turn.settings.lease_s
-        grant = Grant(said.version, envelope, ends_at_s)
+        grant = Grant(said.version, envelope, turn.now_s, ends_at_s)
         task = evolve(task, leases=task.leases.grant(device, grant))
         turn.send(device, envelope)
     turn.put_task(task)
+
+
+def _herd_most(policy: AggregationPolicy) -> int:
+    """Most leases that one coordinator gives for one base version.
+
+    A buffer and a half: enough to fill the next version though some come late, and not
+    so many that several versions in a row add what is nearly the same step. It is not
+    divided among coordinators: all boards of a small fleet may be one coordinator's.
+    """
+    return -(-3 * policy.buffer // 2)
 
 
 def _backlog(turn: Turn, task: TaskState) -> int:
@@ -128,18 +145,23 @@ def delivered(turn: Turn, device: DeviceId, task: TaskState) -> None:
     now would spend privacy on an update that comes too late.
     """
     if task.spec.aggregation.staleness_max > 0:
-        release(turn, device, task)
+        leases = task.leases.use(device, turn.now_s).stop_waiting(device)
+        if leases is not task.leases:
+            grant_free(turn, evolve(task, leases=leases))
 
 
 def release_stale(turn: Turn, task: TaskState) -> None:
-    """After a new version: frees the places of leases that are for too old ones."""
-    oldest = task.head - task.spec.aggregation.staleness_max
+    """After a new version: frees the places of leases that are for too old ones.
+
+    Whoever waits may go on, too: what was given for the version before no longer
+    counts against the newest.
+    """
+    oldest = Version(max(0, task.head - task.spec.aggregation.staleness_max))
     leases = task.leases
     for device, grant in leases.granted.items():
         if grant.version < oldest:
             leases = leases.release(DeviceId(device))
-    if leases is not task.leases:
-        grant_free(turn, evolve(task, leases=leases))
+    grant_free(turn, evolve(task, leases=leases.forget(oldest)))
 
 
 def release(turn: Turn, device: DeviceId, task: TaskState) -> None:

@@ -1,12 +1,16 @@
 """Leases: how many boards are in flight at once, and which ones.
 
 A board that is ready checks in and waits; whenever a place is free the board with the
-lowest drawn place gets it. A board holds one lease and waits once. A lease that is not
+lowest drawn place gets it. So that no herd trains from one version and adds the same
+step many times over, leases for one base version are limited, whatever places are free;
+a lease that takes twice as long as usual does not count there, so that slow boards keep
+nobody waiting. A board holds one lease and waits once. A lease that is not
 used ends on the grantor's clock, and its place goes to the next board; an update that
 comes later with it is still welcome, so that time decides liveness only.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coordinator.selection import Selection
@@ -17,6 +21,9 @@ from protocol.messages import CheckIn
 from protocol.persistent import PersistentMap
 
 _PLACE_BYTES = 7
+_SLOW = 2.0
+_AT_FIRST_S = 5.0
+_OF_THE_NEWEST = 0.1
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,16 @@ class Grant:
     Attributes:
       version: Base version that it is for.
       envelope: The signed lease, to be sent again as it is.
-      ends_at_s: When its place is free again, on our monotonic clock.
+      since_s: When it was given, on our monotonic clock.
+      ends_at_s: When its place is free again.
+      slow: Whether it takes so long that it no longer counts in its version's herd.
     """
 
     version: Version
     envelope: Envelope
+    since_s: float
     ends_at_s: float
+    slow: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,10 @@ class LeaseTable:
       granted: By device.
       waiting: Device and its check-in, by drawn place.
       waiting_place: The key in `waiting`, by device.
-      ends_at_s: No lease ends before; infinity if there is none. It may be early, when
-        the lease that it belonged to was given back.
+      wake_at_s: No lease ends or becomes slow before; infinity if there is none. It may
+        be early, when the lease that it belonged to was given back.
+      dealt: By base version, leases that were used or are in force and not slow.
+      usual_s: From a lease to its update, averaged over the last ones.
     """
 
     places: int
@@ -53,7 +66,9 @@ class LeaseTable:
         default_factory=PersistentMap
     )
     waiting_place: PersistentMap[bytes] = field(default_factory=PersistentMap)
-    ends_at_s: float = math.inf
+    wake_at_s: float = math.inf
+    dealt: Mapping[Version, int] = field(default_factory=dict)
+    usual_s: float = _AT_FIRST_S
 
     @property
     def free(self) -> int:
@@ -109,29 +124,69 @@ class LeaseTable:
     def grant(self, device: DeviceId, grant: Grant) -> "LeaseTable":
         """Gives a lease; it takes the place of the one that the board may hold."""
         rest = self.release(device).stop_waiting(device)
+        slow_at_s = grant.since_s + _SLOW * rest.usual_s
         return evolve(
             rest,
             granted=rest.granted.put(device, grant),
-            ends_at_s=min(rest.ends_at_s, grant.ends_at_s),
+            dealt=_counted(rest.dealt, grant.version, 1),
+            wake_at_s=min(rest.wake_at_s, grant.ends_at_s, slow_at_s),
+        )
+
+    def use(self, device: DeviceId, now_s: float) -> "LeaseTable":
+        """Frees the place of a board whose update came; its lease stays counted."""
+        grant = self.granted.get(device)
+        if grant is None:
+            return self
+        longer_s = now_s - grant.since_s - self.usual_s
+        return evolve(
+            self,
+            granted=self.granted.without(device),
+            usual_s=self.usual_s + _OF_THE_NEWEST * longer_s,
         )
 
     def release(self, device: DeviceId) -> "LeaseTable":
-        """Frees a board's place, if it holds one."""
-        granted = self.granted.without(device)
-        return self if granted is self.granted else evolve(self, granted=granted)
+        """Frees a board's place, if it holds one, as if it had never been given."""
+        grant = self.granted.get(device)
+        if grant is None:
+            return self
+        return evolve(
+            self,
+            granted=self.granted.without(device),
+            dealt=_counted(self.dealt, grant.version, 0 if grant.slow else -1),
+        )
 
     def expire(self, now_s: float) -> "LeaseTable":
-        """Frees the places of leases that have ended."""
-        if now_s < self.ends_at_s:
+        """Frees the places of leases that have ended, and tells which are slow."""
+        if now_s < self.wake_at_s:
             return self
-        granted = self.granted
-        ends_at_s = math.inf
+        rest, wake_at_s = self, math.inf
         for device, grant in self.granted.items():
+            slow_at_s = grant.since_s + _SLOW * self.usual_s
             if grant.ends_at_s <= now_s:
-                granted = granted.without(device)
-            else:
-                ends_at_s = min(ends_at_s, grant.ends_at_s)
-        return evolve(self, granted=granted, ends_at_s=ends_at_s)
+                rest = rest.release(DeviceId(device))
+                continue
+            if not grant.slow and slow_at_s <= now_s:
+                rest = evolve(
+                    rest,
+                    granted=rest.granted.put(device, evolve(grant, slow=True)),
+                    dealt=_counted(rest.dealt, grant.version, -1),
+                )
+            elif not grant.slow:
+                wake_at_s = min(wake_at_s, slow_at_s)
+            wake_at_s = min(wake_at_s, grant.ends_at_s)
+        return evolve(rest, wake_at_s=wake_at_s)
+
+    def forget(self, oldest: Version) -> "LeaseTable":
+        """Stops counting leases of versions before `oldest`."""
+        dealt = {k: count for k, count in self.dealt.items() if k >= oldest}
+        return evolve(self, dealt=dealt)
+
+
+def _counted(
+    dealt: Mapping[Version, int], version: Version, change: int
+) -> Mapping[Version, int]:
+    # A version that was forgotten has nothing left to take away from.
+    return {**dealt, version: max(0, dealt.get(version, 0) + change)}
 
 
 def draw_for(seed: bytes, device: DeviceId, number: int) -> bytes:

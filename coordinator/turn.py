@@ -72,7 +72,7 @@ class Turn:
         """The state after the step."""
         wake_at_s = min(self.now_s + self.settings.tick_s, self.ledger.wake_at_s)
         for task in self.tasks.values():
-            wake_at_s = min(wake_at_s, task.leases.ends_at_s, task.retry_at_s)
+            wake_at_s = min(wake_at_s, task.leases.wake_at_s, task.retry_at_s)
         wake_at_s = min(wake_at_s, self.ask_at_s, self.left_at_s)
         return CoordinatorState(
             self.ledger,

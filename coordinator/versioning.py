@@ -293,7 +293,6 @@ def _version_final(
     charge_max = turn.charge_max
     turn.emit(StoreVersion(task.number, head, updates, staleness_milli, charge_max))
     granting.release_stale(turn, task)
-    granting.grant_free(turn, turn.tasks[task.number])
     announce(turn, task)
     turn.emit(Evaluate(task.number, head, model.inference, task.spec.bundle))
     turn.report(f"task {task.number}: version {head} is final from {updates} updates")

@@ -11,7 +11,8 @@ the four steps is needed).
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from types import TracebackType
 from protocol.errors import ConfigError, LimitError, StorageError
 
 PRIVATE_MODE = 0o600
+PRIVATE_FOLDER_MODE = 0o700
 _GROUP_OR_OTHERS = 0o077
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -50,8 +52,10 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_temporary(path: Path, content: bytes, mode: int = PRIVATE_MODE) -> Path:
-    """Writes and syncs the file that will take the place of `path`.
+def write_temporary(
+    path: Path, content: bytes, mode: int = PRIVATE_MODE, *, sync: bool = True
+) -> Path:
+    """Writes, and syncs if asked, the file that will take the place of `path`.
 
     The name is fixed, so that a crash leaves at most one, which the next write reuses.
 
@@ -68,7 +72,8 @@ def write_temporary(path: Path, content: bytes, mode: int = PRIVATE_MODE) -> Pat
         # Neither the umask nor an older temporary file may decide the mode.
         os.fchmod(descriptor, mode)
         write_all(descriptor, content)
-        os.fsync(descriptor)
+        if sync:
+            os.fsync(descriptor)
     except OSError:
         with suppress(OSError):
             temporary.unlink()
@@ -93,6 +98,40 @@ def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_MODE) -> None:
         temporary = write_temporary(path, content, mode)
         os.replace(temporary, path)  # noqa: PTH105 - the tests cut the power at os calls
         sync_folder(path.parent)
+
+
+def replace_unsynced(path: Path, content: bytes) -> None:
+    """Replaces a private file that can be made again, and is never seen half written.
+
+    Raises:
+      StorageError: If the disk refuses; the old content is then still there.
+    """
+    with storage_errors(path):
+        write_temporary(path, content, sync=False).replace(path)
+
+
+@contextmanager
+def erasing(path: Path) -> Iterator[None]:
+    """Overwrites a secret file with zeros after the block has removed or replaced it.
+
+    Only afterwards, so that a power cut never leaves zeros under the name. On a plain
+    disk this is the end of the old content. Flash cards write elsewhere what is written
+    over, and some file systems copy on write: there the old content stays until the
+    block is erased, and only encryption of the whole disk helps.
+
+    Raises:
+      StorageError: If the file is missing or the disk refuses.
+    """
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        yield
+        with storage_errors(path):
+            if os.fstat(descriptor).st_nlink == 0:
+                write_all(descriptor, bytes(os.fstat(descriptor).st_size))
+                os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_limited(path: Path, bytes_max: int) -> bytes:
@@ -136,6 +175,53 @@ def require_private(path: Path) -> None:
             f"readable by others (mode {mode & 0o777:04o}); run: chmod 600 {path}",
             file=str(path),
         )
+
+
+@contextmanager
+def private_files() -> Iterator[None]:
+    """What this process makes in the block is its owner's alone, whoever makes it."""
+    before = os.umask(_GROUP_OR_OTHERS)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def make_private(folder: Path, leave: Collection[str] = ()) -> list[Path]:
+    """Takes a folder, and all that is in it, from its group and from others.
+
+    Links are not followed, and what belongs to another user stays as it is.
+
+    Args:
+      folder: What to begin with.
+      leave: Names of subfolders of `folder` whose files stay as they are.
+
+    Returns:
+      What was changed.
+
+    Raises:
+      StorageError: If the disk refuses.
+    """
+    changed = []
+    with storage_errors(folder):
+        for place, folders, files in os.walk(folder):
+            here = Path(place)
+            is_left = here.parent == folder and here.name in leave
+            kept = [] if is_left else [here / name for name in sorted(files)]
+            if is_left:
+                folders.clear()
+            changed += [path for path in (here, *kept) if _close(path)]
+    return changed
+
+
+def _close(path: Path) -> bool:
+    status = path.lstat()
+    mode = stat.S_IMODE(status.st_mode)
+    is_ours = status.st_uid == os.geteuid() and not stat.S_ISLNK(status.st_mode)
+    if is_ours and mode & _GROUP_OR_OTHERS:
+        path.chmod(mode & ~_GROUP_OR_OTHERS)
+        return True
+    return False
 
 
 def free_bytes(path: Path) -> int:

@@ -32,6 +32,7 @@ _SETTLING_S = 15.0
 # Of a whole update; in L1 for Laplace.
 _UPDATE_CLIPS = {"device-gaussian": 0.3, "device-laplace": 0.1}
 _DEVICE_STEP = 0.2
+_LATE_MOMENTUM = 0.5
 _EVERY_BOARD_ALIKE = "iid"
 
 
@@ -44,7 +45,7 @@ class Recipe:
       clip: Of each example's gradient, with privacy.
       learning_rate: Server step on the mean clipped gradient at epsilon 8; smaller
         budgets take smaller steps, as the root of epsilon.
-      momentum: Of the server, with privacy.
+      momentum: Of the server, with privacy, where no update is late.
       local_learning_rate: Of the boards' own SGD, without privacy.
       local_epochs: Of the boards' own SGD.
       average: Share of the old average that stays at each version.
@@ -119,16 +120,21 @@ def between_s(plan: FleetPlan) -> float:
     return round(horizon_s(plan) / _even_share(plan), 3)
 
 
-def task_settings(plan: FleetPlan, shares: Shares) -> TaskSettings:
+def task_settings(
+    plan: FleetPlan, shares: Shares, *, in_step: bool = False
+) -> TaskSettings:
     """The task that an operator would write for this plan.
 
     Args:
       plan: What was asked for.
       shares: What the boards hold.
+      in_step: Whether no update is ever late.
     """
     recipe = recipe_for(shares)
     private = plan.privacy != "none"
-    momentum = recipe.momentum if private else 0.0
+    # What comes late acts like momentum: Mitliagkas et al. 2016, arXiv:1605.09774.
+    most = recipe.momentum if in_step else min(_LATE_MOMENTUM, recipe.momentum)
+    momentum = most if private else 0.0
     step = _server_step(plan, recipe)
     # A fleet of equals pledges what its smallest board has: nobody's size shows.
     pledge_most = shares.least if plan.split == _EVERY_BOARD_ALIKE else shares.most

@@ -12,7 +12,11 @@ Source: Abadi et al. 2016, arXiv:1607.00133 (norm); Bu et al. 2023, arXiv:2206.0
 section 4.2 (automatic, AUTO-S with gamma = 0.01).
 """
 
+import math
+
 NORM, AUTOMATIC = "norm", "automatic"
+INSIDE = 1.0 - 2.0**-24
+"""Share of a clip that a board aims at: more than float64 can err by up to d = 2^26."""
 CLIPPINGS = (NORM, AUTOMATIC)
 """All of them; a bundle's manifest names one."""
 AUTOMATIC_OFFSET = 0.01
@@ -20,18 +24,42 @@ NORM_MIN = 1e-30
 """Stands for a norm of 0 under a clip of 0."""
 
 
+GRAPH_DIMENSION_MAX = 1 << 23
+"""Most values in a gradient whose float32 norm bounds the true one well enough."""
+
+
+def scale_inside(norm: float, clip: float, kind: str) -> float:
+    """The factor with which a board shortens one record's gradient, in float64.
+
+    Args:
+      norm: r, finite, at least 0, off by at most 2^-27 of itself.
+      clip: C, above 0.
+      kind: One of `CLIPPINGS`.
+    """
+    bound = clip * INSIDE
+    if kind == AUTOMATIC:
+        return bound / (norm + AUTOMATIC_OFFSET)
+    return 1.0 if norm <= bound else bound / norm
+
+
 def clip_margin(dimension: int) -> float:
     """What share of the clip is given up, so that rounding never exceeds it.
 
-    A float32 sum of m squares is off by at most m 2^-24 of itself in any order, and its
-    root by half of that. So with a bound of clip (1 - 2^-12 - d 2^-25) no scaled
-    gradient is longer than clip; 2^-12 covers the few roundings of root, quotient and
-    products. Never more than a half.
+    A float32 sum of d squares, in any order, is at least 1 - d 2^-24 of the true one,
+    and its root at least the root of that. So with a bound of
+    clip (1 - 2^-12) sqrt(1 - d 2^-24) no scaled gradient is longer than clip; 2^-12
+    covers the few roundings of root, quotient and products.
 
     Args:
-      dimension: d, the number of values in a gradient.
+      dimension: d, the number of values in a gradient. Above `GRAPH_DIMENSION_MAX`
+        the whole clip is given up: nothing comes out, which is short enough.
+
+    Source: Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 4.2
+    (sums of non-negative terms).
     """
-    return float(min(2.0**-12 + dimension * 2.0**-25, 0.5))
+    if dimension > GRAPH_DIMENSION_MAX:
+        return 1.0
+    return 1.0 - (1.0 - 2.0**-12) * math.sqrt(1.0 - dimension * 2.0**-24)
 
 
 def clip_scale(norm: float, clip: float, dimension: int, kind: str) -> float:

@@ -19,10 +19,6 @@ from protocol.errors import ConfigError
 
 GRID_BITS = 20
 """The grid's step times sqrt(d) is at most the clip over two to this power."""
-FLOAT_MARGIN = Fraction(1, 1024)
-"""What float32 clipping and summing may add to the clip, relative to it."""
-MICRO_BATCH_MAX = 64
-"""Most records that one float32 sum may hold for `FLOAT_MARGIN` to cover it."""
 CLIP_Q24_MAX = 1 << 40
 DIMENSION_MAX = 1 << 26
 SCALE_MAX = 1 << 52
@@ -69,7 +65,9 @@ def noise_grid(clip_q24: int, sigma_micro: int, dimension: int) -> NoiseGrid:
     log_ratio = ((clip_q24**2 << 64) // dimension).bit_length() - 1 - 64
     exponent = log_ratio // 2 - 24 - GRID_BITS
     clip_steps = clip_q24 * Fraction(2) ** (-24 - exponent)
-    sensitivity = math.ceil(clip_steps * (1 + FLOAT_MARGIN)) + _root_up(dimension)
+    # Half a root for rounding the record, one for rounding two shortened sums, and the
+    # rest, by far too much, for how these are computed.
+    sensitivity = math.ceil(clip_steps) + 2 * _root_up(dimension)
     return NoiseGrid(exponent, sensitivity, -(-sigma_micro * sensitivity // MICRO))
 
 
@@ -92,7 +90,7 @@ def laplace_grid(clip_q24: int, sigma_micro: int, dimension: int) -> NoiseGrid:
     log_ratio = ((clip_q24 << 64) // dimension).bit_length() - 1 - 64
     exponent = log_ratio - 24 - GRID_BITS
     clip_steps = clip_q24 * Fraction(2) ** (-24 - exponent)
-    sensitivity = math.ceil(clip_steps * (1 + FLOAT_MARGIN)) + dimension
+    sensitivity = math.ceil(clip_steps) + dimension
     scale = -(-sigma_micro * sensitivity // MICRO)
     if scale > SCALE_MAX or exponent < EXPONENT_MIN:
         raise ConfigError("noise does not fit the grid", key="sigma_micro")
@@ -113,7 +111,7 @@ def norm_radius(
       clip_q24: As `noise_grid`.
       sigma_micro: As `noise_grid`.
       dimension: As `noise_grid`.
-      pledge: Most records that the update may have been trained on.
+      pledge: The sum without noise is at most so many clips long.
       block: Coordinates that share an exponent on the wire.
       levels: Largest level on the wire; the step of a block is at most twice its
         largest magnitude over this.
@@ -125,8 +123,7 @@ def norm_radius(
       ConfigError: If an argument is out of bounds.
     """
     grid = noise_grid(clip_q24, sigma_micro, dimension)
-    signal = pledge * clip_q24 * (1 + float(FLOAT_MARGIN))
-    noised = _gaussian_norm(grid, dimension, signal, 1)
+    noised = _gaussian_norm(grid, dimension, float(pledge * clip_q24), 1)
     return _on_wire(noised, dimension, block, levels)
 
 
@@ -145,20 +142,16 @@ def sampled_radius(
       clip_q24: As `noise_grid`.
       sigma_micro: As `noise_grid`.
       dimension: As `noise_grid`.
-      pledge: Records that the samples are drawn from.
+      pledge: The sum of a step is at most `sampling * pledge` clips long.
       sampling_micro: Chance of each record to be drawn, in units of 10^-6.
       steps: How many.
       rate_q24: Step size for the mean over the expected sample, in units of 2^-24.
 
     Raises:
       ConfigError: If an argument is out of bounds.
-
-    Source: Bernstein's inequality for the number of records drawn in all steps.
     """
     grid = noise_grid(clip_q24, sigma_micro, dimension)
-    drawn = steps * pledge * sampling_micro / MICRO
-    drawn = min(drawn + math.sqrt(2 * drawn * _TAIL) + _TAIL, float(steps * pledge))
-    signal = drawn * clip_q24 * (1 + float(FLOAT_MARGIN))
+    signal = steps * pledge * sampling_micro / MICRO * clip_q24
     noised = _gaussian_norm(grid, dimension, signal, steps)
     factor = rate_q24 / 2**24 * MICRO / sampling_micro
     return _on_wire(noised * factor, dimension)
@@ -191,6 +184,18 @@ def laplace_radius(clip_q24: int, sigma_micro: int, dimension: int, pledge: int)
     noised = grid.scale * math.sqrt(squares) + math.sqrt(dimension)
     norm = float(clip_q24) + math.ldexp(noised, grid.exponent + 24)
     return _on_wire(norm * pledge, dimension)
+
+
+def longest_sum(clip_q24: int, exponent: int, pledge_micro: int) -> int:
+    """How long a clipped sum may be, in steps of a grid, rounded down.
+
+    Args:
+      clip_q24: Norm of one record's clipped gradient in units of 2^-24.
+      exponent: The grid's step is 2**exponent.
+      pledge_micro: Records that the sum may weigh, in units of 10^-6.
+    """
+    steps = clip_q24 * Fraction(2) ** (-24 - exponent)
+    return math.floor(steps * pledge_micro / MICRO)
 
 
 def _gaussian_norm(grid: NoiseGrid, dimension: int, signal: float, sums: int) -> float:

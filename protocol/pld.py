@@ -194,10 +194,11 @@ def _crossing(losses: Real, mass: Real, delta: float) -> float:
     if not losses.size or above[0] - weighted[0] <= delta:
         return 0.0
     at_losses = above - np.exp(np.minimum(losses, 700.0)) * weighted
-    index = int(np.flatnonzero(at_losses > delta)[-1])
-    # Between this loss and the next only what is above counts.
-    if index + 1 >= losses.size:
-        return float(losses[-1])
-    return max(
-        float(losses[index]), math.log((above[index + 1] - delta) / weighted[index + 1])
-    )
+    # The first loss above the crossing; the first of all, if the curve falls to delta
+    # between 0 and there. Up to it only what is at it and above counts.
+    exceeding = np.flatnonzero(at_losses > delta)
+    index = int(exceeding[-1]) + 1 if exceeding.size else 0
+    floor = float(losses[index - 1]) if index else 0.0
+    if index >= losses.size or above[index] <= delta:
+        return floor
+    return max(floor, math.log((above[index] - delta) / weighted[index]))

@@ -1,5 +1,6 @@
 """Puts an agent together from its home: keys, journal, spool, link and core state."""
 
+import logging
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -84,6 +85,7 @@ def assemble(
         is wrong, the privacy ledger has lost entries, or the data set is another's.
       StorageError: If the disk refuses.
     """
+    _keep_apart(home, config)
     key = home.signing_key()
     admission = _admission(home)
     profile = board.profile(config.training.board)
@@ -108,7 +110,12 @@ def assemble(
     link_settings = _link_settings(home, config, admission, settings)
     hands = Hands(
         home,
-        Work(str(data.absolute()), config.data.label, _limits(config, profile)),
+        Work(
+            str(data.absolute()),
+            config.data.label,
+            _limits(config, profile),
+            config.privacy.trust_bundle,
+        ),
         opened.journal,
         spool,
         index,
@@ -133,6 +140,30 @@ def assemble(
         broker,
         opened.place.value,
     )
+
+
+def _keep_apart(home: Home, config: AgentConfig) -> None:
+    """The home for its owner alone, and the data where a trainer sees nothing else."""
+    closed = home.make_private()
+    if closed:
+        # A file that was copied in was out of reach as long as its folders were closed.
+        level = logging.WARNING if home.path in closed else logging.INFO
+        LOG.log(level, "closed to others: %s (%d in all)", closed[0], len(closed))
+    # A trainer reads all of the data folder, and nothing may be in there but data.
+    data = home.data(config).resolve()
+    if home.path.resolve().is_relative_to(data):
+        raise ConfigError(
+            "holds the agent's home, keys and all; data need a folder of their own",
+            file=str(home.config_file),
+            key="data.path",
+        )
+    for name in ("keys", "state", "spool"):
+        if data.is_relative_to((home.path / name).resolve()):
+            raise ConfigError(
+                f"is in {name}/; data need a folder of their own",
+                file=str(home.config_file),
+                key="data.path",
+            )
 
 
 def _admission(home: Home) -> Admission:
@@ -191,8 +222,10 @@ def _settings(
             accept_s=pace.accept_s,
             rest_s=pace.rest_s,
             between_s=pace.between_s,
+            release_s=pace.release_s,
         ),
         rotated_from=identity,
+        trust_bundle=config.privacy.trust_bundle,
     )
 
 

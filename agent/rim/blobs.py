@@ -66,7 +66,7 @@ class BlobStore:
             "parameters": model.inference.hex(),
         }
         text = json.dumps(document) + "\n"
-        write_atomic(self._folder / CURRENT, text.encode(), 0o644)
+        write_atomic(self._folder / CURRENT, text.encode())
 
 
 def _is_digest(name: str) -> bool:

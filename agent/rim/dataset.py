@@ -1,48 +1,83 @@
 """The board's data set: a folder of `.npz` and `.csv` files, read in order of name.
 
 An `.npz` file holds `x (n, *input)` and `y (n, *target)`. A `.csv` file holds one
-record a line, numbers only but for an optional line of column names; one column is the
-target (the last one, or the one configured), the others are the input. Files are
-joined in the order of their names, which gives every record its fixed place. A value
-that is no finite number is refused with file and row.
+record a line, numbers only but for an optional first line of column names; one column
+is the target (the last one, or the one configured), the others are the input.
+
+One record never decides over another: what is wrong with a record makes that record
+unusable and changes nothing else, and no record can stop the reading. So each line of a
+CSV file is parsed by itself, and its width is the model's. What is wrong is named by
+file and row, and never by the value.
+
+Letters: `n` records.
 """
 
 import csv
 import math
-import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.bundle import Manifest, Preprocessing
+from agent.orders import COMPLAINT_CHARS_MAX, COMPLAINTS_MAX, DataFacts
+from protocol.bundle import Manifest, Port, Preprocessing
 from protocol.errors import ConfigError
 
 FILES_MAX = 4096
 SUFFIXES = (".npz", ".csv")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NUMBERS = "iufb"
+_TEXTS = "US"
+_INT64_END = 2.0**63
+Rows = NDArray[np.bool_]
+"""(n,) which records are usable."""
+
+
+@dataclass
+class Complaints:
+    """What is wrong with records: a count, and the first few reasons."""
+
+    unusable: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def about(self, text: str, count: int = 1) -> None:
+        """Notes so many records that cannot be used; nothing for 0."""
+        self.unusable += count
+        if len(self.first) < COMPLAINTS_MAX:
+            shown = "".join(c if c.isprintable() else "?" for c in text)
+            self.first.append(shown[:COMPLAINT_CHARS_MAX])
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Records, ready for the graphs.
+    """Usable records, ready for the graphs.
 
     Attributes:
       x: (n, *input), pre-processed, of the bundle's kind.
       y: (n, *target), of the bundle's kind.
+      complaints: About all others.
     """
 
     x: NDArray[Any]
     y: NDArray[Any]
+    complaints: Complaints
+
+    def facts(self, *, thorough: bool = False) -> DataFacts:
+        """What its owner is told; `thorough` looks for duplicates, too."""
+        said = self.complaints
+        found = _duplicates(self.x, self.y) if thorough else 0
+        return DataFacts(len(self.x), said.unusable, found, tuple(said.first))
 
 
 def data_files(folder: Path) -> list[Path]:
     """The data files of a folder, in order of name.
 
     Raises:
-      ConfigError: If there is no such folder, or too many files.
+      ConfigError: If there is no such folder, no data file in it, or too many.
     """
     try:
         found = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES)
@@ -50,13 +85,15 @@ def data_files(folder: Path) -> list[Path]:
         raise ConfigError(
             f"cannot be read: {error.strerror}", file=str(folder)
         ) from error
+    if not found:
+        raise ConfigError("has no .npz or .csv file", file=str(folder))
     if len(found) > FILES_MAX:
         raise ConfigError(f"more than {FILES_MAX} data files", file=str(folder))
     return found
 
 
 def read_dataset(folder: Path, manifest: Manifest, label: str = "") -> DataSet:
-    """Reads and checks all records.
+    """Reads all records that can be used.
 
     Args:
       folder: Where the files are.
@@ -64,72 +101,144 @@ def read_dataset(folder: Path, manifest: Manifest, label: str = "") -> DataSet:
       label: The target's column in CSV files; empty for the last one.
 
     Raises:
-      ConfigError: Naming file and row of the first record that is wrong.
+      ConfigError: If there are no data files; for nothing that is in them.
     """
-    parts = [_read(path, manifest, label) for path in data_files(folder)]
-    if not parts:
-        raise ConfigError("has no .npz or .csv file", file=str(folder))
-    x = np.concatenate([part.x for part in parts])
-    y = np.concatenate([part.y for part in parts])
-    return DataSet(_preprocessed(x, manifest.preprocessing), y)
+    said = Complaints()
+    parts = [_read(path, manifest, label, said) for path in data_files(folder)]
+    x = np.concatenate([part[0] for part in parts])
+    y = np.concatenate([part[1] for part in parts])
+    with np.errstate(all="ignore"):
+        return DataSet(_preprocessed(x, manifest.preprocessing), y, said)
 
 
-def _read(path: Path, manifest: Manifest, label: str) -> DataSet:
-    if path.suffix == ".npz":
-        raw_x, raw_y = _read_npz(path)
-    else:
-        raw_x, raw_y = _read_csv(path, label)
-    if len(raw_x) != len(raw_y):
-        raise ConfigError(f"{len(raw_x)} inputs, {len(raw_y)} targets", file=str(path))
-    x = _shaped(raw_x, manifest.input.shape, manifest.input.dtype, path, "x")
-    y = _shaped(raw_y, manifest.target.shape, manifest.target.dtype, path, "y")
-    _check_tables(x, manifest, path)
+def no_records(manifest: Manifest) -> DataSet:
+    """A data set of no record."""
+    return DataSet(*_none(manifest), Complaints())
+
+
+def _none(manifest: Manifest) -> tuple[NDArray[Any], NDArray[Any]]:
+    ports = manifest.input, manifest.target
+    x, y = [np.zeros((0, *port.shape), port.dtype) for port in ports]
+    return x, y
+
+
+def _read(
+    path: Path, manifest: Manifest, label: str, said: Complaints
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The usable records of one file."""
+    try:
+        read = _read_npz if path.suffix == ".npz" else _read_csv
+        raw_x, raw_y, name_of = read(path, manifest, label, said)
+        with np.errstate(all="ignore"):
+            return _usable(raw_x, raw_y, name_of, manifest, said)
+    except Exception as error:  # noqa: BLE001 - no content of a file may stop a board; its text could show values
+        said.about(f"{path.name}: cannot be read ({type(error).__name__})")
+        return _none(manifest)
+
+
+def _usable(
+    raw_x: NDArray[Any],
+    raw_y: NDArray[Any],
+    name_of: Callable[[int], str],
+    manifest: Manifest,
+    said: Complaints,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Records whose values are what the model takes; the others are complained of."""
+    x, good_x = _converted(raw_x, manifest.input)
+    y, good_y = _converted(raw_y, manifest.target)
+    checks = [("x is no finite number of its kind", good_x)]
+    checks += [("y is no finite number of its kind", good_y)]
+    checks += [("x is not in the model's table", _in_tables(x, manifest))]
     if manifest.loss == "cross-entropy":
-        _check_classes(y, math.prod(manifest.output.shape), path)
-    return DataSet(x, y)
+        classes = math.prod(manifest.output.shape)
+        flat = _flat(y)
+        inside = (flat >= 0) & (flat < classes)
+        checks += [("y is none of the model's classes", _all_of_row(inside))]
+    usable = np.ones(len(x), np.bool_)
+    for text, good in checks:
+        for row in np.flatnonzero(usable & ~good):
+            said.about(f"{name_of(int(row))}: {text}")
+        usable &= good
+    return (x, y) if usable.all() else (x[usable], y[usable])
 
 
-def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+Table = tuple[NDArray[Any], NDArray[Any], Callable[[int], str]]
+
+
+def _read_npz(path: Path, manifest: Manifest, label: str, said: Complaints) -> Table:
+    del label
+    with np.load(path, allow_pickle=False) as arrays:
+        x, y = np.atleast_1d(arrays["x"]), np.atleast_1d(arrays["y"])
+    for name, array, port in (("x", x, manifest.input), ("y", y, manifest.target)):
+        if math.prod(array.shape[1:]) != math.prod(port.shape):
+            text = f"{path.name}: {name} has records of another shape than the model's"
+            said.about(text, max(len(x), len(y)))
+            return *_none(manifest), str
+    if len(x) != len(y):
+        text = f"{path.name}: inputs and targets are not equally many"
+        said.about(text, abs(len(x) - len(y)))
+    count = min(len(x), len(y))
+    return x[:count], y[:count], lambda row: f"{path.name}: record {row}"
+
+
+def _read_csv(path: Path, manifest: Manifest, label: str, said: Complaints) -> Table:
+    width = math.prod(manifest.input.shape) + 1
+    lines = list(_lines(path.read_bytes()))
+    first = _cells(lines[0][1]) if lines else None
+    names = [] if first is not None and _is_numeric(first) else first
+    if names != []:
+        lines = lines[1:]
+    column = _column(names or [], label, width)
+    if column is None:
+        said.about(f"{path.name}: has no such column as data.label", len(lines))
+        column, lines = 0, []
+    if math.prod(manifest.target.shape) != 1:
+        said.about(f"{path.name}: CSV has one target a record", len(lines))
+        lines = []
+    rows, places = [], []
+    for number, line in lines:
+        row = _row(line, width)
+        if row is None:
+            said.about(f"{path.name}: row {number}: not {width} numbers")
+        else:
+            rows.append(row)
+            places.append(number)
+    table = np.array(rows, np.float64).reshape(len(rows), width)
+    x, y = np.delete(table, column, axis=1), table[:, column]
+    return x, y, lambda row: f"{path.name}: row {places[row]}"
+
+
+def _column(names: list[str], label: str, width: int) -> int | None:
+    """Which column is the target; None if no name of the first so many is the label."""
+    if not label:
+        return width - 1
+    return names.index(label) if label in names[:width] else None
+
+
+def _lines(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Lines that hold something, with their numbers from 1; a line feed parts them."""
+    content = content.removeprefix(_BYTE_ORDER_MARK)
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if stripped := line.removesuffix(b"\r"):
+            yield number, stripped
+
+
+def _cells(line: bytes) -> list[str] | None:
+    """The cells of one line; None if it is not a whole line of CSV."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return np.atleast_1d(arrays["x"]), np.atleast_1d(arrays["y"])
-    except KeyError as error:
-        raise ConfigError(
-            f"needs the arrays x and y: {error}", file=str(path)
-        ) from error
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"is no .npz file: {error}", file=str(path)) from error
+        return next(csv.reader([line.decode("utf-8")], strict=True))
+    except (UnicodeDecodeError, csv.Error, StopIteration):
+        return None
 
 
-def _read_csv(path: Path, label: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def _row(line: bytes, width: int) -> list[float] | None:
+    cells = _cells(line)
+    if cells is None or len(cells) != width:
+        return None
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(_csv_rows(csv.reader(file), path))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"is no CSV file: {error}", file=str(path)) from error
-    names = rows.pop(0)[1] if rows and not _is_numeric(rows[0][1]) else []
-    if label and label not in names:
-        raise ConfigError(f"has no column {label!r}", file=str(path), key="data.label")
-    if not rows:
-        raise ConfigError("has no records", file=str(path))
-    column = names.index(label) if label else len(rows[0][1]) - 1
-    table = np.array([_numbers(row, line, path) for line, row in rows], np.float64)
-    return np.delete(table, column, axis=1), table[:, column]
-
-
-def _csv_rows(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:  # noqa: ANN401 - the csv module names no type for it
-    width = 0
-    for row in reader:
-        if not row:
-            continue
-        width = width or len(row)
-        if len(row) != width:
-            raise ConfigError(
-                f"{len(row)} columns, {width} above",
-                file=str(path),
-                key=f"row {reader.line_num}",
-            )
-        yield reader.line_num, row
+        return [float(cell) for cell in cells]
+    except ValueError:
+        return None
 
 
 def _is_numeric(row: list[str]) -> bool:
@@ -140,60 +249,52 @@ def _is_numeric(row: list[str]) -> bool:
     return True
 
 
-def _numbers(row: list[str], line: int, path: Path) -> list[float]:
-    try:
-        return [float(cell) for cell in row]
-    except ValueError as error:
-        raise ConfigError(str(error), file=str(path), key=f"row {line}") from error
+def _converted(raw: NDArray[Any], port: Port) -> tuple[NDArray[Any], Rows]:
+    """The records as the model takes them, and which of them are sound."""
+    if raw.dtype.kind in _TEXTS:
+        raw = _from_texts(raw)
+    if raw.dtype.kind not in _NUMBERS:
+        return np.zeros((len(raw), *port.shape), port.dtype), np.zeros(len(raw), bool)
+    flat = _flat(raw)
+    good = np.isfinite(flat).all(axis=1)
+    if port.dtype == "int64" and raw.dtype.kind in "uf":
+        good &= (np.abs(flat) < _INT64_END).all(axis=1)
+        good &= (flat == np.rint(flat)).all(axis=1)
+    if not good.all():
+        raw = np.where(good.reshape(-1, *(1,) * (raw.ndim - 1)), raw, 0)
+    found = raw.reshape(len(raw), *port.shape).astype(port.dtype)
+    if port.dtype != "int64":
+        good &= np.isfinite(_flat(found)).all(axis=1)
+    return found, good
 
 
-def _shaped(
-    raw: NDArray[Any], shape: tuple[int, ...], dtype: str, path: Path, name: str
-) -> NDArray[Any]:
-    if raw.dtype.kind not in "iufb":
-        raise ConfigError(f"{name} is not numeric", file=str(path))
-    if math.prod(raw.shape[1:]) != math.prod(shape):
-        raise ConfigError(
-            f"{name} has records of shape {raw.shape[1:]}, the model wants {shape}",
-            file=str(path),
-        )
-    flat = raw.reshape(len(raw), -1)
-    odd = ~np.isfinite(flat).all(axis=1)
-    if dtype == "int64" and raw.dtype.kind == "f":
-        odd |= (flat != np.rint(np.nan_to_num(flat))).any(axis=1)
-    if odd.any():
-        wanted = "a whole number" if dtype == "int64" else "a finite number"
-        row = int(np.flatnonzero(odd)[0])
-        raise ConfigError(
-            f"{name} is not {wanted}", file=str(path), key=f"record {row}"
-        )
-    return raw.reshape(len(raw), *shape).astype(dtype)
+def _from_texts(raw: NDArray[Any]) -> NDArray[np.float64]:
+    """Numbers that are written out; one record that is none makes texts of all."""
+    found = np.full(raw.shape, np.nan)
+    for place, cell in np.ndenumerate(raw):
+        if _is_numeric([cell]):
+            found[place] = float(cell)
+    return found
 
 
-def _check_tables(x: NDArray[Any], manifest: Manifest, path: Path) -> None:
-    flat = x.reshape(len(x), -1)
+def _flat(records: NDArray[Any]) -> NDArray[Any]:
+    """(n, k); also for no record at all."""
+    return records.reshape(len(records), math.prod(records.shape[1:]))
+
+
+def _all_of_row(places: Rows) -> Rows:
+    """(n,) from (n, k)."""
+    return np.asarray(places.all(axis=1), np.bool_)
+
+
+def _in_tables(x: NDArray[Any], manifest: Manifest) -> Rows:
+    flat = _flat(x)
+    good = np.ones(len(x), np.bool_)
     for table in manifest.tables:
         places = flat[:, table.start : table.start + table.size]
         whole = (places == np.rint(places)) & (places >= 0) & (places < table.rows)
-        odd = np.argwhere(~whole)
-        if odd.size:
-            row, column = odd[0]
-            raise ConfigError(
-                f"x is {places[row, column]:g} at place {table.start + column}, the "
-                f"model's table has the rows 0 to {table.rows - 1}",
-                file=str(path),
-                key=f"record {row}",
-            )
-
-
-def _check_classes(y: NDArray[Any], classes: int, path: Path) -> None:
-    odd = np.flatnonzero((y.reshape(-1) < 0) | (y.reshape(-1) >= classes))
-    if odd.size:
-        raise ConfigError(
-            f"y is {y.reshape(-1)[odd[0]]}, the model has {classes} classes",
-            file=str(path),
-            key=f"record {odd[0]}",
-        )
+        good &= whole.all(axis=1)
+    return good
 
 
 def _preprocessed(x: NDArray[Any], step: Preprocessing) -> NDArray[Any]:
@@ -203,3 +304,12 @@ def _preprocessed(x: NDArray[Any], step: Preprocessing) -> NDArray[Any]:
     scale = np.array(step.scale, np.float32).reshape(-1, *trailing)
     offset = np.array(step.offset, np.float32).reshape(-1, *trailing)
     return x * scale + offset
+
+
+def _duplicates(x: NDArray[Any], y: NDArray[Any]) -> int:
+    """How many records are equal, to the bit, to one before them."""
+    seen = {
+        blake2b(row.tobytes() + target.tobytes(), digest_size=16).digest()
+        for row, target in zip(x, y, strict=True)
+    }
+    return len(x) - len(seen)

@@ -33,7 +33,8 @@ from protocol.bundle import (
 from protocol.errors import DecodeError
 from protocol.graph import check_graph
 
-_SEVERITY_ERROR = 3
+_SEVERITY_FATAL = 4
+"""Errors come as exceptions; in a log their text could show what a record holds."""
 ORT_ERRORS = (
     ort_errors.EPFail,
     ort_errors.Fail,
@@ -45,6 +46,8 @@ ORT_ERRORS = (
     ort_errors.RuntimeException,
 )
 """What ONNX Runtime raises for graphs and for what they are fed."""
+# A spinning thread would take the board's cores between two steps.
+_ENTRIES = {"session.intra_op.allow_spinning": "0"}
 _PORTS = {
     GRADIENT: (("theta", "x", "y"), ("gradient", "loss")),
     PRIVATE_GRADIENT: (("theta", "x", "y", "clip"), ("gradient", "loss", "norm")),
@@ -157,16 +160,30 @@ def _share_memory() -> None:
         onnxruntime.create_and_register_allocator(memory, settings)
 
 
+def flush_tiny_numbers() -> None:
+    """Has all sessions from now on take denormal numbers for zeros.
+
+    They would take many times as long, and time can be seen. For a process of its own:
+    the mode of the thread that opens its first session changes with it, for good.
+    """
+    _ENTRIES["session.set_denormal_as_zero"] = "1"
+
+
+def add_entries(options: onnxruntime.SessionOptions) -> None:
+    """Sets what every session of this process is to be like."""
+    for key, value in _ENTRIES.items():
+        options.add_session_config_entry(key, value)
+
+
 def _opened(graph: bytes, threads: int) -> onnxruntime.InferenceSession:
     _share_memory()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = _SEVERITY_ERROR
+    options.log_severity_level = _SEVERITY_FATAL
     options.add_session_config_entry("session.use_env_allocators", "1")
-    # A spinning thread would take the board's cores between two steps.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    add_entries(options)
     return onnxruntime.InferenceSession(
         graph, options, providers=["CPUExecutionProvider"]
     )

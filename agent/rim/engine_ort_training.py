@@ -18,13 +18,13 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import _pybind_state as training_build
 
-from agent.rim.engine_ort import ORT_ERRORS, OrtTrainer
+from agent.rim.engine_ort import ORT_ERRORS, OrtTrainer, add_entries
 from agent.training import EngineError
 from agent.work import Real
 from protocol.bundle import EVALUATE, Manifest
 from protocol.clipping import clip_scale
 
-_SEVERITY_ERROR = 3
+_SEVERITY_FATAL = 4
 
 
 def is_available() -> bool:
@@ -55,8 +55,8 @@ class OrtTrainingTrainer:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = _SEVERITY_ERROR
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = _SEVERITY_FATAL
+        add_entries(options)
         try:
             self._session = onnxruntime.InferenceSession(
                 _differentiated(files[EVALUATE]),

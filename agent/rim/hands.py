@@ -9,6 +9,7 @@ import errno
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import assert_never
 
 from agent import effects as f
@@ -22,6 +23,7 @@ from agent.rim.spool import Index, Spool
 from agent.rim.trainer_process import TrainerProcess
 from broker.events import Message
 from broker.rim.link import Link
+from durable.files import write_atomic
 from durable.journal import Journal
 from protocol.errors import LimitError, StorageError, TransportError
 from protocol.ids import Digest
@@ -38,11 +40,13 @@ class Work:
       data: Folder of the data set.
       label: Target column of CSV files.
       limits: What the trainer may use.
+      trusted: Whether the bundle's own graph may clip.
     """
 
     data: str
     label: str
     limits: Limits
+    trusted: bool = False
 
 
 @dataclass
@@ -90,13 +94,25 @@ class Hands:
           StorageError: If the disk refuses for another reason than being full.
         """
         for effect in effects:
-            while True:
-                try:
-                    self._do(effect)
-                    break
-                except StorageError as error:
-                    if not _is_full(error) or not self.wait_for_space(str(error)):
-                        raise
+            self._until_done(partial(self._do, effect))
+
+    def keep_head(self, bundle: Digest, content: bytes) -> None:
+        """Writes the parameters of a bundle that stay on the board.
+
+        Raises:
+          StorageError: If the disk refuses for another reason than being full.
+        """
+        file = self.home.head(bundle)
+        self._until_done(partial(write_atomic, file, content))
+
+    def _until_done(self, action: Callable[[], None]) -> None:
+        while True:
+            try:
+                action()
+                break
+            except StorageError as error:
+                if not _is_full(error) or not self.wait_for_space(str(error)):
+                    raise
 
     def _do(self, effect: f.Effect) -> None:
         match effect:
@@ -158,29 +174,39 @@ class Hands:
     def _train(self, effect: f.LoadBundle | f.StartTraining | f.ResumeTraining) -> None:
         match effect:
             case f.LoadBundle(bundle):
-                self._ask(JobKind.LOAD, bundle, "", None)
-            case f.StartTraining(order):
+                self._ask(JobKind.LOAD, bundle, self.work.data)
+            case f.StartTraining(order, empty, skipped):
                 LOG.info("training from version %d", order.base)
-                theta = str(self.blobs.path(order.theta))
-                self._ask(JobKind.TRAIN, order.bundle, theta, order)
+                data = "" if empty else self.work.data
+                self._ask(JobKind.TRAIN, order.bundle, data, order, skipped)
             case f.ResumeTraining():
                 self.trainer.resume()
             case _:
                 assert_never(effect)
 
+    def count_records(self, bundle: Digest) -> None:
+        """Has the data set read for its owner; gives way to any other job."""
+        self._ask(JobKind.COUNT, bundle, self.work.data)
+
     def _ask(
-        self, kind: JobKind, bundle: Digest, theta: str, order: TrainingOrder | None
+        self,
+        kind: JobKind,
+        bundle: Digest,
+        data: str,
+        order: TrainingOrder | None = None,
+        skipped: tuple[int, ...] = (),
     ) -> None:
         if self.trainer.busy:
-            # Only a load test whose answer nobody wants any more can be in the way.
+            # Only an answer that nobody waits for any more can be in the way.
             self.trainer.stop()
         self.job = (kind, bundle)
-        path = str(self.blobs.path(bundle))
-        head = str(self.home.head(bundle))
-        work = self.work
-        self.trainer.ask(
-            Job(kind, path, theta, work.data, work.label, work.limits, order, head)
-        )
+        # The trainer works in another folder than we do.
+        path = str(self.blobs.path(bundle).absolute())
+        theta = "" if order is None else str(self.blobs.path(order.theta).absolute())
+        head = str(self.home.head(bundle).absolute())
+        label, limits, trusted = self.work.label, self.work.limits, self.work.trusted
+        chosen = (order, head, int(trusted), skipped)
+        self.trainer.ask(Job(kind, path, theta, data, label, limits, *chosen))
 
     def _publish(self, effect: f.Publish | f.PublishSpooled) -> None:
         match effect:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.personal import merged
-from durable.files import read_if_present, write_atomic
+from durable.files import read_if_present
 from protocol.bundle import Manifest
 from protocol.errors import LimitError
 from protocol.parameters import local_slices
@@ -44,10 +44,6 @@ def with_head(
     return merged(theta, own if np.isfinite(own).all() else None, places)
 
 
-def write_head(file: Path, own: NDArray[np.float32]) -> None:
-    """Keeps the board's own parameters, (k,) float32, in one step.
-
-    Raises:
-      StorageError: If the disk refuses.
-    """
-    write_atomic(file, own.astype("<f4").tobytes())
+def head_bytes(own: NDArray[np.float32]) -> bytes:
+    """The form in which (k,) float32 parameters of the board's own are kept."""
+    return own.astype("<f4").tobytes()

@@ -22,7 +22,14 @@ from typing import Any
 from agent.config import FILE, AgentConfig
 from broker.events import TlsFiles
 from broker.rim.tls_key import write_tls_key
-from durable.files import read_if_present, read_limited, require_private, write_atomic
+from durable.files import (
+    PRIVATE_FOLDER_MODE,
+    make_private,
+    read_if_present,
+    read_limited,
+    require_private,
+    write_atomic,
+)
 from protocol.enrolment import (
     DOCUMENT_BYTES_MAX,
     Admission,
@@ -36,7 +43,6 @@ from protocol.settings import load_settings, sample
 
 CONFIG_BYTES_MAX = 1 << 20
 _FOLDERS = ("keys", "tls", "models", "spool", "state")
-_FOLDER_MODE = 0o700
 
 
 @dataclass(frozen=True)
@@ -194,13 +200,14 @@ class Home:
         Raises:
           StorageError: If the disk refuses.
         """
-        for name in _FOLDERS:
-            (self.path / name).mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
+        for folder in (self.path, *(self.path / name for name in _FOLDERS)):
+            folder.mkdir(PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
         if not self.config_file.exists():
             text = sample(AgentConfig, settings)
             load_settings(AgentConfig, text, str(self.config_file))
-            write_atomic(self.config_file, text.encode(), 0o644)
-        self.data(self.config()).mkdir(exist_ok=True, parents=True)
+            write_atomic(self.config_file, text.encode())
+        data = self.data(self.config())
+        data.mkdir(PRIVATE_FOLDER_MODE, exist_ok=True, parents=True)
         if not self.tls_public_file.exists():
             public = write_tls_key(self.tls.key, os.urandom(SEED_BYTES))
             write_atomic(self.tls_public_file, public)
@@ -208,6 +215,20 @@ class Home:
             return False
         write_atomic(self.seed_file, os.urandom(SEED_BYTES))
         return True
+
+    def make_private(self) -> list[Path]:
+        """Takes the home, and the data in it, from the group and from others.
+
+        Keys stay as they are: one that others could read is no secret any more, which
+        `require_private` says. Data elsewhere are their owner's to protect.
+
+        Returns:
+          What was changed.
+
+        Raises:
+          StorageError: If the disk refuses.
+        """
+        return make_private(self.path, leave=("keys",))
 
     def write_request(self) -> Path:
         """Writes the enrolment request.
@@ -222,7 +243,7 @@ class Home:
             )
         public = read_limited(self.tls_public_file, KEY_BYTES)
         request = request_enrolment(self.signing_key(), public)
-        write_atomic(self.request_file, request.to_json().encode(), 0o644)
+        write_atomic(self.request_file, request.to_json().encode())
         return self.request_file
 
     def accept(self, file: Path, *, replace: bool) -> Admission:

@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from agent.clipping import aligned
 from agent.training import EngineError
 from agent.unpacking import Unpacked
 from agent.work import Real
@@ -130,21 +131,26 @@ class _Place:
 
     def __init__(self, binding: onnxruntime.IOBinding, dimension: int) -> None:
         self.binding = binding
-        self.gradient = np.empty(dimension, np.float32)
+        self.gradient = aligned((dimension,), np.dtype(np.float32))
         self.rows: list[Real] = []
         self.clip = np.zeros((), np.float32)
         self.fed: dict[str, NDArray[Any]] = {}
         self.theta: Real | None = None
         self.lying: Real | None = None
         self.count = -1
+        self._own: set[str] = set()
 
     def feed(self, name: str, array: NDArray[Any]) -> None:
         """Hands an input over; the runtime reads it where it lies.
 
-        Copying a few values takes less time than naming a new place for them.
+        Copying a few values takes less time than naming a new place for them. A single
+        record is always copied to one place, so that its results do not depend on
+        where it lay.
         """
-        if array.nbytes > _COPIED_BYTES_MAX:
+        is_copied = array.nbytes <= _COPIED_BYTES_MAX or len(array) == 1
+        if not is_copied:
             self.fed[name] = np.ascontiguousarray(array)
+            self._own.discard(name)
             self.binding.bind_cpu_input(name, self.fed[name])
             return
         kept = self.fed.get(name)
@@ -152,9 +158,10 @@ class _Place:
             kept is None
             or kept.shape != array.shape
             or kept.dtype != array.dtype
-            or kept.nbytes > _COPIED_BYTES_MAX
+            or name not in self._own
         ):
-            kept = self.fed[name] = np.empty(array.shape, array.dtype)
+            kept = self.fed[name] = aligned(array.shape, array.dtype)
+            self._own.add(name)
             self.binding.bind_cpu_input(name, kept)
         kept[...] = array
 

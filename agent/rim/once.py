@@ -64,7 +64,7 @@ def train_once(
     """
     _check_bounds(epochs, batch, threads, learning_rate)
     trainer = open_trainer(bundle, threads, engine)
-    found = read_dataset(data, trainer.manifest, label)
+    found = _records(data, trainer, label)
     rate = round(learning_rate * Q24)
     training = TrainingPolicy(TrainingMode.LOCAL, epochs, batch, rate, descent)
     order = _order(trainer, len(found.x), training)
@@ -77,6 +77,7 @@ def train_once(
     before, after = [_measure(trainer, at, found) for at in (trainer.theta, theta)]
     return {
         "records": len(found.x),
+        "unusable": found.complaints.unusable,
         "parameters": trainer.manifest.dimension,
         "loss_before": before["loss"],
         "loss_after": after["loss"],
@@ -102,12 +103,20 @@ def _check_bounds(epochs: int, batch: int, threads: int, learning_rate: float) -
         raise ConfigError("must be above 0, at most 100", key="--learning-rate")
 
 
+def _records(folder: Path, trainer: Trainer, label: str) -> DataSet:
+    found = read_dataset(folder, trainer.manifest, label)
+    if not len(found.x):
+        reasons = "; ".join(found.complaints.first)
+        raise ConfigError(f"has no usable record: {reasons}", file=str(folder))
+    return found
+
+
 def _write(file: Path | None, theta: Real) -> None:
     if file is None:
         return
     buffer = io.BytesIO()
     np.save(buffer, theta, allow_pickle=False)
-    write_atomic(file, buffer.getvalue(), 0o644)
+    write_atomic(file, buffer.getvalue())
 
 
 def _order(trainer: Trainer, records: int, training: TrainingPolicy) -> TrainingOrder:

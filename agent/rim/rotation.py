@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agent.rim.home import Home
 from durable.files import (
+    erasing,
     read_limited,
     require_private,
     storage_errors,
@@ -65,8 +66,9 @@ def finish(home: Home) -> None:
     seed = _read(file).seed
     # First the id, which the next key could not give back.
     write_atomic(home.identity_file, home.identity())
-    write_atomic(home.seed_file, seed)
-    with storage_errors(file):
+    with erasing(home.seed_file):
+        write_atomic(home.seed_file, seed)
+    with erasing(file), storage_errors(file):
         file.unlink()
         sync_folder(file.parent)
 

@@ -12,14 +12,21 @@ import queue
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from agent import events as e
 from agent.machine import farewell, step
-from agent.orders import JobKind, ReportKind
+from agent.orders import Confinement, DataFacts, JobKind, Report, ReportKind
 from agent.rim import board, claims
 from agent.rim.assembly import Parts
 from agent.rim.hands import LOG
-from agent.rim.status import Surroundings, describe, write_status
+from agent.rim.status import (
+    Surroundings,
+    describe,
+    sandbox_facts,
+    sandbox_warnings,
+    write_status,
+)
 from agent.rim.trainer_process import TrainerSpoke
 from broker import events as b
 from protocol.errors import DecodeError
@@ -35,7 +42,9 @@ _STAGES = {
     ReportKind.FAILED_DATA: e.Stage.DATA,
     ReportKind.FAILED_TRAINING: e.Stage.TRAINING,
 }
-_FINAL_REPORTS = frozenset({ReportKind.LOADED, ReportKind.RESULT, *_STAGES})
+_FINAL_REPORTS = frozenset(
+    {ReportKind.LOADED, ReportKind.RESULT, ReportKind.COUNTED, *_STAGES}
+)
 
 
 class StopAsked:
@@ -68,6 +77,9 @@ class Runner:
         self._broker_said = "not yet connected"
         self._disk_said = ""
         self._trainer_said = ""
+        self._confinement: Confinement | None = None
+        self._found: DataFacts | None = None
+        self._to_count = True
         self._bytes_down = 0
         self._deadline_s = float("inf")
         self._release_s = float("inf")
@@ -137,6 +149,7 @@ class Runner:
         match item:
             case StopAsked():
                 self._stop_s = time.monotonic() + GRACE_S
+                self._step(e.StopAsked())
             case TrainerSpoke():
                 self._trainer_spoke(item)
             case b.MessageArrived():
@@ -186,26 +199,71 @@ class Runner:
             return
         kind, bundle = hands.job
         report = spoke.report
+        self._notice_confinement()
         if report.kind == ReportKind.READY:
-            self._step(e.ReadyForNoise())
+            self._step(e.TrainerReady())
             return
         if report.kind in _FINAL_REPORTS:
             hands.trainer.answered()
             self._release_s = time.monotonic() + self._parts.config.training.keep_s
             self._deadline_s = float("inf")
-        if report.kind == ReportKind.LOADED:
-            self._step(e.BundleLoaded(bundle, report.examples))
+        if kind is JobKind.COUNT:
+            self._counted(report)
+        elif report.kind == ReportKind.LOADED:
+            self._to_count = True
+            self._step(e.BundleLoaded(bundle))
         elif report.kind == ReportKind.RESULT:
-            self._trainer_said = report.detail
-            LOG.info("trainer: %s", report.detail)
-            entropy = os.urandom(ENTROPY_BYTES)
-            self._step(e.TrainingFinished(report.payload, entropy))
+            self._trained(report)
         else:
             stage = _STAGES[ReportKind(report.kind)]
-            if kind is JobKind.LOAD:
-                self._step(e.LoadFailed(bundle, stage, report.detail))
-            else:
-                self._step(e.TrainingFailed(stage, report.detail))
+            self._failed(stage, report.detail, spoke.record)
+
+    def _counted(self, report: Report) -> None:
+        """What the owner is told of the data; the core, and the world, hear nothing."""
+        # What this took depends on the data; the next training starts as if it was not.
+        self._hands.trainer.release()
+        self._found = report.found
+        self._dirty = True
+        if report.found is None:
+            LOG.warning("the data set was not counted: %s", report.detail)
+            return
+        facts = report.found
+        LOG.info("%d records, %d unusable", facts.records, facts.unusable)
+        for complaint in facts.complaints:
+            LOG.warning("%s", complaint)
+
+    def _trained(self, report: Report) -> None:
+        self._trainer_said = report.detail
+        LOG.info("trainer: %s", report.detail)
+        if report.head:
+            assert self._hands.job is not None
+            self._hands.keep_head(self._hands.job[1], report.head)
+        if report.found is not None:
+            duplicates = self._found.duplicates if self._found is not None else 0
+            self._found = replace(report.found, duplicates=duplicates)
+        entropy = os.urandom(ENTROPY_BYTES)
+        self._step(e.TrainingFinished(report.payload, entropy))
+        if self._stop_s < float("inf"):
+            self._step(e.StopAsked())
+
+    def _failed(self, stage: e.Stage, detail: str, record: int | None = None) -> None:
+        assert self._hands.job is not None
+        kind, bundle = self._hands.job
+        if kind is JobKind.LOAD:
+            self._step(e.LoadFailed(bundle, stage, detail))
+        elif kind is JobKind.TRAIN:
+            self._step(e.TrainingFailed(stage, detail, record))
+        else:
+            self._counted(Report(ReportKind.FAILED_TRAINING, detail))
+
+    def _notice_confinement(self) -> None:
+        """Says once what this kernel does not keep the trainer from."""
+        found = self._hands.trainer.confinement
+        if found is None or found == self._confinement:
+            return
+        self._confinement = found
+        for missing in sandbox_warnings(found):
+            LOG.warning("%s", missing)
 
     def _keep_time(self, now_s: float) -> None:
         if now_s >= self._state.wake_at_s:
@@ -215,7 +273,9 @@ class Runner:
         trainer = self._hands.trainer
         if not trainer.busy:
             self._deadline_s = float("inf")
-            if now_s >= self._release_s:
+            if self._has_to_count():
+                self._count()
+            elif now_s >= self._release_s:
                 trainer.release()
                 self._release_s = float("inf")
                 board.return_memory()
@@ -225,14 +285,19 @@ class Runner:
             self._out_of_time()
 
     def _out_of_time(self) -> None:
-        assert self._hands.job is not None
         self._hands.trainer.stop()
-        kind, bundle = self._hands.job
         detail = f"stopped after {self._parts.config.training.timeout_s:g} s"
-        if kind is JobKind.LOAD:
-            self._step(e.LoadFailed(bundle, e.Stage.TRAINING, detail))
-        else:
-            self._step(e.TrainingFailed(e.Stage.TRAINING, detail))
+        self._failed(e.Stage.TRAINING, detail)
+
+    def _has_to_count(self) -> bool:
+        """Once for each bundle and each change of the files, where nothing else is."""
+        state = self._state
+        return self._to_count and state.loaded is not None and state.training is None
+
+    def _count(self) -> None:
+        assert self._state.loaded is not None
+        self._to_count = False
+        self._hands.count_records(self._state.loaded)
 
     def _look(self) -> None:
         """Looks at the disk and at the data set.
@@ -248,6 +313,7 @@ class Runner:
         found = board.fingerprint(parts.data)
         if found != self._data:
             LOG.info("the data set's files changed")
+            self._to_count = True
             claims.take(parts.data, self._state.ledger.owner, parts.home.path)
             self._data = board.fingerprint(parts.data)
             self._step(e.DataChanged())
@@ -290,6 +356,8 @@ class Runner:
             self._bytes_down,
             self._disk_said,
             self._trainer_said,
+            sandbox_facts(self._confinement),
+            self._found,
             parts.claim,
         )
         now_s = time.monotonic()

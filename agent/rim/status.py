@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from agent.obstacles import DISK_BYTES_MIN, condition, phase, pledge_of
+from agent.orders import Confinement, DataFacts
 from agent.rim.board import clock_is_plausible, space_left
 from agent.rim.home import Home
-from agent.state import Settings, State, Waiting
-from durable.files import read_if_present, require_private
-from protocol.errors import FederationError
+from agent.state import Offer, Settings, State, Waiting
+from durable.files import read_if_present, replace_unsynced, require_private
+from protocol.errors import FederationError, StorageError
 from protocol.mechanisms import DEVICE_LEVEL, NONE
 from protocol.messages import DevicePhase
 
@@ -33,7 +34,9 @@ class Surroundings:
       bytes_up: Published since the start.
       bytes_down: Received since the start.
       disk_said: Why the agent waits for the disk; empty if it does not.
-      trainer_said: What the last trainer used.
+      trainer_said: What the last trainer used, and what it left out.
+      sandbox: What the kernel keeps the trainer from; None before the first one.
+      found: What the data set is like; None before it was read.
       data_claim: Where the data set says which ledger counts it.
     """
 
@@ -45,14 +48,38 @@ class Surroundings:
     bytes_down: int
     disk_said: str
     trainer_said: str
+    sandbox: dict[str, str] | None = None
+    found: DataFacts | None = None
     data_claim: str = ""
+
+
+def sandbox_facts(found: Confinement | None) -> dict[str, str] | None:
+    """Which of the kernel's means hold the trainer, in words."""
+    if found is None:
+        return None
+    return {
+        "landlock": f"ABI {found.landlock}" if found.landlock else "absent",
+        "seccomp": "yes" if found.seccomp else "no",
+    }
+
+
+def sandbox_warnings(found: Confinement | None) -> list[str]:
+    """What this kernel does not keep the trainer from."""
+    missing = []
+    if found is not None and not found.landlock:
+        missing.append("no Landlock here: the trainer could read the agent's files")
+    if found is not None and not found.seccomp:
+        missing.append("no seccomp here: the trainer could open connections")
+    return missing
 
 
 def describe(
     settings: Settings, state: State, around: Surroundings, now_s: float
 ) -> dict[str, Any]:
     """The status as a JSON document."""
-    offer = state.offer
+    offer, found = state.offer, around.found
+    outside = asdict(around)
+    del outside["found"]
     document: dict[str, Any] = {
         "device": settings.device,
         "fleet": settings.topics.fleet,
@@ -67,16 +94,42 @@ def describe(
         "version": None if offer is None else offer.version,
         "inference_version": None if state.adopted is None else state.adopted.version,
         "height": state.trusted.height,
-        "examples": None if state.loaded is None else state.loaded.examples,
-        "pledge": 0 if offer is None else pledge_of(settings, state, offer),
+        "examples": None if found is None else found.records,
+        "examples_unusable": None if found is None else found.unusable,
+        "complaints": [] if found is None else list(found.complaints),
+        "pledge": 0 if offer is None else pledge_of(settings, offer),
+        "advice": _advice(settings, offer, found),
         "fault": state.data_fault or state.fault,
         "leases": state.leases,
         "privacy": _privacy(settings, state),
         "spool": [_upload(item) for item in state.waiting],
         "clock_plausible": clock_is_plausible(),
-        **asdict(around),
+        **outside,
     }
     return document
+
+
+def _advice(
+    settings: Settings, offer: Offer | None, found: DataFacts | None
+) -> list[str]:
+    """What the owner could do better; nothing of it leaves the board."""
+    said = []
+    if not settings.pledge:
+        text = "set data.pledge to about the number of records: it is the task's least"
+        said.append(text)
+    if found is not None and found.duplicates:
+        said.append(
+            f"{found.duplicates} records stand there more than once, and count as "
+            "often: data.windows says how often one can"
+        )
+    pledge = 0 if offer is None else pledge_of(settings, offer)
+    if pledge and found is not None and found.records < pledge / 2:
+        said.append("fewer than half the records that data.pledge says: noise is large")
+    if pledge and found is not None and found.records > 2 * pledge:
+        said.append(
+            "more than twice the records that data.pledge says: they weigh less"
+        )
+    return said
 
 
 def _condition(
@@ -116,6 +169,7 @@ def _privacy(settings: Settings, state: State) -> dict[str, Any]:
         "stated_by": len(state.told.by),
         "releases_left": left,
         "without_noise": ledger.exposed,
+        "trusts_bundle": settings.trust_bundle,
     }
 
 
@@ -134,10 +188,8 @@ def write_status(path: Path, document: dict[str, Any]) -> None:
 
     Not synced: it is worth nothing after a power cut.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    with suppress(OSError):
-        temporary.write_text(json.dumps(document) + "\n", "utf-8")
-        temporary.replace(path)
+    with suppress(StorageError):
+        replace_unsynced(path, (json.dumps(document) + "\n").encode())
 
 
 def read_status(home: Home) -> dict[str, Any]:
@@ -199,7 +251,11 @@ def readable(document: dict[str, Any]) -> str:
         if isinstance(value, dict):
             shown = ", ".join(f"{k} {v}" for k, v in value.items() if v is not None)
         elif isinstance(value, list):
-            shown = f"{len(value)} waiting"
+            shown = (
+                f"{len(value)} waiting"
+                if key == "spool"
+                else "; ".join(map(str, value))
+            )
         elif isinstance(value, float) and math.isfinite(value):
             shown = f"{value:.3f}"
         if shown not in (None, ""):

@@ -1,8 +1,11 @@
-"""The trainer's process: `python -m agent.rim.trainer`, fed by the agent.
+"""The trainer's process: `python -m agent.rim.trainer MARK`, fed by the agent.
 
 It reads jobs from standard input and writes reports to standard output (see
 `agent.orders`), and ends when standard input does. numpy and ONNX Runtime live here and
 nowhere else on a board, so that a crash of theirs is an event and not the agent's end.
+
+It confines itself before it opens the first file of a job (`sandbox.confinement`): it
+reads the folders of its first job and writes nothing but reports.
 """
 
 import ctypes
@@ -11,31 +14,46 @@ import resource
 import signal
 import struct
 import sys
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from agent.discretion import described
 from agent.orders import (
-    DETAIL_CHARS_MAX,
     GO,
     JOB,
     LENGTH_BYTES,
     REPORT,
+    Confinement,
+    DataFacts,
     Job,
     JobKind,
     Limits,
     Report,
     ReportKind,
+    TrainingOrder,
+    one_line,
+    readable,
 )
-from agent.rim.dataset import DataSet, read_dataset
+from agent.rim.dataset import DataSet, data_files, no_records, read_dataset
+from agent.rim.engine_ort import flush_tiny_numbers
 from agent.rim.engines import open_trainer
-from agent.rim.heads import with_head, write_head
-from agent.training import EngineError, Trainer, train
-from agent.work import Work
+from agent.rim.heads import head_bytes, with_head
+from agent.rim.mark import Mark
+from agent.training import EngineError, Trainer, prepare, train
+from agent.work import Real, Work
 from durable.files import read_limited
-from protocol.errors import ConfigError, FederationError, OperationError, StorageError
+from protocol.errors import (
+    ConfigError,
+    FederationError,
+    NonFinite,
+    OperationError,
+)
+from protocol.mechanisms import NONE
+from sandbox.confinement import enter
+from sandbox.quiet import hush
 
 _PR_SET_PDEATHSIG = 1
 _FRAME_BYTES_MAX = 1 << 20
@@ -48,10 +66,11 @@ class Stopped(Exception):
 def main() -> int:
     """Serves jobs until standard input ends."""
     _die_with_parent()
+    flush_tiny_numbers()
     # Whatever a library prints must not stand between our frames.
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    service = Service(sys.stdin.buffer, out)
+    service = Service(sys.stdin.buffer, out, Mark(int(sys.argv[-1])))
     try:
         while service.serve_one():
             pass
@@ -68,13 +87,14 @@ def _die_with_parent() -> None:
 
 
 class Service:
-    """Answers jobs; keeps the last bundle and data set loaded for the next one."""
+    """Answers jobs; keeps the last bundle loaded for the next one."""
 
-    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
-        """Reads frames from `source` and writes frames to `sink`."""
+    def __init__(self, source: BinaryIO, sink: BinaryIO, mark: Mark) -> None:
+        """Reads frames from `source`, writes frames to `sink`, notes records."""
+        self._mark = mark
         self._source = source
         self._sink = sink
-        self._limited = False
+        self._confinement: Confinement | None = None
         self._bundle: tuple[str, Trainer] | None = None
 
     def serve_one(self) -> bool:
@@ -83,31 +103,35 @@ class Service:
         if frame is None:
             return False
         job = JOB.unpack(frame)
-        if not self._limited:
+        if self._confinement is None:
             _limit(job.limits)
-            self._limited = True
+            self._confinement = _confine(job)
         try:
             self._work(job)
         except MemoryError:
             detail = f"out of memory; the limit is {job.limits.memory_mb} MiB"
             self._report(ReportKind.FAILED_TRAINING, detail=detail)
         except FederationError as error:
-            self._report(ReportKind.FAILED_TRAINING, detail=str(error))
+            self._report(ReportKind.FAILED_TRAINING, detail=described(error))
         return True
 
     def _work(self, job: Job) -> None:
         trainer = self._open(job)
         if trainer is None:
             return
+        if job.kind == JobKind.TRAIN:
+            self._train(job, trainer)
+            return
+        if job.kind == JobKind.COUNT:
+            data, _ = _data(job, trainer)
+            self._report(ReportKind.COUNTED, found=data.facts(thorough=True))
+            return
         try:
-            data = read_dataset(Path(job.data_path), trainer.manifest, job.label)
-        except (ConfigError, StorageError) as error:
+            data_files(Path(job.data_path))
+        except ConfigError as error:
             self._report(ReportKind.FAILED_DATA, detail=str(error))
             return
-        if job.kind == JobKind.LOAD:
-            self._report(ReportKind.LOADED, examples=len(data.x))
-        else:
-            self._train(job, trainer, data)
+        self._report(ReportKind.LOADED)
 
     def _open(self, job: Job) -> Trainer | None:
         if self._bundle is not None and self._bundle[0] == job.bundle_path:
@@ -115,41 +139,68 @@ class Service:
         try:
             limits = job.limits
             trainer = open_trainer(Path(job.bundle_path), limits.threads, limits.engine)
-            _try_out(trainer)
+            _try_out(trainer, trusted=bool(job.trusted))
         except FederationError as error:
             self._report(ReportKind.FAILED_MODEL, detail=str(error))
             return None
         self._bundle = (job.bundle_path, trainer)
         return trainer
 
-    def _train(self, job: Job, trainer: Trainer, data: DataSet) -> None:
+    def _train(self, job: Job, trainer: Trainer) -> None:
         order = job.order
         if order is None:
             raise OperationError("a training job without an order")
-        if len(data.x) < order.pledge:
-            detail = f"{len(data.x)} records, {order.pledge} pledged"
-            self._report(ReportKind.FAILED_DATA, detail=detail)
+        try:
+            theta = _theta(job, trainer, order)
+            prepare(trainer, theta, order, trusted=bool(job.trusted))
+        except (EngineError, NonFinite) as error:
+            self._report(ReportKind.FAILED_MODEL, detail=str(error))
             return
-        content = read_limited(Path(job.theta_path), 4 * order.dimension)
-        theta = np.frombuffer(content, "<f4").astype(np.float32)
-        if theta.size != trainer.manifest.dimension:
-            detail = f"{theta.size} parameters for {trainer.manifest.dimension}"
-            self._report(ReportKind.FAILED_MODEL, detail=detail)
-            return
-        head = Path(job.head_path) if job.head_path else None
-        if head is not None:
-            theta = with_head(head, theta, trainer.manifest)
-        keep = None if head is None else partial(write_head, head)
-        work = Work(theta, data.x, data.y, order, job.limits.micro_batch)
-        rng = np.random.default_rng()
-        payload = train(trainer, work, self._ready, os.urandom, rng, keep)
-        self._report(ReportKind.RESULT, payload=payload, detail=_usage())
-
-    def _ready(self) -> None:
-        """Tells that the exact sum stands, and waits until it is paid for."""
+        # From here on nothing depends on the data but what noise goes on.
         self._report(ReportKind.READY)
         if self._read() != GO:
             raise Stopped
+        try:
+            self._carry_out(job, order, trainer, theta)
+        except Exception as error:  # noqa: BLE001 - paid for; what the data did must not show
+            detail = f"no update: {described(error)}"
+            if order.privacy.mechanism == NONE:
+                self._report(ReportKind.FAILED_TRAINING, detail=detail)
+                return
+            nothing = replace(job, data_path="")
+            self._carry_out(nothing, order, trainer, theta, f"{detail}; noise alone")
+
+    def _carry_out(
+        self,
+        job: Job,
+        order: TrainingOrder,
+        trainer: Trainer,
+        theta: Real,
+        before: str = "",
+    ) -> None:
+        """Trains on the data, or on none, and reports the result."""
+        data, said = _data(job, trainer)
+        notes = [note for note in (before, said) if note]
+        work = Work(
+            theta,
+            data.x,
+            data.y,
+            order,
+            job.limits.micro_batch,
+            bool(job.trusted),
+            frozenset(job.skipped),
+            self._mark,
+        )
+        kept: list[Real] = []
+        keep = kept.append if job.head_path else None
+        rng = np.random.default_rng()
+        payload = train(trainer, work, os.urandom, rng, keep, notes.append)
+        detail = "; ".join((*notes, _usage()))
+        found = data.facts() if job.data_path else None
+        own = b"".join(map(head_bytes, kept))
+        self._report(
+            ReportKind.RESULT, detail=detail, payload=payload, found=found, head=own
+        )
 
     def _read(self) -> bytes | None:
         head = self._source.read(LENGTH_BYTES)
@@ -165,27 +216,55 @@ class Service:
         self,
         kind: ReportKind,
         *,
-        examples: int = 0,
         detail: str = "",
         payload: bytes = b"",
+        found: DataFacts | None = None,
+        head: bytes = b"",
     ) -> None:
-        line = "".join(c if c.isprintable() else " " for c in detail)
-        report = Report(kind, examples, line[:DETAIL_CHARS_MAX], payload)
+        report = Report(kind, one_line(detail), payload, found, head, self._confinement)
         packed = REPORT.pack(report)
         view = memoryview(struct.pack("<I", len(packed)) + packed)
         while view:
             view = view[self._sink.write(view) :]
 
 
-def _try_out(trainer: Trainer) -> None:
-    """Runs each training graph once, on a record of zeros."""
+def _theta(job: Job, trainer: Trainer, order: TrainingOrder) -> Real:
+    """The version's parameters, with the board's own in their places.
+
+    Raises:
+      EngineError: If they are not as many as the bundle's.
+      StorageError: If they cannot be read.
+    """
+    content = read_limited(Path(job.theta_path), 4 * order.dimension)
+    theta = np.frombuffer(content, "<f4").astype(np.float32)
+    if theta.size != trainer.manifest.dimension:
+        raise EngineError(f"{theta.size} parameters for {trainer.manifest.dimension}")
+    if not job.head_path:
+        return theta
+    return with_head(Path(job.head_path), theta, trainer.manifest)
+
+
+def _data(job: Job, trainer: Trainer) -> tuple[DataSet, str]:
+    """What to train on, and what its owner is to know; no record at the worst."""
+    manifest = trainer.manifest
+    if not job.data_path:
+        return no_records(manifest), ""
+    try:
+        return read_dataset(Path(job.data_path), manifest, job.label), ""
+    except Exception as error:  # noqa: BLE001 - no content of a data set may stop a board
+        return no_records(manifest), f"no data: {described(error)}"
+
+
+def _try_out(trainer: Trainer, *, trusted: bool) -> None:
+    """Runs each graph that will be used once, on a record of zeros."""
     manifest = trainer.manifest
     x = np.zeros((1, *manifest.input.shape), manifest.input.dtype)
     y = np.zeros((1, *manifest.target.shape), manifest.target.dtype)
-    gradient, _ = trainer.gradient_sum(trainer.theta, x, y)
-    private, _ = trainer.private_gradient_sum(trainer.theta, x, y, 1.0)
+    gradients = [trainer.gradient_sum(trainer.theta, x, y)[0]]
+    if trusted:
+        gradients += [trainer.private_gradient_sum(trainer.theta, x, y, 1.0)[0]]
     trainer.evaluate(trainer.theta, x, y)
-    if gradient.shape != (manifest.dimension,) or private.shape != gradient.shape:
+    if any(found.shape != (manifest.dimension,) for found in gradients):
         raise EngineError("a gradient has another length than theta")
 
 
@@ -195,7 +274,12 @@ def _limit(limits: Limits) -> None:
         # Private memory; the address space of mapped libraries is no measure of use.
         most = limits.memory_mb << 20
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _confine(job: Job) -> Confinement:
+    hush()
+    found = enter([Path(path) for path in readable(job)])
+    return Confinement(found.landlock, int(found.seccomp))
 
 
 def _usage() -> str:

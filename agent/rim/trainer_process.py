@@ -10,17 +10,30 @@ import os
 import signal
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import agent
-from agent.orders import GO, JOB, LENGTH_BYTES, REPORT, Job, Report, ReportKind
+from agent.orders import (
+    GO,
+    JOB,
+    LENGTH_BYTES,
+    REPORT,
+    Confinement,
+    Job,
+    Report,
+    ReportKind,
+    one_line,
+    readable,
+)
+from agent.rim import mark
+from durable.files import PRIVATE_MODE, storage_errors
 from protocol.errors import ProtocolError
+from sandbox import spawning
 
-COMMAND = (sys.executable, "-m", "agent.rim.trainer")
+COMMAND = spawning.command("agent.rim.trainer")
 _LAST_WORDS_BYTES = 1000
 _CRASHES = {
     signal.SIGILL: "illegal instruction; this onnxruntime does not fit the processor",
@@ -38,10 +51,12 @@ class TrainerSpoke:
     Attributes:
       process: Which trainer, counted from 1.
       report: What it said; a FAILED_TRAINING of ours if it ended in mid-job.
+      record: Number of the record that it was at when it ended.
     """
 
     process: int
     report: Report
+    record: int | None = None
 
 
 class TrainerProcess:
@@ -57,7 +72,8 @@ class TrainerProcess:
 
         Args:
           post: Called from a thread of ours with each report.
-          log: File for the trainer's standard error; overwritten by each trainer.
+          log: File for the trainer's standard error; overwritten by each trainer. The
+            empty folder that it works in stands beside it.
           command: What to start.
         """
         self._post = post
@@ -66,6 +82,13 @@ class TrainerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._number = 0
         self._busy = False
+        self._view: tuple[tuple[str, int, int], ...] = ()
+        self._confinement: Confinement | None = None
+
+    @property
+    def confinement(self) -> Confinement | None:
+        """Of the last trainer that spoke; None before."""
+        return self._confinement
 
     @property
     def busy(self) -> bool:
@@ -79,13 +102,17 @@ class TrainerProcess:
     def ask(self, job: Job) -> None:
         """Gives a job; starts a trainer unless one is waiting."""
         assert not self._busy
-        if self._process is None or self._process.poll() is not None:
+        view = _view(job)
+        ended = self._process is None or self._process.poll() is not None
+        if ended or view != self._view:
+            # A confined trainer cannot be let see other folders than at its start.
             self._start()
+            self._view = view
         self._busy = True
         self._send(JOB.pack(job))
 
     def resume(self) -> None:
-        """Lets the trainer draw its noise."""
+        """Lets the trainer read the data and draw its noise."""
         self._send(GO)
 
     def answered(self) -> None:
@@ -110,27 +137,27 @@ class TrainerProcess:
     def _start(self) -> None:
         self.release()
         self._number += 1
-        source = str(Path(agent.__file__).parent.parent)
-        paths = [source, os.environ.get("PYTHONPATH", "")]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-            # The engine has its own threads; the arrays need none.
-            "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
-            "MALLOC_ARENA_MAX": "2",
-        }
-        with self._log.open("wb") as log:
+        folder = self._log.with_suffix(".folder")
+        with storage_errors(folder):
+            spawning.empty_folder(folder)
+        with storage_errors(self._log), self._log.open("wb") as log:
+            os.fchmod(log.fileno(), PRIVATE_MODE)
+            descriptor = mark.make()
             process = subprocess.Popen(  # noqa: S603 - our own module, or a test's
-                self._command,
+                (*self._command, str(descriptor)),
+                pass_fds=(descriptor,),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=environment,
+                cwd=folder,
+                env=spawning.environment(Path(agent.__file__).parent.parent),
+                start_new_session=True,
             )
         self._process = process
         threading.Thread(
-            target=self._listen, args=(process, self._number), daemon=True
+            target=self._listen,
+            args=(process, self._number, descriptor),
+            daemon=True,
         ).start()
 
     def _send(self, payload: bytes) -> None:
@@ -141,7 +168,9 @@ class TrainerProcess:
             self._process.stdin.write(struct.pack("<I", len(payload)) + payload)
             self._process.stdin.flush()
 
-    def _listen(self, process: subprocess.Popen[bytes], number: int) -> None:
+    def _listen(
+        self, process: subprocess.Popen[bytes], number: int, descriptor: int
+    ) -> None:
         assert process.stdout is not None
         with process.stdout as source:
             while len(head := source.read(LENGTH_BYTES)) == LENGTH_BYTES:
@@ -153,11 +182,14 @@ class TrainerProcess:
                     report = REPORT.unpack(source.read(length))
                 except ProtocolError:
                     break
+                self._confinement = report.confinement
                 self._post(TrainerSpoke(number, report))
         code = process.wait()
         detail = f"the trainer ended: {_cause(code)}; {self._last_words()}"
-        crash = Report(ReportKind.FAILED_TRAINING, 0, detail, b"")
-        self._post(TrainerSpoke(number, crash))
+        crash = Report(ReportKind.FAILED_TRAINING, detail)
+        record = mark.read(descriptor)
+        os.close(descriptor)
+        self._post(TrainerSpoke(number, crash, record))
 
     def _last_words(self) -> str:
         try:
@@ -165,7 +197,19 @@ class TrainerProcess:
         except OSError:
             return ""
         lines = content.decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return one_line(lines[-1]) if lines else "it said nothing"
+
+
+def _view(job: Job) -> tuple[tuple[str, int, int], ...]:
+    """What a trainer for this job may read: each folder, and which one it is now."""
+    found = []
+    for folder in readable(job):
+        try:
+            place = Path(folder).stat()
+            found.append((folder, place.st_dev, place.st_ino))
+        except OSError:
+            found.append((folder, 0, 0))
+    return tuple(found)
 
 
 def _cause(code: int) -> str:

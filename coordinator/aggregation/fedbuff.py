@@ -1,21 +1,29 @@
-"""Normalised FedBuff with server momentum, in integers.
+"""FedBuff with server momentum, in integers.
 
-    D     = sum_i w_i S_i / sum_i w_i n_i
+    D     = sum_i w_i S_i / sum_i n_i
     m     = beta m + D
     theta = theta - eta m
     a     = kappa a + (1 - kappa) theta
 
 `S_i` is update i's gradient sum over its pledged `n_i` examples and `w_i` its weight by
-staleness, so that D is a weighted mean gradient and the server steps against it. Each
-line rounds once, to nearest, ties to even; sums are exact, so that order cannot matter.
+staleness, at most 1; the server steps against D. The sum is divided by all examples and
+not by their weights: a buffer of updates that are all equally late then takes a shorter
+step, where a weighted mean would cancel the weight and, from a staleness of two on,
+diverge (a step that is repeated `tau` times before its effect is seen is stable only
+while its gain stays below `2 sin(pi / (2 (2 tau + 1)))`).
+
+Each line rounds once, to nearest, ties to even; sums are exact, so that order cannot
+matter.
 
 No step leaves int64. |S_i| < 2^38, w_i <= 2^15 and at most 2^10 updates: the sum stays
-below 2^63. sum w_i n_i <= 2^15 2^20 2^10 = 2^45. |D| <= 2^38 since n_i >= 1. m is held
+below 2^63. 2^15 sum n_i <= 2^15 2^20 2^10 = 2^45. |D| <= 2^38 since n_i >= 1. m is held
 within 2^45, so that eta m is below 2^53 for eta < 2^8; theta and a are held within
 2^38, the range of the grid, and 2^16 times that is below 2^55.
 
 Source: Nguyen et al., "Federated Learning with Buffered Asynchronous Aggregation",
-AISTATS 2022, Algorithm 1, with the sum divided by its weights instead of K.
+AISTATS 2022, Algorithm 1 and section 3 (weights by staleness), with the sum divided by
+the number of examples instead of K; Levin and May, "A note on difference-delay
+equations", 1976 (the bound on the gain).
 """
 
 from collections.abc import Iterable
@@ -25,7 +33,7 @@ import numpy as np
 from coordinator.aggregation.rounding import divide_half_even, multiply_q16
 from coordinator.aggregation.strategy import Aggregator, ModelState, WeightedUpdate
 from protocol.errors import AggregationError
-from protocol.task import BUFFER_MAX, Q16, AggregationPolicy
+from protocol.task import BUFFER_MAX, Q15, Q16, AggregationPolicy
 from protocol.vectors import MAGNITUDE_BITS, Grid
 
 MOMENTUM_MAX = 1 << 45
@@ -55,22 +63,22 @@ def init(theta: Grid) -> ModelState:
 
 
 def weighted_mean(dimension: int, updates: Iterable[WeightedUpdate]) -> Grid:
-    """The mean `sum w S / sum w n`, rounded once.
+    """The mean `sum w S / sum n`, rounded once.
 
     Raises:
-      AggregationError: If there is no update, or none with a weight.
+      AggregationError: If there is no update.
     """
     total = np.zeros(dimension, np.int64)
     examples = 0
     count = 0
     for update in updates:
         total += update.vector * update.weight_q15
-        examples += update.weight_q15 * update.pledge
+        examples += update.pledge
         count += 1
     assert count <= BUFFER_MAX
     if examples == 0:
-        raise AggregationError(f"{count} updates with no weight at all")
-    return divide_half_even(total, examples)
+        raise AggregationError("there is no update")
+    return divide_half_even(total, Q15 * examples)
 
 
 def _hold(values: Grid, most: int) -> Grid:

@@ -68,7 +68,7 @@ def recompute(
       fetch: From the store; raises `StorageError` for a blob that is not there.
 
     Raises:
-      AggregationError: If the updates have no weight.
+      AggregationError: If the job names no update.
       Closed: Naming all members whose vectors do not open.
       ProtocolError: If a vector is malformed; it was checked at admission.
     """

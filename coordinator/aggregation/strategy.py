@@ -54,7 +54,7 @@ class Aggregator:
     Attributes:
       init: From version 0's theta to its state.
       apply: From a version's state and a buffer of updates to the next state. Raises
-        `AggregationError` if no update has any weight.
+        `AggregationError` if there is no update.
     """
 
     init: Callable[[Grid], ModelState]

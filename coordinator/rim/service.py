@@ -7,6 +7,10 @@ import sys
 from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.runner import Runner
 from coordinator.rim.surroundings import Surroundings
+from durable.files import make_private, private_files
+from sandbox.system import hide_memory
+
+log = logging.getLogger("starling.coordinator")
 
 
 def run(home: CoordinatorHome, surroundings: Surroundings | None = None) -> int:
@@ -26,10 +30,19 @@ def run(home: CoordinatorHome, surroundings: Surroundings | None = None) -> int:
     )
     # The reader of a pipe may go; the log must not end us.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    with private_files():
+        closed = make_private(home.path, leave=("keys",))
+        if closed:
+            log.info("closed to others: %s (%d in all)", closed[0], len(closed))
+        return _run(home, surroundings or Surroundings())
+
+
+def _run(home: CoordinatorHome, surroundings: Surroundings) -> int:
     anew, status = True, 0
     while anew:
-        runner = Runner(home, surroundings or Surroundings())
+        runner = Runner(home, surroundings)
         _stop_at_signals(runner)
+        hide_memory()
         try:
             status = runner.run()
         finally:

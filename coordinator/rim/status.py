@@ -16,6 +16,8 @@ from coordinator.ledger.storage import Store, StoredVersion
 from coordinator.rim.status_devices import DeviceRows
 from coordinator.rim.tally import Tally
 from coordinator.state import CoordinatorState, Settings, TaskState
+from durable.files import replace_unsynced
+from protocol.errors import StorageError
 from protocol.evidence import Offence
 from protocol.genesis import FaultModel
 from protocol.ids import device_id
@@ -80,13 +82,11 @@ class StatusFile:
             (delta, policies),
         )
         text = f'{json.dumps(document)[:-1]}, "devices": {devices}}}'
-        temporary = self._path.with_name(".status.json.tmp")
         try:
-            temporary.write_text(text)
-            temporary.replace(self._path)
-        except OSError as error:
+            replace_unsynced(self._path, text.encode())
+        except StorageError as error:
             # A full disk ends the process where something must last, not here.
-            log.warning("%s: %s", self._path, error.strerror)
+            log.warning("%s", error)
 
     def _document(
         self,

@@ -63,7 +63,7 @@ def run_virtual(
     pace = pace or Pace()
     started_s = time.monotonic()
     material = prepare(plan)
-    settings = task_settings(plan, material.shares)
+    settings = task_settings(plan, material.shares, in_step=pace.waves)
     shown = heading(plan, material.data.name, material.shares, material.bundle)
     workers = Workers(material, plan.seed, threads)
     rng = np.random.default_rng((plan.seed, 1))

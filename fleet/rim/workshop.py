@@ -143,9 +143,7 @@ class Workers:
             parameters = merged(np.frombuffer(theta, "<f4"), before, places)
             work = Work(parameters, data.x, data.y, order, _MICRO_BATCH)
             kept: list[NDArray[np.float32]] = []
-            payload = train(
-                trainer, work, lambda: None, rng.bytes, rng, keep=kept.append
-            )
+            payload = train(trainer, work, rng.bytes, rng, keep=kept.append)
             return payload, kept
 
         done = self._pool.submit(carry_out)

@@ -132,8 +132,7 @@ class Board:
                 case do.DeleteSpooled(entry):
                     self._spool.pop(entry.update, None)
                 case do.LoadBundle(bundle):
-                    examples = self.sea.labour.examples(self.number)
-                    self._soon(happened.BundleLoaded(bundle, examples))
+                    self._soon(happened.BundleLoaded(bundle))
                 case do.StartTraining():
                     self._train(effect)
                 case do.ResumeTraining() | do.StopTraining() | do.Spend():
@@ -179,7 +178,7 @@ class Board:
             training = self.state.training
             if training is None or training.order is not order:
                 return
-            self.step(happened.ReadyForNoise())
+            self.step(happened.TrainerReady())
             if self.state.training is not None and self.state.training.spent:
                 self.trained += 1
                 entropy = self.sea.draw(ENTROPY_BYTES)

@@ -28,9 +28,15 @@ from protocol.vectors import Draw
 
 FLEET = "virtual"
 _TASK = TaskId(0)
-# What a board shows of itself is read from memory: it need not sign and show it.
+# What a board shows of itself is read from memory: it need not sign and show it. How
+# long a training takes is drawn, not measured: there is nothing to hide.
 _PACE = Pace(
-    check_in_s=600.0, fetch_s=60.0, accept_s=600.0, final_s=3600.0, show_s=float("inf")
+    check_in_s=600.0,
+    fetch_s=60.0,
+    accept_s=600.0,
+    final_s=3600.0,
+    show_s=float("inf"),
+    release_s=0.0,
 )
 _SPENT = (Condition.BUDGET_SPENT, Condition.POLICY_REFUSED)
 
@@ -168,6 +174,7 @@ class VirtualFleet:
             task=_TASK,
             boot=1,
             seed=self.draw(32),
+            pledge=self.labour.examples(number),
             infer=False,
             pace=_PACE,
         )

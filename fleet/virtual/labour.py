@@ -18,7 +18,7 @@ class Labour(Protocol):
     """Who does the work, perhaps on other threads."""
 
     def examples(self, board: int) -> int:
-        """How many examples a board has."""
+        """How many examples a board has; it pledges the next smaller size."""
 
     def train(self, board: int, order: TrainingOrder, theta: bytes) -> Result:
         """Begins a training.

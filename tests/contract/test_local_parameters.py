@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from agent import open_trainer
 from agent.orders import TrainingOrder
-from agent.rim.heads import with_head, write_head
+from agent.rim.heads import head_bytes, with_head
 from agent.training import train
 from agent.work import Work
 from compiler import compile_model
@@ -26,7 +26,7 @@ from protocol.mechanisms import (
 from protocol.parameters import local_slices
 from protocol.task import Q24, TrainingMode
 from protocol.vectors import CODECS
-from tests.contract.test_trainer import CLASSES, FEATURES, X, Y, no_wait, order
+from tests.contract.test_trainer import CLASSES, FEATURES, X, Y, order
 from tests.unit.compiler.small_models import build, node, weight
 
 HIDDEN = 4
@@ -77,8 +77,8 @@ def trained(
     kept: list[NDArray[np.float32]] = []
     random = np.random.default_rng(11)
     draw, rng = random.bytes, np.random.default_rng(1)
-    work = Work(theta, X, Y, wish, 8)
-    payload = train(TRAINER, work, no_wait, draw, rng, kept.append)
+    work = Work(theta, X[:32], Y[:32], wish, 8)
+    payload = train(TRAINER, work, draw, rng, kept.append)
     (own,) = kept
     return payload, own
 
@@ -170,7 +170,7 @@ def heads(own: Sequence[float]) -> NDArray[np.float32]:
 
 def test_kept_head_takes_the_place_of_the_fleets(tmp_path: Path) -> None:
     own = np.arange(IS_LOCAL.sum()).astype(np.float32)
-    write_head(tmp_path / "a.head", own)
+    (tmp_path / "a.head").write_bytes(head_bytes(own))
 
     theta = with_head(tmp_path / "a.head", TRAINER.theta, TRAINER.manifest)
 

@@ -15,11 +15,18 @@ from agent.orders import (
 )
 from agent.rim.engine_ort_training import is_available
 from agent.rim.engines import ENGINES
-from agent.training import EngineError, Trainer, gradient, local_steps, train
+from agent.training import (
+    EngineError,
+    Trainer,
+    gradient,
+    local_steps,
+    prepare,
+    train,
+)
 from agent.work import Work
 from compiler import compile_model
 from protocol.bundle import MANIFEST, manifest_from_json, pack_bundle
-from protocol.clipping import CLIPPINGS, NORM, clip_scale
+from protocol.clipping import CLIPPINGS, GRAPH_DIMENSION_MAX, NORM, clip_scale
 from protocol.descent import DescentPolicy, OptimiserKind, ScheduleKind
 from protocol.errors import NonFinite, OperationError
 from protocol.ids import H, TaskId, Version
@@ -315,21 +322,17 @@ def test_diverging_local_steps_are_refused(trainer: Trainer) -> None:
         local_steps(trainer, work, np.random.default_rng(1))
 
 
-def no_wait() -> None:
-    """The charge is paid at once."""
-
-
 def trained(trainer: Trainer, wanted: TrainingOrder) -> NDArray[np.int64]:
     work = Work(trainer.theta, X, Y, wanted, 8)
     rng = np.random.default_rng(1)
-    payload = train(trainer, work, no_wait, lambda count: bytes(count), rng)
+    payload = train(trainer, work, lambda count: bytes(count), rng)
     return CODECS[wanted.codec].decode(payload, wanted.dimension)
 
 
-def test_update_counts_no_more_records_than_were_pledged(trainer: Trainer) -> None:
+def test_update_counts_all_records_whatever_was_pledged(trainer: Trainer) -> None:
     found = trained(trainer, order(pledge=16)) / Q24
 
-    expected = softmax_gradient(trainer.theta, slice(0, 16))
+    expected = softmax_gradient(trainer.theta, slice(None))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -356,28 +359,31 @@ def test_order_that_the_board_does_not_know_is_refused(
         trained(trainer, wanted)
 
 
-def test_no_random_byte_is_drawn_before_the_charge_is_paid(trainer: Trainer) -> None:
-    drawn: list[str] = []
+def test_model_that_no_graph_clips_exactly_enough_is_refused(
+    trainer: Trainer,
+) -> None:
+    wide = replace(order(mechanism=RECORD_GAUSSIAN), dimension=GRAPH_DIMENSION_MAX + 1)
 
-    def ready() -> None:
-        drawn.append("ready")
+    prepare(trainer, trainer.theta, wide)
+    with pytest.raises(EngineError, match="no graph clips"):
+        prepare(trainer, trainer.theta, wide, trusted=True)
 
-    def draw(count: int) -> bytes:
-        drawn.append("draw")
-        return bytes((7 * i) % 251 for i in range(count))
 
-    wanted = order(mechanism=RECORD_GAUSSIAN, codec=1)
-    rng = np.random.default_rng(1)
-    train(trainer, Work(trainer.theta, X, Y, wanted, 8), ready, draw, rng)
+@pytest.mark.parametrize("value", [np.nan, np.inf], ids=str)
+def test_model_without_a_gradient_at_nothing_fails_before_it_is_paid_for(
+    trainer: Trainer, value: float
+) -> None:
+    theta = np.full_like(trainer.theta, value)
+    prepare(trainer, trainer.theta, order(mechanism=RECORD_GAUSSIAN))
 
-    assert drawn[0] == "ready"
-    assert drawn.count("ready") == 1
-    assert "draw" in drawn
+    with pytest.raises(NonFinite), np.errstate(all="ignore"):
+        prepare(trainer, theta, order(mechanism=RECORD_GAUSSIAN))
 
 
 def test_noise_of_an_update_has_the_size_that_was_charged(trainer: Trainer) -> None:
-    clean = np.zeros(4000)
-    noised = private_sum(clean, Q24, 4 * MICRO, np.random.default_rng(3).bytes)
+    clean = np.zeros(4000, np.int64)
+    draw = np.random.default_rng(3).bytes
+    noised = private_sum(clean, Q24, 4 * MICRO, 32 * MICRO, draw)
 
     spread = float(noised.values.std()) * 2.0**noised.exponent
     # The relative error of a deviation from 4,000 draws is 1.1 %: five of them.

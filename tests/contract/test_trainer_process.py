@@ -4,7 +4,7 @@ import queue
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +24,25 @@ from agent.rim.engine_ort_training import is_available
 from agent.rim.trainer_process import TrainerProcess, TrainerSpoke
 from protocol.bundle import GRADIENT, pack_bundle
 from protocol.errors import ProtocolError
-from protocol.mechanisms import RECORD_GAUSSIAN
+from protocol.mechanisms import (
+    DEVICE_GAUSSIAN,
+    DEVICE_LAPLACE,
+    RECORD_DPSGD,
+    RECORD_GAUSSIAN,
+)
+from protocol.task import Q24, TrainingMode
 from protocol.vectors import CODECS
 from tests.contract.test_local_parameters import LOCAL_PACKED
-from tests.contract.test_trainer import FEATURES, FILES, PACKED, RECORDS, X, Y, order
+from tests.contract.test_trainer import (
+    CLASSES,
+    FEATURES,
+    FILES,
+    PACKED,
+    RECORDS,
+    X,
+    Y,
+    order,
+)
 
 DEADLINE_S = 30.0
 LIMITS = Limits(1, 8, 2048, 0)
@@ -64,11 +79,15 @@ class Process:
 
     def report(self) -> Report:
         """The next report of the job under way."""
+        return self.spoke().report
+
+    def spoke(self) -> TrainerSpoke:
+        """The same, with the record at which a trainer died."""
         deadline_s = time.monotonic() + DEADLINE_S
         while (left_s := deadline_s - time.monotonic()) > 0:
             spoke = self.spoken.get(timeout=left_s)
             if self.trainer.is_current(spoke):
-                return spoke.report
+                return spoke
         pytest.fail("the trainer said nothing")
 
     def answer(self, wanted: TrainingOrder | None, limits: Limits = LIMITS) -> Report:
@@ -85,10 +104,31 @@ def process(tmp_path: Path) -> Iterator[Process]:
     found.trainer.stop()
 
 
-def test_process_loads_a_bundle_and_counts_the_records(process: Process) -> None:
-    report = process.answer(None)
+def test_process_loads_a_bundle_and_counts_the_records_for_their_owner(
+    process: Process,
+) -> None:
+    bad = X.copy()
+    bad[3, 1], bad[5] = np.nan, bad[4]
+    labels = Y.copy()
+    labels[5], labels[7] = labels[4], 99
+    np.savez(process.folder / "data" / "a.npz", x=bad, y=labels)
 
-    assert (report.kind, report.examples) == (ReportKind.LOADED, RECORDS)
+    loaded = process.answer(None)
+    process.trainer.answered()
+    process.trainer.ask(replace(process.job(None), kind=JobKind.COUNT))
+    counted = process.report()
+
+    assert replace(loaded, confinement=None) == Report(ReportKind.LOADED)
+    assert counted.kind == ReportKind.COUNTED
+    assert counted.found is not None
+    facts = counted.found
+    assert (facts.records, facts.unusable) == (RECORDS - 2, 2)
+    assert facts.duplicates == 1
+    assert [text.split(":")[1] for text in facts.complaints] == [
+        " record 3",
+        " record 7",
+    ]
+    assert "99" not in " ".join(facts.complaints)
 
 
 def test_process_waits_for_the_charge_before_its_result(process: Process) -> None:
@@ -104,13 +144,139 @@ def test_process_waits_for_the_charge_before_its_result(process: Process) -> Non
     assert CODECS[1].decode(result.payload, wanted.dimension).any()
 
 
+def test_process_reads_data_only_after_the_charge(process: Process) -> None:
+    # What is written after READY is what is trained on: nothing was read before.
+    wanted = order()
+    (process.folder / "data" / "a.npz").unlink()
+
+    assert process.answer(wanted).kind == ReportKind.READY
+    np.savez(process.folder / "data" / "a.npz", x=X[:9], y=Y[:9])
+    process.trainer.resume()
+    result = process.report()
+
+    assert result.found is not None
+    assert result.found.records == 9
+    found = CODECS[0].decode(result.payload, wanted.dimension) / Q24
+    trainer = open_trainer(PACKED)
+    exact, _ = trainer.gradient_sum(trainer.theta, X[:9], Y[:9])
+    np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-4)
+
+
+def spoil_nothing(folder: Path) -> None:
+    del folder
+
+
+def spoil_a_label(folder: Path) -> None:
+    labels = Y.copy()
+    labels[7] = CLASSES
+    np.savez(folder / "a.npz", x=X, y=labels)
+
+
+def spoil_a_value(folder: Path) -> None:
+    bad = X.copy()
+    bad[3, 1] = np.inf
+    np.savez(folder / "a.npz", x=bad, y=Y)
+
+
+def spoil_the_file(folder: Path) -> None:
+    (folder / "a.npz").write_bytes(b"no zip")
+
+
+def spoil_the_shape(folder: Path) -> None:
+    np.savez(folder / "a.npz", x=X[:, :-1], y=Y)
+
+
+def spoil_by_deletion(folder: Path) -> None:
+    (folder / "a.npz").unlink()
+
+
+SPOILS = [
+    spoil_nothing,
+    spoil_a_label,
+    spoil_a_value,
+    spoil_the_file,
+    spoil_the_shape,
+    spoil_by_deletion,
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILS, ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        order(mechanism=RECORD_GAUSSIAN),
+        order(TrainingMode.LOCAL, RECORD_DPSGD),
+        order(TrainingMode.LOCAL, DEVICE_GAUSSIAN),
+        order(mechanism=DEVICE_LAPLACE),
+    ],
+    ids=["record-gaussian", "record-dpsgd", "device-gaussian", "device-laplace"],
+)
+def test_process_answers_alike_whatever_the_data_are(
+    process: Process, wanted: TrainingOrder, spoil: Callable[[Path], None]
+) -> None:
+    spoil(process.folder / "data")
+
+    ready = process.answer(wanted)
+    process.trainer.resume()
+    result = process.report()
+
+    assert replace(ready, confinement=None) == Report(ReportKind.READY)
+    assert result.kind == ReportKind.RESULT
+    assert len(result.payload) == 4 * wanted.dimension
+    assert CODECS[0].decode(result.payload, wanted.dimension).any()
+
+
+CRASHING = """
+import ctypes, sys
+from agent.rim import trainer
+from agent.rim.engine_ort import OrtTrainer
+honest = OrtTrainer.gradient_sum
+def gradient_sum(self, theta, x, y):
+    if (x > 3.0).any():
+        ctypes.string_at(0)
+    return honest(self, theta, x, y)
+OrtTrainer.gradient_sum = gradient_sum
+sys.exit(trainer.main())
+"""
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [order(mechanism=RECORD_GAUSSIAN), order(TrainingMode.LOCAL, RECORD_DPSGD)],
+    ids=["record-gaussian", "record-dpsgd"],
+)
+def test_record_that_crashes_the_engine_is_named_and_can_be_left_out(
+    tmp_path: Path, wanted: TrainingOrder
+) -> None:
+    process = Process(tmp_path, (sys.executable, "-c", CRASHING))
+    bad = X.copy()
+    bad[[7, 23], 1] = 9.0
+    np.savez(tmp_path / "data" / "a.npz", x=bad, y=Y)
+    skipped: tuple[int, ...] = ()
+    reports = []
+    for _ in range(3):
+        process.trainer.ask(replace(process.job(wanted), skipped=skipped))
+        assert process.report().kind == ReportKind.READY
+        process.trainer.resume()
+        spoke = process.spoke()
+        reports.append(spoke.report.kind)
+        if spoke.record is not None:
+            skipped = (*skipped, spoke.record)
+        process.trainer.answered()
+    process.trainer.stop()
+
+    crash = ReportKind.FAILED_TRAINING
+    assert reports == [crash, crash, ReportKind.RESULT]
+    assert skipped == (7, 23)
+
+
 def test_process_keeps_the_boards_own_parameters(process: Process) -> None:
     (process.folder / "bundle").write_bytes(LOCAL_PACKED)
     dimension = open_trainer(LOCAL_PACKED).manifest.dimension
     wanted = replace(order(), dimension=dimension)
     (process.folder / "theta").write_bytes(bytes(4 * dimension))
     head = process.folder / "own.head"
-    found = []
+    found: list[bytes] = []
 
     for _ in range(2):
         job = replace(process.job(wanted), head_path=str(head))
@@ -120,8 +286,10 @@ def test_process_keeps_the_boards_own_parameters(process: Process) -> None:
         result = process.report()
         assert result.kind == ReportKind.RESULT
         process.trainer.answered()
-        assert head.read_bytes() not in result.payload
-        found.append(head.read_bytes())
+        assert result.head not in result.payload
+        assert head.exists() == bool(found)
+        head.write_bytes(result.head)
+        found.append(result.head)
 
     # The second training started from what the first one left.
     first, second = [np.frombuffer(content, "<f4") for content in found]
@@ -165,25 +333,16 @@ def test_process_says_that_the_training_build_is_missing(process: Process) -> No
     assert "needs onnxruntime-training-cpu" in report.detail
 
 
-def test_process_names_the_bad_record(process: Process) -> None:
-    bad = X.copy()
-    bad[3, 1] = np.nan
-    np.savez(process.folder / "data" / "a.npz", x=bad, y=Y)
+def test_process_says_where_there_are_no_data_files(process: Process) -> None:
+    (process.folder / "data" / "a.npz").unlink()
 
     report = process.answer(None)
 
     assert report.kind == ReportKind.FAILED_DATA
-    assert "record 3" in report.detail
+    assert "no .npz or .csv file" in report.detail
 
 
-def test_process_refuses_to_pledge_more_than_there_is(process: Process) -> None:
-    report = process.answer(order(pledge=64))
-
-    assert report.kind == ReportKind.FAILED_DATA
-    assert "40 records, 64 pledged" in report.detail
-
-
-def test_process_out_of_memory_fails_with_a_clear_text(process: Process) -> None:
+def test_data_that_need_too_much_memory_count_as_none(process: Process) -> None:
     big = struct.pack("<f", 0.0) * (80 << 20)
     np.savez(
         process.folder / "data" / "b.npz",
@@ -191,10 +350,15 @@ def test_process_out_of_memory_fails_with_a_clear_text(process: Process) -> None
         y=np.zeros((80 << 20) // FEATURES, np.int64),
     )
 
-    report = process.answer(None, replace(LIMITS, memory_mb=256))
+    wanted = order(mechanism=RECORD_GAUSSIAN)
 
-    assert report.kind == ReportKind.FAILED_TRAINING
-    assert "memory" in report.detail
+    ready = process.answer(wanted, replace(LIMITS, memory_mb=256))
+    process.trainer.resume()
+    result = process.report()
+
+    assert (ready.kind, result.kind) == (ReportKind.READY, ReportKind.RESULT)
+    assert result.found is not None
+    assert "b.npz: cannot be read" in result.found.complaints[0]
 
 
 @pytest.mark.parametrize(
@@ -204,9 +368,10 @@ def test_process_out_of_memory_fails_with_a_clear_text(process: Process) -> None
         ("import os; os.kill(os.getpid(), 4)", "illegal instruction"),
         ("import os; os.kill(os.getpid(), 9)", "killed"),
         ("raise SystemExit('no such module')", "no such module"),
+        ("raise SystemExit('no\\x1b[2J colours')", "no [2J colours"),
         ("print('nonsense' * 3000)", "the trainer ended"),
     ],
-    ids=["segfault", "illegal instruction", "killed", "exit", "nonsense"],
+    ids=["segfault", "illegal instruction", "killed", "exit", "colours", "nonsense"],
 )
 def test_crash_of_the_process_is_a_report(
     tmp_path: Path, script: str, said: str

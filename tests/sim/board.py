@@ -30,7 +30,6 @@ from tests.sim.party import Party
 from tests.sim.post import Broker
 from tests.sim.timeline import PowerCut, Timeline
 
-EXAMPLES = 32
 TRAINING_S = 2.0
 LOADING_S = 0.3
 
@@ -87,6 +86,7 @@ class Board(Party):
         self._law = law
         self._job = 0
         self._order: TrainingOrder | None = None
+        self._empty = False
         self._in_flight: dict[int, tuple[Digest, int]] = {}
 
     def begin(self) -> None:
@@ -272,15 +272,15 @@ class Board(Party):
         match effect:
             case f.LoadBundle(bundle):
                 assert bundle in self.disk.blobs
-                self._later(LOADING_S, lambda: e.BundleLoaded(bundle, EXAMPLES))
-            case f.StartTraining(order):
+                self._later(LOADING_S, lambda: e.BundleLoaded(bundle))
+            case f.StartTraining(order, empty):
                 assert {order.bundle, order.theta} <= self.disk.blobs.keys()
-                self._order = order
-                self._later(TRAINING_S, self._summed)
+                self._order, self._empty = order, empty
+                self._later(TRAINING_S / 10, self._tried)
             case f.ResumeTraining():
                 assert self._order is not None
-                self._law.draws_noise(self, self._order)
-                self._later(TRAINING_S / 10, self._trained)
+                self._law.draws_noise(self, self._order, empty=self._empty)
+                self._later(TRAINING_S, self._trained)
 
     def _later(self, mean_s: float, make: Callable[[], e.Event]) -> None:
         self._job += 1
@@ -292,10 +292,10 @@ class Board(Party):
 
         self.later(self.time.about(mean_s), answer)
 
-    def _summed(self) -> e.Event:
+    def _tried(self) -> e.Event:
         if self.time.happens(self.time.weather.failure):
             return e.TrainingFailed(e.Stage.TRAINING, "the trainer gave up")
-        return e.ReadyForNoise()
+        return e.TrainerReady()
 
     def _trained(self) -> e.Event:
         order = self._order

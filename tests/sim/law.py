@@ -77,6 +77,7 @@ class Law:
     _counters: dict[tuple[bytes, int, int], Digest] = field(default_factory=dict)
     _signed: dict[Slot, Digest] = field(default_factory=dict)
     _noise: set[Slot] = field(default_factory=set)
+    _attempts: set[tuple[Slot, bool]] = field(default_factory=set)
     _finals: dict[bytes, Digest] = field(default_factory=dict)
     _manifests: dict[bytes, Version] = field(default_factory=dict)
     _shown: set[tuple[str, Digest]] = field(default_factory=set)
@@ -225,15 +226,22 @@ class Law:
         assert head is not None
         return head - base > spec.aggregation.staleness_max
 
-    def draws_noise(self, board: Board, order: TrainingOrder) -> None:
-        """A trainer is let go."""
+    def draws_noise(self, board: Board, order: TrainingOrder, *, empty: bool) -> None:
+        """A trainer is let go; once on data, and once on none if that one failed."""
         slot = board.name, order.task, order.base
         paid = PrivacyLedger.load(board.cap, board.disk.journal).charges
         require(
             (self.chain, order.task, order.base) in paid,
             "noise was drawn before its charge was durable",
         )
-        require(slot not in self._noise, "noise was drawn twice for one charge")
+        require(
+            (slot, empty) not in self._attempts, "noise was drawn twice for one charge"
+        )
+        require(
+            not empty or (slot, False) in self._attempts,
+            "noise took the place of an update that nobody tried to make",
+        )
+        self._attempts.add((slot, empty))
         self._noise.add(slot)
 
     def spools(self, board: Board, entry: Spooled) -> None:

@@ -129,8 +129,8 @@ class Weather:
             ),
             e.CoordinatorStateArrived(coordinator_state(self.rng.randrange(2))),
             e.DownArrived(refused(update, self.rng.choice(list(Reason)), 1)),
-            e.ReadyForNoise(),
-            e.BundleLoaded(H(b"other"), 3),
+            e.TrainerReady(),
+            e.BundleLoaded(H(b"other")),
         ]
         board.step(self.rng.choice(forgeries))
 
@@ -171,7 +171,7 @@ class Weather:
         }
 
 
-_TRAINER = e.ReadyForNoise | e.TrainingFinished | e.TrainingFailed
+_TRAINER = e.TrainerReady | e.TrainingFinished | e.TrainingFailed
 _OWN = _TRAINER | e.BundleLoaded | e.LoadFailed
 """Comes from the board itself: it can be late, but not lost."""
 

@@ -184,8 +184,8 @@ def agent_trains_twice_for_one_charge(patch: pytest.MonkeyPatch) -> None:
         if training is None:
             turn.emit(f.ResumeTraining())
 
-    participation_ready = participation.ready_for_noise
-    patch.setattr(participation, "ready_for_noise", ready)
+    participation_ready = participation.trainer_ready
+    patch.setattr(participation, "trainer_ready", ready)
     patch.setattr(PrivacyLedger, "quote", _quote_without_slots)
 
 

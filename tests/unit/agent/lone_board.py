@@ -23,7 +23,6 @@ from protocol.ids import (
 from protocol.messages import UPLOAD
 from tests.unit.agent.meadow import (
     CAP,
-    EXAMPLES,
     PINNED,
     TOPICS,
     Meadow,
@@ -152,10 +151,10 @@ class Board:
         match effect:
             case f.LoadBundle(bundle):
                 assert bundle in self.disk.blobs
-                return e.BundleLoaded(bundle, EXAMPLES)
-            case f.StartTraining(order):
+                return e.BundleLoaded(bundle)
+            case f.StartTraining(order, _):
                 assert {order.bundle, order.theta} <= self.disk.blobs.keys()
-                return e.ReadyForNoise()
+                return e.TrainerReady()
             case f.ResumeTraining():
                 return self.draw_noise()
 

@@ -4,7 +4,7 @@ import struct
 from dataclasses import replace
 
 from agent import events as e
-from agent.state import Settings
+from agent.state import Pace, Settings
 from protocol import merkle
 from protocol.accounting import Budget
 from protocol.chain import Certificate, Header, VoteType, vote_bytes
@@ -74,7 +74,6 @@ from protocol.topics import Topics
 
 TASK_NUMBER = TaskId(0)
 DIMENSION = 4
-EXAMPLES = 40
 BUNDLE = b"bundle" * 15000
 BOARD = SigningKey(b"\x07" * 32)
 COORDINATOR = SigningKey(b"\x01" * 32)
@@ -238,7 +237,9 @@ def coordinator_state(online: int) -> bytes:
 
 def settings(boot: int = 1, **changes: object) -> Settings:
     """The board's settings, with changes."""
-    plain = Settings(BOARD, TOPICS, TASK_NUMBER, boot, b"seed")
+    plain = Settings(
+        BOARD, TOPICS, TASK_NUMBER, boot, b"seed", pledge=40, pace=Pace(release_s=0.0)
+    )
     return replace(plain, **changes)  # type: ignore[arg-type] # tests name real fields
 
 

@@ -61,6 +61,40 @@ def test_init_makes_private_keys_and_a_valid_configuration(home: Path) -> None:
     assert len((home / "keys" / "device.seed").read_bytes()) == 32
 
 
+def test_init_makes_a_home_for_its_owner_alone(home: Path) -> None:
+    assert (home / "data").is_dir()
+    for path in (home, *home.rglob("*")):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_run_closes_an_open_home(home: Path, tmp_path: Path) -> None:
+    agent("enrol", "--home", home, "--admission", admission(home, tmp_path))
+    (home / "data" / "a.npz").touch()
+    for path in (home, home / "data", home / "data" / "a.npz", home / "agent.toml"):
+        path.chmod(0o777)
+
+    # Which ends it before it looks for a broker.
+    (home / "agent.toml").write_text("[training]\nboard = 'none such'\n")
+    assert agent("run", "--home", home) == EXIT_CONFIG
+
+    for path in (home, *home.rglob("*")):
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+
+
+@pytest.mark.parametrize("place", [".", "..", "keys", "state/old", "link"])
+def test_data_around_or_among_secrets_are_refused(
+    home: Path, tmp_path: Path, capsys: Capture, place: str
+) -> None:
+    agent("enrol", "--home", home, "--admission", admission(home, tmp_path))
+    (home / "link").symlink_to("keys")
+    (home / "agent.toml").write_text(f"[data]\npath = '{place}'\n")
+
+    assert agent("run", "--home", home) == EXIT_CONFIG
+
+    assert "data need a folder of their own" in capsys.readouterr().err
+
+
 def test_init_again_keeps_the_key_and_the_settings(home: Path, capsys: Capture) -> None:
     seed = (home / "keys" / "device.seed").read_bytes()
     (home / "agent.toml").write_text("[privacy]\nepsilon = 2.0\n")

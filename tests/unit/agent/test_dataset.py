@@ -1,13 +1,16 @@
-"""Data sets: what is read, and how a wrong record is named."""
+"""Data sets: what is read, and that a wrong record is named and stops nothing."""
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from agent.orders import COMPLAINTS_MAX
 from agent.rim.dataset import read_dataset
 from protocol.bundle import CONTENT_FILES, Manifest, Port, Preprocessing, Table
 from protocol.errors import ConfigError
@@ -88,42 +91,98 @@ def write_bytes(name: str, content: bytes) -> Callable[[Path], None]:
     return write
 
 
-@pytest.mark.parametrize(
-    ("write", "named"),
-    [
-        (lambda folder: None, "no .npz or .csv"),
-        (write_csv("1,2,0\n1,x,0\n"), "a.csv: row 2"),
-        (write_csv("1,2,0\n1,2\n"), "a.csv: row 2: 2 columns, 3 above"),
-        (write_csv("1,2,0\n1,nan,0\n"), "record 1: x is not a finite"),
-        (write_csv("1,2,0\n1,inf,0\n"), "record 1: x is not a finite"),
-        (write_csv("1,2,3\n"), "record 0: y is 3, the model has 3 classes"),
-        (write_csv("1,2,-1\n"), "record 0: y is -1"),
-        (write_csv("1,2,0.5\n"), "y is not a whole number"),
-        (write_csv("a,b,c\n"), "has no records"),
-        (write_csv("1,2,3,0\n"), "records of shape"),
-        (write_npz([[1.0, np.nan]], [0]), "a.npz: record 0: x is not a finite"),
-        (write_npz([[1.0, 2.0]], [0, 1]), "1 inputs, 2 targets"),
-        (write_npz([["a", "b"]], [0]), "x is not numeric"),
-        (write_bytes("a.npz", b"not a zip"), "is no .npz file"),
-        (write_bytes("a.npz", b""), "is no .npz file"),
-        (write_bytes("a.csv", b"\xff\xfe"), "is no CSV file"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_wrong_data_are_refused_by_name(
-    tmp_path: Path, write: Callable[[Path], None], named: str
+# What is written, how many records can be used, and what is said of the others.
+WRONG = [
+    (write_csv("1,2,0\n1,secret77,0\n3,4,1\n"), 2, ["a.csv: row 2: not 3 numbers"]),
+    (write_csv("1,2,0\n1,2\n3,4,1\n"), 2, ["a.csv: row 2: not 3 numbers"]),
+    (write_csv("1,2\n1,2,0\n3,4,1\n"), 2, ["a.csv: row 1: not 3 numbers"]),
+    (write_csv("1,2,0\n1,nan,0\n"), 1, ["a.csv: row 2: x is no finite number"]),
+    (write_csv("1,2,0\n1,-inf,0\n"), 1, ["a.csv: row 2: x is no finite number"]),
+    (write_csv("1,2,0\n1,1e39,0\n"), 1, ["a.csv: row 2: x is no finite number"]),
+    (write_csv("1,2,77\n1,2,0\n"), 1, ["a.csv: row 1: y is none of the model's"]),
+    (write_csv("1,2,-77\n"), 0, ["a.csv: row 1: y is none of the model's"]),
+    (write_csv("1,2,0.77\n"), 0, ["a.csv: row 1: y is no finite number of its"]),
+    (write_csv("1,2,7.7e300\n"), 0, ["a.csv: row 1: y is no finite number of its"]),
+    (write_csv("a,b,c\n"), 0, []),
+    (write_csv(""), 0, []),
+    (write_csv('1,2,0\n"1,2,0\n3,4,1\n5,6,2"\n'), 2, ["row 2", "row 4"]),
+    (write_csv('1,2,0\n"1"1,2,0\n3,4,1\n'), 2, ["row 2"]),
+    (write_bytes("a.csv", b"1,2,0\n\xff,2,0\n3,4,1\n"), 2, ["row 2"]),
+    (write_bytes("a.csv", b"1,2,0\n1\0,2,0\n3,4,1\n"), 2, ["row 2"]),
+    (write_bytes("a.csv", b"\xff\xfe"), 0, []),
+    (write_npz([[1.0, np.nan], [1, 2]], [0, 1]), 1, ["a.npz: record 0: x is no"]),
+    (write_npz([["77x", "2"], ["1", "2"]], [0, 1]), 1, ["a.npz: record 0: x is no"]),
+    (write_npz([[1.0, 2.0]], [0, 1]), 1, ["inputs and targets are not equally many"]),
+    (write_npz([[1.0, 2.0, 77]], [0]), 0, ["x has records of another shape"]),
+    (write_npz([[1j, 77j]], [0]), 0, ["record 0: x is no finite number"]),
+    (write_npz([[1, 2], [1, 2]], [2**63, 1]), 1, ["record 0: y is no finite"]),
+    (write_npz(1.0, 0), 0, ["x has records of another shape"]),
+    (write_bytes("a.npz", b"not a zip, 77"), 0, ["a.npz: cannot be read"]),
+    (write_bytes("a.npz", b""), 0, ["a.npz: cannot be read"]),
+]
+
+
+@pytest.mark.parametrize(("write", "usable", "said"), WRONG)
+def test_wrong_record_is_left_out_and_named_and_decides_over_no_other(
+    tmp_path: Path, write: Callable[[Path], None], usable: int, said: list[str]
 ) -> None:
     write(tmp_path)
+    npz(tmp_path, "b.npz", [[7.0, 8.0]], [1])
 
-    with pytest.raises(ConfigError, match=re.escape(named)):
-        read_dataset(tmp_path, MANIFEST)
+    data = read_dataset(tmp_path, MANIFEST)
+
+    assert len(data.x) == len(data.y) == usable + 1
+    assert data.x[-1].tolist() == [7, 8]
+    assert np.isfinite(data.x).all()
+    found = data.complaints.first
+    assert len(found) == len(said)
+    for text, part in zip(found, said, strict=True):
+        assert part in text
+        assert "77" not in text
+
+
+@given(st.lists(st.integers(0, 5), max_size=12), st.integers(0, 12), st.binary())
+def test_no_line_of_a_csv_file_changes_what_others_give(
+    labels: list[int], place: int, line: bytes
+) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = [b"%d,%d,%d" % (i, i * i, label) for i, label in enumerate(labels)]
+        (folder / "a.csv").write_bytes(b"\n".join([b"a,b,c", *rows]))
+        before = read_dataset(folder, MANIFEST).x.tolist()
+        single = line.replace(b"\n", b"")
+        rows.insert(place, single)
+        (folder / "a.csv").write_bytes(b"\n".join([b"a,b,c", *rows]))
+        after = read_dataset(folder, MANIFEST).x.tolist()
+    assert len(after) - len(before) in (0, 1)
+    assert [row for row in before if row not in after] == []
 
 
 def test_pickled_arrays_are_never_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.array([{"evil": 1}], object), y=np.array([0]))
 
-    with pytest.raises(ConfigError, match=r"is no \.npz file"):
-        read_dataset(tmp_path, MANIFEST)
+    data = read_dataset(tmp_path, MANIFEST)
+
+    assert len(data.x) == 0
+    assert data.complaints.first == ["a.npz: cannot be read (ValueError)"]
+
+
+def test_complaints_are_counted_in_full_and_named_in_part(tmp_path: Path) -> None:
+    npz(tmp_path, "a.npz", np.full((500, 2), np.nan), [0] * 500)
+
+    said = read_dataset(tmp_path, MANIFEST).complaints
+
+    assert said.unusable == 500
+    assert len(said.first) == COMPLAINTS_MAX
+
+
+def test_equal_records_are_counted_wherever_they_stand(tmp_path: Path) -> None:
+    npz(tmp_path, "a.npz", [[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]], [0, 1, 1])
+    (tmp_path / "b.csv").write_text("3,4,1\n1,2,0\n")
+
+    facts = read_dataset(tmp_path, MANIFEST).facts(thorough=True)
+
+    assert (facts.records, facts.duplicates) == (5, 2)
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
@@ -131,19 +190,28 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
         read_dataset(tmp_path / "nowhere", MANIFEST)
 
 
-def test_missing_label_column_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("x,y,z\n1,2,0\n")
+def test_folder_without_data_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no \.npz or \.csv"):
+        read_dataset(tmp_path, MANIFEST)
 
-    with pytest.raises(ConfigError, match="no column 'label'"):
-        read_dataset(tmp_path, MANIFEST, "label")
+
+def test_missing_label_column_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y,z\n1,2,0\n3,4,1\n")
+
+    data = read_dataset(tmp_path, MANIFEST, "label")
+
+    assert data.complaints.first == ["a.csv: has no such column as data.label"]
+    assert data.complaints.unusable == 2
 
 
 @pytest.mark.parametrize("value", [9.0, -1.0, 0.5], ids=["above", "below", "between"])
-def test_value_that_is_no_row_of_its_table_is_named(
+def test_value_that_is_no_row_of_its_table_is_left_out(
     value: float, tmp_path: Path
 ) -> None:
     tokens = replace(MANIFEST, tables=(Table(1, 1, 9),))
     npz(tmp_path, "a.npz", [[7.5, 8.0], [7.5, value]], [0, 1])
 
-    with pytest.raises(ConfigError, match=r"a\.npz.*record 1.*place 1.*0 to 8"):
-        read_dataset(tmp_path, tokens)
+    data = read_dataset(tmp_path, tokens)
+
+    assert data.x.tolist() == [[7.5, 8.0]]
+    assert data.complaints.first == ["a.npz: record 1: x is not in the model's table"]

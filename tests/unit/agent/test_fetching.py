@@ -110,7 +110,8 @@ def test_bundle_that_fails_to_load_leaves_the_older_model_in_use() -> None:
     board = connected(Board(Disk(), Meadow(last=0)))
     board.run(lambda: is_condition(board, Condition.TOOK_PART) and not board.inbox)
     adopted = board.state.adopted
-    board.step(e.DataChanged())
+    board.state = replace(board.state, loaded=None)
+    board.step(e.Ticked())
     board.inbox.clear()
 
     board.step(e.LoadFailed(H(BUNDLE), e.Stage.MODEL, "no such operator"))

@@ -1,6 +1,7 @@
 """The hands: order, a full disk, and a broker that is away."""
 
 import errno
+import queue
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,15 +9,16 @@ import pytest
 
 from agent import effects as f
 from agent import events as e
-from agent.orders import Limits
+from agent.orders import Limits, ReportKind
 from agent.rim.blobs import BlobStore
 from agent.rim.hands import Hands, Work
 from agent.rim.home import Home
 from agent.rim.proofs import ProofFolder
 from agent.rim.spool import Index, Spool
-from agent.rim.trainer_process import TrainerProcess
+from agent.rim.trainer_process import TrainerProcess, TrainerSpoke
 from broker.events import LinkSettings
 from broker.rim.link import Link
+from durable import files
 from durable.journal import Journal
 from protocol.errors import StorageError
 from protocol.ids import Digest, H, Version
@@ -147,3 +149,44 @@ def test_progress_and_model_are_where_the_next_start_looks(bench: Bench) -> None
     assert (home.state / "progress").exists()
     assert '"version": 3' in (home.models / "current.json").read_text()
     assert bench.hands.blobs.sound() == frozenset()
+
+
+def test_trainer_finds_the_files_of_a_home_with_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    home = Home(Path("home"))
+    home.begin({})
+    bench = Bench(home)
+    spoken: queue.SimpleQueue[TrainerSpoke] = queue.SimpleQueue()
+    bench.hands.trainer = TrainerProcess(spoken.put, home.state / "trainer.log")
+    bench.hands.blobs.write(H(b"bundle"), b"no bundle")
+
+    bench.hands.carry_out((f.LoadBundle(H(b"bundle")),))
+    report = spoken.get(timeout=30.0).report
+    bench.hands.trainer.stop()
+
+    assert report.kind == ReportKind.FAILED_MODEL
+    assert "home/models" not in report.detail
+    bench.journal.close()
+    bench.hands.index.close()
+    bench.hands.link.stop(0.0)
+
+
+def test_own_parameters_wait_for_room_and_are_private(bench: Bench) -> None:
+    refusals = [OSError(errno.ENOSPC, "full"), None]
+    kept = files.write_temporary
+
+    def refuse_once(path: Path, content: bytes, mode: int = 0o600) -> Path:
+        if (refusal := refusals.pop(0)) is not None:
+            raise refusal
+        return kept(path, content, mode)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "write_temporary", refuse_once)
+        bench.hands.keep_head(H(b"bundle"), b"head")
+
+    file = bench.hands.home.head(H(b"bundle"))
+    assert len(bench.waits) == 1
+    assert file.read_bytes() == b"head"
+    assert file.stat().st_mode & 0o777 == 0o600

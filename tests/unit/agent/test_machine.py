@@ -8,6 +8,7 @@ from agent import effects as f
 from agent import events as e
 from agent.machine import step
 from agent.obstacles import phase
+from agent.orders import SKIPPED_MAX
 from agent.state import Condition, Pace
 from protocol.accounting import Budget
 from protocol.chunks import CHUNK, split
@@ -52,10 +53,10 @@ def test_board_from_first_manifest_to_third_version_makes_each_update_once() -> 
     assert board.disk.charged() == {0, 1, 2}
 
 
-def test_charge_stands_between_ready_and_noise() -> None:
+def test_charge_stands_between_ready_and_data() -> None:
     board = until_training(connected(fresh()))
 
-    effects = board.step(e.ReadyForNoise())
+    effects = board.step(e.TrainerReady())
 
     assert names(effects)[:2] == ["Spend", "ResumeTraining"]
 
@@ -63,10 +64,10 @@ def test_charge_stands_between_ready_and_noise() -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        e.ReadyForNoise(),
+        e.TrainerReady(),
         e.TrainingFinished(b"", bytes(32)),
         e.TrainingFailed(e.Stage.TRAINING, "x"),
-        e.BundleLoaded(H(b"other"), 5),
+        e.BundleLoaded(H(b"other")),
         e.LoadFailed(H(b"other"), e.Stage.MODEL, "x"),
         e.ChunkDelivered(H(b"other"), 0, taken=True),
         e.DownArrived(lease(0)),
@@ -112,8 +113,13 @@ def test_asking_board_ignores_what_is_not_its_lease(payload: bytes) -> None:
     assert board.state.asking is not None
 
 
-def test_check_in_shows_nothing_but_the_pledge_of_the_data() -> None:
-    board = connected(fresh())
+@pytest.mark.parametrize(
+    ("pledge", "shown"), [(0, 16), (16, 16), (31, 16), (40, 32), (10**6, 64)]
+)
+def test_check_in_shows_the_owners_pledge_and_nothing_of_the_data(
+    pledge: int, shown: int
+) -> None:
+    board = connected(fresh(pledge=pledge))
     board.run(lambda: board.state.asking is not None)
 
     said = [
@@ -124,7 +130,7 @@ def test_check_in_shows_nothing_but_the_pledge_of_the_data() -> None:
     ]
     body = CHECK_IN.unpack(said[-1].body)
 
-    assert (body.pledge, body.timeliness_ppm, body.budget_ppm) == (32, 10**6, 10**6)
+    assert (body.pledge, body.timeliness_ppm, body.budget_ppm) == (shown, 10**6, 10**6)
 
 
 def test_unanswered_check_in_is_repeated() -> None:
@@ -163,15 +169,79 @@ def test_board_with_a_wait_between_updates_trains_that_seldom() -> None:
     assert board.meadow.updates.keys() == {0, 1, 2}
 
 
-def test_crash_of_the_trainer_after_the_charge_burns_the_version() -> None:
-    board = until_training(connected(fresh()))
-    board.step(e.ReadyForNoise())
+def until_reading(board: Board) -> Board:
+    """A board that has paid, and whose trainer is at the data."""
+    until_training(board).step(e.TrainerReady())
+    board.inbox.clear()
+    return board
+
+
+@pytest.mark.parametrize("stage", list(e.Stage))
+def test_failure_after_the_charge_sends_noise_of_nothing_for_the_same_charge(
+    stage: e.Stage,
+) -> None:
+    board = until_reading(connected(fresh()))
+
+    effects = board.step(e.TrainingFailed(stage, "killed"))
+
+    (started,) = [it for it in effects if isinstance(it, f.StartTraining)]
+    assert started.empty
+    board.run(lambda: 0 in board.meadow.updates)
+    assert len(board.disk.charges()) == 1
+    assert len(board.meadow.updates[0]) == 1
+
+
+def test_record_that_crashes_the_trainer_is_left_out_and_the_others_count() -> None:
+    board = until_reading(connected(fresh()))
+
+    found = []
+    for record in (5, 3, 5):
+        effects = board.step(e.TrainingFailed(e.Stage.TRAINING, "killed", record))
+        found += [it for it in effects if isinstance(it, f.StartTraining)]
+        board.step(e.TrainerReady())
+        board.inbox.clear()
+
+    # The third time it crashed at a record that was left out already.
+    assert [(it.empty, it.skipped) for it in found] == [
+        (False, (5,)),
+        (False, (5, 3)),
+        (True, (5, 3)),
+    ]
+    assert len(board.disk.charges()) == 1
+
+
+def test_records_that_crash_the_trainer_are_left_out_one_by_one_up_to_a_bound() -> None:
+    board = until_reading(connected(fresh()))
+    effects: list[f.Effect] = []
+
+    for record in range(SKIPPED_MAX + 1):
+        effects = board.step(e.TrainingFailed(e.Stage.TRAINING, "killed", record))
+        board.step(e.TrainerReady())
+        board.inbox.clear()
+
+    (last,) = [it for it in effects if isinstance(it, f.StartTraining)]
+    assert last.empty
+
+
+def test_second_failure_after_the_charge_burns_the_version() -> None:
+    board = until_reading(connected(fresh()))
+    board.step(e.TrainingFailed(e.Stage.TRAINING, "killed"))
     board.inbox.clear()
 
     board.step(e.TrainingFailed(e.Stage.TRAINING, "killed"))
 
     assert is_condition(board, Condition.TOOK_PART)
     assert board.state.waiting == ()
+
+
+def test_failure_without_noise_is_told_and_not_made_up_for() -> None:
+    board = Board(Disk(), Meadow(task_spec(OPEN)), cap=None)
+    until_reading(connected(board))
+
+    effects = board.step(e.TrainingFailed(e.Stage.TRAINING, "diverged"))
+
+    assert "StartTraining" not in names(effects)
+    assert is_condition(board, Condition.TOOK_PART)
 
 
 def test_spent_budget_ends_training_but_not_inference() -> None:
@@ -209,7 +279,7 @@ def test_task_without_noise_runs_where_the_owner_lifts_the_cap() -> None:
         (e.SpaceMeasured(1 << 20), {}, Condition.DISK_FULL),
         (e.Ticked(), {"spool_bytes_max": 100}, Condition.SPOOL_FULL),
         (e.Disconnected(), {}, Condition.OFFLINE),
-        (e.Ticked(), {"pledge": 3}, Condition.TOO_FEW_DATA),
+        (e.Ticked(), {"pledge": 3}, Condition.PLEDGE_TOO_SMALL),
     ],
     ids=["disk full", "spool full", "broker away", "pledge below the least"],
 )
@@ -242,7 +312,7 @@ def test_training_goes_on_while_its_base_version_still_counts() -> None:
     board.meadow.head = 2
 
     board.step(e.ManifestArrived(manifest(2)))
-    board.step(e.ReadyForNoise())
+    board.step(e.TrainerReady())
 
     assert board.disk.charged() == {0}
 
@@ -313,7 +383,7 @@ def test_retained_state_follows_the_phases() -> None:
 
 def test_step_with_equal_arguments_gives_equal_results() -> None:
     board = until_training(connected(fresh()))
-    arguments = (board.settings, board.state, e.ReadyForNoise(), board.now_s)
+    arguments = (board.settings, board.state, e.TrainerReady(), board.now_s)
 
     assert step(*arguments) == step(*arguments)
 
@@ -327,9 +397,9 @@ def test_key_never_shows_in_the_settings() -> None:
 
 def test_second_ready_neither_pays_nor_stops_anything() -> None:
     board = until_training(connected(fresh()))
-    board.step(e.ReadyForNoise())
+    board.step(e.TrainerReady())
 
-    effects = board.step(e.ReadyForNoise())
+    effects = board.step(e.TrainerReady())
 
     assert effects == ()
     assert board.state.training is not None

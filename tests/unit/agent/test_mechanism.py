@@ -5,7 +5,6 @@ would fail under a fresh seed.
 """
 
 import math
-from collections.abc import Callable
 from decimal import Decimal, localcontext
 
 import numpy as np
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 from scipy.stats import kstwo, norm
 
 from agent import sampler
-from agent.mechanism import clipped_sum, private_sum
+from agent.mechanism import on_grid, private_sum, within
 from agent.sampler import discrete_gaussian
-from protocol.errors import ConfigError, NonFinite, NormExceeded
-from protocol.noise import noise_grid
+from protocol.errors import ConfigError, NormExceeded
+from protocol.noise import longest_sum, noise_grid
 from tests.unit.agent.law import Draw, chi_square, stream
 
 ODDS = 1e-6
@@ -165,131 +164,92 @@ def test_fast_proposals_equal_the_slow_twin_at_every_threshold(scale: int) -> No
     assert fast.tolist() == slow_propose(scale, words, draw)
 
 
-def test_private_sum_without_its_noise_is_the_rounded_sum() -> None:
-    clipped = np.random.default_rng(3).normal(0, 1, 500)
-    released = private_sum(clipped, CLIP_Q24, SIGMA, stream(9))
+PLEDGE = 40 * 10**6
+
+
+def test_private_sum_without_its_noise_is_the_sum() -> None:
+    total = np.random.default_rng(3).integers(-(10**9), 10**9, 500)
+    released = private_sum(total, CLIP_Q24, SIGMA, PLEDGE * 10**3, stream(9))
     grid = noise_grid(CLIP_Q24, SIGMA, 500)
     noise = discrete_gaussian(grid.scale, 500, stream(9))
-    rounded = np.rint(clipped / 2.0**grid.exponent).astype(np.int64)
     assert released.exponent == grid.exponent
     assert released.values.dtype == np.int64
-    np.testing.assert_array_equal(released.values - noise, rounded)
+    np.testing.assert_array_equal(released.values - noise, total)
 
 
 def test_private_sum_noise_has_the_charged_deviation() -> None:
     # Odds 1e-6.
     count = 100_000
-    released = private_sum(np.zeros(count), CLIP_Q24, SIGMA, stream(4))
+    zeros = np.zeros(count, np.int64)
+    released = private_sum(zeros, CLIP_Q24, SIGMA, PLEDGE, stream(4))
     real = released.values * 2.0**released.exponent / (CLIP * 2.0)
     excess = (real**2).mean() - 1
-    # The charged sensitivity is up to 0.2 % above the clip, never below.
+    # The charged sensitivity is up to 10^-5 above the clip, never below.
     spread = norm.isf(ODDS / 2) * math.sqrt(2 / count)
-    assert -spread < excess < 0.005 + spread
+    assert -spread < excess < 1e-5 + spread
 
 
 @pytest.mark.parametrize(
-    ("clipped", "clip_q24", "sigma_micro", "error"),
-    [
-        (np.array([0.0, np.nan]), CLIP_Q24, SIGMA, NonFinite),
-        (np.array([0.0, -np.inf]), CLIP_Q24, SIGMA, NonFinite),
-        (np.array([0.0, 1e30]), CLIP_Q24, SIGMA, NormExceeded),
-        (np.array([0.0]), 0, SIGMA, ConfigError),
-        (np.array([0.0]), CLIP_Q24, 0, ConfigError),
-        (np.array([]), CLIP_Q24, SIGMA, ConfigError),
-    ],
-    ids=["nan", "infinity", "huge", "no clip", "no noise", "no parameters"],
+    ("total", "clip_q24", "sigma_micro"),
+    [([0], 0, SIGMA), ([0], CLIP_Q24, 0), ([], CLIP_Q24, SIGMA)],
+    ids=["no clip", "no noise", "no parameters"],
 )
 def test_private_sum_of_unusable_input_is_refused(
-    clipped: NDArray[np.float64],
-    clip_q24: int,
-    sigma_micro: int,
-    error: type[Exception],
+    total: list[int], clip_q24: int, sigma_micro: int
 ) -> None:
-    with pytest.raises(error):
-        private_sum(clipped, clip_q24, sigma_micro, stream(1))
+    steps = np.array(total, np.int64)
+    with pytest.raises(ConfigError):
+        private_sum(steps, clip_q24, sigma_micro, PLEDGE, stream(1))
 
 
-def logistic(
-    shapes: list[int],
-) -> Callable[
-    [NDArray[np.float32], NDArray[np.int64]],
-    tuple[NDArray[np.float32], NDArray[np.float32]],
-]:
-    """Private gradient of a fixed logistic model in float32; notes the rows it got."""
-    theta = np.linspace(-1, 1, 40, dtype=np.float32)
-
-    def step(
-        x: NDArray[np.float32], y: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        shapes.append(len(x))
-        chance = 1 / (1 + np.exp(-(x * theta).sum(1)))
-        rows = (chance - y).astype(np.float32)[:, None] * (x + np.float32(0.25))
-        norms = np.sqrt((rows * rows).sum(1))
-        limit = np.float32(CLIP * (1 - 2.0**-12))
-        scale = np.minimum(np.float32(1), limit / np.maximum(norms, np.float32(1e-30)))
-        return scale.astype(np.float32) @ rows, norms
-
-    return step
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_values_beyond_the_grid_are_refused(value: float) -> None:
+    with pytest.raises(NormExceeded):
+        on_grid(np.array([0.0, value]), -20)
 
 
-def records(count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    rng = np.random.default_rng(8)
-    x = rng.normal(0, 1, (count, 40)).astype(np.float32)
-    return x, rng.integers(0, 2, count)
+SIZES = st.integers(1, 60)
+WIDE = st.integers(-(2**61), 2**61)
 
 
-@pytest.mark.parametrize("count", [1, 7, 8, 50])
-@pytest.mark.parametrize("micro_batch", [1, 8, 64])
-def test_clipped_sum_is_that_of_single_records(count: int, micro_batch: int) -> None:
-    shapes: list[int] = []
-    x, y = records(count)
-    total = clipped_sum(logistic(shapes), x, y, micro_batch)
-    single = logistic([])
-    expected = sum(
-        single(x[i : i + 1], y[i : i + 1])[0].astype(np.float64) for i in range(count)
-    )
-    assert set(shapes) == {micro_batch}
-    np.testing.assert_allclose(total, expected, atol=1e-6 * CLIP * 64)
+def exact_squares(vector: NDArray[np.int64]) -> int:
+    """The slow twin: whole numbers of any size."""
+    return sum(int(value) ** 2 for value in vector)
 
 
-def test_clipped_sum_of_no_records_is_zero() -> None:
-    x, y = records(0)
-    np.testing.assert_array_equal(clipped_sum(logistic([]), x, y, 8), np.zeros(40))
+@given(st.lists(WIDE, min_size=1, max_size=30), st.integers(1, 2**54))
+def test_sum_within_a_radius_is_that_long_and_unturned(
+    values: list[int], most: int
+) -> None:
+    total = np.array(values, np.int64)
+    kept = within(total, most)
+    if exact_squares(total) <= most**2:
+        np.testing.assert_array_equal(kept, total)
+        return
+    # Rounding adds half a step for each coordinate, float64 a share of 2^-51.
+    slack = math.isqrt(len(values)) + 1 + most // 2**50
+    assert math.isqrt(exact_squares(kept)) <= most + slack
+    length = math.sqrt(exact_squares(total))
+    np.testing.assert_allclose(kept, total * (most / length), atol=0.51 + most / 2**50)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
-def test_record_with_a_non_finite_gradient_counts_as_an_empty_slot(bad: float) -> None:
-    x, y = records(30)
-    x[17] = bad
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = clipped_sum(logistic([]), x, y, 8)
-    kept = np.delete(np.arange(30), 17)
-    expected = clipped_sum(logistic([]), x[kept], y[kept], 8)
-    np.testing.assert_allclose(total, expected, atol=1e-6 * CLIP * 64)
+@given(SIZES, st.integers(0, 2**32), st.integers(1, 2**40), st.integers(1, 2**30))
+def test_no_addend_moves_a_shortened_sum_by_more_than_itself_and_rounding(
+    size: int, seed: int, most: int, step: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    total = rng.integers(-2 * most, 2 * most + 1, size)
+    # Near the sphere, from inside and outside, where projection begins.
+    total = (total * (most / max(1.0, math.sqrt(exact_squares(total))))).astype(int)
+    addend = rng.integers(-step, step + 1, size)
+    moved = within(total + addend, most) - within(total, most)
+    bound = math.sqrt(exact_squares(addend)) + (1 + 2**-9) * math.sqrt(size)
+    assert math.sqrt(exact_squares(moved)) <= bound * (1 + 1e-12)
 
 
-def test_one_record_moves_the_released_sum_by_no_more_than_charged() -> None:
-    x, y = records(70)
-    grid = noise_grid(CLIP_Q24, SIGMA, 40)
-    whole = clipped_sum(logistic([]), x, y, 32)
-    moved = []
-    for index in range(70):
-        emptied = x.copy()
-        emptied[index] = np.nan
-        without = clipped_sum(logistic([]), emptied, y, 32)
-        steps = [np.rint(total / 2.0**grid.exponent) for total in (whole, without)]
-        moved.append(float(np.linalg.norm(steps[0] - steps[1])))
-    assert max(moved) <= grid.sensitivity
-    # Clipping bites, so that the bound is not met for want of gradient.
-    assert max(moved) > 0.998 * grid.sensitivity
-
-
-def test_model_without_a_finite_gradient_is_refused() -> None:
-    def broken(
-        x: NDArray[np.float32], y: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        del y
-        return np.full(3, np.nan, np.float32), np.zeros(len(x), np.float32)
-
-    with pytest.raises(NonFinite):
-        clipped_sum(broken, *records(5), 4)
+def test_radius_in_steps_is_never_above_pledge_times_clip() -> None:
+    for clip_q24, dimension in ((1, 1 << 26), (CLIP_Q24, 21_840), (1 << 40, 1)):
+        exponent = noise_grid(clip_q24, SIGMA, dimension).exponent
+        steps = longest_sum(clip_q24, exponent, PLEDGE)
+        exact = 40 * clip_q24 * 2.0 ** (-24 - exponent)
+        assert exact - 1 < steps <= exact

@@ -45,7 +45,7 @@ def test_final_update_leaves_the_spool() -> None:
 
 def test_upload_is_spooled_before_its_first_chunk_leaves() -> None:
     board = until_training(connected(fresh()))
-    board.step(e.ReadyForNoise())
+    board.step(e.TrainerReady())
 
     effects = board.step(board.draw_noise())
 

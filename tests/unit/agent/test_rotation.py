@@ -99,3 +99,13 @@ def test_rotation_waits_for_what_the_present_key_sent(
 @pytest.mark.parametrize("words", [["--done"], []], ids=["nothing-drawn", "no-file"])
 def test_rotation_of_nothing_says_what_to_do(home: Home, words: list[str]) -> None:
     assert agent("rotate", "--home", home.path, *words) == EXIT_CONFIG
+
+
+def test_key_that_was_replaced_is_overwritten(home: Home, tmp_path: Path) -> None:
+    agent("rotate", "--home", home.path, "--out", tmp_path / "rotation")
+    following = home.path / "keys" / "device.seed.next"
+    with home.seed_file.open("rb") as old, following.open("rb") as drawn:
+        agent("rotate", "--home", home.path, "--done")
+        assert old.read() == bytes(32)
+        assert drawn.read() == bytes(32)
+    assert home.seed_file.read_bytes() != bytes(32)

@@ -196,7 +196,7 @@ def test_training_under_way_is_stopped_unpaid_when_the_ledger_is_behind() -> Non
     asked = H(b"another check-in")
     board.step(e.DownArrived(statement(asked, 0, EACH_VERSION + 9, record(4))))
 
-    effects = board.step(e.ReadyForNoise())
+    effects = board.step(e.TrainerReady())
 
     assert "StopTraining" in names(effects)
     assert board.noised == []

@@ -1,10 +1,17 @@
-"""What an agent shows of the privacy that it pays."""
+"""What an agent shows of the privacy that it pays, and of its trainer's sandbox."""
 
 from dataclasses import replace
 
 import pytest
 
-from agent.rim.status import Surroundings, describe
+from agent.orders import Confinement
+from agent.rim.status import (
+    Surroundings,
+    describe,
+    readable,
+    sandbox_facts,
+    sandbox_warnings,
+)
 from protocol.ids import Version
 from protocol.mechanisms import DEVICE_GAUSSIAN, NONE, RECORD_GAUSSIAN
 from tests.unit.agent.lone_board import Board, connected, fresh, until_spooled
@@ -51,3 +58,25 @@ def test_unit_is_the_weakest_that_was_paid_for(
     board = until_spooled(connected(fresh()))
 
     assert unit(paid_by(board, *mechanisms)) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "shown", "warned"),
+    [
+        (None, None, 0),
+        (Confinement(7, 1), {"landlock": "ABI 7", "seccomp": "yes"}, 0),
+        (Confinement(0, 1), {"landlock": "absent", "seccomp": "yes"}, 1),
+        (Confinement(0, 0), {"landlock": "absent", "seccomp": "no"}, 2),
+    ],
+)
+def test_sandbox_says_what_holds_and_warns_of_the_rest(
+    found: Confinement | None, shown: dict[str, str] | None, warned: int
+) -> None:
+    assert sandbox_facts(found) == shown
+    assert len(sandbox_warnings(found)) == warned
+
+
+def test_readable_status_shows_the_sandbox_in_one_line() -> None:
+    shown = readable({"sandbox": sandbox_facts(Confinement(7, 1))})
+
+    assert shown == "sandbox            landlock ABI 7, seccomp yes\n"

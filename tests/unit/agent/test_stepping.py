@@ -9,18 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agent.mechanism import (
-    GROUP,
-    LANES_MAX,
-    Step,
-    private_update,
-    private_update_laplace,
-    sampled_sum,
-)
+from agent.clipping import Gradient
+from agent.mechanism import private_update, private_update_laplace
 from agent.orders import TrainingOrder
 from agent.stepping import noised_steps
 from agent.work import Work
-from protocol.errors import NonFinite
+from protocol.clipping import NORM
 from protocol.ids import H, TaskId, Version
 from protocol.mechanisms import RECORD_DPSGD
 from protocol.noise import device_radius, laplace_grid, laplace_radius, noise_grid
@@ -38,18 +32,16 @@ def stream(seed: int) -> Callable[[int], bytes]:
     return lambda size: hashlib.shake_256(f"{seed} {next(calls)}".encode()).digest(size)
 
 
-def step_at(theta: NDArray[np.float32]) -> Step:
-    """Least squares towards the records, clipped; a zero record pulls to zero."""
+def gradient_at(theta: NDArray[np.float32]) -> Gradient:
+    """Least squares towards the records; not clipped."""
 
-    def step(x: NDArray[Any], y: NDArray[Any]) -> tuple[Any, Any]:
+    def gradient(x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
         del y
-        gradients = theta - x
-        norms = np.linalg.norm(gradients, axis=1)
-        scale = np.minimum(1, CLIP_Q24 / Q24 / np.maximum(norms, 1e-12))
-        total = (scale[:, None] * gradients)[np.isfinite(norms)].sum(axis=0)
-        return np.asarray(total, np.float32), np.asarray(norms, np.float32)
+        assert x.shape == (1, DIMENSION)
+        found: NDArray[np.float32] = theta - x[0]
+        return found
 
-    return step
+    return gradient
 
 
 def schedule(sigma: int, steps: int, sampling: int = MICRO // 4) -> TrainingOrder:
@@ -70,53 +62,13 @@ def schedule(sigma: int, steps: int, sampling: int = MICRO // 4) -> TrainingOrde
     )
 
 
-@pytest.mark.parametrize("micro_batch", [1, 5, 64])
-@pytest.mark.parametrize("count", [0, 1, 7, 300, 1500])
-def test_sampled_sum_is_the_sum_over_what_was_chosen(
-    micro_batch: int, count: int
-) -> None:
-    theta = RNG.normal(size=DIMENSION).astype(np.float32)
-    chosen = np.sort(RNG.choice(1500, count, replace=False))
-    found = sampled_sum(step_at(theta), X, Y, chosen, micro_batch)
-    expected, _ = step_at(theta)(X[chosen], Y[chosen])
-    np.testing.assert_allclose(found, expected, atol=1e-3)
-
-
-def test_record_keeps_its_row_and_disturbs_only_its_group() -> None:
-    rows: list[list[tuple[int, int]]] = []
-
-    def step(x: NDArray[Any], y: NDArray[Any]) -> tuple[Any, Any]:
-        del y
-        assert len(x) == LANES_MAX
-        rows[-1] += [(int(v), row) for row, v in enumerate(x[:, 0]) if v]
-        return np.zeros(1, np.float32), np.zeros(len(x), np.float32)
-
-    numbers = np.arange(1500, dtype=np.float32)[:, None]
-    chosen = np.sort(RNG.choice(np.arange(1, 1500), 400, replace=False))
-    for some in (chosen, np.delete(chosen, 100)):
-        rows.append([])
-        sampled_sum(step, numbers, Y, some, 64)
-    assert {number % LANES_MAX for number, row in rows[0] if row == 3} == {3}
-    gone = int(chosen[100])
-    assert set(rows[0]) - set(rows[1]) == {(gone, gone % LANES_MAX)}
-    others = [
-        [entry for entry in seen if entry[0] // GROUP != gone // GROUP] for seen in rows
-    ]
-    assert others[0] == others[1]
-
-
 def test_steps_without_much_noise_reach_the_mean_of_the_clipped() -> None:
     theta = np.full(DIMENSION, 3.0, np.float32)
-    calls: list[str] = []
     order = schedule(MICRO // 50, 60)
-    vector = noised_steps(
-        step_at,
-        Work(theta, X[:400], Y[:400], order, 8),
-        lambda: calls.append("ready"),
-        stream(1),
-    )
+    work = Work(theta, X[:400], Y[:400], order, 8)
+    vector, unusable = noised_steps(gradient_at, work, NORM, stream(1))
     end = theta - vector.values * 2.0**vector.exponent / order.pledge
-    assert calls == ["ready"]
+    assert unusable == 0
     # Records lie around zero, so that clipped pulls balance near it.
     assert np.abs(end).max() < 0.3
 
@@ -125,9 +77,11 @@ def test_one_step_over_all_records_is_one_noised_sum() -> None:
     theta = np.full(DIMENSION, 3.0, np.float32)
     order = schedule(4 * MICRO, 1, MICRO)
     work = Work(theta, X[:400], Y[:400], order, 8)
-    draws = [noised_steps(step_at, work, lambda: None, stream(s)) for s in range(300)]
+    draws = [noised_steps(gradient_at, work, NORM, stream(s))[0] for s in range(300)]
     ways = np.array([draw.values * 2.0**draw.exponent for draw in draws]) * 2
-    exact, _ = step_at(theta)(X[:400], Y[:400])
+    pulls = theta - X[:400].astype(np.float64)
+    norms = np.linalg.norm(pulls, axis=1, keepdims=True)
+    exact = (pulls * np.minimum(1, CLIP_Q24 / Q24 / norms)).sum(axis=0)
     deviation = noise_grid(CLIP_Q24, 4 * MICRO, DIMENSION).deviation
     scores = (ways - exact) / deviation
     # 1800 numbers: odds below 1e-6 for either bound.
@@ -135,36 +89,30 @@ def test_one_step_over_all_records_is_one_noised_sum() -> None:
     assert 0.85 < scores.std() < 1.15
 
 
-def test_nothing_is_drawn_before_it_is_paid_for() -> None:
-    class Unpaid(Exception):
-        pass
-
-    def draw(size: int) -> bytes:
-        raise AssertionError(size)
-
-    def refuse() -> None:
-        raise Unpaid
-
+def test_every_step_has_its_own_noise_of_the_charged_size() -> None:
+    # Without records theta never moves but by noise; 60 steps of 6 numbers a seed.
+    order = schedule(2 * MICRO, 60)
     theta = np.zeros(DIMENSION, np.float32)
-    work = Work(theta, X[:9], Y[:9], schedule(MICRO, 3), 4)
-    with pytest.raises(Unpaid):
-        noised_steps(step_at, work, refuse, draw)
+    work = Work(theta, X[:0], Y[:0], order, 8)
+    grid = noise_grid(CLIP_Q24, 2 * MICRO, DIMENSION)
+    seen: list[NDArray[np.float32]] = []
 
+    def watched(moved: NDArray[np.float32]) -> Gradient:
+        seen.append(moved.copy())
+        return gradient_at(moved)
 
-def test_model_without_a_gradient_fails_before_it_is_paid_for() -> None:
-    def broken(theta: NDArray[np.float32]) -> Step:
-        del theta
-        return lambda x, y: (
-            np.full(2, np.nan, np.float32),
-            np.ones(len(x), np.float32),
-        )
+    for seed in range(20):
+        noised_steps(watched, work, NORM, stream(seed))
 
-    def ready() -> None:
-        raise AssertionError
-
-    work = Work(np.zeros(2, np.float32), X, Y, schedule(MICRO, 1), 4)
-    with pytest.raises(NonFinite):
-        noised_steps(broken, work, ready, stream(1))
+    rate = order.training.learning_rate_q24 / Q24 / (order.pledge / 4)
+    moves = [
+        (seen[i] - seen[i + 1]) / rate for i in range(len(seen) - 1) if (i + 1) % 60
+    ]
+    scores = np.array(moves) / grid.deviation
+    by_step = scores.reshape(20, 59, DIMENSION)
+    # 7,080 numbers, and 120 a step: odds below 1e-6 each.
+    assert 0.95 < scores.std() < 1.05
+    assert (by_step.std(axis=(0, 2)) > 0.65).all()
 
 
 @pytest.mark.parametrize("length", [0.0, 0.1, 0.5, 100.0, np.inf, np.nan])
@@ -219,5 +167,5 @@ def test_windows_are_part_of_the_order_and_change_no_noise() -> None:
         Work(theta, X[:50], Y[:50], given, 8)
         for given in (order, replace(order, windows=3))
     ]
-    ways = [noised_steps(step_at, work, lambda: None, stream(4)) for work in works]
+    ways = [noised_steps(gradient_at, work, NORM, stream(4))[0] for work in works]
     np.testing.assert_array_equal(ways[0].values, ways[1].values)

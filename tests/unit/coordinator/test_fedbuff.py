@@ -11,7 +11,15 @@ from coordinator.aggregation.strategy import (
     unpack_grid,
 )
 from protocol.errors import AggregationError
-from protocol.task import Q15, Q16, Q24, AggregationPolicy, Strategy, version_digest
+from protocol.task import (
+    Q15,
+    Q16,
+    Q24,
+    AggregationPolicy,
+    Strategy,
+    polynomial_staleness,
+    version_digest,
+)
 
 
 def policy(
@@ -39,13 +47,40 @@ def start(values: list[float]) -> ModelState:
     return fedbuff(policy()).init(update(values).vector)
 
 
-def test_fedbuff_weights_and_pledges_give_the_weighted_mean_gradient() -> None:
-    # (1 * 6 + 1/2 * 8) / (1 * 2 + 1/2 * 6) = 2 against the gradient.
-    updates = [update([6.0], Q15, 2), update([8.0], Q15 // 2, 6)]
+def test_fedbuff_divides_the_weighted_sum_by_all_examples() -> None:
+    # (1 * 6 + 1/2 * 20) / (2 + 6) = 2 against the gradient.
+    updates = [update([6.0], Q15, 2), update([20.0], Q15 // 2, 6)]
 
     after = fedbuff(policy()).apply(start([10.0]), updates)
 
     assert after.theta.tolist() == [8 * Q24]
+
+
+def test_fedbuff_equal_staleness_shortens_the_step() -> None:
+    late = [update([8.0], Q15 // 4), update([8.0], Q15 // 4)]
+
+    after = fedbuff(policy()).apply(start([10.0]), late)
+
+    assert after.theta.tolist() == [8 * Q24]
+
+
+@pytest.mark.parametrize("tau", range(21))
+def test_fedbuff_whole_optimum_added_late_converges_at_any_delay(tau: int) -> None:
+    # Each board's update goes all the way to its optimum at 0 from a base `tau` old.
+    weight = polynomial_staleness(1.0, 20)[tau]
+    aggregator = fedbuff(policy())
+    state = start([1.0, -1.0])
+    thetas = [state.theta] * (tau + 1)
+
+    far = []
+    for _ in range(60 * (tau + 1)):
+        late = WeightedUpdate(thetas[-1 - tau].copy(), weight, 1)
+        state = aggregator.apply(state, [late])
+        thetas.append(state.theta)
+        far.append(int(np.abs(state.theta).max()))
+
+    assert max(far) <= Q24
+    assert max(far[len(far) // 2 :]) < Q24 // 20
 
 
 def test_fedbuff_two_versions_momentum_and_average_worked_by_hand() -> None:
@@ -76,14 +111,9 @@ def test_fedbuff_largest_inputs_saturate_and_never_wrap() -> None:
     assert after.momentum.tolist() == [-MOMENTUM_MAX, MOMENTUM_MAX]
 
 
-@pytest.mark.parametrize(
-    "updates", [[], [update([1.0], 0)]], ids=["none", "weightless"]
-)
-def test_fedbuff_nothing_to_count_is_an_aggregation_error(
-    updates: list[WeightedUpdate],
-) -> None:
+def test_fedbuff_no_update_is_an_aggregation_error() -> None:
     with pytest.raises(AggregationError):
-        fedbuff(policy()).apply(start([0.0]), updates)
+        fedbuff(policy()).apply(start([0.0]), [])
 
 
 def test_pack_model_any_state_reads_back_and_names_itself() -> None:

@@ -15,7 +15,7 @@ def board(number: int) -> DeviceId:
 
 
 def grant(ends_at_s: float = 10.0) -> Grant:
-    return Grant(Version(0), LEASE, ends_at_s)
+    return Grant(Version(0), LEASE, 0.0, ends_at_s)
 
 
 def waiting(places: int, boards: int, seed: bytes = b"") -> LeaseTable:
@@ -57,17 +57,50 @@ def test_expire_frees_ended_places_only() -> None:
     for number, ends_at_s in enumerate((5.0, 6.0, 7.0)):
         table = table.grant(board(number), grant(ends_at_s))
 
-    assert table.ends_at_s == 5.0
+    assert table.wake_at_s == 5.0
     assert table.expire(6.0).free == 2
-    assert table.expire(6.0).ends_at_s == 7.0
+    assert table.expire(6.0).wake_at_s == 7.0
     assert table.expire(4.9) is table
+
+
+def test_dealt_counts_used_leases_and_those_in_force() -> None:
+    table = LeaseTable(3)
+    for number in range(3):
+        table = table.grant(board(number), grant())
+
+    assert table.use(board(0), 1.0).dealt == {0: 3}
+    assert table.release(board(0)).dealt == {0: 2}
+    assert table.expire(10.0).dealt == {0: 0}
+
+
+def test_dealt_leaves_out_a_lease_that_takes_twice_as_long_as_usual() -> None:
+    usual = LeaseTable(3).grant(board(0), grant(99.0))
+    for round_s in range(1, 60):
+        usual = usual.use(board(0), 1.0 * round_s)
+        usual = usual.grant(board(0), Grant(Version(0), LEASE, round_s, 99.0))
+    table = usual.grant(board(1), Grant(Version(1), LEASE, 60.0, 99.0))
+
+    assert table.usual_s < 1.1
+    assert table.expire(61.0).dealt[Version(1)] == 1
+    slow = table.expire(62.5)
+    assert slow.dealt[Version(1)] == 0
+    # It keeps its place, and its update is as welcome as any.
+    assert slow.free == 1
+    assert slow.expire(99.0).free == 3
+
+
+def test_forget_drops_the_counts_of_old_versions() -> None:
+    table = LeaseTable(3).grant(board(0), grant()).use(board(0), 1.0)
+
+    assert table.forget(Version(1)).dealt == {}
+    assert table.forget(Version(0)).dealt == {0: 1}
 
 
 def test_release_unknown_board_changes_nothing() -> None:
     table = LeaseTable(1)
 
     assert table.release(board(0)) is table
-    assert table.ends_at_s == float("inf")
+    assert table.wake_at_s == float("inf")
 
 
 def test_selection_uniform_gives_every_board_the_same_chance() -> None:

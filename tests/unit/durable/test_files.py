@@ -144,3 +144,121 @@ def test_free_bytes_of_a_folder_is_positive_and_of_nothing_an_error(
     assert files.free_bytes(tmp_path) > 0
     with pytest.raises(StorageError):
         files.free_bytes(tmp_path / "none")
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """Permission bits of a folder and of all below it."""
+    paths = (folder, *folder.rglob("*"))
+    return {path.name: path.lstat().st_mode & 0o777 for path in paths}
+
+
+def loose_home(folder: Path) -> Path:
+    home = folder / "home"
+    for name in (".", "data/old", "keys"):
+        (home / name).mkdir(parents=True, mode=0o755)
+    for name in ("status.json", "data/old/a.npz", "keys/seed"):
+        (home / name).write_bytes(b"x")
+    for path in (home, *home.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return home
+
+
+def test_make_private_closes_all_but_what_is_left_alone(tmp_path: Path) -> None:
+    home = loose_home(tmp_path)
+
+    changed = files.make_private(home, leave=("keys",))
+
+    assert modes(home) == {
+        **{"home": 0o700, "data": 0o700, "old": 0o700, "keys": 0o700},
+        **{"status.json": 0o600, "a.npz": 0o600, "seed": 0o644},
+    }
+    assert home in changed
+    assert files.make_private(home, leave=("keys",)) == []
+
+
+def test_make_private_leaves_only_folders_of_the_first_level(tmp_path: Path) -> None:
+    deep = tmp_path / "data" / "keys"
+    deep.mkdir(parents=True)
+    (deep / "a.npz").touch()
+    (deep / "a.npz").chmod(0o644)
+
+    files.make_private(tmp_path, leave=("keys",))
+
+    assert modes(tmp_path)["a.npz"] == 0o600
+
+
+def test_make_private_follows_no_link(tmp_path: Path) -> None:
+    outside, home = tmp_path / "outside", tmp_path / "home"
+    outside.mkdir()
+    (outside / "file").touch()
+    (outside / "file").chmod(0o644)
+    home.mkdir()
+    (home / "link").symlink_to(outside)
+    (home / "file").symlink_to(outside / "file")
+
+    files.make_private(home)
+
+    assert modes(outside)["file"] == 0o644
+
+
+def test_make_private_leaves_others_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, other = loose_home(tmp_path), os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+
+    assert files.make_private(home) == []
+
+
+def test_private_files_are_made_private_and_the_umask_comes_back(
+    tmp_path: Path,
+) -> None:
+    before = os.umask(0o022)
+    try:
+        with files.private_files():
+            (tmp_path / "inside").write_bytes(b"")
+        (tmp_path / "outside").write_bytes(b"")
+    finally:
+        os.umask(before)
+
+    found = modes(tmp_path)
+    assert (found["inside"], found["outside"]) == (0o600, 0o644)
+
+
+def test_replace_unsynced_is_private_whatever_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "status.json"
+    path.write_bytes(b"old")
+    path.chmod(0o644)
+
+    files.replace_unsynced(path, b"new")
+
+    assert path.read_bytes() == b"new"
+    assert modes(tmp_path)["status.json"] == 0o600
+
+
+@pytest.mark.parametrize("remove", [True, False], ids=["removed", "replaced"])
+def test_erasing_overwrites_what_was_under_the_name(
+    tmp_path: Path, remove: bool
+) -> None:
+    path = tmp_path / "seed"
+    path.write_bytes(b"secret")
+    with path.open("rb") as held:
+        with files.erasing(path):
+            if remove:
+                path.unlink()
+            else:
+                files.write_atomic(path, b"another")
+        assert held.read() == bytes(6)
+    assert remove or path.read_bytes() == b"another"
+
+
+def test_erasing_touches_nothing_that_is_still_there(tmp_path: Path) -> None:
+    path = tmp_path / "seed"
+    path.write_bytes(b"secret")
+
+    with pytest.raises(RuntimeError), files.erasing(path):
+        raise RuntimeError
+    with files.erasing(path):
+        pass
+
+    assert path.read_bytes() == b"secret"

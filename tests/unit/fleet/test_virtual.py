@@ -118,6 +118,27 @@ def test_run_virtual_local_training_learns_without_privacy() -> None:
     assert {point.staleness_mean for point in run.last.versions[1:]} == {0.0}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("devices", "buffer", "leases"),
+    [(10, 2, 10), (10, 2, 6), (20, 2, 20), (10, 4, None)],
+    ids=["five versions late", "three late", "ten late", "default"],
+)
+def test_run_virtual_late_updates_never_lead_away_from_what_was_reached(
+    devices: int, buffer: int, leases: int | None
+) -> None:
+    plan = FleetPlan(
+        devices=devices, buffer=buffer, leases=leases, privacy="none", until_version=80
+    )
+
+    run = run_virtual(plan, threads=1)
+
+    reached = [point.accuracy or 0.0 for point in run.last.versions]
+    assert max(reached) > 0.9
+    for version in range(40, len(reached)):
+        assert reached[version] > max(reached[:version]) - 0.02
+
+
 def test_run_virtual_without_data_names_what_is_missing() -> None:
     with pytest.raises(ConfigError, match=r"absent\.npz"):
         run_virtual(replace(PLAN, data="absent.npz"))

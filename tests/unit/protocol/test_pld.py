@@ -37,17 +37,58 @@ def test_every_record_sampled_is_exact() -> None:
     assert found == pytest.approx(gaussian_epsilon(math.sqrt(10) / 10, 1e-5), abs=1e-6)
 
 
-def test_one_sum_meets_its_closed_curve() -> None:
-    rate, sigma, delta = 0.2, 1.1, 1e-4
-    epsilon = sampled_epsilon(micro("1.1"), micro("0.2"), 1, delta)
+def one_sum(rate: float, sigma: float, epsilon: float) -> float:
+    """The exact delta of one sum, from its closed curve, for the worse direction."""
 
     def tail(place: float) -> float:
         return 0.5 * math.erfc(place / sigma / math.sqrt(2))
 
-    place = sigma**2 * math.log((math.expm1(epsilon) + rate) / rate) + 0.5
-    mixed = (1 - rate) * tail(place) + rate * tail(place - 1)
-    exact = mixed - math.exp(epsilon) * tail(place)
-    assert 0.995 * delta <= exact <= delta
+    def place(loss: float) -> float:
+        return sigma**2 * math.log((math.expm1(loss) + rate) / rate) + 0.5
+
+    def mixed(at: float) -> float:
+        return (1 - rate) * tail(at) + rate * tail(at - 1)
+
+    likely = place(epsilon)
+    removing = mixed(likely) - math.exp(epsilon) * tail(likely)
+    if math.expm1(-epsilon) + rate <= 0:
+        return removing
+    below = place(-epsilon)
+    adding = (1 - tail(below)) - math.exp(epsilon) * (1 - mixed(below))
+    return max(removing, adding)
+
+
+def test_one_sum_meets_its_closed_curve() -> None:
+    epsilon = sampled_epsilon(micro("1.1"), micro("0.2"), 1, 1e-4)
+
+    assert 0.995e-4 <= one_sum(0.2, 1.1, epsilon) <= 1e-4
+
+
+@pytest.mark.parametrize("delta", [1e-3, 3e-4, 9e-5, 1e-5, 1e-8, 1e-10])
+@pytest.mark.parametrize("rate", ["0.0001", "0.001", "0.01", "0.3"])
+@pytest.mark.parametrize("sigma", ["0.3", "0.5", "1", "4", "50"])
+def test_one_sum_is_never_below_the_truth_however_small(
+    sigma: str, rate: str, delta: float
+) -> None:
+    epsilon = sampled_epsilon(micro(sigma), micro(rate), 1, delta)
+
+    # What is paid for the noise's grid and for what stands outside of the table.
+    assert one_sum(float(rate), float(sigma), epsilon) <= delta
+    if epsilon > 0.01:
+        assert one_sum(float(rate), float(sigma), 0.98 * epsilon) >= 0.9 * delta
+
+
+@pytest.mark.parametrize("total", [1, 2, 7, 100])
+def test_epsilon_below_the_first_grid_point_grows_with_the_schedule(total: int) -> None:
+    table = [
+        sampled_epsilon(micro("0.3"), micro(rate), count, delta)
+        for rate in ("0.0001", "0.001")
+        for delta in (1e-5, 1e-8)
+        for count in (total, total + 1)
+    ]
+
+    for fewer, more in zip(table[::2], table[1::2], strict=True):
+        assert 0 <= fewer <= more < math.inf
 
 
 def test_epsilon_falls_with_noise_and_grows_with_the_schedule() -> None:

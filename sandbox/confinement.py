@@ -1,0 +1,84 @@
+"""The door into the sandbox, which opens in one direction."""
+
+import os
+import resource
+import site
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox import landlock, seccomp
+from sandbox.system import hide_memory, renounce_privileges
+
+FILES_MAX = 64
+"""Descriptors that a confined process may have open."""
+FILE_BYTES_MAX = 1 << 20
+"""How long a file may grow that was open before: the log."""
+_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
+_LOADER = "/etc/ld.so.cache"
+_CODE_FOLDERS = ("site-packages", "dist-packages", "lib-dynload")
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """What the kernel keeps a process from.
+
+    Attributes:
+      landlock: The ABI of Landlock that holds; 0 for none.
+      seccomp: Whether system calls are filtered.
+    """
+
+    landlock: int
+    seccomp: bool
+
+
+def enter(readable: Iterable[Path]) -> Confinement:
+    """Confines this process for the rest of its life.
+
+    To be called once everything is imported and before anything of others is read.
+    Modules and libraries may still be loaded; beside these only `readable` can be
+    opened, and nothing can be written but what is open.
+
+    Args:
+      readable: Files, and folders with all that is below them. Where a path is not
+        there yet, it stays closed.
+
+    Raises:
+      OSError: If the kernel refuses what it has: the process should end.
+    """
+    # Landlock binds the thread that asks for it, and those that it starts.
+    is_alone = len(list(Path("/proc/self/task").iterdir())) == 1
+    hide_memory()
+    renounce_privileges()
+    for limit, most in (
+        (resource.RLIMIT_NOFILE, FILES_MAX),
+        (resource.RLIMIT_FSIZE, FILE_BYTES_MAX),
+    ):
+        resource.setrlimit(limit, (most, most))
+    version = landlock.restrict([*_code(), *readable]) if is_alone else 0
+    return Confinement(version, seccomp.restrict())
+
+
+def _code() -> list[Path]:
+    """Where modules and libraries come from, which may be loaded late."""
+    folders = [Path(os.__file__).parent, *map(Path, site.getsitepackages())]
+    folders += [Path(path) for path in sys.path if Path(path).name in _CODE_FOLDERS]
+    packages = {
+        _place(module.__file__)
+        for name, module in tuple(sys.modules.items())
+        if "." not in name and getattr(module, "__file__", None)
+    }
+    outside = [
+        path
+        for path in sorted(packages)
+        if not any(path.is_relative_to(folder) for folder in folders)
+    ]
+    return [*folders, *outside, *map(Path, _LIBRARIES), Path(_LOADER)]
+
+
+def _place(file: str | None) -> Path:
+    """A package's folder, or a module's only file."""
+    assert file is not None
+    path = Path(file)
+    return path.parent if path.stem == "__init__" else path
