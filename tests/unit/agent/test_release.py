@@ -108,7 +108,7 @@ def test_boards_are_told_apart_neither_by_time_nor_by_failures() -> None:
         said = [it for it in board.log if isinstance(it, f.Publish)]
         envelopes = [ENVELOPE.unpack(it.payload) for it in said]
         ways.append([(it.counter, it.kind, it.body) for it in envelopes])
-        assert len(board.disk.journal) == 3
+        assert len(board.disk.charges()) == 3
 
     assert ways[0] == ways[1] == ways[2]
 
@@ -161,7 +161,7 @@ def test_power_cut_while_an_update_is_held_loses_that_version_alone() -> None:
 
     again.run(lambda: again.meadow.head == 3)
     assert 0 not in again.meadow.updates
-    assert len(again.disk.journal) == 3
+    assert len(again.disk.charges()) == 3
 
 
 def test_timeliness_counts_leases_and_updates_and_no_failures_of_records() -> None:
