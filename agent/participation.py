@@ -105,8 +105,9 @@ def hear_lease(turn: Turn, envelope: Envelope) -> None:
     )
     staleness_max = offer.spec.aggregation.staleness_max
     training = Training(order, envelope, False, staleness_max)
+    told = evolve(state.told, lease=None)
     leases = state.leases + 1
-    turn.state = evolve(state, asking=None, training=training, leases=leases)
+    turn.state = evolve(state, asking=None, training=training, leases=leases, told=told)
     turn.emit(StartTraining(order))
 
 

@@ -125,8 +125,8 @@ def scan(content: bytes) -> Scan:
       content: The file's bytes.
 
     Raises:
-      StorageError: If the head is not a journal's.
-      DamagedJournal: If a frame is damaged that was acknowledged; names the offset.
+      DamagedJournal: If the head is not a journal's, or a frame is damaged that was
+        acknowledged; names the offset.
     """
     salt = _salt(content)
     payloads: list[bytes] = []
@@ -172,7 +172,7 @@ def salvage(content: bytes) -> Salvage:
 
 def _salt(content: bytes) -> bytes:
     if len(content) < HEAD_BYTES or not content.startswith(MAGIC):
-        raise StorageError("not a journal: wrong head at offset 0")
+        raise DamagedJournal("not a journal: wrong head at offset 0", 0)
     return content[len(MAGIC) : HEAD_BYTES]
 
 

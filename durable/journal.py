@@ -66,9 +66,9 @@ class Journal:
 
         Raises:
           ConfigError: If another process has it open.
-          DamagedJournal: If an acknowledged entry is damaged; the message names the
-            offset.
-          StorageError: If it is no journal, or the disk refuses.
+          DamagedJournal: If it is no journal, or an acknowledged entry is damaged; the
+            message names the offset.
+          StorageError: If the disk refuses.
         """
         with storage_errors(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_MODE)
@@ -89,8 +89,6 @@ class Journal:
             found = scan(content)
         except DamagedJournal as error:
             raise DamagedJournal(f"{path}: {error}", error.offset) from error
-        except StorageError as error:
-            raise StorageError(f"{path}: {error}") from error
         if found.nulled and strict:
             at = found.sound_bytes
             raise DamagedJournal(f"{path}: ends in zeros from offset {at} on", at)

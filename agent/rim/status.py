@@ -167,6 +167,7 @@ def _privacy(settings: Settings, state: State) -> dict[str, Any]:
         "carried": len(ledger.carried),
         "counts_as_spent": ledger.spent or None,
         "stated_height": state.told.height,
+        "stated_by": len(state.told.by),
         "releases_left": left,
         "without_noise": ledger.exposed,
         "trusts_bundle": settings.trust_bundle,

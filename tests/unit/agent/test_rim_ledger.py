@@ -120,6 +120,17 @@ def test_any_byte_of_the_last_entry_flipped_is_refused_with_the_way_out(
         assert path.read_bytes() == spoiled
 
 
+@pytest.mark.parametrize("offset", range(16))
+def test_any_byte_of_the_head_flipped_is_refused(home: Home, offset: int) -> None:
+    path = journal_file(home)
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 0x20
+    path.write_bytes(content)
+
+    with pytest.raises(ConfigError, match="recount --home"):
+        opened(home)
+
+
 def test_entry_that_was_cut_short_is_dropped(home: Home) -> None:
     path = journal_file(home)
     path.write_bytes(path.read_bytes()[:-1])
