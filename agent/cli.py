@@ -1,4 +1,4 @@
-"""`starling agent`: init, enrol, run, status, train-once."""
+"""`starling agent`: init, enrol, run, recount, status, train-once."""
 
 import argparse
 import json
@@ -22,6 +22,7 @@ examples:
   starling agent enrol --home /var/lib/starling --admission admission.json
   starling agent run --home /var/lib/starling
   starling agent status --home /var/lib/starling --json
+  starling agent recount --home /var/lib/starling --take-data
   starling agent train-once --bundle bundle/ --data data/ --epochs 3
 
 --home may be left out where the environment variable STARLING_HOME is set.
@@ -72,6 +73,22 @@ def _parser() -> argparse.ArgumentParser:
         "--done", action="store_true", help="go over to the key that the chain knows"
     )
     _verb(verbs, "run", _run, "take part, until stopped")
+    counting = _verb(
+        verbs, "recount", _recount, "count all that is known, after a loss or a move"
+    )
+    counting.add_argument(
+        "--take-data",
+        action="store_true",
+        help="move the data set here from another home, with all that was paid",
+    )
+    counting.add_argument(
+        "--from", type=Path, dest="origin", help="that home, if it was moved itself"
+    )
+    counting.add_argument(
+        "--as-fully-spent",
+        action="store_true",
+        help="count everything as spent where what was paid is not known",
+    )
     _verb(verbs, "status", _status, "show what the agent is doing")
     once = verbs.add_parser("train-once", help="train locally, without any network")
     once.set_defaults(run=_train_once)
@@ -211,6 +228,32 @@ def _run(arguments: argparse.Namespace) -> int:
         parts = assemble(home, config, inbox.put, time.monotonic())
         hide_memory()
         Runner(parts, inbox).run()
+    return 0
+
+
+def _recount(arguments: argparse.Namespace) -> int:
+    from agent.rim.home import Home
+    from agent.rim.recount import recount
+    from durable.files import lock
+
+    home = Home(_home(arguments))
+    data = home.data(home.config())
+    admission = home.admission()
+    with lock(home.state / "lock"):
+        found = recount(
+            home,
+            data,
+            chain=None if admission is None else admission.pinned.chain_id,
+            take_data=arguments.take_data,
+            origin=arguments.origin,
+            as_fully_spent=arguments.as_fully_spent,
+        )
+    aside = None if found.aside is None else str(found.aside)
+    document = {"kept": found.kept, "counted": list(found.added), "aside": aside}
+    lines = [f"kept {found.kept} entries", *(f"counted {each}" for each in found.added)]
+    if aside is not None:
+        lines.append(f"the ledger as it was: {aside}")
+    _print(arguments, document, "\n".join(lines) + "\n")
     return 0
 
 

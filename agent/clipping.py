@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.work import Work
 from protocol.clipping import scale_inside
 from protocol.task import Q24
 
@@ -113,12 +114,7 @@ class ClippedSum:
 
 
 def clipped_sum(
-    gradient: Gradient,
-    x: NDArray[Any],
-    y: NDArray[Any],
-    chosen: Iterable[int],
-    dimension: int,
-    clip: Clip,
+    gradient: Gradient, work: Work, chosen: Iterable[int], clip: Clip
 ) -> ClippedSum:
     """Adds up the clipped gradients of some records, each computed by itself.
 
@@ -127,19 +123,23 @@ def clipped_sum(
 
     Args:
       gradient: At the current theta.
-      x: (n, ...) records.
-      y: (n, ...) labels.
+      work: Records, and which of them count as none.
       chosen: Numbers of records, each below n.
-      dimension: d.
       clip: Of every record.
     """
-    found = ClippedSum(dimension, clip)
+    x, y = work.x, work.y
+    found = ClippedSum(work.theta.size, clip)
     row_x = aligned((1, *x.shape[1:]), x.dtype)
     row_y = aligned((1, *y.shape[1:]), y.dtype)
     for number in chosen:
+        if number in work.skipped:
+            found.skip()
+            continue
+        work.mark(int(number))
         row_x[0], row_y[0] = x[number], y[number]
         try:
             found.add(gradient(row_x, row_y))
         except Exception:  # noqa: BLE001 - a record on which anything fails is an empty slot; to stop would tell
             found.skip()
+    work.mark(None)
     return found

@@ -147,7 +147,7 @@ class PaceSettings:
     )
     release_s: float = setting(
         0.5,
-        "From a lease to its update, at first, in s; doubles where training takes "
+        "From a charge to its update, at first, in s; doubles where training takes "
         "longer, so that time tells next to nothing of the data.",
         least=0.05,
         most=3600,

@@ -106,10 +106,12 @@ class StartTraining:
       order: What to train.
       empty: Whether to train on no record: what was paid for did not come, and noise
         takes its place.
+      skipped: Numbers of records at which trainers crashed; they count as none.
     """
 
     order: TrainingOrder
     empty: bool = False
+    skipped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,13 @@ class Spend:
     """Append to the privacy ledger's journal and sync it."""
 
     entry: bytes
+
+
+@dataclass(frozen=True)
+class LeapBoot:
+    """Count the agent's starts from here, durably: counters up to it are used."""
+
+    boot: int
 
 
 @dataclass(frozen=True)
@@ -202,6 +211,7 @@ Effect = (
     | LoadBundle
     | StartTraining
     | Spend
+    | LeapBoot
     | ResumeTraining
     | StopTraining
     | SpoolUpload

@@ -120,10 +120,17 @@ class TrainingFinished:
 
 @dataclass(frozen=True)
 class TrainingFailed:
-    """The trainer gave up, crashed, or was stopped at its time limit."""
+    """The trainer gave up, crashed, or was stopped at its time limit.
+
+    Attributes:
+      stage: Where.
+      detail: For the operator.
+      record: Number of the record at which it crashed, if it was at one.
+    """
 
     stage: Stage
     detail: str
+    record: int | None = None
 
 
 @dataclass(frozen=True)

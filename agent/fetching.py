@@ -11,7 +11,14 @@ import math
 import sys
 from functools import lru_cache
 
-from agent.effects import AdoptModel, KeepBlobs, LoadBundle, PersistProgress, StoreBlob
+from agent.effects import (
+    AdoptModel,
+    KeepBlobs,
+    LoadBundle,
+    PersistProgress,
+    Spend,
+    StoreBlob,
+)
 from agent.events import BundleLoaded, LoadFailed, Stage
 from agent.privacy import PrivacyLedger
 from agent.state import Adopted, Condition, Fetch, Offer, State, slot_of
@@ -19,9 +26,15 @@ from agent.turn import Turn
 from protocol.chunks import CHUNK, Assembly
 from protocol.codec import UINT_MAX
 from protocol.envelope import Kind
-from protocol.errors import BudgetExceeded, DecodeError, LimitError, Reason
+from protocol.errors import (
+    BudgetExceeded,
+    DecodeError,
+    LimitError,
+    Reason,
+    TaskChanged,
+)
 from protocol.evolve import evolve
-from protocol.ids import Digest
+from protocol.ids import Digest, H
 from protocol.light import MANIFEST, Manifest
 from protocol.messages import (
     CHUNK_REQUEST,
@@ -59,10 +72,36 @@ def hear_manifest(turn: Turn, payload: bytes) -> None:
         fault = f"the task's bundle of {spec.bundle_bytes} bytes is too large for us"
         turn.state = evolve(turn.state, fault=fault)
         raise LimitError(fault)
-    offer = Offer(manifest.version, spec, manifest.model)
-    turn.state = evolve(turn.state, trusted=trusted, offer=offer, asking=None)
+    _believe(turn, manifest)
+    offer = Offer(manifest.version, spec, manifest.model, manifest.header.height)
+    turn.state = evolve(
+        turn.state, trusted=trusted, offer=offer, asking=None, swapped=False
+    )
     turn.emit(PersistProgress(trusted, payload))
     price(turn)
+
+
+def _believe(turn: Turn, manifest: Manifest) -> None:
+    """Holds the task to what it was at first, on the disk before anything is done.
+
+    Whoever may change bundle, clip, noise or budget from one version to the next asks
+    the data set a new question each time.
+
+    Raises:
+      TaskChanged: If the manifest is for another task of the same number.
+    """
+    state = turn.state
+    terms = H(b"starling/terms/1", manifest.task_proof.value)
+    try:
+        ledger, entry = state.ledger.believe(state.chain, manifest.task, terms)
+    except TaskChanged:
+        turn.state = evolve(
+            state, swapped=True, swaps=state.swaps + 1, asking=None, fetch=None
+        )
+        raise
+    if entry is not None:
+        turn.state = evolve(state, ledger=ledger)
+        turn.emit(Spend(entry))
 
 
 def _refuse_task(turn: Turn, task: int) -> None:
@@ -109,10 +148,10 @@ def price(turn: Turn) -> None:
 
 
 def _epsilon_micro(ledger: PrivacyLedger, policy: PrivacyPolicy) -> int:
-    """Epsilon paid over everything, rounded up; `EPSILON_UNBOUNDED` without noise."""
-    if ledger.exposed:
+    """Epsilon paid over everything, rounded up; `EPSILON_UNBOUNDED` for no bound."""
+    if ledger.exposed or ledger.spent:
         return EPSILON_UNBOUNDED
-    if not ledger.charges:
+    if not ledger.paid:
         return 0
     delta = None if ledger.cap is not None else policy.delta_e12 / E12
     return math.ceil(ledger.epsilon(delta) * MICRO)

@@ -1,11 +1,12 @@
 """An update that was paid for and lost: the board says so, and makes no other one.
 
 A power cut between charge and spool, or a trainer that fails after the charge, costs
-the board its part in that version. The coordinators must know, or a small fleet in
-which it happens to many boards would wait for their updates for good.
+the board its part in that version, and so does a ledger that was put back from an old
+copy. The coordinators must know, or a small fleet in which it happens to many boards
+would wait for their updates for good.
 """
 
-from agent.state import Asking, slot_of
+from agent.state import Asking, Offer, Settings, State, slot_of
 from agent.turn import Turn
 from protocol.envelope import Kind
 from protocol.errors import Reason
@@ -19,7 +20,7 @@ def rule_forfeit(turn: Turn) -> None:
     if offer is None or not state.connected or state.training is not None:
         return
     task, version = turn.settings.task, offer.version
-    charge = state.ledger.charged(*slot_of(state, task, version))
+    charge = _charge(turn.settings, state, offer)
     if charge is None or state.settled == version:
         return
     if any(item.entry.base == version for item in state.waiting):
@@ -27,12 +28,26 @@ def rule_forfeit(turn: Turn) -> None:
     told = state.forfeit
     if told is not None and told.version == version and turn.now_s < told.again_at_s:
         return
+    paid = state.ledger.stated(state.chain)
     envelope = turn.say(
-        Kind.FORFEIT, FORFEIT.pack(Forfeit(task, version, charge.units))
+        Kind.FORFEIT, FORFEIT.pack(Forfeit(task, version, charge, paid))
     )
     again_at_s = turn.jittered(turn.settings.pace.most_s)
     told = Asking(version, envelope.identity(state.chain), again_at_s)
     turn.state = evolve(turn.state, forfeit=told)
+
+
+def _charge(settings: Settings, state: State, offer: Offer) -> int | None:
+    """What was paid for the newest version and will never be sent; None if nothing."""
+    slot = slot_of(state, settings.task, offer.version)
+    charge = state.ledger.charged(*slot)
+    if charge is not None:
+        return charge.units
+    for proven in state.ledger.proven:
+        last = proven.chain, proven.task, proven.below - 1
+        if proven.spare and last == slot:
+            return proven.spare
+    return None
 
 
 def hear_refused(turn: Turn, refused: Refused) -> bool:

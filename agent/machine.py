@@ -194,6 +194,7 @@ def _message(
 
 _HEARERS: dict[int, Callable[[Turn, Envelope], None]] = {
     Kind.LEASE: participation.hear_lease,
+    Kind.STATEMENT: participation.hear_statement,
     Kind.ACCEPTED: outbox.hear_accepted,
     Kind.REFUSED: outbox.hear_refused,
 }
@@ -283,7 +284,7 @@ def _shown(turn: Turn) -> DeviceState:
     version = 0 if state.offer is None else state.offer.version
     return DeviceState(
         phase(turn.settings, state, turn.now_s),
-        turn.settings.boot,
+        turn.settings.boot + state.leap,
         version,
         state.spent_micro,
     )

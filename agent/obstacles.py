@@ -8,7 +8,12 @@ UPLOAD_ROOM = 8192
 DISK_BYTES_MIN = 16 << 20
 """Below this much free disk no training starts; a charge must find its place."""
 SLEEPING = frozenset(
-    {Condition.BUDGET_SPENT, Condition.POLICY_REFUSED, Condition.PLEDGE_TOO_SMALL}
+    {
+        Condition.BUDGET_SPENT,
+        Condition.POLICY_REFUSED,
+        Condition.TASK_CHANGED,
+        Condition.PLEDGE_TOO_SMALL,
+    }
 )
 
 
@@ -32,13 +37,23 @@ def obstacle(settings: Settings, state: State, now_s: float) -> Condition | None
     offer = state.offer
     if offer is None:
         return Condition.UNINVITED if state.connected else Condition.OFFLINE
+    if state.swapped:
+        return Condition.TASK_CHANGED
     if state.refusal is not None:
-        return state.refusal
+        return _refusal(settings, state, offer)
     return (
         _model_obstacle(settings, state, offer)
         or _room_obstacle(settings, state, offer)
         or _moment_obstacle(state, now_s)
     )
+
+
+def _refusal(settings: Settings, state: State, offer: Offer) -> Condition | None:
+    """Why the ledger would not pay; said apart where it had lost what it paid."""
+    lineage = state.chain, settings.task
+    behind = offer.version < state.ledger.below.get(lineage, 0)
+    lost = behind and state.refusal is Condition.TOOK_PART
+    return Condition.LEDGER_BEHIND if lost else state.refusal
 
 
 def _model_obstacle(settings: Settings, state: State, offer: Offer) -> Condition | None:
@@ -81,7 +96,10 @@ def condition(settings: Settings, state: State, now_s: float) -> Condition:
     found = obstacle(settings, state, now_s)
     if found is not None:
         return found
-    return Condition.READY if state.asking is None else Condition.ASKING
+    if state.asking is None:
+        return Condition.READY
+    unproven = state.told.lease is not None
+    return Condition.UNPROVEN if unproven else Condition.ASKING
 
 
 def phase(settings: Settings, state: State, now_s: float) -> DevicePhase:

@@ -27,6 +27,10 @@ GO = b"go"
 LENGTH_BYTES = 4
 PATH_CHARS_MAX = 4096
 DETAIL_CHARS_MAX = 2000
+SKIPPED_MAX = 64
+"""Records at which trainers crash, one after the other, before all are left out."""
+RECORDS_MAX = 1 << 28
+"""Of a data set; as many as sums of clipped gradients have room for."""
 COMPLAINTS_MAX = 16
 COMPLAINT_CHARS_MAX = 160
 THREADS_MAX = 256
@@ -125,6 +129,7 @@ class Job:
       order: What to train; for TRAIN only.
       head_path: Where the board's own parameters are kept; empty to forget them.
       trusted: 1 where the owner lets the bundle's own graph clip.
+      skipped: Numbers of records that count as none.
     """
 
     kind: int
@@ -136,6 +141,7 @@ class Job:
     order: TrainingOrder | None
     head_path: str = ""
     trusted: int = 0
+    skipped: tuple[int, ...] = ()
 
 
 JOB = structure(
@@ -158,6 +164,7 @@ JOB = structure(
     maybe(_ORDER),
     text(PATH_CHARS_MAX),
     uint(1),
+    many(uint(RECORDS_MAX), SKIPPED_MAX),
 )
 
 
@@ -171,7 +178,7 @@ def readable(job: Job) -> tuple[str, ...]:
     """The folders that a trainer needs for a job, and for others like it."""
     files = (job.bundle_path, job.theta_path, job.head_path)
     folders = {file.rpartition("/")[0] or "/" for file in files if file}
-    return tuple(sorted({*folders, job.data_path}))
+    return tuple(sorted(folders | {job.data_path} - {""}))
 
 
 @dataclass(frozen=True)

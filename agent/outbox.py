@@ -5,7 +5,7 @@ of one coordinator stops the sending. Only a proof that the update is final, or 
 version that makes it stale, deletes it; a refusal never does.
 """
 
-from agent import fetching, forfeiting
+from agent import fetching, forfeiting, statements
 from agent.effects import DeleteSpooled, KeepProof, MarkAccepted, PublishSpooled
 from agent.events import ChunkDelivered
 from agent.state import Sending, Waiting
@@ -155,6 +155,7 @@ def hear_refused(turn: Turn, envelope: Envelope) -> None:
       ProtocolError: If the body is malformed.
     """
     refused = REFUSED.unpack(envelope.body)
+    statements.hear_replayed(turn, refused)
     asking = turn.state.asking
     if asking is not None and refused.subject == asking.envelope:
         wait_s = max(turn.settings.pace.check_in_s, float(refused.retry_after_s))

@@ -9,13 +9,13 @@ noise of a sum of nothing. A power cut after the charge loses that version's upd
 nothing else.
 """
 
-from agent import renewal
+from agent import renewal, statements
 from agent.effects import ResumeTraining, Spend, StartTraining, StopTraining
 from agent.events import Stage, TrainingFailed, TrainingFinished
 from agent.fetching import price, refuse_version
 from agent.obstacles import obstacle, pledge_of
-from agent.orders import TrainingOrder
-from agent.release import release_at_s, wait_longer
+from agent.orders import SKIPPED_MAX, TrainingOrder
+from agent.release import started, wait_longer
 from agent.state import Asking, Offer, State, Training, slot_of
 from agent.turn import Turn
 from protocol.envelope import Envelope, Kind
@@ -45,6 +45,7 @@ def rule_check_in(turn: Turn) -> None:
         _timeliness_ppm(state),
         _budget_ppm(turn, offer),
         pledge_of(turn.settings, offer),
+        statements.asks(turn),
     )
     envelope = turn.say(Kind.CHECK_IN, CHECK_IN.pack(check_in))
     again_at_s = turn.jittered(turn.settings.pace.check_in_s)
@@ -87,6 +88,9 @@ def hear_lease(turn: Turn, envelope: Envelope) -> None:
         return
     if obstacle(turn.settings, state, turn.now_s) is not None:
         return
+    if not statements.suffices(turn, offer):
+        statements.hold(turn, envelope)
+        return
     order = TrainingOrder(
         turn.settings.task,
         offer.version,
@@ -100,11 +104,23 @@ def hear_lease(turn: Turn, envelope: Envelope) -> None:
         turn.settings.windows,
     )
     staleness_max = offer.spec.aggregation.staleness_max
-    release_s = release_at_s(turn, order.privacy.mechanism)
-    training = Training(order, envelope, False, staleness_max, turn.now_s, release_s)
+    training = Training(order, envelope, False, staleness_max)
     leases = state.leases + 1
     turn.state = evolve(state, asking=None, training=training, leases=leases)
     turn.emit(StartTraining(order))
+
+
+def hear_statement(turn: Turn, envelope: Envelope) -> None:
+    """Compares ledger and chain, and trains if a lease waited for that.
+
+    Raises:
+      ProtocolError: If the statement is malformed or proves nothing.
+    """
+    statements.hear(turn, envelope)
+    lease = turn.state.told.lease
+    if lease is not None:
+        turn.state = evolve(turn.state, told=evolve(turn.state.told, lease=None))
+        hear_lease(turn, lease)
 
 
 def rule_abandon(turn: Turn) -> None:
@@ -139,7 +155,7 @@ def trainer_ready(turn: Turn) -> None:
         turn.emit(StopTraining(f"not paid for: {error}"))
         price(turn)
         return
-    training = evolve(training, spent=True)
+    training = started(turn, evolve(training, spent=True))
     turn.state = evolve(turn.state, ledger=ledger, training=training)
     turn.emit(Spend(entry), ResumeTraining())
     price(turn)
@@ -156,6 +172,19 @@ def training_finished(turn: Turn, event: TrainingFinished) -> None:
     turn.state = evolve(turn.state, training=training, failures=0, fault="")
 
 
+def _try_again(turn: Turn, training: Training, event: TrainingFailed) -> None:
+    """Leaves out the record at which the trainer crashed; all, if it was at none."""
+    skipped, record = training.skipped, event.record
+    if record is None or record in skipped or len(skipped) >= SKIPPED_MAX:
+        turn.note(f"training failed, noise alone will be sent: {event.detail}")
+        training = evolve(training, running=False, empty=True)
+    else:
+        turn.note(f"training failed at a record, which is left out: {event.detail}")
+        training = evolve(training, running=False, skipped=(*skipped, record))
+    turn.state = evolve(turn.state, training=training)
+    turn.emit(StartTraining(training.order, training.empty, training.skipped))
+
+
 def training_failed(turn: Turn, event: TrainingFailed) -> None:
     """Rests before the next attempt; what was paid for is made from no data instead."""
     training = turn.state.training
@@ -163,10 +192,7 @@ def training_failed(turn: Turn, event: TrainingFailed) -> None:
         return
     noised = training.order.privacy.mechanism != NONE
     if training.running and noised and not training.empty:
-        turn.note(f"training failed, noise alone will be sent: {event.detail}")
-        training = evolve(training, running=False, empty=True)
-        turn.state = evolve(turn.state, training=training)
-        turn.emit(StartTraining(training.order, empty=True))
+        _try_again(turn, training, event)
         return
     turn.state = evolve(turn.state, training=None)
     if event.stage is Stage.MODEL:

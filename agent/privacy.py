@@ -1,27 +1,49 @@
 """The privacy ledger of one data set: what it has paid, and what it may still pay.
 
 The state is built from the payloads of an append-only journal and never forgets. It
-keeps three rules: the charges of everything ever released from the data set stay
+keeps these rules: the charges of everything ever released from the data set stay
 within the owner's cap, over all chains, tasks and model lineages; those of one task
 stay within what that task asked for; one base version of one task is charged once,
-whatever happens afterwards. The caller has a duty in return: the entry that `charge`
-hands out is synced to the journal before the new state is used and before any noise
-is drawn.
+whatever happens afterwards; a task stays what it was when it was first believed. The
+caller has a duty in return: the entry that a change hands out is synced to the journal
+before the new state is used and, if it is a charge, before the data are looked at.
 
 Noise may vary and mechanisms may mix. As long as everything paid for is Gaussian, sums
 of charges are kept within the exact curve (`protocol.accounting`); as soon as something
 else is among it, sums of Renyi costs are kept within the budget at the budget's order
 (`protocol.renyi`). Both are sums of integers. The guarantee is the cap's: `epsilon()`
 says what has been used of it.
+
+What others prove that this ledger does not know (`Proven`) and what another ledger had
+paid for the same data (`Carried`) only ever adds to the sums; nothing takes away.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import reduce
 
-from protocol.accounting import Budget, charge_max, epsilon_from_charge
-from protocol.codec import exactly, structure, uint
+from agent.entries import (
+    BELIEF,
+    CHARGE,
+    OWNER,
+    PROVEN,
+    WIDENED,
+    WINDOWS_MAX,
+    Belief,
+    Carried,
+    Charge,
+    Entry,
+    Owner,
+    Priced,
+    Proven,
+    Slot,
+    Spent,
+    Widened,
+    read_entry,
+)
+from agent.pricing import Room, all_gaussian, price, room, task_budget
+from protocol.accounting import CHARGE_MAX, Budget, epsilon_from_charge
 from protocol.errors import (
     BudgetExceeded,
     ConfigError,
@@ -29,84 +51,17 @@ from protocol.errors import (
     LimitError,
     Reason,
     StorageError,
+    TaskChanged,
 )
-from protocol.ids import DIGEST_BYTES, ChainId, TaskId, Version
-from protocol.mechanisms import (
-    GAUSSIAN,
-    NONE,
-    charge_units,
-    check_policy,
-    release_costs,
-)
-from protocol.renyi import Costs, plus, renyi_epsilon, renyi_max
-from protocol.task import E12, MICRO, PrivacyPolicy
+from protocol.evolve import evolve
+from protocol.ids import ChainId, Digest, TaskId, Version
+from protocol.mechanisms import NONE
+from protocol.renyi import plus, renyi_epsilon
+from protocol.task import PrivacyPolicy
 
-Slot = tuple[ChainId, TaskId, Version]
-"""What is charged at most once: a base version of a task of a chain."""
-WINDOWS_MAX = 1 << 10
+__all__ = ["CHARGE", "WINDOWS_MAX", "Charge", "PrivacyLedger", "Slot"]
 
-
-@dataclass(frozen=True)
-class Charge:
-    """One release, as the journal keeps it.
-
-    Attributes:
-      chain: Whose task it was for.
-      task: Which task.
-      base: Model version that was trained from.
-      mechanism: A number of `protocol.mechanisms.MECHANISMS`.
-      sigma_micro: Noise multiplier in units of 10^-6; 0 without noise.
-      windows: Records that one raw sample can stand in.
-      sampling_micro: Share of the records in a step in units of 10^-6; 10^6 is all.
-      steps: Noised steps that the release consists of.
-      units: What it is stated to cost; exact for Gaussian noise, and 0 without noise,
-        when no charge could express the cost.
-    """
-
-    chain: ChainId
-    task: TaskId
-    base: Version
-    mechanism: int
-    sigma_micro: int
-    windows: int
-    sampling_micro: int
-    steps: int
-    units: int
-
-    @property
-    def slot(self) -> Slot:
-        """The base version that is used up."""
-        return self.chain, self.task, self.base
-
-    @property
-    def costs(self) -> Costs:
-        """What it costs at each Renyi order; it has noise."""
-        schedule = (self.sampling_micro, self.steps)
-        return release_costs(self.mechanism, self.sigma_micro, *schedule, self.windows)
-
-    def check(self) -> None:
-        """Refuses what could not be added up.
-
-        Raises:
-          ConfigError: If its mechanism is not known or a number is out of bounds.
-        """
-        if self.mechanism != NONE:
-            _ = self.costs
-
-
-CHARGE = structure(
-    Charge,
-    256,
-    exactly(DIGEST_BYTES),
-    uint(),
-    uint(),
-    uint(255),
-    uint(),
-    uint(WINDOWS_MAX, 1),
-    uint(MICRO),
-    uint(),
-    uint(),
-)
+Lineage = tuple[ChainId, TaskId]
 
 
 @dataclass(frozen=True)
@@ -117,46 +72,131 @@ class PrivacyLedger:
       cap: The owner's budget for all releases ever; None lets the data set be used
         without protection, too.
       charges: By slot, in the order of payment; never shrinks.
+      proven: What was paid and is in no charge, in the order in which it was learnt.
+      carried: What other ledgers had paid for the data set.
+      below: By task of a chain, the version below which none is trained from again.
+      beliefs: By task of a chain, the hash of what it was when it was first believed.
+      owner: The ledger's own id; empty before it has one.
+      spent: Why everything counts as spent; empty if it does not.
+      length: Entries in the journal.
     """
 
     cap: Budget | None
     charges: Mapping[Slot, Charge]
+    proven: tuple[Proven, ...] = ()
+    carried: tuple[Priced, ...] = ()
+    below: Mapping[Lineage, int] = field(default_factory=dict)
+    beliefs: Mapping[Lineage, Digest] = field(default_factory=dict)
+    owner: bytes = b""
+    spent: str = ""
+    length: int = 0
 
     @classmethod
     def load(cls, cap: Budget | None, payloads: Iterable[bytes]) -> "PrivacyLedger":
         """Rebuilds the state from a journal's payloads.
 
         Raises:
-          StorageError: If a payload is no charge or pays for a slot again: the ledger
-            cannot be rebuilt from anything else, so that nothing may be released.
+          StorageError: If a payload is no entry or contradicts an earlier one: the
+            ledger cannot be rebuilt from anything else, so that nothing may be
+            released.
         """
-        charges: dict[Slot, Charge] = {}
+        ledger = cls(cap, {})
         for number, payload in enumerate(payloads):
             try:
-                charge = CHARGE.unpack(payload)
-                charge.check()
+                ledger = _after(ledger, read_entry(payload))
             except (ConfigError, DecodeError, LimitError) as error:
                 raise StorageError(
                     f"privacy ledger, entry {number}: {error}"
                 ) from error
-            if charge.slot in charges:
-                raise StorageError(f"privacy ledger, entry {number}: paid before")
-            charges[charge.slot] = charge
-        return cls(cap, charges)
+        return ledger
+
+    def after(self, entry: Entry) -> "PrivacyLedger":
+        """The state after one more entry.
+
+        Raises:
+          DecodeError: If it contradicts an earlier one, or carries what is no entry.
+          ConfigError: If it carries a charge that could not be added up.
+        """
+        apart = evolve(self, charges=dict(self.charges))
+        return _after(apart, entry)
+
+    @property
+    def paid(self) -> tuple[Priced, ...]:
+        """Everything that was ever paid for the data set."""
+        return (*self.charges.values(), *self.proven, *self.carried)
 
     @property
     def units(self) -> int:
-        """Sum of all charges, in the units of `protocol.accounting`."""
-        return sum(charge.units for charge in self.charges.values())
+        """Sum of all that was paid, in the units of `protocol.accounting`."""
+        return sum(paid.curve_units for paid in self.paid)
 
     @property
     def exposed(self) -> bool:
         """Whether anything was ever released without noise."""
-        return any(charge.mechanism == NONE for charge in self.charges.values())
+        return any(paid.is_exposed for paid in self.paid)
 
     def charged(self, chain: ChainId, task: TaskId, base: Version) -> Charge | None:
         """What was paid for a base version, if it was."""
         return self.charges.get((chain, task, base))
+
+    def stated(self, chain: ChainId) -> int:
+        """What this board has paid on a chain, as it told the chain."""
+        own: tuple[Priced, ...] = (*self.charges.values(), *self.proven)
+        total = sum(paid.units for paid in own if paid.chain == chain)
+        return min(total, CHARGE_MAX)
+
+    def releases(self, chain: ChainId) -> int:
+        """How many releases on a chain it knows of."""
+        known = sum(paid.releases for paid in self.proven if paid.chain == chain)
+        return known + sum(slot[0] == chain for slot in self.charges)
+
+    def believe(
+        self, chain: ChainId, task: TaskId, terms: Digest
+    ) -> "tuple[PrivacyLedger, bytes | None]":
+        """Holds a task to what it was when it was first believed.
+
+        Args:
+          chain: Whose task.
+          task: Which one.
+          terms: Hash of its whole packed spec.
+
+        Returns:
+          The next state, and the entry to be synced before it is used; None if the
+          task is known.
+
+        Raises:
+          TaskChanged: If it was another one.
+        """
+        known = self.beliefs.get((chain, task))
+        if known is not None and known != terms:
+            raise TaskChanged(f"task {task} is another than was first believed")
+        if known is not None:
+            return self, None
+        entry = Belief(2, chain, task, terms)
+        return self.after(entry), BELIEF.pack(entry)
+
+    def name(self, identity: bytes) -> "tuple[PrivacyLedger, bytes]":
+        """Gives the ledger its id; it has none yet."""
+        entry = Owner(1, identity)
+        return self.after(entry), OWNER.pack(entry)
+
+    def widen(self, windows: int) -> "tuple[PrivacyLedger, bytes | None]":
+        """Prices everything anew, if a sample stood in more records than was thought.
+
+        The total may pass the cap then: the board says so, and trains no more. Fewer
+        windows change nothing, and give nothing back.
+
+        Returns:
+          The next state, and the entry to be synced; None if nothing was cheaper.
+        """
+        if all(paid.windows >= windows for paid in self.paid):
+            return self, None
+        entry = Widened(4, windows)
+        return self.after(entry), WIDENED.pack(entry)
+
+    def admit(self, proven: Proven) -> "tuple[PrivacyLedger, bytes]":
+        """Counts what somebody else proves; the entry is to be synced."""
+        return self.after(proven), PROVEN.pack(proven)
 
     def epsilon(self, delta: float | None = None) -> float:
         """The total epsilon that the data set has paid, over everything.
@@ -165,21 +205,21 @@ class PrivacyLedger:
           delta: The delta to state it at; the cap's by default.
 
         Returns:
-          Infinity if anything was released without noise.
+          Infinity if anything was released without noise, or counts as spent.
 
         Raises:
           ConfigError: If there is neither a delta nor a cap, or delta is out of bounds.
         """
         if delta is None and self.cap is None:
             raise ConfigError("needed where no cap names one", key="delta")
-        if self.exposed:
+        if self.exposed or self.spent:
             return math.inf
         at = delta if delta is not None or self.cap is None else self.cap.delta
         assert at is not None
-        paid = tuple(self.charges.values())
-        if _gaussian(paid):
+        paid = self.paid
+        if all_gaussian(paid):
             return epsilon_from_charge(self.units, at)
-        return renyi_epsilon(reduce(plus, (charge.costs for charge in paid)), at)
+        return renyi_epsilon(reduce(plus, (each.costs for each in paid)), at)
 
     def quote(self, slot: Slot, policy: PrivacyPolicy, windows: int = 1) -> "Charge":
         """What training one base version would cost; refused if it may not be paid.
@@ -199,13 +239,17 @@ class PrivacyLedger:
                 "this base version was charged before", Reason.REPLAYED
             )
         try:
-            charge = _price(slot, policy, windows)
+            charge = price(slot, policy, windows)
             rooms = self._rooms(charge, policy)
         except ConfigError as error:
             raise BudgetExceeded(str(error), Reason.POLICY_MISMATCH) from error
-        for room in rooms:
-            if room.cost > room.left:
-                raise BudgetExceeded(f"costs {room.cost} units, {room.left} are left")
+        for each in rooms:
+            if each.cost > each.left:
+                raise BudgetExceeded(f"costs {each.cost} units, {each.left} are left")
+        if slot[2] < self.below.get(slot[:2], 0):
+            raise BudgetExceeded(
+                "this base version may have been charged before", Reason.REPLAYED
+            )
         return charge
 
     def charge(
@@ -227,21 +271,21 @@ class PrivacyLedger:
           BudgetExceeded: As `quote`.
         """
         charge = self.quote(slot, policy, windows)
-        paid = PrivacyLedger(self.cap, {**self.charges, slot: charge})
-        return paid, charge, CHARGE.pack(charge)
+        assert slot not in self.charges
+        return self.after(charge), charge, CHARGE.pack(charge)
 
     def releases_left(
         self, chain: ChainId, task: TaskId, policy: PrivacyPolicy, windows: int = 1
     ) -> int | None:
         """How many more releases a task may have; None for no limit, 0 if refused."""
         try:
-            charge = _price((chain, task, Version(0)), policy, windows)
+            charge = price((chain, task, Version(0)), policy, windows)
             rooms = self._rooms(charge, policy)
         except (BudgetExceeded, ConfigError):
             return 0
-        return min((room.left // room.cost for room in rooms), default=None)
+        return min((each.left // each.cost for each in rooms), default=None)
 
-    def _rooms(self, wanted: Charge, policy: PrivacyPolicy) -> "tuple[_Room, ...]":
+    def _rooms(self, wanted: Charge, policy: PrivacyPolicy) -> "tuple[Room, ...]":
         """What limits a charge: the task's budget, and the cap if there is one."""
         if policy.mechanism == NONE:
             if self.cap is not None:
@@ -250,63 +294,89 @@ class PrivacyLedger:
                     Reason.POLICY_MISMATCH,
                 )
             return ()
+        if self.spent:
+            raise BudgetExceeded(f"everything counts as spent: {self.spent}")
+        noisy = [paid for paid in self.paid if not paid.is_exposed]
         lineage = wanted.slot[:2]
-        paid = [charge for charge in self.charges.values() if charge.mechanism != NONE]
-        own = [charge for charge in paid if charge.slot[:2] == lineage]
-        room = _room(task_budget(policy), own, wanted)
+        own: list[Priced] = [
+            charge
+            for slot, charge in self.charges.items()
+            if slot[:2] == lineage and not charge.is_exposed
+        ]
+        # It is not known for which task of the chain they were: they count for each.
+        own += [paid for paid in self.proven if paid.chain == wanted.chain]
+        lineage_room = room(task_budget(policy), own, wanted)
         if self.cap is None:
-            return (room,)
+            return (lineage_room,)
         if self.exposed:
             raise BudgetExceeded("data were released without noise before")
-        return room, _room(self.cap, paid, wanted)
+        return lineage_room, room(self.cap, noisy, wanted)
 
 
-@dataclass(frozen=True)
-class _Room:
-    """What is left of a budget and what a release costs, in the same unit.
+def _after(ledger: PrivacyLedger, entry: Entry) -> PrivacyLedger:
+    """As `PrivacyLedger.after`, into the same mapping of charges.
 
-    Attributes:
-      left: At least 0.
-      cost: Positive.
+    To copy it for each of the thousands of charges of a journal would be quadratic.
     """
-
-    left: int
-    cost: int
-
-
-def _room(budget: Budget, paid: Sequence[Charge], wanted: Charge) -> _Room:
-    if _gaussian((*paid, wanted)):
-        left = charge_max(budget) - sum(charge.units for charge in paid)
-        return _Room(max(0, left), wanted.units)
-    index, most = renyi_max(budget)
-    left = most - sum(charge.costs[index] for charge in paid)
-    return _Room(max(0, left), wanted.costs[index])
-
-
-def _gaussian(charges: Iterable[Charge]) -> bool:
-    """Whether all of them add up on the exact curve."""
-    return all(charge.mechanism in GAUSSIAN for charge in charges)
-
-
-def task_budget(policy: PrivacyPolicy) -> Budget:
-    """What a task may spend on one board.
-
-    Raises:
-      ConfigError: If it is no guarantee.
-    """
-    return Budget(policy.epsilon_micro / MICRO, policy.delta_e12 / E12)
+    grown = evolve(ledger, length=ledger.length + 1)
+    match entry:
+        case Charge():
+            if entry.slot in ledger.charges:
+                raise DecodeError("paid before")
+            charges = ledger.charges
+            assert isinstance(charges, dict)
+            charges[entry.slot] = entry
+            return grown
+        case Proven(chain=chain, task=task):
+            below = max(entry.below, ledger.below.get((chain, task), 0))
+            known = {**ledger.below, (chain, task): below}
+            return evolve(grown, proven=(*ledger.proven, entry), below=known)
+        case Widened() | Spent() | Carried():
+            return _rare(grown, entry)
+        case Owner() | Belief():
+            return _named(grown, entry)
 
 
-def _price(slot: Slot, policy: PrivacyPolicy, windows: int) -> Charge:
-    """The charge of one release under a policy, whether it may be paid or not."""
-    if not 1 <= windows <= WINDOWS_MAX:
-        raise ConfigError(f"must be in [1, {WINDOWS_MAX}]", key="windows")
-    check_policy(policy)
-    number, sigma_micro = policy.mechanism, policy.sigma_micro
-    if number == NONE:
-        return Charge(*slot, NONE, 0, windows, MICRO, 1, 0)
-    schedule = (policy.sampling_micro, policy.steps)
-    units = charge_units(policy, windows)
-    charge = Charge(*slot, number, sigma_micro, windows, *schedule, units)
-    charge.check()
-    return charge
+def _rare(ledger: PrivacyLedger, entry: Widened | Spent | Carried) -> PrivacyLedger:
+    match entry:
+        case Widened(windows=windows):
+            charges = ledger.charges.items()
+            return evolve(
+                ledger,
+                charges={at: paid.widened(windows) for at, paid in charges},
+                proven=tuple(paid.widened(windows) for paid in ledger.proven),
+                carried=tuple(paid.widened(windows) for paid in ledger.carried),
+            )
+        case Spent():
+            return evolve(ledger, spent=entry.why or "no reason is given")
+        case Carried():
+            return _carrying(ledger, read_entry(entry.payload))
+
+
+def _carrying(ledger: PrivacyLedger, inner: Entry) -> PrivacyLedger:
+    """Counts what an entry of another ledger costs."""
+    match inner:
+        case Charge() | Proven():
+            return evolve(ledger, carried=(*ledger.carried, inner))
+        case Widened(windows=windows):
+            widened = (paid.widened(windows) for paid in ledger.carried)
+            return evolve(ledger, carried=tuple(widened))
+        case Spent():
+            return _rare(ledger, inner)
+        case Carried():
+            return _carrying(ledger, read_entry(inner.payload))
+        case Owner() | Belief():
+            return ledger
+
+
+def _named(ledger: PrivacyLedger, entry: Owner | Belief) -> PrivacyLedger:
+    match entry:
+        case Owner():
+            if ledger.owner:
+                raise DecodeError("has an id already")
+            return evolve(ledger, owner=entry.ledger)
+        case Belief(chain=chain, task=task):
+            if (chain, task) in ledger.beliefs:
+                raise DecodeError("believed before")
+            known = {**ledger.beliefs, (chain, task): entry.terms}
+            return evolve(ledger, beliefs=known)

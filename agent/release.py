@@ -1,7 +1,7 @@
 """When an update leaves: at a moment that tells nothing of the data it was made from.
 
 How long a training takes may depend on records. So its result is held, unsigned, until
-a time T after its lease. If it is not there by then, T doubles until it is, and the
+a time T after its charge. If it is not there by then, T doubles until it is, and the
 doubled T is kept for the updates after it; after every 16 of them it halves, though not
 below where it began. What can be seen of a training's time is thus how often T doubled.
 
@@ -21,9 +21,11 @@ from protocol.sealing import blob_digest, seal
 RELEASES_TO_HALVE = 16
 
 
-def release_at_s(turn: Turn, mechanism: int) -> float:
-    """When the update of a lease that came now may leave."""
-    return turn.now_s if mechanism == NONE else turn.now_s + turn.state.release_s
+def started(turn: Turn, training: Training) -> Training:
+    """Notes when the update may leave of a trainer that is let at the data now."""
+    noised = training.order.privacy.mechanism != NONE
+    wait_s = turn.state.release_s if noised else 0.0
+    return evolve(training, started_s=turn.now_s, release_s=turn.now_s + wait_s)
 
 
 def wait_longer(turn: Turn) -> None:
@@ -36,7 +38,7 @@ def wait_longer(turn: Turn) -> None:
     at_s = training.release_s
     while turn.now_s >= at_s:
         release_s *= 2.0
-        at_s = training.leased_s + release_s
+        at_s = training.started_s + release_s
     if at_s != training.release_s:
         training = evolve(training, release_s=at_s)
         turn.state = evolve(turn.state, training=training, release_s=release_s)
@@ -109,6 +111,7 @@ def _upload(turn: Turn, training: Training) -> Upload:
         charge.units,
         blob_digest(blob),
         commitment,
+        turn.state.ledger.stated(turn.state.chain),
     )
     update = turn.signed(Kind.UPDATE, CONTRIBUTION.pack(contribution))
     return Upload(update, training.lease, blob)

@@ -40,7 +40,7 @@ class Pace:
       between_s: After an update, before the next one.
       most_s: Bound of all doubling.
       show_s: Between two changes of what the board shows of itself.
-      release_s: From a lease to its update, at first; doubles where training takes
+      release_s: From a charge to its update, at first; doubles where training takes
         longer. 0 lets an update go at once, and with it what its time tells.
     """
 
@@ -116,11 +116,14 @@ class Offer:
       version: Its number.
       spec: The task.
       model: Digests of the version.
+      height: Of the certified header that proved it; what the chain says of the board
+        must not be older.
     """
 
     version: Version
     spec: TaskSpec
     model: ModelDigests
+    height: int
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,23 @@ class Asking:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What coordinators proved since the start of what the chain knows of the board.
+
+    Attributes:
+      height: Of the newest certified header under which they did; 0 before the first.
+      by: Which of them answered a check-in of ours.
+      check_ins: How often they were asked.
+      lease: A lease that came before enough of them had answered.
+    """
+
+    height: int = 0
+    by: frozenset[PublicKey] = frozenset()
+    check_ins: int = 0
+    lease: Envelope | None = None
+
+
+@dataclass(frozen=True)
 class Training:
     """A training under way.
 
@@ -175,10 +195,12 @@ class Training:
       lease: What allows it.
       spent: Whether its charge is on disk; only then may data be read.
       staleness_max: The task's.
-      leased_s: When the lease came.
+      started_s: When the trainer was first let at the data; nothing before depends on
+        them.
       release_s: When its update may leave; never before.
       running: Whether this trainer was let at the data; never before `spent`.
-      empty: Whether it trains on no record, since the first attempt failed.
+      empty: Whether it trains on no record, since an attempt failed.
+      skipped: Records at which attempts crashed; they are left out of the next one.
       finished: The result, held until `release_s`.
     """
 
@@ -186,10 +208,11 @@ class Training:
     lease: Envelope
     spent: bool
     staleness_max: int
-    leased_s: float = 0.0
-    release_s: float = 0.0
+    started_s: float = 0.0
+    release_s: float = float("inf")
     running: bool = False
     empty: bool = False
+    skipped: tuple[int, ...] = ()
     finished: TrainingFinished | None = None
 
 
@@ -243,6 +266,9 @@ class Condition(Enum):
     UNINVITED = "waits for a task"
     FETCHING = "fetching the model"
     LOADING = "loading the model"
+    TASK_CHANGED = "task is not what it was first believed to be"
+    LEDGER_BEHIND = "ledger behind the chain"
+    UNPROVEN = "waits for the chain's statement of what it has paid"
     MODEL_REFUSED = "model refused"
     NO_DATA = "no data files"
     PLEDGE_TOO_SMALL = "the task's least pledge is above data.pledge"
@@ -267,6 +293,11 @@ class State:
       draws: Jitter draws since the start.
       offer: The newest proven version.
       others: Tasks that were announced and are not ours; the first few.
+      swapped: Whether the newest manifest that was certified for our task is of another
+        task than was first believed.
+      swaps: How many such manifests came since the start.
+      told: What the chain says that the board has paid, as far as it is proven to us.
+      leap: Added to `Settings.boot`, once coordinators know later counters of ours.
       refusal: Why the ledger would not pay for `offer`; None if it would.
       spent_micro: Epsilon that the data set has paid, in units of 10^-6.
       blobs: Digests of what the blob store has.
@@ -281,7 +312,7 @@ class State:
       forfeit: What we told of a lost update.
       renewing: A check-in for a lease for an update that is spooled.
       settled: Version for which the chain has what we signed, as far as we know.
-      release_s: From a lease to its update, at present.
+      release_s: From a charge to its update, at present.
       released: Updates that left with that wait since it last fell.
       training: A training under way; never together with `asking`.
       waiting: The spool's content, oldest first.
@@ -305,6 +336,10 @@ class State:
     draws: int = 0
     offer: Offer | None = None
     others: frozenset[int] = frozenset()
+    swapped: bool = False
+    swaps: int = 0
+    told: Told = field(default_factory=Told)
+    leap: int = 0
     refusal: Condition | None = None
     spent_micro: int = 0
     blobs: frozenset[Digest] = frozenset()

@@ -44,7 +44,7 @@ def noised_steps(
       ConfigError: If clip, sigma or d are out of bounds.
       NormExceeded: If the way is too long for the wire.
     """
-    x, y, theta, order = work.x, work.y, work.theta, work.order
+    theta, order = work.theta, work.order
     privacy = order.privacy
     weight_micro = order.pledge * privacy.sampling_micro
     rate = order.training.learning_rate_q24 / Q24
@@ -53,8 +53,8 @@ def noised_steps(
     total = np.zeros(theta.size, np.int64)
     way, moved, unusable = np.zeros(theta.size, np.float64), theta, 0
     for _ in range(privacy.steps):
-        chosen = draw_sample(len(x), privacy.sampling_micro, draw)
-        found = clipped_sum(gradient_at(moved), x, y, chosen, theta.size, clip)
+        chosen = draw_sample(len(work.x), privacy.sampling_micro, draw)
+        found = clipped_sum(gradient_at(moved), work, chosen, clip)
         unusable += found.unusable
         noised = private_sum(
             found.total(), privacy.clip_q24, privacy.sigma_micro, weight_micro, draw

@@ -35,6 +35,7 @@ from protocol.clipping import GRAPH_DIMENSION_MAX
 from protocol.descent import PLAIN
 from protocol.errors import (
     ConfigError,
+    EngineError,
     NonFinite,
     NormExceeded,
     OperationError,
@@ -58,10 +59,6 @@ from protocol.vectors import (
     GridVector,
     to_grid,
 )
-
-
-class EngineError(OperationError):
-    """The engine cannot load or run a graph."""
 
 
 class Trainer(Protocol):
@@ -249,7 +246,7 @@ def _record_sum(
         return _trusted_sum(trainer, work, grid.exponent)
     clip = Clip(privacy.clip_q24, trainer.manifest.clipping, grid.exponent)
     at = _gradients(trainer)(work.theta)
-    found = clipped_sum(at, work.x, work.y, range(len(work.x)), size, clip)
+    found = clipped_sum(at, work, range(len(work.x)), clip)
     _tell_unusable(found.unusable, tell)
     return found.total()
 

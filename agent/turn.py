@@ -60,7 +60,8 @@ class Turn:
         serial = self.state.serial + 1
         assert serial < 1 << _SERIAL_BITS
         self.state = evolve(self.state, serial=serial)
-        counter = (self.settings.boot << _SERIAL_BITS) | serial
+        boot = self.settings.boot + self.state.leap
+        counter = (boot << _SERIAL_BITS) | serial
         return sign(self.settings.key, self.state.chain, kind, counter, body)
 
     def say(self, kind: Kind, body: bytes) -> Envelope:

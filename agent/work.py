@@ -3,6 +3,7 @@
 Letters: `n` records, `d` parameters.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ class Work:
       micro_batch: Records that are computed together, at most; one alone where the
         noise is for a record.
       trusted: Whether the owner lets the bundle's own graph clip.
+      skipped: Numbers of records that count as none: the engine crashed at them.
+      mark: Told of each record before anything is computed of it, and None after them.
     """
 
     theta: Real
@@ -34,3 +37,5 @@ class Work:
     order: TrainingOrder
     micro_batch: int
     trusted: bool = False
+    skipped: frozenset[int] = frozenset()
+    mark: Callable[[int | None], None] = lambda _record: None

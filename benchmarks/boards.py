@@ -3,9 +3,13 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from onnx import TensorProto, helper, numpy_helper
 
+from compiler import compile_model
+from compiler.builder import IR_VERSION, OPSET
 from coordinator.aggregation.fedbuff import init
 from coordinator.aggregation.strategy import PackedModel, pack_model
 from protocol.chunks import CHUNK, split
@@ -37,16 +41,16 @@ from protocol.vectors import CODECS, GridVector, codec_number
 
 PLEDGE = 600
 NORM_MAX = 1 << 44
-BUNDLE = b"bundle"
 STALENESS_MAX = 20
 
 
 @dataclass(frozen=True)
 class Published:
-    """A task, with the bytes of its version 0."""
+    """A task, with its bundle and the bytes of its version 0."""
 
     spec: TaskSpec
     model: PackedModel
+    bundle: bytes
 
 
 def task(dimension: int, leases: int, buffer: int) -> Published:
@@ -58,6 +62,7 @@ def task(dimension: int, leases: int, buffer: int) -> Published:
       buffer: K; a large one cuts rarely, so that taking in is what is measured.
     """
     model = pack_model(init(np.zeros(dimension, np.int64)))
+    bundle = _bundle(dimension)
     weights = (Q15,) * (STALENESS_MAX + 1)
     policy = AggregationPolicy(
         Strategy.FEDBUFF,
@@ -72,8 +77,8 @@ def task(dimension: int, leases: int, buffer: int) -> Published:
     )
     spec = TaskSpec(
         name="benchmark",
-        bundle=H(BUNDLE),
-        bundle_bytes=len(BUNDLE),
+        bundle=H(bundle),
+        bundle_bytes=len(bundle),
         dimension=dimension,
         codec=codec_number("block8"),
         initial=model.digests(),
@@ -83,7 +88,24 @@ def task(dimension: int, leases: int, buffer: int) -> Published:
         pledges=(PLEDGE,),
         pool=0,
     )
-    return Published(spec, model)
+    return Published(spec, model, bundle)
+
+
+@cache
+def _bundle(dimension: int) -> bytes:
+    """A bundle of so many parameters: coordinators let no task pass without one."""
+    values = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["out"])],
+        "line",
+        [values("x", TensorProto.FLOAT, ["n", dimension])],
+        [values("out", TensorProto.FLOAT, ["n", 1])],
+        [numpy_helper.from_array(np.zeros((dimension, 1), np.float32), "w")],
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+    )
+    return compile_model(model, loss="mse").packed
 
 
 def board_keys(count: int) -> list[SigningKey]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.boards import BUNDLE, Published
+from benchmarks.boards import Published
 from benchmarks.load import admit_loader
 from broker.events import TlsFiles
 from broker.rim.home import BrokerHome, BrokerSettings
@@ -118,7 +118,7 @@ class Council:
         """Registers boards and publishes a task; returns when all know of both."""
         first = self.homes[0]
         chain_id, operator = self.genesis.chain_id(), first.operator_key()
-        for part in (BUNDLE, *published.model.parts()):
+        for part in (published.bundle, *published.model.parts()):
             inbox.drop_blob(first.inbox, part)
         bodies = [
             (Kind.REGISTER, REGISTER.pack(Register(key.public))) for key in boards

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.boards import (
-    BUNDLE,
     NORM_MAX,
     Published,
     as_messages,
@@ -33,7 +32,7 @@ from broker.rim.home import BrokerHome, BrokerSettings
 from broker.rim.mosquitto import free_port
 from coordinator import machine
 from coordinator.admission import open_contribution
-from coordinator.effects import Effect
+from coordinator.effects import Examine
 from coordinator.events import Ticked, TransactionArrived
 from coordinator.ledger.storage import StoredUpload
 from coordinator.rim.founding import Founding, found
@@ -41,6 +40,7 @@ from coordinator.rim.home import CoordinatorHome
 from coordinator.rim.start import assemble
 from coordinator.rim.store import SqliteStore
 from coordinator.robust.norm import check_norm
+from coordinator.vouching import examined
 from fleet.rim.processes import starling_command
 from protocol.envelope import ENVELOPE, Kind, sign
 from protocol.keys import SigningKey
@@ -98,16 +98,18 @@ def _write_chain(
     bodies.append((Kind.TASK, TASK.pack(published.spec)))
     parts = assemble(home, lambda _: None, 0.0, 0)
     with parts.store.transaction():
-        for part in (BUNDLE, *published.model.parts()):
+        for part in (published.bundle, *published.model.parts()):
             parts.store.put_blob(part)
     state, now_s = parts.state, 0.0
     for number, (kind, body) in enumerate(bodies, 1):
         packed = ENVELOPE.pack(sign(operator, chain_id, kind, number, body))
         event = TransactionArrived(f"{number}", packed)
-        state, _ = machine.step(parts.settings, state, event, now_s, 0)
+        state, effects = machine.step(parts.settings, state, event, now_s, 0)
+        for asked in [each for each in effects if isinstance(each, Examine)]:
+            answer = examined(asked.bundle, published.bundle)
+            state, _ = machine.step(parts.settings, state, answer, now_s, 0)
     while state.ledger.mempool.size:
         now_s += 1.0
-        effects: tuple[Effect, ...]
         state, effects = machine.step(parts.settings, state, Ticked(), now_s, 0)
         parts.persistence.commit(effects, 0)
     parts.workers.stop()

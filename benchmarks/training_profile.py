@@ -9,19 +9,25 @@ processor's, on one thread; small ones may come out below zero.
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+
+# Before ONNX Runtime is loaded, which would write into HOME.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
 
 from agent.unpacking import View, unpack
 from benchmarks.training_networks import NETWORKS
 from compiler import compile_model
+from engine.checking import checked_graph
+from engine.writing import write_graph
 from protocol.bundle import GRADIENT
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -38,14 +44,14 @@ def main() -> int:
     options = parser.parse_args()
     network, rng = NETWORKS[options.network], np.random.default_rng(SEED)
     bundle = compile_model(network.make(rng), loss="cross-entropy")
-    graph = unpack(bundle.files[GRADIENT], bundle.manifest.dimension)
+    graph = unpack(checked_graph(bundle.files[GRADIENT]), bundle.manifest.dimension)
     assert graph is not None
     feeds: Arrays = {
         "x": rng.random((options.batch, *network.row), np.float32),
         "y": rng.integers(0, network.classes, options.batch),
     }
     feeds |= {view.name: _part(bundle.theta, view) for view in graph.parameters}
-    found = profile(onnx.load_from_string(graph.model), feeds)
+    found = profile(onnx.load_from_string(write_graph(graph.graph)), feeds)
     whole = sum(found.values())
     for kind, microseconds in sorted(found.items(), key=lambda item: -item[1]):
         sys.stdout.write(f"{kind:<20} {microseconds:8.1f} us\n")

@@ -5,7 +5,6 @@ The pipeline: load, check, read the network, choose the loss, write the four gra
 the manifest beside them. Nothing is written before all of that has succeeded.
 """
 
-import io
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,8 @@ from compiler.loss import Loss, find_loss, prediction
 from compiler.network import Network
 from compiler.reader import matching, read_network
 from compiler.source import load
+from engine.arrays import read_vector, vector_file
+from engine.bundle import open_packed
 from protocol.bundle import (
     EVALUATE,
     GRADIENT,
@@ -38,7 +39,6 @@ from protocol.bundle import (
 )
 from protocol.clipping import CLIPPINGS, NORM
 from protocol.errors import ConfigError
-from protocol.graph import check_graph
 from protocol.ids import Digest, H
 from protocol.parameters import Parameter
 
@@ -58,8 +58,7 @@ class Bundle:
     @property
     def theta(self) -> NDArray[np.float32]:
         """(d,) float32: the initial parameters."""
-        array = np.load(io.BytesIO(self.files[THETA]), allow_pickle=False)
-        return np.asarray(array, np.float32)
+        return read_vector(self.files[THETA], THETA)
 
     @property
     def packed(self) -> bytes:
@@ -129,7 +128,7 @@ def compile_model(
     )
     files[MANIFEST] = manifest.to_json().encode()
     # What a board would refuse must not leave the compiler.
-    pack_bundle(files)
+    open_packed(pack_bundle(files))
     return Bundle(manifest, files)
 
 
@@ -167,15 +166,12 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
 def _graphs(network: Network, criterion: Loss, clipping: str) -> dict[str, bytes]:
     if clipping not in CLIPPINGS:
         raise ConfigError(f"{clipping!r} is not known", key="--clipping")
-    files = {
+    return {
         INFER: infer_graph(network),
         EVALUATE: evaluate_graph(network, criterion),
         GRADIENT: gradient_graph(network, criterion),
         PRIVATE_GRADIENT: private_graph(network, criterion, clipping),
     }
-    for content in files.values():
-        check_graph(content)
-    return files
 
 
 def _scored(network: Network, classes: Sequence[str]) -> Port:
@@ -188,9 +184,7 @@ def _scored(network: Network, classes: Sequence[str]) -> Port:
 
 def _theta(network: Network) -> bytes:
     flat = [array.reshape(-1) for array in network.parameters.values()]
-    buffer = io.BytesIO()
-    np.save(buffer, np.concatenate(flat).astype("<f4"), allow_pickle=False)
-    return buffer.getvalue()
+    return vector_file(np.concatenate(flat).astype(np.float32))
 
 
 def _parameters(network: Network, local: Sequence[str]) -> tuple[Parameter, ...]:

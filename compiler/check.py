@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from compiler.bundle import Bundle
+from engine.bundle import open_files
+from engine.rim.ort import open_session  # noqa: TID251 - this check runs graphs
 from protocol.bundle import EVALUATE, GRADIENT, PRIVATE_GRADIENT, Port
 from protocol.clipping import clip_scale
 from protocol.errors import OperationError
@@ -62,16 +63,16 @@ def check_bundle(bundle: Bundle, rng: np.random.Generator) -> Errors:
       OperationError: If an error exceeds `TOLERANCE`, or a result is not finite.
     """
     batch = _batch(bundle, rng)
-    gradient_run = _session(bundle.files[GRADIENT])
-    gradient = gradient_run(batch)[0]
+    graphs = open_files(bundle.files).graphs
+    gradient_graph = open_session(graphs[GRADIENT])
+    gradient = gradient_graph.run(batch)[0]
     singles = np.stack(
-        [gradient_run(_one(batch, index))[0] for index in range(EXAMPLES)]
+        [gradient_graph.run(_one(batch, index))[0] for index in range(EXAMPLES)]
     ).astype(np.float64)
     norms = np.linalg.norm(singles, axis=1)
     clip = np.array(np.median(norms), np.float32)
-    clipped, _, measured = _session(bundle.files[PRIVATE_GRADIENT])(
-        {**batch, "clip": clip}
-    )
+    private_graph = open_session(graphs[PRIVATE_GRADIENT])
+    clipped, _, measured = private_graph.run({**batch, "clip": clip})
     manifest = bundle.manifest
     factors = [
         clip_scale(norm, float(clip), manifest.dimension, manifest.clipping)
@@ -165,25 +166,6 @@ def _one(batch: Run, index: int) -> Run:
 def _relative(found: NDArray[np.generic], expected: NDArray[np.float64]) -> float:
     difference = float(np.linalg.norm(found.astype(np.float64) - expected))
     return difference / max(float(np.linalg.norm(expected)), 1e-30)
-
-
-def _session(graph: bytes) -> "_Runner":
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        graph, options, providers=["CPUExecutionProvider"]
-    )
-    return _Runner(session)
-
-
-@dataclass(frozen=True)
-class _Runner:
-    session: onnxruntime.InferenceSession
-
-    def __call__(self, inputs: Run) -> list[NDArray[np.generic]]:
-        results: list[NDArray[np.generic]] = self.session.run(None, dict(inputs))
-        return results
 
 
 def _doubled(graph: bytes) -> onnx.ModelProto:

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from compiler import report
+from engine.bundle import open_files
+from engine.graph import Graph
 from protocol.bundle import (
     BUNDLE_BYTES_MAX,
     CONTENT_FILES,
     MANIFEST,
-    THETA,
     Manifest,
     bundle_digest,
     manifest_from_json,
@@ -19,7 +20,6 @@ from protocol.bundle import (
     unpack_bundle,
 )
 from protocol.errors import EXIT_DONE, ConfigError
-from protocol.graph import GraphFacts, check_graph
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,12 +31,12 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     files = read(options.bundle)
     manifest = manifest_from_json(files[MANIFEST])
-    facts = {name: check_graph(files[name]) for name in CONTENT_FILES if name != THETA}
+    graphs = open_files(files).graphs
     if options.json:
-        found = _document(files, manifest, facts)
+        found = _document(files, manifest, graphs)
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
     else:
-        sys.stdout.write("\n".join(_lines(files, manifest, facts)) + "\n")
+        sys.stdout.write("\n".join(_lines(files, manifest, graphs)) + "\n")
     return EXIT_DONE
 
 
@@ -73,13 +73,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _document(
-    files: Mapping[str, bytes], manifest: Manifest, facts: Mapping[str, GraphFacts]
+    files: Mapping[str, bytes], manifest: Manifest, graphs: Mapping[str, Graph]
 ) -> dict[str, object]:
     return {
         "digest": bundle_digest(pack_bundle(files)).hex(),
         "manifest": json.loads(files[MANIFEST]),
         "dimension": manifest.dimension,
-        "operators": {name: dict(item.operators) for name, item in facts.items()},
+        "operators": {name: item.operators for name, item in graphs.items()},
         "process_bytes": {
             name: {str(batch): size for batch, size in row.items()}
             for name, row in report.memory(files).items()
@@ -88,7 +88,7 @@ def _document(
 
 
 def _lines(
-    files: Mapping[str, bytes], manifest: Manifest, facts: Mapping[str, GraphFacts]
+    files: Mapping[str, bytes], manifest: Manifest, graphs: Mapping[str, Graph]
 ) -> list[str]:
     trained = sum([item.trainable for item in manifest.parameters])
     settings = manifest.loss_settings
@@ -107,7 +107,7 @@ def _lines(
     ]
     lines += [
         f"{name:<24}{len(files[name]):>12,} bytes"
-        + (f"{sum(facts[name].operators.values()):>8,} nodes" if name in facts else "")
+        + (f"{len(graphs[name].nodes):>8,} nodes" if name in graphs else "")
         for name in CONTENT_FILES
     ]
     return [*lines, "", *report.memory_lines(files)]

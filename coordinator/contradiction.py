@@ -7,12 +7,12 @@ the chain. A board is accused once before each conviction.
 
 from coordinator.effects import KeepEvidence, Recall
 from coordinator.ledger import conviction, transactions, views
-from coordinator.ledger.records import Board
 from coordinator.state import Held
 from coordinator.turn import Turn
 from protocol.envelope import Envelope
 from protocol.evolve import evolve
 from protocol.ids import DeviceId, Digest
+from protocol.statement import Board
 
 
 def keep(turn: Turn, known: Digest, other: Envelope) -> bool:

@@ -84,6 +84,14 @@ class StoreMetrics:
 
 
 @dataclass(frozen=True)
+class StoreFailure:
+    """Persist: a version could not be tried."""
+
+    task: TaskId
+    version: Version
+
+
+@dataclass(frozen=True)
 class KeepEvidence:
     """Persist: two updates of one board for one base version."""
 
@@ -166,6 +174,13 @@ class Evaluate:
     task: TaskId
     version: Version
     inference: Digest
+    bundle: Digest
+
+
+@dataclass(frozen=True)
+class Examine:
+    """Check a bundle as boards do, away from the loop; answered by `Examined`."""
+
     bundle: Digest
 
 
@@ -310,6 +325,7 @@ Effect = (
     | StoreDigests
     | StoreVersion
     | StoreMetrics
+    | StoreFailure
     | KeepEvidence
     | DropEvidence
     | DropUpload
@@ -319,6 +335,7 @@ Effect = (
     | RemoveInbox
     | Aggregate
     | Evaluate
+    | Examine
     | Secure
     | Recall
     | Tell

@@ -120,6 +120,40 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class EvaluationFailed:
+    """A final version could not be tried.
+
+    Attributes:
+      task: Which task.
+      version: Which version.
+      detail: Why.
+    """
+
+    task: TaskId
+    version: Version
+    detail: str
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A bundle was examined; answers `Examine`.
+
+    Attributes:
+      bundle: Its digest.
+      absent: It is not here.
+      fault: Why no board would run it; empty for a sound one.
+      dimension: Parameters of a sound one.
+      size: Its length in bytes.
+    """
+
+    bundle: Digest
+    absent: bool = False
+    fault: str = ""
+    dimension: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True)
 class Recalled:
     """The store was asked for an update; answers `Recall`.
 
@@ -165,6 +199,8 @@ Event = (
     | Secured
     | Recalled
     | Evaluated
+    | EvaluationFailed
+    | Examined
     | Connected
     | Disconnected
     | Ticked

@@ -1,6 +1,6 @@
 """Check-ins and leases: from a board that is ready to a board that may send."""
 
-from coordinator import duty, membership
+from coordinator import duty, membership, proofs
 from coordinator.leases import Grant, draw_for
 from coordinator.ledger import views
 from coordinator.state import TaskState, held_key
@@ -8,8 +8,9 @@ from coordinator.turn import Turn
 from protocol.envelope import Kind
 from protocol.errors import InvalidUpdate, Reason, StaleUpdate
 from protocol.evolve import evolve
-from protocol.ids import DeviceId, Version, device_id
+from protocol.ids import DeviceId, Digest, Version, device_id
 from protocol.messages import LEASE, CheckIn, Lease
+from protocol.statement import STATEMENT
 from protocol.task import AggregationPolicy, TaskSpec
 
 BACKLOG_BUFFERS = 2
@@ -46,6 +47,15 @@ def check_in(turn: Turn, device: DeviceId, said: CheckIn, counter: int) -> None:
     leases = leases.wait(device, said, turn.settings.selection, draw)
     turn.put_task(evolve(task, leases=leases))
     grant_free(turn, turn.tasks[task.number])
+
+
+def state(turn: Turn, device: DeviceId, said: CheckIn, asked: Digest) -> None:
+    """Proves to a board what the chain knows of it, for it to compare."""
+    if said.task not in turn.tasks:
+        return
+    statement = proofs.statement(turn.ledger, device, said.task, asked)
+    if statement is not None:
+        turn.tell(device, Kind.STATEMENT, STATEMENT.pack(statement))
 
 
 def moved_on(turn: Turn, device: DeviceId, said: CheckIn) -> None:

@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from coordinator import accusation, granting, intake, peers, versioning, wanting
+from coordinator import (
+    accusation,
+    finality,
+    granting,
+    intake,
+    peers,
+    versioning,
+    vouching,
+    wanting,
+)
 from coordinator.allowance import rates, spend
 from coordinator.effects import (
     DropEvidence,
@@ -17,6 +26,7 @@ from coordinator.effects import (
     Publish,
     Refuse,
     RemoveInbox,
+    StoreFailure,
     StoreMetrics,
 )
 from coordinator.events import (
@@ -26,7 +36,9 @@ from coordinator.events import (
     Connected,
     Disconnected,
     Evaluated,
+    EvaluationFailed,
     Event,
+    Examined,
     PeerArrived,
     Recalled,
     SaidArrived,
@@ -172,7 +184,15 @@ def _take(turn: Turn, event: Event) -> None:
             peers.heard(turn, event)
         case TransactionArrived(name, content):
             _transaction_arrived(turn, name, content)
-        case Aggregated() | AggregationFailed() | Evaluated() | Secured() | Recalled():
+        case (
+            Aggregated()
+            | AggregationFailed()
+            | Evaluated()
+            | EvaluationFailed()
+            | Examined()
+            | Secured()
+            | Recalled()
+        ):
             _work_ended(turn, event)
         case Connected():
             _connected(turn)
@@ -210,7 +230,15 @@ def _board_spoke(turn: Turn, event: ChunkArrived | SaidArrived | StateArrived) -
 
 def _work_ended(
     turn: Turn,
-    event: Aggregated | AggregationFailed | Evaluated | Secured | Recalled,
+    event: (
+        Aggregated
+        | AggregationFailed
+        | Evaluated
+        | EvaluationFailed
+        | Examined
+        | Secured
+        | Recalled
+    ),
 ) -> None:
     match event:
         case Aggregated():
@@ -221,10 +249,15 @@ def _work_ended(
             versioning.not_computed(turn, event)
         case Secured():
             versioning.secured(turn, event)
+        case Examined():
+            vouching.heard_of(turn, event)
         case Recalled():
             accusation.recalled(turn, event)
         case Evaluated():
             _evaluated(turn, event)
+        case EvaluationFailed(task, version, detail):
+            turn.emit(StoreFailure(task, version))
+            turn.report(f"task {task}: version {version} was not tried: {detail}")
         case _:
             assert_never(event)
 
@@ -263,7 +296,13 @@ def _transaction_arrived(turn: Turn, name: str, content: bytes) -> None:
         return
     identity = envelope.identity(chain_id)
     turn.inbox = {**turn.inbox, identity: name}
-    submit(turn, envelope)
+    if envelope.kind != Kind.TASK:
+        submit(turn, envelope)
+        return
+    try:
+        vouching.submit_task(turn, envelope)
+    except ProtocolError as error:
+        finality.transaction_refused(turn, identity, error.reason, str(error))
 
 
 def _evaluated(turn: Turn, event: Evaluated) -> None:

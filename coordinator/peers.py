@@ -10,7 +10,7 @@ block stands whatever we think, and the vectors are fetched afterwards.
 
 from dataclasses import replace
 
-from coordinator import catchup, giving, membership, pulling, wanting
+from coordinator import catchup, giving, membership, pulling, vouching, wanting
 from coordinator.effects import Refuse, StoreWhole
 from coordinator.events import PeerArrived
 from coordinator.gossip import (
@@ -158,6 +158,7 @@ def answer_bytes_max(turn: Turn) -> int:
     specs = [task.spec for task in turn.tasks.values()]
     sizes = [wire.MESSAGE.bytes_max]
     sizes += [spec.bundle_bytes for spec in specs]
+    sizes += vouching.sizes(turn)
     sizes += [_GRID_BYTES * spec.dimension for spec in specs]
     return max(sizes) + _FRAME_OVERHEAD_BYTES
 
@@ -199,6 +200,10 @@ def _ledger(turn: Turn, who: DeviceId, content: bytes) -> None:
     elif message.topic == wire.Topic.TRANSACTION and _is_update(message.content):
         announced(turn, who, message.content)
         return
+    elif message.topic == wire.Topic.TRANSACTION and vouching.told(
+        turn, who, content, message.content
+    ):
+        return
     advance(turn, node.PeerMessage(content, who))
     if message.topic == wire.Topic.STATUS:
         catchup.look(turn)
@@ -237,10 +242,14 @@ def _lacks(turn: Turn, proposal: Proposal) -> tuple[tuple[bytes, Digest], ...]:
             identity = envelope.identity(turn.settings.gate.chain_id)
             if not _holds(turn, key, identity):
                 lacks.append((key, identity))
+        elif envelope.kind == Kind.TASK:
+            lacks.extend(vouching.lacks(turn, envelope))
     return tuple(lacks)
 
 
 def _holds(turn: Turn, key: bytes, identity: Digest) -> bool:
+    if key.startswith(vouching.KEY):
+        return vouching.is_sound(turn, key, identity)
     held = turn.held.get(key)
     return held is not None and held.transaction == identity
 
@@ -259,8 +268,9 @@ def _park(
     turn.parked = {**turn.parked, who: parked}
     absent = [
         identity
-        for _, identity in lacks
-        if turn.wanted.keys().isdisjoint(wanting.keys([identity]))
+        for key, identity in lacks
+        if not key.startswith(vouching.KEY)
+        and turn.wanted.keys().isdisjoint(wanting.keys([identity]))
     ]
     # Whoever offers a block, or passes it on, has what it names.
     want_later(turn, absent, first=who, source=who)
@@ -309,6 +319,7 @@ def _whole_given(turn: Turn, content: bytes) -> None:
     if key in turn.wanted:
         turn.emit(StoreWhole(content))
         came(turn, [key])
+        vouching.came(turn, content)
 
 
 def _model_given(turn: Turn, given: GivenModel) -> None:

@@ -10,8 +10,9 @@ from protocol import merkle
 from protocol.chain import CERTIFICATE, HEADER, Block, Certificate, Header
 from protocol.codec import encode
 from protocol.envelope import Envelope
-from protocol.ids import Digest
+from protocol.ids import DeviceId, Digest, TaskId
 from protocol.light import Final, Handover, Manifest, task_key, version_key
+from protocol.statement import Statement, board_key, head_key
 
 _ARRAY_OF_6 = b"\x96"
 """msgpack's header of an array of six: the fields of `Final`."""
@@ -42,6 +43,27 @@ def manifest(
         ledger.tree.prove(task_key(task.number)),
         handovers,
     )
+
+
+def statement(
+    ledger: LedgerState, device: DeviceId, task: TaskId, asked: Digest
+) -> Statement | None:
+    """A board's record, proven under the newest header.
+
+    Args:
+      ledger: The chain.
+      device: Whose; it is registered.
+      task: Whose head goes with it; it is published.
+      asked: Id of the check-in that asks for it.
+
+    Returns:
+      None before the first block.
+    """
+    if ledger.header is None or ledger.certificate is None:
+        return None
+    record = ledger.tree.prove(board_key(device))
+    progress = ledger.tree.prove(head_key(task))
+    return Statement(asked, ledger.header, ledger.certificate, record, progress)
 
 
 def final(

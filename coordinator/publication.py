@@ -5,26 +5,18 @@ noise multiplier follows from the privacy budget. Version 0 of the model comes f
 bundle's initial parameters.
 """
 
-import io
 import math
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from coordinator.aggregation.registry import AGGREGATORS
 from coordinator.aggregation.strategy import PackedModel, pack_model
 from coordinator.descent_section import DescentSection, descent_policy
 from coordinator.travel import check_travels
+from engine.bundle import open_packed
 from protocol.accounting import Budget
 from protocol.bundle import (
-    MANIFEST,
-    THETA,
     Manifest,
     bundle_digest,
-    manifest_from_json,
-    unpack_bundle,
 )
 from protocol.clipping import CLIPPINGS, NORM
 from protocol.descent import PLAIN
@@ -235,9 +227,9 @@ def publication(settings: TaskSettings, bundle: bytes, file: str) -> Publication
       ConfigError: Naming file, key and bound.
     """
     try:
-        files = unpack_bundle(bundle)
-        _check_clipping(settings.privacy, manifest_from_json(files[MANIFEST]))
-        theta = read_theta(files[THETA])
+        opened = open_packed(bundle)
+        _check_clipping(settings.privacy, opened.manifest)
+        theta = opened.theta
         strategy = _STRATEGIES[settings.strategy]
         aggregator = AGGREGATORS[strategy](_aggregation(settings, theta.size))
         model = pack_model(aggregator.init(to_grid(theta)))
@@ -258,21 +250,6 @@ def _check_clipping(section: PrivacySection, manifest: Manifest) -> None:
         raise ConfigError(
             f"the bundle's is {manifest.clipping!r}", key="privacy.clipping"
         )
-
-
-def read_theta(content: bytes) -> NDArray[np.float32]:
-    """Reads the bundle's initial parameters.
-
-    Raises:
-      ConfigError: If it is not a (d,) float32 .npy file.
-    """
-    try:
-        theta: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ConfigError(f"{THETA}: not an .npy file") from error
-    if theta.dtype != np.float32 or theta.ndim != 1 or not theta.size:
-        raise ConfigError(f"{THETA}: expected a (d,) float32 array")
-    return theta
 
 
 def _spec(

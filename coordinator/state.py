@@ -285,6 +285,38 @@ class Parked:
 
 
 @dataclass(frozen=True)
+class WaitingTask:
+    """A TASK that waits for its bundle to be examined.
+
+    Attributes:
+      envelope: The transaction.
+      message: The ledger's message that holds it; empty if an operator of ours gave it.
+      source: Which other coordinator told us.
+    """
+
+    envelope: Envelope
+    message: bytes = b""
+    source: bytes = b""
+
+
+@dataclass(frozen=True)
+class BundleState:
+    """A bundle of a task that the chain has not got yet; see `coordinator.vouching`.
+
+    Attributes:
+      size: Its length; before it is here, as the task says.
+      fault: Why no board would run it; empty for a sound one, None if not examined.
+      dimension: Parameters of a sound one.
+      waiting: Tasks that wait for it.
+    """
+
+    size: int
+    fault: str | None = None
+    dimension: int = 0
+    waiting: tuple[WaitingTask, ...] = ()
+
+
+@dataclass(frozen=True)
 class CoordinatorState:
     """Everything.
 
@@ -321,6 +353,7 @@ class CoordinatorState:
         `coordinator.duty`.
       left_at_s: When to look whether they lived on; infinity if `left` is empty.
       wake_at_s: When to send `Ticked`.
+      bundles: Of tasks that may enter a block, by digest, oldest first.
     """
 
     ledger: LedgerState
@@ -353,6 +386,7 @@ class CoordinatorState:
     pull_at_s: float = -math.inf
     allowances: Allowances = field(default_factory=Allowances)
     wake_at_s: float = 0.0
+    bundles: Mapping[Digest, BundleState] = field(default_factory=dict)
 
 
 def held_key(device: DeviceId, task: int, base: int) -> bytes:

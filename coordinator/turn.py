@@ -71,6 +71,7 @@ class Turn:
         self.pull_bytes = state.pull_bytes
         self.pull_at_s = state.pull_at_s
         self.allowances = state.allowances
+        self.bundles = state.bundles
 
     def state(self) -> CoordinatorState:
         """The state after the step."""
@@ -109,6 +110,7 @@ class Turn:
             self.pull_at_s,
             self.allowances,
             wake_at_s,
+            self.bundles,
         )
 
     def emit(self, effect: Effect) -> None:

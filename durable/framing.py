@@ -1,17 +1,20 @@
 """The bytes of a journal: a head, then checksummed frames; pure, no file in sight.
 
     journal := magic (8) salt (8) frame*
-    frame   := length u32, checksum u32, body          (big endian)
+    frame   := length u32, check u32, checksum u32, body, mark u8     (big endian)
 
 The top bit of `length` marks a body that is a batch, `(length u32, payload)*`, so that
-several payloads become durable together or not at all. The checksum is CRC-32 over
-salt, position in the file, `length` and body. Position and salt make sure that neither
-an old block of the disk nor bytes that a peer put into a payload pass for a frame.
+several payloads become durable together or not at all. `check` is CRC-32 over salt,
+position in the file and `length`; `checksum` over those and the body. Position and salt
+make sure that neither an old block of the disk nor bytes that a peer put into a payload
+pass for a frame. `mark` is never 0.
 
 An append is synced before the next one starts, so a power cut can spoil the last frame
-only. A spoiled frame with nothing valid behind it is therefore a torn tail, which was
-never acknowledged; one with a valid frame behind it is damage to acknowledged entries.
-A damaged last frame cannot be told from a torn one.
+only, and in two ways: its end is missing, or has its length but reads as zeros. Such a
+torn tail was never acknowledged, and may be dropped. All else that is spoiled is damage
+to entries that were: a frame with sound ones behind it, and also a last one that is
+there up to its end. That `length` has its own check tells a frame that was cut short
+from one whose length was damaged, and the mark one that ends in zeros from a whole one.
 """
 
 import struct
@@ -21,15 +24,30 @@ from dataclasses import dataclass
 
 from protocol.errors import LimitError, StorageError
 
-MAGIC = b"STARJNL1"
+MAGIC = b"STARJNL2"
 SALT_BYTES = 8
 HEAD_BYTES = len(MAGIC) + SALT_BYTES
 PAYLOAD_BYTES_MAX = 16 << 20
 """Longest frame body; a batch counts with 4 bytes more for each payload."""
 
-_FRAME = struct.Struct(">II")
+_FRAME = struct.Struct(">III")
 _LENGTH = struct.Struct(">I")
 _BATCH = 1 << 31
+_MARK = b"\xff"
+FRAME_BYTES_MIN = _FRAME.size + len(_MARK)
+
+
+class DamagedJournal(StorageError):
+    """Entries that were acknowledged can no longer be read.
+
+    Attributes:
+      offset: Where the first of them begins.
+    """
+
+    def __init__(self, detail: str, offset: int) -> None:
+        """Keeps the place."""
+        super().__init__(detail)
+        self.offset = offset
 
 
 @dataclass(frozen=True)
@@ -40,11 +58,27 @@ class Scan:
       payloads: In the order in which they were appended.
       sound_bytes: Where the last sound frame ends; all behind it is a torn tail.
       torn_bytes: Length of that tail; 0 after a clean stop.
+      nulled: Whether the tail ends in zeros: a disk that lost its content without a
+        power cut would leave the same.
     """
 
     payloads: tuple[bytes, ...]
     sound_bytes: int
     torn_bytes: int
+    nulled: bool = False
+
+
+@dataclass(frozen=True)
+class Salvage:
+    """What can still be read of a journal, however damaged it is.
+
+    Attributes:
+      payloads: Of all sound frames, in their order.
+      lost_bytes: Of what lies before, between and behind them, each part's length.
+    """
+
+    payloads: tuple[bytes, ...]
+    lost_bytes: tuple[int, ...]
 
 
 def head(salt: bytes) -> bytes:
@@ -80,7 +114,8 @@ def frame(payloads: Sequence[bytes], position: int, salt: bytes) -> bytes:
     if len(body) > PAYLOAD_BYTES_MAX:
         raise LimitError(f"journal entry of {len(body)} bytes")
     length = len(body) | mark
-    return _FRAME.pack(length, _checksum(salt, position, length, body)) + body
+    check = _check(salt, position, length)
+    return _FRAME.pack(length, check, zlib.crc32(body, check)) + body + _MARK
 
 
 def scan(content: bytes) -> Scan:
@@ -90,12 +125,10 @@ def scan(content: bytes) -> Scan:
       content: The file's bytes.
 
     Raises:
-      StorageError: If the head is not a journal's, or a frame before the last one is
-        damaged; names the offset.
+      StorageError: If the head is not a journal's.
+      DamagedJournal: If a frame is damaged that was acknowledged; names the offset.
     """
-    if len(content) < HEAD_BYTES or not content.startswith(MAGIC):
-        raise StorageError("not a journal: wrong head at offset 0")
-    salt = content[len(MAGIC) : HEAD_BYTES]
+    salt = _salt(content)
     payloads: list[bytes] = []
     position = HEAD_BYTES
     while position < len(content):
@@ -105,30 +138,75 @@ def scan(content: bytes) -> Scan:
             break
         payloads.extend(_payloads(content, position, end))
         position = end
-    return Scan(tuple(payloads), position, len(content) - position)
+    torn = len(content) - position
+    nulled = torn > 0 and not content[-1]
+    return Scan(tuple(payloads), position, torn, nulled)
 
 
-def _checksum(salt: bytes, position: int, length: int, body: bytes) -> int:
-    start = zlib.crc32(salt + struct.pack(">QI", position, length))
-    return zlib.crc32(body, start)
+def salvage(content: bytes) -> Salvage:
+    """Reads all sound frames of a damaged journal, and says how much was lost.
+
+    A torn tail counts as lost, too: here nothing is known of how it came about. Of a
+    file without a journal's head all is lost.
+    """
+    try:
+        salt = _salt(content)
+    except StorageError:
+        return Salvage((), (len(content),) if content else ())
+    payloads: list[bytes] = []
+    lost: list[int] = []
+    position = begin = HEAD_BYTES
+    while position < len(content):
+        end = _frame_end(content, position, salt)
+        if end is None:
+            position += 1
+            continue
+        if position > begin:
+            lost.append(position - begin)
+        payloads.extend(_payloads(content, position, end))
+        position = begin = end
+    if position > begin:
+        lost.append(position - begin)
+    return Salvage(tuple(payloads), tuple(lost))
+
+
+def _salt(content: bytes) -> bytes:
+    if len(content) < HEAD_BYTES or not content.startswith(MAGIC):
+        raise StorageError("not a journal: wrong head at offset 0")
+    return content[len(MAGIC) : HEAD_BYTES]
+
+
+def _check(salt: bytes, position: int, length: int) -> int:
+    return zlib.crc32(salt + struct.pack(">QI", position, length))
+
+
+def _length_at(content: bytes, position: int, salt: bytes) -> int | None:
+    """The length that a frame states; None if it is missing or spoiled."""
+    if position + _FRAME.size > len(content):
+        return None
+    length, check, _ = _FRAME.unpack_from(content, position)
+    sound = _check(salt, position, length) == check
+    return int(length) if sound else None
 
 
 def _frame_end(content: bytes, position: int, salt: bytes) -> int | None:
     """Where the frame at `position` ends; None if no sound frame begins there."""
+    length = _length_at(content, position, salt)
+    if length is None:
+        return None
     start = position + _FRAME.size
-    if start > len(content):
+    end = start + (length & ~_BATCH)
+    if content[end : end + 1] != _MARK:
         return None
-    length, checksum = _FRAME.unpack_from(content, position)
-    end: int = start + (length & ~_BATCH)
-    if end > len(content) or end - start > PAYLOAD_BYTES_MAX:
-        return None
-    sound = _checksum(salt, position, length, content[start:end]) == checksum
-    return end if sound else None
+    _, check, checksum = _FRAME.unpack_from(content, position)
+    sound = zlib.crc32(content[start:end], check) == checksum
+    return end + len(_MARK) if sound else None
 
 
 def _payloads(content: bytes, position: int, end: int) -> list[bytes]:
     (length,) = _LENGTH.unpack_from(content, position)
     start = position + _FRAME.size
+    end -= len(_MARK)
     if not length & _BATCH:
         return [content[start:end]]
     items = []
@@ -141,8 +219,21 @@ def _payloads(content: bytes, position: int, end: int) -> list[bytes]:
 
 
 def _require_torn(content: bytes, position: int, salt: bytes) -> None:
-    for later in range(position + 1, len(content) - _FRAME.size + 1):
+    for later in range(position + 1, len(content) - FRAME_BYTES_MIN + 1):
         if _frame_end(content, later, salt) is not None:
-            raise StorageError(
-                f"damaged at offset {position}: sound entries follow at {later}"
-            )
+            why = f"damaged at offset {position}: sound entries follow at {later}"
+            raise DamagedJournal(why, position)
+    if _is_cut(content, position, salt) or not content[-1]:
+        return
+    why = f"damaged at offset {position}: the last entry is whole and does not check"
+    raise DamagedJournal(why, position)
+
+
+def _is_cut(content: bytes, position: int, salt: bytes) -> bool:
+    """Whether the file ends within the frame."""
+    if position + _FRAME.size > len(content):
+        return True
+    length = _length_at(content, position, salt)
+    if length is None:
+        return False
+    return position + FRAME_BYTES_MIN + (length & ~_BATCH) > len(content)

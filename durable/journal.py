@@ -1,7 +1,7 @@
 """An append-only journal: what `append` returned from is on the disk.
 
-One process has it open at a time. A torn tail is cut off when it is opened; damage in
-the middle is refused. `rewrite` replaces all entries at once, for compaction.
+One process has it open at a time. A torn tail is cut off when it is opened; damage to
+what was acknowledged is refused. `rewrite` replaces all entries at once, to compact it.
 """
 
 import fcntl
@@ -23,6 +23,7 @@ from durable.framing import (
     HEAD_BYTES,
     MAGIC,
     SALT_BYTES,
+    DamagedJournal,
     frame,
     head,
     scan,
@@ -40,9 +41,11 @@ class Journal:
       torn_bytes: How many bytes of a torn tail were cut off when it was opened.
     """
 
-    def __init__(self, path: Path, descriptor: int, salt: bytes, end: int) -> None:
+    def __init__(
+        self, path: Path, descriptor: int, salt: bytes, end: int, torn_bytes: int
+    ) -> None:
         """Takes over a locked file whose last sound frame ends at `end`."""
-        self.torn_bytes = 0
+        self.torn_bytes = torn_bytes
         self._path = path
         self._descriptor = descriptor
         self._salt = salt
@@ -50,42 +53,50 @@ class Journal:
         self._failed = False
 
     @classmethod
-    def open(cls, path: Path) -> "tuple[Journal, list[bytes]]":
+    def open(cls, path: Path, *, strict: bool = False) -> "tuple[Journal, list[bytes]]":
         """Opens a journal, or begins one, and reads it.
 
         Args:
           path: The file; its folder must exist.
+          strict: Whether a tail of zeros is damage, too. A power cut leaves such tails
+            on some file systems; so does a disk that loses what was acknowledged.
 
         Returns:
           The journal and all payloads in order.
 
         Raises:
           ConfigError: If another process has it open.
-          StorageError: If an entry before the last one is damaged (the message names
-            the offset), or the disk refuses.
+          DamagedJournal: If an acknowledged entry is damaged; the message names the
+            offset.
+          StorageError: If it is no journal, or the disk refuses.
         """
         with storage_errors(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_MODE)
             try:
                 _lock(descriptor, path)
                 _begin(descriptor, path)
-                return cls._read(path, descriptor)
+                return cls._read(path, descriptor, strict)
             except BaseException:
                 os.close(descriptor)
                 raise
 
     @classmethod
-    def _read(cls, path: Path, descriptor: int) -> "tuple[Journal, list[bytes]]":
+    def _read(
+        cls, path: Path, descriptor: int, strict: bool
+    ) -> "tuple[Journal, list[bytes]]":
         content = read_limited(path, JOURNAL_BYTES_MAX)
         try:
             found = scan(content)
+        except DamagedJournal as error:
+            raise DamagedJournal(f"{path}: {error}", error.offset) from error
         except StorageError as error:
             raise StorageError(f"{path}: {error}") from error
-        journal = cls(
-            path, descriptor, content[len(MAGIC) : HEAD_BYTES], found.sound_bytes
-        )
+        if found.nulled and strict:
+            at = found.sound_bytes
+            raise DamagedJournal(f"{path}: ends in zeros from offset {at} on", at)
+        salt = content[len(MAGIC) : HEAD_BYTES]
+        journal = cls(path, descriptor, salt, found.sound_bytes, found.torn_bytes)
         if found.torn_bytes:
-            journal.torn_bytes = found.torn_bytes
             os.ftruncate(descriptor, found.sound_bytes)
             os.fsync(descriptor)
         os.lseek(descriptor, found.sound_bytes, os.SEEK_SET)

@@ -57,6 +57,7 @@ class Kind(IntEnum):
     REFUSED = 82
     FINAL = 83
     COORDINATOR_STATE = 84
+    STATEMENT = 85
 
 
 TRANSACTION_KINDS = frozenset(

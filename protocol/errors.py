@@ -135,6 +135,12 @@ class BudgetExceeded(InvalidUpdate):
     reason = Reason.BUDGET_EXCEEDED
 
 
+class TaskChanged(ProtocolError):
+    """A task that is certified and yet another one than was first believed."""
+
+    reason = Reason.POLICY_MISMATCH
+
+
 class InvalidBlock(ProtocolError):
     """A block that no honest validator would have proposed."""
 
@@ -171,6 +177,10 @@ class ConfigError(FederationError):
 
 class OperationError(FederationError):
     """The operation asked for cannot be done now; exit 1 with its message."""
+
+
+class EngineError(OperationError):
+    """The engine cannot load or run a graph."""
 
 
 class AggregationError(FederationError):

@@ -85,7 +85,8 @@ class CheckIn:
     """A board is ready to train and says how well placed it is.
 
     Nothing here depends on the data: resources, timeliness and remaining budget are in
-    parts per million, the size is a pledge made once.
+    parts per million, the size is a pledge made once, and `asks` says who is to send
+    the board's `Statement`, as `protocol.statement.Asks` numbers it.
     """
 
     task: TaskId
@@ -94,10 +95,19 @@ class CheckIn:
     timeliness_ppm: int
     budget_ppm: int
     pledge: int
+    asks: int = 0
 
 
 CHECK_IN = structure(
-    CheckIn, 64, _TASK, uint(), uint(PPM), uint(PPM), uint(PPM), uint(PLEDGE_MAX, 1)
+    CheckIn,
+    64,
+    _TASK,
+    uint(),
+    uint(PPM),
+    uint(PPM),
+    uint(PPM),
+    uint(PLEDGE_MAX, 1),
+    uint(2),
 )
 
 
@@ -137,6 +147,7 @@ class Contribution:
       charge: Privacy charge, in the units of `protocol.accounting`.
       blob: H of the sealed blob.
       commitment: H of content key and plaintext; see `protocol.sealing`.
+      paid: All that the board's ledger states for this chain, this charge included.
     """
 
     task: TaskId
@@ -147,11 +158,12 @@ class Contribution:
     charge: int
     blob: Digest
     commitment: Digest
+    paid: int = 0
 
 
 CONTRIBUTION = structure(
     Contribution,
-    128,
+    144,
     _TASK,
     uint(),
     uint(255),
@@ -160,6 +172,7 @@ CONTRIBUTION = structure(
     uint(),
     _DIGEST,
     _DIGEST,
+    uint(),
 )
 
 
@@ -171,14 +184,16 @@ class Forfeit:
       task: Which task.
       version: The base version; the task's head.
       charge: What it paid, in the units of `protocol.accounting`.
+      paid: As in `Contribution`.
     """
 
     task: TaskId
     version: Version
     charge: int
+    paid: int = 0
 
 
-FORFEIT = structure(Forfeit, 64, _TASK, uint(), uint())
+FORFEIT = structure(Forfeit, 64, _TASK, uint(), uint(), uint())
 
 
 @dataclass(frozen=True)

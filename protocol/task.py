@@ -183,8 +183,8 @@ class TaskSpec:
       training: How a board trains.
       privacy: What its data set may be charged.
       aggregation: How updates become versions.
-      pledges: Sizes that a board may pledge, rising; a board trains with at most as
-        many examples as it pledged, and counts with that weight.
+      pledges: Sizes that a board may pledge, rising; its sum is at most so many clips
+        long, and counts with that weight.
       pool: Credits to be shared out for the task.
     """
 
@@ -208,7 +208,7 @@ class TaskSpec:
             raise DecodeError("fewer leases than the buffer holds: it never fills")
 
     def pledge_for(self, examples: int) -> int:
-        """The largest pledge that `examples` cover; 0 if there is none."""
+        """The largest pledge that is no larger; 0 if there is none."""
         covered = bisect_right(self.pledges, examples)
         return self.pledges[covered - 1] if covered else 0
 

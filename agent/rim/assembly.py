@@ -1,5 +1,6 @@
 """Puts an agent together from its home: keys, journal, spool, link and core state."""
 
+import logging
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -10,11 +11,11 @@ from agent.config import AgentConfig
 from agent.effects import Effect
 from agent.machine import begin
 from agent.orders import Limits
-from agent.privacy import PrivacyLedger
 from agent.rim import board
 from agent.rim.blobs import BlobStore
 from agent.rim.hands import LOG, Hands, Work
 from agent.rim.home import Home
+from agent.rim.ledger import open_ledger
 from agent.rim.progress import read_progress
 from agent.rim.proofs import ProofFolder
 from agent.rim.spool import Found, Index, Spool
@@ -24,7 +25,6 @@ from broker.backoff import BackoffPolicy
 from broker.events import LinkEvent, LinkSettings
 from broker.rim.link import Link
 from durable.files import require_private
-from durable.journal import Journal
 from firmware_profiles import Profile
 from protocol.enrolment import Admission
 from protocol.errors import ConfigError
@@ -51,6 +51,7 @@ class Parts:
       data: Folder of the data set.
       board: The board profile's name.
       broker: Where the broker is.
+      claim: Where the data set says whose it is, in words.
     """
 
     home: Home
@@ -62,6 +63,7 @@ class Parts:
     data: Path
     board: str
     broker: str
+    claim: str
 
 
 def assemble(
@@ -79,19 +81,19 @@ def assemble(
       now_s: Monotonic time.
 
     Raises:
-      ConfigError: If the board is not enrolled, a key is readable by others, or a value
-        is wrong.
-      StorageError: If the disk refuses or the privacy journal is damaged.
+      ConfigError: If the board is not enrolled, a key is readable by others, a value
+        is wrong, the privacy ledger has lost entries, or the data set is another's.
+      StorageError: If the disk refuses.
     """
     _keep_apart(home, config)
     key = home.signing_key()
     admission = _admission(home)
     profile = board.profile(config.training.board)
     pinned = admission.pinned
-    journal, payloads = Journal.open(home.state / "privacy.journal")
-    ledger = PrivacyLedger.load(config.privacy.cap(), payloads)
     spool, index = Spool(home.spool), Index(home.state / "index.json", LOG.warning)
     found = spool.load(pinned.chain_id, LOG.warning)
+    data = home.data(config)
+    opened = open_ledger(home, config.privacy.cap(), data, config.data.windows, index)
     boot = index.next_boot(max((item.boot for item in found), default=0))
     progress = read_progress(home.state / "progress", pinned)
     settings = _settings(config, profile, admission, key, boot, home.identity())
@@ -99,14 +101,13 @@ def assemble(
     state, effects = begin(
         settings,
         progress.trusted,
-        ledger,
+        opened.ledger,
         blobs.sound(),
         _waiting(found, index, now_s),
         progress.manifest or None,
         now_s,
     )
     link_settings = _link_settings(home, config, admission, settings)
-    data = home.data(config)
     hands = Hands(
         home,
         Work(
@@ -115,7 +116,7 @@ def assemble(
             _limits(config, profile),
             config.privacy.trust_bundle,
         ),
-        journal,
+        opened.journal,
         spool,
         index,
         ProofFolder(home.proofs),
@@ -128,7 +129,16 @@ def assemble(
     )
     broker = f"{link_settings.host}:{link_settings.port}"
     return Parts(
-        home, config, settings, state, effects, hands, data, profile.name, broker
+        home,
+        config,
+        settings,
+        state,
+        effects,
+        hands,
+        data,
+        profile.name,
+        broker,
+        opened.place.value,
     )
 
 
@@ -136,7 +146,9 @@ def _keep_apart(home: Home, config: AgentConfig) -> None:
     """The home for its owner alone, and the data where a trainer sees nothing else."""
     closed = home.make_private()
     if closed:
-        LOG.warning("made private: %s and %d more", closed[0], len(closed) - 1)
+        # A file that was copied in was out of reach as long as its folders were closed.
+        level = logging.WARNING if home.path in closed else logging.INFO
+        LOG.log(level, "closed to others: %s (%d in all)", closed[0], len(closed))
     # A trainer reads all of the data folder, and nothing may be in there but data.
     data = home.data(config).resolve()
     if home.path.resolve().is_relative_to(data):

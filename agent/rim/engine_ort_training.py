@@ -14,58 +14,45 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import _pybind_state as training_build
 
-from agent.rim.engine_ort import ORT_ERRORS, OrtTrainer, add_entries
-from agent.training import EngineError
+from agent.rim.engine_ort import OrtTrainer
 from agent.work import Real
+from engine.bundle import OpenedBundle
+from engine.graph import Graph
+from engine.rim import ort
+from engine.writing import write_graph
 from protocol.bundle import EVALUATE, Manifest
 from protocol.clipping import clip_scale
-
-_SEVERITY_FATAL = 4
+from protocol.errors import EngineError
 
 
 def is_available() -> bool:
     """Whether the ONNX Runtime that is installed can differentiate graphs."""
-    return hasattr(training_build, "GradientGraphBuilder")
+    return ort.can_differentiate()
 
 
 class OrtTrainingTrainer:
     """A bundle trained by ONNX Runtime's gradient; see `agent.training.Trainer`."""
 
-    def __init__(self, files: Mapping[str, bytes], threads: int) -> None:
-        """Checks the graphs and differentiates.
+    def __init__(self, bundle: OpenedBundle, threads: int) -> None:
+        """Differentiates.
 
         Args:
-          files: Of a bundle, as `protocol.bundle.unpack_bundle` checked them.
+          bundle: What to run.
           threads: That one graph may use.
 
         Raises:
-          DecodeError, LimitError: If a graph is not one that a board runs.
           EngineError: If there is no training build, or it lacks an operator.
         """
         if not is_available():
             raise EngineError("ort-training needs onnxruntime-training-cpu")
         # Everything but gradients is the stock engine's.
-        self._stock = OrtTrainer(files, threads)
+        self._stock = OrtTrainer(bundle, threads)
         self.manifest: Manifest = self._stock.manifest
         self.theta: Real = self._stock.theta
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = _SEVERITY_FATAL
-        add_entries(options)
-        try:
-            self._session = onnxruntime.InferenceSession(
-                _differentiated(files[EVALUATE]),
-                options,
-                providers=["CPUExecutionProvider"],
-            )
-        # The builder's own exceptions have no type of their own.
-        except (RuntimeError, *ORT_ERRORS) as error:
-            raise EngineError(f"{EVALUATE}: {_last_sentence(error)}") from error
+        model = _summed(bundle.graphs[EVALUATE])
+        self._session = ort.open_gradient(model, "total", "theta", threads)
 
     def gradient_sum(
         self, theta: Real, x: NDArray[Any], y: NDArray[Any]
@@ -73,12 +60,8 @@ class OrtTrainingTrainer:
         """See `Trainer.gradient_sum`."""
         if len(x) != len(y):
             raise EngineError(f"{len(x)} records with {len(y)} targets")
-        try:
-            gradient, loss = self._session.run(
-                ["theta_grad", "loss"], {"theta": theta, "x": x, "y": y}
-            )
-        except ORT_ERRORS as error:
-            raise EngineError(f"{EVALUATE}: {_last_sentence(error)}") from error
+        feeds = {"theta": theta, "x": x, "y": y}
+        gradient, loss = self._session.run(feeds, ["theta_grad", "loss"])
         return gradient, loss
 
     def private_gradient_sum(
@@ -107,11 +90,11 @@ class OrtTrainingTrainer:
         return self._stock.infer(theta, x)
 
 
-def _differentiated(evaluate: bytes) -> bytes:
-    """The graph with one more output `theta_grad`, of the sum of all losses."""
+def _summed(evaluate: Graph) -> bytes:
+    """The graph with one more output `total`, the sum of all losses."""
     # The training build brings it; no other engine needs it on a board.
     onnx = importlib.import_module("onnx")
-    model = onnx.load_from_string(evaluate)
+    model = onnx.load_from_string(write_graph(evaluate))
     graph = model.graph
     constants = {item.name: item for item in graph.initializer}
     constants |= {
@@ -125,16 +108,8 @@ def _differentiated(evaluate: bytes) -> bytes:
     graph.node.extend(nodes)
     total = onnx.helper.make_tensor_value_info("total", onnx.TensorProto.FLOAT, [])
     graph.output.insert(0, total)
-    builder = training_build.GradientGraphBuilder(
-        model.SerializeToString(),
-        {"total"},
-        {"theta"},
-        "total",
-        onnxruntime.SessionOptions(),
-    )
-    builder.build()
-    gradient: bytes = builder.get_model()
-    return gradient
+    summed: bytes = model.SerializeToString()
+    return summed
 
 
 def _known(
@@ -169,9 +144,3 @@ def _known(
             make("Squeeze", [kept, f"{result}/axes"], [result]),
         ]
     return nodes
-
-
-def _last_sentence(error: Exception) -> str:
-    """What the builder complains of, without its own source's signatures."""
-    said = str(error).strip()
-    return said.rsplit("was false. ", maxsplit=1)[-1] or said

@@ -7,18 +7,18 @@ from agent.rim.engine_ort import OrtTrainer
 from agent.rim.engine_ort_training import OrtTrainingTrainer
 from agent.training import Trainer
 from durable.files import read_limited
+from engine.bundle import OpenedBundle, open_packed
 from protocol.bundle import (
     BUNDLE_BYTES_MAX,
     CONTENT_FILES,
     FILE_BYTES_MAX,
     MANIFEST,
     pack_bundle,
-    unpack_bundle,
 )
 from protocol.errors import ConfigError
 
-Engine = Callable[[Mapping[str, bytes], int], Trainer]
-"""From a bundle's files and the threads of one graph."""
+Engine = Callable[[OpenedBundle, int], Trainer]
+"""From a bundle and the threads of one graph."""
 
 ENGINES: Mapping[str, Engine] = {"ort": OrtTrainer, "ort-training": OrtTrainingTrainer}
 """Every engine by name; the first is on every board."""
@@ -39,7 +39,8 @@ def open_trainer(
 
     Raises:
       ConfigError: If there is no such engine.
-      DecodeError, LimitError: If it is no bundle, or has graphs that a board refuses.
+      DecodeError, LimitError, NonFinite: If it is no bundle, or holds graphs or
+        parameters that a board refuses.
       EngineError: If the engine cannot run it.
       StorageError: If it cannot be read.
     """
@@ -47,7 +48,7 @@ def open_trainer(
         raise ConfigError(f"{engine!r} is none of {', '.join(ENGINES)}", key="engine")
     if isinstance(source, Path):
         source = _packed(source)
-    return ENGINES[engine](unpack_bundle(source), threads)
+    return ENGINES[engine](open_packed(source), threads)
 
 
 def _packed(path: Path) -> bytes:

@@ -131,6 +131,8 @@ class Hands:
                 self.trainer.stop()
             case f.Spend(entry):
                 self.journal.append(entry)
+            case f.LeapBoot(boot):
+                self.index.leap(boot)
             case f.Note(text):
                 LOG.info("%s", text)
             case _:
@@ -173,10 +175,10 @@ class Hands:
         match effect:
             case f.LoadBundle(bundle):
                 self._ask(JobKind.LOAD, bundle, self.work.data)
-            case f.StartTraining(order, empty):
+            case f.StartTraining(order, empty, skipped):
                 LOG.info("training from version %d", order.base)
                 data = "" if empty else self.work.data
-                self._ask(JobKind.TRAIN, order.bundle, data, order)
+                self._ask(JobKind.TRAIN, order.bundle, data, order, skipped)
             case f.ResumeTraining():
                 self.trainer.resume()
             case _:
@@ -192,6 +194,7 @@ class Hands:
         bundle: Digest,
         data: str,
         order: TrainingOrder | None = None,
+        skipped: tuple[int, ...] = (),
     ) -> None:
         if self.trainer.busy:
             # Only an answer that nobody waits for any more can be in the way.
@@ -202,9 +205,8 @@ class Hands:
         theta = "" if order is None else str(self.blobs.path(order.theta).absolute())
         head = str(self.home.head(bundle).absolute())
         label, limits, trusted = self.work.label, self.work.limits, self.work.trusted
-        self.trainer.ask(
-            Job(kind, path, theta, data, label, limits, order, head, int(trusted))
-        )
+        chosen = (order, head, int(trusted), skipped)
+        self.trainer.ask(Job(kind, path, theta, data, label, limits, *chosen))
 
     def _publish(self, effect: f.Publish | f.PublishSpooled) -> None:
         match effect:

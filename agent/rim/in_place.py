@@ -13,13 +13,13 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from agent.clipping import aligned
-from agent.training import EngineError
 from agent.unpacking import Unpacked
 from agent.work import Real
+from engine.rim.ort import Binding, Session
+from protocol.errors import EngineError
 
 _PLACES_MAX = 2
 _COPIED_BYTES_MAX = 1 << 14
@@ -30,19 +30,14 @@ _OWN_REFERENCES = 2
 class InPlaceStep:
     """One opened gradient graph. Threads may share it; they take turns."""
 
-    def __init__(
-        self, session: onnxruntime.InferenceSession, graph: Unpacked, dimension: int
-    ) -> None:
-        """Takes a session of `graph.model`.
+    def __init__(self, session: Session, graph: Unpacked, dimension: int) -> None:
+        """Takes a session of `graph.graph`.
 
         Raises:
           EngineError: If the parts of the gradient have no fixed sizes, or others.
         """
-        shapes = {item.name: tuple(item.shape) for item in session.get_outputs()}
-        self._parts = [(name, shapes[name]) for name in graph.gradients]
-        sizes = [size for _, shape in self._parts for size in shape]
-        if not all(isinstance(size, int) for size in sizes):
-            raise EngineError("a part of the gradient has no fixed size")
+        shapes = session.outputs
+        self._parts = [(name, _fixed(shapes[name])) for name in graph.gradients]
         if sum(math.prod(shape) for _, shape in self._parts) != dimension:
             raise EngineError("a gradient has another length than theta")
         self._session, self._graph, self._dimension = session, graph, dimension
@@ -75,27 +70,23 @@ class InPlaceStep:
                 self._bind_rows(place, len(x))
             if clip is not None:
                 place.clip[...] = clip
-            try:
-                place.feed("x", x)
-                place.feed("y", y)
-                self._session.run_with_iobinding(place.binding)
-            # With bindings the runtime's errors have no type of their own.
-            except RuntimeError as error:
-                raise EngineError(str(error)) from error
+            place.feed("x", x)
+            place.feed("y", y)
+            place.binding.run()
             return place.gradient, place.rows[-1].copy()
 
     def _free(self) -> "_Place":
         for place in self._places:
             if sys.getrefcount(place.gradient) == _OWN_REFERENCES:
                 return place
-        place = _Place(self._session.io_binding(), self._dimension)
+        place = _Place(self._session.bind(), self._dimension)
         start = 0
         for name, shape in self._parts:
             part = place.gradient[start : start + math.prod(shape)]
-            _bind_output(place.binding, name, part.reshape(shape))
+            place.binding.output(name, part.reshape(shape))
             start += part.size
-        if any(item.name == "clip" for item in self._session.get_inputs()):
-            place.binding.bind_cpu_input("clip", place.clip)
+        if "clip" in self._session.inputs:
+            place.binding.input("clip", place.clip)
         self._places = [*self._places[1 - _PLACES_MAX :], place]
         return place
 
@@ -103,7 +94,7 @@ class InPlaceStep:
         lying = np.ascontiguousarray(theta)
         for view in self._graph.parameters:
             part = lying[view.start : view.stop].reshape(view.shape)
-            place.binding.bind_cpu_input(view.name, part)
+            place.binding.input(view.name, part)
         # A copy does not follow what the caller writes into theta later.
         place.theta = theta if lying is theta else None
         place.lying = lying
@@ -111,7 +102,7 @@ class InPlaceStep:
     def _bind_rows(self, place: "_Place", count: int) -> None:
         place.rows = [np.empty(count, np.float32) for _ in self._rows]
         for name, rows in zip(self._rows, place.rows, strict=True):
-            _bind_output(place.binding, name, rows)
+            place.binding.output(name, rows)
         place.count = count
 
 
@@ -129,7 +120,7 @@ class _Place:
       count: n.
     """
 
-    def __init__(self, binding: onnxruntime.IOBinding, dimension: int) -> None:
+    def __init__(self, binding: Binding, dimension: int) -> None:
         self.binding = binding
         self.gradient = aligned((dimension,), np.dtype(np.float32))
         self.rows: list[Real] = []
@@ -151,7 +142,7 @@ class _Place:
         if not is_copied:
             self.fed[name] = np.ascontiguousarray(array)
             self._own.discard(name)
-            self.binding.bind_cpu_input(name, self.fed[name])
+            self.binding.input(name, self.fed[name])
             return
         kept = self.fed.get(name)
         if (
@@ -162,9 +153,17 @@ class _Place:
         ):
             kept = self.fed[name] = aligned(array.shape, array.dtype)
             self._own.add(name)
-            self.binding.bind_cpu_input(name, kept)
+            self.binding.input(name, kept)
         kept[...] = array
 
 
-def _bind_output(binding: onnxruntime.IOBinding, name: str, array: Real) -> None:
-    binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+def _fixed(shape: tuple[int | str | None, ...]) -> tuple[int, ...]:
+    """A shape without open sizes.
+
+    Raises:
+      EngineError: If it has one.
+    """
+    sizes = tuple([size for size in shape if isinstance(size, int)])
+    if len(sizes) < len(shape):
+        raise EngineError("a part of the gradient has no fixed size")
+    return sizes

@@ -17,7 +17,7 @@ from dataclasses import replace
 from agent import events as e
 from agent.machine import farewell, step
 from agent.orders import Confinement, DataFacts, JobKind, Report, ReportKind
-from agent.rim import board
+from agent.rim import board, claims
 from agent.rim.assembly import Parts
 from agent.rim.hands import LOG
 from agent.rim.status import (
@@ -215,10 +215,13 @@ class Runner:
         elif report.kind == ReportKind.RESULT:
             self._trained(report)
         else:
-            self._failed(_STAGES[ReportKind(report.kind)], report.detail)
+            stage = _STAGES[ReportKind(report.kind)]
+            self._failed(stage, report.detail, spoke.record)
 
     def _counted(self, report: Report) -> None:
         """What the owner is told of the data; the core, and the world, hear nothing."""
+        # What this took depends on the data; the next training starts as if it was not.
+        self._hands.trainer.release()
         self._found = report.found
         self._dirty = True
         if report.found is None:
@@ -243,13 +246,13 @@ class Runner:
         if self._stop_s < float("inf"):
             self._step(e.StopAsked())
 
-    def _failed(self, stage: e.Stage, detail: str) -> None:
+    def _failed(self, stage: e.Stage, detail: str, record: int | None = None) -> None:
         assert self._hands.job is not None
         kind, bundle = self._hands.job
         if kind is JobKind.LOAD:
             self._step(e.LoadFailed(bundle, stage, detail))
         elif kind is JobKind.TRAIN:
-            self._step(e.TrainingFailed(stage, detail))
+            self._step(e.TrainingFailed(stage, detail, record))
         else:
             self._counted(Report(ReportKind.FAILED_TRAINING, detail))
 
@@ -297,16 +300,22 @@ class Runner:
         self._hands.count_records(self._state.loaded)
 
     def _look(self) -> None:
-        """Looks at the disk and at the data set."""
+        """Looks at the disk and at the data set.
+
+        Raises:
+          ConfigError: If the folder holds a data set now that another ledger counts.
+        """
+        parts = self._parts
         self._look_s = time.monotonic() + self._parts.config.data.check_s
-        free_bytes = board.space_left(self._parts.home.path)
+        free_bytes = board.space_left(parts.home.path)
         if free_bytes != self._state.free_bytes:
             self._step(e.SpaceMeasured(free_bytes))
-        found = board.fingerprint(self._parts.data)
+        found = board.fingerprint(parts.data)
         if found != self._data:
-            self._data = found
             LOG.info("the data set's files changed")
             self._to_count = True
+            claims.take(parts.data, self._state.ledger.owner, parts.home.path)
+            self._data = board.fingerprint(parts.data)
             self._step(e.DataChanged())
 
     def _wait_for_space(self, why: str) -> bool:
@@ -349,6 +358,7 @@ class Runner:
             self._trainer_said,
             sandbox_facts(self._confinement),
             self._found,
+            parts.claim,
         )
         now_s = time.monotonic()
         document = describe(parts.settings, self._state, around, now_s)

@@ -181,6 +181,10 @@ class Index:
         self._agent.upsert({"name": "boot", "count": boot}, where("name") == "boot")
         return boot
 
+    def leap(self, boot: int) -> None:
+        """Counts the starts from here, durably."""
+        self._agent.upsert({"name": "boot", "count": boot}, where("name") == "boot")
+
     def mark_accepted(self, entry: Spooled) -> None:
         """Notes that a coordinator has given its receipt."""
         self._uploads.upsert({"update": entry.update.hex()}, self._is(entry))
@@ -203,6 +207,10 @@ class Index:
             for row in self._agent.all()
             if row["name"] != "boot"
         }
+
+    def let_go(self) -> int:
+        """How many uploads were let go; each had been paid for."""
+        return sum(self.outcomes().values())
 
     @staticmethod
     def _is(entry: Spooled) -> QueryInstance:

@@ -37,6 +37,7 @@ class Surroundings:
       trainer_said: What the last trainer used, and what it left out.
       sandbox: What the kernel keeps the trainer from; None before the first one.
       found: What the data set is like; None before it was read.
+      data_claim: Where the data set says which ledger counts it.
     """
 
     broker: str
@@ -49,6 +50,7 @@ class Surroundings:
     trainer_said: str
     sandbox: dict[str, str] | None = None
     found: DataFacts | None = None
+    data_claim: str = ""
 
 
 def sandbox_facts(found: Confinement | None) -> dict[str, str] | None:
@@ -88,6 +90,7 @@ def describe(
         "connected": state.connected,
         "task": settings.task,
         "tasks_refused": sorted(state.others),
+        "manifests_refused": state.swaps,
         "version": None if offer is None else offer.version,
         "inference_version": None if state.adopted is None else state.adopted.version,
         "height": state.trusted.height,
@@ -152,13 +155,17 @@ def _privacy(settings: Settings, state: State) -> dict[str, Any]:
         left = ledger.releases_left(
             state.chain, settings.task, offer.spec.privacy, settings.windows
         )
-    epsilon = None if ledger.exposed else state.spent_micro / 10**6
+    epsilon = None if ledger.exposed or ledger.spent else state.spent_micro / 10**6
     return {
         "unit": _unit(state),
         "epsilon": epsilon,
         "epsilon_cap": None if cap is None else cap.epsilon,
         "delta": None if cap is None else cap.delta,
         "releases": len(ledger.charges),
+        "proven_elsewhere": sum(each.releases for each in ledger.proven),
+        "carried": len(ledger.carried),
+        "counts_as_spent": ledger.spent or None,
+        "stated_height": state.told.height,
         "releases_left": left,
         "without_noise": ledger.exposed,
         "trusts_bundle": settings.trust_bundle,
@@ -167,7 +174,7 @@ def _privacy(settings: Settings, state: State) -> dict[str, Any]:
 
 def _unit(state: State) -> str | None:
     """What the noise hides: the weaker where both levels were paid; None if nothing."""
-    mechanisms = {charge.mechanism for charge in state.ledger.charges.values()}
+    mechanisms = {kind for paid in state.ledger.paid for kind in paid.kinds}
     if state.offer is not None:
         mechanisms.add(state.offer.spec.privacy.mechanism)
     if not mechanisms or NONE in mechanisms:

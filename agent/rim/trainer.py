@@ -1,4 +1,4 @@
-"""The trainer's process: `python -m agent.rim.trainer`, fed by the agent.
+"""The trainer's process: `python -m agent.rim.trainer MARK`, fed by the agent.
 
 It reads jobs from standard input and writes reports to standard output (see
 `agent.orders`), and ends when standard input does. numpy and ONNX Runtime live here and
@@ -38,14 +38,16 @@ from agent.orders import (
     readable,
 )
 from agent.rim.dataset import DataSet, data_files, no_records, read_dataset
-from agent.rim.engine_ort import flush_tiny_numbers
 from agent.rim.engines import open_trainer
 from agent.rim.heads import head_bytes, with_head
-from agent.training import EngineError, Trainer, prepare, train
+from agent.rim.mark import Mark
+from agent.training import Trainer, prepare, train
 from agent.work import Real, Work
 from durable.files import read_limited
+from engine.rim.ort import flush_tiny_numbers
 from protocol.errors import (
     ConfigError,
+    EngineError,
     FederationError,
     NonFinite,
     OperationError,
@@ -69,7 +71,7 @@ def main() -> int:
     # Whatever a library prints must not stand between our frames.
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    service = Service(sys.stdin.buffer, out)
+    service = Service(sys.stdin.buffer, out, Mark(int(sys.argv[-1])))
     try:
         while service.serve_one():
             pass
@@ -88,8 +90,9 @@ def _die_with_parent() -> None:
 class Service:
     """Answers jobs; keeps the last bundle loaded for the next one."""
 
-    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
-        """Reads frames from `source` and writes frames to `sink`."""
+    def __init__(self, source: BinaryIO, sink: BinaryIO, mark: Mark) -> None:
+        """Reads frames from `source`, writes frames to `sink`, notes records."""
+        self._mark = mark
         self._source = source
         self._sink = sink
         self._confinement: Confinement | None = None
@@ -180,7 +183,14 @@ class Service:
         data, said = _data(job, trainer)
         notes = [note for note in (before, said) if note]
         work = Work(
-            theta, data.x, data.y, order, job.limits.micro_batch, bool(job.trusted)
+            theta,
+            data.x,
+            data.y,
+            order,
+            job.limits.micro_batch,
+            bool(job.trusted),
+            frozenset(job.skipped),
+            self._mark,
         )
         kept: list[Real] = []
         keep = kept.append if job.head_path else None

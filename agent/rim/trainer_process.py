@@ -28,6 +28,7 @@ from agent.orders import (
     one_line,
     readable,
 )
+from agent.rim import mark
 from durable.files import PRIVATE_MODE, storage_errors
 from protocol.errors import ProtocolError
 from sandbox import spawning
@@ -50,10 +51,12 @@ class TrainerSpoke:
     Attributes:
       process: Which trainer, counted from 1.
       report: What it said; a FAILED_TRAINING of ours if it ended in mid-job.
+      record: Number of the record that it was at when it ended.
     """
 
     process: int
     report: Report
+    record: int | None = None
 
 
 class TrainerProcess:
@@ -139,8 +142,10 @@ class TrainerProcess:
             spawning.empty_folder(folder)
         with storage_errors(self._log), self._log.open("wb") as log:
             os.fchmod(log.fileno(), PRIVATE_MODE)
+            descriptor = mark.make()
             process = subprocess.Popen(  # noqa: S603 - our own module, or a test's
-                self._command,
+                (*self._command, str(descriptor)),
+                pass_fds=(descriptor,),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -150,7 +155,9 @@ class TrainerProcess:
             )
         self._process = process
         threading.Thread(
-            target=self._listen, args=(process, self._number), daemon=True
+            target=self._listen,
+            args=(process, self._number, descriptor),
+            daemon=True,
         ).start()
 
     def _send(self, payload: bytes) -> None:
@@ -161,7 +168,9 @@ class TrainerProcess:
             self._process.stdin.write(struct.pack("<I", len(payload)) + payload)
             self._process.stdin.flush()
 
-    def _listen(self, process: subprocess.Popen[bytes], number: int) -> None:
+    def _listen(
+        self, process: subprocess.Popen[bytes], number: int, descriptor: int
+    ) -> None:
         assert process.stdout is not None
         with process.stdout as source:
             while len(head := source.read(LENGTH_BYTES)) == LENGTH_BYTES:
@@ -178,7 +187,9 @@ class TrainerProcess:
         code = process.wait()
         detail = f"the trainer ended: {_cause(code)}; {self._last_words()}"
         crash = Report(ReportKind.FAILED_TRAINING, detail)
-        self._post(TrainerSpoke(number, crash))
+        record = mark.read(descriptor)
+        os.close(descriptor)
+        self._post(TrainerSpoke(number, crash, record))
 
     def _last_words(self) -> str:
         try:

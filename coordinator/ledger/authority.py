@@ -2,10 +2,10 @@
 
 from coordinator.ledger import layout, views
 from coordinator.ledger.draft import Draft
-from coordinator.ledger.records import Board
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason
 from protocol.ids import DeviceId
+from protocol.statement import Board
 
 
 def check_operator(draft: Draft, envelope: Envelope) -> None:

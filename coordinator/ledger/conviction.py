@@ -19,7 +19,6 @@ from coordinator.ledger.records import (
     BOARD,
     CONVICTIONS_MAX,
     FAULT,
-    Board,
     Fault,
 )
 from protocol.economy import RELEASE, UNJAIL
@@ -35,6 +34,7 @@ from protocol.evidence import (
 from protocol.genesis import ValidatorSet
 from protocol.ids import DeviceId, Digest
 from protocol.motion import Parameter
+from protocol.statement import Board, board_key
 
 BOARD_SLASH_PERCENT = 10
 FINDER_PERCENT = 10
@@ -80,7 +80,7 @@ def accuse(
     until = context.height + jail_blocks
     revoked = context.height if last and not board.revoked else board.revoked
     after = replace(board, jailed=until, revoked=revoked)
-    draft.put(layout.board_key(offender), BOARD.pack(after))
+    draft.put(board_key(offender), BOARD.pack(after))
     draft.happen(BoardChanged(offender))
 
 
@@ -148,7 +148,7 @@ def unjail(
         raise ProtocolError("the board is free", Reason.ALREADY_KNOWN)
     if context.height <= board.jailed:
         raise ProtocolError(f"jailed until height {board.jailed}", Reason.JAILED)
-    draft.put(layout.board_key(body.device), BOARD.pack(replace(board, jailed=0)))
+    draft.put(board_key(body.device), BOARD.pack(replace(board, jailed=0)))
     draft.happen(BoardChanged(body.device))
 
 

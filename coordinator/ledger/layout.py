@@ -40,11 +40,6 @@ def operator_key(public: bytes) -> bytes:
     return b"operator/" + public
 
 
-def board_key(board_id: bytes) -> bytes:
-    """Where a board's record stands."""
-    return b"board/" + board_id
-
-
 def owner_key(public: bytes) -> bytes:
     """Where it stands which board rotated to a key."""
     return b"key/" + public
@@ -68,11 +63,6 @@ def epoch_key(number: int) -> bytes:
 def published_key(transaction: bytes) -> bytes:
     """Where the number of the task stands that a transaction published."""
     return b"published/" + transaction
-
-
-def head_key(number: int) -> bytes:
-    """Where a task's progress stands."""
-    return b"head/%d" % number
 
 
 def history_key(number: int, board_id: bytes) -> bytes:

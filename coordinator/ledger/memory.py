@@ -139,6 +139,14 @@ class MemoryStore:
             after = replace(known, accuracy=accuracy, loss=loss)
             self._versions[task, version] = after
 
+    def put_failure(self, task: int, version: int) -> None:
+        """See `Store`."""
+        assert self._open
+        known = self._versions.get((task, version))
+        if known is not None:
+            after = replace(known, failures=known.failures + 1)
+            self._versions[task, version] = after
+
     def put_evidence(self, known: bytes, other: Envelope) -> None:
         """See `Store`."""
         assert self._open

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from coordinator.recent import RecentCodec
+from protocol import statement
 from protocol.codec import exactly, many, maybe, record, structure, uint
 from protocol.genesis import VALIDATOR_SET, ValidatorSet
 from protocol.ids import (
@@ -14,7 +15,6 @@ from protocol.ids import (
     PublicKey,
     Version,
 )
-from protocol.rotation import ROTATIONS_MAX
 from protocol.task import BUFFER_MAX, PLEDGE_MAX, STALENESS_MAX
 
 _ATTESTATIONS_MAX = 32
@@ -26,46 +26,8 @@ CONVICTIONS_MAX = 8
 """Of a board; then it is excluded."""
 
 
-@dataclass(frozen=True)
-class Board:
-    """A board of the registry.
-
-    Attributes:
-      public: The key that it signs with.
-      sponsor: Id of the operator that registered it, and paid its deposit.
-      registered: Height of its registration.
-      revoked: Height of its revocation, 0 while it may take part.
-      updates: How many updates of it the chain took.
-      charge: Sum of their privacy charges, in units of `protocol.accounting`.
-      rotations: How often it changed its key.
-      jailed: First height after which it may ask to be let out, 0 while it is free.
-    """
-
-    public: PublicKey
-    sponsor: DeviceId
-    registered: int
-    revoked: int
-    updates: int
-    charge: int
-    rotations: int = 0
-    jailed: int = 0
-
-
-BOARD = RecentCodec(
-    structure(
-        Board,
-        128,
-        exactly(KEY_BYTES),
-        exactly(DEVICE_ID_BYTES),
-        uint(),
-        uint(),
-        uint(),
-        uint(),
-        uint(ROTATIONS_MAX),
-        uint(),
-    ),
-    KEPT,
-)
+BOARD = RecentCodec(statement.BOARD, KEPT)
+PROGRESS = RecentCodec(statement.PROGRESS, KEPT)
 
 
 @dataclass(frozen=True)
@@ -111,26 +73,6 @@ class Absence:
 
 
 ABSENCE = structure(Absence, 32, uint(255, 1), uint(), uint(1))
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a task is.
-
-    Attributes:
-      head: Its current final version.
-      first: Place of the oldest waiting update; `following` if none waits.
-      following: Place that the next update gets; places are never used twice.
-      pending: How many wait: at most `following - first`, since stale ones leave gaps.
-    """
-
-    head: Version
-    first: int
-    following: int
-    pending: int
-
-
-PROGRESS = RecentCodec(structure(Progress, 64, uint(), uint(), uint(), uint()), KEPT)
 
 
 @dataclass(frozen=True)

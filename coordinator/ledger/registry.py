@@ -6,12 +6,13 @@ from coordinator.ledger import accounts, layout, validators, views
 from coordinator.ledger.accounts import Account
 from coordinator.ledger.authority import check_operator, require_board
 from coordinator.ledger.draft import BoardChanged, Context, Draft
-from coordinator.ledger.records import BOARD, Board
+from coordinator.ledger.records import BOARD
 from protocol.envelope import Envelope
 from protocol.errors import ProtocolError, Reason
 from protocol.ids import Digest, PublicKey, device_id
 from protocol.messages import REGISTER, REVOKE
 from protocol.rotation import ROTATE, ROTATIONS_MAX
+from protocol.statement import Board, board_key
 
 
 def register(
@@ -44,7 +45,7 @@ def register(
         held = replace(held, deposit=held.deposit + deposit)
         accounts.put_account(draft, board_id, held)
     board = Board(body.device, sponsor, context.height, 0, 0, 0)
-    draft.put(layout.board_key(board_id), BOARD.pack(board))
+    draft.put(board_key(board_id), BOARD.pack(board))
     count = views.board_count(draft) + 1
     draft.put(layout.BOARDS_KEY, layout.pack_number(count))
     draft.happen(BoardChanged(board_id))
@@ -67,7 +68,7 @@ def revoke(
     if known.revoked:
         raise ProtocolError("the board is revoked", Reason.ALREADY_KNOWN)
     revoked = replace(known, revoked=context.height)
-    draft.put(layout.board_key(body.device), BOARD.pack(revoked))
+    draft.put(board_key(body.device), BOARD.pack(revoked))
     draft.happen(BoardChanged(body.device))
 
 
@@ -89,7 +90,7 @@ def rotate(
     body.check(context.chain_id, envelope.sender)
     rotations = board.rotations + 1
     after = replace(board, public=body.following, rotations=rotations)
-    draft.put(layout.board_key(body.device), BOARD.pack(after))
+    draft.put(board_key(body.device), BOARD.pack(after))
     draft.put(layout.owner_key(body.following), body.device)
     draft.happen(BoardChanged(body.device))
 

@@ -88,6 +88,7 @@ class StoredVersion:
       charge_max: Largest total privacy charge of any board.
       accuracy: On held-out data, in [0, 1]; None if unknown or without meaning.
       loss: On held-out data; None if unknown.
+      failures: How often it could not be tried.
     """
 
     task: int
@@ -98,6 +99,7 @@ class StoredVersion:
     charge_max: int
     accuracy: float | None = None
     loss: float | None = None
+    failures: int = 0
 
 
 class Store(Protocol):
@@ -146,6 +148,9 @@ class Store(Protocol):
         self, task: int, version: int, accuracy: float | None, loss: float
     ) -> None:
         """Adds what an evaluation gave to a noted version."""
+
+    def put_failure(self, task: int, version: int) -> None:
+        """Counts that a noted version could not be tried."""
 
     def put_evidence(self, known: bytes, other: Envelope) -> None:
         """Keeps an update that contradicts a known transaction; again does nothing."""

@@ -25,11 +25,9 @@ from coordinator.ledger.records import (
     JOB,
     PENDING,
     PROGRESS,
-    Board,
     History,
     JobRecord,
     Pending,
-    Progress,
     Signed,
 )
 from protocol.accounting import (
@@ -50,6 +48,7 @@ from protocol.ids import DeviceId, Digest, TaskId, Version
 from protocol.light import task_key, version_key
 from protocol.mechanisms import check_mode, check_policy, stated_charge
 from protocol.messages import FORFEIT, TASKS_MAX, Contribution, Forfeit
+from protocol.statement import Board, Progress, board_key, head_key
 from protocol.task import TASK, TaskSpec, version_digest
 
 
@@ -79,7 +78,7 @@ def publish(
     draft.put(task_key(number), envelope.body)
     draft.put(version_key(number, 0), version_digest(spec.initial))
     start = Progress(Version(0), 0, 0, 0)
-    draft.put(layout.head_key(number), PROGRESS.pack(start))
+    draft.put(head_key(number), PROGRESS.pack(start))
     draft.happen(TaskOpened(TaskId(number)))
 
 
@@ -99,7 +98,7 @@ def update(
     _check_unsigned(signed, body.version, identity)
     _check_base(spec, progress.head, body.version)
     _check_policy(spec, body)
-    _credit(draft, sender, board, body.charge, 1)
+    _credit(draft, sender, board, spec, body, 1)
     _remember(draft, body, sender, signed, progress.head, spec, identity)
     entry = Pending(
         identity, sender, body.version, body.pledge, body.blob, context.height
@@ -130,7 +129,7 @@ def forfeit(
         raise StaleUpdate(f"base {body.version} is not the head")
     if body.charge < stated_charge(spec.privacy):
         raise InvalidUpdate("charged less than its noise", Reason.POLICY_MISMATCH)
-    _credit(draft, sender, board, body.charge, 0)
+    _credit(draft, sender, board, spec, body, 0)
     _remember(draft, body, sender, signed, progress.head, spec, identity)
     forfeits.add(draft, body.task, progress.head, context.height)
     _queue_changed(draft, context, body.task, spec, progress)
@@ -183,13 +182,25 @@ def _check_policy(spec: TaskSpec, body: Contribution) -> None:
 
 
 def _credit(
-    draft: Draft, sender: DeviceId, board: Board, charge: int, updates: int
+    draft: Draft,
+    sender: DeviceId,
+    board: Board,
+    spec: TaskSpec,
+    body: Contribution | Forfeit,
+    updates: int,
 ) -> None:
-    total = board.charge + charge
-    if total > CHARGE_MAX:
+    """Adds what a board paid to its record, from which it can be proven for good."""
+    total, paid = board.charge + body.charge, max(board.paid, body.paid)
+    if max(total, paid) > CHARGE_MAX:
         raise BudgetExceeded("the board's charges leave all bounds")
-    after = evolve(board, updates=board.updates + updates, charge=total)
-    draft.put(layout.board_key(sender), BOARD.pack(after))
+    after = evolve(
+        board,
+        updates=board.updates + updates,
+        charge=total,
+        paid=paid,
+        mechanisms=board.mechanisms | 1 << spec.privacy.mechanism,
+    )
+    draft.put(board_key(sender), BOARD.pack(after))
 
 
 def _remember(
@@ -222,7 +233,7 @@ def _queue_changed(
     else:
         lost = forfeits.of_head(draft, number, progress.head)
         waits = progress.pending > 0 or lost is not None
-    draft.put(layout.head_key(number), PROGRESS.pack(progress))
+    draft.put(head_key(number), PROGRESS.pack(progress))
     waiting = views.waiting(draft)
     if waits != (number in waiting):
         others = tuple(other for other in waiting if other != number)

@@ -16,11 +16,9 @@ from coordinator.ledger.layout import (
     WAITING_KEY,
     absence_key,
     attest_key,
-    board_key,
     dissent_key,
     epoch_key,
     fault_key,
-    head_key,
     history_key,
     job_key,
     operator_key,
@@ -42,14 +40,12 @@ from coordinator.ledger.records import (
     PROGRESS,
     Absence,
     Attestation,
-    Board,
     Dissent,
     Epoch,
     Epochs,
     Fault,
     JobRecord,
     Pending,
-    Progress,
     Signed,
 )
 from protocol.codec import decode
@@ -57,6 +53,7 @@ from protocol.genesis import Genesis, ValidatorSet
 from protocol.ids import DeviceId, Digest, TaskId, Version, device_id
 from protocol.light import task_key, version_key
 from protocol.messages import TASKS_MAX
+from protocol.statement import Board, Progress, board_key, head_key
 from protocol.task import TASK, TaskSpec
 
 _NO_EPOCHS = Epochs(0, 0)

@@ -1,34 +1,39 @@
-"""Tries final versions on held-out data, in a thread of its own.
+"""Tries versions on held-out data, in a process of its own.
 
-The only user of ONNX Runtime in this package; it runs the bundle's `evaluate.onnx`.
+That process gets the held-out data and published graphs and has nothing of ours but a
+pipe (`coordinator.rim.trial`). It lives as long as it answers; one that crashes, hangs
+or says nonsense is ended, and the next trial gets another one.
 """
 
-from dataclasses import dataclass
+import contextlib
+import subprocess
+import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
 
-from protocol.bundle import EVALUATE, Manifest, Preprocessing
-from protocol.errors import ConfigError
+import coordinator
+from coordinator.rim.trial import HeldOut, pack_held_out
+from coordinator.trials import (
+    OUTCOME,
+    OUTCOME_BYTES_MAX,
+    TRIAL,
+    EvaluationError,
+    Outcome,
+    Trial,
+    metrics,
+    read_frame,
+    write_frame,
+)
+from durable.files import storage_errors
+from protocol.errors import ConfigError, ProtocolError
 from protocol.ids import Digest
+from sandbox import spawning
 
-LOSS_WITH_CLASSES = "cross-entropy"
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Examples that no board trains on.
-
-    Attributes:
-      x: (n, ...) raw values.
-      y: (n,) int64 labels, or (n, ...) float32 targets.
-    """
-
-    x: NDArray[Any]
-    y: NDArray[Any]
+COMMAND = spawning.command("coordinator.rim.trial")
+TRIAL_S_MAX = 300.0
+"""After which a trial is ended."""
 
 
 def load_held_out(path: Path) -> HeldOut:
@@ -52,71 +57,108 @@ def load_held_out(path: Path) -> HeldOut:
 
 
 class Evaluator:
-    """Runs one bundle's evaluation graph; keeps the session of the last bundle."""
+    """The coordinator's side of the process; one trial at a time."""
 
-    def __init__(self, held_out: HeldOut, batch: int) -> None:
-        """Takes the held-out data.
+    def __init__(
+        self,
+        held_out: HeldOut,
+        batch: int,
+        folder: Path,
+        command: Sequence[str] = COMMAND,
+        seconds_max: float = TRIAL_S_MAX,
+    ) -> None:
+        """Starts nothing yet.
 
         Args:
           held_out: The examples.
           batch: How many are evaluated at once.
+          folder: For the process to work in; made anew, and empty.
+          command: What to start.
+          seconds_max: After which a trial is ended.
         """
-        self._held_out = held_out
-        self._batch = batch
-        self._loaded: tuple[Digest, Any, Manifest] | None = None
+        self._held_out = pack_held_out(held_out, batch)
+        self._command = tuple(command)
+        self._seconds_max = seconds_max
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder = folder
+        self._loaded: Digest | None = None
 
-    def load(self, bundle: Digest, files: dict[str, bytes], manifest: Manifest) -> None:
-        """Prepares a bundle's graph, unless it is prepared already."""
-        if self._loaded is not None and self._loaded[0] == bundle:
-            return
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(
-            files[EVALUATE], options, providers=["CPUExecutionProvider"]
-        )
-        self._loaded = (bundle, session, manifest)
-
-    def evaluate(self, theta: NDArray[np.float32]) -> tuple[float | None, float]:
+    def evaluate(
+        self, bundle: Digest, packed: bytes, theta: bytes
+    ) -> tuple[float | None, float]:
         """Accuracy, where the loss knows classes, and mean loss.
 
         Args:
-          theta: (d,) float32 parameters.
+          bundle: Its digest.
+          packed: The bundle.
+          theta: (d,) little-endian float32 parameters.
+
+        Raises:
+          EvaluationError: If the bundle is refused or fails, or its process does.
         """
-        assert self._loaded is not None
-        _, session, manifest = self._loaded
-        x, y = self._held_out.x, self._held_out.y
-        classes = manifest.loss == LOSS_WITH_CLASSES
-        loss_sum, right = 0.0, 0
-        for start in range(0, len(x), self._batch):
-            part = slice(start, start + self._batch)
-            target = y[part].astype(manifest.target.dtype)
-            raw = preprocess(x[part], manifest.preprocessing)
-            feeds = {
-                "theta": theta,
-                "x": raw.astype(manifest.input.dtype).reshape(
-                    (len(target), *manifest.input.shape)
-                ),
-                "y": target.reshape((len(target), *manifest.target.shape)),
-            }
-            loss, output = session.run(["loss", "output"], feeds)
-            loss_sum += float(np.sum(loss, dtype=np.float64))
-            right += int(np.sum(np.argmax(output, -1) == target)) if classes else 0
-        count = len(x)
-        return (right / count if classes else None), loss_sum / count
+        process = self._running()
+        content = b"" if bundle == self._loaded else packed
+        self._loaded = None
+        clock = threading.Timer(self._seconds_max, process.kill)
+        clock.start()
+        try:
+            answer = self._asked(process, TRIAL.pack(Trial(content, theta)))
+        except (OSError, ProtocolError) as error:
+            self.stop()
+            raise EvaluationError(f"the trial's process: {error}") from error
+        finally:
+            clock.cancel()
+        if answer is None:
+            code = process.wait()
+            self.stop()
+            raise EvaluationError(f"the trial's process ended with {code}")
+        found = metrics(answer)
+        self._loaded = bundle
+        return found
 
+    def abandon(self) -> None:
+        """Lets a trial under way fail soon; may be called from another thread."""
+        if self._process is not None:
+            self._process.kill()
 
-def preprocess(raw: NDArray[Any], law: Preprocessing) -> NDArray[np.float32]:
-    """What the bundle says that a board does to raw values: scale, then shift.
+    def stop(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    # What waits in it is for nobody any more.
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+            self._process = None
+        self._loaded = None
 
-    Args:
-      raw: (n, ...) values.
-      law: One scale and offset for all, or one for each entry of an example's first
-        axis.
-    """
-    scale = np.asarray(law.scale, np.float32)
-    offset = np.asarray(law.offset, np.float32)
-    if scale.size > 1:
-        shape = (1, scale.size, *(1,) * (raw.ndim - 2))
-        scale, offset = scale.reshape(shape), offset.reshape(shape)
-    return raw.astype(np.float32) * scale + offset
+    def _asked(self, process: subprocess.Popen[bytes], frame: bytes) -> Outcome | None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        write_frame(process.stdin, frame)
+        answer = read_frame(process.stdout, OUTCOME_BYTES_MAX)
+        return None if answer is None else OUTCOME.unpack(answer)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self.stop()
+        with storage_errors(self._folder):
+            spawning.empty_folder(self._folder)
+        process = subprocess.Popen(  # noqa: S603 - our own module, or a test's
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=self._folder,
+            env=spawning.environment(Path(coordinator.__file__).parent.parent),
+            start_new_session=True,
+        )
+        self._process = process
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):
+            # One that is gone already is noticed when it is asked.
+            write_frame(process.stdin, self._held_out)
+        return process

@@ -229,7 +229,7 @@ def found(home: CoordinatorHome, asked: Founding) -> Genesis:
     _join_broker(home, broker)
     if not (home.path / FILE).exists():
         text = sample(CoordinatorConfig, _first_values(asked, broker, settings))
-        write_atomic(home.path / FILE, text.encode(), _READABLE)
+        write_atomic(home.path / FILE, text.encode())
     if not (home.path / "genesis").exists():
         genesis = shared or assemble_genesis(
             asked.fleet,
@@ -238,7 +238,7 @@ def found(home: CoordinatorHome, asked: Founding) -> Genesis:
             asked.heartbeat_s,
             asked.economy,
         )
-        write_atomic(home.path / "genesis", GENESIS.pack(genesis), _READABLE)
+        write_atomic(home.path / "genesis", GENESIS.pack(genesis))
     elif shared is not None and shared != home.genesis():
         raise ConfigError("the folder belongs to another chain", key="genesis")
     return home.genesis()

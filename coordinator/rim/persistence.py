@@ -12,6 +12,7 @@ from coordinator.effects import (
     KeepEvidence,
     PruneBlocks,
     StoreDigests,
+    StoreFailure,
     StoreMetrics,
     StoreModel,
     StoreUpload,
@@ -31,6 +32,7 @@ Stored = (
     | StoreDigests
     | StoreVersion
     | StoreMetrics
+    | StoreFailure
     | KeepEvidence
     | DropEvidence
     | DropUpload
@@ -119,8 +121,8 @@ class Persistence:
                 self._put_model(effect)
             case StoreVersion():
                 self._put_version(effect, now_ms)
-            case StoreMetrics(task, version, accuracy, loss):
-                store.put_metrics(task, version, accuracy, loss)
+            case StoreMetrics() | StoreFailure():
+                self._put_outcome(effect)
             case KeepEvidence(known, other):
                 store.put_evidence(known, other)
             case DropEvidence(known, other):
@@ -130,6 +132,13 @@ class Persistence:
                 self._height = manifest.header.height
             case DropUploads() | DropUpload() | PruneBlocks():
                 self._drop(effect)
+
+    def _put_outcome(self, effect: StoreMetrics | StoreFailure) -> None:
+        match effect:
+            case StoreMetrics(task, version, accuracy, loss):
+                self._store.put_metrics(task, version, accuracy, loss)
+            case StoreFailure(task, version):
+                self._store.put_failure(task, version)
 
     def _put_model(self, effect: StoreModel | StoreWhole | StoreDigests) -> None:
         store = self._store

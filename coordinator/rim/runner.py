@@ -31,6 +31,7 @@ from coordinator.effects import (
     Aggregate,
     Effect,
     Evaluate,
+    Examine,
     Give,
     GiveKey,
     Ignore,
@@ -42,6 +43,7 @@ from coordinator.effects import (
     RemoveInbox,
     Report,
     Secure,
+    StoreFailure,
     StoreMetrics,
     StoreVersion,
     Tell,
@@ -319,7 +321,7 @@ class Runner:
                 write_fork(self._home.state, payload)
             case RemoveInbox(name):
                 inbox.remove(self._home.inbox, name)
-            case Aggregate() | Evaluate():
+            case Aggregate() | Evaluate() | Examine():
                 self._hand_over(effect)
             case Secure(task, digests):
                 absent = [each for each in digests if not self._has(each)]
@@ -328,7 +330,7 @@ class Runner:
                 self._queue.put(Recalled(update_of(self._parts.store, known), other))
             case Accept() | Refuse() | Ignore() | Report():
                 self._count(effect)
-            case StoreVersion() | StoreMetrics():
+            case StoreVersion() | StoreMetrics() | StoreFailure():
                 self._parts.status.versions_changed()
             case AdoptSnapshot(manifest):
                 log.info("has the state of height %d", manifest.header.height)
@@ -354,11 +356,15 @@ class Runner:
             case Report(text):
                 log.info("%s", text)
 
-    def _hand_over(self, effect: Aggregate | Evaluate) -> None:
-        if isinstance(effect, Evaluate):
-            self._parts.workers.evaluate(effect)
-            return
-        self._parts.workers.aggregate(effect, self._state.tasks[effect.task].spec)
+    def _hand_over(self, effect: Aggregate | Evaluate | Examine) -> None:
+        workers = self._parts.workers
+        match effect:
+            case Aggregate(task):
+                workers.aggregate(effect, self._state.tasks[task].spec)
+            case Evaluate():
+                workers.evaluate(effect)
+            case Examine(bundle):
+                workers.examine(bundle)
 
     def _write_status(self, condition: str) -> None:
         # Processor time: on a busy machine the clock would make it rare, and whoever

@@ -33,7 +33,7 @@ def run(home: CoordinatorHome, surroundings: Surroundings | None = None) -> int:
     with private_files():
         closed = make_private(home.path, leave=("keys",))
         if closed:
-            log.warning("made private: %s and %d more", closed[0], len(closed) - 1)
+            log.info("closed to others: %s (%d in all)", closed[0], len(closed))
         return _run(home, surroundings or Surroundings())
 
 

@@ -51,6 +51,9 @@ PATIENCE_S = 0.25
 LISTEN_S = 2.5
 """How long a validator of several only listens after its start: time to connect, to say
 twice what it holds, and to be sent its votes that others have and its journal lacks."""
+TRIAL_FOLDER = "trial"
+TRIALS_MAX = 3
+"""Of one version; a graph that cannot be run is not tried at every start."""
 COUNTERS_PER_BOOT_BITS = 32
 """Envelope counters start anew above all earlier ones at each start."""
 
@@ -163,7 +166,8 @@ def _evaluator(home: CoordinatorHome, config: CoordinatorConfig) -> Evaluator | 
     if not config.evaluation.data:
         return None
     held_out = load_held_out(home.path / config.evaluation.data)
-    return Evaluator(held_out, config.evaluation.batch)
+    folder = home.state / TRIAL_FOLDER
+    return Evaluator(held_out, config.evaluation.batch, folder)
 
 
 def _open_store(home: CoordinatorHome, genesis: Genesis) -> SqliteStore:
@@ -284,7 +288,9 @@ def unevaluated(store: Store, state: CoordinatorState) -> list[Effect]:
     for task in state.tasks.values():
         known = {each.version: each for each in store.versions(task.number)}
         newest = known.get(task.head)
-        if newest is not None and newest.loss is None:
+        if newest is None or newest.failures >= TRIALS_MAX:
+            continue
+        if newest.loss is None:
             inference, bundle = task.model.inference, task.spec.bundle
             found.append(Evaluate(task.number, task.head, inference, bundle))
     return found

@@ -167,6 +167,7 @@ class StatusFile:
                     "updates": each.updates,
                     "accuracy": each.accuracy,
                     "loss": each.loss,
+                    "evaluation_failures": each.failures,
                     "staleness_mean": each.staleness_milli / 1000,
                     "epsilon_max": self._epsilon(policies, each.charge_max, delta),
                 }

@@ -10,6 +10,9 @@ from protocol.errors import ProtocolError, StorageError
 from protocol.ids import Digest, H
 from protocol.task import MODEL_DIGESTS, ModelDigests
 
+_FAILURES = "evaluation failures/"
+"""Begins the names of notes that count them, for each version."""
+
 
 class WorkTables(Tables):
     """See `coordinator.ledger.storage.Store` for what the methods do."""
@@ -81,6 +84,14 @@ class WorkTables(Tables):
             (accuracy, loss, task, version),
         )
 
+    def put_failure(self, task: int, version: int) -> None:
+        """See `Store`."""
+        self._write(
+            "INSERT INTO notes VALUES (?, 1)"
+            " ON CONFLICT (name) DO UPDATE SET value = value + 1",
+            (f"{_FAILURES}{task}/{version}",),
+        )
+
     def put_evidence(self, known: bytes, other: Envelope) -> None:
         """See `Store`."""
         row = (known, ENVELOPE.pack(other))
@@ -148,7 +159,10 @@ class WorkTables(Tables):
         """See `Store`."""
         with storage_errors(self._path):
             rows = self._connection.execute(
-                "SELECT * FROM versions WHERE task = ? ORDER BY version", (task,)
+                "SELECT versions.*, COALESCE(value, 0) FROM versions"
+                " LEFT JOIN notes ON name = ? || task || '/' || version"
+                " WHERE task = ? ORDER BY version",
+                (_FAILURES, task),
             )
             return tuple(StoredVersion(*row) for row in rows)
 

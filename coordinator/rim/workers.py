@@ -1,24 +1,30 @@
-"""What takes longer than a turn of the loop: aggregation and evaluation.
+"""What takes longer than a turn of the loop: aggregation, evaluation, examination.
 
 Each has one thread; results come back as events. Everything that a job needs is read
 from the store before it is handed over, since the store belongs to the loop's thread.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-
-import numpy as np
 
 from coordinator.aggregation.job import Closed, Vector, recompute
 from coordinator.aggregation.strategy import ModelState, unpack_grid
 from coordinator.effects import Aggregate, Evaluate
-from coordinator.events import Aggregated, AggregationFailed, Evaluated, Event
+from coordinator.events import (
+    Aggregated,
+    AggregationFailed,
+    Evaluated,
+    EvaluationFailed,
+    Event,
+)
 from coordinator.ledger.storage import Store
 from coordinator.ledger.views import Member
 from coordinator.rim.evaluator import Evaluator
 from coordinator.rim.surroundings import Compute
-from protocol.bundle import MANIFEST, manifest_from_json, unpack_bundle
+from coordinator.trials import EvaluationError
+from coordinator.vouching import examined
 from protocol.errors import AggregationError, ProtocolError
 from protocol.ids import Digest
 from protocol.keys import OpeningKey
@@ -26,9 +32,12 @@ from protocol.task import ModelDigests, TaskSpec
 
 log = logging.getLogger("starling.coordinator")
 
+FAILURES_MAX = 3
+"""Trials in a row of versions of one bundle, after which it is left until a restart."""
+
 
 class Workers:
-    """The two threads."""
+    """The three threads."""
 
     def __init__(
         self,
@@ -57,6 +66,9 @@ class Workers:
         self._compute = compute
         self._aggregation = ThreadPoolExecutor(1, "aggregation")
         self._evaluation = ThreadPoolExecutor(1, "evaluation")
+        self._examination = ThreadPoolExecutor(1, "examination")
+        # Of the evaluation's thread; the loop's only reads it.
+        self._failures: Counter[Digest] = Counter()
 
     def aggregate(self, asked: Aggregate, spec: TaskSpec) -> None:
         """Computes a version.
@@ -101,35 +113,41 @@ class Workers:
             # A task that was announced without its blobs harms itself alone.
             log.warning("task %d: its bundle or model is not here", asked.task)
             return
-        packed, theta = bundle, np.frombuffer(inference, "<f4")
+        if self._failures[asked.bundle] >= FAILURES_MAX:
+            log.debug("task %d: its bundle failed too often", asked.task)
+            return
+        packed, theta = bundle, inference
 
-        def work() -> Event | None:
+        def work() -> Event:
+            # A fleet must not stop because its measuring does.
             try:
-                files = unpack_bundle(packed)
-                manifest = manifest_from_json(files[MANIFEST])
-                evaluator.load(asked.bundle, files, manifest)
-                accuracy, loss = evaluator.evaluate(theta)
-            # ONNX Runtime raises bare RuntimeError and ValueError for a graph or data
-            # that does not fit; a fleet must not stop because its measuring does.
-            except (ProtocolError, RuntimeError, ValueError) as error:
-                log.warning("version %d not evaluated: %s", asked.version, error)
-                return None
+                accuracy, loss = evaluator.evaluate(asked.bundle, packed, theta)
+            except EvaluationError as error:
+                self._failures[asked.bundle] += 1
+                return EvaluationFailed(asked.task, asked.version, str(error))
+            self._failures[asked.bundle] = 0
             return Evaluated(asked.task, asked.version, accuracy, loss)
 
         self._submit(self._evaluation, work)
 
+    def examine(self, bundle: Digest) -> None:
+        """Looks whether boards would run a bundle."""
+        content = self._store.blob(bundle)
+        self._submit(self._examination, lambda: examined(bundle, content))
+
     def stop(self) -> None:
         """Waits for what runs and forgets what waits; it is handed out again."""
+        if self._evaluator is not None:
+            self._evaluator.abandon()
         self._aggregation.shutdown(cancel_futures=True)
         self._evaluation.shutdown(cancel_futures=True)
+        self._examination.shutdown(cancel_futures=True)
+        if self._evaluator is not None:
+            self._evaluator.stop()
 
-    def _submit(
-        self, pool: ThreadPoolExecutor, work: Callable[[], Event | None]
-    ) -> None:
+    def _submit(self, pool: ThreadPoolExecutor, work: Callable[[], Event]) -> None:
         def carry() -> None:
-            event = work()
-            if event is not None:
-                self._on_event(event)
+            self._on_event(work())
 
         pool.submit(carry).add_done_callback(self._ended)
 

@@ -52,6 +52,7 @@ _TRAINER_BYTES = 100 << 20
 """Of a loaded trainer; half of the memory may be spent on saving their start."""
 _TRAINER_KEPT_S = 20.0
 _CHECK_IN_S = 3.0
+_RELEASE_S = 0.1
 _READABLE = 0o644
 
 
@@ -251,7 +252,7 @@ def _let_evaluate(path: Path, material: Material) -> None:
     values = _flat(asdict(home.config()))
     values["evaluation.data"] = "held_out.npz"
     text = sample(type(home.config()), values)
-    write_atomic(path / COORDINATOR_FILE, text.encode(), _READABLE)
+    write_atomic(path / COORDINATOR_FILE, text.encode())
 
 
 def _set_up_board(
@@ -268,11 +269,12 @@ def _set_up_board(
         "training.board": "simulated",
         "pace.check_in_s": _CHECK_IN_S,
         "pace.between_s": between_s(plan),
+        "pace.release_s": _RELEASE_S,
     }
     if plan.devices * _TRAINER_BYTES < _free_memory_bytes() / 2:
         values["training.keep_s"] = _TRAINER_KEPT_S
     text = sample(AgentConfig, values)
-    write_atomic(home / AGENT_FILE, text.encode(), _READABLE)
+    write_atomic(home / AGENT_FILE, text.encode())
     place = ("--home", str(home))
     command(agent_cli.main, "init", *place)
     write_examples(home / "data" / "examples.npz", material.boards[number])

@@ -146,6 +146,7 @@ class Board:
                     | do.MarkAccepted()
                     | do.KeepProof()
                     | do.RenewLease()
+                    | do.LeapBoot()
                     | do.Note()
                 ):
                     pass

@@ -19,6 +19,7 @@ from coordinator.ledger.views import Member
 from coordinator.publication import Publication
 from coordinator.selection import SELECTIONS
 from coordinator.state import CoordinatorState, Settings
+from coordinator.vouching import examined
 from fleet.virtual.agenda import Agenda
 from fleet.virtual.labour import Labour, Score
 from protocol.chain import CERTIFICATE, HEADER, Block, Certificate
@@ -177,6 +178,8 @@ class Hub:
             self.settings, self.state, event, now_s, now_ms
         )
         self._carry_out(effects)
+        for asked in [each for each in effects if isinstance(each, e.Examine)]:
+            self.step(examined(asked.bundle, self.wholes[asked.bundle]))
         self._set_alarm()
 
     def verify(self) -> bool:

@@ -2,7 +2,8 @@
 
 `python hostile_trainer.py [WITHOUT ...]` is fed like `agent.rim.trainer`. It answers
 each job with what became of every attempt, as JSON in the payload; the job's label
-names the groups to try. WITHOUT names what this kernel is said to lack.
+names the groups to try. WITHOUT names what this kernel is said to lack; `honest` leaves
+the trainer what it is.
 """
 
 import ctypes
@@ -189,5 +190,6 @@ if __name__ == "__main__":
         landlock.abi = lambda: 0
     if "seccomp" in sys.argv:
         seccomp.MACHINES.clear()
-    trainer.Service = Hostile  # type: ignore[misc]  # the one thing that is not as it was
+    if "honest" not in sys.argv:
+        trainer.Service = Hostile  # type: ignore[misc]  # the one thing that is not as it was
     sys.exit(trainer.main())

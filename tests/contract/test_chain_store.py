@@ -152,6 +152,22 @@ def test_versions_models_and_metrics_come_back_in_order(make: Make) -> None:
     store.close()
 
 
+def test_failures_of_a_version_are_counted(make: Make) -> None:
+    store = make(World())
+    with store.transaction():
+        store.put_version(StoredVersion(0, 1, 10, 4, 1500, 9))
+        store.put_version(StoredVersion(0, 11, 10, 4, 1500, 9))
+        store.put_failure(0, 1)
+        store.put_failure(0, 1)
+        store.put_failure(7, 7)
+        store.put_metrics(0, 11, None, 0.75)
+    assert store.versions(0) == (
+        StoredVersion(0, 1, 10, 4, 1500, 9, failures=2),
+        StoredVersion(0, 11, 10, 4, 1500, 9, None, 0.75),
+    )
+    store.close()
+
+
 def test_evidence_is_kept_once(make: Make) -> None:
     world = World()
     store = make(world)

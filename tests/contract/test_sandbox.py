@@ -12,12 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent import open_trainer
-from agent.orders import Confinement, Job, JobKind, Limits, ReportKind
+from agent.orders import Confinement, Job, JobKind, Limits, ReportKind, readable
 from agent.rim.home import Home
 from agent.rim.trainer_process import TrainerProcess, TrainerSpoke
-from agent.training import train
-from agent.work import Work
 from sandbox import landlock, seccomp
 from sandbox.spawning import empty_folder
 from tests.contract.test_trainer import PACKED, X, Y, order
@@ -190,42 +187,53 @@ def test_environment_holds_nothing_of_the_agents(
 
 
 def test_confined_training_gives_the_same_bytes(tmp_path: Path) -> None:
-    process, wanted = Process(tmp_path), order()
-    assert process.answer(wanted).kind == ReportKind.READY
-    process.trainer.resume()
-    payload = process.report().payload
-    process.trainer.stop()
+    bare = (sys.executable, "-s", "-P", str(HOSTILE), "honest", "landlock", "seccomp")
+    found: dict[Confinement | None, bytes] = {}
+    for name, command in (("confined", None), ("bare", bare)):
+        (tmp_path / name).mkdir()
+        process = Process(tmp_path / name, command)
+        assert process.answer(order()).kind == ReportKind.READY
+        process.trainer.resume()
+        report = process.report()
+        process.trainer.stop()
+        found[report.confinement] = report.payload
 
-    trainer = open_trainer(PACKED)
-    work = Work(trainer.theta, X, Y, wanted, LIMITS.micro_batch)
-    rng = np.random.default_rng(1)
-
-    assert payload == train(trainer, work, os.urandom, rng)
+    assert Confinement(0, 0) in found
+    assert len(found) == 2
+    assert len(set(found.values())) == 1
 
 
 def test_trainer_with_several_threads_is_confined_too(tmp_path: Path) -> None:
     process = Process(tmp_path)
+    limits = Limits(3, 8, 0, 0)
+    assert process.answer(order(), limits).kind == ReportKind.READY
 
-    report = process.answer(order(), Limits(3, 8, 0, 0))
+    process.trainer.resume()
+    report = process.report()
     process.trainer.stop()
 
-    assert report.kind == ReportKind.READY
+    assert report.kind == ReportKind.RESULT
     expected = Confinement(landlock.abi(), int(not WITHOUT_SECCOMP))
     assert report.confinement == expected
 
 
 def test_trainer_starts_anew_for_a_folder_that_was_replaced(tmp_path: Path) -> None:
-    process = Process(tmp_path)
-    assert process.answer(None).kind == ReportKind.LOADED
-    process.trainer.answered()
-    data = tmp_path / "data"
-    data.rename(tmp_path / "old")
-    data.mkdir()
-    np.savez(data / "b.npz", x=X[:7], y=Y[:7])
-
-    process.trainer.ask(replace(process.job(None), kind=JobKind.COUNT))
-    report = process.report()
+    process = Process(tmp_path, (sys.executable, "-s", "-P", str(HOSTILE)))
+    data, outcomes = tmp_path / "data", []
+    for _ in range(2):
+        process.trainer.ask(replace(process.job(None), label="own"))
+        outcomes += [json.loads(process.report().payload)["own"]["read the data"]]
+        process.trainer.answered()
+        data.rename(tmp_path / f"old{len(outcomes)}")
+        data.mkdir()
+        (data / "a.npz").write_bytes(b"new")
     process.trainer.stop()
 
-    assert report.found is not None
-    assert report.found.records == 7
+    assert outcomes == ["done", "done"]
+
+
+def test_job_without_data_lets_nothing_but_the_models_be_read() -> None:
+    job = Job(JobKind.LOAD, "/m/bundle", "/m/theta", "", "", LIMITS, None, "/m/head")
+
+    assert readable(job) == ("/m",)
+    assert readable(replace(job, data_path="/data")) == ("/data", "/m")

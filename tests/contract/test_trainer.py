@@ -16,7 +16,6 @@ from agent.orders import (
 from agent.rim.engine_ort_training import is_available
 from agent.rim.engines import ENGINES
 from agent.training import (
-    EngineError,
     Trainer,
     gradient,
     local_steps,
@@ -28,7 +27,7 @@ from compiler import compile_model
 from protocol.bundle import MANIFEST, manifest_from_json, pack_bundle
 from protocol.clipping import CLIPPINGS, GRAPH_DIMENSION_MAX, NORM, clip_scale
 from protocol.descent import DescentPolicy, OptimiserKind, ScheduleKind
-from protocol.errors import NonFinite, OperationError
+from protocol.errors import EngineError, NonFinite, OperationError
 from protocol.ids import H, TaskId, Version
 from protocol.mechanisms import NONE, RECORD_DPSGD, RECORD_GAUSSIAN
 from protocol.task import (

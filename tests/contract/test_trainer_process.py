@@ -79,11 +79,15 @@ class Process:
 
     def report(self) -> Report:
         """The next report of the job under way."""
+        return self.spoke().report
+
+    def spoke(self) -> TrainerSpoke:
+        """The same, with the record at which a trainer died."""
         deadline_s = time.monotonic() + DEADLINE_S
         while (left_s := deadline_s - time.monotonic()) > 0:
             spoke = self.spoken.get(timeout=left_s)
             if self.trainer.is_current(spoke):
-                return spoke.report
+                return spoke
         pytest.fail("the trainer said nothing")
 
     def answer(self, wanted: TrainingOrder | None, limits: Limits = LIMITS) -> Report:
@@ -220,6 +224,50 @@ def test_process_answers_alike_whatever_the_data_are(
     assert result.kind == ReportKind.RESULT
     assert len(result.payload) == 4 * wanted.dimension
     assert CODECS[0].decode(result.payload, wanted.dimension).any()
+
+
+CRASHING = """
+import ctypes, sys
+from agent.rim import trainer
+from agent.rim.engine_ort import OrtTrainer
+honest = OrtTrainer.gradient_sum
+def gradient_sum(self, theta, x, y):
+    if (x > 3.0).any():
+        ctypes.string_at(0)
+    return honest(self, theta, x, y)
+OrtTrainer.gradient_sum = gradient_sum
+sys.exit(trainer.main())
+"""
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [order(mechanism=RECORD_GAUSSIAN), order(TrainingMode.LOCAL, RECORD_DPSGD)],
+    ids=["record-gaussian", "record-dpsgd"],
+)
+def test_record_that_crashes_the_engine_is_named_and_can_be_left_out(
+    tmp_path: Path, wanted: TrainingOrder
+) -> None:
+    process = Process(tmp_path, (sys.executable, "-c", CRASHING))
+    bad = X.copy()
+    bad[[7, 23], 1] = 9.0
+    np.savez(tmp_path / "data" / "a.npz", x=bad, y=Y)
+    skipped: tuple[int, ...] = ()
+    reports = []
+    for _ in range(3):
+        process.trainer.ask(replace(process.job(wanted), skipped=skipped))
+        assert process.report().kind == ReportKind.READY
+        process.trainer.resume()
+        spoke = process.spoke()
+        reports.append(spoke.report.kind)
+        if spoke.record is not None:
+            skipped = (*skipped, spoke.record)
+        process.trainer.answered()
+    process.trainer.stop()
+
+    crash = ReportKind.FAILED_TRAINING
+    assert reports == [crash, crash, ReportKind.RESULT]
+    assert skipped == (7, 23)
 
 
 def test_process_keeps_the_boards_own_parameters(process: Process) -> None:

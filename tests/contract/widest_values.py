@@ -15,7 +15,9 @@ from protocol import (
     messages,
     motion,
     payment,
+    rotation,
     score,
+    statement,
     statetree,
     task,
 )
@@ -114,6 +116,19 @@ _proof = statetree.StateProof(
 _task_proof = replace(_proof, value=task.TASK.pack(_spec))
 _version_proof = replace(_proof, value=_DIGEST)
 
+_board = statement.Board(
+    PublicKey(bytes(32)),
+    DeviceId(bytes(16)),
+    UINT_MAX,
+    UINT_MAX,
+    UINT_MAX,
+    UINT_MAX,
+    rotation.ROTATIONS_MAX,
+    UINT_MAX,
+    UINT_MAX,
+    UINT_MAX,
+)
+_progress = statement.Progress(_VERSION, UINT_MAX, UINT_MAX, UINT_MAX)
 _handover = light.Handover(_header, _certificate, _validators)
 
 WIDEST: dict[str, Any] = {
@@ -125,11 +140,29 @@ WIDEST: dict[str, Any] = {
     "DEVICE_STATE": messages.DeviceState(5, UINT_MAX, _VERSION, UINT_MAX),
     "COORDINATOR_STATE": messages.CoordinatorState(1, UINT_MAX),
     "CHECK_IN": messages.CheckIn(
-        _TASK, _VERSION, messages.PPM, messages.PPM, messages.PPM, task.PLEDGE_MAX
+        _TASK, _VERSION, messages.PPM, messages.PPM, messages.PPM, task.PLEDGE_MAX, 2
     ),
     "LEASE": messages.Lease(DeviceId(bytes(16)), _TASK, _VERSION, UINT_MAX, 1 << 24),
     "CONTRIBUTION": messages.Contribution(
-        _TASK, _VERSION, _BYTE, task.PLEDGE_MAX, _BYTE, UINT_MAX, _DIGEST, _DIGEST
+        _TASK,
+        _VERSION,
+        _BYTE,
+        task.PLEDGE_MAX,
+        _BYTE,
+        UINT_MAX,
+        _DIGEST,
+        _DIGEST,
+        UINT_MAX,
+    ),
+    "FORFEIT": messages.Forfeit(_TASK, _VERSION, UINT_MAX, UINT_MAX),
+    "BOARD": _board,
+    "PROGRESS": _progress,
+    "STATEMENT": statement.Statement(
+        _DIGEST,
+        _header,
+        _certificate,
+        replace(_proof, key=bytes(22), value=statement.BOARD.pack(_board)),
+        replace(_proof, key=bytes(10), value=statement.PROGRESS.pack(_progress)),
     ),
     "REFUSED": messages.Refused(_DIGEST, _BYTE, 1 << 24, "n" * 200),
     "CHUNK_REQUEST": messages.ChunkRequest(

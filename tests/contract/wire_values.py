@@ -20,6 +20,7 @@ from protocol import (
     rotation,
     score,
     sealing,
+    statement,
     statetree,
     task,
 )
@@ -179,6 +180,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         counts,
         *(3 * [upto(messages.PPM)]),
         upto(task.PLEDGE_MAX, 1),
+        upto(2),
     ),
     "LEASE": st.builds(
         messages.Lease,
@@ -198,6 +200,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         counts,
         digests,
         digests,
+        counts,
     ),
     "UPLOAD": st.builds(
         messages.Upload, _envelopes, _envelopes, st.binary(max_size=80)
@@ -250,7 +253,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         payment.Payments,
         tuples(st.builds(payment.Payment, _devices, upto(economy.CREDITS_MAX)), 5, 1),
     ),
-    "FORFEIT": st.builds(messages.Forfeit, _tasks_no, counts, counts),
+    "FORFEIT": st.builds(messages.Forfeit, _tasks_no, counts, counts, counts),
     "VALIDATOR_SET": _sets,
     "GENESIS": _genesis,
     "HEADER": _headers,
@@ -300,6 +303,18 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         _proofs,
         _proofs,
         tuples(_handovers, 2),
+    ),
+    "BOARD": st.builds(
+        statement.Board,
+        st.binary(min_size=32, max_size=32),
+        _devices,
+        *(4 * [counts]),
+        upto(rotation.ROTATIONS_MAX),
+        *(3 * [counts]),
+    ),
+    "PROGRESS": st.builds(statement.Progress, *(4 * [counts])),
+    "STATEMENT": st.builds(
+        statement.Statement, digests, _headers, _certificates, _proofs, _proofs
     ),
     "FINAL": st.builds(
         light.Final,

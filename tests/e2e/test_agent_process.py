@@ -39,6 +39,7 @@ class Meadow:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.task = TASK
         self.port = free_port()
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -66,7 +67,7 @@ class Meadow:
         rng = np.random.default_rng(1)
         model = build_model("softmax", (8,), 4, rng)
         write_bundle(compile_model(model, loss="cross-entropy"), self.home("bundle"))
-        self.home("task.toml").write_text(TASK)
+        self.home("task.toml").write_text(self.task)
         self.do(
             *("coordinator", "publish", "--home", coordinator),
             *("--bundle", self.home("bundle"), "--task", self.home("task.toml")),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.privacy import CHARGE
+from agent.privacy import PrivacyLedger
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.store import SqliteStore
 from durable.journal import Journal
@@ -86,7 +86,7 @@ def paid(board: Path) -> set[int]:
     """Base versions that a board's journal says it paid for."""
     journal, payloads = Journal.open(board / "state" / "privacy.journal")
     journal.close()
-    return {int(CHARGE.unpack(payload).base) for payload in payloads}
+    return {int(base) for _, _, base in PrivacyLedger.load(None, payloads).charges}
 
 
 def test_every_process_killed_in_mid_update_loses_nothing(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A real board at work: what it writes is its owner's alone, and shows no value."""
 
+import json
 import platform
 import signal
 import stat
@@ -71,6 +72,8 @@ def test_board_that_trains_keeps_quiet(meadow: Meadow) -> None:
         "seccomp": "yes" if platform.machine() in seccomp.MACHINES else "no",
     }
     assert_quiet(meadow, "board0")
+    log = (meadow.folder / "board0.log").read_text()
+    assert f"WARNING agent: closed to others: {meadow.home('board0')}" in log
 
 
 @pytest.mark.parametrize("name", ["board0", "coordinator"])
@@ -96,10 +99,10 @@ def test_board_with_odd_data_keeps_quiet(meadow: Meadow, kind: str) -> None:
     meadow.start("board1")
     pid = meadow.running["board1"].pid
     meadow.wait(
-        "a look at the data",
+        "a complaint about the file",
         lambda: (
             meadow.status("board1").get("pid") == pid
-            and meadow.status("board1").get("sandbox") is not None
+            and "b.csv" in json.dumps(meadow.status("board1"))
         ),
     )
 

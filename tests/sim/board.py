@@ -216,6 +216,7 @@ class Board(Party):
         | f.StoreBlob
         | f.KeepBlobs
         | f.Spend
+        | f.LeapBoot
         | f.SpoolUpload
         | f.MarkAccepted
         | f.KeepProof
@@ -233,6 +234,8 @@ class Board(Party):
                 disk.blobs = kept
             case f.Spend(entry):
                 disk.journal.append(entry)
+            case f.LeapBoot(boot):
+                disk.boot = boot
             case f.SpoolUpload(entry, content):
                 self._law.spools(self, entry)
                 disk.spool[entry.task, entry.base] = entry, content

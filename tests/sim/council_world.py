@@ -200,7 +200,9 @@ class CouncilWorld(World):
         with store.transaction():
             for whole in wholes:
                 store.put_blob(whole)
-        return CouncilOffice(index, self.time, self.broker, self.law, settings, store)
+        made = CouncilOffice(index, self.time, self.broker, self.law, settings, store)
+        made.dimension = self.plan.dimension
+        return made
 
     def _board(self, number: int) -> Board:
         key = SigningKey(bytes([number + 1]) * 32)

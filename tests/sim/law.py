@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 
 from agent.effects import AdoptModel, Spooled
 from agent.orders import TrainingOrder
-from agent.privacy import CHARGE
+from agent.privacy import PrivacyLedger
 from coordinator.ledger import views
 from coordinator.ledger.storage import Store
 from coordinator.ledger.wire import JOURNAL_ENTRY
+from protocol.accounting import charge_max
 from protocol.chain import Block
 from protocol.envelope import ENVELOPE, Kind
 from protocol.errors import ProtocolError
 from protocol.ids import BlockHash, ChainId, Digest, H, TaskId, Version, device_id
 from protocol.light import FINAL, MANIFEST
 from protocol.messages import ACCEPTED, CONTRIBUTION
+from protocol.statement import STATEMENT
 from protocol.task import ModelDigests, version_digest
 from tests.unit.coordinator.ledger.invariants import check_supply
 
@@ -100,6 +102,9 @@ class Law:
         )
         if envelope.kind == Kind.ACCEPTED:
             self._receipt(ACCEPTED.unpack(envelope.body).update)
+        elif envelope.kind == Kind.STATEMENT:
+            header = STATEMENT.unpack(envelope.body).header
+            self._certified(header.height, header.block_id())
         elif envelope.kind == Kind.FINAL:
             final = FINAL.unpack(envelope.body)
             self._certified(final.header.height, final.header.block_id())
@@ -224,7 +229,7 @@ class Law:
     def draws_noise(self, board: Board, order: TrainingOrder, *, empty: bool) -> None:
         """A trainer is let go; once on data, and once on none if that one failed."""
         slot = board.name, order.task, order.base
-        paid = {CHARGE.unpack(entry).slot for entry in board.disk.journal}
+        paid = PrivacyLedger.load(board.cap, board.disk.journal).charges
         require(
             (self.chain, order.task, order.base) in paid,
             "noise was drawn before its charge was durable",
@@ -302,9 +307,16 @@ class Law:
         require(entries >= before, "the privacy journal lost an entry")
         self._paid[board.name] = entries
         require(
-            entries == len(board.state.ledger.charges),
+            entries == board.state.ledger.length,
             "the privacy ledger differs from its journal",
         )
+
+    def restored(self, board: Board) -> None:
+        """Somebody put a board's disk back: its counters and its journal are old."""
+        self._paid.pop(board.name, None)
+        sender = board.settings.key.public
+        for key in [key for key in self._counters if key[0] == sender]:
+            del self._counters[key]
 
     def at_the_end(
         self, office: Office, boards: list[Board], before: Collection[Digest]
@@ -319,9 +331,16 @@ class Law:
         require(not left, "a receipt's update never came into the chain")
         tree = office.store.tip().tree
         for board in boards:
-            paid = sum(CHARGE.unpack(entry).units for entry in board.disk.journal)
+            ledger = PrivacyLedger.load(board.cap, board.disk.journal)
             record = views.board(tree, board.settings.key.identity)
             require(
-                record is not None and record.charge <= paid,
+                record is not None
+                and max(record.charge, record.paid) <= ledger.stated(self.chain),
                 "the chain knows of charges that the board never paid",
+            )
+            require(
+                board.cap is None
+                or record is None
+                or record.charge <= charge_max(board.cap),
+                "the chain knows of more than the owner allows",
             )

@@ -157,7 +157,7 @@ class Weather:
         for base, found in self.meadow.updates.items():
             assert len(found) == 1, f"two updates signed for version {base}"
         charged = self.disk.charged()
-        assert len(charged) == len(self.disk.journal), "a version was paid twice"
+        assert len(charged) == len(self.disk.charges()), "a version was paid twice"
         assert set(self.noised + self.board.noised) <= charged, (
             "noise before its charge"
         )

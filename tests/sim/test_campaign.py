@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.privacy import CHARGE
+from agent.privacy import PrivacyLedger
 from coordinator.ledger import views
 from tests.sim.campaign import CUTS_PLAN, losses, run
 
@@ -46,7 +46,8 @@ def test_fleet_of_which_all_lose_their_updates_goes_on_and_counts_what_they_paid
     for board in world.boards:
         record = views.board(tree, board.settings.key.identity)
         assert record is not None
-        first = CHARGE.unpack(board.disk.journal[0]).units
+        paid = PrivacyLedger.load(board.cap, board.disk.journal).charges.values()
+        first = next(iter(paid)).units
         assert record.charge >= (record.updates + 1) * first
 
 

@@ -11,7 +11,7 @@ SHARES = 6
 @pytest.mark.parametrize("name", ["office", "board0"])
 def test_power_cut_before_any_effect_loses_nothing(name: str, share: int) -> None:
     count = instants(name)
-    assert count > 30
+    assert count > 25
 
     for number in range(share, count, SHARES):
         cut(name, number)

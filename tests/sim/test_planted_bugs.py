@@ -12,7 +12,8 @@ import pytest
 from agent import effects as f
 from agent import forfeiting, outbox, participation
 from agent import machine as agent_machine
-from agent.privacy import PrivacyLedger, _price
+from agent.pricing import price
+from agent.privacy import PrivacyLedger
 from agent.state import Settings, State
 from agent.turn import Turn
 from coordinator import effects as e
@@ -191,7 +192,7 @@ def agent_trains_twice_for_one_charge(patch: pytest.MonkeyPatch) -> None:
 def _quote_without_slots(
     self: PrivacyLedger, slot: object, policy: object, windows: int = 1
 ) -> object:
-    return _price(slot, policy, windows)  # type: ignore[arg-type]  # passed on as it came
+    return price(slot, policy, windows)  # type: ignore[arg-type]  # passed on as it came
 
 
 @plant

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.privacy import CHARGE
+from agent.privacy import PrivacyLedger
 from agent.state import Pace, Settings
 from coordinator.admission import Gate
 from coordinator.aggregation.fedbuff import init
@@ -159,6 +159,7 @@ class World:
             for whole in wholes:
                 store.put_blob(whole)
         self.office = Office(self.time, self.broker, self.law, OFFICE, store)
+        self.office.dimension = plan.dimension
         self.law.office = self.office
         self.boards = [self._board(number) for number in range(plan.boards)]
         self.parties: list[Party] = [self.office, *self.boards]
@@ -251,7 +252,8 @@ class World:
 
         def paid() -> bool:
             return all(
-                0 in {CHARGE.unpack(entry).base for entry in board.disk.journal}
+                (CHAIN, 0, 0)
+                in PrivacyLedger.load(board.cap, board.disk.journal).charges
                 for board in losers
             )
 

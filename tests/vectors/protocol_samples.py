@@ -22,6 +22,7 @@ from protocol import (
     rotation,
     score,
     sealing,
+    statement,
     statetree,
     task,
 )
@@ -101,6 +102,7 @@ CONTRIBUTION = messages.Contribution(
     85_546_875_000,
     sealing.blob_digest(BLOB),
     COMMITMENT,
+    256_640_625_000,
 )
 LEASE = messages.Lease(BOARD.identity, TaskId(0), Version(3), 17, 120)
 UPDATE = sign(BOARD, CHAIN_ID, Kind.UPDATE, 4, messages.CONTRIBUTION.pack(CONTRIBUTION))
@@ -193,6 +195,31 @@ MANIFEST = light.Manifest(
 FINAL = light.Final(
     UPDATE, HEADER, CERTIFICATE, 0, len(TRANSACTIONS), merkle.path(TRANSACTIONS, 0)
 )
+RECORD = statement.Board(
+    BOARD.public,
+    OPERATOR.identity,
+    2,
+    0,
+    2,
+    171_093_750_000,
+    paid=256_640_625_000,
+    mechanisms=2,
+)
+PROGRESS = statement.Progress(Version(3), 5, 7, 2)
+KNOWN = statetree.StateTree().update(
+    {
+        statement.board_key(BOARD.identity): statement.BOARD.pack(RECORD),
+        statement.head_key(0): statement.PROGRESS.pack(PROGRESS),
+    }
+)
+LATER = replace(HEADER, height=13, state_root=KNOWN.root())
+STATEMENT = statement.Statement(
+    UPDATE.identity(CHAIN_ID),
+    LATER,
+    certify(LATER),
+    KNOWN.prove(statement.board_key(BOARD.identity)),
+    KNOWN.prove(statement.head_key(0)),
+)
 LEASE_ENVELOPE = sign(
     VALIDATOR_KEYS[0], CHAIN_ID, Kind.LEASE, 17, messages.LEASE.pack(LEASE)
 )
@@ -245,7 +272,15 @@ STRUCTURES = (
     Structure(
         "CHECK_IN",
         messages.CHECK_IN,
-        messages.CheckIn(TaskId(0), Version(3), 800_000, 950_000, 687_500, 128),
+        messages.CheckIn(
+            TaskId(0),
+            Version(3),
+            800_000,
+            950_000,
+            687_500,
+            128,
+            statement.Asks.GRANTOR,
+        ),
     ),
     Structure("LEASE", messages.LEASE, LEASE),
     Structure("CONTRIBUTION", messages.CONTRIBUTION, CONTRIBUTION),
@@ -325,7 +360,9 @@ STRUCTURES = (
         payment.PAYMENTS,
         payment.Payments((payment.Payment(BOARD.identity, 333_334),)),
     ),
-    Structure("FORFEIT", messages.FORFEIT, messages.Forfeit(TaskId(0), Version(3), 9)),
+    Structure(
+        "FORFEIT", messages.FORFEIT, messages.Forfeit(TaskId(0), Version(3), 9, 27)
+    ),
     Structure("VALIDATOR_SET", genesis.VALIDATOR_SET, VALIDATORS),
     Structure("GENESIS", genesis.GENESIS, GENESIS),
     Structure("HEADER", chain.HEADER, HEADER),
@@ -340,4 +377,7 @@ STRUCTURES = (
     Structure("MANIFEST", light.MANIFEST, MANIFEST),
     Structure("HANDOVER", light.HANDOVER, HANDOVER),
     Structure("FINAL", light.FINAL, FINAL),
+    Structure("BOARD", statement.BOARD, RECORD),
+    Structure("PROGRESS", statement.PROGRESS, PROGRESS),
+    Structure("STATEMENT", statement.STATEMENT, STATEMENT),
 )

@@ -8,16 +8,19 @@ from dataclasses import dataclass, field, replace
 from agent import effects as f
 from agent import events as e
 from agent.effects import Effect, Spooled
+from agent.entries import Charge, read_entry
 from agent.machine import begin, step
 from agent.obstacles import condition
-from agent.privacy import CHARGE, PrivacyLedger
+from agent.privacy import PrivacyLedger
 from agent.state import Condition, State, Waiting
 from protocol.accounting import Budget
 from protocol.chunks import CHUNK, split
+from protocol.envelope import Envelope
 from protocol.ids import (
     Digest,
     H,
 )
+from protocol.messages import UPLOAD
 from tests.unit.agent.meadow import (
     CAP,
     PINNED,
@@ -56,7 +59,12 @@ class Disk:
 
     def charged(self) -> set[int]:
         """Base versions that were paid for."""
-        return {CHARGE.unpack(payload).base for payload in self.journal}
+        return {charge.base for charge in self.charges()}
+
+    def charges(self) -> list[Charge]:
+        """The charges among the journal's entries."""
+        entries = [read_entry(payload) for payload in self.journal]
+        return [entry for entry in entries if isinstance(entry, Charge)]
 
 
 class Board:
@@ -121,14 +129,8 @@ class Board:
     def carry_out(self, effect: Effect) -> list[e.Event]:
         """One effect upon disk, trainer or network."""
         match effect:
-            case f.LoadBundle(bundle):
-                assert bundle in self.disk.blobs
-                return [e.BundleLoaded(bundle)]
-            case f.StartTraining(order, _):
-                assert {order.bundle, order.theta} <= self.disk.blobs.keys()
-                return [e.TrainerReady()]
-            case f.ResumeTraining():
-                return [self.draw_noise()]
+            case f.LoadBundle() | f.StartTraining() | f.ResumeTraining():
+                return [self.work(effect)]
             case f.Publish(topic, payload, _):
                 said = topic == TOPICS.say(self.settings.device)
                 return self.meadow.hear(payload) if said else []
@@ -136,9 +138,33 @@ class Board:
                 chunk = split(self.disk.spool[entry.base][1])[index]
                 answers = self.meadow.take(CHUNK.pack(chunk))
                 return [e.ChunkDelivered(entry.update, index, taken=True), *answers]
+            case f.RenewLease(entry, granted):
+                return [e.LeaseRenewed(self.renew(entry, granted))]
             case _:
                 self.write(effect)
         return []
+
+    def work(
+        self, effect: f.LoadBundle | f.StartTraining | f.ResumeTraining
+    ) -> e.Event:
+        """What the trainer answers, at once."""
+        match effect:
+            case f.LoadBundle(bundle):
+                assert bundle in self.disk.blobs
+                return e.BundleLoaded(bundle)
+            case f.StartTraining(order, _):
+                assert {order.bundle, order.theta} <= self.disk.blobs.keys()
+                return e.TrainerReady()
+            case f.ResumeTraining():
+                return self.draw_noise()
+
+    def renew(self, entry: Spooled, granted: Envelope) -> Spooled:
+        """Another lease beside a spooled update."""
+        upload = UPLOAD.unpack(self.disk.spool[entry.base][1])
+        content = UPLOAD.pack(replace(upload, lease=granted))
+        renewed = replace(entry, digest=H(content), size=len(content))
+        self.disk.spool[entry.base] = (renewed, content)
+        return renewed
 
     def write(self, effect: Effect) -> None:
         """One effect upon the disk."""
@@ -162,10 +188,17 @@ class Board:
                 disk.proofs[upload.base] = proof
             case f.DeleteSpooled(upload, _):
                 disk.spool.pop(upload.base, None)
-            case f.AdoptModel(_, bundle, inference):
-                assert {bundle, inference} <= disk.blobs.keys()
+            case f.LeapBoot(boot):
+                disk.boot = boot
             case _:
-                assert isinstance(effect, f.StopTraining | f.Note)
+                self.adopt(effect)
+
+    def adopt(self, effect: Effect) -> None:
+        """A model for inference; what is left changes nothing on the disk."""
+        if isinstance(effect, f.AdoptModel):
+            assert {effect.bundle, effect.inference} <= self.disk.blobs.keys()
+        else:
+            assert isinstance(effect, f.StopTraining | f.Note)
 
     def draw_noise(self) -> e.TrainingFinished:
         """The trainer's result: never the same bytes twice."""

@@ -44,6 +44,16 @@ from protocol.messages import (
     Upload,
 )
 from protocol.sealing import blob_digest, commitment, open_sealed
+from protocol.statement import BOARD as BOARD_RECORD
+from protocol.statement import (
+    PROGRESS,
+    STATEMENT,
+    Progress,
+    Statement,
+    board_key,
+    head_key,
+)
+from protocol.statement import Board as BoardRecord
 from protocol.statetree import StateTree
 from protocol.task import (
     E12,
@@ -79,6 +89,11 @@ TOPICS = Topics("meadow")
 CAP = Budget(8.0, 1e-5)
 PRIVATE = PrivacyPolicy(RECORD_GAUSSIAN, Q24, 6 * MICRO, 8 * MICRO, E12 // 10**5, 15)
 OPEN = PrivacyPolicy(NONE, 0, 0, 0, 0, 15)
+
+
+EACH_VERSION = 1000
+"""Heights from one version's manifest to the next."""
+RECORD = BoardRecord(BOARD.public, STRANGER.identity, 1, 0, 0, 0)
 
 
 def theta(version: int) -> bytes:
@@ -152,7 +167,7 @@ def manifest(
     tree = StateTree().update(
         {keys[0]: TASK.pack(spec), keys[1]: version_digest(model(version))}
     )
-    header = header_over(tree.root(), merkle.root([]), version + 1)
+    header = header_over(tree.root(), merkle.root([]), (version + 1) * EACH_VERSION)
     return MANIFEST.pack(
         Manifest(
             TASK_NUMBER,
@@ -164,6 +179,24 @@ def manifest(
             tree.prove(keys[0]),
         )
     )
+
+
+def statement(
+    asked: Digest,
+    head: int,
+    height: int,
+    board: BoardRecord = RECORD,
+    key: SigningKey = COORDINATOR,
+    task: TaskId = TASK_NUMBER,
+) -> bytes:
+    """What the chain knows of the board, with everything that proves it."""
+    progress = PROGRESS.pack(Progress(Version(head), 0, 0, 0))
+    keys = board_key(BOARD.identity), head_key(task)
+    tree = StateTree().update({keys[0]: BOARD_RECORD.pack(board), keys[1]: progress})
+    header = header_over(tree.root(), merkle.root([]), height)
+    proofs = [tree.prove(each) for each in keys]
+    body = Statement(asked, header, certify(header, key), *proofs)
+    return said_by(Kind.STATEMENT, STATEMENT.pack(body), key)
 
 
 def said_by(kind: Kind, body: bytes, key: SigningKey = COORDINATOR) -> bytes:
@@ -222,14 +255,25 @@ class Meadow:
         self.updates: dict[int, set[Digest]] = {}
         self.assembly: Assembly | None = None
         self.lose_uploads = 0
+        self.statements = 0
+        self.record: BoardRecord | None = RECORD
+
+    def states(self, asked: Digest) -> list[e.Event]:
+        """Proves the board's record, under another header each time."""
+        if self.record is None:
+            return []
+        self.statements += 1
+        height = (self.head + 1) * EACH_VERSION + self.statements
+        return [e.DownArrived(statement(asked, self.head, height, self.record))]
 
     def hear(self, payload: bytes) -> list[e.Event]:
         """Answers what a board says."""
         envelope = ENVELOPE.unpack(payload)
         envelope.check(CHAIN)
         if envelope.kind == Kind.CHECK_IN:
-            version = CHECK_IN.unpack(envelope.body).version
-            return [e.DownArrived(lease(version))]
+            said = CHECK_IN.unpack(envelope.body)
+            stated = self.states(envelope.identity(CHAIN)) if said.asks else []
+            return [*stated, e.DownArrived(lease(said.version))]
         if envelope.kind == Kind.FORFEIT:
             known = refused(envelope.identity(CHAIN), Reason.ALREADY_KNOWN)
             return [e.DownArrived(known)]

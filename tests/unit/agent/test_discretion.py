@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.discretion import described, without_values
-from agent.training import EngineError
-from protocol.errors import ConfigError, StorageError
+from protocol.errors import ConfigError, EngineError, StorageError
 
 GATHER = (
     "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Non-zero status code returned while "

@@ -8,6 +8,7 @@ from agent import effects as f
 from agent import events as e
 from agent.machine import step
 from agent.obstacles import phase
+from agent.orders import SKIPPED_MAX
 from agent.state import Condition, Pace
 from protocol.accounting import Budget
 from protocol.chunks import CHUNK, split
@@ -155,7 +156,7 @@ def test_failed_training_rests_longer_each_time_and_costs_nothing() -> None:
         until_training(board)
 
     assert waits[0] < 15.0 < waits[2]
-    assert board.disk.journal == []
+    assert board.disk.charges() == []
 
 
 def test_board_with_a_wait_between_updates_trains_that_seldom() -> None:
@@ -186,8 +187,40 @@ def test_failure_after_the_charge_sends_noise_of_nothing_for_the_same_charge(
     (started,) = [it for it in effects if isinstance(it, f.StartTraining)]
     assert started.empty
     board.run(lambda: 0 in board.meadow.updates)
-    assert len(board.disk.journal) == 1
+    assert len(board.disk.charges()) == 1
     assert len(board.meadow.updates[0]) == 1
+
+
+def test_record_that_crashes_the_trainer_is_left_out_and_the_others_count() -> None:
+    board = until_reading(connected(fresh()))
+
+    found = []
+    for record in (5, 3, 5):
+        effects = board.step(e.TrainingFailed(e.Stage.TRAINING, "killed", record))
+        found += [it for it in effects if isinstance(it, f.StartTraining)]
+        board.step(e.TrainerReady())
+        board.inbox.clear()
+
+    # The third time it crashed at a record that was left out already.
+    assert [(it.empty, it.skipped) for it in found] == [
+        (False, (5,)),
+        (False, (5, 3)),
+        (True, (5, 3)),
+    ]
+    assert len(board.disk.charges()) == 1
+
+
+def test_records_that_crash_the_trainer_are_left_out_one_by_one_up_to_a_bound() -> None:
+    board = until_reading(connected(fresh()))
+    effects: tuple[f.Effect, ...] = ()
+
+    for record in range(SKIPPED_MAX + 1):
+        effects = board.step(e.TrainingFailed(e.Stage.TRAINING, "killed", record))
+        board.step(e.TrainerReady())
+        board.inbox.clear()
+
+    (last,) = [it for it in effects if isinstance(it, f.StartTraining)]
+    assert last.empty
 
 
 def test_second_failure_after_the_charge_burns_the_version() -> None:
@@ -271,7 +304,7 @@ def test_training_from_a_version_that_became_stale_is_stopped_unpaid() -> None:
     effects = board.step(e.ManifestArrived(manifest(3)))
 
     assert "StopTraining" in names(effects)
-    assert board.disk.journal == []
+    assert board.disk.charges() == []
 
 
 def test_training_goes_on_while_its_base_version_still_counts() -> None:

@@ -98,5 +98,5 @@ def test_power_cut_before_any_effect_signs_no_second_update_and_learning_goes_on
     assert meadow.head >= 2
     assert all(len(found) == 1 for found in meadow.updates.values())
     assert set(board.noised) <= disk.charged()
-    assert len(disk.journal) == len(disk.charged())
+    assert len(disk.charges()) == len(disk.charged())
     assert 0 < PrivacyLedger.load(CAP, disk.journal).epsilon() <= CAP.epsilon

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from agent import open_trainer
 from agent.clipping import TOGETHER, Clip, ClippedSum
 from agent.orders import TrainingOrder
-from agent.training import EngineError, Trainer, train
+from agent.training import Trainer, train
 from agent.work import Real, Work
 from compiler import compile_model
 from protocol.bundle import (
@@ -31,6 +31,7 @@ from protocol.bundle import (
     pack_bundle,
 )
 from protocol.clipping import AUTOMATIC, CLIPPINGS, NORM
+from protocol.errors import EngineError
 from protocol.ids import H, TaskId, Version
 from protocol.mechanisms import RECORD_DPSGD, RECORD_GAUSSIAN
 from protocol.noise import noise_grid

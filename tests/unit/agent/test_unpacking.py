@@ -1,6 +1,7 @@
+from dataclasses import replace
+
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -8,23 +9,14 @@ from onnx import TensorProto, helper, numpy_helper
 from agent.unpacking import Unpacked, View, unpack
 from benchmarks.training_networks import NETWORKS
 from compiler import compile_model
+from engine.checking import check_graph, checked_graph
+from engine.graph import Graph, Tensor, Type
+from engine.reading import read_graph
+from engine.rim.ort import open_session
 from protocol.bundle import GRADIENT, PRIVATE_GRADIENT
-from protocol.graph import check_graph
 from tests.unit.compiler.small_models import build, node, weight
 
 RNG = np.random.default_rng(5)
-
-
-def run(
-    model: bytes, feeds: dict[str, NDArray[np.generic]]
-) -> list[NDArray[np.generic]]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model, options, providers=["CPUExecutionProvider"]
-    )
-    found: list[NDArray[np.generic]] = session.run(None, feeds)
-    return found
 
 
 def run_unpacked(
@@ -34,7 +26,7 @@ def run_unpacked(
         view.name: theta[view.start : view.stop].reshape(view.shape)
         for view in graph.parameters
     }
-    results = run(graph.model, {**feeds, **parts})
+    results = open_session(graph.graph).run({**feeds, **parts})
     count = len(graph.gradients)
     whole = np.concatenate([part.reshape(-1) for part in results[:count]])
     return [whole, *results[count:]]
@@ -52,10 +44,11 @@ def test_unpacked_graph_gives_the_same_bits(name: str, file: str) -> None:
     if file == PRIVATE_GRADIENT:
         feeds["clip"] = np.array(0.1, np.float32)
 
-    graph = unpack(bundle.files[file], bundle.manifest.dimension)
+    opened = checked_graph(bundle.files[file])
+    graph = unpack(opened, bundle.manifest.dimension)
 
     assert graph is not None
-    wanted = run(bundle.files[file], {**feeds, "theta": bundle.theta})
+    wanted = open_session(opened).run({**feeds, "theta": bundle.theta})
     for one, other in zip(
         run_unpacked(graph, bundle.theta, feeds), wanted, strict=True
     ):
@@ -65,14 +58,14 @@ def test_unpacked_graph_gives_the_same_bits(name: str, file: str) -> None:
 def test_unpacked_graph_passes_the_board_s_check_and_reads_no_theta() -> None:
     bundle = compile_model(NETWORKS["cnn"].make(RNG), loss="cross-entropy")
 
-    graph = unpack(bundle.files[GRADIENT], bundle.manifest.dimension)
+    opened = checked_graph(bundle.files[GRADIENT])
+    unpacked = unpack(opened, bundle.manifest.dimension)
 
-    assert graph is not None
-    facts = check_graph(graph.model)
-    assert "theta" not in facts.inputs
-    assert "gradient" not in facts.outputs
-    assert "Split" not in facts.operators
-    assert "Concat" not in facts.operators
+    assert unpacked is not None
+    check_graph(unpacked.graph)
+    assert "theta" not in [port.name for port in unpacked.graph.inputs]
+    assert "gradient" not in [port.name for port in unpacked.graph.outputs]
+    assert not {"Split", "Concat"} & set(unpacked.graph.operators)
 
 
 def test_model_of_one_parameter_is_unpacked() -> None:
@@ -81,13 +74,13 @@ def test_model_of_one_parameter_is_unpacked() -> None:
     )
     bundle = compile_model(model, loss="cross-entropy")
 
-    graph = unpack(bundle.files[GRADIENT], 12)
+    graph = unpack(checked_graph(bundle.files[GRADIENT]), 12)
 
     assert graph is not None
     assert [(view.start, view.shape) for view in graph.parameters] == [(0, (4, 3))]
 
 
-def made(*nodes: onnx.NodeProto) -> bytes:
+def made(*nodes: onnx.NodeProto) -> Graph:
     """A graph of theta (4,) with sizes 1 and 3."""
     value = helper.make_tensor_value_info
     sizes = numpy_helper.from_array(np.array([1, 3], np.int64), "sizes")
@@ -100,8 +93,7 @@ def made(*nodes: onnx.NodeProto) -> bytes:
     )
     opsets = [helper.make_opsetid("", 18)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    data: bytes = model.SerializeToString()
-    return data
+    return read_graph(model.SerializeToString())
 
 
 SPLIT = node("Split", ["theta", "sizes"], ["a", "b"], axis=0)
@@ -141,3 +133,29 @@ def test_theta_that_is_also_read_whole_is_an_input_too() -> None:
     theta = np.array([1, 2, 3, 4], np.float32)
     (found,) = run_unpacked(graph, theta, {"x": np.zeros(1, np.float32)})
     np.testing.assert_array_equal(found, [-1, 8, 12, 16])
+
+
+def test_cut_that_is_no_row_of_theta_stays_a_node() -> None:
+    nodes = [
+        # (2, 2) cut into columns: they do not lie in theta one after the other.
+        node("Reshape", ["theta", "square"], ["s"]),
+        node("Split", ["s", "ones"], ["p", "q"], axis=1),
+        node("Neg", ["p"], ["c"]),
+        node("Neg", ["q"], ["d"]),
+        node("Concat", ["c", "d"], ["e"], axis=1),
+        node("Reshape", ["e", "four"], ["gradient"]),
+    ]
+    sizes = {"square": [2, 2], "ones": [1, 1], "four": [4]}
+    graph = made(*nodes)
+    tensors = [
+        Tensor(name, Type.INT64, (len(entries),), np.array(entries, "<i8").tobytes())
+        for name, entries in sizes.items()
+    ]
+
+    opened = unpack(replace(graph, tensors=tuple(tensors)), 4)
+
+    assert opened is not None
+    assert [view.name for view in opened.parameters] == ["s"]
+    theta = np.array([1, 2, 3, 4], np.float32)
+    (found,) = run_unpacked(opened, theta, {"x": np.zeros(1, np.float32)})
+    np.testing.assert_array_equal(found, [-1, -2, -3, -4])

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from compiler import Bundle, compile_model
 from compiler.check import TOLERANCE, check_bundle
+from engine.checking import checked_graph
 from protocol.bundle import EVALUATE, GRADIENT, INFER, PRIVATE_GRADIENT
 from protocol.clipping import clip_margin
 from protocol.errors import ConfigError
-from protocol.graph import check_graph
 from tests.unit.compiler.small_models import build, cnn, mlp, node, weight
 
 Arrays = list[NDArray[np.float32]]
@@ -55,9 +55,11 @@ INTERFACES = {
 
 @pytest.mark.parametrize("file", INTERFACES)
 def test_graph_has_the_ports_of_the_design(file: str) -> None:
-    facts = check_graph(_bundle("cnn").files[file])
+    graph = checked_graph(_bundle("cnn").files[file])
 
-    assert (facts.inputs, facts.outputs) == INTERFACES[file]
+    inputs = tuple([port.name for port in graph.inputs])
+    outputs = tuple([port.name for port in graph.outputs])
+    assert (inputs, outputs) == INTERFACES[file]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -130,8 +132,8 @@ def test_weight_much_larger_than_its_factors_takes_one_product() -> None:
     bundle = compile_model(build(nodes, weights, (8, 4), (24, 4)), loss="mse")
 
     assert check_bundle(bundle, rng).worst <= TOLERANCE
-    assert "Gemm" in check_graph(bundle.files[GRADIENT]).operators
-    assert "Gemm" not in check_graph(bundle.files[PRIVATE_GRADIENT]).operators
+    assert "Gemm" in checked_graph(bundle.files[GRADIENT]).operators
+    assert "Gemm" not in checked_graph(bundle.files[PRIVATE_GRADIENT]).operators
 
 
 def test_clipping_that_is_not_known_is_refused() -> None:

@@ -9,9 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compiler import CompileError, compile_model
 from compiler.source import MODEL_BYTES_MAX, NODES_MAX, load
+from engine.checking import checked_graph
 from protocol.bundle import GRADIENT, INFER
 from protocol.errors import ConfigError, DecodeError, FederationError, LimitError
-from protocol.graph import check_graph
 from tests.unit.compiler.small_models import build, mlp, node, weight
 
 RNG = np.random.default_rng(0)
@@ -237,7 +237,7 @@ def test_model_that_computes_its_shapes_compiles_without_doing_so() -> None:
 
     bundle = compile_model(build(nodes, weights, (3, 4), (3,)), loss="mse")
 
-    facts = check_graph(bundle.files[INFER])
+    facts = checked_graph(bundle.files[INFER])
     assert not {"Shape", "Gather", "Concat"} & set(facts.operators)
 
 
@@ -263,7 +263,7 @@ def test_softmax_behind_an_identity_still_belongs_to_the_loss() -> None:
     wrapped.graph.node.append(node("Identity", ["inner"], ["out"]))
 
     operators = [
-        check_graph(
+        checked_graph(
             compile_model(model, loss="cross-entropy").files[GRADIENT]
         ).operators
         for model in (plain, wrapped)

@@ -17,6 +17,7 @@ from coordinator.effects import (
     AdoptSnapshot,
     Aggregate,
     Effect,
+    Examine,
     Give,
     GiveKey,
     Publish,
@@ -33,6 +34,7 @@ from coordinator.events import (
     ChunkArrived,
     Connected,
     Event,
+    Examined,
     PeerArrived,
     Recalled,
     SaidArrived,
@@ -61,7 +63,7 @@ from protocol.genesis import (
     Validator,
     ValidatorSet,
 )
-from protocol.ids import DeviceId, TaskId, Version, device_name
+from protocol.ids import DeviceId, Digest, TaskId, Version, device_name
 from protocol.keys import OpeningKey, SigningKey
 from protocol.messages import (
     CHECK_IN,
@@ -77,7 +79,7 @@ from protocol.messages import (
 from protocol.sealing import ENTROPY_BYTES, SEALED, blob_digest, seal
 from protocol.task import TASK, TaskSpec
 from protocol.topics import Topics
-from tests.unit.coordinator.world import MODEL, OPERATOR, PLEDGE, spec
+from tests.unit.coordinator.world import DIMENSION, MODEL, OPERATOR, PLEDGE, spec
 
 COUNT = 4
 TICK_S = 0.05
@@ -116,6 +118,12 @@ class Votes:
         self.entries += [vote.payload for vote in votes]
 
 
+def _sound(bundle: Digest, content: bytes | None) -> Examined:
+    if content is None:
+        return Examined(bundle, absent=True)
+    return Examined(bundle, dimension=DIMENSION, size=len(content))
+
+
 @dataclass
 class Member:
     """One coordinator: a core, its memory, and what it was told to do.
@@ -124,6 +132,7 @@ class Member:
       sent: Messages that wait for the bus.
       effects: All since its last start.
       falsify: What it makes of a model that it computed.
+      examine: What it says of a task's bundle; the one here is none.
       slow: Whether what it computes waits in `late` for the test to hand it over.
     """
 
@@ -133,6 +142,7 @@ class Member:
     falsify: Callable[[PackedModel], PackedModel] = lambda model: model
     slow: bool = False
     late: list[Event] = field(default_factory=list)
+    examine: Callable[[Digest, bytes | None], Examined] = _sound
     up: bool = True
     store: MemoryStore = field(default_factory=lambda: MemoryStore(GENESIS))
     votes: Votes = field(default_factory=Votes)
@@ -206,6 +216,8 @@ class Member:
                 case Secure(task, digests):
                     absent = [d for d in digests if self.store.blob(d) is None]
                     self.events.put(Secured(task, tuple(absent)))
+                case Examine(bundle):
+                    self.events.put(self.examine(bundle, self.store.blob(bundle)))
                 case Recall(known, other):
                     self.events.put(Recalled(update_of(self.store, known), other))
                 case Aggregate():

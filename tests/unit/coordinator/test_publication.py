@@ -13,16 +13,18 @@ from coordinator.publication import (
     TaskSettings,
     TrainingSection,
     publication,
-    read_theta,
 )
+from engine.bundle import GRAPHS
 from fleet.models import build_model
 from protocol.accounting import Budget, charge_from_sigma, epsilon_from_charge
+from protocol.bundle import THETA
 from protocol.errors import ConfigError
 from protocol.ids import ChainId, TaskId, Version
 from protocol.mechanisms import stated_charge
 from protocol.settings import load_settings, sample
 from protocol.task import Q24
 from protocol.vectors import from_grid
+from tests.unit.engine.bundles import repacked, with_hidden_operator
 
 SETTINGS = TaskSettings(name="digits")
 SMALL = replace(SETTINGS, pledge_most=256)
@@ -173,10 +175,18 @@ def test_publication_damaged_bundle_is_a_configuration_error() -> None:
         publication(SETTINGS, b"\x90", "task.toml")
 
 
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"PK"], ids=repr)
-def test_read_theta_garbage_is_a_configuration_error(content: bytes) -> None:
-    with pytest.raises(ConfigError):
-        read_theta(content)
+@pytest.mark.parametrize("name", [*GRAPHS, THETA])
+def test_publication_of_what_no_board_runs_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"task.toml: {name}"):
+        publication(SETTINGS, repacked({name: b"garbage"}), "task.toml")
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_publication_of_a_hidden_operator_is_refused_by_name(name: str) -> None:
+    packed = with_hidden_operator(name, "RandomNormalLike")
+
+    with pytest.raises(ConfigError, match=f"task.toml: {name}"):
+        publication(SETTINGS, packed, "task.toml")
 
 
 def test_publication_without_noise_bounds_nothing_but_the_grid(bundle: bytes) -> None:

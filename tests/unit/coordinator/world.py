@@ -17,6 +17,7 @@ from coordinator.aggregation.strategy import (
 from coordinator.effects import (
     Aggregate,
     Effect,
+    Examine,
     Publish,
     Refuse,
     StoreModel,
@@ -26,6 +27,7 @@ from coordinator.events import (
     Aggregated,
     ChunkArrived,
     Event,
+    Examined,
     SaidArrived,
     Ticked,
     TransactionArrived,
@@ -200,6 +202,7 @@ class World:
 
     Attributes:
       jobs: Handed out and not yet computed.
+      answers: Whether bundles are said to be sound at once.
       effects: All since the start.
     """
 
@@ -212,6 +215,7 @@ class World:
     journal: list[bytes] = field(default_factory=list)
     task: TaskSpec = field(default_factory=spec)
     operator_counter: int = 0
+    answers: bool = True
 
     def __post_init__(self) -> None:
         tree = rules.genesis_tree(GENESIS)
@@ -297,6 +301,9 @@ class World:
                     self.uploads[effect.transaction] = effect
                 case StoreModel():
                     self.models[effect.version] = effect.model
+                case Examine(bundle) if self.answers:
+                    size, width = self.task.bundle_bytes, self.task.dimension
+                    self.send(Examined(bundle, dimension=width, size=size))
                 case Aggregate():
                     self.jobs.append(effect.job)
                 case node.JournalVote(payload):

@@ -1,5 +1,7 @@
 """Torn at every byte, flipped at every bit: nothing acknowledged is lost unnoticed."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,8 +10,10 @@ from durable.framing import (
     HEAD_BYTES,
     PAYLOAD_BYTES_MAX,
     SALT_BYTES,
+    DamagedJournal,
     frame,
     head,
+    salvage,
     scan,
     unfinished_head,
 )
@@ -74,13 +78,46 @@ def test_scan_with_any_bit_flipped_before_the_last_frame_names_the_offset() -> N
             scan(bytes(spoiled))
 
 
-def test_scan_with_any_bit_flipped_in_the_last_frame_drops_only_that_frame() -> None:
-    content, ends = journal_bytes(BATCHES)
+@pytest.mark.parametrize("last", [b"last entry", b"", b"ends in zeros" + bytes(9)])
+def test_scan_with_any_bit_flipped_in_the_last_frame_is_refused(last: bytes) -> None:
+    content, ends = journal_bytes([*BATCHES, [last]])
 
     for bit in range(ends[-2] * 8, len(content) * 8):
         spoiled = bytearray(content)
         spoiled[bit // 8] ^= 1 << bit % 8
-        assert scan(bytes(spoiled)).sound_bytes == ends[-2]
+        with pytest.raises(DamagedJournal, match="damaged") as caught:
+            scan(bytes(spoiled))
+        assert caught.value.offset == ends[-2]
+
+
+def test_scan_with_noise_in_place_of_the_last_frame_is_refused() -> None:
+    content, ends = journal_bytes(BATCHES)
+    noise = bytes(range(255, 255 - len(content) + ends[-2], -1))
+
+    with pytest.raises(DamagedJournal):
+        scan(content[: ends[-2]] + noise)
+
+
+def test_salvage_of_a_journal_with_any_frame_damaged_keeps_all_others() -> None:
+    content, ends = journal_bytes(BATCHES)
+
+    for number in range(len(BATCHES)):
+        spoiled = bytearray(content)
+        spoiled[ends[number] + 1] ^= 1
+        found = salvage(bytes(spoiled))
+
+        others = BATCHES[:number] + BATCHES[number + 1 :]
+        assert list(found.payloads) == [item for batch in others for item in batch]
+        assert found.lost_bytes == (ends[number + 1] - ends[number],)
+
+
+def test_salvage_counts_a_torn_tail_and_a_file_without_head_as_lost() -> None:
+    content, ends = journal_bytes(BATCHES)
+
+    torn = len(content) - 1 - ends[-2]
+    assert salvage(content[:-1]).lost_bytes == (torn,)
+    assert salvage(b"something else").lost_bytes == (14,)
+    assert salvage(b"") == salvage(head(SALT))
 
 
 def test_scan_of_torn_frame_with_a_journal_inside_is_still_a_torn_tail() -> None:
@@ -104,9 +141,10 @@ def test_scan_of_another_file_is_refused(content: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_scan_of_arbitrary_bytes_behind_a_head_never_crashes(tail: bytes) -> None:
-    found = scan(head(SALT) + tail)
+    with suppress(DamagedJournal):
+        found = scan(head(SALT) + tail)
 
-    assert found.sound_bytes + found.torn_bytes == HEAD_BYTES + len(tail)
+        assert found.sound_bytes + found.torn_bytes == HEAD_BYTES + len(tail)
 
 
 def test_frame_over_the_limit_is_refused() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from durable.framing import HEAD_BYTES
+from durable.framing import HEAD_BYTES, DamagedJournal
 from durable.journal import Journal
 from protocol.errors import ConfigError, StorageError
 
@@ -73,6 +73,45 @@ def test_journal_damaged_in_the_middle_is_refused_and_left_alone(
     with pytest.raises(StorageError, match=f"votes: damaged at offset {HEAD_BYTES}"):
         Journal.open(path)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_journal_with_its_last_entry_flipped_is_refused_and_left_alone(
+    tmp_path: Path, strict: bool
+) -> None:
+    path = tmp_path / "votes"
+    journal, _ = Journal.open(path)
+    with journal:
+        journal.append(b"a")
+        sound = journal.size_bytes
+        journal.append(b"b")
+    content = path.read_bytes()
+
+    for offset in range(sound, len(content)):
+        spoiled = bytearray(content)
+        spoiled[offset] ^= 1
+        path.write_bytes(spoiled)
+        with pytest.raises(DamagedJournal, match=f"votes: damaged at offset {sound}"):
+            Journal.open(path, strict=strict)
+        assert path.read_bytes() == spoiled
+
+
+def test_journal_with_a_tail_of_zeros_is_torn_unless_it_is_strict(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "votes"
+    journal, _ = Journal.open(path)
+    with journal:
+        journal.append(b"a")
+        sound = journal.size_bytes
+        journal.append(b"b")
+    nulled = path.read_bytes()[: sound + 9] + bytes(5)
+    path.write_bytes(nulled)
+
+    with pytest.raises(DamagedJournal, match="votes: ends in zeros"):
+        Journal.open(path, strict=True)
+    assert path.read_bytes() == nulled
+    assert reread(path) == ([b"a"], 14)
 
 
 def test_journal_open_twice_is_refused_until_closed(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.ledger import layout, views, wire
+from coordinator.ledger import views, wire
 from coordinator.ledger.node import PeerMessage
-from coordinator.ledger.records import PROGRESS, Progress
+from coordinator.ledger.records import PROGRESS
 from protocol.chain import PROPOSAL, Proposal, Vote, VoteType, vote_bytes
 from protocol.envelope import Envelope, Kind
 from protocol.errors import Reason
@@ -20,6 +20,7 @@ from protocol.evidence import (
     duplicate_votes,
 )
 from protocol.ids import BlockHash, H, Version
+from protocol.statement import Progress, head_key
 from tests.unit.coordinator.ledger.validator import Running
 from tests.unit.coordinator.ledger.world import STRANGER, World, board_key, opened
 
@@ -90,7 +91,7 @@ def test_evidence_against_a_board_is_as_old_as_its_base(age: int, code: int) -> 
     world = opened()
     twice = world.double_update(0, base=7)
     head = PROGRESS.pack(Progress(Version(7 + age), 0, 0, 0))
-    world.tree = world.tree.update({layout.head_key(0): head})
+    world.tree = world.tree.update({head_key(0): head})
     assert world.do(twice).code == code
 
 

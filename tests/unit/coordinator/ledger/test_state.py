@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from coordinator.ledger import layout, views
 from coordinator.ledger.draft import JobCut, TaskOpened, VersionFinal
-from coordinator.ledger.records import Board, Dissent
+from coordinator.ledger.records import Dissent
 from coordinator.ledger.state import apply, execute, genesis_tree
 from protocol.accounting import CHARGE_MAX, charge_from_sigma
 from protocol.envelope import Envelope, Kind
 from protocol.errors import Reason
 from protocol.ids import H, TaskId, Version
 from protocol.light import version_key
+from protocol.statement import Board
 from protocol.task import (
     Q15,
     PrivacyPolicy,

@@ -1,0 +1,184 @@
+"""The board's ledger and the chain's record of it are compared before each training.
+
+A home can be put back from an old copy, emptied, or run twice; its ledger then says
+less than was paid. The chain says how much: each update states all that its board has
+paid, and the highest such figure is proven to the board on request. What the record
+has and the ledger lacks is added to the ledger, never the other way round: the budget
+counts as spent, and every version up to the head of then as used. An update that was on
+its way when the home was put back is in neither: one more release is counted for it.
+
+A statement is believed by certificate and path. That it is not an old one follows from
+whom it comes: at the start the board asks all coordinators, and waits for one more than
+may lie, as long as one wait for a lease. After that whoever grants a lease states.
+"""
+
+from agent.effects import LeapBoot, Spend
+from agent.entries import RATES_MAX, Proven, Rate, rates_of
+from agent.fetching import price
+from agent.privacy import PrivacyLedger
+from agent.state import Offer, Told
+from agent.turn import Turn
+from protocol.envelope import Envelope
+from protocol.errors import BudgetExceeded, Reason
+from protocol.evolve import evolve
+from protocol.ids import ChainId, Digest, TaskId, Version
+from protocol.mechanisms import GAUSSIAN, NONE, stated_charge
+from protocol.messages import Refused
+from protocol.statement import STATEMENT, Asks, Board, answers_needed
+from protocol.task import PrivacyPolicy
+
+BOOT_LEAP = 1 << 16
+_PATIENCE = 2
+"""Check-ins after which the statements that came have to do."""
+
+
+def asks(turn: Turn) -> Asks:
+    """Whom the next check-in asks."""
+    state = turn.state
+    told = evolve(state.told, check_ins=state.told.check_ins + 1)
+    turn.state = evolve(state, told=told)
+    everybody = len(told.by) < answers_needed(state.trusted)
+    return Asks.EVERYBODY if everybody else Asks.GRANTOR
+
+
+def suffices(turn: Turn, offer: Offer) -> bool:
+    """Whether what the chain says of the board is proven, and new enough to train."""
+    told = turn.state.told
+    enough = len(told.by) >= answers_needed(turn.state.trusted)
+    waited = bool(told.by) and told.check_ins >= _PATIENCE
+    return told.height >= offer.height and (enough or waited)
+
+
+def hold(turn: Turn, lease: Envelope) -> None:
+    """Keeps a lease until enough is proven."""
+    told = evolve(turn.state.told, lease=lease)
+    turn.state = evolve(turn.state, told=told)
+
+
+def hear(turn: Turn, envelope: Envelope) -> None:
+    """Compares what the chain knows of the board with its ledger.
+
+    Raises:
+      ProtocolError: If the statement is malformed or proves nothing.
+    """
+    statement = STATEMENT.unpack(envelope.body)
+    state = turn.state
+    trusted, board, head = statement.check(
+        state.trusted, turn.settings.identity, turn.settings.task
+    )
+    told = state.told
+    asking = state.asking
+    by = told.by
+    if asking is not None and statement.asked == asking.envelope:
+        by = by | {envelope.sender}
+    height = max(told.height, statement.header.height)
+    told = Told(height, by, told.check_ins, told.lease)
+    turn.state = evolve(state, trusted=trusted, told=told)
+    _compare(turn, board, head)
+
+
+def _compare(turn: Turn, board: Board, head: Version) -> None:
+    state, offer = turn.state, turn.state.offer
+    if offer is None:
+        return
+    lineage = state.chain, turn.settings.task
+    found = missing(state.ledger, lineage, board, head, turn.settings.windows)
+    if found is None:
+        return
+    turn.note(
+        f"the ledger is behind the chain, which knows of {found.releases} releases and "
+        f"{found.units} units more: this home was put back from an old copy, emptied "
+        "or runs twice; they count as spent from now on"
+    )
+    ledger, entry = state.ledger.admit(_one_more(turn, found, offer.spec.privacy))
+    turn.state = evolve(state, ledger=ledger)
+    turn.emit(Spend(entry))
+    price(turn)
+
+
+def _one_more(turn: Turn, found: Proven, policy: PrivacyPolicy) -> Proven:
+    """Says what units of the task buy, and counts what may have been on its way.
+
+    That is nothing where the cap has no room: earlier lives of the board kept it, too.
+    """
+    rates = set(found.rates)
+    if policy.mechanism not in (*GAUSSIAN, NONE):
+        schedule = (policy.sampling_micro, policy.steps)
+        each = stated_charge(policy)
+        rates.add(Rate(policy.mechanism, policy.sigma_micro, *schedule, each))
+    ordered = sorted(rates, key=lambda rate: (rate.mechanism, rate.units))
+    kept = tuple(ordered) if len(ordered) <= RATES_MAX else ()
+    found = evolve(found, rates=kept)
+    slot = found.chain, found.task, Version(found.below)
+    try:
+        charge = turn.state.ledger.after(found).quote(
+            slot, policy, turn.settings.windows
+        )
+    except BudgetExceeded:
+        return found
+    return evolve(
+        found,
+        releases=found.releases + 1,
+        units=found.units + charge.units,
+        spare=charge.units,
+        mechanisms=found.mechanisms | 1 << policy.mechanism,
+    )
+
+
+def missing(
+    ledger: PrivacyLedger,
+    lineage: tuple[ChainId, TaskId],
+    board: Board,
+    head: Version,
+    windows: int,
+) -> Proven | None:
+    """What a board's record has and its ledger lacks.
+
+    Args:
+      ledger: Of the board.
+      lineage: Chain and task that it takes part in.
+      board: Its record on that chain.
+      head: The task's head in the same state.
+      windows: Records that one raw sample can stand in, as far as is known now.
+
+    Returns:
+      None if the ledger knows of everything.
+    """
+    chain, task = lineage
+    units = max(board.paid, board.charge) - ledger.stated(chain)
+    releases = board.updates - ledger.releases(chain)
+    is_open = bool(board.mechanisms >> NONE & 1) and not ledger.exposed
+    if units <= 0 and releases <= 0 and not is_open:
+        return None
+    kinds = board.mechanisms if is_open else board.mechanisms & ~(1 << NONE)
+    return Proven(
+        3,
+        chain,
+        task,
+        head + 1,
+        max(0, releases),
+        max(0, units),
+        0,
+        max(windows, *(each.windows for each in ledger.paid), 1),
+        kinds,
+        rates_of(ledger.charges.values()),
+    )
+
+
+def hear_replayed(turn: Turn, refused: Refused) -> None:
+    """Counters leap ahead once coordinators know later ones than ours: a lost index.
+
+    Once a start, since a coordinator may lie: there is room for many such leaps.
+    """
+    state = turn.state
+    said: tuple[Digest | None, ...] = (
+        None if state.asking is None else state.asking.envelope,
+        None if state.renewing is None else state.renewing.envelope,
+        None if state.forfeit is None else state.forfeit.envelope,
+        None if state.fetch is None else state.fetch.envelope,
+    )
+    if refused.reason != Reason.REPLAYED or refused.subject not in said or state.leap:
+        return
+    turn.state = evolve(state, leap=BOOT_LEAP)
+    turn.emit(LeapBoot(turn.settings.boot + BOOT_LEAP))
+    turn.note("coordinators know later counters of ours: the count of starts leaps")

@@ -1,0 +1,194 @@
+"""Tasks that we vouch for: those whose bundle is here and holds what boards may run.
+
+A TASK waits for a block only once its bundle was examined, and a proposed block that
+holds one is heard by the ledger only then, like one whose vectors are missing. So no
+honest validator votes for a task whose graphs boards refuse. What a quorum decided
+without us stands. The examination depends on the bundle alone, so that all validators
+agree on it.
+"""
+
+from dataclasses import replace
+
+from coordinator import finality, wanting
+from coordinator.effects import Examine
+from coordinator.events import Examined
+from coordinator.ledger import node, transactions
+from coordinator.ledger.state import apply
+from coordinator.state import BundleState, WaitingTask
+from coordinator.submission import advance, submit
+from coordinator.turn import Turn
+from engine.bundle import open_packed
+from protocol.envelope import Envelope, Kind
+from protocol.errors import LimitError, ProtocolError, Reason
+from protocol.ids import DeviceId, Digest, H
+from protocol.task import TASK, TaskSpec
+
+BUNDLES_MAX = 64
+"""Of which we remember whether they are sound, or wait to hear it."""
+TASKS_WAITING_MAX = 16
+"""For one bundle."""
+KEY = b"a task that a proposed block holds: "
+"""Begins what stands for a task where other keys are of `CoordinatorState.held`, and is
+longer than those."""
+
+
+def examined(bundle: Digest, content: bytes | None) -> Examined:
+    """Answers `Examine`: what boards would say of a bundle.
+
+    Args:
+      bundle: Its digest.
+      content: The packed bundle; None if it is not here.
+    """
+    if content is None:
+        return Examined(bundle, absent=True)
+    try:
+        opened = open_packed(content)
+    except ProtocolError as error:
+        return Examined(bundle, fault=str(error) or "refused")
+    return Examined(bundle, dimension=opened.manifest.dimension, size=len(content))
+
+
+def submit_task(turn: Turn, envelope: Envelope) -> None:
+    """Takes a TASK of an operator of ours, whose signature was checked."""
+    _take(turn, WaitingTask(envelope))
+
+
+def told(turn: Turn, who: DeviceId, message: bytes, packed: bytes) -> bool:
+    """Takes a transaction that another coordinator tells us of, if it is a TASK.
+
+    Returns:
+      Whether it is a new one; the ledger hears it once its bundle is sound.
+
+    Raises:
+      ProtocolError: If it is malformed, or the chain does not take it.
+    """
+    envelope = transactions.unpack(packed)
+    if envelope.kind != Kind.TASK:
+        return False
+    envelope.check(turn.settings.gate.chain_id)
+    tip = turn.ledger.tip
+    _, result = apply(tip.tree, tip.context(0), envelope)
+    if result.code == Reason.ALREADY_KNOWN:
+        return False
+    if result.code:
+        raise ProtocolError(result.detail, Reason(result.code))
+    _take(turn, WaitingTask(envelope, message, who))
+    return True
+
+
+def lacks(turn: Turn, envelope: Envelope) -> tuple[tuple[bytes, Digest], ...]:
+    """What a block with a TASK waits for: the bundle, unless it is sound."""
+    spec = TASK.unpack(envelope.body)
+    key = (KEY + envelope.body, spec.bundle)
+    if is_sound(turn, *key):
+        return ()
+    _look(turn, spec)
+    return (key,)
+
+
+def is_sound(turn: Turn, key: bytes, bundle: Digest) -> bool:
+    """Whether the bundle of a task, `KEY` and its packed spec, was found sound."""
+    known = turn.bundles.get(bundle)
+    if known is None or known.fault is None:
+        return False
+    return not _fault(TASK.unpack(key[len(KEY) :]), known)
+
+
+def came(turn: Turn, content: bytes) -> None:
+    """Another coordinator gave us a whole; it may be a bundle in question."""
+    digest = H(content)
+    known = turn.bundles.get(digest)
+    if known is not None and known.fault is None:
+        turn.emit(Examine(digest))
+
+
+def sizes(turn: Turn) -> list[int]:
+    """Lengths of the bundles that we still have to get."""
+    return [known.size for known in turn.bundles.values() if known.fault is None]
+
+
+def heard_of(turn: Turn, event: Examined) -> None:
+    """A bundle was examined: its tasks may go on, or are refused."""
+    known = turn.bundles.get(event.bundle)
+    if known is None or known.fault is not None:
+        return
+    if event.absent and not turn.ledger.alone:
+        # Who tells of a task has its bundle.
+        first = next(
+            (DeviceId(one.source) for one in known.waiting if one.source), None
+        )
+        wanting.want(turn, wanting.wholes([event.bundle]), first=first)
+        return
+    fault = "its bundle is not here" if event.absent else event.fault
+    found = replace(
+        known, fault=fault, waiting=(), size=event.size, dimension=event.dimension
+    )
+    turn.bundles = {**turn.bundles, event.bundle: found}
+    if fault:
+        turn.report(f"bundle {event.bundle.hex()[:16]} is refused: {fault}")
+    for each in known.waiting:
+        _let_go(turn, each, found)
+
+
+def _take(turn: Turn, waiting: WaitingTask) -> None:
+    spec = TASK.unpack(waiting.envelope.body)
+    known = _look(turn, spec)
+    if known.fault is not None:
+        _let_go(turn, waiting, known)
+        return
+    if waiting in known.waiting:
+        return
+    if len(known.waiting) >= TASKS_WAITING_MAX:
+        raise LimitError("too many tasks wait for a bundle", Reason.BUSY)
+    known = replace(known, waiting=(*known.waiting, waiting))
+    turn.bundles = {**turn.bundles, spec.bundle: known}
+
+
+def _look(turn: Turn, spec: TaskSpec) -> BundleState:
+    """What is known of a bundle; has it examined if that is nothing."""
+    known = turn.bundles.get(spec.bundle)
+    wanted = not turn.wanted.keys().isdisjoint(wanting.wholes([spec.bundle]))
+    if known is not None and (known.fault is not None or wanted):
+        return known
+    if known is None:
+        _make_room(turn)
+        known = BundleState(spec.bundle_bytes)
+        turn.bundles = {**turn.bundles, spec.bundle: known}
+    turn.emit(Examine(spec.bundle))
+    return known
+
+
+def _make_room(turn: Turn) -> None:
+    """Forgets the oldest bundle for which no task waits.
+
+    Raises:
+      LimitError: If tasks wait for all of them.
+    """
+    if len(turn.bundles) < BUNDLES_MAX:
+        return
+    idle = [digest for digest, each in turn.bundles.items() if not each.waiting]
+    if not idle:
+        raise LimitError("too many bundles are awaited", Reason.BUSY)
+    turn.bundles = {at: one for at, one in turn.bundles.items() if at != idle[0]}
+
+
+def _let_go(turn: Turn, waiting: WaitingTask, known: BundleState) -> None:
+    spec = TASK.unpack(waiting.envelope.body)
+    fault = _fault(spec, known)
+    if fault:
+        identity = waiting.envelope.identity(turn.settings.gate.chain_id)
+        detail = f"task {spec.name!r}: {fault}"
+        finality.transaction_refused(turn, identity, Reason.MALFORMED, detail)
+    elif waiting.message:
+        advance(turn, node.PeerMessage(waiting.message, waiting.source))
+    else:
+        submit(turn, waiting.envelope)
+
+
+def _fault(spec: TaskSpec, known: BundleState) -> str:
+    """Why boards would not run a task, given that its bundle was examined."""
+    if known.fault:
+        return known.fault
+    if (spec.dimension, spec.bundle_bytes) != (known.dimension, known.size):
+        return f"its bundle has {known.dimension} parameters in {known.size} bytes"
+    return ""

@@ -1,0 +1,1 @@
+"""The one door to ONNX Runtime: reads strictly, checks, runs only that."""

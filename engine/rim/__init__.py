@@ -1,0 +1,1 @@
+"""What touches ONNX Runtime; nothing else in the product imports it."""
