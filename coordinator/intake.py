@@ -1,8 +1,7 @@
 """What boards send: chunks of uploads, check-ins, requests and their states.
 
-What comes here is within the board's allowance. It costs at most one upload in
-assembly. Nothing is kept for a board that the
-chain does not know.
+What comes here is within the board's allowance. A board costs at most one upload in
+assembly. Nothing is kept for one that the chain does not know.
 """
 
 from typing import assert_never
@@ -113,9 +112,13 @@ def upload_arrived(turn: Turn, device: DeviceId, whole: bytes) -> None:
 
 def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
     """Takes a check-in or a request for chunks."""
-    envelope = None
     try:
         envelope = ENVELOPE.unpack(payload)
+    except ProtocolError as error:
+        refusing.count(turn, device, error)
+        return
+    subject = envelope.identity(turn.settings.gate.chain_id)
+    try:
         _check_said(turn, device, envelope)
         if envelope.kind == Kind.FORFEIT:
             _forfeited(turn, device, envelope)
@@ -124,7 +127,6 @@ def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
             body = CHECK_IN.unpack(envelope.body)
             granting.moved_on(turn, device, body)
             if body.asks == Asks.EVERYBODY:
-                subject = envelope.identity(turn.settings.gate.chain_id)
                 granting.state(turn, device, body, subject)
             matter = b"check in" + body.version.to_bytes(8)
             patience = CHECK_INS_PATIENCE
@@ -133,8 +135,7 @@ def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
             matter = request.digest + request.indices[0].to_bytes(4)
             patience = 1
     except ProtocolError as error:
-        if envelope is not None and refusing.is_signed(turn, device, envelope):
-            subject = envelope.identity(turn.settings.gate.chain_id)
+        if refusing.is_signed(turn, device, envelope):
             refusing.refuse(turn, device, subject, error)
         else:
             refusing.count(turn, device, error)
@@ -147,18 +148,18 @@ def said_arrived(turn: Turn, device: DeviceId, payload: bytes) -> None:
 
 def _answer(turn: Turn, device: DeviceId, said: Envelope) -> None:
     """Answers what a board asks for, if with a refusal."""
-    subject = said.identity(turn.settings.gate.chain_id)
+    asked = said.identity(turn.settings.gate.chain_id)
     try:
         if said.kind == Kind.CHECK_IN:
             body = CHECK_IN.unpack(said.body)
             if body.asks == Asks.GRANTOR:
                 # Before the lease, which the board does not use without it.
-                granting.state(turn, device, body, subject)
+                granting.state(turn, device, body, asked)
             granting.check_in(turn, device, body, said.counter)
         else:
             _serve(turn, device, CHUNK_REQUEST.unpack(said.body))
     except ProtocolError as error:
-        refusing.refuse(turn, device, subject, error, answers=True)
+        refusing.refuse(turn, device, asked, error, answers=True)
 
 
 def stand_in(turn: Turn) -> None:
