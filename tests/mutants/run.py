@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 
+from tests.mutants.door import DOOR
 from tests.mutants.mutant import Mutant
 from tests.mutants.privacy import PRIVACY
 
-MUTANTS = PRIVACY
+MUTANTS = (*PRIVACY, *DOOR)
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 540.0
 _LEFT_OUT = shutil.ignore_patterns(
