@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from protocol.chain import PROPOSAL, VOTE, Proposal, Vote
+from protocol.chain import PROPOSAL, VOTE, Proposal, Vote, VoteType
 from protocol.codec import binary, encode, exactly, many, structure, uint
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.errors import ProofError
@@ -56,7 +56,8 @@ class Offence(IntEnum):
     """What was done; the numbers stand on the wire and never change."""
 
     DUP_VOTE = 1
-    """Two votes of one type and round for different blocks."""
+    """Two votes of one type and round for different blocks, or two prevotes of a round
+    that rely on different ones."""
     DUP_PROPOSAL = 2
     """Two proposals for one round."""
     DEVICE_DOUBLE = 3
@@ -250,7 +251,8 @@ def convict(
 def _votes(evidence: Evidence, chain_id: ChainId, validators: Validators) -> Conviction:
     first, second = VOTE.unpack(evidence.first), VOTE.unpack(evidence.second)
     _same(_place_of_vote(first), _place_of_vote(second))
-    if first.block_id == second.block_id:
+    relied = first.vote_type == VoteType.PREVOTE and first.extra != second.extra
+    if first.block_id == second.block_id and not relied:
         raise ProofError("both votes are for the same block")
     public = _member(validators(first.height), first.voter)
     for vote in (first, second):

@@ -2,7 +2,8 @@
 
 Deviation D4: of each validator, round and type the first vote counts and one that
 contradicts it is kept as evidence; of rounds beyond the next one, only each
-validator's highest is kept. What is dropped is sent again by peers.
+validator's highest is kept. What is dropped is sent again by peers. A quorum that came
+whole counts whatever else its members said to us: who votes twice hides none.
 
 Source: arXiv:1807.04938 section 2.1 (messages); malachite, message-handling.md,
 mitigation 2 (why dropping is safe).
@@ -16,6 +17,8 @@ from protocol.evidence import bare
 from protocol.ids import BlockHash
 
 CONFLICTS_MAX = 64
+POLKAS_PER_ROUND_MAX = 2
+"""With up to f liars a round has one; two show who lied if there are more."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +36,23 @@ class Ballots:
     Attributes:
       proposals: The first of each round.
       votes: By round and type, then by validator: the first of each.
-      polkas: Certificates of prevotes that came whole, by round.
+      polkas: Certificates of prevotes that came whole, by round and block.
       commit: A certificate of precommits that came whole.
+      delivered: Whether the block of `commit` came with it, and was checked.
       conflicts: Pairs of votes that contradict each other.
       rivals: A second proposal of a round, by round; without its block.
+      carried: The proposal of a round that a quorum prevoted, if another one came
+        first.
     """
 
     proposals: dict[int, Candidate] = field(default_factory=dict)
     votes: dict[tuple[int, int], dict[int, Vote]] = field(default_factory=dict)
-    polkas: dict[int, Certificate] = field(default_factory=dict)
+    polkas: dict[tuple[int, BlockHash], Certificate] = field(default_factory=dict)
     commit: Certificate | None = None
+    delivered: bool = False
     conflicts: tuple[tuple[Vote, Vote], ...] = ()
     rivals: dict[int, Proposal] = field(default_factory=dict)
+    carried: dict[int, Candidate] = field(default_factory=dict)
 
     def with_proposal(self, candidate: Candidate) -> "Ballots":
         """With a round's proposal, unless there is one."""
@@ -53,12 +61,27 @@ class Ballots:
             return self
         return replace(self, proposals={**self.proposals, number: candidate})
 
+    def with_carried(self, candidate: Candidate) -> "Ballots":
+        """With the proposal of a round that a quorum prevoted, beside the first one."""
+        number = candidate.proposal.round
+        return replace(self, carried={**self.carried, number: candidate})
+
+    def candidates(self, number: int) -> tuple[Candidate, ...]:
+        """The proposals of a round: the first, and one that a quorum chose."""
+        found = (self.proposals.get(number), self.carried.get(number))
+        return tuple(candidate for candidate in found if candidate is not None)
+
+    def candidate_for(self, block_id: BlockHash) -> Candidate | None:
+        """A proposal of a block, of whatever round; a valid one if there is one."""
+        every = (*self.proposals.values(), *self.carried.values())
+        found = [one for one in every if one.proposal.block_id == block_id]
+        # Offered as fresh by who did not make it, a sound block is none of his.
+        return max(found, key=lambda one: one.valid, default=None)
+
     def offered(self, block_id: BlockHash) -> bytes | None:
         """The packed block of that name, if some proposal brought it."""
-        for candidate in self.proposals.values():
-            if candidate.proposal.block_id == block_id:
-                return candidate.proposal.block
-        return None
+        candidate = self.candidate_for(block_id)
+        return None if candidate is None else candidate.proposal.block
 
     def with_rival(self, proposal: Proposal) -> "Ballots":
         """With a second proposal of a round: its proposer lies."""
@@ -78,11 +101,12 @@ class Ballots:
         return same != (proposal.block_id, proposal.valid_round)
 
     def with_polka(self, certificate: Certificate) -> "Ballots":
-        """With a checked quorum of prevotes, which also stands for each of them."""
-        if certificate.round in self.polkas:
+        """With a checked quorum of prevotes, whatever its members said to us."""
+        place = certificate.round, certificate.block_id
+        here = sum(number == certificate.round for number, _ in self.polkas)
+        if place in self.polkas or here >= POLKAS_PER_ROUND_MAX:
             return self
-        polkas = {**self.polkas, certificate.round: certificate}
-        return replace(self, polkas=polkas)
+        return replace(self, polkas={**self.polkas, place: certificate})
 
     def with_vote(self, vote: Vote, current: int) -> "Ballots":
         """With a vote whose signature was checked.
@@ -110,9 +134,8 @@ class Ballots:
         return replace(self, votes=votes)
 
     def _with_conflict(self, known: Vote, vote: Vote) -> "Ballots":
-        same = known.block_id == vote.block_id
         told = any(first == known for first, _ in self.conflicts)
-        if same or told or len(self.conflicts) >= CONFLICTS_MAX:
+        if agree(known, vote) or told or len(self.conflicts) >= CONFLICTS_MAX:
             return self
         return replace(self, conflicts=(*self.conflicts, (known, vote)))
 
@@ -133,7 +156,10 @@ class Ballots:
         Prevotes are equal only if they rely on the same round (deviation D2).
         """
         prevotes = kind is VoteType.PREVOTE
-        whole = self.polkas.get(number) if prevotes else self.commit
+        if prevotes and (number, block_id) in self.polkas:
+            assert block_id is not None
+            return self.polkas[number, block_id]
+        whole = None if prevotes else self.commit
         if whole is not None and (whole.round, whole.block_id) == (number, block_id):
             return whole
         votes = self.cast(number, kind)
@@ -157,7 +183,7 @@ class Ballots:
     def polkas_held(self, needed: int) -> tuple[Certificate, ...]:
         """One quorum of prevotes per round and block for which there is one."""
         kind, found = VoteType.PREVOTE, []
-        places = {(number, polka.block_id) for number, polka in self.polkas.items()}
+        places = set(self.polkas)
         for (number, type_), votes in self.votes.items():
             if type_ == kind:
                 named = {vote.block_id for vote in votes.values()}
@@ -167,6 +193,40 @@ class Ballots:
             if polka is not None:
                 found.append(polka)
         return tuple(found)
+
+    def polka_of(self, number: int, needed: int) -> Certificate | None:
+        """A quorum of prevotes of a round, for whatever block."""
+        whole = [place for place in self.polkas if place[0] == number]
+        if whole:
+            return self.polkas[min(whole)]
+        kind = VoteType.PREVOTE
+        votes = self.cast(number, kind).values()
+        if len(votes) < needed:
+            return None
+        for block_id in sorted({v.block_id for v in votes if v.block_id is not None}):
+            polka = self.certificate(number, kind, block_id, needed)
+            if polka is not None:
+                return polka
+        return None
+
+    def proposal_for(self, number: int, needed: int) -> Candidate | None:
+        """A round's proposal; of the block that a quorum prevoted, if there is one."""
+        polka = self.polka_of(number, needed)
+        for candidate in self.candidates(number):
+            if polka is None or candidate.proposal.block_id == polka.block_id:
+                return candidate
+        return None
+
+    def rounds(self) -> list[int]:
+        """The rounds of which there is anything, rising."""
+        named = {number for number, _ in (*self.votes, *self.polkas)}
+        return sorted(named | set(self.proposals))
+
+    def voices(self) -> set[int]:
+        """The validators that said anything about this height."""
+        found = {voter for cast in self.votes.values() for voter in cast}
+        found |= {one.proposal.proposer for one in self.proposals.values()}
+        return found.union(*(polka.members() for polka in self.polkas.values()))
 
     def committed(self, needed: int) -> Certificate | None:
         """A certificate of precommits for some block in any round."""
@@ -188,10 +248,39 @@ class Ballots:
     def claimed_rounds(self) -> list[int]:
         """The highest round of each validator that voted, falling."""
         highest: dict[int, int] = {}
-        for (number, _), votes in self.votes.items():
-            for voter in votes:
+        cast = [(number, tuple(votes)) for (number, _), votes in self.votes.items()]
+        whole = [(place[0], one.members()) for place, one in self.polkas.items()]
+        for number, voters in cast + whole:
+            for voter in voters:
                 highest[voter] = max(number, highest.get(voter, 0))
         return sorted(highest.values(), reverse=True)
+
+
+def agree(first: Vote, second: Vote) -> bool:
+    """Whether an honest validator may have cast both votes of one round and type.
+
+    Prevotes must rely on the same round (deviation D2). The time in a precommit proves
+    nothing: it is for the header's time alone, of which liars choose theirs anyway.
+    """
+    if first.block_id != second.block_id:
+        return False
+    return first.vote_type != VoteType.PREVOTE or first.extra == second.extra
+
+
+def certified_votes(certificate: Certificate, kind: VoteType) -> tuple[Vote, ...]:
+    """The votes of which a certificate consists."""
+    height, number, block_id = (
+        certificate.height,
+        certificate.round,
+        certificate.block_id,
+    )
+    entries = zip(
+        certificate.members(), certificate.extras, certificate.signatures, strict=True
+    )
+    return tuple(
+        Vote(int(kind), height, number, block_id, extra, voter, signature)
+        for voter, extra, signature in entries
+    )
 
 
 def _relying_on_one_round(votes: list[Vote], needed: int) -> list[Vote]:

@@ -3,7 +3,7 @@
 The rules carry the numbers of the paper's lines. They are level-triggered: after every
 input all of them are tried in turn until none fires, so that the order in which
 messages arrive does not matter. What differs from the paper, and why that is safe,
-stands in docs/consensus.md under D1 to D7.
+stands in docs/consensus.md under D1 to D8.
 
 Source: Buchman, Kwon, Milosevic, "The latest gossip on BFT consensus",
 arXiv:1807.04938v3, page 6.
@@ -49,7 +49,7 @@ def advance(
     if rules is None:
         rules = RULES if party.index is not None else FOLLOWING
     outputs: list[Output] = []
-    fired = state.step is not Step.NEW_HEIGHT or state.ballots.commit is not None
+    fired = state.step is not Step.NEW_HEIGHT or state.ballots.delivered
     while fired:
         fired = False
         for rule in rules:
@@ -127,21 +127,40 @@ def _line_36(party: Party, state: Consensus, moment: Moment) -> Firing | None:
 
     Deviation D2: they must rely on the round that the proposal names.
     """
-    candidate = state.ballots.proposals.get(state.round)
     if state.step < Step.PREVOTE or state.valid_round >= state.round:
         return None
-    if candidate is None or not candidate.valid:
-        return None
-    block_id = candidate.proposal.block_id
-    polka = _polka(party, state, state.round, block_id)
-    if polka is None or set(polka.extras) != {candidate.proposal.valid_round}:
-        return None
-    first = state.step is Step.PREVOTE
-    state = replace(state, valid=block_id, valid_round=state.round)
-    if not first:
-        return state, ()
-    state = replace(state, locked=block_id, locked_round=state.round)
-    return _precommit(party, state, moment, block_id, polka, candidate)
+    for candidate in state.ballots.candidates(state.round):
+        block_id = candidate.proposal.block_id
+        polka = _polka(party, state, state.round, block_id)
+        if polka is None or not candidate.valid:
+            continue
+        if set(polka.extras) != {candidate.proposal.valid_round}:
+            continue
+        first = state.step is Step.PREVOTE
+        state = replace(state, valid=block_id, valid_round=state.round)
+        if not first:
+            return state, ()
+        state = replace(state, locked=block_id, locked_round=state.round)
+        return _precommit(party, state, moment, block_id, polka, candidate)
+    return None
+
+
+def _line_42(party: Party, state: Consensus, moment: Moment) -> Firing | None:
+    """Lines 42 and 43 for a quorum of prevotes that came after its round.
+
+    Deviation D8: the paper's gossip brings it in time, a bus with liars may not. It
+    says what we offer next, and frees and locks nothing.
+    """
+    del moment
+    over = state.round + (state.step is Step.PRECOMMIT)
+    for number in range(over - 1, state.valid_round, -1):
+        polka = state.ballots.polka_of(number, party.quorum)
+        if polka is None or len(set(polka.extras)) != 1:
+            continue
+        candidate = state.ballots.candidate_for(polka.block_id)
+        if candidate is not None and candidate.valid:
+            return replace(state, valid=polka.block_id, valid_round=number), ()
+    return None
 
 
 def _line_44(party: Party, state: Consensus, moment: Moment) -> Firing | None:
@@ -169,11 +188,10 @@ def _line_49(party: Party, state: Consensus, moment: Moment) -> Firing | None:
     certificate = state.ballots.committed(party.quorum)
     if certificate is None:
         return None
-    for candidate in state.ballots.proposals.values():
-        same = candidate.proposal.block_id == certificate.block_id
-        if same and candidate.valid:
-            return state, (Decide(certificate),)
-    if state.ballots.commit is not None:
+    candidate = state.ballots.candidate_for(certificate.block_id)
+    if candidate is not None and candidate.valid:
+        return state, (Decide(certificate),)
+    if state.ballots.delivered:
         # It came as a decision, with a block that was checked on arrival.
         return state, (Decide(certificate),)
     return None
@@ -219,6 +237,7 @@ RULES: tuple[Rule, ...] = (
     _line_28,
     _line_22,
     _line_36,
+    _line_42,
     _line_44,
     _line_34,
     _line_47,
@@ -229,7 +248,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-FOLLOWING: tuple[Rule, ...] = (_line_49, _line_55)
+FOLLOWING: tuple[Rule, ...] = (_line_49, _line_42, _line_55)
 """What is left for somebody who does not vote: to decide, and to keep up."""
 
 

@@ -1,38 +1,39 @@
-"""What a coordinator hears from others, and how it makes up for what got lost.
+"""What a coordinator hears from others, and what it believes of it.
 
-Bytes are checked in the order: length, form, relevance, signature, meaning. Gossip is
-what makes Tendermint live over a bus that loses messages: everybody tells from time to
-time what it holds of its height, and gets from the others all that it lacks (`repair`).
+Bytes are checked in the order: length, form, relevance, signature, meaning. Messages of
+the height that is being decided are counted in; those of a height before or after are
+looked at only as far as they prove something.
 
-Source: arXiv:1807.04938 section 2.1 (gossip communication); that anything less than all
-votes of the height stalls after a partition was measured, see docs/consensus.md.
+Source: arXiv:1807.04938 section 2.1 (messages); docs/consensus.md for D4, D6 and D7.
 """
 
 from dataclasses import replace
-from typing import assert_never
+from typing import Literal, assert_never
 
 from coordinator.ledger import (
     blocks,
     fork,
     height,
-    learners,
     offence,
     offer,
-    repair,
+    quorums,
+    statuses,
     transactions,
     wire,
 )
+from coordinator.ledger.ballots import agree, certified_votes
 from coordinator.ledger.blocks import Prepared
-from coordinator.ledger.lock import check_proof_of_lock
+from coordinator.ledger.lock import check_polka, check_proof_of_lock
 from coordinator.ledger.rounds import Step
 from coordinator.ledger.turn import BlamePeer, Diverged, Turn
-from coordinator.ledger.wire import Decision, Held, Status, Topic
+from coordinator.ledger.wire import Decision, Topic
 from protocol.chain import (
     BLOCK,
     CERTIFICATE,
     PROPOSAL,
     VOTE,
     Block,
+    Certificate,
     Proposal,
     Vote,
     VoteType,
@@ -45,12 +46,10 @@ from protocol.errors import (
     Reason,
     UnknownProposer,
 )
-from protocol.genesis import Genesis
-from protocol.ids import SIGNATURE_BYTES, PublicKey
+from protocol.ids import PublicKey
 from protocol.keys import verify
-from protocol.statetree import StateTree
 
-_DECIDING = frozenset({Topic.PROPOSAL, Topic.VOTE, Topic.DECISION})
+_Deciding = Literal[Topic.PROPOSAL, Topic.VOTE, Topic.DECISION, Topic.POLKA]
 
 
 def hear(turn: Turn, payload: bytes, source: bytes) -> None:
@@ -64,31 +63,33 @@ def hear(turn: Turn, payload: bytes, source: bytes) -> None:
         topic = Topic(message.topic)
     except ValueError as error:
         raise ProtocolError("no such message", Reason.UNKNOWN_KIND) from error
-    if turn.state.fork is not None and topic in _DECIDING:
-        return
     match topic:
-        case Topic.PROPOSAL:
-            _hear_proposal(turn, PROPOSAL.unpack(message.content))
-        case Topic.VOTE:
-            _hear_vote(turn, VOTE.unpack(message.content))
-        case Topic.DECISION:
-            _hear_decision(turn, wire.DECISION.unpack(message.content))
         case Topic.STATUS:
-            _hear_status(turn, wire.STATUS.unpack(message.content))
+            statuses.hear(turn, wire.STATUS.unpack(message.content), payload)
         case Topic.TRANSACTION:
             _hear_transaction(turn, message.content, source)
         case Topic.FORK:
             fork.hear(turn, wire.FORK.unpack(message.content))
         case Topic.CERTIFICATE:
-            fork.compare(turn, CERTIFICATE.unpack(message.content))
+            _hear_commit(turn, CERTIFICATE.unpack(message.content))
+        case _:
+            if turn.state.fork is None:
+                _hear_deciding(turn, topic, message.content)
+
+
+def _hear_deciding(turn: Turn, topic: _Deciding, content: bytes) -> None:
+    """What may decide a height, unless the chain stands still."""
+    match topic:
+        case Topic.PROPOSAL:
+            _hear_proposal(turn, PROPOSAL.unpack(content))
+        case Topic.VOTE:
+            _hear_vote(turn, VOTE.unpack(content))
+        case Topic.DECISION:
+            _hear_decision(turn, wire.DECISION.unpack(content))
+        case Topic.POLKA:
+            _hear_polka(turn, CERTIFICATE.unpack(content))
         case _:
             assert_never(topic)
-
-
-def _at(turn: Turn) -> tuple[StateTree, Genesis, int]:
-    """The state, and the height to come, that say who is who."""
-    tip = turn.state.tip
-    return tip.tree, tip.genesis, tip.height + 1
 
 
 def _public(turn: Turn, index: int) -> PublicKey:
@@ -106,20 +107,27 @@ def _hear_proposal(turn: Turn, proposal: Proposal) -> None:
     if proposal.proposer == party.index:
         offence.own_signature(turn, "proposal")
         return
-    if proposal.round in state.ballots.proposals:
+    ballots = state.ballots
+    carried = offer.is_carried(turn.state, proposal)
+    known = proposal.round in ballots.proposals
+    if ballots.contradicts(proposal):
         offence.second_proposal(turn, proposal)
+    if known and not carried:
         return
-    check_proof_of_lock(party, proposal)
+    _count_in(turn, proposal)
+    _wake(turn)
+
+
+def _count_in(turn: Turn, proposal: Proposal) -> None:
+    """Takes a proposal whose signature and turn were checked."""
+    check_proof_of_lock(turn.state.party, proposal)
     prepared = _prepared(turn, proposal)
     if prepared is not None and proposal.valid_round == 0:
         header = prepared.block.header
         blocks.check_time(turn.state.tip, header, proposal.parent)
     height.hold_proposal(turn, proposal, prepared)
     if proposal.proof_of_lock is not None:
-        state = turn.state.consensus
-        ballots = state.ballots.with_polka(proposal.proof_of_lock)
-        turn.change(consensus=replace(state, ballots=ballots))
-    _wake(turn)
+        _hold_polka(turn, proposal.proof_of_lock)
 
 
 def _prepared(turn: Turn, proposal: Proposal) -> Prepared | None:
@@ -146,15 +154,27 @@ def _prepared(turn: Turn, proposal: Proposal) -> Prepared | None:
 
 def _hear_vote(turn: Turn, vote: Vote) -> None:
     state, party = turn.state.consensus, turn.state.party
+    if vote.height == state.height - 1:
+        quorums.tell_late(turn, vote)
     if vote.height != state.height:
         return
     kind = VoteType(vote.vote_type)
     known = state.ballots.cast(vote.round, kind).get(vote.voter)
-    if known is not None and known.block_id == vote.block_id:
+    if known is not None and agree(known, vote):
         return
     public = _public(turn, vote.voter)
     verify(public, vote.signed_bytes(party.chain_id), vote.signature)
-    if vote.voter == party.index:
+    _count_vote(turn, vote)
+    _wake(turn)
+
+
+def _count_vote(turn: Turn, vote: Vote) -> None:
+    """Takes a vote of this height whose signature was checked."""
+    state = turn.state.consensus
+    known = state.ballots.cast(vote.round, VoteType(vote.vote_type)).get(vote.voter)
+    if known is not None and agree(known, vote):
+        return
+    if vote.voter == turn.state.party.index:
         # It must not count: the state that it belongs to is not ours.
         offence.own_signature(turn, "vote")
         return
@@ -162,7 +182,65 @@ def _hear_vote(turn: Turn, vote: Vote) -> None:
     turn.change(consensus=replace(state, ballots=ballots))
     if len(ballots.conflicts) > len(state.ballots.conflicts):
         offence.second_vote(turn, *ballots.conflicts[-1])
+
+
+def _hear_polka(turn: Turn, polka: Certificate) -> None:
+    """A quorum of prevotes that somebody else saw; see `quorums`."""
+    state, party = turn.state.consensus, turn.state.party
+    if polka.height != state.height:
+        return
+    kind, needed = VoteType.PREVOTE, party.quorum
+    if state.ballots.certificate(polka.round, kind, polka.block_id, needed) is not None:
+        _accuse_members(turn, polka)
+        return
+    check_polka(party, polka)
+    _hold_polka(turn, polka)
     _wake(turn)
+
+
+def _accuse_members(turn: Turn, polka: Certificate) -> None:
+    """Looks in a quorum that we hold ourselves for votes that we heard otherwise."""
+    ballots, party = turn.state.consensus.ballots, turn.state.party
+    cast = ballots.cast(polka.round, VoteType.PREVOTE)
+    validators = party.roster.validators.members
+    for vote in certified_votes(polka, VoteType.PREVOTE):
+        known = cast.get(vote.voter)
+        if known is not None and not agree(known, vote):
+            public = validators[vote.voter].public
+            verify(public, vote.signed_bytes(party.chain_id), vote.signature)
+            _count_vote(turn, vote)
+
+
+def _hold_polka(turn: Turn, polka: Certificate) -> None:
+    """Counts a checked quorum of prevotes in, and each of its votes."""
+    for vote in certified_votes(polka, VoteType.PREVOTE):
+        _count_vote(turn, vote)
+    state = turn.state.consensus
+    ballots = state.ballots.with_polka(polka)
+    turn.change(consensus=replace(state, ballots=ballots))
+    if ballots.candidate_for(polka.block_id) is None:
+        statuses.hasten(turn)
+
+
+def _hear_commit(turn: Turn, certificate: Certificate) -> None:
+    """A quorum of precommits: it decides our height, or shows a fork before it."""
+    state, party = turn.state.consensus, turn.state.party
+    if certificate.height != state.height:
+        fork.compare(turn, certificate)
+        return
+    if turn.state.fork is not None or state.ballots.commit is not None:
+        return
+    validators = party.roster.validators
+    check_certificate(certificate, party.chain_id, validators, party.fault_model)
+    for vote in certified_votes(certificate, VoteType.PRECOMMIT):
+        if vote.voter != party.index:
+            _count_vote(turn, vote)
+    state = turn.state.consensus
+    delivered = certificate.block_id in turn.state.prepared
+    ballots = replace(state.ballots, commit=certificate, delivered=delivered)
+    turn.change(consensus=replace(state, ballots=ballots))
+    if not delivered:
+        statuses.hasten(turn)
 
 
 def _hear_decision(turn: Turn, decision: Decision) -> None:
@@ -186,7 +264,8 @@ def _hear_decision(turn: Turn, decision: Decision) -> None:
     prepared = state.prepared.get(block_id)
     if prepared is None:
         prepared = _decided(turn, block)
-    ballots = replace(state.consensus.ballots, commit=certificate)
+    ballots = state.consensus.ballots
+    ballots = replace(ballots, commit=certificate, delivered=True)
     turn.change(
         consensus=replace(state.consensus, ballots=ballots),
         prepared={**state.prepared, block_id: prepared},
@@ -231,70 +310,18 @@ def _hear_transaction(turn: Turn, packed: bytes, source: bytes) -> None:
 
 
 def _wake(turn: Turn) -> None:
-    """Deviation D7: a message of this height ends the wait for transactions."""
-    if turn.state.consensus.step is Step.NEW_HEIGHT:
-        height.begin_now(turn)
+    """Deviation D7: what ends the wait for something to decide, but one liar alone.
 
-
-def tell_status_if_due(turn: Turn) -> None:
-    """Tells the others where we are, from time to time."""
-    party, now_s = turn.state.party, turn.moment.now_s
-    if turn.state.alone or now_s < turn.state.status_at_s:
-        return
-    turn.change(status_at_s=now_s + turn.settings.status_s)
-    if party.index is None and not learners.tells(*_at(turn), party.key.public):
-        return
+    More than f validators that are at this height, or a block that decides something;
+    what waits for a block here is looked at by `height.begin_if_due`.
+    """
     state = turn.state.consensus
-    public = party.key.public
-    status = Status(
-        public,
-        state.height,
-        turn.state.tip.parent(),
-        state.round,
-        _held(turn),
-        bytes(SIGNATURE_BYTES),
-    )
-    signature = party.key.sign(status.signed_bytes(party.chain_id))
-    packed = wire.STATUS.pack(replace(status, signature=signature))
-    turn.gossip(wire.MESSAGE.pack(wire.Message(Topic.STATUS, packed)))
-
-
-def _held(turn: Turn) -> tuple[Held, ...]:
-    ballots = turn.state.consensus.ballots
-    rounds = {number for number, _ in ballots.votes} | set(ballots.proposals)
-    shown = sorted(rounds)[-wire.ROUNDS_SHOWN_MAX :]
-    return tuple(
-        Held(
-            number,
-            int(number in ballots.proposals),
-            _bitmap(ballots.cast(number, VoteType.PREVOTE)),
-            _bitmap(ballots.cast(number, VoteType.PRECOMMIT)),
-        )
-        for number in shown
-    )
-
-
-def _bitmap(votes: dict[int, Vote]) -> int:
-    return sum(1 << voter for voter in votes)
-
-
-def _hear_status(turn: Turn, status: Status) -> None:
-    settings, now_s = turn.settings, turn.moment.now_s
-    if not learners.may_tell(*_at(turn), status.validator):
-        raise ProtocolError("a status of no validator", Reason.NOT_AUTHORISED)
-    signed = status.signed_bytes(settings.chain_id)
-    verify(status.validator, signed, status.signature)
-    if not turn.state.level and status.validator != settings.key.public:
-        said = turn.state.told.get(status.validator, status.height)
-        lowest = min(said, status.height)
-        turn.change(told={**turn.state.told, status.validator: lowest})
-    known = turn.state.lacking.get(status.validator)
-    soon = known is not None and now_s < known.at_s + settings.status_s / 2
-    if status.validator == settings.key.public or soon:
+    if state.step is not Step.NEW_HEIGHT:
         return
-    if turn.state.fork is not None:
-        fork.publish(turn, turn.state.fork)
-    elif fork.is_elsewhere(turn, status):
-        # It lies, or the chain forked: the certificates tell.
-        fork.show(turn, status.height - 1)
-    repair.answer(turn, status)
+    first = state.ballots.proposals.get(0)
+    decides = False
+    if first is not None and first.valid:
+        prepared = turn.state.prepared[first.proposal.block_id]
+        decides = bool(prepared.block.transactions)
+    if decides or len(state.ballots.voices()) >= turn.state.party.skip:
+        height.begin_now(turn)

@@ -9,6 +9,7 @@ from coordinator.ledger import (
     consensus,
     fork,
     lock,
+    quorums,
     transactions,
     views,
     wire,
@@ -222,13 +223,20 @@ def _propose(turn: Turn, number: int) -> None:
 
 
 def hold_proposal(turn: Turn, proposal: Proposal, prepared: Prepared | None) -> None:
-    """Counts a proposal in; without `prepared` its block is invalid."""
+    """Counts a proposal in; without `prepared` its block is invalid.
+
+    If its round has another one already, a quorum must have prevoted its block.
+    """
     state = turn.state.consensus
     offered = state.ballots.offered(proposal.block_id)
     if offered is not None:
         # Offered again, round after round, it is in memory once.
         proposal = replace(proposal, block=offered)
-    ballots = state.ballots.with_proposal(Candidate(proposal, prepared is not None))
+    candidate, ballots = Candidate(proposal, prepared is not None), state.ballots
+    if proposal.round in ballots.proposals:
+        ballots = ballots.with_carried(candidate)
+    else:
+        ballots = ballots.with_proposal(candidate)
     turn.change(consensus=replace(state, ballots=ballots))
     if prepared is not None:
         blocks_held = {**turn.state.prepared, proposal.block_id: prepared}
@@ -252,6 +260,7 @@ def _decide(turn: Turn, certificate: Certificate) -> None:
     block, execution = prepared.block, prepared.execution
     results = tuple(result for result in execution.results if result.code == 0)
     fork.remember(turn, certificate, block.header.time_ms)
+    quorums.share_commit(turn, certificate)
     turn.emit(
         StoreBlock(block, certificate, execution.changes, results, execution.happenings)
     )
@@ -270,6 +279,8 @@ def _decide(turn: Turn, certificate: Certificate) -> None:
         recovered=state.recovered,
         propose_from_s=now_s + turn.settings.block_interval_s,
         status_at_s=state.status_at_s,
+        status_said_s=state.status_said_s,
+        status_counter=state.status_counter,
         listens_until_s=state.listens_until_s if state.level else listens_until_s,
         level=state.level,
         told=state.told,
@@ -278,6 +289,7 @@ def _decide(turn: Turn, certificate: Certificate) -> None:
         recent=turn.state.recent,
         back_said=state.back_said,
         lacking=state.lacking,
+        heard=state.heard,
     )
     turn.fresh = None
     restore(turn)

@@ -46,10 +46,19 @@ def check_proof_of_lock(party: Party, proposal: Proposal) -> None:
     named = (proof.height, proof.round, proof.block_id)
     if named != (proposal.height, proposal.valid_round - 1, proposal.block_id):
         raise ProofError("a proof of lock for something else")
-    if len(set(proof.extras)) != 1:
+    check_polka(party, proof)
+
+
+def check_polka(party: Party, polka: Certificate) -> None:
+    """Checks a quorum of prevotes of the height; they rely on one round (D2).
+
+    Raises:
+      ProofError, SignatureError: If it is none.
+    """
+    if len(set(polka.extras)) != 1:
         raise ProofError("prevotes that rely on different rounds")
     validators, kind = party.roster.validators, VoteType.PREVOTE
-    check_certificate(proof, party.chain_id, validators, party.fault_model, kind)
+    check_certificate(polka, party.chain_id, validators, party.fault_model, kind)
 
 
 def retake(state: Consensus, entry: JournalEntry) -> Consensus:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from coordinator.ledger import exchange, height, wire
+from coordinator.ledger import exchange, height, quorums, statuses, wire
 from coordinator.ledger.blocks import Tip
 from coordinator.ledger.rounds import Consensus, Moment, Step
 from coordinator.ledger.turn import (
@@ -128,6 +128,7 @@ def begin(
         last=last,
         listens_until_s=now_s + listens_s,
         level=listens_s == 0.0,
+        status_counter=settings.status_from,
         recovered=tuple(entry for entry in entries if entry.height > tip.height),
         recent=_last_decided(header, certificate, entries),
         fork=settings.fork,
@@ -185,7 +186,8 @@ def step(
             assert_never(event)
     height.run(turn)
     height.come_back(turn)
-    exchange.tell_status_if_due(turn)
+    quorums.share_polka(turn)
+    statuses.tell_if_due(turn)
     height.look_around(turn)
     turn.change(wake_at_s=_wake_at_s(turn))
     return turn.state, tuple(turn.effects)

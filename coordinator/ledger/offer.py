@@ -7,7 +7,7 @@ of the block that is named.
 
 from coordinator.ledger.rounds import Party
 from coordinator.ledger.turn import LedgerState
-from protocol.chain import Block, Proposal
+from protocol.chain import Block, Proposal, VoteType
 from protocol.errors import InvalidBlock, ProtocolError, Reason, UnknownProposer
 from protocol.ids import BlockHash
 from protocol.keys import verify
@@ -16,14 +16,32 @@ from protocol.keys import verify
 def is_news(state: LedgerState, proposal: Proposal) -> bool:
     """Whether a proposal says something of this height that we do not know.
 
-    Rounds far ahead are dropped unread (deviation D4); peers send them again.
+    Rounds far ahead are dropped unread (deviation D4) unless a quorum voted for what is
+    offered; peers send them again.
     """
     deciding = state.consensus
-    if proposal.height != deciding.height or proposal.round > deciding.round + 1:
+    if proposal.height != deciding.height:
         return False
+    if is_carried(state, proposal):
+        return True
     ballots = deciding.ballots
     known = proposal.round in ballots.proposals
+    if proposal.round > deciding.round + 1:
+        return False
     return not known or ballots.contradicts(proposal)
+
+
+def is_carried(state: LedgerState, proposal: Proposal) -> bool:
+    """Whether a quorum voted for its block, which we do not hold from that round."""
+    ballots, needed = state.consensus.ballots, state.party.quorum
+    number, block_id = proposal.round, proposal.block_id
+    held = ballots.candidates(number)
+    if any(candidate.proposal.block_id == block_id for candidate in held):
+        return False
+    return any(
+        ballots.certificate(number, kind, block_id, needed) is not None
+        for kind in VoteType
+    )
 
 
 def check_maker(party: Party, proposal: Proposal) -> None:

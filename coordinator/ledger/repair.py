@@ -16,11 +16,12 @@ from protocol.ids import H
 
 _TAG = b"starling/repair/1"
 _PROPOSAL = 0
+_POLKA = -1
 _BLOCK = (-1, 0, 0)
 _NOTHING = Held(0, 0, 0, 0)
 _Item = tuple[int, int, int]
-"""Round, type of vote and voter; `_PROPOSAL` twice for a round's proposal; or `_BLOCK`
-for the last block."""
+"""Round, type of vote and voter; `_PROPOSAL` twice for a round's proposal, `_POLKA`
+twice for its quorum of prevotes; or `_BLOCK` for the last block."""
 
 
 def answer(turn: Turn, status: Status) -> None:
@@ -32,10 +33,13 @@ def answer(turn: Turn, status: Status) -> None:
     statuses = {item: before.get(item, 0) + 1 for item in items}
     noted = Lacking(turn.moment.now_s, status.height, statuses)
     turn.change(lacking={**turn.state.lacking, status.validator: noted})
+    # A block is over: who waits for it would miss what follows, too. And who knows of
+    # a quorum for a block that it lacks was left out when that block was offered.
+    chosen = [held.round for held in status.held if held.polka is not None]
+    urgent = {_BLOCK, *((number, _PROPOSAL, _PROPOSAL) for number in chosen)}
     others, rank = _order(turn, status)
     for item, count in statuses.items():
-        # A block is over: who waits for it would miss what follows, too.
-        overdue = count - (item != _BLOCK)
+        overdue = count - (item not in urgent)
         if overdue > 0 and (overdue - 1) % others == rank:
             _send(turn, status, item)
 
@@ -66,30 +70,41 @@ def _items(turn: Turn, status: Status) -> list[_Item]:
 
 
 def _of_this_height(turn: Turn, status: Status) -> list[_Item]:
-    ballots = turn.state.consensus.ballots
+    ballots, needed = turn.state.consensus.ballots, turn.state.party.quorum
     held = {entry.round: entry for entry in status.held}
     horizon = min(status.round + 1, ROUND_MAX)
-    items: list[_Item] = [
-        (number, _PROPOSAL, _PROPOSAL)
-        for number in sorted(ballots.proposals)
-        if not held.get(number, _NOTHING).proposal and number <= horizon
-    ]
+    items: list[_Item] = []
+    for number in ballots.rounds():
+        theirs = held.get(number, _NOTHING)
+        # Who names a quorum takes its block from however far ahead.
+        near = number <= horizon or theirs.polka is not None
+        ours = ballots.proposal_for(number, needed)
+        if ours is not None and near and not theirs.proposal:
+            items.append((number, _PROPOSAL, _PROPOSAL))
+        if theirs.polka is None and ballots.polka_of(number, needed) is not None:
+            items.append((number, _POLKA, _POLKA))
     for number, kind in sorted(ballots.votes):
         entry = held.get(number, _NOTHING)
         prevote = kind == VoteType.PREVOTE
-        theirs = entry.prevotes if prevote else entry.precommits
+        voters = entry.prevotes if prevote else entry.precommits
         cast = ballots.votes[number, kind]
-        items += [(number, kind, who) for who in sorted(cast) if not theirs >> who & 1]
+        items += [(number, kind, who) for who in sorted(cast) if not voters >> who & 1]
     return items
 
 
 def _send(turn: Turn, status: Status, item: _Item) -> None:
     number, kind, voter = item
-    ballots = turn.state.consensus.ballots
+    ballots, needed = turn.state.consensus.ballots, turn.state.party.quorum
     if item == _BLOCK:
         _send_block(turn, status)
     elif kind == _PROPOSAL:
-        turn.gossip(wire.wrap_proposal(ballots.proposals[number].proposal))
+        candidate = ballots.proposal_for(number, needed)
+        assert candidate is not None, "it was found lacking"
+        turn.gossip(wire.wrap_proposal(candidate.proposal))
+    elif kind == _POLKA:
+        polka = ballots.polka_of(number, needed)
+        assert polka is not None, "it was found lacking"
+        turn.gossip(wire.wrap_polka(polka))
     else:
         turn.gossip(wire.wrap_vote(ballots.cast(number, VoteType(kind))[voter]))
 

@@ -1,5 +1,6 @@
 """What the ledger holds in memory, what it asks of the rim, and one step's work."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ from coordinator.ledger.draft import Changes, Happening
 from coordinator.ledger.mempool import Mempool
 from coordinator.ledger.rounds import Consensus, Moment, Party, Timeouts
 from coordinator.ledger.state import TxResult
-from coordinator.ledger.wire import Fork, JournalEntry
+from coordinator.ledger.wire import NONCE_BYTES, Fork, JournalEntry
 from protocol.chain import TRANSACTIONS_PER_BLOCK_MAX, Block, Certificate, Header
 from protocol.errors import Reason
 from protocol.evolve import evolve
@@ -44,6 +45,9 @@ class LedgerSettings:
       resumed_by: Who gave leave to vote from there on, if somebody had to; it counts
         while the chain says that this is an operator.
       pinned: A header that the chain must lead through, and whom to trust from it on.
+      status_from: Our statuses of this start count from above it, and those of all
+        earlier starts did not reach it.
+      nonce: Drawn at this start: what others repeat they said since.
     """
 
     genesis: Genesis
@@ -59,6 +63,8 @@ class LedgerSettings:
     fork: Fork | None = None
     resumed_by: PublicKey | None = None
     pinned: Trusted | None = None
+    status_from: int = 0
+    nonce: bytes = bytes(NONCE_BYTES)
     chain_id: ChainId = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,6 +114,23 @@ class Lacking:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """The latest status of one validator.
+
+    Attributes:
+      counter: Its counter: what is not above it is old.
+      asks: The nonce that it asks to be repeated; may be empty.
+      message: The status as it came, for a sender that counts from lower.
+      shown_s: When it was last shown to its sender.
+    """
+
+    counter: int
+    asks: bytes
+    message: bytes
+    shown_s: float = -math.inf
+
+
+@dataclass(frozen=True)
 class LedgerState:
     """All that the ledger holds in memory.
 
@@ -122,6 +145,8 @@ class LedgerState:
       propose_from_s: Before it we begin no height.
       heartbeat_at_s: Then we begin one with nothing to put in it.
       status_at_s: Then we tell others where we are.
+      status_said_s: When we last did.
+      status_counter: Of our last status; never falls.
       listens_until_s: Before it we do not vote.
       level: Whether enough others were no further than we once since the start: see
         `Party.level`. Before that we do not vote.
@@ -133,6 +158,9 @@ class LedgerState:
       fork: Proof that the chain forked: it stands still.
       back_said: The last missed turn of ours after which we said that we are back.
       lacking: What peers last said that they lack, by their key.
+      heard: The latest status of each validator, by its key.
+      shared_round: Of this height, up to which quorums of prevotes were passed on.
+      told_late: Whether somebody was shown what decided the last height.
       wake_at_s: When the rim is to send `Ticked`.
     """
 
@@ -146,6 +174,8 @@ class LedgerState:
     recovered: tuple[JournalEntry, ...] = ()
     propose_from_s: float = 0.0
     status_at_s: float = 0.0
+    status_said_s: float = -math.inf
+    status_counter: int = 0
     listens_until_s: float = 0.0
     level: bool = True
     told: dict[bytes, int] = field(default_factory=dict)
@@ -155,6 +185,9 @@ class LedgerState:
     fork: Fork | None = None
     back_said: int = 0
     lacking: dict[bytes, Lacking] = field(default_factory=dict)
+    heard: dict[bytes, Heard] = field(default_factory=dict)
+    shared_round: int = -1
+    told_late: bool = False
     wake_at_s: float = 0.0
 
     @property

@@ -34,9 +34,10 @@ from protocol.ids import (
 )
 
 _CONTENT_BYTES_MAX = BLOCK_BYTES_MAX + 16 * 1024
-_STATUS_TAG = b"starling/status/1"
+_STATUS_TAG = b"starling/status/2"
 _VOTERS = uint((1 << VALIDATORS_MAX) - 1)
 ROUNDS_SHOWN_MAX = 256
+NONCE_BYTES = 8
 
 
 class Topic(IntEnum):
@@ -49,6 +50,9 @@ class Topic(IntEnum):
     TRANSACTION = 5
     FORK = 6
     CERTIFICATE = 7
+    """A quorum of precommits."""
+    POLKA = 8
+    """A quorum of prevotes."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +85,17 @@ class Held:
 
     Attributes:
       round: Which round.
-      proposal: 1 if it holds the proposal.
+      proposal: 1 if it holds the proposal: of the block `polka`, if that is given.
       prevotes: Bit i is set if it holds validator i's prevote.
       precommits: Bit i is set if it holds validator i's precommit.
+      polka: The block for which it holds a quorum of prevotes, whoever cast them.
     """
 
     round: int
     proposal: int
     prevotes: int
     precommits: int
+    polka: BlockHash | None = None
 
 
 @dataclass(frozen=True)
@@ -98,35 +104,50 @@ class Status:
 
     Attributes:
       validator: Its key, since its place changes with the validator set.
+      counter: Above those of all its earlier statuses; older ones are not heard.
       height: Height that it decides.
       tip: Its block before that; the chain id before the first.
       round: Its round there.
       held: What it holds of its rounds, rising; the latest `ROUNDS_SHOWN_MAX`.
+      asks: Drawn at its start, while it asks whether others are further; else empty.
+      answers: What others asked in the latest status that it heard of each.
       signature: Over `signed_bytes`.
     """
 
     validator: PublicKey
+    counter: int
     height: int
     tip: BlockHash
     round: int
     held: tuple[Held, ...]
+    asks: bytes
+    answers: tuple[bytes, ...]
     signature: bytes
 
     def signed_bytes(self, chain_id: ChainId) -> bytes:
         """What the signature covers."""
-        held = [[h.round, h.proposal, h.prevotes, h.precommits] for h in self.held]
-        fields = [self.validator, self.height, self.tip, self.round, held]
+        held = [
+            [h.round, h.proposal, h.prevotes, h.precommits, h.polka] for h in self.held
+        ]
+        place = [self.validator, self.counter, self.height, self.tip, self.round]
+        fields = [*place, held, self.asks, list(self.answers)]
         return b"".join((_STATUS_TAG, chain_id, encode(fields)))
 
 
+_HELD = record(
+    Held, uint(ROUND_MAX), uint(1), _VOTERS, _VOTERS, maybe(exactly(DIGEST_BYTES))
+)
 STATUS = structure(
     Status,
-    16 * 1024,
+    32 * 1024,
     exactly(KEY_BYTES),
+    uint(),
     uint(least=1),
     exactly(DIGEST_BYTES),
     uint(ROUND_MAX),
-    many(record(Held, uint(ROUND_MAX), uint(1), _VOTERS, _VOTERS), ROUNDS_SHOWN_MAX),
+    many(_HELD, ROUNDS_SHOWN_MAX),
+    binary(NONCE_BYTES),
+    many(exactly(NONCE_BYTES), VALIDATORS_MAX),
     exactly(SIGNATURE_BYTES),
 )
 
@@ -203,6 +224,16 @@ def wrap_proposal(proposal: Proposal) -> bytes:
 def wrap_vote(vote: Vote) -> bytes:
     """The gossip of a vote."""
     return MESSAGE.pack(Message(Topic.VOTE, VOTE.pack(vote)))
+
+
+def wrap_polka(certificate: Certificate) -> bytes:
+    """The gossip of a quorum of prevotes."""
+    return MESSAGE.pack(Message(Topic.POLKA, CERTIFICATE.pack(certificate)))
+
+
+def wrap_commit(certificate: Certificate) -> bytes:
+    """The gossip of a quorum of precommits, without its block."""
+    return MESSAGE.pack(Message(Topic.CERTIFICATE, CERTIFICATE.pack(certificate)))
 
 
 def wrap_decision(block: Block, certificate: Certificate) -> bytes:

@@ -18,6 +18,7 @@ from coordinator.effects import Effect, Evaluate
 from coordinator.ledger import conviction, node, transactions, views
 from coordinator.ledger.rounds import Timeouts
 from coordinator.ledger.storage import Store, StoredTip
+from coordinator.ledger.wire import NONCE_BYTES
 from coordinator.machine import Restored
 from coordinator.rim.evaluator import Evaluator, load_held_out
 from coordinator.rim.home import CoordinatorHome, link_settings
@@ -102,6 +103,12 @@ def assemble(
     evaluator = _evaluator(home, config)
     public, chain_id = settings.ledger.key.public, settings.ledger.chain_id
     leave = votes_from(home.keys, home.state, chain_id, public, machine_name())
+    # First the journal, whose lock makes us the only coordinator in this folder.
+    done = partial(voted_again, home.state) if leave.operator else None
+    votes = VoteJournal(home.state / VOTES_FILE, on_first=done)
+    store = _open_store(home, genesis)
+    check_pinned(store, home.pinned(), str(home.pinned_file))
+    counter = home.next_counter("boots") << COUNTERS_PER_BOOT_BITS
     ledger = replace(
         settings.ledger,
         votes_from=leave.height,
@@ -109,14 +116,10 @@ def assemble(
         listen_s=LISTEN_S,
         fork=read_fork(home.state),
         pinned=home.pinned(),
+        status_from=counter,
+        nonce=os.urandom(NONCE_BYTES),
     )
     settings = replace(settings, ledger=ledger)
-    # First the journal, whose lock makes us the only coordinator in this folder.
-    done = partial(voted_again, home.state) if leave.operator else None
-    votes = VoteJournal(home.state / VOTES_FILE, on_first=done)
-    store = _open_store(home, genesis)
-    check_pinned(store, ledger.pinned, str(home.pinned_file))
-    counter = home.next_counter("boots") << COUNTERS_PER_BOOT_BITS
     restored = restore(settings, store, votes.entries, counter + 1, now_s)
     height = restored.ledger.height
     state, effects = machine.begin(settings, restored, now_s, now_ms)

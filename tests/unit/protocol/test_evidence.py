@@ -82,6 +82,14 @@ def test_two_votes_convict(other: BlockHash | None, kind: VoteType) -> None:
     assert named(duplicate_votes(first, second)) == (public, 12)
 
 
+@pytest.mark.parametrize("block_id", [A, None], ids=["block", "nil"])
+def test_two_prevotes_that_rely_on_different_rounds_convict(
+    block_id: BlockHash | None,
+) -> None:
+    evidence = duplicate_votes(vote(block_id), vote(block_id, extra=2))
+    assert named(evidence) == (VALIDATOR_KEYS[1].public, 12)
+
+
 @pytest.mark.parametrize("second", [proposal(B), proposal(A, 2)], ids=["block", "vr"])
 def test_two_proposals_convict(second: Proposal) -> None:
     evidence = duplicate_proposals(proposal(A), second)
@@ -148,7 +156,9 @@ CASES = [
         id="other-update",
     ),
     pytest.param(replace(spoilt(), first=b""), id="no-envelope"),
-    pytest.param(duplicate_votes(vote(A), vote(A, extra=1)), id="same-block"),
+    pytest.param(
+        duplicate_votes(vote(A, kind=2), vote(A, kind=2, extra=1)), id="same-block"
+    ),
     pytest.param(duplicate_votes(vote(A), vote(B, number=4)), id="other-round"),
     pytest.param(duplicate_votes(vote(A), vote(B, height=13)), id="other-height"),
     pytest.param(duplicate_votes(vote(A), vote(B, kind=2)), id="other-type"),

@@ -110,6 +110,9 @@ def test_invalid_block_gets_a_nil_prevote_and_its_proposer_blame(
     bad = sign(world, spoil(world, proposal))  # type: ignore[operator]  # one of two
     (blame,) = hear(me, wire.wrap_proposal(bad))
     assert blame.reason is Reason.INVALID_BLOCK
+    # What decides nothing begins no height.
+    assert own_votes(me) == []
+    me.tick(1.0 + world.genesis.heartbeat_s)
     assert own_votes(me) == [(VoteType.PREVOTE, None)]
 
 
@@ -222,10 +225,13 @@ def status(
     height: int,
     signer: int | None = None,
     tip: BlockHash | None = None,
+    counter: int = 1,
+    **fields: object,
 ) -> bytes:
     public = world.validators[who].public
     tip = BlockHash(world.chain_id) if tip is None else tip
-    bare = Status(public, height, tip, 0, (), bytes(SIGNATURE_BYTES))
+    bare = Status(public, counter, height, tip, 0, (), b"", (), bytes(SIGNATURE_BYTES))
+    bare = replace(bare, **fields)  # type: ignore[arg-type]  # a test's fields
     key = world.validators[who if signer is None else signer]
     signed = replace(bare, signature=key.sign(bare.signed_bytes(world.chain_id)))
     return MESSAGE.pack(Message(Topic.STATUS, wire.STATUS.pack(signed)))
@@ -241,7 +247,7 @@ def test_status_of_the_same_height_gets_all_that_is_lacking_for_long() -> None:
     hear(me, wire.wrap_vote(vote(world, 0, VoteType.PREVOTE, proposal.block_id)))
     me.sent.clear()
     for number in range(4):
-        hear(me, status(world, 3, 1), 2.0 + number)
+        hear(me, status(world, 3, 1, counter=number), 2.0 + number)
     # Three of us take turns, from the second status on.
     assert topics(me).count(Topic.PROPOSAL) == 1
     assert topics(me).count(Topic.VOTE) == 2
@@ -252,7 +258,7 @@ def test_status_that_lacks_what_is_on_its_way_gets_nothing() -> None:
     hear(me, status(world, 3, 1), 1.0)
     hear(me, wire.wrap_proposal(proposal), 1.5)
     me.sent.clear()
-    hear(me, status(world, 3, 1), 2.0)
+    hear(me, status(world, 3, 1, counter=2), 2.0)
     assert Topic.PROPOSAL not in topics(me)
     assert Topic.VOTE not in topics(me)
 
@@ -274,7 +280,7 @@ def test_status_is_answered_by_one_after_the_other(
         hear(me, known)
         for number in range(4):
             me.sent.clear()
-            hear(me, status(world, 3, 1), 2.0 + number)
+            hear(me, status(world, 3, 1, counter=number), 2.0 + number)
             answered += [number] * me.sent.count(known)
     assert sorted(answered) == expected
 
@@ -283,8 +289,8 @@ def test_status_is_heard_once_per_half_interval() -> None:
     world, me, proposal = start()
     hear(me, wire.wrap_proposal(proposal))
     me.sent.clear()
-    for _ in range(8):
-        hear(me, status(world, 3, 1), 2.0)
+    for number in range(8):
+        hear(me, status(world, 3, 1, counter=number), 2.0)
     assert Topic.PROPOSAL not in topics(me)
 
 

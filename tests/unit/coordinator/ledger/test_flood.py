@@ -161,15 +161,13 @@ def test_statuses_are_answered_at_a_bounded_pace() -> None:
     world, me, proposal = start()
     hear(me, wire.wrap_proposal(proposal))
     key = world.validators[LIAR]
-    nothing = Status(
-        key.public, 1, BlockHash(world.chain_id), 0, (), bytes(SIGNATURE_BYTES)
-    )
-    signature = key.sign(nothing.signed_bytes(world.chain_id))
-    status = wire.STATUS.pack(replace(nothing, signature=signature))
-    payload = MESSAGE.pack(Message(Topic.STATUS, status))
+    tip, unsigned = BlockHash(world.chain_id), bytes(SIGNATURE_BYTES)
     before = len(me.of(Gossip))
-    for _ in range(500):
-        hear(me, payload, 1.1)
+    for number in range(500):
+        nothing = Status(key.public, number, 1, tip, 0, (), b"", (), unsigned)
+        signature = key.sign(nothing.signed_bytes(world.chain_id))
+        status = wire.STATUS.pack(replace(nothing, signature=signature))
+        hear(me, MESSAGE.pack(Message(Topic.STATUS, status)), 1.1)
     assert len(me.of(Gossip)) - before <= 3
 
 
@@ -183,21 +181,29 @@ def test_statuses_are_answered_at_a_bounded_pace() -> None:
             st.integers(0, 1),
             st.integers(0, (1 << 32) - 1),
             st.integers(0, (1 << 32) - 1),
+            st.none() | st.binary(min_size=32, max_size=32),
         ),
         max_size=4,
     ),
+    st.integers(0, (1 << 63) - 1),
+    st.lists(st.binary(min_size=8, max_size=8), max_size=4),
 )
 @settings(max_examples=60)
-def test_any_signed_status_is_borne(height: int, number: int, held: list[Held]) -> None:
+def test_any_signed_status_is_borne(
+    height: int, number: int, held: list[Held], counter: int, answers: list[bytes]
+) -> None:
     world, me, proposal = start()
     hear(me, wire.wrap_proposal(proposal))
     key = world.validators[LIAR]
     bare = Status(
         key.public,
+        counter,
         height,
         BlockHash(H(b"any")),
         number,
         tuple(held),
+        bytes(len(answers) % 2 * wire.NONCE_BYTES),
+        tuple(answers),
         bytes(SIGNATURE_BYTES),
     )
     signature = key.sign(bare.signed_bytes(world.chain_id))
@@ -221,6 +227,7 @@ def _spoken(world: World, proposal: Proposal) -> list[bytes]:
         Topic.TRANSACTION: ENVELOPE.pack(world.register(0)),
         Topic.FORK: wire.FORK.pack(fork),
         Topic.CERTIFICATE: CERTIFICATE.pack(commit),
+        Topic.POLKA: CERTIFICATE.pack(commit),
     }
     return [MESSAGE.pack(Message(topic, one)) for topic, one in contents.items()]
 

@@ -219,7 +219,9 @@ def test_others_prevotes_name_liars_of_different_rounds() -> None:
 def test_status_on_another_block_is_shown_our_certificate() -> None:
     world, me, _, whole = decided()
     me.sent.clear()
-    bare = Status(world.validators[3].public, 2, OTHER, 0, (), bytes(SIGNATURE_BYTES))
+    bare = Status(
+        world.validators[3].public, 1, 2, OTHER, 0, (), b"", (), bytes(SIGNATURE_BYTES)
+    )
     signature = world.validators[3].sign(bare.signed_bytes(world.chain_id))
     packed = wire.STATUS.pack(replace(bare, signature=signature))
     hear(me, message(Topic.STATUS, packed), 9.0)

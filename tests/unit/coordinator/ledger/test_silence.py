@@ -33,11 +33,13 @@ def start(**options: object) -> tuple[World, Running, Proposal]:
     return world, me, PROPOSAL.unpack(offer)
 
 
-def status(world: World, who: int, height: int) -> bytes:
+def status(
+    world: World, who: int, height: int, counter: int, answers: tuple[bytes, ...]
+) -> bytes:
     """A validator says which height it decides."""
-    key = world.validators[who]
+    key, unsigned = world.validators[who], bytes(SIGNATURE_BYTES)
     tip = BlockHash(world.chain_id)
-    said = wire.Status(key.public, height, tip, 0, (), bytes(SIGNATURE_BYTES))
+    said = wire.Status(key.public, counter, height, tip, 0, (), b"", answers, unsigned)
     signed = replace(said, signature=key.sign(said.signed_bytes(world.chain_id)))
     return wire.MESSAGE.pack(wire.Message(wire.Topic.STATUS, wire.STATUS.pack(signed)))
 
@@ -50,7 +52,14 @@ def hear_statuses(
     height: int = 1,
 ) -> None:
     for who in others:
-        hear(me, status(world, who, height), now_s)
+        say(world, me, who, height, now_s)
+
+
+def say(world: World, me: Running, who: int, height: int, now_s: float) -> None:
+    """A validator that has heard us since our start says which height it decides."""
+    counter = int(1000 * now_s) + height
+    answers = (me.settings.nonce,)
+    hear(me, status(world, who, height, counter, answers), now_s)
 
 
 def own_vote(world: World, block_id: BlockHash | None) -> bytes:
@@ -309,8 +318,8 @@ def test_validator_that_too_few_are_level_with_stays_silent(
     told: list[tuple[int, int]],
 ) -> None:
     world, me, offer = unheard()
-    for who, height in told:
-        hear(me, status(world, who, height), 1.0)
+    for number, (who, height) in enumerate(told):
+        say(world, me, who, height, 1.0 + number / 8)
     hear(me, offer, LISTEN_S + 1.0)
     me.tick(LISTEN_S + 60.0)
     assert me.votes() == []
@@ -330,8 +339,8 @@ def test_validator_votes_once_enough_are_level_with_it(
     told: list[tuple[int, int]],
 ) -> None:
     world, me, offer = unheard()
-    for who, height in told:
-        hear(me, status(world, who, height), 1.0)
+    for number, (who, height) in enumerate(told):
+        say(world, me, who, height, 1.0 + number / 8)
     hear(me, offer, LISTEN_S + 1.0)
     assert len(me.votes()) == 1
 
@@ -391,7 +400,7 @@ def test_one_of_three_that_only_crash_waits_for_one_other() -> None:
     me = Running(world.genesis, world.validators[ME], listen_s=LISTEN_S)
     me.tick(LISTEN_S)
     assert "1 more" in reason(me, LISTEN_S)
-    hear(me, status(world, 0, 1), LISTEN_S)
+    say(world, me, 0, 1, LISTEN_S)
     assert reason(me, LISTEN_S) == ""
 
 

@@ -21,6 +21,7 @@ from coordinator.ledger.wire import MESSAGE, Topic, wrap_decision
 from protocol.chain import PROPOSAL, Proposal
 from protocol.envelope import Envelope
 from protocol.genesis import Genesis
+from protocol.ids import H
 from protocol.keys import SigningKey
 
 SERVED_MAX = 64
@@ -34,6 +35,7 @@ class Running:
       journal: The vote journal.
       heard: Effects since the start, in order.
       sent: Gossip that nobody took yet.
+      boots: How often it started.
     """
 
     def __init__(self, genesis: Genesis, key: SigningKey, **options: object) -> None:
@@ -43,9 +45,16 @@ class Running:
         self.journal: list[bytes] = []
         self.heard: list[Effect] = []
         self.sent: list[bytes] = []
+        self.boots = 0
         self.state = self._begin(0.0)
 
     def _begin(self, now_s: float) -> LedgerState:
+        self.boots += 1
+        self.settings = replace(
+            self.settings,
+            status_from=self.boots << 32,
+            nonce=H(b"nonce", self.settings.key.public, self.boots.to_bytes(4))[:8],
+        )
         tip = self.disk.tip()
         last = None if tip.header is None else self.disk.block(tip.header.height)
         return node.begin(

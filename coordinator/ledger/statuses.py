@@ -1,0 +1,150 @@
+"""Statuses: how far everybody is, and what it lacks.
+
+Gossip is what makes Tendermint live over a bus that loses messages: everybody tells
+from time to time what it holds of its height, and gets from the others all that it
+lacks (`repair`). Unlike a vote, which is bound to its round and may be repeated by
+anyone, a status is true only when it is said. So each has a counter, and one that is
+not above the latest that we heard of its sender changes nothing; and what counts after
+a start is only what answers the nonce of that start.
+
+Source: arXiv:1807.04938 section 2.1 (gossip communication); that anything less than all
+votes of the height stalls after a partition was measured, see docs/consensus.md.
+"""
+
+from dataclasses import replace
+
+from coordinator.ledger import fork, learners, repair, wire
+from coordinator.ledger.turn import Heard, Turn
+from coordinator.ledger.wire import Held, Status, Topic
+from protocol.chain import Vote, VoteType
+from protocol.errors import ProtocolError, Reason
+from protocol.genesis import VALIDATORS_MAX, Genesis
+from protocol.ids import SIGNATURE_BYTES
+from protocol.keys import verify
+from protocol.statetree import StateTree
+
+
+def tell_if_due(turn: Turn) -> None:
+    """Tells the others where we are, from time to time."""
+    party, now_s = turn.state.party, turn.moment.now_s
+    if turn.state.alone or now_s < turn.state.status_at_s:
+        return
+    turn.change(status_at_s=now_s + turn.settings.status_s)
+    if party.index is None and not learners.tells(*_at(turn), party.key.public):
+        return
+    counter = turn.state.status_counter + 1
+    turn.change(status_said_s=now_s, status_counter=counter)
+    state = turn.state.consensus
+    status = Status(
+        party.key.public,
+        counter,
+        state.height,
+        turn.state.tip.parent(),
+        state.round,
+        _held(turn),
+        b"" if turn.state.level else turn.settings.nonce,
+        _answers(turn),
+        bytes(SIGNATURE_BYTES),
+    )
+    signature = party.key.sign(status.signed_bytes(party.chain_id))
+    packed = wire.STATUS.pack(replace(status, signature=signature))
+    turn.gossip(wire.MESSAGE.pack(wire.Message(Topic.STATUS, packed)))
+
+
+def hasten(turn: Turn) -> None:
+    """Tells sooner: we lack what a quorum voted for. Others hear no two at once."""
+    soon_s = turn.state.status_said_s + turn.settings.status_s / 2
+    at_s = max(turn.moment.now_s, soon_s)
+    turn.change(status_at_s=min(turn.state.status_at_s, at_s))
+
+
+def _held(turn: Turn) -> tuple[Held, ...]:
+    ballots, needed = turn.state.consensus.ballots, turn.state.party.quorum
+    held = []
+    for number in ballots.rounds()[-wire.ROUNDS_SHOWN_MAX :]:
+        polka = ballots.polka_of(number, needed)
+        entry = Held(
+            number,
+            int(ballots.proposal_for(number, needed) is not None),
+            _bitmap(ballots.cast(number, VoteType.PREVOTE)),
+            _bitmap(ballots.cast(number, VoteType.PRECOMMIT)),
+            None if polka is None else polka.block_id,
+        )
+        held.append(entry)
+    return tuple(held)
+
+
+def _bitmap(votes: dict[int, Vote]) -> int:
+    return sum(1 << voter for voter in votes)
+
+
+def _answers(turn: Turn) -> tuple[bytes, ...]:
+    """What others asked us to repeat, validators of this height first."""
+    members = turn.state.party.roster.validators.members
+    heard = turn.state.heard
+    keys = [member.public for member in members if member.public in heard]
+    asked = [heard[key].asks for key in (*keys, *sorted(heard.keys() - set(keys)))]
+    return tuple(asks for asks in asked if asks)[:VALIDATORS_MAX]
+
+
+def _at(turn: Turn) -> tuple[StateTree, Genesis, int]:
+    """The state, and the height to come, that say who is who."""
+    tip = turn.state.tip
+    return tip.tree, tip.genesis, tip.height + 1
+
+
+def hear(turn: Turn, status: Status, message: bytes) -> None:
+    """Takes a status; `message` is what brought it.
+
+    Raises:
+      ProtocolError: If it is of no validator, or forged.
+    """
+    settings, who = turn.settings, status.validator
+    if not learners.may_tell(*_at(turn), who):
+        raise ProtocolError("a status of no validator", Reason.NOT_AUTHORISED)
+    if len(status.asks) not in (0, wire.NONCE_BYTES):
+        raise ProtocolError("a nonce of another length", Reason.MALFORMED)
+    latest = turn.state.heard.get(who)
+    if latest is not None and status.counter == latest.counter:
+        return
+    verify(who, status.signed_bytes(settings.chain_id), status.signature)
+    if who == settings.key.public:
+        # Others heard more of us than we know to have said: we are from an older copy.
+        counter = max(turn.state.status_counter, status.counter)
+        turn.change(status_counter=counter)
+        return
+    if latest is not None and status.counter < latest.counter:
+        _show(turn, who, latest)
+        return
+    heard = Heard(status.counter, status.asks, message)
+    turn.change(heard={**turn.state.heard, who: heard})
+    _hear_fresh(turn, status)
+
+
+def _show(turn: Turn, who: bytes, latest: Heard) -> None:
+    """Shows a validator its own latest status, if it seems to have forgotten it.
+
+    Its signature proves it, so that no liar can make it count from anywhere else.
+    """
+    now_s = turn.moment.now_s
+    if now_s < latest.shown_s + turn.settings.status_s / 2:
+        return
+    turn.change(heard={**turn.state.heard, who: replace(latest, shown_s=now_s)})
+    turn.gossip(latest.message)
+
+
+def _hear_fresh(turn: Turn, status: Status) -> None:
+    settings, now_s = turn.settings, turn.moment.now_s
+    who = status.validator
+    if not turn.state.level and settings.nonce in status.answers:
+        lowest = min(turn.state.told.get(who, status.height), status.height)
+        turn.change(told={**turn.state.told, who: lowest})
+    known = turn.state.lacking.get(who)
+    if known is not None and now_s < known.at_s + settings.status_s / 2:
+        return
+    if turn.state.fork is not None:
+        fork.publish(turn, turn.state.fork)
+    elif fork.is_elsewhere(turn, status):
+        # It lies, or the chain forked: the certificates tell.
+        fork.show(turn, status.height - 1)
+    repair.answer(turn, status)
