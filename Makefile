@@ -46,6 +46,10 @@ soak: setup ## The long simulations and crash campaigns
 mutants: setup ## The mutation gate: every planted bug must fail a test
 	$(BIN)/python -m tests.mutants.run --jobs $(JOBS)
 
+.PHONY: model
+model: $(VENV)/.dev ## Check the model of consensus; needs spin and gcc
+	$(BIN)/python -m tests.model.check
+
 .PHONY: bench
 bench: setup ## Every benchmark; tables on the terminal, JSON in benchmarks/results/
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done

@@ -112,7 +112,8 @@ def test_evidence_against_a_revoked_board_ends_when_its_deposit_is_free(
 
 def test_evidence_that_proves_nothing_is_refused() -> None:
     world = opened(validators=4)
-    same = vote(world, A), replace(vote(world, A), extra=1)
+    other = replace(vote(world, A), vote_type=VoteType.PRECOMMIT)
+    same = vote(world, A), other
     result = world.do(accusation(world, duplicate_votes(*same)))
     assert result.code == Reason.INVALID_PROOF
     assert world.do(world.sign(STRANGER, Kind.EVIDENCE, b"")).code == Reason.MALFORMED

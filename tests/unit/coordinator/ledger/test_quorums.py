@@ -94,6 +94,10 @@ def sent(me: Running, topic: Topic) -> list[bytes]:
     return [message.content for message in messages if message.topic == topic]
 
 
+def step_of(me: Running) -> Step:
+    return me.state.consensus.step
+
+
 def locked(me: Running, world: World, proposal: Proposal) -> None:
     """We lock what is offered, by the votes of two others."""
     hear(me, wire.wrap_proposal(proposal))
@@ -279,9 +283,9 @@ def test_one_message_begins_no_height_but_what_decides_something() -> None:
     (packed,) = sent(empty, Topic.PROPOSAL)
     other = Running(world.genesis, world.validators[ME])
     hear(other, MESSAGE.pack(wire.Message(Topic.PROPOSAL, packed)))
-    assert me.state.consensus.step is other.state.consensus.step is Step.NEW_HEIGHT
+    assert step_of(me) is step_of(other) is Step.NEW_HEIGHT
     hear(me, wire.wrap_proposal(proposal))
-    assert me.state.consensus.step is Step.PREVOTE
+    assert step_of(me) is Step.PREVOTE
     other.tick(world.genesis.heartbeat_s + 0.0)
     assert len(sent(other, Topic.VOTE)) == 1
 
@@ -289,6 +293,6 @@ def test_one_message_begins_no_height_but_what_decides_something() -> None:
 def test_more_than_f_at_a_height_begin_it() -> None:
     world, me, _ = start()
     hear_votes(me, vote(world, 0, PREVOTE, None))
-    assert me.state.consensus.step is Step.NEW_HEIGHT
+    assert step_of(me) is Step.NEW_HEIGHT
     hear_votes(me, vote(world, LIAR, PREVOTE, None))
-    assert me.state.consensus.step is Step.PROPOSE
+    assert step_of(me) is Step.PROPOSE
