@@ -20,8 +20,9 @@ from coordinator.ledger.storage import (
 )
 from coordinator.ledger.wire import DECISION, Decision
 from coordinator.rim.store import SqliteStore
+from protocol.genesis import ValidatorSet
 from protocol.ids import H
-from protocol.light import pin
+from protocol.light import Handover, pin
 from protocol.statetree import BUCKETS, StateTree
 from tests.unit.coordinator.ledger.validator import Running
 from tests.unit.coordinator.ledger.world import MODEL, World
@@ -303,6 +304,18 @@ def test_chain_goes_on_from_an_adopted_snapshot(long: Store) -> None:
             put(long, decided)
     assert long.tip().header == chain()[2 * height - 1].prepared.block.header
     assert long.snapshots() == (height, 2 * height)
+
+
+def test_adopted_snapshot_brings_the_changes_of_the_set_before_it(long: Store) -> None:
+    height = SNAPSHOT_BLOCKS
+    manifest = long.manifest(height)
+    assert manifest is not None
+    old = chain()[4]
+    alone = ValidatorSet(long.genesis.validators.members[:1])
+    end = Handover(old.prepared.block.header, old.certificate, alone)
+    with long.transaction():
+        long.adopt(manifest, (end,), {})
+    assert long.epochs() == (end,)
 
 
 @pytest.mark.parametrize("pruned", [0, 1, 700, SNAPSHOT_BLOCKS], ids=str)

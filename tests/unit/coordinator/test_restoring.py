@@ -21,6 +21,7 @@ from coordinator.gossip import (
 from coordinator.ledger.snapshot import SNAPSHOT_BLOCKS, Manifest
 from coordinator.ledger.wire import wrap_decision
 from coordinator.state import Wanted
+from protocol.chain import Certificate, VoteType, vote_bytes
 from protocol.genesis import FaultModel, ValidatorSet
 from protocol.ids import Digest
 from protocol.light import Certified, Handover, Trusted
@@ -177,6 +178,30 @@ def test_changes_before_our_last_block_are_not_believed(council: Council) -> Non
     late = _give_buckets(council, 0, buckets(council))
     assert late.state.ledger.height == SNAPSHOT_BLOCKS
     assert late.store.epochs() == ()
+
+
+def _change(height: int, before: ValidatorSet, after: ValidatorSet) -> Handover:
+    """A change of the set, certified by who decided until then."""
+    known = blocks()[height - 1].prepared.block.header
+    header = replace(known, validators=before.digest(), next_validators=after.digest())
+    block_id, kind = header.block_id(), VoteType.PRECOMMIT
+    signed = vote_bytes(header.chain_id, kind, height, 0, block_id, 0)
+    keys = {key.public: key for key in KEYS}
+    signatures = tuple(keys[each.public].sign(signed) for each in before.members)
+    count = len(signatures)
+    voters, extras = (1 << count) - 1, (0,) * count
+    certificate = Certificate(height, 0, block_id, voters, signatures, extras)
+    return Handover(header, certificate, after)
+
+
+def test_changes_up_to_the_snapshot_are_kept_with_it(council: Council) -> None:
+    everybody = GENESIS.validators
+    alone = ValidatorSet(everybody.members[:1])
+    ends = (_change(20, everybody, alone), _change(40, alone, everybody))
+    offer(council, manifest(council), ends=ends)
+    late = _give_buckets(council, 0, buckets(council))
+    assert late.state.ledger.height == SNAPSHOT_BLOCKS
+    assert late.store.epochs() == ends
 
 
 def test_changes_that_do_not_reach_back_to_us_are_named_with_a_way_out(

@@ -166,6 +166,21 @@ def test_vote_journal_forgets_durable_heights_when_it_is_long(tmp_path: Path) ->
     again.close()
 
 
+def test_vote_journal_keeps_the_height_that_is_being_decided(tmp_path: Path) -> None:
+    votes = stored(tmp_path / "chain").votes()
+    done = [vote for vote in votes if vote.height < 3]
+    mine = [vote for vote in votes if vote.height == 3]
+    assert len(mine) > 1
+    journal = VoteJournal(tmp_path / "votes", size_bytes_max=1)
+    journal.append([*done, mine[0]], 0)
+    for vote in mine[1:]:
+        journal.append([vote], 2)
+    journal.close()
+    again = VoteJournal(tmp_path / "votes")
+    assert again.entries == tuple(vote.payload for vote in mine)
+    again.close()
+
+
 def test_vote_journal_with_a_strange_entry_is_a_storage_error(tmp_path: Path) -> None:
     running = stored(tmp_path / "chain")
     journal = VoteJournal(tmp_path / "votes")

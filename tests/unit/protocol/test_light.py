@@ -92,6 +92,17 @@ def test_older_header_is_believed_and_lowers_nothing() -> None:
     assert after.accept(older, certify(older)) == after
 
 
+@pytest.mark.parametrize("height", [5, 12], ids=["older", "second"])
+def test_header_that_is_not_newer_needs_its_certificate_too(height: int) -> None:
+    after = PINNED.accept(HEADER, CERTIFICATE)
+    other = replace(HEADER, height=height, state_root=Digest(bytes(32)))
+    few = certify(other, voters=(0, 1))
+    forged = replace(certify(other), signatures=certify(HEADER).signatures)
+    for certificate in (few, forged):
+        with pytest.raises((ProofError, SignatureError)):
+            after.accept(other, certificate)
+
+
 def changing(height: int, before: ValidatorSet, after: ValidatorSet) -> Header:
     return replace(
         HEADER,

@@ -193,6 +193,46 @@ def test_line_36_needs_prevotes_that_rely_on_the_proposals_round() -> None:
     assert cast(outputs) == [(PRECOMMIT, 2, A)]
 
 
+@pytest.mark.parametrize("relied", [(0, 0, 0), (2, 2, 0)], ids=["other", "mixed"])
+def test_line_36_locks_nothing_by_prevotes_for_another_reason(
+    relied: tuple[int, int, int],
+) -> None:
+    offer = offered(at(Step.PREVOTE, 2), A, 2, valid_round=1)
+    votes = [
+        vote(voter, PREVOTE, A, 2, relied=each)
+        for voter, each in zip((1, 2, 3), relied, strict=True)
+    ]
+    state, outputs = go(hear(offer, *votes))
+    assert cast(outputs) == []
+    assert state.locked is None
+
+
+def test_prevotes_that_rely_on_different_rounds_are_no_quorum() -> None:
+    votes = [vote(voter, PREVOTE, A, 2, relied=voter % 2) for voter in (1, 2, 3)]
+    ballots = hear(at(Step.PREVOTE, 2), *votes).ballots
+    assert ballots.certificate(2, PREVOTE, A, 3) is None
+    assert ballots.polka_of(2, 3) is None
+
+
+@pytest.mark.parametrize(
+    ("relied", "number", "adopted"),
+    [
+        pytest.param(0, 1, True, id="earlier-round"),
+        pytest.param(2, 2, True, id="two-reasons-of-this-round"),
+        pytest.param(0, 3, False, id="later-round"),
+    ],
+)
+def test_line_42_late_quorum_is_what_we_offer_next(
+    relied: int, number: int, adopted: bool
+) -> None:
+    state = offered(at(Step.PRECOMMIT, 2), A, 0)
+    votes = [vote(voter, PREVOTE, A, number, relied=relied) for voter in (1, 2, 3)]
+    state, outputs = go(hear(state, *votes))
+    assert (state.valid_round == number) is adopted
+    assert state.locked is None
+    assert cast(outputs) == []
+
+
 def test_line_36_after_the_precommit_only_makes_it_valid() -> None:
     state, outputs = go(hear(offered(at(Step.PRECOMMIT), A), *polka(A)))
     assert cast(outputs) == []

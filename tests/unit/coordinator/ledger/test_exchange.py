@@ -210,6 +210,18 @@ def test_decision_is_believed_with_its_certificate_only() -> None:
     assert me.of(StoreBlock)
 
 
+def test_decision_for_a_block_that_we_hold_needs_its_certificate_too() -> None:
+    world, me, proposal = start()
+    hear(me, wire.wrap_proposal(proposal))
+    block = BLOCK.unpack(proposal.block)
+    for bad in (
+        certificate(world, VoteType.PREVOTE, proposal.block_id),
+        replace(certificate(world, VoteType.PRECOMMIT, proposal.block_id), voters=0b11),
+    ):
+        assert hear(me, wire.wrap_decision(block, bad))
+    assert me.state.height == 0
+
+
 def test_decision_again_or_of_another_height_does_nothing() -> None:
     world, me, proposal = start()
     block = BLOCK.unpack(proposal.block)
@@ -249,6 +261,17 @@ def test_status_of_the_same_height_gets_all_that_is_lacking_for_long() -> None:
     for number in range(4):
         hear(me, status(world, 3, 1, counter=number), 2.0 + number)
     # Three of us take turns, from the second status on.
+    assert topics(me).count(Topic.PROPOSAL) == 1
+    assert topics(me).count(Topic.VOTE) == 2
+
+
+def test_status_of_a_later_round_gets_what_it_lacks_of_earlier_ones() -> None:
+    world, me, proposal = start()
+    hear(me, wire.wrap_proposal(proposal))
+    hear(me, wire.wrap_vote(vote(world, 0, VoteType.PREVOTE, proposal.block_id)))
+    me.sent.clear()
+    for number in range(4):
+        hear(me, status(world, 3, 1, counter=number, round=2), 2.0 + number)
     assert topics(me).count(Topic.PROPOSAL) == 1
     assert topics(me).count(Topic.VOTE) == 2
 

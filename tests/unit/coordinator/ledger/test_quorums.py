@@ -162,6 +162,17 @@ def test_quorum_that_comes_after_its_round_is_what_we_offer_next() -> None:
     assert ours.proof_of_lock is not None
 
 
+def test_locked_block_of_somebody_else_is_there_after_a_restart() -> None:
+    world, me, proposal = start()
+    locked(me, world, proposal)
+    me.restart(1.0)
+    hear_votes(me, *(vote(world, who, PREVOTE, None, 1) for who in (0, 3)))
+    # Round 1 is ours: we offer what we locked.
+    ours = me.state.consensus.ballots.proposals[1].proposal
+    assert (ours.block_id, ours.valid_round) == (proposal.block_id, 1)
+    assert ours.block == proposal.block
+
+
 def test_quorum_of_a_later_round_takes_us_along() -> None:
     world, me, proposal = start()
     hear(me, wire.wrap_proposal(proposal))

@@ -141,6 +141,11 @@ def twice(world: World) -> Envelope:
     return forfeit(world, 0)
 
 
+def with_the_next_key(world: World) -> Envelope:
+    world.must(forfeit(world, 0), world.rotate(0, board_key(70)))
+    return forfeit(world, 70)
+
+
 def behind(world: World) -> Envelope:
     world.advance(0)
     return forfeit(world, 5, 0)
@@ -152,6 +157,7 @@ REFUSED: dict[str, tuple[Callable[[World], Envelope], Reason]] = {
     "no-task": (lambda world: forfeit(world, 0, task=3), Reason.UNKNOWN_TASK),
     "updated": (after_an_update, Reason.ALREADY_KNOWN),
     "twice": (twice, Reason.ALREADY_KNOWN),
+    "with-the-next-key": (with_the_next_key, Reason.ALREADY_KNOWN),
     "future": (lambda world: forfeit(world, 0, 9), Reason.MALFORMED),
     "not-the-head": (behind, Reason.STALE),
 }
