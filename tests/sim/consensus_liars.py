@@ -113,6 +113,7 @@ class LiedTo(Bus):
         self.nodes = [
             Running(world.genesis, key, timeouts=TIMEOUTS, **settings) for key in crew
         ]
+        self.witness.prompt = cut is never
         self.honest = dict(zip(honest, self.nodes, strict=True))
         self.said = 0
         self.liars = liars({place: keys[place] for place in lying}, self.draw)

@@ -1,7 +1,8 @@
 """Several ledgers over a bus that loses, doubles, delays and cuts, in virtual time.
 
 Everything follows from the seed. After every step the blocks of all correct validators
-are compared, and no validator may have written down two different votes of one kind.
+are compared, what each wrote down is held against the model's rules (`refinement`), and
+no validator may have written down two different votes of one kind.
 """
 
 import heapq
@@ -11,10 +12,17 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from coordinator.ledger import wire
-from coordinator.ledger.node import PeerMessage, StoreBlock, Submitted, Ticked
+from coordinator.ledger.node import (
+    JournalVote,
+    PeerMessage,
+    StoreBlock,
+    Submitted,
+    Ticked,
+)
 from coordinator.ledger.rounds import Timeouts
 from protocol.envelope import Envelope
 from protocol.keys import SigningKey
+from tests.sim.refinement import Witness
 from tests.unit.coordinator.ledger.validator import Running
 from tests.unit.coordinator.ledger.world import World
 
@@ -76,6 +84,7 @@ class Bus:
             for key in self.keys
         ]
         self.up = [True] * len(self.nodes)
+        self.witness = Witness(self.nodes[0].state.party.quorum)
         self.decided: dict[int, bytes] = {}
         self.seen = [0] * len(self.nodes)
         self.wakes_s = [0.0] * len(self.nodes)
@@ -130,6 +139,8 @@ class Bus:
         )
         running.step(event, self.now_s, self.draw.randrange(4) if crash else None)
         self._check(node)
+        if not crash and node in self.correct:
+            self.witness.rests(node, running.state.consensus, self.now_s)
         self._send(node)
         if crash:
             self.up[node] = False
@@ -167,6 +178,9 @@ class Bus:
         if node not in self.correct:
             return
         for effect in running.heard[self.seen[node] :]:
+            if isinstance(effect, JournalVote):
+                entry = wire.JOURNAL_ENTRY.unpack(effect.payload)
+                self.witness.wrote(node, entry, self.now_s)
             if isinstance(effect, StoreBlock):
                 header = effect.block.header
                 known = self.decided.setdefault(header.height, header.block_id())

@@ -6,7 +6,7 @@ and how soon.
 
 import pytest
 
-from coordinator.ledger import quorums, views
+from coordinator.ledger import consensus, quorums, views
 from coordinator.ledger.ballots import Ballots
 from tests.sim.consensus_liars import (
     Asker,
@@ -20,6 +20,7 @@ from tests.sim.consensus_liars import (
     Replayer,
 )
 from tests.sim.consensus_world import Cut, Weather, never
+from tests.sim.twins_mutants import MUTANTS
 from tests.unit.coordinator.ledger.world import board_id
 
 EVERY_S = 2.0
@@ -95,10 +96,23 @@ def test_without_the_gossip_of_quorums_the_lender_stops_the_chain(
     assert any(stalls(made) for made in worlds)
 
 
+def test_vote_that_the_model_never_casts_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ignores_the_lock = MUTANTS[0]
+    monkeypatch.setattr(consensus, "RULES", ignores_the_lock.law.rules)
+    # A lock of which the next leader does not know must be there to be ignored.
+    monkeypatch.setattr(quorums, "share_polka", lambda turn: None)
+    monkeypatch.setattr(Ballots, "polka_of", lambda ballots, number, needed: None)
+    with pytest.raises(AssertionError) as raised:
+        play(world(Leapfrogger, 0))
+    assert raised.traceback[-1].name == "cast_prevote"
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("liars", LENDERS)
 @pytest.mark.parametrize("validators", [4, 7])
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_votes_lent_end_no_height_later_whatever_the_seed(
     liars: type[Lender], validators: int, seed: int
 ) -> None:
