@@ -64,12 +64,14 @@ class Law:
     Attributes:
       rules: The paper's lines.
       check: What a proposal made again must bring.
+      check_polka: What a quorum that somebody shows must be.
       retake: How a restarted validator goes on.
       quorum: Of a number of validators.
     """
 
     rules: tuple[Rule, ...] = RULES
     check: Callable[[Party, Proposal], None] = lock.check_proof_of_lock
+    check_polka: Callable[[Party, Certificate], None] = lock.check_polka
     retake: Callable[[Consensus, JournalEntry], Consensus] = lock.retake
     quorum: Callable[[int], int] = lambda count: quorum(count, FaultModel.BYZANTINE)
 
@@ -125,7 +127,7 @@ class Node:
         return self.state.ballots.proposals.get(number)
 
 
-Message = Proposal | Vote
+Message = Proposal | Vote | Certificate
 
 
 class Stage:
@@ -187,6 +189,9 @@ class Stage:
             if isinstance(message, Vote):
                 if message.voter != node.index:
                     ballots = ballots.with_vote(message, state.round)
+            elif isinstance(message, Certificate):
+                if self._is_quorum(node, message):
+                    ballots = ballots.with_polka(message)
             elif self._acceptable(node, ballots, message):
                 ballots = ballots.with_proposal(Candidate(message, True))
                 if message.proof_of_lock is not None:
@@ -207,6 +212,13 @@ class Stage:
                 known = False
             self._checked[id(proposal)] = known
         return known
+
+    def _is_quorum(self, node: Node, polka: Certificate) -> bool:
+        try:
+            self.law.check_polka(node.party, polka)
+        except ProtocolError:
+            return False
+        return True
 
     def act(self, node: Node) -> None:
         """A node does what its rules ask for."""
@@ -263,6 +275,8 @@ class Stage:
         proposal = output.locked.proposal if output.locked is not None else None
         node.journal.append(JournalEntry(HEIGHT, proposal, output.vote, output.proof))
         self.said.append((node.number, output.vote))
+        if output.vote.vote_type == VoteType.PRECOMMIT and output.proof is not None:
+            self.said.append((node.number, output.proof))
 
 
 def fresh(number: int, who: int) -> BlockHash:
@@ -282,9 +296,14 @@ def offer(
 
 
 def of_type(message: Message, wanted: VoteType | None) -> bool:
-    """Whether it is a vote of a type, or a proposal for None."""
+    """Whether it is a vote of a type, or a proposal for None.
+
+    A quorum of prevotes goes with the precommits that it led to.
+    """
     if isinstance(message, Vote):
         return message.vote_type == wanted
+    if isinstance(message, Certificate):
+        return wanted == VoteType.PRECOMMIT
     return wanted is None
 
 

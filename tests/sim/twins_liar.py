@@ -86,6 +86,14 @@ class Adversary:
         signature = stage.keys[liar].sign(signed)
         return Vote(kind, HEIGHT, number, block_id, extra, liar, signature)
 
+    def quorum(self, number: int) -> list[Certificate]:
+        """A quorum of prevotes that exists or not, to show to one listener."""
+        draw, known = self.stage.draw, self._blocks()
+        if not known or draw.random() < 0.7:
+            return []
+        at, block_id = draw.randrange(number + 1), draw.choice(known)
+        return [self._proof(at, block_id)]
+
     def _blocks(self) -> list[BlockHash]:
         proposals = [entry for entry in self._said() if isinstance(entry, Proposal)]
         return sorted({entry.block_id for entry in proposals})

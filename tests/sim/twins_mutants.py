@@ -6,7 +6,7 @@ from coordinator.ledger import consensus, lock
 from coordinator.ledger.consensus import RULES, Rule
 from coordinator.ledger.rounds import Consensus, Firing, Moment, Party, Step
 from coordinator.ledger.wire import JournalEntry
-from protocol.chain import Proposal
+from protocol.chain import Certificate, Proposal
 from tests.sim.twins import Crew, Law
 
 
@@ -45,6 +45,10 @@ def _believe_the_valid_round(
 
 def _check_no_proof(party: Party, proposal: Proposal) -> None:
     del party, proposal
+
+
+def _check_no_quorum(party: Party, polka: Certificate) -> None:
+    del party, polka
 
 
 def _unlock_on_nil(party: Party, state: Consensus, moment: Moment) -> Firing | None:
@@ -111,6 +115,12 @@ MUTANTS = (
         Law(rules=_with(consensus._line_44, _unlock_on_nil)),
         _FOUR,
         8_000,
+    ),
+    Mutant(
+        "a quorum that somebody shows is believed",
+        Law(check_polka=_check_no_quorum),
+        _FOUR,
+        4_000,
     ),
     Mutant("a restart loses the lock", Law(retake=_forget_the_lock), _FOUR, 8_000),
     Mutant(

@@ -115,6 +115,7 @@ def _lie(
         lies: list[Message] = []
         if kind is not None:
             lies += adversary.votes(number, kind, node)
+            lies += adversary.quorum(number)
         elif not silent and stage.draw.random() < 0.9:
             lies.append(stage.draw.choice(offers))
         stage.hear(node, lies)
