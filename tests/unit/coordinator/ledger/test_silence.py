@@ -404,11 +404,11 @@ def test_one_of_three_that_only_crash_waits_for_one_other() -> None:
     assert reason(me, LISTEN_S) == ""
 
 
-def test_who_is_not_in_the_set_asks_nobody_and_is_not_level() -> None:
+def test_observer_is_level_before_it_becomes_a_validator() -> None:
     world = World(4)
     me = Running(world.genesis, STRANGER, listen_s=LISTEN_S)
-    me.tick(0.0)
-    assert me.sent == []
     for who in (0, 1, 3):
         hear(me, status(world, who, 1, 5, ()), 1.0)
     assert not me.state.level
+    hear_statuses(world, me, 2.0)
+    assert me.state.level
