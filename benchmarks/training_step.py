@@ -26,8 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent import open_trainer
+from agent.clipping import Clip, ClippedSum
 from benchmarks.training_networks import NETWORKS, Network
 from compiler import compile_model
+from protocol.clipping import NORM
+from protocol.noise import noise_grid
+from protocol.task import MICRO, Q24
 
 Step = Callable[[], object]
 Turn = Callable[[], float]
@@ -37,11 +41,13 @@ TURNS = 15
 TURN_S = 0.1
 SEED = 1
 OURS, PRIVATE, OPACUS = "starling", "starling, private", "opacus"
+BOARD = "starling, board"
 PEERS = ("pytorch", "ort-training")
 _RATIOS = {
     "plain : better peer": (OURS, PEERS),
     "private : opacus": (PRIVATE, (OPACUS,)),
     "private : plain": (PRIVATE, (OURS,)),
+    "board : private": (BOARD, (PRIVATE,)),
 }
 """Quotients of rates, by heading."""
 RESULT = Path(__file__).parent / "results" / "training_step.json"
@@ -52,13 +58,23 @@ MARKS = ("<!-- training_step -->", "<!-- /training_step -->")
 def starling_steps(
     network: Network, x: NDArray[np.float32], y: NDArray[np.int64]
 ) -> dict[str, Step]:
-    """The two compiled graphs on one batch."""
+    """The two compiled graphs on one batch, and what a board does with one of them."""
     model = network.make(np.random.default_rng(SEED))
     trainer = open_trainer(compile_model(model, loss="cross-entropy").packed)
     theta = trainer.theta
+    clip = Clip(Q24, NORM, noise_grid(Q24, MICRO, theta.size).exponent)
+
+    def board() -> ClippedSum:
+        found = ClippedSum(theta.size, clip)
+        for record in range(len(x)):
+            rows = slice(record, record + 1)
+            found.add(trainer.gradient_sum(theta, x[rows], y[rows])[0])
+        return found
+
     return {
         OURS: lambda: trainer.gradient_sum(theta, x, y),
         PRIVATE: lambda: trainer.private_gradient_sum(theta, x, y, 1.0),
+        BOARD: board,
     }
 
 
