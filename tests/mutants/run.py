@@ -18,10 +18,11 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from tests.mutants.clipping import CLIPPING
+from tests.mutants.door import DOOR
 from tests.mutants.mutant import Mutant
 from tests.mutants.privacy import PRIVACY
 
-MUTANTS = (*PRIVACY, *CLIPPING)
+MUTANTS = (*PRIVACY, *CLIPPING, *DOOR)
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 540.0
 _LEFT_OUT = shutil.ignore_patterns(

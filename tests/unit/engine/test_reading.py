@@ -254,6 +254,15 @@ def test_field_hidden_in_the_high_bits_of_its_tag_is_refused(bit: int) -> None:
         read_graph(model_bytes(graph))
 
 
+@pytest.mark.parametrize("bit", range(32, 64))
+def test_field_with_high_bits_in_its_tag_does_not_count_as_the_field(bit: int) -> None:
+    body = bytes_field(1, b"x") + bytes_field(2, b"out") + bytes_field(4, b"Neg", bit)
+    graph = bytes_field(1, body) + bytes_field(2, b"g")
+
+    with pytest.raises(DecodeError):
+        read_graph(model_bytes(graph))
+
+
 HIDDEN_ELSEWHERE: dict[str, Callable[[bytes], bytes]] = {
     "model": lambda m: m + bytes_field(25, b"", 33),
     "graph": lambda m: model_bytes(bytes_field(15, b"", 32)),
