@@ -212,7 +212,7 @@ def test_record_that_crashes_the_trainer_is_left_out_and_the_others_count() -> N
 
 def test_records_that_crash_the_trainer_are_left_out_one_by_one_up_to_a_bound() -> None:
     board = until_reading(connected(fresh()))
-    effects: list[f.Effect] = []
+    effects: tuple[f.Effect, ...] = ()
 
     for record in range(SKIPPED_MAX + 1):
         effects = board.step(e.TrainingFailed(e.Stage.TRAINING, "killed", record))
