@@ -124,7 +124,12 @@ def _lost(home: Home, why: str) -> ConfigError:
 
 
 def contradictions(home: Home, ledger: PrivacyLedger, index: Index) -> Iterator[str]:
-    """What the home knows of and its ledger does not."""
+    """What the home knows of and its ledger does not.
+
+    Of a ledger that counts everything as spent nothing can be missing.
+    """
+    if ledger.spent:
+        return
     for path in unpaid(home, ledger):
         yield f"{path} exists"
     let_go, releases = index.let_go(), len(ledger.charges)

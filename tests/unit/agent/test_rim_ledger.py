@@ -179,11 +179,18 @@ def _let_go(home: Home) -> None:
     let_go(home, RELEASES)
 
 
+def _all_know(home: Home) -> None:
+    _prove(home)
+    _spool(home)
+    _let_go(home)
+
+
 LOSSES: dict[str, tuple[Callable[[Home], None], Callable[[Home], None]]] = {
     "emptied": (lambda home: None, _empty),
     "deleted": (lambda home: None, _delete),
     "nulled": (lambda home: None, _null_the_tail),
     "repeated": (lambda home: None, _repeat),
+    "emptied, all know": (_all_know, _empty),
     "cut, proofs know": (_prove, _cut),
     "cut, spool knows": (_spool, _cut),
     "cut, index knows": (_let_go, _cut),
