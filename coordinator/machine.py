@@ -204,6 +204,7 @@ def _take(turn: Turn, event: Event) -> None:
             granting.share_anew(turn)
             granting.expire(turn)
             versioning.retry_jobs(turn)
+            vouching.submit_held(turn)
             advance(turn, node.Ticked())
             peers.repeat_what_waits(turn)
             versioning.announce_again(turn)
