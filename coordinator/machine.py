@@ -213,6 +213,7 @@ def _take(turn: Turn, event: Event) -> None:
             granting.expire(turn)
             versioning.retry_jobs(turn)
             versioning.give_up(turn)
+            vouching.submit_held(turn)
             advance(turn, node.Ticked())
             peers.repeat_what_waits(turn)
             versioning.announce_again(turn)

@@ -367,6 +367,8 @@ class CoordinatorState:
       pull_bytes: That we may ask for in pieces now, so that no link is full of them.
       pull_at_s: When `pull_bytes` was true.
       allowances: What each board may send now.
+      tasks_held: Tasks of our operator, and from when on we propose them: others get
+        their bundles before.
       ask_at_s: Not later than the first of it is due; thousands may be wanted, and are
         looked through only then.
       uploads_wait: Whether uploads of boards came that are not looked at yet.
@@ -417,6 +419,7 @@ class CoordinatorState:
     pull_bytes: float = 0.0
     pull_at_s: float = -math.inf
     allowances: Allowances = field(default_factory=Allowances)
+    tasks_held: tuple[tuple[float, Envelope], ...] = ()
     wake_at_s: float = 0.0
     bundles: Mapping[Digest, BundleState] = field(default_factory=dict)
 

@@ -76,6 +76,7 @@ class Turn:
         self.pull_bytes = state.pull_bytes
         self.pull_at_s = state.pull_at_s
         self.allowances = state.allowances
+        self.tasks_held = state.tasks_held
 
     def state(self) -> CoordinatorState:
         """The state after the step."""
@@ -83,6 +84,8 @@ class Turn:
         for task in self.tasks.values():
             wake_at_s = min(wake_at_s, task.leases.wake_at_s, task.retry_at_s)
         wake_at_s = min(wake_at_s, self.ask_at_s, self.left_at_s)
+        for from_s, _ in self.tasks_held:
+            wake_at_s = min(wake_at_s, from_s)
         return CoordinatorState(
             self.ledger,
             self.counter,
@@ -115,6 +118,7 @@ class Turn:
             self.pull_bytes,
             self.pull_at_s,
             self.allowances,
+            self.tasks_held,
             wake_at_s,
             self.bundles,
         )

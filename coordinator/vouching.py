@@ -9,22 +9,27 @@ agree on it.
 
 from dataclasses import replace
 
-from coordinator import finality, wanting
+from coordinator import finality, pulling, wanting
 from coordinator.effects import Examine
 from coordinator.events import Examined
-from coordinator.ledger import node, transactions
+from coordinator.gossip import DIRECT_BYTES_MAX
+from coordinator.ledger import node, transactions, wire
 from coordinator.ledger.state import apply
 from coordinator.state import BundleState, WaitingTask
 from coordinator.submission import advance, submit
 from coordinator.turn import Turn
 from engine.bundle import open_packed
-from protocol.envelope import Envelope, Kind
+from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.errors import LimitError, ProtocolError, Reason
 from protocol.ids import DeviceId, Digest, H
 from protocol.task import TASK, TaskSpec
 
 BUNDLES_MAX = 64
 """Of which we remember whether they are sound, or wait to hear it."""
+HEAD_START_S = 0.5
+HEAD_START = 1.25
+"""Of the time that a bundle takes at the pace of `pulling`, which others get to have it
+before we propose its task."""
 TASKS_WAITING_MAX = 16
 """For one bundle."""
 KEY = b"a task that a proposed block holds: "
@@ -183,7 +188,32 @@ def _let_go(turn: Turn, waiting: WaitingTask, known: BundleState) -> None:
     elif waiting.message:
         advance(turn, node.PeerMessage(waiting.message, waiting.source))
     else:
-        submit(turn, waiting.envelope)
+        _submit_own(turn, waiting.envelope, known.size)
+
+
+def _submit_own(turn: Turn, envelope: Envelope, size: int) -> None:
+    """Tells the others of a task, and proposes it once they had the time to get it.
+
+    A block that names it before would wait at all of them until they pass us over.
+    """
+    if turn.ledger.alone or size <= DIRECT_BYTES_MAX:
+        submit(turn, envelope)
+        return
+    message = wire.Message(wire.Topic.TRANSACTION, ENVELOPE.pack(envelope))
+    turn.emit(node.Gossip(wire.MESSAGE.pack(message)))
+    from_s = turn.now_s + HEAD_START_S + HEAD_START * size / pulling.BYTES_PER_S
+    turn.tasks_held = (*turn.tasks_held, (from_s, envelope))
+
+
+def submit_held(turn: Turn) -> None:
+    """Proposes the tasks whose time has come."""
+    due = [each for from_s, each in turn.tasks_held if from_s <= turn.now_s]
+    if due:
+        turn.tasks_held = tuple(
+            (from_s, each) for from_s, each in turn.tasks_held if from_s > turn.now_s
+        )
+    for envelope in due:
+        submit(turn, envelope)
 
 
 def _fault(spec: TaskSpec, known: BundleState) -> str:

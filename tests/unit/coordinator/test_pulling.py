@@ -134,6 +134,28 @@ def test_bundle_arrives_though_pieces_are_lost(seed: int) -> None:
     council.close()
 
 
+def test_task_of_a_long_bundle_holds_up_no_height(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Longer than anybody waits for a proposal.
+    monkeypatch.setattr(pulling, "BYTES_PER_S", 5e5)
+    council = opened(0)
+    council.run(1.0)
+    rounds = [member.state.rounds for member in council.members]
+    publish(council)
+    began = council.heights()
+    boards = voters(30)[1:]
+    for board in boards:
+        body = REGISTER.pack(Register(board.key.public))
+        council.operate(Kind.REGISTER, body, through=1 + council.counter % 3)
+    council.run(10.0)
+    assert holders(council) == [True] * 4
+    assert [len(member.state.tasks) for member in council.members] == [1] * 4
+    assert min(council.heights()) >= max(began) + len(boards)
+    assert [member.state.rounds for member in council.members] == rounds
+    council.close()
+
+
 def test_bundle_arrives_though_its_giver_dies_in_the_middle() -> None:
     council = opened(0)
     publish(council)
