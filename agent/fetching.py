@@ -73,8 +73,8 @@ def hear_manifest(turn: Turn, payload: bytes) -> None:
         fault = f"the task's bundle of {spec.bundle_bytes} bytes is too large for us"
         turn.state = evolve(turn.state, fault=fault)
         raise LimitError(fault)
-    following.say(turn, trusted, manifest.handovers)
     _believe(turn, manifest)
+    following.say(turn, trusted, manifest.handovers)
     offer = Offer(manifest.version, spec, manifest.model, manifest.header.height)
     turn.state = evolve(
         turn.state, trusted=trusted, offer=offer, asking=None, swapped=False

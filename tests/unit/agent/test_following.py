@@ -98,8 +98,8 @@ def test_change_that_comes_with_a_known_version_is_said_too() -> None:
     # The header that ended the set lies behind what is trusted by now.
     assert notes(hears(board, led_by(1))) == []
     later = MANIFEST.unpack(manifest(3))
-    header = replace(later.header, height=9, next_validators=SETS[1].digest())
+    header = replace(later.header, height=9_000, next_validators=SETS[1].digest())
     end = Handover(header, certify(header), SETS[1])
     (note,) = notes(hears(board, MANIFEST.pack(replace(later, handovers=(end,)))))
-    assert "to height 9" in note.text
+    assert "to height 9000" in note.text
     assert not note.warns
