@@ -51,10 +51,10 @@ from coordinator.events import (
 from coordinator.leases import LeaseTable
 from coordinator.ledger import node, views
 from coordinator.ledger.node import LedgerState
+from coordinator.pending import Pace
 from coordinator.state import (
     CoordinatorState,
     Held,
-    Pace,
     Settings,
     TaskState,
     held_key,

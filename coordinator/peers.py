@@ -26,6 +26,7 @@ from coordinator.gossip import (
     model_key,
 )
 from coordinator.ledger import node, offer, transactions, views, wire
+from coordinator.pending import Parked
 from coordinator.sharing import (
     announced,
     came,
@@ -33,7 +34,7 @@ from coordinator.sharing import (
     upload_given,
     want_later,
 )
-from coordinator.state import Parked, Peer, held_key
+from coordinator.state import Peer, held_key
 from coordinator.submission import advance
 from coordinator.turn import Turn
 from coordinator.versioning import model_given

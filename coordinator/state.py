@@ -16,11 +16,11 @@ from coordinator.ledger.node import Diverged, LedgerSettings, LedgerState
 from coordinator.ledger.snapshot import Manifest
 from coordinator.ledger.views import Job
 from coordinator.owed import Left, Refusal
+from coordinator.pending import Pace, Parked
 from coordinator.selection import Selection
 from protocol.chunks import Assembly
 from protocol.envelope import CounterWindow, Envelope
 from protocol.ids import (
-    BlockHash,
     DeviceId,
     Digest,
     TaskId,
@@ -38,6 +38,7 @@ from protocol.topics import Topics
 SOUGHT_PATIENCE_S = 2.0
 """That nothing of a sought version may come before a newer one is sought."""
 _NO_WINDOW = CounterWindow()
+_NO_PACE = Pace(0.0, 0.0)
 OWN = DeviceId(b"")
 """In place of a coordinator on whose word we want something: our own need."""
 _OWN = frozenset({OWN})
@@ -278,25 +279,6 @@ class Restoring:
 
 
 @dataclass(frozen=True)
-class Parked:
-    """A proposal that waits for the vectors that it names.
-
-    Attributes:
-      height: Its height.
-      round: Its round.
-      block_id: Its block.
-      message: The ledger's message, to be heard once nothing lacks.
-      lacks: Keys in `held` and ids of updates that we had not when it came.
-    """
-
-    height: int
-    round: int
-    block_id: BlockHash
-    message: bytes
-    lacks: tuple[tuple[bytes, Digest], ...]
-
-
-@dataclass(frozen=True)
 class WaitingTask:
     """A TASK that waits for its bundle to be examined.
 
@@ -326,21 +308,6 @@ class BundleState:
     fault: str | None = None
     dimension: int = 0
     waiting: tuple[WaitingTask, ...] = ()
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Since when things are as they are; monotonic seconds.
-
-    Attributes:
-      decided_at_s: When the last block was decided, or when we started.
-      staged_at_s: When the height, round or step began in which consensus is.
-      waits_from_s: Since when transactions wait without any block; infinity if none do.
-    """
-
-    decided_at_s: float
-    staged_at_s: float
-    waits_from_s: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -397,7 +364,7 @@ class CoordinatorState:
     charge_max: int = 0
     connected: bool = False
     since_s: float = 0.0
-    pace: Pace = Pace(0.0, 0.0)
+    pace: Pace = _NO_PACE
     diverged: Diverged | None = None
     peers: Mapping[DeviceId, Peer] = field(default_factory=dict)
     wanted: Mapping[bytes, Wanted] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from coordinator.effects import Refuse
 from coordinator.stall import Stall
 from protocol.errors import Reason
+from protocol.ids import device_name
 
 AGAIN_S = 3600.0
 """The same warning comes again after so long."""
@@ -24,8 +25,19 @@ class Alarm:
         self._stall_at_s = 0.0
 
     def refused(self, effect: Refuse, peer: str, now_s: float) -> None:
-        """A peer did wrong: a warning for each peer and reason."""
+        """Something was refused; of a peer's, a warning for each peer and reason.
+
+        Args:
+          effect: What and why.
+          peer: Name of the coordinator that did wrong; empty if it was a board's or an
+            operator's, which are too many and too free to be worth a warning.
+          now_s: Monotonic clock.
+        """
         reason = Reason(effect.reason).name
+        if not peer:
+            whose = device_name(effect.device) if effect.device else "operator"
+            self._log.debug("refused %s: %s: %s", whose, reason, effect.detail)
+            return
         text = f"refused {peer}: {reason}"
         self._warn(text, f"{text}: {effect.detail}", now_s)
 

@@ -78,7 +78,7 @@ from coordinator.rim.start import Parts, assemble
 from coordinator.rim.surroundings import Surroundings
 from coordinator.rim.wholes import update_of
 from protocol.errors import DecodeError, Reason, StorageError, TransportError
-from protocol.ids import Digest, device_name
+from protocol.ids import Digest
 
 log = logging.getLogger("starling.coordinator")
 
@@ -353,14 +353,10 @@ class Runner:
                 self._parts.tally.ignore(device)
             case Accept():
                 self._parts.tally.accept(effect)
-            case Refuse(device, reason, detail, peer):
+            case Refuse(peer=peer):
                 self._parts.tally.refuse(effect)
-                if peer is not None:
-                    name = membership.name_of(self._state.ledger, peer)
-                    self._alarm.refused(effect, name, _now_s())
-                    return
-                whose = device_name(device) if device else "operator"
-                log.debug("refused %s: %s: %s", whose, Reason(reason).name, detail)
+                name = membership.name_of(self._state.ledger, peer) if peer else ""
+                self._alarm.refused(effect, name, _now_s())
             case Report(text, grave):
                 log.log(logging.ERROR if grave else logging.INFO, "%s", text)
 
@@ -386,9 +382,8 @@ class Runner:
         self._parts.status.write(
             self._state, condition, facts, found, now_s, self._now_ms()
         )
-        for line in self._overload.lines(
-            counts(self._state, self._parts.tally), _now_s()
-        ):
+        counted = counts(self._state, self._parts.tally)
+        for line in self._overload.lines(counted, now_s):
             log.warning("%s", line)
         used_s = time.thread_time() - used_s
         self._status_at_s = _now_s() + max(STATUS_EVERY_S, used_s / STATUS_SHARE)

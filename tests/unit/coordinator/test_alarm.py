@@ -41,6 +41,15 @@ def test_refused_peer_is_warned_of_once_an_hour_for_each_reason(
     assert caplog.messages[3:] == ["refused north: BUSY: why"]
 
 
+def test_refusals_of_boards_are_no_warnings(
+    alarm: Alarm, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "test.alarm")
+    alarm.refused(refuse(Reason.STALE), "", 0.0)
+    (record,) = caplog.records
+    assert record.levelno == logging.DEBUG
+
+
 def test_stall_is_said_when_it_begins_each_minute_and_when_it_ends(
     alarm: Alarm, caplog: pytest.LogCaptureFixture
 ) -> None:
