@@ -152,9 +152,8 @@ def test_status_that_somebody_else_signed_says_nothing_of_a_peer_s_height(
     council: Council, boards: list[Voter]
 ) -> None:
     member, liar = council.members[0], KEYS[LIAR]
-    status = wire.Status(
-        liar.public, 10**6, BlockHash(H(b"tip")), 0, (), bytes(SIGNATURE_BYTES)
-    )
+    tip, unsigned = BlockHash(H(b"tip")), bytes(SIGNATURE_BYTES)
+    status = wire.Status(liar.public, 1 << 40, 10**6, tip, 0, (), b"", (), unsigned)
     by_another = KEYS[1].sign(status.signed_bytes(CHAIN_ID))
     for forged in (status, replace(status, signature=by_another)):
         content = wire.STATUS.pack(forged)
