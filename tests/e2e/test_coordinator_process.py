@@ -325,6 +325,14 @@ def coordinator(
 
 
 @pytest.fixture
+def idle(founded: Coordinator, broker: Broker) -> Iterator[Coordinator]:
+    """One that the broker knows, without a task."""
+    broker.process.restart()
+    yield founded
+    founded.end(signal.SIGKILL)
+
+
+@pytest.fixture
 def boards(coordinator: Coordinator) -> Iterator[list[ScriptedBoard]]:
     made = [ScriptedBoard(number, coordinator) for number in (1, 2)]
     coordinator.start()
@@ -483,36 +491,36 @@ def checked(home: Path) -> tuple[int, dict[str, str]]:
 
 
 def test_check_is_well_while_it_runs_and_names_what_is_missing_after(
-    coordinator: Coordinator, broker: Broker
+    idle: Coordinator,
 ) -> None:
-    status, rows = checked(coordinator.home)
+    status, rows = checked(idle.home)
     assert (status, rows["status.fresh"]) == (1, "fail")
 
-    coordinator.start()
-    deadline_s = time.monotonic() + DEADLINE_S
-    while (found := checked(coordinator.home))[0]:
+    idle.start()
+    deadline_s = time.monotonic() + 4 * DEADLINE_S
+    while (found := checked(idle.home))[0]:
         assert time.monotonic() < deadline_s, found
     assert found[1]["process.alive"] == "ok"
     assert found[1]["broker.rights"] == "ok"
-    (coordinator.home / "keys" / "signing").chmod(0o644)
-    status, rows = checked(coordinator.home)
+    (idle.home / "keys" / "signing").chmod(0o644)
+    status, rows = checked(idle.home)
     assert (status, rows["keys.signing-private"]) == (1, "fail")
-    (coordinator.home / "keys" / "signing").chmod(0o600)
+    (idle.home / "keys" / "signing").chmod(0o600)
 
-    coordinator.end(signal.SIGKILL)
-    status, rows = checked(coordinator.home)
+    idle.end(signal.SIGKILL)
+    status, rows = checked(idle.home)
     assert (status, rows["process.alive"]) == (1, "fail")
-    shown = starling("coordinator", "check", "--home", coordinator.home).stdout
+    shown = starling("coordinator", "check", "--home", idle.home).stdout
     assert "-> run: starling coordinator run" in shown
 
 
 def test_coordinator_whose_broker_rights_are_taken_says_so(
-    coordinator: Coordinator, broker: Broker
+    idle: Coordinator, broker: Broker
 ) -> None:
     (broker.home.path / "access").write_text("# nobody may do anything\n")
     broker.process.reload()
-    coordinator.start()
-    deadline_s = time.monotonic() + DEADLINE_S
-    while checked(coordinator.home)[1].get("broker.rights") != "fail":
+    idle.start()
+    deadline_s = time.monotonic() + 4 * DEADLINE_S
+    while checked(idle.home)[1].get("broker.rights") != "fail":
         assert time.monotonic() < deadline_s
-    assert "0x87 not authorised" in coordinator.log.read_text()
+    assert "0x87 not authorised" in idle.log.read_text()

@@ -126,8 +126,12 @@ def test_fleet_with_one_killed_goes_on_and_it_catches_up(course: Course) -> None
 def test_fleet_parted_in_halves_pauses_says_so_and_goes_on(course: Course) -> None:
     from_s = course.happened_s("are cut off")
     until_s = course.happened_s("hear each other again")
-    why = "no side has a quorum of 3: 1 2 | 3 4"
-    (pause,) = [each for each in course.report["pauses"] if each["why"] == why]
+    # Of a loaded machine whoever was killed before may still be starting: then it is on
+    # no side yet.
+    why = "no side has a quorum of 3: "
+    (pause,) = [each for each in course.report["pauses"] if why in each["why"]]
+    sides = pause["why"].removeprefix(why).split(" | ")
+    assert all(set(side.split()) in ({"1"}, {"1", "2"}, {"3", "4"}) for side in sides)
     assert from_s - 4 < pause["from_s"] < from_s + 4
     assert until_s < pause["until_s"]
     assert f"{pause['why']}\n" in course.said
