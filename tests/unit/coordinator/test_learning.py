@@ -142,8 +142,10 @@ def test_learner_that_says_to_be_far_ahead_is_asked_nothing(
     admit(council)
     council.run(2.0)
     chief = council.members[0]
+    tip, unsigned = BlockHash(H(b"tip")), bytes(64)
+    known = chief.state.ledger.heard[NEWCOMER.public].counter
     status = wire.Status(
-        NEWCOMER.public, 1, 1 << 40, BlockHash(H(b"tip")), 0, (), b"", (), bytes(64)
+        NEWCOMER.public, known + 1, 1 << 40, tip, 0, (), b"", (), unsigned
     )
     signature = NEWCOMER.sign(status.signed_bytes(CHAIN_ID))
     packed = wire.STATUS.pack(replace(status, signature=signature))
