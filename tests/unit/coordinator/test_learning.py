@@ -143,7 +143,15 @@ def test_learner_that_says_to_be_far_ahead_is_asked_nothing(
     council.run(2.0)
     chief = council.members[0]
     status = wire.Status(
-        NEWCOMER.public, 1 << 40, BlockHash(H(b"tip")), 0, (), bytes(64)
+        NEWCOMER.public,
+        1 << 50,
+        1 << 40,
+        BlockHash(H(b"tip")),
+        0,
+        (),
+        b"",
+        (),
+        bytes(64),
     )
     signature = NEWCOMER.sign(status.signed_bytes(CHAIN_ID))
     packed = wire.STATUS.pack(replace(status, signature=signature))

@@ -153,7 +153,15 @@ def test_status_that_somebody_else_signed_says_nothing_of_a_peer_s_height(
 ) -> None:
     member, liar = council.members[0], KEYS[LIAR]
     status = wire.Status(
-        liar.public, 10**6, BlockHash(H(b"tip")), 0, (), bytes(SIGNATURE_BYTES)
+        liar.public,
+        1 << 50,
+        10**6,
+        BlockHash(H(b"tip")),
+        0,
+        (),
+        b"",
+        (),
+        bytes(SIGNATURE_BYTES),
     )
     by_another = KEYS[1].sign(status.signed_bytes(CHAIN_ID))
     for forged in (status, replace(status, signature=by_another)):
