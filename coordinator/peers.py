@@ -214,7 +214,9 @@ def _ledger(turn: Turn, who: DeviceId, content: bytes) -> None:
 
 def _note_height(turn: Turn, who: DeviceId, status: wire.Status) -> None:
     """Notes how far a peer is, if it says so itself: we may ask it for blocks then."""
-    if device_id(status.validator) != who:
+    heard = turn.ledger.heard.get(status.validator)
+    old = heard is not None and status.counter < heard.counter
+    if device_id(status.validator) != who or old:
         return
     signed = status.signed_bytes(turn.settings.gate.chain_id)
     verify(status.validator, signed, status.signature)
