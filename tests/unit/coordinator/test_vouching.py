@@ -131,6 +131,8 @@ def test_bundle_that_is_refused_is_reported() -> None:
     assert any(
         isinstance(each, Report) and "infer.onnx" in each.text for each in effects
     )
+    (refused,) = [each for each in effects if isinstance(each, Refuse)]
+    assert "infer.onnx" in refused.detail
 
 
 def test_answers_that_nobody_asked_for_change_nothing() -> None:
