@@ -127,15 +127,6 @@ def agent_lets_go_with_the_receipt(patch: pytest.MonkeyPatch) -> None:
 
 
 @plant
-def agent_lets_go_when_refused(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        outbox,
-        "_refused",
-        lambda turn, item, *rest: outbox._delete(turn, item, "refused"),
-    )
-
-
-@plant
 def agent_lets_go_one_version_early(patch: pytest.MonkeyPatch) -> None:
     def rule(turn: Turn) -> None:
         offer = turn.state.offer

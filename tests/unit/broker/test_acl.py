@@ -47,8 +47,9 @@ def test_acl_text_does_not_depend_on_order_or_repetition() -> None:
 
 def test_expelled_is_denied_everything_whatever_it_was() -> None:
     text = acl_text(Topics("garden"), ["c1", "c2"], ["p1"], ["c2", "p1", "b1"])
-    assert text.startswith(EXPECTED)
-    parts = [part.splitlines() for part in text[len(EXPECTED) :].split("\n\n")]
+    others, _, _ = EXPECTED.partition("\nuser p1\n")
+    assert text.startswith(others)
+    parts = [part.splitlines() for part in text[len(others) :].split("\n\n")]
     denied = ["topic deny #", "topic deny $SYS/#"]
     found = {part[-3]: part[-2:] for part in parts}
     assert found == {f"user {name}": denied for name in ("b1", "c2", "p1")}
