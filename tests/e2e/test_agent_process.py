@@ -2,10 +2,12 @@
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from broker.rim.mosquitto import free_port
 from compiler import compile_model, write_bundle
 from durable.journal import Journal
 from fleet.models import build_model
+from protocol.accounting import Budget, charge_from_sigma, charge_max
+from protocol.keys import OpeningKey
+from protocol.sealing import SEALED, seal
 from tests.e2e.mosquitto import require_mosquitto
 
 pytestmark = pytest.mark.e2e
@@ -73,11 +78,14 @@ class Meadow:
             *("--bundle", self.home("bundle"), "--task", self.home("task.toml")),
         )
 
-    def enrol(self, name: str, seed: int) -> None:
+    def enrol(
+        self, name: str, seed: int, epsilon: float = 100.0, windows: int = 1
+    ) -> None:
         home, admission = self.home(name), self.home(f"{name}.json")
         self.do("agent", "init", "--home", home)
         toml = (home / "agent.toml").read_text()
-        toml = toml.replace("epsilon = 8.0", "epsilon = 100.0")
+        toml = toml.replace("epsilon = 8.0", f"epsilon = {epsilon}")
+        toml = toml.replace("windows = 1", f"windows = {windows}")
         toml = toml.replace("check_in_s = 15.0", "check_in_s = 1.0")
         toml = toml.replace("accept_s = 20.0", "accept_s = 1.0")
         toml = toml.replace("retry_most_s = 60.0", "retry_most_s = 1.0")
@@ -191,6 +199,40 @@ def test_agent_killed_again_and_again_loses_at_most_what_it_was_paying(
     kept = outcomes.get("final", 0) + outcomes.get("stale", 0)
     waiting = len(list(meadow.home("board0").glob("spool/*.upload")))
     assert 0 <= len(ledger.charges) - kept - waiting <= 5
+
+
+def test_owner_s_cap_and_windows_bind_the_process(meadow: Meadow) -> None:
+    meadow.enrol("board2", 2, epsilon=8.0, windows=2)
+
+    meadow.start("board2")
+    meadow.wait(
+        "a budget that is spent",
+        lambda: meadow.status("board2").get("condition") == "budget spent",
+    )
+    assert meadow.end("board2", signal.SIGTERM) == 0
+
+    # A release costs four times as much as stated for one window, and the cap has room
+    # for one of them; it would have for four.
+    (charge,) = releases(meadow.home("board2")).charges.values()
+    each = charge_from_sigma(charge.sigma_micro)
+    most = charge_max(Budget(8.0, 1e-5))
+    assert charge.units == charge_from_sigma(charge.sigma_micro, 2)
+    assert (most // charge.units, most // each) == (1, 4)
+
+
+def test_each_update_is_sealed_under_a_key_of_its_own(meadow: Meadow) -> None:
+    meadow.wait_for_version("board0", meadow.version("board0") + 2)
+
+    file = meadow.home("coordinator") / "state" / "chain.sqlite3"
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as chain:
+        blobs = [blob for (blob,) in chain.execute("SELECT blob FROM uploads")]
+
+    # Ephemeral keys follow from content keys.
+    ephemerals = {SEALED.unpack(blob).ephemeral for blob in blobs}
+    assert len(ephemerals) == len(blobs) >= 4
+    for known in (bytes(32), b"\xff" * 32):
+        blob, _ = seal(b"", [OpeningKey(bytes(32)).public], known, bytes(32))
+        assert SEALED.unpack(blob).ephemeral not in ephemerals
 
 
 def test_broker_killed_in_between_is_found_again(meadow: Meadow) -> None:

@@ -20,10 +20,11 @@ from queue import SimpleQueue
 from tests.mutants.chain import CHAIN
 from tests.mutants.clipping import CLIPPING
 from tests.mutants.door import DOOR
+from tests.mutants.ledger import LEDGER
 from tests.mutants.mutant import Mutant
 from tests.mutants.privacy import PRIVACY
 
-MUTANTS = (*PRIVACY, *CLIPPING, *DOOR, *CHAIN)
+MUTANTS = (*PRIVACY, *CLIPPING, *LEDGER, *DOOR, *CHAIN)
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 540.0
 _LEFT_OUT = shutil.ignore_patterns(
