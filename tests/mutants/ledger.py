@@ -86,7 +86,7 @@ _ORDER = (
         "agent/participation.py",
         "    turn.emit(Spend(entry), ResumeTraining())",
         "    turn.emit(ResumeTraining(), Spend(entry))",
-        ("tests/unit/agent/test_power_cut.py", "tests/unit/agent/test_machine.py"),
+        ("tests/unit/agent/test_machine.py",),
     ),
     Mutant(
         "the trainer reads data without leave",
