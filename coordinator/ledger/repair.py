@@ -9,7 +9,8 @@ as many statuses as there are validators, whoever is dead or lies.
 from dataclasses import replace
 
 from coordinator.ledger import wire
-from coordinator.ledger.turn import Lacking, Turn
+from coordinator.ledger.heard import Lacking
+from coordinator.ledger.turn import Turn
 from coordinator.ledger.wire import Held, Status
 from protocol.chain import ROUND_MAX, VoteType
 from protocol.ids import H

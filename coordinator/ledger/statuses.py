@@ -14,7 +14,8 @@ votes of the height stalls after a partition was measured, see docs/consensus.md
 from dataclasses import replace
 
 from coordinator.ledger import fork, learners, repair, wire
-from coordinator.ledger.turn import Heard, Turn
+from coordinator.ledger.heard import Heard
+from coordinator.ledger.turn import Turn
 from coordinator.ledger.wire import Held, Status, Topic
 from protocol.chain import Vote, VoteType
 from protocol.errors import ProtocolError, Reason

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from coordinator.ledger import node
+from coordinator.ledger.heard import Lacking
 from coordinator.ledger.memory import MemoryStore
 from coordinator.ledger.node import (
     Effect,
@@ -16,7 +17,6 @@ from coordinator.ledger.node import (
     Submitted,
     Ticked,
 )
-from coordinator.ledger.turn import Lacking
 from coordinator.ledger.wire import MESSAGE, Topic, wrap_decision
 from protocol.chain import PROPOSAL, Proposal
 from protocol.envelope import Envelope

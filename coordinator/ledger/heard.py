@@ -1,0 +1,36 @@
+"""What is kept of what each validator last said of itself."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """What one peer lacks of what we hold; see `repair`.
+
+    Attributes:
+      at_s: When it said so.
+      height: Height that it decides.
+      statuses: Round, type and voter of what it lacks: for how many statuses in a row.
+    """
+
+    at_s: float
+    height: int
+    statuses: dict[tuple[int, int, int], int]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The latest status of one validator.
+
+    Attributes:
+      counter: Its counter: what is not above it is old.
+      asks: The nonce that it asks to be repeated; may be empty.
+      message: The status as it came, for a sender that counts from lower.
+      shown_s: When it was last shown to its sender.
+    """
+
+    counter: int
+    asks: bytes
+    message: bytes
+    shown_s: float = -math.inf
