@@ -1,6 +1,5 @@
 """A real coordinator process behind a real broker, killed where it hurts."""
 
-import io
 import json
 import os
 import queue
@@ -19,17 +18,15 @@ from broker.backoff import BackoffPolicy
 from broker.events import LinkSettings, Message, MessageArrived, TlsFiles
 from broker.rim.home import BrokerHome
 from broker.rim.tls_key import write_tls_key
+from compiler import compile_model, write_bundle
 from coordinator.rim.schema import CHAIN_FILE
 from coordinator.rim.store import SqliteStore
-from protocol.bundle import CONTENT_FILES, THETA, Port, Preprocessing
-from protocol.bundle import MANIFEST as MANIFEST_FILE
-from protocol.bundle import Manifest as BundleManifest
 from protocol.chunks import CHUNK, split
 from protocol.enrolment import admission_from_json, request_enrolment
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.errors import EXIT_CONFIG, TransportError
 from protocol.genesis import Genesis
-from protocol.ids import H, TaskId, Version, device_name
+from protocol.ids import TaskId, Version, device_name
 from protocol.keys import SigningKey
 from protocol.light import FINAL, MANIFEST, Manifest, pin
 from protocol.messages import (
@@ -42,10 +39,10 @@ from protocol.messages import (
     Contribution,
     Upload,
 )
-from protocol.parameters import Parameter
 from protocol.sealing import ENTROPY_BYTES, blob_digest, seal
 from protocol.topics import Topics
 from tests.e2e.conftest import DEADLINE_S, Broker, RecordedLink
+from tests.unit.compiler.small_models import build, node
 
 pytestmark = pytest.mark.e2e
 
@@ -69,26 +66,11 @@ mechanism = "none"
 """
 
 
-def bundle_files() -> dict[str, bytes]:
-    """A bundle as far as a coordinator without held-out data looks into it."""
-    theta = io.BytesIO()
-    np.save(theta, np.zeros(DIMENSION, np.float32))
-    files = dict.fromkeys(CONTENT_FILES, b"graph") | {THETA: theta.getvalue()}
-    port = Port((DIMENSION,), "float32")
-    manifest = BundleManifest(
-        "tiny",
-        (Parameter("theta", (DIMENSION,), 0, True),),
-        DIMENSION,
-        "mse",
-        17,
-        port,
-        port,
-        port,
-        (),
-        Preprocessing(),
-        {name: H(content) for name, content in files.items()},
-    )
-    return files | {MANIFEST_FILE: manifest.to_json().encode()}
+def write_line(folder: Path) -> None:
+    """Writes the bundle of a line through the origin, of which all weights are 0."""
+    weights = {"w": np.zeros((DIMENSION, 1), np.float32)}
+    model = build([node("MatMul", ["x", "w"], ["out"])], weights, (DIMENSION,), (1,))
+    write_bundle(compile_model(model, loss="mse"), folder)
 
 
 def starling(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -312,9 +294,7 @@ def coordinator(
     home = founded.home
     broker.process.restart()
     bundle = tmp_path / "bundle"
-    bundle.mkdir()
-    for name, content in bundle_files().items():
-        (bundle / name).write_bytes(content)
+    write_line(bundle)
     (tmp_path / "task.toml").write_text(TASK)
     done(
         *("coordinator", "publish", "--home", home, "--bundle", bundle),
