@@ -83,7 +83,7 @@ def _run(words: list[str]) -> int:
         extra = _EXTRAS.get(words[0], words[0])
         sys.stderr.write(
             f"starling {words[0]}: the package {error.name!r} is missing; "
-            f"install starling[{extra}]\n"
+            f"in a checkout run: pip install '.[{extra}]'\n"
         )
         return EXIT_FAILED
     except ConfigError as error:

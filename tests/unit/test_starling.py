@@ -128,7 +128,7 @@ def test_main_of_a_part_not_installed_names_the_extra(
     assert starling.main([word]) == EXIT_FAILED
     assert capsys.readouterr().err == (
         f"starling {word}: the package 'missing_part' is missing; "
-        f"install starling[{extra}]\n"
+        f"in a checkout run: pip install '.[{extra}]'\n"
     )
 
 
