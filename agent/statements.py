@@ -93,6 +93,9 @@ def _compare(turn: Turn, board: Board, head: Version) -> None:
     ledger, entry = state.ledger.admit(_one_more(turn, found, offer.spec.privacy))
     turn.state = evolve(state, ledger=ledger)
     turn.emit(Spend(entry))
+    # Whoever forgot releases forgot counters as well, and an update that is signed with
+    # a used one is refused for good.
+    _leap(turn)
     price(turn)
 
 
@@ -177,8 +180,13 @@ def hear_replayed(turn: Turn, refused: Refused) -> None:
         None if state.forfeit is None else state.forfeit.envelope,
         None if state.fetch is None else state.fetch.envelope,
     )
-    if refused.reason != Reason.REPLAYED or refused.subject not in said or state.leap:
+    if refused.reason == Reason.REPLAYED and refused.subject in said:
+        _leap(turn)
+
+
+def _leap(turn: Turn) -> None:
+    if turn.state.leap:
         return
-    turn.state = evolve(state, leap=BOOT_LEAP)
+    turn.state = evolve(turn.state, leap=BOOT_LEAP)
     turn.emit(LeapBoot(turn.settings.boot + BOOT_LEAP))
     turn.note("coordinators know later counters of ours: the count of starts leaps")

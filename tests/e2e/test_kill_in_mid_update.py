@@ -26,7 +26,14 @@ from protocol.envelope import ENVELOPE, Kind
 from protocol.ids import DeviceId, device_id
 from protocol.messages import CONTRIBUTION
 from tests.e2e.mosquitto import require_mosquitto
-from tests.e2e.test_fleet_run import has_reached, processes_of, running, until, version
+from tests.e2e.test_fleet_run import (
+    has_reached,
+    mosquitto_of,
+    process_of,
+    running,
+    until,
+    version,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -48,11 +55,6 @@ def board_in_mid_update(home: Path) -> Path:
             return found.parents[1]
         time.sleep(0.001)
     pytest.fail("no board has an update under way")
-
-
-def kill(home: Path, *words: str) -> None:
-    for number in processes_of(home, *words)[:1]:
-        os.kill(number, signal.SIGKILL)
 
 
 def applied(store: SqliteStore) -> Counter[tuple[DeviceId, int]]:
@@ -96,15 +98,15 @@ def test_every_process_killed_in_mid_update_loses_nothing(tmp_path: Path) -> Non
     with running(*sizes, "--privacy", "none", *kept, "--time-limit", "110") as child:
         until(partial(has_reached, home, 2), "the fleet learns")
         for _ in range(ROUNDS):
-            for words in (
-                ("agent", "run"),
-                ("coordinator", "run"),
-                ("mosquitto", "-c"),
-            ):
+            for whose in ("board", "coordinator", "mosquitto"):
                 before = version(home)
-                board = board_in_mid_update(home)
-                kill(board if words[0] == "agent" else home, *words)
-                until(partial(has_reached, home, before + 2), f"after {words}")
+                busy = f"board-{board_in_mid_update(home).name}"
+                if whose == "mosquitto":
+                    victim = mosquitto_of(home)
+                else:
+                    victim = process_of(home, busy if whose == "board" else whose)
+                os.kill(victim, signal.SIGKILL)
+                until(partial(has_reached, home, before + 2), f"after the {whose}")
         child.send_signal(signal.SIGTERM)
         child.communicate(timeout=DEADLINE_S)
 

@@ -25,6 +25,7 @@ leases = 2
 pledge_least = 16
 pledge_most = 64
 patience = 1
+patience_s = 1
 [privacy]
 releases = {PLANNED}
 epsilon = {CAP}
