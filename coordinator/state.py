@@ -154,8 +154,10 @@ class Peer:
     """What we know of another coordinator.
 
     Attributes:
-      heard_at_s: When it said something last.
+      heard_at_s: When it last gave a sign of life; see `presence`.
       near_at_s: When it did so at our own broker: there it can answer our boards.
+      status_counter: Of its latest status that it told us itself.
+      near_counter: Of the latest of them that came from our own broker.
       height: That it decides, as it said.
       round: Its round there.
       assembly: A long frame that is coming in; one at a time.
@@ -170,6 +172,8 @@ class Peer:
 
     heard_at_s: float = -math.inf
     near_at_s: float = -math.inf
+    status_counter: int = 0
+    near_counter: int = 0
     height: int = 0
     round: int = 0
     assembly: Assembly | None = None
