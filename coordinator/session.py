@@ -27,6 +27,7 @@ class Session:
       asked: What it asked last, and how often again; see `coordinator.duty`.
       accused: How often it was convicted when we accused it last; -1 before.
       refused: What it was last refused; None before.
+      missed_at_s: When it last sent again what was final: it got no proof of it.
     """
 
     said: Mapping[int, CounterWindow] = field(default_factory=dict)
@@ -39,3 +40,4 @@ class Session:
     asked: tuple[bytes, int] = (b"", 0)
     accused: int = -1
     refused: Refusal | None = None
+    missed_at_s: float = -math.inf
