@@ -166,17 +166,34 @@ def _refused(document: dict[str, Any]) -> Check:
 
 def _evaluation(document: dict[str, Any]) -> Check:
     name = "tasks.evaluation"
-    failing = []
-    for task in document["tasks"]:
-        losses = [version["loss"] for version in task["versions"]]
-        newest = losses[-UNTRIED_MAX:]
-        tried = any(loss is not None for loss in losses)
-        if tried and len(newest) == UNTRIED_MAX and newest == [None] * UNTRIED_MAX:
-            failing.append(str(task["task"]))
-    if failing:
-        found = f"task {', '.join(failing)}: the last {UNTRIED_MAX} versions untried"
-        return Check(name, Verdict.WARN, found, "look for 'not evaluated' in its log")
+    untried = [f"task {t['task']}" for t in document["tasks"] if _is_untried(t)]
+    found = [*map(_failed_trial, document["tasks"])]
+    if untried:
+        found.append(f"{', '.join(untried)}: the last {UNTRIED_MAX} versions untried")
+    text = "; ".join(filter(None, found))
+    if text:
+        return Check(name, Verdict.WARN, text, "look for 'not evaluated' in its log")
     return Check(name, Verdict.OK, "versions are tried, or there is no data for it")
+
+
+def _is_untried(task: dict[str, Any]) -> bool:
+    """Whether versions were tried once, and the newest are not."""
+    losses = [version["loss"] for version in task["versions"]]
+    newest = losses[-UNTRIED_MAX:]
+    tried = any(loss is not None for loss in losses)
+    return tried and len(newest) == UNTRIED_MAX and newest == [None] * UNTRIED_MAX
+
+
+def _failed_trial(task: dict[str, Any]) -> str:
+    """What failed if trying a version did, and none after it was tried."""
+    for version in reversed(task["versions"]):
+        if version["loss"] is not None:
+            break
+        failures = version["evaluation_failures"]
+        if failures:
+            where = f"task {task['task']}: version {version['version']}"
+            return f"{where} could not be tried, {failures} times"
+    return ""
 
 
 def _dissent(document: dict[str, Any]) -> Check:

@@ -14,6 +14,10 @@ that comes later is not used, and a chunk is known already. Who is alive and hel
 a queue of uploads is left alone: to double its receipts would add to everybody's queue,
 and the proof comes from it with the block, which goes before uploads.
 
+Who says that it lives and answers no board is not seen by this. Only the board knows:
+it sends again what it got no proof of, all of us answer that, and for a while after it
+more than one of us send it what it waits for (`missed`).
+
 Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates",
 IEEE/ACM Transactions on Networking 1998 (highest random weight).
 """
@@ -25,6 +29,7 @@ from functools import lru_cache
 from coordinator import membership
 from coordinator.owed import Left
 from coordinator.turn import Turn
+from protocol.evolve import evolve
 from protocol.ids import DeviceId, H, device_id
 
 SILENT_AFTER_STATUSES = 3.5
@@ -36,6 +41,12 @@ LIVES_AFTER_STATUSES = 0.5
 OVERDUE_AFTER_STATUSES = 2.0
 """Whoever lives is heard of by then, even if its status is half a status late."""
 LOOK_EVERY_STATUSES = 0.25
+DOUBT_S = 600.0
+"""For so long more than one send a board its proofs after it had to ask for one.
+
+A liar delays one proof of a board in this time; and what a board says that it missed
+makes more traffic for nobody but itself.
+"""
 LEFT_MAX = 4096
 """Answers left to others that are kept in mind; beyond them boards ask again."""
 _TAG = b"starling/duty/1"
@@ -52,13 +63,24 @@ def rank(turn: Turn, subject: bytes, silent: float = SILENT_AFTER_STATUSES) -> i
     return sum(_is_near(turn, who, silent) for who in _before_us(turn, subject))
 
 
-def is_first(turn: Turn, subject: bytes) -> bool:
-    """Whether what boards need not ask for is for us to send.
+def is_first(turn: Turn, device: DeviceId) -> bool:
+    """Whether what a board need not ask for is for us to send.
 
-    Who comes first may sit at another broker than the board: then each of us sends.
+    Who comes first may sit at another broker than the board: then each of us sends. To
+    a board that lately missed what one of us was to send, as many send as contain
+    somebody correct: its first one may say that it lives and yet tell boards nothing.
     """
-    shared = turn.settings.shared
-    return not shared or rank(turn, subject, DOUBTED_AFTER_STATUSES) < 1
+    if not turn.settings.shared:
+        return True
+    doubted = turn.now_s < turn.session(device).missed_at_s + DOUBT_S
+    senders = turn.ledger.party.skip if doubted else 1
+    return rank(turn, device, DOUBTED_AFTER_STATUSES) < senders
+
+
+def missed(turn: Turn, device: DeviceId) -> None:
+    """A board sends again what is final: whoever was to prove it has not done so."""
+    session = evolve(turn.session(device), missed_at_s=turn.now_s)
+    turn.put_session(device, session)
 
 
 def is_among_first(turn: Turn, subject: bytes) -> bool:

@@ -327,6 +327,7 @@ def _repeat_receipt(turn: Turn, device: DeviceId, admitted: Admitted) -> None:
     body = admitted.contribution
     _tell_accepted(turn, device, admitted.transaction)
     if turn.held.get(held_key(device, body.task, body.version)) is None:
+        duty.missed(turn, device)
         counter = turn.take_counter()
         turn.emit(PublishFinal(device, admitted.transaction, counter))
 

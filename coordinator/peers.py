@@ -10,7 +10,15 @@ block stands whatever we think, and the vectors are fetched afterwards.
 
 from dataclasses import replace
 
-from coordinator import catchup, giving, membership, pulling, vouching, wanting
+from coordinator import (
+    catchup,
+    giving,
+    membership,
+    presence,
+    pulling,
+    vouching,
+    wanting,
+)
 from coordinator.effects import Refuse, StoreWhole
 from coordinator.events import PeerArrived
 from coordinator.gossip import (
@@ -38,7 +46,7 @@ from coordinator.state import Peer, held_key
 from coordinator.submission import advance
 from coordinator.turn import Turn
 from coordinator.versioning import model_given
-from protocol.chain import BLOCK, PROPOSAL, Proposal, VoteType
+from protocol.chain import BLOCK, PROPOSAL, VOTE, Proposal, VoteType
 from protocol.chunks import CHUNK, Assembly
 from protocol.envelope import Kind
 from protocol.errors import (
@@ -49,8 +57,7 @@ from protocol.errors import (
     Reason,
     SignatureError,
 )
-from protocol.ids import DeviceId, Digest, H, device_id, device_name
-from protocol.keys import verify
+from protocol.ids import DeviceId, Digest, H, device_name
 from protocol.task import version_digest
 
 BYTES_PER_S = 8e6
@@ -79,16 +86,11 @@ def heard(turn: Turn, event: PeerArrived) -> None:
         if cost > peer.allowance:
             turn.peers = {**turn.peers, who: replace(peer, refused=peer.refused + 1)}
             raise LimitError(f"{device_name(who)} says too much", Reason.BUSY)
-        peer = replace(
-            peer,
-            heard_at_s=turn.now_s,
-            near_at_s=peer.near_at_s if event.elsewhere else turn.now_s,
-            allowance=peer.allowance - cost,
-        )
+        peer = replace(peer, allowance=peer.allowance - cost)
         turn.peers = {**turn.peers, who: peer}
         frame = FRAME.unpack(event.payload)
         membership.check_says(turn.ledger, who, frame)
-        if _take(turn, who, frame):
+        if _take(turn, who, frame, event.elsewhere):
             # What we asked for is our own doing.
             peer = turn.peers[who]
             allowance = min(BYTES_BURST, peer.allowance + cost)
@@ -110,7 +112,7 @@ def _credited(turn: Turn, who: DeviceId) -> Peer:
     )
 
 
-def _take(turn: Turn, who: DeviceId, frame: Frame) -> bool:
+def _take(turn: Turn, who: DeviceId, frame: Frame, elsewhere: bool) -> bool:
     """Takes a frame; whether it brought what we asked for."""
     try:
         subject = Subject(frame.subject)
@@ -118,10 +120,10 @@ def _take(turn: Turn, who: DeviceId, frame: Frame) -> bool:
         raise DecodeError("no such subject", Reason.UNKNOWN_KIND) from error
     match subject:
         case Subject.LEDGER:
-            _ledger(turn, who, frame.content)
+            _ledger(turn, who, frame.content, elsewhere)
             return False
         case Subject.CHUNK:
-            _chunk(turn, who, frame.content)
+            _chunk(turn, who, frame.content, elsewhere)
             return False
         case Subject.WANT:
             giving.asked(turn, who, WANT.unpack(frame.content))
@@ -166,7 +168,7 @@ def answer_bytes_max(turn: Turn) -> int:
     return max(sizes) + _FRAME_OVERHEAD_BYTES
 
 
-def _chunk(turn: Turn, who: DeviceId, content: bytes) -> None:
+def _chunk(turn: Turn, who: DeviceId, content: bytes, elsewhere: bool) -> None:
     chunk = CHUNK.unpack(content)
     peer = turn.peers[who]
     assembly = peer.assembly
@@ -183,14 +185,12 @@ def _chunk(turn: Turn, who: DeviceId, content: bytes) -> None:
         frame = FRAME.unpack(assembly.whole())
         if frame.subject != Subject.LEDGER:
             raise DecodeError("chunks are for the ledger's", Reason.UNKNOWN_KIND)
-        _take(turn, who, frame)
+        _ledger(turn, who, frame.content, elsewhere)
 
 
-def _ledger(turn: Turn, who: DeviceId, content: bytes) -> None:
+def _ledger(turn: Turn, who: DeviceId, content: bytes, elsewhere: bool) -> None:
     message = wire.MESSAGE.unpack(content)
-    if message.topic == wire.Topic.STATUS:
-        _note_height(turn, who, wire.STATUS.unpack(message.content))
-    elif message.topic == wire.Topic.PROPOSAL:
+    if message.topic == wire.Topic.PROPOSAL:
         proposal = PROPOSAL.unpack(message.content)
         if not offer.is_news(turn.ledger, proposal):
             return
@@ -207,21 +207,14 @@ def _ledger(turn: Turn, who: DeviceId, content: bytes) -> None:
         turn, who, content, message.content
     ):
         return
+    before = turn.ledger
+    if message.topic == wire.Topic.STATUS:
+        presence.status_came(turn, who, wire.STATUS.unpack(message.content), elsewhere)
     advance(turn, node.PeerMessage(content, who))
     if message.topic == wire.Topic.STATUS:
         catchup.look(turn)
-
-
-def _note_height(turn: Turn, who: DeviceId, status: wire.Status) -> None:
-    """Notes how far a peer is, if it says so itself: we may ask it for blocks then."""
-    heard = turn.ledger.heard.get(status.validator)
-    old = heard is not None and status.counter < heard.counter
-    if device_id(status.validator) != who or old:
-        return
-    signed = status.signed_bytes(turn.settings.gate.chain_id)
-    verify(status.validator, signed, status.signature)
-    peer = replace(turn.peers[who], height=status.height, round=status.round)
-    turn.peers = {**turn.peers, who: peer}
+    elif message.topic == wire.Topic.VOTE:
+        presence.vote_came(turn, who, VOTE.unpack(message.content), before, elsewhere)
 
 
 def _is_update(packed: bytes) -> bool:

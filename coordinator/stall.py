@@ -183,7 +183,8 @@ def silent(
     found = []
     for index, member in enumerate(party.roster.validators.members):
         peer = state.peers.get(device_id(member.public))
-        silent_s = now_s - (state.since_s if peer is None else peer.heard_at_s)
+        heard_at_s = state.since_s if peer is None else peer.heard_at_s
+        silent_s = now_s - max(state.since_s, heard_at_s)
         if index != party.index and silent_s > wait_s:
             found.append(Silent(member.name, silent_s))
     return tuple(found)

@@ -15,11 +15,12 @@ from coordinator.leases import LeaseTable
 from coordinator.ledger.node import Diverged, LedgerSettings, LedgerState
 from coordinator.ledger.snapshot import Manifest
 from coordinator.ledger.views import Job
-from coordinator.owed import Left, Refusal
+from coordinator.owed import Left
 from coordinator.pending import Pace, Parked
 from coordinator.selection import Selection
+from coordinator.session import Session
 from protocol.chunks import Assembly
-from protocol.envelope import CounterWindow, Envelope
+from protocol.envelope import Envelope
 from protocol.ids import (
     DeviceId,
     Digest,
@@ -29,7 +30,6 @@ from protocol.ids import (
     device_name,
 )
 from protocol.light import Handover
-from protocol.messages import DevicePhase
 from protocol.persistent import PersistentMap
 from protocol.statetree import BUCKETS
 from protocol.task import ModelDigests, TaskSpec
@@ -37,7 +37,6 @@ from protocol.topics import Topics
 
 SOUGHT_PATIENCE_S = 2.0
 """That nothing of a sought version may come before a newer one is sought."""
-_NO_WINDOW = CounterWindow()
 _NO_PACE = Pace(0.0, 0.0)
 OWN = DeviceId(b"")
 """In place of a coordinator on whose word we want something: our own need."""
@@ -82,35 +81,6 @@ class Settings:
     def name(self) -> str:
         """Our name in topics, and for the broker."""
         return device_name(device_id(self.ledger.key.public))
-
-
-@dataclass(frozen=True)
-class Session:
-    """One enrolled board since we started.
-
-    Attributes:
-      said: Counters of its check-ins and requests.
-      updates: Counters of its updates.
-      assembly: The upload that is coming in; one at a time.
-      phase: What it last showed.
-      epsilon_micro: What it last showed.
-      chunks: Model chunks that it may ask for now.
-      chunks_at_s: When `chunks` was true.
-      asked: What it asked last, and how often again; see `coordinator.duty`.
-      accused: How often it was convicted when we accused it last; -1 before.
-      refused: What it was last refused; None before.
-    """
-
-    said: Mapping[int, CounterWindow] = field(default_factory=dict)
-    updates: CounterWindow = _NO_WINDOW
-    assembly: Assembly | None = None
-    phase: DevicePhase = DevicePhase.INIT
-    epsilon_micro: int = 0
-    chunks: float = 0.0
-    chunks_at_s: float = -math.inf
-    asked: tuple[bytes, int] = (b"", 0)
-    accused: int = -1
-    refused: Refusal | None = None
 
 
 @dataclass(frozen=True)
@@ -184,8 +154,10 @@ class Peer:
     """What we know of another coordinator.
 
     Attributes:
-      heard_at_s: When it said something last.
+      heard_at_s: When it last gave a sign of life; see `presence`.
       near_at_s: When it did so at our own broker: there it can answer our boards.
+      status_counter: Of its latest status that it told us itself.
+      near_counter: Of the latest of them that came from our own broker.
       height: That it decides, as it said.
       round: Its round there.
       assembly: A long frame that is coming in; one at a time.
@@ -200,6 +172,8 @@ class Peer:
 
     heard_at_s: float = -math.inf
     near_at_s: float = -math.inf
+    status_counter: int = 0
+    near_counter: int = 0
     height: int = 0
     round: int = 0
     assembly: Assembly | None = None

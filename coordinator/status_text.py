@@ -88,8 +88,6 @@ def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:
     if consensus["fault_model"] != FaultModel.BYZANTINE.name.lower():
         decides += f"; {consensus['fault_model'].upper()}-ONLY: safe while nobody lies"
     rows: list[tuple[str, Any]] = [("consensus", decides)]
-    if "index" in consensus and consensus["index"] is None:
-        rows.append(("validator", "no: it follows the chain and does not vote"))
     if consensus["validators"] > 1:
         rows.append(("round", f"{consensus['round']}, {consensus['step']}"))
     if consensus.get("passed_over"):

@@ -6,7 +6,8 @@ The only mutable thing of the core; it never outlives `machine.step`.
 from functools import lru_cache
 
 from coordinator.effects import Effect, Publish, Report
-from coordinator.state import CoordinatorState, Session, Settings, TaskState
+from coordinator.session import Session
+from coordinator.state import CoordinatorState, Settings, TaskState
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.errors import Reason
 from protocol.ids import DeviceId, device_name

@@ -220,7 +220,11 @@ def _asked(turn: Turn, one: Wanted, whom: DeviceId | None) -> Wanted:
 
 
 def _whom(turn: Turn, key: bytes, one: Wanted) -> DeviceId | None:
-    """The coordinator to ask: another one at each attempt, silent ones last."""
+    """The coordinator to ask: another one at each attempt, silent ones last.
+
+    Whoever named it has it, and a round of consensus may be over before the turn of its
+    maker comes by itself: those who named it go before the others.
+    """
     if one.attempt == 0 and one.first is not None:
         return one.first
     own = turn.ledger.party.key.public
@@ -239,5 +243,7 @@ def _whom(turn: Turn, key: bytes, one: Wanted) -> DeviceId | None:
         ]
     if not alive:
         return None
+    named = [who for who in alive if who in one.sources and who not in one.asked]
+    alive = named or alive
     # Spread by what is asked for, so that one peer does not serve everything.
     return alive[spread % len(alive)]

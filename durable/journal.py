@@ -1,10 +1,12 @@
 """An append-only journal: what `append` returned from is on the disk.
 
-One process has it open at a time. A torn tail is cut off when it is opened; damage to
-what was acknowledged is refused. `rewrite` replaces all entries at once, to compact it.
+One process has it open at a time. A torn tail is cut off when it is opened, and the log
+says so; damage to what was acknowledged is refused. `rewrite` replaces all entries at
+once, to compact it.
 """
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -32,20 +34,14 @@ from durable.framing import (
 from protocol.errors import ConfigError, LimitError, StorageError
 
 JOURNAL_BYTES_MAX = 1 << 30
+log = logging.getLogger("starling.durable")
 
 
 class Journal:
-    """An open journal; make one with `Journal.open`.
+    """An open journal; make one with `Journal.open`."""
 
-    Attributes:
-      torn_bytes: How many bytes of a torn tail were cut off when it was opened.
-    """
-
-    def __init__(
-        self, path: Path, descriptor: int, salt: bytes, end: int, torn_bytes: int
-    ) -> None:
+    def __init__(self, path: Path, descriptor: int, salt: bytes, end: int) -> None:
         """Takes over a locked file whose last sound frame ends at `end`."""
-        self.torn_bytes = torn_bytes
         self._path = path
         self._descriptor = descriptor
         self._salt = salt
@@ -93,10 +89,15 @@ class Journal:
             at = found.sound_bytes
             raise DamagedJournal(f"{path}: ends in zeros from offset {at} on", at)
         salt = content[len(MAGIC) : HEAD_BYTES]
-        journal = cls(path, descriptor, salt, found.sound_bytes, found.torn_bytes)
+        journal = cls(path, descriptor, salt, found.sound_bytes)
         if found.torn_bytes:
             os.ftruncate(descriptor, found.sound_bytes)
             os.fsync(descriptor)
+            log.warning(
+                "%s: %d bytes of an entry that was never acknowledged were dropped",
+                path,
+                found.torn_bytes,
+            )
         os.lseek(descriptor, found.sound_bytes, os.SEEK_SET)
         return journal, list(found.payloads)
 

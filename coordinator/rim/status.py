@@ -270,7 +270,7 @@ def consensus(
                 "learner": membership.is_learner(state.ledger, who),
                 "height": peer.height,
                 "round": peer.round,
-                "silent_s": now_s - peer.heard_at_s,
+                "silent_s": now_s - max(state.since_s, peer.heard_at_s),
                 "refused": peer.refused,
                 "wants_dropped": peer.wants_dropped,
             }

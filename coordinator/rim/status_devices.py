@@ -6,7 +6,8 @@ from typing import Any
 
 from coordinator.ledger import views
 from coordinator.rim.tally import DeviceCount, Tally
-from coordinator.state import CoordinatorState, Session
+from coordinator.session import Session
+from coordinator.state import CoordinatorState
 from protocol.ids import DeviceId, device_name
 from protocol.persistent import PersistentMap
 

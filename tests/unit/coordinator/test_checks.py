@@ -75,9 +75,19 @@ def _split(document: Document) -> None:
     document["tasks"][0]["attested"]["split"] = True
 
 
+def _version(
+    number: int, loss: float | None = None, failures: int = 0
+) -> dict[str, object]:
+    return {"version": number, "loss": loss, "evaluation_failures": failures}
+
+
 def _untried(document: Document) -> None:
-    tried = {"loss": 0.5, "accuracy": None}
-    document["tasks"][0]["versions"] = [tried, *[{"loss": None, "accuracy": None}] * 3]
+    versions = [_version(0, loss=0.5), *[_version(n) for n in (1, 2, 3)]]
+    document["tasks"][0]["versions"] = versions
+
+
+def _failed(document: Document) -> None:
+    document["tasks"][0]["versions"] = [_version(0, failures=2), _version(1)]
 
 
 def _set(*path: str, to: object) -> Callable[[Document], None]:
@@ -112,6 +122,7 @@ CASES: list[tuple[str, Callable[[Document], None], Verdict]] = [
         Verdict.WARN,
     ),
     ("tasks.evaluation", _untried, Verdict.WARN),
+    ("tasks.evaluation", _failed, Verdict.WARN),
     ("tasks.dissent", _split, Verdict.FAIL),
     ("tasks.dissent", _set("consensus", "outvoted", to={"a": 1}), Verdict.WARN),
     ("tasks.dissent", _set("consensus", "convicted", to={"a": "x"}), Verdict.WARN),
@@ -133,6 +144,17 @@ def test_check_has_a_row_for_what_is_wrong(
     assert verdicts(document)[name] is verdict
     (row,) = [check for check in check_status(document) if check.name == name]
     assert row.fix
+
+
+def test_check_names_the_version_that_could_not_be_tried_until_one_is(
+    document: Document,
+) -> None:
+    task = document["tasks"][0]
+    task["versions"] = [_version(6, loss=0.5), _version(7, failures=3), _version(8)]
+    (row,) = [c for c in check_status(document) if c.name == "tasks.evaluation"]
+    assert row.found == f"task {task['task']}: version 7 could not be tried, 3 times"
+    task["versions"].append(_version(9, loss=0.4))
+    assert verdicts(document)["tasks.evaluation"] is Verdict.OK
 
 
 def test_checks_as_text_and_json_say_the_same() -> None:
@@ -170,7 +192,7 @@ def test_status_names_refused_peers_and_what_is_around(
         "STATE DIFFERS at 9 certified bb, here cc; state_root differs",
         "broker rights 0x87",
         "disk 3 MB free",
-        "validator no: it follows the chain and does not vote",
+        "no validator no part in the chain",
         "last block 200 s ago",
     ):
         assert words in " ".join(text.split()), words

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator import wanting
-from coordinator.events import PeerArrived
+from coordinator import sharing, wanting
+from coordinator.effects import Tell
+from coordinator.events import PeerArrived, Ticked
 from coordinator.gossip import Subject, blocks_key, payloads
 from coordinator.ledger import wire
 from coordinator.state import Wanted
@@ -86,10 +87,10 @@ def signed(proposal: Proposal) -> Proposal:
     return replace(proposal, signature=signature)
 
 
-def tell(council: Council, member: Member, proposal: Proposal) -> None:
+def tell(council: Council, member: Member, proposal: Proposal, by: int = LIAR) -> None:
     member.effects.clear()
     for payload in payloads(Subject.LEDGER, wire.wrap_proposal(proposal)):
-        event = PeerArrived(KEYS[LIAR].identity, payload)
+        event = PeerArrived(KEYS[by].identity, payload)
         member.step(event, council.now_s)
 
 
@@ -146,6 +147,23 @@ def test_proposal_of_a_liar_in_turn_wants_no_more_than_its_share(
         assert len(member.state.parked) == 1
         assert len(member.state.wanted) == 301
     assert needed in member.state.wanted
+
+
+def test_updates_of_a_proposal_are_asked_of_its_maker_first(
+    council: Council, boards: list[Voter]
+) -> None:
+    council.cut = lambda source, target, message: True
+    member = next(m for m in council.members if proposer(m) != m.index)
+    maker = proposer(member)
+    for seed in range(12):
+        # Ids differ at each run: an order that follows from them is right now and then.
+        made = signed(proposal_of(member, boards[0], maker, seed))
+        tell(council, member, made, maker)
+        member.effects.clear()
+        council.now_s += sharing.UPLOAD_COMES_S
+        member.step(Ticked(), council.now_s)
+        asked = {each.to for each in member.effects if isinstance(each, Tell)}
+        assert asked == {KEYS[maker].identity}
 
 
 def test_status_that_somebody_else_signed_says_nothing_of_a_peer_s_height(

@@ -198,6 +198,59 @@ def test_request_for_chunks_of_what_is_only_elsewhere_is_refused_at_once(
     assert REFUSED.unpack(refused.body).reason == Reason.NOT_HERE
 
 
+def test_board_whose_first_coordinator_tells_it_nothing_waits_for_one_proof_only(
+    council: Council, boards: list[Voter]
+) -> None:
+    board, other = boards
+    liar = KEYS[first_for(council, board)].public
+
+    def proofs() -> int:
+        """Those that come from others: it says that it lives, and no more."""
+        finals = told(council, board, Kind.FINAL)
+        return sum(envelope.sender != liar for envelope in finals)
+
+    (lease,) = council.check_in(board, 0)
+    upload = board.upload(lease)
+    council.send(board, upload)
+    council.contribute(other, 0)
+    council.run(SOON_S)
+    assert proofs() == 0
+    council.send(board, upload)
+    assert proofs() == COUNT - 1
+    assert len(told(council, other, Kind.FINAL)) == 1
+
+    for version in (1, 2):
+        assert council.heads() == [version] * COUNT
+        for each in (board, other):
+            council.contribute(each, version)
+        council.down.clear()
+        council.run(SOON_S)
+        assert proofs() == 1
+        assert len(told(council, other, Kind.FINAL)) == 1
+
+
+def test_board_that_missed_a_proof_is_told_by_one_again_after_a_while(
+    council: Council, boards: list[Voter]
+) -> None:
+    board = boards[0]
+    (lease,) = council.check_in(board, 0)
+    upload = board.upload(lease)
+    council.send(board, upload)
+    council.run(SOON_S)
+    council.send(board, upload)
+
+    turns = [
+        Turn(member.settings, member.state, council.now_s, 0)
+        for member in council.members
+    ]
+    assert sum(duty.is_first(turn, board.device) for turn in turns) == 2
+    for turn in turns:
+        turn.now_s += duty.DOUBT_S
+        # Nobody is heard of for so long here: let all be alive.
+        turn.since_s = turn.now_s
+    assert sum(duty.is_first(turn, board.device) for turn in turns) == 1
+
+
 def test_answers_left_to_others_are_bounded(
     council: Council, boards: list[Voter], monkeypatch: pytest.MonkeyPatch
 ) -> None:

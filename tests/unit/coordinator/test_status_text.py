@@ -69,3 +69,16 @@ def test_status_names_what_was_dropped_because_it_was_too_much() -> None:
     shown = text({"dropped": {"bulk": 3}, "ignored": {"noisy": 9}})
     assert "no room for bulk         3 messages dropped" in shown
     assert "beyond its allowance     noisy: 9 messages dropped" in shown
+
+
+@pytest.mark.parametrize(
+    ("learns", "role"),
+    [(True, "learns, and decides"), (False, "no part in the chain")],
+    ids=["learner", "removed"],
+)
+def test_status_of_who_does_not_decide_says_so_once(learns: bool, role: str) -> None:
+    rows = text(index=None, learns=learns).splitlines()
+    (row,) = [row for row in rows if "validator" in row]
+    assert row.startswith("no validator ")
+    assert role in row
+    assert "validator" not in text(index=0)

@@ -76,3 +76,19 @@ def test_what_a_liar_names_does_not_hold_up_the_rest(
     wanting.want(turn, named(0, 3), source=OWN)
     keys = {key for want in asked(turn) for key in wanting.uploads(want.keys)}  # type: ignore[arg-type]  # ids
     assert set(named(2, 3)) | set(named(0, 3)) <= keys
+
+
+def test_who_names_something_is_asked_before_those_who_do_not(
+    council: Council, boards: list[Voter]
+) -> None:
+    del boards
+    for number in range(12):
+        turn = turn_of(council)
+        (key,) = named(number, 1)
+        wanting.want(turn, [key], first=LIAR, source=LIAR)
+        wanting.want(turn, [key], source=HONEST)
+        asked_in_turn = []
+        for _ in range(2):
+            asked_in_turn += [want.asked for want in asked(turn)]
+            turn.now_s = turn.ask_at_s
+        assert asked_in_turn == [LIAR, HONEST]
