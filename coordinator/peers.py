@@ -36,6 +36,7 @@ from coordinator.sharing import (
 )
 from coordinator.state import Peer, held_key
 from coordinator.submission import advance
+from coordinator.travel import upload_bytes_of
 from coordinator.turn import Turn
 from coordinator.versioning import model_given
 from protocol.chain import BLOCK, PROPOSAL, Proposal, VoteType
@@ -128,7 +129,7 @@ def _take(turn: Turn, who: DeviceId, frame: Frame) -> bool:
             return False
         case Subject.PIECE:
             piece = GIVEN_PIECE.unpack(frame.content)
-            longest = answer_bytes_max(turn)
+            longest = answer_bytes_max(turn, piece.asked)
             new, whole = pulling.piece_given(turn, who, piece, longest)
             if whole is not None:
                 _answered(turn, who, Subject(whole.subject), whole.content)
@@ -156,9 +157,12 @@ def _answered(turn: Turn, who: DeviceId, subject: Subject, content: bytes) -> No
             raise DecodeError("not an answer", Reason.UNKNOWN_KIND)
 
 
-def answer_bytes_max(turn: Turn) -> int:
-    """The longest answer that any task or block needs."""
+def answer_bytes_max(turn: Turn, subject: int) -> int:
+    """The longest answer about a subject that any task or block needs."""
     specs = [task.spec for task in turn.tasks.values()]
+    if subject in (Subject.UPLOAD, Subject.KEY):
+        uploads = [upload_bytes_of(spec.codec, spec.dimension) for spec in specs]
+        return max(uploads, default=0) + _FRAME_OVERHEAD_BYTES
     sizes = [wire.MESSAGE.bytes_max]
     sizes += [spec.bundle_bytes for spec in specs]
     sizes += vouching.sizes(turn)
@@ -271,12 +275,7 @@ def _park(
         _give_back(turn, who, known)
     parked = Parked(proposal.height, proposal.round, proposal.block_id, message, lacks)
     turn.parked = {**turn.parked, who: parked}
-    absent = [
-        identity
-        for key, identity in lacks
-        if not key.startswith(vouching.KEY)
-        and turn.wanted.keys().isdisjoint(wanting.keys([identity]))
-    ]
+    absent = [identity for key, identity in lacks if not key.startswith(vouching.KEY)]
     # Whoever offers a block, or passes it on, has what it names.
     want_later(turn, absent, first=who, source=who)
 

@@ -55,8 +55,7 @@ def announced(turn: Turn, who: DeviceId, packed: bytes) -> None:
     if known is not None or held is not None:
         accusation.met(turn, update)
         return
-    if turn.wanted.keys().isdisjoint(wanting.keys([identity])):
-        want_later(turn, [identity], who, who)
+    want_later(turn, [identity], who, who)
 
 
 def want_later(
@@ -75,7 +74,12 @@ def want_later(
     """
     # Elsewhere boards publish at other brokers: nothing comes here unasked.
     patience_s = UPLOAD_WAITS_S if turn.settings.shared else 0.0
-    keys = wanting.uploads(updates)
+    # Those whose vectors do not open here are asked for with their content keys.
+    closed = [key for key in wanting.keys(updates) if key in turn.wanted]
+    wanting.want(turn, closed, source=source)
+    keys = wanting.uploads(
+        update for update in updates if wanting.keys([update])[0] not in closed
+    )
     wanting.want(turn, keys, UPLOAD_COMES_S, first, patience_s, source)
 
 

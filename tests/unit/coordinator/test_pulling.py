@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from broker.events import Message
-from coordinator import peers, pulling
+from coordinator import peers, pulling, wanting
 from coordinator.events import PeerArrived
 from coordinator.gossip import (
     FRAME,
@@ -17,9 +17,10 @@ from coordinator.gossip import (
     Subject,
     payloads,
 )
+from coordinator.turn import Turn
 from protocol.chunks import CHUNK_BYTES, chunk_at, chunk_count, split
 from protocol.envelope import Kind
-from protocol.ids import Digest, H
+from protocol.ids import DeviceId, Digest, H
 from protocol.messages import REGISTER, Register
 from protocol.task import TASK
 from tests.unit.coordinator.council import KEYS, Council, Member, name, voters
@@ -237,4 +238,52 @@ def test_whole_as_chunks_unasked_is_refused_before_it_is_kept() -> None:
     assert member.state.peers[KEYS[2].identity].assembly is None
     assert peers.LEDGER_FRAME_BYTES_MAX < 5 << 20
     assert len(split(bytes(5 << 20))) == 80
+    council.close()
+
+
+def first_piece(key: Digest, count: int) -> bytes:
+    """The first of so many pieces that are said to answer a wanted update."""
+    whole = bytes(count * CHUNK_BYTES)
+    given = GivenPiece(
+        Subject.UPLOAD, key, Subject.UPLOAD, chunk_at(whole, H(whole), 0)
+    )
+    return FRAME.pack(Frame(Subject.PIECE, GIVEN_PIECE.pack(given)))
+
+
+def wants_of(member: Member, liar: DeviceId, now_s: float) -> list[Digest]:
+    """Has a member ask a liar for updates that it named."""
+    named = [Digest(H(b"hidden", n.to_bytes())) for n in range(4)]
+    turn = Turn(member.settings, member.state, now_s, 0)
+    wanting.want(turn, wanting.uploads(named), first=liar, source=liar)
+    wanting.ask_what_is_due(turn)
+    member.state = turn.state()
+    return named
+
+
+def test_giver_that_stops_in_the_middle_holds_up_nobody_else() -> None:
+    council, liar = opened(0, 1, 2, 3), KEYS[3].identity
+    publish(council)
+    council.run(2.0)
+    council.cut = lambda source, target, m: True
+    member = council.members[1]
+    for task in list(member.state.tasks.values()):
+        wide = replace(task, spec=replace(task.spec, dimension=1 << 22))
+        member.state = replace(member.state, tasks={task.number: wide})
+    for key in wants_of(member, liar, council.now_s):
+        member.step(PeerArrived(liar, first_piece(key, 40)), council.now_s)
+    pulls = [one.pull for one in member.state.wanted.values() if one.pull]
+    held = sum(len(pull.open) for pull in pulls if pull.giver == liar)
+    assert 0 < held <= pulling.OPEN_EACH_MAX
+    council.close()
+
+
+def test_answer_longer_than_any_of_its_kind_is_not_begun() -> None:
+    council, member = pulling_member()
+    liar = KEYS[3].identity
+    for key in wants_of(member, liar, council.now_s):
+        member.step(PeerArrived(liar, first_piece(key, 40)), council.now_s)
+    assert all(
+        one.pull is None for one in member.state.wanted.values() if liar in one.sources
+    )
+    assert "TOO_LARGE" in member.refusals()
     council.close()
