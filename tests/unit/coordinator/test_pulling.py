@@ -197,13 +197,13 @@ def pieces_held(member: Member) -> int:
 def test_piece_of_another_whole_is_refused_and_charged() -> None:
     council, member = pulling_member()
     liar = KEYS[0].identity
-    held, before = pieces_held(member), member.state.peers[liar].allowance
+    held, before = pieces_held(member), member.state.peers[liar].lines[0].allowance
     member.effects.clear()
     member.step(PeerArrived(liar, piece(bytes(BUNDLE[:-1]), DIGEST, 3)), council.now_s)
     assert held >= 1
     assert pieces_held(member) == held
     assert member.refusals() == ["COMMITMENT_MISMATCH"]
-    assert member.state.peers[liar].allowance < before
+    assert member.state.peers[liar].lines[0].allowance < before
     council.close()
 
 
@@ -212,10 +212,10 @@ def test_piece_that_was_asked_for_costs_its_giver_nothing_and_others_do() -> Non
     giver = KEYS[0].identity
     costs = []
     for index in (5, 5):
-        before = member.state.peers[giver].allowance
+        before = member.state.peers[giver].lines[0].allowance
         payload = piece(BUNDLE, DIGEST, index)
         member.step(PeerArrived(giver, payload), council.now_s)
-        costs.append(before - member.state.peers[giver].allowance)
+        costs.append(before - member.state.peers[giver].lines[0].allowance)
     assert costs[0] <= 0 < CHUNK_BYTES < costs[1]
     council.close()
 
@@ -235,7 +235,7 @@ def test_whole_as_chunks_unasked_is_refused_before_it_is_kept() -> None:
     for payload in payloads(Subject.WHOLE, bytes(5 << 20)):
         member.step(PeerArrived(KEYS[2].identity, payload), council.now_s)
     assert set(member.refusals()) == {"TOO_LARGE"} or "MALFORMED" in member.refusals()
-    assert member.state.peers[KEYS[2].identity].assembly is None
+    assert member.state.peers[KEYS[2].identity].lines[0].assembly is None
     assert peers.LEDGER_FRAME_BYTES_MAX < 5 << 20
     assert len(split(bytes(5 << 20))) == 80
     council.close()
