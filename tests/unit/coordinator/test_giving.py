@@ -146,9 +146,9 @@ def test_who_writes_under_another_s_name_at_its_own_broker_uses_up_nothing_of_hi
     council: Council, boards: list[Voter], frame: str
 ) -> None:
     member, broker = council.members[0], 2
-    for number in range(5000):
+    for number in range(8000):
         key = H(number.to_bytes(4))
-        forged = FRAME.pack(Frame(Subject.WHOLE, bytes(80_000)))
+        forged = FRAME.pack(Frame(Subject.WHOLE, bytes(10)))
         if frame == "requests":
             forged = want(Subject.WHOLE, key)
         member.step(PeerArrived(HONEST, forged, broker), council.now_s)
