@@ -17,7 +17,7 @@ from coordinator.gossip import WANT, Frame, GivenPiece, Subject, Want
 from coordinator.state import Pull, Wanted
 from coordinator.turn import Turn
 from protocol.chunks import CHUNK_BYTES, Assembly
-from protocol.errors import InvalidUpdate, Reason
+from protocol.errors import DecodeError, InvalidUpdate, Reason
 from protocol.ids import DeviceId
 
 OPEN_MAX = 16
@@ -50,6 +50,9 @@ def piece_given(
       ProtocolError: If it belongs to something else, or what is complete has another
         digest: then it begins anew with the next coordinator.
     """
+    pruned = given.asked == Subject.BLOCKS and given.given == Subject.SNAPSHOT
+    if given.given != given.asked and not pruned:
+        raise DecodeError("an answer to something else", Reason.UNKNOWN_KIND)
     key = bytes([given.asked]) + given.key
     one, chunk = turn.wanted.get(key), given.chunk
     if one is None or who not in one.asked:

@@ -287,3 +287,19 @@ def test_answer_longer_than_any_of_its_kind_is_not_begun() -> None:
     )
     assert "TOO_LARGE" in member.refusals()
     council.close()
+
+
+@pytest.mark.parametrize("subject", [0, 1, Subject.WANT, Subject.PIECE, 99, 255])
+def test_pieces_of_what_is_no_answer_are_refused(subject: int) -> None:
+    council, member = pulling_member()
+    liar = KEYS[3].identity
+    (key, *_) = wants_of(member, liar, council.now_s)
+    whole = bytes(100)
+    chunk = chunk_at(whole, H(whole), 0)
+    given = GIVEN_PIECE.pack(GivenPiece(Subject.UPLOAD, key, subject, chunk))
+    member.effects.clear()
+    member.step(
+        PeerArrived(liar, FRAME.pack(Frame(Subject.PIECE, given))), council.now_s
+    )
+    assert member.refusals() == ["UNKNOWN_KIND"]
+    council.close()
