@@ -25,7 +25,7 @@ from coordinator.state import Wanted
 from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.evidence import Offence
-from protocol.ids import Digest, H, TaskId
+from protocol.ids import Digest, H, TaskId, Version
 from protocol.keys import SigningKey
 from protocol.messages import CONTRIBUTION, LEASE, Upload
 from protocol.sealing import SEALED, pass_key
@@ -313,10 +313,10 @@ def test_announcements_of_one_displace_its_own_and_are_counted(
 
 @pytest.mark.parametrize(
     ("sender", "version", "reason"),
-    [("stranger", 0, "NOT_ENROLLED"), ("board", 50, "STALE")],
+    [("stranger", Version(0), "NOT_ENROLLED"), ("board", Version(50), "STALE")],
 )
 def test_vector_of_what_enters_no_block_is_not_kept(
-    council: Council, boards: list[Voter], sender: str, version: int, reason: str
+    council: Council, boards: list[Voter], sender: str, version: Version, reason: str
 ) -> None:
     # A proposal may name any update: who gives it has signed it with whatever key.
     member, liar = council.members[0], KEYS[3].identity
