@@ -38,12 +38,13 @@ class PeerArrived:
     Attributes:
       peer: On whose topic.
       payload: A packed `gossip.Frame`.
-      elsewhere: Whether it came from a broker that boards of ours are not clients of.
+      elsewhere: From which other broker it came, counted from 1; 0 for the one that
+        boards of ours are clients of.
     """
 
     peer: DeviceId
     payload: bytes
-    elsewhere: bool = False
+    elsewhere: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,13 +50,14 @@ def asked(turn: Turn, who: DeviceId, want: Want) -> None:
     except ValueError as error:
         raise DecodeError("no such subject", Reason.UNKNOWN_KIND) from error
     peer, now_s = turn.peers[who], turn.now_s
+    line = peer.lines[turn.broker]
     answered = {
         name: at_s
-        for name, at_s in peer.answered.items()
+        for name, at_s in line.answered.items()
         if now_s - at_s < ANSWER_AGAIN_S
     }
     longest = answer_bytes_max(subject, (it.spec for it in turn.tasks.values()))
-    asks, left, refused = peer.asks, peer.answers, 0
+    asks, left, refused = line.asks, line.answers, 0
     for key in want.keys:
         cost = CHUNK_BYTES if want.pieces else longest
         given: list[int] = []
@@ -73,8 +74,10 @@ def asked(turn: Turn, who: DeviceId, want: Want) -> None:
             given.append(piece)
         _give(turn, who, subject, key, given)
     # What was asked in vain counts no further than to nothing.
-    peer = replace(peer, asks=max(0.0, asks), answers=left, answered=answered)
-    turn.peers = {**turn.peers, who: replace(peer, refused=peer.refused + refused)}
+    line = replace(line, asks=max(0.0, asks), answers=left, answered=answered)
+    lines = {**peer.lines, turn.broker: line}
+    peer = replace(peer, lines=lines, refused=peer.refused + refused)
+    turn.peers = {**turn.peers, who: peer}
     if refused:
         detail = f"{device_name(who)} asks too much: {refused} not answered"
         turn.emit(Refuse(None, Reason.BUSY, detail))

@@ -1,9 +1,9 @@
 """Gossip from other coordinators: their ledger's messages, requests and answers.
 
-Each peer has an allowance of bytes that it may say unasked, and one long frame in
-assembly; what we asked for costs it nothing, and what it asks for is in `giving`. A
-proposal is looked into once its maker's turn and signature are checked, and heard by
-the ledger only when we hold the vectors of the updates in it, or
+Each peer has an allowance of bytes that it may say unasked over each broker, and one
+long frame in assembly there; what we asked for costs it nothing, and what it asks for
+is in `giving`. A proposal is looked into once its maker's turn and signature are
+checked, and heard by the ledger only when we hold the vectors of the updates in it, or
 when a quorum prevoted or precommitted its block without us (DESIGN 3.10): then the
 block stands whatever we think, and the vectors are fetched afterwards.
 """
@@ -34,6 +34,7 @@ from coordinator.gossip import (
     model_key,
 )
 from coordinator.ledger import node, offer, transactions, views, wire
+from coordinator.line import Line
 from coordinator.pending import Parked
 from coordinator.sharing import (
     announced,
@@ -44,6 +45,7 @@ from coordinator.sharing import (
 )
 from coordinator.state import Peer, held_key
 from coordinator.submission import advance
+from coordinator.travel import upload_bytes_of
 from coordinator.turn import Turn
 from coordinator.versioning import model_given
 from protocol.chain import BLOCK, PROPOSAL, VOTE, Proposal, VoteType
@@ -76,40 +78,50 @@ _GRID_BYTES = 8
 def heard(turn: Turn, event: PeerArrived) -> None:
     """Takes a message of another coordinator; a bad one is counted."""
     who = turn.speaker = event.peer
+    turn.broker = event.elsewhere
     try:
         if not membership.may_speak(turn.ledger, who):
             raise SignatureError("not a coordinator", Reason.NOT_AUTHORISED)
         if who == membership.own_id(turn.ledger):
             return
-        peer = _credited(turn, who)
+        peer, line = _credited(turn, who)
         cost = max(MESSAGE_COST_MIN_BYTES, len(event.payload))
-        if cost > peer.allowance:
+        if cost > line.allowance:
             turn.peers = {**turn.peers, who: replace(peer, refused=peer.refused + 1)}
-            raise LimitError(f"{device_name(who)} says too much", Reason.BUSY)
-        peer = replace(peer, allowance=peer.allowance - cost)
+            where = " at another broker" if event.elsewhere else ""
+            raise LimitError(f"{device_name(who)} says too much{where}", Reason.BUSY)
         turn.peers = {**turn.peers, who: peer}
+        _put_line(turn, who, replace(line, allowance=line.allowance - cost))
         frame = FRAME.unpack(event.payload)
         membership.check_says(turn.ledger, who, frame)
-        if _take(turn, who, frame, event.elsewhere):
+        if _take(turn, who, frame, bool(event.elsewhere)):
             # What we asked for is our own doing.
-            peer = turn.peers[who]
-            allowance = min(BYTES_BURST, peer.allowance + cost)
-            turn.peers = {**turn.peers, who: replace(peer, allowance=allowance)}
+            line = turn.peers[who].lines[turn.broker]
+            allowance = min(BYTES_BURST, line.allowance + cost)
+            _put_line(turn, who, replace(line, allowance=allowance))
     except ProtocolError as error:
         turn.emit(Refuse(None, error.reason, str(error), who))
 
 
-def _credited(turn: Turn, who: DeviceId) -> Peer:
-    """A peer with what it earned since the last time."""
+def _credited(turn: Turn, who: DeviceId) -> tuple[Peer, Line]:
+    """A peer, and its line with what that earned since the last time."""
     peer = turn.peers.get(who) or Peer()
-    gone_s = turn.now_s - peer.at_s
-    return replace(
-        peer,
-        allowance=min(BYTES_BURST, peer.allowance + gone_s * BYTES_PER_S),
-        asks=min(giving.ASKS_BURST, peer.asks + gone_s * giving.ASKS_PER_S),
-        answers=min(giving.ANSWERS_BURST, peer.answers + gone_s * giving.ANSWERS_PER_S),
+    line = peer.lines.get(turn.broker) or Line()
+    gone_s = turn.now_s - line.at_s
+    line = replace(
+        line,
+        allowance=min(BYTES_BURST, line.allowance + gone_s * BYTES_PER_S),
+        asks=min(giving.ASKS_BURST, line.asks + gone_s * giving.ASKS_PER_S),
+        answers=min(giving.ANSWERS_BURST, line.answers + gone_s * giving.ANSWERS_PER_S),
         at_s=turn.now_s,
     )
+    return replace(peer, lines={**peer.lines, turn.broker: line}), line
+
+
+def _put_line(turn: Turn, who: DeviceId, line: Line) -> None:
+    peer = turn.peers[who]
+    peer = replace(peer, lines={**peer.lines, turn.broker: line})
+    turn.peers = {**turn.peers, who: peer}
 
 
 def _take(turn: Turn, who: DeviceId, frame: Frame, elsewhere: bool) -> bool:
@@ -130,7 +142,7 @@ def _take(turn: Turn, who: DeviceId, frame: Frame, elsewhere: bool) -> bool:
             return False
         case Subject.PIECE:
             piece = GIVEN_PIECE.unpack(frame.content)
-            longest = answer_bytes_max(turn)
+            longest = answer_bytes_max(turn, piece.asked)
             new, whole = pulling.piece_given(turn, who, piece, longest)
             if whole is not None:
                 _answered(turn, who, Subject(whole.subject), whole.content)
@@ -158,9 +170,12 @@ def _answered(turn: Turn, who: DeviceId, subject: Subject, content: bytes) -> No
             raise DecodeError("not an answer", Reason.UNKNOWN_KIND)
 
 
-def answer_bytes_max(turn: Turn) -> int:
-    """The longest answer that any task or block needs."""
+def answer_bytes_max(turn: Turn, subject: int) -> int:
+    """The longest answer about a subject that any task or block needs."""
     specs = [task.spec for task in turn.tasks.values()]
+    if subject in (Subject.UPLOAD, Subject.KEY):
+        uploads = [upload_bytes_of(spec.codec, spec.dimension) for spec in specs]
+        return max(uploads, default=0) + _FRAME_OVERHEAD_BYTES
     sizes = [wire.MESSAGE.bytes_max]
     sizes += [spec.bundle_bytes for spec in specs]
     sizes += vouching.sizes(turn)
@@ -170,8 +185,8 @@ def answer_bytes_max(turn: Turn) -> int:
 
 def _chunk(turn: Turn, who: DeviceId, content: bytes, elsewhere: bool) -> None:
     chunk = CHUNK.unpack(content)
-    peer = turn.peers[who]
-    assembly = peer.assembly
+    line = turn.peers[who].lines[turn.broker]
+    assembly = line.assembly
     if assembly is None or (assembly.digest, assembly.size) != (
         chunk.digest,
         chunk.size,
@@ -180,7 +195,7 @@ def _chunk(turn: Turn, who: DeviceId, content: bytes, elsewhere: bool) -> None:
     assembly = assembly.add(chunk)
     complete = None not in assembly.pieces
     kept = None if complete else assembly
-    turn.peers = {**turn.peers, who: replace(peer, assembly=kept)}
+    _put_line(turn, who, replace(line, assembly=kept))
     if complete:
         frame = FRAME.unpack(assembly.whole())
         if frame.subject != Subject.LEDGER:
@@ -264,12 +279,7 @@ def _park(
         _give_back(turn, who, known)
     parked = Parked(proposal.height, proposal.round, proposal.block_id, message, lacks)
     turn.parked = {**turn.parked, who: parked}
-    absent = [
-        identity
-        for key, identity in lacks
-        if not key.startswith(vouching.KEY)
-        and turn.wanted.keys().isdisjoint(wanting.keys([identity]))
-    ]
+    absent = [identity for key, identity in lacks if not key.startswith(vouching.KEY)]
     # Whoever offers a block, or passes it on, has what it names.
     want_later(turn, absent, first=who, source=who)
 

@@ -9,6 +9,7 @@ take its time, and those who give it have votes to send.
 Source: the pieces and requests of BitTorrent (BEP 3), here of one giver at a time.
 """
 
+from collections import Counter
 from dataclasses import replace
 
 from coordinator.effects import Tell
@@ -16,13 +17,13 @@ from coordinator.gossip import WANT, Frame, GivenPiece, Subject, Want
 from coordinator.state import Pull, Wanted
 from coordinator.turn import Turn
 from protocol.chunks import CHUNK_BYTES, Assembly
-from protocol.errors import InvalidUpdate, Reason
+from protocol.errors import DecodeError, InvalidUpdate, Reason
 from protocol.ids import DeviceId
 
 OPEN_MAX = 16
 """Pieces on their way to us, of everything that we pull: 1 MiB."""
 OPEN_EACH_MAX = 8
-"""Of one answer, so that a giver that sends nothing holds up itself."""
+"""Of one giver, so that one that sends nothing holds up itself."""
 ASK_AT_ONCE_MIN = 4
 BYTES_PER_S = 3e6
 BYTES_BURST = float(OPEN_MAX * CHUNK_BYTES)
@@ -49,6 +50,9 @@ def piece_given(
       ProtocolError: If it belongs to something else, or what is complete has another
         digest: then it begins anew with the next coordinator.
     """
+    pruned = given.asked == Subject.BLOCKS and given.given == Subject.SNAPSHOT
+    if given.given != given.asked and not pruned:
+        raise DecodeError("an answer to something else", Reason.UNKNOWN_KIND)
     key = bytes([given.asked]) + given.key
     one, chunk = turn.wanted.get(key), given.chunk
     if one is None or who not in one.asked:
@@ -95,10 +99,12 @@ def go_on(turn: Turn) -> None:
     earned = (turn.now_s - turn.pull_at_s) * BYTES_PER_S
     turn.pull_bytes = min(BYTES_BURST, turn.pull_bytes + earned)
     turn.pull_at_s = turn.now_s
-    free = OPEN_MAX - sum(len(pull.open) for _, pull in pulls.values())
+    opened: Counter[DeviceId] = Counter()
+    for _, pull in pulls.values():
+        opened[pull.giver] += len(pull.open)
     for key, (one, pull) in pulls.items():
         missing = [at for at in pull.assembly.missing if at not in pull.open]
-        room = min(free, OPEN_EACH_MAX - len(pull.open))
+        room = min(OPEN_MAX - opened.total(), OPEN_EACH_MAX - opened[pull.giver])
         least = min(ASK_AT_ONCE_MIN, len(missing))
         if not missing or room < least:
             continue
@@ -109,7 +115,9 @@ def go_on(turn: Turn) -> None:
             return
         fresh = missing[: min(room, affordable)]
         _ask(turn, key, one, pull, tuple(fresh))
-        free -= len(fresh)
+        opened[pull.giver] += len(fresh)
+        # The others' turn comes before its next one.
+        turn.pulling = (*(one for one in turn.pulling if one != key), key)
 
 
 def _ask(

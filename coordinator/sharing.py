@@ -21,10 +21,18 @@ from coordinator.submission import submit_upload
 from coordinator.turn import Turn
 from coordinator.versioning import resume
 from protocol.envelope import Envelope
-from protocol.errors import ClosedUpdate, InvalidUpdate, Reason, SignatureError
+from protocol.errors import (
+    ClosedUpdate,
+    InvalidUpdate,
+    ProtocolError,
+    Reason,
+    SignatureError,
+    StaleUpdate,
+)
 from protocol.ids import DeviceId, Digest
 from protocol.messages import Contribution
 from protocol.sealing import blob_digest, take_key
+from protocol.task import TaskSpec
 
 UPLOAD_COMES_S = 0.2
 """That an upload may come later to us than to others, before we ask for it."""
@@ -55,8 +63,7 @@ def announced(turn: Turn, who: DeviceId, packed: bytes) -> None:
     if known is not None or held is not None:
         accusation.met(turn, update)
         return
-    if turn.wanted.keys().isdisjoint(wanting.keys([identity])):
-        want_later(turn, [identity], who, who)
+    want_later(turn, [identity], who, who)
 
 
 def want_later(
@@ -75,7 +82,12 @@ def want_later(
     """
     # Elsewhere boards publish at other brokers: nothing comes here unasked.
     patience_s = UPLOAD_WAITS_S if turn.settings.shared else 0.0
-    keys = wanting.uploads(updates)
+    # Those whose vectors do not open here are asked for with their content keys.
+    closed = [key for key in wanting.keys(updates) if key in turn.wanted]
+    wanting.want(turn, closed, source=source)
+    keys = wanting.uploads(
+        update for update in updates if wanting.keys([update])[0] not in closed
+    )
     wanting.want(turn, keys, UPLOAD_COMES_S, first, patience_s, source)
 
 
@@ -170,6 +182,8 @@ def _take(
             raise InvalidUpdate(detail, Reason.COMMITMENT_MISMATCH)
         turn.emit(StoreUpload(identity, update, blob))
         return
+    if known is None:
+        _check_may_enter(turn, update, body, task.spec)
     vector = open_update(turn.settings.gate.key, update, blob, task.spec, content_key)
     check_norm(vector, norm_bound(task.spec, body.pledge))
     turn.emit(StoreUpload(identity, update, blob))
@@ -177,6 +191,27 @@ def _take(
         held = Held(identity, body.version, body.task, turn.now_s, update)
         turn.held = turn.held.put(held_key(device, body.task, body.version), held)
         submit_upload(turn, update)
+
+
+def _check_may_enter(
+    turn: Turn, update: Envelope, body: Contribution, spec: TaskSpec
+) -> None:
+    """Refuses to keep what enters no block: who proposes may name anything.
+
+    Raises:
+      ProtocolError: If no board of the fleet signed it, or for no recent version.
+    """
+    tree = turn.ledger.tree
+    board = views.signer(tree, update.sender)
+    head = views.head(tree, body.task) or 0
+    recent = 0 <= head - body.version <= spec.aggregation.staleness_max
+    if board is not None and recent:
+        return
+    identity = update.identity(turn.settings.gate.chain_id)
+    wanting.forget(turn, wanting.vectors([identity]))
+    if board is None:
+        raise ProtocolError("an update of no board", Reason.NOT_ENROLLED)
+    raise StaleUpdate(f"an update for version {body.version}; the head is {head}")
 
 
 def came(turn: Turn, keys: Sequence[bytes]) -> None:

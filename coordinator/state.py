@@ -15,6 +15,7 @@ from coordinator.leases import LeaseTable
 from coordinator.ledger.node import Diverged, LedgerSettings, LedgerState
 from coordinator.ledger.snapshot import Manifest
 from coordinator.ledger.views import Job
+from coordinator.line import Line
 from coordinator.owed import Left
 from coordinator.pending import Pace, Parked
 from coordinator.selection import Selection
@@ -160,12 +161,7 @@ class Peer:
       near_counter: Of the latest of them that came from our own broker.
       height: That it decides, as it said.
       round: Its round there.
-      assembly: A long frame that is coming in; one at a time.
-      allowance: Bytes that it may say unasked now.
-      asks: Things that it may ask for now.
-      answers: Bytes that it may be answered now.
-      at_s: When these three were true.
-      answered: When each thing was given to it that it asked for a moment ago.
+      lines: What it may say and ask over each broker; 0 is ours.
       refused: How many of its messages and requests were beyond what it may.
       wants_dropped: How many things that it named were not asked for: too many.
     """
@@ -176,12 +172,7 @@ class Peer:
     near_counter: int = 0
     height: int = 0
     round: int = 0
-    assembly: Assembly | None = None
-    allowance: float = 0.0
-    asks: float = 0.0
-    answers: float = 0.0
-    at_s: float = -math.inf
-    answered: Mapping[bytes, float] = field(default_factory=dict)
+    lines: Mapping[int, Line] = field(default_factory=dict)
     refused: int = 0
     wants_dropped: int = 0
 

@@ -34,6 +34,7 @@ class Turn:
       now_ms: Unix time, for the chain's display times only.
       effects: So far, in order.
       speaker: The coordinator whose message is taken; None if it is something else.
+      broker: Over which broker it came; 0 is ours.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Turn:
         self.connected = state.connected
         self.since_s = state.since_s
         self.speaker: DeviceId | None = None
+        self.broker = 0
         self.pace = state.pace
         self.diverged = state.diverged
         self.peers = state.peers

@@ -13,14 +13,14 @@ from coordinator import finality, pulling, wanting
 from coordinator.effects import Examine
 from coordinator.events import Examined
 from coordinator.gossip import DIRECT_BYTES_MAX
-from coordinator.ledger import node, transactions, wire
+from coordinator.ledger import layout, node, transactions, wire
 from coordinator.ledger.state import apply
 from coordinator.state import BundleState, WaitingTask
 from coordinator.submission import advance, submit
 from coordinator.turn import Turn
 from engine.bundle import open_packed
 from protocol.envelope import ENVELOPE, Envelope, Kind
-from protocol.errors import LimitError, ProtocolError, Reason
+from protocol.errors import LimitError, ProtocolError, Reason, SignatureError
 from protocol.ids import DeviceId, Digest, H
 from protocol.task import TASK, TaskSpec
 
@@ -83,13 +83,28 @@ def told(turn: Turn, who: DeviceId, message: bytes, packed: bytes) -> bool:
 
 
 def lacks(turn: Turn, envelope: Envelope) -> tuple[tuple[bytes, Digest], ...]:
-    """What a block with a TASK waits for: the bundle, unless it is sound."""
+    """What a block with a TASK waits for: the bundle, unless it is sound.
+
+    Nothing that no operator signed is looked for: the ledger refuses its block.
+    """
+    if not _is_operators(turn, envelope):
+        return ()
     spec = TASK.unpack(envelope.body)
     key = (KEY + envelope.body, spec.bundle)
     if is_sound(turn, *key):
         return ()
     _look(turn, spec)
     return (key,)
+
+
+def _is_operators(turn: Turn, envelope: Envelope) -> bool:
+    if turn.ledger.tree.get(layout.operator_key(envelope.sender)) is None:
+        return False
+    try:
+        envelope.check(turn.settings.gate.chain_id)
+    except SignatureError:
+        return False
+    return True
 
 
 def is_sound(turn: Turn, key: bytes, bundle: Digest) -> bool:

@@ -3,11 +3,12 @@
 Bounded in number and in attempts; whatever is still needed after that is wanted again
 by whoever needs it. What one coordinator names has room of its own: when that is full
 its oldest goes, is counted, and displaces nothing that another named or that we need
-ourselves. Nobody is believed: what comes proves itself.
+ourselves. Who names something is asked for it, and nobody else is before he names it,
+too: or a liar could have us use up what others give us. Nobody is believed: what comes
+proves itself.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -26,7 +27,9 @@ WANTED_PER_SOURCE_MAX = 2048
 """On the word of one coordinator: what two full blocks name."""
 ATTEMPTS_MAX = 32
 ASKED_BYTES_MAX = 1 << 20
-"""Of answers that may be on their way to us, beside pieces."""
+"""Of answers that may be on their way to us, beside pieces: for what our needs"""
+ASKED_PER_SOURCE_BYTES_MAX = ASKED_BYTES_MAX // 4
+"""and to what one coordinator named."""
 FRUITLESS = 2
 LOOK_S = 0.05
 """Between two looks at what is due, while not all of it could be asked for."""
@@ -157,27 +160,34 @@ def ask_what_is_due(turn: Turn) -> None:
 def _affordable(turn: Turn, due: list[bytes]) -> list[bytes]:
     """As many as may be on their way to us at once: they stand before votes there.
 
-    Those on whose word we ask take turns, so that what nobody has does not hold up the
-    rest; what was asked in vain twice is not counted as on its way.
+    Everybody on whose word we ask has room of its own, and has its oldest asked for
+    first, so that what nobody has holds up nothing that somebody else named. What was
+    asked in vain twice is not counted as on its way.
     """
     specs = [task.spec for task in turn.tasks.values()]
     costs = {subject: answer_bytes_max(subject, specs) for subject in Subject}
-    left = ASKED_BYTES_MAX - sum(
-        costs[Subject(key[0])]
-        for key, one in turn.wanted.items()
-        if 0 < one.attempt <= FRUITLESS and one.again_at_s > turn.now_s
-    )
-    places: Counter[DeviceId] = Counter()
-    ranked = []
-    for key in sorted(due, key=lambda name: (turn.wanted[name].attempt, name)):
-        source = min(turn.wanted[key].sources)
-        ranked.append((places[source], key))
-        places[source] += 1
+    left = {
+        source: ASKED_BYTES_MAX if source == OWN else ASKED_PER_SOURCE_BYTES_MAX
+        for one in turn.wanted.values()
+        for source in one.sources
+    }
+
+    def pay(key: bytes) -> DeviceId:
+        source = max(sorted(turn.wanted[key].sources), key=left.__getitem__)
+        left[source] -= costs[Subject(key[0])]
+        return source
+
+    for key, one in turn.wanted.items():
+        if 0 < one.attempt <= FRUITLESS and one.again_at_s > turn.now_s:
+            pay(key)
     taken: list[bytes] = []
-    for _, key in sorted(ranked):
-        left -= costs[Subject(key[0])]
-        if left < 0 and taken:
-            break
+    served: set[DeviceId] = set()
+    for key in sorted(due, key=lambda name: (turn.wanted[name].attempt, name)):
+        sources = turn.wanted[key].sources
+        cost = costs[Subject(key[0])]
+        if max(left[source] for source in sources) < cost and sources <= served:
+            continue
+        served.add(pay(key))
         taken.append(key)
     return taken
 
@@ -227,6 +237,10 @@ def _whom(turn: Turn, key: bytes, one: Wanted) -> DeviceId | None:
     """
     if one.attempt == 0 and one.first is not None:
         return one.first
+    if OWN not in one.sources:
+        # Who names something has it; others are not to pay for what nobody has.
+        named = sorted(one.sources - one.asked) or sorted(one.sources)
+        return named[one.attempt % len(named)]
     own = turn.ledger.party.key.public
     keys = membership.asked(turn.ledger)
     others = [device_id(public) for public in keys if public != own]

@@ -255,6 +255,8 @@ def _hear_decision(turn: Turn, decision: Decision) -> None:
     if block.header.height < state.consensus.height:
         fork.compare(turn, certificate)
         return
+    # Whoever passes it on can swap the transactions: then it is not we who differ.
+    offer.check_block(block, block_id)
     party = state.party
     validators = party.roster.validators
     check_certificate(certificate, party.chain_id, validators, party.fault_model)

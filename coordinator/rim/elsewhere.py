@@ -94,7 +94,7 @@ class PeerBrokers:
                 self._links[item.number].acknowledge_many((item.event.token,))
                 branch, who, _ = address(topics, topic)
                 if branch == "g" and who != myself:
-                    return PeerArrived(who, payload, elsewhere=True)
+                    return PeerArrived(who, payload, item.number + 1)
             case Connected():
                 self.conditions[item.number] = f"{name} connected"
                 log.info("connected to the broker at %s", name)

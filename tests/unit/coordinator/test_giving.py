@@ -7,7 +7,8 @@ import pytest
 from coordinator import giving, peers
 from coordinator.effects import Give
 from coordinator.events import PeerArrived
-from coordinator.gossip import FRAME, WANT, Frame, Subject, Want
+from coordinator.gossip import FRAME, WANT, Frame, Subject, Want, payloads
+from coordinator.ledger import wire
 from protocol.chunks import CHUNK_BYTES
 from protocol.errors import DecodeError
 from protocol.ids import H
@@ -64,7 +65,7 @@ def test_flood_of_requests_is_answered_as_far_as_its_allowance_goes(
     assert given[HONEST] == honest
     assert member.state.peers[LIAR].refused > 1000
     assert member.state.peers[HONEST].refused == 0
-    assert len(member.state.peers[LIAR].answered) <= giving.ASKS_BURST
+    assert len(member.state.peers[LIAR].lines[0].answered) <= giving.ASKS_BURST
     assert member.refusals().count("BUSY") > 1000
 
 
@@ -138,3 +139,40 @@ def test_flood_of_unasked_bytes_is_dropped_before_decoding_and_named(
     assert refused >= 50
     assert member.refusals().count("BUSY") == refused
     assert member.state.peers[HONEST].refused == 0
+
+
+@pytest.mark.parametrize("frame", ["unasked", "requests"])
+def test_who_writes_under_another_s_name_at_its_own_broker_uses_up_nothing_of_his(
+    council: Council, boards: list[Voter], frame: str
+) -> None:
+    member, broker = council.members[0], 2
+    for number in range(8000):
+        key = H(number.to_bytes(4))
+        forged = FRAME.pack(Frame(Subject.WHOLE, bytes(10)))
+        if frame == "requests":
+            forged = want(Subject.WHOLE, key)
+        member.step(PeerArrived(HONEST, forged, broker), council.now_s)
+    refused = member.state.peers[HONEST].refused
+    assert refused > 0
+
+    member.effects.clear()
+    asked = want(Subject.WHOLE, H(b"bundle"))
+    member.step(PeerArrived(HONEST, asked), council.now_s)
+    assert [(each.to, each.key) for each in gives(member)] == [(HONEST, H(b"bundle"))]
+    assert member.state.peers[HONEST].refused == refused
+
+
+def test_who_writes_under_another_s_name_at_its_own_broker_breaks_nothing_off(
+    council: Council, boards: list[Voter]
+) -> None:
+    member = council.members[0]
+    message = wire.MESSAGE.pack(wire.Message(99, bytes(200_000)))
+    forged = next(payloads(Subject.LEDGER, bytes(300_000)))
+    member.effects.clear()
+    for payload in payloads(Subject.LEDGER, message):
+        member.step(PeerArrived(HONEST, forged, 1), council.now_s)
+        member.step(PeerArrived(HONEST, payload), council.now_s)
+    # It came whole: what is wrong with it is its kind.
+    assert member.refusals() == ["UNKNOWN_KIND"]
+    assert member.state.peers[HONEST].lines[0].assembly is None
+    assert member.state.peers[HONEST].lines[1].assembly is not None

@@ -13,7 +13,7 @@ from coordinator.ledger import wire
 from coordinator.state import Wanted
 from protocol import merkle
 from protocol.chain import BLOCK, Block, Header, Proposal
-from protocol.envelope import ENVELOPE, Envelope, Kind
+from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.genesis import FORMAT_VERSION
 from protocol.ids import (
     SIGNATURE_BYTES,
@@ -25,6 +25,7 @@ from protocol.ids import (
     Version,
 )
 from protocol.messages import CONTRIBUTION, Contribution
+from protocol.task import TASK
 from tests.unit.coordinator.council import (
     CHAIN_ID,
     GENESIS,
@@ -33,6 +34,7 @@ from tests.unit.coordinator.council import (
     Member,
     Voter,
 )
+from tests.unit.coordinator.world import OPERATOR, spec
 
 LIAR = 3
 
@@ -51,9 +53,15 @@ def junk_update(board: Voter, seed: int) -> Envelope:
 
 def proposal_of(member: Member, board: Voter, proposer: int, seed: int) -> Proposal:
     """A well-formed proposal of junk for the member's height; nobody signed it."""
-    packed = tuple(
-        ENVELOPE.pack(junk_update(board, 1000 * seed + n)) for n in range(300)
-    )
+    junk = [junk_update(board, 1000 * seed + n) for n in range(300)]
+    return proposal_with(member, proposer, junk)
+
+
+def proposal_with(
+    member: Member, proposer: int, transactions: list[Envelope]
+) -> Proposal:
+    """An unsigned proposal of some transactions for the member's height."""
+    packed = tuple(ENVELOPE.pack(each) for each in transactions)
     height = member.state.ledger.consensus.height
     own = GENESIS.validators.digest()
     header = Header(
@@ -182,3 +190,23 @@ def test_status_that_somebody_else_signed_says_nothing_of_a_peer_s_height(
         assert member.refusals() == ["BAD_SIGNATURE"]
         assert member.state.peers[liar.identity].height < 10**6
         assert not member.state.wanted
+
+
+@pytest.mark.parametrize("sender", ["nobody", "operator"])
+def test_tasks_that_no_operator_signed_make_nobody_look_for_bundles(
+    council: Council, boards: list[Voter], sender: str
+) -> None:
+    council.cut = lambda source, target, message: True
+    member = council.members[0]
+    junk = []
+    for number in range(80):
+        task = replace(spec(), bundle=H(b"bundle", number.to_bytes()))
+        made = sign(OPERATOR, CHAIN_ID, Kind.TASK, 1000 + number, TASK.pack(task))
+        who = OPERATOR.public if sender == "operator" else KEYS[LIAR].public
+        junk.append(replace(made, sender=who, signature=bytes(SIGNATURE_BYTES)))
+    before = dict(member.state.bundles)
+    offered = proposal_with(member, proposer(member), junk)
+    tell(council, member, signed(offered))
+    council.run(1.0)
+    assert member.state.bundles == before
+    assert kept(member) == 0

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from broker.events import Message
-from coordinator import peers, pulling
+from coordinator import peers, pulling, wanting
 from coordinator.events import PeerArrived
 from coordinator.gossip import (
     FRAME,
@@ -17,9 +17,10 @@ from coordinator.gossip import (
     Subject,
     payloads,
 )
+from coordinator.turn import Turn
 from protocol.chunks import CHUNK_BYTES, chunk_at, chunk_count, split
 from protocol.envelope import Kind
-from protocol.ids import Digest, H
+from protocol.ids import DeviceId, Digest, H
 from protocol.messages import REGISTER, Register
 from protocol.task import TASK
 from tests.unit.coordinator.council import KEYS, Council, Member, name, voters
@@ -196,13 +197,13 @@ def pieces_held(member: Member) -> int:
 def test_piece_of_another_whole_is_refused_and_charged() -> None:
     council, member = pulling_member()
     liar = KEYS[0].identity
-    held, before = pieces_held(member), member.state.peers[liar].allowance
+    held, before = pieces_held(member), member.state.peers[liar].lines[0].allowance
     member.effects.clear()
     member.step(PeerArrived(liar, piece(bytes(BUNDLE[:-1]), DIGEST, 3)), council.now_s)
     assert held >= 1
     assert pieces_held(member) == held
     assert member.refusals() == ["COMMITMENT_MISMATCH"]
-    assert member.state.peers[liar].allowance < before
+    assert member.state.peers[liar].lines[0].allowance < before
     council.close()
 
 
@@ -211,10 +212,10 @@ def test_piece_that_was_asked_for_costs_its_giver_nothing_and_others_do() -> Non
     giver = KEYS[0].identity
     costs = []
     for index in (5, 5):
-        before = member.state.peers[giver].allowance
+        before = member.state.peers[giver].lines[0].allowance
         payload = piece(BUNDLE, DIGEST, index)
         member.step(PeerArrived(giver, payload), council.now_s)
-        costs.append(before - member.state.peers[giver].allowance)
+        costs.append(before - member.state.peers[giver].lines[0].allowance)
     assert costs[0] <= 0 < CHUNK_BYTES < costs[1]
     council.close()
 
@@ -234,7 +235,71 @@ def test_whole_as_chunks_unasked_is_refused_before_it_is_kept() -> None:
     for payload in payloads(Subject.WHOLE, bytes(5 << 20)):
         member.step(PeerArrived(KEYS[2].identity, payload), council.now_s)
     assert set(member.refusals()) == {"TOO_LARGE"} or "MALFORMED" in member.refusals()
-    assert member.state.peers[KEYS[2].identity].assembly is None
+    assert member.state.peers[KEYS[2].identity].lines[0].assembly is None
     assert peers.LEDGER_FRAME_BYTES_MAX < 5 << 20
     assert len(split(bytes(5 << 20))) == 80
+    council.close()
+
+
+def first_piece(key: Digest, count: int) -> bytes:
+    """The first of so many pieces that are said to answer a wanted update."""
+    whole = bytes(count * CHUNK_BYTES)
+    given = GivenPiece(
+        Subject.UPLOAD, key, Subject.UPLOAD, chunk_at(whole, H(whole), 0)
+    )
+    return FRAME.pack(Frame(Subject.PIECE, GIVEN_PIECE.pack(given)))
+
+
+def wants_of(member: Member, liar: DeviceId, now_s: float) -> list[Digest]:
+    """Has a member ask a liar for updates that it named."""
+    named = [Digest(H(b"hidden", n.to_bytes())) for n in range(4)]
+    turn = Turn(member.settings, member.state, now_s, 0)
+    wanting.want(turn, wanting.uploads(named), first=liar, source=liar)
+    wanting.ask_what_is_due(turn)
+    member.state = turn.state()
+    return named
+
+
+def test_giver_that_stops_in_the_middle_holds_up_nobody_else() -> None:
+    council, liar = opened(0, 1, 2, 3), KEYS[3].identity
+    publish(council)
+    council.run(2.0)
+    council.cut = lambda source, target, m: True
+    member = council.members[1]
+    for task in list(member.state.tasks.values()):
+        wide = replace(task, spec=replace(task.spec, dimension=1 << 22))
+        member.state = replace(member.state, tasks={task.number: wide})
+    for key in wants_of(member, liar, council.now_s):
+        member.step(PeerArrived(liar, first_piece(key, 40)), council.now_s)
+    pulls = [one.pull for one in member.state.wanted.values() if one.pull]
+    held = sum(len(pull.open) for pull in pulls if pull.giver == liar)
+    assert 0 < held <= pulling.OPEN_EACH_MAX
+    council.close()
+
+
+def test_answer_longer_than_any_of_its_kind_is_not_begun() -> None:
+    council, member = pulling_member()
+    liar = KEYS[3].identity
+    for key in wants_of(member, liar, council.now_s):
+        member.step(PeerArrived(liar, first_piece(key, 40)), council.now_s)
+    assert all(
+        one.pull is None for one in member.state.wanted.values() if liar in one.sources
+    )
+    assert "TOO_LARGE" in member.refusals()
+    council.close()
+
+
+@pytest.mark.parametrize("subject", [0, 1, Subject.WANT, Subject.PIECE, 99, 255])
+def test_pieces_of_what_is_no_answer_are_refused(subject: int) -> None:
+    council, member = pulling_member()
+    liar = KEYS[3].identity
+    (key, *_) = wants_of(member, liar, council.now_s)
+    whole = bytes(100)
+    chunk = chunk_at(whole, H(whole), 0)
+    given = GIVEN_PIECE.pack(GivenPiece(Subject.UPLOAD, key, subject, chunk))
+    member.effects.clear()
+    member.step(
+        PeerArrived(liar, FRAME.pack(Frame(Subject.PIECE, given))), council.now_s
+    )
+    assert member.refusals() == ["UNKNOWN_KIND"]
     council.close()

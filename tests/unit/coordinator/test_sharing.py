@@ -22,11 +22,12 @@ from coordinator.gossip import (
 )
 from coordinator.ledger import views, wire
 from coordinator.state import Wanted
+from coordinator.turn import Turn
 from protocol.envelope import ENVELOPE, Envelope, Kind
 from protocol.evidence import Offence
-from protocol.ids import Digest, H, TaskId
+from protocol.ids import Digest, H, TaskId, Version
 from protocol.keys import SigningKey
-from protocol.messages import CONTRIBUTION, Upload
+from protocol.messages import CONTRIBUTION, LEASE, Upload
 from protocol.sealing import SEALED, pass_key
 from tests.unit.coordinator.council import (
     CHAIN_ID,
@@ -308,3 +309,32 @@ def test_announcements_of_one_displace_its_own_and_are_counted(
     assert wanted[named[0]].sources == {honest}
     assert member.state.peers[liar].wants_dropped == 1
     assert member.state.peers[honest].wants_dropped == 0
+
+
+@pytest.mark.parametrize(
+    ("sender", "version", "reason"),
+    [("stranger", Version(0), "NOT_ENROLLED"), ("board", Version(50), "STALE")],
+)
+def test_vector_of_what_enters_no_block_is_not_kept(
+    council: Council, boards: list[Voter], sender: str, version: Version, reason: str
+) -> None:
+    # A proposal may name any update: who gives it has signed it with whatever key.
+    member, liar = council.members[0], KEYS[3].identity
+    (lease,) = council.check_in(boards[0], 0)
+    granted = replace(LEASE.unpack(lease.body), version=version)
+    lease = replace(lease, body=LEASE.pack(granted))
+    voter = boards[0] if sender == "board" else Voter(SigningKey(b"\x07" * 32))
+    upload = voter.upload(lease)
+    turn = Turn(member.settings, member.state, council.now_s, 0)
+    wanting.want(turn, wanting.uploads([identity(upload)]), source=liar)
+    member.state = turn.state()
+    member.effects.clear()
+
+    given = GIVEN_UPLOAD.pack(GivenUpload(upload.update, upload.blob))
+    for payload in payloads(Subject.UPLOAD, given):
+        member.step(PeerArrived(liar, payload), council.now_s)
+
+    assert reasons(member) == [reason]
+    assert not member.state.held
+    assert not member.state.wanted
+    assert member.store.upload(identity(upload)) is None

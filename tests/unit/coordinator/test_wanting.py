@@ -8,7 +8,7 @@ from coordinator.gossip import WANT, Subject, Want
 from coordinator.state import OWN
 from coordinator.travel import answer_bytes_max
 from coordinator.turn import Turn
-from protocol.ids import H
+from protocol.ids import Digest, H
 from tests.unit.coordinator.council import KEYS, Council, Voter
 
 LIAR, HONEST = KEYS[3].identity, KEYS[2].identity
@@ -92,3 +92,45 @@ def test_who_names_something_is_asked_before_those_who_do_not(
             asked_in_turn += [want.asked for want in asked(turn)]
             turn.now_s = turn.ask_at_s
         assert asked_in_turn == [LIAR, HONEST]
+
+
+def test_what_a_liar_names_anew_all_the_time_does_not_hold_up_the_rest(
+    council: Council, boards: list[Voter]
+) -> None:
+    turn = turn_of(council)
+    liar, honest = sorted((LIAR, HONEST))
+    seen: set[bytes] = set()
+    for number in range(60):
+        # Of small names, so that an order by name would have them first.
+        junk = [
+            Digest(bytes(2) + H(number.to_bytes(), n.to_bytes())[2:]) for n in range(20)
+        ]
+        wanting.want(turn, wanting.uploads(junk), source=liar)
+        if number == 10:
+            wanting.want(turn, named(2, 3), source=honest)
+            # The liar names the same, to have it wait among its own.
+            wanting.want(turn, named(2, 3), source=liar)
+        for want in asked(turn):
+            seen |= set(wanting.uploads(want.keys))  # type: ignore[arg-type]  # ids
+        if number == 14:
+            assert set(named(2, 3)) <= seen
+        turn.now_s += wanting.LOOK_S
+
+
+def test_what_a_liar_names_is_asked_of_nobody_else_until_somebody_else_names_it(
+    council: Council, boards: list[Voter]
+) -> None:
+    turn = turn_of(council)
+    key = named(3, 1)
+    wanting.want(turn, key, source=LIAR)
+    whom = set()
+    for _ in range(40):
+        whom |= {want.asked for want in asked(turn)}
+        turn.now_s = max(turn.ask_at_s, turn.now_s + 0.01)
+    assert whom == {LIAR}
+
+    wanting.want(turn, key, source=HONEST)
+    for _ in range(40):
+        whom |= {want.asked for want in asked(turn)}
+        turn.now_s = max(turn.ask_at_s, turn.now_s + 0.01)
+    assert whom == {LIAR, HONEST}

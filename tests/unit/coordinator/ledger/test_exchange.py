@@ -8,6 +8,7 @@ import pytest
 from coordinator.ledger import wire
 from coordinator.ledger.node import (
     BlamePeer,
+    Diverged,
     Gossip,
     PeerMessage,
     StoreBlock,
@@ -208,6 +209,18 @@ def test_decision_is_believed_with_its_certificate_only() -> None:
     hear(me, wire.wrap_decision(block, whole))
     assert me.state.height == 1
     assert me.of(StoreBlock)
+
+
+def test_decision_whose_bytes_were_swapped_does_not_say_that_we_differ() -> None:
+    world, me, proposal = start()
+    block = BLOCK.unpack(proposal.block)
+    whole = certificate(world, VoteType.PRECOMMIT, proposal.block_id)
+    empty = replace(block, transactions=())
+    (blame,) = hear(me, wire.wrap_decision(empty, whole))
+    assert blame.reason is Reason.INVALID_BLOCK
+    assert me.of(Diverged) == []
+    assert hear(me, wire.wrap_decision(block, whole)) == [blame]
+    assert me.state.height == 1
 
 
 def test_decision_for_a_block_that_we_hold_needs_its_certificate_too() -> None:
