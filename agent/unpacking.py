@@ -13,8 +13,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
-from engine.graph import Graph, Node, Port, Tensor, Type
+from engine.graph import Graph, Node, Port, Tensor, Type, size
+from engine.operators import MANY
 
 _THETA, _GRADIENT = "theta", "gradient"
 
@@ -101,13 +103,13 @@ def _views(
     rest = []
     for node in nodes:
         view = views.get(node.inputs[0])
-        sizes = _sizes(tensors, node)
+        sizes = None if view is None else _sizes(tensors, node)
         if view is None or sizes is None:
             rest.append(node)
         elif node.operator == "Split" and _cuts(node, sizes, view):
-            starts = [view.start + sum(sizes[:k]) for k in range(len(sizes))]
-            for name, start, size in zip(node.outputs, starts, sizes, strict=True):
-                views[name] = View(name, start, (size,))
+            starts = accumulate(sizes[:-1], initial=view.start)
+            for name, start, length in zip(node.outputs, starts, sizes, strict=True):
+                views[name] = View(name, start, (length,))
         elif node.operator == "Reshape" and math.prod(sizes) == math.prod(view.shape):
             name = node.outputs[0]
             views[name] = View(name, view.start, sizes)
@@ -155,7 +157,7 @@ def _live(nodes: list[Node], wanted: set[str]) -> list[Node]:
 def _sizes(tensors: Mapping[str, Tensor], node: Node) -> tuple[int, ...] | None:
     """The second input of a node if it is a constant of positive integers."""
     tensor = tensors.get(node.inputs[1]) if len(node.inputs) > 1 else None
-    if tensor is None or tensor.type is not Type.INT64:
+    if tensor is None or tensor.type is not Type.INT64 or size(tensor.shape) > MANY:
         return None
     sizes = tensor.integers()
     return sizes if min(sizes, default=0) > 0 else None

@@ -50,6 +50,8 @@ def examined(bundle: Digest, content: bytes | None) -> Examined:
         opened = open_packed(content)
     except ProtocolError as error:
         return Examined(bundle, fault=str(error) or "refused")
+    except Exception as error:  # noqa: BLE001 - one bundle that nobody thought of would end all coordinators at once
+        return Examined(bundle, fault=f"cannot be read ({type(error).__name__})")
     return Examined(bundle, dimension=opened.manifest.dimension, size=len(content))
 
 

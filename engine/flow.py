@@ -8,18 +8,18 @@ constants has a bound; what it sizes by shapes is bounded by the process that ru
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
 from engine.graph import Graph, Node, Tensor, Type
 from engine.operators import OPERATORS
+from engine.reading import RANK_MAX
 from protocol.errors import DecodeError, LimitError
 
 ELEMENTS_MAX = 1 << 26
 """Values that one node makes out of constants alone; four times the largest theta."""
-SIZES_MAX = 4096
-"""Numbers in a constant that says sizes."""
+SIZES_MAX = 2 * RANK_MAX
+"""Numbers in a value that says sizes: `Pad` has two for each axis."""
 _COMPARISONS = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 _TRUTH = frozenset({*_COMPARISONS, "And", "IsInf", "IsNaN", "Not", "Or"})
 _REAL_ONLY = frozenset(
@@ -63,7 +63,7 @@ def check_sizes(graph: Graph) -> None:
         may be zero.
       LimitError: If constants ask for more than `ELEMENTS_MAX` values.
     """
-    tensors = {tensor.name: tensor for tensor in graph.tensors}
+    divisors = _Divisors(graph)
     values = {port.name: Value(Source.DATA, port.type) for port in graph.inputs}
     for tensor in graph.tensors:
         sizes = _numbers(tensor)
@@ -71,7 +71,7 @@ def check_sizes(graph: Graph) -> None:
     for node in graph.nodes:
         read = [values[name] if name else None for name in node.inputs]
         _check_sources(node, read)
-        _check_division(node, read, tensors)
+        _check_division(node, read, divisors)
         _check_elements(node, read)
         for index, name in enumerate(node.outputs):
             if name:
@@ -92,21 +92,33 @@ def _check_sources(node: Node, read: list[Value | None]) -> None:
             )
 
 
-def _check_division(
-    node: Node, read: list[Value | None], tensors: Mapping[str, Tensor]
-) -> None:
+class _Divisors:
+    """Which constants whole numbers may be divided by; each is looked at once."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._tensors = {tensor.name: tensor for tensor in graph.tensors}
+        self._known: dict[str, bool] = {}
+
+    def takes(self, name: str) -> bool:
+        """Whether it is a constant of positive whole numbers."""
+        if name not in self._known:
+            tensor = self._tensors.get(name)
+            self._known[name] = (
+                tensor is not None and tensor.type.whole and tensor.is_positive()
+            )
+        return self._known[name]
+
+
+def _check_division(node: Node, read: list[Value | None], divisors: _Divisors) -> None:
     value = read[0] if read else None
     if value is None or value.type is Type.FLOAT32:
         return
     if node.operator in _REAL_ONLY:
         raise DecodeError(f"graph: {node.operator} of whole numbers is refused")
-    if node.operator in _DIVIDING:
-        divisor = tensors.get(node.inputs[1]) if len(node.inputs) > 1 else None
-        whole = divisor is not None and divisor.type.whole
-        if divisor is None or not whole or min(divisor.integers(), default=1) < 1:
-            raise DecodeError(
-                f"graph: {node.operator} of whole numbers by no positive constant"
-            )
+    if node.operator in _DIVIDING and not divisors.takes(node.inputs[1]):
+        raise DecodeError(
+            f"graph: {node.operator} of whole numbers by no positive constant"
+        )
 
 
 def _check_elements(node: Node, read: list[Value | None]) -> None:
@@ -181,4 +193,6 @@ def _sizes(node: Node, read: list[Value | None]) -> tuple[int | None, ...] | Non
         if value is None or value.sizes is None:
             return None
         joined.extend(value.sizes)
-    return tuple(joined) if len(joined) <= SIZES_MAX else None
+        if len(joined) > SIZES_MAX:
+            return None
+    return tuple(joined)

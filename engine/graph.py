@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+import numpy as np
+
 OPSET_MIN, OPSET_MAX = 13, 21
 """Operator sets that are run; what is known of operators holds in all of them."""
 
@@ -59,6 +61,12 @@ class Tensor:
         assert self.type.whole
         letter = "i" if self.type is Type.INT32 else "q"
         return struct.unpack(f"<{size(self.shape)}{letter}", self.raw)
+
+    def is_positive(self) -> bool:
+        """Whether its entries, which are whole numbers, are all above zero."""
+        assert self.type.whole
+        kind = "<i4" if self.type is Type.INT32 else "<i8"
+        return bool((np.frombuffer(self.raw, kind) > 0).all())
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ def check_fields(value: object, place: str, names: tuple[str, ...]) -> None:
     if not isinstance(value, dict):
         raise DecodeError(f"{place}: expected an object")
     if sorted(value) != sorted(names):
-        odd = sorted(set(value) ^ set(names))
-        raise DecodeError(f"{place}: missing or unknown: {', '.join(odd)[:200]}")
+        odd = ", ".join(sorted(set(value) ^ set(names)))
+        shown = "".join(c if c.isprintable() else "?" for c in odd[:200])
+        raise DecodeError(f"{place}: missing or unknown: {shown}")
 
 
 def items(value: object, place: str, most: int) -> list[Any]:

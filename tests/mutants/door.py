@@ -8,6 +8,7 @@ _BUNDLE = ("tests/unit/engine/test_bundle.py",)
 _ARRAYS = ("tests/unit/engine/test_arrays.py",)
 _ORT = ("tests/unit/engine/test_ort.py",)
 _BOARD = ("tests/contract/test_door.py",)
+_FLOW = ("tests/unit/engine/test_flow.py",)
 _VOUCHING = ("tests/unit/coordinator/test_vouching.py",)
 _EVALUATOR = ("tests/unit/coordinator/test_evaluator.py",)
 
@@ -58,9 +59,30 @@ DOOR = (
     Mutant(
         "whole numbers are divided by anything",
         "engine/flow.py",
-        "        _check_division(node, read, tensors)\n",
+        "        _check_division(node, read, divisors)\n",
         "",
         _CHECKING,
+    ),
+    Mutant(
+        "any number of sizes",
+        "engine/flow.py",
+        "SIZES_MAX = 2 * RANK_MAX",
+        "SIZES_MAX = 4096",
+        _FLOW,
+    ),
+    Mutant(
+        "a constant read for each division",
+        "engine/flow.py",
+        "        if name not in self._known:\n",
+        "        if name:\n",
+        _FLOW,
+    ),
+    Mutant(
+        "an unforeseen bundle ends the coordinator",
+        "coordinator/vouching.py",
+        "    except Exception as error:",
+        "    except ArithmeticError as error:",
+        _VOUCHING,
     ),
     Mutant(
         "operators off the list are run",

@@ -1,9 +1,12 @@
 """A task enters the chain only with a bundle that boards would run."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
+import numpy as np
 import pytest
 
 from coordinator.effects import Examine, Refuse, RemoveInbox, Report
@@ -12,7 +15,11 @@ from coordinator.gossip import FRAME, Frame, Subject
 from coordinator.ledger import transactions, views, wire
 from coordinator.vouching import BUNDLES_MAX, TASKS_WAITING_MAX, examined
 from engine.bundle import GRAPHS
-from protocol.bundle import EVALUATE, THETA
+from engine.graph import Node, Tensor, Type
+from engine.reading import read_graph
+from engine.writing import write_graph
+from protocol.bundle import EVALUATE, MANIFEST, THETA, unpack_bundle
+from protocol.codec import encode
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
 from protocol.errors import Reason
 from protocol.ids import Digest, H
@@ -47,7 +54,28 @@ def test_examined_bundle_that_boards_run_is_sound() -> None:
     assert found == Examined(H(packed), dimension=36, size=len(packed))
 
 
+def with_sizes_beyond_text() -> bytes:
+    """An `Expand` to so many values that Python refuses to write out how many."""
+    graph = read_graph(unpack_bundle(repacked({}))[EVALUATE])
+    sizes = np.full(300, 1 << 62, "<i8").tobytes()
+    constant = Tensor("sizes", Type.INT64, (300,), sizes)
+    node = Node("Expand", "", ("theta", "sizes"), ("large",), {})
+    changed = replace(
+        graph, tensors=(*graph.tensors, constant), nodes=(*graph.nodes, node)
+    )
+    return repacked({EVALUATE: write_graph(changed)})
+
+
+def with_unprintable_field() -> bytes:
+    files = unpack_bundle(repacked({}))
+    manifest = json.loads(files[MANIFEST]) | {"\ud800\n": 1}
+    files[MANIFEST] = json.dumps(manifest).encode()
+    return encode([[name, files[name]] for name in sorted(files)])
+
+
 HOSTILE: dict[str, Callable[[], bytes]] = {
+    "sizes beyond text": with_sizes_beyond_text,
+    "unprintable field": with_unprintable_field,
     "no bundle": lambda: b"garbage",
     "no theta": lambda: repacked({THETA: b"PK"}),
     "file of ours": lambda: with_external_constant(EVALUATE, "keys/signing"),
@@ -66,7 +94,15 @@ def test_examined_bundle_that_boards_refuse_has_a_fault(case: str) -> None:
     found = examined(H(packed), packed)
 
     assert found.fault
+    assert found.fault.isprintable()
     assert not found.absent
+
+
+def test_examining_ends_in_a_fault_whatever_is_raised() -> None:
+    # Not bytes at all stands for what the checks do not foresee.
+    found = examined(H(b"b"), cast("bytes", object()))
+
+    assert found.fault == "cannot be read (TypeError)"
 
 
 def test_task_waits_for_the_examination_and_enters_a_block_then() -> None:
