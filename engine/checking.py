@@ -34,9 +34,11 @@ _RANGES = {
     **dict.fromkeys(("keepdims", "noop_with_empty_axes", "allowzero"), _FLAG),
     **dict.fromkeys(("transA", "transB", "ceil_mode", "count_include_pad"), _FLAG),
     **dict.fromkeys(("exclusive", "reverse", "largest", "sorted"), _FLAG),
-    **dict.fromkeys(("detect_negative", "detect_positive", "fmod"), _FLAG),
+    **dict.fromkeys(("detect_negative", "detect_positive"), _FLAG),
     **dict.fromkeys(("storage_order", "stash_type"), _FLAG),
     "group": (1, NUMBER_MAX),
+    # The remainder of real numbers takes a time that their quotient decides.
+    "fmod": (0, 0),
 }
 """Of whole numbers by the attribute's name."""
 _TEXTS = {

@@ -323,6 +323,19 @@ def test_division_by_a_positive_constant_is_taken(dtype: type[np.integer]) -> No
     check(nodes, {"d": np.array([7], dtype)})
 
 
+@pytest.mark.parametrize("kind", [FLOAT, TensorProto.INT64])
+def test_remainder_of_real_numbers_is_refused(kind: int) -> None:
+    nodes = [
+        node("Cast", ["x"], ["w"], to=kind),
+        node("Mod", ["w", "d"], ["m"], fmod=1),
+        node("Cast", ["m"], ["out"], to=FLOAT),
+    ]
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+
+    with pytest.raises(LimitError, match="fmod"):
+        check(nodes, {"d": np.array([7], dtype)})
+
+
 HIDDEN_KIND: dict[str, Nodes] = {
     "Identity": [node("Identity", ["y"], ["w"])],
     "Where": [node("Where", ["c", "y", "y"], ["w"])],
