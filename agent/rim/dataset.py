@@ -12,10 +12,9 @@ file and row, and never by the value.
 Letters: `n` records.
 """
 
-import csv
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -24,32 +23,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.orders import COMPLAINT_CHARS_MAX, COMPLAINTS_MAX, DataFacts
+from agent.rim.pieces import Complaints, Room, csv_pieces, is_numeric, npz_pieces
 from protocol.bundle import Manifest, Port, Preprocessing
 from protocol.errors import ConfigError
 
 FILES_MAX = 4096
 SUFFIXES = (".npz", ".csv")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+READING_BYTES = 4 << 20
+"""What the pieces take beside the records, at most a few of them at a time."""
+_COPIES = 2
+"""A record stands in its file's part and in the whole."""
+_INDEX_BYTES = 16
+"""For each record, of whoever deals them out."""
 _NUMBERS = "iufb"
 _TEXTS = "US"
 _INT64_END = 2.0**63
 Rows = NDArray[np.bool_]
 """(n,) which records are usable."""
-
-
-@dataclass
-class Complaints:
-    """What is wrong with records: a count, and the first few reasons."""
-
-    unusable: int = 0
-    first: list[str] = field(default_factory=list)
-
-    def about(self, text: str, count: int = 1) -> None:
-        """Notes so many records that cannot be used; nothing for 0."""
-        self.unusable += count
-        if len(self.first) < COMPLAINTS_MAX:
-            shown = "".join(c if c.isprintable() else "?" for c in text)
-            self.first.append(shown[:COMPLAINT_CHARS_MAX])
 
 
 @dataclass(frozen=True)
@@ -92,21 +82,54 @@ def data_files(folder: Path) -> list[Path]:
     return found
 
 
-def read_dataset(folder: Path, manifest: Manifest, label: str = "") -> DataSet:
-    """Reads all records that can be used.
+def records_max(manifest: Manifest, bytes_max: int) -> int | None:
+    """How many records are read at most; None if nothing bounds them.
+
+    A function of the limit and of what one record is, and of no record.
+
+    Args:
+      manifest: The bundle's.
+      bytes_max: What reading may take at its peak; 0 for no limit.
+    """
+    if not bytes_max:
+        return None
+    ports = manifest.input, manifest.target
+    sizes = [math.prod(p.shape) * np.dtype(p.dtype).itemsize for p in ports]
+    one = _COPIES * sum(sizes) + _INDEX_BYTES
+    return max(0, bytes_max - READING_BYTES) // one
+
+
+def read_dataset(
+    folder: Path, manifest: Manifest, label: str = "", bytes_max: int = 0
+) -> DataSet:
+    """Reads all records that can be used, up to a number of places in the files.
 
     Args:
       folder: Where the files are.
       manifest: The bundle's; says what one record is.
       label: The target's column in CSV files; empty for the last one.
+      bytes_max: What reading may take at its peak; 0 for no limit. The first
+        `records_max` places count, usable or not, and what stands after them is none.
 
     Raises:
       ConfigError: If there are no data files; for nothing that is in them.
     """
     said = Complaints()
-    parts = [_read(path, manifest, label, said) for path in data_files(folder)]
-    x = np.concatenate([part[0] for part in parts])
-    y = np.concatenate([part[1] for part in parts])
+    most = records_max(manifest, bytes_max)
+    room = Room(most)
+    parts = []
+    for path in data_files(folder):
+        parts += _read(path, manifest, label, said, room)
+    if room.passed:
+        text = f"{room.passed}: beyond {most} records; raise training.memory_mb"
+        said.first.insert(0, text[:COMPLAINT_CHARS_MAX])
+        del said.first[COMPLAINTS_MAX:]
+    parts = parts or [_none(manifest)]
+    if len(parts) == 1:
+        x, y = parts[0]
+    else:
+        x = np.concatenate([part[0] for part in parts])
+        y = np.concatenate([part[1] for part in parts])
     with np.errstate(all="ignore"):
         return DataSet(_preprocessed(x, manifest.preprocessing), y, said)
 
@@ -123,17 +146,19 @@ def _none(manifest: Manifest) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _read(
-    path: Path, manifest: Manifest, label: str, said: Complaints
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The usable records of one file."""
+    path: Path, manifest: Manifest, label: str, said: Complaints, room: Room
+) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """The usable records of one file, in pieces."""
+    parts = []
     try:
-        read = _read_npz if path.suffix == ".npz" else _read_csv
-        raw_x, raw_y, name_of = read(path, manifest, label, said)
-        with np.errstate(all="ignore"):
-            return _usable(raw_x, raw_y, name_of, manifest, said)
+        pieces = npz_pieces if path.suffix == ".npz" else csv_pieces
+        for raw_x, raw_y, name_of in pieces(path, manifest, label, said, room):
+            with np.errstate(all="ignore"):
+                parts.append(_usable(raw_x, raw_y, name_of, manifest, said))
     except Exception as error:  # noqa: BLE001 - no content of a file may stop a board; its text could show values
         said.about(f"{path.name}: cannot be read ({type(error).__name__})")
-        return _none(manifest)
+        return []
+    return parts
 
 
 def _usable(
@@ -162,93 +187,6 @@ def _usable(
     return (x, y) if usable.all() else (x[usable], y[usable])
 
 
-Table = tuple[NDArray[Any], NDArray[Any], Callable[[int], str]]
-
-
-def _read_npz(path: Path, manifest: Manifest, label: str, said: Complaints) -> Table:
-    del label
-    with np.load(path, allow_pickle=False) as arrays:
-        x, y = np.atleast_1d(arrays["x"]), np.atleast_1d(arrays["y"])
-    for name, array, port in (("x", x, manifest.input), ("y", y, manifest.target)):
-        if math.prod(array.shape[1:]) != math.prod(port.shape):
-            text = f"{path.name}: {name} has records of another shape than the model's"
-            said.about(text, max(len(x), len(y)))
-            return *_none(manifest), str
-    if len(x) != len(y):
-        text = f"{path.name}: inputs and targets are not equally many"
-        said.about(text, abs(len(x) - len(y)))
-    count = min(len(x), len(y))
-    return x[:count], y[:count], lambda row: f"{path.name}: record {row}"
-
-
-def _read_csv(path: Path, manifest: Manifest, label: str, said: Complaints) -> Table:
-    width = math.prod(manifest.input.shape) + 1
-    lines = list(_lines(path.read_bytes()))
-    first = _cells(lines[0][1]) if lines else None
-    names = [] if first is not None and _is_numeric(first) else first
-    if names != []:
-        lines = lines[1:]
-    column = _column(names or [], label, width)
-    if column is None:
-        said.about(f"{path.name}: has no such column as data.label", len(lines))
-        column, lines = 0, []
-    if math.prod(manifest.target.shape) != 1:
-        said.about(f"{path.name}: CSV has one target a record", len(lines))
-        lines = []
-    rows, places = [], []
-    for number, line in lines:
-        row = _row(line, width)
-        if row is None:
-            said.about(f"{path.name}: row {number}: not {width} numbers")
-        else:
-            rows.append(row)
-            places.append(number)
-    table = np.array(rows, np.float64).reshape(len(rows), width)
-    x, y = np.delete(table, column, axis=1), table[:, column]
-    return x, y, lambda row: f"{path.name}: row {places[row]}"
-
-
-def _column(names: list[str], label: str, width: int) -> int | None:
-    """Which column is the target; None if no name of the first so many is the label."""
-    if not label:
-        return width - 1
-    return names.index(label) if label in names[:width] else None
-
-
-def _lines(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Lines that hold something, with their numbers from 1; a line feed parts them."""
-    content = content.removeprefix(_BYTE_ORDER_MARK)
-    for number, line in enumerate(content.split(b"\n"), 1):
-        if stripped := line.removesuffix(b"\r"):
-            yield number, stripped
-
-
-def _cells(line: bytes) -> list[str] | None:
-    """The cells of one line; None if it is not a whole line of CSV."""
-    try:
-        return next(csv.reader([line.decode("utf-8")], strict=True))
-    except (UnicodeDecodeError, csv.Error, StopIteration):
-        return None
-
-
-def _row(line: bytes, width: int) -> list[float] | None:
-    cells = _cells(line)
-    if cells is None or len(cells) != width:
-        return None
-    try:
-        return [float(cell) for cell in cells]
-    except ValueError:
-        return None
-
-
-def _is_numeric(row: list[str]) -> bool:
-    try:
-        _ = [float(cell) for cell in row]
-    except ValueError:
-        return False
-    return True
-
-
 def _converted(raw: NDArray[Any], port: Port) -> tuple[NDArray[Any], Rows]:
     """The records as the model takes them, and which of them are sound."""
     if raw.dtype.kind in _TEXTS:
@@ -272,7 +210,7 @@ def _from_texts(raw: NDArray[Any]) -> NDArray[np.float64]:
     """Numbers that are written out; one record that is none makes texts of all."""
     found = np.full(raw.shape, np.nan)
     for place, cell in np.ndenumerate(raw):
-        if _is_numeric([cell]):
+        if is_numeric([cell]):
             found[place] = float(cell)
     return found
 
@@ -303,7 +241,10 @@ def _preprocessed(x: NDArray[Any], step: Preprocessing) -> NDArray[Any]:
     trailing = (1,) * max(0, x.ndim - 2)
     scale = np.array(step.scale, np.float32).reshape(-1, *trailing)
     offset = np.array(step.offset, np.float32).reshape(-1, *trailing)
-    return x * scale + offset
+    # In place: the whole is there once.
+    x *= scale
+    x += offset
+    return x
 
 
 def _duplicates(x: NDArray[Any], y: NDArray[Any]) -> int:

@@ -9,6 +9,7 @@ reads the folders of its first job and writes nothing but reports.
 """
 
 import ctypes
+import mmap
 import os
 import resource
 import signal
@@ -41,6 +42,7 @@ from agent.rim.dataset import DataSet, data_files, no_records, read_dataset
 from agent.rim.engines import open_trainer
 from agent.rim.heads import head_bytes, with_head
 from agent.rim.mark import Mark
+from agent.slots import MICRO_BATCH_MAX
 from agent.training import Trainer, prepare, train
 from agent.work import Real, Work
 from durable.files import read_limited
@@ -52,12 +54,16 @@ from protocol.errors import (
     NonFinite,
     OperationError,
 )
-from protocol.mechanisms import NONE
+from protocol.mechanisms import NONE, RECORD_DPSGD, RECORD_GAUSSIAN
 from sandbox.confinement import enter
 from sandbox.quiet import hush
 
 _PR_SET_PDEATHSIG = 1
 _FRAME_BYTES_MAX = 1 << 20
+DATA_SHARE = 4
+"""What part of the memory limit is the data set's: one of so many."""
+WORK_BYTES = 288
+"""For each parameter, of sums and noise: to draw Gaussian noise takes 204 of them."""
 
 
 class Stopped(Exception):
@@ -97,6 +103,8 @@ class Service:
         self._sink = sink
         self._confinement: Confinement | None = None
         self._bundle: tuple[str, Trainer] | None = None
+        # Memory that the model cannot have; none once the data set may have it.
+        self._reserve: list[mmap.mmap] = []
 
     def serve_one(self) -> bool:
         """Answers one job; False if there are no more."""
@@ -124,6 +132,7 @@ class Service:
             self._train(job, trainer)
             return
         if job.kind == JobKind.COUNT:
+            self._give_to_data()
             data, _ = _data(job, trainer)
             self._report(ReportKind.COUNTED, found=data.facts(thorough=True))
             return
@@ -137,15 +146,46 @@ class Service:
     def _open(self, job: Job) -> Trainer | None:
         if self._bundle is not None and self._bundle[0] == job.bundle_path:
             return self._bundle[1]
+        limits = job.limits
         try:
-            limits = job.limits
+            self._set_aside(_data_bytes(limits))
             trainer = open_trainer(Path(job.bundle_path), limits.threads, limits.engine)
+            if limits.memory_mb:
+                self._set_aside(WORK_BYTES * trainer.manifest.dimension)
             _try_out(trainer, trusted=bool(job.trusted))
-        except FederationError as error:
-            self._report(ReportKind.FAILED_MODEL, detail=str(error))
+        except (FederationError, MemoryError) as error:
+            self._refuse_model(job, error)
             return None
         self._bundle = (job.bundle_path, trainer)
         return trainer
+
+    def _refuse_model(self, job: Job, error: Exception) -> None:
+        detail = str(error)
+        if isinstance(error, MemoryError):
+            detail = f"the model needs too much of {job.limits.memory_mb} MiB"
+        self._report(ReportKind.FAILED_MODEL, detail=detail)
+
+    def _set_aside(self, count: int) -> None:
+        """Keeps so many bytes from all that is done before the data set is read.
+
+        So what a graph takes cannot decide what is left for the data. The pages are
+        never touched: they count against the limit and cost nothing.
+
+        Raises:
+          MemoryError: If there are not as many.
+        """
+        if not count:
+            return
+        try:
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+            self._reserve.append(mmap.mmap(-1, count, flags))
+        except OSError as error:
+            raise MemoryError from error
+
+    def _give_to_data(self) -> None:
+        for kept in self._reserve:
+            kept.close()
+        self._reserve.clear()
 
     def _train(self, job: Job, trainer: Trainer) -> None:
         order = job.order
@@ -154,13 +194,15 @@ class Service:
         try:
             theta = _theta(job, trainer, order)
             prepare(trainer, theta, order, trusted=bool(job.trusted))
-        except (EngineError, NonFinite) as error:
-            self._report(ReportKind.FAILED_MODEL, detail=str(error))
+            _try_together(trainer, theta, job)
+        except (EngineError, NonFinite, MemoryError) as error:
+            self._refuse_model(job, error)
             return
         # From here on nothing depends on the data but what noise goes on.
         self._report(ReportKind.READY)
         if self._read() != GO:
             raise Stopped
+        self._give_to_data()
         try:
             self._carry_out(job, order, trainer, theta)
         except Exception as error:  # noqa: BLE001 - paid for; what the data did must not show
@@ -251,7 +293,8 @@ def _data(job: Job, trainer: Trainer) -> tuple[DataSet, str]:
     if not job.data_path:
         return no_records(manifest), ""
     try:
-        return read_dataset(Path(job.data_path), manifest, job.label), ""
+        most = _data_bytes(job.limits)
+        return read_dataset(Path(job.data_path), manifest, job.label, most), ""
     except Exception as error:  # noqa: BLE001 - no content of a data set may stop a board
         return no_records(manifest), f"no data: {described(error)}"
 
@@ -267,6 +310,25 @@ def _try_out(trainer: Trainer, *, trusted: bool) -> None:
     trainer.evaluate(trainer.theta, x, y)
     if any(found.shape != (manifest.dimension,) for found in gradients):
         raise EngineError("a gradient has another length than theta")
+
+
+def _try_together(trainer: Trainer, theta: Real, job: Job) -> None:
+    """Runs a graph on as many zero records as it will be given together."""
+    order, manifest = job.order, trainer.manifest
+    assert order is not None
+    count = job.limits.micro_batch
+    x = np.zeros((count, *manifest.input.shape), manifest.input.dtype)
+    y = np.zeros((count, *manifest.target.shape), manifest.target.dtype)
+    if order.privacy.mechanism not in (RECORD_GAUSSIAN, RECORD_DPSGD):
+        trainer.gradient_sum(theta, x, y)
+    elif job.trusted:
+        together = min(count, MICRO_BATCH_MAX)
+        trainer.private_gradient_sum(theta, x[:together], y[:together], 1.0)
+
+
+def _data_bytes(limits: Limits) -> int:
+    """What reading the data set may take; 0 for no limit."""
+    return (limits.memory_mb << 20) // DATA_SHARE
 
 
 def _limit(limits: Limits) -> None:

@@ -23,6 +23,7 @@ from agent.orders import (
     REPORT,
     Confinement,
     Job,
+    JobKind,
     Report,
     ReportKind,
     one_line,
@@ -102,7 +103,10 @@ class TrainerProcess:
     def ask(self, job: Job) -> None:
         """Gives a job; starts a trainer unless one is waiting."""
         assert not self._busy
-        view = _view(job)
+        # A model is tried where no data set was read before: memory that it left behind
+        # must not decide over the model, nor the model over it.
+        counts = int(job.kind == JobKind.COUNT)
+        view = (*_view(job), (job.bundle_path, counts, 0))
         ended = self._process is None or self._process.poll() is not None
         if ended or view != self._view:
             # A confined trainer cannot be let see other folders than at its start.

@@ -1,7 +1,6 @@
 """The trainer's process: real, asked by the agent's side, and allowed to die."""
 
 import queue
-import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,9 @@ from agent.orders import (
     ReportKind,
     TrainingOrder,
 )
+from agent.rim.dataset import records_max
 from agent.rim.engine_ort_training import is_available
+from agent.rim.trainer import DATA_SHARE
 from agent.rim.trainer_process import TrainerProcess, TrainerSpoke
 from protocol.bundle import GRADIENT, pack_bundle
 from protocol.errors import ProtocolError
@@ -342,23 +343,64 @@ def test_process_says_where_there_are_no_data_files(process: Process) -> None:
     assert "no .npz or .csv file" in report.detail
 
 
-def test_data_that_need_too_much_memory_count_as_none(process: Process) -> None:
-    big = struct.pack("<f", 0.0) * (80 << 20)
-    np.savez(
-        process.folder / "data" / "b.npz",
-        x=np.frombuffer(big, np.float32).reshape(-1, FEATURES),
-        y=np.zeros((80 << 20) // FEATURES, np.int64),
+def test_data_beyond_their_share_of_memory_count_as_none(process: Process) -> None:
+    _add_many(process)
+    limits = replace(LIMITS, memory_mb=256)
+    job = replace(process.job(None, limits), kind=JobKind.COUNT)
+
+    process.trainer.ask(job)
+    found = process.report().found
+
+    most = records_max(open_trainer(PACKED).manifest, (256 << 20) // DATA_SHARE)
+    assert found is not None
+    assert found.records == most
+    assert found.complaints == (
+        f"b.npz: beyond {most} records; raise training.memory_mb",
     )
 
-    wanted = order(mechanism=RECORD_GAUSSIAN)
 
-    ready = process.answer(wanted, replace(LIMITS, memory_mb=256))
-    process.trainer.resume()
-    result = process.report()
+def test_model_is_tried_before_its_process_reads_data(process: Process) -> None:
+    counting = replace(process.job(None), kind=JobKind.COUNT)
+    process.trainer.ask(counting)
+    before = process.spoke()
+    process.trainer.answered()
 
-    assert (ready.kind, result.kind) == (ReportKind.READY, ReportKind.RESULT)
-    assert result.found is not None
-    assert "b.npz: cannot be read" in result.found.complaints[0]
+    process.trainer.ask(process.job(order(mechanism=RECORD_GAUSSIAN)))
+    after = process.spoke()
+
+    assert after.report.kind == ReportKind.READY
+    assert after.process != before.process
+
+
+@pytest.mark.parametrize("memory_mb", [64, 80, 96, 112, 256])
+def test_memory_for_the_data_is_there_or_the_model_is_refused(
+    process: Process, memory_mb: int
+) -> None:
+    _add_many(process)
+    limits = replace(LIMITS, memory_mb=memory_mb)
+    job = replace(process.job(None, limits), kind=JobKind.COUNT)
+
+    ready = process.answer(order(mechanism=RECORD_GAUSSIAN), limits)
+    process.trainer.stop()
+    process.trainer.ask(job)
+    counted = process.report()
+
+    if ready.kind == ReportKind.READY:
+        most = records_max(open_trainer(PACKED).manifest, (memory_mb << 20) // 4)
+        assert counted.found is not None
+        assert counted.found.records == most
+    else:
+        assert (ready.kind, counted.kind) == 2 * (ReportKind.FAILED_MODEL,)
+        assert memory_mb < 256
+
+
+def _add_many(process: Process) -> None:
+    count = (80 << 20) // FEATURES
+    np.savez(
+        process.folder / "data" / "b.npz",
+        x=np.zeros((count, FEATURES), np.float32),
+        y=np.zeros(count, np.int64),
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.orders import COMPLAINTS_MAX
-from agent.rim.dataset import read_dataset
+from agent.rim.dataset import READING_BYTES, read_dataset, records_max
 from protocol.bundle import CONTENT_FILES, Manifest, Port, Preprocessing, Table
 from protocol.errors import ConfigError
 from protocol.ids import H
@@ -215,3 +215,54 @@ def test_value_that_is_no_row_of_its_table_is_left_out(
 
     assert data.x.tolist() == [[7.5, 8.0]]
     assert data.complaints.first == ["a.npz: record 1: x is not in the model's table"]
+
+
+def room_for(count: int) -> int:
+    one = records_max(MANIFEST, READING_BYTES + (1 << 20))
+    assert one is not None
+    return READING_BYTES + (1 << 20) // one * count
+
+
+def test_places_beyond_the_limit_are_none_in_order_of_name(tmp_path: Path) -> None:
+    npz(tmp_path, "a.npz", [[1.0, 2.0], [3.0, 4.0]], [0, 1])
+    (tmp_path / "b.csv").write_text("5,6,2\nnothing\n7,8,0\n")
+    npz(tmp_path, "c.npz", [[9.0, 9.0]], [1])
+
+    found = [read_dataset(tmp_path, MANIFEST, "", room_for(n)) for n in range(1, 8)]
+
+    assert [len(data.x) for data in found] == [1, 2, 3, 3, 4, 5, 5]
+    said = [data.complaints.first[:1] for data in found]
+    assert said[1] == ["b.csv: beyond 2 records; raise training.memory_mb"]
+    assert said[4] == ["c.npz: beyond 5 records; raise training.memory_mb"]
+    assert all("beyond" not in "".join(data.complaints.first) for data in found[5:])
+
+
+@pytest.mark.parametrize("cell", ["1", "nan", "much", "1,1", "9" * 100_000])
+def test_what_a_record_holds_moves_no_other_across_the_limit(
+    tmp_path: Path, cell: str
+) -> None:
+    lines = [f"{n},{n},0" for n in range(1, 8)]
+    (tmp_path / "a.csv").write_text("\n".join([lines[0], f"{cell},2,0", *lines[2:]]))
+
+    data = read_dataset(tmp_path, MANIFEST, "", room_for(4))
+
+    assert [row for row in data.x[:, 1] if row != 2] == [1, 3, 4]
+
+
+def test_mnist_sized_records_of_a_small_board_have_room() -> None:
+    image = replace(MANIFEST, input=Port((1, 28, 28), "float32"))
+
+    most = records_max(image, (192 << 20) // 4)
+
+    assert most is not None
+    assert most >= 5000
+
+
+def test_pieces_of_a_file_are_joined_in_order(tmp_path: Path) -> None:
+    x = np.arange(20_000, dtype=np.float64).reshape(-1, 2)
+    np.savez(tmp_path / "a.npz", x=x, y=np.zeros(10_000, np.int8))
+    (tmp_path / "b.csv").write_text("".join(f"{a},{b},0\n" for a, b in x))
+
+    data = read_dataset(tmp_path, MANIFEST)
+
+    assert data.x.tolist() == [*x.tolist(), *x.tolist()]
