@@ -99,6 +99,8 @@ def npz_pieces(
             text = f"{path.name}: inputs and targets are not equally many"
             said.about(text, abs(x.count - y.count))
         count = min(x.count, y.count)
+        for column in (x, y):
+            column.gather(count if room.left is None else min(count, room.left))
         each = max(1, min(PIECE_RECORDS, PIECE_BYTES // max(1, x.bytes, y.bytes)))
         start = 0
         while start < count and (rows := room.take(min(each, count - start))):
@@ -130,11 +132,33 @@ class _Column:
         self.count, self.shape = shape[0], shape[1:]
         self.bytes = math.prod(self.shape) * self._dtype.itemsize
         self._file = file
-        if is_fortran and math.prod(self.shape) > 1:
-            raise ValueError("values of a record do not stand together")
+        self._is_apart = is_fortran and math.prod(self.shape) > 1
+        self._gathered: NDArray[Any] | None = None
+
+    def gather(self, rows: int) -> None:
+        """Puts the first records together whose values stand apart in the file.
+
+        Arrays in Fortran order are written so, as a table of pandas gives them.
+        """
+        if not self._is_apart:
+            return
+        item = self._dtype.itemsize
+        found = np.empty((rows, math.prod(self.shape)), self._dtype)
+        for place in range(found.shape[1]):
+            content = self._file.read(rows * item)
+            found[:, place] = np.frombuffer(content, self._dtype, rows)
+            rest = (self.count - rows) * item
+            while rest and (passed := len(self._file.read(min(rest, PIECE_BYTES)))):
+                rest -= passed
+        axes = range(len(self.shape), 0, -1)
+        turned = found.reshape(rows, *self.shape[::-1])
+        self._gathered = turned.transpose(0, *axes)
 
     def next(self, rows: int) -> NDArray[Any]:
         """(rows, *shape), those after the last ones."""
+        if self._gathered is not None:
+            part, self._gathered = self._gathered[:rows], self._gathered[rows:]
+            return part
         content = self._file.read(rows * self.bytes)
         return np.frombuffer(content, self._dtype).reshape(rows, *self.shape)
 
