@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 
 from protocol.chunks import Assembly
 
+ASSEMBLIES_MAX = 2
+"""What it says to everybody and what it says to us alone may come in turns."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -22,7 +25,8 @@ class Line:
       asks: Things that it may ask for now.
       answers: Bytes that it may be answered now.
       at_s: When these three were true.
-      assembly: A long frame that is coming in; one at a time.
+      assemblies: Long frames that are coming in, the one that grew last at the end; at
+        most `ASSEMBLIES_MAX`.
       answered: When each thing was given that was asked for a moment ago.
     """
 
@@ -30,5 +34,5 @@ class Line:
     asks: float = 0.0
     answers: float = 0.0
     at_s: float = -math.inf
-    assembly: Assembly | None = None
+    assemblies: tuple[Assembly, ...] = ()
     answered: Mapping[bytes, float] = field(default_factory=dict)

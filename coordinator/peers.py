@@ -1,7 +1,7 @@
 """Gossip from other coordinators: their ledger's messages, requests and answers.
 
-Each peer has an allowance of bytes that it may say unasked over each broker, and one
-long frame in assembly there; what we asked for costs it nothing, and what it asks for
+Each peer has an allowance of bytes that it may say unasked over each broker, and two
+long frames in assembly there; what we asked for costs it nothing, and what it asks for
 is in `giving`. A proposal is looked into once its maker's turn and signature are
 checked, and heard by the ledger only when we hold the vectors of the updates in it, or
 when a quorum prevoted or precommitted its block without us (DESIGN 3.10): then the
@@ -34,7 +34,7 @@ from coordinator.gossip import (
     model_key,
 )
 from coordinator.ledger import node, offer, transactions, views, wire
-from coordinator.line import Line
+from coordinator.line import ASSEMBLIES_MAX, Line
 from coordinator.pending import Parked
 from coordinator.sharing import (
     announced,
@@ -186,16 +186,14 @@ def answer_bytes_max(turn: Turn, subject: int) -> int:
 def _chunk(turn: Turn, who: DeviceId, content: bytes, elsewhere: bool) -> None:
     chunk = CHUNK.unpack(content)
     line = turn.peers[who].lines[turn.broker]
-    assembly = line.assembly
-    if assembly is None or (assembly.digest, assembly.size) != (
-        chunk.digest,
-        chunk.size,
-    ):
-        assembly = Assembly.begin(chunk.digest, chunk.size, LEDGER_FRAME_BYTES_MAX)
+    whole = chunk.digest, chunk.size
+    known = [one for one in line.assemblies if (one.digest, one.size) == whole]
+    others = [one for one in line.assemblies if (one.digest, one.size) != whole]
+    (assembly,) = known or [Assembly.begin(*whole, LEDGER_FRAME_BYTES_MAX)]
     assembly = assembly.add(chunk)
     complete = None not in assembly.pieces
-    kept = None if complete else assembly
-    _put_line(turn, who, replace(line, assembly=kept))
+    kept = others if complete else [*others[1 - ASSEMBLIES_MAX :], assembly]
+    _put_line(turn, who, replace(line, assemblies=tuple(kept)))
     if complete:
         frame = FRAME.unpack(assembly.whole())
         if frame.subject != Subject.LEDGER:

@@ -8,6 +8,7 @@ from firmware_profiles.schema import Profile
 from protocol.errors import ConfigError
 
 AUTO = "auto"
+_TRAINER_MB_MIN = 96
 _MEMORY_SHARE = 3
 _THREADS_MAX = 4
 _SMALL_MB = 1024
@@ -47,12 +48,12 @@ def choose(
 def fitted(generic: Profile, cores: int, memory_mb: int) -> Profile:
     """The generic profile, cut to what the board has.
 
-    One core is left to everything else, and a third of the memory is the trainer's.
+    One core is left to everything else, and a third of the memory is the trainer's, but
+    no less than the smallest models need.
     """
     threads = max(1, min(_THREADS_MAX, cores - 1))
-    trainer_memory_mb = max(
-        64, min(generic.trainer_memory_mb, memory_mb // _MEMORY_SHARE)
-    )
+    share_mb = min(generic.trainer_memory_mb, memory_mb // _MEMORY_SHARE)
+    trainer_memory_mb = max(_TRAINER_MB_MIN, share_mb)
     small = memory_mb < _SMALL_MB
     return replace(
         generic,

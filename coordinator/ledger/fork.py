@@ -12,7 +12,7 @@ blame by `accountability`.
 from collections.abc import Iterable
 from dataclasses import replace
 
-from coordinator.ledger import views, wire
+from coordinator.ledger import repeats, views, wire
 from coordinator.ledger.accountability import culprits
 from coordinator.ledger.blocks import Tip
 from coordinator.ledger.turn import Decided, StoreFork, Turn
@@ -87,12 +87,18 @@ def is_elsewhere(turn: Turn, status: Status) -> bool:
     return ours is not None and ours.certificate.block_id != status.tip
 
 
-def show(turn: Turn, height: int) -> None:
-    """Shows the others what we decided at a height, so that they compare."""
-    ours = known(turn, height)
+def show(turn: Turn, status: Status) -> None:
+    """Shows a peer that is elsewhere what we decided there, so that it compares.
+
+    It finds the fork if there is one, and proves it to everybody. All heights count
+    together, so that a liar gets no more by naming many.
+    """
+    ours = known(turn, status.height - 1)
     assert ours is not None
-    content = CERTIFICATE.pack(ours.certificate)
-    turn.gossip(wire.MESSAGE.pack(Message(Topic.CERTIFICATE, content)))
+    if repeats.may(turn, status.validator, Topic.CERTIFICATE):
+        content = CERTIFICATE.pack(ours.certificate)
+        message = wire.MESSAGE.pack(Message(Topic.CERTIFICATE, content))
+        turn.gossip(message, status.validator)
 
 
 def check_parent(turn: Turn, header: Header, certificate: Certificate) -> None:

@@ -1,6 +1,5 @@
 """What is kept of what each validator last said of itself."""
 
-import math
 from dataclasses import dataclass
 
 
@@ -27,10 +26,23 @@ class Heard:
       counter: Its counter: what is not above it is old.
       asks: The nonce that it asks to be repeated; may be empty.
       message: The status as it came, for a sender that counts from lower.
-      shown_s: When it was last shown to its sender.
     """
 
     counter: int
     asks: bytes
     message: bytes
-    shown_s: float = -math.inf
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """What was repeated to one peer; see `repeats`.
+
+    Attributes:
+      height: Of what was repeated.
+      times: How often, at most `repeats.TIMES_MAX`.
+      at_s: When last.
+    """
+
+    height: int
+    times: int
+    at_s: float

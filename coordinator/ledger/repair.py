@@ -4,16 +4,20 @@ Of the current height only what it lacked at its last status, too: the rest is o
 way, and to send it twice would slow down whoever is slow. And one of us at a time, in
 an order by hash, the next one at the next status: so all who hold it have sent it after
 as many statuses as there are validators, whoever is dead or lies.
+
+A peer that lacks the last block gets it, and what followed, on its own topic and ever
+more rarely the more often it says so (`repeats`). What is lacking of the current height
+goes to all: others may lack it, too.
 """
 
 from dataclasses import replace
 
-from coordinator.ledger import wire
+from coordinator.ledger import repeats, wire
 from coordinator.ledger.heard import Lacking
 from coordinator.ledger.turn import Turn
-from coordinator.ledger.wire import Held, Status
+from coordinator.ledger.wire import Held, Status, Topic
 from protocol.chain import ROUND_MAX, VoteType
-from protocol.ids import H
+from protocol.ids import H, PublicKey
 
 _TAG = b"starling/repair/1"
 _PROPOSAL = 0
@@ -41,8 +45,12 @@ def answer(turn: Turn, status: Status) -> None:
     others, rank = _order(turn, status)
     for item, count in statuses.items():
         overdue = count - (item not in urgent)
-        if overdue > 0 and (overdue - 1) % others == rank:
-            _send(turn, status, item)
+        if overdue <= 0 or (overdue - 1) % others != rank:
+            continue
+        if item == _BLOCK:
+            _send_block(turn, status)
+        else:
+            _send(turn, item)
 
 
 def _order(turn: Turn, status: Status) -> tuple[int, int]:
@@ -93,21 +101,21 @@ def _of_this_height(turn: Turn, status: Status) -> list[_Item]:
     return items
 
 
-def _send(turn: Turn, status: Status, item: _Item) -> None:
+def _send(turn: Turn, item: _Item, to: PublicKey | None = None) -> None:
+    """Sends something of the current height to one peer, or to all."""
     number, kind, voter = item
     ballots, needed = turn.state.consensus.ballots, turn.state.party.quorum
-    if item == _BLOCK:
-        _send_block(turn, status)
-    elif kind == _PROPOSAL:
+    if kind == _PROPOSAL:
         candidate = ballots.proposal_for(number, needed)
         assert candidate is not None, "it was found lacking"
-        turn.gossip(wire.wrap_proposal(candidate.proposal))
+        turn.gossip(wire.wrap_proposal(candidate.proposal), to)
     elif kind == _POLKA:
         polka = ballots.polka_of(number, needed)
         assert polka is not None, "it was found lacking"
-        turn.gossip(wire.wrap_polka(polka))
+        turn.gossip(wire.wrap_polka(polka), to)
     else:
-        turn.gossip(wire.wrap_vote(ballots.cast(number, VoteType(kind))[voter]))
+        vote = ballots.cast(number, VoteType(kind))[voter]
+        turn.gossip(wire.wrap_vote(vote), to)
 
 
 def _send_block(turn: Turn, status: Status) -> None:
@@ -115,7 +123,10 @@ def _send_block(turn: Turn, status: Status) -> None:
     tip, last = turn.state.tip, turn.state.last
     assert last is not None
     assert tip.certificate is not None
-    turn.gossip(wire.wrap_decision(last, tip.certificate))
+    to = status.validator
+    if not repeats.may(turn, to, Topic.DECISION, tip.height):
+        return
+    turn.gossip(wire.wrap_decision(last, tip.certificate), to)
     nothing_yet = replace(status, height=tip.height + 1, round=0, held=())
     for item in _of_this_height(turn, nothing_yet):
-        _send(turn, nothing_yet, item)
+        _send(turn, item, to)

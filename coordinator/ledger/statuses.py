@@ -13,7 +13,7 @@ votes of the height stalls after a partition was measured, see docs/consensus.md
 
 from dataclasses import replace
 
-from coordinator.ledger import fork, learners, repair, wire
+from coordinator.ledger import fork, learners, repair, repeats, wire
 from coordinator.ledger.heard import Heard
 from coordinator.ledger.turn import Turn
 from coordinator.ledger.wire import Held, Status, Topic
@@ -115,23 +115,13 @@ def hear(turn: Turn, status: Status, message: bytes) -> None:
         turn.change(status_counter=counter)
         return
     if latest is not None and status.counter < latest.counter:
-        _show(turn, who, latest)
+        # Its signature proves it, so that no liar can make it count from elsewhere.
+        if repeats.may(turn, who, Topic.STATUS):
+            turn.gossip(latest.message, who)
         return
     heard = Heard(status.counter, status.asks, message)
     turn.change(heard={**turn.state.heard, who: heard})
     _hear_fresh(turn, status)
-
-
-def _show(turn: Turn, who: bytes, latest: Heard) -> None:
-    """Shows a validator its own latest status, if it seems to have forgotten it.
-
-    Its signature proves it, so that no liar can make it count from anywhere else.
-    """
-    now_s = turn.moment.now_s
-    if now_s < latest.shown_s + turn.settings.status_s / 2:
-        return
-    turn.change(heard={**turn.state.heard, who: replace(latest, shown_s=now_s)})
-    turn.gossip(latest.message)
 
 
 def _hear_fresh(turn: Turn, status: Status) -> None:
@@ -147,5 +137,5 @@ def _hear_fresh(turn: Turn, status: Status) -> None:
         fork.publish(turn, turn.state.fork)
     elif fork.is_elsewhere(turn, status):
         # It lies, or the chain forked: the certificates tell.
-        fork.show(turn, status.height - 1)
+        fork.show(turn, status)
     repair.answer(turn, status)

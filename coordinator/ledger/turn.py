@@ -7,7 +7,7 @@ from typing import Any
 from coordinator.ledger import layout
 from coordinator.ledger.blocks import Prepared, Tip
 from coordinator.ledger.draft import Changes, Happening
-from coordinator.ledger.heard import Heard, Lacking
+from coordinator.ledger.heard import Heard, Lacking, Repeat
 from coordinator.ledger.mempool import Mempool
 from coordinator.ledger.rounds import Consensus, Moment, Party, Timeouts
 from coordinator.ledger.state import TxResult
@@ -128,6 +128,7 @@ class LedgerState:
       back_said: The last missed turn of ours after which we said that we are back.
       lacking: What peers last said that they lack, by their key.
       heard: The latest status of each validator, by its key.
+      repeats: What was repeated lately to one peer alone, by its key and what it was.
       shared_round: Of this height, up to which quorums of prevotes were passed on.
       told_late: Whether somebody was shown what decided the last height.
       wake_at_s: When the rim is to send `Ticked`.
@@ -155,6 +156,7 @@ class LedgerState:
     back_said: int = 0
     lacking: dict[bytes, Lacking] = field(default_factory=dict)
     heard: dict[bytes, Heard] = field(default_factory=dict)
+    repeats: dict[tuple[bytes, int], Repeat] = field(default_factory=dict)
     shared_round: int = -1
     told_late: bool = False
     wake_at_s: float = 0.0
@@ -216,9 +218,15 @@ class JournalVote:
 
 @dataclass(frozen=True)
 class Gossip:
-    """Send to all other coordinators."""
+    """Send to other coordinators.
+
+    Attributes:
+      payload: A packed `wire.Message`.
+      to: Key of the only one who lacks it; None for all of them.
+    """
 
     payload: bytes
+    to: PublicKey | None = None
 
 
 @dataclass(frozen=True)
@@ -372,7 +380,7 @@ class Turn:
         """Adds an effect."""
         self.effects.append(effect)
 
-    def gossip(self, payload: bytes) -> None:
-        """Adds a message to the others, if there are any."""
+    def gossip(self, payload: bytes, to: PublicKey | None = None) -> None:
+        """Adds a message to the others, or to one of them, if there are any."""
         if not self.state.alone:
-            self.effects.append(Gossip(payload))
+            self.effects.append(Gossip(payload, to))

@@ -24,7 +24,7 @@ from coordinator.rim.wholes import WholeCache, final_of
 from coordinator.state import Settings
 from protocol.chunks import CHUNK, chunk_at, chunk_count
 from protocol.envelope import ENVELOPE, Kind, sign
-from protocol.ids import DeviceId, device_from_name, device_name
+from protocol.ids import DeviceId, device_from_name, device_id, device_name
 from protocol.light import FINAL
 from protocol.topics import Topics
 
@@ -66,8 +66,9 @@ class Publisher:
                 self._publish_chunks(effect)
             case PublishFinal():
                 self._publish_final(effect)
-            case Gossip(payload):
-                self._gossip(payload)
+            case Gossip(payload, to):
+                one = None if to is None else self._private(device_id(to))
+                self._gossip(payload, one or self._everybody)
             case Tell(to, subject, content):
                 frame = FRAME.pack(Frame(subject, content))
                 self._tell(self._private(to), frame, Lane.CONTROL)
@@ -112,12 +113,12 @@ class Publisher:
         topic = settings.topics.down(device_name(effect.device))
         self._publish(topic, ENVELOPE.pack(envelope), False)
 
-    def _gossip(self, content: bytes) -> None:
-        """Tells everybody: what decides goes first, what waits for a block later."""
+    def _gossip(self, content: bytes, topic: str) -> None:
+        """What decides goes first, what waits for a block later."""
         waits = wire.topic_of(content) == wire.Topic.TRANSACTION
         lane = Lane.CONTROL if waits else Lane.CONSENSUS
         for payload in payloads(Subject.LEDGER, content):
-            self._tell(self._everybody, payload, lane)
+            self._tell(topic, payload, lane)
 
     def _tell(self, topic: str, payload: bytes, lane: Lane) -> None:
         self._outgoing.add(Message(topic, payload, expiry_s=GOSSIP_EXPIRY_S), lane)

@@ -21,6 +21,7 @@ from coordinator.ledger.node import (
 )
 from coordinator.ledger.rounds import Timeouts
 from protocol.envelope import Envelope
+from protocol.ids import PublicKey
 from protocol.keys import SigningKey
 from tests.sim.refinement import Witness
 from tests.unit.coordinator.ledger.validator import Running
@@ -157,12 +158,16 @@ class Bus:
         self.wakes_s[node] = when_s
         self._at(when_s, node, None)
 
+    def _public(self, node: int) -> PublicKey:
+        return self.nodes[node].settings.key.public
+
     def _send(self, source: int) -> None:
         running = self.nodes[source]
         calm = self.now_s >= self.weather.calm_from_s
         for payload in running.sent:
             for target in range(len(self.nodes)):
-                if target == source:
+                only = running.only.get(payload)
+                if target == source or only not in (None, self._public(target)):
                     continue
                 lost = self.draw.random() < self.weather.loss
                 if not calm and (lost or self.cut(self.now_s, source, target)):

@@ -62,7 +62,7 @@ def test_arrays_in_fortran_order_give_the_same_records(
     for order in ("C", "F"):
         folder = tmp_path / order
         folder.mkdir()
-        np.savez(folder / "a.npz", x=np.array(x, order=order), y=np.arange(9) % 3)  # type: ignore[call-overload]  # a letter
+        np.savez(folder / "a.npz", x=np.array(x, order=order), y=np.arange(9) % 3)
         found.append(read_dataset(folder, deep, bytes_max=bytes_max))
 
     kept = 5 if bytes_max else 9

@@ -174,5 +174,5 @@ def test_who_writes_under_another_s_name_at_its_own_broker_breaks_nothing_off(
         member.step(PeerArrived(HONEST, payload), council.now_s)
     # It came whole: what is wrong with it is its kind.
     assert member.refusals() == ["UNKNOWN_KIND"]
-    assert member.state.peers[HONEST].lines[0].assembly is None
-    assert member.state.peers[HONEST].lines[1].assembly is not None
+    assert member.state.peers[HONEST].lines[0].assemblies == ()
+    assert member.state.peers[HONEST].lines[1].assemblies

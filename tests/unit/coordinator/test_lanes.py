@@ -1,5 +1,7 @@
 """Which lane a coordinator's messages leave by."""
 
+from dataclasses import replace
+
 import pytest
 
 from broker.events import Message
@@ -51,6 +53,11 @@ def said(council: Council) -> tuple[Publisher, Recording]:
             if topic is not wire.Topic.TRANSACTION
         ],
         (ledger(wire.Topic.PROPOSAL, 1 << 20), Lane.CONSENSUS, TOPICS.gossip(name(0))),
+        (
+            replace(ledger(wire.Topic.DECISION, 1 << 20), to=KEYS[1].public),
+            Lane.CONSENSUS,
+            TOPICS.private(name(0), name(1)),
+        ),
         (ledger(wire.Topic.TRANSACTION), Lane.CONTROL, TOPICS.gossip(name(0))),
         (
             Tell(PEER, Subject.WANT, b"x"),

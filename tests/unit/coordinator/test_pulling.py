@@ -235,7 +235,7 @@ def test_whole_as_chunks_unasked_is_refused_before_it_is_kept() -> None:
     for payload in payloads(Subject.WHOLE, bytes(5 << 20)):
         member.step(PeerArrived(KEYS[2].identity, payload), council.now_s)
     assert set(member.refusals()) == {"TOO_LARGE"} or "MALFORMED" in member.refusals()
-    assert member.state.peers[KEYS[2].identity].lines[0].assembly is None
+    assert member.state.peers[KEYS[2].identity].lines[0].assemblies == ()
     assert peers.LEDGER_FRAME_BYTES_MAX < 5 << 20
     assert len(split(bytes(5 << 20))) == 80
     council.close()

@@ -46,7 +46,7 @@ def test_unknown_profile_is_an_error_that_lists_all() -> None:
         (2, 512, 1, 8, 170),
         (4, 4096, 3, 32, 1024),
         (64, 65536, 4, 32, 1024),
-        (1, 64, 1, 8, 64),
+        (1, 64, 1, 8, 96),
     ],
 )
 def test_generic_board_is_cut_to_its_cores_and_memory(

@@ -21,7 +21,7 @@ from coordinator.ledger.wire import MESSAGE, Topic, wrap_decision
 from protocol.chain import PROPOSAL, Proposal
 from protocol.envelope import Envelope
 from protocol.genesis import Genesis
-from protocol.ids import H
+from protocol.ids import H, PublicKey
 from protocol.keys import SigningKey
 
 SERVED_MAX = 64
@@ -35,6 +35,7 @@ class Running:
       journal: The vote journal.
       heard: Effects since the start, in order.
       sent: Gossip that nobody took yet.
+      only: For whom alone the last step said what of it.
       boots: How often it started.
     """
 
@@ -45,6 +46,7 @@ class Running:
         self.journal: list[bytes] = []
         self.heard: list[Effect] = []
         self.sent: list[bytes] = []
+        self.only: dict[bytes, PublicKey] = {}
         self.boots = 0
         self.state = self._begin(0.0)
 
@@ -85,6 +87,7 @@ class Running:
         self.state, effects = node.step(
             self.settings, self.state, event, now_s, wall_ms
         )
+        self.only = {}
         for effect in effects[:stop_after]:
             self._carry_out(effect)
         if stop_after is None:
@@ -116,6 +119,8 @@ class Running:
                     )
             case Gossip():
                 self.sent.append(effect.payload)
+                if effect.to is not None:
+                    self.only[effect.payload] = effect.to
             case _:
                 pass
 
