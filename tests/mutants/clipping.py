@@ -80,16 +80,16 @@ CLIPPING = (
     ),
     Mutant(
         "one bad line of a file spoils it",
-        "agent/rim/dataset.py",
-        '            said.about(f"{path.name}: row {number}: not {width} numbers")',
+        "agent/rim/pieces.py",
+        '            said.about(f"{name}: row {number}: not {width} numbers")',
         "            raise ValueError",
         _DATA,
     ),
     Mutant(
         "a complaint holds the value",
-        "agent/rim/dataset.py",
-        '            said.about(f"{path.name}: row {number}: not {width} numbers")',
-        '            said.about(f"{path.name}: row {number}: not {width}: {line!r}")',
+        "agent/rim/pieces.py",
+        '            said.about(f"{name}: row {number}: not {width} numbers")',
+        '            said.about(f"{name}: row {number}: not {width}: {line!r}")',
         _DATA,
     ),
     Mutant(

@@ -91,8 +91,8 @@ _ORDER = (
     Mutant(
         "the trainer reads data without leave",
         "agent/rim/trainer.py",
-        "        if self._read() != GO:\n            raise Stopped\n        try:",
-        "        try:",
+        "        if self._read() != GO:\n            raise Stopped\n        self._give",
+        "        self._give",
         ("tests/contract/test_trainer_process.py",),
     ),
     Mutant(
