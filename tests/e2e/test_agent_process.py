@@ -33,6 +33,8 @@ buffer = 2
 leases = 4
 pledge_least = 16
 pledge_most = 64
+patience = 1
+patience_s = 1
 [privacy]
 releases = 200
 epsilon = 100.0

@@ -242,8 +242,10 @@ def test_council_of_which_one_lets_a_refused_bundle_pass_takes_no_task(
         member.examine = refusing
 
     operate(fresh, 0)
-    fresh.run(20.0)
+    # Until each of them has led at a heartbeat: one alone begins no height.
+    fresh.run(300.0)
 
+    assert min(fresh.heights()) > COUNT
     assert tasks(fresh) == [0] * COUNT
     for member in fresh.members[1:]:
         assert "MALFORMED" in member.refusals()
