@@ -16,7 +16,7 @@ from coordinator.ledger import views
 from coordinator.owed import LeftRefusal, Refusal
 from coordinator.turn import RETRY_AFTER_S, Turn
 from protocol.envelope import ENVELOPE, Envelope, Kind
-from protocol.errors import ProtocolError, SignatureError
+from protocol.errors import ProtocolError
 from protocol.evolve import evolve
 from protocol.ids import DeviceId, Digest, device_name
 from protocol.messages import REFUSED, refusal
@@ -30,13 +30,7 @@ def is_signed(turn: Turn, device: DeviceId, envelope: Envelope) -> bool:
     tree = turn.ledger.tree
     if views.owner(tree, envelope.sender) != device:
         return False
-    if views.board(tree, device) is None:
-        return False
-    try:
-        envelope.check(turn.settings.gate.chain_id)
-    except SignatureError:
-        return False
-    return True
+    return views.board(tree, device) is not None and turn.is_genuine(envelope)
 
 
 def count(turn: Turn, device: DeviceId, error: ProtocolError) -> None:

@@ -9,7 +9,7 @@ from coordinator.effects import Effect, Publish, Report
 from coordinator.session import Session
 from coordinator.state import CoordinatorState, Settings, TaskState
 from protocol.envelope import ENVELOPE, Envelope, Kind, sign
-from protocol.errors import Reason
+from protocol.errors import Reason, SignatureError
 from protocol.ids import DeviceId, device_name
 from protocol.topics import Topics
 
@@ -160,6 +160,14 @@ class Turn:
         """Sends an envelope to one board."""
         topic = _down(self.settings.topics, device)
         self.emit(Publish(topic, ENVELOPE.pack(envelope)))
+
+    def is_genuine(self, envelope: Envelope) -> bool:
+        """Whether its sender signed an envelope for this chain."""
+        try:
+            envelope.check(self.settings.gate.chain_id)
+        except SignatureError:
+            return False
+        return True
 
     def report(self, text: str, grave: bool = False) -> None:
         """Logs a line for people."""

@@ -20,7 +20,7 @@ from coordinator.submission import advance, submit
 from coordinator.turn import Turn
 from engine.bundle import open_packed
 from protocol.envelope import ENVELOPE, Envelope, Kind
-from protocol.errors import LimitError, ProtocolError, Reason, SignatureError
+from protocol.errors import LimitError, ProtocolError, Reason
 from protocol.ids import DeviceId, Digest, H
 from protocol.task import TASK, TaskSpec
 
@@ -100,13 +100,8 @@ def lacks(turn: Turn, envelope: Envelope) -> tuple[tuple[bytes, Digest], ...]:
 
 
 def _is_operators(turn: Turn, envelope: Envelope) -> bool:
-    if turn.ledger.tree.get(layout.operator_key(envelope.sender)) is None:
-        return False
-    try:
-        envelope.check(turn.settings.gate.chain_id)
-    except SignatureError:
-        return False
-    return True
+    is_known = turn.ledger.tree.get(layout.operator_key(envelope.sender)) is not None
+    return is_known and turn.is_genuine(envelope)
 
 
 def is_sound(turn: Turn, key: bytes, bundle: Digest) -> bool:
