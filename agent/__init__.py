@@ -8,16 +8,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent.rim.engines import open_trainer  # noqa: TID251 - the public door
-    from agent.rim.heads import with_head  # noqa: TID251 - the public door
-    from agent.training import Trainer
+    from starling.agent.trainer.engines.engine_registry import open_trainer  # noqa: TID251 - the public door
+    from starling.agent.trainer.personal_layers_file import with_head  # noqa: TID251 - the public door
+    from starling.agent.training.local_training import Trainer
 
 __all__ = ["Trainer", "open_trainer", "with_head"]
 
 _HOMES = {
-    "Trainer": "agent.training",
-    "open_trainer": "agent.rim.engines",
-    "with_head": "agent.rim.heads",
+    "Trainer": "starling.agent.training.local_training",
+    "open_trainer": "starling.agent.trainer.engines.engine_registry",
+    "with_head": "starling.agent.trainer.personal_layers_file",
 }
 
 

@@ -10,9 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from protocol.descent import DescentPolicy, OptimiserKind, ScheduleKind
-from protocol.errors import ConfigError
-from protocol.ids import device_name
+from starling.protocol.errors import ConfigError
+from starling.protocol.ids import device_name
+from starling.protocol.learning.local_optimiser import (
+    DescentPolicy,
+    OptimiserKind,
+    ScheduleKind,
+)
 
 HOME_VARIABLE = "STARLING_HOME"
 _EXAMPLES = """\
@@ -138,9 +142,9 @@ def _print(arguments: argparse.Namespace, document: dict[str, Any], text: str) -
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from agent.rim.home import Home
+    from starling.agent.runtime.storage.agent_home import AgentHome
 
-    home = Home(_home(arguments))
+    home = AgentHome(_home(arguments))
     settings: dict[str, Any] = {}
     if arguments.data:
         settings["data.path"] = str(arguments.data.absolute())
@@ -159,9 +163,9 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _enrol(arguments: argparse.Namespace) -> int:
-    from agent.rim.home import Home
+    from starling.agent.runtime.storage.agent_home import AgentHome
 
-    home = Home(_home(arguments))
+    home = AgentHome(_home(arguments))
     name = device_name(home.identity())
     if arguments.admission is None:
         request = home.write_request()
@@ -187,11 +191,11 @@ def _enrol(arguments: argparse.Namespace) -> int:
 
 
 def _rotate(arguments: argparse.Namespace) -> int:
-    from agent.rim.home import Home
-    from agent.rim.rotation import finish, prepare
-    from durable.files import lock
+    from starling.agent.runtime.key_rotation import finish, prepare
+    from starling.agent.runtime.storage.agent_home import AgentHome
+    from starling.durable.files import lock
 
-    home = Home(_home(arguments))
+    home = AgentHome(_home(arguments))
     name = device_name(home.identity())
     with lock(home.state / "lock"):
         if arguments.done:
@@ -214,29 +218,29 @@ def _rotate(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from agent.rim.assembly import assemble
-    from agent.rim.home import Home
-    from agent.rim.runner import Item, Runner, log_to_stderr
-    from durable.files import lock, private_files
-    from sandbox.system import hide_memory
+    from starling.agent.runtime.assembly import assemble
+    from starling.agent.runtime.event_loop import AgentEventLoop, Item, log_to_stderr
+    from starling.agent.runtime.storage.agent_home import AgentHome
+    from starling.durable.files import lock, private_files
+    from starling.sandbox.syscalls import hide_memory
 
-    home = Home(_home(arguments))
+    home = AgentHome(_home(arguments))
     config = home.config()
     log_to_stderr(config.log.level)
     with private_files(), lock(home.state / "lock"):
         inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
         parts = assemble(home, config, inbox.put, time.monotonic())
         hide_memory()
-        Runner(parts, inbox).run()
+        AgentEventLoop(parts, inbox).run()
     return 0
 
 
 def _recount(arguments: argparse.Namespace) -> int:
-    from agent.rim.home import Home
-    from agent.rim.recount import recount
-    from durable.files import lock
+    from starling.agent.runtime.privacy_ledger.ledger_recount import recount
+    from starling.agent.runtime.storage.agent_home import AgentHome
+    from starling.durable.files import lock
 
-    home = Home(_home(arguments))
+    home = AgentHome(_home(arguments))
     data = home.data(home.config())
     admission = home.admission()
     with lock(home.state / "lock"):
@@ -258,16 +262,16 @@ def _recount(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from agent.rim.home import Home
-    from agent.rim.status import read_status, readable
+    from starling.agent.runtime.status_file import read_status, readable
+    from starling.agent.runtime.storage.agent_home import AgentHome
 
-    document = read_status(Home(_home(arguments)))
+    document = read_status(AgentHome(_home(arguments)))
     _print(arguments, document, readable(document))
     return 0
 
 
 def _train_once(arguments: argparse.Namespace) -> int:
-    from agent.rim.once import readable, train_once
+    from starling.agent.trainer.train_once import readable, train_once
 
     descent = DescentPolicy(
         OptimiserKind[arguments.optimiser.upper()],

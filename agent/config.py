@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from agent.orders import ENGINE_NAMES
-from protocol.accounting import DELTA_MIN, EPSILON_MAX, Budget
-from protocol.settings import setting, table
+from starling.agent.training.trainer_messages import ENGINE_NAMES
+from starling.protocol.privacy.gaussian_dp import DELTA_MIN, EPSILON_MAX, Budget
+from starling.protocol.schema.toml_settings import setting, table
 
 FILE = "agent.toml"
 
@@ -100,7 +100,7 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
-class BrokerSettings:
+class AgentBrokerSettings:
     """Where the broker is, if not where the admission says."""
 
     host: str = setting("", "Name or address; empty for the admission's.")
@@ -174,8 +174,8 @@ class AgentConfig:
     training: TrainingSettings = table(
         TrainingSettings, "How the board trains; 0 takes the board profile's value."
     )
-    broker: BrokerSettings = table(
-        BrokerSettings, "Where the broker is, if not where the admission says."
+    broker: AgentBrokerSettings = table(
+        AgentBrokerSettings, "Where the broker is, if not where the admission says."
     )
     spool: SpoolSettings = table(
         SpoolSettings, "Room for updates that wait for their proof."

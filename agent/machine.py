@@ -8,19 +8,25 @@ message is a note in the log and never an error.
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from agent import events as e
-from agent import fetching, forfeiting, outbox, participation, release, renewal
-from agent.effects import Effect, Publish
-from agent.obstacles import phase
-from agent.privacy import PrivacyLedger
-from agent.state import Settings, State, Waiting
-from agent.turn import Turn
-from protocol.envelope import ENVELOPE, Envelope, Kind
-from protocol.errors import ProtocolError
-from protocol.evolve import evolve
-from protocol.ids import Digest
-from protocol.light import ForkError, HandoverGap, Trusted
-from protocol.messages import (
+from starling.agent.privacy.ledger import PrivacyLedger
+from starling.agent.round import lease_renewal, participation, release_time
+from starling.agent.round.readiness import phase
+from starling.agent.step import events as e
+from starling.agent.step.agent_step import AgentStep
+from starling.agent.step.effects import Effect, PublishBestEffort
+from starling.agent.step.state import AgentSettings, AgentState, PendingUpload
+from starling.agent.sync import model_download
+from starling.agent.update import lost_update_report, outbox
+from starling.protocol.chain.light_client import (
+    ForkError,
+    TrustedState,
+    ValidatorSetGap,
+)
+from starling.protocol.dataclass_replace import evolve
+from starling.protocol.errors import ProtocolError
+from starling.protocol.ids import Digest
+from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind
+from starling.protocol.wire.message_bodies import (
     COORDINATOR_STATE,
     DEVICE_STATE,
     DevicePhase,
@@ -31,14 +37,14 @@ _NUDGE_S = 1.0
 
 
 def begin(
-    settings: Settings,
-    trusted: Trusted,
+    settings: AgentSettings,
+    trusted: TrustedState,
     ledger: PrivacyLedger,
     blobs: frozenset[Digest],
-    waiting: Sequence[Waiting],
+    waiting: Sequence[PendingUpload],
     manifest: bytes | None,
     now_s: float,
-) -> tuple[State, tuple[Effect, ...]]:
+) -> tuple[AgentState, tuple[Effect, ...]]:
     """The state after a start, from what is on the disk.
 
     Args:
@@ -53,25 +59,25 @@ def begin(
     Returns:
       The state and the first effects.
     """
-    state = State(
+    state = AgentState(
         trusted,
         ledger,
         blobs=blobs,
         waiting=tuple(waiting),
         release_s=settings.pace.release_s,
     )
-    turn = Turn(settings, state, now_s)
+    turn = AgentStep(settings, state, now_s)
     if manifest is not None:
         try:
-            fetching.hear_manifest(turn, manifest)
+            model_download.handle_manifest(turn, manifest)
         except ProtocolError as error:
             turn.note(f"the stored manifest is no longer valid: {error}")
     return _end(turn)
 
 
 def step(
-    settings: Settings, state: State, event: e.Event, now_s: float
-) -> tuple[State, tuple[Effect, ...]]:
+    settings: AgentSettings, state: AgentState, event: e.Event, now_s: float
+) -> tuple[AgentState, tuple[Effect, ...]]:
     """What an event changes and what is to be done about it.
 
     Args:
@@ -83,13 +89,13 @@ def step(
     Returns:
       The state after it, and effects to carry out in order before the next step.
     """
-    turn = Turn(settings, state, now_s)
+    turn = AgentStep(settings, state, now_s)
     try:
         _happen(turn, event)
     except ForkError as error:
         turn.state = evolve(turn.state, fault=str(error))
         turn.note(f"{error}: more coordinators lie than may; tell their operators")
-    except HandoverGap as error:
+    except ValidatorSetGap as error:
         fault = f"{error}: have an operator admit the board again, and enrol it anew"
         turn.state = evolve(turn.state, fault=fault)
         turn.note(fault)
@@ -99,17 +105,17 @@ def step(
 
 
 def farewell(
-    settings: Settings, state: State, parting: DevicePhase
-) -> tuple[State, Publish]:
+    settings: AgentSettings, state: AgentState, parting: DevicePhase
+) -> tuple[AgentState, PublishBestEffort]:
     """The retained message that a board leaves behind, also as its last will."""
-    turn = Turn(settings, state, 0.0)
+    turn = AgentStep(settings, state, 0.0)
     message = _show(turn, evolve(_shown(turn), phase=parting))
     return turn.state, message
 
 
-def _happen(turn: Turn, event: e.Event) -> None:
+def _happen(turn: AgentStep, event: e.Event) -> None:
     match event:
-        case e.Connected() | e.Disconnected() | e.CoordinatorStateArrived():
+        case e.BrokerConnected() | e.BrokerDisconnected() | e.CoordinatorStateArrived():
             _link(turn, event)
         case e.ManifestArrived() | e.ModelChunkArrived() | e.DownArrived():
             _message(turn, event)
@@ -120,25 +126,26 @@ def _happen(turn: Turn, event: e.Event) -> None:
         case e.ChunkDelivered():
             outbox.chunk_delivered(turn, event)
         case e.LeaseRenewed():
-            renewal.renewed(turn, event)
+            lease_renewal.renewed(turn, event)
         case e.SpaceMeasured(free_bytes):
             turn.state = evolve(turn.state, free_bytes=free_bytes)
-        case e.StopAsked():
-            release.stop_asked(turn)
-        case e.Ticked():
+        case e.StopRequested():
+            release_time.stop_asked(turn)
+        case e.WakeTimeReached():
             pass
         case _:
             assert_never(event)
 
 
 def _link(
-    turn: Turn, event: e.Connected | e.Disconnected | e.CoordinatorStateArrived
+    turn: AgentStep,
+    event: e.BrokerConnected | e.BrokerDisconnected | e.CoordinatorStateArrived,
 ) -> None:
     match event:
-        case e.Connected():
+        case e.BrokerConnected():
             turn.state = evolve(turn.state, connected=True, shown=None, show_at_s=0.0)
             _nudge(turn)
-        case e.Disconnected():
+        case e.BrokerDisconnected():
             turn.state = evolve(turn.state, connected=False, asking=None)
             outbox.disconnected(turn)
         case e.CoordinatorStateArrived(payload):
@@ -158,14 +165,14 @@ def _link(
             assert_never(event)
 
 
-def _ask_others(turn: Turn) -> None:
+def _ask_others(turn: AgentStep) -> None:
     """Somebody left, perhaps with our check-in: whoever comes next is to have it."""
     asking, soon_s = turn.state.asking, turn.jittered(_NUDGE_S)
     if asking is not None and asking.again_at_s > soon_s:
         turn.state = evolve(turn.state, asking=evolve(asking, again_at_s=soon_s))
 
 
-def _nudge(turn: Turn) -> None:
+def _nudge(turn: AgentStep) -> None:
     """Somebody came back: what waits for an answer is tried again soon."""
     soon_s = turn.jittered(_NUDGE_S)
     state = turn.state
@@ -179,32 +186,32 @@ def _nudge(turn: Turn) -> None:
 
 
 def _message(
-    turn: Turn, event: e.ManifestArrived | e.ModelChunkArrived | e.DownArrived
+    turn: AgentStep, event: e.ManifestArrived | e.ModelChunkArrived | e.DownArrived
 ) -> None:
     match event:
         case e.ManifestArrived(payload):
-            fetching.hear_manifest(turn, payload)
+            model_download.handle_manifest(turn, payload)
         case e.ModelChunkArrived(payload):
-            fetching.hear_chunk(turn, payload)
+            model_download.handle_chunk(turn, payload)
         case e.DownArrived(payload):
             _hear(turn, payload)
         case _:
             assert_never(event)
 
 
-_HEARERS: dict[int, Callable[[Turn, Envelope], None]] = {
-    Kind.LEASE: participation.hear_lease,
-    Kind.STATEMENT: participation.hear_statement,
-    Kind.ACCEPTED: outbox.hear_accepted,
-    Kind.REFUSED: outbox.hear_refused,
+_HEARERS: dict[int, Callable[[AgentStep, Envelope], None]] = {
+    MessageKind.LEASE: participation.handle_lease,
+    MessageKind.STATEMENT: participation.handle_statement,
+    MessageKind.ACCEPTED: outbox.handle_accepted,
+    MessageKind.REFUSED: outbox.handle_refused,
 }
 
 
-def _hear(turn: Turn, payload: bytes) -> None:
+def _hear(turn: AgentStep, payload: bytes) -> None:
     envelope = ENVELOPE.unpack(payload)
-    if envelope.kind == Kind.FINAL:
+    if envelope.kind == MessageKind.FINAL:
         # What it holds proves itself, whoever brought it.
-        outbox.hear_final(turn, envelope)
+        outbox.handle_final(turn, envelope)
         return
     hearer = _HEARERS.get(envelope.kind)
     if hearer is not None:
@@ -213,21 +220,21 @@ def _hear(turn: Turn, payload: bytes) -> None:
 
 
 def _subprocess(
-    turn: Turn, event: e.BundleLoaded | e.LoadFailed | e.DataChanged
+    turn: AgentStep, event: e.BundleLoaded | e.LoadFailed | e.DataChanged
 ) -> None:
     match event:
         case e.BundleLoaded():
-            fetching.bundle_loaded(turn, event)
+            model_download.bundle_loaded(turn, event)
         case e.LoadFailed():
-            fetching.load_failed(turn, event)
+            model_download.load_failed(turn, event)
         case e.DataChanged():
-            fetching.data_changed(turn)
+            model_download.data_changed(turn)
         case _:
             assert_never(event)
 
 
 def _trainer(
-    turn: Turn, event: e.TrainerReady | e.TrainingFinished | e.TrainingFailed
+    turn: AgentStep, event: e.TrainerReady | e.TrainingFinished | e.TrainingFailed
 ) -> None:
     match event:
         case e.TrainerReady():
@@ -240,24 +247,24 @@ def _trainer(
             assert_never(event)
 
 
-_RULES: tuple[Callable[[Turn], None], ...] = (
+_RULES: tuple[Callable[[AgentStep], None], ...] = (
     outbox.rule_stale,
     participation.rule_abandon,
-    release.rule_release,
-    fetching.rule_fetch,
-    fetching.rule_load,
-    fetching.rule_adopt,
-    fetching.rule_tidy,
+    release_time.rule_release,
+    model_download.rule_fetch,
+    model_download.rule_load,
+    model_download.rule_adopt,
+    model_download.rule_tidy,
     outbox.rule_send,
     participation.rule_check_in,
-    forfeiting.rule_forfeit,
-    renewal.rule_renew,
+    lost_update_report.rule_forfeit,
+    lease_renewal.rule_renew,
 )
 """Each one acts only where something is left to do; none undoes another's work, so
 that one pass in this order reaches rest."""
 
 
-def _end(turn: Turn) -> tuple[State, tuple[Effect, ...]]:
+def _end(turn: AgentStep) -> tuple[AgentState, tuple[Effect, ...]]:
     for rule in _RULES:
         rule(turn)
     _rule_show(turn)
@@ -267,7 +274,7 @@ def _end(turn: Turn) -> tuple[State, tuple[Effect, ...]]:
     return turn.state, tuple(turn.effects)
 
 
-def _rule_show(turn: Turn) -> None:
+def _rule_show(turn: AgentStep) -> None:
     """Shows what changed, but not more often than the pace allows."""
     state = turn.state
     if not state.connected or turn.now_s < state.show_at_s:
@@ -279,7 +286,7 @@ def _rule_show(turn: Turn) -> None:
         turn.state = evolve(turn.state, shown=shown, show_at_s=show_at_s)
 
 
-def _shown(turn: Turn) -> DeviceState:
+def _shown(turn: AgentStep) -> DeviceState:
     state = turn.state
     version = 0 if state.offer is None else state.offer.version
     return DeviceState(
@@ -290,13 +297,13 @@ def _shown(turn: Turn) -> DeviceState:
     )
 
 
-def _show(turn: Turn, shown: DeviceState) -> Publish:
-    envelope = turn.signed(Kind.DEVICE_STATE, DEVICE_STATE.pack(shown))
+def _show(turn: AgentStep, shown: DeviceState) -> PublishBestEffort:
+    envelope = turn.signed(MessageKind.DEVICE_STATE, DEVICE_STATE.pack(shown))
     topic = turn.settings.topics.device_state(turn.settings.device)
-    return Publish(topic, ENVELOPE.pack(envelope), retain=True)
+    return PublishBestEffort(topic, ENVELOPE.pack(envelope), retain=True)
 
 
-def _wake_at_s(turn: Turn) -> float:
+def _wake_at_s(turn: AgentStep) -> float:
     state = turn.state
     moments = [item.send_at_s for item in state.waiting if not item.refusal]
     if state.fetch is not None:

@@ -24,18 +24,22 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.council import Council
-from benchmarks.long_chain import GROUP, Chain, of_nobody, write
-from coordinator.ledger.audit import audit
-from coordinator.ledger.rows import unpack_body
-from coordinator.ledger.snapshot import SNAPSHOT_BLOCKS, bucketed, pack_bucket
-from coordinator.rim.schema import CHAIN_FILE, configure
-from coordinator.rim.signature_pool import SignaturePool
-from coordinator.rim.store import SqliteStore
-from protocol.chain import CERTIFICATE, check_certificate
-from protocol.envelope import ENVELOPE
-from protocol.genesis import FaultModel
-from protocol.statetree import bucket_root
+from benchmarks.harness.coordinator_processes import CoordinatorProcesses
+from benchmarks.harness.synthetic_chain import GROUP, SyntheticChain, of_nobody, write
+from starling.coordinator.chain.storage.block_rows import unpack_body
+from starling.coordinator.chain.storage.snapshot import (
+    SNAPSHOT_BLOCKS,
+    bucketed,
+    pack_bucket,
+)
+from starling.coordinator.chain.verification.audit import audit
+from starling.coordinator.runtime.signature_pool import SignaturePool
+from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE, configure
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.protocol.chain.blocks import CERTIFICATE, check_certificate
+from starling.protocol.chain.genesis import FaultModel
+from starling.protocol.crypto.state_tree import bucket_root
+from starling.protocol.wire.envelope import ENVELOPE
 
 RESULTS = Path(__file__).parent / "results" / "chain.json"
 VALIDATORS = 4
@@ -43,7 +47,7 @@ HEARTBEAT_S = 60
 _RESTART = """
 import sys, time
 from pathlib import Path
-from coordinator.rim.store import SqliteStore
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 began_s = time.perf_counter()
 tip = SqliteStore.open(Path(sys.argv[1])).tip()
 wall_s = time.perf_counter() - began_s
@@ -100,7 +104,7 @@ def _signatures(store: SqliteStore) -> None:
 def restart(path: Path) -> dict[str, Any]:
     """Opening the chain as a start does, in a process of its own."""
     command = [sys.executable, "-c", _RESTART, str(path)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
     said = subprocess.run(
         command, check=True, capture_output=True, text=True, env=environment
     ).stdout.split()
@@ -157,9 +161,9 @@ def catch_up(root: Path, blocks: int, pruned: int) -> dict[str, Any]:
       blocks: Of the chain.
       pruned: Up to this height the first one has no transactions any more.
     """
-    council = Council(root, VALIDATORS, HEARTBEAT_S, {})
+    council = CoordinatorProcesses(root, VALIDATORS, HEARTBEAT_S, {})
     operator = council.homes[0].operator_key()
-    chain = Chain(council.genesis, council.keys(), operator)
+    chain = SyntheticChain(council.genesis, council.keys(), operator)
     store = write(council.homes[0].state / CHAIN_FILE, chain, blocks)
     with store.transaction():
         store.prune(pruned)

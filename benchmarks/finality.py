@@ -20,15 +20,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.boards import as_messages, board_keys, make_uploads, task
-from benchmarks.council import DEADLINE_S, FLEET, Council, keep, quantile
-from benchmarks.load import Load, Outcome, run_load
-from benchmarks.machine import verifications_per_s
-from coordinator.rim.schema import CHAIN_FILE
-from coordinator.rim.store import SqliteStore
-from protocol.chain import CERTIFICATE, HEADER
-from protocol.envelope import Kind
-from protocol.topics import Topics
+from benchmarks.harness.board_uploads import as_messages, board_keys, make_uploads, task
+from benchmarks.harness.coordinator_processes import (
+    DEADLINE_S,
+    FLEET,
+    CoordinatorProcesses,
+    keep,
+    quantile,
+)
+from benchmarks.harness.load_generator import LoadOutcome, PreparedLoad, run_load
+from benchmarks.harness.machine_speed import verifications_per_s
+from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.protocol.chain.blocks import CERTIFICATE, HEADER
+from starling.protocol.wire.envelope import MessageKind
+from starling.protocol.wire.topics import Topics
 
 SIZES = (1, 4, 7, 13)
 DIMENSION = 900
@@ -51,7 +57,7 @@ class Run:
           idle_s: How long nothing happens.
         """
         self._root, self._updates, self._idle_s = root, updates, idle_s
-        self._council = Council(root, size, HEARTBEAT_S, {})
+        self._council = CoordinatorProcesses(root, size, HEARTBEAT_S, {})
         self._boards = board_keys(3 * updates)
         self._published = task(DIMENSION, len(self._boards), BUFFER)
         uploads = make_uploads(
@@ -90,15 +96,22 @@ class Run:
                 found |= self._without_one()
         return {**found, **self._sizes()}
 
-    def _load(self, overhears: bool = False) -> Outcome:
+    def _load(self, overhears: bool = False) -> LoadOutcome:
         part, self._messages = (
             self._messages[: self._updates],
             self._messages[self._updates :],
         )
         council = self._council
         port = council.broker.require_settings().port
-        load = Load(
-            port, council.loader, FLEET, (Kind.FINAL,), RATE, 1000, overhears, part
+        load = PreparedLoad(
+            port,
+            council.loader,
+            FLEET,
+            (MessageKind.FINAL,),
+            RATE,
+            1000,
+            overhears,
+            part,
         )
         outcome = run_load(load, self._root, DEADLINE_S)
         # The status that is looked at afterwards is written once a second.

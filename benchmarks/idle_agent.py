@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from broker.rim.mosquitto import free_port
-from compiler import compile_model, write_bundle
-from fleet.models import build_model
+from starling.broker.runtime.mosquitto_process import free_port
+from starling.compiler import compile_model, write_bundle
+from starling.fleet.reference_models import build_model
 
 RESULTS = Path(__file__).parent / "results" / "idle_agent.json"
 SECONDS = 60.0

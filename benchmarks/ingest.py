@@ -18,46 +18,46 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.boards import (
+from benchmarks.harness.board_uploads import (
     NORM_MAX,
-    Published,
+    PublishedTask,
     as_messages,
     board_keys,
     make_uploads,
     task,
 )
-from benchmarks.council import used_s
-from benchmarks.load import Load, admit_loader, run_load
-from broker.rim.home import BrokerHome, BrokerSettings
-from broker.rim.mosquitto import free_port
-from coordinator import machine
-from coordinator.admission import open_contribution
-from coordinator.effects import Examine
-from coordinator.events import Ticked, TransactionArrived
-from coordinator.ledger.storage import StoredUpload
-from coordinator.rim.founding import Founding, found
-from coordinator.rim.home import CoordinatorHome
-from coordinator.rim.start import assemble
-from coordinator.rim.store import SqliteStore
-from coordinator.robust.norm import check_norm
-from coordinator.vouching import examined
-from fleet.rim.processes import starling_command
-from protocol.envelope import ENVELOPE, Kind, sign
-from protocol.keys import SigningKey
-from protocol.messages import (
+from benchmarks.harness.coordinator_processes import used_s
+from benchmarks.harness.load_generator import PreparedLoad, admit_loader, run_load
+from starling.broker.runtime.broker_home import BrokerHome, BrokerSettings
+from starling.broker.runtime.mosquitto_process import free_port
+from starling.coordinator import machine
+from starling.coordinator.availability.bundle_examination import examined
+from starling.coordinator.chain.storage.chain_store import StoredUpload
+from starling.coordinator.runtime.assembly import assemble
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.setup.genesis_setup import GenesisOptions, found
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.coordinator.step.effects import ExamineBundle
+from starling.coordinator.step.events import ClockTicked, TransactionArrived
+from starling.coordinator.update.admission_checks import open_contribution
+from starling.coordinator.update.norm_bound import check_norm
+from starling.fleet.runtime.processes.supervisor import starling_command
+from starling.protocol.crypto.keys import SigningKey
+from starling.protocol.crypto.sealed_blob import blob_digest, commitment, open_sealed
+from starling.protocol.learning.task import Q15, TASK, TaskSpec
+from starling.protocol.learning.vector_codecs import CODECS
+from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
+from starling.protocol.wire.message_bodies import (
     CONTRIBUTION,
     REGISTER,
     UPLOAD,
     Register,
     Upload,
 )
-from protocol.sealing import blob_digest, commitment, open_sealed
-from protocol.task import Q15, TASK, TaskSpec
-from protocol.topics import Topics
-from protocol.vectors import CODECS
+from starling.protocol.wire.topics import Topics
 
 FLEET = "ingest"
-RECEIPTS = (Kind.ACCEPTED, Kind.FINAL)
+RECEIPTS = (MessageKind.ACCEPTED, MessageKind.FINAL)
 RESULTS = Path(__file__).parent / "results" / "ingest.json"
 DEADLINE_S = 120.0
 OPEN_BYTES_MAX = 32 << 20
@@ -91,11 +91,13 @@ def make_fleet(home: CoordinatorHome, dimension: int, boards: int) -> Fleet:
 
 
 def _write_chain(
-    home: CoordinatorHome, published: Published, keys: Sequence[SigningKey]
+    home: CoordinatorHome, published: PublishedTask, keys: Sequence[SigningKey]
 ) -> None:
     operator, chain_id = home.operator_key(), home.genesis().chain_id()
-    bodies = [(Kind.REGISTER, REGISTER.pack(Register(key.public))) for key in keys]
-    bodies.append((Kind.TASK, TASK.pack(published.spec)))
+    bodies = [
+        (MessageKind.REGISTER, REGISTER.pack(Register(key.public))) for key in keys
+    ]
+    bodies.append((MessageKind.TASK, TASK.pack(published.spec)))
     parts = assemble(home, lambda _: None, 0.0, 0)
     with parts.store.transaction():
         for part in (published.bundle, *published.model.parts()):
@@ -105,12 +107,12 @@ def _write_chain(
         packed = ENVELOPE.pack(sign(operator, chain_id, kind, number, body))
         event = TransactionArrived(f"{number}", packed)
         state, effects = machine.step(parts.settings, state, event, now_s, 0)
-        for asked in [each for each in effects if isinstance(each, Examine)]:
+        for asked in [each for each in effects if isinstance(each, ExamineBundle)]:
             answer = examined(asked.bundle, published.bundle)
             state, _ = machine.step(parts.settings, state, answer, now_s, 0)
     while state.ledger.mempool.size:
         now_s += 1.0
-        state, effects = machine.step(parts.settings, state, Ticked(), now_s, 0)
+        state, effects = machine.step(parts.settings, state, ClockTicked(), now_s, 0)
         parts.persistence.commit(effects, 0)
     parts.workers.stop()
     parts.votes.close()
@@ -126,7 +128,7 @@ def measure(
     messages = as_messages(Topics(FLEET), fleet.uploads)
     port = broker.require_settings().port
     open_max = max(1, OPEN_BYTES_MAX // len(fleet.wholes[0]))
-    load = Load(port, files, FLEET, RECEIPTS, 0, open_max, False, messages)
+    load = PreparedLoad(port, files, FLEET, RECEIPTS, 0, open_max, False, messages)
     with broker.process():
         coordinator = subprocess.Popen(
             starling_command("coordinator", "run", "--home", str(home.path)),
@@ -233,7 +235,7 @@ def main() -> None:
         broker = BrokerHome(root / "broker")
         broker.prepare(BrokerSettings(FLEET, "127.0.0.1", free_port()))
         home = CoordinatorHome(root / "coordinator")
-        found(home, Founding(FLEET, broker.path, "", 0, 3600))
+        found(home, GenesisOptions(FLEET, broker.path, "", 0, 3600))
         fleet = make_fleet(home, options.dimension, options.updates)
         alone = stages(home, fleet)
         alone["disk"], disk_clock_us = disk(home, fleet, root)

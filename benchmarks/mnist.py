@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from fleet import FleetPlan, Pace, run_virtual
+from starling.fleet import FleetPlan, Pace, run_virtual
 
 RESULTS = Path(__file__).parent / "results" / "mnist.json"
 VERSIONS = 100

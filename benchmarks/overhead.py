@@ -20,9 +20,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from fleet import FleetPlan
-from fleet.rim.run import run_processes
-from fleet.rim.screen import Screen
+from starling.fleet import FleetPlan
+from starling.fleet.runtime.process_run import run_processes
+from starling.fleet.runtime.terminal_screen import TerminalScreen
 
 RESULTS = Path(__file__).parent / "results" / "overhead.json"
 DEVICES, BUFFER, VERSIONS = 6, 3, 60
@@ -62,7 +62,7 @@ def measure(home: Path) -> dict[str, Any]:
     plan = FleetPlan(
         devices=DEVICES, buffer=BUFFER, leases=DEVICES, until_version=VERSIONS
     )
-    run_processes(plan, home, Screen())
+    run_processes(plan, home, TerminalScreen())
     trained, final = trained_times_s(home), final_times_s(home)
     counted = range(_WARM_UP * BUFFER, min(len(final) * BUFFER, len(trained)))
     every = [final[i // BUFFER] - trained[i] for i in counted]

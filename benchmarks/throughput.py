@@ -18,16 +18,23 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.boards import as_messages, board_keys, make_uploads, task
-from benchmarks.council import DEADLINE_S, FLEET, Council, keep, quantile, used_s
-from benchmarks.load import Load, run_load
-from benchmarks.machine import verifications_per_s
-from coordinator.ledger.rows import pack_body
-from coordinator.rim.schema import CHAIN_FILE
-from coordinator.rim.store import SqliteStore
-from protocol.chain import CERTIFICATE, HEADER
-from protocol.envelope import Kind
-from protocol.topics import Topics
+from benchmarks.harness.board_uploads import as_messages, board_keys, make_uploads, task
+from benchmarks.harness.coordinator_processes import (
+    DEADLINE_S,
+    FLEET,
+    CoordinatorProcesses,
+    keep,
+    quantile,
+    used_s,
+)
+from benchmarks.harness.load_generator import PreparedLoad, run_load
+from benchmarks.harness.machine_speed import verifications_per_s
+from starling.coordinator.chain.storage.block_rows import pack_body
+from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.protocol.chain.blocks import CERTIFICATE, HEADER
+from starling.protocol.wire.envelope import MessageKind
+from starling.protocol.wire.topics import Topics
 
 DIMENSION = 900
 """Parameters whose sealed 8-bit update takes about 1 KB."""
@@ -51,15 +58,15 @@ def measure(
       rate: How many a second; 0 for as many as go.
       ledger: Values of `coordinator.toml`, by dotted key.
     """
-    council = Council(root, size, HEARTBEAT_S, ledger)
+    council = CoordinatorProcesses(root, size, HEARTBEAT_S, ledger)
     boards = board_keys(updates)
     published = task(DIMENSION, updates, BUFFER)
     uploads = make_uploads(council.genesis, council.keys(), boards, published.spec)
-    load = Load(
+    load = PreparedLoad(
         council.broker.require_settings().port,
         council.loader,
         FLEET,
-        (Kind.FINAL,),
+        (MessageKind.FINAL,),
         rate,
         OPEN_MAX,
         False,
@@ -93,7 +100,9 @@ def measure(
     }
 
 
-def _sizes(council: Council, height: int, updates: int) -> dict[str, float]:
+def _sizes(
+    council: CoordinatorProcesses, height: int, updates: int
+) -> dict[str, float]:
     """What the chain stores, of the blocks after a height."""
     store = SqliteStore.read(council.homes[0].state / CHAIN_FILE)
     blocks = [store.block(at) for at in range(height + 1, store.height() + 1)]

@@ -26,10 +26,10 @@ def main() -> int:
     if len(sys.argv) > 1:
         return _child(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
     # Its imports would count as the child's memory.
-    from benchmarks.training_networks import NETWORKS
-    from compiler import compile_model
-    from compiler.memory import need
-    from protocol.bundle import GRADIENT
+    from benchmarks.training.networks import NETWORKS
+    from starling.compiler import compile_model
+    from starling.compiler.bundle.memory_estimate import need
+    from starling.protocol.model.training_bundle import GRADIENT
 
     tables: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="training-memory-") as folder:
@@ -61,7 +61,7 @@ def _measured(file: Path, batch: int, kind: str) -> float:
 
 
 def _child(file: Path, batch: int, kind: str) -> int:
-    from agent import open_trainer
+    from starling.agent import open_trainer
 
     trainer = open_trainer(file)
     manifest, theta = trainer.manifest, trainer.theta

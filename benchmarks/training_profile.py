@@ -23,12 +23,12 @@ from onnx import TensorProto, helper
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
-from agent.unpacking import View, unpack
-from benchmarks.training_networks import NETWORKS
-from compiler import compile_model
-from engine.checking import checked_graph
-from engine.writing import write_graph
-from protocol.bundle import GRADIENT
+from benchmarks.training.networks import NETWORKS
+from starling.agent.training.unpacked_graph import ParameterView, unpack
+from starling.compiler import compile_model
+from starling.engine.graph_check import checked_graph
+from starling.engine.onnx_writer import write_graph
+from starling.protocol.model.training_bundle import GRADIENT
 
 Arrays = dict[str, NDArray[np.generic]]
 TURNS, TURN_S = 5, 0.03
@@ -85,7 +85,7 @@ def _idle(model: onnx.ModelProto) -> bytes:
     return _used_alone(idle)
 
 
-def _part(theta: NDArray[np.float32], view: View) -> NDArray[np.float32]:
+def _part(theta: NDArray[np.float32], view: ParameterView) -> NDArray[np.float32]:
     return theta[view.start : view.stop].reshape(view.shape)
 
 

@@ -15,12 +15,12 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
-from agent import open_trainer
-from benchmarks.training_networks import sensor_model
+from benchmarks.training.networks import sensor_model
 from benchmarks.training_step import Step, turn
-from compiler import compile_model
-from compiler.memory import need
-from protocol.bundle import GRADIENT, PRIVATE_GRADIENT
+from starling.agent import open_trainer
+from starling.compiler import compile_model
+from starling.compiler.bundle.memory_estimate import need
+from starling.protocol.model.training_bundle import GRADIENT, PRIVATE_GRADIENT
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 WIDTHS = (1, 2, 3, 4, 6, 8)

@@ -25,13 +25,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agent import open_trainer
-from agent.clipping import Clip, ClippedSum
-from benchmarks.training_networks import NETWORKS, Network
-from compiler import compile_model
-from protocol.clipping import NORM
-from protocol.noise import noise_grid
-from protocol.task import MICRO, Q24
+from benchmarks.training.networks import NETWORKS, Network
+from starling.agent import open_trainer
+from starling.agent.training.gradient_clipping import Clip, ClippedSum
+from starling.compiler import compile_model
+from starling.protocol.learning.task import MICRO, Q24
+from starling.protocol.privacy.clipping_functions import NORM
+from starling.protocol.privacy.noise_grid import noise_grid
 
 Step = Callable[[], object]
 Turn = Callable[[], float]
@@ -105,7 +105,7 @@ def contenders(name: str, batch: int) -> dict[str, Turn]:
     y = rng.integers(0, network.classes, batch)
     steps = starling_steps(network, x, y)
     if find_spec("torch"):
-        from benchmarks.training_peers import torch_steps
+        from benchmarks.training.pytorch_peer import torch_steps
 
         steps |= torch_steps(name, x, y)
     for step in steps.values():
@@ -113,7 +113,7 @@ def contenders(name: str, batch: int) -> dict[str, Turn]:
     turns = {key: _turns(step) for key, step in steps.items()}
     interpreter = os.environ.get("STARLING_ORT_TRAINING")
     if interpreter:
-        from benchmarks.training_ort import ort_training_turn
+        from benchmarks.training.ort_training_peer import ort_training_turn
 
         model = network.make(np.random.default_rng(SEED))
         take = ort_training_turn(interpreter, model, x, y, TURN_S)

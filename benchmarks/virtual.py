@@ -17,15 +17,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from compiler import compile_model
-from coordinator.publication import publication
-from fleet import FleetPlan
-from fleet.models import build_model
-from fleet.recipe import Shares, task_settings
-from fleet.rim.virtual import SIGNATURES_KNOWN, few_collections
-from fleet.virtual.fleet import Shape, VirtualFleet
-from fleet.virtual.labour import NoLabour
-from protocol.keys import known_signatures
+from starling.compiler import compile_model
+from starling.coordinator.publication.task_settings import publication
+from starling.fleet import FleetPlan
+from starling.fleet.presets import DataShares, task_settings
+from starling.fleet.reference_models import build_model
+from starling.fleet.runtime.virtual_run import SIGNATURES_KNOWN, few_collections
+from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
+from starling.fleet.virtual.workload import ZeroWorkload
+from starling.protocol.crypto.keys import known_signatures
 
 RESULTS = Path(__file__).parent / "results" / "virtual.json"
 GOAL_PER_S = 2000
@@ -44,13 +44,13 @@ def measure(boards: int, buffer: int, versions: int) -> dict[str, Any]:
       versions: How many are made.
     """
     plan = FleetPlan(devices=boards, buffer=buffer, privacy="none", leases=buffer)
-    shares = Shares((64,), _EXAMPLES, _EXAMPLES)
+    shares = DataShares((64,), _EXAMPLES, _EXAMPLES)
     rng = np.random.default_rng(1)
     model = build_model("softmax", shares.shape, 10, rng)
     bundle = compile_model(model, loss="cross-entropy").packed
     task = publication(task_settings(plan, shares), bundle, "task")
-    shape = Shape(boards, buffer, True, (1.0,) * boards, 0.0)
-    fleet = VirtualFleet(shape, task, NoLabour(_EXAMPLES), rng.bytes, rng)
+    shape = FleetShape(boards, buffer, True, (1.0,) * boards, 0.0)
+    fleet = VirtualFleet(shape, task, ZeroWorkload(_EXAMPLES), rng.bytes, rng)
     with few_collections(), known_signatures(SIGNATURES_KNOWN):
         started_s, worked_s = time.perf_counter(), time.process_time()
         while fleet.version < versions:

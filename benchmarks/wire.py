@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from protocol import merkle
-from protocol.chain import (
+from starling.protocol.chain.blocks import (
     CERTIFICATE,
     HEADER,
     Certificate,
@@ -23,9 +22,7 @@ from protocol.chain import (
     VoteType,
     vote_bytes,
 )
-from protocol.chunks import CHUNK, split
-from protocol.envelope import ENVELOPE, Envelope, Kind, sign
-from protocol.genesis import (
+from starling.protocol.chain.genesis import (
     FORMAT_VERSION,
     GENESIS,
     FaultModel,
@@ -34,13 +31,28 @@ from protocol.genesis import (
     ValidatorSet,
     quorum,
 )
-from protocol.ids import BlockHash, ChainId, Digest, H, TaskId, Version, device_name
-from protocol.keys import OpeningKey, SigningKey
-from protocol.light import FINAL, MANIFEST, Final, Manifest, task_key, version_key
-from protocol.messages import CONTRIBUTION, LEASE, UPLOAD, Contribution, Lease, Upload
-from protocol.sealing import ENTROPY_BYTES, blob_digest, seal
-from protocol.statetree import StateTree
-from protocol.task import (
+from starling.protocol.chain.light_client import (
+    FINAL,
+    MANIFEST,
+    FinalityProof,
+    ModelManifest,
+    task_key,
+    version_key,
+)
+from starling.protocol.crypto import merkle
+from starling.protocol.crypto.keys import OpeningKey, SigningKey
+from starling.protocol.crypto.sealed_blob import ENTROPY_BYTES, blob_digest, seal
+from starling.protocol.crypto.state_tree import StateTree
+from starling.protocol.ids import (
+    BlockHash,
+    ChainId,
+    Digest,
+    H,
+    TaskId,
+    Version,
+    device_name,
+)
+from starling.protocol.learning.task import (
     E12,
     MICRO,
     Q16,
@@ -57,8 +69,18 @@ from protocol.task import (
     polynomial_staleness,
     version_digest,
 )
-from protocol.topics import Topics
-from protocol.vectors import CODECS, GridVector, codec_number
+from starling.protocol.learning.vector_codecs import CODECS, GridVector, codec_number
+from starling.protocol.wire.chunks import CHUNK, split
+from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind, sign
+from starling.protocol.wire.message_bodies import (
+    CONTRIBUTION,
+    LEASE,
+    UPLOAD,
+    Contribution,
+    Lease,
+    Upload,
+)
+from starling.protocol.wire.topics import Topics
 
 RESULTS = Path(__file__).parent / "results" / "wire.json"
 NOW_MS = 1_760_000_000_000
@@ -123,10 +145,12 @@ def signed_update(fleet: Fleet, codec: str, dimension: int) -> tuple[Envelope, b
     body = Contribution(
         TaskId(0), VERSION, number, 512, 1, CHARGE, blob_digest(blob), committed
     )
-    update = sign(BOARD, fleet.chain_id, Kind.UPDATE, 1_000, CONTRIBUTION.pack(body))
+    update = sign(
+        BOARD, fleet.chain_id, MessageKind.UPDATE, 1_000, CONTRIBUTION.pack(body)
+    )
     granted = Lease(BOARD.identity, TaskId(0), VERSION, 100_000, 600)
     lease = sign(
-        fleet.keys[0], fleet.chain_id, Kind.LEASE, 100_000, LEASE.pack(granted)
+        fleet.keys[0], fleet.chain_id, MessageKind.LEASE, 100_000, LEASE.pack(granted)
     )
     return update, UPLOAD.pack(Upload(update, lease, blob))
 
@@ -227,7 +251,7 @@ def chain_rows(coordinators: int) -> list[Row]:
         }
     )
     header, certificate = certified(fleet, transactions, state)
-    manifest = Manifest(
+    manifest = ModelManifest(
         TaskId(0),
         VERSION,
         spec.initial,
@@ -237,7 +261,7 @@ def chain_rows(coordinators: int) -> list[Row]:
         state.prove(task_key(0)),
     )
     path = merkle.path(transactions, 0)
-    final = Final(update, header, certificate, 0, TRANSACTIONS, path)
+    final = FinalityProof(update, header, certificate, 0, TRANSACTIONS, path)
     four = coordinators == 4
     name = f", n = {coordinators}"
     return [

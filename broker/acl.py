@@ -9,8 +9,8 @@ answered with 0x87.
 import re
 from collections.abc import Sequence
 
-from protocol.errors import ConfigError
-from protocol.topics import Topics
+from starling.protocol.errors import ConfigError
+from starling.protocol.wire.topics import Topics
 
 _USER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _SELF = "%u"

@@ -8,12 +8,12 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from broker.checks import checks_json, checks_text, failed
-from broker.rim.check import check_broker
-from broker.rim.home import BrokerHome, BrokerSettings
-from broker.rim.mosquitto import MosquittoProcess
-from durable.files import lock
-from protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError, OperationError
+from starling.broker.health_checks import checks_json, checks_text, failed
+from starling.broker.runtime.broker_check import check_broker
+from starling.broker.runtime.broker_home import BrokerHome, BrokerSettings
+from starling.broker.runtime.mosquitto_process import MosquittoProcess
+from starling.durable.files import lock
+from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError, OperationError
 
 _EXAMPLES = """examples:
   starling broker init --home broker/ --fleet garden --host broker.example.org

@@ -1,6 +1,10 @@
 """ONNX model in, training bundle out."""
 
-from compiler.bundle import Bundle, compile_model, write_bundle
-from compiler.errors import CompileError
+from starling.compiler.bundle.compile_pipeline import (
+    Bundle,
+    compile_model,
+    write_bundle,
+)
+from starling.compiler.errors import CompileError
 
 __all__ = ["Bundle", "CompileError", "compile_model", "write_bundle"]

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from compiler import inspect, report
-from compiler.bundle import compile_model, write_bundle
-from compiler.check import check_bundle
-from compiler.exporters import merged
-from compiler.loss import LOSSES, PLAIN
-from compiler.reader import read_network
-from compiler.source import load
-from protocol.bundle import LossSettings, Preprocessing
-from protocol.clipping import CLIPPINGS
-from protocol.errors import EXIT_DONE, ConfigError, DecodeError
+from starling.compiler.autodiff.losses import LOSSES, PLAIN
+from starling.compiler.bundle import bundle_inspection, compile_report
+from starling.compiler.bundle.compile_pipeline import compile_model, write_bundle
+from starling.compiler.bundle.gradient_check import check_bundle
+from starling.compiler.reader.model_file import load
+from starling.compiler.reader.network_reader import read_network
+from starling.compiler.rewrite.exporter_fixups import merged
+from starling.protocol.errors import EXIT_DONE, ConfigError, DecodeError
+from starling.protocol.model.training_bundle import LossSettings, Preprocessing
+from starling.protocol.privacy.clipping_functions import CLIPPINGS
 
 _EXAMPLES = """\
 examples:
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["inspect"]:
-        return inspect.main(arguments[1:])
+        return bundle_inspection.main(arguments[1:])
     options = parser().parse_args(arguments)
     settings = _settings(options)
     _say(f"reading {options.model}")
@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         output=options.output,
         clipping=options.clipping,
     )
-    found = report.document(bundle, network)
+    found = compile_report.document(bundle, network)
     if options.check:
         _say("checking against finite differences and single examples")
         errors = check_bundle(bundle, np.random.default_rng(_SEED))
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
     else:
-        sys.stdout.write(report.text(bundle, network, explain=options.explain))
+        sys.stdout.write(compile_report.text(bundle, network, explain=options.explain))
     return EXIT_DONE
 
 

@@ -1,6 +1,6 @@
 """What a compilation can be refused for, beside malformed files and wrong commands."""
 
-from protocol.errors import OperationError
+from starling.protocol.errors import OperationError
 
 
 class CompileError(OperationError):

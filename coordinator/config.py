@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass
 
-from coordinator.ledger.snapshot import SNAPSHOT_BLOCKS
-from coordinator.selection import SELECTIONS
-from protocol.evidence import AGE_HEIGHTS_MAX
-from protocol.settings import setting, table
+from starling.coordinator.chain.storage.snapshot import SNAPSHOT_BLOCKS
+from starling.coordinator.leases.client_selection import SELECTIONS
+from starling.protocol.chain.evidence import AGE_HEIGHTS_MAX
+from starling.protocol.schema.toml_settings import setting, table
 
 FILE = "coordinator.toml"
 
 
 @dataclass(frozen=True)
-class BrokerSettings:
+class BrokerEndpointSettings:
     """Where the MQTT broker is, and where boards reach it."""
 
     host: str = setting("127.0.0.1", "Name or address of the broker, for us.")
@@ -140,7 +140,7 @@ class CoordinatorConfig:
     log: str = setting(
         "info", "What goes to the log.", choices=("debug", "info", "warning", "error")
     )
-    broker: BrokerSettings = table(BrokerSettings, "The MQTT broker.")
+    broker: BrokerEndpointSettings = table(BrokerEndpointSettings, "The MQTT broker.")
     leases: LeaseSettings = table(LeaseSettings, "Turns of the boards.")
     transfer: TransferSettings = table(TransferSettings, "Pulling of models.")
     evaluation: EvaluationSettings = table(EvaluationSettings, "Held-out data.")

@@ -8,73 +8,82 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from coordinator import (
-    accusation,
-    finality,
-    granting,
-    intake,
-    peers,
-    versioning,
-    vouching,
-    wanting,
+from starling.coordinator.availability import bundle_examination
+from starling.coordinator.boards import lease_grants
+from starling.coordinator.chain.node import node
+from starling.coordinator.chain.node.node import ChainState
+from starling.coordinator.chain.state import queries
+from starling.coordinator.commit import block_commit, evidence_submission
+from starling.coordinator.commit.transaction_submission import (
+    advance,
+    submit,
+    submit_upload,
 )
-from coordinator.allowance import rates, spend
-from coordinator.effects import (
+from starling.coordinator.downloads import request_scheduler
+from starling.coordinator.handlers import board_messages, peer_messages
+from starling.coordinator.leases.lease_table import LeaseTable
+from starling.coordinator.models import model_versions
+from starling.coordinator.step.coordinator_step import CoordinatorStep
+from starling.coordinator.step.effects import (
     DropEvidence,
     Effect,
-    Ignore,
-    Publish,
-    Refuse,
-    RemoveInbox,
+    RecordOverLimit,
+    RecordRefusal,
+    RemoveInboxFile,
+    SendMessage,
     StoreFailure,
     StoreMetrics,
 )
-from coordinator.events import (
-    Aggregated,
-    AggregationFailed,
+from starling.coordinator.step.events import (
+    BoardMessageArrived,
+    BoardStateArrived,
+    BundleExamined,
+    BusConnected,
+    BusDisconnected,
     ChunkArrived,
-    Connected,
-    Disconnected,
-    Evaluated,
+    ClockTicked,
+    ComputationFailed,
     EvaluationFailed,
     Event,
-    Examined,
-    PeerArrived,
-    Recalled,
-    SaidArrived,
-    Secured,
-    StateArrived,
-    Ticked,
+    MissingBlobsFound,
+    PeerFrameArrived,
     TransactionArrived,
-    UploadsWait,
+    UpdateLookedUp,
+    UploadsQueued,
+    VersionComputed,
+    VersionEvaluated,
 )
-from coordinator.leases import LeaseTable
-from coordinator.ledger import node, views
-from coordinator.ledger.node import LedgerState
-from coordinator.pending import Pace
-from coordinator.state import (
+from starling.coordinator.step.pending_proposal import ProgressTimes
+from starling.coordinator.step.state import (
+    AdmittedUpdate,
+    CoordinatorSettings,
     CoordinatorState,
-    Held,
-    Settings,
     TaskState,
-    held_key,
+    admitted_key,
 )
-from coordinator.submission import advance, submit, submit_upload
-from coordinator.turn import Turn
-from protocol.envelope import ENVELOPE, TRANSACTION_KINDS, Envelope, Kind, sign
-from protocol.errors import DecodeError, ProtocolError, Reason
-from protocol.evolve import evolve
-from protocol.ids import Digest, TaskId, Version
-from protocol.light import Handover
-from protocol.messages import ATTEST, CONTRIBUTION, COORDINATOR_STATE
-from protocol.messages import (
-    CoordinatorState as ShownState,
+from starling.coordinator.wire.rate_limit import rates, spend
+from starling.protocol.chain.light_client import ValidatorSetTransition
+from starling.protocol.dataclass_replace import evolve
+from starling.protocol.errors import DecodeError, ProtocolError, Reason
+from starling.protocol.ids import Digest, TaskId, Version
+from starling.protocol.learning.task import ModelDigests
+from starling.protocol.wire.envelope import (
+    ENVELOPE,
+    TRANSACTION_KINDS,
+    Envelope,
+    MessageKind,
+    sign,
 )
-from protocol.task import ModelDigests
+from starling.protocol.wire.message_bodies import (
+    ATTEST,
+    CONTRIBUTION,
+    COORDINATOR_STATE,
+)
+from starling.protocol.wire.message_bodies import CoordinatorOnlineState as ShownState
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoredState:
     """What the disk gave back.
 
     Attributes:
@@ -93,7 +102,7 @@ class Restored:
       handovers: The latest changes of the validator set.
     """
 
-    ledger: LedgerState
+    ledger: ChainState
     counter: int
     models: Mapping[TaskId, tuple[Version, ModelDigests]]
     wholes: Mapping[TaskId, tuple[Digest, ...]]
@@ -102,11 +111,11 @@ class Restored:
     attested: Mapping[TaskId, ModelDigests] = field(default_factory=dict)
     evidence: Sequence[tuple[Envelope, Envelope]] = ()
     spent: Sequence[tuple[Digest, Envelope]] = ()
-    handovers: tuple[Handover, ...] = ()
+    handovers: tuple[ValidatorSetTransition, ...] = ()
 
 
 def begin(
-    settings: Settings, restored: Restored, now_s: float, now_ms: int
+    settings: CoordinatorSettings, restored: RestoredState, now_s: float, now_ms: int
 ) -> tuple[CoordinatorState, tuple[Effect, ...]]:
     """The first state after a start, and what is still to be done.
 
@@ -118,37 +127,37 @@ def begin(
         restored.counter,
         charge_max=restored.charge_max,
         since_s=now_s,
-        pace=Pace(now_s, now_s),
+        pace=ProgressTimes(now_s, now_s),
         handovers=restored.handovers,
     )
-    turn = Turn(settings, state, now_s, now_ms)
+    turn = CoordinatorStep(settings, state, now_s, now_ms)
     for number, (version, model) in sorted(restored.models.items()):
-        spec = views.task(restored.ledger.tree, number)
+        spec = queries.task(restored.ledger.tree, number)
         assert spec is not None
-        leases = LeaseTable(granting.lease_places(turn, spec))
+        leases = LeaseTable(lease_grants.lease_places(turn, spec))
         task = TaskState(number, spec, version, model, leases)
         wholes = (spec.bundle, *restored.wholes.get(number, ()))
         attested = restored.attested.get(number)
         task = replace(task, wholes=wholes, attested=attested)
         turn.put_task(task)
         if not restored.ledger.alone:
-            versioning.secure(turn, task)
+            model_versions.secure(turn, task)
     # First, while the chain is as it was stored: the ledger may decide a block that its
     # journal brings back as soon as it takes a step.
-    versioning.follow_chain(turn)
+    model_versions.follow_chain(turn)
     for update in restored.uploads:
         _hold_again(turn, update)
     for known, other in restored.spent:
         turn.emit(DropEvidence(known, other))
     for first, second in restored.evidence:
-        accusation.accuse(turn, first, second)
-    advance(turn, node.Ticked())
-    wanting.ask_what_is_due(turn)
+        evidence_submission.accuse(turn, first, second)
+    advance(turn, node.ChainTicked())
+    request_scheduler.send_due_requests(turn)
     return turn.state(), tuple(turn.effects)
 
 
 def step(
-    settings: Settings,
+    settings: CoordinatorSettings,
     state: CoordinatorState,
     event: Event,
     now_s: float,
@@ -166,104 +175,106 @@ def step(
     if state.restoring is not None and state.restoring.complete:
         # What this core knows of the chain is of the past: it is to be started anew.
         return state, ()
-    if isinstance(event, ChunkArrived | SaidArrived | StateArrived):
+    if isinstance(event, ChunkArrived | BoardMessageArrived | BoardStateArrived):
         earns = rates(task.spec for task in state.tasks.values())
         size = len(event.payload)
         paid = spend(state.allowances, event.device, size, earns, now_s)
         if paid is None:
-            return state, (Ignore(event.device),)
+            return state, (RecordOverLimit(event.device),)
         state = evolve(state, allowances=paid)
-    turn = Turn(settings, state, now_s, now_ms)
+    turn = CoordinatorStep(settings, state, now_s, now_ms)
     _take(turn, event)
     if turn.parked:
-        peers.release_parked(turn)
+        peer_messages.release_deferred_proposals(turn)
     if turn.ask_at_s <= now_s:
-        wanting.ask_what_is_due(turn)
+        request_scheduler.send_due_requests(turn)
     if turn.left_at_s <= now_s:
-        intake.stand_in(turn)
+        board_messages.answer_overdue(turn)
     return turn.state(), tuple(turn.effects)
 
 
-def _take(turn: Turn, event: Event) -> None:
+def _take(turn: CoordinatorStep, event: Event) -> None:
     match event:
-        case ChunkArrived() | SaidArrived() | StateArrived():
+        case ChunkArrived() | BoardMessageArrived() | BoardStateArrived():
             _board_spoke(turn, event)
-        case PeerArrived():
-            peers.heard(turn, event)
+        case PeerFrameArrived():
+            peer_messages.frame_arrived(turn, event)
         case TransactionArrived(name, content):
             _transaction_arrived(turn, name, content)
         case (
-            Aggregated()
-            | AggregationFailed()
-            | Evaluated()
+            VersionComputed()
+            | ComputationFailed()
+            | VersionEvaluated()
             | EvaluationFailed()
-            | Examined()
-            | Secured()
-            | Recalled()
+            | BundleExamined()
+            | MissingBlobsFound()
+            | UpdateLookedUp()
         ):
             _work_ended(turn, event)
-        case Connected():
+        case BusConnected():
             _connected(turn)
-        case Disconnected():
+        case BusDisconnected():
             turn.connected = False
-        case UploadsWait(waits):
+        case UploadsQueued(waits):
             turn.uploads_wait, turn.ask_at_s = waits, turn.now_s
-        case Ticked():
-            granting.share_anew(turn)
-            granting.expire(turn)
-            versioning.retry_jobs(turn)
-            versioning.give_up(turn)
-            vouching.submit_held(turn)
-            advance(turn, node.Ticked())
-            peers.repeat_what_waits(turn)
-            versioning.announce_again(turn)
+        case ClockTicked():
+            lease_grants.share_lease_places(turn)
+            lease_grants.expire(turn)
+            model_versions.retry_jobs(turn)
+            model_versions.give_up(turn)
+            bundle_examination.submit_held(turn)
+            advance(turn, node.ChainTicked())
+            peer_messages.repeat_waiting_transactions(turn)
+            model_versions.announce_again(turn)
         case _:
             assert_never(event)
 
 
-def farewell(settings: Settings, counter: int, height: int) -> Publish:
+def farewell(settings: CoordinatorSettings, counter: int, height: int) -> SendMessage:
     """Our last will: the retained state that says that we are gone."""
     return _own_state(settings, counter, ShownState(0, height))
 
 
-def _board_spoke(turn: Turn, event: ChunkArrived | SaidArrived | StateArrived) -> None:
+def _board_spoke(
+    turn: CoordinatorStep, event: ChunkArrived | BoardMessageArrived | BoardStateArrived
+) -> None:
     match event:
         case ChunkArrived(device, payload):
-            intake.chunk_arrived(turn, device, payload)
-        case SaidArrived(device, payload):
-            intake.said_arrived(turn, device, payload)
-        case StateArrived(device, payload):
-            intake.state_arrived(turn, device, payload)
+            board_messages.chunk_arrived(turn, device, payload)
+        case BoardMessageArrived(device, payload):
+            board_messages.board_message_arrived(turn, device, payload)
+        case BoardStateArrived(device, payload):
+            board_messages.state_arrived(turn, device, payload)
         case _:
             assert_never(event)
 
 
 def _work_ended(
-    turn: Turn,
+    turn: CoordinatorStep,
     event: (
-        Aggregated
-        | AggregationFailed
-        | Evaluated
+        VersionComputed
+        | ComputationFailed
+        | VersionEvaluated
         | EvaluationFailed
-        | Examined
-        | Secured
-        | Recalled
+        | BundleExamined
+        | MissingBlobsFound
+        | UpdateLookedUp
     ),
 ) -> None:
     match event:
-        case Aggregated():
-            body = versioning.computed(turn, event)
+        case VersionComputed():
+            body = model_versions.computed(turn, event)
             if body is not None:
-                submit(turn, turn.sign(Kind.ATTEST, ATTEST.pack(body)))
-        case AggregationFailed():
-            versioning.not_computed(turn, event)
-        case Secured():
-            versioning.secured(turn, event)
-        case Examined():
-            vouching.heard_of(turn, event)
-        case Recalled():
-            accusation.recalled(turn, event)
-        case Evaluated():
+                submit(turn, turn.sign(MessageKind.ATTEST, ATTEST.pack(body)))
+        case ComputationFailed():
+            model_versions.not_computed(turn, event)
+        case MissingBlobsFound():
+            model_versions.secured(turn, event)
+        case BundleExamined():
+            bundle_examination.bundle_examined(turn, event)
+        case UpdateLookedUp():
+            evidence_submission.first_update_found(turn, event)
+        case VersionEvaluated():
             _evaluated(turn, event)
         case EvaluationFailed(task, version, detail):
             turn.emit(StoreFailure(task, version))
@@ -272,28 +283,30 @@ def _work_ended(
             assert_never(event)
 
 
-def _own_state(settings: Settings, counter: int, shown: ShownState) -> Publish:
+def _own_state(
+    settings: CoordinatorSettings, counter: int, shown: ShownState
+) -> SendMessage:
     body = COORDINATOR_STATE.pack(shown)
     chain_id = settings.gate.chain_id
     envelope = sign(
-        settings.ledger.key, chain_id, Kind.COORDINATOR_STATE, counter, body
+        settings.ledger.key, chain_id, MessageKind.COORDINATOR_STATE, counter, body
     )
     topic = settings.topics.coordinator_state(settings.name)
-    return Publish(topic, ENVELOPE.pack(envelope), retain=True)
+    return SendMessage(topic, ENVELOPE.pack(envelope), retain=True)
 
 
-def _connected(turn: Turn) -> None:
+def _connected(turn: CoordinatorStep) -> None:
     turn.connected = True
     turn.since_s = turn.now_s
-    turn.announce_at_s = turn.now_s + versioning.ANNOUNCE_AFTER_S
+    turn.announce_at_s = turn.now_s + model_versions.ANNOUNCE_AFTER_S
     shown = ShownState(1, turn.ledger.height)
     turn.emit(_own_state(turn.settings, turn.take_counter(), shown))
     if turn.ledger.alone:
         for task in turn.tasks.values():
-            versioning.announce(turn, task)
+            model_versions.announce(turn, task)
 
 
-def _transaction_arrived(turn: Turn, name: str, content: bytes) -> None:
+def _transaction_arrived(turn: CoordinatorStep, name: str, content: bytes) -> None:
     chain_id = turn.settings.gate.chain_id
     try:
         envelope = ENVELOPE.unpack(content)
@@ -301,21 +314,21 @@ def _transaction_arrived(turn: Turn, name: str, content: bytes) -> None:
             raise DecodeError("not a transaction", Reason.UNKNOWN_KIND)
         envelope.check(chain_id)
     except ProtocolError as error:
-        turn.emit(Refuse(None, error.reason, f"{name}: {error}"))
-        turn.emit(RemoveInbox(name))
+        turn.emit(RecordRefusal(None, error.reason, f"{name}: {error}"))
+        turn.emit(RemoveInboxFile(name))
         return
     identity = envelope.identity(chain_id)
     turn.inbox = {**turn.inbox, identity: name}
-    if envelope.kind != Kind.TASK:
+    if envelope.kind != MessageKind.TASK:
         submit(turn, envelope)
         return
     try:
-        vouching.submit_task(turn, envelope)
+        bundle_examination.submit_task(turn, envelope)
     except ProtocolError as error:
-        finality.transaction_refused(turn, identity, error.reason, str(error))
+        block_commit.transaction_refused(turn, identity, error.reason, str(error))
 
 
-def _evaluated(turn: Turn, event: Evaluated) -> None:
+def _evaluated(turn: CoordinatorStep, event: VersionEvaluated) -> None:
     turn.emit(StoreMetrics(event.task, event.version, event.accuracy, event.loss))
     found = f"loss {event.loss:.4f}"
     if event.accuracy is not None:
@@ -323,14 +336,14 @@ def _evaluated(turn: Turn, event: Evaluated) -> None:
     turn.report(f"task {event.task}: version {event.version} has {found}")
 
 
-def _hold_again(turn: Turn, update: Envelope) -> None:
+def _hold_again(turn: CoordinatorStep, update: Envelope) -> None:
     body = CONTRIBUTION.unpack(update.body)
     tree = turn.ledger.tree
-    device = views.owner(tree, update.sender)
-    if views.update_of(tree, body.task, device, body.version) is not None:
+    device = queries.owner(tree, update.sender)
+    if queries.update_of(tree, body.task, device, body.version) is not None:
         return
     identity = update.identity(turn.settings.gate.chain_id)
-    held = Held(identity, body.version, body.task, turn.now_s, update)
-    key = held_key(device, body.task, body.version)
+    held = AdmittedUpdate(identity, body.version, body.task, turn.now_s, update)
+    key = admitted_key(device, body.task, body.version)
     turn.held = turn.held.put(key, held)
     submit_upload(turn, update)

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from protocol.errors import ConfigError, LimitError, StorageError
+from starling.protocol.errors import ConfigError, LimitError, StorageError
 
 PRIVATE_MODE = 0o600
 PRIVATE_FOLDER_MODE = 0o700
@@ -255,7 +255,7 @@ def free_bytes(path: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-class Lock:
+class FileLock:
     """A held lock; the system drops it when the process ends, however it ends."""
 
     def __init__(self, descriptor: int) -> None:
@@ -268,7 +268,7 @@ class Lock:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def __enter__(self) -> "Lock":
+    def __enter__(self) -> "FileLock":
         """Holds the lock for a `with` block."""
         return self
 
@@ -282,7 +282,7 @@ class Lock:
         self.release()
 
 
-def lock(path: Path) -> Lock:
+def lock(path: Path) -> FileLock:
     """Takes the exclusive lock that makes this process the only one of its kind.
 
     Args:
@@ -307,4 +307,4 @@ def lock(path: Path) -> Lock:
         except OSError:
             os.close(descriptor)
             raise
-    return Lock(descriptor)
+    return FileLock(descriptor)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from durable.files import (
+from starling.durable.files import (
     PRIVATE_MODE,
     read_limited,
     storage_errors,
@@ -21,7 +21,7 @@ from durable.files import (
     write_all,
     write_temporary,
 )
-from durable.framing import (
+from starling.durable.journal_frames import (
     HEAD_BYTES,
     MAGIC,
     SALT_BYTES,
@@ -31,7 +31,7 @@ from durable.framing import (
     scan,
     unfinished_head,
 )
-from protocol.errors import ConfigError, LimitError, StorageError
+from starling.protocol.errors import ConfigError, LimitError, StorageError
 
 JOURNAL_BYTES_MAX = 1 << 30
 log = logging.getLogger("starling.durable")
@@ -110,8 +110,8 @@ class Journal:
         """Makes one payload durable before it returns.
 
         Raises:
-          LimitError: If it is longer than `framing.PAYLOAD_BYTES_MAX`, or the journal
-            would pass `JOURNAL_BYTES_MAX` and wants a `rewrite`.
+          LimitError: If it is longer than `journal_frames.PAYLOAD_BYTES_MAX`, or the
+            journal would pass `JOURNAL_BYTES_MAX` and wants a `rewrite`.
           StorageError: If the disk refuses. When it is full the journal is as before
             and may be used on; after a failed sync it takes nothing more.
         """

@@ -3,8 +3,8 @@
 Public: `Profile`, `catalog`, `choose`, `fitted`.
 """
 
-from firmware_profiles.catalog import catalog
-from firmware_profiles.detect import choose, fitted
-from firmware_profiles.schema import Profile
+from starling.firmware_profiles.board_detection import choose, fitted
+from starling.firmware_profiles.board_profile import Profile
+from starling.firmware_profiles.catalog import catalog
 
 __all__ = ["Profile", "catalog", "choose", "fitted"]

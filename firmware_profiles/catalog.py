@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
-from firmware_profiles.schema import Profile
-from protocol.errors import ConfigError
-from protocol.settings import load_settings
+from starling.firmware_profiles.board_profile import Profile
+from starling.protocol.errors import ConfigError
+from starling.protocol.schema.toml_settings import load_settings
 
 GENERIC = "generic"
 """The profile of a board that nothing else fits."""

@@ -8,20 +8,19 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fleet.plan import FleetPlan
-    from fleet.report import FleetRun
-    from fleet.rim.virtual import (  # noqa: TID251 - the public door
-        Pace,
-        run_virtual,
-    )
+    from starling.fleet.plan import FleetPlan
+    from starling.fleet.report.run_report import FleetRun
+
+    # The public door; both are pure to whoever calls them.
+    from starling.fleet.runtime.virtual_run import Pace, run_virtual  # noqa: TID251
 
 __all__ = ["FleetPlan", "FleetRun", "Pace", "run_virtual"]
 
 _HOMES = {
-    "FleetPlan": "fleet.plan",
-    "FleetRun": "fleet.report",
-    "Pace": "fleet.rim.virtual",
-    "run_virtual": "fleet.rim.virtual",
+    "FleetPlan": "starling.fleet.plan",
+    "FleetRun": "starling.fleet.report.run_report",
+    "Pace": "starling.fleet.runtime.virtual_run",
+    "run_virtual": "starling.fleet.runtime.virtual_run",
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError
+from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError
 
 INTERRUPTED = 130
 _EXAMPLES = """examples:
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     """
     options = parser().parse_args(argv)
     # Imported late, so that --help and usage errors are quick.
-    from fleet.plan import FleetPlan
+    from starling.fleet.plan import FleetPlan
 
     named = {item.name for item in fields(FleetPlan)}
     plan = FleetPlan(**{k: v for k, v in vars(options).items() if k in named})
@@ -162,15 +162,18 @@ def _add_output(run: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its module is imported late
     from rich.console import Console
 
-    from fleet.report import summary
-    from fleet.rim.run import run_processes
-    from fleet.rim.screen import Screen, terminated_as_interrupted
-    from fleet.rim.virtual import Pace, run_virtual
+    from starling.fleet.report.run_report import summary
+    from starling.fleet.runtime.process_run import run_processes
+    from starling.fleet.runtime.terminal_screen import (
+        TerminalScreen,
+        terminated_as_interrupted,
+    )
+    from starling.fleet.runtime.virtual_run import Pace, run_virtual
 
     with (
         terminated_as_interrupted(),
         tempfile.TemporaryDirectory() as spare,
-        Screen() as screen,
+        TerminalScreen() as screen,
     ):
         if options.virtual:
             pace = Pace(waves=options.waves)
@@ -193,7 +196,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
 
 
 def _leave(folder: Path, made: Any) -> None:  # noqa: ANN401 - as above
-    from fleet.rim.reports import write_report, write_view
+    from starling.fleet.runtime.report_files import write_report, write_view
 
     write_report(folder, made.document)
     write_view(folder / "view.svg", made.heading, made.last)

@@ -3,14 +3,14 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fleet.examples import partition_named
-from fleet.faults import lasts_s, timeline
-from fleet.models import MODEL_SUFFIX, MODELS
-from protocol.accounting import DELTA_MIN, EPSILON_MAX
-from protocol.errors import ConfigError
-from protocol.genesis import VALIDATORS_MAX, FaultModel
-from protocol.task import BUFFER_MAX
-from protocol.vectors import CODECS
+from starling.fleet.datasets.partition import partition_named
+from starling.fleet.fault_timeline import lasts_s, timeline
+from starling.fleet.reference_models import MODEL_SUFFIX, MODELS
+from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel
+from starling.protocol.errors import ConfigError
+from starling.protocol.learning.task import BUFFER_MAX
+from starling.protocol.learning.vector_codecs import CODECS
+from starling.protocol.privacy.gaussian_dp import DELTA_MIN, EPSILON_MAX
 
 DEVICES_MAX = 10_000
 VERSIONS_MAX = 100_000
@@ -29,14 +29,14 @@ PRIVACY_KINDS = {
 
 @dataclass(frozen=True)
 class FleetPlan:
-    """A run of a fleet; None leaves the choice to `fleet.recipe`.
+    """A run of a fleet; None leaves the choice to `fleet.presets`.
 
     Attributes:
       devices: Number of boards.
       buffer: K, updates that make a version.
-      data: `digits`, `mnist` or a path; see `fleet.rim.datasets`.
-      split: See `fleet.examples.partition_named`.
-      model: One of `fleet.models.MODELS`, or an ONNX file.
+      data: `digits`, `mnist` or a path; see `fleet.runtime.dataset_catalog`.
+      split: See `fleet.datasets.partition.partition_named`.
+      model: One of `fleet.reference_models.MODELS`, or an ONNX file.
       privacy: A key of `PRIVACY_KINDS`.
       epsilon: Total that a board's data may pay.
       delta: Of that epsilon.
@@ -51,8 +51,8 @@ class FleetPlan:
       coordinators: Processes that keep the chain together.
       brokers: Over which coordinators and boards are dealt out.
       fault_model: `byzantine`, or `crash` for 2 or 3 that trust each other.
-      fault: What is made to go wrong and when; see `fleet.faults`.
-      codec: Name of a `protocol.vectors` codec.
+      fault: What is made to go wrong and when; see `fleet.fault_timeline`.
+      codec: Name of a `protocol.learning.vector_codecs` codec.
     """
 
     devices: int = 10

@@ -10,7 +10,7 @@ import hashlib
 from functools import lru_cache
 from typing import NewType
 
-from protocol.errors import DecodeError
+from starling.protocol.errors import DecodeError
 
 Digest = NewType("Digest", bytes)
 """32 bytes: BLAKE2b-256."""

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox import landlock, seccomp
-from sandbox.system import hide_memory, renounce_privileges
+from starling.sandbox import landlock, seccomp
+from starling.sandbox.syscalls import hide_memory, renounce_privileges
 
 FILES_MAX = 64
 """Descriptors that a confined process may have open."""
@@ -64,15 +64,18 @@ def _code() -> list[Path]:
     """Where modules and libraries come from, which may be loaded late."""
     folders = [Path(os.__file__).parent, *map(Path, site.getsitepackages())]
     folders += [Path(path) for path in sys.path if Path(path).name in _CODE_FOLDERS]
+    # In a checkout, packages of ours are links to folders elsewhere: each is asked.
     packages = {
-        _place(module.__file__)
+        _place(module.__file__).resolve()
         for name, module in tuple(sys.modules.items())
-        if "." not in name and getattr(module, "__file__", None)
+        if ("." not in name or hasattr(module, "__path__"))
+        and getattr(module, "__file__", None)
     }
     outside = [
         path
         for path in sorted(packages)
         if not any(path.is_relative_to(folder) for folder in folders)
+        and packages.isdisjoint(path.parents)
     ]
     return [*folders, *outside, *map(Path, _LIBRARIES), Path(_LOADER)]
 

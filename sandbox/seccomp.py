@@ -19,7 +19,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sandbox.system import call
+from starling.sandbox.syscalls import call
 
 MACHINES = {"x86_64": 0, "aarch64": 1}
 """Column of `CALLS` by machine; on others there is no filter."""
@@ -43,7 +43,7 @@ class OneOf:
 
 
 @dataclass(frozen=True)
-class Bits:
+class BitMask:
     """Allows the call if an argument has all of `wanted` and none of `refused`."""
 
     argument: int
@@ -52,18 +52,18 @@ class Bits:
 
 
 @dataclass(frozen=True)
-class Null:
+class NullPointer:
     """Allows the call if a pointer is null."""
 
     argument: int
 
 
 @dataclass(frozen=True)
-class Ourselves:
+class OwnProcess:
     """Allows the call if its first argument is this process."""
 
 
-Rule = OneOf | Bits | Null | Ourselves | None
+Rule = OneOf | BitMask | NullPointer | OwnProcess | None
 
 CALLS: dict[str, tuple[int | None, int | None, Rule]] = {
     # Memory.
@@ -76,7 +76,7 @@ CALLS: dict[str, tuple[int | None, int | None, Rule]] = {
     "munmap": (11, 215, None),
     # Threads of this process, and its end.
     "arch_prctl": (158, None, None),
-    "clone": (56, 220, Bits(0, _CLONE_NEW, _CLONE_THREAD)),
+    "clone": (56, 220, BitMask(0, _CLONE_NEW, _CLONE_THREAD)),
     "exit": (60, 93, None),
     "exit_group": (231, 94, None),
     "futex": (202, 98, None),
@@ -94,7 +94,7 @@ CALLS: dict[str, tuple[int | None, int | None, Rule]] = {
     # PR_SET_NAME, PR_GET_NAME; PR_SET_VMA, by which libc names its memory.
     "prctl": (157, 167, OneOf(0, (15, 16, 0x53564D41))),
     # `abort` and `raise` signal the thread that calls them.
-    "tgkill": (234, 131, Ourselves()),
+    "tgkill": (234, 131, OwnProcess()),
     # Who and where we are, and what we used.
     "getcwd": (79, 17, None),
     "getegid": (108, 177, None),
@@ -108,7 +108,7 @@ CALLS: dict[str, tuple[int | None, int | None, Rule]] = {
     "getrusage": (98, 165, None),
     "gettid": (186, 178, None),
     "getuid": (102, 174, None),
-    "prlimit64": (302, 261, Null(2)),
+    "prlimit64": (302, 261, NullPointer(2)),
     "sysinfo": (99, 179, None),
     "times": (100, 153, None),
     "uname": (63, 160, None),
@@ -125,8 +125,8 @@ CALLS: dict[str, tuple[int | None, int | None, Rule]] = {
     "getdents64": (217, 61, None),
     "lstat": (6, None, None),
     "newfstatat": (262, 79, None),
-    "open": (2, None, Bits(1, _OPEN_TO_CHANGE)),
-    "openat": (257, 56, Bits(2, _OPEN_TO_CHANGE)),
+    "open": (2, None, BitMask(1, _OPEN_TO_CHANGE)),
+    "openat": (257, 56, BitMask(2, _OPEN_TO_CHANGE)),
     "readlink": (89, None, None),
     "readlinkat": (267, 78, None),
     "stat": (4, None, None),
@@ -203,10 +203,10 @@ def _block(rule: Rule, pid: int) -> Iterator[Step]:
             for place, value in enumerate(values):
                 yield (_EQUAL, len(values) - place, 0, value)
             yield (_RETURN, 0, 0, _REFUSE)
-        case Ourselves():
+        case OwnProcess():
             yield from _block(OneOf(0, (pid,)), pid)
             return
-        case Bits(argument, refused, wanted):
+        case BitMask(argument, refused, wanted):
             yield (_LOAD, 0, 0, _low(argument))
             yield (_ANY_BIT, 0, 1, refused)
             yield (_RETURN, 0, 0, _REFUSE)
@@ -214,7 +214,7 @@ def _block(rule: Rule, pid: int) -> Iterator[Step]:
                 if wanted & bit:
                     yield (_ANY_BIT, 1, 0, bit)
                     yield (_RETURN, 0, 0, _REFUSE)
-        case Null(argument):
+        case NullPointer(argument):
             for half in (0, 4):
                 yield (_LOAD, 0, 0, _low(argument) + half)
                 yield (_EQUAL, 1, 0, 0)

@@ -30,11 +30,18 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from coordinator.aggregation.rounding import divide_half_even, multiply_q16
-from coordinator.aggregation.strategy import Aggregator, ModelState, WeightedUpdate
-from protocol.errors import AggregationError
-from protocol.task import BUFFER_MAX, Q15, Q16, AggregationPolicy
-from protocol.vectors import MAGNITUDE_BITS, Grid
+from starling.coordinator.aggregation.integer_rounding import (
+    divide_half_even,
+    multiply_q16,
+)
+from starling.coordinator.aggregation.strategy import (
+    Aggregator,
+    ModelState,
+    WeightedUpdate,
+)
+from starling.protocol.errors import AggregationError
+from starling.protocol.learning.task import BUFFER_MAX, Q15, Q16, AggregationPolicy
+from starling.protocol.learning.vector_codecs import MAGNITUDE_BITS, Grid
 
 MOMENTUM_MAX = 1 << 45
 PARAMETER_MAX = (1 << MAGNITUDE_BITS) - 1

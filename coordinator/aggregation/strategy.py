@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from protocol.ids import H
-from protocol.task import ModelDigests
-from protocol.vectors import Grid, from_grid
+from starling.protocol.ids import H
+from starling.protocol.learning.task import ModelDigests
+from starling.protocol.learning.vector_codecs import Grid, from_grid
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.aggregation.registry import AGGREGATORS
-from coordinator.aggregation.strategy import WeightedUpdate, pack_model
-from protocol.task import Q15, AggregationPolicy, Strategy
+from starling.coordinator.aggregation.strategy import WeightedUpdate, pack_model
+from starling.coordinator.aggregation.strategy_registry import AGGREGATORS
+from starling.protocol.learning.task import Q15, AggregationPolicy, Strategy
 
 DIMENSION = 3
 COORDINATE = st.integers(-(2**38) + 1, 2**38 - 1)

@@ -7,27 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.long_chain import Decided, of_nobody, put
-from coordinator.ledger import audit
-from coordinator.ledger.memory import MemoryStore
-from coordinator.ledger.snapshot import SNAPSHOT_BLOCKS, unpack_bucket
-from coordinator.ledger.state import genesis_tree
-from coordinator.ledger.storage import (
-    Location,
-    Store,
+from benchmarks.harness.synthetic_chain import SyntheticBlock, of_nobody, put
+from starling.coordinator.chain.execution.state_machine import genesis_tree
+from starling.coordinator.chain.gossip_messages import DECISION, DecidedBlock
+from starling.coordinator.chain.storage.chain_store import (
+    ChainStore,
     StoredUpload,
     StoredVersion,
+    TransactionLocation,
 )
-from coordinator.ledger.wire import DECISION, Decision
-from coordinator.rim.store import SqliteStore
-from protocol.genesis import ValidatorSet
-from protocol.ids import H
-from protocol.light import Handover, pin
-from protocol.statetree import BUCKETS, StateTree
-from tests.unit.coordinator.ledger.validator import Running
-from tests.unit.coordinator.ledger.world import MODEL, World
+from starling.coordinator.chain.storage.memory_store import MemoryStore
+from starling.coordinator.chain.storage.snapshot import SNAPSHOT_BLOCKS, unpack_bucket
+from starling.coordinator.chain.verification import audit
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.protocol.chain.genesis import ValidatorSet
+from starling.protocol.chain.light_client import ValidatorSetTransition, pin
+from starling.protocol.crypto.state_tree import BUCKETS, StateTree
+from starling.protocol.ids import H
+from tests.unit.coordinator.fixtures.single_validator import SingleValidator
+from tests.unit.coordinator.fixtures.small_chain import MODEL, SmallChain
 
-Make = Callable[[World], Store]
+Make = Callable[[SmallChain], ChainStore]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -37,9 +37,9 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     return lambda world: SqliteStore.create(tmp_path / "chain", world.genesis)
 
 
-def fill(store: Store, world: World, blocks: int = 3) -> Running:
+def fill(store: ChainStore, world: SmallChain, blocks: int = 3) -> SingleValidator:
     """Decides some blocks and puts them in a store."""
-    running = Running(world.genesis, world.validators[0])
+    running = SingleValidator(world.genesis, world.validators[0])
     for height in range(blocks):
         now_s = float(height)
         running.submit(world.register(height), now_s=now_s)
@@ -56,7 +56,7 @@ def fill(store: Store, world: World, blocks: int = 3) -> Running:
 
 
 def test_new_store_is_at_genesis(make: Make) -> None:
-    world = World()
+    world = SmallChain()
     store = make(world)
     tip = store.tip()
     assert (tip.header, tip.certificate) == (None, None)
@@ -65,7 +65,7 @@ def test_new_store_is_at_genesis(make: Make) -> None:
 
 
 def test_blocks_and_state_come_back(make: Make) -> None:
-    world = World()
+    world = SmallChain()
     store = make(world)
     running = fill(store, world)
     tip = store.tip()
@@ -80,18 +80,18 @@ def test_blocks_and_state_come_back(make: Make) -> None:
 
 
 def test_transactions_are_found_by_id(make: Make) -> None:
-    world = World()
+    world = SmallChain()
     store = make(world)
     running = fill(store, world)
     second = running.blocks()[1]
     places = [store.locate(result.identity) for result in second.results]
-    assert places == [Location(2, 0), Location(2, 1)]
+    assert places == [TransactionLocation(2, 0), TransactionLocation(2, 1)]
     assert store.locate(H(b"nothing")) is None
     store.close()
 
 
 def test_uploads_wait_until_a_block_names_them(make: Make) -> None:
-    world = World()
+    world = SmallChain()
     store = make(world)
     envelopes = [world.register(number) for number in range(3)]
     uploads = [
@@ -102,7 +102,7 @@ def test_uploads_wait_until_a_block_names_them(make: Make) -> None:
         for upload in uploads:
             store.put_upload(upload)
             store.put_upload(upload)
-    running = Running(world.genesis, world.validators[0])
+    running = SingleValidator(world.genesis, world.validators[0])
     running.submit(envelopes[1])
     running.tick(0.0)
     (block,) = running.blocks()
@@ -121,7 +121,7 @@ def test_uploads_wait_until_a_block_names_them(make: Make) -> None:
 
 
 def test_wholes_are_addressed_by_content(make: Make) -> None:
-    store = make(World())
+    store = make(SmallChain())
     with store.transaction():
         digest = store.put_blob(b"bundle")
         assert store.put_blob(b"bundle") == digest
@@ -134,7 +134,7 @@ def test_wholes_are_addressed_by_content(make: Make) -> None:
 
 
 def test_versions_models_and_metrics_come_back_in_order(make: Make) -> None:
-    store = make(World())
+    store = make(SmallChain())
     with store.transaction():
         for number in (2, 0, 1):
             store.put_version(StoredVersion(0, number, 10, 4, 1500, 9))
@@ -154,7 +154,7 @@ def test_versions_models_and_metrics_come_back_in_order(make: Make) -> None:
 
 
 def test_failures_of_a_version_are_counted(make: Make) -> None:
-    store = make(World())
+    store = make(SmallChain())
     with store.transaction():
         store.put_version(StoredVersion(0, 1, 10, 4, 1500, 9))
         store.put_version(StoredVersion(0, 11, 10, 4, 1500, 9))
@@ -170,7 +170,7 @@ def test_failures_of_a_version_are_counted(make: Make) -> None:
 
 
 def test_evidence_is_kept_once(make: Make) -> None:
-    world = World()
+    world = SmallChain()
     store = make(world)
     known, other = H(b"known"), world.register(0)
     with store.transaction():
@@ -181,7 +181,7 @@ def test_evidence_is_kept_once(make: Make) -> None:
 
 
 def test_evidence_is_dropped_by_pair(make: Make) -> None:
-    world = World()
+    world = SmallChain()
     store = make(world)
     known, other, third = H(b"known"), world.register(0), world.register(1)
     with store.transaction():
@@ -194,20 +194,20 @@ def test_evidence_is_dropped_by_pair(make: Make) -> None:
 
 
 def test_decisions_are_those_of_the_blocks_in_order(make: Make) -> None:
-    store = make(World())
-    fill(store, World(), blocks=4)
+    store = make(SmallChain())
+    fill(store, SmallChain(), blocks=4)
     found = store.decisions(2, 2, 1 << 20)
     assert [DECISION.unpack(one).block.header.height for one in found] == [2, 3]
     stored = store.block(2)
     assert stored is not None
-    assert found[0] == DECISION.pack(Decision(stored.block, stored.certificate))
+    assert found[0] == DECISION.pack(DecidedBlock(stored.block, stored.certificate))
     assert store.decisions(5, 2, 1 << 20) == ()
     store.close()
 
 
 def test_decisions_stop_at_the_bytes_but_give_one(make: Make) -> None:
-    store = make(World())
-    fill(store, World(), blocks=4)
+    store = make(SmallChain())
+    fill(store, SmallChain(), blocks=4)
     whole = store.decisions(1, 4, 1 << 20)
     assert len(whole) == 4
     assert store.decisions(1, 4, 1) == whole[:1]
@@ -219,15 +219,15 @@ LONG = 2 * SNAPSHOT_BLOCKS + 40
 
 
 @cache
-def chain() -> list[Decided]:
+def chain() -> list[SyntheticBlock]:
     """The blocks of `long`."""
     return list(of_nobody(4).grow(LONG))
 
 
 @pytest.fixture
-def long(make: Make) -> Iterator[Store]:
+def long(make: Make) -> Iterator[ChainStore]:
     """A store with a chain that has two snapshots."""
-    world = World()
+    world = SmallChain()
     world.genesis = of_nobody(4).genesis
     store = make(world)
     with store.transaction():
@@ -237,7 +237,7 @@ def long(make: Make) -> Iterator[Store]:
     store.close()
 
 
-def test_snapshots_are_of_the_certified_states(long: Store) -> None:
+def test_snapshots_are_of_the_certified_states(long: ChainStore) -> None:
     assert long.snapshots() == (SNAPSHOT_BLOCKS, 2 * SNAPSHOT_BLOCKS)
     for height in long.snapshots():
         manifest = long.manifest(height)
@@ -253,14 +253,14 @@ def test_snapshots_are_of_the_certified_states(long: Store) -> None:
     assert long.buckets(5, 0, 1 << 30) == ()
 
 
-def test_buckets_stop_at_the_bytes_but_give_one(long: Store) -> None:
+def test_buckets_stop_at_the_bytes_but_give_one(long: ChainStore) -> None:
     whole = long.buckets(SNAPSHOT_BLOCKS, 0, 1 << 30)
     assert len(whole) == BUCKETS
     assert long.buckets(SNAPSHOT_BLOCKS, 7, 0) == whole[7:8]
     assert long.buckets(SNAPSHOT_BLOCKS, BUCKETS, 1 << 30) == ()
 
 
-def test_pruned_blocks_keep_their_headers(long: Store) -> None:
+def test_pruned_blocks_keep_their_headers(long: ChainStore) -> None:
     tip = long.tip()
     gone, kept = (chain()[height - 1] for height in (50, 51))
     with long.transaction():
@@ -272,20 +272,22 @@ def test_pruned_blocks_keep_their_headers(long: Store) -> None:
     assert header is not None
     assert header.header == gone.prepared.block.header
     assert long.locate(gone.prepared.execution.results[0].identity) is None
-    assert long.locate(kept.prepared.execution.results[0].identity) == Location(51, 0)
+    assert long.locate(
+        kept.prepared.execution.results[0].identity
+    ) == TransactionLocation(51, 0)
     assert long.decisions(50, 5, 1 << 20) == ()
     assert len(long.decisions(51, 5, 1 << 20)) == 5
     assert long.tip() == tip
 
 
-def test_last_block_is_never_pruned(long: Store) -> None:
+def test_last_block_is_never_pruned(long: ChainStore) -> None:
     with long.transaction():
         long.prune(10 * LONG)
     assert long.first_body() == LONG
     assert long.block(LONG) is not None
 
 
-def test_chain_goes_on_from_an_adopted_snapshot(long: Store) -> None:
+def test_chain_goes_on_from_an_adopted_snapshot(long: ChainStore) -> None:
     height = SNAPSHOT_BLOCKS
     manifest = long.manifest(height)
     assert manifest is not None
@@ -306,13 +308,15 @@ def test_chain_goes_on_from_an_adopted_snapshot(long: Store) -> None:
     assert long.snapshots() == (height, 2 * height)
 
 
-def test_adopted_snapshot_brings_the_changes_of_the_set_before_it(long: Store) -> None:
+def test_adopted_snapshot_brings_the_changes_of_the_set_before_it(
+    long: ChainStore,
+) -> None:
     height = SNAPSHOT_BLOCKS
     manifest = long.manifest(height)
     assert manifest is not None
     old = chain()[4]
     alone = ValidatorSet(long.genesis.validators.members[:1])
-    end = Handover(old.prepared.block.header, old.certificate, alone)
+    end = ValidatorSetTransition(old.prepared.block.header, old.certificate, alone)
     with long.transaction():
         long.adopt(manifest, (end,), {})
     assert long.epochs() == (end,)

@@ -11,19 +11,19 @@ from typing import TypeVar
 
 import pytest
 
-from broker.backoff import BackoffPolicy
-from broker.events import (
-    Connected,
+from starling.broker.backoff import BackoffPolicy
+from starling.broker.link_events import (
+    LinkConnected,
     LinkEvent,
     LinkSettings,
-    Message,
+    MqttMessage,
     TlsFiles,
 )
-from broker.rim.home import LOCAL_HOSTS, BrokerHome, BrokerSettings
-from broker.rim.link import Link
-from broker.rim.mosquitto import MosquittoProcess, free_port
-from protocol.topics import Topics
-from tests.e2e.mosquitto import require_mosquitto
+from starling.broker.runtime.broker_home import LOCAL_HOSTS, BrokerHome, BrokerSettings
+from starling.broker.runtime.mosquitto_process import MosquittoProcess, free_port
+from starling.broker.runtime.mqtt_link import MqttLink
+from starling.protocol.wire.topics import Topics
+from tests.e2e.required_mosquitto import require_mosquitto
 
 DEADLINE_S = 15.0
 COORDINATOR = "coordinator-1"
@@ -37,7 +37,7 @@ class RecordedLink:
     def __init__(self, settings: LinkSettings) -> None:
         self.events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
         self.seen: list[LinkEvent] = []
-        self.link = Link(settings, self.events.put, random.Random(1).random)
+        self.link = MqttLink(settings, self.events.put, random.Random(1).random)
 
     def wait(
         self,
@@ -63,7 +63,7 @@ class RecordedLink:
         return self.seen
 
     def publish(self, topic: str, payload: bytes) -> int:
-        return self.link.publish(Message(topic, payload))
+        return self.link.publish(MqttMessage(topic, payload))
 
 
 class Broker:
@@ -108,7 +108,7 @@ class Broker:
         # The type of `changes` is checked by the constructor that `replace` calls.
         settings = replace(self.settings(user, *filters), **changes)  # type: ignore[arg-type]
         recorded = self.begin(settings)
-        recorded.wait(Connected)
+        recorded.wait(LinkConnected)
         return recorded
 
     def close(self) -> None:

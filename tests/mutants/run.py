@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 
-from tests.mutants.chain import CHAIN
-from tests.mutants.clipping import CLIPPING
-from tests.mutants.door import DOOR
-from tests.mutants.ledger import LEDGER
+from tests.mutants.clipping_mutants import CLIPPING
+from tests.mutants.consensus_mutants import CHAIN
+from tests.mutants.engine_mutants import DOOR
+from tests.mutants.ledger_mutants import LEDGER
 from tests.mutants.mutant import Mutant
-from tests.mutants.privacy import PRIVACY
+from tests.mutants.privacy_mutants import PRIVACY
 
 MUTANTS = (*PRIVACY, *CLIPPING, *LEDGER, *DOOR, *CHAIN)
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def verdict(tree: Path, mutant: Mutant) -> str:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
     environment = {
         **os.environ,
-        "PYTHONPATH": str(tree),
+        "PYTHONPATH": os.pathsep.join((str(tree / "src"), str(tree))),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     with planted(tree, mutant):

@@ -7,8 +7,8 @@ import random
 import sys
 from dataclasses import dataclass
 
-from tests.sim.timeline import Weather
-from tests.sim.world import Plan, World
+from tests.sim.simulator.fleet_world import FleetWorld, Plan
+from tests.sim.simulator.virtual_time import Weather
 
 LIVENESS_S = 120.0
 """Virtual time within which two more versions follow, once the weather is calm."""
@@ -62,7 +62,7 @@ def run(seed: int, plan: Plan | None = None) -> Outcome:
     Raises:
       Exception: Whatever went wrong, with the seed and the last events as notes.
     """
-    world = World(seed, plan or plan_for(seed))
+    world = FleetWorld(seed, plan or plan_for(seed))
     try:
         return finish(world)
     except Exception as error:
@@ -70,7 +70,7 @@ def run(seed: int, plan: Plan | None = None) -> Outcome:
         raise
 
 
-def finish(world: World) -> Outcome:
+def finish(world: FleetWorld) -> Outcome:
     """Lets the weather pass, and then requires what must be well again."""
     world.storm()
     head = world.head
@@ -89,13 +89,13 @@ CUTS_PLAN = Plan()
 CUTS_VERSION = 2
 
 
-def _place(world: World, name: str) -> int:
+def _place(world: FleetWorld, name: str) -> int:
     return [party.name for party in world.parties].index(name)
 
 
 def instants(name: str) -> int:
     """How many effects a party carries out until the second version."""
-    world = World(CUTS_SEED, CUTS_PLAN)
+    world = FleetWorld(CUTS_SEED, CUTS_PLAN)
     assert world.reach(CUTS_VERSION, LIVENESS_S)
     return world.parties[_place(world, name)].instants
 
@@ -106,7 +106,7 @@ def cut(name: str, *effects: int) -> None:
     Raises:
       Exception: Whatever went wrong, with the last events as notes.
     """
-    world = World(CUTS_SEED, CUTS_PLAN)
+    world = FleetWorld(CUTS_SEED, CUTS_PLAN)
     party = world.parties[_place(world, name)]
     party.cuts = frozenset(effects)
     try:
@@ -118,13 +118,13 @@ def cut(name: str, *effects: int) -> None:
         raise
 
 
-def losses(boards: int) -> World:
+def losses(boards: int) -> FleetWorld:
     """Runs to the end, after so many boards lost their first update.
 
     Raises:
       Exception: Whatever went wrong, with the last events as notes.
     """
-    world = World(CUTS_SEED, CUTS_PLAN)
+    world = FleetWorld(CUTS_SEED, CUTS_PLAN)
     try:
         world.lose_updates(boards, LIVENESS_S / 4)
         finish(world)
@@ -137,7 +137,7 @@ def losses(boards: int) -> World:
 def main() -> None:
     """Runs the seeds that the command line names."""
     for seed in map(int, sys.argv[1:]):
-        world = World(seed, plan_for(seed))
+        world = FleetWorld(seed, plan_for(seed))
         try:
             finish(world)
         finally:

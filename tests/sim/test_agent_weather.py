@@ -9,17 +9,17 @@ from dataclasses import replace
 
 import pytest
 
-from agent import events as e
-from agent.state import Pace
-from protocol.chunks import CHUNK, split
-from protocol.envelope import Kind
-from protocol.errors import Reason
-from protocol.ids import H
-from tests.unit.agent.lone_board import Board, Disk, PowerCut, connected
-from tests.unit.agent.meadow import (
+from starling.agent.step import events as e
+from starling.agent.step.state import WaitTimes
+from starling.protocol.errors import Reason
+from starling.protocol.ids import H
+from starling.protocol.wire.chunks import CHUNK, split
+from starling.protocol.wire.envelope import MessageKind
+from tests.unit.agent.agent_harness import BoardHarness, Disk, PowerCut, connected
+from tests.unit.agent.fake_coordinator import (
     BUNDLE,
     STRANGER,
-    Meadow,
+    FakeCoordinator,
     accepted,
     coordinator_state,
     lease,
@@ -32,7 +32,7 @@ from tests.unit.agent.meadow import (
 
 SEEDS = range(40)
 STROKES = 400
-PACE = Pace(show_s=0.0)
+PACE = WaitTimes(show_s=0.0)
 SPEC = task_spec(staleness_max=4)
 FATES = {
     "deliver": 60,
@@ -54,17 +54,17 @@ class Weather:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.disk = Disk()
-        self.meadow = Meadow(SPEC)
+        self.meadow = FakeCoordinator(SPEC)
         self.noised: list[int] = []
         self.cut_at: int | None = None
         self.board = self.start()
 
-    def start(self) -> Board:
+    def start(self) -> BoardHarness:
         """The board begins from its disk, perhaps to lose power again at once."""
         while True:
             try:
                 self.cut_at = None if self.rng.random() < 0.8 else self.rng.randrange(4)
-                board = Board(
+                board = BoardHarness(
                     self.disk, self.meadow, lambda at: at == self.cut_at, pace=PACE
                 )
                 self.board = board
@@ -84,42 +84,42 @@ class Weather:
             self.start()
         self.check()
 
-    def do_deliver(self, board: Board) -> None:
+    def do_deliver(self, board: BoardHarness) -> None:
         if board.inbox:
             board.step(board.inbox.popleft())
 
-    def do_wait(self, board: Board) -> None:
+    def do_wait(self, board: BoardHarness) -> None:
         board.now_s += self.rng.choice([0.1, 1.0, 10.0, 700.0])
-        board.step(e.Ticked())
+        board.step(e.WakeTimeReached())
 
-    def do_lose(self, board: Board) -> None:
+    def do_lose(self, board: BoardHarness) -> None:
         if board.inbox and not isinstance(board.inbox[0], _OWN | e.ChunkDelivered):
             board.inbox.popleft()
 
-    def do_repeat(self, board: Board) -> None:
+    def do_repeat(self, board: BoardHarness) -> None:
         if board.inbox:
             board.inbox.append(board.inbox[0])
 
-    def do_shuffle(self, board: Board) -> None:
+    def do_shuffle(self, board: BoardHarness) -> None:
         waiting = list(board.inbox)
         self.rng.shuffle(waiting)
         board.inbox.clear()
         board.inbox.extend(waiting)
 
-    def do_disconnect(self, board: Board) -> None:
+    def do_disconnect(self, board: BoardHarness) -> None:
         board.inbox = type(board.inbox)(x for x in board.inbox if isinstance(x, _OWN))
-        board.step(e.Disconnected())
+        board.step(e.BrokerDisconnected())
         self.do_wait(board)
-        board.step(e.Connected())
+        board.step(e.BrokerConnected())
         board.step(e.ManifestArrived(manifest(self.meadow.head, SPEC)))
 
-    def do_forge(self, board: Board) -> None:
+    def do_forge(self, board: BoardHarness) -> None:
         update = next((w.entry.update for w in board.state.waiting), H(b"none"))
         version = self.meadow.head
         forgeries: list[e.Event] = [
             e.DownArrived(lease(version, STRANGER)),
             e.DownArrived(accepted(update, STRANGER)),
-            e.DownArrived(said_by(Kind.LEASE, self.rng.randbytes(20))),
+            e.DownArrived(said_by(MessageKind.LEASE, self.rng.randbytes(20))),
             e.DownArrived(self.rng.randbytes(100)),
             e.ManifestArrived(manifest(version + 3, SPEC, STRANGER)),
             e.ManifestArrived(manifest(self.rng.randrange(version + 1), SPEC)),
@@ -134,8 +134,10 @@ class Weather:
         ]
         board.step(self.rng.choice(forgeries))
 
-    def do_fail(self, board: Board) -> None:
-        stage = self.rng.choice([e.Stage.TRAINING, e.Stage.TRAINING, e.Stage.DATA])
+    def do_fail(self, board: BoardHarness) -> None:
+        stage = self.rng.choice(
+            [e.FailureStage.TRAINING, e.FailureStage.TRAINING, e.FailureStage.DATA]
+        )
         if board.state.training is not None:
             board.inbox = type(board.inbox)(
                 x for x in board.inbox if not isinstance(x, _TRAINER)
@@ -144,10 +146,10 @@ class Weather:
             board.step(e.TrainingFailed(stage, "weather", record))
         board.step(e.DataChanged())
 
-    def do_others(self, board: Board) -> None:
+    def do_others(self, board: BoardHarness) -> None:
         board.step(self.meadow.others())
 
-    def do_cut(self, board: Board) -> None:
+    def do_cut(self, board: BoardHarness) -> None:
         board.cut_before = lambda at: at >= board.effects_done
         self.do_deliver(board)
         self.do_wait(board)
@@ -185,7 +187,7 @@ def test_board_in_any_weather_keeps_its_promises_and_learns_again(seed: int) -> 
         weather.stroke()
     board = weather.board
     board.step(e.DataChanged())
-    board.step(e.Connected())
+    board.step(e.BrokerConnected())
     board.step(weather.meadow.others())
     # From here on nobody else makes versions: it is this board that must go on.
     weather.meadow.lonely = True

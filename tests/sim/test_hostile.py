@@ -6,21 +6,27 @@ from typing import Any
 
 import pytest
 
-from broker.events import Message
-from coordinator import admission
-from coordinator.ledger import views
-from protocol.accounting import CHARGE_MAX
-from protocol.chunks import CHUNK, Chunk
-from protocol.envelope import ENVELOPE, Envelope, Kind, sign
-from protocol.errors import InvalidUpdate, Reason
-from protocol.evidence import Offence
-from protocol.ids import DeviceId, Digest, H, TaskId, Version, device_name
-from protocol.keys import OpeningKey, SigningKey
-from protocol.messages import CHUNK_REQUEST, LEASE, UPLOAD, ChunkRequest, Contribution
-from tests.sim.forger import DAMAGES, LIES
-from tests.sim.timeline import CALM
-from tests.sim.villain import Villain
-from tests.sim.world import CHAIN, TOPICS, Plan, World
+from starling.broker.link_events import MqttMessage
+from starling.coordinator.chain.state import queries
+from starling.coordinator.update import admission_checks
+from starling.protocol.chain.evidence import Offence
+from starling.protocol.crypto.keys import OpeningKey, SigningKey
+from starling.protocol.errors import InvalidUpdate, Reason
+from starling.protocol.ids import DeviceId, Digest, H, TaskId, Version, device_name
+from starling.protocol.privacy.gaussian_dp import CHARGE_MAX
+from starling.protocol.wire.chunks import CHUNK, Chunk
+from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind, sign
+from starling.protocol.wire.message_bodies import (
+    CHUNK_REQUEST,
+    LEASE,
+    UPLOAD,
+    ChunkRequest,
+    Contribution,
+)
+from tests.sim.simulator.byzantine_board import ByzantineBoard
+from tests.sim.simulator.fleet_world import CHAIN, TOPICS, FleetWorld, Plan
+from tests.sim.simulator.message_forger import DAMAGES, LIES
+from tests.sim.simulator.virtual_time import CALM
 
 PLAN = Plan(boards=4, buffer=2)
 VILLAIN = SigningKey(b"v" * 32)
@@ -28,10 +34,10 @@ STRANGER = SigningKey(b"x" * 32)
 FUZZED = 1500
 
 
-def world_with_villain(*, enrolled: bool = True) -> tuple[World, Villain]:
-    world = World(3, PLAN)
+def world_with_villain(*, enrolled: bool = True) -> tuple[FleetWorld, ByzantineBoard]:
+    world = FleetWorld(3, PLAN)
     assert world.reach(0, 30.0)
-    return world, Villain(world, VILLAIN, enrolled=enrolled)
+    return world, ByzantineBoard(world, VILLAIN, enrolled=enrolled)
 
 
 def packed(upload: object) -> Chunk:
@@ -39,13 +45,13 @@ def packed(upload: object) -> Chunk:
     return Chunk(H(whole), len(whole), 0, whole)
 
 
-Act = Callable[[World, Villain], None]
+Act = Callable[[FleetWorld, ByzantineBoard], None]
 
 
 def with_upload(**changes: Any) -> Act:  # noqa: ANN401 - fields of a contribution
     """An upload that is wrong in what it signs."""
 
-    def act(world: World, villain: Villain) -> None:
+    def act(world: FleetWorld, villain: ByzantineBoard) -> None:
         lease = villain.lease(world.head)
         villain.upload(villain.make(lease, change=lambda it: replace(it, **changes)))
 
@@ -55,79 +61,81 @@ def with_upload(**changes: Any) -> Act:  # noqa: ANN401 - fields of a contributi
 def with_values(*values: float) -> Act:
     """An upload that is wrong in what it holds."""
 
-    def act(world: World, villain: Villain) -> None:
+    def act(world: FleetWorld, villain: ByzantineBoard) -> None:
         villain.upload(villain.make(villain.lease(world.head), values))
 
     return act
 
 
-def sealed_to_another(world: World, villain: Villain) -> None:
+def sealed_to_another(world: FleetWorld, villain: ByzantineBoard) -> None:
     recipient = OpeningKey(b"e" * 32).public
     lease = villain.lease(world.head)
     villain.upload(villain.make(lease, recipient=recipient))
 
 
-def signed_by_a_stranger(world: World, villain: Villain) -> None:
+def signed_by_a_stranger(world: FleetWorld, villain: ByzantineBoard) -> None:
     upload = villain.make(villain.lease(world.head))
-    update = sign(STRANGER, CHAIN, Kind.UPDATE, 1, upload.update.body)
+    update = sign(STRANGER, CHAIN, MessageKind.UPDATE, 1, upload.update.body)
     villain.upload(replace(upload, update=update))
 
 
-def with_a_broken_signature(world: World, villain: Villain) -> None:
+def with_a_broken_signature(world: FleetWorld, villain: ByzantineBoard) -> None:
     upload = villain.make(villain.lease(world.head))
     update = replace(upload.update, signature=bytes(64))
     villain.upload(replace(upload, update=update))
 
 
-def with_a_lease_of_its_own(world: World, villain: Villain) -> None:
+def with_a_lease_of_its_own(world: FleetWorld, villain: ByzantineBoard) -> None:
     lease = villain.lease(world.head)
-    forged = villain.sign(Kind.LEASE, lease.body)
+    forged = villain.sign(MessageKind.LEASE, lease.body)
     villain.upload(villain.make(forged))
 
 
-def with_a_lease_for_another_version(world: World, villain: Villain) -> None:
+def with_a_lease_for_another_version(
+    world: FleetWorld, villain: ByzantineBoard
+) -> None:
     lease = villain.lease(world.head)
     version = Version(LEASE.unpack(lease.body).version + 1)
     villain.upload(villain.make(lease, change=lambda it: replace(it, version=version)))
 
 
-def two_updates_of_one_version(world: World, villain: Villain) -> None:
+def two_updates_of_one_version(world: FleetWorld, villain: ByzantineBoard) -> None:
     lease = villain.lease(world.head)
     villain.upload(villain.make(lease))
-    villain.wait(lambda envelope: envelope.kind == Kind.ACCEPTED)
+    villain.wait(lambda envelope: envelope.kind == MessageKind.ACCEPTED)
     villain.upload(villain.make(lease, values=(0.5, 0.0, 0.0, 0.0)))
 
 
-def announces_too_much(world: World, villain: Villain) -> None:
+def announces_too_much(world: FleetWorld, villain: ByzantineBoard) -> None:
     villain.push(CHUNK.pack(Chunk(Digest(bytes(32)), 1 << 20, 0, bytes(1 << 16))))
 
 
-def chunk_with_other_data(world: World, villain: Villain) -> None:
+def chunk_with_other_data(world: FleetWorld, villain: ByzantineBoard) -> None:
     chunk = packed(villain.make(villain.lease(world.head)))
     villain.push(CHUNK.pack(replace(chunk, data=bytes(chunk.size))))
 
 
-def truncated_chunk(world: World, villain: Villain) -> None:
+def truncated_chunk(world: FleetWorld, villain: ByzantineBoard) -> None:
     villain.push(CHUNK.pack(packed(villain.make(villain.lease(world.head))))[:-7])
 
 
-def says_the_same_again(world: World, villain: Villain) -> None:
+def says_the_same_again(world: FleetWorld, villain: ByzantineBoard) -> None:
     check_in = ENVELOPE.pack(villain.check_in(world.head))
     villain.say(check_in)
     villain.say(check_in)
 
 
-def says(make: Callable[[World, Villain], bytes]) -> Act:
+def says(make: Callable[[FleetWorld, ByzantineBoard], bytes]) -> Act:
     """A message on its topic for signed messages."""
     return lambda world, villain: villain.say(make(world, villain))
 
 
-def request(villain: Villain, digest: bytes, count: int = 1) -> bytes:
+def request(villain: ByzantineBoard, digest: bytes, count: int = 1) -> bytes:
     body = CHUNK_REQUEST.pack(ChunkRequest(Digest(digest), tuple(range(count))))
-    return ENVELOPE.pack(villain.sign(Kind.CHUNK_REQUEST, body))
+    return ENVELOPE.pack(villain.sign(MessageKind.CHUNK_REQUEST, body))
 
 
-def asks_too_fast(world: World, villain: Villain) -> None:
+def asks_too_fast(world: FleetWorld, villain: ByzantineBoard) -> None:
     state = world.office.state
     assert state is not None
     for _ in range(10):
@@ -172,7 +180,7 @@ ACTS: dict[str, tuple[Act, Reason]] = {
         Reason.BUSY,
     ),
     "unknown-kind": (
-        says(lambda _, v: ENVELOPE.pack(v.sign(Kind.ATTEST, b""))),
+        says(lambda _, v: ENVELOPE.pack(v.sign(MessageKind.ATTEST, b""))),
         Reason.UNKNOWN_KIND,
     ),
     "unknown-whole": (says(lambda _, v: request(v, bytes(32))), Reason.NOT_HERE),
@@ -216,15 +224,17 @@ def test_board_with_two_updates_of_one_version_is_convicted(in_chain: bool) -> N
     world, villain = world_with_villain()
     lease = villain.lease(world.head)
     villain.upload(villain.make(lease))
-    villain.wait(lambda it: it.kind == (Kind.FINAL if in_chain else Kind.ACCEPTED))
+    villain.wait(
+        lambda it: it.kind == (MessageKind.FINAL if in_chain else MessageKind.ACCEPTED)
+    )
 
     villain.upload(villain.make(lease, values=(0.5, 0.0, 0.0, 0.0)))
 
     def convicted() -> bool:
-        return views.fault(world.office.store.tip().tree, VILLAIN.public) is not None
+        return queries.fault(world.office.store.tip().tree, VILLAIN.public) is not None
 
     assert world.time.run(world.time.now_s + 30.0, convicted)
-    fault = views.fault(world.office.store.tip().tree, VILLAIN.public)
+    fault = queries.fault(world.office.store.tip().tree, VILLAIN.public)
     assert fault is not None
     assert fault.offence == Offence.DEVICE_DOUBLE
 
@@ -233,22 +243,22 @@ def test_board_whose_lease_counts_no_more_asks_for_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # As if the grantor of each board's first lease had left the validators.
-    world = World(3, PLAN)
+    world = FleetWorld(3, PLAN)
     seen: dict[DeviceId, int] = {}
-    check = admission._check_lease
+    check = admission_checks._check_lease
 
     def check_lease(
-        gate: admission.Gate,
+        gate: admission_checks.AdmissionContext,
         contribution: Contribution,
         lease: Envelope,
-        standing: admission.Standing,
+        standing: admission_checks.SenderRecord,
     ) -> None:
         number = LEASE.unpack(lease.body).number
         if seen.setdefault(standing.device, number) == number:
             raise InvalidUpdate("a lease of a former coordinator", Reason.NO_LEASE)
         check(gate, contribution, lease, standing)
 
-    monkeypatch.setattr(admission, "_check_lease", check_lease)
+    monkeypatch.setattr(admission_checks, "_check_lease", check_lease)
 
     assert world.reach(3, 60.0)
     accepted = list(world.law.accepted)
@@ -273,13 +283,13 @@ def test_stale_check_in_is_told_so() -> None:
     assert world.reach(PLAN.staleness_max + 1, 120.0)
 
     villain.say(ENVELOPE.pack(villain.check_in(0)))
-    villain.wait(lambda envelope: envelope.kind == Kind.REFUSED)
+    villain.wait(lambda envelope: envelope.kind == MessageKind.REFUSED)
 
     assert villain.reasons() == [Reason.STALE]
 
 
 def test_coordinator_under_a_flood_keeps_its_pace() -> None:
-    alone = World(3, PLAN)
+    alone = FleetWorld(3, PLAN)
     alone.time.run(40.0, lambda: False)
     world, villain = world_with_villain()
 
@@ -298,7 +308,7 @@ def test_coordinator_under_a_flood_keeps_its_pace() -> None:
 
 
 def test_coordinator_fed_anything_takes_nothing_and_never_raises() -> None:
-    world = World(5, replace(PLAN, weather=CALM))
+    world = FleetWorld(5, replace(PLAN, weather=CALM))
     assert world.reach(2, 60.0)
     rng, office = world.time.rng, world.office
     said = [m for m in world.broker.forger.seen if m.topic.split("/")[3] == "d"]
@@ -313,7 +323,7 @@ def test_coordinator_fed_anything_takes_nothing_and_never_raises() -> None:
         topic = rng.choice(
             (message.topic, TOPICS.up(name), TOPICS.say(name), f"{TOPICS.up(name)}/x")
         )
-        office.arrived(Message(topic, damage(message.payload, rng)), (0, 0))
+        office.arrived(MqttMessage(topic, damage(message.payload, rng)), (0, 0))
         # Slow enough that what is fed is looked at, and not dropped unread.
         world.time.run(world.time.now_s + 0.01, lambda: False)
     world.time.run(world.time.now_s + 1.0, lambda: False)
@@ -326,7 +336,7 @@ def test_coordinator_fed_anything_takes_nothing_and_never_raises() -> None:
 
 
 def test_agent_fed_anything_believes_nothing_and_never_raises() -> None:
-    world = World(5, replace(PLAN, weather=CALM))
+    world = FleetWorld(5, replace(PLAN, weather=CALM))
     assert world.reach(2, 60.0)
     rng, board = world.time.rng, world.boards[0]
     assert board.state is not None
@@ -342,7 +352,7 @@ def test_agent_fed_anything_believes_nothing_and_never_raises() -> None:
     for _ in range(FUZZED):
         damage = rng.choice(DAMAGES)
         payload = damage(rng.choice(world.broker.forger.seen).payload, rng)
-        board.arrived(Message(rng.choice(topics), payload), (0, 0))
+        board.arrived(MqttMessage(rng.choice(topics), payload), (0, 0))
 
     assert board.state.trusted.validators == trusted.validators
     assert board.state.ledger == ledger

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from coordinator.effects import DropUpload, Effect, StoreUpload
-from coordinator.ledger.node import JournalVote
-from coordinator.rim.persistence import Persistence
-from protocol.envelope import Kind, sign
-from protocol.ids import H
-from tests.sim.law import Law
-from tests.sim.office import Chest
-from tests.sim.timeline import PowerCut
-from tests.sim.world import CHAIN, GENESIS, KEY
+from starling.coordinator.chain.node.node import JournalVote
+from starling.coordinator.runtime.storage.persistence import Persistence
+from starling.coordinator.step.effects import DropUpload, Effect, StoreUpload
+from starling.protocol.ids import H
+from starling.protocol.wire.envelope import MessageKind, sign
+from tests.sim.simulator.coordinator_node import CrashingStore
+from tests.sim.simulator.fleet_world import CHAIN, GENESIS, KEY
+from tests.sim.simulator.invariants import Invariants
+from tests.sim.simulator.virtual_time import PowerCut
 
-UPDATE = sign(KEY, CHAIN, Kind.UPDATE, 1, b"body")
+UPDATE = sign(KEY, CHAIN, MessageKind.UPDATE, 1, b"body")
 IDENTITY = UPDATE.identity(CHAIN)
 STORE = StoreUpload(IDENTITY, UPDATE, b"blob")
 DROP = DropUpload(IDENTITY)
@@ -38,7 +38,7 @@ class NoPower:
 def test_power_cut_at_the_vote_leaves_the_upload(
     before: tuple[Effect, ...], batch: tuple[Effect, ...]
 ) -> None:
-    store = Chest(GENESIS, Law(CHAIN))
+    store = CrashingStore(GENESIS, Invariants(CHAIN))
     persistence = Persistence(store, NoPower(), 0, 20)
     persistence.commit(before, 0)
 
@@ -59,7 +59,7 @@ def test_power_cut_at_the_vote_leaves_the_upload(
 def test_upload_dropped_and_stored_in_one_batch_ends_as_the_last_one_said(
     batch: tuple[Effect, ...], kept: bool
 ) -> None:
-    store = Chest(GENESIS, Law(CHAIN))
+    store = CrashingStore(GENESIS, Invariants(CHAIN))
     persistence = Persistence(store, NoPower(), 0, 20)
     persistence.commit((STORE,), 0)
 

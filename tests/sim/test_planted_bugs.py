@@ -9,30 +9,35 @@ from dataclasses import replace
 
 import pytest
 
-from agent import effects as f
-from agent import forfeiting, outbox, participation
-from agent import machine as agent_machine
-from agent.pricing import price
-from agent.privacy import PrivacyLedger
-from agent.state import Settings, State
-from agent.turn import Turn
-from coordinator import effects as e
-from coordinator import finality, intake, versioning
-from coordinator import machine as office_machine
-from coordinator.ledger import forfeits, node, versions, views
-from coordinator.ledger.node import JournalVote, StoreBlock
-from coordinator.rim.persistence import Persistence
-from coordinator.state import TaskState
-from coordinator.turn import Turn as OfficeTurn
-from protocol import light
-from protocol.chunks import Assembly
-from protocol.envelope import Envelope, Kind, sign
-from protocol.ids import Version
-from protocol.task import TASK, version_digest
-from tests.sim import office
+from starling.agent import machine as agent_machine
+from starling.agent.privacy.ledger import PrivacyLedger
+from starling.agent.privacy.release_cost import price
+from starling.agent.round import participation
+from starling.agent.step import effects as f
+from starling.agent.step.agent_step import AgentStep
+from starling.agent.step.state import AgentSettings, AgentState
+from starling.agent.update import lost_update_report, outbox
+from starling.coordinator import machine as office_machine
+from starling.coordinator.chain.node import node
+from starling.coordinator.chain.node.node import JournalVote, StoreBlock
+from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.training import lost_updates, version_cut
+from starling.coordinator.commit import block_commit
+from starling.coordinator.handlers import board_messages
+from starling.coordinator.models import model_versions
+from starling.coordinator.runtime.storage.persistence import Persistence
+from starling.coordinator.step import effects as e
+from starling.coordinator.step.coordinator_step import CoordinatorStep as OfficeTurn
+from starling.coordinator.step.state import TaskState
+from starling.protocol.chain import light_client
+from starling.protocol.ids import Version
+from starling.protocol.learning.task import TASK, version_digest
+from starling.protocol.wire.chunks import ChunkAssembly
+from starling.protocol.wire.envelope import Envelope, MessageKind, sign
 from tests.sim.campaign import cut, instants, losses, run
-from tests.sim.timeline import Weather
-from tests.sim.world import Plan
+from tests.sim.simulator import coordinator_node
+from tests.sim.simulator.fleet_world import Plan
+from tests.sim.simulator.virtual_time import Weather
 
 SEEDS_MAX = 60
 SEEDS_WELL = 8
@@ -69,8 +74,8 @@ def change_agent(
     step = agent_machine.step
 
     def changed(
-        settings: Settings, state: State, event: object, now_s: float
-    ) -> tuple[State, tuple[f.Effect, ...]]:
+        settings: AgentSettings, state: AgentState, event: object, now_s: float
+    ) -> tuple[AgentState, tuple[f.Effect, ...]]:
         after, effects = step(settings, state, event, now_s)  # type: ignore[arg-type]  # passed on as it came
         return after, tuple(change(effects))
 
@@ -128,7 +133,7 @@ def agent_lets_go_with_the_receipt(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def agent_lets_go_one_version_early(patch: pytest.MonkeyPatch) -> None:
-    def rule(turn: Turn) -> None:
+    def rule(turn: AgentStep) -> None:
         offer = turn.state.offer
         for item in turn.state.waiting if offer else ():
             assert offer is not None
@@ -143,10 +148,10 @@ def agent_lets_go_one_version_early(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def agent_forgets_its_last_counter(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Turn, "signed", _signed_without_boot)
+    patch.setattr(AgentStep, "signed", _signed_without_boot)
 
 
-def _signed_without_boot(turn: Turn, kind: Kind, body: bytes) -> Envelope:
+def _signed_without_boot(turn: AgentStep, kind: MessageKind, body: bytes) -> Envelope:
     serial = turn.state.serial + 1
     turn.state = replace(turn.state, serial=serial)
     return sign(turn.settings.key, turn.state.chain, kind, serial, body)
@@ -155,21 +160,23 @@ def _signed_without_boot(turn: Turn, kind: Kind, body: bytes) -> Envelope:
 @plant
 def agent_believes_a_manifest_unproven(patch: pytest.MonkeyPatch) -> None:
     def check(
-        self: light.Manifest, trusted: light.Trusted
-    ) -> tuple[light.Trusted, object]:
+        self: light_client.ModelManifest, trusted: light_client.TrustedState
+    ) -> tuple[light_client.TrustedState, object]:
         return trusted, TASK.unpack(self.task_proof.value)
 
-    patch.setattr(light.Manifest, "check", check)
+    patch.setattr(light_client.ModelManifest, "check", check)
 
 
 @plant
 def agent_takes_chunks_for_what_they_say(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Assembly, "whole", lambda self: b"".join(p for p in self.pieces if p))
+    patch.setattr(
+        ChunkAssembly, "whole", lambda self: b"".join(p for p in self.pieces if p)
+    )
 
 
 @plant
 def agent_trains_twice_for_one_charge(patch: pytest.MonkeyPatch) -> None:
-    def ready(turn: Turn) -> None:
+    def ready(turn: AgentStep) -> None:
         participation_ready(turn)
         training = turn.state.training
         if training is None:
@@ -196,14 +203,16 @@ def office_gives_receipts_for_nothing_kept(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def office_publishes_before_it_stores(patch: pytest.MonkeyPatch) -> None:
-    def carry_out(self: office.Office, effects: Sequence[e.Effect]) -> None:
+    def carry_out(
+        self: coordinator_node.CoordinatorNode, effects: Sequence[e.Effect]
+    ) -> None:
         for effect in effects:
             self.instant()
             self._do(effect)
         self._outgoing.pump()
         self._persistence.commit(effects, self._now_ms())
 
-    patch.setattr(office.Office, "_carry_out", carry_out)
+    patch.setattr(coordinator_node.CoordinatorNode, "_carry_out", carry_out)
 
 
 @plant
@@ -230,48 +239,48 @@ def office_forgets_admitted_updates(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def office_forgets_its_last_counter(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(office, "COUNTERS_PER_BOOT_BITS", 0)
+    patch.setattr(coordinator_node, "COUNTERS_PER_BOOT_BITS", 0)
 
 
 @plant
 def office_admits_an_update_again(patch: pytest.MonkeyPatch) -> None:
-    standing = intake._standing
+    standing = board_messages._standing
     patch.setattr(
-        intake,
+        board_messages,
         "_standing",
         lambda turn, sender, body: replace(standing(turn, sender, body), known=None),
     )
-    patch.setattr(versions, "_check_unsigned", lambda *_: None)
+    patch.setattr(version_cut, "_check_unsigned", lambda *_: None)
 
 
 @plant
 def office_drops_vectors_of_open_jobs(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        finality,
+        block_commit,
         "_drop_old",
         lambda turn, height: turn.emit(e.DropUploads(turn.ledger.height)),
     )
-    patch.setattr(finality, "DROP_EVERY_BLOCKS", 1)
+    patch.setattr(block_commit, "DROP_EVERY_BLOCKS", 1)
 
 
 @plant
 def office_does_not_hand_out_jobs_again(patch: pytest.MonkeyPatch) -> None:
-    hand_out = versioning._hand_out_job
+    hand_out = model_versions._hand_out_job
 
     def only_new(turn: OfficeTurn, task: TaskState) -> None:
-        job = views.open_job(turn.ledger.tree, task.number)
+        job = queries.open_job(turn.ledger.tree, task.number)
         decided = any(isinstance(it, StoreBlock) for it in turn.effects)
         if decided and job and job.height == turn.ledger.height:
             hand_out(turn, task)
 
-    patch.setattr(versioning, "_hand_out_job", only_new)
+    patch.setattr(model_versions, "_hand_out_job", only_new)
 
 
 @plant
 def office_ignores_its_vote_journal(patch: pytest.MonkeyPatch) -> None:
     begin = node.begin
 
-    def without(*args: object) -> node.LedgerState:
+    def without(*args: object) -> node.ChainState:
         first = list(args)
         first[4] = ()
         return begin(*first)  # type: ignore[arg-type]  # passed on as it came
@@ -281,25 +290,27 @@ def office_ignores_its_vote_journal(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def agent_says_nothing_of_what_it_lost(patch: pytest.MonkeyPatch) -> None:
-    rules = tuple(r for r in agent_machine._RULES if r is not forfeiting.rule_forfeit)
+    rules = tuple(
+        r for r in agent_machine._RULES if r is not lost_update_report.rule_forfeit
+    )
     patch.setattr(agent_machine, "_RULES", rules)
 
 
 @plant
 def office_minds_no_forfeits(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(forfeits, "of_head", lambda *_: None)
+    patch.setattr(lost_updates, "of_head", lambda *_: None)
 
 
 @plant
 def office_does_not_follow_a_renewed_version(patch: pytest.MonkeyPatch) -> None:
-    catch_up = versioning._catch_up
+    catch_up = model_versions._catch_up
 
     def not_renewed(turn: OfficeTurn, task: TaskState, head: Version) -> TaskState:
-        if views.version(turn.ledger.tree, 0, head) == version_digest(task.model):
+        if queries.version(turn.ledger.tree, 0, head) == version_digest(task.model):
             return task
         return catch_up(turn, task, head)
 
-    patch.setattr(versioning, "_catch_up", not_renewed)
+    patch.setattr(model_versions, "_catch_up", not_renewed)
 
 
 def mixed_faults(seeds: int = SEEDS_MAX) -> None:

@@ -10,14 +10,18 @@ from dataclasses import replace
 
 import pytest
 
-from agent.privacy import PrivacyLedger
-from coordinator.ledger import views
-from protocol.accounting import Budget, charge_from_sigma, epsilon_from_charge
-from protocol.statement import Board as Record
-from protocol.task import MICRO
-from tests.sim.board import Board, Disk
+from starling.agent.privacy.ledger import PrivacyLedger
+from starling.coordinator.chain.state import queries
+from starling.protocol.chain.board_statement import BoardRecord as Record
+from starling.protocol.learning.task import MICRO
+from starling.protocol.privacy.gaussian_dp import (
+    Budget,
+    charge_from_sigma,
+    epsilon_from_charge,
+)
 from tests.sim.campaign import LIVENESS_S, SETTLE_S
-from tests.sim.world import CHAIN, Plan, World
+from tests.sim.simulator.board_node import BoardNode, Disk
+from tests.sim.simulator.fleet_world import CHAIN, FleetWorld, Plan
 
 SEEDS = range(4)
 
@@ -56,22 +60,22 @@ COPIES: dict[str, Callable[[Disk, Disk], Disk]] = {
 }
 
 
-def _record(world: World, board: Board) -> Record:
-    found = views.board(world.office.store.tip().tree, board.settings.key.identity)
+def _record(world: FleetWorld, board: BoardNode) -> Record:
+    found = queries.board(world.office.store.tip().tree, board.settings.key.identity)
     assert found is not None
     return found
 
 
-def _ledger(board: Board) -> PrivacyLedger:
+def _ledger(board: BoardNode) -> PrivacyLedger:
     return PrivacyLedger.load(board.cap, board.disk.journal)
 
 
-def _grow(world: World, versions: int) -> None:
+def _grow(world: FleetWorld, versions: int) -> None:
     assert world.reach(world.head + versions, LIVENESS_S)
     assert world.settle(SETTLE_S)
 
 
-def _put_back(world: World, board: Board, disk: Disk) -> None:
+def _put_back(world: FleetWorld, board: BoardNode, disk: Disk) -> None:
     board.end()
     board.disk = disk
     world.law.restored(board)
@@ -83,7 +87,7 @@ def _put_back(world: World, board: Board, disk: Disk) -> None:
 def test_home_put_back_counts_what_the_chain_proves_and_learning_goes_on(
     name: str, seed: int
 ) -> None:
-    world = World(seed, Plan())
+    world = FleetWorld(seed, Plan())
     board = world.boards[0]
     _grow(world, 2)
     old = deepcopy(board.disk)
@@ -103,7 +107,7 @@ def test_home_put_back_counts_what_the_chain_proves_and_learning_goes_on(
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_home_put_back_again_and_again_never_passes_the_cap(seed: int) -> None:
-    world = World(seed, Plan())
+    world = FleetWorld(seed, Plan())
     board = world.boards[0]
     each = charge_from_sigma(2 * MICRO)
     board.cap = Budget(epsilon_from_charge(6 * each, 1e-5) + 1e-6, 1e-5)

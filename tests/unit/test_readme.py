@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import starling
+from starling import __main__ as starling
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
-import starling
-from protocol.errors import (
+from starling import __main__ as starling
+from starling.protocol.errors import (
     EXIT_CONFIG,
     EXIT_DONE,
     EXIT_FAILED,
@@ -28,9 +28,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
     """Puts a function in the place of `starling agent`."""
 
     def put(main: Main) -> None:
-        module = ModuleType("agent.cli")
+        module = ModuleType("starling.agent.cli")
         monkeypatch.setattr(module, "main", main, raising=False)
-        monkeypatch.setitem(sys.modules, "agent.cli", module)
+        monkeypatch.setitem(sys.modules, "starling.agent.cli", module)
 
     return put
 

@@ -8,18 +8,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from protocol.chain import CERTIFICATE, HEADER
-from protocol.genesis import GENESIS
-from tests.unit.coordinator.ledger.validator import Running
-from tests.unit.coordinator.ledger.world import World
+from starling.protocol.chain.blocks import CERTIFICATE, HEADER
+from starling.protocol.chain.genesis import GENESIS
+from tests.unit.coordinator.fixtures.single_validator import SingleValidator
+from tests.unit.coordinator.fixtures.small_chain import SmallChain
 
 FILE = Path(__file__).parent / "ledger_blocks.json"
 
 
-def blocks() -> Running:
+def blocks() -> SingleValidator:
     """Admission, a version made of four updates, one that waits, and a heartbeat."""
-    world = World()
-    running = Running(world.genesis, world.validators[0])
+    world = SmallChain()
+    running = SingleValidator(world.genesis, world.validators[0])
     batches = [
         [world.publish(), *(world.register(number) for number in range(5))],
         [world.update(number) for number in range(4)],

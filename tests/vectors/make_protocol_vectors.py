@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from protocol import chain, merkle, topics, vectors
-from protocol.ids import H, device_name
-from protocol.sealing import open_sealed
-from protocol.statetree import StateTree, bucket_of
-from protocol.task import version_digest
+from starling.protocol.chain import blocks
+from starling.protocol.crypto import merkle
+from starling.protocol.crypto.sealed_blob import open_sealed
+from starling.protocol.crypto.state_tree import StateTree, bucket_of
+from starling.protocol.ids import H, device_name
+from starling.protocol.learning import vector_codecs
+from starling.protocol.learning.task import version_digest
+from starling.protocol.wire import topics
 from tests.vectors import protocol_samples as samples
 
 FOLDER = Path(__file__).parent
@@ -86,8 +89,8 @@ def signatures() -> dict[str, Any]:
             "signed_bytes": vote.signed_bytes(chain_id).hex(),
             "signature": vote.signature.hex(),
         },
-        "precommit_nil": chain.vote_bytes(
-            chain_id, chain.VoteType.PRECOMMIT, 12, 0, None, 1_700_000_060_100
+        "precommit_nil": blocks.vote_bytes(
+            chain_id, blocks.VoteType.PRECOMMIT, 12, 0, None, 1_700_000_060_100
         ).hex(),
         "proposal": {
             "seed": samples.VALIDATOR_KEYS[2].seed.hex(),
@@ -143,18 +146,18 @@ def block_floating_point() -> dict[str, Any]:
         + 260 * [-3]
         + [(1 << 40) - (1 << 24)]
     )
-    vector = vectors.GridVector(np.array(values, np.int64), -26)
+    vector = vector_codecs.GridVector(np.array(values, np.int64), -26)
     random = H(b"draws")
 
     def draw(count: int) -> bytes:
         return (random * (count // len(random) + 1))[:count]
 
-    block8 = vectors.encode_block8(vector, draw)
+    block8 = vector_codecs.encode_block8(vector, draw)
     # Deflaters differ in the bytes they choose; a stored block is the same from all.
     size = len(block8).to_bytes(2, "little")
     stored = b"\x01" + size + bytes(byte ^ 0xFF for byte in size) + block8
     payloads = {
-        "float32": vectors.encode_float32(vector, draw),
+        "float32": vector_codecs.encode_float32(vector, draw),
         "block8": block8,
         "packed8": stored,
     }
@@ -165,7 +168,7 @@ def block_floating_point() -> dict[str, Any]:
         "payloads": {name: payload.hex() for name, payload in payloads.items()},
         "decoded": {
             c.name: plain(c.decode(payloads[c.name], len(values)).tolist())
-            for c in vectors.CODECS.values()
+            for c in vector_codecs.CODECS.values()
         },
     }
 

@@ -7,29 +7,25 @@ A chain of four validators has certified a block with one contribution of one bo
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from protocol import (
-    chain,
-    chunks,
-    economy,
-    envelope,
+from starling.protocol.chain import (
+    blocks,
+    board_statement,
+    credit_policy,
     evidence,
     genesis,
-    light,
-    merkle,
-    messages,
-    motion,
-    payment,
-    rotation,
-    score,
-    sealing,
-    statement,
-    statetree,
-    task,
+    governance,
+    key_rotation,
+    light_client,
+    payments,
+    update_scores,
 )
-from protocol.codec import Codec
-from protocol.envelope import Kind, sign
-from protocol.ids import BlockHash, DeviceId, Digest, H, TaskId, Version
-from protocol.keys import OpeningKey, SigningKey
+from starling.protocol.crypto import merkle, sealed_blob, state_tree
+from starling.protocol.crypto.keys import OpeningKey, SigningKey
+from starling.protocol.ids import BlockHash, DeviceId, Digest, H, TaskId, Version
+from starling.protocol.learning import task
+from starling.protocol.schema.msgpack_codec import Codec
+from starling.protocol.wire import chunks, envelope, message_bodies
+from starling.protocol.wire.envelope import MessageKind, sign
 
 OPERATOR = SigningKey(bytes(range(32)))
 BOARD = SigningKey(bytes(range(32, 64)))
@@ -59,7 +55,7 @@ GENESIS = genesis.Genesis(
     VALIDATORS,
     (OPERATOR.public,),
     60,
-    economy.Economy(10**9, 10**6, 10**5, 500),
+    credit_policy.CreditPolicy(10**9, 10**6, 10**5, 500),
 )
 CHAIN_ID = GENESIS.chain_id()
 
@@ -89,46 +85,52 @@ SPEC = task.TaskSpec(
     task.geometric_pledges(16, 1.5),
     1_000_000,
 )
-BLOB, COMMITMENT = sealing.seal(
+BLOB, COMMITMENT = sealed_blob.seal(
     PLAINTEXT, [key.public for key in OPENING_KEYS], ENTROPY, BOARD.public
 )
-SEALED = sealing.SEALED.unpack(BLOB)
-CONTRIBUTION = messages.Contribution(
+SEALED = sealed_blob.SEALED.unpack(BLOB)
+CONTRIBUTION = message_bodies.Contribution(
     TaskId(0),
     Version(3),
     1,
     128,
     1,
     85_546_875_000,
-    sealing.blob_digest(BLOB),
+    sealed_blob.blob_digest(BLOB),
     COMMITMENT,
     256_640_625_000,
 )
-LEASE = messages.Lease(BOARD.identity, TaskId(0), Version(3), 17, 120)
-UPDATE = sign(BOARD, CHAIN_ID, Kind.UPDATE, 4, messages.CONTRIBUTION.pack(CONTRIBUTION))
-STATE = statetree.StateTree().update(
+LEASE = message_bodies.Lease(BOARD.identity, TaskId(0), Version(3), 17, 120)
+UPDATE = sign(
+    BOARD,
+    CHAIN_ID,
+    MessageKind.UPDATE,
+    4,
+    message_bodies.CONTRIBUTION.pack(CONTRIBUTION),
+)
+STATE = state_tree.StateTree().update(
     {
-        light.version_key(0, 3): task.version_digest(MODEL),
-        light.task_key(0): task.TASK.pack(SPEC),
+        light_client.version_key(0, 3): task.version_digest(MODEL),
+        light_client.task_key(0): task.TASK.pack(SPEC),
         **{b"board/%d" % i: b"value %d" % i for i in range(300)},
     }
 )
 
 
 def certify(
-    header: chain.Header,
+    header: blocks.Header,
     keys: tuple[SigningKey, ...] = VALIDATOR_KEYS,
     voters: tuple[int, ...] = (0, 1, 2),
     round_: int = 0,
-) -> chain.Certificate:
+) -> blocks.Certificate:
     """A certificate of these voters' precommits; times rise with the voter."""
     block_id = header.block_id()
     extras = tuple(header.time_ms + 100 + voter for voter in voters)
     signatures = tuple(
         keys[voter].sign(
-            chain.vote_bytes(
+            blocks.vote_bytes(
                 header.chain_id,
-                chain.VoteType.PRECOMMIT,
+                blocks.VoteType.PRECOMMIT,
                 header.height,
                 round_,
                 block_id,
@@ -138,14 +140,14 @@ def certify(
         for voter, extra in zip(voters, extras, strict=True)
     )
     mask = sum(1 << voter for voter in voters)
-    return chain.Certificate(header.height, round_, block_id, mask, signatures, extras)
+    return blocks.Certificate(header.height, round_, block_id, mask, signatures, extras)
 
 
 TRANSACTIONS = (
     envelope.ENVELOPE.pack(UPDATE),
     *(b"another transaction %d" % i for i in range(99)),
 )
-HEADER = chain.Header(
+HEADER = blocks.Header(
     genesis.FORMAT_VERSION,
     CHAIN_ID,
     12,
@@ -159,43 +161,43 @@ HEADER = chain.Header(
     2,
 )
 CERTIFICATE = certify(HEADER)
-BLOCK = chain.Block(HEADER, TRANSACTIONS[:3])
+BLOCK = blocks.Block(HEADER, TRANSACTIONS[:3])
 
 
-def prevote_of(block_id: BlockHash | None) -> chain.Vote:
+def prevote_of(block_id: BlockHash | None) -> blocks.Vote:
     """What validator 1 says in round 1 of height 12, to all or to some."""
-    kind = chain.VoteType.PREVOTE
-    signed = chain.vote_bytes(CHAIN_ID, kind, 12, 1, block_id, 0)
-    return chain.Vote(kind, 12, 1, block_id, 0, 1, VALIDATOR_KEYS[1].sign(signed))
+    kind = blocks.VoteType.PREVOTE
+    signed = blocks.vote_bytes(CHAIN_ID, kind, 12, 1, block_id, 0)
+    return blocks.Vote(kind, 12, 1, block_id, 0, 1, VALIDATOR_KEYS[1].sign(signed))
 
 
 PREVOTE = prevote_of(HEADER.block_id())
-_UNSIGNED = chain.Proposal(
-    12, 1, 1, HEADER.block_id(), 2, bytes(64), chain.BLOCK.pack(BLOCK), CERTIFICATE
+_UNSIGNED = blocks.Proposal(
+    12, 1, 1, HEADER.block_id(), 2, bytes(64), blocks.BLOCK.pack(BLOCK), CERTIFICATE
 )
-PROPOSAL = chain.Proposal(
+PROPOSAL = blocks.Proposal(
     12,
     1,
     1,
     HEADER.block_id(),
     2,
     VALIDATOR_KEYS[2].sign(_UNSIGNED.signed_bytes(CHAIN_ID)),
-    chain.BLOCK.pack(BLOCK),
+    blocks.BLOCK.pack(BLOCK),
     CERTIFICATE,
 )
-MANIFEST = light.Manifest(
+MANIFEST = light_client.ModelManifest(
     TaskId(0),
     Version(3),
     MODEL,
     HEADER,
     CERTIFICATE,
-    STATE.prove(light.version_key(0, 3)),
-    STATE.prove(light.task_key(0)),
+    STATE.prove(light_client.version_key(0, 3)),
+    STATE.prove(light_client.task_key(0)),
 )
-FINAL = light.Final(
+FINAL = light_client.FinalityProof(
     UPDATE, HEADER, CERTIFICATE, 0, len(TRANSACTIONS), merkle.path(TRANSACTIONS, 0)
 )
-RECORD = statement.Board(
+RECORD = board_statement.BoardRecord(
     BOARD.public,
     OPERATOR.identity,
     2,
@@ -205,44 +207,46 @@ RECORD = statement.Board(
     paid=256_640_625_000,
     mechanisms=2,
 )
-PROGRESS = statement.Progress(Version(3), 5, 7, 2)
-KNOWN = statetree.StateTree().update(
+PROGRESS = board_statement.TaskProgress(Version(3), 5, 7, 2)
+KNOWN = state_tree.StateTree().update(
     {
-        statement.board_key(BOARD.identity): statement.BOARD.pack(RECORD),
-        statement.head_key(0): statement.PROGRESS.pack(PROGRESS),
+        board_statement.board_key(BOARD.identity): board_statement.BOARD.pack(RECORD),
+        board_statement.head_key(0): board_statement.PROGRESS.pack(PROGRESS),
     }
 )
 LATER = replace(HEADER, height=13, state_root=KNOWN.root())
-STATEMENT = statement.Statement(
+STATEMENT = board_statement.BoardStatement(
     UPDATE.identity(CHAIN_ID),
     LATER,
     certify(LATER),
-    KNOWN.prove(statement.board_key(BOARD.identity)),
-    KNOWN.prove(statement.head_key(0)),
+    KNOWN.prove(board_statement.board_key(BOARD.identity)),
+    KNOWN.prove(board_statement.head_key(0)),
 )
 LEASE_ENVELOPE = sign(
-    VALIDATOR_KEYS[0], CHAIN_ID, Kind.LEASE, 17, messages.LEASE.pack(LEASE)
+    VALIDATOR_KEYS[0], CHAIN_ID, MessageKind.LEASE, 17, message_bodies.LEASE.pack(LEASE)
 )
 NEXT_BOARD = SigningKey(bytes(range(96, 128)))
-ROTATE = rotation.rotate(BOARD.identity, BOARD, NEXT_BOARD, CHAIN_ID, 5)
+ROTATE = key_rotation.rotate(BOARD.identity, BOARD, NEXT_BOARD, CHAIN_ID, 5)
 NEW_OPERATOR = SigningKey(bytes(range(128, 160)))
 
 
-def motion_of(kind: Kind, content: bytes) -> motion.Motion:
+def motion_of(kind: MessageKind, content: bytes) -> governance.GovernanceProposal:
     """A motion that three of the four validators approved."""
-    made = motion.Motion(kind, 7, 20_000, 1_700_000_100_000, content)
+    made = governance.GovernanceProposal(kind, 7, 20_000, 1_700_000_100_000, content)
     for key in VALIDATOR_KEYS[:3]:
         made = made.approved(key, CHAIN_ID)
     return made
 
 
-OPERATOR_CHANGE = motion.OperatorChange(1, NEW_OPERATOR.public)
-MOTION = motion_of(Kind.OPERATOR, motion.OPERATOR_CHANGE.pack(OPERATOR_CHANGE))
+OPERATOR_CHANGE = governance.OperatorChange(1, NEW_OPERATOR.public)
+MOTION = motion_of(
+    MessageKind.OPERATOR, governance.OPERATOR_CHANGE.pack(OPERATOR_CHANGE)
+)
 
 
 CHANGED = genesis.ValidatorSet(VALIDATORS.members[:3])
 CHANGING = replace(HEADER, height=11, next_validators=CHANGED.digest())
-HANDOVER = light.Handover(CHANGING, certify(CHANGING), CHANGED)
+HANDOVER = light_client.ValidatorSetTransition(CHANGING, certify(CHANGING), CHANGED)
 
 
 class Structure(NamedTuple):
@@ -255,56 +259,74 @@ class Structure(NamedTuple):
 
 STRUCTURES = (
     Structure("ENVELOPE", envelope.ENVELOPE, UPDATE),
-    Structure("SEALED", sealing.SEALED, SEALED),
+    Structure("SEALED", sealed_blob.SEALED, SEALED),
     Structure("CHUNK", chunks.CHUNK, chunks.split(b"a small whole")[0]),
     Structure("MODEL_DIGESTS", task.MODEL_DIGESTS, MODEL),
     Structure("TASK", task.TASK, SPEC),
     Structure(
         "DEVICE_STATE",
-        messages.DEVICE_STATE,
-        messages.DeviceState(messages.DevicePhase.TRAINING, 7, 3, 2_500_000),
+        message_bodies.DEVICE_STATE,
+        message_bodies.DeviceState(
+            message_bodies.DevicePhase.TRAINING, 7, 3, 2_500_000
+        ),
     ),
     Structure(
         "COORDINATOR_STATE",
-        messages.COORDINATOR_STATE,
-        messages.CoordinatorState(1, 12),
+        message_bodies.COORDINATOR_STATE,
+        message_bodies.CoordinatorOnlineState(1, 12),
     ),
     Structure(
         "CHECK_IN",
-        messages.CHECK_IN,
-        messages.CheckIn(
+        message_bodies.CHECK_IN,
+        message_bodies.CheckIn(
             TaskId(0),
             Version(3),
             800_000,
             950_000,
             687_500,
             128,
-            statement.Asks.GRANTOR,
+            board_statement.StatementRequest.GRANTOR,
         ),
     ),
-    Structure("LEASE", messages.LEASE, LEASE),
-    Structure("CONTRIBUTION", messages.CONTRIBUTION, CONTRIBUTION),
-    Structure("UPLOAD", messages.UPLOAD, messages.Upload(UPDATE, LEASE_ENVELOPE, BLOB)),
+    Structure("LEASE", message_bodies.LEASE, LEASE),
+    Structure("CONTRIBUTION", message_bodies.CONTRIBUTION, CONTRIBUTION),
     Structure(
-        "ACCEPTED", messages.ACCEPTED, messages.Accepted(UPDATE.identity(CHAIN_ID))
+        "UPLOAD",
+        message_bodies.UPLOAD,
+        message_bodies.Upload(UPDATE, LEASE_ENVELOPE, BLOB),
+    ),
+    Structure(
+        "ACCEPTED",
+        message_bodies.ACCEPTED,
+        message_bodies.Accepted(UPDATE.identity(CHAIN_ID)),
     ),
     Structure(
         "REFUSED",
-        messages.REFUSED,
-        messages.Refused(UPDATE.identity(CHAIN_ID), 6, 30, "no lease for version 3"),
+        message_bodies.REFUSED,
+        message_bodies.Refused(
+            UPDATE.identity(CHAIN_ID), 6, 30, "no lease for version 3"
+        ),
     ),
     Structure(
         "CHUNK_REQUEST",
-        messages.CHUNK_REQUEST,
-        messages.ChunkRequest(H(b"bundle"), (0, 1)),
+        message_bodies.CHUNK_REQUEST,
+        message_bodies.ChunkRequest(H(b"bundle"), (0, 1)),
     ),
-    Structure("REGISTER", messages.REGISTER, messages.Register(BOARD.public)),
-    Structure("LEARNER", messages.LEARNER, messages.Learner(1, BOARD.public, "west")),
-    Structure("REVOKE", messages.REVOKE, messages.Revoke(DeviceId(BOARD.identity))),
+    Structure(
+        "REGISTER", message_bodies.REGISTER, message_bodies.Register(BOARD.public)
+    ),
+    Structure(
+        "LEARNER",
+        message_bodies.LEARNER,
+        message_bodies.LearnerChange(1, BOARD.public, "west"),
+    ),
+    Structure(
+        "REVOKE", message_bodies.REVOKE, message_bodies.Revoke(DeviceId(BOARD.identity))
+    ),
     Structure(
         "ATTEST",
-        messages.ATTEST,
-        messages.Attest(TaskId(0), Version(4), task.version_digest(MODEL)),
+        message_bodies.ATTEST,
+        message_bodies.Attest(TaskId(0), Version(4), task.version_digest(MODEL)),
     ),
     Structure(
         "EVIDENCE",
@@ -324,14 +346,14 @@ STRUCTURES = (
             H(SEALED.ciphertext),
         ),
     ),
-    Structure("ROTATE", rotation.ROTATE, rotation.ROTATE.unpack(ROTATE.body)),
-    Structure("MOTION", motion.MOTION, MOTION),
-    Structure("OPERATOR_CHANGE", motion.OPERATOR_CHANGE, OPERATOR_CHANGE),
-    Structure("PRESENT", messages.PRESENT, messages.Present(7)),
+    Structure("ROTATE", key_rotation.ROTATE, key_rotation.ROTATE.unpack(ROTATE.body)),
+    Structure("MOTION", governance.MOTION, MOTION),
+    Structure("OPERATOR_CHANGE", governance.OPERATOR_CHANGE, OPERATOR_CHANGE),
+    Structure("PRESENT", message_bodies.PRESENT, message_bodies.Present(7)),
     Structure(
         "VALIDATOR_CHANGE",
-        motion.VALIDATOR_CHANGE,
-        motion.ValidatorChange(
+        governance.VALIDATOR_CHANGE,
+        governance.ValidatorChange(
             genesis.Validator(
                 NEW_OPERATOR.public, OpeningKey(bytes(32)).public, "evora"
             ),
@@ -340,49 +362,59 @@ STRUCTURES = (
     ),
     Structure(
         "PARAMETER_CHANGE",
-        motion.PARAMETER_CHANGE,
-        motion.ParameterChange(motion.Parameter.HEARTBEAT_S, 30, 20_100),
+        governance.PARAMETER_CHANGE,
+        governance.ParameterChange(governance.ChainParameter.HEARTBEAT_S, 30, 20_100),
     ),
-    Structure("UPGRADE_CHANGE", motion.UPGRADE_CHANGE, motion.UpgradeChange(2, 30_000)),
-    Structure("FUND", economy.FUND, economy.Fund(TaskId(0), 1_000_000)),
     Structure(
-        "TRANSFER", economy.TRANSFER, economy.Transfer(BOARD.identity, 1_000_000)
+        "UPGRADE_CHANGE", governance.UPGRADE_CHANGE, governance.UpgradeChange(2, 30_000)
     ),
-    Structure("UNJAIL", economy.UNJAIL, economy.Unjail(BOARD.identity)),
-    Structure("RELEASE", economy.RELEASE, economy.Release(BOARD.identity)),
+    Structure("FUND", credit_policy.FUND, credit_policy.Fund(TaskId(0), 1_000_000)),
+    Structure(
+        "TRANSFER",
+        credit_policy.TRANSFER,
+        credit_policy.Transfer(BOARD.identity, 1_000_000),
+    ),
+    Structure("UNJAIL", credit_policy.UNJAIL, credit_policy.Unjail(BOARD.identity)),
+    Structure(
+        "RELEASE", credit_policy.RELEASE, credit_policy.DepositRefund(BOARD.identity)
+    ),
     Structure(
         "SCORE",
-        score.SCORE,
-        score.Score(TaskId(0), Version(3), (250_000, -1_000_000, 0)),
+        update_scores.SCORE,
+        update_scores.Score(TaskId(0), Version(3), (250_000, -1_000_000, 0)),
     ),
     Structure(
         "SCORES",
-        score.SCORES,
-        score.Scores(112, 1_700_000_100_000, 3, (250_000, -90_000, 0)),
+        update_scores.SCORES,
+        update_scores.Scores(112, 1_700_000_100_000, 3, (250_000, -90_000, 0)),
     ),
     Structure(
         "PAYMENTS",
-        payment.PAYMENTS,
-        payment.Payments((payment.Payment(BOARD.identity, 333_334),)),
+        payments.PAYMENTS,
+        payments.Payments((payments.Payment(BOARD.identity, 333_334),)),
     ),
     Structure(
-        "FORFEIT", messages.FORFEIT, messages.Forfeit(TaskId(0), Version(3), 9, 27)
+        "FORFEIT",
+        message_bodies.FORFEIT,
+        message_bodies.Forfeit(TaskId(0), Version(3), 9, 27),
     ),
     Structure("VALIDATOR_SET", genesis.VALIDATOR_SET, VALIDATORS),
     Structure("GENESIS", genesis.GENESIS, GENESIS),
-    Structure("HEADER", chain.HEADER, HEADER),
-    Structure("BLOCK", chain.BLOCK, BLOCK),
-    Structure("VOTE", chain.VOTE, PREVOTE),
-    Structure("CERTIFICATE", chain.CERTIFICATE, CERTIFICATE),
-    Structure("PROPOSAL", chain.PROPOSAL, PROPOSAL),
+    Structure("HEADER", blocks.HEADER, HEADER),
+    Structure("BLOCK", blocks.BLOCK, BLOCK),
+    Structure("VOTE", blocks.VOTE, PREVOTE),
+    Structure("CERTIFICATE", blocks.CERTIFICATE, CERTIFICATE),
+    Structure("PROPOSAL", blocks.PROPOSAL, PROPOSAL),
     Structure(
-        "STATE_PROOF", statetree.STATE_PROOF, STATE.prove(light.version_key(0, 3))
+        "STATE_PROOF",
+        state_tree.STATE_PROOF,
+        STATE.prove(light_client.version_key(0, 3)),
     ),
-    Structure("TRUSTED", light.TRUSTED, light.pin(GENESIS)),
-    Structure("MANIFEST", light.MANIFEST, MANIFEST),
-    Structure("HANDOVER", light.HANDOVER, HANDOVER),
-    Structure("FINAL", light.FINAL, FINAL),
-    Structure("BOARD", statement.BOARD, RECORD),
-    Structure("PROGRESS", statement.PROGRESS, PROGRESS),
-    Structure("STATEMENT", statement.STATEMENT, STATEMENT),
+    Structure("TRUSTED", light_client.TRUSTED, light_client.pin(GENESIS)),
+    Structure("MANIFEST", light_client.MANIFEST, MANIFEST),
+    Structure("HANDOVER", light_client.HANDOVER, HANDOVER),
+    Structure("FINAL", light_client.FINAL, FINAL),
+    Structure("BOARD", board_statement.BOARD, RECORD),
+    Structure("PROGRESS", board_statement.PROGRESS, PROGRESS),
+    Structure("STATEMENT", board_statement.STATEMENT, STATEMENT),
 )

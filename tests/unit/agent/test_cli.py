@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-import starling
-from agent.rim.home import Home
-from broker.rim.authority import Authority
-from durable.files import lock
-from protocol.enrolment import Admission, request_from_json
-from protocol.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED
-from protocol.ids import device_name
+from starling import __main__ as starling
+from starling.agent.runtime.storage.agent_home import AgentHome
+from starling.broker.runtime.certificate_authority import CertificateAuthority
+from starling.durable.files import lock
+from starling.protocol.chain.enrolment import Admission, request_from_json
+from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED
+from starling.protocol.ids import device_name
 from tests.vectors.protocol_samples import GENESIS
 
 Capture = pytest.CaptureFixture[str]
@@ -38,7 +38,9 @@ def admission(home: Path, folder: Path) -> Path:
     """What an operator with a real authority gives back."""
     agent("enrol", "--home", home)
     request = request_from_json((home / "enrolment-request.json").read_bytes())
-    authority = Authority.create(folder / "ca.key", folder / "ca.pem", "test")
+    authority = CertificateAuthority.create(
+        folder / "ca.key", folder / "ca.pem", "test"
+    )
     certificate = authority.issue(device_name(request.device), request.tls_public_key)
     document = Admission(
         request.device,
@@ -57,7 +59,7 @@ def test_init_makes_private_keys_and_a_valid_configuration(home: Path) -> None:
     for name in ("device.seed", "tls.pem"):
         mode = stat.S_IMODE((home / "keys" / name).stat().st_mode)
         assert mode == 0o600
-    assert Home(home).config().privacy.epsilon == 8.0
+    assert AgentHome(home).config().privacy.epsilon == 8.0
     assert len((home / "keys" / "device.seed").read_bytes()) == 32
 
 
@@ -68,7 +70,7 @@ def test_init_writes_what_the_owner_pledges_and_where_the_data_are(
 
     assert agent("init", "--home", home, "--pledge", "600", "--data", data) == EXIT_DONE
 
-    found = Home(home).config()
+    found = AgentHome(home).config()
     assert (found.data.pledge, found.data.path) == (600, str(data))
     assert not found.privacy.trust_bundle
 
@@ -124,7 +126,7 @@ def test_init_again_keeps_the_key_and_the_settings(home: Path, capsys: Capture) 
 
     assert json.loads(capsys.readouterr().out)["new"] is False
     assert (home / "keys" / "device.seed").read_bytes() == seed
-    assert Home(home).config().privacy.epsilon == 2.0
+    assert AgentHome(home).config().privacy.epsilon == 2.0
 
 
 def test_enrolment_there_and_back(home: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -135,7 +137,7 @@ def test_enrolment_there_and_back(home: Path, tmp_path: Path, capsys: Capture) -
 
     assert code == EXIT_DONE
     assert json.loads(capsys.readouterr().out)["fleet"] == GENESIS.fleet
-    found = Home(home).admission()
+    found = AgentHome(home).admission()
     assert found is not None
     assert found.genesis == GENESIS
 
@@ -165,7 +167,7 @@ def test_admission_with_a_certificate_for_another_key_is_refused(
 
     assert code == EXIT_CONFIG
     assert "certificate is not for our key" in capsys.readouterr().err
-    assert Home(home).admission() is None
+    assert AgentHome(home).admission() is None
 
 
 def test_run_without_enrolment_says_what_to_do(home: Path, capsys: Capture) -> None:
@@ -291,7 +293,9 @@ def test_full_disk_shows_in_the_status(
 ) -> None:
     agent("enrol", "--home", home, "--admission", admission(home, tmp_path))
     capsys.readouterr()
-    monkeypatch.setattr("agent.rim.status.space_left", lambda folder: 1000)
+    monkeypatch.setattr(
+        "starling.agent.runtime.status_file.space_left", lambda folder: 1000
+    )
 
     agent("status", "--home", home, "--json")
 

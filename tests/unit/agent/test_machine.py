@@ -4,20 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from agent import effects as f
-from agent import events as e
-from agent.machine import step
-from agent.obstacles import phase
-from agent.orders import SKIPPED_MAX
-from agent.state import Condition, Pace
-from protocol.accounting import Budget
-from protocol.chunks import CHUNK, split
-from protocol.envelope import ENVELOPE, Kind
-from protocol.errors import Reason
-from protocol.ids import H
-from protocol.messages import CHECK_IN, DEVICE_STATE, DevicePhase
-from tests.unit.agent.lone_board import (
-    Board,
+from starling.agent.machine import step
+from starling.agent.round.readiness import phase
+from starling.agent.step import effects as f
+from starling.agent.step import events as e
+from starling.agent.step.state import ReadinessCondition, WaitTimes
+from starling.agent.training.trainer_messages import SKIPPED_MAX
+from starling.protocol.errors import Reason
+from starling.protocol.ids import H
+from starling.protocol.privacy.gaussian_dp import Budget
+from starling.protocol.wire.chunks import CHUNK, split
+from starling.protocol.wire.envelope import ENVELOPE, MessageKind
+from starling.protocol.wire.message_bodies import CHECK_IN, DEVICE_STATE, DevicePhase
+from tests.unit.agent.agent_harness import (
+    BoardHarness,
     Disk,
     connected,
     fresh,
@@ -26,12 +26,12 @@ from tests.unit.agent.lone_board import (
     state_of,
     until_training,
 )
-from tests.unit.agent.meadow import (
+from tests.unit.agent.fake_coordinator import (
     COORDINATOR,
     OPEN,
     STRANGER,
     TOPICS,
-    Meadow,
+    FakeCoordinator,
     accepted,
     coordinator_state,
     lease,
@@ -66,22 +66,22 @@ def test_charge_stands_between_ready_and_data() -> None:
     [
         e.TrainerReady(),
         e.TrainingFinished(b"", bytes(32)),
-        e.TrainingFailed(e.Stage.TRAINING, "x"),
+        e.TrainingFailed(e.FailureStage.TRAINING, "x"),
         e.BundleLoaded(H(b"other")),
-        e.LoadFailed(H(b"other"), e.Stage.MODEL, "x"),
+        e.LoadFailed(H(b"other"), e.FailureStage.MODEL, "x"),
         e.ChunkDelivered(H(b"other"), 0, taken=True),
         e.DownArrived(lease(0)),
         e.DownArrived(accepted(H(b"other"))),
         e.DownArrived(refused(H(b"other"), Reason.STALE)),
         e.DownArrived(b"\xc1"),
-        e.DownArrived(said_by(Kind.ATTEST, b"")),
-        e.DownArrived(said_by(Kind.LEASE, b"")),
+        e.DownArrived(said_by(MessageKind.ATTEST, b"")),
+        e.DownArrived(said_by(MessageKind.LEASE, b"")),
         e.ManifestArrived(b"\xc1"),
         e.ManifestArrived(manifest(1, key=STRANGER)),
         e.ModelChunkArrived(b"\xc1"),
         e.ModelChunkArrived(CHUNK.pack(split(b"unasked")[0])),
         e.CoordinatorStateArrived(b"\xc1"),
-        e.Ticked(),
+        e.WakeTimeReached(),
     ],
     ids=lambda event: type(event).__name__,
 )
@@ -89,7 +89,7 @@ def test_charge_stands_between_ready_and_data() -> None:
 def test_event_that_does_not_fit_changes_nothing(event: e.Event, connect: bool) -> None:
     board = fresh()
     if connect:
-        board.step(e.Connected())
+        board.step(e.BrokerConnected())
     before = state_of(board)
 
     effects = board.step(event)
@@ -125,7 +125,7 @@ def test_check_in_shows_the_owners_pledge_and_nothing_of_the_data(
     said = [
         ENVELOPE.unpack(effect.payload)
         for effect in board.log
-        if isinstance(effect, f.Publish)
+        if isinstance(effect, f.PublishBestEffort)
         and effect.topic == TOPICS.say(board.settings.device)
     ]
     body = CHECK_IN.unpack(said[-1].body)
@@ -141,7 +141,7 @@ def test_unanswered_check_in_is_repeated() -> None:
 
     assert first is not None
     board.now_s = first.again_at_s
-    board.step(e.Ticked())
+    board.step(e.WakeTimeReached())
 
     assert board.state.asking is not None
     assert board.state.asking.envelope != first.envelope
@@ -151,7 +151,7 @@ def test_failed_training_rests_longer_each_time_and_costs_nothing() -> None:
     board = until_training(connected(fresh()))
     waits = []
     for _ in range(3):
-        board.step(e.TrainingFailed(e.Stage.TRAINING, "killed"))
+        board.step(e.TrainingFailed(e.FailureStage.TRAINING, "killed"))
         waits.append(board.state.rest_until_s - board.now_s)
         until_training(board)
 
@@ -160,7 +160,7 @@ def test_failed_training_rests_longer_each_time_and_costs_nothing() -> None:
 
 
 def test_board_with_a_wait_between_updates_trains_that_seldom() -> None:
-    board = connected(fresh(pace=Pace(between_s=100.0)))
+    board = connected(fresh(pace=WaitTimes(between_s=100.0)))
 
     board.run(lambda: board.meadow.head == 3)
 
@@ -169,16 +169,16 @@ def test_board_with_a_wait_between_updates_trains_that_seldom() -> None:
     assert board.meadow.updates.keys() == {0, 1, 2}
 
 
-def until_reading(board: Board) -> Board:
+def until_reading(board: BoardHarness) -> BoardHarness:
     """A board that has paid, and whose trainer is at the data."""
     until_training(board).step(e.TrainerReady())
     board.inbox.clear()
     return board
 
 
-@pytest.mark.parametrize("stage", list(e.Stage))
+@pytest.mark.parametrize("stage", list(e.FailureStage))
 def test_failure_after_the_charge_sends_noise_of_nothing_for_the_same_charge(
-    stage: e.Stage,
+    stage: e.FailureStage,
 ) -> None:
     board = until_reading(connected(fresh()))
 
@@ -196,7 +196,9 @@ def test_record_that_crashes_the_trainer_is_left_out_and_the_others_count() -> N
 
     found = []
     for record in (5, 3, 5):
-        effects = board.step(e.TrainingFailed(e.Stage.TRAINING, "killed", record))
+        effects = board.step(
+            e.TrainingFailed(e.FailureStage.TRAINING, "killed", record)
+        )
         found += [it for it in effects if isinstance(it, f.StartTraining)]
         board.step(e.TrainerReady())
         board.inbox.clear()
@@ -216,7 +218,9 @@ def test_records_that_crash_the_trainer_are_left_out_one_by_one_up_to_a_bound() 
 
     found = []
     for record in range(SKIPPED_MAX + 1):
-        effects = board.step(e.TrainingFailed(e.Stage.TRAINING, "killed", record))
+        effects = board.step(
+            e.TrainingFailed(e.FailureStage.TRAINING, "killed", record)
+        )
         found += [it for it in effects if isinstance(it, f.StartTraining)]
         board.step(e.TrainerReady())
         board.inbox.clear()
@@ -226,29 +230,29 @@ def test_records_that_crash_the_trainer_are_left_out_one_by_one_up_to_a_bound() 
 
 def test_second_failure_after_the_charge_burns_the_version() -> None:
     board = until_reading(connected(fresh()))
-    board.step(e.TrainingFailed(e.Stage.TRAINING, "killed"))
+    board.step(e.TrainingFailed(e.FailureStage.TRAINING, "killed"))
     board.inbox.clear()
 
-    board.step(e.TrainingFailed(e.Stage.TRAINING, "killed"))
+    board.step(e.TrainingFailed(e.FailureStage.TRAINING, "killed"))
 
-    assert is_condition(board, Condition.TOOK_PART)
+    assert is_condition(board, ReadinessCondition.TOOK_PART)
     assert board.state.waiting == ()
 
 
 def test_failure_without_noise_is_told_and_not_made_up_for() -> None:
-    board = Board(Disk(), Meadow(task_spec(OPEN)), cap=None)
+    board = BoardHarness(Disk(), FakeCoordinator(task_spec(OPEN)), cap=None)
     until_reading(connected(board))
 
-    effects = board.step(e.TrainingFailed(e.Stage.TRAINING, "diverged"))
+    effects = board.step(e.TrainingFailed(e.FailureStage.TRAINING, "diverged"))
 
     assert "StartTraining" not in names(effects)
-    assert is_condition(board, Condition.TOOK_PART)
+    assert is_condition(board, ReadinessCondition.TOOK_PART)
 
 
 def test_spent_budget_ends_training_but_not_inference() -> None:
-    board = connected(Board(Disk(), Meadow(), cap=Budget(1.0, 1e-5)))
+    board = connected(BoardHarness(Disk(), FakeCoordinator(), cap=Budget(1.0, 1e-5)))
 
-    board.run(lambda: is_condition(board, Condition.BUDGET_SPENT))
+    board.run(lambda: is_condition(board, ReadinessCondition.BUDGET_SPENT))
     head = board.meadow.head
     board.inbox.clear()
     board.meadow.head = head + 5
@@ -261,13 +265,13 @@ def test_spent_budget_ends_training_but_not_inference() -> None:
 
 
 def test_task_without_noise_is_refused_under_a_cap() -> None:
-    board = connected(Board(Disk(), Meadow(task_spec(OPEN))))
+    board = connected(BoardHarness(Disk(), FakeCoordinator(task_spec(OPEN))))
 
-    assert is_condition(board, Condition.POLICY_REFUSED)
+    assert is_condition(board, ReadinessCondition.POLICY_REFUSED)
 
 
 def test_task_without_noise_runs_where_the_owner_lifts_the_cap() -> None:
-    board = connected(Board(Disk(), Meadow(task_spec(OPEN)), cap=None))
+    board = connected(BoardHarness(Disk(), FakeCoordinator(task_spec(OPEN)), cap=None))
 
     board.run(lambda: board.meadow.head == 2)
 
@@ -277,15 +281,15 @@ def test_task_without_noise_runs_where_the_owner_lifts_the_cap() -> None:
 @pytest.mark.parametrize(
     ("event", "changes", "wanted"),
     [
-        (e.SpaceMeasured(1 << 20), {}, Condition.DISK_FULL),
-        (e.Ticked(), {"spool_bytes_max": 100}, Condition.SPOOL_FULL),
-        (e.Disconnected(), {}, Condition.OFFLINE),
-        (e.Ticked(), {"pledge": 3}, Condition.PLEDGE_TOO_SMALL),
+        (e.SpaceMeasured(1 << 20), {}, ReadinessCondition.DISK_FULL),
+        (e.WakeTimeReached(), {"spool_bytes_max": 100}, ReadinessCondition.SPOOL_FULL),
+        (e.BrokerDisconnected(), {}, ReadinessCondition.OFFLINE),
+        (e.WakeTimeReached(), {"pledge": 3}, ReadinessCondition.PLEDGE_TOO_SMALL),
     ],
     ids=["disk full", "spool full", "broker away", "pledge below the least"],
 )
 def test_obstacle_keeps_the_board_from_checking_in(
-    event: e.Event, changes: dict[str, object], wanted: Condition
+    event: e.Event, changes: dict[str, object], wanted: ReadinessCondition
 ) -> None:
     board = connected(fresh(**changes))
     board.run(lambda: board.state.loaded is not None)
@@ -324,7 +328,7 @@ def test_coordinator_that_returns_is_asked_again_soon() -> None:
     board.inbox.clear()
     board.step(e.CoordinatorStateArrived(coordinator_state(0)))
     board.now_s += 2.0
-    board.step(e.Ticked())
+    board.step(e.WakeTimeReached())
     before = board.state.asking
 
     board.step(e.CoordinatorStateArrived(coordinator_state(1)))
@@ -354,28 +358,28 @@ def test_counters_of_a_later_start_are_above_all_earlier_ones() -> None:
     board.run(lambda: board.meadow.head == 1)
     highest = max(_counters(board))
 
-    again = connected(Board(board.disk, board.meadow))
+    again = connected(BoardHarness(board.disk, board.meadow))
     again.run(lambda: again.meadow.head == 2)
 
     assert min(_counters(again)) > highest
 
 
-def _counters(board: Board) -> list[int]:
+def _counters(board: BoardHarness) -> list[int]:
     return [
         ENVELOPE.unpack(effect.payload).counter
         for effect in board.log
-        if isinstance(effect, f.Publish)
+        if isinstance(effect, f.PublishBestEffort)
     ]
 
 
 def test_retained_state_follows_the_phases() -> None:
-    board = connected(fresh(pace=Pace(show_s=0.0)))
+    board = connected(fresh(pace=WaitTimes(show_s=0.0)))
     board.run(lambda: board.meadow.head == 1)
 
     shown = [
         DevicePhase(DEVICE_STATE.unpack(ENVELOPE.unpack(effect.payload).body).phase)
         for effect in board.log
-        if isinstance(effect, f.Publish) and effect.retain
+        if isinstance(effect, f.PublishBestEffort) and effect.retain
     ]
 
     assert shown[0] is DevicePhase.INIT
@@ -410,7 +414,7 @@ def test_state_is_shown_at_most_once_in_a_while() -> None:
     board = connected(fresh())
     board.run(lambda: board.meadow.head == 3)
 
-    shown = [x for x in board.log if isinstance(x, f.Publish) and x.retain]
+    shown = [x for x in board.log if isinstance(x, f.PublishBestEffort) and x.retain]
 
     assert board.now_s == 0.0
     assert len(shown) == 1

@@ -2,9 +2,9 @@
 
 import pytest
 
-from broker.acl import acl_text, check_user
-from protocol.errors import ConfigError
-from protocol.topics import Topics
+from starling.broker.acl import acl_text, check_user
+from starling.protocol.errors import ConfigError
+from starling.protocol.wire.topics import Topics
 
 EXPECTED = """\
 # Boards: %u is the user name, which is the device id.

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.backoff import SHORT_LIVED_S, Backoff, BackoffPolicy, after_loss
+from starling.broker.backoff import SHORT_LIVED_S, Backoff, BackoffPolicy, after_loss
 
 POLICY = BackoffPolicy(first_s=1.0, most_s=60.0, stable_s=30.0)
 

@@ -7,7 +7,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from compiler.builder import Attribute
+from starling.compiler.ir.graph_builder import Attribute
 
 OPSET = 17
 

@@ -5,8 +5,8 @@ import numpy as np
 import onnx
 import pytest
 
-from compiler import CompileError, cli
-from protocol.bundle import MANIFEST, manifest_from_json
+from starling.compiler import CompileError, cli
+from starling.protocol.model.training_bundle import MANIFEST, manifest_from_json
 from tests.unit.compiler.small_models import build, mlp, node, weight
 
 

@@ -4,19 +4,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.coordinator.council import Council, Voter, voters
+from tests.unit.coordinator.fixtures.four_coordinators import (
+    FleetBoard,
+    FourCoordinators,
+    voters,
+)
 
 
 @pytest.fixture
-def council() -> Iterator[Council]:
+def council() -> Iterator[FourCoordinators]:
     """All run; the chain has no block yet."""
-    made = Council()
+    made = FourCoordinators()
     yield made
     made.close()
 
 
 @pytest.fixture
-def boards(council: Council) -> list[Voter]:
+def boards(council: FourCoordinators) -> list[FleetBoard]:
     """Four boards that the chain knows, and a task."""
     made = voters(4)
     council.open(made)

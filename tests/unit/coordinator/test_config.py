@@ -4,10 +4,10 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from coordinator.config import CoordinatorConfig
-from coordinator.publication import TaskSettings
-from protocol.errors import ConfigError
-from protocol.settings import load_settings, sample
+from starling.coordinator.config import CoordinatorConfig
+from starling.coordinator.publication.task_settings import TaskSettings
+from starling.protocol.errors import ConfigError
+from starling.protocol.schema.toml_settings import load_settings, sample
 
 PAGE = Path(__file__).parents[3] / "docs" / "coordinator.md"
 

@@ -1,26 +1,30 @@
 import numpy as np
 import pytest
 
-from coordinator.effects import (
+from starling.coordinator.chain.node.node import StoreBlock
+from starling.coordinator.machine import RestoredState
+from starling.coordinator.step.effects import (
     DropUpload,
-    Evaluate,
+    EvaluateVersion,
     KeepEvidence,
-    Publish,
     PublishChunks,
-    PublishFinal,
-    RemoveInbox,
+    PublishFinality,
+    RemoveInboxFile,
+    SendMessage,
     StoreUpload,
     StoreVersion,
 )
-from coordinator.events import SaidArrived, StateArrived, TransactionArrived
-from coordinator.ledger.node import StoreBlock
-from coordinator.machine import Restored
-from protocol.envelope import ENVELOPE, Kind, sign
-from protocol.errors import Reason
-from protocol.ids import H, TaskId, Version
-from protocol.keys import SigningKey
-from protocol.light import FINAL, MANIFEST, pin
-from protocol.messages import (
+from starling.coordinator.step.events import (
+    BoardMessageArrived,
+    BoardStateArrived,
+    TransactionArrived,
+)
+from starling.protocol.chain.light_client import FINAL, MANIFEST, pin
+from starling.protocol.crypto.keys import SigningKey
+from starling.protocol.errors import Reason
+from starling.protocol.ids import H, TaskId, Version
+from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
+from starling.protocol.wire.message_bodies import (
     CHUNK_REQUEST,
     DEVICE_STATE,
     REVOKE,
@@ -29,13 +33,13 @@ from protocol.messages import (
     DeviceState,
     Revoke,
 )
-from tests.unit.coordinator.world import (
+from tests.unit.coordinator.fixtures.single_coordinator import (
     CHAIN_ID,
     GENESIS,
     OPERATOR,
     TOPICS,
-    Board,
-    World,
+    FixtureBoard,
+    SingleCoordinator,
     board,
     refusals,
     spec,
@@ -46,27 +50,29 @@ A, B, C = 1, 2, 3
 
 
 @pytest.fixture
-def boards() -> list[Board]:
+def boards() -> list[FixtureBoard]:
     return [board(number) for number in (A, B, C)]
 
 
 @pytest.fixture
-def world(boards: list[Board]) -> World:
-    world = World()
+def world(boards: list[FixtureBoard]) -> SingleCoordinator:
+    world = SingleCoordinator()
     world.open(boards)
     return world
 
 
-def manifests(world: World) -> list[bytes]:
+def manifests(world: SingleCoordinator) -> list[bytes]:
     topic = TOPICS.manifest(0)
     return [
         effect.payload
         for effect in world.effects
-        if isinstance(effect, Publish) and effect.topic == topic
+        if isinstance(effect, SendMessage) and effect.topic == topic
     ]
 
 
-def test_task_published_manifest_of_version_0_proves_itself(world: World) -> None:
+def test_task_published_manifest_of_version_0_proves_itself(
+    world: SingleCoordinator,
+) -> None:
     manifest = MANIFEST.unpack(manifests(world)[-1])
 
     _, shown = manifest.check(pin(GENESIS))
@@ -75,23 +81,23 @@ def test_task_published_manifest_of_version_0_proves_itself(world: World) -> Non
     assert shown == world.task
 
 
-def test_inbox_transactions_removed_after_their_block(world: World) -> None:
-    removed = [e.name for e in world.effects if isinstance(e, RemoveInbox)]
+def test_inbox_transactions_removed_after_their_block(world: SingleCoordinator) -> None:
+    removed = [e.name for e in world.effects if isinstance(e, RemoveInboxFile)]
 
     assert removed == ["1.tx", "2.tx", "3.tx", "4.tx"]
     assert world.state.inbox == {}
 
 
 def test_update_life_from_check_in_to_a_final_version(
-    world: World, boards: list[Board]
+    world: SingleCoordinator, boards: list[FixtureBoard]
 ) -> None:
     first = world.contribute(boards[0], [16.0, 0, 0, 0])
     second = world.contribute(boards[1], [48.0, 0, 0, 0])
     block = world.tick()
     world.compute()
 
-    assert [e.kind for e in told(first, boards[0].device)] == [Kind.ACCEPTED]
-    assert [e.kind for e in told(second, boards[1].device)] == [Kind.ACCEPTED]
+    assert [e.kind for e in told(first, boards[0].device)] == [MessageKind.ACCEPTED]
+    assert [e.kind for e in told(second, boards[1].device)] == [MessageKind.ACCEPTED]
     proof = FINAL.unpack(told(block, boards[0].device)[0].body)
     proof.check(pin(GENESIS))
     manifest = MANIFEST.unpack(manifests(world)[-1])
@@ -103,30 +109,33 @@ def test_update_life_from_check_in_to_a_final_version(
     assert manifest.model == world.models[1].digests()
     stored = [e for e in world.effects if isinstance(e, StoreVersion)]
     assert stored[-1] == StoreVersion(TaskId(0), Version(1), 2, 0, 0)
-    assert [e.version for e in world.effects if isinstance(e, Evaluate)] == [0, 1]
+    assert [e.version for e in world.effects if isinstance(e, EvaluateVersion)] == [
+        0,
+        1,
+    ]
 
 
 def test_upload_accepted_is_durable_before_its_receipt(
-    world: World, boards: list[Board]
+    world: SingleCoordinator, boards: list[FixtureBoard]
 ) -> None:
     effects = world.contribute(boards[0], [1.0, 0, 0, 0])
 
     kinds = [type(effect) for effect in effects]
-    assert kinds.index(StoreUpload) < kinds.index(Publish)
+    assert kinds.index(StoreUpload) < kinds.index(SendMessage)
 
 
 def test_block_stored_before_its_proofs_leave(
-    world: World, boards: list[Board]
+    world: SingleCoordinator, boards: list[FixtureBoard]
 ) -> None:
     world.contribute(boards[0], [1.0, 0, 0, 0])
 
     kinds = [type(effect) for effect in world.tick()]
 
-    assert kinds.index(StoreBlock) < kinds.index(Publish)
+    assert kinds.index(StoreBlock) < kinds.index(SendMessage)
 
 
 def test_upload_same_bytes_again_repeats_the_receipt_only(
-    world: World, boards: list[Board]
+    world: SingleCoordinator, boards: list[FixtureBoard]
 ) -> None:
     lease = world.check_in(boards[0])
     assert lease is not None
@@ -138,14 +147,16 @@ def test_upload_same_bytes_again_repeats_the_receipt_only(
     final = world.upload(boards[0], upload)
 
     for effects in (waiting, final):
-        assert [e.kind for e in told(effects, boards[0].device)] == [Kind.ACCEPTED]
+        assert [e.kind for e in told(effects, boards[0].device)] == [
+            MessageKind.ACCEPTED
+        ]
         assert not any(isinstance(effect, StoreUpload) for effect in effects)
-    (proof,) = [effect for effect in final if isinstance(effect, PublishFinal)]
+    (proof,) = [effect for effect in final if isinstance(effect, PublishFinality)]
     assert proof.transaction == upload.update.identity(CHAIN_ID)
 
 
 def test_upload_another_for_the_same_base_is_evidence(
-    world: World, boards: list[Board]
+    world: SingleCoordinator, boards: list[FixtureBoard]
 ) -> None:
     lease = world.check_in(boards[0])
     assert lease is not None
@@ -160,12 +171,12 @@ def test_upload_another_for_the_same_base_is_evidence(
 
 
 def test_update_that_the_chain_refuses_later_is_told_and_forgotten(
-    world: World, boards: list[Board]
+    world: SingleCoordinator, boards: list[FixtureBoard]
 ) -> None:
     lease = world.check_in(boards[0])
     assert lease is not None
     body = REVOKE.pack(Revoke(boards[0].device))
-    revoke = sign(OPERATOR, CHAIN_ID, Kind.REVOKE, 99, body)
+    revoke = sign(OPERATOR, CHAIN_ID, MessageKind.REVOKE, 99, body)
     world.send(TransactionArrived("99.tx", ENVELOPE.pack(revoke)))
     upload = boards[0].upload(lease)
     world.upload(boards[0], upload)
@@ -179,8 +190,10 @@ def test_update_that_the_chain_refuses_later_is_told_and_forgotten(
     assert len(world.state.held) == 0
 
 
-def test_check_in_more_boards_than_leases_wait_their_turn(boards: list[Board]) -> None:
-    world = World(task=spec(buffer=2, leases=2))
+def test_check_in_more_boards_than_leases_wait_their_turn(
+    boards: list[FixtureBoard],
+) -> None:
+    world = SingleCoordinator(task=spec(buffer=2, leases=2))
     world.open(boards)
     first, second = world.check_in(boards[0]), world.check_in(boards[1])
     assert first is not None
@@ -190,17 +203,17 @@ def test_check_in_more_boards_than_leases_wait_their_turn(boards: list[Board]) -
     effects = world.upload(boards[0], boards[0].upload(first))
 
     assert waiting is None
-    assert [e.kind for e in told(effects, boards[2].device)] == [Kind.LEASE]
+    assert [e.kind for e in told(effects, boards[2].device)] == [MessageKind.LEASE]
 
 
 def test_check_in_twice_repeats_the_same_lease(
-    world: World, boards: list[Board]
+    world: SingleCoordinator, boards: list[FixtureBoard]
 ) -> None:
     assert world.check_in(boards[0]) == world.check_in(boards[0]) is not None
 
 
-def test_lease_unused_goes_to_the_next_when_it_ends(boards: list[Board]) -> None:
-    world = World(task=spec(buffer=1, leases=1))
+def test_lease_unused_goes_to_the_next_when_it_ends(boards: list[FixtureBoard]) -> None:
+    world = SingleCoordinator(task=spec(buffer=1, leases=1))
     world.open(boards)
     world.check_in(boards[0])
     world.check_in(boards[1])
@@ -209,23 +222,25 @@ def test_lease_unused_goes_to_the_next_when_it_ends(boards: list[Board]) -> None
     late = world.tick(2)
 
     assert told(early, boards[1].device) == []
-    assert [e.kind for e in told(late, boards[1].device)] == [Kind.LEASE]
+    assert [e.kind for e in told(late, boards[1].device)] == [MessageKind.LEASE]
 
 
-def test_lease_ended_update_is_still_welcome(world: World, boards: list[Board]) -> None:
+def test_lease_ended_update_is_still_welcome(
+    world: SingleCoordinator, boards: list[FixtureBoard]
+) -> None:
     lease = world.check_in(boards[0])
     assert lease is not None
     world.tick(100)
 
     effects = world.upload(boards[0], boards[0].upload(lease))
 
-    assert [e.kind for e in told(effects, boards[0].device)] == [Kind.ACCEPTED]
+    assert [e.kind for e in told(effects, boards[0].device)] == [MessageKind.ACCEPTED]
 
 
 def test_synchronous_task_gives_no_lease_that_could_only_come_too_late(
-    boards: list[Board],
+    boards: list[FixtureBoard],
 ) -> None:
-    world = World(task=spec(buffer=2, leases=2, staleness_max=0))
+    world = SingleCoordinator(task=spec(buffer=2, leases=2, staleness_max=0))
     world.open(boards)
     first, second = world.check_in(boards[0]), world.check_in(boards[1])
     assert first is not None
@@ -243,20 +258,22 @@ def test_synchronous_task_gives_no_lease_that_could_only_come_too_late(
     assert world.check_in(boards[0], 1) is not None
 
 
-def test_board_lost_gives_its_lease_back(boards: list[Board]) -> None:
-    world = World(task=spec(buffer=1, leases=1))
+def test_board_lost_gives_its_lease_back(boards: list[FixtureBoard]) -> None:
+    world = SingleCoordinator(task=spec(buffer=1, leases=1))
     world.open(boards)
     world.check_in(boards[0])
     world.check_in(boards[1])
     state = DEVICE_STATE.pack(DeviceState(DevicePhase.LOST, 1, 0, 0))
-    will = ENVELOPE.pack(boards[0].sign(Kind.DEVICE_STATE, state))
+    will = ENVELOPE.pack(boards[0].sign(MessageKind.DEVICE_STATE, state))
 
-    effects = world.send(StateArrived(boards[0].device, will))
+    effects = world.send(BoardStateArrived(boards[0].device, will))
 
-    assert [e.kind for e in told(effects, boards[1].device)] == [Kind.LEASE]
+    assert [e.kind for e in told(effects, boards[1].device)] == [MessageKind.LEASE]
 
 
-def test_half_a_buffer_is_cut_after_patience(world: World, boards: list[Board]) -> None:
+def test_half_a_buffer_is_cut_after_patience(
+    world: SingleCoordinator, boards: list[FixtureBoard]
+) -> None:
     world.contribute(boards[0], [16.0, 0, 0, 0])
 
     for _ in range(10):
@@ -267,7 +284,7 @@ def test_half_a_buffer_is_cut_after_patience(world: World, boards: list[Board]) 
 
 
 def test_restart_resumes_uploads_and_jobs_as_if_nothing_happened(
-    world: World, boards: list[Board]
+    world: SingleCoordinator, boards: list[FixtureBoard]
 ) -> None:
     world.contribute(boards[0], [16.0, 0, 0, 0])
     world.tick()
@@ -275,10 +292,10 @@ def test_restart_resumes_uploads_and_jobs_as_if_nothing_happened(
     uploads = [stored.update for stored in world.uploads.values()]
     model = {TaskId(0): (Version(0), world.models[0].digests())}
 
-    world.restore(Restored(world.state.ledger, 10**6, model, {}, uploads, 0))
+    world.restore(RestoredState(world.state.ledger, 10**6, model, {}, uploads, 0))
     world.tick()
     jobs = list(world.jobs)
-    world.restore(Restored(world.state.ledger, 10**7, model, {}, uploads, 0))
+    world.restore(RestoredState(world.state.ledger, 10**7, model, {}, uploads, 0))
     assert world.jobs == 2 * jobs
     world.jobs = world.jobs[:1]
     world.compute()
@@ -290,30 +307,30 @@ def test_restart_resumes_uploads_and_jobs_as_if_nothing_happened(
     assert task.model == world.models[1].digests()
 
 
-def request(board: Board, digest: bytes, count: int = 1) -> bytes:
+def request(board: FixtureBoard, digest: bytes, count: int = 1) -> bytes:
     body = CHUNK_REQUEST.pack(ChunkRequest(H(digest), tuple(range(count))))
-    return ENVELOPE.pack(board.sign(Kind.CHUNK_REQUEST, body))
+    return ENVELOPE.pack(board.sign(MessageKind.CHUNK_REQUEST, body))
 
 
 def test_chunk_request_offered_whole_is_served(
-    world: World, boards: list[Board]
+    world: SingleCoordinator, boards: list[FixtureBoard]
 ) -> None:
     device = boards[0].device
 
-    effects = world.send(SaidArrived(device, request(boards[0], b"bundle")))
+    effects = world.send(BoardMessageArrived(device, request(boards[0], b"bundle")))
 
     assert effects == (PublishChunks(device, H(b"bundle"), (0,)),)
 
 
 def test_chunk_request_too_fast_is_told_to_come_back(
-    world: World, boards: list[Board]
+    world: SingleCoordinator, boards: list[FixtureBoard]
 ) -> None:
     device = boards[0].device
-    world.send(SaidArrived(device, request(boards[0], b"bundle", 16)))
+    world.send(BoardMessageArrived(device, request(boards[0], b"bundle", 16)))
 
-    effects = world.send(SaidArrived(device, request(boards[0], b"bundle", 16)))
+    effects = world.send(BoardMessageArrived(device, request(boards[0], b"bundle", 16)))
     world.now_s += 2
-    again = world.send(SaidArrived(device, request(boards[0], b"bundle", 16)))
+    again = world.send(BoardMessageArrived(device, request(boards[0], b"bundle", 16)))
 
     (refused,) = refusals(effects, device)
     assert (refused.reason, refused.retry_after_s > 0) == (Reason.BUSY, True)
@@ -321,41 +338,43 @@ def test_chunk_request_too_fast_is_told_to_come_back(
 
 
 def test_chunk_request_for_secrets_is_refused(
-    world: World, boards: list[Board]
+    world: SingleCoordinator, boards: list[FixtureBoard]
 ) -> None:
     body = ChunkRequest(world.models[0].digests().theta, (0,))
-    said = boards[0].sign(Kind.CHUNK_REQUEST, CHUNK_REQUEST.pack(body))
+    said = boards[0].sign(MessageKind.CHUNK_REQUEST, CHUNK_REQUEST.pack(body))
 
-    effects = world.send(SaidArrived(boards[0].device, ENVELOPE.pack(said)))
+    effects = world.send(BoardMessageArrived(boards[0].device, ENVELOPE.pack(said)))
 
     assert refusals(effects, boards[0].device)[0].reason == Reason.NOT_HERE
 
 
-def test_check_in_replayed_is_refused(world: World, boards: list[Board]) -> None:
+def test_check_in_replayed_is_refused(
+    world: SingleCoordinator, boards: list[FixtureBoard]
+) -> None:
     said = boards[0].check_in()
-    world.send(SaidArrived(boards[0].device, said))
+    world.send(BoardMessageArrived(boards[0].device, said))
 
-    effects = world.send(SaidArrived(boards[0].device, said))
+    effects = world.send(BoardMessageArrived(boards[0].device, said))
 
     assert refusals(effects, boards[0].device)[0].reason == Reason.REPLAYED
 
 
 def test_check_in_of_a_revoked_board_is_refused(
-    world: World, boards: list[Board]
+    world: SingleCoordinator, boards: list[FixtureBoard]
 ) -> None:
-    world.operate(Kind.REVOKE, REVOKE.pack(Revoke(boards[0].device)))
+    world.operate(MessageKind.REVOKE, REVOKE.pack(Revoke(boards[0].device)))
 
-    effects = world.send(SaidArrived(boards[0].device, boards[0].check_in()))
+    effects = world.send(BoardMessageArrived(boards[0].device, boards[0].check_in()))
 
     assert refusals(effects, boards[0].device)[0].reason == Reason.NOT_ENROLLED
 
 
-def test_transaction_nobody_may_sign_leaves_the_inbox(world: World) -> None:
+def test_transaction_nobody_may_sign_leaves_the_inbox(world: SingleCoordinator) -> None:
     stranger = SigningKey(b"x" * 32)
     body = REVOKE.pack(Revoke(stranger.identity))
-    envelope = sign(stranger, CHAIN_ID, Kind.REVOKE, 1, body)
+    envelope = sign(stranger, CHAIN_ID, MessageKind.REVOKE, 1, body)
 
     world.send(TransactionArrived("99.tx", ENVELOPE.pack(envelope)))
     world.tick()
 
-    assert RemoveInbox("99.tx") in world.effects
+    assert RemoveInboxFile("99.tx") in world.effects

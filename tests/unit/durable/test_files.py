@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from durable import files
-from protocol.errors import ConfigError, LimitError, StorageError
+from starling.durable import files
+from starling.protocol.errors import ConfigError, LimitError, StorageError
 
 
 def test_write_atomic_replaces_content_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_require_private_accepts_the_owner_alone(tmp_path: Path, mode: int) -> N
 def test_lock_held_by_another_process_names_its_pid(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     script = (
-        "import sys, pathlib; from durable.files import lock;"
+        "import sys, pathlib; from starling.durable.files import lock;"
         "held = lock(pathlib.Path(sys.argv[1])); print('held', flush=True);"
         "sys.stdin.read()"
     )

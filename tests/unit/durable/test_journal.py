@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from durable.framing import HEAD_BYTES, DamagedJournal
-from durable.journal import Journal
-from protocol.errors import ConfigError, StorageError
+from starling.durable.journal import Journal
+from starling.durable.journal_frames import HEAD_BYTES, DamagedJournal
+from starling.protocol.errors import ConfigError, StorageError
 
 
 def reread(path: Path) -> list[bytes]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from tinydb import TinyDB
 
-from durable.document import AtomicStorage, Condition
-from durable.files import write_atomic
-from durable.journal import Journal
-from tests.unit.durable.power import Power, PowerCut
+from starling.durable.atomic_tinydb import AtomicStorage, StorageCondition
+from starling.durable.files import write_atomic
+from starling.durable.journal import Journal
+from tests.unit.durable.power_cut_disk import PowerCut, PowerCutDisk
 
 LOSSES = [
     {"keep": keep, "null_filled": null_filled, "undo_renames": undo}
@@ -36,7 +36,7 @@ def power_cuts(
             prepare(place)
             acknowledged: list[str] = []
             with pytest.MonkeyPatch.context() as patch:
-                power = Power(patch, cut_at)
+                power = PowerCutDisk(patch, cut_at)
                 with suppress(PowerCut):
                     change(place, acknowledged)
             if power.steps < cut_at:
@@ -135,5 +135,8 @@ def test_document_after_power_cut_holds_the_last_acknowledged_write_or_the_next(
         storage = AtomicStorage(place / "d")
         with TinyDB(place / "d", storage=AtomicStorage) as document:
             numbers = [record["n"] for record in document]
-        assert storage.condition in (Condition.SOUND, Condition.RESTORED), name
+        assert storage.condition in (
+            StorageCondition.SOUND,
+            StorageCondition.RESTORED,
+        ), name
         assert numbers in ([len(acknowledged)], [len(acknowledged) + 1]), name

@@ -12,11 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.checking import check_graph
-from engine.graph import Attribute, Graph, Node, Port, Tensor, Type
-from engine.operators import INDEX_INPUTS, OPERATORS
-from engine.rim.ort import flush_tiny_numbers, open_session
-from protocol.errors import FederationError
+from starling.engine.graph_check import check_graph
+from starling.engine.onnx_graph import (
+    Attribute,
+    ConstantTensor,
+    ElementType,
+    Graph,
+    GraphNode,
+    GraphPort,
+)
+from starling.engine.operator_allowlist import INDEX_INPUTS, OPERATORS
+from starling.engine.runtime.onnxruntime_session import flush_tiny_numbers, open_session
+from starling.protocol.errors import FederationError
 
 MEMORY_BYTES_MAX = 1 << 30
 NODES_MAX = 10
@@ -46,9 +53,13 @@ class Maker:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.kinds = {"theta": Type.FLOAT32, "x": Type.FLOAT32, "y": Type.INT64}
-        self.tensors: list[Tensor] = []
-        self.nodes: list[Node] = []
+        self.kinds = {
+            "theta": ElementType.FLOAT32,
+            "x": ElementType.FLOAT32,
+            "y": ElementType.INT64,
+        }
+        self.tensors: list[ConstantTensor] = []
+        self.nodes: list[GraphNode] = []
 
     def graph(self) -> Graph:
         for _ in range(self.rng.randint(1, NODES_MAX)):
@@ -62,14 +73,14 @@ class Maker:
             tuple(self.nodes),
             tuple(self.tensors),
             (
-                Port("theta", Type.FLOAT32, (4,)),
-                Port("x", Type.FLOAT32, ("n", 2, 4, 4)),
-                Port("y", Type.INT64, ("n",)),
+                GraphPort("theta", ElementType.FLOAT32, (4,)),
+                GraphPort("x", ElementType.FLOAT32, ("n", 2, 4, 4)),
+                GraphPort("y", ElementType.INT64, ("n",)),
             ),
-            (Port(last.outputs[0], kind, None),),
+            (GraphPort(last.outputs[0], kind, None),),
         )
 
-    def _node(self, operator: str) -> Node:
+    def _node(self, operator: str) -> GraphNode:
         rng, law = self.rng, OPERATORS[operator]
         count = rng.randint(law.inputs_min, min(law.inputs_max, law.inputs_min + 2))
         inputs = [self._input(operator, at) for at in range(count)]
@@ -82,18 +93,20 @@ class Maker:
             for name, kind in law.attributes.items()
             if rng.random() < 0.5 or name in ("to", "axis", "equation", "kernel_shape")
         }
-        return Node(operator, outputs[0], tuple(inputs), tuple(outputs), attributes)
+        return GraphNode(
+            operator, outputs[0], tuple(inputs), tuple(outputs), attributes
+        )
 
     def _input(self, operator: str, position: int) -> str:
         if position in OPERATORS[operator].sizes:
             return self._sizes()
-        wanted = [Type.FLOAT32]
+        wanted = [ElementType.FLOAT32]
         if INDEX_INPUTS.get(operator) == position:
-            wanted = [Type.INT64]
+            wanted = [ElementType.INT64]
         elif operator in ("Where", "And", "Or", "Not") and position == 0:
-            wanted = [Type.BOOL]
+            wanted = [ElementType.BOOL]
         elif operator == "Mod" or self.rng.random() < 0.1:
-            wanted = list(Type)
+            wanted = list(ElementType)
         known = [name for name, kind in self.kinds.items() if kind in wanted]
         if known and self.rng.random() < 0.8:
             return self.rng.choice(known)
@@ -106,20 +119,31 @@ class Maker:
         count = self.rng.randint(0, 5)
         return self._added([self.rng.choice(SIZES) for _ in range(count)], (count,))
 
-    def _constant(self, kind: Type) -> str:
+    def _constant(self, kind: ElementType) -> str:
         shape = tuple(self.rng.randint(1, 4) for _ in range(self.rng.randint(0, 4)))
         count = int(np.prod(shape, dtype=int))
-        pool = {Type.FLOAT32: REALS, Type.BOOL: (0, 1), Type.INT32: WHOLES[:11]}
+        pool = {
+            ElementType.FLOAT32: REALS,
+            ElementType.BOOL: (0, 1),
+            ElementType.INT32: WHOLES[:11],
+        }
         entries = [self.rng.choice(pool.get(kind, WHOLES)) for _ in range(count)]
         return self._added(entries, shape, kind)
 
     def _added(
-        self, entries: list[Any], shape: tuple[int, ...], kind: Type = Type.INT64
+        self,
+        entries: list[Any],
+        shape: tuple[int, ...],
+        kind: ElementType = ElementType.INT64,
     ) -> str:
-        letter = {Type.FLOAT32: "<f4", Type.INT32: "<i4", Type.INT64: "<i8"}
+        letter = {
+            ElementType.FLOAT32: "<f4",
+            ElementType.INT32: "<i4",
+            ElementType.INT64: "<i8",
+        }
         raw = np.array(entries, letter.get(kind, "u1")).tobytes()
         name = f"c{len(self.tensors)}"
-        self.tensors.append(Tensor(name, kind, shape, raw))
+        self.tensors.append(ConstantTensor(name, kind, shape, raw))
         return name
 
     def _attribute(self, operator: str, name: str, kind: str) -> Attribute:
@@ -130,7 +154,7 @@ class Maker:
             case "s":
                 return rng.choice(TEXTS[name])
             case "i" if operator == "Cast":
-                return int(rng.choice(tuple(Type)))
+                return int(rng.choice(tuple(ElementType)))
             case "i":
                 return rng.choice([0, 1] if rng.random() < 0.9 else [-1, 2, -2, 5, 99])
             case _:
@@ -138,12 +162,12 @@ class Maker:
                 pool = [0, 1, 1, 2, 3] if rng.random() < 0.9 else [0, 7, 1 << 16]
                 return tuple(rng.choice(pool) for _ in range(count))
 
-    def _result(self, operator: str, inputs: list[str], index: int) -> Type:
+    def _result(self, operator: str, inputs: list[str], index: int) -> ElementType:
         if operator in ("Shape",) or index == 1:
-            return Type.INT64
+            return ElementType.INT64
         if operator in ("Equal", "Greater", "Less", "And", "Or", "Not", "IsNaN"):
-            return Type.BOOL
-        return self.kinds.get(inputs[0], Type.FLOAT32)
+            return ElementType.BOOL
+        return self.kinds.get(inputs[0], ElementType.FLOAT32)
 
 
 def feeds(rng: random.Random) -> dict[str, NDArray[Any]]:

@@ -2,27 +2,27 @@
 
 import pytest
 
-from fleet.report import Outcome
-from fleet.snapshot import (
+from starling.fleet.monitor.run_snapshot import (
     CoordinatorPoint,
     DevicePoint,
-    Heading,
     PrivacyTerms,
-    Snapshot,
+    RunHeading,
+    RunSnapshot,
     VersionPoint,
 )
-from protocol.messages import DevicePhase
+from starling.fleet.report.run_report import RunOutcome
+from starling.protocol.wire.message_bodies import DevicePhase
 
 TERMS = PrivacyTerms("one record", "add or remove", 8.0, 1e-5, 2.3, 1.0, 15)
 
 
 @pytest.fixture
-def heading() -> Heading:
-    return Heading("3 boards, buffer 2 · digits", 10, TERMS)
+def heading() -> RunHeading:
+    return RunHeading("3 boards, buffer 2 · digits", 10, TERMS)
 
 
 @pytest.fixture
-def snapshot() -> Snapshot:
+def snapshot() -> RunSnapshot:
     versions = tuple(
         VersionPoint(v, 2.0 * v, 2 if v else 0, 0.1 + 0.2 * v, 2.0, 0.5 * v or None)
         for v in range(5)
@@ -33,9 +33,9 @@ def snapshot() -> Snapshot:
         DevicePoint("cccccccccc", DevicePhase.READY, None, 2, {"BUSY": 1}, 3.0, 1, 0),
     )
     chain = (CoordinatorPoint("coordinator", 12, "ab" * 32, "cd" * 32, 0, 0, 0.012),)
-    return Snapshot(9.0, versions, devices, chain, restarts=1)
+    return RunSnapshot(9.0, versions, devices, chain, restarts=1)
 
 
 @pytest.fixture
-def outcome() -> Outcome:
-    return Outcome("version reached", 30.0, 4.0, verified=True, test_accuracy=0.9)
+def outcome() -> RunOutcome:
+    return RunOutcome("version reached", 30.0, 4.0, verified=True, test_accuracy=0.9)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.cli import main, parser
-from protocol.errors import EXIT_DONE, ConfigError
+from starling.fleet.cli import main, parser
+from starling.protocol.errors import EXIT_DONE, ConfigError
 
 
 def test_parser_defaults_are_the_plans_own() -> None:
@@ -20,7 +20,7 @@ def test_parser_defaults_are_the_plans_own() -> None:
 def test_main_help_imports_nothing_heavy() -> None:
     program = (
         "import sys\n"
-        "from fleet.cli import parser\n"
+        "from starling.fleet.cli import parser\n"
         "parser().format_help()\n"
         "print(sorted({'numpy', 'onnx', 'rich', 'sklearn'} & set(sys.modules)))\n"
     )

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from fleet.plan import FleetPlan
-from protocol.errors import ConfigError
+from starling.fleet.plan import FleetPlan
+from starling.protocol.errors import ConfigError
 
 
 @pytest.mark.parametrize(

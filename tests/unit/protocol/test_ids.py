@@ -6,13 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.errors import DecodeError
-from protocol.ids import (
-    H,
-    device_from_name,
-    device_id,
-    device_name,
-)
+from starling.protocol.errors import DecodeError
+from starling.protocol.ids import H, device_from_name, device_id, device_name
 
 NAME = device_name(bytes(range(16)))
 

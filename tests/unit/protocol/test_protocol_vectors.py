@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from protocol.envelope import ENVELOPE
-from protocol.ids import H
-from protocol.keys import OpeningKey, SigningKey
-from protocol.sealing import commitment, open_sealed
+from starling.protocol.crypto.keys import OpeningKey, SigningKey
+from starling.protocol.crypto.sealed_blob import commitment, open_sealed
+from starling.protocol.ids import H
+from starling.protocol.wire.envelope import ENVELOPE
 from tests.vectors import make_protocol_vectors as maker
 from tests.vectors.protocol_samples import STRUCTURES
 

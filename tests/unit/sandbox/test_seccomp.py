@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.seccomp import CALLS, MACHINES, program
+from starling.sandbox.seccomp import CALLS, MACHINES, program
 
 PID = 4321
 ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}

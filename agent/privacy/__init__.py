@@ -1,0 +1,1 @@
+"""The privacy ledger and the mechanisms: charges, costs, clipped sums, noise; pure."""

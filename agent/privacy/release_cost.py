@@ -1,0 +1,69 @@
+"""What a release costs, and what a budget has left for it.
+
+Costs are compared in the unit in which everything together adds up: on the exact curve
+while all of it is Gaussian, else at the budget's Renyi order.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from starling.agent.privacy.ledger_entries import WINDOWS_MAX, Charge, Priced, Slot
+from starling.protocol.errors import ConfigError
+from starling.protocol.learning.task import E12, MICRO, PrivacyPolicy
+from starling.protocol.privacy.gaussian_dp import Budget, charge_max
+from starling.protocol.privacy.mechanisms import NONE, charge_units, check_policy
+from starling.protocol.privacy.renyi_dp import renyi_max
+
+
+@dataclass(frozen=True)
+class ReleaseQuote:
+    """What is left of a budget and what a release costs, in the same unit.
+
+    Attributes:
+      left: At least 0.
+      cost: Positive.
+    """
+
+    left: int
+    cost: int
+
+
+def release_quote(
+    budget: Budget, paid: Sequence[Priced], wanted: Charge
+) -> ReleaseQuote:
+    """What is left of a budget after all that was paid, and what is wanted now."""
+    if all_gaussian((*paid, wanted)):
+        left = charge_max(budget) - sum(each.curve_units for each in paid)
+        return ReleaseQuote(max(0, left), wanted.units)
+    index, most = renyi_max(budget)
+    left = most - sum(each.costs[index] for each in paid)
+    return ReleaseQuote(max(0, left), wanted.costs[index])
+
+
+def all_gaussian(paid: Iterable[Priced]) -> bool:
+    """Whether all of it adds up on the exact curve."""
+    return all(each.is_gaussian for each in paid)
+
+
+def task_budget(policy: PrivacyPolicy) -> Budget:
+    """What a task may spend on one board.
+
+    Raises:
+      ConfigError: If it is no guarantee.
+    """
+    return Budget(policy.epsilon_micro / MICRO, policy.delta_e12 / E12)
+
+
+def price(slot: Slot, policy: PrivacyPolicy, windows: int) -> Charge:
+    """The charge of one release under a policy, whether it may be paid or not."""
+    if not 1 <= windows <= WINDOWS_MAX:
+        raise ConfigError(f"must be in [1, {WINDOWS_MAX}]", key="windows")
+    check_policy(policy)
+    number, sigma_micro = policy.mechanism, policy.sigma_micro
+    if number == NONE:
+        return Charge(*slot, NONE, 0, windows, MICRO, 1, 0)
+    schedule = (policy.sampling_micro, policy.steps)
+    units = charge_units(policy, windows)
+    charge = Charge(*slot, number, sigma_micro, windows, *schedule, units)
+    charge.check()
+    return charge

@@ -1,0 +1,1 @@
+"""One round of a board: readiness, lease, charge, training, moment of release."""

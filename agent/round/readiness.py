@@ -1,0 +1,139 @@
+"""What keeps an agent from training, in one word that an operator can act on."""
+
+from starling.agent.step.state import (
+    AgentSettings,
+    AgentState,
+    ProvenVersion,
+    ReadinessCondition,
+)
+from starling.protocol.wire.message_bodies import DevicePhase
+
+UPLOAD_ROOM = 8192
+"""Bytes of an upload beside its vector: envelopes, boxes of 32 recipients, lengths."""
+DISK_BYTES_MIN = 16 << 20
+"""Below this much free disk no training starts; a charge must find its place."""
+SLEEPING = frozenset(
+    {
+        ReadinessCondition.BUDGET_SPENT,
+        ReadinessCondition.POLICY_REFUSED,
+        ReadinessCondition.TASK_CHANGED,
+        ReadinessCondition.PLEDGE_TOO_SMALL,
+    }
+)
+
+
+def pledge_of(settings: AgentSettings, offer: ProvenVersion) -> int:
+    """How many records the board pledges for a task; 0 if it offers none so small.
+
+    It follows from what the owner wrote down, and never from the data.
+    """
+    if not settings.pledge:
+        return offer.spec.pledges[0]
+    return offer.spec.pledge_for(settings.pledge)
+
+
+def readiness_condition(
+    settings: AgentSettings, state: AgentState, now_s: float
+) -> ReadinessCondition | None:
+    """What keeps the board from checking in for the newest version.
+
+    Returns:
+      The first obstacle in the order in which they can be cleared; None if there is
+      none.
+    """
+    offer = state.offer
+    if offer is None:
+        return (
+            ReadinessCondition.UNINVITED
+            if state.connected
+            else ReadinessCondition.OFFLINE
+        )
+    if state.swapped:
+        return ReadinessCondition.TASK_CHANGED
+    if state.refusal is not None:
+        return _refusal(settings, state, offer)
+    return (
+        _model_obstacle(settings, state, offer)
+        or _room_obstacle(settings, state, offer)
+        or _moment_obstacle(state, now_s)
+    )
+
+
+def _refusal(
+    settings: AgentSettings, state: AgentState, offer: ProvenVersion
+) -> ReadinessCondition | None:
+    """Why the ledger would not pay; said apart where it had lost what it paid."""
+    lineage = state.chain, settings.task
+    behind = offer.version < state.ledger.below.get(lineage, 0)
+    lost = behind and state.refusal is ReadinessCondition.TOOK_PART
+    return ReadinessCondition.LEDGER_BEHIND if lost else state.refusal
+
+
+def _model_obstacle(
+    settings: AgentSettings, state: AgentState, offer: ProvenVersion
+) -> ReadinessCondition | None:
+    if state.refused & {offer.spec.bundle, offer.model.training}:
+        return ReadinessCondition.MODEL_REFUSED
+    if state.data_fault:
+        return ReadinessCondition.NO_DATA
+    if not {offer.spec.bundle, offer.model.training} <= state.blobs:
+        return (
+            ReadinessCondition.FETCHING
+            if state.connected
+            else ReadinessCondition.OFFLINE
+        )
+    if state.loaded != offer.spec.bundle:
+        return ReadinessCondition.LOADING
+    if pledge_of(settings, offer) == 0:
+        return ReadinessCondition.PLEDGE_TOO_SMALL
+    return None
+
+
+def _room_obstacle(
+    settings: AgentSettings, state: AgentState, offer: ProvenVersion
+) -> ReadinessCondition | None:
+    needed = 4 * offer.spec.dimension + UPLOAD_ROOM
+    used = sum(item.entry.size for item in state.waiting)
+    if used + needed > settings.spool_bytes_max:
+        return ReadinessCondition.SPOOL_FULL
+    free = state.free_bytes
+    if free is not None and free < DISK_BYTES_MIN + 2 * needed:
+        return ReadinessCondition.DISK_FULL
+    return None
+
+
+def _moment_obstacle(state: AgentState, now_s: float) -> ReadinessCondition | None:
+    if any(not (item.accepted or item.refusal) for item in state.waiting):
+        return (
+            ReadinessCondition.SENDING
+            if state.connected
+            else ReadinessCondition.OFFLINE
+        )
+    if now_s < state.rest_until_s:
+        return ReadinessCondition.RESTING
+    return None if state.connected else ReadinessCondition.OFFLINE
+
+
+def condition(
+    settings: AgentSettings, state: AgentState, now_s: float
+) -> ReadinessCondition:
+    """What the agent is doing, in one word for the operator."""
+    if state.training is not None:
+        return ReadinessCondition.TRAINING
+    found = readiness_condition(settings, state, now_s)
+    if found is not None:
+        return found
+    if state.asking is None:
+        return ReadinessCondition.READY
+    unproven = state.told.lease is not None
+    return ReadinessCondition.UNPROVEN if unproven else ReadinessCondition.ASKING
+
+
+def phase(settings: AgentSettings, state: AgentState, now_s: float) -> DevicePhase:
+    """What the board shows to everybody."""
+    now = condition(settings, state, now_s)
+    if now is ReadinessCondition.TRAINING:
+        return DevicePhase.TRAINING
+    if now in SLEEPING:
+        return DevicePhase.SLEEPING
+    return DevicePhase.INIT if state.offer is None else DevicePhase.READY

@@ -1,0 +1,262 @@
+"""Puts an agent together from its home: keys, journal, spool, link and core state."""
+
+import logging
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from starling.agent.config import AgentConfig
+from starling.agent.machine import begin
+from starling.agent.runtime import machine_info
+from starling.agent.runtime.effect_executor import LOG, EffectExecutor, TrainerSetup
+from starling.agent.runtime.privacy_ledger.ledger_integrity import open_ledger
+from starling.agent.runtime.storage.agent_home import AgentHome
+from starling.agent.runtime.storage.blob_store import BlobStore
+from starling.agent.runtime.storage.proof_store import ProofFolder
+from starling.agent.runtime.storage.spool import Spool, SpooledUpload, SpoolIndex
+from starling.agent.runtime.storage.trusted_state_file import read_progress
+from starling.agent.step.effects import Effect
+from starling.agent.step.state import (
+    AgentSettings,
+    AgentState,
+    PendingUpload,
+    WaitTimes,
+)
+from starling.agent.trainer.client import TrainerProcess, TrainerReported
+from starling.agent.training.trainer_messages import TrainerLimits
+from starling.broker.backoff import BackoffPolicy
+from starling.broker.link_events import LinkEvent, LinkSettings
+from starling.broker.runtime.mqtt_link import MqttLink
+from starling.durable.files import require_private
+from starling.firmware_profiles import Profile
+from starling.protocol.chain.enrolment import Admission
+from starling.protocol.crypto.keys import SigningKey
+from starling.protocol.errors import ConfigError
+from starling.protocol.ids import DeviceId, TaskId
+from starling.protocol.wire.topics import Topics
+
+_RECEIVE_MAXIMUM = 16
+"""Unacknowledged messages; they bound what a slow board has to hold."""
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class AssembledAgent:
+    """An agent that is ready to run.
+
+    Attributes:
+      home: Its home.
+      config: As read from there.
+      settings: Of the core.
+      state: Of the core, at the start.
+      effects: The core's first wishes.
+      hands: What carries them out.
+      data: Folder of the data set.
+      board: The board profile's name.
+      broker: Where the broker is.
+      claim: Where the data set says whose it is, in words.
+    """
+
+    home: AgentHome
+    config: AgentConfig
+    settings: AgentSettings
+    state: AgentState
+    effects: tuple[Effect, ...]
+    hands: EffectExecutor
+    data: Path
+    board: str
+    broker: str
+    claim: str
+
+
+def assemble(
+    home: AgentHome,
+    config: AgentConfig,
+    put: Callable[[LinkEvent | TrainerReported], None],
+    now_s: float,
+) -> AssembledAgent:
+    """Opens everything that an agent needs; its home is locked already.
+
+    Args:
+      home: The agent's home.
+      config: From there.
+      put: Puts what threads have to say into the runner's queue.
+      now_s: Monotonic time.
+
+    Raises:
+      ConfigError: If the board is not enrolled, a key is readable by others, a value
+        is wrong, the privacy ledger has lost entries, or the data set is another's.
+      StorageError: If the disk refuses.
+    """
+    _keep_apart(home, config)
+    key = home.signing_key()
+    admission = _admission(home)
+    profile = machine_info.profile(config.training.board)
+    pinned = admission.pinned
+    spool, index = Spool(home.spool), SpoolIndex(home.state / "index.json", LOG.warning)
+    found = spool.load(pinned.chain_id, LOG.warning)
+    data = home.data(config)
+    opened = open_ledger(home, config.privacy.cap(), data, config.data.windows, index)
+    boot = index.next_boot(max((item.boot for item in found), default=0))
+    progress = read_progress(home.state / "progress", pinned)
+    settings = _settings(config, profile, admission, key, boot, home.identity())
+    blobs = BlobStore(home.models)
+    state, effects = begin(
+        settings,
+        progress.trusted,
+        opened.ledger,
+        blobs.sound(),
+        _waiting(found, index, now_s),
+        progress.manifest or None,
+        now_s,
+    )
+    link_settings = _link_settings(home, config, admission, settings)
+    hands = EffectExecutor(
+        home,
+        TrainerSetup(
+            str(data.absolute()),
+            config.data.label,
+            _limits(config, profile),
+            config.privacy.trust_bundle,
+        ),
+        opened.journal,
+        spool,
+        index,
+        ProofFolder(home.proofs),
+        blobs,
+        TrainerProcess(put, home.state / "trainer.log"),
+        MqttLink(link_settings, put, random.SystemRandom().random),
+        settings.topics.up(settings.device),
+        _nowhere,
+        _never,
+    )
+    broker = f"{link_settings.host}:{link_settings.port}"
+    return AssembledAgent(
+        home,
+        config,
+        settings,
+        state,
+        effects,
+        hands,
+        data,
+        profile.name,
+        broker,
+        opened.place.value,
+    )
+
+
+def _keep_apart(home: AgentHome, config: AgentConfig) -> None:
+    """The home for its owner alone, and the data where a trainer sees nothing else."""
+    closed = home.make_private()
+    if closed:
+        # A file that was copied in was out of reach as long as its folders were closed.
+        level = logging.WARNING if home.path in closed else logging.INFO
+        LOG.log(level, "closed to others: %s (%d in all)", closed[0], len(closed))
+    # A trainer reads all of the data folder, and nothing may be in there but data.
+    data = home.data(config).resolve()
+    if home.path.resolve().is_relative_to(data):
+        raise ConfigError(
+            "holds the agent's home, keys and all; data need a folder of their own",
+            file=str(home.config_file),
+            key="data.path",
+        )
+    for name in ("keys", "state", "spool"):
+        if data.is_relative_to((home.path / name).resolve()):
+            raise ConfigError(
+                f"is in {name}/; data need a folder of their own",
+                file=str(home.config_file),
+                key="data.path",
+            )
+
+
+def _admission(home: AgentHome) -> Admission:
+    require_private(home.tls.key)
+    admission = home.admission()
+    if admission is None:
+        raise ConfigError(
+            f"missing: not enrolled; run: starling agent enrol --home {home.path}",
+            file=str(home.admission_file),
+        )
+    return admission
+
+
+def _nowhere(event: object) -> None:
+    raise AssertionError(f"nobody takes {event}")
+
+
+def _never(why: str) -> bool:
+    raise AssertionError(why)
+
+
+def _waiting(
+    found: Sequence[SpooledUpload], index: SpoolIndex, now_s: float
+) -> list[PendingUpload]:
+    # What has a receipt is sent again after a while, should its proof stay away.
+    pace = WaitTimes()
+    return [
+        PendingUpload(item.entry, True, now_s + pace.final_s)
+        if index.is_accepted(item.entry)
+        else PendingUpload(item.entry, False, now_s)
+        for item in found
+    ]
+
+
+def _settings(
+    config: AgentConfig,
+    profile: Profile,
+    admission: Admission,
+    key: SigningKey,
+    boot: int,
+    identity: DeviceId,
+) -> AgentSettings:
+    pace = config.pace
+    return AgentSettings(
+        key,
+        Topics(admission.genesis.fleet),
+        TaskId(config.training.task),
+        boot,
+        os.urandom(16),
+        config.data.pledge,
+        config.data.windows,
+        config.inference.follow,
+        profile.resources_ppm,
+        profile.bundle_mb * _MIB,
+        (config.spool.mb or profile.spool_mb) * _MIB,
+        pace=WaitTimes(
+            check_in_s=pace.check_in_s,
+            accept_s=pace.accept_s,
+            rest_s=pace.rest_s,
+            between_s=pace.between_s,
+            release_s=pace.release_s,
+        ),
+        rotated_from=identity,
+        trust_bundle=config.privacy.trust_bundle,
+    )
+
+
+def _limits(config: AgentConfig, profile: Profile) -> TrainerLimits:
+    training = config.training
+    return TrainerLimits(
+        training.threads or profile.threads,
+        training.micro_batch or profile.micro_batch,
+        training.memory_mb or profile.trainer_memory_mb,
+        profile.niceness,
+        training.engine,
+    )
+
+
+def _link_settings(
+    home: AgentHome, config: AgentConfig, admission: Admission, settings: AgentSettings
+) -> LinkSettings:
+    return LinkSettings(
+        config.broker.host or admission.broker_host,
+        config.broker.port or admission.broker_port,
+        settings.device,
+        home.tls,
+        config.broker.keepalive_s,
+        receive_maximum=_RECEIVE_MAXIMUM,
+        subscriptions=settings.topics.board_filters(settings.device),
+        backoff=BackoffPolicy(most_s=config.broker.retry_most_s),
+    )

@@ -1,0 +1,1 @@
+"""The privacy ledger on disk: opened if intact, recounted, bound to its data."""

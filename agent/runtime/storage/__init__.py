@@ -1,0 +1,1 @@
+"""Files of an agent's home: spool, blobs, proofs, trusted state."""

@@ -1,0 +1,294 @@
+"""The agent's home: where everything of one board lies, and how it is begun.
+
+agent.toml                what the owner wants
+admission.json            whom the board trusts, where the broker is
+enrolment-request.json    for the operator
+keys/                     secret; readable by the owner alone
+tls/                      certificates of the broker's authority and of the board
+data/                     the data set, unless agent.toml says otherwise
+models/                   bundles, models, `current.json`, the board's own parameters
+spool/                    updates that wait for their proof
+proofs/                   of updates that are final
+state/                    trust, privacy journal, index, lock
+status.json               for `starling agent status`
+"""
+
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starling.agent.config import FILE, AgentConfig
+from starling.broker.link_events import TlsFiles
+from starling.broker.runtime.tls_key import write_tls_key
+from starling.durable.files import (
+    PRIVATE_FOLDER_MODE,
+    make_private,
+    read_if_present,
+    read_limited,
+    require_private,
+    write_atomic,
+)
+from starling.protocol.chain.enrolment import (
+    DOCUMENT_BYTES_MAX,
+    Admission,
+    admission_from_json,
+    request_enrolment,
+)
+from starling.protocol.crypto.keys import SEED_BYTES, SigningKey
+from starling.protocol.errors import ConfigError, LimitError, ProtocolError
+from starling.protocol.ids import (
+    DEVICE_ID_BYTES,
+    KEY_BYTES,
+    DeviceId,
+    Digest,
+    device_name,
+)
+from starling.protocol.schema.toml_settings import load_settings, sample
+
+CONFIG_BYTES_MAX = 1 << 20
+_FOLDERS = ("keys", "tls", "models", "spool", "state")
+
+
+@dataclass(frozen=True)
+class AgentHome:
+    """The paths of one agent's home."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """What the owner wants."""
+        return self.path / FILE
+
+    @property
+    def seed_file(self) -> Path:
+        """The seed of the key that signs updates: 32 raw bytes."""
+        return self.path / "keys" / "device.seed"
+
+    @property
+    def identity_file(self) -> Path:
+        """The board's id, 16 raw bytes, once its key is no longer its first."""
+        return self.path / "keys" / "device.id"
+
+    def identity(self) -> DeviceId:
+        """The board's id, which its first key gave it.
+
+        Raises:
+          ConfigError: As `signing_key`, or if the file that keeps it is damaged.
+        """
+        known = read_if_present(self.identity_file, DEVICE_ID_BYTES)
+        if known is None:
+            return self.signing_key().identity
+        if len(known) != DEVICE_ID_BYTES:
+            raise ConfigError("is no id of 16 bytes", file=str(self.identity_file))
+        return DeviceId(known)
+
+    @property
+    def tls(self) -> TlsFiles:
+        """What the link needs to be let in."""
+        folder = self.path / "tls"
+        key = self.path / "keys" / "tls.pem"
+        return TlsFiles(folder / "authority.pem", folder / "certificate.pem", key)
+
+    @property
+    def tls_public_file(self) -> Path:
+        """The public key of `tls.key`: 32 raw bytes."""
+        return self.path / "tls" / "public.key"
+
+    @property
+    def request_file(self) -> Path:
+        """For the operator."""
+        return self.path / "enrolment-request.json"
+
+    @property
+    def admission_file(self) -> Path:
+        """From the operator."""
+        return self.path / "admission.json"
+
+    @property
+    def status_file(self) -> Path:
+        """What the running agent shows."""
+        return self.path / "status.json"
+
+    @property
+    def models(self) -> Path:
+        """Blobs by digest."""
+        return self.path / "models"
+
+    @property
+    def spool(self) -> Path:
+        """Updates that wait."""
+        return self.path / "spool"
+
+    @property
+    def proofs(self) -> Path:
+        """Of updates that are final."""
+        return self.path / "proofs"
+
+    @property
+    def state(self) -> Path:
+        """What the agent must not forget."""
+        return self.path / "state"
+
+    def head(self, bundle: Digest) -> Path:
+        """Where the parameters of a bundle are that stay on the board, if any do."""
+        return self.path / "models" / f"{bundle.hex()}.head"
+
+    def config(self) -> AgentConfig:
+        """Reads `agent.toml`.
+
+        Raises:
+          ConfigError: Naming file, key and bound, or that there is no such home.
+        """
+        content = read_if_present(self.config_file, CONFIG_BYTES_MAX)
+        if content is None:
+            raise ConfigError(
+                f"missing; run: starling agent init --home {self.path}",
+                file=str(self.config_file),
+            )
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            raise ConfigError("is not UTF-8", file=str(self.config_file)) from error
+        return load_settings(AgentConfig, text, str(self.config_file))
+
+    def data(self, config: AgentConfig) -> Path:
+        """The data set's folder."""
+        return self.path / config.data.path
+
+    def signing_key(self) -> SigningKey:
+        """Reads the board's key.
+
+        Raises:
+          ConfigError: If others can read it, or it is no key.
+        """
+        require_private(self.seed_file)
+        seed = read_limited(self.seed_file, SEED_BYTES)
+        if len(seed) != SEED_BYTES:
+            raise ConfigError("is no key of 32 bytes", file=str(self.seed_file))
+        return SigningKey(seed)
+
+    def admission(self) -> Admission | None:
+        """Reads what the operator gave; None if the board is not enrolled.
+
+        Raises:
+          ConfigError: If it is malformed or for another board.
+        """
+        content = read_if_present(self.admission_file, DOCUMENT_BYTES_MAX)
+        if content is None:
+            return None
+        return self._checked(content, self.admission_file)
+
+    def _checked(self, content: bytes, file: Path) -> Admission:
+        try:
+            admission = admission_from_json(content)
+        except ProtocolError as error:
+            raise ConfigError(str(error), file=str(file)) from error
+        ours = self.identity()
+        if admission.device != ours:
+            raise ConfigError(
+                f"admits {device_name(admission.device)}, we are {device_name(ours)}",
+                file=str(file),
+            )
+        return admission
+
+    def begin(self, settings: dict[str, Any]) -> bool:
+        """Makes the home and whatever is missing in it; never replaces anything.
+
+        Args:
+          settings: By dotted key, for a new `agent.toml`.
+
+        Returns:
+          Whether the board's key is new.
+
+        Raises:
+          StorageError: If the disk refuses.
+        """
+        for folder in (self.path, *(self.path / name for name in _FOLDERS)):
+            folder.mkdir(PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
+        if not self.config_file.exists():
+            text = sample(AgentConfig, settings)
+            load_settings(AgentConfig, text, str(self.config_file))
+            write_atomic(self.config_file, text.encode())
+        data = self.data(self.config())
+        data.mkdir(PRIVATE_FOLDER_MODE, exist_ok=True, parents=True)
+        if not self.tls_public_file.exists():
+            public = write_tls_key(self.tls.key, os.urandom(SEED_BYTES))
+            write_atomic(self.tls_public_file, public)
+        if self.seed_file.exists():
+            return False
+        write_atomic(self.seed_file, os.urandom(SEED_BYTES))
+        return True
+
+    def make_private(self) -> list[Path]:
+        """Takes the home, and the data in it, from the group and from others.
+
+        Keys stay as they are: one that others could read is no secret any more, which
+        `require_private` says. Data elsewhere are their owner's to protect.
+
+        Returns:
+          What was changed.
+
+        Raises:
+          StorageError: If the disk refuses.
+        """
+        return make_private(self.path, leave=("keys",))
+
+    def write_request(self) -> Path:
+        """Writes the enrolment request.
+
+        Raises:
+          ConfigError: If there is no key yet, or others can read it.
+        """
+        if not self.seed_file.exists():
+            raise ConfigError(
+                f"missing; run: starling agent init --home {self.path}",
+                file=str(self.seed_file),
+            )
+        public = read_limited(self.tls_public_file, KEY_BYTES)
+        request = request_enrolment(self.signing_key(), public)
+        write_atomic(self.request_file, request.to_json().encode())
+        return self.request_file
+
+    def accept(self, file: Path, *, replace: bool) -> Admission:
+        """Takes an operator's admission.
+
+        Args:
+          file: The document.
+          replace: Whether another fleet's admission may be replaced.
+
+        Raises:
+          ConfigError: If it is malformed, for another board or another fleet, or its
+            certificate is not for our key.
+        """
+        try:
+            content = read_limited(file, DOCUMENT_BYTES_MAX)
+        except LimitError as error:
+            raise ConfigError(str(error), file=str(file)) from error
+        admission = self._checked(content, file)
+        before = self.admission()
+        if before is not None and not replace and before.genesis != admission.genesis:
+            raise ConfigError(
+                "is for another chain than the one this board belongs to; "
+                "use --replace to change over",
+                file=str(file),
+            )
+        tls = self.tls
+        write_atomic(tls.authority, admission.ca_pem.encode())
+        write_atomic(tls.certificate, admission.certificate_pem.encode())
+        _check_certificate(tls, file)
+        write_atomic(self.admission_file, content)
+        return admission
+
+
+def _check_certificate(tls: TlsFiles, file: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(tls.authority)
+        context.load_cert_chain(tls.certificate, tls.key)
+    except ssl.SSLError as error:
+        raise ConfigError(
+            f"its certificate is not for our key: {error.reason}", file=str(file)
+        ) from error

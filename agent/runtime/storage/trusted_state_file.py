@@ -1,0 +1,70 @@
+"""Whom the board trusts, and the newest manifest that it believed, in one file."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from starling.durable.files import read_if_present, write_atomic
+from starling.protocol.chain.light_client import (
+    MANIFEST_BYTES_MAX,
+    TRUSTED,
+    TrustedState,
+)
+from starling.protocol.errors import ProtocolError
+from starling.protocol.schema.msgpack_codec import binary, structure
+
+
+@dataclass(frozen=True)
+class StoredTrust:
+    """What a board believes.
+
+    Attributes:
+      trusted: The light client's state.
+      manifest: Packed; empty before the first.
+    """
+
+    trusted: TrustedState
+    manifest: bytes
+
+
+_PROGRESS = structure(
+    StoredTrust,
+    MANIFEST_BYTES_MAX + TRUSTED.bytes_max + 1024,
+    TRUSTED.schema,
+    binary(MANIFEST_BYTES_MAX),
+)
+
+
+def read_progress(path: Path, pinned: TrustedState) -> StoredTrust:
+    """Reads what was believed before.
+
+    A file that is missing, damaged or of another chain gives what is pinned again: all
+    of it can be proven anew from there. So does one that knows less, of a board that is
+    enrolled anew since it missed too much.
+
+    Args:
+      path: Of the file.
+      pinned: What the admission says.
+
+    Raises:
+      StorageError: If the disk refuses.
+    """
+    try:
+        content = read_if_present(path, _PROGRESS.bytes_max)
+        if content is not None:
+            progress = _PROGRESS.unpack(content)
+            if progress.trusted.chain_id == pinned.chain_id:
+                if progress.trusted.height < pinned.height:
+                    return replace(progress, trusted=pinned)
+                return progress
+    except ProtocolError:
+        pass
+    return StoredTrust(pinned, b"")
+
+
+def write_progress(path: Path, progress: StoredTrust) -> None:
+    """Keeps what is believed now.
+
+    Raises:
+      StorageError: If the disk refuses.
+    """
+    write_atomic(path, _PROGRESS.pack(progress))

@@ -1,0 +1,1 @@
+"""State, events, effects and one step of the agent's core."""

@@ -1,0 +1,427 @@
+"""What an agent knows: its settings, its state, and what keeps it from training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+
+from starling.agent.privacy.ledger import PrivacyLedger, Slot
+from starling.agent.step.effects import SpoolEntry
+from starling.agent.step.events import TrainingFinished
+from starling.agent.training.trainer_messages import TrainingOrder
+from starling.protocol.chain.light_client import TrustedState
+from starling.protocol.crypto.keys import SigningKey
+from starling.protocol.ids import (
+    ChainId,
+    DeviceId,
+    Digest,
+    PublicKey,
+    TaskId,
+    Version,
+    device_name,
+)
+from starling.protocol.learning.task import ModelDigests, TaskSpec
+from starling.protocol.wire.chunks import ChunkAssembly
+from starling.protocol.wire.envelope import Envelope
+from starling.protocol.wire.message_bodies import PPM, DeviceState
+from starling.protocol.wire.topics import Topics
+
+
+@dataclass(frozen=True)
+class WaitTimes:
+    """How long the agent waits for what; each wait is jittered by a half.
+
+    Attributes:
+      check_in_s: For a lease, before it checks in again.
+      fetch_s: For the chunks that it asked for.
+      accept_s: For a receipt, before it sends all chunks again; doubles each time.
+      final_s: For a proof, after a receipt, before it sends again.
+      rest_s: After a failed training; doubles each time.
+      between_s: After an update, before the next one.
+      most_s: Bound of all doubling.
+      show_s: Between two changes of what the board shows of itself.
+      release_s: From a charge to its update, at first; doubles where training takes
+        longer. 0 lets an update go at once, and with it what its time tells.
+    """
+
+    check_in_s: float = 15.0
+    fetch_s: float = 5.0
+    accept_s: float = 20.0
+    final_s: float = 600.0
+    rest_s: float = 10.0
+    between_s: float = 0.0
+    most_s: float = 600.0
+    show_s: float = 1.0
+    release_s: float = 0.5
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """What does not change while an agent runs.
+
+    Attributes:
+      key: Signs everything that this board says.
+      topics: Of its fleet.
+      task: The task it takes part in.
+      boot: Counts the agent's starts; durable before the first envelope is signed, so
+        that counters, which begin with it, never repeat.
+      seed: For jitter; secrecy does not matter.
+      pledge: Records to pledge, a public number of the owner's; 0 for the least that
+        the task offers.
+      windows: Records that one raw sample can stand in.
+      trust_bundle: Whether the bundle's own graph may clip.
+      infer: Whether to fetch and adopt each version's average for inference.
+      resources_ppm: The board's self-assessment of its resources.
+      bundle_bytes_max: Largest bundle that it takes.
+      spool_bytes_max: Room for uploads that wait for their proof.
+      upload_window: Chunks of an upload in flight.
+      fetch_window: Chunks that it asks for at once, at most 16.
+      pace: Waiting times.
+      rotated_from: The board's id, once its key is no longer its first.
+    """
+
+    key: SigningKey = field(repr=False)
+    topics: Topics
+    task: TaskId
+    boot: int
+    seed: bytes
+    pledge: int = 0
+    windows: int = 1
+    infer: bool = True
+    resources_ppm: int = PPM
+    bundle_bytes_max: int = 64 << 20
+    spool_bytes_max: int = 64 << 20
+    upload_window: int = 4
+    fetch_window: int = 8
+    pace: WaitTimes = field(default_factory=WaitTimes)
+    rotated_from: DeviceId | None = None
+    trust_bundle: bool = False
+
+    @property
+    def identity(self) -> DeviceId:
+        """The board's id: it stays when the key changes."""
+        return self.rotated_from or self.key.identity
+
+    @cached_property
+    def device(self) -> str:
+        """The board's name in topics."""
+        return device_name(self.identity)
+
+
+@dataclass(frozen=True)
+class ProvenVersion:
+    """The newest version that was proven to us.
+
+    Attributes:
+      version: Its number.
+      spec: The task.
+      model: Digests of the version.
+      height: Of the certified header that proved it; what the chain says of the board
+        must not be older.
+    """
+
+    version: Version
+    spec: TaskSpec
+    model: ModelDigests
+    height: int
+
+
+@dataclass(frozen=True)
+class BlobDownload:
+    """A blob that is being pulled.
+
+    Attributes:
+      assembly: What has come.
+      asked: Indices that were asked for and have not come.
+      again_at_s: When to ask again for what is missing.
+      attempt: How often nothing useful came.
+      envelope: Id of the last CHUNK_REQUEST; None before.
+    """
+
+    assembly: ChunkAssembly
+    asked: frozenset[int]
+    again_at_s: float
+    attempt: int
+    envelope: Digest | None = None
+
+
+@dataclass(frozen=True)
+class AdoptedModel:
+    """What inference uses."""
+
+    version: Version
+    bundle: Digest
+    inference: Digest
+
+
+@dataclass(frozen=True)
+class PendingCheckIn:
+    """A check-in that waits for its lease.
+
+    Attributes:
+      version: For which base version.
+      envelope: Id of the CHECK_IN.
+      again_at_s: When to check in again.
+    """
+
+    version: Version
+    envelope: Digest
+    again_at_s: float
+
+
+@dataclass(frozen=True)
+class ProvenStatement:
+    """What coordinators proved since the start of what the chain knows of the board.
+
+    Attributes:
+      height: Of the newest certified header under which they did; 0 before the first.
+      by: Which of them answered a check-in of ours.
+      check_ins: How often they were asked.
+      lease: A lease that came before enough of them had answered.
+    """
+
+    height: int = 0
+    by: frozenset[PublicKey] = frozenset()
+    check_ins: int = 0
+    lease: Envelope | None = None
+
+
+@dataclass(frozen=True)
+class OngoingTraining:
+    """A training under way.
+
+    Attributes:
+      order: What is trained.
+      lease: What allows it.
+      spent: Whether its charge is on disk; only then may data be read.
+      staleness_max: The task's.
+      started_s: When the trainer was first let at the data; nothing before depends on
+        them.
+      release_s: When its update may leave; never before.
+      running: Whether this trainer was let at the data; never before `spent`.
+      empty: Whether it trains on no record, since an attempt failed.
+      skipped: Records at which attempts crashed; they are left out of the next one.
+      finished: The result, held until `release_s`.
+    """
+
+    order: TrainingOrder
+    lease: Envelope
+    spent: bool
+    staleness_max: int
+    started_s: float = 0.0
+    release_s: float = float("inf")
+    running: bool = False
+    empty: bool = False
+    skipped: tuple[int, ...] = ()
+    finished: TrainingFinished | None = None
+
+
+@dataclass(frozen=True)
+class OngoingUpload:
+    """An upload on its way.
+
+    Attributes:
+      update: Which one.
+      next: Index of the first chunk not yet published.
+      in_flight: Published, and not yet answered by the broker.
+      again_at_s: When to send everything again; None while chunks are to be sent.
+      attempt: How often all of it was sent.
+    """
+
+    update: Digest
+    next: int
+    in_flight: frozenset[int]
+    again_at_s: float | None
+    attempt: int
+
+
+@dataclass(frozen=True)
+class PendingUpload:
+    """A spooled upload and what coordinators said about it.
+
+    Attributes:
+      entry: What is in the spool.
+      accepted: Whether a coordinator has it durably.
+      send_at_s: Not to be sent before.
+      refused_by: Coordinators that do not want it.
+      refusal: The last reason that they gave, 0 before.
+      unleased: Whether its lease counts no more, and it waits for another one.
+    """
+
+    entry: SpoolEntry
+    accepted: bool
+    send_at_s: float
+    refused_by: frozenset[PublicKey] = frozenset()
+    refusal: int = 0
+    unleased: bool = False
+
+
+class ReadinessCondition(Enum):
+    """Why the agent is not training; the value is what the operator reads."""
+
+    TRAINING = "training"
+    ASKING = "waits for a lease"
+    READY = "ready to check in"
+    OFFLINE = "broker away"
+    UNINVITED = "waits for a task"
+    FETCHING = "fetching the model"
+    LOADING = "loading the model"
+    TASK_CHANGED = "task is not what it was first believed to be"
+    LEDGER_BEHIND = "ledger behind the chain"
+    UNPROVEN = "waits for the chain's statement of what it has paid"
+    MODEL_REFUSED = "model refused"
+    NO_DATA = "no data files"
+    PLEDGE_TOO_SMALL = "the task's least pledge is above data.pledge"
+    TOOK_PART = "took part in this version"
+    BUDGET_SPENT = "budget spent"
+    POLICY_REFUSED = "task asks for less privacy than the owner allows"
+    SENDING = "sending an update"
+    SPOOL_FULL = "spool full"
+    DISK_FULL = "disk full"
+    RESTING = "rests after a failed training"
+
+
+SET_SHOWN_BYTES = 8
+"""Of the hash of a set of validators, for people."""
+
+
+@dataclass(frozen=True)
+class FollowedTransitions:
+    """Where a board was led by changes of the validators.
+
+    Attributes:
+      from_height: Up to which it was trusted before.
+      from_set: Hash of the set that it trusted.
+      to_height: The same afterwards.
+      to_set: Hash of the set that it trusts now.
+      changes: How many lay in between.
+    """
+
+    from_height: int
+    from_set: Digest
+    to_height: int
+    to_set: Digest
+    changes: int
+
+    @property
+    def from_name(self) -> str:
+        """The set trusted before, shortened for people."""
+        return self.from_set[:SET_SHOWN_BYTES].hex()
+
+    @property
+    def to_name(self) -> str:
+        """The set trusted now, shortened for people."""
+        return self.to_set[:SET_SHOWN_BYTES].hex()
+
+    def document(self) -> dict[str, object]:
+        """For the status."""
+        return {
+            "from height": self.from_height,
+            "from set": self.from_name,
+            "to height": self.to_height,
+            "to set": self.to_name,
+            "changes": self.changes,
+        }
+
+
+@dataclass(frozen=True)
+class AgentState:
+    """Everything that an agent knows at one moment.
+
+    Attributes:
+      trusted: The light client.
+      led: Where changes of the validators led it last since the start; None if none.
+      ledger: What the data set has paid; equal to the journal on disk.
+      connected: Whether there is a broker.
+      serial: Envelopes signed since the start; low half of their counters.
+      draws: Jitter draws since the start.
+      offer: The newest proven version.
+      others: Tasks that were announced and are not ours; the first few.
+      swapped: Whether the newest manifest that was certified for our task is of another
+        task than was first believed.
+      swaps: How many such manifests came since the start.
+      told: What the chain says that the board has paid, as far as it is proven to us.
+      leap: Added to `AgentSettings.boot`, once coordinators know later counters of
+        ours.
+      refusal: Why the ledger would not pay for `offer`; None if it would.
+      spent_micro: Epsilon that the data set has paid, in units of 10^-6.
+      blobs: Digests of what the blob store has.
+      fetch: What is being pulled.
+      loading: Bundle that a subprocess is trying.
+      loaded: Bundle that works here.
+      refused: Bundles and thetas that do not work here.
+      data_fault: Why there are no data files; empty if there are.
+      adopted: What inference uses.
+      before: What it used before, to go back to.
+      asking: A check-in under way.
+      forfeit: What we told of a lost update.
+      renewing: A check-in for a lease for an update that is spooled.
+      settled: Version for which the chain has what we signed, as far as we know.
+      release_s: From a charge to its update, at present.
+      released: Updates that left with that wait since it last fell.
+      training: A training under way; never together with `asking`.
+      waiting: The spool's content, oldest first.
+      sending: An upload under way; its `update` is in `waiting`.
+      rest_until_s: No training before, after a failure or an update.
+      failures: Failed trainings in a row.
+      fault: What the last failed training said.
+      leases: Leases that came.
+      kept: Leases that became updates; `kept <= leases`.
+      online: By coordinator, whether it last said that it was there.
+      free_bytes: Room on the disk; None while unknown.
+      shown: What the board last showed of itself.
+      show_at_s: When it may show something else.
+      wake_at_s: When the next `Ticked` is due; infinity for never.
+    """
+
+    trusted: TrustedState
+    ledger: PrivacyLedger
+    led: FollowedTransitions | None = None
+    connected: bool = False
+    serial: int = 0
+    draws: int = 0
+    offer: ProvenVersion | None = None
+    others: frozenset[int] = frozenset()
+    swapped: bool = False
+    swaps: int = 0
+    told: ProvenStatement = field(default_factory=ProvenStatement)
+    leap: int = 0
+    refusal: ReadinessCondition | None = None
+    spent_micro: int = 0
+    blobs: frozenset[Digest] = frozenset()
+    fetch: BlobDownload | None = None
+    loading: Digest | None = None
+    loaded: Digest | None = None
+    refused: frozenset[Digest] = frozenset()
+    data_fault: str = ""
+    adopted: AdoptedModel | None = None
+    before: AdoptedModel | None = None
+    asking: PendingCheckIn | None = None
+    forfeit: PendingCheckIn | None = None
+    renewing: PendingCheckIn | None = None
+    settled: Version | None = None
+    release_s: float = 0.0
+    released: int = 0
+    training: OngoingTraining | None = None
+    waiting: tuple[PendingUpload, ...] = ()
+    sending: OngoingUpload | None = None
+    rest_until_s: float = 0.0
+    failures: int = 0
+    fault: str = ""
+    leases: int = 0
+    kept: int = 0
+    online: Mapping[PublicKey, bool] = field(default_factory=dict)
+    free_bytes: int | None = None
+    shown: DeviceState | None = None
+    show_at_s: float = 0.0
+    wake_at_s: float = float("inf")
+
+    @property
+    def chain(self) -> ChainId:
+        """The chain that this board belongs to."""
+        return self.trusted.chain_id
+
+
+def slot_of(state: AgentState, task: TaskId, base: Version) -> Slot:
+    """What the ledger charges for training one base version."""
+    return state.chain, task, base

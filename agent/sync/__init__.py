@@ -1,0 +1,1 @@
+"""Facts taken over from the chain: newest model, validators, the board's account."""

@@ -1,0 +1,204 @@
+"""The board's ledger and the chain's record of it are compared before each training.
+
+A home can be put back from an old copy, emptied, or run twice; its ledger then says
+less than was paid. The chain says how much: each update states all that its board has
+paid, and the highest such figure is proven to the board on request. What the record
+has and the ledger lacks is added to the ledger, never the other way round: the budget
+counts as spent, and every version up to the head of then as used. An update that was on
+its way when the home was put back is in neither: one more release is counted for it.
+
+A statement is believed by certificate and path. That it is not an old one follows from
+whom it comes: at the start the board asks all coordinators, and waits for one more than
+may lie, as long as one wait for a lease. After that whoever grants a lease states.
+"""
+
+from starling.agent.privacy.ledger import PrivacyLedger
+from starling.agent.privacy.ledger_entries import (
+    RATES_MAX,
+    ProvenReleases,
+    ReleasePrice,
+    rates_of,
+)
+from starling.agent.step.agent_step import AgentStep
+from starling.agent.step.effects import AdvanceBootCount, Spend
+from starling.agent.step.state import ProvenStatement, ProvenVersion
+from starling.agent.sync.model_download import price
+from starling.protocol.chain.board_statement import (
+    STATEMENT,
+    BoardRecord,
+    StatementRequest,
+    answers_needed,
+)
+from starling.protocol.dataclass_replace import evolve
+from starling.protocol.errors import BudgetExceeded, Reason
+from starling.protocol.ids import ChainId, Digest, TaskId, Version
+from starling.protocol.learning.task import PrivacyPolicy
+from starling.protocol.privacy.mechanisms import GAUSSIAN, NONE, stated_charge
+from starling.protocol.wire.envelope import Envelope
+from starling.protocol.wire.message_bodies import Refused
+
+BOOT_LEAP = 1 << 16
+_PATIENCE = 2
+"""Check-ins after which the statements that came have to do."""
+
+
+def asks(turn: AgentStep) -> StatementRequest:
+    """Whom the next check-in asks."""
+    state = turn.state
+    told = evolve(state.told, check_ins=state.told.check_ins + 1)
+    turn.state = evolve(state, told=told)
+    everybody = len(told.by) < answers_needed(state.trusted)
+    return StatementRequest.EVERYBODY if everybody else StatementRequest.GRANTOR
+
+
+def suffices(turn: AgentStep, offer: ProvenVersion) -> bool:
+    """Whether what the chain says of the board is proven, and new enough to train."""
+    told = turn.state.told
+    enough = len(told.by) >= answers_needed(turn.state.trusted)
+    waited = bool(told.by) and told.check_ins >= _PATIENCE
+    return told.height >= offer.height and (enough or waited)
+
+
+def hold(turn: AgentStep, lease: Envelope) -> None:
+    """Keeps a lease until enough is proven."""
+    told = evolve(turn.state.told, lease=lease)
+    turn.state = evolve(turn.state, told=told)
+
+
+def handle_statement(turn: AgentStep, envelope: Envelope) -> None:
+    """Compares what the chain knows of the board with its ledger.
+
+    Raises:
+      ProtocolError: If the statement is malformed or proves nothing.
+    """
+    statement = STATEMENT.unpack(envelope.body)
+    state = turn.state
+    trusted, board, head = statement.check(
+        state.trusted, turn.settings.identity, turn.settings.task
+    )
+    told = state.told
+    asking = state.asking
+    by = told.by
+    if asking is not None and statement.asked == asking.envelope:
+        by = by | {envelope.sender}
+    height = max(told.height, statement.header.height)
+    told = ProvenStatement(height, by, told.check_ins, told.lease)
+    turn.state = evolve(state, trusted=trusted, told=told)
+    _compare(turn, board, head)
+
+
+def _compare(turn: AgentStep, board: BoardRecord, head: Version) -> None:
+    state, offer = turn.state, turn.state.offer
+    if offer is None:
+        return
+    lineage = state.chain, turn.settings.task
+    found = missing(state.ledger, lineage, board, head, turn.settings.windows)
+    if found is None:
+        return
+    turn.note(
+        f"the ledger is behind the chain, which knows of {found.releases} releases and "
+        f"{found.units} units more: this home was put back from an old copy, emptied "
+        "or runs twice; they count as spent from now on"
+    )
+    ledger, entry = state.ledger.admit(_one_more(turn, found, offer.spec.privacy))
+    turn.state = evolve(state, ledger=ledger)
+    turn.emit(Spend(entry))
+    # Whoever forgot releases forgot counters as well, and an update that is signed with
+    # a used one is refused for good.
+    _leap(turn)
+    price(turn)
+
+
+def _one_more(
+    turn: AgentStep, found: ProvenReleases, policy: PrivacyPolicy
+) -> ProvenReleases:
+    """Says what units of the task buy, and counts what may have been on its way.
+
+    That is nothing where the cap has no room: earlier lives of the board kept it, too.
+    """
+    rates = set(found.rates)
+    if policy.mechanism not in (*GAUSSIAN, NONE):
+        schedule = (policy.sampling_micro, policy.steps)
+        each = stated_charge(policy)
+        rates.add(ReleasePrice(policy.mechanism, policy.sigma_micro, *schedule, each))
+    ordered = sorted(rates, key=lambda rate: (rate.mechanism, rate.units))
+    kept = tuple(ordered) if len(ordered) <= RATES_MAX else ()
+    found = evolve(found, rates=kept)
+    slot = found.chain, found.task, Version(found.below)
+    try:
+        charge = turn.state.ledger.after(found).quote(
+            slot, policy, turn.settings.windows
+        )
+    except BudgetExceeded:
+        return found
+    return evolve(
+        found,
+        releases=found.releases + 1,
+        units=found.units + charge.units,
+        spare=charge.units,
+        mechanisms=found.mechanisms | 1 << policy.mechanism,
+    )
+
+
+def missing(
+    ledger: PrivacyLedger,
+    lineage: tuple[ChainId, TaskId],
+    board: BoardRecord,
+    head: Version,
+    windows: int,
+) -> ProvenReleases | None:
+    """What a board's record has and its ledger lacks.
+
+    Args:
+      ledger: Of the board.
+      lineage: Chain and task that it takes part in.
+      board: Its record on that chain.
+      head: The task's head in the same state.
+      windows: Records that one raw sample can stand in, as far as is known now.
+
+    Returns:
+      None if the ledger knows of everything.
+    """
+    chain, task = lineage
+    units = max(board.paid, board.charge) - ledger.stated(chain)
+    releases = board.updates - ledger.releases(chain)
+    is_open = bool(board.mechanisms >> NONE & 1) and not ledger.exposed
+    if units <= 0 and releases <= 0 and not is_open:
+        return None
+    kinds = board.mechanisms if is_open else board.mechanisms & ~(1 << NONE)
+    return ProvenReleases(
+        3,
+        chain,
+        task,
+        head + 1,
+        max(0, releases),
+        max(0, units),
+        0,
+        max(windows, *(each.windows for each in ledger.paid), 1),
+        kinds,
+        rates_of(ledger.charges.values()),
+    )
+
+
+def handle_replayed(turn: AgentStep, refused: Refused) -> None:
+    """Counters leap ahead once coordinators know later ones than ours: a lost index.
+
+    Once a start, since a coordinator may lie: there is room for many such leaps.
+    """
+    state = turn.state
+    said: tuple[Digest | None, ...] = (
+        None if state.asking is None else state.asking.envelope,
+        None if state.renewing is None else state.renewing.envelope,
+        None if state.forfeit is None else state.forfeit.envelope,
+        None if state.fetch is None else state.fetch.envelope,
+    )
+    if refused.reason == Reason.REPLAYED and refused.subject in said:
+        _leap(turn)
+
+
+def _leap(turn: AgentStep) -> None:
+    if turn.state.leap:
+        return
+    turn.state = evolve(turn.state, leap=BOOT_LEAP)
+    turn.emit(AdvanceBootCount(turn.settings.boot + BOOT_LEAP))
+    turn.note("coordinators know later counters of ours: the count of starts leaps")

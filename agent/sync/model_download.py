@@ -1,0 +1,387 @@
+"""How a board comes to a model: manifest, proof, chunks, load test, adoption.
+
+A manifest is believed only with its certificate; bytes are kept only if they have the
+digest that the manifest proves; a bundle is used only after a subprocess has loaded it.
+Chunks are pulled a few at a time, so that a slow board is never flooded, and whatever
+is missing after a while is asked for again.
+"""
+
+import array
+import math
+import sys
+from functools import lru_cache
+
+from starling.agent.privacy.ledger import PrivacyLedger
+from starling.agent.step.agent_step import AgentStep
+from starling.agent.step.effects import (
+    AdoptModel,
+    KeepBlobs,
+    LoadBundle,
+    PersistTrust,
+    Spend,
+    StoreBlob,
+)
+from starling.agent.step.events import BundleLoaded, FailureStage, LoadFailed
+from starling.agent.step.state import (
+    AdoptedModel,
+    AgentState,
+    BlobDownload,
+    ProvenVersion,
+    ReadinessCondition,
+    slot_of,
+)
+from starling.agent.sync import validator_set_changes
+from starling.protocol.chain.light_client import MANIFEST, ModelManifest
+from starling.protocol.dataclass_replace import evolve
+from starling.protocol.errors import (
+    BudgetExceeded,
+    DecodeError,
+    LimitError,
+    Reason,
+    TaskChanged,
+)
+from starling.protocol.ids import Digest, H
+from starling.protocol.learning.task import E12, MICRO, PrivacyPolicy
+from starling.protocol.schema.msgpack_codec import UINT_MAX
+from starling.protocol.wire.chunks import CHUNK, ChunkAssembly
+from starling.protocol.wire.envelope import MessageKind
+from starling.protocol.wire.message_bodies import (
+    CHUNK_REQUEST,
+    CHUNK_REQUEST_MAX,
+    ChunkRequest,
+    Refused,
+)
+
+EPSILON_UNBOUNDED = UINT_MAX
+"""What a board shows that has released something without noise."""
+_OTHERS_MAX = 16
+"""Tasks of others that are remembered, each for one line in the log."""
+_FLOAT_BYTES = 4
+_DOUBLINGS_MAX = 7
+_LACKED_S = 0.25
+
+
+def handle_manifest(turn: AgentStep, payload: bytes) -> None:
+    """Believes a newer version of our task if its proof holds.
+
+    Raises:
+      ProtocolError: If it is malformed or proves nothing.
+    """
+    manifest = _unpacked(payload)
+    known = turn.state.offer
+    if manifest.task != turn.settings.task:
+        _refuse_task(turn, manifest.task)
+        return
+    if known is not None and manifest.version <= known.version:
+        _follow(turn, manifest)
+        return
+    trusted, spec = manifest.check(turn.state.trusted)
+    if spec.bundle_bytes > turn.settings.bundle_bytes_max:
+        fault = f"the task's bundle of {spec.bundle_bytes} bytes is too large for us"
+        turn.state = evolve(turn.state, fault=fault)
+        raise LimitError(fault)
+    _believe(turn, manifest)
+    validator_set_changes.report_transitions(turn, trusted, manifest.handovers)
+    offer = ProvenVersion(
+        manifest.version, spec, manifest.model, manifest.header.height
+    )
+    turn.state = evolve(
+        turn.state, trusted=trusted, offer=offer, asking=None, swapped=False
+    )
+    turn.emit(PersistTrust(trusted, payload))
+    price(turn)
+
+
+def _believe(turn: AgentStep, manifest: ModelManifest) -> None:
+    """Holds the task to what it was at first, on the disk before anything is done.
+
+    Whoever may change bundle, clip, noise or budget from one version to the next asks
+    the data set a new question each time.
+
+    Raises:
+      TaskChanged: If the manifest is for another task of the same number.
+    """
+    state = turn.state
+    terms = H(b"starling/terms/1", manifest.task_proof.value)
+    try:
+        ledger, entry = state.ledger.believe(state.chain, manifest.task, terms)
+    except TaskChanged:
+        turn.state = evolve(
+            state, swapped=True, swaps=state.swaps + 1, asking=None, fetch=None
+        )
+        raise
+    if entry is not None:
+        turn.state = evolve(state, ledger=ledger)
+        turn.emit(Spend(entry))
+
+
+def _refuse_task(turn: AgentStep, task: int) -> None:
+    """An agent serves one task, so that one ledger and one spool are enough."""
+    others = turn.state.others
+    if task not in others and len(others) < _OTHERS_MAX:
+        turn.state = evolve(turn.state, others=others | {task})
+        ours = turn.settings.task
+        turn.note(f"task {task} refused: agent.toml says task = {ours}, one at a time")
+
+
+def _follow(turn: AgentStep, manifest: ModelManifest) -> None:
+    """Learns of other validators by a manifest whose version is known."""
+    before = turn.state.trusted
+    trusted = before.follow(manifest.handovers)
+    if trusted is not before:
+        validator_set_changes.report_transitions(turn, trusted, manifest.handovers)
+        turn.state = evolve(turn.state, trusted=trusted)
+
+
+@lru_cache(maxsize=1)
+def _unpacked(payload: bytes) -> ModelManifest:
+    """The retained manifest comes again with each connection."""
+    return MANIFEST.unpack(payload)
+
+
+def price(turn: AgentStep) -> None:
+    """Asks the ledger whether it would pay for the newest version."""
+    offer = turn.state.offer
+    if offer is None:
+        return
+    slot = slot_of(turn.state, turn.settings.task, offer.version)
+    refusal = None
+    try:
+        turn.state.ledger.quote(slot, offer.spec.privacy, turn.settings.windows)
+    except BudgetExceeded as error:
+        refusal = {
+            Reason.REPLAYED: ReadinessCondition.TOOK_PART,
+            Reason.POLICY_MISMATCH: ReadinessCondition.POLICY_REFUSED,
+        }.get(error.reason, ReadinessCondition.BUDGET_SPENT)
+        if refusal not in (ReadinessCondition.TOOK_PART, turn.state.refusal):
+            turn.note(f"{refusal.value}: {error}")
+    spent_micro = _epsilon_micro(turn.state.ledger, offer.spec.privacy)
+    turn.state = evolve(turn.state, refusal=refusal, spent_micro=spent_micro)
+
+
+def _epsilon_micro(ledger: PrivacyLedger, policy: PrivacyPolicy) -> int:
+    """Epsilon paid over everything, rounded up; `EPSILON_UNBOUNDED` for no bound."""
+    if ledger.exposed or ledger.spent:
+        return EPSILON_UNBOUNDED
+    if not ledger.paid:
+        return 0
+    delta = None if ledger.cap is not None else policy.delta_e12 / E12
+    return math.ceil(ledger.epsilon(delta) * MICRO)
+
+
+def _wanted(turn: AgentStep) -> tuple[tuple[Digest, int], ...]:
+    """Digests and sizes that are still to be pulled, in that order."""
+    state, offer = turn.state, turn.state.offer
+    if offer is None or offer.spec.bundle in state.refused:
+        return ()
+    theta_bytes = _FLOAT_BYTES * offer.spec.dimension
+    wants = [(offer.spec.bundle, offer.spec.bundle_bytes)]
+    if state.refusal is None:
+        wants.append((offer.model.training, theta_bytes))
+    if turn.settings.infer:
+        wants.append((offer.model.inference, theta_bytes))
+    have = state.blobs | state.refused
+    return tuple([(digest, size) for digest, size in wants if digest not in have])
+
+
+def rule_fetch(turn: AgentStep) -> None:
+    """Pulls what is missing, one blob at a time."""
+    wanted = _wanted(turn)
+    fetch = turn.state.fetch
+    if fetch is not None and fetch.assembly.digest not in dict(wanted):
+        fetch = None
+    if fetch is None and wanted:
+        digest, size = wanted[0]
+        fetch = BlobDownload(
+            ChunkAssembly.begin(digest, size, size), frozenset(), turn.now_s, 0
+        )
+    if fetch is not turn.state.fetch:
+        turn.state = evolve(turn.state, fetch=fetch)
+    if fetch is None or not turn.state.connected:
+        return
+    late = turn.now_s >= fetch.again_at_s
+    if fetch.asked and not late:
+        return
+    if not late and fetch.attempt:
+        return
+    _ask(turn, fetch)
+
+
+def _ask(turn: AgentStep, fetch: BlobDownload) -> None:
+    window = min(turn.settings.fetch_window, CHUNK_REQUEST_MAX)
+    indices = fetch.assembly.missing[:window]
+    request = ChunkRequest(fetch.assembly.digest, indices)
+    envelope = turn.say(MessageKind.CHUNK_REQUEST, CHUNK_REQUEST.pack(request))
+    pace = turn.settings.pace
+    wait_s = min(pace.most_s, pace.fetch_s * 2.0 ** min(fetch.attempt, _DOUBLINGS_MAX))
+    again_at_s = turn.jittered(wait_s)
+    asked = evolve(
+        fetch,
+        asked=frozenset(indices),
+        again_at_s=again_at_s,
+        attempt=fetch.attempt + 1,
+        envelope=envelope.identity(turn.state.chain),
+    )
+    turn.state = evolve(turn.state, fetch=asked)
+
+
+def handle_refused(turn: AgentStep, refused: Refused) -> bool:
+    """Asks again soon for what a coordinator lacks: then the next one answers as well.
+
+    Returns:
+      Whether it was a request for chunks that was refused.
+    """
+    fetch = turn.state.fetch
+    if fetch is None or refused.subject != fetch.envelope:
+        return False
+    if fetch.attempt and not refused.retry_after_s:
+        wait_s = _LACKED_S * 2.0 ** min(fetch.attempt, _DOUBLINGS_MAX)
+        again_at_s = min(fetch.again_at_s, turn.jittered(wait_s))
+        turn.state = evolve(turn.state, fetch=evolve(fetch, again_at_s=again_at_s))
+    return True
+
+
+def handle_chunk(turn: AgentStep, payload: bytes) -> None:
+    """Takes a chunk of what is being pulled; any other is ignored.
+
+    Raises:
+      ProtocolError: If it is malformed, or the whole has not the digest asked for.
+    """
+    chunk = CHUNK.unpack(payload)
+    fetch = turn.state.fetch
+    if fetch is None or chunk.digest != fetch.assembly.digest:
+        return
+    fetch = evolve(
+        fetch,
+        assembly=fetch.assembly.add(chunk),
+        asked=fetch.asked - {chunk.index},
+        attempt=0,
+    )
+    turn.state = evolve(turn.state, fetch=fetch)
+    if fetch.assembly.missing:
+        return
+    _complete(turn, fetch.assembly)
+
+
+def _complete(turn: AgentStep, assembly: ChunkAssembly) -> None:
+    try:
+        content = assembly.whole()
+    except DecodeError:
+        # Somebody put foreign bytes among ours: begin anew, later.
+        empty = ChunkAssembly.begin(assembly.digest, assembly.size, assembly.size)
+        again_at_s = turn.jittered(turn.settings.pace.fetch_s)
+        fetch = BlobDownload(empty, frozenset(), again_at_s, 1)
+        turn.state = evolve(turn.state, fetch=fetch)
+        raise
+    digest = assembly.digest
+    offer = turn.state.offer
+    turn.state = evolve(turn.state, fetch=None)
+    is_theta = offer is not None and digest != offer.spec.bundle
+    if is_theta and not _finite(content):
+        turn.state = evolve(turn.state, refused=turn.state.refused | {digest})
+        turn.note("model refused: its parameters are not all finite")
+        return
+    turn.state = evolve(turn.state, blobs=turn.state.blobs | {digest})
+    turn.emit(StoreBlob(digest, content))
+
+
+def _finite(content: bytes) -> bool:
+    values = array.array("f", content)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return all(map(math.isfinite, values))
+
+
+def rule_load(turn: AgentStep) -> None:
+    """Tries a new bundle in a subprocess, and again once there are data files."""
+    state, offer = turn.state, turn.state.offer
+    if offer is None or offer.spec.bundle not in state.blobs - state.refused:
+        return
+    if state.loaded == offer.spec.bundle:
+        return
+    if turn.now_s < state.rest_until_s or state.data_fault:
+        return
+    if state.loading is None and state.training is None:
+        turn.state = evolve(state, loading=offer.spec.bundle)
+        turn.emit(LoadBundle(offer.spec.bundle))
+
+
+def bundle_loaded(turn: AgentStep, event: BundleLoaded) -> None:
+    """The subprocess could load the bundle."""
+    if turn.state.loading != event.bundle:
+        return
+    turn.state = evolve(turn.state, loading=None, loaded=event.bundle)
+    turn.note("bundle loaded")
+
+
+def load_failed(turn: AgentStep, event: LoadFailed) -> None:
+    """The subprocess could not load the bundle: what we had before stays in use."""
+    if turn.state.loading != event.bundle:
+        return
+    turn.state = evolve(turn.state, loading=None)
+    if event.stage is FailureStage.MODEL:
+        refused = turn.state.refused | {event.bundle}
+        turn.state = evolve(turn.state, refused=refused)
+        turn.note(f"model refused: {event.detail}")
+    elif event.stage is FailureStage.DATA:
+        turn.state = evolve(turn.state, data_fault=event.detail)
+        turn.note(f"no data: {event.detail}")
+    else:
+        # A crash or a time-out may pass; the bundle gets another chance after a rest.
+        turn.rest(f"load test failed: {event.detail}")
+
+
+def data_changed(turn: AgentStep) -> None:
+    """Looks again for data files where there were none; else each training reads anew.
+
+    A board with data goes on as before, so that nobody sees that they changed.
+    """
+    if turn.state.data_fault:
+        turn.state = evolve(turn.state, data_fault="", loaded=None, loading=None)
+
+
+def rule_adopt(turn: AgentStep) -> None:
+    """Uses the newest loaded version for inference; the one before is kept."""
+    state, offer = turn.state, turn.state.offer
+    if offer is None or not turn.settings.infer or state.loaded is None:
+        return
+    adopted = AdoptedModel(offer.version, offer.spec.bundle, offer.model.inference)
+    works = state.loaded == adopted.bundle
+    if not works or adopted == state.adopted or adopted.inference in state.refused:
+        return
+    if adopted.inference in state.blobs and offer.model.training not in state.refused:
+        turn.state = evolve(state, adopted=adopted, before=state.adopted)
+        turn.emit(AdoptModel(adopted.version, adopted.bundle, adopted.inference))
+
+
+def refuse_version(turn: AgentStep, theta: Digest) -> None:
+    """Goes back to the version before, if inference uses the one that fails."""
+    state = turn.state
+    turn.state = evolve(state, refused=state.refused | {theta})
+    offer, before = state.offer, state.before
+    if offer is None or before is None or state.adopted is None:
+        return
+    if state.adopted.version == offer.version and offer.model.training == theta:
+        turn.state = evolve(turn.state, adopted=before, before=None)
+        turn.emit(AdoptModel(before.version, before.bundle, before.inference))
+
+
+def rule_tidy(turn: AgentStep) -> None:
+    """Forgets blobs that nothing uses any more."""
+    kept = turn.state.blobs & _used(turn.state)
+    if kept != turn.state.blobs:
+        turn.state = evolve(turn.state, blobs=kept)
+        turn.emit(KeepBlobs(kept))
+
+
+def _used(state: AgentState) -> frozenset[Digest]:
+    used: set[Digest] = set()
+    if state.offer is not None:
+        model = state.offer.model
+        used |= {state.offer.spec.bundle, model.training, model.inference}
+    for adopted in (state.adopted, state.before):
+        if adopted is not None:
+            used |= {adopted.bundle, adopted.inference}
+    if state.training is not None:
+        used |= {state.training.order.bundle, state.training.order.theta}
+    return frozenset(used)

@@ -1,0 +1,102 @@
+"""The engine that every board has: stock ONNX Runtime on the CPU.
+
+It takes bundles that were opened, and so checked, and each graph gets its session when
+it is first needed. Gradient graphs are opened up first, so that parameters and
+gradients are not copied (`agent.training.unpacked_graph`).
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from starling.agent.trainer.engines.bound_session import BoundGradientStep
+from starling.agent.training.training_inputs import Real
+from starling.agent.training.unpacked_graph import unpack
+from starling.engine.opened_bundle import OpenedBundle
+from starling.engine.runtime.onnxruntime_session import GraphSession, open_session
+from starling.protocol.errors import EngineError, ProtocolError
+from starling.protocol.model.training_bundle import (
+    EVALUATE,
+    GRADIENT,
+    INFER,
+    PRIVATE_GRADIENT,
+    BundleManifest,
+)
+
+
+class OrtTrainer:
+    """A bundle run by ONNX Runtime; see `agent.training.local_training.Trainer`."""
+
+    def __init__(self, bundle: OpenedBundle, threads: int) -> None:
+        """Loads no graph yet.
+
+        Args:
+          bundle: What to run.
+          threads: That one graph may use.
+        """
+        self.manifest: BundleManifest = bundle.manifest
+        self.theta: Real = bundle.theta
+        self._graphs = bundle.graphs
+        self._threads = threads
+        self._sessions: dict[str, GraphSession] = {}
+        self._steps: dict[str, BoundGradientStep | None] = {}
+
+    def gradient_sum(
+        self, theta: Real, x: NDArray[Any], y: NDArray[Any]
+    ) -> tuple[Real, Real]:
+        """See `Trainer.gradient_sum`."""
+        return self._gradient(GRADIENT, theta, x, y)
+
+    def private_gradient_sum(
+        self, theta: Real, x: NDArray[Any], y: NDArray[Any], clip: float
+    ) -> tuple[Real, Real]:
+        """See `Trainer.private_gradient_sum`."""
+        return self._gradient(PRIVATE_GRADIENT, theta, x, y, clip)
+
+    def evaluate(
+        self, theta: Real, x: NDArray[Any], y: NDArray[Any]
+    ) -> tuple[Real, NDArray[Any]]:
+        """See `Trainer.evaluate`."""
+        loss, output = self._run(EVALUATE, {"theta": theta, "x": x, "y": y})
+        return loss, output
+
+    def infer(self, theta: Real, x: NDArray[Any]) -> NDArray[Any]:
+        """See `Trainer.infer`."""
+        return self._run(INFER, {"theta": theta, "x": x})[0]
+
+    def _gradient(
+        self,
+        name: str,
+        theta: Real,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        clip: float | None = None,
+    ) -> tuple[Real, Real]:
+        step = self._step(name)
+        if step is not None:
+            return step.run(theta, x, y, clip)
+        feeds = {"theta": theta, "x": x, "y": y}
+        if clip is not None:
+            feeds["clip"] = np.array(clip, np.float32)
+        results = self._run(name, feeds)
+        return results[0], results[-1]
+
+    def _step(self, name: str) -> BoundGradientStep | None:
+        """The graph opened up; None if it cannot be, so that it runs as it is."""
+        if name not in self._steps:
+            dimension = self.manifest.dimension
+            opened = unpack(self._graphs[name], dimension)
+            self._steps[name] = None
+            if opened is not None:
+                with suppress(EngineError, ProtocolError):
+                    session = open_session(opened.graph, self._threads)
+                    self._steps[name] = BoundGradientStep(session, opened, dimension)
+        return self._steps[name]
+
+    def _run(self, name: str, feeds: Mapping[str, Any]) -> list[NDArray[Any]]:
+        if name not in self._sessions:
+            self._sessions[name] = open_session(self._graphs[name], self._threads)
+        return self._sessions[name].run(feeds)

@@ -1,0 +1,367 @@
+"""The trainer's process: `python -m starling.agent.trainer.worker MARK`.
+
+It reads jobs from standard input and writes reports to standard output (see
+`agent.training.trainer_messages`), and ends when standard input does. numpy and ONNX
+Runtime live here and nowhere else on a board, so that a crash of theirs is an event and
+not the agent's end.
+
+It confines itself before it opens the first file of a job (`sandbox.confinement`): it
+reads the folders of its first job and writes nothing but reports.
+"""
+
+import ctypes
+import mmap
+import os
+import resource
+import signal
+import struct
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from starling.agent.privacy.error_redaction import described
+from starling.agent.trainer.dataset import (
+    BoardDataSet,
+    data_files,
+    no_records,
+    read_dataset,
+)
+from starling.agent.trainer.engines.engine_registry import open_trainer
+from starling.agent.trainer.personal_layers_file import head_bytes, with_head
+from starling.agent.trainer.record_marker import RecordMarker
+from starling.agent.training.local_training import Trainer, prepare, train
+from starling.agent.training.trainer_messages import (
+    GO,
+    JOB,
+    LENGTH_BYTES,
+    REPORT,
+    ConfinementReport,
+    DataFacts,
+    TrainerJob,
+    TrainerJobKind,
+    TrainerLimits,
+    TrainerReport,
+    TrainerReportKind,
+    TrainingOrder,
+    one_line,
+    readable,
+)
+from starling.agent.training.training_inputs import Real, TrainingInputs
+from starling.agent.training.trusted_graph_clipping import MICRO_BATCH_MAX
+from starling.durable.files import read_limited
+from starling.engine.runtime.onnxruntime_session import flush_tiny_numbers
+from starling.protocol.errors import (
+    ConfigError,
+    EngineError,
+    FederationError,
+    NonFinite,
+    OperationError,
+)
+from starling.protocol.privacy.mechanisms import NONE, RECORD_DPSGD, RECORD_GAUSSIAN
+from starling.sandbox.confinement import enter
+from starling.sandbox.silenced_output import hush
+
+_PR_SET_PDEATHSIG = 1
+_FRAME_BYTES_MAX = 1 << 20
+DATA_SHARE = 4
+"""What part of the memory limit is the data set's: one of so many."""
+WORK_BYTES = 288
+"""For each parameter, of sums and noise: to draw Gaussian noise takes 204 of them."""
+
+
+class PipeClosed(Exception):
+    """The agent closed the pipe in the middle of a job."""
+
+
+def main() -> int:
+    """Serves jobs until standard input ends."""
+    _die_with_parent()
+    flush_tiny_numbers()
+    # Whatever a library prints must not stand between our frames.
+    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    service = TrainerWorker(sys.stdin.buffer, out, RecordMarker(int(sys.argv[-1])))
+    try:
+        while service.serve_one():
+            pass
+    except (PipeClosed, BrokenPipeError):
+        return 0
+    return 0
+
+
+def _die_with_parent() -> None:
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+class TrainerWorker:
+    """Answers jobs; keeps the last bundle loaded for the next one."""
+
+    def __init__(self, source: BinaryIO, sink: BinaryIO, mark: RecordMarker) -> None:
+        """Reads frames from `source`, writes frames to `sink`, notes records."""
+        self._mark = mark
+        self._source = source
+        self._sink = sink
+        self._confinement: ConfinementReport | None = None
+        self._bundle: tuple[str, Trainer] | None = None
+        # Memory that the model cannot have; none once the data set may have it.
+        self._reserve: list[mmap.mmap] = []
+
+    def serve_one(self) -> bool:
+        """Answers one job; False if there are no more."""
+        frame = self._read()
+        if frame is None:
+            return False
+        job = JOB.unpack(frame)
+        if self._confinement is None:
+            _limit(job.limits)
+            self._confinement = _confine(job)
+        try:
+            self._work(job)
+        except MemoryError:
+            detail = f"out of memory; the limit is {job.limits.memory_mb} MiB"
+            self._report(TrainerReportKind.FAILED_TRAINING, detail=detail)
+        except FederationError as error:
+            self._report(TrainerReportKind.FAILED_TRAINING, detail=described(error))
+        return True
+
+    def _work(self, job: TrainerJob) -> None:
+        trainer = self._open(job)
+        if trainer is None:
+            return
+        if job.kind == TrainerJobKind.TRAIN:
+            self._train(job, trainer)
+            return
+        if job.kind == TrainerJobKind.COUNT:
+            self._give_to_data()
+            data, _ = _data(job, trainer)
+            self._report(TrainerReportKind.COUNTED, found=data.facts(thorough=True))
+            return
+        try:
+            data_files(Path(job.data_path))
+        except ConfigError as error:
+            self._report(TrainerReportKind.FAILED_DATA, detail=str(error))
+            return
+        self._report(TrainerReportKind.LOADED)
+
+    def _open(self, job: TrainerJob) -> Trainer | None:
+        if self._bundle is not None and self._bundle[0] == job.bundle_path:
+            return self._bundle[1]
+        limits = job.limits
+        try:
+            self._set_aside(_data_bytes(limits))
+            trainer = open_trainer(Path(job.bundle_path), limits.threads, limits.engine)
+            if limits.memory_mb:
+                self._set_aside(WORK_BYTES * trainer.manifest.dimension)
+            _try_out(trainer, trusted=bool(job.trusted))
+        except (FederationError, MemoryError) as error:
+            self._refuse_model(job, error)
+            return None
+        self._bundle = (job.bundle_path, trainer)
+        return trainer
+
+    def _refuse_model(self, job: TrainerJob, error: Exception) -> None:
+        detail = str(error)
+        if isinstance(error, MemoryError):
+            detail = f"the model needs too much of {job.limits.memory_mb} MiB"
+        self._report(TrainerReportKind.FAILED_MODEL, detail=detail)
+
+    def _set_aside(self, count: int) -> None:
+        """Keeps so many bytes from all that is done before the data set is read.
+
+        So what a graph takes cannot decide what is left for the data. The pages are
+        never touched: they count against the limit and cost nothing.
+
+        Raises:
+          MemoryError: If there are not as many.
+        """
+        if not count:
+            return
+        try:
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+            self._reserve.append(mmap.mmap(-1, count, flags))
+        except OSError as error:
+            raise MemoryError from error
+
+    def _give_to_data(self) -> None:
+        for kept in self._reserve:
+            kept.close()
+        self._reserve.clear()
+
+    def _train(self, job: TrainerJob, trainer: Trainer) -> None:
+        order = job.order
+        if order is None:
+            raise OperationError("a training job without an order")
+        try:
+            theta = _theta(job, trainer, order)
+            prepare(trainer, theta, order, trusted=bool(job.trusted))
+            _try_together(trainer, theta, job)
+        except (EngineError, NonFinite, MemoryError) as error:
+            self._refuse_model(job, error)
+            return
+        # From here on nothing depends on the data but what noise goes on.
+        self._report(TrainerReportKind.READY)
+        if self._read() != GO:
+            raise PipeClosed
+        self._give_to_data()
+        try:
+            self._carry_out(job, order, trainer, theta)
+        except Exception as error:  # noqa: BLE001 - paid for; what the data did must not show
+            detail = f"no update: {described(error)}"
+            if order.privacy.mechanism == NONE:
+                self._report(TrainerReportKind.FAILED_TRAINING, detail=detail)
+                return
+            nothing = replace(job, data_path="")
+            self._carry_out(nothing, order, trainer, theta, f"{detail}; noise alone")
+
+    def _carry_out(
+        self,
+        job: TrainerJob,
+        order: TrainingOrder,
+        trainer: Trainer,
+        theta: Real,
+        before: str = "",
+    ) -> None:
+        """Trains on the data, or on none, and reports the result."""
+        data, said = _data(job, trainer)
+        notes = [note for note in (before, said) if note]
+        work = TrainingInputs(
+            theta,
+            data.x,
+            data.y,
+            order,
+            job.limits.micro_batch,
+            bool(job.trusted),
+            frozenset(job.skipped),
+            self._mark,
+        )
+        kept: list[Real] = []
+        keep = kept.append if job.head_path else None
+        rng = np.random.default_rng()
+        payload = train(trainer, work, os.urandom, rng, keep, notes.append)
+        detail = "; ".join((*notes, _usage()))
+        found = data.facts() if job.data_path else None
+        own = b"".join(map(head_bytes, kept))
+        self._report(
+            TrainerReportKind.RESULT,
+            detail=detail,
+            payload=payload,
+            found=found,
+            head=own,
+        )
+
+    def _read(self) -> bytes | None:
+        head = self._source.read(LENGTH_BYTES)
+        if len(head) < LENGTH_BYTES:
+            return None
+        (length,) = struct.unpack("<I", head)
+        if length > _FRAME_BYTES_MAX:
+            raise PipeClosed
+        frame = self._source.read(length)
+        return frame if len(frame) == length else None
+
+    def _report(
+        self,
+        kind: TrainerReportKind,
+        *,
+        detail: str = "",
+        payload: bytes = b"",
+        found: DataFacts | None = None,
+        head: bytes = b"",
+    ) -> None:
+        report = TrainerReport(
+            kind, one_line(detail), payload, found, head, self._confinement
+        )
+        packed = REPORT.pack(report)
+        view = memoryview(struct.pack("<I", len(packed)) + packed)
+        while view:
+            view = view[self._sink.write(view) :]
+
+
+def _theta(job: TrainerJob, trainer: Trainer, order: TrainingOrder) -> Real:
+    """The version's parameters, with the board's own in their places.
+
+    Raises:
+      EngineError: If they are not as many as the bundle's.
+      StorageError: If they cannot be read.
+    """
+    content = read_limited(Path(job.theta_path), 4 * order.dimension)
+    theta = np.frombuffer(content, "<f4").astype(np.float32)
+    if theta.size != trainer.manifest.dimension:
+        raise EngineError(f"{theta.size} parameters for {trainer.manifest.dimension}")
+    if not job.head_path:
+        return theta
+    return with_head(Path(job.head_path), theta, trainer.manifest)
+
+
+def _data(job: TrainerJob, trainer: Trainer) -> tuple[BoardDataSet, str]:
+    """What to train on, and what its owner is to know; no record at the worst."""
+    manifest = trainer.manifest
+    if not job.data_path:
+        return no_records(manifest), ""
+    try:
+        most = _data_bytes(job.limits)
+        return read_dataset(Path(job.data_path), manifest, job.label, most), ""
+    except Exception as error:  # noqa: BLE001 - no content of a data set may stop a board
+        return no_records(manifest), f"no data: {described(error)}"
+
+
+def _try_out(trainer: Trainer, *, trusted: bool) -> None:
+    """Runs each graph that will be used once, on a record of zeros."""
+    manifest = trainer.manifest
+    x = np.zeros((1, *manifest.input.shape), manifest.input.dtype)
+    y = np.zeros((1, *manifest.target.shape), manifest.target.dtype)
+    gradients = [trainer.gradient_sum(trainer.theta, x, y)[0]]
+    if trusted:
+        gradients += [trainer.private_gradient_sum(trainer.theta, x, y, 1.0)[0]]
+    trainer.evaluate(trainer.theta, x, y)
+    if any(found.shape != (manifest.dimension,) for found in gradients):
+        raise EngineError("a gradient has another length than theta")
+
+
+def _try_together(trainer: Trainer, theta: Real, job: TrainerJob) -> None:
+    """Runs a graph on as many zero records as it will be given together."""
+    order, manifest = job.order, trainer.manifest
+    assert order is not None
+    count = job.limits.micro_batch
+    x = np.zeros((count, *manifest.input.shape), manifest.input.dtype)
+    y = np.zeros((count, *manifest.target.shape), manifest.target.dtype)
+    if order.privacy.mechanism not in (RECORD_GAUSSIAN, RECORD_DPSGD):
+        trainer.gradient_sum(theta, x, y)
+    elif job.trusted:
+        together = min(count, MICRO_BATCH_MAX)
+        trainer.private_gradient_sum(theta, x[:together], y[:together], 1.0)
+
+
+def _data_bytes(limits: TrainerLimits) -> int:
+    """What reading the data set may take; 0 for no limit."""
+    return (limits.memory_mb << 20) // DATA_SHARE
+
+
+def _limit(limits: TrainerLimits) -> None:
+    os.nice(limits.niceness)
+    if limits.memory_mb:
+        # Private memory; the address space of mapped libraries is no measure of use.
+        most = limits.memory_mb << 20
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def _confine(job: TrainerJob) -> ConfinementReport:
+    hush()
+    found = enter([Path(path) for path in readable(job)])
+    return ConfinementReport(found.landlock, int(found.seccomp))
+
+
+def _usage() -> str:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = used.ru_utime + used.ru_stime
+    return f"{seconds:.2f} s of processor, {used.ru_maxrss >> 10} MiB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Local training in numpy: clipping, DP-SGD, optimisers, personal layers; pure."""

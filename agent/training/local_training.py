@@ -1,0 +1,386 @@
+"""What a board computes from a model and its data, whatever engine runs the graphs.
+
+A task in GRADIENT mode gets the sum of the records' gradients, clipped and noised under
+`record-gaussian`; in LOCAL mode the way that epochs of SGD went, times the pledge, so
+that the server's sum over sum of pledges is federated averaging. `record-dpsgd` noises
+every local step (`agent.training.dp_sgd`), device-level mechanisms clip and noise the
+whole update of either mode.
+
+`prepare` finds out, without any data, whether order, model and parameters work here.
+Between it and `train` the charge is written. From then on nothing that depends on
+records stops anything: what fails is left out, and noise comes all the same.
+
+Letters: `n` records, `d` parameters.
+
+Source: McMahan et al., AISTATS 2017, arXiv:1602.05629, algorithm 1 (LOCAL).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from starling.agent.privacy import noise_mechanisms
+from starling.agent.privacy.error_redaction import described
+from starling.agent.training import personal_layers
+from starling.agent.training.dp_sgd import noised_steps
+from starling.agent.training.gradient_clipping import (
+    Clip,
+    Gradient,
+    aligned,
+    clipped_sum,
+)
+from starling.agent.training.learning_rates import learning_rates
+from starling.agent.training.optimisers import OPTIMISERS, proximal
+from starling.agent.training.trainer_messages import TrainingOrder
+from starling.agent.training.training_inputs import Real, TrainingInputs
+from starling.agent.training.trusted_graph_clipping import (
+    MICRO_BATCH_MAX,
+    TRUSTED_SHARE,
+    slot_sum,
+)
+from starling.protocol.errors import (
+    ConfigError,
+    EngineError,
+    NonFinite,
+    NormExceeded,
+    OperationError,
+)
+from starling.protocol.learning.local_optimiser import PLAIN
+from starling.protocol.learning.task import MICRO, Q24, TrainingMode
+from starling.protocol.learning.vector_codecs import (
+    CODECS,
+    SCALE_BITS,
+    VALUE_BITS,
+    Draw,
+    GridVector,
+    to_grid,
+)
+from starling.protocol.model.parameter_layout import local_slices
+from starling.protocol.model.training_bundle import BundleManifest, TensorSpec
+from starling.protocol.privacy.clipping_functions import GRAPH_DIMENSION_MAX
+from starling.protocol.privacy.mechanisms import (
+    DEVICE_LAPLACE,
+    DEVICE_LEVEL,
+    NONE,
+    RECORD_DPSGD,
+    RECORD_GAUSSIAN,
+    check_mode,
+)
+from starling.protocol.privacy.noise_grid import SCALE_MAX, laplace_grid, noise_grid
+
+
+class Trainer(Protocol):
+    """A loaded bundle: its graphs as functions.
+
+    Arrays: `theta (d,) float32`, `x (n, *input)`, `y (n, *target)` as the bundle's
+    manifest says, after its pre-processing. What is returned is the caller's to keep
+    and to change; a step is fastest where theta is the same array as before.
+    """
+
+    @property
+    def manifest(self) -> BundleManifest:
+        """What the bundle holds."""
+
+    @property
+    def theta(self) -> Real:
+        """(d,) float32: the parameters that the bundle came with."""
+
+    def gradient_sum(
+        self, theta: Real, x: NDArray[Any], y: NDArray[Any]
+    ) -> tuple[Real, Real]:
+        """The sum of the gradients (d,), and each record's loss (n,).
+
+        Raises:
+          EngineError: If the engine cannot run it.
+        """
+
+    def private_gradient_sum(
+        self, theta: Real, x: NDArray[Any], y: NDArray[Any], clip: float
+    ) -> tuple[Real, Real]:
+        """The sum of gradients of norm at most `clip` (d,), and norms before it (n,).
+
+        Raises:
+          EngineError: If the engine cannot run it.
+        """
+
+    def evaluate(
+        self, theta: Real, x: NDArray[Any], y: NDArray[Any]
+    ) -> tuple[Real, NDArray[Any]]:
+        """Each record's loss (n,) and output (n, ...).
+
+        Raises:
+          EngineError: If the engine cannot run it.
+        """
+
+    def infer(self, theta: Real, x: NDArray[Any]) -> NDArray[Any]:
+        """Each record's output (n, ...), without a target.
+
+        Raises:
+          EngineError: If the engine cannot run it.
+        """
+
+
+def prepare(
+    trainer: Trainer, theta: Real, order: TrainingOrder, *, trusted: bool = False
+) -> None:
+    """Finds out whether an order can be carried out, on a record of zeros alone.
+
+    Args:
+      trainer: The bundle.
+      theta: (d,) float32 to train from.
+      order: What is to be trained.
+      trusted: Whether the bundle's own graph is to clip.
+
+    Raises:
+      EngineError, NonFinite: If the model is at fault, or these parameters.
+      OperationError: If the task asks for what this board does not know.
+    """
+    _check_order(order)
+    if trusted and order.dimension > GRAPH_DIMENSION_MAX:
+        most = f"{GRAPH_DIMENSION_MAX} parameters"
+        raise EngineError(f"no graph clips records exactly enough above {most}")
+    manifest = trainer.manifest
+    x, y = _zero(manifest.input), _zero(manifest.target)
+    gradient_of_none, loss = trainer.gradient_sum(theta, x, y)
+    if gradient_of_none.shape != (manifest.dimension,) or loss.shape != (1,):
+        raise EngineError("a gradient has another length than theta")
+    by_record = order.privacy.mechanism in (RECORD_GAUSSIAN, RECORD_DPSGD)
+    if by_record and not np.isfinite(gradient_of_none).all():
+        raise NonFinite("the model has no finite gradient at an all-zero record")
+
+
+def _zero(port: TensorSpec) -> NDArray[Any]:
+    return aligned((1, *port.shape), np.dtype(port.dtype))
+
+
+def _check_order(order: TrainingOrder) -> None:
+    privacy = order.privacy
+    if order.codec not in CODECS:
+        raise OperationError(f"vector codec {order.codec} is not known here")
+    try:
+        check_mode(privacy.mechanism, order.training.mode)
+        if privacy.mechanism == NONE:
+            return
+        reach = 2 if privacy.mechanism in DEVICE_LEVEL else 1
+        laplace = privacy.mechanism == DEVICE_LAPLACE
+        grid_of = laplace_grid if laplace else noise_grid
+        grid = grid_of(reach * privacy.clip_q24, privacy.sigma_micro, order.dimension)
+    except ConfigError as error:
+        raise OperationError(f"not known here: {error}") from error
+    if grid.scale > SCALE_MAX:
+        raise OperationError("not known here: noise of this size")
+    if privacy.mechanism == RECORD_DPSGD and order.training.descent != PLAIN:
+        raise OperationError("noised steps with an optimiser are not known here")
+
+
+def train(
+    trainer: Trainer,
+    work: TrainingInputs,
+    draw: Draw,
+    rng: np.random.Generator,
+    keep: Callable[[Real], None] | None = None,
+    tell: Callable[[str], None] = lambda _said: None,
+) -> bytes:
+    """Computes and encodes one update; its charge is on disk, or there is none.
+
+    Args:
+      trainer: The bundle.
+      work: What to train on; all records count, and the pledge is the weight.
+      draw: Cryptographically secure random bytes, for noise and rounding.
+      rng: For the order of local batches.
+      keep: Called with the parameters that stay on the board, (k,) float32, as they
+        are after this update; not called where a bundle has none.
+      tell: Called with what went wrong with records, for their owner alone.
+
+    Returns:
+      The vector as the task's codec encodes it, zero where parameters are local.
+
+    Raises:
+      EngineError: If the engine cannot run a graph, without noise only.
+      NonFinite, NormExceeded: If the result fits no update.
+      OperationError: If the task asks for what this board does not know.
+    """
+    order = work.order
+    _check_order(order)
+    vector = _vector(trainer, work, draw, rng, tell)
+    if places := local_slices(trainer.manifest.parameters):
+        if keep is not None:
+            keep(personal_layers.moved(work.theta, vector, order, places))
+        vector = personal_layers.shared_part(vector, places)
+    return CODECS[order.codec].encode(vector, draw)
+
+
+def _vector(
+    trainer: Trainer,
+    work: TrainingInputs,
+    draw: Draw,
+    rng: np.random.Generator,
+    tell: Callable[[str], None],
+) -> GridVector:
+    order = work.order
+    number, privacy = order.privacy.mechanism, order.privacy
+    if number == NONE:
+        return GridVector(to_grid(_plain_update(trainer, work, rng)), -SCALE_BITS)
+    noise = (privacy.clip_q24, privacy.sigma_micro)
+    if number == RECORD_GAUSSIAN:
+        try:
+            total = _record_sum(trainer, work, tell)
+        except Exception as error:  # noqa: BLE001 - whatever fails now is paid for: noise goes out all the same
+            tell(f"no sum, noise alone was sent: {described(error)}")
+            total = np.zeros(work.theta.size, np.int64)
+        return noise_mechanisms.private_sum(total, *noise, order.pledge * MICRO, draw)
+    if number == RECORD_DPSGD:
+        gradient_at = _gradients(trainer)
+        kind = trainer.manifest.clipping
+        vector, unusable = noised_steps(gradient_at, work, kind, draw)
+        _tell_unusable(unusable, tell)
+        return vector
+    update = _whole_update(trainer, work, rng, tell)
+    if number == DEVICE_LAPLACE:
+        noised = noise_mechanisms.private_update_laplace(update, *noise, draw)
+    else:
+        noised = noise_mechanisms.private_update(update, *noise, draw)
+    return _times(noised, order.pledge)
+
+
+def _record_sum(
+    trainer: Trainer, work: TrainingInputs, tell: Callable[[str], None]
+) -> NDArray[np.int64]:
+    """The sum of all records' clipped gradients, (d,) steps; not yet protected."""
+    order = work.order
+    privacy, size = order.privacy, work.theta.size
+    grid = noise_grid(privacy.clip_q24, privacy.sigma_micro, size)
+    if work.trusted:
+        return _trusted_sum(trainer, work, grid.exponent)
+    clip = Clip(privacy.clip_q24, trainer.manifest.clipping, grid.exponent)
+    at = _gradients(trainer)(work.theta)
+    found = clipped_sum(at, work, range(len(work.x)), clip)
+    _tell_unusable(found.unusable, tell)
+    return found.total()
+
+
+def _tell_unusable(count: int, tell: Callable[[str], None]) -> None:
+    if count:
+        tell(f"{count} times a record gave no finite gradient, and counted as none")
+
+
+def _trusted_sum(
+    trainer: Trainer, work: TrainingInputs, exponent: int
+) -> NDArray[np.int64]:
+    """As `_record_sum`, clipped by the bundle's own graph, in micro-batches."""
+    clip = work.order.privacy.clip_q24 / Q24 * TRUSTED_SHARE
+
+    def step(rows: NDArray[Any], targets: NDArray[Any]) -> tuple[Real, Real]:
+        return trainer.private_gradient_sum(work.theta, rows, targets, clip)
+
+    together = min(work.micro_batch, MICRO_BATCH_MAX)
+    return noise_mechanisms.on_grid(slot_sum(step, work.x, work.y, together), exponent)
+
+
+def _gradients(trainer: Trainer) -> Callable[[Real], Gradient]:
+    """The gradient of one record, for any parameters."""
+
+    def at(theta: Real) -> Gradient:
+        def gradient_of(row: NDArray[Any], target: NDArray[Any]) -> Real:
+            return trainer.gradient_sum(theta, row, target)[0]
+
+        return gradient_of
+
+    return at
+
+
+def _plain_update(
+    trainer: Trainer, work: TrainingInputs, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    if work.order.training.mode == TrainingMode.LOCAL:
+        return local_steps(trainer, work, rng)
+    return gradient(trainer, work.theta, work.x, work.y, work.micro_batch)
+
+
+def _whole_update(
+    trainer: Trainer,
+    work: TrainingInputs,
+    rng: np.random.Generator,
+    tell: Callable[[str], None],
+) -> NDArray[np.float64]:
+    """The update of one record's weight; zeros where the data let training fail."""
+    try:
+        exact = _plain_update(trainer, work, rng)
+    except Exception as error:  # noqa: BLE001 - noise is for any two data sets, also for one on which all fails
+        tell(f"no update, noise alone was sent: {described(error)}")
+        return np.zeros(work.theta.size, np.float64)
+    return exact / work.order.pledge
+
+
+def _times(vector: GridVector, pledge: int) -> GridVector:
+    if int(np.abs(vector.values).max()) >= (1 << VALUE_BITS) // pledge:
+        raise NormExceeded("the noised update does not fit the grid")
+    return GridVector(vector.values * pledge, vector.exponent)
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def gradient(
+    trainer: Trainer,
+    theta: Real,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    micro_batch: int,
+) -> NDArray[np.float64]:
+    """The sum of all records' gradients, (d,) float64; zeros for n = 0.
+
+    Raises:
+      EngineError: If the engine cannot run the graph.
+    """
+    total = np.zeros(theta.size, np.float64)
+    for rows in _slices(len(x), micro_batch):
+        total += trainer.gradient_sum(theta, x[rows], y[rows])[0]
+    return total
+
+
+def local_steps(
+    trainer: Trainer, work: TrainingInputs, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Pledge times the way from `theta` that local epochs went, reversed, (d,).
+
+    Raises:
+      EngineError: If the engine cannot run the graph.
+      NonFinite: If training diverges.
+    """
+    x, y, theta, order = work.x, work.y, work.theta, work.order
+    policy = order.training.descent
+    optimiser = OPTIMISERS[policy.optimiser](policy)
+    size = order.training.batch * policy.accumulation
+    steps = order.training.epochs * -(-len(x) // size)
+    rate = learning_rates(policy, order.training.learning_rate_q24 / Q24, steps)
+    # What is computed at once stays one batch, however many make a step.
+    together = min(work.micro_batch, order.training.batch)
+    state, moved = optimiser.init(theta.size), theta
+    for _ in range(order.training.epochs):
+        shuffled = rng.permutation(len(x))
+        for rows in _slices(len(x), size):
+            chosen = shuffled[rows]
+            total = _batch_gradient(trainer, moved, x[chosen], y[chosen], together)
+            total /= np.float32(len(chosen))
+            slope = proximal(total, moved, theta, policy)
+            state, moved = optimiser.apply(state, slope, moved, rate(state.steps))
+    if not np.isfinite(moved).all():
+        raise NonFinite("local training diverged; lower its learning rate")
+    way = theta.astype(np.float64) - moved
+    return np.asarray(order.pledge * way, np.float64)
+
+
+def _batch_gradient(
+    trainer: Trainer,
+    theta: Real,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    micro_batch: int,
+) -> Real:
+    if len(x) <= micro_batch:
+        return trainer.gradient_sum(theta, x, y)[0]
+    return gradient(trainer, theta, x, y, micro_batch).astype(np.float32)

@@ -1,0 +1,276 @@
+"""What the agent's process and its trainer say to each other, without numpy.
+
+A trainer is a subprocess that reads `TrainerJob`s from its standard input and writes
+`TrainerReport`s to its standard output, each packed and led by its length in 4 bytes.
+For a training job it tries the model on a record of zeros and reports READY. It touches
+no data and draws no random number before it reads `GO`; after that it answers RESULT,
+whatever the data are.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from starling.protocol.crypto.sealed_blob import BLOB_BYTES_MAX
+from starling.protocol.ids import DIGEST_BYTES, Digest, TaskId, Version
+from starling.protocol.learning.task import (
+    DIMENSION_MAX,
+    PLEDGE_MAX,
+    TRAINING,
+    PrivacyPolicy,
+    TrainingPolicy,
+)
+from starling.protocol.schema.msgpack_codec import (
+    binary,
+    exactly,
+    many,
+    maybe,
+    structure,
+    text,
+    uint,
+)
+from starling.protocol.wire.message_bodies import TASKS_MAX
+
+GO = b"go"
+"""The frame that lets a trainer read the data and draw its noise."""
+LENGTH_BYTES = 4
+PATH_CHARS_MAX = 4096
+DETAIL_CHARS_MAX = 2000
+SKIPPED_MAX = 64
+"""Records at which trainers crash, one after the other, before all are left out."""
+RECORDS_MAX = 1 << 28
+"""Of a data set; as many as sums of clipped gradients have room for."""
+COMPLAINTS_MAX = 16
+COMPLAINT_CHARS_MAX = 160
+THREADS_MAX = 256
+ENGINE_NAMES = ("ort", "ort-training")
+"""What can run a bundle; the first is on every board."""
+_DIGEST = exactly(DIGEST_BYTES)
+_ABI_MAX = 1 << 16
+
+
+@dataclass(frozen=True)
+class TrainingOrder:
+    """One training, named by the base version that it uses up.
+
+    Attributes:
+      task: Which task.
+      base: Model version to train from.
+      bundle: Digest of the stored bundle.
+      theta: Digest of the stored parameters, (d,) little-endian float32.
+      dimension: d.
+      codec: How the vector is encoded.
+      pledge: Its weight, and how many clips long its sum may be; no count of records.
+      training: The task's.
+      privacy: The task's.
+      windows: Records that one raw sample can stand in.
+    """
+
+    task: TaskId
+    base: Version
+    bundle: Digest
+    theta: Digest
+    dimension: int
+    codec: int
+    pledge: int
+    training: TrainingPolicy
+    privacy: PrivacyPolicy
+    windows: int
+
+
+_ORDER = structure(
+    TrainingOrder,
+    1024,
+    uint(TASKS_MAX),
+    uint(),
+    _DIGEST,
+    _DIGEST,
+    uint(DIMENSION_MAX, 1),
+    uint(255),
+    uint(PLEDGE_MAX, 1),
+    TRAINING,
+    structure(PrivacyPolicy, 96, *(9 * [uint()])).schema,
+    uint(1 << 10, 1),
+).schema
+
+
+class TrainerJobKind(IntEnum):
+    """What a trainer is asked."""
+
+    LOAD = 0
+    """Check the graphs, load them, see that there are data files."""
+    TRAIN = 1
+    COUNT = 2
+    """Read the data set, to tell its owner about it and nobody else."""
+
+
+@dataclass(frozen=True)
+class TrainerLimits:
+    """What the board lets a trainer use.
+
+    Attributes:
+      threads: Of the engine.
+      micro_batch: Records that are computed together, where the noise is not for a
+        record; bounds memory.
+      memory_mb: Private memory in MiB; 0 for no limit.
+      niceness: Added to the priority of the process.
+      engine: One of `ENGINE_NAMES`.
+    """
+
+    threads: int
+    micro_batch: int
+    memory_mb: int
+    niceness: int
+    engine: str = ENGINE_NAMES[0]
+
+
+@dataclass(frozen=True)
+class TrainerJob:
+    """A question to a trainer.
+
+    Attributes:
+      kind: `TrainerJobKind`.
+      bundle_path: The packed bundle.
+      theta_path: The parameters; for TRAIN only.
+      data_path: Folder of the data set; empty for none, which trains on no record.
+      label: CSV column that is the target; empty for the last one.
+      limits: What it may use.
+      order: What to train; for TRAIN only.
+      head_path: Where the board's own parameters are kept; empty to forget them.
+      trusted: 1 where the owner lets the bundle's own graph clip.
+      skipped: Numbers of records that count as none.
+    """
+
+    kind: int
+    bundle_path: str
+    theta_path: str
+    data_path: str
+    label: str
+    limits: TrainerLimits
+    order: TrainingOrder | None
+    head_path: str = ""
+    trusted: int = 0
+    skipped: tuple[int, ...] = ()
+
+
+JOB = structure(
+    TrainerJob,
+    16 * 1024,
+    uint(max(TrainerJobKind)),
+    text(PATH_CHARS_MAX),
+    text(PATH_CHARS_MAX),
+    text(PATH_CHARS_MAX),
+    text(256),
+    structure(
+        TrainerLimits,
+        128,
+        uint(THREADS_MAX, 1),
+        uint(1 << 16, 1),
+        uint(1 << 30),
+        uint(19),
+        text(32),
+    ).schema,
+    maybe(_ORDER),
+    text(PATH_CHARS_MAX),
+    uint(1),
+    many(uint(RECORDS_MAX), SKIPPED_MAX),
+)
+
+
+def one_line(text: str) -> str:
+    """A detail as it may stand in a report, a log and a status."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line[:DETAIL_CHARS_MAX]
+
+
+def readable(job: TrainerJob) -> tuple[str, ...]:
+    """The folders that a trainer needs for a job, and for others like it."""
+    files = (job.bundle_path, job.theta_path, job.head_path)
+    folders = {file.rpartition("/")[0] or "/" for file in files if file}
+    return tuple(sorted(folders | {job.data_path} - {""}))
+
+
+@dataclass(frozen=True)
+class ConfinementReport:
+    """What the kernel keeps a trainer from; see `sandbox.confinement`.
+
+    Attributes:
+      landlock: The ABI of Landlock that holds; 0 for none.
+      seccomp: 1 if system calls are filtered.
+    """
+
+    landlock: int
+    seccomp: int
+
+
+class TrainerReportKind(IntEnum):
+    """What a trainer answers."""
+
+    LOADED = 0
+    READY = 1
+    RESULT = 2
+    FAILED_MODEL = 3
+    FAILED_DATA = 4
+    FAILED_TRAINING = 5
+    COUNTED = 6
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the owner is told about the data set; nothing of it leaves the board.
+
+    Attributes:
+      records: That can be used.
+      unusable: That cannot, each of which counts as none.
+      duplicates: Usable ones that stand there more than once; each counts every time.
+      complaints: The first few reasons, by file and row and without any value.
+    """
+
+    records: int
+    unusable: int
+    duplicates: int
+    complaints: tuple[str, ...]
+
+
+_FOUND = structure(
+    DataFacts,
+    64 * 1024,
+    uint(),
+    uint(),
+    uint(),
+    many(text(4 * COMPLAINT_CHARS_MAX), COMPLAINTS_MAX),
+).schema
+
+
+@dataclass(frozen=True)
+class TrainerReport:
+    """An answer of a trainer.
+
+    Attributes:
+      kind: `TrainerReportKind`.
+      detail: What went wrong, or figures for the log that stay on the board.
+      payload: The encoded vector, RESULT only.
+      found: What the data set is like, RESULT and COUNTED only; stays on the board.
+      head: The parameters that stay on the board, (k,) little-endian float32; RESULT
+        only, empty if there are none. The agent writes them, since a trainer writes
+        no file.
+      confinement: Of the trainer; None where the agent itself speaks of its end.
+    """
+
+    kind: int
+    detail: str = ""
+    payload: bytes = b""
+    found: DataFacts | None = None
+    head: bytes = b""
+    confinement: ConfinementReport | None = None
+
+
+REPORT = structure(
+    TrainerReport,
+    BLOB_BYTES_MAX + 4 * DIMENSION_MAX + 80 * 1024,
+    uint(max(TrainerReportKind)),
+    text(4 * DETAIL_CHARS_MAX),
+    binary(BLOB_BYTES_MAX),
+    maybe(_FOUND),
+    binary(4 * DIMENSION_MAX),
+    maybe(structure(ConfinementReport, 16, uint(_ABI_MAX), uint(1)).schema),
+)

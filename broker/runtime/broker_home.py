@@ -1,0 +1,339 @@
+"""A broker's folder: what `starling broker init` makes, and everything else reads.
+
+    broker.json           what the operator asked for
+    authority.key, .pem   the fleet's certificate authority
+    server.key, .pem      the broker's certificate
+    checker.key, .pem     a client's, for `starling broker check`
+    access, mosquitto.conf, mosquitto.log
+    local.access, local.conf  the operator's own lines, such as a bridge's; if any
+
+Making it again changes only what differs, so that it can be run before every start.
+"""
+
+import json
+import os
+import signal
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from starling.broker.acl import acl_text, check_user
+from starling.broker.link_events import LinkSettings, TlsFiles
+from starling.broker.mosquitto_conf import ListenerConfig, ServerFiles, listener_text
+from starling.broker.runtime.certificate_authority import (
+    PUBLIC_MODE,
+    CertificateAuthority,
+    certified_hosts,
+    days_left,
+)
+from starling.broker.runtime.mosquitto_process import (
+    MosquittoProcess,
+    find_mosquitto,
+    mosquitto_version,
+)
+from starling.broker.runtime.tls_key import write_tls_key
+from starling.durable.files import lock, read_if_present, read_limited, write_atomic
+from starling.protocol.crypto.keys import SEED_BYTES
+from starling.protocol.errors import ConfigError, DecodeError
+from starling.protocol.ids import PublicKey
+from starling.protocol.wire.topics import Topics, check_fleet_name
+
+CHECKER = "checker"
+RENEW_DAYS = 60
+LOCAL_HOSTS = ("127.0.0.1", "localhost")
+_JSON_BYTES_MAX = 1 << 16
+_LOCAL_BYTES_MAX = 1 << 20
+_PID_BYTES_MAX = 32
+
+
+@dataclass(frozen=True)
+class BrokerSettings:
+    """What the operator asked for.
+
+    Attributes:
+      fleet: Name of the fleet, which stands in every topic.
+      bind: Address to listen on.
+      port: TCP port.
+      hosts: Names and addresses under which boards reach it, besides the local ones.
+      coordinators: User names of the coordinators.
+      peers: User names of coordinators of other brokers, which only read gossip.
+      expelled: User names that may do nothing any more.
+    """
+
+    fleet: str
+    bind: str = "0.0.0.0"  # noqa: S104 - boards are on other machines; TLS on both sides
+    port: int = 8883
+    hosts: tuple[str, ...] = ()
+    coordinators: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    expelled: tuple[str, ...] = ()
+
+
+class BrokerHome:
+    """The folder's files.
+
+    Attributes:
+      path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Names a folder, which may not exist yet."""
+        self.path = path.absolute()
+
+    @property
+    def authority_certificate(self) -> Path:
+        """What every client pins."""
+        return self.path / "authority.pem"
+
+    @property
+    def configuration(self) -> Path:
+        """What Mosquitto runs from."""
+        return self.path / "mosquitto.conf"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by `starling broker run`, with its process id."""
+        return self.path / "lock"
+
+    @property
+    def server_certificate(self) -> Path:
+        """The broker's certificate."""
+        return self.path / "server.pem"
+
+    def settings(self) -> BrokerSettings | None:
+        """What the folder was made for; None if it was not made yet.
+
+        Raises:
+          ConfigError: If the file does not hold what `prepare` writes.
+        """
+        file = self.path / "broker.json"
+        content = read_if_present(file, _JSON_BYTES_MAX)
+        if content is None:
+            return None
+        try:
+            values = json.loads(content)
+            settings = BrokerSettings(
+                fleet=values["fleet"],
+                bind=values["bind"],
+                port=values["port"],
+                hosts=tuple(values["hosts"]),
+                coordinators=tuple(values["coordinators"]),
+                peers=tuple(values.get("peers", ())),
+                expelled=tuple(values.get("expelled", ())),
+            )
+        except (ValueError, TypeError, LookupError) as error:
+            raise ConfigError(
+                "damaged; run starling broker init again", file=str(file)
+            ) from error
+        return settings
+
+    def require_settings(self) -> BrokerSettings:
+        """Like `settings`, for those who need a finished folder.
+
+        Raises:
+          ConfigError: If it was not made yet; says which command makes it.
+        """
+        settings = self.settings()
+        if settings is None:
+            raise ConfigError(
+                "no broker here; run: starling broker init", file=str(self.path)
+            )
+        return settings
+
+    def prepare(self, settings: BrokerSettings) -> None:
+        """Makes the folder, or brings it up to date.
+
+        Raises:
+          ConfigError: If a setting cannot be, or Mosquitto is missing.
+          StorageError: If the disk refuses.
+        """
+        topics = Topics(_fleet(settings.fleet))
+        access = acl_text(
+            topics, settings.coordinators, settings.peers, settings.expelled
+        )
+        access += self._local("local.access")
+        text = listener_text(
+            self._listener(settings), mosquitto_version(find_mosquitto())
+        )
+        text += self._local("local.conf")
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._prepare_certificates(settings)
+        self._put("access", access)
+        self._put("mosquitto.conf", text)
+        self._put("broker.json", json.dumps(asdict(settings), indent=2) + "\n")
+
+    def admit_coordinator(self, user: str) -> None:
+        """Gives one more user the rights of a coordinator; then `reload_running`.
+
+        Raises:
+          ConfigError: If the folder is not finished or the name cannot be.
+        """
+        settings = self.require_settings()
+        _check_welcome(settings, user)
+        names = tuple(sorted({*settings.coordinators, user}))
+        self.prepare(replace(settings, coordinators=names))
+
+    def expel(self, user: str) -> bool:
+        """Takes all rights from a user, of whatever kind; then `reload_running`.
+
+        Returns:
+          Whether it had not been expelled before.
+
+        Raises:
+          ConfigError: If the folder is not finished or the name cannot be.
+        """
+        settings, name = self.require_settings(), check_user(user)
+        if name == CHECKER:
+            raise ConfigError("the broker's own checker stays", key="name")
+        after = replace(
+            settings,
+            coordinators=tuple(each for each in settings.coordinators if each != name),
+            peers=tuple(each for each in settings.peers if each != name),
+            expelled=tuple(sorted({*settings.expelled, name})),
+        )
+        # Also if nothing changes: somebody may have edited the access file.
+        self.prepare(after)
+        return after != settings
+
+    def admit_peer(self, user: str) -> None:
+        """Lets a coordinator of another broker read gossip; then `reload_running`.
+
+        Raises:
+          ConfigError: If the folder is not finished or the name cannot be.
+        """
+        settings = self.require_settings()
+        _check_welcome(settings, user)
+        names = tuple(sorted({*settings.peers, user}))
+        self.prepare(replace(settings, peers=names))
+
+    def reload_running(self) -> bool:
+        """Has a running `starling broker run` read the access file again.
+
+        Returns:
+          Whether one is running.
+        """
+        try:
+            lock(self.lock_file).release()
+        except ConfigError:
+            owner = read_limited(self.lock_file, _PID_BYTES_MAX)
+            os.kill(int(owner), signal.SIGHUP)
+            return True
+        return False
+
+    def authority(self) -> CertificateAuthority:
+        """Opens the certificate authority. Raises as `CertificateAuthority.open`."""
+        return CertificateAuthority.open(
+            self.path / "authority.key", self.authority_certificate
+        )
+
+    def issue_files(self, user: str, folder: Path) -> TlsFiles:
+        """Makes a client's key and certificate in one go, on this machine.
+
+        A board on another machine makes its key there and sends only the public one.
+
+        Args:
+          user: The broker's user name.
+          folder: Where `<user>.key` and `<user>.pem` are put.
+        """
+        files = TlsFiles(
+            self.authority_certificate, folder / f"{user}.pem", folder / f"{user}.key"
+        )
+        public_key = _renew_key(files.key, files.certificate)
+        certificate = self.authority().issue(user, public_key)
+        write_atomic(files.certificate, certificate, PUBLIC_MODE)
+        return files
+
+    def process(self, *, log_to_file: bool = True) -> MosquittoProcess:
+        """The broker as a child process, not started yet.
+
+        Args:
+          log_to_file: Whether it logs to `mosquitto.log` or to our standard error.
+        """
+        settings = self.require_settings()
+        return MosquittoProcess(
+            self.configuration,
+            reachable_host(settings),
+            settings.port,
+            self.path / "mosquitto.log" if log_to_file else None,
+        )
+
+    def checker(self) -> LinkSettings:
+        """Settings of a link that has a board's rights, under the name `CHECKER`."""
+        settings = self.require_settings()
+        return LinkSettings(
+            host=reachable_host(settings),
+            port=settings.port,
+            client_id=CHECKER,
+            tls=TlsFiles(
+                self.authority_certificate,
+                self.path / f"{CHECKER}.pem",
+                self.path / f"{CHECKER}.key",
+            ),
+            session_expiry_s=0,
+        )
+
+    def _listener(self, settings: BrokerSettings) -> ListenerConfig:
+        files = ServerFiles(
+            self.authority_certificate,
+            self.server_certificate,
+            self.path / "server.key",
+            self.path / "access",
+        )
+        # Mosquitto started by root becomes a user that cannot read these files.
+        run_as = "root" if os.geteuid() == 0 else None
+        return ListenerConfig(settings.bind, settings.port, files, run_as)
+
+    def _prepare_certificates(self, settings: BrokerSettings) -> None:
+        key, certificate = self.path / "authority.key", self.authority_certificate
+        if key.exists() and certificate.exists():
+            authority = CertificateAuthority.open(key, certificate)
+        else:
+            name = f"starling {settings.fleet}"
+            authority = CertificateAuthority.create(key, certificate, name)
+        hosts = tuple(dict.fromkeys((*LOCAL_HOSTS, *settings.hosts)))
+        server = self.server_certificate
+        if not _lasts(server) or certified_hosts(server) != hosts:
+            public_key = _renew_key(self.path / "server.key", server)
+            issued = authority.issue_server(hosts, public_key)
+            write_atomic(server, issued, PUBLIC_MODE)
+        if not _lasts(self.path / f"{CHECKER}.pem"):
+            self.issue_files(CHECKER, self.path)
+
+    def _local(self, name: str) -> str:
+        """What the operator adds to a generated file."""
+        content = read_if_present(self.path / name, _LOCAL_BYTES_MAX)
+        return "" if content is None else "\n" + content.decode(errors="replace")
+
+    def _put(self, name: str, text: str) -> None:
+        write_atomic(self.path / name, text.encode(), PUBLIC_MODE)
+
+
+def _check_welcome(settings: BrokerSettings, user: str) -> None:
+    if user in settings.expelled:
+        raise ConfigError(
+            f"{user} was expelled; to admit it all the same: "
+            f"starling broker init --coordinator {user}",
+            key="coordinator",
+        )
+
+
+def reachable_host(settings: BrokerSettings) -> str:
+    """Where this machine reaches the broker."""
+    everywhere = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+    return LOCAL_HOSTS[0] if settings.bind in everywhere else settings.bind
+
+
+def _renew_key(key: Path, certificate: Path) -> PublicKey:
+    # Without its certificate first: a crash must not leave a pair that does not match.
+    certificate.unlink(missing_ok=True)
+    return write_tls_key(key, os.urandom(SEED_BYTES))
+
+
+def _lasts(certificate: Path) -> bool:
+    return certificate.exists() and days_left(certificate) > RENEW_DAYS
+
+
+def _fleet(name: str) -> str:
+    try:
+        return check_fleet_name(name)
+    except DecodeError as error:
+        raise ConfigError(str(error), key="fleet") from error

@@ -1,0 +1,229 @@
+"""A Mosquitto broker as a child process, for fleets, tests and `starling broker run`.
+
+The child ends with its parent, even if the parent is killed: a watcher waits at a pipe
+that only the parent holds open. (A parent-death signal would be tied to the thread
+that started the child, not to the process.)
+"""
+
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from starling.protocol.errors import ConfigError, OperationError
+
+START_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 5.0
+VERSION_LEAST = (2, 0, 11)
+_POLL_S = 0.02
+_PORTS = range(20_000, 32_000)
+_PORT_TRIES = 100
+_LOG_TAIL_BYTES = 2000
+_EXTRA_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
+_WATCHER = 'read line; [ "$line" = done ] || kill "$0"'
+
+
+def find_mosquitto() -> Path:
+    """The broker's program, on the path or in the usual system folders.
+
+    Raises:
+      ConfigError: If there is none; says how to install it.
+    """
+    folders = os.pathsep.join((os.environ.get("PATH", ""), *_EXTRA_FOLDERS))
+    found = shutil.which("mosquitto", path=folders)
+    if found is None:
+        raise ConfigError("Mosquitto is not installed; run: apt-get install mosquitto")
+    return Path(found)
+
+
+def mosquitto_version(program: Path) -> tuple[int, int, int]:
+    """Asks the program for its version.
+
+    Raises:
+      ConfigError: If it does not tell one, or one below `VERSION_LEAST`.
+    """
+    # Mosquitto prints its help with exit status 3.
+    told = subprocess.run(  # noqa: S603 - the program that the operator installed
+        [program, "-h"], capture_output=True, text=True, check=False, timeout=10
+    ).stdout
+    match = re.search(r"mosquitto version (\d+)\.(\d+)\.(\d+)", told)
+    if match is None:
+        raise ConfigError("does not tell its version", file=str(program))
+    version = (int(match[1]), int(match[2]), int(match[3]))
+    if version < VERSION_LEAST:
+        least = ".".join(map(str, VERSION_LEAST))
+        raise ConfigError(f"{match[0]} found, {least} needed", file=str(program))
+    return version
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on at this moment.
+
+    It lies below the range from which the system takes the ports of outgoing
+    connections, so that none of those can take it before the broker does.
+
+    Raises:
+      OperationError: If no port is found.
+    """
+    draw = random.SystemRandom()
+    for _ in range(_PORT_TRIES):
+        port = draw.choice(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+    raise OperationError(f"no free TCP port in {_PORT_TRIES} tries")
+
+
+class MosquittoProcess:
+    """A broker that runs from a configuration file; start it with `start`.
+
+    Attributes:
+      port: Where it listens.
+      log: The file that its messages are appended to; None for our standard error.
+    """
+
+    def __init__(
+        self, configuration: Path, host: str, port: int, log: Path | None
+    ) -> None:
+        """Prepares a broker.
+
+        Args:
+          configuration: The file to run from; must listen on `host` and `port`.
+          host: Address at which this process can reach it.
+          port: TCP port.
+          log: Created if missing; None for our standard error.
+        """
+        self.port = port
+        self.log = log
+        self._configuration = configuration
+        self._host = host
+        self._child: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id; None if it does not run."""
+        if self._child is None or self._child.poll() is not None:
+            return None
+        return self._child.pid
+
+    def start(self) -> None:
+        """Starts the broker and waits until it accepts connections.
+
+        Raises:
+          ConfigError: If Mosquitto is missing.
+          OperationError: If it ends at once or does not listen; with its last words.
+        """
+        assert self.pid is None, "already running"
+        self._reap()
+        program = find_mosquitto()
+        with ExitStack() as stack:
+            log = stack.enter_context(self.log.open("ab")) if self.log else sys.stderr
+            self._child = subprocess.Popen(  # noqa: S603 - as above
+                [program, "-c", self._configuration],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C is for the parent, which stops the broker last.
+                start_new_session=True,
+            )
+        self._watcher = subprocess.Popen(  # noqa: S603 - a constant script
+            ["/bin/sh", "-c", _WATCHER, str(self._child.pid)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            self._wait_until_it_accepts()
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> None:
+        """Ends the broker cleanly; kills it if that takes too long. Safe to repeat."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.terminate()
+            try:
+                self._child.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+        self._reap()
+
+    def kill(self) -> None:
+        """Ends the broker as a crash would."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.kill()
+        self._reap()
+
+    def restart(self) -> None:
+        """Stops and starts it on the same port."""
+        self.stop()
+        self.start()
+
+    def reload(self) -> None:
+        """Has it read the access rules again; connections stay."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.send_signal(signal.SIGHUP)
+
+    def terminate(self) -> None:
+        """Asks the broker to end, without waiting; safe in a signal handler."""
+        if self._child is not None:
+            self._child.terminate()
+
+    def wait(self) -> int:
+        """Waits until the broker ends by itself or is stopped; its exit status."""
+        assert self._child is not None
+        return self._child.wait()
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        if self.log is None:
+            return "see above"
+        with self.log.open("rb") as log:
+            log.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
+            return log.read().decode(errors="replace").strip()
+
+    def __enter__(self) -> "MosquittoProcess":
+        """Starts it for a `with` block."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stops it."""
+        self.stop()
+
+    def _wait_until_it_accepts(self) -> None:
+        assert self._child is not None
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline_s:
+            if self._child.poll() is not None:
+                break
+            try:
+                socket.create_connection((self._host, self.port), 1.0).close()
+            except OSError:
+                time.sleep(_POLL_S)
+            else:
+                return
+        raise OperationError(f"Mosquitto does not start: {self.last_words()}")
+
+    def _reap(self) -> None:
+        if self._child is not None:
+            self._child.wait()
+        if self._watcher is not None:
+            self._watcher.communicate(b"done\n")
+            self._watcher = None

@@ -1,0 +1,363 @@
+"""One connection to the broker, from CONNECT to its end; used by one thread only.
+
+This is the only file that imports paho-mqtt. paho's own thread, queue, retransmission
+and reconnecting are not used.
+"""
+
+import selectors
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from starling.broker.link_events import (
+    AckToken,
+    Delivered,
+    LinkConnected,
+    LinkSettings,
+    MessageArrived,
+    MqttMessage,
+    TlsFiles,
+)
+
+CONNECT_ERRORS = (OSError, ValueError)
+"""What an attempt to connect can raise: network, name resolution, TLS, files."""
+SESSION_TAKEN_OVER = 0x8E
+READS_MAX = 64
+"""Packets read before acknowledgements and publishes get their turn."""
+_RECEIVE_MAXIMUM_DEFAULT = 65_535
+_PACKET_BYTES_DEFAULT = 268_435_460
+_RECORD_BYTES = 16 * 1024
+"""The most that one TLS record carries."""
+
+# What paho raises on bytes that are no MQTT 5; the broker is trusted with little.
+_MALFORMED = (ValueError, IndexError, struct.error)
+
+OnConnected = Callable[[LinkConnected], None]
+OnHappened = Callable[[MessageArrived | Delivered], None]
+
+
+class MqttConnection:
+    """A paho client that lives as long as its socket.
+
+    Attributes:
+      serial: Tells the tokens of one connection from those of another.
+      reason: Why it ended, for people.
+      taken_over: Whether the broker said that another client took the session.
+    """
+
+    def __init__(
+        self,
+        settings: LinkSettings,
+        will: MqttMessage | None,
+        serial: int,
+        on_connected: OnConnected,
+        on_happened: OnHappened,
+    ) -> None:
+        """Connects; blocks for TCP and TLS.
+
+        Raises:
+          OSError, ValueError: As in `CONNECT_ERRORS`.
+        """
+        self.serial = serial
+        self.reason = "connection lost"
+        self.taken_over = False
+        self._settings = settings
+        self._on_connected = on_connected
+        self._on_happened = on_happened
+        self._publish_ids: dict[int, int] = {}
+        self._packets_read = 0
+        self._accepted: LinkConnected | None = None
+        self._accepted_at_s: float | None = None
+        self._client = self._build(will)
+        self._began_s = time.monotonic()
+        self._client.connect(
+            settings.host,
+            settings.port,
+            keepalive=settings.keepalive_s,
+            clean_start=False,
+            properties=_connect_properties(settings),
+        )
+
+    def _build(self, will: MqttMessage | None) -> Client:
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._settings.client_id,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        client.connect_timeout = self._settings.connect_timeout_s
+        # The window is counted in Link, before anything reaches paho.
+        client.max_inflight_messages_set(0)
+        if self._settings.tls is not None:
+            client.tls_set_context(_tls_context(self._settings.tls))
+        if will is not None:
+            client.will_set(
+                will.topic,
+                will.payload,
+                qos=1,
+                retain=will.retain,
+                properties=_expiry(will, PacketTypes.WILLMESSAGE),
+            )
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_disconnect = self._on_disconnect
+        client.on_socket_open = _tune
+        # With this callback set, paho queues packets and `turn` writes them.
+        client.on_socket_register_write = _ignore
+        return client
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is still a socket."""
+        return self._client.socket() is not None
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        opened = self._client.socket()
+        assert opened is not None
+        return opened.fileno()
+
+    def pending(self) -> bool:
+        """Whether decrypted bytes wait that no selector can see."""
+        opened = self._client.socket()
+        return isinstance(opened, ssl.SSLSocket) and opened.pending() > 0
+
+    def want_write(self) -> bool:
+        """Whether packets wait to be written."""
+        return self._client.want_write()
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the broker had kept our session from before."""
+        return self._accepted is not None and self._accepted.session_present
+
+    def lived_s(self) -> float | None:
+        """Seconds since the broker accepted us; None if it never did."""
+        if self._accepted_at_s is None:
+            return None
+        return time.monotonic() - self._accepted_at_s
+
+    def turn(self, ready: int) -> None:
+        """Reads what has come, writes what waits, looks after keepalive.
+
+        Args:
+          ready: The selector's mask for the socket.
+        """
+        if ready & selectors.EVENT_READ or self.pending():
+            self._read()
+        if self.alive and self.want_write():
+            self._client.loop_write()
+        if self.alive:
+            self._client.loop_misc()
+        waited_s = time.monotonic() - self._began_s
+        if self._accepted_at_s is None and waited_s > self._settings.connect_timeout_s:
+            self._end("the broker does not answer")
+
+    def publish(self, publish_id: int, message: MqttMessage) -> None:
+        """Queues one message; `turn` writes it."""
+        info = self._client.publish(
+            message.topic,
+            message.payload,
+            qos=1,
+            retain=message.retain,
+            properties=_expiry(message, PacketTypes.PUBLISH),
+        )
+        self._publish_ids[info.mid] = publish_id
+
+    def acknowledge(self, packet: int) -> None:
+        """Queues one PUBACK; `turn` writes it."""
+        self._client.ack(packet, 1)
+
+    def flush(self) -> None:
+        """Writes what waits, as far as the socket takes it."""
+        if self.alive and self.want_write():
+            self._client.loop_write()
+
+    def disconnect(self) -> None:
+        """Says goodbye, so that the last will is not sent, and closes."""
+        self.reason = "stopped"
+        if self._client.disconnect() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self.flush()
+
+    def close(self) -> None:
+        """Closes the socket without a word, if it is still open."""
+        opened = self._client.socket()
+        if opened is not None:
+            opened.close()
+
+    def _read(self) -> None:
+        for _ in range(READS_MAX):
+            before = self._packets_read
+            try:
+                self._client.loop_read()
+            except _MALFORMED as error:
+                self._end(f"malformed packet from the broker: {error}")
+                return
+            if not self.alive or self._packets_read == before:
+                return
+
+    def _end(self, reason: str) -> None:
+        self.reason = reason
+        opened = self._client.socket()
+        if opened is not None:
+            # paho notices at its next read and lets go of the socket.
+            opened.close()
+            self._client.loop_read()
+
+    def _on_connect(
+        self,
+        client: Client,
+        _userdata: object,
+        flags: ConnectFlags,
+        code: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        self._packets_read += 1
+        if code.is_failure:
+            self.reason = f"refused by the broker: {code}"
+            return
+        window = getattr(properties, "ReceiveMaximum", _RECEIVE_MAXIMUM_DEFAULT)
+        self._accepted_at_s = time.monotonic()
+        self._accepted = LinkConnected(
+            getattr(properties, "MaximumPacketSize", _PACKET_BYTES_DEFAULT),
+            flags.session_present,
+            min(window, self._settings.window),
+        )
+        if not self._settings.subscriptions:
+            self._on_connected(self._accepted)
+            return
+        options = SubscribeOptions(qos=1, noLocal=True)
+        client.subscribe([(name, options) for name in self._settings.subscriptions])
+
+    def _on_subscribe(
+        self,
+        client: Client,
+        _userdata: object,
+        _packet: int,
+        codes: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        self._packets_read += 1
+        refused = [code for code in codes if code.is_failure]
+        if refused:
+            client.disconnect()
+            self.reason = f"subscription refused: {refused[0]}"
+            return
+        assert self._accepted is not None
+        self._on_connected(self._accepted)
+
+    def _on_message(
+        self, _client: Client, _userdata: object, message: MQTTMessage
+    ) -> None:
+        self._packets_read += 1
+        token = AckToken(self.serial, message.mid if message.qos else 0)
+        self._on_happened(
+            MessageArrived(message.topic, bytes(message.payload), message.retain, token)
+        )
+
+    def _on_publish(
+        self,
+        _client: Client,
+        _userdata: object,
+        packet: int,
+        code: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        self._packets_read += 1
+        self._on_happened(Delivered(self._publish_ids.pop(packet), code.value))
+
+    def _on_disconnect(
+        self,
+        _client: Client,
+        _userdata: object,
+        flags: DisconnectFlags,
+        code: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self.taken_over = code.value == SESSION_TAKEN_OVER
+            self.reason = f"ended by the broker: {code}"
+
+
+class _Socket(ssl.SSLSocket):
+    """Reads records whole, and closes itself when the handshake fails.
+
+    paho asks for a packet's first byte, each byte of its length, and the rest: each a
+    call that lets go of the interpreter's lock.
+    """
+
+    _ahead = b""
+    _taken = 0
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        if self._taken == len(self._ahead):
+            self._ahead, self._taken = super().recv(_RECORD_BYTES, flags), 0
+        start = self._taken
+        self._taken = min(start + buflen, len(self._ahead))
+        return self._ahead[start : self._taken]
+
+    def pending(self) -> int:
+        return len(self._ahead) - self._taken + super().pending()
+
+    def close(self) -> None:
+        self._ahead, self._taken = b"", 0
+        super().close()
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
+def _tls_context(files: TlsFiles) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = _Socket
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(files.authority)
+    context.load_cert_chain(files.certificate, files.key)
+    return context
+
+
+def _connect_properties(settings: LinkSettings) -> Properties:
+    properties = _properties(PacketTypes.CONNECT)
+    properties.SessionExpiryInterval = settings.session_expiry_s
+    properties.ReceiveMaximum = settings.receive_maximum
+    properties.MaximumPacketSize = settings.packet_bytes_max
+    return properties
+
+
+def _properties(kind: int) -> Properties:
+    # paho's constructor has no annotations.
+    return Properties(kind)  # type: ignore[no-untyped-call]
+
+
+def _expiry(message: MqttMessage, kind: int) -> Properties | None:
+    if message.expiry_s is None:
+        return None
+    properties = _properties(kind)
+    properties.MessageExpiryInterval = message.expiry_s
+    return properties
+
+
+def _tune(_client: Client, _userdata: object, opened: object) -> None:
+    # Small messages must not wait for the acknowledgement of the one before (Nagle).
+    assert isinstance(opened, socket.socket)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _ignore(_client: Client, _userdata: object, _socket: object) -> None:
+    return

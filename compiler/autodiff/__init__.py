@@ -1,0 +1,1 @@
+"""Reverse-mode differentiation: tape, losses, and one rule per operator."""

@@ -1,0 +1,1 @@
+"""Convolution, transposed convolution and pooling, by im2col patches."""

@@ -1,0 +1,48 @@
+"""Arithmetic on two tensors that broadcast against each other."""
+
+from starling.compiler.autodiff.tape import Tape
+from starling.compiler.ir.network import NetworkNode
+
+
+def add(tape: Tape, node: NetworkNode) -> None:
+    """A + b."""
+    cotangent = tape.cotangent(node)
+    for position in (0, 1):
+        if tape.needs(node, position):
+            tape.give_broadcast(node, position, cotangent)
+
+
+def subtract(tape: Tape, node: NetworkNode) -> None:
+    """A - b."""
+    cotangent = tape.cotangent(node)
+    if tape.needs(node, 0):
+        tape.give_broadcast(node, 0, cotangent)
+    if tape.needs(node, 1):
+        tape.give_broadcast(node, 1, tape.build.unary("Neg", cotangent))
+
+
+def multiply(tape: Tape, node: NetworkNode) -> None:
+    """A b."""
+    cotangent = tape.cotangent(node)
+    for position in (0, 1):
+        if tape.needs(node, position):
+            other = tape.input(node, 1 - position)
+            tape.give_broadcast(node, position, tape.build.mul(cotangent, other))
+
+
+def divide(tape: Tape, node: NetworkNode) -> None:
+    """A / b: d/da is 1/b, d/db is -(a/b)/b."""
+    build = tape.build
+    share = build.binary("Div", tape.cotangent(node), tape.input(node, 1))
+    if tape.needs(node, 0):
+        tape.give_broadcast(node, 0, share)
+    if tape.needs(node, 1):
+        product = build.mul(share, tape.output(node))
+        tape.give_broadcast(node, 1, build.unary("Neg", product))
+
+
+def total(tape: Tape, node: NetworkNode) -> None:
+    """The sum of any number of tensors."""
+    for position in range(len(node.inputs)):
+        if tape.needs(node, position):
+            tape.give_broadcast(node, position, tape.cotangent(node))

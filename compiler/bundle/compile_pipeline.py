@@ -1,0 +1,210 @@
+"""From a model to a bundle, and from a bundle to a folder.
+
+The pipeline: load, check, read the network, choose the loss, write the four graphs
+(each going forward and back by the rules), check every graph as a board will, and put
+the manifest beside them. Nothing is written before all of that has succeeded.
+"""
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from starling.compiler.autodiff.losses import Loss, find_loss, prediction
+from starling.compiler.bundle.training_graphs import (
+    evaluate_graph,
+    gradient_graph,
+    infer_graph,
+    private_graph,
+)
+from starling.compiler.ir.graph_builder import OPSET
+from starling.compiler.ir.network import Network
+from starling.compiler.reader.model_file import load
+from starling.compiler.reader.network_reader import matching, read_network
+from starling.engine.npy_vector import read_vector, vector_file
+from starling.engine.opened_bundle import open_packed
+from starling.protocol.errors import ConfigError
+from starling.protocol.ids import Digest, H
+from starling.protocol.model.parameter_layout import ModelParameter
+from starling.protocol.model.training_bundle import (
+    EVALUATE,
+    GRADIENT,
+    INFER,
+    MANIFEST,
+    PRIVATE_GRADIENT,
+    THETA,
+    BundleManifest,
+    LossSettings,
+    Preprocessing,
+    TensorSpec,
+    bundle_digest,
+    pack_bundle,
+)
+from starling.protocol.privacy.clipping_functions import CLIPPINGS, NORM
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A compiled model.
+
+    Attributes:
+      manifest: What it holds.
+      files: Name to bytes, the manifest included.
+    """
+
+    manifest: BundleManifest
+    files: Mapping[str, bytes]
+
+    @property
+    def theta(self) -> NDArray[np.float32]:
+        """(d,) float32: the initial parameters."""
+        return read_vector(self.files[THETA], THETA)
+
+    @property
+    def packed(self) -> bytes:
+        """The wire form; see `protocol.model.training_bundle.pack_bundle`."""
+        return pack_bundle(self.files)
+
+    @property
+    def digest(self) -> Digest:
+        """By which a task names this bundle."""
+        return bundle_digest(self.packed)
+
+
+def compile_model(
+    model: bytes | Path | onnx.ModelProto,
+    *,
+    loss: str,
+    train: Sequence[str] = (),
+    local: Sequence[str] = (),
+    name: str | None = None,
+    classes: Sequence[str] = (),
+    preprocessing: Preprocessing | None = None,
+    settings: LossSettings | None = None,
+    output: str | None = None,
+    clipping: str = NORM,
+) -> Bundle:
+    """Compiles an ordinary ONNX model into a training bundle.
+
+    Args:
+      model: Serialised, as a file, or already parsed; the first axis of
+        its inputs is the batch.
+      loss: "cross-entropy" (int64 labels), "mse", "huber" or "bce" (float32 targets).
+      train: Patterns (as a shell knows them) of weights to train; the others stay as
+        they are, inside the graphs. Empty trains all.
+      local: Patterns of trained weights that stay on the board and are never sent.
+      name: Of the bundle; the graph's own by default.
+      classes: What the outputs stand for; empty, or one name per output.
+      preprocessing: What a board does to raw data first; nothing by default.
+      settings: Class weights, label smoothing, where huber becomes linear.
+      output: Name of the output that the loss reads, where the model has several.
+      clipping: Of private gradients; one of
+        `protocol.privacy.clipping_functions.CLIPPINGS`.
+
+    Raises:
+      ConfigError: If the file cannot be read, or an argument does not fit the model.
+      DecodeError, LimitError: If the file is malformed or too large.
+      CompileError: If the model cannot be trained; names every node in the way.
+    """
+    settings = settings or LossSettings()
+    criterion = find_loss(loss, settings)
+    network = read_network(load(model), train, output)
+    files = _graphs(network, criterion, clipping)
+    files[THETA] = _theta(network)
+    manifest = BundleManifest(
+        name=name or network.name,
+        parameters=_parameters(network, local),
+        dimension=network.dimension,
+        loss=loss,
+        opset=OPSET,
+        input=TensorSpec(_row(network, network.input), "float32"),
+        target=criterion.target(network.shapes[prediction(network, criterion)]),
+        output=_scored(network, classes),
+        classes=tuple(classes),
+        preprocessing=preprocessing or Preprocessing(),
+        digests={key: H(content) for key, content in files.items()},
+        loss_settings=settings,
+        clipping=clipping,
+        tables=network.tables,
+    )
+    files[MANIFEST] = manifest.to_json().encode()
+    # What a board would refuse must not leave the compiler.
+    open_packed(pack_bundle(files))
+    return Bundle(manifest, files)
+
+
+def write_bundle(bundle: Bundle, folder: Path) -> None:
+    """Writes a bundle as a folder, all of it or nothing.
+
+    Args:
+      bundle: To write.
+      folder: Made by this call; replaced if it holds an earlier bundle.
+
+    Raises:
+      ConfigError: If the folder holds anything else, or cannot be written.
+    """
+    try:
+        if folder.exists() and not {p.name for p in folder.iterdir()} <= {
+            *bundle.files
+        }:
+            raise ConfigError("holds other files than a bundle's", file=str(folder))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{folder.name}-", dir=folder.parent
+        ) as scratch:
+            fresh, former = Path(scratch) / "fresh", Path(scratch) / "former"
+            fresh.mkdir()
+            for name, content in bundle.files.items():
+                (fresh / name).write_bytes(content)
+            if folder.exists():
+                folder.rename(former)
+            fresh.rename(folder)
+    except OSError as error:
+        detail = error.strerror or "cannot be written"
+        raise ConfigError(detail, file=str(folder)) from error
+
+
+def _graphs(network: Network, criterion: Loss, clipping: str) -> dict[str, bytes]:
+    if clipping not in CLIPPINGS:
+        raise ConfigError(f"{clipping!r} is not known", key="--clipping")
+    return {
+        INFER: infer_graph(network),
+        EVALUATE: evaluate_graph(network, criterion),
+        GRADIENT: gradient_graph(network, criterion),
+        PRIVATE_GRADIENT: private_graph(network, criterion, clipping),
+    }
+
+
+def _scored(network: Network, classes: Sequence[str]) -> TensorSpec:
+    """The output, which has a value for each class if these are named."""
+    row = _row(network, network.output)
+    if classes and len(classes) != math.prod(row):
+        raise ConfigError(f"the model has {math.prod(row)} outputs", key="--classes")
+    return TensorSpec(row, "float32")
+
+
+def _theta(network: Network) -> bytes:
+    flat = [array.reshape(-1) for array in network.parameters.values()]
+    return vector_file(np.concatenate(flat).astype(np.float32))
+
+
+def _parameters(network: Network, local: Sequence[str]) -> tuple[ModelParameter, ...]:
+    rows = []
+    offset = 0
+    kept = set(matching(list(network.parameters), local, "--local"))
+    for name, array in network.parameters.items():
+        rows.append(ModelParameter(name, array.shape, offset, True, name in kept))
+        offset += array.size
+    for name in network.frozen:
+        shape = network.constants[name].shape
+        rows.append(ModelParameter(name, shape, None, trainable=False))
+    return tuple(rows)
+
+
+def _row(network: Network, name: str) -> tuple[int, ...]:
+    return tuple([size for size in network.shapes[name] if size is not None])

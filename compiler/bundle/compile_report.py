@@ -1,0 +1,220 @@
+"""What a compilation says about itself: weights, operators and the cost of an example.
+
+Cost is counted in multiply-adds of matrix products and convolutions, which is where the
+time goes; everything else counts as nothing.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starling.compiler.autodiff.gradient_factors import (
+    Blocks,
+    Correlation,
+    GradientFactors,
+    Lookup,
+    Outer,
+    Positions,
+    Several,
+)
+from starling.compiler.autodiff.losses import Loss, find_loss
+from starling.compiler.autodiff.rules import rule
+from starling.compiler.bundle.compile_pipeline import Bundle
+from starling.compiler.bundle.memory_estimate import need
+from starling.compiler.bundle.training_graphs import contributions
+from starling.compiler.ir.network import Network, NetworkNode
+from starling.protocol.model.training_bundle import GRADIENT, PRIVATE_GRADIENT
+
+_METHODS: Mapping[type[GradientFactors], str] = {
+    Outer: "product of two norms",
+    Positions: "summed over positions",
+    Correlation: "summed over patches",
+    Lookup: "of the rows looked up",
+    Blocks: "of each block",
+    Several: "of the sum of its uses",
+}
+_OTHER_METHOD = "materialised"
+BATCHES = (1, 10, 32, 64)
+"""For which the report says how much memory a process needs."""
+
+
+@dataclass(frozen=True)
+class NodeCost:
+    """One node of the model.
+
+    Attributes:
+      node: Its name.
+      operator: Its kind.
+      shape: Of its output, without the batch axis.
+      products: Multiply-adds for one example, going forward.
+    """
+
+    node: str
+    operator: str
+    shape: tuple[int, ...]
+    products: int
+
+
+def rows(network: Network) -> tuple[NodeCost, ...]:
+    """One row for each node, in model order."""
+    return tuple(
+        [
+            NodeCost(
+                node.name,
+                node.kind,
+                _row(network, node.outputs[0]),
+                _products(network, node),
+            )
+            for node in network.nodes
+        ]
+    )
+
+
+def memory(files: Mapping[str, bytes]) -> dict[str, dict[int, int]]:
+    """Bytes of a process that trains with each gradient graph, by batch size."""
+    return {
+        name: {batch: need(files[name], batch).process for batch in BATCHES}
+        for name in (GRADIENT, PRIVATE_GRADIENT)
+    }
+
+
+def memory_lines(files: Mapping[str, bytes]) -> list[str]:
+    """The same for people; profiles of boards state what they have in MiB."""
+    return _table(
+        ("process, MiB", *[f"batch {batch}" for batch in BATCHES]),
+        [
+            (name, *[f"{bytes_ / 2**20:,.0f}" for bytes_ in row.values()])
+            for name, row in memory(files).items()
+        ],
+    )
+
+
+def methods(network: Network, loss: Loss) -> dict[str, str]:
+    """How the norm of each example's gradient is found, for each parameter."""
+    uses = contributions(network, loss)
+    return {name: _METHODS.get(type(use), _OTHER_METHOD) for name, use in uses.items()}
+
+
+def document(bundle: Bundle, network: Network) -> dict[str, object]:
+    """All of the report, for `--json`."""
+    manifest = bundle.manifest
+    how = methods(network, find_loss(manifest.loss, manifest.loss_settings))
+    table = rows(network)
+    return {
+        "name": manifest.name,
+        "digest": bundle.digest.hex(),
+        "bundle_bytes": len(bundle.packed),
+        "files": {name: len(content) for name, content in sorted(bundle.files.items())},
+        "dimension": manifest.dimension,
+        "loss": manifest.loss,
+        "parameters": [
+            {
+                "name": item.name,
+                "shape": list(item.shape),
+                "size": item.size,
+                "trained": item.trainable,
+                "norm": how.get(item.name),
+            }
+            for item in manifest.parameters
+        ],
+        "operators": dict(sorted(Counter(row.operator for row in table).items())),
+        "products_per_example": sum([row.products for row in table]),
+        "process_bytes": {
+            name: {str(batch): size for batch, size in row.items()}
+            for name, row in memory(bundle.files).items()
+        },
+        "nodes": [
+            {
+                "name": row.node,
+                "operator": row.operator,
+                "shape": list(row.shape),
+                "products": row.products,
+            }
+            for row in table
+        ],
+    }
+
+
+def text(bundle: Bundle, network: Network, *, explain: bool) -> str:
+    """The report for people; `explain` adds a line for each node."""
+    manifest = bundle.manifest
+    how = methods(network, find_loss(manifest.loss, manifest.loss_settings))
+    table = rows(network)
+    operators = Counter(row.operator for row in table)
+    lines = _table(
+        ("parameter", "shape", "values", "norm of each example"),
+        [
+            (
+                item.name,
+                _times(item.shape),
+                f"{item.size:,}",
+                how.get(item.name, "frozen"),
+            )
+            for item in manifest.parameters
+        ],
+    )
+    if explain:
+        lines += ["", *_explanation(table)]
+    products = sum([row.products for row in table])
+    counted = ", ".join(f"{kind} {count}" for kind, count in sorted(operators.items()))
+    lines += [
+        "",
+        f"operators    {counted}",
+        f"trained      {manifest.dimension:,} values, loss {manifest.loss}",
+        f"cost         {products:,} multiply-adds forward for one example",
+        f"bundle       {len(bundle.packed):,} bytes, digest {bundle.digest.hex()}",
+        "",
+        *memory_lines(bundle.files),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _explanation(table: tuple[NodeCost, ...]) -> list[str]:
+    return _table(
+        ("node", "operator", "output", "multiply-adds", "way back"),
+        [
+            (
+                row.node,
+                row.operator,
+                _times(row.shape),
+                f"{row.products:,}",
+                (rule(row.operator).backward.__doc__ or "").partition("\n")[0],
+            )
+            for row in table
+        ],
+    )
+
+
+def _table(head: tuple[str, ...], body: list[tuple[str, ...]]) -> list[str]:
+    widths = [max([len(line[i]) for line in [head, *body]]) for i in range(len(head))]
+    return [
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(line, widths, strict=True)
+        ).rstrip()
+        for line in [head, *body]
+    ]
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(str(size) for size in shape) or "1"
+
+
+def _row(network: Network, name: str) -> tuple[int, ...]:
+    return tuple([size for size in network.shapes[name] if size is not None])
+
+
+def _products(network: Network, node: NetworkNode) -> int:
+    size = math.prod(_row(network, node.outputs[0]))
+    if node.kind in ("GRU", "LSTM"):
+        steps = _row(network, node.inputs[0])[0]
+        weights = [_row(network, name) for name in node.inputs[1:3]]
+        return steps * sum([math.prod(shape) for shape in weights])
+    if node.kind == "ConvTranspose":
+        image, kernel = [_row(network, name) for name in node.inputs[:2]]
+        return math.prod(image) * math.prod(kernel[1:])
+    if node.kind == "Conv":
+        return size * math.prod(_row(network, node.inputs[1])[1:])
+    if node.kind in ("Gemm", "MatMul"):
+        return size * _row(network, node.inputs[0])[-1]
+    return 0

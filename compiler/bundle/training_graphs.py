@@ -1,0 +1,180 @@
+"""Writes the four graphs of a bundle.
+
+Per-example clipping is exact: one backward pass gives the factors of each example's
+gradient, their norms give one scale per example, and the sum is taken with the scales.
+
+Source: Abadi et al., arXiv:1607.00133 (clipping); Lee and Kifer, arXiv:2009.03106
+(one backward pass where the scales enter only at the end).
+"""
+
+from collections.abc import Sequence
+
+from starling.compiler.autodiff.gradient_factors import GradientFactors, merge
+from starling.compiler.autodiff.losses import Loss, prediction
+from starling.compiler.autodiff.rules import rule, steps
+from starling.compiler.autodiff.tape import Tape
+from starling.compiler.errors import CompileError
+from starling.compiler.ir.graph_builder import BuilderTensor, GraphBuilder
+from starling.compiler.ir.network import Network, NetworkNode
+from starling.compiler.rewrite.operator_fusion import fuse
+from starling.protocol.privacy.clipping_functions import (
+    AUTOMATIC,
+    AUTOMATIC_OFFSET,
+    NORM,
+    NORM_MIN,
+    clip_margin,
+)
+
+
+def infer_graph(network: Network) -> bytes:
+    """theta, x -> output."""
+    tape = _forward(network, training=False)
+    output = tape.values[network.output]
+    return tape.build.finish("infer", [("output", output, "float32")])
+
+
+def evaluate_graph(network: Network, loss: Loss) -> bytes:
+    """theta, x, y -> loss (n,), output."""
+    tape = _forward(network, training=False)
+    values, _ = _loss(tape, loss)
+    output = tape.values[network.output]
+    outputs = [("loss", values, "float32"), ("output", output, "float32")]
+    return tape.build.finish("evaluate", outputs)
+
+
+def gradient_graph(network: Network, loss: Loss) -> bytes:
+    """theta, x, y -> gradient (d,), the sum over the batch; loss (n,)."""
+    tape = _forward(network, training=True, summed=True)
+    values, uses = _backward(tape, loss)
+    parts = [use.total(tape.build, None) for use in uses]
+    outputs = [
+        ("gradient", tape.build.concat(parts, 0), "float32"),
+        ("loss", values, "float32"),
+    ]
+    return tape.build.finish("gradient", outputs)
+
+
+def private_graph(network: Network, loss: Loss, clipping: str = NORM) -> bytes:
+    """theta, x, y, clip -> clipped gradient sum (d,); loss (n,); norm (n,).
+
+    Args:
+      network: The model.
+      loss: Of each example.
+      clipping: One of `protocol.privacy.clipping_functions.CLIPPINGS`.
+    """
+    tape = _forward(network, training=True)
+    build = tape.build
+    values, uses = _backward(tape, loss)
+    clip = build.input("clip", (), "float32")
+    squares = build.op("Sum", [use.norm_squared(build) for use in uses], (None,))
+    norm = build.unary("Sqrt", squares)
+    scales = _scales(build, norm, clip, network.dimension, clipping)
+    parts = [use.total(build, scales) for use in uses]
+    outputs = [
+        ("gradient", build.concat(parts, 0), "float32"),
+        ("loss", values, "float32"),
+        ("norm", norm, "float32"),
+    ]
+    return build.finish("private_gradient", outputs)
+
+
+def contributions(network: Network, loss: Loss) -> dict[str, GradientFactors]:
+    """What each parameter's gradient is made of, for a report."""
+    _, uses = _backward(_forward(network, training=True), loss)
+    return dict(zip(network.parameters, uses, strict=True))
+
+
+def _scales(
+    build: GraphBuilder,
+    norm: BuilderTensor,
+    clip: BuilderTensor,
+    dimension: int,
+    clipping: str,
+) -> BuilderTensor:
+    """(n,): `protocol.privacy.clipping_functions.clip_scale` of each norm."""
+    bound = build.mul(clip, build.scalar(1.0 - clip_margin(dimension)))
+    if clipping == AUTOMATIC:
+        longest = build.add(norm, build.scalar(AUTOMATIC_OFFSET))
+    else:
+        longest = build.op("Max", (norm, bound, build.scalar(NORM_MIN)), (None,))
+    return build.op("Div", (bound, longest), (None,))
+
+
+def _forward(network: Network, *, training: bool, summed: bool = False) -> Tape:
+    network = fuse(network) if training else network
+    build = GraphBuilder()
+    theta = build.input("theta", (network.dimension,), "float32")
+    values = _parameters(build, theta, network)
+    values[network.input] = build.input("x", network.shapes[network.input], "float32")
+    for name, array in network.constants.items():
+        values[name] = build.constant(array)
+    tape = Tape(build, network, training, summed, values, _active(network))
+    for node in network.nodes:
+        rule(node.kind).forward(tape, node)
+    if not tape.values[network.output].batched:
+        raise CompileError("the output does not depend on the input")
+    return tape
+
+
+def _parameters(
+    build: GraphBuilder, theta: BuilderTensor, network: Network
+) -> dict[str, BuilderTensor]:
+    sizes = [array.size for array in network.parameters.values()]
+    parts: Sequence[BuilderTensor] = [theta]
+    if len(sizes) > 1:
+        inputs = (theta, build.integers(*sizes))
+        parts = build.ops("Split", inputs, [(size,) for size in sizes], axis=0)
+    return {
+        name: build.reshape(part, array.shape)
+        for (name, array), part in zip(network.parameters.items(), parts, strict=True)
+    }
+
+
+def _active(network: Network) -> set[str]:
+    active = set(network.parameters)
+    for node in network.nodes:
+        if active.intersection(node.inputs) and not steps(node):
+            active.update(node.outputs)
+    return active
+
+
+def _loss(tape: Tape, loss: Loss) -> tuple[BuilderTensor, BuilderTensor]:
+    scores = tape.values[prediction(tape.network, loss)]
+    port = loss.target(scores.shape)
+    y = tape.build.input("y", (None, *port.shape), port.dtype)
+    return loss.formula(tape.build, scores, y, loss.settings)
+
+
+def _backward(tape: Tape, loss: Loss) -> tuple[BuilderTensor, list[GradientFactors]]:
+    """The loss, and what each parameter gets, in the order of theta."""
+    values, slope = _loss(tape, loss)
+    tape.cotangents[prediction(tape.network, loss)] = slope
+    for node in reversed(tape.network.nodes):
+        reached = any(tape.reached(node, k) for k in range(len(node.outputs)))
+        if reached and tape.active.intersection(node.outputs):
+            rule(node.kind).backward(tape, node)
+            _check_minded(tape, node)
+    uses = []
+    for name in tape.network.parameters:
+        if name not in tape.credits:
+            raise CompileError(
+                f"the weight {name!r} acts through steps alone, which have no slope; "
+                "leave it out with --train"
+            )
+        uses.append(merge(tape.build, tape.credits[name]))
+    return values, uses
+
+
+def _check_minded(tape: Tape, node: NetworkNode) -> None:
+    """Refuses a node whose rule has no gradient by an input that needs one.
+
+    Raises:
+      CompileError: Naming the node and the input.
+    """
+    for position, name in enumerate(node.inputs):
+        if name in tape.active and (node.outputs[0], position) not in tape.minded:
+            raise CompileError(
+                f"{node.label}: cannot be trained through its input {name!r}; leave "
+                "what that is made of out with --train",
+                (node.name,),
+            )

@@ -1,0 +1,1 @@
+"""Intermediate representation: the network, and the builder of ONNX graphs."""

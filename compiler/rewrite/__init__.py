@@ -1,0 +1,1 @@
+"""Rewrites before differentiation: lowering, folding, fusion, the batch axis."""

@@ -1,0 +1,172 @@
+"""Computes what a model computes without looking at its input: arithmetic of shapes.
+
+Exporters write sizes as graphs (Shape, Gather, Concat, ...), so the batch size wanders
+through integers before it comes back as the target of a Reshape. With the batch set to
+a number, all of these are constants; ONNX's shape inference and the evaluation of nodes
+whose inputs are known take turns until neither finds more.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.shape_inference import InferenceError, infer_shapes
+
+from starling.compiler.errors import CompileError
+from starling.compiler.ir.network import Array
+
+ROUNDS_MAX = 32
+VALUES_MAX = 1 << 20
+"""Of one folded value: masks and tables are small, and a file must not ask for more."""
+
+_FOLDABLE_NAMES = (
+    "Abs Add And Cast Ceil Concat ConstantOfShape CumSum Div Equal Expand Flatten "
+    "Floor Gather Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul Neg "
+    "Not Or Pow Range ReduceMax ReduceMin ReduceProd ReduceSum Reshape Round Shape "
+    "Sign Size Slice Split Sqrt Squeeze Sub Tile Transpose Trilu Unsqueeze Where"
+)
+FOLDABLE = frozenset(_FOLDABLE_NAMES.split())
+_GROWING = frozenset({"ConstantOfShape", "Expand", "Range", "Tile"})
+"""Their outputs may be far larger than their inputs, so the size is known first."""
+
+Sizes = tuple[int, ...]
+
+
+def settle(
+    proto: onnx.ModelProto, kept: Collection[str]
+) -> tuple[dict[str, Sizes], dict[str, Array]]:
+    """Finds every shape and every value that does not depend on the input's values.
+
+    Args:
+      proto: A model whose input has a fixed size along each axis; it is changed.
+      kept: Names of initialisers that count as unknown, because they are trained.
+
+    Returns:
+      Name to shape, and name to value of what nodes computed from constants alone.
+
+    Raises:
+      CompileError: If the shapes contradict each other.
+    """
+    graph = proto.graph
+    known = {
+        item.name: numpy_helper.to_array(item)
+        for item in graph.initializer
+        if item.name not in kept
+    }
+    folded: dict[str, Array] = {}
+    shapes = _inferred(proto)
+    for _ in range(ROUNDS_MAX):
+        fresh = _sweep(proto, shapes, known)
+        if not fresh and not _hint(proto, shapes):
+            break
+        folded |= fresh
+        left = [node for node in graph.node if node.output[0] not in fresh]
+        del graph.node[:]
+        graph.node.extend(left)
+        graph.initializer.extend(
+            [numpy_helper.from_array(value, name) for name, value in fresh.items()]
+        )
+        shapes = _inferred(proto)
+    return shapes, folded
+
+
+def _hint(proto: onnx.ModelProto, shapes: Mapping[str, Sizes]) -> bool:
+    """Adds shapes that inference does not know, and says whether there were any."""
+    hints = [
+        helper.make_tensor_value_info(
+            node.output[0], onnx.TensorProto.FLOAT, shapes[node.input[0]]
+        )
+        for node in proto.graph.node
+        if node.op_type == "GroupNormalization"
+        and node.input[0] in shapes
+        and node.output[0] not in shapes
+    ]
+    proto.graph.value_info.extend(hints)
+    return bool(hints)
+
+
+def _sweep(
+    proto: onnx.ModelProto, shapes: Mapping[str, Sizes], known: dict[str, Array]
+) -> dict[str, Array]:
+    """Evaluates each node whose inputs are known by now, once."""
+    fresh = {}
+    for node in proto.graph.node:
+        for name, value in _evaluated(node, proto, shapes, known).items():
+            known[name] = fresh[name] = value
+    return fresh
+
+
+def _evaluated(
+    node: onnx.NodeProto,
+    proto: onnx.ModelProto,
+    shapes: Mapping[str, Sizes],
+    known: Mapping[str, Array],
+) -> dict[str, Array]:
+    if node.op_type == "Constant":
+        inputs: dict[str, Array] = {}
+    elif node.op_type == "Shape" and node.input[0] in shapes:
+        # Only the shape matters; a view of one value stands for the tensor.
+        dummy = np.broadcast_to(np.zeros((), np.float32), shapes[node.input[0]])
+        inputs = {node.input[0]: dummy}
+    elif node.op_type in FOLDABLE and all(name in known for name in node.input if name):
+        inputs = {name: known[name] for name in node.input if name}
+    else:
+        return {}
+    if node.op_type in _GROWING:
+        target = shapes.get(node.output[0])
+        if target is None or math.prod(target) > VALUES_MAX:
+            return {}
+    size = sum([value.size for value in inputs.values()])
+    if size > VALUES_MAX and node.op_type != "Shape":
+        return {}
+    return _run(node, proto, inputs)
+
+
+def _run(
+    node: onnx.NodeProto, proto: onnx.ModelProto, inputs: Mapping[str, Array]
+) -> dict[str, Array]:
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [node],
+        "one",
+        [
+            info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+            for name, value in inputs.items()
+        ],
+        [helper.make_empty_tensor_value_info(name) for name in node.output if name],
+    )
+    model = helper.make_model(graph, opset_imports=proto.opset_import)
+    try:
+        results = ReferenceEvaluator(model).run(None, dict(inputs))
+    # What a node does to wrong inputs is up to NumPy.
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        name = node.name or node.output[0]
+        raise CompileError(
+            f"{name} ({node.op_type}): cannot be computed: {str(error)[:200]}", (name,)
+        ) from error
+    assert isinstance(results, list)
+    names = [name for name in node.output if name]
+    return {name: np.asarray(value) for name, value in zip(names, results, strict=True)}
+
+
+def _inferred(proto: onnx.ModelProto) -> dict[str, Sizes]:
+    try:
+        inferred = infer_shapes(proto, strict_mode=True, data_prop=True)
+    # A message that quotes what is not UTF-8 raises a ValueError of its own.
+    except (InferenceError, ValueError) as error:
+        line = " ".join(str(error).split())[:300]
+        raise CompileError(
+            "the batch has a fixed size inside the model; export it with a dynamic "
+            f"batch axis: {line}"
+        ) from error
+    found = {item.name: tuple(item.dims) for item in proto.graph.initializer}
+    graph = inferred.graph
+    for info in (*graph.input, *graph.value_info, *graph.output):
+        sizes = info.type.tensor_type.shape.dim
+        known = info.type.tensor_type.HasField("shape")
+        if known and all(size.HasField("dim_value") for size in sizes):
+            found[info.name] = tuple([size.dim_value for size in sizes])
+    return found

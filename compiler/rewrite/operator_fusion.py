@@ -1,0 +1,106 @@
+"""Rewrites a network for training: the same values, with less to do.
+
+A convolution and the pooling of tiles behind it become one node, whose rule computes
+them together. A ReLU between the two moves behind the pooling first: the largest value
+of the clipped is the clipped largest value.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+from starling.compiler.ir.graph_builder import Shape
+from starling.compiler.ir.network import Network, NetworkNode
+
+POOLED = "Conv+MaxPool"
+"""The kind of a fused node; not an operator of ONNX."""
+
+
+def fuse(network: Network) -> Network:
+    """The network that training graphs are written from."""
+    network = _relu_last(network)
+    readers = _readers(network)
+    nodes: list[NetworkNode] = []
+    for node in network.nodes:
+        made = _producer(nodes, node)
+        if made is not None and readers[made.outputs[0]] == 1:
+            fused = _pooled(network, made, node)
+            if fused is not None:
+                nodes[nodes.index(made)] = fused
+                continue
+        nodes.append(node)
+    return replace(network, nodes=tuple(nodes))
+
+
+def _relu_last(network: Network) -> Network:
+    """Conv, Relu, MaxPool becomes Conv, MaxPool, Relu."""
+    readers = _readers(network)
+    nodes = list(network.nodes)
+    shapes: dict[str, Shape] = dict(network.shapes)
+    for index, pool in enumerate(nodes):
+        relu = _producer(nodes, pool)
+        if pool.kind != "MaxPool" or relu is None or relu.kind != "Relu":
+            continue
+        convolution = _producer(nodes, relu)
+        if convolution is None or convolution.kind != "Conv":
+            continue
+        if readers[relu.outputs[0]] != 1 or readers[relu.inputs[0]] != 1:
+            continue
+        between = f"{pool.outputs[0]}/pooled"
+        shapes[between] = shapes[pool.outputs[0]]
+        where = nodes.index(relu)
+        nodes[where] = replace(pool, inputs=relu.inputs, outputs=(between,))
+        nodes[index] = replace(relu, inputs=(between,), outputs=pool.outputs[:1])
+    return replace(network, nodes=tuple(nodes), shapes=shapes)
+
+
+def _pooled(
+    network: Network, convolution: NetworkNode, pool: NetworkNode
+) -> NetworkNode | None:
+    """The fused node, or None where the two do not fit or gain nothing."""
+    if convolution.kind != "Conv" or pool.kind != "MaxPool":
+        return None
+    trained = convolution.inputs[1] in network.parameters
+    if not trained or convolution.attributes.get("group", 1) != 1:
+        return None
+    kernel = tuple(pool.attributes["kernel_shape"])
+    convolved = _sizes(network.shapes, convolution.outputs[0])
+    pooled = _sizes(network.shapes, pool.outputs[0])
+    tiled = tuple([size // tile for size, tile in zip(convolved, kernel, strict=True)])
+    plain = (
+        tuple(pool.attributes.get("strides", [1] * len(kernel))) == kernel
+        and not any(pool.attributes.get("pads", []))
+        and set(pool.attributes.get("dilations", [1])) == {1}
+        and pool.attributes.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
+        and len([name for name in pool.outputs if name]) == 1
+    )
+    if not plain or pooled != tiled:
+        return None
+    return NetworkNode(
+        kind=POOLED,
+        name=convolution.name,
+        inputs=convolution.inputs,
+        outputs=pool.outputs,
+        attributes={
+            **convolution.attributes,
+            "pool": kernel,
+            "convolved": convolved,
+        },
+    )
+
+
+def _producer(nodes: list[NetworkNode], reader: NetworkNode) -> NetworkNode | None:
+    for node in nodes:
+        if reader.inputs and reader.inputs[0] in node.outputs:
+            return node
+    return None
+
+
+def _readers(network: Network) -> Mapping[str, int]:
+    counts = Counter([name for node in network.nodes for name in node.inputs])
+    counts[network.output] += 1
+    return counts
+
+
+def _sizes(shapes: Mapping[str, Shape], name: str) -> tuple[int, ...]:
+    return tuple([size for size in shapes[name][2:] if size is not None])

@@ -1,0 +1,104 @@
+"""From a job of the chain to the bytes of the next version.
+
+Every coordinator runs this on the same blobs and must get the same bytes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starling.coordinator.aggregation.strategy import (
+    ModelState,
+    PackedModel,
+    WeightedUpdate,
+    pack_model,
+)
+from starling.coordinator.aggregation.strategy_registry import AGGREGATORS
+from starling.coordinator.chain.state.queries import AggregationJob, JobMember
+from starling.coordinator.update.admission_checks import open_update
+from starling.protocol.crypto.keys import OpeningKey
+from starling.protocol.errors import AggregationError, ClosedUpdate
+from starling.protocol.ids import Digest
+from starling.protocol.learning.task import TaskSpec
+from starling.protocol.learning.vector_codecs import Grid
+from starling.protocol.wire.envelope import Envelope
+
+
+@dataclass(frozen=True)
+class StoredVector:
+    """A member's vector as it is stored.
+
+    Attributes:
+      update: The signed update.
+      blob: The sealed vector.
+      content_key: If our box does not open it.
+    """
+
+    update: Envelope
+    blob: bytes
+    content_key: bytes | None = None
+
+
+class UnopenableVectors(AggregationError):
+    """Members whose vectors do not open here.
+
+    Attributes:
+      updates: Their ids.
+    """
+
+    def __init__(self, updates: tuple[Digest, ...]) -> None:
+        """Keeps them."""
+        super().__init__(f"{len(updates)} vectors do not open")
+        self.updates = updates
+
+
+Fetch = Callable[[JobMember], StoredVector]
+"""Gives a member's vector."""
+
+
+def recompute(
+    key: OpeningKey,
+    spec: TaskSpec,
+    job: AggregationJob,
+    before: ModelState,
+    fetch: Fetch,
+) -> PackedModel:
+    """Computes the version that a job asks for.
+
+    Args:
+      key: Opens the blobs.
+      spec: The task.
+      job: Which updates count, and with what weight.
+      before: The version that the job builds on.
+      fetch: From the store; raises `StorageError` for a blob that is not there.
+
+    Raises:
+      AggregationError: If the job names no update.
+      Closed: Naming all members whose vectors do not open.
+      ProtocolError: If a vector is malformed; it was checked at admission.
+    """
+
+    def opened(member: JobMember) -> WeightedUpdate:
+        vector = _open(key, spec, fetch(member))
+        return WeightedUpdate(vector, member.weight_q15, member.pledge)
+
+    aggregator = AGGREGATORS[spec.aggregation.strategy](spec.aggregation)
+    try:
+        return pack_model(aggregator.apply(before, map(opened, job.members)))
+    except ClosedUpdate as error:
+        raise UnopenableVectors(_closed(key, spec, job, fetch)) from error
+
+
+def _open(key: OpeningKey, spec: TaskSpec, one: StoredVector) -> Grid:
+    return open_update(key, one.update, one.blob, spec, one.content_key)
+
+
+def _closed(
+    key: OpeningKey, spec: TaskSpec, job: AggregationJob, fetch: Fetch
+) -> tuple[Digest, ...]:
+    closed = []
+    for member in job.members:
+        try:
+            _open(key, spec, fetch(member))
+        except ClosedUpdate:
+            closed.append(member.transaction)
+    return tuple(closed)

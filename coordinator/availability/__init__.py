@@ -1,0 +1,1 @@
+"""Data availability: vectors and bundles needed before a block names them."""

@@ -1,0 +1,254 @@
+"""Tasks that we vouch for: those whose bundle is here and holds what boards may run.
+
+A TASK waits for a block only once its bundle was examined, and a proposed block that
+holds one is heard by the ledger only then, like one whose vectors are missing. So no
+honest validator votes for a task whose graphs boards refuse. What a quorum decided
+without us stands. The examination depends on the bundle alone, so that all validators
+agree on it.
+"""
+
+from dataclasses import replace
+
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.execution.state_machine import apply
+from starling.coordinator.chain.node import node
+from starling.coordinator.chain.state import state_keys, transaction_codec
+from starling.coordinator.commit import block_commit
+from starling.coordinator.commit.transaction_submission import advance, submit
+from starling.coordinator.downloads import piece_download, request_scheduler
+from starling.coordinator.step.coordinator_step import CoordinatorStep
+from starling.coordinator.step.effects import ExamineBundle
+from starling.coordinator.step.events import BundleExamined
+from starling.coordinator.step.state import BundleState, WaitingTask
+from starling.coordinator.wire.frames import DIRECT_BYTES_MAX
+from starling.engine.opened_bundle import open_packed
+from starling.protocol.errors import LimitError, ProtocolError, Reason
+from starling.protocol.ids import DeviceId, Digest, H
+from starling.protocol.learning.task import TASK, TaskSpec
+from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind
+
+BUNDLES_MAX = 64
+"""Of which we remember whether they are sound, or wait to hear it."""
+HEAD_START_S = 0.5
+HEAD_START = 1.25
+"""Of the time that a bundle takes at the pace of `piece_download`, which others get to
+have it before we propose its task."""
+TASKS_WAITING_MAX = 16
+"""For one bundle."""
+KEY = b"a task that a proposed block holds: "
+"""Begins what stands for a task where other keys are of `CoordinatorState.held`, and is
+longer than those."""
+
+
+def examined(bundle: Digest, content: bytes | None) -> BundleExamined:
+    """Answers `ExamineBundle`: what boards would say of a bundle.
+
+    Args:
+      bundle: Its digest.
+      content: The packed bundle; None if it is not here.
+    """
+    if content is None:
+        return BundleExamined(bundle, absent=True)
+    try:
+        opened = open_packed(content)
+    except ProtocolError as error:
+        return BundleExamined(bundle, fault=str(error) or "refused")
+    except Exception as error:  # noqa: BLE001 - one bundle that nobody thought of would end all coordinators at once
+        return BundleExamined(bundle, fault=f"cannot be read ({type(error).__name__})")
+    return BundleExamined(
+        bundle, dimension=opened.manifest.dimension, size=len(content)
+    )
+
+
+def submit_task(turn: CoordinatorStep, envelope: Envelope) -> None:
+    """Takes a TASK of an operator of ours, whose signature was checked."""
+    _take(turn, WaitingTask(envelope))
+
+
+def task_announced(
+    turn: CoordinatorStep, who: DeviceId, message: bytes, packed: bytes
+) -> bool:
+    """Takes a transaction that another coordinator tells us of, if it is a TASK.
+
+    Returns:
+      Whether it is a new one; the ledger hears it once its bundle is sound.
+
+    Raises:
+      ProtocolError: If it is malformed, or the chain does not take it.
+    """
+    envelope = transaction_codec.unpack(packed)
+    if envelope.kind != MessageKind.TASK:
+        return False
+    envelope.check(turn.settings.gate.chain_id)
+    tip = turn.ledger.tip
+    context = tip.context(0, tip.time_ms(tip.certificate))
+    _, result = apply(tip.tree, context, envelope)
+    if result.code == Reason.ALREADY_KNOWN:
+        return False
+    if result.code:
+        raise ProtocolError(result.detail, Reason(result.code))
+    _take(turn, WaitingTask(envelope, message, who))
+    return True
+
+
+def missing_bundle(
+    turn: CoordinatorStep, envelope: Envelope
+) -> tuple[tuple[bytes, Digest], ...]:
+    """What a block with a TASK waits for: the bundle, unless it is sound.
+
+    Nothing that no operator signed is looked for: the ledger refuses its block.
+    """
+    if not _is_operators(turn, envelope):
+        return ()
+    spec = TASK.unpack(envelope.body)
+    key = (KEY + envelope.body, spec.bundle)
+    if is_sound(turn, *key):
+        return ()
+    _look(turn, spec)
+    return (key,)
+
+
+def _is_operators(turn: CoordinatorStep, envelope: Envelope) -> bool:
+    is_known = (
+        turn.ledger.tree.get(state_keys.operator_key(envelope.sender)) is not None
+    )
+    return is_known and turn.is_genuine(envelope)
+
+
+def is_sound(turn: CoordinatorStep, key: bytes, bundle: Digest) -> bool:
+    """Whether the bundle of a task, `KEY` and its packed spec, was found sound."""
+    known = turn.bundles.get(bundle)
+    if known is None or known.fault is None:
+        return False
+    return not _fault(TASK.unpack(key[len(KEY) :]), known)
+
+
+def bundle_arrived(turn: CoordinatorStep, content: bytes) -> None:
+    """Another coordinator gave us a whole; it may be a bundle in question."""
+    digest = H(content)
+    known = turn.bundles.get(digest)
+    if known is not None and known.fault is None:
+        turn.emit(ExamineBundle(digest))
+
+
+def sizes(turn: CoordinatorStep) -> list[int]:
+    """Lengths of the bundles that we still have to get."""
+    return [known.size for known in turn.bundles.values() if known.fault is None]
+
+
+def bundle_examined(turn: CoordinatorStep, event: BundleExamined) -> None:
+    """A bundle was examined: its tasks may go on, or are refused."""
+    known = turn.bundles.get(event.bundle)
+    if known is None or known.fault is not None:
+        return
+    if event.absent and not turn.ledger.alone:
+        # Who tells of a task has its bundle.
+        first = next(
+            (DeviceId(one.source) for one in known.waiting if one.source), None
+        )
+        request_scheduler.request_blob(
+            turn, request_scheduler.blob_keys([event.bundle]), first=first
+        )
+        return
+    fault = "its bundle is not here" if event.absent else event.fault
+    found = replace(
+        known, fault=fault, waiting=(), size=event.size, dimension=event.dimension
+    )
+    turn.bundles = {**turn.bundles, event.bundle: found}
+    if fault:
+        turn.report(f"bundle {event.bundle.hex()[:16]} is refused: {fault}")
+    for each in known.waiting:
+        _let_go(turn, each, found)
+
+
+def _take(turn: CoordinatorStep, waiting: WaitingTask) -> None:
+    spec = TASK.unpack(waiting.envelope.body)
+    known = _look(turn, spec)
+    if known.fault is not None:
+        _let_go(turn, waiting, known)
+        return
+    if waiting in known.waiting:
+        return
+    if len(known.waiting) >= TASKS_WAITING_MAX:
+        raise LimitError("too many tasks wait for a bundle", Reason.BUSY)
+    known = replace(known, waiting=(*known.waiting, waiting))
+    turn.bundles = {**turn.bundles, spec.bundle: known}
+
+
+def _look(turn: CoordinatorStep, spec: TaskSpec) -> BundleState:
+    """What is known of a bundle; has it examined if that is nothing."""
+    known = turn.bundles.get(spec.bundle)
+    wanted = not turn.wanted.keys().isdisjoint(
+        request_scheduler.blob_keys([spec.bundle])
+    )
+    if known is not None and (known.fault is not None or wanted):
+        return known
+    if known is None:
+        _make_room(turn)
+        known = BundleState(spec.bundle_bytes)
+        turn.bundles = {**turn.bundles, spec.bundle: known}
+    turn.emit(ExamineBundle(spec.bundle))
+    return known
+
+
+def _make_room(turn: CoordinatorStep) -> None:
+    """Forgets the oldest bundle for which no task waits.
+
+    Raises:
+      LimitError: If tasks wait for all of them.
+    """
+    if len(turn.bundles) < BUNDLES_MAX:
+        return
+    idle = [digest for digest, each in turn.bundles.items() if not each.waiting]
+    if not idle:
+        raise LimitError("too many bundles are awaited", Reason.BUSY)
+    turn.bundles = {at: one for at, one in turn.bundles.items() if at != idle[0]}
+
+
+def _let_go(turn: CoordinatorStep, waiting: WaitingTask, known: BundleState) -> None:
+    spec = TASK.unpack(waiting.envelope.body)
+    fault = _fault(spec, known)
+    if fault:
+        identity = waiting.envelope.identity(turn.settings.gate.chain_id)
+        detail = f"task {spec.name!r}: {fault}"
+        block_commit.transaction_refused(turn, identity, Reason.MALFORMED, detail)
+    elif waiting.message:
+        advance(turn, node.PeerMessage(waiting.message, waiting.source))
+    else:
+        _submit_own(turn, waiting.envelope, known.size)
+
+
+def _submit_own(turn: CoordinatorStep, envelope: Envelope, size: int) -> None:
+    """Tells the others of a task, and proposes it once they had the time to get it.
+
+    A block that names it before would wait at all of them until they pass us over.
+    """
+    if turn.ledger.alone or size <= DIRECT_BYTES_MAX:
+        submit(turn, envelope)
+        return
+    message = gossip_messages.GossipMessage(
+        gossip_messages.GossipTopic.TRANSACTION, ENVELOPE.pack(envelope)
+    )
+    turn.emit(node.SendGossip(gossip_messages.MESSAGE.pack(message)))
+    from_s = turn.now_s + HEAD_START_S + HEAD_START * size / piece_download.BYTES_PER_S
+    turn.tasks_held = (*turn.tasks_held, (from_s, envelope))
+
+
+def submit_held(turn: CoordinatorStep) -> None:
+    """Proposes the tasks whose time has come."""
+    due = [each for from_s, each in turn.tasks_held if from_s <= turn.now_s]
+    if due:
+        turn.tasks_held = tuple(
+            (from_s, each) for from_s, each in turn.tasks_held if from_s > turn.now_s
+        )
+    for envelope in due:
+        submit(turn, envelope)
+
+
+def _fault(spec: TaskSpec, known: BundleState) -> str:
+    """Why boards would not run a task, given that its bundle was examined."""
+    if known.fault:
+        return known.fault
+    if (spec.dimension, spec.bundle_bytes) != (known.dimension, known.size):
+        return f"its bundle has {known.dimension} parameters in {known.size} bytes"
+    return ""

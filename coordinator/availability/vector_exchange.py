@@ -1,0 +1,239 @@
+"""Sealed vectors that other coordinators admitted: announced, asked for, opened.
+
+An update that another coordinator announces waits for a block only once we hold its
+vector and have opened it: else a board and one coordinator could fill every proposal
+with an update that nobody else can check. A vector that our box does not open may open
+for others; they pass its content key, and the commitment shows that it is the right
+one. If our box is not what that key gives, the board is accused (DESIGN 5, Sealing).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.commit import evidence_submission
+from starling.coordinator.commit.transaction_submission import submit_upload
+from starling.coordinator.downloads import request_scheduler
+from starling.coordinator.membership import directory
+from starling.coordinator.models.model_versions import resume
+from starling.coordinator.step.coordinator_step import CoordinatorStep
+from starling.coordinator.step.effects import SendContentKey, StoreUpload
+from starling.coordinator.step.state import OWN, AdmittedUpdate, admitted_key
+from starling.coordinator.update.admission_checks import open_update
+from starling.coordinator.update.norm_bound import check_norm, norm_bound
+from starling.coordinator.wire.frames import ContentKeyAnswer, UploadAnswer
+from starling.protocol.crypto.sealed_blob import blob_digest, take_key
+from starling.protocol.errors import (
+    ClosedUpdate,
+    InvalidUpdate,
+    ProtocolError,
+    Reason,
+    SignatureError,
+    StaleUpdate,
+)
+from starling.protocol.ids import DeviceId, Digest
+from starling.protocol.learning.task import TaskSpec
+from starling.protocol.wire.envelope import Envelope
+from starling.protocol.wire.message_bodies import Contribution
+
+UPLOAD_COMES_S = 0.2
+"""That an upload may come later to us than to others, before we ask for it."""
+UPLOAD_WAITS_S = 1.0
+"""And how much longer, at each attempt, while uploads wait here that are not looked at
+yet: the answers to what is asked for would keep a busy one from them."""
+KEYS_MAX = 4096
+"""Content keys kept; one that was forgotten is asked for again."""
+
+
+def announced(turn: CoordinatorStep, who: DeviceId, packed: bytes) -> None:
+    """Another coordinator took an update that may wait for a block here, too.
+
+    Raises:
+      ProtocolError: If it is none, or nobody of the fleet signed it.
+    """
+    update = transaction_codec.unpack(packed)
+    body = transaction_codec.contribution(update.body)
+    tree, chain_id = turn.ledger.tree, turn.settings.gate.chain_id
+    device, identity = queries.owner(tree, update.sender), update.identity(chain_id)
+    held = turn.held.get(admitted_key(device, body.task, body.version))
+    known = queries.update_of(tree, body.task, device, body.version)
+    if known == identity or (held is not None and held.transaction == identity):
+        return
+    if not _may_count(turn, update, body):
+        return
+    update.check(chain_id)
+    if known is not None or held is not None:
+        evidence_submission.update_from_peer(turn, update)
+        return
+    request_later(turn, [identity], who, who)
+
+
+def request_later(
+    turn: CoordinatorStep,
+    updates: Sequence[Digest],
+    first: DeviceId | None = None,
+    source: DeviceId = OWN,
+) -> None:
+    """Wants the vectors of updates that may be on their way from the boards.
+
+    Args:
+      turn: The step.
+      updates: Their ids.
+      first: Whom to ask first.
+      source: Which coordinator named them.
+    """
+    # Elsewhere boards publish at other brokers: nothing comes here unasked.
+    patience_s = UPLOAD_WAITS_S if turn.settings.shared else 0.0
+    # Those whose vectors do not open here are asked for with their content keys.
+    closed = [key for key in request_scheduler.keys(updates) if key in turn.wanted]
+    request_scheduler.request_blob(turn, closed, source=source)
+    keys = request_scheduler.uploads(
+        update
+        for update in updates
+        if request_scheduler.keys([update])[0] not in closed
+    )
+    request_scheduler.request_blob(
+        turn, keys, UPLOAD_COMES_S, first, patience_s, source
+    )
+
+
+def _may_count(turn: CoordinatorStep, update: Envelope, body: Contribution) -> bool:
+    """Whether the chain might take an update, by its sender and base version."""
+    task, board = (
+        turn.tasks.get(body.task),
+        queries.signer(turn.ledger.tree, update.sender),
+    )
+    if task is None or board is None or board.jailed:
+        return False
+    return 0 <= task.head - body.version <= task.spec.aggregation.staleness_max
+
+
+def upload_received(
+    turn: CoordinatorStep, who: DeviceId | None, given: UploadAnswer
+) -> None:
+    """Takes the vector of an update that we asked for, from whoever gives it.
+
+    Raises:
+      ProtocolError: If it is another one, or passes not what `admission` asks.
+    """
+    chain_id = turn.settings.gate.chain_id
+    identity = given.update.identity(chain_id)
+    (key,) = request_scheduler.uploads([identity])
+    if key not in turn.wanted:
+        return
+    given.update.check(chain_id)
+    try:
+        _take(turn, identity, given.update, given.blob, None)
+    except ClosedUpdate:
+        sources = turn.wanted[key].sources
+        request_scheduler.forget(turn, [key])
+        for source in sorted(sources):
+            request_scheduler.request_blob(
+                turn, request_scheduler.keys([identity]), first=who, source=source
+            )
+        return
+    vectors_arrived(turn, [key])
+
+
+def content_key_received(
+    turn: CoordinatorStep, who: DeviceId, given: ContentKeyAnswer
+) -> None:
+    """Takes the content key of an update that our box does not open.
+
+    Raises:
+      ProtocolError: If it is not for us, or not the one that the board committed to.
+    """
+    gate = turn.settings.gate
+    update = given.update
+    identity = update.identity(gate.chain_id)
+    (key,) = request_scheduler.keys([identity])
+    if key not in turn.wanted:
+        return
+    update.check(gate.chain_id)
+    content_key = take_key(given.box, identity, gate.key, _sealing_key(turn, who))
+    _take(turn, identity, update, given.blob, content_key)
+    evidence_submission.missealed(turn, update, given.blob, content_key)
+    rest = list(turn.keys.items())[1 - KEYS_MAX :]
+    turn.keys = {**dict(rest), identity: content_key}
+    vectors_arrived(turn, [key])
+
+
+def send_content_key(
+    turn: CoordinatorStep, who: DeviceId, update: Digest, pieces: tuple[int, ...] = ()
+) -> None:
+    """Passes the content key of an update to whoever asks, if we have it."""
+    box_for, content_key = _sealing_key(turn, who), turn.keys.get(update)
+    turn.emit(SendContentKey(who, update, box_for, content_key, pieces))
+
+
+def _sealing_key(turn: CoordinatorStep, who: DeviceId) -> bytes:
+    found = directory.sealing_key(turn.ledger, who)
+    if found is None:
+        raise SignatureError("a former coordinator", Reason.NOT_AUTHORISED)
+    return found
+
+
+def _take(
+    turn: CoordinatorStep,
+    identity: Digest,
+    update: Envelope,
+    blob: bytes,
+    content_key: bytes | None,
+) -> None:
+    """Stores a vector that the chain has, or that passes admission's checks of it."""
+    evidence_submission.update_from_peer(turn, update)
+    body = transaction_codec.contribution(update.body)
+    device = queries.owner(turn.ledger.tree, update.sender)
+    known = queries.update_of(turn.ledger.tree, body.task, device, body.version)
+    task = turn.tasks.get(body.task)
+    if task is None or (known is not None and known != identity):
+        return
+    if known == identity and content_key is None:
+        if blob_digest(blob) != body.blob:
+            detail = "blob differs from its digest"
+            raise InvalidUpdate(detail, Reason.COMMITMENT_MISMATCH)
+        turn.emit(StoreUpload(identity, update, blob))
+        return
+    if known is None:
+        _check_may_enter(turn, update, body, task.spec)
+    vector = open_update(turn.settings.gate.key, update, blob, task.spec, content_key)
+    check_norm(vector, norm_bound(task.spec, body.pledge))
+    turn.emit(StoreUpload(identity, update, blob))
+    if known is None:
+        held = AdmittedUpdate(identity, body.version, body.task, turn.now_s, update)
+        turn.held = turn.held.put(admitted_key(device, body.task, body.version), held)
+        submit_upload(turn, update)
+
+
+def _check_may_enter(
+    turn: CoordinatorStep, update: Envelope, body: Contribution, spec: TaskSpec
+) -> None:
+    """Refuses to keep what enters no block: who proposes may name anything.
+
+    Raises:
+      ProtocolError: If no board of the fleet signed it, or for no recent version.
+    """
+    tree = turn.ledger.tree
+    board = queries.signer(tree, update.sender)
+    head = queries.head(tree, body.task) or 0
+    recent = 0 <= head - body.version <= spec.aggregation.staleness_max
+    if board is not None and recent:
+        return
+    identity = update.identity(turn.settings.gate.chain_id)
+    request_scheduler.forget(turn, request_scheduler.vectors([identity]))
+    if board is None:
+        raise ProtocolError("an update of no board", Reason.NOT_ENROLLED)
+    raise StaleUpdate(f"an update for version {body.version}; the head is {head}")
+
+
+def vectors_arrived(turn: CoordinatorStep, keys: Sequence[bytes]) -> None:
+    """Lets go on whoever waited for these alone."""
+    request_scheduler.forget(turn, keys)
+    gone = frozenset(keys)
+    for task in list(turn.tasks.values()):
+        if gone & task.lacking:
+            lacking = task.lacking - gone
+            give_up_at_s = turn.now_s + task.patience_s
+            task = replace(task, lacking=lacking, give_up_at_s=give_up_at_s)
+            turn.put_task(task)
+            resume(turn, task)

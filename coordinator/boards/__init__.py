@@ -1,0 +1,1 @@
+"""Replies to boards: leases, refusals, proofs of finality."""

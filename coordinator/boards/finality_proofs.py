@@ -1,0 +1,171 @@
+"""Proofs that boards ask for: a version's manifest, and an update's finality."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+from starling.coordinator.chain.node.node import ChainState
+from starling.coordinator.step.state import TaskState
+from starling.protocol.chain.blocks import (
+    CERTIFICATE,
+    HEADER,
+    Block,
+    Certificate,
+    Header,
+)
+from starling.protocol.chain.board_statement import BoardStatement, board_key, head_key
+from starling.protocol.chain.light_client import (
+    FinalityProof,
+    ModelManifest,
+    ValidatorSetTransition,
+    task_key,
+    version_key,
+)
+from starling.protocol.crypto import merkle
+from starling.protocol.ids import DeviceId, Digest, TaskId
+from starling.protocol.schema.msgpack_codec import encode
+from starling.protocol.wire.envelope import Envelope
+
+_ARRAY_OF_6 = b"\x96"
+"""msgpack's header of an array of six: the fields of `FinalityProof`."""
+
+
+def manifest(
+    ledger: ChainState,
+    task: TaskState,
+    handovers: tuple[ValidatorSetTransition, ...] = (),
+) -> ModelManifest | None:
+    """The newest version of a task, proven under the newest header.
+
+    Args:
+      ledger: The chain.
+      task: Which task.
+      handovers: What leads boards to that header's validators.
+
+    Returns:
+      None before the first block.
+    """
+    if ledger.header is None or ledger.certificate is None:
+        return None
+    return ModelManifest(
+        task.number,
+        task.head,
+        task.model,
+        ledger.header,
+        ledger.certificate,
+        ledger.tree.prove(version_key(task.number, task.head)),
+        ledger.tree.prove(task_key(task.number)),
+        handovers,
+    )
+
+
+def statement(
+    ledger: ChainState, device: DeviceId, task: TaskId, asked: Digest
+) -> BoardStatement | None:
+    """A board's record, proven under the newest header.
+
+    Args:
+      ledger: The chain.
+      device: Whose; it is registered.
+      task: Whose head goes with it; it is published.
+      asked: Id of the check-in that asks for it.
+
+    Returns:
+      None before the first block.
+    """
+    if ledger.header is None or ledger.certificate is None:
+        return None
+    record = ledger.tree.prove(board_key(device))
+    progress = ledger.tree.prove(head_key(task))
+    return BoardStatement(asked, ledger.header, ledger.certificate, record, progress)
+
+
+def final(
+    envelope: Envelope,
+    header: Header,
+    certificate: Certificate,
+    index: int,
+    paths: Sequence[tuple[Digest, ...]],
+) -> FinalityProof:
+    """That the transaction at `index` stands in a certified block."""
+    return FinalityProof(envelope, header, certificate, index, len(paths), paths[index])
+
+
+@dataclass(frozen=True)
+class BlockProofs:
+    """Packs the finality proofs of one block's transactions.
+
+    A packed `FinalityProof` is an array of its packed fields, so that header and
+    certificate are packed once for a block instead of once for each of its updates.
+    """
+
+    transactions: tuple[bytes, ...]
+    header: bytes
+    certificate: bytes
+    paths: Sequence[tuple[Digest, ...]]
+
+    @classmethod
+    def of(cls, block: Block, certificate: Certificate) -> "BlockProofs":
+        """Prepares the proofs of a block."""
+        return cls(
+            block.transactions,
+            HEADER.pack(block.header),
+            CERTIFICATE.pack(certificate),
+            AuditPaths(block.transactions),
+        )
+
+    def packed(self, index: int) -> bytes:
+        """`FINAL.pack` of the proof that the transaction at `index` is final."""
+        place = encode(index) + encode(len(self.transactions))
+        return b"".join(
+            (
+                _ARRAY_OF_6,
+                self.transactions[index],
+                self.header,
+                self.certificate,
+                place,
+                encode(self.paths[index]),
+            )
+        )
+
+
+class AuditPaths(Sequence[tuple[Digest, ...]]):
+    """The audit paths of all entries, over a tree that is hashed once.
+
+    `merkle.path` hashes the whole tree for each entry, which is quadratic for a block.
+    """
+
+    def __init__(self, entries: Sequence[bytes]) -> None:
+        """Hashes the tree."""
+        level = [merkle.leaf_hash(entry) for entry in entries]
+        self._levels = [level]
+        while len(level) > 1:
+            pairs = range(0, len(level) - 1, 2)
+            above = [merkle.node_hash(level[left], level[left + 1]) for left in pairs]
+            # A level's odd last node moves up unchanged.
+            level = above + level[2 * len(above) :]
+            self._levels.append(level)
+
+    def __len__(self) -> int:
+        """How many entries there are."""
+        return len(self._levels[0])
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Digest, ...]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[Digest, ...]]: ...
+
+    def __getitem__(
+        self, index: int | slice
+    ) -> tuple[Digest, ...] | Sequence[tuple[Digest, ...]]:
+        """The path of one entry, from its leaf upwards; or those of several."""
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        path = []
+        place = range(len(self))[index]
+        for level in self._levels[:-1]:
+            if place ^ 1 < len(level):
+                path.append(level[place ^ 1])
+            place //= 2
+        return tuple(path)

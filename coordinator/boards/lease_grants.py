@@ -1,0 +1,198 @@
+"""Check-ins and leases: from a board that is ready to a board that may send."""
+
+from starling.coordinator.boards import finality_proofs
+from starling.coordinator.chain.state import queries
+from starling.coordinator.leases.lease_table import Grant, draw_for
+from starling.coordinator.membership import directory, responder_selection
+from starling.coordinator.step.coordinator_step import CoordinatorStep
+from starling.coordinator.step.state import TaskState, admitted_key
+from starling.protocol.chain.board_statement import STATEMENT
+from starling.protocol.dataclass_replace import evolve
+from starling.protocol.errors import InvalidUpdate, Reason, StaleUpdate
+from starling.protocol.ids import DeviceId, Digest, Version, device_id
+from starling.protocol.learning.task import AggregationPolicy, TaskSpec
+from starling.protocol.wire.envelope import MessageKind
+from starling.protocol.wire.message_bodies import LEASE, CheckIn, Lease
+
+BACKLOG_BUFFERS = 2
+"""Buffers of updates that may wait, admitted or on the chain, before leases pause."""
+
+
+def check_in(
+    turn: CoordinatorStep, device: DeviceId, said: CheckIn, counter: int
+) -> None:
+    """A board is ready: it gets a lease, or waits for one.
+
+    Raises:
+      InvalidUpdate: `UNKNOWN_TASK`, `STALE`, `POLICY_MISMATCH`, or `ALREADY_KNOWN`
+        when its update for this base version was taken already.
+    """
+    task = turn.tasks.get(said.task)
+    if task is None:
+        raise InvalidUpdate(f"no task {said.task}", Reason.UNKNOWN_TASK)
+    head = queries.head(turn.ledger.tree, said.task) or 0
+    staleness = head - said.version
+    if staleness < 0:
+        raise InvalidUpdate("its version is not final here yet", Reason.BUSY)
+    if staleness > task.spec.aggregation.staleness_max:
+        raise StaleUpdate(f"version {said.version}, the newest is {head}")
+    if said.pledge not in task.spec.pledges:
+        raise InvalidUpdate("not a size to pledge", Reason.POLICY_MISMATCH)
+    if contributed(turn, device, said.task, said.version):
+        raise InvalidUpdate("has its update for this version", Reason.ALREADY_KNOWN)
+    granted = task.leases.granted.get(device)
+    if granted is not None and granted.version == said.version:
+        turn.send(device, granted.envelope)
+        return
+    draw = draw_for(turn.settings.selection_seed, device, counter)
+    # A board that took a newer version gives its older lease back.
+    leases = task.leases.release(device)
+    leases = leases.wait(device, said, turn.settings.selection, draw)
+    turn.put_task(evolve(task, leases=leases))
+    grant_free(turn, turn.tasks[task.number])
+
+
+def state(
+    turn: CoordinatorStep, device: DeviceId, said: CheckIn, asked: Digest
+) -> None:
+    """Proves to a board what the chain knows of it, for it to compare."""
+    if said.task not in turn.tasks:
+        return
+    statement = finality_proofs.statement(turn.ledger, device, said.task, asked)
+    if statement is not None:
+        turn.tell(device, MessageKind.STATEMENT, STATEMENT.pack(statement))
+
+
+def moved_on(turn: CoordinatorStep, device: DeviceId, said: CheckIn) -> None:
+    """A board asks another one of us for a newer version.
+
+    What it has here for an older one it will not use: a place that was kept for it
+    until the lease ends would be lost to everybody.
+    """
+    task = turn.tasks.get(said.task)
+    if task is None:
+        return
+    granted, asked = task.leases.granted.get(device), task.leases.asked(device)
+    leases = task.leases
+    if granted is not None and granted.version < said.version:
+        leases = leases.release(device)
+    if asked is not None and asked.version < said.version:
+        leases = leases.stop_waiting(device)
+    if leases is not task.leases:
+        grant_free(turn, evolve(task, leases=leases))
+
+
+def lease_places(turn: CoordinatorStep, spec: TaskSpec) -> int:
+    """Our share of the leases: C over the coordinators that are alive, rounded up."""
+    own = directory.own_id(turn.ledger)
+    members = [device_id(public) for public in directory.public_keys(turn.ledger)]
+    others = sum(
+        who != own and responder_selection.is_alive(turn, who) for who in members
+    )
+    return -(-spec.aggregation.leases // (1 + others))
+
+
+def share_lease_places(turn: CoordinatorStep) -> None:
+    """Takes over the share of who fell silent; gives it back as leases end."""
+    if turn.ledger.alone:
+        return
+    for task in list(turn.tasks.values()):
+        places = lease_places(turn, task.spec)
+        if places != task.leases.places:
+            leases = evolve(task.leases, places=places)
+            grant_free(turn, evolve(task, leases=leases))
+
+
+def grant_free(turn: CoordinatorStep, task: TaskState) -> None:
+    """Gives away every free place while somebody waits who may train now."""
+    policy = task.spec.aggregation
+    # Whoever trained beyond this would only add to the queue, and come out stale.
+    room = BACKLOG_BUFFERS * policy.buffer - _backlog(turn, task)
+    herd_most = _herd_most(policy)
+    while room > 0 and (found := task.leases.next_waiting()) is not None:
+        device, said = found
+        full = task.leases.dealt.get(said.version, 0) >= herd_most
+        if full and said.version == task.head:
+            break
+        if full or task.head - said.version > policy.staleness_max:
+            # It asks again for the newest version, as soon as it has it.
+            task = evolve(task, leases=task.leases.stop_waiting(device))
+            continue
+        room -= 1
+        number = turn.counter
+        lease = Lease(device, task.number, said.version, number, turn.settings.lease_s)
+        envelope = turn.sign(MessageKind.LEASE, LEASE.pack(lease))
+        ends_at_s = turn.now_s + turn.settings.lease_s
+        grant = Grant(said.version, envelope, turn.now_s, ends_at_s)
+        task = evolve(task, leases=task.leases.grant(device, grant))
+        turn.send(device, envelope)
+    turn.put_task(task)
+
+
+def _herd_most(policy: AggregationPolicy) -> int:
+    """Most leases that one coordinator gives for one base version.
+
+    A buffer and a half: enough to fill the next version though some come late, and not
+    so many that several versions in a row add what is nearly the same step. It is not
+    divided among coordinators: all boards of a small fleet may be one coordinator's.
+    """
+    return -(-3 * policy.buffer // 2)
+
+
+def _backlog(turn: CoordinatorStep, task: TaskState) -> int:
+    """Updates that wait for a version: on the chain, and admitted here before that."""
+    progress = queries.progress(turn.ledger.tree, task.number)
+    return len(turn.held) + (progress.pending if progress is not None else 0)
+
+
+def delivered(turn: CoordinatorStep, device: DeviceId, task: TaskState) -> None:
+    """A board's update was taken: its place is for the next one.
+
+    Not so in a synchronous task, where no older update counts: whoever got the place
+    now would spend privacy on an update that comes too late.
+    """
+    if task.spec.aggregation.staleness_max > 0:
+        leases = task.leases.use(device, turn.now_s).stop_waiting(device)
+        if leases is not task.leases:
+            grant_free(turn, evolve(task, leases=leases))
+
+
+def release_stale(turn: CoordinatorStep, task: TaskState) -> None:
+    """After a new version: frees the places of leases that are for too old ones.
+
+    Whoever waits may go on, too: what was given for the version before no longer
+    counts against the newest.
+    """
+    oldest = Version(max(0, task.head - task.spec.aggregation.staleness_max))
+    leases = task.leases
+    for device, grant in leases.granted.items():
+        if grant.version < oldest:
+            leases = leases.release(DeviceId(device))
+    grant_free(turn, evolve(task, leases=leases.forget(oldest)))
+
+
+def release(turn: CoordinatorStep, device: DeviceId, task: TaskState) -> None:
+    """A board is gone: its place is for the next one."""
+    leases = task.leases.release(device).stop_waiting(device)
+    if leases is not task.leases:
+        grant_free(turn, evolve(task, leases=leases))
+
+
+def expire(turn: CoordinatorStep) -> None:
+    """Frees the places of leases that have ended."""
+    for task in list(turn.tasks.values()):
+        leases = task.leases.expire(turn.now_s)
+        if leases is not task.leases:
+            ended = len(task.leases.granted) - len(leases.granted)
+            if ended:
+                turn.report(f"task {task.number}: {ended} leases ended unused")
+            grant_free(turn, evolve(task, leases=leases))
+
+
+def contributed(
+    turn: CoordinatorStep, device: DeviceId, task: int, version: Version
+) -> bool:
+    """Whether a board has an update for a base version, or has forfeited it."""
+    if turn.held.get(admitted_key(device, task, version)) is not None:
+        return True
+    return queries.update_of(turn.ledger.tree, task, device, version) is not None

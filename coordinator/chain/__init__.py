@@ -1,0 +1,1 @@
+"""The replicated chain: consensus, gossip, execution, storage and verification."""

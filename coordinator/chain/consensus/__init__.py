@@ -1,0 +1,1 @@
+"""Tendermint for one height: rounds, vote set, proposer order, proof of lock."""

@@ -1,0 +1,94 @@
+"""What carries a lock on: into the next proposal, to other validators, over a restart.
+
+Source: arXiv:1807.04938v3, page 6, lines 15 to 18, 28 and 38; deviations D1 and D2 of
+docs/consensus.md.
+"""
+
+from dataclasses import replace
+
+from starling.coordinator.chain.consensus.round_state import (
+    RoundState,
+    RoundStep,
+    ValidatorContext,
+)
+from starling.coordinator.chain.gossip_messages import VoteJournalEntry
+from starling.protocol.chain.blocks import (
+    Certificate,
+    Proposal,
+    VoteType,
+    check_certificate,
+)
+from starling.protocol.errors import ProofError
+from starling.protocol.ids import BlockHash
+
+
+def to_offer(
+    party: ValidatorContext, state: RoundState
+) -> tuple[BlockHash, Certificate] | None:
+    """Lines 15 and 16: the valid block with its prevotes; None if there is none."""
+    if state.valid is None:
+        return None
+    kind, number = VoteType.PREVOTE, state.valid_round
+    proof = state.ballots.certificate(number, kind, state.valid, party.quorum)
+    assert proof is not None, "a valid value keeps its prevotes"
+    return state.valid, proof
+
+
+def check_proof_of_lock(party: ValidatorContext, proposal: Proposal) -> None:
+    """Deviation D1: a proposal made again brings the prevotes of its valid round.
+
+    Raises:
+      ProofError, SignatureError: If it does not, or brings others.
+    """
+    proof = proposal.proof_of_lock
+    if proposal.valid_round == 0:
+        if proof is not None:
+            raise ProofError("a fresh proposal with a proof of lock")
+        return
+    if proposal.parent is not None:
+        raise ProofError("a proposal made again that is dated anew")
+    if proposal.valid_round > proposal.round or proof is None:
+        raise ProofError("a proposal made again without its prevotes")
+    named = (proof.height, proof.round, proof.block_id)
+    if named != (proposal.height, proposal.valid_round - 1, proposal.block_id):
+        raise ProofError("a proof of lock for something else")
+    check_polka(party, proof)
+
+
+def check_polka(party: ValidatorContext, polka: Certificate) -> None:
+    """Checks a quorum of prevotes of the height; they rely on one round (D2).
+
+    Raises:
+      ProofError, SignatureError: If it is none.
+    """
+    if len(set(polka.extras)) != 1:
+        raise ProofError("prevotes that rely on different rounds")
+    validators, kind = party.roster.validators, VoteType.PREVOTE
+    check_certificate(polka, party.chain_id, validators, party.fault_model, kind)
+
+
+def retake(state: RoundState, entry: VoteJournalEntry) -> RoundState:
+    """Goes on from what the journal says that we did; entries come in their order.
+
+    A restart must look like a pause: the same votes stand, the same block is locked.
+    The entry's proposal, if it has one, was counted in before.
+    """
+    vote = entry.vote
+    if vote is None:
+        number = entry.proposal.round if entry.proposal is not None else 0
+        return replace(state, round=number, step=RoundStep.PROPOSE)
+    ballots = state.ballots.with_vote(vote, vote.round)
+    if entry.proof is not None:
+        ballots = ballots.with_polka(entry.proof)
+    state = replace(state, ballots=ballots)
+    if vote.vote_type == VoteType.PREVOTE:
+        return replace(state, round=vote.round, step=RoundStep.PREVOTE)
+    if entry.proof is not None and vote.block_id is not None:
+        state = replace(
+            state,
+            locked=vote.block_id,
+            locked_round=vote.round,
+            valid=vote.block_id,
+            valid_round=vote.round,
+        )
+    return replace(state, round=vote.round, step=RoundStep.PRECOMMIT)

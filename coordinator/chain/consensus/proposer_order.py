@@ -1,0 +1,44 @@
+"""Who decides a height, and in which order they lead its rounds."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from starling.protocol.chain.genesis import ValidatorSet
+
+
+@dataclass(frozen=True)
+class ProposerSchedule:
+    """The validators of one height.
+
+    Attributes:
+      validators: The set whose hash the height's header carries; votes name its
+        members by their place in it.
+      order: All of those places; round r is led by the r-th, over and over.
+    """
+
+    validators: ValidatorSet
+    order: tuple[int, ...]
+
+    def proposer(self, number: int) -> int:
+        """Who leads a round."""
+        return self.order[number % len(self.order)]
+
+    def missed(self, proposer: int) -> tuple[int, ...]:
+        """Who had a turn before the proposer of the height's block, and made none."""
+        return self.order[: self.order.index(proposer)]
+
+
+def turns(count: int, height: int, passed_over: Collection[int]) -> tuple[int, ...]:
+    """The order of a height: everybody in turn, those that are passed over last.
+
+    Args:
+      count: How many validators there are.
+      height: Each height another one comes first.
+      passed_over: Places of validators that missed a turn and did not come back.
+
+    Returns:
+      A permutation of all places, whatever is passed over.
+    """
+    everybody = [(height + place) % count for place in range(count)]
+    # Sorting is stable: among themselves they keep their turns.
+    return tuple(sorted(everybody, key=lambda place: place in passed_over))

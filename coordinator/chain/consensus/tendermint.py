@@ -1,0 +1,349 @@
+"""Tendermint Algorithm 1 as a pure state machine for one height.
+
+The rules carry the numbers of the paper's lines. They are level-triggered: after every
+input all of them are tried in turn until none fires, so that the order in which
+messages arrive does not matter. What differs from the paper, and why that is safe,
+stands in docs/consensus.md under D1 to D8.
+
+Source: Buchman, Kwon, Milosevic, "The latest gossip on BFT consensus",
+arXiv:1807.04938v3, page 6.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from starling.coordinator.chain.consensus.round_state import (
+    NEVER,
+    CastVote,
+    ClockReading,
+    Decide,
+    Firing,
+    Output,
+    Propose,
+    RoundState,
+    RoundStep,
+    ValidatorContext,
+)
+from starling.coordinator.chain.consensus.vote_set import BlockCandidate
+from starling.protocol.chain.blocks import (
+    TIME_MS_MAX,
+    Certificate,
+    Vote,
+    VoteType,
+    vote_bytes,
+)
+from starling.protocol.ids import BlockHash
+
+Rule = Callable[[ValidatorContext, RoundState, ClockReading], Firing | None]
+
+
+def advance(
+    party: ValidatorContext,
+    state: RoundState,
+    moment: ClockReading,
+    rules: tuple[Rule, ...] | None = None,
+) -> Firing:
+    """Lets all rules fire until none does; stops after a decision.
+
+    Args:
+      party: Who we are and with whom we decide; without an index, as a validator that
+        must not vote, we only follow.
+      state: Before.
+      moment: The clocks.
+      rules: Other rules than `RULES`, to see that tests notice a wrong one.
+    """
+    if rules is None:
+        rules = RULES if party.index is not None else FOLLOWING
+    outputs: list[Output] = []
+    fired = state.step is not RoundStep.NEW_HEIGHT or state.ballots.delivered
+    while fired:
+        fired = False
+        for rule in rules:
+            firing = rule(party, state, moment)
+            if firing is None:
+                continue
+            state, more = firing
+            outputs.extend(more)
+            if any(isinstance(output, Decide) for output in more):
+                return state, tuple(outputs)
+            fired = True
+            break
+    return state, tuple(outputs)
+
+
+def start_round(
+    party: ValidatorContext, state: RoundState, moment: ClockReading, number: int
+) -> Firing:
+    """Lines 11 to 21: StartRound(round)."""
+    mine = party.index is not None and party.index == party.proposer(number)
+    wait_s = party.timeouts.of_proposal(number)
+    state = replace(
+        state,
+        round=number,
+        step=RoundStep.PROPOSE,
+        propose_at_s=moment.now_s + wait_s,
+        prevote_at_s=None,
+        precommit_at_s=None,
+    )
+    if mine and number not in state.ballots.proposals:
+        return state, (Propose(state.height, number),)
+    return state, ()
+
+
+def _line_22(
+    party: ValidatorContext, state: RoundState, moment: ClockReading
+) -> Firing | None:
+    """Lines 22 to 27: prevote on a fresh proposal."""
+    candidate = state.ballots.proposals.get(state.round)
+    if state.step is not RoundStep.PROPOSE or candidate is None:
+        return None
+    if candidate.proposal.valid_round != 0:
+        return None
+    block_id = candidate.proposal.block_id
+    free = state.locked_round == -1 or state.locked == block_id
+    return _prevote(party, state, block_id if candidate.valid and free else None)
+
+
+def _line_28(
+    party: ValidatorContext, state: RoundState, moment: ClockReading
+) -> Firing | None:
+    """Lines 28 to 33: prevote on a proposal made again with its prevotes."""
+    candidate = state.ballots.proposals.get(state.round)
+    if state.step is not RoundStep.PROPOSE or candidate is None:
+        return None
+    block_id = candidate.proposal.block_id
+    valid_round = candidate.proposal.valid_round - 1
+    if not 0 <= valid_round < state.round:
+        return None
+    polka = _polka(party, state, valid_round, block_id)
+    if polka is None:
+        return None
+    free = state.locked_round <= valid_round or state.locked == block_id
+    if not (candidate.valid and free):
+        return _prevote(party, state, None)
+    return _prevote(party, state, block_id, polka)
+
+
+def _line_34(
+    party: ValidatorContext, state: RoundState, moment: ClockReading
+) -> Firing | None:
+    """Lines 34 and 35: any quorum of prevotes starts the clock."""
+    if state.step is not RoundStep.PREVOTE or state.prevote_at_s is not None:
+        return None
+    if len(state.ballots.cast(state.round, VoteType.PREVOTE)) < party.quorum:
+        return None
+    at_s = moment.now_s + party.timeouts.of_votes(state.round)
+    return replace(state, prevote_at_s=at_s), ()
+
+
+def _line_36(
+    party: ValidatorContext, state: RoundState, moment: ClockReading
+) -> Firing | None:
+    """Lines 36 to 43: a quorum of prevotes for a valid proposal locks it.
+
+    Deviation D2: they must rely on the round that the proposal names.
+    """
+    if state.step < RoundStep.PREVOTE or state.valid_round >= state.round:
+        return None
+    for candidate in state.ballots.candidates(state.round):
+        block_id = candidate.proposal.block_id
+        polka = _polka(party, state, state.round, block_id)
+        if polka is None or not candidate.valid:
+            continue
+        if set(polka.extras) != {candidate.proposal.valid_round}:
+            continue
+        first = state.step is RoundStep.PREVOTE
+        state = replace(state, valid=block_id, valid_round=state.round)
+        if not first:
+            return state, ()
+        state = replace(state, locked=block_id, locked_round=state.round)
+        return _precommit(party, state, moment, block_id, polka, candidate)
+    return None
+
+
+def _line_42(
+    party: ValidatorContext, state: RoundState, moment: ClockReading
+) -> Firing | None:
+    """Lines 42 and 43 for a quorum of prevotes that came after its round.
+
+    Deviation D8: the paper's gossip brings it in time, a bus with liars may not. It
+    says what we offer next, and frees and locks nothing.
+    """
+    del moment
+    over = state.round + (state.step is RoundStep.PRECOMMIT)
+    for number in range(over - 1, state.valid_round, -1):
+        polka = state.ballots.polka_of(number, party.quorum)
+        if polka is None or len(set(polka.extras)) != 1:
+            continue
+        candidate = state.ballots.candidate_for(polka.block_id)
+        if candidate is not None and candidate.valid:
+            return replace(state, valid=polka.block_id, valid_round=number), ()
+    return None
+
+
+def _line_44(
+    party: ValidatorContext, state: RoundState, moment: ClockReading
+) -> Firing | None:
+    """Lines 44 to 46: a quorum for nil. It unlocks nothing, unlike CometBFT's."""
+    if state.step is not RoundStep.PREVOTE:
+        return None
+    if state.ballots.count(state.round, VoteType.PREVOTE, None) < party.quorum:
+        return None
+    return _precommit(party, state, moment, None)
+
+
+def _line_47(
+    party: ValidatorContext, state: RoundState, moment: ClockReading
+) -> Firing | None:
+    """Lines 47 and 48: any quorum of precommits starts the clock."""
+    if state.step is RoundStep.NEW_HEIGHT or state.precommit_at_s is not None:
+        return None
+    if len(state.ballots.cast(state.round, VoteType.PRECOMMIT)) < party.quorum:
+        return None
+    at_s = moment.now_s + party.timeouts.of_votes(state.round)
+    return replace(state, precommit_at_s=at_s), ()
+
+
+def _line_49(
+    party: ValidatorContext, state: RoundState, moment: ClockReading
+) -> Firing | None:
+    """Lines 49 to 54: a quorum of precommits in any round decides."""
+    del moment
+    certificate = state.ballots.committed(party.quorum)
+    if certificate is None:
+        return None
+    candidate = state.ballots.candidate_for(certificate.block_id)
+    if candidate is not None and candidate.valid:
+        return state, (Decide(certificate),)
+    if state.ballots.delivered:
+        # It came as a decision, with a block that was checked on arrival.
+        return state, (Decide(certificate),)
+    return None
+
+
+def _line_55(
+    party: ValidatorContext, state: RoundState, moment: ClockReading
+) -> Firing | None:
+    """Lines 55 and 56: somebody correct is in a later round (deviation D5)."""
+    claimed = state.ballots.claimed_rounds()
+    if len(claimed) < party.skip or claimed[party.skip - 1] <= state.round:
+        return None
+    return start_round(party, state, moment, claimed[party.skip - 1])
+
+
+def _line_57(
+    party: ValidatorContext, state: RoundState, moment: ClockReading
+) -> Firing | None:
+    """Lines 57 to 60: no proposal came in time."""
+    if not _due(state.propose_at_s, moment):
+        return None
+    state = replace(state, propose_at_s=NEVER)
+    if state.step is not RoundStep.PROPOSE:
+        return state, ()
+    return _prevote(party, state, None)
+
+
+def _line_61(
+    party: ValidatorContext, state: RoundState, moment: ClockReading
+) -> Firing | None:
+    """Lines 61 to 64: no quorum of equal prevotes came in time."""
+    if not _due(state.prevote_at_s, moment):
+        return None
+    state = replace(state, prevote_at_s=NEVER)
+    if state.step is not RoundStep.PREVOTE:
+        return state, ()
+    return _precommit(party, state, moment, None)
+
+
+def _line_65(
+    party: ValidatorContext, state: RoundState, moment: ClockReading
+) -> Firing | None:
+    """Lines 65 to 67: no decision came in time, the next round begins."""
+    if not _due(state.precommit_at_s, moment):
+        return None
+    return start_round(party, state, moment, state.round + 1)
+
+
+RULES: tuple[Rule, ...] = (
+    _line_49,
+    _line_28,
+    _line_22,
+    _line_36,
+    _line_42,
+    _line_44,
+    _line_34,
+    _line_47,
+    _line_55,
+    _line_57,
+    _line_61,
+    _line_65,
+)
+
+
+FOLLOWING: tuple[Rule, ...] = (_line_49, _line_42, _line_55)
+"""What is left for somebody who does not vote: to decide, and to keep up."""
+
+
+def _due(at_s: float | None, moment: ClockReading) -> bool:
+    return at_s is not None and at_s <= moment.now_s
+
+
+def _polka(
+    party: ValidatorContext, state: RoundState, number: int, block_id: BlockHash
+) -> Certificate | None:
+    return state.ballots.certificate(number, VoteType.PREVOTE, block_id, party.quorum)
+
+
+def _prevote(
+    party: ValidatorContext,
+    state: RoundState,
+    block_id: BlockHash | None,
+    proof: Certificate | None = None,
+) -> Firing:
+    candidate = state.ballots.proposals.get(state.round)
+    # Deviation D2: the vote says which round's prevotes it relies on.
+    relied = 0
+    if block_id is not None and candidate is not None:
+        relied = candidate.proposal.valid_round
+    state = replace(state, step=RoundStep.PREVOTE)
+    state, vote = _cast(party, state, VoteType.PREVOTE, block_id, relied)
+    return state, (CastVote(vote, proof),) if vote is not None else ()
+
+
+def _precommit(
+    party: ValidatorContext,
+    state: RoundState,
+    moment: ClockReading,
+    block_id: BlockHash | None,
+    proof: Certificate | None = None,
+    locked: BlockCandidate | None = None,
+) -> Firing:
+    state = replace(state, step=RoundStep.PRECOMMIT)
+    kind = VoteType.PRECOMMIT
+    # A board without a battery wakes up in 1970, or anywhere.
+    now_ms = min(TIME_MS_MAX, max(0, moment.now_ms))
+    state, vote = _cast(party, state, kind, block_id, now_ms)
+    return state, (CastVote(vote, proof, locked),) if vote is not None else ()
+
+
+def _cast(
+    party: ValidatorContext,
+    state: RoundState,
+    kind: VoteType,
+    block_id: BlockHash | None,
+    extra: int,
+) -> tuple[RoundState, Vote | None]:
+    """Signs an own vote. The step has moved on, so that it is the round's only one."""
+    if party.index is None:
+        return state, None
+    known = state.ballots.cast(state.round, kind).get(party.index)
+    assert known is None, "the step allows one vote of a type per round"
+    signed = vote_bytes(
+        party.chain_id, kind, state.height, state.round, block_id, extra
+    )
+    signature = party.key.sign(signed)
+    vote = Vote(
+        kind, state.height, state.round, block_id, extra, party.index, signature
+    )
+    ballots = state.ballots.with_vote(vote, state.round)
+    return replace(state, ballots=ballots), vote

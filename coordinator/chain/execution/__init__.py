@@ -1,0 +1,1 @@
+"""Execution: the state machine over a block, and building and validating blocks."""

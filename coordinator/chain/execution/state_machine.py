@@ -1,0 +1,191 @@
+"""The state machine: what a transaction does to the state, and a block's transactions.
+
+Pure and in integers only; nothing iterates a set, a tie is broken by order on the
+chain. A transaction that is refused changes nothing and never stands in a valid block.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from starling.coordinator.chain.governance import (
+    board_registry,
+    chain_parameters,
+    credit_accounts,
+    expiry,
+    governance_proposals,
+    learners,
+    proposer_absence,
+    slashing,
+    validator_set,
+)
+from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state.overlay import (
+    BlockContext,
+    ChainEvent,
+    Changes,
+    StateOverlay,
+)
+from starling.coordinator.chain.training import (
+    attestation,
+    attestation_mismatch,
+    scores,
+    version_cut,
+)
+from starling.protocol.chain.genesis import Genesis
+from starling.protocol.crypto.state_tree import StateTree
+from starling.protocol.errors import ProtocolError, Reason
+from starling.protocol.ids import Digest
+from starling.protocol.wire.envelope import TRANSACTION_KINDS, Envelope, MessageKind
+
+Rule = Callable[[StateOverlay, BlockContext, Envelope, Digest], None]
+
+RULES: dict[MessageKind, Rule] = {
+    MessageKind.REGISTER: board_registry.register,
+    MessageKind.REVOKE: board_registry.revoke,
+    MessageKind.TASK: version_cut.publish,
+    MessageKind.UPDATE: version_cut.update,
+    MessageKind.ATTEST: attestation.attest,
+    MessageKind.EVIDENCE: slashing.accuse,
+    MessageKind.ROTATE: board_registry.rotate,
+    MessageKind.OPERATOR: governance_proposals.change_operators,
+    MessageKind.PRESENT: proposer_absence.present,
+    MessageKind.FUND: credit_accounts.fund,
+    MessageKind.TRANSFER: credit_accounts.transfer,
+    MessageKind.UNJAIL: slashing.unjail,
+    MessageKind.RELEASE: slashing.release,
+    MessageKind.SCORE: scores.score,
+    MessageKind.VALSET: validator_set.change_validators,
+    MessageKind.PARAM: chain_parameters.change_parameter,
+    MessageKind.UPGRADE: chain_parameters.upgrade,
+    MessageKind.FORFEIT: version_cut.forfeit,
+    MessageKind.LEARNER: learners.change,
+}
+"""One rule per kind of transaction."""
+
+assert set(RULES) == TRANSACTION_KINDS
+
+
+@dataclass(frozen=True)
+class TxResult:
+    """What became of a transaction.
+
+    Attributes:
+      identity: Its id.
+      code: 0, or the `Reason` why it is refused.
+      detail: For the log; empty if it is not refused.
+    """
+
+    identity: Digest
+    code: int
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class BlockExecution:
+    """What a block's transactions do.
+
+    Attributes:
+      tree: The state after it.
+      changes: What differs from the state before.
+      accepted: The transactions that applied, in order.
+      results: One per transaction that was tried, in order.
+      happenings: What others act upon, in order.
+    """
+
+    tree: StateTree
+    changes: Changes
+    accepted: tuple[Envelope, ...]
+    results: tuple[TxResult, ...]
+    happenings: tuple[ChainEvent, ...]
+
+
+def genesis_tree(genesis: Genesis) -> StateTree:
+    """The state before the first block."""
+    operators = set(genesis.operators)
+    changes: Changes = {state_keys.operator_key(key): b"" for key in sorted(operators)}
+    changes[state_keys.OPERATORS_KEY] = state_keys.pack_number(len(operators))
+    changes.update(credit_accounts.genesis_entries(genesis))
+    return StateTree().update(changes)
+
+
+def apply(
+    tree: queries.StateReader, context: BlockContext, envelope: Envelope
+) -> tuple[Changes, TxResult]:
+    """Applies one transaction whose signature was checked.
+
+    Args:
+      tree: The state before; it is not changed.
+      context: The block it stands in.
+      envelope: The transaction.
+
+    Returns:
+      The changes, none if it is refused, and the result.
+    """
+    draft = StateOverlay(tree)
+    return draft.changes, _apply(draft, context, envelope)
+
+
+def _apply(draft: StateOverlay, context: BlockContext, envelope: Envelope) -> TxResult:
+    identity = envelope.identity(context.chain_id)
+    try:
+        _rule_of(envelope)(draft, context, envelope, identity)
+    except ProtocolError as error:
+        draft.changes.clear()
+        draft.happenings.clear()
+        return TxResult(identity, error.reason, str(error))
+    return TxResult(identity, 0)
+
+
+def _rule_of(envelope: Envelope) -> Rule:
+    for kind, rule in RULES.items():
+        if kind == envelope.kind:
+            return rule
+    raise ProtocolError(f"kind {envelope.kind}", Reason.UNKNOWN_KIND)
+
+
+def _follow_set(block: StateOverlay, context: BlockContext) -> None:
+    """At the end of a set's first block: what was of who left goes, jobs are counted.
+
+    All other blocks only compare their height.
+    """
+    left = validator_set.left(block, context)
+    if left is None:
+        return
+    proposer_absence.forget(block, left)
+    attestation_mismatch.forget(block, left)
+    attestation.count_anew(block, context)
+
+
+def execute(
+    tree: StateTree, context: BlockContext, envelopes: Iterable[Envelope]
+) -> BlockExecution:
+    """Applies transactions in order, between what begins and what ends every block.
+
+    Refused ones are left out of `accepted`; a block is valid only if none is refused.
+
+    Raises:
+      ConfigError: If this release does not know the rules of the block's height.
+    """
+    block = StateOverlay(tree)
+    chain_parameters.require_known_rules(block, context.height)
+    expiry.note(block, context)
+    proposer_absence.note(block, context)
+    accepted: list[Envelope] = []
+    results: list[TxResult] = []
+    for envelope in envelopes:
+        draft = StateOverlay(block)
+        result = _apply(draft, context, envelope)
+        results.append(result)
+        if result.code == 0:
+            accepted.append(envelope)
+            block.changes.update(draft.changes)
+            block.happenings.extend(draft.happenings)
+    _follow_set(block, context)
+    version_cut.cut_patient(block, context)
+    return BlockExecution(
+        tree.update(block.changes),
+        block.changes,
+        tuple(accepted),
+        tuple(results),
+        tuple(block.happenings),
+    )

@@ -1,0 +1,1 @@
+"""Gossip of consensus: statuses, vote repair, certificates, fork proofs."""

@@ -1,0 +1,92 @@
+"""Passing quorums on: what one correct validator saw to be voted, all get to see.
+
+A liar may vote otherwise to each listener, so that a quorum exists for one of us only.
+Votes alone do not tell the others, since of each validator the first vote counts
+(deviation D4); the certificate does, whatever its members said to whom. In calm nobody
+disagrees and nothing is sent.
+
+Source: arXiv:1807.04938 section 2.1, "Gossip communication", and Lemma 7, which needs
+it of the prevotes that lock; circlefin/malachite issue 309.
+"""
+
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.chain_step import ChainStep
+from starling.coordinator.chain.consensus.round_state import RoundStep
+from starling.coordinator.chain.consensus.vote_set import VoteSet
+from starling.coordinator.chain.state import queries
+from starling.protocol.chain.blocks import Certificate, Vote, VoteType
+from starling.protocol.crypto.keys import verify
+from starling.protocol.ids import BlockHash
+
+
+def is_disputed(ballots: VoteSet, number: int, block_id: BlockHash) -> bool:
+    """Whether somebody voted otherwise in a round, or said two things at this height.
+
+    Then others may hold no quorum where we hold one.
+    """
+    if number > 0 or ballots.conflicts or ballots.rivals:
+        return True
+    cast = [ballots.cast(number, kind) for kind in VoteType]
+    return any(vote.block_id != block_id for votes in cast for vote in votes.values())
+
+
+def share_polka(turn: ChainStep) -> None:
+    """Passes on the prevotes of our valid round, once, unless all seem to agree."""
+    state = turn.state.consensus
+    number, block_id = state.valid_round, state.valid
+    if turn.state.party.index is None or number <= turn.state.shared_round:
+        return
+    assert block_id is not None
+    over = state.round > number
+    if not over and not is_disputed(state.ballots, number, block_id):
+        return
+    polka = state.ballots.certificate(
+        number, VoteType.PREVOTE, block_id, turn.state.party.quorum
+    )
+    assert polka is not None, "a valid value keeps its prevotes"
+    turn.change(shared_round=number)
+    turn.gossip(gossip_messages.wrap_polka(polka))
+
+
+def share_commit(turn: ChainStep, certificate: Certificate) -> None:
+    """Passes on what decides our height, unless all seem to agree.
+
+    Who only catches up took no part, and knows of nobody who would lack it.
+    """
+    state = turn.state.consensus
+    took_part = (
+        turn.state.party.index is not None and state.step is not RoundStep.NEW_HEIGHT
+    )
+    if took_part and is_disputed(
+        state.ballots, certificate.round, certificate.block_id
+    ):
+        turn.gossip(gossip_messages.wrap_commit(certificate))
+
+
+def tell_late(turn: ChainStep, vote: Vote) -> None:
+    """Answers who votes otherwise, or later, at the height that we just decided.
+
+    Once per height: the certificate goes to all.
+
+    Raises:
+      SignatureError: If the voter did not sign it.
+    """
+    certificate = turn.state.tip.certificate
+    if certificate is None or turn.state.told_late or turn.state.party.index is None:
+        return
+    agrees = vote.block_id == certificate.block_id
+    if vote.height != certificate.height or (
+        agrees and vote.round <= certificate.round
+    ):
+        return
+    tip = turn.state.tip
+    members = queries.validators(tip.tree, tip.genesis, vote.height).members
+    if vote.voter >= len(members):
+        return
+    verify(
+        members[vote.voter].public,
+        vote.signed_bytes(turn.settings.chain_id),
+        vote.signature,
+    )
+    turn.change(told_late=True)
+    turn.gossip(gossip_messages.wrap_commit(certificate))

@@ -1,0 +1,80 @@
+"""The cheap half of hearing a proposal: whose it is, and what it names.
+
+In this order, so that nothing is kept, asked for or looked into on the word of somebody
+who may not propose: relevance, whose turn, signature; then whether the bytes are those
+of the block that is named.
+"""
+
+from starling.coordinator.chain.chain_step import ChainState
+from starling.coordinator.chain.consensus.round_state import ValidatorContext
+from starling.protocol.chain.blocks import Block, Proposal, VoteType
+from starling.protocol.crypto.keys import verify
+from starling.protocol.errors import (
+    InvalidBlock,
+    ProtocolError,
+    Reason,
+    UnknownProposer,
+)
+from starling.protocol.ids import BlockHash
+
+
+def is_news(state: ChainState, proposal: Proposal) -> bool:
+    """Whether a proposal says something of this height that we do not know.
+
+    Rounds far ahead are dropped unread (deviation D4) unless a quorum voted for what is
+    offered; peers send them again.
+    """
+    deciding = state.consensus
+    if proposal.height != deciding.height:
+        return False
+    if is_carried(state, proposal):
+        return True
+    ballots = deciding.ballots
+    known = proposal.round in ballots.proposals
+    if proposal.round > deciding.round + 1:
+        return False
+    return not known or ballots.contradicts(proposal)
+
+
+def is_carried(state: ChainState, proposal: Proposal) -> bool:
+    """Whether a quorum voted for its block, which we do not hold from that round."""
+    ballots, needed = state.consensus.ballots, state.party.quorum
+    number, block_id = proposal.round, proposal.block_id
+    held = ballots.candidates(number)
+    if any(candidate.proposal.block_id == block_id for candidate in held):
+        return False
+    return any(
+        ballots.certificate(number, kind, block_id, needed) is not None
+        for kind in VoteType
+    )
+
+
+def check_maker(party: ValidatorContext, proposal: Proposal) -> None:
+    """Whether it was its maker's turn, and the maker signed it.
+
+    Raises:
+      UnknownProposer: If it is out of turn.
+      ProtocolError: If there is no such validator.
+      SignatureError: If it signed something else.
+    """
+    if proposal.proposer != party.proposer(proposal.round):
+        raise UnknownProposer(f"validator {proposal.proposer} is out of turn")
+    members = party.roster.validators.members
+    if proposal.proposer >= len(members):
+        raise ProtocolError(f"no validator {proposal.proposer}", Reason.NOT_AUTHORISED)
+    public = members[proposal.proposer].public
+    verify(public, proposal.signed_bytes(party.chain_id), proposal.signature)
+
+
+def check_block(block: Block, block_id: BlockHash) -> Block:
+    """Returns the block if it is the one that is named.
+
+    Raises:
+      InvalidBlock: If it is not. The maker's signature covers the name only, so that
+        this says nothing of it: whoever passed the message on may have swapped the
+        bytes, and the right ones may follow.
+    """
+    header = block.header
+    if header.block_id() != block_id or block.tx_root() != header.tx_root:
+        raise InvalidBlock("the block is not the one that the proposal names")
+    return block

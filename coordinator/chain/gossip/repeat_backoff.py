@@ -1,0 +1,48 @@
+"""How often one peer may make us repeat to it what we decided or what it said itself.
+
+Whoever says that it lacks the last block is believed at once: if it lies that costs us
+one block. Said again, it is believed ever more rarely: what an honest one is sent is
+lost now and then, but not for ever, and what one liar gets is to be a trickle.
+"""
+
+from starling.coordinator.chain.chain_step import ChainStep
+from starling.coordinator.chain.gossip_messages import GossipTopic
+from starling.coordinator.chain.peer_records import RepeatRecord
+from starling.protocol.ids import PublicKey
+
+PAUSE_STATUSES = 2.0
+"""The first pause, in intervals between statuses; each one is twice as long."""
+TIMES_MAX = 6
+"""After which the pause grows no more: 64 intervals."""
+
+
+def may_repeat(
+    turn: ChainStep, who: PublicKey, topic: GossipTopic, height: int = 0
+) -> bool:
+    """Whether something is repeated to a peer now; if so, that is noted.
+
+    Args:
+      turn: The step.
+      who: The peer.
+      topic: What is repeated.
+      height: Which one. A higher one is another thing, a lower one is not: so nobody
+        begins anew by going back. 0 where all of a topic count together.
+    """
+    now_s, known = turn.moment.now_s, turn.state.repeats.get((who, topic))
+    times = 0
+    if known is not None and height <= known.height:
+        if now_s < known.at_s + _pause_s(turn, known.times):
+            return False
+        times = known.times
+    # Who was quiet for twice the longest pause begins anew.
+    oldest_s = now_s - 2 * _pause_s(turn, TIMES_MAX)
+    kept = {at: one for at, one in turn.state.repeats.items() if one.at_s > oldest_s}
+    if (who, topic) not in kept:
+        times = 0
+    noted = RepeatRecord(height, min(times + 1, TIMES_MAX), now_s)
+    turn.change(repeats={**kept, (who, topic): noted})
+    return True
+
+
+def _pause_s(turn: ChainStep, times: int) -> float:
+    return turn.settings.status_s * PAUSE_STATUSES * 2.0 ** (times - 1)

@@ -1,0 +1,151 @@
+"""Statuses: how far everybody is, and what it lacks.
+
+Gossip is what makes Tendermint live over a bus that loses messages: everybody tells
+from time to time what it holds of its height, and gets from the others all that it
+lacks (`vote_repair`). Unlike a vote, which is bound to its round and may be repeated by
+anyone, a status is true only when it is said. So each has a counter, and one that is
+not above the latest that we heard of its sender changes nothing; and what counts after
+a start is only what answers the nonce of that start.
+
+Source: arXiv:1807.04938 section 2.1 (gossip communication); that anything less than all
+votes of the height stalls after a partition was measured, see docs/consensus.md.
+"""
+
+from dataclasses import replace
+
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.chain_step import ChainStep
+from starling.coordinator.chain.gossip import fork_halt, repeat_backoff, vote_repair
+from starling.coordinator.chain.gossip_messages import (
+    GossipTopic,
+    RoundHoldings,
+    ValidatorStatus,
+)
+from starling.coordinator.chain.governance import learners
+from starling.coordinator.chain.peer_records import LatestStatus
+from starling.protocol.chain.blocks import Vote, VoteType
+from starling.protocol.chain.genesis import VALIDATORS_MAX, Genesis
+from starling.protocol.crypto.keys import verify
+from starling.protocol.crypto.state_tree import StateTree
+from starling.protocol.errors import ProtocolError, Reason
+from starling.protocol.ids import SIGNATURE_BYTES
+
+
+def send_if_due(turn: ChainStep) -> None:
+    """Tells the others where we are, from time to time."""
+    party, now_s = turn.state.party, turn.moment.now_s
+    if turn.state.alone or now_s < turn.state.status_at_s:
+        return
+    turn.change(status_at_s=now_s + turn.settings.status_s)
+    if party.index is None and not learners.tells(*_at(turn), party.key.public):
+        return
+    counter = turn.state.status_counter + 1
+    turn.change(status_said_s=now_s, status_counter=counter)
+    state = turn.state.consensus
+    status = ValidatorStatus(
+        party.key.public,
+        counter,
+        state.height,
+        turn.state.tip.parent(),
+        state.round,
+        _held(turn),
+        b"" if turn.state.level else turn.settings.nonce,
+        _answers(turn),
+        bytes(SIGNATURE_BYTES),
+    )
+    signature = party.key.sign(status.signed_bytes(party.chain_id))
+    packed = gossip_messages.STATUS.pack(replace(status, signature=signature))
+    turn.gossip(
+        gossip_messages.MESSAGE.pack(
+            gossip_messages.GossipMessage(GossipTopic.STATUS, packed)
+        )
+    )
+
+
+def send_sooner(turn: ChainStep) -> None:
+    """Tells sooner: we lack what a quorum voted for. Others hear no two at once."""
+    soon_s = turn.state.status_said_s + turn.settings.status_s / 2
+    at_s = max(turn.moment.now_s, soon_s)
+    turn.change(status_at_s=min(turn.state.status_at_s, at_s))
+
+
+def _held(turn: ChainStep) -> tuple[RoundHoldings, ...]:
+    ballots, needed = turn.state.consensus.ballots, turn.state.party.quorum
+    held = []
+    for number in ballots.rounds()[-gossip_messages.ROUNDS_SHOWN_MAX :]:
+        polka = ballots.polka_of(number, needed)
+        entry = RoundHoldings(
+            number,
+            int(ballots.proposal_for(number, needed) is not None),
+            _bitmap(ballots.cast(number, VoteType.PREVOTE)),
+            _bitmap(ballots.cast(number, VoteType.PRECOMMIT)),
+            None if polka is None else polka.block_id,
+        )
+        held.append(entry)
+    return tuple(held)
+
+
+def _bitmap(votes: dict[int, Vote]) -> int:
+    return sum(1 << voter for voter in votes)
+
+
+def _answers(turn: ChainStep) -> tuple[bytes, ...]:
+    """What others asked us to repeat, validators of this height first."""
+    members = turn.state.party.roster.validators.members
+    heard = turn.state.heard
+    keys = [member.public for member in members if member.public in heard]
+    asked = [heard[key].asks for key in (*keys, *sorted(heard.keys() - set(keys)))]
+    return tuple(asks for asks in asked if asks)[:VALIDATORS_MAX]
+
+
+def _at(turn: ChainStep) -> tuple[StateTree, Genesis, int]:
+    """The state, and the height to come, that say who is who."""
+    tip = turn.state.tip
+    return tip.tree, tip.genesis, tip.height + 1
+
+
+def handle_status(turn: ChainStep, status: ValidatorStatus, message: bytes) -> None:
+    """Takes a status; `message` is what brought it.
+
+    Raises:
+      ProtocolError: If it is of no validator, or forged.
+    """
+    settings, who = turn.settings, status.validator
+    if not learners.may_tell(*_at(turn), who):
+        raise ProtocolError("a status of no validator", Reason.NOT_AUTHORISED)
+    if len(status.asks) not in (0, gossip_messages.NONCE_BYTES):
+        raise ProtocolError("a nonce of another length", Reason.MALFORMED)
+    latest = turn.state.heard.get(who)
+    if latest is not None and status.counter == latest.counter:
+        return
+    verify(who, status.signed_bytes(settings.chain_id), status.signature)
+    if who == settings.key.public:
+        # Others heard more of us than we know to have said: we are from an older copy.
+        counter = max(turn.state.status_counter, status.counter)
+        turn.change(status_counter=counter)
+        return
+    if latest is not None and status.counter < latest.counter:
+        # Its signature proves it, so that no liar can make it count from elsewhere.
+        if repeat_backoff.may_repeat(turn, who, GossipTopic.STATUS):
+            turn.gossip(latest.message, who)
+        return
+    heard = LatestStatus(status.counter, status.asks, message)
+    turn.change(heard={**turn.state.heard, who: heard})
+    _hear_fresh(turn, status)
+
+
+def _hear_fresh(turn: ChainStep, status: ValidatorStatus) -> None:
+    settings, now_s = turn.settings, turn.moment.now_s
+    who = status.validator
+    if not turn.state.level and settings.nonce in status.answers:
+        lowest = min(turn.state.told.get(who, status.height), status.height)
+        turn.change(told={**turn.state.told, who: lowest})
+    known = turn.state.lacking.get(who)
+    if known is not None and now_s < known.at_s + settings.status_s / 2:
+        return
+    if turn.state.fork is not None:
+        fork_halt.publish(turn, turn.state.fork)
+    elif fork_halt.is_elsewhere(turn, status):
+        # It lies, or the chain forked: the certificates tell.
+        fork_halt.show(turn, status)
+    vote_repair.answer(turn, status)

@@ -1,0 +1,137 @@
+"""What a peer is sent again of what its status says that it lacks.
+
+Of the current height only what it lacked at its last status, too: the rest is on its
+way, and to send it twice would slow down whoever is slow. And one of us at a time, in
+an order by hash, the next one at the next status: so all who hold it have sent it after
+as many statuses as there are validators, whoever is dead or lies.
+
+A peer that lacks the last block gets it, and what followed, on its own topic and ever
+more rarely the more often it says so (`repeat_backoff`). What is lacking of the current
+height goes to all: others may lack it, too.
+"""
+
+from dataclasses import replace
+
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.chain_step import ChainStep
+from starling.coordinator.chain.gossip import repeat_backoff
+from starling.coordinator.chain.gossip_messages import (
+    GossipTopic,
+    RoundHoldings,
+    ValidatorStatus,
+)
+from starling.coordinator.chain.peer_records import PeerGaps
+from starling.protocol.chain.blocks import ROUND_MAX, VoteType
+from starling.protocol.ids import H, PublicKey
+
+_TAG = b"starling/repair/1"
+_PROPOSAL = 0
+_POLKA = -1
+_BLOCK = (-1, 0, 0)
+_NOTHING = RoundHoldings(0, 0, 0, 0)
+_Item = tuple[int, int, int]
+"""Round, type of vote and voter; `_PROPOSAL` twice for a round's proposal, `_POLKA`
+twice for its quorum of prevotes; or `_BLOCK` for the last block."""
+
+
+def answer(turn: ChainStep, status: ValidatorStatus) -> None:
+    """Notes what a peer lacks, and sends what it lacks for long if it is our turn."""
+    known = turn.state.lacking.get(status.validator)
+    items = _items(turn, status)
+    same = known is not None and known.height == status.height
+    before = known.statuses if known is not None and same else {}
+    statuses = {item: before.get(item, 0) + 1 for item in items}
+    noted = PeerGaps(turn.moment.now_s, status.height, statuses)
+    turn.change(lacking={**turn.state.lacking, status.validator: noted})
+    # A block is over: who waits for it would miss what follows, too. And who knows of
+    # a quorum for a block that it lacks was left out when that block was offered.
+    chosen = [held.round for held in status.held if held.polka is not None]
+    urgent = {_BLOCK, *((number, _PROPOSAL, _PROPOSAL) for number in chosen)}
+    others, rank = _order(turn, status)
+    for item, count in statuses.items():
+        overdue = count - (item not in urgent)
+        if overdue <= 0 or (overdue - 1) % others != rank:
+            continue
+        if item == _BLOCK:
+            _send_block(turn, status)
+        else:
+            _send(turn, item)
+
+
+def _order(turn: ChainStep, status: ValidatorStatus) -> tuple[int, int]:
+    """How many take turns to answer a peer at a height, and how many before us."""
+    own, height = turn.settings.key.public, status.height.to_bytes(8)
+
+    def place(public: bytes) -> bytes:
+        return H(_TAG, status.validator, height, public)
+
+    members = turn.state.party.roster.validators.members
+    others = {member.public for member in members} - {status.validator}
+    before = sum(place(public) < place(own) for public in others)
+    return len(others | {own}), before
+
+
+def _items(turn: ChainStep, status: ValidatorStatus) -> list[_Item]:
+    """All that we hold in memory and a peer lacks, in the order of sending."""
+    height = turn.state.consensus.height
+    if turn.state.fork is not None or status.height > height:
+        return []
+    if status.height < height:
+        # Whoever is further behind asks for ranges.
+        lacks_last = status.height == turn.state.tip.height
+        return [_BLOCK] if lacks_last and turn.state.last is not None else []
+    return _of_this_height(turn, status)
+
+
+def _of_this_height(turn: ChainStep, status: ValidatorStatus) -> list[_Item]:
+    ballots, needed = turn.state.consensus.ballots, turn.state.party.quorum
+    held = {entry.round: entry for entry in status.held}
+    horizon = min(status.round + 1, ROUND_MAX)
+    items: list[_Item] = []
+    for number in ballots.rounds():
+        theirs = held.get(number, _NOTHING)
+        # Who names a quorum takes its block from however far ahead.
+        near = number <= horizon or theirs.polka is not None
+        ours = ballots.proposal_for(number, needed)
+        if ours is not None and near and not theirs.proposal:
+            items.append((number, _PROPOSAL, _PROPOSAL))
+        if theirs.polka is None and ballots.polka_of(number, needed) is not None:
+            items.append((number, _POLKA, _POLKA))
+    for number, kind in sorted(ballots.votes):
+        entry = held.get(number, _NOTHING)
+        prevote = kind == VoteType.PREVOTE
+        voters = entry.prevotes if prevote else entry.precommits
+        cast = ballots.votes[number, kind]
+        items += [(number, kind, who) for who in sorted(cast) if not voters >> who & 1]
+    return items
+
+
+def _send(turn: ChainStep, item: _Item, to: PublicKey | None = None) -> None:
+    """Sends something of the current height to one peer, or to all."""
+    number, kind, voter = item
+    ballots, needed = turn.state.consensus.ballots, turn.state.party.quorum
+    if kind == _PROPOSAL:
+        candidate = ballots.proposal_for(number, needed)
+        assert candidate is not None, "it was found lacking"
+        turn.gossip(gossip_messages.wrap_proposal(candidate.proposal), to)
+    elif kind == _POLKA:
+        polka = ballots.polka_of(number, needed)
+        assert polka is not None, "it was found lacking"
+        turn.gossip(gossip_messages.wrap_polka(polka), to)
+    else:
+        vote = ballots.cast(number, VoteType(kind))[voter]
+        turn.gossip(gossip_messages.wrap_vote(vote), to)
+
+
+def _send_block(turn: ChainStep, status: ValidatorStatus) -> None:
+    """The last block, and what a peer dropped while it waited for it (D4)."""
+    tip, last = turn.state.tip, turn.state.last
+    assert last is not None
+    assert tip.certificate is not None
+    to = status.validator
+    if not repeat_backoff.may_repeat(turn, to, GossipTopic.DECISION, tip.height):
+        return
+    turn.gossip(gossip_messages.wrap_decision(last, tip.certificate), to)
+    nothing_yet = replace(status, height=tip.height + 1, round=0, held=())
+    for item in _of_this_height(turn, nothing_yet):
+        _send(turn, item, to)

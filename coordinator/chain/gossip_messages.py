@@ -1,0 +1,258 @@
+"""What coordinators tell each other about the chain, and what they write down first.
+
+Every message is signed by who made it: proposals, votes and statuses by their own
+signature, transactions as envelopes, decisions by their certificate. So they may travel
+over any bus, and anyone may pass them on.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from starling.protocol.chain.blocks import (
+    BLOCK,
+    BLOCK_BYTES_MAX,
+    CERTIFICATE,
+    HEADER,
+    PROPOSAL,
+    ROUND_MAX,
+    VOTE,
+    Block,
+    Certificate,
+    Header,
+    Proposal,
+    Vote,
+)
+from starling.protocol.chain.genesis import VALIDATORS_MAX
+from starling.protocol.ids import (
+    DIGEST_BYTES,
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    BlockHash,
+    ChainId,
+    PublicKey,
+)
+from starling.protocol.schema.msgpack_codec import (
+    binary,
+    encode,
+    exactly,
+    many,
+    maybe,
+    record,
+    structure,
+    uint,
+)
+
+_CONTENT_BYTES_MAX = BLOCK_BYTES_MAX + 16 * 1024
+_STATUS_TAG = b"starling/status/2"
+_VOTERS = uint((1 << VALIDATORS_MAX) - 1)
+ROUNDS_SHOWN_MAX = 256
+NONCE_BYTES = 8
+
+
+class GossipTopic(IntEnum):
+    """What a message holds; the numbers stand on the wire and never change."""
+
+    PROPOSAL = 1
+    VOTE = 2
+    DECISION = 3
+    STATUS = 4
+    TRANSACTION = 5
+    FORK = 6
+    CERTIFICATE = 7
+    """A quorum of precommits."""
+    POLKA = 8
+    """A quorum of prevotes."""
+
+
+@dataclass(frozen=True)
+class GossipMessage:
+    """What is gossiped: a packed structure and which one it is."""
+
+    topic: int
+    content: bytes
+
+
+MESSAGE = structure(
+    GossipMessage, _CONTENT_BYTES_MAX + 64, uint(255), binary(_CONTENT_BYTES_MAX)
+)
+
+
+@dataclass(frozen=True)
+class DecidedBlock:
+    """A block with the certificate that makes it final (deviation D6)."""
+
+    block: Block
+    certificate: Certificate
+
+
+DECISION = structure(DecidedBlock, _CONTENT_BYTES_MAX, BLOCK.schema, CERTIFICATE.schema)
+
+
+@dataclass(frozen=True)
+class RoundHoldings:
+    """What a coordinator holds of one round.
+
+    Attributes:
+      round: Which round.
+      proposal: 1 if it holds the proposal: of the block `polka`, if that is given.
+      prevotes: Bit i is set if it holds validator i's prevote.
+      precommits: Bit i is set if it holds validator i's precommit.
+      polka: The block for which it holds a quorum of prevotes, whoever cast them.
+    """
+
+    round: int
+    proposal: int
+    prevotes: int
+    precommits: int
+    polka: BlockHash | None = None
+
+
+@dataclass(frozen=True)
+class ValidatorStatus:
+    """How far a coordinator is, so that others send it what it lacks.
+
+    Attributes:
+      validator: Its key, since its place changes with the validator set.
+      counter: Above those of all its earlier statuses; older ones are not heard.
+      height: Height that it decides.
+      tip: Its block before that; the chain id before the first.
+      round: Its round there.
+      held: What it holds of its rounds, rising; the latest `ROUNDS_SHOWN_MAX`.
+      asks: Drawn at its start, while it asks whether others are further; else empty.
+      answers: What others asked in the latest status that it heard of each.
+      signature: Over `signed_bytes`.
+    """
+
+    validator: PublicKey
+    counter: int
+    height: int
+    tip: BlockHash
+    round: int
+    held: tuple[RoundHoldings, ...]
+    asks: bytes
+    answers: tuple[bytes, ...]
+    signature: bytes
+
+    def signed_bytes(self, chain_id: ChainId) -> bytes:
+        """What the signature covers."""
+        held = [
+            [h.round, h.proposal, h.prevotes, h.precommits, h.polka] for h in self.held
+        ]
+        place = [self.validator, self.counter, self.height, self.tip, self.round]
+        fields = [*place, held, self.asks, list(self.answers)]
+        return b"".join((_STATUS_TAG, chain_id, encode(fields)))
+
+
+_HELD = record(
+    RoundHoldings,
+    uint(ROUND_MAX),
+    uint(1),
+    _VOTERS,
+    _VOTERS,
+    maybe(exactly(DIGEST_BYTES)),
+)
+STATUS = structure(
+    ValidatorStatus,
+    32 * 1024,
+    exactly(KEY_BYTES),
+    uint(),
+    uint(least=1),
+    exactly(DIGEST_BYTES),
+    uint(ROUND_MAX),
+    many(_HELD, ROUNDS_SHOWN_MAX),
+    binary(NONCE_BYTES),
+    many(exactly(NONCE_BYTES), VALIDATORS_MAX),
+    exactly(SIGNATURE_BYTES),
+)
+
+
+POLKAS_MAX = 16
+
+
+@dataclass(frozen=True)
+class ForkProof:
+    """Proof that two blocks of one height are certified.
+
+    Attributes:
+      first: A quorum of precommits.
+      second: Another one: for another block of that height; or, if `child` is given,
+        for a block of the next height that does not follow the first one's.
+      child: The header of that block.
+      polkas: Quorums of prevotes of the first one's height that show who lied.
+    """
+
+    first: Certificate
+    second: Certificate
+    child: Header | None
+    polkas: tuple[Certificate, ...]
+
+
+FORK = structure(
+    ForkProof,
+    (POLKAS_MAX + 3) * 4096,
+    CERTIFICATE.schema,
+    CERTIFICATE.schema,
+    maybe(HEADER.schema),
+    many(CERTIFICATE.schema, POLKAS_MAX),
+)
+
+
+@dataclass(frozen=True)
+class VoteJournalEntry:
+    """What a validator writes down before it publishes a proposal or a vote.
+
+    Attributes:
+      height: Height that it belongs to.
+      proposal: The own proposal; with a precommit, the proposal that it locks.
+      vote: The own vote.
+      proof: The earlier prevotes that the vote relies on. Without those of a prevote a
+        crash could lose what shows who lied.
+    """
+
+    height: int
+    proposal: Proposal | None
+    vote: Vote | None
+    proof: Certificate | None
+
+
+JOURNAL_ENTRY = structure(
+    VoteJournalEntry,
+    _CONTENT_BYTES_MAX + 8192,
+    uint(least=1),
+    maybe(PROPOSAL.schema),
+    maybe(VOTE.schema),
+    maybe(CERTIFICATE.schema),
+)
+
+
+def topic_of(payload: bytes) -> int:
+    """Parts of a packed `GossipMessage` of our own; its content is not looked at."""
+    return MESSAGE.unpack(payload).topic
+
+
+def wrap_proposal(proposal: Proposal) -> bytes:
+    """The gossip of a proposal."""
+    return MESSAGE.pack(GossipMessage(GossipTopic.PROPOSAL, PROPOSAL.pack(proposal)))
+
+
+def wrap_vote(vote: Vote) -> bytes:
+    """The gossip of a vote."""
+    return MESSAGE.pack(GossipMessage(GossipTopic.VOTE, VOTE.pack(vote)))
+
+
+def wrap_polka(certificate: Certificate) -> bytes:
+    """The gossip of a quorum of prevotes."""
+    return MESSAGE.pack(GossipMessage(GossipTopic.POLKA, CERTIFICATE.pack(certificate)))
+
+
+def wrap_commit(certificate: Certificate) -> bytes:
+    """The gossip of a quorum of precommits, without its block."""
+    return MESSAGE.pack(
+        GossipMessage(GossipTopic.CERTIFICATE, CERTIFICATE.pack(certificate))
+    )
+
+
+def wrap_decision(block: Block, certificate: Certificate) -> bytes:
+    """The gossip of a decided block."""
+    decision = DecidedBlock(block, certificate)
+    return MESSAGE.pack(GossipMessage(GossipTopic.DECISION, DECISION.pack(decision)))

@@ -1,0 +1,1 @@
+"""Transactions about participants: boards, validators, credits, parameters."""

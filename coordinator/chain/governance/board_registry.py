@@ -1,0 +1,120 @@
+"""Which boards may take part: operators REGISTER and REVOKE them, they ROTATE."""
+
+from dataclasses import replace
+
+from starling.coordinator.chain.governance import credit_accounts, validator_set
+from starling.coordinator.chain.governance.credit_accounts import Account
+from starling.coordinator.chain.governance.permissions import (
+    check_operator,
+    require_board,
+)
+from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state.overlay import (
+    BlockContext,
+    BoardChanged,
+    StateOverlay,
+)
+from starling.coordinator.chain.state.records import BOARD
+from starling.protocol.chain.board_statement import BoardRecord, board_key
+from starling.protocol.chain.key_rotation import ROTATE, ROTATIONS_MAX
+from starling.protocol.errors import ProtocolError, Reason
+from starling.protocol.ids import Digest, PublicKey, device_id
+from starling.protocol.wire.envelope import Envelope
+from starling.protocol.wire.message_bodies import REGISTER, REVOKE
+
+
+def register(
+    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
+) -> None:
+    """Admits a board. A revoked one never comes back under the same key.
+
+    Raises:
+      ProtocolError: NOT_AUTHORISED, ALREADY_KNOWN, INSUFFICIENT_FUNDS, if the
+        operator cannot pay the deposit, or MALFORMED.
+    """
+    del identity
+    body = REGISTER.unpack(envelope.body)
+    check_operator(draft, envelope)
+    board_id = device_id(body.device)
+    known = queries.board(draft, board_id)
+    if known is not None and known.revoked:
+        raise ProtocolError("the board was revoked", Reason.NOT_AUTHORISED)
+    if known is not None or draft.get(state_keys.owner_key(body.device)) is not None:
+        raise ProtocolError("the key is a board's", Reason.ALREADY_KNOWN)
+    _check_no_validator(draft, context, body.device)
+    held = credit_accounts.account(draft, board_id) or Account()
+    if held.deposit:
+        # A former validator's: a board's deposit goes back to whoever registered it.
+        raise ProtocolError("the key has a deposit to release", Reason.ALREADY_KNOWN)
+    sponsor = device_id(envelope.sender)
+    if deposit := context.genesis.economy.board_deposit:
+        credit_accounts.debit(draft, sponsor, deposit)
+        held = credit_accounts.account(draft, board_id) or Account()
+        held = replace(held, deposit=held.deposit + deposit)
+        credit_accounts.put_account(draft, board_id, held)
+    board = BoardRecord(body.device, sponsor, context.height, 0, 0, 0)
+    draft.put(board_key(board_id), BOARD.pack(board))
+    count = queries.board_count(draft) + 1
+    draft.put(state_keys.BOARDS_KEY, state_keys.pack_number(count))
+    draft.happen(BoardChanged(board_id))
+
+
+def revoke(
+    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
+) -> None:
+    """Excludes a board from now on; what it sent before stays.
+
+    Raises:
+      ProtocolError: NOT_AUTHORISED, NOT_ENROLLED, ALREADY_KNOWN or MALFORMED.
+    """
+    del identity
+    body = REVOKE.unpack(envelope.body)
+    check_operator(draft, envelope)
+    known = queries.board(draft, body.device)
+    if known is None:
+        raise ProtocolError("no such board", Reason.NOT_ENROLLED)
+    if known.revoked:
+        raise ProtocolError("the board is revoked", Reason.ALREADY_KNOWN)
+    revoked = replace(known, revoked=context.height)
+    draft.put(board_key(body.device), BOARD.pack(revoked))
+    draft.happen(BoardChanged(body.device))
+
+
+def rotate(
+    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
+) -> None:
+    """Gives a board its next key; what it signed before still counts against it.
+
+    Raises:
+      ProtocolError: NOT_ENROLLED, NOT_AUTHORISED, ALREADY_KNOWN, BUSY, BAD_SIGNATURE
+        or MALFORMED.
+    """
+    del identity
+    body = ROTATE.unpack(envelope.body)
+    board = require_board(draft, envelope, body.device)
+    if board.rotations >= ROTATIONS_MAX:
+        raise ProtocolError(f"{ROTATIONS_MAX} rotations at most", Reason.BUSY)
+    _check_unused(draft, context, body.following)
+    body.check(context.chain_id, envelope.sender)
+    rotations = board.rotations + 1
+    after = replace(board, public=body.following, rotations=rotations)
+    draft.put(board_key(body.device), BOARD.pack(after))
+    draft.put(state_keys.owner_key(body.following), body.device)
+    draft.happen(BoardChanged(body.device))
+
+
+def _check_unused(
+    draft: StateOverlay, context: BlockContext, public: PublicKey
+) -> None:
+    """Refuses a key that somebody signs with: evidence must name one owner."""
+    if queries.in_use(draft, public):
+        raise ProtocolError("the key is in use", Reason.ALREADY_KNOWN)
+    _check_no_validator(draft, context, public)
+
+
+def _check_no_validator(
+    draft: StateOverlay, context: BlockContext, public: PublicKey
+) -> None:
+    """Refuses a key that still answers, or soon will, for what a validator signs."""
+    if validator_set.answers(draft, context, device_id(public)):
+        raise ProtocolError("the key is a validator's", Reason.ALREADY_KNOWN)

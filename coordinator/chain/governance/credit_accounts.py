@@ -1,0 +1,191 @@
+"""Who has how many credits, and the moves between accounts, pools and the treasury.
+
+    account/<id>     `Account` of a board, a validator or an operator
+    treasury         what nobody has yet; operators FUND pools from it
+    burned           what was slashed and is gone
+    pool/<n>         what is left to pay for task n's versions
+
+Nothing here makes or loses a credit: treasury, burned, pools, balances and deposits add
+up to the genesis's supply after every block. A chain without credits has no such keys.
+"""
+
+from dataclasses import dataclass, replace
+
+from starling.coordinator.chain.governance.permissions import check_operator
+from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state.overlay import BlockContext, Changes, StateOverlay
+from starling.coordinator.chain.state.queries import StateReader
+from starling.protocol.chain.credit_policy import CREDITS_MAX, FUND, TRANSFER
+from starling.protocol.chain.genesis import Genesis
+from starling.protocol.errors import ProtocolError, Reason, ReplayError
+from starling.protocol.ids import Digest, device_id
+from starling.protocol.schema.msgpack_codec import structure, uint
+from starling.protocol.wire.envelope import Envelope
+
+TREASURY_KEY = b"treasury"
+BURNED_KEY = b"burned"
+
+
+@dataclass(frozen=True)
+class Account:
+    """What one identity has.
+
+    Attributes:
+      balance: Free to transfer.
+      deposit: At stake.
+      counter: Of the last envelope that moved credits: each moves them once.
+    """
+
+    balance: int = 0
+    deposit: int = 0
+    counter: int = 0
+
+
+ACCOUNT = structure(Account, 64, uint(CREDITS_MAX), uint(CREDITS_MAX), uint())
+
+
+def account_key(identity: bytes) -> bytes:
+    """Where an account stands."""
+    return b"account/" + identity
+
+
+def pool_key(number: int) -> bytes:
+    """Where a task's pool stands."""
+    return b"pool/%d" % number
+
+
+def account(tree: StateReader, identity: bytes) -> Account | None:
+    """An identity's account, if it has one."""
+    packed = tree.get(account_key(identity))
+    return None if packed is None else ACCOUNT.unpack(packed)
+
+
+def treasury(tree: StateReader) -> int:
+    """Credits that nobody has yet."""
+    return queries.number_at(tree, TREASURY_KEY)
+
+
+def burned(tree: StateReader) -> int:
+    """Credits that are gone."""
+    return queries.number_at(tree, BURNED_KEY)
+
+
+def pool(tree: StateReader, number: int) -> int:
+    """Credits that are left to pay for a task's versions."""
+    return queries.number_at(tree, pool_key(number))
+
+
+def genesis_entries(genesis: Genesis) -> Changes:
+    """The accounts and the treasury before the first block."""
+    economy = genesis.economy
+    if not economy.supply:
+        return {}
+    granted = {
+        device_id(key): Account(balance=economy.operator_grant)
+        for key in genesis.operators
+    }
+    for member in genesis.validators.members:
+        identity = device_id(member.public)
+        given = granted.get(identity, Account())
+        granted[identity] = replace(given, deposit=economy.validator_deposit)
+    spent = sum(each.balance + each.deposit for each in granted.values())
+    entries: Changes = {
+        account_key(identity): ACCOUNT.pack(granted[identity])
+        for identity in sorted(granted)
+    }
+    entries[TREASURY_KEY] = state_keys.pack_number(economy.supply - spent)
+    return entries
+
+
+def fund(
+    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
+) -> None:
+    """Moves credits from the treasury into a task's pool.
+
+    Raises:
+      ProtocolError: NOT_AUTHORISED, UNKNOWN_TASK, REPLAYED, INSUFFICIENT_FUNDS or
+        MALFORMED.
+    """
+    del context, identity
+    body = FUND.unpack(envelope.body)
+    check_operator(draft, envelope)
+    if queries.head(draft, body.task) is None:
+        raise ProtocolError(f"no task {body.task}", Reason.UNKNOWN_TASK)
+    _count(draft, envelope)
+    left = treasury(draft)
+    _require(left, body.amount, "the treasury")
+    put_number(draft, TREASURY_KEY, left - body.amount)
+    put_number(draft, pool_key(body.task), pool(draft, body.task) + body.amount)
+
+
+def transfer(
+    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
+) -> None:
+    """Moves credits to another account.
+
+    Raises:
+      ProtocolError: NOT_ENROLLED, if there is no such recipient; NOT_AUTHORISED, for a
+        key that its board no longer has; REPLAYED, INSUFFICIENT_FUNDS or MALFORMED.
+    """
+    del context, identity
+    body = TRANSFER.unpack(envelope.body)
+    sender = _count(draft, envelope)
+    recipient = body.recipient
+    known = account(draft, recipient)
+    if known is None and queries.board(draft, recipient) is None:
+        raise ProtocolError("no such recipient", Reason.NOT_ENROLLED)
+    debit(draft, sender, body.amount)
+    credit(draft, recipient, body.amount)
+
+
+def debit(draft: StateOverlay, identity: bytes, amount: int) -> None:
+    """Takes credits from a balance.
+
+    Raises:
+      ProtocolError: INSUFFICIENT_FUNDS.
+    """
+    held = account(draft, identity) or Account()
+    _require(held.balance, amount, "the account")
+    put_account(draft, identity, replace(held, balance=held.balance - amount))
+
+
+def credit(draft: StateOverlay, identity: bytes, amount: int) -> None:
+    """Adds credits to a balance; the caller took them from elsewhere."""
+    held = account(draft, identity) or Account()
+    put_account(draft, identity, replace(held, balance=held.balance + amount))
+
+
+def open_account(draft: StateOverlay, context: BlockContext, identity: bytes) -> None:
+    """Lets an identity receive credits, on a chain that has any."""
+    if context.genesis.economy.supply and account(draft, identity) is None:
+        put_account(draft, identity, Account())
+
+
+def put_account(draft: StateOverlay, identity: bytes, held: Account) -> None:
+    """Writes an account."""
+    draft.put(account_key(identity), ACCOUNT.pack(held))
+
+
+def put_number(draft: StateOverlay, key: bytes, number: int) -> None:
+    """Writes the treasury, a pool or what was burned."""
+    draft.put(key, state_keys.pack_number(number))
+
+
+def _count(draft: StateOverlay, envelope: Envelope) -> bytes:
+    """Lets each envelope of an account count once; returns whose it is."""
+    identity = queries.owner(draft, envelope.sender)
+    board = queries.board(draft, identity)
+    if board is not None and board.public != envelope.sender:
+        raise ProtocolError("the board has another key", Reason.NOT_AUTHORISED)
+    held = account(draft, identity) or Account()
+    if envelope.counter <= held.counter:
+        raise ReplayError(f"counter {envelope.counter}, the last was {held.counter}")
+    put_account(draft, identity, replace(held, counter=envelope.counter))
+    return identity
+
+
+def _require(held: int, amount: int, whose: str) -> None:
+    if held < amount:
+        raise ProtocolError(
+            f"{whose} has {held} of {amount} credits", Reason.INSUFFICIENT_FUNDS
+        )

@@ -1,0 +1,144 @@
+"""LEARNER: who may read and ask before it decides.
+
+    learner/<id>    `LearnerRecord`: an operator admitted it, and no set has taken it in
+    learners        how many there are
+
+A newcomer needs the chain before it counts: from the height of its VALSET on it would
+otherwise be missing from every quorum until it has caught up. A learner is given blocks
+and answers, tells by signed statuses where it is, and has no vote. All that it is given
+proves itself and is no secret, so that one operator may admit it.
+
+Source: etcd, "Learner" (design documents), after Ongaro's thesis, section 4.2.1.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from starling.coordinator.chain.governance.permissions import check_operator
+from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
+from starling.protocol.chain.genesis import Genesis, ValidatorSet
+from starling.protocol.errors import ProtocolError, Reason
+from starling.protocol.ids import KEY_BYTES, DeviceId, Digest, PublicKey, device_id
+from starling.protocol.schema.msgpack_codec import exactly, structure, text
+from starling.protocol.wire.envelope import Envelope
+from starling.protocol.wire.message_bodies import LEARNER, NAME_BYTES_MAX
+
+LEARNERS_MAX = 16
+LEARNERS_KEY = b"learners"
+
+
+@dataclass(frozen=True)
+class LearnerRecord:
+    """Who may read and ask.
+
+    Attributes:
+      public: Its key, by which it is to decide later.
+      name: For people.
+    """
+
+    public: PublicKey
+    name: str
+
+
+_LEARNER = structure(LearnerRecord, 128, exactly(KEY_BYTES), text(NAME_BYTES_MAX))
+
+
+def learner_key(identity: bytes) -> bytes:
+    """Where it stands that somebody learns."""
+    return b"learner/" + identity
+
+
+def learner(tree: queries.StateReader, identity: DeviceId) -> LearnerRecord | None:
+    """Who learns under an id; None if nobody does."""
+    packed = tree.get(learner_key(identity))
+    return None if packed is None else _LEARNER.unpack(packed)
+
+
+def change(
+    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
+) -> None:
+    """Admits a learner, or takes it out.
+
+    Raises:
+      ProtocolError: NOT_AUTHORISED, if no operator signed it or its key was convicted;
+        ALREADY_KNOWN, for a key that learns, decides or is in use; NOT_ENROLLED, for
+        one that is to go and does not learn; BUSY or MALFORMED.
+    """
+    del identity
+    body = LEARNER.unpack(envelope.body)
+    check_operator(draft, envelope)
+    who = device_id(body.public)
+    known = learner(draft, who) is not None
+    if not body.admitted:
+        if not known:
+            raise ProtocolError("no such learner", Reason.NOT_ENROLLED)
+        forget(draft, body.public)
+        return
+    if known or is_member(draft, context.genesis, context.height, body.public):
+        raise ProtocolError("it learns or decides", Reason.ALREADY_KNOWN)
+    if queries.in_use(draft, body.public):
+        raise ProtocolError("the key is in use", Reason.ALREADY_KNOWN)
+    if queries.fault(draft, body.public) is not None:
+        raise ProtocolError("it was convicted", Reason.NOT_AUTHORISED)
+    count = queries.number_at(draft, LEARNERS_KEY)
+    if count >= LEARNERS_MAX:
+        raise ProtocolError(f"{LEARNERS_MAX} learners at most", Reason.BUSY)
+    draft.put(learner_key(who), _LEARNER.pack(LearnerRecord(body.public, body.name)))
+    draft.put(LEARNERS_KEY, state_keys.pack_number(count + 1))
+
+
+def forget(draft: StateOverlay, public: PublicKey) -> None:
+    """It learns no more: it decides, or an operator took it out."""
+    who = device_id(public)
+    if learner(draft, who) is None:
+        return
+    draft.put(learner_key(who), None)
+    count = queries.number_at(draft, LEARNERS_KEY) - 1
+    draft.put(LEARNERS_KEY, state_keys.pack_number(count) if count else None)
+
+
+def is_member(
+    tree: queries.StateReader, genesis: Genesis, height: int, public: bytes
+) -> bool:
+    """Whether a key decides a height or one of the next two.
+
+    Args:
+      tree: The state after the block before.
+      genesis: What the chain started from.
+      height: Of the block to come.
+      public: The key.
+    """
+    sets = (queries.validators(tree, genesis, at) for at in (height, height + 2))
+    return any(each.index_of(public) is not None for each in sets)
+
+
+def may_tell(
+    tree: queries.StateReader, genesis: Genesis, height: int, public: bytes
+) -> bool:
+    """Whether a key's statuses are heard: of who decides, and of who learns to."""
+    if is_member(tree, genesis, height, public):
+        return True
+    return learner(tree, device_id(public)) is not None
+
+
+def tells(
+    tree: queries.StateReader, genesis: Genesis, height: int, public: bytes
+) -> bool:
+    """Whether we say where we are.
+
+    Who is new cannot know whether it was admitted before it has come so far. But who
+    sees that it was taken out has nothing to say.
+    """
+    if may_tell(tree, genesis, height, public):
+        return True
+    return all(each.index_of(public) is None for each in _former(tree, genesis))
+
+
+def _former(tree: queries.StateReader, genesis: Genesis) -> Iterator[ValidatorSet]:
+    yield genesis.validators
+    known = queries.epochs(tree)
+    for number in range(known.first, known.following):
+        found = queries.epoch(tree, number)
+        if found is not None:
+            yield found.validators

@@ -1,0 +1,107 @@
+"""Whose turn it is: a validator that misses one is passed over until it is back.
+
+The header of a block names its maker, and nobody prevotes a fresh block that names
+another than the leader of its round. So whoever stood before the maker in the height's
+order missed a turn, and the chain itself says so. Such a validator leads the last
+rounds only, until it says PRESENT or makes a block in spite of that. Passing over
+permutes the order and removes nobody: each leads within any n rounds.
+
+Source: Tendermint's rotation of proposers, arXiv:1807.04938 section 2.3 (`proposer`),
+which asks only that every correct validator leads again and again.
+"""
+
+from collections.abc import Sequence
+
+from starling.coordinator.chain.consensus.proposer_order import ProposerSchedule, turns
+from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
+from starling.coordinator.chain.state.records import ABSENCE, AbsenceRecord
+from starling.protocol.chain.genesis import Genesis
+from starling.protocol.errors import ProtocolError, Reason, StaleUpdate
+from starling.protocol.ids import Digest, PublicKey
+from starling.protocol.wire.envelope import Envelope
+from starling.protocol.wire.message_bodies import PRESENT
+
+WAIT_HEIGHTS_MAX = 1024
+"""Longest wait of somebody who comes back only to miss his turn again."""
+_MISSES_MAX = 64
+
+
+def roster_of(
+    tree: queries.StateReader, genesis: Genesis, height: int
+) -> ProposerSchedule:
+    """Who decides a height.
+
+    Args:
+      tree: The state after the block before.
+      genesis: What the chain started from.
+      height: Of the block to come.
+    """
+    validators = queries.validators(tree, genesis, height)
+    members = enumerate(validators.members)
+    absent = {place for place, member in members if _is_away(tree, member.public)}
+    return ProposerSchedule(validators, turns(len(validators.members), height, absent))
+
+
+def _is_away(tree: queries.StateReader, public: bytes) -> bool:
+    known = queries.absence(tree, public)
+    return known is not None and known.away == 1
+
+
+def back_from(absence: AbsenceRecord) -> int:
+    """The first height at which a validator that missed its turn may be back.
+
+    The next one after the first miss; the wait doubles with each further one that no
+    own block lies between.
+    """
+    return absence.height + min(WAIT_HEIGHTS_MAX, 1 << (absence.misses - 1))
+
+
+def note(block: StateOverlay, context: BlockContext) -> None:
+    """Writes down who missed a turn at this height; its maker has made good.
+
+    Before the block's transactions, since the order was set before them.
+    """
+    roster = roster_of(block, context.genesis, context.height)
+    members = roster.validators.members
+    maker = members[context.proposer].public
+    if queries.absence(block, maker) is not None:
+        block.put(state_keys.absence_key(maker), None)
+    for place in roster.missed(context.proposer):
+        public = members[place].public
+        known = queries.absence(block, public)
+        misses = min(_MISSES_MAX, (known.misses if known is not None else 0) + 1)
+        record = AbsenceRecord(misses, context.height, 1)
+        block.put(state_keys.absence_key(public), ABSENCE.pack(record))
+
+
+def forget(block: StateOverlay, left: Sequence[PublicKey]) -> None:
+    """Drops the misses of validators that left; who comes back has none."""
+    for public in left:
+        if queries.absence(block, public) is not None:
+            block.put(state_keys.absence_key(public), None)
+
+
+def present(
+    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
+) -> None:
+    """Gives a validator its turns back.
+
+    Raises:
+      ProtocolError: NOT_AUTHORISED, ALREADY_KNOWN, STALE, BUSY or MALFORMED.
+    """
+    del identity
+    body = PRESENT.unpack(envelope.body)
+    validators = queries.validators(draft, context.genesis, context.height)
+    if validators.index_of(envelope.sender) is None:
+        raise ProtocolError("signed by no validator", Reason.NOT_AUTHORISED)
+    known = queries.absence(draft, envelope.sender)
+    if known is None or not known.away:
+        raise ProtocolError("nobody passes it over", Reason.ALREADY_KNOWN)
+    if body.missed != known.height:
+        raise StaleUpdate(f"missed its turn at height {known.height} again")
+    if context.height < back_from(known):
+        detail = f"may be back from height {back_from(known)}"
+        raise ProtocolError(detail, Reason.BUSY)
+    back = AbsenceRecord(known.misses, known.height, 0)
+    draft.put(state_keys.absence_key(envelope.sender), ABSENCE.pack(back))

@@ -1,0 +1,210 @@
+"""EVIDENCE: who provably signed two things that exclude each other pays for it.
+
+Anyone may bring it: the signatures in it are what counts, and nothing costs anything
+that signatures do not prove. A validator loses its whole deposit and never enters the
+set again. A board loses a tenth and is jailed: it takes part again after its time and
+its own UNJAIL, and is excluded when it was convicted `CONVICTIONS_MAX` times.
+
+Whoever brings the evidence gets a tenth of what is lost, and the rest is burned: to
+convict oneself never pays.
+"""
+
+from dataclasses import replace
+
+from starling.coordinator.chain.governance import (
+    chain_parameters,
+    credit_accounts,
+    expiry,
+    validator_set,
+)
+from starling.coordinator.chain.governance.credit_accounts import Account
+from starling.coordinator.chain.governance.permissions import (
+    check_operator,
+    require_board,
+)
+from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state.overlay import (
+    BlockContext,
+    BoardChanged,
+    StateOverlay,
+)
+from starling.coordinator.chain.state.records import (
+    BOARD,
+    CONVICTIONS_MAX,
+    FAULT,
+    ConvictionRecord,
+)
+from starling.protocol.chain.board_statement import BoardRecord, board_key
+from starling.protocol.chain.credit_policy import RELEASE, UNJAIL
+from starling.protocol.chain.evidence import (
+    AGE_VERSIONS_MAX,
+    EVIDENCE,
+    Conviction,
+    convict,
+)
+from starling.protocol.chain.genesis import ValidatorSet
+from starling.protocol.chain.governance import ChainParameter
+from starling.protocol.errors import ProtocolError, Reason, StaleUpdate
+from starling.protocol.ids import DeviceId, Digest
+from starling.protocol.wire.envelope import Envelope
+
+BOARD_SLASH_PERCENT = 10
+FINDER_PERCENT = 10
+FINDER_MAX = 1_000_000
+"""Credits that the finder gets at most."""
+
+
+def accuse(
+    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
+) -> None:
+    """Convicts the offender, once for each thing that it contradicted itself about.
+
+    Raises:
+      ProtocolError: ALREADY_KNOWN, NOT_ENROLLED, STALE, INVALID_PROOF, BAD_SIGNATURE or
+        MALFORMED.
+    """
+    evidence = EVIDENCE.unpack(envelope.body)
+    convicted = convict(
+        evidence,
+        context.chain_id,
+        lambda height: _validators_at(draft, context, height),
+        lambda key: queries.owner(draft, key),
+    )
+    offender = queries.owner(draft, convicted.public)
+    board = queries.board(draft, offender)
+    if board is None and convicted.height is None:
+        raise ProtocolError("the offender takes no part", Reason.NOT_ENROLLED)
+    _check_age(draft, context, convicted, board)
+    known = queries.fault(draft, convicted.public)
+    _check_new(convicted, board, known)
+    places = (*(known.places if known else ()), convicted.place)
+    fault = ConvictionRecord(evidence.offence, context.height, identity, places)
+    draft.put(state_keys.fault_key(offender), FAULT.pack(fault))
+    finder = queries.owner(draft, envelope.sender)
+    if board is None:
+        _slash(draft, offender, 100, finder)
+        return
+    last = len(places) == CONVICTIONS_MAX
+    _slash(draft, offender, 100 if last else BOARD_SLASH_PERCENT, finder)
+    jail_blocks = chain_parameters.parameter(
+        draft, context.genesis, ChainParameter.JAIL_BLOCKS, context.height
+    )
+    until = context.height + jail_blocks
+    jail_ms = chain_parameters.span_ms(
+        draft, context.genesis, ChainParameter.JAIL_S, context.height
+    )
+    revoked = context.height if last and not board.revoked else board.revoked
+    jailed_ms = context.time_ms + jail_ms
+    after = replace(board, jailed=until, jailed_ms=jailed_ms, revoked=revoked)
+    draft.put(board_key(offender), BOARD.pack(after))
+    draft.happen(BoardChanged(offender))
+
+
+def _validators_at(
+    draft: StateOverlay, context: BlockContext, height: int
+) -> ValidatorSet:
+    oldest = expiry.evidence_from(draft, context)
+    # A longer horizon does not bring back the sets that the last one let go.
+    if height < max(oldest, validator_set.known_from(draft)):
+        raise StaleUpdate(f"evidence of height {height}")
+    return queries.validators(draft, context.genesis, height)
+
+
+def is_within_age(tree: queries.StateReader, task: int, base: int) -> bool:
+    """Whether evidence against a board is still taken of a task's base version."""
+    head = queries.head(tree, task)
+    return head is None or head - base <= AGE_VERSIONS_MAX
+
+
+def _check_age(
+    draft: StateOverlay,
+    context: BlockContext,
+    convicted: Conviction,
+    board: BoardRecord | None,
+) -> None:
+    if convicted.base is not None and not is_within_age(draft, *convicted.base):
+        raise StaleUpdate(f"evidence of base {convicted.base[1]}")
+    revoked = board.revoked if board is not None else 0
+    if revoked and revoked < expiry.evidence_from(draft, context):
+        # From now on its deposit may be given back.
+        raise StaleUpdate(f"evidence against a board revoked at height {revoked}")
+
+
+def _check_new(
+    convicted: Conviction, board: BoardRecord | None, known: ConvictionRecord | None
+) -> None:
+    if known is not None:
+        free = board is not None and not board.jailed
+        if not free or convicted.place in known.places:
+            raise ProtocolError("the offender is convicted", Reason.ALREADY_KNOWN)
+        if len(known.places) >= CONVICTIONS_MAX:
+            raise ProtocolError("the offender is excluded", Reason.ALREADY_KNOWN)
+
+
+def _slash(
+    draft: StateOverlay, offender: DeviceId, percent: int, finder: DeviceId
+) -> None:
+    held = credit_accounts.account(draft, offender) or Account()
+    lost = held.deposit * percent // 100
+    if not lost:
+        return
+    after = replace(held, deposit=held.deposit - lost)
+    credit_accounts.put_account(draft, offender, after)
+    reward = min(lost * FINDER_PERCENT // 100, FINDER_MAX)
+    if finder == offender or credit_accounts.account(draft, finder) is None:
+        reward = 0
+    if reward:
+        credit_accounts.credit(draft, finder, reward)
+    gone = credit_accounts.burned(draft) + lost - reward
+    credit_accounts.put_number(draft, credit_accounts.BURNED_KEY, gone)
+
+
+def unjail(
+    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
+) -> None:
+    """Lets a board take part again whose time is over.
+
+    Raises:
+      ProtocolError: NOT_ENROLLED, NOT_AUTHORISED, JAILED, ALREADY_KNOWN, if it is not
+        jailed, or MALFORMED.
+    """
+    del identity
+    body = UNJAIL.unpack(envelope.body)
+    board = require_board(draft, envelope, body.device)
+    if not board.jailed:
+        raise ProtocolError("the board is free", Reason.ALREADY_KNOWN)
+    if context.height <= board.jailed or context.time_ms <= board.jailed_ms:
+        raise ProtocolError(f"jailed until height {board.jailed}", Reason.JAILED)
+    free = replace(board, jailed=0, jailed_ms=0)
+    draft.put(board_key(body.device), BOARD.pack(free))
+    draft.happen(BoardChanged(body.device))
+
+
+def release(
+    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
+) -> None:
+    """Gives the deposit of somebody back who takes part no more.
+
+    Only when no evidence can reach what it signed; a board's goes to the operator that
+    put it up, a validator's to its own account.
+
+    Raises:
+      ProtocolError: NOT_AUTHORISED, BUSY, INSUFFICIENT_FUNDS or MALFORMED.
+    """
+    del identity
+    body = RELEASE.unpack(envelope.body)
+    check_operator(draft, envelope)
+    held = credit_accounts.account(draft, body.device)
+    if held is None or not held.deposit:
+        raise ProtocolError("no deposit", Reason.INSUFFICIENT_FUNDS)
+    board = queries.board(draft, body.device)
+    if board is None:
+        answers = validator_set.answers(draft, context, body.device)
+    else:
+        oldest = expiry.evidence_from(draft, context)
+        answers = not board.revoked or board.revoked >= oldest
+    if answers:
+        raise ProtocolError("evidence may still come", Reason.BUSY)
+    credit_accounts.put_account(draft, body.device, replace(held, deposit=0))
+    owner = body.device if board is None else board.sponsor
+    credit_accounts.credit(draft, owner, held.deposit)

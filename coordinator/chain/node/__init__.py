@@ -1,0 +1,1 @@
+"""The pure node of the chain: entry, one height, incoming messages."""

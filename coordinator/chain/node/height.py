@@ -1,0 +1,354 @@
+"""Deciding one height: from waiting transactions to a stored block, and on restart."""
+
+from dataclasses import replace
+from typing import assert_never
+
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.chain_step import (
+    ChainSettings,
+    ChainState,
+    ChainStep,
+    JournalVote,
+    RefuseTransaction,
+    StoreBlock,
+)
+from starling.coordinator.chain.consensus import proof_of_lock, tendermint
+from starling.coordinator.chain.consensus.round_state import (
+    CastVote,
+    Decide,
+    Output,
+    Propose,
+    RoundState,
+    RoundStep,
+)
+from starling.coordinator.chain.consensus.tendermint import start_round
+from starling.coordinator.chain.consensus.vote_set import BlockCandidate
+from starling.coordinator.chain.execution import block_builder
+from starling.coordinator.chain.execution.block_builder import ExecutedBlock
+from starling.coordinator.chain.gossip import certificate_gossip, fork_halt
+from starling.coordinator.chain.gossip_messages import (
+    JOURNAL_ENTRY,
+    GossipMessage,
+    GossipTopic,
+    VoteJournalEntry,
+)
+from starling.coordinator.chain.governance import proposer_absence
+from starling.coordinator.chain.state import queries, transaction_codec
+from starling.protocol.chain.blocks import BLOCK, Certificate, Proposal
+from starling.protocol.chain.governance import ChainParameter
+from starling.protocol.errors import ProtocolError, Reason, StorageError
+from starling.protocol.ids import SIGNATURE_BYTES
+from starling.protocol.wire.envelope import (
+    TRANSACTION_KINDS,
+    Envelope,
+    MessageKind,
+    sign,
+)
+from starling.protocol.wire.message_bodies import PRESENT, Present
+
+
+def submit(turn: ChainStep, envelope: Envelope, tells: bool) -> None:
+    """Lets a transaction wait for a block; tells the others of it if it `tells`."""
+    identity = envelope.identity(turn.settings.chain_id)
+    packed = transaction_codec.pack(envelope)
+    try:
+        if envelope.kind not in TRANSACTION_KINDS:
+            raise_unknown_kind(envelope)
+        most = turn.settings.waiting_max
+        mempool = turn.state.mempool.add(identity, envelope, packed, most)
+    except ProtocolError as error:
+        turn.emit(RefuseTransaction(identity, error.reason, str(error)))
+        return
+    turn.change(mempool=mempool)
+    if tells and not turn.state.alone:
+        turn.gossip(
+            gossip_messages.MESSAGE.pack(GossipMessage(GossipTopic.TRANSACTION, packed))
+        )
+
+
+def submit_own(turn: ChainStep, kind: MessageKind, counter: int, body: bytes) -> None:
+    """Signs a transaction of our own and lets it wait, if there is room for it."""
+    settings = turn.settings
+    envelope = sign(settings.key, settings.chain_id, kind, counter, body)
+    identity, packed = (
+        envelope.identity(settings.chain_id),
+        transaction_codec.pack(envelope),
+    )
+    try:
+        most = settings.waiting_max
+        mempool = turn.state.mempool.add(identity, envelope, packed, most)
+    except ProtocolError:
+        # It waits already, or the occasion comes again at a later height.
+        return
+    turn.change(mempool=mempool)
+    turn.gossip(
+        gossip_messages.MESSAGE.pack(GossipMessage(GossipTopic.TRANSACTION, packed))
+    )
+
+
+def come_back(turn: ChainStep) -> None:
+    """Says PRESENT when the chain passes us over although we take part again."""
+    state, index = turn.state, turn.state.party.index
+    # A vote at this height: while we catch up we cast none, and would miss our turn.
+    votes = state.consensus.ballots.votes.values()
+    if turn.party.index is None or not any(index in cast for cast in votes):
+        return
+    known = queries.absence(state.tree, turn.settings.key.public)
+    if known is None or not known.away or known.height == state.back_said:
+        return
+    if state.consensus.height < proposer_absence.back_from(known):
+        return
+    turn.change(back_said=known.height)
+    body = PRESENT.pack(Present(known.height))
+    submit_own(turn, MessageKind.PRESENT, known.height, body)
+
+
+def raise_unknown_kind(envelope: Envelope) -> None:
+    """Refuses an envelope that is no transaction."""
+    raise ProtocolError(f"kind {envelope.kind} enters no block", Reason.UNKNOWN_KIND)
+
+
+def begin_from_s(settings: ChainSettings, state: ChainState) -> float:
+    """When the height may begin: at once for its proposer, a little later for others.
+
+    Others begin only to wait for the proposal; it mostly comes before that.
+    """
+    party = state.party
+    if party.index == party.proposer(0):
+        return state.propose_from_s
+    return state.propose_from_s + settings.patience_s
+
+
+def begin_if_due(turn: ChainStep) -> None:
+    """Begins the height if there is something to decide or the heartbeat is due."""
+    state, now_s, party = turn.state, turn.moment.now_s, turn.party
+    from_s = begin_from_s(turn.settings, state)
+    waits = state.consensus.step is RoundStep.NEW_HEIGHT
+    if not waits or party.index is None or now_s < from_s:
+        return
+    beats = now_s >= state.heartbeat_at_s
+    if not beats and not state.mempool.size:
+        return
+    proposer = party.proposer(0)
+    makes = party.index == proposer
+    if not makes and not beats:
+        # What waits may have become void: nobody is to wait for a proposal of it.
+        makes = not block_builder.applies(state.tip, proposer, state.mempool)
+    if makes:
+        turn.fresh = _make(turn)
+    if not beats and turn.fresh is not None and not turn.fresh.block.transactions:
+        turn.fresh = None
+        return
+    begin_now(turn)
+
+
+def begin_now(turn: ChainStep) -> None:
+    """Begins round 0 of the height."""
+    _begin_round(turn, 0)
+
+
+def _begin_round(turn: ChainStep, number: int) -> None:
+    after, outputs = start_round(turn.party, turn.state.consensus, turn.moment, number)
+    turn.change(consensus=after)
+    _carry_out(turn, outputs)
+
+
+def end_silence(turn: ChainStep) -> None:
+    """Begins the current round anew if we were silent until now.
+
+    Before its prevote a validator has said nothing in a round but perhaps its proposal,
+    which is in the journal: that it enters the round later is all that others see.
+    """
+    silent = turn.party.index is None
+    followed = turn.state.followed
+    turn.change(followed=silent)
+    if followed and not silent and turn.state.consensus.step is RoundStep.PROPOSE:
+        _begin_round(turn, turn.state.consensus.round)
+
+
+def look_around(turn: ChainStep) -> None:
+    """Ends the wait for others that are no further than we; see `Party.level`."""
+    if not turn.state.level and not turn.state.behind:
+        turn.change(level=True, told={})
+
+
+def run(turn: ChainStep) -> None:
+    """Lets consensus go on until it waits for somebody or for time."""
+    while turn.state.fork is None:
+        party = turn.party
+        after, outputs = tendermint.advance(party, turn.state.consensus, turn.moment)
+        turn.change(consensus=after)
+        if not outputs:
+            return
+        _carry_out(turn, outputs)
+
+
+def _carry_out(turn: ChainStep, outputs: tuple[Output, ...]) -> None:
+    for output in outputs:
+        match output:
+            case Propose():
+                _propose(turn, output.round)
+            case CastVote():
+                _publish_vote(turn, output)
+            case Decide():
+                _decide(turn, output.certificate)
+            case _:
+                assert_never(output)
+
+
+def _make(turn: ChainStep) -> ExecutedBlock:
+    index = turn.party.index
+    assert index is not None
+    most = turn.settings.transactions_max
+    prepared, void = block_builder.make(turn.state.tip, index, turn.state.mempool, most)
+    mempool = turn.state.mempool.without(result.identity for result in void)
+    turn.change(mempool=mempool)
+    for result in void:
+        refusal = RefuseTransaction(result.identity, Reason(result.code), result.detail)
+        turn.emit(refusal)
+    return prepared
+
+
+def _propose(turn: ChainStep, number: int) -> None:
+    """Lines 14 to 19: offers the valid block again, or a fresh one."""
+    state, party = turn.state.consensus, turn.state.party
+    assert party.index is not None
+    # Advancing may have passed this round by before its output is carried out.
+    if state.round != number or number in state.ballots.proposals:
+        return
+    again = proof_of_lock.to_offer(party, state)
+    if again is not None:
+        prepared = turn.state.prepared[again[0]]
+    else:
+        prepared = turn.fresh or _make(turn)
+    block_id = prepared.block.header.block_id()
+    proposal = Proposal(
+        state.height,
+        number,
+        state.valid_round + 1,
+        block_id,
+        party.index,
+        bytes(SIGNATURE_BYTES),
+        BLOCK.pack(prepared.block),
+        again[1] if again is not None else None,
+        turn.state.tip.certificate if again is None else None,
+    )
+    signature = party.key.sign(proposal.signed_bytes(party.chain_id))
+    proposal = replace(proposal, signature=signature)
+    hold_proposal(turn, proposal, prepared)
+    entry = VoteJournalEntry(state.height, proposal, None, None)
+    turn.emit(JournalVote(JOURNAL_ENTRY.pack(entry), entry.height))
+    turn.gossip(gossip_messages.wrap_proposal(proposal))
+
+
+def hold_proposal(
+    turn: ChainStep, proposal: Proposal, prepared: ExecutedBlock | None
+) -> None:
+    """Counts a proposal in; without `prepared` its block is invalid.
+
+    If its round has another one already, a quorum must have prevoted its block.
+    """
+    state = turn.state.consensus
+    offered = state.ballots.offered(proposal.block_id)
+    if offered is not None:
+        # Offered again, round after round, it is in memory once.
+        proposal = replace(proposal, block=offered)
+    candidate, ballots = BlockCandidate(proposal, prepared is not None), state.ballots
+    if proposal.round in ballots.proposals:
+        ballots = ballots.with_carried(candidate)
+    else:
+        ballots = ballots.with_proposal(candidate)
+    turn.change(consensus=replace(state, ballots=ballots))
+    if prepared is not None:
+        blocks_held = {**turn.state.prepared, proposal.block_id: prepared}
+        turn.change(prepared=blocks_held)
+
+
+def _publish_vote(turn: ChainStep, output: CastVote) -> None:
+    vote, locked = output.vote, output.locked
+    proposal = locked.proposal if locked is not None else None
+    if proposal is not None and proposal.proposer == turn.state.party.index:
+        # It was written down when it was made.
+        proposal = None
+    entry = VoteJournalEntry(vote.height, proposal, vote, output.proof)
+    turn.emit(JournalVote(JOURNAL_ENTRY.pack(entry), entry.height))
+    turn.gossip(gossip_messages.wrap_vote(vote))
+
+
+def _decide(turn: ChainStep, certificate: Certificate) -> None:
+    state, now_s = turn.state, turn.moment.now_s
+    prepared = state.prepared[certificate.block_id]
+    block, execution = prepared.block, prepared.execution
+    results = tuple(result for result in execution.results if result.code == 0)
+    fork_halt.remember(turn, certificate, block.header.time_ms)
+    certificate_gossip.share_commit(turn, certificate)
+    turn.emit(
+        StoreBlock(block, certificate, execution.changes, results, execution.happenings)
+    )
+    tip = replace(
+        state.tip, header=block.header, certificate=certificate, tree=execution.tree
+    )
+    # Others may still send us what we once voted in the height that we come to.
+    listens_until_s = now_s + turn.settings.listen_s
+    turn.state = ChainState(
+        tip,
+        turn.settings.party(tip),
+        RoundState(tip.height + 1),
+        now_s + tip.parameter(ChainParameter.HEARTBEAT_S),
+        last=block,
+        mempool=state.mempool.without(result.identity for result in results),
+        recovered=state.recovered,
+        propose_from_s=now_s + turn.settings.block_interval_s,
+        status_at_s=state.status_at_s,
+        status_said_s=state.status_said_s,
+        status_counter=state.status_counter,
+        listens_until_s=state.listens_until_s if state.level else listens_until_s,
+        level=state.level,
+        told=state.told,
+        followed=state.followed,
+        copied=state.copied,
+        recent=turn.state.recent,
+        back_said=state.back_said,
+        lacking=state.lacking,
+        heard=state.heard,
+    )
+    turn.fresh = None
+    restore(turn)
+
+
+def restore(turn: ChainStep) -> None:
+    """Takes up a height where the journal says that we left it.
+
+    A restart must look like a pause: the same votes stand, and none is cast twice.
+
+    Raises:
+      StorageError: If the journal does not fit the stored chain.
+    """
+    state = turn.state
+    if not state.recovered:
+        return
+    mine = [e for e in state.recovered if e.height == state.consensus.height]
+    later = tuple(e for e in state.recovered if e.height > state.consensus.height)
+    turn.change(recovered=later)
+    for entry in mine:
+        _restore_entry(turn, entry)
+    taken = turn.state.consensus
+    if taken.step is RoundStep.PROPOSE:
+        wait_s = turn.settings.timeouts.of_proposal(taken.round)
+        at_s = turn.moment.now_s + wait_s
+        turn.change(consensus=replace(taken, propose_at_s=at_s))
+
+
+def _restore_entry(turn: ChainStep, entry: VoteJournalEntry) -> None:
+    proposal = entry.proposal
+    if proposal is not None:
+        try:
+            block = BLOCK.unpack(proposal.block)
+            prepared = block_builder.check(turn.state.tip, block, turn.state.mempool)
+        except ProtocolError as error:
+            raise StorageError(
+                f"vote journal: the block of height {entry.height} does not follow "
+                f"the stored chain ({error}); restore both from the same backup"
+            ) from error
+        hold_proposal(turn, proposal, prepared)
+    turn.change(consensus=proof_of_lock.retake(turn.state.consensus, entry))

@@ -1,0 +1,332 @@
+"""What a coordinator hears from others, and what it believes of it.
+
+Bytes are checked in the order: length, form, relevance, signature, meaning. Messages of
+the height that is being decided are counted in; those of a height before or after are
+looked at only as far as they prove something.
+
+Source: arXiv:1807.04938 section 2.1 (messages); docs/consensus.md for D4, D6 and D7.
+"""
+
+from dataclasses import replace
+from typing import Literal, assert_never
+
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.chain_step import BlamePeer, ChainStep, StateDiverged
+from starling.coordinator.chain.consensus.proof_of_lock import (
+    check_polka,
+    check_proof_of_lock,
+)
+from starling.coordinator.chain.consensus.round_state import RoundStep
+from starling.coordinator.chain.consensus.vote_set import agree, certified_votes
+from starling.coordinator.chain.execution import block_builder
+from starling.coordinator.chain.execution.block_builder import ExecutedBlock
+from starling.coordinator.chain.gossip import (
+    certificate_gossip,
+    fork_halt,
+    proposal_checks,
+    status_exchange,
+)
+from starling.coordinator.chain.gossip_messages import DecidedBlock, GossipTopic
+from starling.coordinator.chain.node import equivocation_report, height
+from starling.coordinator.chain.state import transaction_codec
+from starling.protocol.chain.blocks import (
+    BLOCK,
+    CERTIFICATE,
+    PROPOSAL,
+    VOTE,
+    Block,
+    Certificate,
+    Proposal,
+    Vote,
+    VoteType,
+    check_certificate,
+)
+from starling.protocol.crypto.keys import verify
+from starling.protocol.errors import ProofError, ProtocolError, Reason, UnknownProposer
+from starling.protocol.ids import PublicKey
+from starling.protocol.wire.envelope import TRANSACTION_KINDS
+
+_Deciding = Literal[
+    GossipTopic.PROPOSAL, GossipTopic.VOTE, GossipTopic.DECISION, GossipTopic.POLKA
+]
+
+
+def handle_message(turn: ChainStep, payload: bytes, source: bytes) -> None:
+    """Takes a message that another coordinator, the source, sent or passed on.
+
+    Raises:
+      ProtocolError: Why it is refused.
+    """
+    message = gossip_messages.MESSAGE.unpack(payload)
+    try:
+        topic = GossipTopic(message.topic)
+    except ValueError as error:
+        raise ProtocolError("no such message", Reason.UNKNOWN_KIND) from error
+    match topic:
+        case GossipTopic.STATUS:
+            status_exchange.handle_status(
+                turn, gossip_messages.STATUS.unpack(message.content), payload
+            )
+        case GossipTopic.TRANSACTION:
+            _hear_transaction(turn, message.content, source)
+        case GossipTopic.FORK:
+            fork_halt.handle_fork_proof(
+                turn, gossip_messages.FORK.unpack(message.content)
+            )
+        case GossipTopic.CERTIFICATE:
+            _hear_commit(turn, CERTIFICATE.unpack(message.content))
+        case _:
+            if turn.state.fork is None:
+                _hear_deciding(turn, topic, message.content)
+
+
+def _hear_deciding(turn: ChainStep, topic: _Deciding, content: bytes) -> None:
+    """What may decide a height, unless the chain stands still."""
+    match topic:
+        case GossipTopic.PROPOSAL:
+            _hear_proposal(turn, PROPOSAL.unpack(content))
+        case GossipTopic.VOTE:
+            _hear_vote(turn, VOTE.unpack(content))
+        case GossipTopic.DECISION:
+            _hear_decision(turn, gossip_messages.DECISION.unpack(content))
+        case GossipTopic.POLKA:
+            _hear_polka(turn, CERTIFICATE.unpack(content))
+        case _:
+            assert_never(topic)
+
+
+def _public(turn: ChainStep, index: int) -> PublicKey:
+    members = turn.state.party.roster.validators.members
+    if index >= len(members):
+        raise ProtocolError(f"no validator {index}", Reason.NOT_AUTHORISED)
+    return members[index].public
+
+
+def _hear_proposal(turn: ChainStep, proposal: Proposal) -> None:
+    state, party = turn.state.consensus, turn.state.party
+    if not proposal_checks.is_news(turn.state, proposal):
+        return
+    proposal_checks.check_maker(party, proposal)
+    if proposal.proposer == party.index:
+        equivocation_report.own_signature(turn, "proposal")
+        return
+    ballots = state.ballots
+    carried = proposal_checks.is_carried(turn.state, proposal)
+    known = proposal.round in ballots.proposals
+    if ballots.contradicts(proposal):
+        equivocation_report.second_proposal(turn, proposal)
+    if known and not carried:
+        return
+    _count_in(turn, proposal)
+    _wake(turn)
+
+
+def _count_in(turn: ChainStep, proposal: Proposal) -> None:
+    """Takes a proposal whose signature and turn were checked."""
+    check_proof_of_lock(turn.state.party, proposal)
+    prepared = _prepared(turn, proposal)
+    if prepared is not None and proposal.valid_round == 0:
+        header = prepared.block.header
+        block_builder.check_time(turn.state.tip, header, proposal.parent)
+    height.hold_proposal(turn, proposal, prepared)
+    if proposal.proof_of_lock is not None:
+        _hold_polka(turn, proposal.proof_of_lock)
+
+
+def _prepared(turn: ChainStep, proposal: Proposal) -> ExecutedBlock | None:
+    """The proposal's block if it is valid; the proposer is blamed if not.
+
+    Raises:
+      ProtocolError: As `proposal_checks.check_block`.
+    """
+    offered = turn.state.consensus.ballots.offered(proposal.block_id)
+    block = BLOCK.unpack(proposal.block if offered is None else offered)
+    header = proposal_checks.check_block(block, proposal.block_id).header
+    try:
+        fresh = proposal.valid_round == 0
+        if fresh and header.proposer != proposal.proposer:
+            raise UnknownProposer("a fresh block that names another maker")
+        known = turn.state.prepared.get(proposal.block_id)
+        return known or block_builder.check(turn.state.tip, block, turn.state.mempool)
+    except ProtocolError as error:
+        detail = f"proposed an invalid block: {error}"
+        signer = _public(turn, proposal.proposer)
+        turn.emit(BlamePeer(Reason.INVALID_BLOCK, detail, signer))
+        return None
+
+
+def _hear_vote(turn: ChainStep, vote: Vote) -> None:
+    state, party = turn.state.consensus, turn.state.party
+    if vote.height == state.height - 1:
+        certificate_gossip.tell_late(turn, vote)
+    if vote.height != state.height:
+        return
+    kind = VoteType(vote.vote_type)
+    known = state.ballots.cast(vote.round, kind).get(vote.voter)
+    if known is not None and agree(known, vote):
+        return
+    public = _public(turn, vote.voter)
+    verify(public, vote.signed_bytes(party.chain_id), vote.signature)
+    _count_vote(turn, vote)
+    _wake(turn)
+
+
+def _count_vote(turn: ChainStep, vote: Vote) -> None:
+    """Takes a vote of this height whose signature was checked."""
+    state = turn.state.consensus
+    known = state.ballots.cast(vote.round, VoteType(vote.vote_type)).get(vote.voter)
+    if known is not None and agree(known, vote):
+        return
+    if vote.voter == turn.state.party.index:
+        # It must not count: the state that it belongs to is not ours.
+        equivocation_report.own_signature(turn, "vote")
+        return
+    ballots = state.ballots.with_vote(vote, state.round)
+    turn.change(consensus=replace(state, ballots=ballots))
+    if len(ballots.conflicts) > len(state.ballots.conflicts):
+        equivocation_report.second_vote(turn, *ballots.conflicts[-1])
+
+
+def _hear_polka(turn: ChainStep, polka: Certificate) -> None:
+    """A quorum of prevotes that somebody else saw; see `certificate_gossip`."""
+    state, party = turn.state.consensus, turn.state.party
+    if polka.height != state.height:
+        return
+    kind, needed = VoteType.PREVOTE, party.quorum
+    if state.ballots.certificate(polka.round, kind, polka.block_id, needed) is not None:
+        _accuse_members(turn, polka)
+        return
+    check_polka(party, polka)
+    _hold_polka(turn, polka)
+    _wake(turn)
+
+
+def _accuse_members(turn: ChainStep, polka: Certificate) -> None:
+    """Looks in a quorum that we hold ourselves for votes that we heard otherwise."""
+    ballots, party = turn.state.consensus.ballots, turn.state.party
+    cast = ballots.cast(polka.round, VoteType.PREVOTE)
+    validators = party.roster.validators.members
+    for vote in certified_votes(polka, VoteType.PREVOTE):
+        known = cast.get(vote.voter)
+        if known is not None and not agree(known, vote):
+            public = validators[vote.voter].public
+            verify(public, vote.signed_bytes(party.chain_id), vote.signature)
+            _count_vote(turn, vote)
+
+
+def _hold_polka(turn: ChainStep, polka: Certificate) -> None:
+    """Counts a checked quorum of prevotes in, and each of its votes."""
+    for vote in certified_votes(polka, VoteType.PREVOTE):
+        _count_vote(turn, vote)
+    state = turn.state.consensus
+    ballots = state.ballots.with_polka(polka)
+    turn.change(consensus=replace(state, ballots=ballots))
+    if ballots.candidate_for(polka.block_id) is None:
+        status_exchange.send_sooner(turn)
+
+
+def _hear_commit(turn: ChainStep, certificate: Certificate) -> None:
+    """A quorum of precommits: it decides our height, or shows a fork before it."""
+    state, party = turn.state.consensus, turn.state.party
+    if certificate.height != state.height:
+        fork_halt.compare(turn, certificate)
+        return
+    if turn.state.fork is not None or state.ballots.commit is not None:
+        return
+    validators = party.roster.validators
+    check_certificate(certificate, party.chain_id, validators, party.fault_model)
+    for vote in certified_votes(certificate, VoteType.PRECOMMIT):
+        if vote.voter != party.index:
+            _count_vote(turn, vote)
+    state = turn.state.consensus
+    delivered = certificate.block_id in turn.state.prepared
+    ballots = replace(state.ballots, commit=certificate, delivered=delivered)
+    turn.change(consensus=replace(state, ballots=ballots))
+    if not delivered:
+        status_exchange.send_sooner(turn)
+
+
+def _hear_decision(turn: ChainStep, decision: DecidedBlock) -> None:
+    """Deviation D6: whoever holds the precommits may convince anyone."""
+    block, certificate = decision.block, decision.certificate
+    state = turn.state
+    block_id = block.header.block_id()
+    if block.header.height > state.consensus.height:
+        return
+    if (certificate.height, certificate.block_id) != (block.header.height, block_id):
+        raise ProofError("certificate is for another block")
+    if block.header.height < state.consensus.height:
+        fork_halt.compare(turn, certificate)
+        return
+    # Whoever passes it on can swap the transactions: then it is not we who differ.
+    proposal_checks.check_block(block, block_id)
+    party = state.party
+    validators = party.roster.validators
+    check_certificate(certificate, party.chain_id, validators, party.fault_model)
+    fork_halt.check_parent(turn, block.header, certificate)
+    if turn.state.fork is not None:
+        return
+    prepared = state.prepared.get(block_id)
+    if prepared is None:
+        prepared = _decided(turn, block)
+    ballots = state.consensus.ballots
+    ballots = replace(ballots, commit=certificate, delivered=True)
+    turn.change(
+        consensus=replace(state.consensus, ballots=ballots),
+        prepared={**state.prepared, block_id: prepared},
+    )
+
+
+def _decided(turn: ChainStep, block: Block) -> ExecutedBlock:
+    """A block that a quorum decided: if it is invalid here, it is we who differ.
+
+    Raises:
+      ProtocolError: What is wrong with it.
+    """
+    header = block.header
+    try:
+        return block_builder.check(turn.state.tip, block, turn.state.mempool)
+    except ProtocolError as error:
+        mismatch = error if isinstance(error, block_builder.StateMismatch) else None
+        turn.emit(
+            StateDiverged(
+                header.height,
+                header.block_id(),
+                header.state_root,
+                None if mismatch is None else mismatch.computed,
+                b"" if mismatch is None else mismatch.first_key,
+                str(error),
+            )
+        )
+        raise
+
+
+def _hear_transaction(turn: ChainStep, packed: bytes, source: bytes) -> None:
+    envelope = transaction_codec.unpack(packed)
+    identity = envelope.identity(turn.settings.chain_id)
+    if envelope.kind not in TRANSACTION_KINDS:
+        height.raise_unknown_kind(envelope)
+    if turn.state.mempool.get(identity) is not None:
+        return
+    envelope.check(turn.settings.chain_id)
+    most = turn.settings.waiting_max
+    mempool = turn.state.mempool.add(identity, envelope, packed, most, source)
+    turn.change(mempool=mempool)
+
+
+def _wake(turn: ChainStep) -> None:
+    """Deviation D7: what ends the wait for something to decide, but one liar alone.
+
+    More than f validators that are at this height, or a block that decides something;
+    what waits for a block here is looked at by `height.begin_if_due`.
+    """
+    state = turn.state.consensus
+    if state.step is not RoundStep.NEW_HEIGHT:
+        return
+    first = state.ballots.proposals.get(0)
+    decides = False
+    if first is not None and first.valid:
+        prepared = turn.state.prepared[first.proposal.block_id]
+        decides = bool(prepared.block.transactions)
+    if decides or len(state.ballots.voices()) >= turn.state.party.skip:
+        height.begin_now(turn)

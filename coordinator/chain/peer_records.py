@@ -1,0 +1,48 @@
+"""What is kept of what each validator last said of itself."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PeerGaps:
+    """What one peer lacks of what we hold; see `repair`.
+
+    Attributes:
+      at_s: When it said so.
+      height: Height that it decides.
+      statuses: Round, type and voter of what it lacks: for how many statuses in a row.
+    """
+
+    at_s: float
+    height: int
+    statuses: dict[tuple[int, int, int], int]
+
+
+@dataclass(frozen=True)
+class LatestStatus:
+    """The latest status of one validator.
+
+    Attributes:
+      counter: Its counter: what is not above it is old.
+      asks: The nonce that it asks to be repeated; may be empty.
+      message: The status as it came, for a sender that counts from lower.
+    """
+
+    counter: int
+    asks: bytes
+    message: bytes
+
+
+@dataclass(frozen=True)
+class RepeatRecord:
+    """What was repeated to one peer; see `repeats`.
+
+    Attributes:
+      height: Of what was repeated.
+      times: How often, at most `repeats.TIMES_MAX`.
+      at_s: When last.
+    """
+
+    height: int
+    times: int
+    at_s: float

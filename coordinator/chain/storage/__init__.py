@@ -1,0 +1,1 @@
+"""Interface of the chain store, its twin in memory, stored rows, and snapshots."""

@@ -1,0 +1,1 @@
+"""Transactions of a training task: update, version cut, attestation, reward, score."""

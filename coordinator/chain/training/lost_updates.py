@@ -1,0 +1,59 @@
+"""Boards that lost what they had paid for, as far as the head of a task is concerned.
+
+A power cut between charge and spool costs a board its update for that base version, and
+it may make no other one. Where that happens to so many boards that half a buffer never
+comes together, the task would stand still for good; so their forfeits count as being
+there with nothing, see `versions.cut_patient`.
+"""
+
+from dataclasses import dataclass
+
+from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
+from starling.coordinator.chain.state.queries import StateReader
+from starling.protocol.ids import Version
+from starling.protocol.schema.msgpack_codec import structure, uint
+
+
+@dataclass(frozen=True)
+class LostUpdateCount:
+    """How many boards forfeited a base version; stands under `forfeits/<n>`.
+
+    Attributes:
+      base: Which one; only the head's count.
+      boards: How many.
+      height: Block that took the last one.
+      time_ms: Of that block.
+    """
+
+    base: Version
+    boards: int
+    height: int
+    time_ms: int
+
+
+FORFEITS = structure(LostUpdateCount, 48, uint(), uint(), uint(), uint())
+
+
+def of_head(tree: StateReader, number: int, head: int) -> LostUpdateCount | None:
+    """The forfeits of a task's head, if there are any."""
+    packed = tree.get(_key(number))
+    found = None if packed is None else FORFEITS.unpack(packed)
+    return found if found is not None and found.base == head else None
+
+
+def add(draft: StateOverlay, context: BlockContext, number: int, head: Version) -> None:
+    """Counts one more."""
+    known = of_head(draft, number, head)
+    boards = 1 if known is None else known.boards + 1
+    counted = LostUpdateCount(head, boards, context.height, context.time_ms)
+    draft.put(_key(number), FORFEITS.pack(counted))
+
+
+def forget(draft: StateOverlay, number: int) -> None:
+    """After a new version: everybody may sign again."""
+    if draft.get(_key(number)) is not None:
+        draft.put(_key(number), None)
+
+
+def _key(number: int) -> bytes:
+    return b"forfeits/%d" % number

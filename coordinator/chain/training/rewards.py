@@ -1,0 +1,134 @@
+"""What becomes of a version's contributors once it is final.
+
+    settled/<n>/<v>        `Settlement` of a version that may still be a base
+    paid/<n>/<v>/<page>    `Payments` of `PAGE` updates, in the order of the chain
+
+`shares` is the whole reward rule. It pays everybody alike; contribution and reputation
+are to weigh in there, and nowhere else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starling.coordinator.chain.governance import credit_accounts
+from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
+from starling.coordinator.chain.state.records import JobRecord
+from starling.protocol.chain.credit_policy import CREDITS_MAX
+from starling.protocol.chain.light_client import payments_key
+from starling.protocol.chain.payments import PAGE, PAYMENTS, Payment, Payments
+from starling.protocol.ids import DeviceId
+from starling.protocol.learning.task import BUFFER_MAX, TaskSpec
+from starling.protocol.schema.msgpack_codec import structure, uint
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """That a version is final.
+
+    Attributes:
+      height: Block that made it final.
+      time_ms: Of that block.
+      updates: How many it was made of.
+      reward: What all of them were paid together.
+    """
+
+    height: int
+    time_ms: int
+    updates: int
+    reward: int
+
+
+SETTLEMENT = structure(
+    Settlement, 64, uint(), uint(), uint(BUFFER_MAX, 1), uint(CREDITS_MAX)
+)
+
+
+def settlement_key(number: int, version: int) -> bytes:
+    """Where a version's settlement stands."""
+    return b"settled/%d/%d" % (number, version)
+
+
+def settlement(
+    tree: queries.StateReader, number: int, version: int
+) -> Settlement | None:
+    """How a version was settled, while it may still be a base."""
+    packed = tree.get(settlement_key(number, version))
+    return None if packed is None else SETTLEMENT.unpack(packed)
+
+
+def payments(
+    tree: queries.StateReader, number: int, version: int
+) -> tuple[Payment, ...]:
+    """What each update of a version earned, in the order of the chain."""
+    settled = settlement(tree, number, version)
+    pages = _pages(settled.updates) if settled is not None else 0
+    found: list[Payment] = []
+    for page in range(pages):
+        packed = tree.get(payments_key(number, version, page))
+        assert packed is not None, "pages stand as long as their settlement"
+        found.extend(PAYMENTS.unpack(packed).made)
+    return tuple(found)
+
+
+def shares(amount: int, boards: Sequence[DeviceId]) -> tuple[int, ...]:
+    """Divides a version's reward among its updates: equal, to the last credit.
+
+    Args:
+      amount: At least 0; all of it is given out.
+      boards: Whose updates they are, in the order of the chain; not empty.
+
+    Returns:
+      One share per update. They differ by 1 at most; the earlier get what is left over.
+    """
+    each, left = divmod(amount, len(boards))
+    return tuple(each + (place < left) for place in range(len(boards)))
+
+
+def settle(
+    draft: StateOverlay,
+    context: BlockContext,
+    number: int,
+    spec: TaskSpec,
+    job: JobRecord,
+) -> None:
+    """Pays a version's updates from the task's pool, and notes it.
+
+    The reward is the task's, or what its pool still has.
+    """
+    boards = []
+    for place in job.places:
+        entry = queries.pending_at(draft, number, place)
+        assert entry is not None, "a job's updates stand until its version is final"
+        boards.append(entry.board)
+    held = credit_accounts.pool(draft, number)
+    reward = min(spec.pool, held)
+    made = [
+        Payment(board, amount)
+        for board, amount in zip(boards, shares(reward, boards), strict=True)
+    ]
+    if reward:
+        credit_accounts.put_number(
+            draft, credit_accounts.pool_key(number), held - reward
+        )
+        for payment in made:
+            credit_accounts.credit(draft, payment.board, payment.amount)
+    settled = Settlement(context.height, context.time_ms, len(made), reward)
+    draft.put(settlement_key(number, job.version), SETTLEMENT.pack(settled))
+    for page in range(_pages(len(made))):
+        packed = PAYMENTS.pack(Payments(tuple(made[page * PAGE : (page + 1) * PAGE])))
+        draft.put(payments_key(number, job.version, page), packed)
+
+
+def forget(draft: StateOverlay, number: int, version: int) -> None:
+    """Drops the settlement of a version that can be no base any more."""
+    settled = settlement(draft, number, version)
+    if settled is None:
+        return
+    draft.put(settlement_key(number, version), None)
+    for page in range(_pages(settled.updates)):
+        draft.put(payments_key(number, version, page), None)
+
+
+def _pages(updates: int) -> int:
+    return -(-updates // PAGE)

@@ -1,0 +1,152 @@
+"""SCORE: what coordinators think of updates, each once, and the median of a quorum.
+
+    scored/<n>/<v>                 `ScorerList`: who scored a version's updates
+    opinion/<n>/<v>/<public key>   what one of them gave, a packed `SCORE`
+    score/<n>/<v>                  `SCORES`, once a quorum did
+
+They stand as long as their version may be a base. Until the last height
+and time the median moves with each further opinion; after both, it is what reputation
+may build upon.
+
+Source: the lower median of at least q = floor(2n/3) + 1 values, of which at most f lie,
+has an honest value on either side of it or is one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starling.coordinator.chain.governance import chain_parameters
+from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
+from starling.coordinator.chain.training import rewards
+from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel, quorum
+from starling.protocol.chain.governance import ChainParameter
+from starling.protocol.chain.light_client import scores_key
+from starling.protocol.chain.update_scores import SCORE, SCORES, Score, Scores
+from starling.protocol.errors import ProtocolError, Reason, ShapeMismatch
+from starling.protocol.ids import KEY_BYTES, Digest, PublicKey
+from starling.protocol.schema.msgpack_codec import exactly, many, structure
+from starling.protocol.wire.envelope import Envelope
+
+
+@dataclass(frozen=True)
+class ScorerList:
+    """Who scored a version's updates, sorted."""
+
+    validators: tuple[PublicKey, ...]
+
+
+_SCORERS = structure(ScorerList, 2048, many(exactly(KEY_BYTES), VALIDATORS_MAX, 1))
+
+
+def scorers_key(number: int, version: int) -> bytes:
+    """Where it stands who scored a version's updates."""
+    return b"scored/%d/%d" % (number, version)
+
+
+def opinion_key(number: int, version: int, public: bytes) -> bytes:
+    """Where one validator's scores of a version's updates stand."""
+    return b"opinion/%d/%d/" % (number, version) + public
+
+
+def scorers(
+    tree: queries.StateReader, number: int, version: int
+) -> tuple[PublicKey, ...]:
+    """Who scored a version's updates, sorted."""
+    packed = tree.get(scorers_key(number, version))
+    return () if packed is None else _SCORERS.unpack(packed).validators
+
+
+def scores(tree: queries.StateReader, number: int, version: int) -> Scores | None:
+    """The medians of a version's updates, once a quorum scored them."""
+    packed = tree.get(scores_key(number, version))
+    return None if packed is None else SCORES.unpack(packed)
+
+
+def lower_medians(opinions: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The lower median of each column.
+
+    Args:
+      opinions: (k, n) integers, k opinions of n updates each; k is at least 1.
+
+    Returns:
+      n values, each of them one of its column's.
+    """
+    middle = (len(opinions) - 1) // 2
+    columns = zip(*opinions, strict=True)
+    return tuple(sorted(column)[middle] for column in columns)
+
+
+def score(
+    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
+) -> None:
+    """Takes a coordinator's scores; those of a quorum give the medians.
+
+    Raises:
+      ProtocolError: NOT_AUTHORISED, UNKNOWN_TASK, STALE, SHAPE_MISMATCH, ALREADY_KNOWN,
+        EQUIVOCATION or MALFORMED.
+    """
+    del identity
+    body = SCORE.unpack(envelope.body)
+    validators = queries.validators(draft, context.genesis, context.height)
+    if validators.index_of(envelope.sender) is None:
+        raise ProtocolError("signed by no validator", Reason.NOT_AUTHORISED)
+    until, until_ms = _check_version(draft, context, body)
+    given = scorers(draft, body.task, body.version)
+    own = opinion_key(body.task, body.version, envelope.sender)
+    if envelope.sender in given:
+        same = draft.get(own) == envelope.body
+        reason = Reason.ALREADY_KNOWN if same else Reason.EQUIVOCATION
+        raise ProtocolError("the validator scored this version", reason)
+    given = tuple(sorted((*given, envelope.sender)))
+    draft.put(own, envelope.body)
+    packed = _SCORERS.pack(ScorerList(given))
+    draft.put(scorers_key(body.task, body.version), packed)
+    fault_model = FaultModel(context.genesis.fault_model)
+    # Who left the set since it scored counts as little as who never was in it.
+    counted = [public for public in given if validators.index_of(public) is not None]
+    if len(counted) >= quorum(len(validators.members), fault_model):
+        medians = lower_medians([_opinion(draft, body, public) for public in counted])
+        packed = SCORES.pack(Scores(until, until_ms, len(counted), medians))
+        draft.put(scores_key(body.task, body.version), packed)
+
+
+def _check_version(
+    draft: StateOverlay, context: BlockContext, body: Score
+) -> tuple[int, int]:
+    """The last height and time for scores of a version that may be scored like this."""
+    if queries.head(draft, body.task) is None:
+        raise ProtocolError(f"no task {body.task}", Reason.UNKNOWN_TASK)
+    settled = rewards.settlement(draft, body.task, body.version)
+    if settled is None:
+        raise ProtocolError(f"no version {body.version} to score", Reason.STALE)
+    blocks = chain_parameters.parameter(
+        draft, context.genesis, ChainParameter.SCORE_BLOCKS, context.height
+    )
+    span_ms = chain_parameters.span_ms(
+        draft, context.genesis, ChainParameter.SCORE_S, context.height
+    )
+    until, until_ms = settled.height + blocks, settled.time_ms + span_ms
+    if context.height > until and context.time_ms > until_ms:
+        raise ProtocolError(f"scores until height {until}", Reason.STALE)
+    if len(body.values) != settled.updates:
+        raise ShapeMismatch(f"{len(body.values)} scores of {settled.updates} updates")
+    return until, until_ms
+
+
+def _opinion(draft: StateOverlay, body: Score, public: bytes) -> tuple[int, ...]:
+    packed = draft.get(opinion_key(body.task, body.version, public))
+    assert packed is not None, "an opinion stands as long as its scorer's name"
+    return SCORE.unpack(packed).values
+
+
+def forget(draft: StateOverlay, number: int, version: int) -> None:
+    """Drops the scores of a version that can be no base any more."""
+    given = scorers(draft, number, version)
+    if not given:
+        return
+    for public in given:
+        draft.put(opinion_key(number, version, public), None)
+    draft.put(scorers_key(number, version), None)
+    if draft.get(scores_key(number, version)) is not None:
+        draft.put(scores_key(number, version), None)

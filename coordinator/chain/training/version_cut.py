@@ -1,0 +1,394 @@
+"""From TASK over UPDATE to the cut: how a task gets its jobs, and a new head.
+
+Updates queue up in the order (height, index). When K wait and no job is open, the first
+K become the job of version head + 1; half of them are enough once the oldest waited
+`patience` blocks and `patience_s`. While a job is open the head stands still, so that
+nothing that waits gets staler between its admission and its cut; what a new head makes
+too stale is dropped at once. `attestation` says when the job's version is final.
+"""
+
+from dataclasses import replace
+
+from starling.coordinator.chain.governance.permissions import check_operator
+from starling.coordinator.chain.state import queries, state_keys, transaction_codec
+from starling.coordinator.chain.state.overlay import (
+    BlockContext,
+    JobCut,
+    StateOverlay,
+    TaskOpened,
+    VersionFinal,
+)
+from starling.coordinator.chain.state.records import (
+    BOARD,
+    HISTORY,
+    JOB,
+    PENDING,
+    PROGRESS,
+    JobRecord,
+    QueuedUpdate,
+    SignedBase,
+    SigningHistory,
+)
+from starling.coordinator.chain.training import lost_updates, rewards, scores
+from starling.coordinator.chain.training.lost_updates import LostUpdateCount
+from starling.protocol.chain.board_statement import (
+    BoardRecord,
+    TaskProgress,
+    board_key,
+    head_key,
+)
+from starling.protocol.chain.light_client import task_key, version_key
+from starling.protocol.dataclass_replace import evolve
+from starling.protocol.errors import (
+    BudgetExceeded,
+    ConfigError,
+    InvalidUpdate,
+    ProtocolError,
+    Reason,
+    ShapeMismatch,
+    StaleUpdate,
+)
+from starling.protocol.ids import DeviceId, Digest, TaskId, Version
+from starling.protocol.learning.task import TASK, TaskSpec, version_digest
+from starling.protocol.privacy.gaussian_dp import CHARGE_MAX
+from starling.protocol.privacy.mechanisms import check_mode, check_policy, stated_charge
+from starling.protocol.wire.envelope import Envelope
+from starling.protocol.wire.message_bodies import (
+    FORFEIT,
+    TASKS_MAX,
+    Contribution,
+    Forfeit,
+)
+
+DISSENT_VERSIONS = 256
+"""How long the digest of a version stays known once nobody may train from it any more:
+an attestation that comes so late is still compared with it, and names its sender."""
+
+
+def publish(
+    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
+) -> None:
+    """Opens a task; its version 0 is final with it.
+
+    Raises:
+      ProtocolError: NOT_AUTHORISED, ALREADY_KNOWN, POLICY_MISMATCH, BUSY or MALFORMED.
+    """
+    del context
+    spec = TASK.unpack(envelope.body)
+    check_operator(draft, envelope)
+    if queries.published(draft, identity) is not None:
+        raise ProtocolError("the task is published", Reason.ALREADY_KNOWN)
+    try:
+        check_policy(spec.privacy)
+        check_mode(spec.privacy.mechanism, spec.training.mode)
+    except ConfigError as error:
+        raise ProtocolError(f"privacy: {error}", Reason.POLICY_MISMATCH) from error
+    number = queries.task_count(draft)
+    if number >= TASKS_MAX:
+        raise ProtocolError(f"{TASKS_MAX} tasks at most", Reason.BUSY)
+    draft.put(state_keys.TASKS_KEY, state_keys.pack_number(number + 1))
+    draft.put(state_keys.published_key(identity), state_keys.pack_number(number))
+    draft.put(task_key(number), envelope.body)
+    draft.put(version_key(number, 0), version_digest(spec.initial))
+    start = TaskProgress(Version(0), 0, 0, 0)
+    draft.put(head_key(number), PROGRESS.pack(start))
+    draft.happen(TaskOpened(TaskId(number)))
+
+
+def update(
+    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
+) -> None:
+    """Takes a contribution into its task's queue.
+
+    Raises:
+      ProtocolError: Anything in `_check_policy` and `_check_base`; NOT_ENROLLED,
+        UNKNOWN_TASK, ALREADY_KNOWN, EQUIVOCATION, BUDGET_EXCEEDED or MALFORMED.
+    """
+    body = transaction_codec.contribution(envelope.body)
+    sender, board = _participant(draft, envelope)
+    spec, progress = _open_task(draft, body.task)
+    signed = queries.history(draft, body.task, sender)
+    _check_unsigned(signed, body.version, identity)
+    _check_base(spec, progress.head, body.version)
+    _check_policy(spec, body)
+    _credit(draft, sender, board, spec, body, 1)
+    _remember(draft, body, sender, signed, progress.head, spec, identity)
+    entry = QueuedUpdate(
+        identity,
+        sender,
+        body.version,
+        body.pledge,
+        body.blob,
+        context.height,
+        context.time_ms,
+    )
+    place = progress.following
+    draft.put(state_keys.pending_key(body.task, place), PENDING.pack(entry))
+    progress = evolve(progress, following=place + 1, pending=progress.pending + 1)
+    _queue_changed(draft, context, body.task, spec, progress)
+
+
+def forfeit(
+    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
+) -> None:
+    """Notes that a board has paid for the head and will never sign an update for it.
+
+    Raises:
+      ProtocolError: NOT_ENROLLED, JAILED, UNKNOWN_TASK, ALREADY_KNOWN, STALE,
+        POLICY_MISMATCH, BUDGET_EXCEEDED or MALFORMED.
+    """
+    body = FORFEIT.unpack(envelope.body)
+    sender, board = _participant(draft, envelope)
+    spec, progress = _open_task(draft, body.task)
+    signed = queries.history(draft, body.task, sender)
+    if any(entry.base == body.version for entry in signed):
+        raise InvalidUpdate("the board signed for this base", Reason.ALREADY_KNOWN)
+    _check_base(spec, progress.head, body.version)
+    if body.version != progress.head:
+        raise StaleUpdate(f"base {body.version} is not the head")
+    if body.charge < stated_charge(spec.privacy):
+        raise InvalidUpdate("charged less than its noise", Reason.POLICY_MISMATCH)
+    _credit(draft, sender, board, spec, body, 0)
+    _remember(draft, body, sender, signed, progress.head, spec, identity)
+    lost_updates.add(draft, context, body.task, progress.head)
+    _queue_changed(draft, context, body.task, spec, progress)
+
+
+def _participant(
+    draft: StateOverlay, envelope: Envelope
+) -> tuple[DeviceId, BoardRecord]:
+    board = queries.signer(draft, envelope.sender)
+    if board is None:
+        raise ProtocolError("the board may not take part", Reason.NOT_ENROLLED)
+    if board.jailed:
+        raise ProtocolError(f"jailed until height {board.jailed}", Reason.JAILED)
+    return queries.owner(draft, envelope.sender), board
+
+
+def _open_task(draft: StateOverlay, number: int) -> tuple[TaskSpec, TaskProgress]:
+    spec, progress = queries.task(draft, number), queries.progress(draft, number)
+    if spec is None or progress is None:
+        raise ProtocolError(f"no task {number}", Reason.UNKNOWN_TASK)
+    return spec, progress
+
+
+def _check_unsigned(
+    signed: tuple[SignedBase, ...], base: int, identity: Digest
+) -> None:
+    for entry in signed:
+        if entry.base == base and entry.transaction == identity:
+            raise InvalidUpdate("the update is taken", Reason.ALREADY_KNOWN)
+        if entry.base == base:
+            raise InvalidUpdate(
+                f"the board signed another update of base {base}", Reason.EQUIVOCATION
+            )
+
+
+def _check_base(spec: TaskSpec, head: int, base: int) -> None:
+    if base > head:
+        raise InvalidUpdate(f"base {base} is not final, the head is {head}")
+    if head - base > spec.aggregation.staleness_max:
+        raise StaleUpdate(f"base {base} is too old, the head is {head}")
+
+
+def _check_policy(spec: TaskSpec, body: Contribution) -> None:
+    if body.codec != spec.codec:
+        raise ShapeMismatch(f"codec {body.codec}, the task wants {spec.codec}")
+    if body.mechanism != spec.privacy.mechanism or body.pledge not in spec.pledges:
+        raise InvalidUpdate("mechanism or pledge differ", Reason.POLICY_MISMATCH)
+    least = stated_charge(spec.privacy)
+    if body.charge < least or (body.charge and not body.mechanism):
+        raise InvalidUpdate(
+            f"charge {body.charge}, the task's noise costs {least}",
+            Reason.POLICY_MISMATCH,
+        )
+
+
+def _credit(
+    draft: StateOverlay,
+    sender: DeviceId,
+    board: BoardRecord,
+    spec: TaskSpec,
+    body: Contribution | Forfeit,
+    updates: int,
+) -> None:
+    """Adds what a board paid to its record, from which it can be proven for good."""
+    total, paid = board.charge + body.charge, max(board.paid, body.paid)
+    if max(total, paid) > CHARGE_MAX:
+        raise BudgetExceeded("the board's charges leave all bounds")
+    after = evolve(
+        board,
+        updates=board.updates + updates,
+        charge=total,
+        paid=paid,
+        mechanisms=board.mechanisms | 1 << spec.privacy.mechanism,
+    )
+    draft.put(board_key(sender), BOARD.pack(after))
+
+
+def _remember(
+    draft: StateOverlay,
+    body: Contribution | Forfeit,
+    sender: DeviceId,
+    signed: tuple[SignedBase, ...],
+    head: int,
+    spec: TaskSpec,
+    identity: Digest,
+) -> None:
+    """Keeps what a board signed while its base can still be used."""
+    oldest = head - spec.aggregation.staleness_max
+    kept = [entry for entry in signed if entry.base >= oldest]
+    kept.append(SignedBase(body.version, identity))
+    kept.sort(key=lambda entry: entry.base)
+    packed = HISTORY.pack(SigningHistory(tuple(kept)))
+    draft.put(state_keys.history_key(body.task, sender), packed)
+
+
+def _queue_changed(
+    draft: StateOverlay,
+    context: BlockContext,
+    number: int,
+    spec: TaskSpec,
+    progress: TaskProgress,
+) -> None:
+    """Cuts if K updates wait and no job is open; keeps the list of waiting tasks."""
+    if draft.get(state_keys.job_key(number)) is not None:
+        waits = False
+    elif progress.pending >= spec.aggregation.buffer:
+        progress = _cut(draft, context, number, progress, spec.aggregation.buffer)
+        waits = False
+    else:
+        lost = lost_updates.of_head(draft, number, progress.head)
+        waits = progress.pending > 0 or lost is not None
+    draft.put(head_key(number), PROGRESS.pack(progress))
+    waiting = queries.waiting(draft)
+    if waits != (number in waiting):
+        others = tuple(other for other in waiting if other != number)
+        numbers = (*others, number) if waits else others
+        draft.put(state_keys.WAITING_KEY, state_keys.pack_waiting(numbers))
+
+
+def cut_patient(draft: StateOverlay, context: BlockContext) -> None:
+    """At a block's end: cuts buffers that will hardly become fuller.
+
+    Half a buffer is enough once its oldest update waited `patience` blocks and
+    `patience_s` by their headers. Boards that
+    forfeited the head count towards the half, from their last forfeit on; with them,
+    fewer updates make a version, and none at all the same version anew: a base for
+    which everybody may sign again.
+    """
+    for number in queries.waiting(draft):
+        spec, progress = _open_task(draft, number)
+        lost = lost_updates.of_head(draft, number, progress.head)
+        half = -(-spec.aggregation.buffer // 2)
+        if progress.pending + (lost.boards if lost else 0) < half:
+            continue
+        since: list[QueuedUpdate | LostUpdateCount] = []
+        if progress.pending:
+            oldest = queries.pending_at(draft, number, progress.first)
+            assert oldest is not None
+            since.append(oldest)
+        if lost is not None and progress.pending < half:
+            since.append(lost)
+        if not all(_waited(context, spec, each) for each in since):
+            continue
+        if progress.pending:
+            progress = _cut(draft, context, number, progress, spec.aggregation.buffer)
+            _queue_changed(draft, context, number, spec, progress)
+        else:
+            _renew(draft, context, number, progress.head)
+
+
+def _waited(
+    context: BlockContext, spec: TaskSpec, since: QueuedUpdate | LostUpdateCount
+) -> bool:
+    blocks = context.height - since.height
+    waited_ms = context.time_ms - since.time_ms
+    policy = spec.aggregation
+    return blocks >= policy.patience and waited_ms >= 1000 * policy.patience_s
+
+
+def _renew(
+    draft: StateOverlay, context: BlockContext, number: int, head: Version
+) -> None:
+    """Makes the head's model the next version, too."""
+    digest = queries.version(draft, number, head)
+    assert digest is not None
+    advance(draft, context, number, Version(head + 1), digest)
+
+
+def _cut(
+    draft: StateOverlay,
+    context: BlockContext,
+    number: int,
+    progress: TaskProgress,
+    most: int,
+) -> TaskProgress:
+    """Makes the first `most` waiting updates the open job."""
+    places: list[int] = []
+    place = progress.first
+    while place < progress.following and len(places) < most:
+        if draft.get(state_keys.pending_key(number, place)) is not None:
+            places.append(place)
+        place += 1
+    version = Version(progress.head + 1)
+    job = JobRecord(version, context.height, tuple(places))
+    draft.put(state_keys.job_key(number), JOB.pack(job))
+    left = progress.pending - len(places)
+    first = _oldest(draft, number, place, progress.following)
+    draft.happen(JobCut(TaskId(number), version))
+    return replace(progress, first=first, pending=left)
+
+
+def _oldest(draft: StateOverlay, number: int, place: int, following: int) -> int:
+    while (
+        place < following and draft.get(state_keys.pending_key(number, place)) is None
+    ):
+        place += 1
+    return place
+
+
+def advance(
+    draft: StateOverlay,
+    context: BlockContext,
+    number: int,
+    version: Version,
+    digest: Digest,
+) -> None:
+    """Makes a version the head, drops what is too old with it, and tries the next cut.
+
+    Args:
+      draft: The state.
+      context: The block.
+      number: The task.
+      version: The head plus 1; nothing of it waits any more.
+      digest: What it is.
+    """
+    spec, progress = _open_task(draft, number)
+    draft.put(version_key(number, version), digest)
+    lost_updates.forget(draft, number)
+    oldest = version - spec.aggregation.staleness_max
+    if oldest > DISSENT_VERSIONS:
+        draft.put(version_key(number, oldest - 1 - DISSENT_VERSIONS), None)
+    if oldest > 0:
+        rewards.forget(draft, number, oldest - 1)
+        scores.forget(draft, number, oldest - 1)
+    progress = _drop_stale(draft, number, replace(progress, head=version), oldest)
+    draft.happen(VersionFinal(TaskId(number), version, digest))
+    _queue_changed(draft, context, number, spec, progress)
+
+
+def _drop_stale(
+    draft: StateOverlay, number: int, progress: TaskProgress, oldest: int
+) -> TaskProgress:
+    left = 0
+    for place in range(progress.first, progress.following):
+        entry = queries.pending_at(draft, number, place)
+        if entry is None:
+            continue
+        if entry.base < oldest:
+            draft.put(state_keys.pending_key(number, place), None)
+        else:
+            left += 1
+    first = _oldest(draft, number, progress.first, progress.following)
+    return replace(progress, first=first, pending=left)

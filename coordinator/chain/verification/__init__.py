@@ -1,0 +1,1 @@
+"""Verification offline: replay, audit, damage location, receipts, and plain values."""

@@ -1,0 +1,1 @@
+"""Command lines: `starling coordinator` and `starling chain`."""

@@ -1,0 +1,108 @@
+"""The operator's verbs about boards and tasks."""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from starling.broker.runtime.broker_home import BrokerHome
+from starling.coordinator.cli.credits_and_governance import AddVerb, Shown, submit
+from starling.coordinator.publication.privacy_statement import promise
+from starling.coordinator.publication.task_settings import TaskSettings, publication
+from starling.coordinator.runtime import command_inbox
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.storage.receipt_reader import checkpoint
+from starling.durable.files import read_limited, write_atomic
+from starling.protocol.chain.enrolment import (
+    DOCUMENT_BYTES_MAX,
+    Admission,
+    request_from_json,
+)
+from starling.protocol.errors import ConfigError, ProtocolError
+from starling.protocol.ids import device_from_name, device_name
+from starling.protocol.learning.task import TASK
+from starling.protocol.model.training_bundle import (
+    CONTENT_FILES,
+    FILE_BYTES_MAX,
+    MANIFEST,
+    pack_bundle,
+)
+from starling.protocol.schema.toml_settings import load_settings
+from starling.protocol.wire.envelope import MessageKind
+from starling.protocol.wire.message_bodies import REGISTER, REVOKE, Register, Revoke
+
+
+def add_verbs(add: AddVerb) -> None:
+    """Adds `admit`, `revoke` and `publish`."""
+    admit = add("admit", _admit, "admit a board")
+    admit.add_argument("request", type=Path, help="the board's enrolment-request.json")
+    admit.add_argument("--out", required=True, type=Path, help="the admission to write")
+    revoke = add("revoke", _revoke, "exclude a board for good")
+    revoke.add_argument("device", help="the board's id")
+    publish = add("publish", _publish, "publish a task")
+    publish.add_argument("--bundle", required=True, type=Path, help="a bundle's folder")
+    publish.add_argument("--task", required=True, type=Path, help="task.toml")
+
+
+def _admit(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    config, genesis = home.config(), home.genesis()
+    try:
+        request = request_from_json(read_limited(options.request, DOCUMENT_BYTES_MAX))
+    except ProtocolError as error:
+        raise ConfigError(str(error), file=str(options.request)) from error
+    name = device_name(request.device)
+    broker = BrokerHome(Path(config.broker.home))
+    certificate = broker.authority().issue(name, request.tls_public_key)
+    admission = Admission(
+        request.device,
+        genesis,
+        config.broker.board_host or config.broker.host,
+        config.broker.port,
+        read_limited(home.tls_files().authority, DOCUMENT_BYTES_MAX).decode(),
+        certificate.decode(),
+        checkpoint(home.state, genesis),
+    )
+    submit(home, MessageKind.REGISTER, REGISTER.pack(Register(request.public_key)))
+    write_atomic(options.out, admission.to_json().encode())
+    document = {"device": name, "admission": str(options.out)}
+    return document, f"admitted {name}; give it {options.out}"
+
+
+def _revoke(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    try:
+        device = device_from_name(options.device)
+    except ProtocolError as error:
+        raise ConfigError(str(error), key="device") from error
+    submit(home, MessageKind.REVOKE, REVOKE.pack(Revoke(device)))
+    return {"device": options.device}, f"revoked {options.device}"
+
+
+def _publish(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    text = read_limited(options.task, DOCUMENT_BYTES_MAX).decode(errors="replace")
+    settings = load_settings(TaskSettings, text, str(options.task))
+    bundle = _read_bundle(options.bundle)
+    made = publication(settings, bundle, str(options.task))
+    command_inbox.drop_blob(home.inbox, made.bundle)
+    command_inbox.drop_model(home.inbox, made.model)
+    submit(home, MessageKind.TASK, TASK.pack(made.spec))
+    privacy, promised = made.spec.privacy, promise(made.spec)
+    document = {
+        "name": made.spec.name,
+        "dimension": made.spec.dimension,
+        "bundle": made.spec.bundle.hex(),
+        "sigma": privacy.sigma_micro / 10**6,
+        "norm_max": made.spec.aggregation.norm_max / 2**24,
+        "privacy": asdict(promised),
+    }
+    lines = (f"published {made.spec.name!r}", *promised.lines())
+    return document, "\n".join(lines)
+
+
+def _read_bundle(folder: Path) -> bytes:
+    try:
+        files = {
+            name: read_limited(folder / name, FILE_BYTES_MAX)
+            for name in (*CONTENT_FILES, MANIFEST)
+        }
+        return pack_bundle(files)
+    except ProtocolError as error:
+        raise ConfigError(str(error), file=str(folder)) from error

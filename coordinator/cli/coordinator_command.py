@@ -1,0 +1,337 @@
+"""`starling coordinator`: found a fleet's chain, admit boards, publish tasks, run."""
+
+import argparse
+import json
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from starling.coordinator.chain.consensus.voting_permit import resume
+from starling.coordinator.cli import (
+    boards_and_tasks,
+    credits_and_governance,
+    key_retirement,
+    learner_admission,
+    self_check,
+)
+from starling.coordinator.cli.status_text import status_text
+from starling.coordinator.publication.task_settings import TaskSettings
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.setup import peer_invitations, pinned_header
+from starling.coordinator.runtime.setup.damage_recovery import recover
+from starling.coordinator.runtime.setup.double_sign_guard import write_resumption
+from starling.coordinator.runtime.setup.genesis_setup import (
+    GenesisOptions,
+    assemble_genesis,
+    found,
+    identify,
+    read_identity,
+)
+from starling.durable.files import read_limited, write_atomic
+from starling.protocol.chain.genesis import GENESIS, FaultModel, quorum
+from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
+from starling.protocol.schema.toml_settings import sample
+
+_READABLE = 0o644
+_EXAMPLES = """examples:
+  starling broker init --home broker --fleet meadow
+  starling coordinator init --home coordinator --fleet meadow --broker broker
+  starling coordinator run --home coordinator
+  starling coordinator admit request.json --out admission.json --home coordinator
+  starling coordinator task-template > task.toml
+  starling coordinator publish --bundle bundle --task task.toml --home coordinator
+  starling coordinator status --home coordinator --json
+  starling coordinator check --home coordinator
+
+several coordinators, on each machine and once for all:
+  starling coordinator identity --home north --name north --out north.json
+  starling coordinator genesis --fleet meadow --out genesis north.json south.json ...
+  starling coordinator init --home north --fleet meadow --broker broker \\
+      --genesis genesis
+
+one that joins, first to learn:
+  starling coordinator checkpoint --out checkpoint --home north
+  starling coordinator init --home west --fleet meadow --broker broker \\
+      --genesis genesis --join --trusted checkpoint
+  starling coordinator learner add west.json --home north
+
+what a quorum decides, from hand to hand:
+  starling coordinator motion validator-add west.json --out motion --home north
+  starling coordinator motion approve motion --home south
+  starling coordinator motion submit motion --home north
+
+STARLING_HOME is the folder when --home is not given.
+exit status: 0 done, 1 failed, 2 usage, 78 configuration
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Runs one verb of `starling coordinator`.
+
+    Returns:
+      The exit status.
+
+    Raises:
+      FederationError: What the operator must know.
+    """
+    options = _parser().parse_args(argv)
+    run: Any = options.verb
+    status: int = run(options)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="starling coordinator",
+        description="Admits boards and updates, keeps the chain, makes the model.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    _add_founding(verbs)
+    _add_serving(verbs)
+    boards_and_tasks.add_verbs(partial(_governing, verbs))
+    credits_and_governance.add_verbs(partial(_governing, verbs))
+    peer_invitations.add_verbs(partial(_governing, verbs))
+    learner_admission.add_verbs(partial(_governing, verbs))
+    pinned_header.add_verbs(partial(_governing, verbs))
+    key_retirement.add_verbs(partial(_governing, verbs))
+    _verb(verbs, "task-template", _task_template, "print a task.toml with every key")
+    return parser
+
+
+def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
+    """What makes keys and a chain."""
+    founding = _verb(verbs, "init", _init, "make keys, genesis and settings")
+    founding.add_argument("--fleet", required=True, help="name of the fleet")
+    founding.add_argument(
+        "--broker", required=True, type=Path, help="folder of `starling broker init`"
+    )
+    founding.add_argument("--host", default="", help="where boards reach the broker")
+    founding.add_argument("--port", type=int, default=0, help="the broker's port")
+    founding.add_argument(
+        "--genesis", type=Path, help="of a chain that several coordinators keep"
+    )
+    founding.add_argument(
+        "--join", action="store_true", help="the chain admits it later, by a motion"
+    )
+    _add_heartbeat(founding)
+    credits_and_governance.add_economy(founding)
+    peer_invitations.add_peers(founding)
+    pinned_header.add_pin(founding)
+    identity = _verb(
+        verbs, "identity", _identity, "make keys and show their public side"
+    )
+    identity.add_argument("--name", default="coordinator", help="for people")
+    identity.add_argument("--out", type=Path, help="file to write")
+    genesis = _verb(verbs, "genesis", _genesis, "assemble a genesis from identities")
+    genesis.add_argument("identities", nargs="+", type=Path, help="identity files")
+    genesis.add_argument("--fleet", required=True, help="name of the fleet")
+    genesis.add_argument("--out", required=True, type=Path, help="the genesis to write")
+    genesis.add_argument(
+        "--fault-model",
+        choices=[model.name.lower() for model in FaultModel],
+        default=FaultModel.BYZANTINE.name.lower(),
+        help="crash is for 2 or 3 that trust each other (default byzantine)",
+    )
+    _add_heartbeat(genesis)
+    credits_and_governance.add_economy(genesis)
+
+
+def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
+    """What runs a coordinator, and lets it go on after a loss."""
+    _verb(verbs, "run", _run, "serve until stopped")
+    _verb(verbs, "id", _id, "print the coordinator's name")
+    _verb(verbs, "status", _status, "show what the running coordinator last wrote")
+    _verb(verbs, "check", _check, "say whether all is well; exit 1 if not")
+    resuming = _verb(
+        verbs, "resume", _resume, "let it vote again though its journal was lost"
+    )
+    resuming.add_argument(
+        "--height",
+        required=True,
+        type=int,
+        help="vote from here on: above every height at which it may have voted",
+    )
+    _verb(verbs, "recover", _recover, "set damaged files aside; others replace them")
+
+
+def _add_heartbeat(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--heartbeat",
+        type=int,
+        default=10,
+        metavar="SECONDS",
+        help="longest time without a block (default 10)",
+    )
+
+
+def _verb(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse has no public type for them
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name, help=text, description=text.capitalize() + "."
+    )
+    verb.add_argument(
+        "--home",
+        type=Path,
+        default=os.environ.get("STARLING_HOME"),
+        help="the coordinator's folder",
+    )
+    verb.add_argument("--json", action="store_true", help="print one JSON document")
+    verb.set_defaults(verb=run)
+    return verb
+
+
+def _governing(
+    verbs: Any,  # noqa: ANN401 - as in `_verb`
+    name: str,
+    run: credits_and_governance.Run,
+    text: str,
+) -> argparse.ArgumentParser:
+    def verb(options: argparse.Namespace) -> int:
+        return _show(options, *run(_home(options), options))
+
+    return _verb(verbs, name, verb, text)
+
+
+def _home(options: argparse.Namespace) -> CoordinatorHome:
+    if options.home is None:
+        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
+    return CoordinatorHome(Path(options.home).absolute())
+
+
+def _show(options: argparse.Namespace, document: dict[str, Any], text: str) -> int:
+    shown = json.dumps(document, indent=1) if options.json else text
+    sys.stdout.write(shown + "\n")
+    return EXIT_DONE
+
+
+def _init(options: argparse.Namespace) -> int:
+    home = _home(options)
+    asked = GenesisOptions(
+        options.fleet,
+        options.broker,
+        options.host,
+        options.port,
+        options.heartbeat,
+        options.genesis,
+        options.join,
+        credits_and_governance.economy(options),
+    )
+    genesis = found(home, asked)
+    peer_invitations.keep_peers(home, options)
+    pinned = pinned_header.keep_pinned(home, options.trusted)
+    document = {
+        "home": str(home.path),
+        "id": home.name,
+        "fleet": genesis.fleet,
+        "chain": genesis.chain_id().hex(),
+        "pinned": None if pinned is None else pinned_header.shown(pinned),
+    }
+    text = f"coordinator {home.name} in {home.path}"
+    if pinned is not None:
+        text += f"\npins {pinned_header.shown(pinned)}: compare it with its sender's"
+    return _show(options, document, text)
+
+
+def _identity(options: argparse.Namespace) -> int:
+    home = _home(options)
+    text = identify(home, options.name).to_json()
+    if options.out is None:
+        sys.stdout.write(text)
+        return EXIT_DONE
+    write_atomic(options.out, text.encode(), _READABLE)
+    document = {"id": home.name, "identity": str(options.out)}
+    return _show(options, document, f"coordinator {home.name}: {options.out}")
+
+
+def _genesis(options: argparse.Namespace) -> int:
+    made = assemble_genesis(
+        options.fleet,
+        [read_identity(path) for path in options.identities],
+        FaultModel[options.fault_model.upper()],
+        options.heartbeat,
+        credits_and_governance.economy(options),
+    )
+    write_atomic(options.out, GENESIS.pack(made), _READABLE)
+    members = made.validators.members
+    document = {
+        "genesis": str(options.out),
+        "chain": made.chain_id().hex(),
+        "fault_model": options.fault_model,
+        "validators": [member.name for member in members],
+        "quorum": quorum(len(members), FaultModel(made.fault_model)),
+    }
+    text = f"{len(members)} coordinators, {document['quorum']} decide: {options.out}"
+    if made.fault_model == FaultModel.CRASH:
+        text += "; CRASH-ONLY: safe only while none of them lies"
+    return _show(options, document, text)
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Only `run` needs numpy, ONNX Runtime and MQTT.
+    from starling.coordinator.runtime.process import run
+
+    return run(_home(options))
+
+
+def _id(options: argparse.Namespace) -> int:
+    name = _home(options).name
+    return _show(options, {"id": name}, name)
+
+
+def _status(options: argparse.Namespace) -> int:
+    home = _home(options)
+    home.config()
+    if not home.status.exists():
+        raise OperationError("no status yet: the coordinator has not run here")
+    document = json.loads(read_limited(home.status, self_check.STATUS_BYTES_MAX))
+    if document["state"] != "stopped" and not self_check.lives(document["pid"]):
+        document["state"] = f"not running, was: {document['state']}"
+    if options.json:
+        return _show(options, document, "")
+    sys.stdout.write(status_text(document))
+    return EXIT_DONE
+
+
+def _check(options: argparse.Namespace) -> int:
+    return self_check.show(_home(options), options)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    home = _home(options)
+    if options.height < 1:
+        raise ConfigError("at least 1", key="height")
+    chain_id = home.genesis().chain_id()
+    validator, height = home.signing_key().public, options.height
+    resumption = resume(home.operator_key(), chain_id, validator, height)
+    write_resumption(home.state, resumption)
+    text = f"votes from height {height} once it is started again"
+    return _show(options, {"height": height}, text)
+
+
+def _recover(options: argparse.Namespace) -> int:
+    found = recover(_home(options))
+    lines = [line for line in (found.chain, found.votes) if line is not None]
+    if found.chain is not None:
+        lines.append(
+            "the chain comes back from the other coordinators at the next start; lost "
+            "are updates that were in no block yet, model bytes and metrics"
+        )
+    if found.votes is not None:
+        lines.append(
+            "without its votes it only observes, until: starling coordinator resume"
+        )
+    lines += [f"kept as {path}" for path in found.kept]
+    document = {
+        "chain": found.chain,
+        "votes": found.votes,
+        "kept": [str(path) for path in found.kept],
+    }
+    return _show(options, document, "\n".join(lines) or "nothing is damaged")
+
+
+def _task_template(options: argparse.Namespace) -> int:
+    text = sample(TaskSettings, {"name": "my task"})
+    return _show(options, {"task": text}, text.rstrip("\n"))

@@ -1,0 +1,384 @@
+"""The operator's verbs about credits, and the validators' about the chain itself.
+
+A motion is a file that goes from hand to hand: one validator draws it up, others add
+their approval, and anybody submits it once a quorum stands in it.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.storage.chain_store import StoredHead
+from starling.coordinator.cli.newcomer_progress import require_level
+from starling.coordinator.runtime import command_inbox
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.setup.genesis_setup import read_identity
+from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.durable.files import read_limited, write_atomic
+from starling.protocol.chain.credit_policy import (
+    FUND,
+    RELEASE,
+    TRANSFER,
+    CreditPolicy,
+    DepositRefund,
+    Fund,
+    Transfer,
+)
+from starling.protocol.chain.genesis import FaultModel, Validator, ValidatorSet, quorum
+from starling.protocol.chain.governance import (
+    MOTION,
+    OPERATOR_CHANGE,
+    PARAMETER_CHANGE,
+    UPGRADE_CHANGE,
+    VALIDATOR_CHANGE,
+    ChainParameter,
+    GovernanceProposal,
+    OperatorChange,
+    ParameterChange,
+    UpgradeChange,
+    ValidatorChange,
+)
+from starling.protocol.errors import ConfigError, OperationError, ProtocolError
+from starling.protocol.ids import (
+    KEY_BYTES,
+    DeviceId,
+    PublicKey,
+    TaskId,
+    device_from_name,
+    device_id,
+    device_name,
+)
+from starling.protocol.schema.msgpack_codec import Codec
+from starling.protocol.wire.envelope import (
+    ENVELOPE,
+    TRANSACTION_KINDS,
+    MessageKind,
+    sign,
+)
+
+_T = TypeVar("_T")
+Shown = tuple[dict[str, Any], str]
+"""What a verb prints: as JSON, and for people."""
+Run = Callable[[CoordinatorHome, argparse.Namespace], Shown]
+AddVerb = Callable[[str, Run, str], argparse.ArgumentParser]
+GOOD_FOR_BLOCKS = 10_000
+"""Blocks within which a motion is to be carried, unless it says otherwise."""
+LEVEL_WAIT_S = 600.0
+"""For which the motion that adds a validator waits until it has the chain."""
+_READABLE = 0o644
+
+
+def submit(home: CoordinatorHome, kind: MessageKind, body: bytes) -> None:
+    """Hands a transaction of the operator to the running coordinator."""
+    chain_id = home.genesis().chain_id()
+    counter = home.next_counter("operator")
+    envelope = sign(home.operator_key(), chain_id, kind, counter, body)
+    command_inbox.drop_transaction(home.inbox, envelope, chain_id)
+
+
+def add_economy(verb: argparse.ArgumentParser) -> None:
+    """The options of a new chain's credits."""
+    for name, text in (
+        ("supply", "all credits that there will ever be"),
+        ("operator-grant", "what each operator begins with"),
+        ("validator-deposit", "what each coordinator has at stake"),
+        ("board-deposit", "what its operator puts at stake for each board"),
+    ):
+        verb.add_argument(
+            f"--{name}", type=int, default=0, metavar="CREDITS", help=f"{text} (0)"
+        )
+
+
+def economy(options: argparse.Namespace) -> CreditPolicy:
+    """What the options of `add_economy` say."""
+    return CreditPolicy(
+        options.supply,
+        options.operator_grant,
+        options.validator_deposit,
+        options.board_deposit,
+    )
+
+
+def add_verbs(add: AddVerb) -> None:
+    """Adds `fund`, `transfer`, `release`, `submit` and `motion`."""
+    fund = add("fund", _fund, "move credits from the treasury to a task's pool")
+    fund.add_argument("task", type=int, help="the task's number")
+    fund.add_argument("amount", type=int, help="credits")
+    move = add("transfer", _transfer, "move the operator's credits to an account")
+    move.add_argument("account", help="id of a board, a coordinator or an operator")
+    move.add_argument("amount", type=int, help="credits")
+    back = add("release", _release, "take the deposit of somebody back who left")
+    back.add_argument("account", help="id of the board or coordinator")
+    hand = add("submit", _submit, "hand in a transaction that was signed elsewhere")
+    hand.add_argument("file", type=Path, help="the transaction")
+    motion = add("motion", _motion, "decide about the chain with the other validators")
+    motion.add_argument(
+        "words",
+        nargs="+",
+        metavar="WORD",
+        help="operator-add KEY, operator-remove KEY, validator-add IDENTITY.json, "
+        "validator-remove KEY, parameter NAME VALUE HEIGHT, upgrade VERSION HEIGHT: "
+        "draws one up and approves it; then: approve FILE, show FILE, submit FILE",
+    )
+    motion.add_argument("--out", type=Path, help="the motion to write")
+    motion.add_argument(
+        "--wait",
+        type=float,
+        default=LEVEL_WAIT_S,
+        metavar="SECONDS",
+        help="validator-add: for a newcomer that is not level yet, at most "
+        f"(default {LEVEL_WAIT_S:g})",
+    )
+    motion.add_argument(
+        "--no-wait",
+        dest="wait",
+        action="store_const",
+        const=0.0,
+        help="validator-add: fail at once if it is not level",
+    )
+    motion.add_argument(
+        "--force",
+        action="store_true",
+        help="validator-add: whether it is level or not",
+    )
+    motion.add_argument(
+        "--blocks",
+        type=int,
+        default=GOOD_FOR_BLOCKS,
+        help=f"within which it is to be carried (default {GOOD_FOR_BLOCKS})",
+    )
+
+
+def _fund(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    body = _packed(FUND, Fund(TaskId(options.task), options.amount))
+    submit(home, MessageKind.FUND, body)
+    document = {"task": options.task, "amount": options.amount}
+    return document, f"{options.amount} credits for task {options.task}"
+
+
+def _transfer(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    recipient = _identity(options.account)
+    body = _packed(TRANSFER, Transfer(recipient, options.amount))
+    submit(home, MessageKind.TRANSFER, body)
+    document = {"account": options.account, "amount": options.amount}
+    return document, f"{options.amount} credits for {options.account}"
+
+
+def _release(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    body = RELEASE.pack(DepositRefund(_identity(options.account)))
+    submit(home, MessageKind.RELEASE, body)
+    return {"account": options.account}, f"asked for the deposit of {options.account}"
+
+
+def _submit(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    chain_id = home.genesis().chain_id()
+    try:
+        packed = read_limited(options.file, ENVELOPE.bytes_max)
+        envelope = ENVELOPE.unpack(packed)
+        envelope.check(chain_id)
+    except ProtocolError as error:
+        raise ConfigError(str(error), file=str(options.file)) from error
+    if envelope.kind not in TRANSACTION_KINDS:
+        detail = f"kind {envelope.kind} is no transaction"
+        raise ConfigError(detail, file=str(options.file))
+    command_inbox.drop_transaction(home.inbox, envelope, chain_id)
+    identity, kind = (
+        envelope.identity(chain_id).hex(),
+        MessageKind(envelope.kind).name.lower(),
+    )
+    return {"id": identity, "kind": kind}, f"handed in {kind} {identity}"
+
+
+def _motion(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    match options.words:
+        case ["show", file]:
+            return _motion_shown(home, _read(Path(file)))
+        case ["approve", file]:
+            motion = _approve(home, _read(Path(file)))
+            write_atomic(options.out or Path(file), MOTION.pack(motion), _READABLE)
+        case ["submit", file]:
+            motion = _read(Path(file))
+            _require_level(home, motion, options)
+            tip, validators = _tip(home)
+            del tip
+            try:
+                fault_model = FaultModel(home.genesis().fault_model)
+                motion.check(home.genesis().chain_id(), validators, fault_model)
+            except ProtocolError as error:
+                raise OperationError(f"not to be carried yet: {error}") from error
+            submit(home, MessageKind(motion.kind), MOTION.pack(motion))
+        case words:
+            if options.out is None:
+                raise ConfigError("name the file to write", key="--out")
+            motion = _drawn_up(home, words, options.blocks)
+            _require_level(home, motion, options)
+            motion = _approve(home, motion)
+            write_atomic(options.out, MOTION.pack(motion), _READABLE)
+    return _motion_shown(home, motion)
+
+
+def _require_level(
+    home: CoordinatorHome, motion: GovernanceProposal, options: argparse.Namespace
+) -> None:
+    """Whom a motion adds must have the chain before it counts."""
+    if motion.kind != MessageKind.VALSET or options.force:
+        return
+    added = VALIDATOR_CHANGE.unpack(motion.content).added
+    if added is not None:
+        require_level(home, added, options.wait)
+
+
+def _drawn_up(
+    home: CoordinatorHome, words: list[str], good_for: int
+) -> GovernanceProposal:
+    kind, content = _content(words)
+    tip, _ = _tip(home)
+    header, genesis = tip.header, home.genesis()
+    height = 0 if header is None else header.height
+    now_ms = genesis.created_ms if header is None else header.time_ms
+    # At the pace of an idle chain; both must be over for it to lapse.
+    until_ms = now_ms + 1000 * genesis.heartbeat_s * good_for
+    number = queries.motion_count(tip.tree)
+    return GovernanceProposal(kind, number, height + good_for, until_ms, content)
+
+
+def _content(words: list[str]) -> tuple[MessageKind, bytes]:
+    try:
+        match words:
+            case ["operator-add" | "operator-remove" as verb, key]:
+                operator = OperatorChange(int(verb == "operator-add"), public_key(key))
+                return MessageKind.OPERATOR, OPERATOR_CHANGE.pack(operator)
+            case ["validator-add", file]:
+                one = read_identity(Path(file))
+                added = Validator(one.public, one.sealing, one.name)
+                change = ValidatorChange(added, None)
+                return MessageKind.VALSET, VALIDATOR_CHANGE.pack(change)
+            case ["validator-remove", key]:
+                change = ValidatorChange(None, public_key(key))
+                return MessageKind.VALSET, VALIDATOR_CHANGE.pack(change)
+            case ["parameter", name, value, height]:
+                wanted = ChainParameter[name.upper().replace("-", "_")]
+                setting = ParameterChange(wanted, int(value), int(height))
+                return MessageKind.PARAM, PARAMETER_CHANGE.pack(setting)
+            case ["upgrade", version, height]:
+                rules = UpgradeChange(int(version), int(height))
+                return MessageKind.UPGRADE, UPGRADE_CHANGE.pack(rules)
+            case _:
+                pass
+    except (ValueError, KeyError, ProtocolError) as error:
+        raise ConfigError(f"{' '.join(words)}: {error}", key="motion") from error
+    raise ConfigError(f"no such motion: {' '.join(words)}; see --help", key="motion")
+
+
+def _approve(home: CoordinatorHome, motion: GovernanceProposal) -> GovernanceProposal:
+    _, validators = _tip(home)
+    key = home.signing_key()
+    if validators.index_of(key.public) is None:
+        raise OperationError("this coordinator is no validator: it approves nothing")
+    return motion.approved(key, home.genesis().chain_id())
+
+
+def _motion_shown(home: CoordinatorHome, motion: GovernanceProposal) -> Shown:
+    tip, validators = _tip(home)
+    members = validators.members
+    approved = {approval.validator for approval in motion.approvals}
+    names = [member.name for member in members if member.public in approved]
+    needed = quorum(len(members), FaultModel(home.genesis().fault_model))
+    count = queries.motion_count(tip.tree)
+    document = {
+        "kind": MessageKind(motion.kind).name.lower(),
+        "says": _says(motion),
+        "number": motion.number,
+        "until": motion.until,
+        "until_ms": motion.until_ms,
+        "approved_by": names,
+        "needed": needed,
+        "overtaken": motion.number != count,
+    }
+    text = f"{_says(motion)}; approved by {', '.join(names)}, {needed} needed"
+    if (gone := _removed(motion)) is not None:
+        text += (
+            f"\nthen at each broker: starling broker expel {gone}; and where it ran: "
+            "starling coordinator retire"
+        )
+    if motion.number != count:
+        text += "; ANOTHER MOTION WAS CARRIED SINCE: draw it up again"
+    return document, text
+
+
+def _removed(motion: GovernanceProposal) -> str | None:
+    """The broker's name of whom a motion removes."""
+    if motion.kind != MessageKind.VALSET:
+        return None
+    gone = VALIDATOR_CHANGE.unpack(motion.content).removed
+    return None if gone is None else device_name(device_id(gone))
+
+
+def _says(motion: GovernanceProposal) -> str:
+    match motion.kind:
+        case MessageKind.OPERATOR:
+            operator = OPERATOR_CHANGE.unpack(motion.content)
+            verb = "admit" if operator.admitted else "take out"
+            return f"{verb} operator {operator.operator.hex()}"
+        case MessageKind.VALSET:
+            change = VALIDATOR_CHANGE.unpack(motion.content)
+            if change.added is not None:
+                added = change.added
+                return f"add validator {added.name} {added.public.hex()}"
+            assert change.removed is not None
+            return f"remove validator {change.removed.hex()}"
+        case MessageKind.PARAM:
+            setting = PARAMETER_CHANGE.unpack(motion.content)
+            name = ChainParameter(setting.parameter).name.lower()
+            return f"{name} is {setting.value} from height {setting.height} on"
+        case MessageKind.UPGRADE:
+            rules = UPGRADE_CHANGE.unpack(motion.content)
+            return f"rules of version {rules.version} from height {rules.height} on"
+        case _:
+            raise ConfigError(f"kind {motion.kind} is no motion", key="motion")
+
+
+def _read(file: Path) -> GovernanceProposal:
+    try:
+        return MOTION.unpack(read_limited(file, MOTION.bytes_max))
+    except ProtocolError as error:
+        raise ConfigError(f"no motion: {error}", file=str(file)) from error
+
+
+def _tip(home: CoordinatorHome) -> tuple[StoredHead, ValidatorSet]:
+    """The stored chain's tip, and who decides the next block."""
+    store = SqliteStore.read(home.state / CHAIN_FILE)
+    with store.one_moment():
+        tip = store.tip()
+    store.close()
+    height = 0 if tip.header is None else tip.header.height
+    return tip, queries.validators(tip.tree, home.genesis(), height + 1)
+
+
+def _packed(codec: Codec[_T], value: _T) -> bytes:
+    try:
+        return codec.pack(value)
+    except ProtocolError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _identity(name: str) -> DeviceId:
+    try:
+        return device_from_name(name)
+    except ProtocolError as error:
+        raise ConfigError(str(error), key="account") from error
+
+
+def public_key(text: str) -> PublicKey:
+    """Reads a key as people write it.
+
+    Raises:
+      ValueError: If it is none.
+    """
+    key = bytes.fromhex(text)
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"a key has {2 * KEY_BYTES} hexadecimal digits")
+    return PublicKey(key)

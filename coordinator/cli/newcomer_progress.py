@@ -1,0 +1,114 @@
+"""Whether a newcomer has the chain, by its own signed statuses.
+
+From the height of its VALSET on it counts in every quorum. So the motion that adds it
+waits until it is level.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.durable.files import read_if_present
+from starling.protocol.chain.genesis import Validator
+from starling.protocol.errors import OperationError
+from starling.protocol.ids import device_id, device_name
+
+LEVEL_BLOCKS = 1
+"""Heights that somebody level may say to be behind: a status is a second old."""
+FRESH_S = 5.0
+"""Age of what we were told and of what our coordinator wrote down, at most."""
+_POLL_S = 1.0
+_STATUS_BYTES_MAX = 64 << 20
+
+
+@dataclass(frozen=True)
+class NewcomerProgress:
+    """How far a newcomer is, as our running coordinator last heard of it.
+
+    Attributes:
+      height: That it says to decide; None if it was not heard of lately.
+      ours: That our coordinator decides.
+    """
+
+    height: int | None
+    ours: int
+
+    @property
+    def level(self) -> bool:
+        """Whether it may decide with us."""
+        return self.height is not None and self.height >= self.ours - LEVEL_BLOCKS
+
+    def text(self, name: str) -> str:
+        """For people."""
+        if self.height is None:
+            return (
+                f"{name}: not heard of; it must run, be admitted at the broker, and "
+                "learn (starling coordinator learner add)"
+            )
+        return f"{name}: height {self.height} of {self.ours}"
+
+
+def standing(home: CoordinatorHome, identity: str, now_s: float) -> NewcomerProgress:
+    """Reads how far somebody is from what our coordinator last wrote down.
+
+    Args:
+      home: Our folder.
+      identity: The newcomer's id, as text.
+      now_s: Unix time.
+
+    Raises:
+      OperationError: If our coordinator does not run, and so hears of nobody.
+    """
+    content = read_if_present(home.status, _STATUS_BYTES_MAX)
+    document: dict[str, Any] = {} if content is None else json.loads(content)
+    age_s = now_s - document.get("now_ms", 0) / 1000
+    if document.get("state") == "stopped" or abs(age_s) > FRESH_S:
+        raise OperationError(
+            "the coordinator of this folder does not run, so that nobody tells us how "
+            "far the newcomer is: start it, or give --force"
+        )
+    consensus = document["consensus"]
+    for row in consensus["peers"]:
+        if row["id"] == identity and row["silent_s"] <= FRESH_S:
+            return NewcomerProgress(row["height"], consensus["height"])
+    return NewcomerProgress(None, consensus["height"])
+
+
+def require_level(
+    home: CoordinatorHome,
+    who: Validator,
+    wait_s: float,
+    clock: Callable[[], float] = time.time,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """Waits until a newcomer is level, and says how far it is.
+
+    Args:
+      home: Our folder, whose coordinator runs.
+      who: The newcomer.
+      wait_s: How long at most; 0 looks once.
+      clock: Unix time in s.
+      pause: Lets so many seconds pass.
+
+    Raises:
+      OperationError: If it is not level by then, or nobody knows.
+    """
+    identity, until_s, said = device_name(device_id(who.public)), clock() + wait_s, ""
+    while True:
+        found = standing(home, identity, clock())
+        text = found.text(who.name)
+        if found.level:
+            return
+        if clock() >= until_s:
+            raise OperationError(
+                f"{text}: it would count from its motion on and be missing from every "
+                "quorum; wait until it is level, or give --force"
+            )
+        if text != said:
+            sys.stderr.write(f"waits for {text}\n")
+            said = text
+        pause(_POLL_S)

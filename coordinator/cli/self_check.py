@@ -1,0 +1,100 @@
+"""`starling coordinator check`: whether all is well here, each row with its remedy."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from starling.broker.health_checks import (
+    HealthCheck,
+    Verdict,
+    checks_json,
+    checks_text,
+    failed,
+)
+from starling.coordinator.health.status_checks import check_status
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.status.host_health import HostHealth, disk_section
+from starling.durable.files import read_limited, require_private
+from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, FederationError
+
+STATUS_BYTES_MAX = 64 << 20
+STATUS_LATE_S = 10.0
+"""It is written each second, and less often in large fleets."""
+_SECRETS = ("signing", "sealing", "operator")
+_RUN = "run: starling coordinator run"
+
+
+def check_coordinator(home: CoordinatorHome) -> list[HealthCheck]:
+    """Checks keys, process, and what the coordinator last wrote of itself.
+
+    Raises:
+      ConfigError: If there is no coordinator's folder.
+    """
+    home.config()
+    rows = [
+        _private(home.keys / name) for name in _SECRETS if (home.keys / name).exists()
+    ]
+    try:
+        content = read_limited(home.status, STATUS_BYTES_MAX)
+        document: dict[str, Any] = json.loads(content)
+        # Who died of a full disk could not see it become empty again.
+        document["disk"] = disk_section(HostHealth(home.state).look(()))
+        rows += [_alive(document), _fresh(home.status)]
+        return [*rows, *check_status(document)]
+    except (OSError, FederationError):
+        return [*rows, HealthCheck("status.fresh", Verdict.FAIL, "no status yet", _RUN)]
+    except (ValueError, LookupError, TypeError) as error:
+        found = f"{home.status}: not of this release: {error!r}"
+        return [*rows, HealthCheck("status.form", Verdict.FAIL, found, _RUN)]
+
+
+def show(home: CoordinatorHome, options: argparse.Namespace) -> int:
+    """Prints the rows.
+
+    Returns:
+      The exit status: 1 if any check failed.
+    """
+    rows = check_coordinator(home)
+    sys.stdout.write(checks_json(rows) if options.json else checks_text(rows))
+    return EXIT_FAILED if failed(rows) else EXIT_DONE
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _alive(document: dict[str, Any]) -> HealthCheck:
+    name, pid = "process.alive", document["pid"]
+    if lives(pid):
+        return HealthCheck(name, Verdict.OK, f"process {pid}")
+    found = f"process {pid} is gone; it said: {document['state']}"
+    return HealthCheck(name, Verdict.FAIL, found, _RUN)
+
+
+def _fresh(path: Path) -> HealthCheck:
+    # The file's own time: the wall clock that wrote into it may be wrong.
+    age_s = time.time() - path.stat().st_mtime
+    found = f"written {age_s:.0f} s ago"
+    if age_s > STATUS_LATE_S:
+        return HealthCheck("status.fresh", Verdict.FAIL, found, "see whether it hangs")
+    return HealthCheck("status.fresh", Verdict.OK, found)
+
+
+def _private(path: Path) -> HealthCheck:
+    name = f"keys.{path.name}-private"
+    try:
+        require_private(path)
+    except FederationError as error:
+        return HealthCheck(name, Verdict.FAIL, str(error), f"chmod 600 {path}")
+    return HealthCheck(name, Verdict.OK, "readable by its owner alone")

@@ -1,0 +1,155 @@
+"""What `starling coordinator status` prints of a coordinator's `status.json`."""
+
+from typing import Any
+
+from starling.protocol.chain.genesis import FaultModel
+
+
+def status_text(document: dict[str, Any]) -> str:
+    """One line per fact."""
+    rows = [
+        ("state", document["state"]),
+        ("broker", document["broker"]),
+        *_outside_rows(document),
+        ("height", document["chain"]["height"]),
+        *_stall_rows(document),
+        *_consensus_rows(document.get("consensus")),
+        ("boards", document["chain"]["boards"]),
+        ("accepted", document["updates"]["accepted"]),
+    ]
+    rows += [
+        (f"refused {peer['name']}", _counts(peer["reasons"]))
+        for peer in document.get("refused_peers", [])
+    ]
+    refused = document["updates"]["refused"]
+    rows += [(f"refused {reason.lower()}", count) for reason, count in refused.items()]
+    rows += _overload_rows(document.get("traffic", {}))
+    for task in document["tasks"]:
+        newest = task["versions"][-1] if task["versions"] else {}
+        accuracy = newest.get("accuracy")
+        shown = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} %"
+        rows.append((f"task {task['task']}", f"version {task['head']}{shown}"))
+        rows += _split_rows(task)
+    return "".join(f"{name:<24} {value}\n" for name, value in rows)
+
+
+def _overload_rows(traffic: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What was dropped because it was too much, by name; nothing in calm weather."""
+    rows = [
+        (f"no room for {lane}", f"{count} messages dropped")
+        for lane, count in traffic.get("dropped", {}).items()
+    ]
+    rows += [
+        ("beyond its allowance", f"{name}: {count} messages dropped")
+        for name, count in traffic.get("ignored", {}).items()
+    ]
+    return rows
+
+
+def _counts(reasons: dict[str, int]) -> str:
+    """How often each thing was refused."""
+    return ", ".join(f"{name.lower()} {count}" for name, count in reasons.items())
+
+
+def _outside_rows(document: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What is wrong around the coordinator."""
+    texts = [document.get("broker_rights"), document.get("disk", {}).get("trouble")]
+    parts = [text.partition(": ") for text in texts if text]
+    return [(name, text) for name, _, text in parts]
+
+
+def _stall_rows(document: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Since when nothing was decided, and why if that is too long."""
+    stall = document.get("stall")
+    if stall is None:
+        # Written by an earlier release.
+        return []
+    rows: list[tuple[str, Any]] = [
+        ("last block", f"{stall['block_age_s']:.0f} s ago"),
+    ]
+    if stall["stalled"]:
+        rows.append(("STANDS STILL", f"for {stall['block_age_s']:.0f} s"))
+        rows += [("because", text) for text in stall["why"]]
+    diverged = document["chain"].get("diverged")
+    if diverged is not None:
+        computed = diverged["computed"] or "none"
+        roots = f"certified {diverged['certified'][:16]}, here {computed[:16]}"
+        text = f"{roots}; {diverged['detail']}"
+        rows.append((f"STATE DIFFERS at {diverged['height']}", text))
+    return rows
+
+
+def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:
+    """How the chain is decided, and what the other coordinators do."""
+    if consensus is None:
+        # Written by an earlier release.
+        return []
+    decides = f"{consensus['quorum']} of {consensus['validators']} decide"
+    if consensus["fault_model"] != FaultModel.BYZANTINE.name.lower():
+        decides += f"; {consensus['fault_model'].upper()}-ONLY: safe while nobody lies"
+    rows: list[tuple[str, Any]] = [("consensus", decides)]
+    if consensus["validators"] > 1:
+        rows.append(("round", f"{consensus['round']}, {consensus['step']}"))
+    if consensus.get("passed_over"):
+        rows.append(("passed over", ", ".join(consensus["passed_over"])))
+    rows += _halt_rows(consensus)
+    rows += _own_rows(consensus)
+    rows += [
+        (
+            peer["name"],
+            f"{'learning' if peer.get('learner') else 'deciding'} {peer['height']}, "
+            f"heard {peer['silent_s']:.1f} s ago",
+        )
+        for peer in consensus["peers"]
+    ]
+    rows += [
+        (f"{name} outvoted", f"{count} versions")
+        for name, count in consensus["outvoted"].items()
+    ]
+    rows += [
+        (f"{name} convicted", offence)
+        for name, offence in consensus.get("convicted", {}).items()
+    ]
+    return rows
+
+
+def _own_rows(consensus: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Why we do not vote, and what the chain must still lead through."""
+    rows: list[tuple[str, Any]] = []
+    if consensus.get("index", 0) is None:
+        learns = "learns, and decides once a motion adds it"
+        role = learns if consensus.get("learns") else "no part in the chain"
+        rows.append(("no validator", role))
+    elif consensus.get("silence"):
+        rows.append(("does not vote", consensus["silence"]))
+    pinned = consensus.get("pinned")
+    if pinned is not None and consensus["height"] <= pinned:
+        rows.append(("pinned", f"height {pinned}, not reached yet"))
+    return rows
+
+
+def _halt_rows(consensus: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Why finality stands still: too few are heard of, or the chain forked."""
+    rows: list[tuple[str, Any]] = []
+    missing = consensus.get("missing", [])
+    heard = consensus["validators"] - len(missing)
+    if heard < consensus["quorum"]:
+        who = ", ".join(f"{one['name']} for {one['silent_s']:.0f} s" for one in missing)
+        text = f"heard from {heard} of {consensus['validators']}; missing {who}"
+        rows.append(("no quorum", text))
+    fork = consensus.get("fork")
+    if fork is not None:
+        liars = ", ".join(fork["liars"]) or "nobody can be named"
+        rows.append((f"FORK at {fork['height']}", f"more lied than allowed: {liars}"))
+    return rows
+
+
+def _split_rows(task: dict[str, Any]) -> list[tuple[str, Any]]:
+    """That the open job cannot end, if more attested wrongly than are allowed for."""
+    attested = task.get("attested", {})
+    if not attested.get("split"):
+        return []
+    sides = [", ".join(names) for names in attested["by_digest"].values()]
+    version = task["head"] + 1
+    text = f"version {version} cannot become final, digests differ: {' | '.join(sides)}"
+    return [(f"task {task['task']}", text)]

@@ -1,0 +1,1 @@
+"""Between coordinator and chain: transactions and evidence in, committed blocks out."""

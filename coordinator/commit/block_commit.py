@@ -1,0 +1,165 @@
+"""After a block: boards get their proofs, and it is looked what follows for tasks."""
+
+from starling.coordinator.boards import refusals
+from starling.coordinator.boards.finality_proofs import BlockProofs
+from starling.coordinator.chain.governance import expiry
+from starling.coordinator.chain.node.node import StoreBlock
+from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.chain.state.overlay import (
+    AttestationOutvoted,
+    AttestationsSplit,
+    BoardChanged,
+)
+from starling.coordinator.commit import evidence_pool
+from starling.coordinator.membership import directory, responder_selection
+from starling.coordinator.models import model_versions
+from starling.coordinator.step.coordinator_step import CoordinatorStep
+from starling.coordinator.step.effects import (
+    DropUpload,
+    DropUploads,
+    PruneBlocks,
+    RecordRefusal,
+    RemoveInboxFile,
+)
+from starling.coordinator.step.state import admitted_key
+from starling.protocol.chain.light_client import HANDOVERS_MAX, ValidatorSetTransition
+from starling.protocol.errors import ProtocolError, Reason
+from starling.protocol.ids import DEVICE_ID_BYTES, DeviceId, Digest, device_id
+from starling.protocol.wire.envelope import Envelope, MessageKind
+
+FINALITIES_KEPT = 256
+"""Times that a shown median is of."""
+DROP_EVERY_BLOCKS = 64
+
+
+def block_decided(turn: CoordinatorStep, stored: StoreBlock) -> None:
+    """Tells everyone concerned what stands in a block, and looks what comes next."""
+    block = stored.block
+    turn.rounds += stored.certificate.round
+    proven = BlockProofs.of(block, stored.certificate)
+    for index, packed in enumerate(block.transactions):
+        envelope = transaction_codec.unpack(packed)
+        if envelope.kind == MessageKind.UPDATE:
+            _update_final(turn, envelope, proven, index)
+        else:
+            _take_from_inbox(turn, envelope.identity(turn.settings.gate.chain_id))
+    for happening in stored.happenings:
+        if isinstance(happening, AttestationOutvoted):
+            _name_outvoted(turn, happening)
+        if isinstance(happening, AttestationsSplit):
+            model_versions.compute_anew(turn, happening.task, happening.version)
+    if block.header.next_validators != block.header.validators:
+        _handed_over(turn, stored)
+    # Most blocks change nothing that this looks at, and a large job is long to read.
+    if any(not isinstance(one, BoardChanged) for one in stored.happenings):
+        model_versions.follow_chain(turn)
+    if block.header.height % DROP_EVERY_BLOCKS == 0:
+        _drop_old(turn, block.header.height)
+
+
+def transaction_refused(
+    turn: CoordinatorStep, identity: Digest, reason: Reason, detail: str
+) -> None:
+    """The state machine does not take a transaction: nobody waits for it any longer."""
+    if reason == Reason.ALREADY_KNOWN:
+        # It waits already, or stands in a block: then its blob is still needed.
+        _take_from_inbox(turn, identity)
+        return
+    if reason == Reason.BUSY:
+        # What was acknowledged stays stored, and is submitted again at the next start.
+        turn.emit(RecordRefusal(None, reason, detail))
+        return
+    turn.emit(DropUpload(identity))
+    _take_from_inbox(turn, identity)
+    waited = [key for key, held in turn.held.items() if held.transaction == identity]
+    for key in waited:
+        device = DeviceId(key[:DEVICE_ID_BYTES])
+        held = turn.held.get(key)
+        assert held is not None
+        turn.held = turn.held.without(key)
+        if reason == Reason.EQUIVOCATION:
+            evidence_pool.refused(turn, device, held)
+        refusals.refuse(turn, device, identity, ProtocolError(detail, reason))
+    # An attestation after the quorum's is late and nobody's fault.
+    if not waited and reason != Reason.STALE:
+        turn.emit(RecordRefusal(None, reason, detail))
+
+
+def _update_final(
+    turn: CoordinatorStep, envelope: Envelope, proven: BlockProofs, index: int
+) -> None:
+    device = queries.owner(turn.ledger.tree, envelope.sender)
+    body = transaction_codec.contribution(envelope.body)
+    key = admitted_key(device, body.task, body.version)
+    held = turn.held.get(key)
+    if held is not None:
+        turn.held = turn.held.without(key)
+        took_s = turn.now_s - held.at_s
+        turn.finalities_s = (*turn.finalities_s[1 - FINALITIES_KEPT :], took_s)
+        if held.transaction != envelope.identity(turn.settings.gate.chain_id):
+            evidence_pool.refused(turn, device, held)
+    board = queries.board(turn.ledger.tree, device)
+    if board is not None and board.charge > turn.charge_max:
+        turn.charge_max = board.charge
+    if responder_selection.is_first(turn, device):
+        turn.tell(device, MessageKind.FINAL, proven.packed(index))
+
+
+def _name_outvoted(turn: CoordinatorStep, found: AttestationOutvoted) -> None:
+    name = directory.name_of(turn.ledger, device_id(found.validator))
+    turn.report(
+        f"task {found.task}: {name} attested another version {found.version} than the "
+        "one that is final"
+    )
+
+
+def _handed_over(turn: CoordinatorStep, stored: StoreBlock) -> None:
+    """Keeps what leads boards to the next validators, and shows it to them."""
+    header, tip = stored.block.header, turn.ledger.tip
+    following = queries.validators(tip.tree, tip.genesis, header.height + 1)
+    handover = ValidatorSetTransition(header, stored.certificate, following)
+    turn.handovers = (*turn.handovers, handover)[-HANDOVERS_MAX:]
+    names = ", ".join(member.name for member in following.members)
+    turn.report(f"from height {header.height + 1} on decide {names}")
+    for task in list(turn.tasks.values()):
+        model_versions.announce(turn, task)
+
+
+def _drop_old(turn: CoordinatorStep, height: int) -> None:
+    """Lets vectors and transactions of old blocks go, but none that a job needs.
+
+    Old is what its blocks and its time are over for; at the longest evidence is taken,
+    the marks of the chain's clock reach no further.
+    """
+    tree, needed = turn.ledger.tree, height
+    for number in turn.tasks:
+        job, progress = queries.job_record(tree, number), queries.progress(tree, number)
+        assert progress is not None
+        places = [*(job.places[:1] if job else ()), progress.first]
+        for place in places:
+            entry = queries.pending_at(tree, number, place)
+            if entry is not None:
+                needed = min(needed, entry.height - 1)
+    settings, header, genesis = (
+        turn.settings,
+        turn.ledger.header,
+        turn.ledger.tip.genesis,
+    )
+    assert header is not None
+    now_ms, evidence_ms = header.time_ms, expiry.evidence_ms(tree, genesis, height)
+    aged = expiry.aged(tree, now_ms, min(settings.audit_ms, evidence_ms))
+    unaudited = min(needed, height - settings.audit_blocks, aged)
+    if unaudited > 0:
+        turn.emit(DropUploads(unaudited))
+    aged = expiry.aged(tree, now_ms, evidence_ms)
+    unneeded = min(needed, height - settings.body_blocks, aged)
+    if unneeded > 0:
+        turn.emit(PruneBlocks(unneeded))
+
+
+def _take_from_inbox(turn: CoordinatorStep, identity: Digest) -> None:
+    name = turn.inbox.get(identity)
+    if name is not None:
+        turn.emit(RemoveInboxFile(name))
+        rest = {key: at for key, at in turn.inbox.items() if key != identity}
+        turn.inbox = rest

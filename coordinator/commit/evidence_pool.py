@@ -1,0 +1,74 @@
+"""A board that signed two updates for one base version: what proves it is kept.
+
+Whoever holds both signatures finds it: the coordinator that was sent both, or one that
+took another update than the one that it hears of.
+`coordinator.commit.evidence_submission` brings it to the chain. A board is accused once
+before each conviction.
+"""
+
+from starling.coordinator.chain.governance import slashing
+from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.step.coordinator_step import CoordinatorStep
+from starling.coordinator.step.effects import KeepEvidence, LookUpUpdate
+from starling.coordinator.step.state import AdmittedUpdate
+from starling.protocol.chain.board_statement import BoardRecord
+from starling.protocol.dataclass_replace import evolve
+from starling.protocol.ids import DeviceId, Digest
+from starling.protocol.wire.envelope import Envelope
+
+
+def keep(turn: CoordinatorStep, known: Digest, other: Envelope) -> bool:
+    """Keeps an update that contradicts a known one.
+
+    Args:
+      turn: The step.
+      known: Id of the update that was taken first.
+      other: The other one; its signature was checked.
+
+    Returns:
+      Whether the board is to be accused now, which has not been done before.
+    """
+    if not may_accuse(turn, other):
+        return False
+    turn.emit(KeepEvidence(known, other))
+    mark_accused(turn, queries.owner(turn.ledger.tree, other.sender))
+    return True
+
+
+def may_accuse(turn: CoordinatorStep, update: Envelope) -> bool:
+    """Whether the chain would take evidence against an update's board from us now.
+
+    Only if the board has something to lose, the base version is not too old, and we did
+    not accuse it already.
+    """
+    tree = turn.ledger.tree
+    device = queries.owner(tree, update.sender)
+    board = queries.board(tree, device)
+    if board is None or board.jailed or board.revoked:
+        return False
+    body = transaction_codec.contribution(update.body)
+    if not slashing.is_within_age(tree, body.task, body.version):
+        return False
+    return turn.session(device).accused != _convictions(turn, board)
+
+
+def mark_accused(turn: CoordinatorStep, device: DeviceId) -> None:
+    """Accuses a board no more until the chain has convicted it."""
+    board = queries.board(turn.ledger.tree, device)
+    assert board is not None
+    accused = _convictions(turn, board)
+    turn.put_session(device, evolve(turn.session(device), accused=accused))
+
+
+def _convictions(turn: CoordinatorStep, board: BoardRecord) -> int:
+    fault = queries.fault(turn.ledger.tree, board.public)
+    return 0 if fault is None else len(fault.places)
+
+
+def refused(turn: CoordinatorStep, device: DeviceId, held: AdmittedUpdate) -> None:
+    """The chain does not take an admitted update, since it has another one."""
+    known = queries.update_of(turn.ledger.tree, held.task, device, held.base)
+    if known is None or known == held.transaction:
+        return
+    if keep(turn, known, held.update):
+        turn.emit(LookUpUpdate(known, held.update))

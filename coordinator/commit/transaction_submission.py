@@ -1,0 +1,67 @@
+"""Between the coordinator and its ledger: transactions in, blocks out."""
+
+from typing import assert_never
+
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip import fork_halt
+from starling.coordinator.chain.node import node
+from starling.coordinator.commit import block_commit
+from starling.coordinator.health import progress_monitor
+from starling.coordinator.step.coordinator_step import CoordinatorStep
+from starling.coordinator.step.effects import RecordRefusal
+from starling.protocol.ids import device_id
+from starling.protocol.wire.envelope import Envelope
+
+
+def submit(turn: CoordinatorStep, envelope: Envelope) -> None:
+    """Hands a transaction whose signature was checked to the ledger."""
+    advance(turn, node.TransactionSubmitted(envelope))
+
+
+def submit_upload(turn: CoordinatorStep, update: Envelope) -> None:
+    """Hands an admitted update to the ledger.
+
+    What boards publish reaches every coordinator at their broker, so that nobody there
+    needs to be told. Who missed it asks when a block names it, and hears of it if it
+    waits for long.
+    """
+    advance(turn, node.TransactionSubmitted(update, tells=not turn.settings.shared))
+
+
+def advance(turn: CoordinatorStep, event: node.Event) -> None:
+    """Lets the ledger take one step, and acts on what it decides and refuses."""
+    ledger, effects = node.step(
+        turn.settings.ledger, turn.ledger, event, turn.now_s, turn.now_ms
+    )
+    progress_monitor.note(turn, ledger)
+    turn.ledger = ledger
+    for effect in effects:
+        match effect:
+            case node.StoreBlock():
+                turn.emit(effect)
+                block_commit.block_decided(turn, effect)
+            case node.RefuseTransaction(identity, reason, detail):
+                block_commit.transaction_refused(turn, identity, reason, detail)
+            case node.BlamePeer(reason, detail, signer):
+                whose = turn.speaker if signer is None else device_id(signer)
+                turn.emit(RecordRefusal(None, reason, detail, whose))
+            case node.StateDiverged():
+                progress_monitor.diverged(turn, effect)
+            case node.StoreFork(payload):
+                turn.emit(effect)
+                turn.report(_about(turn, payload))
+            case node.JournalVote() | node.SendGossip():
+                turn.emit(effect)
+            case _:
+                assert_never(effect)
+
+
+def _about(turn: CoordinatorStep, payload: bytes) -> str:
+    members = turn.ledger.party.roster.validators.members
+    proof = gossip_messages.FORK.unpack(payload)
+    liars = [members[index].name for index in sorted(fork_halt.liars(proof))]
+    return (
+        f"two blocks of height {proof.first.height} are certified: more lied than are "
+        f"allowed for ({', '.join(liars) or 'who is not known'}); nothing is decided "
+        "any more"
+    )

@@ -1,0 +1,1 @@
+"""Data requested from other coordinators, and long answers in pieces."""

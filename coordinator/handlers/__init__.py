@@ -1,0 +1,1 @@
+"""Handlers of what comes in: messages of boards, frames and requests of peers."""

@@ -1,0 +1,409 @@
+"""What boards send: chunks of uploads, check-ins, requests and their states.
+
+What comes here is within the board's allowance. A board costs at most one upload in
+assembly. Nothing is kept for one that the chain does not know.
+"""
+
+from typing import assert_never
+
+from starling.coordinator.availability import vector_exchange
+from starling.coordinator.boards import lease_grants, refusals
+from starling.coordinator.chain.state import queries
+from starling.coordinator.commit import evidence_submission
+from starling.coordinator.commit.transaction_submission import submit_upload
+from starling.coordinator.downloads import request_scheduler
+from starling.coordinator.membership import responder_selection
+from starling.coordinator.step.coordinator_step import CoordinatorStep
+from starling.coordinator.step.deferred_replies import (
+    DeferredAnswer,
+    DeferredReceipt,
+    DeferredRefusal,
+)
+from starling.coordinator.step.effects import (
+    PublishChunks,
+    PublishFinality,
+    RecordAcceptance,
+    RecordRefusal,
+    StoreUpload,
+)
+from starling.coordinator.step.state import AdmittedUpdate, TaskState, admitted_key
+from starling.coordinator.update.admission_checks import (
+    AdmittedUpload,
+    SenderRecord,
+    UpdateEquivocation,
+    admit,
+)
+from starling.coordinator.wire.frames import UploadAnswer
+from starling.coordinator.wire.rate_limit import upload_bytes_max
+from starling.protocol.chain.board_statement import StatementRequest
+from starling.protocol.crypto.sealed_blob import blob_digest
+from starling.protocol.dataclass_replace import evolve
+from starling.protocol.errors import (
+    DecodeError,
+    InvalidUpdate,
+    LimitError,
+    ProtocolError,
+    Reason,
+    SignatureError,
+    StaleUpdate,
+)
+from starling.protocol.ids import DeviceId, Digest, PublicKey
+from starling.protocol.wire.chunks import CHUNK, Chunk, ChunkAssembly, chunk_count
+from starling.protocol.wire.envelope import (
+    ENVELOPE,
+    CounterWindow,
+    Envelope,
+    MessageKind,
+)
+from starling.protocol.wire.message_bodies import (
+    ACCEPTED,
+    CHECK_IN,
+    CHUNK_REQUEST,
+    DEVICE_STATE,
+    FORFEIT,
+    UPLOAD,
+    Accepted,
+    ChunkRequest,
+    Contribution,
+    DevicePhase,
+)
+
+CHECK_INS_PATIENCE = 4
+"""Check-ins for one version after which one more coordinator answers."""
+RECEIPTS_WAITING_MAX = 16
+"""A lone coordinator gives no more receipts to updates that wait for one block."""
+
+
+def chunk_arrived(turn: CoordinatorStep, device: DeviceId, payload: bytes) -> None:
+    """Takes a chunk; the last one makes an upload to be admitted."""
+    chunk = whole = None
+    try:
+        chunk = CHUNK.unpack(payload)
+        whole = _assemble(turn, device, chunk)
+        if whole is not None:
+            upload_arrived(turn, device, whole)
+    except ProtocolError as error:
+        if chunk and whole and _is_signed_upload(turn, device, whole):
+            refusals.refuse(turn, device, chunk.digest, error)
+        else:
+            refusals.count(turn, device, error)
+
+
+def _is_signed_upload(turn: CoordinatorStep, device: DeviceId, whole: bytes) -> bool:
+    try:
+        return refusals.is_signed(turn, device, UPLOAD.unpack(whole).update)
+    except ProtocolError:
+        return False
+
+
+def upload_arrived(turn: CoordinatorStep, device: DeviceId, whole: bytes) -> None:
+    """Admits an upload: durable first, then the receipt, then the chain."""
+
+    def lookup(sender: PublicKey, contribution: Contribution) -> SenderRecord:
+        return _standing(turn, sender, contribution)
+
+    if turn.ledger.mempool.size >= turn.settings.ledger.waiting_max:
+        raise LimitError("too many updates wait for a block", Reason.BUSY)
+    try:
+        admitted = admit(turn.settings.gate, device, whole, lookup)
+    except UpdateEquivocation as error:
+        evidence_submission.second_update_found(turn, error.known, error.update)
+        subject = error.update.identity(turn.settings.gate.chain_id)
+        refusals.refuse(turn, device, subject, error)
+        return
+    session = evolve(turn.session(device), updates=admitted.window)
+    turn.put_session(device, session)
+    if admitted.known:
+        _known_arrived(turn, device, admitted)
+        return
+    body = admitted.contribution
+    turn.emit(StoreUpload(admitted.transaction, admitted.update, admitted.blob))
+    key = admitted_key(device, body.task, body.version)
+    update = admitted.update
+    held = AdmittedUpdate(
+        admitted.transaction, body.version, body.task, turn.now_s, update
+    )
+    turn.held = turn.held.put(key, held)
+    wanted = request_scheduler.vectors([admitted.transaction])
+    if turn.wanted and not turn.wanted.keys().isdisjoint(wanted):
+        vector_exchange.vectors_arrived(turn, wanted)
+    turn.emit(RecordAcceptance(device))
+    if not responder_selection.is_first(turn, device):
+        _leave_receipt(turn, device, admitted)
+    elif not _proof_is_near(turn):
+        _tell_accepted(turn, device, admitted.transaction)
+    lease_grants.delivered(turn, device, turn.tasks[body.task])
+    submit_upload(turn, update)
+
+
+def board_message_arrived(
+    turn: CoordinatorStep, device: DeviceId, payload: bytes
+) -> None:
+    """Takes a check-in or a request for chunks."""
+    try:
+        envelope = ENVELOPE.unpack(payload)
+    except ProtocolError as error:
+        refusals.count(turn, device, error)
+        return
+    subject = envelope.identity(turn.settings.gate.chain_id)
+    try:
+        _check_said(turn, device, envelope)
+        if envelope.kind == MessageKind.FORFEIT:
+            _forfeited(turn, device, envelope)
+            return
+        if envelope.kind == MessageKind.CHECK_IN:
+            body = CHECK_IN.unpack(envelope.body)
+            lease_grants.moved_on(turn, device, body)
+            if body.asks == StatementRequest.EVERYBODY:
+                lease_grants.state(turn, device, body, subject)
+            matter = b"check in" + body.version.to_bytes(8)
+            patience = CHECK_INS_PATIENCE
+        else:
+            request = CHUNK_REQUEST.unpack(envelope.body)
+            matter = request.digest + request.indices[0].to_bytes(4)
+            patience = 1
+    except ProtocolError as error:
+        if refusals.is_signed(turn, device, envelope):
+            refusals.refuse(turn, device, subject, error)
+        else:
+            refusals.count(turn, device, error)
+        return
+    if responder_selection.answers(turn, device, matter, patience):
+        _answer(turn, device, envelope)
+    else:
+        responder_selection.defer_reply(
+            turn, DeferredAnswer(device, turn.now_s, matter, envelope)
+        )
+
+
+def _answer(turn: CoordinatorStep, device: DeviceId, said: Envelope) -> None:
+    """Answers what a board asks for, if with a refusal."""
+    asked = said.identity(turn.settings.gate.chain_id)
+    try:
+        if said.kind == MessageKind.CHECK_IN:
+            body = CHECK_IN.unpack(said.body)
+            if body.asks == StatementRequest.GRANTOR:
+                # Before the lease, which the board does not use without it.
+                lease_grants.state(turn, device, body, asked)
+            lease_grants.check_in(turn, device, body, said.counter)
+        else:
+            _serve(turn, device, CHUNK_REQUEST.unpack(said.body))
+    except ProtocolError as error:
+        refusals.refuse(turn, device, asked, error, answers=True)
+
+
+def answer_overdue(turn: CoordinatorStep) -> None:
+    """Answers boards in place of those who had to and were not heard of since."""
+    for left in responder_selection.take_overdue_replies(turn):
+        match left:
+            case DeferredReceipt():
+                _give_receipt(turn, left)
+            case DeferredAnswer(device, _, matter, said):
+                if turn.session(device).asked[0] != matter:
+                    # It asked for something else since, and waits for that.
+                    continue
+                _answer(turn, device, said)
+            case DeferredRefusal():
+                refusals.send_deferred_refusal(turn, left)
+            case _:
+                assert_never(left)
+
+
+def _give_receipt(turn: CoordinatorStep, left: DeferredReceipt) -> None:
+    """Says that an update is durable, or proves it if a block was quicker."""
+    device, transaction = left.device, left.transaction
+    held = turn.held.get(admitted_key(device, left.task, left.base))
+    if held is not None and held.transaction == transaction:
+        _tell_accepted(turn, device, transaction)
+        return
+    tree = turn.ledger.tree
+    if queries.update_of(tree, left.task, device, left.base) == transaction:
+        turn.emit(PublishFinality(device, transaction, turn.take_counter()))
+
+
+def _forfeited(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> None:
+    """A board has lost what it paid for; it goes to the chain as it is."""
+    body = FORFEIT.unpack(envelope.body)
+    if lease_grants.contributed(turn, device, body.task, body.version):
+        raise InvalidUpdate("signed for this version", Reason.ALREADY_KNOWN)
+    if queries.head(turn.ledger.tree, body.task) != body.version:
+        raise StaleUpdate(f"version {body.version} is not the head")
+    # It came to all coordinators.
+    submit_upload(turn, envelope)
+
+
+def state_arrived(turn: CoordinatorStep, device: DeviceId, payload: bytes) -> None:
+    """Notes a board's phase; one that is gone gives its lease back."""
+    try:
+        envelope = ENVELOPE.unpack(payload)
+        if envelope.kind != MessageKind.DEVICE_STATE:
+            raise SignatureError("not a board's state", Reason.NOT_AUTHORISED)
+        envelope.check(turn.settings.gate.chain_id)
+        shown = DEVICE_STATE.unpack(envelope.body)
+        _require_signer(turn, device, envelope)
+    except ProtocolError as error:
+        turn.emit(RecordRefusal(device, error.reason, f"state: {error}"))
+        return
+    phase = DevicePhase(shown.phase)
+    session = turn.session(device)
+    turn.put_session(
+        device, evolve(session, phase=phase, epsilon_micro=shown.epsilon_micro)
+    )
+    if phase in (DevicePhase.LOST, DevicePhase.DISCONNECTED):
+        for task in list(turn.tasks.values()):
+            lease_grants.release(turn, device, task)
+
+
+def _require_enrolled(turn: CoordinatorStep, device: DeviceId) -> None:
+    board = queries.board(turn.ledger.tree, device)
+    if board is None or board.revoked:
+        raise SignatureError("the board is not enrolled", Reason.NOT_ENROLLED)
+    if board.jailed:
+        raise SignatureError(f"jailed until height {board.jailed}", Reason.JAILED)
+
+
+def _require_signer(
+    turn: CoordinatorStep, device: DeviceId, envelope: Envelope
+) -> None:
+    tree = turn.ledger.tree
+    if queries.owner(tree, envelope.sender) != device:
+        raise SignatureError("signed by another board", Reason.NOT_AUTHORISED)
+    if queries.signer(tree, envelope.sender) is None:
+        raise SignatureError("the key may not take part", Reason.NOT_ENROLLED)
+    _require_enrolled(turn, device)
+
+
+def _assemble(turn: CoordinatorStep, device: DeviceId, chunk: Chunk) -> bytes | None:
+    bytes_max = upload_bytes_max(task.spec for task in turn.tasks.values())
+    if chunk.size > bytes_max:
+        raise LimitError(f"upload of {chunk.size} bytes, {bytes_max} allowed")
+    if chunk_count(chunk.size) == 1:
+        # All that an upload holds is under a signature or a signed digest, so that
+        # hashing it once more would prove nothing.
+        return chunk.data
+    _require_enrolled(turn, device)
+    session = turn.session(device)
+    assembly = session.assembly
+    if assembly is None or assembly.digest != chunk.digest:
+        assembly = ChunkAssembly.begin(chunk.digest, chunk.size, bytes_max)
+    assembly = assembly.add(chunk)
+    complete = None not in assembly.pieces
+    kept = None if complete else assembly
+    turn.put_session(device, evolve(session, assembly=kept))
+    return assembly.whole() if complete else None
+
+
+def _standing(
+    turn: CoordinatorStep, sender: PublicKey, body: Contribution
+) -> SenderRecord:
+    tree = turn.ledger.tree
+    device = queries.owner(tree, sender)
+    board = queries.signer(tree, sender)
+    held = turn.held.get(admitted_key(device, body.task, body.version))
+    known = held.transaction if held is not None else None
+    task = turn.tasks.get(body.task)
+    if known is None and task is not None:
+        known = queries.update_of(tree, body.task, device, body.version)
+    grant = None if task is None else task.leases.granted.get(device)
+    return SenderRecord(
+        turn.ledger.party.roster.validators,
+        device,
+        board is not None and not board.jailed,
+        known,
+        turn.session(device).updates,
+        None if grant is None else grant.envelope,
+        None if task is None else task.spec,
+        0 if task is None else queries.head(tree, body.task) or 0,
+        0 if board is None else board.charge,
+    )
+
+
+def _proof_is_near(turn: CoordinatorStep) -> bool:
+    """Whether the proof that the update is final will serve as its receipt.
+
+    A lone coordinator puts what waits into its next block. While many wait, a receipt
+    that a stronger proof follows within a block would only take time from the others.
+    """
+    ledger = turn.ledger
+    return ledger.alone and ledger.mempool.size >= RECEIPTS_WAITING_MAX
+
+
+def _known_arrived(
+    turn: CoordinatorStep, device: DeviceId, admitted: AdmittedUpload
+) -> None:
+    """An update came again; or for the first time, but a block was quicker.
+
+    Then its first answer is on its way from another coordinator, and who comes first
+    for the board only sees to it that there is one.
+    """
+    given = UploadAnswer(admitted.update, admitted.blob)
+    vector_exchange.upload_received(turn, None, given)
+    if turn.ledger.alone or admitted.repeated:
+        _repeat_receipt(turn, device, admitted)
+        return
+    if blob_digest(admitted.blob) == admitted.contribution.blob:
+        turn.emit(StoreUpload(admitted.transaction, admitted.update, admitted.blob))
+    if responder_selection.is_first(turn, device):
+        _tell_accepted(turn, device, admitted.transaction)
+    else:
+        _leave_receipt(turn, device, admitted)
+
+
+def _leave_receipt(
+    turn: CoordinatorStep, device: DeviceId, admitted: AdmittedUpload
+) -> None:
+    body, transaction = admitted.contribution, admitted.transaction
+    left = DeferredReceipt(device, turn.now_s, transaction, body.task, body.version)
+    responder_selection.defer_reply(turn, left)
+
+
+def _tell_accepted(
+    turn: CoordinatorStep, device: DeviceId, transaction: Digest
+) -> None:
+    turn.tell(device, MessageKind.ACCEPTED, ACCEPTED.pack(Accepted(transaction)))
+
+
+def _repeat_receipt(
+    turn: CoordinatorStep, device: DeviceId, admitted: AdmittedUpload
+) -> None:
+    body = admitted.contribution
+    _tell_accepted(turn, device, admitted.transaction)
+    if turn.held.get(admitted_key(device, body.task, body.version)) is None:
+        responder_selection.note_missed_proof(turn, device)
+        counter = turn.take_counter()
+        turn.emit(PublishFinality(device, admitted.transaction, counter))
+
+
+def _check_said(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> None:
+    if envelope.kind not in (
+        MessageKind.CHECK_IN,
+        MessageKind.CHUNK_REQUEST,
+        MessageKind.FORFEIT,
+    ):
+        raise DecodeError(f"kind {envelope.kind} said", Reason.UNKNOWN_KIND)
+    _require_signer(turn, device, envelope)
+    envelope.check(turn.settings.gate.chain_id)
+    session = turn.session(device)
+    window = session.said.get(envelope.kind, CounterWindow())
+    said = {**session.said, envelope.kind: window.admit(envelope.counter)}
+    turn.put_session(device, evolve(session, said=said))
+
+
+def _serve(turn: CoordinatorStep, device: DeviceId, request: ChunkRequest) -> None:
+    if not any(_offers(task, request.digest) for task in turn.tasks.values()):
+        raise InvalidUpdate("not a whole that is offered", Reason.NOT_HERE)
+    settings, session = turn.settings, turn.session(device)
+    earned = (turn.now_s - session.chunks_at_s) * settings.chunks_per_s
+    chunks = min(float(settings.chunks_burst), session.chunks + earned)
+    wanted = len(request.indices)
+    if wanted > chunks:
+        raise InvalidUpdate("asks for chunks too fast", Reason.BUSY)
+    turn.put_session(
+        device, evolve(session, chunks=chunks - wanted, chunks_at_s=turn.now_s)
+    )
+    turn.emit(PublishChunks(device, request.digest, request.indices))
+
+
+def _offers(task: TaskState, digest: Digest) -> bool:
+    # While a task is being opened its bytes may be at another one of us only.
+    return digest in task.wholes and not task.opening

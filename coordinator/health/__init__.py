@@ -1,0 +1,1 @@
+"""Progress of consensus, stalls and their causes, checks of a status document."""

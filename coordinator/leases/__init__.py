@@ -1,0 +1,1 @@
+"""Leases: the table of boards in flight, and client selection."""

@@ -1,1 +1,0 @@
-"""The chain: consensus, state machine, mempool and verification."""

@@ -1,0 +1,1 @@
+"""Membership: coordinators by id, signs of life, the responder for each board."""

@@ -1,0 +1,115 @@
+"""Who is who among the coordinators, as the chain says it now.
+
+A coordinator's place in the validator set changes with the set, and two that are not at
+the same height may disagree about it; so among themselves they go by their ids.
+
+Whom the chain took out has no rights from then on: it is neither heard nor answered.
+Founders are no exception. Who has nothing of the chain yet knows the founders only, and
+who is behind knows the set of its own height; both hear whoever still belongs to it. If
+nobody does, a pinned header names who did lately (`ChainHead.pinned`).
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.chain_step import ChainState
+from starling.coordinator.chain.governance import learners
+from starling.coordinator.chain.state import queries
+from starling.coordinator.wire.frames import Frame, FrameSubject
+from starling.protocol.chain.genesis import Validator, ValidatorSet
+from starling.protocol.errors import ProtocolError, Reason
+from starling.protocol.ids import DeviceId, PublicKey, device_id
+
+
+def is_coordinator(ledger: ChainState, identity: DeviceId) -> bool:
+    """Whether somebody decides this height or the next, as far as we know the chain.
+
+    Whoever has just been added must catch up before its first height. While we have
+    not come to the header that we pin, those whom it names count, too.
+    """
+    return any(identity in _by_id(each) for each in _sets(ledger))
+
+
+def is_learner(ledger: ChainState, identity: DeviceId) -> bool:
+    """Whether somebody may read and ask, but decides nothing yet."""
+    return learners.learner(ledger.tree, identity) is not None
+
+
+def may_speak(ledger: ChainState, identity: DeviceId) -> bool:
+    """Whether we listen to somebody at all."""
+    return is_coordinator(ledger, identity) or is_learner(ledger, identity)
+
+
+def check_says(ledger: ChainState, identity: DeviceId, frame: Frame) -> None:
+    """Refuses what somebody may not say: a learner asks, and says where it is.
+
+    Raises:
+      ProtocolError: NOT_AUTHORISED, or whatever is wrong with the message.
+    """
+    if frame.subject == FrameSubject.WANT or is_coordinator(ledger, identity):
+        return
+    ledgers = frame.subject == FrameSubject.LEDGER
+    if (
+        ledgers
+        and gossip_messages.MESSAGE.unpack(frame.content).topic
+        == gossip_messages.GossipTopic.STATUS
+    ):
+        return
+    raise ProtocolError("a learner only asks", Reason.NOT_AUTHORISED)
+
+
+def name_of(ledger: ChainState, identity: DeviceId) -> str:
+    """A coordinator's name, for people."""
+    for each in _sets(ledger):
+        if identity in _by_id(each):
+            return _by_id(each)[identity].name
+    learner = learners.learner(ledger.tree, identity)
+    return "a former member" if learner is None else learner.name
+
+
+def sealing_key(ledger: ChainState, identity: DeviceId) -> bytes | None:
+    """The X25519 key that a coordinator opens with; None for whoever is none."""
+    for each in _sets(ledger):
+        if identity in _by_id(each):
+            return _by_id(each)[identity].sealing
+    return None
+
+
+def own_id(ledger: ChainState) -> DeviceId:
+    """Our own id."""
+    return device_id(ledger.party.key.public)
+
+
+def public_keys(ledger: ChainState) -> tuple[PublicKey, ...]:
+    """The keys of those who decide this height, in the order of the set."""
+    return tuple([one.public for one in ledger.party.roster.validators.members])
+
+
+def asked(ledger: ChainState) -> tuple[PublicKey, ...]:
+    """The keys of those whom we may ask, rising.
+
+    They decide this height, or the pinned one that we have not come to.
+    """
+    pinned = _pinned(ledger)
+    if not pinned:
+        return public_keys(ledger)
+    sets = (ledger.party.roster.validators, *pinned)
+    return tuple(sorted({one.public for each in sets for one in each.members}))
+
+
+def _sets(ledger: ChainState) -> tuple[ValidatorSet, ...]:
+    tip = ledger.tip
+    following = queries.validators(tip.tree, tip.genesis, tip.height + 2)
+    return (ledger.party.roster.validators, following, *_pinned(ledger))
+
+
+def _pinned(ledger: ChainState) -> tuple[ValidatorSet, ...]:
+    pinned = ledger.tip.pinned
+    ahead = pinned is not None and ledger.tip.height < pinned.height
+    return (pinned.validators,) if ahead and pinned is not None else ()
+
+
+@lru_cache(maxsize=16)
+def _by_id(validators: ValidatorSet) -> Mapping[DeviceId, Validator]:
+    return {device_id(member.public): member for member in validators.members}

@@ -1,0 +1,1 @@
+"""Model versions: jobs handed out, results attested, final versions announced."""

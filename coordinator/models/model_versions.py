@@ -1,0 +1,390 @@
+"""From the chain's state to versions: jobs handed out, results attested, models final.
+
+What follows from the chain's state is read from the state, level-triggered, so that a
+restart and a block lead to the same actions; a block only says when to look. A version
+that became final without us, or differs from what we computed, is got from others.
+"""
+
+import math
+from dataclasses import replace
+
+from starling.coordinator.boards import finality_proofs, lease_grants
+from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state.queries import AggregationJob
+from starling.coordinator.downloads import request_scheduler
+from starling.coordinator.leases.lease_table import LeaseTable
+from starling.coordinator.membership import responder_selection
+from starling.coordinator.models import pending_jobs
+from starling.coordinator.step.coordinator_step import CoordinatorStep
+from starling.coordinator.step.effects import (
+    ComputeVersion,
+    EvaluateVersion,
+    FindMissingBlobs,
+    SendMessage,
+    StoreDigests,
+    StoreModel,
+    StoreVersion,
+)
+from starling.coordinator.step.events import (
+    ComputationFailed,
+    MissingBlobsFound,
+    VersionComputed,
+)
+from starling.coordinator.step.state import SOUGHT_PATIENCE_S, TaskState
+from starling.coordinator.wire.frames import FrameSubject, ModelAnswer, model_key
+from starling.protocol.chain.light_client import MANIFEST
+from starling.protocol.ids import Digest, TaskId, Version
+from starling.protocol.learning.task import ModelDigests, TaskSpec, version_digest
+from starling.protocol.wire.message_bodies import Attest
+
+WHOLES_MAX = 8
+"""How many digests of older versions stay on offer for boards in mid-pull."""
+ANNOUNCE_EVERY_S = 10.0
+"""A broker that restarted has forgotten the manifest, and its announcer may be gone."""
+ANNOUNCE_AFTER_S = 3.0
+"""After a connection; until then we may have caught up."""
+RETRY_FIRST_S = 1.0
+RETRY_MOST_S = 300.0
+"""A vector may be missing here until another coordinator's copy has come."""
+SOUGHT_PATIENCE_S_MAX = 600.0
+_DOUBLINGS_MAX = 16
+_SECURING = b"store"
+"""In `TaskState.lacking` while the store is searched."""
+
+
+def follow_chain(turn: CoordinatorStep) -> None:
+    """Brings every task to where the chain's state says that it is."""
+    tree = turn.ledger.tree
+    for number in range(queries.task_count(tree)):
+        task = turn.tasks.get(TaskId(number))
+        if task is None:
+            spec = queries.task(tree, number)
+            assert spec is not None
+            task = open_task(turn, TaskId(number), spec)
+            announce(turn, task)
+            turn.report(f"task {number} {spec.name!r} is open")
+        head = queries.head(tree, number)
+        assert head is not None
+        task = pending_jobs.note(turn, task)
+        if head > task.head:
+            task = _catch_up(turn, task, head)
+        if head == task.head:
+            _hand_out_job(turn, task)
+
+
+def open_task(turn: CoordinatorStep, number: TaskId, spec: TaskSpec) -> TaskState:
+    """Starts to serve a task from its version 0."""
+    places = lease_grants.lease_places(turn, spec)
+    task = TaskState(number, spec, Version(0), spec.initial, LeaseTable(places))
+    task = replace(task, wholes=_wholes(task, spec.initial))
+    turn.put_task(task)
+    turn.emit(StoreVersion(number, Version(0), 0, 0, turn.charge_max))
+    if turn.ledger.alone:
+        turn.emit(
+            EvaluateVersion(number, Version(0), spec.initial.inference, spec.bundle)
+        )
+        return task
+    # The operator gave bundle and model to one of us.
+    task = replace(task, opening=True)
+    return secure(turn, task)
+
+
+def secure(turn: CoordinatorStep, task: TaskState) -> TaskState:
+    """Has the store searched for what serving a task takes; others have the rest."""
+    model = task.found or task.model
+    parts = (model.theta, model.momentum, model.average)
+    digests = (task.spec.bundle, model.training, model.inference, *parts)
+    turn.emit(FindMissingBlobs(task.number, digests))
+    task = replace(task, lacking=frozenset({_SECURING}))
+    turn.put_task(task)
+    return task
+
+
+def secured(turn: CoordinatorStep, event: MissingBlobsFound) -> None:
+    """Asks others for what the store lacks; goes on if that is nothing."""
+    task = turn.tasks.get(event.task)
+    keys = request_scheduler.blob_keys(event.absent)
+    if task is None or _SECURING not in task.lacking:
+        # The task waits for something else by now; these are needed all the same.
+        request_scheduler.request_blob(turn, keys)
+        return
+    task = request_scheduler.request_for_task(turn, task, keys)
+    if not task.lacking:
+        resume(turn, task)
+
+
+def resume(turn: CoordinatorStep, task: TaskState) -> None:
+    """Goes on with a task whose last lack was made up."""
+    if task.lacking:
+        return
+    if task.opening:
+        task = replace(task, opening=False)
+        inference, bundle = task.model.inference, task.spec.bundle
+        turn.emit(EvaluateVersion(task.number, task.head, inference, bundle))
+    if task.found is not None and task.sought is not None:
+        turn.emit(StoreDigests(task.number, task.sought, task.found))
+        turn.put_task(task)
+        _version_final(turn, task, task.sought, task.found)
+        follow_chain(turn)
+        return
+    turn.put_task(task)
+    if task.job is not None and task.job.version > task.head and not task.computing:
+        _compute(turn, task, task.job)
+
+
+def announce(turn: CoordinatorStep, task: TaskState) -> None:
+    """Publishes the newest version with its proof, retained, if that is our turn."""
+    if queries.version(turn.ledger.tree, task.number, task.head) is None:
+        # Others are far ahead, and its proof is no longer in the state.
+        return
+    matter = model_key(task.number, task.head)
+    shown = finality_proofs.manifest(turn.ledger, task, turn.handovers)
+    if shown is not None and responder_selection.is_among_first(turn, matter):
+        topic = turn.settings.topics.manifest(task.number)
+        turn.emit(SendMessage(topic, MANIFEST.pack(shown), retain=True))
+
+
+def announce_again(turn: CoordinatorStep) -> None:
+    """Publishes all manifests once more, from time to time."""
+    if turn.ledger.alone or turn.now_s < turn.announce_at_s:
+        return
+    turn.announce_at_s = turn.now_s + ANNOUNCE_EVERY_S
+    for task in list(turn.tasks.values()):
+        announce(turn, task)
+        _look_after(turn, task)
+
+
+def _look_after(turn: CoordinatorStep, task: TaskState) -> None:
+    """Wants again what nobody gave; a version that was overtaken is given up."""
+    given_up = [
+        key for key in sorted(task.lacking - {_SECURING}) if key not in turn.wanted
+    ]
+    if not given_up:
+        return
+    head = queries.head(turn.ledger.tree, task.number) or 0
+    if task.sought is None or task.sought == head:
+        request_scheduler.request_blob(turn, given_up)
+        return
+    turn.put_task(_seeking_nothing(task))
+    follow_chain(turn)
+
+
+def computed(turn: CoordinatorStep, event: VersionComputed) -> Attest | None:
+    """Keeps what a worker computed.
+
+    Returns:
+      What to attest; None if that is no longer of use. What differs from a final
+      version is: a lie or a machine that computes wrongly shows however slow it is.
+    """
+    task = turn.tasks.get(event.task)
+    if task is None:
+        return None
+    awaited = task.computing == event.version
+    if awaited:
+        task = replace(pending_jobs.without(task, event.version), computing=None)
+        turn.put_task(task)
+    digests = event.model.digests()
+    made = Attest(event.task, event.version, version_digest(digests))
+    final = queries.version(turn.ledger.tree, event.task, event.version)
+    if final is not None and final != made.digest:
+        _report_other(turn, event.task, event.version)
+        follow_chain(turn)
+        return made
+    if not awaited or event.version <= task.head:
+        return None
+    turn.put_task(replace(task, attested=digests))
+    turn.emit(StoreModel(event.task, event.version, event.model))
+    head = queries.head(turn.ledger.tree, event.task)
+    if head is not None and head >= event.version:
+        # Others were faster, and what we have is as good as theirs.
+        follow_chain(turn)
+        return None
+    return made
+
+
+def _report_other(turn: CoordinatorStep, task: TaskId, version: Version) -> None:
+    turn.report(f"task {task}: version {version} is final, but not as we got it")
+
+
+def not_computed(turn: CoordinatorStep, event: ComputationFailed) -> None:
+    """Gets from others what a job could not be computed without, and tries again."""
+    task = turn.tasks.get(event.task)
+    if task is None or task.computing != event.version:
+        return
+    wait_s = min(
+        RETRY_MOST_S, RETRY_FIRST_S * 2.0 ** min(task.failures, _DOUBLINGS_MAX)
+    )
+    turn.report(
+        f"task {event.task}: version {event.version} not computed: {event.detail}; "
+        f"next attempt in {wait_s:g} s"
+    )
+    failures, retry_at_s = task.failures + 1, turn.now_s + wait_s
+    task = replace(task, computing=None, failures=failures, retry_at_s=retry_at_s)
+    turn.put_task(task)
+    head = queries.head(turn.ledger.tree, event.task)
+    if head is not None and head >= event.version:
+        # Others have the model, and perhaps not what it was made of.
+        ready = replace(pending_jobs.without(task, event.version), retry_at_s=math.inf)
+        turn.put_task(ready)
+        follow_chain(turn)
+    elif not turn.ledger.alone:
+        keys = request_scheduler.uploads(event.uploads) + request_scheduler.blob_keys(
+            event.wholes
+        )
+        request_scheduler.request_for_task(
+            turn, task, [*keys, *request_scheduler.keys(event.closed)]
+        )
+
+
+def retry_jobs(turn: CoordinatorStep) -> None:
+    """Hands out again what failed long enough ago; it may have settled meanwhile."""
+    for task in list(turn.tasks.values()):
+        if turn.now_s < task.retry_at_s:
+            continue
+        waiting = replace(task, retry_at_s=math.inf)
+        turn.put_task(waiting)
+        if task.job is not None and not task.computing and not task.lacking:
+            _compute(turn, waiting, task.job)
+
+
+def compute_anew(turn: CoordinatorStep, number: TaskId, version: Version) -> None:
+    """Has a split job handed out again: who was wrong may compute it rightly by now.
+
+    While it is split the chain takes another digest than the one that we attested.
+    """
+    task = turn.tasks.get(number)
+    if task is None or task.job is None or task.job.version != version:
+        return
+    if not task.computing:
+        turn.report(f"task {number}: version {version} is split; computing it again")
+        turn.put_task(replace(task, job=None))
+
+
+def digests_received(turn: CoordinatorStep, given: ModelAnswer) -> None:
+    """A final version that we did not compute consists of this, as the chain proves."""
+    task = turn.tasks.get(TaskId(given.task))
+    if task is not None and task.sought == given.version:
+        secure(turn, replace(task, found=given.digests))
+
+
+def give_up(turn: CoordinatorStep) -> None:
+    """Seeks a newer version where nobody gave anything of the sought one for long.
+
+    Others keep the bytes of their latest versions only: while we asked for one they may
+    have let it go. Over a slow link the patience grows until a whole model comes.
+    """
+    for task in list(turn.tasks.values()):
+        head = queries.head(turn.ledger.tree, task.number)
+        overtaken = task.sought is not None and task.sought != head
+        if turn.now_s < task.give_up_at_s or not (overtaken and task.lacking):
+            continue
+        request_scheduler.forget(turn, task.lacking)
+        patience_s = min(SOUGHT_PATIENCE_S_MAX, 2 * task.patience_s)
+        turn.put_task(replace(_seeking_nothing(task), patience_s=patience_s))
+        turn.report(f"task {task.number}: version {task.sought} is not to be had")
+        follow_chain(turn)
+
+
+def _seeking_nothing(task: TaskState) -> TaskState:
+    return replace(task, sought=None, found=None, lacking=frozenset())
+
+
+def _catch_up(turn: CoordinatorStep, task: TaskState, head: Version) -> TaskState:
+    """Brings a task nearer to the chain's head, by what we compute or get from others.
+
+    What is final already is computed all the same if its job is at hand: in a fleet
+    whose versions follow each other faster than a model travels nobody would come level
+    otherwise, and a machine that computes wrongly would never show.
+    """
+    following = Version(task.head + 1)
+    digest = queries.version(turn.ledger.tree, task.number, following)
+    model = task.attested
+    if digest is not None and model is not None and version_digest(model) == digest:
+        return _further(turn, _version_final(turn, task, following, model), head)
+    if version_digest(task.model) == digest:
+        # Too many boards had lost their updates: the same model is a new base.
+        turn.emit(StoreDigests(task.number, following, task.model))
+        return _further(turn, _version_final(turn, task, following, task.model), head)
+    near = head - task.head <= pending_jobs.KEPT
+    if task.computing == following and near:
+        return task
+    if task.sought is not None and task.sought > task.head and task.lacking:
+        still = queries.version(turn.ledger.tree, task.number, task.sought)
+        if task.found is not None or still is not None:
+            # First this one, else a slow link would never end with any.
+            return task
+    if model is not None and digest is not None:
+        _report_other(turn, task.number, following)
+        task = replace(task, attested=None)
+    job = pending_jobs.kept(task, following)
+    if job is not None and near and not task.lacking and task.retry_at_s == math.inf:
+        return _compute(turn, task, job)
+    task = replace(task, sought=head, found=None)
+    key = request_scheduler.request_key(
+        FrameSubject.MODEL, model_key(task.number, head)
+    )
+    return request_scheduler.request_for_task(turn, task, [key])
+
+
+def _further(turn: CoordinatorStep, task: TaskState, head: Version) -> TaskState:
+    return task if task.head == head else _catch_up(turn, task, head)
+
+
+def _version_final(
+    turn: CoordinatorStep, task: TaskState, head: Version, model: ModelDigests
+) -> TaskState:
+    updates, staleness_milli = pending_jobs.statistics(task.job, head)
+    task = replace(
+        task,
+        head=head,
+        model=model,
+        attested=None,
+        job=None,
+        wholes=_wholes(task, model),
+        patience_s=SOUGHT_PATIENCE_S,
+    )
+    task = pending_jobs.without(_seeking_nothing(task), head)
+    turn.put_task(task)
+    _forget_stale(turn, task)
+    charge_max = turn.charge_max
+    turn.emit(StoreVersion(task.number, head, updates, staleness_milli, charge_max))
+    lease_grants.release_stale(turn, task)
+    newest = queries.head(turn.ledger.tree, task.number)
+    if newest == head:
+        # Boards shall not be shown an older one after the newest.
+        announce(turn, task)
+    turn.emit(EvaluateVersion(task.number, head, model.inference, task.spec.bundle))
+    turn.report(f"task {task.number}: version {head} is final from {updates} updates")
+    return turn.tasks[task.number]
+
+
+def _hand_out_job(turn: CoordinatorStep, task: TaskState) -> None:
+    record = queries.job_record(turn.ledger.tree, task.number)
+    if record is None or (task.job and task.job.version == record.version):
+        return
+    job = pending_jobs.kept(task, record.version)
+    job = job or queries.open_job(turn.ledger.tree, task.number)
+    if job is not None:
+        _compute(turn, replace(task, failures=0, retry_at_s=math.inf), job)
+
+
+def _compute(turn: CoordinatorStep, task: TaskState, job: AggregationJob) -> TaskState:
+    task = replace(task, job=job, computing=job.version)
+    turn.put_task(task)
+    members = [member.transaction for member in job.members]
+    keys = {each: turn.keys[each] for each in members if each in turn.keys}
+    turn.emit(ComputeVersion(task.number, job.version, job, keys))
+    return task
+
+
+def _forget_stale(turn: CoordinatorStep, task: TaskState) -> None:
+    oldest = task.head - task.spec.aggregation.staleness_max
+    for key, held in list(turn.held.items()):
+        if held.task == task.number and held.base < oldest:
+            turn.held = turn.held.without(key)
+
+
+def _wholes(task: TaskState, model: ModelDigests) -> tuple[Digest, ...]:
+    older = [whole for whole in task.wholes if whole != task.spec.bundle]
+    kept = (*older, model.training, model.inference)[-WHOLES_MAX:]
+    return (task.spec.bundle, *kept)

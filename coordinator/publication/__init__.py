@@ -1,0 +1,1 @@
+"""Tasks from `task.toml`: settings, local optimiser, and the privacy statement."""

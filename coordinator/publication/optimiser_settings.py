@@ -1,0 +1,90 @@
+"""The optimiser of local steps, as an operator writes it in `task.toml`."""
+
+from dataclasses import dataclass
+
+from starling.protocol.learning.local_optimiser import (
+    ACCUMULATION_MAX,
+    STEPS_MAX,
+    DescentPolicy,
+    OptimiserKind,
+    ScheduleKind,
+)
+from starling.protocol.learning.task import E12, Q24
+from starling.protocol.schema.toml_settings import setting
+
+OPTIMISERS = {kind.name.lower(): kind for kind in OptimiserKind}
+SCHEDULES = {kind.name.lower(): kind for kind in ScheduleKind}
+
+
+@dataclass(frozen=True)
+class OptimiserSection:
+    """What makes steps of gradients; mode local only."""
+
+    optimiser: str = setting(
+        "sgd", "What turns a mean gradient into a step.", choices=tuple(OPTIMISERS)
+    )
+    momentum: float = setting(
+        0.9,
+        "Share of the mean gradient that stays at a step: of momentum, and beta 1 of "
+        "adam and adamw.",
+        least=0.0,
+        most=0.9999,
+    )
+    beta2: float = setting(
+        0.999,
+        "Share of the mean of squares that stays; adam and adamw.",
+        least=0.0,
+        most=0.999999,
+    )
+    epsilon: float = setting(
+        1e-8,
+        "Added to the root of the mean of squares; adam and adamw.",
+        least=1e-12,
+        most=1.0,
+    )
+    weight_decay: float = setting(
+        0.0,
+        "Added to the gradient times the parameters; beside the step for adamw.",
+        least=0.0,
+        most=1.0,
+    )
+    prox: float = setting(
+        0.0,
+        "mu of FedProx, which holds local steps near the version that they began at.",
+        least=0.0,
+        most=256.0,
+    )
+    accumulation: int = setting(
+        1, "Batches whose mean makes one step.", least=1, most=ACCUMULATION_MAX
+    )
+    schedule: str = setting(
+        "constant",
+        "How the learning rate changes over the steps of one update.",
+        choices=tuple(SCHEDULES),
+    )
+    warmup: int = setting(
+        0, "Steps over which the rate rises from 0, before.", least=0, most=STEPS_MAX
+    )
+    period: int = setting(
+        1, "Steps after which it decays; schedule step.", least=1, most=STEPS_MAX
+    )
+    decay: float = setting(
+        1.0, "What it is multiplied with then; schedule step.", least=0.0, most=1.0
+    )
+
+
+def descent_policy(section: OptimiserSection) -> DescentPolicy:
+    """The integers that stand on the wire."""
+    return DescentPolicy(
+        optimiser=OPTIMISERS[section.optimiser],
+        momentum_q24=round(section.momentum * Q24),
+        beta2_q24=round(section.beta2 * Q24),
+        epsilon_e12=round(section.epsilon * E12),
+        weight_decay_q24=round(section.weight_decay * Q24),
+        prox_q24=round(section.prox * Q24),
+        accumulation=section.accumulation,
+        schedule=SCHEDULES[section.schedule],
+        warmup=section.warmup,
+        period=section.period,
+        decay_q24=round(section.decay * Q24),
+    )

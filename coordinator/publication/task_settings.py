@@ -1,0 +1,384 @@
+"""From what an operator writes in `task.toml` to the task that the chain holds.
+
+Real numbers become the integers of `protocol.learning.task` here, once, and nowhere
+else; the noise multiplier follows from the privacy budget. Version 0 of the model comes
+from the bundle's initial parameters.
+"""
+
+import math
+from dataclasses import dataclass
+
+from starling.coordinator.aggregation.strategy import PackedModel, pack_model
+from starling.coordinator.aggregation.strategy_registry import AGGREGATORS
+from starling.coordinator.publication.optimiser_settings import (
+    OptimiserSection,
+    descent_policy,
+)
+from starling.coordinator.wire.size_limits import check_travels
+from starling.engine.opened_bundle import open_packed
+from starling.protocol.errors import ConfigError, ProtocolError
+from starling.protocol.learning.local_optimiser import PLAIN
+from starling.protocol.learning.task import (
+    BUFFER_MAX,
+    E12,
+    MICRO,
+    PLEDGE_MAX,
+    Q16,
+    Q24,
+    TASK,
+    AggregationPolicy,
+    ModelDigests,
+    PrivacyPolicy,
+    Strategy,
+    TaskSpec,
+    TrainingMode,
+    TrainingPolicy,
+    geometric_pledges,
+    polynomial_staleness,
+)
+from starling.protocol.learning.vector_codecs import (
+    CODECS,
+    MAGNITUDE_BITS,
+    codec_number,
+    to_grid,
+)
+from starling.protocol.model.training_bundle import BundleManifest, bundle_digest
+from starling.protocol.privacy.clipping_functions import CLIPPINGS, NORM
+from starling.protocol.privacy.gaussian_dp import Budget
+from starling.protocol.privacy.mechanisms import (
+    DEVICE_GAUSSIAN,
+    DEVICE_LAPLACE,
+    GAUSSIAN,
+    MECHANISMS,
+    RECORD_DPSGD,
+    RECORD_GAUSSIAN,
+    calibrate,
+    check_mode,
+    equivalent_charge,
+    release_costs,
+    update_radius,
+)
+from starling.protocol.schema.toml_settings import setting, table
+
+_MODES = {"gradient": TrainingMode.GRADIENT, "local": TrainingMode.LOCAL}
+_STRATEGIES = {"fedbuff": Strategy.FEDBUFF}
+# How far the largest coordinate of noise lies above the root of their mean square.
+_PEAK = {DEVICE_GAUSSIAN: 8, DEVICE_LAPLACE: 16}
+
+
+@dataclass(frozen=True)
+class TrainingSection:
+    """How a board trains."""
+
+    mode: str = setting(
+        "gradient",
+        "One full-batch gradient, or local steps of SGD (not with record-gaussian).",
+        choices=tuple(_MODES),
+    )
+    epochs: int = setting(
+        1, "Local epochs; mode local, not record-dpsgd.", least=1, most=1000
+    )
+    batch: int = setting(
+        20,
+        "Examples per local step; mode local, not record-dpsgd.",
+        least=1,
+        most=1 << 16,
+    )
+    learning_rate: float = setting(
+        0.05,
+        "Of local steps; in mode gradient of weights that stay on the board.",
+        least=0.0,
+        most=256.0,
+    )
+    descent: OptimiserSection = table(
+        OptimiserSection, "What makes steps of gradients."
+    )
+
+
+@dataclass(frozen=True)
+class PrivacySection:
+    """What the task may learn about one record of a board, at most."""
+
+    mechanism: str = setting(
+        "record-gaussian",
+        "Noise that hides each record, or (device-*) all that a board holds, at the"
+        " price of most accuracy; record-dpsgd noises every local step.",
+        choices=tuple(MECHANISMS),
+    )
+    clip: float = setting(
+        1.0,
+        "Norm to which each example's gradient is clipped; device-*: the whole update's"
+        " (device-laplace: its L1 norm).",
+        least=1e-6,
+        most=1e4,
+    )
+    clipping: str = setting(
+        NORM,
+        "That the bundle was compiled with: to the norm, or by C / (norm + 0.01);"
+        " record-* only.",
+        choices=CLIPPINGS,
+    )
+    epsilon: float = setting(
+        8.0,
+        "Total epsilon that the task spends on one board's data, over all releases.",
+        least=1e-3,
+        most=1000.0,
+    )
+    delta: float = setting(1e-5, "Delta of that epsilon.", least=1e-12, most=0.1)
+    releases: int = setting(
+        15, "Updates planned for one board within that epsilon.", least=1, most=1 << 20
+    )
+    sampling: float = setting(
+        0.1,
+        "Chance of each record to be in a local step; record-dpsgd only.",
+        least=1e-4,
+        most=1.0,
+    )
+    steps: int = setting(
+        10, "Local steps of an update; record-dpsgd only.", least=1, most=1 << 16
+    )
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """All of `task.toml`."""
+
+    name: str = setting(..., "What people call the task; at most 64 letters.")
+    strategy: str = setting(
+        "fedbuff", "How updates become a step.", choices=tuple(_STRATEGIES)
+    )
+    buffer: int = setting(
+        10,
+        "K, updates that make a version; at most half of the boards.",
+        least=1,
+        most=BUFFER_MAX,
+    )
+    leases: int = setting(
+        20,
+        "C, boards in flight at once; mean staleness is about C / K.",
+        least=1,
+        most=1 << 20,
+    )
+    patience: int = setting(
+        20, "Blocks after which half a buffer is enough.", least=1, most=1 << 20
+    )
+    patience_s: int = setting(
+        60,
+        "Seconds by the chain's clock that must pass, too: with traffic blocks come "
+        "faster.",
+        least=0,
+        most=1 << 20,
+    )
+    learning_rate: float = setting(
+        1.0, "Server step on the mean gradient.", least=1e-4, most=256.0
+    )
+    momentum: float = setting(
+        0.5, "Server momentum; 0.9 when synchronous.", least=0.0, most=0.9999
+    )
+    average: float = setting(
+        0.5,
+        "Share of the old average that stays at each version; the average is what "
+        "boards use for inference.",
+        least=0.0,
+        most=0.9999,
+    )
+    staleness_exponent: float = setting(
+        1.0, "a of the weight (1 + staleness)^-a.", least=0.0, most=8.0
+    )
+    staleness_max: int = setting(
+        20, "Updates older than so many versions are dropped.", least=0, most=63
+    )
+    codec: str = setting(
+        "block8",
+        "How vectors travel.",
+        choices=tuple(codec.name for codec in CODECS.values()),
+    )
+    norm_max: float = setting(
+        0.0,
+        "Largest norm of an update; 0 for the radius that clip, noise and the largest "
+        "pledge give, or the codec's range without noise.",
+        least=0.0,
+        most=1e9,
+    )
+    pledge_least: int = setting(
+        16, "Fewest examples that a board may pledge.", least=1, most=PLEDGE_MAX
+    )
+    pledge_most: int = setting(
+        4096, "Most examples that a board may pledge.", least=1, most=PLEDGE_MAX
+    )
+    pledge_ratio: float = setting(
+        1.1, "Ratio of one size to the next.", least=1.01, most=100.0
+    )
+    pool: int = setting(0, "Credits shared out for the task.", least=0, most=1 << 60)
+    training: TrainingSection = table(TrainingSection, "How a board trains.")
+    privacy: PrivacySection = table(PrivacySection, "What boards reveal at most.")
+
+
+@dataclass(frozen=True)
+class TaskPublication:
+    """A task with all that must be stored before it is announced.
+
+    Attributes:
+      spec: What the operator signs.
+      bundle: The packed bundle.
+      model: Version 0.
+    """
+
+    spec: TaskSpec
+    bundle: bytes
+    model: PackedModel
+
+
+def publication(settings: TaskSettings, bundle: bytes, file: str) -> TaskPublication:
+    """Makes a task.
+
+    Args:
+      settings: As the operator wrote them.
+      bundle: The packed training bundle.
+      file: Name of the settings' file, for messages.
+
+    Raises:
+      ConfigError: Naming file, key and bound.
+    """
+    try:
+        opened = open_packed(bundle)
+        _check_clipping(settings.privacy, opened.manifest)
+        theta = opened.theta
+        strategy = _STRATEGIES[settings.strategy]
+        aggregator = AGGREGATORS[strategy](_aggregation(settings, theta.size))
+        model = pack_model(aggregator.init(to_grid(theta)))
+        spec = _spec(settings, bundle, theta.size, model.digests())
+        # What the chain would refuse is better refused here.
+        TASK.unpack(TASK.pack(spec))
+        check_travels(spec, bundle, model)
+    except ProtocolError as error:
+        raise ConfigError(str(error), file=file) from error
+    except ConfigError as error:
+        raise ConfigError(error.detail, file=file, key=error.key) from error
+    return TaskPublication(spec, bundle, model)
+
+
+def _check_clipping(section: PrivacySection, manifest: BundleManifest) -> None:
+    clips = MECHANISMS[section.mechanism] in (RECORD_GAUSSIAN, RECORD_DPSGD)
+    if clips and section.clipping != manifest.clipping:
+        raise ConfigError(
+            f"the bundle's is {manifest.clipping!r}", key="privacy.clipping"
+        )
+
+
+def _spec(
+    settings: TaskSettings, bundle: bytes, dimension: int, initial: ModelDigests
+) -> TaskSpec:
+    training = settings.training
+    privacy = _privacy(settings.privacy)
+    try:
+        check_mode(privacy.mechanism, _MODES[training.mode])
+    except ConfigError as error:
+        named = f"{settings.privacy.mechanism} does not go with mode {training.mode}"
+        raise ConfigError(named, key="training.mode") from error
+    _check_descent(training, privacy.mechanism)
+    return TaskSpec(
+        name=settings.name,
+        bundle=bundle_digest(bundle),
+        bundle_bytes=len(bundle),
+        dimension=dimension,
+        codec=codec_number(settings.codec),
+        initial=initial,
+        training=TrainingPolicy(
+            _MODES[training.mode],
+            training.epochs,
+            training.batch,
+            round(training.learning_rate * Q24),
+            descent_policy(training.descent),
+        ),
+        privacy=privacy,
+        aggregation=_aggregation(settings, dimension),
+        pledges=_pledges(settings),
+        pool=settings.pool,
+    )
+
+
+def _check_descent(section: TrainingSection, mechanism: int) -> None:
+    """Refuses an optimiser that no board would use."""
+    stepless = _MODES[section.mode] == TrainingMode.GRADIENT
+    plain = descent_policy(section.descent) == PLAIN
+    if (stepless or mechanism == RECORD_DPSGD) and not plain:
+        why = "boards take no steps in mode gradient"
+        if not stepless:
+            why = "steps that are noised one by one are plain SGD"
+        raise ConfigError(why, key="training.descent")
+
+
+def _privacy(section: PrivacySection) -> PrivacyPolicy:
+    number = MECHANISMS[section.mechanism]
+    if number == 0:
+        return PrivacyPolicy(0, round(section.clip * Q24), 0, 0, 0, section.releases)
+    budget = Budget(section.epsilon, section.delta)
+    samples = number == RECORD_DPSGD
+    sampling_micro = round(section.sampling * MICRO) if samples else MICRO
+    steps = section.steps if samples else 1
+    sigma_micro = calibrate(number, budget, section.releases, sampling_micro, steps)
+    charge = 0
+    if number not in GAUSSIAN:
+        costs = release_costs(number, sigma_micro, sampling_micro, steps, windows=1)
+        charge = equivalent_charge(costs, section.releases, section.delta)
+    return PrivacyPolicy(
+        mechanism=number,
+        clip_q24=round(section.clip * Q24),
+        sigma_micro=sigma_micro,
+        epsilon_micro=math.ceil(section.epsilon * MICRO),
+        delta_e12=round(section.delta * E12),
+        releases=section.releases,
+        sampling_micro=sampling_micro,
+        steps=steps,
+        charge=charge,
+    )
+
+
+def _training(section: TrainingSection) -> TrainingPolicy:
+    return TrainingPolicy(
+        _MODES[section.mode],
+        section.epochs,
+        section.batch,
+        round(section.learning_rate * Q24),
+    )
+
+
+def _aggregation(settings: TaskSettings, dimension: int) -> AggregationPolicy:
+    return AggregationPolicy(
+        strategy=_STRATEGIES[settings.strategy],
+        buffer=settings.buffer,
+        learning_rate_q16=round(settings.learning_rate * Q16),
+        momentum_q16=round(settings.momentum * Q16),
+        average_q16=round(settings.average * Q16),
+        staleness_q15=polynomial_staleness(
+            settings.staleness_exponent, settings.staleness_max
+        ),
+        leases=settings.leases,
+        patience=settings.patience,
+        norm_max=_norm_max(settings, dimension),
+        patience_s=settings.patience_s,
+    )
+
+
+def _norm_max(settings: TaskSettings, dimension: int) -> int:
+    if settings.norm_max:
+        return max(1, round(settings.norm_max * Q24))
+    privacy = _privacy(settings.privacy)
+    if privacy.mechanism:
+        most = _pledges(settings)[-1]
+        training = _training(settings.training)
+        radius = update_radius(privacy, training, dimension, most)
+        range_max = math.isqrt(dimension) << MAGNITUDE_BITS
+        if _PEAK.get(privacy.mechanism, 0) * radius > range_max:
+            detail = "noise leaves the wire's range; lower it or pledge_most"
+            raise ConfigError(detail, key="privacy.clip")
+        return radius
+    return math.isqrt(dimension << 2 * MAGNITUDE_BITS) + 1
+
+
+def _pledges(settings: TaskSettings) -> tuple[int, ...]:
+    sizes = geometric_pledges(settings.pledge_least, settings.pledge_ratio)
+    # The largest size is always offered, so that a fleet of equals can pledge it.
+    kept = {size for size in sizes if size <= settings.pledge_most}
+    return tuple(sorted(kept | {max(settings.pledge_least, settings.pledge_most)}))

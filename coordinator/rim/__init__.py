@@ -1,1 +1,0 @@
-"""The world: clock, randomness, disk, network and processes of `coordinator`."""

@@ -1,1 +1,0 @@
-"""Which updates may count: one file a rule, one registry."""

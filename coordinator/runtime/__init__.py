@@ -1,0 +1,1 @@
+"""The world: clock, randomness, disk, network and processes of a coordinator."""

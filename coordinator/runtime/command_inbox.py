@@ -1,0 +1,129 @@
+"""The folder through which an operator's commands reach the running coordinator.
+
+A command drops whole files by rename: blobs first, then the transaction that names
+them. The coordinator stores blobs before it looks at transactions, and removes a file
+when its content is durable elsewhere.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from starling.coordinator.aggregation.strategy import PackedModel
+from starling.coordinator.chain.storage.chain_store import ChainStore
+from starling.durable.files import (
+    read_limited,
+    storage_errors,
+    sync_folder,
+    write_atomic,
+)
+from starling.protocol.errors import LimitError
+from starling.protocol.ids import ChainId, H
+from starling.protocol.wire.chunks import WHOLE_BYTES_MAX
+from starling.protocol.wire.envelope import ENVELOPE, ENVELOPE_BYTES_MAX, Envelope
+
+log = logging.getLogger("starling.coordinator")
+
+TRANSACTION_SUFFIX = ".tx"
+BLOB_SUFFIX = ".blob"
+BLOB_BYTES_MAX = WHOLE_BYTES_MAX
+"""What is longer could reach nobody."""
+
+
+@dataclass(frozen=True)
+class InboxContent:
+    """What was found.
+
+    Attributes:
+      blobs: Names of files that hold blobs, sorted.
+      transactions: Names of files that hold transactions, sorted.
+    """
+
+    blobs: tuple[str, ...]
+    transactions: tuple[str, ...]
+
+
+class CommandInbox:
+    """The inbox of a running coordinator; each transaction is handed on once."""
+
+    def __init__(self, folder: Path) -> None:
+        """Looks at nothing yet."""
+        self._folder = folder
+        self._seen: set[str] = set()
+
+    def fresh(self, store: ChainStore) -> list[tuple[str, bytes]]:
+        """Stores the blobs that were dropped, and reads the new transactions.
+
+        Args:
+          store: Of the coordinator.
+
+        Returns:
+          Names of files and what they hold.
+
+        Raises:
+          StorageError: If the disk refuses.
+        """
+        dropped = look(self._folder)
+        for name in dropped.blobs:
+            content = read_blob(self._folder, name)
+            if content is None:
+                log.warning("%s: over %d bytes, dropped", name, BLOB_BYTES_MAX)
+            else:
+                with store.transaction():
+                    store.put_blob(content)
+            remove(self._folder, name)
+        self._seen &= set(dropped.transactions)
+        fresh = [name for name in dropped.transactions if name not in self._seen]
+        self._seen.update(fresh)
+        return [(name, read_transaction(self._folder, name)) for name in fresh]
+
+
+def look(inbox: Path) -> InboxContent:
+    """Lists the inbox; files that are still being written do not show."""
+    with storage_errors(inbox):
+        names = sorted(entry.name for entry in inbox.iterdir() if entry.is_file())
+    return InboxContent(
+        tuple(name for name in names if name.endswith(BLOB_SUFFIX)),
+        tuple(name for name in names if name.endswith(TRANSACTION_SUFFIX)),
+    )
+
+
+def read_transaction(inbox: Path, name: str) -> bytes:
+    """The bytes of a dropped file; none if it is too long for a transaction."""
+    try:
+        return read_limited(inbox / name, ENVELOPE_BYTES_MAX)
+    except LimitError:
+        return b""
+
+
+def read_blob(inbox: Path, name: str) -> bytes | None:
+    """The bytes of a dropped blob; None if it is too long to travel."""
+    try:
+        return read_limited(inbox / name, BLOB_BYTES_MAX)
+    except LimitError:
+        return None
+
+
+def remove(inbox: Path, name: str) -> None:
+    """Removes a file whose content is durable elsewhere."""
+    with storage_errors(inbox / name):
+        (inbox / name).unlink(missing_ok=True)
+        sync_folder(inbox)
+
+
+def drop_transaction(inbox: Path, envelope: Envelope, chain_id: ChainId) -> Path:
+    """Hands a transaction to the running coordinator, or to the next one."""
+    path = inbox / f"{envelope.identity(chain_id).hex()}{TRANSACTION_SUFFIX}"
+    write_atomic(path, ENVELOPE.pack(envelope))
+    return path
+
+
+def drop_blob(inbox: Path, content: bytes) -> None:
+    """Hands over bytes that are addressed by their content."""
+    write_atomic(inbox / f"{H(content).hex()}{BLOB_SUFFIX}", content)
+
+
+def drop_model(inbox: Path, model: PackedModel) -> None:
+    """Hands over all parts of a model version."""
+    for part in model.parts():
+        drop_blob(inbox, part)

@@ -1,0 +1,1 @@
+"""Evaluation of versions on held-out data, in a sandboxed process."""

@@ -1,0 +1,198 @@
+"""The process that tries versions; a module that is run, not imported.
+
+A published graph is somebody else's program, so that it runs here, away from the keys:
+in an empty folder, without an environment, with bounded memory, and from the first
+trial on without any means to open a file or a socket, on every kernel; where there are
+Landlock and seccomp it may not even try. See
+`coordinator.runtime.evaluation.evaluation_messages` for what is said, and
+`coordinator.runtime.evaluation.evaluator` for who says it.
+"""
+
+import ctypes
+import io
+import os
+import resource
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from starling.coordinator.runtime.evaluation.evaluation_messages import (
+    OUTCOME,
+    TRIAL,
+    EvaluationResult,
+    failed,
+    passed,
+    read_frame,
+    write_frame,
+)
+from starling.engine.opened_bundle import open_packed
+from starling.engine.runtime.onnxruntime_session import (
+    GraphSession,
+    flush_tiny_numbers,
+    open_session,
+)
+from starling.protocol.errors import EngineError, FederationError
+from starling.protocol.model.training_bundle import (
+    EVALUATE,
+    BundleManifest,
+    Preprocessing,
+)
+from starling.sandbox import landlock, seccomp
+from starling.sandbox.syscalls import hide_memory, renounce_privileges
+
+MEMORY_BYTES_MAX = 2 << 30
+"""Private memory beside the held-out data."""
+HELD_OUT_BYTES_MAX = 4 << 30
+NICENESS = 10
+LOSS_WITH_CLASSES = "cross-entropy"
+_PR_SET_PDEATHSIG = 1
+_BATCH_BYTES = 4
+
+
+@dataclass(frozen=True)
+class HeldOutData:
+    """Examples that no board trains on.
+
+    Attributes:
+      x: (n, ...) raw values.
+      y: (n,) int64 labels, or (n, ...) float32 targets.
+    """
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+
+
+def main() -> int:
+    """Serves trials until standard input ends."""
+    _die_with_parent()
+    flush_tiny_numbers()
+    # Whatever a library prints must not stand between our frames.
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    source = sys.stdin.buffer
+    given = read_frame(source, HELD_OUT_BYTES_MAX)
+    if given is None:
+        return 0
+    batch, held_out = unpack_held_out(given)
+    _confine(len(given))
+    bench = VersionTester(held_out, batch)
+    while (frame := read_frame(source, TRIAL.bytes_max)) is not None:
+        write_frame(sink, OUTCOME.pack(bench.outcome(frame)))
+    return 0
+
+
+def pack_held_out(held_out: HeldOutData, batch: int) -> bytes:
+    """The first frame: the batch size and the arrays."""
+    buffer = io.BytesIO()
+    np.savez(buffer, x=held_out.x, y=held_out.y)
+    return batch.to_bytes(_BATCH_BYTES, "little") + buffer.getvalue()
+
+
+def unpack_held_out(frame: bytes) -> tuple[int, HeldOutData]:
+    """What `pack_held_out` packed."""
+    with np.load(io.BytesIO(frame[_BATCH_BYTES:]), allow_pickle=False) as arrays:
+        held_out = HeldOutData(arrays["x"], arrays["y"])
+    return int.from_bytes(frame[:_BATCH_BYTES], "little"), held_out
+
+
+class VersionTester:
+    """Tries versions; keeps the session of the last bundle."""
+
+    def __init__(self, held_out: HeldOutData, batch: int) -> None:
+        """Takes the held-out data, and how many examples are run at once."""
+        self._held_out = held_out
+        self._batch = batch
+        self._loaded: tuple[GraphSession, BundleManifest] | None = None
+
+    def outcome(self, frame: bytes) -> EvaluationResult:
+        """Answers one trial."""
+        try:
+            trial = TRIAL.unpack(frame)
+            if trial.bundle:
+                self._loaded = None
+                bundle = open_packed(trial.bundle)
+                session = open_session(bundle.graphs[EVALUATE])
+                self._loaded = (session, bundle.manifest)
+            return passed(*self._tried(np.frombuffer(trial.theta, "<f4")))
+        except MemoryError:
+            return failed("out of memory")
+        # NumPy's for data that is not what the bundle takes.
+        except (FederationError, TypeError, ValueError) as error:
+            return failed(str(error))
+
+    def _tried(self, theta: NDArray[np.float32]) -> tuple[float | None, float]:
+        if self._loaded is None:
+            raise EngineError("no bundle is loaded")
+        session, manifest = self._loaded
+        x, y = self._held_out.x, self._held_out.y
+        classes = manifest.loss == LOSS_WITH_CLASSES
+        loss_sum, right = 0.0, 0
+        for start in range(0, len(x), self._batch):
+            part = slice(start, start + self._batch)
+            target = y[part].astype(manifest.target.dtype)
+            raw = preprocess(x[part], manifest.preprocessing)
+            feeds = {
+                "theta": theta,
+                "x": raw.astype(manifest.input.dtype).reshape(
+                    (len(target), *manifest.input.shape)
+                ),
+                "y": target.reshape((len(target), *manifest.target.shape)),
+            }
+            loss, output = session.run(feeds)
+            if loss.shape != (len(target),) or len(output) != len(target):
+                raise EngineError(f"{EVALUATE}: results of another shape")
+            loss_sum += float(np.sum(loss, dtype=np.float64))
+            right += int(np.sum(np.argmax(output, -1) == target)) if classes else 0
+        count = len(x)
+        return (right / count if classes else None), loss_sum / count
+
+
+def preprocess(raw: NDArray[Any], law: Preprocessing) -> NDArray[np.float32]:
+    """What the bundle says that a board does to raw values: scale, then shift.
+
+    Args:
+      raw: (n, ...) values.
+      law: One scale and offset for all, or one for each entry of an example's first
+        axis.
+    """
+    scale = np.asarray(law.scale, np.float32)
+    offset = np.asarray(law.offset, np.float32)
+    if scale.size > 1:
+        shape = (1, scale.size, *(1,) * (raw.ndim - 2))
+        scale, offset = scale.reshape(shape), offset.reshape(shape)
+    return raw.astype(np.float32) * scale + offset
+
+
+def _die_with_parent() -> None:
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def _confine(held_bytes: int) -> None:
+    """Gives up, for good, what a trial does not need."""
+    os.nice(NICENESS)
+    hide_memory()
+    renounce_privileges()
+    # It binds the thread that asks for it, and those that it starts.
+    if len(list(Path("/proc/self/task").iterdir())) == 1:
+        landlock.restrict(())
+    memory = MEMORY_BYTES_MAX + 2 * held_bytes
+    for limit, most in (
+        (resource.RLIMIT_DATA, memory),
+        (resource.RLIMIT_FSIZE, 0),
+        # What is open stays open; no other file or socket can be.
+        (resource.RLIMIT_NOFILE, 0),
+    ):
+        resource.setrlimit(limit, (most, most))
+    seccomp.restrict()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

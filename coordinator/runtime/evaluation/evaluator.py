@@ -1,0 +1,172 @@
+"""Tries versions on held-out data, in a process of its own.
+
+That process gets the held-out data and published graphs and has nothing of ours but a
+pipe (`coordinator.runtime.evaluation.evaluation_process`). It lives as long as it
+answers; one that crashes, hangs or says nonsense is ended, and the next trial gets
+another one.
+"""
+
+import contextlib
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import starling
+from starling.coordinator.runtime.evaluation.evaluation_messages import (
+    OUTCOME,
+    OUTCOME_BYTES_MAX,
+    TRIAL,
+    EvaluationError,
+    EvaluationRequest,
+    EvaluationResult,
+    metrics,
+    read_frame,
+    write_frame,
+)
+from starling.coordinator.runtime.evaluation.evaluation_process import (
+    HeldOutData,
+    pack_held_out,
+)
+from starling.durable.files import storage_errors
+from starling.protocol.errors import ConfigError, ProtocolError
+from starling.protocol.ids import Digest
+from starling.sandbox import child_process
+
+COMMAND = child_process.command(
+    "starling.coordinator.runtime.evaluation.evaluation_process"
+)
+TRIAL_S_MAX = 300.0
+"""After which a trial is ended."""
+
+
+def load_held_out(path: Path) -> HeldOutData:
+    """Reads an .npz file with arrays x and y.
+
+    Raises:
+      ConfigError: If it is missing, holds something else, or has no example.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            held_out = HeldOutData(arrays["x"], arrays["y"])
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ConfigError(
+            f"expected an .npz file with arrays x and y: {error}",
+            file=str(path),
+            key="evaluation.data",
+        ) from error
+    if not 0 < len(held_out.x) == len(held_out.y):
+        raise ConfigError("x and y differ in length, or are empty", file=str(path))
+    return held_out
+
+
+class Evaluator:
+    """The coordinator's side of the process; one trial at a time."""
+
+    def __init__(
+        self,
+        held_out: HeldOutData,
+        batch: int,
+        folder: Path,
+        command: Sequence[str] = COMMAND,
+        seconds_max: float = TRIAL_S_MAX,
+    ) -> None:
+        """Starts nothing yet.
+
+        Args:
+          held_out: The examples.
+          batch: How many are evaluated at once.
+          folder: For the process to work in; made anew, and empty.
+          command: What to start.
+          seconds_max: After which a trial is ended.
+        """
+        self._held_out = pack_held_out(held_out, batch)
+        self._command = tuple(command)
+        self._seconds_max = seconds_max
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder = folder
+        self._loaded: Digest | None = None
+
+    def evaluate(
+        self, bundle: Digest, packed: bytes, theta: bytes
+    ) -> tuple[float | None, float]:
+        """Accuracy, where the loss knows classes, and mean loss.
+
+        Args:
+          bundle: Its digest.
+          packed: The bundle.
+          theta: (d,) little-endian float32 parameters.
+
+        Raises:
+          EvaluationError: If the bundle is refused or fails, or its process does.
+        """
+        process = self._running()
+        content = b"" if bundle == self._loaded else packed
+        self._loaded = None
+        clock = threading.Timer(self._seconds_max, process.kill)
+        clock.start()
+        try:
+            answer = self._asked(process, TRIAL.pack(EvaluationRequest(content, theta)))
+        except (OSError, ProtocolError) as error:
+            self.stop()
+            raise EvaluationError(f"the trial's process: {error}") from error
+        finally:
+            clock.cancel()
+        if answer is None:
+            code = process.wait()
+            self.stop()
+            raise EvaluationError(f"the trial's process ended with {code}")
+        found = metrics(answer)
+        self._loaded = bundle
+        return found
+
+    def abandon(self) -> None:
+        """Lets a trial under way fail soon; may be called from another thread."""
+        if self._process is not None:
+            self._process.kill()
+
+    def stop(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    # What waits in it is for nobody any more.
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+            self._process = None
+        self._loaded = None
+
+    def _asked(
+        self, process: subprocess.Popen[bytes], frame: bytes
+    ) -> EvaluationResult | None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        write_frame(process.stdin, frame)
+        answer = read_frame(process.stdout, OUTCOME_BYTES_MAX)
+        return None if answer is None else OUTCOME.unpack(answer)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self.stop()
+        with storage_errors(self._folder):
+            child_process.empty_folder(self._folder)
+        process = subprocess.Popen(  # noqa: S603 - our own module, or a test's
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=self._folder,
+            env=child_process.environment(Path(starling.__file__).parent.parent),
+            start_new_session=True,
+        )
+        self._process = process
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):
+            # One that is gone already is noticed when it is asked.
+            write_frame(process.stdin, self._held_out)
+        return process

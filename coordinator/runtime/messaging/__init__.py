@@ -1,0 +1,1 @@
+"""Queues and links between the event loop and the brokers."""

@@ -1,0 +1,58 @@
+"""A coordinator as a process: its log, its signals, and its start from a snapshot."""
+
+import logging
+import signal
+import sys
+
+from starling.coordinator.runtime.environment import CoordinatorEnvironment
+from starling.coordinator.runtime.event_loop import CoordinatorEventLoop
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.durable.files import make_private, private_files
+from starling.sandbox.syscalls import hide_memory
+
+log = logging.getLogger("starling.coordinator")
+
+
+def run(
+    home: CoordinatorHome, surroundings: CoordinatorEnvironment | None = None
+) -> int:
+    """Runs a coordinator until SIGTERM or SIGINT.
+
+    Args:
+      home: Its folder.
+      surroundings: What it runs in; the real world by default.
+
+    Raises:
+      ConfigError: Before anything starts.
+      StorageError: If the disk refuses.
+    """
+    level = home.config().log.upper()
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(levelname)s %(message)s"
+    )
+    # The reader of a pipe may go; the log must not end us.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    with private_files():
+        closed = make_private(home.path, leave=("keys",))
+        if closed:
+            log.info("closed to others: %s (%d in all)", closed[0], len(closed))
+        return _run(home, surroundings or CoordinatorEnvironment())
+
+
+def _run(home: CoordinatorHome, surroundings: CoordinatorEnvironment) -> int:
+    anew, status = True, 0
+    while anew:
+        runner = CoordinatorEventLoop(home, surroundings)
+        _stop_at_signals(runner)
+        hide_memory()
+        try:
+            status = runner.run()
+        finally:
+            runner.close()
+        anew = runner.anew
+    return status
+
+
+def _stop_at_signals(runner: CoordinatorEventLoop) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: runner.stop())

@@ -1,0 +1,1 @@
+"""Making and repairing a coordinator's folder: genesis, keys, invitations."""

@@ -1,0 +1,1 @@
+"""Status document, counters, log alarms, and the health of broker and disk."""

@@ -1,0 +1,84 @@
+"""What is counted of boards and messages; for people, so it is not synced."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from starling.coordinator.step.effects import RecordAcceptance, RecordRefusal
+from starling.protocol.errors import Reason
+from starling.protocol.ids import DeviceId, device_name
+
+PEERS_MAX = 256
+
+
+@dataclass
+class DeviceCounters:
+    """What one board did since the coordinator was founded, as far as counted.
+
+    Attributes:
+      accepted: Updates that were taken.
+      refused: What was not, by reason.
+      bytes_up: That it sent.
+      bytes_down: That it was sent.
+    """
+
+    accepted: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+@dataclass
+class CoordinatorCounters:
+    """Everything that is counted.
+
+    Attributes:
+      devices: By board.
+      refused: By reason, boards and everybody else.
+      peers: By coordinator and reason.
+      started_ms: Unix time of the start.
+      ignored: Messages beyond a board's allowance, by its name, since the start.
+      dropped: What found no room on its way out, by the lane's name.
+    """
+
+    started_ms: int
+    devices: dict[DeviceId, DeviceCounters] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+    peers: dict[DeviceId, Counter[str]] = field(default_factory=dict)
+    accepted: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def device(self, device: DeviceId) -> DeviceCounters:
+        """A board's counters."""
+        return self.devices.setdefault(device, DeviceCounters())
+
+    def totals(self) -> tuple[int, ...]:
+        """Sums that tell whether anything was counted: each count only grows."""
+        counts = self.devices.values()
+        return (
+            len(self.devices),
+            self.accepted,
+            self.refused.total(),
+            self.ignored.total(),
+            sum(count.bytes_up for count in counts),
+            sum(count.bytes_down for count in counts),
+        )
+
+    def accept(self, effect: RecordAcceptance) -> None:
+        """Counts an accepted update."""
+        self.accepted += 1
+        self.device(effect.device).accepted += 1
+
+    def ignore(self, device: DeviceId) -> None:
+        """Counts a message that was dropped unread."""
+        self.ignored[device_name(device)] += 1
+
+    def refuse(self, effect: RecordRefusal) -> None:
+        """Counts a refusal."""
+        name = Reason(effect.reason).name
+        self.refused[name] += 1
+        if effect.device is not None:
+            self.device(effect.device).refused[name] += 1
+        peer = effect.peer
+        if peer is not None and (peer in self.peers or len(self.peers) < PEERS_MAX):
+            self.peers.setdefault(peer, Counter())[name] += 1

@@ -1,0 +1,394 @@
+"""What `starling coordinator status` shows: a document from the state."""
+
+import json
+import logging
+import os
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from starling.coordinator.chain.consensus.round_state import RoundStep
+from starling.coordinator.chain.gossip import fork_halt
+from starling.coordinator.chain.node import node
+from starling.coordinator.chain.node.node import StateDiverged
+from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.storage.chain_store import ChainStore, StoredVersion
+from starling.coordinator.chain.training import attestation
+from starling.coordinator.health.chain_stall import ChainStall, heartbeat_s, silent
+from starling.coordinator.membership import directory
+from starling.coordinator.runtime.status import overload_report
+from starling.coordinator.runtime.status.counters import CoordinatorCounters
+from starling.coordinator.runtime.status.device_rows import DeviceRows
+from starling.coordinator.runtime.status.host_health import HostReport, disk_section
+from starling.coordinator.step.state import (
+    CoordinatorSettings,
+    CoordinatorState,
+    TaskState,
+)
+from starling.durable.files import replace_unsynced
+from starling.protocol.chain.evidence import Offence
+from starling.protocol.chain.genesis import FaultModel
+from starling.protocol.errors import StorageError
+from starling.protocol.ids import device_name
+from starling.protocol.learning.task import E12, PrivacyPolicy
+from starling.protocol.privacy.mechanisms import epsilon_shown
+
+log = logging.getLogger("starling.coordinator")
+
+VERSIONS_SHOWN_MAX = 5000
+_DELTA_WITHOUT_TASK = 1e-5
+
+
+class StatusFile:
+    """Makes the document and writes it; reads each version from the store once."""
+
+    def __init__(
+        self,
+        path: Path,
+        settings: CoordinatorSettings,
+        store: ChainStore,
+        tally: CoordinatorCounters,
+    ) -> None:
+        """Prepares to write.
+
+        Args:
+          path: `status.json`.
+          settings: For names.
+          store: For versions.
+          tally: The counters.
+        """
+        self._path = path
+        self._settings = settings
+        self._name = settings.name
+        self._store = store
+        self._tally = tally
+        self._epsilons: dict[tuple[int, float, frozenset[PrivacyPolicy]], float] = {}
+        self._versions: dict[int, tuple[StoredVersion, ...]] = {}
+        self._devices = DeviceRows(tally)
+
+    def versions_changed(self) -> None:
+        """A version or its metrics were stored."""
+        self._versions.clear()
+
+    def write(
+        self,
+        state: CoordinatorState,
+        condition: str,
+        facts: HostReport,
+        stall: ChainStall,
+        now_s: float,
+        now_ms: int,
+    ) -> None:
+        """Replaces the file; not synced, since it can be made again.
+
+        Args:
+          state: What to show.
+          condition: `running`, `stopped`, or what is wrong.
+          facts: What is around us.
+          stall: How the chain goes on.
+          now_s: Monotonic clock.
+          now_ms: Unix time.
+        """
+        delta, policies = _delta(state), _policies(state)
+        document = {
+            **self._document(state, condition, now_s, now_ms),
+            **_outside(facts),
+            "stall": _stall(stall),
+        }
+        devices = self._devices.text(
+            state,
+            lambda charge: self._epsilon(policies, charge, delta),
+            (delta, policies),
+        )
+        text = f'{json.dumps(document)[:-1]}, "devices": {devices}}}'
+        try:
+            replace_unsynced(self._path, text.encode())
+        except StorageError as error:
+            # A full disk ends the process where something must last, not here.
+            log.warning("%s", error)
+            self._write_over(document)
+
+    def _write_over(self, document: dict[str, Any]) -> None:
+        """Writes what is short into the room that the file has already.
+
+        A full disk gives no room for another file, and whoever looks at it afterwards
+        must see why the process ended.
+        """
+        tasks = [{**task, "versions": []} for task in document["tasks"]]
+        text = json.dumps({**document, "tasks": tasks, "devices": []}).encode()
+        try:
+            with self._path.open("r+b") as file:
+                room = file.seek(0, os.SEEK_END)
+                if len(text) <= room:
+                    file.seek(0)
+                    file.write(text)
+                    file.truncate()
+        except OSError as error:
+            log.warning("%s: %s", self._path, error.strerror)
+
+    def _document(
+        self,
+        state: CoordinatorState,
+        condition: str,
+        now_s: float,
+        now_ms: int,
+    ) -> dict[str, Any]:
+        ledger, tally = state.ledger, self._tally
+        header = ledger.header
+        phases = Counter(session.phase.name for _, session in state.sessions.items())
+        *_, bytes_up, bytes_down = tally.totals()
+        delta, policies = _delta(state), _policies(state)
+        return {
+            "state": condition,
+            "id": self._name,
+            "pid": os.getpid(),
+            "started_ms": tally.started_ms,
+            "now_ms": now_ms,
+            "chain": {
+                "height": ledger.height,
+                "tip": header.block_id().hex() if header else None,
+                "state_root": header.state_root.hex() if header else None,
+                "boards": queries.board_count(ledger.tree),
+                "waiting": ledger.mempool.size,
+                "time_ms": header.time_ms if header else None,
+                "heartbeat_s": heartbeat_s(state),
+                "diverged": _diverged(state.diverged),
+            },
+            "consensus": consensus(self._settings, state, now_s),
+            "finality_s": median(state.finalities_s) if state.finalities_s else None,
+            "tasks": [
+                self._task(task, state) for _, task in sorted(state.tasks.items())
+            ],
+            "phases": dict(phases),
+            "updates": {
+                "accepted": tally.accepted,
+                "refused": dict(tally.refused),
+            },
+            "refused_peers": [
+                {
+                    "name": directory.name_of(ledger, who),
+                    "id": device_name(who),
+                    "reasons": dict(counts),
+                }
+                for who, counts in sorted(tally.peers.items())
+            ],
+            "traffic": {
+                "bytes_up": bytes_up,
+                "bytes_down": bytes_down,
+                **overload_report.shown(state, tally),
+            },
+            "privacy": {
+                "epsilon_max": self._epsilon(policies, state.charge_max, delta),
+                "delta": delta,
+                "unit": "record, noise added on the board",
+            },
+        }
+
+    def _task(self, task: TaskState, state: CoordinatorState) -> dict[str, Any]:
+        versions = self._versions.get(task.number)
+        if versions is None:
+            versions = self._store.versions(task.number)
+            self._versions[task.number] = versions
+        progress = queries.progress(state.ledger.tree, task.number)
+        delta = task.spec.privacy.delta_e12 / E12 or _DELTA_WITHOUT_TASK
+        policies = _policies(state)
+        return {
+            "task": task.number,
+            "name": task.spec.name,
+            "head": task.head,
+            "buffer": task.spec.aggregation.buffer,
+            "pending": progress.pending if progress else 0,
+            "job": task.job.version if task.job else None,
+            "computing": task.computing,
+            "sought": task.sought,
+            "lacking": len(task.lacking),
+            "attested": attested(self._settings, state, task.number),
+            "leases": len(task.leases.granted),
+            "lease_places": task.leases.places,
+            "waiting": len(task.leases.waiting),
+            "versions": [
+                {
+                    "version": each.version,
+                    "time_ms": each.time_ms,
+                    "updates": each.updates,
+                    "accuracy": each.accuracy,
+                    "loss": each.loss,
+                    "evaluation_failures": each.failures,
+                    "staleness_mean": each.staleness_milli / 1000,
+                    "epsilon_max": self._epsilon(policies, each.charge_max, delta),
+                }
+                for each in versions[-VERSIONS_SHOWN_MAX:]
+            ],
+        }
+
+    def _epsilon(
+        self, policies: frozenset[PrivacyPolicy], charge: int, delta: float
+    ) -> float:
+        key = (charge, delta, policies)
+        if key not in self._epsilons:
+            self._epsilons[key] = epsilon_shown(charge, policies, delta)
+        return self._epsilons[key]
+
+
+def consensus(
+    settings: CoordinatorSettings, state: CoordinatorState, now_s: float
+) -> dict[str, Any]:
+    """Where we are in deciding the next block, and what we know of the others.
+
+    Args:
+      settings: For names.
+      state: To show.
+      now_s: Monotonic clock.
+    """
+    party = state.ledger.party
+    members = party.roster.validators.members
+    deciding = state.ledger.consensus
+    pinned = state.ledger.tip.pinned
+    return {
+        "validators": len(members),
+        "index": party.index,
+        "learns": directory.is_learner(state.ledger, directory.own_id(state.ledger)),
+        "pinned": None if pinned is None else pinned.height,
+        "quorum": party.quorum,
+        "fault_model": FaultModel(settings.ledger.genesis.fault_model).name.lower(),
+        "height": deciding.height,
+        "round": deciding.round,
+        "silence": node.silence(settings.ledger, state.ledger, now_s),
+        "passed_over": [
+            member.name
+            for member in members
+            if (absence := queries.absence(state.ledger.tree, member.public))
+            is not None
+            and absence.away
+        ],
+        "missing": [asdict(one) for one in silent(settings, state, now_s)],
+        "fork": _fork(state),
+        "step": RoundStep(deciding.step).name.lower(),
+        "rounds": state.rounds,
+        "signed_by": _signers(settings, state),
+        "outvoted": _outvoted(settings, state),
+        "convicted": {
+            member.name: Offence(fault.offence).name.lower()
+            for member in members
+            if (fault := queries.fault(state.ledger.tree, member.public)) is not None
+        },
+        "wanted": len(state.wanted),
+        "peers": [
+            {
+                "id": device_name(who),
+                "name": directory.name_of(state.ledger, who),
+                "learner": directory.is_learner(state.ledger, who),
+                "height": peer.height,
+                "round": peer.round,
+                "silent_s": now_s - max(state.since_s, peer.heard_at_s),
+                "refused": peer.refused,
+                "wants_dropped": peer.wants_dropped,
+            }
+            for who, peer in sorted(state.peers.items())
+        ],
+    }
+
+
+def _stall(found: ChainStall) -> dict[str, Any]:
+    """How the chain goes on."""
+    return {
+        "stalled": found.stalled,
+        "block_age_s": found.block_age_s,
+        "step_age_s": found.stage_s,
+        "missing_prevotes": list(found.missing.prevotes),
+        "missing_precommits": list(found.missing.precommits),
+        "why": list(found.why),
+    }
+
+
+def _outside(facts: HostReport) -> dict[str, Any]:
+    """What is around us."""
+    return {
+        "broker": facts.broker,
+        "broker_rights": facts.rights,
+        "disk": disk_section(facts),
+    }
+
+
+def _diverged(found: StateDiverged | None) -> dict[str, Any] | None:
+    """The decided block that is invalid here."""
+    if found is None:
+        return None
+    return {
+        "height": found.height,
+        "block": found.block_id.hex(),
+        "certified": found.certified.hex(),
+        "computed": None if found.computed is None else found.computed.hex(),
+        "first_key": found.first_key.decode(errors="backslashreplace"),
+        "detail": found.detail,
+    }
+
+
+def _fork(state: CoordinatorState) -> dict[str, Any] | None:
+    """What proves that more lied than are allowed for; None if nothing does."""
+    proof = state.ledger.fork
+    if proof is None:
+        return None
+    members = state.ledger.party.roster.validators.members
+    return {
+        "height": proof.first.height,
+        "blocks": [proof.first.block_id.hex(), proof.second.block_id.hex()],
+        "liars": [members[index].name for index in sorted(fork_halt.liars(proof))],
+    }
+
+
+def _signers(settings: CoordinatorSettings, state: CoordinatorState) -> list[str]:
+    """Whose votes certify the last block."""
+    tip = state.ledger.tip
+    validators = queries.validators(tip.tree, settings.ledger.genesis, tip.height)
+    members = validators.members
+    certificate = tip.certificate
+    signers = () if certificate is None else certificate.members()
+    return [members[index].name for index in signers]
+
+
+def _outvoted(settings: CoordinatorSettings, state: CoordinatorState) -> dict[str, int]:
+    """Who attested other versions than became final, and how many."""
+    tree = state.ledger.tree
+    counts: Counter[str] = Counter()
+    for member in state.ledger.party.roster.validators.members:
+        for number in state.tasks:
+            dissent = queries.dissent(tree, number, member.public)
+            counts[member.name] += 0 if dissent is None else dissent.count
+    return {name: count for name, count in sorted(counts.items()) if count}
+
+
+def attested(
+    settings: CoordinatorSettings, state: CoordinatorState, task: int
+) -> dict[str, Any]:
+    """How the validators attest a task's open job.
+
+    Args:
+      settings: For names.
+      state: To show.
+      task: The task.
+
+    Returns:
+      `by_digest`, the names of who attested each digest, and `split`: whether no digest
+      can get a quorum any more, which takes more liars than are allowed for.
+    """
+    validators = state.ledger.party.roster.validators
+    names = {member.public: member.name for member in validators.members}
+    given = attestation.given(state.ledger.tree, validators, task)
+    by_digest: dict[str, list[str]] = {}
+    for entry in given:
+        by_digest.setdefault(entry.digest.hex(), []).append(names[entry.validator])
+    split = attestation.is_split(given, validators, settings.ledger.genesis)
+    return {"by_digest": by_digest, "split": split}
+
+
+def _policies(state: CoordinatorState) -> frozenset[PrivacyPolicy]:
+    return frozenset(task.spec.privacy for task in state.tasks.values())
+
+
+def _delta(state: CoordinatorState) -> float:
+    """The smallest delta of any task with privacy: the one that all of them keep."""
+    deltas = [task.spec.privacy.delta_e12 / E12 for task in state.tasks.values()]
+    return min((delta for delta in deltas if delta), default=_DELTA_WITHOUT_TASK)

@@ -1,0 +1,1 @@
+"""SQLite files, the vote journal, and what is read from them."""

@@ -1,0 +1,90 @@
+"""Receipts read from a stored chain."""
+
+from pathlib import Path
+
+from starling.coordinator.chain.verification.receipt import (
+    CHANGES_MAX,
+    Receipt,
+    StateEntry,
+)
+from starling.coordinator.runtime.storage.blob_cache import final_of
+from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.protocol.chain.genesis import Genesis
+from starling.protocol.chain.light_client import (
+    TrustedState,
+    ValidatorSetTransition,
+    pin,
+)
+from starling.protocol.errors import OperationError
+from starling.protocol.ids import DIGEST_BYTES, Digest
+
+
+def transaction(store: SqliteStore, identity: str) -> Receipt:
+    """That a transaction stands in a block.
+
+    Args:
+      store: The chain.
+      identity: The transaction's id, in hex.
+
+    Raises:
+      OperationError: If it does not, or is no longer kept.
+    """
+    try:
+        digest = bytes.fromhex(identity)
+    except ValueError as error:
+        raise OperationError(f"not hex: {identity!r}") from error
+    final = final_of(store, Digest(digest)) if len(digest) == DIGEST_BYTES else None
+    if final is None:
+        first = store.first_body()
+        kept = f", which keeps them from height {first}" if first > 1 else ""
+        raise OperationError(f"no transaction {identity} on this chain{kept}")
+    return Receipt(_handovers(store, final.header.height), final, None)
+
+
+def entry(store: SqliteStore, key: bytes) -> Receipt:
+    """That a key of the state has its value under the last header.
+
+    Raises:
+      OperationError: If the state has no such key, or there is no block yet.
+    """
+    tip = store.tip()
+    if tip.header is None or tip.certificate is None or tip.tree.get(key) is None:
+        raise OperationError(f"{key.decode()} is not in the state, or no longer")
+    shown = StateEntry(tip.header, tip.certificate, tip.tree.prove(key))
+    return Receipt(_handovers(store, tip.header.height), None, shown)
+
+
+def checkpoint(state: Path, genesis: Genesis) -> TrustedState | None:
+    """Whom to trust who is admitted or joins now, from the last header on.
+
+    Args:
+      state: The folder of the chain, which may not be there yet.
+      genesis: What it starts from.
+
+    Returns:
+      None if there is no block yet: then the genesis says all.
+
+    Raises:
+      ProofError, SignatureError: If a stored change does not follow from the genesis.
+      StorageError: If what is stored is damaged.
+    """
+    if not (state / CHAIN_FILE).exists():
+        return None
+    store = SqliteStore.read(state / CHAIN_FILE)
+    with store.one_moment():
+        ends, last = store.epochs(), store.header(store.height())
+    store.close()
+    if last is None:
+        return None
+    return pin(genesis).follow(ends).accept(last.header, last.certificate)
+
+
+def _handovers(store: SqliteStore, height: int) -> tuple[ValidatorSetTransition, ...]:
+    passed = [one for one in store.epochs() if one.header.height <= height]
+    if len(passed) > CHANGES_MAX:
+        raise OperationError(
+            f"the validators changed {len(passed)} times up to height {height}; a "
+            f"receipt leads through {CHANGES_MAX} changes at most"
+        )
+    return tuple(passed)

@@ -1,0 +1,90 @@
+"""The chain on disk: one SQLite file, written in group commits.
+
+Write-ahead log with full synchronisation: what a transaction put is on the disk when
+its `with` block ends. One process writes; others may read meanwhile.
+"""
+
+from pathlib import Path
+
+from starling.coordinator.chain.execution.state_machine import genesis_tree
+from starling.coordinator.runtime.storage.sqlite_chain import ChainTables
+from starling.coordinator.runtime.storage.sqlite_schema import (
+    FORMAT,
+    PAGE_BYTES,
+    SCHEMA,
+    configure,
+    connect,
+    storage_errors,
+)
+from starling.coordinator.runtime.storage.sqlite_work import WorkTables
+from starling.durable.files import sync_folder
+from starling.protocol.chain.genesis import GENESIS, Genesis
+from starling.protocol.errors import ConfigError, ProtocolError, StorageError
+
+
+class SqliteStore(ChainTables, WorkTables):
+    """Implements `coordinator.chain.storage.chain_store.ChainStore`."""
+
+    @classmethod
+    def create(cls, path: Path, genesis: Genesis) -> "SqliteStore":
+        """Starts a chain in a new file, which appears whole or not at all.
+
+        Raises:
+          ConfigError: If the file exists.
+          StorageError: If the disk refuses.
+        """
+        if path.exists():
+            raise ConfigError("a chain is there already", file=str(path))
+        unfinished = path.with_name(path.name + ".new")
+        with storage_errors(path):
+            for left in (unfinished, path.with_name(f"{unfinished.name}-journal")):
+                left.unlink(missing_ok=True)
+            connection = connect(unfinished)
+            connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.executescript(f"BEGIN; {SCHEMA}")
+            facts = [("format", b"%d" % FORMAT), ("genesis", GENESIS.pack(genesis))]
+            connection.executemany("INSERT INTO facts VALUES (?, ?)", facts)
+            entries = genesis_tree(genesis).items()
+            connection.executemany("INSERT INTO state VALUES (?, ?)", entries)
+            connection.execute("COMMIT")
+            connection.close()
+            unfinished.replace(path)
+            sync_folder(path.parent)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "SqliteStore":
+        """Opens a chain to go on with it.
+
+        Raises:
+          ConfigError: If there is none.
+          StorageError: If the file is damaged.
+        """
+        return cls._open(path, "rw")
+
+    @classmethod
+    def read(cls, path: Path) -> "SqliteStore":
+        """Opens a chain to look at it, also while a coordinator writes it.
+
+        Raises:
+          ConfigError, StorageError: As `open`.
+        """
+        return cls._open(path, "ro")
+
+    @classmethod
+    def _open(cls, path: Path, mode: str) -> "SqliteStore":
+        if not path.is_file():
+            raise ConfigError("there is no chain", file=str(path))
+        with storage_errors(path):
+            connection = connect(path, mode)
+            if mode == "rw":
+                configure(connection)
+            facts = dict(connection.execute("SELECT name, value FROM facts"))
+        if facts.get("format") != b"%d" % FORMAT:
+            raise StorageError(f"{path}: format {facts.get('format')!r} is unknown")
+        try:
+            genesis = GENESIS.unpack(facts.get("genesis", b""))
+        except ProtocolError as error:
+            raise StorageError(f"{path}: genesis is damaged: {error}") from error
+        return cls(path, connection, genesis)

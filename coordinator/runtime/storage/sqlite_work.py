@@ -1,0 +1,173 @@
+"""The tables of what goes into the chain and what comes out of it."""
+
+from collections.abc import Iterator
+
+from starling.coordinator.chain.storage.chain_store import StoredUpload, StoredVersion
+from starling.coordinator.runtime.storage.sqlite_schema import storage_errors
+from starling.coordinator.runtime.storage.sqlite_tables import SqliteTables
+from starling.protocol.errors import ProtocolError, StorageError
+from starling.protocol.ids import Digest, H
+from starling.protocol.learning.task import MODEL_DIGESTS, ModelDigests
+from starling.protocol.wire.envelope import ENVELOPE, Envelope
+
+_FAILURES = "evaluation failures/"
+"""Begins the names of notes that count them, for each version."""
+
+
+class WorkTables(SqliteTables):
+    """Implements `coordinator.chain.storage.chain_store.ChainStore`."""
+
+    def put_upload(self, upload: StoredUpload) -> None:
+        """See `ChainStore`."""
+        row = (
+            upload.transaction,
+            upload.arrived_ms,
+            ENVELOPE.pack(upload.update),
+            upload.blob,
+        )
+        self._write(
+            "INSERT OR IGNORE INTO uploads (id, arrived_ms, envelope, blob)"
+            " VALUES (?, ?, ?, ?)",
+            row,
+        )
+
+    def drop_uploads(self, height: int) -> int:
+        """See `ChainStore`."""
+        return self._write(
+            "DELETE FROM uploads WHERE EXISTS (SELECT 1 FROM transactions"
+            " WHERE transactions.id = uploads.id AND transactions.height <= ?)",
+            (height,),
+        )
+
+    def drop_upload(self, transaction: bytes) -> None:
+        """See `ChainStore`."""
+        self._write("DELETE FROM uploads WHERE id = ?", (transaction,))
+
+    def put_blob(self, content: bytes) -> Digest:
+        """See `ChainStore`."""
+        digest = H(content)
+        row = (digest, content)
+        self._write("INSERT OR IGNORE INTO blobs (digest, content) VALUES (?, ?)", row)
+        return digest
+
+    def drop_blob(self, digest: bytes) -> None:
+        """See `ChainStore`."""
+        self._write("DELETE FROM blobs WHERE digest = ?", (digest,))
+
+    def put_model(self, task: int, version: int, model: ModelDigests) -> None:
+        """See `ChainStore`."""
+        row = (task, version, MODEL_DIGESTS.pack(model))
+        self._write("INSERT OR REPLACE INTO models VALUES (?, ?, ?)", row)
+
+    def put_version(self, version: StoredVersion) -> None:
+        """See `ChainStore`."""
+        row = (
+            version.task,
+            version.version,
+            version.time_ms,
+            version.updates,
+            version.staleness_milli,
+            version.charge_max,
+            version.accuracy,
+            version.loss,
+        )
+        self._write(
+            "INSERT OR IGNORE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row
+        )
+
+    def put_metrics(
+        self, task: int, version: int, accuracy: float | None, loss: float
+    ) -> None:
+        """See `ChainStore`."""
+        self._write(
+            "UPDATE versions SET accuracy = ?, loss = ? WHERE task = ? AND version = ?",
+            (accuracy, loss, task, version),
+        )
+
+    def put_failure(self, task: int, version: int) -> None:
+        """See `ChainStore`."""
+        self._write(
+            "INSERT INTO notes VALUES (?, 1)"
+            " ON CONFLICT (name) DO UPDATE SET value = value + 1",
+            (f"{_FAILURES}{task}/{version}",),
+        )
+
+    def put_evidence(self, known: bytes, other: Envelope) -> None:
+        """See `ChainStore`."""
+        row = (known, ENVELOPE.pack(other))
+        self._write("INSERT OR IGNORE INTO evidence VALUES (?, ?)", row)
+
+    def drop_evidence(self, known: bytes, other: Envelope) -> None:
+        """See `ChainStore`."""
+        row = (known, ENVELOPE.pack(other))
+        self._write("DELETE FROM evidence WHERE known = ? AND other = ?", row)
+
+    def upload(self, transaction: bytes) -> StoredUpload | None:
+        """See `ChainStore`."""
+        row = self._one(
+            "SELECT id, envelope, blob, arrived_ms FROM uploads WHERE id = ?",
+            transaction,
+        )
+        return None if row is None else self._upload(*row)
+
+    def uploads_waiting(self) -> Iterator[StoredUpload]:
+        """See `ChainStore`."""
+        with storage_errors(self._path):
+            rows = self._connection.execute(
+                "SELECT uploads.id, envelope, blob, arrived_ms FROM uploads"
+                " LEFT JOIN transactions ON transactions.id = uploads.id"
+                " WHERE transactions.id IS NULL ORDER BY number"
+            )
+            for row in rows:
+                yield self._upload(*row)
+
+    def _upload(
+        self, identity: bytes, envelope: bytes, blob: bytes, arrived_ms: int
+    ) -> StoredUpload:
+        update = self._envelope(envelope)
+        return StoredUpload(Digest(identity), update, blob, arrived_ms)
+
+    def blob(self, digest: bytes) -> bytes | None:
+        """See `ChainStore`.
+
+        Raises:
+          StorageError: If it does not hash to its digest.
+        """
+        row = self._one("SELECT content FROM blobs WHERE digest = ?", digest)
+        if row is None:
+            return None
+        content: bytes = row[0]
+        if H(content) != digest:
+            raise StorageError(f"{self._path}: blob {digest.hex()} is damaged")
+        return content
+
+    def model(self, task: int, version: int) -> ModelDigests | None:
+        """See `ChainStore`."""
+        row = self._one(
+            "SELECT digests FROM models WHERE task = ? AND version = ?",
+            task,
+            version,
+        )
+        if row is None:
+            return None
+        try:
+            return MODEL_DIGESTS.unpack(row[0])
+        except ProtocolError as error:
+            raise StorageError(f"{self._path}: model {version} is damaged") from error
+
+    def versions(self, task: int) -> tuple[StoredVersion, ...]:
+        """See `ChainStore`."""
+        with storage_errors(self._path):
+            rows = self._connection.execute(
+                "SELECT versions.*, COALESCE(value, 0) FROM versions"
+                " LEFT JOIN notes ON name = ? || task || '/' || version"
+                " WHERE task = ? ORDER BY version",
+                (_FAILURES, task),
+            )
+            return tuple(StoredVersion(*row) for row in rows)
+
+    def evidence(self) -> tuple[tuple[Digest, Envelope], ...]:
+        """See `ChainStore`."""
+        with storage_errors(self._path):
+            rows = self._connection.execute("SELECT known, other FROM evidence")
+            return tuple((Digest(row[0]), self._envelope(row[1])) for row in rows)

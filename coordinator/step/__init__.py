@@ -1,0 +1,1 @@
+"""Vocabulary of the core: state, events, effects, and one step under way."""

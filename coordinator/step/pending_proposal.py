@@ -1,0 +1,40 @@
+"""What is under way between coordinators: a proposal that waits, and since when."""
+
+import math
+from dataclasses import dataclass
+
+from starling.protocol.ids import BlockHash, Digest
+
+
+@dataclass(frozen=True)
+class ProgressTimes:
+    """Since when things are as they are; monotonic seconds.
+
+    Attributes:
+      decided_at_s: When the last block was decided, or when we started.
+      staged_at_s: When the height, round or step began in which consensus is.
+      waits_from_s: Since when transactions wait without any block; infinity if none do.
+    """
+
+    decided_at_s: float
+    staged_at_s: float
+    waits_from_s: float = math.inf
+
+
+@dataclass(frozen=True)
+class DeferredProposal:
+    """A proposal that waits for the vectors that it names.
+
+    Attributes:
+      height: Its height.
+      round: Its round.
+      block_id: Its block.
+      message: The ledger's message, to be heard once nothing lacks.
+      lacks: Keys in `held` and ids of updates that we had not when it came.
+    """
+
+    height: int
+    round: int
+    block_id: BlockHash
+    message: bytes
+    lacks: tuple[tuple[bytes, Digest], ...]

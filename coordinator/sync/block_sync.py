@@ -1,0 +1,97 @@
+"""Making up for many heights: one peer is asked for a range of blocks at a time.
+
+Who is a height or two behind gets them from its peers' repair. Who is further behind
+asks for ranges, of one coordinator that says to be ahead, then of the next one. Every
+block is a decision, which its certificate proves; nobody is believed.
+"""
+
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.node import node
+from starling.coordinator.commit.transaction_submission import advance
+from starling.coordinator.downloads import request_scheduler
+from starling.coordinator.membership import directory
+from starling.coordinator.step.coordinator_step import CoordinatorStep
+from starling.coordinator.sync import state_sync
+from starling.coordinator.wire.frames import (
+    GIVEN_BLOCKS,
+    FrameSubject,
+    blocks_key,
+    parse_blocks_key,
+)
+
+BEHIND_MIN = 2
+"""Heights that we must lack to ask for a range."""
+
+
+def request_missing_blocks(turn: CoordinatorStep) -> None:
+    """Asks for the next blocks if a coordinator says that it is far ahead of us."""
+    if state_sync.is_syncing(turn):
+        return
+    height = turn.ledger.consensus.height
+    # Not a learner: nobody vouches for what it says.
+    heights = [
+        peer.height
+        for who, peer in turn.peers.items()
+        if directory.is_coordinator(turn.ledger, who)
+    ]
+    ahead = max(heights, default=0) - height
+    key = request_scheduler.request_key(FrameSubject.BLOCKS, blocks_key(height))
+    past = [other for other in turn.wanted if _is_past(other, height)]
+    if past:
+        request_scheduler.forget(turn, past)
+    if ahead >= BEHIND_MIN:
+        request_scheduler.request_blob(turn, [key])
+
+
+def _is_past(key: bytes, height: int) -> bool:
+    return key[0] == FrameSubject.BLOCKS and parse_blocks_key(key[1:]) != height
+
+
+def blocks_received(
+    turn: CoordinatorStep, subject: FrameSubject, content: bytes
+) -> None:
+    """Takes an answer to what we asked for: blocks, or what there is instead of them.
+
+    Raises:
+      ProtocolError: If it is not what it says to be.
+    """
+    if subject is FrameSubject.SNAPSHOT:
+        state_sync.snapshot_received(turn, content)
+    elif subject is FrameSubject.BUCKETS:
+        state_sync.buckets_received(turn, content)
+    else:
+        _blocks_given(turn, content)
+
+
+def _say_if_pinned(turn: CoordinatorStep, height: int) -> None:
+    """Who pins a header is to hear of blocks that do not lead through it."""
+    pinned = turn.ledger.tip.pinned
+    if pinned is not None and pinned.height == height:
+        turn.report(
+            f"was given no block of height {height} that is the pinned one. If nobody "
+            "gives it, what was followed until there is another past, which retired "
+            "keys signed (set state/chain.sqlite3 aside and start again), or the "
+            "checkpoint is wrong"
+        )
+
+
+def _blocks_given(turn: CoordinatorStep, content: bytes) -> None:
+    """Takes a range that we asked for, and asks for the next one.
+
+    A range that leads nowhere is asked again of the next coordinator.
+    """
+    blocks = GIVEN_BLOCKS.unpack(content)
+    height = turn.ledger.consensus.height
+    key = request_scheduler.request_key(FrameSubject.BLOCKS, blocks_key(blocks.first))
+    if key not in turn.wanted or blocks.first != height or turn.restoring is not None:
+        return
+    for packed in blocks.decisions:
+        decision = gossip_messages.MESSAGE.pack(
+            gossip_messages.GossipMessage(gossip_messages.GossipTopic.DECISION, packed)
+        )
+        advance(turn, node.PeerMessage(decision))
+        if turn.ledger.consensus.height == height:
+            _say_if_pinned(turn, height)
+            return
+        height = turn.ledger.consensus.height
+    request_missing_blocks(turn)

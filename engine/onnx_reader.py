@@ -1,0 +1,246 @@
+"""From bytes to a `Graph`: only what is on the lists below may stand in a model.
+
+A field that is not listed is refused, so that nothing can be there that this reader
+skips and another one minds. Text that describes (who produced the file) is read and not
+kept. Whether the parts make sense together is `engine.graph_check`'s matter.
+
+Source: field numbers of onnx.proto, IR version 13.
+"""
+
+from starling.engine.onnx_graph import (
+    OPSET_MAX,
+    OPSET_MIN,
+    Attribute,
+    ConstantTensor,
+    ElementType,
+    Graph,
+    GraphNode,
+    GraphPort,
+    size,
+)
+from starling.engine.protobuf_wire import (
+    FieldKind,
+    Form,
+    ProtobufField,
+    ProtobufMessage,
+    ProtobufReader,
+)
+from starling.protocol.errors import DecodeError, LimitError
+
+GRAPH_BYTES_MAX = 96 << 20
+NODES_MAX = 16384
+TENSORS_MAX = 16384
+PORTS_MAX = 8192
+"""Of inputs, and of outputs; a graph that is opened up has one for each parameter."""
+RANK_MAX = 16
+IR_VERSION_MIN, IR_VERSION_MAX = 8, 13
+
+_MODEL: Form = {
+    1: ProtobufField("ir_version", FieldKind.INT64),
+    2: ProtobufField("producer_name", FieldKind.TEXT),
+    3: ProtobufField("producer_version", FieldKind.TEXT),
+    7: ProtobufField("graph", FieldKind.MESSAGE),
+    8: ProtobufField("opset_import", FieldKind.MESSAGE, repeated=True),
+}
+_OPSET: Form = {
+    1: ProtobufField("domain", FieldKind.TEXT),
+    2: ProtobufField("version", FieldKind.INT64),
+}
+_GRAPH: Form = {
+    1: ProtobufField("node", FieldKind.MESSAGE, repeated=True),
+    2: ProtobufField("name", FieldKind.TEXT),
+    5: ProtobufField("initializer", FieldKind.MESSAGE, repeated=True),
+    11: ProtobufField("input", FieldKind.MESSAGE, repeated=True),
+    12: ProtobufField("output", FieldKind.MESSAGE, repeated=True),
+}
+_NODE: Form = {
+    1: ProtobufField("input", FieldKind.TEXT, repeated=True),
+    2: ProtobufField("output", FieldKind.TEXT, repeated=True),
+    3: ProtobufField("name", FieldKind.TEXT),
+    4: ProtobufField("op_type", FieldKind.TEXT),
+    5: ProtobufField("attribute", FieldKind.MESSAGE, repeated=True),
+    7: ProtobufField("domain", FieldKind.TEXT),
+}
+_ATTRIBUTE: Form = {
+    1: ProtobufField("name", FieldKind.TEXT),
+    2: ProtobufField("f", FieldKind.FLOAT),
+    3: ProtobufField("i", FieldKind.INT64),
+    4: ProtobufField("s", FieldKind.TEXT),
+    8: ProtobufField("ints", FieldKind.INT64, repeated=True),
+    20: ProtobufField("type", FieldKind.INT32),
+}
+ATTRIBUTE_FLOAT, ATTRIBUTE_INT, ATTRIBUTE_STRING, ATTRIBUTE_INTS = 1, 2, 3, 7
+_ATTRIBUTE_FIELDS = {
+    ATTRIBUTE_FLOAT: "f",
+    ATTRIBUTE_INT: "i",
+    ATTRIBUTE_STRING: "s",
+    ATTRIBUTE_INTS: "ints",
+}
+"""Which field an attribute of a type holds, and it alone."""
+_TENSOR: Form = {
+    1: ProtobufField("dims", FieldKind.INT64, repeated=True),
+    2: ProtobufField("data_type", FieldKind.INT32),
+    8: ProtobufField("name", FieldKind.TEXT),
+    9: ProtobufField("raw_data", FieldKind.BYTES),
+}
+_VALUE: Form = {
+    1: ProtobufField("name", FieldKind.TEXT),
+    2: ProtobufField("type", FieldKind.MESSAGE),
+}
+_TYPE: Form = {1: ProtobufField("tensor_type", FieldKind.MESSAGE)}
+_TENSOR_TYPE: Form = {
+    1: ProtobufField("elem_type", FieldKind.INT32),
+    2: ProtobufField("shape", FieldKind.MESSAGE),
+}
+_SHAPE: Form = {1: ProtobufField("dim", FieldKind.MESSAGE, repeated=True)}
+_DIMENSION: Form = {
+    1: ProtobufField("dim_value", FieldKind.INT64),
+    2: ProtobufField("dim_param", FieldKind.TEXT),
+}
+_SIZE_MAX = (1 << 31) - 1
+
+
+def read_graph(model: bytes) -> Graph:
+    """Reads a serialised `ModelProto`.
+
+    Raises:
+      LimitError: If it is longer than `GRAPH_BYTES_MAX` or has too many parts.
+      DecodeError: If it is malformed or holds anything that is not on the lists.
+    """
+    if len(model) > GRAPH_BYTES_MAX:
+        raise LimitError(f"graph: {len(model)} bytes, {GRAPH_BYTES_MAX} allowed")
+    reader = ProtobufReader()
+    found = reader.message(memoryview(model), _MODEL, "model")
+    version = found.one("ir_version", int)
+    if not IR_VERSION_MIN <= version <= IR_VERSION_MAX:
+        raise DecodeError(f"graph: IR version {version} is refused")
+    opset = _opset(reader, found)
+    graph = reader.message(found.one("graph", memoryview), _GRAPH, "graph")
+    return Graph(
+        graph.one("name", str) if graph.has("name") else "",
+        version,
+        opset,
+        tuple([_node(reader, each) for each in _parts(graph, "node", NODES_MAX)]),
+        tuple(
+            [
+                _tensor(reader, each)
+                for each in _parts(graph, "initializer", TENSORS_MAX)
+            ]
+        ),
+        tuple([_port(reader, each) for each in _parts(graph, "input", PORTS_MAX)]),
+        tuple([_port(reader, each) for each in _parts(graph, "output", PORTS_MAX)]),
+    )
+
+
+def _parts(graph: ProtobufMessage, name: str, most: int) -> list[memoryview]:
+    found = graph.all(name, memoryview)
+    if len(found) > most:
+        raise LimitError(f"graph: {len(found)} times {name}, {most} allowed")
+    return found
+
+
+def _opset(reader: ProtobufReader, model: ProtobufMessage) -> int:
+    entries = model.all("opset_import", memoryview)
+    if len(entries) != 1:
+        raise DecodeError("graph: expected one operator set")
+    entry = reader.message(entries[0], _OPSET, "operator set")
+    _check_domain(entry)
+    version = entry.one("version", int)
+    if not OPSET_MIN <= version <= OPSET_MAX:
+        raise DecodeError(f"graph: operator set {version} is refused")
+    return version
+
+
+def _check_domain(found: ProtobufMessage) -> None:
+    domain = found.one("domain", str) if found.has("domain") else ""
+    if domain:
+        raise DecodeError(f"graph: domain {domain[:80]!r} is refused")
+
+
+def _node(reader: ProtobufReader, content: memoryview) -> GraphNode:
+    found = reader.message(content, _NODE, "node")
+    _check_domain(found)
+    operator = found.one("op_type", str)
+    attributes: dict[str, Attribute] = {}
+    for each in found.all("attribute", memoryview):
+        name, value = _attribute(reader, each)
+        if name in attributes:
+            raise DecodeError(f"graph: {operator}.{name} stands there twice")
+        attributes[name] = value
+    return GraphNode(
+        operator,
+        found.one("name", str) if found.has("name") else "",
+        tuple(found.all("input", str)),
+        tuple(found.all("output", str)),
+        attributes,
+    )
+
+
+def _attribute(reader: ProtobufReader, content: memoryview) -> tuple[str, Attribute]:
+    found = reader.message(content, _ATTRIBUTE, "attribute")
+    name, kind = found.one("name", str), found.one("type", int)
+    held = set(found.values) - {"name", "type"}
+    wanted = _ATTRIBUTE_FIELDS.get(kind)
+    if wanted is None or not held <= {wanted}:
+        raise DecodeError(f"graph: attribute {name[:80]!r} of type {kind} is refused")
+    if kind == ATTRIBUTE_FLOAT:
+        return name, found.one("f", float)
+    if kind == ATTRIBUTE_STRING:
+        return name, found.one("s", str)
+    if kind == ATTRIBUTE_INT:
+        return name, found.one("i", int)
+    return name, tuple(found.all("ints", int))
+
+
+def _tensor(reader: ProtobufReader, content: memoryview) -> ConstantTensor:
+    found = reader.message(content, _TENSOR, "tensor")
+    name, kind = found.one("name", str), _type(found.one("data_type", int))
+    shape = tuple(found.all("dims", int))
+    if len(shape) > RANK_MAX or not all(0 <= each <= _SIZE_MAX for each in shape):
+        raise DecodeError(f"graph: tensor {name[:80]!r} has an impossible shape")
+    raw = (
+        found.one("raw_data", memoryview) if found.has("raw_data") else memoryview(b"")
+    )
+    if len(raw) != size(shape) * kind.width:
+        raise DecodeError(f"graph: tensor {name[:80]!r} has {len(raw)} bytes")
+    if kind is ElementType.BOOL and not set(bytes(raw)) <= {0, 1}:
+        raise DecodeError(f"graph: tensor {name[:80]!r} has a truth value beyond 1")
+    return ConstantTensor(name, kind, shape, raw)
+
+
+def _type(number: int) -> ElementType:
+    try:
+        return ElementType(number)
+    except ValueError as error:
+        raise DecodeError(f"graph: values of type {number} are refused") from error
+
+
+def _port(reader: ProtobufReader, content: memoryview) -> GraphPort:
+    found = reader.message(content, _VALUE, "port")
+    outer = reader.message(found.one("type", memoryview), _TYPE, "type")
+    inner = outer.one("tensor_type", memoryview)
+    tensor = reader.message(inner, _TENSOR_TYPE, "tensor type")
+    shape: tuple[int | str, ...] | None = None
+    if tensor.has("shape"):
+        form = reader.message(tensor.one("shape", memoryview), _SHAPE, "shape")
+        entries = form.all("dim", memoryview)
+        if len(entries) > RANK_MAX:
+            raise LimitError(f"graph: {len(entries)} axes, {RANK_MAX} allowed")
+        shape = tuple([_dimension(reader, entry) for entry in entries])
+    kind = _type(tensor.one("elem_type", int))
+    return GraphPort(found.one("name", str), kind, shape)
+
+
+def _dimension(reader: ProtobufReader, content: memoryview) -> int | str:
+    found = reader.message(content, _DIMENSION, "axis")
+    if len(found.values) != 1:
+        raise DecodeError("graph: an axis has a size or the name of one")
+    if found.has("dim_param"):
+        name = found.one("dim_param", str)
+        if not name:
+            raise DecodeError("graph: an axis without a name")
+        return name
+    length = found.one("dim_value", int)
+    if not 0 <= length <= _SIZE_MAX:
+        raise DecodeError(f"graph: an axis of size {length}")
+    return length

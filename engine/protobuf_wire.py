@@ -1,0 +1,218 @@
+"""Reads and writes the protobuf wire format, in the one way that graphs are written.
+
+Other readers accept more: tags of which only 32 bits count, numbers with more bytes
+than they need, groups, fields that they do not know, a second value that replaces the
+first. Each of these is a way for two readers to see two graphs in the same bytes, so
+that all of them are refused. Long contents stay views of the bytes.
+
+Source: Protocol Buffers encoding (protobuf.dev/programming-guides/encoding).
+"""
+
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeVar
+
+from starling.protocol.errors import DecodeError, LimitError
+
+FIELDS_MAX = 1 << 19
+"""Of one model, those of nested messages included."""
+FIELD_NUMBER_MAX = (1 << 29) - 1
+TEXT_BYTES_MAX = 1024
+_VARINT, _BYTES, _FIXED32 = 0, 2, 5
+_LENGTH_SHIFT_MAX = 63
+_INT32_MAX = (1 << 31) - 1
+
+_Value = TypeVar("_Value")
+
+
+class FieldKind(Enum):
+    """What a field holds."""
+
+    INT64 = _VARINT
+    INT32 = -1
+    FLOAT = _FIXED32
+    BYTES = _BYTES
+    TEXT = -2
+    MESSAGE = -3
+
+
+_WIRE_TYPES = {
+    FieldKind.INT64: _VARINT,
+    FieldKind.INT32: _VARINT,
+    FieldKind.FLOAT: _FIXED32,
+    FieldKind.BYTES: _BYTES,
+    FieldKind.TEXT: _BYTES,
+    FieldKind.MESSAGE: _BYTES,
+}
+
+
+@dataclass(frozen=True)
+class ProtobufField:
+    """A field that may stand in a message.
+
+    Attributes:
+      name: For errors and for `ProtobufMessage`.
+      kind: What it holds.
+      repeated: Whether it may stand there more than once; never packed.
+    """
+
+    name: str
+    kind: FieldKind
+    repeated: bool = False
+
+
+Form = Mapping[int, ProtobufField]
+"""Every field that a message may hold, by number."""
+
+
+class ProtobufMessage:
+    """The fields of one message, by name; see `ProtobufReader.message`."""
+
+    def __init__(self, place: str) -> None:
+        """Holds nothing yet."""
+        self.place = place
+        self.values: dict[str, list[object]] = {}
+
+    def all(self, name: str, kind: type[_Value]) -> list[_Value]:
+        """All values of a field, in order."""
+        found = self.values.get(name, [])
+        assert all(isinstance(value, kind) for value in found)
+        return found  # type: ignore[return-value]  # asserted above
+
+    def one(self, name: str, kind: type[_Value]) -> _Value:
+        """The value of a field that must be there.
+
+        Raises:
+          DecodeError: If it is not.
+        """
+        found = self.all(name, kind)
+        if not found:
+            raise DecodeError(f"graph: a {self.place} without {name}")
+        return found[0]
+
+    def has(self, name: str) -> bool:
+        """Whether a field is there."""
+        return name in self.values
+
+
+class ProtobufReader:
+    """Reads the messages of one model, and counts their fields."""
+
+    def __init__(self) -> None:
+        """Has read nothing."""
+        self._count = 0
+
+    def message(self, data: memoryview, form: Form, place: str) -> ProtobufMessage:
+        """One message; nested ones stay bytes.
+
+        Args:
+          data: All of it.
+          form: What it may hold.
+          place: What it is, for errors.
+
+        Raises:
+          DecodeError: If it is truncated, malformed, or holds what is not in the form.
+          LimitError: If the model has more than `FIELDS_MAX` fields.
+        """
+        found = ProtobufMessage(place)
+        position = 0
+        while position < len(data):
+            self._count += 1
+            if self._count > FIELDS_MAX:
+                raise LimitError(f"graph: more than {FIELDS_MAX} fields")
+            key, position = _varint(data, position)
+            number, wire = key >> 3, key & 7
+            field = form.get(number)
+            if field is None or number > FIELD_NUMBER_MAX:
+                raise DecodeError(f"graph: field {number} of a {place} is refused")
+            if wire != _WIRE_TYPES[field.kind]:
+                raise DecodeError(f"graph: {place}.{field.name} has wire type {wire}")
+            value, position = _value(data, position, field, place)
+            if field.name in found.values and not field.repeated:
+                raise DecodeError(f"graph: {place}.{field.name} stands there twice")
+            found.values.setdefault(field.name, []).append(value)
+        return found
+
+
+def _value(
+    data: memoryview, position: int, field: ProtobufField, place: str
+) -> tuple[object, int]:
+    if field.kind in (FieldKind.INT64, FieldKind.INT32):
+        number, position = _varint(data, position)
+        if field.kind is FieldKind.INT32 and number > _INT32_MAX:
+            raise DecodeError(f"graph: {place}.{field.name} is out of range")
+        return (number - (1 << 64) if number >> 63 else number), position
+    length = 4
+    if field.kind is not FieldKind.FLOAT:
+        length, position = _varint(data, position)
+    if length > len(data) - position:
+        raise DecodeError(f"graph: truncated {place}.{field.name}")
+    content, position = data[position : position + length], position + length
+    if field.kind is FieldKind.FLOAT:
+        (real,) = struct.unpack("<f", content)
+        if not math.isfinite(real):
+            raise DecodeError(f"graph: {place}.{field.name} is not finite")
+        return real, position
+    if field.kind is FieldKind.TEXT:
+        return _text(content, f"{place}.{field.name}"), position
+    return content, position
+
+
+def _text(content: memoryview, place: str) -> str:
+    if len(content) > TEXT_BYTES_MAX:
+        raise LimitError(f"graph: {place}: {len(content)} bytes")
+    try:
+        text = bytes(content).decode()
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"graph: {place} is not UTF-8") from error
+    if not text.isprintable():
+        raise DecodeError(f"graph: {place} is not printable")
+    return text
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    """A number below 2^64, written with no more bytes than it needs."""
+    value = 0
+    for shift in range(0, _LENGTH_SHIFT_MAX + 1, 7):
+        if position >= len(data):
+            break
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if (byte == 0 and shift) or value >> 64:
+                break
+            return value, position
+    raise DecodeError("graph: truncated or overlong number")
+
+
+def number_field(number: int, value: int) -> bytes:
+    """A field that holds an int64 or int32."""
+    return _packed(number << 3 | _VARINT) + _packed(value & (1 << 64) - 1)
+
+
+def float_field(number: int, value: float) -> bytes:
+    """A field that holds a float32."""
+    return _packed(number << 3 | _FIXED32) + struct.pack("<f", value)
+
+
+def bytes_field(number: int, value: bytes | memoryview) -> bytes:
+    """A field that holds bytes, text or a message."""
+    return b"".join((_packed(number << 3 | _BYTES), _packed(len(value)), value))
+
+
+def text_field(number: int, value: str) -> bytes:
+    """A field that holds text."""
+    return bytes_field(number, value.encode())
+
+
+def _packed(value: int) -> bytes:
+    found = bytearray()
+    while value >= 0x80:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)

@@ -1,0 +1,1 @@
+"""Examples, their file formats, and how they are partitioned over boards."""

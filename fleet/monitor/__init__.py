@@ -1,0 +1,1 @@
+"""A running fleet as a snapshot: consensus findings and the terminal view."""

@@ -1,0 +1,238 @@
+"""How a fleet trains, where its plan leaves the choice open.
+
+The numbers were chosen on training data by simulation: `digits` and any other table on
+digits with ten boards, `mnist` with a hundred. None of them was looked up in a board's
+data, so that none of them costs privacy.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from starling.coordinator.publication.privacy_statement import promise
+from starling.coordinator.publication.task_settings import (
+    PrivacySection,
+    TaskSettings,
+    TrainingSection,
+    publication,
+)
+from starling.fleet.fault_timeline import lasts_s, timeline
+from starling.fleet.monitor.run_snapshot import PrivacyTerms, RunHeading
+from starling.fleet.plan import PRIVACY_KINDS, FleetPlan
+from starling.fleet.reference_models import MODEL_SUFFIX
+from starling.protocol.learning.task import MICRO, Q24, TaskSpec
+
+PLEDGE_LEAST = 16
+_PLEDGE_RATIO = 1.05
+_EPSILON_REFERENCE = 8.0
+_RELEASES_LEAST = 15
+_RELEASES_SPARE = 1.25
+_NOISED_STEPS = 10
+_PATIENCE_S = 3
+"""Boards on one machine train within a second or so; real ones take minutes."""
+_SETTLING_S = 15.0
+# Of a whole update; in L1 for Laplace.
+_UPDATE_CLIPS = {"device-gaussian": 0.3, "device-laplace": 0.1}
+_DEVICE_STEP = 0.2
+_LATE_MOMENTUM = 0.5
+_EVERY_BOARD_ALIKE = "iid"
+
+
+@dataclass(frozen=True)
+class TrainingPreset:
+    """What suits one kind of data.
+
+    Attributes:
+      model: Of `fleet.reference_models.MODELS`.
+      clip: Of each example's gradient, with privacy.
+      learning_rate: Server step on the mean clipped gradient at epsilon 8; smaller
+        budgets take smaller steps, as the root of epsilon.
+      momentum: Of the server, with privacy, where no update is late.
+      local_learning_rate: Of the boards' own SGD, without privacy.
+      local_epochs: Of the boards' own SGD.
+      average: Share of the old average that stays at each version.
+    """
+
+    model: str
+    clip: float
+    learning_rate: float
+    momentum: float
+    local_learning_rate: float
+    local_epochs: int
+    average: float
+
+
+_PICTURES = TrainingPreset("cnn", 0.1, 20.0, 0.9, 0.1, 1, 0.7)
+_TABLES = TrainingPreset("softmax", 1.0, 2.0, 0.3, 0.2, 2, 0.7)
+
+
+@dataclass(frozen=True)
+class DataShares:
+    """What the boards hold.
+
+    Attributes:
+      shape: Of one example.
+      least: Examples of the board with the fewest.
+      most: Examples of the board with the most.
+    """
+
+    shape: tuple[int, ...]
+    least: int
+    most: int
+
+
+def recipe_for(shares: DataShares) -> TrainingPreset:
+    """The recipe for pictures of 28x28, or for everything else."""
+    return _PICTURES if shares.shape == (1, 28, 28) else _TABLES
+
+
+def model_name(plan: FleetPlan, shares: DataShares) -> str:
+    """The model that a fleet trains; of a file, what the file is called."""
+    name = plan.model or recipe_for(shares).model
+    return PurePath(name).stem if name.endswith(MODEL_SUFFIX) else name
+
+
+def releases(plan: FleetPlan) -> int:
+    """Updates of one board that the budget is planned for.
+
+    A quarter more than an even share of all updates, since turns are drawn by chance.
+    """
+    if plan.releases is not None:
+        return plan.releases
+    return max(_RELEASES_LEAST, math.ceil(_RELEASES_SPARE * _even_share(plan)))
+
+
+def _even_share(plan: FleetPlan) -> float:
+    """Updates of one board if all send as many."""
+    return plan.until_version * plan.buffer / plan.devices
+
+
+def horizon_s(plan: FleetPlan) -> float:
+    """Until when a run goes on at least: a while after the last of its faults."""
+    lasting_s = lasts_s(timeline(plan.fault, plan.coordinators))
+    return lasting_s + _SETTLING_S if lasting_s else 0.0
+
+
+def between_s(plan: FleetPlan) -> float:
+    """A board's wait between two updates.
+
+    None, but if faults are to come: then the planned updates, and with them the
+    privacy budget, are to last until these are over.
+    """
+    return round(horizon_s(plan) / _even_share(plan), 3)
+
+
+def task_settings(
+    plan: FleetPlan, shares: DataShares, *, in_step: bool = False
+) -> TaskSettings:
+    """The task that an operator would write for this plan.
+
+    Args:
+      plan: What was asked for.
+      shares: What the boards hold.
+      in_step: Whether no update is ever late.
+    """
+    recipe = recipe_for(shares)
+    private = plan.privacy != "none"
+    # What comes late acts like momentum: Mitliagkas et al. 2016, arXiv:1605.09774.
+    most = recipe.momentum if in_step else min(_LATE_MOMENTUM, recipe.momentum)
+    momentum = most if private else 0.0
+    step = _server_step(plan, recipe)
+    # A fleet of equals pledges what its smallest board has: nobody's size shows.
+    pledge_most = shares.least if plan.split == _EVERY_BOARD_ALIKE else shares.most
+    return TaskSettings(
+        name=f"{model_name(plan, shares)}-{plan.seed}",
+        buffer=plan.buffer,
+        leases=plan.leases or _leases(plan),
+        patience_s=_PATIENCE_S,
+        learning_rate=step if plan.learning_rate is None else plan.learning_rate,
+        momentum=momentum if plan.momentum is None else plan.momentum,
+        average=recipe.average,
+        codec=plan.codec,
+        pledge_least=min(PLEDGE_LEAST, pledge_most),
+        pledge_most=pledge_most,
+        pledge_ratio=_PLEDGE_RATIO,
+        training=_training(plan, recipe),
+        privacy=PrivacySection(
+            mechanism=PRIVACY_KINDS[plan.privacy],
+            clip=_clip(plan, recipe) if plan.clip is None else plan.clip,
+            epsilon=plan.epsilon,
+            delta=plan.delta,
+            releases=releases(plan),
+            steps=_NOISED_STEPS,
+        ),
+    )
+
+
+def _server_step(plan: FleetPlan, recipe: TrainingPreset) -> float:
+    if plan.privacy in _UPDATE_CLIPS:
+        return _DEVICE_STEP
+    if plan.privacy == "record":
+        return _gradient_step(plan, recipe)
+    return 1.0
+
+
+def _gradient_step(plan: FleetPlan, recipe: TrainingPreset) -> float:
+    """How far to go along the mean of clipped gradients."""
+    shrink = math.sqrt(min(1.0, plan.epsilon / _EPSILON_REFERENCE))
+    return recipe.learning_rate * shrink
+
+
+def _training(plan: FleetPlan, recipe: TrainingPreset) -> TrainingSection:
+    local = recipe.local_learning_rate
+    if plan.privacy == "record-dpsgd":
+        # The noised steps of an update go as far together as one of the server does.
+        local = _gradient_step(plan, recipe) / _NOISED_STEPS
+    return TrainingSection(
+        mode="gradient" if plan.privacy == "record" else "local",
+        epochs=recipe.local_epochs,
+        learning_rate=local,
+    )
+
+
+def _clip(plan: FleetPlan, recipe: TrainingPreset) -> float:
+    return _UPDATE_CLIPS.get(plan.privacy, recipe.clip)
+
+
+def _leases(plan: FleetPlan) -> int:
+    """Half a buffer beyond one, so that the next fills while the last is summed."""
+    return max(plan.buffer, min(plan.devices, -(-3 * plan.buffer // 2)))
+
+
+def privacy_terms(spec: TaskSpec, plan: FleetPlan) -> PrivacyTerms | None:
+    """What an epsilon of this task means; None without privacy."""
+    if not spec.privacy.mechanism:
+        return None
+    promised = promise(spec)
+    return PrivacyTerms(
+        unit=promised.unit,
+        adjacency=promised.adjacency,
+        epsilon_cap=plan.epsilon,
+        delta=plan.delta,
+        noise_multiplier=spec.privacy.sigma_micro / MICRO,
+        clip=spec.privacy.clip_q24 / Q24,
+        releases=spec.privacy.releases,
+    )
+
+
+def heading(
+    plan: FleetPlan, name: str, shares: DataShares, bundle: bytes
+) -> RunHeading:
+    """What the view and the report say on top.
+
+    Args:
+      plan: What was asked for.
+      name: Of the data set.
+      shares: What the boards hold.
+      bundle: The packed bundle.
+
+    Raises:
+      ConfigError: If the plan makes no valid task.
+    """
+    spec = publication(task_settings(plan, shares), bundle, "task").spec
+    title = (
+        f"{plan.devices} boards, buffer {plan.buffer} · {name}, {plan.split} · "
+        f"{model_name(plan, shares)}, {spec.dimension:,} parameters"
+    )
+    crash_only = plan.fault_model == "crash"
+    return RunHeading(title, plan.until_version, privacy_terms(spec, plan), crash_only)

@@ -1,0 +1,1 @@
+"""A finished run: report document, plots, audit of receipts."""

@@ -1,0 +1,220 @@
+"""What is left of a run: the document `report.run_report.json` and the summary table.
+
+The document is an interface that others script against: keys are added, never renamed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.table import Table
+
+from starling.fleet.monitor.run_snapshot import (
+    CRASH_ONLY,
+    RunHeading,
+    RunSnapshot,
+    bytes_text,
+    clock_text,
+)
+from starling.fleet.report.receipt_audit import ReceiptAudit
+from starling.protocol.wire.message_bodies import DevicePhase
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended.
+
+    Attributes:
+      stopped_because: `version reached`, `budgets spent`, `time limit` or
+        `interrupted`.
+      wall_s: From the command's start to its end.
+      setup_s: Of that, until the task was published.
+      verified: Whether the chain was checked offline from its first block; None if it
+        was not tried.
+      test_accuracy: Of the newest model on examples that nobody saw before.
+      receipts: What boards hold, compared with the chains; None for virtual boards.
+    """
+
+    stopped_because: str
+    wall_s: float
+    setup_s: float
+    verified: bool | None = None
+    test_accuracy: float | None = None
+    receipts: ReceiptAudit | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing was found that must never happen."""
+        kept = self.receipts is None or self.receipts.hold
+        return kept and self.verified is not False
+
+
+@dataclass(frozen=True)
+class FleetRun:
+    """A run that is over.
+
+    Attributes:
+      heading: What did not change.
+      last: The fleet at the end.
+      outcome: How it ended.
+      document: As in report.json.
+    """
+
+    heading: RunHeading
+    last: RunSnapshot
+    outcome: RunOutcome
+    document: dict[str, Any]
+
+
+def report(
+    config: Mapping[str, Any],
+    heading: RunHeading,
+    last: RunSnapshot,
+    outcome: RunOutcome,
+) -> dict[str, Any]:
+    """The document.
+
+    Args:
+      config: All that was asked for, with the seed.
+      heading: What did not change.
+      last: The fleet at the end.
+      outcome: How it ended.
+    """
+    return {
+        "format": FORMAT,
+        "config": dict(config),
+        "privacy": asdict(heading.privacy) if heading.privacy else None,
+        "versions": [asdict(point) for point in last.versions],
+        "devices": [
+            {
+                "id": device.id,
+                "phase": DevicePhase(device.phase).name.lower(),
+                "version": device.version,
+                "updates_accepted": device.accepted,
+                "updates_refused": dict(device.refused),
+                "epsilon": device.epsilon,
+            }
+            for device in last.devices
+        ],
+        "coordinators": [_listed(asdict(point)) for point in last.coordinators],
+        "quorum": last.quorum,
+        "chain": {"height": last.height, "verified": outcome.verified},
+        "receipts": _listed(asdict(outcome.receipts)) if outcome.receipts else None,
+        "traffic": {
+            "bytes_up": last.bytes_up,
+            "bytes_down": last.bytes_down,
+            "devices": {
+                device.id: {"up": device.bytes_up, "down": device.bytes_down}
+                for device in last.devices
+            },
+        },
+        "restarts": last.restarts,
+        "pauses": [asdict(pause) for pause in last.pauses],
+        "events": [asdict(event) for event in last.events],
+        "accuracy": last.accuracy,
+        "test_accuracy": outcome.test_accuracy,
+        "setup_s": outcome.setup_s,
+        "wall_s": outcome.wall_s,
+        "stopped_because": outcome.stopped_because,
+    }
+
+
+def _listed(document: dict[str, Any]) -> dict[str, Any]:
+    """The document as JSON gives it back: without tuples."""
+    return {
+        key: [list(each) if isinstance(each, tuple) else each for each in value]
+        if isinstance(value, tuple)
+        else value
+        for key, value in document.items()
+    }
+
+
+def summary(heading: RunHeading, last: RunSnapshot, outcome: RunOutcome) -> Table:
+    """The table printed at the end of a run."""
+    table = Table(
+        title=f"starling · {heading.title}",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        show_header=False,
+    )
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, value in _summary_rows(heading, last, outcome):
+        table.add_row(name, value)
+    return table
+
+
+def _summary_rows(
+    heading: RunHeading, last: RunSnapshot, outcome: RunOutcome
+) -> list[tuple[str, str]]:
+    staleness = [
+        p.staleness_mean for p in last.versions if p.staleness_mean is not None
+    ]
+    mean = sum(staleness) / len(staleness) if staleness else 0.0
+    refused = ", ".join(f"{n} {reason.lower()}" for reason, n in last.refusals())
+    rows = [
+        ("stopped because", outcome.stopped_because),
+        ("versions", f"{last.version} of {heading.until_version}"),
+        ("accuracy", _accuracy_text(last, outcome)),
+        (
+            "updates",
+            f"{last.accepted} accepted, {last.updates_per_s:.1f} a second, mean "
+            f"staleness {mean:.2f}; refused: {refused or 'none'}",
+        ),
+        ("privacy", _privacy_text(heading, last)),
+        ("chain", _chain_text(heading, last, outcome)),
+        (
+            "traffic",
+            f"{bytes_text(last.bytes_up)} up, {bytes_text(last.bytes_down)} down",
+        ),
+        (
+            "time",
+            f"{clock_text(outcome.wall_s)}, of which {outcome.setup_s:.1f} s set-up",
+        ),
+    ]
+    if outcome.receipts is not None:
+        rows.append(("receipts", outcome.receipts.text))
+    if last.pauses:
+        ends = [p.until_s or last.time_s for p in last.pauses]
+        paused_s = sum(end - p.from_s for end, p in zip(ends, last.pauses, strict=True))
+        rows.append(("paused", f"{paused_s:.0f} s; at last: {last.pauses[-1].why}"))
+    named = sorted({name for point in last.coordinators for name in point.named})
+    if named:
+        rows.append(("outvoted", ", ".join(named)))
+    if last.restarts:
+        rows.append(("restarted", f"{last.restarts} processes that had died"))
+    return rows
+
+
+def _accuracy_text(last: RunSnapshot, outcome: RunOutcome) -> str:
+    if last.accuracy is None:
+        return "not evaluated"
+    first = next(p.accuracy for p in last.versions if p.accuracy is not None)
+    text = f"{last.accuracy:.1%} on held-out examples, from {first:.1%}"
+    if outcome.test_accuracy is not None:
+        text += f"; {outcome.test_accuracy:.2%} on test examples"
+    return text
+
+
+def _privacy_text(heading: RunHeading, last: RunSnapshot) -> str:
+    terms = heading.privacy
+    if terms is None:
+        return "none: updates were not noised"
+    return (
+        f"epsilon {last.epsilon_max:.2f} of {terms.epsilon_cap:g} at most, delta "
+        f"{terms.delta:.0e}, for {terms.unit} ({terms.adjacency}), noise drawn on the "
+        "board"
+    )
+
+
+def _chain_text(heading: RunHeading, last: RunSnapshot, outcome: RunOutcome) -> str:
+    checked = {
+        True: "verified offline from its first block",
+        False: "NOT valid",
+        None: "not checked",
+    }
+    text = f"height {last.height}, {checked[outcome.verified]}"
+    return f"{text}; {CRASH_ONLY}" if heading.crash_only else text

@@ -1,0 +1,1 @@
+"""Fault injection into coordinators: kills, partitions, delays, Byzantine votes."""

@@ -1,0 +1,258 @@
+"""`starling fleet run`: broker, coordinator and boards as real processes."""
+
+import json
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from starling.broker.runtime.broker_home import BrokerHome
+from starling.coordinator.publication.privacy_statement import promise
+from starling.coordinator.publication.task_settings import publication
+from starling.fleet.fault_timeline import timeline
+from starling.fleet.monitor.consensus_monitor import ConsensusMonitor
+from starling.fleet.monitor.run_snapshot import (
+    CoordinatorPoint,
+    DevicePoint,
+    RunEvent,
+    RunHeading,
+    RunSnapshot,
+)
+from starling.fleet.plan import FleetPlan
+from starling.fleet.presets import heading, horizon_s, task_settings
+from starling.fleet.report.run_report import FleetRun, RunOutcome, report
+from starling.fleet.runtime.faults.fault_injector import FaultInjector
+from starling.fleet.runtime.processes.home_setup import (
+    TIER_BOARDS,
+    FleetHomes,
+    clear,
+    set_up,
+)
+from starling.fleet.runtime.processes.status_poller import StatusPoller
+from starling.fleet.runtime.processes.stored_receipts import compare_receipts
+from starling.fleet.runtime.processes.supervisor import (
+    ProcessSupervisor,
+    child_environment,
+    listens,
+    starling_command,
+)
+from starling.fleet.runtime.terminal_screen import TerminalScreen
+from starling.fleet.runtime.training_pool import prepare
+from starling.protocol.errors import EXIT_DONE, OperationError
+from starling.protocol.privacy.mechanisms import DEVICE_LEVEL
+
+LOOK_EVERY_S = 0.25
+BEGIN_TIMEOUT_S = 60.0
+"""In which the broker must listen and the task be open."""
+_VERIFY_TIMEOUT_S = 600.0
+_EVALUATION_TIMEOUT_S = 10.0
+_TIPS_TIMEOUT_S = 10.0
+_GLANCES = 5
+
+
+def run_processes(plan: FleetPlan, home: Path, screen: TerminalScreen) -> FleetRun:
+    """Runs a fleet of real processes until its plan is fulfilled, then stops them all.
+
+    Args:
+      plan: What is asked for.
+      home: Folder for everything; see `fleet.runtime.processes.home_setup`.
+      screen: Where it is watched.
+
+    Raises:
+      ConfigError: If the plan cannot run, or a process refuses its configuration.
+      OperationError: If the fleet does not begin in time.
+    """
+    started_s = time.monotonic()
+    homes = clear(home)
+    material = prepare(plan)
+    shown = heading(plan, material.data.name, material.shares, material.bundle)
+    screen.say(f"setting up: {shown.title}")
+    spec = publication(
+        task_settings(plan, material.shares), material.bundle, "task"
+    ).spec
+    if spec.privacy.mechanism in DEVICE_LEVEL:
+        screen.say("\n".join(promise(spec).lines()))
+    set_up(homes, plan, material)
+    private = bool(spec.privacy.mechanism)
+    watch = StatusPoller(homes, plan.devices, plan.coordinators, private=private)
+    with ProcessSupervisor(homes.register) as supervisor:
+        begun_s, because, last = _serve(plan, homes, supervisor, watch, shown, screen)
+        supervisor.stop_services(TIER_BOARDS)
+        _wait_for_evaluation(watch, last)
+        _wait_for_tips(watch, last)
+        supervisor.stop_services()
+        after = watch.look(last.time_s, supervisor.restarts)
+        last = replace(
+            after,
+            devices=_as_last_seen(after, last),
+            events=last.events,
+            pauses=last.pauses,
+        )
+    verified = _verify_all(homes, plan.coordinators)
+    receipts = compare_receipts(homes, plan.devices, plan.coordinators)
+    screen.say(f"receipts: {receipts.text}")
+    wall_s = time.monotonic() - started_s
+    outcome = RunOutcome(because, wall_s, begun_s - started_s, verified, None, receipts)
+    config = {**plan.document(), "virtual": False}
+    return FleetRun(shown, last, outcome, report(config, shown, last, outcome))
+
+
+def _as_last_seen(after: RunSnapshot, live: RunSnapshot) -> tuple[DevicePoint, ...]:
+    """Final figures, with the phases from before everybody was told to stop."""
+    phases = {device.id: device.phase for device in live.devices}
+    return tuple(
+        replace(device, phase=phases.get(device.id, device.phase))
+        for device in after.devices
+    )
+
+
+def _serve(
+    plan: FleetPlan,
+    homes: FleetHomes,
+    supervisor: ProcessSupervisor,
+    watch: StatusPoller,
+    shown: RunHeading,
+    screen: TerminalScreen,
+) -> tuple[float, str, RunSnapshot]:
+    """Starts everything and watches until the end.
+
+    Returns:
+      When the task was open, why it ended, and what was last seen.
+    """
+    for number in range(1, plan.brokers + 1):
+        supervisor.start(homes.broker_service(number))
+    for number in range(1, plan.brokers + 1):
+        _wait_for_broker(supervisor, BrokerHome(homes.broker_at(number)))
+    harm = FaultInjector(
+        timeline(plan.fault, plan.coordinators), homes, plan.coordinators
+    )
+    for number in range(1, plan.coordinators + 1):
+        supervisor.start(harm.service(number))
+    for number in range(plan.devices):
+        supervisor.start(homes.board_service(number))
+    begun_s = _wait_for_task(supervisor, watch)
+    last, events, council = RunSnapshot(0.0), list[RunEvent](), ConsensusMonitor()
+    least_s = horizon_s(plan)
+    try:
+        while True:
+            time_s = time.monotonic() - begun_s
+            happened = harm.carry_out(time_s, supervisor) + supervisor.check()
+            seen = watch.look(time_s, supervisor.restarts)
+            if plan.coordinators > 1:
+                happened += council.look(time_s, seen.coordinators, seen.quorum)
+            events += [RunEvent(time_s, text) for text in happened]
+            last = replace(
+                seen,
+                events=tuple(events),
+                pauses=council.pauses,
+                coordinators=_with_orders(seen, harm),
+            )
+            screen.show(shown, last)
+            because = _ended(plan, watch, last, least_s)
+            if because:
+                return begun_s, because, last
+            _pause(plan, watch)
+    except KeyboardInterrupt:
+        return begun_s, "interrupted", last
+
+
+def _with_orders(
+    seen: RunSnapshot, harm: FaultInjector
+) -> tuple[CoordinatorPoint, ...]:
+    return tuple(
+        replace(point, ordered=harm.ordered(point.number))
+        for point in seen.coordinators
+    )
+
+
+def _pause(plan: FleetPlan, watch: StatusPoller) -> None:
+    """Waits for the next look, or for the end."""
+    for _ in range(_GLANCES):
+        time.sleep(LOOK_EVERY_S / _GLANCES)
+        if not plan.fault and watch.look_at_version() >= plan.until_version:
+            return
+
+
+def _wait_for_broker(supervisor: ProcessSupervisor, home: BrokerHome) -> None:
+    """Whoever is refused at first comes back only after a pause."""
+    port = home.require_settings().port
+    deadline_s = time.monotonic() + BEGIN_TIMEOUT_S
+    while not listens(port):
+        supervisor.check()
+        if time.monotonic() > deadline_s:
+            raise OperationError(f"no broker on port {port}; see the logs")
+        time.sleep(LOOK_EVERY_S / 5)
+
+
+def _wait_for_task(supervisor: ProcessSupervisor, watch: StatusPoller) -> float:
+    deadline_s = time.monotonic() + BEGIN_TIMEOUT_S
+    while not watch.begun:
+        supervisor.check()
+        watch.look(0.0, 0)
+        if time.monotonic() > deadline_s:
+            raise OperationError(
+                f"the task was not open after {BEGIN_TIMEOUT_S:g} s; see the logs"
+            )
+        time.sleep(LOOK_EVERY_S / 5)
+    return time.monotonic()
+
+
+def _ended(
+    plan: FleetPlan, watch: StatusPoller, last: RunSnapshot, least_s: float
+) -> str:
+    if last.time_s > plan.time_limit_s:
+        return "time limit"
+    if last.time_s < least_s:
+        return ""
+    if max(watch.version, last.version) >= plan.until_version:
+        return "version reached"
+    if watch.spent == plan.devices:
+        return "budgets spent"
+    return ""
+
+
+def _wait_for_evaluation(watch: StatusPoller, last: RunSnapshot) -> None:
+    """Until the newest version has its accuracy; a few seconds at most."""
+    deadline_s = time.monotonic() + _EVALUATION_TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        seen = watch.look(last.time_s, 0)
+        current = seen.version >= watch.version
+        if current and seen.versions and seen.versions[-1].accuracy is not None:
+            return
+        time.sleep(LOOK_EVERY_S / 5)
+
+
+def _wait_for_tips(watch: StatusPoller, last: RunSnapshot) -> None:
+    """Until all coordinators that are up hold what boards were told is final."""
+    deadline_s = time.monotonic() + _TIPS_TIMEOUT_S
+    reached = watch.look(last.time_s, 0).height
+    while time.monotonic() < deadline_s:
+        points = watch.look(last.time_s, 0).coordinators
+        if all(point.down or point.height >= reached for point in points):
+            return
+        time.sleep(LOOK_EVERY_S)
+
+
+def _verify_all(homes: FleetHomes, coordinators: int) -> bool | None:
+    """Whether every coordinator's chain holds; None if one could not be checked."""
+    found = [
+        _verify(homes.coordinator_at(number)) for number in range(1, coordinators + 1)
+    ]
+    return None if None in found else all(found)
+
+
+def _verify(path: Path) -> bool | None:
+    """Has a chain checked offline, as anybody can; None if that cannot be done."""
+    home = str(path)
+    checked = subprocess.run(  # noqa: S603 - our own command
+        starling_command("chain", "verify", "--home", home, "--json"),
+        capture_output=True,
+        timeout=_VERIFY_TIMEOUT_S,
+        check=False,
+        env=child_environment(),
+    )
+    try:
+        json.loads(checked.stdout)
+    except ValueError:
+        return None
+    return checked.returncode == EXIT_DONE

@@ -1,0 +1,1 @@
+"""Real processes of a fleet: homes, supervisor, status and receipts on disk."""

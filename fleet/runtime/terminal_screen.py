@@ -1,0 +1,82 @@
+"""Where a run is watched: a live view on a terminal, a line a version elsewhere."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+from rich.live import Live
+
+from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
+from starling.fleet.monitor.terminal_view import event_line, line, render
+
+_LINE_EVERY_S = 1.0
+_QUIET_S = 10.0
+"""Where nothing changes, a line comes as often as this, as a sign of life."""
+
+
+class TerminalScreen:
+    """Shows snapshots on standard error; use it in a `with` block."""
+
+    def __init__(self) -> None:
+        """Looks whether standard error is a terminal."""
+        self._console = Console(stderr=True, highlight=False)
+        self._live: Live | None = None
+        self._said_s = float("-inf")
+        self._version = -1
+        self._events = 0
+
+    def __enter__(self) -> "TerminalScreen":
+        """Takes the screen, if there is one."""
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leaves the last view standing."""
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Says what is being done, before there is anything to see."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def show(
+        self, heading: RunHeading, snapshot: RunSnapshot, *, is_last: bool = False
+    ) -> None:
+        """Shows what is known now.
+
+        Args:
+          heading: What does not change.
+          snapshot: Now.
+          is_last: Whether this is how the run ended.
+        """
+        if self._live is not None:
+            self._live.update(render(heading, snapshot), refresh=True)
+            return
+        for event in snapshot.events[self._events :]:
+            self.say(event_line(event))
+        self._events = len(snapshot.events)
+        now_s = time.monotonic()
+        quiet_s = now_s - self._said_s
+        changed = snapshot.version != self._version and quiet_s >= _LINE_EVERY_S
+        if changed or is_last or quiet_s >= _QUIET_S:
+            self._said_s, self._version = now_s, snapshot.version
+            self.say(line(heading, snapshot))
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Makes SIGTERM end a run as Ctrl-C does, with everything cleaned up."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,183 @@
+"""Setting up what a fleet trains, and the threads that train for virtual boards."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import local
+
+import numpy as np
+from numpy.typing import NDArray
+
+from starling.agent.trainer.engines.engine_registry import open_trainer
+from starling.agent.training.local_training import Trainer, train
+from starling.agent.training.personal_layers import merged
+from starling.agent.training.trainer_messages import TrainingOrder
+from starling.agent.training.training_inputs import TrainingInputs
+from starling.compiler import compile_model
+from starling.fleet.datasets.partition import Examples, deal
+from starling.fleet.plan import FleetPlan
+from starling.fleet.presets import DataShares, model_name
+from starling.fleet.reference_models import MODEL_SUFFIX, build_model
+from starling.fleet.runtime.dataset_catalog import FleetDataSet, open_data_set
+from starling.fleet.virtual.workload import Result, Score
+from starling.protocol.errors import ConfigError
+from starling.protocol.model.parameter_layout import local_slices
+
+_MICRO_BATCH = 32
+_EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class TrainingMaterial:
+    """Everything that a fleet starts from; a function of the plan.
+
+    Attributes:
+      data: The data set.
+      boards: Each board's examples.
+      shares: What they hold.
+      bundle: The packed training bundle.
+    """
+
+    data: FleetDataSet
+    boards: list[Examples]
+    shares: DataShares
+    bundle: bytes
+
+
+def prepare(plan: FleetPlan) -> TrainingMaterial:
+    """Reads the data, deals them out, builds and compiles the model.
+
+    Raises:
+      ConfigError: Naming the flag or file at fault.
+    """
+    rng = np.random.default_rng(plan.seed)
+    data = open_data_set(plan.data, rng)
+    boards = deal(data.training, plan.devices, plan.split, rng)
+    sizes = [len(board) for board in boards]
+    shares = DataShares(data.training.x.shape[1:], min(sizes), max(sizes))
+    bundle = _bundle(plan, shares, data.classes, rng)
+    return TrainingMaterial(data, boards, shares, bundle)
+
+
+def _bundle(
+    plan: FleetPlan, shares: DataShares, classes: int, rng: np.random.Generator
+) -> bytes:
+    """Makes a model or reads one, and compiles it.
+
+    Raises:
+      ConfigError: If the model does not fit the data, or its file cannot be read.
+    """
+    if plan.model is None or not plan.model.endswith(MODEL_SUFFIX):
+        model = build_model(model_name(plan, shares), shares.shape, classes, rng)
+        return compile_model(model, loss="cross-entropy").packed
+    bundle = compile_model(Path(plan.model), loss="cross-entropy")
+    ports = bundle.manifest
+    if ports.input.shape != shares.shape or ports.output.shape[-1] < classes:
+        raise ConfigError(
+            f"takes {ports.input.shape} and gives {ports.output.shape[-1]} scores; the "
+            f"data are {shares.shape} of {classes} classes",
+            file=plan.model,
+            key="--model",
+        )
+    return bundle.packed
+
+
+def score(
+    trainer: Trainer, theta: NDArray[np.float32], examples: Examples
+) -> tuple[float, float]:
+    """Accuracy and mean loss of a classifier.
+
+    Args:
+      trainer: The bundle.
+      theta: (d,).
+      examples: At least one.
+    """
+    correct, loss_sum = 0, 0.0
+    for start in range(0, len(examples), _EVALUATION_BATCH):
+        rows = slice(start, start + _EVALUATION_BATCH)
+        y = examples.y[rows]
+        loss, output = trainer.evaluate(theta, examples.x[rows], y)
+        correct += int((output.argmax(axis=1) == y).sum())
+        loss_sum += float(loss.sum(dtype=np.float64))
+    return correct / len(examples), loss_sum / len(examples)
+
+
+class TrainingPool:
+    """Threads that train and evaluate; see `fleet.virtual.workload.Workload`."""
+
+    def __init__(
+        self, material: TrainingMaterial, seed: int, threads: int | None
+    ) -> None:
+        """Starts the threads.
+
+        Args:
+          material: What is trained.
+          seed: Of local batches, noise and rounding: virtual boards are to repeat,
+            and have nothing to hide.
+          threads: How many; all cores by default.
+        """
+        self._material = material
+        self._seed = seed
+        self._loaded = local()
+        # What each board keeps to itself, of bundles that have such parameters.
+        self._own: dict[int, NDArray[np.float32]] = {}
+        self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def examples(self, board: int) -> int:
+        """See `Workload.examples`."""
+        return len(self._material.boards[board])
+
+    def train(self, board: int, order: TrainingOrder, theta: bytes) -> Result:
+        """See `Workload.train`."""
+        before = self._own.get(board)
+
+        def carry_out() -> tuple[bytes, list[NDArray[np.float32]]]:
+            data = self._material.boards[board]
+            rng = np.random.default_rng((self._seed, board, order.base))
+            trainer = self._trainer()
+            places = local_slices(trainer.manifest.parameters)
+            parameters = merged(np.frombuffer(theta, "<f4"), before, places)
+            work = TrainingInputs(parameters, data.x, data.y, order, _MICRO_BATCH)
+            kept: list[NDArray[np.float32]] = []
+            payload = train(trainer, work, rng.bytes, rng, keep=kept.append)
+            return payload, kept
+
+        done = self._pool.submit(carry_out)
+
+        def result() -> bytes:
+            payload, kept = done.result()
+            # Only now is it certain that the board paid for what it keeps.
+            self._own.update((board, after) for after in kept)
+            return payload
+
+        return result
+
+    def evaluate(self, inference: bytes) -> Score:
+        """See `Workload.evaluate`."""
+        return self._score(inference, self._material.data.held_out)
+
+    def test(self, inference: bytes) -> float | None:
+        """Accuracy on test examples; None if there are none."""
+        test = self._material.data.test
+        return None if test is None else self._score(inference, test)()[0]
+
+    def _score(
+        self, inference: bytes, examples: Examples
+    ) -> Callable[[], tuple[float, float]]:
+        def work() -> tuple[float, float]:
+            return score(self._trainer(), np.frombuffer(inference, "<f4"), examples)
+
+        return self._pool.submit(work).result
+
+    def _trainer(self) -> Trainer:
+        # One session per thread, so that none waits for another's memory arena.
+        if not hasattr(self._loaded, "trainer"):
+            self._loaded.trainer = open_trainer(self._material.bundle)
+        trainer: Trainer = self._loaded.trainer
+        return trainer

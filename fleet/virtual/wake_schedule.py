@@ -1,0 +1,83 @@
+"""Which virtual boards are awake, and for how long.
+
+A board wakes, takes part once and sleeps until its next turn, as one does that trains
+at night. While it sleeps it hears nothing; when it wakes it gets the newest manifest,
+which is retained. So a version costs work for the boards that take part in it, and not
+for the whole fleet. Whoever had the fewest turns is next.
+"""
+
+import heapq
+
+import numpy as np
+
+
+class WakeSchedule:
+    """Deals out turns.
+
+    Attributes:
+      awake: Boards in their turn.
+      retired: Boards that will have no turn any more.
+    """
+
+    def __init__(
+        self, boards: int, places: int, rng: np.random.Generator, *, waves: bool
+    ) -> None:
+        """Nobody is awake yet.
+
+        Args:
+          boards: How many there are.
+          places: How many are awake at once.
+          rng: Decides among those with equally many turns.
+          waves: Whether all places are given at once when a version begins, and none
+            in between: what is called synchronous.
+        """
+        self.awake: set[int] = set()
+        self.retired: set[int] = set()
+        self._places = places
+        self._rng = rng
+        self._waves = waves
+        self._turns = [0] * boards
+        self._asleep: list[tuple[int, float, int]] = []
+        self._skipped: list[int] = []
+        for board in range(boards):
+            self._lie_down(board)
+
+    def next_boards(self, *, version_began: bool) -> list[int]:
+        """Who wakes now.
+
+        Args:
+          version_began: Whether a new version has just become final.
+        """
+        if version_began:
+            for board in self._skipped:
+                self._lie_down(board)
+            self._skipped.clear()
+        if self._waves and not version_began:
+            return []
+        woken: list[int] = []
+        while len(self.awake) < self._places and self._asleep:
+            _, _, board = heapq.heappop(self._asleep)
+            self.awake.add(board)
+            woken.append(board)
+        return woken
+
+    def rest(self, board: int, *, took_part: bool, spent: bool) -> None:
+        """A board's turn is over.
+
+        Args:
+          board: Which one.
+          took_part: Whether it made an update; if not, it waits for the next version.
+          spent: Whether its budget is spent: it gets no more turns.
+        """
+        self.awake.discard(board)
+        if spent:
+            self.retired.add(board)
+        elif took_part:
+            self._turns[board] += 1
+            self._lie_down(board)
+        else:
+            self._skipped.append(board)
+
+    def _lie_down(self, board: int) -> None:
+        place = (self._turns[board], float(self._rng.random()), board)
+        heapq.heappush(self._asleep, place)

@@ -1,0 +1,1 @@
+"""Structures of the chain, and the light client that verifies them."""

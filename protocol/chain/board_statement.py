@@ -1,0 +1,182 @@
+"""What the chain knows of a board, and how a board has it proven: its statement.
+
+A board's own ledger can be lost or put back from an old copy; the chain's record of it
+cannot. Before a board trains it therefore asks for that record, under a certified
+header, and counts whatever the record says and its own ledger does not. The record is
+believed by its proof alone: an older one shows less and takes nothing back, and none
+can show more than the board has signed.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from starling.protocol.chain.blocks import CERTIFICATE, HEADER, Certificate, Header
+from starling.protocol.chain.genesis import FaultModel
+from starling.protocol.chain.key_rotation import ROTATIONS_MAX
+from starling.protocol.chain.light_client import TrustedState
+from starling.protocol.crypto.state_tree import STATE_PROOF, StateProof
+from starling.protocol.errors import ProofError
+from starling.protocol.ids import (
+    DEVICE_ID_BYTES,
+    DIGEST_BYTES,
+    KEY_BYTES,
+    DeviceId,
+    Digest,
+    PublicKey,
+    TaskId,
+    Version,
+)
+from starling.protocol.schema.msgpack_codec import exactly, structure, uint
+
+
+class StatementRequest(IntEnum):
+    """Whom a check-in asks for a statement."""
+
+    NOBODY = 0
+    GRANTOR = 1
+    """Whoever answers the check-in."""
+    EVERYBODY = 2
+    """Every coordinator that hears it: one that lies cannot hide the newest record."""
+
+
+@dataclass(frozen=True)
+class BoardRecord:
+    """A board of the registry.
+
+    Attributes:
+      public: The key that it signs with.
+      sponsor: Id of the operator that registered it, and paid its deposit.
+      registered: Height of its registration.
+      revoked: Height of its revocation, 0 while it may take part.
+      updates: How many updates of it the chain took.
+      charge: Sum of their privacy charges, in units of `protocol.privacy.gaussian_dp`.
+      rotations: How often it changed its key.
+      jailed: Height after which it may ask to be let out, 0 while it is free.
+      paid: The most that it ever signed to have paid on this chain, in the same units;
+        what never came to the chain included.
+      mechanisms: Bit i is set if it took part in a task whose mechanism is number i.
+      jailed_ms: Time of a header after which it may ask, if that height is over, too.
+    """
+
+    public: PublicKey
+    sponsor: DeviceId
+    registered: int
+    revoked: int
+    updates: int
+    charge: int
+    rotations: int = 0
+    jailed: int = 0
+    paid: int = 0
+    mechanisms: int = 0
+    jailed_ms: int = 0
+
+
+BOARD = structure(
+    BoardRecord,
+    160,
+    exactly(KEY_BYTES),
+    exactly(DEVICE_ID_BYTES),
+    uint(),
+    uint(),
+    uint(),
+    uint(),
+    uint(ROTATIONS_MAX),
+    uint(),
+    uint(),
+    uint(),
+    uint(),
+)
+
+
+@dataclass(frozen=True)
+class TaskProgress:
+    """How far a task is.
+
+    Attributes:
+      head: Its current final version.
+      first: Place of the oldest waiting update; `following` if none waits.
+      following: Place that the next update gets; places are never used twice.
+      pending: How many wait: at most `following - first`, since stale ones leave gaps.
+    """
+
+    head: Version
+    first: int
+    following: int
+    pending: int
+
+
+PROGRESS = structure(TaskProgress, 64, uint(), uint(), uint(), uint())
+
+
+def head_key(number: int) -> bytes:
+    """The state key under which a task's progress stands."""
+    return b"head/%d" % number
+
+
+def board_key(board_id: bytes) -> bytes:
+    """The state key under which a board's record stands."""
+    return b"board/" + board_id
+
+
+@dataclass(frozen=True)
+class BoardStatement:
+    """STATEMENT: a board's record with everything that proves it.
+
+    Attributes:
+      asked: Id of the CHECK_IN that asked for it.
+      header: A certified header.
+      certificate: Its certificate.
+      record: The packed `BoardRecord` under the header's state root.
+      progress: The packed `TaskProgress` of the task, under the same root: no update of
+        the board that the record counts has a base beyond its head.
+    """
+
+    asked: Digest
+    header: Header
+    certificate: Certificate
+    record: StateProof
+    progress: StateProof
+
+    def check(
+        self, trusted: TrustedState, board_id: DeviceId, task: TaskId
+    ) -> tuple[TrustedState, BoardRecord, Version]:
+        """Believes the record, or says why not.
+
+        Args:
+          trusted: The light client's state.
+          board_id: Whose record it must be.
+          task: Whose head it must name.
+
+        Returns:
+          What is trusted from now on, the record, and the task's head.
+
+        Raises:
+          ProofError, SignatureError, DecodeError: If it does not prove the record.
+        """
+        after = trusted.accept(self.header, self.certificate)
+        wanted = board_key(board_id), head_key(task)
+        if (self.record.key, self.progress.key) != wanted:
+            raise ProofError("the proofs are of another board or task")
+        roots = {self.record.root(), self.progress.root()}
+        if roots != {self.header.state_root}:
+            raise ProofError("the record does not lead to the header's state root")
+        board = BOARD.unpack(self.record.value)
+        return after, board, PROGRESS.unpack(self.progress.value).head
+
+
+STATEMENT = structure(
+    BoardStatement,
+    12 * 1024,
+    exactly(DIGEST_BYTES),
+    HEADER.schema,
+    CERTIFICATE.schema,
+    STATE_PROOF.schema,
+    STATE_PROOF.schema,
+)
+
+
+def answers_needed(trusted: TrustedState) -> int:
+    """Coordinators of whom one at least is honest, f + 1 of them."""
+    if trusted.fault_model == FaultModel.CRASH:
+        return 1
+    return (len(trusted.validators.members) - 1) // 3 + 1

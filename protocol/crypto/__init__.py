@@ -1,0 +1,1 @@
+"""Signatures, sealed blobs, Merkle trees and the authenticated state tree."""

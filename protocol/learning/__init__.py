@@ -1,0 +1,1 @@
+"""Task, local optimiser and encoding of update vectors."""

@@ -1,0 +1,86 @@
+"""How a board walks down its own loss: the optimiser of its local steps.
+
+Everything is an integer on the wire: `_q24` means units of 2^-24, `_e12` of 10^-12. A
+field that the chosen optimiser or schedule does not use says nothing.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from starling.protocol.schema.msgpack_codec import record, uint
+
+_Q24 = 1 << 24
+_E12 = 10**12
+ACCUMULATION_MAX = 1 << 10
+STEPS_MAX = 1 << 20
+
+
+class OptimiserKind(IntEnum):
+    """What turns a mean gradient into a step."""
+
+    SGD = 0
+    MOMENTUM = 1
+    ADAM = 2
+    ADAMW = 3
+
+
+class ScheduleKind(IntEnum):
+    """How the learning rate changes over the steps of one update."""
+
+    CONSTANT = 0
+    STEP = 1
+    COSINE = 2
+
+
+@dataclass(frozen=True)
+class DescentPolicy:
+    """The optimiser of local steps; the default is plain SGD at a constant rate.
+
+    Attributes:
+      optimiser: `OptimiserKind`.
+      momentum_q24: Share of the running mean of gradients that stays at a step, below
+        1: of MOMENTUM, and beta 1 of ADAM and ADAMW.
+      beta2_q24: Share of the running mean of squares that stays, below 1; ADAM, ADAMW.
+      epsilon_e12: Added to the root of the mean of squares, above 0; ADAM, ADAMW.
+      weight_decay_q24: Added to the gradient, times theta; for ADAMW theta shrinks by
+        it, times the learning rate, beside the step.
+      prox_q24: mu of FedProx: mu / 2 times the squared way from the base version is
+        added to the loss.
+      accumulation: Batches whose mean gradient makes one step.
+      schedule: `ScheduleKind`.
+      warmup: Steps over which the rate rises from 0 to the whole, before the schedule.
+      period: Steps after which the rate decays; STEP only.
+      decay_q24: What the rate is multiplied with then, at most 1; STEP only.
+    """
+
+    optimiser: int = OptimiserKind.SGD
+    momentum_q24: int = round(0.9 * _Q24)
+    beta2_q24: int = round(0.999 * _Q24)
+    epsilon_e12: int = _E12 // 10**8
+    weight_decay_q24: int = 0
+    prox_q24: int = 0
+    accumulation: int = 1
+    schedule: int = ScheduleKind.CONSTANT
+    warmup: int = 0
+    period: int = 1
+    decay_q24: int = _Q24
+
+
+PLAIN = DescentPolicy()
+"""SGD at a constant rate."""
+
+DESCENT = record(
+    DescentPolicy,
+    uint(max(OptimiserKind)),
+    uint(_Q24 - 1),
+    uint(_Q24 - 1),
+    uint(_E12, 1),
+    uint(_Q24),
+    uint(1 << 32),
+    uint(ACCUMULATION_MAX, 1),
+    uint(max(ScheduleKind)),
+    uint(STEPS_MAX),
+    uint(STEPS_MAX, 1),
+    uint(_Q24),
+)
+"""Its schema, inside `protocol.learning.task.TrainingPolicy`."""

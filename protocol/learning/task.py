@@ -1,0 +1,284 @@
+"""A task: what is trained, how privately, and how updates become versions.
+
+An operator publishes it as a transaction. Everything is an integer, since the chain's
+state machine computes with it: `_q24` means units of 2^-24, `_q16` of 2^-16, `_q15` of
+2^-15, `_micro` of 10^-6, `_e12` of 10^-12.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from enum import IntEnum
+
+from starling.protocol.errors import DecodeError
+from starling.protocol.ids import DIGEST_BYTES, Digest, H
+from starling.protocol.learning.local_optimiser import DESCENT, PLAIN, DescentPolicy
+from starling.protocol.schema.msgpack_codec import (
+    exactly,
+    many,
+    record,
+    structure,
+    text,
+    uint,
+)
+
+Q15 = 1 << 15
+Q16 = 1 << 16
+Q24 = 1 << 24
+MICRO = 10**6
+E12 = 10**12
+
+DIMENSION_MAX = 1 << 26
+BUFFER_MAX = 1 << 10
+STALENESS_MAX = 63
+PLEDGE_MAX = 1 << 20
+TASK_BYTES_MAX = 8 * 1024
+
+
+class TrainingMode(IntEnum):
+    """What a board computes from the model it was given."""
+
+    GRADIENT = 0
+    """The sum of its (clipped) per-example gradients: one full-batch step."""
+    LOCAL = 1
+    """Its own steps of SGD; the update is the way it went, times its size."""
+
+
+class Strategy(IntEnum):
+    """How a buffer of updates becomes a step."""
+
+    FEDBUFF = 0
+
+
+@dataclass(frozen=True)
+class TrainingPolicy:
+    """How a board trains.
+
+    Attributes:
+      mode: `TrainingMode`.
+      epochs: Local epochs, LOCAL only.
+      batch: Examples per local step, LOCAL only.
+      learning_rate_q24: Of local steps; in mode GRADIENT only of the parameters that
+        stay on the board.
+      descent: What makes steps of gradients, LOCAL only.
+    """
+
+    mode: int
+    epochs: int
+    batch: int
+    learning_rate_q24: int
+    descent: DescentPolicy = PLAIN
+
+
+TRAINING = record(
+    TrainingPolicy,
+    uint(max(TrainingMode)),
+    uint(1000, 1),
+    uint(1 << 16, 1),
+    uint(1 << 32),
+    DESCENT,
+)
+"""Its schema, inside a task and inside an order to a trainer."""
+
+
+@dataclass(frozen=True)
+class PrivacyPolicy:
+    """What a board's data set may be charged for this task.
+
+    Attributes:
+      mechanism: A number of `protocol.privacy.mechanisms.MECHANISMS`; 0 is none.
+      clip_q24: Norm to which each example's gradient is clipped; the whole update's
+        norm under device-level mechanisms.
+      sigma_micro: Noise multiplier: noise scale over charged sensitivity.
+      epsilon_micro: Total epsilon that the task may spend on one board.
+      delta_e12: Delta of that epsilon, above 0 and below 1.
+      releases: Updates planned per board within that epsilon.
+      sampling_micro: Share of the records that a noised step takes; 10^6 is all.
+      steps: Noised steps that an update consists of.
+      charge: Least charge that an update states; 0 where it follows from sigma.
+
+    Without a mechanism the first four may be 0; with one they must not.
+    """
+
+    mechanism: int
+    clip_q24: int
+    sigma_micro: int
+    epsilon_micro: int
+    delta_e12: int
+    releases: int
+    sampling_micro: int = MICRO
+    steps: int = 1
+    charge: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses a mechanism that would protect nothing."""
+        needed = (self.clip_q24, self.sigma_micro, self.epsilon_micro, self.delta_e12)
+        if self.mechanism != 0 and 0 in needed:
+            raise DecodeError("a mechanism needs clip, sigma, epsilon and delta")
+
+
+@dataclass(frozen=True)
+class AggregationPolicy:
+    """How updates become versions.
+
+    Attributes:
+      strategy: `Strategy`.
+      buffer: K, updates that make a version.
+      learning_rate_q16: Server step.
+      momentum_q16: Server momentum, below 1.
+      average_q16: How much of the old average stays at each version, below 1.
+      staleness_q15: Weight by staleness, never 0, so that no buffer weighs nothing;
+        its length less one is the largest staleness that still counts.
+      leases: C, boards that may be in flight at once.
+      patience: H, blocks after which half a buffer is enough.
+      norm_max: Largest norm of a decoded update, in units of 2^-24.
+      patience_s: Seconds of header time after which it is, if those blocks are over,
+        too: blocks may come faster than they should.
+    """
+
+    strategy: int
+    buffer: int
+    learning_rate_q16: int
+    momentum_q16: int
+    average_q16: int
+    staleness_q15: tuple[int, ...]
+    leases: int
+    patience: int
+    norm_max: int
+    patience_s: int = 0
+
+    @property
+    def staleness_max(self) -> int:
+        """The largest staleness that still counts."""
+        return len(self.staleness_q15) - 1
+
+
+@dataclass(frozen=True)
+class ModelDigests:
+    """One version of the model, named by what it consists of.
+
+    Attributes:
+      theta: H of the (d,) int64 little-endian parameters, in units of 2^-24.
+      momentum: H of the (d,) int64 server momentum.
+      average: H of the (d,) int64 running average of theta.
+      training: H of theta as (d,) little-endian float32: what boards train from.
+      inference: H of the average as (d,) little-endian float32: what boards use.
+    """
+
+    theta: Digest
+    momentum: Digest
+    average: Digest
+    training: Digest
+    inference: Digest
+
+
+MODEL_DIGESTS = structure(ModelDigests, 256, *(5 * [exactly(DIGEST_BYTES)]))
+
+
+def version_digest(model: ModelDigests) -> Digest:
+    """What coordinators attest and the chain makes final."""
+    return H(b"starling/version/1", MODEL_DIGESTS.pack(model))
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A task as the operator signs it.
+
+    Attributes:
+      name: For people.
+      bundle: Digest of the packed training bundle.
+      bundle_bytes: Its length.
+      dimension: d, number of trained parameters.
+      codec: A number of `protocol.learning.vector_codecs.CODECS`.
+      initial: Version 0 of the model.
+      training: How a board trains.
+      privacy: What its data set may be charged.
+      aggregation: How updates become versions.
+      pledges: Sizes that a board may pledge, rising; its sum is at most so many clips
+        long, and counts with that weight.
+      pool: Credits to be shared out for the task.
+    """
+
+    name: str
+    bundle: Digest
+    bundle_bytes: int
+    dimension: int
+    codec: int
+    initial: ModelDigests
+    training: TrainingPolicy
+    privacy: PrivacyPolicy
+    aggregation: AggregationPolicy
+    pledges: tuple[int, ...]
+    pool: int
+
+    def __post_init__(self) -> None:
+        """Refuses what no single field can see."""
+        if list(self.pledges) != sorted(set(self.pledges)):
+            raise DecodeError("pledges must rise")
+        if self.aggregation.buffer > self.aggregation.leases:
+            raise DecodeError("fewer leases than the buffer holds: it never fills")
+
+    def pledge_for(self, examples: int) -> int:
+        """The largest pledge that is no larger; 0 if there is none."""
+        covered = bisect_right(self.pledges, examples)
+        return self.pledges[covered - 1] if covered else 0
+
+
+TASK = structure(
+    TaskSpec,
+    TASK_BYTES_MAX,
+    text(64),
+    exactly(DIGEST_BYTES),
+    uint(1 << 28, 1),
+    uint(DIMENSION_MAX, 1),
+    uint(255),
+    MODEL_DIGESTS.schema,
+    TRAINING,
+    structure(
+        PrivacyPolicy,
+        96,
+        uint(255),
+        uint(1 << 40),
+        uint(1 << 40),
+        uint(1 << 40),
+        uint(E12 - 1),
+        uint(1 << 20, 1),
+        uint(MICRO, 1),
+        uint(1 << 16, 1),
+        uint(1 << 62),
+    ).schema,
+    structure(
+        AggregationPolicy,
+        1024,
+        uint(max(Strategy)),
+        uint(BUFFER_MAX, 1),
+        uint(1 << 24),
+        uint(Q16 - 1),
+        uint(Q16 - 1),
+        many(uint(Q15, 1), STALENESS_MAX + 1, 1),
+        uint(1 << 20, 1),
+        uint(1 << 20, 1),
+        uint(1 << 60, 1),
+        uint(1 << 20),
+    ).schema,
+    many(uint(PLEDGE_MAX, 1), 256, 1),
+    uint(),
+)
+
+
+def polynomial_staleness(exponent: float, staleness_max: int) -> tuple[int, ...]:
+    """The table of s(tau) = (1 + tau)^-exponent in units of 2^-15, at least one unit.
+
+    Source:
+      Xie, Koyejo, Gupta, arXiv:1903.03934, section 5 (polynomial).
+    """
+    return tuple(
+        max(1, round(Q15 * (1 + tau) ** -exponent)) for tau in range(staleness_max + 1)
+    )
+
+
+def geometric_pledges(least: int = 16, ratio: float = 1.1) -> tuple[int, ...]:
+    """Pledge sizes from `least` to `PLEDGE_MAX`, each about `ratio` times the last."""
+    sizes = [least]
+    while (following := max(sizes[-1] + 1, int(sizes[-1] * ratio))) <= PLEDGE_MAX:
+        sizes.append(following)
+    return tuple(sizes)

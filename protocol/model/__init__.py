@@ -1,0 +1,1 @@
+"""Training bundle of a model, and the layout of its parameters."""

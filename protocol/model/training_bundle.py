@@ -1,0 +1,391 @@
+"""The training bundle: six files that a board needs to train one model, and their law.
+
+A bundle holds the gradient graphs, the evaluation graphs, the initial parameters and a
+manifest in JSON that names the parameters and the digests of the other files. On the
+wire it is one canonical msgpack array of `[name, bytes]`, sorted by name; the digest of
+a bundle is `H` of those bytes. Unpacking checks names, sizes and every digest, so that
+what comes out is what the operator published.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starling.protocol.errors import DecodeError, LimitError
+from starling.protocol.ids import DIGEST_BYTES, Digest, H
+from starling.protocol.model.parameter_layout import (
+    DIMENSION_MAX,
+    NAME_CHARS_MAX,
+    ModelParameter,
+    check_layout,
+    read_parameter,
+    read_shape,
+)
+from starling.protocol.privacy.clipping_functions import CLIPPINGS, NORM
+from starling.protocol.schema.json_document import (
+    check_fields,
+    choice,
+    integer,
+    items,
+    numbers,
+    read_json,
+    text,
+)
+from starling.protocol.schema.msgpack_codec import decode, encode
+from starling.protocol.wire.chunks import WHOLE_BYTES_MAX
+
+FORMAT = 1
+GRADIENT = "gradient.onnx"
+PRIVATE_GRADIENT = "private_gradient.onnx"
+EVALUATE = "evaluate.onnx"
+INFER = "infer.onnx"
+THETA = "theta.npy"
+MANIFEST = "manifest.json"
+CONTENT_FILES = (EVALUATE, GRADIENT, INFER, PRIVATE_GRADIENT, THETA)
+"""Every file but the manifest, which holds their digests."""
+
+BUNDLE_BYTES_MAX = WHOLE_BYTES_MAX
+"""A bundle travels as one whole."""
+FILE_BYTES_MAX = 96 << 20
+MANIFEST_BYTES_MAX = 1 << 20
+PARAMETERS_MAX = 4096
+CLASSES_MAX = 4096
+CHANNELS_MAX = 4096
+TABLES_MAX = 256
+ROWS_MAX = 1 << 31
+OPSET_MIN, OPSET_MAX = 13, 21
+LOSSES = ("cross-entropy", "mse", "bce", "huber")
+DTYPES = ("float32", "int64")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What goes in or comes out of the graphs, without the leading batch axis.
+
+    Attributes:
+      shape: Of one example.
+      dtype: One of `DTYPES`.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How raw sensor values become model input: `x = raw * scale + offset`.
+
+    Attributes:
+      scale: One value for all, or one for each entry of the first axis of an example.
+      offset: As many values as `scale`.
+    """
+
+    scale: tuple[float, ...] = (1.0,)
+    offset: tuple[float, ...] = (0.0,)
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """How a loss departs from its plain form.
+
+    Attributes:
+      class_weights: Of cross-entropy; one factor for each class, or empty.
+      label_smoothing: Of cross-entropy; the share in [0, 1) of each label that is
+        spread evenly over all classes.
+      delta: Of huber; the error above which it grows linearly, in (0, 1e9].
+    """
+
+    class_weights: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
+    delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuses what no loss can be computed with."""
+        if not all(0.0 <= weight <= 1e9 for weight in self.class_weights):
+            raise DecodeError("manifest.loss_settings: weights lie in [0, 1e9]")
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise DecodeError("manifest.loss_settings: smoothing lies in [0, 1)")
+        if not 0.0 < self.delta <= 1e9:
+            raise DecodeError("manifest.loss_settings: delta lies in (0, 1e9]")
+
+
+@dataclass(frozen=True)
+class LookupTable:
+    """Places of x that name rows of a table, such as the tokens of an embedding.
+
+    Attributes:
+      start: The first such place in an example, flattened.
+      size: How many; at least 1.
+      rows: Of the table; what stands there is a whole number in [0, rows).
+    """
+
+    start: int
+    size: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class BundleManifest:
+    """What a bundle holds; see the module's text for the law it keeps.
+
+    Attributes:
+      name: What people call the model.
+      parameters: In model order; the trainable ones tile [0, dimension) in this order.
+      dimension: d, the length of theta; at least 1.
+      loss: One of `LOSSES`.
+      opset: Version of the default ONNX operator set of all graphs.
+      input: One example of x.
+      target: One example of y.
+      output: One example of what `infer.onnx` returns.
+      classes: What the outputs stand for; empty, or one name per output.
+      preprocessing: Applied to raw data before the graphs see it.
+      digests: File name to `H` of the file, for each of `CONTENT_FILES`.
+      loss_settings: How the loss departs from its plain form.
+      clipping: Of `private_gradient.onnx`; one of
+        `protocol.privacy.clipping_functions.CLIPPINGS`.
+      tables: Which places of x are looked up, ascending and apart.
+    """
+
+    name: str
+    parameters: tuple[ModelParameter, ...]
+    dimension: int
+    loss: str
+    opset: int
+    input: TensorSpec
+    target: TensorSpec
+    output: TensorSpec
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    digests: Mapping[str, Digest]
+    loss_settings: LossSettings = LossSettings()
+    clipping: str = NORM
+    tables: tuple[LookupTable, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses what no single field can see."""
+        check_layout(self.parameters, self.dimension)
+        if self.classes and len(self.classes) != math.prod(self.output.shape):
+            raise DecodeError("manifest.classes: one name per output, or none")
+        if sorted(self.digests) != sorted(CONTENT_FILES):
+            raise DecodeError("manifest.files: not exactly the files of a bundle")
+        scales = len(self.preprocessing.scale)
+        if scales != len(self.preprocessing.offset):
+            raise DecodeError("manifest.preprocessing: scale and offset differ")
+        if scales not in {1, *self.input.shape[:1]}:
+            raise DecodeError("manifest.preprocessing: not one scale per channel")
+        end = 0
+        for table in self.tables:
+            if table.start < end:
+                raise DecodeError("manifest.tables: not ascending and apart")
+            end = table.start + table.size
+        if end > math.prod(self.input.shape):
+            raise DecodeError("manifest.tables: beyond the input")
+
+    def to_json(self) -> str:
+        """The manifest as JSON text, the same for equal manifests."""
+        document = {
+            "format": FORMAT,
+            "name": self.name,
+            "parameters": [item.document() for item in self.parameters],
+            "dimension": self.dimension,
+            "loss": self.loss,
+            "loss_settings": {
+                "class_weights": list(self.loss_settings.class_weights),
+                "label_smoothing": self.loss_settings.label_smoothing,
+                "delta": self.loss_settings.delta,
+            },
+            "clipping": self.clipping,
+            "opset": self.opset,
+            "input": _port_document(self.input),
+            "target": _port_document(self.target),
+            "output": _port_document(self.output),
+            "tables": [[item.start, item.size, item.rows] for item in self.tables],
+            "classes": list(self.classes),
+            "preprocessing": {
+                "scale": list(self.preprocessing.scale),
+                "offset": list(self.preprocessing.offset),
+            },
+            "files": {name: self.digests[name].hex() for name in sorted(self.digests)},
+        }
+        return json.dumps(document, indent=1) + "\n"
+
+
+def manifest_from_json(data: bytes | str) -> BundleManifest:
+    """Reads and checks a manifest.
+
+    Raises:
+      LimitError: If the text is longer than `MANIFEST_BYTES_MAX`.
+      DecodeError: If it is not JSON, or a field is missing, unknown or out of bounds.
+    """
+    if len(data) > MANIFEST_BYTES_MAX:
+        raise LimitError(f"manifest: {len(data)} bytes, {MANIFEST_BYTES_MAX} allowed")
+    document = read_json(data, "manifest")
+    check_fields(document, "manifest", _MANIFEST_FIELDS)
+    if document["format"] != FORMAT:
+        raise DecodeError(f"manifest.format: this version reads {FORMAT} only")
+    rows = items(document["parameters"], "manifest.parameters", PARAMETERS_MAX)
+    classes = items(document["classes"], "manifest.classes", CLASSES_MAX)
+    return BundleManifest(
+        name=_text(document["name"], "name"),
+        parameters=tuple([read_parameter(row) for row in rows]),
+        dimension=integer(
+            document["dimension"], "manifest.dimension", 1, DIMENSION_MAX
+        ),
+        loss=choice(document["loss"], "manifest.loss", LOSSES),
+        opset=integer(document["opset"], "manifest.opset", OPSET_MIN, OPSET_MAX),
+        input=_port(document["input"], "input"),
+        target=_port(document["target"], "target"),
+        output=_port(document["output"], "output"),
+        classes=tuple([_text(entry, "classes") for entry in classes]),
+        preprocessing=_preprocessing(document["preprocessing"]),
+        digests=_digests(document["files"]),
+        loss_settings=_loss_settings(document["loss_settings"]),
+        clipping=choice(document["clipping"], "manifest.clipping", CLIPPINGS),
+        tables=_tables(document["tables"]),
+    )
+
+
+def pack_bundle(files: Mapping[str, bytes]) -> bytes:
+    """Packs the files of a bundle into its one wire form.
+
+    Args:
+      files: The five content files and the manifest, by name.
+
+    Returns:
+      Canonical bytes; `H` of them is the bundle's digest.
+
+    Raises:
+      DecodeError, LimitError: If `unpack_bundle` would refuse the result.
+    """
+    _check_files(files)
+    packed = encode([[name, files[name]] for name in sorted(files)])
+    if len(packed) > BUNDLE_BYTES_MAX:
+        raise LimitError(
+            f"bundle of {len(packed)} bytes: BUNDLE_BYTES_MAX is {BUNDLE_BYTES_MAX}"
+        )
+    return packed
+
+
+def unpack_bundle(data: bytes) -> dict[str, bytes]:
+    """Unpacks a bundle and checks it against its own manifest.
+
+    Returns:
+      File name to bytes, the manifest included.
+
+    Raises:
+      LimitError: If the bundle or a file is too long.
+      DecodeError: If it is not canonical, a name is missing or unknown, the manifest is
+        malformed, or a digest differs.
+    """
+    rows = decode(data, BUNDLE_BYTES_MAX)
+    if not isinstance(rows, list):
+        raise DecodeError("bundle: expected an array of files")
+    files: dict[str, bytes] = {}
+    for row in rows:
+        match row:
+            case [str(name), bytes(content)] if name not in files:
+                files[name] = content
+            case _:
+                raise DecodeError("bundle: expected [name, bytes], each name once")
+    if list(files) != sorted(files):
+        raise DecodeError("bundle: names are not sorted")
+    _check_files(files)
+    return files
+
+
+def bundle_digest(packed: bytes) -> Digest:
+    """The digest by which a task names a bundle."""
+    return H(packed)
+
+
+def _check_files(files: Mapping[str, bytes]) -> None:
+    if sorted(files) != sorted((*CONTENT_FILES, MANIFEST)):
+        raise DecodeError("bundle: not exactly the files of a bundle")
+    for name, content in files.items():
+        if len(content) > FILE_BYTES_MAX:
+            raise LimitError(f"{name}: {len(content)} bytes, {FILE_BYTES_MAX} allowed")
+    manifest = manifest_from_json(files[MANIFEST])
+    for name in CONTENT_FILES:
+        if H(files[name]) != manifest.digests[name]:
+            raise DecodeError(f"{name}: differs from its digest in the manifest")
+
+
+_MANIFEST_FIELDS = (
+    "format",
+    "name",
+    "parameters",
+    "dimension",
+    "loss",
+    "loss_settings",
+    "clipping",
+    "opset",
+    "input",
+    "target",
+    "output",
+    "tables",
+    "classes",
+    "preprocessing",
+    "files",
+)
+
+
+def _text(value: object, place: str) -> str:
+    return text(value, f"manifest.{place}", NAME_CHARS_MAX)
+
+
+def _port_document(port: TensorSpec) -> dict[str, object]:
+    return {"shape": list(port.shape), "dtype": port.dtype}
+
+
+def _port(value: Any, place: str) -> TensorSpec:  # noqa: ANN401 - from the JSON reader
+    check_fields(value, f"manifest.{place}", ("shape", "dtype"))
+    kind = choice(value["dtype"], f"manifest.{place}", DTYPES)
+    return TensorSpec(read_shape(value["shape"], f"manifest.{place}"), kind)
+
+
+def _preprocessing(value: Any) -> Preprocessing:  # noqa: ANN401 - from the JSON reader
+    check_fields(value, "manifest.preprocessing", ("scale", "offset"))
+    place = "manifest.preprocessing"
+    scale, offset = [
+        numbers(value[k], place, CHANNELS_MAX) for k in ("scale", "offset")
+    ]
+    return Preprocessing(scale, offset)
+
+
+def _loss_settings(value: Any) -> LossSettings:  # noqa: ANN401 - from the JSON reader
+    place, names = "manifest.loss_settings", ("label_smoothing", "delta")
+    check_fields(value, place, ("class_weights", *names))
+    smoothing, delta = numbers([value[name] for name in names], place, len(names))
+    weights = numbers(value["class_weights"], place, CLASSES_MAX)
+    return LossSettings(weights, smoothing, delta)
+
+
+def _tables(value: object) -> tuple[LookupTable, ...]:
+    place = "manifest.tables"
+    rows = []
+    for entry in items(value, place, TABLES_MAX):
+        found = items(entry, place, 3)
+        if len(found) != 3:
+            raise DecodeError(f"{place}: expected start, size and rows")
+        start, size, height = [
+            integer(number, place, least, ROWS_MAX)
+            for number, least in zip(found, (0, 1, 1), strict=True)
+        ]
+        rows.append(LookupTable(start, size, height))
+    return tuple(rows)
+
+
+def _digests(value: Any) -> dict[str, Digest]:  # noqa: ANN401 - from the JSON reader
+    check_fields(value, "manifest.files", CONTENT_FILES)
+    digests = {}
+    for name, written in value.items():
+        try:
+            digest = bytes.fromhex(_text(written, "files"))
+        except ValueError as error:
+            raise DecodeError(f"manifest.files: {name}: not hexadecimal") from error
+        if len(digest) != DIGEST_BYTES or digest.hex() != written:
+            raise DecodeError(f"manifest.files: {name}: not a digest")
+        digests[name] = Digest(digest)
+    return digests

@@ -1,0 +1,1 @@
+"""Mechanisms, noise and the accountants of differential privacy."""

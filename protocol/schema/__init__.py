@@ -1,0 +1,1 @@
+"""Schemas: canonical msgpack, strict JSON documents, TOML settings."""

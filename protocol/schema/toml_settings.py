@@ -1,0 +1,195 @@
+"""Configuration files: one dataclass is the schema, the documentation and the check.
+
+A settings class is a frozen dataclass whose fields are made with `setting` (a value)
+or `table` (a nested settings class). `load_settings` reads TOML into it and refuses
+unknown keys, wrong kinds and values out of bounds, naming file, key and bound.
+`sample` prints a commented file with every key, its unit, bounds and default.
+"""
+
+import difflib
+import json
+import math
+import tomllib
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from starling.protocol.errors import ConfigError
+
+_T = TypeVar("_T")
+_META = "starling"
+_EXACT_MAX = 1 << 53
+_KINDS = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class SettingMetadata:
+    """What a key means and may be.
+
+    Attributes:
+      doc: One sentence.
+      least: Smallest allowed number.
+      most: Largest allowed number.
+      choices: All allowed texts, if there are few.
+    """
+
+    doc: str
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def bounds(self) -> str:
+        """The bounds as a person reads them; empty if there are none."""
+        if self.choices:
+            return " | ".join(self.choices)
+        parts = [
+            f"at least {self.least}" if self.least is not None else "",
+            f"at most {self.most}" if self.most is not None else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A key of a settings class.
+
+    Args:
+      default: Value when the key is absent; `...` makes the key required.
+      doc: One sentence with the unit and why the default is what it is.
+      least: Smallest allowed number.
+      most: Largest allowed number.
+      choices: All allowed texts.
+    """
+    meaning = {_META: SettingMetadata(doc, least, most, choices)}
+    if default is ...:
+        return field(metadata=meaning)
+    return field(default=default, metadata=meaning)
+
+
+def table(cls: type[_T], doc: str) -> Any:
+    """A nested table; absent keys take their defaults.
+
+    Args:
+      cls: Its settings class.
+      doc: One sentence.
+    """
+    return field(default_factory=cls, metadata={_META: SettingMetadata(doc)})
+
+
+def load_settings(cls: type[_T], text: str, file: str) -> _T:
+    """Reads a TOML document.
+
+    Args:
+      cls: The settings class.
+      text: The document.
+      file: Its name, for messages.
+
+    Raises:
+      ConfigError: Naming file, key and bound.
+    """
+    try:
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"not TOML: {error}", file=file) from error
+    return _build(cls, document, file, "")
+
+
+def _build(cls: type[_T], document: dict[str, Any], file: str, prefix: str) -> _T:
+    kinds = get_type_hints(cls)
+    known = [entry.name for entry in _entries(cls)]
+    for key in document:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"keys: {known}"
+            raise ConfigError(f"unknown key; {hint}", file=file, key=prefix + key)
+    values: dict[str, Any] = {}
+    for entry in _entries(cls):
+        key = prefix + entry.name
+        kind = kinds[entry.name]
+        if is_dataclass(kind):
+            raw = document.get(entry.name, {})
+            if not isinstance(raw, dict):
+                raise ConfigError("expected a table", file=file, key=key)
+            values[entry.name] = _build(_class(kind), raw, file, key + ".")
+        elif entry.name in document:
+            meaning = entry.metadata[_META]
+            raw = document[entry.name]
+            values[entry.name] = _value(kind, raw, meaning, file, key)
+        elif entry.default is MISSING and entry.default_factory is MISSING:
+            raise ConfigError("missing; it has no default", file=file, key=key)
+    return cls(**values)
+
+
+def _class(kind: Any) -> type[Any]:
+    assert isinstance(kind, type)
+    return kind
+
+
+def _entries(cls: type[Any]) -> Iterator[Any]:
+    return (entry for entry in fields(cls) if _META in entry.metadata)
+
+
+def _value(kind: Any, raw: Any, meaning: SettingMetadata, file: str, key: str) -> Any:
+    if kind == tuple[str, ...]:
+        if not isinstance(raw, list) or not all(isinstance(i, str) for i in raw):
+            raise ConfigError("expected a list of texts", file=file, key=key)
+        return tuple(raw)
+    if kind is float and type(raw) is int and abs(raw) <= _EXACT_MAX:
+        raw = float(raw)
+    if type(raw) is not kind or (kind is float and not math.isfinite(raw)):
+        raise ConfigError(f"expected {_KINDS[kind]}", file=file, key=key)
+    if meaning.choices and raw not in meaning.choices:
+        raise ConfigError(f"expected {meaning.bounds()}", file=file, key=key)
+    too_low = meaning.least is not None and not raw >= meaning.least
+    too_high = meaning.most is not None and not raw <= meaning.most
+    if too_low or too_high:
+        raise ConfigError(f"{raw} is not {meaning.bounds()}", file=file, key=key)
+    return raw
+
+
+def sample(cls: type[Any], values: dict[str, Any] | None = None) -> str:
+    """A commented TOML document with every key of a settings class.
+
+    Args:
+      cls: The settings class.
+      values: By dotted key, what to write instead of a default.
+    """
+    return "\n".join(_sample_lines(cls, values or {}, "")) + "\n"
+
+
+def _sample_lines(cls: type[Any], values: dict[str, Any], prefix: str) -> list[str]:
+    kinds = get_type_hints(cls)
+    lines: list[str] = []
+    tables: list[str] = []
+    for entry in _entries(cls):
+        meaning: SettingMetadata = entry.metadata[_META]
+        key = prefix + entry.name
+        if is_dataclass(kinds[entry.name]):
+            tables += ["", f"# {meaning.doc}", f"[{key}]"]
+            tables += _sample_lines(_class(kinds[entry.name]), values, key + ".")
+            continue
+        bounds = meaning.bounds()
+        lines.append(f"# {meaning.doc}" + (f" ({bounds})" if bounds else ""))
+        if key in values or entry.default is not MISSING:
+            shown = values.get(key, entry.default)
+            lines.append(f"{entry.name} = {_toml(shown)}")
+        else:
+            lines.append(f"# {entry.name} =   # required")
+    return lines + tables
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, str):
+        # A JSON text is a TOML text but for one character.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)

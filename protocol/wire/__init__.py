@@ -1,0 +1,1 @@
+"""Messages on MQTT: topics, signed envelopes, their bodies, chunks."""

@@ -1,0 +1,361 @@
+"""The bodies of envelopes, and the few structures that carry their own proof.
+
+One structure per message, its codec beside it under the same name in capitals. What
+each is for, in the order of an update's life: `CheckIn` and `Lease`, `Contribution`
+inside an `Upload`, `Accepted` or `Refused`, `FinalityProof`.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from starling.protocol.crypto.sealed_blob import BLOB_BYTES_MAX
+from starling.protocol.errors import ProtocolError
+from starling.protocol.ids import (
+    DEVICE_ID_BYTES,
+    DIGEST_BYTES,
+    KEY_BYTES,
+    DeviceId,
+    Digest,
+    PublicKey,
+    TaskId,
+    Version,
+)
+from starling.protocol.learning.task import PLEDGE_MAX
+from starling.protocol.schema.msgpack_codec import (
+    binary,
+    exactly,
+    many,
+    structure,
+    text,
+    uint,
+)
+from starling.protocol.wire.envelope import ENVELOPE, Envelope
+
+PPM = 10**6
+TASKS_MAX = 1 << 16
+_TASK = uint(TASKS_MAX)
+_DIGEST = exactly(DIGEST_BYTES)
+_DEVICE = exactly(DEVICE_ID_BYTES)
+
+
+class DevicePhase(IntEnum):
+    """A board's retained state, as Homie 5 names them."""
+
+    INIT = 0
+    READY = 1
+    TRAINING = 2
+    SLEEPING = 3
+    DISCONNECTED = 4
+    LOST = 5
+
+
+@dataclass(frozen=True)
+class DeviceState:
+    """What a board shows of itself; LOST is its last will.
+
+    Attributes:
+      phase: `DevicePhase`.
+      boot: Counts the agent's starts.
+      version: Version of the model it holds.
+      epsilon_micro: Privacy spent by its data set, over all tasks.
+    """
+
+    phase: int
+    boot: int
+    version: int
+    epsilon_micro: int
+
+
+DEVICE_STATE = structure(
+    DeviceState, 64, uint(max(DevicePhase)), uint(), uint(), uint()
+)
+
+
+@dataclass(frozen=True)
+class CoordinatorOnlineState:
+    """What a coordinator shows of itself.
+
+    Attributes:
+      online: 1, or 0 as its last will.
+      height: Height of its chain.
+    """
+
+    online: int
+    height: int
+
+
+COORDINATOR_STATE = structure(CoordinatorOnlineState, 32, uint(1), uint())
+
+
+@dataclass(frozen=True)
+class CheckIn:
+    """A board is ready to train and says how well placed it is.
+
+    Nothing here depends on the data: resources, timeliness and remaining budget are in
+    parts per million, the size is a pledge made once, and `asks` says who is to send
+    the board's `BoardStatement`, as `protocol.chain.board_statement.StatementRequest`
+    numbers it.
+    """
+
+    task: TaskId
+    version: Version
+    resources_ppm: int
+    timeliness_ppm: int
+    budget_ppm: int
+    pledge: int
+    asks: int = 0
+
+
+CHECK_IN = structure(
+    CheckIn,
+    64,
+    _TASK,
+    uint(),
+    uint(PPM),
+    uint(PPM),
+    uint(PPM),
+    uint(PLEDGE_MAX, 1),
+    uint(2),
+)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A coordinator lets one board send one update.
+
+    Attributes:
+      device: Whose lease it is.
+      task: For which task.
+      version: Base version that the update must have.
+      number: The grantor's running number.
+      duration_s: After which the grantor gives the place to another board; measured on
+        the grantor's monotonic clock, so that it is a matter of liveness only.
+    """
+
+    device: DeviceId
+    task: TaskId
+    version: Version
+    number: int
+    duration_s: int
+
+
+LEASE = structure(Lease, 96, _DEVICE, _TASK, uint(), uint(), uint(1 << 24))
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What a board signs of its update: the body of an UPDATE transaction.
+
+    Attributes:
+      task: Which task.
+      version: Base version; a board signs one contribution per task and base version.
+      codec: How the vector is encoded.
+      pledge: Size that the board pledged; its weight.
+      mechanism: Number of the privacy mechanism.
+      charge: Privacy charge, in the units of `protocol.privacy.gaussian_dp`.
+      blob: H of the sealed blob.
+      commitment: H of content key and plaintext; see `protocol.crypto.sealed_blob`.
+      paid: All that the board's ledger states for this chain, this charge included.
+    """
+
+    task: TaskId
+    version: Version
+    codec: int
+    pledge: int
+    mechanism: int
+    charge: int
+    blob: Digest
+    commitment: Digest
+    paid: int = 0
+
+
+CONTRIBUTION = structure(
+    Contribution,
+    144,
+    _TASK,
+    uint(),
+    uint(255),
+    uint(PLEDGE_MAX, 1),
+    uint(255),
+    uint(),
+    _DIGEST,
+    _DIGEST,
+    uint(),
+)
+
+
+@dataclass(frozen=True)
+class Forfeit:
+    """A board paid for a base version and has lost its update: it makes no other.
+
+    Attributes:
+      task: Which task.
+      version: The base version; the task's head.
+      charge: What it paid, in the units of `protocol.privacy.gaussian_dp`.
+      paid: As in `Contribution`.
+    """
+
+    task: TaskId
+    version: Version
+    charge: int
+    paid: int = 0
+
+
+FORFEIT = structure(Forfeit, 64, _TASK, uint(), uint(), uint())
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a board sends in chunks: the signed update, the lease, the sealed vector."""
+
+    update: Envelope
+    lease: Envelope
+    blob: bytes
+
+
+UPLOAD_BYTES_MAX = BLOB_BYTES_MAX + 64 * 1024
+UPLOAD = structure(
+    Upload, UPLOAD_BYTES_MAX, ENVELOPE.schema, ENVELOPE.schema, binary(BLOB_BYTES_MAX)
+)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A coordinator's durable receipt: it holds the update and has written it down.
+
+    Attributes:
+      update: Id of the UPDATE envelope.
+    """
+
+    update: Digest
+
+
+ACCEPTED = structure(Accepted, 64, _DIGEST)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A coordinator does not take something; it deletes nothing at the board.
+
+    Attributes:
+      subject: Id of the refused envelope, or H of bytes that were none.
+      reason: `protocol.errors.Reason`.
+      retry_after_s: When it makes sense to try again; 0 for never.
+      detail: For the log.
+    """
+
+    subject: Digest
+    reason: int
+    retry_after_s: int
+    detail: str
+
+
+REFUSED_DETAIL_MAX = 200
+NAME_BYTES_MAX = 64
+"""Of a coordinator's name."""
+"""In UTF-8 bytes."""
+REFUSED = structure(
+    Refused, 512, _DIGEST, uint(255), uint(1 << 24), text(REFUSED_DETAIL_MAX)
+)
+
+
+def refusal(subject: Digest, error: ProtocolError, retry_after_s: int = 0) -> Refused:
+    """The refusal that tells a sender of an error, its text made fit for the wire."""
+    shown = "".join(sign if sign.isprintable() else "?" for sign in str(error))
+    detail = shown.encode()[:REFUSED_DETAIL_MAX].decode(errors="ignore")
+    return Refused(subject, int(error.reason), retry_after_s, detail)
+
+
+@dataclass(frozen=True)
+class ChunkRequest:
+    """A board asks for chunks of a model or a bundle, at its own pace.
+
+    Attributes:
+      digest: Which whole.
+      indices: Which chunks.
+    """
+
+    digest: Digest
+    indices: tuple[int, ...]
+
+
+CHUNK_REQUEST_MAX = 16
+CHUNK_REQUEST = structure(
+    ChunkRequest, 256, _DIGEST, many(uint(1 << 20), CHUNK_REQUEST_MAX, 1)
+)
+
+
+@dataclass(frozen=True)
+class Register:
+    """An operator admits a board.
+
+    Attributes:
+      device: The board's first public key.
+    """
+
+    device: PublicKey
+
+
+REGISTER = structure(Register, 64, exactly(KEY_BYTES))
+
+
+@dataclass(frozen=True)
+class Revoke:
+    """An operator excludes a board from now on."""
+
+    device: DeviceId
+
+
+REVOKE = structure(Revoke, 32, _DEVICE)
+
+
+@dataclass(frozen=True)
+class Attest:
+    """A coordinator recomputed a job and got this digest.
+
+    Attributes:
+      task: Which task.
+      version: Which version the job builds.
+      digest: `protocol.learning.task.version_digest` of what it computed.
+    """
+
+    task: TaskId
+    version: Version
+    digest: Digest
+
+
+ATTEST = structure(Attest, 64, _TASK, uint(), _DIGEST)
+
+
+@dataclass(frozen=True)
+class Present:
+    """A coordinator that missed its turn to propose takes its turns again.
+
+    Attributes:
+      missed: Height at which it missed its turn last.
+    """
+
+    missed: int
+
+
+PRESENT = structure(Present, 16, uint(least=1))
+
+
+@dataclass(frozen=True)
+class LearnerChange:
+    """An operator lets somebody read and ask who is to decide later, or no longer.
+
+    Attributes:
+      admitted: 1 from now on, 0 no longer.
+      public: The key that it is to decide with.
+      name: For people.
+    """
+
+    admitted: int
+    public: PublicKey
+    name: str
+
+
+LEARNER = structure(
+    LearnerChange, 128, uint(1), exactly(KEY_BYTES), text(NAME_BYTES_MAX)
+)

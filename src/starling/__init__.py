@@ -1,0 +1,1 @@
+"""Boards train one model together; their data stays on them."""

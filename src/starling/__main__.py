@@ -1,0 +1,108 @@
+"""The `starling` command: one word picks the part, and only that part is imported."""
+
+import importlib
+import os
+import sys
+from types import ModuleType
+
+from starling.protocol.errors import (
+    EXIT_CONFIG,
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_USAGE,
+    ConfigError,
+    FederationError,
+)
+
+COMMANDS = {
+    "agent": ("starling.agent.cli", "the service on a board: init, enrol, run, status"),
+    "broker": (
+        "starling.broker.cli",
+        "a Mosquitto broker with the fleet's certificates",
+    ),
+    "coordinator": (
+        "starling.coordinator.cli.coordinator_command",
+        "admit boards and updates, keep the chain",
+    ),
+    "compile": ("starling.compiler.cli", "turn an ONNX model into a training bundle"),
+    "chain": (
+        "starling.coordinator.cli.chain_command",
+        "show and verify a chain offline",
+    ),
+    "fleet": ("starling.fleet.cli", "a whole fleet on this machine"),
+}
+_EXTRAS = {"compile": "compiler", "chain": "coordinator"}
+_INTERRUPTED = 130
+
+
+def usage() -> str:
+    """The text of `starling --help`."""
+    rows = "\n".join(f"  {name:<12} {text}" for name, (_, text) in COMMANDS.items())
+    return (
+        "usage: starling COMMAND ...\n\n"
+        f"{rows}\n\n"
+        "examples:\n"
+        "  starling fleet run --devices 10 --buffer 4 --data digits\n"
+        "  starling compile model.onnx --loss cross-entropy --out bundle/\n"
+        "  starling chain verify --home DIR\n\n"
+        "`starling COMMAND --help` says more.\n"
+        "exit status: 0 done, 1 failed, 2 usage, 78 configuration\n"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+      0 done, 1 failed, 2 usage, 78 configuration, 130 interrupted.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output has gone, which is its right. What is still buffered
+        # goes nowhere, so that flushing it at exit does not fail a second time.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return code
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words:
+        sys.stderr.write(usage())
+        return EXIT_USAGE
+    if words[0] in {"-h", "--help"}:
+        sys.stdout.write(usage())
+        return EXIT_DONE
+    if words[0] not in COMMANDS:
+        sys.stderr.write(f"starling: no command {words[0]!r}\n\n{usage()}")
+        return EXIT_USAGE
+    return _run(words)
+
+
+def _run(words: list[str]) -> int:
+    try:
+        command: ModuleType = importlib.import_module(COMMANDS[words[0]][0])
+        code: int = command.main(words[1:])
+    except ModuleNotFoundError as error:
+        # A command may import its heavy parts late; either way an extra is missing.
+        extra = _EXTRAS.get(words[0], words[0])
+        sys.stderr.write(
+            f"starling {words[0]}: the package {error.name!r} is missing; "
+            f"in a checkout run: pip install '.[{extra}]'\n"
+        )
+        return EXIT_FAILED
+    except ConfigError as error:
+        sys.stderr.write(f"starling {words[0]}: {error}\n")
+        return EXIT_CONFIG
+    except FederationError as error:
+        sys.stderr.write(f"starling {words[0]}: {error}\n")
+        return EXIT_FAILED
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

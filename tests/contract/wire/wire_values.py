@@ -1,0 +1,353 @@
+"""Strategies for the values of every structure."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from starling.protocol.chain import (
+    blocks,
+    board_statement,
+    credit_policy,
+    evidence,
+    genesis,
+    governance,
+    key_rotation,
+    light_client,
+    payments,
+    update_scores,
+)
+from starling.protocol.crypto import merkle, sealed_blob, state_tree
+from starling.protocol.learning import task
+from starling.protocol.schema.msgpack_codec import UINT_MAX
+from starling.protocol.wire import chunks, envelope, message_bodies
+
+digests = st.binary(min_size=32, max_size=32)
+signatures = st.binary(min_size=64, max_size=64)
+_devices = st.binary(min_size=16, max_size=16)
+counts = st.one_of(st.integers(0, 300), st.integers(0, UINT_MAX))
+heights = st.integers(1, UINT_MAX)
+names = st.text(st.characters(categories=["L", "N", "P"]), max_size=16)
+
+
+def upto(most: int, least: int = 0) -> SearchStrategy[int]:
+    """Integers of a field with bounds."""
+    return st.integers(least, most)
+
+
+def tuples(
+    items: SearchStrategy[Any], most: int, least: int = 0
+) -> SearchStrategy[tuple[Any, ...]]:
+    """Tuples of a repeated field."""
+    return st.lists(items, min_size=least, max_size=most).map(tuple)
+
+
+def wire_values() -> SearchStrategy[Any]:
+    """Anything that the wire can carry, structure or not."""
+    leaves = st.one_of(
+        st.none(), st.integers(-5, 300), st.binary(max_size=40), names, digests
+    )
+    return st.recursive(leaves, lambda inner: st.lists(inner, max_size=4), max_leaves=8)
+
+
+_envelopes = st.builds(
+    envelope.Envelope,
+    st.just(envelope.ENVELOPE_VERSION),
+    upto(255),
+    digests,
+    counts,
+    st.binary(max_size=80),
+    signatures,
+)
+_sealed = st.builds(
+    sealed_blob.SealedBlob,
+    digests,
+    tuples(st.binary(min_size=56, max_size=56), 4, 1),
+    st.binary(min_size=16, max_size=80),
+)
+_chunks = st.binary(min_size=1, max_size=80).map(lambda whole: chunks.split(whole)[0])
+_models = st.builds(task.ModelDigests, *(5 * [digests]))
+_training = st.builds(
+    task.TrainingPolicy, upto(1), upto(1000, 1), upto(1 << 16, 1), upto(1 << 32)
+)
+_privacy = st.builds(
+    task.PrivacyPolicy,
+    upto(255),
+    upto(1 << 40, 1),
+    upto(1 << 40, 1),
+    upto(1 << 40, 1),
+    upto(task.E12 - 1, 1),
+    upto(1 << 20, 1),
+)
+_aggregation = st.builds(
+    task.AggregationPolicy,
+    st.just(0),
+    upto(32, 1),
+    upto(1 << 24),
+    upto(task.Q16 - 1),
+    upto(task.Q16 - 1),
+    tuples(upto(task.Q15, 1), 64, 1),
+    upto(1 << 20, 32),
+    upto(1 << 20, 1),
+    upto(1 << 60, 1),
+    upto(1 << 20),
+)
+_tasks = st.builds(
+    task.TaskSpec,
+    names,
+    digests,
+    upto(1 << 28, 1),
+    upto(task.DIMENSION_MAX, 1),
+    upto(255),
+    _models,
+    _training,
+    _privacy,
+    _aggregation,
+    st.sets(upto(task.PLEDGE_MAX, 1), min_size=1, max_size=20).map(
+        lambda sizes: tuple(sorted(sizes))
+    ),
+    counts,
+)
+_tasks_no = upto(message_bodies.TASKS_MAX)
+_validators = st.builds(genesis.Validator, digests, digests, names)
+_sets = st.lists(
+    _validators, min_size=1, max_size=5, unique_by=lambda member: member.public
+).map(
+    lambda members: genesis.ValidatorSet(
+        tuple(sorted(members, key=lambda member: member.public))
+    )
+)
+_genesis = st.builds(
+    genesis.Genesis,
+    st.just(genesis.FORMAT_VERSION),
+    st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True),
+    counts,
+    st.just(0),
+    _sets,
+    tuples(digests, 3, 1),
+    upto(86400, 1),
+    st.builds(credit_policy.CreditPolicy, upto(credit_policy.CREDITS_MAX)),
+)
+_headers = st.builds(
+    blocks.Header,
+    st.just(genesis.FORMAT_VERSION),
+    digests,
+    heights,
+    upto(blocks.TIME_MS_MAX),
+    *(6 * [digests]),
+    upto(genesis.VALIDATORS_MAX - 1),
+)
+_certificates = st.builds(
+    blocks.Certificate,
+    heights,
+    upto(blocks.ROUND_MAX),
+    digests,
+    upto((1 << genesis.VALIDATORS_MAX) - 1),
+    tuples(signatures, 4, 1),
+    tuples(counts, 4, 1),
+)
+_scores = tuples(upto(message_bodies.PPM, -message_bodies.PPM), 12, 1)
+_approvals = st.lists(
+    st.builds(governance.Approval, digests, signatures),
+    max_size=4,
+    unique_by=lambda approval: approval.validator,
+).map(lambda given: tuple(sorted(given, key=lambda approval: approval.validator)))
+_proofs = st.builds(
+    state_tree.StateProof,
+    st.binary(min_size=1, max_size=40),
+    st.binary(max_size=80),
+    upto(1 << 40),
+    upto(1 << 40),
+    tuples(digests, 12),
+)
+
+_handovers = st.builds(
+    light_client.ValidatorSetTransition, _headers, _certificates, _sets
+)
+
+VALUES: dict[str, SearchStrategy[Any]] = {
+    "ENVELOPE": _envelopes,
+    "SEALED": _sealed,
+    "CHUNK": _chunks,
+    "MODEL_DIGESTS": _models,
+    "TASK": _tasks,
+    "DEVICE_STATE": st.builds(
+        message_bodies.DeviceState, upto(5), counts, counts, counts
+    ),
+    "COORDINATOR_STATE": st.builds(
+        message_bodies.CoordinatorOnlineState, upto(1), counts
+    ),
+    "CHECK_IN": st.builds(
+        message_bodies.CheckIn,
+        _tasks_no,
+        counts,
+        *(3 * [upto(message_bodies.PPM)]),
+        upto(task.PLEDGE_MAX, 1),
+        upto(2),
+    ),
+    "LEASE": st.builds(
+        message_bodies.Lease,
+        st.binary(min_size=16, max_size=16),
+        _tasks_no,
+        counts,
+        counts,
+        upto(1 << 24),
+    ),
+    "CONTRIBUTION": st.builds(
+        message_bodies.Contribution,
+        _tasks_no,
+        counts,
+        upto(255),
+        upto(task.PLEDGE_MAX, 1),
+        upto(255),
+        counts,
+        digests,
+        digests,
+        counts,
+    ),
+    "UPLOAD": st.builds(
+        message_bodies.Upload, _envelopes, _envelopes, st.binary(max_size=80)
+    ),
+    "ACCEPTED": st.builds(message_bodies.Accepted, digests),
+    "REFUSED": st.builds(
+        message_bodies.Refused, digests, upto(255), upto(1 << 24), names
+    ),
+    "CHUNK_REQUEST": st.builds(
+        message_bodies.ChunkRequest,
+        digests,
+        tuples(upto(1 << 20), message_bodies.CHUNK_REQUEST_MAX, 1),
+    ),
+    "REGISTER": st.builds(message_bodies.Register, digests),
+    "LEARNER": st.builds(message_bodies.LearnerChange, upto(1), digests, names),
+    "REVOKE": st.builds(message_bodies.Revoke, st.binary(min_size=16, max_size=16)),
+    "ATTEST": st.builds(message_bodies.Attest, _tasks_no, counts, digests),
+    "EVIDENCE": st.builds(
+        evidence.Evidence,
+        upto(4, 1),
+        st.binary(max_size=300),
+        st.binary(max_size=300),
+    ),
+    "SHOWN_BOXES": st.builds(
+        evidence.ShownBoxes,
+        heights,
+        digests,
+        digests,
+        digests,
+        digests,
+        tuples(st.binary(min_size=56, max_size=56), 4, 1),
+        digests,
+    ),
+    "ROTATE": st.builds(
+        key_rotation.Rotate, st.binary(min_size=16, max_size=16), digests, signatures
+    ),
+    "MOTION": st.builds(
+        governance.GovernanceProposal,
+        upto(255),
+        counts,
+        heights,
+        upto(1 << 40),
+        st.binary(max_size=80),
+        _approvals,
+    ),
+    "OPERATOR_CHANGE": st.builds(governance.OperatorChange, upto(1), digests),
+    "PRESENT": st.builds(message_bodies.Present, st.integers(1, 1 << 40)),
+    "VALIDATOR_CHANGE": st.builds(governance.ValidatorChange, _validators, st.none())
+    | st.builds(governance.ValidatorChange, st.none(), digests),
+    "PARAMETER_CHANGE": st.builds(
+        governance.ParameterChange, upto(255), counts, heights
+    ),
+    "UPGRADE_CHANGE": st.builds(governance.UpgradeChange, upto(1 << 16), heights),
+    "FUND": st.builds(
+        credit_policy.Fund, _tasks_no, upto(credit_policy.CREDITS_MAX, 1)
+    ),
+    "TRANSFER": st.builds(
+        credit_policy.Transfer, _devices, upto(credit_policy.CREDITS_MAX, 1)
+    ),
+    "UNJAIL": st.builds(credit_policy.Unjail, _devices),
+    "RELEASE": st.builds(credit_policy.DepositRefund, _devices),
+    "SCORE": st.builds(update_scores.Score, _tasks_no, counts, _scores),
+    "SCORES": st.builds(update_scores.Scores, counts, counts, upto(32, 1), _scores),
+    "PAYMENTS": st.builds(
+        payments.Payments,
+        tuples(
+            st.builds(payments.Payment, _devices, upto(credit_policy.CREDITS_MAX)), 5, 1
+        ),
+    ),
+    "FORFEIT": st.builds(message_bodies.Forfeit, _tasks_no, counts, counts, counts),
+    "VALIDATOR_SET": _sets,
+    "GENESIS": _genesis,
+    "HEADER": _headers,
+    "BLOCK": st.builds(blocks.Block, _headers, tuples(st.binary(max_size=40), 5)),
+    "VOTE": st.builds(
+        blocks.Vote,
+        upto(2, 1),
+        heights,
+        upto(blocks.ROUND_MAX),
+        st.none() | digests,
+        counts,
+        upto(genesis.VALIDATORS_MAX - 1),
+        signatures,
+    ),
+    "CERTIFICATE": _certificates,
+    "PROPOSAL": st.builds(
+        blocks.Proposal,
+        heights,
+        upto(blocks.ROUND_MAX),
+        upto(blocks.ROUND_MAX),
+        digests,
+        upto(genesis.VALIDATORS_MAX - 1),
+        signatures,
+        st.binary(max_size=80),
+        st.none() | _certificates,
+        st.none() | _certificates,
+    ),
+    "STATE_PROOF": _proofs,
+    "TRUSTED": st.builds(
+        light_client.TrustedState,
+        digests,
+        upto(1),
+        counts,
+        _sets,
+        st.none() | st.builds(light_client.CertifiedHeader, _headers, _certificates),
+        st.none() | _sets,
+        counts,
+    ),
+    "HANDOVER": _handovers,
+    "MANIFEST": st.builds(
+        light_client.ModelManifest,
+        _tasks_no,
+        counts,
+        _models,
+        _headers,
+        _certificates,
+        _proofs,
+        _proofs,
+        tuples(_handovers, 2),
+    ),
+    "BOARD": st.builds(
+        board_statement.BoardRecord,
+        st.binary(min_size=32, max_size=32),
+        _devices,
+        *(4 * [counts]),
+        upto(key_rotation.ROTATIONS_MAX),
+        *(3 * [counts]),
+    ),
+    "PROGRESS": st.builds(board_statement.TaskProgress, *(4 * [counts])),
+    "STATEMENT": st.builds(
+        board_statement.BoardStatement,
+        digests,
+        _headers,
+        _certificates,
+        _proofs,
+        _proofs,
+    ),
+    "FINAL": st.builds(
+        light_client.FinalityProof,
+        _envelopes,
+        _headers,
+        _certificates,
+        upto(1 << 20),
+        upto(1 << 20, 1),
+        tuples(digests, merkle.PATH_MAX),
+    ),
+}

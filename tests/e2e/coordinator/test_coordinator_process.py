@@ -1,0 +1,516 @@
+"""A real coordinator process behind a real broker, killed where it hurts."""
+
+import json
+import os
+import queue
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from starling.broker.backoff import BackoffPolicy
+from starling.broker.link_events import (
+    LinkSettings,
+    MessageArrived,
+    MqttMessage,
+    TlsFiles,
+)
+from starling.broker.runtime.broker_home import BrokerHome
+from starling.broker.runtime.tls_key import write_tls_key
+from starling.compiler import compile_model, write_bundle
+from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.protocol.chain.enrolment import admission_from_json, request_enrolment
+from starling.protocol.chain.genesis import Genesis
+from starling.protocol.chain.light_client import FINAL, MANIFEST, ModelManifest, pin
+from starling.protocol.crypto.keys import SigningKey
+from starling.protocol.crypto.sealed_blob import ENTROPY_BYTES, blob_digest, seal
+from starling.protocol.errors import EXIT_CONFIG, TransportError
+from starling.protocol.ids import TaskId, Version, device_name
+from starling.protocol.wire.chunks import CHUNK, split
+from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind, sign
+from starling.protocol.wire.message_bodies import (
+    ACCEPTED,
+    CHECK_IN,
+    CONTRIBUTION,
+    LEASE,
+    UPLOAD,
+    CheckIn,
+    Contribution,
+    Upload,
+)
+from starling.protocol.wire.topics import Topics
+from tests.e2e.conftest import DEADLINE_S, Broker, RecordedLink
+from tests.unit.compiler.small_models import build, node
+
+pytestmark = pytest.mark.e2e
+
+FLEET = "test"
+RESEND_S = 2.0
+DIMENSION = 6
+PLEDGE = 16
+TASK = """
+name = "tiny"
+buffer = 2
+leases = 4
+codec = "float32"
+momentum = 0.0
+average = 0.0
+pledge_least = 16
+pledge_most = 16
+[training]
+mode = "gradient"
+[privacy]
+mechanism = "none"
+"""
+
+
+def write_line(folder: Path) -> None:
+    """Writes the bundle of a line through the origin, of which all weights are 0."""
+    weights = {"w": np.zeros((DIMENSION, 1), np.float32)}
+    model = build([node("MatMul", ["x", "w"], ["out"])], weights, (DIMENSION,), (1,))
+    write_bundle(compile_model(model, loss="mse"), folder)
+
+
+def starling(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "starling", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def done(*words: str | Path) -> str:
+    result = starling(*words)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+class Coordinator:
+    """A coordinator's folder and, between `start` and `kill`, its process."""
+
+    def __init__(self, home: Path, broker: BrokerHome) -> None:
+        self.home = home
+        self.broker = broker
+        self.log = home.parent / "coordinator.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "starling", "coordinator", "run"]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--home", str(self.home)], stderr=log
+            )
+
+    def end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(DEADLINE_S)
+
+    def status(self) -> dict[str, object]:
+        text = (self.home / "status.json").read_text()
+        document: dict[str, object] = json.loads(text)
+        return document
+
+
+class ScriptedBoard:
+    """A board that holds no model: it speaks the protocol and keeps what it heard."""
+
+    def __init__(self, number: int, coordinator: Coordinator) -> None:
+        folder = coordinator.home.parent / f"board{number}"
+        folder.mkdir()
+        self.key = SigningKey(number.to_bytes(32))
+        self.name = device_name(self.key.identity)
+        tls_key = write_tls_key(folder / "tls.key", os.urandom(32))
+        request = folder / "request.json"
+        request.write_text(request_enrolment(self.key, tls_key).to_json())
+        out = folder / "admission.json"
+        done(
+            *("coordinator", "admit", request),
+            *("--out", out, "--home", coordinator.home),
+        )
+        admission = admission_from_json(out.read_text())
+        self.genesis: Genesis = admission.genesis
+        (folder / "ca.pem").write_text(admission.ca_pem)
+        (folder / "tls.pem").write_text(admission.certificate_pem)
+        self.topics = Topics(FLEET)
+        self.counter = 0
+        self.newest: ModelManifest | None = None
+        self.link = RecordedLink(
+            LinkSettings(
+                admission.broker_host,
+                admission.broker_port,
+                self.name,
+                TlsFiles(folder / "ca.pem", folder / "tls.pem", folder / "tls.key"),
+                subscriptions=self.topics.board_filters(self.name),
+                backoff=BackoffPolicy(first_s=0.05, most_s=0.2),
+            )
+        )
+
+    def sign(self, kind: MessageKind, body: bytes) -> Envelope:
+        self.counter += 1
+        chain_id = self.genesis.chain_id()
+        return sign(self.key, chain_id, kind, self.counter, body)
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Publishes as soon as there is a connection."""
+        deadline_s = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                self.link.link.publish(MqttMessage(topic, payload))
+            except TransportError:
+                assert time.monotonic() < deadline_s
+                time.sleep(0.02)
+            else:
+                return
+
+    def hear(
+        self, kind: MessageKind, condition: Callable[[Envelope], bool]
+    ) -> Envelope:
+        """The next envelope of a kind for this board."""
+        found: list[Envelope] = []
+
+        def fits(event: MessageArrived) -> bool:
+            self._take(event)
+            if event.topic != self.topics.down(self.name):
+                return False
+            found[:] = [ENVELOPE.unpack(event.payload)]
+            return found[0].kind == kind and condition(found[0])
+
+        self.link.wait(MessageArrived, fits)
+        return found[0]
+
+    def lease(self, version: int) -> Envelope:
+        """Checks in, again if need be, until it has a lease."""
+        body = CHECK_IN.pack(CheckIn(TaskId(0), Version(version), 0, 0, 0, PLEDGE))
+        topic = self.topics.say(self.name)
+        self.publish(topic, ENVELOPE.pack(self.sign(MessageKind.CHECK_IN, body)))
+        return self.hear(
+            MessageKind.LEASE, lambda heard: LEASE.unpack(heard.body).version == version
+        )
+
+    def make(self, lease: Envelope, values: list[float]) -> Upload:
+        vector = np.array(values, "<f4").tobytes()
+        recipients = [one.sealing for one in self.genesis.validators.members]
+        blob, commitment = seal(
+            vector, recipients, os.urandom(ENTROPY_BYTES), self.key.public
+        )
+        granted = LEASE.unpack(lease.body)
+        body = Contribution(
+            granted.task,
+            granted.version,
+            0,
+            PLEDGE,
+            0,
+            0,
+            blob_digest(blob),
+            commitment,
+        )
+        return Upload(
+            self.sign(MessageKind.UPDATE, CONTRIBUTION.pack(body)), lease, blob
+        )
+
+    def send(self, upload: Upload) -> None:
+        for chunk in split(UPLOAD.pack(upload)):
+            self.publish(self.topics.up(self.name), CHUNK.pack(chunk))
+
+    def deliver(self, upload: Upload) -> None:
+        """Sends an upload, again and again as a board does, until it is accepted."""
+        deadline_s = time.monotonic() + 2 * DEADLINE_S
+        while time.monotonic() < deadline_s:
+            self.send(upload)
+            if self._accepted_within(RESEND_S, self.identity(upload)):
+                return
+        pytest.fail("no receipt")
+
+    def _accepted_within(self, seconds: float, identity: bytes) -> bool:
+        until_s = time.monotonic() + seconds
+        while (left_s := until_s - time.monotonic()) > 0:
+            try:
+                event = self.link.events.get(timeout=left_s)
+            except queue.Empty:
+                return False
+            if not isinstance(event, MessageArrived):
+                continue
+            self._take(event)
+            if event.topic == self.topics.down(self.name):
+                heard = ENVELOPE.unpack(event.payload)
+                if heard.kind == MessageKind.ACCEPTED:
+                    return ACCEPTED.unpack(heard.body).update == identity
+        return False
+
+    def identity(self, upload: Upload) -> bytes:
+        return upload.update.identity(self.genesis.chain_id())
+
+    def await_receipt(self, upload: Upload) -> None:
+        identity = self.identity(upload)
+        self.hear(
+            MessageKind.ACCEPTED,
+            lambda heard: ACCEPTED.unpack(heard.body).update == identity,
+        )
+
+    def await_final(self, upload: Upload) -> None:
+        heard = self.hear(
+            MessageKind.FINAL,
+            lambda heard: FINAL.unpack(heard.body).transaction == upload.update,
+        )
+        FINAL.unpack(heard.body).check(pin(self.genesis))
+
+    def await_version(self, version: int) -> ModelManifest:
+        """The manifest of a version, checked as a board checks it."""
+
+        def has_come() -> bool:
+            return self.newest is not None and self.newest.version >= version
+
+        def fits(event: MessageArrived) -> bool:
+            self._take(event)
+            return has_come()
+
+        if not has_come():
+            self.link.wait(MessageArrived, fits)
+        assert self.newest is not None
+        self.newest.check(pin(self.genesis))
+        return self.newest
+
+    def _take(self, event: MessageArrived) -> None:
+        """Acknowledges a message, and keeps a manifest whatever is waited for."""
+        self.link.link.acknowledge(event.token)
+        if event.topic == self.topics.manifest(0):
+            self.newest = MANIFEST.unpack(event.payload)
+
+
+@pytest.fixture
+def founded(broker: Broker, tmp_path: Path) -> Coordinator:
+    home = tmp_path / "coordinator"
+    done(
+        *("coordinator", "init", "--home", home, "--fleet", FLEET),
+        *("--broker", broker.home.path, "--heartbeat", "1"),
+    )
+    return Coordinator(home, broker.home)
+
+
+@pytest.fixture
+def coordinator(
+    founded: Coordinator, broker: Broker, tmp_path: Path
+) -> Iterator[Coordinator]:
+    home = founded.home
+    broker.process.restart()
+    bundle = tmp_path / "bundle"
+    write_line(bundle)
+    (tmp_path / "task.toml").write_text(TASK)
+    done(
+        *("coordinator", "publish", "--home", home, "--bundle", bundle),
+        *("--task", tmp_path / "task.toml"),
+    )
+    yield founded
+    founded.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def idle(founded: Coordinator, broker: Broker) -> Iterator[Coordinator]:
+    """One that the broker knows, without a task."""
+    broker.process.restart()
+    yield founded
+    founded.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def boards(coordinator: Coordinator) -> Iterator[list[ScriptedBoard]]:
+    made = [ScriptedBoard(number, coordinator) for number in (1, 2)]
+    coordinator.start()
+    for board in made:
+        board.link.link.start()
+    yield made
+    for board in made:
+        board.link.link.stop(1.0)
+
+
+def values(number: float) -> list[float]:
+    return [number] + [0.0] * (DIMENSION - 1)
+
+
+def chain_updates(coordinator: Coordinator) -> list[bytes]:
+    """Ids of all UPDATE transactions of the chain, in order."""
+    store = SqliteStore.read(coordinator.home / "state" / CHAIN_FILE)
+    found: list[bytes] = []
+    for height in range(1, store.height() + 1):
+        stored = store.block(height)
+        assert stored is not None
+        for packed in stored.block.transactions:
+            envelope = ENVELOPE.unpack(packed)
+            if envelope.kind == MessageKind.UPDATE:
+                found.append(envelope.identity(store.genesis.chain_id()))
+    store.close()
+    return found
+
+
+def test_coordinator_killed_after_its_receipt_has_lost_nothing(
+    coordinator: Coordinator, boards: list[ScriptedBoard]
+) -> None:
+    boards[0].await_version(0)
+    first = boards[0].make(boards[0].lease(0), values(16.0))
+    boards[0].send(first)
+    boards[0].await_receipt(first)
+
+    coordinator.end(signal.SIGKILL)
+    coordinator.start()
+    boards[1].await_version(0)
+    second = boards[1].make(boards[1].lease(0), values(48.0))
+    boards[1].send(second)
+    boards[1].await_final(second)
+    manifest = boards[1].await_version(1)
+
+    assert manifest.version == 1
+    assert coordinator.end(signal.SIGTERM) == 0
+    expected = {boards[0].identity(first), boards[1].identity(second)}
+    assert set(chain_updates(coordinator)) == expected
+    assert len(chain_updates(coordinator)) == 2
+    assert coordinator.status()["state"] == "stopped"
+
+
+def test_coordinator_killed_again_and_again_applies_each_update_once(
+    coordinator: Coordinator, boards: list[ScriptedBoard]
+) -> None:
+    rng = random.Random(7)
+    sent = []
+    for version in range(4):
+        uploads = []
+        for board in boards:
+            board.await_version(version)
+            upload = board.make(board.lease(version), values(1.0))
+            uploads.append((board, upload))
+            board.send(upload)
+        # The moment is drawn: before, within or after the blocks that follow.
+        time.sleep(rng.random() * 0.05)
+        coordinator.end(signal.SIGKILL)
+        coordinator.start()
+        for board, upload in uploads:
+            board.deliver(upload)
+            sent.append(board.identity(upload))
+    boards[0].await_version(4)
+
+    assert coordinator.end(signal.SIGTERM) == 0
+    assert sorted(chain_updates(coordinator)) == sorted(sent)
+
+
+def test_broker_killed_the_fleet_goes_on_when_it_is_back(
+    coordinator: Coordinator, boards: list[ScriptedBoard], broker: Broker
+) -> None:
+    for board in boards:
+        board.await_version(0)
+    uploads = [(board, board.make(board.lease(0), values(1.0))) for board in boards]
+
+    broker.process.kill()
+    broker.process.start()
+    for board, upload in uploads:
+        board.deliver(upload)
+
+    assert boards[0].await_version(1).version == 1
+    assert coordinator.end(signal.SIGTERM) == 0
+
+
+def test_inbox_garbage_is_cleared_away_and_stops_nobody(
+    coordinator: Coordinator, boards: list[ScriptedBoard]
+) -> None:
+    inbox = coordinator.home / "inbox"
+    (inbox / "long.tx").write_bytes(bytes(10**5))
+    (inbox / "odd.tx").write_bytes(b"odd")
+    (inbox / "folder.tx").mkdir()
+    (inbox / "some.blob").write_bytes(b"any bytes")
+
+    boards[0].await_version(0)
+    upload = boards[0].make(boards[0].lease(0), values(1.0))
+    boards[0].send(upload)
+    boards[0].await_final(upload)
+
+    assert [entry.name for entry in inbox.iterdir()] == ["folder.tx"]
+    assert coordinator.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("port = ", "prot = ", "did you mean 'port'"),
+        (
+            "duration_s = 600",
+            "duration_s = 1",
+            "leases.duration_s: 1 is not at least 5",
+        ),
+        ('data = ""', 'data = "nothing.npz"', "nothing.npz: evaluation.data"),
+    ],
+    ids=["unknown key", "out of bounds", "missing data"],
+)
+def test_coordinator_misconfigured_says_file_key_and_bound(
+    founded: Coordinator, old: str, new: str, said: str
+) -> None:
+    file = founded.home / "coordinator.toml"
+    file.write_text(file.read_text().replace(old, new, 1))
+
+    result = starling("coordinator", "run", "--home", founded.home)
+
+    assert result.returncode == EXIT_CONFIG
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_coordinator_key_readable_by_others_does_not_start(
+    founded: Coordinator,
+) -> None:
+    (founded.home / "keys" / "signing").chmod(0o644)
+
+    result = starling("coordinator", "run", "--home", founded.home)
+
+    assert result.returncode == EXIT_CONFIG
+    assert "chmod 600" in result.stderr
+
+
+def checked(home: Path) -> tuple[int, dict[str, str]]:
+    """The exit status of `check`, and each row's verdict."""
+    result = starling("coordinator", "check", "--home", home, "--json")
+    rows = json.loads(result.stdout)["checks"]
+    return result.returncode, {row["name"]: row["verdict"] for row in rows}
+
+
+def test_check_is_well_while_it_runs_and_names_what_is_missing_after(
+    idle: Coordinator,
+) -> None:
+    status, rows = checked(idle.home)
+    assert (status, rows["status.fresh"]) == (1, "fail")
+
+    idle.start()
+    deadline_s = time.monotonic() + 4 * DEADLINE_S
+    while (found := checked(idle.home))[0]:
+        assert time.monotonic() < deadline_s, found
+    assert found[1]["process.alive"] == "ok"
+    assert found[1]["broker.rights"] == "ok"
+    (idle.home / "keys" / "signing").chmod(0o644)
+    status, rows = checked(idle.home)
+    assert (status, rows["keys.signing-private"]) == (1, "fail")
+    (idle.home / "keys" / "signing").chmod(0o600)
+
+    idle.end(signal.SIGKILL)
+    status, rows = checked(idle.home)
+    assert (status, rows["process.alive"]) == (1, "fail")
+    shown = starling("coordinator", "check", "--home", idle.home).stdout
+    assert "-> run: starling coordinator run" in shown
+
+
+def test_coordinator_whose_broker_rights_are_taken_says_so(
+    idle: Coordinator, broker: Broker
+) -> None:
+    (broker.home.path / "access").write_text("# nobody may do anything\n")
+    broker.process.reload()
+    idle.start()
+    deadline_s = time.monotonic() + 4 * DEADLINE_S
+    while checked(idle.home)[1].get("broker.rights") != "fail":
+        assert time.monotonic() < deadline_s
+    assert "0x87 not authorised" in idle.log.read_text()

@@ -1,0 +1,212 @@
+"""`starling fleet run --coordinators 4`: faults on a timeline, one chain at all."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starling.protocol.errors import EXIT_DONE
+from tests.e2e.required_mosquitto import require_mosquitto
+
+pytestmark = pytest.mark.e2e
+
+COORDINATORS = 4
+RUN_TIMEOUT_S = 240.0
+VERIFY_TIMEOUT_S = 60.0
+SHORT = (
+    "kill coordinator 2 at 10s; restart coordinator 2 at 15s; "
+    "partition 1 2 | 3 4 from 23s to 33s; coordinator 4 lies from 35s"
+)
+FULL = (
+    "kill coordinator 2 at 20s; restart coordinator 2 at 28s; "
+    "partition 1 2 | 3 4 from 30s to 45s; coordinator 4 lies from 50s"
+)
+
+
+def starling(*words: str) -> list[str]:
+    return [sys.executable, "-m", "starling", *words]
+
+
+def run_fleet(
+    folder: Path, timeline: str, time_limit_s: int, boards: int = 6, *words: str
+) -> str:
+    """Runs four coordinators and some boards to the end; what the log said."""
+    require_mosquitto()
+    asked = ["--devices", str(boards), "--buffer", "2", "--privacy", "none"]
+    asked += ["--coordinators", str(COORDINATORS), "--fault", timeline]
+    asked += ["--until-version", "100000", "--time-limit", str(time_limit_s), *words]
+    done = subprocess.run(
+        starling("fleet", "run", *asked, "--report", str(folder)),
+        capture_output=True,
+        text=True,
+        timeout=RUN_TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == EXIT_DONE, done.stderr
+    return done.stderr
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return document
+
+
+@dataclass(frozen=True)
+class Course:
+    """A run that is over.
+
+    Attributes:
+      folder: Its report and homes.
+      said: Its log.
+    """
+
+    folder: Path
+    said: str
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return read_report(self.folder)
+
+    def final_between(self, from_s: float, until_s: float) -> int:
+        times = [version["time_s"] for version in self.report["versions"]]
+        return sum(from_s < time_s < until_s for time_s in times)
+
+    def happened_s(self, what: str) -> float:
+        """When the fleet did something, which is later than planned under load."""
+        events = self.report["events"]
+        return float(next(one["time_s"] for one in events if what in one["text"]))
+
+    def first_known_between(self, from_s: float, until_s: float) -> int:
+        """Versions of which whoever knew them first knew in this time.
+
+        What was decided just before a partition, others on its side learn within it.
+        """
+        known: dict[int, int] = {}
+        for number in range(1, COORDINATORS + 1):
+            home = coordinator_home(self.folder, number)
+            document = json.loads((home / "status.json").read_text())
+            for row in document["tasks"][0]["versions"]:
+                earliest_ms = known.get(row["version"], row["time_ms"])
+                known[row["version"]] = min(earliest_ms, row["time_ms"])
+        times = [(time_ms - known[0]) / 1000 for time_ms in known.values()]
+        return sum(from_s < time_s < until_s for time_s in times)
+
+
+@pytest.fixture(
+    scope="module", params=["short", pytest.param("full", marks=pytest.mark.soak)]
+)
+def course(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Course:
+    """A run with a kill, a partition and a liar."""
+    folder = tmp_path_factory.mktemp("council")
+    if request.param == "short":
+        return Course(folder, run_fleet(folder, SHORT, 44))
+    return Course(folder, run_fleet(folder, FULL, 65))
+
+
+def coordinator_home(home: Path, number: int) -> Path:
+    name = "coordinator" if number == 1 else f"coordinator-{number}"
+    return home / "home" / name
+
+
+def test_fleet_with_one_killed_goes_on_and_it_catches_up(course: Course) -> None:
+    heights = [each["height"] for each in course.report["coordinators"]]
+    assert len(heights) == COORDINATORS
+    assert max(heights) - min(heights) <= 1
+    killed_s = course.happened_s("2 was killed")
+    restarted_s = course.happened_s("2 is started again")
+    assert course.final_between(killed_s + 1, restarted_s)
+
+
+def test_fleet_parted_in_halves_pauses_says_so_and_goes_on(course: Course) -> None:
+    from_s = course.happened_s("are cut off")
+    until_s = course.happened_s("hear each other again")
+    # Of a loaded machine whoever was killed before may still be starting: then it is on
+    # no side yet.
+    why = "no side has a quorum of 3: "
+    (pause,) = [each for each in course.report["pauses"] if why in each["why"]]
+    sides = pause["why"].removeprefix(why).split(" | ")
+    assert all(set(side.split()) in ({"1"}, {"1", "2"}, {"3", "4"}) for side in sides)
+    assert from_s - 4 < pause["from_s"] < from_s + 4
+    assert until_s < pause["until_s"]
+    assert f"{pause['why']}\n" in course.said
+    assert "finality goes on after" in course.said
+    assert not course.first_known_between(pause["from_s"] + 2.0, until_s)
+    assert course.final_between(pause["until_s"], 1000.0)
+
+
+def test_fleet_every_coordinator_s_chain_is_the_same_and_verified(
+    course: Course,
+) -> None:
+    for number in range(1, COORDINATORS + 1):
+        place = coordinator_home(course.folder, number)
+        checked = subprocess.run(
+            starling("chain", "verify", "--json", "--home", str(place)),
+            capture_output=True,
+            text=True,
+            timeout=VERIFY_TIMEOUT_S,
+            check=False,
+        )
+        assert checked.returncode == EXIT_DONE, checked.stderr
+    assert course.report["chain"]["verified"] is True
+    assert course.report["receipts"]["forked"] == []
+
+
+def test_fleet_every_receipt_of_the_boards_verifies_on_every_chain(
+    course: Course,
+) -> None:
+    receipts = course.report["receipts"]
+    assert receipts["wrong"] == []
+    assert receipts["chains"] == COORDINATORS
+    accounted = receipts["verified"] + receipts["waiting"] + receipts["stale"]
+    assert accounted == receipts["held"] > 20
+    assert f"receipts: {receipts['verified']} of {receipts['held']}" in course.said
+
+
+def test_fleet_liar_is_named(course: Course) -> None:
+    named = {tuple(each["named"]) for each in course.report["coordinators"]}
+    assert named == {("coordinator 4",)}
+    assert "coordinator 4 attested another model" in course.said
+
+
+def test_fleet_with_more_liars_than_allowed_for_says_so(tmp_path: Path) -> None:
+    lying = "coordinator 2 lies from 1s; coordinator 3 lies from 1s"
+    said = run_fleet(tmp_path, lying, 9, 3)
+    report = read_report(tmp_path)
+    assert "more liars than are allowed for: version" in said
+    assert "attested digests are split 1 4 | 2 3" in said
+    assert report["coordinators"][0]["split"]
+    assert report["receipts"]["wrong"] == []
+
+
+@pytest.mark.soak
+def test_fleet_equivocator_is_convicted_and_a_wrong_clock_harms_nothing(
+    tmp_path: Path,
+) -> None:
+    timeline = (
+        "coordinator 3 equivocates from 1s; clock of coordinator 1 jumps +3600s at 1s;"
+        "coordinator 2 delays 100ms from 1s to 3s"
+    )
+    said = run_fleet(tmp_path, timeline, 9, 3)
+    report = read_report(tmp_path)
+    convicted = {str(each["convicted"]) for each in report["coordinators"]}
+    assert convicted == {"[['coordinator 3', 'dup_vote']]"}
+    assert "coordinator 3 is convicted: dup_vote" in said
+    assert report["pauses"] == []
+    assert report["versions"][-1]["time_s"] > 5.0
+
+
+def test_fleet_on_two_brokers_learns_from_the_boards_of_both(tmp_path: Path) -> None:
+    run_fleet(tmp_path, "", 12, 4, "--brokers", "2")
+    report = read_report(tmp_path)
+    accepted = [board["updates_accepted"] for board in report["devices"]]
+    # Boards are dealt out in turn.
+    assert sum(accepted[::2]) > 0
+    assert sum(accepted[1::2]) > 0
+    assert report["receipts"]["wrong"] == []
+    assert report["receipts"]["verified"] >= 4

@@ -1,0 +1,146 @@
+"""Bugs that would let a graph, a record or a clock tell more than is charged."""
+
+from tests.mutants.mutant import Mutant
+
+_SUM = ("tests/unit/agent/training/test_sensitivity.py",)
+_RADIUS = ("tests/unit/agent/privacy/test_noise_mechanisms.py", *_SUM)
+_GRID = ("tests/unit/protocol/privacy/test_noise_grid.py",)
+_DATA = ("tests/unit/agent/trainer/test_dataset.py",)
+_CORE = ("tests/unit/agent/test_machine.py",)
+_RELEASE = ("tests/unit/agent/round/test_release_time.py",)
+_TRAINER = ("tests/contract/trainer/test_trainer_process.py",)
+_ALIKE = ("tests/contract/trainer/test_indistinguishable_boards.py",)
+
+CLIPPING = (
+    Mutant(
+        "a gradient is clipped at ten times the clip",
+        "agent/training/gradient_clipping.py",
+        "self._clip, self._bound = clip, clip.clip_q24 / Q24",
+        "self._clip, self._bound = clip, 10 * clip.clip_q24 / Q24",
+        _SUM,
+    ),
+    Mutant(
+        "a sum is rounded once, and not record by record",
+        "agent/training/gradient_clipping.py",
+        "        np.rint(row, out=row)\n",
+        "",
+        _SUM,
+    ),
+    Mutant(
+        "a record on which the engine fails stops the sum",
+        "agent/training/gradient_clipping.py",
+        "            found.skip()\n    work.mark(None)",
+        "            raise\n    work.mark(None)",
+        _SUM,
+    ),
+    Mutant(
+        "a gradient that is not finite is added",
+        "agent/training/gradient_clipping.py",
+        "        if not math.isfinite(square):",
+        "        if math.isnan(square) and self._count < 0:",
+        _SUM,
+    ),
+    Mutant(
+        "only as many records as were pledged count",
+        "agent/training/local_training.py",
+        "    found = clipped_sum(at, work, range(len(work.x)), clip)",
+        "    most = min(len(work.x), order.pledge)\n"
+        "    found = clipped_sum(at, work, range(most), clip)",
+        _SUM,
+    ),
+    Mutant(
+        "a sum is as long as it likes",
+        "agent/privacy/noise_mechanisms.py",
+        "    if squared <= most * most:",
+        "    if squared >= 0:",
+        _RADIUS,
+    ),
+    Mutant(
+        "rounding of shortened sums is not charged",
+        "protocol/privacy/noise_grid.py",
+        "math.ceil(clip_steps) + 2 * _root_up(dimension)",
+        "math.ceil(clip_steps) + _root_up(dimension)",
+        _GRID,
+    ),
+    Mutant(
+        "a trusted graph gets the whole clip",
+        "agent/training/trusted_graph_clipping.py",
+        "TRUSTED_SHARE = 1.0 - 2.0**-9",
+        "TRUSTED_SHARE = 1.0 + 2.0**-9",
+        _SUM,
+    ),
+    Mutant(
+        "data are read before they are paid for",
+        "agent/trainer/worker.py",
+        "        self._report(TrainerReportKind.READY)\n",
+        "        early = _data(job, trainer)\n"
+        "        globals()['_data'] = lambda job, trainer: early\n"
+        "        self._report(TrainerReportKind.READY)\n",
+        _TRAINER,
+    ),
+    Mutant(
+        "one bad line of a file spoils it",
+        "agent/trainer/dataset_files.py",
+        '            said.about(f"{name}: row {number}: not {width} numbers")',
+        "            raise ValueError",
+        _DATA,
+    ),
+    Mutant(
+        "a complaint holds the value",
+        "agent/trainer/dataset_files.py",
+        '            said.about(f"{name}: row {number}: not {width} numbers")',
+        '            said.about(f"{name}: row {number}: not {width}: {line!r}")',
+        _DATA,
+    ),
+    Mutant(
+        "a failure after the charge loses the update",
+        "agent/round/participation.py",
+        "    if training.running and noised and not training.empty:",
+        "    if training.running and noised and training.skipped:",
+        _CORE,
+    ),
+    Mutant(
+        "a crash at one record empties the sum",
+        "agent/round/participation.py",
+        "    if record is None or record in skipped or len(skipped) >= SKIPPED_MAX:",
+        "    if True:",
+        _CORE,
+    ),
+    Mutant(
+        "the pledge is sent as it is written, whatever is offered",
+        "agent/round/readiness.py",
+        "    return offer.spec.pledge_for(settings.pledge)",
+        "    return settings.pledge",
+        _CORE,
+    ),
+    Mutant(
+        "an update leaves when it is finished",
+        "agent/round/release_time.py",
+        "    if training is not None and turn.now_s >= training.release_s:",
+        "    if training is not None:",
+        _RELEASE,
+    ),
+    Mutant(
+        "a late update leaves at once",
+        "agent/round/release_time.py",
+        "    while turn.now_s >= at_s:",
+        "    while turn.now_s >= at_s and turn.now_s < 0:",
+        _RELEASE,
+    ),
+    Mutant(
+        "the number of records is told before the charge",
+        "agent/trainer/worker.py",
+        "        self._report(TrainerReportKind.LOADED)",
+        "        self._report(TrainerReportKind.LOADED, found=_data(job, trainer)[0].facts())",
+        _TRAINER,
+    ),
+    Mutant(
+        "a class that the model lacks stops the board",
+        "agent/trainer/worker.py",
+        "        data, said = _data(job, trainer)\n",
+        "        data, said = _data(job, trainer)\n"
+        "        if data.complaints.unusable:\n"
+        "            raise SystemExit(1)\n",
+        _ALIKE,
+    ),
+)

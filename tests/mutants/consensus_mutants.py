@@ -1,0 +1,220 @@
+"""Bugs that would void agreement or stop the chain, with the tests that must notice."""
+
+from tests.mutants.mutant import Mutant
+
+_QUORUMS = ("tests/unit/coordinator/chain/gossip/test_certificate_gossip.py",)
+_EXCHANGE = ("tests/unit/coordinator/chain/node/test_message_handlers.py",)
+_STATUSES = ("tests/unit/coordinator/chain/gossip/test_status_exchange.py",)
+_LINES = ("tests/unit/coordinator/chain/consensus/test_tendermint.py",)
+
+_SAFETY = (
+    Mutant(
+        "an older header is believed without its certificate",
+        "protocol/chain/light_client.py",
+        "        check_certificate(certificate, self.chain_id, certifiers, "
+        "self.fault_model)\n        if rival",
+        "        if header.height > self.height:\n"
+        "            check_certificate(certificate, self.chain_id, certifiers, "
+        "self.fault_model)\n        if rival",
+        ("tests/unit/protocol/chain/test_light_client.py",),
+        quick=True,
+    ),
+    Mutant(
+        "a decision for a block that we hold needs no certificate",
+        "coordinator/chain/node/message_handlers.py",
+        "    check_certificate(certificate, party.chain_id, validators, "
+        "party.fault_model)\n    fork_halt.check_parent",
+        "    if block_id not in state.prepared:\n"
+        "        check_certificate(certificate, party.chain_id, validators, "
+        "party.fault_model)\n    fork_halt.check_parent",
+        _EXCHANGE,
+    ),
+    Mutant(
+        "line 36 takes prevotes for another reason than the proposal's",
+        "coordinator/chain/consensus/tendermint.py",
+        "        if set(polka.extras) != {candidate.proposal.valid_round}:\n"
+        "            continue\n",
+        "",
+        _LINES,
+    ),
+    Mutant(
+        "prevotes that rely on different rounds are one quorum",
+        "coordinator/chain/consensus/vote_set.py",
+        "            equal = _relying_on_one_round(equal, needed)",
+        "            equal = equal[:needed]",
+        _LINES,
+    ),
+    Mutant(
+        "a locked block of somebody else is not written down",
+        "coordinator/chain/node/height.py",
+        "    if proposal is not None and proposal.proposer == "
+        "turn.state.party.index:\n",
+        "    if proposal is not None:\n",
+        _QUORUMS,
+    ),
+    Mutant(
+        "a rewritten journal lacks the height that is being decided",
+        "coordinator/runtime/storage/vote_journal.py",
+        "if entry[0] > height]",
+        "if entry[0] > height + 1]",
+        ("tests/unit/coordinator/runtime/storage/test_sqlite_store.py",),
+    ),
+    Mutant(
+        "a quorum that somebody shows is not checked",
+        "coordinator/chain/node/message_handlers.py",
+        "    check_polka(party, polka)\n    _hold_polka",
+        "    _hold_polka",
+        _QUORUMS,
+    ),
+    Mutant(
+        "a quorum of precommits that somebody shows is not checked",
+        "coordinator/chain/node/message_handlers.py",
+        "    check_certificate(certificate, party.chain_id, validators, "
+        "party.fault_model)\n    for vote in",
+        "    for vote in",
+        _QUORUMS,
+    ),
+    Mutant(
+        "our own vote in a quorum that we did not cast is overlooked",
+        "coordinator/chain/node/message_handlers.py",
+        "        # It must not count: the state that it belongs to is not ours.\n"
+        '        equivocation_report.own_signature(turn, "vote")\n        return',
+        "        return",
+        _QUORUMS,
+    ),
+)
+
+_LIVENESS = (
+    Mutant(
+        "quorums of prevotes are not passed on",
+        "coordinator/chain/gossip/certificate_gossip.py",
+        "    turn.gossip(gossip_messages.wrap_polka(polka))\n",
+        "",
+        _QUORUMS,
+        quick=True,
+    ),
+    Mutant(
+        "a quorum that comes late is forgotten",
+        "coordinator/chain/consensus/tendermint.py",
+        "    _line_36,\n    _line_42,\n",
+        "    _line_36,\n",
+        (*_LINES, *_QUORUMS),
+    ),
+    Mutant(
+        "a quorum's members do not take us along",
+        "coordinator/chain/consensus/vote_set.py",
+        "        for number, voters in cast + whole:",
+        "        for number, voters in cast[:0]:",
+        _LINES,
+    ),
+    Mutant(
+        "the block of a quorum is dropped if another one came first",
+        "coordinator/chain/node/message_handlers.py",
+        "    if known and not carried:\n",
+        "    if known:\n",
+        _QUORUMS,
+    ),
+    Mutant(
+        "a status without the quorum's block claims to hold it",
+        "coordinator/chain/consensus/vote_set.py",
+        "            if polka is None or candidate.proposal.block_id == "
+        "polka.block_id:\n",
+        "            if candidate is not None:\n",
+        _QUORUMS,
+    ),
+    Mutant(
+        "who votes otherwise at a decided height is not told",
+        "coordinator/chain/node/message_handlers.py",
+        "        certificate_gossip.tell_late(turn, vote)\n",
+        "        pass\n",
+        _QUORUMS,
+    ),
+    Mutant(
+        "repair sends votes of the peer's round and later only",
+        "coordinator/chain/gossip/vote_repair.py",
+        "    for number, kind in sorted(ballots.votes):\n",
+        "    for number, kind in sorted(ballots.votes):\n"
+        "        if number < status.round:\n"
+        "            continue\n",
+        _EXCHANGE,
+        quick=True,
+    ),
+    Mutant(
+        "an older status is heard",
+        "coordinator/chain/gossip/status_exchange.py",
+        "    if latest is not None and status.counter < latest.counter:\n",
+        "    if latest is not None and status.counter < 0:\n",
+        _STATUSES,
+        quick=True,
+    ),
+    Mutant(
+        "a status from before our start says how far others are",
+        "coordinator/chain/gossip/status_exchange.py",
+        "    if not turn.state.level and settings.nonce in status.answers:\n",
+        "    if not turn.state.level:\n",
+        _STATUSES,
+    ),
+    Mutant(
+        "who counts from lower stays mute",
+        "coordinator/chain/gossip/status_exchange.py",
+        "        turn.change(status_counter=counter)\n        return",
+        "        return",
+        _STATUSES,
+    ),
+    Mutant(
+        "one validator alone begins a height",
+        "coordinator/chain/node/message_handlers.py",
+        "    if decides or len(state.ballots.voices()) >= turn.state.party.skip:\n",
+        "    if decides or state.ballots.voices():\n",
+        _QUORUMS,
+        quick=True,
+    ),
+    Mutant(
+        "an empty block begins a height before its time",
+        "coordinator/chain/node/message_handlers.py",
+        "        decides = bool(prepared.block.transactions)\n",
+        "        decides = prepared is not None\n",
+        _QUORUMS,
+    ),
+    Mutant(
+        "changes of the validator set are lost with a snapshot",
+        "coordinator/sync/state_sync.py",
+        "AdoptSnapshot(restoring.manifest, restoring.ends, state)",
+        "AdoptSnapshot(restoring.manifest, (), state)",
+        ("tests/unit/coordinator/sync/test_state_sync.py",),
+    ),
+    Mutant(
+        "the store drops the changes that a snapshot brings",
+        "coordinator/runtime/storage/sqlite_chain.py",
+        "        for end in ends:\n",
+        "        for end in ends[:0]:\n",
+        ("tests/contract/test_chain_store.py",),
+    ),
+)
+
+_STATE = (
+    Mutant(
+        "a board forfeits a base again with its next key",
+        "coordinator/chain/training/version_cut.py",
+        "    signed = queries.history(draft, body.task, sender)\n"
+        "    if any(entry.base == body.version for entry in signed):\n"
+        '        raise InvalidUpdate("the board signed for this base", '
+        "Reason.ALREADY_KNOWN)\n    _check_base(spec, progress.head, body.version)\n"
+        "    if body.version != progress.head:",
+        "    signed = queries.history(draft, body.task, DeviceId(envelope.sender))\n"
+        "    if any(entry.base == body.version for entry in signed):\n"
+        '        raise InvalidUpdate("the board signed for this base", '
+        "Reason.ALREADY_KNOWN)\n    _check_base(spec, progress.head, body.version)\n"
+        "    if body.version != progress.head:",
+        ("tests/unit/coordinator/chain/training/test_lost_updates.py",),
+    ),
+    Mutant(
+        "prevotes of one block for two reasons are no evidence",
+        "protocol/chain/evidence.py",
+        "    if first.block_id == second.block_id and not relied:\n",
+        "    if first.block_id == second.block_id:\n",
+        ("tests/unit/protocol/chain/test_evidence.py",),
+    ),
+)
+
+CHAIN = (*_SAFETY, *_LIVENESS, *_STATE)

@@ -1,0 +1,120 @@
+"""What an agent shows of the privacy that it pays, and of its trainer's sandbox."""
+
+from dataclasses import replace
+
+import pytest
+
+from starling.agent.runtime.status_file import (
+    RuntimeFacts,
+    describe,
+    readable,
+    sandbox_facts,
+    sandbox_warnings,
+)
+from starling.agent.training.trainer_messages import ConfinementReport, DataFacts
+from starling.protocol.ids import Version
+from starling.protocol.privacy.mechanisms import DEVICE_GAUSSIAN, NONE, RECORD_GAUSSIAN
+from tests.unit.agent.agent_harness import BoardHarness, connected, fresh, until_spooled
+
+AROUND = RuntimeFacts("", "", "", {}, 0, 0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("pledge", "records", "duplicates", "said"),
+    [
+        (0, 16, 0, ["set data.pledge"]),
+        (32, 16, 0, []),
+        (32, 64, 0, []),
+        (32, 15, 0, ["fewer than half"]),
+        (32, 65, 0, ["more than twice"]),
+        (32, 40, 3, ["3 records stand there more than once"]),
+    ],
+    ids=["no pledge", "half", "twice", "too few", "too many", "duplicates"],
+)
+def test_owner_is_told_what_could_be_better(
+    pledge: int, records: int, duplicates: int, said: list[str]
+) -> None:
+    board = connected(fresh(pledge=pledge))
+    facts = DataFacts(records, 2, duplicates, ("a.csv: row 3: not 3 numbers",))
+
+    shown = describe(board.settings, board.state, replace(AROUND, found=facts), 0.0)
+
+    assert (shown["examples"], shown["examples_unusable"]) == (records, 2)
+    assert shown["complaints"] == ["a.csv: row 3: not 3 numbers"]
+    assert len(shown["advice"]) == len(said)
+    for text, part in zip(shown["advice"], said, strict=True):
+        assert part in text
+    assert "a.csv: row 3" in readable(shown)
+
+
+@pytest.mark.parametrize("trusts", [False, True])
+def test_trust_in_the_bundle_is_shown_beside_epsilon(trusts: bool) -> None:
+    board = until_spooled(connected(fresh(trust_bundle=trusts)))
+
+    shown = describe(board.settings, board.state, AROUND, 0.0)
+
+    assert shown["privacy"]["trusts_bundle"] is trusts
+    assert f"trusts_bundle {trusts}" in readable(shown)
+
+
+def unit(board: BoardHarness) -> object:
+    return describe(board.settings, board.state, AROUND, 0.0)["privacy"]["unit"]
+
+
+def paid_by(board: BoardHarness, mechanism: int, *others: int) -> BoardHarness:
+    """The board as if it had paid for other mechanisms."""
+    ledger, offer = board.state.ledger, board.state.offer
+    assert offer is not None
+    (charge,) = ledger.charges.values()
+    charges = {
+        (charge.chain, charge.task, Version(number)): replace(charge, mechanism=each)
+        for number, each in enumerate(others)
+    }
+    privacy = replace(offer.spec.privacy, mechanism=mechanism)
+    spec = replace(offer.spec, privacy=privacy)
+    board.state = replace(
+        board.state,
+        ledger=replace(ledger, charges=charges),
+        offer=replace(offer, spec=spec),
+    )
+    return board
+
+
+@pytest.mark.parametrize(
+    ("mechanisms", "expected"),
+    [
+        ((RECORD_GAUSSIAN, RECORD_GAUSSIAN), "record"),
+        ((DEVICE_GAUSSIAN, DEVICE_GAUSSIAN), "device"),
+        ((DEVICE_GAUSSIAN, RECORD_GAUSSIAN), "record"),
+        ((RECORD_GAUSSIAN, NONE), None),
+    ],
+    ids=["record", "device", "both", "none"],
+)
+def test_unit_is_the_weakest_that_was_paid_for(
+    mechanisms: tuple[int, ...], expected: str | None
+) -> None:
+    board = until_spooled(connected(fresh()))
+
+    assert unit(paid_by(board, *mechanisms)) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "shown", "warned"),
+    [
+        (None, None, 0),
+        (ConfinementReport(7, 1), {"landlock": "ABI 7", "seccomp": "yes"}, 0),
+        (ConfinementReport(0, 1), {"landlock": "absent", "seccomp": "yes"}, 1),
+        (ConfinementReport(0, 0), {"landlock": "absent", "seccomp": "no"}, 2),
+    ],
+)
+def test_sandbox_says_what_holds_and_warns_of_the_rest(
+    found: ConfinementReport | None, shown: dict[str, str] | None, warned: int
+) -> None:
+    assert sandbox_facts(found) == shown
+    assert len(sandbox_warnings(found)) == warned
+
+
+def test_readable_status_shows_the_sandbox_in_one_line() -> None:
+    shown = readable({"sandbox": sandbox_facts(ConfinementReport(7, 1))})
+
+    assert shown == "sandbox            landlock ABI 7, seccomp yes\n"

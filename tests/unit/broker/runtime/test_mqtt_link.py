@@ -1,0 +1,120 @@
+"""What the link decides without a broker: sizes, refusals, stopping."""
+
+import queue
+from pathlib import Path
+
+import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from starling.broker.backoff import BackoffPolicy
+from starling.broker.link_events import (
+    LinkDisconnected,
+    LinkEvent,
+    LinkSettings,
+    MqttMessage,
+    TlsFiles,
+    packet_bytes,
+)
+from starling.broker.runtime.mosquitto_process import free_port
+from starling.broker.runtime.mqtt_link import MqttLink
+from starling.protocol.errors import LimitError, TransportError
+
+FAST = BackoffPolicy(first_s=0.001, most_s=0.001)
+
+
+def link_to_nobody(
+    tls: TlsFiles | None = None,
+) -> "tuple[MqttLink, queue.SimpleQueue[LinkEvent]]":
+    events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
+    settings = LinkSettings(
+        "127.0.0.1", free_port(), "ann", tls=tls, packet_bytes_max=500, backoff=FAST
+    )
+    return MqttLink(settings, events.put, lambda: 0.5), events
+
+
+@pytest.mark.parametrize("expiry_s", [None, 60])
+@pytest.mark.parametrize("length", [0, 100, 70_000])
+def test_packet_bytes_is_an_upper_bound_within_four_bytes(
+    length: int, expiry_s: int | None
+) -> None:
+    message = MqttMessage("a/ä", bytes(length), expiry_s=expiry_s)
+    # paho's properties have no annotations.
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    if expiry_s is not None:
+        properties.MessageExpiryInterval = expiry_s
+    packed = properties.pack()  # type: ignore[no-untyped-call]
+    body = 2 + len(message.topic.encode()) + 2 + len(packed) + length
+    header = 1 + (1 if body < 128 else 2 if body < 16_384 else 3)
+
+    assert 0 <= packet_bytes(message) - (header + body) <= 3
+
+
+def test_publish_over_the_limit_is_refused_even_before_the_first_connection() -> None:
+    link, _ = link_to_nobody()
+
+    with pytest.raises(LimitError, match="500 max"):
+        link.publish(MqttMessage("a", bytes(500)))
+    with pytest.raises(TransportError, match="not connected"):
+        link.publish(MqttMessage("a", b""))
+    link.stop()
+
+
+def test_link_without_broker_goes_on_trying_until_it_is_stopped() -> None:
+    link, events = link_to_nobody()
+    link.start()
+
+    for _ in range(3):
+        event = events.get(timeout=10)
+        assert isinstance(event, LinkDisconnected)
+        assert "refused" in event.reason
+        assert event.retry_in_s is not None
+    link.stop()
+    link.stop()
+
+    assert not link._thread.is_alive()
+
+
+def test_link_with_missing_certificates_says_so_and_goes_on_trying(
+    tmp_path: Path,
+) -> None:
+    missing = tmp_path / "none"
+    link, events = link_to_nobody(TlsFiles(missing, missing, missing))
+    link.start()
+
+    event = events.get(timeout=10)
+    link.stop()
+
+    assert isinstance(event, LinkDisconnected)
+    assert "No such file" in event.reason
+
+
+def test_link_whose_callback_fails_does_not_die_unnoticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events: list[LinkEvent] = []
+    failures: list[BaseException | None] = []
+    monkeypatch.setattr(
+        "threading.excepthook", lambda details: failures.append(details.exc_value)
+    )
+
+    def on_event(event: LinkEvent) -> None:
+        events.append(event)
+        if len(events) == 1:
+            raise RuntimeError("planted")
+
+    settings = LinkSettings("127.0.0.1", free_port(), "ann", backoff=FAST)
+    link = MqttLink(settings, on_event, lambda: 0.5)
+    link.start()
+    link._thread.join(10)
+
+    assert isinstance(events[-1], LinkDisconnected)
+    assert events[-1].retry_in_s is None
+    assert "planted" in events[-1].reason
+    assert [str(failure) for failure in failures] == ["planted"]
+
+
+@pytest.mark.parametrize("expiry_s", [0, -1])
+def test_message_that_expires_at_once_is_a_bug(expiry_s: int) -> None:
+    with pytest.raises(AssertionError):
+        MqttMessage("a", b"", expiry_s=expiry_s)

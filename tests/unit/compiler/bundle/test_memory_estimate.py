@@ -1,0 +1,55 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from starling.compiler import compile_model
+from starling.compiler.bundle.memory_estimate import need
+from starling.protocol.model.training_bundle import GRADIENT, PRIVATE_GRADIENT
+from tests.unit.compiler.small_models import cnn, node
+
+
+def _chain() -> bytes:
+    """x, 4 floats each, doubled, reshaped, doubled again, under 3 constants."""
+    graph = helper.make_graph(
+        [
+            node("Add", ["x", "x"], ["a"]),
+            node("Reshape", ["a", "shape"], ["b"]),
+            node("Add", ["b", "b"], ["out"]),
+        ],
+        "chain",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 2, 2])],
+        [numpy_helper.from_array(np.array([-1, 2, 2], np.int64), "shape")],
+    )
+    opsets = [helper.make_opsetid("", 18)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_need_of_a_chain_holds_two_values_at_a_time(batch: int) -> None:
+    found = need(_chain(), batch)
+
+    assert found.constants == 3 * 8
+    assert found.peak == 2 * batch * 16
+    assert found.nodes == 3
+
+
+def test_need_of_the_reference_network_grows_with_the_batch_alone() -> None:
+    graph = compile_model(cnn(), loss="cross-entropy").files[PRIVATE_GRADIENT]
+
+    ten, twenty, thirty = [need(graph, batch) for batch in (10, 20, 30)]
+
+    assert ten.constants == thirty.constants
+    assert thirty.peak - twenty.peak == twenty.peak - ten.peak > 0
+
+
+def test_need_knows_the_size_of_every_value() -> None:
+    model = onnx.ModelProto()
+    model.ParseFromString(compile_model(cnn(), loss="cross-entropy").files[GRADIENT])
+    several = need(model.SerializeToString(), 32)
+
+    # Patches of both convolutions alone: 250 and 160 windows of 25 and 250 values.
+    assert several.peak > 32 * 4 * (576 * 25 + 64 * 250)

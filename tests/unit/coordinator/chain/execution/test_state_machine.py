@@ -1,0 +1,501 @@
+"""Every rule of the state machine and every refusal, one transaction at a time."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from starling.coordinator.chain.execution.state_machine import (
+    apply,
+    execute,
+    genesis_tree,
+)
+from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state.overlay import JobCut, TaskOpened, VersionFinal
+from starling.coordinator.chain.state.records import MismatchRecord
+from starling.coordinator.chain.training import version_cut
+from starling.protocol.chain.board_statement import BoardRecord
+from starling.protocol.chain.light_client import version_key
+from starling.protocol.errors import Reason
+from starling.protocol.ids import H, TaskId, Version
+from starling.protocol.learning.task import (
+    Q15,
+    PrivacyPolicy,
+    TaskSpec,
+    TrainingMode,
+    TrainingPolicy,
+    version_digest,
+)
+from starling.protocol.privacy.gaussian_dp import CHARGE_MAX, charge_from_sigma
+from starling.protocol.wire.envelope import Envelope, MessageKind
+from tests.unit.coordinator.fixtures.small_chain import (
+    OPERATOR,
+    PRIVATE_SPEC,
+    SIGMA_MICRO,
+    SPEC,
+    STRANGER,
+    SmallChain,
+    board_id,
+    board_key,
+    opened,
+)
+from tests.unit.coordinator.fixtures.state_invariants import check_invariants
+
+
+def test_register_by_operator_admits_the_board() -> None:
+    world = SmallChain()
+    world.must(world.register(0))
+    board = queries.board(world.tree, board_id(0))
+    assert board == BoardRecord(board_key(0).public, OPERATOR.identity, 1, 0, 0, 0)
+    assert queries.board_count(world.tree) == 1
+
+
+def test_revoke_keeps_the_record_and_excludes_the_board() -> None:
+    world = opened()
+    world.height = 7
+    world.must(world.revoke(0))
+    board = queries.board(world.tree, board_id(0))
+    assert board is not None
+    assert board.revoked == 7
+
+
+def test_task_makes_version_0_final() -> None:
+    world = SmallChain()
+    envelope = world.publish()
+    _, result = apply(world.tree, world.context, envelope)
+    world.must(envelope)
+    assert queries.task(world.tree, 0) == SPEC
+    assert queries.head(world.tree, 0) == 0
+    assert world.tree.get(version_key(0, 0)) == version_digest(SPEC.initial)
+    assert queries.published(world.tree, result.identity) == 0
+
+
+def test_update_waits_in_the_order_of_the_chain() -> None:
+    world = opened()
+    world.must(world.update(2), world.update(0), world.update(1))
+    order = [entry.board for entry in queries.pending(world.tree, 0)]
+    assert order == [board_id(2), board_id(0), board_id(1)]
+    assert queries.open_job(world.tree, 0) is None
+
+
+def test_update_adds_its_charge_to_the_board() -> None:
+    world = opened(spec=PRIVATE_SPEC)
+    charge = charge_from_sigma(SIGMA_MICRO)
+    world.must(world.update(0, mechanism=1, charge=charge))
+    board = queries.board(world.tree, board_id(0))
+    assert board is not None
+    assert (board.updates, board.charge) == (1, charge)
+
+
+def test_full_buffer_is_cut_with_weights_by_staleness() -> None:
+    world = opened()
+    world.advance(0)
+    world.must(world.update(5, 0), *(world.update(i, 1) for i in range(3)))
+    job = queries.open_job(world.tree, 0)
+    assert job is not None
+    assert job.version == 2
+    weights = [member.weight_q15 for member in job.members]
+    assert weights == [Q15 // 2, Q15, Q15, Q15]
+    assert job.members[0].board == board_id(5)
+
+
+def test_updates_beyond_the_buffer_wait_for_the_next_job() -> None:
+    world = opened()
+    world.must(*(world.update(number) for number in range(8)))
+    assert len(queries.pending(world.tree, 0)) == 4
+    world.must(world.attest(1))
+    job = queries.open_job(world.tree, 0)
+    assert job is not None
+    assert job.version == 2
+    assert {member.weight_q15 for member in job.members} == {Q15 // 2}
+    check_invariants(world.tree)
+
+
+def test_half_buffer_is_cut_once_patience_ends() -> None:
+    world = opened()
+    world.must(world.update(0), world.update(1))
+    for _ in range(SPEC.aggregation.patience):
+        assert queries.open_job(world.tree, 0) is None
+        world.end_block()
+    world.end_block()
+    job = queries.open_job(world.tree, 0)
+    assert job is not None
+    assert len(job.members) == 2
+
+
+def test_less_than_half_a_buffer_waits_for_ever() -> None:
+    world = opened()
+    world.must(world.update(0))
+    for _ in range(10):
+        world.end_block()
+    assert queries.open_job(world.tree, 0) is None
+
+
+def test_attest_quorum_of_equal_digests_makes_it_final() -> None:
+    world = opened(validators=4)
+    world.must(*(world.update(number) for number in range(4)))
+    right, wrong = H(b"right"), H(b"wrong")
+    world.must(world.attest(1, right, 0), world.attest(1, wrong, 1))
+    world.must(world.attest(1, right, 2))
+    assert queries.head(world.tree, 0) == 0
+    world.must(world.attest(1, right, 3))
+    assert queries.head(world.tree, 0) == 1
+    assert queries.version(world.tree, 0, 1) == right
+    assert queries.open_job(world.tree, 0) is None
+
+
+def _dissent(world: SmallChain, validator: int) -> MismatchRecord | None:
+    return queries.dissent(world.tree, 0, world.validators[validator].public)
+
+
+def test_attest_outvoted_validator_is_noted_by_name() -> None:
+    world = opened(validators=4)
+    world.must(*(world.update(number) for number in range(4)))
+    right, wrong = H(b"right"), H(b"wrong")
+    world.must(world.attest(1, wrong, 1))
+    world.must(*(world.attest(1, right, validator) for validator in (0, 2, 3)))
+    assert _dissent(world, 1) == MismatchRecord(1, Version(1), wrong)
+    assert [_dissent(world, validator) for validator in (0, 2, 3)] == [None] * 3
+
+
+def test_attest_after_the_quorum_is_noted_if_it_differs() -> None:
+    world = opened(validators=4)
+    world.advance(0)
+    assert world.do(world.attest(1, validator=3)).code == Reason.STALE
+    world.must(world.attest(1, H(b"wrong"), 3))
+    assert _dissent(world, 3) == MismatchRecord(1, Version(1), H(b"wrong"))
+    again = world.do(world.attest(1, H(b"wrong again"), 3))
+    assert again.code == Reason.ALREADY_KNOWN
+    world.advance(1)
+    world.must(world.attest(2, H(b"wrong"), 3))
+    assert _dissent(world, 3) == MismatchRecord(2, Version(2), H(b"wrong"))
+
+
+def test_new_head_drops_what_it_makes_too_stale() -> None:
+    world = opened()
+    world.advance(0)
+    world.advance(1)
+    # Waits behind a full job, at the largest staleness that counts.
+    world.must(*(world.update(i, 2) for i in range(4)), world.update(5, 0))
+    world.must(world.attest(3))
+    assert queries.pending(world.tree, 0) == ()
+    check_invariants(world.tree)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_digest_of_a_version_goes_some_versions_after_its_last_use_as_a_base(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(version_cut, "DISSENT_VERSIONS", kept)
+    world = opened()
+    staleness_max = SPEC.aggregation.staleness_max
+    for base in range(staleness_max + kept):
+        world.advance(base)
+        assert world.tree.get(version_key(0, 0)) is not None
+    world.advance(staleness_max + kept)
+    assert world.tree.get(version_key(0, 0)) is None
+    assert world.tree.get(version_key(0, 1)) is not None
+    check_invariants(world.tree)
+
+
+def test_dissent_far_later_than_a_base_is_named() -> None:
+    world = opened(validators=4)
+    for base in range(SPEC.aggregation.staleness_max + 3):
+        world.advance(base)
+    world.must(world.attest(1, H(b"wrong"), 3))
+    assert _dissent(world, 3) == MismatchRecord(1, Version(1), H(b"wrong"))
+    assert world.do(world.attest(1, validator=2)).code == Reason.STALE
+
+
+def test_history_forgets_bases_that_are_too_old() -> None:
+    world = opened()
+    for base in range(6):
+        world.advance(base)
+    signed = queries.history(world.tree, 0, board_id(0))
+    assert [entry.base for entry in signed] == [3, 4, 5]
+
+
+def test_execute_leaves_refused_transactions_out() -> None:
+    world = opened()
+    good, twin = world.update(0), world.update(0)
+    execution = execute(world.tree, world.context, [good, twin])
+    assert execution.accepted == (good,)
+    assert [result.code for result in execution.results] == [0, Reason.EQUIVOCATION]
+
+
+def test_execute_tells_what_happened() -> None:
+    world = SmallChain()
+    updates = [world.update(i) for i in range(4)]
+    admitted = [world.register(i) for i in range(4)]
+    block = [world.publish(), *admitted, *updates, world.attest(1)]
+    happenings = execute(world.tree, world.context, block).happenings
+    assert happenings[0] == TaskOpened(TaskId(0))
+    assert happenings[-2] == JobCut(TaskId(0), Version(1))
+    digest = H(b"version 1")
+    assert happenings[-1] == VersionFinal(TaskId(0), Version(1), digest)
+
+
+def _again(world: SmallChain) -> Envelope:
+    envelope = world.update(0)
+    world.must(envelope)
+    return envelope
+
+
+def _attested_twice(world: SmallChain, digest: bytes) -> Envelope:
+    world.must(*(world.update(number) for number in range(4)))
+    world.must(world.attest(1, H(b"a"), 0))
+    return world.attest(1, H(digest), 0)
+
+
+def _task_again(world: SmallChain) -> Envelope:
+    envelope = world.publish()
+    world.must(envelope)
+    return envelope
+
+
+def _old_base(world: SmallChain) -> Envelope:
+    for base in range(3):
+        world.advance(base)
+    return world.update(5, 0)
+
+
+def _with(
+    world: SmallChain, act: Envelope, then: Callable[[SmallChain], Envelope]
+) -> Envelope:
+    world.must(act)
+    return then(world)
+
+
+REFUSALS: list[tuple[str, Callable[[SmallChain], Envelope], Reason]] = [
+    (
+        "register-by-stranger",
+        lambda w: w.register(9, STRANGER),
+        Reason.NOT_AUTHORISED,
+    ),
+    ("register-twice", lambda w: w.register(0), Reason.ALREADY_KNOWN),
+    (
+        "register-revoked",
+        lambda w: _with(w, w.revoke(0), lambda x: x.register(0)),
+        Reason.NOT_AUTHORISED,
+    ),
+    ("revoke-by-stranger", lambda w: w.revoke(0, STRANGER), Reason.NOT_AUTHORISED),
+    ("revoke-unknown", lambda w: w.revoke(99), Reason.NOT_ENROLLED),
+    (
+        "revoke-twice",
+        lambda w: _with(w, w.revoke(0), lambda x: x.revoke(0)),
+        Reason.ALREADY_KNOWN,
+    ),
+    ("task-by-stranger", lambda w: w.publish(STRANGER), Reason.NOT_AUTHORISED),
+    ("task-by-board", lambda w: w.publish(board_key(0)), Reason.NOT_AUTHORISED),
+    ("task-again", _task_again, Reason.ALREADY_KNOWN),
+    ("update-unregistered", lambda w: w.update(99), Reason.NOT_ENROLLED),
+    (
+        "update-revoked",
+        lambda w: _with(w, w.revoke(0), lambda x: x.update(0)),
+        Reason.NOT_ENROLLED,
+    ),
+    ("update-unknown-task", lambda w: w.update(0, task=1), Reason.UNKNOWN_TASK),
+    ("update-future-base", lambda w: w.update(0, 1), Reason.MALFORMED),
+    ("update-too-stale", _old_base, Reason.STALE),
+    ("update-codec", lambda w: w.update(0, codec=0), Reason.SHAPE_MISMATCH),
+    ("update-pledge", lambda w: w.update(0, pledge=17), Reason.POLICY_MISMATCH),
+    ("update-mechanism", lambda w: w.update(0, mechanism=1), Reason.POLICY_MISMATCH),
+    ("update-free-charge", lambda w: w.update(0, charge=5), Reason.POLICY_MISMATCH),
+    ("update-again", _again, Reason.ALREADY_KNOWN),
+    (
+        "update-other-of-same-base",
+        lambda w: _with(w, w.update(0), lambda x: x.update(0, pledge=32)),
+        Reason.EQUIVOCATION,
+    ),
+    ("attest-no-job", lambda w: w.attest(1), Reason.STALE),
+    ("attest-unknown-task", lambda w: w.attest(1, task=3), Reason.UNKNOWN_TASK),
+    ("attest-again", lambda w: _attested_twice(w, b"a"), Reason.ALREADY_KNOWN),
+    ("attest-otherwise", lambda w: _attested_twice(w, b"b"), Reason.EQUIVOCATION),
+    (
+        "attest-by-board",
+        lambda w: w.sign(board_key(0), MessageKind.ATTEST, w.attest(1).body),
+        Reason.NOT_AUTHORISED,
+    ),
+    (
+        "empty-body",
+        lambda w: w.sign(board_key(0), MessageKind.UPDATE, b""),
+        Reason.MALFORMED,
+    ),
+    (
+        "trailing-byte",
+        lambda w: w.sign(board_key(0), MessageKind.UPDATE, w.update(0).body + b"\x00"),
+        Reason.MALFORMED,
+    ),
+    (
+        "no-transaction",
+        lambda w: w.sign(board_key(0), MessageKind.CHECK_IN, b""),
+        Reason.UNKNOWN_KIND,
+    ),
+    (
+        "unknown-kind",
+        lambda w: replace(w.update(0), kind=250),
+        Reason.UNKNOWN_KIND,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [pytest.param(make, reason, id=name) for name, make, reason in REFUSALS],
+)
+def test_apply_refused_changes_nothing_and_names_why(
+    make: Callable[[SmallChain], Envelope], reason: Reason
+) -> None:
+    world = opened(validators=4)
+    envelope = make(world)
+    before = world.tree.root()
+    changes, result = apply(world.tree, world.context, envelope)
+    assert (changes, result.code) == ({}, reason)
+    assert result.detail
+    assert world.tree.root() == before
+
+
+@pytest.mark.parametrize(
+    ("charge", "reason"),
+    [
+        pytest.param(charge_from_sigma(SIGMA_MICRO), 0, id="exact"),
+        pytest.param(charge_from_sigma(SIGMA_MICRO) + 1, 0, id="more"),
+        pytest.param(
+            charge_from_sigma(SIGMA_MICRO) - 1, Reason.POLICY_MISMATCH, id="less"
+        ),
+        pytest.param(CHARGE_MAX + 1, Reason.BUDGET_EXCEEDED, id="beyond-all-bounds"),
+    ],
+)
+def test_update_charge_must_cover_the_noise(charge: int, reason: int) -> None:
+    world = opened(spec=PRIVATE_SPEC)
+    result = world.do(world.update(0, mechanism=1, charge=charge))
+    assert result.code == reason
+
+
+@pytest.mark.parametrize("sigma_micro", [1, 1 << 40])
+def test_task_with_impossible_noise_is_refused(sigma_micro: int) -> None:
+    world = SmallChain(
+        spec=replace(SPEC, privacy=PrivacyPolicy(1, 1, sigma_micro, 1, 1, 1))
+    )
+    assert world.do(world.publish()).code == Reason.POLICY_MISMATCH
+
+
+STEPS = replace(
+    PRIVATE_SPEC,
+    training=TrainingPolicy(TrainingMode.LOCAL, 1, 1, 1),
+    privacy=PrivacyPolicy(2, 1, SIGMA_MICRO, 1, 1, 15, 100_000, 10, 1234),
+)
+
+
+@pytest.mark.parametrize(
+    ("charge", "reason"),
+    [(1234, 0), (1235, 0), (1233, Reason.POLICY_MISMATCH)],
+    ids=["exact", "more", "less"],
+)
+def test_update_charge_must_cover_what_the_task_states(
+    charge: int, reason: int
+) -> None:
+    world = opened(spec=STEPS)
+    result = world.do(world.update(0, mechanism=2, charge=charge))
+    assert result.code == reason
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        replace(STEPS, privacy=replace(STEPS.privacy, charge=0)),
+        replace(STEPS, privacy=replace(STEPS.privacy, mechanism=99)),
+        replace(STEPS, privacy=replace(STEPS.privacy, mechanism=3)),
+        replace(STEPS, training=replace(STEPS.training, mode=TrainingMode.GRADIENT)),
+    ],
+    ids=["no charge", "unknown mechanism", "steps of another", "mode"],
+)
+def test_task_whose_privacy_is_none_is_refused(spec: TaskSpec) -> None:
+    world = SmallChain(spec=spec)
+    assert world.do(world.publish()).code == Reason.POLICY_MISMATCH
+
+
+@st.composite
+def plays(draw: st.DrawFn) -> list[tuple[str, int, int]]:
+    """Moves as (what, who, version)."""
+    what = st.sampled_from(["update", "update", "update", "attest", "end", "revoke"])
+    move = st.tuples(what, st.integers(0, 7), st.integers(0, 4))
+    return draw(st.lists(move, max_size=60))
+
+
+def _play(moves: list[tuple[str, int, int]]) -> SmallChain:
+    world = opened()
+    for what, who, version in moves:
+        if what == "update":
+            world.do(world.update(who, version))
+        elif what == "attest":
+            world.do(world.attest(version))
+        elif what == "revoke" and who == 7:
+            world.do(world.revoke(who))
+        else:
+            world.end_block()
+    return world
+
+
+@given(plays())
+@settings(max_examples=60, deadline=None)
+def test_any_play_keeps_the_invariants(moves: list[tuple[str, int, int]]) -> None:
+    check_invariants(_play(moves).tree)
+
+
+@given(plays())
+@settings(max_examples=20, deadline=None)
+def test_replay_of_a_play_gives_the_same_root(
+    moves: list[tuple[str, int, int]],
+) -> None:
+    assert _play(moves).tree.root() == _play(moves).tree.root()
+
+
+_ROOT_SCRIPT = """
+from dataclasses import replace
+from starling.protocol.chain.credit_policy import Economy
+from tests.unit.coordinator.chain.governance.test_slashing import double_vote
+from tests.unit.coordinator.fixtures.small_chain import SPEC, STRANGER, board_id, key,
+opened economy = Economy(10**6, 10**4, 100, 100)
+world = opened(validators=4, spec=replace(SPEC, pool=99), economy=economy)
+world.must(world.fund(10**3), world.transfer(board_id(2), 7))
+for base in range(3):
+    world.must(*(world.update(i, base) for i in (3, 1, 7, 5)))
+    world.must(*(world.attest(base + 1, validator=v) for v in (2, 0, 3)))
+    world.must(*(world.score(base + 1, (v, 3, -v, 9), v) for v in (3, 1, 0)))
+world.must(world.rotate(2, key(77)), world.double_update(6), double_vote(world))
+world.must(world.operator(STRANGER))
+world.must(world.parameter(1, 9, 50))
+world.must(world.upgrade(2, 90))
+world.must(world.leave(world.validators[3]))
+world.end_block()
+print(world.tree.root().hex())
+"""
+
+
+def test_state_root_does_not_depend_on_the_hash_seed() -> None:
+    roots = set()
+    for seed in ("0", "1", "77"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": "src"}
+        done = subprocess.run(
+            [sys.executable, "-c", _ROOT_SCRIPT],
+            cwd=Path(__file__).parents[5],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        roots.add(done.stdout)
+    assert len(roots) == 1
+
+
+def test_genesis_state_names_the_operators() -> None:
+    tree = genesis_tree(SmallChain().genesis)
+    assert tree.get(state_keys.operator_key(OPERATOR.public)) == b""
+    assert tree.get(state_keys.operator_key(STRANGER.public)) is None

@@ -1,0 +1,148 @@
+"""Coordinators' opinions of updates: once each, and the lower median of a quorum."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from starling.coordinator.chain.governance.chain_parameters import SCORE_BLOCKS
+from starling.coordinator.chain.training.rewards import payments
+from starling.coordinator.chain.training.scores import lower_medians, scorers, scores
+from starling.protocol.chain.payments import PAGE
+from starling.protocol.chain.update_scores import SCORE, Score, Scores
+from starling.protocol.errors import Reason
+from starling.protocol.ids import TaskId, Version
+from starling.protocol.wire.envelope import Envelope, MessageKind
+from starling.protocol.wire.message_bodies import PPM
+from tests.unit.coordinator.fixtures.small_chain import (
+    SPEC,
+    SmallChain,
+    board_key,
+    opened,
+)
+from tests.unit.coordinator.fixtures.state_invariants import check_invariants
+
+FINAL = 1
+
+
+def scored() -> SmallChain:
+    """Four validators, and a final version of four updates."""
+    world = opened(validators=4)
+    world.advance(0)
+    return world
+
+
+def test_quorum_of_scores_gives_the_lower_medians() -> None:
+    world = scored()
+    world.must(world.score(1, (5, -9, 0, PPM), 0), world.score(1, (7, -8, 0, 0), 1))
+    assert scores(world.tree, 0, 1) is None
+    world.must(world.score(1, (6, -7, 0, -PPM), 2))
+    until = FINAL + SCORE_BLOCKS
+    until_ms = world.time_ms + 1000 * SCORE_BLOCKS * world.genesis.heartbeat_s
+    assert scores(world.tree, 0, 1) == Scores(until, until_ms, 3, (6, -8, 0, 0))
+
+
+def test_further_score_moves_the_medians() -> None:
+    world = scored()
+    world.must(*(world.score(1, (at, 0, 0, 0), at) for at in range(4)))
+    found = scores(world.tree, 0, 1)
+    assert found is not None
+    assert (found.given, found.medians[0]) == (4, 1)
+    assert scorers(world.tree, 0, 1) == tuple(key.public for key in world.validators)
+
+
+@given(
+    st.lists(st.integers(-PPM, PPM), min_size=3, max_size=3),
+    st.integers(-PPM, PPM),
+)
+def test_liar_leaves_the_median_among_honest_scores(
+    honest: list[int], lie: int
+) -> None:
+    (median,) = lower_medians([[value] for value in (*honest[:2], lie)])
+    assert min(honest[:2]) <= median <= max(honest[:2])
+    (median,) = lower_medians([[value] for value in (*honest, lie)])
+    assert min(honest) <= median <= max(honest)
+
+
+def test_scores_go_with_their_version() -> None:
+    world = scored()
+    world.must(*(world.score(1, (1, 2, 3, 4), at) for at in range(4)))
+    for base in range(1, SPEC.aggregation.staleness_max + 2):
+        world.advance(base)
+        check_invariants(world.tree)
+    assert scores(world.tree, 0, 1) is None
+    assert scorers(world.tree, 0, 1) == ()
+
+
+def test_version_of_many_updates_is_settled_on_pages() -> None:
+    boards = PAGE + 1
+    policy = replace(SPEC.aggregation, buffer=boards, leases=boards)
+    world = opened(boards, spec=replace(SPEC, aggregation=policy))
+    world.advance(0, boards)
+    assert len(payments(world.tree, 0, 1)) == boards
+    world.must(world.score(1, [PPM] * boards))
+    check_invariants(world.tree)
+    for base in range(1, SPEC.aggregation.staleness_max + 2):
+        world.advance(base, boards)
+    assert payments(world.tree, 0, 1) == ()
+    check_invariants(world.tree)
+
+
+def _twice(value: int) -> Callable[[SmallChain], Envelope]:
+    def make(world: SmallChain) -> Envelope:
+        world.must(world.score(1, (1, 1, 1, 1)))
+        return world.score(1, (1, 1, 1, value))
+
+    return make
+
+
+def _late(world: SmallChain) -> Envelope:
+    world.height = FINAL + SCORE_BLOCKS + 1
+    return world.score(1, (1, 1, 1, 1))
+
+
+def _by_board(world: SmallChain) -> Envelope:
+    body = SCORE.pack(Score(TaskId(0), Version(1), (1, 1, 1, 1)))
+    return world.sign(board_key(0), MessageKind.SCORE, body)
+
+
+REFUSALS: list[tuple[str, Callable[[SmallChain], Envelope], Reason]] = [
+    ("by-a-board", _by_board, Reason.NOT_AUTHORISED),
+    ("not-final", lambda w: w.score(2, (1,)), Reason.STALE),
+    ("version-0", lambda w: w.score(0, (1,)), Reason.STALE),
+    ("unknown-task", lambda w: w.score(1, (1,), task=4), Reason.UNKNOWN_TASK),
+    ("too-few", lambda w: w.score(1, (1, 1, 1)), Reason.SHAPE_MISMATCH),
+    ("too-many", lambda w: w.score(1, (1,) * 5), Reason.SHAPE_MISMATCH),
+    ("again", _twice(1), Reason.ALREADY_KNOWN),
+    ("otherwise", _twice(2), Reason.EQUIVOCATION),
+    ("late", _late, Reason.STALE),
+    (
+        "out-of-range",
+        lambda w: w.sign(
+            w.validators[0], MessageKind.SCORE, b"\x93\x00\x01\x91\xce\x00\x0f\x42\x41"
+        ),
+        Reason.MALFORMED,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [pytest.param(make, reason, id=name) for name, make, reason in REFUSALS],
+)
+def test_score_refused_changes_nothing(
+    make: Callable[[SmallChain], Envelope], reason: Reason
+) -> None:
+    world = scored()
+    envelope = make(world)
+    before = world.tree.root()
+    result = world.do(envelope)
+    assert (result.code, world.tree.root()) == (reason, before)
+
+
+def test_last_height_still_takes_scores() -> None:
+    world = scored()
+    world.height = FINAL + SCORE_BLOCKS
+    world.must(world.score(1, (1, 1, 1, 1)))

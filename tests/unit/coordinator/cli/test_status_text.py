@@ -1,0 +1,84 @@
+"""What an operator reads when finality stands still."""
+
+from typing import Any
+
+import pytest
+
+from starling.coordinator.cli.status_text import status_text
+
+CONSENSUS: dict[str, Any] = {
+    "validators": 4,
+    "quorum": 3,
+    "fault_model": "byzantine",
+    "round": 0,
+    "step": "new_height",
+    "silence": "",
+    "passed_over": [],
+    "missing": [],
+    "fork": None,
+    "peers": [],
+    "outvoted": {},
+}
+
+
+def text(traffic: dict[str, Any] | None = None, **fields: object) -> str:
+    document = {
+        "state": "running",
+        "broker": "connected",
+        "chain": {"height": 7, "boards": 0},
+        "updates": {"accepted": 0, "refused": {}},
+        "tasks": [],
+        "traffic": traffic or {},
+        "consensus": {**CONSENSUS, **fields},
+    }
+    return status_text(document)
+
+
+def test_status_without_trouble_shows_no_halt() -> None:
+    shown = text()
+    assert "quorum" not in shown
+    assert "FORK" not in shown
+
+
+@pytest.mark.parametrize(("missing", "halts"), [(1, False), (2, True)])
+def test_status_names_who_is_missing_when_too_few_are_heard_of(
+    missing: int, halts: bool
+) -> None:
+    gone = [{"name": f"c{i}", "silent_s": 12.4} for i in range(missing)]
+    shown = text(missing=gone)
+    assert ("no quorum" in shown) == halts
+    assert ("heard from 2 of 4; missing c0 for 12 s, c1 for 12 s" in shown) == halts
+
+
+def test_status_names_who_forked_the_chain() -> None:
+    shown = text(fork={"height": 5, "blocks": ["aa", "bb"], "liars": ["c2", "c3"]})
+    assert "FORK at 5" in shown
+    assert "c2, c3" in shown
+
+
+def test_status_names_who_is_passed_over() -> None:
+    assert "passed over" not in text()
+    assert "c1, c2" in text(passed_over=["c1", "c2"])
+
+
+def test_status_says_why_it_does_not_vote() -> None:
+    assert "listens" in text(silence="listens whether somebody else votes")
+
+
+def test_status_names_what_was_dropped_because_it_was_too_much() -> None:
+    shown = text({"dropped": {"bulk": 3}, "ignored": {"noisy": 9}})
+    assert "no room for bulk         3 messages dropped" in shown
+    assert "beyond its allowance     noisy: 9 messages dropped" in shown
+
+
+@pytest.mark.parametrize(
+    ("learns", "role"),
+    [(True, "learns, and decides"), (False, "no part in the chain")],
+    ids=["learner", "removed"],
+)
+def test_status_of_who_does_not_decide_says_so_once(learns: bool, role: str) -> None:
+    rows = text(index=None, learns=learns).splitlines()
+    (row,) = [row for row in rows if "validator" in row]
+    assert row.startswith("no validator ")
+    assert role in row
+    assert "validator" not in text(index=0)

@@ -1,0 +1,146 @@
+"""What is asked for at once is little, and those who name it take turns."""
+
+from dataclasses import replace
+
+from starling.coordinator.downloads import request_scheduler
+from starling.coordinator.step.coordinator_step import CoordinatorStep
+from starling.coordinator.step.effects import SendFrame
+from starling.coordinator.step.state import OWN
+from starling.coordinator.wire.frames import WANT, FrameSubject, PeerRequest
+from starling.coordinator.wire.size_limits import answer_bytes_max
+from starling.protocol.ids import Digest, H
+from tests.unit.coordinator.fixtures.four_coordinators import (
+    KEYS,
+    FleetBoard,
+    FourCoordinators,
+)
+
+LIAR, HONEST = KEYS[3].identity, KEYS[2].identity
+DIMENSION = 20_000
+
+
+def turn_of(council: FourCoordinators) -> CoordinatorStep:
+    """A turn of member 0, whose task has updates of 80 kB."""
+    member = council.members[0]
+    turn = CoordinatorStep(member.settings, member.state, council.now_s, 0)
+    for task in list(turn.tasks.values()):
+        turn.put_task(replace(task, spec=replace(task.spec, dimension=DIMENSION)))
+    return turn
+
+
+def asked(turn: CoordinatorStep) -> list[PeerRequest]:
+    """What the turn asks for now."""
+    turn.effects.clear()
+    request_scheduler.send_due_requests(turn)
+    tells = [each for each in turn.effects if isinstance(each, SendFrame)]
+    return [WANT.unpack(each.content) for each in tells]
+
+
+def named(source: int, count: int) -> list[bytes]:
+    return request_scheduler.uploads(
+        H(bytes([source]), n.to_bytes(4)) for n in range(count)
+    )
+
+
+def test_answers_on_their_way_are_few_however_much_is_wanted(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    turn = turn_of(council)
+    specs = [task.spec for task in turn.tasks.values()]
+    each = answer_bytes_max(FrameSubject.UPLOAD, specs)
+    request_scheduler.request_blob(turn, named(0, 500))
+    once = sum(len(want.keys) for want in asked(turn))
+    assert 1 < once <= request_scheduler.ASKED_BYTES_MAX // each
+    turn.now_s += request_scheduler.LOOK_S
+    assert sum(len(want.keys) for want in asked(turn)) <= 1
+    request_scheduler.forget(
+        turn, [key for key, one in turn.wanted.items() if one.attempt]
+    )
+    turn.now_s += request_scheduler.LOOK_S
+    assert turn.ask_at_s <= turn.now_s
+    assert sum(len(want.keys) for want in asked(turn)) == once
+
+
+def test_all_that_is_wanted_is_asked_for_in_the_end(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    turn = turn_of(council)
+    keys = set(named(0, 300))
+    request_scheduler.request_blob(turn, sorted(keys))
+    seen: set[bytes] = set()
+    for _ in range(400):
+        for want in asked(turn):
+            seen |= set(request_scheduler.uploads(want.keys))  # type: ignore[arg-type]  # ids
+        turn.now_s = max(turn.ask_at_s, turn.now_s + 0.01)
+    assert seen == keys
+
+
+def test_what_a_liar_names_does_not_hold_up_the_rest(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    turn = turn_of(council)
+    request_scheduler.request_blob(turn, named(3, 2000), source=LIAR)
+    request_scheduler.request_blob(turn, named(2, 3), source=HONEST)
+    request_scheduler.request_blob(turn, named(0, 3), source=OWN)
+    keys = {key for want in asked(turn) for key in request_scheduler.uploads(want.keys)}  # type: ignore[arg-type]  # ids
+    assert set(named(2, 3)) | set(named(0, 3)) <= keys
+
+
+def test_who_names_something_is_asked_before_those_who_do_not(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    del boards
+    for number in range(12):
+        turn = turn_of(council)
+        (key,) = named(number, 1)
+        request_scheduler.request_blob(turn, [key], first=LIAR, source=LIAR)
+        request_scheduler.request_blob(turn, [key], source=HONEST)
+        asked_in_turn = []
+        for _ in range(2):
+            asked_in_turn += [want.asked for want in asked(turn)]
+            turn.now_s = turn.ask_at_s
+        assert asked_in_turn == [LIAR, HONEST]
+
+
+def test_what_a_liar_names_anew_all_the_time_does_not_hold_up_the_rest(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    turn = turn_of(council)
+    liar, honest = sorted((LIAR, HONEST))
+    seen: set[bytes] = set()
+    for number in range(60):
+        # Of small names, so that an order by name would have them first.
+        junk = [
+            Digest(bytes(2) + H(number.to_bytes(), n.to_bytes())[2:]) for n in range(20)
+        ]
+        request_scheduler.request_blob(
+            turn, request_scheduler.uploads(junk), source=liar
+        )
+        if number == 10:
+            request_scheduler.request_blob(turn, named(2, 3), source=honest)
+            # The liar names the same, to have it wait among its own.
+            request_scheduler.request_blob(turn, named(2, 3), source=liar)
+        for want in asked(turn):
+            seen |= set(request_scheduler.uploads(want.keys))  # type: ignore[arg-type]  # ids
+        if number == 14:
+            assert set(named(2, 3)) <= seen
+        turn.now_s += request_scheduler.LOOK_S
+
+
+def test_what_a_liar_names_is_asked_of_nobody_else_until_somebody_else_names_it(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    turn = turn_of(council)
+    key = named(3, 1)
+    request_scheduler.request_blob(turn, key, source=LIAR)
+    whom = set()
+    for _ in range(40):
+        whom |= {want.asked for want in asked(turn)}
+        turn.now_s = max(turn.ask_at_s, turn.now_s + 0.01)
+    assert whom == {LIAR}
+
+    request_scheduler.request_blob(turn, key, source=HONEST)
+    for _ in range(40):
+        whom |= {want.asked for want in asked(turn)}
+        turn.now_s = max(turn.ask_at_s, turn.now_s + 0.01)
+    assert whom == {LIAR, HONEST}

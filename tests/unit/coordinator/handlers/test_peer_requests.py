@@ -1,0 +1,197 @@
+"""Who asks pays for the answer, in bytes, and nobody else does."""
+
+import random
+
+import pytest
+
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.handlers import peer_messages, peer_requests
+from starling.coordinator.step.effects import SendAnswer
+from starling.coordinator.step.events import PeerFrameArrived
+from starling.coordinator.wire.frames import (
+    FRAME,
+    WANT,
+    Frame,
+    FrameSubject,
+    PeerRequest,
+    payloads,
+)
+from starling.protocol.errors import DecodeError
+from starling.protocol.ids import H
+from starling.protocol.wire.chunks import CHUNK_BYTES
+from tests.unit.coordinator.fixtures.four_coordinators import (
+    KEYS,
+    CoordinatorMember,
+    FleetBoard,
+    FourCoordinators,
+    name,
+)
+
+LIAR, HONEST = KEYS[3].identity, KEYS[2].identity
+
+
+def want(
+    subject: FrameSubject, *keys: bytes, pieces: tuple[int, ...] = (), of: int = 0
+) -> bytes:
+    asked = PeerRequest(KEYS[of].identity, subject, keys, pieces)
+    return FRAME.pack(Frame(FrameSubject.WANT, WANT.pack(asked)))
+
+
+def gives(member: CoordinatorMember) -> list[SendAnswer]:
+    return [each for each in member.effects if isinstance(each, SendAnswer)]
+
+
+def test_same_thing_is_given_once_in_a_while_however_often_it_is_asked_for(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    member = council.members[0]
+    start_s = council.now_s + 60.0
+    member.effects.clear()
+    for tenth in range(100):
+        ask = want(FrameSubject.WHOLE, H(b"bundle"))
+        member.step(PeerFrameArrived(LIAR, ask), start_s + tenth / 10)
+    assert len(gives(member)) == -(-10 // peer_requests.ANSWER_AGAIN_S)
+    assert {each.to for each in gives(member)} == {LIAR}
+
+
+@pytest.mark.parametrize("pieces", [(), (3, 4, 5)], ids=["begins", "goes-on"])
+def test_flood_of_requests_is_answered_as_far_as_its_allowance_goes(
+    council: FourCoordinators, boards: list[FleetBoard], pieces: tuple[int, ...]
+) -> None:
+    member = council.members[0]
+    start_s, seconds = council.now_s + 60.0, 3
+    member.effects.clear()
+    honest = 0
+    for number in range(1000 * seconds):
+        now_s = start_s + number / 1000
+        key = H(number.to_bytes(4))
+        member.step(
+            PeerFrameArrived(LIAR, want(FrameSubject.WHOLE, key, pieces=pieces)), now_s
+        )
+        if number % 100 == 0:
+            ask = want(FrameSubject.WHOLE, key, pieces=(1, 2))
+            member.step(PeerFrameArrived(HONEST, ask), now_s)
+            honest += 2
+    given = dict.fromkeys((LIAR, HONEST), 0)
+    for each in gives(member):
+        given[each.to] += max(1, len(each.pieces))
+    most = peer_requests.ANSWERS_BURST + seconds * peer_requests.ANSWERS_PER_S
+    assert 0 < given[LIAR] * CHUNK_BYTES <= most
+    assert given[HONEST] == honest
+    assert member.state.peers[LIAR].refused > 1000
+    assert member.state.peers[HONEST].refused == 0
+    assert len(member.state.peers[LIAR].lines[0].answered) <= peer_requests.ASKS_BURST
+    assert member.refusals().count("BUSY") > 1000
+
+
+def test_requests_of_a_key_s_flood_leave_the_publisher_s_queue_small(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    member, blobs = council.members[0], []
+    with member.store.transaction():
+        for number in range(40):
+            whole = random.Random(number).randbytes(20 * CHUNK_BYTES)
+            blobs.append(member.store.put_blob(whole))
+    member.sent.clear()
+    for digest in blobs:
+        for first in range(0, 20, 10):
+            ask = want(
+                FrameSubject.WHOLE, digest, pieces=tuple(range(first, first + 10))
+            )
+            member.step(PeerFrameArrived(LIAR, ask), council.now_s)
+    held = sum(len(message.payload) for message in member.sent)
+    assert held <= 512 << 10
+    topics = {message.topic for message in member.sent if "/g/" in message.topic}
+    assert {topic.split("/")[-1] for topic in topics} <= {name(3), "say"}
+
+
+def test_answer_reaches_nobody_but_who_asked(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    heard: list[tuple[int, int]] = []
+
+    def note(source: int, target: int, message: object) -> bool:
+        heard.append((source, target))
+        return False
+
+    council.cut = note
+    ask = want(FrameSubject.WHOLE, H(b"bundle"))
+    council.members[0].step(PeerFrameArrived(LIAR, ask), council.now_s)
+    council.settle()
+    assert heard == [(0, 3)]
+
+
+def test_asked_for_by_somebody_else_is_not_answered(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    member = council.members[0]
+    member.effects.clear()
+    ask = want(FrameSubject.WHOLE, H(b"bundle"), of=1)
+    member.step(PeerFrameArrived(LIAR, ask), council.now_s)
+    assert not gives(member)
+
+
+@pytest.mark.parametrize(
+    ("keys", "pieces"),
+    [((b"a", b"a"), ()), ((b"a",), (1, 1)), ((b"a", b"b"), (1,))],
+    ids=["key-twice", "piece-twice", "pieces-of-two"],
+)
+def test_request_of_the_same_thing_twice_is_malformed(
+    keys: tuple[bytes, ...], pieces: tuple[int, ...]
+) -> None:
+    with pytest.raises(DecodeError):
+        PeerRequest(LIAR, FrameSubject.WHOLE, keys, pieces)
+
+
+def test_flood_of_unasked_bytes_is_dropped_before_decoding_and_named(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    member = council.members[0]
+    frame = FRAME.pack(Frame(FrameSubject.WHOLE, bytes(80_000)))
+    member.effects.clear()
+    sent = int(peer_messages.BYTES_BURST / 80_000) + 50
+    for _ in range(sent):
+        member.step(PeerFrameArrived(LIAR, frame), council.now_s)
+    refused = member.state.peers[LIAR].refused
+    assert refused >= 50
+    assert member.refusals().count("BUSY") == refused
+    assert member.state.peers[HONEST].refused == 0
+
+
+@pytest.mark.parametrize("frame", ["unasked", "requests"])
+def test_who_writes_under_another_s_name_at_its_own_broker_uses_up_nothing_of_his(
+    council: FourCoordinators, boards: list[FleetBoard], frame: str
+) -> None:
+    member, broker = council.members[0], 2
+    for number in range(8000):
+        key = H(number.to_bytes(4))
+        forged = FRAME.pack(Frame(FrameSubject.WHOLE, bytes(10)))
+        if frame == "requests":
+            forged = want(FrameSubject.WHOLE, key)
+        member.step(PeerFrameArrived(HONEST, forged, broker), council.now_s)
+    refused = member.state.peers[HONEST].refused
+    assert refused > 0
+
+    member.effects.clear()
+    asked = want(FrameSubject.WHOLE, H(b"bundle"))
+    member.step(PeerFrameArrived(HONEST, asked), council.now_s)
+    assert [(each.to, each.key) for each in gives(member)] == [(HONEST, H(b"bundle"))]
+    assert member.state.peers[HONEST].refused == refused
+
+
+def test_who_writes_under_another_s_name_at_its_own_broker_breaks_nothing_off(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    member = council.members[0]
+    message = gossip_messages.MESSAGE.pack(
+        gossip_messages.GossipMessage(99, bytes(200_000))
+    )
+    forged = next(payloads(FrameSubject.LEDGER, bytes(300_000)))
+    member.effects.clear()
+    for payload in payloads(FrameSubject.LEDGER, message):
+        member.step(PeerFrameArrived(HONEST, forged, 1), council.now_s)
+        member.step(PeerFrameArrived(HONEST, payload), council.now_s)
+    # It came whole: what is wrong with it is its kind.
+    assert member.refusals() == ["UNKNOWN_KIND"]
+    assert member.state.peers[HONEST].lines[0].assemblies == ()
+    assert member.state.peers[HONEST].lines[1].assemblies

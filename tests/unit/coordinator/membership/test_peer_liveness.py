@@ -1,0 +1,229 @@
+"""Who counts as alive: whoever says so itself, and just now."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from starling.broker.link_events import MqttMessage
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.membership import responder_selection
+from starling.coordinator.step.coordinator_step import CoordinatorStep
+from starling.coordinator.step.events import PeerFrameArrived
+from starling.coordinator.step.state import PeerState
+from starling.coordinator.wire.frames import (
+    FRAME,
+    WANT,
+    Frame,
+    FrameSubject,
+    PeerRequest,
+)
+from starling.protocol.ids import BlockHash, H
+from starling.protocol.wire.envelope import MessageKind
+from tests.unit.coordinator.fixtures.four_coordinators import (
+    CHAIN_ID,
+    KEYS,
+    TICK_S,
+    CoordinatorMember,
+    FleetBoard,
+    FourCoordinators,
+    voters,
+)
+
+DEAD = 3
+GONE_S = responder_selection.SILENT_AFTER_STATUSES + 1.0
+
+
+@pytest.fixture
+def boards(council: FourCoordinators) -> list[FleetBoard]:
+    made = voters(4)
+    council.open(made)
+    council.run(2.0)
+    return made
+
+
+def status(member: CoordinatorMember, index: int = DEAD, more: int = 1) -> bytes:
+    """A status of somebody, above the latest that a member heard of it by `more`."""
+    key = KEYS[index]
+    heard = member.state.ledger.heard.get(key.public)
+    counter = (0 if heard is None else heard.counter) + more
+    tip, height = BlockHash(H(b"tip")), member.state.ledger.consensus.height
+    bare = gossip_messages.ValidatorStatus(
+        key.public, counter, height, tip, 0, (), b"", (), bytes(64)
+    )
+    signature = key.sign(bare.signed_bytes(CHAIN_ID))
+    content = gossip_messages.STATUS.pack(replace(bare, signature=signature))
+    message = gossip_messages.MESSAGE.pack(
+        gossip_messages.GossipMessage(gossip_messages.GossipTopic.STATUS, content)
+    )
+    return FRAME.pack(Frame(FrameSubject.LEDGER, message))
+
+
+def want() -> bytes:
+    asked = PeerRequest(KEYS[0].identity, FrameSubject.WHOLE, (H(b"bundle"),))
+    return FRAME.pack(Frame(FrameSubject.WANT, WANT.pack(asked)))
+
+
+def peer(member: CoordinatorMember) -> PeerState:
+    return member.state.peers[KEYS[DEAD].identity]
+
+
+def hear(
+    council: FourCoordinators,
+    payload: bytes,
+    *,
+    by: int = DEAD,
+    elsewhere: bool = False,
+) -> CoordinatorMember:
+    """Member 0 hears something under somebody's name, a moment later."""
+    member = council.members[0]
+    council.now_s += TICK_S
+    event = PeerFrameArrived(KEYS[by].identity, payload, elsewhere)
+    member.step(event, council.now_s)
+    return member
+
+
+def seen(council: FourCoordinators) -> tuple[bool, bool]:
+    """Whether what was heard last was a sign of life, and one at our broker."""
+    known = peer(council.members[0])
+    return known.heard_at_s == council.now_s, known.near_at_s == council.now_s
+
+
+def record(council: FourCoordinators) -> list[tuple[int, bytes]]:
+    """Keeps all that the one that will die says, with whom it says it to."""
+    said: list[tuple[int, bytes]] = []
+
+    def keep(source: int, target: int, message: MqttMessage) -> bool:
+        if source == DEAD:
+            said.append((target, message.payload))
+        return False
+
+    council.cut = keep
+    return said
+
+
+def test_who_repeats_all_that_the_dead_said_does_not_keep_it_alive(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    said = record(council)
+    for board in boards:
+        council.contribute(board, 0)
+    council.run(2.0)
+    topics = {
+        gossip_messages.MESSAGE.unpack(frame.content).topic
+        for frame in (FRAME.unpack(payload) for _, payload in said)
+        if frame.subject == FrameSubject.LEDGER
+    }
+    assert {
+        gossip_messages.GossipTopic.STATUS,
+        gossip_messages.GossipTopic.VOTE,
+    } <= topics
+    council.members[DEAD].up = False
+    council.members[DEAD].sent.clear()
+    end_s = council.now_s + GONE_S
+    while council.now_s < end_s:
+        council.run(0.5)
+        for target, payload in (*said[-60:], (0, want())):
+            event = PeerFrameArrived(KEYS[DEAD].identity, payload)
+            council.members[target].step(event, council.now_s)
+        council.settle()
+
+    for member in council.members[:DEAD]:
+        turn = CoordinatorStep(member.settings, member.state, council.now_s, 0)
+        assert not responder_selection.is_alive(turn, KEYS[DEAD].identity)
+    version = council.heads()[0]
+    for board in boards:
+        council.contribute(board, version)
+    council.down.clear()
+    council.run(1.0)
+    finals = [
+        each for each, envelope in council.down if envelope.kind == MessageKind.FINAL
+    ]
+    assert sorted(finals) == sorted(board.device for board in boards)
+
+
+REPEATED: dict[str, Callable[[CoordinatorMember], bytes]] = {
+    "request": lambda member: want(),
+    "status of before": lambda member: status(member, more=0),
+    "status long gone": lambda member: status(member, more=-1),
+    "status of another": lambda member: status(member, index=1),
+}
+
+
+@pytest.mark.parametrize("make", REPEATED.values(), ids=REPEATED.keys())
+def test_what_anybody_could_say_in_its_name_is_no_sign_of_life(
+    council: FourCoordinators,
+    boards: list[FleetBoard],
+    make: Callable[[CoordinatorMember], bytes],
+) -> None:
+    del boards
+    hear(council, make(council.members[0]))
+    assert seen(council) == (False, False)
+
+
+def test_status_is_a_sign_of_life_once(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    del boards
+    fresh = status(council.members[0])
+    hear(council, fresh)
+    assert seen(council) == (True, True)
+    hear(council, fresh)
+    assert seen(council) == (False, False)
+
+
+def test_status_from_another_broker_counts_for_ours_when_it_comes_there(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    del boards
+    fresh = status(council.members[0])
+    hear(council, fresh, elsewhere=True)
+    assert seen(council) == (True, False)
+    hear(council, fresh, elsewhere=True)
+    assert seen(council) == (False, False)
+    hear(council, fresh)
+    assert seen(council) == (True, True)
+    hear(council, fresh)
+    assert seen(council) == (False, False)
+
+
+def test_status_that_others_passed_on_before_it_came_counts_still(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    del boards
+    fresh = status(council.members[0])
+    hear(council, fresh, by=1)
+    assert seen(council) == (False, False)
+    hear(council, fresh)
+    assert seen(council) == (True, True)
+
+
+def test_vote_that_is_counted_is_a_sign_of_life_once(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    votes: list[bytes] = []
+
+    def withhold(source: int, target: int, message: MqttMessage) -> bool:
+        """Nothing but proposals comes to member 0."""
+        frame = FRAME.unpack(message.payload)
+        if target != 0 or frame.subject != FrameSubject.LEDGER:
+            return target == 0
+        topic = gossip_messages.MESSAGE.unpack(frame.content).topic
+        if source == DEAD and topic == gossip_messages.GossipTopic.VOTE:
+            votes.append(message.payload)
+        return topic != gossip_messages.GossipTopic.PROPOSAL
+
+    council.cut = withhold
+    council.contribute(boards[0], 0)
+    council.run(0.5)
+    first = votes[0]
+
+    hear(council, first, by=1, elsewhere=True)
+    assert seen(council) == (False, False)
+    hear(council, first)
+    assert seen(council) == (False, False)
+    (other, *_) = [vote for vote in votes if vote != first]
+    hear(council, other, elsewhere=True)
+    assert seen(council) == (True, False)
+    hear(council, other)
+    assert seen(council) == (False, False)

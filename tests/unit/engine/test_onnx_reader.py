@@ -1,0 +1,369 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from starling.engine.onnx_graph import ElementType
+from starling.engine.onnx_reader import (
+    GRAPH_BYTES_MAX,
+    NODES_MAX,
+    RANK_MAX,
+    TENSORS_MAX,
+    read_graph,
+)
+from starling.engine.onnx_writer import write_graph
+from starling.engine.protobuf_wire import FIELDS_MAX, TEXT_BYTES_MAX
+from starling.protocol.errors import DecodeError, LimitError, ProtocolError
+from tests.unit.engine.small_graphs import (
+    INT64,
+    bytes_field,
+    made,
+    model_bytes,
+    node,
+    number_field,
+    value,
+    varint,
+    whole,
+)
+
+
+def _model() -> onnx.ModelProto:
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"], name="first"),
+        node("Softmax", ["h"], ["s"], axis=-1),
+        node("LeakyRelu", ["s"], ["r"], alpha=0.25),
+        node("DepthToSpace", ["r"], ["d"], blocksize=1, mode="CRD"),
+        node("Transpose", ["d"], ["t"], perm=[1, 0]),
+        node("Reshape", ["t", "size"], ["out"]),
+    ]
+    constants: dict[str, NDArray[np.generic]] = {
+        "w": np.ones((4, 2), np.float32),
+        "size": whole(-1),
+    }
+    return made(nodes, constants)
+
+
+def _subgraph(model: onnx.ModelProto) -> None:
+    attribute = onnx.AttributeProto(name="body", type=onnx.AttributeProto.GRAPH)
+    attribute.g.name = "body"
+    model.graph.node[1].attribute.append(attribute)
+
+
+def _attribute(
+    **fields: Any,  # noqa: ANN401 - whatever the message takes
+) -> Callable[[onnx.ModelProto], object]:
+    def change(model: onnx.ModelProto) -> None:
+        made_here = onnx.AttributeProto(name="odd", **fields)
+        model.graph.node[1].attribute.append(made_here)
+
+    return change
+
+
+def _first_tensor(**fields: object) -> Callable[[onnx.ModelProto], object]:
+    def change(model: onnx.ModelProto) -> None:
+        for name, content in fields.items():
+            setattr(model.graph.initializer[0], name, content)
+
+    return change
+
+
+def _external(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].external_data.add(key="location", value="/etc/passwd")
+
+
+def _typed_entries(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer[1]
+    tensor.ClearField("raw_data")
+    tensor.int64_data.append(-1)
+
+
+def _string_tensor(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer[1]
+    tensor.ClearField("raw_data")
+    tensor.data_type = TensorProto.STRING
+    tensor.string_data.append(b"a")
+
+
+def _input_of(kind: str) -> Callable[[onnx.ModelProto], object]:
+    def change(model: onnx.ModelProto) -> None:
+        tensor = onnx.TypeProto()
+        getattr(tensor, kind).SetInParent()
+        model.graph.input[0].type.CopyFrom(tensor)
+
+    return change
+
+
+def _dimension(**fields: object) -> Callable[[onnx.ModelProto], object]:
+    def change(model: onnx.ModelProto) -> None:
+        shape = model.graph.input[1].type.tensor_type.shape
+        shape.dim[0].Clear()
+        for name, content in fields.items():
+            setattr(shape.dim[0], name, content)
+
+    return change
+
+
+A = onnx.AttributeProto
+REFUSED: dict[str, Callable[[onnx.ModelProto], object]] = {
+    "other domain": lambda m: setattr(m.graph.node[1], "domain", "com.microsoft"),
+    "the default domain by its other name": lambda m: setattr(
+        m.graph.node[1], "domain", "ai.onnx"
+    ),
+    "domain of operators": lambda m: m.opset_import.add(domain="custom", version=1),
+    "operator set twice": lambda m: m.opset_import.add(domain="", version=18),
+    "operator set too new": lambda m: setattr(m.opset_import[0], "version", 22),
+    "operator set too old": lambda m: setattr(m.opset_import[0], "version", 12),
+    "no operator set": lambda m: m.ClearField("opset_import"),
+    "format too old": lambda m: setattr(m, "ir_version", 7),
+    "format too new": lambda m: setattr(m, "ir_version", 99),
+    "no format": lambda m: m.ClearField("ir_version"),
+    "no graph": lambda m: m.ClearField("graph"),
+    "no operator": lambda m: m.graph.node[1].ClearField("op_type"),
+    "function": lambda m: m.functions.add(name="f"),
+    "training": lambda m: m.training_info.add(),
+    "metadata": lambda m: m.metadata_props.add(key="a", value="b"),
+    "metadata of a node": lambda m: m.graph.node[0].metadata_props.add(key="a"),
+    "domain of the model": lambda m: setattr(m, "domain", "a"),
+    "model version": lambda m: setattr(m, "model_version", 1),
+    "text about the model": lambda m: setattr(m, "doc_string", "a"),
+    "text about the graph": lambda m: setattr(m.graph, "doc_string", "a"),
+    "sparse constant": lambda m: m.graph.sparse_initializer.add(),
+    "quantisation": lambda m: m.graph.quantization_annotation.add(),
+    "types of inner values": lambda m: m.graph.value_info.append(
+        value("h", INT64, [1])
+    ),
+    "overload": lambda m: setattr(m.graph.node[1], "overload", "other"),
+    "subgraph": _subgraph,
+    "reference": _attribute(type=A.INT, ref_attr_name="a"),
+    "tensor": _attribute(type=A.TENSOR, t=TensorProto()),
+    "tensors": _attribute(type=A.TENSORS),
+    "graphs": _attribute(type=A.GRAPHS),
+    "reals": _attribute(type=A.FLOATS, floats=[1.0]),
+    "texts": _attribute(type=A.STRINGS, strings=[b"a"]),
+    "sparse tensor": _attribute(type=A.SPARSE_TENSOR),
+    "type": _attribute(type=A.TYPE_PROTO),
+    "text about an attribute": _attribute(type=A.INT, i=1, doc_string="a"),
+    "attribute without a type": _attribute(i=1),
+    "attribute without a value": _attribute(type=A.INT),
+    "attribute of two kinds": _attribute(type=A.INT, i=1, f=1.0),
+    "attribute of another kind": _attribute(type=A.INTS, i=1),
+    "attribute that is no number": _attribute(type=A.FLOAT, f=float("nan")),
+    "attribute that is no text": _attribute(type=A.STRING, s=b"\xff"),
+    "attribute twice": lambda m: m.graph.node[1].attribute.append(
+        helper.make_attribute("axis", 0)
+    ),
+    "constant elsewhere": _external,
+    "constant said to be elsewhere": _first_tensor(data_location=TensorProto.EXTERNAL),
+    "constant said to be here": _first_tensor(data_location=TensorProto.DEFAULT),
+    "constant of typed entries": _typed_entries,
+    "constant of texts": _string_tensor,
+    "constant in pieces": lambda m: m.graph.initializer[0].segment.SetInParent(),
+    "constant without entries": lambda m: m.graph.initializer[0].ClearField("raw_data"),
+    "constant too short": _first_tensor(raw_data=bytes(31)),
+    "constant too long": _first_tensor(raw_data=bytes(33)),
+    "constant of doubles": _first_tensor(data_type=TensorProto.DOUBLE),
+    "constant without a type": lambda m: m.graph.initializer[0].ClearField("data_type"),
+    "constant of an unknown type": _first_tensor(data_type=99),
+    "constant without a name": lambda m: m.graph.initializer[0].ClearField("name"),
+    "constant of a negative size": lambda m: m.graph.initializer[0].dims.append(-1),
+    "constant of a huge size": lambda m: m.graph.initializer[0].dims.append(1 << 40),
+    "truth beyond one": _first_tensor(
+        data_type=TensorProto.BOOL, raw_data=b"\x00\x02" * 4
+    ),
+    "nameless input": lambda m: m.graph.input.add(),
+    "input without a type": lambda m: m.graph.input.add(name="z"),
+    "input that is a sequence": _input_of("sequence_type"),
+    "input that is a map": _input_of("map_type"),
+    "input that is optional": _input_of("optional_type"),
+    "input that is sparse": _input_of("sparse_tensor_type"),
+    "meaning of an input": lambda m: setattr(
+        m.graph.input[0].type, "denotation", "IMAGE"
+    ),
+    "text about an input": lambda m: setattr(m.graph.input[0], "doc_string", "a"),
+    "axis without a size": _dimension(),
+    "axis with a meaning": _dimension(dim_value=1, denotation="BATCH"),
+    "axis of a negative size": _dimension(dim_value=-1),
+    "axis of a huge size": _dimension(dim_value=1 << 31),
+    "name that is not printable": lambda m: setattr(m.graph.node[0], "name", "a\n"),
+    "name that says where to go": lambda m: m.graph.node[0].input.append("\u202e"),
+}
+
+
+def test_graph_that_is_read_tells_all_its_parts() -> None:
+    graph = read_graph(_model().SerializeToString())
+
+    assert (graph.ir_version, graph.opset) == (8, 18)
+    assert graph.operators["Softmax"] == 1
+    assert [each.name for each in graph.inputs] == ["theta", "x", "y"]
+    assert graph.inputs[1].shape == ("n", 4)
+    assert [each.name for each in graph.outputs] == ["out"]
+    assert graph.tensors[1].type is ElementType.INT64
+    assert graph.tensors[1].integers() == (-1,)
+    assert graph.nodes[0].name == "first"
+    assert [dict(each.attributes) for each in graph.nodes] == [
+        {},
+        {"axis": -1},
+        {"alpha": 0.25},
+        {"blocksize": 1, "mode": "CRD"},
+        {"perm": (1, 0)},
+        {},
+    ]
+
+
+def test_graph_that_is_written_is_what_was_read() -> None:
+    graph = read_graph(_model().SerializeToString())
+
+    data = write_graph(graph)
+
+    assert read_graph(data) == graph
+    assert write_graph(read_graph(data)) == data
+    onnx.checker.check_model(onnx.load_from_string(data))
+
+
+def test_name_of_the_producer_is_read_and_not_kept() -> None:
+    model = _model()
+    plain = write_graph(read_graph(model.SerializeToString()))
+    model.producer_name, model.producer_version = "pytorch", "2.9"
+
+    assert write_graph(read_graph(model.SerializeToString())) == plain
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_graph_with_what_boards_do_not_run_is_refused(case: str) -> None:
+    model = _model()
+    REFUSED[case](model)
+
+    with pytest.raises(ProtocolError):
+        read_graph(model.SerializeToString())
+
+
+@pytest.mark.parametrize("bit", range(32, 64))
+def test_field_hidden_in_the_high_bits_of_its_tag_is_refused(bit: int) -> None:
+    # Protobuf's own reader keeps 32 bits of a tag: for it the operator is Sub.
+    hidden = bytes_field(4, b"Sub", bit)
+    body = bytes_field(1, b"x") + bytes_field(2, b"out") + bytes_field(4, b"Add")
+    graph = bytes_field(1, body + hidden) + bytes_field(2, b"g")
+
+    with pytest.raises(DecodeError):
+        read_graph(model_bytes(graph))
+
+
+@pytest.mark.parametrize("bit", range(32, 64))
+def test_field_with_high_bits_in_its_tag_does_not_count_as_the_field(bit: int) -> None:
+    body = bytes_field(1, b"x") + bytes_field(2, b"out") + bytes_field(4, b"Neg", bit)
+    graph = bytes_field(1, body) + bytes_field(2, b"g")
+
+    with pytest.raises(DecodeError):
+        read_graph(model_bytes(graph))
+
+
+HIDDEN_ELSEWHERE: dict[str, Callable[[bytes], bytes]] = {
+    "model": lambda m: m + bytes_field(25, b"", 33),
+    "graph": lambda m: model_bytes(bytes_field(15, b"", 32)),
+    "tensor": lambda m: model_bytes(bytes_field(5, bytes_field(13, b"", 40))),
+    "attribute": lambda m: model_bytes(
+        bytes_field(1, bytes_field(5, bytes_field(6, b"", 50)))
+    ),
+    "type": lambda m: model_bytes(
+        bytes_field(11, bytes_field(2, bytes_field(4, b"", 63)))
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HIDDEN_ELSEWHERE)
+def test_field_hidden_in_any_message_is_refused(case: str) -> None:
+    data = HIDDEN_ELSEWHERE[case](_model().SerializeToString())
+
+    with pytest.raises(DecodeError):
+        read_graph(data)
+
+
+WIRE: dict[str, Callable[[bytes], bytes]] = {
+    "number with more bytes than it needs": lambda m: varint(8) + varint(8, 1) + m[2:],
+    "tag with more bytes than it needs": lambda m: varint(8, 3) + m[1:],
+    "length with more bytes than it needs": lambda m: (
+        m + varint(2 << 3 | 2) + varint(1, 2) + b"a"
+    ),
+    "number of eleven bytes": lambda m: b"\xff" * 11,
+    "number beyond 64 bits": lambda m: b"\x08" + b"\xff" * 9 + b"\x02",
+    "length beyond the end": lambda m: b"\x3a\xff\xff\xff\xff\x0f",
+    "group": lambda m: m + b"\x3b\x3c",
+    "end of a group": lambda m: m + b"\x3c",
+    "unknown wire type": lambda m: m + b"\x3e",
+    "unknown field": lambda m: m + number_field(99, 1),
+    "field zero": lambda m: m + b"\x02\x01x",
+    "number where a message belongs": lambda m: m + number_field(8, 1),
+    "message where a number belongs": lambda m: bytes_field(1, b"\x08") + m[2:],
+    "fixed number where a number belongs": lambda m: b"\x0d\x08\0\0\0" + m[2:],
+    "cut": lambda m: m[:-1],
+    "twice the same model": lambda m: m + m,
+    "version twice": lambda m: m + number_field(1, 8),
+    "graph twice": lambda m: m + bytes_field(7, b""),
+}
+
+
+@pytest.mark.parametrize("case", WIRE)
+def test_wire_form_that_readers_may_take_differently_is_refused(case: str) -> None:
+    data = WIRE[case](_model().SerializeToString())
+
+    with pytest.raises(DecodeError):
+        read_graph(data)
+
+
+def test_packed_numbers_are_refused() -> None:
+    # `dims` is written unpacked; protobuf's own reader takes both.
+    tensor = bytes_field(1, varint(1)) + number_field(2, INT64) + bytes_field(8, b"t")
+    graph = bytes_field(5, tensor + bytes_field(9, bytes(8)))
+
+    with pytest.raises(DecodeError, match="wire type"):
+        read_graph(model_bytes(graph))
+
+
+def test_axis_with_both_a_size_and_a_name_is_refused() -> None:
+    axis = number_field(1, 3) + bytes_field(2, b"n")
+    shape = bytes_field(2, bytes_field(1, axis))
+    kind = bytes_field(2, bytes_field(1, number_field(1, 1) + shape))
+    graph = bytes_field(11, bytes_field(1, b"x") + kind)
+
+    with pytest.raises(DecodeError, match="axis"):
+        read_graph(model_bytes(graph))
+
+
+LONG: dict[str, Callable[[], bytes]] = {
+    "bytes": lambda: bytes(GRAPH_BYTES_MAX + 1),
+    "nodes": lambda: model_bytes(bytes_field(1, b"") * (NODES_MAX + 1)),
+    "tensors": lambda: model_bytes(bytes_field(5, b"") * (TENSORS_MAX + 1)),
+    "fields": lambda: model_bytes(
+        bytes_field(1, bytes_field(1, b"x") * (FIELDS_MAX + 1))
+    ),
+    "name": lambda: model_bytes(bytes_field(2, b"a" * (TEXT_BYTES_MAX + 1))),
+    "axes": lambda: made(
+        [], inputs=[value("x", INT64, [1] * (RANK_MAX + 1))]
+    ).SerializeToString(),
+}
+
+
+@pytest.mark.parametrize("case", LONG)
+def test_graph_beyond_a_named_limit_is_refused(case: str) -> None:
+    with pytest.raises(LimitError):
+        read_graph(LONG[case]())
+
+
+def test_graph_truncated_at_any_byte_raises_only_protocol_errors() -> None:
+    data = _model().SerializeToString()
+    # The last field is the operator set; a cut between fields leaves a whole message.
+    for length in range(len(data)):
+        with pytest.raises(ProtocolError):
+            read_graph(data[:length])
+
+
+@given(st.binary(max_size=200))
+def test_noise_raises_only_protocol_errors(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        read_graph(data)

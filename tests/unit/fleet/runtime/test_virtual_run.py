@@ -1,0 +1,157 @@
+"""A virtual fleet runs the real cores: it learns, pays, proves, and repeats itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from starling.coordinator.publication.task_settings import TaskSettings, publication
+from starling.fleet import FleetPlan, FleetRun, Pace, run_virtual
+from starling.fleet.monitor.run_snapshot import VersionPoint
+from starling.fleet.plan import PRIVACY_KINDS
+from starling.fleet.presets import DataShares, task_settings
+from starling.fleet.runtime.training_pool import prepare
+from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
+from starling.fleet.virtual.workload import ZeroWorkload
+from starling.protocol.errors import ConfigError
+
+PLAN = FleetPlan(devices=6, buffer=3, until_version=6, seed=3)
+
+
+@pytest.fixture(scope="module")
+def private_run() -> FleetRun:
+    return run_virtual(PLAN, threads=1)
+
+
+def timeless(run: FleetRun) -> list[VersionPoint]:
+    return [replace(point, time_s=0.0) for point in run.last.versions]
+
+
+def idle_fleet(boards: int, buffer: int, *, waves: bool) -> VirtualFleet:
+    plan = FleetPlan(devices=boards, buffer=buffer, privacy="none")
+    shares = DataShares((64,), 143, 143)
+    settings: TaskSettings = task_settings(plan, shares)
+    material = prepare(replace(PLAN, privacy="none"))
+    rng = np.random.default_rng(1)
+    return VirtualFleet(
+        FleetShape(boards, settings.leases, waves, (1.0,) * boards),
+        publication(settings, material.bundle, "task"),
+        ZeroWorkload(143),
+        rng.bytes,
+        rng,
+    )
+
+
+def test_run_virtual_private_digits_learns(private_run: FleetRun) -> None:
+    accuracies = [point.accuracy or 0.0 for point in private_run.last.versions]
+    assert private_run.outcome.stopped_because == "version reached"
+    assert accuracies[0] < 0.2
+    assert accuracies[-1] > 0.5
+
+
+def test_run_virtual_private_pays_within_the_cap(private_run: FleetRun) -> None:
+    spent = [device.epsilon for device in private_run.last.devices]
+    assert 0.0 < max(spent) <= PLAN.epsilon
+    assert private_run.heading.privacy is not None
+
+
+@pytest.mark.parametrize("kind", [k for k in PRIVACY_KINDS if k != "record"])
+def test_run_virtual_every_mechanism_is_paid_for_and_accepted(kind: str) -> None:
+    run = run_virtual(replace(PLAN, privacy=kind), threads=1)
+    assert run.outcome.stopped_because == "version reached"
+    assert not any(device.refused for device in run.last.devices)
+    terms = run.heading.privacy
+    if kind == "none":
+        assert terms is None
+        return
+    assert terms is not None
+    assert (terms.unit == "one record") == kind.startswith("record")
+    assert 0.0 < max(device.epsilon for device in run.last.devices) <= PLAN.epsilon
+
+
+def test_run_virtual_noised_local_steps_learn() -> None:
+    run = run_virtual(replace(PLAN, privacy="record-dpsgd"), threads=1)
+    assert (run.last.versions[-1].accuracy or 0.0) > 0.5
+
+
+def test_run_virtual_chain_holds_from_its_first_block(private_run: FleetRun) -> None:
+    assert private_run.outcome.verified
+    assert private_run.document["chain"]["verified"] is True
+
+
+def test_virtual_hub_tampered_block_does_not_hold() -> None:
+    fleet = idle_fleet(6, 3, waves=True)
+    while fleet.version < 2:
+        assert fleet.advance()
+    assert fleet.hub.verify()
+    block, certificate = fleet.hub.chain[-1]
+    header = replace(block.header, time_ms=block.header.time_ms + 1)
+    fleet.hub.chain[-1] = (replace(block, header=header), certificate)
+    assert not fleet.hub.verify()
+
+
+def test_run_virtual_same_seed_gives_the_same_run(private_run: FleetRun) -> None:
+    again = run_virtual(PLAN, threads=2)
+    assert timeless(again) == timeless(private_run)
+    assert again.last.coordinators == private_run.last.coordinators
+
+
+def test_run_virtual_other_seed_gives_another_chain(private_run: FleetRun) -> None:
+    other = run_virtual(replace(PLAN, seed=4, until_version=1), threads=1)
+    assert other.last.coordinators[0].id != private_run.last.coordinators[0].id
+
+
+def test_run_virtual_tiny_budget_ends_when_it_is_spent() -> None:
+    plan = FleetPlan(devices=4, buffer=2, until_version=50, releases=2)
+    run = run_virtual(plan, threads=1)
+    assert run.outcome.stopped_because == "budgets spent"
+    assert max(device.accepted for device in run.last.devices) == 2
+    assert max(device.epsilon for device in run.last.devices) <= plan.epsilon
+
+
+def test_run_virtual_local_training_learns_without_privacy() -> None:
+    plan = FleetPlan(devices=6, buffer=3, until_version=6, privacy="none")
+    run = run_virtual(plan, Pace(waves=True), threads=1)
+    assert run.last.accuracy is not None
+    assert run.last.accuracy > 0.7
+    assert run.heading.privacy is None
+    assert {point.staleness_mean for point in run.last.versions[1:]} == {0.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("devices", "buffer", "leases"),
+    [(10, 2, 10), (10, 2, 6), (20, 2, 20), (10, 4, None)],
+    ids=["five versions late", "three late", "ten late", "default"],
+)
+def test_run_virtual_late_updates_never_lead_away_from_what_was_reached(
+    devices: int, buffer: int, leases: int | None
+) -> None:
+    plan = FleetPlan(
+        devices=devices, buffer=buffer, leases=leases, privacy="none", until_version=80
+    )
+
+    run = run_virtual(plan, threads=1)
+
+    reached = [point.accuracy or 0.0 for point in run.last.versions]
+    assert max(reached) > 0.9
+    for version in range(40, len(reached)):
+        assert reached[version] > max(reached[:version]) - 0.02
+
+
+def test_run_virtual_without_data_names_what_is_missing() -> None:
+    with pytest.raises(ConfigError, match=r"absent\.npz"):
+        run_virtual(replace(PLAN, data="absent.npz"))
+
+
+def test_virtual_fleet_many_boards_all_updates_are_final() -> None:
+    fleet = idle_fleet(40, 10, waves=False)
+    while fleet.version < 12:
+        assert fleet.advance()
+    shown = fleet.snapshot(1.0)
+    made = sum(point.updates for point in shown.versions)
+    assert made == 120
+    assert shown.refusals() == []
+    assert made <= shown.accepted <= made + fleet.shape.awake
+    turns = [device.accepted for device in shown.devices]
+    assert max(turns) - min(turns) <= 2

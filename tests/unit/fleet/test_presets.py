@@ -1,0 +1,99 @@
+"""What a plan leaves open is filled in: the task is valid, the budget holds."""
+
+from dataclasses import replace
+
+import pytest
+
+from starling.fleet.plan import FleetPlan
+from starling.fleet.presets import (
+    DataShares,
+    between_s,
+    heading,
+    horizon_s,
+    model_name,
+    releases,
+    task_settings,
+)
+from starling.fleet.runtime.training_pool import prepare
+from starling.protocol.privacy.gaussian_dp import (
+    MICRO,
+    charge_from_sigma,
+    epsilon_from_charge,
+)
+
+DIGITS = DataShares((64,), 143, 144)
+PICTURES = DataShares((1, 28, 28), 550, 700)
+
+
+@pytest.mark.parametrize(
+    ("shares", "named", "model"),
+    [
+        (DIGITS, None, "softmax"),
+        (PICTURES, None, "cnn"),
+        (PICTURES, "softmax", "softmax"),
+    ],
+)
+def test_model_name_follows_plan_then_data(
+    shares: DataShares, named: str | None, model: str
+) -> None:
+    assert model_name(FleetPlan(model=named), shares) == model
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, 50), ({"until_version": 10}, 15), ({"releases": 3}, 3)],
+    ids=["a-quarter-more", "least", "named"],
+)
+def test_releases_cover_an_even_share(changes: dict[str, int], expected: int) -> None:
+    assert releases(FleetPlan(**changes)) == expected  # type: ignore[arg-type] # mixed table
+
+
+def test_task_settings_smaller_budget_takes_smaller_steps() -> None:
+    steps = [
+        task_settings(FleetPlan(epsilon=epsilon), DIGITS).learning_rate
+        for epsilon in (2.0, 8.0, 16.0)
+    ]
+    assert steps[0] == pytest.approx(steps[1] / 2)
+    assert steps[1] == steps[2]
+
+
+def test_task_settings_equal_boards_pledge_what_the_smallest_has() -> None:
+    assert task_settings(FleetPlan(), DIGITS).pledge_most == 143
+    uneven = FleetPlan(split="dirichlet:0.5")
+    assert task_settings(uneven, PICTURES).pledge_most == 700
+
+
+def test_task_settings_named_values_win() -> None:
+    plan = FleetPlan(learning_rate=0.5, momentum=0.25, clip=2.0, leases=9)
+    made = task_settings(plan, DIGITS)
+    assert (made.learning_rate, made.momentum) == (0.5, 0.25)
+    assert (made.privacy.clip, made.leases) == (2.0, 9)
+
+
+def test_between_without_faults_is_no_wait() -> None:
+    assert between_s(FleetPlan()) == 0.0
+    assert horizon_s(FleetPlan()) == 0.0
+
+
+def test_between_with_faults_makes_the_budget_last_until_they_are_over() -> None:
+    fault = "kill coordinator 2 at 20s; restart coordinator 2 at 50s"
+    plan = FleetPlan(coordinators=4, fault=fault)
+
+    assert horizon_s(plan) == 65.0
+    assert between_s(plan) * releases(plan) >= horizon_s(plan)
+
+
+def test_heading_all_releases_together_stay_within_epsilon() -> None:
+    plan = FleetPlan(epsilon=2.0)
+    material = prepare(plan)
+    terms = heading(plan, "digits", material.shares, material.bundle).privacy
+    assert terms is not None
+    charge = charge_from_sigma(round(terms.noise_multiplier * MICRO))
+    spent = epsilon_from_charge(charge * terms.releases, plan.delta)
+    assert 1.99 < spent <= 2.0
+
+
+def test_heading_without_privacy_states_none() -> None:
+    plan = replace(FleetPlan(), privacy="none")
+    material = prepare(plan)
+    assert heading(plan, "digits", material.shares, material.bundle).privacy is None

@@ -1,0 +1,47 @@
+"""The clip's margin against the worst that float32 sums can do."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from starling.protocol.privacy.clipping_functions import (
+    AUTOMATIC,
+    GRAPH_DIMENSION_MAX,
+    NORM,
+    clip_margin,
+    clip_scale,
+)
+
+WIDTHS = [1, 1 << 10, 1 << 20, 1 << 22, GRAPH_DIMENSION_MAX]
+
+
+@pytest.mark.parametrize("dimension", WIDTHS)
+def test_margin_covers_the_least_norm_that_may_be_computed(dimension: int) -> None:
+    # Of norm 1 at least this much is seen, so that the scale is at most bound / seen.
+    seen_squared = 1 - Fraction(dimension, 1 << 24)
+    bound = 1 - Fraction(clip_margin(dimension))
+    few_roundings = 1 + Fraction(8, 1 << 24)
+
+    assert (bound * few_roundings) ** 2 <= seen_squared
+    assert bound > Fraction(7, 10)
+
+
+def test_margin_covers_a_sum_that_stands_still() -> None:
+    # One after the other: once the sum is large, each small square is rounded away.
+    dimension = GRAPH_DIMENSION_MAX
+    small = np.float32(2.0**-12.5)
+    squares = np.full(dimension, small * small, np.float32)
+    squares[0] = 1.0
+    computed = math.sqrt(float(np.cumsum(squares, dtype=np.float32)[-1]))
+    true = math.sqrt(1 + (dimension - 1) * float(small) ** 2)
+
+    for kind in (NORM, AUTOMATIC):
+        scale = clip_scale(computed, 0.5, dimension, kind)
+        assert 0 < scale * true <= 0.5
+
+
+@pytest.mark.parametrize("kind", [NORM, AUTOMATIC])
+def test_nothing_comes_out_where_no_margin_is_enough(kind: str) -> None:
+    assert clip_scale(3.0, 1.0, GRAPH_DIMENSION_MAX + 1, kind) == 0.0

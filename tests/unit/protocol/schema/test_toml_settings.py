@@ -1,0 +1,165 @@
+"""Configuration: what is wrong is named by file, key and bound."""
+
+import tomllib
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from starling.protocol.errors import ConfigError
+from starling.protocol.schema.toml_settings import load_settings, sample, setting, table
+
+FILE = "agent.toml"
+
+
+@dataclass(frozen=True)
+class Broker:
+    host: str = setting("localhost", "Name or address.")
+    port: int = setting(8883, "TCP port.", least=1, most=65535)
+
+
+@dataclass(frozen=True)
+class Secret:
+    file: str = setting(..., "Path of the key.")
+
+
+@dataclass(frozen=True)
+class Settings:
+    name: str = setting("board", "For people.")
+    level: str = setting("info", "Log level.", choices=("debug", "info", "error"))
+    rate: float = setting(0.5, "Share, below 1.", least=0.0, most=0.99)
+    bytes_max: int = setting(1 << 20, "Spool limit, bytes.", least=1 << 20)
+    debug: bool = setting(False, "Prints more.")
+    sensors: tuple[str, ...] = setting(("a", "b"), "Names of sensors.")
+    broker: Broker = table(Broker, "Where the broker is.")
+
+
+@dataclass(frozen=True)
+class Required:
+    fleet: str = setting(..., "The fleet's name.")
+    secret: Secret = table(Secret, "The board's key.")
+
+
+def test_empty_document_gives_the_defaults() -> None:
+    assert load_settings(Settings, "", FILE) == Settings()
+
+
+def test_document_sets_every_kind_of_key() -> None:
+    text = """
+        name = "pi"
+        level = "debug"
+        rate = 0
+        bytes_max = 2000000
+        debug = true
+        sensors = ["c"]
+        [broker]
+        port = 1883
+    """
+
+    assert load_settings(Settings, text, FILE) == Settings(
+        "pi", "debug", 0.0, 2_000_000, True, ("c",), Broker("localhost", 1883)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "detail"),
+    [
+        ("name = 5", "name", "expected a text"),
+        ("name = true", "name", "expected a text"),
+        ("level = 'loud'", "level", "expected debug | info | error"),
+        ("level = 1", "level", "expected a text"),
+        ("rate = 'x'", "rate", "expected a number"),
+        ("rate = 1.0", "rate", "1.0 is not at least 0.0, at most 0.99"),
+        ("rate = -0.1", "rate", "-0.1 is not at least 0.0, at most 0.99"),
+        ("rate = nan", "rate", "expected a number"),
+        ("rate = inf", "rate", "expected a number"),
+        (f"rate = {10**400}", "rate", "expected a number"),
+        ("bytes_max = 1048575", "bytes_max", "1048575 is not at least 1048576"),
+        ("bytes_max = 2e6", "bytes_max", "expected an integer"),
+        ("bytes_max = true", "bytes_max", "expected an integer"),
+        ("bytes_max = 2000-01-01", "bytes_max", "expected an integer"),
+        ("debug = 1", "debug", "expected true or false"),
+        ("debug = 'yes'", "debug", "expected true or false"),
+        ("sensors = 'a'", "sensors", "expected a list of texts"),
+        ("sensors = ['a', 1]", "sensors", "expected a list of texts"),
+        ("broker = 5", "broker", "expected a table"),
+        ("[[broker]]", "broker", "expected a table"),
+        ("[broker]\nport = 0", "broker.port", "0 is not at least 1, at most 65535"),
+        ("[broker]\nport = 65536", "broker.port", "65536 is not at least 1"),
+        ("[broker]\nhots = 'a'", "broker.hots", "unknown key; did you mean 'host'?"),
+        ("nmae = 'a'", "nmae", "unknown key; did you mean 'name'?"),
+        ("xyz = 1", "xyz", "unknown key; keys: ['name',"),
+        ("[xyz]", "xyz", "unknown key"),
+        ("name =", "", "not TOML"),
+        ("name = 'a'\nname = 'b'", "", "not TOML"),
+        ("\x00", "", "not TOML"),
+        ("name = " + "[" * 5000, "", "not TOML"),
+    ],
+)
+def test_document_with_a_wrong_key_names_file_key_and_bound(
+    text: str, key: str, detail: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(Settings, text, FILE)
+
+    assert (caught.value.file, caught.value.key) == (FILE, key)
+    assert detail in caught.value.detail
+    assert str(caught.value).startswith(f"{FILE}: {key}: " if key else f"{FILE}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("[secret]\nfile = 'k'", "fleet"), ("fleet = 'f'", "secret.file")],
+    ids=["at the top", "in a table that is absent"],
+)
+def test_document_without_a_required_key_names_it(text: str, key: str) -> None:
+    with pytest.raises(ConfigError, match="missing; it has no default") as caught:
+        load_settings(Required, text, FILE)
+
+    assert caught.value.key == key
+
+
+def test_sample_reads_back_to_the_defaults() -> None:
+    assert load_settings(Settings, sample(Settings), FILE) == Settings()
+
+
+def test_sample_explains_every_key_with_its_bounds() -> None:
+    assert sample(Settings) == (
+        "# For people.\n"
+        'name = "board"\n'
+        "# Log level. (debug | info | error)\n"
+        'level = "info"\n'
+        "# Share, below 1. (at least 0.0, at most 0.99)\n"
+        "rate = 0.5\n"
+        "# Spool limit, bytes. (at least 1048576)\n"
+        "bytes_max = 1048576\n"
+        "# Prints more.\n"
+        "debug = false\n"
+        "# Names of sensors.\n"
+        'sensors = ["a", "b"]\n'
+        "\n"
+        "# Where the broker is.\n"
+        "[broker]\n"
+        "# Name or address.\n"
+        'host = "localhost"\n'
+        "# TCP port. (at least 1, at most 65535)\n"
+        "port = 8883\n"
+    )
+
+
+def test_sample_of_required_keys_shows_them_or_takes_values() -> None:
+    assert "# fleet =   # required" in sample(Required)
+
+    written = sample(Required, {"fleet": "demo", "secret.file": "keys/a"})
+
+    assert load_settings(Required, written, FILE) == Required("demo", Secret("keys/a"))
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.floats(0, 0.99))
+def test_sample_with_any_values_reads_back(name: str, rate: float) -> None:
+    written = sample(Settings, {"name": name, "rate": rate, "sensors": (name,)})
+
+    assert tomllib.loads(written)["name"] == name
+    read = load_settings(Settings, written, FILE)
+    assert (read.name, read.rate, read.sensors) == (name, rate, (name,))
