@@ -3,7 +3,7 @@
 Times count from when the task is open. A killed coordinator stays down until the
 timeline starts it again. All else is a matter of orders: at every moment each
 coordinator has some, and `fleet.runtime.faults.byzantine_coordinator` carries them out
-at its rim.
+at its runtime.
 """
 
 import re

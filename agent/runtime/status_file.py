@@ -29,7 +29,7 @@ _PID_BYTES_MAX = 64
 
 @dataclass(frozen=True)
 class RuntimeFacts:
-    """What the rim knows and the core does not.
+    """What the runtime knows and the core does not.
 
     Attributes:
       broker: Where it is.

@@ -1,8 +1,8 @@
-"""What an agent wants done; the rim does it, in order, before the next event.
+"""What an agent wants done; the runtime does it, in order, before the next event.
 
 An effect that persists stands before every effect that lets others see what it
-protects. The rim carries out each one completely (synced, where it writes) before it
-begins the next, and none of the later ones if it cannot.
+protects. The runtime carries out each one completely (synced, where it writes) before
+it begins the next, and none of the later ones if it cannot.
 """
 
 from dataclasses import dataclass

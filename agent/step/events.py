@@ -1,4 +1,4 @@
-"""What happens to an agent; the rim turns the world into these and calls `step`."""
+"""What happens to an agent; the runtime turns the world into these and calls `step`."""
 
 from dataclasses import dataclass
 from enum import Enum

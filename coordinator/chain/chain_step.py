@@ -1,4 +1,4 @@
-"""What the ledger holds in memory, what it asks of the rim, and one step's work."""
+"""What the ledger holds in memory, what it asks of the runtime, and one step's work."""
 
 import math
 from dataclasses import dataclass, field
@@ -145,7 +145,7 @@ class ChainState:
       repeats: What was repeated lately to one peer alone, by its key and what it was.
       shared_round: Of this height, up to which quorums of prevotes were passed on.
       told_late: Whether somebody was shown what decided the last height.
-      wake_at_s: When the rim is to send `Ticked`.
+      wake_at_s: When the runtime is to send `Ticked`.
     """
 
     tip: ChainHead

@@ -5,12 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from starling.broker.runtime.broker_home import BrokerHome
-from starling.coordinator.cli.credits_and_governance import AddVerb, Shown, submit
+from starling.coordinator.cli.credits_and_governance import submit
 from starling.coordinator.publication.privacy_statement import promise
 from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.storage.receipt_reader import checkpoint
+from starling.coordinator.runtime.verb_types import AddVerb, Shown
 from starling.durable.files import read_limited, write_atomic
 from starling.protocol.chain.enrolment import (
     DOCUMENT_BYTES_MAX,

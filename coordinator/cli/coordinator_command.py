@@ -29,6 +29,7 @@ from starling.coordinator.runtime.setup.genesis_setup import (
     identify,
     read_identity,
 )
+from starling.coordinator.runtime.verb_types import Run
 from starling.durable.files import read_limited, write_atomic
 from starling.protocol.chain.genesis import GENESIS, FaultModel, quorum
 from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
@@ -186,7 +187,7 @@ def _verb(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser
 def _governing(
     verbs: Any,  # noqa: ANN401 - as in `_verb`
     name: str,
-    run: credits_and_governance.Run,
+    run: Run,
     text: str,
 ) -> argparse.ArgumentParser:
     def verb(options: argparse.Namespace) -> int:

@@ -5,9 +5,8 @@ their approval, and anybody submits it once a quorum stands in it.
 """
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from starling.coordinator.chain.state import queries
 from starling.coordinator.chain.storage.chain_store import StoredHead
@@ -17,6 +16,7 @@ from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import read_identity
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.coordinator.runtime.verb_types import AddVerb, Shown
 from starling.durable.files import read_limited, write_atomic
 from starling.protocol.chain.credit_policy import (
     FUND,
@@ -60,10 +60,6 @@ from starling.protocol.wire.envelope import (
 )
 
 _T = TypeVar("_T")
-Shown = tuple[dict[str, Any], str]
-"""What a verb prints: as JSON, and for people."""
-Run = Callable[[CoordinatorHome, argparse.Namespace], Shown]
-AddVerb = Callable[[str, Run, str], argparse.ArgumentParser]
 GOOD_FOR_BLOCKS = 10_000
 """Blocks within which a motion is to be carried, unless it says otherwise."""
 LEVEL_WAIT_S = 600.0

@@ -8,11 +8,11 @@ import argparse
 
 from starling.coordinator.chain.governance import credit_accounts, learners
 from starling.coordinator.chain.state import queries
-from starling.coordinator.cli.credits_and_governance import AddVerb, Shown
 from starling.coordinator.runtime.home import RETIRED_FILE, CoordinatorHome
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.coordinator.runtime.storage.vote_journal import VOTES_FILE, VoteJournal
+from starling.coordinator.runtime.verb_types import AddVerb, Shown
 from starling.durable.files import destroy, write_atomic
 from starling.protocol.chain.genesis import Genesis
 from starling.protocol.errors import OperationError

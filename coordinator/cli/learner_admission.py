@@ -4,13 +4,12 @@ import argparse
 from pathlib import Path
 
 from starling.coordinator.cli.credits_and_governance import (
-    AddVerb,
-    Shown,
     public_key,
     submit,
 )
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import read_identity
+from starling.coordinator.runtime.verb_types import AddVerb, Shown
 from starling.protocol.errors import ConfigError
 from starling.protocol.ids import device_id, device_name
 from starling.protocol.wire.envelope import MessageKind

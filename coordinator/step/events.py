@@ -1,4 +1,4 @@
-"""What happens to a coordinator: facts in the past tense, from the rim to the core."""
+"""Events of a coordinator: facts in the past tense, from the runtime to the core."""
 
 from dataclasses import dataclass
 

@@ -3,7 +3,7 @@
 Libraries differ on edge cases of Ed25519 (libsodium refuses all small-order points,
 OpenSSL accepts some), and mixed verifiers split a chain; so every signature is made
 and checked by libsodium through PyNaCl. Signing is deterministic; keys are made from
-a seed that the rim draws.
+a seed that the runtime draws.
 
 Checking a signature is a function of its arguments, and a simulation checks in one
 process what it has just signed there. `known_signatures` lets it remember what holds;

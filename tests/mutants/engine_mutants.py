@@ -51,9 +51,9 @@ DOOR = (
     Mutant(
         "theta counts as a constant",
         "engine/taint_analysis.py",
-        "{port.name: TracedValue(ValueSource.DATA, port.type) for port in graph.inputs}",
-        "{port.name: TracedValue(ValueSource(2 * (port.name != 'theta')), port.type) "
-        "for port in graph.inputs}",
+        "port.name: TracedValue(ValueSource.DATA, port.type) for port in graph.inputs",
+        "port.name: TracedValue(ValueSource(2 * (port.name != 'theta')), port.type) "
+        "for port in graph.inputs",
         _CHECKING,
     ),
     Mutant(

@@ -2,9 +2,9 @@
 
 Events come in, effects go out in the order in which they must happen: what is written
 down stands before the gossip that it protects. Time comes back as `wake_at_s`, at which
-the rim sends `ChainTicked`. Of what is submitted only `ChainTicked` makes a block, so
-that everything submitted before it shares one; with one validator that same step also
-decides it.
+the runtime sends `ChainTicked`. Of what is submitted only `ChainTicked` makes a
+block, so that everything submitted before it shares one; with one validator that
+same step also decides it.
 """
 
 import math

@@ -18,12 +18,12 @@ from pathlib import Path
 from starling.broker.backoff import BackoffPolicy
 from starling.broker.link_events import LinkSettings, TlsFiles
 from starling.broker.runtime.broker_home import BrokerHome
-from starling.coordinator.cli.credits_and_governance import AddVerb, Shown
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import (
     CoordinatorIdentity,
     read_identity,
 )
+from starling.coordinator.runtime.verb_types import AddVerb, Shown
 from starling.durable.files import read_limited, storage_errors, write_atomic
 from starling.protocol.errors import ConfigError, ProtocolError
 from starling.protocol.ids import device_id, device_name

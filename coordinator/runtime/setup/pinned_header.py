@@ -11,9 +11,9 @@ import argparse
 from pathlib import Path
 
 from starling.coordinator.chain.storage.chain_store import ChainStore
-from starling.coordinator.cli.credits_and_governance import AddVerb, Shown
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.storage.receipt_reader import checkpoint
+from starling.coordinator.runtime.verb_types import AddVerb, Shown
 from starling.durable.files import read_limited, write_atomic
 from starling.protocol.chain.genesis import Genesis
 from starling.protocol.chain.light_client import TRUSTED, TrustedState

@@ -219,7 +219,7 @@ sys.addaudithook(
     else None
 )
 del sys.argv[1]
-runpy.run_module("agent.rim.trainer", run_name="__main__")
+runpy.run_module("starling.agent.trainer.worker", run_name="__main__")
 """
 
 
@@ -267,7 +267,9 @@ def test_everything_of_a_board_leaves_home_empty(tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     bundle.write_bytes(put(THETA, FILES[THETA]))
     code = (
-        "import sys, pathlib, agent.rim.runner, coordinator.rim.runner, fleet.cli\n"
+        "import sys, pathlib\n"
+        "import starling.agent.runtime.event_loop, starling.fleet.cli\n"
+        "import starling.coordinator.runtime.event_loop\n"
         "from starling.agent import open_trainer\n"
         "trainer = open_trainer(pathlib.Path(sys.argv[1]))\n"
         "import numpy as np\n"

@@ -233,7 +233,7 @@ def test_process_answers_alike_whatever_the_data_are(
 
 CRASHING = """
 import ctypes, sys
-from starling.agent.runtime import trainer
+from starling.agent.trainer import worker
 from starling.agent.trainer.engines.onnxruntime_engine import OrtTrainer
 honest = OrtTrainer.gradient_sum
 def gradient_sum(self, theta, x, y):
@@ -241,7 +241,7 @@ def gradient_sum(self, theta, x, y):
         ctypes.string_at(0)
     return honest(self, theta, x, y)
 OrtTrainer.gradient_sum = gradient_sum
-sys.exit(trainer.main())
+sys.exit(worker.main())
 """
 
 

@@ -71,10 +71,8 @@ def survives(codec: Codec[Any], data: bytes) -> bool:
 def test_structures_are_all_in_the_contract() -> None:
     found = {
         name
-        for module in pkgutil.iter_modules(protocol.__path__)
-        for name, value in vars(
-            importlib.import_module(f"protocol.{module.name}")
-        ).items()
+        for module in pkgutil.walk_packages(protocol.__path__, "starling.protocol.")
+        for name, value in vars(importlib.import_module(module.name)).items()
         if isinstance(value, Codec)
     }
 

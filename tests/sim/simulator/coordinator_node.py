@@ -1,4 +1,4 @@
-"""A coordinator: its core, the real persistence over memory, and a rim that may stop.
+"""A coordinator: its core, persistence over memory, and a runtime that may stop.
 
 `_turn` stands for `coordinator.runtime.event_loop`: a batch of events, then votes, then
 one transaction of the store, then everything else, and acknowledgements last.

@@ -1,4 +1,4 @@
-"""A coordinator's rim does wrong exactly as ordered, and else nothing."""
+"""A coordinator's runtime does wrong exactly as ordered, and else nothing."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
