@@ -6,18 +6,23 @@ it takes before it keeps a single byte, and gives out nothing whose digest diffe
 """
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 from starling.protocol.errors import DecodeError, LimitError, Reason
-from starling.protocol.ids import DIGEST_BYTES, Digest, H
-from starling.protocol.schema.msgpack_codec import binary, exactly, structure, uint
+from starling.protocol.ids import Digest, H
+from starling.protocol.schema.msgpack_codec import (
+    Structure,
+    binary,
+    structure,
+    uint,
+)
 
 CHUNK_BYTES = 64 * 1024
 WHOLE_BYTES_MAX = 256 * 1024 * 1024
 CHUNK_MESSAGE_BYTES_MAX = CHUNK_BYTES + 128
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(Structure, frozen=True):
     """One piece of a whole.
 
     Attributes:
@@ -28,9 +33,9 @@ class Chunk:
     """
 
     digest: Digest
-    size: int
-    index: int
-    data: bytes
+    size: Annotated[int, uint(WHOLE_BYTES_MAX, 1)]
+    index: Annotated[int, uint(WHOLE_BYTES_MAX // CHUNK_BYTES)]
+    data: Annotated[bytes, binary(CHUNK_BYTES, 1)]
 
     def __post_init__(self) -> None:
         """Refuses an index or a length that the size does not allow."""
@@ -39,14 +44,7 @@ class Chunk:
             raise DecodeError("chunk's index or length does not fit the whole")
 
 
-CHUNK = structure(
-    Chunk,
-    CHUNK_MESSAGE_BYTES_MAX,
-    exactly(DIGEST_BYTES),
-    uint(WHOLE_BYTES_MAX, 1),
-    uint(WHOLE_BYTES_MAX // CHUNK_BYTES),
-    binary(CHUNK_BYTES, 1),
-)
+CHUNK = structure(Chunk, CHUNK_MESSAGE_BYTES_MAX)
 
 
 def chunk_count(size: int) -> int:

@@ -9,7 +9,8 @@ Nothing here makes or loses a credit: treasury, burned, pools, balances and depo
 up to the genesis's supply after every block. A chain without credits has no such keys.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Annotated
 
 from starling.coordinator.chain.governance.permissions import check_operator
 from starling.coordinator.chain.state import queries, state_keys
@@ -19,15 +20,14 @@ from starling.protocol.chain.credit_policy import CREDITS_MAX, FUND, TRANSFER
 from starling.protocol.chain.genesis import Genesis
 from starling.protocol.errors import ProtocolError, Reason, ReplayError
 from starling.protocol.ids import Digest, device_id
-from starling.protocol.schema.msgpack_codec import structure, uint
+from starling.protocol.schema.msgpack_codec import Structure, Uint, structure, uint
 from starling.protocol.wire.envelope import Envelope
 
 TREASURY_KEY = b"treasury"
 BURNED_KEY = b"burned"
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(Structure, frozen=True):
     """What one identity has.
 
     Attributes:
@@ -36,12 +36,12 @@ class Account:
       counter: Of the last envelope that moved credits: each moves them once.
     """
 
-    balance: int = 0
-    deposit: int = 0
-    counter: int = 0
+    balance: Annotated[int, uint(CREDITS_MAX)] = 0
+    deposit: Annotated[int, uint(CREDITS_MAX)] = 0
+    counter: Uint = 0
 
 
-ACCOUNT = structure(Account, 64, uint(CREDITS_MAX), uint(CREDITS_MAX), uint())
+ACCOUNT = structure(Account, 64)
 
 
 def account_key(identity: bytes) -> bytes:

@@ -12,15 +12,19 @@ Source: etcd, "Learner" (design documents), after Ongaro's thesis, section 4.2.1
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Annotated
 
 from starling.coordinator.chain.governance.permissions import check_operator
 from starling.coordinator.chain.state import queries, state_keys
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
 from starling.protocol.chain.genesis import Genesis, ValidatorSet
 from starling.protocol.errors import ProtocolError, Reason
-from starling.protocol.ids import KEY_BYTES, DeviceId, Digest, PublicKey, device_id
-from starling.protocol.schema.msgpack_codec import exactly, structure, text
+from starling.protocol.ids import DeviceId, Digest, PublicKey, device_id
+from starling.protocol.schema.msgpack_codec import (
+    Structure,
+    structure,
+    text,
+)
 from starling.protocol.wire.envelope import Envelope
 from starling.protocol.wire.message_bodies import LEARNER, NAME_BYTES_MAX
 
@@ -28,8 +32,7 @@ LEARNERS_MAX = 16
 LEARNERS_KEY = b"learners"
 
 
-@dataclass(frozen=True)
-class LearnerRecord:
+class LearnerRecord(Structure, frozen=True):
     """Who may read and ask.
 
     Attributes:
@@ -38,10 +41,10 @@ class LearnerRecord:
     """
 
     public: PublicKey
-    name: str
+    name: Annotated[str, text(NAME_BYTES_MAX)]
 
 
-_LEARNER = structure(LearnerRecord, 128, exactly(KEY_BYTES), text(NAME_BYTES_MAX))
+_LEARNER = structure(LearnerRecord, 128)
 
 
 def learner_key(identity: bytes) -> bytes:

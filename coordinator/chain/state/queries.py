@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Annotated, Protocol
 
 from starling.coordinator.chain.state.records import (
     ABSENCE,
@@ -56,10 +56,21 @@ from starling.protocol.chain.board_statement import (
 )
 from starling.protocol.chain.genesis import Genesis, ValidatorSet
 from starling.protocol.chain.light_client import task_key, version_key
-from starling.protocol.ids import DeviceId, Digest, TaskId, Version, device_id
+from starling.protocol.ids import (
+    TASKS_MAX,
+    DeviceId,
+    Digest,
+    TaskId,
+    Version,
+    device_id,
+)
 from starling.protocol.learning.task import TASK, TaskSpec
-from starling.protocol.schema.msgpack_codec import decode
-from starling.protocol.wire.message_bodies import TASKS_MAX
+from starling.protocol.schema.msgpack_codec import Codec, Uint, many
+
+_NUMBER = Codec[int](Uint, 9)
+_WAITING = Codec[tuple[int, ...]](
+    Annotated[tuple[Uint, ...], many(TASKS_MAX)], 9 * TASKS_MAX + 9
+)
 
 _NO_EPOCHS = Epochs(0, 0)
 
@@ -195,7 +206,7 @@ def _unpack_epoch(packed: bytes) -> Epoch:
 def number_at(tree: StateReader, key: bytes) -> int:
     """The number under a key, 0 if there is none."""
     packed = tree.get(key)
-    return 0 if packed is None else _number(packed)
+    return 0 if packed is None else _NUMBER.unpack(packed)
 
 
 def board_count(tree: StateReader) -> int:
@@ -222,7 +233,7 @@ def _unpack_task(packed: bytes) -> TaskSpec:
 def published(tree: StateReader, transaction: bytes) -> TaskId | None:
     """The number of the task that this TASK transaction became."""
     packed = tree.get(published_key(transaction))
-    return None if packed is None else TaskId(_number(packed))
+    return None if packed is None else TaskId(_NUMBER.unpack(packed))
 
 
 def progress(tree: StateReader, number: int) -> TaskProgress | None:
@@ -325,12 +336,4 @@ def waiting(tree: StateReader) -> tuple[int, ...]:
 
 @lru_cache(maxsize=64)
 def _unpack_waiting(packed: bytes) -> tuple[int, ...]:
-    numbers = decode(packed, 9 * TASKS_MAX + 9)
-    assert isinstance(numbers, list)
-    return tuple(number for number in numbers if isinstance(number, int))
-
-
-def _number(packed: bytes) -> int:
-    number = decode(packed, 9)
-    assert isinstance(number, int)
-    return number
+    return _WAITING.unpack(packed)

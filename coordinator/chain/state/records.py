@@ -1,14 +1,11 @@
 """The records that stand in the chain's state, and their bytes."""
 
-from dataclasses import dataclass
+from typing import Annotated
 
 from starling.coordinator.chain.state.generational_cache import CachedCodec
 from starling.protocol.chain import board_statement
-from starling.protocol.chain.genesis import VALIDATOR_SET, ValidatorSet
+from starling.protocol.chain.genesis import ValidatorSet
 from starling.protocol.ids import (
-    DEVICE_ID_BYTES,
-    DIGEST_BYTES,
-    KEY_BYTES,
     DeviceId,
     Digest,
     PublicKey,
@@ -16,10 +13,11 @@ from starling.protocol.ids import (
 )
 from starling.protocol.learning.task import BUFFER_MAX, PLEDGE_MAX, STALENESS_MAX
 from starling.protocol.schema.msgpack_codec import (
-    exactly,
+    Byte,
+    Flag,
+    Structure,
+    Uint,
     many,
-    maybe,
-    record,
     structure,
     uint,
 )
@@ -37,8 +35,7 @@ BOARD = CachedCodec(board_statement.BOARD, KEPT)
 PROGRESS = CachedCodec(board_statement.PROGRESS, KEPT)
 
 
-@dataclass(frozen=True)
-class ConvictionRecord:
+class ConvictionRecord(Structure, frozen=True):
     """That a validator or a board was convicted.
 
     Attributes:
@@ -48,24 +45,16 @@ class ConvictionRecord:
       places: What it contradicted itself about, of all convictions.
     """
 
-    offence: int
-    height: int
+    offence: Byte
+    height: Uint
     transaction: Digest
-    places: tuple[Digest, ...]
+    places: Annotated[tuple[Digest, ...], many(CONVICTIONS_MAX, 1)]
 
 
-FAULT = structure(
-    ConvictionRecord,
-    512,
-    uint(255),
-    uint(),
-    exactly(DIGEST_BYTES),
-    many(exactly(DIGEST_BYTES), CONVICTIONS_MAX, 1),
-)
+FAULT = structure(ConvictionRecord, 512)
 
 
-@dataclass(frozen=True)
-class AbsenceRecord:
+class AbsenceRecord(Structure, frozen=True):
     """That a validator missed its turn to propose, and made no block since.
 
     Attributes:
@@ -74,16 +63,15 @@ class AbsenceRecord:
       away: 1 while it is passed over, 0 once it said that it is back.
     """
 
-    misses: int
-    height: int
-    away: int
+    misses: Annotated[int, uint(255, 1)]
+    height: Uint
+    away: Flag
 
 
-ABSENCE = structure(AbsenceRecord, 32, uint(255, 1), uint(), uint(1))
+ABSENCE = structure(AbsenceRecord, 32)
 
 
-@dataclass(frozen=True)
-class QueuedUpdate:
+class QueuedUpdate(Structure, frozen=True):
     """An update in the order of the chain.
 
     Attributes:
@@ -99,55 +87,38 @@ class QueuedUpdate:
     transaction: Digest
     board: DeviceId
     base: Version
-    pledge: int
+    pledge: Annotated[int, uint(PLEDGE_MAX, 1)]
     blob: Digest
-    height: int
-    time_ms: int
+    height: Uint
+    time_ms: Uint
 
 
 PENDING = CachedCodec(
-    structure(
-        QueuedUpdate,
-        192,
-        exactly(DIGEST_BYTES),
-        exactly(DEVICE_ID_BYTES),
-        uint(),
-        uint(PLEDGE_MAX, 1),
-        exactly(DIGEST_BYTES),
-        uint(),
-        uint(),
-    ),
+    structure(QueuedUpdate, 192),
     KEPT,
 )
 
 
-@dataclass(frozen=True)
-class SignedBase:
+class SignedBase(Structure, frozen=True):
     """That a board signed this transaction for this base version."""
 
     base: Version
     transaction: Digest
 
 
-@dataclass(frozen=True)
-class SigningHistory:
+class SigningHistory(Structure, frozen=True):
     """What a board signed for one task, from bases that are not yet too stale."""
 
-    signed: tuple[SignedBase, ...]
+    signed: Annotated[tuple[SignedBase, ...], many(STALENESS_MAX + 2)]
 
 
 HISTORY = CachedCodec(
-    structure(
-        SigningHistory,
-        4096,
-        many(record(SignedBase, uint(), exactly(DIGEST_BYTES)), STALENESS_MAX + 2),
-    ),
+    structure(SigningHistory, 4096),
     KEPT,
 )
 
 
-@dataclass(frozen=True)
-class JobRecord:
+class JobRecord(Structure, frozen=True):
     """An open job as it is stored.
 
     Attributes:
@@ -157,15 +128,14 @@ class JobRecord:
     """
 
     version: Version
-    height: int
-    places: tuple[int, ...]
+    height: Uint
+    places: Annotated[tuple[Uint, ...], many(BUFFER_MAX, 1)]
 
 
-JOB = structure(JobRecord, 16 * 1024, uint(), uint(), many(uint(), BUFFER_MAX, 1))
+JOB = structure(JobRecord, 16 * 1024)
 
 
-@dataclass(frozen=True)
-class MismatchRecord:
+class MismatchRecord(Structure, frozen=True):
     """That a validator attested other versions of a task than became final.
 
     Attributes:
@@ -174,16 +144,15 @@ class MismatchRecord:
       digest: What it attested for that one.
     """
 
-    count: int
+    count: Uint
     version: Version
     digest: Digest
 
 
-DISSENT = structure(MismatchRecord, 64, uint(), uint(), exactly(DIGEST_BYTES))
+DISSENT = structure(MismatchRecord, 64)
 
 
-@dataclass(frozen=True)
-class Attestation:
+class Attestation(Structure, frozen=True):
     """One validator's digest of the open job.
 
     Attributes:
@@ -196,34 +165,19 @@ class Attestation:
     validator: PublicKey
     digest: Digest
     replaced: Digest | None = None
-    replacements: int = 0
+    replacements: Annotated[int, uint(REPLACEMENTS_MAX)] = 0
 
 
-@dataclass(frozen=True)
-class Attestations:
+class Attestations(Structure, frozen=True):
     """All of the open job, sorted by validator."""
 
-    given: tuple[Attestation, ...] = ()
+    given: Annotated[tuple[Attestation, ...], many(_ATTESTATIONS_MAX)] = ()
 
 
-ATTESTATIONS = structure(
-    Attestations,
-    4096,
-    many(
-        record(
-            Attestation,
-            exactly(KEY_BYTES),
-            exactly(DIGEST_BYTES),
-            maybe(exactly(DIGEST_BYTES)),
-            uint(REPLACEMENTS_MAX),
-        ),
-        _ATTESTATIONS_MAX,
-    ),
-)
+ATTESTATIONS = structure(Attestations, 4096)
 
 
-@dataclass(frozen=True)
-class Epoch:
+class Epoch(Structure, frozen=True):
     """A validator set that followed the genesis's.
 
     Attributes:
@@ -231,22 +185,21 @@ class Epoch:
       validators: The set.
     """
 
-    height: int
+    height: Uint
     validators: ValidatorSet
 
 
-EPOCH = structure(Epoch, 8192, uint(), VALIDATOR_SET.schema)
+EPOCH = structure(Epoch, 8192)
 
 
-@dataclass(frozen=True)
-class Epochs:
+class Epochs(Structure, frozen=True):
     """Which epochs' records stand: from `first` to the one before `following`.
 
     Epoch 0 is the genesis's set; both are 0 while it is the only one.
     """
 
-    first: int
-    following: int
+    first: Uint
+    following: Uint
 
 
-EPOCHS = structure(Epochs, 32, uint(), uint())
+EPOCHS = structure(Epochs, 32)

@@ -8,7 +8,7 @@ are to weigh in there, and nowhere else.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated
 
 from starling.coordinator.chain.governance import credit_accounts
 from starling.coordinator.chain.state import queries
@@ -19,11 +19,15 @@ from starling.protocol.chain.light_client import payments_key
 from starling.protocol.chain.payments import PAGE, PAYMENTS, Payment, Payments
 from starling.protocol.ids import DeviceId
 from starling.protocol.learning.task import BUFFER_MAX, TaskSpec
-from starling.protocol.schema.msgpack_codec import structure, uint
+from starling.protocol.schema.msgpack_codec import (
+    Structure,
+    Uint,
+    structure,
+    uint,
+)
 
 
-@dataclass(frozen=True)
-class Settlement:
+class Settlement(Structure, frozen=True):
     """That a version is final.
 
     Attributes:
@@ -33,15 +37,13 @@ class Settlement:
       reward: What all of them were paid together.
     """
 
-    height: int
-    time_ms: int
-    updates: int
-    reward: int
+    height: Uint
+    time_ms: Uint
+    updates: Annotated[int, uint(BUFFER_MAX, 1)]
+    reward: Annotated[int, uint(CREDITS_MAX)]
 
 
-SETTLEMENT = structure(
-    Settlement, 64, uint(), uint(), uint(BUFFER_MAX, 1), uint(CREDITS_MAX)
-)
+SETTLEMENT = structure(Settlement, 64)
 
 
 def settlement_key(number: int, version: int) -> bytes:
