@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
 
     def evolve(value: Any, **changes: Any) -> Any:  # noqa: ANN401 - see above
-        """A copy with some fields changed: a structure, or a dataclass without slots."""
+        """A copy with changes of a structure, or of a dataclass without slots."""
         if isinstance(value, Struct):
             return structs.replace(value, **changes)
         fields = value.__dict__

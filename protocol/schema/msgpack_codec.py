@@ -20,10 +20,15 @@ from functools import cache, cached_property
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, inspect
 
 from starling.protocol.errors import DecodeError, LimitError
-from starling.protocol.schema.field_rules import FROM_FIRST, reader_rule, writer_rule
+from starling.protocol.schema.field_rules import (
+    FROM_FIRST,
+    added_up,
+    differences,
+    text_check,
+)
 from starling.protocol.schema.refusals import refusal
 
 DEPTH_MAX = 8
@@ -160,14 +165,6 @@ class Codec(Generic[_T]):
         self.bytes_max = bytes_max
         self._decode: Callable[[bytes], _T] = msgspec.msgpack.Decoder(kind).decode
 
-    @cached_property
-    def _reader_rule(self) -> Callable[[Any], Any] | None:
-        return reader_rule(msgspec.inspect.type_info(self.kind))
-
-    @cached_property
-    def _writer_rule(self) -> Callable[[Any], Any] | None:
-        return writer_rule(msgspec.inspect.type_info(self.kind))
-
     def pack(self, value: _T) -> bytes:
         """Encodes a structure. The result always unpacks to an equal structure.
 
@@ -175,16 +172,16 @@ class Codec(Generic[_T]):
           DecodeError, LimitError: If a field breaks its bound: our own bug, found
             before it reaches a peer.
         """
-        rule = self._writer_rule
+        change = self._differences
         try:
-            packed = _encode(value if rule is None else rule(value))
+            packed = _encode(value if change is None else change(value))
+        except (DecodeError, LimitError):
+            raise
         except (ValueError, TypeError, OverflowError) as error:
             raise DecodeError(f"{self._name}: not a wire value: {error}") from error
         if len(packed) > self.bytes_max:
             raise LimitError(f"{self._name}: {len(packed)} bytes packed")
-        raw = self._read(packed)
-        if (rule := self._reader_rule) is not None:
-            rule(raw)
+        self._read(packed)
         return packed
 
     def unpack(self, data: bytes) -> _T:
@@ -195,19 +192,35 @@ class Codec(Generic[_T]):
         """
         if len(data) > self.bytes_max:
             raise LimitError(f"{len(data)} bytes, {self.bytes_max} allowed")
-        raw = self._read(data)
-        if _encode(raw) != data:
+        value = self._read(data)
+        if _encode(value) != data:
             raise DecodeError("not in canonical form")
-        rule = self._reader_rule
-        value: _T = raw if rule is None else rule(raw)
-        return value
+        change = self._added_up
+        return value if change is None else change(value)
 
     def _read(self, data: bytes) -> _T:
         try:
-            return self._decode(data)
+            value = self._decode(data)
         # msgspec's errors are ValueErrors; deep nests of arrays exhaust recursion.
         except (ValueError, RecursionError) as error:
             raise refusal(self.kind, data, error) from error
+        if (check := self._text_check) is not None:
+            check(value)
+        return value
+
+    # Built when first needed: most processes use few of the structures.
+
+    @cached_property
+    def _text_check(self) -> Callable[[_T], object] | None:
+        return text_check(inspect.type_info(self.kind))
+
+    @cached_property
+    def _added_up(self) -> Callable[[_T], _T] | None:
+        return added_up(inspect.type_info(self.kind))
+
+    @cached_property
+    def _differences(self) -> Callable[[_T], _T] | None:
+        return differences(inspect.type_info(self.kind))
 
     @property
     def _name(self) -> str:
