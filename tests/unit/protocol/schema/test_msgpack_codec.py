@@ -20,13 +20,11 @@ from starling.protocol.schema.msgpack_codec import (
     DEPTH_MAX,
     UINT_MAX,
     Codec,
-    Difference,
     Structure,
     Uint,
     binary,
     encode,
     exactly,
-    from_first,
     many,
     structure,
     text,
@@ -139,56 +137,6 @@ class Outer(Structure, frozen=True):
     pair: Pair
 
 
-class Row(Structure, frozen=True):
-    pairs: Annotated[tuple[Pair, ...], many(3)]
-    names: Annotated[tuple[Annotated[str, text(4)], ...], many(2)] = ()
-
-
-ROW = structure(Row, 128)
-NAMED: dict[str, tuple[object, type[ProtocolError], str]] = {
-    "integer": ([[[1, b"a"], [101, b"a"]], []], DecodeError, r"integer in \[0, 100\]"),
-    "bytes": ([[[1, b""]], []], LimitError, "0 bytes, 1 to 8 allowed"),
-    "fields": ([[[1]], []], DecodeError, "expected 2 fields of Pair"),
-    "items": ([4 * [[1, b"a"]], []], LimitError, "4 items, 0 to 3 allowed"),
-    "long items": ([17 * [[1, b"a"]], []], LimitError, "17 items, 0 to 3 allowed"),
-    "kind": ([[[1, "a"]], []], DecodeError, "expected bytes"),
-    "text": ([[], ["\n"]], DecodeError, "expected printable text"),
-    "long text": ([[], ["éééé"]], LimitError, "text longer than 4 bytes"),
-    "very long text": ([[], ["abcde"]], LimitError, "text longer than 4 bytes"),
-}
-PLACES = {
-    "integer": "Row.pairs: Pair.left: ",
-    "bytes": "Row.pairs: Pair.right: ",
-    "kind": "Row.pairs: Pair.right: ",
-    "text": "Row.names: ",
-    "long text": "Row.names: ",
-    "very long text": "Row.names: ",
-}
-
-
-@pytest.mark.parametrize(
-    ("case", "value", "error", "detail"),
-    [(case, *rest) for case, rest in NAMED.items()],
-    ids=NAMED,
-)
-def test_refusal_names_field_and_bound(
-    case: str, value: object, error: type[ProtocolError], detail: str
-) -> None:
-    place = PLACES.get(case, "Row.pairs: ")
-
-    with pytest.raises(error, match=f"^{place}(expected an )?{detail}$") as caught:
-        ROW.unpack(encode(value))
-
-    assert type(caught.value) is error
-
-
-def test_refusal_of_a_long_field_before_damage_still_names_it() -> None:
-    damaged = encode([1, b"123456789"])[:-1]
-
-    with pytest.raises(ProtocolError):
-        PAIR.unpack(damaged)
-
-
 def test_structure_that_refuses_itself_keeps_the_reason_when_nested() -> None:
     outer = structure(Outer, 64)
 
@@ -208,38 +156,6 @@ def test_pack_of_a_field_out_of_bounds_refuses(
 ) -> None:
     with pytest.raises(error):
         PAIR.pack(value)
-
-
-class Moments(Structure, frozen=True):
-    times: Annotated[tuple[Difference, ...], from_first(2)]
-    name: Annotated[str, text(4)] = ""
-
-
-MOMENTS = structure(Moments, 64)
-
-
-@pytest.mark.parametrize(
-    "times", [(), (1, 2, 3), (1, -1), (-1, 1), (1 << 63,)], ids=str
-)
-def test_pack_of_integers_from_the_first_out_of_bounds_refuses(
-    times: tuple[int, ...],
-) -> None:
-    with pytest.raises(ProtocolError):
-        MOMENTS.pack(Moments(times))
-
-
-def test_integers_from_the_first_are_differences_in_the_bytes_alone() -> None:
-    moments = Moments((1000, 998), "a")
-
-    packed = MOMENTS.pack(moments)
-
-    assert msgpack.unpackb(packed) == [[1000, -2], "a"]
-    assert MOMENTS.unpack(packed) == moments
-
-
-def test_pack_of_a_text_that_nobody_may_print_refuses() -> None:
-    with pytest.raises(DecodeError, match=r"Moments\.name: expected printable text"):
-        MOMENTS.pack(Moments((1,), "\x1b"))
 
 
 def test_pack_of_an_enumeration_writes_its_number() -> None:
