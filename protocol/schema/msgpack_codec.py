@@ -15,6 +15,7 @@ re-encoded bytes: msgpack/msgpack issues 215 and 317.
 """
 
 import dataclasses
+import operator
 from collections.abc import Callable
 from functools import cache, cached_property
 from typing import Annotated, Any, Generic, TypeVar
@@ -36,7 +37,10 @@ UINT_MAX = (1 << 63) - 1
 INT_MIN = -(1 << 63)
 
 _T = TypeVar("_T")
-_encode: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
+# Integers of other kinds, such as numpy's, go out as what they are.
+_encode: Callable[[object], bytes] = msgspec.msgpack.Encoder(
+    enc_hook=operator.index
+).encode
 
 
 def uint(most: int = UINT_MAX, least: int = 0) -> Meta:

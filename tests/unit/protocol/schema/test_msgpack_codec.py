@@ -5,9 +5,10 @@ import pkgutil
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from enum import IntEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgpack
+import numpy as np
 import pytest
 from hypothesis import given
 from msgspec import inspect
@@ -160,6 +161,12 @@ def test_pack_of_a_field_out_of_bounds_refuses(
 
 def test_pack_of_an_enumeration_writes_its_number() -> None:
     assert PAIR.pack(Pair(Colour.RED, b"a")) == PAIR.pack(Pair(1, b"a"))
+
+
+def test_pack_of_an_integer_of_numpy_writes_its_number() -> None:
+    number = cast("int", np.int64(7))
+
+    assert PAIR.pack(Pair(number, b"a")) == PAIR.pack(Pair(7, b"a"))
 
 
 @pytest.mark.parametrize("wrong", [1.5, True, "1", None, 1 << 80, object()], ids=repr)
