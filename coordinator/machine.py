@@ -10,6 +10,7 @@ from typing import assert_never
 
 from starling.coordinator.availability import bundle_examination
 from starling.coordinator.boards import lease_grants
+from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
 from starling.coordinator.chain.node import node
 from starling.coordinator.chain.node.node import ChainState
 from starling.coordinator.chain.state import queries
@@ -69,7 +70,6 @@ from starling.protocol.ids import Digest, TaskId, Version
 from starling.protocol.learning.task import ModelDigests
 from starling.protocol.wire.envelope import (
     ENVELOPE,
-    TRANSACTION_KINDS,
     Envelope,
     MessageKind,
     sign,
@@ -310,7 +310,7 @@ def _transaction_arrived(turn: CoordinatorStep, name: str, content: bytes) -> No
     chain_id = turn.settings.gate.chain_id
     try:
         envelope = ENVELOPE.unpack(content)
-        if envelope.kind not in TRANSACTION_KINDS:
+        if envelope.kind not in TRANSACTIONS:
             raise DecodeError("not a transaction", Reason.UNKNOWN_KIND)
         envelope.check(chain_id)
     except ProtocolError as error:

@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 from typing import TypeVar
 
+from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
 from starling.coordinator.chain.state import queries
 from starling.coordinator.chain.storage.chain_store import StoredHead
 from starling.coordinator.cli.newcomer_progress import require_level
@@ -54,7 +55,6 @@ from starling.protocol.ids import (
 from starling.protocol.schema.msgpack_codec import Codec
 from starling.protocol.wire.envelope import (
     ENVELOPE,
-    TRANSACTION_KINDS,
     MessageKind,
     sign,
 )
@@ -177,7 +177,7 @@ def _submit(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
         envelope.check(chain_id)
     except ProtocolError as error:
         raise ConfigError(str(error), file=str(options.file)) from error
-    if envelope.kind not in TRANSACTION_KINDS:
+    if envelope.kind not in TRANSACTIONS:
         detail = f"kind {envelope.kind} is no transaction"
         raise ConfigError(detail, file=str(options.file))
     command_inbox.drop_transaction(home.inbox, envelope, chain_id)

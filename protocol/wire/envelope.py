@@ -41,7 +41,7 @@ TAG = b"starling/envelope/1"
 class MessageKind(IntEnum):
     """What a body is; the numbers stand on the wire and never change."""
 
-    # Transactions: these enter blocks.
+    # Transactions, below 64: these enter blocks.
     REGISTER = 1
     REVOKE = 2
     TASK = 3
@@ -72,31 +72,6 @@ class MessageKind(IntEnum):
     FINAL = 83
     COORDINATOR_STATE = 84
     STATEMENT = 85
-
-
-TRANSACTION_KINDS = frozenset(
-    {
-        MessageKind.REGISTER,
-        MessageKind.REVOKE,
-        MessageKind.TASK,
-        MessageKind.UPDATE,
-        MessageKind.ATTEST,
-        MessageKind.EVIDENCE,
-        MessageKind.ROTATE,
-        MessageKind.OPERATOR,
-        MessageKind.PRESENT,
-        MessageKind.FUND,
-        MessageKind.TRANSFER,
-        MessageKind.UNJAIL,
-        MessageKind.RELEASE,
-        MessageKind.SCORE,
-        MessageKind.VALSET,
-        MessageKind.PARAM,
-        MessageKind.UPGRADE,
-        MessageKind.FORFEIT,
-        MessageKind.LEARNER,
-    }
-)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from starling.coordinator.chain.consensus.tendermint import start_round
 from starling.coordinator.chain.consensus.vote_set import BlockCandidate
 from starling.coordinator.chain.execution import block_builder
 from starling.coordinator.chain.execution.block_builder import ExecutedBlock
+from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
 from starling.coordinator.chain.gossip import certificate_gossip, fork_halt
 from starling.coordinator.chain.gossip_messages import (
     JOURNAL_ENTRY,
@@ -39,7 +40,6 @@ from starling.protocol.chain.governance import ChainParameter
 from starling.protocol.errors import ProtocolError, Reason, StorageError
 from starling.protocol.ids import SIGNATURE_BYTES
 from starling.protocol.wire.envelope import (
-    TRANSACTION_KINDS,
     Envelope,
     MessageKind,
     sign,
@@ -52,7 +52,7 @@ def submit(turn: ChainStep, envelope: Envelope, tells: bool) -> None:
     identity = envelope.identity(turn.settings.chain_id)
     packed = transaction_codec.pack(envelope)
     try:
-        if envelope.kind not in TRANSACTION_KINDS:
+        if envelope.kind not in TRANSACTIONS:
             raise_unknown_kind(envelope)
         most = turn.settings.waiting_max
         mempool = turn.state.mempool.add(identity, envelope, packed, most)

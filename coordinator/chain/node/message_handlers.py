@@ -20,6 +20,7 @@ from starling.coordinator.chain.consensus.round_state import RoundStep
 from starling.coordinator.chain.consensus.vote_set import agree, certified_votes
 from starling.coordinator.chain.execution import block_builder
 from starling.coordinator.chain.execution.block_builder import ExecutedBlock
+from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
 from starling.coordinator.chain.gossip import (
     certificate_gossip,
     fork_halt,
@@ -44,7 +45,6 @@ from starling.protocol.chain.blocks import (
 from starling.protocol.crypto.keys import verify
 from starling.protocol.errors import ProofError, ProtocolError, Reason, UnknownProposer
 from starling.protocol.ids import PublicKey
-from starling.protocol.wire.envelope import TRANSACTION_KINDS
 
 _Deciding = Literal[
     GossipTopic.PROPOSAL, GossipTopic.VOTE, GossipTopic.DECISION, GossipTopic.POLKA
@@ -304,7 +304,7 @@ def _decided(turn: ChainStep, block: Block) -> ExecutedBlock:
 def _hear_transaction(turn: ChainStep, packed: bytes, source: bytes) -> None:
     envelope = transaction_codec.unpack(packed)
     identity = envelope.identity(turn.settings.chain_id)
-    if envelope.kind not in TRANSACTION_KINDS:
+    if envelope.kind not in TRANSACTIONS:
         height.raise_unknown_kind(envelope)
     if turn.state.mempool.get(identity) is not None:
         return
