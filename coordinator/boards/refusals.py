@@ -28,7 +28,7 @@ AGAIN_S = 2.0
 
 def is_signed(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> bool:
     """Whether a board that the chain knows has signed an envelope."""
-    tree = turn.ledger.tree
+    tree = turn.state.ledger.tree
     if queries.owner(tree, envelope.sender) != device:
         return False
     return queries.board(tree, device) is not None and turn.is_genuine(envelope)
@@ -86,7 +86,7 @@ def send_deferred_refusal(turn: CoordinatorStep, left: DeferredRefusal) -> None:
 
 
 def _is_ours(turn: CoordinatorStep, device: DeviceId, again: int) -> bool:
-    if not turn.settings.shared or turn.ledger.alone:
+    if not turn.settings.shared or turn.state.ledger.alone:
         return True
     return (
         responder_selection.responder_rank(

@@ -157,7 +157,7 @@ _LIVENESS = (
     Mutant(
         "who counts from lower stays mute",
         "coordinator/chain/gossip/status_exchange.py",
-        "        turn.change(status_counter=counter)\n        return",
+        "        turn.state = evolve(turn.state, status_counter=counter)\n        return",
         "        return",
         _STATUSES,
     ),

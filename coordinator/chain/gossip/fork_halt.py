@@ -35,6 +35,7 @@ from starling.protocol.chain.blocks import (
 )
 from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.chain.governance import ChainParameter
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProofError, StaleUpdate
 
 RECENT_MAX = 64
@@ -73,7 +74,7 @@ def remember(turn: ChainStep, certificate: Certificate, time_ms: int) -> None:
     old = 0
     while old < len(recent) - RECENT_MAX and recent[old].time_ms < time_ms - span_ms:
         old += 1
-    turn.change(recent=recent[old:])
+    turn.state = evolve(turn.state, recent=recent[old:])
 
 
 def known(turn: ChainStep, height: int) -> DecidedHeight | None:
@@ -158,7 +159,7 @@ def halt(turn: ChainStep, fork: ForkProof) -> None:
             fork = replace(before, polkas=_merged(before.polkas, fork.polkas))
         if liars(fork) <= liars(before):
             return
-    turn.change(fork=fork)
+    turn.state = evolve(turn.state, fork=fork)
     turn.emit(StoreFork(FORK.pack(fork)))
     publish(turn, fork)
 

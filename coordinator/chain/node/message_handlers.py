@@ -43,6 +43,7 @@ from starling.protocol.chain.blocks import (
     check_certificate,
 )
 from starling.protocol.crypto.keys import verify
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProofError, ProtocolError, Reason, UnknownProposer
 from starling.protocol.ids import PublicKey
 
@@ -182,7 +183,7 @@ def _count_vote(turn: ChainStep, vote: Vote) -> None:
         equivocation_report.own_signature(turn, "vote")
         return
     ballots = state.ballots.with_vote(vote, state.round)
-    turn.change(consensus=replace(state, ballots=ballots))
+    turn.state = evolve(turn.state, consensus=replace(state, ballots=ballots))
     if len(ballots.conflicts) > len(state.ballots.conflicts):
         equivocation_report.second_vote(turn, *ballots.conflicts[-1])
 
@@ -220,7 +221,7 @@ def _hold_polka(turn: ChainStep, polka: Certificate) -> None:
         _count_vote(turn, vote)
     state = turn.state.consensus
     ballots = state.ballots.with_polka(polka)
-    turn.change(consensus=replace(state, ballots=ballots))
+    turn.state = evolve(turn.state, consensus=replace(state, ballots=ballots))
     if ballots.candidate_for(polka.block_id) is None:
         status_exchange.send_sooner(turn)
 
@@ -241,7 +242,7 @@ def _hear_commit(turn: ChainStep, certificate: Certificate) -> None:
     state = turn.state.consensus
     delivered = certificate.block_id in turn.state.prepared
     ballots = replace(state.ballots, commit=certificate, delivered=delivered)
-    turn.change(consensus=replace(state, ballots=ballots))
+    turn.state = evolve(turn.state, consensus=replace(state, ballots=ballots))
     if not delivered:
         status_exchange.send_sooner(turn)
 
@@ -271,7 +272,8 @@ def _hear_decision(turn: ChainStep, decision: DecidedBlock) -> None:
         prepared = _decided(turn, block)
     ballots = state.consensus.ballots
     ballots = replace(ballots, commit=certificate, delivered=True)
-    turn.change(
+    turn.state = evolve(
+        turn.state,
         consensus=replace(state.consensus, ballots=ballots),
         prepared={**state.prepared, block_id: prepared},
     )
@@ -311,7 +313,7 @@ def _hear_transaction(turn: ChainStep, packed: bytes, source: bytes) -> None:
     envelope.check(turn.settings.chain_id)
     most = turn.settings.waiting_max
     mempool = turn.state.mempool.add(identity, envelope, packed, most, source)
-    turn.change(mempool=mempool)
+    turn.state = evolve(turn.state, mempool=mempool)
 
 
 def _wake(turn: ChainStep) -> None:

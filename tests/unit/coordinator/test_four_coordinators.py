@@ -39,6 +39,7 @@ from starling.coordinator.wire.frames import (
 )
 from starling.protocol.chain.evidence import Offence
 from starling.protocol.chain.light_client import MANIFEST
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import DeviceId, H, TaskId
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
 from tests.unit.coordinator.fixtures.four_coordinators import (
@@ -713,7 +714,7 @@ def test_want_rotates_over_the_others_and_ends(
         ]
     assert set(asked) == {key.identity for key in KEYS[1:]}
     assert len(asked) == request_scheduler.ATTEMPTS_MAX
-    assert not turn.wanted
+    assert not turn.state.wanted
 
 
 def test_vector_is_asked_for_later_while_uploads_wait(
@@ -724,7 +725,7 @@ def test_vector_is_asked_for_later_while_uploads_wait(
     vector_exchange.request_later(turn, [H(b"update")])
     start_s, asked_s = turn.now_s, []
     for waits in (False, True):
-        member.state = replace(turn.state(), uploads_wait=False)
+        member.state = replace(turn.result()[0], uploads_wait=False)
         member.step(UploadsQueued(waits), start_s)
         for tenth in range(40):
             effects = member.step(ClockTicked(), start_s + tenth / 10)
@@ -738,7 +739,7 @@ def test_what_waits_is_told_again_by_whoever_told_of_it_first(
     council: FourCoordinators,
 ) -> None:
     turn = turn_of(council, 0)
-    turn.connected = True
+    turn.state = evolve(turn.state, connected=True)
     chain_id = turn.settings.gate.chain_id
     own, told = (
         sign(KEYS[index], chain_id, MessageKind.ATTEST, 1, b"something")
@@ -759,7 +760,7 @@ def test_what_waits_is_told_again_by_whoever_told_of_it_first(
         for each in turn.effects
         if isinstance(each, node.SendGossip)
     ]
-    assert turn.ledger.mempool.size == 2
+    assert turn.state.ledger.mempool.size == 2
     assert again == [ENVELOPE.pack(own)]
 
 

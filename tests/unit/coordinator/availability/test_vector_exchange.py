@@ -370,7 +370,7 @@ def test_vector_of_what_enters_no_block_is_not_kept(
     request_scheduler.request_blob(
         turn, request_scheduler.uploads([identity(upload)]), source=liar
     )
-    member.state = turn.state()
+    member.state, _ = turn.result()
     member.effects.clear()
 
     given = GIVEN_UPLOAD.pack(UploadAnswer(upload.update, upload.blob))
