@@ -102,11 +102,9 @@ def request_later(
 
 def _may_count(turn: CoordinatorStep, update: Envelope, body: Contribution) -> bool:
     """Whether the chain might take an update, by its sender and base version."""
-    task, board = (
-        turn.state.tasks.get(body.task),
-        queries.signer(turn.state.ledger.tree, update.sender),
-    )
-    if task is None or board is None or board.jailed:
+    task, tip = turn.state.tasks.get(body.task), turn.state.ledger.tip
+    board = queries.signer(tip.tree, update.sender)
+    if task is None or board is None or tip.is_jailed(board):
         return False
     return 0 <= task.head - body.version <= task.spec.aggregation.staleness_max
 

@@ -41,10 +41,11 @@ def may_accuse(turn: CoordinatorStep, update: Envelope) -> bool:
     Only if the board has something to lose, the base version is not too old, and we did
     not accuse it already.
     """
-    tree = turn.state.ledger.tree
+    tip = turn.state.ledger.tip
+    tree = tip.tree
     device = queries.owner(tree, update.sender)
     board = queries.board(tree, device)
-    if board is None or board.jailed or board.revoked:
+    if board is None or board.revoked or tip.is_jailed(board):
         return False
     body = transaction_codec.contribution(update.body)
     if not slashing.is_within_age(tree, body.task, body.version):

@@ -258,7 +258,7 @@ def _require_enrolled(turn: CoordinatorStep, device: DeviceId) -> None:
     board = queries.board(turn.state.ledger.tree, device)
     if board is None or board.revoked:
         raise SignatureError("the board is not enrolled", Reason.NOT_ENROLLED)
-    if board.jailed:
+    if turn.state.ledger.tip.is_jailed(board):
         raise SignatureError(f"jailed until height {board.jailed}", Reason.JAILED)
 
 
@@ -308,7 +308,7 @@ def _standing(
     return SenderRecord(
         turn.state.ledger.party.roster.validators,
         device,
-        board is not None and not board.jailed,
+        board is not None and not turn.state.ledger.tip.is_jailed(board),
         known,
         turn.session(device).updates,
         None if grant is None else grant.envelope,

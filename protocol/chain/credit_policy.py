@@ -64,16 +64,6 @@ TRANSFER = structure(Transfer, 32, exactly(DEVICE_ID_BYTES), uint(CREDITS_MAX, 1
 
 
 @dataclass(frozen=True)
-class Unjail:
-    """UNJAIL: a board takes part again, once its time is over."""
-
-    device: DeviceId
-
-
-UNJAIL = structure(Unjail, 32, exactly(DEVICE_ID_BYTES))
-
-
-@dataclass(frozen=True)
 class DepositRefund:
     """RELEASE: the deposit of somebody who left long ago goes back.
 

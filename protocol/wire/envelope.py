@@ -53,8 +53,7 @@ class MessageKind(IntEnum):
     PRESENT = 9
     FUND = 10
     TRANSFER = 11
-    UNJAIL = 12
-    RELEASE = 13
+    RELEASE = 13  # 12 is not in use.
     SCORE = 14
     VALSET = 15
     PARAM = 16

@@ -27,6 +27,7 @@ from starling.protocol.chain.blocks import (
     Header,
     check_certificate,
 )
+from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.chain.genesis import FORMAT_VERSION, FaultModel, Genesis
 from starling.protocol.chain.governance import ChainParameter
 from starling.protocol.chain.light_client import TrustedState
@@ -108,6 +109,12 @@ class ChainHead:
         times = sorted(certificate.extras)
         median_ms = min(TIME_MS_MAX, times[len(times) // 2])
         return max(self.header.time_ms, median_ms)
+
+    def is_jailed(self, board: BoardRecord) -> bool:
+        """Whether the block to come refuses what a board signs, for its conviction."""
+        if not board.jailed:
+            return False
+        return board.is_jailed(self.height + 1, self.time_ms(self.certificate))
 
 
 class StateMismatch(RootMismatch):

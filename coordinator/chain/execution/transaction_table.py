@@ -22,7 +22,7 @@ from starling.coordinator.chain.governance import (
 )
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
 from starling.coordinator.chain.training import attestation, scores, version_cut
-from starling.protocol.chain.credit_policy import FUND, RELEASE, TRANSFER, UNJAIL
+from starling.protocol.chain.credit_policy import FUND, RELEASE, TRANSFER
 from starling.protocol.chain.evidence import EVIDENCE
 from starling.protocol.chain.governance import MOTION
 from starling.protocol.chain.key_rotation import ROTATE
@@ -175,9 +175,6 @@ _ROWS = (
         Signer.OWNER,
         _CREDITS_AND_GOVERNANCE,
         "credits",
-    ),
-    Transaction(
-        MessageKind.UNJAIL, UNJAIL, slashing.unjail, Signer.BOARD, (), "credits"
     ),
     Transaction(
         MessageKind.RELEASE,

@@ -2,8 +2,9 @@
 
 Anyone may bring it: the signatures in it are what counts, and nothing costs anything
 that signatures do not prove. A validator loses its whole deposit and never enters the
-set again. A board loses a tenth and is jailed: it takes part again after its time and
-its own UNJAIL, and is excluded when it was convicted `CONVICTIONS_MAX` times.
+set again. A board loses a tenth and is jailed: it takes part again when both the blocks
+and the time of its jail are over, by nobody's leave, and is excluded when it was
+convicted `CONVICTIONS_MAX` times.
 
 Whoever brings the evidence gets a tenth of what is lost, and the rest is burned: to
 convict oneself never pays.
@@ -18,10 +19,7 @@ from starling.coordinator.chain.governance import (
     validator_set,
 )
 from starling.coordinator.chain.governance.credit_accounts import Account
-from starling.coordinator.chain.governance.permissions import (
-    check_operator,
-    require_board,
-)
+from starling.coordinator.chain.governance.permissions import check_operator
 from starling.coordinator.chain.state import queries, state_keys
 from starling.coordinator.chain.state.overlay import (
     BlockContext,
@@ -35,7 +33,7 @@ from starling.coordinator.chain.state.records import (
     ConvictionRecord,
 )
 from starling.protocol.chain.board_statement import BoardRecord, board_key
-from starling.protocol.chain.credit_policy import RELEASE, UNJAIL
+from starling.protocol.chain.credit_policy import RELEASE
 from starling.protocol.chain.evidence import (
     AGE_VERSIONS_MAX,
     EVIDENCE,
@@ -76,7 +74,7 @@ def accuse(
         raise ProtocolError("the offender takes no part", Reason.NOT_ENROLLED)
     _check_age(draft, context, convicted, board)
     known = queries.fault(draft, convicted.public)
-    _check_new(convicted, board, known)
+    _check_new(context, convicted, board, known)
     places = (*(known.places if known else ()), convicted.place)
     fault = ConvictionRecord(evidence.offence, context.height, identity, places)
     draft.put(state_keys.fault_key(offender), FAULT.pack(fault))
@@ -131,14 +129,21 @@ def _check_age(
 
 
 def _check_new(
-    convicted: Conviction, board: BoardRecord | None, known: ConvictionRecord | None
+    context: BlockContext,
+    convicted: Conviction,
+    board: BoardRecord | None,
+    known: ConvictionRecord | None,
 ) -> None:
     if known is not None:
-        free = board is not None and not board.jailed
+        free = board is not None and not _is_jailed(context, board)
         if not free or convicted.place in known.places:
             raise ProtocolError("the offender is convicted", Reason.ALREADY_KNOWN)
         if len(known.places) >= CONVICTIONS_MAX:
             raise ProtocolError("the offender is excluded", Reason.ALREADY_KNOWN)
+
+
+def _is_jailed(context: BlockContext, board: BoardRecord) -> bool:
+    return board.is_jailed(context.height, context.time_ms)
 
 
 def _slash(
@@ -157,27 +162,6 @@ def _slash(
         credit_accounts.credit(draft, finder, reward)
     gone = credit_accounts.burned(draft) + lost - reward
     credit_accounts.put_number(draft, credit_accounts.BURNED_KEY, gone)
-
-
-def unjail(
-    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
-) -> None:
-    """Lets a board take part again whose time is over.
-
-    Raises:
-      ProtocolError: NOT_ENROLLED, NOT_AUTHORISED, JAILED, ALREADY_KNOWN, if it is not
-        jailed, or MALFORMED.
-    """
-    del identity
-    body = UNJAIL.unpack(envelope.body)
-    board = require_board(draft, envelope, body.device)
-    if not board.jailed:
-        raise ProtocolError("the board is free", Reason.ALREADY_KNOWN)
-    if context.height <= board.jailed or context.time_ms <= board.jailed_ms:
-        raise ProtocolError(f"jailed until height {board.jailed}", Reason.JAILED)
-    free = replace(board, jailed=0, jailed_ms=0)
-    draft.put(board_key(body.device), BOARD.pack(free))
-    draft.happen(BoardChanged(body.device))
 
 
 def release(

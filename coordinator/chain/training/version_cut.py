@@ -105,7 +105,7 @@ def update(
         UNKNOWN_TASK, ALREADY_KNOWN, EQUIVOCATION, BUDGET_EXCEEDED or MALFORMED.
     """
     body = transaction_codec.contribution(envelope.body)
-    sender, board = _participant(draft, envelope)
+    sender, board = _participant(draft, context, envelope)
     spec, progress = _open_task(draft, body.task)
     signed = queries.history(draft, body.task, sender)
     _check_unsigned(signed, body.version, identity)
@@ -138,7 +138,7 @@ def forfeit(
         POLICY_MISMATCH, BUDGET_EXCEEDED or MALFORMED.
     """
     body = FORFEIT.unpack(envelope.body)
-    sender, board = _participant(draft, envelope)
+    sender, board = _participant(draft, context, envelope)
     spec, progress = _open_task(draft, body.task)
     signed = queries.history(draft, body.task, sender)
     if any(entry.base == body.version for entry in signed):
@@ -155,12 +155,12 @@ def forfeit(
 
 
 def _participant(
-    draft: StateOverlay, envelope: Envelope
+    draft: StateOverlay, context: BlockContext, envelope: Envelope
 ) -> tuple[DeviceId, BoardRecord]:
     board = queries.signer(draft, envelope.sender)
     if board is None:
         raise ProtocolError("the board may not take part", Reason.NOT_ENROLLED)
-    if board.jailed:
+    if board.is_jailed(context.height, context.time_ms):
         raise ProtocolError(f"jailed until height {board.jailed}", Reason.JAILED)
     return queries.owner(draft, envelope.sender), board
 

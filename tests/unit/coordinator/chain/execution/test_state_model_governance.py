@@ -102,7 +102,8 @@ class Twins(RuleBasedStateMachine):
 
     def free(self, board: int) -> bool:
         naive = self.naive
-        return board not in naive.jailed and board not in naive.excluded
+        over = self.world.height > naive.jailed.get(board, 0)
+        return over and board not in naive.excluded
 
     def present(self) -> list[SigningKey]:
         naive = self.naive
@@ -208,17 +209,6 @@ class Twins(RuleBasedStateMachine):
             naive.jailed[who] = self.world.height + JAIL_BLOCKS
             if last:
                 naive.excluded.add(who)
-
-    @rule(who=boards)
-    def unjail(self, who: int) -> None:
-        naive = self.naive
-        until = naive.jailed.get(who)
-        allowed = until is not None and self.world.height > until
-        allowed = allowed and who not in naive.excluded
-        freed = self.world.unjail(who, naive.keys[who])
-        assert self.done(freed) == allowed
-        if allowed:
-            del naive.jailed[who]
 
     @rule(admitted=st.booleans())
     def operators(self, admitted: bool) -> None:

@@ -21,7 +21,7 @@ CHAIN = (ROOT / "docs" / "chain.md").read_text("utf-8")
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text("utf-8")
 PROGRAMS = ("agent", "coordinator", "protocol")
 """Packages whose modules send transactions; a virtual fleet stands in for operators."""
-WITHOUT_SENDER = {MessageKind.SCORE, MessageKind.UNJAIL}
+WITHOUT_SENDER = {MessageKind.SCORE}
 """SCORE is kept for reputation, which is to be computed from it."""
 
 every = pytest.mark.parametrize(

@@ -92,7 +92,7 @@ WINDOWS = {
         Reason.BUSY,
         0,
     ),
-    "jail": Window(_jail, lambda world: world.unjail(0), JAIL_BLOCKS, Reason.JAILED, 0),
+    "jail": Window(_jail, lambda world: world.update(0), JAIL_BLOCKS, Reason.JAILED, 0),
     "scores": Window(
         lambda world: world.advance(0),
         lambda world: world.score(1, (1, 2, 3, 4)),
@@ -263,5 +263,5 @@ def test_board_convicted_in_jail_time_signs_nothing() -> None:
     world.hurry(10 * JAIL_BLOCKS)
     assert world.do(world.update(0)).code == Reason.JAILED
     world.wait(JAIL_BLOCKS * HEARTBEAT_S + 1)
-    world.must(world.unjail(0), world.update(0))
+    world.must(world.update(0))
     assert queries.signer(world.tree, board_key(0).public) is not None
