@@ -13,7 +13,7 @@ from starling.coordinator.boards import lease_grants
 from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
 from starling.coordinator.chain.node import node
 from starling.coordinator.chain.node.node import ChainState
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records, task_records
 from starling.coordinator.commit import block_commit, evidence_submission
 from starling.coordinator.commit.transaction_submission import (
     advance,
@@ -132,7 +132,7 @@ def begin(
     )
     turn = CoordinatorStep(settings, state, now_s, now_ms)
     for number, (version, model) in sorted(restored.models.items()):
-        spec = queries.task(restored.ledger.tree, number)
+        spec = task_records.task(restored.ledger.tree, number)
         assert spec is not None
         leases = LeaseTable(lease_grants.lease_places(turn, spec))
         task = TaskState(number, spec, version, model, leases)
@@ -342,8 +342,8 @@ def _evaluated(turn: CoordinatorStep, event: VersionEvaluated) -> None:
 def _hold_again(turn: CoordinatorStep, update: Envelope) -> None:
     body = CONTRIBUTION.unpack(update.body)
     tree = turn.state.ledger.tree
-    device = queries.owner(tree, update.sender)
-    if queries.update_of(tree, body.task, device, body.version) is not None:
+    device = board_records.owner(tree, update.sender)
+    if board_records.update_of(tree, body.task, device, body.version) is not None:
         return
     identity = update.identity(turn.settings.gate.chain_id)
     held = AdmittedUpdate(identity, body.version, body.task, turn.now_s, update)

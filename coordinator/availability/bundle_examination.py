@@ -12,7 +12,7 @@ from dataclasses import replace
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.execution.state_machine import apply
 from starling.coordinator.chain.node import node
-from starling.coordinator.chain.state import state_keys, transaction_codec
+from starling.coordinator.chain.state import operator_records, transaction_codec
 from starling.coordinator.commit import block_commit
 from starling.coordinator.commit.transaction_submission import advance, submit
 from starling.coordinator.downloads import piece_download, request_scheduler
@@ -110,9 +110,7 @@ def missing_bundle(
 
 
 def _is_operators(turn: CoordinatorStep, envelope: Envelope) -> bool:
-    is_known = (
-        turn.state.ledger.tree.get(state_keys.operator_key(envelope.sender)) is not None
-    )
+    is_known = operator_records.is_operator(turn.state.ledger.tree, envelope.sender)
     return is_known and turn.is_genuine(envelope)
 
 

@@ -10,7 +10,11 @@ one. If our box is not what that key gives, the board is accused (DESIGN 5, Seal
 from collections.abc import Sequence
 from dataclasses import replace
 
-from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.chain.state import (
+    board_records,
+    task_records,
+    transaction_codec,
+)
 from starling.coordinator.commit import evidence_submission
 from starling.coordinator.commit.transaction_submission import submit_upload
 from starling.coordinator.downloads import request_scheduler
@@ -55,9 +59,12 @@ def announced(turn: CoordinatorStep, who: DeviceId, packed: bytes) -> None:
     update = transaction_codec.unpack(packed)
     body = transaction_codec.contribution(update.body)
     tree, chain_id = turn.state.ledger.tree, turn.settings.gate.chain_id
-    device, identity = queries.owner(tree, update.sender), update.identity(chain_id)
+    device, identity = (
+        board_records.owner(tree, update.sender),
+        update.identity(chain_id),
+    )
     held = turn.state.held.get(admitted_key(device, body.task, body.version))
-    known = queries.update_of(tree, body.task, device, body.version)
+    known = board_records.update_of(tree, body.task, device, body.version)
     if known == identity or (held is not None and held.transaction == identity):
         return
     if not _may_count(turn, update, body):
@@ -103,7 +110,7 @@ def request_later(
 def _may_count(turn: CoordinatorStep, update: Envelope, body: Contribution) -> bool:
     """Whether the chain might take an update, by its sender and base version."""
     task, tip = turn.state.tasks.get(body.task), turn.state.ledger.tip
-    board = queries.signer(tip.tree, update.sender)
+    board = board_records.signer(tip.tree, update.sender)
     if task is None or board is None or tip.is_jailed(board):
         return False
     return 0 <= task.head - body.version <= task.spec.aggregation.staleness_max
@@ -184,8 +191,10 @@ def _take(
     """Stores a vector that the chain has, or that passes admission's checks of it."""
     evidence_submission.update_from_peer(turn, update)
     body = transaction_codec.contribution(update.body)
-    device = queries.owner(turn.state.ledger.tree, update.sender)
-    known = queries.update_of(turn.state.ledger.tree, body.task, device, body.version)
+    device = board_records.owner(turn.state.ledger.tree, update.sender)
+    known = board_records.update_of(
+        turn.state.ledger.tree, body.task, device, body.version
+    )
     task = turn.state.tasks.get(body.task)
     if task is None or (known is not None and known != identity):
         return
@@ -220,8 +229,8 @@ def _check_may_enter(
       ProtocolError: If no board of the fleet signed it, or for no recent version.
     """
     tree = turn.state.ledger.tree
-    board = queries.signer(tree, update.sender)
-    head = queries.head(tree, body.task) or 0
+    board = board_records.signer(tree, update.sender)
+    head = task_records.head(tree, body.task) or 0
     recent = 0 <= head - body.version <= spec.aggregation.staleness_max
     if board is not None and recent:
         return

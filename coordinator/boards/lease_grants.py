@@ -1,7 +1,7 @@
 """Check-ins and leases: from a board that is ready to a board that may send."""
 
 from starling.coordinator.boards import finality_proofs
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records, task_records
 from starling.coordinator.leases.lease_table import Grant, draw_for
 from starling.coordinator.membership import directory, responder_selection
 from starling.coordinator.step.coordinator_step import CoordinatorStep
@@ -30,7 +30,7 @@ def check_in(
     task = turn.state.tasks.get(said.task)
     if task is None:
         raise InvalidUpdate(f"no task {said.task}", Reason.UNKNOWN_TASK)
-    head = queries.head(turn.state.ledger.tree, said.task) or 0
+    head = task_records.head(turn.state.ledger.tree, said.task) or 0
     staleness = head - said.version
     if staleness < 0:
         raise InvalidUpdate("its version is not final here yet", Reason.BUSY)
@@ -141,7 +141,7 @@ def _herd_most(policy: AggregationPolicy) -> int:
 
 def _backlog(turn: CoordinatorStep, task: TaskState) -> int:
     """Updates that wait for a version: on the chain, and admitted here before that."""
-    progress = queries.progress(turn.state.ledger.tree, task.number)
+    progress = task_records.progress(turn.state.ledger.tree, task.number)
     return len(turn.state.held) + (progress.pending if progress is not None else 0)
 
 
@@ -195,4 +195,7 @@ def contributed(
     """Whether a board has an update for a base version, or has forfeited it."""
     if turn.state.held.get(admitted_key(device, task, version)) is not None:
         return True
-    return queries.update_of(turn.state.ledger.tree, task, device, version) is not None
+    return (
+        board_records.update_of(turn.state.ledger.tree, task, device, version)
+        is not None
+    )

@@ -11,7 +11,7 @@ anew.
 
 from dataclasses import replace
 
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records
 from starling.coordinator.membership import responder_selection
 from starling.coordinator.step.coordinator_step import RETRY_AFTER_S, CoordinatorStep
 from starling.coordinator.step.deferred_replies import DeferredRefusal, RefusalRecord
@@ -29,9 +29,9 @@ AGAIN_S = 2.0
 def is_signed(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> bool:
     """Whether a board that the chain knows has signed an envelope."""
     tree = turn.state.ledger.tree
-    if queries.owner(tree, envelope.sender) != device:
+    if board_records.owner(tree, envelope.sender) != device:
         return False
-    return queries.board(tree, device) is not None and turn.is_genuine(envelope)
+    return board_records.board(tree, device) is not None and turn.is_genuine(envelope)
 
 
 def count(turn: CoordinatorStep, device: DeviceId, error: ProtocolError) -> None:

@@ -18,7 +18,7 @@ from starling.coordinator.chain.gossip_messages import (
 )
 from starling.coordinator.chain.mempool import Mempool
 from starling.coordinator.chain.peer_records import LatestStatus, PeerGaps, RepeatRecord
-from starling.coordinator.chain.state import state_keys
+from starling.coordinator.chain.state import operator_records
 from starling.coordinator.chain.state.overlay import ChainEvent, Changes
 from starling.protocol.chain.blocks import (
     TRANSACTIONS_PER_BLOCK_MAX,
@@ -345,7 +345,7 @@ def silence(settings: ChainSettings, state: ChainState, now_s: float) -> str:
     if state.consensus.height < first:
         return f"votes from height {first}"
     operator = settings.resumed_by
-    if operator and state.tree.get(state_keys.operator_key(operator)) is None:
+    if operator and not operator_records.is_operator(state.tree, operator):
         return "it was resumed by somebody who is no operator of the chain"
     return _after_start(state, now_s)
 

@@ -4,7 +4,12 @@ from starling.coordinator.boards import refusals
 from starling.coordinator.boards.finality_proofs import BlockProofs
 from starling.coordinator.chain.governance import expiry
 from starling.coordinator.chain.node.node import StoreBlock
-from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.chain.state import (
+    board_records,
+    task_records,
+    transaction_codec,
+    validator_records,
+)
 from starling.coordinator.chain.state.overlay import (
     AttestationOutvoted,
     AttestationsSplit,
@@ -91,7 +96,7 @@ def transaction_refused(
 def _update_final(
     turn: CoordinatorStep, envelope: Envelope, proven: BlockProofs, index: int
 ) -> None:
-    device = queries.owner(turn.state.ledger.tree, envelope.sender)
+    device = board_records.owner(turn.state.ledger.tree, envelope.sender)
     body = transaction_codec.contribution(envelope.body)
     key = admitted_key(device, body.task, body.version)
     held = turn.state.held.get(key)
@@ -104,7 +109,7 @@ def _update_final(
         )
         if held.transaction != envelope.identity(turn.settings.gate.chain_id):
             evidence_pool.refused(turn, device, held)
-    board = queries.board(turn.state.ledger.tree, device)
+    board = board_records.board(turn.state.ledger.tree, device)
     if board is not None and board.charge > turn.state.charge_max:
         turn.state = evolve(turn.state, charge_max=board.charge)
     if responder_selection.is_first(turn, device):
@@ -122,7 +127,7 @@ def _name_outvoted(turn: CoordinatorStep, found: AttestationOutvoted) -> None:
 def _handed_over(turn: CoordinatorStep, stored: StoreBlock) -> None:
     """Keeps what leads boards to the next validators, and shows it to them."""
     header, tip = stored.block.header, turn.state.ledger.tip
-    following = queries.validators(tip.tree, tip.genesis, header.height + 1)
+    following = validator_records.validators(tip.tree, tip.genesis, header.height + 1)
     handover = ValidatorSetTransition(header, stored.certificate, following)
     turn.state = evolve(
         turn.state, handovers=(*turn.state.handovers, handover)[-HANDOVERS_MAX:]
@@ -141,11 +146,14 @@ def _drop_old(turn: CoordinatorStep, height: int) -> None:
     """
     tree, needed = turn.state.ledger.tree, height
     for number in turn.state.tasks:
-        job, progress = queries.job_record(tree, number), queries.progress(tree, number)
+        job, progress = (
+            task_records.job_record(tree, number),
+            task_records.progress(tree, number),
+        )
         assert progress is not None
         places = [*(job.places[:1] if job else ()), progress.first]
         for place in places:
-            entry = queries.pending_at(tree, number, place)
+            entry = task_records.pending_at(tree, number, place)
             if entry is not None:
                 needed = min(needed, entry.height - 1)
     settings, header, genesis = (

@@ -8,7 +8,7 @@ from typing import assert_never
 
 from starling.coordinator.availability import vector_exchange
 from starling.coordinator.boards import lease_grants, refusals
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records, task_records
 from starling.coordinator.commit import evidence_submission
 from starling.coordinator.commit.transaction_submission import submit_upload
 from starling.coordinator.downloads import request_scheduler
@@ -217,7 +217,7 @@ def _give_receipt(turn: CoordinatorStep, left: DeferredReceipt) -> None:
         _tell_accepted(turn, device, transaction)
         return
     tree = turn.state.ledger.tree
-    if queries.update_of(tree, left.task, device, left.base) == transaction:
+    if board_records.update_of(tree, left.task, device, left.base) == transaction:
         turn.emit(PublishFinality(device, transaction, turn.take_counter()))
 
 
@@ -226,7 +226,7 @@ def _forfeited(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> N
     body = FORFEIT.unpack(envelope.body)
     if lease_grants.contributed(turn, device, body.task, body.version):
         raise InvalidUpdate("signed for this version", Reason.ALREADY_KNOWN)
-    if queries.head(turn.state.ledger.tree, body.task) != body.version:
+    if task_records.head(turn.state.ledger.tree, body.task) != body.version:
         raise StaleUpdate(f"version {body.version} is not the head")
     # It came to all coordinators.
     submit_upload(turn, envelope)
@@ -255,7 +255,7 @@ def state_arrived(turn: CoordinatorStep, device: DeviceId, payload: bytes) -> No
 
 
 def _require_enrolled(turn: CoordinatorStep, device: DeviceId) -> None:
-    board = queries.board(turn.state.ledger.tree, device)
+    board = board_records.board(turn.state.ledger.tree, device)
     if board is None or board.revoked:
         raise SignatureError("the board is not enrolled", Reason.NOT_ENROLLED)
     if turn.state.ledger.tip.is_jailed(board):
@@ -266,9 +266,9 @@ def _require_signer(
     turn: CoordinatorStep, device: DeviceId, envelope: Envelope
 ) -> None:
     tree = turn.state.ledger.tree
-    if queries.owner(tree, envelope.sender) != device:
+    if board_records.owner(tree, envelope.sender) != device:
         raise SignatureError("signed by another board", Reason.NOT_AUTHORISED)
-    if queries.signer(tree, envelope.sender) is None:
+    if board_records.signer(tree, envelope.sender) is None:
         raise SignatureError("the key may not take part", Reason.NOT_ENROLLED)
     _require_enrolled(turn, device)
 
@@ -297,13 +297,13 @@ def _standing(
     turn: CoordinatorStep, sender: PublicKey, body: Contribution
 ) -> SenderRecord:
     tree = turn.state.ledger.tree
-    device = queries.owner(tree, sender)
-    board = queries.signer(tree, sender)
+    device = board_records.owner(tree, sender)
+    board = board_records.signer(tree, sender)
     held = turn.state.held.get(admitted_key(device, body.task, body.version))
     known = held.transaction if held is not None else None
     task = turn.state.tasks.get(body.task)
     if known is None and task is not None:
-        known = queries.update_of(tree, body.task, device, body.version)
+        known = board_records.update_of(tree, body.task, device, body.version)
     grant = None if task is None else task.leases.granted.get(device)
     return SenderRecord(
         turn.state.ledger.party.roster.validators,
@@ -313,7 +313,7 @@ def _standing(
         turn.session(device).updates,
         None if grant is None else grant.envelope,
         None if task is None else task.spec,
-        0 if task is None else queries.head(tree, body.task) or 0,
+        0 if task is None else task_records.head(tree, body.task) or 0,
         0 if board is None else board.charge,
     )
 

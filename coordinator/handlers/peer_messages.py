@@ -21,7 +21,11 @@ from starling.coordinator.availability.vector_exchange import (
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.gossip import proposal_checks
 from starling.coordinator.chain.node import node
-from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.chain.state import (
+    board_records,
+    task_records,
+    transaction_codec,
+)
 from starling.coordinator.commit.transaction_submission import advance
 from starling.coordinator.downloads import piece_download, request_scheduler
 from starling.coordinator.handlers import peer_requests
@@ -269,7 +273,7 @@ def _lacks(
         envelope = transaction_codec.unpack(packed)
         if envelope.kind == MessageKind.UPDATE:
             body = transaction_codec.contribution(envelope.body)
-            device = queries.owner(turn.state.ledger.tree, envelope.sender)
+            device = board_records.owner(turn.state.ledger.tree, envelope.sender)
             key = admitted_key(device, body.task, body.version)
             identity = envelope.identity(turn.settings.gate.chain_id)
             if not _holds(turn, key, identity):
@@ -365,7 +369,7 @@ def _model_given(turn: CoordinatorStep, given: ModelAnswer) -> None:
     )
     if key not in turn.state.wanted:
         return
-    digest = queries.version(turn.state.ledger.tree, given.task, given.version)
+    digest = task_records.version(turn.state.ledger.tree, given.task, given.version)
     if digest != version_digest(given.digests):
         raise InvalidUpdate("not what the chain made final", Reason.COMMITMENT_MISMATCH)
     request_scheduler.forget(turn, [key])

@@ -9,8 +9,8 @@ import math
 from dataclasses import replace
 
 from starling.coordinator.boards import finality_proofs, lease_grants
-from starling.coordinator.chain.state import queries
-from starling.coordinator.chain.state.queries import AggregationJob
+from starling.coordinator.chain.state import task_records
+from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.leases.lease_table import LeaseTable
 from starling.coordinator.membership import responder_selection
@@ -56,15 +56,15 @@ _SECURING = b"store"
 def follow_chain(turn: CoordinatorStep) -> None:
     """Brings every task to where the chain's state says that it is."""
     tree = turn.state.ledger.tree
-    for number in range(queries.task_count(tree)):
+    for number in range(task_records.task_count(tree)):
         task = turn.state.tasks.get(TaskId(number))
         if task is None:
-            spec = queries.task(tree, number)
+            spec = task_records.task(tree, number)
             assert spec is not None
             task = open_task(turn, TaskId(number), spec)
             announce(turn, task)
             turn.report(f"task {number} {spec.name!r} is open")
-        head = queries.head(tree, number)
+        head = task_records.head(tree, number)
         assert head is not None
         task = pending_jobs.note(turn, task)
         if head > task.head:
@@ -135,7 +135,7 @@ def resume(turn: CoordinatorStep, task: TaskState) -> None:
 
 def announce(turn: CoordinatorStep, task: TaskState) -> None:
     """Publishes the newest version with its proof, retained, if that is our turn."""
-    if queries.version(turn.state.ledger.tree, task.number, task.head) is None:
+    if task_records.version(turn.state.ledger.tree, task.number, task.head) is None:
         # Others are far ahead, and its proof is no longer in the state.
         return
     matter = model_key(task.number, task.head)
@@ -164,7 +164,7 @@ def _look_after(turn: CoordinatorStep, task: TaskState) -> None:
     ]
     if not given_up:
         return
-    head = queries.head(turn.state.ledger.tree, task.number) or 0
+    head = task_records.head(turn.state.ledger.tree, task.number) or 0
     if task.sought is None or task.sought == head:
         request_scheduler.request_blob(turn, given_up)
         return
@@ -188,7 +188,7 @@ def computed(turn: CoordinatorStep, event: VersionComputed) -> Attest | None:
         turn.put_task(task)
     digests = event.model.digests()
     made = Attest(event.task, event.version, version_digest(digests))
-    final = queries.version(turn.state.ledger.tree, event.task, event.version)
+    final = task_records.version(turn.state.ledger.tree, event.task, event.version)
     if final is not None and final != made.digest:
         _report_other(turn, event.task, event.version)
         follow_chain(turn)
@@ -197,7 +197,7 @@ def computed(turn: CoordinatorStep, event: VersionComputed) -> Attest | None:
         return None
     turn.put_task(replace(task, attested=digests))
     turn.emit(StoreModel(event.task, event.version, event.model))
-    head = queries.head(turn.state.ledger.tree, event.task)
+    head = task_records.head(turn.state.ledger.tree, event.task)
     if head is not None and head >= event.version:
         # Others were faster, and what we have is as good as theirs.
         follow_chain(turn)
@@ -224,7 +224,7 @@ def not_computed(turn: CoordinatorStep, event: ComputationFailed) -> None:
     failures, retry_at_s = task.failures + 1, turn.now_s + wait_s
     task = replace(task, computing=None, failures=failures, retry_at_s=retry_at_s)
     turn.put_task(task)
-    head = queries.head(turn.state.ledger.tree, event.task)
+    head = task_records.head(turn.state.ledger.tree, event.task)
     if head is not None and head >= event.version:
         # Others have the model, and perhaps not what it was made of.
         ready = replace(pending_jobs.without(task, event.version), retry_at_s=math.inf)
@@ -277,7 +277,7 @@ def give_up(turn: CoordinatorStep) -> None:
     have let it go. Over a slow link the patience grows until a whole model comes.
     """
     for task in list(turn.state.tasks.values()):
-        head = queries.head(turn.state.ledger.tree, task.number)
+        head = task_records.head(turn.state.ledger.tree, task.number)
         overtaken = task.sought is not None and task.sought != head
         if turn.now_s < task.give_up_at_s or not (overtaken and task.lacking):
             continue
@@ -300,7 +300,7 @@ def _catch_up(turn: CoordinatorStep, task: TaskState, head: Version) -> TaskStat
     otherwise, and a machine that computes wrongly would never show.
     """
     following = Version(task.head + 1)
-    digest = queries.version(turn.state.ledger.tree, task.number, following)
+    digest = task_records.version(turn.state.ledger.tree, task.number, following)
     model = task.attested
     if digest is not None and model is not None and version_digest(model) == digest:
         return _further(turn, _version_final(turn, task, following, model), head)
@@ -312,7 +312,7 @@ def _catch_up(turn: CoordinatorStep, task: TaskState, head: Version) -> TaskStat
     if task.computing == following and near:
         return task
     if task.sought is not None and task.sought > task.head and task.lacking:
-        still = queries.version(turn.state.ledger.tree, task.number, task.sought)
+        still = task_records.version(turn.state.ledger.tree, task.number, task.sought)
         if task.found is not None or still is not None:
             # First this one, else a slow link would never end with any.
             return task
@@ -352,7 +352,7 @@ def _version_final(
     charge_max = turn.state.charge_max
     turn.emit(StoreVersion(task.number, head, updates, staleness_milli, charge_max))
     lease_grants.release_stale(turn, task)
-    newest = queries.head(turn.state.ledger.tree, task.number)
+    newest = task_records.head(turn.state.ledger.tree, task.number)
     if newest == head:
         # Boards shall not be shown an older one after the newest.
         announce(turn, task)
@@ -362,11 +362,11 @@ def _version_final(
 
 
 def _hand_out_job(turn: CoordinatorStep, task: TaskState) -> None:
-    record = queries.job_record(turn.state.ledger.tree, task.number)
+    record = task_records.job_record(turn.state.ledger.tree, task.number)
     if record is None or (task.job and task.job.version == record.version):
         return
     job = pending_jobs.kept(task, record.version)
-    job = job or queries.open_job(turn.state.ledger.tree, task.number)
+    job = job or task_records.open_job(turn.state.ledger.tree, task.number)
     if job is not None:
         _compute(turn, replace(task, failures=0, retry_at_s=math.inf), job)
 

@@ -17,7 +17,7 @@ from starling.coordinator.chain.execution.state_machine import (
 from starling.coordinator.chain.governance.chain_parameters import parameter
 from starling.coordinator.chain.governance.proposer_absence import roster_of
 from starling.coordinator.chain.mempool import Mempool
-from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.chain.state import transaction_codec, validator_records
 from starling.coordinator.chain.state.overlay import BlockContext, Changes
 from starling.protocol.chain.blocks import (
     BLOCK_BYTES_MAX,
@@ -81,7 +81,9 @@ class ChainHead:
 
     def next_validators(self) -> Digest:
         """Hash of the validator set of the block after the one to come."""
-        return queries.validators(self.tree, self.genesis, self.height + 2).digest()
+        return validator_records.validators(
+            self.tree, self.genesis, self.height + 2
+        ).digest()
 
     def parameter(self, wanted: ChainParameter) -> int:
         """Its value for the block to come."""
@@ -247,7 +249,7 @@ def check_time(tip: ChainHead, header: Header, certificate: Certificate | None) 
         named = (certificate.height, certificate.block_id)
         if named != (tip.height, tip.parent()):
             raise ProofError("the certificate is not the parent's")
-        validators = queries.validators(tip.tree, tip.genesis, tip.height)
+        validators = validator_records.validators(tip.tree, tip.genesis, tip.height)
         fault_model = FaultModel(tip.genesis.fault_model)
         check_certificate(certificate, tip.chain_id, validators, fault_model)
     if header.time_ms != tip.time_ms(certificate):

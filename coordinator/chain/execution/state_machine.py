@@ -15,13 +15,14 @@ from starling.coordinator.chain.governance import (
     proposer_absence,
     validator_set,
 )
-from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state import operator_records
 from starling.coordinator.chain.state.overlay import (
     BlockContext,
     ChainEvent,
     Changes,
     StateOverlay,
 )
+from starling.coordinator.chain.state.state_table import StateReader
 from starling.coordinator.chain.training import (
     attestation,
     attestation_mismatch,
@@ -70,15 +71,17 @@ class BlockExecution:
 
 def genesis_tree(genesis: Genesis) -> StateTree:
     """The state before the first block."""
-    operators = set(genesis.operators)
-    changes: Changes = {state_keys.operator_key(key): b"" for key in sorted(operators)}
-    changes[state_keys.OPERATORS_KEY] = state_keys.pack_number(len(operators))
-    changes.update(credit_accounts.genesis_entries(genesis))
-    return StateTree().update(changes)
+    draft = StateOverlay(StateTree())
+    operators = sorted(set(genesis.operators))
+    for key in operators:
+        operator_records.OPERATORS.put(draft, b"", key)
+    operator_records.OPERATOR_COUNT.put(draft, len(operators))
+    credit_accounts.put_genesis(draft, genesis)
+    return StateTree().update(draft.changes)
 
 
 def apply(
-    tree: queries.StateReader, context: BlockContext, envelope: Envelope
+    tree: StateReader, context: BlockContext, envelope: Envelope
 ) -> tuple[Changes, TxResult]:
     """Applies one transaction whose signature was checked.
 

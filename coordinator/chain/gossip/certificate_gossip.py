@@ -13,7 +13,7 @@ from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.chain_step import ChainStep
 from starling.coordinator.chain.consensus.round_state import RoundStep
 from starling.coordinator.chain.consensus.vote_set import VoteSet
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import validator_records
 from starling.protocol.chain.blocks import Certificate, Vote, VoteType
 from starling.protocol.crypto.keys import verify
 from starling.protocol.dataclass_replace import evolve
@@ -81,7 +81,7 @@ def tell_late(turn: ChainStep, vote: Vote) -> None:
     ):
         return
     tip = turn.state.tip
-    members = queries.validators(tip.tree, tip.genesis, vote.height).members
+    members = validator_records.validators(tip.tree, tip.genesis, vote.height).members
     if vote.voter >= len(members):
         return
     verify(

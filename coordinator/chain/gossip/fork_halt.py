@@ -25,7 +25,7 @@ from starling.coordinator.chain.gossip_messages import (
     GossipTopic,
     ValidatorStatus,
 )
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import validator_records
 from starling.protocol.chain.blocks import (
     CERTIFICATE,
     Certificate,
@@ -202,6 +202,6 @@ def _check_commit(tip: ChainHead, certificate: Certificate) -> None:
 
 
 def _check_votes(tip: ChainHead, certificate: Certificate, kind: VoteType) -> None:
-    validators = queries.validators(tip.tree, tip.genesis, certificate.height)
+    validators = validator_records.validators(tip.tree, tip.genesis, certificate.height)
     fault_model = FaultModel(tip.genesis.fault_model)
     check_certificate(certificate, tip.chain_id, validators, fault_model, kind)

@@ -20,19 +20,22 @@ from starling.coordinator.chain.governance import (
 )
 from starling.coordinator.chain.governance.credit_accounts import Account
 from starling.coordinator.chain.governance.permissions import check_operator
-from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state import (
+    board_records,
+    task_records,
+    validator_records,
+)
+from starling.coordinator.chain.state.board_records import (
+    CONVICTIONS_MAX,
+    ConvictionRecord,
+)
 from starling.coordinator.chain.state.overlay import (
     BlockContext,
     BoardChanged,
     StateOverlay,
 )
-from starling.coordinator.chain.state.records import (
-    BOARD,
-    CONVICTIONS_MAX,
-    FAULT,
-    ConvictionRecord,
-)
-from starling.protocol.chain.board_statement import BoardRecord, board_key
+from starling.coordinator.chain.state.state_table import StateReader
+from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.chain.credit_policy import RELEASE
 from starling.protocol.chain.evidence import (
     AGE_VERSIONS_MAX,
@@ -66,19 +69,19 @@ def accuse(
         evidence,
         context.chain_id,
         lambda height: _validators_at(draft, context, height),
-        lambda key: queries.owner(draft, key),
+        lambda key: board_records.owner(draft, key),
     )
-    offender = queries.owner(draft, convicted.public)
-    board = queries.board(draft, offender)
+    offender = board_records.owner(draft, convicted.public)
+    board = board_records.board(draft, offender)
     if board is None and convicted.height is None:
         raise ProtocolError("the offender takes no part", Reason.NOT_ENROLLED)
     _check_age(draft, context, convicted, board)
-    known = queries.fault(draft, convicted.public)
+    known = board_records.fault(draft, convicted.public)
     _check_new(context, convicted, board, known)
     places = (*(known.places if known else ()), convicted.place)
     fault = ConvictionRecord(evidence.offence, context.height, identity, places)
-    draft.put(state_keys.fault_key(offender), FAULT.pack(fault))
-    finder = queries.owner(draft, envelope.sender)
+    board_records.CONVICTIONS.put(draft, fault, offender)
+    finder = board_records.owner(draft, envelope.sender)
     if board is None:
         _slash(draft, offender, 100, finder)
         return
@@ -94,7 +97,7 @@ def accuse(
     revoked = context.height if last and not board.revoked else board.revoked
     jailed_ms = context.time_ms + jail_ms
     after = replace(board, jailed=until, jailed_ms=jailed_ms, revoked=revoked)
-    draft.put(board_key(offender), BOARD.pack(after))
+    board_records.BOARDS.put(draft, after, offender)
     draft.happen(BoardChanged(offender))
 
 
@@ -105,12 +108,12 @@ def _validators_at(
     # A longer horizon does not bring back the sets that the last one let go.
     if height < max(oldest, validator_set.known_from(draft)):
         raise StaleUpdate(f"evidence of height {height}")
-    return queries.validators(draft, context.genesis, height)
+    return validator_records.validators(draft, context.genesis, height)
 
 
-def is_within_age(tree: queries.StateReader, task: int, base: int) -> bool:
+def is_within_age(tree: StateReader, task: int, base: int) -> bool:
     """Whether evidence against a board is still taken of a task's base version."""
-    head = queries.head(tree, task)
+    head = task_records.head(tree, task)
     return head is None or head - base <= AGE_VERSIONS_MAX
 
 
@@ -161,7 +164,7 @@ def _slash(
     if reward:
         credit_accounts.credit(draft, finder, reward)
     gone = credit_accounts.burned(draft) + lost - reward
-    credit_accounts.put_number(draft, credit_accounts.BURNED_KEY, gone)
+    credit_accounts.BURNED.put(draft, gone)
 
 
 def release(
@@ -181,7 +184,7 @@ def release(
     held = credit_accounts.account(draft, body.device)
     if held is None or not held.deposit:
         raise ProtocolError("no deposit", Reason.INSUFFICIENT_FUNDS)
-    board = queries.board(draft, body.device)
+    board = board_records.board(draft, body.device)
     if board is None:
         answers = validator_set.answers(draft, context, body.device)
     else:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from starling.coordinator.chain.chain_step import BlamePeer, ChainStep
 from starling.coordinator.chain.node import height
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records
 from starling.protocol.chain.blocks import Proposal, Vote
 from starling.protocol.chain.evidence import (
     EVIDENCE,
@@ -60,7 +60,7 @@ def own_signature(turn: ChainStep, what: str) -> None:
 def _accuse(turn: ChainStep, validator: int, evidence: Evidence) -> None:
     state = turn.state
     public = _public(turn, validator)
-    if queries.fault(state.tree, public) is not None:
+    if board_records.fault(state.tree, public) is not None:
         return
     # One accusation of a validator and height: its counter needs no memory.
     counter = state.consensus.height

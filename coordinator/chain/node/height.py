@@ -34,7 +34,7 @@ from starling.coordinator.chain.gossip_messages import (
     VoteJournalEntry,
 )
 from starling.coordinator.chain.governance import proposer_absence
-from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.chain.state import transaction_codec, validator_records
 from starling.protocol.chain.blocks import BLOCK, Certificate, Proposal
 from starling.protocol.chain.governance import ChainParameter
 from starling.protocol.dataclass_replace import evolve
@@ -94,7 +94,7 @@ def come_back(turn: ChainStep) -> None:
     votes = state.consensus.ballots.votes.values()
     if turn.party.index is None or not any(index in cast for cast in votes):
         return
-    known = queries.absence(state.tree, turn.settings.key.public)
+    known = validator_records.absence(state.tree, turn.settings.key.public)
     if known is None or not known.away or known.height == state.back_said:
         return
     if state.consensus.height < proposer_absence.back_from(known):

@@ -11,8 +11,8 @@ from starling.coordinator.availability import vector_exchange
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.governance import slashing
 from starling.coordinator.chain.node import node
-from starling.coordinator.chain.state import queries
-from starling.coordinator.chain.state.records import ConvictionRecord
+from starling.coordinator.chain.state import board_records, validator_records
+from starling.coordinator.chain.state.board_records import ConvictionRecord
 from starling.coordinator.commit import transaction_submission
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.handlers import peer_messages
@@ -66,7 +66,9 @@ def subject_of(message: MqttMessage) -> int:
 
 def updates(council: FourCoordinators, board: FleetBoard) -> list[int]:
     """How many of a board's updates stand in each one's chain."""
-    found = [queries.board(m.state.ledger.tree, board.device) for m in council.members]
+    found = [
+        board_records.board(m.state.ledger.tree, board.device) for m in council.members
+    ]
     return [0 if each is None else each.updates for each in found]
 
 
@@ -191,7 +193,8 @@ def test_council_liar_is_outvoted_named_and_goes_on(
 
     def outvoted() -> set[int]:
         found = [
-            queries.dissent(m.state.ledger.tree, TASK, public) for m in council.members
+            validator_records.dissent(m.state.ledger.tree, TASK, public)
+            for m in council.members
         ]
         return {one.count if one else 0 for one in found}
 
@@ -203,7 +206,8 @@ def test_council_liar_is_outvoted_named_and_goes_on(
     assert council.heads() == [versions] * 4
     assert outvoted() == {1}
     assert all(
-        queries.fault(m.state.ledger.tree, public) is None for m in council.members
+        board_records.fault(m.state.ledger.tree, public) is None
+        for m in council.members
     )
     assert any("member 3 attested another" in r for r in council.members[0].reports())
     models = {m.state.tasks[TASK].model for m in council.members}
@@ -233,7 +237,9 @@ def test_council_liar_slower_than_the_quorum_is_named(
     council.run(2.0)
 
     for member in council.members:
-        found = queries.dissent(member.state.ledger.tree, TASK, KEYS[3].public)
+        found = validator_records.dissent(
+            member.state.ledger.tree, TASK, KEYS[3].public
+        )
         assert found is not None
         assert found.version == 1
     assert sum("not as we got it" in text for text in liar.reports()) == 1
@@ -343,7 +349,8 @@ def named(council: FourCoordinators) -> set[int]:
     """Whom all chains name as outvoted, each for one version."""
     trees = [member.state.ledger.tree for member in council.members]
     found = {
-        tuple(queries.dissent(tree, TASK, key.public) for key in KEYS) for tree in trees
+        tuple(validator_records.dissent(tree, TASK, key.public) for key in KEYS)
+        for tree in trees
     }
     (each,) = found
     assert {one.count for one in each if one} == {1}
@@ -573,7 +580,8 @@ def faults(
     council: FourCoordinators, board: FleetBoard
 ) -> list[ConvictionRecord | None]:
     return [
-        queries.fault(m.state.ledger.tree, board.key.public) for m in council.members
+        board_records.fault(m.state.ledger.tree, board.key.public)
+        for m in council.members
     ]
 
 

@@ -11,8 +11,8 @@ from starling.coordinator.chain.governance import credit_accounts
 from starling.coordinator.chain.governance.chain_parameters import JAIL_BLOCKS
 from starling.coordinator.chain.governance.credit_accounts import Account
 from starling.coordinator.chain.governance.slashing import FINDER_MAX
-from starling.coordinator.chain.state import queries
-from starling.coordinator.chain.state.records import CONVICTIONS_MAX
+from starling.coordinator.chain.state import board_records
+from starling.coordinator.chain.state.board_records import CONVICTIONS_MAX
 from starling.coordinator.chain.training.rewards import (
     Settlement,
     payments,
@@ -270,7 +270,7 @@ def test_board_convicted_too_often_is_excluded_and_loses_all() -> None:
     for base in range(CONVICTIONS_MAX):
         world.must(world.double_update(0, base))
         world.height += JAIL_BLOCKS + 1
-    board = queries.board(world.tree, board_id(0))
+    board = board_records.board(world.tree, board_id(0))
     assert world.do(world.update(0)).code == Reason.NOT_ENROLLED
     assert board is not None
     assert board.revoked
