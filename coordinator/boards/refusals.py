@@ -13,12 +13,13 @@ from dataclasses import replace
 
 from starling.coordinator.chain.state import board_records
 from starling.coordinator.membership import responder_selection
-from starling.coordinator.step.coordinator_step import RETRY_AFTER_S, CoordinatorStep
+from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.deferred_replies import DeferredRefusal, RefusalRecord
 from starling.coordinator.step.effects import RecordRefusal, SendMessage
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProtocolError
 from starling.protocol.ids import DeviceId, Digest, device_name
+from starling.protocol.refusals import REFUSALS
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind
 from starling.protocol.wire.message_bodies import REFUSED, refusal
 
@@ -57,7 +58,7 @@ def refuse(
       answers: Whether it is for us to answer in any case.
     """
     count(turn, device, error)
-    wait_s = RETRY_AFTER_S.get(error.reason, 0)
+    wait_s = REFUSALS[error.reason].retry_after_s
     known, again, envelope = turn.session(device).refused, 0, b""
     if known is not None and (known.subject, known.reason) == (subject, error.reason):
         if turn.now_s < known.at_s + AGAIN_S:

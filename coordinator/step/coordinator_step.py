@@ -11,21 +11,12 @@ from starling.coordinator.step.state import (
     TaskState,
 )
 from starling.protocol.dataclass_replace import evolve
-from starling.protocol.errors import Reason, SignatureError
+from starling.protocol.errors import SignatureError
 from starling.protocol.ids import DeviceId, device_name
 from starling.protocol.step import Step
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind, sign
 from starling.protocol.wire.topics import Topics
 
-RETRY_AFTER_S = {
-    Reason.BUSY: 5,
-    Reason.INCOMPLETE: 5,
-    Reason.NO_LEASE: 30,
-    # The operator's transaction may still be on its way into a block.
-    Reason.NOT_ENROLLED: 10,
-    Reason.UNKNOWN_TASK: 10,
-}
-"""When it makes sense to try again; for all other reasons never."""
 _NEW_SESSION = BoardSession()
 
 
