@@ -421,5 +421,5 @@ def test_what_a_task_is_stands_on_the_disk_before_anything_is_charged() -> None:
     board = until_spooled(connected(fresh()))
 
     entries = [read_entry(payload) for payload in board.disk.journal]
-    assert [type(entry).__name__ for entry in entries] == ["Belief", "Charge"]
+    assert [type(entry).__name__ for entry in entries] == ["PinnedTask", "Charge"]
     assert isinstance(entries[1], Charge)

@@ -38,7 +38,7 @@ def test_manifest_is_persisted_before_anything_is_asked_for() -> None:
 
     effects = board.step(e.ManifestArrived(manifest(0)))
 
-    assert names(effects)[:2] == ["Spend", "PersistProgress"]
+    assert names(effects)[:2] == ["Spend", "PersistTrust"]
 
 
 def test_board_that_missed_too_many_changes_of_validators_asks_to_be_enrolled() -> None:
@@ -56,7 +56,7 @@ def test_board_that_missed_too_many_changes_of_validators_asks_to_be_enrolled() 
         e.ManifestArrived(MANIFEST.pack(replace(shown, handovers=(late,))))
     )
 
-    assert "PersistProgress" not in names(effects)
+    assert "PersistTrust" not in names(effects)
     assert "enrol it anew" in board.state.fault
 
 

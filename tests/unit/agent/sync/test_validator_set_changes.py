@@ -65,7 +65,7 @@ def test_board_that_follows_several_changes_warns_before_it_believes() -> None:
     (note,) = notes(effects)
     assert note.warns
     order = names(effects)
-    assert order.index("Note") < order.index("PersistProgress")
+    assert order.index("Note") < order.index("PersistTrust")
     for part in ("from height 0", "to height 4", SETS[2].digest()[:8].hex(), "third"):
         assert part in note.text
     digests = SETS[0].digest(), SETS[2].digest()

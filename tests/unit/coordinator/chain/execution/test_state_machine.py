@@ -464,10 +464,11 @@ def test_replay_of_a_play_gives_the_same_root(
 
 _ROOT_SCRIPT = """
 from dataclasses import replace
-from starling.protocol.chain.credit_policy import Economy
+from starling.protocol.chain.credit_policy import CreditPolicy
 from tests.unit.coordinator.chain.governance.test_slashing import double_vote
-from tests.unit.coordinator.fixtures.small_chain import SPEC, STRANGER, board_id, key,
-opened economy = Economy(10**6, 10**4, 100, 100)
+from tests.unit.coordinator.fixtures.small_chain import SPEC, STRANGER, board_id
+from tests.unit.coordinator.fixtures.small_chain import key, opened
+economy = CreditPolicy(10**6, 10**4, 100, 100)
 world = opened(validators=4, spec=replace(SPEC, pool=99), economy=economy)
 world.must(world.fund(10**3), world.transfer(board_id(2), 7))
 for base in range(3):

@@ -95,7 +95,7 @@ def test_vote_is_written_down_before_it_is_gossiped() -> None:
     _, me, proposal = start()
     hear(me, gossip_messages.wrap_proposal(proposal))
     kinds = [type(effect).__name__ for effect in me.heard]
-    assert kinds.index("JournalVote") < kinds.index("Gossip")
+    assert kinds.index("JournalVote") < kinds.index("SendGossip")
 
 
 def _bad_state(world: SmallChain, proposal: Proposal) -> Proposal:

@@ -156,8 +156,8 @@ def test_evaluate_by_a_process_that_fails_is_a_typed_failure(
 
 CONFINED = """
 import os, socket, sys
-from starling.coordinator.runtime import trial
-trial._confine(0)
+from starling.coordinator.runtime.evaluation import evaluation_process
+evaluation_process._confine(0)
 for attempt in (
     lambda: open(sys.argv[1]),
     lambda: os.open("/", os.O_RDONLY),
