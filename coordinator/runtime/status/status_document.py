@@ -246,7 +246,7 @@ def consensus(
       state: To show.
       now_s: Monotonic clock.
     """
-    party = state.ledger.party
+    party, tree = state.ledger.party, state.ledger.tree
     members = party.roster.validators.members
     deciding = state.ledger.consensus
     pinned = state.ledger.tip.pinned
@@ -263,8 +263,7 @@ def consensus(
         "passed_over": [
             member.name
             for member in members
-            if (absence := validator_records.absence(state.ledger.tree, member.public))
-            is not None
+            if (absence := validator_records.absence(tree, member.public)) is not None
             and absence.away
         ],
         "missing": [asdict(one) for one in silent(settings, state, now_s)],
@@ -276,8 +275,7 @@ def consensus(
         "convicted": {
             member.name: Offence(fault.offence).name.lower()
             for member in members
-            if (fault := board_records.fault(state.ledger.tree, member.public))
-            is not None
+            if (fault := board_records.fault(tree, member.public)) is not None
         },
         "wanted": len(state.wanted),
         "peers": [
