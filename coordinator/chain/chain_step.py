@@ -237,10 +237,12 @@ class SendGossip:
     Attributes:
       payload: A packed `wire.Message`.
       to: Key of the only one who lacks it; None for all of them.
+      asked_by: Key of the one whose status asked for it; None if we say it ourselves.
     """
 
     payload: bytes
     to: PublicKey | None = None
+    asked_by: PublicKey | None = None
 
 
 @dataclass(frozen=True)
@@ -394,7 +396,12 @@ class ChainStep:
         """Adds an effect."""
         self.effects.append(effect)
 
-    def gossip(self, payload: bytes, to: PublicKey | None = None) -> None:
+    def gossip(
+        self,
+        payload: bytes,
+        to: PublicKey | None = None,
+        asked_by: PublicKey | None = None,
+    ) -> None:
         """Adds a message to the others, or to one of them, if there are any."""
         if not self.state.alone:
-            self.effects.append(SendGossip(payload, to))
+            self.effects.append(SendGossip(payload, to, asked_by))
