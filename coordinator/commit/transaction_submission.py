@@ -6,8 +6,8 @@ from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.gossip import fork_halt
 from starling.coordinator.chain.node import node
 from starling.coordinator.commit import block_commit
-from starling.coordinator.handlers import repeat_charges
 from starling.coordinator.health import progress_monitor
+from starling.coordinator.membership import repeat_charges
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import RecordRefusal
 from starling.protocol.dataclass_replace import evolve

@@ -15,14 +15,18 @@ from dataclasses import replace
 
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.chain_step import ChainStep
-from starling.coordinator.chain.gossip import fork_halt, repeat_backoff, vote_repair
+from starling.coordinator.chain.gossip import (
+    fork_halt,
+    own_signature,
+    repeat_backoff,
+    vote_repair,
+)
 from starling.coordinator.chain.gossip_messages import (
     GossipTopic,
     RoundHoldings,
     ValidatorStatus,
 )
 from starling.coordinator.chain.governance import learners
-from starling.coordinator.chain.node import equivocation_report
 from starling.coordinator.chain.peer_records import LatestStatus
 from starling.protocol.chain.blocks import Vote, VoteType
 from starling.protocol.chain.genesis import VALIDATORS_MAX, Genesis
@@ -130,7 +134,7 @@ def handle_status(turn: ChainStep, status: ValidatorStatus, message: bytes) -> N
         turn.state = evolve(turn.state, status_counter=counter)
         if counter == UINT_MAX:
             # No backup comes that far, and we can say nothing after it.
-            equivocation_report.own_signature(turn, "last status")
+            own_signature.report_own_signature(turn, "last status")
         return
     if latest is not None and status.counter < latest.counter:
         # Its signature proves it, so that no liar can make it count from elsewhere.
