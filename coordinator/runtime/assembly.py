@@ -16,7 +16,11 @@ from starling.coordinator.chain.consensus.round_state import Timeouts
 from starling.coordinator.chain.gossip_messages import NONCE_BYTES
 from starling.coordinator.chain.governance import slashing
 from starling.coordinator.chain.node import node
-from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.chain.state import (
+    board_records,
+    task_records,
+    transaction_codec,
+)
 from starling.coordinator.chain.storage.chain_store import ChainStore, StoredHead
 from starling.coordinator.config import CoordinatorConfig
 from starling.coordinator.leases.client_selection import SELECTIONS
@@ -34,7 +38,7 @@ from starling.coordinator.runtime.setup.peer_invitations import peer_links
 from starling.coordinator.runtime.setup.pinned_header import check_pinned
 from starling.coordinator.runtime.status.counters import CoordinatorCounters
 from starling.coordinator.runtime.status.status_document import StatusFile
-from starling.coordinator.runtime.storage.blob_cache import update_of
+from starling.coordinator.runtime.storage.blob_cache import BlobCache, update_of
 from starling.coordinator.runtime.storage.fork_proof_file import read_fork
 from starling.coordinator.runtime.storage.persistence import Persistence
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
@@ -77,6 +81,7 @@ class AssembledCoordinator:
     store: ChainStore
     votes: VoteJournal
     persistence: Persistence
+    wholes: BlobCache
     workers: JobWorkers
     tally: CoordinatorCounters
     status: StatusFile
@@ -130,9 +135,8 @@ def assemble(
     height = restored.ledger.height
     state, effects = machine.begin(settings, restored, now_s, now_ms)
     tally = _tally(home.status, now_ms)
-    workers = JobWorkers(
-        store, settings.gate.key, evaluator, on_event, on_event, compute
-    )
+    wholes, key = BlobCache(store), settings.gate.key
+    workers = JobWorkers(store, wholes, key, evaluator, on_event, on_event, compute)
     will = machine.farewell(settings, counter, height)
     subscriptions = settings.topics.coordinator_filters(settings.name)
     link = replace(
@@ -146,6 +150,7 @@ def assemble(
         store,
         votes,
         Persistence(store, votes, height, config.storage.versions_kept),
+        wholes,
         workers,
         tally,
         StatusFile(home.status, settings, store, tally),
@@ -241,9 +246,9 @@ def restore(
     attested: dict[TaskId, ModelDigests] = {}
     wholes = {}
     charge_max = 0
-    for number in range(queries.task_count(tip.tree)):
+    for number in range(task_records.task_count(tip.tree)):
         task = TaskId(number)
-        spec = queries.task(tip.tree, number)
+        spec = task_records.task(tip.tree, number)
         assert spec is not None
         # The chain may be ahead of what we hold: others give us the version then.
         head, model = _newest(store, task, spec)
@@ -283,7 +288,7 @@ def _unpunished(store: ChainStore, tree: StateTree) -> list[tuple[Envelope, Enve
     found: dict[bytes, tuple[Envelope, Envelope]] = {}
     for known, other in store.evidence():
         first = update_of(store, known)
-        punished = queries.fault(tree, other.sender) is not None
+        punished = board_records.fault(tree, other.sender) is not None
         if first is not None and not punished and _reached(tree, other):
             found.setdefault(other.sender, (first, other))
     return list(found.values())

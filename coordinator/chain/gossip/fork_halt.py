@@ -25,7 +25,7 @@ from starling.coordinator.chain.gossip_messages import (
     GossipTopic,
     ValidatorStatus,
 )
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import validator_records
 from starling.protocol.chain.blocks import (
     CERTIFICATE,
     Certificate,
@@ -35,7 +35,9 @@ from starling.protocol.chain.blocks import (
 )
 from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.chain.governance import ChainParameter
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProofError, StaleUpdate
+from starling.protocol.ids import PublicKey
 
 RECENT_MAX = 64
 """Heights of which certificate and prevotes are kept to compare with others', and as
@@ -73,7 +75,7 @@ def remember(turn: ChainStep, certificate: Certificate, time_ms: int) -> None:
     old = 0
     while old < len(recent) - RECENT_MAX and recent[old].time_ms < time_ms - span_ms:
         old += 1
-    turn.change(recent=recent[old:])
+    turn.state = evolve(turn.state, recent=recent[old:])
 
 
 def known(turn: ChainStep, height: int) -> DecidedHeight | None:
@@ -118,7 +120,7 @@ def show(turn: ChainStep, status: ValidatorStatus) -> None:
         message = gossip_messages.MESSAGE.pack(
             GossipMessage(GossipTopic.CERTIFICATE, content)
         )
-        turn.gossip(message, status.validator)
+        turn.gossip(message, status.validator, asked_by=status.validator)
 
 
 def check_parent(turn: ChainStep, header: Header, certificate: Certificate) -> None:
@@ -158,15 +160,20 @@ def halt(turn: ChainStep, fork: ForkProof) -> None:
             fork = replace(before, polkas=_merged(before.polkas, fork.polkas))
         if liars(fork) <= liars(before):
             return
-    turn.change(fork=fork)
+    turn.state = evolve(turn.state, fork=fork)
     turn.emit(StoreFork(FORK.pack(fork)))
-    publish(turn, fork)
+    turn.gossip(_packed(fork))
 
 
-def publish(turn: ChainStep, fork: ForkProof) -> None:
-    """Tells the others."""
-    turn.gossip(
-        gossip_messages.MESSAGE.pack(GossipMessage(GossipTopic.FORK, FORK.pack(fork)))
+def prove(turn: ChainStep, fork: ForkProof, who: PublicKey) -> None:
+    """Gives the proof to one that may not have it: it still says where it is."""
+    if repeat_backoff.may_repeat(turn, who, GossipTopic.FORK):
+        turn.gossip(_packed(fork), who, asked_by=who)
+
+
+def _packed(fork: ForkProof) -> bytes:
+    return gossip_messages.MESSAGE.pack(
+        GossipMessage(GossipTopic.FORK, FORK.pack(fork))
     )
 
 
@@ -201,6 +208,6 @@ def _check_commit(tip: ChainHead, certificate: Certificate) -> None:
 
 
 def _check_votes(tip: ChainHead, certificate: Certificate, kind: VoteType) -> None:
-    validators = queries.validators(tip.tree, tip.genesis, certificate.height)
+    validators = validator_records.validators(tip.tree, tip.genesis, certificate.height)
     fault_model = FaultModel(tip.genesis.fault_model)
     check_certificate(certificate, tip.chain_id, validators, fault_model, kind)

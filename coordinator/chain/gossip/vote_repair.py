@@ -22,6 +22,7 @@ from starling.coordinator.chain.gossip_messages import (
 )
 from starling.coordinator.chain.peer_records import PeerGaps
 from starling.protocol.chain.blocks import ROUND_MAX, VoteType
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import H, PublicKey
 
 _TAG = b"starling/repair/1"
@@ -42,7 +43,9 @@ def answer(turn: ChainStep, status: ValidatorStatus) -> None:
     before = known.statuses if known is not None and same else {}
     statuses = {item: before.get(item, 0) + 1 for item in items}
     noted = PeerGaps(turn.moment.now_s, status.height, statuses)
-    turn.change(lacking={**turn.state.lacking, status.validator: noted})
+    turn.state = evolve(
+        turn.state, lacking={**turn.state.lacking, status.validator: noted}
+    )
     # A block is over: who waits for it would miss what follows, too. And who knows of
     # a quorum for a block that it lacks was left out when that block was offered.
     chosen = [held.round for held in status.held if held.polka is not None]
@@ -55,7 +58,7 @@ def answer(turn: ChainStep, status: ValidatorStatus) -> None:
         if item == _BLOCK:
             _send_block(turn, status)
         else:
-            _send(turn, item)
+            _send(turn, item, status.validator)
 
 
 def _order(turn: ChainStep, status: ValidatorStatus) -> tuple[int, int]:
@@ -106,21 +109,23 @@ def _of_this_height(turn: ChainStep, status: ValidatorStatus) -> list[_Item]:
     return items
 
 
-def _send(turn: ChainStep, item: _Item, to: PublicKey | None = None) -> None:
+def _send(
+    turn: ChainStep, item: _Item, asked_by: PublicKey, to: PublicKey | None = None
+) -> None:
     """Sends something of the current height to one peer, or to all."""
     number, kind, voter = item
     ballots, needed = turn.state.consensus.ballots, turn.state.party.quorum
     if kind == _PROPOSAL:
         candidate = ballots.proposal_for(number, needed)
         assert candidate is not None, "it was found lacking"
-        turn.gossip(gossip_messages.wrap_proposal(candidate.proposal), to)
+        turn.gossip(gossip_messages.wrap_proposal(candidate.proposal), to, asked_by)
     elif kind == _POLKA:
         polka = ballots.polka_of(number, needed)
         assert polka is not None, "it was found lacking"
-        turn.gossip(gossip_messages.wrap_polka(polka), to)
+        turn.gossip(gossip_messages.wrap_polka(polka), to, asked_by)
     else:
         vote = ballots.cast(number, VoteType(kind))[voter]
-        turn.gossip(gossip_messages.wrap_vote(vote), to)
+        turn.gossip(gossip_messages.wrap_vote(vote), to, asked_by)
 
 
 def _send_block(turn: ChainStep, status: ValidatorStatus) -> None:
@@ -131,7 +136,7 @@ def _send_block(turn: ChainStep, status: ValidatorStatus) -> None:
     to = status.validator
     if not repeat_backoff.may_repeat(turn, to, GossipTopic.DECISION, tip.height):
         return
-    turn.gossip(gossip_messages.wrap_decision(last, tip.certificate), to)
+    turn.gossip(gossip_messages.wrap_decision(last, tip.certificate), to, to)
     nothing_yet = replace(status, height=tip.height + 1, round=0, held=())
     for item in _of_this_height(turn, nothing_yet):
-        _send(turn, item, to)
+        _send(turn, item, to, to)

@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from starling.coordinator.chain.execution.state_machine import genesis_tree
 from starling.coordinator.chain.gossip_messages import DECISION, DecidedBlock
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import validator_records
 from starling.coordinator.chain.storage.chain_store import (
     StoredBlock,
     StoredHead,
@@ -48,6 +48,7 @@ class MemoryStore:
         self._places: dict[bytes, TransactionLocation] = {}
         self._uploads: dict[bytes, StoredUpload] = {}
         self._blobs: dict[bytes, bytes] = {}
+        self._parts: dict[tuple[bytes, int], bytes] = {}
         self._models: dict[tuple[int, int], ModelDigests] = {}
         self._versions: dict[tuple[int, int], StoredVersion] = {}
         self._evidence: dict[tuple[bytes, bytes], tuple[Digest, Envelope]] = {}
@@ -78,7 +79,9 @@ class MemoryStore:
         self._headers[header.height] = StoredHeader(header, certificate)
         self._tree = self._tree.update(dict(changes))
         if header.next_validators != header.validators:
-            following = queries.validators(self._tree, self.genesis, header.height + 1)
+            following = validator_records.validators(
+                self._tree, self.genesis, header.height + 1
+            )
             self._ends.append(ValidatorSetTransition(header, certificate, following))
         taken = max(self._snapshots, default=None)
         last = None if taken is None else self._headers[taken].header
@@ -109,12 +112,30 @@ class MemoryStore:
         assert self._open
         self._uploads.pop(transaction, None)
 
-    def put_blob(self, content: bytes) -> Digest:
+    def put_blob(self, content: bytes, digest: Digest | None = None) -> Digest:
         """See `ChainStore`."""
         assert self._open
-        digest = H(content)
+        digest = H(content) if digest is None else digest
         self._blobs[digest] = content
         return digest
+
+    def put_part(self, digest: Digest, number: int, part: bytes) -> None:
+        """See `ChainStore`."""
+        assert self._open
+        if digest not in self._blobs:
+            self._parts[digest, number] = part
+
+    def join_parts(self, digest: Digest) -> None:
+        """See `ChainStore`."""
+        assert self._open
+        found = sorted(place for place in self._parts if place[0] == digest)
+        if digest not in self._blobs:
+            self._blobs[digest] = b"".join(self._parts.pop(place) for place in found)
+
+    def drop_parts(self) -> None:
+        """See `ChainStore`."""
+        assert self._open
+        self._parts.clear()
 
     def drop_blob(self, digest: bytes) -> None:
         """See `ChainStore`."""
@@ -266,6 +287,10 @@ class MemoryStore:
     def blob(self, digest: bytes) -> bytes | None:
         """See `ChainStore`."""
         return self._blobs.get(digest)
+
+    def has_blob(self, digest: bytes) -> bool:
+        """See `ChainStore`."""
+        return digest in self._blobs
 
     def model(self, task: int, version: int) -> ModelDigests | None:
         """See `ChainStore`."""
