@@ -157,8 +157,8 @@ _LIVENESS = (
     Mutant(
         "who counts from lower stays mute",
         "coordinator/chain/gossip/status_exchange.py",
-        "        turn.state = evolve(turn.state, status_counter=counter)\n        return",
-        "        return",
+        "        turn.state = evolve(turn.state, status_counter=counter)\n        if",
+        "        if",
         _STATUSES,
     ),
     Mutant(
