@@ -9,12 +9,16 @@ the fields that change.
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct, structs
+
 if TYPE_CHECKING:
     from dataclasses import replace as evolve
 else:
 
     def evolve(value: Any, **changes: Any) -> Any:  # noqa: ANN401 - see above
-        """A copy of a dataclass without slots, with some fields changed."""
+        """A copy with changes of a structure, or of a dataclass without slots."""
+        if isinstance(value, Struct):
+            return structs.replace(value, **changes)
         fields = value.__dict__
         copy = object.__new__(type(value))
         made = copy.__dict__

@@ -67,11 +67,14 @@ class ProtocolError(FederationError):
             self.reason = reason
 
 
-class DecodeError(ProtocolError):
-    """Bytes that are not one canonical value of the expected form."""
+class DecodeError(ProtocolError, ValueError):
+    """Bytes that are not one canonical value of the expected form.
+
+    A `ValueError` too, as decoders expect of a structure that refuses its fields.
+    """
 
 
-class LimitError(ProtocolError):
+class LimitError(ProtocolError, ValueError):
     """More bytes, items or depth than the named limit allows."""
 
     reason = Reason.TOO_LARGE

@@ -8,31 +8,41 @@ import base64
 import binascii
 import hashlib
 from functools import lru_cache
-from typing import NewType
+from typing import Annotated, NewType
+
+from msgspec import Meta
 
 from starling.protocol.errors import DecodeError
-
-Digest = NewType("Digest", bytes)
-"""32 bytes: BLAKE2b-256."""
-PublicKey = NewType("PublicKey", bytes)
-"""32 bytes: Ed25519 verification key."""
-SealingKey = NewType("SealingKey", bytes)
-"""32 bytes: X25519 public key, to which blobs are sealed."""
-DeviceId = NewType("DeviceId", bytes)
-"""16 bytes."""
-ChainId = NewType("ChainId", bytes)
-"""32 bytes: hash of the genesis document."""
-BlockHash = NewType("BlockHash", bytes)
-"""32 bytes: hash of a block's header."""
-TaskId = NewType("TaskId", int)
-"""Position of a task among the chain's tasks, from 0."""
-Version = NewType("Version", int)
-"""Number of a model version of one task; 0 is the model that the task came with."""
 
 DIGEST_BYTES = 32
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 DEVICE_ID_BYTES = 16
+TASKS_MAX = 1 << 16
+"""Of a chain."""
+_Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+_Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
+_TaskNumber = Annotated[int, Meta(ge=0, le=TASKS_MAX)]
+_VersionNumber = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+
+# The bounds hold where structures are read and written, not where a name is made.
+Digest = NewType("Digest", _Bytes32)
+"""32 bytes: BLAKE2b-256."""
+PublicKey = NewType("PublicKey", _Bytes32)
+"""32 bytes: Ed25519 verification key."""
+SealingKey = NewType("SealingKey", _Bytes32)
+"""32 bytes: X25519 public key, to which blobs are sealed."""
+DeviceId = NewType("DeviceId", _Bytes16)
+"""16 bytes."""
+ChainId = NewType("ChainId", _Bytes32)
+"""32 bytes: hash of the genesis document."""
+BlockHash = NewType("BlockHash", _Bytes32)
+"""32 bytes: hash of a block's header."""
+TaskId = NewType("TaskId", _TaskNumber)
+"""Position of a task among the chain's tasks, from 0."""
+Version = NewType("Version", _VersionNumber)
+"""Number of a model version of one task; 0 is the model that the task came with."""
+
 NAMES_KEPT = 1 << 14
 """How many boards' ids and names are remembered; to make one again is only slower."""
 

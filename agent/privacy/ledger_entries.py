@@ -8,12 +8,12 @@ Letters: `w` windows, the records that one raw sample can stand in.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 from starling.protocol.errors import DecodeError
-from starling.protocol.ids import DIGEST_BYTES, ChainId, Digest, TaskId, Version
+from starling.protocol.ids import ChainId, Digest, TaskId, Version
 from starling.protocol.learning.task import MICRO
 from starling.protocol.privacy.gaussian_dp import CHARGE_MAX, charge_from_sigma
 from starling.protocol.privacy.mechanisms import (
@@ -24,11 +24,13 @@ from starling.protocol.privacy.mechanisms import (
 )
 from starling.protocol.privacy.renyi_dp import COST_MAX, ORDERS, Costs, gaussian_costs
 from starling.protocol.schema.msgpack_codec import (
+    Byte,
     Codec,
+    Structure,
+    Uint,
     binary,
     exactly,
     many,
-    record,
     structure,
     text,
     uint,
@@ -40,12 +42,11 @@ WINDOWS_MAX = 1 << 10
 LEDGER_ID_BYTES = 16
 RATES_MAX = 16
 _ENTRY_BYTES_MAX = 1024
-_CHAIN = exactly(DIGEST_BYTES)
+
 _FORM_AT = 1
 
 
-@dataclass(frozen=True)
-class Charge:
+class Charge(Structure, frozen=True):
     """One release, as the journal keeps it.
 
     Attributes:
@@ -64,12 +65,12 @@ class Charge:
     chain: ChainId
     task: TaskId
     base: Version
-    mechanism: int
-    sigma_micro: int
-    windows: int
-    sampling_micro: int
-    steps: int
-    units: int
+    mechanism: Byte
+    sigma_micro: Uint
+    windows: Annotated[int, uint(WINDOWS_MAX, 1)]
+    sampling_micro: Annotated[int, uint(MICRO)]
+    steps: Uint
+    units: Uint
 
     @property
     def slot(self) -> Slot:
@@ -118,31 +119,17 @@ class Charge:
             _ = self.costs
 
 
-CHARGE = structure(
-    Charge,
-    256,
-    _CHAIN,
-    uint(),
-    uint(),
-    uint(255),
-    uint(),
-    uint(WINDOWS_MAX, 1),
-    uint(MICRO),
-    uint(),
-    uint(),
-)
+CHARGE = structure(Charge, 256)
 
 
-@dataclass(frozen=True)
-class LedgerOwner:
+class LedgerOwner(Structure, frozen=True):
     """Which ledger this is: data sets name it, so that no other one takes them."""
 
-    form: int
-    ledger: bytes
+    form: Annotated[int, uint(1, 1)]
+    ledger: Annotated[bytes, exactly(LEDGER_ID_BYTES)]
 
 
-@dataclass(frozen=True)
-class PinnedTask:
+class PinnedTask(Structure, frozen=True):
     """What a task was when it was first believed.
 
     Attributes:
@@ -152,25 +139,23 @@ class PinnedTask:
       terms: Hash of its whole packed spec.
     """
 
-    form: int
+    form: Annotated[int, uint(2, 2)]
     chain: ChainId
     task: TaskId
     terms: Digest
 
 
-@dataclass(frozen=True)
-class ReleasePrice:
+class ReleasePrice(Structure, frozen=True):
     """What a unit of a non-Gaussian mechanism buys: one release's noise and charge."""
 
-    mechanism: int
-    sigma_micro: int
-    sampling_micro: int
-    steps: int
-    units: int
+    mechanism: Annotated[int, uint(7, 1)]
+    sigma_micro: Uint
+    sampling_micro: Annotated[int, uint(MICRO)]
+    steps: Uint
+    units: Annotated[int, uint(least=1)]
 
 
-@dataclass(frozen=True)
-class ProvenReleases:
+class ProvenReleases(Structure, frozen=True, dict=True):
     """Releases that this ledger did not know of and somebody else proves.
 
     Attributes:
@@ -188,16 +173,16 @@ class ProvenReleases:
         bounds what was paid, and everything counts as spent.
     """
 
-    form: int
+    form: Annotated[int, uint(3, 3)]
     chain: ChainId
     task: TaskId
-    below: int
-    releases: int
-    units: int
-    spare: int
-    windows: int
-    mechanisms: int
-    rates: tuple[ReleasePrice, ...]
+    below: Uint
+    releases: Uint
+    units: Uint
+    spare: Uint
+    windows: Annotated[int, uint(WINDOWS_MAX, 1)]
+    mechanisms: Uint
+    rates: Annotated[tuple[ReleasePrice, ...], many(RATES_MAX)]
 
     @property
     def kinds(self) -> frozenset[int]:
@@ -244,29 +229,26 @@ class ProvenReleases:
         return self if windows <= self.windows else replace(self, windows=windows)
 
 
-@dataclass(frozen=True)
-class WidenedWindows:
+class WidenedWindows(Structure, frozen=True):
     """Everything before counts as if a sample could stand in so many records."""
 
-    form: int
-    windows: int
+    form: Annotated[int, uint(4, 4)]
+    windows: Annotated[int, uint(WINDOWS_MAX, 1)]
 
 
-@dataclass(frozen=True)
-class CarriedEntry:
+class CarriedEntry(Structure, frozen=True):
     """An entry of another ledger that had the same data set before."""
 
-    form: int
-    ledger: bytes
-    payload: bytes
+    form: Annotated[int, uint(5, 5)]
+    ledger: Annotated[bytes, exactly(LEDGER_ID_BYTES)]
+    payload: Annotated[bytes, binary(_ENTRY_BYTES_MAX)]
 
 
-@dataclass(frozen=True)
-class BudgetSpent:
+class BudgetSpent(Structure, frozen=True):
     """The owner's word that everything counts as spent, and why."""
 
-    form: int
-    why: str
+    form: Annotated[int, uint(6, 6)]
+    why: Annotated[str, text(256)]
 
 
 Priced = Charge | ProvenReleases
@@ -279,28 +261,12 @@ Entry = (
     | CarriedEntry
     | BudgetSpent
 )
-_RATE = record(ReleasePrice, uint(7, 1), uint(), uint(MICRO), uint(), uint(least=1))
-OWNER = structure(LedgerOwner, 64, uint(1, 1), exactly(LEDGER_ID_BYTES))
-BELIEF = structure(PinnedTask, 128, uint(2, 2), _CHAIN, uint(), exactly(DIGEST_BYTES))
-PROVEN = structure(
-    ProvenReleases,
-    _ENTRY_BYTES_MAX,
-    uint(3, 3),
-    _CHAIN,
-    uint(),
-    uint(),
-    uint(),
-    uint(),
-    uint(),
-    uint(WINDOWS_MAX, 1),
-    uint(),
-    many(_RATE, RATES_MAX),
-)
-WIDENED = structure(WidenedWindows, 16, uint(4, 4), uint(WINDOWS_MAX, 1))
-CARRIED = structure(
-    CarriedEntry, 2048, uint(5, 5), exactly(LEDGER_ID_BYTES), binary(_ENTRY_BYTES_MAX)
-)
-SPENT = structure(BudgetSpent, 512, uint(6, 6), text(256))
+OWNER = structure(LedgerOwner, 64)
+BELIEF = structure(PinnedTask, 128)
+PROVEN = structure(ProvenReleases, _ENTRY_BYTES_MAX)
+WIDENED = structure(WidenedWindows, 16)
+CARRIED = structure(CarriedEntry, 2048)
+SPENT = structure(BudgetSpent, 512)
 _FORMS: dict[int, Codec[Any]] = {
     1: OWNER,
     2: BELIEF,

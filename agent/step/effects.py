@@ -6,17 +6,22 @@ it begins the next, and none of the later ones if it cannot.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from starling.agent.training.trainer_messages import TrainingOrder
 from starling.protocol.chain.light_client import TrustedState
-from starling.protocol.ids import DIGEST_BYTES, Digest, TaskId, Version
-from starling.protocol.schema.msgpack_codec import exactly, structure, uint
+from starling.protocol.ids import Digest, TaskId, Version
+from starling.protocol.schema.msgpack_codec import (
+    Byte,
+    Structure,
+    structure,
+    uint,
+)
 from starling.protocol.wire.envelope import Envelope
-from starling.protocol.wire.message_bodies import TASKS_MAX, UPLOAD_BYTES_MAX
+from starling.protocol.wire.message_bodies import UPLOAD_BYTES_MAX
 
 
-@dataclass(frozen=True)
-class SpoolEntry:
+class SpoolEntry(Structure, frozen=True):
     """An upload that waits in the spool until a proof lets it go.
 
     Attributes:
@@ -32,20 +37,11 @@ class SpoolEntry:
     base: Version
     update: Digest
     digest: Digest
-    size: int
-    staleness_max: int
+    size: Annotated[int, uint(UPLOAD_BYTES_MAX, 1)]
+    staleness_max: Byte
 
 
-SPOOLED = structure(
-    SpoolEntry,
-    256,
-    uint(TASKS_MAX),
-    uint(),
-    exactly(DIGEST_BYTES),
-    exactly(DIGEST_BYTES),
-    uint(UPLOAD_BYTES_MAX, 1),
-    uint(255),
-)
+SPOOLED = structure(SpoolEntry, 256)
 
 
 @dataclass(frozen=True)

@@ -7,28 +7,28 @@ no data and draws no random number before it reads `GO`; after that it answers R
 whatever the data are.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import Annotated
 
 from starling.protocol.crypto.sealed_blob import BLOB_BYTES_MAX
-from starling.protocol.ids import DIGEST_BYTES, Digest, TaskId, Version
+from starling.protocol.ids import Digest, TaskId, Version
 from starling.protocol.learning.task import (
     DIMENSION_MAX,
     PLEDGE_MAX,
-    TRAINING,
     PrivacyPolicy,
     TrainingPolicy,
 )
 from starling.protocol.schema.msgpack_codec import (
+    Byte,
+    Flag,
+    Structure,
+    Uint,
     binary,
-    exactly,
     many,
-    maybe,
     structure,
     text,
     uint,
 )
-from starling.protocol.wire.message_bodies import TASKS_MAX
 
 GO = b"go"
 """The frame that lets a trainer read the data and draw its noise."""
@@ -44,12 +44,11 @@ COMPLAINT_CHARS_MAX = 160
 THREADS_MAX = 256
 ENGINE_NAMES = ("ort", "ort-training")
 """What can run a bundle; the first is on every board."""
-_DIGEST = exactly(DIGEST_BYTES)
+
 _ABI_MAX = 1 << 16
 
 
-@dataclass(frozen=True)
-class TrainingOrder:
+class TrainingOrder(Structure, frozen=True):
     """One training, named by the base version that it uses up.
 
     Attributes:
@@ -69,28 +68,12 @@ class TrainingOrder:
     base: Version
     bundle: Digest
     theta: Digest
-    dimension: int
-    codec: int
-    pledge: int
+    dimension: Annotated[int, uint(DIMENSION_MAX, 1)]
+    codec: Byte
+    pledge: Annotated[int, uint(PLEDGE_MAX, 1)]
     training: TrainingPolicy
     privacy: PrivacyPolicy
-    windows: int
-
-
-_ORDER = structure(
-    TrainingOrder,
-    1024,
-    uint(TASKS_MAX),
-    uint(),
-    _DIGEST,
-    _DIGEST,
-    uint(DIMENSION_MAX, 1),
-    uint(255),
-    uint(PLEDGE_MAX, 1),
-    TRAINING,
-    structure(PrivacyPolicy, 96, *(9 * [uint()])).schema,
-    uint(1 << 10, 1),
-).schema
+    windows: Annotated[int, uint(1 << 10, 1)]
 
 
 class TrainerJobKind(IntEnum):
@@ -103,8 +86,7 @@ class TrainerJobKind(IntEnum):
     """Read the data set, to tell its owner about it and nobody else."""
 
 
-@dataclass(frozen=True)
-class TrainerLimits:
+class TrainerLimits(Structure, frozen=True):
     """What the board lets a trainer use.
 
     Attributes:
@@ -116,15 +98,14 @@ class TrainerLimits:
       engine: One of `ENGINE_NAMES`.
     """
 
-    threads: int
-    micro_batch: int
-    memory_mb: int
-    niceness: int
-    engine: str = ENGINE_NAMES[0]
+    threads: Annotated[int, uint(THREADS_MAX, 1)]
+    micro_batch: Annotated[int, uint(1 << 16, 1)]
+    memory_mb: Annotated[int, uint(1 << 30)]
+    niceness: Annotated[int, uint(19)]
+    engine: Annotated[str, text(32)] = ENGINE_NAMES[0]
 
 
-@dataclass(frozen=True)
-class TrainerJob:
+class TrainerJob(Structure, frozen=True):
     """A question to a trainer.
 
     Attributes:
@@ -140,40 +121,21 @@ class TrainerJob:
       skipped: Numbers of records that count as none.
     """
 
-    kind: int
-    bundle_path: str
-    theta_path: str
-    data_path: str
-    label: str
+    kind: Annotated[int, uint(max(TrainerJobKind))]
+    bundle_path: Annotated[str, text(PATH_CHARS_MAX)]
+    theta_path: Annotated[str, text(PATH_CHARS_MAX)]
+    data_path: Annotated[str, text(PATH_CHARS_MAX)]
+    label: Annotated[str, text(256)]
     limits: TrainerLimits
     order: TrainingOrder | None
-    head_path: str = ""
-    trusted: int = 0
-    skipped: tuple[int, ...] = ()
+    head_path: Annotated[str, text(PATH_CHARS_MAX)] = ""
+    trusted: Flag = 0
+    skipped: Annotated[
+        tuple[Annotated[int, uint(RECORDS_MAX)], ...], many(SKIPPED_MAX)
+    ] = ()
 
 
-JOB = structure(
-    TrainerJob,
-    16 * 1024,
-    uint(max(TrainerJobKind)),
-    text(PATH_CHARS_MAX),
-    text(PATH_CHARS_MAX),
-    text(PATH_CHARS_MAX),
-    text(256),
-    structure(
-        TrainerLimits,
-        128,
-        uint(THREADS_MAX, 1),
-        uint(1 << 16, 1),
-        uint(1 << 30),
-        uint(19),
-        text(32),
-    ).schema,
-    maybe(_ORDER),
-    text(PATH_CHARS_MAX),
-    uint(1),
-    many(uint(RECORDS_MAX), SKIPPED_MAX),
-)
+JOB = structure(TrainerJob, 16 * 1024)
 
 
 def one_line(text: str) -> str:
@@ -189,8 +151,7 @@ def readable(job: TrainerJob) -> tuple[str, ...]:
     return tuple(sorted(folders | {job.data_path} - {""}))
 
 
-@dataclass(frozen=True)
-class ConfinementReport:
+class ConfinementReport(Structure, frozen=True):
     """What the kernel keeps a trainer from; see `sandbox.confinement`.
 
     Attributes:
@@ -198,8 +159,8 @@ class ConfinementReport:
       seccomp: 1 if system calls are filtered.
     """
 
-    landlock: int
-    seccomp: int
+    landlock: Annotated[int, uint(_ABI_MAX)]
+    seccomp: Flag
 
 
 class TrainerReportKind(IntEnum):
@@ -214,8 +175,7 @@ class TrainerReportKind(IntEnum):
     COUNTED = 6
 
 
-@dataclass(frozen=True)
-class DataFacts:
+class DataFacts(Structure, frozen=True):
     """What the owner is told about the data set; nothing of it leaves the board.
 
     Attributes:
@@ -225,24 +185,15 @@ class DataFacts:
       complaints: The first few reasons, by file and row and without any value.
     """
 
-    records: int
-    unusable: int
-    duplicates: int
-    complaints: tuple[str, ...]
+    records: Uint
+    unusable: Uint
+    duplicates: Uint
+    complaints: Annotated[
+        tuple[Annotated[str, text(4 * COMPLAINT_CHARS_MAX)], ...], many(COMPLAINTS_MAX)
+    ]
 
 
-_FOUND = structure(
-    DataFacts,
-    64 * 1024,
-    uint(),
-    uint(),
-    uint(),
-    many(text(4 * COMPLAINT_CHARS_MAX), COMPLAINTS_MAX),
-).schema
-
-
-@dataclass(frozen=True)
-class TrainerReport:
+class TrainerReport(Structure, frozen=True):
     """An answer of a trainer.
 
     Attributes:
@@ -256,21 +207,12 @@ class TrainerReport:
       confinement: Of the trainer; None where the agent itself speaks of its end.
     """
 
-    kind: int
-    detail: str = ""
-    payload: bytes = b""
+    kind: Annotated[int, uint(max(TrainerReportKind))]
+    detail: Annotated[str, text(4 * DETAIL_CHARS_MAX)] = ""
+    payload: Annotated[bytes, binary(BLOB_BYTES_MAX)] = b""
     found: DataFacts | None = None
-    head: bytes = b""
+    head: Annotated[bytes, binary(4 * DIMENSION_MAX)] = b""
     confinement: ConfinementReport | None = None
 
 
-REPORT = structure(
-    TrainerReport,
-    BLOB_BYTES_MAX + 4 * DIMENSION_MAX + 80 * 1024,
-    uint(max(TrainerReportKind)),
-    text(4 * DETAIL_CHARS_MAX),
-    binary(BLOB_BYTES_MAX),
-    maybe(_FOUND),
-    binary(4 * DIMENSION_MAX),
-    maybe(structure(ConfinementReport, 16, uint(_ABI_MAX), uint(1)).schema),
-)
+REPORT = structure(TrainerReport, BLOB_BYTES_MAX + 4 * DIMENSION_MAX + 80 * 1024)

@@ -14,6 +14,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
+
 from starling.broker.link_events import (
     LinkConnected,
     LinkEvent,
@@ -25,12 +27,11 @@ from starling.broker.link_events import (
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.mqtt_link import MqttLink
 from starling.protocol.errors import TransportError
-from starling.protocol.schema.msgpack_codec import decode, encode
+from starling.protocol.schema.msgpack_codec import encode
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 from starling.protocol.wire.topics import Topics
 
 USER = "loader"
-FILE_BYTES_MAX = 1 << 30
 SILENCE_S_MAX = 30.0
 
 
@@ -107,7 +108,7 @@ def run_load(load: PreparedLoad, folder: Path, timeout_s: float) -> LoadOutcome:
 
 def read_load(path: Path) -> PreparedLoad:
     """Reads what `run_load` wrote."""
-    match decode(path.read_bytes(), FILE_BYTES_MAX):
+    match msgspec.msgpack.decode(path.read_bytes()):
         case [
             [int(port), [str(ca), str(certificate), str(key)], str(fleet), list(kinds)],
             [int(rate), int(open_max), int(overhears)],

@@ -5,14 +5,12 @@ signature, transactions as envelopes, decisions by their certificate. So they ma
 over any bus, and anyone may pass them on.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import Annotated
 
 from starling.protocol.chain.blocks import (
-    BLOCK,
     BLOCK_BYTES_MAX,
     CERTIFICATE,
-    HEADER,
     PROPOSAL,
     ROUND_MAX,
     VOTE,
@@ -24,27 +22,27 @@ from starling.protocol.chain.blocks import (
 )
 from starling.protocol.chain.genesis import VALIDATORS_MAX
 from starling.protocol.ids import (
-    DIGEST_BYTES,
-    KEY_BYTES,
     SIGNATURE_BYTES,
     BlockHash,
     ChainId,
     PublicKey,
 )
 from starling.protocol.schema.msgpack_codec import (
+    Byte,
+    Flag,
+    Structure,
+    Uint,
     binary,
     encode,
     exactly,
     many,
-    maybe,
-    record,
     structure,
     uint,
 )
 
 _CONTENT_BYTES_MAX = BLOCK_BYTES_MAX + 16 * 1024
 _STATUS_TAG = b"starling/status/2"
-_VOTERS = uint((1 << VALIDATORS_MAX) - 1)
+
 ROUNDS_SHOWN_MAX = 256
 NONCE_BYTES = 8
 
@@ -64,32 +62,27 @@ class GossipTopic(IntEnum):
     """A quorum of prevotes."""
 
 
-@dataclass(frozen=True)
-class GossipMessage:
+class GossipMessage(Structure, frozen=True):
     """What is gossiped: a packed structure and which one it is."""
 
-    topic: int
-    content: bytes
+    topic: Byte
+    content: Annotated[bytes, binary(_CONTENT_BYTES_MAX)]
 
 
-MESSAGE = structure(
-    GossipMessage, _CONTENT_BYTES_MAX + 64, uint(255), binary(_CONTENT_BYTES_MAX)
-)
+MESSAGE = structure(GossipMessage, _CONTENT_BYTES_MAX + 64)
 
 
-@dataclass(frozen=True)
-class DecidedBlock:
+class DecidedBlock(Structure, frozen=True):
     """A block with the certificate that makes it final (deviation D6)."""
 
     block: Block
     certificate: Certificate
 
 
-DECISION = structure(DecidedBlock, _CONTENT_BYTES_MAX, BLOCK.schema, CERTIFICATE.schema)
+DECISION = structure(DecidedBlock, _CONTENT_BYTES_MAX)
 
 
-@dataclass(frozen=True)
-class RoundHoldings:
+class RoundHoldings(Structure, frozen=True):
     """What a coordinator holds of one round.
 
     Attributes:
@@ -100,15 +93,14 @@ class RoundHoldings:
       polka: The block for which it holds a quorum of prevotes, whoever cast them.
     """
 
-    round: int
-    proposal: int
-    prevotes: int
-    precommits: int
+    round: Annotated[int, uint(ROUND_MAX)]
+    proposal: Flag
+    prevotes: Annotated[int, uint((1 << VALIDATORS_MAX) - 1)]
+    precommits: Annotated[int, uint((1 << VALIDATORS_MAX) - 1)]
     polka: BlockHash | None = None
 
 
-@dataclass(frozen=True)
-class ValidatorStatus:
+class ValidatorStatus(Structure, frozen=True):
     """How far a coordinator is, so that others send it what it lacks.
 
     Attributes:
@@ -124,14 +116,16 @@ class ValidatorStatus:
     """
 
     validator: PublicKey
-    counter: int
-    height: int
+    counter: Uint
+    height: Annotated[int, uint(least=1)]
     tip: BlockHash
-    round: int
-    held: tuple[RoundHoldings, ...]
-    asks: bytes
-    answers: tuple[bytes, ...]
-    signature: bytes
+    round: Annotated[int, uint(ROUND_MAX)]
+    held: Annotated[tuple[RoundHoldings, ...], many(ROUNDS_SHOWN_MAX)]
+    asks: Annotated[bytes, binary(NONCE_BYTES)]
+    answers: Annotated[
+        tuple[Annotated[bytes, exactly(NONCE_BYTES)], ...], many(VALIDATORS_MAX)
+    ]
+    signature: Annotated[bytes, exactly(SIGNATURE_BYTES)]
 
     def signed_bytes(self, chain_id: ChainId) -> bytes:
         """What the signature covers."""
@@ -143,34 +137,13 @@ class ValidatorStatus:
         return b"".join((_STATUS_TAG, chain_id, encode(fields)))
 
 
-_HELD = record(
-    RoundHoldings,
-    uint(ROUND_MAX),
-    uint(1),
-    _VOTERS,
-    _VOTERS,
-    maybe(exactly(DIGEST_BYTES)),
-)
-STATUS = structure(
-    ValidatorStatus,
-    32 * 1024,
-    exactly(KEY_BYTES),
-    uint(),
-    uint(least=1),
-    exactly(DIGEST_BYTES),
-    uint(ROUND_MAX),
-    many(_HELD, ROUNDS_SHOWN_MAX),
-    binary(NONCE_BYTES),
-    many(exactly(NONCE_BYTES), VALIDATORS_MAX),
-    exactly(SIGNATURE_BYTES),
-)
+STATUS = structure(ValidatorStatus, 32 * 1024)
 
 
 POLKAS_MAX = 16
 
 
-@dataclass(frozen=True)
-class ForkProof:
+class ForkProof(Structure, frozen=True):
     """Proof that two blocks of one height are certified.
 
     Attributes:
@@ -184,21 +157,13 @@ class ForkProof:
     first: Certificate
     second: Certificate
     child: Header | None
-    polkas: tuple[Certificate, ...]
+    polkas: Annotated[tuple[Certificate, ...], many(POLKAS_MAX)]
 
 
-FORK = structure(
-    ForkProof,
-    (POLKAS_MAX + 3) * 4096,
-    CERTIFICATE.schema,
-    CERTIFICATE.schema,
-    maybe(HEADER.schema),
-    many(CERTIFICATE.schema, POLKAS_MAX),
-)
+FORK = structure(ForkProof, (POLKAS_MAX + 3) * 4096)
 
 
-@dataclass(frozen=True)
-class VoteJournalEntry:
+class VoteJournalEntry(Structure, frozen=True):
     """What a validator writes down before it publishes a proposal or a vote.
 
     Attributes:
@@ -209,20 +174,13 @@ class VoteJournalEntry:
         crash could lose what shows who lied.
     """
 
-    height: int
+    height: Annotated[int, uint(least=1)]
     proposal: Proposal | None
     vote: Vote | None
     proof: Certificate | None
 
 
-JOURNAL_ENTRY = structure(
-    VoteJournalEntry,
-    _CONTENT_BYTES_MAX + 8192,
-    uint(least=1),
-    maybe(PROPOSAL.schema),
-    maybe(VOTE.schema),
-    maybe(CERTIFICATE.schema),
-)
+JOURNAL_ENTRY = structure(VoteJournalEntry, _CONTENT_BYTES_MAX + 8192)
 
 
 def topic_of(payload: bytes) -> int:

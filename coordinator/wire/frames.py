@@ -10,8 +10,8 @@ waste the allowance of that coordinator.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import Annotated
 
 from starling.coordinator.chain.gossip_messages import DECISION
 from starling.coordinator.chain.storage.snapshot import (
@@ -24,15 +24,17 @@ from starling.protocol.crypto.sealed_blob import BLOB_BYTES_MAX, PASSED_BYTES
 from starling.protocol.crypto.state_tree import BUCKETS
 from starling.protocol.errors import DecodeError
 from starling.protocol.ids import (
-    DEVICE_ID_BYTES,
     DIGEST_BYTES,
     DeviceId,
     TaskId,
     Version,
 )
-from starling.protocol.learning.task import MODEL_DIGESTS, ModelDigests
+from starling.protocol.learning.task import ModelDigests
 from starling.protocol.schema.msgpack_codec import (
     UINT_MAX,
+    Byte,
+    Structure,
+    Uint,
     binary,
     exactly,
     many,
@@ -47,7 +49,7 @@ from starling.protocol.wire.chunks import (
     Chunk,
     split,
 )
-from starling.protocol.wire.envelope import ENVELOPE, Envelope
+from starling.protocol.wire.envelope import Envelope
 
 FRAME_BYTES_MAX = WHOLE_BYTES_MAX
 PAYLOAD_BYTES_MAX = 96 * 1024
@@ -96,19 +98,17 @@ class FrameSubject(IntEnum):
     """A piece of an answer that is longer than a packet."""
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(Structure, frozen=True):
     """A subject and what it holds."""
 
-    subject: int
-    content: bytes
+    subject: Byte
+    content: Annotated[bytes, binary(FRAME_BYTES_MAX)]
 
 
-FRAME = structure(Frame, FRAME_BYTES_MAX, uint(255), binary(FRAME_BYTES_MAX))
+FRAME = structure(Frame, FRAME_BYTES_MAX)
 
 
-@dataclass(frozen=True)
-class PeerRequest:
+class PeerRequest(Structure, frozen=True):
     """A request: one coordinator is asked, so that not all of them answer.
 
     Attributes:
@@ -120,9 +120,15 @@ class PeerRequest:
     """
 
     asked: DeviceId
-    subject: int
-    keys: tuple[bytes, ...]
-    pieces: tuple[int, ...] = ()
+    subject: Byte
+    keys: Annotated[
+        tuple[Annotated[bytes, binary(DIGEST_BYTES, 1)], ...],
+        many(KEYS_PER_WANT_MAX, 1),
+    ]
+    pieces: Annotated[
+        tuple[Annotated[int, uint(WHOLE_BYTES_MAX // CHUNK_BYTES)], ...],
+        many(PIECES_PER_WANT_MAX),
+    ] = ()
 
     def __post_init__(self) -> None:
         """Refuses what is asked twice, and pieces of several answers at once."""
@@ -133,18 +139,10 @@ class PeerRequest:
                 raise DecodeError("asks for the same thing twice")
 
 
-WANT = structure(
-    PeerRequest,
-    KEYS_PER_WANT_MAX * (DIGEST_BYTES + 2) + 128,
-    exactly(DEVICE_ID_BYTES),
-    uint(255),
-    many(binary(DIGEST_BYTES, 1), KEYS_PER_WANT_MAX, 1),
-    many(uint(WHOLE_BYTES_MAX // CHUNK_BYTES), PIECES_PER_WANT_MAX),
-)
+WANT = structure(PeerRequest, KEYS_PER_WANT_MAX * (DIGEST_BYTES + 2) + 128)
 
 
-@dataclass(frozen=True)
-class PieceAnswer:
+class PieceAnswer(Structure, frozen=True):
     """A piece of an answer; together they are what `given` names.
 
     Attributes:
@@ -154,40 +152,26 @@ class PieceAnswer:
       chunk: The piece, of the content of the answer's frame.
     """
 
-    asked: int
-    key: bytes
-    given: int
+    asked: Byte
+    key: Annotated[bytes, binary(DIGEST_BYTES, 1)]
+    given: Byte
     chunk: Chunk
 
 
-GIVEN_PIECE = structure(
-    PieceAnswer,
-    CHUNK_MESSAGE_BYTES_MAX + 64,
-    uint(255),
-    binary(DIGEST_BYTES, 1),
-    uint(255),
-    CHUNK.schema,
-)
+GIVEN_PIECE = structure(PieceAnswer, CHUNK_MESSAGE_BYTES_MAX + 64)
 
 
-@dataclass(frozen=True)
-class UploadAnswer:
+class UploadAnswer(Structure, frozen=True):
     """An update that somebody else admitted."""
 
     update: Envelope
-    blob: bytes
+    blob: Annotated[bytes, binary(BLOB_BYTES_MAX)]
 
 
-GIVEN_UPLOAD = structure(
-    UploadAnswer,
-    BLOB_BYTES_MAX + 64 * 1024,
-    ENVELOPE.schema,
-    binary(BLOB_BYTES_MAX),
-)
+GIVEN_UPLOAD = structure(UploadAnswer, BLOB_BYTES_MAX + 64 * 1024)
 
 
-@dataclass(frozen=True)
-class ContentKeyAnswer:
+class ContentKeyAnswer(Structure, frozen=True):
     """An update that somebody else opened, for one who could not.
 
     Attributes:
@@ -197,35 +181,25 @@ class ContentKeyAnswer:
     """
 
     update: Envelope
-    blob: bytes
-    box: bytes
+    blob: Annotated[bytes, binary(BLOB_BYTES_MAX)]
+    box: Annotated[bytes, exactly(PASSED_BYTES)]
 
 
-GIVEN_KEY = structure(
-    ContentKeyAnswer,
-    BLOB_BYTES_MAX + 64 * 1024,
-    ENVELOPE.schema,
-    binary(BLOB_BYTES_MAX),
-    exactly(PASSED_BYTES),
-)
+GIVEN_KEY = structure(ContentKeyAnswer, BLOB_BYTES_MAX + 64 * 1024)
 
 
-@dataclass(frozen=True)
-class ModelAnswer:
+class ModelAnswer(Structure, frozen=True):
     """What a version consists of; the chain's digest of the version proves it."""
 
-    task: int
-    version: int
+    task: Annotated[int, uint((1 << 8 * _TASK_BYTES) - 1)]
+    version: Uint
     digests: ModelDigests
 
 
-GIVEN_MODEL = structure(
-    ModelAnswer, 512, uint((1 << 8 * _TASK_BYTES) - 1), uint(), MODEL_DIGESTS.schema
-)
+GIVEN_MODEL = structure(ModelAnswer, 512)
 
 
-@dataclass(frozen=True)
-class SnapshotAnswer:
+class SnapshotAnswer(Structure, frozen=True):
     """What a coordinator answers that no longer has the blocks asked for.
 
     Attributes:
@@ -235,19 +209,15 @@ class SnapshotAnswer:
     """
 
     manifest: SnapshotManifest
-    ends: tuple[ValidatorSetTransition, ...]
+    ends: Annotated[tuple[ValidatorSetTransition, ...], many(CHANGES_MAX)]
 
 
 GIVEN_SNAPSHOT = structure(
-    SnapshotAnswer,
-    MANIFEST.bytes_max + CHANGES_MAX * HANDOVER.bytes_max,
-    MANIFEST.schema,
-    many(HANDOVER.schema, CHANGES_MAX),
+    SnapshotAnswer, MANIFEST.bytes_max + CHANGES_MAX * HANDOVER.bytes_max
 )
 
 
-@dataclass(frozen=True)
-class BucketsAnswer:
+class BucketsAnswer(Structure, frozen=True):
     """Buckets of a snapshot; its manifest proves them.
 
     Attributes:
@@ -256,18 +226,14 @@ class BucketsAnswer:
       buckets: Packed, in order.
     """
 
-    height: int
-    first: int
-    buckets: tuple[bytes, ...]
+    height: Annotated[int, uint(least=1)]
+    first: Annotated[int, uint(BUCKETS - 1)]
+    buckets: Annotated[
+        tuple[Annotated[bytes, binary(BUCKET_BYTES_MAX)], ...], many(BUCKETS, 1)
+    ]
 
 
-GIVEN_BUCKETS = structure(
-    BucketsAnswer,
-    BUCKET_BYTES_MAX + BUCKETS_BYTES_MAX + 4096,
-    uint(least=1),
-    uint(BUCKETS - 1),
-    many(binary(BUCKET_BYTES_MAX), BUCKETS, 1),
-)
+GIVEN_BUCKETS = structure(BucketsAnswer, BUCKET_BYTES_MAX + BUCKETS_BYTES_MAX + 4096)
 
 
 def buckets_key(height: int, first: int) -> bytes:
@@ -286,8 +252,7 @@ def parse_buckets_key(key: bytes) -> tuple[int, int]:
     return parse_blocks_key(key[:_HEIGHT_BYTES]), key[_HEIGHT_BYTES]
 
 
-@dataclass(frozen=True)
-class BlocksAnswer:
+class BlocksAnswer(Structure, frozen=True):
     """Decided blocks that follow each other; their certificates prove them.
 
     Attributes:
@@ -295,16 +260,13 @@ class BlocksAnswer:
       decisions: Packed `coordinator.chain.gossip_messages.DecidedBlock`s, rising.
     """
 
-    first: int
-    decisions: tuple[bytes, ...]
+    first: Annotated[int, uint(least=1)]
+    decisions: Annotated[
+        tuple[Annotated[bytes, binary(DECISION.bytes_max)], ...], many(BLOCKS_MAX, 1)
+    ]
 
 
-GIVEN_BLOCKS = structure(
-    BlocksAnswer,
-    DECISION.bytes_max + BLOCKS_BYTES_MAX + 4096,
-    uint(least=1),
-    many(binary(DECISION.bytes_max), BLOCKS_MAX, 1),
-)
+GIVEN_BLOCKS = structure(BlocksAnswer, DECISION.bytes_max + BLOCKS_BYTES_MAX + 4096)
 
 
 def blocks_key(first: int) -> bytes:

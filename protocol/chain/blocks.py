@@ -8,9 +8,9 @@ Source: Buchman, Kwon, Milosevic, arXiv:1807.04938, section 2.3 (messages); the
 certificate is the `Commit` of that paper's implementations.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from typing import Annotated
 
 from starling.protocol.chain.genesis import (
     FORMAT_VERSION,
@@ -23,7 +23,6 @@ from starling.protocol.crypto import merkle
 from starling.protocol.crypto.keys import verify
 from starling.protocol.errors import DecodeError, ProofError
 from starling.protocol.ids import (
-    DIGEST_BYTES,
     SIGNATURE_BYTES,
     BlockHash,
     ChainId,
@@ -31,12 +30,15 @@ from starling.protocol.ids import (
     H,
 )
 from starling.protocol.schema.msgpack_codec import (
+    Byte,
+    Difference,
+    Structure,
+    Uint,
     binary,
     encode,
     exactly,
     from_first,
     many,
-    maybe,
     structure,
     uint,
 )
@@ -49,7 +51,6 @@ TRANSACTIONS_PER_BLOCK_MAX = 1000
 BLOCK_BYTES_MAX = 4 * 1024 * 1024
 _VOTE_TAG = b"starling/vote/1"
 _PROPOSAL_TAG = b"starling/proposal/1"
-_DIGEST = exactly(DIGEST_BYTES)
 
 
 class VoteType(IntEnum):
@@ -59,8 +60,7 @@ class VoteType(IntEnum):
     PRECOMMIT = 2
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(Structure, frozen=True, dict=True):
     """What a block commits to.
 
     Attributes:
@@ -78,17 +78,17 @@ class Header:
       proposer: Index of the proposer in this height's set.
     """
 
-    version: int
+    version: Byte
     chain_id: ChainId
-    height: int
-    time_ms: int
+    height: Annotated[int, uint(least=1)]
+    time_ms: Annotated[int, uint(TIME_MS_MAX)]
     parent: BlockHash
     tx_root: Digest
     state_root: Digest
     validators: Digest
     next_validators: Digest
     evidence_root: Digest
-    proposer: int
+    proposer: Annotated[int, uint(VALIDATORS_MAX - 1)]
 
     def __post_init__(self) -> None:
         """Refuses other versions."""
@@ -104,25 +104,10 @@ class Header:
         return BlockHash(H(b"\x02", HEADER.pack(self)))
 
 
-HEADER = structure(
-    Header,
-    512,
-    uint(255),
-    _DIGEST,
-    uint(least=1),
-    uint(TIME_MS_MAX),
-    _DIGEST,
-    _DIGEST,
-    _DIGEST,
-    _DIGEST,
-    _DIGEST,
-    _DIGEST,
-    uint(VALIDATORS_MAX - 1),
-)
+HEADER = structure(Header, 512)
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(Structure, frozen=True, dict=True):
     """A header and its transactions.
 
     Attributes:
@@ -131,7 +116,10 @@ class Block:
     """
 
     header: Header
-    transactions: tuple[bytes, ...]
+    transactions: Annotated[
+        tuple[Annotated[bytes, binary(ENVELOPE_BYTES_MAX)], ...],
+        many(TRANSACTIONS_PER_BLOCK_MAX),
+    ]
 
     def tx_root(self) -> Digest:
         """The Merkle root that the header must carry."""
@@ -142,12 +130,7 @@ class Block:
         return merkle.root(self.transactions)
 
 
-BLOCK = structure(
-    Block,
-    BLOCK_BYTES_MAX,
-    HEADER.schema,
-    many(binary(ENVELOPE_BYTES_MAX), TRANSACTIONS_PER_BLOCK_MAX),
-)
+BLOCK = structure(Block, BLOCK_BYTES_MAX)
 
 
 def vote_bytes(
@@ -178,17 +161,16 @@ def vote_bytes(
     )
 
 
-@dataclass(frozen=True)
-class Vote:
+class Vote(Structure, frozen=True):
     """One validator's vote; fields as in `vote_bytes`, `voter` is its index."""
 
-    vote_type: int
-    height: int
-    round: int
+    vote_type: Annotated[int, uint(max(VoteType), 1)]
+    height: Annotated[int, uint(least=1)]
+    round: Annotated[int, uint(ROUND_MAX)]
     block_id: BlockHash | None
-    extra: int
-    voter: int
-    signature: bytes
+    extra: Uint
+    voter: Annotated[int, uint(VALIDATORS_MAX - 1)]
+    signature: Annotated[bytes, exactly(SIGNATURE_BYTES)]
 
     def signed_bytes(self, chain_id: ChainId) -> bytes:
         """What the signature covers."""
@@ -202,21 +184,10 @@ class Vote:
         )
 
 
-VOTE = structure(
-    Vote,
-    256,
-    uint(max(VoteType), 1),
-    uint(least=1),
-    uint(ROUND_MAX),
-    maybe(_DIGEST),
-    uint(),
-    uint(VALIDATORS_MAX - 1),
-    exactly(SIGNATURE_BYTES),
-)
+VOTE = structure(Vote, 256)
 
 
-@dataclass(frozen=True)
-class Certificate:
+class Certificate(Structure, frozen=True):
     """A quorum of equal votes for one block in one round.
 
     Attributes:
@@ -228,29 +199,21 @@ class Certificate:
       extras: Each vote's `extra`, in the same order.
     """
 
-    height: int
-    round: int
+    height: Annotated[int, uint(least=1)]
+    round: Annotated[int, uint(ROUND_MAX)]
     block_id: BlockHash
-    voters: int
-    signatures: tuple[bytes, ...]
-    extras: tuple[int, ...]
+    voters: Annotated[int, uint((1 << VALIDATORS_MAX) - 1)]
+    signatures: Annotated[
+        tuple[Annotated[bytes, exactly(SIGNATURE_BYTES)], ...], many(VALIDATORS_MAX, 1)
+    ]
+    extras: Annotated[tuple[Difference, ...], from_first(VALIDATORS_MAX)]
 
     def members(self) -> tuple[int, ...]:
         """The indices of the voters, rising and distinct by construction."""
         return tuple(i for i in range(VALIDATORS_MAX) if self.voters >> i & 1)
 
 
-CERTIFICATE = structure(
-    Certificate,
-    4096,
-    uint(least=1),
-    uint(ROUND_MAX),
-    _DIGEST,
-    uint((1 << VALIDATORS_MAX) - 1),
-    many(exactly(SIGNATURE_BYTES), VALIDATORS_MAX, 1),
-    # A quorum's clocks hardly differ.
-    from_first(uint(), VALIDATORS_MAX),
-)
+CERTIFICATE = structure(Certificate, 4096)
 
 
 def check_certificate(
@@ -287,8 +250,7 @@ def check_certificate(
         verify(validators.members[voter].public, signed, signature)
 
 
-@dataclass(frozen=True)
-class Proposal:
+class Proposal(Structure, frozen=True):
     """A proposer's signed offer of a block.
 
     Attributes:
@@ -304,13 +266,13 @@ class Proposal:
         dated; None with the first block, and with one that is proposed again.
     """
 
-    height: int
-    round: int
-    valid_round: int
+    height: Annotated[int, uint(least=1)]
+    round: Annotated[int, uint(ROUND_MAX)]
+    valid_round: Annotated[int, uint(ROUND_MAX)]
     block_id: BlockHash
-    proposer: int
-    signature: bytes
-    block: bytes
+    proposer: Annotated[int, uint(VALIDATORS_MAX - 1)]
+    signature: Annotated[bytes, exactly(SIGNATURE_BYTES)]
+    block: Annotated[bytes, binary(BLOCK_BYTES_MAX)]
     proof_of_lock: Certificate | None
     parent: Certificate | None = None
 
@@ -320,16 +282,4 @@ class Proposal:
         return b"".join((_PROPOSAL_TAG, chain_id, encode(fields)))
 
 
-PROPOSAL = structure(
-    Proposal,
-    BLOCK_BYTES_MAX + 12 * 1024,
-    uint(least=1),
-    uint(ROUND_MAX),
-    uint(ROUND_MAX),
-    _DIGEST,
-    uint(VALIDATORS_MAX - 1),
-    exactly(SIGNATURE_BYTES),
-    binary(BLOCK_BYTES_MAX),
-    maybe(CERTIFICATE.schema),
-    maybe(CERTIFICATE.schema),
-)
+PROPOSAL = structure(Proposal, BLOCK_BYTES_MAX + 12 * 1024)

@@ -7,26 +7,23 @@ believed by its proof alone: an older one shows less and takes nothing back, and
 can show more than the board has signed.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import Annotated
 
-from starling.protocol.chain.blocks import CERTIFICATE, HEADER, Certificate, Header
+from starling.protocol.chain.blocks import Certificate, Header
 from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.chain.key_rotation import ROTATIONS_MAX
 from starling.protocol.chain.light_client import TrustedState
-from starling.protocol.crypto.state_tree import STATE_PROOF, StateProof
+from starling.protocol.crypto.state_tree import StateProof
 from starling.protocol.errors import ProofError
 from starling.protocol.ids import (
-    DEVICE_ID_BYTES,
-    DIGEST_BYTES,
-    KEY_BYTES,
     DeviceId,
     Digest,
     PublicKey,
     TaskId,
     Version,
 )
-from starling.protocol.schema.msgpack_codec import exactly, structure, uint
+from starling.protocol.schema.msgpack_codec import Structure, Uint, structure, uint
 
 
 class StatementRequest(IntEnum):
@@ -39,8 +36,7 @@ class StatementRequest(IntEnum):
     """Every coordinator that hears it: one that lies cannot hide the newest record."""
 
 
-@dataclass(frozen=True)
-class BoardRecord:
+class BoardRecord(Structure, frozen=True):
     """A board of the registry.
 
     Attributes:
@@ -60,40 +56,25 @@ class BoardRecord:
 
     public: PublicKey
     sponsor: DeviceId
-    registered: int
-    revoked: int
-    updates: int
-    charge: int
-    rotations: int = 0
-    jailed: int = 0
-    paid: int = 0
-    mechanisms: int = 0
-    jailed_ms: int = 0
+    registered: Uint
+    revoked: Uint
+    updates: Uint
+    charge: Uint
+    rotations: Annotated[int, uint(ROTATIONS_MAX)] = 0
+    jailed: Uint = 0
+    paid: Uint = 0
+    mechanisms: Uint = 0
+    jailed_ms: Uint = 0
 
     def is_jailed(self, height: int, time_ms: int) -> bool:
         """Whether a block of this height and header time refuses what it signs."""
         return self.jailed > 0 and (height <= self.jailed or time_ms <= self.jailed_ms)
 
 
-BOARD = structure(
-    BoardRecord,
-    160,
-    exactly(KEY_BYTES),
-    exactly(DEVICE_ID_BYTES),
-    uint(),
-    uint(),
-    uint(),
-    uint(),
-    uint(ROTATIONS_MAX),
-    uint(),
-    uint(),
-    uint(),
-    uint(),
-)
+BOARD = structure(BoardRecord, 160)
 
 
-@dataclass(frozen=True)
-class TaskProgress:
+class TaskProgress(Structure, frozen=True):
     """How far a task is.
 
     Attributes:
@@ -104,12 +85,12 @@ class TaskProgress:
     """
 
     head: Version
-    first: int
-    following: int
-    pending: int
+    first: Uint
+    following: Uint
+    pending: Uint
 
 
-PROGRESS = structure(TaskProgress, 64, uint(), uint(), uint(), uint())
+PROGRESS = structure(TaskProgress, 64)
 
 
 def head_key(number: int) -> bytes:
@@ -122,8 +103,7 @@ def board_key(board_id: bytes) -> bytes:
     return b"board/" + board_id
 
 
-@dataclass(frozen=True)
-class BoardStatement:
+class BoardStatement(Structure, frozen=True):
     """STATEMENT: a board's record with everything that proves it.
 
     Attributes:
@@ -168,15 +148,7 @@ class BoardStatement:
         return after, board, PROGRESS.unpack(self.progress.value).head
 
 
-STATEMENT = structure(
-    BoardStatement,
-    12 * 1024,
-    exactly(DIGEST_BYTES),
-    HEADER.schema,
-    CERTIFICATE.schema,
-    STATE_PROOF.schema,
-    STATE_PROOF.schema,
-)
+STATEMENT = structure(BoardStatement, 12 * 1024)
 
 
 def answers_needed(trusted: TrustedState) -> int:

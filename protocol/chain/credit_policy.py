@@ -4,19 +4,16 @@ All credits that there will ever be are in the genesis. They lie in the treasury
 accounts, in deposits or in the pools of tasks, or were burned; nothing makes new ones.
 """
 
-from dataclasses import dataclass
+from typing import Annotated
 
-from starling.protocol.ids import DEVICE_ID_BYTES, DeviceId, TaskId
-from starling.protocol.schema.msgpack_codec import exactly, record, structure, uint
-from starling.protocol.wire.message_bodies import TASKS_MAX
+from starling.protocol.ids import DeviceId, TaskId
+from starling.protocol.schema.msgpack_codec import Structure, structure, uint
 
 CREDITS_MAX = 1 << 62
 """Sums of two amounts still fit the wire."""
-_CREDITS = uint(CREDITS_MAX)
 
 
-@dataclass(frozen=True)
-class CreditPolicy:
+class CreditPolicy(Structure, frozen=True):
     """What the genesis says of credits; all zero is a chain without any.
 
     Attributes:
@@ -26,29 +23,26 @@ class CreditPolicy:
       board_deposit: What an operator puts at stake for each board that it registers.
     """
 
-    supply: int = 0
-    operator_grant: int = 0
-    validator_deposit: int = 0
-    board_deposit: int = 0
+    supply: Annotated[int, uint(CREDITS_MAX)] = 0
+    operator_grant: Annotated[int, uint(CREDITS_MAX)] = 0
+    validator_deposit: Annotated[int, uint(CREDITS_MAX)] = 0
+    board_deposit: Annotated[int, uint(CREDITS_MAX)] = 0
 
 
-ECONOMY_SCHEMA = record(CreditPolicy, _CREDITS, _CREDITS, _CREDITS, _CREDITS)
 NO_ECONOMY = CreditPolicy()
 
 
-@dataclass(frozen=True)
-class Fund:
+class Fund(Structure, frozen=True):
     """FUND: an operator moves credits from the treasury into a task's pool."""
 
     task: TaskId
-    amount: int
+    amount: Annotated[int, uint(CREDITS_MAX, 1)]
 
 
-FUND = structure(Fund, 32, uint(TASKS_MAX), uint(CREDITS_MAX, 1))
+FUND = structure(Fund, 32)
 
 
-@dataclass(frozen=True)
-class Transfer:
+class Transfer(Structure, frozen=True):
     """TRANSFER: the sender's credits become another account's.
 
     Attributes:
@@ -57,14 +51,13 @@ class Transfer:
     """
 
     recipient: DeviceId
-    amount: int
+    amount: Annotated[int, uint(CREDITS_MAX, 1)]
 
 
-TRANSFER = structure(Transfer, 32, exactly(DEVICE_ID_BYTES), uint(CREDITS_MAX, 1))
+TRANSFER = structure(Transfer, 32)
 
 
-@dataclass(frozen=True)
-class DepositRefund:
+class DepositRefund(Structure, frozen=True):
     """RELEASE: the deposit of somebody who left long ago goes back.
 
     Attributes:
@@ -74,4 +67,4 @@ class DepositRefund:
     device: DeviceId
 
 
-RELEASE = structure(DepositRefund, 32, exactly(DEVICE_ID_BYTES))
+RELEASE = structure(DepositRefund, 32)

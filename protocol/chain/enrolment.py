@@ -245,8 +245,9 @@ def _hex(document: Mapping[str, object], key: str, count: int) -> bytes:
 
 
 def _base64(document: Mapping[str, object], key: str, bytes_max: int) -> bytes:
+    written = _text(document, key, 2 * bytes_max)
     try:
-        return base64.b64decode(_text(document, key, 2 * bytes_max), None, True)
+        return base64.b64decode(written, None, True)
     except (binascii.Error, ValueError) as error:
         raise DecodeError(f"{key}: not base64") from error
 

@@ -11,6 +11,7 @@ Source: CometBFT, spec/consensus/evidence.md (duplicate votes).
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import Annotated
 
 from starling.protocol.chain.blocks import PROPOSAL, VOTE, Proposal, Vote, VoteType
 from starling.protocol.chain.genesis import ValidatorSet
@@ -26,7 +27,6 @@ from starling.protocol.crypto.sealed_blob import (
 )
 from starling.protocol.errors import ProofError
 from starling.protocol.ids import (
-    DIGEST_BYTES,
     KEY_BYTES,
     ChainId,
     Digest,
@@ -36,6 +36,8 @@ from starling.protocol.ids import (
     Version,
 )
 from starling.protocol.schema.msgpack_codec import (
+    Structure,
+    Uint,
     binary,
     encode,
     exactly,
@@ -73,8 +75,7 @@ class Offence(IntEnum):
     """A box for a coordinator that does not hold the content key committed to."""
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(Structure, frozen=True):
     """A fault and what proves it.
 
     Attributes:
@@ -85,22 +86,15 @@ class Evidence:
         the update's blob.
     """
 
-    offence: int
-    first: bytes
-    second: bytes
+    offence: Annotated[int, uint(max(Offence), 1)]
+    first: Annotated[bytes, binary(SIGNED_BYTES_MAX)]
+    second: Annotated[bytes, binary(SIGNED_BYTES_MAX)]
 
 
-EVIDENCE = structure(
-    Evidence,
-    2 * SIGNED_BYTES_MAX + 16,
-    uint(max(Offence), 1),
-    binary(SIGNED_BYTES_MAX),
-    binary(SIGNED_BYTES_MAX),
-)
+EVIDENCE = structure(Evidence, 2 * SIGNED_BYTES_MAX + 16)
 
 
-@dataclass(frozen=True)
-class ShownBoxes:
+class ShownBoxes(Structure, frozen=True):
     """The boxes of a blob, and the content key that they should hold.
 
     Attributes:
@@ -113,26 +107,18 @@ class ShownBoxes:
       ciphertext: Hash of the blob's ciphertext.
     """
 
-    height: int
-    recipient: bytes
-    content_key: bytes
+    height: Uint
+    recipient: Annotated[bytes, exactly(KEY_BYTES)]
+    content_key: Annotated[bytes, exactly(KEY_BYTES)]
     plaintext: Digest
-    ephemeral: bytes
-    boxes: tuple[bytes, ...]
+    ephemeral: Annotated[bytes, exactly(KEY_BYTES)]
+    boxes: Annotated[
+        tuple[Annotated[bytes, exactly(BOX_BYTES)], ...], many(RECIPIENTS_MAX, 1)
+    ]
     ciphertext: Digest
 
 
-SHOWN_BOXES = structure(
-    ShownBoxes,
-    SIGNED_BYTES_MAX,
-    uint(),
-    exactly(KEY_BYTES),
-    exactly(KEY_BYTES),
-    exactly(DIGEST_BYTES),
-    exactly(KEY_BYTES),
-    many(exactly(BOX_BYTES), RECIPIENTS_MAX, 1),
-    exactly(DIGEST_BYTES),
-)
+SHOWN_BOXES = structure(ShownBoxes, SIGNED_BYTES_MAX)
 
 
 @dataclass(frozen=True)

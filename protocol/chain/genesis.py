@@ -1,20 +1,20 @@
 """Validators, and the genesis that pins the first of them and a chain's rules."""
 
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from typing import Annotated
 
 from starling.protocol.chain.credit_policy import (
-    ECONOMY_SCHEMA,
     NO_ECONOMY,
     CreditPolicy,
 )
 from starling.protocol.errors import DecodeError
-from starling.protocol.ids import KEY_BYTES, ChainId, Digest, H, PublicKey, SealingKey
+from starling.protocol.ids import ChainId, Digest, H, PublicKey, SealingKey
 from starling.protocol.schema.msgpack_codec import (
-    exactly,
+    Byte,
+    Structure,
+    Uint,
     many,
-    record,
     structure,
     text,
     uint,
@@ -35,8 +35,7 @@ class FaultModel(IntEnum):
     """Only for 2 or 3 validators, and shown wherever a proof is shown."""
 
 
-@dataclass(frozen=True)
-class Validator:
+class Validator(Structure, frozen=True):
     """One coordinator's public side.
 
     Attributes:
@@ -47,17 +46,13 @@ class Validator:
 
     public: PublicKey
     sealing: SealingKey
-    name: str
+    name: Annotated[str, text(64)]
 
 
-VALIDATOR_SCHEMA = record(Validator, exactly(KEY_BYTES), exactly(KEY_BYTES), text(64))
-
-
-@dataclass(frozen=True)
-class ValidatorSet:
+class ValidatorSet(Structure, frozen=True, dict=True):
     """The validators of a height, sorted by public key, without duplicates."""
 
-    members: tuple[Validator, ...]
+    members: Annotated[tuple[Validator, ...], many(VALIDATORS_MAX, 1)]
 
     def __post_init__(self) -> None:
         """Refuses any other order."""
@@ -81,7 +76,7 @@ class ValidatorSet:
         return None
 
 
-VALIDATOR_SET = structure(ValidatorSet, 8192, many(VALIDATOR_SCHEMA, VALIDATORS_MAX, 1))
+VALIDATOR_SET = structure(ValidatorSet, 8192)
 
 
 def quorum(validators: int, fault_model: FaultModel) -> int:
@@ -96,8 +91,7 @@ def quorum(validators: int, fault_model: FaultModel) -> int:
     return 2 * validators // 3 + 1
 
 
-@dataclass(frozen=True)
-class Genesis:
+class Genesis(Structure, frozen=True):
     """What a chain starts from; boards pin its hash.
 
     Attributes:
@@ -111,13 +105,13 @@ class Genesis:
       economy: The chain's credits.
     """
 
-    version: int
-    fleet: str
-    created_ms: int
-    fault_model: int
+    version: Byte
+    fleet: Annotated[str, text(32)]
+    created_ms: Uint
+    fault_model: Annotated[int, uint(max(FaultModel))]
     validators: ValidatorSet
-    operators: tuple[PublicKey, ...]
-    heartbeat_s: int
+    operators: Annotated[tuple[PublicKey, ...], many(OPERATORS_MAX, 1)]
+    heartbeat_s: Annotated[int, uint(86400, 1)]
     economy: CreditPolicy = NO_ECONOMY
 
     def __post_init__(self) -> None:
@@ -138,15 +132,4 @@ class Genesis:
         return ChainId(H(b"starling/genesis/1", GENESIS.pack(self)))
 
 
-GENESIS = structure(
-    Genesis,
-    GENESIS_BYTES_MAX,
-    uint(255),
-    text(32),
-    uint(),
-    uint(max(FaultModel)),
-    VALIDATOR_SET.schema,
-    many(exactly(KEY_BYTES), OPERATORS_MAX, 1),
-    uint(86400, 1),
-    ECONOMY_SCHEMA,
-)
+GENESIS = structure(Genesis, GENESIS_BYTES_MAX)

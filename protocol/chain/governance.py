@@ -8,12 +8,12 @@ later: both must be over, since whoever makes blocks come fast could otherwise l
 lapse before people have signed it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import IntEnum
+from typing import Annotated
 
 from starling.protocol.chain.blocks import TIME_MS_MAX
 from starling.protocol.chain.genesis import (
-    VALIDATOR_SCHEMA,
     VALIDATORS_MAX,
     FaultModel,
     Validator,
@@ -22,14 +22,16 @@ from starling.protocol.chain.genesis import (
 )
 from starling.protocol.crypto.keys import SigningKey, verify
 from starling.protocol.errors import DecodeError, ProtocolError, Reason
-from starling.protocol.ids import KEY_BYTES, SIGNATURE_BYTES, ChainId, PublicKey
+from starling.protocol.ids import SIGNATURE_BYTES, ChainId, PublicKey
 from starling.protocol.schema.msgpack_codec import (
+    Byte,
+    Flag,
+    Structure,
+    Uint,
     binary,
     encode,
     exactly,
     many,
-    maybe,
-    record,
     structure,
     uint,
 )
@@ -38,16 +40,14 @@ CONTENT_BYTES_MAX = 1024
 _TAG = b"starling/motion/1"
 
 
-@dataclass(frozen=True)
-class Approval:
+class Approval(Structure, frozen=True):
     """One validator's signature under a motion."""
 
     validator: PublicKey
-    signature: bytes
+    signature: Annotated[bytes, exactly(SIGNATURE_BYTES)]
 
 
-@dataclass(frozen=True)
-class GovernanceProposal:
+class GovernanceProposal(Structure, frozen=True):
     """A motion and who approved it.
 
     Attributes:
@@ -59,12 +59,12 @@ class GovernanceProposal:
       approvals: Sorted by validator, without duplicates.
     """
 
-    kind: int
-    number: int
-    until: int
-    until_ms: int
-    content: bytes
-    approvals: tuple[Approval, ...] = ()
+    kind: Byte
+    number: Uint
+    until: Annotated[int, uint(least=1)]
+    until_ms: Annotated[int, uint(TIME_MS_MAX)]
+    content: Annotated[bytes, binary(CONTENT_BYTES_MAX)]
+    approvals: Annotated[tuple[Approval, ...], many(VALIDATORS_MAX)] = ()
 
     def __post_init__(self) -> None:
         """Refuses approvals in any other order."""
@@ -107,22 +107,10 @@ class GovernanceProposal:
             )
 
 
-MOTION = structure(
-    GovernanceProposal,
-    8192,
-    uint(255),
-    uint(),
-    uint(least=1),
-    uint(TIME_MS_MAX),
-    binary(CONTENT_BYTES_MAX),
-    many(
-        record(Approval, exactly(KEY_BYTES), exactly(SIGNATURE_BYTES)), VALIDATORS_MAX
-    ),
-)
+MOTION = structure(GovernanceProposal, 8192)
 
 
-@dataclass(frozen=True)
-class OperatorChange:
+class OperatorChange(Structure, frozen=True):
     """OPERATOR: who may admit boards and publish tasks.
 
     Attributes:
@@ -130,15 +118,14 @@ class OperatorChange:
       operator: The key.
     """
 
-    admitted: int
+    admitted: Flag
     operator: PublicKey
 
 
-OPERATOR_CHANGE = structure(OperatorChange, 48, uint(1), exactly(KEY_BYTES))
+OPERATOR_CHANGE = structure(OperatorChange, 48)
 
 
-@dataclass(frozen=True)
-class ValidatorChange:
+class ValidatorChange(Structure, frozen=True):
     """VALSET: one validator comes or goes; exactly one of the two is named.
 
     Attributes:
@@ -155,9 +142,7 @@ class ValidatorChange:
             raise DecodeError("one validator is added, or one removed")
 
 
-VALIDATOR_CHANGE = structure(
-    ValidatorChange, 192, maybe(VALIDATOR_SCHEMA), maybe(exactly(KEY_BYTES))
-)
+VALIDATOR_CHANGE = structure(ValidatorChange, 192)
 
 
 class ChainParameter(IntEnum):
@@ -179,8 +164,7 @@ class ChainParameter(IntEnum):
     """Seconds for which evidence is taken and deposits are kept, besides its blocks."""
 
 
-@dataclass(frozen=True)
-class ParameterChange:
+class ParameterChange(Structure, frozen=True):
     """PARAM: a parameter gets another value.
 
     Attributes:
@@ -189,16 +173,15 @@ class ParameterChange:
       height: The first height at which it counts.
     """
 
-    parameter: int
-    value: int
-    height: int
+    parameter: Byte
+    value: Uint
+    height: Annotated[int, uint(least=1)]
 
 
-PARAMETER_CHANGE = structure(ParameterChange, 32, uint(255), uint(), uint(least=1))
+PARAMETER_CHANGE = structure(ParameterChange, 32)
 
 
-@dataclass(frozen=True)
-class UpgradeChange:
+class UpgradeChange(Structure, frozen=True):
     """UPGRADE: the chain's rules get their next version.
 
     Attributes:
@@ -206,8 +189,8 @@ class UpgradeChange:
       height: The first height that is executed by them.
     """
 
-    version: int
-    height: int
+    version: Annotated[int, uint(1 << 16)]
+    height: Annotated[int, uint(least=1)]
 
 
-UPGRADE_CHANGE = structure(UpgradeChange, 32, uint(1 << 16), uint(least=1))
+UPGRADE_CHANGE = structure(UpgradeChange, 32)

@@ -4,18 +4,17 @@ The envelope is signed by the key that the board has, the body by the one that i
 nobody gives away a board that is not his, and nobody takes another's key as his own.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Annotated
 
 from starling.protocol.crypto.keys import SigningKey, verify
 from starling.protocol.ids import (
-    DEVICE_ID_BYTES,
-    KEY_BYTES,
     SIGNATURE_BYTES,
     ChainId,
     DeviceId,
     PublicKey,
 )
-from starling.protocol.schema.msgpack_codec import exactly, structure
+from starling.protocol.schema.msgpack_codec import Structure, exactly, structure
 from starling.protocol.wire.envelope import Envelope, MessageKind, sign
 
 ROTATIONS_MAX = 16
@@ -23,8 +22,7 @@ ROTATIONS_MAX = 16
 _TAG = b"starling/rotate/1"
 
 
-@dataclass(frozen=True)
-class Rotate:
+class Rotate(Structure, frozen=True):
     """A board's next key.
 
     Attributes:
@@ -35,7 +33,7 @@ class Rotate:
 
     device: DeviceId
     following: PublicKey
-    signature: bytes
+    signature: Annotated[bytes, exactly(SIGNATURE_BYTES)]
 
     def signed_bytes(self, chain_id: ChainId, present: bytes) -> bytes:
         """What the new key signs; it names the key that it follows."""
@@ -54,9 +52,7 @@ class Rotate:
         verify(self.following, self.signed_bytes(chain_id, present), self.signature)
 
 
-ROTATE = structure(
-    Rotate, 160, exactly(DEVICE_ID_BYTES), exactly(KEY_BYTES), exactly(SIGNATURE_BYTES)
-)
+ROTATE = structure(Rotate, 160)
 
 
 def rotate(

@@ -8,28 +8,25 @@ Source: Diem's `TrustedState` (epoch-ending headers certified by the set before)
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
+from typing import Annotated
 
 from starling.protocol.chain.blocks import (
-    CERTIFICATE,
-    HEADER,
     Certificate,
     Header,
     check_certificate,
 )
 from starling.protocol.chain.genesis import (
-    VALIDATOR_SET,
     FaultModel,
     Genesis,
     ValidatorSet,
 )
 from starling.protocol.crypto import merkle
-from starling.protocol.crypto.state_tree import STATE_PROOF, StateProof
+from starling.protocol.crypto.state_tree import StateProof
 from starling.protocol.errors import ProofError, Reason
-from starling.protocol.ids import DIGEST_BYTES, ChainId, Digest, TaskId, Version
+from starling.protocol.ids import ChainId, Digest, TaskId, Version
 from starling.protocol.learning.task import (
-    MODEL_DIGESTS,
     TASK,
     TASK_BYTES_MAX,
     ModelDigests,
@@ -37,15 +34,13 @@ from starling.protocol.learning.task import (
     version_digest,
 )
 from starling.protocol.schema.msgpack_codec import (
-    exactly,
+    Structure,
+    Uint,
     many,
-    maybe,
-    record,
     structure,
     uint,
 )
 from starling.protocol.wire.envelope import ENVELOPE, ENVELOPE_BYTES_MAX, Envelope
-from starling.protocol.wire.message_bodies import TASKS_MAX
 
 HANDOVERS_MAX = 8
 """Changes of the validator set that one manifest leads through: it goes to every board
@@ -53,19 +48,14 @@ with each version. A board that missed more of them is enrolled anew, since an a
 says whom to trust by now."""
 
 
-@dataclass(frozen=True)
-class CertifiedHeader:
+class CertifiedHeader(Structure, frozen=True):
     """A header and what proves it final."""
 
     header: Header
     certificate: Certificate
 
 
-CERTIFIED_SCHEMA = record(CertifiedHeader, HEADER.schema, CERTIFICATE.schema)
-
-
-@dataclass(frozen=True)
-class ValidatorSetTransition:
+class ValidatorSetTransition(Structure, frozen=True):
     """The last header of a validator set, which names the one that follows.
 
     Attributes:
@@ -79,13 +69,7 @@ class ValidatorSetTransition:
     following: ValidatorSet
 
 
-HANDOVER = structure(
-    ValidatorSetTransition,
-    16 * 1024,
-    HEADER.schema,
-    CERTIFICATE.schema,
-    VALIDATOR_SET.schema,
-)
+HANDOVER = structure(ValidatorSetTransition, 16 * 1024)
 
 
 class ForkError(ProofError):
@@ -125,8 +109,7 @@ class ValidatorSetGap(ProofError):
         self.shown = shown
 
 
-@dataclass(frozen=True)
-class TrustedState:
+class TrustedState(Structure, frozen=True):
     """What the light client holds on to.
 
     Attributes:
@@ -141,11 +124,11 @@ class TrustedState:
 
     chain_id: ChainId
     fault_model: FaultModel
-    height: int
+    height: Uint
     validators: ValidatorSet
     last: CertifiedHeader | None = None
     before: ValidatorSet | None = None
-    changed: int = 0
+    changed: Uint = 0
 
     def follow(self, handovers: Iterable[ValidatorSetTransition]) -> "TrustedState":
         """Follows changes of the validator set, rising; what is known is skipped.
@@ -241,17 +224,7 @@ def pin(genesis: Genesis) -> TrustedState:
     )
 
 
-TRUSTED = structure(
-    TrustedState,
-    24 * 1024,
-    exactly(DIGEST_BYTES),
-    uint(max(FaultModel)),
-    uint(),
-    VALIDATOR_SET.schema,
-    maybe(CERTIFIED_SCHEMA),
-    maybe(VALIDATOR_SET.schema),
-    uint(),
-)
+TRUSTED = structure(TrustedState, 24 * 1024)
 
 
 def version_key(task: int, version: int) -> bytes:
@@ -274,8 +247,7 @@ def payments_key(task: int, version: int, page: int) -> bytes:
     return b"paid/%d/%d/%d" % (task, version, page)
 
 
-@dataclass(frozen=True)
-class ModelManifest:
+class ModelManifest(Structure, frozen=True, dict=True):
     """A model version with everything that proves it.
 
     Attributes:
@@ -296,7 +268,7 @@ class ModelManifest:
     certificate: Certificate
     version_proof: StateProof
     task_proof: StateProof
-    handovers: tuple[ValidatorSetTransition, ...] = ()
+    handovers: Annotated[tuple[ValidatorSetTransition, ...], many(HANDOVERS_MAX)] = ()
 
     def check(self, trusted: TrustedState) -> tuple[TrustedState, TaskSpec]:
         """Believes the version, or says why not.
@@ -325,18 +297,7 @@ class ModelManifest:
 
 
 MANIFEST_BYTES_MAX = 16 * 1024 + TASK_BYTES_MAX + HANDOVERS_MAX * HANDOVER.bytes_max
-MANIFEST = structure(
-    ModelManifest,
-    MANIFEST_BYTES_MAX,
-    uint(TASKS_MAX),
-    uint(),
-    MODEL_DIGESTS.schema,
-    HEADER.schema,
-    CERTIFICATE.schema,
-    STATE_PROOF.schema,
-    STATE_PROOF.schema,
-    many(HANDOVER.schema, HANDOVERS_MAX),
-)
+MANIFEST = structure(ModelManifest, MANIFEST_BYTES_MAX)
 
 
 def _check_entry(proof: StateProof, header: Header, key: bytes, value: bytes) -> None:
@@ -346,8 +307,7 @@ def _check_entry(proof: StateProof, header: Header, key: bytes, value: bytes) ->
         raise ProofError(f"{key!r} does not lead to the header's state root")
 
 
-@dataclass(frozen=True)
-class FinalityProof:
+class FinalityProof(Structure, frozen=True):
     """That a transaction stands in a certified block: a board may forget its bytes.
 
     Attributes:
@@ -362,9 +322,9 @@ class FinalityProof:
     transaction: Envelope
     header: Header
     certificate: Certificate
-    index: int
-    size: int
-    path: tuple[Digest, ...]
+    index: Annotated[int, uint(1 << 20)]
+    size: Annotated[int, uint(1 << 20, 1)]
+    path: Annotated[tuple[Digest, ...], many(merkle.PATH_MAX)]
 
     def check(self, trusted: TrustedState) -> TrustedState:
         """Believes that the transaction is final, or says why not.
@@ -380,13 +340,4 @@ class FinalityProof:
         return after
 
 
-FINAL = structure(
-    FinalityProof,
-    ENVELOPE_BYTES_MAX + 8192,
-    ENVELOPE.schema,
-    HEADER.schema,
-    CERTIFICATE.schema,
-    uint(1 << 20),
-    uint(1 << 20, 1),
-    many(exactly(DIGEST_BYTES), merkle.PATH_MAX),
-)
+FINAL = structure(FinalityProof, ENVELOPE_BYTES_MAX + 8192)

@@ -1,23 +1,16 @@
 """What updates earned, as it stands in the chain's state and can be proven."""
 
-from dataclasses import dataclass
+from typing import Annotated
 
 from starling.protocol.chain.credit_policy import CREDITS_MAX
-from starling.protocol.ids import DEVICE_ID_BYTES, DeviceId
-from starling.protocol.schema.msgpack_codec import (
-    exactly,
-    many,
-    record,
-    structure,
-    uint,
-)
+from starling.protocol.ids import DeviceId
+from starling.protocol.schema.msgpack_codec import Structure, many, structure, uint
 
 PAGE = 256
 """Updates that stand under one key."""
 
 
-@dataclass(frozen=True)
-class Payment:
+class Payment(Structure, frozen=True):
     """What one update of a version earned.
 
     Attributes:
@@ -26,18 +19,13 @@ class Payment:
     """
 
     board: DeviceId
-    amount: int
+    amount: Annotated[int, uint(CREDITS_MAX)]
 
 
-@dataclass(frozen=True)
-class Payments:
+class Payments(Structure, frozen=True):
     """What up to `PAGE` updates of a version earned, in the order of the chain."""
 
-    made: tuple[Payment, ...]
+    made: Annotated[tuple[Payment, ...], many(PAGE, 1)]
 
 
-PAYMENTS = structure(
-    Payments,
-    8192,
-    many(record(Payment, exactly(DEVICE_ID_BYTES), uint(CREDITS_MAX)), PAGE, 1),
-)
+PAYMENTS = structure(Payments, 8192)

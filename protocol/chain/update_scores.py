@@ -5,18 +5,21 @@ updates on samples of its own. What counts is the lower median of a quorum, whic
 among honest opinions whoever lies.
 """
 
-from dataclasses import dataclass
+from typing import Annotated
 
 from starling.protocol.ids import TaskId, Version
 from starling.protocol.learning.task import BUFFER_MAX
-from starling.protocol.schema.msgpack_codec import many, structure, uint
-from starling.protocol.wire.message_bodies import PPM, TASKS_MAX
+from starling.protocol.schema.msgpack_codec import (
+    Structure,
+    Uint,
+    many,
+    structure,
+    uint,
+)
+from starling.protocol.wire.message_bodies import PPM
 
-_VALUES = many(uint(PPM, -PPM), BUFFER_MAX, 1)
 
-
-@dataclass(frozen=True)
-class Score:
+class Score(Structure, frozen=True):
     """One coordinator's scores of all updates of one version.
 
     Attributes:
@@ -28,14 +31,13 @@ class Score:
 
     task: TaskId
     version: Version
-    values: tuple[int, ...]
+    values: Annotated[tuple[Annotated[int, uint(PPM, -PPM)], ...], many(BUFFER_MAX, 1)]
 
 
-SCORE = structure(Score, 6144, uint(TASKS_MAX), uint(), _VALUES)
+SCORE = structure(Score, 6144)
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(Structure, frozen=True):
     """What a quorum of coordinators thinks of a version's updates.
 
     Attributes:
@@ -45,10 +47,10 @@ class Scores:
       medians: The lower median of each update's scores, in the order of the chain.
     """
 
-    until: int
-    until_ms: int
-    given: int
-    medians: tuple[int, ...]
+    until: Uint
+    until_ms: Uint
+    given: Annotated[int, uint(32, 1)]
+    medians: Annotated[tuple[Annotated[int, uint(PPM, -PPM)], ...], many(BUFFER_MAX, 1)]
 
 
-SCORES = structure(Scores, 6144, uint(), uint(), uint(32, 1), _VALUES)
+SCORES = structure(Scores, 6144)

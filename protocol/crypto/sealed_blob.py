@@ -25,7 +25,7 @@ Security 2022.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import Annotated
 
 from nacl import bindings
 from nacl.exceptions import CryptoError
@@ -33,7 +33,13 @@ from nacl.exceptions import CryptoError
 from starling.protocol.crypto.keys import OpeningKey
 from starling.protocol.errors import ClosedUpdate, DecodeError, InvalidUpdate, Reason
 from starling.protocol.ids import KEY_BYTES, Digest, H
-from starling.protocol.schema.msgpack_codec import binary, exactly, many, structure
+from starling.protocol.schema.msgpack_codec import (
+    Structure,
+    binary,
+    exactly,
+    many,
+    structure,
+)
 
 BLOB_BYTES_MAX = 64 * 1024 * 1024
 RECIPIENTS_MAX = 32
@@ -49,8 +55,7 @@ _NONCE = bytes(24)
 _CONTEXT = b"starling/blob/1"
 
 
-@dataclass(frozen=True)
-class SealedBlob:
+class SealedBlob(Structure, frozen=True):
     """An encrypted blob with one box per recipient.
 
     Attributes:
@@ -59,22 +64,18 @@ class SealedBlob:
       ciphertext: The plaintext's length and 16 bytes.
     """
 
-    ephemeral: bytes
-    boxes: tuple[bytes, ...]
-    ciphertext: bytes
+    ephemeral: Annotated[bytes, exactly(KEY_BYTES)]
+    boxes: Annotated[
+        tuple[Annotated[bytes, exactly(BOX_BYTES)], ...], many(RECIPIENTS_MAX, 1)
+    ]
+    ciphertext: Annotated[bytes, binary(BLOB_BYTES_MAX, 16)]
 
     def digest(self) -> Digest:
         """Names the blob in the contribution that its sender signs."""
         return sealed_digest(self.ephemeral, self.boxes, H(self.ciphertext))
 
 
-SEALED = structure(
-    SealedBlob,
-    BLOB_BYTES_MAX,
-    exactly(KEY_BYTES),
-    many(exactly(BOX_BYTES), RECIPIENTS_MAX, 1),
-    binary(BLOB_BYTES_MAX, 16),
-)
+SEALED = structure(SealedBlob, BLOB_BYTES_MAX)
 
 
 def sealed_digest(

@@ -10,14 +10,15 @@ The hashes above the buckets are kept, so that a root costs the buckets that cha
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import Annotated
 
 from starling.protocol.crypto import merkle
 from starling.protocol.errors import ProofError
-from starling.protocol.ids import DIGEST_BYTES, Digest, H
+from starling.protocol.ids import Digest, H
 from starling.protocol.schema.msgpack_codec import (
+    Structure,
     binary,
     encode,
-    exactly,
     many,
     structure,
     uint,
@@ -64,8 +65,7 @@ def _entry(key: bytes, value: bytes) -> bytes:
     return encode([key, value])
 
 
-@dataclass(frozen=True)
-class StateProof:
+class StateProof(Structure, frozen=True, dict=True):
     """That a key has a value under a state root.
 
     Attributes:
@@ -76,11 +76,11 @@ class StateProof:
       path: From the entry to its bucket's root, then through the 8 top levels.
     """
 
-    key: bytes
-    value: bytes
-    index: int
-    size: int
-    path: tuple[Digest, ...]
+    key: Annotated[bytes, binary(KEY_BYTES_MAX, 1)]
+    value: Annotated[bytes, binary(VALUE_BYTES_MAX)]
+    index: Annotated[int, uint(1 << 40)]
+    size: Annotated[int, uint(1 << 40)]
+    path: Annotated[tuple[Digest, ...], many(merkle.PATH_MAX + _TOP_LEVELS)]
 
     def root(self) -> Digest:
         """The state root that this proof leads to.
@@ -101,15 +101,7 @@ class StateProof:
         )
 
 
-STATE_PROOF = structure(
-    StateProof,
-    VALUE_BYTES_MAX + 2048,
-    binary(KEY_BYTES_MAX, 1),
-    binary(VALUE_BYTES_MAX),
-    uint(1 << 40),
-    uint(1 << 40),
-    many(exactly(DIGEST_BYTES), merkle.PATH_MAX + _TOP_LEVELS),
-)
+STATE_PROOF = structure(StateProof, VALUE_BYTES_MAX + 2048)
 
 
 @dataclass(frozen=True)

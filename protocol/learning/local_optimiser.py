@@ -4,10 +4,10 @@ Everything is an integer on the wire: `_q24` means units of 2^-24, `_e12` of 10^
 field that the chosen optimiser or schedule does not use says nothing.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import Annotated
 
-from starling.protocol.schema.msgpack_codec import record, uint
+from starling.protocol.schema.msgpack_codec import Structure, uint
 
 _Q24 = 1 << 24
 _E12 = 10**12
@@ -32,8 +32,7 @@ class ScheduleKind(IntEnum):
     COSINE = 2
 
 
-@dataclass(frozen=True)
-class DescentPolicy:
+class DescentPolicy(Structure, frozen=True):
     """The optimiser of local steps; the default is plain SGD at a constant rate.
 
     Attributes:
@@ -53,34 +52,18 @@ class DescentPolicy:
       decay_q24: What the rate is multiplied with then, at most 1; STEP only.
     """
 
-    optimiser: int = OptimiserKind.SGD
-    momentum_q24: int = round(0.9 * _Q24)
-    beta2_q24: int = round(0.999 * _Q24)
-    epsilon_e12: int = _E12 // 10**8
-    weight_decay_q24: int = 0
-    prox_q24: int = 0
-    accumulation: int = 1
-    schedule: int = ScheduleKind.CONSTANT
-    warmup: int = 0
-    period: int = 1
-    decay_q24: int = _Q24
+    optimiser: Annotated[int, uint(max(OptimiserKind))] = OptimiserKind.SGD
+    momentum_q24: Annotated[int, uint(_Q24 - 1)] = round(0.9 * _Q24)
+    beta2_q24: Annotated[int, uint(_Q24 - 1)] = round(0.999 * _Q24)
+    epsilon_e12: Annotated[int, uint(_E12, 1)] = _E12 // 10**8
+    weight_decay_q24: Annotated[int, uint(_Q24)] = 0
+    prox_q24: Annotated[int, uint(1 << 32)] = 0
+    accumulation: Annotated[int, uint(ACCUMULATION_MAX, 1)] = 1
+    schedule: Annotated[int, uint(max(ScheduleKind))] = ScheduleKind.CONSTANT
+    warmup: Annotated[int, uint(STEPS_MAX)] = 0
+    period: Annotated[int, uint(STEPS_MAX, 1)] = 1
+    decay_q24: Annotated[int, uint(_Q24)] = _Q24
 
 
 PLAIN = DescentPolicy()
 """SGD at a constant rate."""
-
-DESCENT = record(
-    DescentPolicy,
-    uint(max(OptimiserKind)),
-    uint(_Q24 - 1),
-    uint(_Q24 - 1),
-    uint(_E12, 1),
-    uint(_Q24),
-    uint(1 << 32),
-    uint(ACCUMULATION_MAX, 1),
-    uint(max(ScheduleKind)),
-    uint(STEPS_MAX),
-    uint(STEPS_MAX, 1),
-    uint(_Q24),
-)
-"""Its schema, inside `protocol.learning.task.TrainingPolicy`."""

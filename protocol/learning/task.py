@@ -6,16 +6,17 @@ state machine computes with it: `_q24` means units of 2^-24, `_q16` of 2^-16, `_
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import Annotated
 
 from starling.protocol.errors import DecodeError
-from starling.protocol.ids import DIGEST_BYTES, Digest, H
-from starling.protocol.learning.local_optimiser import DESCENT, PLAIN, DescentPolicy
+from starling.protocol.ids import Digest, H
+from starling.protocol.learning.local_optimiser import PLAIN, DescentPolicy
 from starling.protocol.schema.msgpack_codec import (
-    exactly,
+    Byte,
+    Structure,
+    Uint,
     many,
-    record,
     structure,
     text,
     uint,
@@ -49,8 +50,7 @@ class Strategy(IntEnum):
     FEDBUFF = 0
 
 
-@dataclass(frozen=True)
-class TrainingPolicy:
+class TrainingPolicy(Structure, frozen=True):
     """How a board trains.
 
     Attributes:
@@ -62,26 +62,14 @@ class TrainingPolicy:
       descent: What makes steps of gradients, LOCAL only.
     """
 
-    mode: int
-    epochs: int
-    batch: int
-    learning_rate_q24: int
+    mode: Annotated[int, uint(max(TrainingMode))]
+    epochs: Annotated[int, uint(1000, 1)]
+    batch: Annotated[int, uint(1 << 16, 1)]
+    learning_rate_q24: Annotated[int, uint(1 << 32)]
     descent: DescentPolicy = PLAIN
 
 
-TRAINING = record(
-    TrainingPolicy,
-    uint(max(TrainingMode)),
-    uint(1000, 1),
-    uint(1 << 16, 1),
-    uint(1 << 32),
-    DESCENT,
-)
-"""Its schema, inside a task and inside an order to a trainer."""
-
-
-@dataclass(frozen=True)
-class PrivacyPolicy:
+class PrivacyPolicy(Structure, frozen=True):
     """What a board's data set may be charged for this task.
 
     Attributes:
@@ -99,15 +87,15 @@ class PrivacyPolicy:
     Without a mechanism the first four may be 0; with one they must not.
     """
 
-    mechanism: int
-    clip_q24: int
-    sigma_micro: int
-    epsilon_micro: int
-    delta_e12: int
-    releases: int
-    sampling_micro: int = MICRO
-    steps: int = 1
-    charge: int = 0
+    mechanism: Byte
+    clip_q24: Annotated[int, uint(1 << 40)]
+    sigma_micro: Annotated[int, uint(1 << 40)]
+    epsilon_micro: Annotated[int, uint(1 << 40)]
+    delta_e12: Annotated[int, uint(E12 - 1)]
+    releases: Annotated[int, uint(1 << 20, 1)]
+    sampling_micro: Annotated[int, uint(MICRO, 1)] = MICRO
+    steps: Annotated[int, uint(1 << 16, 1)] = 1
+    charge: Annotated[int, uint(1 << 62)] = 0
 
     def __post_init__(self) -> None:
         """Refuses a mechanism that would protect nothing."""
@@ -116,8 +104,7 @@ class PrivacyPolicy:
             raise DecodeError("a mechanism needs clip, sigma, epsilon and delta")
 
 
-@dataclass(frozen=True)
-class AggregationPolicy:
+class AggregationPolicy(Structure, frozen=True):
     """How updates become versions.
 
     Attributes:
@@ -135,16 +122,18 @@ class AggregationPolicy:
         too: blocks may come faster than they should.
     """
 
-    strategy: int
-    buffer: int
-    learning_rate_q16: int
-    momentum_q16: int
-    average_q16: int
-    staleness_q15: tuple[int, ...]
-    leases: int
-    patience: int
-    norm_max: int
-    patience_s: int = 0
+    strategy: Annotated[int, uint(max(Strategy))]
+    buffer: Annotated[int, uint(BUFFER_MAX, 1)]
+    learning_rate_q16: Annotated[int, uint(1 << 24)]
+    momentum_q16: Annotated[int, uint(Q16 - 1)]
+    average_q16: Annotated[int, uint(Q16 - 1)]
+    staleness_q15: Annotated[
+        tuple[Annotated[int, uint(Q15, 1)], ...], many(STALENESS_MAX + 1, 1)
+    ]
+    leases: Annotated[int, uint(1 << 20, 1)]
+    patience: Annotated[int, uint(1 << 20, 1)]
+    norm_max: Annotated[int, uint(1 << 60, 1)]
+    patience_s: Annotated[int, uint(1 << 20)] = 0
 
     @property
     def staleness_max(self) -> int:
@@ -152,8 +141,7 @@ class AggregationPolicy:
         return len(self.staleness_q15) - 1
 
 
-@dataclass(frozen=True)
-class ModelDigests:
+class ModelDigests(Structure, frozen=True):
     """One version of the model, named by what it consists of.
 
     Attributes:
@@ -171,7 +159,7 @@ class ModelDigests:
     inference: Digest
 
 
-MODEL_DIGESTS = structure(ModelDigests, 256, *(5 * [exactly(DIGEST_BYTES)]))
+MODEL_DIGESTS = structure(ModelDigests, 256)
 
 
 def version_digest(model: ModelDigests) -> Digest:
@@ -179,8 +167,7 @@ def version_digest(model: ModelDigests) -> Digest:
     return H(b"starling/version/1", MODEL_DIGESTS.pack(model))
 
 
-@dataclass(frozen=True)
-class TaskSpec:
+class TaskSpec(Structure, frozen=True):
     """A task as the operator signs it.
 
     Attributes:
@@ -198,17 +185,17 @@ class TaskSpec:
       pool: Credits to be shared out for the task.
     """
 
-    name: str
+    name: Annotated[str, text(64)]
     bundle: Digest
-    bundle_bytes: int
-    dimension: int
-    codec: int
+    bundle_bytes: Annotated[int, uint(1 << 28, 1)]
+    dimension: Annotated[int, uint(DIMENSION_MAX, 1)]
+    codec: Byte
     initial: ModelDigests
     training: TrainingPolicy
     privacy: PrivacyPolicy
     aggregation: AggregationPolicy
-    pledges: tuple[int, ...]
-    pool: int
+    pledges: Annotated[tuple[Annotated[int, uint(PLEDGE_MAX, 1)], ...], many(256, 1)]
+    pool: Uint
 
     def __post_init__(self) -> None:
         """Refuses what no single field can see."""
@@ -223,46 +210,7 @@ class TaskSpec:
         return self.pledges[covered - 1] if covered else 0
 
 
-TASK = structure(
-    TaskSpec,
-    TASK_BYTES_MAX,
-    text(64),
-    exactly(DIGEST_BYTES),
-    uint(1 << 28, 1),
-    uint(DIMENSION_MAX, 1),
-    uint(255),
-    MODEL_DIGESTS.schema,
-    TRAINING,
-    structure(
-        PrivacyPolicy,
-        96,
-        uint(255),
-        uint(1 << 40),
-        uint(1 << 40),
-        uint(1 << 40),
-        uint(E12 - 1),
-        uint(1 << 20, 1),
-        uint(MICRO, 1),
-        uint(1 << 16, 1),
-        uint(1 << 62),
-    ).schema,
-    structure(
-        AggregationPolicy,
-        1024,
-        uint(max(Strategy)),
-        uint(BUFFER_MAX, 1),
-        uint(1 << 24),
-        uint(Q16 - 1),
-        uint(Q16 - 1),
-        many(uint(Q15, 1), STALENESS_MAX + 1, 1),
-        uint(1 << 20, 1),
-        uint(1 << 20, 1),
-        uint(1 << 60, 1),
-        uint(1 << 20),
-    ).schema,
-    many(uint(PLEDGE_MAX, 1), 256, 1),
-    uint(),
-)
+TASK = structure(TaskSpec, TASK_BYTES_MAX)
 
 
 def polynomial_staleness(exponent: float, staleness_max: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from starling.protocol.errors import DecodeError, LimitError
 from starling.protocol.ids import DIGEST_BYTES, Digest, H
@@ -33,7 +33,8 @@ from starling.protocol.schema.json_document import (
     read_json,
     text,
 )
-from starling.protocol.schema.msgpack_codec import decode, encode
+from starling.protocol.schema.msgpack_codec import Codec, binary, encode, many
+from starling.protocol.schema.msgpack_codec import text as wire_text
 from starling.protocol.wire.chunks import WHOLE_BYTES_MAX
 
 FORMAT = 1
@@ -49,6 +50,21 @@ CONTENT_FILES = (EVALUATE, GRADIENT, INFER, PRIVATE_GRADIENT, THETA)
 BUNDLE_BYTES_MAX = WHOLE_BYTES_MAX
 """A bundle travels as one whole."""
 FILE_BYTES_MAX = 96 << 20
+_ROWS_MAX = 64
+"""Of a bundle as it came; which ones it must have is checked after."""
+_FILES = Codec[tuple[tuple[str, bytes], ...]](
+    Annotated[
+        tuple[
+            tuple[
+                Annotated[str, wire_text(NAME_CHARS_MAX)],
+                Annotated[bytes, binary(FILE_BYTES_MAX)],
+            ],
+            ...,
+        ],
+        many(_ROWS_MAX),
+    ],
+    BUNDLE_BYTES_MAX,
+)
 MANIFEST_BYTES_MAX = 1 << 20
 PARAMETERS_MAX = 4096
 CLASSES_MAX = 4096
@@ -279,18 +295,10 @@ def unpack_bundle(data: bytes) -> dict[str, bytes]:
       DecodeError: If it is not canonical, a name is missing or unknown, the manifest is
         malformed, or a digest differs.
     """
-    rows = decode(data, BUNDLE_BYTES_MAX)
-    if not isinstance(rows, list):
-        raise DecodeError("bundle: expected an array of files")
-    files: dict[str, bytes] = {}
-    for row in rows:
-        match row:
-            case [str(name), bytes(content)] if name not in files:
-                files[name] = content
-            case _:
-                raise DecodeError("bundle: expected [name, bytes], each name once")
-    if list(files) != sorted(files):
-        raise DecodeError("bundle: names are not sorted")
+    rows = _FILES.unpack(data)
+    files = dict(rows)
+    if [name for name, _ in rows] != sorted(files):
+        raise DecodeError("bundle: names are not sorted, or one is there twice")
     _check_files(files)
     return files
 
@@ -381,8 +389,9 @@ def _digests(value: Any) -> dict[str, Digest]:  # noqa: ANN401 - from the JSON r
     check_fields(value, "manifest.files", CONTENT_FILES)
     digests = {}
     for name, written in value.items():
+        shown = _text(written, "files")
         try:
-            digest = bytes.fromhex(_text(written, "files"))
+            digest = bytes.fromhex(shown)
         except ValueError as error:
             raise DecodeError(f"manifest.files: {name}: not hexadecimal") from error
         if len(digest) != DIGEST_BYTES or digest.hex() != written:

@@ -1,6 +1,7 @@
 """Reads JSON documents strictly: every field by name, of one type, within bounds.
 
-A place is the path of a field as messages name it, such as `manifest.loss`.
+A place is the path of a field as messages name it, such as `manifest.loss`. The
+standard library parses, since msgspec takes a document with a key in it twice.
 """
 
 import json

@@ -6,11 +6,16 @@ it takes before it keeps a single byte, and gives out nothing whose digest diffe
 """
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from starling.protocol.errors import DecodeError, LimitError, Reason
-from starling.protocol.ids import DIGEST_BYTES, Digest, H, begin_hash
-from starling.protocol.schema.msgpack_codec import binary, exactly, structure, uint
+from starling.protocol.ids import Digest, H, begin_hash
+from starling.protocol.schema.msgpack_codec import (
+    Structure,
+    binary,
+    structure,
+    uint,
+)
 
 if TYPE_CHECKING:
     import hashlib
@@ -20,8 +25,7 @@ WHOLE_BYTES_MAX = 256 * 1024 * 1024
 CHUNK_MESSAGE_BYTES_MAX = CHUNK_BYTES + 128
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(Structure, frozen=True):
     """One piece of a whole.
 
     Attributes:
@@ -32,9 +36,9 @@ class Chunk:
     """
 
     digest: Digest
-    size: int
-    index: int
-    data: bytes
+    size: Annotated[int, uint(WHOLE_BYTES_MAX, 1)]
+    index: Annotated[int, uint(WHOLE_BYTES_MAX // CHUNK_BYTES)]
+    data: Annotated[bytes, binary(CHUNK_BYTES, 1)]
 
     def __post_init__(self) -> None:
         """Refuses an index or a length that the size does not allow."""
@@ -43,14 +47,7 @@ class Chunk:
             raise DecodeError("chunk's index or length does not fit the whole")
 
 
-CHUNK = structure(
-    Chunk,
-    CHUNK_MESSAGE_BYTES_MAX,
-    exactly(DIGEST_BYTES),
-    uint(WHOLE_BYTES_MAX, 1),
-    uint(WHOLE_BYTES_MAX // CHUNK_BYTES),
-    binary(CHUNK_BYTES, 1),
-)
+CHUNK = structure(Chunk, CHUNK_MESSAGE_BYTES_MAX)
 
 
 def chunk_count(size: int) -> int:

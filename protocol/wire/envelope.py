@@ -11,12 +11,13 @@ Source: DESIGN of the wire; domain separation as in RFC 8032 section 8.3 (contex
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from typing import Annotated
+
+from msgspec.structs import replace
 
 from starling.protocol.crypto.keys import SigningKey, verify
-from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import DecodeError, ReplayError
 from starling.protocol.ids import (
-    KEY_BYTES,
     SIGNATURE_BYTES,
     ChainId,
     Digest,
@@ -24,11 +25,13 @@ from starling.protocol.ids import (
     PublicKey,
 )
 from starling.protocol.schema.msgpack_codec import (
+    Byte,
+    Structure,
+    Uint,
     binary,
     encode,
     exactly,
     structure,
-    uint,
 )
 
 ENVELOPE_VERSION = 1
@@ -73,8 +76,7 @@ class MessageKind(IntEnum):
     STATEMENT = 85
 
 
-@dataclass(frozen=True)
-class Envelope:
+class Envelope(Structure, frozen=True, dict=True):
     """A signed message.
 
     Attributes:
@@ -86,12 +88,12 @@ class Envelope:
       signature: 64 bytes over `signed_bytes`.
     """
 
-    version: int
-    kind: int
+    version: Byte
+    kind: Byte
     sender: PublicKey
-    counter: int
-    body: bytes
-    signature: bytes
+    counter: Uint
+    body: Annotated[bytes, binary(BODY_BYTES_MAX)]
+    signature: Annotated[bytes, exactly(SIGNATURE_BYTES)]
 
     def __post_init__(self) -> None:
         """Refuses other versions; an unknown kind is the receiver's to refuse."""
@@ -127,16 +129,7 @@ class Envelope:
         verify(self.sender, self.signed_bytes(chain_id), self.signature)
 
 
-ENVELOPE = structure(
-    Envelope,
-    ENVELOPE_BYTES_MAX,
-    uint(255),
-    uint(255),
-    exactly(KEY_BYTES),
-    uint(),
-    binary(BODY_BYTES_MAX),
-    exactly(SIGNATURE_BYTES),
-)
+ENVELOPE = structure(Envelope, ENVELOPE_BYTES_MAX)
 
 
 def sign(
@@ -153,8 +146,10 @@ def sign(
       body: At most `BODY_BYTES_MAX` bytes.
     """
     bare = Envelope(ENVELOPE_VERSION, int(kind), key.public, counter, body, b"")
+    signed = replace(bare, signature=key.sign(bare.signed_bytes(chain_id)))
     # What an envelope keeps is what the signature covers, and never the signature.
-    return evolve(bare, signature=key.sign(bare.signed_bytes(chain_id)))
+    vars(signed).update(vars(bare))
+    return signed
 
 
 @dataclass(frozen=True)

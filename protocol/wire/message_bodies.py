@@ -5,15 +5,12 @@ each is for, in the order of an update's life: `CheckIn` and `Lease`, `Contribut
 inside an `Upload`, `Accepted` or `Refused`, `FinalityProof`.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import Annotated
 
 from starling.protocol.crypto.sealed_blob import BLOB_BYTES_MAX
 from starling.protocol.errors import ProtocolError
 from starling.protocol.ids import (
-    DEVICE_ID_BYTES,
-    DIGEST_BYTES,
-    KEY_BYTES,
     DeviceId,
     Digest,
     PublicKey,
@@ -22,20 +19,24 @@ from starling.protocol.ids import (
 )
 from starling.protocol.learning.task import PLEDGE_MAX
 from starling.protocol.schema.msgpack_codec import (
+    Byte,
+    Flag,
+    Structure,
+    Uint,
     binary,
-    exactly,
     many,
     structure,
     text,
     uint,
 )
-from starling.protocol.wire.envelope import ENVELOPE, Envelope
+from starling.protocol.wire.envelope import Envelope
 
 PPM = 10**6
-TASKS_MAX = 1 << 16
-_TASK = uint(TASKS_MAX)
-_DIGEST = exactly(DIGEST_BYTES)
-_DEVICE = exactly(DEVICE_ID_BYTES)
+CHUNK_REQUEST_MAX = 16
+REFUSED_DETAIL_MAX = 200
+"""In UTF-8 bytes."""
+NAME_BYTES_MAX = 64
+"""Of a coordinator's name, in UTF-8 bytes."""
 
 
 class DevicePhase(IntEnum):
@@ -49,8 +50,7 @@ class DevicePhase(IntEnum):
     LOST = 5
 
 
-@dataclass(frozen=True)
-class DeviceState:
+class DeviceState(Structure, frozen=True):
     """What a board shows of itself; LOST is its last will.
 
     Attributes:
@@ -60,19 +60,16 @@ class DeviceState:
       epsilon_micro: Privacy spent by its data set, over all tasks.
     """
 
-    phase: int
-    boot: int
-    version: int
-    epsilon_micro: int
+    phase: Annotated[int, uint(max(DevicePhase))]
+    boot: Uint
+    version: Uint
+    epsilon_micro: Uint
 
 
-DEVICE_STATE = structure(
-    DeviceState, 64, uint(max(DevicePhase)), uint(), uint(), uint()
-)
+DEVICE_STATE = structure(DeviceState, 64)
 
 
-@dataclass(frozen=True)
-class CoordinatorOnlineState:
+class CoordinatorOnlineState(Structure, frozen=True):
     """What a coordinator shows of itself.
 
     Attributes:
@@ -80,15 +77,14 @@ class CoordinatorOnlineState:
       height: Height of its chain.
     """
 
-    online: int
-    height: int
+    online: Flag
+    height: Uint
 
 
-COORDINATOR_STATE = structure(CoordinatorOnlineState, 32, uint(1), uint())
+COORDINATOR_STATE = structure(CoordinatorOnlineState, 32)
 
 
-@dataclass(frozen=True)
-class CheckIn:
+class CheckIn(Structure, frozen=True):
     """A board is ready to train and says how well placed it is.
 
     Nothing here depends on the data: resources, timeliness and remaining budget are in
@@ -99,28 +95,17 @@ class CheckIn:
 
     task: TaskId
     version: Version
-    resources_ppm: int
-    timeliness_ppm: int
-    budget_ppm: int
-    pledge: int
-    asks: int = 0
+    resources_ppm: Annotated[int, uint(PPM)]
+    timeliness_ppm: Annotated[int, uint(PPM)]
+    budget_ppm: Annotated[int, uint(PPM)]
+    pledge: Annotated[int, uint(PLEDGE_MAX, 1)]
+    asks: Annotated[int, uint(2)] = 0
 
 
-CHECK_IN = structure(
-    CheckIn,
-    64,
-    _TASK,
-    uint(),
-    uint(PPM),
-    uint(PPM),
-    uint(PPM),
-    uint(PLEDGE_MAX, 1),
-    uint(2),
-)
+CHECK_IN = structure(CheckIn, 64)
 
 
-@dataclass(frozen=True)
-class Lease:
+class Lease(Structure, frozen=True):
     """A coordinator lets one board send one update.
 
     Attributes:
@@ -135,15 +120,14 @@ class Lease:
     device: DeviceId
     task: TaskId
     version: Version
-    number: int
-    duration_s: int
+    number: Uint
+    duration_s: Annotated[int, uint(1 << 24)]
 
 
-LEASE = structure(Lease, 96, _DEVICE, _TASK, uint(), uint(), uint(1 << 24))
+LEASE = structure(Lease, 96)
 
 
-@dataclass(frozen=True)
-class Contribution:
+class Contribution(Structure, frozen=True):
     """What a board signs of its update: the body of an UPDATE transaction.
 
     Attributes:
@@ -160,32 +144,19 @@ class Contribution:
 
     task: TaskId
     version: Version
-    codec: int
-    pledge: int
-    mechanism: int
-    charge: int
+    codec: Byte
+    pledge: Annotated[int, uint(PLEDGE_MAX, 1)]
+    mechanism: Byte
+    charge: Uint
     blob: Digest
     commitment: Digest
-    paid: int = 0
+    paid: Uint = 0
 
 
-CONTRIBUTION = structure(
-    Contribution,
-    144,
-    _TASK,
-    uint(),
-    uint(255),
-    uint(PLEDGE_MAX, 1),
-    uint(255),
-    uint(),
-    _DIGEST,
-    _DIGEST,
-    uint(),
-)
+CONTRIBUTION = structure(Contribution, 144)
 
 
-@dataclass(frozen=True)
-class Forfeit:
+class Forfeit(Structure, frozen=True):
     """A board paid for a base version and has lost its update: it makes no other.
 
     Attributes:
@@ -197,30 +168,26 @@ class Forfeit:
 
     task: TaskId
     version: Version
-    charge: int
-    paid: int = 0
+    charge: Uint
+    paid: Uint = 0
 
 
-FORFEIT = structure(Forfeit, 64, _TASK, uint(), uint(), uint())
+FORFEIT = structure(Forfeit, 64)
 
 
-@dataclass(frozen=True)
-class Upload:
+class Upload(Structure, frozen=True):
     """What a board sends in chunks: the signed update, the lease, the sealed vector."""
 
     update: Envelope
     lease: Envelope
-    blob: bytes
+    blob: Annotated[bytes, binary(BLOB_BYTES_MAX)]
 
 
 UPLOAD_BYTES_MAX = BLOB_BYTES_MAX + 64 * 1024
-UPLOAD = structure(
-    Upload, UPLOAD_BYTES_MAX, ENVELOPE.schema, ENVELOPE.schema, binary(BLOB_BYTES_MAX)
-)
+UPLOAD = structure(Upload, UPLOAD_BYTES_MAX)
 
 
-@dataclass(frozen=True)
-class Accepted:
+class Accepted(Structure, frozen=True):
     """A coordinator's durable receipt: it holds the update and has written it down.
 
     Attributes:
@@ -230,11 +197,10 @@ class Accepted:
     update: Digest
 
 
-ACCEPTED = structure(Accepted, 64, _DIGEST)
+ACCEPTED = structure(Accepted, 64)
 
 
-@dataclass(frozen=True)
-class Refused:
+class Refused(Structure, frozen=True):
     """A coordinator does not take something; it deletes nothing at the board.
 
     Attributes:
@@ -245,18 +211,12 @@ class Refused:
     """
 
     subject: Digest
-    reason: int
-    retry_after_s: int
-    detail: str
+    reason: Byte
+    retry_after_s: Annotated[int, uint(1 << 24)]
+    detail: Annotated[str, text(REFUSED_DETAIL_MAX)]
 
 
-REFUSED_DETAIL_MAX = 200
-NAME_BYTES_MAX = 64
-"""Of a coordinator's name."""
-"""In UTF-8 bytes."""
-REFUSED = structure(
-    Refused, 512, _DIGEST, uint(255), uint(1 << 24), text(REFUSED_DETAIL_MAX)
-)
+REFUSED = structure(Refused, 512)
 
 
 def refusal(subject: Digest, error: ProtocolError, retry_after_s: int = 0) -> Refused:
@@ -266,8 +226,7 @@ def refusal(subject: Digest, error: ProtocolError, retry_after_s: int = 0) -> Re
     return Refused(subject, int(error.reason), retry_after_s, detail)
 
 
-@dataclass(frozen=True)
-class ChunkRequest:
+class ChunkRequest(Structure, frozen=True):
     """A board asks for chunks of a model or a bundle, at its own pace.
 
     Attributes:
@@ -276,17 +235,15 @@ class ChunkRequest:
     """
 
     digest: Digest
-    indices: tuple[int, ...]
+    indices: Annotated[
+        tuple[Annotated[int, uint(1 << 20)], ...], many(CHUNK_REQUEST_MAX, 1)
+    ]
 
 
-CHUNK_REQUEST_MAX = 16
-CHUNK_REQUEST = structure(
-    ChunkRequest, 256, _DIGEST, many(uint(1 << 20), CHUNK_REQUEST_MAX, 1)
-)
+CHUNK_REQUEST = structure(ChunkRequest, 256)
 
 
-@dataclass(frozen=True)
-class Register:
+class Register(Structure, frozen=True):
     """An operator admits a board.
 
     Attributes:
@@ -296,21 +253,19 @@ class Register:
     device: PublicKey
 
 
-REGISTER = structure(Register, 64, exactly(KEY_BYTES))
+REGISTER = structure(Register, 64)
 
 
-@dataclass(frozen=True)
-class Revoke:
+class Revoke(Structure, frozen=True):
     """An operator excludes a board from now on."""
 
     device: DeviceId
 
 
-REVOKE = structure(Revoke, 32, _DEVICE)
+REVOKE = structure(Revoke, 32)
 
 
-@dataclass(frozen=True)
-class Attest:
+class Attest(Structure, frozen=True):
     """A coordinator recomputed a job and got this digest.
 
     Attributes:
@@ -324,25 +279,23 @@ class Attest:
     digest: Digest
 
 
-ATTEST = structure(Attest, 64, _TASK, uint(), _DIGEST)
+ATTEST = structure(Attest, 64)
 
 
-@dataclass(frozen=True)
-class Present:
+class Present(Structure, frozen=True):
     """A coordinator that missed its turn to propose takes its turns again.
 
     Attributes:
       missed: Height at which it missed its turn last.
     """
 
-    missed: int
+    missed: Annotated[int, uint(least=1)]
 
 
-PRESENT = structure(Present, 16, uint(least=1))
+PRESENT = structure(Present, 16)
 
 
-@dataclass(frozen=True)
-class LearnerChange:
+class LearnerChange(Structure, frozen=True):
     """An operator lets somebody read and ask who is to decide later, or no longer.
 
     Attributes:
@@ -351,11 +304,9 @@ class LearnerChange:
       name: For people.
     """
 
-    admitted: int
+    admitted: Flag
     public: PublicKey
-    name: str
+    name: Annotated[str, text(NAME_BYTES_MAX)]
 
 
-LEARNER = structure(
-    LearnerChange, 128, uint(1), exactly(KEY_BYTES), text(NAME_BYTES_MAX)
-)
+LEARNER = structure(LearnerChange, 128)

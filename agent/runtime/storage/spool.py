@@ -9,11 +9,12 @@ folder and from what else the agent knows if it is ever lost.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 from tinydb import TinyDB, where
 from tinydb.queries import QueryInstance
 
-from starling.agent.step.effects import SPOOLED, SpoolEntry
+from starling.agent.step.effects import SpoolEntry
 from starling.durable.atomic_tinydb import AtomicStorage, StorageCondition
 from starling.durable.files import (
     read_limited,
@@ -23,7 +24,11 @@ from starling.durable.files import (
 )
 from starling.protocol.errors import ProtocolError, StorageError
 from starling.protocol.ids import ChainId, H
-from starling.protocol.schema.msgpack_codec import binary, structure
+from starling.protocol.schema.msgpack_codec import (
+    Structure,
+    binary,
+    structure,
+)
 from starling.protocol.wire.chunks import CHUNK, CHUNK_BYTES, Chunk
 from starling.protocol.wire.envelope import Envelope
 from starling.protocol.wire.message_bodies import UPLOAD, UPLOAD_BYTES_MAX
@@ -34,17 +39,14 @@ _BOOT_LEAP = 1 << 16
 _COUNTER_BITS = 32
 
 
-@dataclass(frozen=True)
-class _SpoolFile:
+class _SpoolFile(Structure, frozen=True):
     """What stands in a file; `content` last, so that its chunks can be found."""
 
     entry: SpoolEntry
-    content: bytes
+    content: Annotated[bytes, binary(UPLOAD_BYTES_MAX, 1)]
 
 
-_SPOOL_FILE = structure(
-    _SpoolFile, _FILE_BYTES_MAX, SPOOLED.schema, binary(UPLOAD_BYTES_MAX, 1)
-)
+_SPOOL_FILE = structure(_SpoolFile, _FILE_BYTES_MAX)
 
 
 @dataclass(frozen=True)

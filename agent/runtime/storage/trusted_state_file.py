@@ -1,7 +1,8 @@
 """Whom the board trusts, and the newest manifest that it believed, in one file."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 from starling.durable.files import read_if_present, write_atomic
 from starling.protocol.chain.light_client import (
@@ -10,11 +11,10 @@ from starling.protocol.chain.light_client import (
     TrustedState,
 )
 from starling.protocol.errors import ProtocolError
-from starling.protocol.schema.msgpack_codec import binary, structure
+from starling.protocol.schema.msgpack_codec import Structure, binary, structure
 
 
-@dataclass(frozen=True)
-class StoredTrust:
+class StoredTrust(Structure, frozen=True):
     """What a board believes.
 
     Attributes:
@@ -23,15 +23,10 @@ class StoredTrust:
     """
 
     trusted: TrustedState
-    manifest: bytes
+    manifest: Annotated[bytes, binary(MANIFEST_BYTES_MAX)]
 
 
-_PROGRESS = structure(
-    StoredTrust,
-    MANIFEST_BYTES_MAX + TRUSTED.bytes_max + 1024,
-    TRUSTED.schema,
-    binary(MANIFEST_BYTES_MAX),
-)
+_PROGRESS = structure(StoredTrust, MANIFEST_BYTES_MAX + TRUSTED.bytes_max + 1024)
 
 
 def read_progress(path: Path, pinned: TrustedState) -> StoredTrust:

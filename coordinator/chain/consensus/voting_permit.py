@@ -1,17 +1,23 @@
 """Leave to vote again after a lost journal of own votes, signed by an operator."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Annotated
 
 from starling.protocol.crypto.keys import SigningKey, verify
 from starling.protocol.errors import SignatureError
-from starling.protocol.ids import KEY_BYTES, SIGNATURE_BYTES, ChainId, PublicKey
-from starling.protocol.schema.msgpack_codec import encode, exactly, structure, uint
+from starling.protocol.ids import SIGNATURE_BYTES, ChainId, PublicKey
+from starling.protocol.schema.msgpack_codec import (
+    Structure,
+    encode,
+    exactly,
+    structure,
+    uint,
+)
 
 _TAG = b"starling/resume/1"
 
 
-@dataclass(frozen=True)
-class VotingPermit:
+class VotingPermit(Structure, frozen=True):
     """An operator's word for one validator.
 
     Attributes:
@@ -22,9 +28,9 @@ class VotingPermit:
     """
 
     validator: PublicKey
-    height: int
+    height: Annotated[int, uint(least=1)]
     operator: PublicKey
-    signature: bytes
+    signature: Annotated[bytes, exactly(SIGNATURE_BYTES)]
 
     def signed_bytes(self, chain_id: ChainId) -> bytes:
         """What the signature covers."""
@@ -45,14 +51,7 @@ class VotingPermit:
         verify(self.operator, self.signed_bytes(chain_id), self.signature)
 
 
-RESUMPTION = structure(
-    VotingPermit,
-    256,
-    exactly(KEY_BYTES),
-    uint(least=1),
-    exactly(KEY_BYTES),
-    exactly(SIGNATURE_BYTES),
-)
+RESUMPTION = structure(VotingPermit, 256)
 
 
 def resume(

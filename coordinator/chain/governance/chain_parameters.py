@@ -8,8 +8,6 @@ coordinator whose release does not know the rules of a height stops before it, a
 so: it could only compute another state than the rest.
 """
 
-from dataclasses import dataclass
-
 from starling.coordinator.chain.governance import governance_proposals
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
 from starling.coordinator.chain.state.state_table import (
@@ -28,7 +26,11 @@ from starling.protocol.chain.governance import (
 )
 from starling.protocol.errors import ConfigError, ProtocolError, Reason
 from starling.protocol.ids import Digest
-from starling.protocol.schema.msgpack_codec import structure, uint
+from starling.protocol.schema.msgpack_codec import (
+    Structure,
+    Uint,
+    structure,
+)
 from starling.protocol.wire.envelope import Envelope
 
 RULES_VERSION = 1
@@ -62,8 +64,7 @@ _BLOCKS_OF = {
 """A window's time is at first that of its blocks at the pace of an idle chain."""
 
 
-@dataclass(frozen=True)
-class ParameterRecord:
+class ParameterRecord(Structure, frozen=True):
     """A value that counts from a height on.
 
     Attributes:
@@ -72,12 +73,12 @@ class ParameterRecord:
       before: What counts until then.
     """
 
-    value: int
-    height: int
-    before: int
+    value: Uint
+    height: Uint
+    before: Uint
 
 
-_SETTING = structure(ParameterRecord, 48, uint(), uint(), uint())
+_SETTING = structure(ParameterRecord, 48)
 _PARAMETERS = Table(b"parameter/", by_number, _SETTING)
 """By number: parameters that were changed."""
 _UPGRADE = Table(b"upgrade", alone, _SETTING)

@@ -9,7 +9,8 @@ Nothing here makes or loses a credit: treasury, burned, pools, balances and depo
 up to the genesis's supply after every block. A chain without credits has no such keys.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Annotated
 
 from starling.coordinator.chain.governance.permissions import check_operator
 from starling.coordinator.chain.state import board_records, task_records
@@ -28,12 +29,11 @@ from starling.protocol.chain.credit_policy import CREDITS_MAX, FUND, TRANSFER
 from starling.protocol.chain.genesis import Genesis
 from starling.protocol.errors import ProtocolError, Reason, ReplayError
 from starling.protocol.ids import Digest, device_id
-from starling.protocol.schema.msgpack_codec import structure, uint
+from starling.protocol.schema.msgpack_codec import Structure, Uint, structure, uint
 from starling.protocol.wire.envelope import Envelope
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(Structure, frozen=True):
     """What one identity has.
 
     Attributes:
@@ -42,12 +42,12 @@ class Account:
       counter: Of the last envelope that moved credits: each moves them once.
     """
 
-    balance: int = 0
-    deposit: int = 0
-    counter: int = 0
+    balance: Annotated[int, uint(CREDITS_MAX)] = 0
+    deposit: Annotated[int, uint(CREDITS_MAX)] = 0
+    counter: Uint = 0
 
 
-ACCOUNT = structure(Account, 64, uint(CREDITS_MAX), uint(CREDITS_MAX), uint())
+ACCOUNT = structure(Account, 64)
 ACCOUNTS = Table(b"account/", by_identity, ACCOUNT)
 """By id of an operator, a board or a validator."""
 TREASURY = Table(b"treasury", alone, NUMBER)

@@ -13,7 +13,7 @@ and a height counts as old as the mark at or after it: nothing is old too early,
 most a 64th and a block too late.
 """
 
-from dataclasses import dataclass
+from typing import Annotated
 
 from starling.coordinator.chain.governance.chain_parameters import span_ms
 from starling.coordinator.chain.state.generational_cache import CachedCodec
@@ -23,7 +23,13 @@ from starling.protocol.chain.blocks import TIME_MS_MAX
 from starling.protocol.chain.evidence import AGE_HEIGHTS_MAX
 from starling.protocol.chain.genesis import Genesis
 from starling.protocol.chain.governance import ChainParameter
-from starling.protocol.schema.msgpack_codec import many, record, structure, uint
+from starling.protocol.schema.msgpack_codec import (
+    Structure,
+    Uint,
+    many,
+    structure,
+    uint,
+)
 
 MARKS_PER_HORIZON = 64
 _MARKS_MAX = 4 * MARKS_PER_HORIZON
@@ -31,8 +37,7 @@ _MARKS_MAX = 4 * MARKS_PER_HORIZON
 _ALL = 1 << 62
 
 
-@dataclass(frozen=True)
-class ClockMark:
+class ClockMark(Structure, frozen=True):
     """That a block had this time.
 
     Attributes:
@@ -40,20 +45,17 @@ class ClockMark:
       time_ms: Of its header.
     """
 
-    height: int
-    time_ms: int
+    height: Uint
+    time_ms: Annotated[int, uint(TIME_MS_MAX)]
 
 
-@dataclass(frozen=True)
-class ClockMarks:
+class ClockMarks(Structure, frozen=True):
     """Rising in height and time; the first is as old as the horizon, or the chain."""
 
-    marks: tuple[ClockMark, ...] = ()
+    marks: Annotated[tuple[ClockMark, ...], many(_MARKS_MAX)] = ()
 
 
-_MARKS = structure(
-    ClockMarks, 8192, many(record(ClockMark, uint(), uint(TIME_MS_MAX)), _MARKS_MAX)
-)
+_MARKS = structure(ClockMarks, 8192)
 
 
 CLOCK = Table(b"clock", alone, CachedCodec(_MARKS, 16))

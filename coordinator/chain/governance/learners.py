@@ -12,7 +12,7 @@ Source: etcd, "Learner" (design documents), after Ongaro's thesis, section 4.2.1
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Annotated
 
 from starling.coordinator.chain.governance.permissions import check_operator
 from starling.coordinator.chain.state import board_records, validator_records
@@ -27,16 +27,19 @@ from starling.coordinator.chain.state.state_table import (
 )
 from starling.protocol.chain.genesis import Genesis, ValidatorSet
 from starling.protocol.errors import ProtocolError, Reason
-from starling.protocol.ids import KEY_BYTES, DeviceId, Digest, PublicKey, device_id
-from starling.protocol.schema.msgpack_codec import exactly, structure, text
+from starling.protocol.ids import DeviceId, Digest, PublicKey, device_id
+from starling.protocol.schema.msgpack_codec import (
+    Structure,
+    structure,
+    text,
+)
 from starling.protocol.wire.envelope import Envelope
 from starling.protocol.wire.message_bodies import LEARNER, NAME_BYTES_MAX
 
 LEARNERS_MAX = 16
 
 
-@dataclass(frozen=True)
-class LearnerRecord:
+class LearnerRecord(Structure, frozen=True):
     """Who may read and ask.
 
     Attributes:
@@ -45,10 +48,10 @@ class LearnerRecord:
     """
 
     public: PublicKey
-    name: str
+    name: Annotated[str, text(NAME_BYTES_MAX)]
 
 
-_LEARNER = structure(LearnerRecord, 128, exactly(KEY_BYTES), text(NAME_BYTES_MAX))
+_LEARNER = structure(LearnerRecord, 128)
 _LEARNERS = Table(b"learner/", by_identity, _LEARNER)
 """By id: who may read and ask before it decides."""
 _LEARNER_COUNT = Table(b"learners", alone, NUMBER)

@@ -1,6 +1,6 @@
 """Records of boards in the chain's state: who they are and what they signed."""
 
-from dataclasses import dataclass
+from typing import Annotated
 
 from starling.coordinator.chain.state.generational_cache import KEPT, CachedCodec
 from starling.coordinator.chain.state.operator_records import is_operator
@@ -16,22 +16,21 @@ from starling.coordinator.chain.state.state_table import (
 )
 from starling.protocol.chain import board_statement
 from starling.protocol.chain.board_statement import BoardRecord
-from starling.protocol.ids import DIGEST_BYTES, DeviceId, Digest, Version, device_id
+from starling.protocol.ids import DeviceId, Digest, Version, device_id
 from starling.protocol.learning.task import STALENESS_MAX
 from starling.protocol.schema.msgpack_codec import (
-    exactly,
+    Byte,
+    Structure,
+    Uint,
     many,
-    record,
     structure,
-    uint,
 )
 
 CONVICTIONS_MAX = 8
 """Of a board; then it is excluded."""
 
 
-@dataclass(frozen=True)
-class ConvictionRecord:
+class ConvictionRecord(Structure, frozen=True):
     """That a validator or a board was convicted.
 
     Attributes:
@@ -41,43 +40,30 @@ class ConvictionRecord:
       places: What it contradicted itself about, of all convictions.
     """
 
-    offence: int
-    height: int
+    offence: Byte
+    height: Uint
     transaction: Digest
-    places: tuple[Digest, ...]
+    places: Annotated[tuple[Digest, ...], many(CONVICTIONS_MAX, 1)]
 
 
-FAULT = structure(
-    ConvictionRecord,
-    512,
-    uint(255),
-    uint(),
-    exactly(DIGEST_BYTES),
-    many(exactly(DIGEST_BYTES), CONVICTIONS_MAX, 1),
-)
+FAULT = structure(ConvictionRecord, 512)
 
 
-@dataclass(frozen=True)
-class SignedBase:
+class SignedBase(Structure, frozen=True):
     """That a board signed this transaction for this base version."""
 
     base: Version
     transaction: Digest
 
 
-@dataclass(frozen=True)
-class SigningHistory:
+class SigningHistory(Structure, frozen=True):
     """What a board signed for one task, from bases that are not yet too stale."""
 
-    signed: tuple[SignedBase, ...]
+    signed: Annotated[tuple[SignedBase, ...], many(STALENESS_MAX + 2)]
 
 
 HISTORY = CachedCodec(
-    structure(
-        SigningHistory,
-        4096,
-        many(record(SignedBase, uint(), exactly(DIGEST_BYTES)), STALENESS_MAX + 2),
-    ),
+    structure(SigningHistory, 4096),
     KEPT,
 )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, ParamSpec, Protocol, TypeVar
 
 from starling.protocol.crypto.state_tree import StateProof, StateTree
-from starling.protocol.schema.msgpack_codec import decode, encode
+from starling.protocol.schema.msgpack_codec import Codec, Uint
 
 NUMBER_BYTES_MAX = 9
 """Of a packed number: a byte and eight."""
@@ -144,22 +144,9 @@ class BytesCodec:
         return packed
 
 
-class NumberCodec:
-    """Codec of a counter."""
-
-    def pack(self, value: int) -> bytes:
-        """Packed as an integer of the wire."""
-        return encode(value)
-
-    def unpack(self, packed: bytes) -> int:
-        """Number of these bytes."""
-        number = decode(packed, NUMBER_BYTES_MAX)
-        assert isinstance(number, int)
-        return number
-
-
 BYTES = BytesCodec()
-NUMBER = NumberCodec()
+NUMBER = Codec[int](Uint, NUMBER_BYTES_MAX)
+"""Of a counter."""
 
 
 def count(tree: StateReader, table: Table[[], int]) -> int:

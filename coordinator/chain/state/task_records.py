@@ -1,7 +1,7 @@
 """Records of tasks in the chain's state: versions, waiting updates, open jobs."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Annotated
 
 from starling.coordinator.chain.state.generational_cache import KEPT, CachedCodec
 from starling.coordinator.chain.state.state_table import (
@@ -20,9 +20,7 @@ from starling.coordinator.chain.state.state_table import (
 from starling.protocol.chain import board_statement
 from starling.protocol.chain.board_statement import TaskProgress
 from starling.protocol.ids import (
-    DEVICE_ID_BYTES,
-    DIGEST_BYTES,
-    KEY_BYTES,
+    TASKS_MAX,
     DeviceId,
     Digest,
     PublicKey,
@@ -31,16 +29,13 @@ from starling.protocol.ids import (
 )
 from starling.protocol.learning.task import BUFFER_MAX, PLEDGE_MAX, TASK, TaskSpec
 from starling.protocol.schema.msgpack_codec import (
-    decode,
-    encode,
-    exactly,
+    Codec,
+    Structure,
+    Uint,
     many,
-    maybe,
-    record,
     structure,
     uint,
 )
-from starling.protocol.wire.message_bodies import TASKS_MAX
 
 _ATTESTATIONS_MAX = 32
 
@@ -49,8 +44,7 @@ REPLACEMENTS_MAX = 8
 """Of one validator's attestation of one job: who is mended needs one."""
 
 
-@dataclass(frozen=True)
-class QueuedUpdate:
+class QueuedUpdate(Structure, frozen=True):
     """An update in the order of the chain.
 
     Attributes:
@@ -66,30 +60,19 @@ class QueuedUpdate:
     transaction: Digest
     board: DeviceId
     base: Version
-    pledge: int
+    pledge: Annotated[int, uint(PLEDGE_MAX, 1)]
     blob: Digest
-    height: int
-    time_ms: int
+    height: Uint
+    time_ms: Uint
 
 
 PENDING = CachedCodec(
-    structure(
-        QueuedUpdate,
-        192,
-        exactly(DIGEST_BYTES),
-        exactly(DEVICE_ID_BYTES),
-        uint(),
-        uint(PLEDGE_MAX, 1),
-        exactly(DIGEST_BYTES),
-        uint(),
-        uint(),
-    ),
+    structure(QueuedUpdate, 192),
     KEPT,
 )
 
 
-@dataclass(frozen=True)
-class JobRecord:
+class JobRecord(Structure, frozen=True):
     """An open job as it is stored.
 
     Attributes:
@@ -99,15 +82,14 @@ class JobRecord:
     """
 
     version: Version
-    height: int
-    places: tuple[int, ...]
+    height: Uint
+    places: Annotated[tuple[Uint, ...], many(BUFFER_MAX, 1)]
 
 
-JOB = structure(JobRecord, 16 * 1024, uint(), uint(), many(uint(), BUFFER_MAX, 1))
+JOB = structure(JobRecord, 16 * 1024)
 
 
-@dataclass(frozen=True)
-class Attestation:
+class Attestation(Structure, frozen=True):
     """One validator's digest of the open job.
 
     Attributes:
@@ -120,30 +102,16 @@ class Attestation:
     validator: PublicKey
     digest: Digest
     replaced: Digest | None = None
-    replacements: int = 0
+    replacements: Annotated[int, uint(REPLACEMENTS_MAX)] = 0
 
 
-@dataclass(frozen=True)
-class Attestations:
+class Attestations(Structure, frozen=True):
     """All of the open job, sorted by validator."""
 
-    given: tuple[Attestation, ...] = ()
+    given: Annotated[tuple[Attestation, ...], many(_ATTESTATIONS_MAX)] = ()
 
 
-ATTESTATIONS = structure(
-    Attestations,
-    4096,
-    many(
-        record(
-            Attestation,
-            exactly(KEY_BYTES),
-            exactly(DIGEST_BYTES),
-            maybe(exactly(DIGEST_BYTES)),
-            uint(REPLACEMENTS_MAX),
-        ),
-        _ATTESTATIONS_MAX,
-    ),
-)
+ATTESTATIONS = structure(Attestations, 4096)
 
 
 @dataclass(frozen=True)
@@ -184,23 +152,9 @@ class AggregationJob:
     members: tuple[JobMember, ...]
 
 
-class _NumbersCodec:
-    """Codec of rising task numbers."""
-
-    def pack(self, value: tuple[int, ...]) -> bytes:
-        """Packed as a list of integers."""
-        return encode(sorted(value))
-
-    def unpack(self, packed: bytes) -> tuple[int, ...]:
-        """Numbers of these bytes."""
-        return _unpack_numbers(packed)
-
-
-@lru_cache(maxsize=64)
-def _unpack_numbers(packed: bytes) -> tuple[int, ...]:
-    numbers = decode(packed, NUMBER_BYTES_MAX * (TASKS_MAX + 1))
-    assert isinstance(numbers, list)
-    return tuple(number for number in numbers if isinstance(number, int))
+_NUMBERS = Codec[tuple[int, ...]](
+    Annotated[tuple[Uint, ...], many(TASKS_MAX)], NUMBER_BYTES_MAX * (TASKS_MAX + 1)
+)
 
 
 TASKS = Table(b"task/", by_number, CachedCodec(TASK, 128))
@@ -218,7 +172,7 @@ JOBS = Table(b"job/", by_number, JOB)
 """By task: the version that is being computed."""
 JOB_ATTESTATIONS = Table(b"attest/", by_number, ATTESTATIONS)
 """By task: what was attested of its open job."""
-WAITING = Table(b"waiting", alone, _NumbersCodec())
+WAITING = Table(b"waiting", alone, CachedCodec(_NUMBERS, 64))
 """Tasks with waiting updates or forfeits and no open job."""
 
 
@@ -313,6 +267,6 @@ def waiting(tree: StateReader) -> tuple[int, ...]:
 def put_waiting(draft: StateWriter, numbers: tuple[int, ...]) -> None:
     """Note which tasks wait; there is no record while none does."""
     if numbers:
-        WAITING.put(draft, numbers)
+        WAITING.put(draft, tuple(sorted(numbers)))
     else:
         WAITING.drop(draft)

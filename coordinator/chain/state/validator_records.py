@@ -1,6 +1,6 @@
 """Records of validators in the chain's state: their sets, absences and mismatches."""
 
-from dataclasses import dataclass
+from typing import Annotated
 
 from starling.coordinator.chain.state.generational_cache import CachedCodec
 from starling.coordinator.chain.state.state_table import (
@@ -11,13 +11,18 @@ from starling.coordinator.chain.state.state_table import (
     by_number,
     by_task_and_identity,
 )
-from starling.protocol.chain.genesis import VALIDATOR_SET, Genesis, ValidatorSet
-from starling.protocol.ids import DIGEST_BYTES, Digest, Version
-from starling.protocol.schema.msgpack_codec import exactly, structure, uint
+from starling.protocol.chain.genesis import Genesis, ValidatorSet
+from starling.protocol.ids import Digest, Version
+from starling.protocol.schema.msgpack_codec import (
+    Flag,
+    Structure,
+    Uint,
+    structure,
+    uint,
+)
 
 
-@dataclass(frozen=True)
-class AbsenceRecord:
+class AbsenceRecord(Structure, frozen=True):
     """That a validator missed its turn to propose, and made no block since.
 
     Attributes:
@@ -26,16 +31,15 @@ class AbsenceRecord:
       away: 1 while it is passed over, 0 once it said that it is back.
     """
 
-    misses: int
-    height: int
-    away: int
+    misses: Annotated[int, uint(255, 1)]
+    height: Uint
+    away: Flag
 
 
-ABSENCE = structure(AbsenceRecord, 32, uint(255, 1), uint(), uint(1))
+ABSENCE = structure(AbsenceRecord, 32)
 
 
-@dataclass(frozen=True)
-class MismatchRecord:
+class MismatchRecord(Structure, frozen=True):
     """That a validator attested other versions of a task than became final.
 
     Attributes:
@@ -44,16 +48,15 @@ class MismatchRecord:
       digest: What it attested for that one.
     """
 
-    count: int
+    count: Uint
     version: Version
     digest: Digest
 
 
-DISSENT = structure(MismatchRecord, 64, uint(), uint(), exactly(DIGEST_BYTES))
+DISSENT = structure(MismatchRecord, 64)
 
 
-@dataclass(frozen=True)
-class Epoch:
+class Epoch(Structure, frozen=True):
     """A validator set that followed the genesis's.
 
     Attributes:
@@ -61,25 +64,24 @@ class Epoch:
       validators: The set.
     """
 
-    height: int
+    height: Uint
     validators: ValidatorSet
 
 
-EPOCH = structure(Epoch, 8192, uint(), VALIDATOR_SET.schema)
+EPOCH = structure(Epoch, 8192)
 
 
-@dataclass(frozen=True)
-class Epochs:
+class Epochs(Structure, frozen=True):
     """Which epochs' records stand: from `first` to the one before `following`.
 
     Epoch 0 is the genesis's set; both are 0 while it is the only one.
     """
 
-    first: int
-    following: int
+    first: Uint
+    following: Uint
 
 
-EPOCHS = structure(Epochs, 32, uint(), uint())
+EPOCHS = structure(Epochs, 32)
 
 
 _NO_EPOCHS = Epochs(0, 0)

@@ -1,14 +1,31 @@
 """A block as it is stored, and finding the byte that changed in it."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Annotated
 
-import msgpack
+from starling.protocol.chain.blocks import (
+    BLOCK_BYTES_MAX,
+    TRANSACTIONS_PER_BLOCK_MAX,
+)
+from starling.protocol.schema.msgpack_codec import Codec, binary, encode, many
+from starling.protocol.wire.envelope import ENVELOPE_BYTES_MAX
 
-from starling.protocol.chain.blocks import BLOCK_BYTES_MAX
-from starling.protocol.errors import DecodeError
-from starling.protocol.schema.msgpack_codec import decode, encode
+_BODY = Codec[tuple[bytes, ...]](
+    Annotated[
+        tuple[Annotated[bytes, binary(ENVELOPE_BYTES_MAX)], ...],
+        many(TRANSACTIONS_PER_BLOCK_MAX),
+    ],
+    BLOCK_BYTES_MAX,
+)
 
+_NIL, _SMALL_MAX, _NEGATIVE_MIN, _SHORT_ARRAY = 0xC0, 0x7F, 0xE0, 0x90
+_NUMBER_BYTES = {0xCC + code: 1 << code % 4 for code in range(8)}
+"""Length of an integer by the byte before it: unsigned ones, then signed ones."""
+_BINARY_BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4}
+_ARRAY_BYTES = {0xDC: 2, 0xDD: 4}
+"""Length of the length of a byte string or an array, likewise."""
 _PAIR = b"\x92"
 """msgpack's header of an array of two."""
 
@@ -46,13 +63,7 @@ def unpack_body(body: bytes) -> tuple[bytes, ...]:
     Raises:
       DecodeError, LimitError: If it holds anything else.
     """
-    items = decode(body, BLOCK_BYTES_MAX)
-    if not isinstance(items, list):
-        raise DecodeError("body: not a list of transactions")
-    found = tuple(item for item in items if isinstance(item, bytes))
-    if len(found) != len(items):
-        raise DecodeError("body: not a list of packed envelopes")
-    return found
+    return _BODY.unpack(body)
 
 
 def item_starts(packed: bytes) -> list[int]:
@@ -64,18 +75,43 @@ def item_starts(packed: bytes) -> list[int]:
     Returns:
       Offsets of the items' first bytes, and of what follows the last readable one.
     """
-    unpacker = msgpack.Unpacker(max_buffer_size=0)
-    unpacker.feed(packed)
     starts: list[int] = []
-    # Damaged bytes raise anything from ValueError to UnicodeDecodeError, which is one.
-    try:
-        for _ in range(unpacker.read_array_header()):
-            starts.append(unpacker.tell())
-            unpacker.skip()
-        starts.append(unpacker.tell())
-    except (ValueError, msgpack.exceptions.UnpackException):
-        pass
+    # Damaged bytes end early, nest without end, or begin with no kind of the wire.
+    with suppress(LookupError, RecursionError):
+        count, at = _array(packed, 0)
+        for _ in range(count):
+            starts.append(at)
+            at = _end(packed, at)
+        starts.append(at)
     return starts
+
+
+def _end(packed: bytes, at: int) -> int:
+    """Offset of what follows the value at an offset."""
+    first = packed[at]
+    if first <= _SMALL_MAX or first >= _NEGATIVE_MIN or first == _NIL:
+        return at + 1
+    if first in _NUMBER_BYTES:
+        end = at + 1 + _NUMBER_BYTES[first]
+    elif first in _BINARY_BYTES:
+        start = at + 1 + _BINARY_BYTES[first]
+        end = start + int.from_bytes(packed[at + 1 : start])
+    else:
+        count, end = _array(packed, at)
+        for _ in range(count):
+            end = _end(packed, end)
+    if end > len(packed):
+        raise IndexError(end)
+    return end
+
+
+def _array(packed: bytes, at: int) -> tuple[int, int]:
+    """Number of items of the array at an offset, and where the first begins."""
+    first = packed[at]
+    if first & 0xF0 == _SHORT_ARRAY:
+        return first & 0x0F, at + 1
+    start = at + 1 + _ARRAY_BYTES[first]
+    return int.from_bytes(packed[at + 1 : start]), start
 
 
 def item_at(packed: bytes, offset: int) -> int | None:

@@ -8,9 +8,9 @@ Source: CometBFT ADR-053 (state sync), where only the whole is checked against t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Annotated
 
-from starling.protocol.chain.blocks import CERTIFICATE, HEADER, Certificate, Header
+from starling.protocol.chain.blocks import Certificate, Header
 from starling.protocol.chain.light_client import TrustedState
 from starling.protocol.crypto.state_tree import (
     BUCKETS,
@@ -21,12 +21,11 @@ from starling.protocol.crypto.state_tree import (
     root_of_buckets,
 )
 from starling.protocol.errors import ProofError
-from starling.protocol.ids import DIGEST_BYTES, Digest
+from starling.protocol.ids import Digest
 from starling.protocol.schema.msgpack_codec import (
+    Structure,
     binary,
-    exactly,
     many,
-    record,
     structure,
 )
 
@@ -51,8 +50,7 @@ def is_due(header: Header, last: Header | None) -> bool:
     return last is None or header.time_ms >= last.time_ms + 1000 * SNAPSHOT_S
 
 
-@dataclass(frozen=True)
-class SnapshotManifest:
+class SnapshotManifest(Structure, frozen=True):
     """What a snapshot consists of.
 
     Attributes:
@@ -63,7 +61,7 @@ class SnapshotManifest:
 
     header: Header
     certificate: Certificate
-    buckets: tuple[Digest, ...]
+    buckets: Annotated[tuple[Digest, ...], many(BUCKETS, BUCKETS)]
 
     def check(self, trusted: TrustedState) -> None:
         """Believes the manifest, or says why not.
@@ -76,33 +74,19 @@ class SnapshotManifest:
             raise ProofError("the buckets do not lead to the header's state root")
 
 
-MANIFEST = structure(
-    SnapshotManifest,
-    16 * 1024,
-    HEADER.schema,
-    CERTIFICATE.schema,
-    many(exactly(DIGEST_BYTES), BUCKETS, BUCKETS),
-)
+MANIFEST = structure(SnapshotManifest, 16 * 1024)
 
 
-@dataclass(frozen=True)
-class _Entry:
-    key: bytes
-    value: bytes
+class _Entry(Structure, frozen=True):
+    key: Annotated[bytes, binary(KEY_BYTES_MAX, 1)]
+    value: Annotated[bytes, binary(VALUE_BYTES_MAX)]
 
 
-@dataclass(frozen=True)
-class _Bucket:
-    entries: tuple[_Entry, ...]
+class _Bucket(Structure, frozen=True):
+    entries: Annotated[tuple[_Entry, ...], many(_ENTRIES_MAX)]
 
 
-_BUCKET = structure(
-    _Bucket,
-    BUCKET_BYTES_MAX,
-    many(
-        record(_Entry, binary(KEY_BYTES_MAX, 1), binary(VALUE_BYTES_MAX)), _ENTRIES_MAX
-    ),
-)
+_BUCKET = structure(_Bucket, BUCKET_BYTES_MAX)
 
 
 def pack_bucket(entries: Mapping[bytes, bytes]) -> bytes:

@@ -6,16 +6,17 @@ comes together, the task would stand still for good; so their forfeits count as 
 there with nothing, see `versions.cut_patient`.
 """
 
-from dataclasses import dataclass
-
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
 from starling.coordinator.chain.state.state_table import StateReader, Table, by_number
 from starling.protocol.ids import Version
-from starling.protocol.schema.msgpack_codec import structure, uint
+from starling.protocol.schema.msgpack_codec import (
+    Structure,
+    Uint,
+    structure,
+)
 
 
-@dataclass(frozen=True)
-class LostUpdateCount:
+class LostUpdateCount(Structure, frozen=True):
     """How many boards forfeited a base version; stands under `forfeits/<n>`.
 
     Attributes:
@@ -26,12 +27,12 @@ class LostUpdateCount:
     """
 
     base: Version
-    boards: int
-    height: int
-    time_ms: int
+    boards: Uint
+    height: Uint
+    time_ms: Uint
 
 
-FORFEITS = structure(LostUpdateCount, 48, uint(), uint(), uint(), uint())
+FORFEITS = structure(LostUpdateCount, 48)
 _COUNTS = Table(b"forfeits/", by_number, FORFEITS)
 """By task: updates for its head that boards lost."""
 

@@ -8,7 +8,7 @@ are to weigh in there, and nowhere else.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated
 
 from starling.coordinator.chain.governance import credit_accounts
 from starling.coordinator.chain.state import task_records
@@ -24,11 +24,15 @@ from starling.protocol.chain.credit_policy import CREDITS_MAX
 from starling.protocol.chain.payments import PAGE, PAYMENTS, Payment, Payments
 from starling.protocol.ids import DeviceId
 from starling.protocol.learning.task import BUFFER_MAX, TaskSpec
-from starling.protocol.schema.msgpack_codec import structure, uint
+from starling.protocol.schema.msgpack_codec import (
+    Structure,
+    Uint,
+    structure,
+    uint,
+)
 
 
-@dataclass(frozen=True)
-class Settlement:
+class Settlement(Structure, frozen=True):
     """That a version is final.
 
     Attributes:
@@ -38,15 +42,13 @@ class Settlement:
       reward: What all of them were paid together.
     """
 
-    height: int
-    time_ms: int
-    updates: int
-    reward: int
+    height: Uint
+    time_ms: Uint
+    updates: Annotated[int, uint(BUFFER_MAX, 1)]
+    reward: Annotated[int, uint(CREDITS_MAX)]
 
 
-SETTLEMENT = structure(
-    Settlement, 64, uint(), uint(), uint(BUFFER_MAX, 1), uint(CREDITS_MAX)
-)
+SETTLEMENT = structure(Settlement, 64)
 SETTLEMENTS = Table(b"settled/", by_task_and_number, SETTLEMENT)
 """By task and version: how it was settled, while it may be a base."""
 PAYMENT_PAGES = Table(b"paid/", by_task_version_and_page, PAYMENTS)

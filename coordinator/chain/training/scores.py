@@ -13,7 +13,7 @@ has an honest value on either side of it or is one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated
 
 from starling.coordinator.chain.governance import chain_parameters
 from starling.coordinator.chain.state import task_records, validator_records
@@ -29,19 +29,22 @@ from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel, quorum
 from starling.protocol.chain.governance import ChainParameter
 from starling.protocol.chain.update_scores import SCORE, SCORES, Score, Scores
 from starling.protocol.errors import ProtocolError, Reason, ShapeMismatch
-from starling.protocol.ids import KEY_BYTES, Digest, PublicKey
-from starling.protocol.schema.msgpack_codec import exactly, many, structure
+from starling.protocol.ids import Digest, PublicKey
+from starling.protocol.schema.msgpack_codec import (
+    Structure,
+    many,
+    structure,
+)
 from starling.protocol.wire.envelope import Envelope
 
 
-@dataclass(frozen=True)
-class ScorerList:
+class ScorerList(Structure, frozen=True):
     """Who scored a version's updates, sorted."""
 
-    validators: tuple[PublicKey, ...]
+    validators: Annotated[tuple[PublicKey, ...], many(VALIDATORS_MAX, 1)]
 
 
-_SCORER_LIST = structure(ScorerList, 2048, many(exactly(KEY_BYTES), VALIDATORS_MAX, 1))
+_SCORER_LIST = structure(ScorerList, 2048)
 
 
 _SCORERS = Table(b"scored/", by_task_and_number, _SCORER_LIST)

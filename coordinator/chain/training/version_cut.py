@@ -46,14 +46,13 @@ from starling.protocol.errors import (
     ShapeMismatch,
     StaleUpdate,
 )
-from starling.protocol.ids import DeviceId, Digest, TaskId, Version
+from starling.protocol.ids import TASKS_MAX, DeviceId, Digest, TaskId, Version
 from starling.protocol.learning.task import TASK, TaskSpec, version_digest
 from starling.protocol.privacy.gaussian_dp import CHARGE_MAX
 from starling.protocol.privacy.mechanisms import check_mode, check_policy, stated_charge
 from starling.protocol.wire.envelope import Envelope
 from starling.protocol.wire.message_bodies import (
     FORFEIT,
-    TASKS_MAX,
     Contribution,
     Forfeit,
 )

@@ -5,9 +5,9 @@ header that it stands under. A transaction is proven by its place in a block; ve
 scores and payments by their entry in the state.
 """
 
-from dataclasses import dataclass
+from typing import Annotated
 
-from starling.protocol.chain.blocks import CERTIFICATE, HEADER, Certificate, Header
+from starling.protocol.chain.blocks import Certificate, Header
 from starling.protocol.chain.genesis import Genesis
 from starling.protocol.chain.light_client import (
     FINAL,
@@ -17,17 +17,16 @@ from starling.protocol.chain.light_client import (
     ValidatorSetTransition,
     pin,
 )
-from starling.protocol.crypto.state_tree import STATE_PROOF, StateProof
+from starling.protocol.crypto.state_tree import StateProof
 from starling.protocol.errors import DecodeError, ProofError
-from starling.protocol.schema.msgpack_codec import many, maybe, record, structure
+from starling.protocol.schema.msgpack_codec import Structure, many, structure
 
 CHANGES_MAX = 1 << 16
 """Of the validator set, at about 0.9 KB each with four validators; a receipt is a file,
 and leads through all of them."""
 
 
-@dataclass(frozen=True)
-class StateEntry:
+class StateEntry(Structure, frozen=True):
     """An entry of the state under a certified header."""
 
     header: Header
@@ -46,8 +45,7 @@ class StateEntry:
         return after
 
 
-@dataclass(frozen=True)
-class Receipt:
+class Receipt(Structure, frozen=True):
     """One of the two, and what leads to its validators.
 
     Attributes:
@@ -56,7 +54,7 @@ class Receipt:
       entry: An entry of the state.
     """
 
-    handovers: tuple[ValidatorSetTransition, ...]
+    handovers: Annotated[tuple[ValidatorSetTransition, ...], many(CHANGES_MAX)]
     final: FinalityProof | None
     entry: StateEntry | None
 
@@ -88,13 +86,7 @@ class Receipt:
 
 _FIELDS_OF_FINAL = b"\x96"
 """msgpack's header of an array of six: a receipt has three fields."""
-RECEIPT = structure(
-    Receipt,
-    FINAL.bytes_max + CHANGES_MAX * HANDOVER.bytes_max,
-    many(HANDOVER.schema, CHANGES_MAX),
-    maybe(FINAL.schema),
-    maybe(record(StateEntry, HEADER.schema, CERTIFICATE.schema, STATE_PROOF.schema)),
-)
+RECEIPT = structure(Receipt, FINAL.bytes_max + CHANGES_MAX * HANDOVER.bytes_max)
 
 
 def read(packed: bytes) -> Receipt:

@@ -7,13 +7,17 @@ bytes.
 
 import math
 import struct
-from dataclasses import dataclass
-from typing import IO
+from typing import IO, Annotated
 
 from starling.protocol.errors import DecodeError, OperationError
 from starling.protocol.model.parameter_layout import DIMENSION_MAX
 from starling.protocol.model.training_bundle import BUNDLE_BYTES_MAX
-from starling.protocol.schema.msgpack_codec import binary, structure, text
+from starling.protocol.schema.msgpack_codec import (
+    Structure,
+    binary,
+    structure,
+    text,
+)
 
 DETAIL_CHARS_MAX = 500
 OUTCOME_BYTES_MAX = 4096
@@ -25,8 +29,7 @@ class EvaluationError(OperationError):
     """A version could not be tried."""
 
 
-@dataclass(frozen=True)
-class EvaluationRequest:
+class EvaluationRequest(Structure, frozen=True):
     """A version to be tried.
 
     Attributes:
@@ -34,20 +37,14 @@ class EvaluationRequest:
       theta: (d,) little-endian float32.
     """
 
-    bundle: bytes
-    theta: bytes
+    bundle: Annotated[bytes, binary(BUNDLE_BYTES_MAX)]
+    theta: Annotated[bytes, binary(4 * DIMENSION_MAX)]
 
 
-TRIAL = structure(
-    EvaluationRequest,
-    BUNDLE_BYTES_MAX + 4 * DIMENSION_MAX + 64,
-    binary(BUNDLE_BYTES_MAX),
-    binary(4 * DIMENSION_MAX),
-)
+TRIAL = structure(EvaluationRequest, BUNDLE_BYTES_MAX + 4 * DIMENSION_MAX + 64)
 
 
-@dataclass(frozen=True)
-class EvaluationResult:
+class EvaluationResult(Structure, frozen=True):
     """What became of a trial.
 
     Attributes:
@@ -56,18 +53,12 @@ class EvaluationResult:
       loss: The mean, as a float64; empty if it failed.
     """
 
-    detail: str
-    accuracy: bytes
-    loss: bytes
+    detail: Annotated[str, text(4 * DETAIL_CHARS_MAX)]
+    accuracy: Annotated[bytes, binary(_REAL.size)]
+    loss: Annotated[bytes, binary(_REAL.size)]
 
 
-OUTCOME = structure(
-    EvaluationResult,
-    OUTCOME_BYTES_MAX,
-    text(4 * DETAIL_CHARS_MAX),
-    binary(_REAL.size),
-    binary(_REAL.size),
-)
+OUTCOME = structure(EvaluationResult, OUTCOME_BYTES_MAX)
 
 
 def failed(detail: str) -> EvaluationResult:

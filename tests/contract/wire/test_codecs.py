@@ -5,6 +5,7 @@ import pkgutil
 import tracemalloc
 from typing import Any
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -73,7 +74,7 @@ def test_structures_are_all_in_the_contract() -> None:
         name
         for module in pkgutil.walk_packages(protocol.__path__, "starling.protocol.")
         for name, value in vars(importlib.import_module(module.name)).items()
-        if isinstance(value, Codec)
+        if isinstance(value, Codec) and isinstance(value.kind, type)
     }
 
     assert found == {each.name for each in STRUCTURES} == set(VALUES)
@@ -156,7 +157,7 @@ def test_codec_with_a_hostile_field_refuses_or_gives_those_bytes(
     hostile: bytes,
 ) -> None:
     for _, codec, example in STRUCTURES:
-        fields = codec.schema.dump(example)
+        fields = msgpack.unpackb(codec.pack(example))
         rest = b"".join(encode(field) for field in fields[1:])
         survives(codec, bytes([0x90 | len(fields)]) + hostile + rest)
 
@@ -168,7 +169,7 @@ def test_codec_of_random_values_refuses_or_gives_those_bytes(
     name: str, codec: Codec[Any], example: object, draw: st.DataObject
 ) -> None:
     del name
-    fields = codec.schema.dump(example)
+    fields = msgpack.unpackb(codec.pack(example))
     place = draw.draw(st.integers(0, len(fields) - 1))
     fields[place] = draw.draw(wire_values())
 

@@ -16,7 +16,15 @@ from starling.protocol.chain import (
     update_scores,
 )
 from starling.protocol.crypto import merkle, state_tree
-from starling.protocol.ids import DeviceId, Digest, H, PublicKey, TaskId, Version
+from starling.protocol.ids import (
+    TASKS_MAX,
+    DeviceId,
+    Digest,
+    H,
+    PublicKey,
+    TaskId,
+    Version,
+)
 from starling.protocol.learning import task
 from starling.protocol.learning.local_optimiser import (
     ACCUMULATION_MAX,
@@ -27,7 +35,7 @@ from starling.protocol.schema.msgpack_codec import UINT_MAX
 from starling.protocol.wire import chunks, envelope, message_bodies
 from tests.vectors import protocol_samples as samples
 
-_TASK = TaskId(message_bodies.TASKS_MAX)
+_TASK = TaskId(TASKS_MAX)
 _VERSION = Version(UINT_MAX)
 _DIGEST = Digest(H(b"widest"))
 _BYTE = 255

@@ -18,6 +18,7 @@ from starling.protocol.chain import (
     update_scores,
 )
 from starling.protocol.crypto import merkle, sealed_blob, state_tree
+from starling.protocol.ids import TASKS_MAX
 from starling.protocol.learning import task
 from starling.protocol.schema.msgpack_codec import UINT_MAX
 from starling.protocol.wire import chunks, envelope, message_bodies
@@ -108,7 +109,7 @@ _tasks = st.builds(
     ),
     counts,
 )
-_tasks_no = upto(message_bodies.TASKS_MAX)
+_tasks_no = upto(TASKS_MAX)
 _validators = st.builds(genesis.Validator, digests, digests, names)
 _sets = st.lists(
     _validators, min_size=1, max_size=5, unique_by=lambda member: member.public

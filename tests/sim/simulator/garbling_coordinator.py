@@ -9,13 +9,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
+import msgspec
+
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.wire.frames import FRAME, Frame, FrameSubject
 from starling.protocol.chain.blocks import PROPOSAL, VOTE
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import ProtocolError
 from starling.protocol.ids import ChainId
-from starling.protocol.schema.msgpack_codec import UINT_MAX, decode, encode
+from starling.protocol.schema.msgpack_codec import UINT_MAX, encode
 
 _BYTES_MAX = 1 << 20
 _DEPTH_MAX = 8
@@ -143,8 +145,11 @@ class Garbler:
 
 def _structure(value: bytes) -> list[object] | None:
     """What bytes hold, if that is one structure."""
-    try:
-        found = decode(value, _BYTES_MAX)
-    except ProtocolError:
+    if len(value) > _BYTES_MAX:
         return None
-    return list(found) if isinstance(found, list) and found else None
+    try:
+        found = msgspec.msgpack.decode(value)
+        canonical = encode(found) == value
+    except (ValueError, RecursionError, ProtocolError):
+        return None
+    return found if isinstance(found, list) and found and canonical else None

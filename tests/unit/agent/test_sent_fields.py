@@ -3,6 +3,7 @@
 from dataclasses import fields
 from pathlib import Path
 
+from starling.protocol.schema.msgpack_codec import Structure
 from starling.protocol.wire.envelope import Envelope
 from starling.protocol.wire.message_bodies import (
     CheckIn,
@@ -15,7 +16,7 @@ from starling.protocol.wire.message_bodies import (
 
 PAGE = Path(__file__).parents[3] / "docs" / "privacy.md"
 HEADING = "## What is visible beside the noised sum"
-SENT = {
+SENT: dict[str, type[Structure]] = {
     "ENVELOPE": Envelope,
     "CHECK_IN": CheckIn,
     "UPLOAD": Upload,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import astuple
 
 from starling.broker.link_events import MqttMessage
 from starling.coordinator.aggregation.strategy import PackedModel
@@ -94,7 +95,7 @@ def test_council_bundle_and_model_reach_those_who_lack_them(
 ) -> None:
     for member in council.members:
         assert member.store.blob(member.state.tasks[TASK].spec.bundle) == b"bundle"
-        assert all(member.store.blob(d) for d in vars(MODEL.digests()).values())
+        assert all(member.store.blob(d) for d in astuple(MODEL.digests()))
         assert not member.state.wanted
 
 
