@@ -173,18 +173,17 @@ def _close(left: _Floats, right: Array) -> bool:
 
 
 def _twins(tensors: Mapping[str, Array], known: Collection[str]) -> Iterable[str]:
-    """A line for weights of equal values that stay apart."""
+    """A line for weights of equal values that stay apart, if there are any."""
     groups: dict[tuple[tuple[int, ...], bytes], list[str]] = {}
     for name, value in tensors.items():
         if name not in known and _telling(value):
             groups.setdefault((value.shape, value.tobytes()), []).append(name)
-    for names in groups.values():
-        if len(names) > 1:
-            joined = ",".join(names)
-            yield (
-                f"equal weights, trained apart: {joined[:300]}; if the model has one "
-                f"weight there, say --tie {joined[:300]}"
-            )
+    equal = [",".join(names) for names in groups.values() if len(names) > 1]
+    if equal:
+        yield (
+            f"equal weights, trained apart: {'; '.join(equal)[:400]}; where the model "
+            f"has one weight, say --tie {equal[0][:200]}"
+        )
 
 
 def _node(

@@ -14,7 +14,7 @@ from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
 from starling.compiler.parameters.parameter_selection import Wishes
 from starling.compiler.reader.model_file import load
 from starling.compiler.reader.network_reader import read_network
-from tests.unit.compiler.declared import declared
+from tests.unit.compiler.parameters.declared import declared
 from tests.unit.compiler.small_models import build, node, weight
 
 RNG = np.random.default_rng(0)
