@@ -271,7 +271,7 @@ def _end(turn: AgentStep) -> tuple[AgentState, tuple[Effect, ...]]:
     wake_at_s = _wake_at_s(turn)
     if wake_at_s != turn.state.wake_at_s:
         turn.state = evolve(turn.state, wake_at_s=wake_at_s)
-    return turn.state, tuple(turn.effects)
+    return turn.result()
 
 
 def _rule_show(turn: AgentStep) -> None:

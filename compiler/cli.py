@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from starling.compiler.autodiff.losses import LOSSES, PLAIN
+from starling.compiler.autodiff.straight_through import silent_steps
 from starling.compiler.bundle import bundle_inspection, compile_report
 from starling.compiler.bundle.compile_pipeline import compile_model, write_bundle
-from starling.compiler.bundle.gradient_check import check_bundle
+from starling.compiler.bundle.gradient_check import GradientErrors, check_bundle
+from starling.compiler.parameters.parameter_selection import Wishes
 from starling.compiler.reader.model_file import load
 from starling.compiler.reader.network_reader import read_network
-from starling.compiler.rewrite.exporter_fixups import merged
 from starling.protocol.errors import EXIT_DONE, ConfigError, DecodeError
 from starling.protocol.model.training_bundle import LossSettings, Preprocessing
 from starling.protocol.privacy.clipping_functions import CLIPPINGS
@@ -62,6 +63,19 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="PATTERN",
         help="weights that are trained and stay on the board; several times, too",
+    )
+    made.add_argument(
+        "--tie",
+        action="append",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="A,B,...",
+        help="weights of equal values that are one; may be given several times",
+    )
+    made.add_argument(
+        "--untie",
+        action="store_true",
+        help="train apart what an exporter merged because it had equal values",
     )
     made.add_argument(
         "--output", metavar="NAME", help="that the loss reads, if there are several"
@@ -141,8 +155,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     _say(f"reading {options.model}")
     proto = load(options.model)
     _say(f"finding shapes and rules of {len(proto.graph.node)} nodes")
-    network = read_network(proto, options.train, options.output)
-    _warn(merged(proto, tuple(network.parameters)))
+    wishes = Wishes(options.train, options.tie, options.untie)
+    network = read_network(proto, wishes, options.output)
+    for line in network.notes:
+        _say(f"warning: {line}")
+    _warn_steps(silent_steps(network))
     _say(f"writing graphs for {network.dimension:,} parameters")
     bundle = compile_model(
         proto,
@@ -155,6 +172,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings=settings,
         output=options.output,
         clipping=options.clipping,
+        tie=options.tie,
+        untie=options.untie,
     )
     found = compile_report.document(bundle, network)
     if options.check:
@@ -162,6 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         errors = check_bundle(bundle, np.random.default_rng(_SEED))
         found["check"] = asdict(errors)
         _say(f"gradients agree: {errors}")
+        _say_idle(errors, len(network.parameters))
     if options.out is not None:
         write_bundle(bundle, options.out)
         _say(f"wrote {options.out}")
@@ -172,13 +192,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_DONE
 
 
-def _warn(shared: Sequence[str]) -> None:
-    if shared:
-        names = ", ".join(shared)[:300]
+def _say_idle(errors: GradientErrors, weights: int) -> None:
+    """Names weights that no example moved."""
+    if len(errors.idle) == weights:
+        _say("warning: the gradient is zero for every example: nothing is trained")
+    elif errors.idle:
+        names = ", ".join(errors.idle)[:300]
+        _say(f"warning: the gradient of these is zero for every example: {names}")
+
+
+def _warn_steps(nodes: Sequence[str]) -> None:
+    if nodes:
+        names = ", ".join(nodes)[:300]
         _say(
-            f"warning: one weight for several modules: {names}. If the model does not "
-            "share them, PyTorch's exporter joined what had equal values; export with "
-            "optimize=False to keep them apart"
+            f"warning: no slope passes {names}: weights before them are trained "
+            "through other nodes alone. A straight-through estimator, "
+            "x + (step(x) - x), is known and passes"
         )
 
 

@@ -10,9 +10,10 @@ from typing import assert_never
 
 from starling.coordinator.availability import bundle_examination
 from starling.coordinator.boards import lease_grants
+from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
 from starling.coordinator.chain.node import node
 from starling.coordinator.chain.node.node import ChainState
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records, task_records
 from starling.coordinator.commit import block_commit, evidence_submission
 from starling.coordinator.commit.transaction_submission import (
     advance,
@@ -69,7 +70,6 @@ from starling.protocol.ids import Digest, TaskId, Version
 from starling.protocol.learning.task import ModelDigests
 from starling.protocol.wire.envelope import (
     ENVELOPE,
-    TRANSACTION_KINDS,
     Envelope,
     MessageKind,
     sign,
@@ -132,7 +132,7 @@ def begin(
     )
     turn = CoordinatorStep(settings, state, now_s, now_ms)
     for number, (version, model) in sorted(restored.models.items()):
-        spec = queries.task(restored.ledger.tree, number)
+        spec = task_records.task(restored.ledger.tree, number)
         assert spec is not None
         leases = LeaseTable(lease_grants.lease_places(turn, spec))
         task = TaskState(number, spec, version, model, leases)
@@ -153,7 +153,7 @@ def begin(
         evidence_submission.accuse(turn, first, second)
     advance(turn, node.ChainTicked())
     request_scheduler.send_due_requests(turn)
-    return turn.state(), tuple(turn.effects)
+    return turn.result()
 
 
 def step(
@@ -184,13 +184,13 @@ def step(
         state = evolve(state, allowances=paid)
     turn = CoordinatorStep(settings, state, now_s, now_ms)
     _take(turn, event)
-    if turn.parked:
+    if turn.state.parked:
         peer_messages.release_deferred_proposals(turn)
-    if turn.ask_at_s <= now_s:
+    if turn.state.ask_at_s <= now_s:
         request_scheduler.send_due_requests(turn)
-    if turn.left_at_s <= now_s:
+    if turn.state.left_at_s <= now_s:
         board_messages.answer_overdue(turn)
-    return turn.state(), tuple(turn.effects)
+    return turn.result()
 
 
 def _take(turn: CoordinatorStep, event: Event) -> None:
@@ -214,9 +214,9 @@ def _take(turn: CoordinatorStep, event: Event) -> None:
         case BusConnected():
             _connected(turn)
         case BusDisconnected():
-            turn.connected = False
+            turn.state = evolve(turn.state, connected=False)
         case UploadsQueued(waits):
-            turn.uploads_wait, turn.ask_at_s = waits, turn.now_s
+            turn.state = evolve(turn.state, uploads_wait=waits, ask_at_s=turn.now_s)
         case ClockTicked():
             lease_grants.share_lease_places(turn)
             lease_grants.expire(turn)
@@ -296,13 +296,16 @@ def _own_state(
 
 
 def _connected(turn: CoordinatorStep) -> None:
-    turn.connected = True
-    turn.since_s = turn.now_s
-    turn.announce_at_s = turn.now_s + model_versions.ANNOUNCE_AFTER_S
-    shown = ShownState(1, turn.ledger.height)
+    turn.state = evolve(
+        turn.state,
+        connected=True,
+        since_s=turn.now_s,
+        announce_at_s=turn.now_s + model_versions.ANNOUNCE_AFTER_S,
+    )
+    shown = ShownState(1, turn.state.ledger.height)
     turn.emit(_own_state(turn.settings, turn.take_counter(), shown))
-    if turn.ledger.alone:
-        for task in turn.tasks.values():
+    if turn.state.ledger.alone:
+        for task in turn.state.tasks.values():
             model_versions.announce(turn, task)
 
 
@@ -310,7 +313,7 @@ def _transaction_arrived(turn: CoordinatorStep, name: str, content: bytes) -> No
     chain_id = turn.settings.gate.chain_id
     try:
         envelope = ENVELOPE.unpack(content)
-        if envelope.kind not in TRANSACTION_KINDS:
+        if envelope.kind not in TRANSACTIONS:
             raise DecodeError("not a transaction", Reason.UNKNOWN_KIND)
         envelope.check(chain_id)
     except ProtocolError as error:
@@ -318,7 +321,7 @@ def _transaction_arrived(turn: CoordinatorStep, name: str, content: bytes) -> No
         turn.emit(RemoveInboxFile(name))
         return
     identity = envelope.identity(chain_id)
-    turn.inbox = {**turn.inbox, identity: name}
+    turn.state = evolve(turn.state, inbox={**turn.state.inbox, identity: name})
     if envelope.kind != MessageKind.TASK:
         submit(turn, envelope)
         return
@@ -338,12 +341,12 @@ def _evaluated(turn: CoordinatorStep, event: VersionEvaluated) -> None:
 
 def _hold_again(turn: CoordinatorStep, update: Envelope) -> None:
     body = CONTRIBUTION.unpack(update.body)
-    tree = turn.ledger.tree
-    device = queries.owner(tree, update.sender)
-    if queries.update_of(tree, body.task, device, body.version) is not None:
+    tree = turn.state.ledger.tree
+    device = board_records.owner(tree, update.sender)
+    if board_records.update_of(tree, body.task, device, body.version) is not None:
         return
     identity = update.identity(turn.settings.gate.chain_id)
     held = AdmittedUpdate(identity, body.version, body.task, turn.now_s, update)
     key = admitted_key(device, body.task, body.version)
-    turn.held = turn.held.put(key, held)
+    turn.state = evolve(turn.state, held=turn.state.held.put(key, held))
     submit_upload(turn, update)

@@ -36,6 +36,7 @@ _RANGES = {
     **dict.fromkeys(("transA", "transB", "ceil_mode", "count_include_pad"), _FLAG),
     **dict.fromkeys(("exclusive", "reverse", "largest", "sorted"), _FLAG),
     **dict.fromkeys(("detect_negative", "detect_positive"), _FLAG),
+    "select_last_index": _FLAG,
     **dict.fromkeys(("storage_order", "stash_type"), _FLAG),
     "group": (1, NUMBER_MAX),
     # The remainder of real numbers takes a time that their quotient decides.

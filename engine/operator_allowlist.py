@@ -37,15 +37,15 @@ class AllowedOperator:
 
 _ARITIES = {
     (1, 1, 1): (
-        "Abs AveragePool Cast Ceil ConstantOfShape Cos DepthToSpace Elu Erf Exp "
-        "Flatten Floor "
+        "Abs Acos Acosh ArgMax ArgMin Asin Asinh Atan Atanh AveragePool Cast Ceil "
+        "ConstantOfShape Cos Cosh DepthToSpace Elu Erf Exp Flatten Floor "
         "GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity IsInf IsNaN "
         "LeakyRelu Log LogSoftmax Neg Not Reciprocal Relu Round Selu Shape Sigmoid "
-        "Sign Sin Softmax Softplus Softsign SpaceToDepth Sqrt Tanh Transpose"
+        "Sign Sin Sinh Softmax Softplus Softsign SpaceToDepth Sqrt Tan Tanh Transpose"
     ),
     (1, 1, 2): "MaxPool",
     (1, 2, 1): (
-        "ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceSum "
+        "ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
         "ReduceSumSquare Squeeze"
     ),
     (1, 2, MANY): "Split",
@@ -69,6 +69,7 @@ _ARITY = {name: arity for arity, names in _ARITIES.items() for name in names.spl
 _REDUCTIONS = tuple(name for name in _ARITY if name.startswith("Reduce"))
 _WINDOW = "auto_pad:s kernel_shape:ints pads:ints strides:ints"
 _ATTRIBUTES = {
+    **dict.fromkeys(("ArgMax", "ArgMin"), "axis:i keepdims:i select_last_index:i"),
     "AveragePool": f"{_WINDOW} ceil_mode:i count_include_pad:i",
     "BatchNormalization": "epsilon:f momentum:f",
     "Cast": "to:i",

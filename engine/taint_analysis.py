@@ -22,6 +22,7 @@ SIZES_MAX = 2 * RANK_MAX
 """Numbers in a value that says sizes: `Pad` has two for each axis."""
 _COMPARISONS = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 _TRUTH = frozenset({*_COMPARISONS, "And", "IsInf", "IsNaN", "Not", "Or"})
+_PLACES = frozenset({"ArgMax", "ArgMin"})
 _REAL_ONLY = frozenset(
     {"Pow", "Reciprocal", "ReduceL2", "ReduceLogSumExp", "ReduceMean"}
 )
@@ -170,7 +171,7 @@ def _type(node: GraphNode, read: list[TracedValue | None], index: int) -> Elemen
         return _cast_type(node)
     if operator in _TRUTH:
         return ElementType.BOOL
-    if operator in ("MaxPool", "TopK") and index == 1:
+    if operator in _PLACES or (operator in ("MaxPool", "TopK") and index == 1):
         return ElementType.INT64
     if operator == "ConstantOfShape":
         return ElementType.FLOAT32

@@ -1,12 +1,13 @@
 """One step of the agent while it is being worked out: the state, and what to do."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starling.agent.step.effects import Effect, Note, PublishBestEffort
 from starling.agent.step.state import AgentSettings, AgentState
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import SignatureError
 from starling.protocol.ids import H
+from starling.protocol.step import Step
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind, sign
 
 _SERIAL_BITS = 32
@@ -14,24 +15,14 @@ _DOUBLINGS_MAX = 16
 
 
 @dataclass
-class AgentStep:
-    """What the rules of one step read and change.
+class AgentStep(Step[AgentSettings, AgentState, Effect]):
+    """A step of an agent in progress.
 
     Attributes:
-      settings: Of the agent.
-      state: As changed so far.
       now_s: Monotonic time.
-      effects: In the order in which they are to be carried out.
     """
 
-    settings: AgentSettings
-    state: AgentState
     now_s: float
-    effects: list[Effect] = field(default_factory=list)
-
-    def emit(self, *effects: Effect) -> None:
-        """Adds effects after those that are there."""
-        self.effects += effects
 
     def note(self, text: str, *, warns: bool = False) -> None:
         """Tells the operator's log."""

@@ -32,10 +32,17 @@ Table = tuple[NDArray[Any], NDArray[Any], Callable[[int], str]]
 
 @dataclass
 class Complaints:
-    """What is wrong with records: a count, and the first few reasons."""
+    """What is wrong with records: a count, and the first few reasons.
+
+    Attributes:
+      unusable: How many records cannot be used.
+      first: Why, of the first few.
+      unclear: Files and first rows that are neither names nor a record.
+    """
 
     unusable: int = 0
     first: list[str] = field(default_factory=list)
+    unclear: list[str] = field(default_factory=list)
 
     def about(self, text: str, count: int = 1) -> None:
         """Notes so many records that cannot be used; nothing for 0."""
@@ -180,9 +187,11 @@ def csv_pieces(
         lines = _lines(file, _LINE_BYTES + _CELL_BYTES * width)
         head = next(lines, None)
         first = _cells(head[1]) if head else None
-        names = [] if first is not None and is_numeric(first) else first
+        names = first if first is None or is_head(first, label) else []
         if head and names == []:
             lines = chain([head], lines)
+            if not is_numeric(first or []) and len(said.unclear) < COMPLAINTS_MAX:
+                said.unclear.append(f"{path.name}: row {head[0]}")
         column = _column(names or [], label, width)
         if column is None:
             said.about(f"{path.name}: has no such column as data.label", _count(lines))
@@ -266,6 +275,21 @@ def _row(line: bytes, width: int) -> list[float] | None:
         return [float(cell) for cell in cells]
     except ValueError:
         return None
+
+
+def is_head(row: list[str], label: str) -> bool:
+    """Whether a first row names columns, and is no record that lacks a value.
+
+    Args:
+      row: Its cells.
+      label: A name that it has then; empty for any.
+    """
+    numbers = [(place, cell) for place, cell in enumerate(row) if is_numeric([cell])]
+    if label and label in row:
+        return True
+    # Tables without names for their columns are written with their numbers.
+    counted = all(cell.strip() == str(place) for place, cell in numbers)
+    return len(numbers) < len(row) - 1 or (len(numbers) == len(row) - 1 and counted)
 
 
 def is_numeric(row: list[str]) -> bool:

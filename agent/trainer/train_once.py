@@ -110,6 +110,10 @@ def _check_bounds(epochs: int, batch: int, threads: int, learning_rate: float) -
 
 def _records(folder: Path, trainer: Trainer, label: str) -> BoardDataSet:
     found = read_dataset(folder, trainer.manifest, label)
+    if found.complaints.unclear:
+        places = ", ".join(found.complaints.unclear)
+        detail = f"{places}: neither names of columns nor a record of numbers"
+        raise ConfigError(detail, file=str(folder))
     if not len(found.x):
         reasons = "; ".join(found.complaints.first)
         raise ConfigError(f"has no usable record: {reasons}", file=str(folder))

@@ -2,7 +2,7 @@
 
 A model that ends in the function that belongs to the loss (softmax for cross-entropy, a
 sigmoid for binary cross-entropy) is differentiated from the input of that function,
-which is both cheaper and stable; one that does not is taken to return logits.
+which is both cheaper and stable (`ending`); others return scores.
 
 Letters: n examples, k classes.
 """
@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 
 from starling.compiler.errors import CompileError
 from starling.compiler.ir.graph_builder import BuilderTensor, GraphBuilder, Shape
-from starling.compiler.ir.network import Network
 from starling.protocol.errors import ConfigError
 from starling.protocol.model.training_bundle import LossSettings, TensorSpec
 
 PLAIN = LossSettings()
-_WRAPPERS = frozenset({"Dropout", "Identity"})
-"""Exporters put these behind the last function; they change nothing."""
 Formula = Callable[
     [GraphBuilder, BuilderTensor, BuilderTensor, LossSettings],
     tuple[BuilderTensor, BuilderTensor],
@@ -35,16 +32,23 @@ class Loss:
     """One loss.
 
     Attributes:
+      name: As `--loss` calls it.
       formula: Writes it.
       target: From the shape of a prediction to one example of y.
       absorbs: The operators that it replaces at the end of a model.
       settings: How it departs from its plain form.
     """
 
+    name: str
     formula: Formula
     target: Callable[[Shape], TensorSpec]
     absorbs: tuple[str, ...] = ()
     settings: LossSettings = PLAIN
+
+    @property
+    def of_scores(self) -> bool:
+        """Whether it starts from scores of any size."""
+        return bool(self.absorbs)
 
 
 def find_loss(name: str, settings: LossSettings = PLAIN) -> Loss:
@@ -64,19 +68,6 @@ def find_loss(name: str, settings: LossSettings = PLAIN) -> Loss:
     if name != "huber" and settings.delta != PLAIN.delta:
         raise ConfigError("belongs to huber", key="--delta")
     return replace(LOSSES[name], settings=settings)
-
-
-def prediction(network: Network, loss: Loss) -> str:
-    """Name of the value that the loss starts from."""
-    made = {node.outputs[0]: node for node in network.nodes}
-    node = made.get(network.output)
-    while node is not None and node.kind in _WRAPPERS:
-        node = made.get(node.inputs[0])
-    if node is not None and node.kind in loss.absorbs:
-        axis = node.attributes.get("axis", -1)
-        if axis in (-1, len(network.shapes[network.output]) - 1):
-            return node.inputs[0]
-    return network.output
 
 
 def _cross_entropy(
@@ -165,6 +156,11 @@ def _label(shape: Shape) -> TensorSpec:
         raise CompileError(
             f"cross-entropy needs one row of scores for each example, not {shape}"
         )
+    if shape[1] == 1:
+        raise CompileError(
+            "cross-entropy of one score is always 0; say --loss bce, or give the model "
+            "a score for each class"
+        )
     return TensorSpec((), "int64")
 
 
@@ -172,9 +168,10 @@ def _same(shape: Shape) -> TensorSpec:
     return TensorSpec(tuple([size for size in shape if size is not None]), "float32")
 
 
-LOSSES: dict[str, Loss] = {
-    "bce": Loss(_binary, _same, ("Sigmoid",)),
-    "cross-entropy": Loss(_cross_entropy, _label, ("Softmax", "LogSoftmax")),
-    "huber": Loss(_huber, _same),
-    "mse": Loss(_mean_squared, _same),
-}
+_LOSSES = (
+    Loss("bce", _binary, _same, ("Sigmoid",)),
+    Loss("cross-entropy", _cross_entropy, _label, ("Softmax", "LogSoftmax")),
+    Loss("huber", _huber, _same),
+    Loss("mse", _mean_squared, _same),
+)
+LOSSES: dict[str, Loss] = {loss.name: loss for loss in _LOSSES}

@@ -1,8 +1,9 @@
 """From a model to a bundle, and from a bundle to a folder.
 
 The pipeline: load, check, read the network, choose the loss, write the four graphs
-(each going forward and back by the rules), check every graph as a board will, and put
-the manifest beside them. Nothing is written before all of that has succeeded.
+(each going forward and back by the rules), put the manifest beside them, check every
+graph as a board will, and run two examples. Nothing is written before all of that has
+succeeded.
 """
 
 import math
@@ -15,17 +16,21 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from starling.compiler.autodiff.losses import Loss, find_loss, prediction
+from starling.compiler.autodiff.losses import Loss, find_loss
+from starling.compiler.autodiff.model_ending import ending
 from starling.compiler.bundle.training_graphs import (
     evaluate_graph,
     gradient_graph,
     infer_graph,
     private_graph,
 )
+from starling.compiler.bundle.trial_run import tried
 from starling.compiler.ir.graph_builder import OPSET
 from starling.compiler.ir.network import Network
+from starling.compiler.parameters.parameter_selection import Wishes, matching
 from starling.compiler.reader.model_file import load
-from starling.compiler.reader.network_reader import matching, read_network
+from starling.compiler.reader.network_reader import read_network
+from starling.compiler.rewrite.batch.fixed_batch import fixed_batch_told
 from starling.engine.npy_vector import read_vector, vector_file
 from starling.engine.opened_bundle import open_packed
 from starling.protocol.errors import ConfigError
@@ -47,6 +52,9 @@ from starling.protocol.model.training_bundle import (
 )
 from starling.protocol.privacy.clipping_functions import CLIPPINGS, NORM
 
+_SEED = 20240229
+"""Of the examples on which a bundle is run, so that a model is refused twice alike."""
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -55,10 +63,12 @@ class Bundle:
     Attributes:
       manifest: What it holds.
       files: Name to bytes, the manifest included.
+      notes: What whoever compiled the model should know, a line each.
     """
 
     manifest: BundleManifest
     files: Mapping[str, bytes]
+    notes: tuple[str, ...] = ()
 
     @property
     def theta(self) -> NDArray[np.float32]:
@@ -88,6 +98,8 @@ def compile_model(
     settings: LossSettings | None = None,
     output: str | None = None,
     clipping: str = NORM,
+    tie: Sequence[Sequence[str]] = (),
+    untie: bool = False,
 ) -> Bundle:
     """Compiles an ordinary ONNX model into a training bundle.
 
@@ -105,6 +117,9 @@ def compile_model(
       output: Name of the output that the loss reads, where the model has several.
       clipping: Of private gradients; one of
         `protocol.privacy.clipping_functions.CLIPPINGS`.
+      tie: Groups of weights of equal values (turned round or reshaped, too) that are
+        one.
+      untie: Parts weights that PyTorch's newer exporter may have merged.
 
     Raises:
       ConfigError: If the file cannot be read, or an argument does not fit the model.
@@ -113,8 +128,11 @@ def compile_model(
     """
     settings = settings or LossSettings()
     criterion = find_loss(loss, settings)
-    network = read_network(load(model), train, output)
-    files = _graphs(network, criterion, clipping)
+    network = read_network(load(model), Wishes(train, tie, untie), output)
+    end = ending(network, criterion)
+    target = criterion.target(end.network.shapes[end.scores])
+    with fixed_batch_told(network.batch):
+        files = _graphs(network, criterion, clipping)
     files[THETA] = _theta(network)
     manifest = BundleManifest(
         name=name or network.name,
@@ -123,7 +141,7 @@ def compile_model(
         loss=loss,
         opset=OPSET,
         input=TensorSpec(_row(network, network.input), "float32"),
-        target=criterion.target(network.shapes[prediction(network, criterion)]),
+        target=target,
         output=_scored(network, classes),
         classes=tuple(classes),
         preprocessing=preprocessing or Preprocessing(),
@@ -133,9 +151,11 @@ def compile_model(
         tables=network.tables,
     )
     files[MANIFEST] = manifest.to_json().encode()
-    # What a board would refuse must not leave the compiler.
-    open_packed(pack_bundle(files))
-    return Bundle(manifest, files)
+    # What a board would refuse, or cannot run, must not leave the compiler.
+    opened = open_packed(pack_bundle(files))
+    rng = np.random.Generator(np.random.PCG64(_SEED))
+    tried(files, opened.graphs, opened.theta, manifest, rng)
+    return Bundle(manifest, files, network.notes)
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:

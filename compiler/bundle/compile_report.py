@@ -24,6 +24,7 @@ from starling.compiler.bundle.compile_pipeline import Bundle
 from starling.compiler.bundle.memory_estimate import need
 from starling.compiler.bundle.training_graphs import contributions
 from starling.compiler.ir.network import Network, NetworkNode
+from starling.compiler.parameters.constant_tensors import NO_AXES
 from starling.protocol.model.training_bundle import GRADIENT, PRIVATE_GRADIENT
 
 _METHODS: Mapping[type[GradientFactors], str] = {
@@ -103,6 +104,7 @@ def document(bundle: Bundle, network: Network) -> dict[str, object]:
     table = rows(network)
     return {
         "name": manifest.name,
+        "warnings": list(bundle.notes),
         "digest": bundle.digest.hex(),
         "bundle_bytes": len(bundle.packed),
         "files": {name: len(content) for name, content in sorted(bundle.files.items())},
@@ -115,9 +117,15 @@ def document(bundle: Bundle, network: Network) -> dict[str, object]:
                 "size": item.size,
                 "trained": item.trainable,
                 "norm": how.get(item.name),
+                "program_name": network.aliases.get(item.name, item.name),
             }
             for item in manifest.parameters
         ],
+        "constants": [
+            {"name": name, "shape": list(network.constants[name].shape), "why": why}
+            for name, why in network.fixed.items()
+        ],
+        "values": {name: size for name, (size, _) in counts(network).items()},
         "operators": dict(sorted(Counter(row.operator for row in table).items())),
         "products_per_example": sum([row.products for row in table]),
         "process_bytes": {
@@ -136,6 +144,35 @@ def document(bundle: Bundle, network: Network) -> dict[str, object]:
     }
 
 
+def counts(network: Network) -> dict[str, tuple[int, int]]:
+    """Values and tensors that are trained, frozen and constant.
+
+    Trained and frozen together are what the model's own framework calls parameters.
+    """
+    sizes = {
+        "trained": [array.size for array in network.parameters.values()],
+        "frozen": [network.constants[name].size for name in network.frozen],
+        "constant": [network.constants[name].size for name in network.fixed],
+    }
+    return {kind: (sum(each), len(each)) for kind, each in sizes.items()}
+
+
+def _constants(network: Network) -> list[tuple[str, ...]]:
+    """A line for each; single numbers are counted but not listed."""
+    found = [(n, network.constants[n], why) for n, why in network.fixed.items()]
+    return [
+        (name, _times(array.shape), f"{array.size:,}", "constant", why)
+        for name, array, why in found
+        if array.size > 1 or why == NO_AXES
+    ]
+
+
+def _titled(network: Network, name: str) -> str:
+    """A weight's name, and the program's own where the exporter numbered it."""
+    alias = network.aliases.get(name)
+    return name if alias is None else f"{name} ({alias})"
+
+
 def text(bundle: Bundle, network: Network, *, explain: bool) -> str:
     """The report for people; `explain` adds a line for each node."""
     manifest = bundle.manifest
@@ -143,16 +180,18 @@ def text(bundle: Bundle, network: Network, *, explain: bool) -> str:
     table = rows(network)
     operators = Counter(row.operator for row in table)
     lines = _table(
-        ("parameter", "shape", "values", "norm of each example"),
+        ("tensor", "shape", "values", "", "norm of each example, or why a constant"),
         [
             (
-                item.name,
+                _titled(network, item.name),
                 _times(item.shape),
                 f"{item.size:,}",
-                how.get(item.name, "frozen"),
+                "trained" if item.trainable else "frozen",
+                how.get(item.name, "left out by --train"),
             )
             for item in manifest.parameters
-        ],
+        ]
+        + _constants(network),
     )
     if explain:
         lines += ["", *_explanation(table)]
@@ -161,7 +200,11 @@ def text(bundle: Bundle, network: Network, *, explain: bool) -> str:
     lines += [
         "",
         f"operators    {counted}",
-        f"trained      {manifest.dimension:,} values, loss {manifest.loss}",
+        *[
+            f"{kind:<13}{size:,} values in {tensors} tensors"
+            + (f", loss {manifest.loss}" if kind == "trained" else "")
+            for kind, (size, tensors) in counts(network).items()
+        ],
         f"cost         {products:,} multiply-adds forward for one example",
         f"bundle       {len(bundle.packed):,} bytes, digest {bundle.digest.hex()}",
         "",

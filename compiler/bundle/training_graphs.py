@@ -10,8 +10,10 @@ Source: Abadi et al., arXiv:1607.00133 (clipping); Lee and Kifer, arXiv:2009.031
 from collections.abc import Sequence
 
 from starling.compiler.autodiff.gradient_factors import GradientFactors, merge
-from starling.compiler.autodiff.losses import Loss, prediction
-from starling.compiler.autodiff.rules import rule, steps
+from starling.compiler.autodiff.losses import Loss
+from starling.compiler.autodiff.model_ending import ending
+from starling.compiler.autodiff.rules import sloped, write, write_back
+from starling.compiler.autodiff.straight_through import held
 from starling.compiler.autodiff.tape import Tape
 from starling.compiler.errors import CompileError
 from starling.compiler.ir.graph_builder import BuilderTensor, GraphBuilder
@@ -35,8 +37,9 @@ def infer_graph(network: Network) -> bytes:
 
 def evaluate_graph(network: Network, loss: Loss) -> bytes:
     """theta, x, y -> loss (n,), output."""
-    tape = _forward(network, training=False)
-    values, _ = _loss(tape, loss)
+    end = ending(network, loss)
+    tape = _forward(end.network, training=False)
+    values, _ = _loss(tape, loss, end.scores)
     output = tape.values[network.output]
     outputs = [("loss", values, "float32"), ("output", output, "float32")]
     return tape.build.finish("evaluate", outputs)
@@ -44,8 +47,9 @@ def evaluate_graph(network: Network, loss: Loss) -> bytes:
 
 def gradient_graph(network: Network, loss: Loss) -> bytes:
     """theta, x, y -> gradient (d,), the sum over the batch; loss (n,)."""
-    tape = _forward(network, training=True, summed=True)
-    values, uses = _backward(tape, loss)
+    end = ending(network, loss)
+    tape = _forward(end.network, training=True, summed=True)
+    values, uses = _backward(tape, loss, end.scores)
     parts = [use.total(tape.build, None) for use in uses]
     outputs = [
         ("gradient", tape.build.concat(parts, 0), "float32"),
@@ -62,9 +66,10 @@ def private_graph(network: Network, loss: Loss, clipping: str = NORM) -> bytes:
       loss: Of each example.
       clipping: One of `protocol.privacy.clipping_functions.CLIPPINGS`.
     """
-    tape = _forward(network, training=True)
+    end = ending(network, loss)
+    tape = _forward(end.network, training=True)
     build = tape.build
-    values, uses = _backward(tape, loss)
+    values, uses = _backward(tape, loss, end.scores)
     clip = build.input("clip", (), "float32")
     squares = build.op("Sum", [use.norm_squared(build) for use in uses], (None,))
     norm = build.unary("Sqrt", squares)
@@ -80,7 +85,8 @@ def private_graph(network: Network, loss: Loss, clipping: str = NORM) -> bytes:
 
 def contributions(network: Network, loss: Loss) -> dict[str, GradientFactors]:
     """What each parameter's gradient is made of, for a report."""
-    _, uses = _backward(_forward(network, training=True), loss)
+    end = ending(network, loss)
+    _, uses = _backward(_forward(end.network, training=True), loss, end.scores)
     return dict(zip(network.parameters, uses, strict=True))
 
 
@@ -101,6 +107,7 @@ def _scales(
 
 
 def _forward(network: Network, *, training: bool, summed: bool = False) -> Tape:
+    network = held(network)
     network = fuse(network) if training else network
     build = GraphBuilder()
     theta = build.input("theta", (network.dimension,), "float32")
@@ -110,7 +117,7 @@ def _forward(network: Network, *, training: bool, summed: bool = False) -> Tape:
         values[name] = build.constant(array)
     tape = Tape(build, network, training, summed, values, _active(network))
     for node in network.nodes:
-        rule(node.kind).forward(tape, node)
+        write(tape, node)
     if not tape.values[network.output].batched:
         raise CompileError("the output does not depend on the input")
     return tape
@@ -133,26 +140,28 @@ def _parameters(
 def _active(network: Network) -> set[str]:
     active = set(network.parameters)
     for node in network.nodes:
-        if active.intersection(node.inputs) and not steps(node):
-            active.update(node.outputs)
+        if active.intersection(node.inputs):
+            active.update(sloped(node))
     return active
 
 
-def _loss(tape: Tape, loss: Loss) -> tuple[BuilderTensor, BuilderTensor]:
-    scores = tape.values[prediction(tape.network, loss)]
+def _loss(tape: Tape, loss: Loss, name: str) -> tuple[BuilderTensor, BuilderTensor]:
+    scores = tape.values[name]
     port = loss.target(scores.shape)
     y = tape.build.input("y", (None, *port.shape), port.dtype)
     return loss.formula(tape.build, scores, y, loss.settings)
 
 
-def _backward(tape: Tape, loss: Loss) -> tuple[BuilderTensor, list[GradientFactors]]:
+def _backward(
+    tape: Tape, loss: Loss, scores: str
+) -> tuple[BuilderTensor, list[GradientFactors]]:
     """The loss, and what each parameter gets, in the order of theta."""
-    values, slope = _loss(tape, loss)
-    tape.cotangents[prediction(tape.network, loss)] = slope
+    values, slope = _loss(tape, loss, scores)
+    tape.cotangents[scores] = slope
     for node in reversed(tape.network.nodes):
         reached = any(tape.reached(node, k) for k in range(len(node.outputs)))
         if reached and tape.active.intersection(node.outputs):
-            rule(node.kind).backward(tape, node)
+            write_back(tape, node)
             _check_minded(tape, node)
     uses = []
     for name in tape.network.parameters:

@@ -1,7 +1,7 @@
 """A model as the compiler sees it: nodes in order, constants, parameters and shapes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class NetworkNode:
       inputs: Names of values; "" is an optional input that is left out.
       outputs: Names of values.
       attributes: As ONNX's own Python values.
+      fold: Axes behind the batch that the operator takes as more of the batch.
     """
 
     kind: str
@@ -30,6 +31,7 @@ class NetworkNode:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
+    fold: tuple[int, ...] = ()
 
     @property
     def label(self) -> str:
@@ -51,6 +53,10 @@ class Network:
       input: Name of x.
       output: Name of the value that `infer` returns.
       tables: Which places of x are looked up in tables, and their heights.
+      fixed: Name of a tensor to why it is no weight.
+      aliases: Name of a weight to what the program calls it, where that differs.
+      notes: Lines for whoever compiles the model.
+      batch: How many examples the file was exported for; None if for any number.
     """
 
     name: str
@@ -62,6 +68,10 @@ class Network:
     input: str
     output: str
     tables: tuple[LookupTable, ...] = ()
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    batch: int | None = None
 
     @property
     def dimension(self) -> int:

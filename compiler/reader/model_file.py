@@ -13,14 +13,19 @@ from google.protobuf import message  # type: ignore[import-untyped] # ships no t
 from onnx import version_converter
 from onnx.checker import ValidationError
 
+from starling.compiler.branches import decided
 from starling.compiler.errors import CompileError
+from starling.compiler.parameters.exporter_fixups import hoisted, remember, written
+from starling.compiler.rewrite.frontends.distance_scans import unrolled
+from starling.compiler.rewrite.frontends.function_inlining import inlined
+from starling.compiler.rewrite.frontends.quantised_models import dequantised
 from starling.compiler.rewrite.lowering import lowered
 from starling.protocol.errors import ConfigError, DecodeError, LimitError
 
 MODEL_BYTES_MAX = 96 << 20
 NODES_MAX = 4096
 MODEL_OPSET_MIN = 9
-MODEL_OPSET_MAX = 23
+MODEL_OPSET_MAX = 26
 _CONVERT_BELOW = 13
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 
@@ -40,9 +45,13 @@ def load(model: bytes | Path | onnx.ModelProto) -> onnx.ModelProto:
       DecodeError: If it is truncated, malformed, cyclic, or keeps tensors elsewhere.
       CompileError: If its operator set or domain is not supported.
     """
-    proto = _parse(_bytes(model))
+    proto = unrolled(inlined(_parse(_bytes(model)), NODES_MAX))
+    _check_form(proto, branches=True)
+    proto = decided(proto)
     _check_form(proto)
-    proto = lowered(proto)
+    proto = hoisted(proto)
+    names = written(proto)
+    proto = lowered(dequantised(proto))
     version = opset(proto)
     try:
         onnx.checker.check_model(proto)
@@ -51,6 +60,8 @@ def load(model: bytes | Path | onnx.ModelProto) -> onnx.ModelProto:
     # The converter raises bare RuntimeErrors.
     except (ValidationError, RuntimeError, ValueError) as error:
         raise DecodeError(f"model: {_first_line(error)}") from error
+    # The converter forgets it.
+    remember(proto, names)
     return proto
 
 
@@ -101,19 +112,21 @@ def _bytes(model: bytes | Path | onnx.ModelProto) -> bytes:
         raise ConfigError(detail, file=str(model)) from error
 
 
-def _check_form(proto: onnx.ModelProto) -> None:
+def _check_form(proto: onnx.ModelProto, *, branches: bool = False) -> None:
+    """Refuses what is not taken, but for branches that may be decided yet."""
     graph = proto.graph
     if not graph.node:
         raise DecodeError("model: no nodes; truncated, or not an ONNX file")
     if len(graph.node) > NODES_MAX:
         raise LimitError(f"model: {len(graph.node)} nodes, {NODES_MAX} allowed")
-    if proto.functions or proto.training_info or graph.sparse_initializer:
-        raise DecodeError("model: functions, training information or sparse tensors")
+    if proto.training_info or graph.sparse_initializer:
+        raise DecodeError("model: training information or sparse tensors")
     _check_names(graph)
     tensors = list(graph.initializer)
     for node in graph.node:
         for attribute in node.attribute:
-            if attribute.HasField("g") or attribute.graphs:
+            undecided = branches and node.op_type == "If"
+            if (attribute.HasField("g") or attribute.graphs) and not undecided:
                 raise CompileError(
                     f"{node.name or node.output[0]} ({node.op_type}): a node with "
                     "subgraphs cannot be trained; export from PyTorch with "

@@ -1,44 +1,56 @@
-"""Turns a checked model into a `Network`, and chooses what is trained.
+"""Turns a checked model into a `Network`.
 
-Every operator without a rule is named in one error. Weights are the float initialisers
-that stand where some rule expects them; patterns choose among them.
+Every operator without a rule is named in one error. What is a weight, and which of them
+are trained, is chosen before (`choice`).
 """
 
-import fnmatch
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import defs, helper, numpy_helper
+from onnx import defs
 
 from starling.compiler.autodiff.rules import RULES
 from starling.compiler.autodiff.tape import copy
 from starling.compiler.errors import CompileError
 from starling.compiler.ir.graph_builder import OPSET
 from starling.compiler.ir.network import Array, Network, NetworkNode
+from starling.compiler.parameters.parameter_selection import (
+    Choice,
+    Wishes,
+    check,
+    choose,
+)
 from starling.compiler.reader.model_file import opset
-from starling.compiler.reader.model_inputs import inputs, joined, tables
-from starling.compiler.rewrite.batch_axis import RESHAPING, Rewriter
+from starling.compiler.rewrite.batch.batch_axis import REWRITTEN, Rewriter
+from starling.compiler.rewrite.batch.fixed_batch import fixed_batch_told
 from starling.compiler.rewrite.constant_folding import FOLDABLE
-from starling.compiler.rewrite.exporter_fixups import exporters_own, parted, plain_casts
-from starling.compiler.rewrite.shape_inference import Extent, InferredShapes, infer
-from starling.protocol.errors import ConfigError, DecodeError, LimitError
-from starling.protocol.model.parameter_layout import DIMENSION_MAX
+from starling.compiler.rewrite.frontends.function_inlining import written_out
+from starling.compiler.rewrite.live_nodes import live, node_of
+from starling.compiler.rewrite.model_inputs import inputs, tables
+from starling.compiler.rewrite.shape_inference import (
+    Extent,
+    InferredShapes,
+    check_sizes,
+    infer,
+)
+from starling.protocol.errors import ConfigError
 
-_DEFAULT_DOMAINS = ("", "ai.onnx")
+_ALL = Wishes()
+_KNOWN = RULES.keys() | REWRITTEN
+"""Operators with a rule, or that others take the place of."""
+_PLAIN = FOLDABLE | {"CastLike", "Constant"}
+"""Operators beside those that are understood as they are."""
 
 
 def read_network(
-    proto: onnx.ModelProto, train: Sequence[str] = (), output: str | None = None
+    proto: onnx.ModelProto, wishes: Wishes = _ALL, output: str | None = None
 ) -> Network:
     """Turns a checked model into nodes, parameters and shapes.
 
     Args:
       proto: As `reader.model_file.load` returns it.
-      train: Patterns of initialiser names; only these are trained. Empty trains every
-        weight that a rule knows.
+      wishes: What the caller says of its weights.
       output: Name of the output that the loss reads, where the model has several.
 
     Raises:
@@ -47,29 +59,34 @@ def read_network(
       ConfigError: If a pattern matches no weight, or there is no such output.
       LimitError: If more than `DIMENSION_MAX` values would be trained.
     """
-    proto = joined(plain_casts(parted(_with_one_output(proto, output))))
-    graph = proto.graph
-    initialisers = {item.name: _array(item) for item in graph.initializer}
+    part = written_out(_with_one_output(proto, output), _KNOWN | _PLAIN)
+    choice = choose(part, wishes)
+    with fixed_batch_told(choice.batch):
+        return _read(choice)
+
+
+def _read(choice: Choice) -> Network:
+    proto, weights = choice.proto, choice.weights
     entry = inputs(proto)[0]
-    wanted = {item.name for item in graph.output}
-    nodes = _live([_node(item) for item in graph.node], wanted)
-    _check_rules(nodes, opset(proto), RULES.keys() | FOLDABLE | {"Constant"})
-    weights = _weights(nodes, initialisers)
-    chosen = _chosen(weights, train)
-    parameters = {name: initialisers[name].astype(np.float32) for name in chosen}
-    _check_values(parameters)
+    wanted = {item.name for item in proto.graph.output}
+    nodes = live([node_of(item) for item in proto.graph.node], wanted)
+    _check_rules(nodes, opset(proto), _KNOWN | _PLAIN)
+    check(choice)
     found = infer(proto, entry, weights)
+    check_sizes(nodes, found)
+    _check_states(nodes, found)
     constants = {
-        **{k: v for k, v in initialisers.items() if k not in parameters},
+        **{k: v for k, v in choice.tensors.items() if k not in choice.chosen},
         **found.constants,
-        **{_once(name): value for name, value in found.repeated.items()},
     }
-    nodes = _live(_without_constants(nodes, found), wanted)
-    _check_rules(nodes, opset(proto), RULES)
-    rewriter = Rewriter(_extents(found, constants), constants, entry.name)
+    nodes = live(_without_constants(nodes, found), wanted)
+    _check_rules(nodes, opset(proto), _KNOWN)
+    extents = _extents(found, constants)
+    rewriter = Rewriter(extents, constants, entry.name, found.repeated)
     for node in nodes:
         rewriter.add(_sized(node, found))
-    return _network(proto, rewriter, entry, parameters, weights)
+    sizes = {name: extent.values for name, extent in found.extents.items()}
+    return _network(rewriter, entry, choice, sizes)
 
 
 def _with_one_output(proto: onnx.ModelProto, output: str | None) -> onnx.ModelProto:
@@ -98,14 +115,13 @@ def _with_one_output(proto: onnx.ModelProto, output: str | None) -> onnx.ModelPr
 
 
 def _network(
-    proto: onnx.ModelProto,
     rewriter: Rewriter,
     entry: onnx.ValueInfoProto,
-    parameters: Mapping[str, NDArray[np.float32]],
-    weights: Sequence[str],
+    choice: Choice,
+    sizes: Mapping[str, int],
 ) -> Network:
     nodes, shapes, name = rewriter.nodes, rewriter.shapes, entry.name
-    output = proto.graph.output[0].name
+    output = choice.proto.graph.output[0].name
     if output in rewriter.layouts and not rewriter.layouts[output].plain:
         raise CompileError("the output's first axis is not the batch alone")
     kind = entry.type.tensor_type.elem_type
@@ -117,16 +133,22 @@ def _network(
             NetworkNode("Cast", entry.name, (name,), (entry.name,), {"to": kind}),
             *nodes,
         ]
+    parameters = {n: choice.tensors[n].astype(np.float32) for n in choice.chosen}
+    constants = _used(nodes, rewriter.constants, choice.weights)
     return Network(
-        name=proto.graph.name or "model",
+        name=choice.proto.graph.name or "model",
         nodes=tuple(nodes),
-        constants=_used(nodes, rewriter.constants, weights),
+        constants=constants,
         parameters=parameters,
-        frozen=tuple([item for item in weights if item not in parameters]),
+        frozen=tuple([item for item in choice.weights if item not in parameters]),
         shapes=shapes,
         input=name,
         output=output,
-        tables=tables(proto),
+        tables=tables(choice.proto, sizes),
+        fixed={k: why for k, why in choice.fixed.items() if k in constants},
+        aliases=choice.aliases,
+        notes=choice.notes,
+        batch=choice.batch,
     )
 
 
@@ -135,11 +157,6 @@ def _used(
 ) -> dict[str, Array]:
     read = {name for node in nodes for name in node.inputs} | {*weights}
     return {name: value for name, value in constants.items() if name in read}
-
-
-def _once(name: str) -> str:
-    """How a constant is called before it is repeated along the batch."""
-    return f"{name}/once"
 
 
 def _extents(
@@ -157,8 +174,7 @@ def _without_constants(
     for node in nodes:
         first = node.outputs[0]
         if first in found.repeated:
-            made = NetworkNode("Expand", node.name, (_once(first),), (first,), {})
-            kept.append(made)
+            kept.append(NetworkNode("Expand", node.name, (), (first,), {}))
         elif first not in found.constants and first not in found.sizes:
             kept.append(node)
     return kept
@@ -177,43 +193,6 @@ def _sized(node: NetworkNode, found: InferredShapes) -> NetworkNode:
     return node
 
 
-def _node(item: onnx.NodeProto) -> NetworkNode:
-    domain = "" if item.domain in _DEFAULT_DOMAINS else f"{item.domain}."
-    return NetworkNode(
-        kind=f"{domain}{item.op_type}",
-        name=item.name or item.output[0],
-        inputs=tuple(item.input),
-        outputs=tuple(item.output),
-        attributes={a.name: helper.get_attribute_value(a) for a in item.attribute},
-    )
-
-
-def _array(tensor: onnx.TensorProto) -> Array:
-    try:
-        return numpy_helper.to_array(tensor)
-    # Unknown element types, and values of another number than the shape has.
-    except (KeyError, TypeError, ValueError) as error:
-        raise DecodeError(f"model: the tensor {tensor.name!r} is malformed") from error
-
-
-_SHAPED = dict.fromkeys(RESHAPING | {"Expand"}, 1) | {"Resize": 3}
-"""How many inputs count: shapes come from inference, not from what the model computes
-for them."""
-
-
-def _live(nodes: Sequence[NetworkNode], wanted: set[str]) -> list[NetworkNode]:
-    """Leaves out what reaches no output, such as a model's arithmetic of shapes."""
-    wanted = set(wanted)
-    kept = []
-    for node in reversed(nodes):
-        if wanted.intersection(node.outputs):
-            if node.kind in _SHAPED:
-                node = replace(node, inputs=node.inputs[: _SHAPED[node.kind]])
-            kept.append(node)
-            wanted.update(node.inputs)
-    return kept[::-1]
-
-
 def _check_rules(
     nodes: Sequence[NetworkNode], version: int, known: Collection[str]
 ) -> None:
@@ -228,6 +207,25 @@ def _check_rules(
             f"no gradient rule for {len(missing)} nodes: {shown}",
             tuple([node.name for node in missing]),
         )
+
+
+def _check_states(nodes: Sequence[NetworkNode], found: InferredShapes) -> None:
+    """Refuses recurrent layers whose first state is not as wide as they are.
+
+    Raises:
+      CompileError: Naming the node.
+    """
+    for node in nodes:
+        wanted = node.attributes.get("hidden_size")
+        states = node.inputs[5:7] if node.kind in ("GRU", "LSTM", "RNN") else ()
+        for name in states:
+            extent = found.extents.get(name)
+            if wanted and extent and extent.sizes and extent.sizes[-1] != wanted:
+                raise CompileError(
+                    f"{node.label}: its first state is {extent.sizes[-1]} wide and its "
+                    f"hidden size {wanted}; PyTorch's proj_size has no form in ONNX",
+                    (node.name,),
+                )
 
 
 def _same_form(node: NetworkNode, version: int) -> bool:
@@ -251,92 +249,3 @@ def _signature(schema: defs.OpSchema) -> tuple[object, ...]:
         [item.name for item in schema.outputs],
         sorted(schema.attributes),
     )
-
-
-def _weights(
-    nodes: Sequence[NetworkNode], initialisers: Mapping[str, Array]
-) -> list[str]:
-    """Float initialisers with at least one axis that stand where weights belong."""
-    places = {
-        node.inputs[position]
-        for node in nodes
-        if node.kind in RULES
-        for position in RULES[node.kind].trainable
-        if position < len(node.inputs)
-    }
-    places |= _through(nodes, places)
-    return [
-        name
-        for name in initialisers
-        if name in places
-        and initialisers[name].dtype == np.float32
-        and initialisers[name].ndim > 0
-        and not exporters_own(name, initialisers[name], nodes)
-    ]
-
-
-_MOVERS = frozenset(
-    {
-        "Concat",
-        "Expand",
-        "Flatten",
-        "Identity",
-        "Reshape",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
-
-
-def _through(nodes: Sequence[NetworkNode], places: set[str]) -> set[str]:
-    """Initialisers that become weights by being moved, such as transposed ones."""
-    found: set[str] = set()
-    for node in reversed(nodes):
-        if node.kind in _MOVERS and {*places, *found}.intersection(node.outputs):
-            found.update(node.inputs if node.kind == "Concat" else node.inputs[:1])
-    return found
-
-
-def matching(weights: Sequence[str], patterns: Sequence[str], option: str) -> list[str]:
-    """The weights whose names match one of the patterns, as a shell knows them.
-
-    Args:
-      weights: Names.
-      patterns: Each must match one of them.
-      option: That the patterns came from, for messages.
-
-    Raises:
-      ConfigError: If a pattern matches none.
-    """
-    for pattern in patterns:
-        if not fnmatch.filter(weights, pattern):
-            known = ", ".join(weights)[:300]
-            raise ConfigError(
-                f"{pattern!r} matches none of the weights: {known}", key=option
-            )
-    return [
-        name
-        for name in weights
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-    ]
-
-
-def _chosen(weights: Sequence[str], train: Sequence[str]) -> list[str]:
-    if not train:
-        return list(weights)
-    return matching(weights, train, "--train")
-
-
-def _check_values(parameters: Mapping[str, np.ndarray]) -> None:
-    size = sum([array.size for array in parameters.values()])
-    if size == 0:
-        raise CompileError("the model has no weights that could be trained")
-    if size > DIMENSION_MAX:
-        raise LimitError(f"{size} values to train, {DIMENSION_MAX} allowed")
-    for name, array in parameters.items():
-        if not np.isfinite(array).all():
-            raise CompileError(f"the weight {name!r} holds what is no finite number")

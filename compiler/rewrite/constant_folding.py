@@ -23,14 +23,24 @@ VALUES_MAX = 1 << 20
 """Of one folded value: masks and tables are small, and a file must not ask for more."""
 
 _FOLDABLE_NAMES = (
-    "Abs Add And Cast Ceil Concat ConstantOfShape CumSum Div Equal Expand Flatten "
-    "Floor Gather Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul Neg "
-    "Not Or Pow Range ReduceMax ReduceMin ReduceProd ReduceSum Reshape Round Shape "
-    "Sign Size Slice Split Sqrt Squeeze Sub Tile Transpose Trilu Unsqueeze Where"
+    "Abs Add And ArgMax ArgMin BlackmanWindow Cast Ceil Concat ConstantOfShape "
+    "CumSum Div Equal Expand EyeLike Flatten Floor Gather GatherElements GatherND "
+    "Greater GreaterOrEqual HammingWindow HannWindow Identity Less LessOrEqual Max "
+    "MelWeightMatrix Min Mod Mul Neg Not Or Pow Range ReduceMax ReduceMin "
+    "ReduceProd ReduceSum Reshape Round ScatterElements ScatterND Shape Sign Size "
+    "Slice Split Sqrt Squeeze Sub Tile Transpose Trilu Unsqueeze Where Xor"
 )
 FOLDABLE = frozenset(_FOLDABLE_NAMES.split())
-_GROWING = frozenset({"ConstantOfShape", "Expand", "Range", "Tile"})
+_SHAPED = frozenset({"EyeLike", "Shape", "Size"})
+"""They look at the shape of their input alone."""
+_GROWING_NAMES = (
+    "BlackmanWindow ConstantOfShape Expand EyeLike HammingWindow HannWindow "
+    "MelWeightMatrix Range Tile"
+)
+_GROWING = frozenset(_GROWING_NAMES.split())
 """Their outputs may be far larger than their inputs, so the size is known first."""
+_ADDING = frozenset({"Concat", "Range", "Reshape", "Slice", "Split"})
+"""Their outputs are at most as large as their inputs together."""
 
 Sizes = tuple[int, ...]
 
@@ -57,6 +67,7 @@ def settle(
         if item.name not in kept
     }
     folded: dict[str, Array] = {}
+    _hint_types(graph)
     shapes = _inferred(proto)
     for _ in range(ROUNDS_MAX):
         fresh = _sweep(proto, shapes, known)
@@ -73,18 +84,32 @@ def settle(
     return shapes, folded
 
 
+_UNTYPED = frozenset({"GroupNormalization"})
+"""Operators of which inference says nothing; their outputs are like their inputs."""
+
+
+def _hint_types(graph: onnx.GraphProto) -> None:
+    """Says that what inference does not know holds floats, as all that is trained."""
+    known = {item.name for item in graph.output}
+    for node in graph.node:
+        if node.op_type in _UNTYPED and node.output[0] not in known:
+            info = graph.value_info.add(name=node.output[0])
+            info.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+
+
 def _hint(proto: onnx.ModelProto, shapes: Mapping[str, Sizes]) -> bool:
     """Adds shapes that inference does not know, and says whether there were any."""
-    hints = [
-        helper.make_tensor_value_info(
-            node.output[0], onnx.TensorProto.FLOAT, shapes[node.input[0]]
-        )
+    hints = {
+        node.output[0]: shapes[node.input[0]]
         for node in proto.graph.node
-        if node.op_type == "GroupNormalization"
+        if node.op_type in _UNTYPED
         and node.input[0] in shapes
         and node.output[0] not in shapes
-    ]
-    proto.graph.value_info.extend(hints)
+    }
+    for info in (*proto.graph.value_info, *proto.graph.output):
+        if info.name in hints:
+            for size in hints[info.name]:
+                info.type.tensor_type.shape.dim.add(dim_value=size)
     return bool(hints)
 
 
@@ -107,22 +132,43 @@ def _evaluated(
 ) -> dict[str, Array]:
     if node.op_type == "Constant":
         inputs: dict[str, Array] = {}
-    elif node.op_type == "Shape" and node.input[0] in shapes:
+    elif node.op_type in _SHAPED and node.input[0] in shapes:
         # Only the shape matters; a view of one value stands for the tensor.
         dummy = np.broadcast_to(np.zeros((), np.float32), shapes[node.input[0]])
         inputs = {node.input[0]: dummy}
     elif node.op_type in FOLDABLE and all(name in known for name in node.input if name):
         inputs = {name: known[name] for name in node.input if name}
+        if node.op_type == "CumSum" and inputs[node.input[1]].size == 1:
+            # Some exporters write the axis as a vector of one.
+            inputs[node.input[1]] = inputs[node.input[1]].reshape(())
     else:
         return {}
     if node.op_type in _GROWING:
         target = shapes.get(node.output[0])
         if target is None or math.prod(target) > VALUES_MAX:
             return {}
-    size = sum([value.size for value in inputs.values()])
-    if size > VALUES_MAX and node.op_type != "Shape":
+    size = max(sum([value.size for value in inputs.values()]), _most(node, inputs))
+    if size > VALUES_MAX and node.op_type not in _SHAPED:
         return {}
     return _run(node, proto, inputs)
+
+
+def _most(node: onnx.NodeProto, inputs: Mapping[str, Array]) -> int:
+    """The most values that a node can make of its inputs by pairing them."""
+    sizes = [value.size for value in inputs.values()]
+    if node.op_type == "Gather":
+        table, places = inputs[node.input[0]], inputs[node.input[1]]
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+        rows = max(table.shape[axis], 1) if -table.ndim <= axis < table.ndim else 1
+        return places.size * table.size // rows
+    if len(sizes) < 2 or node.op_type in _ADDING:
+        return 0
+    try:
+        shape = np.broadcast_shapes(*[value.shape for value in inputs.values()])
+    # Not of a kind that broadcasts.
+    except ValueError:
+        return 0
+    return math.prod(shape)
 
 
 def _run(
@@ -152,15 +198,26 @@ def _run(
     return {name: np.asarray(value) for name, value in zip(names, results, strict=True)}
 
 
+def _with_data(proto: onnx.ModelProto) -> onnx.ModelProto | None:
+    """Shapes with what inference computes itself; None where it contradicts itself.
+
+    It takes vectors of any number of axes for plain ones.
+    """
+    try:
+        return infer_shapes(proto, strict_mode=True, data_prop=True)
+    except (InferenceError, ValueError):
+        return None
+
+
 def _inferred(proto: onnx.ModelProto) -> dict[str, Sizes]:
     try:
-        inferred = infer_shapes(proto, strict_mode=True, data_prop=True)
+        inferred = _with_data(proto) or infer_shapes(proto, strict_mode=True)
     # A message that quotes what is not UTF-8 raises a ValueError of its own.
     except (InferenceError, ValueError) as error:
         line = " ".join(str(error).split())[:300]
         raise CompileError(
-            "the batch has a fixed size inside the model; export it with a dynamic "
-            f"batch axis: {line}"
+            "the shapes inside the model contradict each other for a batch of any "
+            f"size: {line}"
         ) from error
     found = {item.name: tuple(item.dims) for item in proto.graph.initializer}
     graph = inferred.graph

@@ -1,49 +1,40 @@
 """Nodes of other toolkits become standard ones, before anything is checked.
 
-skl2onnx writes linear models as operators of a domain of their own, two-class networks
+skl2onnx writes its steps as operators of a domain of their own, two-class networks
 as a probability and its rest, and beside the probabilities a label that nothing can be
-trained by. tf2onnx leaves an operator that ONNX does not know. Numbers that no one
-trains (of a scaler) become constants, others initialisers.
+trained by. tf2onnx leaves an operator that ONNX does not know. Linear models are here,
+other steps in `sklearn_columns`, `support_vector_machines` and `tree_ensembles`.
 
 Source: the operators of the domain ai.onnx.ml, version 1 to 5.
 """
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from starling.compiler.errors import CompileError
+from starling.compiler.rewrite.frontends import (
+    sklearn_columns,
+    support_vector_machines,
+    tree_ensembles,
+)
+from starling.compiler.rewrite.frontends.node_writer import (
+    Numbers,
+    Writer,
+    contents,
+    typed,
+    well_formed,
+)
 
 _DOMAIN = "ai.onnx.ml"
+_PRODUCER = "skl2onnx"
 _LABELS = frozenset({TensorProto.INT64, TensorProto.INT32, TensorProto.STRING})
 
 
-class _Writer:
-    """The nodes and initialisers that stand in for others."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._graph = graph
-        self.nodes: list[onnx.NodeProto] = []
-
-    def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:  # noqa: ANN401 - as ONNX takes them
-        made = helper.make_node(kind, inputs, [output], output, **attributes)
-        self.nodes.append(made)
-        return output
-
-    def constant(self, name: str, values: NDArray[np.generic]) -> str:
-        tensor = numpy_helper.from_array(values, name)
-        return self.node("Constant", [], name, value=tensor)
-
-    def weight(self, name: str, values: NDArray[np.float32]) -> str:
-        self._graph.initializer.append(numpy_helper.from_array(values, name))
-        return name
-
-
-_Lower = Callable[[_Writer, onnx.NodeProto, Mapping[str, Any]], None]
+_Lower = Callable[[Writer, onnx.NodeProto, Numbers], None]
 
 
 def lowered(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -57,29 +48,88 @@ def lowered(proto: onnx.ModelProto) -> onnx.ModelProto:
         softmax, or the sigmoid of two classes.
     """
     graph = proto.graph
-    if not any(node.domain == _DOMAIN or _known(node) for node in graph.node):
+    foreign = any(node.domain == _DOMAIN or _known(node) for node in graph.node)
+    if not foreign and not _labelled(graph) and proto.producer_name != _PRODUCER:
         return proto
     found = onnx.ModelProto()
     found.CopyFrom(proto)
     del found.graph.node[:]
-    writer = _Writer(found.graph)
+    writer = Writer(found.graph, _kinds(proto))
     renamed: dict[str, str] = {}
-    for node in graph.node:
+    for node in _leading(proto):
         if node.op_type == "ZipMap":
             renamed[node.output[0]] = node.input[0]
         elif _known(node):
             attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-            _LOWERED[node.op_type](writer, node, attributes)
+            with well_formed(node):
+                _LOWERED[node.op_type](writer, node, attributes)
         else:
             writer.nodes.append(node)
     ones = {
         item.name
         for item in graph.initializer
-        if np.array_equal(numpy_helper.to_array(item).reshape(-1), [1.0])
+        if np.array_equal(contents(item).reshape(-1), [1.0])
     }
     _set_outputs(found, renamed)
     wanted = {output.name for output in found.graph.output}
     found.graph.node.extend(_live(_softmaxed(writer.nodes, ones), wanted))
+    _fix_fronts(found)
+    return found
+
+
+_ESTIMATORS = re.compile(r"coef(ficient)?[0-9]*|.*\.weight")
+"""Names of the matrices that scikit-learn's linear models and networks learned."""
+_OFFSETS = re.compile(r"intercepts?[0-9]*|.*\.bias")
+
+
+def _fix_fronts(proto: onnx.ModelProto) -> None:
+    """Makes constants of what a pipeline's other steps learned, as of a scaler.
+
+    Where none of its tensors has the name of an estimator's, all stay as they are.
+    """
+    graph = proto.graph
+    names = [item.name for item in graph.initializer]
+    if proto.producer_name != _PRODUCER or not any(map(_ESTIMATORS.fullmatch, names)):
+        return
+    learned: list[onnx.TensorProto] = []
+    fixed: list[onnx.TensorProto] = []
+    for item in graph.initializer:
+        own = _ESTIMATORS.fullmatch(item.name) or _OFFSETS.fullmatch(item.name)
+        (learned if own else fixed).append(item)
+    nodes = [
+        helper.make_node("Constant", [], [item.name], item.name, value=item)
+        for item in fixed
+    ]
+    rest = list(graph.node)
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(learned)
+    graph.node.extend([*nodes, *rest])
+
+
+def _labelled(graph: onnx.GraphProto) -> bool:
+    """Whether some outputs are labels, and others are not."""
+    kinds = {item.type.tensor_type.elem_type in _LABELS for item in graph.output}
+    return len(kinds) > 1
+
+
+def _leading(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes that lead to what is kept: labels may be text, or looked up in it."""
+    graph = proto.graph
+    kinds = [item.type.tensor_type.elem_type for item in graph.output]
+    kept = {
+        item.name
+        for item, kind in zip(graph.output, kinds, strict=True)
+        if kind not in _LABELS
+    }
+    return _live(list(graph.node), kept or {item.name for item in graph.output})
+
+
+def _kinds(proto: onnx.ModelProto) -> dict[str, int]:
+    """Element types, as far as inference knows them."""
+    graph = typed(proto).graph
+    found = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for info in (*graph.input, *graph.value_info, *graph.output):
+        found[info.name] = info.type.tensor_type.elem_type
     return found
 
 
@@ -116,7 +166,7 @@ def _set_outputs(proto: onnx.ModelProto, renamed: Mapping[str, str]) -> None:
         proto.graph.output.extend(outputs)
 
 
-def _linear(writer: _Writer, name: str, x: str, numbers: Mapping[str, Any]) -> str:
+def _linear(writer: Writer, name: str, x: str, numbers: Numbers) -> str:
     """X times coefficients, plus intercepts: (n, outputs)."""
     intercepts = np.array(numbers.get("intercepts", [0.0]), np.float32)
     table = np.array(numbers["coefficients"], np.float32)
@@ -129,9 +179,7 @@ def _linear(writer: _Writer, name: str, x: str, numbers: Mapping[str, Any]) -> s
     return writer.node("Gemm", names, f"{name}/scores", transB=1)
 
 
-def _classifier(
-    writer: _Writer, node: onnx.NodeProto, attributes: Mapping[str, Any]
-) -> None:
+def _classifier(writer: Writer, node: onnx.NodeProto, attributes: Numbers) -> None:
     how = attributes.get("post_transform", b"NONE")
     numbers, name = dict(attributes), node.name or node.output[1]
     classes = len(attributes.get("intercepts", []))
@@ -150,43 +198,13 @@ def _classifier(
     writer.node(kind, [scores], node.output[1])
 
 
-def _regressor(
-    writer: _Writer, node: onnx.NodeProto, attributes: Mapping[str, Any]
-) -> None:
+def _regressor(writer: Writer, node: onnx.NodeProto, attributes: Numbers) -> None:
     name = node.name or node.output[0]
     scores = _linear(writer, name, node.input[0], attributes)
     writer.node("Identity", [scores], node.output[0])
 
 
-def _scaler(
-    writer: _Writer, node: onnx.NodeProto, attributes: Mapping[str, Any]
-) -> None:
-    name = node.name or node.output[0]
-    offset, scale = [
-        writer.constant(f"{name}/{key}", np.array(attributes[key], np.float32))
-        for key in ("offset", "scale")
-    ]
-    centred = writer.node("Sub", [node.input[0], offset], f"{name}/centred")
-    writer.node("Mul", [centred, scale], node.output[0])
-
-
-def _normaliser(
-    writer: _Writer, node: onnx.NodeProto, attributes: Mapping[str, Any]
-) -> None:
-    """What comes from a softmax adds up to one already."""
-    before = [item for item in writer.nodes if node.input[0] in item.output]
-    if attributes.get("norm") != b"L1" or not before or before[0].op_type != "Softmax":
-        raise CompileError(
-            f"{node.name or node.output[0]} ({node.op_type}): no gradient rule",
-            (node.name,),
-        )
-    softmax = before[0]
-    softmax.output[0] = node.output[0]
-
-
-def _complement(
-    writer: _Writer, node: onnx.NodeProto, attributes: Mapping[str, Any]
-) -> None:
+def _complement(writer: Writer, node: onnx.NodeProto, attributes: Numbers) -> None:
     """Erfc is 1 - erf."""
     del attributes
     name = node.output[0]
@@ -196,11 +214,22 @@ def _complement(
 
 
 _LOWERED: Mapping[str, _Lower] = {
+    "ArrayFeatureExtractor": sklearn_columns.feature_extractor,
+    "Binarizer": sklearn_columns.binarizer,
+    "CategoryMapper": sklearn_columns.text,
     "Erfc": _complement,
+    "FeatureVectorizer": sklearn_columns.feature_vectorizer,
+    "Imputer": sklearn_columns.imputer,
+    "LabelEncoder": sklearn_columns.label_encoder,
     "LinearClassifier": _classifier,
     "LinearRegressor": _regressor,
-    "Normalizer": _normaliser,
-    "Scaler": _scaler,
+    "Normalizer": sklearn_columns.normalizer,
+    "OneHotEncoder": sklearn_columns.one_hot_encoder,
+    "SVMClassifier": support_vector_machines.classifier,
+    "SVMRegressor": support_vector_machines.regressor,
+    "Scaler": sklearn_columns.scaler,
+    "TreeEnsembleClassifier": tree_ensembles.classifier,
+    "TreeEnsembleRegressor": tree_ensembles.regressor,
 }
 
 

@@ -14,6 +14,8 @@ from starling.compiler.ir.network import Network, NetworkNode
 
 POOLED = "Conv+MaxPool"
 """The kind of a fused node; not an operator of ONNX."""
+HELD = "Sub, held"
+"""The kind of a difference that counts as a constant; see `straight`."""
 
 
 def fuse(network: Network) -> Network:
@@ -21,13 +23,16 @@ def fuse(network: Network) -> Network:
     network = _relu_last(network)
     readers = _readers(network)
     nodes: list[NetworkNode] = []
+    places: dict[str, int] = {}
     for node in network.nodes:
-        made = _producer(nodes, node)
-        if made is not None and readers[made.outputs[0]] == 1:
-            fused = _pooled(network, made, node)
+        place = _place(places, node)
+        if place is not None and readers[nodes[place].outputs[0]] == 1:
+            fused = _pooled(network, nodes[place], node)
             if fused is not None:
-                nodes[nodes.index(made)] = fused
+                nodes[place] = fused
+                places[fused.outputs[0]] = place
                 continue
+        places.update(dict.fromkeys(node.outputs, len(nodes)))
         nodes.append(node)
     return replace(network, nodes=tuple(nodes))
 
@@ -36,19 +41,20 @@ def _relu_last(network: Network) -> Network:
     """Conv, Relu, MaxPool becomes Conv, MaxPool, Relu."""
     readers = _readers(network)
     nodes = list(network.nodes)
+    places = {name: at for at, node in enumerate(nodes) for name in node.outputs}
     shapes: dict[str, Shape] = dict(network.shapes)
     for index, pool in enumerate(nodes):
-        relu = _producer(nodes, pool)
-        if pool.kind != "MaxPool" or relu is None or relu.kind != "Relu":
+        where = _place(places, pool) if pool.kind == "MaxPool" else None
+        if where is None or nodes[where].kind != "Relu":
             continue
-        convolution = _producer(nodes, relu)
-        if convolution is None or convolution.kind != "Conv":
+        relu = nodes[where]
+        before = _place(places, relu)
+        if before is None or nodes[before].kind != "Conv":
             continue
         if readers[relu.outputs[0]] != 1 or readers[relu.inputs[0]] != 1:
             continue
         between = f"{pool.outputs[0]}/pooled"
         shapes[between] = shapes[pool.outputs[0]]
-        where = nodes.index(relu)
         nodes[where] = replace(pool, inputs=relu.inputs, outputs=(between,))
         nodes[index] = replace(relu, inputs=(between,), outputs=pool.outputs[:1])
     return replace(network, nodes=tuple(nodes), shapes=shapes)
@@ -63,9 +69,12 @@ def _pooled(
     trained = convolution.inputs[1] in network.parameters
     if not trained or convolution.attributes.get("group", 1) != 1:
         return None
+    if convolution.fold != pool.fold:
+        return None
+    skipped = 2 + len(pool.fold)
     kernel = tuple(pool.attributes["kernel_shape"])
-    convolved = _sizes(network.shapes, convolution.outputs[0])
-    pooled = _sizes(network.shapes, pool.outputs[0])
+    convolved = _sizes(network.shapes, convolution.outputs[0], skipped)
+    pooled = _sizes(network.shapes, pool.outputs[0], skipped)
     tiled = tuple([size // tile for size, tile in zip(convolved, kernel, strict=True)])
     plain = (
         tuple(pool.attributes.get("strides", [1] * len(kernel))) == kernel
@@ -86,14 +95,13 @@ def _pooled(
             "pool": kernel,
             "convolved": convolved,
         },
+        fold=convolution.fold,
     )
 
 
-def _producer(nodes: list[NetworkNode], reader: NetworkNode) -> NetworkNode | None:
-    for node in nodes:
-        if reader.inputs and reader.inputs[0] in node.outputs:
-            return node
-    return None
+def _place(places: Mapping[str, int], reader: NetworkNode) -> int | None:
+    """Where the node stands that makes a node's first input."""
+    return places.get(reader.inputs[0]) if reader.inputs else None
 
 
 def _readers(network: Network) -> Mapping[str, int]:
@@ -102,5 +110,5 @@ def _readers(network: Network) -> Mapping[str, int]:
     return counts
 
 
-def _sizes(shapes: Mapping[str, Shape], name: str) -> tuple[int, ...]:
-    return tuple([size for size in shapes[name][2:] if size is not None])
+def _sizes(shapes: Mapping[str, Shape], name: str, skipped: int) -> tuple[int, ...]:
+    return tuple([size for size in shapes[name][skipped:] if size is not None])

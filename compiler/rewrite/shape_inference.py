@@ -5,17 +5,21 @@ depends on the batch: in a shape it may be one axis, whose size is the batch or 
 multiple of it; a constant may be repeated along the batch.
 """
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from starling.compiler.errors import CompileError
-from starling.compiler.ir.network import Array
+from starling.compiler.ir.network import Array, NetworkNode
 from starling.compiler.rewrite.constant_folding import Sizes, settle
 
 _BATCHES = (61, 67)
+VALUES_MAX = 1 << 28
+"""Of one value for one example: 1 GiB."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,31 @@ class Extent:
     batch: int | None
 
     @property
+    def values(self) -> int:
+        """How many there are, of one example where the batch is in it."""
+        return math.prod(self.sizes)
+
+    @property
     def plain(self) -> bool:
         """Whether the batch is the first axis and nothing else is in it."""
         return self.batch == 0 and self.sizes[0] == 1
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A constant that says the same of each example, or counts through the batch.
+
+    Attributes:
+      once: The constant for one example; along the batch axis it has size 1 if it is
+        the same all along, else as many values as the axis has batches.
+      before: How much of the batch axis' multiple stands in front of the batch; 0 if
+        the constant is the same all along that axis.
+      step: By how much each example's part is above the one before; None if by nothing.
+    """
+
+    once: Array
+    before: int
+    step: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,13 +69,13 @@ class InferredShapes:
     Attributes:
       extents: Of every value whose shape is known.
       constants: Computed by nodes without the input.
-      repeated: The same, repeated along the batch, which has size 1 here.
+      repeated: The same, with a batch axis; None where examples have nothing in common.
       sizes: Names of integers that depend on the batch size.
     """
 
     extents: Mapping[str, Extent]
     constants: Mapping[str, Array]
-    repeated: Mapping[str, Array]
+    repeated: Mapping[str, Repeated | None]
     sizes: frozenset[str]
 
 
@@ -60,7 +86,7 @@ def infer(
 
     Args:
       proto: A checked model.
-      entry: Its only input, as `reader.model_inputs.joined` leaves it; the first axis
+      entry: Its only input, as `rewrite.model_inputs.joined` leaves it; the first axis
         becomes the batch, whatever size the file gives it.
       kept: Names of initialisers that may be trained and so are no constants.
 
@@ -86,8 +112,27 @@ def infer(
         elif value.shape == other.shape and value.dtype.kind in "iub":
             sizes.add(name)
         else:
-            repeated[name] = _once(name, value, extents[name])
+            repeated[name] = _once(value, extents[name])
     return InferredShapes(extents, constants, repeated, frozenset(sizes))
+
+
+def check_sizes(nodes: Iterable[NetworkNode], found: InferredShapes) -> None:
+    """Refuses a model whose one example takes more memory than boards have.
+
+    Raises:
+      CompileError: Naming the node that makes the value.
+    """
+    for node in nodes:
+        extents = [
+            found.extents[name] for name in node.outputs if name in found.extents
+        ]
+        values = max([extent.values for extent in extents], default=0)
+        if values > VALUES_MAX:
+            raise CompileError(
+                f"{node.label}: makes {values:,} values of one example, "
+                f"{VALUES_MAX:,} allowed",
+                (node.name,),
+            )
 
 
 def _with_batch(
@@ -123,11 +168,38 @@ def _extent(name: str, first: Sizes, second: Sizes) -> Extent:
     return Extent((*first[:axis], times, *first[axis + 1 :]), axis)
 
 
-def _once(name: str, value: Array, extent: Extent) -> Array:
-    """A constant that says the same of each example, for one."""
+def _once(value: Array, extent: Extent) -> Repeated | None:
+    """A constant with a batch axis, for one example."""
     axis = extent.batch
-    if axis is not None and extent.sizes[axis] == 1:
+    if axis is not None:
         one = value.take([0], axis=axis)
-        if np.array_equal(np.broadcast_to(one, value.shape), value):
-            return one
-    raise CompileError(f"{name}: a constant that differs from example to example")
+        if _same(value, one):
+            return Repeated(one, 0)
+        times = extent.sizes[axis]
+        for before in [part for part in range(1, times + 1) if times % part == 0]:
+            ahead, behind = value.shape[:axis], value.shape[axis + 1 :]
+            inside = (before, _BATCHES[0], times // before)
+            parts = value.reshape(*ahead, *inside, *behind)
+            one = parts.take([0], axis=axis + 1)
+            if _same(parts, one):
+                return Repeated(one.reshape(*ahead, times, *behind), before)
+        return _counted(value, extent, axis)
+    return None
+
+
+def _counted(value: Array, extent: Extent, axis: int) -> Repeated | None:
+    """Whole numbers that grow by the same from example to example."""
+    if value.dtype.kind not in "iu" or extent.sizes[axis] != 1:
+        return None
+    whole = value.astype(np.int64)
+    first, second = whole.take([0], axis=axis), whole.take([1], axis=axis)
+    shape = [1] * whole.ndim
+    shape[axis] = whole.shape[axis]
+    numbers = np.arange(whole.shape[axis]).reshape(shape)
+    if not np.array_equal(first + numbers * (second - first), whole):
+        return None
+    return Repeated(first, 0, second - first)
+
+
+def _same(value: Array, one: Array) -> bool:
+    return np.array_equal(np.broadcast_to(one, value.shape), value)

@@ -13,7 +13,7 @@ from starling.coordinator.aggregation.strategy import (
     pack_model,
 )
 from starling.coordinator.aggregation.strategy_registry import AGGREGATORS
-from starling.coordinator.chain.state.queries import AggregationJob, JobMember
+from starling.coordinator.chain.state.task_records import AggregationJob, JobMember
 from starling.coordinator.update.admission_checks import open_update
 from starling.protocol.crypto.keys import OpeningKey
 from starling.protocol.errors import AggregationError, ClosedUpdate

@@ -12,7 +12,7 @@ from dataclasses import replace
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.execution.state_machine import apply
 from starling.coordinator.chain.node import node
-from starling.coordinator.chain.state import state_keys, transaction_codec
+from starling.coordinator.chain.state import operator_records, transaction_codec
 from starling.coordinator.commit import block_commit
 from starling.coordinator.commit.transaction_submission import advance, submit
 from starling.coordinator.downloads import piece_download, request_scheduler
@@ -22,6 +22,7 @@ from starling.coordinator.step.events import BundleExamined
 from starling.coordinator.step.state import BundleState, WaitingTask
 from starling.coordinator.wire.frames import DIRECT_BYTES_MAX
 from starling.engine.opened_bundle import open_packed
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import LimitError, ProtocolError, Reason
 from starling.protocol.ids import DeviceId, Digest, H
 from starling.protocol.learning.task import TASK, TaskSpec
@@ -80,7 +81,7 @@ def task_announced(
     if envelope.kind != MessageKind.TASK:
         return False
     envelope.check(turn.settings.gate.chain_id)
-    tip = turn.ledger.tip
+    tip = turn.state.ledger.tip
     context = tip.context(0, tip.time_ms(tip.certificate))
     _, result = apply(tip.tree, context, envelope)
     if result.code == Reason.ALREADY_KNOWN:
@@ -109,15 +110,13 @@ def missing_bundle(
 
 
 def _is_operators(turn: CoordinatorStep, envelope: Envelope) -> bool:
-    is_known = (
-        turn.ledger.tree.get(state_keys.operator_key(envelope.sender)) is not None
-    )
+    is_known = operator_records.is_operator(turn.state.ledger.tree, envelope.sender)
     return is_known and turn.is_genuine(envelope)
 
 
 def is_sound(turn: CoordinatorStep, key: bytes, bundle: Digest) -> bool:
     """Whether the bundle of a task, `KEY` and its packed spec, was found sound."""
-    known = turn.bundles.get(bundle)
+    known = turn.state.bundles.get(bundle)
     if known is None or known.fault is None:
         return False
     return not _fault(TASK.unpack(key[len(KEY) :]), known)
@@ -126,22 +125,22 @@ def is_sound(turn: CoordinatorStep, key: bytes, bundle: Digest) -> bool:
 def bundle_arrived(turn: CoordinatorStep, content: bytes) -> None:
     """Another coordinator gave us a whole; it may be a bundle in question."""
     digest = H(content)
-    known = turn.bundles.get(digest)
+    known = turn.state.bundles.get(digest)
     if known is not None and known.fault is None:
         turn.emit(ExamineBundle(digest))
 
 
 def sizes(turn: CoordinatorStep) -> list[int]:
     """Lengths of the bundles that we still have to get."""
-    return [known.size for known in turn.bundles.values() if known.fault is None]
+    return [known.size for known in turn.state.bundles.values() if known.fault is None]
 
 
 def bundle_examined(turn: CoordinatorStep, event: BundleExamined) -> None:
     """A bundle was examined: its tasks may go on, or are refused."""
-    known = turn.bundles.get(event.bundle)
+    known = turn.state.bundles.get(event.bundle)
     if known is None or known.fault is not None:
         return
-    if event.absent and not turn.ledger.alone:
+    if event.absent and not turn.state.ledger.alone:
         # Who tells of a task has its bundle.
         first = next(
             (DeviceId(one.source) for one in known.waiting if one.source), None
@@ -154,7 +153,7 @@ def bundle_examined(turn: CoordinatorStep, event: BundleExamined) -> None:
     found = replace(
         known, fault=fault, waiting=(), size=event.size, dimension=event.dimension
     )
-    turn.bundles = {**turn.bundles, event.bundle: found}
+    turn.state = evolve(turn.state, bundles={**turn.state.bundles, event.bundle: found})
     if fault:
         turn.report(f"bundle {event.bundle.hex()[:16]} is refused: {fault}")
     for each in known.waiting:
@@ -172,13 +171,13 @@ def _take(turn: CoordinatorStep, waiting: WaitingTask) -> None:
     if len(known.waiting) >= TASKS_WAITING_MAX:
         raise LimitError("too many tasks wait for a bundle", Reason.BUSY)
     known = replace(known, waiting=(*known.waiting, waiting))
-    turn.bundles = {**turn.bundles, spec.bundle: known}
+    turn.state = evolve(turn.state, bundles={**turn.state.bundles, spec.bundle: known})
 
 
 def _look(turn: CoordinatorStep, spec: TaskSpec) -> BundleState:
     """What is known of a bundle; has it examined if that is nothing."""
-    known = turn.bundles.get(spec.bundle)
-    wanted = not turn.wanted.keys().isdisjoint(
+    known = turn.state.bundles.get(spec.bundle)
+    wanted = not turn.state.wanted.keys().isdisjoint(
         request_scheduler.blob_keys([spec.bundle])
     )
     if known is not None and (known.fault is not None or wanted):
@@ -186,7 +185,9 @@ def _look(turn: CoordinatorStep, spec: TaskSpec) -> BundleState:
     if known is None:
         _make_room(turn)
         known = BundleState(spec.bundle_bytes)
-        turn.bundles = {**turn.bundles, spec.bundle: known}
+        turn.state = evolve(
+            turn.state, bundles={**turn.state.bundles, spec.bundle: known}
+        )
     turn.emit(ExamineBundle(spec.bundle))
     return known
 
@@ -197,12 +198,15 @@ def _make_room(turn: CoordinatorStep) -> None:
     Raises:
       LimitError: If tasks wait for all of them.
     """
-    if len(turn.bundles) < BUNDLES_MAX:
+    if len(turn.state.bundles) < BUNDLES_MAX:
         return
-    idle = [digest for digest, each in turn.bundles.items() if not each.waiting]
+    idle = [digest for digest, each in turn.state.bundles.items() if not each.waiting]
     if not idle:
         raise LimitError("too many bundles are awaited", Reason.BUSY)
-    turn.bundles = {at: one for at, one in turn.bundles.items() if at != idle[0]}
+    turn.state = evolve(
+        turn.state,
+        bundles={at: one for at, one in turn.state.bundles.items() if at != idle[0]},
+    )
 
 
 def _let_go(turn: CoordinatorStep, waiting: WaitingTask, known: BundleState) -> None:
@@ -223,7 +227,7 @@ def _submit_own(turn: CoordinatorStep, envelope: Envelope, size: int) -> None:
 
     A block that names it before would wait at all of them until they pass us over.
     """
-    if turn.ledger.alone or size <= DIRECT_BYTES_MAX:
+    if turn.state.ledger.alone or size <= DIRECT_BYTES_MAX:
         submit(turn, envelope)
         return
     message = gossip_messages.GossipMessage(
@@ -231,15 +235,22 @@ def _submit_own(turn: CoordinatorStep, envelope: Envelope, size: int) -> None:
     )
     turn.emit(node.SendGossip(gossip_messages.MESSAGE.pack(message)))
     from_s = turn.now_s + HEAD_START_S + HEAD_START * size / piece_download.BYTES_PER_S
-    turn.tasks_held = (*turn.tasks_held, (from_s, envelope))
+    turn.state = evolve(
+        turn.state, tasks_held=(*turn.state.tasks_held, (from_s, envelope))
+    )
 
 
 def submit_held(turn: CoordinatorStep) -> None:
     """Proposes the tasks whose time has come."""
-    due = [each for from_s, each in turn.tasks_held if from_s <= turn.now_s]
+    due = [each for from_s, each in turn.state.tasks_held if from_s <= turn.now_s]
     if due:
-        turn.tasks_held = tuple(
-            (from_s, each) for from_s, each in turn.tasks_held if from_s > turn.now_s
+        turn.state = evolve(
+            turn.state,
+            tasks_held=tuple(
+                (from_s, each)
+                for from_s, each in turn.state.tasks_held
+                if from_s > turn.now_s
+            ),
         )
     for envelope in due:
         submit(turn, envelope)

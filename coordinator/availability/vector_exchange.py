@@ -10,7 +10,11 @@ one. If our box is not what that key gives, the board is accused (DESIGN 5, Seal
 from collections.abc import Sequence
 from dataclasses import replace
 
-from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.chain.state import (
+    board_records,
+    task_records,
+    transaction_codec,
+)
 from starling.coordinator.commit import evidence_submission
 from starling.coordinator.commit.transaction_submission import submit_upload
 from starling.coordinator.downloads import request_scheduler
@@ -23,6 +27,7 @@ from starling.coordinator.update.admission_checks import open_update
 from starling.coordinator.update.norm_bound import check_norm, norm_bound
 from starling.coordinator.wire.frames import ContentKeyAnswer, UploadAnswer
 from starling.protocol.crypto.sealed_blob import blob_digest, take_key
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import (
     ClosedUpdate,
     InvalidUpdate,
@@ -53,10 +58,13 @@ def announced(turn: CoordinatorStep, who: DeviceId, packed: bytes) -> None:
     """
     update = transaction_codec.unpack(packed)
     body = transaction_codec.contribution(update.body)
-    tree, chain_id = turn.ledger.tree, turn.settings.gate.chain_id
-    device, identity = queries.owner(tree, update.sender), update.identity(chain_id)
-    held = turn.held.get(admitted_key(device, body.task, body.version))
-    known = queries.update_of(tree, body.task, device, body.version)
+    tree, chain_id = turn.state.ledger.tree, turn.settings.gate.chain_id
+    device, identity = (
+        board_records.owner(tree, update.sender),
+        update.identity(chain_id),
+    )
+    held = turn.state.held.get(admitted_key(device, body.task, body.version))
+    known = board_records.update_of(tree, body.task, device, body.version)
     if known == identity or (held is not None and held.transaction == identity):
         return
     if not _may_count(turn, update, body):
@@ -85,7 +93,9 @@ def request_later(
     # Elsewhere boards publish at other brokers: nothing comes here unasked.
     patience_s = UPLOAD_WAITS_S if turn.settings.shared else 0.0
     # Those whose vectors do not open here are asked for with their content keys.
-    closed = [key for key in request_scheduler.keys(updates) if key in turn.wanted]
+    closed = [
+        key for key in request_scheduler.keys(updates) if key in turn.state.wanted
+    ]
     request_scheduler.request_blob(turn, closed, source=source)
     keys = request_scheduler.uploads(
         update
@@ -99,11 +109,9 @@ def request_later(
 
 def _may_count(turn: CoordinatorStep, update: Envelope, body: Contribution) -> bool:
     """Whether the chain might take an update, by its sender and base version."""
-    task, board = (
-        turn.tasks.get(body.task),
-        queries.signer(turn.ledger.tree, update.sender),
-    )
-    if task is None or board is None or board.jailed:
+    task, tip = turn.state.tasks.get(body.task), turn.state.ledger.tip
+    board = board_records.signer(tip.tree, update.sender)
+    if task is None or board is None or tip.is_jailed(board):
         return False
     return 0 <= task.head - body.version <= task.spec.aggregation.staleness_max
 
@@ -119,13 +127,13 @@ def upload_received(
     chain_id = turn.settings.gate.chain_id
     identity = given.update.identity(chain_id)
     (key,) = request_scheduler.uploads([identity])
-    if key not in turn.wanted:
+    if key not in turn.state.wanted:
         return
     given.update.check(chain_id)
     try:
         _take(turn, identity, given.update, given.blob, None)
     except ClosedUpdate:
-        sources = turn.wanted[key].sources
+        sources = turn.state.wanted[key].sources
         request_scheduler.forget(turn, [key])
         for source in sorted(sources):
             request_scheduler.request_blob(
@@ -147,14 +155,14 @@ def content_key_received(
     update = given.update
     identity = update.identity(gate.chain_id)
     (key,) = request_scheduler.keys([identity])
-    if key not in turn.wanted:
+    if key not in turn.state.wanted:
         return
     update.check(gate.chain_id)
     content_key = take_key(given.box, identity, gate.key, _sealing_key(turn, who))
     _take(turn, identity, update, given.blob, content_key)
     evidence_submission.missealed(turn, update, given.blob, content_key)
-    rest = list(turn.keys.items())[1 - KEYS_MAX :]
-    turn.keys = {**dict(rest), identity: content_key}
+    rest = list(turn.state.keys.items())[1 - KEYS_MAX :]
+    turn.state = evolve(turn.state, keys={**dict(rest), identity: content_key})
     vectors_arrived(turn, [key])
 
 
@@ -162,12 +170,12 @@ def send_content_key(
     turn: CoordinatorStep, who: DeviceId, update: Digest, pieces: tuple[int, ...] = ()
 ) -> None:
     """Passes the content key of an update to whoever asks, if we have it."""
-    box_for, content_key = _sealing_key(turn, who), turn.keys.get(update)
+    box_for, content_key = _sealing_key(turn, who), turn.state.keys.get(update)
     turn.emit(SendContentKey(who, update, box_for, content_key, pieces))
 
 
 def _sealing_key(turn: CoordinatorStep, who: DeviceId) -> bytes:
-    found = directory.sealing_key(turn.ledger, who)
+    found = directory.sealing_key(turn.state.ledger, who)
     if found is None:
         raise SignatureError("a former coordinator", Reason.NOT_AUTHORISED)
     return found
@@ -183,9 +191,11 @@ def _take(
     """Stores a vector that the chain has, or that passes admission's checks of it."""
     evidence_submission.update_from_peer(turn, update)
     body = transaction_codec.contribution(update.body)
-    device = queries.owner(turn.ledger.tree, update.sender)
-    known = queries.update_of(turn.ledger.tree, body.task, device, body.version)
-    task = turn.tasks.get(body.task)
+    device = board_records.owner(turn.state.ledger.tree, update.sender)
+    known = board_records.update_of(
+        turn.state.ledger.tree, body.task, device, body.version
+    )
+    task = turn.state.tasks.get(body.task)
     if task is None or (known is not None and known != identity):
         return
     if known == identity and content_key is None:
@@ -201,7 +211,12 @@ def _take(
     turn.emit(StoreUpload(identity, update, blob))
     if known is None:
         held = AdmittedUpdate(identity, body.version, body.task, turn.now_s, update)
-        turn.held = turn.held.put(admitted_key(device, body.task, body.version), held)
+        turn.state = evolve(
+            turn.state,
+            held=turn.state.held.put(
+                admitted_key(device, body.task, body.version), held
+            ),
+        )
         submit_upload(turn, update)
 
 
@@ -213,9 +228,9 @@ def _check_may_enter(
     Raises:
       ProtocolError: If no board of the fleet signed it, or for no recent version.
     """
-    tree = turn.ledger.tree
-    board = queries.signer(tree, update.sender)
-    head = queries.head(tree, body.task) or 0
+    tree = turn.state.ledger.tree
+    board = board_records.signer(tree, update.sender)
+    head = task_records.head(tree, body.task) or 0
     recent = 0 <= head - body.version <= spec.aggregation.staleness_max
     if board is not None and recent:
         return
@@ -230,7 +245,7 @@ def vectors_arrived(turn: CoordinatorStep, keys: Sequence[bytes]) -> None:
     """Lets go on whoever waited for these alone."""
     request_scheduler.forget(turn, keys)
     gone = frozenset(keys)
-    for task in list(turn.tasks.values()):
+    for task in list(turn.state.tasks.values()):
         if gone & task.lacking:
             lacking = task.lacking - gone
             give_up_at_s = turn.now_s + task.patience_s

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import overload
 
 from starling.coordinator.chain.node.node import ChainState
+from starling.coordinator.chain.state import board_records, task_records
 from starling.coordinator.step.state import TaskState
 from starling.protocol.chain.blocks import (
     CERTIFICATE,
@@ -13,13 +14,11 @@ from starling.protocol.chain.blocks import (
     Certificate,
     Header,
 )
-from starling.protocol.chain.board_statement import BoardStatement, board_key, head_key
+from starling.protocol.chain.board_statement import BoardStatement
 from starling.protocol.chain.light_client import (
     FinalityProof,
     ModelManifest,
     ValidatorSetTransition,
-    task_key,
-    version_key,
 )
 from starling.protocol.crypto import merkle
 from starling.protocol.ids import DeviceId, Digest, TaskId
@@ -53,8 +52,8 @@ def manifest(
         task.model,
         ledger.header,
         ledger.certificate,
-        ledger.tree.prove(version_key(task.number, task.head)),
-        ledger.tree.prove(task_key(task.number)),
+        task_records.VERSIONS.prove(ledger.tree, task.number, task.head),
+        task_records.TASKS.prove(ledger.tree, task.number),
         handovers,
     )
 
@@ -75,8 +74,8 @@ def statement(
     """
     if ledger.header is None or ledger.certificate is None:
         return None
-    record = ledger.tree.prove(board_key(device))
-    progress = ledger.tree.prove(head_key(task))
+    record = board_records.BOARDS.prove(ledger.tree, device)
+    progress = task_records.PROGRESS.prove(ledger.tree, task)
     return BoardStatement(asked, ledger.header, ledger.certificate, record, progress)
 
 

@@ -1,7 +1,7 @@
 """Check-ins and leases: from a board that is ready to a board that may send."""
 
 from starling.coordinator.boards import finality_proofs
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records, task_records
 from starling.coordinator.leases.lease_table import Grant, draw_for
 from starling.coordinator.membership import directory, responder_selection
 from starling.coordinator.step.coordinator_step import CoordinatorStep
@@ -27,10 +27,10 @@ def check_in(
       InvalidUpdate: `UNKNOWN_TASK`, `STALE`, `POLICY_MISMATCH`, or `ALREADY_KNOWN`
         when its update for this base version was taken already.
     """
-    task = turn.tasks.get(said.task)
+    task = turn.state.tasks.get(said.task)
     if task is None:
         raise InvalidUpdate(f"no task {said.task}", Reason.UNKNOWN_TASK)
-    head = queries.head(turn.ledger.tree, said.task) or 0
+    head = task_records.head(turn.state.ledger.tree, said.task) or 0
     staleness = head - said.version
     if staleness < 0:
         raise InvalidUpdate("its version is not final here yet", Reason.BUSY)
@@ -49,16 +49,16 @@ def check_in(
     leases = task.leases.release(device)
     leases = leases.wait(device, said, turn.settings.selection, draw)
     turn.put_task(evolve(task, leases=leases))
-    grant_free(turn, turn.tasks[task.number])
+    grant_free(turn, turn.state.tasks[task.number])
 
 
 def state(
     turn: CoordinatorStep, device: DeviceId, said: CheckIn, asked: Digest
 ) -> None:
     """Proves to a board what the chain knows of it, for it to compare."""
-    if said.task not in turn.tasks:
+    if said.task not in turn.state.tasks:
         return
-    statement = finality_proofs.statement(turn.ledger, device, said.task, asked)
+    statement = finality_proofs.statement(turn.state.ledger, device, said.task, asked)
     if statement is not None:
         turn.tell(device, MessageKind.STATEMENT, STATEMENT.pack(statement))
 
@@ -69,7 +69,7 @@ def moved_on(turn: CoordinatorStep, device: DeviceId, said: CheckIn) -> None:
     What it has here for an older one it will not use: a place that was kept for it
     until the lease ends would be lost to everybody.
     """
-    task = turn.tasks.get(said.task)
+    task = turn.state.tasks.get(said.task)
     if task is None:
         return
     granted, asked = task.leases.granted.get(device), task.leases.asked(device)
@@ -84,8 +84,8 @@ def moved_on(turn: CoordinatorStep, device: DeviceId, said: CheckIn) -> None:
 
 def lease_places(turn: CoordinatorStep, spec: TaskSpec) -> int:
     """Our share of the leases: C over the coordinators that are alive, rounded up."""
-    own = directory.own_id(turn.ledger)
-    members = [device_id(public) for public in directory.public_keys(turn.ledger)]
+    own = directory.own_id(turn.state.ledger)
+    members = [device_id(public) for public in directory.public_keys(turn.state.ledger)]
     others = sum(
         who != own and responder_selection.is_alive(turn, who) for who in members
     )
@@ -94,9 +94,9 @@ def lease_places(turn: CoordinatorStep, spec: TaskSpec) -> int:
 
 def share_lease_places(turn: CoordinatorStep) -> None:
     """Takes over the share of who fell silent; gives it back as leases end."""
-    if turn.ledger.alone:
+    if turn.state.ledger.alone:
         return
-    for task in list(turn.tasks.values()):
+    for task in list(turn.state.tasks.values()):
         places = lease_places(turn, task.spec)
         if places != task.leases.places:
             leases = evolve(task.leases, places=places)
@@ -119,7 +119,7 @@ def grant_free(turn: CoordinatorStep, task: TaskState) -> None:
             task = evolve(task, leases=task.leases.stop_waiting(device))
             continue
         room -= 1
-        number = turn.counter
+        number = turn.state.counter
         lease = Lease(device, task.number, said.version, number, turn.settings.lease_s)
         envelope = turn.sign(MessageKind.LEASE, LEASE.pack(lease))
         ends_at_s = turn.now_s + turn.settings.lease_s
@@ -141,8 +141,8 @@ def _herd_most(policy: AggregationPolicy) -> int:
 
 def _backlog(turn: CoordinatorStep, task: TaskState) -> int:
     """Updates that wait for a version: on the chain, and admitted here before that."""
-    progress = queries.progress(turn.ledger.tree, task.number)
-    return len(turn.held) + (progress.pending if progress is not None else 0)
+    progress = task_records.progress(turn.state.ledger.tree, task.number)
+    return len(turn.state.held) + (progress.pending if progress is not None else 0)
 
 
 def delivered(turn: CoordinatorStep, device: DeviceId, task: TaskState) -> None:
@@ -180,7 +180,7 @@ def release(turn: CoordinatorStep, device: DeviceId, task: TaskState) -> None:
 
 def expire(turn: CoordinatorStep) -> None:
     """Frees the places of leases that have ended."""
-    for task in list(turn.tasks.values()):
+    for task in list(turn.state.tasks.values()):
         leases = task.leases.expire(turn.now_s)
         if leases is not task.leases:
             ended = len(task.leases.granted) - len(leases.granted)
@@ -193,6 +193,9 @@ def contributed(
     turn: CoordinatorStep, device: DeviceId, task: int, version: Version
 ) -> bool:
     """Whether a board has an update for a base version, or has forfeited it."""
-    if turn.held.get(admitted_key(device, task, version)) is not None:
+    if turn.state.held.get(admitted_key(device, task, version)) is not None:
         return True
-    return queries.update_of(turn.ledger.tree, task, device, version) is not None
+    return (
+        board_records.update_of(turn.state.ledger.tree, task, device, version)
+        is not None
+    )

@@ -11,14 +11,15 @@ anew.
 
 from dataclasses import replace
 
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records
 from starling.coordinator.membership import responder_selection
-from starling.coordinator.step.coordinator_step import RETRY_AFTER_S, CoordinatorStep
+from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.deferred_replies import DeferredRefusal, RefusalRecord
 from starling.coordinator.step.effects import RecordRefusal, SendMessage
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProtocolError
 from starling.protocol.ids import DeviceId, Digest, device_name
+from starling.protocol.refusals import REFUSALS
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind
 from starling.protocol.wire.message_bodies import REFUSED, refusal
 
@@ -28,10 +29,10 @@ AGAIN_S = 2.0
 
 def is_signed(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> bool:
     """Whether a board that the chain knows has signed an envelope."""
-    tree = turn.ledger.tree
-    if queries.owner(tree, envelope.sender) != device:
+    tree = turn.state.ledger.tree
+    if board_records.owner(tree, envelope.sender) != device:
         return False
-    return queries.board(tree, device) is not None and turn.is_genuine(envelope)
+    return board_records.board(tree, device) is not None and turn.is_genuine(envelope)
 
 
 def count(turn: CoordinatorStep, device: DeviceId, error: ProtocolError) -> None:
@@ -57,7 +58,7 @@ def refuse(
       answers: Whether it is for us to answer in any case.
     """
     count(turn, device, error)
-    wait_s = RETRY_AFTER_S.get(error.reason, 0)
+    wait_s = REFUSALS[error.reason].retry_after_s
     known, again, envelope = turn.session(device).refused, 0, b""
     if known is not None and (known.subject, known.reason) == (subject, error.reason):
         if turn.now_s < known.at_s + AGAIN_S:
@@ -86,7 +87,7 @@ def send_deferred_refusal(turn: CoordinatorStep, left: DeferredRefusal) -> None:
 
 
 def _is_ours(turn: CoordinatorStep, device: DeviceId, again: int) -> bool:
-    if not turn.settings.shared or turn.ledger.alone:
+    if not turn.settings.shared or turn.state.ledger.alone:
         return True
     return (
         responder_selection.responder_rank(

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 from starling.coordinator.chain.consensus.round_state import (
     ClockReading,
@@ -19,7 +18,7 @@ from starling.coordinator.chain.gossip_messages import (
 )
 from starling.coordinator.chain.mempool import Mempool
 from starling.coordinator.chain.peer_records import LatestStatus, PeerGaps, RepeatRecord
-from starling.coordinator.chain.state import state_keys
+from starling.coordinator.chain.state import operator_records
 from starling.coordinator.chain.state.overlay import ChainEvent, Changes
 from starling.protocol.chain.blocks import (
     TRANSACTIONS_PER_BLOCK_MAX,
@@ -34,6 +33,7 @@ from starling.protocol.crypto.state_tree import StateTree
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import Reason
 from starling.protocol.ids import BlockHash, ChainId, Digest, PublicKey
+from starling.protocol.step import Step
 
 
 @dataclass(frozen=True)
@@ -345,7 +345,7 @@ def silence(settings: ChainSettings, state: ChainState, now_s: float) -> str:
     if state.consensus.height < first:
         return f"votes from height {first}"
     operator = settings.resumed_by
-    if operator and state.tree.get(state_keys.operator_key(operator)) is None:
+    if operator and not operator_records.is_operator(state.tree, operator):
         return "it was resumed by somebody who is no operator of the chain"
     return _after_start(state, now_s)
 
@@ -362,21 +362,15 @@ def _after_start(state: ChainState, now_s: float) -> str:
 
 
 @dataclass
-class ChainStep:
-    """One step's work.
+class ChainStep(Step[ChainSettings, ChainState, Effect]):
+    """A step of the chain in progress.
 
     Attributes:
-      settings: What the ledger was started with.
-      state: As it becomes.
       moment: The clocks, read once.
-      effects: So far.
       fresh: The block that was made to see whether the height should begin.
     """
 
-    settings: ChainSettings
-    state: ChainState
     moment: ClockReading
-    effects: list[Effect] = field(default_factory=list)
     fresh: ExecutedBlock | None = None
 
     @property
@@ -386,15 +380,7 @@ class ChainStep:
         silent = silence(self.settings, self.state, self.moment.now_s)
         return evolve(party, index=None) if silent else party
 
-    def change(self, **fields: Any) -> None:  # noqa: ANN401 - typed by `evolve`
-        """Moves on to a state that differs in these fields."""
-        self.state = evolve(self.state, **fields)
-
-    def emit(self, effect: Effect) -> None:
-        """Adds an effect."""
-        self.effects.append(effect)
-
     def gossip(self, payload: bytes, to: PublicKey | None = None) -> None:
         """Adds a message to the others, or to one of them, if there are any."""
         if not self.state.alone:
-            self.effects.append(SendGossip(payload, to))
+            self.emit(SendGossip(payload, to))

@@ -8,7 +8,8 @@ import argparse
 from pathlib import Path
 from typing import TypeVar
 
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
+from starling.coordinator.chain.state import operator_records, validator_records
 from starling.coordinator.chain.storage.chain_store import StoredHead
 from starling.coordinator.cli.newcomer_progress import require_level
 from starling.coordinator.runtime import command_inbox
@@ -54,7 +55,6 @@ from starling.protocol.ids import (
 from starling.protocol.schema.msgpack_codec import Codec
 from starling.protocol.wire.envelope import (
     ENVELOPE,
-    TRANSACTION_KINDS,
     MessageKind,
     sign,
 )
@@ -177,7 +177,7 @@ def _submit(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
         envelope.check(chain_id)
     except ProtocolError as error:
         raise ConfigError(str(error), file=str(options.file)) from error
-    if envelope.kind not in TRANSACTION_KINDS:
+    if envelope.kind not in TRANSACTIONS:
         detail = f"kind {envelope.kind} is no transaction"
         raise ConfigError(detail, file=str(options.file))
     command_inbox.drop_transaction(home.inbox, envelope, chain_id)
@@ -237,7 +237,7 @@ def _drawn_up(
     now_ms = genesis.created_ms if header is None else header.time_ms
     # At the pace of an idle chain; both must be over for it to lapse.
     until_ms = now_ms + 1000 * genesis.heartbeat_s * good_for
-    number = queries.motion_count(tip.tree)
+    number = operator_records.motion_count(tip.tree)
     return GovernanceProposal(kind, number, height + good_for, until_ms, content)
 
 
@@ -283,7 +283,7 @@ def _motion_shown(home: CoordinatorHome, motion: GovernanceProposal) -> Shown:
     approved = {approval.validator for approval in motion.approvals}
     names = [member.name for member in members if member.public in approved]
     needed = quorum(len(members), FaultModel(home.genesis().fault_model))
-    count = queries.motion_count(tip.tree)
+    count = operator_records.motion_count(tip.tree)
     document = {
         "kind": MessageKind(motion.kind).name.lower(),
         "says": _says(motion),
@@ -351,7 +351,7 @@ def _tip(home: CoordinatorHome) -> tuple[StoredHead, ValidatorSet]:
         tip = store.tip()
     store.close()
     height = 0 if tip.header is None else tip.header.height
-    return tip, queries.validators(tip.tree, home.genesis(), height + 1)
+    return tip, validator_records.validators(tip.tree, home.genesis(), height + 1)
 
 
 def _packed(codec: Codec[_T], value: _T) -> bytes:

@@ -7,7 +7,7 @@ chain forbids it, since they once decided. So keys are destroyed when they are r
 import argparse
 
 from starling.coordinator.chain.governance import credit_accounts, learners
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state.state_table import StateReader
 from starling.coordinator.runtime.home import RETIRED_FILE, CoordinatorHome
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
@@ -77,7 +77,7 @@ def _check_left(home: CoordinatorHome, public: PublicKey) -> None:
 
 
 def still_needed(
-    tree: queries.StateReader, genesis: Genesis, height: int, public: PublicKey
+    tree: StateReader, genesis: Genesis, height: int, public: PublicKey
 ) -> str | None:
     """What a validator's key is still good for, for people; None for nothing.
 

@@ -4,7 +4,12 @@ from starling.coordinator.boards import refusals
 from starling.coordinator.boards.finality_proofs import BlockProofs
 from starling.coordinator.chain.governance import expiry
 from starling.coordinator.chain.node.node import StoreBlock
-from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.chain.state import (
+    board_records,
+    task_records,
+    transaction_codec,
+    validator_records,
+)
 from starling.coordinator.chain.state.overlay import (
     AttestationOutvoted,
     AttestationsSplit,
@@ -23,6 +28,7 @@ from starling.coordinator.step.effects import (
 )
 from starling.coordinator.step.state import admitted_key
 from starling.protocol.chain.light_client import HANDOVERS_MAX, ValidatorSetTransition
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProtocolError, Reason
 from starling.protocol.ids import DEVICE_ID_BYTES, DeviceId, Digest, device_id
 from starling.protocol.wire.envelope import Envelope, MessageKind
@@ -35,7 +41,7 @@ DROP_EVERY_BLOCKS = 64
 def block_decided(turn: CoordinatorStep, stored: StoreBlock) -> None:
     """Tells everyone concerned what stands in a block, and looks what comes next."""
     block = stored.block
-    turn.rounds += stored.certificate.round
+    turn.state = evolve(turn.state, rounds=turn.state.rounds + stored.certificate.round)
     proven = BlockProofs.of(block, stored.certificate)
     for index, packed in enumerate(block.transactions):
         envelope = transaction_codec.unpack(packed)
@@ -71,12 +77,14 @@ def transaction_refused(
         return
     turn.emit(DropUpload(identity))
     _take_from_inbox(turn, identity)
-    waited = [key for key, held in turn.held.items() if held.transaction == identity]
+    waited = [
+        key for key, held in turn.state.held.items() if held.transaction == identity
+    ]
     for key in waited:
         device = DeviceId(key[:DEVICE_ID_BYTES])
-        held = turn.held.get(key)
+        held = turn.state.held.get(key)
         assert held is not None
-        turn.held = turn.held.without(key)
+        turn.state = evolve(turn.state, held=turn.state.held.without(key))
         if reason == Reason.EQUIVOCATION:
             evidence_pool.refused(turn, device, held)
         refusals.refuse(turn, device, identity, ProtocolError(detail, reason))
@@ -88,25 +96,28 @@ def transaction_refused(
 def _update_final(
     turn: CoordinatorStep, envelope: Envelope, proven: BlockProofs, index: int
 ) -> None:
-    device = queries.owner(turn.ledger.tree, envelope.sender)
+    device = board_records.owner(turn.state.ledger.tree, envelope.sender)
     body = transaction_codec.contribution(envelope.body)
     key = admitted_key(device, body.task, body.version)
-    held = turn.held.get(key)
+    held = turn.state.held.get(key)
     if held is not None:
-        turn.held = turn.held.without(key)
+        turn.state = evolve(turn.state, held=turn.state.held.without(key))
         took_s = turn.now_s - held.at_s
-        turn.finalities_s = (*turn.finalities_s[1 - FINALITIES_KEPT :], took_s)
+        turn.state = evolve(
+            turn.state,
+            finalities_s=(*turn.state.finalities_s[1 - FINALITIES_KEPT :], took_s),
+        )
         if held.transaction != envelope.identity(turn.settings.gate.chain_id):
             evidence_pool.refused(turn, device, held)
-    board = queries.board(turn.ledger.tree, device)
-    if board is not None and board.charge > turn.charge_max:
-        turn.charge_max = board.charge
+    board = board_records.board(turn.state.ledger.tree, device)
+    if board is not None and board.charge > turn.state.charge_max:
+        turn.state = evolve(turn.state, charge_max=board.charge)
     if responder_selection.is_first(turn, device):
         turn.tell(device, MessageKind.FINAL, proven.packed(index))
 
 
 def _name_outvoted(turn: CoordinatorStep, found: AttestationOutvoted) -> None:
-    name = directory.name_of(turn.ledger, device_id(found.validator))
+    name = directory.name_of(turn.state.ledger, device_id(found.validator))
     turn.report(
         f"task {found.task}: {name} attested another version {found.version} than the "
         "one that is final"
@@ -115,13 +126,15 @@ def _name_outvoted(turn: CoordinatorStep, found: AttestationOutvoted) -> None:
 
 def _handed_over(turn: CoordinatorStep, stored: StoreBlock) -> None:
     """Keeps what leads boards to the next validators, and shows it to them."""
-    header, tip = stored.block.header, turn.ledger.tip
-    following = queries.validators(tip.tree, tip.genesis, header.height + 1)
+    header, tip = stored.block.header, turn.state.ledger.tip
+    following = validator_records.validators(tip.tree, tip.genesis, header.height + 1)
     handover = ValidatorSetTransition(header, stored.certificate, following)
-    turn.handovers = (*turn.handovers, handover)[-HANDOVERS_MAX:]
+    turn.state = evolve(
+        turn.state, handovers=(*turn.state.handovers, handover)[-HANDOVERS_MAX:]
+    )
     names = ", ".join(member.name for member in following.members)
     turn.report(f"from height {header.height + 1} on decide {names}")
-    for task in list(turn.tasks.values()):
+    for task in list(turn.state.tasks.values()):
         model_versions.announce(turn, task)
 
 
@@ -131,19 +144,22 @@ def _drop_old(turn: CoordinatorStep, height: int) -> None:
     Old is what its blocks and its time are over for; at the longest evidence is taken,
     the marks of the chain's clock reach no further.
     """
-    tree, needed = turn.ledger.tree, height
-    for number in turn.tasks:
-        job, progress = queries.job_record(tree, number), queries.progress(tree, number)
+    tree, needed = turn.state.ledger.tree, height
+    for number in turn.state.tasks:
+        job, progress = (
+            task_records.job_record(tree, number),
+            task_records.progress(tree, number),
+        )
         assert progress is not None
         places = [*(job.places[:1] if job else ()), progress.first]
         for place in places:
-            entry = queries.pending_at(tree, number, place)
+            entry = task_records.pending_at(tree, number, place)
             if entry is not None:
                 needed = min(needed, entry.height - 1)
     settings, header, genesis = (
         turn.settings,
-        turn.ledger.header,
-        turn.ledger.tip.genesis,
+        turn.state.ledger.header,
+        turn.state.ledger.tip.genesis,
     )
     assert header is not None
     now_ms, evidence_ms = header.time_ms, expiry.evidence_ms(tree, genesis, height)
@@ -158,8 +174,8 @@ def _drop_old(turn: CoordinatorStep, height: int) -> None:
 
 
 def _take_from_inbox(turn: CoordinatorStep, identity: Digest) -> None:
-    name = turn.inbox.get(identity)
+    name = turn.state.inbox.get(identity)
     if name is not None:
         turn.emit(RemoveInboxFile(name))
-        rest = {key: at for key, at in turn.inbox.items() if key != identity}
-        turn.inbox = rest
+        rest = {key: at for key, at in turn.state.inbox.items() if key != identity}
+        turn.state = evolve(turn.state, inbox=rest)

@@ -7,7 +7,7 @@ before each conviction.
 """
 
 from starling.coordinator.chain.governance import slashing
-from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.chain.state import board_records, transaction_codec
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import KeepEvidence, LookUpUpdate
 from starling.coordinator.step.state import AdmittedUpdate
@@ -31,7 +31,7 @@ def keep(turn: CoordinatorStep, known: Digest, other: Envelope) -> bool:
     if not may_accuse(turn, other):
         return False
     turn.emit(KeepEvidence(known, other))
-    mark_accused(turn, queries.owner(turn.ledger.tree, other.sender))
+    mark_accused(turn, board_records.owner(turn.state.ledger.tree, other.sender))
     return True
 
 
@@ -41,10 +41,11 @@ def may_accuse(turn: CoordinatorStep, update: Envelope) -> bool:
     Only if the board has something to lose, the base version is not too old, and we did
     not accuse it already.
     """
-    tree = turn.ledger.tree
-    device = queries.owner(tree, update.sender)
-    board = queries.board(tree, device)
-    if board is None or board.jailed or board.revoked:
+    tip = turn.state.ledger.tip
+    tree = tip.tree
+    device = board_records.owner(tree, update.sender)
+    board = board_records.board(tree, device)
+    if board is None or board.revoked or tip.is_jailed(board):
         return False
     body = transaction_codec.contribution(update.body)
     if not slashing.is_within_age(tree, body.task, body.version):
@@ -54,20 +55,22 @@ def may_accuse(turn: CoordinatorStep, update: Envelope) -> bool:
 
 def mark_accused(turn: CoordinatorStep, device: DeviceId) -> None:
     """Accuses a board no more until the chain has convicted it."""
-    board = queries.board(turn.ledger.tree, device)
+    board = board_records.board(turn.state.ledger.tree, device)
     assert board is not None
     accused = _convictions(turn, board)
     turn.put_session(device, evolve(turn.session(device), accused=accused))
 
 
 def _convictions(turn: CoordinatorStep, board: BoardRecord) -> int:
-    fault = queries.fault(turn.ledger.tree, board.public)
+    fault = board_records.fault(turn.state.ledger.tree, board.public)
     return 0 if fault is None else len(fault.places)
 
 
 def refused(turn: CoordinatorStep, device: DeviceId, held: AdmittedUpdate) -> None:
     """The chain does not take an admitted update, since it has another one."""
-    known = queries.update_of(turn.ledger.tree, held.task, device, held.base)
+    known = board_records.update_of(
+        turn.state.ledger.tree, held.task, device, held.base
+    )
     if known is None or known == held.transaction:
         return
     if keep(turn, known, held.update):

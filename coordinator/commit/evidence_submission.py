@@ -4,7 +4,7 @@ Two updates for one base version need both signatures; a wrong box needs the con
 that the board committed to. The chain refuses what proves nothing new.
 """
 
-from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.chain.state import board_records, transaction_codec
 from starling.coordinator.commit import evidence_pool
 from starling.coordinator.commit.transaction_submission import submit
 from starling.coordinator.step.coordinator_step import CoordinatorStep
@@ -22,7 +22,7 @@ def second_update_found(turn: CoordinatorStep, known: Digest, other: Envelope) -
     """A board signed `other` beside the update that is known."""
     if not evidence_pool.keep(turn, known, other):
         return
-    waiting = turn.ledger.mempool.get(known)
+    waiting = turn.state.ledger.mempool.get(known)
     if waiting is None:
         turn.emit(LookUpUpdate(known, other))
     else:
@@ -32,11 +32,13 @@ def second_update_found(turn: CoordinatorStep, known: Digest, other: Envelope) -
 def update_from_peer(turn: CoordinatorStep, envelope: Envelope) -> None:
     """An update whose signature was checked came from another coordinator."""
     body = transaction_codec.contribution(envelope.body)
-    device = queries.owner(turn.ledger.tree, envelope.sender)
-    held = turn.held.get(admitted_key(device, body.task, body.version))
+    device = board_records.owner(turn.state.ledger.tree, envelope.sender)
+    held = turn.state.held.get(admitted_key(device, body.task, body.version))
     known = None if held is None else held.transaction
     if known is None:
-        known = queries.update_of(turn.ledger.tree, body.task, device, body.version)
+        known = board_records.update_of(
+            turn.state.ledger.tree, body.task, device, body.version
+        )
     if known is not None and known != envelope.identity(turn.settings.gate.chain_id):
         second_update_found(turn, known, envelope)
 
@@ -46,13 +48,13 @@ def first_update_found(turn: CoordinatorStep, event: UpdateLookedUp) -> None:
     if event.known is not None:
         accuse(turn, event.known, event.other)
         return
-    device = queries.owner(turn.ledger.tree, event.other.sender)
+    device = board_records.owner(turn.state.ledger.tree, event.other.sender)
     turn.put_session(device, evolve(turn.session(device), accused=-1))
 
 
 def accuse(turn: CoordinatorStep, first: Envelope, second: Envelope) -> None:
     """Submits two updates as evidence."""
-    name = device_name(queries.owner(turn.ledger.tree, first.sender))
+    name = device_name(board_records.owner(turn.state.ledger.tree, first.sender))
     turn.report(f"board {name} signed two updates for one base version")
     _submit(turn, duplicate_updates(first, second))
 
@@ -61,10 +63,10 @@ def missealed(
     turn: CoordinatorStep, update: Envelope, blob: bytes, content_key: bytes
 ) -> None:
     """Accuses a board whose box for us is not what its content key gives."""
-    device = queries.owner(turn.ledger.tree, update.sender)
+    device = board_records.owner(turn.state.ledger.tree, update.sender)
     if not evidence_pool.may_accuse(turn, update):
         return
-    to, height = turn.settings.gate.key.public, turn.ledger.height
+    to, height = turn.settings.gate.key.public, turn.state.ledger.height
     evidence = evidence_of_box(update, blob, content_key, to, height)
     if evidence is not None:
         turn.report(f"board {device_name(device)} boxed another content key for us")

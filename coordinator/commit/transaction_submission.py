@@ -9,6 +9,7 @@ from starling.coordinator.commit import block_commit
 from starling.coordinator.health import progress_monitor
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import RecordRefusal
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import device_id
 from starling.protocol.wire.envelope import Envelope
 
@@ -31,10 +32,10 @@ def submit_upload(turn: CoordinatorStep, update: Envelope) -> None:
 def advance(turn: CoordinatorStep, event: node.Event) -> None:
     """Lets the ledger take one step, and acts on what it decides and refuses."""
     ledger, effects = node.step(
-        turn.settings.ledger, turn.ledger, event, turn.now_s, turn.now_ms
+        turn.settings.ledger, turn.state.ledger, event, turn.now_s, turn.now_ms
     )
     progress_monitor.note(turn, ledger)
-    turn.ledger = ledger
+    turn.state = evolve(turn.state, ledger=ledger)
     for effect in effects:
         match effect:
             case node.StoreBlock():
@@ -57,7 +58,7 @@ def advance(turn: CoordinatorStep, event: node.Event) -> None:
 
 
 def _about(turn: CoordinatorStep, payload: bytes) -> str:
-    members = turn.ledger.party.roster.validators.members
+    members = turn.state.ledger.party.roster.validators.members
     proof = gossip_messages.FORK.unpack(payload)
     liars = [members[index].name for index in sorted(fork_halt.liars(proof))]
     return (

@@ -22,6 +22,7 @@ from starling.coordinator.wire.frames import (
     PeerRequest,
     PieceAnswer,
 )
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import DecodeError, InvalidUpdate, Reason
 from starling.protocol.ids import DeviceId
 from starling.protocol.wire.chunks import CHUNK_BYTES, ChunkAssembly
@@ -60,7 +61,7 @@ def piece_received(
     if given.given != given.asked and not pruned:
         raise DecodeError("an answer to something else", Reason.UNKNOWN_KIND)
     key = bytes([given.asked]) + given.key
-    one, chunk = turn.wanted.get(key), given.chunk
+    one, chunk = turn.state.wanted.get(key), given.chunk
     if one is None or who not in one.asked:
         return False, None
     if given.asked == FrameSubject.WHOLE and chunk.digest != given.key:
@@ -79,9 +80,9 @@ def piece_received(
     rest = replace(pull, assembly=assembly, open=still_open, stalls=0)
     again_at_s = turn.now_s + STALL_S
     one = replace(one, again_at_s=again_at_s, pull=None if complete else rest)
-    turn.wanted = {**turn.wanted, key: one}
-    if key not in turn.pulling:
-        turn.pulling = (*turn.pulling, key)
+    turn.state = evolve(turn.state, wanted={**turn.state.wanted, key: one})
+    if key not in turn.state.pulling:
+        turn.state = evolve(turn.state, pulling=(*turn.state.pulling, key))
     request_pieces(turn)
     return True, Frame(given.given, assembly.whole()) if complete else None
 
@@ -94,17 +95,20 @@ def _belongs(pull: PieceDownload, given: PieceAnswer) -> bool:
 
 def request_pieces(turn: CoordinatorStep) -> None:
     """Asks for further pieces, as far as there is room for them."""
-    if not turn.pulling:
+    if not turn.state.pulling:
         return
     pulls = {
         key: (one, one.pull)
-        for key in turn.pulling
-        if (one := turn.wanted.get(key)) is not None and one.pull is not None
+        for key in turn.state.pulling
+        if (one := turn.state.wanted.get(key)) is not None and one.pull is not None
     }
-    turn.pulling = tuple(pulls)
-    earned = (turn.now_s - turn.pull_at_s) * BYTES_PER_S
-    turn.pull_bytes = min(BYTES_BURST, turn.pull_bytes + earned)
-    turn.pull_at_s = turn.now_s
+    turn.state = evolve(turn.state, pulling=tuple(pulls))
+    earned = (turn.now_s - turn.state.pull_at_s) * BYTES_PER_S
+    turn.state = evolve(
+        turn.state,
+        pull_bytes=min(BYTES_BURST, turn.state.pull_bytes + earned),
+        pull_at_s=turn.now_s,
+    )
     opened: Counter[DeviceId] = Counter()
     for _, pull in pulls.values():
         opened[pull.giver] += len(pull.open)
@@ -114,16 +118,23 @@ def request_pieces(turn: CoordinatorStep) -> None:
         least = min(ASK_AT_ONCE_MIN, len(missing))
         if not missing or room < least:
             continue
-        affordable = int(turn.pull_bytes // CHUNK_BYTES)
+        affordable = int(turn.state.pull_bytes // CHUNK_BYTES)
         if affordable < least:
-            wait_s = WAIT_MIN_S + (least * CHUNK_BYTES - turn.pull_bytes) / BYTES_PER_S
-            turn.ask_at_s = min(turn.ask_at_s, turn.now_s + wait_s)
+            wait_s = (
+                WAIT_MIN_S + (least * CHUNK_BYTES - turn.state.pull_bytes) / BYTES_PER_S
+            )
+            turn.state = evolve(
+                turn.state, ask_at_s=min(turn.state.ask_at_s, turn.now_s + wait_s)
+            )
             return
         fresh = missing[: min(room, affordable)]
         _ask(turn, key, one, pull, tuple(fresh))
         opened[pull.giver] += len(fresh)
         # The others' turn comes before its next one.
-        turn.pulling = (*(one for one in turn.pulling if one != key), key)
+        turn.state = evolve(
+            turn.state,
+            pulling=(*(one for one in turn.state.pulling if one != key), key),
+        )
 
 
 def _ask(
@@ -133,11 +144,16 @@ def _ask(
     pull: PieceDownload,
     pieces: tuple[int, ...],
 ) -> None:
-    turn.pull_bytes -= len(pieces) * CHUNK_BYTES
+    turn.state = evolve(
+        turn.state, pull_bytes=turn.state.pull_bytes - len(pieces) * CHUNK_BYTES
+    )
     pull = replace(pull, open=pull.open | set(pieces))
     again_at_s = turn.now_s + STALL_S
     one = replace(one, pull=pull, again_at_s=again_at_s)
-    turn.wanted = {**turn.wanted, key: one}
-    turn.ask_at_s = min(turn.ask_at_s, again_at_s)
+    turn.state = evolve(
+        turn.state,
+        wanted={**turn.state.wanted, key: one},
+        ask_at_s=min(turn.state.ask_at_s, again_at_s),
+    )
     asked = PeerRequest(pull.giver, key[0], (key[1:],), pieces)
     turn.emit(SendFrame(pull.giver, FrameSubject.WANT, WANT.pack(asked)))

@@ -25,6 +25,7 @@ from starling.coordinator.wire.frames import (
     PeerRequest,
 )
 from starling.coordinator.wire.size_limits import answer_bytes_max
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import DeviceId, Digest, H, device_id
 
 WANTED_MAX = 8192
@@ -69,7 +70,7 @@ def request_blob(
     at_s = turn.now_s + after_s
     fresh = {}
     for key in keys:
-        known = turn.wanted.get(key)
+        known = turn.state.wanted.get(key)
         if known is None:
             sources = frozenset({source})
             fresh[key] = PendingRequest(at_s, 0, first, patience_s, sources)
@@ -79,33 +80,38 @@ def request_blob(
         if known.attempt == 0 and known.again_at_s > at_s:
             fresh[key] = replace(known, again_at_s=at_s, patience_s=patience_s)
     if fresh:
-        turn.wanted = {**turn.wanted, **fresh}
-        turn.ask_at_s = min(turn.ask_at_s, at_s)
+        turn.state = evolve(
+            turn.state,
+            wanted={**turn.state.wanted, **fresh},
+            ask_at_s=min(turn.state.ask_at_s, at_s),
+        )
         most = WANTED_MAX if source == OWN else WANTED_PER_SOURCE_MAX
-        if len(turn.wanted) > most:
+        if len(turn.state.wanted) > most:
             _drop_oldest(turn, source, most)
 
 
 def _drop_oldest(turn: CoordinatorStep, source: DeviceId, most: int) -> None:
     """Bounds what is wanted on one coordinator's word, and counts what goes."""
-    named = [key for key, one in turn.wanted.items() if source in one.sources]
+    named = [key for key, one in turn.state.wanted.items() if source in one.sources]
     excess = named[: max(0, len(named) - most)]
     if not excess:
         return
     withdraw_requests(turn, excess, source)
-    peer = turn.peers.get(source)
+    peer = turn.state.peers.get(source)
     if peer is None:
-        turn.wants_dropped += len(excess)
+        turn.state = evolve(
+            turn.state, wants_dropped=turn.state.wants_dropped + len(excess)
+        )
         return
     peer = replace(peer, wants_dropped=peer.wants_dropped + len(excess))
-    turn.peers = {**turn.peers, source: peer}
+    turn.state = evolve(turn.state, peers={**turn.state.peers, source: peer})
 
 
 def withdraw_requests(
     turn: CoordinatorStep, keys: Iterable[bytes], source: DeviceId
 ) -> None:
     """Asks no longer on one coordinator's word; still if others named the same."""
-    wanted = dict(turn.wanted)
+    wanted = dict(turn.state.wanted)
     for key in keys:
         one = wanted.get(key)
         if one is None or source not in one.sources:
@@ -114,7 +120,7 @@ def withdraw_requests(
             del wanted[key]
         else:
             wanted[key] = replace(one, sources=one.sources - {source})
-    turn.wanted = wanted
+    turn.state = evolve(turn.state, wanted=wanted)
 
 
 def request_for_task(
@@ -132,7 +138,10 @@ def request_for_task(
 def forget(turn: CoordinatorStep, keys: Iterable[bytes]) -> None:
     """Asks no longer for these."""
     gone = frozenset(keys)
-    turn.wanted = {key: one for key, one in turn.wanted.items() if key not in gone}
+    turn.state = evolve(
+        turn.state,
+        wanted={key: one for key, one in turn.state.wanted.items() if key not in gone},
+    )
 
 
 def uploads(identities: Iterable[Digest]) -> list[bytes]:
@@ -158,12 +167,14 @@ def blob_keys(digests: Iterable[Digest]) -> list[bytes]:
 
 def send_due_requests(turn: CoordinatorStep) -> None:
     """Asks for everything whose time has come, each thing from the next coordinator."""
-    waits, now_s = turn.uploads_wait, turn.now_s
-    due = [key for key, one in turn.wanted.items() if one.due_s(waits) <= now_s]
+    waits, now_s = turn.state.uploads_wait, turn.now_s
+    due = [key for key, one in turn.state.wanted.items() if one.due_s(waits) <= now_s]
     if due:
         _ask(turn, _affordable(turn, due))
-    times = [one.due_s(waits) for one in turn.wanted.values()]
-    turn.ask_at_s = max(min(times, default=math.inf), now_s + LOOK_S)
+    times = [one.due_s(waits) for one in turn.state.wanted.values()]
+    turn.state = evolve(
+        turn.state, ask_at_s=max(min(times, default=math.inf), now_s + LOOK_S)
+    )
     piece_download.request_pieces(turn)
 
 
@@ -174,26 +185,26 @@ def _affordable(turn: CoordinatorStep, due: list[bytes]) -> list[bytes]:
     first, so that what nobody has holds up nothing that somebody else named. What was
     asked in vain twice is not counted as on its way.
     """
-    specs = [task.spec for task in turn.tasks.values()]
+    specs = [task.spec for task in turn.state.tasks.values()]
     costs = {subject: answer_bytes_max(subject, specs) for subject in FrameSubject}
     left = {
         source: ASKED_BYTES_MAX if source == OWN else ASKED_PER_SOURCE_BYTES_MAX
-        for one in turn.wanted.values()
+        for one in turn.state.wanted.values()
         for source in one.sources
     }
 
     def pay(key: bytes) -> DeviceId:
-        source = max(sorted(turn.wanted[key].sources), key=left.__getitem__)
+        source = max(sorted(turn.state.wanted[key].sources), key=left.__getitem__)
         left[source] -= costs[FrameSubject(key[0])]
         return source
 
-    for key, one in turn.wanted.items():
+    for key, one in turn.state.wanted.items():
         if 0 < one.attempt <= FRUITLESS and one.again_at_s > turn.now_s:
             pay(key)
     taken: list[bytes] = []
     served: set[DeviceId] = set()
-    for key in sorted(due, key=lambda name: (turn.wanted[name].attempt, name)):
-        sources = turn.wanted[key].sources
+    for key in sorted(due, key=lambda name: (turn.state.wanted[name].attempt, name)):
+        sources = turn.state.wanted[key].sources
         cost = costs[FrameSubject(key[0])]
         if max(left[source] for source in sources) < cost and sources <= served:
             continue
@@ -204,7 +215,7 @@ def _affordable(turn: CoordinatorStep, due: list[bytes]) -> list[bytes]:
 
 def _ask(turn: CoordinatorStep, due: list[bytes]) -> None:
     asked: dict[tuple[DeviceId, int], list[bytes]] = {}
-    wanted = dict(turn.wanted)
+    wanted = dict(turn.state.wanted)
     for key in sorted(due):
         one = wanted[key]
         if one.pull is not None and not one.pull.open:
@@ -220,7 +231,7 @@ def _ask(turn: CoordinatorStep, due: list[bytes]) -> None:
         wanted[key] = _asked(turn, one, whom)
         if whom is not None and one.pull is None:
             asked.setdefault((whom, key[0]), []).append(key[1:])
-    turn.wanted = wanted
+    turn.state = evolve(turn.state, wanted=wanted)
     for (whom, subject), named in sorted(asked.items()):
         for start in range(0, len(named), KEYS_PER_WANT_MAX):
             part = tuple(named[start : start + KEYS_PER_WANT_MAX])
@@ -257,19 +268,19 @@ def _whom(turn: CoordinatorStep, key: bytes, one: PendingRequest) -> DeviceId | 
         # Who names something has it; others are not to pay for what nobody has.
         named = sorted(one.sources - one.asked) or sorted(one.sources)
         return named[one.attempt % len(named)]
-    own = turn.ledger.party.key.public
-    keys = directory.asked(turn.ledger)
+    own = turn.state.ledger.party.key.public
+    keys = directory.asked(turn.state.ledger)
     others = [device_id(public) for public in keys if public != own]
     alive = [who for who in others if is_alive(turn, who)] or others
     spread = H(key)[0] + one.attempt
     if key[0] in (FrameSubject.BLOCKS, FrameSubject.BUCKETS):
         # Who leads us astray is not to come first whenever we begin again.
         spread += int(turn.now_s)
-        height = turn.ledger.consensus.height
+        height = turn.state.ledger.consensus.height
         alive = [
             who
             for who in alive
-            if who in turn.peers and turn.peers[who].height > height
+            if who in turn.state.peers and turn.state.peers[who].height > height
         ]
     if not alive:
         return None

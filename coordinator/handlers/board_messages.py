@@ -8,7 +8,7 @@ from typing import assert_never
 
 from starling.coordinator.availability import vector_exchange
 from starling.coordinator.boards import lease_grants, refusals
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records, task_records
 from starling.coordinator.commit import evidence_submission
 from starling.coordinator.commit.transaction_submission import submit_upload
 from starling.coordinator.downloads import request_scheduler
@@ -102,7 +102,7 @@ def upload_arrived(turn: CoordinatorStep, device: DeviceId, whole: bytes) -> Non
     def lookup(sender: PublicKey, contribution: Contribution) -> SenderRecord:
         return _standing(turn, sender, contribution)
 
-    if turn.ledger.mempool.size >= turn.settings.ledger.waiting_max:
+    if turn.state.ledger.mempool.size >= turn.settings.ledger.waiting_max:
         raise LimitError("too many updates wait for a block", Reason.BUSY)
     try:
         admitted = admit(turn.settings.gate, device, whole, lookup)
@@ -123,16 +123,16 @@ def upload_arrived(turn: CoordinatorStep, device: DeviceId, whole: bytes) -> Non
     held = AdmittedUpdate(
         admitted.transaction, body.version, body.task, turn.now_s, update
     )
-    turn.held = turn.held.put(key, held)
+    turn.state = evolve(turn.state, held=turn.state.held.put(key, held))
     wanted = request_scheduler.vectors([admitted.transaction])
-    if turn.wanted and not turn.wanted.keys().isdisjoint(wanted):
+    if turn.state.wanted and not turn.state.wanted.keys().isdisjoint(wanted):
         vector_exchange.vectors_arrived(turn, wanted)
     turn.emit(RecordAcceptance(device))
     if not responder_selection.is_first(turn, device):
         _leave_receipt(turn, device, admitted)
     elif not _proof_is_near(turn):
         _tell_accepted(turn, device, admitted.transaction)
-    lease_grants.delivered(turn, device, turn.tasks[body.task])
+    lease_grants.delivered(turn, device, turn.state.tasks[body.task])
     submit_upload(turn, update)
 
 
@@ -212,12 +212,12 @@ def answer_overdue(turn: CoordinatorStep) -> None:
 def _give_receipt(turn: CoordinatorStep, left: DeferredReceipt) -> None:
     """Says that an update is durable, or proves it if a block was quicker."""
     device, transaction = left.device, left.transaction
-    held = turn.held.get(admitted_key(device, left.task, left.base))
+    held = turn.state.held.get(admitted_key(device, left.task, left.base))
     if held is not None and held.transaction == transaction:
         _tell_accepted(turn, device, transaction)
         return
-    tree = turn.ledger.tree
-    if queries.update_of(tree, left.task, device, left.base) == transaction:
+    tree = turn.state.ledger.tree
+    if board_records.update_of(tree, left.task, device, left.base) == transaction:
         turn.emit(PublishFinality(device, transaction, turn.take_counter()))
 
 
@@ -226,7 +226,7 @@ def _forfeited(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> N
     body = FORFEIT.unpack(envelope.body)
     if lease_grants.contributed(turn, device, body.task, body.version):
         raise InvalidUpdate("signed for this version", Reason.ALREADY_KNOWN)
-    if queries.head(turn.ledger.tree, body.task) != body.version:
+    if task_records.head(turn.state.ledger.tree, body.task) != body.version:
         raise StaleUpdate(f"version {body.version} is not the head")
     # It came to all coordinators.
     submit_upload(turn, envelope)
@@ -250,31 +250,31 @@ def state_arrived(turn: CoordinatorStep, device: DeviceId, payload: bytes) -> No
         device, evolve(session, phase=phase, epsilon_micro=shown.epsilon_micro)
     )
     if phase in (DevicePhase.LOST, DevicePhase.DISCONNECTED):
-        for task in list(turn.tasks.values()):
+        for task in list(turn.state.tasks.values()):
             lease_grants.release(turn, device, task)
 
 
 def _require_enrolled(turn: CoordinatorStep, device: DeviceId) -> None:
-    board = queries.board(turn.ledger.tree, device)
+    board = board_records.board(turn.state.ledger.tree, device)
     if board is None or board.revoked:
         raise SignatureError("the board is not enrolled", Reason.NOT_ENROLLED)
-    if board.jailed:
+    if turn.state.ledger.tip.is_jailed(board):
         raise SignatureError(f"jailed until height {board.jailed}", Reason.JAILED)
 
 
 def _require_signer(
     turn: CoordinatorStep, device: DeviceId, envelope: Envelope
 ) -> None:
-    tree = turn.ledger.tree
-    if queries.owner(tree, envelope.sender) != device:
+    tree = turn.state.ledger.tree
+    if board_records.owner(tree, envelope.sender) != device:
         raise SignatureError("signed by another board", Reason.NOT_AUTHORISED)
-    if queries.signer(tree, envelope.sender) is None:
+    if board_records.signer(tree, envelope.sender) is None:
         raise SignatureError("the key may not take part", Reason.NOT_ENROLLED)
     _require_enrolled(turn, device)
 
 
 def _assemble(turn: CoordinatorStep, device: DeviceId, chunk: Chunk) -> bytes | None:
-    bytes_max = upload_bytes_max(task.spec for task in turn.tasks.values())
+    bytes_max = upload_bytes_max(task.spec for task in turn.state.tasks.values())
     if chunk.size > bytes_max:
         raise LimitError(f"upload of {chunk.size} bytes, {bytes_max} allowed")
     if chunk_count(chunk.size) == 1:
@@ -296,24 +296,24 @@ def _assemble(turn: CoordinatorStep, device: DeviceId, chunk: Chunk) -> bytes | 
 def _standing(
     turn: CoordinatorStep, sender: PublicKey, body: Contribution
 ) -> SenderRecord:
-    tree = turn.ledger.tree
-    device = queries.owner(tree, sender)
-    board = queries.signer(tree, sender)
-    held = turn.held.get(admitted_key(device, body.task, body.version))
+    tree = turn.state.ledger.tree
+    device = board_records.owner(tree, sender)
+    board = board_records.signer(tree, sender)
+    held = turn.state.held.get(admitted_key(device, body.task, body.version))
     known = held.transaction if held is not None else None
-    task = turn.tasks.get(body.task)
+    task = turn.state.tasks.get(body.task)
     if known is None and task is not None:
-        known = queries.update_of(tree, body.task, device, body.version)
+        known = board_records.update_of(tree, body.task, device, body.version)
     grant = None if task is None else task.leases.granted.get(device)
     return SenderRecord(
-        turn.ledger.party.roster.validators,
+        turn.state.ledger.party.roster.validators,
         device,
-        board is not None and not board.jailed,
+        board is not None and not turn.state.ledger.tip.is_jailed(board),
         known,
         turn.session(device).updates,
         None if grant is None else grant.envelope,
         None if task is None else task.spec,
-        0 if task is None else queries.head(tree, body.task) or 0,
+        0 if task is None else task_records.head(tree, body.task) or 0,
         0 if board is None else board.charge,
     )
 
@@ -324,7 +324,7 @@ def _proof_is_near(turn: CoordinatorStep) -> bool:
     A lone coordinator puts what waits into its next block. While many wait, a receipt
     that a stronger proof follows within a block would only take time from the others.
     """
-    ledger = turn.ledger
+    ledger = turn.state.ledger
     return ledger.alone and ledger.mempool.size >= RECEIPTS_WAITING_MAX
 
 
@@ -338,7 +338,7 @@ def _known_arrived(
     """
     given = UploadAnswer(admitted.update, admitted.blob)
     vector_exchange.upload_received(turn, None, given)
-    if turn.ledger.alone or admitted.repeated:
+    if turn.state.ledger.alone or admitted.repeated:
         _repeat_receipt(turn, device, admitted)
         return
     if blob_digest(admitted.blob) == admitted.contribution.blob:
@@ -368,7 +368,7 @@ def _repeat_receipt(
 ) -> None:
     body = admitted.contribution
     _tell_accepted(turn, device, admitted.transaction)
-    if turn.held.get(admitted_key(device, body.task, body.version)) is None:
+    if turn.state.held.get(admitted_key(device, body.task, body.version)) is None:
         responder_selection.note_missed_proof(turn, device)
         counter = turn.take_counter()
         turn.emit(PublishFinality(device, admitted.transaction, counter))
@@ -390,7 +390,7 @@ def _check_said(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> 
 
 
 def _serve(turn: CoordinatorStep, device: DeviceId, request: ChunkRequest) -> None:
-    if not any(_offers(task, request.digest) for task in turn.tasks.values()):
+    if not any(_offers(task, request.digest) for task in turn.state.tasks.values()):
         raise InvalidUpdate("not a whole that is offered", Reason.NOT_HERE)
     settings, session = turn.settings, turn.session(device)
     earned = (turn.now_s - session.chunks_at_s) * settings.chunks_per_s

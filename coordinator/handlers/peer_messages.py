@@ -21,7 +21,11 @@ from starling.coordinator.availability.vector_exchange import (
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.gossip import proposal_checks
 from starling.coordinator.chain.node import node
-from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.chain.state import (
+    board_records,
+    task_records,
+    transaction_codec,
+)
 from starling.coordinator.commit.transaction_submission import advance
 from starling.coordinator.downloads import piece_download, request_scheduler
 from starling.coordinator.handlers import peer_requests
@@ -48,6 +52,7 @@ from starling.coordinator.wire.frames import (
 from starling.coordinator.wire.peer_quota import ASSEMBLIES_MAX, PeerQuota
 from starling.coordinator.wire.size_limits import upload_bytes_of
 from starling.protocol.chain.blocks import BLOCK, PROPOSAL, VOTE, Proposal, VoteType
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import (
     DecodeError,
     InvalidUpdate,
@@ -79,23 +84,24 @@ def frame_arrived(turn: CoordinatorStep, event: PeerFrameArrived) -> None:
     who = turn.speaker = event.peer
     turn.broker = event.elsewhere
     try:
-        if not directory.may_speak(turn.ledger, who):
+        if not directory.may_speak(turn.state.ledger, who):
             raise SignatureError("not a coordinator", Reason.NOT_AUTHORISED)
-        if who == directory.own_id(turn.ledger):
+        if who == directory.own_id(turn.state.ledger):
             return
         peer, line = _credited(turn, who)
         cost = max(MESSAGE_COST_MIN_BYTES, len(event.payload))
         if cost > line.allowance:
-            turn.peers = {**turn.peers, who: replace(peer, refused=peer.refused + 1)}
+            peer = replace(peer, refused=peer.refused + 1)
+            turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
             where = " at another broker" if event.elsewhere else ""
             raise LimitError(f"{device_name(who)} says too much{where}", Reason.BUSY)
-        turn.peers = {**turn.peers, who: peer}
+        turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
         _put_line(turn, who, replace(line, allowance=line.allowance - cost))
         frame = FRAME.unpack(event.payload)
-        directory.check_says(turn.ledger, who, frame)
+        directory.check_says(turn.state.ledger, who, frame)
         if _take(turn, who, frame, bool(event.elsewhere)):
             # What we asked for is our own doing.
-            line = turn.peers[who].lines[turn.broker]
+            line = turn.state.peers[who].lines[turn.broker]
             allowance = min(BYTES_BURST, line.allowance + cost)
             _put_line(turn, who, replace(line, allowance=allowance))
     except ProtocolError as error:
@@ -104,7 +110,7 @@ def frame_arrived(turn: CoordinatorStep, event: PeerFrameArrived) -> None:
 
 def _credited(turn: CoordinatorStep, who: DeviceId) -> tuple[PeerState, PeerQuota]:
     """A peer, and its line with what that earned since the last time."""
-    peer = turn.peers.get(who) or PeerState()
+    peer = turn.state.peers.get(who) or PeerState()
     line = peer.lines.get(turn.broker) or PeerQuota()
     gone_s = turn.now_s - line.at_s
     line = replace(
@@ -123,9 +129,9 @@ def _credited(turn: CoordinatorStep, who: DeviceId) -> tuple[PeerState, PeerQuot
 
 
 def _put_line(turn: CoordinatorStep, who: DeviceId, line: PeerQuota) -> None:
-    peer = turn.peers[who]
+    peer = turn.state.peers[who]
     peer = replace(peer, lines={**peer.lines, turn.broker: line})
-    turn.peers = {**turn.peers, who: peer}
+    turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
 
 
 def _take(turn: CoordinatorStep, who: DeviceId, frame: Frame, elsewhere: bool) -> bool:
@@ -152,9 +158,9 @@ def _take(turn: CoordinatorStep, who: DeviceId, frame: Frame, elsewhere: bool) -
                 _answered(turn, who, FrameSubject(whole.subject), whole.content)
             return new
         case _:
-            before = turn.wanted
+            before = turn.state.wanted
             _answered(turn, who, subject, frame.content)
-            return turn.wanted is not before
+            return turn.state.wanted is not before
 
 
 def _answered(
@@ -178,7 +184,7 @@ def _answered(
 
 def answer_bytes_max(turn: CoordinatorStep, subject: int) -> int:
     """The longest answer about a subject that any task or block needs."""
-    specs = [task.spec for task in turn.tasks.values()]
+    specs = [task.spec for task in turn.state.tasks.values()]
     if subject in (FrameSubject.UPLOAD, FrameSubject.KEY):
         uploads = [upload_bytes_of(spec.codec, spec.dimension) for spec in specs]
         return max(uploads, default=0) + _FRAME_OVERHEAD_BYTES
@@ -193,7 +199,7 @@ def _chunk(
     turn: CoordinatorStep, who: DeviceId, content: bytes, elsewhere: bool
 ) -> None:
     chunk = CHUNK.unpack(content)
-    line = turn.peers[who].lines[turn.broker]
+    line = turn.state.peers[who].lines[turn.broker]
     whole = chunk.digest, chunk.size
     known = [one for one in line.assemblies if (one.digest, one.size) == whole]
     others = [one for one in line.assemblies if (one.digest, one.size) != whole]
@@ -215,10 +221,10 @@ def _ledger(
     message = gossip_messages.MESSAGE.unpack(content)
     if message.topic == gossip_messages.GossipTopic.PROPOSAL:
         proposal = PROPOSAL.unpack(message.content)
-        if not proposal_checks.is_news(turn.ledger, proposal):
+        if not proposal_checks.is_news(turn.state.ledger, proposal):
             return
         # Before anything is kept or asked for on its account.
-        proposal_checks.check_maker(turn.ledger.party, proposal)
+        proposal_checks.check_maker(turn.state.ledger.party, proposal)
         lacks = _lacks(turn, proposal)
         if lacks:
             _park(turn, who, proposal, content, lacks)
@@ -233,7 +239,7 @@ def _ledger(
         and bundle_examination.task_announced(turn, who, content, message.content)
     ):
         return
-    before = turn.ledger
+    before = turn.state.ledger
     if message.topic == gossip_messages.GossipTopic.STATUS:
         peer_liveness.status_came(
             turn, who, gossip_messages.STATUS.unpack(message.content), elsewhere
@@ -259,7 +265,7 @@ def _lacks(
     Raises:
       InvalidBlock, DecodeError: If the bytes are not those of the block that is named.
     """
-    if proposal.block_id in turn.ledger.prepared:
+    if proposal.block_id in turn.state.ledger.prepared:
         return ()
     block = proposal_checks.check_block(BLOCK.unpack(proposal.block), proposal.block_id)
     lacks = []
@@ -267,7 +273,7 @@ def _lacks(
         envelope = transaction_codec.unpack(packed)
         if envelope.kind == MessageKind.UPDATE:
             body = transaction_codec.contribution(envelope.body)
-            device = queries.owner(turn.ledger.tree, envelope.sender)
+            device = board_records.owner(turn.state.ledger.tree, envelope.sender)
             key = admitted_key(device, body.task, body.version)
             identity = envelope.identity(turn.settings.gate.chain_id)
             if not _holds(turn, key, identity):
@@ -280,7 +286,7 @@ def _lacks(
 def _holds(turn: CoordinatorStep, key: bytes, identity: Digest) -> bool:
     if key.startswith(bundle_examination.KEY):
         return bundle_examination.is_sound(turn, key, identity)
-    held = turn.held.get(key)
+    held = turn.state.held.get(key)
     return held is not None and held.transaction == identity
 
 
@@ -291,13 +297,13 @@ def _park(
     message: bytes,
     lacks: tuple[tuple[bytes, Digest], ...],
 ) -> None:
-    known = turn.parked.get(who)
+    known = turn.state.parked.get(who)
     if known is not None and known.block_id != proposal.block_id:
         _give_back(turn, who, known)
     parked = DeferredProposal(
         proposal.height, proposal.round, proposal.block_id, message, lacks
     )
-    turn.parked = {**turn.parked, who: parked}
+    turn.state = evolve(turn.state, parked={**turn.state.parked, who: parked})
     absent = [
         identity
         for key, identity in lacks
@@ -315,12 +321,15 @@ def _give_back(turn: CoordinatorStep, who: DeviceId, parked: DeferredProposal) -
 
 def release_deferred_proposals(turn: CoordinatorStep) -> None:
     """Lets the ledger hear the proposals that wait no longer; forgets old ones."""
-    for who, parked in sorted(turn.parked.items()):
-        current = parked.height == turn.ledger.consensus.height
+    for who, parked in sorted(turn.state.parked.items()):
+        current = parked.height == turn.state.ledger.consensus.height
         lacks = any(not _holds(turn, key, identity) for key, identity in parked.lacks)
         if current and lacks and not _carried(turn, parked):
             continue
-        turn.parked = {at: one for at, one in turn.parked.items() if at != who}
+        turn.state = evolve(
+            turn.state,
+            parked={at: one for at, one in turn.state.parked.items() if at != who},
+        )
         if not current and not _decided(turn, parked):
             _give_back(turn, who, parked)
         if current:
@@ -330,15 +339,15 @@ def release_deferred_proposals(turn: CoordinatorStep) -> None:
 
 def _decided(turn: CoordinatorStep, parked: DeferredProposal) -> bool:
     """Whether the chain ends with a block, whose vectors we need then."""
-    header = turn.ledger.header
+    header = turn.state.ledger.header
     return header is not None and header.block_id() == parked.block_id
 
 
 def _carried(turn: CoordinatorStep, parked: DeferredProposal) -> bool:
     """Whether a quorum stands behind a block that we could not look into."""
     ballots, needed = (
-        turn.ledger.consensus.ballots,
-        turn.ledger.party.quorum,
+        turn.state.ledger.consensus.ballots,
+        turn.state.ledger.party.quorum,
     )
     return any(
         ballots.certificate(parked.round, kind, parked.block_id, needed) is not None
@@ -348,7 +357,7 @@ def _carried(turn: CoordinatorStep, parked: DeferredProposal) -> bool:
 
 def _whole_given(turn: CoordinatorStep, content: bytes) -> None:
     (key,) = request_scheduler.blob_keys([H(content)])
-    if key in turn.wanted:
+    if key in turn.state.wanted:
         turn.emit(StorePeerBlob(content))
         vectors_arrived(turn, [key])
         bundle_examination.bundle_arrived(turn, content)
@@ -358,9 +367,9 @@ def _model_given(turn: CoordinatorStep, given: ModelAnswer) -> None:
     key = request_scheduler.request_key(
         FrameSubject.MODEL, model_key(given.task, given.version)
     )
-    if key not in turn.wanted:
+    if key not in turn.state.wanted:
         return
-    digest = queries.version(turn.ledger.tree, given.task, given.version)
+    digest = task_records.version(turn.state.ledger.tree, given.task, given.version)
     if digest != version_digest(given.digests):
         raise InvalidUpdate("not what the chain made final", Reason.COMMITMENT_MISMATCH)
     request_scheduler.forget(turn, [key])
@@ -373,12 +382,15 @@ def repeat_waiting_transactions(turn: CoordinatorStep) -> None:
     Not what another coordinator told us: it tells again itself, and if it cannot, we
     put what we were told into a block of our own.
     """
-    if turn.ledger.alone or turn.now_s < turn.repeat_at_s:
+    if turn.state.ledger.alone or turn.now_s < turn.state.repeat_at_s:
         return
-    turn.repeat_at_s = turn.now_s + REPEAT_EVERY_S
-    mempool = turn.ledger.mempool
-    below, turn.repeat_below = turn.repeat_below, mempool.following
-    if not mempool.size or not turn.connected:
+    mempool, below = turn.state.ledger.mempool, turn.state.repeat_below
+    turn.state = evolve(
+        turn.state,
+        repeat_at_s=turn.now_s + REPEAT_EVERY_S,
+        repeat_below=mempool.following,
+    )
+    if not mempool.size or not turn.state.connected:
         return
     for entry in mempool.oldest(REPEATED_MAX, gossip_messages.MESSAGE.bytes_max):
         if entry.place < below and not entry.source:

@@ -14,6 +14,7 @@ from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import RecordRefusal, SendAnswer
 from starling.coordinator.wire.frames import FrameSubject, PeerRequest
 from starling.coordinator.wire.size_limits import answer_bytes_max
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import DecodeError, Reason
 from starling.protocol.ids import DeviceId, Digest, device_name
 from starling.protocol.wire.chunks import CHUNK_BYTES
@@ -43,20 +44,20 @@ def handle_request(turn: CoordinatorStep, who: DeviceId, want: PeerRequest) -> N
       DecodeError: If there is no such subject.
       SignatureError: If a former coordinator asks for a content key.
     """
-    if want.asked != directory.own_id(turn.ledger):
+    if want.asked != directory.own_id(turn.state.ledger):
         return
     try:
         subject = FrameSubject(want.subject)
     except ValueError as error:
         raise DecodeError("no such subject", Reason.UNKNOWN_KIND) from error
-    peer, now_s = turn.peers[who], turn.now_s
+    peer, now_s = turn.state.peers[who], turn.now_s
     line = peer.lines[turn.broker]
     answered = {
         name: at_s
         for name, at_s in line.answered.items()
         if now_s - at_s < ANSWER_AGAIN_S
     }
-    longest = answer_bytes_max(subject, (it.spec for it in turn.tasks.values()))
+    longest = answer_bytes_max(subject, (it.spec for it in turn.state.tasks.values()))
     asks, left, refused = line.asks, line.answers, 0
     for key in want.keys:
         cost = CHUNK_BYTES if want.pieces else longest
@@ -77,7 +78,7 @@ def handle_request(turn: CoordinatorStep, who: DeviceId, want: PeerRequest) -> N
     line = replace(line, asks=max(0.0, asks), answers=left, answered=answered)
     lines = {**peer.lines, turn.broker: line}
     peer = replace(peer, lines=lines, refused=peer.refused + refused)
-    turn.peers = {**turn.peers, who: peer}
+    turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
     if refused:
         detail = f"{device_name(who)} asks too much: {refused} not answered"
         turn.emit(RecordRefusal(None, Reason.BUSY, detail))

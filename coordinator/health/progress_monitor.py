@@ -5,16 +5,20 @@ from dataclasses import replace
 
 from starling.coordinator.chain.node.node import ChainState, StateDiverged
 from starling.coordinator.step.coordinator_step import CoordinatorStep
+from starling.protocol.dataclass_replace import evolve
 
 
 def note(turn: CoordinatorStep, after: ChainState) -> None:
     """Compares the ledger before and after a step that is being taken."""
-    before, now_s, pace = turn.ledger, turn.now_s, turn.pace
+    before, now_s, pace = turn.state.ledger, turn.now_s, turn.state.pace
     decided = after.height != before.height
     if decided:
         pace = replace(pace, decided_at_s=now_s)
-        if turn.diverged is not None and after.height >= turn.diverged.height:
-            turn.diverged = None
+        if (
+            turn.state.diverged is not None
+            and after.height >= turn.state.diverged.height
+        ):
+            turn.state = evolve(turn.state, diverged=None)
     old, new = before.consensus, after.consensus
     stage = (new.height, new.round, new.step)
     if (old.height, old.round, old.step) != stage:
@@ -24,15 +28,15 @@ def note(turn: CoordinatorStep, after: ChainState) -> None:
             pace = replace(pace, waits_from_s=math.inf)
     elif decided or pace.waits_from_s == math.inf:
         pace = replace(pace, waits_from_s=now_s)
-    turn.pace = pace
+    turn.state = evolve(turn.state, pace=pace)
 
 
 def diverged(turn: CoordinatorStep, found: StateDiverged) -> None:
     """Keeps and reports a decided block that is invalid here, once."""
-    known = turn.diverged
+    known = turn.state.diverged
     if known is not None and known.block_id == found.block_id:
         return
-    turn.diverged = found
+    turn.state = evolve(turn.state, diverged=found)
     computed = "none" if found.computed is None else found.computed.hex()
     text = (
         f"our state differs: block {found.height} ({found.block_id.hex()}) is "

@@ -15,7 +15,7 @@ from functools import lru_cache
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.chain_step import ChainState
 from starling.coordinator.chain.governance import learners
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import validator_records
 from starling.coordinator.wire.frames import Frame, FrameSubject
 from starling.protocol.chain.genesis import Validator, ValidatorSet
 from starling.protocol.errors import ProtocolError, Reason
@@ -100,7 +100,7 @@ def asked(ledger: ChainState) -> tuple[PublicKey, ...]:
 
 def _sets(ledger: ChainState) -> tuple[ValidatorSet, ...]:
     tip = ledger.tip
-    following = queries.validators(tip.tree, tip.genesis, tip.height + 2)
+    following = validator_records.validators(tip.tree, tip.genesis, tip.height + 2)
     return (ledger.party.roster.validators, following, *_pinned(ledger))
 
 

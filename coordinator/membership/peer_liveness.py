@@ -18,6 +18,7 @@ from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.state import PeerState
 from starling.protocol.chain.blocks import Vote, VoteType
 from starling.protocol.crypto.keys import verify
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import DeviceId, device_id
 
 
@@ -38,8 +39,8 @@ def status_came(
     Raises:
       SignatureError: If it is forged.
     """
-    peer = turn.peers[who]
-    latest = turn.ledger.heard.get(status.validator)
+    peer = turn.state.peers[who]
+    latest = turn.state.ledger.heard.get(status.validator)
     old = latest is not None and status.counter < latest.counter
     if device_id(status.validator) != who or old:
         return
@@ -80,14 +81,14 @@ def vote_came(
     members = before.party.roster.validators.members
     if vote.voter >= len(members) or device_id(members[vote.voter].public) != who:
         return
-    deciding = turn.ledger.consensus
+    deciding = turn.state.ledger.consensus
     if not vote.height == before.consensus.height == deciding.height:
         return
     kind = VoteType(vote.vote_type)
     known = before.consensus.ballots.cast(vote.round, kind).get(vote.voter)
     counted = deciding.ballots.cast(vote.round, kind).get(vote.voter)
     if known is None and counted == vote:
-        _lives(turn, who, turn.peers[who], elsewhere)
+        _lives(turn, who, turn.state.peers[who], elsewhere)
 
 
 def _lives(
@@ -95,4 +96,4 @@ def _lives(
 ) -> None:
     near_at_s = peer.near_at_s if elsewhere else turn.now_s
     peer = replace(peer, heard_at_s=turn.now_s, near_at_s=near_at_s)
-    turn.peers = {**turn.peers, who: peer}
+    turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})

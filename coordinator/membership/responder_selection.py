@@ -76,7 +76,7 @@ def is_first(turn: CoordinatorStep, device: DeviceId) -> bool:
     if not turn.settings.shared:
         return True
     doubted = turn.now_s < turn.session(device).missed_at_s + DOUBT_S
-    senders = turn.ledger.party.skip if doubted else 1
+    senders = turn.state.ledger.party.skip if doubted else 1
     return responder_rank(turn, device, DOUBTED_AFTER_STATUSES) < senders
 
 
@@ -94,13 +94,13 @@ def is_among_first(turn: CoordinatorStep, subject: bytes) -> bool:
     """
     return (
         not turn.settings.shared
-        or responder_rank(turn, subject) < turn.ledger.party.skip
+        or responder_rank(turn, subject) < turn.state.ledger.party.skip
     )
 
 
 def _before_us(turn: CoordinatorStep, subject: bytes) -> tuple[DeviceId, ...]:
-    keys = directory.public_keys(turn.ledger)
-    return _before(subject, turn.ledger.party.key.public, keys)
+    keys = directory.public_keys(turn.state.ledger)
+    return _before(subject, turn.state.ledger.party.key.public, keys)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -118,19 +118,21 @@ def _before(
 
 def is_alive(turn: CoordinatorStep, who: DeviceId) -> bool:
     """Whether a coordinator was heard of lately, or had no time yet to be."""
-    peer = turn.peers.get(who)
+    peer = turn.state.peers.get(who)
     heard_at_s = None if peer is None else peer.heard_at_s
     return _is_recent(turn, heard_at_s, SILENT_AFTER_STATUSES)
 
 
 def _is_near(turn: CoordinatorStep, who: DeviceId, silent: float) -> bool:
     """Whether a coordinator was heard of lately at our own broker."""
-    peer = turn.peers.get(who)
+    peer = turn.state.peers.get(who)
     return _is_recent(turn, None if peer is None else peer.near_at_s, silent)
 
 
 def _is_recent(turn: CoordinatorStep, heard_at_s: float | None, silent: float) -> bool:
-    heard_at_s = max(turn.since_s, turn.since_s if heard_at_s is None else heard_at_s)
+    heard_at_s = max(
+        turn.state.since_s, turn.state.since_s if heard_at_s is None else heard_at_s
+    )
     return turn.now_s - heard_at_s < silent * turn.settings.ledger.status_s
 
 
@@ -145,7 +147,7 @@ def answers(
       matter: What it asks for, the same at each repetition.
       patience: Repetitions after which one more coordinator answers.
     """
-    if turn.ledger.alone:
+    if turn.state.ledger.alone:
         return True
     session = turn.session(device)
     known, count = session.asked
@@ -156,11 +158,13 @@ def answers(
 
 def defer_reply(turn: CoordinatorStep, left: DeferredReply) -> None:
     """Keeps in mind that a board is to be answered by somebody before us."""
-    if turn.ledger.alone or len(turn.left) >= LEFT_MAX:
+    if turn.state.ledger.alone or len(turn.state.left) >= LEFT_MAX:
         return
-    if not turn.left:
-        turn.left_at_s = turn.now_s + OVERDUE_AFTER_STATUSES * _status_s(turn)
-    turn.left = (*turn.left, left)
+    if not turn.state.left:
+        turn.state = evolve(
+            turn.state, left_at_s=turn.now_s + OVERDUE_AFTER_STATUSES * _status_s(turn)
+        )
+    turn.state = evolve(turn.state, left=(*turn.state.left, left))
 
 
 def take_overdue_replies(turn: CoordinatorStep) -> list[DeferredReply]:
@@ -170,17 +174,19 @@ def take_overdue_replies(turn: CoordinatorStep) -> list[DeferredReply]:
     """
     status_s = _status_s(turn)
     until_s = turn.now_s - OVERDUE_AFTER_STATUSES * status_s
-    due = [left for left in turn.left if left.at_s <= until_s]
-    turn.left = turn.left[len(due) :]
+    due = [left for left in turn.state.left if left.at_s <= until_s]
+    turn.state = evolve(turn.state, left=turn.state.left[len(due) :])
     look_at_s = turn.now_s + LOOK_EVERY_STATUSES * status_s
-    turn.left_at_s = look_at_s if turn.left else math.inf
+    turn.state = evolve(
+        turn.state, left_at_s=look_at_s if turn.state.left else math.inf
+    )
     return [left for left in due if not _was_there(turn, left)]
 
 
 def _was_there(turn: CoordinatorStep, left: DeferredReply) -> bool:
     """Whether anybody before us lived on after something was left to it."""
     from_s = left.at_s + LIVES_AFTER_STATUSES * _status_s(turn)
-    before = (turn.peers.get(who) for who in _before_us(turn, left.device))
+    before = (turn.state.peers.get(who) for who in _before_us(turn, left.device))
     return any(peer is not None and peer.near_at_s >= from_s for peer in before)
 
 

@@ -9,8 +9,8 @@ import math
 from dataclasses import replace
 
 from starling.coordinator.boards import finality_proofs, lease_grants
-from starling.coordinator.chain.state import queries
-from starling.coordinator.chain.state.queries import AggregationJob
+from starling.coordinator.chain.state import task_records
+from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.leases.lease_table import LeaseTable
 from starling.coordinator.membership import responder_selection
@@ -33,6 +33,7 @@ from starling.coordinator.step.events import (
 from starling.coordinator.step.state import SOUGHT_PATIENCE_S, TaskState
 from starling.coordinator.wire.frames import FrameSubject, ModelAnswer, model_key
 from starling.protocol.chain.light_client import MANIFEST
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import Digest, TaskId, Version
 from starling.protocol.learning.task import ModelDigests, TaskSpec, version_digest
 from starling.protocol.wire.message_bodies import Attest
@@ -54,16 +55,16 @@ _SECURING = b"store"
 
 def follow_chain(turn: CoordinatorStep) -> None:
     """Brings every task to where the chain's state says that it is."""
-    tree = turn.ledger.tree
-    for number in range(queries.task_count(tree)):
-        task = turn.tasks.get(TaskId(number))
+    tree = turn.state.ledger.tree
+    for number in range(task_records.task_count(tree)):
+        task = turn.state.tasks.get(TaskId(number))
         if task is None:
-            spec = queries.task(tree, number)
+            spec = task_records.task(tree, number)
             assert spec is not None
             task = open_task(turn, TaskId(number), spec)
             announce(turn, task)
             turn.report(f"task {number} {spec.name!r} is open")
-        head = queries.head(tree, number)
+        head = task_records.head(tree, number)
         assert head is not None
         task = pending_jobs.note(turn, task)
         if head > task.head:
@@ -78,8 +79,8 @@ def open_task(turn: CoordinatorStep, number: TaskId, spec: TaskSpec) -> TaskStat
     task = TaskState(number, spec, Version(0), spec.initial, LeaseTable(places))
     task = replace(task, wholes=_wholes(task, spec.initial))
     turn.put_task(task)
-    turn.emit(StoreVersion(number, Version(0), 0, 0, turn.charge_max))
-    if turn.ledger.alone:
+    turn.emit(StoreVersion(number, Version(0), 0, 0, turn.state.charge_max))
+    if turn.state.ledger.alone:
         turn.emit(
             EvaluateVersion(number, Version(0), spec.initial.inference, spec.bundle)
         )
@@ -102,7 +103,7 @@ def secure(turn: CoordinatorStep, task: TaskState) -> TaskState:
 
 def secured(turn: CoordinatorStep, event: MissingBlobsFound) -> None:
     """Asks others for what the store lacks; goes on if that is nothing."""
-    task = turn.tasks.get(event.task)
+    task = turn.state.tasks.get(event.task)
     keys = request_scheduler.blob_keys(event.absent)
     if task is None or _SECURING not in task.lacking:
         # The task waits for something else by now; these are needed all the same.
@@ -134,11 +135,11 @@ def resume(turn: CoordinatorStep, task: TaskState) -> None:
 
 def announce(turn: CoordinatorStep, task: TaskState) -> None:
     """Publishes the newest version with its proof, retained, if that is our turn."""
-    if queries.version(turn.ledger.tree, task.number, task.head) is None:
+    if task_records.version(turn.state.ledger.tree, task.number, task.head) is None:
         # Others are far ahead, and its proof is no longer in the state.
         return
     matter = model_key(task.number, task.head)
-    shown = finality_proofs.manifest(turn.ledger, task, turn.handovers)
+    shown = finality_proofs.manifest(turn.state.ledger, task, turn.state.handovers)
     if shown is not None and responder_selection.is_among_first(turn, matter):
         topic = turn.settings.topics.manifest(task.number)
         turn.emit(SendMessage(topic, MANIFEST.pack(shown), retain=True))
@@ -146,10 +147,10 @@ def announce(turn: CoordinatorStep, task: TaskState) -> None:
 
 def announce_again(turn: CoordinatorStep) -> None:
     """Publishes all manifests once more, from time to time."""
-    if turn.ledger.alone or turn.now_s < turn.announce_at_s:
+    if turn.state.ledger.alone or turn.now_s < turn.state.announce_at_s:
         return
-    turn.announce_at_s = turn.now_s + ANNOUNCE_EVERY_S
-    for task in list(turn.tasks.values()):
+    turn.state = evolve(turn.state, announce_at_s=turn.now_s + ANNOUNCE_EVERY_S)
+    for task in list(turn.state.tasks.values()):
         announce(turn, task)
         _look_after(turn, task)
 
@@ -157,11 +158,13 @@ def announce_again(turn: CoordinatorStep) -> None:
 def _look_after(turn: CoordinatorStep, task: TaskState) -> None:
     """Wants again what nobody gave; a version that was overtaken is given up."""
     given_up = [
-        key for key in sorted(task.lacking - {_SECURING}) if key not in turn.wanted
+        key
+        for key in sorted(task.lacking - {_SECURING})
+        if key not in turn.state.wanted
     ]
     if not given_up:
         return
-    head = queries.head(turn.ledger.tree, task.number) or 0
+    head = task_records.head(turn.state.ledger.tree, task.number) or 0
     if task.sought is None or task.sought == head:
         request_scheduler.request_blob(turn, given_up)
         return
@@ -176,7 +179,7 @@ def computed(turn: CoordinatorStep, event: VersionComputed) -> Attest | None:
       What to attest; None if that is no longer of use. What differs from a final
       version is: a lie or a machine that computes wrongly shows however slow it is.
     """
-    task = turn.tasks.get(event.task)
+    task = turn.state.tasks.get(event.task)
     if task is None:
         return None
     awaited = task.computing == event.version
@@ -185,7 +188,7 @@ def computed(turn: CoordinatorStep, event: VersionComputed) -> Attest | None:
         turn.put_task(task)
     digests = event.model.digests()
     made = Attest(event.task, event.version, version_digest(digests))
-    final = queries.version(turn.ledger.tree, event.task, event.version)
+    final = task_records.version(turn.state.ledger.tree, event.task, event.version)
     if final is not None and final != made.digest:
         _report_other(turn, event.task, event.version)
         follow_chain(turn)
@@ -194,7 +197,7 @@ def computed(turn: CoordinatorStep, event: VersionComputed) -> Attest | None:
         return None
     turn.put_task(replace(task, attested=digests))
     turn.emit(StoreModel(event.task, event.version, event.model))
-    head = queries.head(turn.ledger.tree, event.task)
+    head = task_records.head(turn.state.ledger.tree, event.task)
     if head is not None and head >= event.version:
         # Others were faster, and what we have is as good as theirs.
         follow_chain(turn)
@@ -208,7 +211,7 @@ def _report_other(turn: CoordinatorStep, task: TaskId, version: Version) -> None
 
 def not_computed(turn: CoordinatorStep, event: ComputationFailed) -> None:
     """Gets from others what a job could not be computed without, and tries again."""
-    task = turn.tasks.get(event.task)
+    task = turn.state.tasks.get(event.task)
     if task is None or task.computing != event.version:
         return
     wait_s = min(
@@ -221,13 +224,13 @@ def not_computed(turn: CoordinatorStep, event: ComputationFailed) -> None:
     failures, retry_at_s = task.failures + 1, turn.now_s + wait_s
     task = replace(task, computing=None, failures=failures, retry_at_s=retry_at_s)
     turn.put_task(task)
-    head = queries.head(turn.ledger.tree, event.task)
+    head = task_records.head(turn.state.ledger.tree, event.task)
     if head is not None and head >= event.version:
         # Others have the model, and perhaps not what it was made of.
         ready = replace(pending_jobs.without(task, event.version), retry_at_s=math.inf)
         turn.put_task(ready)
         follow_chain(turn)
-    elif not turn.ledger.alone:
+    elif not turn.state.ledger.alone:
         keys = request_scheduler.uploads(event.uploads) + request_scheduler.blob_keys(
             event.wholes
         )
@@ -238,7 +241,7 @@ def not_computed(turn: CoordinatorStep, event: ComputationFailed) -> None:
 
 def retry_jobs(turn: CoordinatorStep) -> None:
     """Hands out again what failed long enough ago; it may have settled meanwhile."""
-    for task in list(turn.tasks.values()):
+    for task in list(turn.state.tasks.values()):
         if turn.now_s < task.retry_at_s:
             continue
         waiting = replace(task, retry_at_s=math.inf)
@@ -252,7 +255,7 @@ def compute_anew(turn: CoordinatorStep, number: TaskId, version: Version) -> Non
 
     While it is split the chain takes another digest than the one that we attested.
     """
-    task = turn.tasks.get(number)
+    task = turn.state.tasks.get(number)
     if task is None or task.job is None or task.job.version != version:
         return
     if not task.computing:
@@ -262,7 +265,7 @@ def compute_anew(turn: CoordinatorStep, number: TaskId, version: Version) -> Non
 
 def digests_received(turn: CoordinatorStep, given: ModelAnswer) -> None:
     """A final version that we did not compute consists of this, as the chain proves."""
-    task = turn.tasks.get(TaskId(given.task))
+    task = turn.state.tasks.get(TaskId(given.task))
     if task is not None and task.sought == given.version:
         secure(turn, replace(task, found=given.digests))
 
@@ -273,8 +276,8 @@ def give_up(turn: CoordinatorStep) -> None:
     Others keep the bytes of their latest versions only: while we asked for one they may
     have let it go. Over a slow link the patience grows until a whole model comes.
     """
-    for task in list(turn.tasks.values()):
-        head = queries.head(turn.ledger.tree, task.number)
+    for task in list(turn.state.tasks.values()):
+        head = task_records.head(turn.state.ledger.tree, task.number)
         overtaken = task.sought is not None and task.sought != head
         if turn.now_s < task.give_up_at_s or not (overtaken and task.lacking):
             continue
@@ -297,7 +300,7 @@ def _catch_up(turn: CoordinatorStep, task: TaskState, head: Version) -> TaskStat
     otherwise, and a machine that computes wrongly would never show.
     """
     following = Version(task.head + 1)
-    digest = queries.version(turn.ledger.tree, task.number, following)
+    digest = task_records.version(turn.state.ledger.tree, task.number, following)
     model = task.attested
     if digest is not None and model is not None and version_digest(model) == digest:
         return _further(turn, _version_final(turn, task, following, model), head)
@@ -309,7 +312,7 @@ def _catch_up(turn: CoordinatorStep, task: TaskState, head: Version) -> TaskStat
     if task.computing == following and near:
         return task
     if task.sought is not None and task.sought > task.head and task.lacking:
-        still = queries.version(turn.ledger.tree, task.number, task.sought)
+        still = task_records.version(turn.state.ledger.tree, task.number, task.sought)
         if task.found is not None or still is not None:
             # First this one, else a slow link would never end with any.
             return task
@@ -346,24 +349,24 @@ def _version_final(
     task = pending_jobs.without(_seeking_nothing(task), head)
     turn.put_task(task)
     _forget_stale(turn, task)
-    charge_max = turn.charge_max
+    charge_max = turn.state.charge_max
     turn.emit(StoreVersion(task.number, head, updates, staleness_milli, charge_max))
     lease_grants.release_stale(turn, task)
-    newest = queries.head(turn.ledger.tree, task.number)
+    newest = task_records.head(turn.state.ledger.tree, task.number)
     if newest == head:
         # Boards shall not be shown an older one after the newest.
         announce(turn, task)
     turn.emit(EvaluateVersion(task.number, head, model.inference, task.spec.bundle))
     turn.report(f"task {task.number}: version {head} is final from {updates} updates")
-    return turn.tasks[task.number]
+    return turn.state.tasks[task.number]
 
 
 def _hand_out_job(turn: CoordinatorStep, task: TaskState) -> None:
-    record = queries.job_record(turn.ledger.tree, task.number)
+    record = task_records.job_record(turn.state.ledger.tree, task.number)
     if record is None or (task.job and task.job.version == record.version):
         return
     job = pending_jobs.kept(task, record.version)
-    job = job or queries.open_job(turn.ledger.tree, task.number)
+    job = job or task_records.open_job(turn.state.ledger.tree, task.number)
     if job is not None:
         _compute(turn, replace(task, failures=0, retry_at_s=math.inf), job)
 
@@ -372,16 +375,16 @@ def _compute(turn: CoordinatorStep, task: TaskState, job: AggregationJob) -> Tas
     task = replace(task, job=job, computing=job.version)
     turn.put_task(task)
     members = [member.transaction for member in job.members]
-    keys = {each: turn.keys[each] for each in members if each in turn.keys}
+    keys = {each: turn.state.keys[each] for each in members if each in turn.state.keys}
     turn.emit(ComputeVersion(task.number, job.version, job, keys))
     return task
 
 
 def _forget_stale(turn: CoordinatorStep, task: TaskState) -> None:
     oldest = task.head - task.spec.aggregation.staleness_max
-    for key, held in list(turn.held.items()):
+    for key, held in list(turn.state.held.items()):
         if held.task == task.number and held.base < oldest:
-            turn.held = turn.held.without(key)
+            turn.state = evolve(turn.state, held=turn.state.held.without(key))
 
 
 def _wholes(task: TaskState, model: ModelDigests) -> tuple[Digest, ...]:

@@ -6,8 +6,8 @@ quorum keeps the latest ones, so that it can still compute them and say what it 
 
 from dataclasses import replace
 
-from starling.coordinator.chain.state import queries
-from starling.coordinator.chain.state.queries import AggregationJob
+from starling.coordinator.chain.state import task_records
+from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.state import TaskState
 from starling.protocol.ids import Version
@@ -18,12 +18,12 @@ KEPT = 8
 
 def note(turn: CoordinatorStep, task: TaskState) -> TaskState:
     """Keeps the open job, which is gone from the state once its version is final."""
-    record = queries.job_record(turn.ledger.tree, task.number)
+    record = task_records.job_record(turn.state.ledger.tree, task.number)
     if record is None or (task.job and task.job.version == record.version):
         return task
     if task.cut and task.cut[-1].version >= record.version:
         return task
-    job = queries.open_job(turn.ledger.tree, task.number)
+    job = task_records.open_job(turn.state.ledger.tree, task.number)
     if job is not None:
         task = replace(task, cut=(*task.cut, job)[-KEPT:])
         turn.put_task(task)

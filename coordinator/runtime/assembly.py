@@ -16,7 +16,11 @@ from starling.coordinator.chain.consensus.round_state import Timeouts
 from starling.coordinator.chain.gossip_messages import NONCE_BYTES
 from starling.coordinator.chain.governance import slashing
 from starling.coordinator.chain.node import node
-from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.chain.state import (
+    board_records,
+    task_records,
+    transaction_codec,
+)
 from starling.coordinator.chain.storage.chain_store import ChainStore, StoredHead
 from starling.coordinator.config import CoordinatorConfig
 from starling.coordinator.leases.client_selection import SELECTIONS
@@ -241,9 +245,9 @@ def restore(
     attested: dict[TaskId, ModelDigests] = {}
     wholes = {}
     charge_max = 0
-    for number in range(queries.task_count(tip.tree)):
+    for number in range(task_records.task_count(tip.tree)):
         task = TaskId(number)
-        spec = queries.task(tip.tree, number)
+        spec = task_records.task(tip.tree, number)
         assert spec is not None
         # The chain may be ahead of what we hold: others give us the version then.
         head, model = _newest(store, task, spec)
@@ -283,7 +287,7 @@ def _unpunished(store: ChainStore, tree: StateTree) -> list[tuple[Envelope, Enve
     found: dict[bytes, tuple[Envelope, Envelope]] = {}
     for known, other in store.evidence():
         first = update_of(store, known)
-        punished = queries.fault(tree, other.sender) is not None
+        punished = board_records.fault(tree, other.sender) is not None
         if first is not None and not punished and _reached(tree, other):
             found.setdefault(other.sender, (first, other))
     return list(found.values())

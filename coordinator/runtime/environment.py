@@ -14,7 +14,7 @@ from starling.broker.link_events import AckToken, LinkEvent, LinkSettings, MqttM
 from starling.broker.runtime.mqtt_link import MqttLink
 from starling.coordinator.aggregation.strategy import ModelState, PackedModel
 from starling.coordinator.aggregation.version_computation import Fetch, recompute
-from starling.coordinator.chain.state.queries import AggregationJob
+from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.protocol.crypto.keys import OpeningKey
 from starling.protocol.learning.task import TaskSpec
 

@@ -16,7 +16,7 @@ from starling.coordinator.aggregation.version_computation import (
     recompute,
 )
 from starling.coordinator.availability.bundle_examination import examined
-from starling.coordinator.chain.state.queries import JobMember
+from starling.coordinator.chain.state.task_records import JobMember
 from starling.coordinator.chain.storage.chain_store import ChainStore
 from starling.coordinator.runtime.environment import Compute
 from starling.coordinator.runtime.evaluation.evaluation_messages import EvaluationError

@@ -14,7 +14,7 @@ from starling.coordinator.chain.node.node import (
     StoreBlock,
     StoreFork,
 )
-from starling.coordinator.chain.state.queries import AggregationJob
+from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.chain.storage.snapshot import SnapshotManifest
 from starling.coordinator.wire.frames import FrameSubject
 from starling.protocol.chain.light_client import ValidatorSetTransition

@@ -14,7 +14,7 @@ from starling.coordinator.chain.node.node import (
     ChainState,
     StateDiverged,
 )
-from starling.coordinator.chain.state.queries import AggregationJob
+from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.chain.storage.snapshot import SnapshotManifest
 from starling.coordinator.leases.client_selection import Selection
 from starling.coordinator.leases.lease_table import LeaseTable

@@ -27,16 +27,16 @@ def request_missing_blocks(turn: CoordinatorStep) -> None:
     """Asks for the next blocks if a coordinator says that it is far ahead of us."""
     if state_sync.is_syncing(turn):
         return
-    height = turn.ledger.consensus.height
+    height = turn.state.ledger.consensus.height
     # Not a learner: nobody vouches for what it says.
     heights = [
         peer.height
-        for who, peer in turn.peers.items()
-        if directory.is_coordinator(turn.ledger, who)
+        for who, peer in turn.state.peers.items()
+        if directory.is_coordinator(turn.state.ledger, who)
     ]
     ahead = max(heights, default=0) - height
     key = request_scheduler.request_key(FrameSubject.BLOCKS, blocks_key(height))
-    past = [other for other in turn.wanted if _is_past(other, height)]
+    past = [other for other in turn.state.wanted if _is_past(other, height)]
     if past:
         request_scheduler.forget(turn, past)
     if ahead >= BEHIND_MIN:
@@ -65,7 +65,7 @@ def blocks_received(
 
 def _say_if_pinned(turn: CoordinatorStep, height: int) -> None:
     """Who pins a header is to hear of blocks that do not lead through it."""
-    pinned = turn.ledger.tip.pinned
+    pinned = turn.state.ledger.tip.pinned
     if pinned is not None and pinned.height == height:
         turn.report(
             f"was given no block of height {height} that is the pinned one. If nobody "
@@ -81,17 +81,21 @@ def _blocks_given(turn: CoordinatorStep, content: bytes) -> None:
     A range that leads nowhere is asked again of the next coordinator.
     """
     blocks = GIVEN_BLOCKS.unpack(content)
-    height = turn.ledger.consensus.height
+    height = turn.state.ledger.consensus.height
     key = request_scheduler.request_key(FrameSubject.BLOCKS, blocks_key(blocks.first))
-    if key not in turn.wanted or blocks.first != height or turn.restoring is not None:
+    if (
+        key not in turn.state.wanted
+        or blocks.first != height
+        or turn.state.restoring is not None
+    ):
         return
     for packed in blocks.decisions:
         decision = gossip_messages.MESSAGE.pack(
             gossip_messages.GossipMessage(gossip_messages.GossipTopic.DECISION, packed)
         )
         advance(turn, node.PeerMessage(decision))
-        if turn.ledger.consensus.height == height:
+        if turn.state.ledger.consensus.height == height:
             _say_if_pinned(turn, height)
             return
-        height = turn.ledger.consensus.height
+        height = turn.state.ledger.consensus.height
     request_missing_blocks(turn)

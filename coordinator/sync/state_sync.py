@@ -25,6 +25,7 @@ from starling.coordinator.wire.frames import (
 from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.chain.light_client import TrustedState, ValidatorSetGap
 from starling.protocol.crypto.state_tree import BUCKETS
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProofError
 
 
@@ -35,12 +36,12 @@ def snapshot_received(turn: CoordinatorStep, content: bytes) -> None:
       ProofError, SignatureError: If validators that we trust did not certify it; as
         `ValidatorSetGap` if more changes of them lie between than a peer may show.
     """
-    height = turn.ledger.consensus.height
+    height = turn.state.ledger.consensus.height
     asked = request_scheduler.request_key(FrameSubject.BLOCKS, blocks_key(height))
-    if asked not in turn.wanted or turn.restoring is not None:
+    if asked not in turn.state.wanted or turn.state.restoring is not None:
         return
     given = GIVEN_SNAPSHOT.unpack(content)
-    tip = turn.ledger.tip
+    tip = turn.state.ledger.tip
     if given.manifest.header.height <= tip.height:
         return
     fault_model = FaultModel(tip.genesis.fault_model)
@@ -58,13 +59,14 @@ def snapshot_received(turn: CoordinatorStep, content: bytes) -> None:
     given.manifest.check(trusted)
     # What is said of changes that we know was not checked: ours stand.
     ends = tuple(end for end in given.ends if end.header.height > tip.height)
-    turn.restoring = StateSync(given.manifest, ends)
+    restoring = StateSync(given.manifest, ends)
+    turn.state = evolve(turn.state, restoring=restoring)
     turn.report(
         f"the others have no blocks from height {height} on: getting the state of "
         f"height {given.manifest.header.height}"
     )
     request_scheduler.forget(turn, [asked])
-    _want_next(turn, turn.restoring)
+    _want_next(turn, restoring)
 
 
 def _check_pinned(
@@ -78,7 +80,7 @@ def _check_pinned(
     Raises:
       ProofError: If it does not fit.
     """
-    pinned, header = turn.ledger.tip.pinned, given.manifest.header
+    pinned, header = turn.state.ledger.tip.pinned, given.manifest.header
     if pinned is None or pinned.last is None or pinned.height <= start.height:
         return
     if header.height == pinned.height:
@@ -116,7 +118,7 @@ def buckets_received(turn: CoordinatorStep, content: bytes) -> None:
     """
     given = GIVEN_BUCKETS.unpack(content)
     is_syncing(turn)
-    restoring = turn.restoring
+    restoring = turn.state.restoring
     if restoring is None or restoring.complete:
         return
     place = (restoring.manifest.header.height, len(restoring.buckets))
@@ -129,7 +131,7 @@ def buckets_received(turn: CoordinatorStep, content: bytes) -> None:
         checked = unpack_bucket(packed, number, root)
         restoring = replace(restoring, buckets=(*restoring.buckets, checked))
     request_scheduler.forget(turn, [asked])
-    turn.restoring = restoring
+    turn.state = evolve(turn.state, restoring=restoring)
     if restoring.complete:
         state: dict[bytes, bytes] = {}
         for entries in restoring.buckets:
@@ -145,7 +147,7 @@ def is_syncing(turn: CoordinatorStep) -> bool:
     Nobody may give it any more, or the chain may have come as far in the meantime: it
     must not go back.
     """
-    restoring = turn.restoring
+    restoring = turn.state.restoring
     if restoring is None:
         return False
     height = restoring.manifest.header.height
@@ -153,7 +155,7 @@ def is_syncing(turn: CoordinatorStep) -> bool:
     key = request_scheduler.request_key(FrameSubject.BUCKETS, buckets_key(*place))
     if restoring.complete:
         return True
-    if key not in turn.wanted or height <= turn.ledger.height:
+    if key not in turn.state.wanted or height <= turn.state.ledger.height:
         request_scheduler.forget(turn, [key])
-        turn.restoring = None
-    return turn.restoring is not None
+        turn.state = evolve(turn.state, restoring=None)
+    return turn.state.restoring is not None

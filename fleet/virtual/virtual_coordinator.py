@@ -15,8 +15,8 @@ from starling.coordinator.aggregation.version_computation import StoredVector, r
 from starling.coordinator.availability.bundle_examination import examined
 from starling.coordinator.chain.execution.state_machine import genesis_tree
 from starling.coordinator.chain.node import node
-from starling.coordinator.chain.state import queries
-from starling.coordinator.chain.state.queries import JobMember
+from starling.coordinator.chain.state import task_records
+from starling.coordinator.chain.state.task_records import JobMember
 from starling.coordinator.chain.storage.block_rows import BlockRow, pack_body
 from starling.coordinator.chain.verification.chain_replay import (
     CheckedBlock,
@@ -276,9 +276,9 @@ class VirtualCoordinator:
                 assert_never(effect)
 
     def _aggregate(
-        self, task: TaskId, version: Version, job: queries.AggregationJob
+        self, task: TaskId, version: Version, job: task_records.AggregationJob
     ) -> None:
-        spec = queries.task(self.state.ledger.tree, task)
+        spec = task_records.task(self.state.ledger.tree, task)
         assert spec is not None
         assert self._model is not None
 

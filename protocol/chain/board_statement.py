@@ -47,11 +47,11 @@ class BoardRecord(Structure, frozen=True):
       updates: How many updates of it the chain took.
       charge: Sum of their privacy charges, in units of `protocol.privacy.gaussian_dp`.
       rotations: How often it changed its key.
-      jailed: Height after which it may ask to be let out, 0 while it is free.
+      jailed: Last height of its latest jail, 0 before it was convicted.
       paid: The most that it ever signed to have paid on this chain, in the same units;
         what never came to the chain included.
       mechanisms: Bit i is set if it took part in a task whose mechanism is number i.
-      jailed_ms: Time of a header after which it may ask, if that height is over, too.
+      jailed_ms: Last header time of that jail; it ends when both are over.
     """
 
     public: PublicKey
@@ -65,6 +65,10 @@ class BoardRecord(Structure, frozen=True):
     paid: Uint = 0
     mechanisms: Uint = 0
     jailed_ms: Uint = 0
+
+    def is_jailed(self, height: int, time_ms: int) -> bool:
+        """Whether a block of this height and header time refuses what it signs."""
+        return self.jailed > 0 and (height <= self.jailed or time_ms <= self.jailed_ms)
 
 
 BOARD = structure(BoardRecord, 160)

@@ -57,15 +57,6 @@ class Transfer(Structure, frozen=True):
 TRANSFER = structure(Transfer, 32)
 
 
-class Unjail(Structure, frozen=True):
-    """UNJAIL: a board takes part again, once its time is over."""
-
-    device: DeviceId
-
-
-UNJAIL = structure(Unjail, 32)
-
-
 class DepositRefund(Structure, frozen=True):
     """RELEASE: the deposit of somebody who left long ago goes back.
 

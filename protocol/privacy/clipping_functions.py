@@ -23,8 +23,11 @@ AUTOMATIC_OFFSET = 0.01
 NORM_MIN = 1e-30
 """Stands for a norm of 0 under a clip of 0."""
 
-
-GRAPH_DIMENSION_MAX = 1 << 23
+SUM_BLOCK = 1 << 12
+"""Squares that are added up in one go; graphs then add up the sums of blocks."""
+TENSORS_MAX = 1 << 12
+"""Of a gradient; their sums are added up last."""
+GRAPH_DIMENSION_MAX = 1 << 24
 """Most values in a gradient whose float32 norm bounds the true one well enough."""
 
 
@@ -42,13 +45,26 @@ def scale_inside(norm: float, clip: float, kind: str) -> float:
     return 1.0 if norm <= bound else bound / norm
 
 
+def sum_depth(dimension: int) -> int:
+    """Through how many additions a square goes at most on its way into the norm.
+
+    A tensor is added up in blocks of `SUM_BLOCK` (at most twice as large, where that
+    leaves no rest), its blocks are added up, and then the tensors, of which there are
+    at most `TENSORS_MAX`. A norm that is a product of two has both on its way.
+
+    Args:
+      dimension: d, the number of values in a gradient.
+    """
+    return min(dimension, 4 * SUM_BLOCK + dimension // SUM_BLOCK + TENSORS_MAX)
+
+
 def clip_margin(dimension: int) -> float:
     """What share of the clip is given up, so that rounding never exceeds it.
 
-    A float32 sum of d squares, in any order, is at least 1 - d 2^-24 of the true one,
-    and its root at least the root of that. So with a bound of
-    clip (1 - 2^-12) sqrt(1 - d 2^-24) no scaled gradient is longer than clip; 2^-12
-    covers the few roundings of root, quotient and products.
+    A float32 sum of squares, each of which goes through m additions in any order, is
+    at least 1 - m 2^-24 of the true one, and its root at least the root of that. So
+    with a bound of clip (1 - 2^-12) sqrt(1 - m 2^-24) no scaled gradient is longer
+    than clip; 2^-12 covers the few roundings of root, quotient and products.
 
     Args:
       dimension: d, the number of values in a gradient. Above `GRAPH_DIMENSION_MAX`
@@ -59,7 +75,8 @@ def clip_margin(dimension: int) -> float:
     """
     if dimension > GRAPH_DIMENSION_MAX:
         return 1.0
-    return 1.0 - (1.0 - 2.0**-12) * math.sqrt(1.0 - dimension * 2.0**-24)
+    depth = sum_depth(dimension)
+    return 1.0 - (1.0 - 2.0**-12) * math.sqrt(1.0 - depth * 2.0**-24)
 
 
 def clip_scale(norm: float, clip: float, dimension: int, kind: str) -> float:

@@ -178,17 +178,18 @@ def _sample_lines(cls: type[Any], values: dict[str, Any], prefix: str) -> list[s
         lines.append(f"# {meaning.doc}" + (f" ({bounds})" if bounds else ""))
         if key in values or entry.default is not MISSING:
             shown = values.get(key, entry.default)
-            lines.append(f"{entry.name} = {_toml(shown)}")
+            lines.append(f"{entry.name} = {toml_value(shown)}")
         else:
             lines.append(f"# {entry.name} =   # required")
     return lines + tables
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, str):
         # A JSON text is a TOML text but for one character.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -44,7 +44,7 @@ TAG = b"starling/envelope/1"
 class MessageKind(IntEnum):
     """What a body is; the numbers stand on the wire and never change."""
 
-    # Transactions: these enter blocks.
+    # Transactions, below 64: these enter blocks.
     REGISTER = 1
     REVOKE = 2
     TASK = 3
@@ -56,8 +56,7 @@ class MessageKind(IntEnum):
     PRESENT = 9
     FUND = 10
     TRANSFER = 11
-    UNJAIL = 12
-    RELEASE = 13
+    RELEASE = 13  # 12 is not in use.
     SCORE = 14
     VALSET = 15
     PARAM = 16
@@ -75,31 +74,6 @@ class MessageKind(IntEnum):
     FINAL = 83
     COORDINATOR_STATE = 84
     STATEMENT = 85
-
-
-TRANSACTION_KINDS = frozenset(
-    {
-        MessageKind.REGISTER,
-        MessageKind.REVOKE,
-        MessageKind.TASK,
-        MessageKind.UPDATE,
-        MessageKind.ATTEST,
-        MessageKind.EVIDENCE,
-        MessageKind.ROTATE,
-        MessageKind.OPERATOR,
-        MessageKind.PRESENT,
-        MessageKind.FUND,
-        MessageKind.TRANSFER,
-        MessageKind.UNJAIL,
-        MessageKind.RELEASE,
-        MessageKind.SCORE,
-        MessageKind.VALSET,
-        MessageKind.PARAM,
-        MessageKind.UPGRADE,
-        MessageKind.FORFEIT,
-        MessageKind.LEARNER,
-    }
-)
 
 
 class Envelope(Structure, frozen=True, dict=True):

@@ -157,7 +157,7 @@ _LIVENESS = (
     Mutant(
         "who counts from lower stays mute",
         "coordinator/chain/gossip/status_exchange.py",
-        "        turn.change(status_counter=counter)\n        return",
+        "        turn.state = evolve(turn.state, status_counter=counter)\n        return",
         "        return",
         _STATUSES,
     ),
@@ -196,12 +196,12 @@ _STATE = (
     Mutant(
         "a board forfeits a base again with its next key",
         "coordinator/chain/training/version_cut.py",
-        "    signed = queries.history(draft, body.task, sender)\n"
+        "    signed = board_records.history(draft, body.task, sender)\n"
         "    if any(entry.base == body.version for entry in signed):\n"
         '        raise InvalidUpdate("the board signed for this base", '
         "Reason.ALREADY_KNOWN)\n    _check_base(spec, progress.head, body.version)\n"
         "    if body.version != progress.head:",
-        "    signed = queries.history(draft, body.task, DeviceId(envelope.sender))\n"
+        "    signed = board_records.history(draft, body.task, DeviceId(envelope.sender))\n"
         "    if any(entry.base == body.version for entry in signed):\n"
         '        raise InvalidUpdate("the board signed for this base", '
         "Reason.ALREADY_KNOWN)\n    _check_base(spec, progress.head, body.version)\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from starling.agent.privacy.ledger import PrivacyLedger
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records
 from tests.sim.campaign import CUTS_PLAN, losses, run
 
 SEEDS = 200
@@ -44,7 +44,7 @@ def test_fleet_of_which_all_lose_their_updates_goes_on_and_counts_what_they_paid
 
     tree = world.office.store.tip().tree
     for board in world.boards:
-        record = queries.board(tree, board.settings.key.identity)
+        record = board_records.board(tree, board.settings.key.identity)
         assert record is not None
         paid = PrivacyLedger.load(board.cap, board.disk.journal).charges.values()
         first = next(iter(paid)).units

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from starling.broker.link_events import MqttMessage
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records
 from starling.coordinator.update import admission_checks
 from starling.protocol.chain.evidence import Offence
 from starling.protocol.crypto.keys import OpeningKey, SigningKey
@@ -231,10 +231,13 @@ def test_board_with_two_updates_of_one_version_is_convicted(in_chain: bool) -> N
     villain.upload(villain.make(lease, values=(0.5, 0.0, 0.0, 0.0)))
 
     def convicted() -> bool:
-        return queries.fault(world.office.store.tip().tree, VILLAIN.public) is not None
+        return (
+            board_records.fault(world.office.store.tip().tree, VILLAIN.public)
+            is not None
+        )
 
     assert world.time.run(world.time.now_s + 30.0, convicted)
-    fault = queries.fault(world.office.store.tip().tree, VILLAIN.public)
+    fault = board_records.fault(world.office.store.tip().tree, VILLAIN.public)
     assert fault is not None
     assert fault.offence == Offence.DEVICE_DOUBLE
 

@@ -20,7 +20,7 @@ from starling.agent.update import lost_update_report, outbox
 from starling.coordinator import machine as office_machine
 from starling.coordinator.chain.node import node
 from starling.coordinator.chain.node.node import JournalVote, StoreBlock
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import task_records
 from starling.coordinator.chain.training import lost_updates, version_cut
 from starling.coordinator.commit import block_commit
 from starling.coordinator.handlers import board_messages
@@ -258,7 +258,7 @@ def office_drops_vectors_of_open_jobs(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         block_commit,
         "_drop_old",
-        lambda turn, height: turn.emit(e.DropUploads(turn.ledger.height)),
+        lambda turn, height: turn.emit(e.DropUploads(turn.state.ledger.height)),
     )
     patch.setattr(block_commit, "DROP_EVERY_BLOCKS", 1)
 
@@ -268,9 +268,9 @@ def office_does_not_hand_out_jobs_again(patch: pytest.MonkeyPatch) -> None:
     hand_out = model_versions._hand_out_job
 
     def only_new(turn: OfficeTurn, task: TaskState) -> None:
-        job = queries.open_job(turn.ledger.tree, task.number)
+        job = task_records.open_job(turn.state.ledger.tree, task.number)
         decided = any(isinstance(it, StoreBlock) for it in turn.effects)
-        if decided and job and job.height == turn.ledger.height:
+        if decided and job and job.height == turn.state.ledger.height:
             hand_out(turn, task)
 
     patch.setattr(model_versions, "_hand_out_job", only_new)
@@ -306,7 +306,9 @@ def office_does_not_follow_a_renewed_version(patch: pytest.MonkeyPatch) -> None:
     catch_up = model_versions._catch_up
 
     def not_renewed(turn: OfficeTurn, task: TaskState, head: Version) -> TaskState:
-        if queries.version(turn.ledger.tree, 0, head) == version_digest(task.model):
+        if task_records.version(turn.state.ledger.tree, 0, head) == version_digest(
+            task.model
+        ):
             return task
         return catch_up(turn, task, head)
 

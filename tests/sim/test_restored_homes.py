@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from starling.agent.privacy.ledger import PrivacyLedger
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records
 from starling.protocol.chain.board_statement import BoardRecord as Record
 from starling.protocol.learning.task import MICRO
 from starling.protocol.privacy.gaussian_dp import (
@@ -61,7 +61,9 @@ COPIES: dict[str, Callable[[Disk, Disk], Disk]] = {
 
 
 def _record(world: FleetWorld, board: BoardNode) -> Record:
-    found = queries.board(world.office.store.tip().tree, board.settings.key.identity)
+    found = board_records.board(
+        world.office.store.tip().tree, board.settings.key.identity
+    )
     assert found is not None
     return found
 

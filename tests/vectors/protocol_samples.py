@@ -374,7 +374,6 @@ STRUCTURES = (
         credit_policy.TRANSFER,
         credit_policy.Transfer(BOARD.identity, 1_000_000),
     ),
-    Structure("UNJAIL", credit_policy.UNJAIL, credit_policy.Unjail(BOARD.identity)),
     Structure(
         "RELEASE", credit_policy.RELEASE, credit_policy.DepositRefund(BOARD.identity)
     ),

@@ -233,15 +233,80 @@ def softmax_forward(tape: Tape, node: NetworkNode) -> None:
 def softmax(tape: Tape, node: NetworkNode) -> None:
     """Y (g - sum(g y))."""
     build, y, cotangent = tape.build, tape.output(node), tape.cotangent(node)
-    axis = positive_axis(y, node.attributes.get("axis", -1), node)
+    axis = _cotangent_axis(tape, node)
     mean = build.reduce("ReduceSum", build.mul(cotangent, y), [axis], keep=True)
     tape.give(node, 0, build.mul(y, build.binary("Sub", cotangent, mean)))
+
+
+def _cotangent_axis(tape: Tape, node: NetworkNode) -> int:
+    """The axis of a softmax in its cotangent, which has one row for each example."""
+    y = tape.output(node)
+    axis = positive_axis(y, node.attributes.get("axis", -1), node)
+    return axis if y.batched else axis + 1
 
 
 def log_softmax(tape: Tape, node: NetworkNode) -> None:
     """G - exp(y) sum(g)."""
     build, y, cotangent = tape.build, tape.output(node), tape.cotangent(node)
-    axis = positive_axis(y, node.attributes.get("axis", -1), node)
+    axis = _cotangent_axis(tape, node)
     total = build.reduce("ReduceSum", cotangent, [axis], keep=True)
     spread = build.mul(build.unary("Exp", y), total)
     tape.give(node, 0, build.binary("Sub", cotangent, spread))
+
+
+def thresholded_forward(tape: Tape, node: NetworkNode) -> None:
+    """ThresholdedRelu: x above alpha, else 0."""
+    build, x = tape.build, tape.input(node, 0)
+    above = build.op("Greater", (x, _threshold(tape, node)), x.shape)
+    tape.put(node, build.op("Where", (above, x, build.scalar(0.0)), x.shape))
+
+
+def thresholded(tape: Tape, node: NetworkNode) -> None:
+    """The slope is 1 above alpha, else 0."""
+    x = tape.input(node, 0)
+    _chain(tape, node, _where(tape, "Greater", x, _threshold(tape, node)))
+
+
+def _threshold(tape: Tape, node: NetworkNode) -> BuilderTensor:
+    return tape.build.scalar(node.attributes.get("alpha", 1.0))
+
+
+def shrink_forward(tape: Tape, node: NetworkNode) -> None:
+    """X moved by `bias` towards 0 beyond `lambd` on either side, 0 between."""
+    build, x = tape.build, tape.input(node, 0)
+    bias = build.scalar(node.attributes.get("bias", 0.0))
+    above, below = _beyond(tape, node)
+    lower = build.mul(build.add(x, bias), below)
+    tape.put(node, build.add(build.mul(build.binary("Sub", x, bias), above), lower))
+
+
+def shrink(tape: Tape, node: NetworkNode) -> None:
+    """The slope is 1 beyond `lambd` on either side, 0 between."""
+    _chain(tape, node, tape.build.add(*_beyond(tape, node)))
+
+
+def _beyond(tape: Tape, node: NetworkNode) -> tuple[BuilderTensor, BuilderTensor]:
+    x, bound = tape.input(node, 0), float(node.attributes.get("lambd", 0.5))
+    above = _where(tape, "Greater", x, tape.build.scalar(bound))
+    return above, _where(tape, "Less", x, tape.build.scalar(-bound))
+
+
+def swish_forward(tape: Tape, node: NetworkNode) -> None:
+    """X sigmoid(alpha x)."""
+    x = tape.input(node, 0)
+    tape.put(node, tape.build.mul(x, _swish_gate(tape, node)[0]))
+
+
+def swish(tape: Tape, node: NetworkNode) -> None:
+    """With s = sigmoid(alpha x) the slope is s + alpha x s (1 - s)."""
+    build, x = tape.build, tape.input(node, 0)
+    gate, alpha = _swish_gate(tape, node)
+    rest = build.binary("Sub", build.scalar(1.0), gate)
+    rise = build.mul(build.mul(x, alpha), build.mul(gate, rest))
+    _chain(tape, node, build.add(gate, rise))
+
+
+def _swish_gate(tape: Tape, node: NetworkNode) -> tuple[BuilderTensor, BuilderTensor]:
+    build = tape.build
+    alpha = build.scalar(node.attributes.get("alpha", 1.0))
+    return build.unary("Sigmoid", build.mul(tape.input(node, 0), alpha)), alpha

@@ -24,7 +24,48 @@ def gather_elements_forward(tape: Tape, node: NetworkNode) -> None:
 def gather_elements(tape: Tape, node: NetworkNode) -> None:
     """Adds cotangents up where the values were taken from."""
     axis = node.attributes.get("axis", 0)
+    # Places have no slope, whatever they were computed from.
+    tape.needs(node, 1)
     _scatter(tape, node, axis, tape.input(node, 1), tape.cotangent(node))
+
+
+def scatter_elements_forward(tape: Tape, node: NetworkNode) -> None:
+    """Writes the operator for tensors that all have one row for each example.
+
+    Raises:
+      CompileError: If they do not, or values are put together in another way than by
+        their sum.
+    """
+    tensors = [tape.input(node, position) for position in range(3)]
+    positive_axis(tensors[0], node.attributes.get("axis", 0), node)
+    if not all(tensor.batched for tensor in tensors):
+        raise CompileError(f"{node.label}: no value of each example", (node.name,))
+    if node.attributes.get("reduction", b"none") not in (b"none", b"add"):
+        raise CompileError(f"{node.label}: knows sums alone", (node.name,))
+    copy(tape, node)
+
+
+def scatter_elements(tape: Tape, node: NetworkNode) -> None:
+    """New values get the cotangents of their places; what was there gets the others."""
+    build, cotangent = tape.build, tape.cotangent(node)
+    places, updates = tape.input(node, 1), tape.input(node, 2)
+    tape.needs(node, 1)
+    axis = positive_axis(cotangent, node.attributes.get("axis", 0), node)
+    if tape.needs(node, 2):
+        inputs = (cotangent, places)
+        picked = build.op("GatherElements", inputs, updates.shape, axis=axis)
+        tape.give(node, 2, picked)
+    if not tape.needs(node, 0):
+        return
+    if node.attributes.get("reduction", b"none") == b"add":
+        tape.give(node, 0, cotangent)
+        return
+    size = build.op("Shape", (updates,), (len(updates.shape),))
+    zeros = build.op("ConstantOfShape", (size,), updates.shape)
+    rest = build.op(
+        "ScatterElements", (cotangent, places, zeros), cotangent.shape, axis=axis
+    )
+    tape.give(node, 0, rest)
 
 
 def top_forward(tape: Tape, node: NetworkNode) -> None:
@@ -53,8 +94,12 @@ def cumulative_forward(tape: Tape, node: NetworkNode) -> None:
     axis = tape.constant(node, 1)
     if axis is None:
         raise CompileError(f"{node.label}: needs a constant axis", (node.name,))
-    positive_axis(tape.input(node, 0), int(axis.reshape(-1)[0]), node)
-    copy(tape, node)
+    x, build = tape.input(node, 0), tape.build
+    place = positive_axis(x, int(axis.reshape(-1)[0]), node)
+    # Some exporters write the axis as a vector of one.
+    inputs = (x, build.reshape(build.integers(place), ()))
+    attributes = {key: node.attributes.get(key, 0) for key in ("exclusive", "reverse")}
+    tape.put(node, build.op("CumSum", inputs, x.shape, **attributes))
 
 
 def cumulative(tape: Tape, node: NetworkNode) -> None:

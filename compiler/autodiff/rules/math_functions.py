@@ -69,6 +69,41 @@ def _exponent(tape: Tape, node: NetworkNode) -> BuilderTensor:
     return tape.build.constant(value.astype(np.float32))
 
 
+def remainder_forward(tape: Tape, node: NetworkNode) -> None:
+    """Mod: of real numbers x - y trunc(x / y), which has the sign of x."""
+    if not node.attributes.get("fmod", 0):
+        copy(tape, node)
+        return
+    build = tape.build
+    whole = build.mul(tape.input(node, 1), _quotient(tape, node))
+    tape.put(node, build.binary("Sub", tape.input(node, 0), whole))
+
+
+def remainder(tape: Tape, node: NetworkNode) -> None:
+    """D/dx is 1, d/dy is -trunc(x / y)."""
+    build, cotangent = tape.build, tape.cotangent(node)
+    if tape.needs(node, 0):
+        tape.give_broadcast(node, 0, cotangent)
+    if tape.needs(node, 1):
+        share = build.mul(cotangent, _quotient(tape, node))
+        tape.give_broadcast(node, 1, build.unary("Neg", share))
+
+
+def _quotient(tape: Tape, node: NetworkNode) -> BuilderTensor:
+    """Trunc(x / y)."""
+    build = tape.build
+    quotient = build.binary("Div", tape.input(node, 0), tape.input(node, 1))
+    whole = build.unary("Floor", build.unary("Abs", quotient))
+    return build.mul(whole, build.unary("Sign", quotient))
+
+
+def exclusive_forward(tape: Tape, node: NetworkNode) -> None:
+    """Xor, written as inequality."""
+    build, shape = tape.build, tape.shape(node)
+    same = build.op("Equal", (tape.input(node, 0), tape.input(node, 1)), shape)
+    tape.put(node, build.unary("Not", same))
+
+
 def where(tape: Tape, node: NetworkNode) -> None:
     """The chosen side takes the cotangent."""
     build, cotangent = tape.build, tape.cotangent(node)

@@ -18,6 +18,9 @@ def gemm_forward(tape: Tape, node: NetworkNode) -> None:
       CompileError: If A is transposed or the batch stands elsewhere.
     """
     a, b = tape.input(node, 0), tape.input(node, 1)
+    if not a.batched and not b.batched:
+        copy(tape, node)
+        return
     if not a.batched or b.batched or node.attributes.get("transA", 0):
         raise CompileError(
             f"{node.label}: the first factor must hold one row for each example and "
@@ -50,15 +53,33 @@ def gemm(tape: Tape, node: NetworkNode) -> None:
     if node.attributes.get("alpha", 1.0) != 1.0:
         scaled = build.mul(cotangent, build.scalar(node.attributes["alpha"]))
     a, b = tape.input(node, 0), tape.input(node, 1)
-    if tape.needs(node, 0):
+    if not a.batched:
+        _of_weights(tape, node, scaled)
+    elif tape.needs(node, 0):
         tape.give(node, 0, build.matmul(scaled, b if turned else build.swap(b)))
-    if tape.needs(node, 1):
+    if a.batched and tape.needs(node, 1):
         sides = (scaled, a) if turned else (a, scaled)
         tape.credit(node, 1, _use(tape, *sides))
     if tape.needs(node, 2):
         if node.attributes.get("beta", 1.0) != 1.0:
             cotangent = build.mul(cotangent, build.scalar(node.attributes["beta"]))
         tape.give_broadcast(node, 2, cotangent)
+
+
+def _of_weights(tape: Tape, node: NetworkNode, scaled: BuilderTensor) -> None:
+    """The factors of a Gemm of weights alone, whose cotangent is (n, p, q)."""
+    build = tape.build
+    turned = [bool(node.attributes.get(key, 0)) for key in ("transA", "transB")]
+    a, b = [
+        build.swap(tape.input(node, k)) if turned[k] else tape.input(node, k)
+        for k in (0, 1)
+    ]
+    factors = ((scaled, build.swap(b)), (build.swap(a), scaled))
+    for position, pair in enumerate(factors):
+        if tape.needs(node, position):
+            share = build.matmul(*pair)
+            share = build.swap(share) if turned[position] else share
+            tape.give(node, position, share)
 
 
 def matmul(tape: Tape, node: NetworkNode) -> None:

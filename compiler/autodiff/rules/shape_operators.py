@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from starling.compiler.autodiff.gradient_factors import merge, turned
 from starling.compiler.autodiff.tape import Tape, batched_output, copy, positive_axis
@@ -95,27 +96,31 @@ def reduce_forward(tape: Tape, node: NetworkNode) -> None:
     """
     x = tape.input(node, 0)
     keep = bool(node.attributes.get("keepdims", 1))
-    tape.put(node, tape.build.reduce(node.kind, x, _axes(tape, node), keep=keep))
+    tape.put(node, tape.build.reduce(node.kind, x, reduced_axes(tape, node), keep=keep))
 
 
 def reduce(tape: Tape, node: NetworkNode) -> None:
     """Each value gets the cotangent of its sum, or its share of the mean's."""
     build, x = tape.build, tape.input(node, 0)
-    count = math.prod([x.shape[axis] or 1 for axis in _axes(tape, node)])
+    count = math.prod([x.shape[axis] or 1 for axis in reduced_axes(tape, node)])
     share = 1.0 / count if node.kind == "ReduceMean" else 1.0
     ones = build.constant(np.full(x.row, share, np.float32))
-    tape.give(node, 0, build.mul(_kept(tape, node, tape.cotangent(node)), ones))
+    tape.give(
+        node, 0, build.mul(with_reduced_axes(tape, node, tape.cotangent(node)), ones)
+    )
 
 
 def reduce_extreme(tape: Tape, node: NetworkNode) -> None:
     """ReduceMax and ReduceMin: equal winners share the cotangent evenly."""
     build, x = tape.build, tape.input(node, 0)
-    best = _kept(tape, node, tape.output(node))
+    best = with_reduced_axes(tape, node, tape.output(node))
     equal = build.op("Equal", (x, best), x.shape)
     winners = build.op("Cast", (equal,), x.shape, to=1)
-    count = build.reduce("ReduceSum", winners, _axes(tape, node), keep=True)
+    count = build.reduce("ReduceSum", winners, reduced_axes(tape, node), keep=True)
     share = build.binary("Div", winners, count)
-    tape.give(node, 0, build.mul(_kept(tape, node, tape.cotangent(node)), share))
+    tape.give(
+        node, 0, build.mul(with_reduced_axes(tape, node, tape.cotangent(node)), share)
+    )
 
 
 def reduce_squares(tape: Tape, node: NetworkNode) -> None:
@@ -123,21 +128,27 @@ def reduce_squares(tape: Tape, node: NetworkNode) -> None:
     build, x = tape.build, tape.input(node, 0)
     slope = build.mul(x, build.scalar(2.0))
     if node.kind == "ReduceL2":
-        slope = build.binary("Div", x, _kept(tape, node, tape.output(node)))
-    tape.give(node, 0, build.mul(_kept(tape, node, tape.cotangent(node)), slope))
+        slope = build.binary("Div", x, with_reduced_axes(tape, node, tape.output(node)))
+    tape.give(
+        node, 0, build.mul(with_reduced_axes(tape, node, tape.cotangent(node)), slope)
+    )
 
 
 def reduce_exponentials(tape: Tape, node: NetworkNode) -> None:
     """ReduceLogSumExp: exp(x - y)."""
     build, x = tape.build, tape.input(node, 0)
-    largest = _kept(tape, node, tape.output(node))
+    largest = with_reduced_axes(tape, node, tape.output(node))
     share = build.unary("Exp", build.binary("Sub", x, largest))
-    tape.give(node, 0, build.mul(_kept(tape, node, tape.cotangent(node)), share))
+    tape.give(
+        node, 0, build.mul(with_reduced_axes(tape, node, tape.cotangent(node)), share)
+    )
 
 
-def _kept(tape: Tape, node: NetworkNode, tensor: BuilderTensor) -> BuilderTensor:
+def with_reduced_axes(
+    tape: Tape, node: NetworkNode, tensor: BuilderTensor
+) -> BuilderTensor:
     """What belongs to the output, with size 1 along the axes that were reduced."""
-    x, axes = tape.input(node, 0), _axes(tape, node)
+    x, axes = tape.input(node, 0), reduced_axes(tape, node)
     sizes = [
         1 if axis in axes else size
         for axis, size in enumerate(x.shape)
@@ -147,7 +158,7 @@ def _kept(tape: Tape, node: NetworkNode, tensor: BuilderTensor) -> BuilderTensor
     return tape.build.reshape(tensor, (None, *sizes) if batched else tuple(sizes))
 
 
-def _axes(tape: Tape, node: NetworkNode) -> list[int]:
+def reduced_axes(tape: Tape, node: NetworkNode) -> list[int]:
     """Axes from the attribute or, in later operator sets, the constant input."""
     given = node.attributes.get("axes")
     if len(node.inputs) > 1 and node.inputs[1]:
@@ -157,6 +168,39 @@ def _axes(tape: Tape, node: NetworkNode) -> list[int]:
         raise CompileError(f"{node.label}: needs constant axes", (node.name,))
     x = tape.input(node, 0)
     return sorted([positive_axis(x, axis, node) for axis in given])
+
+
+def triangle_forward(tape: Tape, node: NetworkNode) -> None:
+    """Trilu: zeros on one side of a diagonal of the last two axes.
+
+    Raises:
+      CompileError: If the diagonal is computed, or the batch is among the axes.
+    """
+    build, x = tape.build, tape.input(node, 0)
+    kept = build.constant(_triangle(tape, node))
+    tape.put(node, build.op("Where", (kept, x, build.scalar(0.0)), x.shape))
+
+
+def triangle(tape: Tape, node: NetworkNode) -> None:
+    """Zeros on the same side of the cotangent."""
+    build, cotangent = tape.build, tape.cotangent(node)
+    kept = build.constant(_triangle(tape, node))
+    zero = build.scalar(0.0)
+    tape.give(node, 0, build.op("Where", (kept, cotangent, zero), cotangent.shape))
+
+
+def _triangle(tape: Tape, node: NetworkNode) -> NDArray[np.bool_]:
+    x, given = tape.input(node, 0), tape.constant(node, 1)
+    computed = given is None and len(node.inputs) > 1 and node.inputs[1]
+    height, width = x.shape[-2:]
+    if computed or height is None or width is None:
+        raise CompileError(
+            f"{node.label}: needs a constant diagonal of each example", (node.name,)
+        )
+    diagonal = 0 if given is None else int(given.reshape(-1)[0])
+    distance = np.arange(width) - np.arange(height)[:, None]
+    upper = bool(node.attributes.get("upper", 1))
+    return distance >= diagonal if upper else distance <= diagonal
 
 
 def _order(tape: Tape, node: NetworkNode) -> list[int]:

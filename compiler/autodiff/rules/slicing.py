@@ -6,6 +6,7 @@ from onnx import TensorProto
 from starling.compiler.autodiff.gradient_factors import Lookup
 from starling.compiler.autodiff.tape import Tape, copy, positive_axis
 from starling.compiler.errors import CompileError
+from starling.compiler.ir.graph_builder import BuilderTensor
 from starling.compiler.ir.network import NetworkNode
 
 Picks = list[tuple[int, list[int]]]
@@ -32,9 +33,7 @@ def pad_forward(tape: Tape, node: NetworkNode) -> None:
         return
     x = tape.input(node, 0)
     value = tape.inputs(node)[2] if len(node.inputs) > 2 else None
-    before, after = _margins(tape, node)
-    if min([*before, *after]) < 0:
-        raise CompileError(f"{node.label}: negative padding", (node.name,))
+    x, before, after = _cut(tape, node, x)
     pads = tape.build.integers(*before, *after)
     inputs = (x, pads) if value is None else (x, pads, value)
     tape.put(node, tape.build.op("Pad", inputs, tape.shape(node)))
@@ -45,14 +44,42 @@ def pad_backward(tape: Tape, node: NetworkNode) -> None:
     if node.attributes.get("mode", b"constant") != b"constant":
         _pick_backward(tape, node, _padded(tape, node))
         return
-    before, _ = _margins(tape, node)
+    before, after = _margins(tape, node)
     cotangent, x = tape.cotangent(node), tape.input(node, 0)
     shift = 0 if x.batched else 1
     for axis, size in enumerate(x.shape):
-        if size is not None:
-            start = before[axis]
-            cotangent = tape.build.slice(cotangent, axis + shift, start, start + size)
+        if size is None:
+            continue
+        place, left, right = axis + shift, before[axis], after[axis]
+        whole = cotangent.shape[place]
+        assert whole is not None
+        start, stop = max(left, 0), whole - max(right, 0)
+        cotangent = tape.build.slice(cotangent, place, start, stop)
+        kept = list(range(size)[max(-left, 0) : size + min(right, 0)])
+        cotangent = tape.build.unselect(cotangent, place, kept, size)
     tape.give(node, 0, cotangent)
+
+
+def _cut(
+    tape: Tape, node: NetworkNode, x: BuilderTensor
+) -> tuple[BuilderTensor, list[int], list[int]]:
+    """Takes off what negative margins say; the margins that are left.
+
+    Raises:
+      CompileError: If nothing of an axis would be left.
+    """
+    before, after = _margins(tape, node)
+    for axis, size in enumerate(x.shape):
+        start, cut = max(-before[axis], 0), max(-after[axis], 0)
+        if size is None or not (start or cut):
+            continue
+        if start + cut >= size:
+            raise CompileError(
+                f"{node.label}: nothing is left of an axis", (node.name,)
+            )
+        x = tape.build.slice(x, axis, start, size - cut)
+        before[axis], after[axis] = max(before[axis], 0), max(after[axis], 0)
+    return x, before, after
 
 
 def split_forward(tape: Tape, node: NetworkNode) -> None:
@@ -241,10 +268,11 @@ def _padded(tape: Tape, node: NetworkNode) -> Picks:
         size = x.shape[axis]
         if size is None or (before, after) == (0, 0):
             continue
-        if min(before, after) < 0 or max(before, after) >= size:
+        places = np.arange(size)[max(-before, 0) : size - max(-after, 0)]
+        margins = (max(before, 0), max(after, 0))
+        short = max(margins) >= len(places) and mode != "edge"
+        if not len(places) or short:
             raise CompileError(f"{node.label}: padding beyond its axis", (node.name,))
-        places = np.arange(size)
-        margins = (before, after)
         padded = (
             np.pad(places, margins, mode="edge")
             if mode == "edge"

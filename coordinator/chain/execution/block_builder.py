@@ -17,7 +17,7 @@ from starling.coordinator.chain.execution.state_machine import (
 from starling.coordinator.chain.governance.chain_parameters import parameter
 from starling.coordinator.chain.governance.proposer_absence import roster_of
 from starling.coordinator.chain.mempool import Mempool
-from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.chain.state import transaction_codec, validator_records
 from starling.coordinator.chain.state.overlay import BlockContext, Changes
 from starling.protocol.chain.blocks import (
     BLOCK_BYTES_MAX,
@@ -27,6 +27,7 @@ from starling.protocol.chain.blocks import (
     Header,
     check_certificate,
 )
+from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.chain.genesis import FORMAT_VERSION, FaultModel, Genesis
 from starling.protocol.chain.governance import ChainParameter
 from starling.protocol.chain.light_client import TrustedState
@@ -80,7 +81,9 @@ class ChainHead:
 
     def next_validators(self) -> Digest:
         """Hash of the validator set of the block after the one to come."""
-        return queries.validators(self.tree, self.genesis, self.height + 2).digest()
+        return validator_records.validators(
+            self.tree, self.genesis, self.height + 2
+        ).digest()
 
     def parameter(self, wanted: ChainParameter) -> int:
         """Its value for the block to come."""
@@ -108,6 +111,12 @@ class ChainHead:
         times = sorted(certificate.extras)
         median_ms = min(TIME_MS_MAX, times[len(times) // 2])
         return max(self.header.time_ms, median_ms)
+
+    def is_jailed(self, board: BoardRecord) -> bool:
+        """Whether the block to come refuses what a board signs, for its conviction."""
+        if not board.jailed:
+            return False
+        return board.is_jailed(self.height + 1, self.time_ms(self.certificate))
 
 
 class StateMismatch(RootMismatch):
@@ -240,7 +249,7 @@ def check_time(tip: ChainHead, header: Header, certificate: Certificate | None) 
         named = (certificate.height, certificate.block_id)
         if named != (tip.height, tip.parent()):
             raise ProofError("the certificate is not the parent's")
-        validators = queries.validators(tip.tree, tip.genesis, tip.height)
+        validators = validator_records.validators(tip.tree, tip.genesis, tip.height)
         fault_model = FaultModel(tip.genesis.fault_model)
         check_certificate(certificate, tip.chain_id, validators, fault_model)
     if header.time_ms != tip.time_ms(certificate):

@@ -4,65 +4,35 @@ Pure and in integers only; nothing iterates a set, a tie is broken by order on t
 chain. A transaction that is refused changes nothing and never stands in a valid block.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS, Rule
 from starling.coordinator.chain.governance import (
-    board_registry,
     chain_parameters,
     credit_accounts,
     expiry,
-    governance_proposals,
-    learners,
     proposer_absence,
-    slashing,
     validator_set,
 )
-from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state import operator_records
 from starling.coordinator.chain.state.overlay import (
     BlockContext,
     ChainEvent,
     Changes,
     StateOverlay,
 )
+from starling.coordinator.chain.state.state_table import StateReader
 from starling.coordinator.chain.training import (
     attestation,
     attestation_mismatch,
-    scores,
     version_cut,
 )
 from starling.protocol.chain.genesis import Genesis
 from starling.protocol.crypto.state_tree import StateTree
 from starling.protocol.errors import ProtocolError, Reason
 from starling.protocol.ids import Digest
-from starling.protocol.wire.envelope import TRANSACTION_KINDS, Envelope, MessageKind
-
-Rule = Callable[[StateOverlay, BlockContext, Envelope, Digest], None]
-
-RULES: dict[MessageKind, Rule] = {
-    MessageKind.REGISTER: board_registry.register,
-    MessageKind.REVOKE: board_registry.revoke,
-    MessageKind.TASK: version_cut.publish,
-    MessageKind.UPDATE: version_cut.update,
-    MessageKind.ATTEST: attestation.attest,
-    MessageKind.EVIDENCE: slashing.accuse,
-    MessageKind.ROTATE: board_registry.rotate,
-    MessageKind.OPERATOR: governance_proposals.change_operators,
-    MessageKind.PRESENT: proposer_absence.present,
-    MessageKind.FUND: credit_accounts.fund,
-    MessageKind.TRANSFER: credit_accounts.transfer,
-    MessageKind.UNJAIL: slashing.unjail,
-    MessageKind.RELEASE: slashing.release,
-    MessageKind.SCORE: scores.score,
-    MessageKind.VALSET: validator_set.change_validators,
-    MessageKind.PARAM: chain_parameters.change_parameter,
-    MessageKind.UPGRADE: chain_parameters.upgrade,
-    MessageKind.FORFEIT: version_cut.forfeit,
-    MessageKind.LEARNER: learners.change,
-}
-"""One rule per kind of transaction."""
-
-assert set(RULES) == TRANSACTION_KINDS
+from starling.protocol.wire.envelope import Envelope
 
 
 @dataclass(frozen=True)
@@ -101,15 +71,17 @@ class BlockExecution:
 
 def genesis_tree(genesis: Genesis) -> StateTree:
     """The state before the first block."""
-    operators = set(genesis.operators)
-    changes: Changes = {state_keys.operator_key(key): b"" for key in sorted(operators)}
-    changes[state_keys.OPERATORS_KEY] = state_keys.pack_number(len(operators))
-    changes.update(credit_accounts.genesis_entries(genesis))
-    return StateTree().update(changes)
+    draft = StateOverlay(StateTree())
+    operators = sorted(set(genesis.operators))
+    for key in operators:
+        operator_records.OPERATORS.put(draft, b"", key)
+    operator_records.OPERATOR_COUNT.put(draft, len(operators))
+    credit_accounts.put_genesis(draft, genesis)
+    return StateTree().update(draft.changes)
 
 
 def apply(
-    tree: queries.StateReader, context: BlockContext, envelope: Envelope
+    tree: StateReader, context: BlockContext, envelope: Envelope
 ) -> tuple[Changes, TxResult]:
     """Applies one transaction whose signature was checked.
 
@@ -137,10 +109,10 @@ def _apply(draft: StateOverlay, context: BlockContext, envelope: Envelope) -> Tx
 
 
 def _rule_of(envelope: Envelope) -> Rule:
-    for kind, rule in RULES.items():
-        if kind == envelope.kind:
-            return rule
-    raise ProtocolError(f"kind {envelope.kind}", Reason.UNKNOWN_KIND)
+    known = TRANSACTIONS.get(envelope.kind)
+    if known is None:
+        raise ProtocolError(f"kind {envelope.kind}", Reason.UNKNOWN_KIND)
+    return known.rule
 
 
 def _follow_set(block: StateOverlay, context: BlockContext) -> None:

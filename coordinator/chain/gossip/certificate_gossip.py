@@ -13,9 +13,10 @@ from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.chain_step import ChainStep
 from starling.coordinator.chain.consensus.round_state import RoundStep
 from starling.coordinator.chain.consensus.vote_set import VoteSet
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import validator_records
 from starling.protocol.chain.blocks import Certificate, Vote, VoteType
 from starling.protocol.crypto.keys import verify
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import BlockHash
 
 
@@ -44,7 +45,7 @@ def share_polka(turn: ChainStep) -> None:
         number, VoteType.PREVOTE, block_id, turn.state.party.quorum
     )
     assert polka is not None, "a valid value keeps its prevotes"
-    turn.change(shared_round=number)
+    turn.state = evolve(turn.state, shared_round=number)
     turn.gossip(gossip_messages.wrap_polka(polka))
 
 
@@ -80,7 +81,7 @@ def tell_late(turn: ChainStep, vote: Vote) -> None:
     ):
         return
     tip = turn.state.tip
-    members = queries.validators(tip.tree, tip.genesis, vote.height).members
+    members = validator_records.validators(tip.tree, tip.genesis, vote.height).members
     if vote.voter >= len(members):
         return
     verify(
@@ -88,5 +89,5 @@ def tell_late(turn: ChainStep, vote: Vote) -> None:
         vote.signed_bytes(turn.settings.chain_id),
         vote.signature,
     )
-    turn.change(told_late=True)
+    turn.state = evolve(turn.state, told_late=True)
     turn.gossip(gossip_messages.wrap_commit(certificate))

@@ -25,7 +25,7 @@ from starling.coordinator.chain.gossip_messages import (
     GossipTopic,
     ValidatorStatus,
 )
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import validator_records
 from starling.protocol.chain.blocks import (
     CERTIFICATE,
     Certificate,
@@ -35,6 +35,7 @@ from starling.protocol.chain.blocks import (
 )
 from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.chain.governance import ChainParameter
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProofError, StaleUpdate
 
 RECENT_MAX = 64
@@ -73,7 +74,7 @@ def remember(turn: ChainStep, certificate: Certificate, time_ms: int) -> None:
     old = 0
     while old < len(recent) - RECENT_MAX and recent[old].time_ms < time_ms - span_ms:
         old += 1
-    turn.change(recent=recent[old:])
+    turn.state = evolve(turn.state, recent=recent[old:])
 
 
 def known(turn: ChainStep, height: int) -> DecidedHeight | None:
@@ -158,7 +159,7 @@ def halt(turn: ChainStep, fork: ForkProof) -> None:
             fork = replace(before, polkas=_merged(before.polkas, fork.polkas))
         if liars(fork) <= liars(before):
             return
-    turn.change(fork=fork)
+    turn.state = evolve(turn.state, fork=fork)
     turn.emit(StoreFork(FORK.pack(fork)))
     publish(turn, fork)
 
@@ -201,6 +202,6 @@ def _check_commit(tip: ChainHead, certificate: Certificate) -> None:
 
 
 def _check_votes(tip: ChainHead, certificate: Certificate, kind: VoteType) -> None:
-    validators = queries.validators(tip.tree, tip.genesis, certificate.height)
+    validators = validator_records.validators(tip.tree, tip.genesis, certificate.height)
     fault_model = FaultModel(tip.genesis.fault_model)
     check_certificate(certificate, tip.chain_id, validators, fault_model, kind)

@@ -8,6 +8,7 @@ lost now and then, but not for ever, and what one liar gets is to be a trickle.
 from starling.coordinator.chain.chain_step import ChainStep
 from starling.coordinator.chain.gossip_messages import GossipTopic
 from starling.coordinator.chain.peer_records import RepeatRecord
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import PublicKey
 
 PAUSE_STATUSES = 2.0
@@ -40,7 +41,7 @@ def may_repeat(
     if (who, topic) not in kept:
         times = 0
     noted = RepeatRecord(height, min(times + 1, TIMES_MAX), now_s)
-    turn.change(repeats={**kept, (who, topic): noted})
+    turn.state = evolve(turn.state, repeats={**kept, (who, topic): noted})
     return True
 
 

@@ -27,6 +27,7 @@ from starling.protocol.chain.blocks import Vote, VoteType
 from starling.protocol.chain.genesis import VALIDATORS_MAX, Genesis
 from starling.protocol.crypto.keys import verify
 from starling.protocol.crypto.state_tree import StateTree
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProtocolError, Reason
 from starling.protocol.ids import SIGNATURE_BYTES
 
@@ -36,11 +37,11 @@ def send_if_due(turn: ChainStep) -> None:
     party, now_s = turn.state.party, turn.moment.now_s
     if turn.state.alone or now_s < turn.state.status_at_s:
         return
-    turn.change(status_at_s=now_s + turn.settings.status_s)
+    turn.state = evolve(turn.state, status_at_s=now_s + turn.settings.status_s)
     if party.index is None and not learners.tells(*_at(turn), party.key.public):
         return
     counter = turn.state.status_counter + 1
-    turn.change(status_said_s=now_s, status_counter=counter)
+    turn.state = evolve(turn.state, status_said_s=now_s, status_counter=counter)
     state = turn.state.consensus
     status = ValidatorStatus(
         party.key.public,
@@ -66,7 +67,7 @@ def send_sooner(turn: ChainStep) -> None:
     """Tells sooner: we lack what a quorum voted for. Others hear no two at once."""
     soon_s = turn.state.status_said_s + turn.settings.status_s / 2
     at_s = max(turn.moment.now_s, soon_s)
-    turn.change(status_at_s=min(turn.state.status_at_s, at_s))
+    turn.state = evolve(turn.state, status_at_s=min(turn.state.status_at_s, at_s))
 
 
 def _held(turn: ChainStep) -> tuple[RoundHoldings, ...]:
@@ -122,7 +123,7 @@ def handle_status(turn: ChainStep, status: ValidatorStatus, message: bytes) -> N
     if who == settings.key.public:
         # Others heard more of us than we know to have said: we are from an older copy.
         counter = max(turn.state.status_counter, status.counter)
-        turn.change(status_counter=counter)
+        turn.state = evolve(turn.state, status_counter=counter)
         return
     if latest is not None and status.counter < latest.counter:
         # Its signature proves it, so that no liar can make it count from elsewhere.
@@ -130,7 +131,7 @@ def handle_status(turn: ChainStep, status: ValidatorStatus, message: bytes) -> N
             turn.gossip(latest.message, who)
         return
     heard = LatestStatus(status.counter, status.asks, message)
-    turn.change(heard={**turn.state.heard, who: heard})
+    turn.state = evolve(turn.state, heard={**turn.state.heard, who: heard})
     _hear_fresh(turn, status)
 
 
@@ -139,7 +140,7 @@ def _hear_fresh(turn: ChainStep, status: ValidatorStatus) -> None:
     who = status.validator
     if not turn.state.level and settings.nonce in status.answers:
         lowest = min(turn.state.told.get(who, status.height), status.height)
-        turn.change(told={**turn.state.told, who: lowest})
+        turn.state = evolve(turn.state, told={**turn.state.told, who: lowest})
     known = turn.state.lacking.get(who)
     if known is not None and now_s < known.at_s + settings.status_s / 2:
         return

@@ -22,6 +22,7 @@ from starling.coordinator.chain.gossip_messages import (
 )
 from starling.coordinator.chain.peer_records import PeerGaps
 from starling.protocol.chain.blocks import ROUND_MAX, VoteType
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import H, PublicKey
 
 _TAG = b"starling/repair/1"
@@ -42,7 +43,9 @@ def answer(turn: ChainStep, status: ValidatorStatus) -> None:
     before = known.statuses if known is not None and same else {}
     statuses = {item: before.get(item, 0) + 1 for item in items}
     noted = PeerGaps(turn.moment.now_s, status.height, statuses)
-    turn.change(lacking={**turn.state.lacking, status.validator: noted})
+    turn.state = evolve(
+        turn.state, lacking={**turn.state.lacking, status.validator: noted}
+    )
     # A block is over: who waits for it would miss what follows, too. And who knows of
     # a quorum for a block that it lacks was left out when that block was offered.
     chosen = [held.round for held in status.held if held.polka is not None]

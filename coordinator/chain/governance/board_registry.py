@@ -8,14 +8,13 @@ from starling.coordinator.chain.governance.permissions import (
     check_operator,
     require_board,
 )
-from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state import board_records
 from starling.coordinator.chain.state.overlay import (
     BlockContext,
     BoardChanged,
     StateOverlay,
 )
-from starling.coordinator.chain.state.records import BOARD
-from starling.protocol.chain.board_statement import BoardRecord, board_key
+from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.chain.key_rotation import ROTATE, ROTATIONS_MAX
 from starling.protocol.errors import ProtocolError, Reason
 from starling.protocol.ids import Digest, PublicKey, device_id
@@ -36,10 +35,10 @@ def register(
     body = REGISTER.unpack(envelope.body)
     check_operator(draft, envelope)
     board_id = device_id(body.device)
-    known = queries.board(draft, board_id)
+    known = board_records.board(draft, board_id)
     if known is not None and known.revoked:
         raise ProtocolError("the board was revoked", Reason.NOT_AUTHORISED)
-    if known is not None or draft.get(state_keys.owner_key(body.device)) is not None:
+    if known is not None or board_records.KEY_OWNERS.has(draft, body.device):
         raise ProtocolError("the key is a board's", Reason.ALREADY_KNOWN)
     _check_no_validator(draft, context, body.device)
     held = credit_accounts.account(draft, board_id) or Account()
@@ -53,9 +52,9 @@ def register(
         held = replace(held, deposit=held.deposit + deposit)
         credit_accounts.put_account(draft, board_id, held)
     board = BoardRecord(body.device, sponsor, context.height, 0, 0, 0)
-    draft.put(board_key(board_id), BOARD.pack(board))
-    count = queries.board_count(draft) + 1
-    draft.put(state_keys.BOARDS_KEY, state_keys.pack_number(count))
+    board_records.BOARDS.put(draft, board, board_id)
+    count = board_records.board_count(draft) + 1
+    board_records.BOARD_COUNT.put(draft, count)
     draft.happen(BoardChanged(board_id))
 
 
@@ -70,13 +69,13 @@ def revoke(
     del identity
     body = REVOKE.unpack(envelope.body)
     check_operator(draft, envelope)
-    known = queries.board(draft, body.device)
+    known = board_records.board(draft, body.device)
     if known is None:
         raise ProtocolError("no such board", Reason.NOT_ENROLLED)
     if known.revoked:
         raise ProtocolError("the board is revoked", Reason.ALREADY_KNOWN)
     revoked = replace(known, revoked=context.height)
-    draft.put(board_key(body.device), BOARD.pack(revoked))
+    board_records.BOARDS.put(draft, revoked, body.device)
     draft.happen(BoardChanged(body.device))
 
 
@@ -98,8 +97,8 @@ def rotate(
     body.check(context.chain_id, envelope.sender)
     rotations = board.rotations + 1
     after = replace(board, public=body.following, rotations=rotations)
-    draft.put(board_key(body.device), BOARD.pack(after))
-    draft.put(state_keys.owner_key(body.following), body.device)
+    board_records.BOARDS.put(draft, after, body.device)
+    board_records.KEY_OWNERS.put(draft, body.device, body.following)
     draft.happen(BoardChanged(body.device))
 
 
@@ -107,7 +106,7 @@ def _check_unused(
     draft: StateOverlay, context: BlockContext, public: PublicKey
 ) -> None:
     """Refuses a key that somebody signs with: evidence must name one owner."""
-    if queries.in_use(draft, public):
+    if board_records.in_use(draft, public):
         raise ProtocolError("the key is in use", Reason.ALREADY_KNOWN)
     _check_no_validator(draft, context, public)
 

@@ -10,7 +10,12 @@ so: it could only compute another state than the rest.
 
 from starling.coordinator.chain.governance import governance_proposals
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
-from starling.coordinator.chain.state.queries import StateReader
+from starling.coordinator.chain.state.state_table import (
+    StateReader,
+    Table,
+    alone,
+    by_number,
+)
 from starling.protocol.chain.blocks import TRANSACTIONS_PER_BLOCK_MAX
 from starling.protocol.chain.evidence import AGE_HEIGHTS_MAX
 from starling.protocol.chain.genesis import Genesis
@@ -35,7 +40,6 @@ UPGRADE_DELAY_BLOCKS = 10
 _AHEAD_MAX = 1_000_000
 """Nothing is announced further ahead."""
 _YEAR_S = 366 * 86_400
-_UPGRADE_KEY = b"upgrade"
 _BOUNDS = {
     ChainParameter.HEARTBEAT_S: (1, 86_400),
     ChainParameter.TRANSACTIONS_MAX: (1, TRANSACTIONS_PER_BLOCK_MAX),
@@ -75,11 +79,10 @@ class ParameterRecord(Structure, frozen=True):
 
 
 _SETTING = structure(ParameterRecord, 48)
-
-
-def parameter_key(parameter: int) -> bytes:
-    """Where a parameter stands once it was changed."""
-    return b"parameter/%d" % parameter
+_PARAMETERS = Table(b"parameter/", by_number, _SETTING)
+"""By number: parameters that were changed."""
+_UPGRADE = Table(b"upgrade", alone, _SETTING)
+"""The latest version of the rules that was announced."""
 
 
 def parameter(
@@ -93,7 +96,7 @@ def parameter(
       wanted: Which parameter.
       height: Which height.
     """
-    found = _setting(tree, parameter_key(wanted))
+    found = _PARAMETERS.get(tree, wanted)
     if found is None and wanted is ChainParameter.HEARTBEAT_S:
         return genesis.heartbeat_s
     if found is None and wanted in _BLOCKS_OF:
@@ -112,7 +115,7 @@ def span_ms(
 
 def rules_version(tree: StateReader, height: int) -> int:
     """The version of the rules that a height's block is executed by."""
-    found = _setting(tree, _UPGRADE_KEY)
+    found = _UPGRADE.get(tree)
     if found is None:
         return 1
     return found.value if height >= found.height else found.before
@@ -130,11 +133,6 @@ def require_known_rules(tree: StateReader, height: int) -> None:
             f"from height {height} on the chain has rules of version {version}, and "
             f"this release knows {RULES_VERSION}: install a newer one and start again"
         )
-
-
-def _setting(tree: StateReader, key: bytes) -> ParameterRecord | None:
-    packed = tree.get(key)
-    return None if packed is None else _SETTING.unpack(packed)
 
 
 def change_parameter(
@@ -160,8 +158,9 @@ def change_parameter(
         detail = f"{wanted.name.lower()}: {least} to {most}"
         raise ProtocolError(detail, Reason.POLICY_MISMATCH)
     before = parameter(draft, context.genesis, wanted, context.height)
-    key = parameter_key(wanted)
-    _announce(draft, context, key, ParameterRecord(change.value, change.height, before))
+    setting = ParameterRecord(change.value, change.height, before)
+    _check_announced(context, _PARAMETERS.get(draft, wanted), setting)
+    _PARAMETERS.put(draft, setting, wanted)
 
 
 def upgrade(
@@ -178,7 +177,7 @@ def upgrade(
         governance_proposals.carried(draft, context, envelope).content
     )
     present = rules_version(draft, context.height)
-    known = _setting(draft, _UPGRADE_KEY)
+    known = _UPGRADE.get(draft)
     pending = known is not None and context.height < known.height
     if not pending and change.version != present + 1:
         detail = f"version {change.version} after {present}"
@@ -187,16 +186,15 @@ def upgrade(
         detail = f"at least {UPGRADE_DELAY_BLOCKS} blocks ahead"
         raise ProtocolError(detail, Reason.POLICY_MISMATCH)
     setting = ParameterRecord(change.version, change.height, present)
-    _announce(draft, context, _UPGRADE_KEY, setting)
+    _check_announced(context, known, setting)
+    _UPGRADE.put(draft, setting)
 
 
-def _announce(
-    draft: StateOverlay, context: BlockContext, key: bytes, setting: ParameterRecord
+def _check_announced(
+    context: BlockContext, known: ParameterRecord | None, setting: ParameterRecord
 ) -> None:
-    known = _setting(draft, key)
     if known is not None and context.height < known.height:
         raise ProtocolError("a change is on its way", Reason.BUSY)
     if not DELAY_BLOCKS <= setting.height - context.height <= _AHEAD_MAX:
         detail = f"{DELAY_BLOCKS} to {_AHEAD_MAX} blocks ahead"
         raise ProtocolError(detail, Reason.POLICY_MISMATCH)
-    draft.put(key, _SETTING.pack(setting))

@@ -13,18 +13,24 @@ from dataclasses import replace
 from typing import Annotated
 
 from starling.coordinator.chain.governance.permissions import check_operator
-from starling.coordinator.chain.state import queries, state_keys
-from starling.coordinator.chain.state.overlay import BlockContext, Changes, StateOverlay
-from starling.coordinator.chain.state.queries import StateReader
+from starling.coordinator.chain.state import board_records, task_records
+from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
+from starling.coordinator.chain.state.state_table import (
+    NUMBER,
+    StateReader,
+    StateWriter,
+    Table,
+    alone,
+    by_identity,
+    by_number,
+    count,
+)
 from starling.protocol.chain.credit_policy import CREDITS_MAX, FUND, TRANSFER
 from starling.protocol.chain.genesis import Genesis
 from starling.protocol.errors import ProtocolError, Reason, ReplayError
 from starling.protocol.ids import Digest, device_id
 from starling.protocol.schema.msgpack_codec import Structure, Uint, structure, uint
 from starling.protocol.wire.envelope import Envelope
-
-TREASURY_KEY = b"treasury"
-BURNED_KEY = b"burned"
 
 
 class Account(Structure, frozen=True):
@@ -42,44 +48,39 @@ class Account(Structure, frozen=True):
 
 
 ACCOUNT = structure(Account, 64)
-
-
-def account_key(identity: bytes) -> bytes:
-    """Where an account stands."""
-    return b"account/" + identity
-
-
-def pool_key(number: int) -> bytes:
-    """Where a task's pool stands."""
-    return b"pool/%d" % number
+ACCOUNTS = Table(b"account/", by_identity, ACCOUNT)
+"""By id of an operator, a board or a validator."""
+TREASURY = Table(b"treasury", alone, NUMBER)
+BURNED = Table(b"burned", alone, NUMBER)
+POOLS = Table(b"pool/", by_number, NUMBER)
+"""By task."""
 
 
 def account(tree: StateReader, identity: bytes) -> Account | None:
     """An identity's account, if it has one."""
-    packed = tree.get(account_key(identity))
-    return None if packed is None else ACCOUNT.unpack(packed)
+    return ACCOUNTS.get(tree, identity)
 
 
 def treasury(tree: StateReader) -> int:
     """Credits that nobody has yet."""
-    return queries.number_at(tree, TREASURY_KEY)
+    return count(tree, TREASURY)
 
 
 def burned(tree: StateReader) -> int:
     """Credits that are gone."""
-    return queries.number_at(tree, BURNED_KEY)
+    return count(tree, BURNED)
 
 
 def pool(tree: StateReader, number: int) -> int:
     """Credits that are left to pay for a task's versions."""
-    return queries.number_at(tree, pool_key(number))
+    return POOLS.get(tree, number) or 0
 
 
-def genesis_entries(genesis: Genesis) -> Changes:
-    """The accounts and the treasury before the first block."""
+def put_genesis(draft: StateWriter, genesis: Genesis) -> None:
+    """Write the accounts and the treasury before the first block."""
     economy = genesis.economy
     if not economy.supply:
-        return {}
+        return
     granted = {
         device_id(key): Account(balance=economy.operator_grant)
         for key in genesis.operators
@@ -89,12 +90,9 @@ def genesis_entries(genesis: Genesis) -> Changes:
         given = granted.get(identity, Account())
         granted[identity] = replace(given, deposit=economy.validator_deposit)
     spent = sum(each.balance + each.deposit for each in granted.values())
-    entries: Changes = {
-        account_key(identity): ACCOUNT.pack(granted[identity])
-        for identity in sorted(granted)
-    }
-    entries[TREASURY_KEY] = state_keys.pack_number(economy.supply - spent)
-    return entries
+    for identity in sorted(granted):
+        ACCOUNTS.put(draft, granted[identity], identity)
+    TREASURY.put(draft, economy.supply - spent)
 
 
 def fund(
@@ -109,13 +107,13 @@ def fund(
     del context, identity
     body = FUND.unpack(envelope.body)
     check_operator(draft, envelope)
-    if queries.head(draft, body.task) is None:
+    if task_records.head(draft, body.task) is None:
         raise ProtocolError(f"no task {body.task}", Reason.UNKNOWN_TASK)
     _count(draft, envelope)
     left = treasury(draft)
     _require(left, body.amount, "the treasury")
-    put_number(draft, TREASURY_KEY, left - body.amount)
-    put_number(draft, pool_key(body.task), pool(draft, body.task) + body.amount)
+    TREASURY.put(draft, left - body.amount)
+    POOLS.put(draft, pool(draft, body.task) + body.amount, body.task)
 
 
 def transfer(
@@ -132,7 +130,7 @@ def transfer(
     sender = _count(draft, envelope)
     recipient = body.recipient
     known = account(draft, recipient)
-    if known is None and queries.board(draft, recipient) is None:
+    if known is None and board_records.board(draft, recipient) is None:
         raise ProtocolError("no such recipient", Reason.NOT_ENROLLED)
     debit(draft, sender, body.amount)
     credit(draft, recipient, body.amount)
@@ -163,18 +161,13 @@ def open_account(draft: StateOverlay, context: BlockContext, identity: bytes) ->
 
 def put_account(draft: StateOverlay, identity: bytes, held: Account) -> None:
     """Writes an account."""
-    draft.put(account_key(identity), ACCOUNT.pack(held))
-
-
-def put_number(draft: StateOverlay, key: bytes, number: int) -> None:
-    """Writes the treasury, a pool or what was burned."""
-    draft.put(key, state_keys.pack_number(number))
+    ACCOUNTS.put(draft, held, identity)
 
 
 def _count(draft: StateOverlay, envelope: Envelope) -> bytes:
     """Lets each envelope of an account count once; returns whose it is."""
-    identity = queries.owner(draft, envelope.sender)
-    board = queries.board(draft, identity)
+    identity = board_records.owner(draft, envelope.sender)
+    board = board_records.board(draft, identity)
     if board is not None and board.public != envelope.sender:
         raise ProtocolError("the board has another key", Reason.NOT_AUTHORISED)
     held = account(draft, identity) or Account()

@@ -13,12 +13,12 @@ and a height counts as old as the mark at or after it: nothing is old too early,
 most a 64th and a block too late.
 """
 
-from functools import lru_cache
 from typing import Annotated
 
 from starling.coordinator.chain.governance.chain_parameters import span_ms
+from starling.coordinator.chain.state.generational_cache import CachedCodec
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
-from starling.coordinator.chain.state.queries import StateReader
+from starling.coordinator.chain.state.state_table import StateReader, Table, alone
 from starling.protocol.chain.blocks import TIME_MS_MAX
 from starling.protocol.chain.evidence import AGE_HEIGHTS_MAX
 from starling.protocol.chain.genesis import Genesis
@@ -31,7 +31,6 @@ from starling.protocol.schema.msgpack_codec import (
     uint,
 )
 
-CLOCK_KEY = b"clock"
 MARKS_PER_HORIZON = 64
 _MARKS_MAX = 4 * MARKS_PER_HORIZON
 """A motion may make the horizon shorter or longer: then they lie closer or wider."""
@@ -56,7 +55,11 @@ class ClockMarks(Structure, frozen=True):
     marks: Annotated[tuple[ClockMark, ...], many(_MARKS_MAX)] = ()
 
 
-MARKS = structure(ClockMarks, 8192)
+_MARKS = structure(ClockMarks, 8192)
+
+
+CLOCK = Table(b"clock", alone, CachedCodec(_MARKS, 16))
+"""Which heights had which time."""
 
 
 def note(block: StateOverlay, context: BlockContext) -> None:
@@ -70,7 +73,7 @@ def note(block: StateOverlay, context: BlockContext) -> None:
     # One that is past the horizon stays: it says what lies before it.
     past = sum(mark.time_ms <= context.time_ms - span for mark in marks)
     kept = marks[max(0, past - 1) :][-_MARKS_MAX:]
-    block.put(CLOCK_KEY, MARKS.pack(ClockMarks(kept)))
+    CLOCK.put(block, ClockMarks(kept))
 
 
 def aged(tree: StateReader, now_ms: int, span_ms: int) -> int:
@@ -104,10 +107,5 @@ def evidence_from(tree: StateReader, context: BlockContext) -> int:
 
 
 def _marks(tree: StateReader) -> tuple[ClockMark, ...]:
-    packed = tree.get(CLOCK_KEY)
-    return () if packed is None else _unpack(packed)
-
-
-@lru_cache(maxsize=16)
-def _unpack(packed: bytes) -> tuple[ClockMark, ...]:
-    return MARKS.unpack(packed).marks
+    found = CLOCK.get(tree)
+    return () if found is None else found.marks

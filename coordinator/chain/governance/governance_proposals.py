@@ -1,7 +1,7 @@
 """What a quorum of the validators decides: each kind of motion has its rule here."""
 
 from starling.coordinator.chain.governance import credit_accounts
-from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state import operator_records, validator_records
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
 from starling.protocol.chain.genesis import OPERATORS_MAX, FaultModel
 from starling.protocol.chain.governance import (
@@ -26,7 +26,7 @@ def carried(
     motion = MOTION.unpack(envelope.body)
     if motion.kind != envelope.kind:
         raise DecodeError(f"motion of kind {motion.kind}")
-    count = queries.motion_count(draft)
+    count = operator_records.motion_count(draft)
     if motion.number != count:
         raise ProtocolError(
             f"motion {motion.number}, the next one is {count}", Reason.STALE
@@ -34,9 +34,9 @@ def carried(
     if context.height > motion.until and context.time_ms > motion.until_ms:
         raise ProtocolError(f"good until height {motion.until}", Reason.STALE)
     fault_model = FaultModel(context.genesis.fault_model)
-    validators = queries.validators(draft, context.genesis, context.height)
+    validators = validator_records.validators(draft, context.genesis, context.height)
     motion.check(context.chain_id, validators, fault_model)
-    draft.put(state_keys.MOTIONS_KEY, state_keys.pack_number(count + 1))
+    operator_records.MOTION_COUNT.put(draft, count + 1)
     return motion
 
 
@@ -53,18 +53,18 @@ def change_operators(
     """
     del identity
     change = OPERATOR_CHANGE.unpack(carried(draft, context, envelope).content)
-    known = draft.get(state_keys.operator_key(change.operator)) is not None
-    count = queries.operator_count(draft)
+    known = operator_records.is_operator(draft, change.operator)
+    count = operator_records.operator_count(draft)
     if change.admitted:
         _check_new(known, count)
-        _put(draft, change.operator, b"", count + 1)
+        _put(draft, change.operator, admitted=True, count=count + 1)
         credit_accounts.open_account(draft, context, device_id(change.operator))
         return
     if not known:
         raise ProtocolError("no such operator", Reason.NOT_ENROLLED)
     if count == 1:
         raise ProtocolError("the last operator stays", Reason.POLICY_MISMATCH)
-    _put(draft, change.operator, None, count - 1)
+    _put(draft, change.operator, admitted=False, count=count - 1)
 
 
 def _check_new(known: bool, count: int) -> None:
@@ -75,7 +75,10 @@ def _check_new(known: bool, count: int) -> None:
 
 
 def _put(
-    draft: StateOverlay, operator: PublicKey, value: bytes | None, count: int
+    draft: StateOverlay, operator: PublicKey, *, admitted: bool, count: int
 ) -> None:
-    draft.put(state_keys.operator_key(operator), value)
-    draft.put(state_keys.OPERATORS_KEY, state_keys.pack_number(count))
+    if admitted:
+        operator_records.OPERATORS.put(draft, b"", operator)
+    else:
+        operator_records.OPERATORS.drop(draft, operator)
+    operator_records.OPERATOR_COUNT.put(draft, count)

@@ -15,8 +15,16 @@ from collections.abc import Iterator
 from typing import Annotated
 
 from starling.coordinator.chain.governance.permissions import check_operator
-from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state import board_records, validator_records
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
+from starling.coordinator.chain.state.state_table import (
+    NUMBER,
+    StateReader,
+    Table,
+    alone,
+    by_identity,
+    count,
+)
 from starling.protocol.chain.genesis import Genesis, ValidatorSet
 from starling.protocol.errors import ProtocolError, Reason
 from starling.protocol.ids import DeviceId, Digest, PublicKey, device_id
@@ -29,7 +37,6 @@ from starling.protocol.wire.envelope import Envelope
 from starling.protocol.wire.message_bodies import LEARNER, NAME_BYTES_MAX
 
 LEARNERS_MAX = 16
-LEARNERS_KEY = b"learners"
 
 
 class LearnerRecord(Structure, frozen=True):
@@ -45,17 +52,14 @@ class LearnerRecord(Structure, frozen=True):
 
 
 _LEARNER = structure(LearnerRecord, 128)
+_LEARNERS = Table(b"learner/", by_identity, _LEARNER)
+"""By id: who may read and ask before it decides."""
+_LEARNER_COUNT = Table(b"learners", alone, NUMBER)
 
 
-def learner_key(identity: bytes) -> bytes:
-    """Where it stands that somebody learns."""
-    return b"learner/" + identity
-
-
-def learner(tree: queries.StateReader, identity: DeviceId) -> LearnerRecord | None:
+def learner(tree: StateReader, identity: DeviceId) -> LearnerRecord | None:
     """Who learns under an id; None if nobody does."""
-    packed = tree.get(learner_key(identity))
-    return None if packed is None else _LEARNER.unpack(packed)
+    return _LEARNERS.get(tree, identity)
 
 
 def change(
@@ -80,15 +84,15 @@ def change(
         return
     if known or is_member(draft, context.genesis, context.height, body.public):
         raise ProtocolError("it learns or decides", Reason.ALREADY_KNOWN)
-    if queries.in_use(draft, body.public):
+    if board_records.in_use(draft, body.public):
         raise ProtocolError("the key is in use", Reason.ALREADY_KNOWN)
-    if queries.fault(draft, body.public) is not None:
+    if board_records.fault(draft, body.public) is not None:
         raise ProtocolError("it was convicted", Reason.NOT_AUTHORISED)
-    count = queries.number_at(draft, LEARNERS_KEY)
-    if count >= LEARNERS_MAX:
+    learning = count(draft, _LEARNER_COUNT)
+    if learning >= LEARNERS_MAX:
         raise ProtocolError(f"{LEARNERS_MAX} learners at most", Reason.BUSY)
-    draft.put(learner_key(who), _LEARNER.pack(LearnerRecord(body.public, body.name)))
-    draft.put(LEARNERS_KEY, state_keys.pack_number(count + 1))
+    _LEARNERS.put(draft, LearnerRecord(body.public, body.name), who)
+    _LEARNER_COUNT.put(draft, learning + 1)
 
 
 def forget(draft: StateOverlay, public: PublicKey) -> None:
@@ -96,14 +100,15 @@ def forget(draft: StateOverlay, public: PublicKey) -> None:
     who = device_id(public)
     if learner(draft, who) is None:
         return
-    draft.put(learner_key(who), None)
-    count = queries.number_at(draft, LEARNERS_KEY) - 1
-    draft.put(LEARNERS_KEY, state_keys.pack_number(count) if count else None)
+    _LEARNERS.drop(draft, who)
+    left = count(draft, _LEARNER_COUNT) - 1
+    if left:
+        _LEARNER_COUNT.put(draft, left)
+    else:
+        _LEARNER_COUNT.drop(draft)
 
 
-def is_member(
-    tree: queries.StateReader, genesis: Genesis, height: int, public: bytes
-) -> bool:
+def is_member(tree: StateReader, genesis: Genesis, height: int, public: bytes) -> bool:
     """Whether a key decides a height or one of the next two.
 
     Args:
@@ -112,22 +117,20 @@ def is_member(
       height: Of the block to come.
       public: The key.
     """
-    sets = (queries.validators(tree, genesis, at) for at in (height, height + 2))
+    sets = (
+        validator_records.validators(tree, genesis, at) for at in (height, height + 2)
+    )
     return any(each.index_of(public) is not None for each in sets)
 
 
-def may_tell(
-    tree: queries.StateReader, genesis: Genesis, height: int, public: bytes
-) -> bool:
+def may_tell(tree: StateReader, genesis: Genesis, height: int, public: bytes) -> bool:
     """Whether a key's statuses are heard: of who decides, and of who learns to."""
     if is_member(tree, genesis, height, public):
         return True
     return learner(tree, device_id(public)) is not None
 
 
-def tells(
-    tree: queries.StateReader, genesis: Genesis, height: int, public: bytes
-) -> bool:
+def tells(tree: StateReader, genesis: Genesis, height: int, public: bytes) -> bool:
     """Whether we say where we are.
 
     Who is new cannot know whether it was admitted before it has come so far. But who
@@ -138,10 +141,10 @@ def tells(
     return all(each.index_of(public) is None for each in _former(tree, genesis))
 
 
-def _former(tree: queries.StateReader, genesis: Genesis) -> Iterator[ValidatorSet]:
+def _former(tree: StateReader, genesis: Genesis) -> Iterator[ValidatorSet]:
     yield genesis.validators
-    known = queries.epochs(tree)
+    known = validator_records.epochs(tree)
     for number in range(known.first, known.following):
-        found = queries.epoch(tree, number)
+        found = validator_records.epoch(tree, number)
         if found is not None:
             yield found.validators

@@ -1,6 +1,6 @@
 """Who may decide: operators about others, boards about themselves."""
 
-from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state import board_records, operator_records
 from starling.coordinator.chain.state.overlay import StateOverlay
 from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.errors import ProtocolError, Reason
@@ -14,7 +14,7 @@ def check_operator(draft: StateOverlay, envelope: Envelope) -> None:
     Raises:
       ProtocolError: NOT_AUTHORISED.
     """
-    if draft.get(state_keys.operator_key(envelope.sender)) is None:
+    if not operator_records.is_operator(draft, envelope.sender):
         raise ProtocolError("signed by no operator", Reason.NOT_AUTHORISED)
 
 
@@ -26,7 +26,7 @@ def require_board(
     Raises:
       ProtocolError: NOT_ENROLLED or NOT_AUTHORISED.
     """
-    board = queries.board(draft, device)
+    board = board_records.board(draft, device)
     if board is None or board.revoked:
         raise ProtocolError("the board may not take part", Reason.NOT_ENROLLED)
     if board.public != envelope.sender:

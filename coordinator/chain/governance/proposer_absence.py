@@ -13,9 +13,10 @@ which asks only that every correct validator leads again and again.
 from collections.abc import Sequence
 
 from starling.coordinator.chain.consensus.proposer_order import ProposerSchedule, turns
-from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state import validator_records
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
-from starling.coordinator.chain.state.records import ABSENCE, AbsenceRecord
+from starling.coordinator.chain.state.state_table import StateReader
+from starling.coordinator.chain.state.validator_records import AbsenceRecord
 from starling.protocol.chain.genesis import Genesis
 from starling.protocol.errors import ProtocolError, Reason, StaleUpdate
 from starling.protocol.ids import Digest, PublicKey
@@ -27,9 +28,7 @@ WAIT_HEIGHTS_MAX = 1024
 _MISSES_MAX = 64
 
 
-def roster_of(
-    tree: queries.StateReader, genesis: Genesis, height: int
-) -> ProposerSchedule:
+def roster_of(tree: StateReader, genesis: Genesis, height: int) -> ProposerSchedule:
     """Who decides a height.
 
     Args:
@@ -37,14 +36,14 @@ def roster_of(
       genesis: What the chain started from.
       height: Of the block to come.
     """
-    validators = queries.validators(tree, genesis, height)
+    validators = validator_records.validators(tree, genesis, height)
     members = enumerate(validators.members)
     absent = {place for place, member in members if _is_away(tree, member.public)}
     return ProposerSchedule(validators, turns(len(validators.members), height, absent))
 
 
-def _is_away(tree: queries.StateReader, public: bytes) -> bool:
-    known = queries.absence(tree, public)
+def _is_away(tree: StateReader, public: bytes) -> bool:
+    known = validator_records.absence(tree, public)
     return known is not None and known.away == 1
 
 
@@ -65,21 +64,21 @@ def note(block: StateOverlay, context: BlockContext) -> None:
     roster = roster_of(block, context.genesis, context.height)
     members = roster.validators.members
     maker = members[context.proposer].public
-    if queries.absence(block, maker) is not None:
-        block.put(state_keys.absence_key(maker), None)
+    if validator_records.absence(block, maker) is not None:
+        validator_records.ABSENCES.drop(block, maker)
     for place in roster.missed(context.proposer):
         public = members[place].public
-        known = queries.absence(block, public)
+        known = validator_records.absence(block, public)
         misses = min(_MISSES_MAX, (known.misses if known is not None else 0) + 1)
         record = AbsenceRecord(misses, context.height, 1)
-        block.put(state_keys.absence_key(public), ABSENCE.pack(record))
+        validator_records.ABSENCES.put(block, record, public)
 
 
 def forget(block: StateOverlay, left: Sequence[PublicKey]) -> None:
     """Drops the misses of validators that left; who comes back has none."""
     for public in left:
-        if queries.absence(block, public) is not None:
-            block.put(state_keys.absence_key(public), None)
+        if validator_records.absence(block, public) is not None:
+            validator_records.ABSENCES.drop(block, public)
 
 
 def present(
@@ -92,10 +91,10 @@ def present(
     """
     del identity
     body = PRESENT.unpack(envelope.body)
-    validators = queries.validators(draft, context.genesis, context.height)
+    validators = validator_records.validators(draft, context.genesis, context.height)
     if validators.index_of(envelope.sender) is None:
         raise ProtocolError("signed by no validator", Reason.NOT_AUTHORISED)
-    known = queries.absence(draft, envelope.sender)
+    known = validator_records.absence(draft, envelope.sender)
     if known is None or not known.away:
         raise ProtocolError("nobody passes it over", Reason.ALREADY_KNOWN)
     if body.missed != known.height:
@@ -104,4 +103,4 @@ def present(
         detail = f"may be back from height {back_from(known)}"
         raise ProtocolError(detail, Reason.BUSY)
     back = AbsenceRecord(known.misses, known.height, 0)
-    draft.put(state_keys.absence_key(envelope.sender), ABSENCE.pack(back))
+    validator_records.ABSENCES.put(draft, back, envelope.sender)

@@ -2,8 +2,9 @@
 
 Anyone may bring it: the signatures in it are what counts, and nothing costs anything
 that signatures do not prove. A validator loses its whole deposit and never enters the
-set again. A board loses a tenth and is jailed: it takes part again after its time and
-its own UNJAIL, and is excluded when it was convicted `CONVICTIONS_MAX` times.
+set again. A board loses a tenth and is jailed: it takes part again when both the blocks
+and the time of its jail are over, by nobody's leave, and is excluded when it was
+convicted `CONVICTIONS_MAX` times.
 
 Whoever brings the evidence gets a tenth of what is lost, and the rest is burned: to
 convict oneself never pays.
@@ -18,24 +19,24 @@ from starling.coordinator.chain.governance import (
     validator_set,
 )
 from starling.coordinator.chain.governance.credit_accounts import Account
-from starling.coordinator.chain.governance.permissions import (
-    check_operator,
-    require_board,
+from starling.coordinator.chain.governance.permissions import check_operator
+from starling.coordinator.chain.state import (
+    board_records,
+    task_records,
+    validator_records,
 )
-from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state.board_records import (
+    CONVICTIONS_MAX,
+    ConvictionRecord,
+)
 from starling.coordinator.chain.state.overlay import (
     BlockContext,
     BoardChanged,
     StateOverlay,
 )
-from starling.coordinator.chain.state.records import (
-    BOARD,
-    CONVICTIONS_MAX,
-    FAULT,
-    ConvictionRecord,
-)
-from starling.protocol.chain.board_statement import BoardRecord, board_key
-from starling.protocol.chain.credit_policy import RELEASE, UNJAIL
+from starling.coordinator.chain.state.state_table import StateReader
+from starling.protocol.chain.board_statement import BoardRecord
+from starling.protocol.chain.credit_policy import RELEASE
 from starling.protocol.chain.evidence import (
     AGE_VERSIONS_MAX,
     EVIDENCE,
@@ -68,19 +69,19 @@ def accuse(
         evidence,
         context.chain_id,
         lambda height: _validators_at(draft, context, height),
-        lambda key: queries.owner(draft, key),
+        lambda key: board_records.owner(draft, key),
     )
-    offender = queries.owner(draft, convicted.public)
-    board = queries.board(draft, offender)
+    offender = board_records.owner(draft, convicted.public)
+    board = board_records.board(draft, offender)
     if board is None and convicted.height is None:
         raise ProtocolError("the offender takes no part", Reason.NOT_ENROLLED)
     _check_age(draft, context, convicted, board)
-    known = queries.fault(draft, convicted.public)
-    _check_new(convicted, board, known)
+    known = board_records.fault(draft, convicted.public)
+    _check_new(context, convicted, board, known)
     places = (*(known.places if known else ()), convicted.place)
     fault = ConvictionRecord(evidence.offence, context.height, identity, places)
-    draft.put(state_keys.fault_key(offender), FAULT.pack(fault))
-    finder = queries.owner(draft, envelope.sender)
+    board_records.CONVICTIONS.put(draft, fault, offender)
+    finder = board_records.owner(draft, envelope.sender)
     if board is None:
         _slash(draft, offender, 100, finder)
         return
@@ -96,7 +97,7 @@ def accuse(
     revoked = context.height if last and not board.revoked else board.revoked
     jailed_ms = context.time_ms + jail_ms
     after = replace(board, jailed=until, jailed_ms=jailed_ms, revoked=revoked)
-    draft.put(board_key(offender), BOARD.pack(after))
+    board_records.BOARDS.put(draft, after, offender)
     draft.happen(BoardChanged(offender))
 
 
@@ -107,12 +108,12 @@ def _validators_at(
     # A longer horizon does not bring back the sets that the last one let go.
     if height < max(oldest, validator_set.known_from(draft)):
         raise StaleUpdate(f"evidence of height {height}")
-    return queries.validators(draft, context.genesis, height)
+    return validator_records.validators(draft, context.genesis, height)
 
 
-def is_within_age(tree: queries.StateReader, task: int, base: int) -> bool:
+def is_within_age(tree: StateReader, task: int, base: int) -> bool:
     """Whether evidence against a board is still taken of a task's base version."""
-    head = queries.head(tree, task)
+    head = task_records.head(tree, task)
     return head is None or head - base <= AGE_VERSIONS_MAX
 
 
@@ -131,14 +132,21 @@ def _check_age(
 
 
 def _check_new(
-    convicted: Conviction, board: BoardRecord | None, known: ConvictionRecord | None
+    context: BlockContext,
+    convicted: Conviction,
+    board: BoardRecord | None,
+    known: ConvictionRecord | None,
 ) -> None:
     if known is not None:
-        free = board is not None and not board.jailed
+        free = board is not None and not _is_jailed(context, board)
         if not free or convicted.place in known.places:
             raise ProtocolError("the offender is convicted", Reason.ALREADY_KNOWN)
         if len(known.places) >= CONVICTIONS_MAX:
             raise ProtocolError("the offender is excluded", Reason.ALREADY_KNOWN)
+
+
+def _is_jailed(context: BlockContext, board: BoardRecord) -> bool:
+    return board.is_jailed(context.height, context.time_ms)
 
 
 def _slash(
@@ -156,28 +164,7 @@ def _slash(
     if reward:
         credit_accounts.credit(draft, finder, reward)
     gone = credit_accounts.burned(draft) + lost - reward
-    credit_accounts.put_number(draft, credit_accounts.BURNED_KEY, gone)
-
-
-def unjail(
-    draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
-) -> None:
-    """Lets a board take part again whose time is over.
-
-    Raises:
-      ProtocolError: NOT_ENROLLED, NOT_AUTHORISED, JAILED, ALREADY_KNOWN, if it is not
-        jailed, or MALFORMED.
-    """
-    del identity
-    body = UNJAIL.unpack(envelope.body)
-    board = require_board(draft, envelope, body.device)
-    if not board.jailed:
-        raise ProtocolError("the board is free", Reason.ALREADY_KNOWN)
-    if context.height <= board.jailed or context.time_ms <= board.jailed_ms:
-        raise ProtocolError(f"jailed until height {board.jailed}", Reason.JAILED)
-    free = replace(board, jailed=0, jailed_ms=0)
-    draft.put(board_key(body.device), BOARD.pack(free))
-    draft.happen(BoardChanged(body.device))
+    credit_accounts.BURNED.put(draft, gone)
 
 
 def release(
@@ -197,7 +184,7 @@ def release(
     held = credit_accounts.account(draft, body.device)
     if held is None or not held.deposit:
         raise ProtocolError("no deposit", Reason.INSUFFICIENT_FUNDS)
-    board = queries.board(draft, body.device)
+    board = board_records.board(draft, body.device)
     if board is None:
         answers = validator_set.answers(draft, context, body.device)
     else:

@@ -19,13 +19,17 @@ from starling.coordinator.chain.governance import (
     learners,
 )
 from starling.coordinator.chain.governance.credit_accounts import Account
-from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state import board_records, validator_records
 from starling.coordinator.chain.state.overlay import (
     BlockContext,
     StateOverlay,
     ValidatorsChanged,
 )
-from starling.coordinator.chain.state.records import EPOCH, EPOCHS, Epoch, Epochs
+from starling.coordinator.chain.state.state_table import StateReader
+from starling.coordinator.chain.state.validator_records import (
+    Epoch,
+    Epochs,
+)
 from starling.protocol.chain.genesis import (
     VALIDATORS_MAX,
     FaultModel,
@@ -57,10 +61,10 @@ def change_validators(
     change = VALIDATOR_CHANGE.unpack(
         governance_proposals.carried(draft, context, envelope).content
     )
-    epochs = queries.epochs(draft)
+    epochs = validator_records.epochs(draft)
     if epochs.following and context.height < _first_height(draft, epochs.following - 1):
         raise ProtocolError("a change is on its way", Reason.BUSY)
-    present = queries.validators(draft, context.genesis, context.height)
+    present = validator_records.validators(draft, context.genesis, context.height)
     if change.added is not None:
         _check_new(draft, context, present, change.added)
         _take_deposit(draft, context, envelope, change.added.public)
@@ -82,9 +86,9 @@ def _check_new(
 ) -> None:
     if present.index_of(added.public) is not None:
         raise ProtocolError("it is a validator", Reason.ALREADY_KNOWN)
-    if queries.fault(draft, added.public) is not None:
+    if board_records.fault(draft, added.public) is not None:
         raise ProtocolError("it was convicted", Reason.NOT_AUTHORISED)
-    if queries.in_use(draft, added.public):
+    if board_records.in_use(draft, added.public):
         raise ProtocolError("the key is in use", Reason.ALREADY_KNOWN)
     if len(present.members) >= VALIDATORS_MAX:
         raise ProtocolError(f"{VALIDATORS_MAX} validators at most", Reason.BUSY)
@@ -99,9 +103,7 @@ def _check_size(context: BlockContext, count: int) -> None:
         raise ProtocolError(detail, Reason.POLICY_MISMATCH)
 
 
-def left(
-    tree: queries.StateReader, context: BlockContext
-) -> tuple[PublicKey, ...] | None:
+def left(tree: StateReader, context: BlockContext) -> tuple[PublicKey, ...] | None:
     """Who decides no more from this height on.
 
     Args:
@@ -114,14 +116,14 @@ def left(
     """
     if not _begins(tree, context.height):
         return None
-    before = queries.validators(tree, context.genesis, context.height - 1)
-    present = queries.validators(tree, context.genesis, context.height)
+    before = validator_records.validators(tree, context.genesis, context.height - 1)
+    present = validator_records.validators(tree, context.genesis, context.height)
     keys = [member.public for member in before.members]
     return tuple(key for key in keys if present.index_of(key) is None)
 
 
-def _begins(tree: queries.StateReader, height: int) -> bool:
-    known = queries.epochs(tree)
+def _begins(tree: StateReader, height: int) -> bool:
+    known = validator_records.epochs(tree)
     # The last one or, if this block took the next change, the one before it.
     for number in range(known.following - 1, known.first - 1, -1):
         begins = _first_height(tree, number)
@@ -130,14 +132,12 @@ def _begins(tree: queries.StateReader, height: int) -> bool:
     return False
 
 
-def answers(
-    tree: queries.StateReader, context: BlockContext, identity: DeviceId
-) -> bool:
+def answers(tree: StateReader, context: BlockContext, identity: DeviceId) -> bool:
     """Whether somebody is a validator, or was one that evidence can still reach."""
-    known, oldest = queries.epochs(tree), expiry.evidence_from(tree, context)
-    sets = [queries.validators(tree, context.genesis, oldest)]
+    known, oldest = validator_records.epochs(tree), expiry.evidence_from(tree, context)
+    sets = [validator_records.validators(tree, context.genesis, oldest)]
     for number in range(known.first, known.following):
-        found = queries.epoch(tree, number)
+        found = validator_records.epoch(tree, number)
         if found is not None and found.height >= oldest:
             sets.append(found.validators)
     members = (member for each in sets for member in each.members)
@@ -151,14 +151,14 @@ def _take_deposit(
     deposit = context.genesis.economy.validator_deposit
     if not deposit:
         return
-    credit_accounts.debit(draft, queries.owner(draft, envelope.sender), deposit)
+    credit_accounts.debit(draft, board_records.owner(draft, envelope.sender), deposit)
     held = credit_accounts.account(draft, device_id(public)) or Account()
     after = replace(held, deposit=held.deposit + deposit)
     credit_accounts.put_account(draft, device_id(public), after)
 
 
-def _first_height(tree: queries.StateReader, number: int) -> int:
-    found = queries.epoch(tree, number)
+def _first_height(tree: StateReader, number: int) -> int:
+    found = validator_records.epoch(tree, number)
     assert found is not None, "epochs stand from the first to the last"
     return found.height
 
@@ -170,12 +170,11 @@ def _append(
     number = max(1, epochs.following)
     first, oldest = max(1, epochs.first), expiry.evidence_from(draft, context)
     while first < number and _ended(draft, first, number) < oldest:
-        draft.put(state_keys.epoch_key(first), None)
+        validator_records.VALIDATOR_SETS.drop(draft, first)
         first += 1
     begins = context.height + DELAY_BLOCKS
-    draft.put(state_keys.epoch_key(number), EPOCH.pack(Epoch(begins, validators)))
-    packed = EPOCHS.pack(Epochs(first, number + 1))
-    draft.put(state_keys.EPOCHS_KEY, packed)
+    validator_records.VALIDATOR_SETS.put(draft, Epoch(begins, validators), number)
+    validator_records.EPOCH_SPAN.put(draft, Epochs(first, number + 1))
 
 
 def _ended(draft: StateOverlay, number: int, following: int) -> int:
@@ -185,7 +184,7 @@ def _ended(draft: StateOverlay, number: int, following: int) -> int:
     return _first_height(draft, number + 1) - 1
 
 
-def known_from(tree: queries.StateReader) -> int:
+def known_from(tree: StateReader) -> int:
     """The first height whose validators the state still knows."""
-    epochs = queries.epochs(tree)
+    epochs = validator_records.epochs(tree)
     return 1 if epochs.first <= 1 else _first_height(tree, epochs.first)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from starling.coordinator.chain.chain_step import BlamePeer, ChainStep
 from starling.coordinator.chain.node import height
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records
 from starling.protocol.chain.blocks import Proposal, Vote
 from starling.protocol.chain.evidence import (
     EVIDENCE,
@@ -16,6 +16,7 @@ from starling.protocol.chain.evidence import (
     duplicate_proposals,
     duplicate_votes,
 )
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import Reason
 from starling.protocol.ids import PublicKey
 from starling.protocol.wire.envelope import MessageKind
@@ -40,7 +41,7 @@ def second_proposal(turn: ChainStep, second: Proposal) -> None:
     told = state.ballots.rivals.values()
     first = state.ballots.proposals[second.round].proposal
     ballots = state.ballots.with_rival(second)
-    turn.change(consensus=replace(state, ballots=ballots))
+    turn.state = evolve(turn.state, consensus=replace(state, ballots=ballots))
     if all(rival.proposer != second.proposer for rival in told):
         _accuse(turn, second.proposer, duplicate_proposals(first, second))
 
@@ -53,13 +54,13 @@ def own_signature(turn: ChainStep, what: str) -> None:
     detail = f"our own {what}, not in our journal"
     signer = turn.state.party.key.public
     turn.emit(BlamePeer(Reason.EQUIVOCATION, detail, signer))
-    turn.change(copied=True)
+    turn.state = evolve(turn.state, copied=True)
 
 
 def _accuse(turn: ChainStep, validator: int, evidence: Evidence) -> None:
     state = turn.state
     public = _public(turn, validator)
-    if queries.fault(state.tree, public) is not None:
+    if board_records.fault(state.tree, public) is not None:
         return
     # One accusation of a validator and height: its counter needs no memory.
     counter = state.consensus.height

@@ -25,6 +25,7 @@ from starling.coordinator.chain.consensus.tendermint import start_round
 from starling.coordinator.chain.consensus.vote_set import BlockCandidate
 from starling.coordinator.chain.execution import block_builder
 from starling.coordinator.chain.execution.block_builder import ExecutedBlock
+from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
 from starling.coordinator.chain.gossip import certificate_gossip, fork_halt
 from starling.coordinator.chain.gossip_messages import (
     JOURNAL_ENTRY,
@@ -33,13 +34,13 @@ from starling.coordinator.chain.gossip_messages import (
     VoteJournalEntry,
 )
 from starling.coordinator.chain.governance import proposer_absence
-from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.chain.state import transaction_codec, validator_records
 from starling.protocol.chain.blocks import BLOCK, Certificate, Proposal
 from starling.protocol.chain.governance import ChainParameter
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProtocolError, Reason, StorageError
 from starling.protocol.ids import SIGNATURE_BYTES
 from starling.protocol.wire.envelope import (
-    TRANSACTION_KINDS,
     Envelope,
     MessageKind,
     sign,
@@ -52,14 +53,14 @@ def submit(turn: ChainStep, envelope: Envelope, tells: bool) -> None:
     identity = envelope.identity(turn.settings.chain_id)
     packed = transaction_codec.pack(envelope)
     try:
-        if envelope.kind not in TRANSACTION_KINDS:
+        if envelope.kind not in TRANSACTIONS:
             raise_unknown_kind(envelope)
         most = turn.settings.waiting_max
         mempool = turn.state.mempool.add(identity, envelope, packed, most)
     except ProtocolError as error:
         turn.emit(RefuseTransaction(identity, error.reason, str(error)))
         return
-    turn.change(mempool=mempool)
+    turn.state = evolve(turn.state, mempool=mempool)
     if tells and not turn.state.alone:
         turn.gossip(
             gossip_messages.MESSAGE.pack(GossipMessage(GossipTopic.TRANSACTION, packed))
@@ -80,7 +81,7 @@ def submit_own(turn: ChainStep, kind: MessageKind, counter: int, body: bytes) ->
     except ProtocolError:
         # It waits already, or the occasion comes again at a later height.
         return
-    turn.change(mempool=mempool)
+    turn.state = evolve(turn.state, mempool=mempool)
     turn.gossip(
         gossip_messages.MESSAGE.pack(GossipMessage(GossipTopic.TRANSACTION, packed))
     )
@@ -93,12 +94,12 @@ def come_back(turn: ChainStep) -> None:
     votes = state.consensus.ballots.votes.values()
     if turn.party.index is None or not any(index in cast for cast in votes):
         return
-    known = queries.absence(state.tree, turn.settings.key.public)
+    known = validator_records.absence(state.tree, turn.settings.key.public)
     if known is None or not known.away or known.height == state.back_said:
         return
     if state.consensus.height < proposer_absence.back_from(known):
         return
-    turn.change(back_said=known.height)
+    turn.state = evolve(turn.state, back_said=known.height)
     body = PRESENT.pack(Present(known.height))
     submit_own(turn, MessageKind.PRESENT, known.height, body)
 
@@ -149,7 +150,7 @@ def begin_now(turn: ChainStep) -> None:
 
 def _begin_round(turn: ChainStep, number: int) -> None:
     after, outputs = start_round(turn.party, turn.state.consensus, turn.moment, number)
-    turn.change(consensus=after)
+    turn.state = evolve(turn.state, consensus=after)
     _carry_out(turn, outputs)
 
 
@@ -161,7 +162,7 @@ def end_silence(turn: ChainStep) -> None:
     """
     silent = turn.party.index is None
     followed = turn.state.followed
-    turn.change(followed=silent)
+    turn.state = evolve(turn.state, followed=silent)
     if followed and not silent and turn.state.consensus.step is RoundStep.PROPOSE:
         _begin_round(turn, turn.state.consensus.round)
 
@@ -169,7 +170,7 @@ def end_silence(turn: ChainStep) -> None:
 def look_around(turn: ChainStep) -> None:
     """Ends the wait for others that are no further than we; see `Party.level`."""
     if not turn.state.level and not turn.state.behind:
-        turn.change(level=True, told={})
+        turn.state = evolve(turn.state, level=True, told={})
 
 
 def run(turn: ChainStep) -> None:
@@ -177,7 +178,7 @@ def run(turn: ChainStep) -> None:
     while turn.state.fork is None:
         party = turn.party
         after, outputs = tendermint.advance(party, turn.state.consensus, turn.moment)
-        turn.change(consensus=after)
+        turn.state = evolve(turn.state, consensus=after)
         if not outputs:
             return
         _carry_out(turn, outputs)
@@ -202,7 +203,7 @@ def _make(turn: ChainStep) -> ExecutedBlock:
     most = turn.settings.transactions_max
     prepared, void = block_builder.make(turn.state.tip, index, turn.state.mempool, most)
     mempool = turn.state.mempool.without(result.identity for result in void)
-    turn.change(mempool=mempool)
+    turn.state = evolve(turn.state, mempool=mempool)
     for result in void:
         refusal = RefuseTransaction(result.identity, Reason(result.code), result.detail)
         turn.emit(refusal)
@@ -258,10 +259,10 @@ def hold_proposal(
         ballots = ballots.with_carried(candidate)
     else:
         ballots = ballots.with_proposal(candidate)
-    turn.change(consensus=replace(state, ballots=ballots))
+    turn.state = evolve(turn.state, consensus=replace(state, ballots=ballots))
     if prepared is not None:
         blocks_held = {**turn.state.prepared, proposal.block_id: prepared}
-        turn.change(prepared=blocks_held)
+        turn.state = evolve(turn.state, prepared=blocks_held)
 
 
 def _publish_vote(turn: ChainStep, output: CastVote) -> None:
@@ -290,27 +291,22 @@ def _decide(turn: ChainStep, certificate: Certificate) -> None:
     )
     # Others may still send us what we once voted in the height that we come to.
     listens_until_s = now_s + turn.settings.listen_s
-    turn.state = ChainState(
-        tip,
-        turn.settings.party(tip),
-        RoundState(tip.height + 1),
-        now_s + tip.parameter(ChainParameter.HEARTBEAT_S),
+    turn.state = evolve(
+        state,
+        tip=tip,
+        party=turn.settings.party(tip),
+        consensus=RoundState(tip.height + 1),
         last=block,
         mempool=state.mempool.without(result.identity for result in results),
-        recovered=state.recovered,
-        propose_from_s=now_s + turn.settings.block_interval_s,
-        status_at_s=state.status_at_s,
-        status_said_s=state.status_said_s,
-        status_counter=state.status_counter,
-        listens_until_s=state.listens_until_s if state.level else listens_until_s,
-        level=state.level,
-        told=state.told,
-        followed=state.followed,
-        copied=state.copied,
         recent=turn.state.recent,
-        back_said=state.back_said,
-        lacking=state.lacking,
-        heard=state.heard,
+        propose_from_s=now_s + turn.settings.block_interval_s,
+        heartbeat_at_s=now_s + tip.parameter(ChainParameter.HEARTBEAT_S),
+        listens_until_s=state.listens_until_s if state.level else listens_until_s,
+        # Of the height that is over.
+        prepared={},
+        repeats={},
+        shared_round=-1,
+        told_late=False,
     )
     turn.fresh = None
     restore(turn)
@@ -329,14 +325,14 @@ def restore(turn: ChainStep) -> None:
         return
     mine = [e for e in state.recovered if e.height == state.consensus.height]
     later = tuple(e for e in state.recovered if e.height > state.consensus.height)
-    turn.change(recovered=later)
+    turn.state = evolve(turn.state, recovered=later)
     for entry in mine:
         _restore_entry(turn, entry)
     taken = turn.state.consensus
     if taken.step is RoundStep.PROPOSE:
         wait_s = turn.settings.timeouts.of_proposal(taken.round)
         at_s = turn.moment.now_s + wait_s
-        turn.change(consensus=replace(taken, propose_at_s=at_s))
+        turn.state = evolve(turn.state, consensus=replace(taken, propose_at_s=at_s))
 
 
 def _restore_entry(turn: ChainStep, entry: VoteJournalEntry) -> None:
@@ -351,4 +347,6 @@ def _restore_entry(turn: ChainStep, entry: VoteJournalEntry) -> None:
                 f"the stored chain ({error}); restore both from the same backup"
             ) from error
         hold_proposal(turn, proposal, prepared)
-    turn.change(consensus=proof_of_lock.retake(turn.state.consensus, entry))
+    turn.state = evolve(
+        turn.state, consensus=proof_of_lock.retake(turn.state.consensus, entry)
+    )

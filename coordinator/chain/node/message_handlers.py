@@ -20,6 +20,7 @@ from starling.coordinator.chain.consensus.round_state import RoundStep
 from starling.coordinator.chain.consensus.vote_set import agree, certified_votes
 from starling.coordinator.chain.execution import block_builder
 from starling.coordinator.chain.execution.block_builder import ExecutedBlock
+from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
 from starling.coordinator.chain.gossip import (
     certificate_gossip,
     fork_halt,
@@ -42,9 +43,9 @@ from starling.protocol.chain.blocks import (
     check_certificate,
 )
 from starling.protocol.crypto.keys import verify
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProofError, ProtocolError, Reason, UnknownProposer
 from starling.protocol.ids import PublicKey
-from starling.protocol.wire.envelope import TRANSACTION_KINDS
 
 _Deciding = Literal[
     GossipTopic.PROPOSAL, GossipTopic.VOTE, GossipTopic.DECISION, GossipTopic.POLKA
@@ -182,7 +183,7 @@ def _count_vote(turn: ChainStep, vote: Vote) -> None:
         equivocation_report.own_signature(turn, "vote")
         return
     ballots = state.ballots.with_vote(vote, state.round)
-    turn.change(consensus=replace(state, ballots=ballots))
+    turn.state = evolve(turn.state, consensus=replace(state, ballots=ballots))
     if len(ballots.conflicts) > len(state.ballots.conflicts):
         equivocation_report.second_vote(turn, *ballots.conflicts[-1])
 
@@ -220,7 +221,7 @@ def _hold_polka(turn: ChainStep, polka: Certificate) -> None:
         _count_vote(turn, vote)
     state = turn.state.consensus
     ballots = state.ballots.with_polka(polka)
-    turn.change(consensus=replace(state, ballots=ballots))
+    turn.state = evolve(turn.state, consensus=replace(state, ballots=ballots))
     if ballots.candidate_for(polka.block_id) is None:
         status_exchange.send_sooner(turn)
 
@@ -241,7 +242,7 @@ def _hear_commit(turn: ChainStep, certificate: Certificate) -> None:
     state = turn.state.consensus
     delivered = certificate.block_id in turn.state.prepared
     ballots = replace(state.ballots, commit=certificate, delivered=delivered)
-    turn.change(consensus=replace(state, ballots=ballots))
+    turn.state = evolve(turn.state, consensus=replace(state, ballots=ballots))
     if not delivered:
         status_exchange.send_sooner(turn)
 
@@ -271,7 +272,8 @@ def _hear_decision(turn: ChainStep, decision: DecidedBlock) -> None:
         prepared = _decided(turn, block)
     ballots = state.consensus.ballots
     ballots = replace(ballots, commit=certificate, delivered=True)
-    turn.change(
+    turn.state = evolve(
+        turn.state,
         consensus=replace(state.consensus, ballots=ballots),
         prepared={**state.prepared, block_id: prepared},
     )
@@ -304,14 +306,14 @@ def _decided(turn: ChainStep, block: Block) -> ExecutedBlock:
 def _hear_transaction(turn: ChainStep, packed: bytes, source: bytes) -> None:
     envelope = transaction_codec.unpack(packed)
     identity = envelope.identity(turn.settings.chain_id)
-    if envelope.kind not in TRANSACTION_KINDS:
+    if envelope.kind not in TRANSACTIONS:
         height.raise_unknown_kind(envelope)
     if turn.state.mempool.get(identity) is not None:
         return
     envelope.check(turn.settings.chain_id)
     most = turn.settings.waiting_max
     mempool = turn.state.mempool.add(identity, envelope, packed, most, source)
-    turn.change(mempool=mempool)
+    turn.state = evolve(turn.state, mempool=mempool)
 
 
 def _wake(turn: ChainStep) -> None:

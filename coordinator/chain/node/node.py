@@ -39,6 +39,7 @@ from starling.coordinator.chain.node import height, message_handlers
 from starling.protocol.chain.blocks import Block, Certificate, Header
 from starling.protocol.chain.governance import ChainParameter
 from starling.protocol.crypto.state_tree import StateTree
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProtocolError
 from starling.protocol.wire.envelope import Envelope
 
@@ -179,8 +180,8 @@ def step(
         # No rule looks at what waits: `ChainTicked` comes at once if a height may
         # begin.
         height.submit(turn, event.envelope, event.tells)
-        turn.change(wake_at_s=_wake_at_s(turn))
-        return turn.state, tuple(turn.effects)
+        turn.state = evolve(turn.state, wake_at_s=_wake_at_s(turn))
+        return turn.result()
     height.restore(turn)
     height.end_silence(turn)
     match event:
@@ -198,8 +199,8 @@ def step(
     certificate_gossip.share_polka(turn)
     status_exchange.send_if_due(turn)
     height.look_around(turn)
-    turn.change(wake_at_s=_wake_at_s(turn))
-    return turn.state, tuple(turn.effects)
+    turn.state = evolve(turn.state, wake_at_s=_wake_at_s(turn))
+    return turn.result()
 
 
 def _wake_at_s(turn: ChainStep) -> float:

@@ -1,1 +1,1 @@
-"""The state of the chain: keys, records, queries, and the overlay a block writes to."""
+"""State of the chain: tables of records by subject, and the overlay of a block."""

@@ -11,6 +11,8 @@ from starling.protocol.schema.msgpack_codec import Codec
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
+KEPT = 1 << 12
+"""Of each of the records that every update reads and writes."""
 
 
 class GenerationalCache(Generic[_K, _V]):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from starling.coordinator.chain.state.queries import StateReader
+from starling.coordinator.chain.state.state_table import StateReader
 from starling.protocol.chain.genesis import Genesis
 from starling.protocol.ids import ChainId, Digest, PublicKey, TaskId, Version
 

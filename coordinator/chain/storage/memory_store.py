@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from starling.coordinator.chain.execution.state_machine import genesis_tree
 from starling.coordinator.chain.gossip_messages import DECISION, DecidedBlock
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import validator_records
 from starling.coordinator.chain.storage.chain_store import (
     StoredBlock,
     StoredHead,
@@ -78,7 +78,9 @@ class MemoryStore:
         self._headers[header.height] = StoredHeader(header, certificate)
         self._tree = self._tree.update(dict(changes))
         if header.next_validators != header.validators:
-            following = queries.validators(self._tree, self.genesis, header.height + 1)
+            following = validator_records.validators(
+                self._tree, self.genesis, header.height + 1
+            )
             self._ends.append(ValidatorSetTransition(header, certificate, following))
         taken = max(self._snapshots, default=None)
         last = None if taken is None else self._headers[taken].header

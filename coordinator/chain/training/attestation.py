@@ -8,14 +8,14 @@ of its last.
 
 from collections import Counter
 
-from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state import task_records, validator_records
 from starling.coordinator.chain.state.overlay import (
     AttestationsSplit,
     BlockContext,
     StateOverlay,
 )
-from starling.coordinator.chain.state.records import (
-    ATTESTATIONS,
+from starling.coordinator.chain.state.state_table import StateReader
+from starling.coordinator.chain.state.task_records import (
     REPLACEMENTS_MAX,
     Attestation,
     Attestations,
@@ -48,12 +48,12 @@ def attest(
     """
     del identity
     body = ATTEST.unpack(envelope.body)
-    validators = queries.validators(draft, context.genesis, context.height)
+    validators = validator_records.validators(draft, context.genesis, context.height)
     if validators.index_of(envelope.sender) is None:
         raise ProtocolError("signed by no validator", Reason.NOT_AUTHORISED)
-    if queries.head(draft, body.task) is None:
+    if task_records.head(draft, body.task) is None:
         raise ProtocolError(f"no task {body.task}", Reason.UNKNOWN_TASK)
-    job = queries.job_record(draft, body.task)
+    job = task_records.job_record(draft, body.task)
     if job is None or job.version != body.version:
         attestation_mismatch.attest_late(draft, envelope.sender, body)
         return
@@ -69,19 +69,19 @@ def count_anew(draft: StateOverlay, context: BlockContext) -> None:
     A smaller set has a smaller quorum. What its members attested already may be one,
     and nobody attests again: without this such a job would stand for ever.
     """
-    validators = queries.validators(draft, context.genesis, context.height)
-    for number in range(queries.task_count(draft)):
-        job = queries.job_record(draft, number)
+    validators = validator_records.validators(draft, context.genesis, context.height)
+    for number in range(task_records.task_count(draft)):
+        job = task_records.job_record(draft, number)
         if job is not None:
             present = given(draft, validators, number)
             _count(draft, context, validators, number, job, present, False)
 
 
-def given(tree: queries.StateReader, validators: ValidatorSet, number: int) -> Given:
+def given(tree: StateReader, validators: ValidatorSet, number: int) -> Given:
     """The attestations of a task's open job that count, sorted by validator."""
     return tuple(
         entry
-        for entry in queries.attestations(tree, number)
+        for entry in task_records.attestations(tree, number)
         if validators.index_of(entry.validator) is not None
     )
 
@@ -143,9 +143,12 @@ def _count(
             _note_dissent(draft, number, job, attested, digest)
             _finalise(draft, context, number, job, digest)
             return
-    if attested != queries.attestations(draft, number):
-        packed = ATTESTATIONS.pack(Attestations(attested)) if attested else None
-        draft.put(state_keys.attest_key(number), packed)
+    if attested != task_records.attestations(draft, number):
+        if attested:
+            record = Attestations(attested)
+            task_records.JOB_ATTESTATIONS.put(draft, record, number)
+        else:
+            task_records.JOB_ATTESTATIONS.drop(draft, number)
     if not was_split and is_split(attested, validators, context.genesis):
         draft.happen(AttestationsSplit(TaskId(number), job.version))
 
@@ -173,11 +176,11 @@ def _finalise(
     digest: Digest,
 ) -> None:
     """Makes a version final and settles it."""
-    spec = queries.task(draft, number)
+    spec = task_records.task(draft, number)
     assert spec is not None
     rewards.settle(draft, context, number, spec, job)
     for place in job.places:
-        draft.put(state_keys.pending_key(number, place), None)
-    draft.put(state_keys.job_key(number), None)
-    draft.put(state_keys.attest_key(number), None)
+        task_records.QUEUE.drop(draft, number, place)
+    task_records.JOBS.drop(draft, number)
+    task_records.JOB_ATTESTATIONS.drop(draft, number)
     version_cut.advance(draft, context, number, job.version, digest)

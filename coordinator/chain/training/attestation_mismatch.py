@@ -7,9 +7,9 @@ decide about the set, and goes when the validator leaves; the blocks still tell.
 
 from collections.abc import Sequence
 
-from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state import task_records, validator_records
 from starling.coordinator.chain.state.overlay import AttestationOutvoted, StateOverlay
-from starling.coordinator.chain.state.records import DISSENT, MismatchRecord
+from starling.coordinator.chain.state.validator_records import MismatchRecord
 from starling.protocol.errors import ProtocolError, Reason
 from starling.protocol.ids import Digest, PublicKey, TaskId, Version
 from starling.protocol.wire.message_bodies import Attest
@@ -31,12 +31,12 @@ def note(
       validator: Who attested.
       digest: What it attested.
     """
-    known = queries.dissent(draft, task, validator)
+    known = validator_records.dissent(draft, task, validator)
     if known is not None and known.version >= version:
         return
     count = 1 if known is None else known.count + 1
-    packed = DISSENT.pack(MismatchRecord(count, version, digest))
-    draft.put(state_keys.dissent_key(task, validator), packed)
+    record = MismatchRecord(count, version, digest)
+    validator_records.MISMATCHES.put(draft, record, task, validator)
     draft.happen(AttestationOutvoted(task, version, validator))
 
 
@@ -48,10 +48,12 @@ def attest_late(draft: StateOverlay, validator: PublicKey, body: Attest) -> None
         more; ALREADY_KNOWN if the validator's dissent on this or a later version is.
     """
     # Nobody computes version 0: the task brings it.
-    final = queries.version(draft, body.task, body.version) if body.version else None
+    final = (
+        task_records.version(draft, body.task, body.version) if body.version else None
+    )
     if final is None or final == body.digest:
         raise ProtocolError("no such job is open", Reason.STALE)
-    known = queries.dissent(draft, body.task, validator)
+    known = validator_records.dissent(draft, body.task, validator)
     if known is not None and known.version >= body.version:
         raise ProtocolError("the dissent is known", Reason.ALREADY_KNOWN)
     note(draft, TaskId(body.task), Version(body.version), validator, body.digest)
@@ -59,7 +61,7 @@ def attest_late(draft: StateOverlay, validator: PublicKey, body: Attest) -> None
 
 def forget(block: StateOverlay, left: Sequence[PublicKey]) -> None:
     """Drops what was counted of validators that left."""
-    for number in range(queries.task_count(block)):
+    for number in range(task_records.task_count(block)):
         for public in left:
-            if queries.dissent(block, number, public) is not None:
-                block.put(state_keys.dissent_key(number, public), None)
+            if validator_records.dissent(block, number, public) is not None:
+                validator_records.MISMATCHES.drop(block, number, public)

@@ -7,7 +7,7 @@ there with nothing, see `versions.cut_patient`.
 """
 
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
-from starling.coordinator.chain.state.queries import StateReader
+from starling.coordinator.chain.state.state_table import StateReader, Table, by_number
 from starling.protocol.ids import Version
 from starling.protocol.schema.msgpack_codec import (
     Structure,
@@ -33,12 +33,13 @@ class LostUpdateCount(Structure, frozen=True):
 
 
 FORFEITS = structure(LostUpdateCount, 48)
+_COUNTS = Table(b"forfeits/", by_number, FORFEITS)
+"""By task: updates for its head that boards lost."""
 
 
 def of_head(tree: StateReader, number: int, head: int) -> LostUpdateCount | None:
     """The forfeits of a task's head, if there are any."""
-    packed = tree.get(_key(number))
-    found = None if packed is None else FORFEITS.unpack(packed)
+    found = _COUNTS.get(tree, number)
     return found if found is not None and found.base == head else None
 
 
@@ -47,14 +48,10 @@ def add(draft: StateOverlay, context: BlockContext, number: int, head: Version) 
     known = of_head(draft, number, head)
     boards = 1 if known is None else known.boards + 1
     counted = LostUpdateCount(head, boards, context.height, context.time_ms)
-    draft.put(_key(number), FORFEITS.pack(counted))
+    _COUNTS.put(draft, counted, number)
 
 
 def forget(draft: StateOverlay, number: int) -> None:
     """After a new version: everybody may sign again."""
-    if draft.get(_key(number)) is not None:
-        draft.put(_key(number), None)
-
-
-def _key(number: int) -> bytes:
-    return b"forfeits/%d" % number
+    if _COUNTS.has(draft, number):
+        _COUNTS.drop(draft, number)

@@ -11,11 +11,16 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from starling.coordinator.chain.governance import credit_accounts
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import task_records
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
-from starling.coordinator.chain.state.records import JobRecord
+from starling.coordinator.chain.state.state_table import (
+    StateReader,
+    Table,
+    by_task_and_number,
+    by_task_version_and_page,
+)
+from starling.coordinator.chain.state.task_records import JobRecord
 from starling.protocol.chain.credit_policy import CREDITS_MAX
-from starling.protocol.chain.light_client import payments_key
 from starling.protocol.chain.payments import PAGE, PAYMENTS, Payment, Payments
 from starling.protocol.ids import DeviceId
 from starling.protocol.learning.task import BUFFER_MAX, TaskSpec
@@ -44,32 +49,26 @@ class Settlement(Structure, frozen=True):
 
 
 SETTLEMENT = structure(Settlement, 64)
+SETTLEMENTS = Table(b"settled/", by_task_and_number, SETTLEMENT)
+"""By task and version: how it was settled, while it may be a base."""
+PAYMENT_PAGES = Table(b"paid/", by_task_version_and_page, PAYMENTS)
+"""By task, version and page: what its updates earned."""
 
 
-def settlement_key(number: int, version: int) -> bytes:
-    """Where a version's settlement stands."""
-    return b"settled/%d/%d" % (number, version)
-
-
-def settlement(
-    tree: queries.StateReader, number: int, version: int
-) -> Settlement | None:
+def settlement(tree: StateReader, number: int, version: int) -> Settlement | None:
     """How a version was settled, while it may still be a base."""
-    packed = tree.get(settlement_key(number, version))
-    return None if packed is None else SETTLEMENT.unpack(packed)
+    return SETTLEMENTS.get(tree, number, version)
 
 
-def payments(
-    tree: queries.StateReader, number: int, version: int
-) -> tuple[Payment, ...]:
+def payments(tree: StateReader, number: int, version: int) -> tuple[Payment, ...]:
     """What each update of a version earned, in the order of the chain."""
     settled = settlement(tree, number, version)
     pages = _pages(settled.updates) if settled is not None else 0
     found: list[Payment] = []
     for page in range(pages):
-        packed = tree.get(payments_key(number, version, page))
-        assert packed is not None, "pages stand as long as their settlement"
-        found.extend(PAYMENTS.unpack(packed).made)
+        paid = PAYMENT_PAGES.get(tree, number, version, page)
+        assert paid is not None, "pages stand as long as their settlement"
+        found.extend(paid.made)
     return tuple(found)
 
 
@@ -100,7 +99,7 @@ def settle(
     """
     boards = []
     for place in job.places:
-        entry = queries.pending_at(draft, number, place)
+        entry = task_records.pending_at(draft, number, place)
         assert entry is not None, "a job's updates stand until its version is final"
         boards.append(entry.board)
     held = credit_accounts.pool(draft, number)
@@ -110,16 +109,14 @@ def settle(
         for board, amount in zip(boards, shares(reward, boards), strict=True)
     ]
     if reward:
-        credit_accounts.put_number(
-            draft, credit_accounts.pool_key(number), held - reward
-        )
+        credit_accounts.POOLS.put(draft, held - reward, number)
         for payment in made:
             credit_accounts.credit(draft, payment.board, payment.amount)
     settled = Settlement(context.height, context.time_ms, len(made), reward)
-    draft.put(settlement_key(number, job.version), SETTLEMENT.pack(settled))
+    SETTLEMENTS.put(draft, settled, number, job.version)
     for page in range(_pages(len(made))):
-        packed = PAYMENTS.pack(Payments(tuple(made[page * PAGE : (page + 1) * PAGE])))
-        draft.put(payments_key(number, job.version, page), packed)
+        paid = Payments(tuple(made[page * PAGE : (page + 1) * PAGE]))
+        PAYMENT_PAGES.put(draft, paid, number, job.version, page)
 
 
 def forget(draft: StateOverlay, number: int, version: int) -> None:
@@ -127,9 +124,9 @@ def forget(draft: StateOverlay, number: int, version: int) -> None:
     settled = settlement(draft, number, version)
     if settled is None:
         return
-    draft.put(settlement_key(number, version), None)
+    SETTLEMENTS.drop(draft, number, version)
     for page in range(_pages(settled.updates)):
-        draft.put(payments_key(number, version, page), None)
+        PAYMENT_PAGES.drop(draft, number, version, page)
 
 
 def _pages(updates: int) -> int:

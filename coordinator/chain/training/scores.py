@@ -16,12 +16,17 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from starling.coordinator.chain.governance import chain_parameters
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import task_records, validator_records
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
+from starling.coordinator.chain.state.state_table import (
+    StateReader,
+    Table,
+    by_task_and_number,
+    by_task_version_and_identity,
+)
 from starling.coordinator.chain.training import rewards
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel, quorum
 from starling.protocol.chain.governance import ChainParameter
-from starling.protocol.chain.light_client import scores_key
 from starling.protocol.chain.update_scores import SCORE, SCORES, Score, Scores
 from starling.protocol.errors import ProtocolError, Reason, ShapeMismatch
 from starling.protocol.ids import Digest, PublicKey
@@ -39,31 +44,26 @@ class ScorerList(Structure, frozen=True):
     validators: Annotated[tuple[PublicKey, ...], many(VALIDATORS_MAX, 1)]
 
 
-_SCORERS = structure(ScorerList, 2048)
+_SCORER_LIST = structure(ScorerList, 2048)
 
 
-def scorers_key(number: int, version: int) -> bytes:
-    """Where it stands who scored a version's updates."""
-    return b"scored/%d/%d" % (number, version)
+_SCORERS = Table(b"scored/", by_task_and_number, _SCORER_LIST)
+"""By task and version: who scored its updates."""
+MEDIANS = Table(b"score/", by_task_and_number, SCORES)
+"""By task and version: the medians that count."""
+_OPINIONS = Table(b"opinion/", by_task_version_and_identity, SCORE)
+"""By task, version and public key: what one validator gave."""
 
 
-def opinion_key(number: int, version: int, public: bytes) -> bytes:
-    """Where one validator's scores of a version's updates stand."""
-    return b"opinion/%d/%d/" % (number, version) + public
-
-
-def scorers(
-    tree: queries.StateReader, number: int, version: int
-) -> tuple[PublicKey, ...]:
+def scorers(tree: StateReader, number: int, version: int) -> tuple[PublicKey, ...]:
     """Who scored a version's updates, sorted."""
-    packed = tree.get(scorers_key(number, version))
-    return () if packed is None else _SCORERS.unpack(packed).validators
+    found = _SCORERS.get(tree, number, version)
+    return () if found is None else found.validators
 
 
-def scores(tree: queries.StateReader, number: int, version: int) -> Scores | None:
+def scores(tree: StateReader, number: int, version: int) -> Scores | None:
     """The medians of a version's updates, once a quorum scored them."""
-    packed = tree.get(scores_key(number, version))
-    return None if packed is None else SCORES.unpack(packed)
+    return MEDIANS.get(tree, number, version)
 
 
 def lower_medians(opinions: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -91,34 +91,33 @@ def score(
     """
     del identity
     body = SCORE.unpack(envelope.body)
-    validators = queries.validators(draft, context.genesis, context.height)
+    validators = validator_records.validators(draft, context.genesis, context.height)
     if validators.index_of(envelope.sender) is None:
         raise ProtocolError("signed by no validator", Reason.NOT_AUTHORISED)
     until, until_ms = _check_version(draft, context, body)
     given = scorers(draft, body.task, body.version)
-    own = opinion_key(body.task, body.version, envelope.sender)
+    own = body.task, body.version, envelope.sender
     if envelope.sender in given:
-        same = draft.get(own) == envelope.body
+        same = _OPINIONS.get(draft, *own) == body
         reason = Reason.ALREADY_KNOWN if same else Reason.EQUIVOCATION
         raise ProtocolError("the validator scored this version", reason)
     given = tuple(sorted((*given, envelope.sender)))
-    draft.put(own, envelope.body)
-    packed = _SCORERS.pack(ScorerList(given))
-    draft.put(scorers_key(body.task, body.version), packed)
+    _OPINIONS.put(draft, body, *own)
+    _SCORERS.put(draft, ScorerList(given), body.task, body.version)
     fault_model = FaultModel(context.genesis.fault_model)
     # Who left the set since it scored counts as little as who never was in it.
     counted = [public for public in given if validators.index_of(public) is not None]
     if len(counted) >= quorum(len(validators.members), fault_model):
         medians = lower_medians([_opinion(draft, body, public) for public in counted])
-        packed = SCORES.pack(Scores(until, until_ms, len(counted), medians))
-        draft.put(scores_key(body.task, body.version), packed)
+        counts = Scores(until, until_ms, len(counted), medians)
+        MEDIANS.put(draft, counts, body.task, body.version)
 
 
 def _check_version(
     draft: StateOverlay, context: BlockContext, body: Score
 ) -> tuple[int, int]:
     """The last height and time for scores of a version that may be scored like this."""
-    if queries.head(draft, body.task) is None:
+    if task_records.head(draft, body.task) is None:
         raise ProtocolError(f"no task {body.task}", Reason.UNKNOWN_TASK)
     settled = rewards.settlement(draft, body.task, body.version)
     if settled is None:
@@ -138,9 +137,9 @@ def _check_version(
 
 
 def _opinion(draft: StateOverlay, body: Score, public: bytes) -> tuple[int, ...]:
-    packed = draft.get(opinion_key(body.task, body.version, public))
-    assert packed is not None, "an opinion stands as long as its scorer's name"
-    return SCORE.unpack(packed).values
+    found = _OPINIONS.get(draft, body.task, body.version, public)
+    assert found is not None, "an opinion stands as long as its scorer's name"
+    return found.values
 
 
 def forget(draft: StateOverlay, number: int, version: int) -> None:
@@ -149,7 +148,7 @@ def forget(draft: StateOverlay, number: int, version: int) -> None:
     if not given:
         return
     for public in given:
-        draft.put(opinion_key(number, version, public), None)
-    draft.put(scorers_key(number, version), None)
-    if draft.get(scores_key(number, version)) is not None:
-        draft.put(scores_key(number, version), None)
+        _OPINIONS.drop(draft, number, version, public)
+    _SCORERS.drop(draft, number, version)
+    if MEDIANS.has(draft, number, version):
+        MEDIANS.drop(draft, number, version)

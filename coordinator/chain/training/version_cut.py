@@ -10,7 +10,15 @@ too stale is dropped at once. `attestation` says when the job's version is final
 from dataclasses import replace
 
 from starling.coordinator.chain.governance.permissions import check_operator
-from starling.coordinator.chain.state import queries, state_keys, transaction_codec
+from starling.coordinator.chain.state import (
+    board_records,
+    task_records,
+    transaction_codec,
+)
+from starling.coordinator.chain.state.board_records import (
+    SignedBase,
+    SigningHistory,
+)
 from starling.coordinator.chain.state.overlay import (
     BlockContext,
     JobCut,
@@ -18,26 +26,16 @@ from starling.coordinator.chain.state.overlay import (
     TaskOpened,
     VersionFinal,
 )
-from starling.coordinator.chain.state.records import (
-    BOARD,
-    HISTORY,
-    JOB,
-    PENDING,
-    PROGRESS,
+from starling.coordinator.chain.state.task_records import (
     JobRecord,
     QueuedUpdate,
-    SignedBase,
-    SigningHistory,
 )
 from starling.coordinator.chain.training import lost_updates, rewards, scores
 from starling.coordinator.chain.training.lost_updates import LostUpdateCount
 from starling.protocol.chain.board_statement import (
     BoardRecord,
     TaskProgress,
-    board_key,
-    head_key,
 )
-from starling.protocol.chain.light_client import task_key, version_key
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import (
     BudgetExceeded,
@@ -75,22 +73,22 @@ def publish(
     del context
     spec = TASK.unpack(envelope.body)
     check_operator(draft, envelope)
-    if queries.published(draft, identity) is not None:
+    if task_records.published(draft, identity) is not None:
         raise ProtocolError("the task is published", Reason.ALREADY_KNOWN)
     try:
         check_policy(spec.privacy)
         check_mode(spec.privacy.mechanism, spec.training.mode)
     except ConfigError as error:
         raise ProtocolError(f"privacy: {error}", Reason.POLICY_MISMATCH) from error
-    number = queries.task_count(draft)
+    number = task_records.task_count(draft)
     if number >= TASKS_MAX:
         raise ProtocolError(f"{TASKS_MAX} tasks at most", Reason.BUSY)
-    draft.put(state_keys.TASKS_KEY, state_keys.pack_number(number + 1))
-    draft.put(state_keys.published_key(identity), state_keys.pack_number(number))
-    draft.put(task_key(number), envelope.body)
-    draft.put(version_key(number, 0), version_digest(spec.initial))
+    task_records.TASK_COUNT.put(draft, number + 1)
+    task_records.TASK_NUMBERS.put(draft, number, identity)
+    task_records.TASKS.put(draft, spec, number)
+    task_records.VERSIONS.put(draft, version_digest(spec.initial), number, 0)
     start = TaskProgress(Version(0), 0, 0, 0)
-    draft.put(head_key(number), PROGRESS.pack(start))
+    task_records.PROGRESS.put(draft, start, number)
     draft.happen(TaskOpened(TaskId(number)))
 
 
@@ -104,9 +102,9 @@ def update(
         UNKNOWN_TASK, ALREADY_KNOWN, EQUIVOCATION, BUDGET_EXCEEDED or MALFORMED.
     """
     body = transaction_codec.contribution(envelope.body)
-    sender, board = _participant(draft, envelope)
+    sender, board = _participant(draft, context, envelope)
     spec, progress = _open_task(draft, body.task)
-    signed = queries.history(draft, body.task, sender)
+    signed = board_records.history(draft, body.task, sender)
     _check_unsigned(signed, body.version, identity)
     _check_base(spec, progress.head, body.version)
     _check_policy(spec, body)
@@ -122,7 +120,7 @@ def update(
         context.time_ms,
     )
     place = progress.following
-    draft.put(state_keys.pending_key(body.task, place), PENDING.pack(entry))
+    task_records.QUEUE.put(draft, entry, body.task, place)
     progress = evolve(progress, following=place + 1, pending=progress.pending + 1)
     _queue_changed(draft, context, body.task, spec, progress)
 
@@ -137,9 +135,9 @@ def forfeit(
         POLICY_MISMATCH, BUDGET_EXCEEDED or MALFORMED.
     """
     body = FORFEIT.unpack(envelope.body)
-    sender, board = _participant(draft, envelope)
+    sender, board = _participant(draft, context, envelope)
     spec, progress = _open_task(draft, body.task)
-    signed = queries.history(draft, body.task, sender)
+    signed = board_records.history(draft, body.task, sender)
     if any(entry.base == body.version for entry in signed):
         raise InvalidUpdate("the board signed for this base", Reason.ALREADY_KNOWN)
     _check_base(spec, progress.head, body.version)
@@ -154,18 +152,21 @@ def forfeit(
 
 
 def _participant(
-    draft: StateOverlay, envelope: Envelope
+    draft: StateOverlay, context: BlockContext, envelope: Envelope
 ) -> tuple[DeviceId, BoardRecord]:
-    board = queries.signer(draft, envelope.sender)
+    board = board_records.signer(draft, envelope.sender)
     if board is None:
         raise ProtocolError("the board may not take part", Reason.NOT_ENROLLED)
-    if board.jailed:
+    if board.is_jailed(context.height, context.time_ms):
         raise ProtocolError(f"jailed until height {board.jailed}", Reason.JAILED)
-    return queries.owner(draft, envelope.sender), board
+    return board_records.owner(draft, envelope.sender), board
 
 
 def _open_task(draft: StateOverlay, number: int) -> tuple[TaskSpec, TaskProgress]:
-    spec, progress = queries.task(draft, number), queries.progress(draft, number)
+    spec, progress = (
+        task_records.task(draft, number),
+        task_records.progress(draft, number),
+    )
     if spec is None or progress is None:
         raise ProtocolError(f"no task {number}", Reason.UNKNOWN_TASK)
     return spec, progress
@@ -222,7 +223,7 @@ def _credit(
         paid=paid,
         mechanisms=board.mechanisms | 1 << spec.privacy.mechanism,
     )
-    draft.put(board_key(sender), BOARD.pack(after))
+    board_records.BOARDS.put(draft, after, sender)
 
 
 def _remember(
@@ -239,8 +240,8 @@ def _remember(
     kept = [entry for entry in signed if entry.base >= oldest]
     kept.append(SignedBase(body.version, identity))
     kept.sort(key=lambda entry: entry.base)
-    packed = HISTORY.pack(SigningHistory(tuple(kept)))
-    draft.put(state_keys.history_key(body.task, sender), packed)
+    record = SigningHistory(tuple(kept))
+    board_records.HISTORIES.put(draft, record, body.task, sender)
 
 
 def _queue_changed(
@@ -251,7 +252,7 @@ def _queue_changed(
     progress: TaskProgress,
 ) -> None:
     """Cuts if K updates wait and no job is open; keeps the list of waiting tasks."""
-    if draft.get(state_keys.job_key(number)) is not None:
+    if task_records.JOBS.has(draft, number):
         waits = False
     elif progress.pending >= spec.aggregation.buffer:
         progress = _cut(draft, context, number, progress, spec.aggregation.buffer)
@@ -259,12 +260,12 @@ def _queue_changed(
     else:
         lost = lost_updates.of_head(draft, number, progress.head)
         waits = progress.pending > 0 or lost is not None
-    draft.put(head_key(number), PROGRESS.pack(progress))
-    waiting = queries.waiting(draft)
+    task_records.PROGRESS.put(draft, progress, number)
+    waiting = task_records.waiting(draft)
     if waits != (number in waiting):
         others = tuple(other for other in waiting if other != number)
         numbers = (*others, number) if waits else others
-        draft.put(state_keys.WAITING_KEY, state_keys.pack_waiting(numbers))
+        task_records.put_waiting(draft, numbers)
 
 
 def cut_patient(draft: StateOverlay, context: BlockContext) -> None:
@@ -276,7 +277,7 @@ def cut_patient(draft: StateOverlay, context: BlockContext) -> None:
     fewer updates make a version, and none at all the same version anew: a base for
     which everybody may sign again.
     """
-    for number in queries.waiting(draft):
+    for number in task_records.waiting(draft):
         spec, progress = _open_task(draft, number)
         lost = lost_updates.of_head(draft, number, progress.head)
         half = -(-spec.aggregation.buffer // 2)
@@ -284,7 +285,7 @@ def cut_patient(draft: StateOverlay, context: BlockContext) -> None:
             continue
         since: list[QueuedUpdate | LostUpdateCount] = []
         if progress.pending:
-            oldest = queries.pending_at(draft, number, progress.first)
+            oldest = task_records.pending_at(draft, number, progress.first)
             assert oldest is not None
             since.append(oldest)
         if lost is not None and progress.pending < half:
@@ -311,7 +312,7 @@ def _renew(
     draft: StateOverlay, context: BlockContext, number: int, head: Version
 ) -> None:
     """Makes the head's model the next version, too."""
-    digest = queries.version(draft, number, head)
+    digest = task_records.version(draft, number, head)
     assert digest is not None
     advance(draft, context, number, Version(head + 1), digest)
 
@@ -327,12 +328,12 @@ def _cut(
     places: list[int] = []
     place = progress.first
     while place < progress.following and len(places) < most:
-        if draft.get(state_keys.pending_key(number, place)) is not None:
+        if task_records.QUEUE.has(draft, number, place):
             places.append(place)
         place += 1
     version = Version(progress.head + 1)
     job = JobRecord(version, context.height, tuple(places))
-    draft.put(state_keys.job_key(number), JOB.pack(job))
+    task_records.JOBS.put(draft, job, number)
     left = progress.pending - len(places)
     first = _oldest(draft, number, place, progress.following)
     draft.happen(JobCut(TaskId(number), version))
@@ -340,9 +341,7 @@ def _cut(
 
 
 def _oldest(draft: StateOverlay, number: int, place: int, following: int) -> int:
-    while (
-        place < following and draft.get(state_keys.pending_key(number, place)) is None
-    ):
+    while place < following and not task_records.QUEUE.has(draft, number, place):
         place += 1
     return place
 
@@ -364,11 +363,11 @@ def advance(
       digest: What it is.
     """
     spec, progress = _open_task(draft, number)
-    draft.put(version_key(number, version), digest)
+    task_records.VERSIONS.put(draft, digest, number, version)
     lost_updates.forget(draft, number)
     oldest = version - spec.aggregation.staleness_max
     if oldest > DISSENT_VERSIONS:
-        draft.put(version_key(number, oldest - 1 - DISSENT_VERSIONS), None)
+        task_records.VERSIONS.drop(draft, number, oldest - 1 - DISSENT_VERSIONS)
     if oldest > 0:
         rewards.forget(draft, number, oldest - 1)
         scores.forget(draft, number, oldest - 1)
@@ -382,11 +381,11 @@ def _drop_stale(
 ) -> TaskProgress:
     left = 0
     for place in range(progress.first, progress.following):
-        entry = queries.pending_at(draft, number, place)
+        entry = task_records.pending_at(draft, number, place)
         if entry is None:
             continue
         if entry.base < oldest:
-            draft.put(state_keys.pending_key(number, place), None)
+            task_records.QUEUE.drop(draft, number, place)
         else:
             left += 1
     first = _oldest(draft, number, progress.first, progress.following)

@@ -4,47 +4,15 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
 from starling.coordinator.chain.storage.chain_store import StoredBlock
 from starling.coordinator.chain.verification.receipt import Receipt
-from starling.protocol.chain.credit_policy import FUND, RELEASE, TRANSFER, UNJAIL
-from starling.protocol.chain.evidence import EVIDENCE
 from starling.protocol.chain.genesis import Genesis
-from starling.protocol.chain.governance import MOTION
-from starling.protocol.chain.key_rotation import ROTATE
 from starling.protocol.chain.payments import PAYMENTS
-from starling.protocol.chain.update_scores import SCORE, SCORES
+from starling.protocol.chain.update_scores import SCORES
 from starling.protocol.ids import device_id, device_name
-from starling.protocol.learning.task import TASK
 from starling.protocol.schema.msgpack_codec import Codec
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind
-from starling.protocol.wire.message_bodies import (
-    ATTEST,
-    CONTRIBUTION,
-    PRESENT,
-    REGISTER,
-    REVOKE,
-)
-
-BODIES: dict[MessageKind, Codec[Any]] = {
-    MessageKind.REGISTER: REGISTER,
-    MessageKind.REVOKE: REVOKE,
-    MessageKind.TASK: TASK,
-    MessageKind.UPDATE: CONTRIBUTION,
-    MessageKind.ATTEST: ATTEST,
-    MessageKind.EVIDENCE: EVIDENCE,
-    MessageKind.ROTATE: ROTATE,
-    MessageKind.OPERATOR: MOTION,
-    MessageKind.PRESENT: PRESENT,
-    MessageKind.FUND: FUND,
-    MessageKind.TRANSFER: TRANSFER,
-    MessageKind.UNJAIL: UNJAIL,
-    MessageKind.RELEASE: RELEASE,
-    MessageKind.SCORE: SCORE,
-    MessageKind.VALSET: MOTION,
-    MessageKind.PARAM: MOTION,
-    MessageKind.UPGRADE: MOTION,
-}
-"""What the body of each kind of transaction is."""
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - JSON
@@ -101,7 +69,7 @@ def transaction(genesis: Genesis, envelope: Envelope) -> dict[str, Any]:
 
 def body(envelope: Envelope) -> Any:  # noqa: ANN401 - JSON
     """What the sender signed, by the names of its fields."""
-    return plain(BODIES[MessageKind(envelope.kind)].unpack(envelope.body))
+    return plain(TRANSACTIONS[envelope.kind].codec.unpack(envelope.body))
 
 
 def scores(genesis: Genesis, stored: StoredBlock) -> Iterator[dict[str, Any]]:

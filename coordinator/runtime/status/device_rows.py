@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records
 from starling.coordinator.runtime.status.counters import (
     CoordinatorCounters,
     DeviceCounters,
@@ -61,7 +61,7 @@ class DeviceRows:
     def _row(
         self, state: CoordinatorState, device: DeviceId, epsilon: Callable[[int], float]
     ) -> dict[str, Any]:
-        board = queries.board(state.ledger.tree, device)
+        board = board_records.board(state.ledger.tree, device)
         session = state.sessions.get(device) or BoardSession()
         count = self._tally.devices.get(device) or DeviceCounters()
         return {

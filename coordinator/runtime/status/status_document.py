@@ -13,7 +13,11 @@ from starling.coordinator.chain.consensus.round_state import RoundStep
 from starling.coordinator.chain.gossip import fork_halt
 from starling.coordinator.chain.node import node
 from starling.coordinator.chain.node.node import StateDiverged
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import (
+    board_records,
+    task_records,
+    validator_records,
+)
 from starling.coordinator.chain.storage.chain_store import ChainStore, StoredVersion
 from starling.coordinator.chain.training import attestation
 from starling.coordinator.health.chain_stall import ChainStall, heartbeat_s, silent
@@ -150,7 +154,7 @@ class StatusFile:
                 "height": ledger.height,
                 "tip": header.block_id().hex() if header else None,
                 "state_root": header.state_root.hex() if header else None,
-                "boards": queries.board_count(ledger.tree),
+                "boards": board_records.board_count(ledger.tree),
                 "waiting": ledger.mempool.size,
                 "time_ms": header.time_ms if header else None,
                 "heartbeat_s": heartbeat_s(state),
@@ -191,7 +195,7 @@ class StatusFile:
         if versions is None:
             versions = self._store.versions(task.number)
             self._versions[task.number] = versions
-        progress = queries.progress(state.ledger.tree, task.number)
+        progress = task_records.progress(state.ledger.tree, task.number)
         delta = task.spec.privacy.delta_e12 / E12 or _DELTA_WITHOUT_TASK
         policies = _policies(state)
         return {
@@ -242,7 +246,7 @@ def consensus(
       state: To show.
       now_s: Monotonic clock.
     """
-    party = state.ledger.party
+    party, tree = state.ledger.party, state.ledger.tree
     members = party.roster.validators.members
     deciding = state.ledger.consensus
     pinned = state.ledger.tip.pinned
@@ -259,8 +263,7 @@ def consensus(
         "passed_over": [
             member.name
             for member in members
-            if (absence := queries.absence(state.ledger.tree, member.public))
-            is not None
+            if (absence := validator_records.absence(tree, member.public)) is not None
             and absence.away
         ],
         "missing": [asdict(one) for one in silent(settings, state, now_s)],
@@ -272,7 +275,7 @@ def consensus(
         "convicted": {
             member.name: Offence(fault.offence).name.lower()
             for member in members
-            if (fault := queries.fault(state.ledger.tree, member.public)) is not None
+            if (fault := board_records.fault(tree, member.public)) is not None
         },
         "wanted": len(state.wanted),
         "peers": [
@@ -342,7 +345,9 @@ def _fork(state: CoordinatorState) -> dict[str, Any] | None:
 def _signers(settings: CoordinatorSettings, state: CoordinatorState) -> list[str]:
     """Whose votes certify the last block."""
     tip = state.ledger.tip
-    validators = queries.validators(tip.tree, settings.ledger.genesis, tip.height)
+    validators = validator_records.validators(
+        tip.tree, settings.ledger.genesis, tip.height
+    )
     members = validators.members
     certificate = tip.certificate
     signers = () if certificate is None else certificate.members()
@@ -355,7 +360,7 @@ def _outvoted(settings: CoordinatorSettings, state: CoordinatorState) -> dict[st
     counts: Counter[str] = Counter()
     for member in state.ledger.party.roster.validators.members:
         for number in state.tasks:
-            dissent = queries.dissent(tree, number, member.public)
+            dissent = validator_records.dissent(tree, number, member.public)
             counts[member.name] += 0 if dissent is None else dissent.count
     return {name: count for name, count in sorted(counts.items()) if count}
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import task_records
 from starling.coordinator.chain.verification import plain_values
 from starling.coordinator.runtime.storage.sqlite_schema import storage_errors
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
@@ -68,7 +68,7 @@ def _rows(
         for row in plain_values.scores(genesis, stored):
             yield "scores", row
         progress(height)
-    for number in range(queries.task_count(store)):
+    for number in range(task_records.task_count(store)):
         for version in store.versions(number):
             model = store.model(number, version.version)
             digest = None if model is None else version_digest(model).hex()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import validator_records
 from starling.coordinator.chain.storage.block_rows import (
     BlockRow,
     decision,
@@ -65,7 +65,7 @@ class ChainTables(SqliteTables):
         run("DELETE FROM state WHERE key = ?", removed)
         if header.next_validators != header.validators:
             height = header.height + 1
-            following = queries.validators(self, self.genesis, height)
+            following = validator_records.validators(self, self.genesis, height)
             self._put_end(ValidatorSetTransition(header, certificate, following))
         if header.height % SNAPSHOT_BLOCKS == 0 and is_due(header, self._last_taken()):
             self._take(header.height)

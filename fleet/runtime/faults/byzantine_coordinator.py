@@ -26,7 +26,7 @@ from starling.broker.link_events import (
 from starling.coordinator.aggregation.strategy import ModelState, PackedModel
 from starling.coordinator.aggregation.version_computation import Fetch, recompute
 from starling.coordinator.chain import gossip_messages
-from starling.coordinator.chain.state.queries import AggregationJob
+from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.runtime import process
 from starling.coordinator.runtime.environment import (
     Bus,

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from starling.agent.runtime.storage.proof_store import SUFFIX
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import task_records
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.durable.files import read_limited
@@ -100,7 +100,7 @@ def _acknowledged(
 ) -> list[AcknowledgedUpdate]:
     longest = max(chains, key=lambda chain: chain.height)
     tree = longest.store.tip().tree
-    head, spec = queries.head(tree, 0) or 0, queries.task(tree, 0)
+    head, spec = task_records.head(tree, 0) or 0, task_records.task(tree, 0)
     oldest = 0 if spec is None else head - spec.aggregation.staleness_max
     found = []
     for number in range(boards):

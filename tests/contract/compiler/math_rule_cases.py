@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from starling.compiler.ir.graph_builder import Attribute
 from tests.unit.compiler.small_models import OPSET, build, node, weight
@@ -37,6 +38,80 @@ def _positive(kind: str, *others: str, **constants: float) -> Model:
         node(kind, ["p", *others, *constants], ["out"]),
     ]
     return build(nodes, weights, (4,), (5,)), "mse"
+
+
+def _bounded(kind: str, shift: float = 0.0, **attributes: Attribute) -> Model:
+    """A function of a sigmoid, by which its argument is kept in bounds."""
+    rng = np.random.default_rng(16)
+    weights = {"w": weight(rng, 4, 5), "shift": np.array(shift, np.float32)}
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Sigmoid", ["h"], ["s"]),
+        node("Add", ["s", "shift"], ["b"]),
+        node(kind, ["b"], ["out"], "", **attributes),
+    ]
+    return build(nodes, weights, (4,), (5,)), "mse"
+
+
+def _reduced(
+    kind: str, out: tuple[int, ...], opset: int = OPSET, **attributes: Attribute
+) -> Model:
+    """A reduction or norm of positive values, one of which is exactly 0."""
+    rng = np.random.default_rng(17)
+    mask = np.ones((3, 4), np.float32)
+    mask[1, 2] = float(kind != "ReduceProd")
+    weights = {"w": weight(rng, 4, 4), "mask": mask}
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Exp", ["h"], ["e"]),
+        node("Mul", ["e", "mask"], ["m"]),
+        node(kind, ["m"], ["out"], "", **attributes),
+    ]
+    return build(nodes, weights, (3, 4), out, opset), "mse"
+
+
+def _remainder() -> Model:
+    """Of real numbers by a trained one, and of places by a constant."""
+    rng = np.random.default_rng(18)
+    weights: Mapping[str, NDArray[np.generic]] = {
+        "w": weight(rng, 4, 5),
+        "y": np.full(5, 0.7, np.float32),
+        "two": np.array(2, np.int64),
+    }
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Mod", ["h", "y"], ["m"], fmod=1),
+        node("ArgMax", ["h"], ["i"], axis=1, keepdims=1),
+        node("Mod", ["i", "two"], ["odd"]),
+        node("Cast", ["odd"], ["f"], to=1),
+        node("ArgMin", ["h"], ["j"], axis=1, keepdims=1),
+        node("Cast", ["j"], ["g"], to=1),
+        node("Hardmax", ["h"], ["k"], axis=1),
+        node("Mean", ["m", "f", "k", "g"], ["out"]),
+    ]
+    return build(nodes, weights, (4,), (5,)), "mse"
+
+
+def _triangles() -> Model:
+    """Both triangles of a square of each example, under one of weights."""
+    rng = np.random.default_rng(19)
+    weights: Mapping[str, NDArray[np.generic]] = {
+        "w": weight(rng, 4, 4),
+        "t": weight(rng, 4, 4),
+        "one": np.array(1, np.int64),
+        "shift": np.array([[True], [False], [False], [True]]),
+    }
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Trilu", ["h", "one"], ["u"]),
+        node("Trilu", ["h"], ["l"], upper=0),
+        node("Trilu", ["t"], ["v"]),
+        node("Greater", ["u", "l"], ["c"]),
+        node("Xor", ["c", "shift"], ["d"]),
+        node("Where", ["d", "u", "l"], ["m"]),
+        node("MatMul", ["m", "v"], ["out"]),
+    ]
+    return build(nodes, weights, (4, 4), (4, 4)), "mse"
 
 
 def _learned_slope() -> Model:
@@ -101,6 +176,26 @@ FUNCTION_CASES: Mapping[str, Callable[[], Model]] = {
     "softsign": lambda: _activation("Softsign"),
     "learned slope": _learned_slope,
     "choice": _chosen,
+    "arc cosine": lambda: _bounded("Acos"),
+    "arc sine": lambda: _bounded("Asin"),
+    "arc tangent": lambda: _activation("Atan"),
+    "area cosine": lambda: _bounded("Acosh", 1.1),
+    "area sine": lambda: _activation("Asinh"),
+    "area tangent": lambda: _bounded("Atanh"),
+    "hyperbolic cosine": lambda: _activation("Cosh"),
+    "hyperbolic sine": lambda: _activation("Sinh"),
+    "tangent": lambda: _bounded("Tan"),
+    "shrink": lambda: _activation("Shrink", bias=0.2, lambd=0.3),
+    "swish": lambda: _activation("Swish", opset=24, alpha=1.5),
+    "thresholded": lambda: _activation("ThresholdedRelu", alpha=0.3),
+    "sum of sizes": lambda: _reduced("ReduceL1", (3,), axes=[2], keepdims=0),
+    "logarithm of a sum": lambda: _reduced("ReduceLogSum", (3, 1), axes=[-1]),
+    "product": lambda: _reduced("ReduceProd", (3,), axes=[2], keepdims=0),
+    "product of two axes": lambda: _reduced("ReduceProd", (1, 1), axes=[1, 2]),
+    "length one": lambda: _reduced("LpNormalization", (3, 4), axis=-1),
+    "sum of sizes one": lambda: _reduced("LpNormalization", (3, 4), axis=1, p=1),
+    "remainder": _remainder,
+    "triangles": _triangles,
     "binary": lambda: (_activation("Sigmoid")[0], "bce"),
     "binary logits": lambda: (_activation("Identity")[0], "bce"),
     "classes after softmax": lambda: (_activation("Softmax")[0], "cross-entropy"),

@@ -246,6 +246,13 @@ SEQUENCE_CASES: Mapping[str, Callable[[], Model]] = {
     "gather some twice": lambda: _picked("Gather", (3, 3), [2, 0, 2], axis=2),
     "pad": lambda: _picked("Pad", (6, 5), [0, 1, 0, 0, 2, 1]),
     "pad, reflect": lambda: _picked("Pad", (6, 5), [0, 1, 0, 0, 2, 1], mode="reflect"),
+    "pad, negative": lambda: _picked("Pad", (3, 5), [0, -1, 2, 0, 1, -1]),
+    "pad, negative edge": lambda: _picked(
+        "Pad", (4, 4), [0, -1, 2, 0, 2, -2], mode="edge"
+    ),
+    "pad, longer than its axis": lambda: _picked(
+        "Pad", (13, 4), [0, 7, 0, 0, 3, 0], mode="edge"
+    ),
     "pad, edge": lambda: _picked("Pad", (6, 4), [0, 1, 0, 0, 2, 0], mode="edge"),
     "largest along": lambda: _picked("ReduceMax", (4,), axes=[1], keepdims=0),
     "smallest along": lambda: _picked("ReduceMin", (3, 1), axes=[-1]),

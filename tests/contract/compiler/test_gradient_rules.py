@@ -16,10 +16,13 @@ from starling.engine.graph_check import checked_graph
 from starling.engine.opened_bundle import GRAPHS
 from starling.engine.operator_allowlist import OPERATORS
 from starling.protocol.model.training_bundle import INFER
+from tests.contract.compiler.folded_rule_cases import FOLDED_CASES
+from tests.contract.compiler.index_rule_cases import INDEX_CASES, SPECTRUM_CASES
 from tests.contract.compiler.indexing_rule_cases import PLACE_CASES
 from tests.contract.compiler.math_rule_cases import FUNCTION_CASES
 from tests.contract.compiler.sequence_rule_cases import SEQUENCE_CASES
-from tests.unit.compiler.small_models import build, cnn, mlp, node, weight
+from tests.contract.weight_rule_cases import WEIGHT_CASES
+from tests.unit.compiler.small_models import OPSET, build, cnn, mlp, node, weight
 
 Model = tuple[onnx.ModelProto, str]
 Outputs = NDArray[np.float32]
@@ -48,6 +51,7 @@ def _image(
     row: tuple[int, ...],
     out: tuple[int, ...],
     kernel: tuple[int, ...],
+    opset: int = OPSET,
     **attributes: Attribute,
 ) -> Model:
     """A convolution to three channels, then a pooling."""
@@ -59,7 +63,21 @@ def _image(
         node("Conv", ["x", "w", "b"], ["h"]),
         node(kind, ["h"], ["out"], "", **attributes),
     ]
-    return build(nodes, weights, row, out), "mse"
+    return build(nodes, weights, row, out, opset), "mse"
+
+
+def _unpooled() -> Model:
+    """Largest values back where they stood, between two convolutions."""
+    rng = np.random.default_rng(20)
+    weights = {"w": weight(rng, 3, 2, 1, 1), "v": weight(rng, 2, 3, 1, 1)}
+    nodes = [
+        node("Conv", ["x", "w"], ["h"]),
+        node("MaxPool", ["h"], ["p", "i"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("Tanh", ["p"], ["t"]),
+        node("MaxUnpool", ["t", "i"], ["u"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("Conv", ["u", "v"], ["out"]),
+    ]
+    return build(nodes, weights, (2, 4, 6), (2, 4, 6)), "mse"
 
 
 def _convolution(
@@ -111,7 +129,8 @@ def _arithmetic(kind: str, shape: tuple[int, ...]) -> Model:
     rng = np.random.default_rng(5)
     weights = {"a": 2 + rng.random(shape, np.float32), "b": weight(rng, 3, 4)}
     nodes = [
-        node(kind, ["x", "a"], ["h"]),
+        node("Tanh", ["x"], ["t"]),
+        node(kind, ["t", "a"], ["h"]),
         node("Mul", ["h", "h"], ["q"]),
         node("Add", ["q", "b"], ["s"]),
         node("Exp", ["h"], ["e"]),
@@ -251,6 +270,39 @@ CASES: Mapping[str, Callable[[], Model]] = {
     "average pool, one axis": lambda: _image(
         "AveragePool", (2, 7), (3, 3), (2,), strides=[2]
     ),
+    "average pool, rounded up": lambda: _image(
+        "AveragePool", (2, 6, 5), (3, 3, 3), (3, 2), strides=[2, 2], ceil_mode=1
+    ),
+    "average pool, rounded up with padding": lambda: _image(
+        "AveragePool",
+        (2, 6, 6),
+        (3, 4, 4),
+        (3, 3),
+        strides=[2, 2],
+        pads=[1, 1, 1, 1],
+        ceil_mode=1,
+    ),
+    "average pool, rounded up and padding counts": lambda: _image(
+        "AveragePool",
+        (2, 6),
+        (3, 4),
+        (3,),
+        strides=[2],
+        pads=[1, 1],
+        ceil_mode=1,
+        count_include_pad=1,
+    ),
+    "average pool, dilation": lambda: _image(
+        "AveragePool",
+        (2, 7, 6),
+        (3, 3, 2),
+        (3, 2),
+        strides=[2, 2],
+        dilations=[2, 3],
+        pads=[1, 0, 1, 0],
+        opset=19,
+    ),
+    "unpooled": _unpooled,
     "global average": lambda: _image("GlobalAveragePool", (2, 5, 4), (3, 1, 1), (1, 1)),
     "convolution": lambda: _convolution((2, 6, 5), (4, 2, 3, 2), (4, 4, 4)),
     "convolution, stride": lambda: _convolution(
@@ -339,6 +391,10 @@ CASES: Mapping[str, Callable[[], Model]] = {
     "joined": _joined,
     **PLACE_CASES,
     **SEQUENCE_CASES,
+    **FOLDED_CASES,
+    **INDEX_CASES,
+    **SPECTRUM_CASES,
+    **WEIGHT_CASES,
 }
 
 

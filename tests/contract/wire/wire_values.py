@@ -264,7 +264,6 @@ VALUES: dict[str, SearchStrategy[Any]] = {
     "TRANSFER": st.builds(
         credit_policy.Transfer, _devices, upto(credit_policy.CREDITS_MAX, 1)
     ),
-    "UNJAIL": st.builds(credit_policy.Unjail, _devices),
     "RELEASE": st.builds(credit_policy.DepositRefund, _devices),
     "SCORE": st.builds(update_scores.Score, _tasks_no, counts, _scores),
     "SCORES": st.builds(update_scores.Scores, counts, counts, upto(32, 1), _scores),

@@ -9,7 +9,7 @@ import pytest
 from starling.coordinator.chain.consensus import tendermint
 from starling.coordinator.chain.consensus.vote_set import VoteSet
 from starling.coordinator.chain.gossip import certificate_gossip
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records
 from tests.sim.consensus.byzantine_validators import (
     Asker,
     ByzantineValidators,
@@ -53,7 +53,7 @@ def unregistered(made: LiedTo, before_s: float) -> list[int]:
         number
         for number in handed_in
         for node in made.nodes
-        if queries.board(node.state.tree, board_id(number)) is None
+        if board_records.board(node.state.tree, board_id(number)) is None
     ]
 
 

@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 
 from starling.coordinator.chain.gossip import fork_halt
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records, validator_records
 from tests.sim.consensus.validator_network import Bus, Cut, Weather, never
 from tests.unit.coordinator.fixtures.small_chain import (
     SmallChain,
@@ -39,7 +39,7 @@ def bus(
 
 def all_registered(made: Bus) -> bool:
     return all(
-        queries.board(made.nodes[node].state.tree, board_id(number)) is not None
+        board_records.board(made.nodes[node].state.tree, board_id(number)) is not None
         for node in made.correct
         for number in range(BOARDS)
     )
@@ -212,7 +212,7 @@ def test_dead_proposer_costs_one_timeout_and_takes_its_turns_again() -> None:
     made.run(130.0, lambda: made.now_s > 90.0)
     proposers = [stored.block.header.proposer for stored in made.nodes[0].blocks()]
     assert proposers.count(1) > 3
-    assert queries.absence(made.nodes[0].state.tree, keys[1].public) is None
+    assert validator_records.absence(made.nodes[0].state.tree, keys[1].public) is None
     late = [stored for stored in made.nodes[0].blocks() if stored.certificate.round]
     assert len(late) == 1
 

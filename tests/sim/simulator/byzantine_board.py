@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable
 
 from starling.broker.link_events import MqttMessage
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.crypto.sealed_blob import ENTROPY_BYTES, blob_digest, seal
 from starling.protocol.errors import Reason
@@ -63,7 +63,7 @@ class ByzantineBoard(SimulatedNode):
 
         def ready() -> bool:
             tree = world.office.store.tip().tree
-            known = queries.board(tree, key.identity) is not None
+            known = board_records.board(tree, key.identity) is not None
             return self.link.up and known == enrolled
 
         assert world.time.run(world.time.now_s + WITHIN_S, ready)

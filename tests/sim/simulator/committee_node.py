@@ -6,7 +6,7 @@ from starling.coordinator.aggregation.version_computation import (
     recompute,
 )
 from starling.coordinator.chain.node.node import SendGossip
-from starling.coordinator.chain.state.queries import JobMember
+from starling.coordinator.chain.state.task_records import JobMember
 from starling.coordinator.runtime.messaging.publisher import Publisher
 from starling.coordinator.runtime.status.counters import CoordinatorCounters
 from starling.coordinator.runtime.storage.blob_cache import update_of

@@ -11,7 +11,7 @@ from starling.broker.link_events import MqttMessage
 from starling.coordinator.chain.consensus.round_state import Timeouts
 from starling.coordinator.chain.gossip_messages import JOURNAL_ENTRY
 from starling.coordinator.chain.node.node import ChainSettings
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import task_records
 from starling.coordinator.chain.storage.chain_store import ChainStore
 from starling.coordinator.step.state import CoordinatorSettings as OfficeSettings
 from starling.coordinator.update.admission_checks import AdmissionContext
@@ -236,7 +236,7 @@ class CommitteeWorld(FleetWorld):
     @property
     def head(self) -> int:
         """The newest version that all of them know to be final; -1 before the task."""
-        heads = [queries.head(each.store.tip().tree, 0) for each in self.offices]
+        heads = [task_records.head(each.store.tip().tree, 0) for each in self.offices]
         return min(-1 if head is None else head for head in heads)
 
     def part(self, *sides: tuple[int, ...]) -> None:
@@ -251,6 +251,8 @@ class CommitteeWorld(FleetWorld):
         oldest = max(0, self.head - self.plan.staleness_max)
         for version in range(oldest, self.head + 1):
             trees = [each.store.tip().tree for each in self.offices]
-            digests = {queries.version(tree, 0, Version(version)) for tree in trees}
+            digests = {
+                task_records.version(tree, 0, Version(version)) for tree in trees
+            }
             found[version] = digests - {None}
         return found

@@ -13,7 +13,7 @@ from starling.coordinator import machine
 from starling.coordinator.aggregation.strategy import ModelState, unpack_grid
 from starling.coordinator.aggregation.version_computation import StoredVector, recompute
 from starling.coordinator.chain.node.node import JournalVote
-from starling.coordinator.chain.state.queries import JobMember
+from starling.coordinator.chain.state.task_records import JobMember
 from starling.coordinator.chain.storage.memory_store import MemoryStore
 from starling.coordinator.runtime.assembly import (
     COUNTERS_PER_BOOT_BITS,

@@ -9,7 +9,7 @@ from starling.agent.step.state import AgentSettings, WaitTimes
 from starling.coordinator.aggregation.fedbuff import init
 from starling.coordinator.aggregation.strategy import pack_model
 from starling.coordinator.chain.node.node import ChainSettings
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import task_records
 from starling.coordinator.leases.client_selection import uniform
 from starling.coordinator.step.state import CoordinatorSettings as OfficeSettings
 from starling.coordinator.update.admission_checks import AdmissionContext
@@ -197,7 +197,7 @@ class FleetWorld:
     @property
     def head(self) -> int:
         """The newest version that is durably final; -1 before the task."""
-        found = queries.head(self.office.store.tip().tree, 0)
+        found = task_records.head(self.office.store.tip().tree, 0)
         return -1 if found is None else found
 
     def storm(self) -> None:

@@ -14,7 +14,7 @@ from starling.agent.privacy.ledger import PrivacyLedger
 from starling.agent.step.effects import AdoptModel, SpoolEntry
 from starling.agent.training.trainer_messages import TrainingOrder
 from starling.coordinator.chain.gossip_messages import JOURNAL_ENTRY
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records, task_records
 from starling.coordinator.chain.storage.chain_store import ChainStore
 from starling.protocol.chain.blocks import Block
 from starling.protocol.chain.board_statement import STATEMENT
@@ -199,8 +199,8 @@ class Invariants:
             self.applied[key] = identity
         tree = store.tip().tree
         check_supply(tree, store.genesis.economy.supply)
-        for number in range(queries.task_count(tree)):
-            job = queries.open_job(tree, number)
+        for number in range(task_records.task_count(tree)):
+            job = task_records.open_job(tree, number)
             for member in job.members if job else ():
                 assert job is not None
                 key = member.board, number, int(member.base)
@@ -229,7 +229,7 @@ class Invariants:
 
     def _stale(self, office: CoordinatorNode, task: TaskId, base: Version) -> bool:
         tree = office.store.tip().tree
-        spec, head = queries.task(tree, task), queries.head(tree, task)
+        spec, head = task_records.task(tree, task), task_records.head(tree, task)
         assert spec is not None
         assert head is not None
         return head - base > spec.aggregation.staleness_max
@@ -290,13 +290,13 @@ class Invariants:
         """A board takes a model into use."""
         assert self.office is not None
         tree = self.office.store.tip().tree
-        head = queries.head(tree, 0)
-        spec = queries.task(tree, 0)
+        head = task_records.head(tree, 0)
+        spec = task_records.task(tree, 0)
         assert spec is not None
         assert head is not None
         require(effect.version <= head, "a model is in use that is not final")
         model = spec.initial if effect.version == 0 else self.models[effect.version]
-        digest = queries.version(tree, 0, effect.version)
+        digest = task_records.version(tree, 0, effect.version)
         require(
             digest in (None, version_digest(model)),
             "a model is in use that the chain does not know",
@@ -345,7 +345,7 @@ class Invariants:
         tree = office.store.tip().tree
         for board in boards:
             ledger = PrivacyLedger.load(board.cap, board.disk.journal)
-            record = queries.board(tree, board.settings.key.identity)
+            record = board_records.board(tree, board.settings.key.identity)
             require(
                 record is not None
                 and max(record.charge, record.paid) <= ledger.stated(self.chain),

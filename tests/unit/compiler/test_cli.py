@@ -46,7 +46,7 @@ def test_compile_explained_shows_every_node(
 
 def test_compile_of_an_impossible_model_writes_nothing(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    nodes = [node("Hardmax", ["x"], ["out"], "hard")]
+    nodes = [node("Unique", ["x"], ["out"], "hard")]
     path = tmp_path / "hard.onnx"
     onnx.save(build(nodes, {"w": weight(rng, 2)}, (4,), (4,)), path)
 

@@ -12,8 +12,8 @@ from starling.coordinator.availability import vector_exchange
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.governance import slashing
 from starling.coordinator.chain.node import node
-from starling.coordinator.chain.state import queries
-from starling.coordinator.chain.state.records import ConvictionRecord
+from starling.coordinator.chain.state import board_records, validator_records
+from starling.coordinator.chain.state.board_records import ConvictionRecord
 from starling.coordinator.commit import transaction_submission
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.handlers import peer_messages
@@ -40,6 +40,7 @@ from starling.coordinator.wire.frames import (
 )
 from starling.protocol.chain.evidence import Offence
 from starling.protocol.chain.light_client import MANIFEST
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import DeviceId, H, TaskId
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
 from tests.unit.coordinator.fixtures.four_coordinators import (
@@ -66,7 +67,9 @@ def subject_of(message: MqttMessage) -> int:
 
 def updates(council: FourCoordinators, board: FleetBoard) -> list[int]:
     """How many of a board's updates stand in each one's chain."""
-    found = [queries.board(m.state.ledger.tree, board.device) for m in council.members]
+    found = [
+        board_records.board(m.state.ledger.tree, board.device) for m in council.members
+    ]
     return [0 if each is None else each.updates for each in found]
 
 
@@ -191,7 +194,8 @@ def test_council_liar_is_outvoted_named_and_goes_on(
 
     def outvoted() -> set[int]:
         found = [
-            queries.dissent(m.state.ledger.tree, TASK, public) for m in council.members
+            validator_records.dissent(m.state.ledger.tree, TASK, public)
+            for m in council.members
         ]
         return {one.count if one else 0 for one in found}
 
@@ -203,7 +207,8 @@ def test_council_liar_is_outvoted_named_and_goes_on(
     assert council.heads() == [versions] * 4
     assert outvoted() == {1}
     assert all(
-        queries.fault(m.state.ledger.tree, public) is None for m in council.members
+        board_records.fault(m.state.ledger.tree, public) is None
+        for m in council.members
     )
     assert any("member 3 attested another" in r for r in council.members[0].reports())
     models = {m.state.tasks[TASK].model for m in council.members}
@@ -233,7 +238,9 @@ def test_council_liar_slower_than_the_quorum_is_named(
     council.run(2.0)
 
     for member in council.members:
-        found = queries.dissent(member.state.ledger.tree, TASK, KEYS[3].public)
+        found = validator_records.dissent(
+            member.state.ledger.tree, TASK, KEYS[3].public
+        )
         assert found is not None
         assert found.version == 1
     assert sum("not as we got it" in text for text in liar.reports()) == 1
@@ -343,7 +350,8 @@ def named(council: FourCoordinators) -> set[int]:
     """Whom all chains name as outvoted, each for one version."""
     trees = [member.state.ledger.tree for member in council.members]
     found = {
-        tuple(queries.dissent(tree, TASK, key.public) for key in KEYS) for tree in trees
+        tuple(validator_records.dissent(tree, TASK, key.public) for key in KEYS)
+        for tree in trees
     }
     (each,) = found
     assert {one.count for one in each if one} == {1}
@@ -573,7 +581,8 @@ def faults(
     council: FourCoordinators, board: FleetBoard
 ) -> list[ConvictionRecord | None]:
     return [
-        queries.fault(m.state.ledger.tree, board.key.public) for m in council.members
+        board_records.fault(m.state.ledger.tree, board.key.public)
+        for m in council.members
     ]
 
 
@@ -714,7 +723,7 @@ def test_want_rotates_over_the_others_and_ends(
         ]
     assert set(asked) == {key.identity for key in KEYS[1:]}
     assert len(asked) == request_scheduler.ATTEMPTS_MAX
-    assert not turn.wanted
+    assert not turn.state.wanted
 
 
 def test_vector_is_asked_for_later_while_uploads_wait(
@@ -725,7 +734,7 @@ def test_vector_is_asked_for_later_while_uploads_wait(
     vector_exchange.request_later(turn, [H(b"update")])
     start_s, asked_s = turn.now_s, []
     for waits in (False, True):
-        member.state = replace(turn.state(), uploads_wait=False)
+        member.state = replace(turn.result()[0], uploads_wait=False)
         member.step(UploadsQueued(waits), start_s)
         for tenth in range(40):
             effects = member.step(ClockTicked(), start_s + tenth / 10)
@@ -739,7 +748,7 @@ def test_what_waits_is_told_again_by_whoever_told_of_it_first(
     council: FourCoordinators,
 ) -> None:
     turn = turn_of(council, 0)
-    turn.connected = True
+    turn.state = evolve(turn.state, connected=True)
     chain_id = turn.settings.gate.chain_id
     own, told = (
         sign(KEYS[index], chain_id, MessageKind.ATTEST, 1, b"something")
@@ -760,7 +769,7 @@ def test_what_waits_is_told_again_by_whoever_told_of_it_first(
         for each in turn.effects
         if isinstance(each, node.SendGossip)
     ]
-    assert turn.ledger.mempool.size == 2
+    assert turn.state.ledger.mempool.size == 2
     assert again == [ENVELOPE.pack(own)]
 
 

@@ -1,8 +1,15 @@
-"""Poolings."""
+"""Poolings.
+
+An average with dilation, or whose last window reaches beyond the padding (rounding
+up), is written as a convolution with ones over a count for each window: runtimes have
+disagreed about what they divide by.
+"""
 
 import math
+from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from starling.compiler.autodiff.rules.convolution.sliding_window import (
     SlidingWindow,
@@ -10,26 +17,29 @@ from starling.compiler.autodiff.rules.convolution.sliding_window import (
 )
 from starling.compiler.autodiff.tape import Tape
 from starling.compiler.errors import CompileError
-from starling.compiler.ir.graph_builder import BuilderTensor
+from starling.compiler.ir.graph_builder import BuilderTensor, GraphBuilder
 from starling.compiler.ir.network import NetworkNode
+
+Ones = NDArray[np.float32]
 
 
 def forward(tape: Tape, node: NetworkNode) -> None:
     """Writes a pooling with its padding made explicit."""
-    shape = _window(tape, node)
+    shape, x = _window(tape, node), tape.input(node, 0)
+    if node.kind == "AveragePool" and not _as_average(node, shape):
+        tape.put(node, _averaged(tape, node, shape))
+        return
     attributes = {
         "kernel_shape": list(shape.kernel),
         "strides": list(shape.stride),
         "pads": shape.pads,
     }
     if node.kind == "AveragePool":
-        _check_average(node, shape)
         attributes["count_include_pad"] = node.attributes.get("count_include_pad", 0)
     else:
         attributes["dilations"] = list(shape.dilation)
     outputs = [tape.shape(node)] * (2 if node.kind == "MaxPool" else 1)
-    x = tape.input(node, 0)
-    tape.put(node, tape.build.ops(node.kind, (x,), outputs, **attributes)[0])
+    tape.put(node, *tape.build.ops(node.kind, (x,), outputs, **attributes))
 
 
 def maximum(tape: Tape, node: NetworkNode) -> None:
@@ -46,17 +56,54 @@ def maximum(tape: Tape, node: NetworkNode) -> None:
         pads=shape.pads,
         dilations=list(shape.dilation),
     )
-    # The indices count through the whole batch, so both sides are laid out flat.
     size = build.op("Shape", (x,), (len(x.shape),))
     zeros = build.op("ConstantOfShape", (size,), x.shape)
+    tape.give(node, 0, _spread_out(build, cotangent, winners, zeros))
+
+
+def unpool_forward(tape: Tape, node: NetworkNode) -> None:
+    """MaxUnpool: values at the places that a MaxPool took them from, else zeros.
+
+    Raises:
+      CompileError: If the places are not those of examples.
+    """
+    build, x, places = tape.build, tape.input(node, 0), tape.input(node, 1)
+    shape = tape.shape(node)
+    if not (x.batched and places.batched):
+        raise CompileError(
+            f"{node.label}: expected one image for each example", (node.name,)
+        )
+    rows = build.op("Shape", (x,), (1,), start=0, end=1)
+    sizes = [size for size in shape if size is not None]
+    size = build.concat([rows, build.integers(*sizes)], 0)
+    zeros = build.op("Expand", (build.scalar(0.0), size), shape)
+    tape.put(node, _spread_out(build, x, places, zeros))
+
+
+def unpool(tape: Tape, node: NetworkNode) -> None:
+    """Each value gets the cotangent of its place."""
+    build, places = tape.build, tape.input(node, 1)
+    tape.needs(node, 1)
+    flat = build.ravel(tape.cotangent(node))
+    picked = build.op("Gather", (flat, places), places.shape, axis=0)
+    tape.give(node, 0, picked)
+
+
+def _spread_out(
+    build: GraphBuilder,
+    values: BuilderTensor,
+    places: BuilderTensor,
+    zeros: BuilderTensor,
+) -> BuilderTensor:
+    """Values added up at places of the whole batch, laid out flat; else zeros."""
     spread = build.op(
         "ScatterElements",
-        (build.ravel(zeros), build.ravel(winners), build.ravel(cotangent)),
+        (build.ravel(zeros), build.ravel(places), build.ravel(values)),
         (None,),
         axis=0,
         reduction="add",
     )
-    tape.give(node, 0, build.reshape(spread, x.shape))
+    return build.reshape(spread, zeros.shape)
 
 
 def average(tape: Tape, node: NetworkNode) -> None:
@@ -87,46 +134,77 @@ def global_maximum(tape: Tape, node: NetworkNode) -> None:
 
 def _spread(tape: Tape, node: NetworkNode, shape: SlidingWindow) -> BuilderTensor:
     build, cotangent, x = tape.build, tape.cotangent(node), tape.input(node, 0)
-    channels = x.row[0]
-    counts = _counts(shape, bool(node.attributes.get("count_include_pad", 0)))
-    share = build.mul(cotangent, build.constant(1.0 / counts))
-    kernel = np.ones((channels, 1, *shape.kernel), np.float32)
+    counts = build.constant(1.0 / _counts(node, shape))
     return build.op(
         "ConvTranspose",
-        (share, build.constant(kernel)),
+        (build.mul(cotangent, counts), build.constant(_ones(x, shape))),
         x.shape,
         kernel_shape=list(shape.kernel),
         strides=list(shape.stride),
+        dilations=list(shape.dilation),
         pads=shape.pads,
-        group=channels,
+        group=x.row[0],
         output_padding=shape.surplus,
     )
 
 
-def _counts(
-    shape: SlidingWindow, padding_counts: bool
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """How many values each window averages, in the shape of the output."""
+def _averaged(tape: Tape, node: NetworkNode, shape: SlidingWindow) -> BuilderTensor:
+    build, x = tape.build, tape.input(node, 0)
+    total = build.op(
+        "Conv",
+        (x, build.constant(_ones(x, shape))),
+        tape.shape(node),
+        kernel_shape=list(shape.kernel),
+        strides=list(shape.stride),
+        dilations=list(shape.dilation),
+        pads=shape.pads,
+        group=x.row[0],
+    )
+    return build.mul(total, build.constant(1.0 / _counts(node, shape)))
+
+
+def _ones(x: BuilderTensor, shape: SlidingWindow) -> Ones:
+    return np.ones((x.row[0], 1, *shape.kernel), np.float32)
+
+
+def _counts(node: NetworkNode, shape: SlidingWindow) -> Ones:
+    """How many values each window averages, in the shape of the output.
+
+    Padding counts where `count_include_pad` says so, but for what rounding up adds.
+    """
+    counted = bool(node.attributes.get("count_include_pad", 0))
     counts = np.ones(shape.output, np.float32)
     for axis, output in enumerate(shape.output):
-        start = np.arange(output) * shape.stride[axis] - shape.before[axis]
-        stop = start + shape.kernel[axis]
-        if not padding_counts:
-            start, stop = np.maximum(start, 0), np.minimum(stop, shape.size[axis])
+        first, last = 0, shape.size[axis]
+        if counted:
+            first, last = -shape.before[axis], last + _declared(node, shape, axis)
+        found = np.zeros(output, np.float32)
+        for index, value in product(range(output), range(shape.kernel[axis])):
+            place = index * shape.stride[axis] + value * shape.dilation[axis]
+            found[index] += first <= place - shape.before[axis] < last
         sides = [1] * len(shape.output)
         sides[axis] = output
-        counts = counts * (stop - start).astype(np.float32).reshape(sides)
-    return counts
+        counts = counts * found.reshape(sides)
+    return np.maximum(counts, 1.0).astype(np.float32)
+
+
+def _declared(node: NetworkNode, shape: SlidingWindow, axis: int) -> int:
+    """The padding behind an axis that the model asks for."""
+    pads, rank = node.attributes.get("pads"), len(shape.size)
+    automatic = node.attributes.get("auto_pad", b"NOTSET")
+    if automatic not in (b"NOTSET", b"VALID"):
+        return max(shape.after[axis], 0)
+    return int(pads[rank + axis]) if pads and automatic == b"NOTSET" else 0
+
+
+def _as_average(node: NetworkNode, shape: SlidingWindow) -> bool:
+    """Whether all runtimes agree about the operator's own averages."""
+    rounded = any(
+        shape.after[axis] > _declared(node, shape, axis)
+        for axis in range(len(shape.size))
+    )
+    return set(shape.dilation) == {1} and not rounded
 
 
 def _window(tape: Tape, node: NetworkNode) -> SlidingWindow:
     return window(tape, node, tuple(node.attributes["kernel_shape"]))
-
-
-def _check_average(node: NetworkNode, shape: SlidingWindow) -> None:
-    if node.attributes.get("ceil_mode", 0) or set(shape.dilation) != {1}:
-        raise CompileError(
-            f"{node.label}: average pooling with ceil_mode or dilation is not "
-            "supported; pad the image instead",
-            (node.name,),
-        )

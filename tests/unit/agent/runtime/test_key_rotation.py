@@ -6,7 +6,7 @@ import pytest
 
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.coordinator.chain.execution.state_machine import apply, genesis_tree
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records
 from starling.coordinator.chain.state.overlay import BlockContext
 from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind, sign
@@ -54,8 +54,8 @@ def test_rotation_is_taken_by_the_chain_and_keeps_the_id(
     after = AgentHome(home.path)
     assert after.identity() == first
     assert after.signing_key() != before
-    assert queries.owner(tree, after.signing_key().public) == first
-    assert queries.signer(tree, after.signing_key().public) is not None
+    assert board_records.owner(tree, after.signing_key().public) == first
+    assert board_records.signer(tree, after.signing_key().public) is not None
     assert after.admission() is not None
 
 

@@ -87,3 +87,15 @@ def test_bad_argument_is_named(
     assert once(folder, *words) == EXIT_CONFIG
 
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("first", ["1,,3,4,0", "1,2,3,4,yes"])
+def test_first_row_that_may_be_a_record_is_refused_by_its_place(
+    folder: Path, capsys: Capture, first: str
+) -> None:
+    text = f"{first}\n1,2,3,4,1\n2,3,4,5,0\n"
+    (folder / "data" / "b.csv").write_text(text)
+
+    assert once(folder, "--json") == EXIT_CONFIG
+
+    assert "b.csv: row 1" in capsys.readouterr().err

@@ -1,11 +1,13 @@
 from functools import cache
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from onnx.shape_inference import infer_shapes
 
 from starling.compiler import Bundle, compile_model
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
@@ -17,7 +19,7 @@ from starling.protocol.model.training_bundle import (
     INFER,
     PRIVATE_GRADIENT,
 )
-from starling.protocol.privacy.clipping_functions import clip_margin
+from starling.protocol.privacy.clipping_functions import SUM_BLOCK, clip_margin
 from tests.unit.compiler.small_models import build, cnn, mlp, node, weight
 
 Arrays = list[NDArray[np.float32]]
@@ -99,6 +101,42 @@ def test_clipped_gradient_of_one_example_is_never_longer_than_the_clip(
     length = float(np.linalg.norm(clipped))
     margin = clip_margin(bundle.manifest.dimension)
     assert float(clip) * (1 - 2 * margin) <= length <= float(clip)
+
+
+@pytest.mark.parametrize("size", [9000, 8209 * 3, 20011, 70001])
+def test_squares_of_a_long_tensor_are_added_up_in_blocks(size: int) -> None:
+    rng = np.random.default_rng(3)
+    nodes = [
+        node("Mul", ["x", "w"], ["h"]),
+        node("Tanh", ["h"], ["t"]),
+        node("ReduceSum", ["t", "one"], ["out"], keepdims=1),
+    ]
+    weights: dict[str, NDArray[np.generic]] = {
+        "w": weight(rng, size),
+        "one": np.array([1], np.int64),
+    }
+    bundle = compile_model(build(nodes, weights, (size,), (1,)), loss="mse")
+    batch = {
+        "x": rng.standard_normal((1, size)).astype(np.float32),
+        "y": np.zeros((1, 1), np.float32),
+    }
+    plain = _run(bundle, GRADIENT, **batch)[0].astype(np.float64)
+    true = float(np.linalg.norm(plain))
+
+    clipped, _, norm = _run(bundle, PRIVATE_GRADIENT, clip=_clip(true / 2), **batch)
+
+    graph = infer_shapes(onnx.load_from_string(bundle.files[PRIVATE_GRADIENT])).graph
+    shapes = {
+        info.name: [size.dim_value for size in info.type.tensor_type.shape.dim]
+        for info in graph.value_info
+    }
+    sums = [made for made in graph.node if made.op_type == "ReduceSum"]
+    widths = [shapes[made.input[0]][-1] for made in sums if made.input[0] in shapes]
+    # The model itself sums its values, once.
+    assert sorted(widths)[-2] <= 2 * SUM_BLOCK < sorted(widths)[-1] == size
+    np.testing.assert_allclose(norm, [true], rtol=1e-6)
+    length = float(np.linalg.norm(clipped.astype(np.float64)))
+    assert true / 2 * 0.998 <= length <= true / 2
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 1.0, 100.0])

@@ -98,7 +98,7 @@ def _dropping() -> onnx.ModelProto:
 def _unknown() -> onnx.ModelProto:
     nodes = [
         node("Det", ["x"], ["a"], "first"),
-        node("Hardmax", ["a"], ["b"], "second"),
+        node("Unique", ["a"], ["b"], "second"),
         node("Special", ["b"], ["out"], "third"),
     ]
     nodes[-1].domain = "custom.org"
@@ -154,7 +154,7 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "weight not finite": (_infinite, "'w'"),
     "statistics of the batch": (_normalised_by_batch, "norm"),
     "dropout": (_dropping, "drop"),
-    "unknown operators": (_unknown, r"3 nodes: first \(Det\), second \(Hardmax\)"),
+    "unknown operators": (_unknown, r"3 nodes: first \(Det\), second \(Unique\)"),
 }
 
 

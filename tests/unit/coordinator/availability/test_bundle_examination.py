@@ -15,7 +15,7 @@ from starling.coordinator.availability.bundle_examination import (
     examined,
 )
 from starling.coordinator.chain import gossip_messages
-from starling.coordinator.chain.state import queries, transaction_codec
+from starling.coordinator.chain.state import task_records, transaction_codec
 from starling.coordinator.step.effects import (
     ExamineBundle,
     LogLine,
@@ -134,7 +134,7 @@ def test_task_waits_for_the_examination_and_enters_a_block_then() -> None:
 
     effects = world.send(arrived(world.task))
     world.tick()
-    before = queries.task_count(world.state.ledger.tree)
+    before = task_records.task_count(world.state.ledger.tree)
     world.send(
         BundleExamined(
             world.task.bundle,
@@ -146,7 +146,7 @@ def test_task_waits_for_the_examination_and_enters_a_block_then() -> None:
 
     assert ExamineBundle(world.task.bundle) in effects
     assert before == 0
-    assert queries.task_count(world.state.ledger.tree) == 1
+    assert task_records.task_count(world.state.ledger.tree) == 1
 
 
 FAULTS: dict[str, Callable[[TaskSpec], BundleExamined]] = {
@@ -175,7 +175,7 @@ def test_task_whose_bundle_does_not_pass_is_refused_counted_and_named(
     assert refused.reason == Reason.MALFORMED
     assert world.task.name in refused.detail
     assert RemoveInboxFile("1.tx") in effects
-    assert queries.task_count(world.state.ledger.tree) == 0
+    assert task_records.task_count(world.state.ledger.tree) == 0
     # The same task again is known to be one without looking again.
     again = world.send(arrived(world.task, 2))
     assert [each for each in again if isinstance(each, RecordRefusal)]
@@ -239,7 +239,7 @@ def operate(council: FourCoordinators, through: int) -> None:
 
 
 def tasks(council: FourCoordinators) -> list[int]:
-    return [queries.task_count(m.state.ledger.tree) for m in council.members]
+    return [task_records.task_count(m.state.ledger.tree) for m in council.members]
 
 
 def refusing(bundle: Digest, content: bytes | None) -> BundleExamined:

@@ -6,7 +6,7 @@ import pytest
 
 from starling.coordinator.availability import vector_exchange
 from starling.coordinator.chain import gossip_messages
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.handlers import peer_requests
 from starling.coordinator.step.coordinator_step import CoordinatorStep
@@ -49,12 +49,12 @@ def taken(
     council: FourCoordinators, board: FleetBoard, base: int = 0
 ) -> list[Digest | None]:
     trees = [member.state.ledger.tree for member in council.members]
-    return [queries.update_of(tree, TASK, board.device, base) for tree in trees]
+    return [board_records.update_of(tree, TASK, board.device, base) for tree in trees]
 
 
 def offences(council: FourCoordinators, board: FleetBoard) -> list[int | None]:
     trees = [member.state.ledger.tree for member in council.members]
-    faults = [queries.fault(tree, board.key.public) for tree in trees]
+    faults = [board_records.fault(tree, board.key.public) for tree in trees]
     return [None if fault is None else fault.offence for fault in faults]
 
 
@@ -370,7 +370,7 @@ def test_vector_of_what_enters_no_block_is_not_kept(
     request_scheduler.request_blob(
         turn, request_scheduler.uploads([identity(upload)]), source=liar
     )
-    member.state = turn.state()
+    member.state, _ = turn.result()
     member.effects.clear()
 
     given = GIVEN_UPLOAD.pack(UploadAnswer(upload.update, upload.blob))

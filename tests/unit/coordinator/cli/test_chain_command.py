@@ -14,11 +14,18 @@ from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.protocol.chain.genesis import GENESIS
 from starling.protocol.chain.light_client import FINAL
-from starling.protocol.ids import H
+from starling.protocol.ids import H, TaskId, Version, device_name
 from starling.protocol.learning.task import version_digest
+from starling.protocol.wire.envelope import MessageKind
+from starling.protocol.wire.message_bodies import FORFEIT, Forfeit
 from tests.contract.test_chain_store import fill
 from tests.unit.coordinator.fixtures.single_validator import SingleValidator
-from tests.unit.coordinator.fixtures.small_chain import MODEL, SmallChain
+from tests.unit.coordinator.fixtures.small_chain import (
+    MODEL,
+    SmallChain,
+    board_id,
+    board_key,
+)
 
 
 @pytest.fixture
@@ -178,6 +185,31 @@ def test_export_writes_a_line_for_each_block_and_transaction(
     task = _lines(out / "transactions.jsonl")[2]["body"]
     assert isinstance(task, dict)
     assert task["bundle"] == H(b"bundle").hex()
+
+
+def test_export_of_a_chain_that_took_a_forfeit(home: Path) -> None:
+    world = SmallChain()
+    validator = SingleValidator(world.genesis, world.validators[0])
+    forfeit = FORFEIT.pack(Forfeit(TaskId(0), Version(0), 0, 0))
+    sent = (
+        world.register(0),
+        world.publish(),
+        world.sign(board_key(0), MessageKind.FORFEIT, forfeit),
+    )
+    for height, envelope in enumerate(sent):
+        validator.submit(envelope, now_s=float(height))
+        validator.tick(float(height))
+    store = SqliteStore.create(home / "state" / CHAIN_FILE, world.genesis)
+    for block in validator.blocks():
+        identities = [result.identity for result in block.results]
+        with store.transaction():
+            store.put_block(block.block, block.certificate, block.changes, identities)
+    store.close()
+    out = home / "audit"
+    assert chain("export", "--home", home, "--out", out) == 0
+    shown = _lines(out / "transactions.jsonl")[-1]
+    assert (shown["kind"], shown["sender"]) == ("forfeit", device_name(board_id(0)))
+    assert shown["body"] == {"task": 0, "version": 0, "charge": 0, "paid": 0}
 
 
 @pytest.mark.usefixtures("running")

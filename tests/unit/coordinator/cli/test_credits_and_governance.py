@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from starling.coordinator.chain.execution.state_machine import apply, genesis_tree
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import operator_records
 from starling.coordinator.chain.state.overlay import BlockContext
 from starling.coordinator.cli.coordinator_command import main
 from starling.coordinator.runtime.home import CoordinatorHome
@@ -168,6 +168,6 @@ def test_genesis_of_credits_is_made_by_the_command(tmp_path: Path) -> None:
     assert main([*words, "--out", str(out), *options]) == 0
     genesis = GENESIS.unpack(out.read_bytes())
     assert genesis.economy == CreditPolicy(100, 40, 60, 0)
-    assert queries.operator_count(genesis_tree(genesis)) == 1
+    assert operator_records.operator_count(genesis_tree(genesis)) == 1
     with pytest.raises(ConfigError, match="exceed the supply"):
         main([*words, "--out", str(out), "--board-deposit", "1", *options[2:]])

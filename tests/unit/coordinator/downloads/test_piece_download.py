@@ -272,7 +272,7 @@ def wants_of(member: CoordinatorMember, liar: DeviceId, now_s: float) -> list[Di
         turn, request_scheduler.uploads(named), first=liar, source=liar
     )
     request_scheduler.send_due_requests(turn)
-    member.state = turn.state()
+    member.state, _ = turn.result()
     return named
 
 

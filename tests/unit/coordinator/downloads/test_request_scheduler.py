@@ -23,7 +23,7 @@ def turn_of(council: FourCoordinators) -> CoordinatorStep:
     """A turn of member 0, whose task has updates of 80 kB."""
     member = council.members[0]
     turn = CoordinatorStep(member.settings, member.state, council.now_s, 0)
-    for task in list(turn.tasks.values()):
+    for task in list(turn.state.tasks.values()):
         turn.put_task(replace(task, spec=replace(task.spec, dimension=DIMENSION)))
     return turn
 
@@ -46,7 +46,7 @@ def test_answers_on_their_way_are_few_however_much_is_wanted(
     council: FourCoordinators, boards: list[FleetBoard]
 ) -> None:
     turn = turn_of(council)
-    specs = [task.spec for task in turn.tasks.values()]
+    specs = [task.spec for task in turn.state.tasks.values()]
     each = answer_bytes_max(FrameSubject.UPLOAD, specs)
     request_scheduler.request_blob(turn, named(0, 500))
     once = sum(len(want.keys) for want in asked(turn))
@@ -54,10 +54,10 @@ def test_answers_on_their_way_are_few_however_much_is_wanted(
     turn.now_s += request_scheduler.LOOK_S
     assert sum(len(want.keys) for want in asked(turn)) <= 1
     request_scheduler.forget(
-        turn, [key for key, one in turn.wanted.items() if one.attempt]
+        turn, [key for key, one in turn.state.wanted.items() if one.attempt]
     )
     turn.now_s += request_scheduler.LOOK_S
-    assert turn.ask_at_s <= turn.now_s
+    assert turn.state.ask_at_s <= turn.now_s
     assert sum(len(want.keys) for want in asked(turn)) == once
 
 
@@ -71,7 +71,7 @@ def test_all_that_is_wanted_is_asked_for_in_the_end(
     for _ in range(400):
         for want in asked(turn):
             seen |= set(request_scheduler.uploads(want.keys))  # type: ignore[arg-type]  # ids
-        turn.now_s = max(turn.ask_at_s, turn.now_s + 0.01)
+        turn.now_s = max(turn.state.ask_at_s, turn.now_s + 0.01)
     assert seen == keys
 
 
@@ -98,7 +98,7 @@ def test_who_names_something_is_asked_before_those_who_do_not(
         asked_in_turn = []
         for _ in range(2):
             asked_in_turn += [want.asked for want in asked(turn)]
-            turn.now_s = turn.ask_at_s
+            turn.now_s = turn.state.ask_at_s
         assert asked_in_turn == [LIAR, HONEST]
 
 
@@ -136,11 +136,11 @@ def test_what_a_liar_names_is_asked_of_nobody_else_until_somebody_else_names_it(
     whom = set()
     for _ in range(40):
         whom |= {want.asked for want in asked(turn)}
-        turn.now_s = max(turn.ask_at_s, turn.now_s + 0.01)
+        turn.now_s = max(turn.state.ask_at_s, turn.now_s + 0.01)
     assert whom == {LIAR}
 
     request_scheduler.request_blob(turn, key, source=HONEST)
     for _ in range(40):
         whom |= {want.asked for want in asked(turn)}
-        turn.now_s = max(turn.ask_at_s, turn.now_s + 0.01)
+        turn.now_s = max(turn.state.ask_at_s, turn.now_s + 0.01)
     assert whom == {LIAR, HONEST}

@@ -157,7 +157,7 @@ def test_waiting_begins_with_the_first_transaction_and_anew_with_each_block(
     member = council.members[0]
     turn = CoordinatorStep(member.settings, member.state, council.now_s + 1.0, 0)
     advance(turn, TransactionSubmitted(turn.sign(MessageKind.PRESENT, b"")))
-    assert turn.pace.waits_from_s == council.now_s + 1.0
+    assert turn.state.pace.waits_from_s == council.now_s + 1.0
     turn.now_s += 5.0
     advance(turn, TransactionSubmitted(turn.sign(MessageKind.PRESENT, b"other")))
-    assert turn.pace.waits_from_s == council.now_s + 1.0
+    assert turn.state.pace.waits_from_s == council.now_s + 1.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import validator_records
 from starling.coordinator.membership.directory import (
     is_coordinator,
     name_of,
@@ -120,4 +120,4 @@ def test_members_are_known_by_their_ids_also_before_their_first_height(
     assert not is_coordinator(ledger, boards[0].device)
     assert not is_coordinator(ledger, DeviceId(bytes(16)))
     assert is_coordinator(ledger, KEYS[GONE].identity)
-    assert queries.epochs(ledger.tree).following == 0
+    assert validator_records.epochs(ledger.tree).following == 0

@@ -7,6 +7,7 @@ import pytest
 from starling.coordinator.membership import responder_selection
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.events import BoardMessageArrived, ClockTicked
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import Reason
 from starling.protocol.ids import TaskId
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind
@@ -260,7 +261,7 @@ def test_board_that_missed_a_proof_is_told_by_one_again_after_a_while(
     for turn in turns:
         turn.now_s += responder_selection.DOUBT_S
         # Nobody is heard of for so long here: let all be alive.
-        turn.since_s = turn.now_s
+        turn.state = evolve(turn.state, since_s=turn.now_s)
     assert sum(responder_selection.is_first(turn, board.device) for turn in turns) == 1
 
 

@@ -10,8 +10,10 @@ from starling.protocol.privacy.clipping_functions import (
     AUTOMATIC,
     GRAPH_DIMENSION_MAX,
     NORM,
+    SUM_BLOCK,
     clip_margin,
     clip_scale,
+    sum_depth,
 )
 
 WIDTHS = [1, 1 << 10, 1 << 20, 1 << 22, GRAPH_DIMENSION_MAX]
@@ -20,12 +22,12 @@ WIDTHS = [1, 1 << 10, 1 << 20, 1 << 22, GRAPH_DIMENSION_MAX]
 @pytest.mark.parametrize("dimension", WIDTHS)
 def test_margin_covers_the_least_norm_that_may_be_computed(dimension: int) -> None:
     # Of norm 1 at least this much is seen, so that the scale is at most bound / seen.
-    seen_squared = 1 - Fraction(dimension, 1 << 24)
+    seen_squared = 1 - Fraction(sum_depth(dimension), 1 << 24)
     bound = 1 - Fraction(clip_margin(dimension))
     few_roundings = 1 + Fraction(8, 1 << 24)
 
     assert (bound * few_roundings) ** 2 <= seen_squared
-    assert bound > Fraction(7, 10)
+    assert bound > Fraction(995, 1000)
 
 
 def test_margin_covers_a_sum_that_stands_still() -> None:
@@ -33,9 +35,11 @@ def test_margin_covers_a_sum_that_stands_still() -> None:
     dimension = GRAPH_DIMENSION_MAX
     small = np.float32(2.0**-12.5)
     squares = np.full(dimension, small * small, np.float32)
-    squares[0] = 1.0
-    computed = math.sqrt(float(np.cumsum(squares, dtype=np.float32)[-1]))
-    true = math.sqrt(1 + (dimension - 1) * float(small) ** 2)
+    squares[:: 2 * SUM_BLOCK] = 1.0
+    blocks = np.cumsum(squares.reshape(-1, 2 * SUM_BLOCK), axis=1, dtype=np.float32)
+    sums = np.cumsum(blocks[:, -1], dtype=np.float32)
+    computed = math.sqrt(float(sums[-1]))
+    true = math.sqrt(float(squares.astype(np.float64).sum()))
 
     for kind in (NORM, AUTOMATIC):
         scale = clip_scale(computed, 0.5, dimension, kind)

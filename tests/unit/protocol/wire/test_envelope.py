@@ -19,7 +19,6 @@ from starling.protocol.wire.envelope import (
     BODY_BYTES_MAX,
     COUNTER_WINDOW,
     ENVELOPE,
-    TRANSACTION_KINDS,
     CounterWindow,
     Envelope,
     MessageKind,
@@ -115,10 +114,6 @@ def test_identity_differs_wherever_the_content_does(
         SIGNED.body,
     )
     assert (other.identity(CHAIN) == SIGNED.identity(CHAIN)) is same
-
-
-def test_transaction_kinds_are_those_below_64() -> None:
-    assert {kind for kind in MessageKind if kind < 64} == TRANSACTION_KINDS
 
 
 WINDOW = {

@@ -20,11 +20,17 @@ from starling.protocol.chain.blocks import (
     VoteType,
     vote_bytes,
 )
+from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.chain.genesis import FaultModel, quorum
 from starling.protocol.errors import Reason
 from starling.protocol.ids import BlockHash
 from tests.unit.coordinator.fixtures.single_validator import SingleValidator
-from tests.unit.coordinator.fixtures.small_chain import SmallChain, genesis
+from tests.unit.coordinator.fixtures.small_chain import (
+    SmallChain,
+    board_id,
+    board_key,
+    genesis,
+)
 
 FIRST, SECOND, ME = 1, 2, 3
 """Proposers of heights 1 and 2, and ourselves."""
@@ -119,6 +125,28 @@ def test_block_without_a_certificate_of_its_parent_is_not_heard(spoil: str) -> N
     reasons = hear(me, replace(proposal, parent=bad))
     assert reasons in ([Reason.INVALID_PROOF], [Reason.BAD_SIGNATURE])
     assert me.votes() == []
+
+
+@pytest.mark.parametrize(
+    ("jailed", "jailed_ms", "is_jailed"),
+    [
+        (0, 0, False),
+        (1, 6999, False),
+        (2, 6999, True),
+        (1, 7000, True),
+        (2, 7000, True),
+    ],
+)
+def test_board_is_free_once_the_block_to_come_is_past_both_ends_of_its_jail(
+    jailed: int, jailed_ms: int, is_jailed: bool
+) -> None:
+    _, me, proposal, _ = second_height()
+    tip = me.state.tip
+    assert (tip.height, tip.time_ms(proposal.parent)) == (1, 7000)
+    tip = replace(tip, certificate=proposal.parent)
+    board = BoardRecord(board_key(0).public, board_id(0), 1, 0, 0, 0)
+    board = replace(board, jailed=jailed, jailed_ms=jailed_ms)
+    assert tip.is_jailed(board) == is_jailed
 
 
 @given(st.integers(1, 13), st.data())

@@ -16,9 +16,14 @@ from starling.coordinator.chain.execution.state_machine import (
     execute,
     genesis_tree,
 )
-from starling.coordinator.chain.state import queries, state_keys
+from starling.coordinator.chain.state import (
+    board_records,
+    operator_records,
+    task_records,
+    validator_records,
+)
 from starling.coordinator.chain.state.overlay import JobCut, TaskOpened, VersionFinal
-from starling.coordinator.chain.state.records import MismatchRecord
+from starling.coordinator.chain.state.validator_records import MismatchRecord
 from starling.coordinator.chain.training import version_cut
 from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.chain.light_client import version_key
@@ -51,16 +56,16 @@ from tests.unit.coordinator.fixtures.state_invariants import check_invariants
 def test_register_by_operator_admits_the_board() -> None:
     world = SmallChain()
     world.must(world.register(0))
-    board = queries.board(world.tree, board_id(0))
+    board = board_records.board(world.tree, board_id(0))
     assert board == BoardRecord(board_key(0).public, OPERATOR.identity, 1, 0, 0, 0)
-    assert queries.board_count(world.tree) == 1
+    assert board_records.board_count(world.tree) == 1
 
 
 def test_revoke_keeps_the_record_and_excludes_the_board() -> None:
     world = opened()
     world.height = 7
     world.must(world.revoke(0))
-    board = queries.board(world.tree, board_id(0))
+    board = board_records.board(world.tree, board_id(0))
     assert board is not None
     assert board.revoked == 7
 
@@ -70,25 +75,25 @@ def test_task_makes_version_0_final() -> None:
     envelope = world.publish()
     _, result = apply(world.tree, world.context, envelope)
     world.must(envelope)
-    assert queries.task(world.tree, 0) == SPEC
-    assert queries.head(world.tree, 0) == 0
+    assert task_records.task(world.tree, 0) == SPEC
+    assert task_records.head(world.tree, 0) == 0
     assert world.tree.get(version_key(0, 0)) == version_digest(SPEC.initial)
-    assert queries.published(world.tree, result.identity) == 0
+    assert task_records.published(world.tree, result.identity) == 0
 
 
 def test_update_waits_in_the_order_of_the_chain() -> None:
     world = opened()
     world.must(world.update(2), world.update(0), world.update(1))
-    order = [entry.board for entry in queries.pending(world.tree, 0)]
+    order = [entry.board for entry in task_records.pending(world.tree, 0)]
     assert order == [board_id(2), board_id(0), board_id(1)]
-    assert queries.open_job(world.tree, 0) is None
+    assert task_records.open_job(world.tree, 0) is None
 
 
 def test_update_adds_its_charge_to_the_board() -> None:
     world = opened(spec=PRIVATE_SPEC)
     charge = charge_from_sigma(SIGMA_MICRO)
     world.must(world.update(0, mechanism=1, charge=charge))
-    board = queries.board(world.tree, board_id(0))
+    board = board_records.board(world.tree, board_id(0))
     assert board is not None
     assert (board.updates, board.charge) == (1, charge)
 
@@ -97,7 +102,7 @@ def test_full_buffer_is_cut_with_weights_by_staleness() -> None:
     world = opened()
     world.advance(0)
     world.must(world.update(5, 0), *(world.update(i, 1) for i in range(3)))
-    job = queries.open_job(world.tree, 0)
+    job = task_records.open_job(world.tree, 0)
     assert job is not None
     assert job.version == 2
     weights = [member.weight_q15 for member in job.members]
@@ -108,9 +113,9 @@ def test_full_buffer_is_cut_with_weights_by_staleness() -> None:
 def test_updates_beyond_the_buffer_wait_for_the_next_job() -> None:
     world = opened()
     world.must(*(world.update(number) for number in range(8)))
-    assert len(queries.pending(world.tree, 0)) == 4
+    assert len(task_records.pending(world.tree, 0)) == 4
     world.must(world.attest(1))
-    job = queries.open_job(world.tree, 0)
+    job = task_records.open_job(world.tree, 0)
     assert job is not None
     assert job.version == 2
     assert {member.weight_q15 for member in job.members} == {Q15 // 2}
@@ -121,10 +126,10 @@ def test_half_buffer_is_cut_once_patience_ends() -> None:
     world = opened()
     world.must(world.update(0), world.update(1))
     for _ in range(SPEC.aggregation.patience):
-        assert queries.open_job(world.tree, 0) is None
+        assert task_records.open_job(world.tree, 0) is None
         world.end_block()
     world.end_block()
-    job = queries.open_job(world.tree, 0)
+    job = task_records.open_job(world.tree, 0)
     assert job is not None
     assert len(job.members) == 2
 
@@ -134,7 +139,7 @@ def test_less_than_half_a_buffer_waits_for_ever() -> None:
     world.must(world.update(0))
     for _ in range(10):
         world.end_block()
-    assert queries.open_job(world.tree, 0) is None
+    assert task_records.open_job(world.tree, 0) is None
 
 
 def test_attest_quorum_of_equal_digests_makes_it_final() -> None:
@@ -143,15 +148,15 @@ def test_attest_quorum_of_equal_digests_makes_it_final() -> None:
     right, wrong = H(b"right"), H(b"wrong")
     world.must(world.attest(1, right, 0), world.attest(1, wrong, 1))
     world.must(world.attest(1, right, 2))
-    assert queries.head(world.tree, 0) == 0
+    assert task_records.head(world.tree, 0) == 0
     world.must(world.attest(1, right, 3))
-    assert queries.head(world.tree, 0) == 1
-    assert queries.version(world.tree, 0, 1) == right
-    assert queries.open_job(world.tree, 0) is None
+    assert task_records.head(world.tree, 0) == 1
+    assert task_records.version(world.tree, 0, 1) == right
+    assert task_records.open_job(world.tree, 0) is None
 
 
 def _dissent(world: SmallChain, validator: int) -> MismatchRecord | None:
-    return queries.dissent(world.tree, 0, world.validators[validator].public)
+    return validator_records.dissent(world.tree, 0, world.validators[validator].public)
 
 
 def test_attest_outvoted_validator_is_noted_by_name() -> None:
@@ -184,7 +189,7 @@ def test_new_head_drops_what_it_makes_too_stale() -> None:
     # Waits behind a full job, at the largest staleness that counts.
     world.must(*(world.update(i, 2) for i in range(4)), world.update(5, 0))
     world.must(world.attest(3))
-    assert queries.pending(world.tree, 0) == ()
+    assert task_records.pending(world.tree, 0) == ()
     check_invariants(world.tree)
 
 
@@ -217,7 +222,7 @@ def test_history_forgets_bases_that_are_too_old() -> None:
     world = opened()
     for base in range(6):
         world.advance(base)
-    signed = queries.history(world.tree, 0, board_id(0))
+    signed = board_records.history(world.tree, 0, board_id(0))
     assert [entry.base for entry in signed] == [3, 4, 5]
 
 
@@ -498,5 +503,5 @@ def test_state_root_does_not_depend_on_the_hash_seed() -> None:
 
 def test_genesis_state_names_the_operators() -> None:
     tree = genesis_tree(SmallChain().genesis)
-    assert tree.get(state_keys.operator_key(OPERATOR.public)) == b""
-    assert tree.get(state_keys.operator_key(STRANGER.public)) is None
+    assert operator_records.OPERATORS.get(tree, OPERATOR.public) == b""
+    assert operator_records.OPERATORS.get(tree, STRANGER.public) is None

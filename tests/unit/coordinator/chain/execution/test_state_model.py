@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import task_records
 from starling.protocol.ids import DeviceId, H
 from tests.unit.coordinator.fixtures.small_chain import (
     SPEC,
@@ -103,10 +103,10 @@ class Twins(RuleBasedStateMachine):
     @invariant()
     def same(self) -> None:
         tree = self.world.tree
-        assert queries.head(tree, 0) == self.naive.head
-        waiting = [(e.board, e.base, e.height) for e in queries.pending(tree, 0)]
+        assert task_records.head(tree, 0) == self.naive.head
+        waiting = [(e.board, e.base, e.height) for e in task_records.pending(tree, 0)]
         assert waiting == self.naive.queue
-        job = queries.open_job(tree, 0)
+        job = task_records.open_job(tree, 0)
         members = [] if job is None else [(m.board, m.base) for m in job.members]
         assert members == self.naive.job
         if job is not None:

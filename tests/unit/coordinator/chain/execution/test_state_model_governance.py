@@ -12,8 +12,8 @@ from starling.coordinator.chain.governance.chain_parameters import (
     parameter,
 )
 from starling.coordinator.chain.governance.validator_set import DELAY_BLOCKS
-from starling.coordinator.chain.state import queries
-from starling.coordinator.chain.state.records import CONVICTIONS_MAX
+from starling.coordinator.chain.state import board_records, validator_records
+from starling.coordinator.chain.state.board_records import CONVICTIONS_MAX
 from starling.coordinator.chain.training.scores import scores
 from starling.protocol.chain.credit_policy import CreditPolicy
 from starling.protocol.chain.evidence import EVIDENCE, duplicate_updates
@@ -102,7 +102,8 @@ class Twins(RuleBasedStateMachine):
 
     def free(self, board: int) -> bool:
         naive = self.naive
-        return board not in naive.jailed and board not in naive.excluded
+        over = self.world.height > naive.jailed.get(board, 0)
+        return over and board not in naive.excluded
 
     def present(self) -> list[SigningKey]:
         naive = self.naive
@@ -151,7 +152,7 @@ class Twins(RuleBasedStateMachine):
     @rule(who=boards, number=st.integers(0, 30))
     def rotate(self, who: int, number: int) -> None:
         naive, following = self.naive, key(9_500 + number)
-        known = queries.in_use(self.world.tree, following.public)
+        known = board_records.in_use(self.world.tree, following.public)
         allowed = not known and who not in naive.excluded
         moved = self.world.rotate(who, following, naive.keys[who])
         assert self.done(moved) == allowed
@@ -208,17 +209,6 @@ class Twins(RuleBasedStateMachine):
             naive.jailed[who] = self.world.height + JAIL_BLOCKS
             if last:
                 naive.excluded.add(who)
-
-    @rule(who=boards)
-    def unjail(self, who: int) -> None:
-        naive = self.naive
-        until = naive.jailed.get(who)
-        allowed = until is not None and self.world.height > until
-        allowed = allowed and who not in naive.excluded
-        freed = self.world.unjail(who, naive.keys[who])
-        assert self.done(freed) == allowed
-        if allowed:
-            del naive.jailed[who]
 
     @rule(admitted=st.booleans())
     def operators(self, admitted: bool) -> None:
@@ -305,7 +295,7 @@ class Twins(RuleBasedStateMachine):
         assert credit_accounts.burned(tree) == naive.burned
         height = self.world.height
         keys = sorted(one.public for one in self.present())
-        found = queries.validators(tree, self.world.genesis, height)
+        found = validator_records.validators(tree, self.world.genesis, height)
         assert [member.public for member in found.members] == keys
         value, at, before = naive.heartbeat
         expected = value if height >= at else before
@@ -313,7 +303,7 @@ class Twins(RuleBasedStateMachine):
         assert parameter(tree, self.world.genesis, wanted, height) == expected
         for number in range(5):
             public = validator_key(number).public
-            counted = queries.dissent(tree, 0, public)
+            counted = validator_records.dissent(tree, 0, public)
             expected_count = len(naive.outvoted.get(public, []))
             assert (counted.count if counted else 0) == expected_count
         check_supply(tree, ECONOMY.supply)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records, task_records
 from starling.protocol.chain.evidence import EVIDENCE, duplicate_updates
 from starling.protocol.chain.key_rotation import ROTATE, ROTATIONS_MAX
 from starling.protocol.errors import Reason
@@ -44,11 +44,11 @@ def rotated() -> SmallChain:
 def test_rotated_board_keeps_its_id_and_signs_with_its_new_key() -> None:
     world = rotated()
     world.must(signed_update(world, NEXT, 0))
-    board = queries.board(world.tree, board_id(0))
+    board = board_records.board(world.tree, board_id(0))
     assert board is not None
     assert (board.public, board.rotations, board.updates) == (NEXT.public, 1, 1)
-    assert queries.owner(world.tree, NEXT.public) == board_id(0)
-    assert queries.pending(world.tree, 0)[0].board == board_id(0)
+    assert board_records.owner(world.tree, NEXT.public) == board_id(0)
+    assert task_records.pending(world.tree, 0)[0].board == board_id(0)
 
 
 def test_retired_key_signs_nothing_more() -> None:
@@ -56,7 +56,7 @@ def test_retired_key_signs_nothing_more() -> None:
     assert world.do(world.update(0)).code == Reason.NOT_ENROLLED
     again = world.rotate(0, LATER)
     assert world.do(again).code == Reason.NOT_AUTHORISED
-    assert queries.signer(world.tree, board_key(0).public) is None
+    assert board_records.signer(world.tree, board_key(0).public) is None
 
 
 def test_rotation_keeps_what_the_board_signed_before() -> None:
@@ -72,8 +72,8 @@ def test_evidence_under_any_key_names_the_board(signers: tuple[int, int]) -> Non
     updates = [signed_update(world, keys[who], 0) for who in signers]
     body = EVIDENCE.pack(duplicate_updates(updates[0], updates[1]))
     world.must(world.sign(STRANGER, MessageKind.EVIDENCE, body))
-    assert queries.fault(world.tree, NEXT.public) is not None
-    assert queries.fault(world.tree, board_key(0).public) is not None
+    assert board_records.fault(world.tree, NEXT.public) is not None
+    assert board_records.fault(world.tree, board_key(0).public) is not None
 
 
 def test_rotations_of_a_board_are_bounded() -> None:
@@ -83,7 +83,7 @@ def test_rotations_of_a_board_are_bounded() -> None:
         world.must(world.rotate(0, following, present))
     last = world.rotate(0, keys[-1], keys[-2])
     assert world.do(last).code == Reason.BUSY
-    assert queries.owner(world.tree, keys[5].public) == board_id(0)
+    assert board_records.owner(world.tree, keys[5].public) == board_id(0)
 
 
 def _forged(world: SmallChain) -> Envelope:
@@ -142,4 +142,4 @@ def test_rotated_key_is_not_registered_as_another_board() -> None:
     body = REGISTER.pack(Register(NEXT.public))
     result = world.do(world.sign(OPERATOR, MessageKind.REGISTER, body))
     assert result.code == Reason.ALREADY_KNOWN
-    assert queries.board(world.tree, device_id(NEXT.public)) is None
+    assert board_records.board(world.tree, device_id(NEXT.public)) is None

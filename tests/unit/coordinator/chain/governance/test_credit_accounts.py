@@ -11,8 +11,8 @@ from starling.coordinator.chain.governance import credit_accounts
 from starling.coordinator.chain.governance.chain_parameters import JAIL_BLOCKS
 from starling.coordinator.chain.governance.credit_accounts import Account
 from starling.coordinator.chain.governance.slashing import FINDER_MAX
-from starling.coordinator.chain.state import queries
-from starling.coordinator.chain.state.records import CONVICTIONS_MAX
+from starling.coordinator.chain.state import board_records
+from starling.coordinator.chain.state.board_records import CONVICTIONS_MAX
 from starling.coordinator.chain.training.rewards import (
     Settlement,
     payments,
@@ -187,13 +187,6 @@ REFUSALS: list[tuple[str, Callable[[SmallChain], Envelope], Reason]] = [
         lambda w: w.sign(OPERATOR, MessageKind.TRANSFER, b"\x92\xc4\x10" + bytes(17)),
         Reason.MALFORMED,
     ),
-    ("unjail-a-free-board", lambda w: w.unjail(0), Reason.ALREADY_KNOWN),
-    ("unjail-nobody", lambda w: w.unjail(99), Reason.NOT_ENROLLED),
-    (
-        "unjail-by-another",
-        lambda w: w.unjail(0, board_key(1)),
-        Reason.NOT_AUTHORISED,
-    ),
     ("release-a-member", lambda w: w.release(0), Reason.BUSY),
     ("release-nobody", lambda w: w.release(99), Reason.INSUFFICIENT_FUNDS),
     ("release-by-board", lambda w: w.release(0, board_key(0)), Reason.NOT_AUTHORISED),
@@ -251,15 +244,14 @@ def test_finder_without_account_or_right_gets_nothing(finder: object) -> None:
     check_supply(world.tree, ECONOMY.supply)
 
 
-def test_jailed_board_waits_its_time_and_asks_to_be_let_out() -> None:
+def test_jailed_board_comes_back_by_itself_after_its_time() -> None:
     world = rich()
     world.must(world.double_update(0))
     assert world.do(world.update(0)).code == Reason.JAILED
     world.height += JAIL_BLOCKS
-    assert world.do(world.unjail(0)).code == Reason.JAILED
-    world.height += 1
     assert world.do(world.update(0)).code == Reason.JAILED
-    world.must(world.unjail(0), world.update(0))
+    world.height += 1
+    world.must(world.update(0))
 
 
 def test_board_is_convicted_once_for_one_thing_and_again_for_another() -> None:
@@ -268,7 +260,6 @@ def test_board_is_convicted_once_for_one_thing_and_again_for_another() -> None:
     again, other = world.double_update(0), world.double_update(0, base=1)
     assert world.do(other).code == Reason.ALREADY_KNOWN
     world.height += JAIL_BLOCKS + 1
-    world.must(world.unjail(0))
     assert world.do(again).code == Reason.ALREADY_KNOWN
     world.must(other)
     assert credit_accounts.account(world.tree, board_id(0)) == Account(deposit=405)
@@ -279,9 +270,8 @@ def test_board_convicted_too_often_is_excluded_and_loses_all() -> None:
     for base in range(CONVICTIONS_MAX):
         world.must(world.double_update(0, base))
         world.height += JAIL_BLOCKS + 1
-        world.do(world.unjail(0))
-    board = queries.board(world.tree, board_id(0))
-    assert world.do(world.unjail(0)).code == Reason.NOT_ENROLLED
+    board = board_records.board(world.tree, board_id(0))
+    assert world.do(world.update(0)).code == Reason.NOT_ENROLLED
     assert board is not None
     assert board.revoked
     assert credit_accounts.account(world.tree, board_id(0)) == Account()

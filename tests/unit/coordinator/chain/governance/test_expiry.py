@@ -13,7 +13,11 @@ from starling.coordinator.chain.governance.chain_parameters import (
     SCORE_BLOCKS,
 )
 from starling.coordinator.chain.governance.expiry import MARKS_PER_HORIZON, aged, note
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import (
+    board_records,
+    task_records,
+    validator_records,
+)
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
 from starling.protocol.chain.credit_policy import CreditPolicy
 from starling.protocol.chain.evidence import AGE_HEIGHTS_MAX
@@ -92,7 +96,7 @@ WINDOWS = {
         Reason.BUSY,
         0,
     ),
-    "jail": Window(_jail, lambda world: world.unjail(0), JAIL_BLOCKS, Reason.JAILED, 0),
+    "jail": Window(_jail, lambda world: world.update(0), JAIL_BLOCKS, Reason.JAILED, 0),
     "scores": Window(
         lambda world: world.advance(0),
         lambda world: world.score(1, (1, 2, 3, 4)),
@@ -168,12 +172,12 @@ def test_forced_blocks_cut_no_half_buffer(lost: bool) -> None:
     for _ in range(100 * PATIENT.aggregation.patience):
         world.end_block()
         world.hurried_ms += 1000 * HEARTBEAT_S
-    assert queries.open_job(world.tree, 0) is None
-    assert queries.head(world.tree, 0) == 0
+    assert task_records.open_job(world.tree, 0) is None
+    assert task_records.head(world.tree, 0) == 0
     world.wait(PATIENT.aggregation.patience_s)
     world.end_block()
-    assert (queries.open_job(world.tree, 0) is None) == lost
-    assert queries.head(world.tree, 0) == int(lost)
+    assert (task_records.open_job(world.tree, 0) is None) == lost
+    assert task_records.head(world.tree, 0) == int(lost)
 
 
 def test_half_a_buffer_waits_for_its_blocks_too() -> None:
@@ -181,10 +185,10 @@ def test_half_a_buffer_waits_for_its_blocks_too() -> None:
     world.must(world.update(0), world.update(1))
     world.wait(1_000_000)
     world.end_block()
-    assert queries.open_job(world.tree, 0) is None
+    assert task_records.open_job(world.tree, 0) is None
     for _ in range(PATIENT.aggregation.patience):
         world.end_block()
-    assert queries.open_job(world.tree, 0) is not None
+    assert task_records.open_job(world.tree, 0) is not None
 
 
 def test_sets_that_evidence_reaches_in_time_are_kept() -> None:
@@ -193,7 +197,7 @@ def test_sets_that_evidence_reaches_in_time_are_kept() -> None:
     passes(world, 60, 10 * AGE_HEIGHTS_MAX)
     world.validators = world.validators[1:]
     world.must(world.leave(world.validators[0], voters=range(3)))
-    assert queries.epochs(world.tree).first == 1
+    assert validator_records.epochs(world.tree).first == 1
 
 
 def test_longer_horizon_does_not_bring_back_forgotten_sets() -> None:
@@ -207,7 +211,7 @@ def test_longer_horizon_does_not_bring_back_forgotten_sets() -> None:
     passes(world, 3 * AGE_HEIGHTS_MAX * HEARTBEAT_S, 3 * AGE_HEIGHTS_MAX)
     year_s = 366 * 86_400
     world.must(world.join(9, voters=range(2)))
-    assert queries.epochs(world.tree).first > 1
+    assert validator_records.epochs(world.tree).first > 1
     longer = world.parameter(ChainParameter.EVIDENCE_S, year_s, world.height + 2)
     world.must(longer)
     world.height += 2
@@ -250,9 +254,9 @@ def test_clock_is_bounded_however_fast_blocks_come() -> None:
     world = opened()
     for _ in range(20):
         passes(world, AGE_HEIGHTS_MAX * HEARTBEAT_S, 5 * AGE_HEIGHTS_MAX)
-    packed = world.tree.get(expiry.CLOCK_KEY)
-    assert packed is not None
-    marks = expiry.MARKS.unpack(packed).marks
+    known = expiry.CLOCK.get(world.tree)
+    assert known is not None
+    marks = known.marks
     assert len(marks) <= MARKS_PER_HORIZON + 2
     assert list(marks) == sorted(marks, key=lambda mark: mark.height)
 
@@ -263,5 +267,5 @@ def test_board_convicted_in_jail_time_signs_nothing() -> None:
     world.hurry(10 * JAIL_BLOCKS)
     assert world.do(world.update(0)).code == Reason.JAILED
     world.wait(JAIL_BLOCKS * HEARTBEAT_S + 1)
-    world.must(world.unjail(0), world.update(0))
-    assert queries.signer(world.tree, board_key(0).public) is not None
+    world.must(world.update(0))
+    assert board_records.signer(world.tree, board_key(0).public) is not None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import operator_records
 from starling.protocol.chain.genesis import OPERATORS_MAX
 from starling.protocol.chain.governance import (
     MOTION,
@@ -33,8 +33,8 @@ def test_admitted_operator_admits_boards_until_it_is_taken_out() -> None:
     world.must(world.operator(STRANGER), world.register(20, STRANGER))
     world.must(world.operator(STRANGER, 0))
     assert world.do(world.register(21, STRANGER)).code == Reason.NOT_AUTHORISED
-    assert queries.operator_count(world.tree) == 1
-    assert queries.motion_count(world.tree) == 2
+    assert operator_records.operator_count(world.tree) == 1
+    assert operator_records.motion_count(world.tree) == 2
 
 
 def test_operators_are_bounded() -> None:

@@ -12,7 +12,6 @@ from starling.coordinator.chain.governance.learners import (
     may_tell,
     tells,
 )
-from starling.coordinator.chain.state import queries
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import Reason
 from starling.protocol.wire.envelope import Envelope, MessageKind
@@ -169,4 +168,4 @@ def test_newcomer_tells_where_it_is_before_it_knows_that_it_was_admitted() -> No
     world = SmallChain(4)
     assert tells(world.tree, world.genesis, 1, KEY.public)
     assert not heard(world)
-    assert queries.number_at(world.tree, b"learners") == 0
+    assert world.tree.get(b"learners") is None

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from starling.coordinator.chain.consensus.proposer_order import turns
 from starling.coordinator.chain.execution.state_machine import execute
-from starling.coordinator.chain.governance.expiry import CLOCK_KEY
+from starling.coordinator.chain.governance.expiry import CLOCK
 from starling.coordinator.chain.governance.proposer_absence import (
     WAIT_HEIGHTS_MAX,
     back_from,
     roster_of,
 )
-from starling.coordinator.chain.state import queries
-from starling.coordinator.chain.state.records import AbsenceRecord
+from starling.coordinator.chain.state import validator_records
+from starling.coordinator.chain.state.validator_records import AbsenceRecord
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import Reason
 from starling.protocol.wire.envelope import Envelope, MessageKind
@@ -45,7 +45,7 @@ def present(world: SmallChain, who: SigningKey, missed: int) -> Envelope:
 
 
 def absence(world: SmallChain, place: int) -> AbsenceRecord | None:
-    return queries.absence(world.tree, world.validators[place].public)
+    return validator_records.absence(world.tree, world.validators[place].public)
 
 
 @given(st.integers(1, 32), st.integers(0, 1 << 40), st.data())
@@ -80,7 +80,7 @@ def test_block_of_the_first_says_nothing_of_others() -> None:
     before = dict(world.tree.items())
     block(world, 1)
     after = dict(world.tree.items())
-    del after[CLOCK_KEY]
+    del after[CLOCK.key()]
     assert after == before
 
 

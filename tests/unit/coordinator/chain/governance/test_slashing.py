@@ -6,8 +6,8 @@ import pytest
 
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.node.node import PeerMessage
-from starling.coordinator.chain.state import queries
-from starling.coordinator.chain.state.records import PROGRESS
+from starling.coordinator.chain.state import board_records, task_records
+from starling.coordinator.chain.state.overlay import StateOverlay
 from starling.protocol.chain.blocks import (
     PROPOSAL,
     Proposal,
@@ -15,7 +15,7 @@ from starling.protocol.chain.blocks import (
     VoteType,
     vote_bytes,
 )
-from starling.protocol.chain.board_statement import TaskProgress, head_key
+from starling.protocol.chain.board_statement import TaskProgress
 from starling.protocol.chain.evidence import (
     AGE_HEIGHTS_MAX,
     AGE_VERSIONS_MAX,
@@ -59,7 +59,7 @@ def double_vote(world: SmallChain, height: int = 1) -> Envelope:
 def test_double_vote_marks_the_validator() -> None:
     world = opened(validators=4)
     world.must(double_vote(world))
-    fault = queries.fault(world.tree, world.validators[LIAR].public)
+    fault = board_records.fault(world.tree, world.validators[LIAR].public)
     assert fault is not None
     assert (fault.offence, fault.height) == (Offence.DUP_VOTE, world.height)
 
@@ -68,8 +68,8 @@ def test_double_update_marks_the_board() -> None:
     world = opened()
     updates = world.update(0), world.update(0, pledge=32)
     world.must(accusation(world, duplicate_updates(*updates)))
-    assert queries.fault(world.tree, board_key(0).public) is not None
-    assert queries.fault(world.tree, board_key(1).public) is None
+    assert board_records.fault(world.tree, board_key(0).public) is not None
+    assert board_records.fault(world.tree, board_key(1).public) is None
 
 
 def test_second_conviction_is_refused() -> None:
@@ -106,8 +106,9 @@ def test_old_evidence_is_refused(age: int, code: int) -> None:
 def test_evidence_against_a_board_is_as_old_as_its_base(age: int, code: int) -> None:
     world = opened()
     twice = world.double_update(0, base=7)
-    head = PROGRESS.pack(TaskProgress(Version(7 + age), 0, 0, 0))
-    world.tree = world.tree.update({head_key(0): head})
+    draft = StateOverlay(world.tree)
+    task_records.PROGRESS.put(draft, TaskProgress(Version(7 + age), 0, 0, 0), 0)
+    world.tree = world.tree.update(draft.changes)
     assert world.do(twice).code == code
 
 
@@ -216,4 +217,4 @@ def test_conviction_ends_up_in_a_block() -> None:
     updates = world.update(0), world.update(0, pledge=32)
     running.submit(accusation(world, duplicate_updates(*updates)), now_s=1.0)
     running.tick(1.0)
-    assert queries.fault(running.state.tree, board_key(0).public) is not None
+    assert board_records.fault(running.state.tree, board_key(0).public) is not None

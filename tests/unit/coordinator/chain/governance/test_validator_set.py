@@ -8,7 +8,11 @@ import pytest
 from starling.coordinator.chain.governance import credit_accounts
 from starling.coordinator.chain.governance.credit_accounts import Account
 from starling.coordinator.chain.governance.validator_set import DELAY_BLOCKS
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import (
+    board_records,
+    task_records,
+    validator_records,
+)
 from starling.coordinator.chain.storage import block_rows
 from starling.coordinator.chain.storage.block_rows import BlockRow
 from starling.coordinator.chain.verification import chain_replay
@@ -41,7 +45,7 @@ NEW = 40
 
 
 def keys_at(world: SmallChain, height: int) -> list[bytes]:
-    found = queries.validators(world.tree, world.genesis, height)
+    found = validator_records.validators(world.tree, world.genesis, height)
     return [member.public for member in found.members]
 
 
@@ -124,9 +128,9 @@ def test_attestation_of_who_left_counts_no_more() -> None:
     world.height += DELAY_BLOCKS
     # Three of three are needed now, and only two of those who are left agree.
     world.must(world.attest(1, validator=2))
-    assert queries.head(world.tree, 0) == 0
+    assert task_records.head(world.tree, 0) == 0
     world.must(world.attest(1, validator=3))
-    assert queries.head(world.tree, 0) == 1
+    assert task_records.head(world.tree, 0) == 1
 
 
 def _register(world: SmallChain, who: SigningKey) -> Envelope:
@@ -229,7 +233,7 @@ def test_former_validator_answers_until_evidence_is_too_old() -> None:
     world.height += AGE_HEIGHTS_MAX
     accused = double_vote(world, height=world.height - AGE_HEIGHTS_MAX + 1)
     world.must(accused)
-    assert queries.fault(world.tree, liar.public) is not None
+    assert board_records.fault(world.tree, liar.public) is not None
     assert credit_accounts.account(world.tree, liar.identity) == Account()
 
 
@@ -242,7 +246,7 @@ def test_vote_is_judged_by_the_set_of_its_height() -> None:
     world.height += 10
     assert world.do(double_vote(world, height=new)).code == Reason.BAD_SIGNATURE
     world.must(double_vote(world, height=old))
-    assert queries.fault(world.tree, last.public) is None
+    assert board_records.fault(world.tree, last.public) is None
 
 
 def test_deposit_of_a_former_validator_comes_back_late() -> None:

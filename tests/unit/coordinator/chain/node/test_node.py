@@ -15,7 +15,7 @@ from starling.coordinator.chain.node.node import (
     RefuseTransaction,
     StoreBlock,
 )
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records, task_records
 from starling.protocol.chain.blocks import BLOCK, check_certificate
 from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.chain.light_client import FinalityProof, pin
@@ -38,7 +38,7 @@ def test_tick_with_transactions_decides_within_the_step() -> None:
     assert running.of(StoreBlock) == []
     running.tick(0.0)
     assert running.state.height == 1
-    assert queries.task_count(running.state.tree) == 1
+    assert task_records.task_count(running.state.tree) == 1
     kinds = [type(effect) for effect in running.heard]
     assert kinds == [JournalVote, JournalVote, JournalVote, StoreBlock]
 
@@ -95,7 +95,7 @@ def test_block_interval_lets_transactions_share_a_block() -> None:
     running.submit(world.register(2), now_s=0.3)
     running.tick(1.0)
     assert running.state.height == 2
-    assert queries.board_count(running.state.tree) == 3
+    assert board_records.board_count(running.state.tree) == 3
 
 
 def test_more_than_a_block_holds_waits_for_the_next() -> None:
@@ -194,7 +194,7 @@ def test_crash_after_any_effect_resumes_the_same_block(stop_after: int) -> None:
         first = running.disk.block(1)
         assert first is not None
         assert BLOCK.pack(first.block) == before[0].proposal.block
-    assert queries.board(running.state.tree, board_key(1).identity) is not None
+    assert board_records.board(running.state.tree, board_key(1).identity) is not None
 
 
 def test_crash_with_a_batch_in_the_journal_only_decides_it_again() -> None:

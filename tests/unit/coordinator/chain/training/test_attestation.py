@@ -7,13 +7,14 @@ import pytest
 from starling.coordinator.chain.execution.state_machine import BlockExecution, execute
 from starling.coordinator.chain.governance import validator_set
 from starling.coordinator.chain.governance.validator_set import DELAY_BLOCKS
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import task_records, validator_records
 from starling.coordinator.chain.state.overlay import (
     AttestationsSplit,
     JobCut,
     VersionFinal,
 )
-from starling.coordinator.chain.state.records import REPLACEMENTS_MAX, MismatchRecord
+from starling.coordinator.chain.state.task_records import REPLACEMENTS_MAX
+from starling.coordinator.chain.state.validator_records import MismatchRecord
 from starling.protocol.errors import Reason
 from starling.protocol.ids import Digest, H, TaskId, Version
 from starling.protocol.learning.task import TASK
@@ -51,7 +52,7 @@ def working(members: int) -> SmallChain:
 
 
 def attestors(world: SmallChain) -> list[bytes]:
-    return [entry.validator for entry in queries.attestations(world.tree, 0)]
+    return [entry.validator for entry in task_records.attestations(world.tree, 0)]
 
 
 def dissents(world: SmallChain) -> set[tuple[int, int]]:
@@ -60,7 +61,7 @@ def dissents(world: SmallChain) -> set[tuple[int, int]]:
         (task, place)
         for task in range(2)
         for place, key in enumerate(world.validators)
-        if queries.dissent(world.tree, task, key.public) is not None
+        if validator_records.dissent(world.tree, task, key.public) is not None
     }
 
 
@@ -69,12 +70,12 @@ def test_smaller_set_counts_what_is_attested_already() -> None:
     world.must(*(world.attest(1, RIGHT, at) for at in (0, 2, 4)))
     block(world, world.leave(world.validators[3]))
     block(world)
-    assert queries.head(world.tree, 0) == 0
+    assert task_records.head(world.tree, 0) == 0
 
     made = block(world)
 
     assert made.happenings == (VersionFinal(TaskId(0), Version(1), RIGHT),)
-    assert queries.head(world.tree, 0) == 1
+    assert task_records.head(world.tree, 0) == 1
     assert attestors(world) == []
 
 
@@ -88,7 +89,7 @@ def test_smaller_set_makes_final_and_the_next_job_is_cut() -> None:
     made = block(world)
 
     assert made.happenings[-1] == JobCut(TaskId(0), Version(2))
-    assert queries.waiting(world.tree) == ()
+    assert task_records.waiting(world.tree) == ()
 
 
 def test_smaller_set_notes_dissent_of_its_members_only() -> None:
@@ -100,12 +101,14 @@ def test_smaller_set_notes_dissent_of_its_members_only() -> None:
     block(world)
     block(world, world.leave(world.validators[4], voters=(0, 2, 3, 4)))
     block(world)
-    assert queries.head(world.tree, 0) == 0
+    assert task_records.head(world.tree, 0) == 0
 
     block(world)
 
-    assert queries.version(world.tree, 0, 1) == RIGHT
-    found = [queries.dissent(world.tree, 0, one.public) for one in world.validators]
+    assert task_records.version(world.tree, 0, 1) == RIGHT
+    found = [
+        validator_records.dissent(world.tree, 0, one.public) for one in world.validators
+    ]
     assert found == [None] * 5 + [MismatchRecord(1, Version(1), WRONG)]
 
 
@@ -141,9 +144,9 @@ def test_larger_set_makes_nothing_final() -> None:
     world.must(*(world.attest(1, RIGHT, at) for at in (0, 1)))
     block(world, world.join(NEW))
     block(world)
-    before = queries.attestations(world.tree, 0)
+    before = task_records.attestations(world.tree, 0)
     assert block(world).happenings == ()
-    assert queries.attestations(world.tree, 0) == before
+    assert task_records.attestations(world.tree, 0) == before
 
 
 def test_next_change_in_the_first_block_of_a_set_does_not_hide_it() -> None:
@@ -152,7 +155,7 @@ def test_next_change_in_the_first_block_of_a_set_does_not_hide_it() -> None:
     block(world, world.leave(world.validators[3]))
     block(world)
     block(world, world.join(NEW, voters=(0, 1, 2)))
-    assert queries.head(world.tree, 0) == 1
+    assert task_records.head(world.tree, 0) == 1
 
 
 def test_first_attestation_of_another_digest_stands() -> None:
@@ -171,13 +174,13 @@ def split(*others: Digest) -> SmallChain:
 
 def test_split_job_takes_another_digest_of_who_was_wrong() -> None:
     world = split(WRONG, WRONG)
-    assert queries.head(world.tree, 0) == 0
+    assert task_records.head(world.tree, 0) == 0
 
     world.must(world.attest(1, RIGHT, 3))
 
-    assert queries.version(world.tree, 0, 1) == RIGHT
+    assert task_records.version(world.tree, 0, 1) == RIGHT
     assert dissents(world) == {(0, 2), (0, 3)}
-    noted = queries.dissent(world.tree, 0, world.validators[3].public)
+    noted = validator_records.dissent(world.tree, 0, world.validators[3].public)
     assert noted == MismatchRecord(1, Version(1), WRONG)
     check_invariants(world.tree)
 
@@ -188,7 +191,7 @@ def test_job_that_may_still_end_takes_no_second_digest() -> None:
         again = world.do(world.attest(1, OTHER, at))
         assert again.code == Reason.EQUIVOCATION
     world.must(world.attest(1, RIGHT, 3))
-    assert queries.version(world.tree, 0, 1) == RIGHT
+    assert task_records.version(world.tree, 0, 1) == RIGHT
 
 
 def test_split_is_told_once_when_the_last_chance_is_gone() -> None:
@@ -212,7 +215,7 @@ def test_another_digest_is_taken_so_often_and_the_same_one_never() -> None:
     assert again.code == Reason.ALREADY_KNOWN
     assert world.do(world.attest(1, RIGHT, 3)).code == Reason.EQUIVOCATION
     world.must(world.attest(1, RIGHT, 2))
-    assert queries.head(world.tree, 0) == 1
+    assert task_records.head(world.tree, 0) == 1
 
 
 def test_more_liars_than_allowed_for_make_nothing_final_without_a_correct_one() -> None:
@@ -221,7 +224,7 @@ def test_more_liars_than_allowed_for_make_nothing_final_without_a_correct_one() 
     for number in range(REPLACEMENTS_MAX):
         for at in (2, 3):
             world.must(world.attest(1, H(b"%d" % number), at))
-    assert queries.head(world.tree, 0) == 0
+    assert task_records.head(world.tree, 0) == 0
 
 
 def test_removal_of_who_is_wrong_ends_a_split() -> None:

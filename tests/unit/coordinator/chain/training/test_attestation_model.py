@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from starling.coordinator.chain.governance.validator_set import DELAY_BLOCKS
-from starling.coordinator.chain.state import queries
-from starling.coordinator.chain.state.records import REPLACEMENTS_MAX
+from starling.coordinator.chain.state import task_records, validator_records
+from starling.coordinator.chain.state.task_records import REPLACEMENTS_MAX
 from starling.protocol.ids import Digest, H
 from tests.unit.coordinator.fixtures.small_chain import (
     SPEC,
@@ -98,7 +98,7 @@ class Twins(RuleBasedStateMachine):
         self.open_job()
 
     def open_job(self) -> None:
-        if queries.open_job(self.world.tree, 0) is None:
+        if task_records.open_job(self.world.tree, 0) is None:
             base = len(self.naive.final)
             self.world.must(*(self.world.update(who, base) for who in range(BOARDS)))
 
@@ -143,11 +143,11 @@ class Twins(RuleBasedStateMachine):
     def same(self) -> None:
         naive, tree = self.naive, self.world.tree
         head = len(naive.final)
-        assert queries.head(tree, 0) == head
+        assert task_records.head(tree, 0) == head
         if naive.final:
-            assert queries.version(tree, 0, head) == naive.final[-1]
+            assert task_records.version(tree, 0, head) == naive.final[-1]
         for who in range(KEYS):
-            known = queries.dissent(tree, 0, validator_key(who).public)
+            known = validator_records.dissent(tree, 0, validator_key(who).public)
             assert (known.count if known else 0) == naive.outvoted.get(who, 0)
         check_invariants(tree)
         check_members(tree, self.world.genesis, self.world.height)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from starling.coordinator.chain.execution.state_machine import apply, execute
-from starling.coordinator.chain.state import queries
+from starling.coordinator.chain.state import board_records, task_records
 from starling.coordinator.chain.state.overlay import VersionFinal
 from starling.protocol.errors import Reason
 from starling.protocol.ids import H, TaskId, Version
@@ -49,28 +49,28 @@ def test_forfeits_and_updates_that_make_half_a_buffer_are_cut(lost: int) -> None
 
     wait(world)
 
-    job = queries.open_job(world.tree, 0)
+    job = task_records.open_job(world.tree, 0)
     if waiting:
         assert job is not None
         assert len(job.members) == waiting
     else:
-        assert queries.head(world.tree, 0) == 1
+        assert task_records.head(world.tree, 0) == 1
 
 
 def test_forfeits_wait_for_their_patience() -> None:
     world = opened()
     world.must(*(forfeit(world, number) for number in range(HALF)))
     wait(world, PATIENCE)
-    assert queries.head(world.tree, 0) == 0
+    assert task_records.head(world.tree, 0) == 0
     world.end_block()
-    assert queries.head(world.tree, 0) == 1
+    assert task_records.head(world.tree, 0) == 1
 
 
 def test_less_than_half_a_buffer_with_forfeits_waits() -> None:
     world = opened()
     world.must(*(forfeit(world, number) for number in range(HALF - 1)))
     wait(world, 5 * PATIENCE)
-    assert queries.head(world.tree, 0) == 0
+    assert task_records.head(world.tree, 0) == 0
 
 
 def test_renewed_version_is_the_same_model_for_which_all_may_sign() -> None:
@@ -78,11 +78,11 @@ def test_renewed_version_is_the_same_model_for_which_all_may_sign() -> None:
     world.must(*(forfeit(world, number) for number in range(HALF)))
     wait(world)
 
-    digest = queries.version(world.tree, 0, 0)
-    assert queries.version(world.tree, 0, 1) == digest
-    assert queries.waiting(world.tree) == ()
+    digest = task_records.version(world.tree, 0, 0)
+    assert task_records.version(world.tree, 0, 1) == digest
+    assert task_records.waiting(world.tree) == ()
     world.must(*(world.update(number, 1) for number in range(SPEC.aggregation.buffer)))
-    job = queries.open_job(world.tree, 0)
+    job = task_records.open_job(world.tree, 0)
     assert job is not None
     assert job.version == 2
 
@@ -94,7 +94,7 @@ def test_renewed_version_is_told() -> None:
 
     told = execute(world.tree, world.context, ()).happenings
 
-    digest = queries.version(world.tree, 0, 0)
+    digest = task_records.version(world.tree, 0, 0)
     assert digest is not None
     assert told == (VersionFinal(TaskId(0), Version(1), digest),)
 
@@ -104,18 +104,18 @@ def test_forfeits_of_an_older_head_do_not_count() -> None:
     world.must(*(forfeit(world, number) for number in range(HALF - 1)))
     world.must(*(world.update(4 + n) for n in range(SPEC.aggregation.buffer)))
     world.must(world.attest(1, H(b"model")))
-    assert queries.head(world.tree, 0) == 1
+    assert task_records.head(world.tree, 0) == 1
 
     world.must(forfeit(world, 0, 1))
     wait(world, 5 * PATIENCE)
 
-    assert queries.head(world.tree, 0) == 1
+    assert task_records.head(world.tree, 0) == 1
 
 
 def test_forfeit_adds_its_charge_and_no_update() -> None:
     world = opened()
     world.must(forfeit(world, 0, charge=77))
-    board = queries.board(world.tree, board_id(0))
+    board = board_records.board(world.tree, board_id(0))
     assert board is not None
     assert (board.updates, board.charge) == (0, 77)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from starling.compiler.rewrite.batch_layout import BatchLayout
+from starling.compiler.rewrite.batch.batch_layout import BatchLayout
 from starling.compiler.rewrite.shape_inference import Extent
 
 CASES = {

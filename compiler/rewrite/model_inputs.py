@@ -6,7 +6,7 @@ apart again.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -110,7 +110,9 @@ def _taken(
     return nodes
 
 
-def tables(proto: onnx.ModelProto) -> tuple[LookupTable, ...]:
+def tables(
+    proto: onnx.ModelProto, sizes: Mapping[str, int] | None = None
+) -> tuple[LookupTable, ...]:
     """Which places of x are rows of a table.
 
     The nodes on the way to each lookup are tried out: what arrives must be what was at
@@ -119,6 +121,8 @@ def tables(proto: onnx.ModelProto) -> tuple[LookupTable, ...]:
 
     Args:
       proto: A checked model with one input.
+      sizes: Name of a value to how many there are in one example, as far as known;
+        what is too large is not tried out.
 
     Returns:
       Stretches in ascending order that do not overlap; where a place is looked up in
@@ -136,9 +140,17 @@ def tables(proto: onnx.ModelProto) -> tuple[LookupTable, ...]:
         if node.op_type != "Gather" or axis != 0 or node.input[0] not in heights:
             continue
         height = heights[node.input[0]]
+        if _large(proto, node.input[1], sizes or {}):
+            continue
         for place in _places(proto, entry, node.input[1], height):
             lowest[place] = min(height, lowest.get(place, height))
     return tuple(_stretches(lowest))[:TABLES_MAX]
+
+
+def _large(proto: onnx.ModelProto, wanted: str, sizes: Mapping[str, int]) -> bool:
+    nodes = _ancestors(proto.graph.node, wanted)
+    names = [name for node in nodes for name in node.output]
+    return any(sizes.get(name, 0) > _VALUES_MAX for name in names)
 
 
 def _places(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from starling.compiler import compile_model
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
 from starling.compiler.errors import CompileError
-from starling.compiler.rewrite.exporter_fixups import merged
+from starling.compiler.parameters.exporter_fixups import merged
 from tests.unit.compiler.small_models import build, mlp, node, weight
 
 

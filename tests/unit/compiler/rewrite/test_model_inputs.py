@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from starling.compiler import compile_model
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
 from starling.compiler.errors import CompileError
-from starling.compiler.reader.model_inputs import joined, tables
+from starling.compiler.rewrite.model_inputs import joined, tables
 from starling.protocol.model.training_bundle import INFER, LookupTable
 from tests.unit.compiler.small_models import build, node, weight
 

@@ -19,7 +19,7 @@ from starling.compiler.autodiff.gradient_factors import (
     Positions,
     Rows,
 )
-from starling.compiler.autodiff.rules.recurrent_cell import (
+from starling.compiler.autodiff.rules.recurrence.recurrent_cell import (
     GruCell,
     LstmCell,
     PlainRnnCell,

@@ -1,0 +1,1 @@
+"""Recurrent layers, unrolled through time."""

@@ -1,0 +1,127 @@
+"""Branches whose condition is known before any example is: they are no branches.
+
+PyTorch's older exporter asks whether an axis has size 1 before it takes it away, and
+writes both answers into the file. Where the condition follows from shapes alone, and is
+the same for each size of a batch, the branch that is taken stands in the graph itself.
+
+Source: the operator If of ONNX.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from starling.compiler.errors import CompileError
+from starling.compiler.rewrite.model_inputs import inputs
+from starling.compiler.rewrite.shape_inference import infer
+
+_HERE = onnx.TensorProto.DEFAULT
+DECISIONS_MAX = 64
+"""Branches of one model; each is decided by what stands before it."""
+
+
+def decided(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A model without the branches that are decided already; others stay.
+
+    Args:
+      proto: Of checked names, which is not changed.
+    """
+    if all(node.op_type != "If" for node in proto.graph.node):
+        return proto
+    found = onnx.ModelProto()
+    found.CopyFrom(proto)
+    for _ in range(DECISIONS_MAX):
+        nodes = list(found.graph.node)
+        branches = [k for k, n in enumerate(nodes) if n.op_type == "If" and n.input]
+        place = next(iter(branches), None)
+        if place is None:
+            break
+        condition = _condition(found, nodes[:place], nodes[place])
+        taken = None if condition is None else _taken(nodes[place], taken=condition)
+        if taken is None:
+            break
+        body, tensors = taken
+        before = [_copy(node) for node in nodes[:place]]
+        behind = [_copy(node) for node in nodes[place + 1 :]]
+        del found.graph.node[:]
+        found.graph.node.extend([*before, *body, *behind])
+        found.graph.initializer.extend(tensors)
+    return found
+
+
+def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
+    made = onnx.NodeProto()
+    made.CopyFrom(node)
+    return made
+
+
+def _condition(
+    proto: onnx.ModelProto, before: Sequence[onnx.NodeProto], branch: onnx.NodeProto
+) -> bool | None:
+    """What a branch's condition is for any batch; None if examples decide."""
+    wanted, nodes = {branch.input[0]}, []
+    for node in reversed(before):
+        if wanted.intersection(node.output):
+            nodes.append(node)
+            wanted.update(node.input)
+    entries = inputs(proto)
+    if not branch.input[0] or not entries or any(_has_graph(node) for node in nodes):
+        return None
+    part = onnx.ModelProto()
+    part.CopyFrom(proto)
+    del part.graph.node[:], part.graph.output[:]
+    part.graph.node.extend(nodes[::-1])
+    part.graph.output.add(name=branch.input[0])
+    try:
+        value = infer(part, entries[0], ()).constants.get(branch.input[0])
+    # Whoever compiles it is told of the branch, which stays.
+    except (CompileError, LookupError, TypeError, ValueError):
+        return None
+    if value is None or value.dtype != np.bool_ or value.size != 1:
+        return None
+    return bool(value.reshape(-1)[0])
+
+
+def _tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
+    held = [a.t for node in graph.node for a in node.attribute if a.HasField("t")]
+    return [*graph.initializer, *held]
+
+
+def _has_graph(node: onnx.NodeProto) -> bool:
+    return any(item.HasField("g") or item.graphs for item in node.attribute)
+
+
+def _taken(
+    branch: onnx.NodeProto, *, taken: bool
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]] | None:
+    """Nodes and tensors of the branch that is taken, under names of their own."""
+    wanted = "then_branch" if taken else "else_branch"
+    graph = next((a.g for a in branch.attribute if a.name == wanted), None)
+    if graph is None or len(graph.output) != len(branch.output):
+        return None
+    prefix = branch.name or branch.output[0]
+    inner = [item.name for item in graph.initializer]
+    inner += [name for node in graph.node for name in node.output if name]
+    plain = [tensor.data_location == _HERE for tensor in _tensors(graph)]
+    if not all(isinstance(name, str) for name in inner) or not all(plain):
+        return None
+    renamed = {name: f"{prefix}/{name}" for name in inner}
+    tensors, nodes = [], []
+    for item in graph.initializer:
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(item)
+        tensor.name = renamed[item.name]
+        tensors.append(tensor)
+    for item in graph.node:
+        node = _copy(item)
+        for names in (node.input, node.output):
+            for position, name in enumerate(names):
+                names[position] = renamed.get(name, name)
+        node.name = f"{prefix}/{item.name}"
+        nodes.append(node)
+    for inside, outside in zip(graph.output, branch.output, strict=True):
+        source = renamed.get(inside.name, inside.name)
+        nodes.append(helper.make_node("Identity", [source], [outside], outside))
+    return nodes, tensors

@@ -1,0 +1,1 @@
+"""Which tensors of a model are weights: metadata, ties, constants, selection."""

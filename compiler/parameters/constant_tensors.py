@@ -1,0 +1,219 @@
+"""By which values and places a tensor is known to be no weight.
+
+A file from most exporters does not say what is a weight and what a mask, a table of
+positions or the mean of the inputs. These tests hold for such tensors and practically
+never for a weight, trained or fresh; what they miss, `--train` leaves out by name.
+
+Source: Vaswani et al. 2017, section 3.5 (positions); Kipf and Welling 2017, section 2
+(adjacency); Davis and Mermelstein 1980 (mel filters, cosines).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from starling.compiler.ir.network import Array, NetworkNode
+
+AROUND_INPUT = "shift or scale of the input"
+NO_AXES = "a number without axes"
+INFINITE = "holds an infinity"
+_MASK_MIN = 1e4
+"""Masks hold 0 and -1e4 (half precision) or less, to -infinity."""
+_ABSURD = 1e30
+_CLOSE = 1e-4
+_BASIS_MAX = 512
+"""Sides of a matrix that is tried for a basis of cosines, at the cost of a cube."""
+_MOVERS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Transpose"})
+_GENERATED = re.compile(
+    r"onnx::\w+|val_\d+|/.*_output_\d+|const\w*_?\d*|.*(cst|_recip|__\d+|/[xy](:0)?)"
+)
+"""What exporters call numbers that the model has no name for."""
+_SPECTRAL = re.compile(r"(.*\.)?(weight_[uv]|parametrizations\.\w+\.\d+\._[uv])")
+"""Estimates of a spectral norm; their parameter has the same name but the ending."""
+_BUFFER_NAMES = (
+    "adj adjacency attn_mask basis causal_mask dct fb fbank filterbank inv_freq mask "
+    "mean mel_basis mel_fb pe pixel_mean pixel_std std window"
+)
+_BUFFERS = frozenset(_BUFFER_NAMES.split())
+"""Last parts of names that people give to buffers."""
+
+
+def alike(value: Array) -> bool:
+    """Whether all values are equal, as fresh gains and biases are."""
+    return value.size == 0 or bool((value == value.reshape(-1)[0]).all())
+
+
+def never(value: NDArray[np.float32]) -> str:
+    """Why values can be no weight in any file; empty if they can.
+
+    What is no number is left to be refused: it is a weight that diverged.
+    """
+    if np.isnan(value).any():
+        return ""
+    largest = np.abs(value)
+    if np.isinf(largest).any():
+        return "a mask" if _masking(value) else INFINITE
+    if largest.max() >= _ABSURD:
+        return "a bound"
+    return "a mask" if _masking(value) else ""
+
+
+def _masking(value: NDArray[np.float32]) -> bool:
+    """Whether everything is 0, 1 or far below, and there are some of both."""
+    plain = np.isin(value, (0.0, 1.0))
+    huge = value <= -_MASK_MIN
+    return bool(huge.any() and plain.any() and (plain | huge).all())
+
+
+def by_name(name: str, value: Array, *, named: bool) -> str:
+    """Why a tensor's name says that it is no weight; empty if it does not.
+
+    Args:
+      name: Of the tensor.
+      value: Its values.
+      named: Whether the exporter keeps the names that a model has for its tensors.
+    """
+    if value.ndim == 0 or value.size == 1:
+        if _GENERATED.fullmatch(name) or name.startswith("const_fold"):
+            return "a number of the exporter's"
+        if value.ndim == 0 and not named:
+            return NO_AXES
+    if named and value.ndim == 1 and _SPECTRAL.fullmatch(name):
+        return "estimate of a spectral norm"
+    if named and name.rpartition(".")[2] in _BUFFERS:
+        return "named like a buffer"
+    return ""
+
+
+def by_value(value: NDArray[np.float32]) -> str:
+    """Why a tensor's values say that it is no weight; empty if they do not."""
+    if value.ndim < 2 or value.size < 4 or not np.isfinite(value).all():
+        return ""
+    if alike(value):
+        return ""
+    rows = value.reshape(-1, value.shape[-1]).astype(np.float64)
+    for reason, test in (
+        ("a table of positions", _positions),
+        ("a matrix of zeros and ones", _choices),
+        ("a bank of filters", _sparse),
+        ("averages", _averages),
+        ("an adjacency matrix", _symmetric),
+        ("a basis of cosines", _cosines),
+        ("one filter for all channels", _repeated),
+    ):
+        if test(value, rows):
+            return reason
+    return ""
+
+
+def _positions(value: Array, rows: NDArray[np.float64]) -> bool:
+    """Sines and cosines of one angle: every row has the same length, sqrt(d / 2)."""
+    del value
+    half = rows.shape[1] / 2
+    if len(rows) < 2 or rows.shape[1] < 4 or np.abs(rows).max() > 1 + _CLOSE:
+        return False
+    return bool((np.abs((rows * rows).sum(axis=1) - half) <= _CLOSE * half).all())
+
+
+def _choices(value: Array, rows: NDArray[np.float64]) -> bool:
+    """Zeros and ones, both of them, and not the identity that a weight may start as."""
+    del value
+    square = rows.shape[0] == rows.shape[1]
+    identity = square and np.array_equal(rows, np.eye(len(rows)))
+    return bool(np.isin(rows, (0.0, 1.0)).all()) and not identity
+
+
+def _sparse(value: Array, rows: NDArray[np.float64]) -> bool:
+    """Half of it zero, the rest positive and of more than one size."""
+    del value
+    positive = rows[rows != 0.0]
+    if 2 * positive.size > rows.size or not positive.size:
+        return False
+    return bool(positive.min() > 0.0) and not alike(positive)
+
+
+def _averages(value: Array, rows: NDArray[np.float64]) -> bool:
+    """Not negative, each row or filter adds up to one, and not an identity."""
+    if rows.min() < 0.0 or np.count_nonzero(rows) <= len(rows):
+        return False
+    filters = value.reshape(len(value), -1).astype(np.float64)
+    return any(
+        part.shape[1] > 1 and bool((np.abs(part.sum(axis=1) - 1.0) <= _CLOSE).all())
+        for part in (rows, filters)
+    )
+
+
+def _symmetric(value: Array, rows: NDArray[np.float64]) -> bool:
+    """Equal to its transpose, but for multiples of the identity."""
+    if value.ndim != 2 or value.shape[0] != value.shape[1] or len(rows) < 3:
+        return False
+    diagonal = np.count_nonzero(rows - np.diag(np.diag(rows))) == 0
+    return bool(np.array_equal(rows, rows.T)) and not diagonal
+
+
+def _cosines(value: Array, rows: NDArray[np.float64]) -> bool:
+    """Orthogonal with one constant row: a cosine transform, either way round."""
+    if value.ndim != 2 or min(value.shape) < 4 or max(value.shape) > _BASIS_MAX:
+        return False
+    for side in (rows, rows.T):
+        product = side @ side.T
+        lengths = np.sqrt(np.outer(np.diag(product), np.diag(product)))
+        off = np.abs(product - np.diag(np.diag(product)))
+        constant = (np.ptp(side, axis=1) <= _CLOSE * np.abs(side).max()).any()
+        if constant and bool((off <= _CLOSE * lengths.max()).all()):
+            return True
+    return False
+
+
+def _repeated(value: Array, rows: NDArray[np.float64]) -> bool:
+    """A convolution that does the same to every channel."""
+    del rows
+    first = value[:1]
+    return (
+        value.ndim >= 3
+        and value.shape[0] > 1
+        and not alike(first)
+        and bool((value == first).all())
+    )
+
+
+def around_input(
+    nodes: Sequence[NetworkNode],
+    tensors: Mapping[str, Array],
+    entry: str,
+    row: tuple[int, ...],
+) -> frozenset[str]:
+    """Constants that the input is shifted by or divided by, and what scales it then.
+
+    Args:
+      nodes: Of the model, in order.
+      tensors: Name to value of each initialiser.
+      entry: Name of the input.
+      row: Shape of one example.
+    """
+    raw, shifted = {entry}, set[str]()
+    found = set[str]()
+    for node in nodes:
+        first = node.inputs[0] if node.inputs else ""
+        if node.kind in _MOVERS and first in raw | shifted:
+            (raw if first in raw else shifted).update(node.outputs)
+            continue
+        if len(node.inputs) != 2 or node.inputs[1] not in tensors:
+            continue
+        began = first in raw and node.kind in ("Sub", "Div")
+        goes_on = first in shifted and node.kind in ("Add", "Div", "Mul", "Sub")
+        if (began or goes_on) and _fits(tensors[node.inputs[1]], row):
+            found.add(node.inputs[1])
+            shifted.update(node.outputs)
+    return frozenset(found)
+
+
+def _fits(value: Array, row: tuple[int, ...]) -> bool:
+    """Whether an example keeps its shape, or its size at least, under an operand."""
+    try:
+        shape = np.broadcast_shapes((1, *row), value.shape)
+    except ValueError:
+        return value.size <= int(np.prod(row))
+    return shape == (1, *row)

@@ -1,0 +1,281 @@
+"""Which tensors of a model are weights, and why the others are not.
+
+A tensor is a weight if the file calls it a parameter; where the file says nothing, if
+it stands where some rule expects a weight, directly or through functions of constants,
+and neither its values nor its place say that it is something else (`constant_tensors`).
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from starling.compiler.autodiff.rules import RULES, steps
+from starling.compiler.ir.network import Array, NetworkNode
+from starling.compiler.parameters import constant_tensors
+from starling.compiler.parameters.exporter_fixups import exporters_own
+from starling.compiler.parameters.exporter_metadata import PARAMETER, Origin
+from starling.compiler.rewrite.batch.batch_axis import REWRITTEN
+
+_STATISTICS = "statistics of a normalisation"
+_NUMBER = "a number of the exporter's"
+_BUFFER = "a buffer"
+_ELSEWHERE = "not where a weight stands"
+_LAYERS = frozenset(
+    {
+        "BatchNormalization",
+        "Conv",
+        "ConvTranspose",
+        "GRU",
+        "Gather",
+        "Gemm",
+        "GroupNormalization",
+        "InstanceNormalization",
+        "LSTM",
+        "LayerNormalization",
+        "MatMul",
+        "RNN",
+    }
+)
+"""Operators whose constants are weights even where a file writes them as nodes."""
+_JOINING = frozenset({"Concat", "Max", "Min", "Sum"})
+"""Operators whose constants may be weights, but are often numbers, too."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The float tensors of a model.
+
+    Attributes:
+      weights: Names of what may be trained, in the file's order.
+      others: Name to why it is none.
+      notes: Lines for whoever compiles the model.
+    """
+
+    weights: tuple[str, ...]
+    others: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A model as the survey reads it.
+
+    Attributes:
+      nodes: Live ones, in order.
+      tensors: Name to value of each initialiser.
+      entry: Name of the input.
+      row: Shape of one example.
+      written: Names of tensors that the file writes as Constant nodes.
+      named: Whether the exporter keeps a module's own names for its tensors.
+    """
+
+    nodes: Sequence[NetworkNode]
+    tensors: Mapping[str, Array]
+    entry: str
+    row: tuple[int, ...]
+    written: frozenset[str]
+    named: bool
+
+
+def survey(sheet: Sheet, told: Origin | None) -> Survey:
+    """Sorts the float tensors that a model reads.
+
+    Args:
+      sheet: The model.
+      told: What the file says of its tensors, if it does.
+    """
+    direct = _places(sheet.nodes, every=told is not None)
+    behind = _behind(sheet, direct)
+    read = {name for node in sheet.nodes for name in node.inputs}
+    floats = [
+        name
+        for name, value in sheet.tensors.items()
+        if name in read and value.dtype == np.float32 and value.size
+    ]
+    names = [name for name in floats if name in direct | behind]
+    reasons = {name: _ELSEWHERE for name in floats if name not in names}
+    reasons |= _reasons(sheet, told, floats)
+    weights = tuple([name for name in names if name not in reasons])
+    notes = told_apart(told, weights, sheet.tensors) if told else ()
+    if told is None:
+        numbers = [n for n, why in reasons.items() if why == constant_tensors.NO_AXES]
+        notes = (*_judged(reasons), *_numbers(numbers), *_fused(weights))
+    return Survey(weights, reasons, notes)
+
+
+def _places(nodes: Sequence[NetworkNode], *, every: bool) -> set[str]:
+    """Inputs of nodes where a constant may be a weight."""
+    found = set()
+    for node in nodes:
+        if node.kind not in RULES or steps(node):
+            continue
+        positions: Collection[int] = RULES[node.kind].trainable
+        if every or node.kind in _JOINING:
+            positions = range(len(node.inputs))
+        found |= {node.inputs[at] for at in positions if at < len(node.inputs)}
+    return found - {""}
+
+
+def _behind(sheet: Sheet, places: set[str]) -> set[str]:
+    """Tensors from which what stands at a place is computed, without the input."""
+    static = set(sheet.tensors)
+    for node in sheet.nodes:
+        if node.kind == "Constant" or static.issuperset({*node.inputs} - {""}):
+            static.update(node.outputs)
+    found: set[str] = set()
+    for node in reversed(sheet.nodes):
+        wanted = (places | found).intersection(node.outputs)
+        known = node.kind in REWRITTEN or (node.kind in RULES and not steps(node))
+        if wanted and known and static.issuperset(wanted):
+            found.update(node.inputs)
+    return found - {""}
+
+
+def _reasons(sheet: Sheet, told: Origin | None, names: Sequence[str]) -> dict[str, str]:
+    """Name to why it is no weight, of those that are none."""
+    statistics = {
+        name
+        for node in sheet.nodes
+        if node.kind == "BatchNormalization"
+        for name in node.inputs[3:5]
+    }
+    judge = _Judge(sheet, told)
+    found = {}
+    for name in names:
+        reason = _STATISTICS if name in statistics else judge.reason(name)
+        if reason:
+            found[name] = reason
+    return found
+
+
+class _Judge:
+    """Says of one tensor after another why it is no weight."""
+
+    def __init__(self, sheet: Sheet, told: Origin | None) -> None:
+        self._sheet = sheet
+        self._told = told
+        self._layers = _at_layers(sheet)
+        self._around = constant_tensors.around_input(
+            sheet.nodes, sheet.tensors, sheet.entry, sheet.row
+        )
+        self._joined = _places(sheet.nodes, every=True) - _places(
+            [node for node in sheet.nodes if node.kind not in _JOINING], every=False
+        )
+        # Some converters write all weights as nodes; then those are weights elsewhere.
+        kept = bool(self._layers) and sheet.written.issuperset(self._layers)
+        self._literals = frozenset() if kept else sheet.written
+
+    def reason(self, name: str) -> str:
+        """Empty for a weight."""
+        value = self._sheet.tensors[name].astype(np.float32)
+        by_value = constant_tensors.never(value)
+        # A layer's weight that is infinite has diverged, and is refused by name later.
+        if by_value and not (
+            by_value == constant_tensors.INFINITE and name in self._layers
+        ):
+            return by_value
+        if self._told is not None:
+            return self._declared(name, self._told)
+        if self._literal(name, value):
+            return _NUMBER
+        if exporters_own(name, value, self._sheet.nodes):
+            return _NUMBER
+        if name in self._around:
+            return constant_tensors.AROUND_INPUT
+        return constant_tensors.by_name(name, value, named=self._sheet.named) or (
+            constant_tensors.by_value(value)
+        )
+
+    def _literal(self, name: str, value: Array) -> bool:
+        """Whether a tensor is a number that someone wrote and no weight."""
+        if name not in self._sheet.written:
+            return name in self._joined and constant_tensors.alike(value)
+        filler = name in self._literals and constant_tensors.alike(value)
+        placed = name in self._layers or name not in self._literals
+        return value.size == 1 or filler or not placed
+
+    @staticmethod
+    def _declared(name: str, told: Origin) -> str:
+        kind = told.kinds.get(name)
+        if kind is not None:
+            return "" if kind == PARAMETER else _BUFFER
+        return "" if told.parents(name) else _NUMBER
+
+
+def _at_layers(sheet: Sheet) -> frozenset[str]:
+    """Tensors that layers read as their weights."""
+    places = _places([n for n in sheet.nodes if n.kind in _LAYERS], every=False)
+    return frozenset(places & {*sheet.tensors})
+
+
+def told_apart(
+    told: Origin, weights: Sequence[str], tensors: Mapping[str, Array]
+) -> tuple[str, ...]:
+    """Lines about parameters of the program that are not trained as such.
+
+    Args:
+      told: What the file says.
+      weights: Names of what may be trained.
+      tensors: Name to value of each tensor of the file.
+    """
+    lines = []
+    computed = [name for name in weights if not told.moved(name)]
+    if computed:
+        each = [f"{', '.join(told.parents(name))} (now {name})" for name in computed]
+        lines.append(
+            f"the exporter computed {'; '.join(each)[:400]} in advance: what was made "
+            "of these weights is trained in their place; export with optimize=False "
+            "to train the weights themselves"
+        )
+    carried = {parent for name in weights for parent in told.parents(name)}
+    gone = [p for p in told.parameters if p not in carried and p not in tensors]
+    folded = [name for name in gone if f"{_owner(name)}.running_mean" in told.kinds]
+    lost = [name for name in gone if name not in folded]
+    if folded:
+        lines.append(
+            f"{', '.join(folded)[:300]}: computed into the convolution before the "
+            "normalisation, and trained as part of it"
+        )
+    if lost:
+        lines.append(
+            f"{', '.join(lost)[:300]}: parameters of the program that the file does "
+            "not hold by themselves; shared, equal to others, unused, or computed "
+            "away (export with optimize=False to see them)"
+        )
+    return tuple(lines)
+
+
+def _owner(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _judged(reasons: Mapping[str, str]) -> tuple[str, ...]:
+    """A line for what values, places and names say, as the file does not."""
+    certain = (_NUMBER, _STATISTICS, _ELSEWHERE, constant_tensors.NO_AXES)
+    shown = [f"{name} ({why})" for name, why in reasons.items() if why not in certain]
+    if not shown:
+        return ()
+    return (
+        f"taken for constants: {', '.join(shown)[:400]}; --train trains what it names",
+    )
+
+
+def _fused(weights: Sequence[str]) -> tuple[str, ...]:
+    """A line for what PyTorch's older exporter makes of two layers."""
+    names = [name for name in weights if name.startswith("onnx::Conv")]
+    if not names:
+        return ()
+    return (
+        f"{', '.join(names)[:300]}: a convolution and the normalisation behind it, "
+        "which the exporter computed into one, and trained as one",
+    )
+
+
+def _numbers(names: Sequence[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    return (
+        f"numbers without axes are no weights unless --train names them: "
+        f"{', '.join(names)[:300]}",
+    )

@@ -1,0 +1,215 @@
+"""Makes one weight again of what an exporter wrote as several.
+
+A layer that uses another one's weight turned round, reshaped or squared is written
+with a second tensor, computed in advance, that would be trained apart. Where values say
+plainly what that tensor is, it is computed from the first one in the graph again;
+copies of equal layers look the same as one layer, so these are told and left apart.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from starling.compiler.ir.network import Array
+from starling.compiler.parameters.constant_tensors import alike
+from starling.compiler.parameters.exporter_metadata import Origin
+from starling.protocol.errors import ConfigError
+
+_Floats = NDArray[np.float32]
+_SIZE_MIN = 4
+"""Fewer equal values may be chance."""
+_RELATIVE, _ABSOLUTE = 1e-5, 1e-7
+"""How far a value may be off what an exporter computed in its own precision."""
+_FUNCTIONS: Mapping[str, Callable[[_Floats], _Floats]] = {
+    "Abs": np.abs,
+    "Exp": np.exp,
+    "Neg": np.negative,
+    "Tanh": np.tanh,
+}
+
+
+@dataclass(frozen=True)
+class Tie:
+    """One tensor that is made of another.
+
+    Attributes:
+      name: Of the tensor.
+      source: Of the weight that it is made of.
+      nodes: That make it.
+      tensors: That these read beside the weight.
+    """
+
+    name: str
+    source: str
+    nodes: tuple[onnx.NodeProto, ...]
+    tensors: tuple[onnx.TensorProto, ...] = ()
+
+
+def tied(
+    proto: onnx.ModelProto,
+    weights: Sequence[str],
+    told: Origin | None,
+    wanted: Sequence[Sequence[str]] = (),
+    parted: Collection[str] = (),
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The model with its weights tied, and a line for each that was or might be.
+
+    Args:
+      proto: A checked model, which is not changed.
+      weights: Names of initialisers that would be trained.
+      told: What the file says of its tensors.
+      wanted: Groups of weights that are one, from the caller.
+      parted: Names of weights that are known to be apart.
+
+    Raises:
+      ConfigError: If a group names what is no weight, or what holds other values.
+    """
+    tensors = {
+        item.name: numpy_helper.to_array(item)
+        for item in proto.graph.initializer
+        if item.name in set(weights)
+    }
+    found: dict[str, Tie] = {}
+    for group in wanted:
+        for tie in _asked(group, tensors):
+            found[tie.name] = tie
+    for tie in (*_turned(tensors), *_computed(tensors, told)):
+        if tie.name not in found and tie.source not in found:
+            found[tie.name] = tie
+    lines = tuple(
+        [
+            f"{tie.name} is made of {tie.source} and trained as one with it"
+            for tie in found.values()
+        ]
+    )
+    return _without(proto, found), (*lines, *_twins(tensors, {*found, *parted}))
+
+
+def _asked(group: Sequence[str], tensors: Mapping[str, Array]) -> Iterable[Tie]:
+    source = group[0]
+    for name in group:
+        if name not in tensors:
+            known = ", ".join(tensors)[:300]
+            raise ConfigError(f"{name!r} is none of the weights: {known}", key="--tie")
+    for name in group[1:]:
+        made = _like(name, source, tensors)
+        if made is None:
+            raise ConfigError(
+                f"{name!r} holds other values than {source!r}", key="--tie"
+            )
+        yield made
+
+
+def _like(name: str, source: str, tensors: Mapping[str, Array]) -> Tie | None:
+    """One tensor as a copy, the transpose or another shape of the other."""
+    value, model = tensors[name], tensors[source]
+    if value.size != model.size:
+        return None
+    if np.array_equal(value, model):
+        return Tie(name, source, (_node("Identity", [source], name),))
+    if value.ndim == 2 and np.array_equal(value, model.T):
+        return Tie(name, source, (_node("Transpose", [source], name, perm=[1, 0]),))
+    if np.array_equal(value.reshape(-1), model.reshape(-1)):
+        return _reshaped(name, source, value.shape)
+    return None
+
+
+def _reshaped(name: str, source: str, shape: Sequence[int]) -> Tie:
+    target = numpy_helper.from_array(np.array(shape, np.int64), f"{name}/shape")
+    node = _node("Reshape", [source, target.name], name)
+    return Tie(name, source, (node,), (target,))
+
+
+def _telling(value: Array) -> bool:
+    """Whether equal values can be no accident of how weights start."""
+    return value.size >= _SIZE_MIN and not alike(value)
+
+
+def _turned(tensors: Mapping[str, Array]) -> Iterable[Tie]:
+    """Transposes and other shapes of a weight; never mere copies."""
+    seen: dict[tuple[int, bytes], str] = {}
+    for name, value in tensors.items():
+        if not _telling(value):
+            continue
+        keys = [value.tobytes()]
+        if value.ndim == 2:
+            keys.append(value.T.tobytes())
+        earlier = [seen.get((value.size, key)) for key in keys]
+        source = next((item for item in earlier if item is not None), None)
+        made = source and _like(name, source, tensors)
+        if made and made.nodes[0].op_type != "Identity":
+            yield made
+            continue
+        seen.setdefault((value.size, keys[0]), name)
+
+
+def _computed(tensors: Mapping[str, Array], told: Origin | None) -> Iterable[Tie]:
+    """Functions of a weight that is in the file, too."""
+    if told is None:
+        return
+    for name, value in tensors.items():
+        parents = told.parents(name)
+        if len(parents) != 1 or parents[0] == name or parents[0] not in tensors:
+            continue
+        source = tensors[parents[0]].astype(np.float32)
+        if source.shape != value.shape:
+            continue
+        if _close(source * source, value):
+            yield Tie(name, parents[0], (_node("Mul", [parents[0]] * 2, name),))
+            continue
+        for kind, function in _FUNCTIONS.items():
+            if _close(function(source), value):
+                yield Tie(name, parents[0], (_node(kind, [parents[0]], name),))
+                break
+
+
+def _close(left: _Floats, right: Array) -> bool:
+    return bool(np.allclose(left, right.astype(np.float32), _RELATIVE, _ABSOLUTE))
+
+
+def _twins(tensors: Mapping[str, Array], known: Collection[str]) -> Iterable[str]:
+    """A line for weights of equal values that stay apart."""
+    groups: dict[tuple[tuple[int, ...], bytes], list[str]] = {}
+    for name, value in tensors.items():
+        if name not in known and _telling(value):
+            groups.setdefault((value.shape, value.tobytes()), []).append(name)
+    for names in groups.values():
+        if len(names) > 1:
+            joined = ",".join(names)
+            yield (
+                f"equal weights, trained apart: {joined[:300]}; if the model has one "
+                f"weight there, say --tie {joined[:300]}"
+            )
+
+
+def _node(
+    kind: str,
+    inputs: Sequence[str],
+    name: str,
+    **more: Any,  # noqa: ANN401 - as ONNX takes them
+) -> onnx.NodeProto:
+    return helper.make_node(kind, inputs, [name], f"{name}/tied", **more)
+
+
+def _without(proto: onnx.ModelProto, found: Mapping[str, Tie]) -> onnx.ModelProto:
+    if not found:
+        return proto
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    graph = made.graph
+    tensors = [item for item in proto.graph.initializer if item.name not in found]
+    ties = list(found.values())
+    nodes = [node for tie in ties for node in tie.nodes]
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(tensors)
+    graph.initializer.extend([tensor for tie in ties for tensor in tie.tensors])
+    graph.node.extend([*nodes, *proto.graph.node])
+    kept = [item for item in graph.input if item.name not in found]
+    del graph.input[:]
+    graph.input.extend(kept)
+    return made

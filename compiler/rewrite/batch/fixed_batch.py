@@ -1,0 +1,319 @@
+"""Frees the batch of a model that was exported for one number of examples.
+
+Exporters that are told nothing write the size of their sample batch into targets of
+reshapes, zero states and expanded tokens. With the shapes of every value for that size
+and for another one, it is plain which of these numbers is the batch: what a reshape
+keeps in front of the batch says which axis of its target holds it, and a constant that
+is as long as the batch where its neighbours follow the batch is one example, repeated.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from onnx.shape_inference import InferenceError, infer_shapes
+
+from starling.compiler.errors import CompileError
+from starling.compiler.rewrite.constant_folding import settle
+from starling.compiler.rewrite.model_inputs import inputs
+
+Sizes = tuple[int, ...]
+_OTHERS = (61, 67)
+"""Batches that no axis has; the second one where the file has the first."""
+_CHANGES_MAX = 256
+_FLOATS = frozenset({TensorProto.DOUBLE, TensorProto.FLOAT})
+_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+_STATES = (5, 6)
+"""Inputs of recurrent layers that hold (directions, batch, hidden)."""
+_BESIDE = frozenset({"Add", "Concat", "Div", "Mul", "Sub", "Where"})
+"""Operators whose inputs are as long as each other, or 1."""
+
+
+def fixed_batch(proto: onnx.ModelProto) -> int | None:
+    """The number of examples that a model was exported for; None if any will do."""
+    firsts = set()
+    for entry in inputs(proto):
+        sizes = entry.type.tensor_type.shape.dim
+        if not sizes or not sizes[0].HasField("dim_value"):
+            return None
+        firsts.add(int(sizes[0].dim_value))
+    return firsts.pop() if len(firsts) == 1 and min(firsts) > 0 else None
+
+
+@contextmanager
+def fixed_batch_told(batch: int | None) -> Iterator[None]:
+    """Says of whatever stands in the way of the batch that the file fixes it.
+
+    Args:
+      batch: How many examples a model was exported for; None if any will do.
+    """
+    try:
+        yield
+    except CompileError as error:
+        if batch is None or "batch" not in str(error):
+            raise
+        raise CompileError(
+            f"the model was exported for a fixed batch of {batch}, which stands inside "
+            "it; export it with a dynamic batch axis (in PyTorch dynamic_axes="
+            "{'x': {0: 'n'}}, or dynamic_shapes=({0: Dim('n')},) with dynamo=True): "
+            f"{error}",
+            error.nodes,
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Both:
+    """The shapes of all values for two batches.
+
+    Attributes:
+      batch: That of the file.
+      other: Another one.
+      ours: Name to shape with the file's.
+      theirs: Name to shape with the other.
+    """
+
+    batch: int
+    other: int
+    ours: Mapping[str, Sizes]
+    theirs: Mapping[str, Sizes]
+
+    def axis(self, name: str) -> int | None:
+        """The only axis of a value that follows the batch."""
+        ours, theirs = self.ours.get(name, ()), self.theirs.get(name, ())
+        if len(ours) != len(theirs):
+            return None
+        axes = [i for i in range(len(ours)) if ours[i] != theirs[i]]
+        return axes[0] if len(axes) == 1 else None
+
+    def stays(self, name: str, axis: int) -> bool:
+        """Whether a value is as long as the file's batch for any batch."""
+        sizes = self.ours.get(name, ())
+        still = name in self.theirs and self.theirs[name] == sizes
+        return still and 0 <= axis < len(sizes) and sizes[axis] == self.batch
+
+
+def freed(proto: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    """The same model for any number of examples, as far as it is plain how.
+
+    Args:
+      proto: A checked model, which is not changed.
+      batch: What its inputs have for a first axis.
+    """
+    found = _known(proto)
+    ours = _shapes(found, batch)
+    other = _OTHERS[batch == _OTHERS[0]]
+    for _ in range(_CHANGES_MAX):
+        both = _Both(batch, other, ours, _shapes(found, other))
+        if not _changed(found, both):
+            break
+    for entry in inputs(found):
+        entry.type.tensor_type.shape.dim[0].dim_param = "n"
+    return found
+
+
+def _known(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which whole numbers that do not depend on the inputs are constants."""
+    found, trial = onnx.ModelProto(), onnx.ModelProto()
+    found.CopyFrom(proto)
+    trial.CopyFrom(proto)
+    del trial.graph.value_info[:]
+    floats = [i.name for i in proto.graph.initializer if i.data_type in _FLOATS]
+    try:
+        _, values = settle(trial, floats)
+    # What cannot be computed is refused later, with its own message.
+    except CompileError:
+        return found
+    moving = {entry.name for entry in inputs(proto)}
+    kept = []
+    for node in proto.graph.node:
+        if moving.intersection(node.input):
+            moving.update(node.output)
+        value = values.get(node.output[0])
+        still = node.output[0] not in moving and len(node.output) == 1
+        if still and value is not None and value.dtype.kind in "iub":
+            tensor = numpy_helper.from_array(value, node.output[0])
+            found.graph.initializer.append(tensor)
+        else:
+            kept.append(node)
+    del found.graph.node[:]
+    found.graph.node.extend(kept)
+    return found
+
+
+def _shapes(proto: onnx.ModelProto, batch: int) -> Mapping[str, Sizes]:
+    """Of every value that inference knows when the inputs have so many examples."""
+    model = onnx.ModelProto()
+    model.CopyFrom(proto)
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    for entry in inputs(model):
+        entry.type.tensor_type.shape.dim[0].dim_value = batch
+    try:
+        graph = infer_shapes(model, data_prop=True).graph
+    # What cannot be inferred at all is refused later, with its own message.
+    except (InferenceError, ValueError):
+        return {}
+    found = {item.name: tuple(item.dims) for item in proto.graph.initializer}
+    for info in (*graph.input, *graph.value_info, *graph.output):
+        sizes = info.type.tensor_type.shape.dim
+        known = info.type.tensor_type.HasField("shape")
+        if known and all(size.HasField("dim_value") for size in sizes):
+            found[info.name] = tuple([size.dim_value for size in sizes])
+    return found
+
+
+def _changed(proto: onnx.ModelProto, both: _Both) -> bool:
+    """Changes the first node that holds on to the batch; whether there was one."""
+    inside: dict[str, int] = {}
+    for index, node in enumerate(proto.graph.node):
+        if node.op_type == "Reshape":
+            target = _target(node, both, inside)
+            if target is not None:
+                name = f"{node.output[0]}/freed"
+                node.input[1] = _constant(proto.graph, name, target)
+                return True
+            continue
+        _pass_on(node, both, inside)
+        for position, axis in _held(node, both):
+            rank = len(both.ours[node.input[position]])
+            _shorten(proto.graph, index, position, axis)
+            if node.op_type == "Concat" or node.op_type in _RECURRENT:
+                _repeat(proto, index + 1, position, axis, rank)
+            return True
+    return False
+
+
+def _pass_on(node: onnx.NodeProto, both: _Both, inside: dict[str, int]) -> None:
+    """Notes what stands before the batch within its axis, as the inputs have it."""
+    found = {inside[name] for name in node.input if name in inside}
+    for name in node.output:
+        axis = both.axis(name)
+        if len(found) == 1 and axis is not None and both.ours[name][axis] > both.batch:
+            inside[name] = max(found)
+
+
+def _target(node: onnx.NodeProto, both: _Both, inside: dict[str, int]) -> Sizes | None:
+    """What a reshape should ask for; None if it follows the batch already."""
+    source, made = node.input[0], both.ours.get(node.output[0])
+    axis = both.axis(source)
+    if made is None or axis is None:
+        return None
+    ahead = math.prod(both.ours[source][:axis]) * inside.get(source, 1)
+    place = _place(made, ahead, both.batch, both.axis(node.output[0]))
+    if place is None:
+        return None
+    inside[node.output[0]] = ahead // max(math.prod(made[:place]), 1)
+    # The batch and the rest of its axis grow together.
+    grown = made[place] // both.batch * both.other
+    if both.theirs.get(node.output[0]) == (*made[:place], grown, *made[place + 1 :]):
+        return None
+    return (*made[:place], -1, *made[place + 1 :])
+
+
+def _place(sizes: Sizes, ahead: int, batch: int, follows: int | None) -> int | None:
+    """The axis that holds the batch if `ahead` values stand before it.
+
+    One that is the batch alone is best. Of others the last is worst, as it holds
+    features, and one that begins with the batch is better than one that ends with it;
+    what follows the batch already is better still.
+    """
+    found = []
+    for place, size in enumerate(sizes):
+        start = math.prod(sizes[:place])
+        before, rest = divmod(ahead, start) if start else (0, 1)
+        if rest == 0 and before and size % (before * batch) == 0:
+            alone = before == 1 and size == batch
+            last = place == len(sizes) - 1
+            found.append((not alone, place != follows, last, before > 1, place))
+    return min(found)[-1] if found else None
+
+
+def _held(node: onnx.NodeProto, both: _Both) -> list[tuple[int, int]]:
+    """Inputs that stay as long as the batch was, and along which axis."""
+    names = list(node.input)
+    if node.op_type in _RECURRENT:
+        states = [(position, 1) for position in _STATES if position < len(names)]
+        return [item for item in states if both.stays(names[item[0]], item[1])]
+    # Operands of length 1 are repeated by themselves, but never joined so.
+    if both.batch == 1 and node.op_type != "Concat":
+        return []
+    if node.op_type == "Expand" and node.output[0] not in both.theirs:
+        sizes = both.ours.get(names[0], ())
+        return [(0, axis) for axis in range(len(sizes)) if both.stays(names[0], axis)]
+    # Counted from the last, as operands broadcast.
+    moving = {
+        axis - len(both.ours[name])
+        for name in names
+        if (axis := both.axis(name)) is not None
+    }
+    if len(moving) != 1 or node.op_type not in _BESIDE:
+        return []
+    (axis,) = moving
+    rank = len(both.ours.get(node.output[0], ()))
+    joins = next((a.i for a in node.attribute if a.name == "axis"), 0)
+    if node.op_type == "Concat" and rank and joins % rank == axis % rank:
+        return []
+    places = [len(both.ours.get(name, ())) + axis for name in names]
+    return [
+        (position, place)
+        for position, place in enumerate(places)
+        if both.stays(names[position], place)
+    ]
+
+
+def _shorten(graph: onnx.GraphProto, index: int, position: int, axis: int) -> None:
+    """Takes one example of a node's input."""
+    node = graph.node[index]
+    source, name = node.input[position], f"{node.output[0]}/one {position}"
+    bounds = [
+        _constant(graph, f"{name}/{key}", [value])
+        for key, value in (("start", 0), ("stop", 1), ("axis", axis))
+    ]
+    node.input[position] = name
+    _insert(graph, index, [helper.make_node("Slice", [source, *bounds], [name], name)])
+
+
+def _repeat(
+    proto: onnx.ModelProto, index: int, position: int, axis: int, rank: int
+) -> None:
+    """Repeats an input of one example as often as there are examples."""
+    graph, entry = proto.graph, inputs(proto)[0].name
+    node = graph.node[index]
+    source, name = node.input[position], f"{node.output[0]}/all {position}"
+    first = _constant(graph, f"{name}/first", [0])
+    parts = [
+        _constant(graph, f"{name}/before", [1] * axis),
+        f"{name}/count",
+        _constant(graph, f"{name}/behind", [1] * (rank - axis - 1)),
+    ]
+    node.input[position] = name
+    _insert(
+        graph,
+        index,
+        [
+            helper.make_node("Shape", [entry], [f"{name}/sizes"], f"{name}/sizes"),
+            helper.make_node("Gather", [f"{name}/sizes", first], [parts[1]], parts[1]),
+            helper.make_node(
+                "Concat", parts, [f"{name}/shape"], f"{name}/shape", axis=0
+            ),
+            helper.make_node("Expand", [source, f"{name}/shape"], [name], name),
+        ],
+    )
+
+
+def _insert(
+    graph: onnx.GraphProto, index: int, nodes: Sequence[onnx.NodeProto]
+) -> None:
+    for offset, node in enumerate(nodes):
+        graph.node.insert(index + offset, node)
+
+
+def _constant(graph: onnx.GraphProto, name: str, values: Sequence[int]) -> str:
+    array = np.array(values, np.int64)
+    graph.initializer.append(numpy_helper.from_array(array, name))
+    return name

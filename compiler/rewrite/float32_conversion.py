@@ -1,0 +1,68 @@
+"""Turns models of other precisions into float32, which boards compute in.
+
+float64 comes from NumPy and scikit-learn, float16 and bfloat16 from exporters that save
+room. Weights, constants, casts and the types of inputs and outputs are converted;
+numbers beyond float32, such as a mask of -1.8e308, become its largest.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from starling.compiler.ir.network import Array
+
+_OTHERS = frozenset({TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.FLOAT16})
+_TYPED = frozenset({"dtype", "to"})
+"""Attributes that name an element type."""
+
+
+def single(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The same model in float32, and which other types it had.
+
+    Args:
+      proto: A checked model, which is not changed.
+    """
+    kinds = {tensor.data_type for tensor in _tensors(proto)} | {
+        info.type.tensor_type.elem_type
+        for info in (*proto.graph.input, *proto.graph.output)
+    }
+    kinds |= {
+        attribute.i
+        for node in proto.graph.node
+        for attribute in node.attribute
+        if attribute.name in _TYPED
+    }
+    others = sorted(kinds & _OTHERS)
+    if not others:
+        return proto, ()
+    found = onnx.ModelProto()
+    found.CopyFrom(proto)
+    graph = found.graph
+    # What is known of values in between holds other types; it is inferred anew.
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        if info.type.tensor_type.elem_type in _OTHERS:
+            info.type.tensor_type.elem_type = TensorProto.FLOAT
+    for tensor in _tensors(found):
+        if tensor.data_type in _OTHERS:
+            array = _narrow(numpy_helper.to_array(tensor))
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.name in _TYPED and attribute.i in _OTHERS:
+                attribute.i = TensorProto.FLOAT
+    return found, tuple([TensorProto.DataType.Name(kind).lower() for kind in others])
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[TensorProto]:
+    yield from proto.graph.initializer
+    for node in proto.graph.node:
+        yield from [item.t for item in node.attribute if item.HasField("t")]
+
+
+def _narrow(array: Array) -> Array:
+    wide = array.astype(np.float64)
+    most = float(np.finfo(np.float32).max)
+    finite = np.isfinite(wide)
+    return np.where(finite, np.clip(wide, -most, most), wide).astype(np.float32)

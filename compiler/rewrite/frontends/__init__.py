@@ -1,0 +1,1 @@
+"""Operators of toolkits in standard ones: scikit-learn, quantised models, functions."""

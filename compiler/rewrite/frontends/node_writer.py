@@ -1,0 +1,119 @@
+"""Standard nodes in the place of others: what lowerings of all toolkits write with.
+
+Numbers that no one trains become constants, others initialisers.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnx.checker import ValidationError
+from onnx.shape_inference import InferenceError, infer_shapes
+
+from starling.compiler.errors import CompileError
+from starling.protocol.errors import DecodeError
+
+Numbers = Mapping[str, Any]
+"""Attributes of a node."""
+_REAL = (TensorProto.FLOAT, TensorProto.UNDEFINED)
+
+
+class Writer:
+    """The nodes and initialisers that stand in for others."""
+
+    def __init__(self, graph: onnx.GraphProto, kinds: Mapping[str, int]) -> None:
+        """Starts without nodes.
+
+        Args:
+          graph: Takes the initialisers.
+          kinds: Element types of values, as far as they are known.
+        """
+        self._graph = graph
+        self._kinds = kinds
+        self.nodes: list[onnx.NodeProto] = []
+
+    def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:  # noqa: ANN401 - as ONNX takes them
+        """Adds a node and returns the name of its output."""
+        made = helper.make_node(kind, inputs, [output], output, **attributes)
+        self.nodes.append(made)
+        return output
+
+    def constant(self, name: str, values: NDArray[np.generic]) -> str:
+        """Adds numbers that no one trains."""
+        tensor = numpy_helper.from_array(values, name)
+        return self.node("Constant", [], name, value=tensor)
+
+    def real(self, name: str, *values: float) -> str:
+        """The same for a row of real numbers, or for one."""
+        shaped = np.array(values if len(values) > 1 else values[0], np.float32)
+        return self.constant(name, shaped)
+
+    def whole(self, name: str, values: object) -> str:
+        """The same for whole numbers."""
+        return self.constant(name, np.array(values, np.int64))
+
+    def weight(self, name: str, values: NDArray[np.float32]) -> str:
+        """Adds numbers that may be trained."""
+        self._graph.initializer.append(numpy_helper.from_array(values, name))
+        return name
+
+    def cast(self, name: str, output: str, kind: int = TensorProto.FLOAT) -> str:
+        """A value in another element type; itself if it has that already."""
+        known = self._kinds.get(name, TensorProto.UNDEFINED)
+        if known == kind or (kind == TensorProto.FLOAT and known in _REAL):
+            return name
+        return self.node("Cast", [name], output, to=kind)
+
+
+def called(node: onnx.NodeProto) -> str:
+    """How messages and new values name a node."""
+    return str(node.name or node.output[0])
+
+
+def typed(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A model with the shapes and types of its values, as far as they can be found.
+
+    Inference trusts what it is given, so that only checked models are.
+    """
+    try:
+        onnx.checker.check_model(proto)
+        return infer_shapes(proto)
+    # The bindings raise their own errors, of several kinds.
+    except (ValidationError, InferenceError, RuntimeError, TypeError, ValueError):
+        return proto
+
+
+def contents(tensor: onnx.TensorProto) -> NDArray[np.generic]:
+    """What a tensor holds.
+
+    Raises:
+      DecodeError: If its values are not those that shape and type ask for.
+    """
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DecodeError(f"model: the tensor {tensor.name!r} is malformed") from error
+
+
+@contextmanager
+def well_formed(node: onnx.NodeProto) -> Iterator[None]:
+    """Names a node whose numbers do not fit each other.
+
+    Raises:
+      DecodeError: In place of what reading them raised.
+    """
+    try:
+        yield
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise DecodeError(
+            f"model: {called(node)} ({node.op_type}) is malformed: {str(error)[:100]}"
+        ) from error
+
+
+def refused(node: onnx.NodeProto, detail: str) -> CompileError:
+    """The error for a node that cannot be lowered."""
+    return CompileError(f"{called(node)} ({node.op_type}): {detail}", (node.name,))

@@ -1,0 +1,32 @@
+"""Records of operators and motions in the chain's state."""
+
+from starling.coordinator.chain.state.state_table import (
+    BYTES,
+    NUMBER,
+    StateReader,
+    Table,
+    alone,
+    by_identity,
+    count,
+)
+
+OPERATORS = Table(b"operator/", by_identity, BYTES)
+"""By public key: who may admit boards and publish tasks; the records are empty."""
+OPERATOR_COUNT = Table(b"operators", alone, NUMBER)
+MOTION_COUNT = Table(b"motions", alone, NUMBER)
+"""Motions that were ever carried."""
+
+
+def is_operator(tree: StateReader, public: bytes) -> bool:
+    """Whether a key is an operator's."""
+    return OPERATORS.has(tree, public)
+
+
+def operator_count(tree: StateReader) -> int:
+    """How many operators there are."""
+    return count(tree, OPERATOR_COUNT)
+
+
+def motion_count(tree: StateReader) -> int:
+    """How many motions were carried."""
+    return count(tree, MOTION_COUNT)

@@ -1,0 +1,372 @@
+"""What is trained, what is not, and what is said of it."""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from starling.compiler import Bundle, CompileError, compile_model
+from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
+from starling.compiler.parameters.parameter_selection import Wishes
+from starling.compiler.reader.model_file import load
+from starling.compiler.reader.network_reader import read_network
+from tests.unit.compiler.declared import declared
+from tests.unit.compiler.small_models import build, node, weight
+
+RNG = np.random.default_rng(0)
+Tensors = Mapping[str, NDArray[np.generic]]
+
+
+def _trained(bundle: Bundle) -> list[str]:
+    return [item.name for item in bundle.manifest.parameters if item.trainable]
+
+
+def _sound(bundle: Bundle) -> bool:
+    return check_bundle(bundle, np.random.default_rng(1)).worst <= TOLERANCE
+
+
+def _scaled(**more: NDArray[np.generic]) -> onnx.ModelProto:
+    """A linear layer behind the input's mean and spread."""
+    weights: dict[str, NDArray[np.generic]] = {
+        "mean": weight(RNG, 4),
+        "std": 1 + RNG.random(4, np.float32),
+        "w": weight(RNG, 4, 3),
+        **more,
+    }
+    nodes = [
+        node("Sub", ["x", "mean"], ["c"]),
+        node("Div", ["c", "std"], ["s"]),
+        node("MatMul", ["s", "w"], ["h"]),
+        node("Add", ["h", "b"] if more else ["h", "h"], ["out"]),
+    ]
+    return build(nodes, weights, (4,), (3,))
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["declared", "by place"])
+def test_mean_and_spread_of_the_input_are_constants(*, written: bool) -> None:
+    proto = _scaled()
+    if written:
+        kinds = {"mean": "BUFFER", "std": "BUFFER", "w": "PARAMETER"}
+        proto = declared(proto, kinds)
+
+    network = read_network(load(proto))
+
+    assert [*network.parameters] == ["w"]
+    assert {*network.fixed} == {"mean", "std"}
+    assert bool(network.notes) != written
+
+
+def test_constant_that_a_pattern_names_is_trained() -> None:
+    bundle = compile_model(_scaled(), loss="mse", train=["w", "me*"])
+
+    assert _trained(bundle) == ["mean", "w"]
+    assert _sound(bundle)
+
+
+def test_pattern_that_fits_weights_leaves_constants_alone() -> None:
+    network = read_network(load(_scaled()), Wishes(train=["*"]))
+
+    assert [*network.parameters] == ["w"]
+
+
+def test_tensor_that_no_parameter_was_made_into_is_a_filler() -> None:
+    proto = declared(
+        _scaled(b=np.zeros(3, np.float32)),
+        {"w": "PARAMETER", "mean": "BUFFER", "std": "BUFFER"},
+        {"b": ["val_1", "relu"]},
+    )
+
+    bundle = compile_model(proto, loss="mse")
+
+    assert _trained(bundle) == ["w"]
+    assert bundle.notes == ()
+
+
+def test_parameter_that_was_computed_away_is_named() -> None:
+    proto = declared(
+        _scaled(),
+        {"conv.weight": "PARAMETER", "mean": "BUFFER", "std": "BUFFER"},
+        {"w": ["conv.weight", "sqrt", "val_3"]},
+    )
+
+    (line,) = compile_model(proto, loss="mse").notes
+
+    assert "conv.weight (now w)" in line
+
+
+def test_parameter_that_was_turned_round_keeps_its_name_for_patterns() -> None:
+    proto = declared(
+        _scaled(b=weight(RNG, 3)),
+        {"head.weight": "PARAMETER", "b": "PARAMETER", "mean": "BUFFER"},
+        {"w": ["head.weight"], "std": []},
+    )
+    # Only layouts have numbers for names.
+    for made in (*proto.graph.node, *proto.graph.initializer, *proto.graph.value_info):
+        if getattr(made, "name", "") == "w":
+            made.name = "val_7"
+    proto.graph.node[2].input[1] = "val_7"
+
+    bundle = compile_model(proto, loss="mse", train=["head.*"])
+
+    assert _trained(bundle) == ["val_7"]
+    assert bundle.notes == ()
+
+
+def test_parameter_that_the_file_lost_is_named() -> None:
+    kinds = {"w": "PARAMETER", "gone": "PARAMETER", "mean": "BUFFER", "std": "BUFFER"}
+
+    (line,) = compile_model(declared(_scaled(), kinds), loss="mse").notes
+
+    assert line.startswith("gone:")
+
+
+def test_gain_of_a_folded_normalisation_is_told_as_such() -> None:
+    kinds = {"w": "PARAMETER", "n.weight": "PARAMETER", "n.running_mean": "BUFFER"}
+
+    (line,) = compile_model(
+        declared(_scaled(), {**kinds, "mean": "BUFFER", "std": "BUFFER"}), loss="mse"
+    ).notes
+
+    assert line.startswith("n.weight: computed into the convolution")
+
+
+def _written(*, bias: NDArray[np.float32], every: bool) -> onnx.ModelProto:
+    """A layer whose weight is a Constant node, and its bias too if `every`."""
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Add", ["h", "b"], ["out"]),
+    ]
+    tensors: dict[str, NDArray[np.generic]] = {"w": weight(RNG, 4, 3), "b": bias}
+    names = ["w", "b"] if every else ["w"]
+    for name in names:
+        value = numpy_helper.from_array(tensors.pop(name), name)
+        nodes.insert(0, helper.make_node("Constant", [], [name], value=value))
+    return build(nodes, tensors, (4,), (3,))
+
+
+@pytest.mark.parametrize("every", [True, False], ids=["all", "one"])
+def test_weights_written_as_nodes_are_trained(*, every: bool) -> None:
+    bundle = compile_model(
+        _written(bias=np.zeros(3, np.float32), every=every), loss="mse"
+    )
+
+    assert {*_trained(bundle)} == {"w", "b"}
+    assert _sound(bundle)
+
+
+def test_literal_among_initialised_weights_is_no_weight() -> None:
+    ones = numpy_helper.from_array(np.array([1.5, 2.5, 3.5], np.float32), "v")
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Constant", [], ["v"], value=ones),
+        node("Mul", ["h", "v"], ["out"]),
+    ]
+
+    bundle = compile_model(
+        build(nodes, {"w": weight(RNG, 4, 3)}, (4,), (3,)), loss="mse"
+    )
+
+    assert _trained(bundle) == ["w"]
+
+
+def _tempered() -> onnx.ModelProto:
+    weights: Tensors = {"w": weight(RNG, 4, 3), "heat": np.array(0.5, np.float32)}
+    nodes = [node("MatMul", ["x", "w"], ["h"]), node("Mul", ["h", "heat"], ["out"])]
+    return build(nodes, weights, (4,), (3,))
+
+
+def test_number_without_axes_is_told_and_trained_by_name() -> None:
+    told = compile_model(_tempered(), loss="mse")
+    named = compile_model(_tempered(), loss="mse", train=["w", "heat"])
+
+    assert any("heat" in line for line in told.notes)
+    assert _trained(told) == ["w"]
+    assert {*_trained(named)} == {"w", "heat"}
+    assert _sound(named)
+
+
+@pytest.mark.parametrize("declares", [True, False], ids=["declared", "named"])
+def test_number_that_a_module_owns_is_trained(*, declares: bool) -> None:
+    proto = _tempered()
+    proto.producer_name = "pytorch"
+    if declares:
+        proto = declared(proto, {"w": "PARAMETER", "heat": "PARAMETER"})
+
+    bundle = compile_model(proto, loss="mse")
+
+    assert {*_trained(bundle)} == {"w", "heat"}
+    assert bundle.notes == ()
+
+
+_KINDS = {
+    "float16": TensorProto.FLOAT16,
+    "float64": TensorProto.DOUBLE,
+    "bfloat16": TensorProto.BFLOAT16,
+}
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_model_of_another_precision_is_trained_in_float32(kind: str) -> None:
+    tensors = [
+        helper.make_tensor(name, _KINDS[kind], shape, values.reshape(-1).tolist())
+        for name, shape, values in (
+            ("w", (4, 3), weight(RNG, 4, 3)),
+            ("b", (3,), weight(RNG, 3)),
+        )
+    ]
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            node("Cast", ["x"], ["c"], to=_KINDS[kind]),
+            node("Gemm", ["c", "w", "b"], ["out"]),
+        ],
+        "small",
+        [info("x", _KINDS[kind], ["n", 4])],
+        [info("out", _KINDS[kind], ["n", 3])],
+        tensors,
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+
+    bundle = compile_model(proto, loss="mse")
+
+    assert _trained(bundle) == ["w", "b"]
+    assert any("float32" in line for line in bundle.notes)
+    assert _sound(bundle)
+
+
+@pytest.mark.parametrize(
+    ("row", "width", "out"),
+    [((4,), 4, ()), ((3, 4), 4, (3,))],
+    ids=["a vector", "a sequence"],
+)
+def test_vector_as_a_factor_is_trained(
+    row: tuple[int, ...], width: int, out: tuple[int, ...]
+) -> None:
+    nodes = [node("MatMul", ["x", "w"], ["h"]), node("Add", ["h", "b"], ["out"])]
+    weights = {"w": weight(RNG, width), "b": weight(RNG, 1)}
+
+    bundle = compile_model(build(nodes, weights, row, out), loss="mse")
+
+    assert _trained(bundle) == ["w", "b"]
+    assert _sound(bundle)
+
+
+def test_vector_from_the_left_is_trained() -> None:
+    nodes = [node("MatMul", ["v", "x"], ["h"]), node("Tanh", ["h"], ["out"])]
+    proto = build(nodes, {"v": weight(RNG, 3)}, (3, 4), (4,))
+
+    bundle = compile_model(proto, loss="mse")
+
+    assert _trained(bundle) == ["v"]
+    assert _sound(bundle)
+
+
+def _behind(
+    nodes: list[onnx.NodeProto], tensors: Mapping[str, NDArray[np.generic]]
+) -> onnx.ModelProto:
+    """A layer whose weight `k` (5, 4) is computed, before another one."""
+    layers = [
+        node("Gemm", ["x", "k"], ["h"], transB=1),
+        node("Tanh", ["h"], ["t"]),
+        node("MatMul", ["t", "head"], ["out"]),
+    ]
+    return build([*nodes, *layers], {**tensors, "head": weight(RNG, 5, 3)}, (4,), (3,))
+
+
+BEHIND: dict[str, tuple[list[onnx.NodeProto], Tensors]] = {
+    "exponential": ([node("Exp", ["w"], ["k"])], {"w": weight(RNG, 5, 4)}),
+    "weight norm": (
+        [
+            node("ReduceL2", ["v"], ["r"], axes=[1], keepdims=1),
+            node("Div", ["v", "r"], ["d"]),
+            node("Mul", ["g", "d"], ["k"]),
+        ],
+        {"v": weight(RNG, 5, 4), "g": 1 + RNG.random((5, 1), np.float32)},
+    ),
+    "low rank": (
+        [node("MatMul", ["b", "a"], ["p"]), node("Add", ["w", "p"], ["k"])],
+        {"w": weight(RNG, 5, 4), "b": weight(RNG, 5, 2), "a": weight(RNG, 2, 4)},
+    ),
+    "standardised": (
+        [
+            node("ReduceMean", ["w"], ["m"], axes=[1], keepdims=1),
+            node("Sub", ["w", "m"], ["c"]),
+            node("Mul", ["c", "c"], ["q"]),
+            node("ReduceMean", ["q"], ["v"], axes=[1], keepdims=1),
+            node("Sqrt", ["v"], ["s"]),
+            node("Div", ["c", "s"], ["k"]),
+        ],
+        {"w": weight(RNG, 5, 4)},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BEHIND)
+def test_weight_behind_functions_is_trained_through_them(case: str) -> None:
+    nodes, tensors = BEHIND[case]
+
+    bundle = compile_model(_behind(nodes, tensors), loss="cross-entropy")
+
+    assert {*_trained(bundle)} == {*tensors, "head"}
+    assert _sound(bundle)
+
+
+def test_estimates_of_a_spectral_norm_stay_as_they_are() -> None:
+    tensors: Tensors = {
+        "0.weight_orig": weight(RNG, 5, 4),
+        "0.weight_u": weight(RNG, 5),
+        "0.weight_v": weight(RNG, 4),
+    }
+    nodes = [
+        node("Identity", ["0.weight_orig"], ["onnx::MatMul_24"]),
+        node("MatMul", ["onnx::MatMul_24", "0.weight_v"], ["r"]),
+        node("MatMul", ["0.weight_u", "r"], ["s"]),
+        node("Div", ["0.weight_orig", "s"], ["k"]),
+    ]
+    proto = _behind(nodes, tensors)
+    proto.producer_name = "pytorch"
+
+    bundle = compile_model(proto, loss="cross-entropy")
+
+    assert {*_trained(bundle)} == {"0.weight_orig", "head"}
+    assert _sound(bundle)
+
+
+def test_mask_of_minus_infinity_is_a_constant() -> None:
+    mask = np.triu(np.full((3, 3), -np.inf, np.float32), 1)
+    nodes = [
+        node("MatMul", ["x", "w"], ["q"]),
+        node("Transpose", ["q"], ["k"], perm=[0, 2, 1]),
+        node("MatMul", ["q", "k"], ["s"]),
+        node("Add", ["s", "mask"], ["t"]),
+        node("Softmax", ["t"], ["p"], axis=-1),
+        node("MatMul", ["p", "q"], ["out"]),
+    ]
+    proto = build(nodes, {"w": weight(RNG, 4, 5), "mask": mask}, (3, 4), (3, 5))
+
+    bundle = compile_model(proto, loss="mse")
+
+    assert _trained(bundle) == ["w"]
+    assert _sound(bundle)
+
+
+def test_model_of_constants_alone_says_what_could_be_trained() -> None:
+    nodes = [node("Sub", ["x", "mean"], ["out"])]
+    proto = build(nodes, {"mean": weight(RNG, 4)}, (4,), (4,))
+
+    with pytest.raises(CompileError, match="--train may name one of mean"):
+        compile_model(proto, loss="mse")
+
+
+@pytest.mark.parametrize("name", ["w" * 257, "w\u0000", "w\nx"])
+def test_weight_that_cannot_be_named_is_shown(name: str) -> None:
+    proto = build(
+        [node("MatMul", ["x", name], ["out"])], {name: weight(RNG, 4, 3)}, (4,), (3,)
+    )
+
+    with pytest.raises(CompileError, match=re.escape(repr(name[:60]))):
+        compile_model(proto, loss="mse")

@@ -1,0 +1,168 @@
+"""Models that were exported for one number of examples compile for any."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from starling.compiler import CompileError, compile_model
+from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
+from starling.protocol.model.training_bundle import INFER
+from tests.unit.compiler.small_models import build, node, weight
+
+RNG = np.random.default_rng(0)
+Tensors = dict[str, NDArray[np.generic]]
+Nodes = list[onnx.NodeProto]
+
+
+def _fixed(
+    batch: int, nodes: Nodes, tensors: Tensors, row: tuple[int, ...]
+) -> onnx.ModelProto:
+    proto = build(nodes, tensors, row, (3,), opset=18)
+    for info in (*proto.graph.input, *proto.graph.output):
+        info.type.tensor_type.shape.dim[0].dim_value = batch
+    return proto
+
+
+def _ints(*values: int) -> NDArray[np.int64]:
+    return np.array(values, np.int64)
+
+
+def _flattened(batch: int, *target: int) -> onnx.ModelProto:
+    tensors: Tensors = {
+        "k": weight(RNG, 2, 1, 2, 2),
+        "s": _ints(*target),
+        "w": weight(RNG, 18, 3),
+    }
+    nodes = [
+        node("Conv", ["x", "k"], ["h"]),
+        node("Reshape", ["h", "s"], ["f"]),
+        node("MatMul", ["f", "w"], ["out"]),
+    ]
+    return _fixed(batch, nodes, tensors, (1, 4, 4))
+
+
+def _heads(batch: int, *, time_first: bool) -> onnx.ModelProto:
+    """Two heads of attention over five steps, folded as PyTorch folds them."""
+    tensors: Tensors = {
+        "w": weight(RNG, 8, 8),
+        "v": weight(RNG, 8, 3),
+        "axis": _ints(1),
+    }
+    if time_first:
+        tensors |= {"apart": _ints(5, 2 * batch, 4), "rows": _ints(5 * batch, 8)}
+        tensors["joined"] = _ints(5, batch, 8)
+        nodes = [
+            node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+            node("MatMul", ["t", "w"], ["h"]),
+            node("Reshape", ["h", "apart"], ["q"]),
+            node("Transpose", ["q"], ["a"], perm=[1, 0, 2]),
+            node("Transpose", ["q"], ["b"], perm=[1, 2, 0]),
+            node("MatMul", ["a", "b"], ["s"]),
+            node("Softmax", ["s"], ["p"], axis=-1),
+            node("MatMul", ["p", "a"], ["o"]),
+            node("Transpose", ["o"], ["back"], perm=[1, 0, 2]),
+            node("Reshape", ["back", "rows"], ["r"]),
+            node("MatMul", ["r", "w"], ["z"]),
+            node("Reshape", ["z", "joined"], ["j"]),
+            node("Transpose", ["j"], ["m"], perm=[1, 0, 2]),
+        ]
+    else:
+        tensors |= {"apart": _ints(batch, 5, 2, 4), "joined": _ints(batch, 5, 8)}
+        nodes = [
+            node("MatMul", ["x", "w"], ["h"]),
+            node("Reshape", ["h", "apart"], ["q"]),
+            node("Transpose", ["q"], ["a"], perm=[0, 2, 1, 3]),
+            node("Transpose", ["q"], ["b"], perm=[0, 2, 3, 1]),
+            node("MatMul", ["a", "b"], ["s"]),
+            node("Softmax", ["s"], ["p"], axis=-1),
+            node("MatMul", ["p", "a"], ["o"]),
+            node("Transpose", ["o"], ["back"], perm=[0, 2, 1, 3]),
+            node("Reshape", ["back", "joined"], ["m"]),
+        ]
+    last = [
+        node("ReduceMean", ["m", "axis"], ["mean"], keepdims=0),
+        node("MatMul", ["mean", "v"], ["out"]),
+    ]
+    return _fixed(batch, [*nodes, *last], tensors, (5, 8))
+
+
+def _token(batch: int) -> onnx.ModelProto:
+    """A learned token in front of the others, expanded to the batch."""
+    tensors: Tensors = {
+        "token": weight(RNG, 1, 1, 4),
+        "all": _ints(batch, 1, 4),
+        "place": weight(RNG, batch, 6, 4)[:1].repeat(batch, 0),
+        "w": weight(RNG, 4, 3),
+        "axis": _ints(1),
+    }
+    nodes = [
+        node("Expand", ["token", "all"], ["e"]),
+        node("Concat", ["e", "x"], ["c"], axis=1),
+        node("Tanh", ["c"], ["t"]),
+        node("ReduceMean", ["t", "axis"], ["m"], keepdims=0),
+        node("MatMul", ["m", "w"], ["out"]),
+    ]
+    del tensors["place"]
+    return _fixed(batch, nodes, tensors, (5, 4))
+
+
+def _state(batch: int) -> onnx.ModelProto:
+    """A recurrent layer with a first state of zeros."""
+    tensors: Tensors = {
+        "w": weight(RNG, 1, 12, 3),
+        "r": weight(RNG, 1, 12, 4),
+        "b": weight(RNG, 1, 24),
+        "h0": np.zeros((1, batch, 4), np.float32),
+        "zero": _ints(0),
+        "v": weight(RNG, 4, 3),
+    }
+    nodes = [
+        node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+        node("GRU", ["t", "w", "r", "b", "", "h0"], ["a", "last"], hidden_size=4),
+        node("Squeeze", ["last", "zero"], ["z"]),
+        node("MatMul", ["z", "v"], ["out"]),
+    ]
+    return _fixed(batch, nodes, tensors, (6, 3))
+
+
+CASES: Mapping[str, Callable[[int], onnx.ModelProto]] = {
+    "flattened": lambda batch: _flattened(batch, batch, 18),
+    "flattened, features free": lambda batch: _flattened(batch, batch, -1),
+    "flattened, batch free": lambda batch: _flattened(batch, -1, 18),
+    "heads": lambda batch: _heads(batch, time_first=False),
+    "heads, time first": lambda batch: _heads(batch, time_first=True),
+    "token": _token,
+    "first state": _state,
+}
+
+
+@pytest.mark.parametrize("batch", [1, 3, 61])
+@pytest.mark.parametrize("case", CASES)
+def test_model_for_one_batch_does_the_same_for_any(case: str, batch: int) -> None:
+    proto = CASES[case](batch)
+    bundle = compile_model(proto, loss="cross-entropy")
+    row = bundle.manifest.input.shape
+    x = RNG.standard_normal((2 * batch, *row)).astype(np.float32)
+    original = onnxruntime.InferenceSession(proto.SerializeToString())
+    parts = [original.run(None, {"x": part})[0] for part in (x[:batch], x[batch:])]
+
+    session = onnxruntime.InferenceSession(bundle.files[INFER])
+    found = session.run(None, {"theta": bundle.theta, "x": x})[0]
+
+    np.testing.assert_allclose(found, np.concatenate(parts), rtol=1e-4, atol=1e-5)
+    assert check_bundle(bundle, np.random.default_rng(0)).worst <= TOLERANCE
+
+
+def test_batch_that_cannot_be_freed_is_told_first() -> None:
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Softmax", ["h"], ["out"], "across", axis=0),
+    ]
+    proto = _fixed(2, nodes, {"w": weight(RNG, 4, 3)}, (4,))
+
+    with pytest.raises(CompileError, match=r"fixed batch of 2.*dynamic batch.*across"):
+        compile_model(proto, loss="mse")

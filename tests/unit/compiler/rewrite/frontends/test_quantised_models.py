@@ -1,0 +1,227 @@
+"""Quantised models in real numbers give what they gave, and are trained."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from starling.compiler import CompileError, compile_model
+from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
+from starling.compiler.reader.model_file import load
+from starling.protocol.model.training_bundle import INFER
+from tests.unit.compiler.small_models import weight
+
+Nodes = Sequence[onnx.NodeProto]
+Arrays = dict[str, NDArray[np.generic]]
+RNG = np.random.default_rng(71)
+
+
+def _node(kind: str, inputs: list[str], output: str, **more: Any) -> onnx.NodeProto:  # noqa: ANN401 - as ONNX takes them
+    return helper.make_node(kind, inputs, [output], output, **more)
+
+
+def _small(*shape: int) -> NDArray[np.int8]:
+    """Values that no processor's sums of products saturate with."""
+    return np.random.default_rng(72).integers(-60, 60, shape).astype(np.int8)
+
+
+_SCALES: Arrays = {
+    "xs": np.array(0.02, np.float32),
+    "xz": np.array(120, np.uint8),
+    "ws": np.array(0.01, np.float32),
+    "wz": np.array(3, np.int8),
+    "ys": np.array(0.03, np.float32),
+    "yz": np.array(110, np.uint8),
+}
+
+
+def _weights_alone() -> tuple[Nodes, Arrays]:
+    """Weights of eight bits, one of them read twice, under real activations."""
+    arrays: Arrays = {
+        "w": _small(4, 4),
+        "cs": np.array([0.01, 0.02, 0.03, 0.04], np.float32),
+        "cz": np.array([1, -2, 0, 5], np.int8),
+        "b": np.array([100, -50, 20, 0], np.int32),
+    }
+    nodes = [
+        _node("DequantizeLinear", ["w", "cs", "cz"], "first", axis=0),
+        _node("DequantizeLinear", ["w", "cs", "cz"], "again", axis=0),
+        _node("DequantizeLinear", ["b", "ws"], "bias"),
+        _node("Gemm", ["x", "first", "bias"], "h"),
+        _node("Tanh", ["h"], "t"),
+        _node("MatMul", ["t", "again"], "out"),
+    ]
+    return nodes, arrays
+
+
+def _fake_quantisation() -> tuple[Nodes, Arrays]:
+    """Rounded activations and a rounded real weight, as in training for few bits."""
+    arrays: Arrays = {"w": weight(RNG, 4, 4), "s": np.array(0.05, np.float32)}
+    nodes = [
+        _node("QuantizeLinear", ["x", "xs", "xz"], "q"),
+        _node("DequantizeLinear", ["q", "xs", "xz"], "d"),
+        _node("QuantizeLinear", ["w", "s", "wz"], "wq"),
+        _node("DequantizeLinear", ["wq", "s", "wz"], "wd"),
+        _node("MatMul", ["d", "wd"], "out"),
+    ]
+    return nodes, arrays
+
+
+def _convolution() -> tuple[Nodes, Arrays]:
+    arrays: Arrays = {
+        "w": _small(2, 1, 2),
+        "cs": np.array([0.01, 0.02], np.float32),
+        "cz": np.array([0, 0], np.int8),
+        "b": np.array([50, -70], np.int32),
+        "shape": np.array([-1, 1, 4], np.int64),
+        "flat": np.array([-1, 4], np.int64),
+    }
+    nodes = [
+        _node("QuantizeLinear", ["x", "xs", "xz"], "q"),
+        _node("Reshape", ["q", "shape"], "image"),
+        _node(
+            "QLinearConv", ["image", "xs", "xz", "w", "cs", "cz", "ys", "yz", "b"], "c"
+        ),
+        _node("MaxPool", ["c"], "p", kernel_shape=[2]),
+        _node("Reshape", ["p", "flat"], "f"),
+        _node("DequantizeLinear", ["f", "ys", "yz"], "out"),
+    ]
+    return nodes, arrays
+
+
+def _products() -> tuple[Nodes, Arrays]:
+    arrays: Arrays = {"w": _small(4, 4)}
+    first = ["q", "xs", "xz", "w", "ws", "wz", "ys", "yz"]
+    sides = ["m", "ys", "yz", "q", "xs", "xz", "ys", "yz"]
+    nodes = [
+        _node("QuantizeLinear", ["x", "xs", "xz"], "q"),
+        _node("QLinearMatMul", first, "m"),
+        _node("QLinearAdd", sides, "a", domain="com.microsoft"),
+        _node("DequantizeLinear", ["a", "ys", "yz"], "out"),
+    ]
+    return nodes, arrays
+
+
+def _whole_numbers() -> tuple[Nodes, Arrays]:
+    arrays: Arrays = {"w": _small(4, 4), "s": np.array(0.001, np.float32)}
+    nodes = [
+        _node("QuantizeLinear", ["x", "xs", "xz"], "q"),
+        _node("MatMulInteger", ["q", "w", "xz", "wz"], "i"),
+        _node("Cast", ["i"], "f", to=TensorProto.FLOAT),
+        _node("Mul", ["f", "s"], "out"),
+    ]
+    return nodes, arrays
+
+
+MODELS: Mapping[str, tuple[Callable[[], tuple[Nodes, Arrays]], Sequence[str], int]] = {
+    "weights alone": (_weights_alone, ["bias", "first"], 20),
+    "fake quantisation": (_fake_quantisation, ["w"], 16),
+    "a convolution": (_convolution, ["c.bias", "c.weight"], 6),
+    "products and sums": (_products, ["m.weight"], 16),
+    "whole numbers": (_whole_numbers, ["i.weight"], 16),
+}
+
+
+def _model(
+    nodes: Nodes, arrays: Arrays, kind: int = TensorProto.FLOAT
+) -> onnx.ModelProto:
+    info = helper.make_tensor_value_info
+    read = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        list(nodes),
+        "small",
+        [info("x", kind, ["n", 4])],
+        [info("out", TensorProto.FLOAT, ["n", 4])],
+        [
+            numpy_helper.from_array(value, name)
+            for name, value in {**_SCALES, **arrays}.items()
+            if name in read
+        ],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_quantised_model_gives_the_same_and_is_trained(case: str) -> None:
+    make, names, size = MODELS[case]
+    model = _model(*make())
+    x = np.random.default_rng(1).standard_normal((9, 4)).astype(np.float32)
+
+    wanted = None if case == "weights alone" else names
+    bundle = compile_model(model, loss="mse", train=wanted or ())
+
+    trained = [item.name for item in bundle.manifest.parameters if item.trainable]
+    assert sorted(trained) == names
+    assert bundle.manifest.dimension == size
+    found = _run(bundle.files[INFER], {"theta": bundle.theta, "x": x})
+    expected = _run(model.SerializeToString(), {"x": x})
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert check_bundle(bundle, np.random.default_rng(0)).worst <= TOLERANCE
+
+
+def test_input_of_eight_bits_is_fed_as_real_numbers() -> None:
+    weights: Arrays = {"w": weight(RNG, 4, 4)}
+    nodes = [
+        _node("DequantizeLinear", ["x", "xs", "xz"], "d"),
+        _node("MatMul", ["d", "w"], "out"),
+    ]
+    model = _model(nodes, weights, TensorProto.UINT8)
+    x = np.random.default_rng(2).integers(0, 255, (5, 4)).astype(np.uint8)
+
+    bundle = compile_model(model, loss="mse")
+
+    inputs = {"theta": bundle.theta, "x": x.astype(np.float32)}
+    expected = _run(model.SerializeToString(), {"x": x})
+    np.testing.assert_allclose(_run(bundle.files[INFER], inputs), expected, rtol=1e-5)
+
+
+REFUSED: Mapping[str, tuple[Nodes, Arrays, str]] = {
+    "a range of the whole batch": (
+        [
+            helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], "range"),
+            _node("DequantizeLinear", ["q", "s", "z"], "out"),
+        ],
+        {},
+        "mixes the examples",
+    ),
+    "a computed scale": (
+        [
+            _node("Exp", ["xs"], "s"),
+            _node("QuantizeLinear", ["x", "s", "xz"], "q"),
+            _node("DequantizeLinear", ["q", "s", "xz"], "out"),
+        ],
+        {},
+        "computed scales",
+    ),
+    "a scale of zero": (
+        [
+            _node("QuantizeLinear", ["x", "none", "xz"], "q"),
+            _node("DequantizeLinear", ["q", "none", "xz"], "out"),
+        ],
+        {"none": np.array(0, np.float32)},
+        "not positive",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_other_quantisation_is_refused_with_a_reason(case: str) -> None:
+    nodes, arrays, match = REFUSED[case]
+
+    with pytest.raises(CompileError, match=match):
+        load(_model(nodes, arrays))
+
+
+def _run(
+    model: bytes, inputs: Mapping[str, NDArray[np.generic]]
+) -> NDArray[np.float32]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model, options)
+    return np.asarray(session.run(None, dict(inputs))[0])
