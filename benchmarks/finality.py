@@ -12,6 +12,7 @@ import argparse
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -73,9 +74,11 @@ class Run:
         council = self._council
         size = len(council.homes)
         speed = verifications_per_s()
+        self._say("starts")
         with council.running():
             council.publish(self._published, self._boards)
             first = self._height()
+            self._say(f"{self._updates} updates")
             quiet = self._load(overhears=True)
             heights = self._height() - first
             syncs = self._syncs()
@@ -95,6 +98,10 @@ class Run:
             if size > 1:
                 found |= self._without_one()
         return {**found, **self._sizes()}
+
+    def _say(self, part: str) -> None:
+        """Tells whoever waits what begins."""
+        print(f"n = {len(self._council.homes)}: {part}", file=sys.stderr, flush=True)
 
     def _load(self, overhears: bool = False) -> LoadOutcome:
         part, self._messages = (
@@ -126,6 +133,7 @@ class Run:
         tracer = shutil.which("strace")
         if tracer is None:
             return None
+        self._say(f"{self._updates} updates, synced writes counted")
         first = self._height()
         watched = ("-f", "-qq", "-e", "trace=fsync,fdatasync", "-e", "signal=none")
         where = ("-o", str(self._root / "syncs"), "-p", str(self._council.pid(0)))
@@ -138,6 +146,7 @@ class Run:
         return sum("sync(" in line for line in lines) / heights
 
     def _idle(self) -> dict[str, Any]:
+        self._say(f"idle for {self._idle_s:.0f} s")
         time.sleep(2)
         before_s, first = self._council.processor_s(), self._height()
         time.sleep(self._idle_s)
@@ -151,6 +160,7 @@ class Run:
 
     def _restart(self) -> float:
         """From the start of a killed coordinator until it is at work again."""
+        self._say("restart of one")
         council = self._council
         height = self._height()
         council.kill(0)
@@ -164,6 +174,7 @@ class Run:
         return time.monotonic() - begun_s
 
     def _without_one(self) -> dict[str, float]:
+        self._say(f"one is killed, {self._updates} updates")
         self._council.kill(0)
         time.sleep(5)
         outcome = self._load()

@@ -58,6 +58,11 @@ def H(*parts: bytes) -> Digest:  # noqa: N802 - the design's and the field's nam
     return Digest(hashed.digest())
 
 
+def begin_hash() -> "hashlib.blake2b":
+    """`H` of nothing yet, to be updated part by part."""
+    return _EMPTY_HASH.copy()
+
+
 @lru_cache(maxsize=NAMES_KEPT)
 def device_id(first_public_key: bytes) -> DeviceId:
     """The id of the board whose first key this is; coordinators are named alike."""

@@ -136,7 +136,7 @@ def _absorbed(
         return None
     name, added = node.inputs[0], []
     for move in reversed(moves):
-        target = f"{move.outputs[0]}/scores"
+        target = _fresh(network, f"{move.outputs[0]}/scores")
         inputs = (name, *move.inputs[1:])
         added.append(replace(move, name=target, inputs=inputs, outputs=(target,)))
         name = target
@@ -166,8 +166,10 @@ def _pair(
         return None
     if node.kind == "Softmax" and "Sigmoid" in loss.absorbs:
         # Of two classes each has the sigmoid of how far its score leads.
-        other, lead = f"{network.output}/other", f"{network.output}/scores"
-        order = f"{network.output}/order"
+        other, lead, order = [
+            _fresh(network, f"{network.output}/{part}")
+            for part in ("other", "scores", "order")
+        ]
         nodes = [
             NetworkNode(
                 "Gather", other, (node.inputs[0], order), (other,), {"axis": 1}
@@ -180,7 +182,9 @@ def _pair(
     score = _two_classes(network, made, node)
     if score is None:
         return None
-    lead, signs = f"{network.output}/scores", f"{network.output}/signs"
+    lead, signs = [
+        _fresh(network, f"{network.output}/{part}") for part in ("scores", "signs")
+    ]
     half = 0.5 if "Softmax" in loss.absorbs else 1.0
     product = NetworkNode("Mul", lead, (score, signs), (lead,), {})
     values = np.array([[-half, half]], np.float32)
@@ -200,6 +204,13 @@ def _two_classes(
     one = network.constants.get(rest.inputs[0])
     same = one is not None and bool((one == 1.0).all())
     return share.inputs[0] if same and rest.inputs[1] == node.inputs[1] else None
+
+
+def _fresh(network: Network, name: str) -> str:
+    """A name that no value of the model has."""
+    while name in network.shapes or name in network.constants:
+        name += "'"
+    return name
 
 
 def _with(

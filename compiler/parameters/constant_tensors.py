@@ -19,6 +19,8 @@ from starling.compiler.ir.network import Array, NetworkNode
 AROUND_INPUT = "shift or scale of the input"
 NO_AXES = "a number without axes"
 INFINITE = "holds an infinity"
+FIRST = frozenset({"Div", "Sub"})
+ARITHMETIC = frozenset({"Add", "Div", "Mul", "Sub"})
 _MASK_MIN = 1e4
 """Masks hold 0 and -1e4 (half precision) or less, to -infinity."""
 _ABSURD = 1e30
@@ -27,7 +29,7 @@ _BASIS_MAX = 512
 """Sides of a matrix that is tried for a basis of cosines, at the cost of a cube."""
 _MOVERS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Transpose"})
 _GENERATED = re.compile(
-    r"onnx::\w+|val_\d+|/.*_output_\d+|const\w*_?\d*|.*(cst|_recip|__\d+|/[xy](:0)?)"
+    r"onnx::\w+|val_\d+|/.*_output_\d+|const\w*_?\d*|.*(_recip|__\d+|/[xy](:0)?)"
 )
 """What exporters call numbers that the model has no name for."""
 _SPECTRAL = re.compile(r"(.*\.)?(weight_[uv]|parametrizations\.\w+\.\d+\._[uv])")
@@ -184,6 +186,7 @@ def around_input(
     tensors: Mapping[str, Array],
     entry: str,
     row: tuple[int, ...],
+    first: frozenset[str] = FIRST,
 ) -> frozenset[str]:
     """Constants that the input is shifted by or divided by, and what scales it then.
 
@@ -192,18 +195,20 @@ def around_input(
       tensors: Name to value of each initialiser.
       entry: Name of the input.
       row: Shape of one example.
+      first: Operators that may begin it; scikit-learn's scalers begin with others,
+        too, and none of its models with a weight for each input alone.
     """
     raw, shifted = {entry}, set[str]()
     found = set[str]()
     for node in nodes:
-        first = node.inputs[0] if node.inputs else ""
-        if node.kind in _MOVERS and first in raw | shifted:
-            (raw if first in raw else shifted).update(node.outputs)
+        source = node.inputs[0] if node.inputs else ""
+        if node.kind in _MOVERS and source in raw | shifted:
+            (raw if source in raw else shifted).update(node.outputs)
             continue
         if len(node.inputs) != 2 or node.inputs[1] not in tensors:
             continue
-        began = first in raw and node.kind in ("Sub", "Div")
-        goes_on = first in shifted and node.kind in ("Add", "Div", "Mul", "Sub")
+        began = source in raw and node.kind in first
+        goes_on = source in shifted and node.kind in ARITHMETIC
         if (began or goes_on) and _fits(tensors[node.inputs[1]], row):
             found.add(node.inputs[1])
             shifted.update(node.outputs)

@@ -6,6 +6,7 @@ and after ties, since only weights are tied.
 """
 
 import fnmatch
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -34,7 +35,8 @@ from starling.protocol.errors import ConfigError, DecodeError, LimitError
 from starling.protocol.model.parameter_layout import DIMENSION_MAX, NAME_CHARS_MAX
 from starling.protocol.privacy.clipping_functions import TENSORS_MAX
 
-_TORCH = "pytorch"
+_TORCH, _SCIKIT_LEARN = "pytorch", "skl2onnx"
+"""As files name who wrote them."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ def _surveyed(proto: onnx.ModelProto, told: Origin | None) -> Survey:
         row=row(entry),
         written=written(proto),
         named=proto.producer_name == _TORCH,
+        scaled=proto.producer_name == _SCIKIT_LEARN,
     )
     return survey(sheet, told)
 
@@ -212,8 +215,8 @@ def check(choice: Choice) -> None:
     """Refuses a choice that cannot be trained.
 
     Raises:
-      CompileError: If there is nothing to train, a weight is not finite, or has a
-        name that no manifest takes.
+      CompileError: If there is nothing to train, a weight is not finite or has a name
+        that no manifest takes, or a value is called like one that was put in.
       LimitError: If more than `DIMENSION_MAX` values or `TENSORS_MAX` tensors would be
         trained.
     """
@@ -233,6 +236,12 @@ def check(choice: Choice) -> None:
     for name in choice.chosen:
         if not np.isfinite(choice.tensors[name].astype(np.float32)).all():
             raise CompileError(f"the weight {name!r} holds what is no finite number")
+    graph = choice.proto.graph
+    made = Counter([name for node in graph.node for name in node.output])
+    made.update([item.name for item in graph.initializer])
+    twice = [name for name, count in made.items() if count > 1]
+    if twice:
+        raise CompileError(f"the name {twice[0]!r} is taken; rename it in the model")
     for name in choice.weights:
         if len(name) > NAME_CHARS_MAX or not name.isprintable():
             raise CompileError(

@@ -68,6 +68,7 @@ class Sheet:
       row: Shape of one example.
       written: Names of tensors that the file writes as Constant nodes.
       named: Whether the exporter keeps a module's own names for its tensors.
+      scaled: Whether arithmetic on the input itself is never a layer's.
     """
 
     nodes: Sequence[NetworkNode]
@@ -76,6 +77,7 @@ class Sheet:
     row: tuple[int, ...]
     written: frozenset[str]
     named: bool
+    scaled: bool = False
 
 
 def survey(sheet: Sheet, told: Origin | None) -> Survey:
@@ -157,7 +159,11 @@ class _Judge:
         self._told = told
         self._layers = _at_layers(sheet)
         self._around = constant_tensors.around_input(
-            sheet.nodes, sheet.tensors, sheet.entry, sheet.row
+            sheet.nodes,
+            sheet.tensors,
+            sheet.entry,
+            sheet.row,
+            constant_tensors.ARITHMETIC if sheet.scaled else constant_tensors.FIRST,
         )
         self._joined = _places(sheet.nodes, every=True) - _places(
             [node for node in sheet.nodes if node.kind not in _JOINING], every=False

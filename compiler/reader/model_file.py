@@ -13,9 +13,9 @@ from google.protobuf import message  # type: ignore[import-untyped] # ships no t
 from onnx import version_converter
 from onnx.checker import ValidationError
 
-from starling.compiler.branches import decided
 from starling.compiler.errors import CompileError
 from starling.compiler.parameters.exporter_fixups import hoisted, remember, written
+from starling.compiler.rewrite.frontends.constant_branches import decided
 from starling.compiler.rewrite.frontends.distance_scans import unrolled
 from starling.compiler.rewrite.frontends.function_inlining import inlined
 from starling.compiler.rewrite.frontends.quantised_models import dequantised

@@ -85,25 +85,30 @@ _OFFSETS = re.compile(r"intercepts?[0-9]*|.*\.bias")
 def _fix_fronts(proto: onnx.ModelProto) -> None:
     """Makes constants of what a pipeline's other steps learned, as of a scaler.
 
-    Where none of its tensors has the name of an estimator's, all stay as they are.
+    They are what leads to a tensor with the name of an estimator's; where there is
+    none, all stay as they are.
     """
     graph = proto.graph
-    names = [item.name for item in graph.initializer]
-    if proto.producer_name != _PRODUCER or not any(map(_ESTIMATORS.fullmatch, names)):
+    names = {item.name for item in graph.initializer}
+    matrices = {name for name in names if _ESTIMATORS.fullmatch(name)}
+    if proto.producer_name != _PRODUCER or not matrices:
         return
-    learned: list[onnx.TensorProto] = []
-    fixed: list[onnx.TensorProto] = []
-    for item in graph.initializer:
-        own = _ESTIMATORS.fullmatch(item.name) or _OFFSETS.fullmatch(item.name)
-        (learned if own else fixed).append(item)
-    nodes = [
+    layers = [node for node in graph.node if matrices.intersection(node.input)]
+    ahead = {name for node in layers for name in node.input}
+    read: set[str] = set()
+    for node in _live(list(graph.node), set(ahead)):
+        read.update(node.input)
+    own = {name for name in names if _OFFSETS.fullmatch(name)} | matrices
+    fixed = [item for item in graph.initializer if item.name in read - own]
+    rest = [item for item in graph.initializer if item.name not in read - own]
+    made = [
         helper.make_node("Constant", [], [item.name], item.name, value=item)
         for item in fixed
     ]
-    rest = list(graph.node)
+    nodes = list(graph.node)
     del graph.initializer[:], graph.node[:]
-    graph.initializer.extend(learned)
-    graph.node.extend([*nodes, *rest])
+    graph.initializer.extend(rest)
+    graph.node.extend([*made, *nodes])
 
 
 def _labelled(graph: onnx.GraphProto) -> bool:

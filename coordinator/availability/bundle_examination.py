@@ -19,12 +19,13 @@ from starling.coordinator.downloads import piece_download, request_scheduler
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import ExamineBundle
 from starling.coordinator.step.events import BundleExamined
+from starling.coordinator.step.pending_proposal import DeferredProposal
 from starling.coordinator.step.state import BundleState, WaitingTask
 from starling.coordinator.wire.frames import DIRECT_BYTES_MAX
 from starling.engine.opened_bundle import open_packed
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import LimitError, ProtocolError, Reason
-from starling.protocol.ids import DeviceId, Digest, H
+from starling.protocol.ids import DeviceId, Digest
 from starling.protocol.learning.task import TASK, TaskSpec
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind
 
@@ -122,9 +123,8 @@ def is_sound(turn: CoordinatorStep, key: bytes, bundle: Digest) -> bool:
     return not _fault(TASK.unpack(key[len(KEY) :]), known)
 
 
-def bundle_arrived(turn: CoordinatorStep, content: bytes) -> None:
+def bundle_arrived(turn: CoordinatorStep, digest: Digest) -> None:
     """Another coordinator gave us a whole; it may be a bundle in question."""
-    digest = H(content)
     known = turn.state.bundles.get(digest)
     if known is not None and known.fault is None:
         turn.emit(ExamineBundle(digest))
@@ -141,13 +141,7 @@ def bundle_examined(turn: CoordinatorStep, event: BundleExamined) -> None:
     if known is None or known.fault is not None:
         return
     if event.absent and not turn.state.ledger.alone:
-        # Who tells of a task has its bundle.
-        first = next(
-            (DeviceId(one.source) for one in known.waiting if one.source), None
-        )
-        request_scheduler.request_blob(
-            turn, request_scheduler.blob_keys([event.bundle]), first=first
-        )
+        _want(turn, event.bundle, known)
         return
     fault = "its bundle is not here" if event.absent else event.fault
     found = replace(
@@ -158,6 +152,33 @@ def bundle_examined(turn: CoordinatorStep, event: BundleExamined) -> None:
         turn.report(f"bundle {event.bundle.hex()[:16]} is refused: {fault}")
     for each in known.waiting:
         _let_go(turn, each, found)
+
+
+def _want(turn: CoordinatorStep, bundle: Digest, known: BundleState) -> None:
+    """Asks for a bundle on the word of whoever needs it, if anybody still does."""
+    keys = request_scheduler.blob_keys([bundle])
+    if known.waiting:
+        # Who tells of a task has its bundle.
+        told = (DeviceId(one.source) for one in known.waiting if one.source)
+        request_scheduler.request_blob(turn, keys, first=next(told, None))
+    for who, parked in sorted(turn.state.parked.items()):
+        if bundle in bundles_of(parked):
+            request_scheduler.request_blob(turn, keys, first=who, source=who)
+
+
+def parked_too(turn: CoordinatorStep, who: DeviceId, parked: DeferredProposal) -> None:
+    """Notes that a proposal waits for bundles, of which some are asked for already."""
+    keys = [
+        key
+        for key in request_scheduler.blob_keys(bundles_of(parked))
+        if key in turn.state.wanted
+    ]
+    request_scheduler.request_blob(turn, keys, source=who)
+
+
+def bundles_of(parked: DeferredProposal) -> list[Digest]:
+    """The bundles that a proposal waits for."""
+    return [bundle for key, bundle in parked.lacks if key.startswith(KEY)]
 
 
 def _take(turn: CoordinatorStep, waiting: WaitingTask) -> None:
@@ -172,6 +193,13 @@ def _take(turn: CoordinatorStep, waiting: WaitingTask) -> None:
         raise LimitError("too many tasks wait for a bundle", Reason.BUSY)
     known = replace(known, waiting=(*known.waiting, waiting))
     turn.state = evolve(turn.state, bundles={**turn.state.bundles, spec.bundle: known})
+    # A proposal alone may have named it so far, and is soon forgotten.
+    asked = [
+        key
+        for key in request_scheduler.blob_keys([spec.bundle])
+        if key in turn.state.wanted
+    ]
+    request_scheduler.request_blob(turn, asked)
 
 
 def _look(turn: CoordinatorStep, spec: TaskSpec) -> BundleState:

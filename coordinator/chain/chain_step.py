@@ -237,10 +237,12 @@ class SendGossip:
     Attributes:
       payload: A packed `wire.Message`.
       to: Key of the only one who lacks it; None for all of them.
+      asked_by: Key of the one whose status asked for it; None if we say it ourselves.
     """
 
     payload: bytes
     to: PublicKey | None = None
+    asked_by: PublicKey | None = None
 
 
 @dataclass(frozen=True)
@@ -380,7 +382,12 @@ class ChainStep(Step[ChainSettings, ChainState, Effect]):
         silent = silence(self.settings, self.state, self.moment.now_s)
         return evolve(party, index=None) if silent else party
 
-    def gossip(self, payload: bytes, to: PublicKey | None = None) -> None:
+    def gossip(
+        self,
+        payload: bytes,
+        to: PublicKey | None = None,
+        asked_by: PublicKey | None = None,
+    ) -> None:
         """Adds a message to the others, or to one of them, if there are any."""
         if not self.state.alone:
-            self.emit(SendGossip(payload, to))
+            self.emit(SendGossip(payload, to, asked_by))

@@ -7,6 +7,7 @@ from starling.coordinator.chain.gossip import fork_halt
 from starling.coordinator.chain.node import node
 from starling.coordinator.commit import block_commit
 from starling.coordinator.health import progress_monitor
+from starling.coordinator.membership import repeat_charges
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import RecordRefusal
 from starling.protocol.dataclass_replace import evolve
@@ -51,7 +52,12 @@ def advance(turn: CoordinatorStep, event: node.Event) -> None:
             case node.StoreFork(payload):
                 turn.emit(effect)
                 turn.report(_about(turn, payload))
-            case node.JournalVote() | node.SendGossip():
+            case node.SendGossip(payload, _, asked_by):
+                if asked_by is None or repeat_charges.pays(
+                    turn, turn.speaker, len(payload)
+                ):
+                    turn.emit(effect)
+            case node.JournalVote():
                 turn.emit(effect)
             case _:
                 assert_never(effect)

@@ -155,7 +155,8 @@ def _take(turn: CoordinatorStep, who: DeviceId, frame: Frame, elsewhere: bool) -
             longest = answer_bytes_max(turn, piece.asked)
             new, whole = piece_download.piece_received(turn, who, piece, longest)
             if whole is not None:
-                _answered(turn, who, FrameSubject(whole.subject), whole.content)
+                given = FrameSubject(whole.subject)
+                _answered(turn, who, given, whole.content, piece.chunk.digest)
             return new
         case _:
             before = turn.state.wanted
@@ -164,16 +165,28 @@ def _take(turn: CoordinatorStep, who: DeviceId, frame: Frame, elsewhere: bool) -
 
 
 def _answered(
-    turn: CoordinatorStep, who: DeviceId, subject: FrameSubject, content: bytes
+    turn: CoordinatorStep,
+    who: DeviceId,
+    subject: FrameSubject,
+    content: bytes,
+    digest: Digest | None = None,
 ) -> None:
-    """Takes an answer, whoever gives it: it proves itself, or is not wanted."""
+    """Takes an answer, whoever gives it: it proves itself, or is not wanted.
+
+    Args:
+      turn: The step.
+      who: Who gives it.
+      subject: What it is.
+      content: The answer.
+      digest: `H(content)`, if that was looked at already.
+    """
     match subject:
         case FrameSubject.UPLOAD:
             upload_received(turn, who, GIVEN_UPLOAD.unpack(content))
         case FrameSubject.KEY:
             content_key_received(turn, who, GIVEN_KEY.unpack(content))
         case FrameSubject.WHOLE:
-            _whole_given(turn, content)
+            _whole_given(turn, digest or H(content), content)
         case FrameSubject.MODEL:
             _model_given(turn, GIVEN_MODEL.unpack(content))
         case FrameSubject.BLOCKS | FrameSubject.SNAPSHOT | FrameSubject.BUCKETS:
@@ -239,18 +252,19 @@ def _ledger(
         and bundle_examination.task_announced(turn, who, content, message.content)
     ):
         return
-    before = turn.state.ledger
     if message.topic == gossip_messages.GossipTopic.STATUS:
         peer_liveness.status_came(
             turn, who, gossip_messages.STATUS.unpack(message.content), elsewhere
         )
-    advance(turn, node.PeerMessage(content, who))
-    if message.topic == gossip_messages.GossipTopic.STATUS:
+        advance(turn, node.PeerMessage(content, who))
         block_sync.request_missing_blocks(turn)
     elif message.topic == gossip_messages.GossipTopic.VOTE:
-        peer_liveness.vote_came(
-            turn, who, VOTE.unpack(message.content), before, elsewhere
-        )
+        # Before the ledger does: it would refuse, and count, a malformed one again.
+        vote, before = VOTE.unpack(message.content), turn.state.ledger
+        advance(turn, node.PeerMessage(content, who))
+        peer_liveness.vote_came(turn, who, vote, before, elsewhere)
+    else:
+        advance(turn, node.PeerMessage(content, who))
 
 
 def _is_update(packed: bytes) -> bool:
@@ -299,7 +313,8 @@ def _park(
 ) -> None:
     known = turn.state.parked.get(who)
     if known is not None and known.block_id != proposal.block_id:
-        _give_back(turn, who, known)
+        over = tuple(each for each in known.lacks if each not in lacks)
+        _give_back(turn, who, replace(known, lacks=over))
     parked = DeferredProposal(
         proposal.height, proposal.round, proposal.block_id, message, lacks
     )
@@ -311,11 +326,13 @@ def _park(
     ]
     # Whoever offers a block, or passes it on, has what it names.
     request_later(turn, absent, first=who, source=who)
+    bundle_examination.parked_too(turn, who, parked)
 
 
 def _give_back(turn: CoordinatorStep, who: DeviceId, parked: DeferredProposal) -> None:
     """What only this proposal needed is asked for no longer."""
     keys = request_scheduler.vectors(identity for _, identity in parked.lacks)
+    keys += request_scheduler.blob_keys(bundle_examination.bundles_of(parked))
     request_scheduler.withdraw_requests(turn, keys, who)
 
 
@@ -355,12 +372,12 @@ def _carried(turn: CoordinatorStep, parked: DeferredProposal) -> bool:
     )
 
 
-def _whole_given(turn: CoordinatorStep, content: bytes) -> None:
-    (key,) = request_scheduler.blob_keys([H(content)])
+def _whole_given(turn: CoordinatorStep, digest: Digest, content: bytes) -> None:
+    (key,) = request_scheduler.blob_keys([digest])
     if key in turn.state.wanted:
-        turn.emit(StorePeerBlob(content))
+        turn.emit(StorePeerBlob(digest, content))
         vectors_arrived(turn, [key])
-        bundle_examination.bundle_arrived(turn, content)
+        bundle_examination.bundle_arrived(turn, digest)
 
 
 def _model_given(turn: CoordinatorStep, given: ModelAnswer) -> None:

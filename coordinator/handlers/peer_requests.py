@@ -59,6 +59,7 @@ def handle_request(turn: CoordinatorStep, who: DeviceId, want: PeerRequest) -> N
     }
     longest = answer_bytes_max(subject, (it.spec for it in turn.state.tasks.values()))
     asks, left, refused = line.asks, line.answers, 0
+    chosen: list[tuple[bytes, list[int]]] = []
     for key in want.keys:
         cost = CHUNK_BYTES if want.pieces else longest
         given: list[int] = []
@@ -73,7 +74,7 @@ def handle_request(turn: CoordinatorStep, who: DeviceId, want: PeerRequest) -> N
             left -= cost
             answered[name] = now_s
             given.append(piece)
-        _give(turn, who, subject, key, given)
+        chosen.append((key, given))
     # What was asked in vain counts no further than to nothing.
     line = replace(line, asks=max(0.0, asks), answers=left, answered=answered)
     lines = {**peer.lines, turn.broker: line}
@@ -82,6 +83,9 @@ def handle_request(turn: CoordinatorStep, who: DeviceId, want: PeerRequest) -> N
     if refused:
         detail = f"{device_name(who)} asks too much: {refused} not answered"
         turn.emit(RecordRefusal(None, Reason.BUSY, detail))
+    # Who has no right to an answer has paid for asking.
+    for key, given in chosen:
+        _give(turn, who, subject, key, given)
 
 
 def _give(

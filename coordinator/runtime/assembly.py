@@ -38,7 +38,7 @@ from starling.coordinator.runtime.setup.peer_invitations import peer_links
 from starling.coordinator.runtime.setup.pinned_header import check_pinned
 from starling.coordinator.runtime.status.counters import CoordinatorCounters
 from starling.coordinator.runtime.status.status_document import StatusFile
-from starling.coordinator.runtime.storage.blob_cache import update_of
+from starling.coordinator.runtime.storage.blob_cache import BlobCache, update_of
 from starling.coordinator.runtime.storage.fork_proof_file import read_fork
 from starling.coordinator.runtime.storage.persistence import Persistence
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
@@ -81,6 +81,7 @@ class AssembledCoordinator:
     store: ChainStore
     votes: VoteJournal
     persistence: Persistence
+    wholes: BlobCache
     workers: JobWorkers
     tally: CoordinatorCounters
     status: StatusFile
@@ -134,9 +135,8 @@ def assemble(
     height = restored.ledger.height
     state, effects = machine.begin(settings, restored, now_s, now_ms)
     tally = _tally(home.status, now_ms)
-    workers = JobWorkers(
-        store, settings.gate.key, evaluator, on_event, on_event, compute
-    )
+    wholes, key = BlobCache(store), settings.gate.key
+    workers = JobWorkers(store, wholes, key, evaluator, on_event, on_event, compute)
     will = machine.farewell(settings, counter, height)
     subscriptions = settings.topics.coordinator_filters(settings.name)
     link = replace(
@@ -150,6 +150,7 @@ def assemble(
         store,
         votes,
         Persistence(store, votes, height, config.storage.versions_kept),
+        wholes,
         workers,
         tally,
         StatusFile(home.status, settings, store, tally),

@@ -7,10 +7,11 @@ when its content is durable elsewhere.
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from starling.coordinator.aggregation.strategy import PackedModel
-from starling.coordinator.chain.storage.chain_store import ChainStore
+from starling.coordinator.runtime.storage.blob_writer import LongWholes
 from starling.durable.files import (
     read_limited,
     storage_errors,
@@ -46,16 +47,19 @@ class InboxContent:
 class CommandInbox:
     """The inbox of a running coordinator; each transaction is handed on once."""
 
-    def __init__(self, folder: Path) -> None:
-        """Looks at nothing yet."""
-        self._folder = folder
-        self._seen: set[str] = set()
-
-    def fresh(self, store: ChainStore) -> list[tuple[str, bytes]]:
-        """Stores the blobs that were dropped, and reads the new transactions.
+    def __init__(self, folder: Path, wholes: LongWholes) -> None:
+        """Looks at nothing yet.
 
         Args:
-          store: Of the coordinator.
+          folder: Where commands drop files.
+          wholes: Stores blobs.
+        """
+        self._folder = folder
+        self._wholes = wholes
+        self._seen: set[str] = set()
+
+    def fresh(self) -> list[tuple[str, bytes]]:
+        """Begins to store the blobs that were dropped; reads the new transactions.
 
         Returns:
           Names of files and what they hold.
@@ -65,17 +69,24 @@ class CommandInbox:
         """
         dropped = look(self._folder)
         for name in dropped.blobs:
+            if name in self._seen:
+                continue
             content = read_blob(self._folder, name)
             if content is None:
                 log.warning("%s: over %d bytes, dropped", name, BLOB_BYTES_MAX)
+                remove(self._folder, name)
             else:
-                with store.transaction():
-                    store.put_blob(content)
-            remove(self._folder, name)
-        self._seen &= set(dropped.transactions)
+                # Until it is durable the file is all that there is of it.
+                self._seen.add(name)
+                self._wholes.keep(content, partial(self._stored, name))
+        self._seen &= {*dropped.transactions, *dropped.blobs}
         fresh = [name for name in dropped.transactions if name not in self._seen]
         self._seen.update(fresh)
         return [(name, read_transaction(self._folder, name)) for name in fresh]
+
+    def _stored(self, name: str) -> None:
+        remove(self._folder, name)
+        self._seen.discard(name)
 
 
 def look(inbox: Path) -> InboxContent:

@@ -7,7 +7,6 @@ acknowledged can be lost.
 """
 
 import logging
-import queue
 import time
 from collections.abc import Sequence
 
@@ -28,18 +27,21 @@ from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.assembly import AssembledCoordinator, assemble
 from starling.coordinator.runtime.environment import CoordinatorEnvironment
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.messaging.inbound_events import Incoming
 from starling.coordinator.runtime.messaging.inbound_queue import InboundQueue
+from starling.coordinator.runtime.messaging.mailbox import Mailbox
 from starling.coordinator.runtime.messaging.outbound_queue import OutboundQueue
 from starling.coordinator.runtime.messaging.peer_brokers import (
     PeerBrokerEvent,
     PeerBrokers,
 )
 from starling.coordinator.runtime.messaging.priority_lanes import PriorityLane
-from starling.coordinator.runtime.messaging.publisher import Publisher, address
+from starling.coordinator.runtime.messaging.publisher import Publisher
 from starling.coordinator.runtime.status.host_health import HostHealth
 from starling.coordinator.runtime.status.log_alarms import LogAlarms
 from starling.coordinator.runtime.status.overload_report import OverloadLog, counts
 from starling.coordinator.runtime.storage.blob_cache import update_of
+from starling.coordinator.runtime.storage.blob_writer import LongWholes
 from starling.coordinator.runtime.storage.fork_proof_file import write_fork
 from starling.coordinator.step.effects import (
     AdoptSnapshot,
@@ -62,24 +64,20 @@ from starling.coordinator.step.effects import (
     SendMessage,
     StoreFailure,
     StoreMetrics,
+    StorePeerBlob,
     StoreVersion,
 )
 from starling.coordinator.step.events import (
-    BoardMessageArrived,
-    BoardStateArrived,
     BusConnected,
     BusDisconnected,
-    ChunkArrived,
     ClockTicked,
     Event,
     MissingBlobsFound,
-    PeerFrameArrived,
     TransactionArrived,
     UpdateLookedUp,
     UploadsQueued,
 )
 from starling.protocol.errors import DecodeError, Reason, StorageError, TransportError
-from starling.protocol.ids import Digest
 
 log = logging.getLogger("starling.coordinator")
 
@@ -116,7 +114,7 @@ class CoordinatorEventLoop:
         self, home: CoordinatorHome, surroundings: CoordinatorEnvironment
     ) -> None:
         """Opens everything; connects to nothing yet."""
-        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._queue: Mailbox[_Item] = Mailbox()
         self._home = home
         self._now_ms = surroundings.now_ms
         self._parts: AssembledCoordinator = assemble(
@@ -124,7 +122,8 @@ class CoordinatorEventLoop:
         )
         self._state = self._parts.state
         self._myself = self._parts.settings.ledger.key.identity
-        self._inbox = command_inbox.CommandInbox(home.inbox)
+        self._long = LongWholes(self._parts.store)
+        self._inbox = command_inbox.CommandInbox(home.inbox, self._long)
         self._inbox_at_s = 0.0
         self._status_at_s = 0.0
         self._block_from_s = 0.0
@@ -133,15 +132,24 @@ class CoordinatorEventLoop:
         self._stopping = False
         self.anew = False
         self._backlog: InboundQueue[_Item] = InboundQueue()
-        self._link = surroundings.open_bus(self._parts.link, self._queue.put)
+        self._incoming = Incoming(self._parts.settings, self._parts.tally)
+        self._link = surroundings.open_bus(self._parts.link, self._arrived)
         self._elsewhere = PeerBrokers(
             self._parts.peer_links, surroundings.open_bus, self._queue.put
         )
         self._outgoing = OutboundQueue(self._link.publish, self._parts.tally.dropped)
         self._overload = OverloadLog()
         self._publisher = Publisher(
-            self._parts.settings, self._parts.store, self._outgoing, self._parts.tally
+            self._parts.settings,
+            self._parts.store,
+            self._parts.wholes,
+            self._outgoing,
+            self._parts.tally,
         )
+
+    def _arrived(self, event: LinkEvent) -> None:
+        may_wait = self._incoming.may_wait(event)
+        (self._queue.put_quietly if may_wait else self._queue.put)(event)
 
     def run(self) -> int:
         """Serves until a signal ends it.
@@ -211,13 +219,10 @@ class CoordinatorEventLoop:
     def _drain(self) -> None:
         """Waits for something to do, and takes in what has come."""
         wake_at_s = min(self._tick_at_s(), self._inbox_at_s, self._status_at_s)
-        wait_s = 0.0 if self._backlog.uploads else max(0.0, wake_at_s - _now_s())
-        try:
-            self._backlog.add(self._queue.get(timeout=wait_s))
-            for _ in range(BATCH_MAX):
-                self._backlog.add(self._queue.get_nowait())
-        except queue.Empty:
-            return
+        busy = self._backlog.uploads or self._long.pending
+        wait_s = 0.0 if busy else max(0.0, wake_at_s - _now_s())
+        for item in self._queue.take(wait_s, BATCH_MAX):
+            self._backlog.add(item)
 
     def _tell_of_uploads(self, effects: list[Effect]) -> None:
         waits = bool(self._backlog.uploads)
@@ -270,27 +275,11 @@ class CoordinatorEventLoop:
             self._step(heard, effects)
 
     def _message(self, message: MessageArrived, effects: list[Effect]) -> None:
-        try:
-            branch, device, leaf = address(self._parts.settings.topics, message.topic)
-        except DecodeError as error:
-            self._parts.tally.refuse(RecordRefusal(None, Reason.MALFORMED, str(error)))
-            return
-        if branch == "g":
-            if device != self._myself:
-                self._step(PeerFrameArrived(device, message.payload), effects)
-            return
-        self._parts.tally.device(device).bytes_up += len(message.payload)
-        match leaf:
-            case "up":
-                self._step(ChunkArrived(device, message.payload), effects)
-            case "say":
-                self._step(BoardMessageArrived(device, message.payload), effects)
-            case "state":
-                self._step(BoardStateArrived(device, message.payload), effects)
-            case _:
-                self._parts.tally.refuse(
-                    RecordRefusal(device, Reason.UNKNOWN_KIND, leaf)
-                )
+        event = self._incoming.event(message)
+        if event is not None:
+            before = len(effects)
+            self._step(event, effects)
+            self._incoming.caused(message, effects[before:])
 
     def _step(self, event: Event, effects: list[Effect]) -> None:
         self._state, caused = machine.step(
@@ -302,11 +291,11 @@ class CoordinatorEventLoop:
         if _now_s() < self._inbox_at_s:
             return ()
         self._inbox_at_s = _now_s() + INBOX_EVERY_S
-        return [TransactionArrived(*it) for it in self._inbox.fresh(self._parts.store)]
+        return [TransactionArrived(*it) for it in self._inbox.fresh()]
 
     def _carry_out(self, effects: Sequence[Effect], tokens: Sequence[AckToken]) -> None:
-        self._parts.persistence.commit(effects, self._now_ms())
-        for effect in effects:
+        self._parts.persistence.commit(self._long.take(effects), self._now_ms())
+        for effect in self._long.due(effects):
             self._do(effect)
         self._outgoing.pump()
         if tokens:
@@ -332,13 +321,8 @@ class CoordinatorEventLoop:
                 command_inbox.remove(self._home.inbox, name)
             case ComputeVersion() | EvaluateVersion() | ExamineBundle():
                 self._hand_over(effect)
-            case FindMissingBlobs(task, digests):
-                absent = [each for each in digests if not self._has(each)]
-                self._queue.put(MissingBlobsFound(task, tuple(absent)))
-            case LookUpUpdate(known, other):
-                self._queue.put(
-                    UpdateLookedUp(update_of(self._parts.store, known), other)
-                )
+            case FindMissingBlobs() | LookUpUpdate() | StorePeerBlob():
+                self._look_up(effect)
             case RecordAcceptance() | RecordRefusal() | RecordOverLimit() | LogLine():
                 self._count(effect)
             case StoreVersion() | StoreMetrics() | StoreFailure():
@@ -351,8 +335,17 @@ class CoordinatorEventLoop:
                 # The other effects were carried out by `commit`.
                 return
 
-    def _has(self, digest: Digest) -> bool:
-        return self._parts.store.blob(digest) is not None
+    def _look_up(self, effect: FindMissingBlobs | LookUpUpdate | StorePeerBlob) -> None:
+        """Answers from the store, and remembers what will be asked of it next."""
+        store = self._parts.store
+        match effect:
+            case FindMissingBlobs(task, digests):
+                absent = [each for each in digests if not store.has_blob(each)]
+                self._queue.put(MissingBlobsFound(task, tuple(absent)))
+            case LookUpUpdate(known, other):
+                self._queue.put(UpdateLookedUp(update_of(store, known), other))
+            case StorePeerBlob(digest, content):
+                self._parts.wholes.keep(digest, content)
 
     def _count(
         self, effect: RecordAcceptance | RecordRefusal | RecordOverLimit | LogLine

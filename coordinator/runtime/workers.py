@@ -21,6 +21,7 @@ from starling.coordinator.chain.storage.chain_store import ChainStore
 from starling.coordinator.runtime.environment import Compute
 from starling.coordinator.runtime.evaluation.evaluation_messages import EvaluationError
 from starling.coordinator.runtime.evaluation.evaluator import Evaluator
+from starling.coordinator.runtime.storage.blob_cache import BlobCache
 from starling.coordinator.step.effects import ComputeVersion, EvaluateVersion
 from starling.coordinator.step.events import (
     ComputationFailed,
@@ -46,6 +47,7 @@ class JobWorkers:
     def __init__(
         self,
         store: ChainStore,
+        wholes: BlobCache,
         key: OpeningKey,
         evaluator: Evaluator | None,
         on_event: Callable[[Event], None],
@@ -56,6 +58,7 @@ class JobWorkers:
 
         Args:
           store: Read in the caller's thread only.
+          wholes: Of that store; likewise.
           key: Opens updates.
           evaluator: None if there is no held-out data.
           on_event: Called from a worker's thread with each result.
@@ -63,6 +66,7 @@ class JobWorkers:
           compute: Makes a version from its job.
         """
         self._store = store
+        self._wholes = wholes
         self._key = key
         self._evaluator = evaluator
         self._on_event = on_event
@@ -111,7 +115,7 @@ class JobWorkers:
         evaluator = self._evaluator
         if evaluator is None:
             return
-        bundle = self._store.blob(asked.bundle)
+        bundle = self._wholes.get(asked.bundle)
         inference = self._store.blob(asked.inference)
         if bundle is None or inference is None:
             # A task that was announced without its blobs harms itself alone.
@@ -136,7 +140,7 @@ class JobWorkers:
 
     def examine(self, bundle: Digest) -> None:
         """Looks whether boards would run a bundle."""
-        content = self._store.blob(bundle)
+        content = self._wholes.get(bundle)
         self._submit(self._examination, lambda: examined(bundle, content))
 
     def stop(self) -> None:
@@ -166,7 +170,7 @@ class JobWorkers:
         """What the store has not got of a job beside these uploads, if anything."""
         model = self._model_before(asked, spec)
         parts = () if model is None else (model.theta, model.momentum, model.average)
-        wholes = [each for each in parts if self._store.blob(each) is None]
+        wholes = [each for each in parts if not self._store.has_blob(each)]
         if model is not None and not uploads and not wholes:
             return None
         detail = f"the store lacks {len(uploads)} updates, {len(wholes)} wholes"

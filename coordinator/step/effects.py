@@ -44,8 +44,14 @@ class StoreModel:
 
 @dataclass(frozen=True)
 class StorePeerBlob:
-    """Persist: a whole that another coordinator gave us."""
+    """Persist: a whole that another coordinator gave us.
 
+    Attributes:
+      digest: `H(content)`.
+      content: The whole.
+    """
+
+    digest: Digest
     content: bytes
 
 

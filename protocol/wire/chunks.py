@@ -5,17 +5,20 @@ broker's default limit and near the fastest size. A receiver states the largest 
 it takes before it keeps a single byte, and gives out nothing whose digest differs.
 """
 
-from dataclasses import dataclass, replace
-from typing import Annotated
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated
 
 from starling.protocol.errors import DecodeError, LimitError, Reason
-from starling.protocol.ids import Digest, H
+from starling.protocol.ids import Digest, H, begin_hash
 from starling.protocol.schema.msgpack_codec import (
     Structure,
     binary,
     structure,
     uint,
 )
+
+if TYPE_CHECKING:
+    import hashlib
 
 CHUNK_BYTES = 64 * 1024
 WHOLE_BYTES_MAX = 256 * 1024 * 1024
@@ -68,15 +71,23 @@ def split(whole: bytes) -> tuple[Chunk, ...]:
 class ChunkAssembly:
     """A whole that is being received.
 
+    It is hashed as its pieces come: all at once, a long one would hold its receiver up.
+
     Attributes:
       digest: H of the whole.
       size: Announced length, `size <= bytes_max` of `begin`.
       pieces: By index; None where it is missing.
+      hashed: How many pieces from the first on are in `running`.
+      running: Their hash so far; never written to.
     """
 
     digest: Digest
     size: int
     pieces: tuple[bytes | None, ...]
+    hashed: int = field(default=0, compare=False, repr=False)
+    running: "hashlib.blake2b" = field(
+        default_factory=begin_hash, compare=False, repr=False
+    )
 
     @classmethod
     def begin(cls, digest: Digest, size: int, bytes_max: int) -> "ChunkAssembly":
@@ -100,7 +111,14 @@ class ChunkAssembly:
         if self.pieces[chunk.index] is not None:
             return self
         before, after = self.pieces[: chunk.index], self.pieces[chunk.index + 1 :]
-        return replace(self, pieces=(*before, chunk.data, *after))
+        pieces = (*before, chunk.data, *after)
+        hashed, running = self.hashed, self.running
+        if chunk.index == hashed:
+            running = running.copy()
+        while hashed < len(pieces) and (piece := pieces[hashed]) is not None:
+            running.update(piece)
+            hashed += 1
+        return replace(self, pieces=pieces, hashed=hashed, running=running)
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -116,7 +134,6 @@ class ChunkAssembly:
         """
         if None in self.pieces:
             raise DecodeError("chunks are missing", Reason.INCOMPLETE)
-        joined = b"".join(piece for piece in self.pieces if piece is not None)
-        if H(joined) != self.digest:
+        if self.running.digest() != self.digest:
             raise DecodeError("chunks do not add up to the announced digest")
-        return joined
+        return b"".join(piece for piece in self.pieces if piece is not None)

@@ -127,9 +127,53 @@ def test_wholes_are_addressed_by_content(make: Make) -> None:
         assert store.put_blob(b"bundle") == digest
     assert digest == H(b"bundle")
     assert store.blob(digest) == b"bundle"
+    assert store.has_blob(digest)
     with store.transaction():
         store.drop_blob(digest)
     assert store.blob(digest) is None
+    assert not store.has_blob(digest)
+    with store.transaction():
+        assert store.put_blob(b"named", H(b"named")) == H(b"named")
+    assert store.blob(H(b"named")) == b"named"
+    store.close()
+
+
+def test_whole_in_parts_is_there_once_they_are_joined(make: Make) -> None:
+    store = make(SmallChain())
+    digest = H(b"a bundle")
+    with store.transaction():
+        store.put_part(digest, 1, b"undle")
+        store.put_part(digest, 0, b"a b")
+    assert store.blob(digest) is None
+    assert not store.has_blob(digest)
+    with store.transaction():
+        store.join_parts(digest)
+    assert store.blob(digest) == b"a bundle"
+    with store.transaction():
+        # Again, and after a start: it stands.
+        store.put_part(digest, 0, b"another")
+        store.join_parts(digest)
+        store.put_blob(b"a bundle")
+        store.drop_parts()
+    assert store.blob(digest) == b"a bundle"
+    with store.transaction():
+        store.drop_blob(digest)
+    assert store.blob(digest) is None
+    store.close()
+
+
+def test_parts_that_were_not_joined_are_forgotten(make: Make) -> None:
+    store = make(SmallChain())
+    digest = H(b"a bundle")
+    with store.transaction():
+        store.put_part(digest, 0, b"torn ")
+        store.put_part(digest, 1, b"torn")
+    with store.transaction():
+        store.drop_parts()
+    with store.transaction():
+        store.put_part(digest, 0, b"a bundle")
+        store.join_parts(digest)
+    assert store.blob(digest) == b"a bundle"
     store.close()
 
 

@@ -78,7 +78,7 @@ _SAFETY = (
         "our own vote in a quorum that we did not cast is overlooked",
         "coordinator/chain/node/message_handlers.py",
         "        # It must not count: the state that it belongs to is not ours.\n"
-        '        equivocation_report.own_signature(turn, "vote")\n        return',
+        '        own_signature.report_own_signature(turn, "vote")\n        return',
         "        return",
         _QUORUMS,
     ),
@@ -157,8 +157,8 @@ _LIVENESS = (
     Mutant(
         "who counts from lower stays mute",
         "coordinator/chain/gossip/status_exchange.py",
-        "        turn.state = evolve(turn.state, status_counter=counter)\n        return",
-        "        return",
+        "        turn.state = evolve(turn.state, status_counter=counter)\n        if",
+        "        if",
         _STATUSES,
     ),
     Mutant(

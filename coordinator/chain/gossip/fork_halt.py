@@ -37,6 +37,7 @@ from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.chain.governance import ChainParameter
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProofError, StaleUpdate
+from starling.protocol.ids import PublicKey
 
 RECENT_MAX = 64
 """Heights of which certificate and prevotes are kept to compare with others', and as
@@ -119,7 +120,7 @@ def show(turn: ChainStep, status: ValidatorStatus) -> None:
         message = gossip_messages.MESSAGE.pack(
             GossipMessage(GossipTopic.CERTIFICATE, content)
         )
-        turn.gossip(message, status.validator)
+        turn.gossip(message, status.validator, asked_by=status.validator)
 
 
 def check_parent(turn: ChainStep, header: Header, certificate: Certificate) -> None:
@@ -161,13 +162,18 @@ def halt(turn: ChainStep, fork: ForkProof) -> None:
             return
     turn.state = evolve(turn.state, fork=fork)
     turn.emit(StoreFork(FORK.pack(fork)))
-    publish(turn, fork)
+    turn.gossip(_packed(fork))
 
 
-def publish(turn: ChainStep, fork: ForkProof) -> None:
-    """Tells the others."""
-    turn.gossip(
-        gossip_messages.MESSAGE.pack(GossipMessage(GossipTopic.FORK, FORK.pack(fork)))
+def prove(turn: ChainStep, fork: ForkProof, who: PublicKey) -> None:
+    """Gives the proof to one that may not have it: it still says where it is."""
+    if repeat_backoff.may_repeat(turn, who, GossipTopic.FORK):
+        turn.gossip(_packed(fork), who, asked_by=who)
+
+
+def _packed(fork: ForkProof) -> bytes:
+    return gossip_messages.MESSAGE.pack(
+        GossipMessage(GossipTopic.FORK, FORK.pack(fork))
     )
 
 

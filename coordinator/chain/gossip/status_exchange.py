@@ -15,7 +15,12 @@ from dataclasses import replace
 
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.chain_step import ChainStep
-from starling.coordinator.chain.gossip import fork_halt, repeat_backoff, vote_repair
+from starling.coordinator.chain.gossip import (
+    fork_halt,
+    own_signature,
+    repeat_backoff,
+    vote_repair,
+)
 from starling.coordinator.chain.gossip_messages import (
     GossipTopic,
     RoundHoldings,
@@ -30,6 +35,7 @@ from starling.protocol.crypto.state_tree import StateTree
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProtocolError, Reason
 from starling.protocol.ids import SIGNATURE_BYTES
+from starling.protocol.schema.msgpack_codec import UINT_MAX
 
 
 def send_if_due(turn: ChainStep) -> None:
@@ -41,6 +47,8 @@ def send_if_due(turn: ChainStep) -> None:
     if party.index is None and not learners.tells(*_at(turn), party.key.public):
         return
     counter = turn.state.status_counter + 1
+    if counter > UINT_MAX:
+        return
     turn.state = evolve(turn.state, status_said_s=now_s, status_counter=counter)
     state = turn.state.consensus
     status = ValidatorStatus(
@@ -124,11 +132,14 @@ def handle_status(turn: ChainStep, status: ValidatorStatus, message: bytes) -> N
         # Others heard more of us than we know to have said: we are from an older copy.
         counter = max(turn.state.status_counter, status.counter)
         turn.state = evolve(turn.state, status_counter=counter)
+        if counter == UINT_MAX:
+            # No backup comes that far, and we can say nothing after it.
+            own_signature.report_own_signature(turn, "last status")
         return
     if latest is not None and status.counter < latest.counter:
         # Its signature proves it, so that no liar can make it count from elsewhere.
         if repeat_backoff.may_repeat(turn, who, GossipTopic.STATUS):
-            turn.gossip(latest.message, who)
+            turn.gossip(latest.message, who, asked_by=who)
         return
     heard = LatestStatus(status.counter, status.asks, message)
     turn.state = evolve(turn.state, heard={**turn.state.heard, who: heard})
@@ -145,7 +156,7 @@ def _hear_fresh(turn: ChainStep, status: ValidatorStatus) -> None:
     if known is not None and now_s < known.at_s + settings.status_s / 2:
         return
     if turn.state.fork is not None:
-        fork_halt.publish(turn, turn.state.fork)
+        fork_halt.prove(turn, turn.state.fork, who)
     elif fork_halt.is_elsewhere(turn, status):
         # It lies, or the chain forked: the certificates tell.
         fork_halt.show(turn, status)

@@ -58,7 +58,7 @@ def answer(turn: ChainStep, status: ValidatorStatus) -> None:
         if item == _BLOCK:
             _send_block(turn, status)
         else:
-            _send(turn, item)
+            _send(turn, item, status.validator)
 
 
 def _order(turn: ChainStep, status: ValidatorStatus) -> tuple[int, int]:
@@ -109,21 +109,23 @@ def _of_this_height(turn: ChainStep, status: ValidatorStatus) -> list[_Item]:
     return items
 
 
-def _send(turn: ChainStep, item: _Item, to: PublicKey | None = None) -> None:
+def _send(
+    turn: ChainStep, item: _Item, asked_by: PublicKey, to: PublicKey | None = None
+) -> None:
     """Sends something of the current height to one peer, or to all."""
     number, kind, voter = item
     ballots, needed = turn.state.consensus.ballots, turn.state.party.quorum
     if kind == _PROPOSAL:
         candidate = ballots.proposal_for(number, needed)
         assert candidate is not None, "it was found lacking"
-        turn.gossip(gossip_messages.wrap_proposal(candidate.proposal), to)
+        turn.gossip(gossip_messages.wrap_proposal(candidate.proposal), to, asked_by)
     elif kind == _POLKA:
         polka = ballots.polka_of(number, needed)
         assert polka is not None, "it was found lacking"
-        turn.gossip(gossip_messages.wrap_polka(polka), to)
+        turn.gossip(gossip_messages.wrap_polka(polka), to, asked_by)
     else:
         vote = ballots.cast(number, VoteType(kind))[voter]
-        turn.gossip(gossip_messages.wrap_vote(vote), to)
+        turn.gossip(gossip_messages.wrap_vote(vote), to, asked_by)
 
 
 def _send_block(turn: ChainStep, status: ValidatorStatus) -> None:
@@ -134,7 +136,7 @@ def _send_block(turn: ChainStep, status: ValidatorStatus) -> None:
     to = status.validator
     if not repeat_backoff.may_repeat(turn, to, GossipTopic.DECISION, tip.height):
         return
-    turn.gossip(gossip_messages.wrap_decision(last, tip.certificate), to)
+    turn.gossip(gossip_messages.wrap_decision(last, tip.certificate), to, to)
     nothing_yet = replace(status, height=tip.height + 1, round=0, held=())
     for item in _of_this_height(turn, nothing_yet):
-        _send(turn, item, to)
+        _send(turn, item, to, to)

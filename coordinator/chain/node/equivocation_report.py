@@ -46,17 +46,6 @@ def second_proposal(turn: ChainStep, second: Proposal) -> None:
         _accuse(turn, second.proposer, duplicate_proposals(first, second))
 
 
-def own_signature(turn: ChainStep, what: str) -> None:
-    """We hear a signature of our own that is not in our journal: we vote no more.
-
-    Somebody runs with a copy of our key, or our journal is not the last one.
-    """
-    detail = f"our own {what}, not in our journal"
-    signer = turn.state.party.key.public
-    turn.emit(BlamePeer(Reason.EQUIVOCATION, detail, signer))
-    turn.state = evolve(turn.state, copied=True)
-
-
 def _accuse(turn: ChainStep, validator: int, evidence: Evidence) -> None:
     state = turn.state
     public = _public(turn, validator)

@@ -24,6 +24,7 @@ from starling.coordinator.chain.execution.transaction_table import TRANSACTIONS
 from starling.coordinator.chain.gossip import (
     certificate_gossip,
     fork_halt,
+    own_signature,
     proposal_checks,
     status_exchange,
 )
@@ -109,7 +110,7 @@ def _hear_proposal(turn: ChainStep, proposal: Proposal) -> None:
         return
     proposal_checks.check_maker(party, proposal)
     if proposal.proposer == party.index:
-        equivocation_report.own_signature(turn, "proposal")
+        own_signature.report_own_signature(turn, "proposal")
         return
     ballots = state.ballots
     carried = proposal_checks.is_carried(turn.state, proposal)
@@ -180,7 +181,7 @@ def _count_vote(turn: ChainStep, vote: Vote) -> None:
         return
     if vote.voter == turn.state.party.index:
         # It must not count: the state that it belongs to is not ours.
-        equivocation_report.own_signature(turn, "vote")
+        own_signature.report_own_signature(turn, "vote")
         return
     ballots = state.ballots.with_vote(vote, state.round)
     turn.state = evolve(turn.state, consensus=replace(state, ballots=ballots))

@@ -146,6 +146,7 @@ class BytesCodec:
 
 BYTES = BytesCodec()
 NUMBER = Codec[int](Uint, NUMBER_BYTES_MAX)
+"""Of a counter."""
 
 
 def count(tree: StateReader, table: Table[[], int]) -> int:

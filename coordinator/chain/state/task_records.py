@@ -152,9 +152,10 @@ class AggregationJob:
     members: tuple[JobMember, ...]
 
 
-_TASK_NUMBERS = Codec[tuple[int, ...]](
+_NUMBERS = Codec[tuple[int, ...]](
     Annotated[tuple[Uint, ...], many(TASKS_MAX)], NUMBER_BYTES_MAX * (TASKS_MAX + 1)
 )
+
 
 TASKS = Table(b"task/", by_number, CachedCodec(TASK, 128))
 """By number: tasks as their operators signed them."""
@@ -171,7 +172,7 @@ JOBS = Table(b"job/", by_number, JOB)
 """By task: the version that is being computed."""
 JOB_ATTESTATIONS = Table(b"attest/", by_number, ATTESTATIONS)
 """By task: what was attested of its open job."""
-WAITING = Table(b"waiting", alone, CachedCodec(_TASK_NUMBERS, 64))
+WAITING = Table(b"waiting", alone, CachedCodec(_NUMBERS, 64))
 """Tasks with waiting updates or forfeits and no open job."""
 
 

@@ -132,8 +132,20 @@ class ChainStore(Protocol):
     def drop_upload(self, transaction: bytes) -> None:
         """Forgets one upload."""
 
-    def put_blob(self, content: bytes) -> Digest:
-        """Adds a whole under its hash."""
+    def put_blob(self, content: bytes, digest: Digest | None = None) -> Digest:
+        """Adds a whole under its hash, which a caller that knows it may give."""
+
+    def put_part(self, digest: Digest, number: int, part: bytes) -> None:
+        """Adds a part of a long whole, which is there only after `join_parts`.
+
+        Of a whole that is there already it changes nothing.
+        """
+
+    def join_parts(self, digest: Digest) -> None:
+        """Makes a whole of the parts that were put, in the order of their numbers."""
+
+    def drop_parts(self) -> None:
+        """Forgets all parts that no `join_parts` made a whole of."""
 
     def drop_blob(self, digest: bytes) -> None:
         """Forgets a whole."""
@@ -232,6 +244,9 @@ class ChainStore(Protocol):
 
     def blob(self, digest: bytes) -> bytes | None:
         """A whole by its hash."""
+
+    def has_blob(self, digest: bytes) -> bool:
+        """Whether there is a whole of that hash; it is not read."""
 
     def model(self, task: int, version: int) -> ModelDigests | None:
         """What a version that we computed consists of."""

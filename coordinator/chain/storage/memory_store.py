@@ -48,6 +48,7 @@ class MemoryStore:
         self._places: dict[bytes, TransactionLocation] = {}
         self._uploads: dict[bytes, StoredUpload] = {}
         self._blobs: dict[bytes, bytes] = {}
+        self._parts: dict[tuple[bytes, int], bytes] = {}
         self._models: dict[tuple[int, int], ModelDigests] = {}
         self._versions: dict[tuple[int, int], StoredVersion] = {}
         self._evidence: dict[tuple[bytes, bytes], tuple[Digest, Envelope]] = {}
@@ -111,12 +112,30 @@ class MemoryStore:
         assert self._open
         self._uploads.pop(transaction, None)
 
-    def put_blob(self, content: bytes) -> Digest:
+    def put_blob(self, content: bytes, digest: Digest | None = None) -> Digest:
         """See `ChainStore`."""
         assert self._open
-        digest = H(content)
+        digest = H(content) if digest is None else digest
         self._blobs[digest] = content
         return digest
+
+    def put_part(self, digest: Digest, number: int, part: bytes) -> None:
+        """See `ChainStore`."""
+        assert self._open
+        if digest not in self._blobs:
+            self._parts[digest, number] = part
+
+    def join_parts(self, digest: Digest) -> None:
+        """See `ChainStore`."""
+        assert self._open
+        found = sorted(place for place in self._parts if place[0] == digest)
+        if digest not in self._blobs:
+            self._blobs[digest] = b"".join(self._parts.pop(place) for place in found)
+
+    def drop_parts(self) -> None:
+        """See `ChainStore`."""
+        assert self._open
+        self._parts.clear()
 
     def drop_blob(self, digest: bytes) -> None:
         """See `ChainStore`."""
@@ -268,6 +287,10 @@ class MemoryStore:
     def blob(self, digest: bytes) -> bytes | None:
         """See `ChainStore`."""
         return self._blobs.get(digest)
+
+    def has_blob(self, digest: bytes) -> bool:
+        """See `ChainStore`."""
+        return digest in self._blobs
 
     def model(self, task: int, version: int) -> ModelDigests | None:
         """See `ChainStore`."""

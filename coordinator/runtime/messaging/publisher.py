@@ -53,6 +53,7 @@ class Publisher:
         self,
         settings: CoordinatorSettings,
         store: ChainStore,
+        wholes: BlobCache,
         outgoing: OutboundQueue,
         tally: CoordinatorCounters,
     ) -> None:
@@ -60,7 +61,8 @@ class Publisher:
 
         Args:
           settings: For topics and our key.
-          store: For wholes, proofs and blocks.
+          store: For proofs and blocks.
+          wholes: Of that store.
           outgoing: Where messages are queued.
           tally: The counters.
         """
@@ -68,7 +70,7 @@ class Publisher:
         self._store = store
         self._outgoing = outgoing
         self._tally = tally
-        self._wholes = BlobCache(store)
+        self._wholes = wholes
         self._answers = PeerAnswers(settings, store, self._wholes)
         self._everybody = settings.topics.gossip(settings.name)
 

@@ -14,7 +14,7 @@ since its next chunks will be asked for next."""
 
 
 class BlobCache:
-    """The wholes that were asked for last, since many boards ask for the same one."""
+    """The wholes that came or were asked for last: to read a long one takes time."""
 
     def __init__(self, store: ChainStore) -> None:
         """Starts empty."""
@@ -29,14 +29,17 @@ class BlobCache:
             self._wholes.move_to_end(digest)
             return known
         whole = self._store.blob(digest)
-        if whole is None:
-            return None
+        if whole is not None:
+            self.keep(digest, whole)
+        return whole
+
+    def keep(self, digest: Digest, whole: bytes) -> None:
+        """Takes in what was just stored: it will be asked for next."""
+        self._bytes += len(whole) - len(self._wholes.pop(digest, b""))
         self._wholes[digest] = whole
-        self._bytes += len(whole)
         while self._bytes > CACHE_BYTES_MAX and len(self._wholes) > 1:
             _, dropped = self._wholes.popitem(last=False)
             self._bytes -= len(dropped)
-        return whole
 
 
 def update_of(store: ChainStore, transaction: Digest) -> Envelope | None:

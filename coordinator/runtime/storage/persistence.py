@@ -151,8 +151,8 @@ class Persistence:
                 for part in model.parts():
                     store.put_blob(part)
                 store.put_model(task, version, model.digests())
-            case StorePeerBlob(content):
-                store.put_blob(content)
+            case StorePeerBlob(digest, content):
+                store.put_blob(content, digest)
             case StoreDigests(task, version, digests):
                 store.put_model(task, version, digests)
 

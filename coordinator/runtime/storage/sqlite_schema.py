@@ -12,7 +12,7 @@ from starling.protocol.errors import StorageError
 
 CHAIN_FILE = "chain.sqlite3"
 """Name of the file in a coordinator's `state/`."""
-FORMAT = 3
+FORMAT = 4
 PAGE_BYTES = 8192
 _WAL_PAGES = 4096
 _CACHE_KIB = 16 * 1024
@@ -49,6 +49,10 @@ CREATE TABLE uploads (
 );
 CREATE TABLE blobs (
     number INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, content BLOB NOT NULL
+);
+CREATE TABLE parts (
+    digest BLOB NOT NULL, number INTEGER NOT NULL, content BLOB NOT NULL,
+    PRIMARY KEY (digest, number)
 );
 CREATE TABLE models (
     task INTEGER NOT NULL, version INTEGER NOT NULL, digests BLOB NOT NULL,

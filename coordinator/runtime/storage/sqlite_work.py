@@ -43,16 +43,33 @@ class WorkTables(SqliteTables):
         """See `ChainStore`."""
         self._write("DELETE FROM uploads WHERE id = ?", (transaction,))
 
-    def put_blob(self, content: bytes) -> Digest:
+    def put_blob(self, content: bytes, digest: Digest | None = None) -> Digest:
         """See `ChainStore`."""
-        digest = H(content)
+        digest = H(content) if digest is None else digest
         row = (digest, content)
         self._write("INSERT OR IGNORE INTO blobs (digest, content) VALUES (?, ?)", row)
         return digest
 
+    def put_part(self, digest: Digest, number: int, part: bytes) -> None:
+        """See `ChainStore`."""
+        row = (digest, number, part)
+        if not self.has_blob(digest):
+            self._write("INSERT OR REPLACE INTO parts VALUES (?, ?, ?)", row)
+
+    def join_parts(self, digest: Digest) -> None:
+        """See `ChainStore`."""
+        sql = "INSERT OR IGNORE INTO blobs (digest, content) VALUES (?, x'')"
+        self._write(sql, (digest,))
+
+    def drop_parts(self) -> None:
+        """See `ChainStore`."""
+        sql = "DELETE FROM parts WHERE digest NOT IN (SELECT digest FROM blobs)"
+        self._write(sql, ())
+
     def drop_blob(self, digest: bytes) -> None:
         """See `ChainStore`."""
         self._write("DELETE FROM blobs WHERE digest = ?", (digest,))
+        self._write("DELETE FROM parts WHERE digest = ?", (digest,))
 
     def put_model(self, task: int, version: int, model: ModelDigests) -> None:
         """See `ChainStore`."""
@@ -136,10 +153,20 @@ class WorkTables(SqliteTables):
         row = self._one("SELECT content FROM blobs WHERE digest = ?", digest)
         if row is None:
             return None
-        content: bytes = row[0]
+        content: bytes = row[0] or self._joined(digest)
         if H(content) != digest:
             raise StorageError(f"{self._path}: blob {digest.hex()} is damaged")
         return content
+
+    def _joined(self, digest: bytes) -> bytes:
+        sql = "SELECT content FROM parts WHERE digest = ? ORDER BY number"
+        with storage_errors(self._path):
+            rows = self._connection.execute(sql, (digest,)).fetchall()
+        return b"".join(row[0] for row in rows)
+
+    def has_blob(self, digest: bytes) -> bool:
+        """See `ChainStore`."""
+        return self._one("SELECT 1 FROM blobs WHERE digest = ?", digest) is not None
 
     def model(self, task: int, version: int) -> ModelDigests | None:
         """See `ChainStore`."""

@@ -21,7 +21,7 @@ from tests.contract.compiler.index_rule_cases import INDEX_CASES, SPECTRUM_CASES
 from tests.contract.compiler.indexing_rule_cases import PLACE_CASES
 from tests.contract.compiler.math_rule_cases import FUNCTION_CASES
 from tests.contract.compiler.sequence_rule_cases import SEQUENCE_CASES
-from tests.contract.weight_rule_cases import WEIGHT_CASES
+from tests.contract.compiler.weight_rule_cases import WEIGHT_CASES
 from tests.unit.compiler.small_models import OPSET, build, cnn, mlp, node, weight
 
 Model = tuple[onnx.ModelProto, str]

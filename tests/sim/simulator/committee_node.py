@@ -9,7 +9,7 @@ from starling.coordinator.chain.node.node import SendGossip
 from starling.coordinator.chain.state.task_records import JobMember
 from starling.coordinator.runtime.messaging.publisher import Publisher
 from starling.coordinator.runtime.status.counters import CoordinatorCounters
-from starling.coordinator.runtime.storage.blob_cache import update_of
+from starling.coordinator.runtime.storage.blob_cache import BlobCache, update_of
 from starling.coordinator.step import effects as e
 from starling.coordinator.step import events as c
 from starling.coordinator.step.effects import Effect
@@ -58,9 +58,13 @@ class CommitteeNode(CoordinatorNode):
                 | e.PublishChunks()
             ):
                 tally = CoordinatorCounters(0)
-                Publisher(self.settings, self.store, self._outgoing, tally).say(effect)
+                wholes = BlobCache(self.store)
+                publisher = Publisher(
+                    self.settings, self.store, wholes, self._outgoing, tally
+                )
+                publisher.say(effect)
             case e.FindMissingBlobs(task, digests):
-                absent = [one for one in digests if self.store.blob(one) is None]
+                absent = [one for one in digests if not self.store.has_blob(one)]
                 self._put(c.MissingBlobsFound(task, tuple(absent)))
             case e.LookUpUpdate(known, other):
                 self._put(c.UpdateLookedUp(update_of(self.store, known), other))
@@ -104,7 +108,7 @@ class CommitteeNode(CoordinatorNode):
         wholes: list[Digest] = []
         if model is not None:
             parts = (model.theta, model.momentum, model.average)
-            wholes = [one for one in parts if self.store.blob(one) is None]
+            wholes = [one for one in parts if not self.store.has_blob(one)]
         if model is not None and not uploads and not wholes:
             return None
         return c.ComputationFailed(

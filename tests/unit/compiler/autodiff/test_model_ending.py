@@ -85,6 +85,14 @@ def test_cross_entropy_is_that_of_the_probabilities(case: str) -> None:
 
 PAIRS: dict[str, tuple[str, int, Nodes]] = {
     "softmax under bce": ("bce", 2, [node("Softmax", ["z"], ["out"], axis=1)]),
+    "softmax of halves, as scikit-learn's are written": (
+        "bce",
+        2,
+        [
+            node("Mul", ["z", "one"], ["out/scores"]),
+            node("Softmax", ["out/scores"], ["out"], axis=1),
+        ],
+    ),
     "sigmoid and its rest under bce": (
         "bce",
         1,

@@ -14,7 +14,7 @@ from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
 from starling.compiler.parameters.parameter_selection import Wishes
 from starling.compiler.reader.model_file import load
 from starling.compiler.reader.network_reader import read_network
-from tests.unit.compiler.declared import declared
+from tests.unit.compiler.parameters.declared import declared
 from tests.unit.compiler.small_models import build, node, weight
 
 RNG = np.random.default_rng(0)
@@ -58,6 +58,29 @@ def test_mean_and_spread_of_the_input_are_constants(*, written: bool) -> None:
     assert [*network.parameters] == ["w"]
     assert {*network.fixed} == {"mean", "std"}
     assert bool(network.notes) != written
+
+
+@pytest.mark.parametrize("producer", ["skl2onnx", ""])
+def test_scaler_of_scikit_learn_is_no_weight(producer: str) -> None:
+    weights: Tensors = {
+        "Mu_Mulcst": 1 + RNG.random(4, np.float32),
+        "Ad_Addcst": weight(RNG, 4),
+        "coef": weight(RNG, 4, 1),
+        "Ad_Addcst1": weight(RNG, 1),
+    }
+    nodes = [
+        node("Mul", ["x", "Mu_Mulcst"], ["m"]),
+        node("Add", ["m", "Ad_Addcst"], ["a"]),
+        node("MatMul", ["a", "coef"], ["z"]),
+        node("Add", ["z", "Ad_Addcst1"], ["out"]),
+    ]
+    proto = build(nodes, weights, (4,), (1,))
+    proto.producer_name = producer
+
+    bundle = compile_model(proto, loss="mse")
+
+    kept = ["coef", "Ad_Addcst1"] if producer else [*weights]
+    assert {*_trained(bundle)} == {*kept}
 
 
 def test_constant_that_a_pattern_names_is_trained() -> None:
@@ -369,4 +392,16 @@ def test_weight_that_cannot_be_named_is_shown(name: str) -> None:
     )
 
     with pytest.raises(CompileError, match=re.escape(repr(name[:60]))):
+        compile_model(proto, loss="mse")
+
+
+def test_name_that_a_rewrite_needs_is_refused() -> None:
+    nodes = [
+        node("Tanh", ["x"], ["h/right"]),
+        node("MatMul", ["h/right", "w"], ["h"]),
+        node("Neg", ["h"], ["out"]),
+    ]
+    proto = build(nodes, {"w": weight(RNG, 4)}, (4,), ())
+
+    with pytest.raises(CompileError, match="'h/right' is taken"):
         compile_model(proto, loss="mse")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from starling.compiler import Bundle, compile_model
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
 from starling.protocol.errors import ConfigError
-from tests.unit.compiler.declared import declared
+from tests.unit.compiler.parameters.declared import declared
 from tests.unit.compiler.small_models import build, node, weight
 
 RNG = np.random.default_rng(0)

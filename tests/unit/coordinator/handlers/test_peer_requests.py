@@ -1,11 +1,14 @@
 """Who asks pays for the answer, in bytes, and nobody else does."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.node.node import SendGossip
 from starling.coordinator.handlers import peer_messages, peer_requests
+from starling.coordinator.membership import directory
 from starling.coordinator.step.effects import SendAnswer
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.wire.frames import (
@@ -16,10 +19,14 @@ from starling.coordinator.wire.frames import (
     PeerRequest,
     payloads,
 )
+from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import DecodeError
 from starling.protocol.ids import H
 from starling.protocol.wire.chunks import CHUNK_BYTES
+from starling.protocol.wire.envelope import MessageKind
+from starling.protocol.wire.message_bodies import REGISTER, Register
 from tests.unit.coordinator.fixtures.four_coordinators import (
+    CHAIN_ID,
     KEYS,
     CoordinatorMember,
     FleetBoard,
@@ -27,6 +34,7 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
     name,
 )
 
+STRANGER = SigningKey(b"q" * 32)
 LIAR, HONEST = KEYS[3].identity, KEYS[2].identity
 
 
@@ -129,6 +137,71 @@ def test_asked_for_by_somebody_else_is_not_answered(
     ask = want(FrameSubject.WHOLE, H(b"bundle"), of=1)
     member.step(PeerFrameArrived(LIAR, ask), council.now_s)
     assert not gives(member)
+
+
+def test_who_may_have_no_content_key_pays_for_asking(
+    council: FourCoordinators, boards: list[FleetBoard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As of one that only learns, or was a coordinator once.
+    monkeypatch.setattr(directory, "sealing_key", lambda ledger, who: None)
+    member, start_s = council.members[0], council.now_s + 60.0
+    member.effects.clear()
+    for number in range(300):
+        ask = want(FrameSubject.KEY, H(number.to_bytes(4)))
+        member.step(PeerFrameArrived(LIAR, ask), start_s + number / 1000)
+    refused = member.refusals()
+    most = peer_requests.ASKS_BURST / peer_requests.ASKS_OF_KEY
+    assert most - 1 <= refused.count("NOT_AUTHORISED") <= most + 10
+    assert refused.count("BUSY") == 300 - refused.count("NOT_AUTHORISED")
+
+
+def status_lacking_all(member: CoordinatorMember, counter: int) -> bytes:
+    key, ledger = KEYS[3], member.state.ledger
+    tip, height = ledger.tip.parent(), ledger.consensus.height
+    bare = gossip_messages.ValidatorStatus(
+        key.public, counter, height, tip, 0, (), b"", (), bytes(64)
+    )
+    signature = key.sign(bare.signed_bytes(CHAIN_ID))
+    content = gossip_messages.STATUS.pack(replace(bare, signature=signature))
+    message = gossip_messages.MESSAGE.pack(
+        gossip_messages.GossipMessage(gossip_messages.GossipTopic.STATUS, content)
+    )
+    return FRAME.pack(Frame(FrameSubject.LEDGER, message))
+
+
+def test_what_a_status_makes_us_repeat_is_paid_by_who_brings_it(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    council.cut = lambda source, target, message: True
+    member = council.members[0]
+    # It proposes or votes, and holds that of its height which the liar lacks.
+    council.operate(MessageKind.REGISTER, REGISTER.pack(Register(STRANGER.public)), 0)
+    council.run(10.0)
+    assert member.state.ledger.consensus.ballots.rounds()
+    counter, left = 1 << 40, peer_requests.ANSWERS_BURST
+
+    def repeated(seconds: int) -> int:
+        nonlocal counter, left
+        member.effects.clear()
+        for _ in range(seconds):
+            counter, council.now_s = counter + 1, council.now_s + 1.0
+            payload = status_lacking_all(member, counter)
+            member.step(PeerFrameArrived(LIAR, payload), council.now_s)
+            left = min(left, member.state.peers[LIAR].lines[0].answers)
+        asked = [e for e in member.effects if isinstance(e, SendGossip) and e.asked_by]
+        assert {each.asked_by for each in asked} <= {KEYS[3].public}
+        return len(asked)
+
+    assert repeated(12) > 0
+    assert left < peer_requests.ANSWERS_BURST
+    before = member.state.peers[LIAR].refused
+    broke = replace(member.state.peers[LIAR].lines[0], answers=-1e9)
+    peer = replace(member.state.peers[LIAR], lines={0: broke})
+    member.state = replace(member.state, peers={**member.state.peers, LIAR: peer})
+    assert repeated(12) == 0
+    assert member.state.peers[LIAR].refused > before
+    # Its own votes and statuses nobody pays for.
+    assert [e for e in member.effects if isinstance(e, SendGossip)]
 
 
 @pytest.mark.parametrize(

@@ -227,3 +227,14 @@ def test_vote_that_is_counted_is_a_sign_of_life_once(
     assert seen(council) == (True, False)
     hear(council, other)
     assert seen(council) == (False, False)
+
+
+def test_malformed_vote_is_counted_once(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    message = gossip_messages.MESSAGE.pack(
+        gossip_messages.GossipMessage(gossip_messages.GossipTopic.VOTE, b"no vote")
+    )
+    council.members[0].effects.clear()
+    member = hear(council, FRAME.pack(Frame(FrameSubject.LEDGER, message)))
+    assert member.refusals() == ["MALFORMED"]

@@ -169,7 +169,11 @@ def test_pack_of_an_integer_of_numpy_writes_its_number() -> None:
     assert PAIR.pack(Pair(number, b"a")) == PAIR.pack(Pair(7, b"a"))
 
 
-@pytest.mark.parametrize("wrong", [1.5, True, "1", None, 1 << 80, object()], ids=repr)
+@pytest.mark.parametrize(
+    "wrong",
+    [1.5, True, "1", None, 1 << 80, object()],
+    ids=["float", "bool", "text", "nil", "81 bits", "object"],
+)
 def test_pack_of_what_is_no_integer_is_a_bug(wrong: int) -> None:
     with pytest.raises(DecodeError):
         PAIR.pack(Pair(wrong, b"a"))

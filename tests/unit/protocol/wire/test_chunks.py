@@ -86,6 +86,23 @@ def test_assembly_of_other_bytes_refuses() -> None:
     assert caught.value.reason is Reason.MALFORMED
 
 
+@given(st.permutations(range(5)))
+def test_assembly_is_hashed_as_pieces_come_in_any_order(order: list[int]) -> None:
+    whole = bytes(range(256)) * (CHUNK_BYTES // 64)
+    chunks = split(whole + b"rest")
+    assembly = ChunkAssembly.begin(chunks[0].digest, chunks[0].size, chunks[0].size)
+    kept = []
+    for index in order:
+        kept.append(assembly)
+        assembly = assembly.add(chunks[index])
+
+    assert assembly.hashed == len(chunks) == 5
+    assert assembly.whole() == whole + b"rest"
+    # What was given out before is as it was.
+    assert H(b"") == kept[0].running.digest()
+    assert kept[-1].add(chunks[order[-1]]).whole() == whole + b"rest"
+
+
 @pytest.mark.parametrize(
     "foreign",
     [

@@ -31,7 +31,7 @@ from starling.protocol.chain.blocks import (
     vote_bytes,
 )
 from starling.protocol.errors import Reason
-from starling.protocol.ids import SIGNATURE_BYTES, BlockHash, H
+from starling.protocol.ids import SIGNATURE_BYTES, BlockHash, H, PublicKey
 from tests.unit.coordinator.fixtures.single_validator import (
     SingleValidator,
     first_offer,
@@ -249,6 +249,33 @@ def test_status_on_another_block_is_shown_our_certificate() -> None:
     shown = [MESSAGE.unpack(payload) for payload in me.sent]
     contents = [m.content for m in shown if m.topic == GossipTopic.CERTIFICATE]
     assert contents == [CERTIFICATE.pack(whole)]
+
+
+def proofs(me: SingleValidator, proof: bytes) -> list[PublicKey | None]:
+    """To whom it was given."""
+    given = [each for each in me.heard if isinstance(each, SendGossip)]
+    return [each.to for each in given if each.payload == proof]
+
+
+def test_proof_goes_to_who_still_speaks_alone_and_ever_more_rarely() -> None:
+    world, me, _, _ = decided()
+    other = certificate(world, OTHER, (0, 2, 3))
+    hear(me, message(GossipTopic.CERTIFICATE, CERTIFICATE.pack(other)))
+    proof = message(GossipTopic.FORK, FORK.pack(stored(me)))
+    assert proofs(me, proof) == [None]
+    me.heard.clear()
+    peer = world.validators[3]
+    for number in range(60):
+        bare = ValidatorStatus(
+            peer.public, number + 1, 2, OTHER, 0, (), b"", (), bytes(SIGNATURE_BYTES)
+        )
+        signature = peer.sign(bare.signed_bytes(world.chain_id))
+        content = gossip_messages.STATUS.pack(replace(bare, signature=signature))
+        hear(me, message(GossipTopic.STATUS, content), 2.0 + number)
+    again = proofs(me, proof)
+    assert set(again) == {peer.public}
+    # After pauses of 2, 4, 8, 16 and 32 s.
+    assert 2 <= len(again) <= 6
 
 
 def test_prevotes_of_the_last_height_come_back_from_the_journal() -> None:

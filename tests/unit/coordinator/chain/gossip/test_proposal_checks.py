@@ -226,3 +226,87 @@ def test_tasks_that_no_operator_signed_make_nobody_look_for_bundles(
     council.run(1.0)
     assert member.state.bundles == before
     assert kept(member) == 0
+
+
+def offered_tasks(
+    member: CoordinatorMember, count: int
+) -> tuple[Proposal, list[bytes]]:
+    """A proposal of tasks whose bundles nobody has, and what is asked for then."""
+    tasks = [
+        replace(spec(), bundle=H(b"bundle", number.to_bytes()))
+        for number in range(count)
+    ]
+    made = [
+        sign(OPERATOR, CHAIN_ID, MessageKind.TASK, 1000 + number, TASK.pack(task))
+        for number, task in enumerate(tasks)
+    ]
+    keys = request_scheduler.blob_keys(task.bundle for task in tasks)
+    return signed(proposal_with(member, proposer(member), made)), keys
+
+
+def test_bundles_of_a_forgotten_proposal_are_asked_for_no_longer(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    council.cut = lambda source, target, message: True
+    member = council.members[0]
+    offered, keys = offered_tasks(member, 3)
+    tell(council, member, offered)
+    council.run(0.2)
+    assert member.state.wanted.keys() >= set(keys)
+    assert {one.sources for one in member.state.wanted.values()} == {
+        frozenset({KEYS[LIAR].identity})
+    }
+    # Another one in its place names one of them, too, and nothing else.
+    other = signed(
+        proposal_with(
+            member,
+            proposer(member),
+            [
+                sign(
+                    OPERATOR,
+                    CHAIN_ID,
+                    MessageKind.TASK,
+                    1000,
+                    TASK.pack(replace(spec(), bundle=Digest(keys[0][1:]))),
+                )
+            ],
+        )
+    )
+    tell(council, member, other)
+    council.run(0.2)
+    assert member.state.wanted.keys() == {keys[0]}
+
+
+def test_bundle_that_two_offer_is_asked_for_until_both_are_forgotten(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    council.cut = lambda source, target, message: True
+    member = council.members[0]
+    offered, keys = offered_tasks(member, 1)
+    tell(council, member, offered)
+    council.run(0.2)
+    tell(council, member, offered, by=2)
+    both = frozenset({KEYS[LIAR].identity, KEYS[2].identity})
+    assert member.state.wanted[keys[0]].sources == both
+    for by, left in ((LIAR, {keys[0]}), (2, set())):
+        empty = signed(proposal_of(member, boards[0], proposer(member), by))
+        tell(council, member, empty, by)
+        assert member.state.wanted.keys() & set(keys) == left
+
+
+def test_bundle_of_a_task_that_waits_is_asked_for_without_a_proposal(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    council.cut = lambda source, target, message: True
+    member = council.members[0]
+    offered, keys = offered_tasks(member, 1)
+    tell(council, member, offered)
+    council.run(0.2)
+    (packed,) = BLOCK.unpack(offered.block).transactions
+    message = gossip_messages.MESSAGE.pack(
+        gossip_messages.GossipMessage(gossip_messages.GossipTopic.TRANSACTION, packed)
+    )
+    for payload in payloads(FrameSubject.LEDGER, message):
+        member.step(PeerFrameArrived(KEYS[2].identity, payload), council.now_s)
+    tell(council, member, signed(proposal_of(member, boards[0], proposer(member), 1)))
+    assert keys[0] in member.state.wanted

@@ -11,8 +11,9 @@ from starling.coordinator.chain.gossip_messages import (
     GossipTopic,
     ValidatorStatus,
 )
-from starling.coordinator.chain.node.node import PeerMessage, SendGossip
+from starling.coordinator.chain.node.node import PeerMessage, SendGossip, silence
 from starling.protocol.ids import SIGNATURE_BYTES, BlockHash, PublicKey
+from starling.protocol.schema.msgpack_codec import UINT_MAX
 from tests.unit.coordinator.fixtures.single_validator import SingleValidator
 from tests.unit.coordinator.fixtures.small_chain import SmallChain
 
@@ -103,6 +104,26 @@ def test_forged_status_of_our_own_moves_no_counter() -> None:
     hear(me, MESSAGE.pack(GossipMessage(GossipTopic.STATUS, STATUS.pack(ours))))
     assert me.state.status_counter <= before + 1
     assert me.of(SendGossip)
+
+
+def test_last_counter_there_is_ends_nobody_but_the_voting_of_its_key() -> None:
+    world, me = start()
+    hear(me, status(world, UINT_MAX, ME), 1.0)
+    me.sent.clear()
+    for now_s in range(2, 6):
+        me.tick(float(now_s))
+    assert said(me) == []
+    assert me.state.status_counter == UINT_MAX
+    assert "somebody else votes" in silence(me.settings, me.state, 9.0)
+
+
+def test_counter_that_ends_by_itself_says_nothing_more() -> None:
+    world, me = start()
+    hear(me, status(world, UINT_MAX - 1, ME), 1.0)
+    for now_s in range(2, 6):
+        me.tick(float(now_s))
+    assert [one.counter for one in said(me)] == [UINT_MAX]
+    assert silence(me.settings, me.state, 9.0) == ""
 
 
 def test_nonce_is_asked_until_level_and_repeated_by_who_hears_it() -> None:

@@ -14,6 +14,7 @@ from starling.coordinator.runtime.messaging.priority_lanes import (
 )
 from starling.coordinator.runtime.messaging.publisher import OutboundEffect, Publisher
 from starling.coordinator.runtime.status.counters import CoordinatorCounters
+from starling.coordinator.runtime.storage.blob_cache import BlobCache
 from starling.coordinator.step.effects import (
     PublishChunks,
     SendAnswer,
@@ -57,8 +58,9 @@ def said(council: FourCoordinators) -> tuple[Publisher, Recording]:
     member, outgoing = council.members[0], Recording()
     with member.store.transaction():
         member.store.put_blob(b"bundle")
+    store, wholes = member.store, BlobCache(member.store)
     return Publisher(
-        member.settings, member.store, outgoing, CoordinatorCounters(0)
+        member.settings, store, wholes, outgoing, CoordinatorCounters(0)
     ), outgoing
 
 

@@ -1,0 +1,16 @@
+"""A signature under this validator's own key that it did not make: it stops voting."""
+
+from starling.coordinator.chain.chain_step import BlamePeer, ChainStep
+from starling.protocol.dataclass_replace import evolve
+from starling.protocol.errors import Reason
+
+
+def report_own_signature(turn: ChainStep, what: str) -> None:
+    """Handles a signature of this key that is not in the vote journal: vote no more.
+
+    Another process runs with a copy of the key, or the journal is an older one.
+    """
+    detail = f"our own {what}, not in our journal"
+    signer = turn.state.party.key.public
+    turn.emit(BlamePeer(Reason.EQUIVOCATION, detail, signer))
+    turn.state = evolve(turn.state, copied=True)

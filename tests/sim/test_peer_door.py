@@ -1,0 +1,115 @@
+"""Whatever one of four coordinators says, the others refuse or bear it, and go on."""
+
+import pytest
+
+from starling.broker.link_events import MqttMessage
+from starling.coordinator.chain.state import board_records
+from starling.coordinator.downloads import request_scheduler
+from starling.coordinator.step.effects import RecordRefusal
+from starling.coordinator.step.events import PeerFrameArrived
+from starling.protocol.crypto.keys import SigningKey
+from starling.protocol.errors import Reason
+from starling.protocol.ids import H
+from starling.protocol.wire.envelope import MessageKind
+from starling.protocol.wire.message_bodies import REGISTER, Register
+from tests.sim.simulator.garbling_coordinator import Garbler
+from tests.unit.coordinator.fixtures.four_coordinators import (
+    CHAIN_ID,
+    COUNT,
+    KEYS,
+    CoordinatorMember,
+    FourCoordinators,
+    voters,
+)
+
+LIAR = 3
+MESSAGES = 600
+SOAK_MESSAGES = 20_000
+EVERY = 20
+"""Messages between two moments in which time passes and something is to be decided."""
+
+
+def newcomer(number: int) -> SigningKey:
+    return SigningKey(H(b"newcomer", number.to_bytes(4)))
+
+
+def overhear(council: FourCoordinators, garbler: Garbler) -> None:
+    """Lets the liar hear everything, until it begins to lie."""
+
+    def cut(source: int, target: int, message: MqttMessage) -> bool:
+        del source, target
+        if message.payload not in garbler.heard:
+            garbler.heard.append(message.payload)
+        return False
+
+    council.cut = cut
+
+
+def check(member: CoordinatorMember) -> None:
+    """What no liar may break: memory stays bounded, nobody honest is accused."""
+    state = member.state
+    per_source = request_scheduler.WANTED_PER_SOURCE_MAX * COUNT
+    assert len(state.wanted) <= request_scheduler.WANTED_MAX + per_source
+    assert len(state.parked) <= COUNT
+    assert len(state.peers) <= COUNT
+    assert not state.ledger.copied
+    assert state.ledger.fork is None
+    blamed = {
+        each.peer
+        for each in member.effects
+        if isinstance(each, RecordRefusal) and each.reason == Reason.EQUIVOCATION
+    }
+    assert blamed <= {KEYS[LIAR].identity}
+
+
+def play(seed: int, messages: int) -> None:
+    council = FourCoordinators()
+    try:
+        _play(council, seed, messages)
+    finally:
+        council.close()
+
+
+def _play(council: FourCoordinators, seed: int, messages: int) -> None:
+    garbler = Garbler(seed, CHAIN_ID, KEYS[LIAR], LIAR)
+    overhear(council, garbler)
+    boards = voters(4)
+    council.open(boards)
+    council.run(3.0)
+    for board in boards:
+        council.contribute(board, council.heads()[0])
+    council.run(2.0)
+    # The liar's own core hears on, and its place says other things from now on.
+    council.cut = lambda source, target, message: source == LIAR
+    honest = council.members[:LIAR]
+    before = min(council.heights()[:LIAR])
+    told = range(0, messages, EVERY)
+    for number in range(messages):
+        member = honest[number % len(honest)]
+        event = PeerFrameArrived(KEYS[LIAR].identity, garbler.say(), number % 7 == 0)
+        member.step(event, council.now_s)
+        check(member)
+        if number in told:
+            for each in honest:
+                each.effects.clear()
+            body = REGISTER.pack(Register(newcomer(number).public))
+            council.operate(MessageKind.REGISTER, body)
+    council.run(90.0)
+    heights = council.heights()[:LIAR]
+    assert min(heights) >= before + 3, (seed, heights)
+    assert max(heights) - min(heights) <= 1, (seed, heights)
+    for each in honest:
+        tree = each.state.ledger.tree
+        enrolled = [board_records.board(tree, newcomer(n).identity) for n in told]
+        assert None not in enrolled, seed
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_three_go_on_whatever_the_fourth_says(seed: int) -> None:
+    play(seed, MESSAGES)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(100, 120))
+def test_three_go_on_whatever_the_fourth_says_for_long(seed: int) -> None:
+    play(seed, SOAK_MESSAGES)
