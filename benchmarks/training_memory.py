@@ -1,6 +1,6 @@
 """What memory a training process takes, against what the compiler predicts for it.
 
-`python -m benchmarks.training_memory` prints a table for `training_networks` and writes
+`python -m benchmarks.training_memory` prints a table for `training.networks` and writes
 benchmarks/results/training_memory.json. Each figure is the peak of resident memory of a
 fresh process that trains one batch size with one graph, or with all three as a board's
 trainer does.

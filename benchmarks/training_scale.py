@@ -4,7 +4,7 @@
 benchmarks/results/training_scale.json and draws docs/images/training_scale.png. Time is
 the processor's on one thread, the best of several medians, so that waiting for a busy
 machine does not count; memory is what the compiler predicts for a process. The network
-is `sensor` of `training_networks`, with its channels times a factor.
+is `sensor` of `training.networks`, with its channels times a factor.
 """
 
 import json

@@ -1,6 +1,6 @@
 """How fast a training step is: examples per second on one thread.
 
-`python -m benchmarks.training_step` prints a table for each of `training_networks` and
+`python -m benchmarks.training_step` prints a table for each of `training.networks` and
 writes benchmarks/results/training_step.json; with `--docs` the tables go into
 docs/compiler.md, too. A step of ours is a call of the board's `Trainer`. PyTorch and
 Opacus take part if they are installed, and onnxruntime-training-cpu if

@@ -103,7 +103,7 @@ class _Checker:
         self._bundle = bundle
         self._gradient: GraphSession = open_session(graphs[GRADIENT])
         self._private: GraphSession = open_session(graphs[PRIVATE_GRADIENT])
-        # Slopes are compared where no step is taken; see `straight`.
+        # Slopes are compared where no step is taken; see `straight_through`.
         smooth = unheld(bundle.files[GRADIENT])
         self._smooth = self._gradient
         if smooth != bundle.files[GRADIENT]:

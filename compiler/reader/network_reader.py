@@ -1,7 +1,7 @@
 """Turns a checked model into a `Network`.
 
 Every operator without a rule is named in one error. What is a weight, and which of them
-are trained, is chosen before (`choice`).
+are trained, is chosen before (`parameter_selection`).
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -15,7 +15,7 @@ from starling.compiler.ir.network import Network, NetworkNode
 POOLED = "Conv+MaxPool"
 """The kind of a fused node; not an operator of ONNX."""
 HELD = "Sub, held"
-"""The kind of a difference that counts as a constant; see `straight`."""
+"""The kind of a difference that counts as a constant; see `straight_through`."""
 
 
 def fuse(network: Network) -> Network:

@@ -4,7 +4,7 @@ An update that another coordinator announces waits for a block only once we hold
 vector and have opened it: else a board and one coordinator could fill every proposal
 with an update that nobody else can check. A vector that our box does not open may open
 for others; they pass its content key, and the commitment shows that it is the right
-one. If our box is not what that key gives, the board is accused (DESIGN 5, Sealing).
+one. If our box is not what that key gives, the board is accused (`sealed_blob`).
 """
 
 from collections.abc import Sequence
@@ -122,7 +122,7 @@ def upload_received(
     """Takes the vector of an update that we asked for, from whoever gives it.
 
     Raises:
-      ProtocolError: If it is another one, or passes not what `admission` asks.
+      ProtocolError: If it is another one, or passes not what `admission_checks` asks.
     """
     chain_id = turn.settings.gate.chain_id
     identity = given.update.identity(chain_id)

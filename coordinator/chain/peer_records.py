@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PeerGaps:
-    """What one peer lacks of what we hold; see `repair`.
+    """What one peer lacks of what we hold; see `vote_repair`.
 
     Attributes:
       at_s: When it said so.
@@ -35,7 +35,7 @@ class LatestStatus:
 
 @dataclass(frozen=True)
 class RepeatRecord:
-    """What was repeated to one peer; see `repeats`.
+    """What was repeated to one peer; see `repeat_backoff`.
 
     Attributes:
       height: Of what was repeated.

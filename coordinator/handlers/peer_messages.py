@@ -4,8 +4,8 @@ Each peer has an allowance of bytes that it may say unasked over each broker, an
 long frames in assembly there; what we asked for costs it nothing, and what it asks for
 is in `peer_requests`. A proposal is looked into once its maker's turn and signature are
 checked, and heard by the ledger only when we hold the vectors of the updates in it, or
-when a quorum prevoted or precommitted its block without us (DESIGN 3.10): then the
-block stands whatever we think, and the vectors are fetched afterwards.
+when a quorum prevoted or precommitted its block without us (docs/consensus.md): then
+the block stands whatever we think, and the vectors are fetched afterwards.
 """
 
 from dataclasses import replace

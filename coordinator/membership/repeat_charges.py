@@ -3,7 +3,8 @@
 A status says what its sender lacks of the height that is decided, and of the one before
 (`chain.gossip.vote_repair`). It is signed and fresh, but nobody can check what it says:
 a liar that lacks everything for ever gets as much of it as it may be answered otherwise
-(`giving`). Who is really behind stays far from that: all that it pulls is half of it.
+(`handlers.peer_requests`). Who is really behind stays far from that: all that it pulls
+is half of it.
 """
 
 from dataclasses import replace

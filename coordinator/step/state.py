@@ -1,8 +1,8 @@
 """What a coordinator knows: frozen, and cheap to follow by another state.
 
 Nothing here must survive a restart: what must is in the chain, in the uploads that were
-stored before their receipts left, and in the vote journal. `coordinator.restart` makes
-the first state from those.
+stored before their receipts left, and in the vote journal. `runtime.assembly.restore`
+makes the first state from those.
 """
 
 import math
@@ -159,7 +159,7 @@ class PeerState:
     """What we know of another coordinator.
 
     Attributes:
-      heard_at_s: When it last gave a sign of life; see `presence`.
+      heard_at_s: When it last gave a sign of life; see `peer_liveness`.
       near_at_s: When it did so at our own broker: there it can answer our boards.
       status_counter: Of its latest status that it told us itself.
       near_counter: Of the latest of them that came from our own broker.

@@ -5,7 +5,7 @@ covers `tag, chain id, header, H(body)`, so that it binds the chain and that che
 it costs the same whatever the body's length. A transaction is an envelope too: what a
 board signs is what the chain stores.
 
-Source: DESIGN of the wire; domain separation as in RFC 8032 section 8.3 (contexts).
+Source: docs/protocol.md; domain separation as in RFC 8032 section 8.3 (contexts).
 """
 
 from dataclasses import dataclass

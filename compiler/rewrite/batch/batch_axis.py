@@ -1,8 +1,8 @@
 """Rewrites a model so that the batch is the first axis of every value.
 
 Most models are so already and pass unchanged. Where the batch stands elsewhere (see
-`layout`), each operator is given the axes under which its values are kept. One that
-would read several examples at once is refused.
+`batch_layout`), each operator is given the axes under which its values are kept. One
+that would read several examples at once is refused.
 """
 
 from collections.abc import Callable

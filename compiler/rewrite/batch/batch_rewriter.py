@@ -1,7 +1,8 @@
 """The model in the making while a batch is brought to the front of every value.
 
 What handlers of operators share: the nodes and constants made so far, the shape under
-which each value is kept (see `layout`), and the alignment of inputs with an output.
+which each value is kept (see `batch_layout`), and the alignment of inputs with an
+output.
 """
 
 from collections.abc import Mapping, Sequence

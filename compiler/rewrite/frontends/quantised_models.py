@@ -3,8 +3,8 @@
 Weights of few bits become the real numbers that they stand for, and are trained as
 such. Values between nodes keep their steps: what was rounded to 256 values still is,
 as real numbers that are whole. Rounding is written as `h + (round(h) - h)`, whose slope
-is 1 within the range and 0 beyond (`straight`), so that quantisation-aware training
-goes on where the model's own framework left it.
+is 1 within the range and 0 beyond (`straight_through`), so that quantisation-aware
+training goes on where the model's own framework left it.
 
 Source: the operators QuantizeLinear, DequantizeLinear, QLinearConv, QLinearMatMul,
 ConvInteger and MatMulInteger of ONNX, and those of ONNX Runtime's domain that its own

@@ -168,7 +168,7 @@ def end_silence(turn: ChainStep) -> None:
 
 
 def look_around(turn: ChainStep) -> None:
-    """Ends the wait for others that are no further than we; see `Party.level`."""
+    """Ends the wait for peers at this height or below; see `ValidatorContext.level`."""
     if not turn.state.level and not turn.state.behind:
         turn.state = evolve(turn.state, level=True, told={})
 

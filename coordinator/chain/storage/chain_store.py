@@ -1,7 +1,7 @@
 """What a coordinator keeps of the chain.
 
-`memory` keeps it in memory and `coordinator.runtime.storage.sqlite_store` on disk; one
-suite in tests/contract runs both.
+`memory_store` keeps it in memory and `coordinator.runtime.storage.sqlite_store` on
+disk; one suite in tests/contract runs both.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

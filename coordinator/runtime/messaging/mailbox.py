@@ -1,9 +1,9 @@
 """What other threads hand to the loop: in order, and without waking it for everything.
 
 To be woken costs the loop more than to look at a message and drop it. What comes on a
-topic whose last message was over its account's allowance (`allowance`) will most likely
-be dropped, too. So for a while such messages wait until something else wakes the loop,
-or until there are many; the broker gets their acknowledgements together.
+topic whose last message was over its account's allowance (`rate_limit`) will most
+likely be dropped, too. So for a while such messages wait until something else wakes the
+loop, or until there are many; the broker gets their acknowledgements together.
 """
 
 import queue

@@ -2,7 +2,7 @@
 
 Where the weight is trained, the patches that its gradient needs also serve the way
 forward, as one matrix product for each image. With a pooling of tiles behind it the
-convolution is computed in the order in which it is pooled (see `patches`), and the bias
+convolution is computed in the order in which it is pooled (see `im2col`), and the bias
 is added after the maximum, which gives the same values on a fraction of them.
 
 Letters: C input and M output channels, g groups, K values under one window of one
