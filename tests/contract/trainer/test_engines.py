@@ -122,7 +122,7 @@ def engine(request: pytest.FixtureRequest) -> str:
     if request.param == "ort-training" and not is_available():
         pytest.skip(
             "needs onnxruntime-training-cpu: starling-fl[ort-training] in place "
-            "of starling[agent], on x86-64 with Python 3.11 or 3.12"
+            "of starling-fl[agent], on x86-64 with Python 3.11 or 3.12"
         )
     name: str = request.param
     return name
