@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 PACKAGES = Path(__file__).parents[2]
-"""The folder that the package `starling` is in; not resolved, since a checkout has links."""
+"""The folder with the package `starling`; not resolved, since a checkout has links."""
 _PASSED_ON = ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
 """Without the first two some interpreters do not start; the third is for read-only
 trees, and for those in which each run may find other sources."""
@@ -19,7 +19,7 @@ def command(module: str) -> tuple[str, ...]:
 
 
 def environment() -> dict[str, str]:
-    """All environment variables of the child, which finds the packages of its parent."""
+    """All environment variables of the child; it finds the packages of its parent."""
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     paths = [str(PACKAGES), *(str(Path(path).absolute()) for path in inherited if path)]
     return {
