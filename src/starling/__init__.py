@@ -37,25 +37,27 @@ _PACKAGES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """Loads a stable name on first use.
+if not TYPE_CHECKING:  # else a type checker would take every name for one of ours
 
-    Raises:
-      ModuleNotFoundError: If its extra is not installed; the message names the extra.
-    """
-    if name not in _PACKAGES:
-        raise AttributeError(f"module 'starling' has no attribute {name!r}")
-    package, extra = _PACKAGES[name]
-    try:
-        found: object = getattr(importlib.import_module(package), name)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"starling.{name} needs the package {error.name!r}: install Starling with "
-            f"its extra [{extra}]",
-            name=error.name,
-        ) from error
-    globals()[name] = found
-    return found
+    def __getattr__(name: str) -> object:
+        """Loads a stable name on first use.
+
+        Raises:
+          ModuleNotFoundError: If its extra is not installed; the message names the extra.
+        """
+        if name not in _PACKAGES:
+            raise AttributeError(f"module 'starling' has no attribute {name!r}")
+        package, extra = _PACKAGES[name]
+        try:
+            found: object = getattr(importlib.import_module(package), name)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"starling.{name} needs the package {error.name!r}: install Starling with "
+                f"its extra [{extra}]",
+                name=error.name,
+            ) from error
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:
