@@ -37,13 +37,13 @@ _PACKAGES = {
 }
 
 
-if not TYPE_CHECKING:  # else a type checker would take every name for one of ours
+if not TYPE_CHECKING:  # with it, every name would be an object to a type checker
 
     def __getattr__(name: str) -> object:
         """Loads a stable name on first use.
 
         Raises:
-          ModuleNotFoundError: If its extra is not installed; the message names the extra.
+          ModuleNotFoundError: If its extra is not installed; the message names it.
         """
         if name not in _PACKAGES:
             raise AttributeError(f"module 'starling' has no attribute {name!r}")
@@ -52,8 +52,8 @@ if not TYPE_CHECKING:  # else a type checker would take every name for one of ou
             found: object = getattr(importlib.import_module(package), name)
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                f"starling.{name} needs the package {error.name!r}: install Starling with "
-                f"its extra [{extra}]",
+                f"starling.{name} needs the package {error.name!r}: install Starling "
+                f"with its extra [{extra}]",
                 name=error.name,
             ) from error
         globals()[name] = found
