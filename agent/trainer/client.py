@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import starling
 from starling.agent.trainer import record_marker
 from starling.agent.training.trainer_messages import (
     GO,
@@ -169,7 +168,7 @@ class TrainerProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=folder,
-                env=child_process.environment(Path(starling.__file__).parent.parent),
+                env=child_process.environment(),
                 start_new_session=True,
             )
             undo.callback(_end, process)

@@ -57,13 +57,14 @@ def main(argv: list[str]) -> int:
     Raises:
       ConfigError, OperationError, ProtocolError, StorageError: Printed by the caller.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     return run(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
         prog="starling chain",
         description="Look at a coordinator's chain and check it, offline.",
         epilog=_EXAMPLES,
@@ -80,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("STARLING_HOME"),
         help="the coordinator's folder (default: $STARLING_HOME)",
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     check = verbs.add_parser(
         "verify", parents=[home, printing], help="re-check everything from genesis"
     )
@@ -91,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--tail", type=int, default=10, help="the last N (default: 10)")
     show.set_defaults(run=_show)
     _add_proof_verbs(verbs, home, printing)
-    return parser
+    return made
 
 
 def _add_proof_verbs(

@@ -1,6 +1,7 @@
 """The console command: one word picks the part, and every failure has its status."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from types import ModuleType
 import pytest
 
 from starling import __main__ as starling
+from starling import __version__
+from starling.coordinator.chain.governance.chain_parameters import RULES_VERSION
+from starling.protocol.chain.genesis import FORMAT_VERSION
 from starling.protocol.errors import (
     EXIT_CONFIG,
     EXIT_DONE,
@@ -21,6 +25,7 @@ from starling.protocol.errors import (
     OperationError,
     StorageError,
 )
+from starling.protocol.wire.envelope import ENVELOPE_VERSION
 
 Main = Callable[[list[str]], int]
 Install = Callable[[Main], None]
@@ -134,6 +139,38 @@ def test_main_without_a_command_is_a_usage_error(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(message)
+
+
+@pytest.mark.parametrize("word", ["-V", "--version"])
+def test_main_asked_for_the_version_prints_all_three(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert starling.main([word]) == EXIT_DONE
+
+    assert capsys.readouterr() == (
+        f"starling {__version__}, chain format {FORMAT_VERSION} with rules "
+        f"{RULES_VERSION}, wire {ENVELOPE_VERSION}\n",
+        "",
+    )
+
+
+def test_main_asked_for_the_version_as_json(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert starling.main(["--version", "--json"]) == EXIT_DONE
+
+    assert json.loads(capsys.readouterr().out) == {
+        "version": __version__,
+        "chain": {"format": FORMAT_VERSION, "rules": RULES_VERSION},
+        "wire": ENVELOPE_VERSION,
+    }
+
+
+def test_main_asked_for_the_version_with_more_is_a_usage_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert starling.main(["--version", "--yaml"]) == EXIT_USAGE
+    assert capsys.readouterr().err.startswith("starling --version: takes --json alone")
 
 
 @pytest.mark.parametrize(
