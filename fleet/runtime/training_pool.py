@@ -20,9 +20,11 @@ from starling.fleet.datasets.partition import Examples, deal
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import DataShares, model_name
 from starling.fleet.reference_models import MODEL_SUFFIX, build_model
+from starling.fleet.report.model_metrics import ModelMetrics, over_boards
 from starling.fleet.runtime.dataset_catalog import FleetDataSet, open_data_set
 from starling.fleet.virtual.workload import Result, Score
-from starling.protocol.errors import ConfigError
+from starling.protocol.errors import ConfigError, NonFinite
+from starling.protocol.learning.metrics import Metrics, measured
 from starling.protocol.model.parameter_layout import local_slices
 
 _MICRO_BATCH = 32
@@ -104,6 +106,28 @@ def score(
     return correct / len(examples), loss_sum / len(examples)
 
 
+def metrics_of(
+    trainer: Trainer, theta: NDArray[np.float32], examples: Examples
+) -> Metrics:
+    """The metrics that fit the bundle's loss.
+
+    Args:
+      trainer: The bundle.
+      theta: (d,).
+      examples: At least one.
+
+    Raises:
+      NonFinite: If the model returns what is no finite number.
+    """
+    rows = [
+        slice(start, start + _EVALUATION_BATCH)
+        for start in range(0, len(examples), _EVALUATION_BATCH)
+    ]
+    found = [trainer.evaluate(theta, examples.x[row], examples.y[row]) for row in rows]
+    losses, outputs = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+    return measured(trainer.manifest.loss, outputs, examples.y, losses)
+
+
 class TrainingPool:
     """Threads that train and evaluate; see `fleet.virtual.workload.Workload`."""
 
@@ -162,10 +186,27 @@ class TrainingPool:
         """See `Workload.evaluate`."""
         return self._score(inference, self._material.data.held_out)
 
-    def test(self, inference: bytes) -> float | None:
-        """Accuracy on test examples; None if there are none."""
-        test = self._material.data.test
-        return None if test is None else self._score(inference, test)()[0]
+    def metrics(self, inference: bytes) -> ModelMetrics | None:
+        """How good a version is, for all and for each board.
+
+        Args:
+          inference: (d,) little-endian float32.
+
+        Returns:
+          None if it returns what is no finite number.
+        """
+        data = self._material.data
+
+        def work(examples: Examples) -> Metrics:
+            theta = np.frombuffer(inference, "<f4")
+            return metrics_of(self._trainer(), theta, examples)
+
+        try:
+            boards = over_boards(self._pool.map(work, self._material.boards))
+            test = None if data.test is None else work(data.test)
+            return ModelMetrics(work(data.held_out), test, boards)
+        except NonFinite:
+            return None
 
     def _score(
         self, inference: bytes, examples: Examples

@@ -87,12 +87,14 @@ def run_virtual(
             because = _drive(plan, fleet, shown, begun_s, on_snapshot)
         fleet.hub.finish()
         last = fleet.snapshot(time.monotonic() - begun_s)
-        test = workers.test(fleet.inference)
+        metrics = workers.metrics(fleet.inference)
         verified = fleet.hub.verify()
     finally:
         workers.close()
     wall_s = time.monotonic() - started_s
-    outcome = RunOutcome(because, wall_s, begun_s - started_s, verified, test)
+    outcome = RunOutcome(
+        because, wall_s, begun_s - started_s, verified, metrics=metrics
+    )
     config = {**plan.document(), "virtual": True, "waves": pace.waves}
     document = report(config, shown, last, outcome)
     return FleetRun(shown, last, outcome, document)
