@@ -44,19 +44,20 @@ def main(argv: list[str]) -> int:
       ConfigError: For the operator's mistakes; exit 78.
       FederationError: For what cannot be done now; exit 1.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     verb: Callable[[argparse.Namespace], int] = arguments.run
     return verb(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
         prog="starling agent",
         description="The service on a board.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = made.add_subparsers(required=True, metavar="VERB")
     init = _verb(verbs, "init", _init, "make the board's home and keys; safe to repeat")
     init.add_argument(
         "--data", type=Path, help="folder of the data set, for a new agent.toml"
@@ -97,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     once = verbs.add_parser("train-once", help="train locally, without any network")
     once.set_defaults(run=_train_once)
     _train_once_arguments(once)
-    return parser
+    return made
 
 
 def _verb(

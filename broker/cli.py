@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     Raises:
       ConfigError, OperationError, StorageError: Printed by the caller.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     home = BrokerHome(Path(arguments.home))
     match arguments.verb:
         case "init":
@@ -47,8 +47,9 @@ def main(argv: list[str]) -> int:
             return _check(home, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
         prog="starling broker",
         description="A Mosquitto broker with the fleet's certificates and rights.",
         epilog=_EXAMPLES,
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument(
         "--json", action="store_true", help="print one JSON document to standard output"
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     init = verbs.add_parser(
         "init",
         parents=[shared],
@@ -100,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         "`init --coordinator NAME` takes it back.",
     )
     expel.add_argument("name", metavar="NAME", help="its user name, which is its id")
-    return parser
+    return made
 
 
 def _port(text: str) -> int:

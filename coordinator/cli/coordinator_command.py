@@ -77,20 +77,21 @@ def main(argv: list[str]) -> int:
     Raises:
       FederationError: What the operator must know.
     """
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     run: Any = options.verb
     status: int = run(options)
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
         prog="starling coordinator",
         description="Admits boards and updates, keeps the chain, makes the model.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = made.add_subparsers(required=True, metavar="VERB")
     _add_founding(verbs)
     _add_serving(verbs)
     boards_and_tasks.add_verbs(partial(_governing, verbs))
@@ -100,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     pinned_header.add_verbs(partial(_governing, verbs))
     key_retirement.add_verbs(partial(_governing, verbs))
     _verb(verbs, "task-template", _task_template, "print a task.toml with every key")
-    return parser
+    return made
 
 
 def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
