@@ -119,8 +119,8 @@ class TableSchema:
         Raises:
           DecodeError: Naming the first.
         """
-        names = [*self.columns, *self.targets]
-        seen = [item.name for item in names]
+        seen = [item.name for item in self.columns]
+        seen += [item.name for item in self.targets]
         twice = [name for name in seen if seen.count(name) > 1]
         if twice:
             raise DecodeError(f"column {twice[0]!r} stands twice")
