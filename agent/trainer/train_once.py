@@ -129,7 +129,7 @@ def train_once(
     trainer = open_trainer(bundle, threads, engine)
     found = _records(data, trainer, label)
     rate = round(learning_rate * Q24)
-    before = _measure(trainer, trainer.theta, found)
+    loss_before, accuracy_before = _measure(trainer, trainer.theta, found)
     started_s = time.perf_counter()
     if private is None:
         training = TrainingPolicy(TrainingMode.LOCAL, epochs, batch, rate, descent)
@@ -138,10 +138,9 @@ def train_once(
         training = TrainingPolicy(TrainingMode.GRADIENT, 1, batch, rate)
         theta = _trained_privately(trainer, found, training, private)
     seconds = time.perf_counter() - started_s
-    after = _measure(trainer, theta, found)
-    losses = [before["loss"], after["loss"]]
-    if not (np.isfinite(losses).all() and np.isfinite(theta).all()):
-        detail = "training diverged: loss {:.4g} before, {:.4g} after".format(*losses)
+    loss_after, accuracy_after = _measure(trainer, theta, found)
+    if not (np.isfinite([loss_before, loss_after]).all() and np.isfinite(theta).all()):
+        detail = f"training diverged: loss {loss_before:.4g}, then {loss_after:.4g}"
         raise _diverged(f"{detail}; lower --learning-rate", found)
     _write(out, theta)
     way = trainer.theta.astype(np.float64) - theta
@@ -150,10 +149,10 @@ def train_once(
         "records": len(found.x),
         "unusable": found.complaints.unusable,
         "parameters": trainer.manifest.dimension,
-        "loss_before": before["loss"],
-        "loss_after": after["loss"],
-        "accuracy_before": before["accuracy"],
-        "accuracy_after": after["accuracy"],
+        "loss_before": loss_before,
+        "loss_after": loss_after,
+        "accuracy_before": accuracy_before,
+        "accuracy_after": accuracy_after,
         "norm": float(np.linalg.norm(way)),
         "seconds": seconds,
         "records_per_s": len(found.x) * passes / seconds,
@@ -269,7 +268,8 @@ def _order(
 
 def _measure(
     trainer: Trainer, theta: Real, data: BoardDataSet
-) -> dict[str, float | None]:
+) -> tuple[float, float | None]:
+    """Mean loss, and accuracy where the target is a class."""
     is_class = trainer.manifest.loss == "cross-entropy"
     losses, hits = 0.0, 0
     for start in range(0, len(data.x), _MICRO_BATCH):
@@ -279,7 +279,7 @@ def _measure(
         if is_class:
             hits += int((output.argmax(axis=-1) == data.y[rows]).sum())
     accuracy = hits / data.y.size if is_class else None
-    return {"loss": losses / len(data.x), "accuracy": accuracy}
+    return losses / len(data.x), accuracy
 
 
 def readable(document: dict[str, Any]) -> str:
