@@ -31,6 +31,7 @@ examples:
   starling agent install --print-unit
   starling agent recount --home /var/lib/starling --take-data
   starling agent train-once --bundle bundle/ --data data/ --epochs 3
+  starling agent train-once --bundle bundle/ --data data/ --epsilon 8 --clip 0.5
 
 --home may be left out where the environment variable STARLING_HOME is set.
 exit status: 0 done, 1 failed, 2 usage, 78 configuration
@@ -130,6 +131,19 @@ def _train_once_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--optimiser", choices=kinds, default=kinds[0])
     schedules = [kind.name.lower() for kind in ScheduleKind]
     parser.add_argument("--schedule", choices=schedules, default=schedules[0])
+    parser.add_argument(
+        "--epsilon",
+        type=float,
+        help="train as a fleet would under record-level privacy, at this epsilon for "
+        "all releases; nothing is charged, since nothing leaves the board",
+    )
+    parser.add_argument("--delta", type=float, default=1e-5, help="default 1e-5")
+    parser.add_argument(
+        "--clip", type=float, default=1.0, help="of a record's gradient; default 1"
+    )
+    parser.add_argument(
+        "--releases", type=int, default=10, help="noised steps; default 10"
+    )
     parser.add_argument("--engine", default="ort", help="ort, or ort-training")
     parser.add_argument("--out", type=Path, help="write the parameters, as .npy")
     parser.add_argument("--threads", type=int, default=1, help="default 1")
@@ -290,8 +304,13 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _train_once(arguments: argparse.Namespace) -> int:
-    from starling.agent.trainer.train_once import readable, train_once
+    from starling.agent.trainer.train_once import PrivateTrial, readable, train_once
+    from starling.protocol.privacy.gaussian_dp import Budget
 
+    private = None
+    if arguments.epsilon is not None:
+        budget = Budget(arguments.epsilon, arguments.delta)
+        private = PrivateTrial(budget, arguments.clip, arguments.releases)
     descent = DescentPolicy(
         OptimiserKind[arguments.optimiser.upper()],
         schedule=ScheduleKind[arguments.schedule.upper()],
@@ -307,6 +326,7 @@ def _train_once(arguments: argparse.Namespace) -> int:
         descent=descent,
         engine=arguments.engine,
         out=arguments.out,
+        private=private,
     )
     _print(arguments, document, readable(document))
     return 0
