@@ -18,6 +18,7 @@ _PREFIXES = (
     (logging.INFO, "<6>"),
 )
 _DEBUG = "<7>"
+_STDERR = 2
 _PLAIN = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s"
 _DATE = "%Y-%m-%d %H:%M:%S"
 
@@ -80,5 +81,5 @@ def log_to_stderr(level: str) -> None:
       level: The least severity, as in `agent.toml`.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter(sys.stderr.fileno()))
+    handler.setFormatter(formatter(_STDERR))
     logging.basicConfig(level=level.upper(), handlers=[handler])
