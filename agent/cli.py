@@ -17,6 +17,8 @@ from starling.protocol.learning.local_optimiser import (
     OptimiserKind,
     ScheduleKind,
 )
+from starling.service import install_verb
+from starling.service.unit_files import ServiceKind
 
 HOME_VARIABLE = "STARLING_HOME"
 _EXAMPLES = """\
@@ -26,6 +28,7 @@ examples:
   starling agent enrol --home /var/lib/starling --admission admission.json
   starling agent run --home /var/lib/starling
   starling agent status --home /var/lib/starling --json
+  starling agent install --print-unit
   starling agent recount --home /var/lib/starling --take-data
   starling agent train-once --bundle bundle/ --data data/ --epochs 3
   starling agent train-once --bundle bundle/ --data data/ --epsilon 8 --clip 0.5
@@ -96,6 +99,8 @@ def parser() -> argparse.ArgumentParser:
         help="count everything as spent where what was paid is not known",
     )
     _verb(verbs, "status", _status, "show what the agent is doing")
+    installing = _verb(verbs, "install", _install, install_verb.TEXT)
+    install_verb.add_arguments(installing, ServiceKind.AGENT)
     once = verbs.add_parser("train-once", help="train locally, without any network")
     once.set_defaults(run=_train_once)
     _train_once_arguments(once)
@@ -234,11 +239,14 @@ def _rotate(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.assembly import assemble
-    from starling.agent.runtime.event_loop import AgentEventLoop, Item, log_to_stderr
+    from starling.agent.runtime.event_loop import AgentEventLoop, Item
     from starling.agent.runtime.storage.agent_home import AgentHome
     from starling.durable.files import lock, private_files
     from starling.sandbox.syscalls import hide_memory
+    from starling.service.log_lines import log_to_stderr
+    from starling.service.notifications import ServiceNotifier
 
+    notifier = ServiceNotifier.from_environment()
     home = AgentHome(_home(arguments))
     config = home.config()
     log_to_stderr(config.log.level)
@@ -246,8 +254,18 @@ def _run(arguments: argparse.Namespace) -> int:
         inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
         parts = assemble(home, config, inbox.put, time.monotonic())
         hide_memory()
-        AgentEventLoop(parts, inbox).run()
+        AgentEventLoop(parts, inbox, notifier).run()
     return 0
+
+
+def _install(arguments: argparse.Namespace) -> int:
+    from starling.agent.runtime.storage.agent_home import AgentHome
+
+    place = arguments.home or ServiceKind.AGENT.home
+    home = AgentHome(Path(place).absolute())
+    # Whose the data set is, is written beside it.
+    writable = [home.data(home.config())] if home.config_file.exists() else []
+    return install_verb.install(ServiceKind.AGENT, arguments, home.path, writable)
 
 
 def _recount(arguments: argparse.Namespace) -> int:
