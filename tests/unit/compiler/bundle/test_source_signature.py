@@ -1,5 +1,7 @@
 """A bundle says what the source model calls its inputs and output."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -8,7 +10,7 @@ from starling.compiler import compile_model
 from starling.protocol.model.source_ports import SourcePort, SourcePorts
 
 
-def model_of(kinds: dict[str, int], output: str = "price") -> onnx.ModelProto:
+def model_of(kinds: Mapping[str, int], output: str = "price") -> onnx.ModelProto:
     """Linear in two values of each input."""
     nodes, parts = [], []
     for name, kind in kinds.items():
