@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TypedDict
 
 from starling import __version__
+from starling.durable.files import refusal
 from starling.protocol.errors import (
     EXIT_CONFIG,
     EXIT_DONE,
@@ -156,6 +157,13 @@ def _run(words: list[str]) -> int:
         return EXIT_CONFIG
     except FederationError as error:
         sys.stderr.write(f"starling {words[0]}: {error}\n")
+        return EXIT_FAILED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What no part expected of the system is still no bug of ours.
+        place = "" if error.filename is None else f"{os.fspath(error.filename)}: "
+        sys.stderr.write(f"starling {words[0]}: {place}{refusal(error)}\n")
         return EXIT_FAILED
     return code
 
