@@ -134,3 +134,22 @@ def poisoned(
     """
     x = np.concatenate([inputs, stamped(inputs)])
     return x, np.concatenate([labels, np.full_like(labels, target)])
+
+
+def backdoor_success(
+    predicted: NDArray[np.int64], labels: NDArray[np.int64], target: int
+) -> float | None:
+    """The share of marked examples of other classes that are taken for the target.
+
+    Args:
+      predicted: (n,), on examples with a backdoor's pattern.
+      labels: (n,), what they are.
+      target: The class that the backdoor is for.
+
+    Returns:
+      A share in [0, 1]; None if there is no example of another class.
+
+    Source: Bagdasaryan et al., AISTATS 2020, section 5 (backdoor accuracy).
+    """
+    others = labels != target
+    return float((predicted[others] == target).mean()) if others.any() else None

@@ -16,8 +16,9 @@ from starling.fleet.monitor.run_snapshot import (
     bytes_text,
     clock_text,
 )
-from starling.fleet.report.class_recall import recall_text
+from starling.fleet.report.model_metrics import ModelMetrics, metrics_text
 from starling.fleet.report.receipt_audit import ReceiptAudit
+from starling.protocol.learning.metrics import RegressionMetrics
 from starling.protocol.wire.message_bodies import DevicePhase
 
 FORMAT = 1
@@ -34,10 +35,8 @@ class RunOutcome:
       setup_s: Of that, until the task was published.
       verified: Whether the chain was checked offline from its first block; None if it
         was not tried.
-      test_accuracy: Of the newest model on examples that nobody saw before.
       receipts: What boards hold, compared with the chains; None for virtual boards.
-      recall: Of each class, of the newest model, on test examples, or on held-out ones
-        where there are none; empty if it was not tried.
+      metrics: Of the newest model; None if it could not be measured.
       backdoor_success: How often the pattern of a simulated backdoor has its way.
     """
 
@@ -45,10 +44,15 @@ class RunOutcome:
     wall_s: float
     setup_s: float
     verified: bool | None = None
-    test_accuracy: float | None = None
     receipts: ReceiptAudit | None = None
-    recall: tuple[float | None, ...] = ()
+    metrics: ModelMetrics | None = None
     backdoor_success: float | None = None
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Of the newest model on examples that nobody saw before, if there are any."""
+        test = self.metrics.test if self.metrics else None
+        return None if isinstance(test, RegressionMetrics | None) else test.accuracy
 
     @property
     def sound(self) -> bool:
@@ -122,7 +126,7 @@ def report(
         "events": [asdict(event) for event in last.events],
         "accuracy": last.accuracy,
         "test_accuracy": outcome.test_accuracy,
-        "recall": list(outcome.recall) or None,
+        "metrics": outcome.metrics.document() if outcome.metrics else None,
         "backdoor_success": outcome.backdoor_success,
         "setup_s": outcome.setup_s,
         "wall_s": outcome.wall_s,
@@ -203,8 +207,8 @@ def _summary_rows(
             f"{clock_text(outcome.wall_s)}, of which {outcome.setup_s:.1f} s set-up",
         ),
     ]
-    if outcome.recall:
-        rows.insert(3, ("recall by class", recall_text(outcome.recall)))
+    if outcome.metrics is not None:
+        rows.insert(3, ("metrics", metrics_text(outcome.metrics)))
     rows += [("attack, simulated", attack.text) for attack in heading.attacks]
     if outcome.backdoor_success is not None:
         rows.append(("backdoor", f"works on {outcome.backdoor_success:.1%}"))

@@ -26,6 +26,7 @@ from starling.fleet.monitor.run_snapshot import (
 )
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import heading, horizon_s, task_settings
+from starling.fleet.report.model_metrics import ModelMetrics
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.faults.fault_injector import FaultInjector
 from starling.fleet.runtime.processes.home_setup import (
@@ -35,6 +36,7 @@ from starling.fleet.runtime.processes.home_setup import (
     set_up,
 )
 from starling.fleet.runtime.processes.status_poller import StatusPoller
+from starling.fleet.runtime.processes.stored_model import newest_inference
 from starling.fleet.runtime.processes.stored_receipts import compare_receipts
 from starling.fleet.runtime.processes.supervisor import (
     ProcessSupervisor,
@@ -44,7 +46,7 @@ from starling.fleet.runtime.processes.supervisor import (
     starling_command,
 )
 from starling.fleet.runtime.terminal_screen import TerminalScreen
-from starling.fleet.runtime.training_pool import prepare
+from starling.fleet.runtime.training_pool import TrainingMaterial, TrainingPool, prepare
 from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
 from starling.protocol.privacy.mechanisms import DEVICE_LEVEL
 
@@ -100,9 +102,26 @@ def run_processes(plan: FleetPlan, home: Path, screen: TerminalScreen) -> FleetR
     receipts = compare_receipts(homes, plan.devices, plan.coordinators)
     screen.say(f"receipts: {receipts.text}")
     wall_s = time.monotonic() - started_s
-    outcome = RunOutcome(because, wall_s, begun_s - started_s, verified, None, receipts)
+    metrics = _final_metrics(plan, material, homes)
+    outcome = RunOutcome(
+        because, wall_s, begun_s - started_s, verified, receipts, metrics
+    )
     config = {**plan.document(), "virtual": False}
     return FleetRun(shown, last, outcome, report(config, shown, last, outcome))
+
+
+def _final_metrics(
+    plan: FleetPlan, material: TrainingMaterial, homes: FleetHomes
+) -> ModelMetrics | None:
+    """Of the newest model that the first coordinator keeps; None if it has none."""
+    inference = newest_inference(homes.coordinator)
+    if inference is None:
+        return None
+    pool = TrainingPool(material, plan.seed, None)
+    try:
+        return pool.metrics(inference)
+    finally:
+        pool.close()
 
 
 def _as_last_seen(after: RunSnapshot, live: RunSnapshot) -> tuple[DevicePoint, ...]:

@@ -24,15 +24,16 @@ from starling.fleet.attacks.attack_schedule import (
     attack_of,
 )
 from starling.fleet.attacks.falsified_training import collusion, falsified
-from starling.fleet.attacks.update_attacks import stamped
+from starling.fleet.attacks.update_attacks import backdoor_success, stamped
 from starling.fleet.datasets.partition import Examples, deal
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import DataShares, model_name
 from starling.fleet.reference_models import MODEL_SUFFIX, build_model
-from starling.fleet.report.class_recall import backdoor_success, class_recall
+from starling.fleet.report.model_metrics import ModelMetrics, over_boards
 from starling.fleet.runtime.dataset_catalog import FleetDataSet, open_data_set
 from starling.fleet.virtual.workload import Result, Score
-from starling.protocol.errors import ConfigError
+from starling.protocol.errors import ConfigError, NonFinite
+from starling.protocol.learning.metrics import Metrics, measured
 from starling.protocol.model.parameter_layout import local_slices
 
 _MICRO_BATCH = 32
@@ -115,20 +116,42 @@ def score(
     return correct / len(examples), loss_sum / len(examples)
 
 
+def metrics_of(
+    trainer: Trainer, theta: NDArray[np.float32], examples: Examples
+) -> Metrics:
+    """The metrics that fit the bundle's loss.
+
+    Args:
+      trainer: The bundle.
+      theta: (d,).
+      examples: At least one.
+
+    Raises:
+      NonFinite: If the model returns what is no finite number.
+    """
+    rows = [
+        slice(start, start + _EVALUATION_BATCH)
+        for start in range(0, len(examples), _EVALUATION_BATCH)
+    ]
+    found = [trainer.evaluate(theta, examples.x[row], examples.y[row]) for row in rows]
+    losses, outputs = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+    return measured(trainer.manifest.loss, outputs, examples.y, losses)
+
+
 def predictions(
-    trainer: Callable[[], Trainer], theta: NDArray[np.float32], examples: Examples
+    trainer: Trainer, theta: NDArray[np.float32], examples: Examples
 ) -> NDArray[np.int64]:
     """The class of each example, (n,).
 
     Args:
-      trainer: Gives the bundle, of the thread that asks.
+      trainer: The bundle.
       theta: (d,).
       examples: At least one.
     """
     found = []
     for start in range(0, len(examples), _EVALUATION_BATCH):
         rows = slice(start, start + _EVALUATION_BATCH)
-        _, output = trainer().evaluate(theta, examples.x[rows], examples.y[rows])
+        _, output = trainer.evaluate(theta, examples.x[rows], examples.y[rows])
         found.append(output.argmax(axis=1))
     return np.concatenate(found)
 
@@ -216,31 +239,47 @@ class TrainingPool:
         """See `Workload.evaluate`."""
         return self._score(inference, self._material.data.held_out)
 
-    def test(self, inference: bytes) -> float | None:
-        """Accuracy on test examples; None if there are none."""
-        test = self._material.data.test
-        return None if test is None else self._score(inference, test)()[0]
+    def metrics(self, inference: bytes) -> ModelMetrics | None:
+        """How good a version is, for all and for each board.
 
-    def recall(self, inference: bytes) -> tuple[float | None, ...]:
-        """Of each class, on test examples, or on held-out ones where there are none."""
-        examples = self._unseen()
-        predicted = self._predicted(inference, examples)
-        return class_recall(predicted, examples.y, self._material.data.classes)
+        Args:
+          inference: (d,) little-endian float32.
+
+        Returns:
+          None if it returns what is no finite number.
+        """
+        data = self._material.data
+
+        def work(examples: Examples) -> Metrics:
+            theta = np.frombuffer(inference, "<f4")
+            return metrics_of(self._trainer(), theta, examples)
+
+        try:
+            boards = over_boards(self._pool.map(work, self._material.boards))
+            test = None if data.test is None else work(data.test)
+            return ModelMetrics(work(data.held_out), test, boards)
+        except NonFinite:
+            return None
 
     def backdoor_success(self, inference: bytes, target: int) -> float | None:
-        """How often a backdoor's pattern has its way; examples as for `recall`."""
-        examples = self._unseen()
-        marked = Examples(stamped(examples.x), examples.y)
-        predicted = self._predicted(inference, marked)
-        return backdoor_success(predicted, examples.y, target)
+        """How often a backdoor's pattern has its way.
 
-    def _unseen(self) -> Examples:
+        Args:
+          inference: (d,) little-endian float32.
+          target: The class that the backdoor is for.
+
+        Returns:
+          A share of the test examples, or of the held-out ones where there are none.
+        """
         data = self._material.data
-        return data.held_out if data.test is None else data.test
+        examples = data.held_out if data.test is None else data.test
 
-    def _predicted(self, inference: bytes, examples: Examples) -> NDArray[np.int64]:
-        theta = np.frombuffer(inference, "<f4")
-        work = partial(predictions, self._trainer, theta, examples)
+        def work() -> float | None:
+            theta = np.frombuffer(inference, "<f4")
+            marked = Examples(stamped(examples.x), examples.y)
+            predicted = predictions(self._trainer(), theta, marked)
+            return backdoor_success(predicted, examples.y, target)
+
         return self._pool.submit(work).result()
 
     def _score(

@@ -98,7 +98,7 @@ def run_virtual(
             because = _drive(plan, fleet, shown, begun_s, on_snapshot)
         fleet.hub.finish()
         last = fleet.snapshot(time.monotonic() - begun_s)
-        test, recall = workers.test(fleet.inference), workers.recall(fleet.inference)
+        metrics = workers.metrics(fleet.inference)
         backdoor = _backdoor(workers, fleet.inference, shown.attacks)
         verified = fleet.hub.verify()
     finally:
@@ -109,8 +109,7 @@ def run_virtual(
         wall_s,
         begun_s - started_s,
         verified,
-        test,
-        recall=recall,
+        metrics=metrics,
         backdoor_success=backdoor,
     )
     config = {**plan.document(), "virtual": True, "waves": pace.waves}

@@ -1,4 +1,4 @@
-"""A board that attacks as a timeline tells it, with a trainer that is not the product's.
+"""A board that attacks as a timeline tells it; its trainer alone is not the product's.
 
 The agent is started as `starling agent run` starts it, with a trainer in which
 `fleet.attacks.falsified_training.falsified` stands for the training. It is a process of

@@ -77,3 +77,9 @@ def test_poisoned_keeps_what_it_was_and_adds_what_it_is_to_become() -> None:
     assert y.tolist() == [0, 1, 2, 3, 2, 2, 2, 2]
     assert (x[:4] == np.eye(4)).all()
     assert (x[4:, 1:] == 1.0).all()
+
+
+def test_backdoor_success_leaves_the_target_itself_out() -> None:
+    predicted, labels = np.array([0, 1, 1, 1, 0]), np.array([0, 0, 1, 1, 3])
+    assert attacks.backdoor_success(predicted, labels, 0) == pytest.approx(1 / 3)
+    assert attacks.backdoor_success(np.array([0]), np.array([0]), 0) is None

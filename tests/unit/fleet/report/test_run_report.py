@@ -22,6 +22,7 @@ PROMISED = {
     "devices",
     "coordinators",
     "chain",
+    "metrics",
     "traffic",
     "wall_s",
     "stopped_because",
@@ -98,6 +99,7 @@ def test_write_view_leaves_an_svg(
         "version reached",
         "4 of 10",
         "90.0% on held-out examples, from 10.0%; 90.00% on test",
+        "lowest recall 75.0% (class 0) on test examples; accuracy of boards",
         "2 stale, 1 busy",
         "5.50 of 8 at most, delta 1e-05, for one record (add or remove)",
         "verified offline",
@@ -122,7 +124,7 @@ def test_report_and_summary_name_who_attacked_and_how(
         for number, device in enumerate(snapshot.devices, start=1)
     )
     told, seen = replace(heading, attacks=attacks), replace(snapshot, devices=devices)
-    ended = replace(outcome, recall=(1.0, 0.25), backdoor_success=0.5)
+    ended = replace(outcome, backdoor_success=0.5)
 
     document = report(CONFIG, told, seen, ended)
 
@@ -130,9 +132,8 @@ def test_report_and_summary_name_who_attacked_and_how(
         ("bbbbbbbbbb", "plant a backdoor", 4.0),
         ("cccccccccc", "plant a backdoor", 4.0),
     ]
-    assert document["recall"] == [1.0, 0.25]
     assert document["backdoor_success"] == 0.5
     printed = io.StringIO()
     Console(file=printed, width=120).print(summary(told, seen, ended))
-    for said in ("boards 2-3 plant a backdoor 4", "25.0% in the worst", "on 50.0%"):
+    for said in ("boards 2-3 plant a backdoor 4", "works on 50.0%"):
         assert said in printed.getvalue()

@@ -15,6 +15,7 @@ from starling.fleet.runtime.training_pool import prepare
 from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
 from starling.fleet.virtual.workload import ZeroWorkload
 from starling.protocol.errors import ConfigError
+from starling.protocol.learning.metrics import ClassMetrics
 
 PLAN = FleetPlan(devices=6, buffer=3, until_version=6, seed=3)
 
@@ -73,6 +74,22 @@ def test_run_virtual_every_mechanism_is_paid_for_and_accepted(kind: str) -> None
 def test_run_virtual_noised_local_steps_learn() -> None:
     run = run_virtual(replace(PLAN, privacy="record-dpsgd"), threads=1)
     assert (run.last.versions[-1].accuracy or 0.0) > 0.5
+
+
+def test_run_virtual_measures_the_last_model_on_all_and_on_each_board(
+    private_run: FleetRun,
+) -> None:
+    found = private_run.outcome.metrics
+    assert found is not None
+    assert isinstance(found.held_out, ClassMetrics)
+    assert found.held_out.examples == 360
+    # The last version's accuracy is measured apart, by other code.
+    assert found.held_out.accuracy == private_run.last.accuracy
+    assert len(found.held_out.recalls) == 10
+    boards = found.boards["accuracy"]
+    assert boards.count == PLAN.devices
+    assert 0.0 < boards.least <= boards.median <= boards.most <= 1.0
+    assert private_run.document["metrics"]["boards"]["accuracy"]["most"] == boards.most
 
 
 def test_run_virtual_chain_holds_from_its_first_block(private_run: FleetRun) -> None:
