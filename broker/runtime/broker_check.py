@@ -1,4 +1,4 @@
-"""Whether a broker does what the fleet needs: each check with its remedy.
+"""Checks that a broker does what the fleet needs, each with its remedy.
 
 A check of access looks at the answer to a publish, never at a subscription's, since
 Mosquitto 2.0 grants every subscription and filters when it delivers.
