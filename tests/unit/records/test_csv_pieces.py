@@ -1,6 +1,5 @@
 """Pieces of CSV files, plain and by cells."""
 
-import csv
 import io
 
 import numpy as np
@@ -84,15 +83,13 @@ numbers = st.floats(-1e6, 1e6, width=32) | st.integers(-99, 99)
     st.sampled_from([",", ";", "\t"]),
     st.booleans(),
 )
-def test_any_cut_gives_what_the_csv_module_gives(
+def test_any_cut_gives_what_was_written(
     rows: list[tuple[float, float, float]], block: int, delimiter: str, quoted: bool
 ) -> None:
     buffer = io.StringIO()
-    quoting = csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
-    writer = csv.writer(
-        buffer, delimiter=delimiter, quoting=quoting, lineterminator="\n"
-    )
-    writer.writerows([("a", "b", "c"), *rows])
+    head, mark = ("a", "b", "c"), '"' if quoted else ""
+    for row in [head, *rows]:
+        buffer.write(delimiter.join([f"{mark}{cell}{mark}" for cell in row]) + "\n")
 
     table = read(buffer.getvalue().encode(), block)
 
