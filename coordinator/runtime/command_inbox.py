@@ -33,7 +33,7 @@ BLOB_BYTES_MAX = WHOLE_BYTES_MAX
 
 @dataclass(frozen=True)
 class InboxContent:
-    """What was found.
+    """Contents of the inbox.
 
     Attributes:
       blobs: Names of files that hold blobs, sorted.
