@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from starling.broker.broker_settings import CHECKER
 from starling.broker.health_checks import HealthCheck, Verdict
 from starling.broker.link_events import (
     NO_SUBSCRIBER,
@@ -22,7 +23,7 @@ from starling.broker.link_events import (
     LinkEvent,
     MqttMessage,
 )
-from starling.broker.runtime.broker_home import CHECKER, BrokerHome
+from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.certificate_authority import certified_hosts, days_left
 from starling.broker.runtime.mosquitto_process import find_mosquitto, mosquitto_version
 from starling.broker.runtime.mqtt_link import MqttLink
