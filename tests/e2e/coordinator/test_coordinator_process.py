@@ -452,8 +452,8 @@ def test_admit_and_revoke_say_what_the_chain_decided(
     board = AgentHome(tmp_path / "board")
     board.begin({})
     name, place = device_name(board.identity()), ("--home", idle.home)
-    admit = ("coordinator", "admit", board.write_request(), *place)
-    admit += ("--out", tmp_path / "a.json")
+    out = ("--out", tmp_path / "a.json")
+    admit = ("coordinator", "admit", board.write_request(), *out, *place)
 
     unknown = starling("coordinator", "revoke", name, *place)
     first, again = done(*admit), done(*admit)
