@@ -3,9 +3,7 @@
 import argparse
 import json
 import os
-import queue
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,24 +238,10 @@ def _rotate(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from starling.agent.runtime.assembly import assemble
-    from starling.agent.runtime.event_loop import AgentEventLoop, Item
+    from starling.agent.runtime.process import run
     from starling.agent.runtime.storage.agent_home import AgentHome
-    from starling.durable.files import lock, private_files
-    from starling.sandbox.syscalls import hide_memory
-    from starling.service.log_lines import log_to_stderr
-    from starling.service.notifications import ServiceNotifier
 
-    notifier = ServiceNotifier.from_environment()
-    home = AgentHome(_home(arguments))
-    config = home.config()
-    log_to_stderr(config.log.level)
-    with private_files(), lock(home.state / "lock"):
-        inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        parts = assemble(home, config, inbox.put, time.monotonic())
-        hide_memory()
-        AgentEventLoop(parts, inbox, notifier).run()
-    return 0
+    return run(AgentHome(_home(arguments)))
 
 
 def _install(arguments: argparse.Namespace) -> int:

@@ -36,7 +36,7 @@ TASK_BYTES_MAX = 8 * 1024
 
 
 class TrainingMode(IntEnum):
-    """What a board computes from the model it was given."""
+    """Computation that a board runs on the model it was given."""
 
     GRADIENT = 0
     """The sum of its (clipped) per-example gradients: one full-batch step."""
@@ -45,13 +45,13 @@ class TrainingMode(IntEnum):
 
 
 class Strategy(IntEnum):
-    """How a buffer of updates becomes a step."""
+    """Aggregation strategy that turns a buffer of updates into a step."""
 
     FEDBUFF = 0
 
 
 class TrainingPolicy(Structure, frozen=True):
-    """How a board trains.
+    """Training that a task asks of a board.
 
     Attributes:
       mode: `TrainingMode`.
@@ -70,7 +70,7 @@ class TrainingPolicy(Structure, frozen=True):
 
 
 class PrivacyPolicy(Structure, frozen=True):
-    """What a board's data set may be charged for this task.
+    """Privacy charge that a task may make to a board's data set.
 
     Attributes:
       mechanism: A number of `protocol.privacy.mechanisms.MECHANISMS`; 0 is none.
@@ -105,7 +105,7 @@ class PrivacyPolicy(Structure, frozen=True):
 
 
 class AggregationPolicy(Structure, frozen=True):
-    """How updates become versions.
+    """Aggregation of updates into versions.
 
     Attributes:
       strategy: `Strategy`.
@@ -163,7 +163,7 @@ MODEL_DIGESTS = structure(ModelDigests, 256)
 
 
 def version_digest(model: ModelDigests) -> Digest:
-    """What coordinators attest and the chain makes final."""
+    """Digest of a version: coordinators attest it, and the chain makes it final."""
     return H(b"starling/version/1", MODEL_DIGESTS.pack(model))
 
 
