@@ -11,7 +11,7 @@ def test_every_condition_has_its_row() -> None:
     assert set(NEXT_ACTIONS) == set(ReadinessCondition)
 
 
-@pytest.mark.parametrize("condition", sorted(SLEEPING, key=lambda it: it.name))
+@pytest.mark.parametrize("condition", sorted(SLEEPING, key=str))
 def test_board_that_sleeps_needs_somebody(condition: ReadinessCondition) -> None:
     assert next_action(condition.value)
 
