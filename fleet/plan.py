@@ -8,7 +8,7 @@ from starling.fleet.fault_timeline import lasts_s, timeline
 from starling.fleet.reference_models import MODEL_SUFFIX, MODELS
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel
 from starling.protocol.errors import ConfigError
-from starling.protocol.learning.task import BUFFER_MAX
+from starling.protocol.learning.task import BUFFER_MAX, Strategy
 from starling.protocol.learning.vector_codecs import CODECS
 from starling.protocol.privacy.gaussian_dp import DELTA_MIN, EPSILON_MAX
 
@@ -17,6 +17,7 @@ VERSIONS_MAX = 100_000
 RELEASES_MAX = 1 << 20
 TIME_LIMIT_S_MAX = 7 * 24 * 3600.0
 FAULT_MODELS = tuple(model.name.lower() for model in FaultModel)
+RULES = tuple(strategy.name.lower() for strategy in Strategy)
 PRIVACY_KINDS = {
     "record": "record-gaussian",
     "record-dpsgd": "record-dpsgd",
@@ -53,6 +54,7 @@ class FleetPlan:
       fault_model: `byzantine`, or `crash` for 2 or 3 that trust each other.
       fault: What is made to go wrong and when; see `fleet.fault_timeline`.
       codec: Name of a `protocol.learning.vector_codecs` codec.
+      rule: Name of a `protocol.learning.task.Strategy`.
     """
 
     devices: int = 10
@@ -76,6 +78,7 @@ class FleetPlan:
     fault_model: str = "byzantine"
     fault: str = ""
     codec: str = "block8"
+    rule: str = "fedbuff"
 
     def __post_init__(self) -> None:
         """Refuses what cannot run.
@@ -111,6 +114,7 @@ class FleetPlan:
             )
         _among("--privacy", self.privacy, tuple(PRIVACY_KINDS))
         _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))
+        _among("--rule", self.rule, RULES)
         if self.model is not None and not self.model.endswith(MODEL_SUFFIX):
             _among("--model", self.model, tuple(MODELS))
         partition_named(self.split)
