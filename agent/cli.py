@@ -3,9 +3,7 @@
 import argparse
 import json
 import os
-import queue
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,8 @@ from starling.protocol.learning.local_optimiser import (
     OptimiserKind,
     ScheduleKind,
 )
+from starling.service import install_verb
+from starling.service.unit_files import ServiceKind
 
 HOME_VARIABLE = "STARLING_HOME"
 _EXAMPLES = """\
@@ -26,8 +26,10 @@ examples:
   starling agent enrol --home /var/lib/starling --admission admission.json
   starling agent run --home /var/lib/starling
   starling agent status --home /var/lib/starling --json
+  starling agent install --print-unit
   starling agent recount --home /var/lib/starling --take-data
   starling agent train-once --bundle bundle/ --data data/ --epochs 3
+  starling agent train-once --bundle bundle/ --data data/ --epsilon 8 --clip 0.5
 
 --home may be left out where the environment variable STARLING_HOME is set.
 exit status: 0 done, 1 failed, 2 usage, 78 configuration
@@ -95,6 +97,8 @@ def parser() -> argparse.ArgumentParser:
         help="count everything as spent where what was paid is not known",
     )
     _verb(verbs, "status", _status, "show what the agent is doing")
+    installing = _verb(verbs, "install", _install, install_verb.TEXT)
+    install_verb.add_arguments(installing, ServiceKind.AGENT)
     once = verbs.add_parser("train-once", help="train locally, without any network")
     once.set_defaults(run=_train_once)
     _train_once_arguments(once)
@@ -125,6 +129,19 @@ def _train_once_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--optimiser", choices=kinds, default=kinds[0])
     schedules = [kind.name.lower() for kind in ScheduleKind]
     parser.add_argument("--schedule", choices=schedules, default=schedules[0])
+    parser.add_argument(
+        "--epsilon",
+        type=float,
+        help="train as a fleet would under record-level privacy, at this epsilon for "
+        "all releases; nothing is charged, since nothing leaves the board",
+    )
+    parser.add_argument("--delta", type=float, default=1e-5, help="default 1e-5")
+    parser.add_argument(
+        "--clip", type=float, default=1.0, help="of a record's gradient; default 1"
+    )
+    parser.add_argument(
+        "--releases", type=int, default=10, help="noised steps; default 10"
+    )
     parser.add_argument("--engine", default="ort", help="ort, or ort-training")
     parser.add_argument("--out", type=Path, help="write the parameters, as .npy")
     parser.add_argument("--threads", type=int, default=1, help="default 1")
@@ -219,21 +236,20 @@ def _rotate(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from starling.agent.runtime.assembly import assemble
-    from starling.agent.runtime.event_loop import AgentEventLoop, Item, log_to_stderr
+    from starling.agent.runtime.process import run
     from starling.agent.runtime.storage.agent_home import AgentHome
-    from starling.durable.files import lock, private_files
-    from starling.sandbox.syscalls import hide_memory
 
-    home = AgentHome(_home(arguments))
-    config = home.config()
-    log_to_stderr(config.log.level)
-    with private_files(), lock(home.state / "lock"):
-        inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        parts = assemble(home, config, inbox.put, time.monotonic())
-        hide_memory()
-        AgentEventLoop(parts, inbox).run()
-    return 0
+    return run(AgentHome(_home(arguments)))
+
+
+def _install(arguments: argparse.Namespace) -> int:
+    from starling.agent.runtime.storage.agent_home import AgentHome
+
+    place = arguments.home or ServiceKind.AGENT.home
+    home = AgentHome(Path(place).absolute())
+    # Whose the data set is, is written beside it.
+    writable = [home.data(home.config())] if home.config_file.exists() else []
+    return install_verb.install(ServiceKind.AGENT, arguments, home.path, writable)
 
 
 def _recount(arguments: argparse.Namespace) -> int:
@@ -272,8 +288,13 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _train_once(arguments: argparse.Namespace) -> int:
-    from starling.agent.trainer.train_once import readable, train_once
+    from starling.agent.trainer.train_once import PrivateTrial, readable, train_once
+    from starling.protocol.privacy.gaussian_dp import Budget
 
+    private = None
+    if arguments.epsilon is not None:
+        budget = Budget(arguments.epsilon, arguments.delta)
+        private = PrivateTrial(budget, arguments.clip, arguments.releases)
     descent = DescentPolicy(
         OptimiserKind[arguments.optimiser.upper()],
         schedule=ScheduleKind[arguments.schedule.upper()],
@@ -289,6 +310,7 @@ def _train_once(arguments: argparse.Namespace) -> int:
         descent=descent,
         engine=arguments.engine,
         out=arguments.out,
+        private=private,
     )
     _print(arguments, document, readable(document))
     return 0

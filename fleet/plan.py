@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from starling.fleet.attacks.attack_schedule import board_attacks
 from starling.fleet.datasets.partition import partition_named
 from starling.fleet.fault_timeline import lasts_s, timeline
 from starling.fleet.reference_models import MODEL_SUFFIX, MODELS
@@ -52,7 +53,8 @@ class FleetPlan:
       coordinators: Processes that keep the chain together.
       brokers: Over which coordinators and boards are dealt out.
       fault_model: `byzantine`, or `crash` for 2 or 3 that trust each other.
-      fault: What is made to go wrong and when; see `fleet.fault_timeline`.
+      fault: What is made to go wrong and when; see `fleet.fault_timeline` and
+        `fleet.attacks.attack_schedule`.
       codec: Name of a `protocol.learning.vector_codecs` codec.
       rule: Name of a `protocol.learning.task.Strategy`.
     """
@@ -112,6 +114,7 @@ class FleetPlan:
                 f"its last entry is at {lasting_s:g} s, after --time-limit",
                 key="--fault",
             )
+        board_attacks(self.fault, self.devices)
         _among("--privacy", self.privacy, tuple(PRIVACY_KINDS))
         _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))
         _among("--rule", self.rule, RULES)

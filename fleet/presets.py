@@ -16,6 +16,7 @@ from starling.coordinator.publication.task_settings import (
     TrainingSection,
     publication,
 )
+from starling.fleet.attacks.attack_schedule import board_attacks
 from starling.fleet.fault_timeline import lasts_s, timeline
 from starling.fleet.monitor.run_snapshot import PrivacyTerms, RunHeading
 from starling.fleet.plan import PRIVACY_KINDS, FleetPlan
@@ -241,4 +242,6 @@ def heading(
         f"{model_name(plan, shares)}, {spec.dimension:,} parameters"
     )
     crash_only = plan.fault_model == "crash"
-    return RunHeading(title, plan.until_version, privacy_terms(spec, plan), crash_only)
+    attacks = board_attacks(plan.fault, plan.devices)
+    terms = privacy_terms(spec, plan)
+    return RunHeading(title, plan.until_version, terms, crash_only, attacks)

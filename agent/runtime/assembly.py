@@ -24,7 +24,7 @@ from starling.agent.step.state import (
     PendingUpload,
     WaitTimes,
 )
-from starling.agent.trainer.client import TrainerProcess, TrainerReported
+from starling.agent.trainer.client import COMMAND, TrainerProcess, TrainerReported
 from starling.agent.training.trainer_messages import TrainerLimits
 from starling.broker.backoff import BackoffPolicy
 from starling.broker.link_events import LinkEvent, LinkSettings
@@ -76,6 +76,7 @@ def assemble(
     config: AgentConfig,
     put: Callable[[LinkEvent | TrainerReported], None],
     now_s: float,
+    trainer: Sequence[str] = COMMAND,
 ) -> AssembledAgent:
     """Opens everything that an agent needs; its home is locked already.
 
@@ -84,6 +85,7 @@ def assemble(
       config: From there.
       put: Puts what threads have to say into the runner's queue.
       now_s: Monotonic time.
+      trainer: What is started to train.
 
     Raises:
       ConfigError: If the board is not enrolled, a key is readable by others, a value
@@ -126,7 +128,7 @@ def assemble(
         index,
         ProofFolder(home.proofs),
         blobs,
-        TrainerProcess(put, home.state / "trainer.log"),
+        TrainerProcess(put, home.state / "trainer.log", trainer),
         MqttLink(link_settings, put, random.SystemRandom().random),
         settings.topics.up(settings.device),
         _nowhere,

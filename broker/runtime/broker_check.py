@@ -34,7 +34,7 @@ TIMEOUT_S = 10.0
 WARN_DAYS = 30
 CHUNK_PACKET_BYTES = 70_000
 """A chunk of 64 KiB with everything around it."""
-_SECRETS = ("authority.key", "server.key", f"{CHECKER}.key")
+_SECRETS = ("server.key", f"{CHECKER}.key")
 _RENEW = "run: starling broker init, and start the broker again"
 
 _Event = TypeVar("_Event", LinkConnected, Delivered)
@@ -49,6 +49,7 @@ def check_broker(home: BrokerHome) -> list[HealthCheck]:
     home.require_settings()
     return [
         _guarded("broker.version", _version, "apt-get install mosquitto"),
+        _authority_key(home),
         *[_private(home.path / name) for name in _SECRETS],
         _expiry("tls.expiry", home.server_certificate),
         _expiry("tls.authority-expiry", home.authority_certificate),
@@ -71,6 +72,13 @@ def _private(path: Path) -> HealthCheck:
         return "readable by its owner alone"
 
     return _guarded(f"files.{path.stem}-private", found, f"chmod 600 {path}")
+
+
+def _authority_key(home: BrokerHome) -> HealthCheck:
+    if not home.authority_key.exists():
+        found = "kept elsewhere; no certificate is issued here"
+        return HealthCheck("files.authority-private", Verdict.OK, found)
+    return _private(home.authority_key)
 
 
 def _expiry(name: str, certificate: Path) -> HealthCheck:

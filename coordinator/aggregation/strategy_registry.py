@@ -13,7 +13,7 @@ from starling.coordinator.aggregation.fedbuff import fedbuff
 from starling.coordinator.aggregation.projection import projected
 from starling.coordinator.aggregation.strategy import Aggregator
 from starling.protocol.learning.task import AggregationPolicy, PrivacyPolicy, Strategy
-from starling.protocol.privacy.aggregation_noise import update_variance
+from starling.protocol.privacy.aggregation_terms import update_variance
 
 AGGREGATORS: dict[int, Callable[[AggregationPolicy, int], Aggregator]] = {
     Strategy.FEDBUFF: fedbuff,

@@ -4,8 +4,10 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+from starling.broker.broker_settings import board_host, is_loopback
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.coordinator.cli.credits_and_governance import submit
+from starling.coordinator.config import BrokerEndpointSettings
 from starling.coordinator.publication.privacy_statement import promise
 from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.coordinator.runtime import command_inbox
@@ -52,11 +54,12 @@ def _admit(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
         raise ConfigError(str(error), file=str(options.request)) from error
     name = device_name(request.device)
     broker = BrokerHome(Path(config.broker.home))
+    host = _board_host(config.broker, broker)
     certificate = broker.authority().issue(name, request.tls_public_key)
     admission = Admission(
         request.device,
         genesis,
-        config.broker.board_host or config.broker.host,
+        host,
         config.broker.port,
         read_limited(home.tls_files().authority, DOCUMENT_BYTES_MAX).decode(),
         certificate.decode(),
@@ -64,8 +67,31 @@ def _admit(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     )
     submit(home, MessageKind.REGISTER, REGISTER.pack(Register(request.public_key)))
     write_atomic(options.out, admission.to_json().encode())
-    document = {"device": name, "admission": str(options.out)}
-    return document, f"admitted {name}; give it {options.out}"
+    place = f"{host}:{config.broker.port}"
+    document = {"device": name, "admission": str(options.out), "broker": place}
+    text = f"admitted {name}, which connects to {place}; give it {options.out}"
+    return document, text
+
+
+def _board_host(settings: BrokerEndpointSettings, broker: BrokerHome) -> str:
+    """The address that boards are told.
+
+    Raises:
+      ConfigError: If it would lead each board to itself, and nobody said that all of
+        them are on this machine.
+    """
+    if settings.board_host:
+        return settings.board_host
+    asked = broker.require_settings()
+    host = board_host(asked) or settings.host
+    if is_loopback(host) and not is_loopback(asked.bind) and host not in asked.hosts:
+        raise ConfigError(
+            f"a board elsewhere cannot reach {host}; name the broker as boards know "
+            f"it: starling broker init --home {broker.path} --host NAME; or, for a "
+            "fleet on this machine alone, --bind 127.0.0.1",
+            key="broker.board_host",
+        )
+    return host
 
 
 def _revoke(home: CoordinatorHome, options: argparse.Namespace) -> Shown:

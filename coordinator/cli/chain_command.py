@@ -11,9 +11,9 @@ from typing import Any
 
 from starling.coordinator.chain.storage.chain_store import StoredBlock
 from starling.coordinator.chain.verification import plain_values
-from starling.coordinator.chain.verification.audit import AuditResult, audit
+from starling.coordinator.chain.verification.audit import AuditResult
 from starling.coordinator.chain.verification.receipt import RECEIPT, read
-from starling.coordinator.runtime.signature_pool import SignaturePool
+from starling.coordinator.runtime.setup.damage_recovery import audit_store
 from starling.coordinator.runtime.storage import receipt_reader
 from starling.coordinator.runtime.storage.chain_export import export
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
@@ -46,8 +46,6 @@ _EXAMPLES = """examples:
 exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 _PROGRESS_S = 1.0
-_ALONE_MAX = 20_000
-"""Signatures that one process checks before another one has started."""
 
 
 def main(argv: list[str]) -> int:
@@ -152,11 +150,7 @@ def _model(genesis: Genesis) -> str:
 def _verify(arguments: argparse.Namespace) -> int:
     store = _open(arguments)
     started_s = time.monotonic()
-    with store.one_moment():
-        progress = _progress(store.height())
-        many = store.signatures() >= _ALONE_MAX
-        with SignaturePool(store.genesis, None if many else 0) as pool:
-            found = audit(store, progress, pool.ahead)
+    found = audit_store(store, _progress(store.height()))
     store.close()
     wall_s = time.monotonic() - started_s
     document = _audit_document(store.genesis, found, wall_s)

@@ -34,10 +34,12 @@ from starling.durable.files import read_limited, write_atomic
 from starling.protocol.chain.genesis import GENESIS, FaultModel, quorum
 from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
 from starling.protocol.schema.toml_settings import sample
+from starling.service import install_verb
+from starling.service.unit_files import ServiceKind
 
 _READABLE = 0o644
 _EXAMPLES = """examples:
-  starling broker init --home broker --fleet meadow
+  starling broker init --home broker --fleet meadow --host broker.example.org
   starling coordinator init --home coordinator --fleet meadow --broker broker
   starling coordinator run --home coordinator
   starling coordinator admit request.json --out admission.json --home coordinator
@@ -45,6 +47,7 @@ _EXAMPLES = """examples:
   starling coordinator publish --bundle bundle --task task.toml --home coordinator
   starling coordinator status --home coordinator --json
   starling coordinator check --home coordinator
+  starling coordinator install --print-unit
 
 several coordinators, on each machine and once for all:
   starling coordinator identity --home north --name north --out north.json
@@ -111,7 +114,17 @@ def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public 
     founding.add_argument(
         "--broker", required=True, type=Path, help="folder of `starling broker init`"
     )
-    founding.add_argument("--host", default="", help="where boards reach the broker")
+    founding.add_argument(
+        "--host",
+        default="",
+        help="where boards reach the broker (default: the broker's first --host)",
+    )
+    founding.add_argument(
+        "--broker-host",
+        default="",
+        metavar="HOST",
+        help="where this coordinator reaches the broker (default: on this machine)",
+    )
     founding.add_argument("--port", type=int, default=0, help="the broker's port")
     founding.add_argument(
         "--genesis", type=Path, help="of a chain that several coordinators keep"
@@ -145,6 +158,9 @@ def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public 
 def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
     """What runs a coordinator, and lets it go on after a loss."""
     _verb(verbs, "run", _run, "serve until stopped")
+    installing = _verb(verbs, "install", _install, install_verb.TEXT)
+    install_verb.add_arguments(installing, ServiceKind.COORDINATOR)
+    installing.set_defaults(home=None)
     _verb(verbs, "id", _id, "print the coordinator's name")
     _verb(verbs, "status", _status, "show what the running coordinator last wrote")
     _verb(verbs, "check", _check, "say whether all is well; exit 1 if not")
@@ -220,6 +236,7 @@ def _init(options: argparse.Namespace) -> int:
         options.genesis,
         options.join,
         credits_and_governance.economy(options),
+        options.broker_host,
     )
     genesis = found(home, asked)
     peer_invitations.keep_peers(home, options)
@@ -276,6 +293,10 @@ def _run(options: argparse.Namespace) -> int:
     from starling.coordinator.runtime.process import run
 
     return run(_home(options))
+
+
+def _install(options: argparse.Namespace) -> int:
+    return install_verb.install(ServiceKind.COORDINATOR, options, options.home)
 
 
 def _id(options: argparse.Namespace) -> int:

@@ -43,7 +43,7 @@ from starling.protocol.learning.vector_codecs import (
     to_grid,
 )
 from starling.protocol.model.training_bundle import BundleManifest, bundle_digest
-from starling.protocol.privacy.aggregation_noise import check_strategy
+from starling.protocol.privacy.aggregation_terms import check_strategy
 from starling.protocol.privacy.clipping_functions import CLIPPINGS, NORM
 from starling.protocol.privacy.gaussian_dp import Budget
 from starling.protocol.privacy.mechanisms import (

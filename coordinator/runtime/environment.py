@@ -7,7 +7,7 @@ so that whoever tests a fleet can put something that fails in their place.
 import random
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from starling.broker.link_events import AckToken, LinkEvent, LinkSettings, MqttMessage
@@ -17,6 +17,7 @@ from starling.coordinator.aggregation.version_computation import Fetch, recomput
 from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.protocol.crypto.keys import OpeningKey
 from starling.protocol.learning.task import TaskSpec
+from starling.service.notifications import ServiceNotifier
 
 Compute = Callable[
     [OpeningKey, TaskSpec, AggregationJob, ModelState, Fetch], PackedModel
@@ -60,8 +61,10 @@ class CoordinatorEnvironment:
       open_bus: Opens a connection to a broker.
       compute: Makes a version from its job.
       now_ms: Unix time.
+      notifier: To the service manager.
     """
 
     open_bus: OpenBus = open_link
     compute: Compute = recompute
     now_ms: Callable[[], int] = wall_clock_ms
+    notifier: ServiceNotifier = field(default_factory=ServiceNotifier.from_environment)

@@ -117,6 +117,7 @@ class CoordinatorEventLoop:
         self._queue: Mailbox[_Item] = Mailbox()
         self._home = home
         self._now_ms = surroundings.now_ms
+        self._notifier = surroundings.notifier
         self._parts: AssembledCoordinator = assemble(
             home, self._queue.put, _now_s(), self._now_ms(), surroundings.compute
         )
@@ -166,9 +167,11 @@ class CoordinatorEventLoop:
         log.info(
             "coordinator %s at height %d", self._home.name, self._state.ledger.height
         )
+        self._notifier.ready(f"height {self._state.ledger.height}")
         try:
             while not self._stopping:
                 self._turn()
+                self._notifier.feed(_now_s())
         except StorageError as error:
             self._write_status(str(error))
             raise
@@ -392,9 +395,12 @@ class CoordinatorEventLoop:
         for line in self._overload.lines(counted, now_s):
             log.warning("%s", line)
         used_s = time.thread_time() - used_s
+        self._notifier.status(f"{condition}, height {self._state.ledger.height}")
         self._status_at_s = _now_s() + max(STATUS_EVERY_S, used_s / STATUS_SHARE)
 
     def _say_goodbye(self) -> None:
+        if not self.anew:
+            self._notifier.stopping()
         farewell = machine.farewell(
             self._parts.settings, self._state.counter, self._state.ledger.height
         )

@@ -36,7 +36,7 @@ TASK_BYTES_MAX = 8 * 1024
 
 
 class TrainingMode(IntEnum):
-    """What a board computes from the model it was given."""
+    """Computation that a board runs on the model it was given."""
 
     GRADIENT = 0
     """The sum of its (clipped) per-example gradients: one full-batch step."""
@@ -45,7 +45,7 @@ class TrainingMode(IntEnum):
 
 
 class Strategy(IntEnum):
-    """How a buffer of updates becomes a step; see `coordinator.aggregation`."""
+    """Aggregation strategy that turns a buffer of updates into a step."""
 
     FEDBUFF = 0
     """Weighted sum over all examples, server momentum."""
@@ -58,7 +58,7 @@ class Strategy(IntEnum):
 
 
 class TrainingPolicy(Structure, frozen=True):
-    """How a board trains.
+    """Training that a task asks of a board.
 
     Attributes:
       mode: `TrainingMode`.
@@ -77,7 +77,7 @@ class TrainingPolicy(Structure, frozen=True):
 
 
 class PrivacyPolicy(Structure, frozen=True):
-    """What a board's data set may be charged for this task.
+    """Privacy charge that a task may make to a board's data set.
 
     Attributes:
       mechanism: A number of `protocol.privacy.mechanisms.MECHANISMS`; 0 is none.
@@ -112,7 +112,7 @@ class PrivacyPolicy(Structure, frozen=True):
 
 
 class AggregationPolicy(Structure, frozen=True):
-    """How updates become versions.
+    """Aggregation of updates into versions.
 
     Attributes:
       strategy: `Strategy`.
@@ -171,7 +171,7 @@ MODEL_DIGESTS = structure(ModelDigests, 256)
 
 
 def version_digest(model: ModelDigests) -> Digest:
-    """What coordinators attest and the chain makes final."""
+    """Digest of a version: coordinators attest it, and the chain makes it final."""
     return H(b"starling/version/1", MODEL_DIGESTS.pack(model))
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from starling.protocol.errors import DecodeError, LimitError
 from starling.protocol.ids import DIGEST_BYTES, Digest, H
+from starling.protocol.model.lookup_table import LookupTable, check_tables, read_tables
 from starling.protocol.model.parameter_layout import (
     DIMENSION_MAX,
     NAME_CHARS_MAX,
@@ -23,6 +24,8 @@ from starling.protocol.model.parameter_layout import (
     read_parameter,
     read_shape,
 )
+from starling.protocol.model.source_ports import SourcePorts, read_source
+from starling.protocol.model.table_schema import TableSchema, read_table
 from starling.protocol.privacy.clipping_functions import CLIPPINGS, NORM
 from starling.protocol.schema.json_document import (
     check_fields,
@@ -69,8 +72,6 @@ MANIFEST_BYTES_MAX = 1 << 20
 PARAMETERS_MAX = 4096
 CLASSES_MAX = 4096
 CHANNELS_MAX = 4096
-TABLES_MAX = 256
-ROWS_MAX = 1 << 31
 OPSET_MIN, OPSET_MAX = 13, 21
 LOSSES = ("cross-entropy", "mse", "bce", "huber")
 DTYPES = ("float32", "int64")
@@ -78,7 +79,7 @@ DTYPES = ("float32", "int64")
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What goes in or comes out of the graphs, without the leading batch axis.
+    """Input or output of the graphs, without the leading batch axis.
 
     Attributes:
       shape: Of one example.
@@ -91,7 +92,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How raw sensor values become model input: `x = raw * scale + offset`.
+    """Map from raw sensor values to model input: `x = raw * scale + offset`.
 
     Attributes:
       scale: One value for all, or one for each entry of the first axis of an example.
@@ -104,7 +105,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """How a loss departs from its plain form.
+    """Options by which a loss departs from its plain form.
 
     Attributes:
       class_weights: Of cross-entropy; one factor for each class, or empty.
@@ -128,23 +129,8 @@ class LossSettings:
 
 
 @dataclass(frozen=True)
-class LookupTable:
-    """Places of x that name rows of a table, such as the tokens of an embedding.
-
-    Attributes:
-      start: The first such place in an example, flattened.
-      size: How many; at least 1.
-      rows: Of the table; what stands there is a whole number in [0, rows).
-    """
-
-    start: int
-    size: int
-    rows: int
-
-
-@dataclass(frozen=True)
 class BundleManifest:
-    """What a bundle holds; see the module's text for the law it keeps.
+    """Contents of a bundle; the module's text says which rules it keeps.
 
     Attributes:
       name: What people call the model.
@@ -162,6 +148,10 @@ class BundleManifest:
       clipping: Of `private_gradient.onnx`; one of
         `protocol.privacy.clipping_functions.CLIPPINGS`.
       tables: Which places of x are looked up, ascending and apart.
+      table: What columns of a table the inputs and targets are; None if x and y are
+        not made of named columns.
+      source: What the model that was compiled calls its inputs and output; None if
+        that is not known.
     """
 
     name: str
@@ -178,6 +168,8 @@ class BundleManifest:
     loss_settings: LossSettings = LossSettings()
     clipping: str = NORM
     tables: tuple[LookupTable, ...] = ()
+    table: TableSchema | None = None
+    source: SourcePorts | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no single field can see."""
@@ -191,17 +183,15 @@ class BundleManifest:
             raise DecodeError("manifest.preprocessing: scale and offset differ")
         if scales not in {1, *self.input.shape[:1]}:
             raise DecodeError("manifest.preprocessing: not one scale per channel")
-        end = 0
-        for table in self.tables:
-            if table.start < end:
-                raise DecodeError("manifest.tables: not ascending and apart")
-            end = table.start + table.size
-        if end > math.prod(self.input.shape):
-            raise DecodeError("manifest.tables: beyond the input")
+        check_tables(self.tables, math.prod(self.input.shape))
+        if self.table is not None:
+            self.table.check_ports(self.input.shape, self.target.shape)
+        if self.source is not None:
+            self.source.check_row(math.prod(self.input.shape))
 
     def to_json(self) -> str:
         """The manifest as JSON text, the same for equal manifests."""
-        document = {
+        document: dict[str, object] = {
             "format": FORMAT,
             "name": self.name,
             "parameters": [item.document() for item in self.parameters],
@@ -225,6 +215,10 @@ class BundleManifest:
             },
             "files": {name: self.digests[name].hex() for name in sorted(self.digests)},
         }
+        if self.table is not None:
+            document["table"] = self.table.document()
+        if self.source is not None:
+            document["source"] = self.source.document()
         return json.dumps(document, indent=1) + "\n"
 
 
@@ -238,7 +232,10 @@ def manifest_from_json(data: bytes | str) -> BundleManifest:
     if len(data) > MANIFEST_BYTES_MAX:
         raise LimitError(f"manifest: {len(data)} bytes, {MANIFEST_BYTES_MAX} allowed")
     document = read_json(data, "manifest")
-    check_fields(document, "manifest", _MANIFEST_FIELDS)
+    # Absent is the one way to say that there is none.
+    keys = {*document} if isinstance(document, dict) else set()
+    extra = [name for name in _OPTIONAL_FIELDS if name in keys]
+    check_fields(document, "manifest", (*_MANIFEST_FIELDS, *extra))
     if document["format"] != FORMAT:
         raise DecodeError(f"manifest.format: this version reads {FORMAT} only")
     rows = items(document["parameters"], "manifest.parameters", PARAMETERS_MAX)
@@ -259,7 +256,13 @@ def manifest_from_json(data: bytes | str) -> BundleManifest:
         digests=_digests(document["files"]),
         loss_settings=_loss_settings(document["loss_settings"]),
         clipping=choice(document["clipping"], "manifest.clipping", CLIPPINGS),
-        tables=_tables(document["tables"]),
+        tables=read_tables(document["tables"], "manifest.tables"),
+        table=read_table(document["table"], "manifest.table")
+        if "table" in keys
+        else None,
+        source=read_source(document["source"], "manifest.source")
+        if "source" in keys
+        else None,
     )
 
 
@@ -337,6 +340,7 @@ _MANIFEST_FIELDS = (
     "preprocessing",
     "files",
 )
+_OPTIONAL_FIELDS = ("source", "table")
 
 
 def _text(value: object, place: str) -> str:
@@ -368,21 +372,6 @@ def _loss_settings(value: Any) -> LossSettings:  # noqa: ANN401 - from the JSON 
     smoothing, delta = numbers([value[name] for name in names], place, len(names))
     weights = numbers(value["class_weights"], place, CLASSES_MAX)
     return LossSettings(weights, smoothing, delta)
-
-
-def _tables(value: object) -> tuple[LookupTable, ...]:
-    place = "manifest.tables"
-    rows = []
-    for entry in items(value, place, TABLES_MAX):
-        found = items(entry, place, 3)
-        if len(found) != 3:
-            raise DecodeError(f"{place}: expected start, size and rows")
-        start, size, height = [
-            integer(number, place, least, ROWS_MAX)
-            for number, least in zip(found, (0, 1, 1), strict=True)
-        ]
-        rows.append(LookupTable(start, size, height))
-    return tuple(rows)
 
 
 def _digests(value: Any) -> dict[str, Digest]:  # noqa: ANN401 - from the JSON reader

@@ -48,7 +48,7 @@ from starling.protocol.errors import (
 )
 from starling.protocol.ids import TASKS_MAX, DeviceId, Digest, TaskId, Version
 from starling.protocol.learning.task import TASK, TaskSpec, version_digest
-from starling.protocol.privacy.aggregation_noise import check_strategy
+from starling.protocol.privacy.aggregation_terms import check_strategy
 from starling.protocol.privacy.gaussian_dp import CHARGE_MAX
 from starling.protocol.privacy.mechanisms import check_mode, check_policy, stated_charge
 from starling.protocol.wire.envelope import Envelope

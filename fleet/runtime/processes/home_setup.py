@@ -128,6 +128,17 @@ class FleetHomes:
         name = f"board-{number:03d}"
         return self.service(name, TIER_BOARDS, "agent", "run", "--home", home)
 
+    def byzantine_board_service(
+        self, number: int, plan: FleetPlan
+    ) -> SupervisedProcess:
+        """A board that attacks as the plan's timeline tells it."""
+        name = f"board-{number:03d}"
+        log = self.path / "logs" / f"{name}.log"
+        module = "starling.fleet.runtime.faults.byzantine_board"
+        words = (plan.fault, str(plan.devices), str(number + 1))
+        command = (sys.executable, "-m", module, *words, str(self.board(number)))
+        return SupervisedProcess(name, command, log, TIER_BOARDS)
+
 
 def coordinator_name(number: int) -> str:
     """Of a coordinator's folder, service and log."""

@@ -13,7 +13,7 @@ from starling.protocol.learning.task import (
     TrainingMode,
     TrainingPolicy,
 )
-from starling.protocol.privacy.aggregation_noise import check_strategy, update_variance
+from starling.protocol.privacy.aggregation_terms import check_strategy, update_variance
 from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN
 
 OPEN = PrivacyPolicy(0, 0, 0, 0, 0, 1)

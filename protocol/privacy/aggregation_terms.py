@@ -1,4 +1,4 @@
-"""What a strategy of aggregation asks of a task, and the noise that it is fed.
+"""Demands of each strategy of aggregation on its task, and the noise in its updates.
 
 Source: the papers that the modules of `coordinator.aggregation` cite.
 """
