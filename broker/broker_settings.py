@@ -3,6 +3,8 @@
 import ipaddress
 from dataclasses import dataclass
 
+CHECKER = "checker"
+"""The client that `starling broker check` connects as; it says nothing to anybody."""
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 """Addresses to listen on that are none to connect to; `::` means IPv4, too."""

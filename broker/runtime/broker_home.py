@@ -18,6 +18,7 @@ from pathlib import Path
 
 from starling.broker.acl import acl_text, check_user
 from starling.broker.broker_settings import (
+    CHECKER,
     BrokerSettings,
     certified_names,
     reachable_host,
@@ -42,7 +43,6 @@ from starling.protocol.errors import ConfigError, DecodeError
 from starling.protocol.ids import PublicKey
 from starling.protocol.wire.topics import Topics, check_fleet_name
 
-CHECKER = "checker"
 RENEW_DAYS = 60
 _JSON_BYTES_MAX = 1 << 16
 _LOCAL_BYTES_MAX = 1 << 20

@@ -19,7 +19,7 @@ PACKAGES = (
     "src",
 )
 QUESTION_WORDS = frozenset(
-    "how that what when where whether which who whom whose why".split()
+    ("how", "that", "what", "when", "where", "whether", "which", "who", "whom", "why")
 )
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 

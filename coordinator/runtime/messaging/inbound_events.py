@@ -6,6 +6,7 @@ it is over the account's allowance, is muted for a while; see `mailbox`.
 
 from collections.abc import Mapping
 
+from starling.broker.broker_settings import CHECKER
 from starling.broker.link_events import LinkEvent, MessageArrived
 from starling.coordinator.runtime.messaging.mailbox import Muted
 from starling.coordinator.runtime.messaging.publisher import address
@@ -41,6 +42,7 @@ class Incoming:
           tally: Where boards' bytes and what is dropped are counted.
         """
         self._topics = settings.topics
+        self._check = settings.topics.say(CHECKER)
         self._myself = settings.ledger.key.identity
         self._tally = tally
         self._muted = Muted()
@@ -51,6 +53,9 @@ class Incoming:
 
     def event(self, message: MessageArrived) -> Event | None:
         """The event that a message is; None if it is to be dropped."""
+        if message.topic == self._check:
+            # Somebody asks the broker, not us, whether we listen.
+            return None
         try:
             branch, device, leaf = address(self._topics, message.topic)
         except DecodeError as error:

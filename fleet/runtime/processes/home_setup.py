@@ -308,7 +308,8 @@ def _set_up_board(
     admission = str(home / "operator-gave.json")
     host = homes.coordinator_at(broker_of(number + 1, plan))
     by = ("--home", str(host))
-    command(coordinator_cli.main, "admit", request, "--out", admission, *by)
+    words = ("--out", admission, "--no-wait")
+    command(coordinator_cli.main, "admit", request, *words, *by)
     command(agent_cli.main, "enrol", *place, "--admission", admission)
 
 
@@ -327,7 +328,7 @@ def _publish(homes: FleetHomes, plan: FleetPlan, material: TrainingMaterial) -> 
     write_atomic(task, sample(TaskSettings, values).encode(), _READABLE)
     words = ("--bundle", str(bundle), "--task", str(task))
     place = ("--home", str(homes.coordinator))
-    command(coordinator_cli.main, "publish", *words, *place)
+    command(coordinator_cli.main, "publish", *words, *place, "--no-wait")
 
 
 def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
