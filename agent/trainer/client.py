@@ -262,7 +262,7 @@ def _view(job: TrainerJob) -> tuple[tuple[str, int, int], ...]:
 
 
 def cause_of_end(code: int) -> str:
-    """How a process ended, in words.
+    """Cause of a process's end, in words.
 
     Args:
       code: As of `subprocess`: negative for a signal.
