@@ -34,10 +34,9 @@ WITHOUT_READER = {
     (CheckIn, "budget_ppm"),
     (Scores, "medians"),
     (DeviceState, "boot"),
-    (BoardRecord, "registered"),
 }
 """The first three are for a rule that selects boards by them, the medians for
-reputation; the last two are for people who look at a broker, or at a proof.
+reputation; the last one is for people who look at a broker.
 """
 
 
