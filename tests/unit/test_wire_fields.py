@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.chain.update_scores import Score, Scores
 from starling.protocol.wire.message_bodies import CheckIn, DeviceState
 from tests.vectors.protocol_samples import STRUCTURES
