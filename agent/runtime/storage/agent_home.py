@@ -113,6 +113,11 @@ class AgentHome:
         return self.path / "status.json"
 
     @property
+    def ended_file(self) -> Path:
+        """Why the last run ended, if it was a fault."""
+        return self.state / "ended"
+
+    @property
     def models(self) -> Path:
         """Blobs by digest."""
         return self.path / "models"
