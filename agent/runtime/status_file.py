@@ -1,4 +1,4 @@
-"""What a running agent shows of itself, and where: `status.json`."""
+"""Status of a running agent, and where it is written: `status.json`."""
 
 import json
 import os
@@ -34,7 +34,7 @@ GROUP_MODE = 0o640
 
 @dataclass(frozen=True)
 class RuntimeFacts:
-    """What the runtime knows and the core does not.
+    """Facts that the runtime knows and the core does not.
 
     Attributes:
       broker: Where it is.
@@ -69,7 +69,7 @@ class RuntimeFacts:
 
 
 def sandbox_facts(found: ConfinementReport | None) -> dict[str, str] | None:
-    """Which of the kernel's means hold the trainer, in words."""
+    """Kernel mechanisms that confine the trainer, in words."""
     if found is None:
         return None
     return {
@@ -79,7 +79,7 @@ def sandbox_facts(found: ConfinementReport | None) -> dict[str, str] | None:
 
 
 def sandbox_warnings(found: ConfinementReport | None) -> list[str]:
-    """What this kernel does not keep the trainer from."""
+    """Protections of the trainer that this kernel lacks."""
     missing = []
     if found is not None and not found.landlock:
         missing.append("no Landlock here: the trainer could read the agent's files")
@@ -136,7 +136,7 @@ def describe(
 def _advice(
     settings: AgentSettings, offer: ProvenVersion | None, found: DataFacts | None
 ) -> list[str]:
-    """What the owner could do better; nothing of it leaves the board."""
+    """Advice to the owner; nothing of it leaves the board."""
     said = []
     if not settings.pledge:
         text = "set data.pledge to about the number of records: it is the task's least"
@@ -198,7 +198,7 @@ def _privacy(settings: AgentSettings, state: AgentState) -> dict[str, Any]:
 
 
 def _unit(state: AgentState) -> str | None:
-    """What the noise hides: the weaker where both levels were paid; None if nothing."""
+    """Privacy unit of the noise: the weaker where both were paid; None for nothing."""
     mechanisms = {kind for paid in state.ledger.paid for kind in paid.kinds}
     if state.offer is not None:
         mechanisms.add(state.offer.spec.privacy.mechanism)

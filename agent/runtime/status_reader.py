@@ -40,7 +40,7 @@ _FIRST = (
 
 
 def read_status(home: AgentHome, shared: Path = RUNTIME_FILE) -> dict[str, Any]:
-    """What the agent of a home last showed.
+    """Status that the agent of a home last wrote.
 
     Args:
       home: The agent's home.
@@ -81,7 +81,7 @@ def read_status(home: AgentHome, shared: Path = RUNTIME_FILE) -> dict[str, Any]:
 
 
 def read_shared(shared: Path = RUNTIME_FILE) -> dict[str, Any]:
-    """What an agent showed its group, for those who may not look into its home.
+    """Status that an agent shows its group, for those who may not look into its home.
 
     Raises:
       ConfigError: If there is no such file, or it is not ours to read.
@@ -105,7 +105,7 @@ def read_shared(shared: Path = RUNTIME_FILE) -> dict[str, Any]:
 
 
 def is_well(document: dict[str, Any]) -> bool:
-    """Whether the agent runs, and nobody has to do anything."""
+    """True where the agent runs, and nobody has to do anything."""
     working = bool(document["running"]) and not document["hung"]
     return working and not document["next_action"]
 
@@ -147,7 +147,7 @@ def _ended(home: AgentHome) -> str:
 
 
 def _ordered(document: dict[str, Any]) -> dict[str, Any]:
-    """What a person looks for first stands first."""
+    """Same document, with what a person looks for first in front."""
     first = {key: document[key] for key in _FIRST if key in document}
     return {"device": document.get("device"), **first, **document}
 

@@ -41,7 +41,7 @@ BLOB_BYTES_MAX = WHOLE_BYTES_MAX
 
 @dataclass(frozen=True)
 class InboxContent:
-    """What was found.
+    """Contents of the inbox.
 
     Attributes:
       blobs: Names of files that hold blobs, sorted.
@@ -132,7 +132,7 @@ def remove(inbox: Path, name: str) -> None:
 
 @dataclass(frozen=True)
 class NotedRefusal:
-    """What the coordinator says of a dropped transaction that it does not take."""
+    """Refusal of a dropped transaction by the coordinator."""
 
     reason: Reason
     detail: str
