@@ -109,6 +109,10 @@ class DataWishes:
         return frozenset({self.board_column, self.group, *declared} - {""})
 
 
+NO_WISHES = DataWishes()
+"""The last column is learned, and every policy is its default."""
+
+
 def column_rules(document: object, file: str) -> dict[str, ColumnRule]:
     """Reads the tables `[columns.NAME]` of a settings file.
 

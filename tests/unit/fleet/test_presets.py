@@ -14,7 +14,7 @@ from starling.fleet.presets import (
     releases,
     task_settings,
 )
-from starling.fleet.runtime.training_pool import prepare
+from starling.fleet.runtime.training_material import prepare
 from starling.protocol.privacy.gaussian_dp import (
     MICRO,
     charge_from_sigma,
