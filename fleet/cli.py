@@ -171,6 +171,12 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
     group.add_argument("--learning-rate", type=float, help="server step")
     group.add_argument("--momentum", type=float, help="of the server")
     group.add_argument("--codec", default="block8", help="how vectors travel")
+    group.add_argument(
+        "--rule",
+        default="fedbuff",
+        help="how updates become versions: fedbuff, projected, fedasync or fedavg"
+        " (default fedbuff)",
+    )
 
 
 def _add_model(run: argparse.ArgumentParser) -> None:
@@ -211,7 +217,7 @@ def _add_model(run: argparse.ArgumentParser) -> None:
 
 
 def _wishes(options: argparse.Namespace) -> dict[str, Any]:
-    """What is learned, and how, as the plan takes it."""
+    """Wishes about data and learning, as the plan takes them."""
     from starling.fleet.learning_wishes import LearningWishes, class_weights
     from starling.records.runtime.settings_file import wishes_of
 
@@ -266,7 +272,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
         TerminalScreen() as screen,
     ):
         if options.virtual:
-            pace = Pace(waves=options.waves)
+            pace = Pace(waves=options.waves or plan.rule == "fedavg")
             made = run_virtual(plan, pace, on_snapshot=screen.show)
         else:
             kept = options.report / "home" if options.report else Path(spare)

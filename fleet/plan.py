@@ -1,4 +1,4 @@
-"""What is asked of a fleet, checked before anything starts."""
+"""Plan of a fleet, checked before anything starts."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,7 +15,7 @@ from starling.fleet.learning_wishes import NOTHING_ASKED, LearningWishes
 from starling.fleet.reference_models import MODEL_SUFFIX, MODELS
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel
 from starling.protocol.errors import ConfigError
-from starling.protocol.learning.task import BUFFER_MAX
+from starling.protocol.learning.task import BUFFER_MAX, Strategy
 from starling.protocol.learning.vector_codecs import CODECS
 from starling.protocol.privacy.gaussian_dp import DELTA_MIN, EPSILON_MAX
 from starling.records.wishes import NO_WISHES, DataWishes
@@ -25,6 +25,7 @@ VERSIONS_MAX = 100_000
 RELEASES_MAX = 1 << 20
 TIME_LIMIT_S_MAX = 7 * 24 * 3600.0
 FAULT_MODELS = tuple(model.name.lower() for model in FaultModel)
+RULES = tuple(strategy.name.lower() for strategy in Strategy)
 PRIVACY_KINDS = {
     "record": "record-gaussian",
     "record-dpsgd": "record-dpsgd",
@@ -71,6 +72,7 @@ class FleetPlan:
       fault: What is made to go wrong and when; see `fleet.fault_timeline` and
         `fleet.attacks.attack_schedule`.
       codec: Name of a `protocol.learning.vector_codecs` codec.
+      rule: Name of a `protocol.learning.task.Strategy`.
     """
 
     devices: int = 10
@@ -98,6 +100,7 @@ class FleetPlan:
     fault_model: str = "byzantine"
     fault: str = ""
     codec: str = "block8"
+    rule: str = "fedbuff"
 
     def __post_init__(self) -> None:
         """Refuses what cannot run.
@@ -135,6 +138,7 @@ class FleetPlan:
         board_attacks(self.fault, self.boards_max)
         _among("--privacy", self.privacy, tuple(PRIVACY_KINDS))
         _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))
+        _among("--rule", self.rule, RULES)
         if self.model is not None and not self.model.endswith(MODEL_SUFFIX):
             _among("--model", self.model, tuple(MODELS))
         if self.split != NATURAL:

@@ -89,7 +89,7 @@ def _bounds(
 
 
 def _measured(values: NDArray[Any]) -> Bounds | None:
-    """Where most values lie; None where they are all the same."""
+    """Bounds between which most values lie; None where they are all the same."""
     mean, spread = float(np.mean(values, dtype=np.float64)), float(np.std(values))
     if not spread:
         return None
@@ -130,7 +130,7 @@ def target_names(count: int) -> tuple[TargetColumn, ...]:
 
 
 def scaled_inputs(x: NDArray[Any], law: Preprocessing) -> NDArray[np.float32]:
-    """What the graphs are fed: `x * scale + offset`.
+    """Inputs as the graphs are fed them: `x * scale + offset`.
 
     Args:
       x: (n, ...) raw values.

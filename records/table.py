@@ -52,7 +52,7 @@ class Table:
     file_names: tuple[str, ...]
 
     def __len__(self) -> int:
-        """How many rows: n."""
+        """Number of rows: n."""
         return len(self.lines)
 
     def fault(self, row: int, column: str, detail: str) -> DataError:

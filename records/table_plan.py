@@ -29,7 +29,7 @@ _NUMBERS_LOSS = "mse"
 
 @dataclass(frozen=True)
 class TablePlan:
-    """What is learned from a table.
+    """Inputs, targets and label map of a table.
 
     Attributes:
       schema: Its columns; targets are not scaled yet.
@@ -111,7 +111,7 @@ def check_named(name: str, names: Iterable[str], file: str, flag: str) -> None:
 
 
 def _is_dropped(table: Table, name: str, wishes: DataWishes) -> bool:
-    """Whether a column holds one value, and is to be left out then.
+    """Tells if a column holds one value, and is to be left out then.
 
     Raises:
       DataError: If it holds one value, and is not.
@@ -157,7 +157,7 @@ def _input(table: Table, name: str, wishes: DataWishes) -> InputColumn:
 
 
 def _usual(table: Table, name: str, wishes: DataWishes) -> float | str:
-    """What is most usual over all boards; the middle where bounds are declared."""
+    """Most usual value over all boards; the middle where bounds are declared."""
     bounds = wishes.rule(name).bounds
     if bounds is not None:
         return (bounds[0] + bounds[1]) / 2

@@ -22,7 +22,7 @@ from starling.records.wishes import DataWishes
 def table_records(
     table: Table, wishes: DataWishes, name: str, boards: Division | None = None
 ) -> RecordSet:
-    """What is learned from a table.
+    """Makes records of a table.
 
     Args:
       table: All its rows.

@@ -1,4 +1,4 @@
-"""Which records are learned from, and which are tested on.
+"""Division of records into those learned from and those tested on.
 
 Letters: `n` records.
 """

@@ -42,7 +42,7 @@ class Examples:
     y: Targets
 
     def __len__(self) -> int:
-        """How many: n."""
+        """Number of examples, n."""
         return len(self.y)
 
     def take(self, indices: Indices) -> "Examples":

@@ -1,4 +1,4 @@
-"""Whether a run still gets better, by the loss on held-out examples."""
+"""Convergence of a run, by the loss on held-out examples."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ GAIN = 1e-3
 
 
 def converged(losses: Sequence[float | None], patience: int | None) -> bool:
-    """Whether so many versions in a row were no better than the best before them.
+    """Tells if so many versions in a row were no better than the best before.
 
     Args:
       losses: Of each version in order; None where one was not evaluated.

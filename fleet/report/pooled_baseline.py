@@ -1,4 +1,4 @@
-"""How far a fleet is from training on all data together.
+"""Distance of a fleet from training on all data together.
 
 Source: Yang, Liu, Chen, Tong, Federated Machine Learning: Concept and Applications
 (arXiv:1902.04885), equation 1: a federation has delta-accuracy loss if

@@ -97,7 +97,7 @@ def open_data_set(
 
 
 def _is_mnist(path: Path) -> bool:
-    """Whether any file of a folder is one of MNIST's."""
+    """Tells if any file of a folder is one of MNIST's."""
     return path.is_dir() and len(_missing(path)) < len(MNIST_FILES)
 
 

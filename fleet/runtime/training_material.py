@@ -1,4 +1,4 @@
-"""What a fleet starts from: data dealt out, and a model compiled for them."""
+"""Material that a fleet starts from: data dealt out, a model compiled for them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -48,6 +48,13 @@ class Strategy(IntEnum):
     """Aggregation strategy that turns a buffer of updates into a step."""
 
     FEDBUFF = 0
+    """Weighted sum over all examples, server momentum."""
+    PROJECTED = 1
+    """As FEDBUFF, less what the model moved along an update since its base."""
+    FEDASYNC = 2
+    """A part of the way to where each board ended; mode LOCAL only."""
+    FEDAVG = 3
+    """The mean of the boards' models; synchronous only."""
 
 
 class TrainingPolicy(Structure, frozen=True):
@@ -146,7 +153,8 @@ class ModelDigests(Structure, frozen=True):
 
     Attributes:
       theta: H of the (d,) int64 little-endian parameters, in units of 2^-24.
-      momentum: H of the (d,) int64 server momentum.
+      momentum: H of the (d,) int64 server momentum and, behind it, of whatever else
+        the strategy remembers, as int64.
       average: H of the (d,) int64 running average of theta.
       training: H of theta as (d,) little-endian float32: what boards train from.
       inference: H of the average as (d,) little-endian float32: what boards use.

@@ -106,7 +106,7 @@ def _add_scales(group: "argparse._ArgumentGroup") -> None:
 
 
 def wishes_of(options: argparse.Namespace, loss: str | None = None) -> DataWishes:
-    """What the flags of `add_data_flags` ask for.
+    """Reads the flags of `add_data_flags`.
 
     Args:
       options: As parsed.
