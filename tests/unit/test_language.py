@@ -17,6 +17,7 @@ PACKAGES = (
     "firmware_profiles",
     "fleet",
     "protocol",
+    "records",
     "sandbox",
     "src",
 )
