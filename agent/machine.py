@@ -15,7 +15,7 @@ from starling.agent.step import events as e
 from starling.agent.step.agent_step import AgentStep
 from starling.agent.step.effects import Effect, PublishBestEffort
 from starling.agent.step.state import AgentSettings, AgentState, PendingUpload
-from starling.agent.sync import model_download
+from starling.agent.sync import model_download, refusal_record
 from starling.agent.update import lost_update_report, outbox
 from starling.protocol.chain.light_client import (
     ForkError,
@@ -123,8 +123,8 @@ def _happen(turn: AgentStep, event: e.Event) -> None:
             _subprocess(turn, event)
         case e.TrainerReady() | e.TrainingFinished() | e.TrainingFailed():
             _trainer(turn, event)
-        case e.ChunkDelivered():
-            outbox.chunk_delivered(turn, event)
+        case e.ChunkDelivered() | e.BrokerAnswered():
+            _broker(turn, event)
         case e.LeaseRenewed():
             lease_renewal.renewed(turn, event)
         case e.SpaceMeasured(free_bytes):
@@ -133,6 +133,16 @@ def _happen(turn: AgentStep, event: e.Event) -> None:
             release_time.stop_asked(turn)
         case e.WakeTimeReached():
             pass
+        case _:
+            assert_never(event)
+
+
+def _broker(turn: AgentStep, event: e.ChunkDelivered | e.BrokerAnswered) -> None:
+    match event:
+        case e.ChunkDelivered():
+            outbox.chunk_delivered(turn, event)
+        case e.BrokerAnswered(code):
+            refusal_record.broker_answered(turn, code)
         case _:
             assert_never(event)
 
@@ -150,8 +160,11 @@ def _link(
             outbox.disconnected(turn)
         case e.CoordinatorStateArrived(payload):
             envelope = ENVELOPE.unpack(payload)
-            turn.believe(envelope)
             online = bool(COORDINATOR_STATE.unpack(envelope.body).online)
+            if turn.state.trusted.validators.index_of(envelope.sender) is None:
+                refusal_record.stranger(turn, envelope.sender, online=online)
+                return
+            turn.believe(envelope)
             was_online = turn.state.online.get(envelope.sender, True)
             if online == turn.state.online.get(envelope.sender):
                 return
@@ -216,6 +229,8 @@ def _hear(turn: AgentStep, payload: bytes) -> None:
     hearer = _HEARERS.get(envelope.kind)
     if hearer is not None:
         turn.believe(envelope)
+        if envelope.kind != MessageKind.REFUSED:
+            refusal_record.answered_well(turn)
         hearer(turn, envelope)
 
 

@@ -1,11 +1,13 @@
 """What keeps an agent from training, in one word that an operator can act on."""
 
+from starling.agent.step.refusal import SILENCE_MAX
 from starling.agent.step.state import (
     AgentSettings,
     AgentState,
     ProvenVersion,
     ReadinessCondition,
 )
+from starling.protocol.errors import Reason
 from starling.protocol.wire.message_bodies import DevicePhase
 
 UPLOAD_ROOM = 8192
@@ -114,12 +116,43 @@ def _moment_obstacle(state: AgentState, now_s: float) -> ReadinessCondition | No
     return None if state.connected else ReadinessCondition.OFFLINE
 
 
+_TOLD = {
+    Reason.NOT_ENROLLED: ReadinessCondition.REVOKED,
+    Reason.REPLAYED: ReadinessCondition.RESTORED,
+    Reason.JAILED: ReadinessCondition.JAILED,
+}
+"""Nobody answers a board that the chain never knew: one that is told was revoked."""
+
+
+def _told(state: AgentState) -> ReadinessCondition | None:
+    """What broker and coordinators say, or do not say, of all that the board does.
+
+    Only shown: whoever says so may lie, and the board goes on asking.
+    """
+    answers = state.answers
+    if not state.connected:
+        return None
+    if answers.broker_code:
+        return ReadinessCondition.BROKER_REFUSES
+    present = any(state.online.values())
+    if answers.strangers and not present:
+        return ReadinessCondition.UNTRUSTED
+    if answers.refusal is not None and answers.refusal.reason in _TOLD:
+        return _TOLD[Reason(answers.refusal.reason)]
+    if present and answers.unanswered > SILENCE_MAX:
+        return ReadinessCondition.UNANSWERED
+    return None
+
+
 def condition(
     settings: AgentSettings, state: AgentState, now_s: float
 ) -> ReadinessCondition:
     """What the agent is doing, in one word for the operator."""
     if state.training is not None:
         return ReadinessCondition.TRAINING
+    told = _told(state)
+    if told is not None:
+        return told
     found = readiness_condition(settings, state, now_s)
     if found is not None:
         return found

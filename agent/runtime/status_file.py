@@ -17,10 +17,13 @@ from starling.agent.step.state import (
     PendingUpload,
     ProvenVersion,
 )
+from starling.agent.sync.refusal_record import reason_name
 from starling.agent.training.trainer_messages import ConfinementReport, DataFacts
 from starling.durable.files import read_if_present, replace_unsynced, require_private
-from starling.protocol.errors import FederationError, StorageError
+from starling.protocol.errors import FederationError, Reason, StorageError
+from starling.protocol.ids import device_id, device_name
 from starling.protocol.privacy.mechanisms import DEVICE_LEVEL, NONE
+from starling.protocol.refusals import REFUSALS
 from starling.protocol.wire.message_bodies import DevicePhase
 
 STATUS_BYTES_MAX = 1 << 20
@@ -111,6 +114,7 @@ def describe(
         "pledge": 0 if offer is None else pledge_of(settings, offer),
         "advice": _advice(settings, offer, found),
         "fault": state.data_fault or state.fault,
+        "refused": _refused(state, now_s),
         "leases": state.leases,
         "privacy": _privacy(settings, state),
         "spool": [_upload(item) for item in state.waiting],
@@ -156,6 +160,22 @@ def _upload(item: PendingUpload) -> dict[str, Any]:
         "bytes": item.entry.size,
         "accepted": item.accepted,
         "refusal": item.refusal,
+    }
+
+
+def _refused(state: AgentState, now_s: float) -> dict[str, Any] | None:
+    """What the board was last refused; None once something was answered well."""
+    refusal = state.answers.refusal
+    if refusal is None:
+        return None
+    known = refusal.reason in REFUSALS
+    return {
+        "reason": reason_name(refusal.reason),
+        "about": refusal.about,
+        "by": device_name(device_id(refusal.by)),
+        "detail": refusal.detail,
+        "since_s": round(now_s - refusal.at_s, 1),
+        "do": REFUSALS[Reason(refusal.reason)].remedy if known else None,
     }
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from starling.agent.privacy.ledger import PrivacyLedger, Slot
 from starling.agent.step.effects import SpoolEntry
 from starling.agent.step.events import TrainingFinished
+from starling.agent.step.refusal import HeardAnswers
 from starling.agent.training.trainer_messages import TrainingOrder
 from starling.protocol.chain.light_client import TrustedState
 from starling.protocol.crypto.keys import SigningKey
@@ -274,6 +275,12 @@ class ReadinessCondition(Enum):
     PLEDGE_TOO_SMALL = "the task's least pledge is above data.pledge"
     TOOK_PART = "took part in this version"
     BUDGET_SPENT = "budget spent"
+    REVOKED = "revoked: coordinators take nothing of this board any more"
+    RESTORED = "counters behind: was this home put back from an older copy?"
+    JAILED = "excluded for a while, for what this board signed"
+    BROKER_REFUSES = "the broker refuses what this board publishes"
+    UNTRUSTED = "the coordinators here are none that this board trusts"
+    UNANSWERED = "no coordinator answers: is this board admitted?"
     POLICY_REFUSED = "task asks for less privacy than the owner allows"
     SENDING = "sending an update"
     SPOOL_FULL = "spool full"
@@ -368,6 +375,7 @@ class AgentState:
       leases: Leases that came.
       kept: Leases that became updates; `kept <= leases`.
       online: By coordinator, whether it last said that it was there.
+      answers: Whom the board hears, and what it was last refused.
       free_bytes: Room on the disk; None while unknown.
       shown: What the board last showed of itself.
       show_at_s: When it may show something else.
@@ -411,6 +419,7 @@ class AgentState:
     leases: int = 0
     kept: int = 0
     online: Mapping[PublicKey, bool] = field(default_factory=dict)
+    answers: HeardAnswers = field(default_factory=HeardAnswers)
     free_bytes: int | None = None
     shown: DeviceState | None = None
     show_at_s: float = 0.0
