@@ -10,7 +10,7 @@ from typing import assert_never
 
 from starling.agent.privacy.ledger import PrivacyLedger
 from starling.agent.round import lease_renewal, participation, release_time
-from starling.agent.round.readiness import phase
+from starling.agent.round.readiness import phase, rest_until_s
 from starling.agent.step import events as e
 from starling.agent.step.agent_step import AgentStep
 from starling.agent.step.effects import Effect, PublishBestEffort
@@ -44,6 +44,7 @@ def begin(
     waiting: Sequence[PendingUpload],
     manifest: bytes | None,
     now_s: float,
+    released_at_s: float = float("-inf"),
 ) -> tuple[AgentState, tuple[Effect, ...]]:
     """The state after a start, from what is on the disk.
 
@@ -55,6 +56,7 @@ def begin(
       waiting: What the spool has, oldest first.
       manifest: The newest manifest that was believed, or None.
       now_s: Monotonic time.
+      released_at_s: The same, of the last update's leaving; -infinity for none.
 
     Returns:
       The state and the first effects.
@@ -65,6 +67,7 @@ def begin(
         blobs=blobs,
         waiting=tuple(waiting),
         release_s=settings.pace.release_s,
+        released_at_s=released_at_s,
     )
     turn = AgentStep(settings, state, now_s)
     if manifest is not None:
@@ -329,5 +332,5 @@ def _wake_at_s(turn: AgentStep) -> float:
         moments.append(state.sending.again_at_s)
     if state.training is not None:
         moments.append(state.training.release_s)
-    moments += (state.rest_until_s, state.show_at_s)
+    moments += (rest_until_s(turn.settings, state), state.show_at_s)
     return min((at for at in moments if at > turn.now_s), default=float("inf"))

@@ -57,7 +57,7 @@ def readiness_condition(
     return (
         _model_obstacle(settings, state, offer)
         or _room_obstacle(settings, state, offer)
-        or _moment_obstacle(state, now_s)
+        or _moment_obstacle(settings, state, now_s)
     )
 
 
@@ -104,15 +104,30 @@ def _room_obstacle(
     return None
 
 
-def _moment_obstacle(state: AgentState, now_s: float) -> ReadinessCondition | None:
+def gap_s(settings: AgentSettings, state: AgentState) -> float:
+    """Time between two updates: the planned ones are to last for the owner's period."""
+    pace, offer = settings.pace, state.offer
+    planned = 0 if offer is None else offer.spec.privacy.releases
+    return max(pace.between_s, pace.period_s / planned if planned else 0.0)
+
+
+def rest_until_s(settings: AgentSettings, state: AgentState) -> float:
+    """Until when no training starts, whatever else there is."""
+    return max(state.rest_until_s, state.released_at_s + gap_s(settings, state))
+
+
+def _moment_obstacle(
+    settings: AgentSettings, state: AgentState, now_s: float
+) -> ReadinessCondition | None:
     if any(not (item.accepted or item.refusal) for item in state.waiting):
         return (
             ReadinessCondition.SENDING
             if state.connected
             else ReadinessCondition.OFFLINE
         )
-    if now_s < state.rest_until_s:
-        return ReadinessCondition.RESTING
+    if now_s < rest_until_s(settings, state):
+        failed = ReadinessCondition.RESTING
+        return failed if state.failures else ReadinessCondition.PACED
     return None if state.connected else ReadinessCondition.OFFLINE
 
 

@@ -7,6 +7,7 @@ process, which its service manager starts again.
 
 import errno
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -168,6 +169,7 @@ class EffectExecutor:
         match effect:
             case f.SpoolUpload():
                 self.spool.write(entry, effect.content)
+                self.index.note_released(time.time())
                 LOG.info("version %d trained; %d bytes spooled", entry.base, entry.size)
             case f.MarkAccepted():
                 self.index.mark_accepted(entry)

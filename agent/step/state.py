@@ -38,7 +38,8 @@ class WaitTimes:
       accept_s: For a receipt, before it sends all chunks again; doubles each time.
       final_s: For a proof, after a receipt, before it sends again.
       rest_s: After a failed training; doubles each time.
-      between_s: After an update, before the next one.
+      between_s: After an update, before the next one, at least.
+      period_s: Over which the updates that a task plans for a board are spread.
       most_s: Bound of all doubling.
       show_s: Between two changes of what the board shows of itself.
       release_s: From a charge to its update, at first; doubles where training takes
@@ -51,6 +52,7 @@ class WaitTimes:
     final_s: float = 600.0
     rest_s: float = 10.0
     between_s: float = 0.0
+    period_s: float = 0.0
     most_s: float = 600.0
     show_s: float = 1.0
     release_s: float = 0.5
@@ -286,6 +288,7 @@ class ReadinessCondition(Enum):
     SPOOL_FULL = "spool full"
     DISK_FULL = "disk full"
     RESTING = "rests after a failed training"
+    PACED = "rests between two updates"
 
 
 SET_SHOWN_BYTES = 8
@@ -370,6 +373,7 @@ class AgentState:
       waiting: The spool's content, oldest first.
       sending: An upload under way; its `update` is in `waiting`.
       rest_until_s: No training before, after a failure or an update.
+      released_at_s: When an update left last before the start; -infinity for never.
       failures: Failed trainings in a row.
       fault: What the last failed training said.
       leases: Leases that came.
@@ -414,6 +418,7 @@ class AgentState:
     waiting: tuple[PendingUpload, ...] = ()
     sending: OngoingUpload | None = None
     rest_until_s: float = 0.0
+    released_at_s: float = float("-inf")
     failures: int = 0
     fault: str = ""
     leases: int = 0

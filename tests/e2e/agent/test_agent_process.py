@@ -91,6 +91,7 @@ class RealCoordinator:
         toml = toml.replace("windows = 1", f"windows = {windows}")
         toml = toml.replace("check_in_s = 15.0", "check_in_s = 1.0")
         toml = toml.replace("accept_s = 20.0", "accept_s = 1.0")
+        toml = toml.replace("period_days = 30.0", "period_days = 0.0")
         toml = toml.replace("retry_most_s = 60.0", "retry_most_s = 1.0")
         (home / "agent.toml").write_text(toml)
         self.do("agent", "enrol", "--home", home)
