@@ -8,10 +8,10 @@ import numpy as np
 from starling.compiler.errors import CompileError
 from starling.compiler.ir.network import NetworkNode
 from starling.compiler.rewrite.batch.batch_layout import BatchLayout
-from starling.compiler.rewrite.batch.batch_rewriter import Kept, refuse
+from starling.compiler.rewrite.batch.batch_rewriter import RewrittenGraph, refuse
 
 
-def lowered(kept: Kept, node: NetworkNode) -> bool:
+def lowered(kept: RewrittenGraph, node: NetworkNode) -> bool:
     """Takes over a Col2Im; says whether the node was one.
 
     Raises:
@@ -55,7 +55,7 @@ def lowered(kept: Kept, node: NetworkNode) -> bool:
 def _windows(
     node: NetworkNode, image: list[int], kernel: list[int]
 ) -> tuple[list[int], list[int]]:
-    """How many windows lie along each axis, and what they do not reach."""
+    """Number of windows along each axis, and the rest that they do not reach."""
     rank = len(image)
     strides = node.attributes.get("strides", [1] * rank)
     dilations = node.attributes.get("dilations", [1] * rank)
