@@ -140,7 +140,7 @@ _TOLD = {
 
 
 def _told(state: AgentState) -> ReadinessCondition | None:
-    """What broker and coordinators say, or do not say, of all that the board does.
+    """Answer of broker and coordinators to all that the board does; None if all is well.
 
     Only shown: whoever says so may lie, and the board goes on asking.
     """

@@ -164,7 +164,7 @@ def _upload(item: PendingUpload) -> dict[str, Any]:
 
 
 def _refused(state: AgentState, now_s: float) -> dict[str, Any] | None:
-    """What the board was last refused; None once something was answered well."""
+    """Last refusal of the board; None once something was answered well."""
     refusal = state.answers.refusal
     if refusal is None:
         return None

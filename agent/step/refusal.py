@@ -1,4 +1,4 @@
-"""What a board was last refused, and whether anybody answers it at all."""
+"""Last refusal of a board, and the silence of those who should answer it."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class LastRefusal:
 
 @dataclass(frozen=True)
 class HeardAnswers:
-    """Whom the board hears, and what they say of it.
+    """Answers to what the board says, and their absence.
 
     Attributes:
       refusal: The last one; None once something was answered well.

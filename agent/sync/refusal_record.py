@@ -83,7 +83,7 @@ def _put(turn: AgentStep, answers: HeardAnswers) -> None:
 
 
 def _about(state: AgentState, refused: Refused) -> str | None:
-    """Which of our messages was refused; None if it was none."""
+    """Name of our message that was refused; None if it was none."""
     said = (
         ("check-in", state.asking),
         ("check-in for another lease", state.renewing),

@@ -16,7 +16,7 @@ _SERVER_ENDED = "certificate has expired"
 
 
 def ended_certificate(files: TlsFiles | None, reason: str, now_s: float) -> str:
-    """What of a failed connection is an ended certificate's doing.
+    """The ended certificate that a failed connection is due to.
 
     Args:
       files: The client's.

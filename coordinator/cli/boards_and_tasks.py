@@ -180,7 +180,7 @@ def _publish(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
 
 
 def _compared(buffer: int, boards: int, *, force: bool) -> str:
-    """What the number of boards means for a task that wants so many updates.
+    """Warning to the publisher of a task that wants more updates than there are boards.
 
     Args:
       buffer: K, updates that make a version.

@@ -79,7 +79,7 @@ def lives(pid: int) -> bool:
 
 
 def certificate_checks(home: CoordinatorHome, now_s: float) -> list[HealthCheck]:
-    """How long our certificates last, at our broker and at those of peers.
+    """Rows about the end of our certificates, at our broker and at those of peers.
 
     Args:
       home: The coordinator's folder.

@@ -38,7 +38,7 @@ def status_text(document: dict[str, Any]) -> str:
 
 
 def _waits(task: dict[str, Any], chain: dict[str, Any]) -> str:
-    """How far the next version is, and how many boards there are to make it."""
+    """Updates that the next version has and wants, and the boards that make it."""
     if "buffer" not in task:
         # Written by an earlier release.
         return ""

@@ -203,7 +203,7 @@ class SpoolIndex:
         self._agent.upsert(row, where("name") == "released")
 
     def since_released_s(self, unix_s: float) -> float | None:
-        """How long ago an update left last; None if none did.
+        """Seconds since an update left last; None if none did.
 
         A clock that went back since then says 0: the wait begins anew.
         """
