@@ -140,7 +140,7 @@ _TOLD = {
 
 
 def _told(state: AgentState) -> ReadinessCondition | None:
-    """Answer of broker and coordinators to all that the board does; None if all is well.
+    """Answer of broker and coordinators to all that a board does; None if it is well.
 
     Only shown: whoever says so may lie, and the board goes on asking.
     """
