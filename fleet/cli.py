@@ -149,8 +149,8 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--rule",
         default="fedbuff",
-        help="how updates become versions: fedbuff, projected, fedasync or fedavg"
-        " (default fedbuff)",
+        help="how updates become versions: fedbuff, projected, fedasync, fedavg,"
+        " ca2fl, fedadam, fedyogi or fedadagrad (default fedbuff)",
     )
 
 
