@@ -60,6 +60,7 @@ class FleetShape:
       waves: See `WakeSchedule`.
       durations_s: Mean of one training of each board, in virtual time.
       jitter: How far single trainings differ from that, as a share of it.
+      leave_behind: See `WakeSchedule`.
     """
 
     boards: int
@@ -67,6 +68,7 @@ class FleetShape:
     waves: bool
     durations_s: tuple[float, ...]
     jitter: float = 0.5
+    leave_behind: bool = False
 
 
 @dataclass
@@ -103,7 +105,11 @@ class VirtualFleet:
         keys = CoordinatorKeys.make(self.draw)
         self._topics = Topics(FLEET)
         self._roster = WakeSchedule(
-            self.shape.boards, self.shape.awake, self.rng, waves=self.shape.waves
+            self.shape.boards,
+            self.shape.awake,
+            self.rng,
+            waves=self.shape.waves,
+            leave_behind=self.shape.leave_behind,
         )
         self.hub = VirtualCoordinator(
             keys,
