@@ -56,14 +56,18 @@ def main(argv: list[str]) -> int:
     made.add_argument("--rule", default="fedbuff")
     made.add_argument("--seed", type=int, default=1)
     options = made.parse_args(argv)
-    plan = replace(PLANS[options.data], split=options.split, seed=options.seed)
-    late = replace(plan, rule=options.rule)
+    plan = replace(
+        PLANS[options.data],
+        split=options.split,
+        seed=options.seed,
+        rule=options.rule,
+    )
     pace = Pace(speed_sigma=SIGMA, virtual_time=True)
     found = [
         measure(plan, "waits for all", replace(pace, waves=True)),
         measure(plan, "asks 30 % more", replace(pace, over_select=0.3)),
         *(
-            measure(replace(late, leases=n * plan.buffer), f"{n} K in flight", pace)
+            measure(replace(plan, leases=n * plan.buffer), f"{n} K in flight", pace)
             for n in (2, 5)
         ),
     ]
