@@ -73,7 +73,8 @@ def ca2fl(policy: AggregationPolicy, noise_variance: int = 0) -> Aggregator:
             sent[update.board] = max(one, sent.get(update.board, one), key=_order)
         mean = buffer.mean()
         if cache:
-            usual = divide_half_even(sum(h for _, h in cache.values()), len(cache))
+            total = np.sum([h for _, h in cache.values()], axis=0, dtype=np.int64)
+            usual = divide_half_even(total, len(cache))
             for board in sorted(shares.keys() & cache.keys()):
                 share = ratio_half_even(Q16 * shares[board], Q15 * buffer.examples)
                 mean += multiply_q16(usual - cache[board][1], share)
