@@ -73,7 +73,9 @@ def ca2fl(policy: AggregationPolicy, noise_variance: int = 0) -> Aggregator:
             sent[update.board] = max(one, sent.get(update.board, one), key=_order)
         mean = buffer.mean()
         if cache:
-            total = np.sum([h for _, h in cache.values()], axis=0, dtype=np.int64)
+            total: Grid = np.zeros_like(mean)
+            for _, last in cache.values():
+                total += last
             usual = divide_half_even(total, len(cache))
             for board in sorted(shares.keys() & cache.keys()):
                 share = ratio_half_even(Q16 * shares[board], Q15 * buffer.examples)

@@ -66,7 +66,7 @@ class Pace:
 
     @property
     def in_step(self) -> bool:
-        """Whether no update that counts is ever late."""
+        """True if no update that counts is ever late."""
         return self.waves or self.over_select > 0
 
 

@@ -34,7 +34,7 @@ def update_variance(privacy: PrivacyPolicy) -> int:
 
 
 def boards_cached(dimension: int) -> int:
-    """How many boards' last updates CA2FL remembers."""
+    """The number of boards whose last updates CA2FL remembers."""
     return CACHE_WORDS_MAX // (3 + dimension)
 
 
