@@ -20,7 +20,8 @@ from starling.coordinator.aggregation.strategy_registry import aggregator_of
 from starling.coordinator.publication.task_settings import publication
 from starling.fleet import FleetPlan
 from starling.fleet.presets import task_settings
-from starling.fleet.runtime.training_pool import TrainingPool, prepare
+from starling.fleet.runtime.training_material import prepare
+from starling.fleet.runtime.training_pool import TrainingPool
 from starling.protocol.ids import H, TaskId, Version
 from starling.protocol.learning.task import TaskSpec
 from starling.protocol.learning.vector_codecs import CODECS
@@ -86,6 +87,7 @@ def late_run(plan: FleetPlan, bases: BasesOf) -> LateRun:
       ConfigError: If the plan makes no valid task.
     """
     material = prepare(plan)
+    plan = material.plan
     settings = task_settings(plan, material.shares)
     task = publication(settings, material.bundle, "task")
     workers = TrainingPool(material, plan.seed, 1)

@@ -9,14 +9,17 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from starling.coordinator.publication.task_settings import publication
+from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.fleet.attacks.attack_schedule import AttackKind, BoardAttack
 from starling.fleet.fault_timeline import timeline
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
-from starling.fleet.presets import heading, task_settings
+from starling.fleet.presets import DataShares, heading, task_settings
+from starling.fleet.report.convergence import converged
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
-from starling.fleet.runtime.training_pool import TrainingPool, prepare
+from starling.fleet.runtime.central_training import pooled_baseline
+from starling.fleet.runtime.training_material import prepare
+from starling.fleet.runtime.training_pool import TrainingPool
 from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
 from starling.protocol.crypto.keys import known_signatures
 from starling.protocol.errors import ConfigError
@@ -97,16 +100,10 @@ def run_virtual(
         )
     started_s = time.monotonic()
     material = prepare(plan)
-    settings = task_settings(plan, material.shares, in_step=pace.in_step)
-    asked = math.ceil(plan.buffer * (1 + pace.over_select))
-    if pace.over_select:
-        if asked > plan.devices:
-            detail = f"asks {asked} boards, there are {plan.devices}"
-            raise ConfigError(detail, key="--over-select")
-        settings = replace(
-            settings, staleness_max=0, leases=max(asked, settings.leases)
-        )
-    shown = heading(plan, material.data.name, material.shares, material.bundle)
+    plan = material.plan
+    settings, asked = _settings(plan, material.shares, pace)
+    data, shares = material.data, material.shares
+    shown = heading(plan, data.name, shares, material.bundle, data.notes)
     workers = TrainingPool(
         material, plan.seed, threads, shown.attacks, known=plan.buffer
     )
@@ -114,12 +111,12 @@ def run_virtual(
     spread = rng.normal(0.0, pace.speed_sigma, plan.devices)
     durations_s = tuple(_TRAINING_S * float(s) for s in np.exp(spread))
     # More boards than a version takes would make the next one late before it begins.
-    awake = asked if pace.in_step else settings.leases
     shape = FleetShape(
         plan.devices,
-        awake,
+        asked if pace.in_step else settings.leases,
         pace.in_step,
         durations_s,
+        windows=shares.reuse,
         leave_behind=pace.over_select > 0,
     )
     try:
@@ -150,10 +147,30 @@ def run_virtual(
         verified,
         metrics=metrics,
         backdoor_success=backdoor,
+        baseline=pooled_baseline(material, metrics) if plan.baseline else None,
     )
     config = {**plan.document(), "virtual": True, **asdict(pace)}
     document = report(config, shown, last, outcome)
     return FleetRun(shown, last, outcome, document)
+
+
+def _settings(
+    plan: FleetPlan, shares: DataShares, pace: Pace
+) -> tuple[TaskSettings, int]:
+    """The task, and how many boards a wave asks.
+
+    Raises:
+      ConfigError: If it asks more than there are.
+    """
+    settings = task_settings(plan, shares, in_step=pace.in_step)
+    if not pace.over_select:
+        return settings, plan.buffer
+    asked = math.ceil(plan.buffer * (1 + pace.over_select))
+    if asked > plan.devices:
+        detail = f"asks {asked} boards, there are {plan.devices}"
+        raise ConfigError(detail, key="--over-select")
+    leases = max(asked, settings.leases)
+    return replace(settings, staleness_max=0, leases=leases), asked
 
 
 def _backdoor(
@@ -182,6 +199,8 @@ def _drive(
             time_s = time.monotonic() - begun_s
             if time_s > plan.time_limit_s:
                 return "time limit"
+            if converged(fleet.losses, plan.patience):
+                return "converged"
             if time_s >= next_s:
                 on_snapshot(shown, fleet.snapshot(time_s))
                 next_s = time_s + SNAPSHOT_EVERY_S
