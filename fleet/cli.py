@@ -145,6 +145,12 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
     group.add_argument("--clip", type=float, help="norm of each example's gradient")
     group.add_argument("--learning-rate", type=float, help="server step")
     group.add_argument("--momentum", type=float, help="of the server")
+    group.add_argument(
+        "--robust",
+        help="what a buffer passes first: none, mean, median, trimmed-mean, krum, "
+        "multi-krum, bulyan, geometric-median, centred-clipping, ctma or "
+        "nnm-trimmed-mean",
+    )
     group.add_argument("--codec", default="block8", help="how vectors travel")
 
 

@@ -11,6 +11,7 @@ from pathlib import PurePath
 
 from starling.coordinator.publication.privacy_statement import promise
 from starling.coordinator.publication.task_settings import (
+    DEFAULT_ROBUST,
     PrivacySection,
     TaskSettings,
     TrainingSection,
@@ -150,6 +151,7 @@ def task_settings(
         momentum=momentum if plan.momentum is None else plan.momentum,
         average=recipe.average,
         codec=plan.codec,
+        robust=plan.robust or DEFAULT_ROBUST,
         pledge_least=min(PLEDGE_LEAST, pledge_most),
         pledge_most=pledge_most,
         pledge_ratio=_PLEDGE_RATIO,

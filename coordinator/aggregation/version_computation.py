@@ -6,6 +6,7 @@ Every coordinator runs this on the same blobs and must get the same bytes.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from starling.coordinator.aggregation.robust.robust_filter import robust
 from starling.coordinator.aggregation.strategy import (
     ModelState,
     PackedModel,
@@ -81,7 +82,11 @@ def recompute(
         vector = _open(key, spec, fetch(member))
         return WeightedUpdate(vector, member.weight_q15, member.pledge)
 
-    aggregator = AGGREGATORS[spec.aggregation.strategy](spec.aggregation)
+    aggregator = robust(
+        AGGREGATORS[spec.aggregation.strategy](spec.aggregation),
+        spec.aggregation.robust,
+        noised=spec.privacy.mechanism != 0,
+    )
     try:
         return pack_model(aggregator.apply(before, map(opened, job.members)))
     except ClosedUpdate as error:

@@ -25,6 +25,7 @@ from starling.protocol.learning.task import (
     PLEDGE_MAX,
     Q16,
     Q24,
+    ROBUST_NAMES,
     TASK,
     AggregationPolicy,
     ModelDigests,
@@ -60,6 +61,7 @@ from starling.protocol.privacy.mechanisms import (
 )
 from starling.protocol.schema.toml_settings import setting, table
 
+DEFAULT_ROBUST = "none"
 _MODES = {"gradient": TrainingMode.GRADIENT, "local": TrainingMode.LOCAL}
 _STRATEGIES = {"fedbuff": Strategy.FEDBUFF}
 # How far the largest coordinate of noise lies above the root of their mean square.
@@ -146,6 +148,12 @@ class TaskSettings:
     name: str = setting(..., "What people call the task; at most 64 letters.")
     strategy: str = setting(
         "fedbuff", "How updates become a step.", choices=tuple(_STRATEGIES)
+    )
+    robust: str = setting(
+        DEFAULT_ROBUST,
+        "What a buffer passes first, so that a minority of boards cannot choose the "
+        "step; none trusts them all.",
+        choices=tuple(ROBUST_NAMES),
     )
     buffer: int = setting(
         10,
@@ -358,6 +366,7 @@ def _aggregation(settings: TaskSettings, dimension: int) -> AggregationPolicy:
         patience=settings.patience,
         norm_max=_norm_max(settings, dimension),
         patience_s=settings.patience_s,
+        robust=ROBUST_NAMES[settings.robust],
     )
 
 
