@@ -152,6 +152,12 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
         "nnm-trimmed-mean",
     )
     group.add_argument("--codec", default="block8", help="how vectors travel")
+    group.add_argument(
+        "--rule",
+        default="fedbuff",
+        help="how updates become versions: fedbuff, projected, fedasync or fedavg"
+        " (default fedbuff)",
+    )
 
 
 def _add_output(run: argparse.ArgumentParser) -> None:
@@ -184,7 +190,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
         TerminalScreen() as screen,
     ):
         if options.virtual:
-            pace = Pace(waves=options.waves)
+            pace = Pace(waves=options.waves or plan.rule == "fedavg")
             made = run_virtual(plan, pace, on_snapshot=screen.show)
         else:
             kept = options.report / "home" if options.report else Path(spare)

@@ -9,7 +9,7 @@ from starling.fleet.fault_timeline import lasts_s, timeline
 from starling.fleet.reference_models import MODEL_SUFFIX, MODELS
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel
 from starling.protocol.errors import ConfigError
-from starling.protocol.learning.task import BUFFER_MAX, ROBUST_NAMES
+from starling.protocol.learning.task import BUFFER_MAX, ROBUST_NAMES, Strategy
 from starling.protocol.learning.vector_codecs import CODECS
 from starling.protocol.privacy.gaussian_dp import DELTA_MIN, EPSILON_MAX
 
@@ -18,6 +18,7 @@ VERSIONS_MAX = 100_000
 RELEASES_MAX = 1 << 20
 TIME_LIMIT_S_MAX = 7 * 24 * 3600.0
 FAULT_MODELS = tuple(model.name.lower() for model in FaultModel)
+RULES = tuple(strategy.name.lower() for strategy in Strategy)
 PRIVACY_KINDS = {
     "record": "record-gaussian",
     "record-dpsgd": "record-dpsgd",
@@ -57,6 +58,7 @@ class FleetPlan:
       robust: What a buffer passes before its strategy; a name of
         `protocol.learning.task.Robust`.
       codec: Name of a `protocol.learning.vector_codecs` codec.
+      rule: Name of a `protocol.learning.task.Strategy`.
     """
 
     devices: int = 10
@@ -81,6 +83,7 @@ class FleetPlan:
     fault: str = ""
     codec: str = "block8"
     robust: str | None = None
+    rule: str = "fedbuff"
 
     def __post_init__(self) -> None:
         """Refuses what cannot run.
@@ -119,6 +122,7 @@ class FleetPlan:
         if self.robust is not None:
             _among("--robust", self.robust, tuple(ROBUST_NAMES))
         _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))
+        _among("--rule", self.rule, RULES)
         if self.model is not None and not self.model.endswith(MODEL_SUFFIX):
             _among("--model", self.model, tuple(MODELS))
         partition_named(self.split)

@@ -38,6 +38,10 @@ _UPDATE_CLIPS = {"device-gaussian": 0.3, "device-laplace": 0.1}
 _DEVICE_STEP = 0.2
 _LATE_MOMENTUM = 0.5
 _EVERY_BOARD_ALIKE = "iid"
+_PLAIN_RULES = ("fedasync", "fedavg")
+"""That have no momentum."""
+_SYNCHRONOUS_RULE = "fedavg"
+_STALENESS_MAX = 20
 
 
 @dataclass(frozen=True)
@@ -138,18 +142,20 @@ def task_settings(
     private = plan.privacy != "none"
     # What comes late acts like momentum: Mitliagkas et al. 2016, arXiv:1605.09774.
     most = recipe.momentum if in_step else min(_LATE_MOMENTUM, recipe.momentum)
-    momentum = most if private else 0.0
+    momentum = most if private and plan.rule not in _PLAIN_RULES else 0.0
     step = _server_step(plan, recipe)
     # A fleet of equals pledges what its smallest board has: nobody's size shows.
     pledge_most = shares.least if plan.split == _EVERY_BOARD_ALIKE else shares.most
     return TaskSettings(
         name=f"{model_name(plan, shares)}-{plan.seed}",
+        strategy=plan.rule,
         buffer=plan.buffer,
         leases=plan.leases or _leases(plan),
         patience_s=_PATIENCE_S,
         learning_rate=step if plan.learning_rate is None else plan.learning_rate,
         momentum=momentum if plan.momentum is None else plan.momentum,
         average=recipe.average,
+        staleness_max=0 if plan.rule == _SYNCHRONOUS_RULE else _STALENESS_MAX,
         codec=plan.codec,
         robust=plan.robust or DEFAULT_ROBUST,
         pledge_least=min(PLEDGE_LEAST, pledge_most),

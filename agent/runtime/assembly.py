@@ -4,7 +4,7 @@ import logging
 import os
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from starling.agent.config import AgentConfig
@@ -34,7 +34,7 @@ from starling.firmware_profiles import Profile
 from starling.protocol.chain.enrolment import Admission
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import ConfigError
-from starling.protocol.ids import DeviceId, TaskId
+from starling.protocol.ids import DeviceId, TaskId, device_name
 from starling.protocol.wire.topics import Topics
 
 _RECEIVE_MAXIMUM = 16
@@ -252,13 +252,26 @@ def _limits(config: AgentConfig, profile: Profile) -> TrainerLimits:
 def _link_settings(
     home: AgentHome, config: AgentConfig, admission: Admission, settings: AgentSettings
 ) -> LinkSettings:
-    return LinkSettings(
-        config.broker.host or admission.broker_host,
-        config.broker.port or admission.broker_port,
-        settings.device,
-        home.tls,
-        config.broker.keepalive_s,
+    return replace(
+        broker_link_settings(home, config, admission),
         receive_maximum=_RECEIVE_MAXIMUM,
         subscriptions=settings.topics.board_filters(settings.device),
         backoff=BackoffPolicy(most_s=config.broker.retry_most_s),
+    )
+
+
+def broker_link_settings(
+    home: AgentHome, config: AgentConfig, admission: Admission
+) -> LinkSettings:
+    """Where the broker is, and what it is met with.
+
+    Raises:
+      ConfigError: If the board's key is not to be used.
+    """
+    return LinkSettings(
+        config.broker.host or admission.broker_host,
+        config.broker.port or admission.broker_port,
+        device_name(home.identity()),
+        home.tls,
+        config.broker.keepalive_s,
     )

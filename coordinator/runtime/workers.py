@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from starling.coordinator.aggregation.strategy import ModelState, unpack_grid
+from starling.coordinator.aggregation.strategy import ModelState, unpack_model
 from starling.coordinator.aggregation.version_computation import (
     StoredVector,
     UnopenableVectors,
@@ -190,7 +190,7 @@ class JobWorkers:
         model = self._model_before(asked, spec)
         assert model is not None
         parts = (model.theta, model.momentum, model.average)
-        return ModelState(*[unpack_grid(self._whole(part)) for part in parts])
+        return unpack_model(*[self._whole(part) for part in parts])
 
     def _whole(self, digest: Digest) -> bytes:
         content = self._store.blob(digest)

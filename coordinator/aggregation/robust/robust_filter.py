@@ -55,28 +55,57 @@ def robust(inner: Aggregator, number: int, *, noised: bool) -> Aggregator:
     """A strategy with a filter before it.
 
     Args:
-      inner: The strategy.
+      inner: The strategy; its memory is kept apart from ours, which stands behind it.
       number: `Robust`.
       noised: Whether the task has noise, and with it a bound that is public.
     """
     if number == Robust.NONE:
         return inner
+    if noised:
 
-    def apply(state: ModelState, updates: Iterable[WeightedUpdate]) -> ModelState:
-        buffer = in_one_order(updates)
-        if not noised:
-            norms = [
-                norm_history.norm_per_example(each.vector, each.pledge)
-                for each in buffer
-            ]
-            most = norm_history.radius(norm_history.empty_history(), norms)
-            buffer = [
-                replace(each, vector=norm_history.shortened(each.vector, norm, most))
-                for each, norm in zip(buffer, norms, strict=True)
-            ]
-        return inner.apply(state, filtered(buffer, number))
+        def apply_filtered(
+            state: ModelState, updates: Iterable[WeightedUpdate], version: int
+        ) -> ModelState:
+            buffer = in_one_order(updates)
+            return inner.apply(state, filtered(buffer, number), version)
 
-    return Aggregator(inner.init, apply)
+        return Aggregator(inner.init, apply_filtered)
+
+    def init(theta: Grid) -> ModelState:
+        return _joined(inner.init(theta), norm_history.empty_history())
+
+    def apply(
+        state: ModelState, updates: Iterable[WeightedUpdate], version: int
+    ) -> ModelState:
+        known = state.memory[-norm_history.HISTORY_WORDS :]
+        own = replace(state, memory=state.memory[: -norm_history.HISTORY_WORDS])
+        buffer, norms = _within_the_past(known, in_one_order(updates))
+        made = inner.apply(own, filtered(buffer, number), version)
+        return _joined(made, norm_history.remembered(known, norms))
+
+    return Aggregator(init, apply)
+
+
+def memory_words(number: int, *, noised: bool) -> int:
+    """What the filter remembers, in integers of 8 bytes."""
+    return 0 if noised or number == Robust.NONE else norm_history.HISTORY_WORDS
+
+
+def _joined(state: ModelState, history: Grid) -> ModelState:
+    return replace(state, memory=np.concatenate([state.memory, history]))
+
+
+def _within_the_past(
+    known: Grid, buffer: Sequence[WeightedUpdate]
+) -> tuple[list[WeightedUpdate], list[int]]:
+    """Updates no longer than past norms allow for, and their norms then."""
+    norms = [norm_history.norm_per_example(each.vector, each.pledge) for each in buffer]
+    most = norm_history.radius(known, norms) if buffer else 0
+    held = [
+        replace(each, vector=norm_history.shortened(each.vector, norm, most))
+        for each, norm in zip(buffer, norms, strict=True)
+    ]
+    return held, [min(norm, most) for norm in norms]
 
 
 def in_one_order(updates: Iterable[WeightedUpdate]) -> list[WeightedUpdate]:
