@@ -1,14 +1,15 @@
-"""Whether a broker does what the fleet needs: each check with its remedy."""
+"""Checks that a broker does what the fleet needs, each with its remedy."""
 
 import queue
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from starling.broker.broker_settings import CHECKER
 from starling.broker.health_checks import HealthCheck, Verdict
 from starling.broker.link_events import LinkEvent
 from starling.broker.runtime.access_probe import conversation
-from starling.broker.runtime.broker_home import CHECKER, BrokerHome
+from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.certificate_authority import certified_hosts, days_left
 from starling.broker.runtime.mosquitto_process import find_mosquitto, mosquitto_version
 from starling.broker.runtime.mqtt_link import MqttLink

@@ -62,7 +62,7 @@ _READABLE = 0o644
 
 @dataclass(frozen=True)
 class FleetHomes:
-    """Where everything of a fleet lies."""
+    """Paths of a fleet's homes."""
 
     path: Path
 
@@ -150,7 +150,7 @@ def _numbered(name: str, number: int) -> str:
 
 
 def validator_name(number: int) -> str:
-    """What the genesis calls a coordinator."""
+    """Name of a coordinator in the genesis."""
     return f"coordinator {number}"
 
 
@@ -308,7 +308,8 @@ def _set_up_board(
     admission = str(home / "operator-gave.json")
     host = homes.coordinator_at(broker_of(number + 1, plan))
     by = ("--home", str(host))
-    command(coordinator_cli.main, "admit", request, "--out", admission, *by)
+    words = ("--out", admission, "--no-wait")
+    command(coordinator_cli.main, "admit", request, *words, *by)
     command(agent_cli.main, "enrol", *place, "--admission", admission)
 
 
@@ -327,7 +328,7 @@ def _publish(homes: FleetHomes, plan: FleetPlan, material: TrainingMaterial) -> 
     write_atomic(task, sample(TaskSettings, values).encode(), _READABLE)
     words = ("--bundle", str(bundle), "--task", str(task))
     place = ("--home", str(homes.coordinator))
-    command(coordinator_cli.main, "publish", *words, *place)
+    command(coordinator_cli.main, "publish", *words, *place, "--no-wait")
 
 
 def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
