@@ -74,6 +74,8 @@ class Robust(IntEnum):
     CTMA = 9
     NNM_TRIMMED_MEAN = 10
     """Nearest-neighbour mixing, then the trimmed mean."""
+    SPECTRAL_CLIPPING = 11
+    """The mean, with what stands out in the main directions cut off."""
 
 
 ROBUST_NAMES = {each.name.lower().replace("_", "-"): each for each in Robust}
