@@ -1,4 +1,4 @@
-"""Where to look when an update without noise leaves its range: for the owner alone."""
+"""Advice to the owner whose update without noise leaves its range."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def largest_column(inputs: NDArray[Any]) -> str:
 
 
 def way_out(inputs: NDArray[Any]) -> str:
-    """What can be done about it, with `largest_column`."""
+    """Advice on what can be done about it, with `largest_column`."""
     where = largest_column(inputs)
     ways = "scale the data to about 1, or lower the local learning rate"
     return f"{where}; {ways}" if where else ways

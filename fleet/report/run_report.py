@@ -232,7 +232,7 @@ def _summary_rows(
 
 
 def _failed_text(failed: Sequence[DevicePoint]) -> str:
-    """How many boards cannot train, which is worst, and what it says about it."""
+    """The number of boards that cannot train, the worst of them, and its words."""
     worst = max(failed, key=lambda device: device.failed)
     more = f", as of {len(failed) - 1} more boards" if len(failed) > 1 else ""
     times = f"{worst.failed} of board {worst.number} ({worst.id}){more}"

@@ -58,7 +58,7 @@ class Strategy(IntEnum):
 
 
 class Robust(IntEnum):
-    """What a buffer passes before its strategy: `coordinator.aggregation.robust`."""
+    """A filter before the strategy; see `coordinator.aggregation.robust`."""
 
     NONE = 0
     """Nothing: every update counts as it is."""

@@ -93,7 +93,7 @@ def robust(inner: Aggregator, number: int, *, noised: bool) -> Aggregator:
 
 
 def memory_words(number: int, *, noised: bool) -> int:
-    """What the filter remembers, in integers of 8 bytes."""
+    """The filter's own memory, in integers of 8 bytes."""
     return 0 if noised or number == Robust.NONE else norm_history.HISTORY_WORDS
 
 

@@ -118,7 +118,7 @@ def _dot(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def _set_back(projections: Sequence[int]) -> list[int]:
-    """What each projection must change by to be within reach of the median."""
+    """The changes that bring each projection within reach of the median."""
     middle = sorted(projections)[len(projections) // 2]
     spread = sorted(abs(each - middle) for each in projections)
     reach = REACH * spread[len(spread) // 2]

@@ -1,7 +1,10 @@
 """A message names the column that is out of scale, and what to do."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from starling.agent.training.divergence_advice import largest_column, way_out
 
@@ -26,5 +29,5 @@ def test_largest_column_is_one_that_is_no_number() -> None:
 
 
 @pytest.mark.parametrize("inputs", [np.zeros((0, 3)), np.array([["a"]])])
-def test_way_out_without_numbers_still_says_what_to_do(inputs: np.ndarray) -> None:
+def test_way_out_without_numbers_still_says_what_to_do(inputs: NDArray[Any]) -> None:
     assert way_out(inputs).startswith("scale the data")
