@@ -148,8 +148,8 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--robust",
         help="what a buffer passes first: none, mean, median, trimmed-mean, krum, "
-        "multi-krum, bulyan, geometric-median, centred-clipping, ctma or "
-        "nnm-trimmed-mean",
+        "multi-krum, bulyan, geometric-median, centred-clipping, ctma, "
+        "nnm-trimmed-mean or spectral-clipping",
     )
     group.add_argument("--codec", default="block8", help="how vectors travel")
     group.add_argument(

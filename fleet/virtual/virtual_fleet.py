@@ -276,4 +276,6 @@ class VirtualFleet:
             board.bytes_up,
             board.bytes_down,
             number + 1,
+            board.failed,
+            board.failure,
         )

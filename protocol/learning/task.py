@@ -58,7 +58,7 @@ class Strategy(IntEnum):
 
 
 class Robust(IntEnum):
-    """What a buffer passes before its strategy: `coordinator.aggregation.robust`."""
+    """A filter before the strategy; see `coordinator.aggregation.robust`."""
 
     NONE = 0
     """Nothing: every update counts as it is."""
@@ -74,6 +74,8 @@ class Robust(IntEnum):
     CTMA = 9
     NNM_TRIMMED_MEAN = 10
     """Nearest-neighbour mixing, then the trimmed mean."""
+    SPECTRAL_CLIPPING = 11
+    """The mean, with what stands out in the main directions cut off."""
 
 
 ROBUST_NAMES = {each.name.lower().replace("_", "-"): each for each in Robust}

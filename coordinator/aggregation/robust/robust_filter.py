@@ -15,6 +15,9 @@ import numpy as np
 
 from starling.coordinator.aggregation.integer_rounding import divide_half_even
 from starling.coordinator.aggregation.robust import norm_history, robust_rules
+from starling.coordinator.aggregation.robust.spectral_clipping import (
+    spectral_clipping,
+)
 from starling.coordinator.aggregation.strategy import (
     Aggregator,
     ModelState,
@@ -48,6 +51,9 @@ RULES: dict[int, Rule] = {
     ),
     Robust.CTMA: lambda rows, _weights, f: robust_rules.centred_trimmed_mean(rows, f),
     Robust.NNM_TRIMMED_MEAN: _mixed_trimmed_mean,
+    Robust.SPECTRAL_CLIPPING: lambda rows, weights, _f: spectral_clipping(
+        rows, weights
+    ),
 }
 
 
@@ -87,7 +93,7 @@ def robust(inner: Aggregator, number: int, *, noised: bool) -> Aggregator:
 
 
 def memory_words(number: int, *, noised: bool) -> int:
-    """What the filter remembers, in integers of 8 bytes."""
+    """The filter's own memory, in integers of 8 bytes."""
     return 0 if noised or number == Robust.NONE else norm_history.HISTORY_WORDS
 
 

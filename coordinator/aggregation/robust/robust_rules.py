@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from starling.coordinator.aggregation.integer_rounding import divide_half_even
 from starling.coordinator.aggregation.robust.row_distances import (
@@ -58,7 +59,8 @@ def krum(rows: Grid, f: int) -> Grid:
     Source: Blanchard et al., "Machine learning with adversaries: Byzantine tolerant
       gradient descent", NeurIPS 2017, section 4.
     """
-    return rows[_by_krum(rows, f)[0]].copy()
+    best: Grid = rows[_by_krum(rows, f)[0]].copy()
+    return best
 
 
 def multi_krum(rows: Grid, f: int) -> Grid:
@@ -75,7 +77,9 @@ def _by_krum(rows: Grid, f: int) -> list[int]:
     return _krum_order(squared_distances(rows), list(range(len(rows))), f)
 
 
-def _krum_order(squared: np.ndarray, among: Sequence[int], f: int) -> list[int]:
+def _krum_order(
+    squared: NDArray[np.object_], among: Sequence[int], f: int
+) -> list[int]:
     near = max(1, len(among) - f - 2)
 
     def score(row: int) -> int:
