@@ -33,9 +33,13 @@ COMMANDS = {
         "starling.coordinator.cli.chain_command",
         "show and verify a chain offline",
     ),
+    "model": (
+        "starling.export.cli",
+        "trained versions as ONNX files, with their proof",
+    ),
     "fleet": ("starling.fleet.cli", "a whole fleet on this machine"),
 }
-_EXTRAS = {"compile": "compiler", "chain": "coordinator"}
+_EXTRAS = {"compile": "compiler", "chain": "coordinator", "model": "agent"}
 _INTERRUPTED = 130
 
 
