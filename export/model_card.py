@@ -50,8 +50,8 @@ def model_card(
     parts = [
         f"# {_escaped(model.spec.name)}, version {row.version}",
         "",
-        f"{_escaped(manifest.name)}: {manifest.dimension:,} parameters, trained by boards "
-        f"of the fleet {_escaped(model.claim.fleet)}; no example left its board.",
+        f"{_escaped(manifest.name)}: {manifest.dimension:,} parameters, trained by the "
+        f"boards of the fleet {_escaped(model.claim.fleet)}; no example left it.",
         *_personal(model),
         *_section("What goes in and comes out", _ports(model)),
         *_section("Data", _data(model)),

@@ -51,8 +51,8 @@ def ordinary_model(
       metadata: Key to text; goes into `metadata_props` in this order.
 
     Returns:
-      A serialised `ModelProto`: the same outputs, to the bit, as `infer.onnx` with
-      these parameters.
+      A serialised `ModelProto`: the outputs of `infer.onnx` with these parameters, but
+      for the order in which a runtime adds up what it knows to be constant.
     """
     graph = bundle.graphs[INFER]
     ports = bundle.manifest.source or SourcePorts(
@@ -160,7 +160,7 @@ class _Draft:
         if len(part.shape) == 1:
             self.names[name] = part.name
             return
-        shape = self._fresh(f"{part.name}/flat")
+        shape = self._fresh(f"{part.name}_row_shape")
         self.tensors.append(_tensor(shape, (1,), np.array([-1], np.int64)))
         self.nodes.append(
             GraphNode("Reshape", "", (part.name, shape), (self._fresh(name),), {})
@@ -230,15 +230,15 @@ class _Draft:
             ports.append(GraphPort(port.name, kind, (batch, *port.shape)))
             value = port.name
             if kind is not ElementType.FLOAT32:
-                to = self._fresh(f"{port.name}/real") if many else x
+                to = self._fresh(f"{port.name}_as_float") if many else x
                 to_float = {"to": int(ElementType.FLOAT32)}
                 nodes.append(GraphNode("Cast", "", (value,), (to,), to_float))
                 value = to
             if many:
-                shape = self._fresh(f"{port.name}/shape")
+                shape = self._fresh(f"{port.name}_row_shape")
                 sizes = np.array([-1, math.prod(port.shape)], np.int64)
                 self.tensors.append(_tensor(shape, (2,), sizes))
-                row = self._fresh(f"{port.name}/row")
+                row = self._fresh(f"{port.name}_as_row")
                 nodes.append(GraphNode("Reshape", "", (value, shape), (row,), {}))
                 rows.append(row)
         if many:

@@ -56,8 +56,10 @@ class BoardModels:
         self._home = AgentHome(home)
         admission = self._home.admission()
         if admission is None:
-            file = str(self._home.admission_file)
-            raise ConfigError("missing; run: starling agent enrol", file=file)
+            raise ConfigError(
+                "missing; run: starling agent enrol",
+                file=str(self._home.admission_file),
+            )
         if genesis and genesis.chain_id() != admission.genesis.chain_id():
             raise ConfigError("its chain has another genesis", file=str(home))
         self._fleet = admission.genesis.fleet

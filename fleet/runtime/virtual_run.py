@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import heading, task_settings
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
+from starling.fleet.runtime.kept_chain import keep_chain
+from starling.fleet.runtime.processes.home_setup import clear
 from starling.fleet.runtime.training_pool import TrainingPool, prepare
 from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
 from starling.protocol.crypto.keys import known_signatures
@@ -48,6 +51,7 @@ def run_virtual(
     *,
     threads: int | None = None,
     on_snapshot: OnSnapshot = lambda _heading, _snapshot: None,
+    home: Path | None = None,
 ) -> FleetRun:
     """Runs a whole fleet in this process: the same cores, a link in memory.
 
@@ -56,11 +60,15 @@ def run_virtual(
       pace: How boards spend virtual time; asynchronous, all alike, by default.
       threads: That train; all cores by default.
       on_snapshot: Called about four times a second.
+      home: Where chain and models are left, as a fleet of processes leaves them; an
+        earlier fleet there goes. None keeps nothing.
 
     Raises:
-      ConfigError: If the plan cannot run.
+      ConfigError: If the plan cannot run, or `home` holds something else.
+      StorageError: If the disk refuses.
     """
     pace = pace or Pace()
+    kept = None if home is None else clear(home)
     started_s = time.monotonic()
     material = prepare(plan)
     settings = task_settings(plan, material.shares, in_step=pace.waves)
@@ -88,7 +96,10 @@ def run_virtual(
         fleet.hub.finish()
         last = fleet.snapshot(time.monotonic() - begun_s)
         metrics = workers.metrics(fleet.inference)
-        verified = fleet.hub.verify()
+        if kept is None:
+            verified = fleet.hub.verify()
+        else:
+            verified = keep_chain(kept.coordinator, fleet.hub)
     finally:
         workers.close()
     wall_s = time.monotonic() - started_s
