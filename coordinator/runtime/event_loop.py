@@ -320,8 +320,8 @@ class CoordinatorEventLoop:
             case StoreFork(payload):
                 # Its gossip comes after it.
                 write_fork(self._home.state, payload)
-            case RemoveInboxFile(name):
-                command_inbox.remove(self._home.inbox, name)
+            case RemoveInboxFile():
+                command_inbox.settle(self._home.inbox, effect)
             case ComputeVersion() | EvaluateVersion() | ExamineBundle():
                 self._hand_over(effect)
             case FindMissingBlobs() | LookUpUpdate() | StorePeerBlob():

@@ -1,4 +1,4 @@
-"""What takes longer than a turn of the loop: aggregation, evaluation, examination.
+"""Workers for what takes longer than a turn of the loop.
 
 Each has one thread; results come back as events. Everything that a job needs is read
 from the store before it is handed over, since the store belongs to the loop's thread.
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from starling.coordinator.aggregation.strategy import ModelState, unpack_grid
+from starling.coordinator.aggregation.strategy import ModelState, unpack_model
 from starling.coordinator.aggregation.version_computation import (
     StoredVector,
     UnopenableVectors,
@@ -167,7 +167,7 @@ class JobWorkers:
     def _lacks(
         self, asked: ComputeVersion, spec: TaskSpec, uploads: list[Digest]
     ) -> ComputationFailed | None:
-        """What the store has not got of a job beside these uploads, if anything."""
+        """First missing part of a job, beside these uploads; None if complete."""
         model = self._model_before(asked, spec)
         parts = () if model is None else (model.theta, model.momentum, model.average)
         wholes = [each for each in parts if not self._store.has_blob(each)]
@@ -190,7 +190,7 @@ class JobWorkers:
         model = self._model_before(asked, spec)
         assert model is not None
         parts = (model.theta, model.momentum, model.average)
-        return ModelState(*[unpack_grid(self._whole(part)) for part in parts])
+        return unpack_model(*[self._whole(part) for part in parts])
 
     def _whole(self, digest: Digest) -> bytes:
         content = self._store.blob(digest)

@@ -9,7 +9,7 @@ from starling.coordinator import machine
 from starling.coordinator.aggregation.strategy import (
     ModelState,
     PackedModel,
-    unpack_grid,
+    unpack_model,
 )
 from starling.coordinator.aggregation.version_computation import StoredVector, recompute
 from starling.coordinator.availability.bundle_examination import examined
@@ -55,7 +55,7 @@ Send = Callable[[str, bytes, bool], None]
 
 @dataclass
 class VersionRecord:
-    """What is known about a final version.
+    """Facts about a final version.
 
     Attributes:
       version: Which one.
@@ -205,7 +205,7 @@ class VirtualCoordinator:
         self._set_alarm()
 
     def verify(self) -> bool:
-        """Whether the whole chain holds when it is checked from its genesis."""
+        """True if the whole chain is valid when it is checked from its genesis."""
         rows = [
             BlockRow(
                 block.header.height,
@@ -325,5 +325,4 @@ class VirtualCoordinator:
 
 
 def _unpacked(model: PackedModel) -> ModelState:
-    parts = (model.theta, model.momentum, model.average)
-    return ModelState(*[unpack_grid(part) for part in parts])
+    return unpack_model(model.theta, model.momentum, model.average)

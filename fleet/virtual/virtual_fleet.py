@@ -52,7 +52,7 @@ _SPENT = (ReadinessCondition.BUDGET_SPENT, ReadinessCondition.POLICY_REFUSED)
 
 @dataclass(frozen=True)
 class FleetShape:
-    """How large and how quick a virtual fleet is.
+    """Size and speed of a virtual fleet.
 
     Attributes:
       boards: How many.
@@ -134,7 +134,7 @@ class VirtualFleet:
 
     @property
     def exhausted(self) -> bool:
-        """Whether no board will ever take part again."""
+        """True if no board can take part again."""
         return len(self._roster.retired) == self.shape.boards
 
     def advance(self) -> bool:
@@ -223,7 +223,7 @@ class VirtualFleet:
         self.agenda.soon(lambda: board.hear(payload, event))
 
     def snapshot(self, time_s: float) -> RunSnapshot:
-        """What is known now."""
+        """Snapshot of the fleet now."""
         spec = self.task.spec
         header = self.hub.state.ledger.header
         coordinator = CoordinatorPoint(
@@ -261,7 +261,9 @@ class VirtualFleet:
         board = self._boards.get(number)
         refused = self.hub.refused.get(key, Counter[str]())
         if board is None:
-            return DevicePoint(device_name(key), refused=dict(refused))
+            return DevicePoint(
+                device_name(key), refused=dict(refused), number=number + 1
+            )
         private = bool(self.task.spec.privacy.mechanism)
         asleep = number not in self._roster.awake
         return DevicePoint(
@@ -273,4 +275,5 @@ class VirtualFleet:
             board.state.spent_micro / MICRO if private else 0.0,
             board.bytes_up,
             board.bytes_down,
+            number + 1,
         )

@@ -1,4 +1,4 @@
-"""What a source model calls its inputs and its output.
+"""Names of the source model's inputs and output.
 
 The graphs of a bundle have one input x. An exported model has the inputs of the model
 that was compiled, in its order: flattened and laid one behind the other they are x.

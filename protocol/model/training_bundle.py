@@ -79,7 +79,7 @@ DTYPES = ("float32", "int64")
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What goes in or comes out of the graphs, without the leading batch axis.
+    """Input or output of the graphs, without the leading batch axis.
 
     Attributes:
       shape: Of one example.
@@ -92,7 +92,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How raw sensor values become model input: `x = raw * scale + offset`.
+    """Map from raw sensor values to model input: `x = raw * scale + offset`.
 
     Attributes:
       scale: One value for all, or one for each entry of the first axis of an example.
@@ -105,7 +105,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """How a loss departs from its plain form.
+    """Options by which a loss departs from its plain form.
 
     Attributes:
       class_weights: Of cross-entropy; one factor for each class, or empty.
@@ -130,7 +130,7 @@ class LossSettings:
 
 @dataclass(frozen=True)
 class BundleManifest:
-    """What a bundle holds; see the module's text for the law it keeps.
+    """Contents of a bundle; the module's text says which rules it keeps.
 
     Attributes:
       name: What people call the model.

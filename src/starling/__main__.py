@@ -33,13 +33,19 @@ COMMANDS = {
         "starling.coordinator.cli.chain_command",
         "show and verify a chain offline",
     ),
+    "data": ("starling.records.cli", "what would be learned from one's own data"),
     "model": (
         "starling.export.cli",
         "trained versions as ONNX files, with their proof",
     ),
     "fleet": ("starling.fleet.cli", "a whole fleet on this machine"),
 }
-_EXTRAS = {"compile": "compiler", "chain": "coordinator", "model": "agent"}
+_EXTRAS = {
+    "compile": "compiler",
+    "chain": "coordinator",
+    "data": "agent",
+    "model": "agent",
+}
 _INTERRUPTED = 130
 
 

@@ -1,4 +1,4 @@
-"""What other threads hand to the loop: in order, and without waking it for everything.
+"""Mailbox of the loop for other threads: in order, and waking it rarely.
 
 To be woken costs the loop more than to look at a message and drop it. What comes on a
 topic whose last message was over its account's allowance (`rate_limit`) will most
@@ -79,7 +79,7 @@ class Muted:
         self._until_s: dict[str, float] = {}
 
     def add(self, topic: str) -> None:
-        """What comes on this topic is not looked at for a while."""
+        """Mutes a topic for a while."""
         now_s = self._now_s()
         over = [name for name, until_s in self._until_s.items() if until_s <= now_s]
         for name in over:
@@ -87,5 +87,5 @@ class Muted:
         self._until_s[topic] = now_s + MUTE_S
 
     def __contains__(self, topic: str) -> bool:
-        """Whether a topic is muted now."""
+        """True if a topic is muted now."""
         return self._until_s.get(topic, 0.0) > self._now_s()

@@ -47,7 +47,7 @@ Stored = (
 
 
 class VoteStore(Protocol):
-    """Where own votes are kept; `VoteJournal` keeps them on the disk."""
+    """Storage of own votes; `VoteJournal` keeps them on disk."""
 
     def append(self, votes: Sequence[JournalVote], height: int) -> None:
         """Keeps votes durably; entries up to `height` may go."""

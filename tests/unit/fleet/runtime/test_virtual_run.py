@@ -7,6 +7,7 @@ import pytest
 
 from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.fleet import FleetPlan, FleetRun, Pace, run_virtual
+from starling.fleet.attacks.attack_schedule import AttackKind
 from starling.fleet.monitor.run_snapshot import VersionPoint
 from starling.fleet.plan import PRIVACY_KINDS
 from starling.fleet.presets import DataShares, task_settings
@@ -172,3 +173,31 @@ def test_virtual_fleet_many_boards_all_updates_are_final() -> None:
     assert made <= shown.accepted <= made + fleet.shape.awake
     turns = [device.accepted for device in shown.devices]
     assert max(turns) - min(turns) <= 2
+
+
+@pytest.mark.parametrize("kind", [kind.value for kind in AttackKind])
+def test_run_virtual_takes_every_attack_for_a_normal_update(kind: str) -> None:
+    fault = f"boards 1-2 {kind} from version 0"
+    run = run_virtual(replace(PLAN, fault=fault, until_version=3), threads=1)
+    assert run.outcome.stopped_because == "version reached"
+    assert not any(device.refused for device in run.last.devices)
+    assert [each["number"] for each in run.document["attackers"]] == [1, 2]
+    works = run.document["backdoor_success"]
+    assert (works is not None) == (kind == AttackKind.BACKDOOR.value)
+
+
+def test_run_virtual_attacked_repeats_itself() -> None:
+    attacked = replace(PLAN, fault="boards 1-2 use alie from version 0")
+    first, again = (timeless(run_virtual(attacked, threads=n)) for n in (1, 2))
+    assert first == again
+
+
+def test_run_virtual_attackers_do_harm(private_run: FleetRun) -> None:
+    fault = "boards 1-3 reach the bound from version 0"
+    run = run_virtual(replace(PLAN, fault=fault), threads=1)
+    assert (run.last.accuracy or 0.0) < (private_run.last.accuracy or 0.0) - 0.2
+
+
+def test_run_virtual_has_no_coordinators_to_harm() -> None:
+    with pytest.raises(ConfigError, match="only boards attack"):
+        run_virtual(replace(PLAN, fault="coordinator 1 lies from 1s"))
