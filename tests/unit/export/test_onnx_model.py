@@ -1,6 +1,6 @@
 """An exported model: an ordinary ONNX file that computes what the bundle computes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ Feeds = dict[str, NDArray[Any]]
 
 def _model(
     nodes: list[onnx.NodeProto],
-    inputs: dict[str, tuple[int, list[int]]],
+    inputs: Mapping[str, tuple[int, list[int]]],
     output: tuple[str, int],
     weights: dict[str, NDArray[np.float32]],
 ) -> onnx.ModelProto:
