@@ -15,10 +15,13 @@ from starling.fleet.fault_timeline import timeline
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import heading, task_settings
+from starling.fleet.report.convergence import converged
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
+from starling.fleet.runtime.central_training import pooled_baseline
 from starling.fleet.runtime.kept_chain import keep_chain
 from starling.fleet.runtime.processes.home_setup import clear
-from starling.fleet.runtime.training_pool import TrainingPool, prepare
+from starling.fleet.runtime.training_material import prepare
+from starling.fleet.runtime.training_pool import TrainingPool
 from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
 from starling.protocol.crypto.keys import known_signatures
 from starling.protocol.errors import ConfigError
@@ -80,8 +83,10 @@ def run_virtual(
     kept = None if home is None else clear(home)
     started_s = time.monotonic()
     material = prepare(plan)
+    plan = material.plan
     settings = task_settings(plan, material.shares, in_step=pace.waves)
-    shown = heading(plan, material.data.name, material.shares, material.bundle)
+    data, shares = material.data, material.shares
+    shown = heading(plan, data.name, shares, material.bundle, data.notes)
     workers = TrainingPool(
         material, plan.seed, threads, shown.attacks, known=plan.buffer
     )
@@ -90,7 +95,9 @@ def run_virtual(
     durations_s = tuple(_TRAINING_S * float(s) for s in np.exp(spread))
     # More boards than a version takes would make the next one late before it begins.
     awake = plan.buffer if pace.waves else settings.leases
-    shape = FleetShape(plan.devices, awake, pace.waves, durations_s)
+    shape = FleetShape(
+        plan.devices, awake, pace.waves, durations_s, windows=shares.reuse
+    )
     try:
         fleet = VirtualFleet(
             shape,
@@ -122,6 +129,7 @@ def run_virtual(
         verified,
         metrics=metrics,
         backdoor_success=backdoor,
+        baseline=pooled_baseline(material, metrics) if plan.baseline else None,
     )
     config = {**plan.document(), "virtual": True, "waves": pace.waves}
     document = report(config, shown, last, outcome)
@@ -154,6 +162,8 @@ def _drive(
             time_s = time.monotonic() - begun_s
             if time_s > plan.time_limit_s:
                 return "time limit"
+            if converged(fleet.losses, plan.patience):
+                return "converged"
             if time_s >= next_s:
                 on_snapshot(shown, fleet.snapshot(time_s))
                 next_s = time_s + SNAPSHOT_EVERY_S

@@ -60,6 +60,7 @@ class FleetShape:
       waves: See `WakeSchedule`.
       durations_s: Mean of one training of each board, in virtual time.
       jitter: How far single trainings differ from that, as a share of it.
+      windows: Records in which one raw sample may stand.
     """
 
     boards: int
@@ -67,6 +68,7 @@ class FleetShape:
     waves: bool
     durations_s: tuple[float, ...]
     jitter: float = 0.5
+    windows: int = 1
 
 
 @dataclass
@@ -128,6 +130,12 @@ class VirtualFleet:
         return self.hub.head
 
     @property
+    def losses(self) -> list[float | None]:
+        """On held-out examples, of each version; None while it is not evaluated."""
+        scores = [record.score for record in self.hub.versions]
+        return [None if score is None else score[1] for score in scores]
+
+    @property
     def inference(self) -> bytes:
         """The newest model's average, (d,) little-endian float32."""
         return self.wholes[self.hub.state.tasks[_TASK].model.inference]
@@ -186,6 +194,7 @@ class VirtualFleet:
             boot=1,
             seed=self.draw(32),
             pledge=self.labour.examples(number),
+            windows=self.shape.windows,
             infer=False,
             pace=_PACE,
         )
