@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from starling.export.onnx_model import ordinary_model, parameter_names
 from starling.export.provenance import metadata
@@ -80,7 +80,7 @@ class Simulation:
 
 def simulate(
     model: Model,
-    data: Arrays | list[Arrays],
+    data: Arrays | Sequence[Arrays],
     *,
     loss: str = CLASSIFIES,
     boards: int | None = None,
@@ -166,7 +166,7 @@ def simulate(
       CompileError: If the model cannot be trained.
     """
     dealt = isinstance(data, tuple)
-    pools: Sequence[Arrays] = [data] if isinstance(data, tuple) else data
+    pools = [cast("Arrays", data)] if dealt else cast("Sequence[Arrays]", data)
     count = (boards or _BOARDS) if dealt else len(pools)
 
     def plan_of(name: str) -> FleetPlan:
