@@ -1,4 +1,4 @@
-"""Which version of a model is the best on held-out data."""
+"""The best version of a model on held-out data."""
 
 from collections.abc import Iterable
 from typing import Protocol, TypeVar

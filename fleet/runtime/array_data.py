@@ -104,7 +104,7 @@ def _divided(
     manifest: BundleManifest,
     rng: np.random.Generator,
 ) -> tuple[Examples, list[Examples]]:
-    """What is evaluated on, and what is learned from."""
+    """Held-out examples, and those that are learned from."""
     if data.held_out is not None:
         return _examples(data.held_out, manifest, "held_out"), [*pools]
     parts = [

@@ -201,7 +201,7 @@ class Persistence:
             self._drop_model(effect.task, oldest)
 
     def _known_of(self, task: int) -> "_KnownVersions":
-        """What is known of a task's versions; the store is asked once."""
+        """Newest and best version of a task; the store is asked once."""
         if task not in self._known:
             rows = self._store.versions(task)
             newest = rows[-1].version if rows else 0
