@@ -310,7 +310,8 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
                 virtual_time=options.virtual_time,
                 over_select=options.over_select,
             )
-            made = run_virtual(plan, pace, on_snapshot=screen.show)
+            home = options.report / "home" if options.report else None
+            made = run_virtual(plan, pace, on_snapshot=screen.show, home=home)
         else:
             kept = options.report / "home" if options.report else Path(spare)
             made = run_processes(plan, options.home or kept, screen)
