@@ -3,7 +3,7 @@
 The document is an interface that others script against: keys are added, never renamed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,8 +11,10 @@ from rich.table import Table
 
 from starling.fleet.monitor.run_snapshot import (
     CRASH_ONLY,
+    DevicePoint,
     RunHeading,
     RunSnapshot,
+    VersionPoint,
     bytes_text,
     clock_text,
 )
@@ -23,6 +25,8 @@ from starling.protocol.learning.metrics import RegressionMetrics
 from starling.protocol.wire.message_bodies import DevicePhase
 
 FORMAT = 1
+LEVELS = (0.9, 0.94)
+"""Accuracies on held-out examples that a report times."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,8 @@ def report(
                 "updates_accepted": device.accepted,
                 "updates_refused": dict(device.refused),
                 "epsilon": device.epsilon,
+                "trainings_failed": device.failed,
+                "failure": device.failure,
             }
             for device in last.devices
         ],
@@ -128,6 +134,7 @@ def report(
         "pauses": [asdict(pause) for pause in last.pauses],
         "events": [asdict(event) for event in last.events],
         "accuracy": last.accuracy,
+        "reached": _listed_points(first_reached(last)),
         "test_accuracy": outcome.test_accuracy,
         "metrics": outcome.metrics.document() if outcome.metrics else None,
         "backdoor_success": outcome.backdoor_success,
@@ -157,6 +164,23 @@ def _attackers(heading: RunHeading, last: RunSnapshot) -> list[dict[str, Any]]:
         for device in last.devices
         if attack.first <= device.number <= attack.last
     ]
+
+
+def first_reached(last: RunSnapshot) -> dict[float, VersionPoint]:
+    """The first version with each of `LEVELS`, of those that were reached."""
+    found: dict[float, VersionPoint] = {}
+    for point in last.versions:
+        for level in LEVELS:
+            if point.accuracy is not None and point.accuracy >= level:
+                found.setdefault(level, point)
+    return found
+
+
+def _listed_points(points: Mapping[float, VersionPoint]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{level:g}": {"version": point.version, "time_s": point.time_s}
+        for level, point in sorted(points.items())
+    }
 
 
 def _listed(document: dict[str, Any]) -> dict[str, Any]:
@@ -213,8 +237,16 @@ def _summary_rows(
             f"{clock_text(outcome.wall_s)}, of which {outcome.setup_s:.1f} s set-up",
         ),
     ]
+    reached = [
+        f"{level:.0%} at version {point.version}, after {point.time_s:.1f} s"
+        for level, point in sorted(first_reached(last).items())
+    ]
+    if reached:
+        rows.insert(3, ("reached", "; ".join(reached)))
     if outcome.metrics is not None:
         rows.insert(3, ("metrics", metrics_text(outcome.metrics)))
+    if failed := [device for device in last.devices if device.failed]:
+        rows.append(("training failed", _failed_text(failed)))
     if outcome.baseline is not None:
         rows.insert(4, ("baseline", outcome.baseline.text))
     rows += [("note", note) for note in heading.notes]
@@ -233,6 +265,14 @@ def _summary_rows(
     if last.restarts:
         rows.append(("restarted", f"{last.restarts} processes that had died"))
     return rows
+
+
+def _failed_text(failed: Sequence[DevicePoint]) -> str:
+    """The number of boards that cannot train, the worst of them, and its words."""
+    worst = max(failed, key=lambda device: device.failed)
+    more = f", as of {len(failed) - 1} more boards" if len(failed) > 1 else ""
+    times = f"{worst.failed} of board {worst.number} ({worst.id}){more}"
+    return f"{times}; its last: {worst.failure}"
 
 
 def _goodness(last: RunSnapshot) -> str:

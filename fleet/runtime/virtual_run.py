@@ -1,23 +1,27 @@
 """`run_virtual`: hundreds to thousands of boards in this process."""
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from starling.coordinator.publication.task_settings import publication
+from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.fleet.attacks.attack_schedule import AttackKind, BoardAttack
 from starling.fleet.fault_timeline import timeline
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
-from starling.fleet.presets import heading, task_settings
+from starling.fleet.presets import DataShares, heading, task_settings
 from starling.fleet.report.convergence import converged
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
-from starling.fleet.runtime.training_material import prepare
+from starling.fleet.runtime.kept_chain import keep_chain
+from starling.fleet.runtime.processes.home_setup import clear
+from starling.fleet.runtime.training_material import TrainingMaterial, prepare
 from starling.fleet.runtime.training_pool import TrainingPool
 from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
 from starling.protocol.crypto.keys import known_signatures
@@ -26,9 +30,13 @@ from starling.protocol.errors import ConfigError
 SNAPSHOT_EVERY_S = 0.25
 SIGNATURES_KNOWN = 1 << 16
 """Those of the messages between two versions, and more; 25 MB."""
+SPEED_SIGMA_MAX = 3.0
+OVER_SELECT_MAX = 0.5
+"""A coordinator leases a buffer and a half of one base version at most."""
 _LOOK_EVERY = 64
 _TRAINING_S = 1.0
 OnSnapshot = Callable[[RunHeading, RunSnapshot], None]
+Watch = Callable[[VirtualFleet], str]
 
 
 @dataclass(frozen=True)
@@ -41,11 +49,32 @@ class Pace:
       speed_sigma: Spread of the boards' speeds, lognormal; 0 makes all alike.
       virtual_time: Whether `time_s` in the report is virtual; else it is this
         machine's.
+      over_select: Share of boards that a wave asks beyond K; the first K updates make
+        the version, the others come too late. Above 0 it makes waves.
     """
 
     waves: bool = False
     speed_sigma: float = 0.25
     virtual_time: bool = False
+    over_select: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses what no fleet can do.
+
+        Raises:
+          ConfigError: Naming the flag and the bound.
+        """
+        if not 0.0 <= self.speed_sigma <= SPEED_SIGMA_MAX:
+            detail = f"{self.speed_sigma:g} is not in [0, {SPEED_SIGMA_MAX:g}]"
+            raise ConfigError(detail, key="--speed-sigma")
+        if not 0.0 <= self.over_select <= OVER_SELECT_MAX:
+            detail = f"{self.over_select:g} is not in [0, {OVER_SELECT_MAX:g}]"
+            raise ConfigError(detail, key="--over-select")
+
+    @property
+    def in_step(self) -> bool:
+        """True if no update that counts is ever late."""
+        return self.waves or self.over_select > 0
 
 
 def run_virtual(
@@ -54,6 +83,7 @@ def run_virtual(
     *,
     threads: int | None = None,
     on_snapshot: OnSnapshot = lambda _heading, _snapshot: None,
+    home: Path | None = None,
 ) -> FleetRun:
     """Runs a whole fleet in this process: the same cores, a link in memory.
 
@@ -62,21 +92,59 @@ def run_virtual(
       pace: How boards spend virtual time; asynchronous, all alike, by default.
       threads: That train; all cores by default.
       on_snapshot: Called about four times a second.
+      home: Where chain and models are left, as a fleet of processes leaves them; an
+        earlier fleet there goes. None keeps nothing.
 
     Raises:
-      ConfigError: If the plan cannot run.
+      ConfigError: If the plan cannot run, or `home` holds something else.
+      StorageError: If the disk refuses.
     """
-    pace = pace or Pace()
+    started_s = time.monotonic()
     if timeline(plan.fault, plan.coordinators):
         raise ConfigError(
             "nothing happens to a virtual fleet's one coordinator; only boards attack "
             "('boards A-B ATTACK from version V'), or leave --virtual out",
             key="--fault",
         )
-    started_s = time.monotonic()
     material = prepare(plan)
+    return run_prepared(
+        material,
+        pace or Pace(),
+        threads=threads,
+        on_snapshot=on_snapshot,
+        home=home,
+        started_s=started_s,
+    )
+
+
+def run_prepared(
+    material: TrainingMaterial,
+    pace: Pace,
+    *,
+    threads: int | None = None,
+    on_snapshot: OnSnapshot = lambda _heading, _snapshot: None,
+    home: Path | None = None,
+    watch: Watch = lambda _fleet: "",
+    started_s: float | None = None,
+) -> FleetRun:
+    """Runs a fleet whose data were dealt out and whose model was compiled before.
+
+    Args:
+      material: All of that, with the plan.
+      pace: How boards spend virtual time.
+      threads: See `run_virtual`, as `on_snapshot` and `home`.
+      on_snapshot: See `run_virtual`.
+      home: See `run_virtual`.
+      watch: Called after every few steps; what it returns ends the run, and says why.
+      started_s: When preparation began, by the monotonic clock; now by default.
+
+    Raises:
+      ConfigError, StorageError: As `run_virtual`.
+    """
+    started_s = time.monotonic() if started_s is None else started_s
+    kept = None if home is None else clear(home)
     plan = material.plan
-    settings = task_settings(plan, material.shares, in_step=pace.waves)
+    settings, asked = _settings(plan, material.shares, pace)
     data, shares = material.data, material.shares
     shown = heading(plan, data.name, shares, material.bundle, data.notes)
     workers = TrainingPool(
@@ -86,9 +154,13 @@ def run_virtual(
     spread = rng.normal(0.0, pace.speed_sigma, plan.devices)
     durations_s = tuple(_TRAINING_S * float(s) for s in np.exp(spread))
     # More boards than a version takes would make the next one late before it begins.
-    awake = plan.buffer if pace.waves else settings.leases
     shape = FleetShape(
-        plan.devices, awake, pace.waves, durations_s, windows=shares.reuse
+        plan.devices,
+        asked if pace.in_step else settings.leases,
+        pace.in_step,
+        durations_s,
+        windows=shares.reuse,
+        leave_behind=pace.over_select > 0,
     )
     try:
         fleet = VirtualFleet(
@@ -102,12 +174,16 @@ def run_virtual(
         if not pace.virtual_time:
             fleet.clock = lambda: time.monotonic() - begun_s
         with few_collections(), known_signatures(SIGNATURES_KNOWN):
-            because = _drive(plan, fleet, shown, begun_s, on_snapshot)
+            because = _drive(plan, fleet, shown, begun_s, on_snapshot, watch)
         fleet.hub.finish()
+        watch(fleet)
         last = fleet.snapshot(time.monotonic() - begun_s)
         metrics = workers.metrics(fleet.inference)
         backdoor = _backdoor(workers, fleet.inference, shown.attacks)
-        verified = fleet.hub.verify()
+        if kept is None:
+            verified = fleet.hub.verify()
+        else:
+            verified = keep_chain(kept.coordinator, fleet.hub)
     finally:
         workers.close()
     wall_s = time.monotonic() - started_s
@@ -120,9 +196,28 @@ def run_virtual(
         backdoor_success=backdoor,
         baseline=pooled_baseline(material, metrics) if plan.baseline else None,
     )
-    config = {**plan.document(), "virtual": True, "waves": pace.waves}
+    config = {**plan.document(), "virtual": True, **asdict(pace)}
     document = report(config, shown, last, outcome)
     return FleetRun(shown, last, outcome, document)
+
+
+def _settings(
+    plan: FleetPlan, shares: DataShares, pace: Pace
+) -> tuple[TaskSettings, int]:
+    """The task, and how many boards a wave asks.
+
+    Raises:
+      ConfigError: If it asks more than there are.
+    """
+    settings = task_settings(plan, shares, in_step=pace.in_step)
+    if not pace.over_select:
+        return settings, plan.buffer
+    asked = math.ceil(plan.buffer * (1 + pace.over_select))
+    if asked > plan.devices:
+        detail = f"asks {asked} boards, there are {plan.devices}"
+        raise ConfigError(detail, key="--over-select")
+    leases = max(asked, settings.leases)
+    return replace(settings, staleness_max=0, leases=leases), asked
 
 
 def _backdoor(
@@ -141,6 +236,7 @@ def _drive(
     shown: RunHeading,
     begun_s: float,
     on_snapshot: OnSnapshot,
+    watch: Watch,
 ) -> str:
     """Lets time pass until the run ends; says why it ended."""
     next_s = 0.0
@@ -151,6 +247,8 @@ def _drive(
             time_s = time.monotonic() - begun_s
             if time_s > plan.time_limit_s:
                 return "time limit"
+            if because := watch(fleet):
+                return because
             if converged(fleet.losses, plan.patience):
                 return "converged"
             if time_s >= next_s:

@@ -28,7 +28,7 @@ from starling.fleet.virtual.wake_schedule import WakeSchedule
 from starling.fleet.virtual.workload import Workload
 from starling.protocol.chain.light_client import pin
 from starling.protocol.crypto.keys import SigningKey
-from starling.protocol.ids import Digest, TaskId, device_name
+from starling.protocol.ids import DeviceId, Digest, TaskId, device_name
 from starling.protocol.learning.task import E12, MICRO, TaskSpec
 from starling.protocol.learning.vector_codecs import Draw
 from starling.protocol.privacy.mechanisms import epsilon_shown
@@ -61,6 +61,7 @@ class FleetShape:
       durations_s: Mean of one training of each board, in virtual time.
       jitter: How far single trainings differ from that, as a share of it.
       windows: Records in which one raw sample may stand.
+      leave_behind: See `WakeSchedule`.
     """
 
     boards: int
@@ -69,6 +70,7 @@ class FleetShape:
     durations_s: tuple[float, ...]
     jitter: float = 0.5
     windows: int = 1
+    leave_behind: bool = False
 
 
 @dataclass
@@ -105,7 +107,11 @@ class VirtualFleet:
         keys = CoordinatorKeys.make(self.draw)
         self._topics = Topics(FLEET)
         self._roster = WakeSchedule(
-            self.shape.boards, self.shape.awake, self.rng, waves=self.shape.waves
+            self.shape.boards,
+            self.shape.awake,
+            self.rng,
+            waves=self.shape.waves,
+            leave_behind=self.shape.leave_behind,
         )
         self.hub = VirtualCoordinator(
             keys,
@@ -128,6 +134,11 @@ class VirtualFleet:
     def version(self) -> int:
         """Newest final version."""
         return self.hub.head
+
+    @property
+    def identities(self) -> tuple[DeviceId, ...]:
+        """Ids of the boards, by their number."""
+        return tuple([key.identity for key in self._keys])
 
     @property
     def losses(self) -> list[float | None]:
@@ -285,4 +296,6 @@ class VirtualFleet:
             board.bytes_up,
             board.bytes_down,
             number + 1,
+            board.failed,
+            board.failure,
         )
