@@ -26,6 +26,7 @@ from starling.agent.runtime.status_file import (
     write_status,
 )
 from starling.agent.step import events as e
+from starling.agent.sync.model_download import changes_over
 from starling.agent.trainer.client import TrainerReported
 from starling.agent.training.trainer_messages import (
     ConfinementReport,
@@ -37,6 +38,7 @@ from starling.agent.training.trainer_messages import (
 from starling.broker import link_events as b
 from starling.protocol.crypto.sealed_blob import ENTROPY_BYTES
 from starling.protocol.errors import DecodeError
+from starling.protocol.ids import TaskId
 from starling.protocol.wire.message_bodies import DevicePhase
 from starling.service.notifications import ServiceNotifier
 
@@ -107,8 +109,11 @@ class AgentEventLoop:
         self._status_s = 0.0
         self._dirty = True
 
-    def run(self) -> None:
+    def run(self) -> TaskId | None:
         """Works until it is asked to stop.
+
+        Returns:
+          A later task to go on with; None to end.
 
         Raises:
           StorageError: If the disk refuses; the process is to be started again.
@@ -123,9 +128,13 @@ class AgentEventLoop:
         try:
             while not self._is_done(time.monotonic()):
                 self._turn()
+                if changes_over(self._state):
+                    break
         finally:
             self._hands.trainer.stop()
+        is_over = self._stop_s < float("inf")
         self._part()
+        return None if is_over else self._state.later
 
     def _is_done(self, now_s: float) -> bool:
         """True once the loop may end; a paid training may still deliver its update."""

@@ -8,7 +8,8 @@ from starling.agent.runtime.assembly import assemble
 from starling.agent.runtime.event_loop import AgentEventLoop, Item
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.trainer.client import COMMAND
-from starling.durable.files import lock, private_files
+from starling.durable.files import lock, private_files, write_atomic
+from starling.protocol.ids import TaskId
 from starling.sandbox.syscalls import hide_memory
 from starling.service.log_lines import log_to_stderr
 from starling.service.notifications import ServiceNotifier
@@ -31,8 +32,13 @@ def run(home: AgentHome, trainer: Sequence[str] = COMMAND) -> int:
     config = home.config()
     log_to_stderr(config.log.level)
     with private_files(), lock(home.state / "lock"):
-        inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        parts = assemble(home, config, inbox.put, time.monotonic(), trainer)
-        hide_memory()
-        AgentEventLoop(parts, inbox, notifier).run()
+        later: TaskId | None = TaskId(0)
+        while later is not None:
+            inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
+            parts = assemble(home, config, inbox.put, time.monotonic(), trainer)
+            hide_memory()
+            later = AgentEventLoop(parts, inbox, notifier).run()
+            parts.hands.close()
+            if later is not None:
+                write_atomic(home.task_file, b"%d\n" % later)
     return 0
