@@ -2,13 +2,21 @@
 
 import queue
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from starling.agent.runtime.assembly import assemble
 from starling.agent.runtime.event_loop import AgentEventLoop, Item
+from starling.agent.runtime.status_file import utc_text
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.trainer.client import COMMAND
-from starling.durable.files import lock, private_files, write_atomic
+from starling.durable.files import (
+    lock,
+    private_files,
+    replace_unsynced,
+    write_atomic,
+)
+from starling.protocol.errors import FederationError, StorageError
 from starling.protocol.ids import TaskId
 from starling.sandbox.syscalls import hide_memory
 from starling.service.log_lines import log_to_stderr
@@ -31,7 +39,7 @@ def run(home: AgentHome, trainer: Sequence[str] = COMMAND) -> int:
     notifier = ServiceNotifier.from_environment()
     config = home.config()
     log_to_stderr(config.log.level)
-    with private_files(), lock(home.state / "lock"):
+    with private_files(), lock(home.state / "lock"), _remembering_the_end(home):
         later: TaskId | None = TaskId(0)
         while later is not None:
             inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
@@ -42,3 +50,17 @@ def run(home: AgentHome, trainer: Sequence[str] = COMMAND) -> int:
             if later is not None:
                 write_atomic(home.task_file, b"%d\n" % later)
     return 0
+
+
+@contextmanager
+def _remembering_the_end(home: AgentHome) -> Iterator[None]:
+    """Writes down what ends the process, for whoever looks at the status then."""
+    with suppress(OSError):
+        home.ended_file.unlink(missing_ok=True)
+    try:
+        yield
+    except (FederationError, OSError, MemoryError) as error:
+        text = f"{utc_text(time.time())} {str(error) or type(error).__name__}\n"
+        with suppress(StorageError):
+            replace_unsynced(home.ended_file, text.encode())
+        raise

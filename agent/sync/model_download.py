@@ -144,7 +144,7 @@ def _refuse_task(turn: AgentStep, task: int) -> None:
     if task not in others and len(others) < _OTHERS_MAX:
         turn.state = evolve(turn.state, others=others | {task})
         ours = turn.settings.task
-        turn.note(f"task {task} refused: agent.toml says task = {ours}, one at a time")
+        turn.note(f"task {task} refused: this board has task {ours}, one at a time")
 
 
 def _follow(turn: AgentStep, manifest: ModelManifest) -> None:
@@ -177,7 +177,7 @@ def price(turn: AgentStep) -> None:
             Reason.POLICY_MISMATCH: ReadinessCondition.POLICY_REFUSED,
         }.get(error.reason, ReadinessCondition.BUDGET_SPENT)
         if refusal not in (ReadinessCondition.TOOK_PART, turn.state.refusal):
-            turn.note(f"{refusal.value}: {error}")
+            turn.note(f"{refusal.value}: {error}", warns=True)
     spent_micro = _epsilon_micro(turn.state.ledger, offer.spec.privacy)
     turn.state = evolve(turn.state, refusal=refusal, spent_micro=spent_micro)
 
@@ -303,7 +303,7 @@ def _complete(turn: AgentStep, assembly: ChunkAssembly) -> None:
     is_theta = offer is not None and digest != offer.spec.bundle
     if is_theta and not _finite(content):
         turn.state = evolve(turn.state, refused=turn.state.refused | {digest})
-        turn.note("model refused: its parameters are not all finite")
+        turn.note("model refused: its parameters are not all finite", warns=True)
         return
     turn.state = evolve(turn.state, blobs=turn.state.blobs | {digest})
     turn.emit(StoreBlob(digest, content))
@@ -346,10 +346,10 @@ def load_failed(turn: AgentStep, event: LoadFailed) -> None:
     if event.stage is FailureStage.MODEL:
         refused = turn.state.refused | {event.bundle}
         turn.state = evolve(turn.state, refused=refused)
-        turn.note(f"model refused: {event.detail}")
+        turn.note(f"model refused: {event.detail}", warns=True)
     elif event.stage is FailureStage.DATA:
         turn.state = evolve(turn.state, data_fault=event.detail)
-        turn.note(f"no data: {event.detail}")
+        turn.note(f"no data: {event.detail}", warns=True)
     else:
         # A crash or a time-out may pass; the bundle gets another chance after a rest.
         turn.rest(f"load test failed: {event.detail}")

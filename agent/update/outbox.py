@@ -195,7 +195,7 @@ def _refused(
     retry_after_s: int,
 ) -> None:
     why = refusal_record.reason_name(reason)
-    turn.note(f"update for version {item.entry.base} refused: {why}")
+    turn.note(f"update for version {item.entry.base} refused: {why}", warns=True)
     if reason == Reason.ALREADY_KNOWN:
         _accepted(turn, item)
         return

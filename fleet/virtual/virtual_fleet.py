@@ -60,6 +60,8 @@ class FleetShape:
       waves: See `WakeSchedule`.
       durations_s: Mean of one training of each board, in virtual time.
       jitter: How far single trainings differ from that, as a share of it.
+      windows: Records in which one raw sample may stand.
+      leave_behind: See `WakeSchedule`.
     """
 
     boards: int
@@ -67,6 +69,8 @@ class FleetShape:
     waves: bool
     durations_s: tuple[float, ...]
     jitter: float = 0.5
+    windows: int = 1
+    leave_behind: bool = False
 
 
 @dataclass
@@ -103,7 +107,11 @@ class VirtualFleet:
         keys = CoordinatorKeys.make(self.draw)
         self._topics = Topics(FLEET)
         self._roster = WakeSchedule(
-            self.shape.boards, self.shape.awake, self.rng, waves=self.shape.waves
+            self.shape.boards,
+            self.shape.awake,
+            self.rng,
+            waves=self.shape.waves,
+            leave_behind=self.shape.leave_behind,
         )
         self.hub = VirtualCoordinator(
             keys,
@@ -126,6 +134,12 @@ class VirtualFleet:
     def version(self) -> int:
         """Newest final version."""
         return self.hub.head
+
+    @property
+    def losses(self) -> list[float | None]:
+        """On held-out examples, of each version; None while it is not evaluated."""
+        scores = [record.score for record in self.hub.versions]
+        return [None if score is None else score[1] for score in scores]
 
     @property
     def inference(self) -> bytes:
@@ -186,6 +200,7 @@ class VirtualFleet:
             boot=1,
             seed=self.draw(32),
             pledge=self.labour.examples(number),
+            windows=self.shape.windows,
             infer=False,
             pace=_PACE,
         )
