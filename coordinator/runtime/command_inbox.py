@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from starling.coordinator.aggregation.strategy import PackedModel
-from starling.coordinator.runtime.storage.blob_writer import LongWholes
+from starling.coordinator.runtime.storage.blob_writer import PendingBlobWrites
 from starling.coordinator.step.effects import RemoveInboxFile
 from starling.durable.files import (
     read_if_present,
@@ -55,7 +55,7 @@ class InboxContent:
 class CommandInbox:
     """The inbox of a running coordinator; each transaction is handed on once."""
 
-    def __init__(self, folder: Path, wholes: LongWholes) -> None:
+    def __init__(self, folder: Path, wholes: PendingBlobWrites) -> None:
         """Looks at nothing yet.
 
         Args:

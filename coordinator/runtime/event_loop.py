@@ -27,7 +27,7 @@ from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.assembly import AssembledCoordinator, assemble
 from starling.coordinator.runtime.environment import CoordinatorEnvironment
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.messaging.inbound_events import Incoming
+from starling.coordinator.runtime.messaging.inbound_events import InboundEvents
 from starling.coordinator.runtime.messaging.inbound_queue import InboundQueue
 from starling.coordinator.runtime.messaging.mailbox import Mailbox
 from starling.coordinator.runtime.messaging.outbound_queue import OutboundQueue
@@ -41,7 +41,7 @@ from starling.coordinator.runtime.status.host_health import HostHealth
 from starling.coordinator.runtime.status.log_alarms import LogAlarms
 from starling.coordinator.runtime.status.overload_report import OverloadLog, counts
 from starling.coordinator.runtime.storage.blob_cache import update_of
-from starling.coordinator.runtime.storage.blob_writer import LongWholes
+from starling.coordinator.runtime.storage.blob_writer import PendingBlobWrites
 from starling.coordinator.runtime.storage.fork_proof_file import write_fork
 from starling.coordinator.step.effects import (
     AdoptSnapshot,
@@ -123,7 +123,7 @@ class CoordinatorEventLoop:
         )
         self._state = self._parts.state
         self._myself = self._parts.settings.ledger.key.identity
-        self._long = LongWholes(self._parts.store)
+        self._long = PendingBlobWrites(self._parts.store)
         self._inbox = command_inbox.CommandInbox(home.inbox, self._long)
         self._inbox_at_s = 0.0
         self._status_at_s = 0.0
@@ -133,7 +133,7 @@ class CoordinatorEventLoop:
         self._stopping = False
         self.anew = False
         self._backlog: InboundQueue[_Item] = InboundQueue()
-        self._incoming = Incoming(self._parts.settings, self._parts.tally)
+        self._incoming = InboundEvents(self._parts.settings, self._parts.tally)
         self._link = surroundings.open_bus(self._parts.link, self._arrived)
         self._elsewhere = PeerBrokers(
             self._parts.peer_links, surroundings.open_bus, self._queue.put

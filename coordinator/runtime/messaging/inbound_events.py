@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from starling.broker.broker_settings import CHECKER
 from starling.broker.link_events import LinkEvent, MessageArrived
-from starling.coordinator.runtime.messaging.mailbox import Muted
+from starling.coordinator.runtime.messaging.mailbox import MutedTopics
 from starling.coordinator.runtime.messaging.publisher import address
 from starling.coordinator.runtime.status.counters import CoordinatorCounters
 from starling.coordinator.step.effects import Effect, RecordOverLimit, RecordRefusal
@@ -29,7 +29,7 @@ _EVENTS: Mapping[str, type[ChunkArrived | BoardMessageArrived | BoardStateArrive
 }
 
 
-class Incoming:
+class InboundEvents:
     """From topics to events."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Incoming:
         self._check = settings.topics.say(CHECKER)
         self._myself = settings.ledger.key.identity
         self._tally = tally
-        self._muted = Muted()
+        self._muted = MutedTopics()
 
     def may_wait(self, event: LinkEvent) -> bool:
         """True if an event of the link need not wake the loop; its thread asks."""

@@ -63,7 +63,7 @@ class Mailbox(Generic[_T]):
             self._bell.put(None)
 
 
-class Muted:
+class MutedTopics:
     """Topics on which more came than their account may send.
 
     One thread adds, any may ask.

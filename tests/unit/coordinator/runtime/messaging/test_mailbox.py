@@ -9,7 +9,7 @@ from starling.coordinator.runtime.messaging.mailbox import (
     MUTE_S,
     QUIET_MAX,
     Mailbox,
-    Muted,
+    MutedTopics,
 )
 
 
@@ -67,7 +67,7 @@ def test_nothing_is_lost_between_threads(box: Mailbox[int]) -> None:
 
 def test_topic_is_muted_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [100.0]
-    muted = Muted(lambda: now_s[0])
+    muted = MutedTopics(lambda: now_s[0])
     muted.add("up")
     assert "up" in muted
     assert "say" not in muted
