@@ -78,6 +78,7 @@ from starling.coordinator.step.events import (
     UploadsQueued,
 )
 from starling.protocol.errors import DecodeError, Reason, StorageError, TransportError
+from starling.service.repeated_warnings import RepeatedWarnings
 
 log = logging.getLogger("starling.coordinator")
 
@@ -118,10 +119,12 @@ class CoordinatorEventLoop:
         self._home = home
         self._now_ms = surroundings.now_ms
         self._notifier = surroundings.notifier
+        self._told = RepeatedWarnings()
         self._parts: AssembledCoordinator = assemble(
             home, self._queue.put, _now_s(), self._now_ms(), surroundings.compute
         )
         self._state = self._parts.state
+        self._broker = f"{self._parts.link.host}:{self._parts.link.port}"
         self._myself = self._parts.settings.ledger.key.identity
         self._long = PendingBlobWrites(self._parts.store)
         self._inbox = command_inbox.CommandInbox(home.inbox, self._long)
@@ -249,13 +252,14 @@ class CoordinatorEventLoop:
                 self._outgoing.delivered(publish_id)
             case LinkConnected():
                 self._outside.connected()
-                log.info("connected to the broker")
+                self._told.forget()
+                log.info("connected to the broker at %s", self._broker)
                 self._step(BusConnected(), effects)
             case LinkDisconnected(reason, retry_in_s):
                 if retry_in_s is None and not self._stopping:
                     raise TransportError(reason)
                 self._outside.disconnected(reason)
-                log.warning("broker: %s; next attempt in %.1f s", reason, retry_in_s)
+                self._tell_of_broker(reason, retry_in_s)
                 self._outgoing.disconnected()
                 self._step(BusDisconnected(), effects)
             case PeerBrokerEvent():
@@ -266,6 +270,13 @@ class CoordinatorEventLoop:
                 raise item
             case _:
                 self._step(item, effects)
+
+    def _tell_of_broker(self, reason: str, retry_in_s: float | None) -> None:
+        """Warns of each reason once an hour; the others show in detail only."""
+        is_new = self._told.is_new(reason, _now_s())
+        level = logging.WARNING if is_new else logging.DEBUG
+        retry = "" if retry_in_s is None else f"; next attempt in {retry_in_s:.1f} s"
+        log.log(level, "broker %s: %s%s", self._broker, reason, retry)
 
     def _overhear(self, item: PeerBrokerEvent, effects: list[Effect]) -> None:
         try:

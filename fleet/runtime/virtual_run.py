@@ -1,19 +1,20 @@
 """`run_virtual`: hundreds to thousands of boards in this process."""
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from starling.coordinator.publication.task_settings import publication
+from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.fleet.attacks.attack_schedule import AttackKind, BoardAttack
 from starling.fleet.fault_timeline import timeline
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
-from starling.fleet.presets import heading, task_settings
+from starling.fleet.presets import DataShares, heading, task_settings
 from starling.fleet.report.convergence import converged
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
@@ -26,6 +27,9 @@ from starling.protocol.errors import ConfigError
 SNAPSHOT_EVERY_S = 0.25
 SIGNATURES_KNOWN = 1 << 16
 """Those of the messages between two versions, and more; 25 MB."""
+SPEED_SIGMA_MAX = 3.0
+OVER_SELECT_MAX = 0.5
+"""A coordinator leases a buffer and a half of one base version at most."""
 _LOOK_EVERY = 64
 _TRAINING_S = 1.0
 OnSnapshot = Callable[[RunHeading, RunSnapshot], None]
@@ -41,11 +45,32 @@ class Pace:
       speed_sigma: Spread of the boards' speeds, lognormal; 0 makes all alike.
       virtual_time: Whether `time_s` in the report is virtual; else it is this
         machine's.
+      over_select: Share of boards that a wave asks beyond K; the first K updates make
+        the version, the others come too late. Above 0 it makes waves.
     """
 
     waves: bool = False
     speed_sigma: float = 0.25
     virtual_time: bool = False
+    over_select: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses what no fleet can do.
+
+        Raises:
+          ConfigError: Naming the flag and the bound.
+        """
+        if not 0.0 <= self.speed_sigma <= SPEED_SIGMA_MAX:
+            detail = f"{self.speed_sigma:g} is not in [0, {SPEED_SIGMA_MAX:g}]"
+            raise ConfigError(detail, key="--speed-sigma")
+        if not 0.0 <= self.over_select <= OVER_SELECT_MAX:
+            detail = f"{self.over_select:g} is not in [0, {OVER_SELECT_MAX:g}]"
+            raise ConfigError(detail, key="--over-select")
+
+    @property
+    def in_step(self) -> bool:
+        """True if no update that counts is ever late."""
+        return self.waves or self.over_select > 0
 
 
 def run_virtual(
@@ -76,7 +101,7 @@ def run_virtual(
     started_s = time.monotonic()
     material = prepare(plan)
     plan = material.plan
-    settings = task_settings(plan, material.shares, in_step=pace.waves)
+    settings, asked = _settings(plan, material.shares, pace)
     data, shares = material.data, material.shares
     shown = heading(plan, data.name, shares, material.bundle, data.notes)
     workers = TrainingPool(
@@ -86,9 +111,13 @@ def run_virtual(
     spread = rng.normal(0.0, pace.speed_sigma, plan.devices)
     durations_s = tuple(_TRAINING_S * float(s) for s in np.exp(spread))
     # More boards than a version takes would make the next one late before it begins.
-    awake = plan.buffer if pace.waves else settings.leases
     shape = FleetShape(
-        plan.devices, awake, pace.waves, durations_s, windows=shares.reuse
+        plan.devices,
+        asked if pace.in_step else settings.leases,
+        pace.in_step,
+        durations_s,
+        windows=shares.reuse,
+        leave_behind=pace.over_select > 0,
     )
     try:
         fleet = VirtualFleet(
@@ -120,9 +149,28 @@ def run_virtual(
         backdoor_success=backdoor,
         baseline=pooled_baseline(material, metrics) if plan.baseline else None,
     )
-    config = {**plan.document(), "virtual": True, "waves": pace.waves}
+    config = {**plan.document(), "virtual": True, **asdict(pace)}
     document = report(config, shown, last, outcome)
     return FleetRun(shown, last, outcome, document)
+
+
+def _settings(
+    plan: FleetPlan, shares: DataShares, pace: Pace
+) -> tuple[TaskSettings, int]:
+    """The task, and how many boards a wave asks.
+
+    Raises:
+      ConfigError: If it asks more than there are.
+    """
+    settings = task_settings(plan, shares, in_step=pace.in_step)
+    if not pace.over_select:
+        return settings, plan.buffer
+    asked = math.ceil(plan.buffer * (1 + pace.over_select))
+    if asked > plan.devices:
+        detail = f"asks {asked} boards, there are {plan.devices}"
+        raise ConfigError(detail, key="--over-select")
+    leases = max(asked, settings.leases)
+    return replace(settings, staleness_max=0, leases=leases), asked
 
 
 def _backdoor(

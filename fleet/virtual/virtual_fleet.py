@@ -61,6 +61,7 @@ class FleetShape:
       durations_s: Mean of one training of each board, in virtual time.
       jitter: How far single trainings differ from that, as a share of it.
       windows: Records in which one raw sample may stand.
+      leave_behind: See `WakeSchedule`.
     """
 
     boards: int
@@ -69,6 +70,7 @@ class FleetShape:
     durations_s: tuple[float, ...]
     jitter: float = 0.5
     windows: int = 1
+    leave_behind: bool = False
 
 
 @dataclass
@@ -105,7 +107,11 @@ class VirtualFleet:
         keys = CoordinatorKeys.make(self.draw)
         self._topics = Topics(FLEET)
         self._roster = WakeSchedule(
-            self.shape.boards, self.shape.awake, self.rng, waves=self.shape.waves
+            self.shape.boards,
+            self.shape.awake,
+            self.rng,
+            waves=self.shape.waves,
+            leave_behind=self.shape.leave_behind,
         )
         self.hub = VirtualCoordinator(
             keys,
