@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,8 @@ def write_table(path: Path, megabytes: int, *, digits: int, texts: bool) -> None
 
 def stream(path: Path) -> int:
     """Reads every piece and keeps none; the number of rows."""
-    blocks = iter(lambda: file.read(_BLOCK), b"")
     with path.open("rb") as file:
-        pieces = whole_lines(blocks, path.name)
+        pieces = whole_lines(iter(partial(file.read, _BLOCK), b""), path.name)
         first = next(pieces)
         columns = open_columns(first, path.name)
         found = csv_pieces(chain([first], pieces), columns, path.name)
