@@ -23,6 +23,7 @@ from starling.coordinator.chain.verification.chain_replay import (
     check_rows,
 )
 from starling.coordinator.leases.client_selection import SELECTIONS
+from starling.coordinator.models.best_version import best_version
 from starling.coordinator.publication.task_settings import TaskPublication
 from starling.coordinator.step import effects as e
 from starling.coordinator.step import events as c
@@ -35,7 +36,7 @@ from starling.protocol.chain.genesis import Genesis, Validator, ValidatorSet
 from starling.protocol.crypto.keys import OpeningKey, SigningKey
 from starling.protocol.errors import AggregationError
 from starling.protocol.ids import DeviceId, Digest, TaskId, Version, device_name
-from starling.protocol.learning.task import TASK
+from starling.protocol.learning.task import TASK, ModelDigests
 from starling.protocol.learning.vector_codecs import Draw
 from starling.protocol.wire.chunks import CHUNK, chunk_at
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
@@ -71,6 +72,16 @@ class VersionRecord:
     staleness_milli: int
     charge_max: int
     score: tuple[float | None, float] | None = None
+
+    @property
+    def accuracy(self) -> float | None:
+        """On held-out data; None if unknown or without meaning."""
+        return None if self.score is None else self.score[0]
+
+    @property
+    def loss(self) -> float | None:
+        """On held-out data; None if unknown."""
+        return None if self.score is None else self.score[1]
 
 
 @dataclass
@@ -109,6 +120,7 @@ class VirtualCoordinator:
       accepted: Updates accepted, by board.
       refused: Refusals by board and reason.
       versions: Final ones, rising.
+      models: What each version consists of, by version.
       chain: All blocks.
     """
 
@@ -123,6 +135,7 @@ class VirtualCoordinator:
     accepted: Counter[DeviceId] = field(default_factory=Counter)
     refused: dict[DeviceId | None, Counter[str]] = field(default_factory=dict)
     versions: list[VersionRecord] = field(default_factory=list)
+    models: dict[int, ModelDigests] = field(default_factory=dict)
     chain: list[tuple[Block, Certificate]] = field(default_factory=list)
     settings: CoordinatorSettings = field(init=False)
     state: CoordinatorState = field(init=False)
@@ -169,6 +182,7 @@ class VirtualCoordinator:
         """Has the operator publish the task."""
         self.wholes[task.spec.bundle] = task.bundle
         self._keep(task.model)
+        self.models[0] = task.spec.initial
         self._model = _unpacked(task.model)
         self._operate(MessageKind.TASK, TASK.pack(task.spec))
 
@@ -231,7 +245,8 @@ class VirtualCoordinator:
                     self._answer(effect)
                 case e.StoreUpload(transaction, update, blob):
                     self._uploads[transaction] = StoredVector(update, blob)
-                case e.StoreModel(_, _, model):
+                case e.StoreModel(_, version, model):
+                    self.models[version] = model.digests()
                     self._keep(model)
                     self._model = _unpacked(model)
                 case e.RecordAcceptance(device):
@@ -300,9 +315,13 @@ class VirtualCoordinator:
         self.wholes[digests.training] = model.training
         self.wholes[digests.inference] = model.inference
         self._kept += [digests.training, digests.inference]
+        best = best_version(self.versions)
+        spared = None if best is None else self.models[best.version].inference
         for digest in self._kept[:-_WHOLES_KEPT]:
-            self.wholes.pop(digest, None)
-        del self._kept[:-_WHOLES_KEPT]
+            if digest != spared:
+                self.wholes.pop(digest, None)
+        late = [spared] if spared in self._kept[:-_WHOLES_KEPT] else []
+        self._kept = [*late, *self._kept[-_WHOLES_KEPT:]]
 
 
 def _unpacked(model: PackedModel) -> ModelState:

@@ -28,7 +28,7 @@ from starling.fleet.virtual.wake_schedule import WakeSchedule
 from starling.fleet.virtual.workload import Workload
 from starling.protocol.chain.light_client import pin
 from starling.protocol.crypto.keys import SigningKey
-from starling.protocol.ids import Digest, TaskId, device_name
+from starling.protocol.ids import DeviceId, Digest, TaskId, device_name
 from starling.protocol.learning.task import E12, MICRO, TaskSpec
 from starling.protocol.learning.vector_codecs import Draw
 from starling.protocol.privacy.mechanisms import epsilon_shown
@@ -134,6 +134,11 @@ class VirtualFleet:
     def version(self) -> int:
         """Newest final version."""
         return self.hub.head
+
+    @property
+    def identities(self) -> tuple[DeviceId, ...]:
+        """Ids of the boards, by their number."""
+        return tuple([key.identity for key in self._keys])
 
     @property
     def losses(self) -> list[float | None]:
@@ -291,4 +296,6 @@ class VirtualFleet:
             board.bytes_up,
             board.bytes_down,
             number + 1,
+            board.failed,
+            board.failure,
         )
