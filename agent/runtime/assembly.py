@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import stat
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -41,6 +42,8 @@ from starling.protocol.wire.topics import Topics
 _RECEIVE_MAXIMUM = 16
 """Unacknowledged messages; they bound what a slow board has to hold."""
 _MIB = 1 << 20
+_OPEN = 0o027
+"""Bits of a home's mode that let strangers in, or let its group write."""
 _DAY_S = 86_400
 _TASK_BYTES_MAX = 16
 
@@ -160,10 +163,12 @@ def _released_at_s(index: SpoolIndex, now_s: float) -> float:
 
 def _keep_apart(home: AgentHome, config: AgentConfig) -> None:
     """The home for its owner alone, and the data where a trainer sees nothing else."""
+    # A service's folder is made anew with a group that may enter it: no harm is done.
+    was_open = bool(stat.S_IMODE(home.path.stat().st_mode) & _OPEN)
     closed = home.make_private()
     if closed:
         # A file that was copied in was out of reach as long as its folders were closed.
-        level = logging.WARNING if home.path in closed else logging.INFO
+        level = logging.WARNING if was_open else logging.INFO
         LOG.log(level, "closed to others: %s (%d in all)", closed[0], len(closed))
     # A trainer reads all of the data folder, and nothing may be in there but data.
     data = home.data(config).resolve()
