@@ -1,5 +1,6 @@
 """Facts that the console reads from a coordinator's chain file."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -81,6 +82,6 @@ class ChainFacts:
     chain_id: str = ""
     blocks: tuple[BlockFacts, ...] = ()
     validators: tuple[str, ...] = ()
-    boards: dict[str, RegisteredBoard] = field(default_factory=dict)
-    terms: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    caps: dict[int, float] = field(default_factory=dict)
+    boards: Mapping[str, RegisteredBoard] = field(default_factory=dict)
+    terms: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    caps: Mapping[int, float] = field(default_factory=dict)

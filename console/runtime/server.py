@@ -196,6 +196,7 @@ async def _serve(
         loop.add_signal_handler(number, stop)
     if settings.until_input_ends:
         loop.add_reader(_STDIN, lambda: None if os.read(_STDIN, 64) else stop())
+    app.look()
     watching = loop.create_task(app.watch())
     try:
         await server.serve(sockets=[listener])

@@ -81,6 +81,10 @@ class ConsoleApp:
         app.router.redirect_slashes = False
         self.gate = Gate(app, rules)
 
+    def look(self) -> None:
+        """Reads the status for the first time, before anybody is served."""
+        self._status.look()
+
     async def watch(self) -> None:
         """Looks at the status again and again, until it is cancelled."""
         while True:
