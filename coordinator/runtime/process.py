@@ -5,8 +5,8 @@ import signal
 import sys
 
 from starling.coordinator.runtime.environment import CoordinatorEnvironment
-from starling.coordinator.runtime.event_loop import CoordinatorEventLoop
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.process_loop import ProcessLoop
 from starling.durable.files import make_private, private_files
 from starling.sandbox.syscalls import hide_memory
 
@@ -42,7 +42,7 @@ def run(
 def _run(home: CoordinatorHome, surroundings: CoordinatorEnvironment) -> int:
     anew, status = True, 0
     while anew:
-        runner = CoordinatorEventLoop(home, surroundings)
+        runner = ProcessLoop(home, surroundings)
         _stop_at_signals(runner)
         hide_memory()
         try:
@@ -53,6 +53,6 @@ def _run(home: CoordinatorHome, surroundings: CoordinatorEnvironment) -> int:
     return status
 
 
-def _stop_at_signals(runner: CoordinatorEventLoop) -> None:
+def _stop_at_signals(runner: ProcessLoop) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runner.stop())

@@ -9,7 +9,7 @@ import pytest
 from starling.agent.step.state import WaitTimes
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.health import chain_stall
-from starling.coordinator.runtime.storage.persistence import Persistence
+from starling.coordinator.loop.storage.persistence import Persistence
 from starling.coordinator.step import effects as e
 from starling.coordinator.step import events as c
 from starling.coordinator.step.events import Event

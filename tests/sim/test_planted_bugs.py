@@ -24,8 +24,8 @@ from starling.coordinator.chain.state import task_records
 from starling.coordinator.chain.training import lost_updates, version_cut
 from starling.coordinator.commit import block_commit
 from starling.coordinator.handlers import board_messages
+from starling.coordinator.loop.storage.persistence import Persistence
 from starling.coordinator.models import model_versions
-from starling.coordinator.runtime.storage.persistence import Persistence
 from starling.coordinator.step import effects as e
 from starling.coordinator.step.coordinator_step import CoordinatorStep as OfficeTurn
 from starling.coordinator.step.state import TaskState

@@ -21,9 +21,9 @@ from starling.coordinator.chain.state import (
 from starling.coordinator.chain.storage.chain_store import ChainStore, StoredVersion
 from starling.coordinator.chain.training import attestation
 from starling.coordinator.health.chain_stall import ChainStall, heartbeat_s, silent
+from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.membership import directory
 from starling.coordinator.runtime.status import overload_report
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
 from starling.coordinator.runtime.status.device_rows import DeviceRows
 from starling.coordinator.runtime.status.host_health import HostReport, disk_section
 from starling.coordinator.step.state import (

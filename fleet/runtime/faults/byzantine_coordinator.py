@@ -27,6 +27,7 @@ from starling.coordinator.aggregation.strategy import ModelState, PackedModel
 from starling.coordinator.aggregation.version_computation import Fetch, recompute
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.state.task_records import AggregationJob
+from starling.coordinator.loop.ports import Clock
 from starling.coordinator.runtime import process
 from starling.coordinator.runtime.environment import (
     Bus,
@@ -305,7 +306,7 @@ def surroundings(
     def now_ms() -> int:
         return wall_clock_ms() + round(1000 * orders.now().clock_s)
 
-    return CoordinatorEnvironment(open_bus, compute, now_ms)
+    return CoordinatorEnvironment(open_bus, compute, Clock(time.monotonic, now_ms))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -7,9 +7,9 @@ from starling.coordinator.aggregation.version_computation import (
 )
 from starling.coordinator.chain.node.node import SendGossip
 from starling.coordinator.chain.state.task_records import JobMember
-from starling.coordinator.runtime.messaging.publisher import Publisher
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
-from starling.coordinator.runtime.storage.blob_cache import BlobCache, update_of
+from starling.coordinator.loop.counters import CoordinatorCounters
+from starling.coordinator.loop.messaging.publisher import Publisher
+from starling.coordinator.loop.storage.blob_cache import BlobCache, update_of
 from starling.coordinator.step import effects as e
 from starling.coordinator.step import events as c
 from starling.coordinator.step.effects import Effect
@@ -60,7 +60,12 @@ class CommitteeNode(CoordinatorNode):
                 tally = CoordinatorCounters(0)
                 wholes = BlobCache(self.store)
                 publisher = Publisher(
-                    self.settings, self.store, wholes, self._outgoing, tally
+                    self.settings,
+                    self.store,
+                    wholes,
+                    self._outgoing,
+                    tally,
+                    lambda text: None,
                 )
                 publisher.say(effect)
             case e.FindMissingBlobs(task, digests):

@@ -15,15 +15,12 @@ from starling.coordinator.aggregation.version_computation import StoredVector, r
 from starling.coordinator.chain.node.node import JournalVote
 from starling.coordinator.chain.state.task_records import JobMember
 from starling.coordinator.chain.storage.memory_store import MemoryStore
-from starling.coordinator.runtime.assembly import (
-    COUNTERS_PER_BOOT_BITS,
-    restore,
-    unevaluated,
-)
-from starling.coordinator.runtime.messaging.outbound_queue import OutboundQueue
-from starling.coordinator.runtime.messaging.priority_lanes import PriorityLane
-from starling.coordinator.runtime.storage.blob_cache import final_of, update_of
-from starling.coordinator.runtime.storage.persistence import Persistence
+from starling.coordinator.loop.event_loop import COUNTERS_PER_BOOT_BITS
+from starling.coordinator.loop.messaging.outbound_queue import OutboundQueue
+from starling.coordinator.loop.messaging.priority_lanes import PriorityLane
+from starling.coordinator.loop.restored_state import restore, unevaluated
+from starling.coordinator.loop.storage.blob_cache import final_of, update_of
+from starling.coordinator.loop.storage.persistence import Persistence
 from starling.coordinator.step import effects as e
 from starling.coordinator.step import events as c
 from starling.coordinator.step.effects import Effect

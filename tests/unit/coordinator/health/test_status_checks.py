@@ -18,7 +18,7 @@ from starling.broker.health_checks import (
 from starling.coordinator.cli.status_text import status_text
 from starling.coordinator.health import chain_stall
 from starling.coordinator.health.status_checks import check_status
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
+from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.runtime.status.host_health import HostReport
 from starling.coordinator.runtime.status.status_document import StatusFile
 from starling.coordinator.step.effects import RecordRefusal

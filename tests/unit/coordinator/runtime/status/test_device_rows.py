@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
+from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.runtime.status.device_rows import DeviceRows
 from starling.coordinator.step.effects import RecordAcceptance, RecordRefusal
 from starling.coordinator.step.state import CoordinatorState

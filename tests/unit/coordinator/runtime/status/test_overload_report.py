@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
+from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.runtime.status.overload_report import (
     SAY_AGAIN_S,
     OverloadLog,

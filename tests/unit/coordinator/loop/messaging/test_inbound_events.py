@@ -3,8 +3,8 @@
 import pytest
 
 from starling.broker.link_events import AckToken, Delivered, MessageArrived
-from starling.coordinator.runtime.messaging.inbound_events import Incoming
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
+from starling.coordinator.loop.counters import CoordinatorCounters
+from starling.coordinator.loop.messaging.inbound_events import Incoming
 from starling.coordinator.step.effects import RecordAcceptance, RecordOverLimit
 from starling.coordinator.step.events import (
     BoardMessageArrived,
@@ -36,7 +36,7 @@ def tally() -> CoordinatorCounters:
 
 @pytest.fixture
 def incoming(council: FourCoordinators, tally: CoordinatorCounters) -> Incoming:
-    return Incoming(council.members[0].settings, tally)
+    return Incoming(council.members[0].settings, tally, lambda: 0.0)
 
 
 def test_topic_says_what_a_message_is(incoming: Incoming) -> None:

@@ -1,7 +1,6 @@
 """Makes effects durable, in order, with as few synced writes as the order allows."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from starling.coordinator.chain.node.node import JournalVote, StoreBlock
 from starling.coordinator.chain.storage.chain_store import (
@@ -9,6 +8,7 @@ from starling.coordinator.chain.storage.chain_store import (
     StoredUpload,
     StoredVersion,
 )
+from starling.coordinator.loop.ports import VoteStore
 from starling.coordinator.step.effects import (
     AdoptSnapshot,
     DropEvidence,
@@ -44,13 +44,6 @@ Stored = (
     | PruneBlocks
     | AdoptSnapshot
 )
-
-
-class VoteStore(Protocol):
-    """Where own votes are kept; `VoteJournal` keeps them on the disk."""
-
-    def append(self, votes: Sequence[JournalVote], height: int) -> None:
-        """Keeps votes durably; entries up to `height` may go."""
 
 
 class Persistence:
