@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := src protocol durable sandbox engine compiler firmware_profiles broker agent coordinator fleet
+SOURCES := src protocol durable sandbox engine service compiler firmware_profiles broker agent coordinator fleet
 CHECKED := $(SOURCES) benchmarks tests
 DEMO := demo
 BENCHMARKS := wire idle_agent overhead ingest finality throughput virtual training_step mnist

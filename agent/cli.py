@@ -17,6 +17,8 @@ from starling.protocol.learning.local_optimiser import (
     OptimiserKind,
     ScheduleKind,
 )
+from starling.service import install_verb
+from starling.service.unit_files import ServiceKind
 
 HOME_VARIABLE = "STARLING_HOME"
 _EXAMPLES = """\
@@ -26,8 +28,10 @@ examples:
   starling agent enrol --home /var/lib/starling --admission admission.json
   starling agent run --home /var/lib/starling
   starling agent status --home /var/lib/starling --json
+  starling agent install --print-unit
   starling agent recount --home /var/lib/starling --take-data
   starling agent train-once --bundle bundle/ --data data/ --epochs 3
+  starling agent train-once --bundle bundle/ --data data/ --epsilon 8 --clip 0.5
 
 --home may be left out where the environment variable STARLING_HOME is set.
 exit status: 0 done, 1 failed, 2 usage, 78 configuration
@@ -44,19 +48,20 @@ def main(argv: list[str]) -> int:
       ConfigError: For the operator's mistakes; exit 78.
       FederationError: For what cannot be done now; exit 1.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     verb: Callable[[argparse.Namespace], int] = arguments.run
     return verb(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
         prog="starling agent",
         description="The service on a board.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = made.add_subparsers(required=True, metavar="VERB")
     init = _verb(verbs, "init", _init, "make the board's home and keys; safe to repeat")
     init.add_argument(
         "--data", type=Path, help="folder of the data set, for a new agent.toml"
@@ -94,10 +99,12 @@ def _parser() -> argparse.ArgumentParser:
         help="count everything as spent where what was paid is not known",
     )
     _verb(verbs, "status", _status, "show what the agent is doing")
+    installing = _verb(verbs, "install", _install, install_verb.TEXT)
+    install_verb.add_arguments(installing, ServiceKind.AGENT)
     once = verbs.add_parser("train-once", help="train locally, without any network")
     once.set_defaults(run=_train_once)
     _train_once_arguments(once)
-    return parser
+    return made
 
 
 def _verb(
@@ -124,6 +131,19 @@ def _train_once_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--optimiser", choices=kinds, default=kinds[0])
     schedules = [kind.name.lower() for kind in ScheduleKind]
     parser.add_argument("--schedule", choices=schedules, default=schedules[0])
+    parser.add_argument(
+        "--epsilon",
+        type=float,
+        help="train as a fleet would under record-level privacy, at this epsilon for "
+        "all releases; nothing is charged, since nothing leaves the board",
+    )
+    parser.add_argument("--delta", type=float, default=1e-5, help="default 1e-5")
+    parser.add_argument(
+        "--clip", type=float, default=1.0, help="of a record's gradient; default 1"
+    )
+    parser.add_argument(
+        "--releases", type=int, default=10, help="noised steps; default 10"
+    )
     parser.add_argument("--engine", default="ort", help="ort, or ort-training")
     parser.add_argument("--out", type=Path, help="write the parameters, as .npy")
     parser.add_argument("--threads", type=int, default=1, help="default 1")
@@ -219,11 +239,14 @@ def _rotate(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.assembly import assemble
-    from starling.agent.runtime.event_loop import AgentEventLoop, Item, log_to_stderr
+    from starling.agent.runtime.event_loop import AgentEventLoop, Item
     from starling.agent.runtime.storage.agent_home import AgentHome
     from starling.durable.files import lock, private_files
     from starling.sandbox.syscalls import hide_memory
+    from starling.service.log_lines import log_to_stderr
+    from starling.service.notifications import ServiceNotifier
 
+    notifier = ServiceNotifier.from_environment()
     home = AgentHome(_home(arguments))
     config = home.config()
     log_to_stderr(config.log.level)
@@ -231,8 +254,18 @@ def _run(arguments: argparse.Namespace) -> int:
         inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
         parts = assemble(home, config, inbox.put, time.monotonic())
         hide_memory()
-        AgentEventLoop(parts, inbox).run()
+        AgentEventLoop(parts, inbox, notifier).run()
     return 0
+
+
+def _install(arguments: argparse.Namespace) -> int:
+    from starling.agent.runtime.storage.agent_home import AgentHome
+
+    place = arguments.home or ServiceKind.AGENT.home
+    home = AgentHome(Path(place).absolute())
+    # Whose the data set is, is written beside it.
+    writable = [home.data(home.config())] if home.config_file.exists() else []
+    return install_verb.install(ServiceKind.AGENT, arguments, home.path, writable)
 
 
 def _recount(arguments: argparse.Namespace) -> int:
@@ -271,8 +304,13 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _train_once(arguments: argparse.Namespace) -> int:
-    from starling.agent.trainer.train_once import readable, train_once
+    from starling.agent.trainer.train_once import PrivateTrial, readable, train_once
+    from starling.protocol.privacy.gaussian_dp import Budget
 
+    private = None
+    if arguments.epsilon is not None:
+        budget = Budget(arguments.epsilon, arguments.delta)
+        private = PrivateTrial(budget, arguments.clip, arguments.releases)
     descent = DescentPolicy(
         OptimiserKind[arguments.optimiser.upper()],
         schedule=ScheduleKind[arguments.schedule.upper()],
@@ -288,6 +326,7 @@ def _train_once(arguments: argparse.Namespace) -> int:
         descent=descent,
         engine=arguments.engine,
         out=arguments.out,
+        private=private,
     )
     _print(arguments, document, readable(document))
     return 0

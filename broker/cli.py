@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,11 +15,15 @@ from starling.broker.runtime.broker_home import BrokerHome, BrokerSettings
 from starling.broker.runtime.mosquitto_process import MosquittoProcess
 from starling.durable.files import lock
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError, OperationError
+from starling.service import install_verb
+from starling.service.notifications import ServiceNotifier
+from starling.service.unit_files import ServiceKind
 
 _EXAMPLES = """examples:
   starling broker init --home broker/ --fleet garden --host broker.example.org
   starling broker run --home broker/
   starling broker check --home broker/ --json
+  starling broker install --print-unit
   starling broker expel l2nqfxzwqkhzmzdpvsmw6tqr3e --home broker/
 
 exit status: 0 done, 1 failed, 2 usage, 78 configuration
@@ -34,7 +39,10 @@ def main(argv: list[str]) -> int:
     Raises:
       ConfigError, OperationError, StorageError: Printed by the caller.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
+    if arguments.verb == "install":
+        place = None if arguments.home is None else Path(arguments.home)
+        return install_verb.install(ServiceKind.BROKER, arguments, place)
     home = BrokerHome(Path(arguments.home))
     match arguments.verb:
         case "init":
@@ -47,8 +55,9 @@ def main(argv: list[str]) -> int:
             return _check(home, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
         prog="starling broker",
         description="A Mosquitto broker with the fleet's certificates and rights.",
         epilog=_EXAMPLES,
@@ -64,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument(
         "--json", action="store_true", help="print one JSON document to standard output"
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     init = verbs.add_parser(
         "init",
         parents=[shared],
@@ -100,7 +109,13 @@ def _parser() -> argparse.ArgumentParser:
         "`init --coordinator NAME` takes it back.",
     )
     expel.add_argument("name", metavar="NAME", help="its user name, which is its id")
-    return parser
+    installing = verbs.add_parser("install", help=install_verb.TEXT)
+    installing.add_argument("--home", metavar="DIR", help="the broker's folder")
+    installing.add_argument(
+        "--json", action="store_true", help="print one JSON document"
+    )
+    install_verb.add_arguments(installing, ServiceKind.BROKER)
+    return made
 
 
 def _port(text: str) -> int:
@@ -151,6 +166,7 @@ def _expel(home: BrokerHome, arguments: argparse.Namespace) -> int:
 
 
 def _run(home: BrokerHome, arguments: argparse.Namespace) -> int:
+    notifier = ServiceNotifier.from_environment()
     settings = home.require_settings()
     process = home.process(log_to_file=False)
     # Before the lock, since whoever finds it taken may send SIGHUP.
@@ -165,8 +181,11 @@ def _run(home: BrokerHome, arguments: argparse.Namespace) -> int:
             facts = {"bind": settings.bind, "port": settings.port, "pid": process.pid}
             if arguments.json:
                 _print_json(facts)
-            sys.stderr.write(f"listening on {settings.bind} port {settings.port}\n")
-            status = process.wait()
+            where = f"listening on {settings.bind} port {settings.port}"
+            sys.stderr.write(f"{where}\n")
+            notifier.ready(where)
+            status = process.wait(lambda: notifier.feed(time.monotonic()))
+            notifier.stopping()
     if not stopped:
         raise OperationError(f"Mosquitto ended by itself with status {status}")
     return EXIT_DONE

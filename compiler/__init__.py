@@ -3,8 +3,9 @@
 from starling.compiler.bundle.compile_pipeline import (
     Bundle,
     compile_model,
+    started_from,
     write_bundle,
 )
 from starling.compiler.errors import CompileError
 
-__all__ = ["Bundle", "CompileError", "compile_model", "write_bundle"]
+__all__ = ["Bundle", "CompileError", "compile_model", "started_from", "write_bundle"]

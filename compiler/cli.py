@@ -50,33 +50,7 @@ def parser() -> argparse.ArgumentParser:
     _add_loss_settings(made)
     _add_clipping(made)
     made.add_argument("--out", type=Path, metavar="DIR", help="folder of the bundle")
-    made.add_argument(
-        "--train",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="train only weights whose names match; may be given several times",
-    )
-    made.add_argument(
-        "--local",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="weights that are trained and stay on the board; several times, too",
-    )
-    made.add_argument(
-        "--tie",
-        action="append",
-        type=lambda text: text.split(","),
-        default=[],
-        metavar="A,B,...",
-        help="weights of equal values that are one; may be given several times",
-    )
-    made.add_argument(
-        "--untie",
-        action="store_true",
-        help="train apart what an exporter merged because it had equal values",
-    )
+    _add_weights(made)
     made.add_argument(
         "--output", metavar="NAME", help="that the loss reads, if there are several"
     )
@@ -106,6 +80,43 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--json", action="store_true", help="print one JSON document")
     return made
+
+
+def _add_weights(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--train",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="train only weights whose names match; may be given several times",
+    )
+    made.add_argument(
+        "--freeze",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave weights whose names match as they are; several times, too",
+    )
+    made.add_argument(
+        "--local",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="weights that are trained and stay on the board; several times, too",
+    )
+    made.add_argument(
+        "--tie",
+        action="append",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="A,B,...",
+        help="weights of equal values that are one; may be given several times",
+    )
+    made.add_argument(
+        "--untie",
+        action="store_true",
+        help="train apart what an exporter merged because it had equal values",
+    )
 
 
 def _add_clipping(made: argparse.ArgumentParser) -> None:
@@ -155,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _say(f"reading {options.model}")
     proto = load(options.model)
     _say(f"finding shapes and rules of {len(proto.graph.node)} nodes")
-    wishes = Wishes(options.train, options.tie, options.untie)
+    wishes = Wishes(options.train, options.tie, options.untie, options.freeze)
     network = read_network(proto, wishes, options.output)
     for line in network.notes:
         _say(f"warning: {line}")
@@ -174,6 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         clipping=options.clipping,
         tie=options.tie,
         untie=options.untie,
+        freeze=options.freeze,
     )
     found = compile_report.document(bundle, network)
     if options.check:

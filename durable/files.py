@@ -23,6 +23,25 @@ PRIVATE_MODE = 0o600
 PRIVATE_FOLDER_MODE = 0o700
 _GROUP_OR_OTHERS = 0o077
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_OTHER_USER = "run as the user who owns it, or give this user the right to it"
+_REMEDIES = {
+    errno.EACCES: _OTHER_USER,
+    errno.EPERM: _OTHER_USER,
+    errno.EROFS: "look at `dmesg`, then mount the disk for writing again",
+    errno.EMFILE: "raise the limit of open files (LimitNOFILE=, ulimit -n)",
+    errno.ENFILE: "raise the system's limit of open files (sysctl fs.file-max)",
+    errno.EAGAIN: "raise the limit of processes and threads (TasksMax=, ulimit -u)",
+    errno.ENOMEM: "free memory, or raise the limit (MemoryMax=)",
+}
+
+
+def refusal(error: OSError) -> str:
+    """What the operating system refuses, and what an operator does about it."""
+    if error.errno in _FULL:
+        return "disk full"
+    text = error.strerror or str(error)
+    remedy = _REMEDIES.get(error.errno or 0)
+    return text if remedy is None else f"{text}; {remedy}"
 
 
 @contextmanager
@@ -31,9 +50,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise StorageError(f"{path}: disk full") from error
-        raise StorageError(f"{path}: {error.strerror or error}") from error
+        raise StorageError(f"{path}: {refusal(error)}") from error
 
 
 def write_all(descriptor: int, content: bytes) -> None:

@@ -1,10 +1,12 @@
-"""How a process that will confine itself is started: with nothing of ours about it."""
+"""Command and environment of a process that will confine itself."""
 
 import os
 import shutil
 import sys
 from pathlib import Path
 
+PACKAGES = Path(__file__).parents[2]
+"""The folder with the package `starling`; not resolved, since a checkout has links."""
 _PASSED_ON = ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
 """Without the first two some interpreters do not start; the third is for read-only
 trees, and for those in which each run may find other sources."""
@@ -16,14 +18,10 @@ def command(module: str) -> tuple[str, ...]:
     return (sys.executable, "-s", "-P", "-m", module)
 
 
-def environment(source: Path) -> dict[str, str]:
-    """All environment variables of the child.
-
-    Args:
-      source: The folder that our packages are in.
-    """
+def environment() -> dict[str, str]:
+    """All environment variables of the child; it finds the packages of its parent."""
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    paths = [str(source), *(str(Path(path).absolute()) for path in inherited if path)]
+    paths = [str(PACKAGES), *(str(Path(path).absolute()) for path in inherited if path)]
     return {
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         "HOME": "/nonexistent",

@@ -3,11 +3,14 @@
 `python -m tests.reference_pages` writes them; a test compares them with the tables.
 """
 
+import argparse
 import dataclasses
+import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from starling.__main__ import COMMANDS
 from starling.agent.config import AgentConfig
 from starling.coordinator.config import CoordinatorConfig
 from starling.coordinator.publication.task_settings import TaskSettings
@@ -90,7 +93,61 @@ def refusals_page() -> str:
     )
 
 
+def verbs_of(parser: argparse.ArgumentParser) -> list[tuple[str, str]]:
+    """The verbs of a command, each with its line of help."""
+    return [
+        (choice.dest, choice.help or "")
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for choice in action._choices_actions
+    ]
+
+
+def arguments_rows(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """One row for each argument of a verb."""
+    for action in parser._actions:
+        hidden = action.help == argparse.SUPPRESS or not action.help
+        if hidden or isinstance(action, argparse._HelpAction):
+            continue
+        name = ", ".join(action.option_strings) or str(action.metavar or action.dest)
+        value = "" if action.nargs == 0 else str(action.metavar or "")
+        if action.choices:
+            value = " or ".join(str(choice) for choice in action.choices)
+        shown = " ".join([name, value]) if action.option_strings and value else name
+        text = str(action.help) % {"default": action.default, "prog": parser.prog}
+        yield f"| `{shown.strip()}` | {text} |".replace("%%", "%")
+
+
+def command_parts(
+    name: str, parser: argparse.ArgumentParser, text: str
+) -> Iterator[str]:
+    """The sections of a command and of its verbs."""
+    rows = "\n".join(arguments_rows(parser))
+    table = f"\n| argument | meaning |\n|---|---|\n{rows}\n" if rows else ""
+    level = "##" if " " not in name else "###"
+    yield f"{level} `starling {name}`\n\n{text[:1].upper()}{text[1:]}.\n{table}"
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for verb, meaning in verbs_of(parser):
+                yield from command_parts(
+                    f"{name} {verb}", action.choices[verb], meaning
+                )
+
+
+def commands_page() -> str:
+    """Every command with its verbs and their arguments."""
+    parts = [
+        "# Commands\n\nEach has `--help` with examples. Exit status: 0 done, 1 failed, "
+        "2 usage, 78 configuration.\n"
+    ]
+    for name, (module, text) in COMMANDS.items():
+        parser = importlib.import_module(module).parser()
+        parts += command_parts(name, parser, text)
+    return "\n".join(parts)
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "commands.md": commands_page,
     "refusals.md": refusals_page,
     "settings.md": settings_page,
 }

@@ -6,7 +6,6 @@ that whatever it led to is durable.
 """
 
 import contextlib
-import logging
 import os
 import queue
 import signal
@@ -39,6 +38,7 @@ from starling.broker import link_events as b
 from starling.protocol.crypto.sealed_blob import ENTROPY_BYTES
 from starling.protocol.errors import DecodeError
 from starling.protocol.wire.message_bodies import DevicePhase
+from starling.service.notifications import ServiceNotifier
 
 STATUS_S = 1.0
 DISK_S = 5.0
@@ -70,14 +70,21 @@ Item = b.LinkEvent | TrainerReported | StopSignal
 class AgentEventLoop:
     """One agent, running."""
 
-    def __init__(self, parts: AssembledAgent, inbox: "queue.SimpleQueue[Item]") -> None:
+    def __init__(
+        self,
+        parts: AssembledAgent,
+        inbox: "queue.SimpleQueue[Item]",
+        notifier: ServiceNotifier,
+    ) -> None:
         """Takes over what `agent.runtime.assembly.assemble` put together.
 
         Args:
           parts: The agent.
           inbox: Where its threads put what they have to say. A `SimpleQueue`, since a
             signal handler puts into it too, at any instruction.
+          notifier: To the service manager.
         """
+        self._notifier = notifier
         self._inbox = inbox
         self._parts = parts
         self._hands = parts.hands
@@ -112,6 +119,7 @@ class AgentEventLoop:
         self._set_will()
         self._hands.link.start()
         machine_info.return_memory()
+        self._notifier.ready(self._broker_said)
         try:
             while not self._is_done(time.monotonic()):
                 self._turn()
@@ -140,6 +148,7 @@ class AgentEventLoop:
             self._look_s,
             self._stop_s,
             self._status_s + STATUS_S if self._dirty else float("inf"),
+            self._notifier.due_s,
         )
         wait_s = max(0.0, min(moments) - now_s)
         with contextlib.suppress(queue.Empty):
@@ -148,6 +157,7 @@ class AgentEventLoop:
         while self._pending:
             self._step(self._pending.pop(0))
         self._show(time.monotonic())
+        self._notifier.feed(time.monotonic())
 
     def _step(self, event: e.Event) -> None:
         settings = self._parts.settings
@@ -338,6 +348,7 @@ class AgentEventLoop:
         LOG.error("%s; waiting for room", why)
         self._disk_said = "disk full"
         self._write_status()
+        self._notifier.feed(time.monotonic())
         deadline_s = time.monotonic() + DISK_S
         waiting: list[Item] = []
         while (left_s := deadline_s - time.monotonic()) > 0:
@@ -377,12 +388,14 @@ class AgentEventLoop:
         now_s = time.monotonic()
         document = describe(parts.settings, self._state, around, now_s)
         write_status(parts.home.status_file, document)
+        self._notifier.status(document["condition"])
         self._status_s = now_s
         self._dirty = False
 
     def _part(self) -> None:
         """Says goodbye, so that nobody takes a planned end for a loss."""
         parts = self._parts
+        self._notifier.stopping()
         if self._state.connected:
             self._state, message = farewell(
                 parts.settings, self._state, DevicePhase.DISCONNECTED
@@ -404,12 +417,3 @@ def _event(place: tuple[str, str, str], payload: bytes) -> e.Event | None:
     branch, _, leaf = place
     maker = makers.get((branch, leaf))
     return None if maker is None else maker(payload)
-
-
-def log_to_stderr(level: str) -> None:
-    """One line an event, as a service's journal likes it."""
-    logging.basicConfig(
-        level=level.upper(),
-        format="%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
-    )

@@ -6,16 +6,16 @@ is a report too, with a text that says what a person can do about it.
 """
 
 import contextlib
+import errno
 import os
 import signal
 import struct
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import starling
 from starling.agent.trainer import record_marker
 from starling.agent.training.trainer_messages import (
     GO,
@@ -30,12 +30,13 @@ from starling.agent.training.trainer_messages import (
     one_line,
     readable,
 )
-from starling.durable.files import PRIVATE_MODE, storage_errors
-from starling.protocol.errors import ProtocolError
+from starling.durable.files import PRIVATE_MODE, refusal, storage_errors
+from starling.protocol.errors import ProtocolError, StorageError
 from starling.sandbox import child_process
 
 COMMAND = child_process.command("starling.agent.trainer.worker")
 _LAST_WORDS_BYTES = 1000
+_SCARCE = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 _CRASHES = {
     signal.SIGILL: "illegal instruction; this onnxruntime does not fit the processor",
     signal.SIGKILL: "killed; was there enough memory?",
@@ -101,18 +102,28 @@ class TrainerProcess:
         return self._busy and spoke.process == self._number
 
     def ask(self, job: TrainerJob) -> None:
-        """Gives a job; starts a trainer unless one is waiting."""
+        """Gives a job; starts a trainer unless one is waiting.
+
+        A trainer that the system does not let start is reported as one that failed.
+
+        Raises:
+          StorageError: If the disk refuses.
+        """
         assert not self._busy
         # A model is tried where no data set was read before: memory that it left behind
         # must not decide over the model, nor the model over it.
         counts = int(job.kind == TrainerJobKind.COUNT)
         view = (*_view(job), (job.bundle_path, counts, 0))
         ended = self._process is None or self._process.poll() is not None
+        self._busy = True
         if ended or view != self._view:
             # A confined trainer cannot be let see other folders than at its start.
-            self._start()
+            try:
+                self._start()
+            except (OSError, RuntimeError) as error:
+                self._not_started(error)
+                return
             self._view = view
-        self._busy = True
         self._send(JOB.pack(job))
 
     def resume(self) -> None:
@@ -142,11 +153,14 @@ class TrainerProcess:
         self.release()
         self._number += 1
         folder = self._log.with_suffix(".folder")
-        with storage_errors(folder):
+        with _disk_errors(folder):
             child_process.empty_folder(folder)
-        with storage_errors(self._log), self._log.open("wb") as log:
+        with _disk_errors(self._log):
+            log = self._log.open("wb")
+        with log, contextlib.ExitStack() as undo:
             os.fchmod(log.fileno(), PRIVATE_MODE)
             descriptor = record_marker.make()
+            undo.callback(os.close, descriptor)
             process = subprocess.Popen(  # noqa: S603 - our own module, or a test's
                 (*self._command, str(descriptor)),
                 pass_fds=(descriptor,),
@@ -154,15 +168,27 @@ class TrainerProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=folder,
-                env=child_process.environment(Path(starling.__file__).parent.parent),
+                env=child_process.environment(),
                 start_new_session=True,
             )
+            undo.callback(_end, process)
+            listener = threading.Thread(
+                target=self._listen,
+                args=(process, self._number, descriptor),
+                daemon=True,
+            )
+            listener.start()
+            undo.pop_all()
         self._process = process
-        threading.Thread(
-            target=self._listen,
-            args=(process, self._number, descriptor),
-            daemon=True,
-        ).start()
+
+    def _not_started(self, error: OSError | RuntimeError) -> None:
+        """Reports what the system refused, as if the trainer had failed."""
+        if not isinstance(error, OSError):
+            # Python names no error number where it gets no thread.
+            error = OSError(errno.EAGAIN, str(error))
+        detail = one_line(f"the trainer cannot be started: {refusal(error)}")
+        crash = TrainerReport(TrainerReportKind.FAILED_TRAINING, detail)
+        self._post(TrainerReported(self._number, crash))
 
     def _send(self, payload: bytes) -> None:
         assert self._process is not None
@@ -202,6 +228,25 @@ class TrainerProcess:
             return ""
         lines = content.decode("utf-8", "replace").strip().splitlines()
         return one_line(lines[-1]) if lines else "it said nothing"
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Keeps what is about the disk from what is about the process's own limits."""
+    try:
+        with storage_errors(path):
+            yield
+    except StorageError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in _SCARCE:
+            raise cause from error
+        raise
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    with process:
+        process.wait()
 
 
 def _view(job: TrainerJob) -> tuple[tuple[str, int, int], ...]:

@@ -1,11 +1,15 @@
 """One local training without any network: does this model train on this data here?
 
 Nothing leaves the board, so nothing is charged; the figures shown are for its owner.
+With a `PrivateTrial` the parameters go the way that a fleet's would under
+`record-gaussian`: clipped full-batch gradients with the noise of a real release.
 """
 
 import io
 import resource
+import secrets
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +17,72 @@ import numpy as np
 
 from starling.agent.trainer.dataset import BoardDataSet, read_dataset
 from starling.agent.trainer.engines.engine_registry import open_trainer
-from starling.agent.training.local_training import Trainer, local_steps
+from starling.agent.training.local_training import (
+    Trainer,
+    local_steps,
+    prepare,
+    train,
+)
 from starling.agent.training.trainer_messages import TrainingOrder
 from starling.agent.training.training_inputs import Real, TrainingInputs
 from starling.durable.files import write_atomic
-from starling.protocol.errors import ConfigError
+from starling.protocol.errors import ConfigError, NonFinite
 from starling.protocol.ids import Digest, TaskId, Version
 from starling.protocol.learning.local_optimiser import PLAIN, DescentPolicy
 from starling.protocol.learning.task import (
+    E12,
+    MICRO,
     Q24,
     PrivacyPolicy,
     TrainingMode,
     TrainingPolicy,
 )
-from starling.protocol.privacy.mechanisms import NONE
+from starling.protocol.learning.vector_codecs import CODECS
+from starling.protocol.privacy.gaussian_dp import Budget
+from starling.protocol.privacy.mechanisms import NONE, RECORD_GAUSSIAN, calibrate
 
 _MICRO_BATCH = 64
 _NO_DIGEST = Digest(bytes(32))
+_NO_NOISE = PrivacyPolicy(NONE, 0, 0, 0, 0, 1)
+_NORMS_OF = 512
+"""Records whose gradients are measured, so that an owner can choose a clip by them."""
+
+
+@dataclass(frozen=True)
+class PrivateTrial:
+    """What a fleet would ask for, tried on one board alone.
+
+    Attributes:
+      budget: For all releases together.
+      clip: Bound of a record's gradient norm, above 0.
+      releases: Noised gradients, each one step; in [1, 1000].
+    """
+
+    budget: Budget
+    clip: float
+    releases: int
+
+    def __post_init__(self) -> None:
+        """Refuses what no task could ask for.
+
+        Raises:
+          ConfigError: Naming the argument.
+        """
+        if not 0 < self.clip <= 1 << 14:
+            raise ConfigError("must be above 0, at most 16384", key="--clip")
+        if not 1 <= self.releases <= 1000:
+            raise ConfigError("must be in [1, 1000]", key="--releases")
+
+    def policy(self) -> PrivacyPolicy:
+        """The task's policy, with the least noise that keeps within the budget."""
+        return PrivacyPolicy(
+            mechanism=RECORD_GAUSSIAN,
+            clip_q24=round(self.clip * Q24),
+            sigma_micro=calibrate(RECORD_GAUSSIAN, self.budget, self.releases),
+            epsilon_micro=round(self.budget.epsilon * MICRO),
+            delta_e12=round(self.budget.delta * E12),
+            releases=self.releases,
+        )
 
 
 def train_once(
@@ -44,8 +97,9 @@ def train_once(
     descent: DescentPolicy = PLAIN,
     engine: str = "ort",
     out: Path | None = None,
+    private: PrivateTrial | None = None,
 ) -> dict[str, Any]:
-    """Trains for some epochs and measures.
+    """Trains for some epochs, or for some private releases, and measures.
 
     Args:
       bundle: A bundle's folder or packed file.
@@ -58,41 +112,108 @@ def train_once(
       descent: Optimiser and schedule.
       engine: One of `agent.trainer.engines.engine_registry.ENGINES`.
       out: Where the trained parameters go, a (d,) float32 .npy file; None for nowhere.
+      private: Train as a fleet would under privacy, without epochs and batches.
 
     Returns:
       Mean loss before and after, accuracy where the target is a class, norm of the way
-      that the parameters went, seconds, MiB of memory.
+      that the parameters went, seconds, MiB of memory; all of them finite. With
+      `private` also epsilon, delta, releases, clip, noise multiplier and the median
+      norm of the records' gradients.
 
     Raises:
       ConfigError: If an argument is out of bounds or the data do not fit.
-      FederationError: If the bundle cannot be used or training diverges.
+      FederationError: If the bundle cannot be used.
+      NonFinite: If training diverges; nothing is written then.
     """
     _check_bounds(epochs, batch, threads, learning_rate)
     trainer = open_trainer(bundle, threads, engine)
     found = _records(data, trainer, label)
     rate = round(learning_rate * Q24)
-    training = TrainingPolicy(TrainingMode.LOCAL, epochs, batch, rate, descent)
-    order = _order(trainer, len(found.x), training)
-    work = TrainingInputs(trainer.theta, found.x, found.y, order, _MICRO_BATCH)
+    loss_before, accuracy_before = _measure(trainer, trainer.theta, found)
     started_s = time.perf_counter()
-    way = local_steps(trainer, work, np.random.default_rng()) / order.pledge
+    if private is None:
+        training = TrainingPolicy(TrainingMode.LOCAL, epochs, batch, rate, descent)
+        theta = _trained(trainer, found, training)
+    else:
+        training = TrainingPolicy(TrainingMode.GRADIENT, 1, batch, rate)
+        theta = _trained_privately(trainer, found, training, private)
     seconds = time.perf_counter() - started_s
-    theta = (trainer.theta - way).astype(np.float32)
+    loss_after, accuracy_after = _measure(trainer, theta, found)
+    if not (np.isfinite([loss_before, loss_after]).all() and np.isfinite(theta).all()):
+        detail = f"training diverged: loss {loss_before:.4g}, then {loss_after:.4g}"
+        raise _diverged(f"{detail}; lower --learning-rate", found)
     _write(out, theta)
-    before, after = [_measure(trainer, at, found) for at in (trainer.theta, theta)]
+    way = trainer.theta.astype(np.float64) - theta
+    passes = epochs if private is None else private.releases
     return {
         "records": len(found.x),
         "unusable": found.complaints.unusable,
         "parameters": trainer.manifest.dimension,
-        "loss_before": before["loss"],
-        "loss_after": after["loss"],
-        "accuracy_before": before["accuracy"],
-        "accuracy_after": after["accuracy"],
+        "loss_before": loss_before,
+        "loss_after": loss_after,
+        "accuracy_before": accuracy_before,
+        "accuracy_after": accuracy_after,
         "norm": float(np.linalg.norm(way)),
         "seconds": seconds,
-        "records_per_s": len(found.x) * epochs / seconds,
+        "records_per_s": len(found.x) * passes / seconds,
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        **({} if private is None else _price(trainer, found, private)),
     }
+
+
+def _trained(trainer: Trainer, data: BoardDataSet, training: TrainingPolicy) -> Real:
+    """The parameters after epochs of local steps, (d,)."""
+    order = _order(trainer, len(data.x), training, _NO_NOISE)
+    work = TrainingInputs(trainer.theta, data.x, data.y, order, _MICRO_BATCH)
+    try:
+        way = local_steps(trainer, work, np.random.default_rng()) / order.pledge
+    except NonFinite as error:
+        raise _diverged(str(error), data) from error
+    return (trainer.theta - way).astype(np.float32)
+
+
+def _trained_privately(
+    trainer: Trainer, data: BoardDataSet, training: TrainingPolicy, trial: PrivateTrial
+) -> Real:
+    """The parameters after some noised gradients, (d,), each made as for a fleet."""
+    order = _order(trainer, len(data.x), training, trial.policy())
+    prepare(trainer, trainer.theta, order)
+    theta, rng = trainer.theta.copy(), np.random.default_rng()
+    for _ in range(trial.releases):
+        work = TrainingInputs(theta, data.x, data.y, order, 1)
+        payload = train(trainer, work, secrets.token_bytes, rng)
+        total = CODECS[order.codec].decode(payload, theta.size) / Q24
+        step = training.learning_rate_q24 / Q24 * total / order.pledge
+        theta = (theta - step).astype(np.float32)
+    return theta
+
+
+def _price(trainer: Trainer, data: BoardDataSet, trial: PrivateTrial) -> dict[str, Any]:
+    """What the trial would cost and what its clip cut, for the owner alone."""
+    norms = [
+        float(np.linalg.norm(trainer.gradient_sum(trainer.theta, x, y)[0]))
+        for x, y in zip(
+            np.split(data.x[:_NORMS_OF], len(data.x[:_NORMS_OF])),
+            np.split(data.y[:_NORMS_OF], len(data.y[:_NORMS_OF])),
+            strict=True,
+        )
+    ]
+    return {
+        "epsilon": trial.budget.epsilon,
+        "delta": trial.budget.delta,
+        "releases": trial.releases,
+        "clip": trial.clip,
+        "noise_multiplier": trial.policy().sigma_micro / MICRO,
+        "gradient_norm_median": float(np.median(norms)),
+    }
+
+
+def _diverged(detail: str, data: BoardDataSet) -> NonFinite:
+    """The refusal of a result that is no number; names the largest value there is."""
+    sizes = np.abs(data.x.reshape(len(data.x), -1)).max(axis=1)
+    record = int(sizes.argmax())
+    where = f"record {record + 1} of {len(data.x)} holds {sizes[record]:.4g}"
+    return NonFinite(f"{detail}, or scale the data: {where}")
 
 
 def _check_bounds(epochs: int, batch: int, threads: int, learning_rate: float) -> None:
@@ -128,8 +249,9 @@ def _write(file: Path | None, theta: Real) -> None:
     write_atomic(file, buffer.getvalue())
 
 
-def _order(trainer: Trainer, records: int, training: TrainingPolicy) -> TrainingOrder:
-    privacy = PrivacyPolicy(NONE, 0, 0, 0, 0, 1)
+def _order(
+    trainer: Trainer, records: int, training: TrainingPolicy, privacy: PrivacyPolicy
+) -> TrainingOrder:
     return TrainingOrder(
         TaskId(0),
         Version(0),
@@ -146,7 +268,8 @@ def _order(trainer: Trainer, records: int, training: TrainingPolicy) -> Training
 
 def _measure(
     trainer: Trainer, theta: Real, data: BoardDataSet
-) -> dict[str, float | None]:
+) -> tuple[float, float | None]:
+    """Mean loss, and accuracy where the target is a class."""
     is_class = trainer.manifest.loss == "cross-entropy"
     losses, hits = 0.0, 0
     for start in range(0, len(data.x), _MICRO_BATCH):
@@ -156,7 +279,7 @@ def _measure(
         if is_class:
             hits += int((output.argmax(axis=-1) == data.y[rows]).sum())
     accuracy = hits / data.y.size if is_class else None
-    return {"loss": losses / len(data.x), "accuracy": accuracy}
+    return losses / len(data.x), accuracy
 
 
 def readable(document: dict[str, Any]) -> str:

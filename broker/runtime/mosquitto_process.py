@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
 VERSION_LEAST = (2, 0, 11)
 _POLL_S = 0.02
+_ALIVE_S = 1.0
 _PORTS = range(20_000, 32_000)
 _PORT_TRIES = 100
 _LOG_TAIL_BYTES = 2000
@@ -180,10 +182,23 @@ class MosquittoProcess:
         if self._child is not None:
             self._child.terminate()
 
-    def wait(self) -> int:
-        """Waits until the broker ends by itself or is stopped; its exit status."""
-        assert self._child is not None
-        return self._child.wait()
+    def wait(self, alive: Callable[[], None]) -> int:
+        """Waits until the broker ends by itself or is stopped.
+
+        Args:
+          alive: Called about once a second while the broker runs and is not halted.
+
+        Returns:
+          Its exit status.
+        """
+        child = self._child
+        assert child is not None
+        while True:
+            try:
+                return child.wait(_ALIVE_S)
+            except subprocess.TimeoutExpired:
+                if not _is_halted(child.pid):
+                    alive()
 
     def last_words(self) -> str:
         """The end of its log."""
@@ -227,3 +242,13 @@ class MosquittoProcess:
         if self._watcher is not None:
             self._watcher.communicate(b"done\n")
             self._watcher = None
+
+
+def _is_halted(pid: int) -> bool:
+    """Whether a process was stopped by a signal or a debugger, as `ps` shows it."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    # The name stands in parentheses and may hold anything.
+    return status.rpartition(") ")[2][:1] in {"T", "t"}

@@ -11,6 +11,7 @@
 - Reconnecting is ours: full jitter, and slow to forget (`broker.backoff`).
 """
 
+import errno
 import selectors
 import socket
 import threading
@@ -32,6 +33,7 @@ from starling.broker.link_events import (
     packet_bytes,
 )
 from starling.broker.runtime.mqtt_connection import CONNECT_ERRORS, MqttConnection
+from starling.durable.files import refusal
 from starling.protocol.errors import LimitError, TransportError
 
 __all__ = [
@@ -89,8 +91,17 @@ class MqttLink:
         )
 
     def start(self) -> None:
-        """Begins to connect, in a thread of its own."""
-        self._thread.start()
+        """Begins to connect, in a thread of its own.
+
+        Raises:
+          TransportError: If the system gives this process no further thread.
+        """
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            # Python names no error number here.
+            refused = OSError(errno.EAGAIN, str(error))
+            raise TransportError(f"no link: {refusal(refused)}") from error
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Sends what was published, disconnects cleanly and ends the thread.

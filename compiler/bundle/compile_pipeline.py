@@ -9,7 +9,7 @@ succeeded.
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ from starling.engine.opened_bundle import open_packed
 from starling.protocol.errors import ConfigError
 from starling.protocol.ids import Digest, H
 from starling.protocol.model.parameter_layout import ModelParameter
+from starling.protocol.model.table_schema import TableSchema
 from starling.protocol.model.training_bundle import (
     EVALUATE,
     GRADIENT,
@@ -100,6 +101,8 @@ def compile_model(
     clipping: str = NORM,
     tie: Sequence[Sequence[str]] = (),
     untie: bool = False,
+    freeze: Sequence[str] = (),
+    table: TableSchema | None = None,
 ) -> Bundle:
     """Compiles an ordinary ONNX model into a training bundle.
 
@@ -120,6 +123,8 @@ def compile_model(
       tie: Groups of weights of equal values (turned round or reshaped, too) that are
         one.
       untie: Parts weights that PyTorch's newer exporter may have merged.
+      freeze: Patterns of weights that stay as they are, of those that `train` leaves.
+      table: What columns of a table x and y are, where they are made of some.
 
     Raises:
       ConfigError: If the file cannot be read, or an argument does not fit the model.
@@ -128,7 +133,7 @@ def compile_model(
     """
     settings = settings or LossSettings()
     criterion = find_loss(loss, settings)
-    network = read_network(load(model), Wishes(train, tie, untie), output)
+    network = read_network(load(model), Wishes(train, tie, untie, freeze), output)
     end = ending(network, criterion)
     target = criterion.target(end.network.shapes[end.scores])
     with fixed_batch_told(network.batch):
@@ -149,6 +154,7 @@ def compile_model(
         loss_settings=settings,
         clipping=clipping,
         tables=network.tables,
+        table=table,
     )
     files[MANIFEST] = manifest.to_json().encode()
     # What a board would refuse, or cannot run, must not leave the compiler.
@@ -156,6 +162,29 @@ def compile_model(
     rng = np.random.Generator(np.random.PCG64(_SEED))
     tried(files, opened.graphs, opened.theta, manifest, rng)
     return Bundle(manifest, files, network.notes)
+
+
+def started_from(bundle: Bundle, theta: NDArray[np.float32]) -> Bundle:
+    """The same bundle with other initial parameters: a warm start.
+
+    Args:
+      bundle: A compiled model.
+      theta: (d,) float32, finite.
+
+    Raises:
+      ConfigError: If it is not of the bundle's length, or not finite.
+    """
+    dimension = bundle.manifest.dimension
+    if theta.shape != (dimension,) or not np.isfinite(theta).all():
+        raise ConfigError(
+            f"{theta.size} values; the model trains {dimension}, all of them finite",
+            key="--start",
+        )
+    files = {**bundle.files, THETA: vector_file(theta.astype(np.float32))}
+    digests = {**bundle.manifest.digests, THETA: H(files[THETA])}
+    manifest = replace(bundle.manifest, digests=digests)
+    files[MANIFEST] = manifest.to_json().encode()
+    return replace(bundle, manifest=manifest, files=files)
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:

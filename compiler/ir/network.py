@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starling.compiler.ir.graph_builder import Shape
-from starling.protocol.model.training_bundle import LookupTable
+from starling.protocol.model.lookup_table import LookupTable
 
 Array = NDArray[np.generic]
 

@@ -47,11 +47,13 @@ class Wishes:
       train: Patterns of names; only these are trained. Empty trains every weight.
       tie: Groups of weights that are one.
       untie: Whether weights that an exporter may have merged are parted again.
+      freeze: Patterns of names; these stay as they are. After `train`.
     """
 
     train: Sequence[str] = ()
     tie: Sequence[Sequence[str]] = ()
     untie: bool = False
+    freeze: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,9 @@ def choose(proto: onnx.ModelProto, wishes: Wishes) -> Choice:
         )
     aliases = _aliases(found.weights, told)
     chosen, fixed = _chosen(found, wishes.train, aliases)
+    if wishes.freeze:
+        kept = set(matching(chosen, wishes.freeze, "--freeze", aliases))
+        chosen = [name for name in chosen if name not in kept]
     tensors = {item.name: _array(item) for item in proto.graph.initializer}
     weights = tuple([name for name in tensors if name in {*found.weights, *chosen}])
     return Choice(

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from starling.compiler.errors import CompileError
-from starling.protocol.model.training_bundle import TABLES_MAX, LookupTable
+from starling.protocol.model.lookup_table import TABLES_MAX, LookupTable
 
 _ROW = "inputs"
 _KINDS = (TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)

@@ -11,9 +11,9 @@ from typing import Any
 
 from starling.coordinator.chain.storage.chain_store import StoredBlock
 from starling.coordinator.chain.verification import plain_values
-from starling.coordinator.chain.verification.audit import AuditResult, audit
+from starling.coordinator.chain.verification.audit import AuditResult
 from starling.coordinator.chain.verification.receipt import RECEIPT, read
-from starling.coordinator.runtime.signature_pool import SignaturePool
+from starling.coordinator.runtime.setup.damage_recovery import audit_store
 from starling.coordinator.runtime.storage import receipt_reader
 from starling.coordinator.runtime.storage.chain_export import export
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
@@ -46,8 +46,6 @@ _EXAMPLES = """examples:
 exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 _PROGRESS_S = 1.0
-_ALONE_MAX = 20_000
-"""Signatures that one process checks before another one has started."""
 
 
 def main(argv: list[str]) -> int:
@@ -59,13 +57,14 @@ def main(argv: list[str]) -> int:
     Raises:
       ConfigError, OperationError, ProtocolError, StorageError: Printed by the caller.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     return run(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
         prog="starling chain",
         description="Look at a coordinator's chain and check it, offline.",
         epilog=_EXAMPLES,
@@ -82,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("STARLING_HOME"),
         help="the coordinator's folder (default: $STARLING_HOME)",
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     check = verbs.add_parser(
         "verify", parents=[home, printing], help="re-check everything from genesis"
     )
@@ -93,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--tail", type=int, default=10, help="the last N (default: 10)")
     show.set_defaults(run=_show)
     _add_proof_verbs(verbs, home, printing)
-    return parser
+    return made
 
 
 def _add_proof_verbs(
@@ -151,11 +150,7 @@ def _model(genesis: Genesis) -> str:
 def _verify(arguments: argparse.Namespace) -> int:
     store = _open(arguments)
     started_s = time.monotonic()
-    with store.one_moment():
-        progress = _progress(store.height())
-        many = store.signatures() >= _ALONE_MAX
-        with SignaturePool(store.genesis, None if many else 0) as pool:
-            found = audit(store, progress, pool.ahead)
+    found = audit_store(store, _progress(store.height()))
     store.close()
     wall_s = time.monotonic() - started_s
     document = _audit_document(store.genesis, found, wall_s)

@@ -34,6 +34,8 @@ from starling.durable.files import read_limited, write_atomic
 from starling.protocol.chain.genesis import GENESIS, FaultModel, quorum
 from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
 from starling.protocol.schema.toml_settings import sample
+from starling.service import install_verb
+from starling.service.unit_files import ServiceKind
 
 _READABLE = 0o644
 _EXAMPLES = """examples:
@@ -45,6 +47,7 @@ _EXAMPLES = """examples:
   starling coordinator publish --bundle bundle --task task.toml --home coordinator
   starling coordinator status --home coordinator --json
   starling coordinator check --home coordinator
+  starling coordinator install --print-unit
 
 several coordinators, on each machine and once for all:
   starling coordinator identity --home north --name north --out north.json
@@ -77,20 +80,21 @@ def main(argv: list[str]) -> int:
     Raises:
       FederationError: What the operator must know.
     """
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     run: Any = options.verb
     status: int = run(options)
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
         prog="starling coordinator",
         description="Admits boards and updates, keeps the chain, makes the model.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = made.add_subparsers(required=True, metavar="VERB")
     _add_founding(verbs)
     _add_serving(verbs)
     boards_and_tasks.add_verbs(partial(_governing, verbs))
@@ -100,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     pinned_header.add_verbs(partial(_governing, verbs))
     key_retirement.add_verbs(partial(_governing, verbs))
     _verb(verbs, "task-template", _task_template, "print a task.toml with every key")
-    return parser
+    return made
 
 
 def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
@@ -144,6 +148,9 @@ def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public 
 def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
     """What runs a coordinator, and lets it go on after a loss."""
     _verb(verbs, "run", _run, "serve until stopped")
+    installing = _verb(verbs, "install", _install, install_verb.TEXT)
+    install_verb.add_arguments(installing, ServiceKind.COORDINATOR)
+    installing.set_defaults(home=None)
     _verb(verbs, "id", _id, "print the coordinator's name")
     _verb(verbs, "status", _status, "show what the running coordinator last wrote")
     _verb(verbs, "check", _check, "say whether all is well; exit 1 if not")
@@ -275,6 +282,10 @@ def _run(options: argparse.Namespace) -> int:
     from starling.coordinator.runtime.process import run
 
     return run(_home(options))
+
+
+def _install(options: argparse.Namespace) -> int:
+    return install_verb.install(ServiceKind.COORDINATOR, options, options.home)
 
 
 def _id(options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from starling.broker.link_events import LinkEvent, LinkSettings
 from starling.broker.runtime.mqtt_link import MqttLink
 from starling.coordinator.aggregation.version_computation import recompute
 from starling.coordinator.loop.ports import Clock, Compute, MessageBus
+from starling.service.notifications import ServiceNotifier
 
 
 class Bus(MessageBus, Protocol):
@@ -52,8 +53,10 @@ class CoordinatorEnvironment:
       open_bus: Opens a connection to a broker.
       compute: Makes a version from its job.
       clock: The time.
+      notifier: To the service manager.
     """
 
     open_bus: OpenBus = open_link
     compute: Compute = recompute
     clock: Clock = field(default_factory=system_clock)
+    notifier: ServiceNotifier = field(default_factory=ServiceNotifier.from_environment)

@@ -2,13 +2,13 @@
 
 import logging
 import signal
-import sys
 
 from starling.coordinator.runtime.environment import CoordinatorEnvironment
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.process_loop import ProcessLoop
 from starling.durable.files import make_private, private_files
 from starling.sandbox.syscalls import hide_memory
+from starling.service.log_lines import log_to_stderr
 
 log = logging.getLogger("starling.coordinator")
 
@@ -26,10 +26,7 @@ def run(
       ConfigError: Before anything starts.
       StorageError: If the disk refuses.
     """
-    level = home.config().log.upper()
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(levelname)s %(message)s"
-    )
+    log_to_stderr(home.config().log)
     # The reader of a pipe may go; the log must not end us.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     with private_files():

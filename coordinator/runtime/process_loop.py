@@ -49,6 +49,7 @@ class ProcessLoop:
         self._loop = self._parts.loop
         self._observer = self._parts.observer
         self._now_s = surroundings.clock.now_s
+        self._notifier = surroundings.notifier
         self._myself = self._loop.settings.ledger.key.identity
         self.anew = False
         self._link = surroundings.open_bus(self._parts.link, self._arrived)
@@ -75,14 +76,18 @@ class ProcessLoop:
         self._elsewhere.start()
         height = self._loop.state.ledger.height
         log.info("coordinator %s at height %d", self._name, height)
+        self._notifier.ready(f"height {height}")
         try:
             while not self._observer.stopping:
                 self._turn()
+                self._notifier.feed(self._now_s())
         except StorageError as error:
-            self._observer.write_status(self._loop, str(error))
+            self._write_status(str(error))
             raise
+        if not self.anew:
+            self._notifier.stopping()
         self._loop.say_goodbye()
-        self._observer.write_status(self._loop, "stopped")
+        self._write_status("stopped")
         log.info("stopped at height %d", self._loop.state.ledger.height)
         return 0
 
@@ -105,7 +110,11 @@ class ProcessLoop:
         if self._loop.anew:
             self.anew = self._observer.stopping = True
         if self._now_s() >= self._observer.status_at_s:
-            self._observer.write_status(self._loop, "running")
+            self._write_status("running")
+
+    def _write_status(self, condition: str) -> None:
+        self._observer.write_status(self._loop, condition)
+        self._notifier.status(f"{condition}, height {self._loop.state.ledger.height}")
 
     def _items(self, letters: Iterable[_Letter]) -> list[Item]:
         """What the loop is to hear of what came."""

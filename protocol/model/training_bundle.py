@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from starling.protocol.errors import DecodeError, LimitError
 from starling.protocol.ids import DIGEST_BYTES, Digest, H
+from starling.protocol.model.lookup_table import LookupTable, check_tables, read_tables
 from starling.protocol.model.parameter_layout import (
     DIMENSION_MAX,
     NAME_CHARS_MAX,
@@ -23,6 +24,7 @@ from starling.protocol.model.parameter_layout import (
     read_parameter,
     read_shape,
 )
+from starling.protocol.model.table_schema import TableSchema, read_table
 from starling.protocol.privacy.clipping_functions import CLIPPINGS, NORM
 from starling.protocol.schema.json_document import (
     check_fields,
@@ -69,8 +71,6 @@ MANIFEST_BYTES_MAX = 1 << 20
 PARAMETERS_MAX = 4096
 CLASSES_MAX = 4096
 CHANNELS_MAX = 4096
-TABLES_MAX = 256
-ROWS_MAX = 1 << 31
 OPSET_MIN, OPSET_MAX = 13, 21
 LOSSES = ("cross-entropy", "mse", "bce", "huber")
 DTYPES = ("float32", "int64")
@@ -128,21 +128,6 @@ class LossSettings:
 
 
 @dataclass(frozen=True)
-class LookupTable:
-    """Places of x that name rows of a table, such as the tokens of an embedding.
-
-    Attributes:
-      start: The first such place in an example, flattened.
-      size: How many; at least 1.
-      rows: Of the table; what stands there is a whole number in [0, rows).
-    """
-
-    start: int
-    size: int
-    rows: int
-
-
-@dataclass(frozen=True)
 class BundleManifest:
     """What a bundle holds; see the module's text for the law it keeps.
 
@@ -162,6 +147,8 @@ class BundleManifest:
       clipping: Of `private_gradient.onnx`; one of
         `protocol.privacy.clipping_functions.CLIPPINGS`.
       tables: Which places of x are looked up, ascending and apart.
+      table: What columns of a table the inputs and targets are; None if x and y are
+        not made of named columns.
     """
 
     name: str
@@ -178,6 +165,7 @@ class BundleManifest:
     loss_settings: LossSettings = LossSettings()
     clipping: str = NORM
     tables: tuple[LookupTable, ...] = ()
+    table: TableSchema | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no single field can see."""
@@ -191,17 +179,13 @@ class BundleManifest:
             raise DecodeError("manifest.preprocessing: scale and offset differ")
         if scales not in {1, *self.input.shape[:1]}:
             raise DecodeError("manifest.preprocessing: not one scale per channel")
-        end = 0
-        for table in self.tables:
-            if table.start < end:
-                raise DecodeError("manifest.tables: not ascending and apart")
-            end = table.start + table.size
-        if end > math.prod(self.input.shape):
-            raise DecodeError("manifest.tables: beyond the input")
+        check_tables(self.tables, math.prod(self.input.shape))
+        if self.table is not None:
+            self.table.check_ports(self.input.shape, self.target.shape)
 
     def to_json(self) -> str:
         """The manifest as JSON text, the same for equal manifests."""
-        document = {
+        document: dict[str, object] = {
             "format": FORMAT,
             "name": self.name,
             "parameters": [item.document() for item in self.parameters],
@@ -225,6 +209,8 @@ class BundleManifest:
             },
             "files": {name: self.digests[name].hex() for name in sorted(self.digests)},
         }
+        if self.table is not None:
+            document["table"] = self.table.document()
         return json.dumps(document, indent=1) + "\n"
 
 
@@ -238,7 +224,10 @@ def manifest_from_json(data: bytes | str) -> BundleManifest:
     if len(data) > MANIFEST_BYTES_MAX:
         raise LimitError(f"manifest: {len(data)} bytes, {MANIFEST_BYTES_MAX} allowed")
     document = read_json(data, "manifest")
-    check_fields(document, "manifest", _MANIFEST_FIELDS)
+    # Only models of tables have it: absent is the one way to say that there is none.
+    has_table = isinstance(document, dict) and "table" in document
+    extra = ("table",) if has_table else ()
+    check_fields(document, "manifest", (*_MANIFEST_FIELDS, *extra))
     if document["format"] != FORMAT:
         raise DecodeError(f"manifest.format: this version reads {FORMAT} only")
     rows = items(document["parameters"], "manifest.parameters", PARAMETERS_MAX)
@@ -259,7 +248,8 @@ def manifest_from_json(data: bytes | str) -> BundleManifest:
         digests=_digests(document["files"]),
         loss_settings=_loss_settings(document["loss_settings"]),
         clipping=choice(document["clipping"], "manifest.clipping", CLIPPINGS),
-        tables=_tables(document["tables"]),
+        tables=read_tables(document["tables"], "manifest.tables"),
+        table=read_table(document["table"], "manifest.table") if has_table else None,
     )
 
 
@@ -368,21 +358,6 @@ def _loss_settings(value: Any) -> LossSettings:  # noqa: ANN401 - from the JSON 
     smoothing, delta = numbers([value[name] for name in names], place, len(names))
     weights = numbers(value["class_weights"], place, CLASSES_MAX)
     return LossSettings(weights, smoothing, delta)
-
-
-def _tables(value: object) -> tuple[LookupTable, ...]:
-    place = "manifest.tables"
-    rows = []
-    for entry in items(value, place, TABLES_MAX):
-        found = items(entry, place, 3)
-        if len(found) != 3:
-            raise DecodeError(f"{place}: expected start, size and rows")
-        start, size, height = [
-            integer(number, place, least, ROWS_MAX)
-            for number, least in zip(found, (0, 1, 1), strict=True)
-        ]
-        rows.append(LookupTable(start, size, height))
-    return tuple(rows)
 
 
 def _digests(value: Any) -> dict[str, Digest]:  # noqa: ANN401 - from the JSON reader

@@ -1,10 +1,14 @@
 """The `starling` command: one word picks the part, and only that part is imported."""
 
 import importlib
+import json
 import os
 import sys
 from types import ModuleType
+from typing import TypedDict
 
+from starling import __version__
+from starling.durable.files import refusal
 from starling.protocol.errors import (
     EXIT_CONFIG,
     EXIT_DONE,
@@ -35,6 +39,21 @@ _EXTRAS = {"compile": "compiler", "chain": "coordinator"}
 _INTERRUPTED = 130
 
 
+class ChainVersions(TypedDict):
+    """Versions of the chain's bytes and of its rules."""
+
+    format: int
+    rules: int
+
+
+class Versions(TypedDict):
+    """The object that `starling --version --json` prints."""
+
+    version: str
+    chain: ChainVersions
+    wire: int
+
+
 def usage() -> str:
     """The text of `starling --help`."""
     rows = "\n".join(f"  {name:<12} {text}" for name, (_, text) in COMMANDS.items())
@@ -44,8 +63,10 @@ def usage() -> str:
         "examples:\n"
         "  starling fleet run --devices 10 --buffer 4 --data digits\n"
         "  starling compile model.onnx --loss cross-entropy --out bundle/\n"
-        "  starling chain verify --home DIR\n\n"
-        "`starling COMMAND --help` says more.\n"
+        "  starling chain verify --home DIR\n"
+        "  starling --version --json\n\n"
+        "`starling COMMAND --help` says more; `--version` prints the versions of this\n"
+        "release, of the chain that it verifies and of the wire, with --json as JSON.\n"
         "exit status: 0 done, 1 failed, 2 usage, 78 configuration\n"
     )
 
@@ -77,10 +98,46 @@ def _dispatch(words: list[str]) -> int:
     if words[0] in {"-h", "--help"}:
         sys.stdout.write(usage())
         return EXIT_DONE
+    if words[0] in {"-V", "--version"}:
+        return _show_versions(words[1:])
     if words[0] not in COMMANDS:
         sys.stderr.write(f"starling: no command {words[0]!r}\n\n{usage()}")
         return EXIT_USAGE
     return _run(words)
+
+
+def versions() -> Versions:
+    """Versions of the release, the chain and the wire, as `--version --json` has them.
+
+    `chain.format` is the number in blocks and genesis, `chain.rules` the newest rules
+    that this release can apply; a chain with newer ones needs a newer release.
+    """
+    # Loaded here: `starling --help` needs none of it.
+    from starling.coordinator.chain.governance.chain_parameters import RULES_VERSION
+    from starling.protocol.chain.genesis import FORMAT_VERSION
+    from starling.protocol.wire.envelope import ENVELOPE_VERSION
+
+    return {
+        "version": __version__,
+        "chain": {"format": FORMAT_VERSION, "rules": RULES_VERSION},
+        "wire": ENVELOPE_VERSION,
+    }
+
+
+def _show_versions(words: list[str]) -> int:
+    if words not in ([], ["--json"]):
+        sys.stderr.write(f"starling --version: takes --json alone\n\n{usage()}")
+        return EXIT_USAGE
+    shown = versions()
+    if words:
+        sys.stdout.write(json.dumps(shown) + "\n")
+    else:
+        chain = shown["chain"]
+        sys.stdout.write(
+            f"starling {shown['version']}, chain format {chain['format']} with rules "
+            f"{chain['rules']}, wire {shown['wire']}\n"
+        )
+    return EXIT_DONE
 
 
 def _run(words: list[str]) -> int:
@@ -100,6 +157,13 @@ def _run(words: list[str]) -> int:
         return EXIT_CONFIG
     except FederationError as error:
         sys.stderr.write(f"starling {words[0]}: {error}\n")
+        return EXIT_FAILED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What no part expected of the system is still no bug of ours.
+        place = "" if error.filename is None else f"{os.fspath(error.filename)}: "
+        sys.stderr.write(f"starling {words[0]}: {place}{refusal(error)}\n")
         return EXIT_FAILED
     return code
 

@@ -1,14 +1,21 @@
 """The console command: one word picks the part, and every failure has its status."""
 
+import errno
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from starling import __main__ as starling
+from starling import __version__
+from starling.coordinator.chain.governance.chain_parameters import RULES_VERSION
+from starling.protocol.chain.genesis import FORMAT_VERSION
 from starling.protocol.errors import (
     EXIT_CONFIG,
     EXIT_DONE,
@@ -18,6 +25,7 @@ from starling.protocol.errors import (
     OperationError,
     StorageError,
 )
+from starling.protocol.wire.envelope import ENVELOPE_VERSION
 
 Main = Callable[[list[str]], int]
 Install = Callable[[Main], None]
@@ -59,8 +67,27 @@ def test_main_hands_the_other_words_to_the_command(install: Install) -> None:
         (OperationError("not enrolled"), EXIT_FAILED, "starling agent: not enrolled\n"),
         (StorageError("disk full"), EXIT_FAILED, "starling agent: disk full\n"),
         (KeyboardInterrupt(), 130, ""),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "h/state"),
+            EXIT_FAILED,
+            "starling agent: h/state: Permission denied; run as the user who owns it, "
+            "or give this user the right to it\n",
+        ),
+        (
+            OSError(errno.EMFILE, "Too many open files"),
+            EXIT_FAILED,
+            "starling agent: Too many open files; raise the limit of open files "
+            "(LimitNOFILE=, ulimit -n)\n",
+        ),
     ],
-    ids=["configuration", "operation", "storage", "interrupt"],
+    ids=[
+        "configuration",
+        "operation",
+        "storage",
+        "interrupt",
+        "another user's",
+        "descriptors",
+    ],
 )
 def test_main_of_a_failing_command_says_why_in_one_line(
     install: Install,
@@ -114,6 +141,38 @@ def test_main_without_a_command_is_a_usage_error(
     assert err.startswith(message)
 
 
+@pytest.mark.parametrize("word", ["-V", "--version"])
+def test_main_asked_for_the_version_prints_all_three(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert starling.main([word]) == EXIT_DONE
+
+    assert capsys.readouterr() == (
+        f"starling {__version__}, chain format {FORMAT_VERSION} with rules "
+        f"{RULES_VERSION}, wire {ENVELOPE_VERSION}\n",
+        "",
+    )
+
+
+def test_main_asked_for_the_version_as_json(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert starling.main(["--version", "--json"]) == EXIT_DONE
+
+    assert json.loads(capsys.readouterr().out) == {
+        "version": __version__,
+        "chain": {"format": FORMAT_VERSION, "rules": RULES_VERSION},
+        "wire": ENVELOPE_VERSION,
+    }
+
+
+def test_main_asked_for_the_version_with_more_is_a_usage_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert starling.main(["--version", "--yaml"]) == EXIT_USAGE
+    assert capsys.readouterr().err.startswith("starling --version: takes --json alone")
+
+
 @pytest.mark.parametrize(
     ("word", "extra"), [("agent", "agent"), ("chain", "coordinator")]
 )
@@ -160,3 +219,28 @@ def test_main_whose_reader_has_gone_fails_quietly() -> None:
         )
 
     assert (done.returncode, done.stderr) == (EXIT_FAILED, b"")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_home_of_another_user_is_one_line_and_no_traceback() -> None:
+    # The first `init` imports what the other user may be kept from.
+    code = (
+        "import os, sys; from starling.__main__ import main;"
+        "words = ['agent', 'init', '--json', '--home', sys.argv[1]]; main(words);"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534); sys.exit(main(words))"
+    )
+    # Not under pytest's folder, which other users may not enter.
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "home"
+        Path(folder).chmod(0o755)
+        done = subprocess.run(
+            [sys.executable, "-c", code, home],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == EXIT_FAILED
+    assert done.stderr.startswith("starling agent: ")
+    assert done.stderr.endswith("or give this user the right to it\n")
+    assert done.stderr.count("\n") == 1

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-import starling
 from starling.coordinator.runtime.evaluation.evaluation_messages import (
     OUTCOME,
     OUTCOME_BYTES_MAX,
@@ -161,7 +160,7 @@ class Evaluator:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=self._folder,
-            env=child_process.environment(Path(starling.__file__).parent.parent),
+            env=child_process.environment(),
             start_new_session=True,
         )
         self._process = process

@@ -1,16 +1,26 @@
 """Setting damaged files aside, so that the other coordinators can replace them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from starling.coordinator.chain.verification.audit import AuditResult, audit
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE, is_damage
+from starling.coordinator.runtime.signature_pool import SignaturePool
+from starling.coordinator.runtime.storage.sqlite_schema import (
+    CHAIN_FILE,
+    REMEDY,
+    is_damage,
+)
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.coordinator.runtime.storage.vote_journal import VOTES_FILE, VoteJournal
 from starling.durable.files import storage_errors, sync_folder
+from starling.durable.journal_frames import DamagedJournal
 from starling.protocol.errors import OperationError, StorageError
 
 _LOG_ENDINGS = ("-wal", "-shm")
+_ALONE_MAX = 20_000
+"""Signatures that one process checks before another one has started."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +28,7 @@ class RecoveryReport:
     """What was found.
 
     Attributes:
-      chain: What is wrong with the chain; None if a start would accept it.
+      chain: What is wrong with the chain; None if all of it holds.
       votes: What is wrong with the journal of own votes; None likewise.
       kept: Where the damaged files lie now.
     """
@@ -28,11 +38,18 @@ class RecoveryReport:
     kept: tuple[Path, ...]
 
 
-def recover(home: CoordinatorHome) -> RecoveryReport:
+def recover(
+    home: CoordinatorHome, progress: Callable[[int], None] = lambda _height: None
+) -> RecoveryReport:
     """Sets a damaged chain or journal aside; the next start begins without it.
 
-    The chain comes back from the other coordinators. Without the journal the
+    The whole chain is checked, as `starling chain verify` does: a start looks at its
+    end alone. It comes back from the other coordinators. Without the journal the
     coordinator only observes until an operator lets it vote again.
+
+    Args:
+      home: The coordinator's folder.
+      progress: Told each height that holds.
 
     Raises:
       ConfigError: If the coordinator runs.
@@ -40,7 +57,7 @@ def recover(home: CoordinatorHome) -> RecoveryReport:
       StorageError: If the disk refuses.
     """
     votes = _votes_damage(home.state / VOTES_FILE)
-    chain = _chain_damage(home.state / CHAIN_FILE)
+    chain = _chain_damage(home.state / CHAIN_FILE, progress)
     if chain is not None and len(home.genesis().validators.members) == 1:
         raise OperationError(
             f"{chain}; nobody else has this chain: restore state/ from a backup"
@@ -59,25 +76,41 @@ def _votes_damage(path: Path) -> str | None:
         return None
     try:
         VoteJournal(path).close()
-    except StorageError as error:
+    except DamagedJournal as error:
         return str(error)
     return None
 
 
-def _chain_damage(path: Path) -> str | None:
+def _chain_damage(path: Path, progress: Callable[[int], None]) -> str | None:
     if not path.exists():
         return None
     try:
         store = SqliteStore.open(path)
         try:
             store.tip()
+            fault = audit_store(store, progress).fault
         finally:
             store.close()
     except StorageError as error:
         if not is_damage(error.__cause__):
             raise
         return str(error)
-    return None
+    if fault is None:
+        return None
+    return f"{path}: height {fault.height}, {fault.field}: {fault.detail}; {REMEDY}"
+
+
+def audit_store(store: SqliteStore, progress: Callable[[int], None]) -> AuditResult:
+    """Checks a chain from its genesis on, with other processes where that is faster.
+
+    Args:
+      store: The open chain.
+      progress: Told each height that holds.
+    """
+    with store.one_moment():
+        many = store.signatures() >= _ALONE_MAX
+        with SignaturePool(store.genesis, None if many else 0) as pool:
+            return audit(store, progress, pool.ahead)
 
 
 def _set_aside(folder: Path, names: list[str]) -> list[Path]:

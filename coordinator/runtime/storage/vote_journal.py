@@ -6,7 +6,8 @@ from pathlib import Path
 from starling.coordinator.chain.chain_step import JournalVote
 from starling.coordinator.chain.gossip_messages import JOURNAL_ENTRY
 from starling.durable.journal import Journal
-from starling.protocol.errors import ProtocolError, StorageError
+from starling.durable.journal_frames import DamagedJournal
+from starling.protocol.errors import ProtocolError
 
 VOTES_FILE = "votes.journal"
 """Name of the file in a coordinator's `state/`."""
@@ -40,12 +41,13 @@ class VoteJournal:
 
         Raises:
           ConfigError: If another process has it open.
-          StorageError: If it is damaged, or the disk refuses.
+          DamagedJournal: If it is damaged.
+          StorageError: If the disk refuses.
         """
         try:
             self._journal, payloads = Journal.open(path)
-        except StorageError as error:
-            raise StorageError(f"{error}; {_REMEDY}") from error.__cause__
+        except DamagedJournal as error:
+            raise DamagedJournal(f"{error}; {_REMEDY}", error.offset) from error
         self._kept = [(_height(path, payload), payload) for payload in payloads]
         self.entries = tuple(payloads)
         self._size_bytes_max = size_bytes_max
@@ -81,6 +83,6 @@ def _height(path: Path, payload: bytes) -> int:
     try:
         return JOURNAL_ENTRY.unpack(payload).height
     except ProtocolError as error:
-        raise StorageError(
-            f"{path}: an entry is no vote: {error}; {_REMEDY}"
+        raise DamagedJournal(
+            f"{path}: an entry is no vote: {error}; {_REMEDY}", 0
         ) from error

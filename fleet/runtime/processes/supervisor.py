@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-import starling
 from starling.durable.files import write_atomic
 from starling.protocol.errors import EXIT_CONFIG, ConfigError
+from starling.sandbox.child_process import PACKAGES
 
 RESTART_PAUSE_S = 0.5
 RESTART_PAUSE_S_MAX = 8.0
@@ -32,7 +32,6 @@ _WATCHER = (
     'trap "" TERM; read line; [ "$line" = done ] || '
     "{ kill -TERM -$$; sleep 5; kill -KILL -$$; }"
 )
-_PATHS = Path(starling.__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,7 @@ def listens(port: int) -> bool:
 
 def child_environment() -> dict[str, str]:
     """The environment in which children run this very source tree, installed or not."""
-    paths = [str(_PATHS), os.environ.get("PYTHONPATH", "")]
+    paths = [str(PACKAGES), os.environ.get("PYTHONPATH", "")]
     joined = os.pathsep.join(path for path in paths if path)
     return {**os.environ, "PYTHONPATH": joined, "PYTHONUNBUFFERED": "1"}
 

@@ -1,7 +1,11 @@
 """The trainer's process: real, asked by the agent's side, and allowed to die."""
 
+import errno
 import queue
+import resource
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -107,6 +111,54 @@ def process(tmp_path: Path) -> Iterator[Process]:
     found = Process(tmp_path)
     yield found
     found.trainer.stop()
+
+
+def no_descriptor(patch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Leaves this process not one more descriptor; gives back how to end that."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, before[1]))
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def no_process(patch: pytest.MonkeyPatch) -> Callable[[], None]:
+    def fork(*_words: object, **_options: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    patch.setattr(subprocess, "Popen", fork)
+    return patch.undo
+
+
+def no_thread(patch: pytest.MonkeyPatch) -> Callable[[], None]:
+    def start(_thread: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    patch.setattr(threading.Thread, "start", start)
+    return patch.undo
+
+
+@pytest.mark.parametrize(
+    ("scarcity", "remedy"),
+    [(no_descriptor, "LimitNOFILE"), (no_process, "TasksMax"), (no_thread, "TasksMax")],
+    ids=["descriptors", "processes", "threads"],
+)
+def test_trainer_that_cannot_be_started_is_a_failed_training_and_the_next_one_works(
+    process: Process,
+    monkeypatch: pytest.MonkeyPatch,
+    scarcity: Callable[[pytest.MonkeyPatch], Callable[[], None]],
+    remedy: str,
+) -> None:
+    over = scarcity(monkeypatch)
+    try:
+        process.trainer.ask(process.job(None))
+    finally:
+        over()
+    failed = process.report()
+    process.trainer.answered()
+
+    assert failed.kind == TrainerReportKind.FAILED_TRAINING
+    assert failed.detail.startswith("the trainer cannot be started: ")
+    assert remedy in failed.detail
+    assert process.answer(None).kind == TrainerReportKind.LOADED
 
 
 def test_process_loads_a_bundle_and_counts_the_records_for_their_owner(

@@ -217,7 +217,7 @@ def test_broker_restarts_on_its_port_after_kill(broker: Broker) -> None:
     assert before is not None
 
     os.kill(before, signal.SIGKILL)
-    broker.process.wait()
+    broker.process.wait(lambda: None)
     broker.process.start()
 
     assert broker.process.pid not in (None, before)

@@ -262,3 +262,16 @@ def test_erasing_touches_nothing_that_is_still_there(tmp_path: Path) -> None:
         pass
 
     assert path.read_bytes() == b"secret"
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "disk full"),
+        (errno.EROFS, "mount the disk for writing"),
+        (errno.EACCES, "the user who owns it"),
+        (errno.EMFILE, "LimitNOFILE="),
+    ],
+)
+def test_refusal_says_what_to_do(number: int, said: str) -> None:
+    assert said in files.refusal(OSError(number, os.strerror(number)))

@@ -14,11 +14,11 @@ from starling.agent.trainer.dataset import READING_BYTES, read_dataset, records_
 from starling.agent.training.trainer_messages import COMPLAINTS_MAX
 from starling.protocol.errors import ConfigError
 from starling.protocol.ids import H
+from starling.protocol.model.lookup_table import LookupTable
 from starling.protocol.model.parameter_layout import ModelParameter
 from starling.protocol.model.training_bundle import (
     CONTENT_FILES,
     BundleManifest,
-    LookupTable,
     Preprocessing,
     TensorSpec,
 )

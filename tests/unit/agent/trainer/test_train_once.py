@@ -9,7 +9,7 @@ import pytest
 from starling import __main__ as starling
 from starling.agent import open_trainer
 from starling.compiler import compile_model
-from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE
+from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED
 from starling.protocol.model.training_bundle import pack_bundle
 from tests.unit.compiler.small_models import build, node, weight
 
@@ -99,3 +99,62 @@ def test_first_row_that_may_be_a_record_is_refused_by_its_place(
     assert once(folder, "--json") == EXIT_CONFIG
 
     assert "b.csv: row 1" in capsys.readouterr().err
+
+
+def test_divergence_fails_names_the_record_and_writes_nothing(
+    folder: Path, capsys: Capture
+) -> None:
+    with np.load(folder / "data" / "a.npz") as data:
+        x, y = data["x"].copy(), data["y"].copy()
+    x[3] = 3e38
+    np.savez(folder / "data" / "a.npz", x=x, y=y)
+    out = folder / "trained.npy"
+
+    words = ("--learning-rate", "100", "--epochs", "50", "--out", str(out), "--json")
+    assert once(folder, *words) == EXIT_FAILED
+
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "diverged" in shown.err
+    assert "record 4 of 64 holds 3e+38" in shown.err
+    assert not out.exists()
+
+
+def test_private_trial_learns_and_says_what_it_would_cost(
+    folder: Path, capsys: Capture
+) -> None:
+    words = ("--epsilon", "50", "--clip", "0.5", "--learning-rate", "20", "--json")
+
+    assert once(folder, *words) == EXIT_DONE
+
+    found = json.loads(capsys.readouterr().out)
+    assert found["loss_after"] < found["loss_before"]
+    assert (found["epsilon"], found["releases"], found["clip"]) == (50, 10, 0.5)
+    assert found["noise_multiplier"] > 0
+    assert found["gradient_norm_median"] > 0
+
+
+def test_smaller_epsilon_means_more_noise(folder: Path, capsys: Capture) -> None:
+    noise = []
+    for epsilon in ("1", "8"):
+        assert once(folder, "--epsilon", epsilon, "--json") == EXIT_DONE
+        noise.append(json.loads(capsys.readouterr().out)["noise_multiplier"])
+
+    assert noise[0] > 2 * noise[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--epsilon", "0"), "epsilon"),
+        (("--epsilon", "1", "--clip", "0"), "--clip"),
+        (("--epsilon", "1", "--releases", "0"), "--releases"),
+        (("--epsilon", "1", "--delta", "1"), "delta"),
+    ],
+)
+def test_bad_argument_of_a_private_trial_is_named(
+    folder: Path, capsys: Capture, words: tuple[str, ...], said: str
+) -> None:
+    assert once(folder, *words) == EXIT_CONFIG
+
+    assert said in capsys.readouterr().err

@@ -1,5 +1,8 @@
 """Finding Mosquitto, reading its version, and failing to start it."""
 
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -73,3 +76,15 @@ def test_broker_that_ends_at_once_is_reported_with_its_last_words(
 
     assert process.pid is None
     process.stop()
+
+
+def test_halted_process_is_told_from_one_that_sleeps() -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        sleeps = mosquitto_process._is_halted(child.pid)
+        child.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+        halted = mosquitto_process._is_halted(child.pid)
+        child.kill()
+
+    assert (sleeps, halted) == (False, True)
+    assert not mosquitto_process._is_halted(child.pid)

@@ -1,6 +1,7 @@
 """What the link decides without a broker: sizes, refusals, stopping."""
 
 import queue
+import threading
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,17 @@ def test_link_whose_callback_fails_does_not_die_unnoticed(
 def test_message_that_expires_at_once_is_a_bug(expiry_s: int) -> None:
     with pytest.raises(AssertionError):
         MqttMessage("a", b"", expiry_s=expiry_s)
+
+
+def test_link_that_gets_no_thread_says_what_to_raise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    link = MqttLink(LinkSettings("127.0.0.1", 1, "ann"), print, lambda: 0.5)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(TransportError, match="can't start new thread; raise the limit"):
+        link.start()
+    link.stop()

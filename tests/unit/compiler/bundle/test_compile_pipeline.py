@@ -3,8 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from starling.compiler import compile_model, write_bundle
+from starling.compiler import compile_model, started_from, write_bundle
 from starling.protocol.errors import ConfigError
+from starling.protocol.model.table_schema import (
+    InputColumn,
+    TableSchema,
+    TargetColumn,
+)
 from starling.protocol.model.training_bundle import (
     CONTENT_FILES,
     MANIFEST,
@@ -43,6 +48,36 @@ def test_pattern_trains_only_what_it_names() -> None:
     trained = [item.name for item in bundle.manifest.parameters if item.trainable]
     assert trained == ["head.weight", "head.bias"]
     assert bundle.manifest.dimension == bundle.theta.size == 21
+
+
+def test_frozen_pattern_leaves_the_rest_trained() -> None:
+    bundle = compile_model(mlp(), loss="cross-entropy", freeze=["head.*"])
+
+    frozen = [item.name for item in bundle.manifest.parameters if not item.trainable]
+    assert frozen == ["head.weight", "head.bias"]
+    assert bundle.manifest.dimension == BUNDLE.manifest.dimension - 21
+
+
+def test_warm_start_changes_theta_alone() -> None:
+    warm = started_from(BUNDLE, BUNDLE.theta + np.float32(1))
+
+    np.testing.assert_array_equal(warm.theta, BUNDLE.theta + np.float32(1))
+    assert unpack_bundle(warm.packed)["gradient.onnx"] == BUNDLE.files["gradient.onnx"]
+
+
+def test_warm_start_of_another_length_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--start: 3 values"):
+        started_from(BUNDLE, np.zeros(3, np.float32))
+
+
+def test_table_stands_in_the_manifest() -> None:
+    width = BUNDLE.manifest.input.shape[0]
+    columns = tuple([InputColumn(f"c{place}") for place in range(width)])
+    table = TableSchema(columns, (TargetColumn("kind"),))
+
+    bundle = compile_model(mlp(), loss="cross-entropy", table=table)
+
+    assert manifest_from_json(bundle.files[MANIFEST]).table == table
 
 
 def test_pattern_that_names_nothing_is_refused() -> None:

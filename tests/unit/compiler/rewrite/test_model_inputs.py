@@ -13,7 +13,8 @@ from starling.compiler import compile_model
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
 from starling.compiler.errors import CompileError
 from starling.compiler.rewrite.model_inputs import joined, tables
-from starling.protocol.model.training_bundle import INFER, LookupTable
+from starling.protocol.model.lookup_table import LookupTable
+from starling.protocol.model.training_bundle import INFER
 from tests.unit.compiler.small_models import build, node, weight
 
 Arrays = dict[str, NDArray[np.generic]]

@@ -8,13 +8,18 @@ from hypothesis import strategies as st
 
 from starling.protocol.errors import DecodeError, LimitError, ProtocolError
 from starling.protocol.ids import H
+from starling.protocol.model.lookup_table import LookupTable
 from starling.protocol.model.parameter_layout import ModelParameter, local_slices
+from starling.protocol.model.table_schema import (
+    InputColumn,
+    TableSchema,
+    TargetColumn,
+)
 from starling.protocol.model.training_bundle import (
     CONTENT_FILES,
     MANIFEST,
     MANIFEST_BYTES_MAX,
     BundleManifest,
-    LookupTable,
     Preprocessing,
     TensorSpec,
     bundle_digest,
@@ -57,6 +62,19 @@ def _files(manifest: BundleManifest | None = None) -> dict[str, bytes]:
 
 def test_manifest_read_back_is_equal() -> None:
     assert manifest_from_json(_manifest().to_json()) == _manifest()
+
+
+def test_manifest_with_a_table_read_back_is_equal() -> None:
+    columns = tuple([InputColumn(name) for name in "abcd"])
+    made = _manifest(table=TableSchema(columns, (TargetColumn("y"),)))
+
+    assert manifest_from_json(made.to_json()) == made
+    assert '"table"' not in _manifest().to_json()
+
+
+def test_manifest_refuses_a_table_that_does_not_fill_the_input() -> None:
+    with pytest.raises(DecodeError, match=r"manifest\.table"):
+        _manifest(table=TableSchema((InputColumn("a"),), (TargetColumn("y"),)))
 
 
 def test_local_slices_are_where_local_parameters_stand_in_theta() -> None:

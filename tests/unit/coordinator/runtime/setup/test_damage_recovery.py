@@ -16,7 +16,7 @@ from starling.coordinator.runtime.storage.vote_journal import VOTES_FILE
 from starling.durable.journal import Journal
 from starling.durable.journal_frames import HEAD_BYTES
 from starling.protocol.chain.genesis import GENESIS
-from starling.protocol.errors import ConfigError, OperationError
+from starling.protocol.errors import ConfigError, OperationError, StorageError
 
 
 def make(folder: Path, validators: int = 4) -> CoordinatorHome:
@@ -52,6 +52,14 @@ def empty(home: CoordinatorHome) -> None:
     (home.state / CHAIN_FILE).write_bytes(b"")
 
 
+def damage_old_block(home: CoordinatorHome) -> None:
+    """A start does not look there."""
+    connection = sqlite3.connect(home.state / CHAIN_FILE)
+    with connection:
+        connection.execute("UPDATE blocks SET header = x'00' WHERE height = 2")
+    connection.close()
+
+
 def damage_votes(home: CoordinatorHome) -> None:
     path = home.state / VOTES_FILE
     content = bytearray(path.read_bytes())
@@ -67,7 +75,9 @@ def test_sound_files_stay_where_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [damage_state, damage_pages, empty], ids=lambda f: f.__name__
+    "damage",
+    [damage_state, damage_old_block, damage_pages, empty],
+    ids=lambda f: f.__name__,
 )
 def test_damaged_chain_is_set_aside_and_the_votes_stay(
     tmp_path: Path, damage: object
@@ -132,3 +142,26 @@ def test_command_says_what_is_lost(
         assert part in said
     assert starling.main(["coordinator", "recover", "--home", str(tmp_path)]) == 0
     assert "nothing is damaged" in capsys.readouterr().out
+
+
+def test_recover_finds_what_chain_verify_finds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = make(tmp_path)
+    damage_old_block(home)
+    SqliteStore.open(home.state / CHAIN_FILE).close()  # a start accepts it
+    assert starling.main(["chain", "verify", "--home", str(tmp_path)]) == 1
+    assert "FAULT at height 2" in capsys.readouterr().out
+    assert starling.main(["coordinator", "recover", "--home", str(tmp_path)]) == 0
+    assert "height 2" in capsys.readouterr().out
+
+
+def test_disk_that_refuses_the_votes_leaves_them_where_they_are(tmp_path: Path) -> None:
+    home = make(tmp_path)
+    votes = home.state / VOTES_FILE
+    votes.rename(votes.with_suffix(".kept"))
+    votes.mkdir()  # the system refuses to open it; nothing says that it is damaged
+    with pytest.raises(StorageError) as told:
+        recover(home)
+    assert "recover" not in str(told.value)
+    assert votes.is_dir()

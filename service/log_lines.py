@@ -1,0 +1,85 @@
+"""The form of a log's lines: the journal's, or with date and time for everybody else.
+
+The journal notes the time by itself and takes a line's level from `<3>` to `<7>` before
+it, as the kernel writes them.
+
+Source: sd-daemon(3), and systemd.exec(5) on `JOURNAL_STREAM`.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+
+_PREFIXES = (
+    (logging.CRITICAL, "<2>"),
+    (logging.ERROR, "<3>"),
+    (logging.WARNING, "<4>"),
+    (logging.INFO, "<6>"),
+)
+_DEBUG = "<7>"
+_STDERR = 2
+_PLAIN = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s"
+_DATE = "%Y-%m-%d %H:%M:%S"
+
+
+class JournalFormatter(logging.Formatter):
+    """Each line of a message with the level before it, and no time."""
+
+    def __init__(self) -> None:
+        super().__init__("%(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as lines of the journal."""
+        prefix = level_prefix(record.levelno)
+        lines = super().format(record).splitlines() or [""]
+        return "\n".join(prefix + line for line in lines)
+
+
+def level_prefix(level: int) -> str:
+    """What stands before a line of that level of `logging`."""
+    for least, prefix in _PREFIXES:
+        if level >= least:
+            return prefix
+    return _DEBUG
+
+
+def is_journal(descriptor: int, environment: Mapping[str, str]) -> bool:
+    """Whether an open file is the journal's stream, and not a file or pipe since then.
+
+    Args:
+      descriptor: Of the open file.
+      environment: Has `JOURNAL_STREAM=DEVICE:INODE` under systemd.
+    """
+    stream = environment.get("JOURNAL_STREAM", "")
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return False
+    return stream == f"{status.st_dev}:{status.st_ino}"
+
+
+def formatter(
+    descriptor: int, environment: Mapping[str, str] | None = None
+) -> logging.Formatter:
+    """The form that fits where the log goes.
+
+    Args:
+      descriptor: Where it goes.
+      environment: Of this process, by default.
+    """
+    given = os.environ if environment is None else environment
+    if is_journal(descriptor, given):
+        return JournalFormatter()
+    return logging.Formatter(_PLAIN, _DATE)
+
+
+def log_to_stderr(level: str) -> None:
+    """Sends every log of this process to standard error.
+
+    Args:
+      level: The least severity, as in `agent.toml`.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(_STDERR))
+    logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -1,0 +1,99 @@
+"""`starling PART install` writes the unit, and nothing that is somebody else's."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from starling import __main__ as starling
+from starling.agent.runtime.storage.agent_home import AgentHome
+from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE
+from starling.service import unit_files
+from starling.service.unit_files import ServiceKind, ServiceUnit, unit_text
+
+PROGRAM = "/usr/lib/starling/bin/starling"
+KINDS = list(ServiceKind)
+
+
+def install(kind: ServiceKind, prefix: Path, *more: str) -> int:
+    words = [kind.value, "install", "--prefix", str(prefix), "--program", PROGRAM]
+    return starling.main([*words, *more])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unit_is_printed_and_nothing_is_written(
+    kind: ServiceKind, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert install(kind, tmp_path, "--print-unit") == EXIT_DONE
+
+    expected = unit_text(ServiceUnit(kind, Path(PROGRAM), kind.home))
+    assert capsys.readouterr().out == expected
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_install_writes_unit_and_user_and_can_be_repeated(
+    kind: ServiceKind, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for _ in range(2):
+        assert install(kind, tmp_path, "--json") == EXIT_DONE
+
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    unit = tmp_path / "etc/systemd/system" / kind.unit_name
+    users = tmp_path / "etc/sysusers.d/starling.conf"
+    assert said == {
+        "unit": str(unit),
+        "users": str(users),
+        "home": str(kind.home),
+        "user": "starling",
+    }
+    assert unit.read_text() == unit_text(ServiceUnit(kind, Path(PROGRAM), kind.home))
+    assert users.read_text() == 'u starling - "Starling" /var/lib/starling\n'
+    assert {unit.stat().st_mode & 0o777, users.stat().st_mode & 0o777} == {0o644}
+
+
+def test_install_says_what_comes_next(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    install(ServiceKind.AGENT, tmp_path)
+
+    said = capsys.readouterr().out
+    assert "sudo -u starling starling agent init --home /var/lib/starling\n" in said
+    assert "systemctl enable --now starling-agent\n" in said
+
+
+def test_unit_of_somebody_else_stays(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    unit = tmp_path / "etc/systemd/system/starling-agent.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Service]\nExecStart=/bin/true\n")
+
+    assert install(ServiceKind.AGENT, tmp_path) == EXIT_CONFIG
+
+    assert unit.read_text() == "[Service]\nExecStart=/bin/true\n"
+    assert f"{unit}: is not of our making" in capsys.readouterr().err
+
+
+def test_data_outside_of_the_home_may_be_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(unit_files, "HIDDEN", ())
+    home, prefix = tmp_path / "board", tmp_path / "prefix"
+    AgentHome(home).begin({"data.path": str(tmp_path / "measurements")})
+
+    assert install(ServiceKind.AGENT, prefix, "--home", str(home)) == EXIT_DONE
+
+    unit = (prefix / "etc/systemd/system/starling-agent.service").read_text()
+    assert f"ReadWritePaths=-{tmp_path}/measurements\n" in unit
+
+
+def test_settings_of_a_command_do_not_name_the_home(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STARLING_HOME", "/srv/elsewhere")
+    for kind in KINDS:
+        install(kind, tmp_path, "--print-unit")
+
+    printed = capsys.readouterr().out
+    assert "/srv/elsewhere" not in printed

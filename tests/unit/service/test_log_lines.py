@@ -1,0 +1,76 @@
+"""The journal's form of a line, and everybody else's."""
+
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from starling.service.log_lines import formatter, is_journal, level_prefix
+
+
+def record(text: str, level: int = logging.WARNING) -> logging.LogRecord:
+    return logging.LogRecord("agent", level, "", 0, text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("level", "prefix"),
+    [
+        (logging.CRITICAL, "<2>"),
+        (logging.ERROR, "<3>"),
+        (logging.WARNING, "<4>"),
+        (logging.INFO, "<6>"),
+        (logging.DEBUG, "<7>"),
+        (logging.INFO + 5, "<6>"),
+    ],
+)
+def test_levels_are_those_of_the_journal(level: int, prefix: str) -> None:
+    assert level_prefix(level) == prefix
+
+
+def stream_of(descriptor: int) -> dict[str, str]:
+    status = os.fstat(descriptor)
+    return {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+
+
+def test_line_for_the_journal_has_its_level_and_no_time(tmp_path: Path) -> None:
+    with (tmp_path / "journal").open("w") as file:
+        form = formatter(file.fileno(), stream_of(file.fileno()))
+
+    assert form.format(record("away")) == "<4>agent: away"
+    assert form.format(record("one\ntwo")) == "<4>agent: one\n<4>two"
+    assert form.format(record("")) == "<4>agent: "
+
+
+@pytest.mark.parametrize("stream", ["", "1:2", "odd"])
+def test_line_for_others_has_date_and_time(stream: str, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file:
+        form = formatter(file.fileno(), {"JOURNAL_STREAM": stream})
+
+    pattern = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} WARNING agent: away"
+    assert re.fullmatch(pattern, form.format(record("away")))
+
+
+def test_closed_descriptor_is_no_journal(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file:
+        descriptor, environment = file.fileno(), stream_of(file.fileno())
+
+    assert not is_journal(descriptor, environment)
+
+
+def test_process_under_the_journal_writes_its_form(tmp_path: Path) -> None:
+    code = (
+        "import logging; from starling.service.log_lines import log_to_stderr;"
+        "log_to_stderr('info'); log = logging.getLogger('x');"
+        "log.info('first'); log.error('second'); log.debug('unheard')"
+    )
+    with (tmp_path / "journal").open("w+") as file:
+        environment = {**os.environ, **stream_of(file.fileno())}
+        subprocess.run(
+            [sys.executable, "-c", code], stderr=file, env=environment, check=True
+        )
+
+        assert (tmp_path / "journal").read_text() == "<6>x: first\n<3>x: second\n"
