@@ -41,8 +41,6 @@ def main(argv: list[str]) -> int:
     plan = FleetPlan(**{k: v for k, v in vars(options).items() if k in named})
     if options.virtual and options.home is not None:
         raise ConfigError("virtual boards have no homes", key="--home")
-    if options.virtual and (plan.coordinators > 1 or plan.fault):
-        raise ConfigError("virtual fleets have one coordinator", key="--coordinators")
     return _run(options, plan)
 
 

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from starling.coordinator.publication.task_settings import publication
+from starling.fleet.fault_timeline import timeline
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
-from starling.fleet.presets import heading, task_settings
+from starling.fleet.presets import heading, horizon_s, task_settings
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.training_pool import TrainingPool, prepare
+from starling.fleet.virtual.committee import CommitteeShape
 from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
+from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.crypto.keys import known_signatures
 
 SNAPSHOT_EVERY_S = 0.25
@@ -71,7 +74,20 @@ def run_virtual(
     durations_s = tuple(_TRAINING_S * float(s) for s in np.exp(spread))
     # More boards than a version takes would make the next one late before it begins.
     awake = plan.buffer if pace.waves else settings.leases
-    shape = FleetShape(plan.devices, awake, pace.waves, durations_s)
+    committee = CommitteeShape(
+        plan.coordinators,
+        plan.brokers,
+        FaultModel[plan.fault_model.upper()],
+        timeline(plan.fault, plan.coordinators),
+    )
+    shape = FleetShape(
+        plan.devices,
+        awake,
+        pace.waves,
+        durations_s,
+        rest_s=_rest_s(plan, awake),
+        committee=committee,
+    )
     try:
         fleet = VirtualFleet(
             shape,
@@ -81,14 +97,14 @@ def run_virtual(
             rng,
         )
         begun_s = time.monotonic()
-        if not pace.virtual_time:
+        if not pace.virtual_time and committee.steady:
             fleet.clock = lambda: time.monotonic() - begun_s
         with few_collections(), known_signatures(SIGNATURES_KNOWN):
             because = _drive(plan, fleet, shown, begun_s, on_snapshot)
-        fleet.hub.finish()
-        last = fleet.snapshot(time.monotonic() - begun_s)
+        fleet.versions.finish()
+        last = fleet.snapshot(_time_s(fleet, begun_s))
         test = workers.test(fleet.inference)
-        verified = fleet.hub.verify()
+        verified = fleet.verify()
     finally:
         workers.close()
     wall_s = time.monotonic() - started_s
@@ -106,30 +122,48 @@ def _drive(
     on_snapshot: OnSnapshot,
 ) -> str:
     """Lets time pass until the run ends; says why it ended."""
-    next_s = 0.0
+    next_s, least_s = 0.0, horizon_s(plan)
     try:
-        while fleet.version < plan.until_version:
-            if not _advance(fleet, plan.until_version):
+        while fleet.version < plan.until_version or fleet.elapsed_s < least_s:
+            if not _advance(fleet, plan.until_version, least_s):
                 return "budgets spent"
             time_s = time.monotonic() - begun_s
             if time_s > plan.time_limit_s:
                 return "time limit"
             if time_s >= next_s:
-                on_snapshot(shown, fleet.snapshot(time_s))
+                on_snapshot(shown, fleet.snapshot(_time_s(fleet, begun_s)))
                 next_s = time_s + SNAPSHOT_EVERY_S
     except KeyboardInterrupt:
         return "interrupted"
     return "version reached"
 
 
-def _advance(fleet: VirtualFleet, until_version: int) -> bool:
+def _advance(fleet: VirtualFleet, until_version: int, least_s: float) -> bool:
     """Does the next few things; False if none is left that could make a version."""
     for _ in range(_LOOK_EVERY):
-        if not fleet.advance() or fleet.exhausted:
+        over = fleet.elapsed_s >= least_s
+        if not fleet.advance() or (fleet.exhausted and over):
             return False
-        if fleet.version >= until_version:
+        if fleet.version >= until_version and over:
             break
     return True
+
+
+def _time_s(fleet: VirtualFleet, begun_s: float) -> float:
+    """Since the task is open: virtual where a timeline counts in virtual time."""
+    if fleet.shape.committee.steady:
+        return time.monotonic() - begun_s
+    return fleet.elapsed_s
+
+
+def _rest_s(plan: FleetPlan, awake: int) -> float:
+    """How long a place stays free, so that the planned updates last long enough.
+
+    None but if faults are to come: then these updates, and with them the privacy
+    budget, are to last until the faults are over.
+    """
+    updates = plan.until_version * plan.buffer
+    return max(0.0, awake * horizon_s(plan) / updates - _TRAINING_S)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""What coordinators do wrong on purpose, whatever world they run in."""

@@ -1,0 +1,53 @@
+"""Final versions as the fleet first sees them, and what evaluations gave."""
+
+from dataclasses import dataclass, field
+
+from starling.fleet.virtual.workload import Score, Workload
+from starling.protocol.ids import Version
+
+Metrics = tuple[float | None, float]
+"""Accuracy and mean loss."""
+
+
+@dataclass
+class VersionLog:
+    """What the whole fleet knows of its versions, whichever coordinator learned it.
+
+    Attributes:
+      labour: Evaluates; one version at a time.
+      head: The newest final version; -1 before the task is open.
+      times_s: When each became final.
+      metrics: Of each version that was evaluated, once that is over.
+    """
+
+    labour: Workload
+    head: int = -1
+    times_s: dict[int, float] = field(default_factory=dict)
+    metrics: dict[int, Metrics] = field(default_factory=dict)
+    _asked: int = -1
+    _awaited: tuple[int, Score] | None = None
+
+    def reached(self, version: Version, time_s: float) -> bool:
+        """A coordinator knows a version to be final; whether it is the first one."""
+        if version <= self.head:
+            return False
+        self.head = version
+        self.times_s[version] = time_s
+        return True
+
+    def evaluate(self, version: Version, inference: bytes) -> None:
+        """Begins an evaluation, unless that of this version or of a newer one has."""
+        if version <= self._asked:
+            return
+        self.finish()
+        self._asked = version
+        self._awaited = version, self.labour.evaluate(inference)
+
+    def finish(self) -> None:
+        """Waits for the last evaluation."""
+        if self._awaited is not None:
+            version, score = self._awaited
+            found = score()
+            if found is not None:
+                self.metrics[version] = found
+            self._awaited = None
