@@ -17,7 +17,9 @@ class BrokerEndpointSettings:
     host: str = setting("127.0.0.1", "Name or address of the broker, for us.")
     port: int = setting(8883, "TCP port of the broker.", least=1, most=65535)
     board_host: str = setting(
-        "", "Name or address that admissions tell boards; empty for the same as host."
+        "",
+        "Name or address that admissions tell boards; empty for the broker's first "
+        "`--host`.",
     )
     home: str = setting(
         "", "Folder of the broker, whose authority signs the boards' certificates."

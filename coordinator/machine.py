@@ -318,7 +318,7 @@ def _transaction_arrived(turn: CoordinatorStep, name: str, content: bytes) -> No
         envelope.check(chain_id)
     except ProtocolError as error:
         turn.emit(RecordRefusal(None, error.reason, f"{name}: {error}"))
-        turn.emit(RemoveInboxFile(name))
+        turn.emit(RemoveInboxFile(name, error.reason, str(error)))
         return
     identity = envelope.identity(chain_id)
     turn.state = evolve(turn.state, inbox={**turn.state.inbox, identity: name})

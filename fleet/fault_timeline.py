@@ -56,7 +56,11 @@ _FORMS = {
         "partition N N | N N from Ts [to Ts]",
     ),
 }
-EXPECTED = "expected one of: " + "; ".join(f"'{form}'" for _, form in _FORMS.values())
+EXPECTED = (
+    "expected one of: "
+    + "; ".join(f"'{form}'" for _, form in _FORMS.values())
+    + "; 'boards A-B ATTACK from version V [to version W]'"
+)
 
 
 @dataclass(frozen=True)
@@ -155,8 +159,25 @@ class FaultOrders:
         return ", ".join(word for word in words if word)
 
 
+def entries(text: str) -> tuple[str, ...]:
+    """The entries of a timeline, each with single spaces.
+
+    Raises:
+      ConfigError: If there are too many.
+    """
+    found = [" ".join(entry.split()) for entry in text.split(";") if entry.strip()]
+    if len(found) > FAULTS_MAX:
+        raise ConfigError(f"more than {FAULTS_MAX} entries", key="--fault")
+    return tuple(found)
+
+
+def is_about_boards(entry: str) -> bool:
+    """Whether an entry is one of `fleet.attacks.attack_schedule`."""
+    return entry.split()[0] in ("board", "boards")
+
+
 def timeline(text: str, coordinators: int) -> tuple[ScheduledFault, ...]:
-    """Reads a timeline.
+    """Reads what a timeline has coordinators do; see `is_about_boards` for the rest.
 
     Args:
       text: As a user gave it; may be empty.
@@ -168,13 +189,12 @@ def timeline(text: str, coordinators: int) -> tuple[ScheduledFault, ...]:
     Raises:
       ConfigError: If an entry is none, or names a coordinator that there is not.
     """
-    entries = [entry.strip() for entry in text.split(";") if entry.strip()]
-    if len(entries) > FAULTS_MAX:
-        raise ConfigError(f"more than {FAULTS_MAX} entries", key="--fault")
     faults = []
-    for entry in entries:
+    for entry in entries(text):
+        if is_about_boards(entry):
+            continue
         try:
-            fault = _fault(" ".join(entry.split()))
+            fault = _fault(entry)
             _check(fault, coordinators)
         except ValueError as error:
             raise ConfigError(f"{entry!r}: {error}", key="--fault") from error

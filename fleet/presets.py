@@ -16,6 +16,7 @@ from starling.coordinator.publication.task_settings import (
     TrainingSection,
     publication,
 )
+from starling.fleet.attacks.attack_schedule import board_attacks
 from starling.fleet.fault_timeline import lasts_s, timeline
 from starling.fleet.monitor.run_snapshot import PrivacyTerms, RunHeading
 from starling.fleet.plan import PRIVACY_KINDS, FleetPlan
@@ -36,6 +37,10 @@ _UPDATE_CLIPS = {"device-gaussian": 0.3, "device-laplace": 0.1}
 _DEVICE_STEP = 0.2
 _LATE_MOMENTUM = 0.5
 _EVERY_BOARD_ALIKE = "iid"
+_PLAIN_RULES = ("fedasync", "fedavg")
+"""That have no momentum."""
+_SYNCHRONOUS_RULE = "fedavg"
+_STALENESS_MAX = 20
 
 
 @dataclass(frozen=True)
@@ -136,18 +141,20 @@ def task_settings(
     private = plan.privacy != "none"
     # What comes late acts like momentum: Mitliagkas et al. 2016, arXiv:1605.09774.
     most = recipe.momentum if in_step else min(_LATE_MOMENTUM, recipe.momentum)
-    momentum = most if private else 0.0
+    momentum = most if private and plan.rule not in _PLAIN_RULES else 0.0
     step = _server_step(plan, recipe)
     # A fleet of equals pledges what its smallest board has: nobody's size shows.
     pledge_most = shares.least if plan.split == _EVERY_BOARD_ALIKE else shares.most
     return TaskSettings(
         name=f"{model_name(plan, shares)}-{plan.seed}",
+        strategy=plan.rule,
         buffer=plan.buffer,
         leases=plan.leases or _leases(plan),
         patience_s=_PATIENCE_S,
         learning_rate=step if plan.learning_rate is None else plan.learning_rate,
         momentum=momentum if plan.momentum is None else plan.momentum,
         average=recipe.average,
+        staleness_max=0 if plan.rule == _SYNCHRONOUS_RULE else _STALENESS_MAX,
         codec=plan.codec,
         pledge_least=min(PLEDGE_LEAST, pledge_most),
         pledge_most=pledge_most,
@@ -235,4 +242,6 @@ def heading(
         f"{model_name(plan, shares)}, {spec.dimension:,} parameters"
     )
     crash_only = plan.fault_model == "crash"
-    return RunHeading(title, plan.until_version, privacy_terms(spec, plan), crash_only)
+    attacks = board_attacks(plan.fault, plan.devices)
+    terms = privacy_terms(spec, plan)
+    return RunHeading(title, plan.until_version, terms, crash_only, attacks)

@@ -97,6 +97,11 @@ def describe(
         "tasks_refused": sorted(state.others),
         "manifests_refused": state.swaps,
         "version": None if offer is None else offer.version,
+        "buffer": None if offer is None else offer.spec.aggregation.buffer,
+        "coordinators": {
+            "online": sum(state.online.values()),
+            "trusted": len(state.trusted.validators.members),
+        },
         "inference_version": None if state.adopted is None else state.adopted.version,
         "height": state.trusted.height,
         "followed": None if state.led is None else state.led.document(),

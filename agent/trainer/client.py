@@ -215,7 +215,7 @@ class TrainerProcess:
                 self._confinement = report.confinement
                 self._post(TrainerReported(number, report))
         code = process.wait()
-        detail = f"the trainer ended: {_cause(code)}; {self._last_words()}"
+        detail = f"the trainer ended: {cause_of_end(code)}; {self._last_words()}"
         crash = TrainerReport(TrainerReportKind.FAILED_TRAINING, detail)
         record = record_marker.read(descriptor)
         os.close(descriptor)
@@ -261,7 +261,12 @@ def _view(job: TrainerJob) -> tuple[tuple[str, int, int], ...]:
     return tuple(found)
 
 
-def _cause(code: int) -> str:
+def cause_of_end(code: int) -> str:
+    """How a process ended, in words.
+
+    Args:
+      code: As of `subprocess`: negative for a signal.
+    """
     if code >= 0:
         return f"exit {code}"
     try:

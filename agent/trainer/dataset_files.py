@@ -184,9 +184,9 @@ def csv_pieces(
     """The rows of a CSV file that are numbers, while there is room."""
     width = math.prod(manifest.input.shape) + 1
     with path.open("rb") as file:
-        lines = _lines(file, _LINE_BYTES + _CELL_BYTES * width)
+        lines = lines_of(file, _LINE_BYTES + _CELL_BYTES * width)
         head = next(lines, None)
-        first = _cells(head[1]) if head else None
+        first = cells_of(head[1]) if head else None
         names = first if first is None or is_head(first, label) else []
         if head and names == []:
             lines = chain([head], lines)
@@ -239,7 +239,7 @@ def _column(names: list[str], label: str, width: int) -> int | None:
     return names.index(label) if label in names[:width] else None
 
 
-def _lines(file: IO[bytes], most: int) -> Iterator[tuple[int, bytes]]:
+def lines_of(file: IO[bytes], most: int) -> Iterator[tuple[int, bytes]]:
     """Lines that hold something, with their numbers from 1; a line feed parts them.
 
     One that is longer than `most` stands there as a line that is no whole one.
@@ -259,7 +259,7 @@ def _lines(file: IO[bytes], most: int) -> Iterator[tuple[int, bytes]]:
             yield number, stripped
 
 
-def _cells(line: bytes) -> list[str] | None:
+def cells_of(line: bytes) -> list[str] | None:
     """The cells of one line; None if it is not a whole line of CSV."""
     try:
         return next(csv.reader([line.decode("utf-8")], strict=True))
@@ -268,7 +268,7 @@ def _cells(line: bytes) -> list[str] | None:
 
 
 def _row(line: bytes, width: int) -> list[float] | None:
-    cells = _cells(line)
+    cells = cells_of(line)
     if cells is None or len(cells) != width:
         return None
     try:

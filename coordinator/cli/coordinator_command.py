@@ -39,7 +39,7 @@ from starling.service.unit_files import ServiceKind
 
 _READABLE = 0o644
 _EXAMPLES = """examples:
-  starling broker init --home broker --fleet meadow
+  starling broker init --home broker --fleet meadow --host broker.example.org
   starling coordinator init --home coordinator --fleet meadow --broker broker
   starling coordinator run --home coordinator
   starling coordinator admit request.json --out admission.json --home coordinator
@@ -114,7 +114,17 @@ def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public 
     founding.add_argument(
         "--broker", required=True, type=Path, help="folder of `starling broker init`"
     )
-    founding.add_argument("--host", default="", help="where boards reach the broker")
+    founding.add_argument(
+        "--host",
+        default="",
+        help="where boards reach the broker (default: the broker's first --host)",
+    )
+    founding.add_argument(
+        "--broker-host",
+        default="",
+        metavar="HOST",
+        help="where this coordinator reaches the broker (default: on this machine)",
+    )
     founding.add_argument("--port", type=int, default=0, help="the broker's port")
     founding.add_argument(
         "--genesis", type=Path, help="of a chain that several coordinators keep"
@@ -226,6 +236,7 @@ def _init(options: argparse.Namespace) -> int:
         options.genesis,
         options.join,
         credits_and_governance.economy(options),
+        options.broker_host,
     )
     genesis = found(home, asked)
     peer_invitations.keep_peers(home, options)

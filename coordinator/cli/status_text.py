@@ -23,6 +23,9 @@ def status_text(document: dict[str, Any]) -> str:
     ]
     refused = document["updates"]["refused"]
     rows += [(f"refused {reason.lower()}", count) for reason, count in refused.items()]
+    passing = document["updates"].get("passing")
+    if passing:
+        rows.append(("refused in passing", _counts(passing)))
     rows += _overload_rows(document.get("traffic", {}))
     for task in document["tasks"]:
         newest = task["versions"][-1] if task["versions"] else {}

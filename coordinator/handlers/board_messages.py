@@ -139,7 +139,12 @@ def upload_arrived(turn: CoordinatorStep, device: DeviceId, whole: bytes) -> Non
 def board_message_arrived(
     turn: CoordinatorStep, device: DeviceId, payload: bytes
 ) -> None:
-    """Takes a check-in or a request for chunks."""
+    """Takes a check-in or a request for chunks; says nothing to an empty message.
+
+    A check sends that one, to see whether the broker lets it.
+    """
+    if not payload:
+        return
     try:
         envelope = ENVELOPE.unpack(payload)
     except ProtocolError as error:

@@ -121,8 +121,8 @@ class EffectExecutor:
             case StoreFork(payload):
                 # Its gossip comes after it.
                 self._ports.keep_fork(payload)
-            case RemoveInboxFile(name):
-                self._ports.inbox.remove(name)
+            case RemoveInboxFile():
+                self._ports.inbox.settle(effect)
             case ComputeVersion() | EvaluateVersion() | ExamineBundle():
                 self._hand_over(state, effect)
             case FindMissingBlobs() | LookUpUpdate() | StorePeerBlob():

@@ -4,7 +4,7 @@ The store belongs to the loop; what is made here reads it no more, so that it ma
 any thread.
 """
 
-from starling.coordinator.aggregation.strategy import ModelState, unpack_grid
+from starling.coordinator.aggregation.strategy import ModelState, unpack_model
 from starling.coordinator.aggregation.version_computation import (
     StoredVector,
     UnopenableVectors,
@@ -103,7 +103,7 @@ class JobInputs:
         model = self._model_before(asked, spec)
         assert model is not None
         parts = (model.theta, model.momentum, model.average)
-        return ModelState(*[unpack_grid(self._whole(part)) for part in parts])
+        return unpack_model(*[self._whole(part) for part in parts])
 
     def _whole(self, digest: Digest) -> bytes:
         content = self._store.blob(digest)

@@ -21,7 +21,12 @@ from starling.coordinator.availability.bundle_examination import examined
 from starling.coordinator.chain.node.node import JournalVote
 from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.chain.storage.chain_store import ChainStore
-from starling.coordinator.step.effects import EvaluateVersion, LogLine, RecordRefusal
+from starling.coordinator.step.effects import (
+    EvaluateVersion,
+    LogLine,
+    RecordRefusal,
+    RemoveInboxFile,
+)
 from starling.coordinator.step.events import BundleExamined, Event
 from starling.protocol.crypto.keys import OpeningKey
 from starling.protocol.ids import Digest
@@ -99,8 +104,8 @@ class Inbox(Protocol):
           StorageError: If the disk refuses.
         """
 
-    def remove(self, name: str) -> None:
-        """Removes a file whose content is durable elsewhere.
+    def settle(self, settled: RemoveInboxFile) -> None:
+        """Removes a transaction's file; whoever dropped it is told of a refusal.
 
         Raises:
           StorageError: If the disk refuses.

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from starling.fleet.attacks.attack_schedule import BoardAttack
 from starling.protocol.wire.message_bodies import DevicePhase
 
 CRASH_ONLY = "CRASH-ONLY: safe while nobody lies"
@@ -51,6 +52,7 @@ class DevicePoint:
       epsilon: What its data has paid, over all tasks.
       bytes_up: Bytes it published.
       bytes_down: Bytes it received.
+      number: Its place in the fleet, from 1; 0 if it is not known.
     """
 
     id: str
@@ -61,6 +63,7 @@ class DevicePoint:
     epsilon: float = 0.0
     bytes_up: int = 0
     bytes_down: int = 0
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,12 +141,14 @@ class RunHeading:
       until_version: Where it ends.
       privacy: None without privacy.
       crash_only: Whether nothing holds if a coordinator lies.
+      attacks: What boards were told to falsify, in a simulation.
     """
 
     title: str
     until_version: int
     privacy: PrivacyTerms | None
     crash_only: bool = False
+    attacks: tuple[BoardAttack, ...] = ()
 
 
 @dataclass(frozen=True)

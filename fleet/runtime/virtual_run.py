@@ -2,13 +2,15 @@
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from starling.coordinator.publication.task_settings import publication
+from starling.fleet.attacks.attack_schedule import AttackKind, BoardAttack
+from starling.fleet.fault_timeline import timeline
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import heading, task_settings
@@ -16,6 +18,7 @@ from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.training_pool import TrainingPool, prepare
 from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
 from starling.protocol.crypto.keys import known_signatures
+from starling.protocol.errors import ConfigError
 
 SNAPSHOT_EVERY_S = 0.25
 SIGNATURES_KNOWN = 1 << 16
@@ -61,11 +64,19 @@ def run_virtual(
       ConfigError: If the plan cannot run.
     """
     pace = pace or Pace()
+    if timeline(plan.fault, plan.coordinators):
+        raise ConfigError(
+            "nothing happens to a virtual fleet's one coordinator; only boards attack "
+            "('boards A-B ATTACK from version V'), or leave --virtual out",
+            key="--fault",
+        )
     started_s = time.monotonic()
     material = prepare(plan)
     settings = task_settings(plan, material.shares, in_step=pace.waves)
     shown = heading(plan, material.data.name, material.shares, material.bundle)
-    workers = TrainingPool(material, plan.seed, threads)
+    workers = TrainingPool(
+        material, plan.seed, threads, shown.attacks, known=plan.buffer
+    )
     rng = np.random.default_rng((plan.seed, 1))
     spread = rng.normal(0.0, pace.speed_sigma, plan.devices)
     durations_s = tuple(_TRAINING_S * float(s) for s in np.exp(spread))
@@ -87,15 +98,33 @@ def run_virtual(
             because = _drive(plan, fleet, shown, begun_s, on_snapshot)
         fleet.hub.finish()
         last = fleet.snapshot(time.monotonic() - begun_s)
-        test = workers.test(fleet.inference)
+        metrics = workers.metrics(fleet.inference)
+        backdoor = _backdoor(workers, fleet.inference, shown.attacks)
         verified = fleet.hub.verify()
     finally:
         workers.close()
     wall_s = time.monotonic() - started_s
-    outcome = RunOutcome(because, wall_s, begun_s - started_s, verified, test)
+    outcome = RunOutcome(
+        because,
+        wall_s,
+        begun_s - started_s,
+        verified,
+        metrics=metrics,
+        backdoor_success=backdoor,
+    )
     config = {**plan.document(), "virtual": True, "waves": pace.waves}
     document = report(config, shown, last, outcome)
     return FleetRun(shown, last, outcome, document)
+
+
+def _backdoor(
+    workers: TrainingPool, inference: bytes, attacks: Sequence[BoardAttack]
+) -> float | None:
+    """How often the first backdoor of a timeline has its way; None without one."""
+    for attack in attacks:
+        if attack.kind is AttackKind.BACKDOOR:
+            return workers.backdoor_success(inference, int(attack.amount))
+    return None
 
 
 def _drive(

@@ -9,7 +9,7 @@ from starling.coordinator import machine
 from starling.coordinator.aggregation.strategy import (
     ModelState,
     PackedModel,
-    unpack_grid,
+    unpack_model,
 )
 from starling.coordinator.aggregation.version_computation import StoredVector, recompute
 from starling.coordinator.availability.bundle_examination import examined
@@ -306,5 +306,4 @@ class VirtualCoordinator:
 
 
 def _unpacked(model: PackedModel) -> ModelState:
-    parts = (model.theta, model.momentum, model.average)
-    return ModelState(*[unpack_grid(part) for part in parts])
+    return unpack_model(model.theta, model.momentum, model.average)

@@ -261,7 +261,9 @@ class VirtualFleet:
         board = self._boards.get(number)
         refused = self.hub.refused.get(key, Counter[str]())
         if board is None:
-            return DevicePoint(device_name(key), refused=dict(refused))
+            return DevicePoint(
+                device_name(key), refused=dict(refused), number=number + 1
+            )
         private = bool(self.task.spec.privacy.mechanism)
         asleep = number not in self._roster.awake
         return DevicePoint(
@@ -273,4 +275,5 @@ class VirtualFleet:
             board.state.spent_micro / MICRO if private else 0.0,
             board.bytes_up,
             board.bytes_down,
+            number + 1,
         )

@@ -33,7 +33,7 @@ from starling.protocol.wire.chunks import CHUNK, CHUNK_BYTES, Chunk
 from starling.protocol.wire.envelope import Envelope
 from starling.protocol.wire.message_bodies import UPLOAD, UPLOAD_BYTES_MAX
 
-_SUFFIX = ".upload"
+SUFFIX = ".upload"
 _FILE_BYTES_MAX = UPLOAD_BYTES_MAX + 1024
 _BOOT_LEAP = 1 << 16
 _COUNTER_BITS = 32
@@ -70,7 +70,7 @@ class Spool:
         self._folder = folder
 
     def _path(self, entry: SpoolEntry) -> Path:
-        return self._folder / f"{entry.task}-{entry.base}{_SUFFIX}"
+        return self._folder / f"{entry.task}-{entry.base}{SUFFIX}"
 
     def load(
         self, chain: ChainId, report: Callable[[str], None]
@@ -82,7 +82,7 @@ class Spool:
           report: Told of each file that is damaged; it is set aside.
         """
         found = []
-        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
             try:
                 found.append(_read(path, chain))
             except ProtocolError as error:

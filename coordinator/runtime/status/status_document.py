@@ -169,6 +169,7 @@ class StatusFile:
             "updates": {
                 "accepted": tally.accepted,
                 "refused": dict(tally.refused),
+                "passing": dict(tally.passing),
             },
             "refused_peers": [
                 {

@@ -163,6 +163,7 @@ class StatusPoller:
             epsilon if self._private else 0.0,
             row.get("bytes_up", 0),
             row.get("bytes_down", 0),
+            number + 1,
         )
 
     def _coordinators(self) -> tuple[CoordinatorPoint, ...]:
