@@ -90,8 +90,9 @@ class CoordinatorLoop:
             settings, ports.store, ports.votes.entries, counter + 1, now_s
         )
         self.settings = settings
-        self.tally = CoordinatorCounters(now_ms) if tally is None else tally
-        self.incoming = Incoming(settings, self.tally, ports.clock.now_s)
+        clock = ports.clock
+        self.tally = tally or CoordinatorCounters(now_ms, clock.now_s)
+        self.incoming = Incoming(settings, self.tally, clock.now_s)
         self._ports = ports
         self._now_s = ports.clock.now_s
         self._height = restored.ledger.height

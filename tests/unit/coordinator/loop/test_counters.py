@@ -1,12 +1,12 @@
 """What is counted as refused, and what a fleet in health refuses too."""
 
 import pytest
-from starling.coordinator.runtime.status.counters import (
+
+from starling.coordinator.loop.counters import (
     ADMITTED_S,
     STRANGERS_MAX,
     CoordinatorCounters,
 )
-
 from starling.coordinator.step.effects import RecordRefusal
 from starling.protocol.errors import Reason
 from starling.protocol.ids import DeviceId
@@ -29,7 +29,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def tally(clock: Clock) -> CoordinatorCounters:
-    return CoordinatorCounters(0, clock=clock)
+    return CoordinatorCounters(0, clock)
 
 
 def test_request_for_what_is_not_here_is_counted_apart(
