@@ -1,4 +1,4 @@
-"""What an operator asks of a broker, and the addresses that follow from it."""
+"""Settings of a broker that an operator gives, and the addresses that follow."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 @dataclass(frozen=True)
 class BrokerSettings:
-    """What the operator asked for.
+    """Settings that the operator gave.
 
     Attributes:
       fleet: Name of the fleet, which stands in every topic.
@@ -40,7 +40,7 @@ def certified_names(settings: BrokerSettings) -> tuple[str, ...]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address leads every machine to itself."""
+    """True if a name or address leads every machine to itself."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -48,7 +48,7 @@ def is_loopback(host: str) -> bool:
 
 
 def board_host(settings: BrokerSettings) -> str | None:
-    """Where boards reach the broker; None if nobody said so.
+    """Host at which boards reach the broker; None if not configured.
 
     The first host, or else the address that it listens on alone.
     """
@@ -58,5 +58,5 @@ def board_host(settings: BrokerSettings) -> str | None:
 
 
 def reachable_host(settings: BrokerSettings) -> str:
-    """Where this machine reaches the broker."""
+    """Host at which this machine reaches the broker."""
     return LOCAL_HOSTS[0] if settings.bind in EVERYWHERE else settings.bind

@@ -1,4 +1,4 @@
-"""When an X.509 certificate ends, read without a library: boards have none for it.
+"""End of an X.509 certificate, read without a library: boards have none for it.
 
 Only what stands before the end of validity is walked over; nothing is verified here,
 which TLS does at each connection.

@@ -1,4 +1,4 @@
-"""What is made to go wrong in a run, and when: `kill coordinator 2 at 20s; ...`.
+"""Timeline of injected faults: `kill coordinator 2 at 20s; ...`.
 
 Times count from when the task is open. A killed coordinator stays down until the
 timeline starts it again. All else is a matter of orders: at every moment each
@@ -24,7 +24,7 @@ _WHO = r"coordinator (\d{1,3})"
 
 
 class FaultKind(Enum):
-    """What goes wrong."""
+    """Kind of a fault."""
 
     KILL = "kill"
     RESTART = "restart"
@@ -113,7 +113,7 @@ class ScheduledFault:
 
 @dataclass(frozen=True)
 class FaultTransition:
-    """When something begins or ends to go wrong.
+    """Begin or end of a fault.
 
     Attributes:
       at_s: When.
@@ -130,7 +130,7 @@ class FaultTransition:
 
 @dataclass(frozen=True)
 class FaultOrders:
-    """What one coordinator is to do wrong now.
+    """Faults that one coordinator is to show now.
 
     Attributes:
       deaf_to: Coordinators that it cannot hear.
@@ -172,7 +172,7 @@ def entries(text: str) -> tuple[str, ...]:
 
 
 def is_about_boards(entry: str) -> bool:
-    """Whether an entry is one of `fleet.attacks.attack_schedule`."""
+    """True for an entry of `fleet.attacks.attack_schedule`."""
     return entry.split()[0] in ("board", "boards")
 
 
@@ -272,14 +272,14 @@ def moments(faults: Sequence[ScheduledFault]) -> tuple[FaultTransition, ...]:
 
 
 def lasts_s(faults: Sequence[ScheduledFault]) -> float:
-    """When the last thing of a timeline happens; 0 if there is none."""
+    """Time of a timeline's last transition; 0 if there is none."""
     return max((moment.at_s for moment in moments(faults)), default=0.0)
 
 
 def orders(
     faults: Sequence[ScheduledFault], time_s: float, coordinator: int
 ) -> FaultOrders:
-    """What a coordinator is to do wrong at some time.
+    """Faults of a coordinator at some time.
 
     Args:
       faults: The timeline.

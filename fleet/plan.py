@@ -1,4 +1,4 @@
-"""What is asked of a fleet, checked before anything starts."""
+"""Plan of a fleet, checked before anything starts."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""How a fleet trains, where its plan leaves the choice open.
+"""Presets of training, where a plan leaves the choice open.
 
 The numbers were chosen on training data by simulation: `digits` and any other table on
 digits with ten boards, `mnist` with a hundred. None of them was looked up in a board's
@@ -45,7 +45,7 @@ _STALENESS_MAX = 20
 
 @dataclass(frozen=True)
 class TrainingPreset:
-    """What suits one kind of data.
+    """Preset for one kind of data.
 
     Attributes:
       model: Of `fleet.reference_models.MODELS`.
@@ -73,7 +73,7 @@ _TABLES = TrainingPreset("softmax", 1.0, 2.0, 0.3, 0.2, 2, 0.7)
 
 @dataclass(frozen=True)
 class DataShares:
-    """What the boards hold.
+    """Examples of the boards.
 
     Attributes:
       shape: Of one example.
@@ -180,7 +180,7 @@ def _server_step(plan: FleetPlan, recipe: TrainingPreset) -> float:
 
 
 def _gradient_step(plan: FleetPlan, recipe: TrainingPreset) -> float:
-    """How far to go along the mean of clipped gradients."""
+    """Server step along the mean of clipped gradients."""
     shrink = math.sqrt(min(1.0, plan.epsilon / _EPSILON_REFERENCE))
     return recipe.learning_rate * shrink
 
@@ -207,7 +207,7 @@ def _leases(plan: FleetPlan) -> int:
 
 
 def privacy_terms(spec: TaskSpec, plan: FleetPlan) -> PrivacyTerms | None:
-    """What an epsilon of this task means; None without privacy."""
+    """Privacy terms of this task's epsilon; None without privacy."""
     if not spec.privacy.mechanism:
         return None
     promised = promise(spec)
@@ -225,7 +225,7 @@ def privacy_terms(spec: TaskSpec, plan: FleetPlan) -> PrivacyTerms | None:
 def heading(
     plan: FleetPlan, name: str, shares: DataShares, bundle: bytes
 ) -> RunHeading:
-    """What the view and the report say on top.
+    """Heading of the view and the report.
 
     Args:
       plan: What was asked for.

@@ -1,4 +1,4 @@
-"""What an operator does about each condition, and whether the board is well in it."""
+"""Next action of the operator for each condition, and the board's health in it."""
 
 from collections.abc import Mapping
 
@@ -33,7 +33,7 @@ NEXT_ACTIONS: Mapping[R, str] = {
 
 
 def next_action(condition: str) -> str:
-    """What to do about a condition as the status shows it; empty for nothing.
+    """Next action for a condition as the status shows it; empty for nothing.
 
     A text that is none of the conditions names its way out itself.
     """

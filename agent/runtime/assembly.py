@@ -263,7 +263,7 @@ def _link_settings(
 def broker_link_settings(
     home: AgentHome, config: AgentConfig, admission: Admission
 ) -> LinkSettings:
-    """Where the broker is, and what it is met with.
+    """Address of the broker, and the identity for it.
 
     Raises:
       ConfigError: If the board's key is not to be used.

@@ -1,4 +1,4 @@
-"""Whether the agent of a home runs, as seen from outside.
+"""State of a home's agent process, as seen from outside.
 
 The lock file names a process; after a power cut that number may be anybody's, so the
 kernel is asked who holds the lock. Trying it instead could make an agent that starts
@@ -22,7 +22,7 @@ _PLACE = 5
 
 
 class Liveness(Enum):
-    """What is known of the process."""
+    """State of the process."""
 
     RUNS = "runs"
     HALTED = "halted"
@@ -43,7 +43,7 @@ class ProcessState:
 
 
 def look(home: AgentHome, proc: Path = PROC) -> ProcessState:
-    """What became of the agent that last ran in a home.
+    """State of the agent that last ran in a home.
 
     Args:
       home: The agent's home.
@@ -76,7 +76,7 @@ def _liveness(proc: Path, owner: str, inode: int) -> Liveness:
 
 
 def _is_held(row: list[str], owner: str, inode: int) -> bool:
-    """Whether a line of /proc/locks is this process's lock of this file.
+    """True if a line of /proc/locks is this process's lock of this file.
 
     The device is left out: some file systems show another one there than to `stat`.
     """

@@ -94,11 +94,11 @@ class TrainerProcess:
 
     @property
     def busy(self) -> bool:
-        """Whether a job was given and not yet answered for good."""
+        """True while a job has no final answer."""
         return self._busy
 
     def is_current(self, spoke: TrainerReported) -> bool:
-        """Whether the report answers the job under way."""
+        """True if the report answers the job under way."""
         return self._busy and spoke.process == self._number
 
     def ask(self, job: TrainerJob) -> None:
@@ -250,7 +250,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _view(job: TrainerJob) -> tuple[tuple[str, int, int], ...]:
-    """What a trainer for this job may read: each folder, and which one it is now."""
+    """Folders that a trainer for this job may read, with their identities."""
     found = []
     for folder in readable(job):
         try:
@@ -262,7 +262,7 @@ def _view(job: TrainerJob) -> tuple[tuple[str, int, int], ...]:
 
 
 def cause_of_end(code: int) -> str:
-    """How a process ended, in words.
+    """Cause of a process's end, in words.
 
     Args:
       code: As of `subprocess`: negative for a signal.

@@ -29,7 +29,7 @@ _NUMBERS = "iufb"
 
 @dataclass
 class DataSurvey:
-    """What a data set is like.
+    """Summary of a data set.
 
     Attributes:
       files: How many data files there are.
@@ -97,7 +97,7 @@ def _look_at_csv(path: Path, label: str, found: DataSurvey) -> None:
 
 
 def _wrong(cells: list[str] | None, width: int, names: list[str]) -> str:
-    """What is wrong with a row, and in which column; empty for nothing."""
+    """Fault of a row, and its column; empty for nothing."""
     if cells is None:
         return ": not a line of CSV"
     if len(cells) != width:

@@ -32,7 +32,7 @@ Table = tuple[NDArray[Any], NDArray[Any], Callable[[int], str]]
 
 @dataclass
 class Complaints:
-    """What is wrong with records: a count, and the first few reasons.
+    """Unusable records: a count, and the first few reasons.
 
     Attributes:
       unusable: How many records cannot be used.
@@ -54,7 +54,7 @@ class Complaints:
 
 @dataclass
 class RecordQuota:
-    """How many places are left; None for any number.
+    """Number of records that may still be read; None for any number.
 
     Attributes:
       left: Places.
@@ -233,7 +233,7 @@ def _count(lines: Iterator[tuple[int, bytes]]) -> int:
 
 
 def _column(names: list[str], label: str, width: int) -> int | None:
-    """Which column is the target; None if no name of the first so many is the label."""
+    """Index of the target column; None if the label is not among the names."""
     if not label:
         return width - 1
     return names.index(label) if label in names[:width] else None
@@ -278,7 +278,7 @@ def _row(line: bytes, width: int) -> list[float] | None:
 
 
 def is_head(row: list[str], label: str) -> bool:
-    """Whether a first row names columns, and is no record that lacks a value.
+    """True if a first row names columns, and is no record that lacks a value.
 
     Args:
       row: Its cells.
@@ -293,7 +293,7 @@ def is_head(row: list[str], label: str) -> bool:
 
 
 def is_numeric(row: list[str]) -> bool:
-    """Whether all cells are numbers."""
+    """True if all cells are numbers."""
     try:
         _ = [float(cell) for cell in row]
     except ValueError:

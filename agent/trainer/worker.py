@@ -333,7 +333,7 @@ def _theta(job: TrainerJob, trainer: Trainer, order: TrainingOrder) -> Real:
 
 
 def _data(job: TrainerJob, trainer: Trainer) -> tuple[BoardDataSet, str]:
-    """What to train on, and what its owner is to know; no record at the worst."""
+    """Training data, and a complaint; no records where they cannot be read."""
     manifest = trainer.manifest
     if not job.data_path:
         return no_records(manifest), ""
@@ -372,7 +372,7 @@ def _try_together(trainer: Trainer, theta: Real, job: TrainerJob) -> None:
 
 
 def _data_bytes(limits: TrainerLimits) -> int:
-    """What reading the data set may take; 0 for no limit."""
+    """Limit of memory for reading the data set; 0 for no limit."""
     return (limits.memory_mb << 20) // DATA_SHARE
 
 

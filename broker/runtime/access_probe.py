@@ -1,4 +1,4 @@
-"""What a connection may do at the broker: each check with its remedy.
+"""Probe of a connection's rights at the broker: each check with its remedy.
 
 A check of access looks at the answer to a publish, never at a subscription's, since
 Mosquitto 2.0 grants every subscription and filters when it delivers.

@@ -1,4 +1,4 @@
-"""Whether a broker does what the fleet needs: each check with its remedy."""
+"""Checks that a broker does what the fleet needs, each with its remedy."""
 
 import queue
 import random

@@ -62,12 +62,12 @@ class BrokerHome:
 
     @property
     def authority_certificate(self) -> Path:
-        """What every client pins."""
+        """Certificate that every client pins."""
         return self.path / "authority.pem"
 
     @property
     def configuration(self) -> Path:
-        """What Mosquitto runs from."""
+        """Configuration file that Mosquitto runs from."""
         return self.path / "mosquitto.conf"
 
     @property
@@ -81,7 +81,7 @@ class BrokerHome:
         return self.path / "server.pem"
 
     def settings(self) -> BrokerSettings | None:
-        """What the folder was made for; None if it was not made yet.
+        """Settings that the folder was made for; None if it was not made yet.
 
         Raises:
           ConfigError: If the file does not hold what `prepare` writes.
@@ -333,7 +333,7 @@ class BrokerHome:
         self.issue_files(CHECKER, self.path)
 
     def _local(self, name: str) -> str:
-        """What the operator adds to a generated file."""
+        """Lines that the operator adds to a generated file."""
         content = read_if_present(self.path / name, _LOCAL_BYTES_MAX)
         return "" if content is None else "\n" + content.decode(errors="replace")
 
@@ -355,7 +355,7 @@ class _Want:
 
 
 def _want(certificate: Path) -> _Want | None:
-    """Whether a client's or server's certificate is to be issued, and why."""
+    """Reason to issue a client's or server's certificate; None if it is still good."""
     if not certificate.exists():
         return _Want(f"{certificate} is missing", is_needed=True)
     left = days_left(certificate)

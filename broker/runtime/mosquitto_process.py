@@ -251,7 +251,7 @@ class MosquittoProcess:
 
 
 def _is_halted(pid: int) -> bool:
-    """Whether a process was stopped by a signal or a debugger, as `ps` shows it."""
+    """True if a process was stopped by a signal or a debugger, as `ps` shows it."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""What a source model calls its inputs and output, for who exports it again."""
+"""Names of the source model's inputs and output, for a later export."""
 
 import math
 

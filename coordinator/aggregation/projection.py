@@ -76,7 +76,7 @@ def projected(policy: AggregationPolicy, noise_variance: int = 0) -> Aggregator:
 
 
 def _walked_q16(update: WeightedUpdate, way: Grid, square: int, rate_q16: int) -> int:
-    """How much of a way an update repeats, in [0, 2^16] units of 2^-16."""
+    """Share of a direction that an update repeats, in units of 2^-16 up to 2^16."""
     if square == 0:
         return 0
     along = exact_dot(update.vector, way)

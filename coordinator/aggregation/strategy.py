@@ -1,4 +1,4 @@
-"""What every aggregation strategy is fed and returns.
+"""Interface of an aggregation strategy.
 
 `d` is the number of parameters. All vectors are (d,) int64 in units of 2^-24. A
 strategy is a pair of pure functions, built from the task's integers; it sees updates
@@ -89,7 +89,7 @@ class PackedModel:
         )
 
     def digests(self) -> ModelDigests:
-        """What coordinators attest."""
+        """Digests that coordinators attest."""
         return ModelDigests(*[H(part) for part in self.parts()])
 
 

@@ -100,7 +100,7 @@ def _admit(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
 def _admitted_before(
     home: CoordinatorHome, device: DeviceId, decision: ChainDecision
 ) -> str | None:
-    """What is said of a board that needs no other admission; None of any other."""
+    """Text for a board that needs no other admission; None for any other."""
     if decision.reason != Reason.ALREADY_KNOWN:
         return None
     board = known_board(home, device)

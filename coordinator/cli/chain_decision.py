@@ -1,4 +1,4 @@
-"""Whether the chain took what an operator's command handed in, as far as it is known.
+"""Decision of the chain on a submitted transaction, as far as it is known.
 
 A command leaves its transaction in the running coordinator's inbox. It then waits until
 the transaction stands in a block, or the coordinator notes there that it is refused.
@@ -31,7 +31,7 @@ _AWAY = "the coordinator does not run; it is decided once it does"
 
 @dataclass(frozen=True)
 class ChainDecision:
-    """What became of a transaction.
+    """Result of a transaction.
 
     Attributes:
       height: Of the block that holds it; None if none does yet.
@@ -127,7 +127,7 @@ def await_decision(
 
 
 def known_board(home: CoordinatorHome, device: DeviceId) -> BoardRecord | None:
-    """What the stored chain says of a board; None if it does not know it."""
+    """Record of a board in the stored chain; None if it is unknown."""
     if not (home.state / CHAIN_FILE).exists():
         return None
     store = SqliteStore.read(home.state / CHAIN_FILE)

@@ -108,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
-    """What makes keys and a chain."""
+    """Adds the verbs that make keys and a chain."""
     founding = _verb(verbs, "init", _init, "make keys, genesis and settings")
     founding.add_argument("--fleet", required=True, help="name of the fleet")
     founding.add_argument(
@@ -156,7 +156,7 @@ def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public 
 
 
 def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
-    """What runs a coordinator, and lets it go on after a loss."""
+    """Adds the verbs that run a coordinator and recover it."""
     _verb(verbs, "run", _run, "serve until stopped")
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.COORDINATOR)

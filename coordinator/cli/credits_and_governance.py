@@ -95,7 +95,7 @@ def add_economy(verb: argparse.ArgumentParser) -> None:
 
 
 def economy(options: argparse.Namespace) -> CreditPolicy:
-    """What the options of `add_economy` say."""
+    """Credit policy from the options of `add_economy`."""
     return CreditPolicy(
         options.supply,
         options.operator_grant,
@@ -225,7 +225,7 @@ def _motion(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
 def _require_level(
     home: CoordinatorHome, motion: GovernanceProposal, options: argparse.Namespace
 ) -> None:
-    """Whom a motion adds must have the chain before it counts."""
+    """Checks that a validator to be added has the chain."""
     if motion.kind != MessageKind.VALSET or options.force:
         return
     added = VALIDATOR_CHANGE.unpack(motion.content).added

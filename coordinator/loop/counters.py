@@ -1,4 +1,4 @@
-"""What is counted of boards and messages; for people, so it is not synced."""
+"""Counters of boards and messages; for people, so they are not synced."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +16,7 @@ ADMITTED_S = 60.0
 
 @dataclass
 class DeviceCounters:
-    """What one board did since the coordinator was founded, as far as counted.
+    """Counters of one board since the coordinator was set up.
 
     Attributes:
       accepted: Updates that were taken.

@@ -70,7 +70,7 @@ _PEAK = {DEVICE_GAUSSIAN: 8, DEVICE_LAPLACE: 16}
 
 @dataclass(frozen=True)
 class TrainingSection:
-    """How a board trains."""
+    """Training on a board."""
 
     mode: str = setting(
         "gradient",
@@ -99,7 +99,7 @@ class TrainingSection:
 
 @dataclass(frozen=True)
 class PrivacySection:
-    """What the task may learn about one record of a board, at most."""
+    """Bounds on what the task may learn about one record of a board."""
 
     mechanism: str = setting(
         "record-gaussian",

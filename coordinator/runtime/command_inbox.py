@@ -43,7 +43,7 @@ BLOB_BYTES_MAX = WHOLE_BYTES_MAX
 
 @dataclass(frozen=True)
 class InboxContent:
-    """What was found.
+    """Contents of the inbox.
 
     Attributes:
       blobs: Names of files that hold blobs, sorted.
@@ -147,7 +147,7 @@ def remove(inbox: Path, name: str) -> None:
 
 @dataclass(frozen=True)
 class NotedRefusal:
-    """What the coordinator says of a dropped transaction that it does not take."""
+    """Refusal of a dropped transaction by the coordinator."""
 
     reason: Reason
     detail: str

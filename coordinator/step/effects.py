@@ -1,4 +1,4 @@
-"""What a coordinator wants done: orders from the core to the runtime.
+"""Effects of the coordinator: orders from the core to the runtime.
 
 Within one step the effects that make something durable stand before the publishes that
 they protect.

@@ -1,4 +1,4 @@
-"""What of a task must travel, and the limits of what can.
+"""Sizes of a task's messages, and the limits of what can be sent.
 
 A bundle and the parts of a model are pulled in chunks, by boards and by coordinators,
 so that their length costs time and nobody's votes; what bounds them is that a whole has

@@ -1,4 +1,4 @@
-"""Which boards attack, how and for how long: `boards 1-20 flip signs from version 0`.
+"""Schedule of attacking boards: `boards 1-20 flip signs from version 0`.
 
 These are entries of a fleet's fault timeline (`fleet.fault_timeline`) that begin with
 `board` or `boards`. Boards count from 1. A version is the one that a board trains from.
@@ -17,7 +17,7 @@ AMOUNT_MAX = 1e4
 
 
 class AttackKind(Enum):
-    """What an attacker sends; see `fleet.attacks.update_attacks`."""
+    """Kind of an attack; see `fleet.attacks.update_attacks`."""
 
     FLIP_SIGNS = "flip signs"
     REACH_BOUND = "reach the bound"
@@ -90,7 +90,7 @@ class BoardAttack:
         return f"{who} {deed} from version {self.from_version}{until}"
 
     def is_on(self, board: int, version: int) -> bool:
-        """Whether a board, counted from 1, attacks with an update of a version."""
+        """True if a board, counted from 1, attacks with an update of a version."""
         begun = self.from_version <= version
         ended = self.to_version is not None and version >= self.to_version
         return self.first <= board <= self.last and begun and not ended
@@ -133,7 +133,7 @@ def board_attacks(text: str, boards: int) -> tuple[BoardAttack, ...]:
 def attack_of(
     attacks: Sequence[BoardAttack], board: int, version: int
 ) -> BoardAttack | None:
-    """How a board, counted from 1, attacks with an update of a version, if it does."""
+    """Attack of a board, counted from 1, on a version; None without one."""
     return next((each for each in attacks if each.is_on(board, version)), None)
 
 

@@ -112,7 +112,7 @@ def collusion(
     known: Sequence[tuple[bytes, TrainingOrder]],
     draw: Draw,
 ) -> bytes:
-    """What a board sends that knows what honest boards send.
+    """Update of a board that knows what honest boards send.
 
     Args:
       attack: One of `attack_schedule.COLLUDING`.
@@ -133,7 +133,7 @@ def collusion(
 
 
 def _reach(order: TrainingOrder, own: Real) -> float:
-    """How long a mean over examples may be that passes for honest."""
+    """Largest norm of a mean over examples that passes for honest."""
     if order.privacy.mechanism == NONE:
         return STRETCH * float(np.linalg.norm(own))
     radius = update_radius(order.privacy, order.training, order.dimension, order.pledge)

@@ -1,4 +1,4 @@
-"""What attackers send instead of an honest update, as pure functions.
+"""Attacks on updates, as pure functions.
 
 An update is a mean over examples here, (d,) float64: what a board sends, divided by
 its pledge. The server steps against it. `n` honest updates, `d` parameters; numbers of

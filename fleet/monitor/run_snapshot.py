@@ -1,4 +1,4 @@
-"""What is known about a running fleet at one moment: what the view and report show.
+"""Snapshot of a running fleet, for the view and the report.
 
 Times are seconds since the task was published. A figure that is not known (yet) is
 None, and is shown as a dash, never as a zero.
@@ -111,7 +111,7 @@ class CoordinatorPoint:
 
 @dataclass(frozen=True)
 class PrivacyTerms:
-    """What a shown epsilon means.
+    """Privacy terms behind a shown epsilon.
 
     Attributes:
       unit: What one unit of protected data is.
@@ -134,7 +134,7 @@ class PrivacyTerms:
 
 @dataclass(frozen=True)
 class RunHeading:
-    """What does not change while a fleet runs.
+    """Facts that do not change while a fleet runs.
 
     Attributes:
       title: What is trained, on what, by how many.
@@ -175,7 +175,7 @@ class FinalityPause:
 
     @property
     def since(self) -> str:
-        """When it began, for people."""
+        """Time at which it began, for people."""
         return clock_text(self.from_s)
 
 
@@ -260,12 +260,12 @@ class RunSnapshot:
         return max(times, default=None)
 
     def phases(self) -> list[tuple[DevicePhase, int]]:
-        """How many boards are in each phase, in the phases' order."""
+        """Number of boards in each phase, in the phases' order."""
         counts = Counter(device.phase for device in self.devices)
         return sorted((DevicePhase(phase), n) for phase, n in counts.items())
 
     def refusals(self) -> list[tuple[str, int]]:
-        """How often each reason was given, most frequent first."""
+        """Number of refusals for each reason, most frequent first."""
         counts: Counter[str] = Counter()
         for device in self.devices:
             counts.update(device.refused)

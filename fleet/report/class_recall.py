@@ -1,4 +1,4 @@
-"""How well each class is recognised: an average hides who pays for it.
+"""Recall of each class: an average hides which class pays for it.
 
 `n` examples, `c` classes.
 """

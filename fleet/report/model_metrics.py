@@ -1,4 +1,4 @@
-"""How good the last model of a run is, for all and for each board.
+"""Metrics of a run's last model, overall and for each board.
 
 A simulated board's examples are in this process anyway; what a real board measures
 never leaves it, so that only simulations have a spread over boards.

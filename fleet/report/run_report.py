@@ -1,4 +1,4 @@
-"""What is left of a run: the document `report.run_report.json` and the summary table.
+"""Report of a run: the document `report.json` and the summary table.
 
 The document is an interface that others script against: keys are added, never renamed.
 """
@@ -26,7 +26,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended.
+    """End of a run.
 
     Attributes:
       stopped_because: `version reached`, `budgets spent`, `time limit` or
@@ -56,7 +56,7 @@ class RunOutcome:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing was found that must never happen."""
+        """True if nothing was found that must never happen."""
         kept = self.receipts is None or self.receipts.hold
         return kept and self.verified is not False
 
@@ -135,7 +135,7 @@ def report(
 
 
 def _attackers(heading: RunHeading, last: RunSnapshot) -> list[dict[str, Any]]:
-    """Who was told to attack, and how: known in a simulation only."""
+    """Boards that were told to attack, and how: known in a simulation only."""
     return [
         {
             "id": device.id,

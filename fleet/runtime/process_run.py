@@ -282,7 +282,7 @@ def _wait_for_tips(watch: StatusPoller, last: RunSnapshot) -> None:
 
 
 def _verify_all(homes: FleetHomes, coordinators: int) -> bool | None:
-    """Whether every coordinator's chain holds; None if one could not be checked."""
+    """True if every coordinator's chain is valid; None if one was not checked."""
     found = [
         _verify(homes.coordinator_at(number)) for number in range(1, coordinators + 1)
     ]

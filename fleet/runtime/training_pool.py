@@ -231,7 +231,7 @@ class TrainingPool:
         return result
 
     def _honest(self) -> list[tuple[bytes, TrainingOrder]]:
-        """What colluders know, in the order of the boards."""
+        """Updates that colluders know, in the order of the boards."""
         begun = sorted(self._known, key=lambda each: each[0])
         return [(done.result()[0], order) for _, done, order in begun]
 
@@ -240,7 +240,7 @@ class TrainingPool:
         return self._score(inference, self._material.data.held_out)
 
     def metrics(self, inference: bytes) -> ModelMetrics | None:
-        """How good a version is, for all and for each board.
+        """Metrics of a version, overall and for each board.
 
         Args:
           inference: (d,) little-endian float32.
@@ -262,7 +262,7 @@ class TrainingPool:
             return None
 
     def backdoor_success(self, inference: bytes, target: int) -> float | None:
-        """How often a backdoor's pattern has its way.
+        """Share of stamped examples that a backdoor turns to its target.
 
         Args:
           inference: (d,) little-endian float32.

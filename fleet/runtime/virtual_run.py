@@ -30,7 +30,7 @@ OnSnapshot = Callable[[RunHeading, RunSnapshot], None]
 
 @dataclass(frozen=True)
 class Pace:
-    """How virtual boards spend virtual time.
+    """Pace of virtual boards in virtual time.
 
     Attributes:
       waves: Whether a version's boards all start when the version before is final:
@@ -120,7 +120,7 @@ def run_virtual(
 def _backdoor(
     workers: TrainingPool, inference: bytes, attacks: Sequence[BoardAttack]
 ) -> float | None:
-    """How often the first backdoor of a timeline has its way; None without one."""
+    """Success rate of a timeline's first backdoor; None without one."""
     for attack in attacks:
         if attack.kind is AttackKind.BACKDOOR:
             return workers.backdoor_success(inference, int(attack.amount))

@@ -54,7 +54,7 @@ Send = Callable[[str, bytes, bool], None]
 
 @dataclass
 class VersionRecord:
-    """What is known about a final version.
+    """Facts about a final version.
 
     Attributes:
       version: Which one.
@@ -191,7 +191,7 @@ class VirtualCoordinator:
         self._set_alarm()
 
     def verify(self) -> bool:
-        """Whether the whole chain holds when it is checked from its genesis."""
+        """True if the whole chain is valid when it is checked from its genesis."""
         rows = [
             BlockRow(
                 block.header.height,

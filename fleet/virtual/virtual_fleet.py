@@ -52,7 +52,7 @@ _SPENT = (ReadinessCondition.BUDGET_SPENT, ReadinessCondition.POLICY_REFUSED)
 
 @dataclass(frozen=True)
 class FleetShape:
-    """How large and how quick a virtual fleet is.
+    """Size and speed of a virtual fleet.
 
     Attributes:
       boards: How many.
@@ -134,7 +134,7 @@ class VirtualFleet:
 
     @property
     def exhausted(self) -> bool:
-        """Whether no board will ever take part again."""
+        """True if no board can take part again."""
         return len(self._roster.retired) == self.shape.boards
 
     def advance(self) -> bool:
@@ -223,7 +223,7 @@ class VirtualFleet:
         self.agenda.soon(lambda: board.hear(payload, event))
 
     def snapshot(self, time_s: float) -> RunSnapshot:
-        """What is known now."""
+        """Snapshot of the fleet now."""
         spec = self.task.spec
         header = self.hub.state.ledger.header
         coordinator = CoordinatorPoint(

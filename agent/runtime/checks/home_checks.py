@@ -77,7 +77,7 @@ def _enrolled(home: AgentHome) -> str:
 
 
 def certificate_checks(home: AgentHome, now_s: float) -> Iterator[HealthCheck]:
-    """How long the board's certificate and the authority's last."""
+    """Checks the remaining life of the board's and the authority's certificates."""
     rows = (
         ("tls.expiry", home.tls.certificate, "this board's certificate"),
         ("tls.authority-expiry", home.tls.authority, "the authority's certificate"),
@@ -100,7 +100,7 @@ def _expiry(name: str, path: Path, whose: str, now_s: float) -> HealthCheck:
 
 
 def process_check(home: AgentHome) -> HealthCheck:
-    """Whether the agent runs."""
+    """Checks that the agent runs."""
     name, found = "process.alive", look(home)
     start = "run: systemctl start starling-agent, or: starling agent run"
     match found.liveness:
@@ -117,7 +117,7 @@ def process_check(home: AgentHome) -> HealthCheck:
 
 
 def spool_check(home: AgentHome, most_mb: int) -> HealthCheck:
-    """How full the spool is."""
+    """Checks the free space of the spool."""
     name = "spool.room"
     try:
         sizes = [each.stat().st_size for each in home.spool.glob(f"*{SUFFIX}")]

@@ -41,7 +41,7 @@ sys.exit(1)
 
 @dataclass(frozen=True)
 class MachinePaths:
-    """Where the kernel tells of the machine.
+    """Paths at which the kernel describes the machine.
 
     Attributes:
       thermal: Folder of thermal zones.
@@ -59,7 +59,7 @@ class MachinePaths:
 
 
 def clock_checks() -> Iterator[HealthCheck]:
-    """Whether the clock was set, and whether somebody keeps it so."""
+    """Checks that the clock was set, and that a service keeps it right."""
     fix = "set the clock, as with: timedatectl set-ntp true"
     if not clock_is_plausible():
         yield fail("clock.set", "never set: no certificate is valid", fix)
@@ -80,7 +80,7 @@ def _clock_is_kept() -> bool:
 
 
 def disk_check(home: Path) -> HealthCheck:
-    """Whether there is room for a charge and its update."""
+    """Checks that there is room for a charge and its update."""
     name, fix = "disk.room", "make room, or put the home on a larger disk"
     try:
         left = space_left(home)
@@ -95,7 +95,7 @@ def disk_check(home: Path) -> HealthCheck:
 
 
 def memory_checks(paths: MachinePaths, trainer_mb: int) -> Iterator[HealthCheck]:
-    """Whether there is memory for a trainer, and whether its limit holds.
+    """Checks that there is memory for a trainer, and that its limit holds.
 
     Args:
       paths: Where the kernel tells of it.
@@ -170,7 +170,7 @@ def _memory_is_counted(paths: MachinePaths) -> bool:
 
 
 def heat_check(paths: MachinePaths) -> HealthCheck:
-    """How hot the hottest part is."""
+    """Checks the temperature of the hottest part."""
     name, found = "heat.temperature", []
     for file in sorted(paths.thermal.glob("thermal_zone*/temp")):
         value = _number(file)
@@ -188,7 +188,7 @@ def heat_check(paths: MachinePaths) -> HealthCheck:
 
 
 def voltage_check(paths: MachinePaths) -> HealthCheck:
-    """Whether the supply gave way; only boards with a sensor for it say so."""
+    """Checks the supply voltage; only boards with a sensor report it."""
     name, seen = "power.voltage", False
     for folder in sorted(paths.hwmon.glob("hwmon*")):
         try:

@@ -31,7 +31,7 @@ _EXPIRED, _TOO_EARLY, _OTHER_NAME = 10, 9, {62, 64}
 
 @dataclass(frozen=True)
 class BrokerPlace:
-    """Where the broker is, and with what it is met.
+    """Address of the broker, and the identity for it.
 
     Attributes:
       settings: Of the link, with TLS files.
@@ -136,7 +136,7 @@ def _broker_expiry(ends: str, now_s: float) -> HealthCheck:
 
 
 def explain_tls(error: OSError, host: str) -> tuple[str, str]:
-    """What a failed handshake means, and what to do.
+    """Meaning of a failed handshake, and its remedy.
 
     Args:
       error: As raised.

@@ -1,4 +1,4 @@
-"""What a board's status says of the fleet, the task and the budget; pure."""
+"""Checks of a board's status: fleet, task and budget; pure."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What could bring a process down or hang it is tried in a process of its own."""
+"""Checks that could crash or hang, each in a process of its own."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ _INSTALL = "install the wheel for this processor: pip install onnxruntime"
 
 
 def engine_checks(code: str = _ENGINE) -> Iterator[HealthCheck]:
-    """Whether ONNX Runtime starts here, and reports to nobody.
+    """Checks that ONNX Runtime starts here, and reports to nobody.
 
     Args:
       code: What is run; prints its version and whether telemetry is off.
@@ -50,7 +50,7 @@ def engine_checks(code: str = _ENGINE) -> Iterator[HealthCheck]:
 
 
 def data_checks(folder: Path, label: str) -> Iterator[HealthCheck]:
-    """Whether the data set can be read, and where its first fault is.
+    """Checks that the data set can be read; names the place of its first fault.
 
     Args:
       folder: Of the data set.

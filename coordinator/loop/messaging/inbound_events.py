@@ -1,4 +1,4 @@
-"""What the broker delivers, as events of the core; floods are not looked at.
+"""Messages of the broker as events of the core; floods are dropped unread.
 
 A topic belongs to one account of the broker. One whose message the core ignored, since
 it is over the account's allowance, is muted for a while; see `muted_topics`.
@@ -52,7 +52,7 @@ class Incoming:
         self._muted = Muted(now_s)
 
     def may_wait(self, event: LinkEvent) -> bool:
-        """Whether what happens on the link need wake nobody; its thread asks."""
+        """True if an event of the link need not wake the loop; its thread asks."""
         return isinstance(event, MessageArrived) and event.topic in self._muted
 
     def event(self, message: MessageArrived) -> Event | None:

@@ -44,7 +44,7 @@ _READABLE = 0o644
 
 @dataclass(frozen=True)
 class GenesisOptions:
-    """What an operator asks `init` for.
+    """Options of `init` for a genesis.
 
     Attributes:
       fleet: Name of the fleet.
@@ -90,7 +90,7 @@ class CoordinatorIdentity:
     signature: bytes
 
     def signed_bytes(self) -> bytes:
-        """What the signature covers."""
+        """Bytes that the signature covers."""
         keys = self.public + self.sealing + self.operator + self.tls
         return _IDENTITY_TAG + keys + self.name.encode()
 

@@ -1,4 +1,4 @@
-"""What `starling coordinator status` shows: a document from the state."""
+"""Document that `starling coordinator status` shows, made from the state."""
 
 import json
 import logging
@@ -240,7 +240,7 @@ class StatusFile:
 def consensus(
     settings: CoordinatorSettings, state: CoordinatorState, now_s: float
 ) -> dict[str, Any]:
-    """Where we are in deciding the next block, and what we know of the others.
+    """State of the next block's decision here, and of the other coordinators.
 
     Args:
       settings: For names.
@@ -296,7 +296,7 @@ def consensus(
 
 
 def _stall(found: ChainStall) -> dict[str, Any]:
-    """How the chain goes on."""
+    """Progress of the chain."""
     return {
         "stalled": found.stalled,
         "block_age_s": found.block_age_s,
@@ -308,7 +308,7 @@ def _stall(found: ChainStall) -> dict[str, Any]:
 
 
 def _outside(facts: HostReport) -> dict[str, Any]:
-    """What is around us."""
+    """Health of the host."""
     return {
         "broker": facts.broker,
         "broker_rights": facts.rights,
@@ -331,7 +331,7 @@ def _diverged(found: StateDiverged | None) -> dict[str, Any] | None:
 
 
 def _fork(state: CoordinatorState) -> dict[str, Any] | None:
-    """What proves that more lied than are allowed for; None if nothing does."""
+    """Proof that more validators lied than are allowed for; None without one."""
     proof = state.ledger.fork
     if proof is None:
         return None
@@ -344,7 +344,7 @@ def _fork(state: CoordinatorState) -> dict[str, Any] | None:
 
 
 def _signers(settings: CoordinatorSettings, state: CoordinatorState) -> list[str]:
-    """Whose votes certify the last block."""
+    """Validators whose votes certify the last block."""
     tip = state.ledger.tip
     validators = validator_records.validators(
         tip.tree, settings.ledger.genesis, tip.height
@@ -356,7 +356,7 @@ def _signers(settings: CoordinatorSettings, state: CoordinatorState) -> list[str
 
 
 def _outvoted(settings: CoordinatorSettings, state: CoordinatorState) -> dict[str, int]:
-    """Who attested other versions than became final, and how many."""
+    """Validators that attested other versions than became final, with counts."""
     tree = state.ledger.tree
     counts: Counter[str] = Counter()
     for member in state.ledger.party.roster.validators.members:
@@ -369,7 +369,7 @@ def _outvoted(settings: CoordinatorSettings, state: CoordinatorState) -> dict[st
 def attested(
     settings: CoordinatorSettings, state: CoordinatorState, task: int
 ) -> dict[str, Any]:
-    """How the validators attest a task's open job.
+    """Attestations of a task's open job.
 
     Args:
       settings: For names.

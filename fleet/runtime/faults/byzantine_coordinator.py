@@ -94,7 +94,7 @@ class FaultOrderFile:
         self._look_at_s = 0.0
 
     def now(self) -> ActiveFaults:
-        """What stands; may be called from any thread."""
+        """Current orders; may be called from any thread."""
         now_s = time.monotonic()
         if now_s >= self._look_at_s:
             self._look_at_s = now_s + LOOK_EVERY_S
@@ -134,7 +134,7 @@ class VoteForger:
         return FRAME.pack(Frame(FrameSubject.LEDGER, message))
 
     def is_own(self, payload: bytes) -> bool:
-        """Whether a message that we hear holds a vote with our own signature."""
+        """True if a received message has a vote with our own signature."""
         vote = vote_in(payload)
         return vote is not None and self._cast(vote)
 
@@ -264,7 +264,7 @@ class FaultyBus:
         return standing.equivocates and self._forger.is_own(event.payload)
 
     def _speaker(self, topic: str) -> str | None:
-        """Whose gossip stands on a topic; None if it is something else."""
+        """Coordinator whose gossip is on a topic; None for another topic."""
         try:
             branch, whose, _ = self._topics.parse(topic)
         except DecodeError:

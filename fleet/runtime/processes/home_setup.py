@@ -62,7 +62,7 @@ _READABLE = 0o644
 
 @dataclass(frozen=True)
 class FleetHomes:
-    """Where everything of a fleet lies."""
+    """Paths of a fleet's homes."""
 
     path: Path
 
@@ -150,7 +150,7 @@ def _numbered(name: str, number: int) -> str:
 
 
 def validator_name(number: int) -> str:
-    """What the genesis calls a coordinator."""
+    """Name of a coordinator in the genesis."""
     return f"coordinator {number}"
 
 
