@@ -44,7 +44,7 @@ from starling.coordinator.step.events import MissingBlobsFound, UpdateLookedUp
 from starling.coordinator.step.state import CoordinatorSettings, CoordinatorState
 
 
-class EffectExecutor:
+class CoordinatorEffectExecutor:
     """The hands of one coordinator.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What long work needs, read from the store before it is handed over.
+"""Inputs of long work, read from the store before it is handed over.
 
 The store belongs to the loop; what is made here reads it no more, so that it may run on
 any thread.
@@ -80,7 +80,7 @@ class JobInputs:
     def _lacks(
         self, asked: ComputeVersion, spec: TaskSpec, uploads: list[Digest]
     ) -> ComputationFailed | None:
-        """What the store has not got of a job beside these uploads, if anything."""
+        """Parts of a job that the store lacks, beside these uploads; None if none."""
         model = self._model_before(asked, spec)
         parts = () if model is None else (model.theta, model.momentum, model.average)
         wholes = [each for each in parts if not self._store.has_blob(each)]

@@ -1,4 +1,4 @@
-"""What the event loop of a coordinator needs of its world.
+"""The world of a coordinator, as its event loop sees it.
 
 Processes give it a clock, MQTT, SQLite and threads (`coordinator.runtime`), virtual
 fleets give it memory and virtual time (`fleet.virtual`), and simulations give it memory
@@ -73,11 +73,11 @@ class MessageBus(Protocol):
 
 
 class VoteStore(Protocol):
-    """Where own votes are kept."""
+    """Storage of own votes."""
 
     @property
     def entries(self) -> Sequence[bytes]:
-        """What it held when it was opened, in order."""
+        """Content when it was opened, in order."""
 
     def append(self, votes: Sequence[JournalVote], height: int) -> None:
         """Keeps votes durably; entries up to `height` may go.
@@ -88,11 +88,11 @@ class VoteStore(Protocol):
 
 
 class Inbox(Protocol):
-    """Where operators' commands are dropped."""
+    """The folder that operators drop commands into."""
 
     @property
     def due_s(self) -> float:
-        """When it is to be looked into again, by the loop's clock."""
+        """Time of the next look into it, by the loop's clock."""
 
     def fresh(self, keep: KeepWhole) -> Sequence[tuple[str, bytes]]:
         """Hands the wholes that were dropped to `keep`; reads the new transactions.
@@ -117,7 +117,7 @@ class JobExecutor(Protocol):
 
     @property
     def evaluates(self) -> bool:
-        """Whether there is held-out data; else no version is tried."""
+        """True if there is held-out data; else no version is tried."""
 
     def aggregate(self, work: Work) -> None:
         """Runs an aggregation."""
