@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := src protocol durable sandbox engine service compiler firmware_profiles broker agent coordinator fleet
+SOURCES := src protocol durable sandbox engine service compiler firmware_profiles broker records agent coordinator fleet
 CHECKED := $(SOURCES) benchmarks tests
 DEMO := demo
 BENCHMARKS := wire idle_agent overhead ingest finality throughput virtual training_step mnist
@@ -64,6 +64,10 @@ lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/*.txt
 	$(BIN)/uv pip compile -q pyproject.toml --extra fleet --group dev $(LOCKING) -o requirements/dev.txt
 LOCKING := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
+.PHONY: wheel
+wheel: $(VENV)/.fleet ## Build wheel and sdist into dist/
+	$(BIN)/python -m hatchling build
+
 .PHONY: clean
 clean: ## Remove what the targets above made
 	rm -rf $(VENV) $(DEMO) report build dist benchmarks/results .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -76,7 +80,7 @@ $(VENV)/bin/python:
 	@scripts/make-venv $(VENV)
 
 $(VENV)/.fleet: requirements/fleet.txt requirements/build.txt pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install -q --require-hashes -r requirements/build.txt -r requirements/fleet.txt
+	$(BIN)/pip install -q --no-compile --require-hashes -r requirements/build.txt -r requirements/fleet.txt
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -3,14 +3,12 @@
 import argparse
 import json
 import os
-import queue
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from starling.protocol.errors import ConfigError
+from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError
 from starling.protocol.ids import device_name
 from starling.protocol.learning.local_optimiser import (
     DescentPolicy,
@@ -28,6 +26,7 @@ examples:
   starling agent enrol --home /var/lib/starling --admission admission.json
   starling agent run --home /var/lib/starling
   starling agent status --home /var/lib/starling --json
+  starling agent check --home /var/lib/starling
   starling agent install --print-unit
   starling agent recount --home /var/lib/starling --take-data
   starling agent train-once --bundle bundle/ --data data/ --epochs 3
@@ -99,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
         help="count everything as spent where what was paid is not known",
     )
     _verb(verbs, "status", _status, "show what the agent is doing")
+    _verb(verbs, "check", _check, "say whether the board is fit; exit 1 if not")
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.AGENT)
     once = verbs.add_parser("train-once", help="train locally, without any network")
@@ -238,24 +238,10 @@ def _rotate(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from starling.agent.runtime.assembly import assemble
-    from starling.agent.runtime.event_loop import AgentEventLoop, Item
+    from starling.agent.runtime.process import run
     from starling.agent.runtime.storage.agent_home import AgentHome
-    from starling.durable.files import lock, private_files
-    from starling.sandbox.syscalls import hide_memory
-    from starling.service.log_lines import log_to_stderr
-    from starling.service.notifications import ServiceNotifier
 
-    notifier = ServiceNotifier.from_environment()
-    home = AgentHome(_home(arguments))
-    config = home.config()
-    log_to_stderr(config.log.level)
-    with private_files(), lock(home.state / "lock"):
-        inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        parts = assemble(home, config, inbox.put, time.monotonic())
-        hide_memory()
-        AgentEventLoop(parts, inbox, notifier).run()
-    return 0
+    return run(AgentHome(_home(arguments)))
 
 
 def _install(arguments: argparse.Namespace) -> int:
@@ -301,6 +287,16 @@ def _status(arguments: argparse.Namespace) -> int:
     document = read_status(AgentHome(_home(arguments)))
     _print(arguments, document, readable(document))
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from starling.agent.runtime.checks.agent_check import check_agent
+    from starling.agent.runtime.storage.agent_home import AgentHome
+    from starling.broker.health_checks import checks_json, checks_text, failed
+
+    rows = check_agent(AgentHome(_home(arguments)))
+    sys.stdout.write(checks_json(rows) if arguments.json else checks_text(rows))
+    return EXIT_FAILED if failed(rows) else EXIT_DONE
 
 
 def _train_once(arguments: argparse.Namespace) -> int:

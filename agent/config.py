@@ -11,7 +11,7 @@ FILE = "agent.toml"
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What the board trains on."""
+    """Data that the board trains on."""
 
     path: str = setting(
         "data", "Folder of .npz and .csv files; relative to the agent's home."
@@ -39,7 +39,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class PrivacySettings:
-    """What the owner of the data set allows, over all tasks, ever."""
+    """Privacy budget that the data's owner allows, over all tasks, ever."""
 
     required: bool = setting(
         True,
@@ -72,7 +72,7 @@ class PrivacySettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How the board trains; 0 takes the board profile's value."""
+    """Resources for training; 0 takes the board profile's value."""
 
     task: int = setting(0, "Number of the task to take part in.", least=0, most=65535)
     board: str = setting("auto", "Board profile, or auto to detect it.")
@@ -101,7 +101,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class AgentBrokerSettings:
-    """Where the broker is, if not where the admission says."""
+    """Address of the broker, if another than the admission's."""
 
     host: str = setting("", "Name or address; empty for the admission's.")
     port: int = setting(0, "TCP port; 0 for the admission's.", least=0, most=65535)
@@ -122,7 +122,7 @@ class SpoolSettings:
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """Whether the board follows the model for its own use."""
+    """Use of the model for the board's own inference."""
 
     follow: bool = setting(
         True, "Fetch each version's averaged model and keep it in models/."
@@ -131,7 +131,7 @@ class InferenceSettings:
 
 @dataclass(frozen=True)
 class PaceSettings:
-    """How long the agent waits; each wait is jittered by a half."""
+    """Delays of the agent; each is jittered by a half."""
 
     check_in_s: float = setting(
         15.0, "For a lease, before it asks again, in s.", least=0.5, most=3600
@@ -156,7 +156,7 @@ class PaceSettings:
 
 @dataclass(frozen=True)
 class LogSettings:
-    """What is logged to standard error."""
+    """Log on standard error."""
 
     level: str = setting(
         "info", "Least severity.", choices=("debug", "info", "warning", "error")

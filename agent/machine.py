@@ -78,7 +78,7 @@ def begin(
 def step(
     settings: AgentSettings, state: AgentState, event: e.Event, now_s: float
 ) -> tuple[AgentState, tuple[Effect, ...]]:
-    """What an event changes and what is to be done about it.
+    """Applies an event: the next state, and the effects to carry out.
 
     Args:
       settings: Of the agent.

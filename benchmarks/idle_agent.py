@@ -56,7 +56,18 @@ def prepare(folder: Path) -> None:
     """A fleet of one board and a task that wants two."""
     broker, coordinator, board = (folder / name for name in ("broker", "c", "a"))
     port = str(free_port())
-    starling("broker", "init", "--home", broker, "--fleet", "idle", "--port", port)
+    starling(
+        "broker",
+        "init",
+        "--home",
+        broker,
+        "--fleet",
+        "idle",
+        "--port",
+        port,
+        "--bind",
+        "127.0.0.1",
+    )
     starling(
         *("coordinator", "init", "--home", coordinator, "--fleet", "idle"),
         *("--broker", broker),

@@ -29,8 +29,9 @@ from benchmarks.harness.board_uploads import (
 )
 from benchmarks.harness.coordinator_processes import used_s
 from benchmarks.harness.load_generator import PreparedLoad, admit_loader, run_load
+from starling.broker.broker_settings import BrokerSettings
 from starling.broker.link_events import AckToken, MqttMessage
-from starling.broker.runtime.broker_home import BrokerHome, BrokerSettings
+from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.mosquitto_process import free_port
 from starling.coordinator.chain.storage.chain_store import StoredUpload
 from starling.coordinator.loop.ports import Clock, Item

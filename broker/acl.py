@@ -1,4 +1,4 @@
-"""Who may read and write what, as a Mosquitto access file.
+"""Access rights at the broker, as a Mosquitto access file.
 
 Rights hang on the authenticated user name: a board's is its device id, taken from its
 certificate, and stands for `%u` in the patterns. A subscription is always granted by

@@ -1,4 +1,4 @@
-"""How long to wait before the next connection: full jitter, slow to forget.
+"""Reconnect delays: full jitter, slow to forget.
 
 A fleet that lost its broker must not come back in lock-step, so each delay is drawn
 from all of (0, bound]. The bound doubles with every failure and falls back only after
@@ -34,7 +34,7 @@ class BackoffPolicy:
 
 @dataclass(frozen=True)
 class Backoff:
-    """What is remembered between connections.
+    """State that is kept between connections.
 
     Attributes:
       attempt: Failures since the last stable connection.
@@ -47,7 +47,7 @@ class Backoff:
 
     @property
     def taken_over(self) -> bool:
-        """Whether another client seems to use the same identity.
+        """True if another client seems to use the same identity.
 
         Brokers before Mosquitto 2.1 drop the older connection without a reason.
         """

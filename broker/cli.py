@@ -9,9 +9,10 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from starling.broker.broker_settings import BrokerSettings
 from starling.broker.health_checks import checks_json, checks_text, failed
 from starling.broker.runtime.broker_check import check_broker
-from starling.broker.runtime.broker_home import BrokerHome, BrokerSettings
+from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.mosquitto_process import MosquittoProcess
 from starling.durable.files import lock
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError, OperationError
@@ -81,14 +82,22 @@ def parser() -> argparse.ArgumentParser:
     )
     init.add_argument("--fleet", help="name of the fleet; needed the first time")
     init.add_argument(
-        "--bind", metavar="ADDRESS", help="listen here (default: 0.0.0.0)"
+        "--rename",
+        action="store_true",
+        help="give a finished broker --fleet's other name, which puts all clients out",
+    )
+    init.add_argument(
+        "--bind",
+        metavar="ADDRESS",
+        help="listen here (default: 0.0.0.0; `::` for IPv6 and IPv4)",
     )
     init.add_argument("--port", type=_port, help="TCP port (default: 8883)")
     init.add_argument(
         "--host",
         action="append",
         metavar="NAME",
-        help="a name or address under which boards reach it; may be repeated",
+        help="a name or address under which boards reach it; may be repeated, and the "
+        "first is what boards are told",
     )
     init.add_argument(
         "--coordinator",
@@ -130,6 +139,12 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
     if before is None and arguments.fleet is None:
         raise ConfigError("--fleet NAME is needed the first time", key="fleet")
     known = before or BrokerSettings(arguments.fleet)
+    if arguments.fleet not in (None, known.fleet) and not arguments.rename:
+        raise ConfigError(
+            f"this broker serves {known.fleet!r}, and boards and coordinators of that "
+            "name would all be refused; to rename it all the same, add --rename",
+            key="fleet",
+        )
     hosts = known.hosts if arguments.host is None else tuple(arguments.host)
     settings = BrokerSettings(
         fleet=arguments.fleet or known.fleet,
@@ -140,9 +155,14 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
         peers=known.peers,
         expelled=tuple(sorted({*known.expelled} - {*arguments.coordinator})),
     )
-    home.prepare(settings)
+    undone = home.prepare(settings)
+    _tell(undone)
     if arguments.json:
-        facts = {**asdict(settings), "authority": str(home.authority_certificate)}
+        facts = {
+            **asdict(settings),
+            "authority": str(home.authority_certificate),
+            "not_issued": undone,
+        }
         _print_json({"home": str(home.path), **facts})
     else:
         sys.stdout.write(
@@ -150,7 +170,12 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
             f"Boards pin {home.authority_certificate}\n"
             f"Next: starling broker run --home {home.path}\n"
         )
-    return EXIT_DONE
+    return EXIT_FAILED if undone else EXIT_DONE
+
+
+def _tell(undone: tuple[str, ...]) -> None:
+    for line in undone:
+        sys.stderr.write(f"warning: {line}\n")
 
 
 def _expel(home: BrokerHome, arguments: argparse.Namespace) -> int:
@@ -173,7 +198,7 @@ def _run(home: BrokerHome, arguments: argparse.Namespace) -> int:
     stopped = _stop_on_signals(process)
     with lock(home.lock_file):
         # Certificates that end soon are renewed at every start.
-        home.prepare(settings)
+        _tell(home.prepare(settings))
         with process:
             if stopped:
                 # The signal came before there was a child to pass it on to.

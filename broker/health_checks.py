@@ -10,7 +10,7 @@ from enum import Enum
 
 
 class Verdict(Enum):
-    """How a check went."""
+    """Outcome of a check."""
 
     OK = "ok"
     WARN = "warn"
@@ -35,7 +35,7 @@ class HealthCheck:
 
 
 def failed(checks: Sequence[HealthCheck]) -> bool:
-    """Whether any check failed; warnings do not count."""
+    """True if any check failed; warnings do not count."""
     return any(check.verdict is Verdict.FAIL for check in checks)
 
 

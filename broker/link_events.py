@@ -1,4 +1,4 @@
-"""What a link is told and what it reports: settings, messages and events."""
+"""Settings, messages and events of a link."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +55,7 @@ class MqttMessage:
 
 @dataclass(frozen=True)
 class LinkSettings:
-    """Where to connect, and as whom.
+    """Address and identity of a connection.
 
     Attributes:
       host: Name or address; must stand in the broker's certificate.

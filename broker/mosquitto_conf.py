@@ -37,7 +37,7 @@ class ListenerConfig:
     """One broker.
 
     Attributes:
-      bind: Address to listen on.
+      bind: Address to listen on; `::` for all of IPv6 and of IPv4.
       port: TCP port.
       files: Certificates and access file; None for a listener without any protection,
         which only a loopback address may have (for measurements).
@@ -73,8 +73,10 @@ def listener_text(listener: ListenerConfig, version: tuple[int, int, int]) -> st
     Raises:
       ConfigError: If an unprotected listener would be reachable from other machines.
     """
+    # Bound to `::` by name Mosquitto takes IPv6 alone; without a name, both.
+    bind = "" if listener.bind == "::" else f" {listener.bind}"
     lines = [
-        f"listener {listener.port} {listener.bind}",
+        f"listener {listener.port}{bind}",
         *_access_lines(listener),
         f"max_connections {listener.connections_max}",
         f"max_packet_size {listener.packet_bytes_max}",

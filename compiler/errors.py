@@ -1,4 +1,4 @@
-"""What a compilation can be refused for, beside malformed files and wrong commands."""
+"""Errors of a compilation, beside malformed files and wrong commands."""
 
 from starling.protocol.errors import OperationError
 

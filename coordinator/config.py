@@ -12,12 +12,14 @@ FILE = "coordinator.toml"
 
 @dataclass(frozen=True)
 class BrokerEndpointSettings:
-    """Where the MQTT broker is, and where boards reach it."""
+    """Address of the MQTT broker for the coordinator, and for boards."""
 
     host: str = setting("127.0.0.1", "Name or address of the broker, for us.")
     port: int = setting(8883, "TCP port of the broker.", least=1, most=65535)
     board_host: str = setting(
-        "", "Name or address that admissions tell boards; empty for the same as host."
+        "",
+        "Name or address that admissions tell boards; empty for the broker's first "
+        "`--host`.",
     )
     home: str = setting(
         "", "Folder of the broker, whose authority signs the boards' certificates."
@@ -31,7 +33,7 @@ class BrokerEndpointSettings:
 
 @dataclass(frozen=True)
 class LeaseSettings:
-    """How boards get their turn."""
+    """Leases that boards get."""
 
     duration_s: int = setting(
         600,
@@ -47,7 +49,7 @@ class LeaseSettings:
 
 @dataclass(frozen=True)
 class TransferSettings:
-    """How fast boards may pull models."""
+    """Rate at which boards may pull models."""
 
     chunks_per_s: float = setting(
         32.0,
@@ -62,7 +64,7 @@ class TransferSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How final versions are tried."""
+    """Evaluation of final versions."""
 
     data: str = setting(
         "",
@@ -76,7 +78,7 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class LedgerSection:
-    """How the chain paces itself."""
+    """Pace of the chain."""
 
     block_interval_s: float = setting(
         0.02,
@@ -105,7 +107,7 @@ class LedgerSection:
 
 @dataclass(frozen=True)
 class StorageSettings:
-    """What is kept on disk."""
+    """Retention on disk."""
 
     versions_kept: int = setting(
         20, "Versions of the model whose bytes are kept.", least=4, most=1 << 20

@@ -84,7 +84,7 @@ from starling.protocol.wire.message_bodies import CoordinatorOnlineState as Show
 
 @dataclass(frozen=True)
 class RestoredState:
-    """What the disk gave back.
+    """State that was read from disk.
 
     Attributes:
       ledger: The chain, ready to go on.
@@ -163,7 +163,7 @@ def step(
     now_s: float,
     now_ms: int,
 ) -> tuple[CoordinatorState, tuple[Effect, ...]]:
-    """What an event changes and what is to be done about it.
+    """Applies an event: the next state, and the effects to carry out.
 
     Args:
       settings: Constant.
@@ -318,7 +318,7 @@ def _transaction_arrived(turn: CoordinatorStep, name: str, content: bytes) -> No
         envelope.check(chain_id)
     except ProtocolError as error:
         turn.emit(RecordRefusal(None, error.reason, f"{name}: {error}"))
-        turn.emit(RemoveInboxFile(name))
+        turn.emit(RemoveInboxFile(name, error.reason, str(error)))
         return
     identity = envelope.identity(chain_id)
     turn.state = evolve(turn.state, inbox={**turn.state.inbox, identity: name})

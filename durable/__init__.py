@@ -1,1 +1,1 @@
-"""What survives a power cut: atomic files, journals and small documents."""
+"""Durable storage: atomic files, journals and small documents."""

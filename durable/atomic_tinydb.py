@@ -31,7 +31,7 @@ Tables = dict[str, dict[str, Any]]
 
 
 class StorageCondition(Enum):
-    """What the storage found when it was opened."""
+    """Condition of the storage when it was opened."""
 
     NEW = auto()
     SOUND = auto()

@@ -36,7 +36,7 @@ _REMEDIES = {
 
 
 def refusal(error: OSError) -> str:
-    """What the operating system refuses, and what an operator does about it."""
+    """Message for what the operating system refused, with the operator's remedy."""
     if error.errno in _FULL:
         return "disk full"
     text = error.strerror or str(error)
@@ -196,7 +196,7 @@ def require_private(path: Path) -> None:
 
 @contextmanager
 def private_files() -> Iterator[None]:
-    """What this process makes in the block is its owner's alone, whoever makes it."""
+    """Makes files in the block private to their owner, whichever library makes them."""
     before = os.umask(_GROUP_OR_OTHERS)
     try:
         yield

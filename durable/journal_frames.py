@@ -52,7 +52,7 @@ class DamagedJournal(StorageError):
 
 @dataclass(frozen=True)
 class JournalScan:
-    """What a journal's bytes hold.
+    """Contents of a journal's bytes.
 
     Attributes:
       payloads: In the order in which they were appended.
@@ -70,7 +70,7 @@ class JournalScan:
 
 @dataclass(frozen=True)
 class JournalSalvage:
-    """What can still be read of a journal, however damaged it is.
+    """Entries that can still be read of a journal, however damaged it is.
 
     Attributes:
       payloads: Of all sound frames, in their order.
@@ -88,7 +88,7 @@ def head(salt: bytes) -> bytes:
 
 
 def unfinished_head(content: bytes) -> bool:
-    """Whether a file is empty, or was cut off while its head was first written."""
+    """True if a file is empty, or was cut off while its head was first written."""
     if len(content) > HEAD_BYTES:
         return False
     partial = len(content) < HEAD_BYTES and MAGIC.startswith(content[: len(MAGIC)])
@@ -190,7 +190,7 @@ def _length_at(content: bytes, position: int, salt: bytes) -> int | None:
 
 
 def _frame_end(content: bytes, position: int, salt: bytes) -> int | None:
-    """Where the frame at `position` ends; None if no sound frame begins there."""
+    """End of the frame at `position`; None if no sound frame begins there."""
     length = _length_at(content, position, salt)
     if length is None:
         return None
@@ -230,7 +230,7 @@ def _require_torn(content: bytes, position: int, salt: bytes) -> None:
 
 
 def _is_cut(content: bytes, position: int, salt: bytes) -> bool:
-    """Whether the file ends within the frame."""
+    """True if the file ends within the frame."""
     if position + _FRAME.size > len(content):
         return True
     length = _length_at(content, position, salt)

@@ -1,4 +1,4 @@
-"""What a graph must be beside well formed: of known operators, in order, and tame.
+"""Checks of a graph beyond its form: known operators, in order, with bounded cost.
 
 - Operators and their attributes stand on the list of `engine.operator_allowlist`;
 numbers that

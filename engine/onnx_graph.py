@@ -1,4 +1,4 @@
-"""What a graph is made of, after it was read and before it is written again.
+"""Parts of an ONNX graph, between reading and writing.
 
 There is no place in these types for what ONNX allows and nobody here runs: subgraphs,
 functions, other domains, tensors in other files, strings, sparse or optional values.
@@ -18,7 +18,7 @@ OPSET_MIN, OPSET_MAX = 13, 21
 
 
 class ElementType(IntEnum):
-    """What the values of a tensor are; the numbers are `TensorProto.DataType`."""
+    """Element type of a tensor; the numbers are `TensorProto.DataType`."""
 
     FLOAT32 = 1
     INT32 = 6
@@ -32,7 +32,7 @@ class ElementType(IntEnum):
 
     @property
     def whole(self) -> bool:
-        """Whether they are whole numbers."""
+        """True for integer types."""
         return self in (ElementType.INT32, ElementType.INT64)
 
 
@@ -63,7 +63,7 @@ class ConstantTensor:
         return struct.unpack(f"<{size(self.shape)}{letter}", self.raw)
 
     def is_positive(self) -> bool:
-        """Whether its entries, which are whole numbers, are all above zero."""
+        """True if all entries of an integer tensor are above zero."""
         assert self.type.whole
         kind = "<i4" if self.type is ElementType.INT32 else "<i8"
         return bool((np.frombuffer(self.raw, kind) > 0).all())
@@ -132,5 +132,5 @@ class Graph:
 
 
 def size(shape: tuple[int, ...]) -> int:
-    """How many values a shape has."""
+    """Number of values that a shape has."""
     return math.prod(shape)

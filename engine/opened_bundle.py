@@ -46,7 +46,7 @@ GRAPHS = tuple(_INPUTS)
 
 @dataclass(frozen=True)
 class OpenedBundle:
-    """What a bundle holds, checked.
+    """Contents of a bundle, checked.
 
     Attributes:
       manifest: Its manifest.

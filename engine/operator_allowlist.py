@@ -18,7 +18,7 @@ INTEGER, REAL, TEXT, INTEGERS = "i", "f", "s", "ints"
 
 @dataclass(frozen=True)
 class AllowedOperator:
-    """What may be written of one operator.
+    """Forms of one operator that may be written.
 
     Attributes:
       inputs_min: How many inputs it needs.

@@ -29,7 +29,7 @@ _Value = TypeVar("_Value")
 
 
 class FieldKind(Enum):
-    """What a field holds."""
+    """Kind of a protobuf field."""
 
     INT64 = _VARINT
     INT32 = -1
@@ -94,7 +94,7 @@ class ProtobufMessage:
         return found[0]
 
     def has(self, name: str) -> bool:
-        """Whether a field is there."""
+        """True if the field is present."""
         return name in self.values
 
 

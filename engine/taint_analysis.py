@@ -33,7 +33,7 @@ _MADE_LARGE = frozenset({"ConstantOfShape", "Expand", "OneHot", "Pad", "Tile"})
 
 
 class ValueSource(IntEnum):
-    """What a value follows from; the largest of a node's inputs is its output's."""
+    """Taint of a value; a node's output has the largest taint of its inputs."""
 
     CONSTANT = 0
     SHAPE = 1
@@ -42,7 +42,7 @@ class ValueSource(IntEnum):
 
 @dataclass(frozen=True)
 class TracedValue:
-    """What is known about a value.
+    """Facts that are known about a value.
 
     Attributes:
       source: What it follows from.
@@ -96,14 +96,14 @@ def _check_sources(node: GraphNode, read: list[TracedValue | None]) -> None:
 
 
 class _Divisors:
-    """Which constants whole numbers may be divided by; each is looked at once."""
+    """Constants that integers may be divided by; each is looked at once."""
 
     def __init__(self, graph: Graph) -> None:
         self._tensors = {tensor.name: tensor for tensor in graph.tensors}
         self._known: dict[str, bool] = {}
 
     def takes(self, name: str) -> bool:
-        """Whether it is a constant of positive whole numbers."""
+        """True if it is a constant of positive integers."""
         if name not in self._known:
             tensor = self._tensors.get(name)
             self._known[name] = (
@@ -182,7 +182,7 @@ def _type(node: GraphNode, read: list[TracedValue | None], index: int) -> Elemen
 
 
 def _cast_type(node: GraphNode) -> ElementType:
-    """What a `Cast` makes.
+    """Element type that a `Cast` produces.
 
     Raises:
       DecodeError: If that is not a type of ours.

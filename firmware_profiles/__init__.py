@@ -1,4 +1,4 @@
-"""What each kind of board can do, and how to tell which one this is.
+"""Profiles of board types, and detection of the type of this board.
 
 Public: `Profile`, `catalog`, `choose`, `fitted`.
 """

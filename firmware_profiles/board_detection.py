@@ -1,4 +1,4 @@
-"""Which profile fits a board: by its device tree, else by its cores and memory."""
+"""Detection of a board's profile: by device tree, else by cores and memory."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -7,7 +7,7 @@ from starling.protocol.schema.toml_settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """How much of a board training may use.
+    """Share of a board's resources that training may use.
 
     Attributes: see each key's text; `sample` of `protocol.schema.toml_settings` prints
       them.

@@ -21,7 +21,7 @@ def catalog() -> Mapping[str, Profile]:
     """
     profiles: dict[str, Profile] = {}
     claimed: set[str] = set()
-    folder = resources.files("firmware_profiles")
+    folder = resources.files("starling.firmware_profiles")
     for entry in sorted(folder.iterdir(), key=lambda item: item.name):
         if not entry.name.endswith(".toml"):
             continue

@@ -15,6 +15,7 @@ _EXAMPLES = """examples:
   starling fleet run
   starling fleet run --devices 10 --buffer 4 --privacy record --epsilon 8 --report demo
   starling fleet run --coordinators 4 --fault 'kill coordinator 2 at 20s'
+  starling fleet run --virtual --fault 'boards 1-2 flip signs from version 0'
   starling fleet run --data mnist --split dirichlet:0.5 --privacy none --json
   starling fleet run --virtual --devices 1000 --buffer 100 --until-version 50
 
@@ -92,7 +93,8 @@ def _add_fleet(run: argparse.ArgumentParser) -> None:
         default="",
         metavar="TIMELINE",
         help="what goes wrong, as in 'kill coordinator 2 at 20s; restart coordinator "
-        "2 at 28s; coordinator 4 lies from 30s'",
+        "2 at 28s; coordinator 4 lies from 30s; boards 1-2 reach the bound from "
+        "version 5'",
     )
     group.add_argument(
         "--data",
@@ -142,6 +144,12 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
     group.add_argument("--learning-rate", type=float, help="server step")
     group.add_argument("--momentum", type=float, help="of the server")
     group.add_argument("--codec", default="block8", help="how vectors travel")
+    group.add_argument(
+        "--rule",
+        default="fedbuff",
+        help="how updates become versions: fedbuff, projected, fedasync or fedavg"
+        " (default fedbuff)",
+    )
 
 
 def _add_output(run: argparse.ArgumentParser) -> None:
@@ -174,7 +182,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
         TerminalScreen() as screen,
     ):
         if options.virtual:
-            pace = Pace(waves=options.waves)
+            pace = Pace(waves=options.waves or plan.rule == "fedavg")
             made = run_virtual(plan, pace, on_snapshot=screen.show)
         else:
             kept = options.report / "home" if options.report else Path(spare)

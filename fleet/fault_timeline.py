@@ -1,4 +1,4 @@
-"""What is made to go wrong in a run, and when: `kill coordinator 2 at 20s; ...`.
+"""Timeline of injected faults: `kill coordinator 2 at 20s; ...`.
 
 Times count from when the task is open. A killed coordinator stays down until the
 timeline starts it again. All else is a matter of orders: at every moment each
@@ -24,7 +24,7 @@ _WHO = r"coordinator (\d{1,3})"
 
 
 class FaultKind(Enum):
-    """What goes wrong."""
+    """Kind of a fault."""
 
     KILL = "kill"
     RESTART = "restart"
@@ -56,7 +56,11 @@ _FORMS = {
         "partition N N | N N from Ts [to Ts]",
     ),
 }
-EXPECTED = "expected one of: " + "; ".join(f"'{form}'" for _, form in _FORMS.values())
+EXPECTED = (
+    "expected one of: "
+    + "; ".join(f"'{form}'" for _, form in _FORMS.values())
+    + "; 'boards A-B ATTACK from version V [to version W]'"
+)
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class ScheduledFault:
 
 @dataclass(frozen=True)
 class FaultTransition:
-    """When something begins or ends to go wrong.
+    """Begin or end of a fault.
 
     Attributes:
       at_s: When.
@@ -126,7 +130,7 @@ class FaultTransition:
 
 @dataclass(frozen=True)
 class FaultOrders:
-    """What one coordinator is to do wrong now.
+    """Faults that one coordinator is to show now.
 
     Attributes:
       deaf_to: Coordinators that it cannot hear.
@@ -155,8 +159,25 @@ class FaultOrders:
         return ", ".join(word for word in words if word)
 
 
+def entries(text: str) -> tuple[str, ...]:
+    """The entries of a timeline, each with single spaces.
+
+    Raises:
+      ConfigError: If there are too many.
+    """
+    found = [" ".join(entry.split()) for entry in text.split(";") if entry.strip()]
+    if len(found) > FAULTS_MAX:
+        raise ConfigError(f"more than {FAULTS_MAX} entries", key="--fault")
+    return tuple(found)
+
+
+def is_about_boards(entry: str) -> bool:
+    """True for an entry of `fleet.attacks.attack_schedule`."""
+    return entry.split()[0] in ("board", "boards")
+
+
 def timeline(text: str, coordinators: int) -> tuple[ScheduledFault, ...]:
-    """Reads a timeline.
+    """Reads what a timeline has coordinators do; see `is_about_boards` for the rest.
 
     Args:
       text: As a user gave it; may be empty.
@@ -168,13 +189,12 @@ def timeline(text: str, coordinators: int) -> tuple[ScheduledFault, ...]:
     Raises:
       ConfigError: If an entry is none, or names a coordinator that there is not.
     """
-    entries = [entry.strip() for entry in text.split(";") if entry.strip()]
-    if len(entries) > FAULTS_MAX:
-        raise ConfigError(f"more than {FAULTS_MAX} entries", key="--fault")
     faults = []
-    for entry in entries:
+    for entry in entries(text):
+        if is_about_boards(entry):
+            continue
         try:
-            fault = _fault(" ".join(entry.split()))
+            fault = _fault(entry)
             _check(fault, coordinators)
         except ValueError as error:
             raise ConfigError(f"{entry!r}: {error}", key="--fault") from error
@@ -252,14 +272,14 @@ def moments(faults: Sequence[ScheduledFault]) -> tuple[FaultTransition, ...]:
 
 
 def lasts_s(faults: Sequence[ScheduledFault]) -> float:
-    """When the last thing of a timeline happens; 0 if there is none."""
+    """Time of a timeline's last transition; 0 if there is none."""
     return max((moment.at_s for moment in moments(faults)), default=0.0)
 
 
 def orders(
     faults: Sequence[ScheduledFault], time_s: float, coordinator: int
 ) -> FaultOrders:
-    """What a coordinator is to do wrong at some time.
+    """Faults of a coordinator at some time.
 
     Args:
       faults: The timeline.

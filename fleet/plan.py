@@ -1,14 +1,15 @@
-"""What is asked of a fleet, checked before anything starts."""
+"""Plan of a fleet, checked before anything starts."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from starling.fleet.attacks.attack_schedule import board_attacks
 from starling.fleet.datasets.partition import partition_named
 from starling.fleet.fault_timeline import lasts_s, timeline
 from starling.fleet.reference_models import MODEL_SUFFIX, MODELS
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel
 from starling.protocol.errors import ConfigError
-from starling.protocol.learning.task import BUFFER_MAX
+from starling.protocol.learning.task import BUFFER_MAX, Strategy
 from starling.protocol.learning.vector_codecs import CODECS
 from starling.protocol.privacy.gaussian_dp import DELTA_MIN, EPSILON_MAX
 
@@ -17,6 +18,7 @@ VERSIONS_MAX = 100_000
 RELEASES_MAX = 1 << 20
 TIME_LIMIT_S_MAX = 7 * 24 * 3600.0
 FAULT_MODELS = tuple(model.name.lower() for model in FaultModel)
+RULES = tuple(strategy.name.lower() for strategy in Strategy)
 PRIVACY_KINDS = {
     "record": "record-gaussian",
     "record-dpsgd": "record-dpsgd",
@@ -51,8 +53,10 @@ class FleetPlan:
       coordinators: Processes that keep the chain together.
       brokers: Over which coordinators and boards are dealt out.
       fault_model: `byzantine`, or `crash` for 2 or 3 that trust each other.
-      fault: What is made to go wrong and when; see `fleet.fault_timeline`.
+      fault: What is made to go wrong and when; see `fleet.fault_timeline` and
+        `fleet.attacks.attack_schedule`.
       codec: Name of a `protocol.learning.vector_codecs` codec.
+      rule: Name of a `protocol.learning.task.Strategy`.
     """
 
     devices: int = 10
@@ -76,6 +80,7 @@ class FleetPlan:
     fault_model: str = "byzantine"
     fault: str = ""
     codec: str = "block8"
+    rule: str = "fedbuff"
 
     def __post_init__(self) -> None:
         """Refuses what cannot run.
@@ -109,8 +114,10 @@ class FleetPlan:
                 f"its last entry is at {lasting_s:g} s, after --time-limit",
                 key="--fault",
             )
+        board_attacks(self.fault, self.devices)
         _among("--privacy", self.privacy, tuple(PRIVACY_KINDS))
         _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))
+        _among("--rule", self.rule, RULES)
         if self.model is not None and not self.model.endswith(MODEL_SUFFIX):
             _among("--model", self.model, tuple(MODELS))
         partition_named(self.split)

@@ -1,4 +1,4 @@
-"""How a fleet trains, where its plan leaves the choice open.
+"""Presets of training, where a plan leaves the choice open.
 
 The numbers were chosen on training data by simulation: `digits` and any other table on
 digits with ten boards, `mnist` with a hundred. None of them was looked up in a board's
@@ -16,6 +16,7 @@ from starling.coordinator.publication.task_settings import (
     TrainingSection,
     publication,
 )
+from starling.fleet.attacks.attack_schedule import board_attacks
 from starling.fleet.fault_timeline import lasts_s, timeline
 from starling.fleet.monitor.run_snapshot import PrivacyTerms, RunHeading
 from starling.fleet.plan import PRIVACY_KINDS, FleetPlan
@@ -36,11 +37,15 @@ _UPDATE_CLIPS = {"device-gaussian": 0.3, "device-laplace": 0.1}
 _DEVICE_STEP = 0.2
 _LATE_MOMENTUM = 0.5
 _EVERY_BOARD_ALIKE = "iid"
+_PLAIN_RULES = ("fedasync", "fedavg")
+"""That have no momentum."""
+_SYNCHRONOUS_RULE = "fedavg"
+_STALENESS_MAX = 20
 
 
 @dataclass(frozen=True)
 class TrainingPreset:
-    """What suits one kind of data.
+    """Preset for one kind of data.
 
     Attributes:
       model: Of `fleet.reference_models.MODELS`.
@@ -68,7 +73,7 @@ _TABLES = TrainingPreset("softmax", 1.0, 2.0, 0.3, 0.2, 2, 0.7)
 
 @dataclass(frozen=True)
 class DataShares:
-    """What the boards hold.
+    """Examples of the boards.
 
     Attributes:
       shape: Of one example.
@@ -136,18 +141,20 @@ def task_settings(
     private = plan.privacy != "none"
     # What comes late acts like momentum: Mitliagkas et al. 2016, arXiv:1605.09774.
     most = recipe.momentum if in_step else min(_LATE_MOMENTUM, recipe.momentum)
-    momentum = most if private else 0.0
+    momentum = most if private and plan.rule not in _PLAIN_RULES else 0.0
     step = _server_step(plan, recipe)
     # A fleet of equals pledges what its smallest board has: nobody's size shows.
     pledge_most = shares.least if plan.split == _EVERY_BOARD_ALIKE else shares.most
     return TaskSettings(
         name=f"{model_name(plan, shares)}-{plan.seed}",
+        strategy=plan.rule,
         buffer=plan.buffer,
         leases=plan.leases or _leases(plan),
         patience_s=_PATIENCE_S,
         learning_rate=step if plan.learning_rate is None else plan.learning_rate,
         momentum=momentum if plan.momentum is None else plan.momentum,
         average=recipe.average,
+        staleness_max=0 if plan.rule == _SYNCHRONOUS_RULE else _STALENESS_MAX,
         codec=plan.codec,
         pledge_least=min(PLEDGE_LEAST, pledge_most),
         pledge_most=pledge_most,
@@ -173,7 +180,7 @@ def _server_step(plan: FleetPlan, recipe: TrainingPreset) -> float:
 
 
 def _gradient_step(plan: FleetPlan, recipe: TrainingPreset) -> float:
-    """How far to go along the mean of clipped gradients."""
+    """Server step along the mean of clipped gradients."""
     shrink = math.sqrt(min(1.0, plan.epsilon / _EPSILON_REFERENCE))
     return recipe.learning_rate * shrink
 
@@ -200,7 +207,7 @@ def _leases(plan: FleetPlan) -> int:
 
 
 def privacy_terms(spec: TaskSpec, plan: FleetPlan) -> PrivacyTerms | None:
-    """What an epsilon of this task means; None without privacy."""
+    """Privacy terms of this task's epsilon; None without privacy."""
     if not spec.privacy.mechanism:
         return None
     promised = promise(spec)
@@ -218,7 +225,7 @@ def privacy_terms(spec: TaskSpec, plan: FleetPlan) -> PrivacyTerms | None:
 def heading(
     plan: FleetPlan, name: str, shares: DataShares, bundle: bytes
 ) -> RunHeading:
-    """What the view and the report say on top.
+    """Heading of the view and the report.
 
     Args:
       plan: What was asked for.
@@ -235,4 +242,6 @@ def heading(
         f"{model_name(plan, shares)}, {spec.dimension:,} parameters"
     )
     crash_only = plan.fault_model == "crash"
-    return RunHeading(title, plan.until_version, privacy_terms(spec, plan), crash_only)
+    attacks = board_attacks(plan.fault, plan.devices)
+    terms = privacy_terms(spec, plan)
+    return RunHeading(title, plan.until_version, terms, crash_only, attacks)

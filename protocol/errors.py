@@ -16,7 +16,7 @@ EXIT_CONFIG = 78
 
 
 class Reason(IntEnum):
-    """Why a message was refused; the numbers stand on the wire and never change."""
+    """Reason for a refusal; the numbers are fixed in the wire format."""
 
     MALFORMED = 1
     TOO_LARGE = 2

@@ -1,4 +1,4 @@
-"""What a process that reads hostile bytes is left with: its own memory and two pipes.
+"""Sandbox: a process that reads hostile bytes keeps its memory and two pipes.
 
 A parent starts the child with `child_process`: environment from nothing, empty folder.
 The child imports what it needs and calls `confinement.enter` before it reads the first

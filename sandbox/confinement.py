@@ -22,7 +22,7 @@ _CODE_FOLDERS = ("site-packages", "dist-packages", "lib-dynload")
 
 @dataclass(frozen=True)
 class Confinement:
-    """What the kernel keeps a process from.
+    """Restrictions that the kernel puts on a process.
 
     Attributes:
       landlock: The ABI of Landlock that holds; 0 for none.
@@ -61,7 +61,7 @@ def enter(readable: Iterable[Path]) -> Confinement:
 
 
 def _code() -> list[Path]:
-    """Where modules and libraries come from, which may be loaded late."""
+    """Folders of modules and libraries that may be loaded late."""
     folders = [Path(os.__file__).parent, *map(Path, site.getsitepackages())]
     folders += [Path(path) for path in sys.path if Path(path).name in _CODE_FOLDERS]
     # In a checkout, packages of ours are links to folders elsewhere: each is asked.

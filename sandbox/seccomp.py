@@ -196,7 +196,7 @@ def program(machine: str, pid: int) -> tuple[Step, ...]:
 
 
 def _block(rule: Rule, pid: int) -> Iterator[Step]:
-    """What follows when the number is this call's; ends in a return on every way."""
+    """Instructions for the number of this call; they end in a return on every way."""
     match rule:
         case OneOf(argument, values):
             yield (_LOAD, 0, 0, _low(argument))
@@ -225,7 +225,7 @@ def _block(rule: Rule, pid: int) -> Iterator[Step]:
 
 
 def _low(argument: int) -> int:
-    """Where an argument's low word is; both machines are little-endian."""
+    """Offset of an argument's low word; both machines are little-endian."""
     return _ARGUMENTS + 8 * argument
 
 

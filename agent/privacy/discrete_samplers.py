@@ -145,7 +145,7 @@ def _accepted(
 
 
 def _geometric(words: NDArray[np.uint64], draw: Draw) -> NDArray[np.int64]:
-    """How many k >= 1 have U < exp(-k / 2), for U that begin with these 64 bits."""
+    """Draws k >= 1 with U < exp(-k / 2), for U that begin with these 64 bits."""
     uniform = words * 2.0**-64
     least = _LOWER.size - np.searchsorted(_LOWER, uniform, "right")
     most = _UPPER.size - np.searchsorted(_UPPER, uniform, "left")
@@ -173,7 +173,7 @@ class _LazyUniform:
     draw: Draw
 
     def is_below_exp(self, numerator: int, denominator: int) -> bool:
-        """Whether the number is below exp(-numerator / denominator), exactly.
+        """True if the number is below exp(-numerator / denominator), exactly.
 
         Ends with probability 1; each round of 64 bits decides all but 2^-63.
         """

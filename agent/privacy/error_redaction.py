@@ -1,4 +1,4 @@
-"""What is said of a failure, without what the failure may have seen.
+"""Redaction of errors: messages without what the failure may have seen.
 
 Libraries quote their input: "could not convert string to float: '36.6'", "indices
 element out of data bounds, idx=212". Status and log keep what helps, and no value.
@@ -24,7 +24,7 @@ def without_values(text: str) -> str:
 
 
 def described(error: Exception) -> str:
-    """What may be said of an error that came up while records were at hand.
+    """Text of an error that came up while records were at hand.
 
     File, row and key stay; the disk's errors name a file and nothing that is in it. Of
     what is none of our own errors the kind is left.

@@ -143,21 +143,21 @@ class PrivacyLedger:
 
     @property
     def exposed(self) -> bool:
-        """Whether anything was ever released without noise."""
+        """True if anything was ever released without noise."""
         return any(paid.is_exposed for paid in self.paid)
 
     def charged(self, chain: ChainId, task: TaskId, base: Version) -> Charge | None:
-        """What was paid for a base version, if it was."""
+        """Charge of a base version; None if there was none."""
         return self.charges.get((chain, task, base))
 
     def stated(self, chain: ChainId) -> int:
-        """What this board has paid on a chain, as it told the chain."""
+        """Charges that this board stated on a chain."""
         own: tuple[Priced, ...] = (*self.charges.values(), *self.proven)
         total = sum(paid.units for paid in own if paid.chain == chain)
         return min(total, CHARGE_MAX)
 
     def releases(self, chain: ChainId) -> int:
-        """How many releases on a chain it knows of."""
+        """Number of known releases on a chain."""
         known = sum(paid.releases for paid in self.proven if paid.chain == chain)
         return known + sum(slot[0] == chain for slot in self.charges)
 
@@ -233,7 +233,7 @@ class PrivacyLedger:
         return renyi_epsilon(reduce(plus, (each.costs for each in paid)), at)
 
     def quote(self, slot: Slot, policy: PrivacyPolicy, windows: int = 1) -> "Charge":
-        """What training one base version would cost; refused if it may not be paid.
+        """Price of training one base version; refused if it may not be paid.
 
         Args:
           slot: Chain, task and base version.
@@ -288,7 +288,7 @@ class PrivacyLedger:
     def releases_left(
         self, chain: ChainId, task: TaskId, policy: PrivacyPolicy, windows: int = 1
     ) -> int | None:
-        """How many more releases a task may have; None for no limit, 0 if refused."""
+        """Number of releases that a task has left; None for no limit, 0 if refused."""
         try:
             charge = price((chain, task, Version(0)), policy, windows)
             rooms = self._rooms(charge, policy)
@@ -299,7 +299,7 @@ class PrivacyLedger:
     def _rooms(
         self, wanted: Charge, policy: PrivacyPolicy
     ) -> "tuple[ReleaseQuote, ...]":
-        """What limits a charge: the task's budget, and the cap if there is one."""
+        """Limits of a charge: the task's budget, and the cap if there is one."""
         if policy.mechanism == NONE:
             if self.cap is not None:
                 raise BudgetExceeded(

@@ -1,4 +1,4 @@
-"""What the privacy ledger's journal holds: entries that are added and never taken back.
+"""Entries of the privacy ledger's journal: added, and never taken back.
 
 A charge is an array of nine fields; every other entry begins with the number of its
 form. What an entry costs is a function of the entry alone, so that a ledger that is
@@ -84,24 +84,24 @@ class Charge(Structure, frozen=True):
 
     @property
     def is_exposed(self) -> bool:
-        """Whether it was released without noise."""
+        """True if it was released without noise."""
         return self.mechanism == NONE
 
     @property
     def is_gaussian(self) -> bool:
-        """Whether it adds up on the exact curve."""
+        """True if it adds up on the exact curve."""
         return self.mechanism in GAUSSIAN
 
     @property
     def curve_units(self) -> int:
-        """What it adds on the exact curve: more than stated once `w` was raised."""
+        """Units on the exact curve: more than stated once `w` was raised."""
         if self.mechanism != RECORD_GAUSSIAN:
             return self.units
         return max(self.units, charge_from_sigma(self.sigma_micro, self.windows))
 
     @property
     def costs(self) -> Costs:
-        """What it costs at each Renyi order; it has noise."""
+        """Cost at each Renyi order; only for a release with noise."""
         schedule = (self.sampling_micro, self.steps)
         return release_costs(self.mechanism, self.sigma_micro, *schedule, self.windows)
 
@@ -123,14 +123,14 @@ CHARGE = structure(Charge, 256)
 
 
 class LedgerOwner(Structure, frozen=True):
-    """Which ledger this is: data sets name it, so that no other one takes them."""
+    """Identity of a ledger; data sets name it, so that no other one takes them."""
 
     form: Annotated[int, uint(1, 1)]
     ledger: Annotated[bytes, exactly(LEDGER_ID_BYTES)]
 
 
 class PinnedTask(Structure, frozen=True):
-    """What a task was when it was first believed.
+    """Task as it was first trusted.
 
     Attributes:
       form: Of the entry.
@@ -146,7 +146,7 @@ class PinnedTask(Structure, frozen=True):
 
 
 class ReleasePrice(Structure, frozen=True):
-    """What a unit of a non-Gaussian mechanism buys: one release's noise and charge."""
+    """Price of one release of a non-Gaussian mechanism: noise and charge."""
 
     mechanism: Annotated[int, uint(7, 1)]
     sigma_micro: Uint
@@ -191,17 +191,17 @@ class ProvenReleases(Structure, frozen=True, dict=True):
 
     @property
     def is_exposed(self) -> bool:
-        """Whether something may have been released without noise."""
+        """True if something may have been released without noise."""
         return NONE in self.kinds
 
     @property
     def is_gaussian(self) -> bool:
-        """Whether all of it adds up on the exact curve."""
+        """True if all of it adds up on the exact curve."""
         return all(number in GAUSSIAN for number in self._noisy)
 
     @property
     def curve_units(self) -> int:
-        """What it adds on the exact curve: as if all of it was for records."""
+        """Units on the exact curve: as if all of it was for records."""
         return min(self.units * self.windows**2, CHARGE_MAX + 1)
 
     @property
@@ -296,7 +296,7 @@ def read_entry(payload: bytes) -> Entry:
 
 
 def rates_of(charges: Iterable[Charge]) -> tuple[ReleasePrice, ...]:
-    """What units of the non-Gaussian mechanisms among some releases buy.
+    """Prices of the non-Gaussian mechanisms among some releases.
 
     Of releases for overlapping windows that is not known, since they state more. None
     is given where there are more kinds than an entry holds.

@@ -1,4 +1,4 @@
-"""What protects an update: sums kept within a radius, clipped updates, noise on them.
+"""Noise mechanisms: sums kept within a radius, clipped updates, noise on them.
 
 `private_sum` keeps a sum of clipped gradients (`agent.training.gradient_clipping`)
 within the radius that the pledge allows and adds a discrete Gaussian on its grid.

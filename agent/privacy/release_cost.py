@@ -1,4 +1,4 @@
-"""What a release costs, and what a budget has left for it.
+"""Cost of a release, and the budget that is left for it.
 
 Costs are compared in the unit in which everything together adds up: on the exact curve
 while all of it is Gaussian, else at the budget's Renyi order.
@@ -17,7 +17,7 @@ from starling.protocol.privacy.renyi_dp import renyi_max
 
 @dataclass(frozen=True)
 class ReleaseQuote:
-    """What is left of a budget and what a release costs, in the same unit.
+    """Budget that is left and cost of a release, in the same unit.
 
     Attributes:
       left: At least 0.
@@ -31,7 +31,7 @@ class ReleaseQuote:
 def release_quote(
     budget: Budget, paid: Sequence[Priced], wanted: Charge
 ) -> ReleaseQuote:
-    """What is left of a budget after all that was paid, and what is wanted now."""
+    """Quote of the next release after all earlier charges."""
     if all_gaussian((*paid, wanted)):
         left = charge_max(budget) - sum(each.curve_units for each in paid)
         return ReleaseQuote(max(0, left), wanted.units)
@@ -41,12 +41,12 @@ def release_quote(
 
 
 def all_gaussian(paid: Iterable[Priced]) -> bool:
-    """Whether all of it adds up on the exact curve."""
+    """True if all of it adds up on the exact curve."""
     return all(each.is_gaussian for each in paid)
 
 
 def task_budget(policy: PrivacyPolicy) -> Budget:
-    """What a task may spend on one board.
+    """Budget that a task may spend on one board.
 
     Raises:
       ConfigError: If it is no guarantee.

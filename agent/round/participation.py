@@ -1,4 +1,4 @@
-"""How a board takes part in one version: check in, lease, spend, train, hand over.
+"""Participation in one version: check in, lease, spend, train, hand over.
 
 The order that keeps privacy and honesty, whatever happens in between: the trainer has
 tried the model and touched no data; the charge, which names the base version, is

@@ -1,4 +1,4 @@
-"""What keeps an agent from training, in one word that an operator can act on."""
+"""Readiness: what keeps an agent from training, in one word for the operator."""
 
 from starling.agent.step.state import (
     AgentSettings,
@@ -23,7 +23,7 @@ SLEEPING = frozenset(
 
 
 def pledge_of(settings: AgentSettings, offer: ProvenVersion) -> int:
-    """How many records the board pledges for a task; 0 if it offers none so small.
+    """Number of records that the board pledges; 0 if the task offers none so small.
 
     It follows from what the owner wrote down, and never from the data.
     """
@@ -35,7 +35,7 @@ def pledge_of(settings: AgentSettings, offer: ProvenVersion) -> int:
 def readiness_condition(
     settings: AgentSettings, state: AgentState, now_s: float
 ) -> ReadinessCondition | None:
-    """What keeps the board from checking in for the newest version.
+    """Condition that keeps the board from checking in for the newest version.
 
     Returns:
       The first obstacle in the order in which they can be cleared; None if there is
@@ -62,7 +62,7 @@ def readiness_condition(
 def _refusal(
     settings: AgentSettings, state: AgentState, offer: ProvenVersion
 ) -> ReadinessCondition | None:
-    """Why the ledger would not pay; said apart where it had lost what it paid."""
+    """Reason why the ledger refuses; another one where it had lost charges."""
     lineage = state.chain, settings.task
     behind = offer.version < state.ledger.below.get(lineage, 0)
     lost = behind and state.refusal is ReadinessCondition.TOOK_PART
@@ -117,7 +117,7 @@ def _moment_obstacle(state: AgentState, now_s: float) -> ReadinessCondition | No
 def condition(
     settings: AgentSettings, state: AgentState, now_s: float
 ) -> ReadinessCondition:
-    """What the agent is doing, in one word for the operator."""
+    """Condition of the agent, in one word for the operator."""
     if state.training is not None:
         return ReadinessCondition.TRAINING
     found = readiness_condition(settings, state, now_s)
@@ -130,7 +130,7 @@ def condition(
 
 
 def phase(settings: AgentSettings, state: AgentState, now_s: float) -> DevicePhase:
-    """What the board shows to everybody."""
+    """Phase that the board publishes."""
     now = condition(settings, state, now_s)
     if now is ReadinessCondition.TRAINING:
         return DevicePhase.TRAINING

@@ -1,4 +1,4 @@
-"""When an update leaves: at a moment that tells nothing of the data it was made from.
+"""Release time of an update: a moment that is independent of the data.
 
 How long a training takes may depend on records. So its result is held, unsigned, until
 a time T after its charge. If it is not there by then, T doubles until it is, and the

@@ -4,7 +4,7 @@ import logging
 import os
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from starling.agent.config import AgentConfig
@@ -24,7 +24,7 @@ from starling.agent.step.state import (
     PendingUpload,
     WaitTimes,
 )
-from starling.agent.trainer.client import TrainerProcess, TrainerReported
+from starling.agent.trainer.client import COMMAND, TrainerProcess, TrainerReported
 from starling.agent.training.trainer_messages import TrainerLimits
 from starling.broker.backoff import BackoffPolicy
 from starling.broker.link_events import LinkEvent, LinkSettings
@@ -34,7 +34,7 @@ from starling.firmware_profiles import Profile
 from starling.protocol.chain.enrolment import Admission
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import ConfigError
-from starling.protocol.ids import DeviceId, TaskId
+from starling.protocol.ids import DeviceId, TaskId, device_name
 from starling.protocol.wire.topics import Topics
 
 _RECEIVE_MAXIMUM = 16
@@ -76,6 +76,7 @@ def assemble(
     config: AgentConfig,
     put: Callable[[LinkEvent | TrainerReported], None],
     now_s: float,
+    trainer: Sequence[str] = COMMAND,
 ) -> AssembledAgent:
     """Opens everything that an agent needs; its home is locked already.
 
@@ -84,6 +85,7 @@ def assemble(
       config: From there.
       put: Puts what threads have to say into the runner's queue.
       now_s: Monotonic time.
+      trainer: What is started to train.
 
     Raises:
       ConfigError: If the board is not enrolled, a key is readable by others, a value
@@ -126,7 +128,7 @@ def assemble(
         index,
         ProofFolder(home.proofs),
         blobs,
-        TrainerProcess(put, home.state / "trainer.log"),
+        TrainerProcess(put, home.state / "trainer.log", trainer),
         MqttLink(link_settings, put, random.SystemRandom().random),
         settings.topics.up(settings.device),
         _nowhere,
@@ -250,13 +252,26 @@ def _limits(config: AgentConfig, profile: Profile) -> TrainerLimits:
 def _link_settings(
     home: AgentHome, config: AgentConfig, admission: Admission, settings: AgentSettings
 ) -> LinkSettings:
-    return LinkSettings(
-        config.broker.host or admission.broker_host,
-        config.broker.port or admission.broker_port,
-        settings.device,
-        home.tls,
-        config.broker.keepalive_s,
+    return replace(
+        broker_link_settings(home, config, admission),
         receive_maximum=_RECEIVE_MAXIMUM,
         subscriptions=settings.topics.board_filters(settings.device),
         backoff=BackoffPolicy(most_s=config.broker.retry_most_s),
+    )
+
+
+def broker_link_settings(
+    home: AgentHome, config: AgentConfig, admission: Admission
+) -> LinkSettings:
+    """Address of the broker, and the identity for it.
+
+    Raises:
+      ConfigError: If the board's key is not to be used.
+    """
+    return LinkSettings(
+        config.broker.host or admission.broker_host,
+        config.broker.port or admission.broker_port,
+        device_name(home.identity()),
+        home.tls,
+        config.broker.keepalive_s,
     )

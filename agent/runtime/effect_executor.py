@@ -42,7 +42,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class TrainerSetup:
-    """What a trainer needs to know beside its order.
+    """Settings that a trainer needs beside its order.
 
     Attributes:
       data: Folder of the data set.

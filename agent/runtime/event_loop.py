@@ -128,7 +128,7 @@ class AgentEventLoop:
         self._part()
 
     def _is_done(self, now_s: float) -> bool:
-        """Whether to end: a training that was paid for may bring its update home."""
+        """True once the loop may end; a paid training may still deliver its update."""
         training = self._state.training
         is_paid = training is not None and training.spent
         return now_s >= (self._stop_s if is_paid else self._stop_s - GRACE_S)
@@ -241,7 +241,7 @@ class AgentEventLoop:
             self._failed(stage, report.detail, spoke.record)
 
     def _counted(self, report: TrainerReport) -> None:
-        """What the owner is told of the data; the core, and the world, hear nothing."""
+        """Handles a count of the data; only their owner is told."""
         # What this took depends on the data; the next training starts as if it was not.
         self._hands.trainer.release()
         self._found = report.found

@@ -1,4 +1,4 @@
-"""What this machine is: its device tree, cores, memory, disk and clock."""
+"""Facts of this machine: device tree, cores, memory, disk and clock."""
 
 import ctypes
 import gc
@@ -36,7 +36,7 @@ def _compatible() -> str:
 
 
 def clock_is_plausible() -> bool:
-    """Whether the wall clock can have been set."""
+    """True if the wall clock can have been set."""
     return time.time() >= CLOCK_PLAUSIBLE_FROM_S
 
 

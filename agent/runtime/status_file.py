@@ -1,4 +1,4 @@
-"""What a running agent shows of itself: `status.json`, and how it is read."""
+"""Status of a running agent: `status.json`, written and read."""
 
 import json
 import math
@@ -29,7 +29,7 @@ _PID_BYTES_MAX = 64
 
 @dataclass(frozen=True)
 class RuntimeFacts:
-    """What the runtime knows and the core does not.
+    """Facts that the runtime knows and the core does not.
 
     Attributes:
       broker: Where it is.
@@ -59,7 +59,7 @@ class RuntimeFacts:
 
 
 def sandbox_facts(found: ConfinementReport | None) -> dict[str, str] | None:
-    """Which of the kernel's means hold the trainer, in words."""
+    """Kernel mechanisms that confine the trainer, in words."""
     if found is None:
         return None
     return {
@@ -69,7 +69,7 @@ def sandbox_facts(found: ConfinementReport | None) -> dict[str, str] | None:
 
 
 def sandbox_warnings(found: ConfinementReport | None) -> list[str]:
-    """What this kernel does not keep the trainer from."""
+    """Protections of the trainer that this kernel lacks."""
     missing = []
     if found is not None and not found.landlock:
         missing.append("no Landlock here: the trainer could read the agent's files")
@@ -97,6 +97,11 @@ def describe(
         "tasks_refused": sorted(state.others),
         "manifests_refused": state.swaps,
         "version": None if offer is None else offer.version,
+        "buffer": None if offer is None else offer.spec.aggregation.buffer,
+        "coordinators": {
+            "online": sum(state.online.values()),
+            "trusted": len(state.trusted.validators.members),
+        },
         "inference_version": None if state.adopted is None else state.adopted.version,
         "height": state.trusted.height,
         "followed": None if state.led is None else state.led.document(),
@@ -118,7 +123,7 @@ def describe(
 def _advice(
     settings: AgentSettings, offer: ProvenVersion | None, found: DataFacts | None
 ) -> list[str]:
-    """What the owner could do better; nothing of it leaves the board."""
+    """Advice to the owner; nothing of it leaves the board."""
     said = []
     if not settings.pledge:
         text = "set data.pledge to about the number of records: it is the task's least"
@@ -180,7 +185,7 @@ def _privacy(settings: AgentSettings, state: AgentState) -> dict[str, Any]:
 
 
 def _unit(state: AgentState) -> str | None:
-    """What the noise hides: the weaker where both levels were paid; None if nothing."""
+    """Privacy unit of the noise: the weaker where both were paid; None for nothing."""
     mechanisms = {kind for paid in state.ledger.paid for kind in paid.kinds}
     if state.offer is not None:
         mechanisms.add(state.offer.spec.privacy.mechanism)
@@ -199,7 +204,7 @@ def write_status(path: Path, document: dict[str, Any]) -> None:
 
 
 def read_status(home: AgentHome) -> dict[str, Any]:
-    """What the agent last showed, with what can be seen from outside.
+    """Status that the agent last wrote, with what can be seen from outside.
 
     Returns:
       The document; `condition` is what a look from outside finds first: no key, a key

@@ -1,4 +1,4 @@
-"""What an agent wants done; the runtime does it, in order, before the next event.
+"""Effects of the agent; the runtime carries them out in order before the next event.
 
 An effect that persists stands before every effect that lets others see what it
 protects. The runtime carries out each one completely (synced, where it writes) before

@@ -1,4 +1,4 @@
-"""What happens to an agent; the runtime turns the world into these and calls `step`."""
+"""Events of the agent; the runtime makes them and calls `step`."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -8,7 +8,7 @@ from starling.protocol.ids import Digest
 
 
 class FailureStage(Enum):
-    """Where a trainer failed."""
+    """Stage in which a trainer failed."""
 
     MODEL = "model"
     """The graphs or parameters cannot be loaded here: the version is refused."""
@@ -140,7 +140,7 @@ class DataChanged:
 
 @dataclass(frozen=True)
 class SpaceMeasured:
-    """How many bytes the disk of the agent's home has left."""
+    """Free bytes on the disk of the agent's home."""
 
     free_bytes: int
 

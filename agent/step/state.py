@@ -1,4 +1,4 @@
-"""What an agent knows: its settings, its state, and what keeps it from training."""
+"""State of an agent: its settings, its state, and what keeps it from training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from starling.protocol.wire.topics import Topics
 
 @dataclass(frozen=True)
 class WaitTimes:
-    """How long the agent waits for what; each wait is jittered by a half.
+    """Waiting times of the agent; each is jittered by a half.
 
     Attributes:
       check_in_s: For a lease, before it checks in again.
@@ -57,7 +57,7 @@ class WaitTimes:
 
 @dataclass(frozen=True)
 class AgentSettings:
-    """What does not change while an agent runs.
+    """Settings that do not change while an agent runs.
 
     Attributes:
       key: Signs everything that this board says.
@@ -147,7 +147,7 @@ class BlobDownload:
 
 @dataclass(frozen=True)
 class AdoptedModel:
-    """What inference uses."""
+    """Model that inference uses."""
 
     version: Version
     bundle: Digest
@@ -171,7 +171,7 @@ class PendingCheckIn:
 
 @dataclass(frozen=True)
 class ProvenStatement:
-    """What coordinators proved since the start of what the chain knows of the board.
+    """Proven statement of the chain about this board, since the start.
 
     Attributes:
       height: Of the newest certified header under which they did; 0 before the first.
@@ -257,7 +257,7 @@ class PendingUpload:
 
 
 class ReadinessCondition(Enum):
-    """Why the agent is not training; the value is what the operator reads."""
+    """Reason why the agent is not training; the value is what the operator reads."""
 
     TRAINING = "training"
     ASKING = "waits for a lease"
@@ -287,7 +287,7 @@ SET_SHOWN_BYTES = 8
 
 @dataclass(frozen=True)
 class FollowedTransitions:
-    """Where a board was led by changes of the validators.
+    """Changes of the validator set that a board followed.
 
     Attributes:
       from_height: Up to which it was trusted before.
@@ -423,5 +423,5 @@ class AgentState:
 
 
 def slot_of(state: AgentState, task: TaskId, base: Version) -> Slot:
-    """What the ledger charges for training one base version."""
+    """Slot that the ledger charges for training one base version."""
     return state.chain, task, base

@@ -43,7 +43,7 @@ _PATIENCE = 2
 
 
 def asks(turn: AgentStep) -> StatementRequest:
-    """Whom the next check-in asks."""
+    """Coordinators that the next check-in asks."""
     state = turn.state
     told = evolve(state.told, check_ins=state.told.check_ins + 1)
     turn.state = evolve(state, told=told)
@@ -52,7 +52,7 @@ def asks(turn: AgentStep) -> StatementRequest:
 
 
 def suffices(turn: AgentStep, offer: ProvenVersion) -> bool:
-    """Whether what the chain says of the board is proven, and new enough to train."""
+    """True if the chain's statement is proven, and new enough to train."""
     told = turn.state.told
     enough = len(told.by) >= answers_needed(turn.state.trusted)
     waited = bool(told.by) and told.check_ins >= _PATIENCE
@@ -147,7 +147,7 @@ def missing(
     head: Version,
     windows: int,
 ) -> ProvenReleases | None:
-    """What a board's record has and its ledger lacks.
+    """Releases in a board's record that its ledger lacks.
 
     Args:
       ledger: Of the board.

@@ -1,4 +1,4 @@
-"""How a board comes to a model: manifest, proof, chunks, load test, adoption.
+"""Model download: manifest, proof, chunks, load test, adoption.
 
 A manifest is believed only with its certificate; bytes are kept only if they have the
 digest that the manifest proves; a bundle is used only after a subprocess has loaded it.

@@ -1,4 +1,4 @@
-"""What a board says before it follows other validators.
+"""Notice of validator set changes, before a board follows them.
 
 A set of validators is believed because the one before it signed for it. Whoever slept
 through several changes believes keys that were retired since; nothing but a newer

@@ -94,11 +94,11 @@ class TrainerProcess:
 
     @property
     def busy(self) -> bool:
-        """Whether a job was given and not yet answered for good."""
+        """True while a job has no final answer."""
         return self._busy
 
     def is_current(self, spoke: TrainerReported) -> bool:
-        """Whether the report answers the job under way."""
+        """True if the report answers the job under way."""
         return self._busy and spoke.process == self._number
 
     def ask(self, job: TrainerJob) -> None:
@@ -215,7 +215,7 @@ class TrainerProcess:
                 self._confinement = report.confinement
                 self._post(TrainerReported(number, report))
         code = process.wait()
-        detail = f"the trainer ended: {_cause(code)}; {self._last_words()}"
+        detail = f"the trainer ended: {cause_of_end(code)}; {self._last_words()}"
         crash = TrainerReport(TrainerReportKind.FAILED_TRAINING, detail)
         record = record_marker.read(descriptor)
         os.close(descriptor)
@@ -250,7 +250,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _view(job: TrainerJob) -> tuple[tuple[str, int, int], ...]:
-    """What a trainer for this job may read: each folder, and which one it is now."""
+    """Folders that a trainer for this job may read, with their identities."""
     found = []
     for folder in readable(job):
         try:
@@ -261,7 +261,12 @@ def _view(job: TrainerJob) -> tuple[tuple[str, int, int], ...]:
     return tuple(found)
 
 
-def _cause(code: int) -> str:
+def cause_of_end(code: int) -> str:
+    """Cause of a process's end, in words.
+
+    Args:
+      code: As of `subprocess`: negative for a signal.
+    """
     if code >= 0:
         return f"exit {code}"
     try:

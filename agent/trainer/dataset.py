@@ -71,7 +71,7 @@ class BoardDataSet:
     complaints: Complaints
 
     def facts(self, *, thorough: bool = False) -> DataFacts:
-        """What its owner is told; `thorough` looks for duplicates, too."""
+        """Facts for the data's owner; `thorough` looks for duplicates, too."""
         said = self.complaints
         found = _duplicates(self.x, self.y) if thorough else 0
         return DataFacts(len(self.x), said.unusable, found, tuple(said.first))
@@ -97,7 +97,7 @@ def data_files(folder: Path) -> list[Path]:
 
 
 def records_max(manifest: BundleManifest, bytes_max: int) -> int | None:
-    """How many records are read at most; None if nothing bounds them.
+    """Maximum number of records to read; None without a bound.
 
     A function of the limit and of what one record is, and of no record.
 
@@ -266,7 +266,7 @@ def _preprocessed(x: NDArray[Any], step: Preprocessing) -> NDArray[Any]:
 
 
 def _duplicates(x: NDArray[Any], y: NDArray[Any]) -> int:
-    """How many records are equal, to the bit, to one before them."""
+    """Number of records that equal an earlier one to the bit."""
     seen = {
         blake2b(row.tobytes() + target.tobytes(), digest_size=16).digest()
         for row, target in zip(x, y, strict=True)

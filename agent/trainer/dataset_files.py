@@ -32,7 +32,7 @@ Table = tuple[NDArray[Any], NDArray[Any], Callable[[int], str]]
 
 @dataclass
 class Complaints:
-    """What is wrong with records: a count, and the first few reasons.
+    """Unusable records: a count, and the first few reasons.
 
     Attributes:
       unusable: How many records cannot be used.
@@ -54,7 +54,7 @@ class Complaints:
 
 @dataclass
 class RecordQuota:
-    """How many places are left; None for any number.
+    """Number of records that may still be read; None for any number.
 
     Attributes:
       left: Places.
@@ -184,9 +184,9 @@ def csv_pieces(
     """The rows of a CSV file that are numbers, while there is room."""
     width = math.prod(manifest.input.shape) + 1
     with path.open("rb") as file:
-        lines = _lines(file, _LINE_BYTES + _CELL_BYTES * width)
+        lines = lines_of(file, _LINE_BYTES + _CELL_BYTES * width)
         head = next(lines, None)
-        first = _cells(head[1]) if head else None
+        first = cells_of(head[1]) if head else None
         names = first if first is None or is_head(first, label) else []
         if head and names == []:
             lines = chain([head], lines)
@@ -233,13 +233,13 @@ def _count(lines: Iterator[tuple[int, bytes]]) -> int:
 
 
 def _column(names: list[str], label: str, width: int) -> int | None:
-    """Which column is the target; None if no name of the first so many is the label."""
+    """Index of the target column; None if the label is not among the names."""
     if not label:
         return width - 1
     return names.index(label) if label in names[:width] else None
 
 
-def _lines(file: IO[bytes], most: int) -> Iterator[tuple[int, bytes]]:
+def lines_of(file: IO[bytes], most: int) -> Iterator[tuple[int, bytes]]:
     """Lines that hold something, with their numbers from 1; a line feed parts them.
 
     One that is longer than `most` stands there as a line that is no whole one.
@@ -259,7 +259,7 @@ def _lines(file: IO[bytes], most: int) -> Iterator[tuple[int, bytes]]:
             yield number, stripped
 
 
-def _cells(line: bytes) -> list[str] | None:
+def cells_of(line: bytes) -> list[str] | None:
     """The cells of one line; None if it is not a whole line of CSV."""
     try:
         return next(csv.reader([line.decode("utf-8")], strict=True))
@@ -268,7 +268,7 @@ def _cells(line: bytes) -> list[str] | None:
 
 
 def _row(line: bytes, width: int) -> list[float] | None:
-    cells = _cells(line)
+    cells = cells_of(line)
     if cells is None or len(cells) != width:
         return None
     try:
@@ -278,7 +278,7 @@ def _row(line: bytes, width: int) -> list[float] | None:
 
 
 def is_head(row: list[str], label: str) -> bool:
-    """Whether a first row names columns, and is no record that lacks a value.
+    """True if a first row names columns, and is no record that lacks a value.
 
     Args:
       row: Its cells.
@@ -293,7 +293,7 @@ def is_head(row: list[str], label: str) -> bool:
 
 
 def is_numeric(row: list[str]) -> bool:
-    """Whether all cells are numbers."""
+    """True if all cells are numbers."""
     try:
         _ = [float(cell) for cell in row]
     except ValueError:

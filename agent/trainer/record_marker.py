@@ -1,4 +1,4 @@
-"""Which record a trainer was at when it died: eight bytes that both processes see.
+"""Marker of the record that a trainer is at: eight bytes shared by both processes.
 
 A record on which the engine crashes must count as none, like one on which it fails; for
 that somebody has to know which it was. The trainer notes each record's number in memory

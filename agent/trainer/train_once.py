@@ -50,7 +50,7 @@ _NORMS_OF = 512
 
 @dataclass(frozen=True)
 class PrivateTrial:
-    """What a fleet would ask for, tried on one board alone.
+    """Privacy terms of a fleet, tried on one board alone.
 
     Attributes:
       budget: For all releases together.
@@ -189,7 +189,7 @@ def _trained_privately(
 
 
 def _price(trainer: Trainer, data: BoardDataSet, trial: PrivateTrial) -> dict[str, Any]:
-    """What the trial would cost and what its clip cut, for the owner alone."""
+    """Privacy cost of the trial and share of clipped records, for the owner alone."""
     norms = [
         float(np.linalg.norm(trainer.gradient_sum(trainer.theta, x, y)[0]))
         for x, y in zip(

@@ -16,6 +16,7 @@ import resource
 import signal
 import struct
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -60,10 +61,23 @@ from starling.protocol.errors import (
     NonFinite,
     OperationError,
 )
+from starling.protocol.learning.vector_codecs import Draw
 from starling.protocol.privacy.mechanisms import NONE, RECORD_DPSGD, RECORD_GAUSSIAN
 from starling.sandbox.confinement import enter
 from starling.sandbox.silenced_output import hush
 
+Train = Callable[
+    [
+        Trainer,
+        TrainingInputs,
+        Draw,
+        np.random.Generator,
+        Callable[[Real], None] | None,
+        Callable[[str], None],
+    ],
+    bytes,
+]
+"""As `agent.training.local_training.train`."""
 _PR_SET_PDEATHSIG = 1
 _FRAME_BYTES_MAX = 1 << 20
 DATA_SHARE = 4
@@ -76,14 +90,19 @@ class PipeClosed(Exception):
     """The agent closed the pipe in the middle of a job."""
 
 
-def main() -> int:
-    """Serves jobs until standard input ends."""
+def main(train_on: Train = train) -> int:
+    """Serves jobs until standard input ends.
+
+    Args:
+      train_on: What carries out an order; see `TrainerWorker`.
+    """
     _die_with_parent()
     flush_tiny_numbers()
     # Whatever a library prints must not stand between our frames.
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    service = TrainerWorker(sys.stdin.buffer, out, RecordMarker(int(sys.argv[-1])))
+    mark = RecordMarker(int(sys.argv[-1]))
+    service = TrainerWorker(sys.stdin.buffer, out, mark, train_on)
     try:
         while service.serve_one():
             pass
@@ -102,9 +121,23 @@ def _die_with_parent() -> None:
 class TrainerWorker:
     """Answers jobs; keeps the last bundle loaded for the next one."""
 
-    def __init__(self, source: BinaryIO, sink: BinaryIO, mark: RecordMarker) -> None:
-        """Reads frames from `source`, writes frames to `sink`, notes records."""
+    def __init__(
+        self,
+        source: BinaryIO,
+        sink: BinaryIO,
+        mark: RecordMarker,
+        train_on: Train = train,
+    ) -> None:
+        """Reads frames from `source`, writes frames to `sink`, notes records.
+
+        Args:
+          source: Jobs.
+          sink: Reports.
+          mark: Where it is noted which record is computed with.
+          train_on: `train`; a fleet that is to see attackers puts something else here.
+        """
         self._mark = mark
+        self._train_on = train_on
         self._source = source
         self._sink = sink
         self._confinement: ConfinementReport | None = None
@@ -243,7 +276,7 @@ class TrainerWorker:
         kept: list[Real] = []
         keep = kept.append if job.head_path else None
         rng = np.random.default_rng()
-        payload = train(trainer, work, os.urandom, rng, keep, notes.append)
+        payload = self._train_on(trainer, work, os.urandom, rng, keep, notes.append)
         detail = "; ".join((*notes, _usage()))
         found = data.facts() if job.data_path else None
         own = b"".join(map(head_bytes, kept))
@@ -300,7 +333,7 @@ def _theta(job: TrainerJob, trainer: Trainer, order: TrainingOrder) -> Real:
 
 
 def _data(job: TrainerJob, trainer: Trainer) -> tuple[BoardDataSet, str]:
-    """What to train on, and what its owner is to know; no record at the worst."""
+    """Training data, and a complaint; no records where they cannot be read."""
     manifest = trainer.manifest
     if not job.data_path:
         return no_records(manifest), ""
@@ -339,7 +372,7 @@ def _try_together(trainer: Trainer, theta: Real, job: TrainerJob) -> None:
 
 
 def _data_bytes(limits: TrainerLimits) -> int:
-    """What reading the data set may take; 0 for no limit."""
+    """Limit of memory for reading the data set; 0 for no limit."""
     return (limits.memory_mb << 20) // DATA_SHARE
 
 

@@ -37,7 +37,7 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Clip:
-    """How one record's gradient becomes integers.
+    """Clipping of one record's gradient to integers.
 
     Attributes:
       clip_q24: The longest norm, in units of 2^-24.

@@ -1,4 +1,4 @@
-"""What a board computes from a model and its data, whatever engine runs the graphs.
+"""Local training: an update from a model and the board's data, on any engine.
 
 A task in GRADIENT mode gets the sum of the records' gradients, clipped and noised under
 `record-gaussian`; in LOCAL mode the way that epochs of SGD went, times the pledge, so
@@ -81,7 +81,7 @@ class Trainer(Protocol):
 
     @property
     def manifest(self) -> BundleManifest:
-        """What the bundle holds."""
+        """Manifest of the bundle."""
 
     @property
     def theta(self) -> Real:

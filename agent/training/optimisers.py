@@ -25,7 +25,7 @@ Real = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class OptimiserState:
-    """What an optimiser remembers.
+    """State of an optimiser between steps.
 
     Attributes:
       steps: t.
@@ -139,7 +139,7 @@ def proximal(gradient: Real, theta: Real, base: Real, policy: DescentPolicy) -> 
 
 
 def _left(theta: Real, step: Real) -> Real:
-    """What is left of theta after a step, in the step's memory."""
+    """Theta after a step, in the step's memory."""
     return np.subtract(theta, step, out=step)
 
 

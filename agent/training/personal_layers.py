@@ -48,7 +48,7 @@ def merged(theta: Real, own: Real | None, places: Sequence[slice]) -> Real:
 
 
 def own_part(vector: NDArray[np.generic], places: Sequence[slice]) -> NDArray[Any]:
-    """What of a (d,) vector is the board's own, (k,)."""
+    """Personal part of a (d,) vector, (k,)."""
     return np.concatenate([vector[place] for place in places])
 
 

@@ -1,4 +1,4 @@
-"""What the agent's process and its trainer say to each other, without numpy.
+"""Messages between the agent's process and its trainer, without numpy.
 
 A trainer is a subprocess that reads `TrainerJob`s from its standard input and writes
 `TrainerReport`s to its standard output, each packed and led by its length in 4 bytes.
@@ -77,7 +77,7 @@ class TrainingOrder(Structure, frozen=True):
 
 
 class TrainerJobKind(IntEnum):
-    """What a trainer is asked."""
+    """Kind of a trainer's job."""
 
     LOAD = 0
     """Check the graphs, load them, see that there are data files."""
@@ -87,7 +87,7 @@ class TrainerJobKind(IntEnum):
 
 
 class TrainerLimits(Structure, frozen=True):
-    """What the board lets a trainer use.
+    """Limits of a trainer's resources.
 
     Attributes:
       threads: Of the engine.
@@ -152,7 +152,7 @@ def readable(job: TrainerJob) -> tuple[str, ...]:
 
 
 class ConfinementReport(Structure, frozen=True):
-    """What the kernel keeps a trainer from; see `sandbox.confinement`.
+    """Confinement of a trainer by the kernel; see `sandbox.confinement`.
 
     Attributes:
       landlock: The ABI of Landlock that holds; 0 for none.
@@ -164,7 +164,7 @@ class ConfinementReport(Structure, frozen=True):
 
 
 class TrainerReportKind(IntEnum):
-    """What a trainer answers."""
+    """Kind of a trainer's answer."""
 
     LOADED = 0
     READY = 1
@@ -176,7 +176,7 @@ class TrainerReportKind(IntEnum):
 
 
 class DataFacts(Structure, frozen=True):
-    """What the owner is told about the data set; nothing of it leaves the board.
+    """Facts about the data set for its owner; nothing of it leaves the board.
 
     Attributes:
       records: That can be used.

@@ -1,4 +1,4 @@
-"""What one update is computed from.
+"""Inputs of one update's computation.
 
 Letters: `n` records, `d` parameters.
 """

@@ -44,7 +44,7 @@ class ParameterView:
 
     @property
     def stop(self) -> int:
-        """Where the part ends."""
+        """End of the part."""
         return self.start + math.prod(self.shape)
 
 
@@ -129,7 +129,7 @@ def _views(
 
 
 def _cuts(node: GraphNode, sizes: tuple[int, ...], view: ParameterView) -> bool:
-    """Whether a `Split` cuts a row into as many parts as it names."""
+    """True if a `Split` cuts a row into as many parts as it names."""
     named = len(sizes) == len(node.outputs) and all(node.outputs)
     return named and view.shape == (sum(sizes),)
 

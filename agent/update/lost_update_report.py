@@ -46,7 +46,7 @@ def rule_forfeit(turn: AgentStep) -> None:
 def _charge(
     settings: AgentSettings, state: AgentState, offer: ProvenVersion
 ) -> int | None:
-    """What was paid for the newest version and will never be sent; None if nothing."""
+    """Charge for the newest version that will never be sent; None if nothing."""
     slot = slot_of(state, settings.task, offer.version)
     charge = state.ledger.charged(*slot)
     if charge is not None:

@@ -1,4 +1,4 @@
-"""How an update reaches the coordinators, and when its bytes may go.
+"""Outbox: an update on its way to the coordinators, and when its bytes are deleted.
 
 One upload is sent at a time, the oldest first, a few chunks in flight. A signed receipt
 of one coordinator stops the sending. Only a proof that the update is final, or a proven
@@ -130,7 +130,7 @@ def chunk_delivered(turn: AgentStep, event: ChunkDelivered) -> None:
 
 
 def disconnected(turn: AgentStep) -> None:
-    """What was in flight is void; it is sent again with the next connection."""
+    """Voids what was in flight; it is sent again with the next connection."""
     sending = turn.state.sending
     if sending is not None and sending.again_at_s is None:
         first = min(sending.in_flight, default=sending.next)

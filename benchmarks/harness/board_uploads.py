@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from starling.compiler import compile_model
 from starling.compiler.ir.graph_builder import IR_VERSION, OPSET
-from starling.coordinator.aggregation.fedbuff import init
+from starling.coordinator.aggregation.server_step import initial_state
 from starling.coordinator.aggregation.strategy import PackedModel, pack_model
 from starling.protocol.chain.genesis import Genesis
 from starling.protocol.crypto.keys import SigningKey
@@ -61,7 +61,7 @@ def task(dimension: int, leases: int, buffer: int) -> PublishedTask:
       leases: Boards in flight at once; at least K are.
       buffer: K; a large one cuts rarely, so that taking in is what is measured.
     """
-    model = pack_model(init(np.zeros(dimension, np.int64)))
+    model = pack_model(initial_state(np.zeros(dimension, np.int64)))
     bundle = _bundle(dimension)
     weights = (Q15,) * (STALENESS_MAX + 1)
     policy = AggregationPolicy(

@@ -11,8 +11,9 @@ from typing import Any
 
 from benchmarks.harness.board_uploads import PublishedTask
 from benchmarks.harness.load_generator import admit_loader
+from starling.broker.broker_settings import BrokerSettings
 from starling.broker.link_events import TlsFiles
-from starling.broker.runtime.broker_home import BrokerHome, BrokerSettings
+from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.mosquitto_process import free_port
 from starling.coordinator.config import FILE, CoordinatorConfig
 from starling.coordinator.runtime import command_inbox

@@ -17,6 +17,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from starling.broker.acl import acl_text, check_user
+from starling.broker.broker_settings import (
+    CHECKER,
+    BrokerSettings,
+    certified_names,
+    reachable_host,
+)
 from starling.broker.link_events import LinkSettings, TlsFiles
 from starling.broker.mosquitto_conf import ListenerConfig, ServerFiles, listener_text
 from starling.broker.runtime.certificate_authority import (
@@ -37,35 +43,10 @@ from starling.protocol.errors import ConfigError, DecodeError
 from starling.protocol.ids import PublicKey
 from starling.protocol.wire.topics import Topics, check_fleet_name
 
-CHECKER = "checker"
 RENEW_DAYS = 60
-LOCAL_HOSTS = ("127.0.0.1", "localhost")
 _JSON_BYTES_MAX = 1 << 16
 _LOCAL_BYTES_MAX = 1 << 20
 _PID_BYTES_MAX = 32
-
-
-@dataclass(frozen=True)
-class BrokerSettings:
-    """What the operator asked for.
-
-    Attributes:
-      fleet: Name of the fleet, which stands in every topic.
-      bind: Address to listen on.
-      port: TCP port.
-      hosts: Names and addresses under which boards reach it, besides the local ones.
-      coordinators: User names of the coordinators.
-      peers: User names of coordinators of other brokers, which only read gossip.
-      expelled: User names that may do nothing any more.
-    """
-
-    fleet: str
-    bind: str = "0.0.0.0"  # noqa: S104 - boards are on other machines; TLS on both sides
-    port: int = 8883
-    hosts: tuple[str, ...] = ()
-    coordinators: tuple[str, ...] = ()
-    peers: tuple[str, ...] = ()
-    expelled: tuple[str, ...] = ()
 
 
 class BrokerHome:
@@ -81,12 +62,12 @@ class BrokerHome:
 
     @property
     def authority_certificate(self) -> Path:
-        """What every client pins."""
+        """Certificate that every client pins."""
         return self.path / "authority.pem"
 
     @property
     def configuration(self) -> Path:
-        """What Mosquitto runs from."""
+        """Configuration file that Mosquitto runs from."""
         return self.path / "mosquitto.conf"
 
     @property
@@ -100,7 +81,7 @@ class BrokerHome:
         return self.path / "server.pem"
 
     def settings(self) -> BrokerSettings | None:
-        """What the folder was made for; None if it was not made yet.
+        """Settings that the folder was made for; None if it was not made yet.
 
         Raises:
           ConfigError: If the file does not hold what `prepare` writes.
@@ -139,11 +120,19 @@ class BrokerHome:
             )
         return settings
 
-    def prepare(self, settings: BrokerSettings) -> None:
+    def prepare(self, settings: BrokerSettings) -> tuple[str, ...]:
         """Makes the folder, or brings it up to date.
 
+        An authority is made only where there is neither its key nor its certificate:
+        every client pins it. Its key may be kept elsewhere; then nothing is issued. A
+        key alone gets another certificate, which those who pin the first one accept.
+
+        Returns:
+          What could not be done for want of the authority's key, a line each.
+
         Raises:
-          ConfigError: If a setting cannot be, or Mosquitto is missing.
+          ConfigError: If a setting cannot be, Mosquitto is missing, or a certificate
+            without which the broker cannot run needs the authority's key.
           StorageError: If the disk refuses.
         """
         topics = Topics(_fleet(settings.fleet))
@@ -156,10 +145,11 @@ class BrokerHome:
         )
         text += self._local("local.conf")
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._prepare_certificates(settings)
+        undone = self._prepare_certificates(settings)
         self._put("access", access)
         self._put("mosquitto.conf", text)
         self._put("broker.json", json.dumps(asdict(settings), indent=2) + "\n")
+        return undone
 
     def admit_coordinator(self, user: str) -> None:
         """Gives one more user the rights of a coordinator; then `reload_running`.
@@ -219,11 +209,24 @@ class BrokerHome:
             return True
         return False
 
+    @property
+    def authority_key(self) -> Path:
+        """Signs the clients' certificates; may be kept elsewhere between two uses."""
+        return self.path / "authority.key"
+
     def authority(self) -> CertificateAuthority:
-        """Opens the certificate authority. Raises as `CertificateAuthority.open`."""
-        return CertificateAuthority.open(
-            self.path / "authority.key", self.authority_certificate
-        )
+        """Opens the certificate authority.
+
+        Raises:
+          ConfigError: If its key is not here, and as `CertificateAuthority.open`.
+        """
+        if not self.authority_key.exists():
+            raise ConfigError(
+                "not here, and no certificate is issued without it; put it back for "
+                "this command, and away again afterwards",
+                file=str(self.authority_key),
+            )
+        return CertificateAuthority.open(self.authority_key, self.authority_certificate)
 
     def issue_files(self, user: str, folder: Path) -> TlsFiles:
         """Makes a client's key and certificate in one go, on this machine.
@@ -237,8 +240,9 @@ class BrokerHome:
         files = TlsFiles(
             self.authority_certificate, folder / f"{user}.pem", folder / f"{user}.key"
         )
+        authority = self.authority()
         public_key = _renew_key(files.key, files.certificate)
-        certificate = self.authority().issue(user, public_key)
+        certificate = authority.issue(user, public_key)
         write_atomic(files.certificate, certificate, PUBLIC_MODE)
         return files
 
@@ -282,29 +286,83 @@ class BrokerHome:
         run_as = "root" if os.geteuid() == 0 else None
         return ListenerConfig(settings.bind, settings.port, files, run_as)
 
-    def _prepare_certificates(self, settings: BrokerSettings) -> None:
-        key, certificate = self.path / "authority.key", self.authority_certificate
-        if key.exists() and certificate.exists():
-            authority = CertificateAuthority.open(key, certificate)
-        else:
+    def _prepare_certificates(self, settings: BrokerSettings) -> tuple[str, ...]:
+        key, certificate = self.authority_key, self.authority_certificate
+        if not certificate.exists():
             name = f"starling {settings.fleet}"
-            authority = CertificateAuthority.create(key, certificate, name)
-        hosts = tuple(dict.fromkeys((*LOCAL_HOSTS, *settings.hosts)))
+            CertificateAuthority.create(key, certificate, name)
+        wanted = (
+            (self._server_want(certified_names(settings)), self._issue_server),
+            (_want(self.path / f"{CHECKER}.pem"), self._issue_checker),
+        )
+        if key.exists():
+            # Also where nothing is to be issued: a key of another pair is to be told.
+            self.authority()
+        undone = []
+        for want, issue in wanted:
+            if want is None:
+                continue
+            if key.exists():
+                issue(settings)
+            elif want.is_needed:
+                self.authority()
+            else:
+                undone.append(f"{want.text}: {key} is not here to issue another")
+        return tuple(undone)
+
+    def _server_want(self, hosts: tuple[str, ...]) -> "_Want | None":
         server = self.server_certificate
-        if not _lasts(server) or certified_hosts(server) != hosts:
-            public_key = _renew_key(self.path / "server.key", server)
-            issued = authority.issue_server(hosts, public_key)
-            write_atomic(server, issued, PUBLIC_MODE)
-        if not _lasts(self.path / f"{CHECKER}.pem"):
-            self.issue_files(CHECKER, self.path)
+        want = _want(server)
+        if want is not None:
+            return want
+        missing = [name for name in hosts if name not in certified_hosts(server)]
+        if missing:
+            text = f"{server} does not name {', '.join(missing)}"
+            return _Want(text, is_needed=False)
+        if certified_hosts(server) != hosts:
+            return _Want(f"{server} names hosts that are gone", is_needed=False)
+        return None
+
+    def _issue_server(self, settings: BrokerSettings) -> None:
+        authority = self.authority()
+        public_key = _renew_key(self.path / "server.key", self.server_certificate)
+        issued = authority.issue_server(certified_names(settings), public_key)
+        write_atomic(self.server_certificate, issued, PUBLIC_MODE)
+
+    def _issue_checker(self, _settings: BrokerSettings) -> None:
+        self.issue_files(CHECKER, self.path)
 
     def _local(self, name: str) -> str:
-        """What the operator adds to a generated file."""
+        """Lines that the operator adds to a generated file."""
         content = read_if_present(self.path / name, _LOCAL_BYTES_MAX)
         return "" if content is None else "\n" + content.decode(errors="replace")
 
     def _put(self, name: str, text: str) -> None:
         write_atomic(self.path / name, text.encode(), PUBLIC_MODE)
+
+
+@dataclass(frozen=True)
+class _Want:
+    """A certificate that is to be issued.
+
+    Attributes:
+      text: What is wrong with the one that is there.
+      is_needed: Whether nothing works before.
+    """
+
+    text: str
+    is_needed: bool
+
+
+def _want(certificate: Path) -> _Want | None:
+    """Reason to issue a client's or server's certificate; None if it is still good."""
+    if not certificate.exists():
+        return _Want(f"{certificate} is missing", is_needed=True)
+    left = days_left(certificate)
+    if left > RENEW_DAYS:
+        return None
+    ends = f"ends in {left:.0f} days" if left > 0 else f"ended {-left:.0f} days ago"
+    return _Want(f"{certificate} {ends}", is_needed=False)
 
 
 def _check_welcome(settings: BrokerSettings, user: str) -> None:
@@ -316,20 +374,10 @@ def _check_welcome(settings: BrokerSettings, user: str) -> None:
         )
 
 
-def reachable_host(settings: BrokerSettings) -> str:
-    """Where this machine reaches the broker."""
-    everywhere = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
-    return LOCAL_HOSTS[0] if settings.bind in everywhere else settings.bind
-
-
 def _renew_key(key: Path, certificate: Path) -> PublicKey:
     # Without its certificate first: a crash must not leave a pair that does not match.
     certificate.unlink(missing_ok=True)
     return write_tls_key(key, os.urandom(SEED_BYTES))
-
-
-def _lasts(certificate: Path) -> bool:
-    return certificate.exists() and days_left(certificate) > RENEW_DAYS
 
 
 def _fleet(name: str) -> str:

@@ -50,7 +50,7 @@ class CertificateAuthority:
     def create(
         cls, key_path: Path, certificate_path: Path, name: str
     ) -> "CertificateAuthority":
-        """Makes a new authority and writes it.
+        """Makes a new authority and writes it; keeps a key that is there.
 
         Args:
           key_path: Becomes the secret key, for its owner alone.
@@ -58,10 +58,13 @@ class CertificateAuthority:
           name: Shown in certificates.
 
         Raises:
+          ConfigError: If there is a key that `open` would refuse.
           StorageError: If the disk refuses.
         """
-        seed = os.urandom(SEED_BYTES)
-        key = Ed25519PrivateKey.from_private_bytes(seed)
+        if not key_path.exists():
+            seed = os.urandom(SEED_BYTES)
+            write_atomic(key_path, private_key_pem(seed), PRIVATE_MODE)
+        key = _read_key(key_path)
         subject = _name(name)
         certificate = (
             _builder(subject, subject, key.public_key(), AUTHORITY_DAYS)
@@ -69,7 +72,6 @@ class CertificateAuthority:
             .add_extension(_usage(signs_certificates=True), critical=True)
             .sign(key, None)
         )
-        write_atomic(key_path, private_key_pem(seed), PRIVATE_MODE)
         write_atomic(certificate_path, _pem(certificate), PUBLIC_MODE)
         return cls(key, certificate)
 
@@ -82,14 +84,7 @@ class CertificateAuthority:
             Ed25519 pair.
           StorageError: If a file is missing.
         """
-        require_private(key_path)
-        secret = read_limited(key_path, PEM_BYTES_MAX)
-        try:
-            key = serialization.load_pem_private_key(secret, None)
-        except ValueError as error:
-            raise ConfigError("not a PEM key", file=str(key_path)) from error
-        if not isinstance(key, Ed25519PrivateKey):
-            raise ConfigError("not an Ed25519 key", file=str(key_path))
+        key = _read_key(key_path)
         certificate = load_certificate(certificate_path)
         if certificate.public_key() != key.public_key():
             raise ConfigError("belongs to another key", file=str(certificate_path))
@@ -149,6 +144,18 @@ class CertificateAuthority:
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
             .add_extension(issuer, critical=False)
         )
+
+
+def _read_key(path: Path) -> Ed25519PrivateKey:
+    require_private(path)
+    secret = read_limited(path, PEM_BYTES_MAX)
+    try:
+        key = serialization.load_pem_private_key(secret, None)
+    except ValueError as error:
+        raise ConfigError("not a PEM key", file=str(path)) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError("not an Ed25519 key", file=str(path))
+    return key
 
 
 def load_certificate(path: Path) -> x509.Certificate:

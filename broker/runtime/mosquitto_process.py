@@ -203,7 +203,7 @@ class MosquittoProcess:
     def last_words(self) -> str:
         """The end of its log."""
         if self.log is None:
-            return "see above"
+            return "what it said stands above"
         with self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
             return log.read().decode(errors="replace").strip()
@@ -234,7 +234,13 @@ class MosquittoProcess:
                 time.sleep(_POLL_S)
             else:
                 return
-        raise OperationError(f"Mosquitto does not start: {self.last_words()}")
+        status = self._child.poll()
+        happened = (
+            f"Mosquitto does not answer at {self._host} port {self.port}"
+            if status is None
+            else f"Mosquitto ended with status {status}"
+        )
+        raise OperationError(f"{happened}: {self.last_words()}")
 
     def _reap(self) -> None:
         if self._child is not None:
@@ -245,7 +251,7 @@ class MosquittoProcess:
 
 
 def _is_halted(pid: int) -> bool:
-    """Whether a process was stopped by a signal or a debugger, as `ps` shows it."""
+    """True if a process was stopped by a signal or a debugger, as `ps` shows it."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:

@@ -120,7 +120,7 @@ class MqttConnection:
 
     @property
     def alive(self) -> bool:
-        """Whether there is still a socket."""
+        """True while there is a socket."""
         return self._client.socket() is not None
 
     def fileno(self) -> int:
@@ -130,17 +130,17 @@ class MqttConnection:
         return opened.fileno()
 
     def pending(self) -> bool:
-        """Whether decrypted bytes wait that no selector can see."""
+        """True if decrypted bytes wait that no selector can see."""
         opened = self._client.socket()
         return isinstance(opened, ssl.SSLSocket) and opened.pending() > 0
 
     def want_write(self) -> bool:
-        """Whether packets wait to be written."""
+        """True if packets wait to be written."""
         return self._client.want_write()
 
     @property
     def resumed(self) -> bool:
-        """Whether the broker had kept our session from before."""
+        """True if the broker had kept the session from before."""
         return self._accepted is not None and self._accepted.session_present
 
     def lived_s(self) -> float | None:

@@ -1,4 +1,4 @@
-"""What one use of a parameter adds to the gradient, example by example.
+"""Factors of a parameter's gradient, for one use of it and example by example.
 
 Each kind keeps the factors it was made of, so that the sum over the batch and the norm
 of each example's part need no per-example tensor where algebra allows: the gradient of

@@ -47,7 +47,7 @@ class Loss:
 
     @property
     def of_scores(self) -> bool:
-        """Whether it starts from scores of any size."""
+        """True if the loss starts from scores of any size."""
         return bool(self.absorbs)
 
 

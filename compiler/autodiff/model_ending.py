@@ -1,4 +1,4 @@
-"""How a model ends, and from where its loss starts.
+"""Last operators of a model, and the value from which its loss starts.
 
 A model may return scores, or what the function that belongs to its loss makes of them.
 Values may be moved behind that function, or kept off 0 and 1; or it is written as the
@@ -53,7 +53,7 @@ _GUARD = 0.01
 
 @dataclass(frozen=True)
 class Ending:
-    """Where a loss starts.
+    """Value from which a loss starts.
 
     Attributes:
       network: The model with the nodes that make the scores.
@@ -103,7 +103,7 @@ def _behind_moves(
 
 
 def _wraps(node: NetworkNode) -> bool:
-    """Whether an operator changes no value."""
+    """True if an operator changes no value."""
     to_float = node.kind == "Cast" and node.attributes["to"] == TensorProto.FLOAT
     return to_float or node.kind in _WRAPPERS
 
@@ -111,7 +111,7 @@ def _wraps(node: NetworkNode) -> bool:
 def _guards(
     network: Network, made: Mapping[str, NetworkNode], node: NetworkNode
 ) -> bool:
-    """Whether a clip only keeps probabilities off 0 and 1."""
+    """True if a clip only keeps probabilities off 0 and 1."""
     if node.kind != "Clip":
         return False
     bounds = [network.constants.get(name) for name in node.inputs[1:3]]
@@ -148,7 +148,7 @@ def _absorbed(
 
 
 def _all_classes(network: Network, node: NetworkNode) -> bool:
-    """Whether a softmax runs over all values of an example."""
+    """True if a softmax runs over all values of an example."""
     shape = network.shapes[node.outputs[0]]
     axis = node.attributes.get("axis", -1)
     sizes = [size for size in shape if size is not None]

@@ -107,7 +107,7 @@ def unheld(graph: bytes) -> bytes:
 
 
 def _difference(node: NetworkNode, made: Mapping[str, NetworkNode]) -> str | None:
-    """Which input of a node is a straight-through difference, if one is."""
+    """Name of the input that is a straight-through difference; None without one."""
     if node.kind == "Add":
         pairs = [(node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])]
     elif node.kind == "Sub":
@@ -133,7 +133,7 @@ def _root(name: str, made: Mapping[str, NetworkNode]) -> str:
 
 
 def _steps_from(x: str, end: str, made: Mapping[str, NetworkNode]) -> bool:
-    """Whether a value follows from x, and through steps alone."""
+    """True if a value follows from x, and through steps alone."""
     smooth = _ancestors(end, made, through_steps=False)
     return x not in smooth and x in _ancestors(end, made, through_steps=True)
 

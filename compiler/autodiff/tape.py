@@ -58,7 +58,7 @@ class Tape:
         return self.network.shapes[node.outputs[0]]
 
     def needs(self, node: NetworkNode, position: int) -> bool:
-        """Whether an input is there and depends on a parameter."""
+        """True if an input is present and depends on a parameter."""
         self.minded.add((node.outputs[0], position))
         return position < len(node.inputs) and node.inputs[position] in self.active
 
@@ -68,7 +68,7 @@ class Tape:
             self.values[name] = tensor
 
     def cotangent(self, node: NetworkNode, index: int = 0) -> BuilderTensor:
-        """What has flowed back to an output that was reached; all of it.
+        """Sum of the cotangents of an output that was reached.
 
         A static output (a weight computed from a parameter) has one row per example,
         or a single one with the sum where `summed`: all that happens to static values
@@ -113,7 +113,7 @@ class Tape:
         self.credits.setdefault(node.inputs[position], []).append(use)
 
     def reached(self, node: NetworkNode, index: int) -> bool:
-        """Whether anything has flowed back to an output."""
+        """True if a cotangent has flowed back to an output."""
         name = node.outputs[index]
         return name in self.cotangents or name in self.credits
 

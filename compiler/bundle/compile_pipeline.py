@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from starling.compiler.autodiff.losses import Loss, find_loss
 from starling.compiler.autodiff.model_ending import ending
+from starling.compiler.bundle.source_signature import source_ports
 from starling.compiler.bundle.training_graphs import (
     evaluate_graph,
     gradient_graph,
@@ -133,7 +134,8 @@ def compile_model(
     """
     settings = settings or LossSettings()
     criterion = find_loss(loss, settings)
-    network = read_network(load(model), Wishes(train, tie, untie, freeze), output)
+    proto = load(model)
+    network = read_network(proto, Wishes(train, tie, untie, freeze), output)
     end = ending(network, criterion)
     target = criterion.target(end.network.shapes[end.scores])
     with fixed_batch_told(network.batch):
@@ -155,6 +157,7 @@ def compile_model(
         clipping=clipping,
         tables=network.tables,
         table=table,
+        source=source_ports(proto, network),
     )
     files[MANIFEST] = manifest.to_json().encode()
     # What a board would refuse, or cannot run, must not leave the compiler.

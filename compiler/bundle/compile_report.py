@@ -1,4 +1,4 @@
-"""What a compilation says about itself: weights, operators and the cost of an example.
+"""Report of a compilation: weights, operators and the cost of an example.
 
 Cost is counted in multiply-adds of matrix products and convolutions, which is where the
 time goes; everything else counts as nothing.
@@ -92,7 +92,7 @@ def memory_lines(files: Mapping[str, bytes]) -> list[str]:
 
 
 def methods(network: Network, loss: Loss) -> dict[str, str]:
-    """How the norm of each example's gradient is found, for each parameter."""
+    """Method by which the norm of each example's gradient is found, by parameter."""
     uses = contributions(network, loss)
     return {name: _METHODS.get(type(use), _OTHER_METHOD) for name, use in uses.items()}
 

@@ -193,7 +193,7 @@ class _Checker:
         start: float,
         step: float,
     ) -> float:
-        """How far a derivative is outside the differences on both sides."""
+        """Distance of a derivative from the range of the one-sided differences."""
         ahead = (self._sum(batch, step, direction) - start) / step
         behind = (start - self._sum(batch, -step, direction)) / step
         slope = float(gradient @ direction)

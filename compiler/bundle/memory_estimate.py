@@ -83,7 +83,7 @@ def need(graph: bytes, batch: int) -> MemoryEstimate:
 
 
 def _owners(graph: onnx.GraphProto) -> Mapping[str, str]:
-    """Whose bytes a renamed value shares."""
+    """Original value of each renamed value, whose bytes it shares."""
     owner: dict[str, str] = {}
     for node in graph.node:
         if node.op_type in _SHARING:

@@ -84,7 +84,7 @@ def private_graph(network: Network, loss: Loss, clipping: str = NORM) -> bytes:
 
 
 def contributions(network: Network, loss: Loss) -> dict[str, GradientFactors]:
-    """What each parameter's gradient is made of, for a report."""
+    """Factors of each parameter's gradient, for a report."""
     end = ending(network, loss)
     _, uses = _backward(_forward(end.network, training=True), loss, end.scores)
     return dict(zip(network.parameters, uses, strict=True))

@@ -54,7 +54,7 @@ class BuilderTensor:
 
     @property
     def batched(self) -> bool:
-        """Whether it has one row for each example."""
+        """True if it has one row for each example."""
         return bool(self.shape) and self.shape[0] is None
 
     @property

@@ -35,7 +35,7 @@ class NetworkNode:
 
     @property
     def label(self) -> str:
-        """How messages name the node."""
+        """Name of the node in messages."""
         return f"{self.name} ({self.kind})"
 
 

@@ -1,1 +1,1 @@
-"""Which tensors of a model are weights: metadata, ties, constants, selection."""
+"""Choice of the tensors to train: metadata, ties, constants, selection."""

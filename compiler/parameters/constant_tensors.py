@@ -43,12 +43,12 @@ _BUFFERS = frozenset(_BUFFER_NAMES.split())
 
 
 def alike(value: Array) -> bool:
-    """Whether all values are equal, as fresh gains and biases are."""
+    """True if all values are equal, as fresh gains and biases are."""
     return value.size == 0 or bool((value == value.reshape(-1)[0]).all())
 
 
 def never(value: NDArray[np.float32]) -> str:
-    """Why values can be no weight in any file; empty if they can.
+    """Reason why values can be no weight in any file; empty if they can.
 
     What is no number is left to be refused: it is a weight that diverged.
     """
@@ -63,14 +63,14 @@ def never(value: NDArray[np.float32]) -> str:
 
 
 def _masking(value: NDArray[np.float32]) -> bool:
-    """Whether everything is 0, 1 or far below, and there are some of both."""
+    """True if everything is 0, 1 or far below, and there are some of both."""
     plain = np.isin(value, (0.0, 1.0))
     huge = value <= -_MASK_MIN
     return bool(huge.any() and plain.any() and (plain | huge).all())
 
 
 def by_name(name: str, value: Array, *, named: bool) -> str:
-    """Why a tensor's name says that it is no weight; empty if it does not.
+    """Reason from a tensor's name why it is no weight; empty without one.
 
     Args:
       name: Of the tensor.
@@ -90,7 +90,7 @@ def by_name(name: str, value: Array, *, named: bool) -> str:
 
 
 def by_value(value: NDArray[np.float32]) -> str:
-    """Why a tensor's values say that it is no weight; empty if they do not."""
+    """Reason from a tensor's values why it is no weight; empty without one."""
     if value.ndim < 2 or value.size < 4 or not np.isfinite(value).all():
         return ""
     if alike(value):
@@ -216,7 +216,7 @@ def around_input(
 
 
 def _fits(value: Array, row: tuple[int, ...]) -> bool:
-    """Whether an example keeps its shape, or its size at least, under an operand."""
+    """True if an example keeps its shape, or its size at least, under an operand."""
     try:
         shape = np.broadcast_shapes((1, *row), value.shape)
     except ValueError:

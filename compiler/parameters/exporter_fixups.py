@@ -64,7 +64,7 @@ def parted(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _same_module(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
-    """Whether an Identity names another use of one weight, not another weight.
+    """True if an Identity names another use of one weight, not another weight.
 
     A tensor that was turned round has a number for a name. One made of a tensor with
     a name is that weight; one made of another such tensor is, if a module that was
@@ -89,7 +89,7 @@ def _callers(graph: onnx.GraphProto, name: str) -> set[str]:
 
 
 def _called_again(graph: onnx.GraphProto, path: str, firsts: set[str]) -> bool:
-    """Whether a numbered path is another call and no module of that name."""
+    """True if a numbered path is another call and no module of that name."""
     module_name = f"{path.strip('/').replace('/', '.')}."
     known = [item.name for item in graph.initializer]
     known += [node.output[0] for node in graph.node if node.op_type == "Identity"]
@@ -308,7 +308,7 @@ def merged(
 
 
 def _within(path: str, other: str) -> bool:
-    """Whether one path is the other or leads to it."""
+    """True if one path is the other or leads to it."""
     return f"{path}.".startswith(f"{other}.") or f"{other}.".startswith(f"{path}.")
 
 
@@ -319,7 +319,7 @@ _NUMBERED = re.compile(r"val_[0-9]+")
 
 
 def exporters_own(name: str, array: Array, nodes: Sequence[NetworkNode]) -> bool:
-    """Whether a tensor is a number of the exporter's and no weight of the model.
+    """True if a tensor is a number of the exporter's and no weight of the model.
 
     Such are the factors of an attention and the gains of one that it gives to an
     instance normalisation when it means a group normalisation. Weights that were only

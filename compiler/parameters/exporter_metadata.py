@@ -1,4 +1,4 @@
-"""What a file says of its own tensors: parameters, buffers, and what was made of them.
+"""Metadata that exporters write about tensors: parameters, buffers, derived values.
 
 PyTorch's newer exporter writes the signature of the exported program, and beside each
 tensor that it computed in advance the names of what it was computed from. No other
@@ -31,7 +31,7 @@ _MOVERS = frozenset(_MOVER_NAMES.split())
 
 @dataclass(frozen=True)
 class Origin:
-    """What the exporter wrote down.
+    """Metadata that the exporter wrote.
 
     Attributes:
       kinds: Name of a tensor of the program to PARAMETER, BUFFER or CONSTANT_TENSOR.
@@ -44,7 +44,7 @@ class Origin:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """What the program calls its parameters, in its order."""
+        """Names of the program's parameters, in its order."""
         return tuple([name for name, kind in self.kinds.items() if kind == PARAMETER])
 
     def parents(self, name: str) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ class Origin:
         )
 
     def moved(self, name: str) -> bool:
-        """Whether a tensor holds the values of its parents and nothing else.
+        """True if a tensor holds the values of its parents and nothing else.
 
         The exporter names an intermediate value after the function that made it, or
         numbers it where it wrote the function itself (only layouts of linear and
@@ -71,7 +71,7 @@ class Origin:
 
 
 def origin(proto: onnx.ModelProto) -> Origin | None:
-    """What a model says of its tensors; None if it says nothing."""
+    """Metadata that a model has about its tensors; None without any."""
     graph = proto.graph
     text = next((p.value for p in graph.metadata_props if p.key == _SIGNATURE), "")
     kinds = {name: kind for kind, name in _ENTRY.findall(text)}

@@ -41,7 +41,7 @@ _TORCH, _SCIKIT_LEARN = "pytorch", "skl2onnx"
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the caller says of a model's weights.
+    """Options of the caller for a model's weights.
 
     Attributes:
       train: Patterns of names; only these are trained. Empty trains every weight.
@@ -196,7 +196,7 @@ def _aliases(weights: Sequence[str], told: Origin | None) -> dict[str, str]:
 def _chosen(
     found: Survey, train: Sequence[str], aliases: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str]]:
-    """What is trained, and why other tensors are not.
+    """Tensors to train, and the reason why others are not.
 
     A pattern that matches no weight may name a tensor that was taken for something
     else: the caller knows better.

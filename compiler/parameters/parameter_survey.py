@@ -1,4 +1,4 @@
-"""Which tensors of a model are weights, and why the others are not.
+"""Survey of a model's tensors: which are weights, and why the others are not.
 
 A tensor is a weight if the file calls it a parameter; where the file says nothing, if
 it stands where some rule expects a weight, directly or through functions of constants,
@@ -194,7 +194,7 @@ class _Judge:
         )
 
     def _literal(self, name: str, value: Array) -> bool:
-        """Whether a tensor is a number that someone wrote and no weight."""
+        """True if a tensor is a literal number of the program and no weight."""
         if name not in self._sheet.written:
             return name in self._joined and constant_tensors.alike(value)
         filler = name in self._literals and constant_tensors.alike(value)

@@ -126,7 +126,7 @@ def _reshaped(name: str, source: str, shape: Sequence[int]) -> Tie:
 
 
 def _telling(value: Array) -> bool:
-    """Whether equal values can be no accident of how weights start."""
+    """True if equal values cannot be an accident of initialisation."""
     return value.size >= _SIZE_MIN and not alike(value)
 
 

@@ -229,7 +229,7 @@ def _check_states(nodes: Sequence[NetworkNode], found: InferredShapes) -> None:
 
 
 def _same_form(node: NetworkNode, version: int) -> bool:
-    """Whether the node's rule understands the form that the version gives it.
+    """True if the node's rule understands the form that the version gives it.
 
     Rules that write the operator themselves read every form; others copy it into the
     set that we write.
@@ -243,7 +243,7 @@ def _same_form(node: NetworkNode, version: int) -> bool:
 
 
 def _signature(schema: defs.OpSchema) -> tuple[object, ...]:
-    """What distinguishes versions beyond the element types that they accept."""
+    """Signature that distinguishes versions beyond the element types they accept."""
     return (
         [item.name for item in schema.inputs],
         [item.name for item in schema.outputs],

@@ -112,7 +112,7 @@ def _fix_fronts(proto: onnx.ModelProto) -> None:
 
 
 def _labelled(graph: onnx.GraphProto) -> bool:
-    """Whether some outputs are labels, and others are not."""
+    """True if some outputs are labels, and others are not."""
     kinds = {item.type.tensor_type.elem_type in _LABELS for item in graph.output}
     return len(kinds) > 1
 

@@ -1,4 +1,4 @@
-"""What goes into a model: one tensor, or several that become one row.
+"""Inputs of a model: one tensor, or several that become one row.
 
 A bundle has one input x. The inputs of a model that has several are laid out one
 behind the other in a flat row, in the order of the model, and the graphs take them
@@ -113,7 +113,7 @@ def _taken(
 def tables(
     proto: onnx.ModelProto, sizes: Mapping[str, int] | None = None
 ) -> tuple[LookupTable, ...]:
-    """Which places of x are rows of a table.
+    """Positions of x that are rows of a table.
 
     The nodes on the way to each lookup are tried out: what arrives must be what was at
     a place. Where a number beyond the table arrives as one inside, the model minds that
@@ -156,7 +156,7 @@ def _large(proto: onnx.ModelProto, wanted: str, sizes: Mapping[str, int]) -> boo
 def _places(
     proto: onnx.ModelProto, entry: onnx.ValueInfoProto, wanted: str, height: int
 ) -> list[int]:
-    """Which values of one example arrive at a tensor unchanged."""
+    """Values of one example that arrive at a tensor unchanged."""
     probes = _probes(math.prod(row(entry)), height)
     found = _tried(proto, entry, wanted, probes)
     beyond = _tried(proto, entry, wanted, probes + height)

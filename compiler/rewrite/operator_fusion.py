@@ -100,7 +100,7 @@ def _pooled(
 
 
 def _place(places: Mapping[str, int], reader: NetworkNode) -> int | None:
-    """Where the node stands that makes a node's first input."""
+    """Position of the node that makes a node's first input."""
     return places.get(reader.inputs[0]) if reader.inputs else None
 
 

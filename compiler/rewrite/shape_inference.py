@@ -36,12 +36,12 @@ class Extent:
 
     @property
     def values(self) -> int:
-        """How many there are, of one example where the batch is in it."""
+        """Number of values, of one example where the batch is in it."""
         return math.prod(self.sizes)
 
     @property
     def plain(self) -> bool:
-        """Whether the batch is the first axis and nothing else is in it."""
+        """True if the batch is the first axis and nothing else is in it."""
         return self.batch == 0 and self.sizes[0] == 1
 
 
@@ -64,7 +64,7 @@ class Repeated:
 
 @dataclass(frozen=True)
 class InferredShapes:
-    """What is known of a model's values before it runs.
+    """Shapes and values that are known before a model runs.
 
     Attributes:
       extents: Of every value whose shape is known.

@@ -36,7 +36,7 @@ def with_matrices(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _ranks(proto: onnx.ModelProto) -> Mapping[str, int]:
-    """How many axes each value has, as far as that can be inferred."""
+    """Number of axes of each value, as far as that can be inferred."""
     ranks = {item.name: len(item.dims) for item in proto.graph.initializer}
     try:
         graph = infer_shapes(proto).graph

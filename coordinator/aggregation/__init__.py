@@ -1,1 +1,1 @@
-"""How updates become a step: one file a strategy, one registry."""
+"""Aggregation of updates into a step: one file a strategy, one registry."""

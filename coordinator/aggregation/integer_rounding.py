@@ -1,15 +1,20 @@
-"""Exact division of integer vectors, to nearest, ties to even.
+"""Exact division and products of integer vectors, to nearest, ties to even.
 
 Every coordinator must get the same bytes, so nothing here passes through a float.
 
 Source: IEEE 754-2019 section 4.3.1 (roundTiesToEven), on integers.
 """
 
+import numpy as np
+
 from starling.protocol.learning.vector_codecs import Grid
 
 Q16_BITS = 16
 _HALF = 1 << (Q16_BITS - 1)
 _LOW = (1 << Q16_BITS) - 1
+_LIMB_BITS = 20
+_LIMB = (1 << _LIMB_BITS) - 1
+_TOGETHER = 1 << 20
 
 
 def divide_half_even(values: Grid, divisor: int) -> Grid:
@@ -34,11 +39,12 @@ def multiply_q16(values: Grid, factor_q16: int) -> Grid:
     """Multiplies by a factor in units of 2^-16 and rounds.
 
     The product is built from the upper bits and the lower 16 bits apart, so that it
-    may need more than 64 bits on the way: with |values| <= 2^45 and a factor of at
-    most 2^24 no part passes 2^54.
+    may need more than 64 bits on the way: no part passes |values| 2^-16 factor plus
+    2^24, which stays inside int64 for |values| <= 2^45 and any factor, and for
+    |values| <= 2^61 and a factor of at most 1.
 
     Args:
-      values: (d,) int64, magnitudes at most 2^45.
+      values: (d,) int64, magnitudes as said.
       factor_q16: In [0, 2^24].
 
     Returns:
@@ -50,3 +56,32 @@ def multiply_q16(values: Grid, factor_q16: int) -> Grid:
     rest = low & _LOW
     quotient += (rest > _HALF) | ((rest == _HALF) & (quotient & 1 == 1))
     return quotient
+
+
+def ratio_half_even(numerator: int, divisor: int) -> int:
+    """As `divide_half_even` for one number without bound; the divisor is positive."""
+    assert divisor >= 1
+    quotient, rest = divmod(numerator, divisor)
+    up = 2 * rest > divisor or (2 * rest == divisor and quotient & 1)
+    return quotient + bool(up)
+
+
+def exact_dot(first: Grid, second: Grid) -> int:
+    """The sum of products, without bound.
+
+    Both are cut into limbs of 20 bits; a million products of two limbs, each below
+    2^41, stay inside int64 and are then added without bound.
+
+    Args:
+      first: (d,) int64, magnitudes below 2^40.
+      second: Likewise.
+    """
+    total = 0
+    for start in range(0, first.size, _TOGETHER):
+        a, b = first[start : start + _TOGETHER], second[start : start + _TOGETHER]
+        high_a, low_a = a >> _LIMB_BITS, a & _LIMB
+        high_b, low_b = b >> _LIMB_BITS, b & _LIMB
+        total += int(np.dot(high_a, high_b)) << 2 * _LIMB_BITS
+        total += (int(np.dot(high_a, low_b)) + int(np.dot(low_a, high_b))) << _LIMB_BITS
+        total += int(np.dot(low_a, low_b))
+    return total

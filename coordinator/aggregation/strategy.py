@@ -1,4 +1,4 @@
-"""What every aggregation strategy is fed and returns.
+"""Interface of an aggregation strategy.
 
 `d` is the number of parameters. All vectors are (d,) int64 in units of 2^-24. A
 strategy is a pair of pure functions, built from the task's integers; it sees updates
@@ -8,7 +8,7 @@ Source: the shape of `init` and `apply` follows fedjax's aggregators.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,11 +25,14 @@ class ModelState:
       theta: (d,) int64 parameters.
       momentum: (d,) int64 server momentum.
       average: (d,) int64 running average of theta.
+      memory: (m,) int64, whatever else the strategy remembers; only it knows the
+        layout. It travels and is attested behind the momentum.
     """
 
     theta: Grid
     momentum: Grid
     average: Grid
+    memory: Grid = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,15 @@ class WeightedUpdate:
       vector: (d,) int64, magnitudes below 2^38: a gradient sum over `pledge` examples.
       weight_q15: Weight by staleness in units of 2^-15, at most 2^15.
       pledge: Pledged number of examples, at least 1.
+      base: Version that it was computed from.
+      board: Id of who sent it, 16 bytes.
     """
 
     vector: Grid
     weight_q15: int
     pledge: int
+    base: int = 0
+    board: bytes = bytes(16)
 
 
 @dataclass(frozen=True)
@@ -53,12 +60,12 @@ class Aggregator:
 
     Attributes:
       init: From version 0's theta to its state.
-      apply: From a version's state and a buffer of updates to the next state. Raises
-        `AggregationError` if there is no update.
+      apply: From a version's state and a buffer of updates to the state of the version
+        that the number names. Raises `AggregationError` if there is no update.
     """
 
     init: Callable[[Grid], ModelState]
-    apply: Callable[[ModelState, Iterable[WeightedUpdate]], ModelState]
+    apply: Callable[[ModelState, Iterable[WeightedUpdate], int], ModelState]
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ class PackedModel:
         )
 
     def digests(self) -> ModelDigests:
-        """What coordinators attest."""
+        """Digests that coordinators attest."""
         return ModelDigests(*[H(part) for part in self.parts()])
 
 
@@ -90,11 +97,18 @@ def pack_model(state: ModelState) -> PackedModel:
     """A state as bytes: int64 and float32, both little-endian."""
     return PackedModel(
         state.theta.astype("<i8").tobytes(),
-        state.momentum.astype("<i8").tobytes(),
+        state.momentum.astype("<i8").tobytes() + state.memory.astype("<i8").tobytes(),
         state.average.astype("<i8").tobytes(),
         from_grid(state.theta).astype("<f4").tobytes(),
         from_grid(state.average).astype("<f4").tobytes(),
     )
+
+
+def unpack_model(theta: bytes, momentum: bytes, average: bytes) -> ModelState:
+    """A state from the store's own bytes; the inverse of `pack_model`."""
+    parameters, kept = unpack_grid(theta), unpack_grid(momentum)
+    d = parameters.size
+    return ModelState(parameters, kept[:d], unpack_grid(average), kept[d:])
 
 
 def unpack_grid(content: bytes) -> Grid:

@@ -1,11 +1,35 @@
-"""The strategies that a task may name, by the number that stands on the wire."""
+"""The strategies that a task may name, by the number that stands on the wire.
+
+Each is built from the task's integers and the known variance of the noise in one
+update, in units of 2^-48, of which most need nothing.
+"""
 
 from collections.abc import Callable
 
+from starling.coordinator.aggregation.base_history import history_words
+from starling.coordinator.aggregation.fedasync import fedasync
+from starling.coordinator.aggregation.fedavg import fedavg
 from starling.coordinator.aggregation.fedbuff import fedbuff
+from starling.coordinator.aggregation.projection import projected
 from starling.coordinator.aggregation.strategy import Aggregator
-from starling.protocol.learning.task import AggregationPolicy, Strategy
+from starling.protocol.learning.task import AggregationPolicy, PrivacyPolicy, Strategy
+from starling.protocol.privacy.aggregation_terms import update_variance
 
-AGGREGATORS: dict[int, Callable[[AggregationPolicy], Aggregator]] = {
+AGGREGATORS: dict[int, Callable[[AggregationPolicy, int], Aggregator]] = {
     Strategy.FEDBUFF: fedbuff,
+    Strategy.PROJECTED: projected,
+    Strategy.FEDASYNC: fedasync,
+    Strategy.FEDAVG: fedavg,
 }
+
+
+def aggregator_of(policy: AggregationPolicy, privacy: PrivacyPolicy) -> Aggregator:
+    """The strategy of a task."""
+    return AGGREGATORS[policy.strategy](policy, update_variance(privacy))
+
+
+def memory_words_max(policy: AggregationPolicy, dimension: int) -> int:
+    """The longest memory of a task's strategy, in integers of 8 bytes."""
+    if policy.strategy in (Strategy.PROJECTED, Strategy.FEDASYNC):
+        return history_words(dimension, policy.staleness_max)
+    return 0

@@ -12,7 +12,7 @@ from starling.coordinator.aggregation.strategy import (
     WeightedUpdate,
     pack_model,
 )
-from starling.coordinator.aggregation.strategy_registry import AGGREGATORS
+from starling.coordinator.aggregation.strategy_registry import aggregator_of
 from starling.coordinator.chain.state.task_records import AggregationJob, JobMember
 from starling.coordinator.update.admission_checks import open_update
 from starling.protocol.crypto.keys import OpeningKey
@@ -79,11 +79,14 @@ def recompute(
 
     def opened(member: JobMember) -> WeightedUpdate:
         vector = _open(key, spec, fetch(member))
-        return WeightedUpdate(vector, member.weight_q15, member.pledge)
+        return WeightedUpdate(
+            vector, member.weight_q15, member.pledge, member.base, member.board
+        )
 
-    aggregator = AGGREGATORS[spec.aggregation.strategy](spec.aggregation)
+    aggregator = aggregator_of(spec.aggregation, spec.privacy)
     try:
-        return pack_model(aggregator.apply(before, map(opened, job.members)))
+        members = map(opened, job.members)
+        return pack_model(aggregator.apply(before, members, job.version))
     except ClosedUpdate as error:
         raise UnopenableVectors(_closed(key, spec, job, fetch)) from error
 

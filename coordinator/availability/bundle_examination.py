@@ -96,7 +96,7 @@ def task_announced(
 def missing_bundle(
     turn: CoordinatorStep, envelope: Envelope
 ) -> tuple[tuple[bytes, Digest], ...]:
-    """What a block with a TASK waits for: the bundle, unless it is sound.
+    """Bundle that a block with a TASK waits for; empty if it is sound.
 
     Nothing that no operator signed is looked for: the ledger refuses its block.
     """
@@ -116,7 +116,7 @@ def _is_operators(turn: CoordinatorStep, envelope: Envelope) -> bool:
 
 
 def is_sound(turn: CoordinatorStep, key: bytes, bundle: Digest) -> bool:
-    """Whether the bundle of a task, `KEY` and its packed spec, was found sound."""
+    """True if the bundle of a task, `KEY` and its packed spec, was found sound."""
     known = turn.state.bundles.get(bundle)
     if known is None or known.fault is None:
         return False
@@ -203,7 +203,7 @@ def _take(turn: CoordinatorStep, waiting: WaitingTask) -> None:
 
 
 def _look(turn: CoordinatorStep, spec: TaskSpec) -> BundleState:
-    """What is known of a bundle; has it examined if that is nothing."""
+    """Known state of a bundle; requests its examination where there is none."""
     known = turn.state.bundles.get(spec.bundle)
     wanted = not turn.state.wanted.keys().isdisjoint(
         request_scheduler.blob_keys([spec.bundle])
@@ -285,7 +285,7 @@ def submit_held(turn: CoordinatorStep) -> None:
 
 
 def _fault(spec: TaskSpec, known: BundleState) -> str:
-    """Why boards would not run a task, given that its bundle was examined."""
+    """Reason why boards would not run a task, given that its bundle was examined."""
     if known.fault:
         return known.fault
     if (spec.dimension, spec.bundle_bytes) != (known.dimension, known.size):

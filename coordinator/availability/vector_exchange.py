@@ -108,7 +108,7 @@ def request_later(
 
 
 def _may_count(turn: CoordinatorStep, update: Envelope, body: Contribution) -> bool:
-    """Whether the chain might take an update, by its sender and base version."""
+    """True if the chain might take an update, by its sender and base version."""
     task, tip = turn.state.tasks.get(body.task), turn.state.ledger.tip
     board = board_records.signer(tip.tree, update.sender)
     if task is None or board is None or tip.is_jailed(board):

@@ -86,7 +86,7 @@ def final(
     index: int,
     paths: Sequence[tuple[Digest, ...]],
 ) -> FinalityProof:
-    """That the transaction at `index` stands in a certified block."""
+    """Proof that the transaction at `index` is in a certified block."""
     return FinalityProof(envelope, header, certificate, index, len(paths), paths[index])
 
 
@@ -146,7 +146,7 @@ class AuditPaths(Sequence[tuple[Digest, ...]]):
             self._levels.append(level)
 
     def __len__(self) -> int:
-        """How many entries there are."""
+        """Number of entries."""
         return len(self._levels[0])
 
     @overload

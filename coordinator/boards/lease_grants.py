@@ -192,7 +192,7 @@ def expire(turn: CoordinatorStep) -> None:
 def contributed(
     turn: CoordinatorStep, device: DeviceId, task: int, version: Version
 ) -> bool:
-    """Whether a board has an update for a base version, or has forfeited it."""
+    """True if a board has an update for a base version, or has forfeited it."""
     if turn.state.held.get(admitted_key(device, task, version)) is not None:
         return True
     return (

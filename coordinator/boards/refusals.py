@@ -28,7 +28,7 @@ AGAIN_S = 2.0
 
 
 def is_signed(turn: CoordinatorStep, device: DeviceId, envelope: Envelope) -> bool:
-    """Whether a board that the chain knows has signed an envelope."""
+    """True if a board that the chain knows has signed an envelope."""
     tree = turn.state.ledger.tree
     if board_records.owner(tree, envelope.sender) != device:
         return False

@@ -1,4 +1,4 @@
-"""What the ledger holds in memory, what it asks of the runtime, and one step's work."""
+"""One step of the chain: its state in memory, its requests to the runtime."""
 
 import math
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ from starling.protocol.step import Step
 
 @dataclass(frozen=True)
 class ChainSettings:
-    """What a ledger is started with.
+    """Settings that a chain is started with.
 
     Attributes:
       genesis: What the chain starts from.
@@ -87,7 +87,7 @@ class ChainSettings:
         object.__setattr__(self, "chain_id", self.genesis.chain_id())
 
     def party(self, tip: ChainHead) -> ValidatorContext:
-        """Who we are, and with whom we decide the height after a tip."""
+        """This validator and the validator set of the height after a tip."""
         return ValidatorContext(
             self.chain_id,
             FaultModel(self.genesis.fault_model),
@@ -100,7 +100,7 @@ class ChainSettings:
 
 @dataclass(frozen=True)
 class DecidedHeight:
-    """What decided a height, and the quorums of prevotes that we saw there.
+    """Certificate of a decided height, and the quorums of prevotes seen there.
 
     Attributes:
       certificate: What decided it.
@@ -182,7 +182,7 @@ class ChainState:
 
     @property
     def alone(self) -> bool:
-        """Whether there are no other validators to talk to.
+        """True if there are no other validators to talk to.
 
         Who is not yet the second one of a chain is not alone.
         """
@@ -190,7 +190,7 @@ class ChainState:
 
     @property
     def behind(self) -> int:
-        """How many more others must say that they are no further than we.
+        """Number of peers that must still report a height no greater than ours.
 
         The lowest that a validator said counts, so that a chain that runs on does not
         run away from us: it had taken part before our start in all that we signed then.
@@ -333,7 +333,7 @@ Effect = (
 
 
 def silence(settings: ChainSettings, state: ChainState, now_s: float) -> str:
-    """Why a validator does not vote now, for people; empty if it may."""
+    """Reason why a validator does not vote now, for people; empty if it may."""
     if state.fork is not None:
         height = state.fork.first.height
         return f"two blocks of height {height} are certified: the chain stands still"
@@ -377,7 +377,7 @@ class ChainStep(Step[ChainSettings, ChainState, Effect]):
 
     @property
     def party(self) -> ValidatorContext:
-        """Who we are, as far as voting goes: an observer while we must not vote."""
+        """This coordinator as a voter: an observer while it must not vote."""
         party = self.state.party
         silent = silence(self.settings, self.state, self.moment.now_s)
         return evolve(party, index=None) if silent else party

@@ -1,4 +1,4 @@
-"""What coordinators tell each other about the chain, and what they write down first.
+"""Messages between coordinators about the chain, and the vote journal's entries.
 
 Every message is signed by who made it: proposals, votes and statuses by their own
 signature, transactions as envelopes, decisions by their certificate. So they may travel
@@ -48,7 +48,7 @@ NONCE_BYTES = 8
 
 
 class GossipTopic(IntEnum):
-    """What a message holds; the numbers stand on the wire and never change."""
+    """Kind of a message; the numbers are fixed in the wire format."""
 
     PROPOSAL = 1
     VOTE = 2
@@ -63,7 +63,7 @@ class GossipTopic(IntEnum):
 
 
 class GossipMessage(Structure, frozen=True):
-    """What is gossiped: a packed structure and which one it is."""
+    """Gossip message: a packed structure and its kind."""
 
     topic: Byte
     content: Annotated[bytes, binary(_CONTENT_BYTES_MAX)]
@@ -83,7 +83,7 @@ DECISION = structure(DecidedBlock, _CONTENT_BYTES_MAX)
 
 
 class RoundHoldings(Structure, frozen=True):
-    """What a coordinator holds of one round.
+    """Votes and proposal that a coordinator holds of one round.
 
     Attributes:
       round: Which round.
@@ -101,7 +101,7 @@ class RoundHoldings(Structure, frozen=True):
 
 
 class ValidatorStatus(Structure, frozen=True):
-    """How far a coordinator is, so that others send it what it lacks.
+    """Position of a coordinator, so that others send it what is missing.
 
     Attributes:
       validator: Its key, since its place changes with the validator set.
@@ -128,7 +128,7 @@ class ValidatorStatus(Structure, frozen=True):
     signature: Annotated[bytes, exactly(SIGNATURE_BYTES)]
 
     def signed_bytes(self, chain_id: ChainId) -> bytes:
-        """What the signature covers."""
+        """Bytes that the signature covers."""
         held = [
             [h.round, h.proposal, h.prevotes, h.precommits, h.polka] for h in self.held
         ]
@@ -164,7 +164,7 @@ FORK = structure(ForkProof, (POLKAS_MAX + 3) * 4096)
 
 
 class VoteJournalEntry(Structure, frozen=True):
-    """What a validator writes down before it publishes a proposal or a vote.
+    """Entry that a validator writes before it publishes a proposal or a vote.
 
     Attributes:
       height: Height that it belongs to.

@@ -38,7 +38,7 @@ class MempoolEntry:
 
 @dataclass(frozen=True)
 class SourceShare:
-    """What one source fills."""
+    """Part of the mempool that one source fills."""
 
     count: int = 0
     bytes: int = 0

@@ -1,11 +1,11 @@
-"""What is kept of what each validator last said of itself."""
+"""Records of what each validator last reported of itself."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class PeerGaps:
-    """What one peer lacks of what we hold; see `vote_repair`.
+    """Votes and parts that a peer is missing; see `vote_repair`.
 
     Attributes:
       at_s: When it said so.
@@ -35,7 +35,7 @@ class LatestStatus:
 
 @dataclass(frozen=True)
 class RepeatRecord:
-    """What was repeated to one peer; see `repeat_backoff`.
+    """Repetitions that were sent to one peer; see `repeat_backoff`.
 
     Attributes:
       height: Of what was repeated.

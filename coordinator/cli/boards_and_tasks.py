@@ -4,8 +4,16 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+from starling.broker.broker_settings import board_host, is_loopback
 from starling.broker.runtime.broker_home import BrokerHome
+from starling.coordinator.cli.chain_decision import (
+    ChainDecision,
+    add_wait,
+    await_decision,
+    known_board,
+)
 from starling.coordinator.cli.credits_and_governance import submit
+from starling.coordinator.config import BrokerEndpointSettings
 from starling.coordinator.publication.privacy_statement import promise
 from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.coordinator.runtime import command_inbox
@@ -18,8 +26,13 @@ from starling.protocol.chain.enrolment import (
     Admission,
     request_from_json,
 )
-from starling.protocol.errors import ConfigError, ProtocolError
-from starling.protocol.ids import device_from_name, device_name
+from starling.protocol.errors import (
+    ConfigError,
+    OperationError,
+    ProtocolError,
+    Reason,
+)
+from starling.protocol.ids import DeviceId, device_from_name, device_name
 from starling.protocol.learning.task import TASK
 from starling.protocol.model.training_bundle import (
     CONTENT_FILES,
@@ -37,11 +50,14 @@ def add_verbs(add: AddVerb) -> None:
     admit = add("admit", _admit, "admit a board")
     admit.add_argument("request", type=Path, help="the board's enrolment-request.json")
     admit.add_argument("--out", required=True, type=Path, help="the admission to write")
+    add_wait(admit)
     revoke = add("revoke", _revoke, "exclude a board for good")
     revoke.add_argument("device", help="the board's id")
+    add_wait(revoke)
     publish = add("publish", _publish, "publish a task")
     publish.add_argument("--bundle", required=True, type=Path, help="a bundle's folder")
     publish.add_argument("--task", required=True, type=Path, help="task.toml")
+    add_wait(publish)
 
 
 def _admit(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
@@ -52,20 +68,67 @@ def _admit(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
         raise ConfigError(str(error), file=str(options.request)) from error
     name = device_name(request.device)
     broker = BrokerHome(Path(config.broker.home))
+    host = _board_host(config.broker, broker)
     certificate = broker.authority().issue(name, request.tls_public_key)
     admission = Admission(
         request.device,
         genesis,
-        config.broker.board_host or config.broker.host,
+        host,
         config.broker.port,
         read_limited(home.tls_files().authority, DOCUMENT_BYTES_MAX).decode(),
         certificate.decode(),
         checkpoint(home.state, genesis),
     )
-    submit(home, MessageKind.REGISTER, REGISTER.pack(Register(request.public_key)))
+    body = REGISTER.pack(Register(request.public_key))
+    identity = submit(home, MessageKind.REGISTER, body)
+    decision = await_decision(home, identity, options.wait)
+    known = _admitted_before(home, request.device, decision)
+    if known is None:
+        decision.require(f"{name} is not admitted")
     write_atomic(options.out, admission.to_json().encode())
-    document = {"device": name, "admission": str(options.out)}
-    return document, f"admitted {name}; give it {options.out}"
+    place = f"{host}:{config.broker.port}"
+    document = {
+        "device": name,
+        "admission": str(options.out),
+        "broker": place,
+        **decision.document(),
+    }
+    text = known or decision.text(f"admitted {name}", f"whether {name} is admitted")
+    return document, f"{text}\nit connects to {place}; give it {options.out}"
+
+
+def _admitted_before(
+    home: CoordinatorHome, device: DeviceId, decision: ChainDecision
+) -> str | None:
+    """Text for a board that needs no other admission; None for any other."""
+    if decision.reason != Reason.ALREADY_KNOWN:
+        return None
+    board = known_board(home, device)
+    if board is None or board.revoked:
+        return None
+    name = device_name(device)
+    return f"{name} was admitted before, at height {board.registered}"
+
+
+def _board_host(settings: BrokerEndpointSettings, broker: BrokerHome) -> str:
+    """The address that boards are told.
+
+    Raises:
+      ConfigError: If it would lead each board to itself, and nobody said that all of
+        them are on this machine.
+    """
+    if settings.board_host:
+        return settings.board_host
+    asked = broker.require_settings()
+    host = board_host(asked) or settings.host
+    if is_loopback(host) and not is_loopback(asked.bind) and host not in asked.hosts:
+        raise ConfigError(
+            f"a board elsewhere cannot reach {host}; name the broker as boards know "
+            f"it: starling broker init --home {broker.path} --host NAME; or, for a "
+            "fleet on this machine alone, --bind 127.0.0.1",
+            key="broker.board_host",
+        )
+    return host
 
 
 def _revoke(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
@@ -73,8 +136,16 @@ def _revoke(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
         device = device_from_name(options.device)
     except ProtocolError as error:
         raise ConfigError(str(error), key="device") from error
-    submit(home, MessageKind.REVOKE, REVOKE.pack(Revoke(device)))
-    return {"device": options.device}, f"revoked {options.device}"
+    identity = submit(home, MessageKind.REVOKE, REVOKE.pack(Revoke(device)))
+    decision = await_decision(home, identity, options.wait)
+    document = {"device": options.device, **decision.document()}
+    if decision.reason == Reason.ALREADY_KNOWN:
+        return document, f"{options.device} was revoked before"
+    if decision.reason == Reason.NOT_ENROLLED:
+        raise OperationError(f"not revoked: the chain knows no board {options.device}")
+    decision.require(f"{options.device} is not revoked")
+    name = options.device
+    return document, decision.text(f"revoked {name}", f"whether {name} is revoked")
 
 
 def _publish(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
@@ -84,7 +155,10 @@ def _publish(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     made = publication(settings, bundle, str(options.task))
     command_inbox.drop_blob(home.inbox, made.bundle)
     command_inbox.drop_model(home.inbox, made.model)
-    submit(home, MessageKind.TASK, TASK.pack(made.spec))
+    identity = submit(home, MessageKind.TASK, TASK.pack(made.spec))
+    decision = await_decision(home, identity, options.wait)
+    name = repr(made.spec.name)
+    decision.require(f"{name} is not published")
     privacy, promised = made.spec.privacy, promise(made.spec)
     document = {
         "name": made.spec.name,
@@ -93,9 +167,10 @@ def _publish(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
         "sigma": privacy.sigma_micro / 10**6,
         "norm_max": made.spec.aggregation.norm_max / 2**24,
         "privacy": asdict(promised),
+        **decision.document(),
     }
-    lines = (f"published {made.spec.name!r}", *promised.lines())
-    return document, "\n".join(lines)
+    said = decision.text(f"published {name}", f"whether {name} is published")
+    return document, "\n".join((said, *promised.lines()))
 
 
 def _read_bundle(folder: Path) -> bytes:

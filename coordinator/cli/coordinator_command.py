@@ -39,7 +39,7 @@ from starling.service.unit_files import ServiceKind
 
 _READABLE = 0o644
 _EXAMPLES = """examples:
-  starling broker init --home broker --fleet meadow
+  starling broker init --home broker --fleet meadow --host broker.example.org
   starling coordinator init --home coordinator --fleet meadow --broker broker
   starling coordinator run --home coordinator
   starling coordinator admit request.json --out admission.json --home coordinator
@@ -108,13 +108,23 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
-    """What makes keys and a chain."""
+    """Adds the verbs that make keys and a chain."""
     founding = _verb(verbs, "init", _init, "make keys, genesis and settings")
     founding.add_argument("--fleet", required=True, help="name of the fleet")
     founding.add_argument(
         "--broker", required=True, type=Path, help="folder of `starling broker init`"
     )
-    founding.add_argument("--host", default="", help="where boards reach the broker")
+    founding.add_argument(
+        "--host",
+        default="",
+        help="where boards reach the broker (default: the broker's first --host)",
+    )
+    founding.add_argument(
+        "--broker-host",
+        default="",
+        metavar="HOST",
+        help="where this coordinator reaches the broker (default: on this machine)",
+    )
     founding.add_argument("--port", type=int, default=0, help="the broker's port")
     founding.add_argument(
         "--genesis", type=Path, help="of a chain that several coordinators keep"
@@ -146,7 +156,7 @@ def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public 
 
 
 def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
-    """What runs a coordinator, and lets it go on after a loss."""
+    """Adds the verbs that run a coordinator and recover it."""
     _verb(verbs, "run", _run, "serve until stopped")
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.COORDINATOR)
@@ -226,6 +236,7 @@ def _init(options: argparse.Namespace) -> int:
         options.genesis,
         options.join,
         credits_and_governance.economy(options),
+        options.broker_host,
     )
     genesis = found(home, asked)
     peer_invitations.keep_peers(home, options)

@@ -46,6 +46,7 @@ from starling.protocol.errors import ConfigError, OperationError, ProtocolError
 from starling.protocol.ids import (
     KEY_BYTES,
     DeviceId,
+    Digest,
     PublicKey,
     TaskId,
     device_from_name,
@@ -67,12 +68,17 @@ LEVEL_WAIT_S = 600.0
 _READABLE = 0o644
 
 
-def submit(home: CoordinatorHome, kind: MessageKind, body: bytes) -> None:
-    """Hands a transaction of the operator to the running coordinator."""
+def submit(home: CoordinatorHome, kind: MessageKind, body: bytes) -> Digest:
+    """Hands a transaction of the operator to the running coordinator.
+
+    Returns:
+      Its id.
+    """
     chain_id = home.genesis().chain_id()
     counter = home.next_counter("operator")
     envelope = sign(home.operator_key(), chain_id, kind, counter, body)
     command_inbox.drop_transaction(home.inbox, envelope, chain_id)
+    return envelope.identity(chain_id)
 
 
 def add_economy(verb: argparse.ArgumentParser) -> None:
@@ -89,7 +95,7 @@ def add_economy(verb: argparse.ArgumentParser) -> None:
 
 
 def economy(options: argparse.Namespace) -> CreditPolicy:
-    """What the options of `add_economy` say."""
+    """Credit policy from the options of `add_economy`."""
     return CreditPolicy(
         options.supply,
         options.operator_grant,
@@ -219,7 +225,7 @@ def _motion(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
 def _require_level(
     home: CoordinatorHome, motion: GovernanceProposal, options: argparse.Namespace
 ) -> None:
-    """Whom a motion adds must have the chain before it counts."""
+    """Checks that a validator to be added has the chain."""
     if motion.kind != MessageKind.VALSET or options.force:
         return
     added = VALIDATOR_CHANGE.unpack(motion.content).added

@@ -79,7 +79,7 @@ def _check_left(home: CoordinatorHome, public: PublicKey) -> None:
 def still_needed(
     tree: StateReader, genesis: Genesis, height: int, public: PublicKey
 ) -> str | None:
-    """What a validator's key is still good for, for people; None for nothing.
+    """Remaining use of a validator's key, for people; None without any.
 
     Args:
       tree: The state after the block before.

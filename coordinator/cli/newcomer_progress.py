@@ -1,4 +1,4 @@
-"""Whether a newcomer has the chain, by its own signed statuses.
+"""Progress of a newcomer on the chain, by its own signed statuses.
 
 From the height of its VALSET on it counts in every quorum. So the motion that adds it
 waits until it is level.
@@ -27,7 +27,7 @@ _STATUS_BYTES_MAX = 64 << 20
 
 @dataclass(frozen=True)
 class NewcomerProgress:
-    """How far a newcomer is, as our running coordinator last heard of it.
+    """Progress of a newcomer, as the running coordinator last received it.
 
     Attributes:
       height: That it says to decide; None if it was not heard of lately.
@@ -39,7 +39,7 @@ class NewcomerProgress:
 
     @property
     def level(self) -> bool:
-        """Whether it may decide with us."""
+        """True if it is close enough to the chain's head to decide."""
         return self.height is not None and self.height >= self.ours - LEVEL_BLOCKS
 
     def text(self, name: str) -> str:

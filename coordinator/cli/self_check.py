@@ -64,7 +64,7 @@ def show(home: CoordinatorHome, options: argparse.Namespace) -> int:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process is there."""
+    """True if a process exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

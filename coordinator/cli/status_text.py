@@ -1,4 +1,4 @@
-"""What `starling coordinator status` prints of a coordinator's `status.json`."""
+"""Text that `starling coordinator status` prints of a `status.json`."""
 
 from typing import Any
 
@@ -23,6 +23,9 @@ def status_text(document: dict[str, Any]) -> str:
     ]
     refused = document["updates"]["refused"]
     rows += [(f"refused {reason.lower()}", count) for reason, count in refused.items()]
+    passing = document["updates"].get("passing")
+    if passing:
+        rows.append(("refused in passing", _counts(passing)))
     rows += _overload_rows(document.get("traffic", {}))
     for task in document["tasks"]:
         newest = task["versions"][-1] if task["versions"] else {}
@@ -34,7 +37,7 @@ def status_text(document: dict[str, Any]) -> str:
 
 
 def _overload_rows(traffic: dict[str, Any]) -> list[tuple[str, Any]]:
-    """What was dropped because it was too much, by name; nothing in calm weather."""
+    """Rows of what was dropped under overload, by name; none in calm weather."""
     rows = [
         (f"no room for {lane}", f"{count} messages dropped")
         for lane, count in traffic.get("dropped", {}).items()
@@ -47,12 +50,12 @@ def _overload_rows(traffic: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _counts(reasons: dict[str, int]) -> str:
-    """How often each thing was refused."""
+    """Counts of refusals by name."""
     return ", ".join(f"{name.lower()} {count}" for name, count in reasons.items())
 
 
 def _outside_rows(document: dict[str, Any]) -> list[tuple[str, Any]]:
-    """What is wrong around the coordinator."""
+    """Rows of problems around the coordinator."""
     texts = [document.get("broker_rights"), document.get("disk", {}).get("trouble")]
     parts = [text.partition(": ") for text in texts if text]
     return [(name, text) for name, _, text in parts]
@@ -80,7 +83,7 @@ def _stall_rows(document: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:
-    """How the chain is decided, and what the other coordinators do."""
+    """Rows of consensus and of the other coordinators."""
     if consensus is None:
         # Written by an earlier release.
         return []
@@ -114,7 +117,7 @@ def _consensus_rows(consensus: dict[str, Any] | None) -> list[tuple[str, Any]]:
 
 
 def _own_rows(consensus: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Why we do not vote, and what the chain must still lead through."""
+    """Rows of why this coordinator does not vote, and of its chain's gap."""
     rows: list[tuple[str, Any]] = []
     if consensus.get("index", 0) is None:
         learns = "learns, and decides once a motion adds it"
@@ -129,7 +132,7 @@ def _own_rows(consensus: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _halt_rows(consensus: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Why finality stands still: too few are heard of, or the chain forked."""
+    """Rows of why finality is halted: too few validators, or a fork."""
     rows: list[tuple[str, Any]] = []
     missing = consensus.get("missing", [])
     heard = consensus["validators"] - len(missing)
@@ -145,7 +148,7 @@ def _halt_rows(consensus: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _split_rows(task: dict[str, Any]) -> list[tuple[str, Any]]:
-    """That the open job cannot end, if more attested wrongly than are allowed for."""
+    """Row of an open job that cannot end, since too many attested wrongly."""
     attested = task.get("attested", {})
     if not attested.get("split"):
         return []

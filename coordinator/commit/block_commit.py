@@ -69,14 +69,14 @@ def transaction_refused(
     """The state machine does not take a transaction: nobody waits for it any longer."""
     if reason == Reason.ALREADY_KNOWN:
         # It waits already, or stands in a block: then its blob is still needed.
-        _take_from_inbox(turn, identity)
+        _take_from_inbox(turn, identity, reason, detail)
         return
     if reason == Reason.BUSY:
         # What was acknowledged stays stored, and is submitted again at the next start.
         turn.emit(RecordRefusal(None, reason, detail))
         return
     turn.emit(DropUpload(identity))
-    _take_from_inbox(turn, identity)
+    _take_from_inbox(turn, identity, reason, detail)
     waited = [
         key for key, held in turn.state.held.items() if held.transaction == identity
     ]
@@ -173,9 +173,14 @@ def _drop_old(turn: CoordinatorStep, height: int) -> None:
         turn.emit(PruneBlocks(unneeded))
 
 
-def _take_from_inbox(turn: CoordinatorStep, identity: Digest) -> None:
+def _take_from_inbox(
+    turn: CoordinatorStep,
+    identity: Digest,
+    reason: Reason | None = None,
+    detail: str = "",
+) -> None:
     name = turn.state.inbox.get(identity)
     if name is not None:
-        turn.emit(RemoveInboxFile(name))
+        turn.emit(RemoveInboxFile(name, reason, detail))
         rest = {key: at for key, at in turn.state.inbox.items() if key != identity}
         turn.state = evolve(turn.state, inbox=rest)

@@ -36,7 +36,7 @@ def keep(turn: CoordinatorStep, known: Digest, other: Envelope) -> bool:
 
 
 def may_accuse(turn: CoordinatorStep, update: Envelope) -> bool:
-    """Whether the chain would take evidence against an update's board from us now.
+    """True if the chain would take evidence against an update's board from us now.
 
     Only if the board has something to lose, the base version is not too old, and we did
     not accuse it already.

@@ -1,4 +1,4 @@
-"""What we lack and other coordinators have: asking one after the other.
+"""Request scheduler: missing data are requested from one peer at a time.
 
 Bounded in number and in attempts; whatever is still needed after that is wanted again
 by whoever needs it. What one coordinator names has room of its own: when that is full
@@ -45,7 +45,7 @@ RETRY_S_MAX = 4.0
 
 
 def request_key(subject: FrameSubject, key: bytes) -> bytes:
-    """Where something stands in `CoordinatorState.wanted`."""
+    """Key of a request in `CoordinatorState.wanted`."""
     return bytes([subject]) + key
 
 

@@ -1,4 +1,4 @@
-"""What boards send: chunks of uploads, check-ins, requests and their states.
+"""Messages of boards: chunks of uploads, check-ins, requests and states.
 
 What comes here is within the board's allowance. A board costs at most one upload in
 assembly. Nothing is kept for one that the chain does not know.
@@ -139,7 +139,12 @@ def upload_arrived(turn: CoordinatorStep, device: DeviceId, whole: bytes) -> Non
 def board_message_arrived(
     turn: CoordinatorStep, device: DeviceId, payload: bytes
 ) -> None:
-    """Takes a check-in or a request for chunks."""
+    """Takes a check-in or a request for chunks; says nothing to an empty message.
+
+    A check sends that one, to see whether the broker lets it.
+    """
+    if not payload:
+        return
     try:
         envelope = ENVELOPE.unpack(payload)
     except ProtocolError as error:
@@ -319,7 +324,7 @@ def _standing(
 
 
 def _proof_is_near(turn: CoordinatorStep) -> bool:
-    """Whether the proof that the update is final will serve as its receipt.
+    """True if the proof that the update is final will serve as its receipt.
 
     A lone coordinator puts what waits into its next block. While many wait, a receipt
     that a stronger proof follows within a block would only take time from the others.

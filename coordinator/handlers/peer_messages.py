@@ -330,7 +330,7 @@ def _park(
 
 
 def _give_back(turn: CoordinatorStep, who: DeviceId, parked: DeferredProposal) -> None:
-    """What only this proposal needed is asked for no longer."""
+    """Cancels requests that only this proposal needed."""
     keys = request_scheduler.vectors(identity for _, identity in parked.lacks)
     keys += request_scheduler.blob_keys(bundle_examination.bundles_of(parked))
     request_scheduler.withdraw_requests(turn, keys, who)
@@ -355,13 +355,13 @@ def release_deferred_proposals(turn: CoordinatorStep) -> None:
 
 
 def _decided(turn: CoordinatorStep, parked: DeferredProposal) -> bool:
-    """Whether the chain ends with a block, whose vectors we need then."""
+    """True if the chain ends with a block, whose vectors are needed then."""
     header = turn.state.ledger.header
     return header is not None and header.block_id() == parked.block_id
 
 
 def _carried(turn: CoordinatorStep, parked: DeferredProposal) -> bool:
-    """Whether a quorum stands behind a block that we could not look into."""
+    """True if a quorum voted for a block that could not be opened here."""
     ballots, needed = (
         turn.state.ledger.consensus.ballots,
         turn.state.ledger.party.quorum,

@@ -1,4 +1,4 @@
-"""What others ask us for: who asks pays for the answer, in bytes.
+"""Requests of other coordinators: each is charged for its answer, in bytes.
 
 Each peer has an allowance of things that it may ask for and of bytes that it may be
 answered; what exceeds either is not answered, and counted under its name. The same

@@ -1,4 +1,4 @@
-"""Whether the chain stands still here, and why: in words, for status, log and check.
+"""Detection of a stalled chain, and its reason: for status, log and check.
 
 A chain with nothing to decide makes a block each heartbeat, so its silence shows after
 a few of them; where something waits to be decided it shows after a few rounds.
@@ -53,7 +53,7 @@ class SilentValidator:
 
 @dataclass(frozen=True)
 class ChainStall:
-    """How the chain goes on here.
+    """Progress of the chain on this coordinator.
 
     Attributes:
       stalled: Whether it stands still.
@@ -76,7 +76,7 @@ def look(
     now_s: float,
     outside: Sequence[str] = (),
 ) -> ChainStall:
-    """How the chain goes on.
+    """Observes the progress of the chain.
 
     Args:
       settings: Constant.
@@ -110,7 +110,7 @@ def heartbeat_s(state: CoordinatorState) -> int:
 
 
 def patience_s(timeouts: Timeouts) -> float:
-    """How long what waits may take: all time-outs of the first `ROUNDS` rounds."""
+    """Patience for what waits: all timeouts of the first `ROUNDS` rounds."""
     return sum(
         timeouts.of_proposal(number) + 2 * timeouts.of_votes(number)
         for number in range(ROUNDS)
@@ -181,7 +181,7 @@ def _quorum_reasons(
 def silent(
     settings: CoordinatorSettings, state: CoordinatorState, now_s: float
 ) -> tuple[SilentValidator, ...]:
-    """Whom we did not hear of lately, and for how long."""
+    """Validators that were not heard lately, and for how long."""
     party = state.ledger.party
     wait_s = SILENT_AFTER_STATUSES * settings.ledger.status_s
     found = []
@@ -195,7 +195,7 @@ def silent(
 
 
 def missing_votes(state: CoordinatorState) -> MissingVotes:
-    """Whose votes of the current round we lack; nobody's before we wait for them."""
+    """Validators whose votes of the current round are missing."""
     party, deciding = state.ledger.party, state.ledger.consensus
     members = party.roster.validators.members
 

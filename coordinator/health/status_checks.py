@@ -1,4 +1,4 @@
-"""What `starling coordinator check` finds in what a coordinator last wrote of itself.
+"""Checks of `starling coordinator check` on a coordinator's last status.
 
 Pure: from the status document to rows. `coordinator.cli.self_check` adds what only a
 look at the machine tells.
@@ -189,7 +189,7 @@ def _evaluation(document: dict[str, Any]) -> HealthCheck:
 
 
 def _is_untried(task: dict[str, Any]) -> bool:
-    """Whether versions were tried once, and the newest are not."""
+    """True if versions were evaluated once, and the newest are not."""
     losses = [version["loss"] for version in task["versions"]]
     newest = losses[-UNTRIED_MAX:]
     tried = any(loss is not None for loss in losses)
@@ -197,7 +197,7 @@ def _is_untried(task: dict[str, Any]) -> bool:
 
 
 def _failed_trial(task: dict[str, Any]) -> str:
-    """What failed if trying a version did, and none after it was tried."""
+    """Last failed evaluation of a version, if none after it succeeded."""
     for version in reversed(task["versions"]):
         if version["loss"] is not None:
             break

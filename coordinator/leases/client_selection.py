@@ -1,4 +1,4 @@
-"""Who gets the next lease, as a race: every check-in draws a place, the lowest wins.
+"""Client selection: every check-in draws a number, and the lowest gets the lease.
 
 A policy turns a uniform draw into a place in [0, 1). That makes a weighted choice
 without replacement cost no more than a uniform one, and nobody has to be sorted anew.

@@ -47,7 +47,7 @@ class Grant:
 
 @dataclass(frozen=True)
 class LeaseTable:
-    """Who is in flight for one task, and who waits.
+    """Boards in flight for one task, and boards that wait.
 
     Attributes:
       places: Leases that may be in force at once.

@@ -44,7 +44,7 @@ from starling.coordinator.step.events import MissingBlobsFound, UpdateLookedUp
 from starling.coordinator.step.state import CoordinatorSettings, CoordinatorState
 
 
-class EffectExecutor:
+class CoordinatorEffectExecutor:
     """The hands of one coordinator.
 
     Attributes:
@@ -121,8 +121,8 @@ class EffectExecutor:
             case StoreFork(payload):
                 # Its gossip comes after it.
                 self._ports.keep_fork(payload)
-            case RemoveInboxFile(name):
-                self._ports.inbox.remove(name)
+            case RemoveInboxFile():
+                self._ports.inbox.settle(effect)
             case ComputeVersion() | EvaluateVersion() | ExamineBundle():
                 self._hand_over(state, effect)
             case FindMissingBlobs() | LookUpUpdate() | StorePeerBlob():

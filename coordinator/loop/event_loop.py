@@ -20,7 +20,7 @@ from starling.broker.link_events import (
 )
 from starling.coordinator import machine
 from starling.coordinator.loop.counters import CoordinatorCounters
-from starling.coordinator.loop.effect_executor import EffectExecutor
+from starling.coordinator.loop.effect_executor import CoordinatorEffectExecutor
 from starling.coordinator.loop.messaging.inbound_events import Incoming
 from starling.coordinator.loop.messaging.inbound_queue import InboundQueue
 from starling.coordinator.loop.messaging.outbound_queue import OutboundQueue
@@ -90,8 +90,9 @@ class CoordinatorLoop:
             settings, ports.store, ports.votes.entries, counter + 1, now_s
         )
         self.settings = settings
-        self.tally = CoordinatorCounters(now_ms) if tally is None else tally
-        self.incoming = Incoming(settings, self.tally, ports.clock.now_s)
+        clock = ports.clock
+        self.tally = tally or CoordinatorCounters(now_ms, clock.now_s)
+        self.incoming = Incoming(settings, self.tally, clock.now_s)
         self._ports = ports
         self._now_s = ports.clock.now_s
         self._height = restored.ledger.height
@@ -105,7 +106,7 @@ class CoordinatorLoop:
 
     @property
     def anew(self) -> bool:
-        """Whether it is over: another one is to go on from the adopted snapshot."""
+        """True if it is over: another one is to go on from the adopted snapshot."""
         return self._hands.anew
 
     def begin(self, bus: MessageBus) -> None:
@@ -122,14 +123,14 @@ class CoordinatorLoop:
         persistence = Persistence(
             self._ports.store, self._ports.votes, self._height, self._versions_kept
         )
-        self._hands = EffectExecutor(
+        self._hands = CoordinatorEffectExecutor(
             self.settings, self._ports, self._outgoing, self.tally, persistence
         )
         self._hands.carry_out(self.state, self._unfinished)
 
     @property
     def wake_at_s(self) -> float:
-        """When the next turn is due, though nothing comes in; it may be over."""
+        """Time of the next turn, though nothing comes in; it may be over."""
         if self._backlog.uploads or self._hands.long.pending:
             return self._now_s()
         return min(self._tick_at_s, self._ports.inbox.due_s)

@@ -1,10 +1,10 @@
-"""What long work needs, read from the store before it is handed over.
+"""Inputs of long work, read from the store before it is handed over.
 
 The store belongs to the loop; what is made here reads it no more, so that it may run on
 any thread.
 """
 
-from starling.coordinator.aggregation.strategy import ModelState, unpack_grid
+from starling.coordinator.aggregation.strategy import ModelState, unpack_model
 from starling.coordinator.aggregation.version_computation import (
     StoredVector,
     UnopenableVectors,
@@ -80,7 +80,7 @@ class JobInputs:
     def _lacks(
         self, asked: ComputeVersion, spec: TaskSpec, uploads: list[Digest]
     ) -> ComputationFailed | None:
-        """What the store has not got of a job beside these uploads, if anything."""
+        """Parts of a job that the store lacks, beside these uploads; None if none."""
         model = self._model_before(asked, spec)
         parts = () if model is None else (model.theta, model.momentum, model.average)
         wholes = [each for each in parts if not self._store.has_blob(each)]
@@ -103,7 +103,7 @@ class JobInputs:
         model = self._model_before(asked, spec)
         assert model is not None
         parts = (model.theta, model.momentum, model.average)
-        return ModelState(*[unpack_grid(self._whole(part)) for part in parts])
+        return unpack_model(*[self._whole(part) for part in parts])
 
     def _whole(self, digest: Digest) -> bytes:
         content = self._store.blob(digest)

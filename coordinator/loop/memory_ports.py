@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from starling.broker.link_events import LinkDisconnected
 from starling.coordinator.chain.node.node import JournalVote
 from starling.coordinator.loop.ports import KeepWhole
-from starling.coordinator.step.effects import LogLine, RecordRefusal
+from starling.coordinator.step.effects import LogLine, RecordRefusal, RemoveInboxFile
 
 
 class MemoryVoteJournal:
@@ -59,10 +59,10 @@ class MemoryInbox:
         self._seen.update(names)
         return [(name, self.files[name]) for name in names]
 
-    def remove(self, name: str) -> None:
-        """See `Inbox`."""
-        self.files.pop(name, None)
-        self._seen.discard(name)
+    def settle(self, settled: RemoveInboxFile) -> None:
+        """See `Inbox`; nobody asks what became of it."""
+        self.files.pop(settled.name, None)
+        self._seen.discard(settled.name)
 
 
 class SilentObserver:

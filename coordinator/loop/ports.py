@@ -1,4 +1,4 @@
-"""What the event loop of a coordinator needs of its world.
+"""The world of a coordinator, as its event loop sees it.
 
 Processes give it a clock, MQTT, SQLite and threads (`coordinator.runtime`), virtual
 fleets give it memory and virtual time (`fleet.virtual`), and simulations give it memory
@@ -21,7 +21,12 @@ from starling.coordinator.availability.bundle_examination import examined
 from starling.coordinator.chain.node.node import JournalVote
 from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.chain.storage.chain_store import ChainStore
-from starling.coordinator.step.effects import EvaluateVersion, LogLine, RecordRefusal
+from starling.coordinator.step.effects import (
+    EvaluateVersion,
+    LogLine,
+    RecordRefusal,
+    RemoveInboxFile,
+)
 from starling.coordinator.step.events import BundleExamined, Event
 from starling.protocol.crypto.keys import OpeningKey
 from starling.protocol.ids import Digest
@@ -68,11 +73,11 @@ class MessageBus(Protocol):
 
 
 class VoteStore(Protocol):
-    """Where own votes are kept."""
+    """Storage of own votes."""
 
     @property
     def entries(self) -> Sequence[bytes]:
-        """What it held when it was opened, in order."""
+        """Content when it was opened, in order."""
 
     def append(self, votes: Sequence[JournalVote], height: int) -> None:
         """Keeps votes durably; entries up to `height` may go.
@@ -83,11 +88,11 @@ class VoteStore(Protocol):
 
 
 class Inbox(Protocol):
-    """Where operators' commands are dropped."""
+    """The folder that operators drop commands into."""
 
     @property
     def due_s(self) -> float:
-        """When it is to be looked into again, by the loop's clock."""
+        """Time of the next look into it, by the loop's clock."""
 
     def fresh(self, keep: KeepWhole) -> Sequence[tuple[str, bytes]]:
         """Hands the wholes that were dropped to `keep`; reads the new transactions.
@@ -99,8 +104,8 @@ class Inbox(Protocol):
           StorageError: If the disk refuses.
         """
 
-    def remove(self, name: str) -> None:
-        """Removes a file whose content is durable elsewhere.
+    def settle(self, settled: RemoveInboxFile) -> None:
+        """Removes a transaction's file; whoever dropped it is told of a refusal.
 
         Raises:
           StorageError: If the disk refuses.
@@ -112,7 +117,7 @@ class JobExecutor(Protocol):
 
     @property
     def evaluates(self) -> bool:
-        """Whether there is held-out data; else no version is tried."""
+        """True if there is held-out data; else no version is tried."""
 
     def aggregate(self, work: Work) -> None:
         """Runs an aggregation."""

@@ -1,4 +1,4 @@
-"""What the core of a coordinator begins with, read from what is stored."""
+"""Initial state of a coordinator's core, read from what is stored."""
 
 from collections.abc import Sequence
 
@@ -46,7 +46,7 @@ def restore(
     counter: int,
     now_s: float,
 ) -> RestoredState:
-    """What the core begins with, from what is stored.
+    """Initial state of the core, from what is stored.
 
     Args:
       settings: Of the core.
@@ -113,7 +113,7 @@ def _unpunished(store: ChainStore, tree: StateTree) -> list[tuple[Envelope, Enve
 
 
 def _reached(tree: StateTree, update: Envelope) -> bool:
-    """Whether the chain still takes evidence of an update's base version."""
+    """True if the chain still takes evidence of an update's base version."""
     body = transaction_codec.contribution(update.body)
     return slashing.is_within_age(tree, body.task, body.version)
 

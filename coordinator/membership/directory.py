@@ -1,4 +1,4 @@
-"""Who is who among the coordinators, as the chain says it now.
+"""Directory of coordinators, as the chain has it now.
 
 A coordinator's place in the validator set changes with the set, and two that are not at
 the same height may disagree about it; so among themselves they go by their ids.
@@ -23,7 +23,7 @@ from starling.protocol.ids import DeviceId, PublicKey, device_id
 
 
 def is_coordinator(ledger: ChainState, identity: DeviceId) -> bool:
-    """Whether somebody decides this height or the next, as far as we know the chain.
+    """True for a validator of this height or the next, by the chain known here.
 
     Whoever has just been added must catch up before its first height. While we have
     not come to the header that we pin, those whom it names count, too.
@@ -32,12 +32,12 @@ def is_coordinator(ledger: ChainState, identity: DeviceId) -> bool:
 
 
 def is_learner(ledger: ChainState, identity: DeviceId) -> bool:
-    """Whether somebody may read and ask, but decides nothing yet."""
+    """True for an identity that may read and ask, but decides nothing yet."""
     return learners.learner(ledger.tree, identity) is not None
 
 
 def may_speak(ledger: ChainState, identity: DeviceId) -> bool:
-    """Whether we listen to somebody at all."""
+    """True for an identity whose messages are read at all."""
     return is_coordinator(ledger, identity) or is_learner(ledger, identity)
 
 

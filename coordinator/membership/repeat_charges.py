@@ -1,4 +1,4 @@
-"""What a status makes us repeat is charged to whoever brought it.
+"""Charges for repetitions: the bytes go to the sender of the status.
 
 A status says what its sender lacks of the height that is decided, and of the one before
 (`chain.gossip.vote_repair`). It is signed and fresh, but nobody can check what it says:

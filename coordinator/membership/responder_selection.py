@@ -1,4 +1,4 @@
-"""Which coordinator answers a board, so that not all of them do.
+"""Responder selection: one coordinator answers a board, not all of them.
 
 For each board, and for each version, the coordinators have an order that follows from
 hashes alone. The first one that is heard of lately answers; who falls silent is passed
@@ -56,7 +56,7 @@ _TAG = b"starling/duty/1"
 def responder_rank(
     turn: CoordinatorStep, subject: bytes, silent: float = SILENT_AFTER_STATUSES
 ) -> int:
-    """How many coordinators come before us for a subject, alive and at our broker.
+    """Number of live coordinators before us for a subject, at our broker.
 
     Args:
       turn: The step.
@@ -67,7 +67,7 @@ def responder_rank(
 
 
 def is_first(turn: CoordinatorStep, device: DeviceId) -> bool:
-    """Whether what a board need not ask for is for us to send.
+    """True if this coordinator sends what a board need not ask for.
 
     Who comes first may sit at another broker than the board: then each of us sends. To
     a board that lately missed what one of us was to send, as many send as contain
@@ -87,7 +87,7 @@ def note_missed_proof(turn: CoordinatorStep, device: DeviceId) -> None:
 
 
 def is_among_first(turn: CoordinatorStep, subject: bytes) -> bool:
-    """Whether it is for us to send what all boards wait for.
+    """True if this coordinator sends what all boards wait for.
 
     As many send it as contain somebody correct: one that died a moment ago is not known
     to be silent yet, and the fleet is not to wait until it is.
@@ -117,14 +117,14 @@ def _before(
 
 
 def is_alive(turn: CoordinatorStep, who: DeviceId) -> bool:
-    """Whether a coordinator was heard of lately, or had no time yet to be."""
+    """True if a coordinator was heard lately, or had no time yet to be."""
     peer = turn.state.peers.get(who)
     heard_at_s = None if peer is None else peer.heard_at_s
     return _is_recent(turn, heard_at_s, SILENT_AFTER_STATUSES)
 
 
 def _is_near(turn: CoordinatorStep, who: DeviceId, silent: float) -> bool:
-    """Whether a coordinator was heard of lately at our own broker."""
+    """True if a coordinator was heard lately at our own broker."""
     peer = turn.state.peers.get(who)
     return _is_recent(turn, None if peer is None else peer.near_at_s, silent)
 
@@ -139,7 +139,7 @@ def _is_recent(turn: CoordinatorStep, heard_at_s: float | None, silent: float) -
 def answers(
     turn: CoordinatorStep, device: DeviceId, matter: bytes, patience: int
 ) -> bool:
-    """Whether it is for us to answer a board.
+    """True if this coordinator answers a board.
 
     Args:
       turn: The step.
@@ -184,7 +184,7 @@ def take_overdue_replies(turn: CoordinatorStep) -> list[DeferredReply]:
 
 
 def _was_there(turn: CoordinatorStep, left: DeferredReply) -> bool:
-    """Whether anybody before us lived on after something was left to it."""
+    """True if a coordinator before us was alive after an answer was left to it."""
     from_s = left.at_s + LIVES_AFTER_STATUSES * _status_s(turn)
     before = (turn.state.peers.get(who) for who in _before_us(turn, left.device))
     return any(peer is not None and peer.near_at_s >= from_s for peer in before)

@@ -41,7 +41,7 @@ def without(task: TaskState, version: Version) -> TaskState:
 
 
 def statistics(job: AggregationJob | None, version: Version) -> tuple[int, int]:
-    """How many updates made a version, and their mean staleness in thousandths."""
+    """Number of updates in a version, and their mean staleness in thousandths."""
     if job is None or job.version != version:
         return 0, 0
     staleness = [job.version - 1 - member.base for member in job.members]

@@ -18,7 +18,7 @@ SCHEDULES = {kind.name.lower(): kind for kind in ScheduleKind}
 
 @dataclass(frozen=True)
 class OptimiserSection:
-    """What makes steps of gradients; mode local only."""
+    """Local optimiser; mode local only."""
 
     optimiser: str = setting(
         "sgd", "What turns a mean gradient into a step.", choices=tuple(OPTIMISERS)

@@ -1,4 +1,4 @@
-"""What a task promises to the boards' owners, and what accuracy to expect for it.
+"""Privacy statement of a task for the boards' owners, with expected accuracy.
 
 Noise against signal follows from the task; accuracies are those that were measured on
 MNIST with a hundred boards of 600 digits, and say what to expect of such a fleet.
@@ -95,7 +95,7 @@ class PrivacyStatement:
 
 
 def promise(spec: TaskSpec) -> PrivacyStatement:
-    """What a task promises."""
+    """Privacy statement of a task."""
     privacy = spec.privacy
     names = {number: name for name, number in MECHANISMS.items()}
     device = privacy.mechanism in DEVICE_LEVEL

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from starling.coordinator.aggregation.strategy import PackedModel, pack_model
-from starling.coordinator.aggregation.strategy_registry import AGGREGATORS
+from starling.coordinator.aggregation.strategy_registry import aggregator_of
 from starling.coordinator.publication.optimiser_settings import (
     OptimiserSection,
     descent_policy,
@@ -43,6 +43,7 @@ from starling.protocol.learning.vector_codecs import (
     to_grid,
 )
 from starling.protocol.model.training_bundle import BundleManifest, bundle_digest
+from starling.protocol.privacy.aggregation_terms import check_strategy
 from starling.protocol.privacy.clipping_functions import CLIPPINGS, NORM
 from starling.protocol.privacy.gaussian_dp import Budget
 from starling.protocol.privacy.mechanisms import (
@@ -61,14 +62,15 @@ from starling.protocol.privacy.mechanisms import (
 from starling.protocol.schema.toml_settings import setting, table
 
 _MODES = {"gradient": TrainingMode.GRADIENT, "local": TrainingMode.LOCAL}
-_STRATEGIES = {"fedbuff": Strategy.FEDBUFF}
+STRATEGIES = {strategy.name.lower(): strategy for strategy in Strategy}
+"""Rules of aggregation by the names that operators use."""
 # How far the largest coordinate of noise lies above the root of their mean square.
 _PEAK = {DEVICE_GAUSSIAN: 8, DEVICE_LAPLACE: 16}
 
 
 @dataclass(frozen=True)
 class TrainingSection:
-    """How a board trains."""
+    """Training on a board."""
 
     mode: str = setting(
         "gradient",
@@ -97,7 +99,7 @@ class TrainingSection:
 
 @dataclass(frozen=True)
 class PrivacySection:
-    """What the task may learn about one record of a board, at most."""
+    """Bounds on what the task may learn about one record of a board."""
 
     mechanism: str = setting(
         "record-gaussian",
@@ -145,7 +147,9 @@ class TaskSettings:
 
     name: str = setting(..., "What people call the task; at most 64 letters.")
     strategy: str = setting(
-        "fedbuff", "How updates become a step.", choices=tuple(_STRATEGIES)
+        "fedbuff",
+        "How updates become a step; docs/learning.md compares them.",
+        choices=tuple(STRATEGIES),
     )
     buffer: int = setting(
         10,
@@ -244,8 +248,8 @@ def publication(settings: TaskSettings, bundle: bytes, file: str) -> TaskPublica
         opened = open_packed(bundle)
         _check_clipping(settings.privacy, opened.manifest)
         theta = opened.theta
-        strategy = _STRATEGIES[settings.strategy]
-        aggregator = AGGREGATORS[strategy](_aggregation(settings, theta.size))
+        policy = _aggregation(settings, theta.size)
+        aggregator = aggregator_of(policy, _privacy(settings.privacy))
         model = pack_model(aggregator.init(to_grid(theta)))
         spec = _spec(settings, bundle, theta.size, model.digests())
         # What the chain would refuse is better refused here.
@@ -277,6 +281,8 @@ def _spec(
         named = f"{settings.privacy.mechanism} does not go with mode {training.mode}"
         raise ConfigError(named, key="training.mode") from error
     _check_descent(training, privacy.mechanism)
+    aggregation = _aggregation(settings, dimension)
+    check_strategy(aggregation, _training(training), privacy)
     return TaskSpec(
         name=settings.name,
         bundle=bundle_digest(bundle),
@@ -292,7 +298,7 @@ def _spec(
             descent_policy(training.descent),
         ),
         privacy=privacy,
-        aggregation=_aggregation(settings, dimension),
+        aggregation=aggregation,
         pledges=_pledges(settings),
         pool=settings.pool,
     )
@@ -346,7 +352,7 @@ def _training(section: TrainingSection) -> TrainingPolicy:
 
 def _aggregation(settings: TaskSettings, dimension: int) -> AggregationPolicy:
     return AggregationPolicy(
-        strategy=_STRATEGIES[settings.strategy],
+        strategy=STRATEGIES[settings.strategy],
         buffer=settings.buffer,
         learning_rate_q16=round(settings.learning_rate * Q16),
         momentum_q16=round(settings.momentum * Q16),

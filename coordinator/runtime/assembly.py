@@ -18,7 +18,7 @@ from starling.coordinator.config import CoordinatorConfig
 from starling.coordinator.leases.client_selection import SELECTIONS
 from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.loop.event_loop import CoordinatorLoop, first_counter
-from starling.coordinator.loop.ports import LoopPorts
+from starling.coordinator.loop.ports import Clock, LoopPorts
 from starling.coordinator.runtime.command_inbox import CommandInbox
 from starling.coordinator.runtime.environment import CoordinatorEnvironment
 from starling.coordinator.runtime.evaluation.evaluator import Evaluator, load_held_out
@@ -106,7 +106,7 @@ def assemble(
     )
     settings = replace(settings, ledger=ledger)
     clock = surroundings.clock
-    tally = _tally(home.status, clock.now_ms())
+    tally = _tally(home.status, clock)
     workers = JobWorkers(evaluator, put, put)
     status = StatusFile(home.status, settings, store, tally)
     observer = ProcessObserver(home, clock, status)
@@ -178,9 +178,9 @@ def _open_store(home: CoordinatorHome, genesis: Genesis) -> SqliteStore:
     return store
 
 
-def _tally(status: Path, now_ms: int) -> CoordinatorCounters:
+def _tally(status: Path, clock: Clock) -> CoordinatorCounters:
     """The counters, with those that the last run wrote; they are for people only."""
-    tally = CoordinatorCounters(now_ms)
+    tally = CoordinatorCounters(clock.now_ms(), clock.now_s)
     try:
         document = json.loads(status.read_text())
         updates = document["updates"]
@@ -193,5 +193,5 @@ def _tally(status: Path, now_ms: int) -> CoordinatorCounters:
             count.bytes_down = int(row["bytes_down"])
     # Missing, torn or of an older form: counting starts anew.
     except (OSError, ValueError, LookupError, TypeError):
-        return CoordinatorCounters(now_ms)
+        return CoordinatorCounters(clock.now_ms(), clock.now_s)
     return tally

@@ -5,6 +5,7 @@ them. The coordinator stores blobs before it looks at transactions, and removes 
 when its content is durable elsewhere.
 """
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +14,17 @@ from pathlib import Path
 
 from starling.coordinator.aggregation.strategy import PackedModel
 from starling.coordinator.loop.ports import KeepWhole
+from starling.coordinator.step.effects import RemoveInboxFile
 from starling.durable.files import (
+    read_if_present,
     read_limited,
+    replace_unsynced,
     storage_errors,
     sync_folder,
     write_atomic,
 )
-from starling.protocol.errors import LimitError
-from starling.protocol.ids import ChainId, H
+from starling.protocol.errors import LimitError, Reason
+from starling.protocol.ids import ChainId, Digest, H
 from starling.protocol.wire.chunks import WHOLE_BYTES_MAX
 from starling.protocol.wire.envelope import ENVELOPE, ENVELOPE_BYTES_MAX, Envelope
 
@@ -29,13 +33,17 @@ log = logging.getLogger("starling.coordinator")
 LOOK_EVERY_S = 0.25
 TRANSACTION_SUFFIX = ".tx"
 BLOB_SUFFIX = ".blob"
+REFUSAL_SUFFIX = ".refused"
+REFUSALS_MAX = 64
+"""Refusals that wait for whoever dropped the transaction."""
+_REFUSAL_BYTES_MAX = 1 << 16
 BLOB_BYTES_MAX = WHOLE_BYTES_MAX
 """What is longer could reach nobody."""
 
 
 @dataclass(frozen=True)
 class InboxContent:
-    """What was found.
+    """Contents of the inbox.
 
     Attributes:
       blobs: Names of files that hold blobs, sorted.
@@ -95,9 +103,9 @@ class CommandInbox:
         self._seen.update(fresh)
         return [(name, read_transaction(self._folder, name)) for name in fresh]
 
-    def remove(self, name: str) -> None:
-        """Removes a file whose content is durable elsewhere."""
-        remove(self._folder, name)
+    def settle(self, settled: RemoveInboxFile) -> None:
+        """See `coordinator.loop.ports.Inbox`."""
+        settle(self._folder, settled)
 
     def _stored(self, name: str) -> None:
         remove(self._folder, name)
@@ -135,6 +143,54 @@ def remove(inbox: Path, name: str) -> None:
     with storage_errors(inbox / name):
         (inbox / name).unlink(missing_ok=True)
         sync_folder(inbox)
+
+
+@dataclass(frozen=True)
+class NotedRefusal:
+    """Refusal of a dropped transaction by the coordinator."""
+
+    reason: Reason
+    detail: str
+
+
+def settle(inbox: Path, settled: RemoveInboxFile) -> None:
+    """Removes a transaction's file; whoever dropped it finds a refusal in its place.
+
+    Raises:
+      StorageError: If the disk refuses.
+    """
+    if settled.reason is not None:
+        document = {"reason": settled.reason.name, "detail": settled.detail}
+        noted = inbox / f"{Path(settled.name).stem}{REFUSAL_SUFFIX}"
+        replace_unsynced(noted, json.dumps(document).encode())
+        _forget_old(inbox)
+    remove(inbox, settled.name)
+
+
+def take_refusal(inbox: Path, identity: Digest) -> NotedRefusal | None:
+    """Reads and removes what was noted of a transaction; None if nothing was."""
+    path = inbox / f"{identity.hex()}{REFUSAL_SUFFIX}"
+    content = read_if_present(path, _REFUSAL_BYTES_MAX)
+    if content is None:
+        return None
+    with storage_errors(path):
+        path.unlink(missing_ok=True)
+    try:
+        document = json.loads(content)
+        return NotedRefusal(Reason[document["reason"]], str(document["detail"]))
+    except (ValueError, LookupError, TypeError):
+        return NotedRefusal(Reason.MALFORMED, "refused; see the coordinator's log")
+
+
+def _forget_old(inbox: Path) -> None:
+    """Keeps the newest refusals: nobody may ever ask for one."""
+    with storage_errors(inbox):
+        noted = [
+            (entry.stat().st_mtime_ns, entry)
+            for entry in inbox.glob(f"*{REFUSAL_SUFFIX}")
+        ]
+        for _, entry in sorted(noted)[:-REFUSALS_MAX]:
+            entry.unlink(missing_ok=True)
 
 
 def drop_transaction(inbox: Path, envelope: Envelope, chain_id: ChainId) -> Path:

@@ -1,4 +1,4 @@
-"""What a running coordinator takes from its surroundings, and may be given otherwise.
+"""Ports of a running coordinator; tests and simulators give their own.
 
 The clock for display, the links to brokers and the arithmetic of a job are handed in,
 so that whoever tests a fleet can put something that fails in their place.

@@ -48,7 +48,7 @@ _COUNTER_BYTES_MAX = 32
 
 @dataclass(frozen=True)
 class CoordinatorHome:
-    """Where everything is.
+    """Paths of a coordinator's home.
 
     Attributes:
       path: The folder.
@@ -63,7 +63,7 @@ class CoordinatorHome:
 
     @property
     def state(self) -> Path:
-        """What the running coordinator keeps."""
+        """Folder of the running coordinator's state."""
         return self.path / "state"
 
     @property
@@ -87,7 +87,7 @@ class CoordinatorHome:
 
     @property
     def status(self) -> Path:
-        """What the running coordinator shows."""
+        """Path of the running coordinator's status."""
         return self.path / "status.json"
 
     def config(self) -> CoordinatorConfig:
@@ -197,7 +197,7 @@ class CoordinatorHome:
 def link_settings(
     home: CoordinatorHome, config: CoordinatorConfig, subscriptions: tuple[str, ...]
 ) -> LinkSettings:
-    """How the running coordinator connects; its last will is set later."""
+    """Settings of the running coordinator's connection; its last will is set later."""
     return LinkSettings(
         host=config.broker.host,
         port=config.broker.port,

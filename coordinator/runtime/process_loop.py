@@ -117,7 +117,7 @@ class ProcessLoop:
         self._notifier.status(f"{condition}, height {self._loop.state.ledger.height}")
 
     def _items(self, letters: Iterable[_Letter]) -> list[Item]:
-        """What the loop is to hear of what came."""
+        """Items for the loop, of what came."""
         items: list[Item] = []
         for letter in letters:
             match letter:

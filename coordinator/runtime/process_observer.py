@@ -1,4 +1,4 @@
-"""What people should know of a running coordinator: its log and its status file."""
+"""The log and the status file of a running coordinator."""
 
 import logging
 import time

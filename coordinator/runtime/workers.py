@@ -1,4 +1,4 @@
-"""What takes longer than a turn of the loop: aggregation, evaluation, examination.
+"""Workers for what takes longer than a turn of the loop.
 
 Each has one thread; results come back as events.
 """

@@ -1,4 +1,4 @@
-"""What is kept of a board between its messages; lost when we end."""
+"""Session of a board between its messages; lost when the process ends."""
 
 import math
 from collections.abc import Mapping

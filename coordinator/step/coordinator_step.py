@@ -81,7 +81,7 @@ class CoordinatorStep(Step[CoordinatorSettings, CoordinatorState, Effect]):
         self.emit(SendMessage(topic, ENVELOPE.pack(envelope)))
 
     def is_genuine(self, envelope: Envelope) -> bool:
-        """Whether its sender signed an envelope for this chain."""
+        """True if its sender signed an envelope for this chain."""
         try:
             envelope.check(self.settings.gate.chain_id)
         except SignatureError:

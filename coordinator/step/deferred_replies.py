@@ -1,4 +1,4 @@
-"""What boards are still to be told, by us or in place of somebody before us."""
+"""Replies to boards that are due, by us or in place of a coordinator before us."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from starling.protocol.wire.envelope import Envelope
 
 @dataclass(frozen=True)
 class RefusalRecord:
-    """What a board was last refused.
+    """Last refusal of a board.
 
     Attributes:
       subject: Id of what was refused.
@@ -49,7 +49,7 @@ class DeferredReceipt:
 
 @dataclass(frozen=True)
 class DeferredAnswer:
-    """What a board asked, and we left to another coordinator to answer.
+    """Request of a board, left to another coordinator to answer.
 
     Attributes:
       device: Who asks.
@@ -66,7 +66,7 @@ class DeferredAnswer:
 
 @dataclass(frozen=True)
 class DeferredRefusal:
-    """What a board is refused, and we left to another coordinator to tell it.
+    """Refusal for a board, left to another coordinator to send.
 
     Attributes:
       device: Who is refused.

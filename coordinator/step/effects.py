@@ -1,4 +1,4 @@
-"""What a coordinator wants done: orders from the core to the runtime.
+"""Effects of the coordinator: orders from the core to the runtime.
 
 Within one step the effects that make something durable stand before the publishes that
 they protect.
@@ -156,9 +156,17 @@ class PruneBlocks:
 
 @dataclass(frozen=True)
 class RemoveInboxFile:
-    """The transaction stands in a durable block; its file may go."""
+    """A transaction stands in a durable block or is refused; its file may go.
+
+    Attributes:
+      name: Of the file.
+      reason: Why it is refused; None if it is not.
+      detail: Of the refusal.
+    """
 
     name: str
+    reason: Reason | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True)

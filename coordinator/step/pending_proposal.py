@@ -1,4 +1,4 @@
-"""What is under way between coordinators: a proposal that waits, and since when."""
+"""Proposal that waits for missing data, and since when."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a coordinator knows: frozen, and cheap to follow by another state.
+"""State of a coordinator: frozen, and cheap to derive the next one from.
 
 Nothing here must survive a restart: what must is in the chain, in the uploads that were
 stored before their receipts left, and in the vote journal. `runtime.assembly.restore`
@@ -50,7 +50,7 @@ _OWN = frozenset({OWN})
 
 @dataclass(frozen=True)
 class CoordinatorSettings:
-    """What does not change while a coordinator runs.
+    """Settings that do not change while a coordinator runs.
 
     Attributes:
       ledger: The chain's settings, with our key.
@@ -156,7 +156,7 @@ class AdmittedUpdate:
 
 @dataclass(frozen=True)
 class PeerState:
-    """What we know of another coordinator.
+    """State of another coordinator, as known here.
 
     Attributes:
       heard_at_s: When it last gave a sign of life; see `peer_liveness`.
@@ -204,7 +204,7 @@ class PendingRequest:
     pull: "PieceDownload | None" = None
 
     def due_s(self, uploads_wait: bool) -> float:
-        """When to ask, given whether uploads wait to be looked at."""
+        """Time of the next request, given whether uploads wait to be looked at."""
         return self.again_at_s + (self.patience_s if uploads_wait else 0.0)
 
 
@@ -243,7 +243,7 @@ class StateSync:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing: then the core is to be started anew."""
+        """True if nothing is missing: then the core is to be started anew."""
         return len(self.buckets) == BUCKETS
 
 
@@ -361,5 +361,5 @@ class CoordinatorState:
 
 
 def admitted_key(device: DeviceId, task: int, base: int) -> bytes:
-    """Where an admitted update of a board for a base version stands."""
+    """Key of an admitted update, by board and base version."""
     return device + task.to_bytes(4) + base.to_bytes(8)

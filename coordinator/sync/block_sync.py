@@ -64,7 +64,7 @@ def blocks_received(
 
 
 def _say_if_pinned(turn: CoordinatorStep, height: int) -> None:
-    """Who pins a header is to hear of blocks that do not lead through it."""
+    """Reports blocks that do not lead through the operator's pinned header."""
     pinned = turn.state.ledger.tip.pinned
     if pinned is not None and pinned.height == height:
         turn.report(

@@ -142,7 +142,7 @@ def buckets_received(turn: CoordinatorStep, content: bytes) -> None:
 
 
 def is_syncing(turn: CoordinatorStep) -> bool:
-    """Whether a snapshot is on its way; gives it up if it leads nowhere any longer.
+    """True while a snapshot is downloaded; drops it once it is of no use.
 
     Nobody may give it any more, or the chain may have come as far in the meantime: it
     must not go back.

@@ -1,4 +1,4 @@
-"""Which updates are taken: every check that an upload passes, in one fixed order.
+"""Admission checks: all that an upload passes, in one fixed order.
 
 Length, form, signature, enrolment, known already, counter window, lease, base version,
 policy, then the blob: opened, commitment, codec, finiteness, norm. The cheap and the
@@ -57,7 +57,7 @@ class UpdateEquivocation(InvalidUpdate):
 
 @dataclass(frozen=True)
 class AdmissionContext:
-    """What does not change from upload to upload.
+    """Context of admission that is the same for all uploads.
 
     Attributes:
       chain_id: What signatures bind.
@@ -70,7 +70,7 @@ class AdmissionContext:
 
 @dataclass(frozen=True)
 class SenderRecord:
-    """What is known about the sender and the task of one update.
+    """Facts about the sender and the task of one update.
 
     Attributes:
       coordinators: Whose leases count.

@@ -1,4 +1,4 @@
-"""What coordinators tell each other over the bus, framed; and what they ask for.
+"""Frames between coordinators on the bus, and their requests.
 
 A frame names its subject. What the ledger tells everybody and is longer than a packet
 travels as chunks. An answer goes to whoever asked, and one that is longer than a packet
@@ -72,7 +72,7 @@ _HEIGHT_BYTES = 8
 
 
 class FrameSubject(IntEnum):
-    """What a frame holds; the numbers stand on the wire and never change."""
+    """Subject of a frame; the numbers are fixed in the wire format."""
 
     LEDGER = 1
     """A message of `coordinator.chain.gossip_messages`."""
@@ -189,7 +189,7 @@ GIVEN_KEY = structure(ContentKeyAnswer, BLOB_BYTES_MAX + 64 * 1024)
 
 
 class ModelAnswer(Structure, frozen=True):
-    """What a version consists of; the chain's digest of the version proves it."""
+    """Parts of a version; the chain's digest of the version proves them."""
 
     task: Annotated[int, uint((1 << 8 * _TASK_BYTES) - 1)]
     version: Uint
@@ -200,7 +200,7 @@ GIVEN_MODEL = structure(ModelAnswer, 512)
 
 
 class SnapshotAnswer(Structure, frozen=True):
-    """What a coordinator answers that no longer has the blocks asked for.
+    """Answer of a coordinator that no longer has the blocks asked for.
 
     Attributes:
       manifest: Of its newest snapshot.

@@ -1,4 +1,4 @@
-"""What a peer may say and ask, by the broker over which it comes.
+"""Quota of a peer's messages and requests, by the broker they come over.
 
 Whoever runs a broker can write there under any name. So what comes under a peer's name
 over one broker is charged to that name there, and leaves alone what it says over its

@@ -1,4 +1,4 @@
-"""What each board may send: messages and bytes a second, looked at before decoding.
+"""Rate limits of boards: messages and bytes a second, checked before decoding.
 
 The broker has authenticated whose topic a message came on, so that its cost can be laid
 upon an account before a byte of it is read. Each account has two purses, which fill at
@@ -40,7 +40,7 @@ def upload_bytes_max(specs: Iterable[TaskSpec]) -> int:
 
 @dataclass(frozen=True)
 class RateLimits:
-    """What every account earns.
+    """Rates at which each bucket fills.
 
     Attributes:
       messages_per_s: In the long run.
@@ -56,7 +56,7 @@ class RateLimits:
 
 
 def rates(specs: Iterable[TaskSpec]) -> RateLimits:
-    """What boards need for the tasks that there are."""
+    """Rates that boards need for the open tasks."""
     upload = upload_bytes_max(specs)
     chunks = chunk_count(upload)
     return RateLimits(
@@ -69,7 +69,7 @@ def rates(specs: Iterable[TaskSpec]) -> RateLimits:
 
 @dataclass(frozen=True, slots=True)
 class TokenBucket:
-    """What an account may send now.
+    """Token bucket of one sender.
 
     Attributes:
       messages: How many.
@@ -97,7 +97,7 @@ class TokenBuckets:
     since_s: float = 0.0
 
     def __len__(self) -> int:
-        """How many purses are kept."""
+        """Number of buckets that are kept."""
         return len(self.newer) + len(self.older)
 
 

@@ -1,4 +1,4 @@
-"""What of a task must travel, and the limits of what can.
+"""Sizes of a task's messages, and the limits of what can be sent.
 
 A bundle and the parts of a model are pulled in chunks, by boards and by coordinators,
 so that their length costs time and nobody's votes; what bounds them is that a whole has
@@ -9,6 +9,7 @@ would be published, wait at one coordinator for ever, and reach nobody.
 from collections.abc import Iterable
 
 from starling.coordinator.aggregation.strategy import PackedModel
+from starling.coordinator.aggregation.strategy_registry import memory_words_max
 from starling.coordinator.wire.frames import DIRECT_BYTES_MAX, GIVEN_MODEL, FrameSubject
 from starling.protocol.crypto.sealed_blob import (
     BLOB_BYTES_MAX,
@@ -53,6 +54,8 @@ def check_travels(spec: TaskSpec, bundle: bytes, model: PackedModel) -> None:
     wholes = {"bundle": len(bundle)}
     names = ("theta", "momentum", "average", "training model", "inference model")
     wholes |= {name: len(part) for name, part in zip(names, model.parts(), strict=True)}
+    # The memory of some strategies grows with the first versions.
+    wholes["momentum"] += 8 * memory_words_max(spec.aggregation, spec.dimension)
     for name, size in wholes.items():
         _check(name, size, "WHOLE_BYTES_MAX", WHOLE_BYTES_MAX)
     update = upload_bytes_of(spec.codec, spec.dimension)

@@ -1,1 +1,1 @@
-"""What touches ONNX Runtime; nothing else in the product imports it."""
+"""Runtime of the engine: the only package that imports ONNX Runtime."""

@@ -154,7 +154,7 @@ def open_session(graph: Graph, threads: int = 1) -> GraphSession:
 
 
 def can_differentiate() -> bool:
-    """Whether the ONNX Runtime that is installed is a training build."""
+    """True if the installed ONNX Runtime is a training build."""
     return hasattr(_build, "GradientGraphBuilder")
 
 

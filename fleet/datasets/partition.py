@@ -38,7 +38,7 @@ class Examples:
     y: Labels
 
     def __len__(self) -> int:
-        """How many: n."""
+        """Number of examples, n."""
         return len(self.y)
 
     def take(self, indices: Indices) -> "Examples":

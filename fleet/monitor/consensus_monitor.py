@@ -1,4 +1,4 @@
-"""What the coordinators' statuses tell over time: pauses, liars, forks.
+"""Monitor of the coordinators' statuses over time: pauses, liars, forks.
 
 Only what the coordinators themselves know is looked at, never the timeline of faults:
 the run is to show that they find out.
@@ -31,7 +31,7 @@ def sides(points: Sequence[CoordinatorPoint]) -> tuple[tuple[int, ...], ...]:
 
 
 def obstacle(points: Sequence[CoordinatorPoint], quorum: int) -> str:
-    """Why no block may be decided now, for people.
+    """Reason why no block may be decided now, for people.
 
     Args:
       points: All coordinators.
@@ -104,7 +104,7 @@ class ConsensusMonitor:
 
 
 def _findings(points: Sequence[CoordinatorPoint]) -> list[str]:
-    """What must not be overlooked, in words that stay the same while it lasts."""
+    """Findings that an operator must see, in words that stay the same meanwhile."""
     found = []
     for point in points:
         found += [

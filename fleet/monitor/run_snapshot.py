@@ -1,4 +1,4 @@
-"""What is known about a running fleet at one moment: what the view and report show.
+"""Snapshot of a running fleet, for the view and the report.
 
 Times are seconds since the task was published. A figure that is not known (yet) is
 None, and is shown as a dash, never as a zero.
@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from starling.fleet.attacks.attack_schedule import BoardAttack
 from starling.protocol.wire.message_bodies import DevicePhase
 
 CRASH_ONLY = "CRASH-ONLY: safe while nobody lies"
@@ -51,6 +52,7 @@ class DevicePoint:
       epsilon: What its data has paid, over all tasks.
       bytes_up: Bytes it published.
       bytes_down: Bytes it received.
+      number: Its place in the fleet, from 1; 0 if it is not known.
     """
 
     id: str
@@ -61,6 +63,7 @@ class DevicePoint:
     epsilon: float = 0.0
     bytes_up: int = 0
     bytes_down: int = 0
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class CoordinatorPoint:
 
 @dataclass(frozen=True)
 class PrivacyTerms:
-    """What a shown epsilon means.
+    """Privacy terms behind a shown epsilon.
 
     Attributes:
       unit: What one unit of protected data is.
@@ -131,19 +134,21 @@ class PrivacyTerms:
 
 @dataclass(frozen=True)
 class RunHeading:
-    """What does not change while a fleet runs.
+    """Facts that do not change while a fleet runs.
 
     Attributes:
       title: What is trained, on what, by how many.
       until_version: Where it ends.
       privacy: None without privacy.
       crash_only: Whether nothing holds if a coordinator lies.
+      attacks: What boards were told to falsify, in a simulation.
     """
 
     title: str
     until_version: int
     privacy: PrivacyTerms | None
     crash_only: bool = False
+    attacks: tuple[BoardAttack, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ class FinalityPause:
 
     @property
     def since(self) -> str:
-        """When it began, for people."""
+        """Time at which it began, for people."""
         return clock_text(self.from_s)
 
 
@@ -255,12 +260,12 @@ class RunSnapshot:
         return max(times, default=None)
 
     def phases(self) -> list[tuple[DevicePhase, int]]:
-        """How many boards are in each phase, in the phases' order."""
+        """Number of boards in each phase, in the phases' order."""
         counts = Counter(device.phase for device in self.devices)
         return sorted((DevicePhase(phase), n) for phase, n in counts.items())
 
     def refusals(self) -> list[tuple[str, int]]:
-        """How often each reason was given, most frequent first."""
+        """Number of refusals for each reason, most frequent first."""
         counts: Counter[str] = Counter()
         for device in self.devices:
             counts.update(device.refused)

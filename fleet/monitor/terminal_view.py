@@ -168,7 +168,7 @@ def _chain(snapshot: RunSnapshot) -> Panel:
 
 
 def _council(heading: RunHeading, snapshot: RunSnapshot) -> Panel:
-    """Where each coordinator is, and what is the matter with it."""
+    """Rows of the coordinators: position and problems."""
     table = Table(box=None, expand=True, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("", "coordinator", "height", "round", "signed", "hears"):
         right = name in {"height", "round"}
@@ -200,7 +200,7 @@ def _council(heading: RunHeading, snapshot: RunSnapshot) -> Panel:
 
 
 def _matter(snapshot: RunSnapshot, point: CoordinatorPoint) -> Text:
-    """What a coordinator's fellows know of it, and what the timeline has it do."""
+    """Problems of a coordinator by its peers, and its faults by the timeline."""
     name = f"coordinator {point.number}"
     fellows = [other for other in snapshot.coordinators if other is not point]
     outvoted = any(name in other.named for other in fellows)

@@ -80,7 +80,7 @@ def accuracy_over_time(report: Report) -> Figure:
 
 
 def staleness(report: Report) -> Figure:
-    """How stale the updates of each version were, as a histogram of the means."""
+    """Histogram of the versions' mean staleness."""
     figure, axes = _canvas(
         report, "Staleness of updates", "mean over a version's updates", "versions"
     )
@@ -109,7 +109,7 @@ def staleness(report: Report) -> Figure:
 
 
 def epsilon_per_board(report: Report) -> Figure:
-    """What every board's data has paid, beside the cap."""
+    """Bars of the epsilon that every board's data has paid, beside the cap."""
     figure, axes = _canvas(report, "Privacy spent", "board", "epsilon")
     devices = sorted(report["devices"], key=lambda device: str(device["id"]))
     places = list(range(len(devices)))

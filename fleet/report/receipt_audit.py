@@ -1,4 +1,4 @@
-"""What boards hold against the coordinators, compared with every coordinator's chain.
+"""Audit of the boards' receipts against every coordinator's chain.
 
 A board holds the proof of each update that is final, and a receipt for each other one
 that a coordinator acknowledged. Whatever failed meanwhile, a proof must hold on all
@@ -20,7 +20,7 @@ class ChainLookup(Protocol):
 
     @property
     def name(self) -> str:
-        """Whose it is."""
+        """Name of the update's board."""
 
     @property
     def height(self) -> int:
@@ -33,7 +33,7 @@ class ChainLookup(Protocol):
         """The block at a height."""
 
     def waits(self, transaction: Digest) -> bool:
-        """Whether an update is stored and waits for a block."""
+        """True if an update is stored and waits for a block."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class AcknowledgedUpdate:
 
 @dataclass(frozen=True)
 class ReceiptAudit:
-    """What the comparison found.
+    """Findings of the audit.
 
     Attributes:
       held: Proofs and receipts of all boards.
@@ -77,7 +77,7 @@ class ReceiptAudit:
 
     @property
     def hold(self) -> bool:
-        """Whether nothing is wrong."""
+        """True if nothing is wrong."""
         return not self.wrong and not self.forked
 
     @property
@@ -148,7 +148,7 @@ def compare(
 
 
 def _holds(chain: ChainLookup, final: FinalityProof, trusted: TrustedState) -> bool:
-    """Whether a chain holds what a proof says, as far as it goes."""
+    """True if a chain contains what a proof states, as far as it reaches."""
     if chain.height < final.header.height:
         return True
     identity = _identity(final, trusted.chain_id)

@@ -1,4 +1,4 @@
-"""What is left of a run: the document `report.run_report.json` and the summary table.
+"""Report of a run: the document `report.json` and the summary table.
 
 The document is an interface that others script against: keys are added, never renamed.
 """
@@ -16,7 +16,9 @@ from starling.fleet.monitor.run_snapshot import (
     bytes_text,
     clock_text,
 )
+from starling.fleet.report.model_metrics import ModelMetrics, metrics_text
 from starling.fleet.report.receipt_audit import ReceiptAudit
+from starling.protocol.learning.metrics import RegressionMetrics
 from starling.protocol.wire.message_bodies import DevicePhase
 
 FORMAT = 1
@@ -24,7 +26,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended.
+    """End of a run.
 
     Attributes:
       stopped_because: `version reached`, `budgets spent`, `time limit` or
@@ -33,20 +35,28 @@ class RunOutcome:
       setup_s: Of that, until the task was published.
       verified: Whether the chain was checked offline from its first block; None if it
         was not tried.
-      test_accuracy: Of the newest model on examples that nobody saw before.
       receipts: What boards hold, compared with the chains; None for virtual boards.
+      metrics: Of the newest model; None if it could not be measured.
+      backdoor_success: How often the pattern of a simulated backdoor has its way.
     """
 
     stopped_because: str
     wall_s: float
     setup_s: float
     verified: bool | None = None
-    test_accuracy: float | None = None
     receipts: ReceiptAudit | None = None
+    metrics: ModelMetrics | None = None
+    backdoor_success: float | None = None
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Of the newest model on examples that nobody saw before, if there are any."""
+        test = self.metrics.test if self.metrics else None
+        return None if isinstance(test, RegressionMetrics | None) else test.accuracy
 
     @property
     def sound(self) -> bool:
-        """Whether nothing was found that must never happen."""
+        """True if nothing was found that must never happen."""
         kept = self.receipts is None or self.receipts.hold
         return kept and self.verified is not False
 
@@ -98,6 +108,7 @@ def report(
             }
             for device in last.devices
         ],
+        "attackers": _attackers(heading, last),
         "coordinators": [_listed(asdict(point)) for point in last.coordinators],
         "quorum": last.quorum,
         "chain": {"height": last.height, "verified": outcome.verified},
@@ -115,10 +126,31 @@ def report(
         "events": [asdict(event) for event in last.events],
         "accuracy": last.accuracy,
         "test_accuracy": outcome.test_accuracy,
+        "metrics": outcome.metrics.document() if outcome.metrics else None,
+        "backdoor_success": outcome.backdoor_success,
         "setup_s": outcome.setup_s,
         "wall_s": outcome.wall_s,
         "stopped_because": outcome.stopped_because,
     }
+
+
+def _attackers(heading: RunHeading, last: RunSnapshot) -> list[dict[str, Any]]:
+    """Boards that were told to attack, and how: known in a simulation only."""
+    return [
+        {
+            "id": device.id,
+            "number": device.number,
+            "attack": attack.kind.value,
+            "amount": attack.amount,
+            "from_version": attack.from_version,
+            "to_version": attack.to_version,
+            "updates_accepted": device.accepted,
+            "updates_refused": dict(device.refused),
+        }
+        for attack in heading.attacks
+        for device in last.devices
+        if attack.first <= device.number <= attack.last
+    ]
 
 
 def _listed(document: dict[str, Any]) -> dict[str, Any]:
@@ -175,6 +207,11 @@ def _summary_rows(
             f"{clock_text(outcome.wall_s)}, of which {outcome.setup_s:.1f} s set-up",
         ),
     ]
+    if outcome.metrics is not None:
+        rows.insert(3, ("metrics", metrics_text(outcome.metrics)))
+    rows += [("attack, simulated", attack.text) for attack in heading.attacks]
+    if outcome.backdoor_success is not None:
+        rows.append(("backdoor", f"works on {outcome.backdoor_success:.1%}"))
     if outcome.receipts is not None:
         rows.append(("receipts", outcome.receipts.text))
     if last.pauses:

@@ -3,12 +3,18 @@
 import json
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.coordinator.publication.privacy_statement import promise
 from starling.coordinator.publication.task_settings import publication
+from starling.fleet.attacks.attack_schedule import (
+    COLLUDING,
+    BoardAttack,
+    board_attacks,
+)
 from starling.fleet.fault_timeline import timeline
 from starling.fleet.monitor.consensus_monitor import ConsensusMonitor
 from starling.fleet.monitor.run_snapshot import (
@@ -20,6 +26,7 @@ from starling.fleet.monitor.run_snapshot import (
 )
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import heading, horizon_s, task_settings
+from starling.fleet.report.model_metrics import ModelMetrics
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.faults.fault_injector import FaultInjector
 from starling.fleet.runtime.processes.home_setup import (
@@ -29,16 +36,18 @@ from starling.fleet.runtime.processes.home_setup import (
     set_up,
 )
 from starling.fleet.runtime.processes.status_poller import StatusPoller
+from starling.fleet.runtime.processes.stored_model import newest_inference
 from starling.fleet.runtime.processes.stored_receipts import compare_receipts
 from starling.fleet.runtime.processes.supervisor import (
     ProcessSupervisor,
+    SupervisedProcess,
     child_environment,
     listens,
     starling_command,
 )
 from starling.fleet.runtime.terminal_screen import TerminalScreen
-from starling.fleet.runtime.training_pool import prepare
-from starling.protocol.errors import EXIT_DONE, OperationError
+from starling.fleet.runtime.training_pool import TrainingMaterial, TrainingPool, prepare
+from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
 from starling.protocol.privacy.mechanisms import DEVICE_LEVEL
 
 LOOK_EVERY_S = 0.25
@@ -63,6 +72,7 @@ def run_processes(plan: FleetPlan, home: Path, screen: TerminalScreen) -> FleetR
       OperationError: If the fleet does not begin in time.
     """
     started_s = time.monotonic()
+    _refuse_colluders(board_attacks(plan.fault, plan.devices))
     homes = clear(home)
     material = prepare(plan)
     shown = heading(plan, material.data.name, material.shares, material.bundle)
@@ -92,9 +102,26 @@ def run_processes(plan: FleetPlan, home: Path, screen: TerminalScreen) -> FleetR
     receipts = compare_receipts(homes, plan.devices, plan.coordinators)
     screen.say(f"receipts: {receipts.text}")
     wall_s = time.monotonic() - started_s
-    outcome = RunOutcome(because, wall_s, begun_s - started_s, verified, None, receipts)
+    metrics = _final_metrics(plan, material, homes)
+    outcome = RunOutcome(
+        because, wall_s, begun_s - started_s, verified, receipts, metrics
+    )
     config = {**plan.document(), "virtual": False}
     return FleetRun(shown, last, outcome, report(config, shown, last, outcome))
+
+
+def _final_metrics(
+    plan: FleetPlan, material: TrainingMaterial, homes: FleetHomes
+) -> ModelMetrics | None:
+    """Of the newest model that the first coordinator keeps; None if it has none."""
+    inference = newest_inference(homes.coordinator)
+    if inference is None:
+        return None
+    pool = TrainingPool(material, plan.seed, None)
+    try:
+        return pool.metrics(inference)
+    finally:
+        pool.close()
 
 
 def _as_last_seen(after: RunSnapshot, live: RunSnapshot) -> tuple[DevicePoint, ...]:
@@ -129,7 +156,7 @@ def _serve(
     for number in range(1, plan.coordinators + 1):
         supervisor.start(harm.service(number))
     for number in range(plan.devices):
-        supervisor.start(homes.board_service(number))
+        supervisor.start(_board(plan, homes, shown.attacks, number))
     begun_s = _wait_for_task(supervisor, watch)
     last, events, council = RunSnapshot(0.0), list[RunEvent](), ConsensusMonitor()
     least_s = horizon_s(plan)
@@ -156,6 +183,24 @@ def _serve(
         return begun_s, "interrupted", last
 
 
+def _refuse_colluders(attacks: Sequence[BoardAttack]) -> None:
+    for attack in attacks:
+        if attack.kind in COLLUDING:
+            raise ConfigError(
+                f"'{attack.kind.value}' needs to know what others send, which a board "
+                "as a process of its own does not; add --virtual",
+                key="--fault",
+            )
+
+
+def _board(
+    plan: FleetPlan, homes: FleetHomes, attacks: Sequence[BoardAttack], number: int
+) -> SupervisedProcess:
+    if any(each.first <= number + 1 <= each.last for each in attacks):
+        return homes.byzantine_board_service(number, plan)
+    return homes.board_service(number)
+
+
 def _with_orders(
     seen: RunSnapshot, harm: FaultInjector
 ) -> tuple[CoordinatorPoint, ...]:
@@ -169,7 +214,10 @@ def _pause(plan: FleetPlan, watch: StatusPoller) -> None:
     """Waits for the next look, or for the end."""
     for _ in range(_GLANCES):
         time.sleep(LOOK_EVERY_S / _GLANCES)
-        if not plan.fault and watch.look_at_version() >= plan.until_version:
+        if (
+            not timeline(plan.fault, plan.coordinators)
+            and watch.look_at_version() >= plan.until_version
+        ):
             return
 
 
@@ -234,7 +282,7 @@ def _wait_for_tips(watch: StatusPoller, last: RunSnapshot) -> None:
 
 
 def _verify_all(homes: FleetHomes, coordinators: int) -> bool | None:
-    """Whether every coordinator's chain holds; None if one could not be checked."""
+    """True if every coordinator's chain is valid; None if one was not checked."""
     found = [
         _verify(homes.coordinator_at(number)) for number in range(1, coordinators + 1)
     ]

@@ -1,4 +1,4 @@
-"""Where a run is watched: a live view on a terminal, a line a version elsewhere."""
+"""Terminal output of a run: a live view, or a line a version elsewhere."""
 
 import signal
 import time

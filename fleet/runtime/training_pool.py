@@ -1,9 +1,11 @@
 """Setting up what a fleet trains, and the threads that train for virtual boards."""
 
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import local
 
@@ -16,16 +18,26 @@ from starling.agent.training.personal_layers import merged
 from starling.agent.training.trainer_messages import TrainingOrder
 from starling.agent.training.training_inputs import TrainingInputs
 from starling.compiler import compile_model
+from starling.fleet.attacks.attack_schedule import (
+    COLLUDING,
+    BoardAttack,
+    attack_of,
+)
+from starling.fleet.attacks.falsified_training import collusion, falsified
+from starling.fleet.attacks.update_attacks import backdoor_success, stamped
 from starling.fleet.datasets.partition import Examples, deal
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import DataShares, model_name
 from starling.fleet.reference_models import MODEL_SUFFIX, build_model
+from starling.fleet.report.model_metrics import ModelMetrics, over_boards
 from starling.fleet.runtime.dataset_catalog import FleetDataSet, open_data_set
 from starling.fleet.virtual.workload import Result, Score
-from starling.protocol.errors import ConfigError
+from starling.protocol.errors import ConfigError, NonFinite
+from starling.protocol.learning.metrics import Metrics, measured
 from starling.protocol.model.parameter_layout import local_slices
 
 _MICRO_BATCH = 32
+_Trained = tuple[bytes, list[NDArray[np.float32]]]
 _EVALUATION_BATCH = 500
 
 
@@ -104,11 +116,56 @@ def score(
     return correct / len(examples), loss_sum / len(examples)
 
 
+def metrics_of(
+    trainer: Trainer, theta: NDArray[np.float32], examples: Examples
+) -> Metrics:
+    """The metrics that fit the bundle's loss.
+
+    Args:
+      trainer: The bundle.
+      theta: (d,).
+      examples: At least one.
+
+    Raises:
+      NonFinite: If the model returns what is no finite number.
+    """
+    rows = [
+        slice(start, start + _EVALUATION_BATCH)
+        for start in range(0, len(examples), _EVALUATION_BATCH)
+    ]
+    found = [trainer.evaluate(theta, examples.x[row], examples.y[row]) for row in rows]
+    losses, outputs = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+    return measured(trainer.manifest.loss, outputs, examples.y, losses)
+
+
+def predictions(
+    trainer: Trainer, theta: NDArray[np.float32], examples: Examples
+) -> NDArray[np.int64]:
+    """The class of each example, (n,).
+
+    Args:
+      trainer: The bundle.
+      theta: (d,).
+      examples: At least one.
+    """
+    found = []
+    for start in range(0, len(examples), _EVALUATION_BATCH):
+        rows = slice(start, start + _EVALUATION_BATCH)
+        _, output = trainer.evaluate(theta, examples.x[rows], examples.y[rows])
+        found.append(output.argmax(axis=1))
+    return np.concatenate(found)
+
+
 class TrainingPool:
     """Threads that train and evaluate; see `fleet.virtual.workload.Workload`."""
 
     def __init__(
-        self, material: TrainingMaterial, seed: int, threads: int | None
+        self,
+        material: TrainingMaterial,
+        seed: int,
+        threads: int | None,
+        attacks: Sequence[BoardAttack] = (),
+        known: int = 1,
     ) -> None:
         """Starts the threads.
 
@@ -117,12 +174,18 @@ class TrainingPool:
           seed: Of local batches, noise and rounding: virtual boards are to repeat,
             and have nothing to hide.
           threads: How many; all cores by default.
+          attacks: What boards falsify.
+          known: Of how many honest updates, the latest begun, colluders know.
         """
         self._material = material
         self._seed = seed
         self._loaded = local()
         # What each board keeps to itself, of bundles that have such parameters.
         self._own: dict[int, NDArray[np.float32]] = {}
+        self._attacks = tuple(attacks)
+        self._known: deque[tuple[int, Future[_Trained], TrainingOrder]] = deque(
+            maxlen=known
+        )
         self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
 
     def close(self) -> None:
@@ -136,8 +199,11 @@ class TrainingPool:
     def train(self, board: int, order: TrainingOrder, theta: bytes) -> Result:
         """See `Workload.train`."""
         before = self._own.get(board)
+        attack = attack_of(self._attacks, board + 1, order.base)
+        colludes = attack is not None and attack.kind in COLLUDING
+        carried_out = train if attack is None else partial(falsified, attack)
 
-        def carry_out() -> tuple[bytes, list[NDArray[np.float32]]]:
+        def carry_out() -> _Trained:
             data = self._material.boards[board]
             rng = np.random.default_rng((self._seed, board, order.base))
             trainer = self._trainer()
@@ -145,27 +211,76 @@ class TrainingPool:
             parameters = merged(np.frombuffer(theta, "<f4"), before, places)
             work = TrainingInputs(parameters, data.x, data.y, order, _MICRO_BATCH)
             kept: list[NDArray[np.float32]] = []
-            payload = train(trainer, work, rng.bytes, rng, keep=kept.append)
+            payload = carried_out(trainer, work, rng.bytes, rng, keep=kept.append)
             return payload, kept
 
         done = self._pool.submit(carry_out)
+        if attack is None and self._attacks:
+            self._known.append((board, done, order))
 
         def result() -> bytes:
             payload, kept = done.result()
+            if attack is not None and colludes:
+                rng = np.random.default_rng((self._seed, board, order.base, 1))
+                honest = self._honest()
+                payload = collusion(attack, order, payload, honest, rng.bytes)
             # Only now is it certain that the board paid for what it keeps.
             self._own.update((board, after) for after in kept)
             return payload
 
         return result
 
+    def _honest(self) -> list[tuple[bytes, TrainingOrder]]:
+        """Updates that colluders know, in the order of the boards."""
+        begun = sorted(self._known, key=lambda each: each[0])
+        return [(done.result()[0], order) for _, done, order in begun]
+
     def evaluate(self, inference: bytes) -> Score:
         """See `Workload.evaluate`."""
         return self._score(inference, self._material.data.held_out)
 
-    def test(self, inference: bytes) -> float | None:
-        """Accuracy on test examples; None if there are none."""
-        test = self._material.data.test
-        return None if test is None else self._score(inference, test)()[0]
+    def metrics(self, inference: bytes) -> ModelMetrics | None:
+        """Metrics of a version, overall and for each board.
+
+        Args:
+          inference: (d,) little-endian float32.
+
+        Returns:
+          None if it returns what is no finite number.
+        """
+        data = self._material.data
+
+        def work(examples: Examples) -> Metrics:
+            theta = np.frombuffer(inference, "<f4")
+            return metrics_of(self._trainer(), theta, examples)
+
+        try:
+            boards = over_boards(self._pool.map(work, self._material.boards))
+            test = None if data.test is None else work(data.test)
+            return ModelMetrics(work(data.held_out), test, boards)
+        except NonFinite:
+            return None
+
+    def backdoor_success(self, inference: bytes, target: int) -> float | None:
+        """Share of stamped examples that a backdoor turns to its target.
+
+        Args:
+          inference: (d,) little-endian float32.
+          target: The class that the backdoor is for.
+
+        Returns:
+          A share of the test examples, or of the held-out ones where there are none.
+        """
+        data = self._material.data
+        examples = data.held_out if data.test is None else data.test
+
+        def work() -> float | None:
+            theta = np.frombuffer(inference, "<f4")
+            marked = Examples(stamped(examples.x), examples.y)
+            predicted = predictions(self._trainer(), theta, marked)
+            return backdoor_success(predicted, examples.y, target)
+
+        return self._pool.submit(work).result()
 
     def _score(
         self, inference: bytes, examples: Examples

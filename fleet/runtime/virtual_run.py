@@ -2,13 +2,14 @@
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from starling.coordinator.publication.task_settings import publication
+from starling.fleet.attacks.attack_schedule import AttackKind, BoardAttack
 from starling.fleet.fault_timeline import timeline
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
@@ -30,7 +31,7 @@ OnSnapshot = Callable[[RunHeading, RunSnapshot], None]
 
 @dataclass(frozen=True)
 class Pace:
-    """How virtual boards spend virtual time.
+    """Pace of virtual boards in virtual time.
 
     Attributes:
       waves: Whether a version's boards all start when the version before is final:
@@ -68,7 +69,9 @@ def run_virtual(
     material = prepare(plan)
     settings = task_settings(plan, material.shares, in_step=pace.waves)
     shown = heading(plan, material.data.name, material.shares, material.bundle)
-    workers = TrainingPool(material, plan.seed, threads)
+    workers = TrainingPool(
+        material, plan.seed, threads, shown.attacks, known=plan.buffer
+    )
     rng = np.random.default_rng((plan.seed, 1))
     spread = rng.normal(0.0, pace.speed_sigma, plan.devices)
     durations_s = tuple(_TRAINING_S * float(s) for s in np.exp(spread))
@@ -103,15 +106,33 @@ def run_virtual(
             because = _drive(plan, fleet, shown, begun_s, on_snapshot)
         fleet.versions.finish()
         last = fleet.snapshot(_time_s(fleet, begun_s))
-        test = workers.test(fleet.inference)
+        metrics = workers.metrics(fleet.inference)
+        backdoor = _backdoor(workers, fleet.inference, shown.attacks)
         verified = fleet.verify()
     finally:
         workers.close()
     wall_s = time.monotonic() - started_s
-    outcome = RunOutcome(because, wall_s, begun_s - started_s, verified, test)
+    outcome = RunOutcome(
+        because,
+        wall_s,
+        begun_s - started_s,
+        verified,
+        metrics=metrics,
+        backdoor_success=backdoor,
+    )
     config = {**plan.document(), "virtual": True, "waves": pace.waves}
     document = report(config, shown, last, outcome)
     return FleetRun(shown, last, outcome, document)
+
+
+def _backdoor(
+    workers: TrainingPool, inference: bytes, attacks: Sequence[BoardAttack]
+) -> float | None:
+    """Success rate of a timeline's first backdoor; None without one."""
+    for attack in attacks:
+        if attack.kind is AttackKind.BACKDOOR:
+            return workers.backdoor_success(inference, int(attack.amount))
+    return None
 
 
 def _drive(

@@ -1,4 +1,4 @@
-"""What is still to happen, in the order of virtual time.
+"""Event queue, in the order of virtual time.
 
 Ties keep the order in which they were entered, so that a run is a function of its seed.
 """

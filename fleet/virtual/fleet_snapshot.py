@@ -75,6 +75,7 @@ def _version_point(
 
 
 def device_point(
+    number: int,
     device: DeviceId,
     board: VirtualBoard | None,
     coordinators: Sequence[VirtualCoordinator],
@@ -85,6 +86,7 @@ def device_point(
     """One board.
 
     Args:
+      number: Its place in the fleet, from 1.
       device: Its id.
       board: None if it never woke.
       coordinators: All of them.
@@ -93,7 +95,7 @@ def device_point(
     """
     refused = dict(_refused(device, coordinators))
     if board is None:
-        return DevicePoint(device_name(device), refused=refused)
+        return DevicePoint(device_name(device), refused=refused, number=number)
     counts = (each.tally.devices.get(device) for each in coordinators)
     return DevicePoint(
         board.name,
@@ -104,6 +106,7 @@ def device_point(
         board.state.spent_micro / MICRO if private else 0.0,
         board.bytes_up,
         board.bytes_down,
+        number,
     )
 
 

@@ -21,7 +21,7 @@ from starling.protocol.wire.message_bodies import DevicePhase
 
 
 class BoardEnvironment(Protocol):
-    """What boards share: the link to the coordinators, and stored bytes."""
+    """Environment that boards share: link to the coordinators, and stored bytes."""
 
     @property
     def agenda(self) -> EventQueue:
@@ -29,7 +29,7 @@ class BoardEnvironment(Protocol):
 
     @property
     def labour(self) -> Workload:
-        """Who trains."""
+        """Workload of the fleet."""
 
     @property
     def wholes(self) -> Mapping[Digest, bytes]:
@@ -90,7 +90,7 @@ class VirtualBoard:
 
     @property
     def phase(self) -> DevicePhase:
-        """What it would show to everybody."""
+        """Phase that the board would publish."""
         return phase(self.settings, self.state, self.sea.agenda.now_s)
 
     def hear(self, payload: bytes, event: happened.Event) -> None:

@@ -105,7 +105,7 @@ class VirtualCoordinator:
     store: MemoryStore = field(init=False)
     votes: MemoryVoteJournal = field(default_factory=MemoryVoteJournal)
     inbox: MemoryInbox = field(default_factory=MemoryInbox)
-    tally: CoordinatorCounters = field(default_factory=lambda: CoordinatorCounters(0))
+    tally: CoordinatorCounters = field(init=False)
     _life: int = 0
     _items: list[Item] = field(default_factory=list)
     _due: bool = False
@@ -114,6 +114,7 @@ class VirtualCoordinator:
     def __post_init__(self) -> None:
         """Starts with an empty disk."""
         self.store = MemoryStore(self.settings.ledger.genesis)
+        self.tally = CoordinatorCounters(0, lambda: self.world.agenda.now_s)
         self.start()
 
     @property

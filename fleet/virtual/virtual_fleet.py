@@ -68,7 +68,7 @@ _SPENT = (ReadinessCondition.BUDGET_SPENT, ReadinessCondition.POLICY_REFUSED)
 
 @dataclass(frozen=True)
 class FleetShape:
-    """How large and how quick a virtual fleet is.
+    """Size and speed of a virtual fleet.
 
     Attributes:
       boards: How many.
@@ -198,7 +198,7 @@ class VirtualFleet:
 
     @property
     def exhausted(self) -> bool:
-        """Whether no board will ever take part again."""
+        """True if no board can take part again."""
         return len(self._roster.retired) == self.shape.boards
 
     @property
@@ -392,6 +392,7 @@ class VirtualFleet:
 
     def _device_point(self, number: int) -> DevicePoint:
         return fleet_snapshot.device_point(
+            number + 1,
             self._keys[number].identity,
             self._boards.get(number),
             self.coordinators,

@@ -1,4 +1,4 @@
-"""Which virtual boards are awake, and for how long.
+"""Schedule of virtual boards: awake or asleep, and for how long.
 
 A board wakes, takes part once and sleeps until its next turn, as one does that trains
 at night. While it sleeps it hears nothing; when it wakes it gets the newest manifest,
@@ -43,7 +43,7 @@ class WakeSchedule:
             self._lie_down(board)
 
     def next_boards(self, *, version_began: bool) -> list[int]:
-        """Who wakes now.
+        """Boards that wake now.
 
         Args:
           version_began: Whether a new version has just become final.

@@ -15,10 +15,10 @@ Score = Callable[[], tuple[float | None, float] | None]
 
 
 class Workload(Protocol):
-    """Who does the work, perhaps on other threads."""
+    """Interface of the computation, perhaps on other threads."""
 
     def examples(self, board: int) -> int:
-        """How many examples a board has; it pledges the next smaller size."""
+        """Number of a board's examples; it pledges the next smaller size."""
 
     def train(self, board: int, order: TrainingOrder, theta: bytes) -> Result:
         """Begins a training.

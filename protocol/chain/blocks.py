@@ -61,7 +61,7 @@ class VoteType(IntEnum):
 
 
 class Header(Structure, frozen=True, dict=True):
-    """What a block commits to.
+    """Header of a block; its hash is what validators vote on.
 
     Attributes:
       version: `FORMAT_VERSION`.
@@ -141,7 +141,7 @@ def vote_bytes(
     block_id: BlockHash | None,
     extra: int,
 ) -> bytes:
-    """What a vote's signature covers.
+    """Bytes that a vote's signature covers.
 
     Args:
       chain_id: The chain.
@@ -173,7 +173,7 @@ class Vote(Structure, frozen=True):
     signature: Annotated[bytes, exactly(SIGNATURE_BYTES)]
 
     def signed_bytes(self, chain_id: ChainId) -> bytes:
-        """What the signature covers."""
+        """Bytes that the signature covers."""
         return vote_bytes(
             chain_id,
             VoteType(self.vote_type),
@@ -277,7 +277,7 @@ class Proposal(Structure, frozen=True):
     parent: Certificate | None = None
 
     def signed_bytes(self, chain_id: ChainId) -> bytes:
-        """What the signature covers; the block through its hash."""
+        """Bytes that the signature covers; the block through its hash."""
         fields = [self.height, self.round, self.valid_round, self.block_id]
         return b"".join((_PROPOSAL_TAG, chain_id, encode(fields)))
 

@@ -1,4 +1,4 @@
-"""What the chain knows of a board, and how a board has it proven: its statement.
+"""Statement of a board's state on the chain, and the request for its proof.
 
 A board's own ledger can be lost or put back from an old copy; the chain's record of it
 cannot. Before a board trains it therefore asks for that record, under a certified
@@ -27,7 +27,7 @@ from starling.protocol.schema.msgpack_codec import Structure, Uint, structure, u
 
 
 class StatementRequest(IntEnum):
-    """Whom a check-in asks for a statement."""
+    """Addressee and freshness of the statement that a check-in asks for."""
 
     NOBODY = 0
     GRANTOR = 1
@@ -67,7 +67,7 @@ class BoardRecord(Structure, frozen=True):
     jailed_ms: Uint = 0
 
     def is_jailed(self, height: int, time_ms: int) -> bool:
-        """Whether a block of this height and header time refuses what it signs."""
+        """True if a block of this height and header time refuses its messages."""
         return self.jailed > 0 and (height <= self.jailed or time_ms <= self.jailed_ms)
 
 
@@ -75,7 +75,7 @@ BOARD = structure(BoardRecord, 160)
 
 
 class TaskProgress(Structure, frozen=True):
-    """How far a task is.
+    """Progress of one task on the chain.
 
     Attributes:
       head: Its current final version.

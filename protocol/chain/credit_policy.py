@@ -14,7 +14,7 @@ CREDITS_MAX = 1 << 62
 
 
 class CreditPolicy(Structure, frozen=True):
-    """What the genesis says of credits; all zero is a chain without any.
+    """Credits that the genesis grants and prices; all zero disables them.
 
     Attributes:
       supply: All credits.

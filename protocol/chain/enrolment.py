@@ -1,4 +1,4 @@
-"""How a board joins a fleet: two JSON documents that people carry by hand.
+"""Enrolment: two JSON documents, carried by hand, that admit a board to a fleet.
 
 The board makes its keys and writes an `EnrolmentRequest`. An operator admits it and
 hands back an `Admission`: the genesis that the board pins, where the broker is, and
@@ -124,7 +124,7 @@ def request_from_json(text: bytes | str) -> EnrolmentRequest:
 
 @dataclass(frozen=True)
 class Admission:
-    """What an admitted board needs in order to take part.
+    """Everything that an admitted board needs in order to take part.
 
     Attributes:
       device: Whom it admits.
@@ -148,7 +148,7 @@ class Admission:
 
     @property
     def pinned(self) -> TrustedState:
-        """What the board begins with."""
+        """Trusted state that the board starts from."""
         return self.trusted or pin(self.genesis)
 
     def to_json(self) -> str:

@@ -1,4 +1,4 @@
-"""What its own signatures prove of somebody: proof of a fault, to anyone.
+"""Evidence: signatures that prove their owner's misbehaviour to anyone.
 
 Only what signatures alone prove is evidence; nothing here is a judgement. Two messages
 that contradict each other stand in the order of their bytes, so that one fault with two
@@ -62,7 +62,7 @@ one."""
 
 
 class Offence(IntEnum):
-    """What was done; the numbers stand on the wire and never change."""
+    """Kind of misbehaviour; the numbers are fixed in the wire format."""
 
     DUP_VOTE = 1
     """Two votes of one type and round for different blocks, or two prevotes of a round
@@ -123,7 +123,7 @@ SHOWN_BOXES = structure(ShownBoxes, SIGNED_BYTES_MAX)
 
 @dataclass(frozen=True)
 class Conviction:
-    """Who did it.
+    """Offender and offence that a piece of evidence proves.
 
     Attributes:
       public: The offender's key.
@@ -192,7 +192,7 @@ def missealed(
 
 
 def bare(proposal: Proposal) -> Proposal:
-    """What the signature of a proposal covers, and the signature."""
+    """Bytes that a proposal's signature covers, and the signature."""
     return replace(proposal, block=b"", proof_of_lock=None, parent=None)
 
 

@@ -28,7 +28,7 @@ GENESIS_BYTES_MAX = 16 * 1024
 
 
 class FaultModel(IntEnum):
-    """What the validators are assumed to do at worst."""
+    """Worst behaviour that is assumed of validators."""
 
     BYZANTINE = 0
     CRASH = 1
@@ -80,7 +80,7 @@ VALIDATOR_SET = structure(ValidatorSet, 8192)
 
 
 def quorum(validators: int, fault_model: FaultModel) -> int:
-    """How many equal votes decide.
+    """Number of equal votes that decide.
 
     Strictly more than two thirds, and not 2f+1 read literally, which forks for n = 5;
     a majority under the crash-only model.
@@ -92,7 +92,7 @@ def quorum(validators: int, fault_model: FaultModel) -> int:
 
 
 class Genesis(Structure, frozen=True):
-    """What a chain starts from; boards pin its hash.
+    """Initial state and parameters of a chain; boards pin its hash.
 
     Attributes:
       version: `FORMAT_VERSION`.

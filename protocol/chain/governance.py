@@ -73,7 +73,7 @@ class GovernanceProposal(Structure, frozen=True):
             raise DecodeError("approvals must be distinct and sorted by validator")
 
     def signed_bytes(self, chain_id: ChainId) -> bytes:
-        """What an approval signs."""
+        """Bytes that an approval signs."""
         terms = [self.number, self.until, self.until_ms]
         fields = [int(self.kind), *terms, self.content]
         return b"".join((_TAG, chain_id, encode(fields)))
@@ -146,7 +146,7 @@ VALIDATOR_CHANGE = structure(ValidatorChange, 192)
 
 
 class ChainParameter(IntEnum):
-    """What PARAM may change; the numbers stand on the wire and never change."""
+    """Parameter that PARAM may change; the numbers are fixed in the wire format."""
 
     HEARTBEAT_S = 1
     """Longest time without a block."""

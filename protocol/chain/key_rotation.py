@@ -36,7 +36,7 @@ class Rotate(Structure, frozen=True):
     signature: Annotated[bytes, exactly(SIGNATURE_BYTES)]
 
     def signed_bytes(self, chain_id: ChainId, present: bytes) -> bytes:
-        """What the new key signs; it names the key that it follows."""
+        """Bytes that the new key signs; they name the key that it follows."""
         return b"".join((_TAG, chain_id, self.device, present, self.following))
 
     def check(self, chain_id: ChainId, present: bytes) -> None:

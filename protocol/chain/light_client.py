@@ -110,7 +110,7 @@ class ValidatorSetGap(ProofError):
 
 
 class TrustedState(Structure, frozen=True):
-    """What the light client holds on to.
+    """State that the light client keeps between proofs.
 
     Attributes:
       chain_id: Hash of the pinned genesis.
@@ -308,7 +308,7 @@ def _check_entry(proof: StateProof, header: Header, key: bytes, value: bytes) ->
 
 
 class FinalityProof(Structure, frozen=True):
-    """That a transaction stands in a certified block: a board may forget its bytes.
+    """Proof that a transaction is in a certified block: a board may delete its bytes.
 
     Attributes:
       transaction: The envelope as it stands in the block.

@@ -1,4 +1,4 @@
-"""What updates earned, as it stands in the chain's state and can be proven."""
+"""Payments: credits that updates earned, kept in the chain's state and provable."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ PAGE = 256
 
 
 class Payment(Structure, frozen=True):
-    """What one update of a version earned.
+    """Credits that one update of a version earned.
 
     Attributes:
       board: Whose update it is.
@@ -23,7 +23,7 @@ class Payment(Structure, frozen=True):
 
 
 class Payments(Structure, frozen=True):
-    """What up to `PAGE` updates of a version earned, in the order of the chain."""
+    """Credits that up to `PAGE` updates of a version earned, in the chain's order."""
 
     made: Annotated[tuple[Payment, ...], many(PAGE, 1)]
 

@@ -38,7 +38,7 @@ SCORE = structure(Score, 6144)
 
 
 class Scores(Structure, frozen=True):
-    """What a quorum of coordinators thinks of a version's updates.
+    """Scores that a quorum of coordinators gave to a version's updates.
 
     Attributes:
       until: Height of the last block that may still change it, or

@@ -213,7 +213,7 @@ def check_recipient(recipient: bytes) -> None:
 def is_missealed(
     recipient: bytes, content_key: bytes, ephemeral: bytes, boxes: Sequence[bytes]
 ) -> bool:
-    """Whether a blob shows boxes for a recipient of which none is what `seal` makes.
+    """True if a blob shows boxes for a recipient of which none was made by `seal`.
 
     A blob without any is no fault: its sender may not know the recipient.
     """
@@ -291,7 +291,7 @@ def _box(
 
 
 def _content_keys(sealed: SealedBlob, key: OpeningKey) -> Iterator[bytes]:
-    """What our boxes hold; hints may collide, so that there may be more than one."""
+    """Content keys in our boxes; hints may collide, so there may be more than one."""
     hint = _hint(key.public, sealed.ephemeral)
     shown = [box for box in sealed.boxes if box[:_HINT_BYTES] == hint]
     for box in shown[:_SAME_HINT_MAX]:

@@ -46,7 +46,7 @@ _EMPTY_NODES = tuple(_empty_nodes())
 
 @lru_cache(maxsize=1 << 14)
 def bucket_of(key: bytes) -> int:
-    """Which bucket a key falls into."""
+    """Index of the bucket that a key falls into."""
     return H(b"starling/bucket/1", key)[0]
 
 
@@ -66,7 +66,7 @@ def _entry(key: bytes, value: bytes) -> bytes:
 
 
 class StateProof(Structure, frozen=True, dict=True):
-    """That a key has a value under a state root.
+    """Proof that a key has a value under a state root.
 
     Attributes:
       key: The key.

@@ -1,4 +1,4 @@
-"""How a board walks down its own loss: the optimiser of its local steps.
+"""Local optimiser: how a task tells boards to take their local steps.
 
 Everything is an integer on the wire: `_q24` means units of 2^-24, `_e12` of 10^-12. A
 field that the chosen optimiser or schedule does not use says nothing.
@@ -16,7 +16,7 @@ STEPS_MAX = 1 << 20
 
 
 class OptimiserKind(IntEnum):
-    """What turns a mean gradient into a step."""
+    """Optimiser that turns a mean gradient into a step."""
 
     SGD = 0
     MOMENTUM = 1
@@ -25,7 +25,7 @@ class OptimiserKind(IntEnum):
 
 
 class ScheduleKind(IntEnum):
-    """How the learning rate changes over the steps of one update."""
+    """Schedule of the learning rate over the steps of one update."""
 
     CONSTANT = 0
     STEP = 1

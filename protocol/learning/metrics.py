@@ -1,4 +1,4 @@
-"""How good a model is, in the numbers that fit its loss.
+"""Metrics of a model, chosen by its loss.
 
 Classification: accuracy, recall of each class, macro-F1, the confusion matrix, and the
 area under the ROC curve where there are two classes. Several yes-or-no answers: the
@@ -28,7 +28,7 @@ _TWO = 2
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """How well classes were told apart.
+    """Metrics of a classifier of exclusive classes.
 
     Attributes:
       examples: n, at least 1.
@@ -57,7 +57,7 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """How well several yes-or-no answers were given.
+    """Metrics of several independent yes-or-no labels.
 
     Attributes:
       examples: n, at least 1.
@@ -83,7 +83,7 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class RegressionMetrics:
-    """How far values were off.
+    """Errors of predicted values.
 
     Attributes:
       examples: n, at least 1.
@@ -109,7 +109,7 @@ Metrics = ClassMetrics | LabelMetrics | RegressionMetrics
 
 @dataclass(frozen=True)
 class Spread:
-    """How unlike values are; quartiles are interpolated linearly.
+    """Spread of a sample; quartiles are interpolated linearly.
 
     Attributes:
       count: How many there are, at least 1.

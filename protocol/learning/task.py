@@ -36,7 +36,7 @@ TASK_BYTES_MAX = 8 * 1024
 
 
 class TrainingMode(IntEnum):
-    """What a board computes from the model it was given."""
+    """Computation that a board runs on the model it was given."""
 
     GRADIENT = 0
     """The sum of its (clipped) per-example gradients: one full-batch step."""
@@ -45,13 +45,20 @@ class TrainingMode(IntEnum):
 
 
 class Strategy(IntEnum):
-    """How a buffer of updates becomes a step."""
+    """Aggregation strategy that turns a buffer of updates into a step."""
 
     FEDBUFF = 0
+    """Weighted sum over all examples, server momentum."""
+    PROJECTED = 1
+    """As FEDBUFF, less what the model moved along an update since its base."""
+    FEDASYNC = 2
+    """A part of the way to where each board ended; mode LOCAL only."""
+    FEDAVG = 3
+    """The mean of the boards' models; synchronous only."""
 
 
 class TrainingPolicy(Structure, frozen=True):
-    """How a board trains.
+    """Training that a task asks of a board.
 
     Attributes:
       mode: `TrainingMode`.
@@ -70,7 +77,7 @@ class TrainingPolicy(Structure, frozen=True):
 
 
 class PrivacyPolicy(Structure, frozen=True):
-    """What a board's data set may be charged for this task.
+    """Privacy charge that a task may make to a board's data set.
 
     Attributes:
       mechanism: A number of `protocol.privacy.mechanisms.MECHANISMS`; 0 is none.
@@ -105,7 +112,7 @@ class PrivacyPolicy(Structure, frozen=True):
 
 
 class AggregationPolicy(Structure, frozen=True):
-    """How updates become versions.
+    """Aggregation of updates into versions.
 
     Attributes:
       strategy: `Strategy`.
@@ -146,7 +153,8 @@ class ModelDigests(Structure, frozen=True):
 
     Attributes:
       theta: H of the (d,) int64 little-endian parameters, in units of 2^-24.
-      momentum: H of the (d,) int64 server momentum.
+      momentum: H of the (d,) int64 server momentum and, behind it, of whatever else
+        the strategy remembers, as int64.
       average: H of the (d,) int64 running average of theta.
       training: H of theta as (d,) little-endian float32: what boards train from.
       inference: H of the average as (d,) little-endian float32: what boards use.
@@ -163,7 +171,7 @@ MODEL_DIGESTS = structure(ModelDigests, 256)
 
 
 def version_digest(model: ModelDigests) -> Digest:
-    """What coordinators attest and the chain makes final."""
+    """Digest of a version: coordinators attest it, and the chain makes it final."""
     return H(b"starling/version/1", MODEL_DIGESTS.pack(model))
 
 

@@ -110,7 +110,7 @@ def check_layout(parameters: Iterable[ModelParameter], dimension: int) -> None:
 
 
 def local_slices(parameters: Iterable[ModelParameter]) -> tuple[slice, ...]:
-    """Where in theta the parameters stand that stay on the board, in rising order."""
+    """Slices of theta whose parameters stay on the board, in rising order."""
     return tuple(
         slice(item.offset, item.offset + item.size)
         for item in parameters

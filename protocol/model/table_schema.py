@@ -1,4 +1,4 @@
-"""What columns of a table a model was made for: how a row becomes an example.
+"""Schema of a table: the columns a model was made for, and a row as an example.
 
 A column of numbers is one value of x; a column of categories is one value for each of
 them, 1 where it is the row's and 0 elsewhere (one-hot), in the order of the columns.

@@ -24,6 +24,7 @@ from starling.protocol.model.parameter_layout import (
     read_parameter,
     read_shape,
 )
+from starling.protocol.model.source_ports import SourcePorts, read_source
 from starling.protocol.model.table_schema import TableSchema, read_table
 from starling.protocol.privacy.clipping_functions import CLIPPINGS, NORM
 from starling.protocol.schema.json_document import (
@@ -78,7 +79,7 @@ DTYPES = ("float32", "int64")
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What goes in or comes out of the graphs, without the leading batch axis.
+    """Input or output of the graphs, without the leading batch axis.
 
     Attributes:
       shape: Of one example.
@@ -91,7 +92,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How raw sensor values become model input: `x = raw * scale + offset`.
+    """Map from raw sensor values to model input: `x = raw * scale + offset`.
 
     Attributes:
       scale: One value for all, or one for each entry of the first axis of an example.
@@ -104,7 +105,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """How a loss departs from its plain form.
+    """Options by which a loss departs from its plain form.
 
     Attributes:
       class_weights: Of cross-entropy; one factor for each class, or empty.
@@ -129,7 +130,7 @@ class LossSettings:
 
 @dataclass(frozen=True)
 class BundleManifest:
-    """What a bundle holds; see the module's text for the law it keeps.
+    """Contents of a bundle; the module's text says which rules it keeps.
 
     Attributes:
       name: What people call the model.
@@ -149,6 +150,8 @@ class BundleManifest:
       tables: Which places of x are looked up, ascending and apart.
       table: What columns of a table the inputs and targets are; None if x and y are
         not made of named columns.
+      source: What the model that was compiled calls its inputs and output; None if
+        that is not known.
     """
 
     name: str
@@ -166,6 +169,7 @@ class BundleManifest:
     clipping: str = NORM
     tables: tuple[LookupTable, ...] = ()
     table: TableSchema | None = None
+    source: SourcePorts | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no single field can see."""
@@ -182,6 +186,8 @@ class BundleManifest:
         check_tables(self.tables, math.prod(self.input.shape))
         if self.table is not None:
             self.table.check_ports(self.input.shape, self.target.shape)
+        if self.source is not None:
+            self.source.check_row(math.prod(self.input.shape))
 
     def to_json(self) -> str:
         """The manifest as JSON text, the same for equal manifests."""
@@ -211,6 +217,8 @@ class BundleManifest:
         }
         if self.table is not None:
             document["table"] = self.table.document()
+        if self.source is not None:
+            document["source"] = self.source.document()
         return json.dumps(document, indent=1) + "\n"
 
 
@@ -224,9 +232,9 @@ def manifest_from_json(data: bytes | str) -> BundleManifest:
     if len(data) > MANIFEST_BYTES_MAX:
         raise LimitError(f"manifest: {len(data)} bytes, {MANIFEST_BYTES_MAX} allowed")
     document = read_json(data, "manifest")
-    # Only models of tables have it: absent is the one way to say that there is none.
-    has_table = isinstance(document, dict) and "table" in document
-    extra = ("table",) if has_table else ()
+    # Absent is the one way to say that there is none.
+    keys = {*document} if isinstance(document, dict) else set()
+    extra = [name for name in _OPTIONAL_FIELDS if name in keys]
     check_fields(document, "manifest", (*_MANIFEST_FIELDS, *extra))
     if document["format"] != FORMAT:
         raise DecodeError(f"manifest.format: this version reads {FORMAT} only")
@@ -249,7 +257,12 @@ def manifest_from_json(data: bytes | str) -> BundleManifest:
         loss_settings=_loss_settings(document["loss_settings"]),
         clipping=choice(document["clipping"], "manifest.clipping", CLIPPINGS),
         tables=read_tables(document["tables"], "manifest.tables"),
-        table=read_table(document["table"], "manifest.table") if has_table else None,
+        table=read_table(document["table"], "manifest.table")
+        if "table" in keys
+        else None,
+        source=read_source(document["source"], "manifest.source")
+        if "source" in keys
+        else None,
     )
 
 
@@ -327,6 +340,7 @@ _MANIFEST_FIELDS = (
     "preprocessing",
     "files",
 )
+_OPTIONAL_FIELDS = ("source", "table")
 
 
 def _text(value: object, place: str) -> str:

@@ -1,4 +1,4 @@
-"""How an example's gradient is scaled, so that one record moves a sum by little.
+"""Clipping functions: scaling that bounds one record's share of a gradient sum.
 
 | name | scale of a gradient of norm r, for a clip C | longest result |
 |---|---|---|
@@ -59,7 +59,7 @@ def sum_depth(dimension: int) -> int:
 
 
 def clip_margin(dimension: int) -> float:
-    """What share of the clip is given up, so that rounding never exceeds it.
+    """Share of the clip that is given up, so that rounding never exceeds it.
 
     A float32 sum of squares, each of which goes through m additions in any order, is
     at least 1 - m 2^-24 of the true one, and its root at least the root of that. So

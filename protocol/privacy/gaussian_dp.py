@@ -1,4 +1,4 @@
-"""What a noised release costs: integer charges, and the epsilon that they add up to.
+"""Cost of a noised release: integer charges, and the epsilon that they add up to.
 
 A release of noise multiplier `sigma` (standard deviation over charged sensitivity)
 costs `1 / sigma**2`, kept as an integer number of `2**-40`; a board's ledger and the
@@ -142,7 +142,7 @@ def zcdp_epsilon(rho: float, delta: float) -> float:
 
 
 def charge_from_sigma(sigma_micro: int, windows: int = 1) -> int:
-    """What one release costs, in units of 2**-40, rounded up.
+    """Charge of one release, in units of 2**-40, rounded up.
 
     Args:
       sigma_micro: Noise multiplier in units of 10^-6; sigma in [0.02, 100000].

@@ -127,7 +127,7 @@ def stated_charge(policy: PrivacyPolicy) -> int:
 
 
 def charge_units(policy: PrivacyPolicy, windows: int) -> int:
-    """What a board with overlapping windows states; they make a record weigh more.
+    """Charge of a board with overlapping windows; they make a record weigh more.
 
     Raises:
       ConfigError: If sigma is out of bounds or windows is not positive.
@@ -142,7 +142,7 @@ def charge_units(policy: PrivacyPolicy, windows: int) -> int:
 
 @lru_cache(maxsize=64)
 def _weight(policy: PrivacyPolicy, windows: int) -> int:
-    """How many releases of single windows have shown what one of several costs.
+    """Number of single-window releases that reveal as much as one of several windows.
 
     Taken as the largest number over the life that is planned, so that what the chain
     shows is not too low at any time of it.

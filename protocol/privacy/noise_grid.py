@@ -30,7 +30,7 @@ _TAIL = 22.0
 
 @dataclass(frozen=True)
 class NoiseGrid:
-    """Where noise is added, and how much.
+    """Grid on which noise is added, and the noise's size.
 
     Attributes:
       exponent: The grid's step is 2**exponent.
@@ -187,7 +187,7 @@ def laplace_radius(clip_q24: int, sigma_micro: int, dimension: int, pledge: int)
 
 
 def longest_sum(clip_q24: int, exponent: int, pledge_micro: int) -> int:
-    """How long a clipped sum may be, in steps of a grid, rounded down.
+    """Largest norm of a clipped sum, in steps of a grid, rounded down.
 
     Args:
       clip_q24: Norm of one record's clipped gradient in units of 2^-24.
@@ -199,7 +199,7 @@ def longest_sum(clip_q24: int, exponent: int, pledge_micro: int) -> int:
 
 
 def _gaussian_norm(grid: NoiseGrid, dimension: int, signal: float, sums: int) -> float:
-    """What a signal plus the noise of some sums exceeds hardly ever, in 2^-24."""
+    """Norm, in units of 2^-24, that a signal and noise of some sums rarely exceed."""
     to_q24 = math.ldexp(1.0, grid.exponent + 24)
     deviation = grid.scale * to_q24 * math.sqrt(sums)
     offset = (signal / deviation) ** 2
@@ -210,7 +210,7 @@ def _gaussian_norm(grid: NoiseGrid, dimension: int, signal: float, sums: int) ->
 
 
 def _on_wire(noised: float, dimension: int, block: int = 256, levels: int = 127) -> int:
-    """What rounding to the wire makes of a norm."""
+    """Norm after rounding to the wire's precision."""
     step = 2.0 / levels
     tail = math.sqrt(_TAIL / 2)
     squares = step**2 * (block / 4 + tail * math.sqrt(block))

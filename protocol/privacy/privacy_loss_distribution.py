@@ -126,7 +126,7 @@ def _loss(rate: float, sigma: float, place: float) -> float:
 
 
 def _places(rate: float, sigma: float, losses: Real) -> Real:
-    """Where the noise must fall for each loss; -infinity where none is so small."""
+    """Noise value at which each loss occurs; -infinity where none is so small."""
     excess = np.expm1(losses) + rate
     possible = excess > 0
     logs = np.full(losses.size, -np.inf)
@@ -162,7 +162,7 @@ def _epsilon(one: _Losses, total: int, delta: float) -> float:
 
 
 def _window(one: _Losses, total: int, outside: float) -> tuple[float, float]:
-    """Where the sum of losses stays but for a mass of `outside` at either end.
+    """Range that holds the sum of losses but for a mass of `outside` at either end.
 
     Source: Chernoff's bound over a grid of exponents.
     """
@@ -184,7 +184,7 @@ def _window(one: _Losses, total: int, outside: float) -> tuple[float, float]:
 
 
 def _crossing(losses: Real, mass: Real, delta: float) -> float:
-    """Where the curve of these losses falls to delta; it is a line in exp(epsilon)."""
+    """Epsilon at which the losses' curve falls to delta; a line in exp(epsilon)."""
     if delta <= 0.0:
         return math.inf
     positive = losses > 0

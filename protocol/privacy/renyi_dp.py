@@ -181,7 +181,7 @@ def _conversion(order: float, delta: float) -> float:
 
 @lru_cache(maxsize=256)
 def renyi_max(budget: Budget) -> tuple[int, int]:
-    """Where a budget is kept, and how much may be spent there.
+    """Order at which a budget is kept, and the largest charge that it allows there.
 
     Args:
       budget: For everything together.

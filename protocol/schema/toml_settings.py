@@ -24,7 +24,7 @@ _KINDS = {int: "an integer", float: "a number", str: "a text", bool: "true or fa
 
 @dataclass(frozen=True)
 class SettingMetadata:
-    """What a key means and may be.
+    """Meaning and bounds of a configuration key.
 
     Attributes:
       doc: One sentence.

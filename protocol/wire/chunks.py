@@ -51,7 +51,7 @@ CHUNK = structure(Chunk, CHUNK_MESSAGE_BYTES_MAX)
 
 
 def chunk_count(size: int) -> int:
-    """How many chunks a whole of `size` bytes has."""
+    """Number of chunks of a blob of `size` bytes."""
     return -(-size // CHUNK_BYTES)
 
 

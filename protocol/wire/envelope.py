@@ -42,7 +42,7 @@ TAG = b"starling/envelope/1"
 
 
 class MessageKind(IntEnum):
-    """What a body is; the numbers stand on the wire and never change."""
+    """Kind of a body; the numbers are fixed in the wire format."""
 
     # Transactions, below 64: these enter blocks.
     REGISTER = 1
@@ -101,7 +101,7 @@ class Envelope(Structure, frozen=True, dict=True):
             raise DecodeError(f"envelope version {self.version} is not supported")
 
     def signed_bytes(self, chain_id: ChainId) -> bytes:
-        """What the signature covers."""
+        """Bytes that the signature covers."""
         return b"".join((TAG, chain_id, self._content))
 
     @cached_property
@@ -154,7 +154,7 @@ def sign(
 
 @dataclass(frozen=True)
 class CounterWindow:
-    """Which counters of one sender and kind were seen, as in IPsec's replay window.
+    """Replay window of one sender and kind, as in IPsec.
 
     Attributes:
       highest: The highest counter admitted, 0 before the first.
@@ -168,7 +168,7 @@ class CounterWindow:
     seen: int = 0
 
     def has(self, counter: int) -> bool:
-        """Whether `counter` was admitted, or lies too far behind to tell."""
+        """True if `counter` was admitted, or is too old to tell."""
         behind = self.highest - counter
         return behind >= 0 and (
             behind >= COUNTER_WINDOW or bool(self.seen >> behind & 1)

@@ -51,7 +51,7 @@ class DevicePhase(IntEnum):
 
 
 class DeviceState(Structure, frozen=True):
-    """What a board shows of itself; LOST is its last will.
+    """State that a board publishes of itself; LOST is its last will.
 
     Attributes:
       phase: `DevicePhase`.
@@ -70,7 +70,7 @@ DEVICE_STATE = structure(DeviceState, 64)
 
 
 class CoordinatorOnlineState(Structure, frozen=True):
-    """What a coordinator shows of itself.
+    """State that a coordinator publishes of itself.
 
     Attributes:
       online: 1, or 0 as its last will.
@@ -128,7 +128,7 @@ LEASE = structure(Lease, 96)
 
 
 class Contribution(Structure, frozen=True):
-    """What a board signs of its update: the body of an UPDATE transaction.
+    """Signed part of an update: the body of an UPDATE transaction.
 
     Attributes:
       task: Which task.
@@ -176,7 +176,7 @@ FORFEIT = structure(Forfeit, 64)
 
 
 class Upload(Structure, frozen=True):
-    """What a board sends in chunks: the signed update, the lease, the sealed vector."""
+    """Upload that a board sends in chunks: signed update, lease, sealed vector."""
 
     update: Envelope
     lease: Envelope

@@ -80,7 +80,7 @@ class Topics:
         return self._at("g", coordinator, _TO, peer)
 
     def board_filters(self, device: str) -> tuple[str, ...]:
-        """What a board subscribes to."""
+        """Topic filters that a board subscribes to."""
         return (
             self.down(device),
             self.model(device),
@@ -89,7 +89,7 @@ class Topics:
         )
 
     def coordinator_filters(self, coordinator: str) -> tuple[str, ...]:
-        """What a coordinator subscribes to at its own broker."""
+        """Topic filters that a coordinator subscribes to at its own broker."""
         return (
             self._at("d", "+", "up"),
             self._at("d", "+", "say"),
@@ -98,7 +98,7 @@ class Topics:
         )
 
     def peer_filters(self, coordinator: str) -> tuple[str, ...]:
-        """What a coordinator subscribes to where others speak: the same everywhere."""
+        """Topic filters that a coordinator subscribes to at its peers' brokers."""
         return self.gossip("+"), self.private("+", coordinator)
 
     def parse(self, topic: str) -> tuple[str, str, str]:

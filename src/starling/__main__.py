@@ -33,9 +33,10 @@ COMMANDS = {
         "starling.coordinator.cli.chain_command",
         "show and verify a chain offline",
     ),
+    "data": ("starling.records.cli", "what would be learned from one's own data"),
     "fleet": ("starling.fleet.cli", "a whole fleet on this machine"),
 }
-_EXTRAS = {"compile": "compiler", "chain": "coordinator"}
+_EXTRAS = {"compile": "compiler", "chain": "coordinator", "data": "agent"}
 _INTERRUPTED = 130
 
 

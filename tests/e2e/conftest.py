@@ -12,6 +12,7 @@ from typing import TypeVar
 import pytest
 
 from starling.broker.backoff import BackoffPolicy
+from starling.broker.broker_settings import LOCAL_HOSTS, BrokerSettings
 from starling.broker.link_events import (
     LinkConnected,
     LinkEvent,
@@ -19,7 +20,7 @@ from starling.broker.link_events import (
     MqttMessage,
     TlsFiles,
 )
-from starling.broker.runtime.broker_home import LOCAL_HOSTS, BrokerHome, BrokerSettings
+from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.mosquitto_process import MosquittoProcess, free_port
 from starling.broker.runtime.mqtt_link import MqttLink
 from starling.protocol.wire.topics import Topics

@@ -1,4 +1,4 @@
-"""Which ledger a data set belongs to: a small file beside the data says so.
+"""Claim of a ledger on a data set: a small file beside the data.
 
 The budget is the data set's, and its ledger lies in one home. A second home on the same
 folder, or on a copy of it, would begin to count anew; the file's id tells it that the
@@ -26,7 +26,7 @@ _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class ClaimLocation(Enum):
-    """Where a claim stands; the value is what the operator reads."""
+    """Location of a claim; the value is what the operator reads."""
 
     NOWHERE = "no folder"
     BESIDE = "beside the data"
@@ -35,7 +35,7 @@ class ClaimLocation(Enum):
 
 @dataclass(frozen=True)
 class DataSetClaim:
-    """Whose a data set is.
+    """Owner of a data set.
 
     Attributes:
       ledger: Id of the ledger that counts it, in hexadecimal.
@@ -47,12 +47,12 @@ class DataSetClaim:
 
 
 def claim_file(folder: Path) -> Path:
-    """Where a data set's claim stands."""
+    """Path of a data set's claim."""
     return folder / FILE
 
 
 def read_claim(folder: Path) -> DataSetClaim | None:
-    """Whose a folder's data set is; None if it is nobody's yet.
+    """Claim on a folder's data set; None without one.
 
     Raises:
       ConfigError: If the file is there and says nothing: it must have been a claim.

@@ -56,7 +56,7 @@ class OpenedLedger:
 
 
 def journal_file(home: AgentHome) -> Path:
-    """Where a home's privacy journal is."""
+    """Path of a home's privacy journal."""
     return home.state / JOURNAL_FILE
 
 
@@ -133,7 +133,7 @@ def _lost(home: AgentHome, why: str) -> ConfigError:
 def contradictions(
     home: AgentHome, ledger: PrivacyLedger, index: SpoolIndex
 ) -> Iterator[str]:
-    """What the home knows of and its ledger does not.
+    """Releases that the home shows and its ledger lacks.
 
     Of a ledger that counts everything as spent nothing can be missing.
     """

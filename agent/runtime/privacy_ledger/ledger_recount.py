@@ -53,7 +53,7 @@ _BASE_MOST = 1 << 40
 
 @dataclass(frozen=True)
 class LedgerRecount:
-    """What was found and counted.
+    """Result of a recount.
 
     Attributes:
       kept: Entries that could still be read.

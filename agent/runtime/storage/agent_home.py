@@ -59,7 +59,7 @@ class AgentHome:
 
     @property
     def config_file(self) -> Path:
-        """What the owner wants."""
+        """Path of the owner's settings."""
         return self.path / FILE
 
     @property
@@ -87,7 +87,7 @@ class AgentHome:
 
     @property
     def tls(self) -> TlsFiles:
-        """What the link needs to be let in."""
+        """Files that the link authenticates with."""
         folder = self.path / "tls"
         key = self.path / "keys" / "tls.pem"
         return TlsFiles(folder / "authority.pem", folder / "certificate.pem", key)
@@ -109,7 +109,7 @@ class AgentHome:
 
     @property
     def status_file(self) -> Path:
-        """What the running agent shows."""
+        """Path of the running agent's status."""
         return self.path / "status.json"
 
     @property
@@ -129,11 +129,11 @@ class AgentHome:
 
     @property
     def state(self) -> Path:
-        """What the agent must not forget."""
+        """Folder of the agent's durable state."""
         return self.path / "state"
 
     def head(self, bundle: Digest) -> Path:
-        """Where the parameters of a bundle are that stay on the board, if any do."""
+        """Path for a bundle's personal parameters."""
         return self.path / "models" / f"{bundle.hex()}.head"
 
     def config(self) -> AgentConfig:

@@ -21,11 +21,11 @@ class BlobStore:
         self._folder = folder
 
     def path(self, digest: Digest) -> Path:
-        """Where a blob is, if it is."""
+        """Path of a blob, stored or not."""
         return self._folder / digest.hex()
 
     def sound(self) -> frozenset[Digest]:
-        """What is stored and still has its digest; the rest is removed."""
+        """Digests of the stored blobs that are intact; removes the rest."""
         kept = set()
         for digest in self._digests():
             with self.path(digest).open("rb") as file:

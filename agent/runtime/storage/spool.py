@@ -33,14 +33,14 @@ from starling.protocol.wire.chunks import CHUNK, CHUNK_BYTES, Chunk
 from starling.protocol.wire.envelope import Envelope
 from starling.protocol.wire.message_bodies import UPLOAD, UPLOAD_BYTES_MAX
 
-_SUFFIX = ".upload"
+SUFFIX = ".upload"
 _FILE_BYTES_MAX = UPLOAD_BYTES_MAX + 1024
 _BOOT_LEAP = 1 << 16
 _COUNTER_BITS = 32
 
 
 class _SpoolFile(Structure, frozen=True):
-    """What stands in a file; `content` last, so that its chunks can be found."""
+    """Contents of a spool file; `content` last, so that its chunks can be found."""
 
     entry: SpoolEntry
     content: Annotated[bytes, binary(UPLOAD_BYTES_MAX, 1)]
@@ -70,7 +70,7 @@ class Spool:
         self._folder = folder
 
     def _path(self, entry: SpoolEntry) -> Path:
-        return self._folder / f"{entry.task}-{entry.base}{_SUFFIX}"
+        return self._folder / f"{entry.task}-{entry.base}{SUFFIX}"
 
     def load(
         self, chain: ChainId, report: Callable[[str], None]
@@ -82,7 +82,7 @@ class Spool:
           report: Told of each file that is damaged; it is set aside.
         """
         found = []
-        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
             try:
                 found.append(_read(path, chain))
             except ProtocolError as error:
@@ -154,7 +154,7 @@ def _read(path: Path, chain: ChainId) -> SpooledUpload:
 
 
 class SpoolIndex:
-    """What is convenient to know: starts, receipts, outcomes."""
+    """Index of the spool: starts, receipts, outcomes."""
 
     def __init__(self, path: Path, report: Callable[[str], None]) -> None:
         """Opens the document, or begins one.
@@ -206,11 +206,11 @@ class SpoolIndex:
         self._agent.upsert(row, where("name") == outcome)
 
     def is_accepted(self, entry: SpoolEntry) -> bool:
-        """Whether a receipt for exactly this update was noted."""
+        """True if a receipt for exactly this update was noted."""
         return self._uploads.contains(self._is(entry))
 
     def outcomes(self) -> dict[str, int]:
-        """How many uploads were let go, by outcome."""
+        """Number of uploads that left the spool, by outcome."""
         return {
             str(row["name"]): int(row["count"])
             for row in self._agent.all()
@@ -218,7 +218,7 @@ class SpoolIndex:
         }
 
     def let_go(self) -> int:
-        """How many uploads were let go; each had been paid for."""
+        """Number of uploads that left the spool; each had been paid for."""
         return sum(self.outcomes().values())
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Whom the board trusts, and the newest manifest that it believed, in one file."""
+"""Trusted validators and newest trusted manifest, in one file."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from starling.protocol.schema.msgpack_codec import Structure, binary, structure
 
 
 class StoredTrust(Structure, frozen=True):
-    """What a board believes.
+    """Trusted state of a board, as stored.
 
     Attributes:
       trusted: The light client's state.

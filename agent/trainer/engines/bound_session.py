@@ -109,7 +109,7 @@ class BoundGradientStep:
 
 
 class _Place:
-    """Where one run's results go, and what is bound to it.
+    """Output of one run, and the buffers bound to it.
 
     Attributes:
       binding: To the arrays below.

@@ -28,7 +28,7 @@ from starling.protocol.privacy.clipping_functions import clip_scale
 
 
 def is_available() -> bool:
-    """Whether the ONNX Runtime that is installed can differentiate graphs."""
+    """True if the installed ONNX Runtime can differentiate graphs."""
     return onnxruntime_session.can_differentiate()
 
 

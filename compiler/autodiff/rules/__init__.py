@@ -1,4 +1,4 @@
-"""How each operator is written forward and differentiated: one rule per operator.
+"""Gradient rules: the forward and backward form of each operator, one rule each.
 
 `RULES` is the whole truth about what compiles; a rule is added by one line there and a
 function in the file of its family. `FUSED` holds rules of nodes that only the compiler
@@ -233,7 +233,7 @@ def sloped(node: NetworkNode) -> tuple[str, ...]:
 
 
 def steps(node: NetworkNode) -> bool:
-    """Whether a node's outputs have no slope anywhere: comparisons, whole numbers."""
+    """True if a node's outputs have slope zero everywhere: comparisons, integers."""
     whole = node.kind == "Cast" and node.attributes["to"] != TensorProto.FLOAT
     # Without fmod the operator takes whole numbers alone.
     whole = whole or (node.kind == "Mod" and not node.attributes.get("fmod", 0))

@@ -87,7 +87,7 @@ def _merged(shape: Shape, node: NetworkNode) -> Shape:
 
 
 def _given(found: dict[str, _Value], node: NetworkNode) -> dict[int, _Value]:
-    """What came back to each input, once for an input that is read twice."""
+    """Cotangent of each input, once for an input that is read twice."""
     return {
         node.inputs.index(name): value
         for name, value in found.items()
@@ -130,7 +130,7 @@ def _of_examples(
 
 
 def _thin(left: BuilderTensor, right: BuilderTensor) -> bool:
-    """Whether the factors of a product are smaller than the product."""
+    """True if the factors of a product are smaller than the product."""
     (p, length), q = left.row, right.row[0]
     return p * q > length * (p + q)
 

@@ -114,7 +114,7 @@ def _matrices(tape: Tape, node: NetworkNode) -> list[tuple[int, Matrix]]:
 
 
 def _scale(tape: Tape, node: NetworkNode, axis: int) -> float | None:
-    """What the model says of an axis; None where it gives the new size alone."""
+    """Scale of an axis in the model; None where it gives the new size alone."""
     scales = tape.constant(node, 2)
     if scales is None or not scales.size:
         return None

@@ -1,4 +1,4 @@
-"""What a rule is."""
+"""Type of a gradient rule."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Step = Callable[[Tape, NetworkNode], None]
 
 @dataclass(frozen=True)
 class GradientRule:
-    """How one operator is differentiated.
+    """Gradient rule of one operator.
 
     Attributes:
       backward: Reads `tape.cotangent(node)` and gives to each input that needs it.

@@ -147,7 +147,7 @@ def reduce_exponentials(tape: Tape, node: NetworkNode) -> None:
 def with_reduced_axes(
     tape: Tape, node: NetworkNode, tensor: BuilderTensor
 ) -> BuilderTensor:
-    """What belongs to the output, with size 1 along the axes that were reduced."""
+    """The output's value, with size 1 along the axes that were reduced."""
     x, axes = tape.input(node, 0), reduced_axes(tape, node)
     sizes = [
         1 if axis in axes else size

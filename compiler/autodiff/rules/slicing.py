@@ -258,7 +258,7 @@ def _margins(tape: Tape, node: NetworkNode) -> tuple[list[int], list[int]]:
 
 
 def _padded(tape: Tape, node: NetworkNode) -> Picks:
-    """Which places of a tensor stand in its padded form."""
+    """Mask of the places that a tensor fills in its padded form."""
     mode = node.attributes["mode"].decode()
     if mode not in ("edge", "reflect", "wrap"):
         raise CompileError(f"{node.label}: unknown mode {mode[:20]!r}", (node.name,))

@@ -1,4 +1,4 @@
-"""Where the examples of a batch are in a value of the model.
+"""Layout of a value: the position of the batch's examples in it.
 
 The graphs that are written keep one row for each example: the batch is the first axis
 of every value. A model need not: exporters put time first, or fold the batch and the
@@ -17,7 +17,7 @@ from starling.compiler.rewrite.shape_inference import Extent
 
 @dataclass(frozen=True)
 class BatchLayout:
-    """How a batched value is kept.
+    """Layout in which a batched value is kept.
 
     Attributes:
       sizes: Of the model's axes; of the batch axis, how many times the batch.
@@ -36,7 +36,7 @@ class BatchLayout:
 
     @property
     def plain(self) -> bool:
-        """Whether the model keeps the value as we do."""
+        """True if the model keeps the value in the same layout."""
         return self.extent.plain
 
     @property
@@ -58,12 +58,12 @@ class BatchLayout:
         return (None, *[size for part in self.parts for size in part])
 
     def places(self, axis: int) -> tuple[int, ...]:
-        """Which axes are kept for one axis of the model."""
+        """Kept axes of one axis of the model."""
         start = 1 + sum([len(part) for part in self.parts[:axis]])
         return tuple(range(start, start + len(self.parts[axis])))
 
     def place(self, axis: int) -> int | None:
-        """Which axis is kept for one of the model; None for the batch axis."""
+        """Kept axis of one of the model's axes; None for the batch axis."""
         axis += len(self.sizes) if axis < 0 else 0
         return None if axis == self.batch else self.places(axis)[0]
 

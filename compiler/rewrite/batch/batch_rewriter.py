@@ -128,7 +128,7 @@ class Kept:
         return [name for name in node.inputs if name in self.layouts]
 
     def before(self, node: NetworkNode, batched: Sequence[str]) -> int:
-        """What stands in front of the batch within its axis, the same in all inputs.
+        """Size in front of the batch within its axis, the same in all inputs.
 
         Raises:
           CompileError: If inputs differ, so that the node would mix examples.

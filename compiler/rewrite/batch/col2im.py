@@ -55,7 +55,7 @@ def lowered(kept: Kept, node: NetworkNode) -> bool:
 def _windows(
     node: NetworkNode, image: list[int], kernel: list[int]
 ) -> tuple[list[int], list[int]]:
-    """How many windows lie along each axis, and what they do not reach."""
+    """Number of windows along each axis, and the rest that they do not reach."""
     rank = len(image)
     strides = node.attributes.get("strides", [1] * rank)
     dilations = node.attributes.get("dilations", [1] * rank)

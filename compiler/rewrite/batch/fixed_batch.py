@@ -90,7 +90,7 @@ class _Both:
         return axes[0] if len(axes) == 1 else None
 
     def stays(self, name: str, axis: int) -> bool:
-        """Whether a value is as long as the file's batch for any batch."""
+        """True if a value is as long as the file's batch for any batch."""
         sizes = self.ours.get(name, ())
         still = name in self.theirs and self.theirs[name] == sizes
         return still and 0 <= axis < len(sizes) and sizes[axis] == self.batch
@@ -198,7 +198,7 @@ def _pass_on(node: onnx.NodeProto, both: _Both, inside: dict[str, int]) -> None:
 
 
 def _target(node: onnx.NodeProto, both: _Both, inside: dict[str, int]) -> Sizes | None:
-    """What a reshape should ask for; None if it follows the batch already."""
+    """Shape that a reshape should ask for; None if it follows the batch already."""
     source, made = node.input[0], both.ours.get(node.output[0])
     axis = both.axis(source)
     if made is None or axis is None:

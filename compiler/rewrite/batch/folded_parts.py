@@ -53,7 +53,7 @@ def _front(kept: Kept, name: str, before: int) -> str:
 
 
 def _order(layout: BatchLayout) -> list[int]:
-    """Which kept axis comes where once the parts of the batch axis stand in front."""
+    """Order of the kept axes once the parts of the batch axis come first."""
     inside = list(layout.places(layout.batch))
     rest = [axis for axis in range(1, len(layout.shape)) if axis not in inside]
     return [0, *inside, *rest]

@@ -60,7 +60,7 @@ def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
 def _condition(
     proto: onnx.ModelProto, before: Sequence[onnx.NodeProto], branch: onnx.NodeProto
 ) -> bool | None:
-    """What a branch's condition is for any batch; None if examples decide."""
+    """Value of a branch's condition for any batch; None if examples decide."""
     wanted, nodes = {branch.input[0]}, []
     for node in reversed(before):
         if wanted.intersection(node.output):

@@ -117,7 +117,7 @@ def _axes(
 
 
 def _passes(body: onnx.GraphProto) -> bool:
-    """Whether the rows that are compared with stay the same from step to step."""
+    """True if the rows that are compared with are the same in each step."""
     made = {node.output[0]: node for node in body.node if node.output}
     name = body.output[0].name
     while name in made and made[name].op_type == "Identity":

@@ -61,7 +61,7 @@ def _size(
     sizes: dict[tuple[str, str], int],
     depth: int,
 ) -> int:
-    """How many nodes some nodes stand for."""
+    """Number of nodes after functions are inlined."""
     if depth > _DEPTH_MAX:
         raise DecodeError("model: functions that call each other in a circle")
     total = 0

@@ -70,7 +70,7 @@ class Writer:
 
 
 def called(node: onnx.NodeProto) -> str:
-    """How messages and new values name a node."""
+    """Name of a node in messages and new values."""
     return str(node.name or node.output[0])
 
 
@@ -88,7 +88,7 @@ def typed(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def contents(tensor: onnx.TensorProto) -> NDArray[np.generic]:
-    """What a tensor holds.
+    """Values of a tensor.
 
     Raises:
       DecodeError: If its values are not those that shape and type ask for.

@@ -70,7 +70,7 @@ class _Model:
 
 @dataclass(frozen=True)
 class _Scale:
-    """How whole numbers stand for real ones: (q - zero) scale.
+    """Quantisation of real numbers as integers: (q - zero) scale.
 
     Attributes:
       factor: Of shape () or (k,), positive.

@@ -1,4 +1,4 @@
-"""What carries a lock on: into the next proposal, to other validators, over a restart.
+"""Proof of lock: carried into the next proposal, to peers, and over a restart.
 
 Source: arXiv:1807.04938v3, page 6, lines 15 to 18, 28 and 38; deviations D1 and D2 of
 docs/consensus.md.

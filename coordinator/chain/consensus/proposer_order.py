@@ -1,4 +1,4 @@
-"""Who decides a height, and in which order they lead its rounds."""
+"""Validators that decide a height, and their order as proposers."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class ProposerSchedule:
     order: tuple[int, ...]
 
     def proposer(self, number: int) -> int:
-        """Who leads a round."""
+        """Proposer of a round."""
         return self.order[number % len(self.order)]
 
     def missed(self, proposer: int) -> tuple[int, ...]:
-        """Who had a turn before the proposer of the height's block, and made none."""
+        """Proposers of the rounds before the block's, which made no block."""
         return self.order[: self.order.index(proposer)]
 
 

@@ -1,4 +1,4 @@
-"""Where a validator is at one height, and what it asks for when it moves on.
+"""State of a validator at one height, and its requests when it moves on.
 
 `n` is the number of validators, `q` the quorum, `f` how many may lie.
 
@@ -20,7 +20,7 @@ NEVER = math.inf
 
 
 class RoundStep(IntEnum):
-    """Where in a round a validator is."""
+    """Step of a validator within a round."""
 
     NEW_HEIGHT = 0
     """Deviation D7: round 0 waits for something to decide."""
@@ -31,7 +31,7 @@ class RoundStep(IntEnum):
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long a step waits, in seconds.
+    """Timeouts of the steps, in seconds.
 
     Attributes:
       propose_s: For the proposal in round 0; above twice the network's delay plus
@@ -57,7 +57,7 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class ValidatorContext:
-    """Who we are and with whom we decide a height.
+    """This validator and the validator set that decides a height.
 
     Attributes:
       chain_id: The chain.
@@ -94,7 +94,7 @@ class ValidatorContext:
 
     @property
     def level(self) -> int:
-        """How many others must be no further than we before we vote after a start.
+        """Number of peers that must be no further than we are before we vote again.
 
         `n - q + 1` others meet every quorum that we were ever part of: it had `q - 1`
         of the `n - 1` others. Where a quorum that includes us has fewer others, as with
@@ -103,7 +103,7 @@ class ValidatorContext:
         return min(self.count - self.quorum + 1, self.quorum - 1)
 
     def proposer(self, number: int) -> int:
-        """Who proposes in a round."""
+        """Proposer of a round."""
         return self.roster.proposer(number)
 
 
@@ -139,7 +139,7 @@ class RoundState:
     ballots: VoteSet = field(default_factory=VoteSet)
 
     def wake_at_s(self) -> float:
-        """When the next timeout fires; infinity if none is scheduled."""
+        """Time of the next timeout; infinity if none is scheduled."""
         times = (self.propose_at_s, self.prevote_at_s, self.precommit_at_s)
         return min((time for time in times if time is not None), default=NEVER)
 

@@ -91,7 +91,7 @@ class VoteSet:
         return replace(self, rivals={**self.rivals, number: bare(proposal)})
 
     def contradicts(self, proposal: Proposal) -> bool:
-        """Whether it would be the second of its round, and none is kept yet."""
+        """True if it would be the second of its round, and none is kept yet."""
         number = proposal.round
         known = self.proposals.get(number)
         if known is None or number in self.rivals:
@@ -144,7 +144,7 @@ class VoteSet:
         return self.votes.get((number, int(kind)), {})
 
     def count(self, number: int, kind: VoteType, block_id: BlockHash | None) -> int:
-        """How many validators cast this vote."""
+        """Number of validators that cast this vote."""
         votes = self.cast(number, kind).values()
         return sum(vote.block_id == block_id for vote in votes)
 
@@ -257,7 +257,7 @@ class VoteSet:
 
 
 def agree(first: Vote, second: Vote) -> bool:
-    """Whether an honest validator may have cast both votes of one round and type.
+    """True if an honest validator may have cast both votes of one round and type.
 
     Prevotes must rely on the same round (deviation D2). The time in a precommit proves
     nothing: it is for the header's time alone, of which liars choose theirs anyway.

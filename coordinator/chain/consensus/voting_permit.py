@@ -33,7 +33,7 @@ class VotingPermit(Structure, frozen=True):
     signature: Annotated[bytes, exactly(SIGNATURE_BYTES)]
 
     def signed_bytes(self, chain_id: ChainId) -> bytes:
-        """What the signature covers."""
+        """Bytes that the signature covers."""
         return b"".join((_TAG, chain_id, encode([self.validator, self.height])))
 
     def check(self, chain_id: ChainId, validator: bytes) -> None:

@@ -76,7 +76,7 @@ class ChainHead:
 
     @cached_property
     def roster(self) -> ProposerSchedule:
-        """Who decides the block to come, and who may propose it in which round."""
+        """Validators that decide the next block, in their order as proposers."""
         return roster_of(self.tree, self.genesis, self.height + 1)
 
     def next_validators(self) -> Digest:
@@ -95,13 +95,13 @@ class ChainHead:
         return BlockContext(self.genesis, self.chain_id, height, proposer, time_ms)
 
     def parent(self) -> BlockHash:
-        """What the block to come names as its parent."""
+        """Hash that the next block names as its parent."""
         if self.header is None:
             return BlockHash(self.chain_id)
         return self.header.block_id()
 
     def time_ms(self, certificate: Certificate | None) -> int:
-        """When the last block was decided, by one of its certificates.
+        """Time at which the last block was decided, by one of its certificates.
 
         The median of a quorum lies among the clocks of the honest, as more of the
         votes are theirs than liars'. It never goes back.
@@ -113,7 +113,7 @@ class ChainHead:
         return max(self.header.time_ms, median_ms)
 
     def is_jailed(self, board: BoardRecord) -> bool:
-        """Whether the block to come refuses what a board signs, for its conviction."""
+        """True if the next block refuses a board's messages for its conviction."""
         if not board.jailed:
             return False
         return board.is_jailed(self.height + 1, self.time_ms(self.certificate))
@@ -185,7 +185,7 @@ def make(
 
 
 def applies(tip: ChainHead, proposer: int, mempool: Mempool) -> bool:
-    """Whether anything that waits may stand in the next block, if it stands first."""
+    """True if anything that waits could be first in the next block."""
     waiting = mempool.oldest(mempool.size, BODY_BYTES_MAX)
     context = tip.context(proposer, tip.time_ms(tip.certificate))
     return any(apply(tip.tree, context, one.envelope)[1].code == 0 for one in waiting)

@@ -37,7 +37,7 @@ from starling.protocol.wire.envelope import Envelope
 
 @dataclass(frozen=True)
 class TxResult:
-    """What became of a transaction.
+    """Result of a transaction.
 
     Attributes:
       identity: Its id.
@@ -52,7 +52,7 @@ class TxResult:
 
 @dataclass(frozen=True)
 class BlockExecution:
-    """What a block's transactions do.
+    """Result of executing a block's transactions.
 
     Attributes:
       tree: The state after it.

@@ -1,4 +1,4 @@
-"""Who broke agreement, when two blocks of one height are both certified.
+"""Accountability: the validators that signed two certified blocks of one height.
 
 That takes more than f liars. Deviation D2 lets certificates name at least f + 1 of them
 as long as they are fewer than the quorum: `n` validators, `q` the quorum, `f` how many

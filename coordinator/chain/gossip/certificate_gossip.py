@@ -21,7 +21,7 @@ from starling.protocol.ids import BlockHash
 
 
 def is_disputed(ballots: VoteSet, number: int, block_id: BlockHash) -> bool:
-    """Whether somebody voted otherwise in a round, or said two things at this height.
+    """True if a validator voted twice in a round, or proposed twice at this height.
 
     Then others may hold no quorum where we hold one.
     """

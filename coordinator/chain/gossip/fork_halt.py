@@ -1,4 +1,4 @@
-"""What is done when two blocks of one height are certified: the chain stands still.
+"""Halt of the chain when two blocks of one height are certified.
 
 No rule can repair that, and none may choose a side: more than f validators lied, or the
 code is wrong. Whoever sees it votes and decides no more, keeps the proof over restarts,
@@ -47,7 +47,7 @@ HELD_MAX = 4096
 
 
 def liars(fork: ForkProof) -> frozenset[int]:
-    """Who provably lied, as places in the validator set of that height.
+    """Provable equivocators, as indices in the validator set of that height.
 
     Empty if the proof does not tell: the certificates are of different heights, or
     prevotes are missing.
@@ -79,7 +79,7 @@ def remember(turn: ChainStep, certificate: Certificate, time_ms: int) -> None:
 
 
 def known(turn: ChainStep, height: int) -> DecidedHeight | None:
-    """What we decided at a height, if it is not long ago."""
+    """Decision at a recent height; None for an older one."""
     recent = turn.state.recent
     if not recent:
         return None
@@ -102,7 +102,7 @@ def compare(turn: ChainStep, certificate: Certificate) -> None:
 
 
 def is_elsewhere(turn: ChainStep, status: ValidatorStatus) -> bool:
-    """Whether a peer says to stand on another block than we decided at that height."""
+    """True if a peer reports another block than the one decided at that height."""
     ours = known(turn, status.height - 1)
     return ours is not None and ours.certificate.block_id != status.tip
 

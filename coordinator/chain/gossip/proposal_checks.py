@@ -19,7 +19,7 @@ from starling.protocol.ids import BlockHash
 
 
 def is_news(state: ChainState, proposal: Proposal) -> bool:
-    """Whether a proposal says something of this height that we do not know.
+    """True if a proposal has something of this height that is unknown here.
 
     Rounds far ahead are dropped unread (deviation D4) unless a quorum voted for what is
     offered; peers send them again.
@@ -37,7 +37,7 @@ def is_news(state: ChainState, proposal: Proposal) -> bool:
 
 
 def is_carried(state: ChainState, proposal: Proposal) -> bool:
-    """Whether a quorum voted for its block, which we do not hold from that round."""
+    """True if a quorum voted for its block, which is missing here for that round."""
     ballots, needed = state.consensus.ballots, state.party.quorum
     number, block_id = proposal.round, proposal.block_id
     held = ballots.candidates(number)
@@ -50,7 +50,7 @@ def is_carried(state: ChainState, proposal: Proposal) -> bool:
 
 
 def check_maker(party: ValidatorContext, proposal: Proposal) -> None:
-    """Whether it was its maker's turn, and the maker signed it.
+    """Checks that it was the proposer's turn, and that it signed the proposal.
 
     Raises:
       UnknownProposer: If it is out of turn.

@@ -1,4 +1,4 @@
-"""How often one peer may make us repeat to it what we decided or what it said itself.
+"""Backoff for repetitions that one peer may cause: decisions and its own messages.
 
 Whoever says that it lacks the last block is believed at once: if it lies that costs us
 one block. Said again, it is believed ever more rarely: what an honest one is sent is
@@ -20,7 +20,7 @@ TIMES_MAX = 6
 def may_repeat(
     turn: ChainStep, who: PublicKey, topic: GossipTopic, height: int = 0
 ) -> bool:
-    """Whether something is repeated to a peer now; if so, that is noted.
+    """Checks that something may be repeated to a peer now, and notes it.
 
     Args:
       turn: The step.

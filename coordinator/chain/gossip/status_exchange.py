@@ -99,7 +99,7 @@ def _bitmap(votes: dict[int, Vote]) -> int:
 
 
 def _answers(turn: ChainStep) -> tuple[bytes, ...]:
-    """What others asked us to repeat, validators of this height first."""
+    """Repetitions that others asked for, validators of this height first."""
     members = turn.state.party.roster.validators.members
     heard = turn.state.heard
     keys = [member.public for member in members if member.public in heard]

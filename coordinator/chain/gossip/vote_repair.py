@@ -1,4 +1,4 @@
-"""What a peer is sent again of what its status says that it lacks.
+"""Vote repair: sends a peer what is missing by its status.
 
 Of the current height only what it lacked at its last status, too: the rest is on its
 way, and to send it twice would slow down whoever is slow. And one of us at a time, in
@@ -62,7 +62,7 @@ def answer(turn: ChainStep, status: ValidatorStatus) -> None:
 
 
 def _order(turn: ChainStep, status: ValidatorStatus) -> tuple[int, int]:
-    """How many take turns to answer a peer at a height, and how many before us."""
+    """Number of validators that take turns to answer a peer, and our place."""
     own, height = turn.settings.key.public, status.height.to_bytes(8)
 
     def place(public: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Which boards may take part: operators REGISTER and REVOKE them, they ROTATE."""
+"""Board registry: operators REGISTER and REVOKE boards, which ROTATE their keys."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Who has how many credits, and the moves between accounts, pools and the treasury.
+"""Credit accounts, and transfers between accounts, pools and the treasury.
 
     account/<id>     `Account` of a board, a validator or an operator
     treasury         what nobody has yet; operators FUND pools from it
@@ -34,7 +34,7 @@ from starling.protocol.wire.envelope import Envelope
 
 
 class Account(Structure, frozen=True):
-    """What one identity has.
+    """Credits of one identity.
 
     Attributes:
       balance: Free to transfer.

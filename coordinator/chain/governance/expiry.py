@@ -1,4 +1,4 @@
-"""When something on the chain is old: once its blocks and its time have both passed.
+"""Expiry of records on the chain: once their blocks and their time have both passed.
 
 Heights alone are no clock: whoever makes blocks come faster would move every window
 with them. Nor is time alone one: the clocks of more than f may jump. So evidence,
@@ -38,7 +38,7 @@ _ALL = 1 << 62
 
 
 class ClockMark(Structure, frozen=True):
-    """That a block had this time.
+    """Time of a block, kept for expiry.
 
     Attributes:
       height: Of the block.
@@ -95,7 +95,7 @@ def aged(tree: StateReader, now_ms: int, span_ms: int) -> int:
 
 
 def evidence_ms(tree: StateReader, genesis: Genesis, height: int) -> int:
-    """How old evidence may be, in milliseconds, if its heights are over, too."""
+    """Largest age of evidence in milliseconds, if its heights are over, too."""
     return span_ms(tree, genesis, ChainParameter.EVIDENCE_S, height)
 
 

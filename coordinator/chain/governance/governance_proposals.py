@@ -1,4 +1,4 @@
-"""What a quorum of the validators decides: each kind of motion has its rule here."""
+"""Decisions of a quorum of validators: each kind of proposal has its rule here."""
 
 from starling.coordinator.chain.governance import credit_accounts
 from starling.coordinator.chain.state import operator_records, validator_records

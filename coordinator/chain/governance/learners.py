@@ -40,7 +40,7 @@ LEARNERS_MAX = 16
 
 
 class LearnerRecord(Structure, frozen=True):
-    """Who may read and ask.
+    """Identity that may read and ask.
 
     Attributes:
       public: Its key, by which it is to decide later.
@@ -58,7 +58,7 @@ _LEARNER_COUNT = Table(b"learners", alone, NUMBER)
 
 
 def learner(tree: StateReader, identity: DeviceId) -> LearnerRecord | None:
-    """Who learns under an id; None if nobody does."""
+    """Learner under an id; None without one."""
     return _LEARNERS.get(tree, identity)
 
 
@@ -109,7 +109,7 @@ def forget(draft: StateOverlay, public: PublicKey) -> None:
 
 
 def is_member(tree: StateReader, genesis: Genesis, height: int, public: bytes) -> bool:
-    """Whether a key decides a height or one of the next two.
+    """True if a key decides this height or one of the next two.
 
     Args:
       tree: The state after the block before.
@@ -124,14 +124,14 @@ def is_member(tree: StateReader, genesis: Genesis, height: int, public: bytes) -
 
 
 def may_tell(tree: StateReader, genesis: Genesis, height: int, public: bytes) -> bool:
-    """Whether a key's statuses are heard: of who decides, and of who learns to."""
+    """True if a key's statuses are read: those of validators and of learners."""
     if is_member(tree, genesis, height, public):
         return True
     return learner(tree, device_id(public)) is not None
 
 
 def tells(tree: StateReader, genesis: Genesis, height: int, public: bytes) -> bool:
-    """Whether we say where we are.
+    """True if this coordinator publishes its status.
 
     Who is new cannot know whether it was admitted before it has come so far. But who
     sees that it was taken out has nothing to say.

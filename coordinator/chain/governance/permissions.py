@@ -1,4 +1,4 @@
-"""Who may decide: operators about others, boards about themselves."""
+"""Permissions: operators decide about others, boards about themselves."""
 
 from starling.coordinator.chain.state import board_records, operator_records
 from starling.coordinator.chain.state.overlay import StateOverlay

@@ -1,4 +1,4 @@
-"""Whose turn it is: a validator that misses one is passed over until it is back.
+"""Proposer absence: a validator that misses its turn is skipped until it is back.
 
 The header of a block names its maker, and nobody prevotes a fresh block that names
 another than the leader of its round. So whoever stood before the maker in the height's
@@ -29,7 +29,7 @@ _MISSES_MAX = 64
 
 
 def roster_of(tree: StateReader, genesis: Genesis, height: int) -> ProposerSchedule:
-    """Who decides a height.
+    """Validators that decide a height, in their order as proposers.
 
     Args:
       tree: The state after the block before.

@@ -112,7 +112,7 @@ def _validators_at(
 
 
 def is_within_age(tree: StateReader, task: int, base: int) -> bool:
-    """Whether evidence against a board is still taken of a task's base version."""
+    """True if evidence against a board is still valid for a task's base version."""
     head = task_records.head(tree, task)
     return head is None or head - base <= AGE_VERSIONS_MAX
 

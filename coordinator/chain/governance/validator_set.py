@@ -1,4 +1,4 @@
-"""Who decides which height: VALSET, and the sets that there were.
+"""Validator set of each height: VALSET, and the earlier sets.
 
 A motion that a block takes at height h is effective at h + 2: the header of h + 1
 still names the old set as its own, and the new one as the next, so that whoever trusts
@@ -104,7 +104,7 @@ def _check_size(context: BlockContext, count: int) -> None:
 
 
 def left(tree: StateReader, context: BlockContext) -> tuple[PublicKey, ...] | None:
-    """Who decides no more from this height on.
+    """Validators that decide no more from this height on.
 
     Args:
       tree: A state after the block before, or a draft of this one.
@@ -133,7 +133,7 @@ def _begins(tree: StateReader, height: int) -> bool:
 
 
 def answers(tree: StateReader, context: BlockContext, identity: DeviceId) -> bool:
-    """Whether somebody is a validator, or was one that evidence can still reach."""
+    """True for a validator, or a former one that evidence can still reach."""
     known, oldest = validator_records.epochs(tree), expiry.evidence_from(tree, context)
     sets = [validator_records.validators(tree, context.genesis, oldest)]
     for number in range(known.first, known.following):

@@ -1,4 +1,4 @@
-"""What is done about a validator that signed two things: it is named, and accused.
+"""Report of a validator that signed two things: it is named, and accused.
 
 The accusation is a transaction like any other and carries both signatures, so that it
 convinces whoever was told one thing only.

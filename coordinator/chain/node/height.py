@@ -110,7 +110,7 @@ def raise_unknown_kind(envelope: Envelope) -> None:
 
 
 def begin_from_s(settings: ChainSettings, state: ChainState) -> float:
-    """When the height may begin: at once for its proposer, a little later for others.
+    """Earliest start of the height: at once for its proposer, later for others.
 
     Others begin only to wait for the proposal; it mostly comes before that.
     """

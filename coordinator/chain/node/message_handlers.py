@@ -1,4 +1,4 @@
-"""What a coordinator hears from others, and what it believes of it.
+"""Handlers of messages from other coordinators, with their checks.
 
 Bytes are checked in the order: length, form, relevance, signature, meaning. Messages of
 the height that is being decided are counted in; those of a height before or after are
@@ -83,7 +83,7 @@ def handle_message(turn: ChainStep, payload: bytes, source: bytes) -> None:
 
 
 def _hear_deciding(turn: ChainStep, topic: _Deciding, content: bytes) -> None:
-    """What may decide a height, unless the chain stands still."""
+    """Handles a message that may decide a height, unless the chain is halted."""
     match topic:
         case GossipTopic.PROPOSAL:
             _hear_proposal(turn, PROPOSAL.unpack(content))

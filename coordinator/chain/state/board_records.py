@@ -31,7 +31,7 @@ CONVICTIONS_MAX = 8
 
 
 class ConvictionRecord(Structure, frozen=True):
-    """That a validator or a board was convicted.
+    """Conviction of a validator or a board.
 
     Attributes:
       offence: `protocol.chain.evidence.Offence`.
@@ -50,14 +50,14 @@ FAULT = structure(ConvictionRecord, 512)
 
 
 class SignedBase(Structure, frozen=True):
-    """That a board signed this transaction for this base version."""
+    """Transaction that a board signed for a base version."""
 
     base: Version
     transaction: Digest
 
 
 class SigningHistory(Structure, frozen=True):
-    """What a board signed for one task, from bases that are not yet too stale."""
+    """Transactions of a board for one task, from bases that are not yet too stale."""
 
     signed: Annotated[tuple[SignedBase, ...], many(STALENESS_MAX + 2)]
 
@@ -100,7 +100,7 @@ def signer(tree: StateReader, public: bytes) -> BoardRecord | None:
 
 
 def in_use(tree: StateReader, public: bytes) -> bool:
-    """Whether a board or an operator signs with a key, or a board did."""
+    """True if a board or an operator signs with a key, or a board did."""
     return (
         KEY_OWNERS.has(tree, public)
         or BOARDS.has(tree, device_id(public))
@@ -109,17 +109,17 @@ def in_use(tree: StateReader, public: bytes) -> bool:
 
 
 def board_count(tree: StateReader) -> int:
-    """How many boards were ever registered."""
+    """Number of boards that were ever registered."""
     return count(tree, BOARD_COUNT)
 
 
 def fault(tree: StateReader, public: bytes) -> ConvictionRecord | None:
-    """What the owner of a key was convicted of."""
+    """Offence of a key's owner; None without a conviction."""
     return CONVICTIONS.get(tree, owner(tree, public))
 
 
 def history(tree: StateReader, number: int, board_id: bytes) -> tuple[SignedBase, ...]:
-    """What a board signed lately for a task, by rising base version."""
+    """Recent transactions of a board for a task, by rising base version."""
     found = HISTORIES.get(tree, number, board_id)
     return () if found is None else found.signed
 

@@ -1,4 +1,4 @@
-"""What was worked out lately, in bounded memory.
+"""Cache of recent results, in bounded memory.
 
 For functions of their arguments that are asked again soon. Kept in two generations:
 when the newer one is full, the older one goes.
@@ -46,7 +46,7 @@ class GenerationalCache(Generic[_K, _V]):
             self._weight += weight
 
     def __len__(self) -> int:
-        """How many are kept."""
+        """Number of cached results."""
         return len(self._newer) + len(self._older)
 
 

@@ -18,15 +18,15 @@ MOTION_COUNT = Table(b"motions", alone, NUMBER)
 
 
 def is_operator(tree: StateReader, public: bytes) -> bool:
-    """Whether a key is an operator's."""
+    """True if a key is an operator's."""
     return OPERATORS.has(tree, public)
 
 
 def operator_count(tree: StateReader) -> int:
-    """How many operators there are."""
+    """Number of operators."""
     return count(tree, OPERATOR_COUNT)
 
 
 def motion_count(tree: StateReader) -> int:
-    """How many motions were carried."""
+    """Number of carried proposals."""
     return count(tree, MOTION_COUNT)

@@ -49,7 +49,7 @@ class VersionFinal:
 
 @dataclass(frozen=True)
 class AttestationsSplit:
-    """What is attested of a version leaves no digest that can get a quorum."""
+    """Event: no digest of a version can get a quorum any more."""
 
     task: TaskId
     version: Version

@@ -69,7 +69,7 @@ class Table(Generic[KeyT, RecordT]):
         return None if packed is None else self.codec.unpack(packed)
 
     def has(self, tree: StateReader, *of: KeyT.args, **named: KeyT.kwargs) -> bool:
-        """Whether there is a record under a key."""
+        """True if there is a record under a key."""
         return tree.get(self.prefix + self.rest(*of, **named)) is not None
 
     def put(

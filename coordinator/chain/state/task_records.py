@@ -177,7 +177,7 @@ WAITING = Table(b"waiting", alone, CachedCodec(_NUMBERS, 64))
 
 
 def task_count(tree: StateReader) -> int:
-    """How many tasks there are; they are numbered from 0."""
+    """Number of tasks; they are numbered from 0."""
     return count(tree, TASK_COUNT)
 
 
@@ -254,7 +254,7 @@ def open_job(tree: StateReader, number: int) -> AggregationJob | None:
 
 
 def attestations(tree: StateReader, number: int) -> tuple[Attestation, ...]:
-    """What validators attested of a task's open job, sorted by validator."""
+    """Attestations of a task's open job, sorted by validator."""
     found = JOB_ATTESTATIONS.get(tree, number)
     return () if found is None else found.given
 

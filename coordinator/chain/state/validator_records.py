@@ -23,7 +23,7 @@ from starling.protocol.schema.msgpack_codec import (
 
 
 class AbsenceRecord(Structure, frozen=True):
-    """That a validator missed its turn to propose, and made no block since.
+    """Absence of a validator: it missed its turn, and made no block since.
 
     Attributes:
       misses: How often, up to a bound.
@@ -40,7 +40,7 @@ ABSENCE = structure(AbsenceRecord, 32)
 
 
 class MismatchRecord(Structure, frozen=True):
-    """That a validator attested other versions of a task than became final.
+    """Attestations of a validator that differ from the final versions of a task.
 
     Attributes:
       count: How many.
@@ -72,7 +72,7 @@ EPOCH = structure(Epoch, 8192)
 
 
 class Epochs(Structure, frozen=True):
-    """Which epochs' records stand: from `first` to the one before `following`.
+    """Epochs with records: from `first` to the one before `following`.
 
     Epoch 0 is the genesis's set; both are 0 while it is the only one.
     """
@@ -98,12 +98,12 @@ VALIDATOR_SETS = Table(b"epoch/", by_number, CachedCodec(EPOCH, 64))
 
 
 def absence(tree: StateReader, public: bytes) -> AbsenceRecord | None:
-    """That a validator missed its turn and made no block since."""
+    """Absence of a validator; None if it made a block since its last turn."""
     return ABSENCES.get(tree, public)
 
 
 def validators(tree: StateReader, genesis: Genesis, height: int) -> ValidatorSet:
-    """Who decides a height.
+    """Validator set that decides a height.
 
     Args:
       tree: A state after the block before that one, or after the one before that: a
@@ -121,7 +121,7 @@ def validators(tree: StateReader, genesis: Genesis, height: int) -> ValidatorSet
 
 
 def epochs(tree: StateReader) -> Epochs:
-    """Which epochs' records stand."""
+    """Epochs with records."""
     return EPOCH_SPAN.get(tree) or _NO_EPOCHS
 
 
@@ -131,5 +131,5 @@ def epoch(tree: StateReader, number: int) -> Epoch | None:
 
 
 def dissent(tree: StateReader, number: int, public: bytes) -> MismatchRecord | None:
-    """How often a validator was outvoted on the versions of a task, if ever."""
+    """Record of a validator that was outvoted on a task's versions; None for none."""
     return MISMATCHES.get(tree, number, public)

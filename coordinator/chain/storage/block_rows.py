@@ -67,7 +67,7 @@ def unpack_body(body: bytes) -> tuple[bytes, ...]:
 
 
 def item_starts(packed: bytes) -> list[int]:
-    """Where the items of a packed array begin, as far as it can be read.
+    """Offsets of a packed array's items, as far as it can be read.
 
     Args:
       packed: Possibly damaged bytes.
@@ -115,7 +115,7 @@ def _array(packed: bytes, at: int) -> tuple[int, int]:
 
 
 def item_at(packed: bytes, offset: int) -> int | None:
-    """Which item of a packed array a byte belongs to; None for the array's head."""
+    """Index of the packed array's item with a byte; None for the array's head."""
     starts = item_starts(packed)
     before = [index for index, start in enumerate(starts) if start <= offset]
     return before[-1] if before else None

@@ -1,4 +1,4 @@
-"""What a coordinator keeps of the chain.
+"""Interface of a coordinator's chain store.
 
 `memory_store` keeps it in memory and `coordinator.runtime.storage.sqlite_store` on
 disk; one suite in tests/contract runs both.
@@ -37,7 +37,7 @@ class StoredHeader:
 
 @dataclass(frozen=True)
 class StoredHead:
-    """Where a stored chain ends.
+    """End of a stored chain.
 
     Attributes:
       header: Of the last block; None before the first.
@@ -52,7 +52,7 @@ class StoredHead:
 
 @dataclass(frozen=True)
 class TransactionLocation:
-    """Where a transaction stands."""
+    """Location of a transaction."""
 
     height: int
     place: int
@@ -77,7 +77,7 @@ class StoredUpload:
 
 @dataclass(frozen=True)
 class StoredVersion:
-    """What is known of a final version, for people.
+    """Facts about a final version, for people.
 
     Attributes:
       task: Which task.
@@ -108,7 +108,7 @@ class ChainStore(Protocol):
     genesis: Genesis
 
     def transaction(self) -> AbstractContextManager[None]:
-        """What is put inside becomes durable at its end, all or nothing.
+        """Context in which all writes become durable at its end, or none does.
 
         Raises:
           StorageError: If the disk refuses; nothing was stored.
@@ -171,7 +171,7 @@ class ChainStore(Protocol):
         """Forgets kept evidence; what is not there does nothing."""
 
     def tip(self) -> StoredHead:
-        """Where the chain ends; read once, at the start.
+        """End of the chain; read once, at the start.
 
         Raises:
           StorageError: If the state does not lead to the last header's root.
@@ -193,7 +193,7 @@ class ChainStore(Protocol):
         """Heights of the snapshots that are kept, rising."""
 
     def manifest(self, height: int) -> SnapshotManifest | None:
-        """What the snapshot of a height consists of."""
+        """Manifest of the snapshot of a height."""
 
     def buckets(self, height: int, first: int, bytes_max: int) -> tuple[bytes, ...]:
         """Packed buckets of a snapshot.
@@ -234,7 +234,7 @@ class ChainStore(Protocol):
         """
 
     def locate(self, transaction: bytes) -> TransactionLocation | None:
-        """Where a transaction stands, if it does."""
+        """Location of a transaction; None without one."""
 
     def upload(self, transaction: bytes) -> StoredUpload | None:
         """An upload that is still kept."""
@@ -246,10 +246,10 @@ class ChainStore(Protocol):
         """A whole by its hash."""
 
     def has_blob(self, digest: bytes) -> bool:
-        """Whether there is a whole of that hash; it is not read."""
+        """True if there is a blob of that hash; it is not read."""
 
     def model(self, task: int, version: int) -> ModelDigests | None:
-        """What a version that we computed consists of."""
+        """Digests of a version that this coordinator computed."""
 
     def versions(self, task: int) -> tuple[StoredVersion, ...]:
         """The noted versions of a task, rising."""

@@ -39,7 +39,7 @@ _ENTRIES_MAX = 1 << 16
 
 
 def is_due(header: Header, last: Header | None) -> bool:
-    """Whether a snapshot is to be taken of the state after a block.
+    """True if a snapshot is to be taken of the state after a block.
 
     Args:
       header: Of the block.
@@ -51,7 +51,7 @@ def is_due(header: Header, last: Header | None) -> bool:
 
 
 class SnapshotManifest(Structure, frozen=True):
-    """What a snapshot consists of.
+    """Parts of a snapshot.
 
     Attributes:
       header: Whose `state_root` it is of.

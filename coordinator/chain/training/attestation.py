@@ -87,7 +87,7 @@ def given(tree: StateReader, validators: ValidatorSet, number: int) -> Given:
 
 
 def is_split(attested: Given, validators: ValidatorSet, genesis: Genesis) -> bool:
-    """Whether no digest can get a quorum, whatever those attest who did not yet.
+    """True if no digest can get a quorum, whatever is still attested.
 
     It takes more wrong attestations than the fault model allows for.
 

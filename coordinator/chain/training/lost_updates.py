@@ -17,7 +17,7 @@ from starling.protocol.schema.msgpack_codec import (
 
 
 class LostUpdateCount(Structure, frozen=True):
-    """How many boards forfeited a base version; stands under `forfeits/<n>`.
+    """Number of boards that forfeited a base version; key `forfeits/<n>`.
 
     Attributes:
       base: Which one; only the head's count.

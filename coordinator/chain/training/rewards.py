@@ -1,4 +1,4 @@
-"""What becomes of a version's contributors once it is final.
+"""Rewards of a version's contributors once it is final.
 
     settled/<n>/<v>        `Settlement` of a version that may still be a base
     paid/<n>/<v>/<page>    `Payments` of `PAGE` updates, in the order of the chain
@@ -33,7 +33,7 @@ from starling.protocol.schema.msgpack_codec import (
 
 
 class Settlement(Structure, frozen=True):
-    """That a version is final.
+    """Settlement of a final version.
 
     Attributes:
       height: Block that made it final.
@@ -56,12 +56,12 @@ PAYMENT_PAGES = Table(b"paid/", by_task_version_and_page, PAYMENTS)
 
 
 def settlement(tree: StateReader, number: int, version: int) -> Settlement | None:
-    """How a version was settled, while it may still be a base."""
+    """Settlement of a version, while it may still be a base."""
     return SETTLEMENTS.get(tree, number, version)
 
 
 def payments(tree: StateReader, number: int, version: int) -> tuple[Payment, ...]:
-    """What each update of a version earned, in the order of the chain."""
+    """Payments for each update of a version, in the order of the chain."""
     settled = settlement(tree, number, version)
     pages = _pages(settled.updates) if settled is not None else 0
     found: list[Payment] = []

@@ -39,7 +39,7 @@ from starling.protocol.wire.envelope import Envelope
 
 
 class ScorerList(Structure, frozen=True):
-    """Who scored a version's updates, sorted."""
+    """Scorers of a version's updates, sorted."""
 
     validators: Annotated[tuple[PublicKey, ...], many(VALIDATORS_MAX, 1)]
 
@@ -56,7 +56,7 @@ _OPINIONS = Table(b"opinion/", by_task_version_and_identity, SCORE)
 
 
 def scorers(tree: StateReader, number: int, version: int) -> tuple[PublicKey, ...]:
-    """Who scored a version's updates, sorted."""
+    """Scorers of a version's updates, sorted."""
     found = _SCORERS.get(tree, number, version)
     return () if found is None else found.validators
 

@@ -48,6 +48,7 @@ from starling.protocol.errors import (
 )
 from starling.protocol.ids import TASKS_MAX, DeviceId, Digest, TaskId, Version
 from starling.protocol.learning.task import TASK, TaskSpec, version_digest
+from starling.protocol.privacy.aggregation_terms import check_strategy
 from starling.protocol.privacy.gaussian_dp import CHARGE_MAX
 from starling.protocol.privacy.mechanisms import check_mode, check_policy, stated_charge
 from starling.protocol.wire.envelope import Envelope
@@ -80,6 +81,10 @@ def publish(
         check_mode(spec.privacy.mechanism, spec.training.mode)
     except ConfigError as error:
         raise ProtocolError(f"privacy: {error}", Reason.POLICY_MISMATCH) from error
+    try:
+        check_strategy(spec.aggregation, spec.training, spec.privacy)
+    except ConfigError as error:
+        raise ProtocolError(f"aggregation: {error}", Reason.POLICY_MISMATCH) from error
     number = task_records.task_count(draft)
     if number >= TASKS_MAX:
         raise ProtocolError(f"{TASKS_MAX} tasks at most", Reason.BUSY)

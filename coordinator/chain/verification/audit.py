@@ -35,7 +35,7 @@ class AuditableChain(Protocol):
         """The stored state."""
 
     def transaction_index(self) -> Iterator[tuple[bytes, TransactionLocation]]:
-        """Where each transaction is said to stand, in any order."""
+        """Stored locations of all transactions, in any order."""
 
     def first_body(self) -> int:
         """Height of the first block whose transactions are kept."""
@@ -44,7 +44,7 @@ class AuditableChain(Protocol):
         """Heights of the snapshots that are kept, rising."""
 
     def manifest(self, height: int) -> SnapshotManifest | None:
-        """What a snapshot consists of."""
+        """Manifest of a snapshot."""
 
     def buckets(self, height: int, first: int, bytes_max: int) -> tuple[bytes, ...]:
         """Packed buckets of a snapshot."""
@@ -55,7 +55,7 @@ class AuditableChain(Protocol):
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What a check found.
+    """Findings of an audit.
 
     Attributes:
       tip: The chain as far as it holds.

@@ -1,4 +1,4 @@
-"""Where a stored block is damaged, to the byte if one changed.
+"""Location of damage in a stored block, to the byte if one changed.
 
 What is certified pins what is not: a certificate names the header's hash, a header the
 transactions' root. So the changed byte is the one whose replacement makes the part

@@ -33,7 +33,7 @@ _NO_MEMPOOL = Mempool()
 
 @dataclass(frozen=True)
 class SignatureChecks:
-    """What was checked of a row beforehand.
+    """Signatures of a row that were checked beforehand.
 
     Attributes:
       validators: Hash of the set under which its certificate holds; None for none.

@@ -28,7 +28,7 @@ def plain(value: object) -> Any:  # noqa: ANN401 - JSON
 
 
 def block(stored: StoredBlock) -> dict[str, Any]:
-    """What a header and its certificate say."""
+    """Header and certificate as plain values."""
     header, certificate = stored.block.header, stored.certificate
     return {
         "height": header.height,
@@ -46,7 +46,7 @@ def block(stored: StoredBlock) -> dict[str, Any]:
 
 
 def transactions(genesis: Genesis, stored: StoredBlock) -> Iterator[dict[str, Any]]:
-    """What each transaction of a block says."""
+    """Transactions of a block as plain values."""
     for place, packed in enumerate(stored.block.transactions):
         envelope = ENVELOPE.unpack(packed)
         yield {
@@ -59,7 +59,7 @@ def transactions(genesis: Genesis, stored: StoredBlock) -> Iterator[dict[str, An
 
 
 def transaction(genesis: Genesis, envelope: Envelope) -> dict[str, Any]:
-    """Which transaction, of which kind, by whom."""
+    """Position, kind and sender of a transaction."""
     return {
         "id": envelope.identity(genesis.chain_id()).hex(),
         "kind": MessageKind(envelope.kind).name.lower(),
@@ -68,7 +68,7 @@ def transaction(genesis: Genesis, envelope: Envelope) -> dict[str, Any]:
 
 
 def body(envelope: Envelope) -> Any:  # noqa: ANN401 - JSON
-    """What the sender signed, by the names of its fields."""
+    """Signed body of a transaction, by the names of its fields."""
     return plain(TRANSACTIONS[envelope.kind].codec.unpack(envelope.body))
 
 
@@ -92,7 +92,7 @@ _VALUES: dict[str, Codec[Any]] = {"score": SCORES, "paid": PAYMENTS}
 
 
 def receipt(genesis: Genesis, shown: Receipt) -> dict[str, Any]:
-    """What a checked receipt proves."""
+    """Contents of a checked receipt."""
     if shown.final is not None:
         return transaction(genesis, shown.final.transaction)
     assert shown.entry is not None

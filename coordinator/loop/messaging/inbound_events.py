@@ -1,4 +1,4 @@
-"""What the broker delivers, as events of the core; floods are not looked at.
+"""Messages of the broker as events of the core; floods are dropped unread.
 
 A topic belongs to one account of the broker. One whose message the core ignored, since
 it is over the account's allowance, is muted for a while; see `muted_topics`.
@@ -6,6 +6,7 @@ it is over the account's allowance, is muted for a while; see `muted_topics`.
 
 from collections.abc import Callable, Mapping
 
+from starling.broker.broker_settings import CHECKER
 from starling.broker.link_events import LinkEvent, MessageArrived
 from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.loop.messaging.muted_topics import Muted
@@ -45,16 +46,20 @@ class Incoming:
           now_s: Monotonic clock.
         """
         self._topics = settings.topics
+        self._check = settings.topics.say(CHECKER)
         self._myself = settings.ledger.key.identity
         self._tally = tally
         self._muted = Muted(now_s)
 
     def may_wait(self, event: LinkEvent) -> bool:
-        """Whether what happens on the link need wake nobody; its thread asks."""
+        """True if an event of the link need not wake the loop; its thread asks."""
         return isinstance(event, MessageArrived) and event.topic in self._muted
 
     def event(self, message: MessageArrived) -> Event | None:
         """The event that a message is; None if it is to be dropped."""
+        if message.topic == self._check:
+            # Somebody asks the broker, not us, whether we listen.
+            return None
         try:
             branch, device, leaf = address(self._topics, message.topic)
         except DecodeError as error:

@@ -1,4 +1,4 @@
-"""What came in and is not done yet: what others wait for goes before uploads.
+"""Inbound queue: messages that others wait for come before uploads.
 
 Uploads are long work and come in swarms; votes and proposals behind them would make
 every coordinator wait for the busiest one. The broker gets its acknowledgements in the
@@ -28,7 +28,7 @@ class InboundQueue(Generic[_T]):
 
     @property
     def uploads(self) -> int:
-        """How many messages that upload something wait."""
+        """Number of waiting messages with parts of uploads."""
         return len(self._uploads)
 
     def add(self, item: _T | MessageArrived) -> None:

@@ -26,7 +26,7 @@ class Muted:
         self._until_s: dict[str, float] = {}
 
     def add(self, topic: str) -> None:
-        """What comes on this topic is not looked at for a while."""
+        """Mutes a topic for a while."""
         now_s = self._now_s()
         over = [name for name, until_s in self._until_s.items() if until_s <= now_s]
         for name in over:
@@ -34,5 +34,5 @@ class Muted:
         self._until_s[topic] = now_s + MUTE_S
 
     def __contains__(self, topic: str) -> bool:
-        """Whether a topic is muted now."""
+        """True if a topic is muted now."""
         return self._until_s.get(topic, 0.0) > self._now_s()

@@ -1,4 +1,4 @@
-"""What waits to be published: bounded, votes first, sent again after a lost connection.
+"""Outbound queue: bounded, votes first, sent again after a lost connection.
 
 The link takes a window of messages and forgets them when the connection ends; here
 they are kept until the broker answers. Each lane goes before those behind it, and of
@@ -23,7 +23,7 @@ from starling.protocol.errors import LimitError, TransportError
 
 @dataclass
 class _Flight:
-    """What the broker has of a lane and has not answered."""
+    """Messages of a lane that the broker has not yet acknowledged."""
 
     messages: int = 0
     payload_bytes: int = 0
@@ -106,7 +106,7 @@ class OutboundQueue:
         self.pump()
 
     def disconnected(self) -> None:
-        """What the broker did not answer is to be sent again."""
+        """Schedules all that the broker did not acknowledge to be sent again."""
         for publish_id in sorted(self._in_flight, reverse=True):
             lane, message = self._in_flight[publish_id]
             self._queues[lane].put_back(message)
@@ -115,5 +115,5 @@ class OutboundQueue:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits and nothing is in flight."""
+        """True if nothing waits and nothing is in flight."""
         return not any(self._queues.values()) and not self._in_flight

@@ -1,4 +1,4 @@
-"""What other coordinators ask for, read from the store and cut where it is long."""
+"""Answers to other coordinators, read from the store and cut where long."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What waits to be published, in lanes: what decides, what is short, what is long.
+"""Priority lanes of the outbound queue: decisions, short messages, long ones.
 
 A lane is a queue with room of its own. Within it those for whom messages are take
 turns, and the messages for one keep their order; where a lane is full, the oldest
@@ -21,7 +21,7 @@ MESSAGE_OVERHEAD_BYTES = 256
 
 
 class PriorityLane(IntEnum):
-    """What a message is for; lower ones go first."""
+    """Lane of a message; lower ones go first."""
 
     CONSENSUS = 0
     """Votes, proposals, statuses, certificates: what the chain waits for."""
@@ -33,7 +33,7 @@ class PriorityLane(IntEnum):
 
 @dataclass(frozen=True)
 class LaneLimits:
-    """What a lane may hold.
+    """Limits of a lane.
 
     Attributes:
       waiting_bytes_max: That wait here.
@@ -93,7 +93,7 @@ class LaneQueue:
         self.waiting_bytes = 0
 
     def __bool__(self) -> bool:
-        """Whether anything waits."""
+        """True if anything waits."""
         return bool(self._by_topic)
 
     def add(self, item: MqttMessage | DeferredMessage) -> int:

@@ -134,7 +134,7 @@ class Publisher:
         self._publish(topic, ENVELOPE.pack(envelope), False)
 
     def _gossip(self, content: bytes, topic: str) -> None:
-        """What decides goes first, what waits for a block later."""
+        """Publishes gossip: consensus first, what waits for a block later."""
         waits = (
             gossip_messages.topic_of(content) == gossip_messages.GossipTopic.TRANSACTION
         )

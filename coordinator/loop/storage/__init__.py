@@ -1,1 +1,1 @@
-"""What the event loop makes durable, in which order, and what it reads back."""
+"""The order in which effects become durable, and what is read back."""

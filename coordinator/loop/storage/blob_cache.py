@@ -1,4 +1,4 @@
-"""What boards pull and ask for, read from the store."""
+"""Cache of blobs that boards pull, read from the store."""
 
 from collections import OrderedDict
 

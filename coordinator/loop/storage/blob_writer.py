@@ -35,7 +35,7 @@ class _Unfinished:
 
 
 class LongWholes:
-    """What is being written."""
+    """Blobs that are being written."""
 
     def __init__(self, store: ChainStore) -> None:
         """Forgets what an earlier run left unfinished.
@@ -55,7 +55,7 @@ class LongWholes:
 
     @property
     def pending(self) -> bool:
-        """Whether anything is still to be written."""
+        """True if anything is still to be written."""
         return bool(self._waiting)
 
     def keep(self, content: bytes, done: Callable[[], None]) -> None:

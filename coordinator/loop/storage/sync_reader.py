@@ -1,4 +1,4 @@
-"""What a coordinator that is behind asks for, read from the store without unpacking."""
+"""Reader for coordinators that are behind: from the store, without unpacking."""
 
 from starling.coordinator.chain.storage.chain_store import ChainStore
 from starling.coordinator.wire.frames import (

@@ -1,4 +1,4 @@
-"""What a coordinator and the process that tries versions say to each other.
+"""Messages between a coordinator and its evaluation process.
 
 The coordinator sends the held-out data once, then one `EvaluationRequest` after the
 other; each is answered by an `EvaluationResult`. Every frame is led by its length in 8
@@ -45,7 +45,7 @@ TRIAL = structure(EvaluationRequest, BUNDLE_BYTES_MAX + 4 * DIMENSION_MAX + 64)
 
 
 class EvaluationResult(Structure, frozen=True):
-    """What became of a trial.
+    """Result of an evaluation.
 
     Attributes:
       detail: Why it failed; empty if it did not.

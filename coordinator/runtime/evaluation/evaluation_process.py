@@ -94,7 +94,7 @@ def pack_held_out(held_out: HeldOutData, batch: int) -> bytes:
 
 
 def unpack_held_out(frame: bytes) -> tuple[int, HeldOutData]:
-    """What `pack_held_out` packed."""
+    """Reads what `pack_held_out` wrote."""
     with np.load(io.BytesIO(frame[_BATCH_BYTES:]), allow_pickle=False) as arrays:
         held_out = HeldOutData(arrays["x"], arrays["y"])
     return int.from_bytes(frame[:_BATCH_BYTES], "little"), held_out
@@ -153,7 +153,7 @@ class VersionTester:
 
 
 def preprocess(raw: NDArray[Any], law: Preprocessing) -> NDArray[np.float32]:
-    """What the bundle says that a board does to raw values: scale, then shift.
+    """Scales and shifts raw values, as the bundle tells boards to.
 
     Args:
       raw: (n, ...) values.

@@ -1,4 +1,4 @@
-"""What other threads hand to the loop: in order, and without waking it for everything.
+"""Mailbox of the loop for other threads: in order, and waking it rarely.
 
 To be woken costs the loop more than to look at a message and drop it. What comes on a
 topic whose last message was over its account's allowance (`rate_limit`) will most

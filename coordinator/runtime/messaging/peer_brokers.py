@@ -76,7 +76,7 @@ class PeerBrokers:
     def take(
         self, item: PeerBrokerEvent, topics: Topics, myself: DeviceId
     ) -> PeerFrameArrived | None:
-        """What the core is to hear of an event.
+        """Turns an event of the link into one of the core; None for nothing.
 
         Args:
           item: What happened.

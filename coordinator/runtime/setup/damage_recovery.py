@@ -25,7 +25,7 @@ _ALONE_MAX = 20_000
 
 @dataclass(frozen=True)
 class RecoveryReport:
-    """What was found.
+    """Findings of a recovery.
 
     Attributes:
       chain: What is wrong with the chain; None if all of it holds.

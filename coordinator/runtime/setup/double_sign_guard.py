@@ -1,4 +1,4 @@
-"""Whether this coordinator may vote with its key: on this machine, with its journal.
+"""Guard against double signing: one machine and one journal for each key.
 
 A key that runs twice, or runs on without the journal of what it signed, signs two
 things and is convicted for it. So a key is bound to the machine on which it first ran,

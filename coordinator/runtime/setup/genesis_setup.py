@@ -14,11 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from starling.broker.runtime.broker_home import (
-    BrokerHome,
-    BrokerSettings,
-    reachable_host,
-)
+from starling.broker.broker_settings import BrokerSettings, reachable_host
+from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.tls_key import write_tls_key
 from starling.coordinator.config import FILE, CoordinatorConfig
 from starling.coordinator.runtime.home import CONFIG_BYTES_MAX, CoordinatorHome
@@ -47,17 +44,18 @@ _READABLE = 0o644
 
 @dataclass(frozen=True)
 class GenesisOptions:
-    """What an operator asks `init` for.
+    """Options of `init` for a genesis.
 
     Attributes:
       fleet: Name of the fleet.
       broker: Folder of the broker.
-      board_host: Where boards reach the broker; empty for where we do.
+      board_host: Where boards reach the broker; empty for the broker's first host.
       port: Port of the broker; 0 for the one in its folder.
       heartbeat_s: Longest time without a block, for a chain of its own.
       genesis: File of a chain that several share; None for a chain of its own.
       joins: Whether the chain admits this coordinator only later, by a motion.
       economy: Credits of a chain of its own.
+      broker_host: Where we reach the broker; empty for on this machine.
     """
 
     fleet: str
@@ -68,6 +66,7 @@ class GenesisOptions:
     genesis: Path | None = None
     joins: bool = False
     economy: CreditPolicy = NO_ECONOMY
+    broker_host: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class CoordinatorIdentity:
     signature: bytes
 
     def signed_bytes(self) -> bytes:
-        """What the signature covers."""
+        """Bytes that the signature covers."""
         keys = self.public + self.sealing + self.operator + self.tls
         return _IDENTITY_TAG + keys + self.name.encode()
 
@@ -297,7 +296,7 @@ def _first_values(
     asked: GenesisOptions, broker: BrokerHome, settings: BrokerSettings
 ) -> dict[str, object]:
     return {
-        "broker.host": reachable_host(settings),
+        "broker.host": asked.broker_host or reachable_host(settings),
         "broker.port": asked.port or settings.port,
         "broker.board_host": asked.board_host,
         "broker.home": str(broker.path),

@@ -39,7 +39,7 @@ _ADDRESS = re.compile(r"mqtts://([A-Za-z0-9.:\[\]-]{1,253}):(\d{1,5})")
 
 @dataclass(frozen=True)
 class Invitation:
-    """What one coordinator needs to read gossip at a broker.
+    """Address and credentials with which a coordinator reads gossip at a broker.
 
     Attributes:
       fleet: Whose broker it is.
@@ -187,7 +187,7 @@ def keep_peer(
 
 
 def peer_links(home: CoordinatorHome, topics: Topics) -> list[LinkSettings]:
-    """How the running coordinator connects to its peers' brokers.
+    """Settings of the running coordinator's links to its peers' brokers.
 
     Raises:
       ConfigError: If a folder in `peers` is damaged, or there are too many.

@@ -1,4 +1,4 @@
-"""What the status shows of each board."""
+"""Rows of the boards in the status."""
 
 import json
 from collections.abc import Callable, Hashable

@@ -1,4 +1,4 @@
-"""What is around a coordinator and may hold it up: its broker, its rights, its disk."""
+"""Health of the host: broker, access rights, disk."""
 
 import shutil
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _REASONS = {0x87: "not authorised", 0x97: "quota exceeded", 0x90: "topic name in
 
 @dataclass(frozen=True)
 class HostReport:
-    """What is around us now.
+    """Health of the host now.
 
     Attributes:
       broker: What the connections are like, for people.
@@ -32,7 +32,7 @@ class HostReport:
 
     @property
     def disk(self) -> str:
-        """What is wrong with the disk; empty if nothing is."""
+        """Problem of the disk; empty without one."""
         free = self.disk_free_bytes
         if free is None or free >= DISK_FREE_MIN_BYTES:
             return ""
@@ -40,7 +40,7 @@ class HostReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is wrong and has no line in the log of its own."""
+        """Problems that have no line in the log of their own."""
         return tuple(text for text in (self.rights, self.disk) if text)
 
     @property
@@ -51,7 +51,7 @@ class HostReport:
 
 
 def disk_section(facts: HostReport) -> dict[str, int | str | None]:
-    """What a status says of the disk."""
+    """Section of a status about the disk."""
     return {"free_bytes": facts.disk_free_bytes, "trouble": facts.disk}
 
 
@@ -90,7 +90,7 @@ class HostHealth:
             self._refused = None
 
     def look(self, elsewhere: Sequence[str]) -> HostReport:
-        """What is around us.
+        """Observes the health of the host.
 
         Args:
           elsewhere: A line for each other broker.

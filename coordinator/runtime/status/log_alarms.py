@@ -1,4 +1,4 @@
-"""What people must see in the log, once and not each second."""
+"""Alarms of the log: what an operator must see, once and not each second."""
 
 import logging
 from collections.abc import Iterable

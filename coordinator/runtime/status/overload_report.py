@@ -1,4 +1,4 @@
-"""What is dropped because it is too much: in the status by name, in the log rarely."""
+"""Report of dropped messages: in the status by name, in the log rarely."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ NAMES_KEPT_MAX = 4096
 
 
 def shown(state: CoordinatorState, tally: CoordinatorCounters) -> dict[str, Any]:
-    """What the status shows of it.
+    """Counts for the status.
 
     Returns:
       `dropped`, messages without room by lane; `ignored`, messages beyond the allowance
@@ -51,7 +51,7 @@ class OverloadLog:
         self._said_s: dict[str, float] = {}
 
     def lines(self, found: Mapping[str, int], now_s: float) -> list[str]:
-        """What to say now: what grew, and was not said within the hour.
+        """Lines to log now: counts that grew, and were not logged within the hour.
 
         Args:
           found: From `counts`.

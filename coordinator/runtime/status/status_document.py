@@ -1,4 +1,4 @@
-"""What `starling coordinator status` shows: a document from the state."""
+"""Document that `starling coordinator status` shows, made from the state."""
 
 import json
 import logging
@@ -162,6 +162,7 @@ class StatusFile:
             "updates": {
                 "accepted": tally.accepted,
                 "refused": dict(tally.refused),
+                "passing": dict(tally.passing),
             },
             "refused_peers": [
                 {
@@ -230,7 +231,7 @@ class StatusFile:
 
 
 def _stall(found: ChainStall) -> dict[str, Any]:
-    """How the chain goes on."""
+    """Progress of the chain."""
     return {
         "stalled": found.stalled,
         "block_age_s": found.block_age_s,
@@ -242,7 +243,7 @@ def _stall(found: ChainStall) -> dict[str, Any]:
 
 
 def _outside(facts: HostReport) -> dict[str, Any]:
-    """What is around us."""
+    """Health of the host."""
     return {
         "broker": facts.broker,
         "broker_rights": facts.rights,

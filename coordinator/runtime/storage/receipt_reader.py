@@ -21,7 +21,7 @@ from starling.protocol.ids import DIGEST_BYTES, Digest
 
 
 def transaction(store: SqliteStore, identity: str) -> Receipt:
-    """That a transaction stands in a block.
+    """Proof that a transaction is in a block.
 
     Args:
       store: The chain.
@@ -43,7 +43,7 @@ def transaction(store: SqliteStore, identity: str) -> Receipt:
 
 
 def entry(store: SqliteStore, key: bytes) -> Receipt:
-    """That a key of the state has its value under the last header.
+    """Proof that a key of the state has its value under the last header.
 
     Raises:
       OperationError: If the state has no such key, or there is no block yet.
@@ -56,7 +56,7 @@ def entry(store: SqliteStore, key: bytes) -> Receipt:
 
 
 def checkpoint(state: Path, genesis: Genesis) -> TrustedState | None:
-    """Whom to trust who is admitted or joins now, from the last header on.
+    """Trusted state for newcomers, from the last header on.
 
     Args:
       state: The folder of the chain, which may not be there yet.

@@ -81,7 +81,7 @@ REMEDY = (
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Whether what SQLite raised is about the file's content, not about the disk."""
+    """True if an SQLite error is about the file's content, not about the disk."""
     if isinstance(error, sqlite3.OperationalError):
         # A file cut to nothing is an empty database.
         return "no such" in str(error)

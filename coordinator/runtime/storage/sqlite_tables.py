@@ -1,4 +1,4 @@
-"""What the tables of the chain's SQLite file share: one connection, one transaction."""
+"""Shared base of the chain's SQLite tables: one connection, one transaction."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence

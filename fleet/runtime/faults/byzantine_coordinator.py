@@ -69,7 +69,7 @@ class FaultOrderFile:
         self._look_at_s = 0.0
 
     def now(self) -> ActiveFaults:
-        """What stands; may be called from any thread."""
+        """Current orders; may be called from any thread."""
         now_s = time.monotonic()
         if now_s >= self._look_at_s:
             self._look_at_s = now_s + LOOK_EVERY_S

@@ -22,7 +22,7 @@ _BY_SUPERVISOR = frozenset({FaultKind.KILL, FaultKind.RESTART})
 
 
 class FaultInjector:
-    """What is still to go wrong, and what each coordinator is to do wrong now."""
+    """Faults still to come, and the current ones of each coordinator."""
 
     def __init__(
         self, faults: tuple[ScheduledFault, ...], homes: FleetHomes, coordinators: int
@@ -41,13 +41,13 @@ class FaultInjector:
         self._given: dict[int, FaultOrders] = {}
 
     def service(self, number: int) -> SupervisedProcess:
-        """How a coordinator is to be started."""
+        """Service that starts a coordinator."""
         if all(fault.deed in _BY_SUPERVISOR for fault in self._faults):
             return self._homes.coordinator_service(number)
         return self._homes.faulty_service(number)
 
     def ordered(self, number: int) -> str:
-        """What a coordinator is to do wrong now, for people."""
+        """Current faults of a coordinator, for people."""
         given = self._given.get(number)
         return given.text if given else ""
 

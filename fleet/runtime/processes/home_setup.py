@@ -63,7 +63,7 @@ _READABLE = 0o644
 
 @dataclass(frozen=True)
 class FleetHomes:
-    """Where everything of a fleet lies."""
+    """Paths of a fleet's homes."""
 
     path: Path
 
@@ -128,6 +128,17 @@ class FleetHomes:
         home = str(self.board(number))
         name = f"board-{number:03d}"
         return self.service(name, TIER_BOARDS, "agent", "run", "--home", home)
+
+    def byzantine_board_service(
+        self, number: int, plan: FleetPlan
+    ) -> SupervisedProcess:
+        """A board that attacks as the plan's timeline tells it."""
+        name = f"board-{number:03d}"
+        log = self.path / "logs" / f"{name}.log"
+        module = "starling.fleet.runtime.faults.byzantine_board"
+        words = (plan.fault, str(plan.devices), str(number + 1))
+        command = (sys.executable, "-m", module, *words, str(self.board(number)))
+        return SupervisedProcess(name, command, log, TIER_BOARDS)
 
 
 def coordinator_name(number: int) -> str:
@@ -288,7 +299,8 @@ def _set_up_board(
     admission = str(home / "operator-gave.json")
     host = homes.coordinator_at(broker_of(number + 1, plan))
     by = ("--home", str(host))
-    command(coordinator_cli.main, "admit", request, "--out", admission, *by)
+    words = ("--out", admission, "--no-wait")
+    command(coordinator_cli.main, "admit", request, *words, *by)
     command(agent_cli.main, "enrol", *place, "--admission", admission)
 
 
@@ -307,7 +319,7 @@ def _publish(homes: FleetHomes, plan: FleetPlan, material: TrainingMaterial) -> 
     write_atomic(task, sample(TaskSettings, values).encode(), _READABLE)
     words = ("--bundle", str(bundle), "--task", str(task))
     place = ("--home", str(homes.coordinator))
-    command(coordinator_cli.main, "publish", *words, *place)
+    command(coordinator_cli.main, "publish", *words, *place, "--no-wait")
 
 
 def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the processes of a fleet show of themselves, as one snapshot."""
+"""Poller of the processes' statuses, as one snapshot."""
 
 import json
 import os
@@ -139,7 +139,7 @@ class StatusPoller:
         return tuple(points)
 
     def _refusals(self, device: str) -> dict[str, int]:
-        """What all coordinators together refused of a board."""
+        """Refusals of a board by all coordinators together."""
         found = [seen for (_, each), seen in self._refused.items() if each == device]
         return dict(sum(found, Counter()))
 
@@ -158,6 +158,7 @@ class StatusPoller:
             epsilon if self._private else 0.0,
             row.get("bytes_up", 0),
             row.get("bytes_down", 0),
+            number + 1,
         )
 
     def _coordinators(self) -> tuple[CoordinatorPoint, ...]:
@@ -216,7 +217,7 @@ def _knowledge(row: dict[str, Any]) -> tuple[bool, int]:
 
 
 def _age_s(path: Path) -> float:
-    """How long ago a file was written; the writer's own clock does not matter."""
+    """Age of a file; the writer's own clock does not matter."""
     try:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:
@@ -224,7 +225,7 @@ def _age_s(path: Path) -> float:
 
 
 def read_status(path: Path) -> dict[str, Any] | None:
-    """What a process last wrote of itself; None if there is nothing whole."""
+    """Status that a process last wrote; None without a whole one."""
     content = read_if_present(path, STATUS_BYTES_MAX)
     if content is None:
         return None

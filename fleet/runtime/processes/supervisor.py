@@ -206,7 +206,7 @@ def starling_command(*words: str) -> tuple[str, ...]:
 
 
 def listens(port: int) -> bool:
-    """Whether somebody accepts connections on a port of this machine."""
+    """True if a process accepts connections on a port of this machine."""
     try:
         socket.create_connection(("127.0.0.1", port), 1.0).close()
     except OSError:

@@ -82,7 +82,7 @@ _privacy = st.builds(
 )
 _aggregation = st.builds(
     task.AggregationPolicy,
-    st.just(0),
+    upto(max(task.Strategy)),
     upto(32, 1),
     upto(1 << 24),
     upto(task.Q16 - 1),

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from starling.broker.broker_settings import BrokerSettings
 from starling.broker.link_events import (
     NO_SUBSCRIBER,
     Delivered,
@@ -18,7 +20,7 @@ from starling.broker.link_events import (
     LinkSettings,
     MessageArrived,
 )
-from starling.broker.runtime.broker_home import BrokerHome, BrokerSettings
+from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.mosquitto_process import free_port
 from starling.protocol.errors import ConfigError
 from starling.protocol.wire.topics import Topics
@@ -189,6 +191,47 @@ def test_who_is_expelled_while_the_broker_runs_can_do_nothing_more(
             client.link.stop()
         service.terminate()
         service.communicate(timeout=30)
+
+
+@pytest.mark.usefixtures("broker")
+def test_broker_without_its_authority_s_key_runs_on_under_the_same_authority(
+    tmp_path: Path,
+) -> None:
+    home = BrokerHome(tmp_path / "home")
+    home.prepare(BrokerSettings("garden", "127.0.0.1", free_port()))
+    home.authority_key.rename(tmp_path / "safe")
+    before = home.authority_certificate.read_bytes()
+    with subprocess.Popen(
+        [sys.executable, "-m", "starling", "broker", "run", "--home", home.path],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as service:
+        assert service.stderr is not None
+        while "listening" not in (line := service.stderr.readline()):
+            assert line
+        checked = starling("check", "--home", str(home.path))
+        service.terminate()
+        service.communicate(timeout=30)
+
+    assert home.authority_certificate.read_bytes() == before
+    assert checked.returncode == 0, checked.stdout
+    assert "kept elsewhere" in checked.stdout
+
+
+@pytest.mark.usefixtures("broker")
+def test_broker_bound_to_all_of_ipv6_is_reached_by_both_families(
+    tmp_path: Path,
+) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    port = free_port()
+    home = BrokerHome(tmp_path / "home")
+    home.prepare(BrokerSettings("garden", "::", port))
+    with home.process():
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port), DEADLINE_S).close()
 
 
 @pytest.mark.usefixtures("broker")

@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.broker.backoff import BackoffPolicy
 from starling.broker.link_events import (
     LinkSettings,
@@ -86,6 +88,13 @@ def starling(*words: str | Path) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=60,
     )
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, f"no {what}"
+        time.sleep(0.05)
 
 
 def done(*words: str | Path) -> str:
@@ -433,6 +442,56 @@ def test_inbox_garbage_is_cleared_away_and_stops_nobody(
 
     assert [entry.name for entry in inbox.iterdir()] == ["folder.tx"]
     assert coordinator.end(signal.SIGTERM) == 0
+
+
+def test_admit_and_revoke_say_what_the_chain_decided(
+    idle: Coordinator, tmp_path: Path
+) -> None:
+    idle.start()
+    until(lambda: (idle.home / "status.json").exists(), "a status")
+    board = AgentHome(tmp_path / "board")
+    board.begin({})
+    name, place = device_name(board.identity()), ("--home", idle.home)
+    out = ("--out", tmp_path / "a.json")
+    admit = ("coordinator", "admit", board.write_request(), *out, *place)
+
+    unknown = starling("coordinator", "revoke", name, *place)
+    first, again = done(*admit), done(*admit)
+    revoked = done("coordinator", "revoke", name, *place)
+    revoked_again = done("coordinator", "revoke", name, *place)
+    late = starling(*admit)
+
+    assert unknown.returncode == 1
+    assert f"not revoked: the chain knows no board {name}" in unknown.stderr
+    assert re.search(f"^admitted {name} at height [0-9]+\n", first)
+    assert f"{name} was admitted before, at height" in again
+    assert re.search(f"^revoked {name} at height [0-9]+\n", revoked)
+    assert f"{name} was revoked before" in revoked_again
+    assert late.returncode == 1
+    assert "the board was revoked (NOT_AUTHORISED)" in late.stderr
+
+
+def test_broker_check_counts_nothing_at_the_coordinator(
+    idle: Coordinator, broker: Broker
+) -> None:
+    idle.start()
+    until(lambda: connected(idle), "a connection")
+
+    checked = starling("broker", "check", "--home", broker.home.path, "--json")
+
+    verdicts = {
+        row["name"]: row["verdict"] for row in json.loads(checked.stdout)["checks"]
+    }
+    assert verdicts["mqtt.coordinator-present"] == "ok"
+    written = idle.status()["now_ms"]
+    until(lambda: idle.status()["now_ms"] != written, "a later status")
+    assert idle.status()["updates"] == {"accepted": 0, "refused": {}, "passing": {}}
+
+
+def connected(coordinator: Coordinator) -> bool:
+    if not (coordinator.home / "status.json").exists():
+        return False
+    return coordinator.status()["broker"] == "connected"
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class CommitteeNode(CoordinatorNode):
                 | e.SendContentKey()
                 | e.PublishChunks()
             ):
-                tally = CoordinatorCounters(0)
+                tally = CoordinatorCounters(0, lambda: 0.0)
                 wholes = BlobCache(self.store)
                 publisher = Publisher(
                     self.settings,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from starling.broker.link_events import MqttMessage
 from starling.coordinator import machine
-from starling.coordinator.aggregation.strategy import ModelState, unpack_grid
+from starling.coordinator.aggregation.strategy import ModelState, unpack_model
 from starling.coordinator.aggregation.version_computation import StoredVector, recompute
 from starling.coordinator.chain.node.node import JournalVote
 from starling.coordinator.chain.state.task_records import JobMember
@@ -267,7 +267,7 @@ class CoordinatorNode(SimulatedNode):
                 self._publish(topic, payload, retain)
             case e.PublishChunks() | e.PublishFinality():
                 self._answer(effect)
-            case e.RemoveInboxFile(name):
+            case e.RemoveInboxFile(name=name):
                 self.inbox.pop(name, None)
             case e.LookUpUpdate(known, other):
                 self._put(c.UpdateLookedUp(update_of(self.store, known), other))
@@ -347,7 +347,7 @@ class CoordinatorNode(SimulatedNode):
         parts = (
             self.store.blob(d) for d in (model.theta, model.momentum, model.average)
         )
-        return ModelState(*[unpack_grid(part) for part in parts if part is not None])
+        return unpack_model(*[part for part in parts if part is not None])
 
     def _upload(self, member: JobMember) -> StoredVector:
         stored = self.store.upload(member.transaction)

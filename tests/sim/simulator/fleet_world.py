@@ -6,7 +6,7 @@ import numpy as np
 
 from starling.agent.privacy.ledger import PrivacyLedger
 from starling.agent.step.state import AgentSettings, WaitTimes
-from starling.coordinator.aggregation.fedbuff import init
+from starling.coordinator.aggregation.server_step import initial_state
 from starling.coordinator.aggregation.strategy import pack_model
 from starling.coordinator.chain.node.node import ChainSettings
 from starling.coordinator.chain.state import task_records
@@ -108,7 +108,7 @@ class Plan:
 
 def spec(plan: Plan) -> tuple[TaskSpec, tuple[bytes, ...]]:
     """The task, and what must be stored before it is announced."""
-    model = pack_model(init(np.zeros(plan.dimension, np.int64)))
+    model = pack_model(initial_state(np.zeros(plan.dimension, np.int64)))
     privacy = PrivacyPolicy(0, Q24, 0, 0, 0, 1)
     if plan.private:
         epsilon, delta = 800 * MICRO, E12 // 10**5

@@ -68,3 +68,9 @@ def test_listener_without_tls_is_allowed_on_loopback(bind: str) -> None:
 def test_listener_without_tls_is_refused_elsewhere(bind: str) -> None:
     with pytest.raises(ConfigError, match="bind: a listener on"):
         listener_text(ListenerConfig(bind, 1, None), (2, 0, 11))
+
+
+def test_listener_of_all_addresses_names_none_so_that_both_families_are_heard() -> None:
+    listener = ListenerConfig("::", 8883, FILES)
+
+    assert listener_text(listener, (2, 0, 11)).startswith("listener 8883\n")

@@ -377,4 +377,9 @@ def test_transaction_nobody_may_sign_leaves_the_inbox(world: SingleCoordinator) 
     world.send(TransactionArrived("99.tx", ENVELOPE.pack(envelope)))
     world.tick()
 
-    assert RemoveInboxFile("99.tx") in world.effects
+    (removed,) = [
+        each
+        for each in world.effects
+        if isinstance(each, RemoveInboxFile) and each.name == "99.tx"
+    ]
+    assert removed.reason == Reason.NOT_AUTHORISED

@@ -1,5 +1,6 @@
 """A fleet half way, and how it ended."""
 
+import numpy as np
 import pytest
 
 from starling.fleet.monitor.run_snapshot import (
@@ -10,7 +11,9 @@ from starling.fleet.monitor.run_snapshot import (
     RunSnapshot,
     VersionPoint,
 )
+from starling.fleet.report.model_metrics import ModelMetrics, over_boards
 from starling.fleet.report.run_report import RunOutcome
+from starling.protocol.learning.metrics import class_metrics
 from starling.protocol.wire.message_bodies import DevicePhase
 
 TERMS = PrivacyTerms("one record", "add or remove", 8.0, 1e-5, 2.3, 1.0, 15)
@@ -38,4 +41,11 @@ def snapshot() -> RunSnapshot:
 
 @pytest.fixture
 def outcome() -> RunOutcome:
-    return RunOutcome("version reached", 30.0, 4.0, verified=True, test_accuracy=0.9)
+    rng = np.random.default_rng(5)
+    labels = np.arange(10) % 3
+    # One of ten is wrong: the first.
+    right = np.eye(3)[(labels + (np.arange(10) == 0)) % 3]
+    test = class_metrics(right, labels)
+    boards = [class_metrics(rng.normal(size=(8, 3)), labels[:8]) for _ in range(4)]
+    metrics = ModelMetrics(test, test, over_boards(boards))
+    return RunOutcome("version reached", 30.0, 4.0, verified=True, metrics=metrics)

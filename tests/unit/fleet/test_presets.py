@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from starling.fleet.plan import FleetPlan
+from starling.coordinator.publication.task_settings import publication
+from starling.fleet.plan import RULES, FleetPlan
 from starling.fleet.presets import (
     DataShares,
     between_s,
@@ -15,6 +16,8 @@ from starling.fleet.presets import (
     task_settings,
 )
 from starling.fleet.runtime.training_pool import prepare
+from starling.protocol.errors import ConfigError
+from starling.protocol.learning.task import Strategy
 from starling.protocol.privacy.gaussian_dp import (
     MICRO,
     charge_from_sigma,
@@ -97,3 +100,22 @@ def test_heading_without_privacy_states_none() -> None:
     plan = replace(FleetPlan(), privacy="none")
     material = prepare(plan)
     assert heading(plan, "digits", material.shares, material.bundle).privacy is None
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_heading_every_rule_of_aggregation_makes_a_valid_task(rule: str) -> None:
+    plan = FleetPlan(rule=rule, privacy="none")
+    material = prepare(plan)
+
+    spec = publication(task_settings(plan, material.shares), material.bundle, "t").spec
+
+    assert spec.aggregation.strategy == Strategy[rule.upper()]
+    assert (spec.aggregation.staleness_max == 0) == (rule == "fedavg")
+
+
+def test_publication_rule_that_does_not_go_with_noise_is_refused() -> None:
+    plan = FleetPlan(rule="fedasync")
+    material = prepare(plan)
+
+    with pytest.raises(ConfigError, match="fedasync mixes models"):
+        publication(task_settings(plan, material.shares), material.bundle, "t")

@@ -1,4 +1,4 @@
-"""What each window of a convolution sees, laid out for matrix products.
+"""im2col: the values under each window of a convolution, laid out for matrix products.
 
 Copying single values out of an image is slow, so it is done in two steps. A convolution
 with one-hot kernels (one kernel for each distinct place under a window) copies the
@@ -31,7 +31,7 @@ ROW_INDICES_MAX = 2048
 
 @dataclass(frozen=True)
 class PatchPlaces:
-    """Where the windows of a convolution lie; one entry per spatial axis.
+    """Positions of a convolution's windows; one entry per spatial axis.
 
     Attributes:
       offsets: Distinct distances of a value from the start of its pool, ascending.
@@ -134,7 +134,7 @@ def _cells(layout: PatchPlaces) -> int:
 
 
 def _in_rows(layout: PatchPlaces, channels: int) -> bool:
-    """Whether `_rows` is to be taken: one axis, and blocks are gathered anyway."""
+    """True if `_rows` is to be used: one axis, and blocks are gathered anyway."""
     order = len(layout.order)
     gathers = layout.order != tuple(range(len(layout.offsets[0])))
     return len(layout.count) == 1 and gathers and channels * order <= ROW_INDICES_MAX

@@ -168,7 +168,7 @@ def _ones(x: BuilderTensor, shape: SlidingWindow) -> Ones:
 
 
 def _counts(node: NetworkNode, shape: SlidingWindow) -> Ones:
-    """How many values each window averages, in the shape of the output.
+    """Number of values that each window averages, in the shape of the output.
 
     Padding counts where `count_include_pad` says so, but for what rounding up adds.
     """
@@ -198,7 +198,7 @@ def _declared(node: NetworkNode, shape: SlidingWindow, axis: int) -> int:
 
 
 def _as_average(node: NetworkNode, shape: SlidingWindow) -> bool:
-    """Whether all runtimes agree about the operator's own averages."""
+    """True if all runtimes agree about the operator's own averages."""
     rounded = any(
         shape.after[axis] > _declared(node, shape, axis)
         for axis in range(len(shape.size))

@@ -40,12 +40,12 @@ class SlidingWindow:
 
     @property
     def padded(self) -> bool:
-        """Whether any window reaches beyond the image."""
+        """True if any window reaches beyond the image."""
         return any(pad > 0 for pad in (*self.before, *self.after))
 
     @property
     def tiles(self) -> bool:
-        """Whether windows neither overlap nor leave gaps nor reach beyond."""
+        """True if windows neither overlap nor leave gaps nor reach beyond."""
         return (
             self.kernel == self.stride and not self.padded and set(self.dilation) == {1}
         )
@@ -57,7 +57,7 @@ class SlidingWindow:
 
     @property
     def surplus(self) -> list[int]:
-        """How much of the end of each axis no window reaches."""
+        """Length of each axis's end that no window reaches."""
         return [max(-pad, 0) for pad in self.after]
 
 

@@ -21,7 +21,7 @@ State = tuple[BuilderTensor, ...]
 
 @dataclass(frozen=True)
 class CellCotangents:
-    """What comes back through one step.
+    """Cotangents that flow back through one step.
 
     Attributes:
       inputs: (n, k h) cotangent of what the input adds to the gates.
@@ -35,11 +35,11 @@ class CellCotangents:
 
 
 class RecurrentCell(Protocol):
-    """What is done at each step."""
+    """Computation of one step of a recurrent layer."""
 
     @property
     def parts(self) -> int:
-        """How many tensors are in a state."""
+        """Number of tensors in a state."""
         ...
 
     @property

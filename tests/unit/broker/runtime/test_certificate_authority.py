@@ -1,6 +1,5 @@
-"""Certificates, keys written without `cryptography`, and a broker's folder."""
+"""Certificates, and keys written without `cryptography`."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +7,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from starling.broker.runtime.broker_home import BrokerHome, BrokerSettings
 from starling.broker.runtime.certificate_authority import (
     CertificateAuthority,
-    certified_hosts,
     days_left,
     load_certificate,
 )
@@ -119,88 +116,12 @@ def test_authority_that_is_missing_is_a_storage_error(tmp_path: Path) -> None:
         CertificateAuthority.open(tmp_path / "ca.key", tmp_path / "ca.pem")
 
 
-@pytest.fixture
-def fake_mosquitto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program that only tells a version, so that these tests need no broker."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    program = folder / "mosquitto"
-    program.write_text("#!/bin/sh\necho 'mosquitto version 2.0.11'\nexit 3\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
-    return program
-
-
-SETTINGS = BrokerSettings("garden", hosts=("broker.example.org", "192.0.2.7"))
-
-
-@pytest.mark.usefixtures("fake_mosquitto")
-def test_home_prepared_twice_keeps_keys_and_certificates(tmp_path: Path) -> None:
-    home = BrokerHome(tmp_path / "home")
-    home.prepare(SETTINGS)
-    before = {file: file.read_bytes() for file in home.path.iterdir()}
-
-    home.prepare(SETTINGS)
-
-    assert {file: file.read_bytes() for file in home.path.iterdir()} == before
-    assert home.settings() == SETTINGS
-
-
-@pytest.mark.usefixtures("fake_mosquitto")
-def test_home_with_other_hosts_gets_a_new_server_certificate_only(
-    tmp_path: Path,
+def test_authority_of_a_key_alone_vouches_for_what_it_issued_before(
+    tmp_path: Path, authority: CertificateAuthority
 ) -> None:
-    home = BrokerHome(tmp_path / "home")
-    home.prepare(SETTINGS)
-    authority = home.authority_certificate.read_bytes()
+    issued = x509.load_pem_x509_certificate(authority.issue("ann", PUBLIC_KEY))
+    (tmp_path / "ca.pem").unlink()
 
-    home.prepare(replace(SETTINGS, hosts=("other.example.org",)))
+    CertificateAuthority.create(tmp_path / "ca.key", tmp_path / "ca.pem", "test")
 
-    hosts = ("127.0.0.1", "localhost", "other.example.org")
-    assert certified_hosts(home.server_certificate) == hosts
-    assert home.authority_certificate.read_bytes() == authority
-
-
-@pytest.mark.usefixtures("fake_mosquitto")
-def test_home_admits_a_coordinator_once(tmp_path: Path) -> None:
-    home = BrokerHome(tmp_path / "home")
-    home.prepare(SETTINGS)
-
-    home.admit_coordinator("c2")
-    home.admit_coordinator("c1")
-    home.admit_coordinator("c2")
-
-    assert home.require_settings().coordinators == ("c1", "c2")
-    assert (home.path / "access").read_text().count("user c2\n") == 1
-
-
-@pytest.mark.usefixtures("fake_mosquitto")
-@pytest.mark.parametrize(
-    ("settings", "match"),
-    [
-        (BrokerSettings("No Good"), "fleet: fleet name"),
-        (BrokerSettings("garden", coordinators=("no good",)), "user name"),
-    ],
-    ids=["fleet", "coordinator"],
-)
-def test_home_for_impossible_settings_is_refused_before_anything_is_written(
-    tmp_path: Path, settings: BrokerSettings, match: str
-) -> None:
-    home = BrokerHome(tmp_path / "home")
-
-    with pytest.raises(ConfigError, match=match):
-        home.prepare(settings)
-    assert not home.path.exists()
-
-
-def test_home_that_was_not_made_says_which_command_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="starling broker init"):
-        BrokerHome(tmp_path).require_settings()
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", "null"])
-def test_home_with_damaged_settings_says_so(tmp_path: Path, content: str) -> None:
-    (tmp_path / "broker.json").write_text(content)
-
-    with pytest.raises(ConfigError, match=r"broker\.json: damaged"):
-        BrokerHome(tmp_path).settings()
+    issued.verify_directly_issued_by(load_certificate(tmp_path / "ca.pem"))

@@ -3,11 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from starling.coordinator.aggregation.fedbuff import (
-    MOMENTUM_MAX,
-    PARAMETER_MAX,
-    fedbuff,
-)
+from starling.coordinator.aggregation.fedbuff import fedbuff
+from starling.coordinator.aggregation.server_step import MOMENTUM_MAX, PARAMETER_MAX
 from starling.coordinator.aggregation.strategy import (
     ModelState,
     WeightedUpdate,
@@ -55,7 +52,7 @@ def test_fedbuff_divides_the_weighted_sum_by_all_examples() -> None:
     # (1 * 6 + 1/2 * 20) / (2 + 6) = 2 against the gradient.
     updates = [update([6.0], Q15, 2), update([20.0], Q15 // 2, 6)]
 
-    after = fedbuff(policy()).apply(start([10.0]), updates)
+    after = fedbuff(policy()).apply(start([10.0]), updates, 1)
 
     assert after.theta.tolist() == [8 * Q24]
 
@@ -63,7 +60,7 @@ def test_fedbuff_divides_the_weighted_sum_by_all_examples() -> None:
 def test_fedbuff_equal_staleness_shortens_the_step() -> None:
     late = [update([8.0], Q15 // 4), update([8.0], Q15 // 4)]
 
-    after = fedbuff(policy()).apply(start([10.0]), late)
+    after = fedbuff(policy()).apply(start([10.0]), late, 1)
 
     assert after.theta.tolist() == [8 * Q24]
 
@@ -79,7 +76,7 @@ def test_fedbuff_whole_optimum_added_late_converges_at_any_delay(tau: int) -> No
     far = []
     for _ in range(60 * (tau + 1)):
         late = WeightedUpdate(thetas[-1 - tau].copy(), weight, 1)
-        state = aggregator.apply(state, [late])
+        state = aggregator.apply(state, [late], len(thetas))
         thetas.append(state.theta)
         far.append(int(np.abs(state.theta).max()))
 
@@ -91,8 +88,8 @@ def test_fedbuff_two_versions_momentum_and_average_worked_by_hand() -> None:
     # m: 1, 1.5; theta: 0 - 0.5 = -0.5, then -1.25; average: -0.25, then -0.75.
     aggregator = fedbuff(policy(learning_rate=0.5, momentum=0.5, average=0.5))
 
-    first = aggregator.apply(start([0.0]), [update([1.0])])
-    second = aggregator.apply(first, [update([1.0])])
+    first = aggregator.apply(start([0.0]), [update([1.0])], 1)
+    second = aggregator.apply(first, [update([1.0])], 2)
 
     assert first.average.tolist() == [-Q24 // 4]
     assert second.momentum.tolist() == [3 * Q24 // 2]
@@ -109,7 +106,7 @@ def test_fedbuff_largest_inputs_saturate_and_never_wrap() -> None:
         np.array([PARAMETER_MAX, -PARAMETER_MAX]),
     )
 
-    after = aggregator.apply(state, [extreme] * 1024)
+    after = aggregator.apply(state, [extreme] * 1024, 1)
 
     assert after.theta.tolist() == [PARAMETER_MAX, -PARAMETER_MAX]
     assert after.momentum.tolist() == [-MOMENTUM_MAX, MOMENTUM_MAX]
@@ -117,7 +114,7 @@ def test_fedbuff_largest_inputs_saturate_and_never_wrap() -> None:
 
 def test_fedbuff_no_update_is_an_aggregation_error() -> None:
     with pytest.raises(AggregationError):
-        fedbuff(policy()).apply(start([0.0]), [])
+        fedbuff(policy()).apply(start([0.0]), [], 1)
 
 
 def test_pack_model_any_state_reads_back_and_names_itself() -> None:

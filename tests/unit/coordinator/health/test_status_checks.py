@@ -38,7 +38,7 @@ def write(
     council: FourCoordinators, path: Path, condition: str = "running"
 ) -> Document:
     """What member 0 shows of itself."""
-    member, tally = council.members[0], CoordinatorCounters(0)
+    member, tally = council.members[0], CoordinatorCounters(0, lambda: 0.0)
     tally.refuse(RecordRefusal(None, Reason.BUSY, "", KEYS[1].identity))
     found = chain_stall.look(member.settings, member.state, council.now_s)
     file = StatusFile(path, member.settings, member.store, tally)

@@ -77,6 +77,8 @@ def test_task_settings_sample_reads_back_as_the_defaults() -> None:
             "task.toml",
         ),
         (replace(SETTINGS, name="x" * 65), "name"),
+        (replace(SETTINGS, strategy="fedavg", momentum=0.0), "staleness_max: fedavg"),
+        (replace(SETTINGS, strategy="fedasync"), "momentum: fedasync has none"),
         (
             replace(
                 SETTINGS,
@@ -100,6 +102,8 @@ def test_task_settings_sample_reads_back_as_the_defaults() -> None:
         "local with noise",
         "budget too small",
         "long name",
+        "fedavg that is not in step",
+        "fedasync with momentum",
         "optimiser without steps",
         "schedule of noised steps",
     ],

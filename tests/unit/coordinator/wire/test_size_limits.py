@@ -13,6 +13,7 @@ from starling.coordinator.wire.size_limits import check_travels, upload_bytes_of
 from starling.protocol.crypto.keys import OpeningKey
 from starling.protocol.crypto.sealed_blob import ENTROPY_BYTES, seal
 from starling.protocol.errors import ConfigError
+from starling.protocol.learning.task import Strategy
 from starling.protocol.learning.vector_codecs import CODECS, GridVector
 from starling.protocol.model.training_bundle import BUNDLE_BYTES_MAX
 from starling.protocol.wire.chunks import WHOLE_BYTES_MAX
@@ -33,6 +34,17 @@ def test_part_of_a_model_that_is_too_long_is_named(
     model = PackedModel(**{**vars(MODEL), part: bytes(101)})
     with pytest.raises(ConfigError, match="101 bytes cannot travel: WHOLE_BYTES_MAX"):
         check_travels(spec(), b"bundle", model)
+
+
+def test_memory_that_will_grow_too_long_is_named() -> None:
+    policy = replace(
+        spec().aggregation, strategy=Strategy.PROJECTED, staleness_q15=(1,) * 21
+    )
+    check_travels(replace(spec(), dimension=1 << 20, aggregation=policy), b"", MODEL)
+
+    longer = replace(spec(), dimension=1 << 21, aggregation=policy)
+    with pytest.raises(ConfigError, match=r"momentum of .* WHOLE_BYTES_MAX"):
+        check_travels(longer, b"", MODEL)
 
 
 def test_bundle_that_is_too_long_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

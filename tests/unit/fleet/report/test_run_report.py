@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from starling.fleet.attacks.attack_schedule import board_attacks
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.report.plots import PLOTS
 from starling.fleet.report.run_report import RunOutcome, report, summary
@@ -21,6 +22,7 @@ PROMISED = {
     "devices",
     "coordinators",
     "chain",
+    "metrics",
     "traffic",
     "wall_s",
     "stopped_because",
@@ -97,6 +99,7 @@ def test_write_view_leaves_an_svg(
         "version reached",
         "4 of 10",
         "90.0% on held-out examples, from 10.0%; 90.00% on test",
+        "lowest recall 75.0% (class 0) on test examples; accuracy of boards",
         "2 stale, 1 busy",
         "5.50 of 8 at most, delta 1e-05, for one record (add or remove)",
         "verified offline",
@@ -110,3 +113,27 @@ def test_summary_says(
     with console.capture() as capture:
         console.print(summary(heading, snapshot, outcome))
     assert said in capture.get()
+
+
+def test_report_and_summary_name_who_attacked_and_how(
+    heading: RunHeading, snapshot: RunSnapshot, outcome: RunOutcome
+) -> None:
+    attacks = board_attacks("boards 2-3 plant a backdoor 4 from version 5", 3)
+    devices = tuple(
+        replace(device, number=number)
+        for number, device in enumerate(snapshot.devices, start=1)
+    )
+    told, seen = replace(heading, attacks=attacks), replace(snapshot, devices=devices)
+    ended = replace(outcome, backdoor_success=0.5)
+
+    document = report(CONFIG, told, seen, ended)
+
+    assert [(a["id"], a["attack"], a["amount"]) for a in document["attackers"]] == [
+        ("bbbbbbbbbb", "plant a backdoor", 4.0),
+        ("cccccccccc", "plant a backdoor", 4.0),
+    ]
+    assert document["backdoor_success"] == 0.5
+    printed = io.StringIO()
+    Console(file=printed, width=120).print(summary(told, seen, ended))
+    for said in ("boards 2-3 plant a backdoor 4", "works on 50.0%"):
+        assert said in printed.getvalue()

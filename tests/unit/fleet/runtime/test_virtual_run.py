@@ -7,6 +7,7 @@ import pytest
 
 from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.fleet import FleetPlan, FleetRun, Pace, run_virtual
+from starling.fleet.attacks.attack_schedule import AttackKind
 from starling.fleet.monitor.run_snapshot import VersionPoint
 from starling.fleet.plan import PRIVACY_KINDS
 from starling.fleet.presets import DataShares, task_settings
@@ -14,6 +15,7 @@ from starling.fleet.runtime.training_pool import prepare
 from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
 from starling.fleet.virtual.workload import ZeroWorkload
 from starling.protocol.errors import ConfigError
+from starling.protocol.learning.metrics import ClassMetrics
 
 PLAN = FleetPlan(devices=6, buffer=3, until_version=6, seed=3)
 
@@ -72,6 +74,22 @@ def test_run_virtual_every_mechanism_is_paid_for_and_accepted(kind: str) -> None
 def test_run_virtual_noised_local_steps_learn() -> None:
     run = run_virtual(replace(PLAN, privacy="record-dpsgd"), threads=1)
     assert (run.last.versions[-1].accuracy or 0.0) > 0.5
+
+
+def test_run_virtual_measures_the_last_model_on_all_and_on_each_board(
+    private_run: FleetRun,
+) -> None:
+    found = private_run.outcome.metrics
+    assert found is not None
+    assert isinstance(found.held_out, ClassMetrics)
+    assert found.held_out.examples == 360
+    # The last version's accuracy is measured apart, by other code.
+    assert found.held_out.accuracy == private_run.last.accuracy
+    assert len(found.held_out.recalls) == 10
+    boards = found.boards["accuracy"]
+    assert boards.count == PLAN.devices
+    assert 0.0 < boards.least <= boards.median <= boards.most <= 1.0
+    assert private_run.document["metrics"]["boards"]["accuracy"]["most"] == boards.most
 
 
 def test_run_virtual_chain_holds_from_its_first_block(private_run: FleetRun) -> None:
@@ -155,3 +173,31 @@ def test_virtual_fleet_many_boards_all_updates_are_final() -> None:
     assert made <= shown.accepted <= made + fleet.shape.awake
     turns = [device.accepted for device in shown.devices]
     assert max(turns) - min(turns) <= 2
+
+
+@pytest.mark.parametrize("kind", [kind.value for kind in AttackKind])
+def test_run_virtual_takes_every_attack_for_a_normal_update(kind: str) -> None:
+    fault = f"boards 1-2 {kind} from version 0"
+    run = run_virtual(replace(PLAN, fault=fault, until_version=3), threads=1)
+    assert run.outcome.stopped_because == "version reached"
+    assert not any(device.refused for device in run.last.devices)
+    assert [each["number"] for each in run.document["attackers"]] == [1, 2]
+    works = run.document["backdoor_success"]
+    assert (works is not None) == (kind == AttackKind.BACKDOOR.value)
+
+
+def test_run_virtual_attacked_repeats_itself() -> None:
+    attacked = replace(PLAN, fault="boards 1-2 use alie from version 0")
+    first, again = (timeless(run_virtual(attacked, threads=n)) for n in (1, 2))
+    assert first == again
+
+
+def test_run_virtual_attackers_do_harm(private_run: FleetRun) -> None:
+    fault = "boards 1-3 reach the bound from version 0"
+    run = run_virtual(replace(PLAN, fault=fault), threads=1)
+    assert (run.last.accuracy or 0.0) < (private_run.last.accuracy or 0.0) - 0.2
+
+
+def test_run_virtual_has_no_coordinators_to_harm() -> None:
+    with pytest.raises(ConfigError, match="only boards attack"):
+        run_virtual(replace(PLAN, fault="coordinator 1 lies from 1s"))

@@ -10,6 +10,7 @@ from starling.protocol.errors import DecodeError, LimitError, ProtocolError
 from starling.protocol.ids import H
 from starling.protocol.model.lookup_table import LookupTable
 from starling.protocol.model.parameter_layout import ModelParameter, local_slices
+from starling.protocol.model.source_ports import SourcePort, SourcePorts
 from starling.protocol.model.table_schema import (
     InputColumn,
     TableSchema,
@@ -62,6 +63,13 @@ def _files(manifest: BundleManifest | None = None) -> dict[str, bytes]:
 
 def test_manifest_read_back_is_equal() -> None:
     assert manifest_from_json(_manifest().to_json()) == _manifest()
+
+
+def test_manifest_with_its_source_read_back_is_equal() -> None:
+    ports = (SourcePort("ids", "int64", (1,)), SourcePort("rest", "float32", (3,)))
+    made = _manifest(source=SourcePorts(ports, "logits"))
+
+    assert manifest_from_json(made.to_json()) == made
 
 
 def test_manifest_with_a_table_read_back_is_equal() -> None:

@@ -32,6 +32,7 @@ from starling.protocol.ids import H, TaskId, Version
 from starling.protocol.learning.task import (
     Q15,
     PrivacyPolicy,
+    Strategy,
     TaskSpec,
     TrainingMode,
     TrainingPolicy,
@@ -423,6 +424,14 @@ def test_update_charge_must_cover_what_the_task_states(
 )
 def test_task_whose_privacy_is_none_is_refused(spec: TaskSpec) -> None:
     world = SmallChain(spec=spec)
+    assert world.do(world.publish()).code == Reason.POLICY_MISMATCH
+
+
+def test_task_whose_strategy_does_not_fit_is_refused() -> None:
+    averaged = replace(
+        SPEC.aggregation, strategy=Strategy.FEDAVG, staleness_q15=(Q15, 1)
+    )
+    world = SmallChain(spec=replace(SPEC, aggregation=averaged))
     assert world.do(world.publish()).code == Reason.POLICY_MISMATCH
 
 

@@ -31,7 +31,7 @@ def message(topic: str) -> MessageArrived:
 
 @pytest.fixture
 def tally() -> CoordinatorCounters:
-    return CoordinatorCounters(0)
+    return CoordinatorCounters(0, lambda: 0.0)
 
 
 @pytest.fixture

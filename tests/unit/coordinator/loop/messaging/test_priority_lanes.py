@@ -59,7 +59,7 @@ def said(council: FourCoordinators) -> tuple[Publisher, Recording]:
     with member.store.transaction():
         member.store.put_blob(b"bundle")
     store, wholes = member.store, BlobCache(member.store)
-    tally = CoordinatorCounters(0)
+    tally = CoordinatorCounters(0, lambda: 0.0)
     settings = member.settings
     publisher = Publisher(settings, store, wholes, outgoing, tally, lambda text: None)
     return publisher, outgoing

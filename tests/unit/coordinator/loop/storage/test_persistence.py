@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from starling.coordinator.aggregation.fedbuff import init
+from starling.coordinator.aggregation.server_step import initial_state
 from starling.coordinator.aggregation.strategy import PackedModel, pack_model
 from starling.coordinator.chain.storage.memory_store import MemoryStore
 from starling.coordinator.loop.storage.persistence import Persistence
@@ -36,7 +36,7 @@ def persistence(store: MemoryStore, tmp_path: Path) -> Persistence:
 
 
 def model(number: int) -> PackedModel:
-    return pack_model(init(np.full(3, number, np.int64)))
+    return pack_model(initial_state(np.full(3, number, np.int64)))
 
 
 def final(number: int) -> list[StoreModel | StoreVersion]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from starling.broker.runtime.broker_home import BrokerHome, BrokerSettings
+from starling.broker.broker_settings import BrokerSettings
+from starling.broker.runtime.broker_home import BrokerHome
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import (
     CoordinatorIdentity,

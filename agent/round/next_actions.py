@@ -1,0 +1,43 @@
+"""Next action of the operator for each condition, and the board's health in it."""
+
+from collections.abc import Mapping
+
+from starling.agent.step.state import ReadinessCondition as R
+
+WAITS = ""
+"""Nothing is to be done."""
+
+NEXT_ACTIONS: Mapping[R, str] = {
+    R.TRAINING: WAITS,
+    R.ASKING: WAITS,
+    R.READY: WAITS,
+    R.TOOK_PART: WAITS,
+    R.SENDING: WAITS,
+    R.FETCHING: WAITS,
+    R.LOADING: WAITS,
+    R.UNPROVEN: WAITS,
+    R.OFFLINE: "run: starling agent check",
+    R.UNINVITED: "see whether training.task is the number of a task of this fleet",
+    R.TASK_CHANGED: "ask the operators which task was meant; see docs/agent.md",
+    R.LEDGER_BEHIND: "run: starling agent recount",
+    R.MODEL_REFUSED: "tell the operator what `fault` says",
+    R.NO_DATA: "put .npz or .csv files into the folder that data.path names",
+    R.PLEDGE_TOO_SMALL: "raise data.pledge if there are as many records",
+    R.BUDGET_SPENT: "nothing more can be learnt from these data under this epsilon",
+    R.POLICY_REFUSED: "ask for a task with more privacy; see [privacy] in agent.toml",
+    R.SPOOL_FULL: "see whether coordinators are heard; raise spool.mb if they are",
+    R.DISK_FULL: "make room on the disk",
+    R.RESTING: "read what `fault` says; it is tried again by itself",
+}
+"""Empty where the board only has to be left alone."""
+
+
+def next_action(condition: str) -> str:
+    """Next action for a condition as the status shows it; empty for nothing.
+
+    A text that is none of the conditions names its way out itself.
+    """
+    for known, action in NEXT_ACTIONS.items():
+        if known.value == condition:
+            return action
+    return WAITS

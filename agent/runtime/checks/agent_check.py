@@ -1,0 +1,93 @@
+"""All checks of a board, in the order in which faults cause one another."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from starling.agent.config import AgentConfig
+from starling.agent.runtime import machine_info
+from starling.agent.runtime.assembly import broker_link_settings
+from starling.agent.runtime.checks import (
+    home_checks,
+    machine_checks,
+    network_checks,
+    status_checks,
+    subprocess_checks,
+)
+from starling.agent.runtime.checks.check_rows import fail
+from starling.agent.runtime.checks.machine_checks import MachinePaths
+from starling.agent.runtime.process_state import Liveness, look
+from starling.agent.runtime.status_file import read_status
+from starling.agent.runtime.storage.agent_home import AgentHome
+from starling.broker.health_checks import HealthCheck
+from starling.protocol.errors import FederationError
+from starling.protocol.wire.topics import Topics
+
+
+def check_agent(
+    home: AgentHome, paths: MachinePaths | None = None
+) -> list[HealthCheck]:
+    """Checks the machine, the home, the way to the broker, and the data.
+
+    Args:
+      home: The agent's home.
+      paths: Where the kernel tells of the machine; the real places by default.
+
+    Raises:
+      ConfigError: If there is no such home, or its configuration is wrong.
+    """
+    config = home.config()
+    places = paths or MachinePaths()
+    profile = machine_info.profile(config.training.board)
+    trainer_mb = config.training.memory_mb or profile.trainer_memory_mb
+    spool_mb = config.spool.mb or profile.spool_mb
+    now_s = time.time()
+    parts: list[tuple[str, Callable[[], Iterator[HealthCheck]]]] = [
+        ("clock", machine_checks.clock_checks),
+        ("disk", lambda: iter((machine_checks.disk_check(home.path),))),
+        ("memory", lambda: machine_checks.memory_checks(places, trainer_mb)),
+        ("heat", lambda: iter((machine_checks.heat_check(places),))),
+        ("power", lambda: iter((machine_checks.voltage_check(places),))),
+        ("home", lambda: home_checks.home_checks(home)),
+        ("process", lambda: iter((home_checks.process_check(home),))),
+        ("spool", lambda: iter((home_checks.spool_check(home, spool_mb),))),
+        ("tls", lambda: home_checks.certificate_checks(home, now_s)),
+        ("net", lambda: _network(home, config, now_s)),
+        ("agent", lambda: _status(home, config)),
+        ("runtime", subprocess_checks.engine_checks),
+        ("data", lambda: _data(home, config)),
+    ]
+    return [row for name, rows in parts for row in _all(name, rows)]
+
+
+def _all(name: str, rows: Callable[[], Iterator[HealthCheck]]) -> list[HealthCheck]:
+    """The rows, and what kept the rest of them from being found."""
+    found: list[HealthCheck] = []
+    try:
+        found.extend(rows())
+    except (FederationError, OSError) as error:
+        fix = "run this as the home's owner, or see who owns that file"
+        found.append(fail(f"{name}.looked-at", str(error), fix))
+    return found
+
+
+def _network(
+    home: AgentHome, config: AgentConfig, now_s: float
+) -> Iterator[HealthCheck]:
+    admission = home.admission()
+    if admission is None:
+        return iter(())
+    place = network_checks.BrokerPlace(
+        broker_link_settings(home, config, admission), Topics(admission.genesis.fleet)
+    )
+    runs = look(home).liveness is not Liveness.GONE
+    return network_checks.network_checks(place, now_s, runs=runs)
+
+
+def _status(home: AgentHome, config: AgentConfig) -> Iterator[HealthCheck]:
+    document = {"task": config.training.task, **read_status(home)}
+    return status_checks.status_checks(document, config.pace.between_s)
+
+
+def _data(home: AgentHome, config: AgentConfig) -> Iterator[HealthCheck]:
+    folder = home.data(config).absolute()
+    return subprocess_checks.data_checks(folder, config.data.label)

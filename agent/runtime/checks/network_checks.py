@@ -1,0 +1,202 @@
+"""The way to the broker: name, port, TLS, and what the broker lets us do.
+
+Each step needs the one before it, so that the first that fails is the fault. While the
+agent runs it is not disturbed: a second connection under its name would end its own.
+"""
+
+import queue
+import random
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+from starling.agent.runtime.checks.check_rows import fail, ok, warn
+from starling.broker.health_checks import HealthCheck
+from starling.broker.link_events import LinkEvent, LinkSettings
+from starling.broker.runtime.access_probe import conversation
+from starling.broker.runtime.mqtt_link import MqttLink
+from starling.protocol.errors import TransportError
+from starling.protocol.wire.topics import Topics
+
+TIMEOUT_S = 5.0
+ALERT_S = 1.0
+"""How long the broker may take to refuse our certificate, which comes afterwards."""
+WARN_DAYS = 30
+DAY_S = 86_400.0
+_EXPIRED, _TOO_EARLY, _OTHER_NAME = 10, 9, {62, 64}
+"""What OpenSSL says of a certificate; see X509_STORE_CTX_get_error(3)."""
+
+
+@dataclass(frozen=True)
+class BrokerPlace:
+    """Address of the broker, and the identity for it.
+
+    Attributes:
+      settings: Of the link, with TLS files.
+      topics: The fleet's.
+    """
+
+    settings: LinkSettings
+    topics: Topics
+
+    @property
+    def address(self) -> str:
+        """For people."""
+        return f"{self.settings.host}:{self.settings.port}"
+
+
+def network_checks(
+    place: BrokerPlace, now_s: float, *, runs: bool
+) -> Iterator[HealthCheck]:
+    """Goes to the broker step by step; stops where the way ends.
+
+    Args:
+      place: Where it is.
+      now_s: Unix time.
+      runs: Whether the agent runs, whose connection must not be taken from it.
+    """
+    host, port = place.settings.host, place.settings.port
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        fix = "see /etc/resolv.conf, or set broker.host in agent.toml to an address"
+        yield fail("net.dns", f"{host}: {error.strerror}", fix)
+        return
+    addresses = dict.fromkeys(str(each[4][0]) for each in found)
+    yield ok("net.dns", f"{host} is {', '.join(addresses)}")
+    try:
+        way = socket.create_connection((host, port), TIMEOUT_S)
+    except OSError as error:
+        text = f"{place.address}: {error.strerror or error}"
+        fix = "see whether `starling broker run` runs there and a firewall lets us pass"
+        yield fail("net.tcp", text, fix)
+        return
+    yield ok("net.tcp", f"{place.address} takes connections")
+    with closing(way):
+        rows = list(_tls_checks(way, place, now_s))
+    yield from rows
+    if any(row.fix for row in rows if row.name == "tls.handshake"):
+        return
+    if runs:
+        text = "not tried: the agent runs, and uses its connection"
+        yield ok("mqtt.acl-write-own", text)
+        return
+    yield from _mqtt_checks(place)
+
+
+def _tls_checks(
+    way: socket.socket, place: BrokerPlace, now_s: float
+) -> Iterator[HealthCheck]:
+    name, host = "tls.handshake", place.settings.host
+    files = place.settings.tls
+    assert files is not None
+    try:
+        context = ssl.create_default_context(cafile=str(files.authority))
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(files.certificate, files.key)
+    except (OSError, ssl.SSLError) as error:
+        fix = "run: starling agent enrol --admission FILE"
+        yield fail(name, f"{files.certificate}: {error}", fix)
+        return
+    try:
+        with context.wrap_socket(way, server_hostname=host) as secure:
+            peer = secure.getpeercert() or {}
+            _wait_for_an_alert(secure)
+    except (OSError, ssl.SSLError) as error:
+        text, fix = explain_tls(error, host)
+        yield fail(name, f"{place.address}: {text}", fix)
+        return
+    yield ok(name, "TLS 1.3; each side takes the other's certificate")
+    names = [" ".join(map(str, pair)) for pair in peer.get("subjectAltName", ())]
+    yield ok("tls.broker-names", ", ".join(names))
+    yield _broker_expiry(str(peer["notAfter"]), now_s)
+
+
+def _wait_for_an_alert(secure: ssl.SSLSocket) -> None:
+    """In TLS 1.3 the server looks at our certificate after we are done."""
+    secure.settimeout(ALERT_S)
+    try:
+        if not secure.recv(1):
+            raise ConnectionResetError("closed by the broker")
+    except TimeoutError:
+        # It waits for our first packet, as it should.
+        return
+
+
+def _broker_expiry(ends: str, now_s: float) -> HealthCheck:
+    name = "tls.broker-expiry"
+    days = (ssl.cert_time_to_seconds(ends) - now_s) / DAY_S
+    found = f"the broker's certificate ends in {days:.0f} days"
+    if days < WARN_DAYS:
+        fix = "have the broker's operator start `starling broker run` anew"
+        return warn(name, found, fix)
+    return ok(name, found)
+
+
+def explain_tls(error: OSError, host: str) -> tuple[str, str]:
+    """Meaning of a failed handshake, and its remedy.
+
+    Args:
+      error: As raised.
+      host: The name that was asked for.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _explain_verification(error, host)
+    reason = getattr(error, "reason", "") or ""
+    if reason in {"WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING"}:
+        return (
+            "does not speak TLS",
+            "see broker.port in agent.toml: 8883 is usual, 1883 is without TLS",
+        )
+    if "CERTIFICATE_EXPIRED" in reason:
+        return (
+            "the broker says that this board's certificate has expired",
+            "have the operator admit the board's request again, and enrol with that",
+        )
+    if "ALERT" in reason:
+        said = reason.rpartition("ALERT_")[2].replace("_", " ").lower()
+        return (
+            f"the broker refuses this board's certificate: {said}",
+            "have the operator admit the board's request again, and enrol with that",
+        )
+    return (
+        f"the connection ended: {error.strerror or error}",
+        "look at the broker's log",
+    )
+
+
+def _explain_verification(
+    error: ssl.SSLCertVerificationError, host: str
+) -> tuple[str, str]:
+    if error.verify_code == _EXPIRED:
+        return (
+            "the broker's certificate has expired",
+            "have its operator start `starling broker run` anew, which renews it",
+        )
+    if error.verify_code == _TOO_EARLY:
+        return "the broker's certificate is not valid yet", "set the clock"
+    if error.verify_code in _OTHER_NAME:
+        return (
+            f"{host} does not stand in the broker's certificate",
+            f"have its operator run: starling broker init --host {host}",
+        )
+    return (
+        "the broker's certificate is not of the authority that this board pins: "
+        f"{error.verify_message}",
+        "another broker, or a new authority; enrol with a new admission",
+    )
+
+
+def _mqtt_checks(place: BrokerPlace) -> Iterator[HealthCheck]:
+    events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
+    link = MqttLink(place.settings, events.put, random.SystemRandom().random)
+    link.start()
+    try:
+        yield from conversation(link, events, place.topics, place.settings.client_id)
+    except TransportError as error:
+        fix = "look at the broker's log"
+        yield fail("mqtt.connect", f"{place.address}: {error}", fix)
+    finally:
+        link.stop(ALERT_S)

@@ -1,0 +1,38 @@
+"""The agent's process: its home locked, put together, and run until it is stopped."""
+
+import queue
+import time
+from collections.abc import Sequence
+
+from starling.agent.runtime.assembly import assemble
+from starling.agent.runtime.event_loop import AgentEventLoop, Item
+from starling.agent.runtime.storage.agent_home import AgentHome
+from starling.agent.trainer.client import COMMAND
+from starling.durable.files import lock, private_files
+from starling.sandbox.syscalls import hide_memory
+from starling.service.log_lines import log_to_stderr
+from starling.service.notifications import ServiceNotifier
+
+
+def run(home: AgentHome, trainer: Sequence[str] = COMMAND) -> int:
+    """Runs the agent in a home.
+
+    Args:
+      home: Its home.
+      trainer: What is started to train; see `agent.trainer.client`.
+
+    Returns:
+      The exit status.
+
+    Raises:
+      ConfigError, StorageError: As `assemble` and the event loop do.
+    """
+    notifier = ServiceNotifier.from_environment()
+    config = home.config()
+    log_to_stderr(config.log.level)
+    with private_files(), lock(home.state / "lock"):
+        inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        parts = assemble(home, config, inbox.put, time.monotonic(), trainer)
+        hide_memory()
+        AgentEventLoop(parts, inbox, notifier).run()
+    return 0

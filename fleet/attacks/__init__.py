@@ -1,0 +1,1 @@
+"""Boards that falsify their updates: who does when, and what they send."""

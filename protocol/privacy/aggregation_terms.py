@@ -1,0 +1,58 @@
+"""Demands of each strategy of aggregation on its task, and the noise in its updates.
+
+Source: the papers that the modules of `coordinator.aggregation` cite.
+"""
+
+from starling.protocol.errors import ConfigError
+from starling.protocol.learning.task import (
+    MICRO,
+    Q16,
+    AggregationPolicy,
+    PrivacyPolicy,
+    Strategy,
+    TrainingMode,
+    TrainingPolicy,
+)
+from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN
+
+_RATE = "learning_rate"
+
+
+def update_variance(privacy: PrivacyPolicy) -> int:
+    """The variance of the noise in each coordinate of one update, in units of 2^-48.
+
+    0 without noise, and where it depends on more than the task (`record-gaussian` alone
+    noises the sum of an update once).
+    """
+    if privacy.mechanism != RECORD_GAUSSIAN:
+        return 0
+    return (privacy.sigma_micro * privacy.clip_q24) ** 2 // MICRO**2
+
+
+def check_strategy(
+    policy: AggregationPolicy, training: TrainingPolicy, privacy: PrivacyPolicy
+) -> None:
+    """Refuses a strategy that does not go with the rest of a task; exact on integers.
+
+    Raises:
+      ConfigError: Naming the field of `task.toml` and what to write there.
+    """
+    del privacy
+    local = training.mode == TrainingMode.LOCAL
+    name = Strategy(policy.strategy).name.lower()
+    if policy.strategy in (Strategy.FEDASYNC, Strategy.FEDAVG) and policy.momentum_q16:
+        raise ConfigError(f"{name} has none: set it to 0", key="momentum")
+    if policy.strategy == Strategy.FEDAVG:
+        if policy.staleness_max:
+            detail = f"{name} is synchronous: set it to 0, or take fedbuff"
+            raise ConfigError(detail, key="staleness_max")
+        if local and policy.learning_rate_q16 != Q16:
+            raise ConfigError(f"{name} takes whole models: set it to 1", key=_RATE)
+    if policy.strategy == Strategy.FEDASYNC:
+        if not local:
+            detail = f'{name} mixes models that boards trained: set it to "local"'
+            raise ConfigError(detail, key="training.mode")
+        if policy.learning_rate_q16 > Q16:
+            raise ConfigError(f"alpha of {name} is at most 1", key=_RATE)
+    if policy.strategy == Strategy.PROJECTED and policy.learning_rate_q16 == 0:
+        raise ConfigError(f"{name} needs one above 0", key=_RATE)

@@ -1,0 +1,103 @@
+"""Arrays x and y, as an `.npz` file holds them, become records.
+
+Letters: `n` records, `t` targets.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from starling.records.errors import DataError
+from starling.records.record_set import LABELS, Division, RecordSet, division
+from starling.records.wishes import DataWishes
+
+_NUMBERS, _TEXTS = "fiub", "US"
+_WHOLE = 4.0
+
+
+def array_records(
+    arrays: Mapping[str, NDArray[Any]], wishes: DataWishes, name: str, file: str
+) -> RecordSet:
+    """What is learned from arrays.
+
+    Args:
+      arrays: `x (n, ...)` and `y (n,)` or `y (n, t)`, and one of n for each name that
+        `board_column` and `group` have.
+      wishes: What is to be learned.
+      name: Of the set.
+      file: For messages.
+
+    Raises:
+      DataError: Naming the file, the array and the first record at fault.
+    """
+    if not {"x", "y"} <= set(arrays):
+        raise DataError(f"expected arrays x and y, found {list(arrays)}", file=file)
+    x, y = arrays["x"], arrays["y"]
+    if x.ndim < 2 or y.ndim not in (1, 2) or len(x) != len(y) or not len(y):
+        raise DataError(
+            f"expected x (n, ...) and y (n,), found {x.shape} and {y.shape}", file=file
+        )
+    if x.dtype.kind not in _NUMBERS or y.dtype.kind not in _NUMBERS + _TEXTS:
+        raise DataError("x and y must hold numbers", file=file)
+    features = np.ascontiguousarray(x, np.float32)
+    _refuse_odd(np.isfinite(features), "x", file)
+    loss, targets, classes = _targets(y, wishes, file)
+    return RecordSet(
+        name,
+        features,
+        targets,
+        loss,
+        classes,
+        boards=_division(arrays, wishes.board_column, len(y), file),
+        groups=_division(arrays, wishes.group, len(y), file),
+    )
+
+
+def _refuse_odd(good: NDArray[np.bool_], array: str, file: str) -> None:
+    odd = np.flatnonzero(~good.reshape(len(good), -1).all(axis=1))
+    if len(odd):
+        raise DataError(
+            f"{array} holds a NaN or an infinity, first in record {odd[0]}: mend it, "
+            "or leave it out",
+            file=file,
+        )
+
+
+def _targets(
+    y: NDArray[Any], wishes: DataWishes, file: str
+) -> tuple[str, NDArray[Any], tuple[str, ...]]:
+    """Loss, targets and label map."""
+    if y.dtype.kind in _TEXTS:
+        names, codes = np.unique(y, return_inverse=True)
+        if y.ndim > 1 or len(names) < 2 or wishes.kind == "numbers":
+            raise DataError("y holds texts that are no labels", file=file)
+        return LABELS, codes.astype(np.int64), tuple([str(name) for name in names])
+    _refuse_odd(np.isfinite(y), "y", file)
+    is_label = y.ndim == 1 and (y == np.rint(y)).all() and y.min() >= 0
+    if wishes.kind == "classes" and not is_label:
+        raise DataError("y must hold whole numbers from 0", file=file)
+    # Arrays of whole kind are labels, as ever; of reals only few different ones are.
+    if is_label and wishes.kind != "numbers":
+        few = y.dtype.kind != "f" or len(np.unique(y)) <= 1 + len(y) / _WHOLE
+        if few or wishes.kind == "classes":
+            return LABELS, y.astype(np.int64), ()
+    return "mse", y.astype(np.float32).reshape(len(y), -1), ()
+
+
+def _division(
+    arrays: Mapping[str, NDArray[Any]], name: str, count: int, file: str
+) -> Division | None:
+    if not name:
+        return None
+    if name not in arrays or arrays[name].shape != (count,):
+        raise DataError(
+            f"no array of {count} entries; there are {list(arrays)}",
+            file=file,
+            column=name,
+        )
+    names, codes = np.unique(arrays[name], return_inverse=True)
+    return division(
+        codes.astype(np.int32), [str(n) for n in names], column=name, file=file
+    )

@@ -1,0 +1,1 @@
+"""Opens the files that records come from."""

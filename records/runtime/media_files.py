@@ -1,0 +1,195 @@
+"""Folders of pictures or WAV files: the folder of a file is its label.
+
+Letters: `n` records, `c` channels.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from starling.protocol.errors import ConfigError
+from starling.protocol.model.training_bundle import Preprocessing
+from starling.records import sound
+from starling.records.errors import DataError
+from starling.records.record_set import LABELS, Division, RecordSet
+from starling.records.runtime import pictures
+from starling.records.wishes import DataWishes
+
+
+@dataclass(frozen=True)
+class MediaFile:
+    """One file.
+
+    Attributes:
+      path: Where it is.
+      label: The folder that it is in.
+      board: The folder around that; empty if that is the whole.
+    """
+
+    path: Path
+    label: str
+    board: str
+
+
+def found_in(root: Path) -> Iterator[MediaFile]:
+    """Pictures and WAV files, one or two folders deep, in order of name."""
+    known = (*pictures.SUFFIXES, *sound.SUFFIXES)
+    for folder, below, names in os.walk(root):
+        below.sort()
+        parts = Path(folder).relative_to(root).parts
+        if len(parts) not in (1, 2) or any(part.startswith(".") for part in parts):
+            continue
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() in known:
+                board = parts[0] if len(parts) == 2 else ""
+                yield MediaFile(Path(folder) / name, parts[-1], board)
+
+
+def read_pictures(root: Path, wishes: DataWishes) -> RecordSet:
+    """X (n, c, height, width), scaled from pixels to [0, 1] by the bundle.
+
+    Raises:
+      ConfigError: Naming the file that cannot be read or has another size.
+    """
+    _refuse_columns(root, wishes)
+    files = _listed(root, pictures.SUFFIXES, "pictures")
+    x: NDArray[np.float32] | None = None
+    for place, file in enumerate(files):
+        pixels = pictures.read_picture(file.path)
+        if x is None:
+            x = np.empty((len(files), *pixels.shape), np.float32)
+        if pixels.shape != x.shape[1:]:
+            raise DataError(
+                f"{_size(pixels)}, where {files[0].path.name} has {_size(x[0])}: bring "
+                "all to one size",
+                file=str(file.path),
+            )
+        x[place] = pixels
+    assert x is not None
+    return _records(root, files, x, pictures.SCALE, np.arange(len(files)))
+
+
+def _size(picture: NDArray[Any]) -> str:
+    channels, height, width = picture.shape
+    kind = "grey" if channels == 1 else "in colours"
+    return f"{width} x {height} pixels {kind}"
+
+
+def read_sounds(root: Path, wishes: DataWishes) -> RecordSet:
+    """X (n, c, samples): whole files, or windows of them.
+
+    Raises:
+      ConfigError: Naming the file that cannot be read, is cut short or differs.
+    """
+    _refuse_columns(root, wishes)
+    files = _listed(root, sound.SUFFIXES, "WAV files")
+    parts = list[NDArray[np.float32]]()
+    owners, rate = [], 0
+    for place, file in enumerate(files):
+        samples, found = sound.read_wav(_content(file.path), str(file.path))
+        rate = rate or found
+        if found != rate:
+            raise DataError(
+                f"{found} samples a second, where {files[0].path.name} has {rate}",
+                file=str(file.path),
+            )
+        cut = _windows(samples, wishes, file.path)
+        if parts and cut.shape[1:] != parts[0].shape[1:]:
+            raise DataError(
+                f"{cut.shape[2]:,} samples on {cut.shape[1]} channels, where "
+                f"{files[0].path.name} has {parts[0].shape[2]:,} on "
+                f"{parts[0].shape[1]}: cut all to one length, or give a --window",
+                file=str(file.path),
+            )
+        parts.append(cut.astype(np.float32))
+        owners.append(np.full(len(cut), place))
+    x, owner = np.concatenate(parts), np.concatenate(owners)
+    made = _records(root, files, x, sound.SCALE, owner)
+    if not wishes.window:
+        return made
+    # Windows of one file are never both learned and tested.
+    names = tuple([str(file.path.relative_to(root)) for file in files])
+    groups = Division(owner.astype(np.int32), names)
+    reuse = -(-wishes.window // wishes.step)
+    return replace(made, groups=groups, reuse=reuse)
+
+
+def _windows(
+    samples: NDArray[np.int16], wishes: DataWishes, path: Path
+) -> NDArray[np.int16]:
+    """(k, c, samples) of one file."""
+    if not wishes.window:
+        return samples[None]
+    length = samples.shape[1]
+    if length < wishes.window:
+        raise DataError(
+            f"{length:,} samples are no window of {wishes.window:,}", file=str(path)
+        )
+    starts = range(0, length - wishes.window + 1, wishes.step)
+    return np.stack([samples[:, at : at + wishes.window] for at in starts])
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        detail = f"cannot be read: {error.strerror}"
+        raise ConfigError(detail, file=str(path)) from error
+
+
+def _refuse_columns(root: Path, wishes: DataWishes) -> None:
+    named = [*wishes.targets, wishes.board_column, wishes.group]
+    if any(named):
+        raise DataError(
+            "files have no columns: their folder is the label, the folder around it "
+            "the board",
+            file=str(root),
+        )
+
+
+def _listed(root: Path, suffixes: tuple[str, ...], what: str) -> list[MediaFile]:
+    files = list(found_in(root))
+    odd = [file for file in files if file.path.suffix.lower() not in suffixes]
+    if odd:
+        raise DataError(f"stands among {what}: keep one kind", file=str(odd[0].path))
+    shallow = [file for file in files if not file.board]
+    if shallow and len(shallow) < len(files):
+        raise DataError(
+            "is not in a class's folder of a board, as others are",
+            file=str(shallow[0].path),
+        )
+    labels = {file.label for file in files}
+    if len(labels) < 2:
+        raise DataError(
+            f"one class alone, {min(labels)!r}: a label needs two folders",
+            file=str(root),
+        )
+    for folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
+        owners = {file.label if not file.board else file.board for file in files}
+        if folder.name[0] != "." and folder.name not in owners:
+            raise DataError(
+                f"holds no {what}: fill it, or take it away", file=str(folder)
+            )
+    return files
+
+
+def _records(
+    root: Path,
+    files: list[MediaFile],
+    x: NDArray[np.float32],
+    scale: float,
+    owner: NDArray[Any],
+) -> RecordSet:
+    classes = tuple(sorted({file.label for file in files}))
+    labels = np.array([classes.index(file.label) for file in files], np.int64)[owner]
+    names = tuple(dict.fromkeys([file.board for file in files]))
+    codes = np.array([names.index(file.board) for file in files], np.int32)[owner]
+    boards = Division(codes, names) if len(names) > 1 else None
+    return RecordSet(
+        root.name, x, labels, LABELS, classes, Preprocessing((scale,)), boards=boards
+    )

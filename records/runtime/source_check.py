@@ -1,0 +1,57 @@
+"""Reads data as far as it goes and gathers all that stands in the way."""
+
+from pathlib import Path
+
+import numpy as np
+
+from starling.protocol.errors import ConfigError
+from starling.records.errors import DataError
+from starling.records.record_set import RecordSet
+from starling.records.runtime.sources import (
+    TABLES,
+    SourceFiles,
+    find_files,
+    read_source,
+    read_tables,
+)
+from starling.records.scaling import with_scales
+from starling.records.table_plan import plan_table
+from starling.records.wishes import DataWishes
+
+FAULTS_MAX = 20
+
+
+def check_source(
+    path: Path, wishes: DataWishes
+) -> tuple[RecordSet | None, list[DataError]]:
+    """What would be learned, and what is wrong.
+
+    Returns:
+      The records, scaled as declared; None if something is wrong. Up to `FAULTS_MAX`
+      faults, one for each file or column.
+    """
+    faults: list[DataError] = []
+    try:
+        files = find_files(path)
+        if files.suffix in TABLES:
+            _look_into(files, wishes, faults)
+        if not faults:
+            records = read_source(path, wishes)
+            return with_scales(records, wishes, np.arange(len(records))), []
+    except ConfigError as error:
+        fault = _as_fault(error)
+        if str(fault) not in map(str, faults):
+            faults.append(fault)
+    return None, faults[:FAULTS_MAX]
+
+
+def _look_into(files: SourceFiles, wishes: DataWishes, faults: list[DataError]) -> None:
+    table = read_tables(files, wishes, faults)
+    plan_table(table, wishes, faults)
+
+
+def _as_fault(error: ConfigError) -> DataError:
+    if isinstance(error, DataError):
+        return error
+    place = ": ".join(filter(None, (error.file, error.key)))
+    return DataError(error.detail, file=place)

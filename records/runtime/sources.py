@@ -1,0 +1,256 @@
+"""Finds out what a path holds, and reads it: tables, arrays, pictures, sound.
+
+| path | records | boards |
+|---|---|---|
+| a `.csv` or `.tsv` file | its rows | by `--board-column` |
+| an `.npz` file | x and y | by an array of that name |
+| a folder of such files | of all of them | each file is one |
+| a folder of folders of such files | of all of them | each folder is one |
+| a folder of folders of pictures or WAV files | a file each, its folder the label | |
+| a folder of folders of folders of these | the same | the outer folders |
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from starling.protocol.errors import ConfigError
+from starling.records import sound
+from starling.records.arrays import array_records
+from starling.records.csv_pieces import csv_pieces, open_columns, whole_lines
+from starling.records.errors import DataError
+from starling.records.record_set import Division, RecordSet
+from starling.records.runtime import media_files
+from starling.records.table import Table, TableBuilder
+from starling.records.table_records import table_records
+from starling.records.wishes import DataWishes
+
+TABLES = (".csv", ".tsv")
+ARRAYS = (".npz",)
+BLOCK_BYTES = 1 << 20
+FILES_MAX = 1 << 20
+_OTHERS = {
+    ".parquet": "write it as CSV, as pandas' to_csv does",
+    ".xlsx": "save it as CSV",
+    ".xls": "save it as CSV",
+    ".json": "write it as CSV",
+    ".gz": "unpack it first",
+    ".zip": "unpack it first",
+}
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """Files of one kind.
+
+    Attributes:
+      paths: In order of name.
+      boards: Whose each file is; empty if nothing says so.
+    """
+
+    paths: tuple[Path, ...]
+    boards: tuple[str, ...] = ()
+
+    @property
+    def suffix(self) -> str:
+        """Of all of them."""
+        return self.paths[0].suffix.lower()
+
+
+def read_source(path: Path, wishes: DataWishes) -> RecordSet:
+    """Reads all records of a path.
+
+    Args:
+      path: See the module's text.
+      wishes: What is to be learned from it.
+
+    Raises:
+      ConfigError: Naming file, row and column of what stands in the way, and the way
+        out.
+    """
+    files = find_files(path)
+    if files.suffix in TABLES:
+        table = read_tables(files, wishes)
+        return table_records(table, wishes, path.stem, _boards_of(files, table.files))
+    if files.suffix in ARRAYS:
+        return _read_arrays(files, wishes, path.stem)
+    if files.suffix in sound.SUFFIXES:
+        return media_files.read_sounds(path, wishes)
+    return media_files.read_pictures(path, wishes)
+
+
+def find_files(path: Path) -> SourceFiles:
+    """The files of a path.
+
+    Raises:
+      ConfigError: If there are none that are known, or kinds are mixed.
+    """
+    if not path.is_dir():
+        return _single(path)
+    plain = [entry for entry in _entries(path) if entry.is_file()]
+    files = _known(plain, (*TABLES, *ARRAYS))
+    if files:
+        names = tuple([file.stem for file in files])
+        return _of_one_kind(files, names if len(files) > 1 else (), path)
+    folders = [entry for entry in _entries(path) if entry.is_dir()]
+    held = [
+        (folder.name, _known(_entries(folder), (*TABLES, *ARRAYS)))
+        for folder in folders
+    ]
+    if any(found for _, found in held):
+        empty = [name for name, found in held if not found]
+        if empty:
+            raise DataError(
+                "holds no .csv or .npz file, as the other boards' folders do: put its "
+                "data there, or take it away",
+                file=str(path / empty[0]),
+            )
+        pairs = [(file, name) for name, found in held for file in found]
+        boards = tuple([name for _, name in pairs]) if len(held) > 1 else ()
+        return _of_one_kind([file for file, _ in pairs], boards, path)
+    media = list(media_files.found_in(path))
+    if not media:
+        raise DataError(
+            "holds no .csv, .tsv or .npz file, and no folders of pictures or .wav "
+            "files by class",
+            file=str(path),
+        )
+    return SourceFiles((media[0].path,))
+
+
+def _single(path: Path) -> SourceFiles:
+    suffix = path.suffix.lower()
+    if suffix in _OTHERS:
+        raise DataError(f"{suffix} is not read: {_OTHERS[suffix]}", file=str(path))
+    if suffix not in (*TABLES, *ARRAYS):
+        raise DataError(
+            "is none of .csv, .tsv, .npz, and no folder of these, of pictures or of "
+            ".wav files",
+            file=str(path),
+        )
+    if not path.is_file():
+        raise ConfigError("no such file", file=str(path))
+    return SourceFiles((path,))
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.name[0] != ".")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be read: {error.strerror}", file=str(folder)
+        ) from error
+
+
+def _known(entries: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
+    return [entry for entry in entries if entry.suffix.lower() in suffixes]
+
+
+def _of_one_kind(files: list[Path], boards: tuple[str, ...], path: Path) -> SourceFiles:
+    kinds = sorted({file.suffix.lower() in ARRAYS for file in files})
+    if len(kinds) > 1:
+        raise DataError("holds both tables and .npz files: keep one", file=str(path))
+    if len(files) > FILES_MAX:
+        raise DataError(f"more than {FILES_MAX} files", file=str(path))
+    return SourceFiles(tuple(files), boards)
+
+
+def _boards_of(files: SourceFiles, codes: NDArray[np.int32]) -> Division | None:
+    """Whose each record is, from the file that it is in."""
+    if len(set(files.boards)) < 2:
+        return None
+    names = tuple(dict.fromkeys(files.boards))
+    of_file = np.array([names.index(board) for board in files.boards], np.int32)
+    return Division(of_file[codes], names)
+
+
+def read_tables(
+    files: SourceFiles, wishes: DataWishes, faults: list[DataError] | None = None
+) -> Table:
+    """Puts the tables of some files together.
+
+    Args:
+      files: CSV files.
+      wishes: Say which columns are texts whatever they hold.
+      faults: Takes what stands in the way of single files; None to stop at the first.
+
+    Raises:
+      DataError: Naming file, row and column.
+    """
+    builder = TableBuilder()
+    for path in files.paths:
+        try:
+            _add_table(builder, path, wishes)
+        except DataError as fault:
+            if faults is None:
+                raise
+            faults.append(fault)
+            if builder.columns is None or len(faults) > len(files.paths):
+                raise
+    return builder.build()
+
+
+def _add_table(builder: TableBuilder, path: Path, wishes: DataWishes) -> None:
+    pieces = whole_lines(_blocks(path), str(path))
+    first = next(pieces, b"")
+    columns = open_columns(first, str(path), as_text=wishes.as_text, named=wishes.named)
+    builder.add(
+        columns, csv_pieces(chain([first], pieces), columns, str(path)), str(path)
+    )
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                yield block
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be read: {error.strerror}", file=str(path)
+        ) from error
+
+
+def _read_arrays(files: SourceFiles, wishes: DataWishes, name: str) -> RecordSet:
+    parts = [_arrays(path) for path in files.paths]
+    for part, path in zip(parts, files.paths, strict=True):
+        # Each for itself, so that the file at fault is named.
+        if {"x", "y"} <= set(part) and not len(part["y"]):
+            raise DataError("holds no record", file=str(path))
+        if "x" in part and part["x"].shape[1:] != parts[0]["x"].shape[1:]:
+            raise DataError(
+                f"records of {part['x'].shape[1:]}, where {files.paths[0].name} has "
+                f"{parts[0]['x'].shape[1:]}",
+                file=str(path),
+            )
+    for part, path in zip(parts[1:], files.paths[1:], strict=True):
+        if set(part) != set(parts[0]):
+            raise DataError(
+                f"arrays {sorted(part)}, where {files.paths[0].name} has "
+                f"{sorted(parts[0])}",
+                file=str(path),
+            )
+    sizes = [len(part["y"]) if "y" in part else 0 for part in parts]
+    whole = {
+        key: np.concatenate([part[key] for part in parts]) if len(parts) > 1 else value
+        for key, value in parts[0].items()
+    }
+    shown = str(files.paths[0]) if len(parts) == 1 else str(files.paths[0].parent)
+    made = array_records(whole, wishes, name, shown)
+    boards = _boards_of(files, np.repeat(np.arange(len(sizes)), sizes))
+    if boards is None:
+        return made
+    return replace(made, boards=made.boards or boards)
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise DataError(f"cannot be read: {error}", file=str(path)) from error

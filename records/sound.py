@@ -1,0 +1,51 @@
+"""WAV files, by the standard library: whole numbers of 8 or 16 bits.
+
+Letters: `c` channels, `s` samples.
+"""
+
+import io
+import wave
+
+import numpy as np
+from numpy.typing import NDArray
+
+from starling.records.errors import DataError
+
+SUFFIXES = (".wav",)
+SCALE = 1.0 / 32768.0
+"""From samples of 16 bits to [-1, 1]; those of 8 bits are widened first."""
+
+
+def read_wav(content: bytes, file: str) -> tuple[NDArray[np.int16], int]:
+    """Reads one file.
+
+    Returns:
+      (c, s) int16, and samples a second.
+
+    Raises:
+      DataError: If it is no such file, is cut short or holds other samples.
+    """
+    try:
+        with wave.open(io.BytesIO(content)) as sound:
+            channels, width = sound.getnchannels(), sound.getsampwidth()
+            rate, expected = sound.getframerate(), sound.getnframes()
+            frames = sound.readframes(expected)
+    except (wave.Error, EOFError) as error:
+        raise DataError(
+            f"is no WAV file: {str(error) or 'it ends at once'}", file=file
+        ) from error
+    if width not in (1, 2):
+        raise DataError(
+            f"samples of {8 * width} bits: convert it to 16, as sox -b 16 does",
+            file=file,
+        )
+    found = len(frames) // (channels * width)
+    if found < expected or not found:
+        raise DataError(
+            f"is cut short: {found:,} of {expected:,} samples; copy it anew", file=file
+        )
+    if width == 2:
+        samples = np.frombuffer(frames, "<i2")
+    else:
+        samples = (np.frombuffer(frames, np.uint8).astype(np.int16) - 128) * 256
+    return samples.reshape(-1, channels).T.astype(np.int16), rate

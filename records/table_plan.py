@@ -1,0 +1,273 @@
+"""Decides what is learned from a table: inputs, targets, their kinds, what is filled.
+
+The policies are of `records.wishes`; whatever is not declared and not asked for is
+refused by file, row and column.
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from starling.protocol.model.table_schema import (
+    CATEGORIES_MAX,
+    InputColumn,
+    TableSchema,
+    TargetColumn,
+)
+from starling.records.errors import DataError, counted, shown
+from starling.records.record_set import LABELS
+from starling.records.table import Table, missing_rows
+from starling.records.wishes import DataWishes
+
+LABELS_MAX = 32
+"""Different whole numbers that are still taken for labels, unless it is said."""
+RECORDS_A_LABEL = 5
+_NUMBERS_LOSS = "mse"
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """What is learned from a table.
+
+    Attributes:
+      schema: Its columns; targets are not scaled yet.
+      loss: `cross-entropy` for a label, else `mse`.
+      classes: The label map; empty for numbers.
+      dropped: Columns of one value that were left out.
+    """
+
+    schema: TableSchema
+    loss: str
+    classes: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
+
+
+def plan_table(
+    table: Table, wishes: DataWishes, faults: list[DataError] | None = None
+) -> TablePlan:
+    """Decides.
+
+    Args:
+      table: All its rows.
+      wishes: What is to be learned.
+      faults: Takes what stands in the way of single columns, so that all of it is
+        found; None to stop at the first.
+
+    Raises:
+      DataError: Naming the first thing that stands in the way, and the way out.
+    """
+    targets = wishes.targets or (table.names[-1],)
+    named = {
+        "--target": targets,
+        "--board-column": (wishes.board_column,),
+        "--group": (wishes.group,),
+        "--ignore": wishes.ignore,
+        "columns": tuple(wishes.columns),
+    }
+    for flag, names in named.items():
+        for name in filter(None, names):
+            check_named(name, table.names, table.file_names[0], flag)
+    loss, classes = _target_kind(table, targets, wishes)
+    inputs, dropped = [], []
+    for name in table.names:
+        if name in targets or wishes.ignores(name):
+            continue
+        try:
+            if _is_dropped(table, name, wishes):
+                dropped.append(name)
+            else:
+                inputs.append(_input(table, name, wishes))
+        except DataError as fault:
+            if faults is None:
+                raise
+            faults.append(fault)
+    if not inputs and not faults:
+        raise DataError("leaves no column to learn from", file=table.file_names[0])
+    schema = TableSchema(
+        tuple(inputs),
+        tuple([TargetColumn(name) for name in targets]),
+        wishes.window,
+        wishes.step,
+    )
+    return TablePlan(schema, loss, classes, tuple(dropped))
+
+
+def check_named(name: str, names: Iterable[str], file: str, flag: str) -> None:
+    """Refuses a name that no column has.
+
+    Raises:
+      DataError: With the columns there are, the likeliest first.
+    """
+    there = list(names)
+    if name in there:
+        return
+    close = difflib.get_close_matches(name, there, 1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(there)}"
+    raise DataError(
+        f"{flag} names no column of it; {hint[:200]}", file=file, column=name
+    )
+
+
+def _is_dropped(table: Table, name: str, wishes: DataWishes) -> bool:
+    """Whether a column holds one value, and is to be left out then.
+
+    Raises:
+      DataError: If it holds one value, and is not.
+    """
+    if not _is_constant(table, name):
+        return False
+    if wishes.constant == "refuse":
+        raise table.fault(
+            0,
+            name,
+            "holds one value in every row, from which nothing is learned: "
+            "--constant drop, or --ignore it",
+        )
+    return True
+
+
+def _is_constant(table: Table, name: str) -> bool:
+    if name in table.texts:
+        return len(table.texts[name].texts) == 1
+    column = table.numbers[name]
+    known = column[~np.isnan(column)]
+    return not len(known) or bool((known == known[0]).all())
+
+
+def _input(table: Table, name: str, wishes: DataWishes) -> InputColumn:
+    categories = _categories(table, name, wishes) if name in table.texts else ()
+    fill = wishes.rule(name).fill
+    lacking = missing_rows(table, name)
+    if len(lacking) and fill is None:
+        if wishes.missing == "refuse":
+            raise table.fault(
+                int(lacking[0]),
+                name,
+                f"no value, as in {counted(len(lacking), 'row')}: --missing fill, "
+                "declare its fill, or leave the rows out",
+            )
+        fill = _usual(table, name, wishes)
+    if fill is not None and isinstance(fill, str) != bool(categories):
+        raise table.fault(0, name, f"cannot be filled with {fill!r}: another kind")
+    if isinstance(fill, str) and fill not in categories:
+        raise table.fault(0, name, f"its fill {shown(fill)} is none of its categories")
+    return InputColumn(name, categories, fill)
+
+
+def _usual(table: Table, name: str, wishes: DataWishes) -> float | str:
+    """What is most usual over all boards; the middle where bounds are declared."""
+    bounds = wishes.rule(name).bounds
+    if bounds is not None:
+        return (bounds[0] + bounds[1]) / 2
+    if wishes.scale == "declared":
+        raise table.fault(
+            int(missing_rows(table, name)[0]),
+            name,
+            "no value, and no fill or bounds declared for it: declare one",
+        )
+    if name in table.texts:
+        column = table.texts[name]
+        return column.texts[int(np.bincount(column.codes[column.codes >= 0]).argmax())]
+    return float(np.nanmedian(table.numbers[name]))
+
+
+def _categories(table: Table, name: str, wishes: DataWishes) -> tuple[str, ...]:
+    column, declared = table.texts[name], wishes.rule(name).categories
+    if declared:
+        _refuse_strange(table, name, declared)
+        return declared
+    first = column.texts[0]
+    if wishes.categories == "refuse":
+        row = int(np.flatnonzero(column.codes == 0)[0])
+        raise table.fault(
+            row,
+            name,
+            f"{shown(first)} is no number: --categories one-hot, declare its "
+            "categories, or --ignore it",
+        )
+    if len(column.texts) > CATEGORIES_MAX:
+        raise table.fault(
+            0, name, f"over {CATEGORIES_MAX:,} categories: --ignore it, or group them"
+        )
+    return tuple(sorted(column.texts))
+
+
+def _refuse_strange(table: Table, name: str, known: tuple[str, ...]) -> None:
+    column = table.texts[name]
+    for place, text in enumerate(column.texts):
+        if text not in known:
+            row = int(np.flatnonzero(column.codes == place)[0])
+            raise table.fault(
+                row,
+                name,
+                f"{shown(text)} is none of {', '.join(known)[:120]}: mend the cell, or "
+                "declare it",
+            )
+
+
+def _target_kind(
+    table: Table, targets: tuple[str, ...], wishes: DataWishes
+) -> tuple[str, tuple[str, ...]]:
+    for name in targets:
+        lacking = missing_rows(table, name)
+        if len(lacking):
+            raise table.fault(
+                int(lacking[0]),
+                name,
+                "the target has no value: leave the row out, or give it one",
+            )
+    if len(targets) > 1 or wishes.kind == "numbers":
+        if wishes.kind == "classes":
+            raise DataError(
+                "one label is learned at a time: name one --target, or say --loss",
+                file=table.file_names[0],
+            )
+        for name in targets:
+            if name in table.texts:
+                raise table.fault(
+                    0, name, "holds texts, where numbers are to be learned"
+                )
+        return _NUMBERS_LOSS, ()
+    name = targets[0]
+    if name in table.texts:
+        return LABELS, _text_labels(table, name, wishes)
+    return _number_labels(table, name, wishes)
+
+
+def _text_labels(table: Table, name: str, wishes: DataWishes) -> tuple[str, ...]:
+    declared = wishes.rule(name).categories
+    if declared:
+        _refuse_strange(table, name, declared)
+    labels = declared or tuple(sorted(table.texts[name].texts))
+    if len(labels) < 2:
+        raise table.fault(0, name, f"holds {labels[0]!r} alone: a label needs two")
+    if len(labels) > CATEGORIES_MAX:
+        raise table.fault(
+            0, name, f"{len(labels):,} different texts; a label takes {CATEGORIES_MAX}"
+        )
+    return labels
+
+
+def _number_labels(
+    table: Table, name: str, wishes: DataWishes
+) -> tuple[str, tuple[str, ...]]:
+    column = table.numbers[name]
+    values = np.unique(column)
+    whole = bool((values == np.rint(values)).all())
+    few = whole and 2 <= len(values) <= LABELS_MAX
+    if wishes.kind == "classes":
+        if not whole:
+            row = int(np.flatnonzero(column != np.rint(column))[0])
+            raise table.fault(row, name, "a label is a text or a whole number")
+        few = 2 <= len(values) <= CATEGORIES_MAX
+        if not few:
+            raise table.fault(0, name, f"{len(values):,} different labels")
+    elif len(values) < 2:
+        raise table.fault(0, name, "holds one value alone: nothing to learn")
+    elif len(column) < RECORDS_A_LABEL * len(values):
+        few = False
+    if not few:
+        return _NUMBERS_LOSS, ()
+    return LABELS, tuple([str(int(value)) for value in values])

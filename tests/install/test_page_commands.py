@@ -1,0 +1,77 @@
+"""Commands in the pages run as they stand there, from a fresh copy of the sources.
+
+A block of commands is fenced as `sh`. Those of a page are one script, in its order. A
+block that cannot run here has a comment `<!-- not run: WHY -->` on the line before.
+"""
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.install.environments import (
+    ROOT,
+    borrowed_packages,
+    build,
+    offline_variables,
+    require_hatchling,
+)
+
+PAGES = ["README.md"]
+FENCE = re.compile(
+    r"(?:^<!-- not run: (?P<reason>[^>]+) -->\n)?"
+    r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+COMMAND = re.compile(r"^(make|pip|python3?|starling|\.venv/)\b", re.MULTILINE)
+DEADLINE_S = 300
+
+
+def blocks(page: str) -> list[re.Match[str]]:
+    return list(FENCE.finditer((ROOT / page).read_text("utf-8")))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_fences_commands_as_sh(page: str) -> None:
+    unmarked = [
+        block["text"]
+        for block in blocks(page)
+        if block["kind"] != "sh" and COMMAND.search(block["text"])
+    ]
+
+    assert unmarked == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_page_commands_run_as_they_stand(page: str, tmp_path: Path) -> None:
+    require_hatchling()
+    if importlib.util.find_spec("ensurepip") is None:
+        pytest.skip("this Python cannot make environments: install python3-venv")
+    with tarfile.open(build("sdist", tmp_path)) as archive:
+        archive.extractall(tmp_path, filter="data")
+    [sources] = (path for path in tmp_path.iterdir() if path.is_dir())
+    script = "".join(
+        block["text"]
+        for block in blocks(page)
+        if block["kind"] == "sh" and block["reason"] is None
+    )
+    assert script
+
+    done = subprocess.run(
+        ["bash", "-euxo", "pipefail", "-c", script],
+        cwd=sources,
+        env=offline_variables(
+            borrowed_packages(tmp_path / "borrowed"), Path(sys.executable).parent
+        ),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr

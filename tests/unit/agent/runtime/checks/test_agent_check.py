@@ -1,0 +1,114 @@
+"""The whole check of a home: one form, one row a fault, and no traceback."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starling import __main__ as starling
+from starling.agent.runtime.storage.agent_home import AgentHome
+from starling.durable.files import lock
+from starling.protocol.errors import EXIT_CONFIG, EXIT_FAILED
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> AgentHome:
+    made = AgentHome(tmp_path / "home")
+    made.begin({})
+    return made
+
+
+def check(home: AgentHome, capsys: Capture) -> dict[str, dict[str, Any]]:
+    status = starling.main(["agent", "check", "--home", str(home.path), "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert list(said) == ["ok", "checks"]
+    assert status == (0 if said["ok"] else EXIT_FAILED)
+    assert all(
+        set(row) == {"name", "verdict", "found", "fix"} for row in said["checks"]
+    )
+    rows = {row["name"]: row for row in said["checks"]}
+    assert len(rows) == len(said["checks"])
+    assert [
+        name for name, row in rows.items() if row["verdict"] != "ok" and not row["fix"]
+    ] == []
+    return rows
+
+
+def test_new_home_lacks_its_admission_and_its_data(
+    home: AgentHome, capsys: Capture
+) -> None:
+    rows = check(home, capsys)
+
+    failed = {name for name, row in rows.items() if row["verdict"] == "fail"}
+    assert failed == {
+        "data.readable",
+        "home.enrolled",
+        "tls.authority-expiry",
+        "tls.expiry",
+    }
+    assert "net.dns" not in rows
+    assert rows["process.alive"]["found"] == "not running"
+
+
+def test_faults_of_a_home_each_have_their_row(home: AgentHome, capsys: Capture) -> None:
+    (home.path / "keys" / "tls.pem").chmod(0o644)
+    home.path.chmod(0o755)
+    (home.spool / "1-2.upload.damaged").touch()
+    (home.models).rmdir()
+    (home.state / "lock").write_text("1\n")
+
+    rows = check(home, capsys)
+
+    assert "chmod 600" in rows["keys.tls-private"]["fix"]
+    assert rows["keys.device-private"]["verdict"] == "ok"
+    assert "mode 0755" in rows["home.owner"]["found"]
+    assert "1-2.upload.damaged was set aside" in rows["spool.room"]["found"]
+    assert "is missing" in rows["home.models-writable"]["found"]
+    assert "names 1, which is no agent" in rows["process.alive"]["found"]
+
+
+def test_running_agent_is_found_by_its_lock(home: AgentHome, capsys: Capture) -> None:
+    with lock(home.state / "lock"):
+        rows = check(home, capsys)
+
+    assert rows["process.alive"]["found"] == f"process {os.getpid()}"
+
+
+def test_certificate_that_is_damaged_is_told(home: AgentHome, capsys: Capture) -> None:
+    home.tls.certificate.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n")
+
+    rows = check(home, capsys)
+
+    assert "no PEM certificate" in rows["tls.expiry"]["found"]
+
+
+def test_lock_that_cannot_be_read_does_not_end_the_check(
+    home: AgentHome, capsys: Capture
+) -> None:
+    (home.state / "lock").mkdir()
+
+    rows = check(home, capsys)
+
+    assert "Is a directory" in rows["process.looked-at"]["found"]
+    assert "data.readable" in rows
+
+
+def test_text_has_a_way_out_below_each_fault(home: AgentHome, capsys: Capture) -> None:
+    starling.main(["agent", "check", "--home", str(home.path)])
+
+    lines = capsys.readouterr().out.splitlines()
+    place = next(i for i, line in enumerate(lines) if "home.enrolled" in line)
+    assert lines[place].startswith("fail ")
+    assert lines[place + 1].strip().startswith("-> run: starling agent enrol")
+
+
+def test_folder_that_is_no_home_is_a_mistake_of_the_operator(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    assert starling.main(["agent", "check", "--home", str(tmp_path)]) == EXIT_CONFIG
+
+    assert "agent.toml" in capsys.readouterr().err

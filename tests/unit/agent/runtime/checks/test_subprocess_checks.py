@@ -1,0 +1,154 @@
+"""An engine that does not start, and data that cannot be read, are rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from starling.agent.runtime.checks.subprocess_checks import data_checks, engine_checks
+from starling.broker.health_checks import HealthCheck, Verdict
+
+OK, WARN, FAIL = Verdict.OK, Verdict.WARN, Verdict.FAIL
+
+
+def test_engine_here_starts_and_writes_nothing() -> None:
+    started, telemetry = engine_checks()
+
+    assert (started.name, started.verdict) == ("runtime.onnxruntime", OK)
+    assert started.found.endswith(" starts")
+    assert (telemetry.name, telemetry.verdict) == ("runtime.telemetry", OK)
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("import os; os.kill(os.getpid(), 4)", "illegal instruction"),
+        ("import os; os.kill(os.getpid(), 11)", "segmentation fault"),
+        ("import no_such_engine", "No module named 'no_such_engine'"),
+    ],
+    ids=["another processor", "crash", "not installed"],
+)
+def test_engine_that_does_not_start_says_why(code: str, found: str) -> None:
+    (row,) = engine_checks(code)
+
+    assert (row.name, row.verdict) == ("runtime.onnxruntime", FAIL)
+    assert found in row.found
+    assert "pip install onnxruntime" in row.fix
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("print('1.31 None')", "not switched off"),
+        (
+            "import pathlib; (pathlib.Path.home() / 'device').write_text('x');"
+            "print('1.31 1')",
+            "writes device",
+        ),
+    ],
+)
+def test_engine_that_reports_to_somebody_is_found(code: str, found: str) -> None:
+    _, row = engine_checks(code)
+
+    assert (row.name, row.verdict) == ("runtime.telemetry", FAIL)
+    assert found in row.found
+
+
+def look(folder: Path, label: str = "") -> HealthCheck:
+    (row,) = data_checks(folder, label)
+    assert row.name == "data.readable"
+    return row
+
+
+def test_sound_data_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("t,h,y\n1,2,0\n3,4,1\n")
+    np.savez(tmp_path / "b.npz", x=np.zeros((5, 2), np.float32), y=np.zeros(5, int))
+
+    row = look(tmp_path)
+
+    assert (row.verdict, row.found) == (OK, "7 records in 2 files")
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("t,h,y\n1,2,0\n3,nan,1\n", "row 3, column 2 (h): no finite number"),
+        ("t,h,y\n1,,0\n", "row 2, column 2 (h): empty"),
+        ("1,2,0\n1,secret,0\n", "row 2, column 2: no finite number"),
+        ("1,2,0\n1,2\n", "row 2: 2 columns, 3 before"),
+        ("t,h,y\n1,2,inf\n", "row 2, column 3 (y): no finite number"),
+        ('t,h,y\n1,"2,0\n', "row 2: not a line of CSV"),
+    ],
+)
+def test_first_fault_of_a_table_is_named_by_row_and_column(
+    tmp_path: Path, text: str, where: str
+) -> None:
+    (tmp_path / "a.csv").write_text(text)
+
+    row = look(tmp_path)
+
+    assert f"1 unusable; the first: a.csv: {where}" in row.found
+    assert row.verdict is (WARN if "1,2,0" in text else FAIL)
+    assert "secret" not in row.found
+
+
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_first_fault_of_an_array_is_named_by_record_and_column(
+    tmp_path: Path, is_turned: bool
+) -> None:
+    x = np.zeros((40, 3), np.float32)
+    x[7, 2] = np.nan
+    x[9, 0] = np.inf
+    np.savez(
+        tmp_path / "a.npz",
+        x=np.asfortranarray(x) if is_turned else x,
+        y=np.zeros(40, np.int64),
+    )
+
+    row = look(tmp_path)
+
+    assert row.verdict is WARN
+    assert "38 records in 1 files, 2 unusable" in row.found
+    assert "a.npz: record 7, x, column 3: no finite number" in row.found
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("a.npz", b"no archive", "a.npz: cannot be read (BadZipFile)"),
+        ("a.txt", b"1,2,3", "has no .npz or .csv file"),
+    ],
+)
+def test_what_is_no_data_is_told(
+    tmp_path: Path, name: str, content: bytes, found: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+
+    row = look(tmp_path)
+
+    assert row.verdict is FAIL
+    assert found in row.found
+
+
+def test_arrays_that_do_not_fit_each_other_are_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((5, 2)), y=np.zeros(3, np.int64))
+    np.savez(tmp_path / "b.npz", x=np.zeros((5, 2)))
+
+    row = look(tmp_path)
+
+    assert "3 records in 2 files, 3 unusable" in row.found
+    assert "a.npz: 5 records of x, 3 of y" in row.found
+
+
+def test_folder_that_is_missing_is_told(tmp_path: Path) -> None:
+    row = look(tmp_path / "gone")
+
+    assert (row.verdict, "cannot be read" in row.found) == (FAIL, True)
+
+
+def test_label_that_no_column_has_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("t,h,y\n1,2,0\n")
+
+    row = look(tmp_path, "species")
+
+    assert "no column 'species', which data.label is" in row.found

@@ -1,0 +1,159 @@
+"""A broker's folder: made once, brought up to date, and run without its secret key."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from starling.broker.broker_settings import BrokerSettings
+from starling.broker.runtime.broker_home import BrokerHome
+from starling.broker.runtime.certificate_authority import (
+    certified_hosts,
+    load_certificate,
+)
+from starling.protocol.errors import ConfigError
+
+SETTINGS = BrokerSettings("garden", hosts=("broker.example.org", "192.0.2.7"))
+
+
+@pytest.mark.usefixtures("fake_mosquitto")
+def test_home_prepared_twice_keeps_keys_and_certificates(tmp_path: Path) -> None:
+    home = BrokerHome(tmp_path / "home")
+    home.prepare(SETTINGS)
+    before = {file: file.read_bytes() for file in home.path.iterdir()}
+
+    home.prepare(SETTINGS)
+
+    assert {file: file.read_bytes() for file in home.path.iterdir()} == before
+    assert home.settings() == SETTINGS
+
+
+@pytest.mark.usefixtures("fake_mosquitto")
+def test_home_with_other_hosts_gets_a_new_server_certificate_only(
+    tmp_path: Path,
+) -> None:
+    home = BrokerHome(tmp_path / "home")
+    home.prepare(SETTINGS)
+    authority = home.authority_certificate.read_bytes()
+
+    home.prepare(replace(SETTINGS, hosts=("other.example.org",)))
+
+    hosts = ("127.0.0.1", "localhost", "other.example.org")
+    assert certified_hosts(home.server_certificate) == hosts
+    assert home.authority_certificate.read_bytes() == authority
+
+
+@pytest.mark.usefixtures("fake_mosquitto")
+def test_home_admits_a_coordinator_once(tmp_path: Path) -> None:
+    home = BrokerHome(tmp_path / "home")
+    home.prepare(SETTINGS)
+
+    home.admit_coordinator("c2")
+    home.admit_coordinator("c1")
+    home.admit_coordinator("c2")
+
+    assert home.require_settings().coordinators == ("c1", "c2")
+    assert (home.path / "access").read_text().count("user c2\n") == 1
+
+
+@pytest.mark.usefixtures("fake_mosquitto")
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        (BrokerSettings("No Good"), "fleet: fleet name"),
+        (BrokerSettings("garden", coordinators=("no good",)), "user name"),
+    ],
+    ids=["fleet", "coordinator"],
+)
+def test_home_for_impossible_settings_is_refused_before_anything_is_written(
+    tmp_path: Path, settings: BrokerSettings, match: str
+) -> None:
+    home = BrokerHome(tmp_path / "home")
+
+    with pytest.raises(ConfigError, match=match):
+        home.prepare(settings)
+    assert not home.path.exists()
+
+
+def test_home_that_was_not_made_says_which_command_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="starling broker init"):
+        BrokerHome(tmp_path).require_settings()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "null"])
+def test_home_with_damaged_settings_says_so(tmp_path: Path, content: str) -> None:
+    (tmp_path / "broker.json").write_text(content)
+
+    with pytest.raises(ConfigError, match=r"broker\.json: damaged"):
+        BrokerHome(tmp_path).settings()
+
+
+@pytest.fixture
+def offline(fake_mosquitto: Path, tmp_path: Path) -> BrokerHome:
+    """A finished folder whose authority's key was taken away."""
+    home = BrokerHome(tmp_path / "home")
+    home.prepare(SETTINGS)
+    home.authority_key.rename(tmp_path / "safe")
+    return home
+
+
+def test_authority_s_key_taken_away_makes_no_other_authority(
+    offline: BrokerHome,
+) -> None:
+    before = {file: file.read_bytes() for file in offline.path.iterdir()}
+
+    assert offline.prepare(SETTINGS) == ()
+
+    assert {file: file.read_bytes() for file in offline.path.iterdir()} == before
+    server = load_certificate(offline.server_certificate)
+    server.verify_directly_issued_by(load_certificate(offline.authority_certificate))
+
+
+def test_hosts_asked_for_without_the_key_are_told_and_the_rest_is_done(
+    offline: BrokerHome,
+) -> None:
+    server = offline.server_certificate.read_bytes()
+
+    undone = offline.prepare(
+        replace(SETTINGS, hosts=("new.example.org",), coordinators=("c1",))
+    )
+
+    assert len(undone) == 1
+    assert "server.pem does not name new.example.org" in undone[0]
+    assert "authority.key is not here" in undone[0]
+    assert offline.server_certificate.read_bytes() == server
+    assert "user c1" in (offline.path / "access").read_text()
+
+
+@pytest.mark.parametrize("name", ["server.pem", "checker.pem"])
+def test_certificate_that_is_needed_and_cannot_be_issued_names_the_key(
+    offline: BrokerHome, name: str
+) -> None:
+    (offline.path / name).unlink()
+
+    with pytest.raises(ConfigError, match=r"authority\.key: not here"):
+        offline.prepare(SETTINGS)
+
+
+def test_nothing_is_issued_without_the_key_and_no_key_of_a_client_is_lost(
+    offline: BrokerHome, tmp_path: Path
+) -> None:
+    before = (offline.path / "checker.key").read_bytes()
+
+    with pytest.raises(ConfigError, match="put it back for this command"):
+        offline.issue_files("checker", offline.path)
+    assert (offline.path / "checker.key").read_bytes() == before
+    assert (offline.path / "checker.pem").exists()
+
+
+def test_folder_of_public_files_alone_is_no_folder_of_another_authority(
+    offline: BrokerHome, tmp_path: Path
+) -> None:
+    copy = BrokerHome(tmp_path / "copy")
+    copy.path.mkdir()
+    for name in ("authority.pem", "broker.json"):
+        (copy.path / name).write_bytes((offline.path / name).read_bytes())
+
+    with pytest.raises(ConfigError, match=r"authority\.key: not here"):
+        copy.admit_coordinator("c1")
+    assert not copy.authority_key.exists()

@@ -1,0 +1,57 @@
+"""The end of a certificate, as the library that made it says."""
+
+import pytest
+from cryptography import x509
+
+from starling.broker.certificate_dates import DAY_S, days_left, end_s
+from starling.broker.runtime.certificate_authority import CertificateAuthority
+from starling.protocol.errors import DecodeError
+
+KEY = bytes(range(32))
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
+    folder = tmp_path_factory.mktemp("authority")
+    return CertificateAuthority.create(folder / "a.key", folder / "a.pem", "test")
+
+
+@pytest.mark.parametrize("days", [-400, 1, 825, 366 * 40], ids=str)
+def test_end_is_what_the_library_reads(
+    authority: CertificateAuthority, days: int
+) -> None:
+    pem = authority.issue_server(("localhost", "::1"), KEY, days).decode()
+
+    expected = x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc
+    assert end_s(pem) == expected.timestamp()
+    assert days_left(pem, expected.timestamp() - 3 * DAY_S) == 3.0
+
+
+def test_first_certificate_of_several_counts(authority: CertificateAuthority) -> None:
+    first = authority.issue("a", KEY, 10).decode()
+    second = authority.issue("b", KEY, 20).decode()
+
+    assert end_s("of the board\n" + first + second) == end_s(first)
+    assert end_s(first) != end_s(second)
+
+
+def test_text_cut_anywhere_is_refused_and_no_traceback(
+    authority: CertificateAuthority,
+) -> None:
+    pem = authority.issue("a", KEY).decode()
+    lines = pem.strip().splitlines()
+
+    for kept in range(len(lines) - 1):
+        with pytest.raises(DecodeError):
+            end_s("\n".join(lines[:kept]))
+    for kept in (1, 2):
+        with pytest.raises(DecodeError):
+            end_s("\n".join([*lines[:kept], lines[-1]]))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----"]
+)
+def test_what_is_no_certificate_is_refused(text: str) -> None:
+    with pytest.raises(DecodeError):
+        end_s(text)

@@ -1,0 +1,110 @@
+"""`admit`, `revoke` and `publish` as an operator uses them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from starling import __main__ as starling
+from starling.agent.runtime.storage.agent_home import AgentHome
+from starling.broker.broker_settings import BrokerSettings
+from starling.broker.runtime.broker_home import BrokerHome
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.setup.genesis_setup import GenesisOptions, found
+from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE, ConfigError
+
+
+def coordinator(*words: str | Path) -> int:
+    return starling.main(["coordinator", *map(str, words)])
+
+
+def fleet(folder: Path, settings: BrokerSettings, **asked: str) -> CoordinatorHome:
+    """A broker and a coordinator that never ran."""
+    broker = BrokerHome(folder / "broker")
+    try:
+        broker.prepare(settings)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    home = CoordinatorHome(folder / "coordinator")
+    host, own = asked.get("host", ""), asked.get("broker_host", "")
+    found(
+        home,
+        GenesisOptions("meadow", broker.path, host, 0, 10, broker_host=own),
+    )
+    return home
+
+
+def request(folder: Path) -> Path:
+    board = AgentHome(folder / "board")
+    board.begin({})
+    return board.write_request()
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked", "told"),
+    [
+        (
+            BrokerSettings("meadow", hosts=("b.example.org", "b2")),
+            "",
+            "b.example.org",
+        ),
+        (BrokerSettings("meadow", hosts=("b.example.org",)), "c.org", "c.org"),
+        (BrokerSettings("meadow", "192.0.2.7"), "", "192.0.2.7"),
+        (BrokerSettings("meadow", "127.0.0.1"), "", "127.0.0.1"),
+        (BrokerSettings("meadow", hosts=("localhost",)), "", "localhost"),
+        (BrokerSettings("meadow"), "127.0.0.1", "127.0.0.1"),
+    ],
+    ids=["first-host", "flag", "bound", "one-machine", "asked-so", "flag-says-so"],
+)
+def test_admission_tells_boards_where_the_broker_is_and_so_does_the_command(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    settings: BrokerSettings,
+    asked: str,
+    told: str,
+) -> None:
+    home = fleet(tmp_path, settings, host=asked)
+    out = tmp_path / "admission.json"
+
+    words = ("admit", request(tmp_path), "--out", out, "--home", home.path)
+    assert coordinator(*words) == EXIT_DONE
+
+    assert json.loads(out.read_text())["broker_host"] == told
+    assert f"connects to {told}:8883" in capsys.readouterr().out
+
+
+def test_admission_that_leads_each_board_to_itself_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = fleet(tmp_path, BrokerSettings("meadow"))
+    out = tmp_path / "admission.json"
+
+    words = ("admit", request(tmp_path), "--out", out, "--home", home.path)
+    assert coordinator(*words) == EXIT_CONFIG
+
+    said = capsys.readouterr().err
+    assert "a board elsewhere cannot reach 127.0.0.1" in said
+    assert "starling broker init" in said
+    assert not out.exists()
+    assert list(home.inbox.iterdir()) == []
+
+
+def test_host_that_is_named_later_counts_without_touching_the_coordinator(
+    tmp_path: Path,
+) -> None:
+    home = fleet(tmp_path, BrokerSettings("meadow"))
+    named = BrokerSettings("meadow", hosts=("b.example.org",))
+    BrokerHome(tmp_path / "broker").prepare(named)
+    out = tmp_path / "admission.json"
+
+    words = ("admit", request(tmp_path), "--out", out, "--home", home.path)
+    assert coordinator(*words) == EXIT_DONE
+    assert json.loads(out.read_text())["broker_host"] == "b.example.org"
+
+
+def test_coordinator_elsewhere_reaches_the_broker_by_its_own_name(
+    tmp_path: Path,
+) -> None:
+    home = fleet(tmp_path, BrokerSettings("meadow"), broker_host="inner.example.org")
+
+    assert home.config().broker.host == "inner.example.org"

@@ -1,0 +1,83 @@
+from dataclasses import replace
+
+import pytest
+
+from starling.protocol.errors import ConfigError
+from starling.protocol.learning.task import (
+    Q15,
+    Q16,
+    Q24,
+    AggregationPolicy,
+    PrivacyPolicy,
+    Strategy,
+    TrainingMode,
+    TrainingPolicy,
+)
+from starling.protocol.privacy.aggregation_terms import check_strategy, update_variance
+from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN
+
+OPEN = PrivacyPolicy(0, 0, 0, 0, 0, 1)
+NOISED = PrivacyPolicy(RECORD_GAUSSIAN, Q24 // 2, 4_000_000, 1, 1, 1)
+LOCAL = TrainingPolicy(TrainingMode.LOCAL, 1, 20, Q24)
+GRADIENT = replace(LOCAL, mode=TrainingMode.GRADIENT)
+LATE = AggregationPolicy(Strategy.FEDBUFF, 2, Q16, 0, 0, (Q15, 1), 2, 1, 1)
+IN_STEP = replace(LATE, staleness_q15=(Q15,))
+
+
+def test_variance_is_that_of_the_sum_of_one_update() -> None:
+    assert update_variance(NOISED) == (2 * Q24) ** 2
+    assert update_variance(OPEN) == 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "training", "key"),
+    [
+        (replace(LATE, strategy=Strategy.FEDAVG), LOCAL, "staleness_max"),
+        (replace(IN_STEP, strategy=Strategy.FEDAVG, momentum_q16=1), LOCAL, "momentum"),
+        (
+            replace(IN_STEP, strategy=Strategy.FEDAVG, learning_rate_q16=Q16 - 1),
+            LOCAL,
+            "learning_rate",
+        ),
+        (replace(LATE, strategy=Strategy.FEDASYNC, momentum_q16=1), LOCAL, "momentum"),
+        (replace(LATE, strategy=Strategy.FEDASYNC), GRADIENT, "training.mode"),
+        (
+            replace(LATE, strategy=Strategy.FEDASYNC, learning_rate_q16=Q16 + 1),
+            LOCAL,
+            "learning_rate",
+        ),
+        (
+            replace(LATE, strategy=Strategy.PROJECTED, learning_rate_q16=0),
+            LOCAL,
+            "learning_rate",
+        ),
+    ],
+)
+def test_strategy_that_does_not_fit_names_what_to_change(
+    policy: AggregationPolicy, training: TrainingPolicy, key: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_strategy(policy, training, OPEN)
+
+    assert caught.value.key == key
+    assert Strategy(policy.strategy).name.lower() in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("policy", "training"),
+    [
+        (LATE, LOCAL),
+        (LATE, GRADIENT),
+        (replace(LATE, strategy=Strategy.PROJECTED, momentum_q16=9), GRADIENT),
+        (replace(LATE, strategy=Strategy.FEDASYNC), LOCAL),
+        (replace(IN_STEP, strategy=Strategy.FEDAVG), LOCAL),
+        (
+            replace(IN_STEP, strategy=Strategy.FEDAVG, learning_rate_q16=9),
+            GRADIENT,
+        ),
+    ],
+)
+def test_strategy_that_fits_is_taken(
+    policy: AggregationPolicy, training: TrainingPolicy
+) -> None:
+    check_strategy(policy, training, OPEN)

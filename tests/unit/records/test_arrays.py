@@ -1,0 +1,78 @@
+"""Arrays x and y as records."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from starling.records.arrays import array_records
+from starling.records.errors import DataError
+from starling.records.wishes import DataWishes
+
+X = np.arange(24.0).reshape(8, 3)
+GROUPED = {"x": X, "y": np.arange(8) % 2, "who": np.array(list("aabbccdd"))}
+
+
+@pytest.mark.parametrize(
+    ("y", "loss", "classes"),
+    [
+        (np.arange(8) % 3, "cross-entropy", ()),
+        (np.array(list("abababab")), "cross-entropy", ("a", "b")),
+        (np.arange(8) % 2.0, "cross-entropy", ()),
+        (np.arange(8.0), "mse", ()),
+        (np.arange(8) / 3, "mse", ()),
+        (np.arange(16.0).reshape(8, 2), "mse", ()),
+    ],
+    ids=["whole", "texts", "few reals", "many reals", "fractions", "two targets"],
+)
+def test_kind_of_targets_follows_from_them(
+    y: NDArray[Any], loss: str, classes: tuple[str, ...]
+) -> None:
+    found = array_records({"x": X, "y": y}, DataWishes(), "own", "own.npz")
+
+    assert (found.loss, found.classes) == (loss, classes)
+    assert found.y.shape == (y.shape if loss != "mse" else (8, y.ndim))
+
+
+def test_array_of_boards_divides_the_records() -> None:
+    found = array_records(GROUPED, DataWishes(board_column="who"), "own", "own.npz")
+
+    assert found.boards is not None
+    assert found.boards.names == ("a", "b", "c", "d")
+
+
+BAD: dict[str, tuple[dict[str, Any], DataWishes, str]] = {
+    "no y": ({"x": X}, DataWishes(), r"x and y, found \['x'\]"),
+    "lengths": ({"x": X, "y": np.zeros(7)}, DataWishes(), r"found \(8, 3\) and \(7,\)"),
+    "objects": ({"x": X.astype(complex), "y": np.zeros(8)}, DataWishes(), "numbers"),
+    "NaN": (
+        {"x": np.where(X == 13, np.nan, X), "y": np.zeros(8)},
+        DataWishes(),
+        "x holds a NaN or an infinity, first in record 4",
+    ),
+    "NaN in target": (
+        {"x": X, "y": np.array([0, 1, np.nan, 0, 0, 0, 0, 0])},
+        DataWishes(),
+        "y holds a NaN or an infinity, first in record 2",
+    ),
+    "negative labels": (
+        {"x": X, "y": np.arange(8) - 1},
+        DataWishes(kind="classes"),
+        "whole numbers from 0",
+    ),
+    "no such array": (GROUPED, DataWishes(group="whom"), "'whom': no array of 8"),
+    "one group": (
+        {**GROUPED, "who": np.zeros(8)},
+        DataWishes(group="who"),
+        "every record belongs to '0.0'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arrays", "wishes", "said"), BAD.values(), ids=BAD)
+def test_arrays_at_fault_are_named(
+    arrays: dict[str, Any], wishes: DataWishes, said: str
+) -> None:
+    with pytest.raises(DataError, match=rf"own\.npz: .*{said}"):
+        array_records(arrays, wishes, "own", "own.npz")

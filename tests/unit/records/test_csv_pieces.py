@@ -1,0 +1,144 @@
+"""Pieces of CSV files, plain and by cells."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from starling.records.csv_pieces import csv_pieces, open_columns, whole_lines
+from starling.records.errors import DataError
+from starling.records.table import Table, TableBuilder
+
+
+def read(content: bytes, block: int = 7, **options: object) -> Table:
+    blocks = [content[at : at + block] for at in range(0, len(content), block)]
+    columns = open_columns(content, "own.csv", **options)  # type: ignore[arg-type]
+    builder = TableBuilder()
+    pieces = whole_lines(iter(blocks), "own.csv")
+    builder.add(columns, csv_pieces(pieces, columns, "own.csv"), "own.csv")
+    return builder.build()
+
+
+def test_plain_numbers_are_read_by_column() -> None:
+    table = read(b"a,b\n1,2.5\n-3e2,4\n")
+
+    assert table.names == ("a", "b")
+    np.testing.assert_array_equal(table.numbers["a"], [1, -300])
+    np.testing.assert_array_equal(table.numbers["b"], [2.5, 4])
+    np.testing.assert_array_equal(table.lines, [2, 3])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a;b\n1;2.5\n-3e2;4\n",
+        b"a\tb\r\n1\t2.5\r\n-300\t4\r\n",
+        b"\xef\xbb\xbfa,b\n1,2.5\n-3e2,4",
+        b'"a","b"\n"1","2.5"\n-3e2,4\n',
+        b"a,b\n01,+2.5\n-300., 4\n",
+        b"a|b\n1|2.5\n-3e2|4\n",
+    ],
+    ids=["semicolon", "tab and CRLF", "mark and no end", "quotes", "spellings", "bar"],
+)
+def test_other_ways_to_write_the_same_are_read_alike(content: bytes) -> None:
+    table = read(content)
+
+    np.testing.assert_array_equal(table.numbers["a"], [1, -300])
+    np.testing.assert_array_equal(table.numbers["b"], [2.5, 4])
+
+
+def test_lines_without_anything_are_left_out_and_counted() -> None:
+    table = read(b"a,b\n1,2\n\n\n3,4\n", block=4)
+
+    np.testing.assert_array_equal(table.lines, [2, 5])
+
+
+def test_missing_cells_are_nan_and_texts_are_coded() -> None:
+    table = read(b"a,city\n1,Bern\nNA,K\xc3\xb6ln\n,Bern\n4,\n")
+
+    np.testing.assert_array_equal(table.numbers["a"], [1, np.nan, np.nan, 4])
+    assert table.texts["city"].texts == ("Bern", "Köln")
+    np.testing.assert_array_equal(table.texts["city"].codes, [0, 1, 0, -1])
+
+
+def test_column_that_is_asked_for_as_text_keeps_its_spelling() -> None:
+    table = read(b"who,a\n007,1\n8,2\n", as_text=frozenset({"who"}))
+
+    assert table.texts["who"].texts == ("007", "8")
+
+
+def test_file_without_names_counts_its_columns() -> None:
+    assert read(b"1,2\n3,4\n").names == ("0", "1")
+    assert read(b"1,x\n3,y\n", named=False).texts["1"].texts == ("x", "y")
+
+
+numbers = st.floats(-1e6, 1e6, width=32) | st.integers(-99, 99)
+
+
+@given(
+    st.lists(st.tuples(numbers, numbers, numbers), min_size=1, max_size=30),
+    st.integers(1, 64),
+    st.sampled_from([",", ";", "\t"]),
+    st.booleans(),
+)
+def test_any_cut_gives_what_was_written(
+    rows: list[tuple[float, float, float]], block: int, delimiter: str, quoted: bool
+) -> None:
+    buffer = io.StringIO()
+    head, mark = ("a", "b", "c"), '"' if quoted else ""
+    for row in [head, *rows]:
+        buffer.write(delimiter.join([f"{mark}{cell}{mark}" for cell in row]) + "\n")
+
+    table = read(buffer.getvalue().encode(), block)
+
+    found = np.stack([table.numbers[name] for name in "abc"], 1)
+    np.testing.assert_array_equal(found, np.array(rows, np.float32))
+
+
+BAD = {
+    "empty": (b"", "is empty"),
+    "zip": (b"PK\x03\x04rest", "spreadsheet: save it as CSV"),
+    "parquet": (b"PAR1rest", "Parquet"),
+    "UTF-16": ("a,b\n1,2".encode("utf-16"), "UTF-16"),
+    "zero bytes": (b"a,b\n1,\0", "bytes of value 0"),
+    "one column": (b"a\n1\n2\n", "row 1: one column only"),
+    "name twice": (b"a,b,a\n1,2,3\n", "row 1, column 'a': stands twice"),
+    "no name": (b"a,,c\n1,2,3\n", "column 2 has no name"),
+    "names and numbers": (b"1.5,2.5,x\n1,2,y\n", "row 1, column '1.5': 2 numbers"),
+    "names again": (b"a,b\n1,2\na,b\n3,4\n", "row 3: the names.*again"),
+    "names again, texts": (b"a,b\nx,y\na,b\nz,w\n", "row 3: the names.*again"),
+    "short row": (b"a,b\n1,2\n3\n", "row 3: 1 cell where 2 columns"),
+    "two odd rows": (b"a,b\n1\n2,3,4\n", "row 2: 1 cell where 2"),
+    "no number": (b"a,b\n1,2\n3,x7\n", "row 3, column 'b': 'x7' is no number"),
+    "decimal comma": (b"a;b\n1;2\n3;1,5\n", "row 3, column 'b': '1,5' has a decimal"),
+    "infinity": (b"a,b\n1,2\n3,inf\n", "row 3, column 'b': an infinity"),
+    "open quote": (b'a,b\n1,"2\n3,4\n', "row 2: a quote is not closed"),
+    "latin1": (b"a,b\n1,M\xc3\xbcller\n2,M\xfcller\n", "row 3: byte 0xFC is not UTF-8"),
+    "names alone": (b"a,b\n", "holds no record"),
+}
+
+
+@pytest.mark.parametrize(("content", "said"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize("block", [3, 1 << 20])
+def test_bad_file_is_named_by_row_and_column(
+    content: bytes, said: str, block: int
+) -> None:
+    with pytest.raises(DataError, match=rf"^own\.csv: .*{said}"):
+        read(content, block)
+
+
+def test_line_that_never_ends_is_no_csv() -> None:
+    blocks = (b"1," * (1 << 19) for _ in range(20))
+
+    with pytest.raises(DataError, match="row 1: a line of over 16 MiB"):
+        list(whole_lines(blocks, "own.csv"))
+
+
+def test_row_of_a_late_fault_is_right_in_any_piece() -> None:
+    rows = [b"%d,%d" % (at, at) for at in range(5000)]
+    rows[4321] = b"1,oops"
+
+    with pytest.raises(DataError, match="row 4323, column 'b': 'oops'"):
+        read(b"a,b\n" + b"\n".join(rows), block=1000)

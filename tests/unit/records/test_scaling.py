@@ -1,0 +1,64 @@
+"""Scales of inputs and targets."""
+
+import numpy as np
+import pytest
+
+from starling.protocol.model.training_bundle import Preprocessing
+from starling.records.record_set import RecordSet
+from starling.records.scaling import scaled_inputs, scaled_targets, with_scales
+from starling.records.table_records import table_records
+from starling.records.wishes import ColumnRule, DataWishes
+from tests.unit.records.test_csv_pieces import read
+
+RULES = {"a": ColumnRule((0.0, 50.0)), "y": ColumnRule((100.0, 300.0))}
+TEXT = "a,b,city,y\n" + "\n".join(
+    f"{at},{100 * at},{'u' if at % 2 else 'v'},{100 + 4 * at}.5" for at in range(50)
+)
+
+
+def records(wishes: DataWishes) -> RecordSet:
+    return table_records(read(TEXT.encode()), wishes, "own")
+
+
+def test_declared_bounds_lead_to_plus_and_minus_one() -> None:
+    wishes = DataWishes(categories="one-hot", scale="declared", columns=RULES)
+    found = with_scales(records(wishes), wishes, np.arange(50))
+
+    x = scaled_inputs(np.array([[0, 7, 1, 0], [50, 7, 0, 1.0]]), found.preprocessing)
+
+    np.testing.assert_allclose(x, [[-1, 7, 1, 0], [1, 7, 0, 1]])
+    assert found.notes == ()
+    assert found.table is not None
+    target = found.table.targets[0]
+    np.testing.assert_allclose(
+        scaled_targets(np.array([[100.0], [300.0]]), found.table), [[-1], [1]]
+    )
+    assert target.raw_of(1.0) == pytest.approx(300.0)
+
+
+def test_pooled_scale_measures_the_training_rows_alone_and_says_so() -> None:
+    wishes = DataWishes(categories="one-hot", columns=RULES)
+    found = records(wishes)
+    found.x[40:, 1] = 1e9
+
+    made = with_scales(found, wishes, np.arange(40))
+
+    x = scaled_inputs(found.x[:40], made.preprocessing)
+    assert abs(x[:, 1].mean()) < 1e-3
+    assert x[:, 1].std() == pytest.approx(0.5, rel=1e-3)
+    assert "scales of b were measured" in made.notes[-1]
+    assert "simulation only" in made.notes[-1]
+
+
+def test_scale_of_channels_goes_along_the_first_axis() -> None:
+    x = np.ones((2, 3, 4), np.float32)
+
+    found = scaled_inputs(x, Preprocessing((1.0, 2.0, 3.0), (0.0, 0.0, 1.0)))
+
+    np.testing.assert_array_equal(found[1, :, 0], [1, 2, 4])
+
+
+def test_targets_without_a_table_stay_as_they_are() -> None:
+    y = np.arange(3)
+
+    assert scaled_targets(y, None) is y

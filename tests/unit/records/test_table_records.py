@@ -1,0 +1,120 @@
+"""Rows of a table as records, whole and line by line."""
+
+import numpy as np
+import pytest
+
+from starling.protocol.model.table_schema import (
+    InputColumn,
+    TableSchema,
+    TargetColumn,
+)
+from starling.records.errors import DataError
+from starling.records.table_records import (
+    RowCoder,
+    table_records,
+    window_ends,
+)
+from starling.records.wishes import DataWishes
+from tests.unit.records.test_csv_pieces import read
+
+TEXT = (
+    "age,city,who,kind\n30,Bern,ann,yes\n,Basel,ann,no\n50,?,bob,yes\n60,Bern,bob,no\n"
+)
+WISHES = DataWishes(
+    board_column="who", missing="fill", categories="one-hot", targets=("kind",)
+)
+
+
+def test_rows_become_numbers_codes_and_labels() -> None:
+    found = table_records(read(TEXT.encode(), as_text=WISHES.as_text), WISHES, "own")
+
+    np.testing.assert_array_equal(
+        found.x, [[30, 0, 1], [50, 1, 0], [50, 0, 1], [60, 0, 1]]
+    )
+    np.testing.assert_array_equal(found.y, [1, 0, 1, 0])
+    assert found.classes == ("no", "yes")
+    assert found.boards is not None
+    assert found.boards.names == ("ann", "bob")
+    np.testing.assert_array_equal(found.boards.codes, [0, 0, 1, 1])
+
+
+def test_line_by_line_gives_the_same_as_the_whole() -> None:
+    found = table_records(read(TEXT.encode(), as_text=WISHES.as_text), WISHES, "own")
+    assert found.table is not None
+    coder = RowCoder(found.table, found.classes, (0, 1, 3))
+
+    rows = [coder.code(line.split(",")) for line in TEXT.split("\n")[1:-1]]
+
+    np.testing.assert_array_equal([x for x, _ in rows], found.x)
+    np.testing.assert_array_equal([y[0] for _, y in rows], found.y)
+
+
+@pytest.mark.parametrize(
+    "cells", [["a", "Bern", "yes"], ["1", "Ulm", "yes"], ["1", "Bern", "?"]]
+)
+def test_line_with_a_cell_out_of_place_is_no_record(cells: list[str]) -> None:
+    columns = InputColumn("age"), InputColumn("city", ("Bern",))
+    coder = RowCoder(
+        TableSchema(columns, (TargetColumn("k"),)), ("no", "yes"), (0, 1, 2)
+    )
+
+    with pytest.raises(ValueError):  # noqa: PT011 - any of Python's own
+        coder.code(cells)
+
+
+def test_several_targets_are_numbers_side_by_side() -> None:
+    text = "a,y,z\n" + "\n".join(f"{at},{at}.5,{-at}" for at in range(5))
+
+    found = table_records(read(text.encode()), DataWishes(targets=("z", "y")), "own")
+
+    np.testing.assert_array_equal(found.y[2], [-2, 2.5])
+    assert found.outputs == 2
+
+
+def test_windows_stay_within_a_board_and_are_in_order_of_time() -> None:
+    rows = [f"{at},{10 * at},{'a' if at < 7 else 'b'},{at}.5" for at in range(12)]
+    text = "t,u,who,y\n" + "\n".join(rows)
+    wishes = DataWishes(board_column="who", window=4, stride=2)
+
+    found = table_records(read(text.encode(), as_text=wishes.as_text), wishes, "own")
+
+    assert found.x.shape == (3, 2, 4)
+    np.testing.assert_array_equal(found.x[1, 0], [2, 3, 4, 5])
+    np.testing.assert_array_equal(found.x[2, 1], [70, 80, 90, 100])
+    np.testing.assert_array_equal(found.y[:, 0], [3.5, 5.5, 10.5])
+    assert found.boards is not None
+    np.testing.assert_array_equal(found.boards.codes, [0, 0, 1])
+    assert found.reuse == 2
+
+
+def test_window_ends_are_as_a_slow_twin_says() -> None:
+    keys = np.array([[0, 0, 0, 1, 1, 1, 1, 0]])
+
+    found = window_ends(keys, 2, 1)
+
+    slow = [e for e in range(1, 8) if keys[0, e] == keys[0, e - 1]]
+    assert found.tolist() == slow
+
+
+def test_window_longer_than_any_series_is_refused() -> None:
+    text = "a,y\n1,1.5\n2,2.5\n"
+
+    with pytest.raises(DataError, match="no series has 9 rows"):
+        table_records(read(text.encode()), DataWishes(window=9), "own")
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (("x", "x"), "column 'who': every record belongs to 'x'"),
+        (("x", ""), "row 3.*whose"),
+    ],
+)
+def test_group_column_that_divides_nothing_is_refused(
+    cells: tuple[str, str], said: str
+) -> None:
+    text = f"a,who,y\n1,{cells[0]},1.5\n2,{cells[1]},2.5\n"
+    wishes = DataWishes(group="who")
+
+    with pytest.raises(DataError, match=said):
+        table_records(read(text.encode(), as_text=wishes.as_text), wishes, "own")
