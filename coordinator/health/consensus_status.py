@@ -1,4 +1,4 @@
-"""How a coordinator decides with the others: what its status says of it."""
+"""The part of a coordinator's status about deciding with the others."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -20,7 +20,7 @@ from starling.protocol.ids import device_name
 def consensus(
     settings: CoordinatorSettings, state: CoordinatorState, now_s: float
 ) -> dict[str, Any]:
-    """Where we are in deciding the next block, and what we know of the others.
+    """Our place in deciding the next block, and what we know of the others.
 
     Args:
       settings: For names.
@@ -76,7 +76,7 @@ def consensus(
 
 
 def _fork(state: CoordinatorState) -> dict[str, Any] | None:
-    """What proves that more lied than are allowed for; None if nothing does."""
+    """Proof that more lied than are allowed for; None if there is none."""
     proof = state.ledger.fork
     if proof is None:
         return None
@@ -101,7 +101,7 @@ def _signers(settings: CoordinatorSettings, state: CoordinatorState) -> list[str
 
 
 def _outvoted(settings: CoordinatorSettings, state: CoordinatorState) -> dict[str, int]:
-    """Who attested other versions than became final, and how many."""
+    """Validators that attested other versions than became final, and how many."""
     tree = state.ledger.tree
     counts: Counter[str] = Counter()
     for member in state.ledger.party.roster.validators.members:
@@ -114,7 +114,7 @@ def _outvoted(settings: CoordinatorSettings, state: CoordinatorState) -> dict[st
 def attested(
     settings: CoordinatorSettings, state: CoordinatorState, task: int
 ) -> dict[str, Any]:
-    """How the validators attest a task's open job.
+    """Attestations of a task's open job.
 
     Args:
       settings: For names.

@@ -1,1 +1,1 @@
-"""What coordinators do wrong on purpose, whatever world they run in."""
+"""Wrongs that coordinators do on purpose, whatever world they run in."""

@@ -98,15 +98,13 @@ class FaultyGossip:
 
     def happened(self, event: LinkEvent) -> None:
         """Something happened on the bus beneath."""
-        if isinstance(event, MessageArrived) and self.is_lost(
-            event.topic, event.payload
-        ):
+        if isinstance(event, MessageArrived) and self.is_lost(event):
             self._bus.acknowledge_many((event.token,))
             return
         self._on_event(event)
 
     def is_lost(self, event: MessageArrived) -> bool:
-        """Whether a message that comes in is not to be heard."""
+        """True if a message that comes in is not to be heard."""
         speaker = self._speaker(event.topic)
         if speaker is None:
             return False

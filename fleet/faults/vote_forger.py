@@ -39,7 +39,7 @@ class VoteForger:
         return FRAME.pack(Frame(FrameSubject.LEDGER, message))
 
     def is_own(self, payload: bytes) -> bool:
-        """Whether a message that we hear holds a vote with our own signature."""
+        """True if a message that we hear holds a vote with our own signature."""
         vote = vote_in(payload)
         return vote is not None and self._cast(vote)
 

@@ -10,7 +10,7 @@ SILENT_AFTER_S = 3.5
 
 
 def validator_name(number: int) -> str:
-    """What the genesis calls a coordinator."""
+    """A coordinator's name in the genesis."""
     return f"coordinator {number}"
 
 
@@ -22,7 +22,7 @@ def number_of(name: str) -> int:
 def coordinator_point(
     number: int, status: Mapping[str, Any], *, down: bool
 ) -> CoordinatorPoint:
-    """What a coordinator's status says of it.
+    """A coordinator as its status says that it is.
 
     Args:
       number: The coordinator's, from 1.

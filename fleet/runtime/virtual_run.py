@@ -149,7 +149,7 @@ def _drive(
             if not _advance(fleet, plan.until_version, least_s):
                 return "budgets spent"
             time_s = time.monotonic() - begun_s
-            if time_s > plan.time_limit_s:
+            if max(time_s, _time_s(fleet, begun_s)) > plan.time_limit_s:
                 return "time limit"
             if time_s >= next_s:
                 on_snapshot(shown, fleet.snapshot(_time_s(fleet, begun_s)))
@@ -178,7 +178,7 @@ def _time_s(fleet: VirtualFleet, begun_s: float) -> float:
 
 
 def _rest_s(plan: FleetPlan, awake: int) -> float:
-    """How long a place stays free, so that the planned updates last long enough.
+    """Time that a place stays free, so that the planned updates last long enough.
 
     None but if faults are to come: then these updates, and with them the privacy
     budget, are to last until the faults are over.

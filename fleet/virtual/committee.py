@@ -32,7 +32,7 @@ _CHUNKS_PER_S = 1e4
 
 @dataclass(frozen=True)
 class CommitteeShape:
-    """How many keep the chain together, and what goes wrong with them.
+    """Coordinators that keep the chain together, and what goes wrong with them.
 
     Attributes:
       coordinators: How many.
@@ -48,7 +48,7 @@ class CommitteeShape:
 
     @property
     def steady(self) -> bool:
-        """Whether one coordinator is always there, so that nobody repeats anything."""
+        """True if one coordinator is always there, so that nobody repeats anything."""
         return self.coordinators == 1 and not self.faults
 
 

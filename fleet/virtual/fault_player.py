@@ -20,12 +20,12 @@ _OF_POWER = frozenset({FaultKind.KILL, FaultKind.RESTART})
 
 
 def is_byzantine(faults: Sequence[ScheduledFault]) -> bool:
-    """Whether coordinators must be able to do wrong, and not only to die."""
+    """True if coordinators must be able to do wrong, and not only to die."""
     return any(fault.deed not in _OF_POWER for fault in faults)
 
 
 class FaultPlayer:
-    """What is to go wrong, and what each coordinator is to do wrong now.
+    """Faults that are to come, and what each coordinator is to do wrong now.
 
     Attributes:
       events: What began and ended so far.
@@ -57,7 +57,7 @@ class FaultPlayer:
             self._agenda.at(at_s, partial(self._happen, moment))
 
     def ordered(self, number: int) -> str:
-        """What a coordinator is to do wrong now, for people."""
+        """Orders of a coordinator, for people; empty without any."""
         given = self._given.get(number)
         return given.text if given else ""
 

@@ -113,7 +113,7 @@ def device_point(
 def _refused(
     device: DeviceId, coordinators: Sequence[VirtualCoordinator]
 ) -> Mapping[str, int]:
-    """What all coordinators together refused of a board."""
+    """Refusals of a board by all coordinators together."""
     found: Counter[str] = Counter()
     for each in coordinators:
         counts = each.tally.devices.get(device)

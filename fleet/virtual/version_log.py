@@ -11,7 +11,7 @@ Metrics = tuple[float | None, float]
 
 @dataclass
 class VersionLog:
-    """What the whole fleet knows of its versions, whichever coordinator learned it.
+    """Knowledge of the whole fleet about its versions.
 
     Attributes:
       labour: Evaluates; one version at a time.

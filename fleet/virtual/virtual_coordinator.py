@@ -62,7 +62,7 @@ _TASK = TaskId(0)
 
 @dataclass(frozen=True)
 class CoordinatorWorld:
-    """What virtual coordinators share.
+    """The world that virtual coordinators share.
 
     Attributes:
       agenda: Virtual time.
@@ -301,7 +301,7 @@ class VirtualCoordinator:
 
 
 def holds(coordinator: VirtualCoordinator) -> bool:
-    """Whether a coordinator's whole chain holds, when checked from its genesis."""
+    """True if a coordinator's whole chain holds, checked from its genesis on."""
     rows = coordinator.rows()
     found = list(check_rows(coordinator.store.genesis, rows))
     return len(found) == len(rows) and isinstance(found[-1], CheckedBlock)

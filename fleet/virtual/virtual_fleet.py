@@ -1,6 +1,6 @@
 """A virtual fleet: boards, coordinators, and the brokers between them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from starling.fleet.virtual import fleet_snapshot
 from starling.fleet.virtual.committee import CommitteeKeys, CommitteeShape
 from starling.fleet.virtual.event_queue import EventQueue
 from starling.fleet.virtual.fault_player import FaultPlayer, is_byzantine
+from starling.fleet.virtual.stored_wholes import StoredWholes
 from starling.fleet.virtual.version_log import VersionLog
 from starling.fleet.virtual.virtual_board import VirtualBoard
 from starling.fleet.virtual.virtual_coordinator import (
@@ -34,7 +35,7 @@ from starling.fleet.virtual.workload import Workload
 from starling.protocol.chain.genesis import Genesis
 from starling.protocol.chain.light_client import pin
 from starling.protocol.crypto.keys import SigningKey
-from starling.protocol.ids import Digest, TaskId
+from starling.protocol.ids import TaskId
 from starling.protocol.learning.task import TASK
 from starling.protocol.learning.vector_codecs import Draw
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
@@ -87,34 +88,6 @@ class FleetShape:
     jitter: float = 0.5
     rest_s: float = 0.0
     committee: CommitteeShape = field(default_factory=CommitteeShape)
-
-
-class StoredWholes(Mapping[Digest, bytes]):
-    """What any coordinator has stored: boards that pulled it hold it too."""
-
-    def __init__(self, coordinators: list[VirtualCoordinator]) -> None:
-        """Looks at the coordinators' stores whenever it is asked."""
-        self._coordinators = coordinators
-
-    def __getitem__(self, digest: Digest) -> bytes:
-        """A whole.
-
-        Raises:
-          KeyError: If nobody has it.
-        """
-        for each in self._coordinators:
-            found = each.store.blob(digest)
-            if found is not None:
-                return found
-        raise KeyError(digest)
-
-    def __iter__(self) -> Iterator[Digest]:
-        """Wholes are not listed."""
-        raise NotImplementedError
-
-    def __len__(self) -> int:
-        """Wholes are not counted."""
-        raise NotImplementedError
 
 
 @dataclass
@@ -213,7 +186,7 @@ class VirtualFleet:
         return self.agenda.advance()
 
     def verify(self) -> bool:
-        """Whether all chains hold, checked from their first blocks, and agree."""
+        """True if all chains hold, checked from their first blocks, and agree."""
         chains = [[row.header for row in each.rows()] for each in self.coordinators]
         longest = max(chains, key=len)
         agree = all(chain == longest[: len(chain)] for chain in chains)
@@ -310,14 +283,16 @@ class VirtualFleet:
 
     @property
     def _quorum(self) -> int:
-        return self._foremost.state.ledger.party.quorum
+        return self.coordinators[0].state.ledger.party.quorum
 
     def _wake(self, *, version_began: bool) -> None:
         for number in self._roster.next_boards(version_began=version_began):
             board = self._boards.get(number) or self._make(number)
             self._turn_updates[number] = board.trained
-            manifest = self.network.manifests[self._broker(number)]
-            board.hear(manifest, happened.ManifestArrived(manifest))
+            manifest = self.network.manifests.get(self._broker(number))
+            # Where none is retained yet, it comes as soon as there is one.
+            if manifest is not None:
+                board.hear(manifest, happened.ManifestArrived(manifest))
 
     def _make(self, number: int) -> VirtualBoard:
         settings = AgentSettings(
@@ -362,7 +337,7 @@ class VirtualFleet:
         self.agenda.soon(lambda: board.hear(payload, event))
 
     def snapshot(self, time_s: float) -> RunSnapshot:
-        """What is known now.
+        """The fleet now.
 
         Args:
           time_s: Since the task is open.

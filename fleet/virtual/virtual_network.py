@@ -80,7 +80,7 @@ class VirtualNetwork:
                 each.happened(event, self._link(each.broker, speaker.broker))
 
     def _link(self, own: int, other: int) -> int:
-        """Which of a client's links leads to a broker: 0 to its own, then in order."""
+        """Number of a client's link to a broker: 0 to its own, then in order."""
         if own == other:
             return 0
         return other if other < own else other - 1
