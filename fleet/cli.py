@@ -16,6 +16,7 @@ _EXAMPLES = """examples:
   starling fleet run --devices 10 --buffer 4 --privacy record --epsilon 8 --report demo
   starling fleet run --coordinators 4 --fault 'kill coordinator 2 at 20s'
   starling fleet run --virtual --fault 'boards 1-2 flip signs from version 0'
+  starling fleet run --virtual --coordinators 4 --fault 'coordinator 4 lies from 9s'
   starling fleet run --data mnist --split dirichlet:0.5 --privacy none --json
   starling fleet run --virtual --devices 1000 --buffer 100 --until-version 50
 
