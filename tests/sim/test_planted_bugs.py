@@ -24,18 +24,19 @@ from starling.coordinator.chain.state import task_records
 from starling.coordinator.chain.training import lost_updates, version_cut
 from starling.coordinator.commit import block_commit
 from starling.coordinator.handlers import board_messages
+from starling.coordinator.loop import event_loop
+from starling.coordinator.loop.effect_executor import CoordinatorEffectExecutor
 from starling.coordinator.loop.storage.persistence import Persistence
 from starling.coordinator.models import model_versions
 from starling.coordinator.step import effects as e
 from starling.coordinator.step.coordinator_step import CoordinatorStep as OfficeTurn
-from starling.coordinator.step.state import TaskState
+from starling.coordinator.step.state import CoordinatorState, TaskState
 from starling.protocol.chain import light_client
 from starling.protocol.ids import Version
 from starling.protocol.learning.task import TASK, version_digest
 from starling.protocol.wire.chunks import ChunkAssembly
 from starling.protocol.wire.envelope import Envelope, MessageKind, sign
 from tests.sim.campaign import cut, instants, losses, run
-from tests.sim.simulator import coordinator_node
 from tests.sim.simulator.fleet_world import Plan
 from tests.sim.simulator.virtual_time import Weather
 
@@ -204,15 +205,16 @@ def office_gives_receipts_for_nothing_kept(patch: pytest.MonkeyPatch) -> None:
 @plant
 def office_publishes_before_it_stores(patch: pytest.MonkeyPatch) -> None:
     def carry_out(
-        self: coordinator_node.CoordinatorNode, effects: Sequence[e.Effect]
+        self: CoordinatorEffectExecutor,
+        state: CoordinatorState,
+        effects: Sequence[e.Effect],
     ) -> None:
         for effect in effects:
-            self.instant()
-            self._do(effect)
+            self._do(state, effect)
         self._outgoing.pump()
-        self._persistence.commit(effects, self._now_ms())
+        self._persistence.commit(effects, self._ports.clock.now_ms())
 
-    patch.setattr(coordinator_node.CoordinatorNode, "_carry_out", carry_out)
+    patch.setattr(CoordinatorEffectExecutor, "carry_out", carry_out)
 
 
 @plant
@@ -239,7 +241,7 @@ def office_forgets_admitted_updates(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def office_forgets_its_last_counter(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(coordinator_node, "COUNTERS_PER_BOOT_BITS", 0)
+    patch.setattr(event_loop, "COUNTERS_PER_BOOT_BITS", 0)
 
 
 @plant
