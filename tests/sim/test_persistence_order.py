@@ -50,6 +50,16 @@ def test_power_cut_at_the_vote_leaves_the_upload(
     assert store.upload(IDENTITY) is not None
 
 
+def test_power_cut_at_a_vote_that_is_written_first_loses_the_upload() -> None:
+    store = CrashingStore(GENESIS, Invariants(CHAIN))
+    persistence = Persistence(store, NoPower(), 0, 20)
+
+    with pytest.raises(PowerCut):
+        persistence.commit((VOTE, STORE), 0)
+
+    assert store.upload(IDENTITY) is None
+
+
 @pytest.mark.parametrize(
     ("batch", "kept"),
     [
