@@ -14,7 +14,7 @@ from starling.compiler.autodiff.straight_through import silent_steps
 from starling.compiler.bundle import bundle_inspection, compile_report
 from starling.compiler.bundle.compile_pipeline import compile_model, write_bundle
 from starling.compiler.bundle.gradient_check import GradientErrors, check_bundle
-from starling.compiler.parameters.parameter_selection import Wishes
+from starling.compiler.parameters.parameter_selection import WeightOptions
 from starling.compiler.reader.model_file import load
 from starling.compiler.reader.network_reader import read_network
 from starling.protocol.errors import EXIT_DONE, ConfigError, DecodeError
@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _say(f"reading {options.model}")
     proto = load(options.model)
     _say(f"finding shapes and rules of {len(proto.graph.node)} nodes")
-    wishes = Wishes(options.train, options.tie, options.untie, options.freeze)
+    wishes = WeightOptions(options.train, options.tie, options.untie, options.freeze)
     network = read_network(proto, wishes, options.output)
     for line in network.notes:
         _say(f"warning: {line}")

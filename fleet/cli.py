@@ -18,6 +18,8 @@ _EXAMPLES = """examples:
   starling fleet run --virtual --fault 'boards 1-2 flip signs from version 0'
   starling fleet run --virtual --coordinators 4 --fault 'coordinator 4 lies from 9s'
   starling fleet run --data mnist --split dirichlet:0.5 --privacy none --json
+  starling fleet run --data own.csv --target price --board-column site --virtual
+  starling fleet run --data pictures/ --model mine.onnx --freeze 'features.*'
   starling fleet run --virtual --devices 1000 --buffer 100 --until-version 50
 
 Data sets are found through STARLING_DATA. With --report the fleet's homes stay in
@@ -40,7 +42,8 @@ def main(argv: list[str]) -> int:
     from starling.fleet.plan import FleetPlan
 
     named = {item.name for item in fields(FleetPlan)}
-    plan = FleetPlan(**{k: v for k, v in vars(options).items() if k in named})
+    plain = {k: v for k, v in vars(options).items() if k in named}
+    plan = FleetPlan(**plain | _wishes(options))
     if options.virtual and options.home is not None:
         raise ConfigError("virtual boards have no homes", key="--home")
     return _run(options, plan)
@@ -48,6 +51,8 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
+    from starling.records.runtime.settings_file import add_data_flags
+
     made = argparse.ArgumentParser(
         prog="starling fleet",
         description="A whole fleet on this machine: broker, coordinator and boards.",
@@ -59,14 +64,21 @@ def parser() -> argparse.ArgumentParser:
         "run", help="start a fleet, watch it learn, stop it, leave a report"
     )
     _add_fleet(run)
+    add_data_flags(run.add_argument_group("what is learned from data of your own"))
     _add_learning(run)
+    _add_model(run)
     _add_output(run)
     return made
 
 
 def _add_fleet(run: argparse.ArgumentParser) -> None:
     group = run.add_argument_group("the fleet")
-    group.add_argument("--devices", type=int, default=10, help="boards (default 10)")
+    group.add_argument(
+        "--devices",
+        type=int,
+        default=0,
+        help="boards (default as many as the data name, or 10)",
+    )
     group.add_argument(
         "--buffer", type=int, default=4, help="updates that make a version (default 4)"
     )
@@ -100,10 +112,14 @@ def _add_fleet(run: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--data",
         default="digits",
-        help="digits, mnist, a folder of MNIST files, or an .npz file with x and y",
+        help="digits, mnist, or data of your own: a .csv, .tsv or .npz file, or a"
+        " folder of these, of pictures or of WAV files; see starling data check",
     )
     group.add_argument(
-        "--split", default="iid", help="iid, dirichlet:ALPHA or shards:S (default iid)"
+        "--split",
+        default="",
+        help="iid, dirichlet:ALPHA, shards:S or natural (default natural where the data"
+        " name boards, else iid)",
     )
     group.add_argument("--seed", type=int, default=1, help="of split and weights")
     group.add_argument(
@@ -131,15 +147,24 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
         "--until-version", type=int, default=100, help="end here (default 100)"
     )
     group.add_argument(
+        "--patience",
+        type=int,
+        metavar="VERSIONS",
+        help="end after so many versions without a lower held-out loss",
+    )
+    group.add_argument(
+        "--baseline",
+        action="store_true",
+        help="train the same model on all data together, too, and say how far the"
+        " fleet is from it (simulation only)",
+    )
+    group.add_argument(
         "--time-limit",
         dest="time_limit_s",
         type=float,
         default=600.0,
         metavar="SECONDS",
         help="end here at the latest (default 600)",
-    )
-    group.add_argument(
-        "--model", help="softmax, mlp, cnn, cnn-tanh, or a classifier's ONNX file"
     )
     group.add_argument("--clip", type=float, help="norm of each example's gradient")
     group.add_argument("--learning-rate", type=float, help="server step")
@@ -151,6 +176,69 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
         help="how updates become versions: fedbuff, projected, fedasync or fedavg"
         " (default fedbuff)",
     )
+
+
+def _add_model(run: argparse.ArgumentParser) -> None:
+    group = run.add_argument_group("the model, and how boards train it")
+    group.add_argument(
+        "--model",
+        help="softmax, linear, mlp, cnn, cnn-tanh, or an ONNX file (default by data)",
+    )
+    group.add_argument(
+        "--loss", help="cross-entropy for labels; mse, huber or bce for numbers"
+    )
+    for flag, text in (
+        ("--train", "train only weights whose names match"),
+        ("--freeze", "leave weights whose names match as they are"),
+        ("--local", "train these weights on each board, and never send them"),
+    ):
+        group.add_argument(
+            flag,
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help=f"{text}; several times, too",
+        )
+    group.add_argument(
+        "--class-weights",
+        metavar="W,W,...",
+        help="a factor for each class, or balanced (measured: simulation only)",
+    )
+    group.add_argument(
+        "--start",
+        metavar="FILE",
+        help="begin from an ONNX file's weights, a bundle's folder, or theta as .npy",
+    )
+    group.add_argument("--optimiser", help="sgd, momentum, adam or adamw")
+    group.add_argument("--epochs", type=int, help="of a board's training")
+    group.add_argument("--batch", type=int, help="examples of a local step")
+    group.add_argument("--local-learning-rate", type=float, help="of a local step")
+
+
+def _wishes(options: argparse.Namespace) -> dict[str, Any]:
+    """Wishes about data and learning, as the plan takes them."""
+    from starling.fleet.learning_wishes import LearningWishes, class_weights
+    from starling.records.runtime.settings_file import wishes_of
+
+    weights, balanced = class_weights(options.class_weights)
+    learning = LearningWishes(
+        loss=options.loss,
+        train=tuple(options.train),
+        freeze=tuple(options.freeze),
+        local=tuple(options.local),
+        class_weights=weights,
+        balanced=balanced,
+        start=options.start,
+        optimiser=options.optimiser,
+        epochs=options.epochs,
+        batch=options.batch,
+        local_learning_rate=options.local_learning_rate,
+    )
+    # Weights of one's own expect the units that they were trained in.
+    own = (options.model or "").endswith(".onnx")
+    if options.scale is None:
+        options.scale = "declared" if own else "pooled"
+    return {"wishes": wishes_of(options, options.loss), "learning": learning}
 
 
 def _add_output(run: argparse.ArgumentParser) -> None:

@@ -1,17 +1,24 @@
 """Plan of a fleet, checked before anything starts."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from starling.fleet.attacks.attack_schedule import board_attacks
-from starling.fleet.datasets.partition import partition_named
+from starling.fleet.datasets.partition import (
+    BOARD_EXAMPLES_MIN,
+    IID,
+    NATURAL,
+    partition_named,
+)
 from starling.fleet.fault_timeline import lasts_s, timeline
+from starling.fleet.learning_wishes import NOTHING_ASKED, LearningWishes
 from starling.fleet.reference_models import MODEL_SUFFIX, MODELS
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel
 from starling.protocol.errors import ConfigError
 from starling.protocol.learning.task import BUFFER_MAX, Strategy
 from starling.protocol.learning.vector_codecs import CODECS
 from starling.protocol.privacy.gaussian_dp import DELTA_MIN, EPSILON_MAX
+from starling.records.wishes import NO_WISHES, DataWishes
 
 DEVICES_MAX = 10_000
 VERSIONS_MAX = 100_000
@@ -27,6 +34,9 @@ PRIVACY_KINDS = {
     "none": "none",
 }
 """Mechanisms by what a plan calls them."""
+STEPLESS = ("record", "record-dpsgd")
+"""Where the mechanism says how a board trains."""
+DEVICES_DEFAULT = 10
 
 
 @dataclass(frozen=True)
@@ -34,16 +44,22 @@ class FleetPlan:
     """A run of a fleet; None leaves the choice to `fleet.presets`.
 
     Attributes:
-      devices: Number of boards.
+      devices: Number of boards; 0 for as many as the data name, or else 10.
       buffer: K, updates that make a version.
       data: `digits`, `mnist` or a path; see `fleet.runtime.dataset_catalog`.
-      split: See `fleet.datasets.partition.partition_named`.
+      split: See `fleet.datasets.partition.partition_named`; empty for the data's own
+        boards, or else iid.
+      wishes: What is learned from the data.
       model: One of `fleet.reference_models.MODELS`, or an ONNX file.
+      learning: How the model is compiled and trained.
       privacy: A key of `PRIVACY_KINDS`.
       epsilon: Total that a board's data may pay.
       delta: Of that epsilon.
       releases: Updates of one board that the epsilon is planned for.
       until_version: The run ends at this version.
+      patience: The run ends after so many versions without a lower held-out loss; None
+        for never.
+      baseline: Whether the same model is trained on all data together, too.
       time_limit_s: The run ends after this time, wherever it stands.
       seed: Of the split, the weights and everything else but keys and noise.
       leases: Boards that may be in flight at once.
@@ -62,13 +78,17 @@ class FleetPlan:
     devices: int = 10
     buffer: int = 4
     data: str = "digits"
-    split: str = "iid"
+    split: str = ""
+    wishes: DataWishes = NO_WISHES
     model: str | None = None
+    learning: LearningWishes = NOTHING_ASKED
     privacy: str = "record"
     epsilon: float = 8.0
     delta: float = 1e-5
     releases: int | None = None
     until_version: int = 100
+    patience: int | None = None
+    baseline: bool = False
     time_limit_s: float = 600.0
     seed: int = 1
     leases: int | None = None
@@ -88,8 +108,9 @@ class FleetPlan:
         Raises:
           ConfigError: Naming the flag and the bound.
         """
-        _within("--devices", self.devices, 1, DEVICES_MAX)
-        _within("--buffer", self.buffer, 1, min(BUFFER_MAX, self.devices))
+        _within("--devices", self.devices, 0, DEVICES_MAX)
+        _within("--buffer", self.buffer, 1, min(BUFFER_MAX, self.boards_max))
+        _within("--patience", self.patience, 1, VERSIONS_MAX)
         _within("--epsilon", self.epsilon, 1e-3, EPSILON_MAX)
         _within("--delta", self.delta, DELTA_MIN, 0.5)
         _within("--until-version", self.until_version, 1, VERSIONS_MAX)
@@ -114,13 +135,41 @@ class FleetPlan:
                 f"its last entry is at {lasting_s:g} s, after --time-limit",
                 key="--fault",
             )
-        board_attacks(self.fault, self.devices)
+        board_attacks(self.fault, self.boards_max)
         _among("--privacy", self.privacy, tuple(PRIVACY_KINDS))
         _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))
         _among("--rule", self.rule, RULES)
         if self.model is not None and not self.model.endswith(MODEL_SUFFIX):
             _among("--model", self.model, tuple(MODELS))
-        partition_named(self.split)
+        if self.split != NATURAL:
+            partition_named(self.split or IID)
+        if self.learning.about_steps and self.privacy in STEPLESS:
+            raise ConfigError(
+                f"boards take no steps of their own with --privacy {self.privacy}; "
+                "take none, device-gaussian or device-laplace",
+                key=self.learning.about_steps,
+            )
+
+    @property
+    def boards_max(self) -> int:
+        """Boards that there are, or may be as long as the data are not read."""
+        return self.devices or DEVICES_MAX
+
+    def resolved(self, boards: int, examples: int) -> "FleetPlan":
+        """The plan once it is known how many boards the data name.
+
+        Args:
+          boards: That many; 0 if the data name none.
+          examples: That there are to learn from; so few may not do for ten boards.
+        """
+        split = self.split or (NATURAL if boards else IID)
+        if self.devices:
+            return replace(self, split=split)
+        enough = max(1, min(DEVICES_DEFAULT, examples // BOARD_EXAMPLES_MIN))
+        devices = (boards if split == NATURAL else 0) or enough
+        return replace(
+            self, split=split, devices=devices, buffer=min(self.buffer, devices)
+        )
 
     def document(self) -> dict[str, Any]:
         """All that was asked for, for the report."""

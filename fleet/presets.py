@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from starling.coordinator.publication.optimiser_settings import OptimiserSection
 from starling.coordinator.publication.privacy_statement import promise
 from starling.coordinator.publication.task_settings import (
     PrivacySection,
@@ -17,11 +18,13 @@ from starling.coordinator.publication.task_settings import (
     publication,
 )
 from starling.fleet.attacks.attack_schedule import board_attacks
+from starling.fleet.datasets.partition import IID
 from starling.fleet.fault_timeline import lasts_s, timeline
 from starling.fleet.monitor.run_snapshot import PrivacyTerms, RunHeading
 from starling.fleet.plan import PRIVACY_KINDS, FleetPlan
 from starling.fleet.reference_models import MODEL_SUFFIX
 from starling.protocol.learning.task import MICRO, Q24, TaskSpec
+from starling.records.record_set import LABELS
 
 PLEDGE_LEAST = 16
 _PLEDGE_RATIO = 1.05
@@ -36,7 +39,7 @@ _SETTLING_S = 15.0
 _UPDATE_CLIPS = {"device-gaussian": 0.3, "device-laplace": 0.1}
 _DEVICE_STEP = 0.2
 _LATE_MOMENTUM = 0.5
-_EVERY_BOARD_ALIKE = "iid"
+_ADAPTIVE, _ADAPTIVE_STEP = ("adam", "adamw"), 0.003
 _PLAIN_RULES = ("fedasync", "fedavg")
 """That have no momentum."""
 _SYNCHRONOUS_RULE = "fedavg"
@@ -68,6 +71,7 @@ class TrainingPreset:
 
 
 _PICTURES = TrainingPreset("cnn", 0.1, 20.0, 0.9, 0.1, 1, 0.7)
+_NUMBERS = TrainingPreset("linear", 1.0, 0.5, 0.3, 0.05, 2, 0.7)
 _TABLES = TrainingPreset("softmax", 1.0, 2.0, 0.3, 0.2, 2, 0.7)
 
 
@@ -79,15 +83,21 @@ class DataShares:
       shape: Of one example.
       least: Examples of the board with the fewest.
       most: Examples of the board with the most.
+      loss: That fits their targets.
+      reuse: Examples in which one raw sample may stand.
     """
 
     shape: tuple[int, ...]
     least: int
     most: int
+    loss: str = LABELS
+    reuse: int = 1
 
 
 def recipe_for(shares: DataShares) -> TrainingPreset:
-    """The recipe for pictures of 28x28, or for everything else."""
+    """The recipe for numbers, for pictures of 28x28, or for everything else."""
+    if shares.loss != LABELS:
+        return _NUMBERS
     return _PICTURES if shares.shape == (1, 28, 28) else _TABLES
 
 
@@ -144,7 +154,7 @@ def task_settings(
     momentum = most if private and plan.rule not in _PLAIN_RULES else 0.0
     step = _server_step(plan, recipe)
     # A fleet of equals pledges what its smallest board has: nobody's size shows.
-    pledge_most = shares.least if plan.split == _EVERY_BOARD_ALIKE else shares.most
+    pledge_most = shares.least if plan.split in ("", IID) else shares.most
     return TaskSettings(
         name=f"{model_name(plan, shares)}-{plan.seed}",
         strategy=plan.rule,
@@ -163,7 +173,8 @@ def task_settings(
         privacy=PrivacySection(
             mechanism=PRIVACY_KINDS[plan.privacy],
             clip=_clip(plan, recipe) if plan.clip is None else plan.clip,
-            epsilon=plan.epsilon,
+            # A sample in several windows weighs as often; boards count exactly.
+            epsilon=plan.epsilon / shares.reuse,
             delta=plan.delta,
             releases=releases(plan),
             steps=_NOISED_STEPS,
@@ -186,14 +197,19 @@ def _gradient_step(plan: FleetPlan, recipe: TrainingPreset) -> float:
 
 
 def _training(plan: FleetPlan, recipe: TrainingPreset) -> TrainingSection:
-    local = recipe.local_learning_rate
+    local, asked = recipe.local_learning_rate, plan.learning
     if plan.privacy == "record-dpsgd":
         # The noised steps of an update go as far together as one of the server does.
         local = _gradient_step(plan, recipe) / _NOISED_STEPS
+    if asked.optimiser in _ADAPTIVE:
+        local = _ADAPTIVE_STEP
+    optimiser = OptimiserSection(optimiser=asked.optimiser or "sgd")
     return TrainingSection(
         mode="gradient" if plan.privacy == "record" else "local",
-        epochs=recipe.local_epochs,
-        learning_rate=local,
+        epochs=asked.epochs or recipe.local_epochs,
+        batch=asked.batch or TrainingSection.batch,
+        learning_rate=asked.local_learning_rate or local,
+        descent=optimiser,
     )
 
 
@@ -223,7 +239,11 @@ def privacy_terms(spec: TaskSpec, plan: FleetPlan) -> PrivacyTerms | None:
 
 
 def heading(
-    plan: FleetPlan, name: str, shares: DataShares, bundle: bytes
+    plan: FleetPlan,
+    name: str,
+    shares: DataShares,
+    bundle: bytes,
+    notes: tuple[str, ...] = (),
 ) -> RunHeading:
     """Heading of the view and the report.
 
@@ -232,6 +252,7 @@ def heading(
       name: Of the data set.
       shares: What the boards hold.
       bundle: The packed bundle.
+      notes: What whoever looks at the run should know of its data.
 
     Raises:
       ConfigError: If the plan makes no valid task.
@@ -244,4 +265,4 @@ def heading(
     crash_only = plan.fault_model == "crash"
     attacks = board_attacks(plan.fault, plan.devices)
     terms = privacy_terms(spec, plan)
-    return RunHeading(title, plan.until_version, terms, crash_only, attacks)
+    return RunHeading(title, plan.until_version, terms, crash_only, attacks, notes)

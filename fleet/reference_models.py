@@ -107,13 +107,14 @@ def _cnn(activation: str) -> _Build:
 
 MODELS: dict[str, _Build] = {
     "softmax": _softmax,
+    "linear": _softmax,
     "mlp": _mlp,
     "cnn": _cnn("Relu"),
     "cnn-tanh": _cnn("Tanh"),
 }
-"""By name: softmax regression; one hidden layer of 32; a CNN of 21,840 parameters, and
-the same with bounded activations, which suit clipped and noised gradients better
-(Papernot et al., arXiv:2007.14191)."""
+"""By name: softmax regression; linear regression, which is the same layer; one hidden
+layer of 32; a CNN of 21,840 parameters, and the same with bounded activations, which
+suit clipped and noised gradients better (Papernot et al., arXiv:2007.14191)."""
 
 
 def build_model(
@@ -124,11 +125,11 @@ def build_model(
     Args:
       name: One of `MODELS`.
       shape: Of one example, float32.
-      classes: c, number of outputs.
+      classes: c, number of outputs: classes, or numbers to predict.
       rng: Draws the weights.
 
     Returns:
-      A checked model from `x (n, *shape)` to `logits (n, c)`.
+      A checked model from `x (n, *shape)` to `logits (n, c)`, or numbers of that name.
 
     Raises:
       ConfigError: If there is no such model, or it does not take this shape.

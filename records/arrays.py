@@ -20,7 +20,7 @@ _WHOLE = 4.0
 def array_records(
     arrays: Mapping[str, NDArray[Any]], wishes: DataWishes, name: str, file: str
 ) -> RecordSet:
-    """What is learned from arrays.
+    """Makes records of arrays.
 
     Args:
       arrays: `x (n, ...)` and `y (n,)` or `y (n, t)`, and one of n for each name that

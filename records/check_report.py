@@ -1,4 +1,4 @@
-"""What would be learned from some records, said before anything starts."""
+"""Report on what would be learned from some records, before anything starts."""
 
 from typing import Any
 

@@ -27,7 +27,7 @@ _FOREIGN = (
 
 @dataclass(frozen=True)
 class CsvHead:
-    """What the beginning of a file says.
+    """Names and delimiter, from the beginning of a file.
 
     Attributes:
       names: Of the columns; "0", "1" and so on if no line names them.
@@ -43,7 +43,7 @@ class CsvHead:
 
 
 def is_numeric(row: Sequence[str]) -> bool:
-    """Whether all cells are numbers."""
+    """Tells if all cells are numbers."""
     try:
         _ = [float(cell) for cell in row]
     except ValueError:
@@ -52,7 +52,7 @@ def is_numeric(row: Sequence[str]) -> bool:
 
 
 def is_head(row: Sequence[str], label: str) -> bool:
-    """Whether a first row names columns, and is no record that lacks a value.
+    """Tells if a first row names columns, and is no record that lacks a value.
 
     Args:
       row: Its cells.
@@ -67,7 +67,7 @@ def is_head(row: Sequence[str], label: str) -> bool:
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a cell stands for no value."""
+    """Tells if a cell stands for no value."""
     return cell.strip().lower() in MISSING
 
 
@@ -186,7 +186,7 @@ def _has_names(cells: list[str], file: str) -> bool:
 
 
 def about_cell(cell: str) -> str:
-    """What is wrong with a cell that should be a number, and the way out."""
+    """Complaint about a cell that should be a number, with the way out."""
     text = cell.strip()
     if is_numeric([text.replace(",", ".")]):
         return f"{shown(cell)} has a decimal comma: write a point"

@@ -53,7 +53,7 @@ class CsvPiece:
 
 @dataclass(frozen=True)
 class CsvColumns:
-    """Which columns are texts; all others are numbers.
+    """Columns of texts; all others are numbers.
 
     Attributes:
       head: The file's beginning.
@@ -101,7 +101,7 @@ def open_columns(
     as_text: frozenset[str] = frozenset(),
     named: bool | None = None,
 ) -> CsvColumns:
-    """What columns a file has, by its first piece.
+    """Finds the columns of a file by its first piece.
 
     A column whose cells are mostly no numbers is one of texts.
 

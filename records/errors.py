@@ -1,4 +1,4 @@
-"""What is wrong with somebody's data: file, row, column, and the way out."""
+"""Faults of somebody's data: file, row, column, and the way out."""
 
 from starling.protocol.errors import ConfigError
 

@@ -21,7 +21,7 @@ LABELS = "cross-entropy"
 
 @dataclass(frozen=True)
 class Division:
-    """Who or what each record belongs to.
+    """Owners of the records: boards, or groups.
 
     Attributes:
       codes: (n,) int32 places in `names`.
@@ -71,7 +71,7 @@ class RecordSet:
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        """How many: n."""
+        """Number of records: n."""
         return len(self.y)
 
     @property

@@ -9,7 +9,7 @@ Letters: `n` records, `v` values of a row, `t` targets.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +89,7 @@ def _bounds(
 
 
 def _measured(values: NDArray[Any]) -> Bounds | None:
-    """Where most values lie; None where they are all the same."""
+    """Bounds between which most values lie; None where they are all the same."""
     mean, spread = float(np.mean(values, dtype=np.float64)), float(np.std(values))
     if not spread:
         return None
@@ -129,16 +129,8 @@ def target_names(count: int) -> tuple[TargetColumn, ...]:
     return tuple([TargetColumn(name) for name in names])
 
 
-def plain_targets(records: RecordSet) -> RecordSet:
-    """The same records with targets as they stand; for a loss that takes shares."""
-    if records.table is None:
-        return records
-    targets = tuple([TargetColumn(item.name) for item in records.table.targets])
-    return replace(records, table=replace(records.table, targets=targets))
-
-
 def scaled_inputs(x: NDArray[Any], law: Preprocessing) -> NDArray[np.float32]:
-    """What the graphs are fed: `x * scale + offset`.
+    """Inputs as the graphs are fed them: `x * scale + offset`.
 
     Args:
       x: (n, ...) raw values.
@@ -163,12 +155,29 @@ def scaled_targets(y: NDArray[Any], table: TableSchema | None) -> NDArray[Any]:
       y: (n,) labels, or (n, ...) of t values each.
       table: Of the bundle; None leaves y as it is.
     """
-    if table is None or all(
-        (item.scale, item.offset) == (1.0, 0.0) for item in table.targets
-    ):
+    if not _scales(table):
         return y
-    scale = np.array([item.scale for item in table.targets])
-    offset = np.array([item.offset for item in table.targets])
+    scale, offset = _factors(table)
     flat = y.reshape(len(y), len(scale)) * scale + offset
     made: NDArray[np.float32] = flat.reshape(y.shape).astype(np.float32)
     return made
+
+
+def raw_targets(y: NDArray[Any], table: TableSchema | None) -> NDArray[Any]:
+    """Targets or outputs of the graphs in the data's own units, float64."""
+    if not _scales(table):
+        return y
+    scale, offset = _factors(table)
+    flat = (y.reshape(len(y), len(scale)).astype(np.float64) - offset) / scale
+    return flat.reshape(y.shape)
+
+
+def _scales(table: TableSchema | None) -> TypeGuard[TableSchema]:
+    return table is not None and any(
+        (item.scale, item.offset) != (1.0, 0.0) for item in table.targets
+    )
+
+
+def _factors(table: TableSchema) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    scale = np.array([item.scale for item in table.targets])
+    return scale, np.array([item.offset for item in table.targets])

@@ -32,7 +32,7 @@ class TextColumn:
 
 
 @dataclass(frozen=True)
-class Table:
+class RecordTable:
     """Rows of one or several files.
 
     Attributes:
@@ -52,7 +52,7 @@ class Table:
     file_names: tuple[str, ...]
 
     def __len__(self) -> int:
-        """How many rows: n."""
+        """Number of rows: n."""
         return len(self.lines)
 
     def fault(self, row: int, column: str, detail: str) -> DataError:
@@ -143,7 +143,7 @@ class TableBuilder:
         codes = np.fromiter(map(spellings.__getitem__, cells), np.int32, len(cells))
         self._codes.setdefault(name, []).append(codes)
 
-    def build(self) -> Table:
+    def build(self) -> RecordTable:
         """The table; the builder is spent."""
         assert self.columns is not None
         whole = np.concatenate(self._numbers)
@@ -154,7 +154,7 @@ class TableBuilder:
             name: TextColumn(np.concatenate(parts), tuple(self._vocabularies[name]))
             for name, parts in self._codes.items()
         }
-        return Table(
+        return RecordTable(
             self.columns.head.names,
             numbers,
             texts,
@@ -164,7 +164,7 @@ class TableBuilder:
         )
 
 
-def missing_rows(table: Table, column: str) -> NDArray[np.int64]:
+def missing_rows(table: RecordTable, column: str) -> NDArray[np.int64]:
     """Rows, from 0, where a column lacks its value."""
     if column in table.texts:
         return np.flatnonzero(table.texts[column].codes < 0)

@@ -18,7 +18,7 @@ from starling.protocol.model.table_schema import (
 )
 from starling.records.errors import DataError, counted, shown
 from starling.records.record_set import LABELS
-from starling.records.table import Table, missing_rows
+from starling.records.table import RecordTable, missing_rows
 from starling.records.wishes import DataWishes
 
 LABELS_MAX = 32
@@ -29,7 +29,7 @@ _NUMBERS_LOSS = "mse"
 
 @dataclass(frozen=True)
 class TablePlan:
-    """What is learned from a table.
+    """Inputs, targets and label map of a table.
 
     Attributes:
       schema: Its columns; targets are not scaled yet.
@@ -45,7 +45,7 @@ class TablePlan:
 
 
 def plan_table(
-    table: Table, wishes: DataWishes, faults: list[DataError] | None = None
+    table: RecordTable, wishes: DataWishes, faults: list[DataError] | None = None
 ) -> TablePlan:
     """Decides.
 
@@ -110,8 +110,8 @@ def check_named(name: str, names: Iterable[str], file: str, flag: str) -> None:
     )
 
 
-def _is_dropped(table: Table, name: str, wishes: DataWishes) -> bool:
-    """Whether a column holds one value, and is to be left out then.
+def _is_dropped(table: RecordTable, name: str, wishes: DataWishes) -> bool:
+    """Tells if a column holds one value, and is to be left out then.
 
     Raises:
       DataError: If it holds one value, and is not.
@@ -128,7 +128,7 @@ def _is_dropped(table: Table, name: str, wishes: DataWishes) -> bool:
     return True
 
 
-def _is_constant(table: Table, name: str) -> bool:
+def _is_constant(table: RecordTable, name: str) -> bool:
     if name in table.texts:
         return len(table.texts[name].texts) == 1
     column = table.numbers[name]
@@ -136,7 +136,7 @@ def _is_constant(table: Table, name: str) -> bool:
     return not len(known) or bool((known == known[0]).all())
 
 
-def _input(table: Table, name: str, wishes: DataWishes) -> InputColumn:
+def _input(table: RecordTable, name: str, wishes: DataWishes) -> InputColumn:
     categories = _categories(table, name, wishes) if name in table.texts else ()
     fill = wishes.rule(name).fill
     lacking = missing_rows(table, name)
@@ -156,8 +156,8 @@ def _input(table: Table, name: str, wishes: DataWishes) -> InputColumn:
     return InputColumn(name, categories, fill)
 
 
-def _usual(table: Table, name: str, wishes: DataWishes) -> float | str:
-    """What is most usual over all boards; the middle where bounds are declared."""
+def _usual(table: RecordTable, name: str, wishes: DataWishes) -> float | str:
+    """Most usual value over all boards; the middle where bounds are declared."""
     bounds = wishes.rule(name).bounds
     if bounds is not None:
         return (bounds[0] + bounds[1]) / 2
@@ -173,7 +173,7 @@ def _usual(table: Table, name: str, wishes: DataWishes) -> float | str:
     return float(np.nanmedian(table.numbers[name]))
 
 
-def _categories(table: Table, name: str, wishes: DataWishes) -> tuple[str, ...]:
+def _categories(table: RecordTable, name: str, wishes: DataWishes) -> tuple[str, ...]:
     column, declared = table.texts[name], wishes.rule(name).categories
     if declared:
         _refuse_strange(table, name, declared)
@@ -194,7 +194,7 @@ def _categories(table: Table, name: str, wishes: DataWishes) -> tuple[str, ...]:
     return tuple(sorted(column.texts))
 
 
-def _refuse_strange(table: Table, name: str, known: tuple[str, ...]) -> None:
+def _refuse_strange(table: RecordTable, name: str, known: tuple[str, ...]) -> None:
     column = table.texts[name]
     for place, text in enumerate(column.texts):
         if text not in known:
@@ -208,7 +208,7 @@ def _refuse_strange(table: Table, name: str, known: tuple[str, ...]) -> None:
 
 
 def _target_kind(
-    table: Table, targets: tuple[str, ...], wishes: DataWishes
+    table: RecordTable, targets: tuple[str, ...], wishes: DataWishes
 ) -> tuple[str, tuple[str, ...]]:
     for name in targets:
         lacking = missing_rows(table, name)
@@ -236,7 +236,7 @@ def _target_kind(
     return _number_labels(table, name, wishes)
 
 
-def _text_labels(table: Table, name: str, wishes: DataWishes) -> tuple[str, ...]:
+def _text_labels(table: RecordTable, name: str, wishes: DataWishes) -> tuple[str, ...]:
     declared = wishes.rule(name).categories
     if declared:
         _refuse_strange(table, name, declared)
@@ -251,7 +251,7 @@ def _text_labels(table: Table, name: str, wishes: DataWishes) -> tuple[str, ...]
 
 
 def _number_labels(
-    table: Table, name: str, wishes: DataWishes
+    table: RecordTable, name: str, wishes: DataWishes
 ) -> tuple[str, tuple[str, ...]]:
     column = table.numbers[name]
     values = np.unique(column)

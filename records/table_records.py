@@ -14,15 +14,15 @@ from starling.protocol.model.table_schema import InputColumn, TableSchema
 from starling.records.csv_cells import is_missing
 from starling.records.errors import DataError
 from starling.records.record_set import LABELS, Division, RecordSet, division
-from starling.records.table import Table, TextColumn
+from starling.records.table import RecordTable, TextColumn
 from starling.records.table_plan import TablePlan, plan_table
 from starling.records.wishes import DataWishes
 
 
 def table_records(
-    table: Table, wishes: DataWishes, name: str, boards: Division | None = None
+    table: RecordTable, wishes: DataWishes, name: str, boards: Division | None = None
 ) -> RecordSet:
-    """What is learned from a table.
+    """Makes records of a table.
 
     Args:
       table: All its rows.
@@ -69,7 +69,7 @@ def table_records(
     )
 
 
-def _divided(table: Table, column: str, file: str) -> Division:
+def _divided(table: RecordTable, column: str, file: str) -> Division:
     found = table.texts[column]
     lacking = np.flatnonzero(found.codes < 0)
     if len(lacking):
@@ -77,7 +77,7 @@ def _divided(table: Table, column: str, file: str) -> Division:
     return division(found.codes, found.texts, column=column, file=file)
 
 
-def inputs(table: Table, schema: TableSchema) -> NDArray[np.float32]:
+def inputs(table: RecordTable, schema: TableSchema) -> NDArray[np.float32]:
     """(n, v) float32 in the table's own units; missing cells filled."""
     x = np.zeros((len(table), schema.values), np.float32)
     start = 0
@@ -109,7 +109,7 @@ def _places(found: TextColumn, column: InputColumn) -> NDArray[np.int64]:
     return np.array([*known, fill], np.int64)[found.codes]
 
 
-def targets(table: Table, plan: TablePlan) -> NDArray[Any]:
+def targets(table: RecordTable, plan: TablePlan) -> NDArray[Any]:
     """(n,) int64 labels, or (n, t) float32 numbers in the table's own units."""
     names = [item.name for item in plan.schema.targets]
     if plan.loss != LABELS:

@@ -1,4 +1,4 @@
-"""What somebody wants to learn from their data, and what they declare about it."""
+"""Wishes about what is learned from data, and declarations about them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ _COLUMN_KEYS = ("bounds", "fill", "categories", "ignore")
 
 @dataclass(frozen=True)
 class ColumnRule:
-    """What is declared of one column.
+    """Declarations about one column.
 
     Attributes:
       bounds: Least and greatest value, by which it is scaled to [-1, 1]; None to leave
@@ -33,7 +33,7 @@ class ColumnRule:
 
 @dataclass(frozen=True)
 class DataWishes:
-    """How data become records.
+    """Wishes about how data become records.
 
     Attributes:
       targets: Names of what is learned; empty for the last column.
@@ -94,11 +94,11 @@ class DataWishes:
         return self.stride or self.window
 
     def rule(self, column: str) -> ColumnRule:
-        """What is declared of a column."""
+        """Declarations about a column."""
         return self.columns.get(column, ColumnRule())
 
     def ignores(self, column: str) -> bool:
-        """Whether a column is left out of the inputs."""
+        """Tells if a column is left out of the inputs."""
         apart = {*self.ignore, self.board_column, self.group}
         return column in apart or self.rule(column).ignore
 
@@ -107,6 +107,10 @@ class DataWishes:
         """Columns that are texts whatever they hold."""
         declared = {name for name, rule in self.columns.items() if rule.categories}
         return frozenset({self.board_column, self.group, *declared} - {""})
+
+
+NO_WISHES = DataWishes()
+"""The last column is learned, and every policy is its default."""
 
 
 def column_rules(document: object, file: str) -> dict[str, ColumnRule]:

@@ -40,6 +40,7 @@ from starling.protocol.model.training_bundle import (
     Preprocessing,
     TensorSpec,
 )
+from starling.records.scaling import scaled_targets
 
 FILES_MAX = 4096
 SUFFIXES = (".npz", ".csv")
@@ -145,6 +146,7 @@ def read_dataset(
         x = np.concatenate([part[0] for part in parts])
         y = np.concatenate([part[1] for part in parts])
     with np.errstate(all="ignore"):
+        y = scaled_targets(y, manifest.table)
         return BoardDataSet(_preprocessed(x, manifest.preprocessing), y, said)
 
 

@@ -73,7 +73,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Outer:
+class OuterProduct:
     """A weight matrix applied to one vector: the part is left x right.
 
     Attributes:
@@ -276,7 +276,7 @@ class Blocks:
 
 
 @dataclass(frozen=True)
-class Several:
+class RepeatedUse:
     """A parameter used several times: the norm of the sum is what counts."""
 
     uses: tuple[GradientFactors, ...]
@@ -302,10 +302,12 @@ def merge(build: GraphBuilder, uses: list[GradientFactors]) -> GradientFactors:
     """All uses of one parameter as one."""
     if len(uses) == 1:
         return uses[0]
-    pairs = [_sides(build, use) for use in uses if isinstance(use, Outer | Positions)]
+    pairs = [
+        _sides(build, use) for use in uses if isinstance(use, OuterProduct | Positions)
+    ]
     widths = {(left.row[1], right.row[1]) for left, right in pairs}
     if len(pairs) < len(uses) or len(widths) > 1:
-        return Several(tuple(uses))
+        return RepeatedUse(tuple(uses))
     lefts, rights = zip(*pairs, strict=True)
     return Positions(build.concat(lefts, 1), build.concat(rights, 1))
 
@@ -313,8 +315,8 @@ def merge(build: GraphBuilder, uses: list[GradientFactors]) -> GradientFactors:
 def turned(use: GradientFactors) -> GradientFactors | None:
     """The use of a matrix whose transpose is used so, where that has a short form."""
     match use:
-        case Outer(left, right):
-            return Outer(right, left)
+        case OuterProduct(left, right):
+            return OuterProduct(right, left)
         case Positions(left, right):
             return Positions(right, left)
         case _:
@@ -322,7 +324,7 @@ def turned(use: GradientFactors) -> GradientFactors | None:
 
 
 def _sides(
-    build: GraphBuilder, use: Outer | Positions
+    build: GraphBuilder, use: OuterProduct | Positions
 ) -> tuple[BuilderTensor, BuilderTensor]:
     if isinstance(use, Positions):
         return use.left, use.right

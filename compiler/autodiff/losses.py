@@ -2,7 +2,7 @@
 
 A model that ends in the function that belongs to the loss (softmax for cross-entropy, a
 sigmoid for binary cross-entropy) is differentiated from the input of that function,
-which is both cheaper and stable (`model_ending`); others return scores.
+which is both cheaper and stable (`scored_network`); others return scores.
 
 Letters: n examples, k classes.
 """

@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from starling.compiler.autodiff.losses import Loss, find_loss
-from starling.compiler.autodiff.model_ending import ending
+from starling.compiler.autodiff.scored_network import scored_network
 from starling.compiler.bundle.source_signature import source_ports
 from starling.compiler.bundle.training_graphs import (
     evaluate_graph,
@@ -28,7 +28,7 @@ from starling.compiler.bundle.training_graphs import (
 from starling.compiler.bundle.trial_run import tried
 from starling.compiler.ir.graph_builder import OPSET
 from starling.compiler.ir.network import Network
-from starling.compiler.parameters.parameter_selection import Wishes, matching
+from starling.compiler.parameters.parameter_selection import WeightOptions, matching
 from starling.compiler.reader.model_file import load
 from starling.compiler.reader.network_reader import read_network
 from starling.compiler.rewrite.batch.fixed_batch import fixed_batch_told
@@ -135,8 +135,8 @@ def compile_model(
     settings = settings or LossSettings()
     criterion = find_loss(loss, settings)
     proto = load(model)
-    network = read_network(proto, Wishes(train, tie, untie, freeze), output)
-    end = ending(network, criterion)
+    network = read_network(proto, WeightOptions(train, tie, untie, freeze), output)
+    end = scored_network(network, criterion)
     target = criterion.target(end.network.shapes[end.scores])
     with fixed_batch_told(network.batch):
         files = _graphs(network, criterion, clipping)

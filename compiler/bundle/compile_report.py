@@ -14,9 +14,9 @@ from starling.compiler.autodiff.gradient_factors import (
     Correlation,
     GradientFactors,
     Lookup,
-    Outer,
+    OuterProduct,
     Positions,
-    Several,
+    RepeatedUse,
 )
 from starling.compiler.autodiff.losses import Loss, find_loss
 from starling.compiler.autodiff.rules import rule
@@ -28,12 +28,12 @@ from starling.compiler.parameters.constant_tensors import NO_AXES
 from starling.protocol.model.training_bundle import GRADIENT, PRIVATE_GRADIENT
 
 _METHODS: Mapping[type[GradientFactors], str] = {
-    Outer: "product of two norms",
+    OuterProduct: "product of two norms",
     Positions: "summed over positions",
     Correlation: "summed over patches",
     Lookup: "of the rows looked up",
     Blocks: "of each block",
-    Several: "of the sum of its uses",
+    RepeatedUse: "of the sum of its uses",
 }
 _OTHER_METHOD = "materialised"
 BATCHES = (1, 10, 32, 64)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from starling.compiler.autodiff.gradient_factors import GradientFactors, merge
 from starling.compiler.autodiff.losses import Loss
-from starling.compiler.autodiff.model_ending import ending
 from starling.compiler.autodiff.rules import sloped, write, write_back
+from starling.compiler.autodiff.scored_network import scored_network
 from starling.compiler.autodiff.straight_through import held
 from starling.compiler.autodiff.tape import Tape
 from starling.compiler.errors import CompileError
@@ -37,7 +37,7 @@ def infer_graph(network: Network) -> bytes:
 
 def evaluate_graph(network: Network, loss: Loss) -> bytes:
     """theta, x, y -> loss (n,), output."""
-    end = ending(network, loss)
+    end = scored_network(network, loss)
     tape = _forward(end.network, training=False)
     values, _ = _loss(tape, loss, end.scores)
     output = tape.values[network.output]
@@ -47,7 +47,7 @@ def evaluate_graph(network: Network, loss: Loss) -> bytes:
 
 def gradient_graph(network: Network, loss: Loss) -> bytes:
     """theta, x, y -> gradient (d,), the sum over the batch; loss (n,)."""
-    end = ending(network, loss)
+    end = scored_network(network, loss)
     tape = _forward(end.network, training=True, summed=True)
     values, uses = _backward(tape, loss, end.scores)
     parts = [use.total(tape.build, None) for use in uses]
@@ -66,7 +66,7 @@ def private_graph(network: Network, loss: Loss, clipping: str = NORM) -> bytes:
       loss: Of each example.
       clipping: One of `protocol.privacy.clipping_functions.CLIPPINGS`.
     """
-    end = ending(network, loss)
+    end = scored_network(network, loss)
     tape = _forward(end.network, training=True)
     build = tape.build
     values, uses = _backward(tape, loss, end.scores)
@@ -85,7 +85,7 @@ def private_graph(network: Network, loss: Loss, clipping: str = NORM) -> bytes:
 
 def contributions(network: Network, loss: Loss) -> dict[str, GradientFactors]:
     """Factors of each parameter's gradient, for a report."""
-    end = ending(network, loss)
+    end = scored_network(network, loss)
     _, uses = _backward(_forward(end.network, training=True), loss, end.scores)
     return dict(zip(network.parameters, uses, strict=True))
 

@@ -16,7 +16,7 @@ from onnx.shape_inference import infer_shapes
 
 from starling.compiler.ir.network import Array, NetworkNode
 from starling.compiler.parameters.constant_tensors import alike
-from starling.compiler.parameters.exporter_metadata import Origin, module
+from starling.compiler.parameters.exporter_metadata import ExporterMetadata, module
 
 _WRITTEN = "starling.constant_nodes"
 _FLOATS = frozenset(
@@ -203,7 +203,7 @@ def remember(proto: onnx.ModelProto, names: frozenset[str]) -> None:
 
 
 def parted_by_module(
-    proto: onnx.ModelProto, told: Origin | None, *, every: bool
+    proto: onnx.ModelProto, told: ExporterMetadata | None, *, every: bool
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """A model whose weights that PyTorch's newer exporter merged stand for themselves.
 
@@ -273,7 +273,7 @@ def _own(parameter: str, path: str, missing: Sequence[str]) -> str | None:
 
 
 def merged(
-    proto: onnx.ModelProto, weights: Sequence[str], told: Origin | None = None
+    proto: onnx.ModelProto, weights: Sequence[str], told: ExporterMetadata | None = None
 ) -> tuple[str, ...]:
     """Weights that several modules read, though each may have one of its own.
 

@@ -30,7 +30,7 @@ _MOVERS = frozenset(_MOVER_NAMES.split())
 
 
 @dataclass(frozen=True)
-class Origin:
+class ExporterMetadata:
     """Metadata that the exporter wrote.
 
     Attributes:
@@ -70,7 +70,7 @@ class Origin:
         return all(step in self.kinds or _stem(step) in _MOVERS for step in steps)
 
 
-def origin(proto: onnx.ModelProto) -> Origin | None:
+def origin(proto: onnx.ModelProto) -> ExporterMetadata | None:
     """Metadata that a model has about its tensors; None without any."""
     graph = proto.graph
     text = next((p.value for p in graph.metadata_props if p.key == _SIGNATURE), "")
@@ -84,7 +84,7 @@ def origin(proto: onnx.ModelProto) -> Origin | None:
                 sources[info.name] = tuple(_names(entry.value))
     if PARAMETER not in kinds.values():
         return None
-    return Origin(kinds, sources)
+    return ExporterMetadata(kinds, sources)
 
 
 def module(node: onnx.NodeProto) -> str | None:

@@ -23,8 +23,12 @@ from starling.compiler.parameters.exporter_fixups import (
     plain_casts,
     written,
 )
-from starling.compiler.parameters.exporter_metadata import Origin, origin
-from starling.compiler.parameters.parameter_survey import Sheet, Survey, survey
+from starling.compiler.parameters.exporter_metadata import ExporterMetadata, origin
+from starling.compiler.parameters.parameter_survey import (
+    SurveyedModel,
+    WeightSurvey,
+    survey,
+)
 from starling.compiler.parameters.weight_tying import tied
 from starling.compiler.rewrite.batch.fixed_batch import fixed_batch, freed
 from starling.compiler.rewrite.float32_conversion import single
@@ -40,7 +44,7 @@ _TORCH, _SCIKIT_LEARN = "pytorch", "skl2onnx"
 
 
 @dataclass(frozen=True)
-class Wishes:
+class WeightOptions:
     """Options of the caller for a model's weights.
 
     Attributes:
@@ -57,7 +61,7 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class Choice:
+class WeightSelection:
     """A prepared model and its tensors.
 
     Attributes:
@@ -81,7 +85,7 @@ class Choice:
     batch: int | None = None
 
 
-def choose(proto: onnx.ModelProto, wishes: Wishes) -> Choice:
+def choose(proto: onnx.ModelProto, wishes: WeightOptions) -> WeightSelection:
     """Finds the weights of a model and those of them that are trained.
 
     Args:
@@ -125,7 +129,7 @@ def choose(proto: onnx.ModelProto, wishes: Wishes) -> Choice:
         chosen = [name for name in chosen if name not in kept]
     tensors = {item.name: _array(item) for item in proto.graph.initializer}
     weights = tuple([name for name in tensors if name in {*found.weights, *chosen}])
-    return Choice(
+    return WeightSelection(
         proto=proto,
         tensors=tensors,
         weights=weights,
@@ -168,10 +172,10 @@ def matching(
     ]
 
 
-def _surveyed(proto: onnx.ModelProto, told: Origin | None) -> Survey:
+def _surveyed(proto: onnx.ModelProto, told: ExporterMetadata | None) -> WeightSurvey:
     graph = proto.graph
     entry = inputs(proto)[0]
-    sheet = Sheet(
+    sheet = SurveyedModel(
         nodes=live([node_of(item) for item in graph.node], {graph.output[0].name}),
         tensors={item.name: _array(item) for item in graph.initializer},
         entry=entry.name,
@@ -183,7 +187,7 @@ def _surveyed(proto: onnx.ModelProto, told: Origin | None) -> Survey:
     return survey(sheet, told)
 
 
-def _aliases(weights: Sequence[str], told: Origin | None) -> dict[str, str]:
+def _aliases(weights: Sequence[str], told: ExporterMetadata | None) -> dict[str, str]:
     """Names of the program for tensors that the exporter only numbered."""
     if told is None:
         return {}
@@ -194,7 +198,7 @@ def _aliases(weights: Sequence[str], told: Origin | None) -> dict[str, str]:
 
 
 def _chosen(
-    found: Survey, train: Sequence[str], aliases: Mapping[str, str]
+    found: WeightSurvey, train: Sequence[str], aliases: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str]]:
     """Tensors to train, and the reason why others are not.
 
@@ -216,7 +220,7 @@ def _chosen(
     return chosen, {k: v for k, v in found.others.items() if k not in chosen}
 
 
-def check(choice: Choice) -> None:
+def check(choice: WeightSelection) -> None:
     """Refuses a choice that cannot be trained.
 
     Raises:

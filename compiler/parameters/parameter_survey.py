@@ -14,7 +14,7 @@ from starling.compiler.autodiff.rules import RULES, steps
 from starling.compiler.ir.network import Array, NetworkNode
 from starling.compiler.parameters import constant_tensors
 from starling.compiler.parameters.exporter_fixups import exporters_own
-from starling.compiler.parameters.exporter_metadata import PARAMETER, Origin
+from starling.compiler.parameters.exporter_metadata import PARAMETER, ExporterMetadata
 from starling.compiler.rewrite.batch.batch_axis import REWRITTEN
 
 _STATISTICS = "statistics of a normalisation"
@@ -43,7 +43,7 @@ _JOINING = frozenset({"Concat", "Max", "Min", "Sum"})
 
 
 @dataclass(frozen=True)
-class Survey:
+class WeightSurvey:
     """The float tensors of a model.
 
     Attributes:
@@ -58,7 +58,7 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class SurveyedModel:
     """A model as the survey reads it.
 
     Attributes:
@@ -80,7 +80,7 @@ class Sheet:
     scaled: bool = False
 
 
-def survey(sheet: Sheet, told: Origin | None) -> Survey:
+def survey(sheet: SurveyedModel, told: ExporterMetadata | None) -> WeightSurvey:
     """Sorts the float tensors that a model reads.
 
     Args:
@@ -103,7 +103,7 @@ def survey(sheet: Sheet, told: Origin | None) -> Survey:
     if told is None:
         numbers = [n for n, why in reasons.items() if why == constant_tensors.NO_AXES]
         notes = (*_judged(reasons), *_numbers(numbers), *_fused(weights))
-    return Survey(weights, reasons, notes)
+    return WeightSurvey(weights, reasons, notes)
 
 
 def _places(nodes: Sequence[NetworkNode], *, every: bool) -> set[str]:
@@ -119,7 +119,7 @@ def _places(nodes: Sequence[NetworkNode], *, every: bool) -> set[str]:
     return found - {""}
 
 
-def _behind(sheet: Sheet, places: set[str]) -> set[str]:
+def _behind(sheet: SurveyedModel, places: set[str]) -> set[str]:
     """Tensors from which what stands at a place is computed, without the input."""
     static = set(sheet.tensors)
     for node in sheet.nodes:
@@ -134,7 +134,9 @@ def _behind(sheet: Sheet, places: set[str]) -> set[str]:
     return found - {""}
 
 
-def _reasons(sheet: Sheet, told: Origin | None, names: Sequence[str]) -> dict[str, str]:
+def _reasons(
+    sheet: SurveyedModel, told: ExporterMetadata | None, names: Sequence[str]
+) -> dict[str, str]:
     """Name to why it is no weight, of those that are none."""
     statistics = {
         name
@@ -154,7 +156,7 @@ def _reasons(sheet: Sheet, told: Origin | None, names: Sequence[str]) -> dict[st
 class _Judge:
     """Says of one tensor after another why it is no weight."""
 
-    def __init__(self, sheet: Sheet, told: Origin | None) -> None:
+    def __init__(self, sheet: SurveyedModel, told: ExporterMetadata | None) -> None:
         self._sheet = sheet
         self._told = told
         self._layers = _at_layers(sheet)
@@ -202,21 +204,21 @@ class _Judge:
         return value.size == 1 or filler or not placed
 
     @staticmethod
-    def _declared(name: str, told: Origin) -> str:
+    def _declared(name: str, told: ExporterMetadata) -> str:
         kind = told.kinds.get(name)
         if kind is not None:
             return "" if kind == PARAMETER else _BUFFER
         return "" if told.parents(name) else _NUMBER
 
 
-def _at_layers(sheet: Sheet) -> frozenset[str]:
+def _at_layers(sheet: SurveyedModel) -> frozenset[str]:
     """Tensors that layers read as their weights."""
     places = _places([n for n in sheet.nodes if n.kind in _LAYERS], every=False)
     return frozenset(places & {*sheet.tensors})
 
 
 def told_apart(
-    told: Origin, weights: Sequence[str], tensors: Mapping[str, Array]
+    told: ExporterMetadata, weights: Sequence[str], tensors: Mapping[str, Array]
 ) -> tuple[str, ...]:
     """Lines about parameters of the program that are not trained as such.
 

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from starling.compiler.ir.network import Array
 from starling.compiler.parameters.constant_tensors import alike
-from starling.compiler.parameters.exporter_metadata import Origin
+from starling.compiler.parameters.exporter_metadata import ExporterMetadata
 from starling.protocol.errors import ConfigError
 
 _Floats = NDArray[np.float32]
@@ -34,7 +34,7 @@ _FUNCTIONS: Mapping[str, Callable[[_Floats], _Floats]] = {
 
 
 @dataclass(frozen=True)
-class Tie:
+class TiedWeight:
     """One tensor that is made of another.
 
     Attributes:
@@ -53,7 +53,7 @@ class Tie:
 def tied(
     proto: onnx.ModelProto,
     weights: Sequence[str],
-    told: Origin | None,
+    told: ExporterMetadata | None,
     wanted: Sequence[Sequence[str]] = (),
     parted: Collection[str] = (),
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
@@ -74,7 +74,7 @@ def tied(
         for item in proto.graph.initializer
         if item.name in set(weights)
     }
-    found: dict[str, Tie] = {}
+    found: dict[str, TiedWeight] = {}
     for group in wanted:
         for tie in _asked(group, tensors):
             found[tie.name] = tie
@@ -90,7 +90,7 @@ def tied(
     return _without(proto, found), (*lines, *_twins(tensors, {*found, *parted}))
 
 
-def _asked(group: Sequence[str], tensors: Mapping[str, Array]) -> Iterable[Tie]:
+def _asked(group: Sequence[str], tensors: Mapping[str, Array]) -> Iterable[TiedWeight]:
     source = group[0]
     for name in group:
         if name not in tensors:
@@ -105,24 +105,26 @@ def _asked(group: Sequence[str], tensors: Mapping[str, Array]) -> Iterable[Tie]:
         yield made
 
 
-def _like(name: str, source: str, tensors: Mapping[str, Array]) -> Tie | None:
+def _like(name: str, source: str, tensors: Mapping[str, Array]) -> TiedWeight | None:
     """One tensor as a copy, the transpose or another shape of the other."""
     value, model = tensors[name], tensors[source]
     if value.size != model.size:
         return None
     if np.array_equal(value, model):
-        return Tie(name, source, (_node("Identity", [source], name),))
+        return TiedWeight(name, source, (_node("Identity", [source], name),))
     if value.ndim == 2 and np.array_equal(value, model.T):
-        return Tie(name, source, (_node("Transpose", [source], name, perm=[1, 0]),))
+        return TiedWeight(
+            name, source, (_node("Transpose", [source], name, perm=[1, 0]),)
+        )
     if np.array_equal(value.reshape(-1), model.reshape(-1)):
         return _reshaped(name, source, value.shape)
     return None
 
 
-def _reshaped(name: str, source: str, shape: Sequence[int]) -> Tie:
+def _reshaped(name: str, source: str, shape: Sequence[int]) -> TiedWeight:
     target = numpy_helper.from_array(np.array(shape, np.int64), f"{name}/shape")
     node = _node("Reshape", [source, target.name], name)
-    return Tie(name, source, (node,), (target,))
+    return TiedWeight(name, source, (node,), (target,))
 
 
 def _telling(value: Array) -> bool:
@@ -130,7 +132,7 @@ def _telling(value: Array) -> bool:
     return value.size >= _SIZE_MIN and not alike(value)
 
 
-def _turned(tensors: Mapping[str, Array]) -> Iterable[Tie]:
+def _turned(tensors: Mapping[str, Array]) -> Iterable[TiedWeight]:
     """Transposes and other shapes of a weight; never mere copies."""
     seen: dict[tuple[int, bytes], str] = {}
     for name, value in tensors.items():
@@ -148,7 +150,9 @@ def _turned(tensors: Mapping[str, Array]) -> Iterable[Tie]:
         seen.setdefault((value.size, keys[0]), name)
 
 
-def _computed(tensors: Mapping[str, Array], told: Origin | None) -> Iterable[Tie]:
+def _computed(
+    tensors: Mapping[str, Array], told: ExporterMetadata | None
+) -> Iterable[TiedWeight]:
     """Functions of a weight that is in the file, too."""
     if told is None:
         return
@@ -160,11 +164,11 @@ def _computed(tensors: Mapping[str, Array], told: Origin | None) -> Iterable[Tie
         if source.shape != value.shape:
             continue
         if _close(source * source, value):
-            yield Tie(name, parents[0], (_node("Mul", [parents[0]] * 2, name),))
+            yield TiedWeight(name, parents[0], (_node("Mul", [parents[0]] * 2, name),))
             continue
         for kind, function in _FUNCTIONS.items():
             if _close(function(source), value):
-                yield Tie(name, parents[0], (_node(kind, [parents[0]], name),))
+                yield TiedWeight(name, parents[0], (_node(kind, [parents[0]], name),))
                 break
 
 
@@ -195,7 +199,9 @@ def _node(
     return helper.make_node(kind, inputs, [name], f"{name}/tied", **more)
 
 
-def _without(proto: onnx.ModelProto, found: Mapping[str, Tie]) -> onnx.ModelProto:
+def _without(
+    proto: onnx.ModelProto, found: Mapping[str, TiedWeight]
+) -> onnx.ModelProto:
     if not found:
         return proto
     made = onnx.ModelProto()

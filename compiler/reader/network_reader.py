@@ -16,8 +16,8 @@ from starling.compiler.errors import CompileError
 from starling.compiler.ir.graph_builder import OPSET
 from starling.compiler.ir.network import Array, Network, NetworkNode
 from starling.compiler.parameters.parameter_selection import (
-    Choice,
-    Wishes,
+    WeightOptions,
+    WeightSelection,
     check,
     choose,
 )
@@ -36,7 +36,7 @@ from starling.compiler.rewrite.shape_inference import (
 )
 from starling.protocol.errors import ConfigError
 
-_ALL = Wishes()
+_ALL = WeightOptions()
 _KNOWN = RULES.keys() | REWRITTEN
 """Operators with a rule, or that others take the place of."""
 _PLAIN = FOLDABLE | {"CastLike", "Constant"}
@@ -44,7 +44,7 @@ _PLAIN = FOLDABLE | {"CastLike", "Constant"}
 
 
 def read_network(
-    proto: onnx.ModelProto, wishes: Wishes = _ALL, output: str | None = None
+    proto: onnx.ModelProto, wishes: WeightOptions = _ALL, output: str | None = None
 ) -> Network:
     """Turns a checked model into nodes, parameters and shapes.
 
@@ -65,7 +65,7 @@ def read_network(
         return _read(choice)
 
 
-def _read(choice: Choice) -> Network:
+def _read(choice: WeightSelection) -> Network:
     proto, weights = choice.proto, choice.weights
     entry = inputs(proto)[0]
     wanted = {item.name for item in proto.graph.output}
@@ -117,7 +117,7 @@ def _with_one_output(proto: onnx.ModelProto, output: str | None) -> onnx.ModelPr
 def _network(
     rewriter: Rewriter,
     entry: onnx.ValueInfoProto,
-    choice: Choice,
+    choice: WeightSelection,
     sizes: Mapping[str, int],
 ) -> Network:
     nodes, shapes, name = rewriter.nodes, rewriter.shapes, entry.name

@@ -1,6 +1,6 @@
 """After a block: boards get their proofs, and it is looked what follows for tasks."""
 
-from starling.coordinator.boards import refusals
+from starling.coordinator.boards import board_refusals
 from starling.coordinator.boards.finality_proofs import BlockProofs
 from starling.coordinator.chain.governance import expiry
 from starling.coordinator.chain.node.node import StoreBlock
@@ -87,7 +87,7 @@ def transaction_refused(
         turn.state = evolve(turn.state, held=turn.state.held.without(key))
         if reason == Reason.EQUIVOCATION:
             evidence_pool.refused(turn, device, held)
-        refusals.refuse(turn, device, identity, ProtocolError(detail, reason))
+        board_refusals.refuse(turn, device, identity, ProtocolError(detail, reason))
     # An attestation after the quorum's is late and nobody's fault.
     if not waited and reason != Reason.STALE:
         turn.emit(RecordRefusal(None, reason, detail))

@@ -7,7 +7,7 @@ assembly. Nothing is kept for one that the chain does not know.
 from typing import assert_never
 
 from starling.coordinator.availability import vector_exchange
-from starling.coordinator.boards import lease_grants, refusals
+from starling.coordinator.boards import board_refusals, lease_grants
 from starling.coordinator.chain.state import board_records, task_records
 from starling.coordinator.commit import evidence_submission
 from starling.coordinator.commit.transaction_submission import submit_upload
@@ -84,14 +84,14 @@ def chunk_arrived(turn: CoordinatorStep, device: DeviceId, payload: bytes) -> No
             upload_arrived(turn, device, whole)
     except ProtocolError as error:
         if chunk and whole and _is_signed_upload(turn, device, whole):
-            refusals.refuse(turn, device, chunk.digest, error)
+            board_refusals.refuse(turn, device, chunk.digest, error)
         else:
-            refusals.count(turn, device, error)
+            board_refusals.count(turn, device, error)
 
 
 def _is_signed_upload(turn: CoordinatorStep, device: DeviceId, whole: bytes) -> bool:
     try:
-        return refusals.is_signed(turn, device, UPLOAD.unpack(whole).update)
+        return board_refusals.is_signed(turn, device, UPLOAD.unpack(whole).update)
     except ProtocolError:
         return False
 
@@ -109,7 +109,7 @@ def upload_arrived(turn: CoordinatorStep, device: DeviceId, whole: bytes) -> Non
     except UpdateEquivocation as error:
         evidence_submission.second_update_found(turn, error.known, error.update)
         subject = error.update.identity(turn.settings.gate.chain_id)
-        refusals.refuse(turn, device, subject, error)
+        board_refusals.refuse(turn, device, subject, error)
         return
     session = evolve(turn.session(device), updates=admitted.window)
     turn.put_session(device, session)
@@ -148,7 +148,7 @@ def board_message_arrived(
     try:
         envelope = ENVELOPE.unpack(payload)
     except ProtocolError as error:
-        refusals.count(turn, device, error)
+        board_refusals.count(turn, device, error)
         return
     subject = envelope.identity(turn.settings.gate.chain_id)
     try:
@@ -168,10 +168,10 @@ def board_message_arrived(
             matter = request.digest + request.indices[0].to_bytes(4)
             patience = 1
     except ProtocolError as error:
-        if refusals.is_signed(turn, device, envelope):
-            refusals.refuse(turn, device, subject, error)
+        if board_refusals.is_signed(turn, device, envelope):
+            board_refusals.refuse(turn, device, subject, error)
         else:
-            refusals.count(turn, device, error)
+            board_refusals.count(turn, device, error)
         return
     if responder_selection.answers(turn, device, matter, patience):
         _answer(turn, device, envelope)
@@ -194,7 +194,7 @@ def _answer(turn: CoordinatorStep, device: DeviceId, said: Envelope) -> None:
         else:
             _serve(turn, device, CHUNK_REQUEST.unpack(said.body))
     except ProtocolError as error:
-        refusals.refuse(turn, device, asked, error, answers=True)
+        board_refusals.refuse(turn, device, asked, error, answers=True)
 
 
 def answer_overdue(turn: CoordinatorStep) -> None:
@@ -209,7 +209,7 @@ def answer_overdue(turn: CoordinatorStep) -> None:
                     continue
                 _answer(turn, device, said)
             case DeferredRefusal():
-                refusals.send_deferred_refusal(turn, left)
+                board_refusals.send_deferred_refusal(turn, left)
             case _:
                 assert_never(left)
 

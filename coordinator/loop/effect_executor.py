@@ -13,7 +13,7 @@ from starling.coordinator.loop.messaging.outbound_queue import OutboundQueue
 from starling.coordinator.loop.messaging.publisher import Publisher
 from starling.coordinator.loop.ports import LoopPorts
 from starling.coordinator.loop.storage.blob_cache import BlobCache, update_of
-from starling.coordinator.loop.storage.blob_writer import LongWholes
+from starling.coordinator.loop.storage.blob_writer import PendingBlobWrites
 from starling.coordinator.loop.storage.persistence import Persistence
 from starling.coordinator.membership import directory
 from starling.coordinator.step.effects import (
@@ -75,7 +75,7 @@ class CoordinatorEffectExecutor:
         """
         self.anew = False
         self.wholes = BlobCache(ports.store)
-        self.long = LongWholes(ports.store)
+        self.long = PendingBlobWrites(ports.store)
         self._ports = ports
         self._tally = tally
         self._persistence = persistence

@@ -21,7 +21,7 @@ from starling.broker.link_events import (
 from starling.coordinator import machine
 from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.loop.effect_executor import CoordinatorEffectExecutor
-from starling.coordinator.loop.messaging.inbound_events import Incoming
+from starling.coordinator.loop.messaging.inbound_events import InboundEvents
 from starling.coordinator.loop.messaging.inbound_queue import InboundQueue
 from starling.coordinator.loop.messaging.outbound_queue import OutboundQueue
 from starling.coordinator.loop.messaging.priority_lanes import PriorityLane
@@ -92,7 +92,7 @@ class CoordinatorLoop:
         self.settings = settings
         clock = ports.clock
         self.tally = tally or CoordinatorCounters(now_ms, clock.now_s)
-        self.incoming = Incoming(settings, self.tally, clock.now_s)
+        self.incoming = InboundEvents(settings, self.tally, clock.now_s)
         self._ports = ports
         self._now_s = ports.clock.now_s
         self._height = restored.ledger.height

@@ -19,23 +19,27 @@ from starling.protocol.errors import ConfigError
 Indices = NDArray[np.int64]
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
+Targets = NDArray[Any]
+
+IID, NATURAL = "iid", "natural"
 
 BOARD_EXAMPLES_MIN = 16
 """Fewer cannot cover the smallest pledge of a task."""
 _DIRICHLET_TRIES = 1000
+_TENTHS = 10
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs with their labels.
+    """Inputs with their targets.
 
     Attributes:
       x: (n, ...) float32.
-      y: (n,) int64, from 0.
+      y: (n,) int64 labels from 0, or (n, t) float32 numbers.
     """
 
     x: Features
-    y: Labels
+    y: Targets
 
     def __len__(self) -> int:
         """Number of examples, n."""
@@ -131,6 +135,37 @@ def shards(
 Partition = Callable[[Labels, int, np.random.Generator], list[Indices]]
 
 
+def strata(targets: Targets) -> Labels:
+    """Labels as they are; numbers by the tenths of the first target, (n,)."""
+    if targets.ndim == 1:
+        return targets
+    first = targets[:, 0]
+    edges = np.quantile(first, np.linspace(0, 1, _TENTHS + 1)[1:-1])
+    return np.searchsorted(edges, first).astype(np.int64)
+
+
+def natural(
+    owners: NDArray[np.int32], boards: int, rng: np.random.Generator
+) -> list[Indices]:
+    """Whole groups of records dealt out, the largest first, to who has the fewest.
+
+    Args:
+      owners: (n,) which group each record is of, from 0.
+      boards: m; at most as many as there are groups. With as many, board i has group i.
+      rng: Shuffles each board's records.
+    """
+    sizes = np.bincount(owners)
+    dealt = list(range(len(sizes)))
+    if boards < len(sizes):
+        loads = np.zeros(boards, np.int64)
+        for group in np.argsort(-sizes, kind="stable"):
+            board = int(loads.argmin())
+            dealt[group] = board
+            loads[board] += sizes[group]
+    board_of = np.array(dealt)[owners]
+    return [rng.permutation(np.flatnonzero(board_of == each)) for each in range(boards)]
+
+
 def partition_named(name: str) -> Partition:
     """A partition by its name on the command line.
 
@@ -157,27 +192,56 @@ def partition_named(name: str) -> Partition:
 
 
 def deal(
-    examples: Examples, boards: int, split: str, rng: np.random.Generator
+    examples: Examples,
+    boards: int,
+    split: str,
+    rng: np.random.Generator,
+    owners: tuple[NDArray[np.int32], tuple[str, ...]] | None = None,
 ) -> list[Examples]:
     """Each board's own examples.
 
     Args:
       examples: n of them.
       boards: m.
-      split: For `partition_named`.
+      split: For `partition_named`, or `NATURAL`.
       rng: Deals.
+      owners: (n,) which group each example is of, and the groups' names; only for
+        `NATURAL`.
 
     Raises:
-      ConfigError: If there are too few examples for so many boards.
+      ConfigError: If there are too few examples, or groups, for so many boards.
     """
-    dealt = partition_named(split)(examples.y, boards, rng)
-    if min(len(share) for share in dealt) < BOARD_EXAMPLES_MIN:
-        raise ConfigError(
-            f"{len(examples)} examples are too few for {boards} boards: each needs at "
-            f"least {BOARD_EXAMPLES_MIN}",
-            key="--devices",
-        )
+    if owners is not None and split == NATURAL:
+        codes, names = owners
+        if boards > len(names):
+            raise ConfigError(
+                f"the data name {len(names)} boards: ask for no more, or deal records "
+                "out with --split iid",
+                key="--devices",
+            )
+        dealt = natural(codes, boards, rng)
+    else:
+        names = tuple[str, ...]()
+        dealt = partition_named(split)(strata(examples.y), boards, rng)
+    _refuse_small([len(share) for share in dealt], names)
     return [examples.take(share) for share in dealt]
+
+
+def _refuse_small(sizes: list[int], names: tuple[str, ...]) -> None:
+    least = min(sizes)
+    if least >= BOARD_EXAMPLES_MIN:
+        return
+    detail = (
+        f"{sum(sizes)} examples are too few for {len(sizes)} boards: each needs at "
+        f"least {BOARD_EXAMPLES_MIN}"
+    )
+    if len(names) == len(sizes):
+        detail = (
+            f"board {names[sizes.index(least)]!r} has {least} examples to learn from; "
+            f"each needs at least {BOARD_EXAMPLES_MIN}: collect more, or join boards "
+            "with --devices"
+        )
+    raise ConfigError(detail, key="--devices")
 
 
 def checked_examples(x: NDArray[Any], y: NDArray[Any], file: str) -> Examples:

@@ -142,6 +142,7 @@ class RunHeading:
       privacy: None without privacy.
       crash_only: Whether nothing holds if a coordinator lies.
       attacks: What boards were told to falsify, in a simulation.
+      notes: What whoever looks at the run should know of its data.
     """
 
     title: str
@@ -149,6 +150,7 @@ class RunHeading:
     privacy: PrivacyTerms | None
     crash_only: bool = False
     attacks: tuple[BoardAttack, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,11 @@ class RunSnapshot:
         """Newest known accuracy."""
         known = [p.accuracy for p in self.versions if p.accuracy is not None]
         return known[-1] if known else None
+
+    @property
+    def losses(self) -> list[float]:
+        """Those that are known, in order of the versions."""
+        return [p.loss for p in self.versions if p.loss is not None]
 
     @property
     def accepted(self) -> int:

@@ -72,8 +72,13 @@ def _facts(rows: list[tuple[str, RenderableType]]) -> Table:
 
 def _learning(heading: RunHeading, snapshot: RunSnapshot) -> Panel:
     known = [p.accuracy for p in snapshot.versions if p.accuracy is not None]
-    accuracy = Text()
-    if known:
+    accuracy, losses = Text(), snapshot.losses
+    if not known and losses:
+        # Of numbers no accuracy is known.
+        accuracy.append(f"{losses[-1]:7.4g}  ", style="bold green")
+        accuracy.append(sparkline(losses, _SPARK_WIDTH), style="green")
+        accuracy.append(f"  from {losses[0]:.4g}", style="dim")
+    elif known:
         accuracy.append(f"{known[-1]:7.1%}  ", style="bold green")
         accuracy.append(sparkline(known, _SPARK_WIDTH), style="green")
         accuracy.append(f"  from {known[0]:.1%}", style="dim")
@@ -94,7 +99,7 @@ def _learning(heading: RunHeading, snapshot: RunSnapshot) -> Panel:
         style="dim",
     )
     rows: list[tuple[str, RenderableType]] = [
-        ("accuracy", accuracy),
+        ("accuracy" if known or not losses else "loss", accuracy),
         ("version", versions),
         ("updates", rate),
     ]
@@ -256,15 +261,22 @@ def event_line(event: RunEvent) -> str:
     return f"{clock_text(event.time_s):>5}  {event.text}"
 
 
+def _goodness(snapshot: RunSnapshot) -> str:
+    """Accuracy, or the loss where none is known."""
+    if snapshot.accuracy is not None:
+        return f"accuracy {snapshot.accuracy:6.1%}"
+    losses = snapshot.losses
+    return f"loss {losses[-1]:10.4g}" if losses else f"accuracy {'-':>6}"
+
+
 def line(heading: RunHeading, snapshot: RunSnapshot) -> str:
     """One line that reads well in a log."""
-    accuracy = snapshot.accuracy
     newest = snapshot.versions[-1] if snapshot.versions else None
     staleness = newest.staleness_mean if newest else None
     parts = [
         f"{clock_text(snapshot.time_s):>5}",
         f"version {snapshot.version:3d}/{heading.until_version}",
-        f"accuracy {'-':>6}" if accuracy is None else f"accuracy {accuracy:6.1%}",
+        _goodness(snapshot),
         f"updates {snapshot.accepted:4d} ({snapshot.updates_per_s:.1f}/s)",
         f"staleness {'-':>4}" if staleness is None else f"staleness {staleness:4.2f}",
     ]

@@ -17,6 +17,7 @@ from starling.fleet.monitor.run_snapshot import (
     clock_text,
 )
 from starling.fleet.report.model_metrics import ModelMetrics, metrics_text
+from starling.fleet.report.pooled_baseline import PooledBaseline
 from starling.fleet.report.receipt_audit import ReceiptAudit
 from starling.protocol.learning.metrics import RegressionMetrics
 from starling.protocol.wire.message_bodies import DevicePhase
@@ -29,7 +30,7 @@ class RunOutcome:
     """End of a run.
 
     Attributes:
-      stopped_because: `version reached`, `budgets spent`, `time limit` or
+      stopped_because: `version reached`, `converged`, `budgets spent`, `time limit` or
         `interrupted`.
       wall_s: From the command's start to its end.
       setup_s: Of that, until the task was published.
@@ -38,6 +39,7 @@ class RunOutcome:
       receipts: What boards hold, compared with the chains; None for virtual boards.
       metrics: Of the newest model; None if it could not be measured.
       backdoor_success: How often the pattern of a simulated backdoor has its way.
+      baseline: The same model trained on all data together, if that was asked for.
     """
 
     stopped_because: str
@@ -47,6 +49,7 @@ class RunOutcome:
     receipts: ReceiptAudit | None = None
     metrics: ModelMetrics | None = None
     backdoor_success: float | None = None
+    baseline: PooledBaseline | None = None
 
     @property
     def test_accuracy(self) -> float | None:
@@ -128,6 +131,9 @@ def report(
         "test_accuracy": outcome.test_accuracy,
         "metrics": outcome.metrics.document() if outcome.metrics else None,
         "backdoor_success": outcome.backdoor_success,
+        "baseline": outcome.baseline.document() if outcome.baseline else None,
+        "loss": last.losses[-1] if last.losses else None,
+        "notes": list(heading.notes),
         "setup_s": outcome.setup_s,
         "wall_s": outcome.wall_s,
         "stopped_because": outcome.stopped_because,
@@ -190,7 +196,7 @@ def _summary_rows(
     rows = [
         ("stopped because", outcome.stopped_because),
         ("versions", f"{last.version} of {heading.until_version}"),
-        ("accuracy", _accuracy_text(last, outcome)),
+        (_goodness(last), _accuracy_text(last, outcome)),
         (
             "updates",
             f"{last.accepted} accepted, {last.updates_per_s:.1f} a second, mean "
@@ -209,6 +215,9 @@ def _summary_rows(
     ]
     if outcome.metrics is not None:
         rows.insert(3, ("metrics", metrics_text(outcome.metrics)))
+    if outcome.baseline is not None:
+        rows.insert(4, ("baseline", outcome.baseline.text))
+    rows += [("note", note) for note in heading.notes]
     rows += [("attack, simulated", attack.text) for attack in heading.attacks]
     if outcome.backdoor_success is not None:
         rows.append(("backdoor", f"works on {outcome.backdoor_success:.1%}"))
@@ -226,9 +235,16 @@ def _summary_rows(
     return rows
 
 
+def _goodness(last: RunSnapshot) -> str:
+    return "loss" if last.accuracy is None and last.losses else "accuracy"
+
+
 def _accuracy_text(last: RunSnapshot, outcome: RunOutcome) -> str:
-    if last.accuracy is None:
+    if last.accuracy is None and not last.losses:
         return "not evaluated"
+    if last.accuracy is None:
+        first, now = last.losses[0], last.losses[-1]
+        return f"{now:.4g} on held-out examples, from {first:.4g}"
     first = next(p.accuracy for p in last.versions if p.accuracy is not None)
     text = f"{last.accuracy:.1%} on held-out examples, from {first:.1%}"
     if outcome.test_accuracy is not None:

@@ -2,7 +2,6 @@
 
 import io
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starling.durable.files import read_limited, write_atomic
+from starling.fleet.datasets.hold_out import held_out_rows
 from starling.fleet.datasets.mnist_idx import read_idx
 from starling.fleet.datasets.partition import Examples, checked_examples, hold_out
 from starling.protocol.errors import ConfigError, StorageError
+from starling.protocol.model.table_schema import TableSchema
+from starling.protocol.model.training_bundle import Preprocessing
+from starling.records.record_set import AS_IT_STANDS, LABELS, Division
+from starling.records.runtime.sources import read_source
+from starling.records.scaling import with_scales
+from starling.records.wishes import NO_WISHES, DataWishes
 
 MNIST_FILES = (
     "train-images-idx3-ubyte",
@@ -35,10 +41,17 @@ class FleetDataSet:
 
     Attributes:
       name: `digits`, `mnist` or the file's stem.
-      training: What the boards share.
+      training: What the boards share, in the data's own units.
       held_out: From the training data too; the coordinator evaluates on it.
       test: Seen by nobody before the run is over; None where there is none.
-      classes: Labels are below this.
+      classes: Labels are below this; of numbers, how many a record has.
+      loss: What fits the targets.
+      labels: The label map; empty for numbers, and for labels without names.
+      preprocessing: How the bundle says that x is scaled.
+      table: What columns x and y are, and how targets are scaled.
+      owners: Whose each training record is; None if nothing says so.
+      reuse: Records in which one raw sample may stand.
+      notes: What whoever looks at the run should know.
     """
 
     name: str
@@ -46,41 +59,72 @@ class FleetDataSet:
     held_out: Examples
     test: Examples | None
     classes: int
+    loss: str = LABELS
+    labels: tuple[str, ...] = ()
+    preprocessing: Preprocessing = AS_IT_STANDS
+    table: TableSchema | None = None
+    owners: Division | None = None
+    reuse: int = 1
+    notes: tuple[str, ...] = ()
 
 
-def open_data_set(name: str, rng: np.random.Generator) -> FleetDataSet:
+def open_data_set(
+    name: str, rng: np.random.Generator, wishes: DataWishes = NO_WISHES
+) -> FleetDataSet:
     """Reads a data set and holds some of its training part out.
 
     Args:
-      name: `digits`, `mnist`, a folder with the four MNIST files, or an .npz file with
-        x (n, ...) and y (n,).
+      name: `digits`, `mnist`, a folder with the four MNIST files, or a path for
+        `records.runtime.sources.read_source`.
       rng: Decides what is held out.
+      wishes: What is learned from data of one's own.
 
     Raises:
       ConfigError: Naming what is missing or wrong, and where it was looked for.
     """
-    training, test = _read(name)
-    label = name if name in {"digits", "mnist"} else Path(name).stem
+    if name not in _HELD_OUT and not _is_mnist(Path(name)):
+        return _own(Path(name), rng, wishes)
+    if name == "digits":
+        training, test = _digits(), None
+    else:
+        folders = _mnist_folders() if name == "mnist" else [Path(name)]
+        training, test = read_mnist(folders)
+    label = name if name in _HELD_OUT else Path(name).stem
     count = _HELD_OUT.get(label, max(1, int(len(training) * _HELD_OUT_SHARE)))
     shared, held_out = hold_out(training, min(count, len(training) - 1), rng)
     classes = max(2, int(training.y.max()) + 1)
     return FleetDataSet(label, shared, held_out, test, classes)
 
 
-def _read(name: str) -> tuple[Examples, Examples | None]:
-    if name == "digits":
-        return _digits(), None
-    if name == "mnist":
-        return read_mnist(_mnist_folders())
-    path = Path(name)
-    if path.is_dir():
-        return read_mnist([path])
-    if path.suffix == ".npz":
-        return _npz(path), None
-    raise ConfigError(
-        f"{name!r} is not digits, mnist, a folder with the MNIST files, or an .npz "
-        "file with arrays x and y",
-        key="--data",
+def _is_mnist(path: Path) -> bool:
+    """Tells if any file of a folder is one of MNIST's."""
+    return path.is_dir() and len(_missing(path)) < len(MNIST_FILES)
+
+
+def _own(path: Path, rng: np.random.Generator, wishes: DataWishes) -> FleetDataSet:
+    """Data of one's own."""
+    records = read_source(path, wishes)
+    if len(records) < 2:
+        raise ConfigError(
+            "holds one record: one is learned from, and one tested on", file=str(path)
+        )
+    learned, tested = held_out_rows(records, rng)
+    records = with_scales(records, wishes, learned)
+    owners = records.boards or records.groups
+    whole = Examples(records.x, records.y)
+    return FleetDataSet(
+        records.name,
+        whole.take(learned),
+        whole.take(tested),
+        None,
+        records.outputs,
+        records.loss,
+        records.classes,
+        records.preprocessing,
+        records.table,
+        None if owners is None else owners.take(learned),
+        records.reuse,
+        records.notes,
     )
 
 
@@ -150,18 +194,6 @@ def _content(path: Path) -> bytes:
         return read_limited(path, _FILE_BYTES_MAX)
     except StorageError as error:
         raise ConfigError(str(error), key="--data") from error
-
-
-def _npz(path: Path) -> Examples:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if not {"x", "y"} <= set(arrays.files):
-                raise ConfigError(
-                    f"expected arrays x and y, found {arrays.files}", file=str(path)
-                )
-            return checked_examples(arrays["x"], arrays["y"], str(path))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"cannot be read: {error}", file=str(path)) from error
 
 
 def write_examples(path: Path, examples: Examples) -> None:

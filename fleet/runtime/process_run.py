@@ -26,8 +26,10 @@ from starling.fleet.monitor.run_snapshot import (
 )
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import heading, horizon_s, task_settings
+from starling.fleet.report.convergence import converged
 from starling.fleet.report.model_metrics import ModelMetrics
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
+from starling.fleet.runtime.central_training import pooled_baseline
 from starling.fleet.runtime.faults.fault_injector import FaultInjector
 from starling.fleet.runtime.processes.home_setup import (
     TIER_BOARDS,
@@ -46,7 +48,8 @@ from starling.fleet.runtime.processes.supervisor import (
     starling_command,
 )
 from starling.fleet.runtime.terminal_screen import TerminalScreen
-from starling.fleet.runtime.training_pool import TrainingMaterial, TrainingPool, prepare
+from starling.fleet.runtime.training_material import TrainingMaterial, prepare
+from starling.fleet.runtime.training_pool import TrainingPool
 from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
 from starling.protocol.privacy.mechanisms import DEVICE_LEVEL
 
@@ -72,11 +75,13 @@ def run_processes(plan: FleetPlan, home: Path, screen: TerminalScreen) -> FleetR
       OperationError: If the fleet does not begin in time.
     """
     started_s = time.monotonic()
+    material = prepare(plan)
+    plan = material.plan
     _refuse_colluders(board_attacks(plan.fault, plan.devices))
     homes = clear(home)
-    material = prepare(plan)
-    shown = heading(plan, material.data.name, material.shares, material.bundle)
-    screen.say(f"setting up: {shown.title}")
+    data, shares = material.data, material.shares
+    shown = heading(plan, data.name, shares, material.bundle, data.notes)
+    screen.say("\n".join([f"setting up: {shown.title}", *data.notes]))
     spec = publication(
         task_settings(plan, material.shares), material.bundle, "task"
     ).spec
@@ -104,7 +109,13 @@ def run_processes(plan: FleetPlan, home: Path, screen: TerminalScreen) -> FleetR
     wall_s = time.monotonic() - started_s
     metrics = _final_metrics(plan, material, homes)
     outcome = RunOutcome(
-        because, wall_s, begun_s - started_s, verified, receipts, metrics
+        because,
+        wall_s,
+        begun_s - started_s,
+        verified,
+        receipts,
+        metrics,
+        baseline=pooled_baseline(material, metrics) if plan.baseline else None,
     )
     config = {**plan.document(), "virtual": False}
     return FleetRun(shown, last, outcome, report(config, shown, last, outcome))
@@ -254,6 +265,8 @@ def _ended(
         return ""
     if max(watch.version, last.version) >= plan.until_version:
         return "version reached"
+    if converged([point.loss for point in last.versions], plan.patience):
+        return "converged"
     if watch.spent == plan.devices:
         return "budgets spent"
     return ""

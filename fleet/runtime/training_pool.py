@@ -1,12 +1,10 @@
-"""Setting up what a fleet trains, and the threads that train for virtual boards."""
+"""The threads that train and evaluate for virtual boards."""
 
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from threading import local
 
 import numpy as np
@@ -17,7 +15,7 @@ from starling.agent.training.local_training import Trainer, train
 from starling.agent.training.personal_layers import merged
 from starling.agent.training.trainer_messages import TrainingOrder
 from starling.agent.training.training_inputs import TrainingInputs
-from starling.compiler import compile_model
+from starling.engine.opened_bundle import open_packed
 from starling.fleet.attacks.attack_schedule import (
     COLLUDING,
     BoardAttack,
@@ -25,95 +23,42 @@ from starling.fleet.attacks.attack_schedule import (
 )
 from starling.fleet.attacks.falsified_training import collusion, falsified
 from starling.fleet.attacks.update_attacks import backdoor_success, stamped
-from starling.fleet.datasets.partition import Examples, deal
-from starling.fleet.plan import FleetPlan
-from starling.fleet.presets import DataShares, model_name
-from starling.fleet.reference_models import MODEL_SUFFIX, build_model
+from starling.fleet.datasets.partition import Examples
 from starling.fleet.report.model_metrics import ModelMetrics, over_boards
-from starling.fleet.runtime.dataset_catalog import FleetDataSet, open_data_set
+from starling.fleet.runtime.training_material import TrainingMaterial
 from starling.fleet.virtual.workload import Result, Score
-from starling.protocol.errors import ConfigError, NonFinite
+from starling.protocol.errors import NonFinite
 from starling.protocol.learning.metrics import Metrics, measured
 from starling.protocol.model.parameter_layout import local_slices
+from starling.protocol.model.training_bundle import BundleManifest
+from starling.records.record_set import AS_IT_STANDS, LABELS
+from starling.records.scaling import raw_targets, scaled_inputs, scaled_targets
 
 _MICRO_BATCH = 32
 _Trained = tuple[bytes, list[NDArray[np.float32]]]
 _EVALUATION_BATCH = 500
 
 
-@dataclass(frozen=True)
-class TrainingMaterial:
-    """Everything that a fleet starts from; a function of the plan.
-
-    Attributes:
-      data: The data set.
-      boards: Each board's examples.
-      shares: What they hold.
-      bundle: The packed training bundle.
-    """
-
-    data: FleetDataSet
-    boards: list[Examples]
-    shares: DataShares
-    bundle: bytes
-
-
-def prepare(plan: FleetPlan) -> TrainingMaterial:
-    """Reads the data, deals them out, builds and compiles the model.
-
-    Raises:
-      ConfigError: Naming the flag or file at fault.
-    """
-    rng = np.random.default_rng(plan.seed)
-    data = open_data_set(plan.data, rng)
-    boards = deal(data.training, plan.devices, plan.split, rng)
-    sizes = [len(board) for board in boards]
-    shares = DataShares(data.training.x.shape[1:], min(sizes), max(sizes))
-    bundle = _bundle(plan, shares, data.classes, rng)
-    return TrainingMaterial(data, boards, shares, bundle)
-
-
-def _bundle(
-    plan: FleetPlan, shares: DataShares, classes: int, rng: np.random.Generator
-) -> bytes:
-    """Makes a model or reads one, and compiles it.
-
-    Raises:
-      ConfigError: If the model does not fit the data, or its file cannot be read.
-    """
-    if plan.model is None or not plan.model.endswith(MODEL_SUFFIX):
-        model = build_model(model_name(plan, shares), shares.shape, classes, rng)
-        return compile_model(model, loss="cross-entropy").packed
-    bundle = compile_model(Path(plan.model), loss="cross-entropy")
-    ports = bundle.manifest
-    if ports.input.shape != shares.shape or ports.output.shape[-1] < classes:
-        raise ConfigError(
-            f"takes {ports.input.shape} and gives {ports.output.shape[-1]} scores; the "
-            f"data are {shares.shape} of {classes} classes",
-            file=plan.model,
-            key="--model",
-        )
-    return bundle.packed
-
-
 def score(
     trainer: Trainer, theta: NDArray[np.float32], examples: Examples
-) -> tuple[float, float]:
-    """Accuracy and mean loss of a classifier.
+) -> tuple[float | None, float]:
+    """Accuracy, where targets are labels, and mean loss.
 
     Args:
       trainer: The bundle.
       theta: (d,).
-      examples: At least one.
+      examples: At least one, as the graphs take them.
     """
+    labels = trainer.manifest.loss == LABELS
     correct, loss_sum = 0, 0.0
     for start in range(0, len(examples), _EVALUATION_BATCH):
         rows = slice(start, start + _EVALUATION_BATCH)
         y = examples.y[rows]
         loss, output = trainer.evaluate(theta, examples.x[rows], y)
-        correct += int((output.argmax(axis=1) == y).sum())
+        if labels:
+            correct += int((output.argmax(axis=-1) == y).sum())
         loss_sum += float(loss.sum(dtype=np.float64))
-    return correct / len(examples), loss_sum / len(examples)
+    return correct / examples.y.size if labels else None, loss_sum / len(examples)
 
 
 def metrics_of(
@@ -124,7 +69,10 @@ def metrics_of(
     Args:
       trainer: The bundle.
       theta: (d,).
-      examples: At least one.
+      examples: At least one, as the graphs take them.
+
+    Returns:
+      Those of a regression in the data's own units.
 
     Raises:
       NonFinite: If the model returns what is no finite number.
@@ -135,7 +83,13 @@ def metrics_of(
     ]
     found = [trainer.evaluate(theta, examples.x[row], examples.y[row]) for row in rows]
     losses, outputs = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-    return measured(trainer.manifest.loss, outputs, examples.y, losses)
+    table = trainer.manifest.table
+    return measured(
+        trainer.manifest.loss,
+        raw_targets(outputs, table),
+        raw_targets(examples.y, table),
+        losses,
+    )
 
 
 def predictions(
@@ -154,6 +108,14 @@ def predictions(
         _, output = trainer.evaluate(theta, examples.x[rows], examples.y[rows])
         found.append(output.argmax(axis=1))
     return np.concatenate(found)
+
+
+def as_fed(examples: Examples, manifest: BundleManifest) -> Examples:
+    """Examples in the data's own units as the graphs take them."""
+    if manifest.preprocessing == AS_IT_STANDS and manifest.table is None:
+        return examples
+    x = scaled_inputs(examples.x, manifest.preprocessing)
+    return Examples(x, scaled_targets(examples.y, manifest.table))
 
 
 class TrainingPool:
@@ -177,7 +139,11 @@ class TrainingPool:
           attacks: What boards falsify.
           known: Of how many honest updates, the latest begun, colluders know.
         """
-        self._material = material
+        data, manifest = material.data, open_packed(material.bundle).manifest
+        self._held_out = as_fed(data.held_out, manifest)
+        self._test = None if data.test is None else as_fed(data.test, manifest)
+        self._boards = [as_fed(board, manifest) for board in material.boards]
+        self._bundle = material.bundle
         self._seed = seed
         self._loaded = local()
         # What each board keeps to itself, of bundles that have such parameters.
@@ -194,7 +160,7 @@ class TrainingPool:
 
     def examples(self, board: int) -> int:
         """See `Workload.examples`."""
-        return len(self._material.boards[board])
+        return len(self._boards[board])
 
     def train(self, board: int, order: TrainingOrder, theta: bytes) -> Result:
         """See `Workload.train`."""
@@ -204,7 +170,7 @@ class TrainingPool:
         carried_out = train if attack is None else partial(falsified, attack)
 
         def carry_out() -> _Trained:
-            data = self._material.boards[board]
+            data = self._boards[board]
             rng = np.random.default_rng((self._seed, board, order.base))
             trainer = self._trainer()
             places = local_slices(trainer.manifest.parameters)
@@ -237,7 +203,7 @@ class TrainingPool:
 
     def evaluate(self, inference: bytes) -> Score:
         """See `Workload.evaluate`."""
-        return self._score(inference, self._material.data.held_out)
+        return self._score(inference, self._held_out)
 
     def metrics(self, inference: bytes) -> ModelMetrics | None:
         """Metrics of a version, overall and for each board.
@@ -248,16 +214,15 @@ class TrainingPool:
         Returns:
           None if it returns what is no finite number.
         """
-        data = self._material.data
 
         def work(examples: Examples) -> Metrics:
             theta = np.frombuffer(inference, "<f4")
             return metrics_of(self._trainer(), theta, examples)
 
         try:
-            boards = over_boards(self._pool.map(work, self._material.boards))
-            test = None if data.test is None else work(data.test)
-            return ModelMetrics(work(data.held_out), test, boards)
+            boards = over_boards(self._pool.map(work, self._boards))
+            test = None if self._test is None else work(self._test)
+            return ModelMetrics(work(self._held_out), test, boards)
         except NonFinite:
             return None
 
@@ -271,8 +236,7 @@ class TrainingPool:
         Returns:
           A share of the test examples, or of the held-out ones where there are none.
         """
-        data = self._material.data
-        examples = data.held_out if data.test is None else data.test
+        examples = self._held_out if self._test is None else self._test
 
         def work() -> float | None:
             theta = np.frombuffer(inference, "<f4")
@@ -284,8 +248,8 @@ class TrainingPool:
 
     def _score(
         self, inference: bytes, examples: Examples
-    ) -> Callable[[], tuple[float, float]]:
-        def work() -> tuple[float, float]:
+    ) -> Callable[[], tuple[float | None, float]]:
+        def work() -> tuple[float | None, float]:
             return score(self._trainer(), np.frombuffer(inference, "<f4"), examples)
 
         return self._pool.submit(work).result
@@ -293,6 +257,6 @@ class TrainingPool:
     def _trainer(self) -> Trainer:
         # One session per thread, so that none waits for another's memory arena.
         if not hasattr(self._loaded, "trainer"):
-            self._loaded.trainer = open_trainer(self._material.bundle)
+            self._loaded.trainer = open_trainer(self._bundle)
         trainer: Trainer = self._loaded.trainer
         return trainer

@@ -14,8 +14,11 @@ from starling.fleet.fault_timeline import timeline
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import heading, horizon_s, task_settings
+from starling.fleet.report.convergence import converged
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
-from starling.fleet.runtime.training_pool import TrainingPool, prepare
+from starling.fleet.runtime.central_training import pooled_baseline
+from starling.fleet.runtime.training_material import prepare
+from starling.fleet.runtime.training_pool import TrainingPool
 from starling.fleet.virtual.committee import CommitteeShape
 from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
 from starling.protocol.chain.genesis import FaultModel
@@ -67,8 +70,10 @@ def run_virtual(
     pace = pace or Pace()
     started_s = time.monotonic()
     material = prepare(plan)
+    plan = material.plan
     settings = task_settings(plan, material.shares, in_step=pace.waves)
-    shown = heading(plan, material.data.name, material.shares, material.bundle)
+    data, shares = material.data, material.shares
+    shown = heading(plan, data.name, shares, material.bundle, data.notes)
     workers = TrainingPool(
         material, plan.seed, threads, shown.attacks, known=plan.buffer
     )
@@ -89,6 +94,7 @@ def run_virtual(
         pace.waves,
         durations_s,
         rest_s=_rest_s(plan, awake),
+        windows=shares.reuse,
         committee=committee,
     )
     try:
@@ -119,6 +125,7 @@ def run_virtual(
         verified,
         metrics=metrics,
         backdoor_success=backdoor,
+        baseline=pooled_baseline(material, metrics) if plan.baseline else None,
     )
     config = {**plan.document(), "virtual": True, "waves": pace.waves}
     document = report(config, shown, last, outcome)
@@ -151,6 +158,9 @@ def _drive(
             time_s = time.monotonic() - begun_s
             if max(time_s, _time_s(fleet, begun_s)) > plan.time_limit_s:
                 return "time limit"
+            over = fleet.elapsed_s >= least_s
+            if over and converged(fleet.losses, plan.patience):
+                return "converged"
             if time_s >= next_s:
                 on_snapshot(shown, fleet.snapshot(_time_s(fleet, begun_s)))
                 next_s = time_s + SNAPSHOT_EVERY_S

@@ -27,6 +27,12 @@ class VersionLog:
     _asked: int = -1
     _awaited: tuple[int, Score] | None = None
 
+    @property
+    def losses(self) -> list[float | None]:
+        """On held-out examples, of each version; None while it is not evaluated."""
+        found = [self.metrics.get(version) for version in range(self.head + 1)]
+        return [None if each is None else each[1] for each in found]
+
     def reached(self, version: Version, time_s: float) -> bool:
         """A coordinator knows a version to be final; whether it is the first one."""
         if version <= self.head:

@@ -79,6 +79,7 @@ class FleetShape:
       jitter: How far single trainings differ from that, as a share of it.
       rest_s: From a turn's end until its place is given to another board.
       committee: Who keeps the chain.
+      windows: Records in which one raw sample may stand.
     """
 
     boards: int
@@ -88,6 +89,7 @@ class FleetShape:
     jitter: float = 0.5
     rest_s: float = 0.0
     committee: CommitteeShape = field(default_factory=CommitteeShape)
+    windows: int = 1
 
 
 @dataclass
@@ -163,6 +165,11 @@ class VirtualFleet:
     def elapsed_s(self) -> float:
         """Virtual time since the task is open."""
         return self.agenda.now_s - self.begun_s
+
+    @property
+    def losses(self) -> list[float | None]:
+        """On held-out examples, of each version; None while it is not evaluated."""
+        return self.versions.losses
 
     @property
     def inference(self) -> bytes:
@@ -302,6 +309,7 @@ class VirtualFleet:
             boot=1,
             seed=self.draw(32),
             pledge=self.labour.examples(number),
+            windows=self.shape.windows,
             infer=False,
             pace=_STEADY if self.shape.committee.steady else _REPEATING,
         )

@@ -24,13 +24,13 @@ import msgspec
 from msgspec import Meta, inspect
 
 from starling.protocol.errors import DecodeError, LimitError
+from starling.protocol.schema.decode_errors import refusal
 from starling.protocol.schema.field_rules import (
     FROM_FIRST,
     added_up,
     differences,
     text_check,
 )
-from starling.protocol.schema.refusals import refusal
 
 DEPTH_MAX = 8
 UINT_MAX = (1 << 63) - 1

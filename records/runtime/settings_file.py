@@ -92,9 +92,10 @@ def _add_scales(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--scale",
         choices=SCALES,
-        default="pooled",
+        default=None,
         help="pooled: columns without bounds are measured over all boards (simulation"
-        " only); declared: they are taken as they stand (default pooled)",
+        " only); declared: they are taken as they stand (default pooled, or declared"
+        " with a model file of one's own)",
     )
     group.add_argument(
         "--columns",
@@ -105,7 +106,7 @@ def _add_scales(group: "argparse._ArgumentGroup") -> None:
 
 
 def wishes_of(options: argparse.Namespace, loss: str | None = None) -> DataWishes:
-    """What the flags of `add_data_flags` ask for.
+    """Reads the flags of `add_data_flags`.
 
     Args:
       options: As parsed.
@@ -129,7 +130,7 @@ def wishes_of(options: argparse.Namespace, loss: str | None = None) -> DataWishe
         missing=options.missing,
         constant=options.constant,
         categories=options.categories,
-        scale=options.scale,
+        scale=options.scale or "pooled",
         columns=columns,
         window=options.window,
         stride=options.stride,

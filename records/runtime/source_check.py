@@ -24,7 +24,7 @@ FAULTS_MAX = 20
 def check_source(
     path: Path, wishes: DataWishes
 ) -> tuple[RecordSet | None, list[DataError]]:
-    """What would be learned, and what is wrong.
+    """Reads a source as far as it goes, and gathers its faults.
 
     Returns:
       The records, scaled as declared; None if something is wrong. Up to `FAULTS_MAX`

@@ -27,7 +27,7 @@ from starling.records.csv_pieces import csv_pieces, open_columns, whole_lines
 from starling.records.errors import DataError
 from starling.records.record_set import Division, RecordSet
 from starling.records.runtime import media_files
-from starling.records.table import Table, TableBuilder
+from starling.records.table import RecordTable, TableBuilder
 from starling.records.table_records import table_records
 from starling.records.wishes import DataWishes
 
@@ -172,7 +172,7 @@ def _boards_of(files: SourceFiles, codes: NDArray[np.int32]) -> Division | None:
 
 def read_tables(
     files: SourceFiles, wishes: DataWishes, faults: list[DataError] | None = None
-) -> Table:
+) -> RecordTable:
     """Puts the tables of some files together.
 
     Args:

@@ -15,6 +15,7 @@ PACKAGES = (
     "firmware_profiles",
     "fleet",
     "protocol",
+    "records",
     "sandbox",
     "src",
 )

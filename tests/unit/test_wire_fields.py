@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.chain.update_scores import Score, Scores
 from starling.protocol.wire.message_bodies import CheckIn, DeviceState
 from tests.vectors.protocol_samples import STRUCTURES
@@ -34,10 +33,9 @@ WITHOUT_READER = {
     (CheckIn, "budget_ppm"),
     (Scores, "medians"),
     (DeviceState, "boot"),
-    (BoardRecord, "registered"),
 }
 """The first three are for a rule that selects boards by them, the medians for
-reputation; the last two are for people who look at a broker, or at a proof.
+reputation; the last one is for people who look at a broker.
 """
 
 

@@ -18,10 +18,10 @@ from starling.compiler.autodiff.gradient_factors import (
     Correlation,
     GradientFactors,
     Lookup,
-    Outer,
+    OuterProduct,
     Positions,
+    RepeatedUse,
     Rows,
-    Several,
 )
 from starling.compiler.autodiff.tape import Tape
 from starling.compiler.ir.graph_builder import BuilderTensor, GraphBuilder, Shape
@@ -109,7 +109,7 @@ def _of_examples(
 ) -> GradientFactors:
     made: GradientFactors
     match use:
-        case Outer(left, right):
+        case OuterProduct(left, right):
             made = Positions(*[_apart(build, side, parts) for side in (left, right)])
         case Positions(left, right):
             made = Positions(*[_longer(build, side, parts) for side in (left, right)])
@@ -118,8 +118,8 @@ def _of_examples(
             made = Lookup(flat, _longer(build, rows, parts), height)
         case Blocks(blocks):
             made = Blocks(tuple([_of_examples(build, b, parts) for b in blocks]))
-        case Several(uses):
-            made = Several(tuple([_of_examples(build, u, parts) for u in uses]))
+        case RepeatedUse(uses):
+            made = RepeatedUse(tuple([_of_examples(build, u, parts) for u in uses]))
         case Correlation(left, right) if len(left.row) == 2 and _thin(left, right):
             sides = [_side_by_side(build, side, parts) for side in (left, right)]
             made = Correlation(*sides)

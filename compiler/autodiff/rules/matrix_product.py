@@ -2,7 +2,7 @@
 
 from starling.compiler.autodiff.gradient_factors import (
     GradientFactors,
-    Outer,
+    OuterProduct,
     Positions,
 )
 from starling.compiler.autodiff.tape import Tape, batched_output, copy, unbroadcast
@@ -110,7 +110,7 @@ def _weight_right(tape: Tape, node: NetworkNode) -> None:
 def _use(tape: Tape, left: BuilderTensor, right: BuilderTensor) -> GradientFactors:
     """Of a matrix on a vector or, with more axes between, on each of a sequence."""
     if len(left.row) == 1:
-        return Outer(left, right)
+        return OuterProduct(left, right)
     p, q = left.row[-1], right.row[-1]
     positions = left.row_size // p
     return Positions(

@@ -8,7 +8,7 @@ import numpy as np
 from starling.compiler.ir.einsum_equation import spelt
 from starling.compiler.ir.network import Array, NetworkNode
 from starling.compiler.rewrite.batch.batch_layout import BatchLayout
-from starling.compiler.rewrite.batch.batch_rewriter import Kept, refuse
+from starling.compiler.rewrite.batch.batch_rewriter import RewrittenGraph, refuse
 
 _ENDLESS = (1 << 31) - 1
 """From here on a stop means the end, as exporters write it."""
@@ -16,7 +16,7 @@ _AXIS = {"ArgMax": 0, "ArgMin": 0, "Gather": 0, "GatherElements": 0, "Split": 0}
 """Where an operator's axis is not the last by default."""
 
 
-def transpose(kept: Kept, node: NetworkNode) -> None:
+def transpose(kept: RewrittenGraph, node: NetworkNode) -> None:
     """Permutes the axes that are kept for those of the model."""
     source = kept.layouts[node.inputs[0]]
     rank = len(source.sizes)
@@ -30,7 +30,7 @@ def transpose(kept: Kept, node: NetworkNode) -> None:
     kept.keep(replace(node, attributes={"perm": places}), target)
 
 
-def along_axis(kept: Kept, node: NetworkNode) -> None:
+def along_axis(kept: RewrittenGraph, node: NetworkNode) -> None:
     """Operators with an attribute `axis`, which may not be the batch."""
     names = kept.batched(node)
     source = kept.layouts[names[0]]
@@ -49,7 +49,7 @@ def along_axis(kept: Kept, node: NetworkNode) -> None:
     kept.keep(made, *_outputs(kept, node, before))
 
 
-def gather(kept: Kept, node: NetworkNode) -> None:
+def gather(kept: RewrittenGraph, node: NetworkNode) -> None:
     """Constant places of a batched tensor, or rows of a table for each example."""
     indices = kept.layouts.get(node.inputs[1])
     if indices is None:
@@ -61,7 +61,7 @@ def gather(kept: Kept, node: NetworkNode) -> None:
     kept.keep(node, *_outputs(kept, node, indices.before))
 
 
-def reduce(kept: Kept, node: NetworkNode) -> None:
+def reduce(kept: RewrittenGraph, node: NetworkNode) -> None:
     """Reductions over constant axes, which may not be the batch."""
     source = kept.layouts[node.inputs[0]]
     axes = node.attributes.get("axes")
@@ -78,7 +78,7 @@ def reduce(kept: Kept, node: NetworkNode) -> None:
     kept.keep(changed, *_outputs(kept, node, source.before))
 
 
-def slices(kept: Kept, node: NetworkNode) -> None:
+def slices(kept: RewrittenGraph, node: NetworkNode) -> None:
     """Slices with constant bounds along other axes than the batch."""
     source = kept.layouts[node.inputs[0]]
     bounds = [_constant(kept, node, position) for position in range(1, 5)]
@@ -100,7 +100,7 @@ def slices(kept: Kept, node: NetworkNode) -> None:
     kept.keep(made, *_outputs(kept, node, source.before))
 
 
-def cumulative(kept: Kept, node: NetworkNode) -> None:
+def cumulative(kept: RewrittenGraph, node: NetworkNode) -> None:
     """Running sums along a constant axis."""
     source, axis = kept.layouts[node.inputs[0]], _constant(kept, node, 1)
     place = None if axis is None else source.place(int(axis.reshape(-1)[0]))
@@ -111,7 +111,7 @@ def cumulative(kept: Kept, node: NetworkNode) -> None:
     kept.keep(changed, *_outputs(kept, node, source.before))
 
 
-def tile(kept: Kept, node: NetworkNode) -> None:
+def tile(kept: RewrittenGraph, node: NetworkNode) -> None:
     """Copies side by side, a constant number of them along each axis."""
     source, repeats = kept.layouts[node.inputs[0]], _constant(kept, node, 1)
     if repeats is None or repeats[source.batch] != 1:
@@ -124,7 +124,7 @@ def tile(kept: Kept, node: NetworkNode) -> None:
     kept.keep(made, *_outputs(kept, node, source.before))
 
 
-def pad(kept: Kept, node: NetworkNode) -> None:
+def pad(kept: RewrittenGraph, node: NetworkNode) -> None:
     """Constant margins around other axes than the batch."""
     source, pads = kept.layouts[node.inputs[0]], _constant(kept, node, 1)
     axes, rank = _constant(kept, node, 3), len(source.shape)
@@ -143,7 +143,7 @@ def pad(kept: Kept, node: NetworkNode) -> None:
     kept.keep(replace(node, inputs=made), *_outputs(kept, node, source.before))
 
 
-def einsum(kept: Kept, node: NetworkNode) -> None:
+def einsum(kept: RewrittenGraph, node: NetworkNode) -> None:
     """Products and sums over letters: that of the batch comes first.
 
     What else its axis holds gets letters of its own.
@@ -177,13 +177,13 @@ def _moved(term: str, letter: str, inside: str) -> str:
     return letter + term.replace(letter, inside)
 
 
-def _constant(kept: Kept, node: NetworkNode, position: int) -> Array | None:
+def _constant(kept: RewrittenGraph, node: NetworkNode, position: int) -> Array | None:
     if position >= len(node.inputs):
         return None
     return kept.constants.get(node.inputs[position])
 
 
-def _outputs(kept: Kept, node: NetworkNode, before: int) -> list[BatchLayout]:
+def _outputs(kept: RewrittenGraph, node: NetworkNode, before: int) -> list[BatchLayout]:
     """The layouts of all outputs.
 
     Raises:

@@ -12,7 +12,7 @@ from starling.compiler.errors import CompileError
 from starling.compiler.ir.network import NetworkNode
 from starling.compiler.rewrite.batch import axis_operators
 from starling.compiler.rewrite.batch.batch_layout import BatchLayout
-from starling.compiler.rewrite.batch.batch_rewriter import Kept, refuse
+from starling.compiler.rewrite.batch.batch_rewriter import RewrittenGraph, refuse
 from starling.compiler.rewrite.batch.col2im import lowered
 from starling.compiler.rewrite.batch.constant_indexing import computed, indexing
 from starling.compiler.rewrite.batch.folded_parts import fold
@@ -44,7 +44,7 @@ _ALONG = (
 )
 
 
-class Rewriter(Kept):
+class Rewriter(RewrittenGraph):
     """Rewrites a model node by node."""
 
     def add(self, node: NetworkNode) -> None:
@@ -91,7 +91,7 @@ class Rewriter(Kept):
         return ""
 
 
-def _parts(kept: Kept, node: NetworkNode) -> None:
+def _parts(kept: RewrittenGraph, node: NetworkNode) -> None:
     """Any other operator, whose batch axis may hold several parts of an example."""
     names = kept.batched(node)
     if names and all(kept.layouts[name].batch == 0 for name in names):
@@ -104,11 +104,11 @@ def _parts(kept: Kept, node: NetworkNode) -> None:
     )
 
 
-def _same(kept: Kept, node: NetworkNode) -> None:
+def _same(kept: RewrittenGraph, node: NetworkNode) -> None:
     kept.keep(node, kept.layouts[node.inputs[0]])
 
 
-def _broadcasting(kept: Kept, node: NetworkNode) -> None:
+def _broadcasting(kept: RewrittenGraph, node: NetworkNode) -> None:
     """Lines the inputs up with the output, axis by axis from the last."""
     extent, batched = kept.output(node), kept.batched(node)
     if extent.batch is None:
@@ -121,7 +121,7 @@ def _broadcasting(kept: Kept, node: NetworkNode) -> None:
     kept.keep(replace(node, inputs=tuple(names)), layout)
 
 
-def _reshape(kept: Kept, node: NetworkNode) -> None:
+def _reshape(kept: RewrittenGraph, node: NetworkNode) -> None:
     source = kept.layouts.get(node.inputs[0])
     target = source and source.regrouped(kept.output(node))
     if target is None:
@@ -129,7 +129,7 @@ def _reshape(kept: Kept, node: NetworkNode) -> None:
     kept.keep(replace(node, kind="Reshape", attributes={}), target)
 
 
-def _matmul(kept: Kept, node: NetworkNode) -> None:
+def _matmul(kept: RewrittenGraph, node: NetworkNode) -> None:
     """Outer axes broadcast; the batch may also be the rows of the left factor."""
     extent = kept.output(node)
     left, right = [kept.layouts.get(name) for name in node.inputs]
@@ -154,7 +154,7 @@ def _matmul(kept: Kept, node: NetworkNode) -> None:
     kept.keep(replace(node, inputs=tuple(names)), layout)
 
 
-def _gemm(kept: Kept, node: NetworkNode) -> None:
+def _gemm(kept: RewrittenGraph, node: NetworkNode) -> None:
     """The rows of the left factor are examples and positions in one axis."""
     source = kept.layouts.get(node.inputs[0])
     if source is None or source.batch != 0 or node.attributes.get("transA", 0):
@@ -165,7 +165,7 @@ def _gemm(kept: Kept, node: NetworkNode) -> None:
     kept.keep(node, BatchLayout(extent.sizes, 0, source.before))
 
 
-def _recurrent(kept: Kept, node: NetworkNode) -> None:
+def _recurrent(kept: RewrittenGraph, node: NetworkNode) -> None:
     """Their rules take (n, time, ...) and (n, directions, ...)."""
     source = kept.layouts.get(node.inputs[0])
     time = node.attributes.get("layout", 0)
@@ -180,7 +180,7 @@ def _recurrent(kept: Kept, node: NetworkNode) -> None:
         fold(kept, node, anywhere=True)
 
 
-def _triangle(kept: Kept, node: NetworkNode) -> None:
+def _triangle(kept: RewrittenGraph, node: NetworkNode) -> None:
     """The last two axes stay the last two."""
     layout = kept.layouts[node.inputs[0]]
     if layout.batch >= len(layout.sizes) - 2:
@@ -188,7 +188,7 @@ def _triangle(kept: Kept, node: NetworkNode) -> None:
     kept.keep(node, layout)
 
 
-_HANDLERS: dict[str, Callable[[Kept, NetworkNode], None]] = {
+_HANDLERS: dict[str, Callable[[RewrittenGraph, NetworkNode], None]] = {
     **dict.fromkeys(_ELEMENTWISE, _same),
     **dict.fromkeys(RESHAPING, _reshape),
     **dict.fromkeys(_ALONG.split(), axis_operators.along_axis),

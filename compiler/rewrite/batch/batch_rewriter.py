@@ -16,7 +16,7 @@ from starling.compiler.rewrite.batch.batch_layout import BatchLayout
 from starling.compiler.rewrite.shape_inference import Extent, Repeated
 
 
-class Kept:
+class RewrittenGraph:
     """Nodes, constants and the shapes that are kept.
 
     Attributes:

@@ -8,10 +8,10 @@ import numpy as np
 from starling.compiler.errors import CompileError
 from starling.compiler.ir.network import NetworkNode
 from starling.compiler.rewrite.batch.batch_layout import BatchLayout
-from starling.compiler.rewrite.batch.batch_rewriter import Kept, refuse
+from starling.compiler.rewrite.batch.batch_rewriter import RewrittenGraph, refuse
 
 
-def lowered(kept: Kept, node: NetworkNode) -> bool:
+def lowered(kept: RewrittenGraph, node: NetworkNode) -> bool:
     """Takes over a Col2Im; says whether the node was one.
 
     Raises:

@@ -16,7 +16,7 @@ from starling.compiler.errors import CompileError
 from starling.compiler.ir.graph_builder import Shape
 from starling.compiler.ir.network import NetworkNode
 from starling.compiler.rewrite.batch.batch_layout import BatchLayout
-from starling.compiler.rewrite.batch.batch_rewriter import Kept, refuse
+from starling.compiler.rewrite.batch.batch_rewriter import RewrittenGraph, refuse
 
 Places = NDArray[np.int64]
 _ROUNDS_MAX = 64
@@ -36,7 +36,7 @@ class _Known:
     step: Places | None
 
 
-def indexing(kept: Kept, node: NetworkNode) -> bool:
+def indexing(kept: RewrittenGraph, node: NetworkNode) -> bool:
     """Takes over a node that indexes by constants; says whether it did.
 
     Raises:
@@ -52,7 +52,7 @@ def indexing(kept: Kept, node: NetworkNode) -> bool:
     return True
 
 
-def computed(kept: Kept, node: NetworkNode) -> None:
+def computed(kept: RewrittenGraph, node: NetworkNode) -> None:
     """GatherND at places that are computed, from a table or from each example's own.
 
     Raises:
@@ -86,7 +86,9 @@ def computed(kept: Kept, node: NetworkNode) -> None:
     kept.keep(made, BatchLayout(extent.sizes, 0))
 
 
-def _numbered(kept: Kept, indices: str, sizes: tuple[int, ...], length: int) -> str:
+def _numbered(
+    kept: RewrittenGraph, indices: str, sizes: tuple[int, ...], length: int
+) -> str:
     """Places along several axes as one number each: (n, length)."""
     shape = kept.shape(indices)
     steps = [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
@@ -98,7 +100,7 @@ def _numbered(kept: Kept, indices: str, sizes: tuple[int, ...], length: int) -> 
     return kept.reshaped(sums, (None, length))
 
 
-def _known(kept: Kept, name: str) -> _Known | None:
+def _known(kept: RewrittenGraph, name: str) -> _Known | None:
     if name in kept.repeated:
         item = kept.repeated[name]
         if item is None or item.before:
@@ -108,7 +110,7 @@ def _known(kept: Kept, name: str) -> _Known | None:
     return None if value is None else _Known(value.astype(np.int64), None)
 
 
-def _gather(kept: Kept, node: NetworkNode, known: _Known) -> None:
+def _gather(kept: RewrittenGraph, node: NetworkNode, known: _Known) -> None:
     """Gather of places e k + p from values of which each example has k in a row."""
     source = kept.layouts.get(node.inputs[0])
     axis = node.attributes.get("axis", 0)
@@ -121,7 +123,7 @@ def _gather(kept: Kept, node: NetworkNode, known: _Known) -> None:
     _take(kept, node, size, 1, known.places.reshape(-1))
 
 
-def _gather_nd(kept: Kept, node: NetworkNode, known: _Known) -> None:
+def _gather_nd(kept: RewrittenGraph, node: NetworkNode, known: _Known) -> None:
     """GatherND: the axes that are indexed become one, and a Gather takes from it."""
     if node.attributes.get("batch_dims", 0):
         known = _spelt_out(kept, node, known)
@@ -136,7 +138,7 @@ def _gather_nd(kept: Kept, node: NetworkNode, known: _Known) -> None:
     kept.keep(replace(node, kind="Reshape", inputs=(taken,), attributes={}))
 
 
-def _spelt_out(kept: Kept, node: NetworkNode, known: _Known) -> _Known:
+def _spelt_out(kept: RewrittenGraph, node: NetworkNode, known: _Known) -> _Known:
     """Places behind `batch_dims` axes, with their numbers along these axes in front."""
     depth, places = node.attributes["batch_dims"], known.places
     layout = kept.layouts.get(node.inputs[0])
@@ -150,7 +152,7 @@ def _spelt_out(kept: Kept, node: NetworkNode, known: _Known) -> _Known:
     return _Known(np.concatenate([*grid, places], -1), step)
 
 
-def _flat(kept: Kept, node: NetworkNode, known: _Known) -> tuple[Places, int]:
+def _flat(kept: RewrittenGraph, node: NetworkNode, known: _Known) -> tuple[Places, int]:
     """Places within one example as one number each, and how many there are.
 
     Raises:
@@ -174,7 +176,7 @@ def _flat(kept: Kept, node: NetworkNode, known: _Known) -> tuple[Places, int]:
     return np.asarray(flat, np.int64).reshape(-1), int(np.prod(limits))
 
 
-def _scatter_nd(kept: Kept, node: NetworkNode, known: _Known) -> None:
+def _scatter_nd(kept: RewrittenGraph, node: NetworkNode, known: _Known) -> None:
     """ScatterND: each place takes the last value that is put there, or their sum."""
     flat, size = _flat(kept, node, known)
     name, _, updates = node.inputs
@@ -187,7 +189,7 @@ def _scatter_nd(kept: Kept, node: NetworkNode, known: _Known) -> None:
     _scatter(kept, node, (line, news), flat)
 
 
-def _scatter_elements(kept: Kept, node: NetworkNode, known: _Known) -> None:
+def _scatter_elements(kept: RewrittenGraph, node: NetworkNode, known: _Known) -> None:
     """ScatterElements at the same places of each example."""
     name, places, updates = node.inputs
     plain = all(
@@ -210,7 +212,7 @@ def _scatter_elements(kept: Kept, node: NetworkNode, known: _Known) -> None:
 
 
 def _line(
-    kept: Kept, node: NetworkNode, size: int, count: int
+    kept: RewrittenGraph, node: NetworkNode, size: int, count: int
 ) -> tuple[str, tuple[int, ...]]:
     """The data as (n, size, rest), and the rest."""
     name = node.inputs[0]
@@ -219,7 +221,9 @@ def _line(
     return kept.reshaped(name, (None, size, *rest)), rest
 
 
-def _take(kept: Kept, node: NetworkNode, size: int, count: int, flat: Places) -> None:
+def _take(
+    kept: RewrittenGraph, node: NetworkNode, size: int, count: int, flat: Places
+) -> None:
     """Takes places among the first `count` axes, which hold `size` values."""
     layout, extent = kept.layouts[node.inputs[0]], kept.output(node)
     if extent.batch is None:
@@ -231,13 +235,13 @@ def _take(kept: Kept, node: NetworkNode, size: int, count: int, flat: Places) ->
     kept.keep(made, BatchLayout(extent.sizes, extent.batch, before))
 
 
-def _taken(kept: Kept, line: str, flat: Places, rest: Shape) -> str:
+def _taken(kept: RewrittenGraph, line: str, flat: Places, rest: Shape) -> str:
     places = kept.constant(flat.tolist())
     return kept.call("Gather", (line, places), (None, len(flat), *rest), axis=1)
 
 
 def _scatter(
-    kept: Kept, node: NetworkNode, values: tuple[str, str], flat: Places
+    kept: RewrittenGraph, node: NetworkNode, values: tuple[str, str], flat: Places
 ) -> None:
     """Puts new values into a line of old ones, at places of each example."""
     line, news = values
@@ -258,7 +262,9 @@ def _scatter(
     kept.keep(made, kept.layouts[node.inputs[0]])
 
 
-def _added(kept: Kept, node: NetworkNode, values: tuple[str, str], flat: Places) -> str:
+def _added(
+    kept: RewrittenGraph, node: NetworkNode, values: tuple[str, str], flat: Places
+) -> str:
     total, news = values
     shape = kept.shape(total)
     rest = shape[2:]
@@ -287,7 +293,7 @@ def _rounds(node: NetworkNode, flat: Places, size: int) -> list[Places]:
     return rounds
 
 
-_STEPS: dict[str, Callable[[Kept, NetworkNode, _Known], None]] = {
+_STEPS: dict[str, Callable[[RewrittenGraph, NetworkNode, _Known], None]] = {
     "Gather": _gather,
     "GatherND": _gather_nd,
     "ScatterElements": _scatter_elements,

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from starling.compiler.ir.network import NetworkNode
 from starling.compiler.rewrite.batch.batch_layout import BatchLayout
-from starling.compiler.rewrite.batch.batch_rewriter import Kept, refuse
+from starling.compiler.rewrite.batch.batch_rewriter import RewrittenGraph, refuse
 
 
-def fold(kept: Kept, node: NetworkNode, *, anywhere: bool = False) -> None:
+def fold(kept: RewrittenGraph, node: NetworkNode, *, anywhere: bool = False) -> None:
     """Takes over a node that treats the rows of its batch axis one by one.
 
     Args:
@@ -43,7 +43,7 @@ def fold(kept: Kept, node: NetworkNode, *, anywhere: bool = False) -> None:
     _with_outputs(kept, made, before)
 
 
-def _front(kept: Kept, name: str, before: int) -> str:
+def _front(kept: RewrittenGraph, name: str, before: int) -> str:
     """An input whose parts of the batch axis stand behind the batch."""
     if name not in kept.layouts:
         return name
@@ -59,7 +59,7 @@ def _order(layout: BatchLayout) -> list[int]:
     return [0, *inside, *rest]
 
 
-def _with_outputs(kept: Kept, node: NetworkNode, before: int) -> None:
+def _with_outputs(kept: RewrittenGraph, node: NetworkNode, before: int) -> None:
     """Adds the node, and moves the parts of its outputs to where they are kept."""
     names, moved = [], []
     for name in node.outputs:

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from starling.compiler.errors import CompileError
 from starling.compiler.ir.network import Array, NetworkNode
 from starling.compiler.rewrite.batch.batch_layout import BatchLayout
-from starling.compiler.rewrite.batch.batch_rewriter import Kept, refuse
+from starling.compiler.rewrite.batch.batch_rewriter import RewrittenGraph, refuse
 
 LENGTH_MAX = 1 << 11
 """Of a transform: its matrix is part of the graph."""
 Matrix = NDArray[np.float32]
 
 
-def transforms(kept: Kept, node: NetworkNode) -> bool:
+def transforms(kept: RewrittenGraph, node: NetworkNode) -> bool:
     """Takes over a DFT, STFT or LRN; says whether the node was one.
 
     Raises:
@@ -43,7 +43,7 @@ def transforms(kept: Kept, node: NetworkNode) -> bool:
     return True
 
 
-def _dft(kept: Kept, node: NetworkNode, layout: BatchLayout) -> str:
+def _dft(kept: RewrittenGraph, node: NetworkNode, layout: BatchLayout) -> str:
     """Along one axis; the last one holds real or complex values."""
     rank = len(layout.sizes)
     axis = node.attributes.get("axis", 1 if len(node.inputs) < 3 else -2)
@@ -75,7 +75,7 @@ def _dft(kept: Kept, node: NetworkNode, layout: BatchLayout) -> str:
     return kept.transposed(pairs, sorted(range(last + 1), key=order.__getitem__))
 
 
-def _stft(kept: Kept, node: NetworkNode, layout: BatchLayout) -> str:
+def _stft(kept: RewrittenGraph, node: NetworkNode, layout: BatchLayout) -> str:
     """Frames of a signal, each weighted and transformed."""
     sizes = layout.sizes
     parts = sizes[2] if len(sizes) == 3 else 1
@@ -103,7 +103,7 @@ def _stft(kept: Kept, node: NetworkNode, layout: BatchLayout) -> str:
     return kept.call("MatMul", (rows, table), (*front, frames, matrix.shape[1]))
 
 
-def _normalised(kept: Kept, node: NetworkNode, layout: BatchLayout) -> str:
+def _normalised(kept: RewrittenGraph, node: NetworkNode, layout: BatchLayout) -> str:
     """LRN: x / (bias + alpha / size * sum of squares of channels near by)^beta."""
     channels, size = layout.sizes[1], int(node.attributes["size"])
     name, shape = node.inputs[0], kept.shape(node.inputs[0])
@@ -153,7 +153,7 @@ def _matrix(
     return table.astype(np.float32)
 
 
-def _whole(kept: Kept, node: NetworkNode, position: int, default: int) -> int:
+def _whole(kept: RewrittenGraph, node: NetworkNode, position: int, default: int) -> int:
     """A whole number among the inputs.
 
     Raises:
@@ -167,7 +167,7 @@ def _whole(kept: Kept, node: NetworkNode, position: int, default: int) -> int:
     return int(value.reshape(-1)[0])
 
 
-def _constant(kept: Kept, node: NetworkNode, position: int) -> Array | None:
+def _constant(kept: RewrittenGraph, node: NetworkNode, position: int) -> Array | None:
     if position >= len(node.inputs):
         return None
     return kept.constants.get(node.inputs[position])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from starling.broker.broker_settings import CHECKER
 from starling.broker.link_events import LinkEvent, MessageArrived
 from starling.coordinator.loop.counters import CoordinatorCounters
-from starling.coordinator.loop.messaging.muted_topics import Muted
+from starling.coordinator.loop.messaging.muted_topics import MutedTopics
 from starling.coordinator.loop.messaging.publisher import address
 from starling.coordinator.step.effects import Effect, RecordOverLimit, RecordRefusal
 from starling.coordinator.step.events import (
@@ -29,7 +29,7 @@ _EVENTS: Mapping[str, type[ChunkArrived | BoardMessageArrived | BoardStateArrive
 }
 
 
-class Incoming:
+class InboundEvents:
     """From topics to events."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Incoming:
         self._check = settings.topics.say(CHECKER)
         self._myself = settings.ledger.key.identity
         self._tally = tally
-        self._muted = Muted(now_s)
+        self._muted = MutedTopics(now_s)
 
     def may_wait(self, event: LinkEvent) -> bool:
         """True if an event of the link need not wake the loop; its thread asks."""

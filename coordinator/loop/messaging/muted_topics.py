@@ -10,7 +10,7 @@ MUTE_S = 1.0
 """In which an account earns what it may send in a second, as without being muted."""
 
 
-class Muted:
+class MutedTopics:
     """Topics on which more came than their account may send.
 
     One thread adds, any may ask.

@@ -34,7 +34,7 @@ class _Unfinished:
     done: Callable[[], None]
 
 
-class LongWholes:
+class PendingBlobWrites:
     """Blobs that are being written."""
 
     def __init__(self, store: ChainStore) -> None:

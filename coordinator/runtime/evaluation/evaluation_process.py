@@ -42,6 +42,7 @@ from starling.protocol.model.training_bundle import (
     BundleManifest,
     Preprocessing,
 )
+from starling.records.scaling import scaled_targets
 from starling.sandbox import landlock, seccomp
 from starling.sandbox.syscalls import hide_memory, renounce_privileges
 
@@ -134,7 +135,8 @@ class VersionTester:
         loss_sum, right = 0.0, 0
         for start in range(0, len(x), self._batch):
             part = slice(start, start + self._batch)
-            target = y[part].astype(manifest.target.dtype)
+            target = scaled_targets(y[part], manifest.table)
+            target = target.astype(manifest.target.dtype)
             raw = preprocess(x[part], manifest.preprocessing)
             feeds = {
                 "theta": theta,

@@ -40,7 +40,7 @@ from starling.fleet.runtime.processes.supervisor import (
     SupervisedProcess,
     starling_command,
 )
-from starling.fleet.runtime.training_pool import TrainingMaterial
+from starling.fleet.runtime.training_material import TrainingMaterial
 from starling.protocol.errors import ConfigError, OperationError
 from starling.protocol.model.training_bundle import unpack_bundle
 from starling.protocol.schema.toml_settings import sample
@@ -282,6 +282,7 @@ def _set_up_board(
         "privacy.required": plan.privacy != "none",
         "privacy.epsilon": plan.epsilon,
         "privacy.delta": plan.delta,
+        "data.windows": material.shares.reuse,
         "data.pledge": len(material.boards[number]),
         "training.board": "simulated",
         "pace.check_in_s": _CHECK_IN_S,

@@ -13,8 +13,8 @@ from starling.protocol.errors import EXIT_DONE, ConfigError
 
 def test_parser_defaults_are_the_plans_own() -> None:
     options = parser().parse_args(["run"])
-    assert (options.devices, options.buffer, options.data) == (10, 4, "digits")
-    assert (options.privacy, options.epsilon, options.split) == ("record", 8.0, "iid")
+    assert (options.devices, options.buffer, options.data) == (0, 4, "digits")
+    assert (options.privacy, options.epsilon, options.split) == ("record", 8.0, "")
 
 
 def test_main_help_imports_nothing_heavy() -> None:

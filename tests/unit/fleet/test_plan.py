@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from starling.fleet.learning_wishes import LearningWishes
 from starling.fleet.plan import FleetPlan
 from starling.protocol.errors import ConfigError
 
@@ -11,7 +12,12 @@ from starling.protocol.errors import ConfigError
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"devices": 0}, "--devices: 0 is not in"),
+        ({"devices": -1}, "--devices: -1 is not in"),
+        ({"patience": 0}, "--patience: 0 is not in"),
+        (
+            {"learning": LearningWishes(epochs=3)},
+            "--epochs: boards take no steps of their own with --privacy record",
+        ),
         ({"buffer": 11}, "--buffer: 11 is not in"),
         ({"privacy": "some"}, "--privacy: 'some' is not one of record, record-dpsgd, "),
         ({"epsilon": 0.0}, "--epsilon: 0 is not in"),
@@ -40,4 +46,25 @@ def test_plan_out_of_bounds_names_the_flag(changes: dict[str, Any], said: str) -
 
 def test_plan_document_holds_everything() -> None:
     document = FleetPlan(seed=9).document()
-    assert (document["seed"], document["devices"], document["split"]) == (9, 10, "iid")
+    assert (document["seed"], document["devices"], document["split"]) == (9, 10, "")
+
+
+@pytest.mark.parametrize(
+    ("plan", "named", "expected"),
+    [
+        (FleetPlan(devices=0), 0, (10, 4, "iid")),
+        (FleetPlan(devices=0), 3, (3, 3, "natural")),
+        (FleetPlan(devices=2, buffer=1), 3, (2, 1, "natural")),
+        (FleetPlan(devices=0, split="iid"), 3, (10, 4, "iid")),
+    ],
+)
+def test_plan_is_resolved_by_what_the_data_name(
+    plan: FleetPlan, named: int, expected: tuple[int, int, str]
+) -> None:
+    found = plan.resolved(named, 1000)
+
+    assert (found.devices, found.buffer, found.split) == expected
+
+
+def test_plan_of_few_examples_has_few_boards() -> None:
+    assert FleetPlan(devices=0).resolved(0, 50).devices == 3

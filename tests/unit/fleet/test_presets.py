@@ -15,7 +15,7 @@ from starling.fleet.presets import (
     releases,
     task_settings,
 )
-from starling.fleet.runtime.training_pool import prepare
+from starling.fleet.runtime.training_material import prepare
 from starling.protocol.errors import ConfigError
 from starling.protocol.learning.task import Strategy
 from starling.protocol.privacy.gaussian_dp import (

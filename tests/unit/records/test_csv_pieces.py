@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from starling.records.csv_pieces import csv_pieces, open_columns, whole_lines
 from starling.records.errors import DataError
-from starling.records.table import Table, TableBuilder
+from starling.records.table import RecordTable, TableBuilder
 
 
-def read(content: bytes, block: int = 7, **options: object) -> Table:
+def read(content: bytes, block: int = 7, **options: object) -> RecordTable:
     blocks = [content[at : at + block] for at in range(0, len(content), block)]
     columns = open_columns(content, "own.csv", **options)  # type: ignore[arg-type]
     builder = TableBuilder()

@@ -16,6 +16,7 @@ from starling.protocol.errors import ConfigError
 from starling.protocol.ids import H
 from starling.protocol.model.lookup_table import LookupTable
 from starling.protocol.model.parameter_layout import ModelParameter
+from starling.protocol.model.table_schema import TableSchema, TargetColumn
 from starling.protocol.model.training_bundle import (
     CONTENT_FILES,
     BundleManifest,
@@ -298,3 +299,12 @@ def test_pieces_of_a_file_are_joined_in_order(tmp_path: Path) -> None:
     data = read_dataset(tmp_path, MANIFEST)
 
     assert data.x.tolist() == [*x.tolist(), *x.tolist()]
+
+
+def test_targets_are_scaled_as_the_manifest_says(tmp_path: Path) -> None:
+    npz(tmp_path, "a.npz", [[1.0, 2.0], [3.0, 4.0]], [[100.0], [300.0]])
+    table = TableSchema((), (TargetColumn("price", 0.01, -2.0),))
+
+    data = read_dataset(tmp_path, replace(REGRESSION, table=table))
+
+    np.testing.assert_allclose(data.y, [[-1.0], [1.0]])

@@ -9,7 +9,7 @@ import pytest
 from starling.compiler import compile_model
 from starling.compiler.autodiff.straight_through import held, silent_steps
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
-from starling.compiler.parameters.parameter_selection import Wishes
+from starling.compiler.parameters.parameter_selection import WeightOptions
 from starling.compiler.reader.model_file import load
 from starling.compiler.reader.network_reader import read_network
 from starling.engine.graph_check import checked_graph
@@ -89,7 +89,7 @@ def test_straight_through_estimator_has_the_slope_of_one(case: str) -> None:
     expected = x.T @ (slope @ w.T)
     np.testing.assert_allclose(gradient[:20].reshape(4, 5), expected, rtol=1e-4)
     assert check_bundle(bundle, rng).worst <= TOLERANCE
-    names = silent_steps(read_network(load(proto), Wishes(("v", "w"))))
+    names = silent_steps(read_network(load(proto), WeightOptions(("v", "w"))))
     assert names == ()
 
 

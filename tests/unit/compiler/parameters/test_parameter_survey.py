@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from starling.compiler import Bundle, CompileError, compile_model
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
-from starling.compiler.parameters.parameter_selection import Wishes
+from starling.compiler.parameters.parameter_selection import WeightOptions
 from starling.compiler.reader.model_file import load
 from starling.compiler.reader.network_reader import read_network
 from tests.unit.compiler.parameters.declared import declared
@@ -91,7 +91,7 @@ def test_constant_that_a_pattern_names_is_trained() -> None:
 
 
 def test_pattern_that_fits_weights_leaves_constants_alone() -> None:
-    network = read_network(load(_scaled()), Wishes(train=["*"]))
+    network = read_network(load(_scaled()), WeightOptions(train=["*"]))
 
     assert [*network.parameters] == ["w"]
 

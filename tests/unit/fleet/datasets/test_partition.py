@@ -12,8 +12,10 @@ from starling.fleet.datasets.partition import (
     dirichlet,
     hold_out,
     iid,
+    natural,
     partition_named,
     shards,
+    strata,
 )
 from starling.protocol.errors import ConfigError
 
@@ -107,3 +109,31 @@ def test_checked_examples_bad_arrays_name_the_file(
 ) -> None:
     with pytest.raises(ConfigError, match=rf"some\.npz.*{said}"):
         checked_examples(x, y, "some.npz")
+
+
+def test_natural_partition_of_as_many_boards_keeps_their_order() -> None:
+    owners = np.array([2, 0, 1, 0, 2], np.int32)
+
+    shares = natural(owners, 3, np.random.default_rng(1))
+
+    assert [sorted(share.tolist()) for share in shares] == [[1, 3], [2], [0, 4]]
+
+
+def test_natural_partition_of_fewer_boards_parts_no_group() -> None:
+    owners = np.repeat(np.arange(7, dtype=np.int32), [9, 1, 4, 4, 2, 8, 2])
+
+    shares = natural(owners, 3, np.random.default_rng(1))
+
+    assert sorted(np.concatenate(shares).tolist()) == list(range(30))
+    assert sorted(map(len, shares)) == [10, 10, 10]
+    kinds = [set(owners[share]) for share in shares]
+    assert sum(map(len, kinds)) == 7
+
+
+def test_strata_of_numbers_are_their_tenths() -> None:
+    y = np.arange(100, dtype=np.float32)[::-1, None]
+
+    found = strata(y)
+
+    assert np.bincount(found).tolist() == [10] * 10
+    assert found[0] == 9

@@ -16,6 +16,7 @@ from starling.fleet.runtime.dataset_catalog import (
     write_examples,
 )
 from starling.protocol.errors import ConfigError
+from starling.records.wishes import DataWishes
 
 
 def idx(values: np.ndarray) -> bytes:
@@ -104,8 +105,8 @@ def test_write_examples_reads_back_as_a_data_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.csv", b"", "is not digits, mnist"),
-        ("absent.npz", None, "cannot be read"),
+        ("a.csv", b"", "a.csv: is empty"),
+        ("absent.npz", None, "absent.npz: no such file"),
         ("broken.npz", b"no zip", "cannot be read"),
     ],
 )
@@ -123,3 +124,34 @@ def test_open_data_set_npz_without_labels_says_what_it_found(tmp_path: Path) -> 
     np.savez(path, x=np.zeros((4, 2)))
     with pytest.raises(ConfigError, match=r"x and y, found \['x'\]"):
         open_data_set(str(path), np.random.default_rng(0))
+
+
+TABLE = "a,who,y\n" + "".join(
+    f"{at},p{at % 5},{'yes' if at % 3 else 'no'}\n" for at in range(100)
+)
+
+
+def test_open_own_table_by_group_tests_on_nobody_that_was_learned_from(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "own.csv").write_text(TABLE)
+
+    opened = open_data_set(
+        str(tmp_path / "own.csv"), np.random.default_rng(3), DataWishes(group="who")
+    )
+
+    tested = {int(value) % 5 for value in opened.held_out.x[:, 0]}
+    learned = {int(value) % 5 for value in opened.training.x[:, 0]}
+    assert tested
+    assert not tested & learned
+    assert opened.labels == ("no", "yes")
+    assert opened.owners is not None
+    assert len(opened.owners.names) == 5 - len(tested)
+    assert "simulation only" in opened.notes[0]
+
+
+def test_open_single_record_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", x=np.ones((1, 2)), y=np.zeros(1, int))
+
+    with pytest.raises(ConfigError, match="holds one record"):
+        open_data_set(str(tmp_path / "own.npz"), np.random.default_rng(0))

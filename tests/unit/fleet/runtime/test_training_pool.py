@@ -13,7 +13,8 @@ from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import DataShares, task_settings
 from starling.fleet.reference_models import build_model
 from starling.fleet.runtime.dataset_catalog import FleetDataSet
-from starling.fleet.runtime.training_pool import TrainingMaterial, TrainingPool, prepare
+from starling.fleet.runtime.training_material import TrainingMaterial, prepare
+from starling.fleet.runtime.training_pool import TrainingPool
 from starling.protocol.errors import ConfigError
 from starling.protocol.learning.task import TrainingMode
 from starling.protocol.privacy.mechanisms import NONE
@@ -21,6 +22,7 @@ from tests.contract.trainer.test_engines import CLASSES, X, Y, order
 from tests.contract.trainer.test_personal_layers import LOCAL_PACKED, TRAINER
 
 DATA = Examples(X, Y)
+PLAN = FleetPlan(devices=2, buffer=1)
 THETA = TRAINER.theta.tobytes()
 ORDER = replace(
     order(TrainingMode.LOCAL, NONE), dimension=TRAINER.theta.size, pledge=len(X)
@@ -32,7 +34,7 @@ def workers() -> Iterator[TrainingPool]:
     data = FleetDataSet("small", DATA, DATA, DATA, CLASSES)
     shares = DataShares(X.shape[1:], len(X), len(X))
     made = TrainingPool(
-        TrainingMaterial(data, [DATA, DATA], shares, LOCAL_PACKED), 1, 1
+        TrainingMaterial(data, [DATA, DATA], shares, LOCAL_PACKED, PLAN), 1, 1
     )
     yield made
     made.close()

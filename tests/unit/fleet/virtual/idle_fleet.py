@@ -9,7 +9,7 @@ from starling.coordinator.publication.task_settings import publication
 from starling.fleet import FleetPlan
 from starling.fleet.fault_timeline import timeline
 from starling.fleet.presets import DataShares, task_settings
-from starling.fleet.runtime.training_pool import prepare
+from starling.fleet.runtime.training_material import prepare
 from starling.fleet.virtual.committee import CommitteeShape
 from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
 from starling.fleet.virtual.workload import ZeroWorkload

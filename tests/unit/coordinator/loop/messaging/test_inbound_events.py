@@ -4,7 +4,7 @@ import pytest
 
 from starling.broker.link_events import AckToken, Delivered, MessageArrived
 from starling.coordinator.loop.counters import CoordinatorCounters
-from starling.coordinator.loop.messaging.inbound_events import Incoming
+from starling.coordinator.loop.messaging.inbound_events import InboundEvents
 from starling.coordinator.step.effects import RecordAcceptance, RecordOverLimit
 from starling.coordinator.step.events import (
     BoardMessageArrived,
@@ -35,11 +35,11 @@ def tally() -> CoordinatorCounters:
 
 
 @pytest.fixture
-def incoming(council: FourCoordinators, tally: CoordinatorCounters) -> Incoming:
-    return Incoming(council.members[0].settings, tally, lambda: 0.0)
+def incoming(council: FourCoordinators, tally: CoordinatorCounters) -> InboundEvents:
+    return InboundEvents(council.members[0].settings, tally, lambda: 0.0)
 
 
-def test_topic_says_what_a_message_is(incoming: Incoming) -> None:
+def test_topic_says_what_a_message_is(incoming: InboundEvents) -> None:
     found = [
         incoming.event(message(topic))
         for topic in (
@@ -60,14 +60,14 @@ def test_topic_says_what_a_message_is(incoming: Incoming) -> None:
 
 
 def test_foreign_topic_is_refused_and_counted(
-    incoming: Incoming, tally: CoordinatorCounters
+    incoming: InboundEvents, tally: CoordinatorCounters
 ) -> None:
     assert incoming.event(message("somewhere/else")) is None
     assert tally.refused == {"MALFORMED": 1}
 
 
 def test_flood_is_is_ignored_unread_and_wakes_nobody(
-    incoming: Incoming, tally: CoordinatorCounters
+    incoming: InboundEvents, tally: CoordinatorCounters
 ) -> None:
     first = message(TOPICS.say(NAME))
     incoming.caused(first, [RecordAcceptance(BOARD)])

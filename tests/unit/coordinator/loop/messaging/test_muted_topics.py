@@ -3,12 +3,12 @@
 import pytest
 
 from starling.coordinator.loop.messaging import muted_topics
-from starling.coordinator.loop.messaging.muted_topics import MUTE_S, Muted
+from starling.coordinator.loop.messaging.muted_topics import MUTE_S, MutedTopics
 
 
 def test_topic_is_muted_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [100.0]
-    muted = Muted(lambda: now_s[0])
+    muted = MutedTopics(lambda: now_s[0])
     muted.add("up")
     assert "up" in muted
     assert "say" not in muted

@@ -6,7 +6,7 @@ import pytest
 
 from starling.coordinator.chain.storage.memory_store import MemoryStore
 from starling.coordinator.loop.storage import blob_writer
-from starling.coordinator.loop.storage.blob_writer import LongWholes
+from starling.coordinator.loop.storage.blob_writer import PendingBlobWrites
 from starling.coordinator.runtime.command_inbox import CommandInbox, drop_blob
 from starling.coordinator.step.effects import (
     Effect,
@@ -30,25 +30,27 @@ def store() -> MemoryStore:
 
 
 @pytest.fixture
-def wholes(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> LongWholes:
+def wholes(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> PendingBlobWrites:
     monkeypatch.setattr(blob_writer, "SLICE_BYTES", 30)
     monkeypatch.setattr(blob_writer, "LONG_BYTES", 50)
-    return LongWholes(store)
+    return PendingBlobWrites(store)
 
 
-def turn(wholes: LongWholes, *effects: Effect) -> tuple[list[Effect], list[Effect]]:
+def turn(
+    wholes: PendingBlobWrites, *effects: Effect
+) -> tuple[list[Effect], list[Effect]]:
     """A turn of the loop: what is committed, and what is carried out then."""
     return wholes.take(effects), wholes.due(effects)
 
 
-def test_short_whole_is_left_to_the_commit(wholes: LongWholes) -> None:
+def test_short_whole_is_left_to_the_commit(wholes: PendingBlobWrites) -> None:
     short = StorePeerBlob(H(b"short"), b"short")
     assert turn(wholes, short, EXAMINE) == ([short, EXAMINE], [short, EXAMINE])
     assert not wholes.pending
 
 
 def test_long_whole_is_written_in_slices_and_then_read(
-    store: MemoryStore, wholes: LongWholes
+    store: MemoryStore, wholes: PendingBlobWrites
 ) -> None:
     committed, done = turn(wholes, WHOLE, EXAMINE, SAID)
     assert committed == [EXAMINE, SAID]
@@ -63,7 +65,7 @@ def test_long_whole_is_written_in_slices_and_then_read(
 
 
 def test_what_vouches_for_wholes_waits_for_all_of_them(
-    store: MemoryStore, wholes: LongWholes
+    store: MemoryStore, wholes: PendingBlobWrites
 ) -> None:
     other = LONG[::-1]
     secure = FindMissingBlobs(TaskId(0), (H(LONG), H(other)))
@@ -78,7 +80,7 @@ def test_what_vouches_for_wholes_waits_for_all_of_them(
 
 
 def test_whole_that_is_there_is_not_written_again(
-    store: MemoryStore, wholes: LongWholes
+    store: MemoryStore, wholes: PendingBlobWrites
 ) -> None:
     with store.transaction():
         store.put_blob(LONG)
@@ -86,10 +88,10 @@ def test_whole_that_is_there_is_not_written_again(
 
 
 def test_unfinished_whole_is_forgotten_at_the_next_start(
-    store: MemoryStore, wholes: LongWholes
+    store: MemoryStore, wholes: PendingBlobWrites
 ) -> None:
     turn(wholes, WHOLE)
-    again = LongWholes(store)
+    again = PendingBlobWrites(store)
     assert store.blob(WHOLE.digest) is None
     turn(again, WHOLE)
     while again.pending:
@@ -98,7 +100,7 @@ def test_unfinished_whole_is_forgotten_at_the_next_start(
 
 
 def test_dropped_blob_leaves_the_inbox_once_it_is_durable(
-    store: MemoryStore, wholes: LongWholes, tmp_path: Path
+    store: MemoryStore, wholes: PendingBlobWrites, tmp_path: Path
 ) -> None:
     inbox = CommandInbox(tmp_path, lambda: 0.0)
     drop_blob(tmp_path, LONG)

@@ -52,7 +52,7 @@ _GUARD = 0.01
 
 
 @dataclass(frozen=True)
-class Ending:
+class ScoredNetwork:
     """Value from which a loss starts.
 
     Attributes:
@@ -64,14 +64,14 @@ class Ending:
     scores: str
 
 
-def ending(network: Network, loss: Loss) -> Ending:
+def scored_network(network: Network, loss: Loss) -> ScoredNetwork:
     """Finds the scores of a model.
 
     Raises:
       CompileError: If the model ends in a function that belongs to another loss.
     """
     if not loss.of_scores:
-        return Ending(network, network.output)
+        return ScoredNetwork(network, network.output)
     made = {name: node for node in network.nodes for name in node.outputs}
     moves, node = _behind_moves(network, made, network.output)
     if node is not None and node.kind == "Log" and "Softmax" in loss.absorbs:
@@ -80,7 +80,7 @@ def ending(network: Network, loss: Loss) -> Ending:
     found = _absorbed(network, loss, moves, node) or _pair(network, loss, made, node)
     if found is None:
         _check(network, loss, made, network.output, _BOUNDED)
-        return Ending(network, network.output)
+        return ScoredNetwork(network, network.output)
     end, source = found
     assert node is not None
     _check(network, loss, made, source, _PROBABILITIES & {*loss.absorbs, node.kind})
@@ -128,7 +128,7 @@ def _guards(
 
 def _absorbed(
     network: Network, loss: Loss, moves: Sequence[NetworkNode], node: NetworkNode | None
-) -> tuple[Ending, str] | None:
+) -> tuple[ScoredNetwork, str] | None:
     """The scores before the loss's own function, moved as its values are."""
     if node is None or node.kind not in loss.absorbs:
         return None
@@ -144,7 +144,7 @@ def _absorbed(
         made.outputs[0]: network.shapes[move.outputs[0]]
         for made, move in zip(added, reversed(moves), strict=True)
     }
-    return Ending(_with(network, added, shapes, {}), name), node.inputs[0]
+    return ScoredNetwork(_with(network, added, shapes, {}), name), node.inputs[0]
 
 
 def _all_classes(network: Network, node: NetworkNode) -> bool:
@@ -160,7 +160,7 @@ def _pair(
     loss: Loss,
     made: Mapping[str, NetworkNode],
     node: NetworkNode | None,
-) -> tuple[Ending, str] | None:
+) -> tuple[ScoredNetwork, str] | None:
     """The probabilities of two classes, as a softmax or as 1 - p beside p."""
     if node is None or network.shapes[node.outputs[0]] != (None, 2):
         return None
@@ -178,7 +178,9 @@ def _pair(
         ]
         shapes: dict[str, Shape] = {other: (None, 2), lead: (None, 2), order: (2,)}
         constants = {order: np.array([1, 0], np.int64)}
-        return Ending(_with(network, nodes, shapes, constants), lead), node.inputs[0]
+        return ScoredNetwork(
+            _with(network, nodes, shapes, constants), lead
+        ), node.inputs[0]
     score = _two_classes(network, made, node)
     if score is None:
         return None
@@ -189,7 +191,7 @@ def _pair(
     product = NetworkNode("Mul", lead, (score, signs), (lead,), {})
     values = np.array([[-half, half]], np.float32)
     added: dict[str, Shape] = {lead: (None, 2), signs: (1, 2)}
-    return Ending(_with(network, [product], added, {signs: values}), lead), score
+    return ScoredNetwork(_with(network, [product], added, {signs: values}), lead), score
 
 
 def _two_classes(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from starling.coordinator.boards import refusals
+from starling.coordinator.boards import board_refusals
 from starling.coordinator.step.effects import RecordRefusal, SendMessage
 from starling.coordinator.step.events import BoardMessageArrived, ChunkArrived
 from starling.protocol.crypto.keys import SigningKey
@@ -103,7 +103,7 @@ def test_board_that_sends_it_again_is_refused_by_one_more_each_time(
         assert len({each.sender for each in refused(council, boards[0])}) == min(
             times, COUNT
         )
-        council.run(refusals.AGAIN_S + 0.5)
+        council.run(board_refusals.AGAIN_S + 0.5)
 
 
 def test_flood_of_the_same_is_signed_once_and_told_now_and_then(
@@ -120,6 +120,6 @@ def test_flood_of_the_same_is_signed_once_and_told_now_and_then(
     told_ = [each.payload for each in first.effects if isinstance(each, SendMessage)]
     envelopes = {p for p in told_ if ENVELOPE.unpack(p).kind == MessageKind.REFUSED}
     assert len(envelopes) == 1
-    assert len(told_) <= 10.0 / refusals.AGAIN_S + 1
+    assert len(told_) <= 10.0 / board_refusals.AGAIN_S + 1
     assert first.state.counter == counter + 1
     assert sum(isinstance(each, RecordRefusal) for each in first.effects) == 100

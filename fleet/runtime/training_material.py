@@ -1,0 +1,236 @@
+"""Material that a fleet starts from: data dealt out, a model compiled for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from starling.compiler import Bundle, compile_model, started_from
+from starling.engine.npy_vector import read_vector
+from starling.fleet.datasets.partition import Examples, deal
+from starling.fleet.learning_wishes import LearningWishes
+from starling.fleet.plan import FleetPlan
+from starling.fleet.presets import DataShares, model_name
+from starling.fleet.reference_models import MODEL_SUFFIX, build_model
+from starling.fleet.runtime.dataset_catalog import FleetDataSet, open_data_set
+from starling.protocol.errors import ConfigError, ProtocolError
+from starling.protocol.model.training_bundle import (
+    THETA,
+    BundleManifest,
+    LossSettings,
+)
+from starling.records.record_set import LABELS
+from starling.records.scaling import POOLED_NOTE
+
+_BCE = "bce"
+
+
+@dataclass(frozen=True)
+class TrainingMaterial:
+    """Everything that a fleet starts from; a function of the plan.
+
+    Attributes:
+      data: The data set.
+      boards: Each board's examples, in the data's own units.
+      shares: What they hold.
+      bundle: The packed training bundle.
+      plan: What was asked for, with what was left to the data filled in.
+    """
+
+    data: FleetDataSet
+    boards: list[Examples]
+    shares: DataShares
+    bundle: bytes
+    plan: FleetPlan
+
+
+def prepare(plan: FleetPlan) -> TrainingMaterial:
+    """Reads the data, deals them out, builds and compiles the model.
+
+    Raises:
+      ConfigError: Naming the flag or file at fault.
+    """
+    rng = np.random.default_rng(plan.seed)
+    data = _with_loss(open_data_set(plan.data, rng, plan.wishes), plan)
+    owners = data.owners
+    plan = plan.resolved(0 if owners is None else len(owners.names), len(data.training))
+    who = None if owners is None else (owners.codes, owners.names)
+    boards = deal(data.training, plan.devices, plan.split, rng, who)
+    sizes = [len(board) for board in boards]
+    shares = DataShares(
+        data.training.x.shape[1:], min(sizes), max(sizes), data.loss, data.reuse
+    )
+    settings, data = _loss_settings(plan.learning, data)
+    compiled = _compiled(plan, shares, data, settings, rng)
+    bundle = _started(plan, data, compiled, settings)
+    return TrainingMaterial(data, boards, shares, bundle.packed, plan)
+
+
+def _with_loss(data: FleetDataSet, plan: FleetPlan) -> FleetDataSet:
+    """The data set with the loss that was asked for.
+
+    Raises:
+      ConfigError: If its targets are of another kind.
+    """
+    loss = plan.learning.loss
+    if loss is None or loss == data.loss:
+        return data
+    if LABELS in (loss, data.loss):
+        there = "labels" if data.loss == LABELS else "numbers"
+        raise ConfigError(f"the data's targets are {there}", key=f"--loss {loss}")
+    if loss != _BCE:
+        return replace(data, loss=loss)
+    y = np.concatenate([data.training.y, data.held_out.y])
+    if y.min() < 0 or y.max() > 1:
+        raise ConfigError(
+            "targets must lie in [0, 1]; take mse, or cross-entropy for labels",
+            key=f"--loss {loss}",
+        )
+    # Shares are shares: nothing to scale.
+    table = data.table
+    if table is not None:
+        plain = [replace(item, scale=1.0, offset=0.0) for item in table.targets]
+        table = replace(table, targets=tuple(plain))
+    return replace(data, loss=loss, table=table)
+
+
+def _loss_settings(
+    learning: LearningWishes, data: FleetDataSet
+) -> tuple[LossSettings, FleetDataSet]:
+    """Class weights, given or measured; the latter with a note."""
+    weights = learning.class_weights
+    if not weights and not learning.balanced:
+        return LossSettings(), data
+    if data.loss != LABELS:
+        raise ConfigError("the targets are no labels", key="--class-weights")
+    if learning.balanced:
+        counts = np.bincount(data.training.y, minlength=data.classes)
+        if not counts.all():
+            raise ConfigError(
+                f"no record to learn class {_class_name(data, int(counts.argmin()))} "
+                "from",
+                key="--class-weights",
+            )
+        balance = len(data.training) / (len(counts) * counts)
+        weights = tuple([float(f"{weight:.6g}") for weight in balance])
+        note = POOLED_NOTE.format(columns="class weights").replace("scales of ", "")
+        data = replace(data, notes=(*data.notes, note))
+    if len(weights) != data.classes:
+        raise ConfigError(
+            f"{len(weights)} weights for {data.classes} classes", key="--class-weights"
+        )
+    return LossSettings(weights), data
+
+
+def _class_name(data: FleetDataSet, number: int) -> str:
+    return data.labels[number] if data.labels else str(number)
+
+
+def _compiled(
+    plan: FleetPlan,
+    shares: DataShares,
+    data: FleetDataSet,
+    settings: LossSettings,
+    rng: np.random.Generator,
+) -> Bundle:
+    """Makes a model or reads one, and compiles it.
+
+    Raises:
+      ConfigError: If the model does not fit the data, or its file cannot be read.
+    """
+    if plan.model is None or not plan.model.endswith(MODEL_SUFFIX):
+        name = model_name(plan, shares)
+        made = build_model(name, shares.shape, data.classes, rng)
+        return _compile(made, plan.learning, data, settings)
+    path = Path(plan.model)
+    ports = compile_model(path, loss=data.loss).manifest
+    _check_fits(ports, shares, data, plan.model)
+    if data.labels and len(data.labels) < ports.output.shape[-1]:
+        # The model knows more classes than the data have.
+        spare = range(len(data.labels), ports.output.shape[-1])
+        data = replace(data, labels=(*data.labels, *[f"class {at}" for at in spare]))
+    return _compile(path, plan.learning, data, settings)
+
+
+def _compile(
+    model: onnx.ModelProto | Path,
+    learning: LearningWishes,
+    data: FleetDataSet,
+    settings: LossSettings,
+) -> Bundle:
+    return compile_model(
+        model,
+        loss=data.loss,
+        train=learning.train,
+        freeze=learning.freeze,
+        local=learning.local,
+        classes=data.labels,
+        preprocessing=data.preprocessing,
+        settings=settings,
+        table=data.table,
+    )
+
+
+def _check_fits(
+    ports: BundleManifest, shares: DataShares, data: FleetDataSet, file: str
+) -> None:
+    outputs = ports.output.shape[-1] if ports.output.shape else 1
+    labels = data.loss == LABELS
+    fits = outputs >= data.classes if labels else outputs == data.classes
+    if ports.input.shape == shares.shape and fits:
+        return
+    what = f"of {data.classes} classes" if labels else f"with {data.classes} targets"
+    raise ConfigError(
+        f"takes {ports.input.shape} and gives {outputs} scores; the data are "
+        f"{shares.shape} {what}",
+        file=file,
+        key="--model",
+    )
+
+
+def _started(
+    plan: FleetPlan, data: FleetDataSet, bundle: Bundle, settings: LossSettings
+) -> Bundle:
+    """The bundle with the parameters of `--start`, if there is one."""
+    start = plan.learning.start
+    if start is None:
+        return bundle
+    try:
+        theta = _parameters_of(Path(start), plan, data, bundle, settings)
+        return started_from(bundle, theta)
+    except ProtocolError as error:
+        raise ConfigError(str(error), file=start, key="--start") from error
+    except OSError as error:
+        detail = error.strerror or "cannot be read"
+        raise ConfigError(detail, file=start, key="--start") from error
+    except ConfigError as error:
+        raise ConfigError(error.detail, file=start, key="--start") from error
+
+
+def _parameters_of(
+    path: Path,
+    plan: FleetPlan,
+    data: FleetDataSet,
+    bundle: Bundle,
+    settings: LossSettings,
+) -> NDArray[np.float32]:
+    if path.suffix == MODEL_SUFFIX:
+        other = _compile(path, plan.learning, data, settings)
+        _check_alike(other.manifest, bundle.manifest)
+        return other.theta
+    file = path / THETA if path.is_dir() else path
+    return read_vector(file.read_bytes(), file.name)
+
+
+def _check_alike(other: BundleManifest, mine: BundleManifest) -> None:
+    shapes: Sequence[list[tuple[int, ...]]] = [
+        [item.shape for item in each.parameters if item.trainable]
+        for each in (other, mine)
+    ]
+    if shapes[0] != shapes[1]:
+        raise ConfigError(
+            f"its trained weights are {shapes[0]}, those of the model {shapes[1]}"[:400]
+        )
