@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 SOURCES := src protocol durable sandbox engine service compiler firmware_profiles broker records agent coordinator fleet
 CHECKED := $(SOURCES) benchmarks tests
 DEMO := demo
-BENCHMARKS := wire idle_agent overhead ingest finality throughput virtual training_step mnist
+BENCHMARKS := wire idle_agent overhead ingest finality throughput virtual training_step mnist step_control asynchrony
 JOBS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -97,7 +97,13 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="count everything as spent where what was paid is not known",
     )
-    _verb(verbs, "status", _status, "show what the agent is doing")
+    showing = _verb(
+        verbs,
+        "status",
+        _status,
+        "show what the agent is doing; exit 1 if somebody is needed",
+    )
+    showing.add_argument("--quiet", action="store_true", help="the exit status alone")
     _verb(verbs, "check", _check, "say whether the board is fit; exit 1 if not")
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.AGENT)
@@ -281,12 +287,20 @@ def _recount(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from starling.agent.runtime.status_file import read_status, readable
+    from starling.agent.runtime.status_reader import (
+        is_well,
+        read_shared,
+        read_status,
+        readable,
+    )
     from starling.agent.runtime.storage.agent_home import AgentHome
 
-    document = read_status(AgentHome(_home(arguments)))
-    _print(arguments, document, readable(document))
-    return 0
+    # Who gives no home means the service, whose group may look at it.
+    named = arguments.home or os.environ.get(HOME_VARIABLE)
+    document = read_status(AgentHome(Path(named))) if named else read_shared()
+    if not arguments.quiet:
+        _print(arguments, document, readable(document))
+    return EXIT_DONE if is_well(document) else EXIT_FAILED
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -98,7 +98,7 @@ def step(
     except ValidatorSetGap as error:
         fault = f"{error}: have an operator admit the board again, and enrol it anew"
         turn.state = evolve(turn.state, fault=fault)
-        turn.note(fault)
+        turn.note(fault, warns=True)
     except ProtocolError as error:
         turn.note(f"{type(event).__name__}: {error}")
     return _end(turn)

@@ -117,14 +117,19 @@ def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_MODE) -> None:
         sync_folder(path.parent)
 
 
-def replace_unsynced(path: Path, content: bytes) -> None:
-    """Replaces a private file that can be made again, and is never seen half written.
+def replace_unsynced(path: Path, content: bytes, mode: int = PRIVATE_MODE) -> None:
+    """Replaces a file that can be made again, and is never seen half written.
+
+    Args:
+      path: The file; its folder must exist.
+      content: All of the new content.
+      mode: Permission bits of the new file, whatever the umask.
 
     Raises:
       StorageError: If the disk refuses; the old content is then still there.
     """
     with storage_errors(path):
-        write_temporary(path, content, sync=False).replace(path)
+        write_temporary(path, content, mode, sync=False).replace(path)
 
 
 @contextmanager

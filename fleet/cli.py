@@ -21,6 +21,7 @@ _EXAMPLES = """examples:
   starling fleet run --data own.csv --target price --board-column site --virtual
   starling fleet run --data pictures/ --model mine.onnx --freeze 'features.*'
   starling fleet run --virtual --devices 1000 --buffer 100 --until-version 50
+  starling fleet run --virtual --virtual-time --speed-sigma 1 --over-select 0.3
 
 Data sets are found through STARLING_DATA. With --report the fleet's homes stay in
 DIR/home, where `starling chain verify --home DIR/home/coordinator` finds the chain.
@@ -46,6 +47,11 @@ def main(argv: list[str]) -> int:
     plan = FleetPlan(**plain | _wishes(options))
     if options.virtual and options.home is not None:
         raise ConfigError("virtual boards have no homes", key="--home")
+    if not options.virtual:
+        for flag in ("waves", "over_select", "virtual_time"):
+            if getattr(options, flag):
+                key = f"--{flag.replace('_', '-')}"
+                raise ConfigError("only virtual fleets can; add --virtual", key=key)
     return _run(options, plan)
 
 
@@ -128,6 +134,26 @@ def _add_fleet(run: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--waves", action="store_true", help="virtual only: versions in lock step"
     )
+    group.add_argument(
+        "--over-select",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="virtual only: in lock step, but a share more boards are asked than a "
+        "version takes, and the last ones come too late",
+    )
+    group.add_argument(
+        "--speed-sigma",
+        type=float,
+        default=0.25,
+        metavar="SIGMA",
+        help="virtual only: boards' speeds are lognormal with this (default 0.25)",
+    )
+    group.add_argument(
+        "--virtual-time",
+        action="store_true",
+        help="virtual only: times are those of the boards, a training about 1 s",
+    )
 
 
 def _add_learning(run: argparse.ArgumentParser) -> None:
@@ -173,8 +199,8 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--rule",
         default="fedbuff",
-        help="how updates become versions: fedbuff, projected, fedasync or fedavg"
-        " (default fedbuff)",
+        help="how updates become versions: fedbuff, projected, fedasync, fedavg,"
+        " ca2fl, fedadam, fedyogi or fedadagrad (default fedbuff)",
     )
 
 
@@ -271,7 +297,12 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
         TerminalScreen() as screen,
     ):
         if options.virtual:
-            pace = Pace(waves=options.waves or plan.rule == "fedavg")
+            pace = Pace(
+                waves=options.waves or plan.rule == "fedavg",
+                speed_sigma=options.speed_sigma,
+                virtual_time=options.virtual_time,
+                over_select=options.over_select,
+            )
             made = run_virtual(plan, pace, on_snapshot=screen.show)
         else:
             kept = options.report / "home" if options.report else Path(spare)

@@ -43,6 +43,10 @@ _ADAPTIVE, _ADAPTIVE_STEP = ("adam", "adamw"), 0.003
 _PLAIN_RULES = ("fedasync", "fedavg")
 """That have no momentum."""
 _SYNCHRONOUS_RULE = "fedavg"
+_ADAPTIVE_STEPS = {"fedadam": 0.01, "fedyogi": 0.01, "fedadagrad": 0.1}
+"""Server steps, a parameter's own: on digits, at staleness 0 to 5 and in herds."""
+_PROJECTED_EXPONENT = 0.5
+"""Of the weight by staleness: the projection shortens late steps already."""
 _STALENESS_MAX = 20
 
 
@@ -150,8 +154,12 @@ def task_settings(
     recipe = recipe_for(shares)
     private = plan.privacy != "none"
     # What comes late acts like momentum: Mitliagkas et al. 2016, arXiv:1605.09774.
+    adaptive = plan.rule in _ADAPTIVE_STEPS
     most = recipe.momentum if in_step else min(_LATE_MOMENTUM, recipe.momentum)
-    momentum = most if private and plan.rule not in _PLAIN_RULES else 0.0
+    if adaptive:
+        most = _LATE_MOMENTUM
+    elif not private or plan.rule in _PLAIN_RULES:
+        most = 0.0
     step = _server_step(plan, recipe)
     # A fleet of equals pledges what its smallest board has: nobody's size shows.
     pledge_most = shares.least if plan.split in ("", IID) else shares.most
@@ -162,8 +170,9 @@ def task_settings(
         leases=plan.leases or _leases(plan),
         patience_s=_PATIENCE_S,
         learning_rate=step if plan.learning_rate is None else plan.learning_rate,
-        momentum=momentum if plan.momentum is None else plan.momentum,
+        momentum=most if plan.momentum is None else plan.momentum,
         average=recipe.average,
+        staleness_exponent=_PROJECTED_EXPONENT if plan.rule == "projected" else 1.0,
         staleness_max=0 if plan.rule == _SYNCHRONOUS_RULE else _STALENESS_MAX,
         codec=plan.codec,
         pledge_least=min(PLEDGE_LEAST, pledge_most),
@@ -183,6 +192,8 @@ def task_settings(
 
 
 def _server_step(plan: FleetPlan, recipe: TrainingPreset) -> float:
+    if plan.rule in _ADAPTIVE_STEPS:
+        return _ADAPTIVE_STEPS[plan.rule]
     if plan.privacy in _UPDATE_CLIPS:
         return _DEVICE_STEP
     if plan.privacy == "record":

@@ -37,7 +37,7 @@ class JournalFormatter(logging.Formatter):
 
 
 def level_prefix(level: int) -> str:
-    """What stands before a line of that level of `logging`."""
+    """Prefix of a line of that level of `logging`."""
     for least, prefix in _PREFIXES:
         if level >= least:
             return prefix
@@ -45,7 +45,7 @@ def level_prefix(level: int) -> str:
 
 
 def is_journal(descriptor: int, environment: Mapping[str, str]) -> bool:
-    """Whether an open file is the journal's stream, and not a file or pipe since then.
+    """True if an open file is the journal's stream, and not a file or pipe since then.
 
     Args:
       descriptor: Of the open file.

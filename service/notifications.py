@@ -1,4 +1,4 @@
-"""What a service tells its manager: that it is ready, alive, or about to end.
+"""Notices of a service to its manager: that it is ready, alive, or about to end.
 
 Datagrams to the socket that the manager names, as systemd's protocol has it. Nothing
 here can fail the service: without a manager every call does nothing, and a manager that
@@ -67,7 +67,7 @@ class ServiceNotifier:
         self._send("READY=1", self._status(text))
 
     def status(self, text: str) -> None:
-        """What `systemctl status` shows; the same text is not sent twice in a row."""
+        """Text that `systemctl status` shows; the same text is not sent twice in a row."""
         line = self._status(text)
         if line != self._told:
             self._send(line)

@@ -5,7 +5,7 @@ KEPT_MAX = 64
 
 
 class RepeatedWarnings:
-    """Which texts were told, and when."""
+    """Memory of the texts that were told, and when."""
 
     def __init__(self, every_s: float = EVERY_S) -> None:
         """Has told nothing yet.
@@ -17,7 +17,7 @@ class RepeatedWarnings:
         self._told_s: dict[str, float] = {}
 
     def is_new(self, text: str, now_s: float) -> bool:
-        """Whether to tell this text now, which then counts as told.
+        """True if this text is to be told now, which then counts as told.
 
         Args:
           text: Without what differs each time, such as a wait.

@@ -23,7 +23,7 @@ _PLAIN_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 
 
 class ServiceKind(Enum):
-    """Which part of Starling a unit runs."""
+    """Part of Starling that a unit runs."""
 
     AGENT = "agent"
     COORDINATOR = "coordinator"
@@ -36,14 +36,14 @@ class ServiceKind(Enum):
 
     @property
     def home(self) -> Path:
-        """Where its state lies unless somebody says otherwise."""
+        """Folder of its state unless somebody says otherwise."""
         name = "starling" if self is ServiceKind.AGENT else f"starling-{self.value}"
         return Path(STATE_FOLDER / name)
 
 
 @dataclass(frozen=True)
 class ServiceUnit:
-    """What differs between two installations of one service.
+    """Differences between two installations of one service.
 
     Attributes:
       kind: Which part of Starling.
@@ -111,7 +111,7 @@ def sysusers_text(user: str) -> str:
 
 
 def _state_lines(unit: ServiceUnit) -> list[str]:
-    """How the unit comes to write into its home."""
+    """Lines that let the unit write into its home."""
     lines = []
     if unit.home.parent == Path(STATE_FOLDER):
         # systemd makes it, gives it to the user, and mounts it writable.

@@ -192,10 +192,15 @@ def _try_again(
     """Leaves out the record at which the trainer crashed; all, if it was at none."""
     skipped, record = training.skipped, event.record
     if record is None or record in skipped or len(skipped) >= SKIPPED_MAX:
-        turn.note(f"training failed, noise alone will be sent: {event.detail}")
+        turn.note(
+            f"training failed, noise alone will be sent: {event.detail}", warns=True
+        )
         training = evolve(training, running=False, empty=True)
     else:
-        turn.note(f"training failed at a record, which is left out: {event.detail}")
+        turn.note(
+            f"training failed at a record, which is left out: {event.detail}",
+            warns=True,
+        )
         training = evolve(training, running=False, skipped=(*skipped, record))
     turn.state = evolve(turn.state, training=training)
     turn.emit(StartTraining(training.order, training.empty, training.skipped))
@@ -213,8 +218,10 @@ def training_failed(turn: AgentStep, event: TrainingFailed) -> None:
     turn.state = evolve(turn.state, training=None)
     if event.stage is FailureStage.MODEL:
         refuse_version(turn, training.order.theta)
-        turn.note(f"model refused: {event.detail}")
+        turn.note(f"model refused: {event.detail}", warns=True)
     else:
         turn.rest(f"training failed: {event.detail}")
     if training.spent:
-        turn.note(f"version {training.order.base} was charged, its update is lost")
+        turn.note(
+            f"version {training.order.base} was charged, its update is lost", warns=True
+        )

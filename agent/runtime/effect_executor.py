@@ -7,11 +7,13 @@ process, which its service manager starts again.
 
 import errno
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import assert_never
+from typing import Any, assert_never
 
+from starling.agent.runtime.status_file import utc_text
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.runtime.storage.blob_store import BlobStore
 from starling.agent.runtime.storage.proof_store import ProofFolder
@@ -77,6 +79,7 @@ class EffectExecutor:
       job: Kind and bundle of the trainer's job.
       in_flight: Chunk by publish id.
       bytes_up: Published since the start.
+      last_update: The last one that was accepted since the start, and when.
     """
 
     home: AgentHome
@@ -94,6 +97,7 @@ class EffectExecutor:
     job: tuple[TrainerJobKind, Digest] | None = None
     in_flight: dict[int, tuple[Digest, int]] = field(default_factory=dict)
     bytes_up: int = 0
+    last_update: dict[str, Any] | None = None
 
     def carry_out(self, effects: tuple[f.Effect, ...]) -> None:
         """Does all of it, in order.
@@ -171,6 +175,8 @@ class EffectExecutor:
                 LOG.info("version %d trained; %d bytes spooled", entry.base, entry.size)
             case f.MarkAccepted():
                 self.index.mark_accepted(entry)
+                moment = utc_text(time.time())
+                self.last_update = {"version": entry.base, "accepted": moment}
                 LOG.info("update for version %d accepted", entry.base)
             case f.DeleteSpooled():
                 self.spool.delete(entry)

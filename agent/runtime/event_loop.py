@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from logging import DEBUG, WARNING
 
 from starling.agent.machine import farewell, step
 from starling.agent.runtime import machine_info
@@ -20,10 +21,12 @@ from starling.agent.runtime.effect_executor import LOG
 from starling.agent.runtime.privacy_ledger import dataset_claim
 from starling.agent.runtime.status_file import (
     RuntimeFacts,
+    StatusPublisher,
+    certificate_days,
     describe,
+    runtime_folder,
     sandbox_facts,
     sandbox_warnings,
-    write_status,
 )
 from starling.agent.step import events as e
 from starling.agent.trainer.client import TrainerReported
@@ -39,6 +42,7 @@ from starling.protocol.crypto.sealed_blob import ENTROPY_BYTES
 from starling.protocol.errors import DecodeError
 from starling.protocol.wire.message_bodies import DevicePhase
 from starling.service.notifications import ServiceNotifier
+from starling.service.repeated_warnings import RepeatedWarnings
 
 STATUS_S = 1.0
 DISK_S = 5.0
@@ -104,6 +108,9 @@ class AgentEventLoop:
         self._release_s = float("inf")
         self._look_s = 0.0
         self._data = machine_info.fingerprint(parts.data)
+        self._publisher = StatusPublisher(parts.home, runtime_folder(os.environ))
+        self._certificate_days: float | None = None
+        self._told = RepeatedWarnings()
         self._status_s = 0.0
         self._dirty = True
 
@@ -147,7 +154,7 @@ class AgentEventLoop:
             self._release_s,
             self._look_s,
             self._stop_s,
-            self._status_s + STATUS_S if self._dirty else float("inf"),
+            self._status_due_s(),
             self._notifier.due_s,
         )
         wait_s = max(0.0, min(moments) - now_s)
@@ -182,18 +189,20 @@ class AgentEventLoop:
                     self._step(e.ChunkDelivered(*chunk, taken=reason_code == 0))
             case b.LinkConnected():
                 self._broker_said = ""
-                LOG.info("connected to the broker")
+                self._told.forget()
+                LOG.info("connected to the broker at %s", self._parts.broker)
                 self._step(e.BrokerConnected())
             case b.LinkDisconnected(reason, retry_in_s):
                 self._disconnected(reason, retry_in_s)
 
     def _disconnected(self, reason: str, retry_in_s: float | None) -> None:
         retry = "" if retry_in_s is None else f"; next attempt in {retry_in_s:.1f} s"
-        self._broker_said = f"broker away: {reason}"
+        self._broker_said = f"broker away: {self._parts.broker}: {reason}"
         if not machine_info.clock_is_plausible():
             self._broker_said += "; the clock was never set, so no certificate is valid"
         self._dirty = True
-        LOG.warning("%s%s", self._broker_said, retry)
+        is_new = self._told.is_new(self._broker_said, time.monotonic())
+        LOG.log(WARNING if is_new else DEBUG, "%s%s", self._broker_said, retry)
         self._hands.in_flight.clear()
         self._step(e.BrokerDisconnected())
         self._set_will()
@@ -331,6 +340,7 @@ class AgentEventLoop:
         """
         parts = self._parts
         self._look_s = time.monotonic() + self._parts.config.data.check_s
+        self._certificate_days = certificate_days(parts.home.tls.certificate)
         free_bytes = machine_info.space_left(parts.home.path)
         if free_bytes != self._state.free_bytes:
             self._step(e.SpaceMeasured(free_bytes))
@@ -347,6 +357,7 @@ class AgentEventLoop:
             return False
         LOG.error("%s; waiting for room", why)
         self._disk_said = "disk full"
+        self._dirty = True
         self._write_status()
         self._notifier.feed(time.monotonic())
         deadline_s = time.monotonic() + DISK_S
@@ -366,8 +377,12 @@ class AgentEventLoop:
         self._disk_said = ""
         return True
 
+    def _status_due_s(self) -> float:
+        wait_s = STATUS_S if self._dirty else self._publisher.heartbeat_s
+        return self._status_s + wait_s
+
     def _show(self, now_s: float) -> None:
-        if self._dirty and now_s >= self._status_s + STATUS_S:
+        if now_s >= self._status_due_s():
             self._write_status()
 
     def _write_status(self) -> None:
@@ -384,10 +399,12 @@ class AgentEventLoop:
             sandbox_facts(self._confinement),
             self._found,
             parts.claim,
+            hands.last_update,
+            self._certificate_days,
         )
         now_s = time.monotonic()
         document = describe(parts.settings, self._state, around, now_s)
-        write_status(parts.home.status_file, document)
+        self._publisher.write(document, changed=self._dirty)
         self._notifier.status(document["condition"])
         self._status_s = now_s
         self._dirty = False
@@ -403,6 +420,7 @@ class AgentEventLoop:
             self._hands.carry_out((message,))
         self._hands.link.stop()
         self._broker_said = "stopped"
+        self._dirty = True
         self._write_status()
         LOG.info("stopped")
 

@@ -2,13 +2,16 @@
 
 import queue
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from starling.agent.runtime.assembly import assemble
 from starling.agent.runtime.event_loop import AgentEventLoop, Item
+from starling.agent.runtime.status_file import utc_text
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.trainer.client import COMMAND
-from starling.durable.files import lock, private_files
+from starling.durable.files import lock, private_files, replace_unsynced
+from starling.protocol.errors import FederationError, StorageError
 from starling.sandbox.syscalls import hide_memory
 from starling.service.log_lines import log_to_stderr
 from starling.service.notifications import ServiceNotifier
@@ -30,9 +33,23 @@ def run(home: AgentHome, trainer: Sequence[str] = COMMAND) -> int:
     notifier = ServiceNotifier.from_environment()
     config = home.config()
     log_to_stderr(config.log.level)
-    with private_files(), lock(home.state / "lock"):
+    with private_files(), lock(home.state / "lock"), _remembering_the_end(home):
         inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
         parts = assemble(home, config, inbox.put, time.monotonic(), trainer)
         hide_memory()
         AgentEventLoop(parts, inbox, notifier).run()
     return 0
+
+
+@contextmanager
+def _remembering_the_end(home: AgentHome) -> Iterator[None]:
+    """Writes down what ends the process, for whoever looks at the status then."""
+    with suppress(OSError):
+        home.ended_file.unlink(missing_ok=True)
+    try:
+        yield
+    except (FederationError, OSError, MemoryError) as error:
+        text = f"{utc_text(time.time())} {str(error) or type(error).__name__}\n"
+        with suppress(StorageError):
+            replace_unsynced(home.ended_file, text.encode())
+        raise

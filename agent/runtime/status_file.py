@@ -1,15 +1,18 @@
-"""Status of a running agent: `status.json`, written and read."""
+"""Status of a running agent, and where it is written: `status.json`."""
 
 import json
-import math
 import os
+import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from starling.agent.round.readiness import DISK_BYTES_MIN, condition, phase, pledge_of
-from starling.agent.runtime.machine_info import clock_is_plausible, space_left
+from starling.agent.round.next_actions import next_action
+from starling.agent.round.readiness import condition, phase, pledge_of
+from starling.agent.runtime.machine_info import clock_is_plausible
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.step.state import (
     AgentSettings,
@@ -18,13 +21,15 @@ from starling.agent.step.state import (
     ProvenVersion,
 )
 from starling.agent.training.trainer_messages import ConfinementReport, DataFacts
-from starling.durable.files import read_if_present, replace_unsynced, require_private
-from starling.protocol.errors import FederationError, StorageError
+from starling.broker.certificate_dates import days_left
+from starling.durable.files import read_if_present, read_limited, replace_unsynced
+from starling.protocol.errors import LimitError, ProtocolError, StorageError
 from starling.protocol.privacy.mechanisms import DEVICE_LEVEL, NONE
-from starling.protocol.wire.message_bodies import DevicePhase
 
+STATUS_NAME = "status.json"
 STATUS_BYTES_MAX = 1 << 20
-_PID_BYTES_MAX = 64
+HEARTBEAT_S = 10.0
+GROUP_MODE = 0o640
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,9 @@ class RuntimeFacts:
       sandbox: What the kernel keeps the trainer from; None before the first one.
       found: What the data set is like; None before it was read.
       data_claim: Where the data set says which ledger counts it.
+      last_update: The last update that a coordinator accepted, and when; None if none
+        was since the start.
+      certificate_days: Until the board's certificate ends; None if that is not known.
     """
 
     broker: str
@@ -56,6 +64,8 @@ class RuntimeFacts:
     sandbox: dict[str, str] | None = None
     found: DataFacts | None = None
     data_claim: str = ""
+    last_update: dict[str, Any] | None = None
+    certificate_days: float | None = None
 
 
 def sandbox_facts(found: ConfinementReport | None) -> dict[str, str] | None:
@@ -85,12 +95,14 @@ def describe(
     offer, found = state.offer, around.found
     outside = asdict(around)
     del outside["found"]
+    now = _condition(settings, state, around, now_s)
     document: dict[str, Any] = {
         "device": settings.device,
         "fleet": settings.topics.fleet,
         "pid": os.getpid(),
         "boot": settings.boot,
-        "condition": _condition(settings, state, around, now_s),
+        "condition": now,
+        "next_action": next_action(now),
         "phase": phase(settings, state, now_s).name.lower(),
         "connected": state.connected,
         "task": settings.task,
@@ -100,6 +112,7 @@ def describe(
         "buffer": None if offer is None else offer.spec.aggregation.buffer,
         "coordinators": {
             "online": sum(state.online.values()),
+            "away": sum(not each for each in state.online.values()),
             "trusted": len(state.trusted.validators.members),
         },
         "inference_version": None if state.adopted is None else state.adopted.version,
@@ -194,81 +207,77 @@ def _unit(state: AgentState) -> str | None:
     return "device" if mechanisms <= DEVICE_LEVEL else "record"
 
 
-def write_status(path: Path, document: dict[str, Any]) -> None:
-    """Replaces the file; a full disk leaves the old one, and is shown by `read_status`.
+def runtime_folder(environment: Mapping[str, str]) -> Path | None:
+    """The folder that systemd made for this run, in memory; None without one."""
+    # Several may be given, with colons between them.
+    first = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    return Path(first) if first else None
 
-    Not synced: it is worth nothing after a power cut.
+
+class StatusPublisher:
+    """Writes the status into the home when it changes, and into memory all the time.
+
+    The home's file costs writes of a card, so that an idle board leaves it alone. The
+    other one, in the folder of `RuntimeDirectory=`, is its group's to read, and its age
+    tells whether the agent hangs.
     """
-    with suppress(StorageError):
-        replace_unsynced(path, (json.dumps(document) + "\n").encode())
+
+    def __init__(self, home: AgentHome, folder: Path | None) -> None:
+        """Takes over what the last run knew.
+
+        Args:
+          home: The agent's home.
+          folder: In memory; None if there is none.
+        """
+        self._home = home
+        self._folder = folder
+        self._before = _last_update(home.status_file)
+
+    @property
+    def heartbeat_s(self) -> float:
+        """After how many seconds it is to be written though nothing changed."""
+        return float("inf") if self._folder is None else HEARTBEAT_S
+
+    def write(self, document: dict[str, Any], *, changed: bool) -> None:
+        """Replaces the files; a full disk leaves the old ones, which shows.
+
+        Not synced: they are worth nothing after a power cut.
+
+        Args:
+          document: Of `describe`.
+          changed: Whether the home's file is to be written, too.
+        """
+        shown = {
+            **document,
+            "home": str(self._home.path.resolve()),
+            "as_of": utc_text(time.time()),
+            "heartbeat_s": None if self._folder is None else HEARTBEAT_S,
+            "last_update": document["last_update"] or self._before,
+        }
+        content = (json.dumps(shown) + "\n").encode()
+        if changed:
+            with suppress(StorageError):
+                replace_unsynced(self._home.status_file, content)
+        if self._folder is not None:
+            with suppress(StorageError):
+                replace_unsynced(self._folder / STATUS_NAME, content, GROUP_MODE)
 
 
-def read_status(home: AgentHome) -> dict[str, Any]:
-    """Status that the agent last wrote, with what can be seen from outside.
-
-    Returns:
-      The document; `condition` is what a look from outside finds first: no key, a key
-      that others can read, no enrolment, a full disk, or that no agent runs.
-
-    Raises:
-      ConfigError: If there is no such home or its configuration is wrong.
-      StorageError: If the disk refuses to be read.
-    """
-    home.config()
-    document: dict[str, Any] = {"device": None, "condition": ""}
-    content = read_if_present(home.status_file, STATUS_BYTES_MAX)
-    if content is not None:
-        with suppress(ValueError):
-            document = json.loads(content)
-    document["running"] = _runs(home)
-    document["clock_plausible"] = clock_is_plausible()
-    found = _outside(home)
-    if found:
-        document["condition"] = found
-    elif not document["running"]:
-        document["condition"] = "not running"
-    if not document["running"]:
-        # What the last run showed is no more true of it.
-        document["phase"] = DevicePhase.DISCONNECTED.name.lower()
-        document["connected"] = False
-    return document
+def utc_text(moment_s: float) -> str:
+    """A moment for people and scripts: date and time in UTC, to the second."""
+    return datetime.fromtimestamp(moment_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _outside(home: AgentHome) -> str:
-    try:
-        for path in (home.seed_file, home.tls.key):
-            require_private(path)
-        if home.admission() is None:
-            return "not enrolled"
-    except FederationError as error:
-        return str(error)
-    if space_left(home.path) < DISK_BYTES_MIN:
-        return "disk full"
-    return ""
+def _last_update(path: Path) -> dict[str, Any] | None:
+    with suppress(StorageError, LimitError, ValueError, AttributeError):
+        content = read_if_present(path, STATUS_BYTES_MAX)
+        found = json.loads(content or b"{}").get("last_update")
+        return found if isinstance(found, dict) else None
+    return None
 
 
-def _runs(home: AgentHome) -> bool:
-    # Trying the lock could make an agent that starts just now believe in another one.
-    content = read_if_present(home.state / "lock", _PID_BYTES_MAX) or b""
-    owner = content.decode("ascii", "replace").strip()
-    return owner.isdigit() and Path("/proc", owner).exists()
-
-
-def readable(document: dict[str, Any]) -> str:
-    """The status for a person, a line a fact."""
-    lines = []
-    for key, value in document.items():
-        shown = value
-        if isinstance(value, dict):
-            shown = ", ".join(f"{k} {v}" for k, v in value.items() if v is not None)
-        elif isinstance(value, list):
-            shown = (
-                f"{len(value)} waiting"
-                if key == "spool"
-                else "; ".join(map(str, value))
-            )
-        elif isinstance(value, float) and math.isfinite(value):
-            shown = f"{value:.3f}"
-        if shown not in (None, ""):
-            lines.append(f"{key.replace('_', ' '):<18} {shown}")
-    return "\n".join(lines) + "\n"
+def certificate_days(path: Path) -> float | None:
+    """Days until a certificate ends; None if that cannot be told."""
+    with suppress(StorageError, LimitError, ProtocolError, UnicodeDecodeError):
+        return days_left(read_limited(path, STATUS_BYTES_MAX).decode(), time.time())
+    return None

@@ -44,7 +44,7 @@ class AgentStep(Step[AgentSettings, AgentState, Effect]):
         self.state = evolve(
             self.state, rest_until_s=until_s, failures=failures + 1, fault=fault
         )
-        self.note(fault)
+        self.note(fault, warns=True)
 
     def signed(self, kind: MessageKind, body: bytes) -> Envelope:
         """Signs with a counter that was never used before."""

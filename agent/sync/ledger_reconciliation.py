@@ -98,7 +98,8 @@ def _compare(turn: AgentStep, board: BoardRecord, head: Version) -> None:
     turn.note(
         f"the ledger is behind the chain, which knows of {found.releases} releases and "
         f"{found.units} units more: this home was put back from an old copy, emptied "
-        "or runs twice; they count as spent from now on"
+        "or runs twice; they count as spent from now on",
+        warns=True,
     )
     ledger, entry = state.ledger.admit(_one_more(turn, found, offer.spec.privacy))
     turn.state = evolve(state, ledger=ledger)

@@ -154,7 +154,7 @@ def price(turn: AgentStep) -> None:
             Reason.POLICY_MISMATCH: ReadinessCondition.POLICY_REFUSED,
         }.get(error.reason, ReadinessCondition.BUDGET_SPENT)
         if refusal not in (ReadinessCondition.TOOK_PART, turn.state.refusal):
-            turn.note(f"{refusal.value}: {error}")
+            turn.note(f"{refusal.value}: {error}", warns=True)
     spent_micro = _epsilon_micro(turn.state.ledger, offer.spec.privacy)
     turn.state = evolve(turn.state, refusal=refusal, spent_micro=spent_micro)
 
@@ -279,7 +279,7 @@ def _complete(turn: AgentStep, assembly: ChunkAssembly) -> None:
     is_theta = offer is not None and digest != offer.spec.bundle
     if is_theta and not _finite(content):
         turn.state = evolve(turn.state, refused=turn.state.refused | {digest})
-        turn.note("model refused: its parameters are not all finite")
+        turn.note("model refused: its parameters are not all finite", warns=True)
         return
     turn.state = evolve(turn.state, blobs=turn.state.blobs | {digest})
     turn.emit(StoreBlob(digest, content))
@@ -322,10 +322,10 @@ def load_failed(turn: AgentStep, event: LoadFailed) -> None:
     if event.stage is FailureStage.MODEL:
         refused = turn.state.refused | {event.bundle}
         turn.state = evolve(turn.state, refused=refused)
-        turn.note(f"model refused: {event.detail}")
+        turn.note(f"model refused: {event.detail}", warns=True)
     elif event.stage is FailureStage.DATA:
         turn.state = evolve(turn.state, data_fault=event.detail)
-        turn.note(f"no data: {event.detail}")
+        turn.note(f"no data: {event.detail}", warns=True)
     else:
         # A crash or a time-out may pass; the bundle gets another chance after a rest.
         turn.rest(f"load test failed: {event.detail}")

@@ -189,7 +189,10 @@ def _refused(
     reason: int,
     retry_after_s: int,
 ) -> None:
-    turn.note(f"update for version {item.entry.base} refused: {_reason_name(reason)}")
+    turn.note(
+        f"update for version {item.entry.base} refused: {_reason_name(reason)}",
+        warns=True,
+    )
     if reason == Reason.ALREADY_KNOWN:
         _accepted(turn, item)
         return

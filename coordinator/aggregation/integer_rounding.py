@@ -28,11 +28,40 @@ def divide_half_even(values: Grid, divisor: int) -> Grid:
       (d,) int64.
     """
     assert 1 <= divisor < 1 << 62
-    quotient = values // divisor
+    return _rounded(values, divisor)
+
+
+def divide_each_half_even(values: Grid, divisors: Grid) -> Grid:
+    """Divides each value by its own positive divisor.
+
+    Args:
+      values: (d,) int64, any value.
+      divisors: (d,) int64, each in [1, 2^62).
+    """
+    return _rounded(values, divisors)
+
+
+def _rounded(values: Grid, divisor: int | Grid) -> Grid:
+    quotient: Grid = values // divisor
     twice = 2 * (values - quotient * divisor)
     up = (twice > divisor) | ((twice == divisor) & (quotient & 1 == 1))
     quotient += up
     return quotient
+
+
+def root_floor(values: Grid) -> Grid:
+    """The square roots, rounded down, bit by bit.
+
+    Args:
+      values: (d,) int64 in [0, 2^62).
+
+    Source: Woo, "Abacus", 1985 (one bit of the root a pass).
+    """
+    root = np.zeros_like(values)
+    for bit in range(30, -1, -1):
+        tried = root | (1 << bit)
+        root = np.where(tried * tried <= values, tried, root)
+    return root
 
 
 def multiply_q16(values: Grid, factor_q16: int) -> Grid:

@@ -38,6 +38,7 @@ class WeightedSum:
     Attributes:
       total: (d,) int64, the sum of w S in units of 2^-39.
       examples: The sum of n.
+      weight: The sum of w n in units of 2^-15.
       squares: The sum of w^2 in units of 2^-30.
     """
 
@@ -45,6 +46,7 @@ class WeightedSum:
         """Nothing is in it."""
         self.total: Grid = np.zeros(dimension, np.int64)
         self.examples = 0
+        self.weight = 0
         self.squares = 0
         self._count = 0
 
@@ -53,6 +55,7 @@ class WeightedSum:
         for update in updates:
             self.total += update.vector * update.weight_q15
             self.examples += update.pledge
+            self.weight += update.weight_q15 * update.pledge
             self.squares += update.weight_q15**2
             self._count += 1
             assert self._count <= BUFFER_MAX

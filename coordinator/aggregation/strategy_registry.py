@@ -6,20 +6,31 @@ update, in units of 2^-48, of which most need nothing.
 
 from collections.abc import Callable
 
+from starling.coordinator.aggregation.adaptive import (
+    adaptive_words,
+    fedadagrad,
+    fedadam,
+    fedyogi,
+)
 from starling.coordinator.aggregation.base_history import history_words
+from starling.coordinator.aggregation.ca2fl import ca2fl, cache_words
 from starling.coordinator.aggregation.fedasync import fedasync
 from starling.coordinator.aggregation.fedavg import fedavg
 from starling.coordinator.aggregation.fedbuff import fedbuff
 from starling.coordinator.aggregation.projection import projected
 from starling.coordinator.aggregation.strategy import Aggregator
 from starling.protocol.learning.task import AggregationPolicy, PrivacyPolicy, Strategy
-from starling.protocol.privacy.aggregation_terms import update_variance
+from starling.protocol.privacy.aggregation_terms import ADAPTIVE, update_variance
 
 AGGREGATORS: dict[int, Callable[[AggregationPolicy, int], Aggregator]] = {
     Strategy.FEDBUFF: fedbuff,
     Strategy.PROJECTED: projected,
     Strategy.FEDASYNC: fedasync,
     Strategy.FEDAVG: fedavg,
+    Strategy.CA2FL: ca2fl,
+    Strategy.FEDADAM: fedadam,
+    Strategy.FEDYOGI: fedyogi,
+    Strategy.FEDADAGRAD: fedadagrad,
 }
 
 
@@ -32,4 +43,8 @@ def memory_words_max(policy: AggregationPolicy, dimension: int) -> int:
     """The longest memory of a task's strategy, in integers of 8 bytes."""
     if policy.strategy in (Strategy.PROJECTED, Strategy.FEDASYNC):
         return history_words(dimension, policy.staleness_max)
+    if policy.strategy == Strategy.CA2FL:
+        return cache_words(dimension)
+    if policy.strategy in ADAPTIVE:
+        return adaptive_words(dimension)
     return 0

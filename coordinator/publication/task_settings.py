@@ -282,7 +282,7 @@ def _spec(
         raise ConfigError(named, key="training.mode") from error
     _check_descent(training, privacy.mechanism)
     aggregation = _aggregation(settings, dimension)
-    check_strategy(aggregation, _training(training), privacy)
+    check_strategy(aggregation, _training(training), privacy, dimension)
     return TaskSpec(
         name=settings.name,
         bundle=bundle_digest(bundle),

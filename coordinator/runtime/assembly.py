@@ -109,7 +109,9 @@ def assemble(
     tally = _tally(home.status, clock)
     workers = JobWorkers(evaluator, put, put)
     status = StatusFile(home.status, settings, store, tally)
-    observer = ProcessObserver(home, clock, status)
+    subscriptions = settings.topics.coordinator_filters(settings.name)
+    link = link_settings(home, config, subscriptions)
+    observer = ProcessObserver(home, f"{link.host}:{link.port}", clock, status)
     ports = LoopPorts(
         clock,
         store,
@@ -124,8 +126,7 @@ def assemble(
     loop = CoordinatorLoop(
         settings, ports, counter, config.storage.versions_kept, tally
     )
-    subscriptions = settings.topics.coordinator_filters(settings.name)
-    link = replace(link_settings(home, config, subscriptions), will=loop.will)
+    link = replace(link, will=loop.will)
     peers = peer_links(home, settings.topics)
     return AssembledCoordinator(loop, observer, store, votes, workers, link, peers)
 

@@ -14,6 +14,7 @@ from starling.coordinator.runtime.status.overload_report import OverloadLog, cou
 from starling.coordinator.runtime.status.status_document import StatusFile
 from starling.coordinator.step.effects import LogLine, RecordRefusal
 from starling.protocol.errors import TransportError
+from starling.service.repeated_warnings import RepeatedWarnings
 
 log = logging.getLogger("starling.coordinator")
 
@@ -31,17 +32,22 @@ class ProcessObserver:
       brokers: A line for each broker beside our own.
     """
 
-    def __init__(self, home: CoordinatorHome, clock: Clock, status: StatusFile) -> None:
+    def __init__(
+        self, home: CoordinatorHome, broker: str, clock: Clock, status: StatusFile
+    ) -> None:
         """Has seen nothing yet.
 
         Args:
           home: Whose disk is watched.
+          broker: Where our own broker is, for people.
           clock: Of the loop.
           status: The file.
         """
         self.stopping = False
         self.status_at_s = 0.0
         self.brokers: list[str] = []
+        self._broker = broker
+        self._told = RepeatedWarnings()
         self._clock = clock
         self._status = status
         self._outside = HostHealth(home.state)
@@ -55,16 +61,22 @@ class ProcessObserver:
     def connected(self) -> None:
         """See `LoopObserver`."""
         self._outside.connected()
-        log.info("connected to the broker")
+        self._told.forget()
+        log.info("connected to the broker at %s", self._broker)
 
     def disconnected(self, event: LinkDisconnected) -> None:
         """See `LoopObserver`."""
         if event.retry_in_s is None and not self.stopping:
             raise TransportError(event.reason)
         self._outside.disconnected(event.reason)
-        log.warning(
-            "broker: %s; next attempt in %.1f s", event.reason, event.retry_in_s or 0.0
-        )
+        self._tell_of_broker(event.reason, event.retry_in_s)
+
+    def _tell_of_broker(self, reason: str, retry_in_s: float | None) -> None:
+        """Warns of each reason once an hour; the others show in detail only."""
+        is_new = self._told.is_new(reason, self._clock.now_s())
+        level = logging.WARNING if is_new else logging.DEBUG
+        retry = "" if retry_in_s is None else f"; next attempt in {retry_in_s:.1f} s"
+        log.log(level, "broker %s: %s%s", self._broker, reason, retry)
 
     def refused(self, effect: RecordRefusal, peer: str) -> None:
         """See `LoopObserver`."""

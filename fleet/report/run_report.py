@@ -13,6 +13,7 @@ from starling.fleet.monitor.run_snapshot import (
     CRASH_ONLY,
     RunHeading,
     RunSnapshot,
+    VersionPoint,
     bytes_text,
     clock_text,
 )
@@ -23,6 +24,8 @@ from starling.protocol.learning.metrics import RegressionMetrics
 from starling.protocol.wire.message_bodies import DevicePhase
 
 FORMAT = 1
+LEVELS = (0.9, 0.94)
+"""Accuracies on held-out examples that a report times."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ def report(
         "pauses": [asdict(pause) for pause in last.pauses],
         "events": [asdict(event) for event in last.events],
         "accuracy": last.accuracy,
+        "reached": _listed_points(first_reached(last)),
         "test_accuracy": outcome.test_accuracy,
         "metrics": outcome.metrics.document() if outcome.metrics else None,
         "backdoor_success": outcome.backdoor_success,
@@ -157,6 +161,23 @@ def _attackers(heading: RunHeading, last: RunSnapshot) -> list[dict[str, Any]]:
         for device in last.devices
         if attack.first <= device.number <= attack.last
     ]
+
+
+def first_reached(last: RunSnapshot) -> dict[float, VersionPoint]:
+    """The first version with each of `LEVELS`, of those that were reached."""
+    found: dict[float, VersionPoint] = {}
+    for point in last.versions:
+        for level in LEVELS:
+            if point.accuracy is not None and point.accuracy >= level:
+                found.setdefault(level, point)
+    return found
+
+
+def _listed_points(points: Mapping[float, VersionPoint]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{level:g}": {"version": point.version, "time_s": point.time_s}
+        for level, point in sorted(points.items())
+    }
 
 
 def _listed(document: dict[str, Any]) -> dict[str, Any]:
@@ -213,6 +234,12 @@ def _summary_rows(
             f"{clock_text(outcome.wall_s)}, of which {outcome.setup_s:.1f} s set-up",
         ),
     ]
+    reached = [
+        f"{level:.0%} at version {point.version}, after {point.time_s:.1f} s"
+        for level, point in sorted(first_reached(last).items())
+    ]
+    if reached:
+        rows.insert(3, ("reached", "; ".join(reached)))
     if outcome.metrics is not None:
         rows.insert(3, ("metrics", metrics_text(outcome.metrics)))
     if outcome.baseline is not None:

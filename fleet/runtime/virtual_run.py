@@ -1,19 +1,20 @@
 """`run_virtual`: hundreds to thousands of boards in this process."""
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from starling.coordinator.publication.task_settings import publication
+from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.fleet.attacks.attack_schedule import AttackKind, BoardAttack
 from starling.fleet.fault_timeline import timeline
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
-from starling.fleet.presets import heading, horizon_s, task_settings
+from starling.fleet.presets import DataShares, heading, horizon_s, task_settings
 from starling.fleet.report.convergence import converged
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
@@ -27,6 +28,9 @@ from starling.protocol.crypto.keys import known_signatures
 SNAPSHOT_EVERY_S = 0.25
 SIGNATURES_KNOWN = 1 << 16
 """Those of the messages between two versions, and more; 25 MB."""
+SPEED_SIGMA_MAX = 3.0
+OVER_SELECT_MAX = 0.5
+"""A coordinator leases a buffer and a half of one base version at most."""
 _LOOK_EVERY = 64
 _TRAINING_S = 1.0
 OnSnapshot = Callable[[RunHeading, RunSnapshot], None]
@@ -42,11 +46,32 @@ class Pace:
       speed_sigma: Spread of the boards' speeds, lognormal; 0 makes all alike.
       virtual_time: Whether `time_s` in the report is virtual; else it is this
         machine's.
+      over_select: Share of boards that a wave asks beyond K; the first K updates make
+        the version, the others come too late. Above 0 it makes waves.
     """
 
     waves: bool = False
     speed_sigma: float = 0.25
     virtual_time: bool = False
+    over_select: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses what no fleet can do.
+
+        Raises:
+          ConfigError: Naming the flag and the bound.
+        """
+        if not 0.0 <= self.speed_sigma <= SPEED_SIGMA_MAX:
+            detail = f"{self.speed_sigma:g} is not in [0, {SPEED_SIGMA_MAX:g}]"
+            raise ConfigError(detail, key="--speed-sigma")
+        if not 0.0 <= self.over_select <= OVER_SELECT_MAX:
+            detail = f"{self.over_select:g} is not in [0, {OVER_SELECT_MAX:g}]"
+            raise ConfigError(detail, key="--over-select")
+
+    @property
+    def in_step(self) -> bool:
+        """True if no update that counts is ever late."""
+        return self.waves or self.over_select > 0
 
 
 def run_virtual(
@@ -71,7 +96,7 @@ def run_virtual(
     started_s = time.monotonic()
     material = prepare(plan)
     plan = material.plan
-    settings = task_settings(plan, material.shares, in_step=pace.waves)
+    settings, asked = _settings(plan, material.shares, pace)
     data, shares = material.data, material.shares
     shown = heading(plan, data.name, shares, material.bundle, data.notes)
     workers = TrainingPool(
@@ -81,7 +106,7 @@ def run_virtual(
     spread = rng.normal(0.0, pace.speed_sigma, plan.devices)
     durations_s = tuple(_TRAINING_S * float(s) for s in np.exp(spread))
     # More boards than a version takes would make the next one late before it begins.
-    awake = plan.buffer if pace.waves else settings.leases
+    awake = asked if pace.in_step else settings.leases
     committee = CommitteeShape(
         plan.coordinators,
         plan.brokers,
@@ -91,10 +116,11 @@ def run_virtual(
     shape = FleetShape(
         plan.devices,
         awake,
-        pace.waves,
+        pace.in_step,
         durations_s,
         rest_s=_rest_s(plan, awake),
         windows=shares.reuse,
+        leave_behind=pace.over_select > 0,
         committee=committee,
     )
     try:
@@ -127,9 +153,28 @@ def run_virtual(
         backdoor_success=backdoor,
         baseline=pooled_baseline(material, metrics) if plan.baseline else None,
     )
-    config = {**plan.document(), "virtual": True, "waves": pace.waves}
+    config = {**plan.document(), "virtual": True, **asdict(pace)}
     document = report(config, shown, last, outcome)
     return FleetRun(shown, last, outcome, document)
+
+
+def _settings(
+    plan: FleetPlan, shares: DataShares, pace: Pace
+) -> tuple[TaskSettings, int]:
+    """The task, and how many boards a wave asks.
+
+    Raises:
+      ConfigError: If it asks more than there are.
+    """
+    settings = task_settings(plan, shares, in_step=pace.in_step)
+    if not pace.over_select:
+        return settings, plan.buffer
+    asked = math.ceil(plan.buffer * (1 + pace.over_select))
+    if asked > plan.devices:
+        detail = f"asks {asked} boards, there are {plan.devices}"
+        raise ConfigError(detail, key="--over-select")
+    leases = max(asked, settings.leases)
+    return replace(settings, staleness_max=0, leases=leases), asked
 
 
 def _backdoor(

@@ -80,6 +80,7 @@ class FleetShape:
       rest_s: From a turn's end until its place is given to another board.
       committee: Who keeps the chain.
       windows: Records in which one raw sample may stand.
+      leave_behind: See `WakeSchedule`.
     """
 
     boards: int
@@ -90,6 +91,7 @@ class FleetShape:
     rest_s: float = 0.0
     committee: CommitteeShape = field(default_factory=CommitteeShape)
     windows: int = 1
+    leave_behind: bool = False
 
 
 @dataclass
@@ -136,7 +138,11 @@ class VirtualFleet:
         self._genesis = keys.genesis(FLEET, committee)
         self._topics = Topics(FLEET)
         self._roster = WakeSchedule(
-            self.shape.boards, self.shape.awake, self.rng, waves=self.shape.waves
+            self.shape.boards,
+            self.shape.awake,
+            self.rng,
+            waves=self.shape.waves,
+            leave_behind=self.shape.leave_behind,
         )
         self.versions = VersionLog(self.labour)
         self.network = VirtualNetwork(

@@ -20,7 +20,13 @@ class WakeSchedule:
     """
 
     def __init__(
-        self, boards: int, places: int, rng: np.random.Generator, *, waves: bool
+        self,
+        boards: int,
+        places: int,
+        rng: np.random.Generator,
+        *,
+        waves: bool,
+        leave_behind: bool = False,
     ) -> None:
         """Nobody is awake yet.
 
@@ -30,12 +36,15 @@ class WakeSchedule:
           rng: Decides among those with equally many turns.
           waves: Whether all places are given at once when a version begins, and none
             in between: what is called synchronous.
+          leave_behind: Whether a wave gets all its places though boards of the one
+            before, which more than filled its version, are still at work.
         """
         self.awake: set[int] = set()
         self.retired: set[int] = set()
         self._places = places
         self._rng = rng
         self._waves = waves
+        self._leave_behind = leave_behind
         self._turns = [0] * boards
         self._asleep: list[tuple[int, float, int]] = []
         self._skipped: list[int] = []
@@ -55,7 +64,8 @@ class WakeSchedule:
         if self._waves and not version_began:
             return []
         woken: list[int] = []
-        while len(self.awake) < self._places and self._asleep:
+        taken = 0 if self._leave_behind else len(self.awake)
+        while taken + len(woken) < self._places and self._asleep:
             _, _, board = heapq.heappop(self._asleep)
             self.awake.add(board)
             woken.append(board)

@@ -55,6 +55,14 @@ class Strategy(IntEnum):
     """A part of the way to where each board ended; mode LOCAL only."""
     FEDAVG = 3
     """The mean of the boards' models; synchronous only."""
+    CA2FL = 4
+    """As FEDBUFF, updates calibrated by their boards' last ones; not with noise."""
+    FEDADAM = 5
+    """Adam at the server, less the second moment of known noise."""
+    FEDYOGI = 6
+    """Yogi at the server, likewise."""
+    FEDADAGRAD = 7
+    """Adagrad at the server, likewise."""
 
 
 class TrainingPolicy(Structure, frozen=True):

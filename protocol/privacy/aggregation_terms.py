@@ -13,8 +13,12 @@ from starling.protocol.learning.task import (
     TrainingMode,
     TrainingPolicy,
 )
-from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN
+from starling.protocol.privacy.mechanisms import NONE, RECORD_GAUSSIAN
 
+ADAPTIVE = (Strategy.FEDADAM, Strategy.FEDYOGI, Strategy.FEDADAGRAD)
+"""That have a second moment."""
+CACHE_WORDS_MAX = 1 << 22
+"""Of CA2FL's cache, 32 MiB: it travels with every version and is kept with each."""
 _RATE = "learning_rate"
 
 
@@ -29,30 +33,65 @@ def update_variance(privacy: PrivacyPolicy) -> int:
     return (privacy.sigma_micro * privacy.clip_q24) ** 2 // MICRO**2
 
 
+def boards_cached(dimension: int) -> int:
+    """The number of boards whose last updates CA2FL remembers."""
+    return CACHE_WORDS_MAX // (3 + dimension)
+
+
 def check_strategy(
-    policy: AggregationPolicy, training: TrainingPolicy, privacy: PrivacyPolicy
+    policy: AggregationPolicy,
+    training: TrainingPolicy,
+    privacy: PrivacyPolicy,
+    dimension: int,
 ) -> None:
     """Refuses a strategy that does not go with the rest of a task; exact on integers.
 
     Raises:
       ConfigError: Naming the field of `task.toml` and what to write there.
     """
-    del privacy
-    local = training.mode == TrainingMode.LOCAL
     name = Strategy(policy.strategy).name.lower()
-    if policy.strategy in (Strategy.FEDASYNC, Strategy.FEDAVG) and policy.momentum_q16:
+    if policy.strategy in (Strategy.FEDASYNC, Strategy.FEDAVG):
+        _check_models(policy, training, name)
+    if policy.strategy == Strategy.CA2FL:
+        _check_cache(policy, privacy, dimension)
+    if policy.strategy in ADAPTIVE and privacy.mechanism not in (NONE, RECORD_GAUSSIAN):
+        detail = f"{name} knows the noise of record-gaussian and none alone"
+        raise ConfigError(detail, key="privacy.mechanism")
+    if policy.strategy == Strategy.PROJECTED and policy.learning_rate_q16 == 0:
+        raise ConfigError(f"{name} needs one above 0", key=_RATE)
+
+
+def _check_models(
+    policy: AggregationPolicy, training: TrainingPolicy, name: str
+) -> None:
+    """Of strategies that mix or average whole models."""
+    local = training.mode == TrainingMode.LOCAL
+    if policy.momentum_q16:
         raise ConfigError(f"{name} has none: set it to 0", key="momentum")
-    if policy.strategy == Strategy.FEDAVG:
-        if policy.staleness_max:
-            detail = f"{name} is synchronous: set it to 0, or take fedbuff"
-            raise ConfigError(detail, key="staleness_max")
-        if local and policy.learning_rate_q16 != Q16:
-            raise ConfigError(f"{name} takes whole models: set it to 1", key=_RATE)
     if policy.strategy == Strategy.FEDASYNC:
         if not local:
             detail = f'{name} mixes models that boards trained: set it to "local"'
             raise ConfigError(detail, key="training.mode")
         if policy.learning_rate_q16 > Q16:
             raise ConfigError(f"alpha of {name} is at most 1", key=_RATE)
-    if policy.strategy == Strategy.PROJECTED and policy.learning_rate_q16 == 0:
-        raise ConfigError(f"{name} needs one above 0", key=_RATE)
+        return
+    if policy.staleness_max:
+        detail = f"{name} is synchronous: set it to 0, or take fedbuff"
+        raise ConfigError(detail, key="staleness_max")
+    if local and policy.learning_rate_q16 != Q16:
+        raise ConfigError(f"{name} takes whole models: set it to 1", key=_RATE)
+
+
+def _check_cache(
+    policy: AggregationPolicy, privacy: PrivacyPolicy, dimension: int
+) -> None:
+    if privacy.mechanism != NONE:
+        detail = "ca2fl doubles the variance of noise: take fedbuff, or none"
+        raise ConfigError(detail, key="privacy.mechanism")
+    boards = boards_cached(dimension)
+    if boards < policy.buffer:
+        detail = (
+            f"ca2fl remembers {boards} boards of {dimension} parameters, fewer than"
+            " make a version: lower it, or take fedbuff"
+        )
+        raise ConfigError(detail, key="buffer")

@@ -41,6 +41,8 @@ def _coordinators(document: dict[str, Any]) -> HealthCheck:
     found = f"{known['online']} of {known['trusted']} that this board trusts"
     if not document.get("connected"):
         return warn(name, "unknown: not connected", "see mqtt.connect")
+    if not known["online"] and not known["away"]:
+        return warn(name, f"none yet: {found}", "wait a minute, and check again")
     if not known["online"]:
         fix = "see whether coordinators run there, and are those of admission.json"
         return fail(name, f"none: {found}", fix)

@@ -113,6 +113,11 @@ class AgentHome:
         return self.path / "status.json"
 
     @property
+    def ended_file(self) -> Path:
+        """Reason of the last run's end, if it was a fault."""
+        return self.state / "ended"
+
+    @property
     def models(self) -> Path:
         """Blobs by digest."""
         return self.path / "models"

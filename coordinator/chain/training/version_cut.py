@@ -82,7 +82,7 @@ def publish(
     except ConfigError as error:
         raise ProtocolError(f"privacy: {error}", Reason.POLICY_MISMATCH) from error
     try:
-        check_strategy(spec.aggregation, spec.training, spec.privacy)
+        check_strategy(spec.aggregation, spec.training, spec.privacy, spec.dimension)
     except ConfigError as error:
         raise ProtocolError(f"aggregation: {error}", Reason.POLICY_MISMATCH) from error
     number = task_records.task_count(draft)

@@ -234,7 +234,7 @@ def test_home_may_come_from_the_environment(
 ) -> None:
     monkeypatch.setenv("STARLING_HOME", str(home))
 
-    assert agent("status", "--json") == EXIT_DONE
+    assert agent("status", "--json") == EXIT_FAILED
     assert json.loads(capsys.readouterr().out)["condition"] == "not enrolled"
 
 
@@ -274,7 +274,7 @@ def test_status_of_an_agent_that_ended_shows_no_phase_of_its_last_run(
 def test_damaged_status_file_does_no_harm(home: Path, capsys: Capture) -> None:
     (home / "status.json").write_bytes(random.Random(1).randbytes(100))
 
-    assert agent("status", "--home", home) == EXIT_DONE
+    assert agent("status", "--home", home) == EXIT_FAILED
     assert "not enrolled" in capsys.readouterr().out
 
 
@@ -294,7 +294,7 @@ def test_full_disk_shows_in_the_status(
     agent("enrol", "--home", home, "--admission", admission(home, tmp_path))
     capsys.readouterr()
     monkeypatch.setattr(
-        "starling.agent.runtime.status_file.space_left", lambda folder: 1000
+        "starling.agent.runtime.status_reader.space_left", lambda folder: 1000
     )
 
     agent("status", "--home", home, "--json")

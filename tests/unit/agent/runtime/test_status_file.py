@@ -7,10 +7,10 @@ import pytest
 from starling.agent.runtime.status_file import (
     RuntimeFacts,
     describe,
-    readable,
     sandbox_facts,
     sandbox_warnings,
 )
+from starling.agent.runtime.status_reader import readable
 from starling.agent.training.trainer_messages import ConfinementReport, DataFacts
 from starling.protocol.ids import Version
 from starling.protocol.privacy.mechanisms import DEVICE_GAUSSIAN, NONE, RECORD_GAUSSIAN

@@ -11,7 +11,7 @@ from starling.coordinator.publication.task_settings import TaskSettings, publica
 from starling.fleet import FleetPlan, FleetRun, Pace, run_virtual
 from starling.fleet.attacks.attack_schedule import AttackKind
 from starling.fleet.monitor.run_snapshot import VersionPoint
-from starling.fleet.plan import PRIVACY_KINDS
+from starling.fleet.plan import PRIVACY_KINDS, RULES
 from starling.fleet.presets import DataShares, task_settings
 from starling.fleet.runtime.training_material import prepare
 from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
@@ -231,6 +231,69 @@ def test_run_virtual_whose_coordinators_are_all_killed_ends_with_its_time() -> N
 
     assert run.outcome.stopped_because == "time limit"
     assert run.last.coordinators[0].down
+
+
+def test_run_virtual_over_selection_never_counts_a_late_update() -> None:
+    plan = FleetPlan(devices=12, buffer=4, until_version=8, privacy="none", seed=3)
+    pace = Pace(speed_sigma=1.0, virtual_time=True, over_select=0.5)
+
+    run = run_virtual(plan, pace, threads=1)
+
+    refused = dict(run.last.refusals())
+    assert [point.staleness_mean for point in run.last.versions[1:]] == [0.0] * 8
+    assert [point.updates for point in run.last.versions[1:]] == [4] * 8
+    assert refused.get("STALE", 0) > 0
+    assert run.outcome.verified
+
+
+def test_run_virtual_over_selection_waits_less_than_for_all() -> None:
+    plan = FleetPlan(devices=12, buffer=4, until_version=8, privacy="none", seed=3)
+
+    spans = [
+        run_virtual(plan, pace, threads=1).last.versions[-1].time_s
+        for pace in (
+            Pace(waves=True, speed_sigma=1.0, virtual_time=True),
+            Pace(over_select=0.5, speed_sigma=1.0, virtual_time=True),
+        )
+    ]
+
+    assert spans[1] < spans[0]
+
+
+@pytest.mark.parametrize(
+    ("pace", "key"),
+    [
+        ({"over_select": 0.6}, "--over-select"),
+        ({"over_select": float("nan")}, "--over-select"),
+        ({"speed_sigma": -1.0}, "--speed-sigma"),
+    ],
+)
+def test_pace_that_no_fleet_can_keep_names_the_flag(
+    pace: dict[str, float], key: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Pace(**pace)  # type: ignore[arg-type]  # a mixed table
+    assert caught.value.key == key
+
+
+def test_run_virtual_over_selection_of_more_boards_than_there_are_is_refused() -> None:
+    plan = FleetPlan(devices=4, buffer=4, privacy="none")
+
+    with pytest.raises(ConfigError, match="asks 6 boards, there are 4"):
+        run_virtual(plan, Pace(over_select=0.5), threads=1)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "fedavg"])
+def test_run_virtual_learns_by_every_rule(rule: str) -> None:
+    plan = FleetPlan(
+        devices=6, buffer=2, until_version=12, privacy="none", rule=rule, seed=3
+    )
+
+    run = run_virtual(plan, threads=1)
+
+    assert run.outcome.verified
+    assert (run.last.accuracy or 0.0) > 0.6
+    assert (run.last.versions[-1].loss or 9.0) < (run.last.versions[0].loss or 0.0)
 
 
 def test_run_virtual_own_table_learns_and_is_compared(tmp_path: Path) -> None:

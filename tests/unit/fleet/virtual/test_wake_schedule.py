@@ -28,6 +28,21 @@ def test_roster_many_turns_differ_by_at_most_one(
     assert max(turns.values()) - min(turns.values()) <= 1
 
 
+def test_roster_wave_that_leaves_boards_behind_gets_all_its_places() -> None:
+    roster = WakeSchedule(
+        10, 4, np.random.default_rng(0), waves=True, leave_behind=True
+    )
+    first = roster.next_boards(version_began=True)
+    for board in first[:3]:
+        roster.rest(board, took_part=True, spent=False)
+
+    second = roster.next_boards(version_began=True)
+
+    assert len(second) == 4
+    assert first[3] not in second
+    assert roster.awake == {first[3], *second}
+
+
 def test_roster_waves_wake_only_when_a_version_begins() -> None:
     roster = WakeSchedule(10, 4, np.random.default_rng(0), waves=True)
     assert roster.next_boards(version_began=False) == []

@@ -13,8 +13,12 @@ from starling.protocol.learning.task import (
     TrainingMode,
     TrainingPolicy,
 )
-from starling.protocol.privacy.aggregation_terms import check_strategy, update_variance
-from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN
+from starling.protocol.privacy.aggregation_terms import (
+    CACHE_WORDS_MAX,
+    check_strategy,
+    update_variance,
+)
+from starling.protocol.privacy.mechanisms import RECORD_DPSGD, RECORD_GAUSSIAN
 
 OPEN = PrivacyPolicy(0, 0, 0, 0, 0, 1)
 NOISED = PrivacyPolicy(RECORD_GAUSSIAN, Q24 // 2, 4_000_000, 1, 1, 1)
@@ -30,54 +34,100 @@ def test_variance_is_that_of_the_sum_of_one_update() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "training", "key"),
+    ("policy", "training", "privacy", "key"),
     [
-        (replace(LATE, strategy=Strategy.FEDAVG), LOCAL, "staleness_max"),
-        (replace(IN_STEP, strategy=Strategy.FEDAVG, momentum_q16=1), LOCAL, "momentum"),
+        (replace(LATE, strategy=Strategy.FEDAVG), LOCAL, OPEN, "staleness_max"),
+        (
+            replace(IN_STEP, strategy=Strategy.FEDAVG, momentum_q16=1),
+            LOCAL,
+            OPEN,
+            "momentum",
+        ),
         (
             replace(IN_STEP, strategy=Strategy.FEDAVG, learning_rate_q16=Q16 - 1),
             LOCAL,
+            OPEN,
             "learning_rate",
         ),
-        (replace(LATE, strategy=Strategy.FEDASYNC, momentum_q16=1), LOCAL, "momentum"),
-        (replace(LATE, strategy=Strategy.FEDASYNC), GRADIENT, "training.mode"),
+        (
+            replace(LATE, strategy=Strategy.FEDASYNC, momentum_q16=1),
+            LOCAL,
+            OPEN,
+            "momentum",
+        ),
+        (replace(LATE, strategy=Strategy.FEDASYNC), GRADIENT, OPEN, "training.mode"),
         (
             replace(LATE, strategy=Strategy.FEDASYNC, learning_rate_q16=Q16 + 1),
             LOCAL,
+            OPEN,
             "learning_rate",
         ),
         (
             replace(LATE, strategy=Strategy.PROJECTED, learning_rate_q16=0),
             LOCAL,
+            OPEN,
             "learning_rate",
+        ),
+        (
+            replace(LATE, strategy=Strategy.CA2FL),
+            GRADIENT,
+            NOISED,
+            "privacy.mechanism",
+        ),
+        (
+            replace(LATE, strategy=Strategy.FEDADAM),
+            LOCAL,
+            replace(NOISED, mechanism=RECORD_DPSGD),
+            "privacy.mechanism",
         ),
     ],
 )
 def test_strategy_that_does_not_fit_names_what_to_change(
-    policy: AggregationPolicy, training: TrainingPolicy, key: str
+    policy: AggregationPolicy,
+    training: TrainingPolicy,
+    privacy: PrivacyPolicy,
+    key: str,
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        check_strategy(policy, training, OPEN)
+        check_strategy(policy, training, privacy, 100)
 
     assert caught.value.key == key
     assert Strategy(policy.strategy).name.lower() in caught.value.detail
 
 
+def test_strategy_whose_cache_holds_no_buffer_is_refused() -> None:
+    policy = replace(LATE, strategy=Strategy.CA2FL)
+    most = CACHE_WORDS_MAX // 2 - 3
+    check_strategy(policy, LOCAL, OPEN, most)
+
+    with pytest.raises(ConfigError, match="remembers 1 boards") as caught:
+        check_strategy(policy, LOCAL, OPEN, most + 1)
+    assert caught.value.key == "buffer"
+
+
 @pytest.mark.parametrize(
-    ("policy", "training"),
+    ("policy", "training", "privacy"),
     [
-        (LATE, LOCAL),
-        (LATE, GRADIENT),
-        (replace(LATE, strategy=Strategy.PROJECTED, momentum_q16=9), GRADIENT),
-        (replace(LATE, strategy=Strategy.FEDASYNC), LOCAL),
-        (replace(IN_STEP, strategy=Strategy.FEDAVG), LOCAL),
+        (LATE, LOCAL, OPEN),
+        (LATE, GRADIENT, NOISED),
+        (
+            replace(LATE, strategy=Strategy.PROJECTED, momentum_q16=9),
+            GRADIENT,
+            NOISED,
+        ),
+        (replace(LATE, strategy=Strategy.FEDASYNC), LOCAL, OPEN),
+        (replace(IN_STEP, strategy=Strategy.FEDAVG), LOCAL, OPEN),
         (
             replace(IN_STEP, strategy=Strategy.FEDAVG, learning_rate_q16=9),
             GRADIENT,
+            NOISED,
         ),
+        (replace(LATE, strategy=Strategy.CA2FL), GRADIENT, OPEN),
+        (replace(LATE, strategy=Strategy.FEDYOGI), GRADIENT, NOISED),
+        (replace(LATE, strategy=Strategy.FEDADAGRAD), LOCAL, OPEN),
     ],
 )
 def test_strategy_that_fits_is_taken(
-    policy: AggregationPolicy, training: TrainingPolicy
+    policy: AggregationPolicy, training: TrainingPolicy, privacy: PrivacyPolicy
 ) -> None:
-    check_strategy(policy, training, OPEN)
+    check_strategy(policy, training, privacy, 100)

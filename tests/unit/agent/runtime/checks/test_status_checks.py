@@ -12,7 +12,7 @@ PRIVACY = {"epsilon": 1.694, "epsilon_cap": 8.0, "releases_left": 12}
 WELL: dict[str, Any] = {
     "condition": "waits for a lease",
     "connected": True,
-    "coordinators": {"online": 3, "trusted": 4},
+    "coordinators": {"online": 3, "away": 1, "trusted": 4},
     "task": 0,
     "version": 7,
     "buffer": 4,
@@ -55,9 +55,15 @@ def test_board_that_is_well_has_nothing_to_mend() -> None:
         ("agent.condition", {"condition": None}, OK, "unknown"),
         (
             "coordinators.heard",
-            {"coordinators": {"online": 0, "trusted": 4}},
+            {"coordinators": {"online": 0, "away": 2, "trusted": 4}},
             FAIL,
             "none: 0 of 4",
+        ),
+        (
+            "coordinators.heard",
+            {"coordinators": {"online": 0, "away": 0, "trusted": 4}},
+            WARN,
+            "none yet: 0 of 4",
         ),
         ("coordinators.heard", {"connected": False}, WARN, "not connected"),
         ("coordinators.heard", {"coordinators": None}, WARN, "has not run"),
