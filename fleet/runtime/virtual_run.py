@@ -24,6 +24,7 @@ from starling.fleet.virtual.committee import CommitteeShape
 from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
 from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.crypto.keys import known_signatures
+from starling.protocol.errors import ConfigError
 
 SNAPSHOT_EVERY_S = 0.25
 SIGNATURES_KNOWN = 1 << 16
