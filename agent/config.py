@@ -143,7 +143,15 @@ class PaceSettings:
         10.0, "After a failed training, in s; doubles each time.", least=0.1, most=3600
     )
     between_s: float = setting(
-        0.0, "Between two updates, in s; 0 for no wait.", least=0, most=604_800
+        0.0, "Least time between two updates, in s.", least=0, most=604_800
+    )
+    period_days: float = setting(
+        30.0,
+        "Days over which the updates that a task plans for a board are spread; 0 for "
+        "as fast as turns come. A budget that is spent at once learns nothing of what "
+        "the data become later.",
+        least=0,
+        most=3650,
     )
     release_s: float = setting(
         0.5,

@@ -10,12 +10,12 @@ from typing import assert_never
 
 from starling.agent.privacy.ledger import PrivacyLedger
 from starling.agent.round import lease_renewal, participation, release_time
-from starling.agent.round.readiness import phase
+from starling.agent.round.readiness import phase, rest_until_s
 from starling.agent.step import events as e
 from starling.agent.step.agent_step import AgentStep
 from starling.agent.step.effects import Effect, PublishBestEffort
 from starling.agent.step.state import AgentSettings, AgentState, PendingUpload
-from starling.agent.sync import model_download
+from starling.agent.sync import model_download, refusal_record
 from starling.agent.update import lost_update_report, outbox
 from starling.protocol.chain.light_client import (
     ForkError,
@@ -44,6 +44,7 @@ def begin(
     waiting: Sequence[PendingUpload],
     manifest: bytes | None,
     now_s: float,
+    released_at_s: float = float("-inf"),
 ) -> tuple[AgentState, tuple[Effect, ...]]:
     """The state after a start, from what is on the disk.
 
@@ -55,6 +56,7 @@ def begin(
       waiting: What the spool has, oldest first.
       manifest: The newest manifest that was believed, or None.
       now_s: Monotonic time.
+      released_at_s: The same, of the last update's leaving; -infinity for none.
 
     Returns:
       The state and the first effects.
@@ -65,6 +67,7 @@ def begin(
         blobs=blobs,
         waiting=tuple(waiting),
         release_s=settings.pace.release_s,
+        released_at_s=released_at_s,
     )
     turn = AgentStep(settings, state, now_s)
     if manifest is not None:
@@ -123,8 +126,8 @@ def _happen(turn: AgentStep, event: e.Event) -> None:
             _subprocess(turn, event)
         case e.TrainerReady() | e.TrainingFinished() | e.TrainingFailed():
             _trainer(turn, event)
-        case e.ChunkDelivered():
-            outbox.chunk_delivered(turn, event)
+        case e.ChunkDelivered() | e.BrokerAnswered():
+            _broker(turn, event)
         case e.LeaseRenewed():
             lease_renewal.renewed(turn, event)
         case e.SpaceMeasured(free_bytes):
@@ -133,6 +136,16 @@ def _happen(turn: AgentStep, event: e.Event) -> None:
             release_time.stop_asked(turn)
         case e.WakeTimeReached():
             pass
+        case _:
+            assert_never(event)
+
+
+def _broker(turn: AgentStep, event: e.ChunkDelivered | e.BrokerAnswered) -> None:
+    match event:
+        case e.ChunkDelivered():
+            outbox.chunk_delivered(turn, event)
+        case e.BrokerAnswered(code):
+            refusal_record.broker_answered(turn, code)
         case _:
             assert_never(event)
 
@@ -150,8 +163,11 @@ def _link(
             outbox.disconnected(turn)
         case e.CoordinatorStateArrived(payload):
             envelope = ENVELOPE.unpack(payload)
-            turn.believe(envelope)
             online = bool(COORDINATOR_STATE.unpack(envelope.body).online)
+            if turn.state.trusted.validators.index_of(envelope.sender) is None:
+                refusal_record.stranger(turn, envelope.sender, online=online)
+                return
+            turn.believe(envelope)
             was_online = turn.state.online.get(envelope.sender, True)
             if online == turn.state.online.get(envelope.sender):
                 return
@@ -216,6 +232,8 @@ def _hear(turn: AgentStep, payload: bytes) -> None:
     hearer = _HEARERS.get(envelope.kind)
     if hearer is not None:
         turn.believe(envelope)
+        if envelope.kind != MessageKind.REFUSED:
+            refusal_record.answered_well(turn)
         hearer(turn, envelope)
 
 
@@ -314,5 +332,5 @@ def _wake_at_s(turn: AgentStep) -> float:
         moments.append(state.sending.again_at_s)
     if state.training is not None:
         moments.append(state.training.release_s)
-    moments += (state.rest_until_s, state.show_at_s)
+    moments += (rest_until_s(turn.settings, state), state.show_at_s)
     return min((at for at in moments if at > turn.now_s), default=float("inf"))

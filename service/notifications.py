@@ -67,7 +67,7 @@ class ServiceNotifier:
         self._send("READY=1", self._status(text))
 
     def status(self, text: str) -> None:
-        """Text that `systemctl status` shows; the same text is not sent twice in a row."""
+        """Text for `systemctl status`; the same text is not sent twice in a row."""
         line = self._status(text)
         if line != self._told:
             self._send(line)

@@ -254,9 +254,8 @@ class PrivacyLedger:
             rooms = self._rooms(charge, policy)
         except ConfigError as error:
             raise BudgetExceeded(str(error), Reason.POLICY_MISMATCH) from error
-        for each in rooms:
-            if each.cost > each.left:
-                raise BudgetExceeded(f"costs {each.cost} units, {each.left} are left")
+        if any(each.cost > each.left for each in rooms):
+            raise BudgetExceeded(self._overdrawn(charge, policy))
         if slot[2] < self.below.get(slot[:2], 0):
             raise BudgetExceeded(
                 "this base version may have been charged before", Reason.REPLAYED
@@ -295,6 +294,20 @@ class PrivacyLedger:
         except (BudgetExceeded, ConfigError):
             return 0
         return min((each.left // each.cost for each in rooms), default=None)
+
+    def _overdrawn(self, wanted: Charge, policy: PrivacyPolicy) -> str:
+        """Says in epsilon what another release would come to."""
+        task = task_budget(policy)
+        limit = task if self.cap is None else self.cap
+        paid = self.epsilon(limit.delta) if self.paid else 0.0
+        after = self.after(wanted).epsilon(limit.delta)
+        text = (
+            f"another update would bring epsilon from {paid:.2f} to {after:.2f} at "
+            f"delta {limit.delta:g}; the task spends {task.epsilon:g} at most"
+        )
+        if self.cap is None:
+            return text
+        return f"{text}, and the owner allows {self.cap.epsilon:g} in all"
 
     def _rooms(
         self, wanted: Charge, policy: PrivacyPolicy

@@ -13,6 +13,7 @@ NEXT_ACTIONS: Mapping[R, str] = {
     R.READY: WAITS,
     R.TOOK_PART: WAITS,
     R.SENDING: WAITS,
+    R.PACED: WAITS,
     R.FETCHING: WAITS,
     R.LOADING: WAITS,
     R.UNPROVEN: WAITS,
@@ -27,6 +28,12 @@ NEXT_ACTIONS: Mapping[R, str] = {
     R.POLICY_REFUSED: "ask for a task with more privacy; see [privacy] in agent.toml",
     R.SPOOL_FULL: "see whether coordinators are heard; raise spool.mb if they are",
     R.DISK_FULL: "make room on the disk",
+    R.REVOKED: "ask the operator; a revoked board comes back with a new home alone",
+    R.RESTORED: "nothing if it passes; else stop the copy that runs with the same key",
+    R.JAILED: "see `refused`; it ends by itself",
+    R.BROKER_REFUSES: "ask the operator: is the fleet renamed, or this board expelled?",
+    R.UNTRUSTED: "have it admitted anew: starling agent enrol --admission F --replace",
+    R.UNANSWERED: "have the operator run: starling coordinator admit",
     R.RESTING: "read what `fault` says; it is tried again by itself",
 }
 """Empty where the board only has to be left alone."""

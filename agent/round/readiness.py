@@ -1,11 +1,13 @@
 """Readiness: what keeps an agent from training, in one word for the operator."""
 
+from starling.agent.step.refusal import SILENCE_MAX
 from starling.agent.step.state import (
     AgentSettings,
     AgentState,
     ProvenVersion,
     ReadinessCondition,
 )
+from starling.protocol.errors import Reason
 from starling.protocol.wire.message_bodies import DevicePhase
 
 UPLOAD_ROOM = 8192
@@ -55,7 +57,7 @@ def readiness_condition(
     return (
         _model_obstacle(settings, state, offer)
         or _room_obstacle(settings, state, offer)
-        or _moment_obstacle(state, now_s)
+        or _moment_obstacle(settings, state, now_s)
     )
 
 
@@ -102,16 +104,59 @@ def _room_obstacle(
     return None
 
 
-def _moment_obstacle(state: AgentState, now_s: float) -> ReadinessCondition | None:
+def gap_s(settings: AgentSettings, state: AgentState) -> float:
+    """Time between two updates: the planned ones are to last for the owner's period."""
+    pace, offer = settings.pace, state.offer
+    planned = 0 if offer is None else offer.spec.privacy.releases
+    return max(pace.between_s, pace.period_s / planned if planned else 0.0)
+
+
+def rest_until_s(settings: AgentSettings, state: AgentState) -> float:
+    """Until when no training starts, whatever else there is."""
+    return max(state.rest_until_s, state.released_at_s + gap_s(settings, state))
+
+
+def _moment_obstacle(
+    settings: AgentSettings, state: AgentState, now_s: float
+) -> ReadinessCondition | None:
     if any(not (item.accepted or item.refusal) for item in state.waiting):
         return (
             ReadinessCondition.SENDING
             if state.connected
             else ReadinessCondition.OFFLINE
         )
-    if now_s < state.rest_until_s:
-        return ReadinessCondition.RESTING
+    if now_s < rest_until_s(settings, state):
+        failed = ReadinessCondition.RESTING
+        return failed if state.failures else ReadinessCondition.PACED
     return None if state.connected else ReadinessCondition.OFFLINE
+
+
+_TOLD = {
+    Reason.NOT_ENROLLED: ReadinessCondition.REVOKED,
+    Reason.REPLAYED: ReadinessCondition.RESTORED,
+    Reason.JAILED: ReadinessCondition.JAILED,
+}
+"""Nobody answers a board that the chain never knew: one that is told was revoked."""
+
+
+def _told(state: AgentState) -> ReadinessCondition | None:
+    """Answer of broker and coordinators to all that a board does; None if it is well.
+
+    Only shown: whoever says so may lie, and the board goes on asking.
+    """
+    answers = state.answers
+    if not state.connected:
+        return None
+    if answers.broker_code:
+        return ReadinessCondition.BROKER_REFUSES
+    present = any(state.online.values())
+    if answers.strangers and not present:
+        return ReadinessCondition.UNTRUSTED
+    if answers.refusal is not None and answers.refusal.reason in _TOLD:
+        return _TOLD[Reason(answers.refusal.reason)]
+    if present and answers.unanswered > SILENCE_MAX:
+        return ReadinessCondition.UNANSWERED
+    return None
 
 
 def condition(
@@ -120,6 +165,9 @@ def condition(
     """Condition of the agent, in one word for the operator."""
     if state.training is not None:
         return ReadinessCondition.TRAINING
+    told = _told(state)
+    if told is not None:
+        return told
     found = readiness_condition(settings, state, now_s)
     if found is not None:
         return found

@@ -9,6 +9,7 @@ training's time is thus how often T doubled.
 Without noise nothing is promised, and nothing is held.
 """
 
+from starling.agent.round.readiness import gap_s
 from starling.agent.step.agent_step import AgentStep
 from starling.agent.step.effects import SpoolEntry, SpoolUpload
 from starling.agent.step.state import OngoingTraining, PendingUpload, slot_of
@@ -70,9 +71,8 @@ def _release(turn: AgentStep, training: OngoingTraining) -> None:
         return
     turn.state = evolve(turn.state, training=None)
     _count(turn)
-    if turn.settings.pace.between_s:
-        until_s = turn.jittered(turn.settings.pace.between_s)
-        turn.state = evolve(turn.state, rest_until_s=until_s)
+    if gap := gap_s(turn.settings, turn.state):
+        turn.state = evolve(turn.state, rest_until_s=turn.jittered(gap))
     order = training.order
     upload = _upload(turn, training)
     content = UPLOAD.pack(upload)

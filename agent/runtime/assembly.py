@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from starling.protocol.wire.topics import Topics
 _RECEIVE_MAXIMUM = 16
 """Unacknowledged messages; they bound what a slow board has to hold."""
 _MIB = 1 << 20
+_DAY_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def assemble(
         _waiting(found, index, now_s),
         progress.manifest or None,
         now_s,
+        _released_at_s(index, now_s),
     )
     link_settings = _link_settings(home, config, admission, settings)
     hands = EffectExecutor(
@@ -147,6 +150,11 @@ def assemble(
         broker,
         opened.place.value,
     )
+
+
+def _released_at_s(index: SpoolIndex, now_s: float) -> float:
+    since_s = index.since_released_s(time.time())
+    return float("-inf") if since_s is None else now_s - since_s
 
 
 def _keep_apart(home: AgentHome, config: AgentConfig) -> None:
@@ -231,6 +239,7 @@ def _settings(
             accept_s=pace.accept_s,
             rest_s=pace.rest_s,
             between_s=pace.between_s,
+            period_s=pace.period_days * _DAY_S,
             release_s=pace.release_s,
         ),
         rotated_from=identity,

@@ -172,6 +172,7 @@ class EffectExecutor:
         match effect:
             case f.SpoolUpload():
                 self.spool.write(entry, effect.content)
+                self.index.note_released(time.time())
                 LOG.info("version %d trained; %d bytes spooled", entry.base, entry.size)
             case f.MarkAccepted():
                 self.index.mark_accepted(entry)

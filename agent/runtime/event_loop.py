@@ -184,6 +184,7 @@ class AgentEventLoop:
             case b.MessageArrived():
                 self._message(item)
             case b.Delivered(publish_id, reason_code):
+                self._broker_answered(reason_code)
                 chunk = self._hands.in_flight.pop(publish_id, None)
                 if chunk is not None:
                     self._step(e.ChunkDelivered(*chunk, taken=reason_code == 0))
@@ -194,6 +195,11 @@ class AgentEventLoop:
                 self._step(e.BrokerConnected())
             case b.LinkDisconnected(reason, retry_in_s):
                 self._disconnected(reason, retry_in_s)
+
+    def _broker_answered(self, reason_code: int) -> None:
+        code = reason_code if reason_code >= b.REFUSED_FROM else 0
+        if code != self._state.answers.broker_code:
+            self._step(e.BrokerAnswered(code))
 
     def _disconnected(self, reason: str, retry_in_s: float | None) -> None:
         retry = "" if retry_in_s is None else f"; next attempt in {retry_in_s:.1f} s"

@@ -20,11 +20,14 @@ from starling.agent.step.state import (
     PendingUpload,
     ProvenVersion,
 )
+from starling.agent.sync.refusal_record import reason_name
 from starling.agent.training.trainer_messages import ConfinementReport, DataFacts
 from starling.broker.certificate_dates import days_left
 from starling.durable.files import read_if_present, read_limited, replace_unsynced
-from starling.protocol.errors import LimitError, ProtocolError, StorageError
+from starling.protocol.errors import LimitError, ProtocolError, Reason, StorageError
+from starling.protocol.ids import device_id, device_name
 from starling.protocol.privacy.mechanisms import DEVICE_LEVEL, NONE
+from starling.protocol.refusals import REFUSALS
 
 STATUS_NAME = "status.json"
 STATUS_BYTES_MAX = 1 << 20
@@ -124,6 +127,7 @@ def describe(
         "pledge": 0 if offer is None else pledge_of(settings, offer),
         "advice": _advice(settings, offer, found),
         "fault": state.data_fault or state.fault,
+        "refused": _refused(state, now_s),
         "leases": state.leases,
         "privacy": _privacy(settings, state),
         "spool": [_upload(item) for item in state.waiting],
@@ -169,6 +173,22 @@ def _upload(item: PendingUpload) -> dict[str, Any]:
         "bytes": item.entry.size,
         "accepted": item.accepted,
         "refusal": item.refusal,
+    }
+
+
+def _refused(state: AgentState, now_s: float) -> dict[str, Any] | None:
+    """Last refusal of the board; None once something was answered well."""
+    refusal = state.answers.refusal
+    if refusal is None:
+        return None
+    known = refusal.reason in REFUSALS
+    return {
+        "reason": reason_name(refusal.reason),
+        "about": refusal.about,
+        "by": device_name(device_id(refusal.by)),
+        "detail": refusal.detail,
+        "since_s": round(now_s - refusal.at_s, 1),
+        "do": REFUSALS[Reason(refusal.reason)].remedy if known else None,
     }
 
 

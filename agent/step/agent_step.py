@@ -60,6 +60,9 @@ class AgentStep(Step[AgentSettings, AgentState, Effect]):
         envelope = self.signed(kind, body)
         topic = self.settings.topics.say(self.settings.device)
         self.emit(PublishBestEffort(topic, ENVELOPE.pack(envelope)))
+        answers = self.state.answers
+        answers = evolve(answers, unanswered=answers.unanswered + 1)
+        self.state = evolve(self.state, answers=answers)
         return envelope
 
     def believe(self, envelope: Envelope) -> None:

@@ -72,6 +72,17 @@ class ChunkDelivered:
 
 
 @dataclass(frozen=True)
+class BrokerAnswered:
+    """The broker answers publishes in another way than before.
+
+    Attributes:
+      code: MQTT's reason, if it refuses; 0 if it takes them.
+    """
+
+    code: int
+
+
+@dataclass(frozen=True)
 class LeaseRenewed:
     """The spool holds an update with another lease; answers `RenewLease`."""
 
@@ -163,6 +174,7 @@ Event = (
     | DownArrived
     | CoordinatorStateArrived
     | ChunkDelivered
+    | BrokerAnswered
     | LeaseRenewed
     | BundleLoaded
     | LoadFailed

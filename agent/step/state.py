@@ -8,6 +8,7 @@ from functools import cached_property
 from starling.agent.privacy.ledger import PrivacyLedger, Slot
 from starling.agent.step.effects import SpoolEntry
 from starling.agent.step.events import TrainingFinished
+from starling.agent.step.refusal import HeardAnswers
 from starling.agent.training.trainer_messages import TrainingOrder
 from starling.protocol.chain.light_client import TrustedState
 from starling.protocol.crypto.keys import SigningKey
@@ -37,7 +38,8 @@ class WaitTimes:
       accept_s: For a receipt, before it sends all chunks again; doubles each time.
       final_s: For a proof, after a receipt, before it sends again.
       rest_s: After a failed training; doubles each time.
-      between_s: After an update, before the next one.
+      between_s: After an update, before the next one, at least.
+      period_s: Over which the updates that a task plans for a board are spread.
       most_s: Bound of all doubling.
       show_s: Between two changes of what the board shows of itself.
       release_s: From a charge to its update, at first; doubles where training takes
@@ -50,6 +52,7 @@ class WaitTimes:
     final_s: float = 600.0
     rest_s: float = 10.0
     between_s: float = 0.0
+    period_s: float = 0.0
     most_s: float = 600.0
     show_s: float = 1.0
     release_s: float = 0.5
@@ -274,11 +277,18 @@ class ReadinessCondition(Enum):
     PLEDGE_TOO_SMALL = "the task's least pledge is above data.pledge"
     TOOK_PART = "took part in this version"
     BUDGET_SPENT = "budget spent"
+    REVOKED = "revoked: coordinators take nothing of this board any more"
+    RESTORED = "counters behind: was this home put back from an older copy?"
+    JAILED = "excluded for a while, for what this board signed"
+    BROKER_REFUSES = "the broker refuses what this board publishes"
+    UNTRUSTED = "the coordinators here are none that this board trusts"
+    UNANSWERED = "no coordinator answers: is this board admitted?"
     POLICY_REFUSED = "task asks for less privacy than the owner allows"
     SENDING = "sending an update"
     SPOOL_FULL = "spool full"
     DISK_FULL = "disk full"
     RESTING = "rests after a failed training"
+    PACED = "rests between two updates"
 
 
 SET_SHOWN_BYTES = 8
@@ -363,11 +373,13 @@ class AgentState:
       waiting: The spool's content, oldest first.
       sending: An upload under way; its `update` is in `waiting`.
       rest_until_s: No training before, after a failure or an update.
+      released_at_s: When an update left last before the start; -infinity for never.
       failures: Failed trainings in a row.
       fault: What the last failed training said.
       leases: Leases that came.
       kept: Leases that became updates; `kept <= leases`.
       online: By coordinator, whether it last said that it was there.
+      answers: Whom the board hears, and what it was last refused.
       free_bytes: Room on the disk; None while unknown.
       shown: What the board last showed of itself.
       show_at_s: When it may show something else.
@@ -406,11 +418,13 @@ class AgentState:
     waiting: tuple[PendingUpload, ...] = ()
     sending: OngoingUpload | None = None
     rest_until_s: float = 0.0
+    released_at_s: float = float("-inf")
     failures: int = 0
     fault: str = ""
     leases: int = 0
     kept: int = 0
     online: Mapping[PublicKey, bool] = field(default_factory=dict)
+    answers: HeardAnswers = field(default_factory=HeardAnswers)
     free_bytes: int | None = None
     shown: DeviceState | None = None
     show_at_s: float = 0.0

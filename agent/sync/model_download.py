@@ -30,7 +30,7 @@ from starling.agent.step.state import (
     ReadinessCondition,
     slot_of,
 )
-from starling.agent.sync import validator_set_changes
+from starling.agent.sync import refusal_record, validator_set_changes
 from starling.protocol.chain.light_client import MANIFEST, ModelManifest
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import (
@@ -258,6 +258,7 @@ def handle_chunk(turn: AgentStep, payload: bytes) -> None:
         attempt=0,
     )
     turn.state = evolve(turn.state, fetch=fetch)
+    refusal_record.answered_well(turn)
     if fetch.assembly.missing:
         return
     _complete(turn, fetch.assembly)

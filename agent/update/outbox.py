@@ -14,7 +14,11 @@ from starling.agent.step.effects import (
 )
 from starling.agent.step.events import ChunkDelivered
 from starling.agent.step.state import OngoingUpload, PendingUpload
-from starling.agent.sync import ledger_reconciliation, model_download
+from starling.agent.sync import (
+    ledger_reconciliation,
+    model_download,
+    refusal_record,
+)
 from starling.agent.update import lost_update_report
 from starling.protocol.chain.light_client import FINAL
 from starling.protocol.dataclass_replace import evolve
@@ -165,6 +169,7 @@ def handle_refused(turn: AgentStep, envelope: Envelope) -> None:
       ProtocolError: If the body is malformed.
     """
     refused = REFUSED.unpack(envelope.body)
+    refusal_record.note_refusal(turn, envelope, refused)
     ledger_reconciliation.handle_replayed(turn, refused)
     asking = turn.state.asking
     if asking is not None and refused.subject == asking.envelope:
@@ -189,10 +194,8 @@ def _refused(
     reason: int,
     retry_after_s: int,
 ) -> None:
-    turn.note(
-        f"update for version {item.entry.base} refused: {_reason_name(reason)}",
-        warns=True,
-    )
+    why = refusal_record.reason_name(reason)
+    turn.note(f"update for version {item.entry.base} refused: {why}", warns=True)
     if reason == Reason.ALREADY_KNOWN:
         _accepted(turn, item)
         return
@@ -213,13 +216,6 @@ def _refused(
     _put(turn, evolve(item, refused_by=refused_by, refusal=final))
     if final:
         _stop(turn, item.entry.update)
-
-
-def _reason_name(reason: int) -> str:
-    try:
-        return Reason(reason).name.lower()
-    except ValueError:
-        return f"reason {reason}"
 
 
 def handle_final(turn: AgentStep, envelope: Envelope) -> None:

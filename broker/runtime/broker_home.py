@@ -26,6 +26,7 @@ from starling.broker.broker_settings import (
 from starling.broker.link_events import LinkSettings, TlsFiles
 from starling.broker.mosquitto_conf import ListenerConfig, ServerFiles, listener_text
 from starling.broker.runtime.certificate_authority import (
+    CERTIFICATE_DAYS,
     PUBLIC_MODE,
     CertificateAuthority,
     certified_hosts,
@@ -44,6 +45,7 @@ from starling.protocol.ids import PublicKey
 from starling.protocol.wire.topics import Topics, check_fleet_name
 
 RENEW_DAYS = 60
+HALF_LIFE_DAYS = CERTIFICATE_DAYS / 2
 _JSON_BYTES_MAX = 1 << 16
 _LOCAL_BYTES_MAX = 1 << 20
 _PID_BYTES_MAX = 32
@@ -293,7 +295,10 @@ class BrokerHome:
             CertificateAuthority.create(key, certificate, name)
         wanted = (
             (self._server_want(certified_names(settings)), self._issue_server),
-            (_want(self.path / f"{CHECKER}.pem"), self._issue_checker),
+            (
+                _want(self.path / f"{CHECKER}.pem", at_half=key.exists()),
+                self._issue_checker,
+            ),
         )
         if key.exists():
             # Also where nothing is to be issued: a key of another pair is to be told.
@@ -312,7 +317,7 @@ class BrokerHome:
 
     def _server_want(self, hosts: tuple[str, ...]) -> "_Want | None":
         server = self.server_certificate
-        want = _want(server)
+        want = _want(server, at_half=self.authority_key.exists())
         if want is not None:
             return want
         missing = [name for name in hosts if name not in certified_hosts(server)]
@@ -354,12 +359,15 @@ class _Want:
     is_needed: bool
 
 
-def _want(certificate: Path) -> _Want | None:
-    """Reason to issue a client's or server's certificate; None if it is still good."""
+def _want(certificate: Path, *, at_half: bool) -> _Want | None:
+    """Reason to issue a client's or server's certificate; None if it is still good.
+
+    At half its life where that can be done, else once its end is near.
+    """
     if not certificate.exists():
         return _Want(f"{certificate} is missing", is_needed=True)
     left = days_left(certificate)
-    if left > RENEW_DAYS:
+    if left > (HALF_LIFE_DAYS if at_half else RENEW_DAYS):
         return None
     ends = f"ends in {left:.0f} days" if left > 0 else f"ended {-left:.0f} days ago"
     return _Want(f"{certificate} {ends}", is_needed=False)

@@ -178,6 +178,19 @@ def days_left(path: Path) -> float:
     return left / dt.timedelta(days=1)
 
 
+def certified_key(path: Path) -> bytes:
+    """The public key that a certificate is for: (32,) bytes, Ed25519.
+
+    Raises:
+      ConfigError: If it is another kind of key, and as `load_certificate`.
+      StorageError: If the file is missing.
+    """
+    key = load_certificate(path).public_key()
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigError("not of an Ed25519 key", file=str(path))
+    return key.public_bytes_raw()
+
+
 def certified_hosts(path: Path) -> tuple[str, ...]:
     """Names and addresses in the broker's certificate. Raises as `load_certificate`."""
     names = load_certificate(path).extensions.get_extension_for_class(

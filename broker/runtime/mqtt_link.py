@@ -33,6 +33,7 @@ from starling.broker.link_events import (
     packet_bytes,
 )
 from starling.broker.runtime.mqtt_connection import CONNECT_ERRORS, MqttConnection
+from starling.broker.runtime.tls_faults import ended_certificate
 from starling.durable.files import refusal
 from starling.protocol.errors import LimitError, TransportError
 
@@ -198,6 +199,9 @@ class MqttLink:
                     self._random_float(),
                     resumed,
                 )
+                ended = ended_certificate(self._settings.tls, reason, time.time())
+                if ended:
+                    reason += f"; {ended}"
                 if told or backoff.taken_over:
                     reason += "; another client uses this identity"
                 stopped = self._stop_at_s is not None

@@ -10,6 +10,7 @@ from starling.coordinator.cli.chain_decision import (
     ChainDecision,
     add_wait,
     await_decision,
+    boards_enrolled,
     known_board,
 )
 from starling.coordinator.cli.credits_and_governance import submit
@@ -57,6 +58,9 @@ def add_verbs(add: AddVerb) -> None:
     publish = add("publish", _publish, "publish a task")
     publish.add_argument("--bundle", required=True, type=Path, help="a bundle's folder")
     publish.add_argument("--task", required=True, type=Path, help="task.toml")
+    publish.add_argument(
+        "--force", action="store_true", help="though too few boards are admitted for it"
+    )
     add_wait(publish)
 
 
@@ -153,6 +157,7 @@ def _publish(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     settings = load_settings(TaskSettings, text, str(options.task))
     bundle = _read_bundle(options.bundle)
     made = publication(settings, bundle, str(options.task))
+    warning = _compared(settings.buffer, boards_enrolled(home), force=options.force)
     command_inbox.drop_blob(home.inbox, made.bundle)
     command_inbox.drop_model(home.inbox, made.model)
     identity = submit(home, MessageKind.TASK, TASK.pack(made.spec))
@@ -170,7 +175,38 @@ def _publish(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
         **decision.document(),
     }
     said = decision.text(f"published {name}", f"whether {name} is published")
-    return document, "\n".join((said, *promised.lines()))
+    lines = (said, *([f"warning: {warning}"] if warning else []), *promised.lines())
+    return document, "\n".join(lines)
+
+
+def _compared(buffer: int, boards: int, *, force: bool) -> str:
+    """Warning to the publisher of a task that wants more updates than there are boards.
+
+    Args:
+      buffer: K, updates that make a version.
+      boards: That may take part today; each gives one update for a version.
+      force: Whether to publish whatever is the case.
+
+    Returns:
+      A warning; empty if all is well.
+
+    Raises:
+      ConfigError: If so few boards would wait for ever.
+    """
+    counted = f"buffer = {buffer}, and {boards} boards are admitted"
+    if not boards:
+        return f"{counted} yet"
+    if boards < (buffer + 1) // 2 and not force:
+        # Half a buffer is enough once the task's patience is over.
+        raise ConfigError(
+            f"{counted}: each gives one update for a version and half a buffer is the "
+            f"least, so that no version would ever be made; take buffer = "
+            f"{max(1, boards // 2)}, admit boards first, or add --force",
+            key="buffer",
+        )
+    if boards < buffer:
+        return f"{counted}: each version waits until the task's patience is over"
+    return ""
 
 
 def _read_bundle(folder: Path) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from starling.coordinator.chain.state.board_records import board
+from starling.coordinator.chain.state.board_records import BOARDS, board
 from starling.coordinator.cli.self_check import STATUS_BYTES_MAX, lives
 from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
@@ -19,6 +19,7 @@ from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.durable.files import read_if_present
 from starling.protocol.chain.board_statement import BoardRecord
+from starling.protocol.crypto.state_tree import StateTree
 from starling.protocol.errors import OperationError, Reason
 from starling.protocol.ids import DeviceId, Digest
 from starling.protocol.refusals import REFUSALS
@@ -128,13 +129,23 @@ def await_decision(
 
 def known_board(home: CoordinatorHome, device: DeviceId) -> BoardRecord | None:
     """Record of a board in the stored chain; None if it is unknown."""
+    return board(_state(home), device)
+
+
+def boards_enrolled(home: CoordinatorHome) -> int:
+    """Number of boards that may take part by the stored chain."""
+    rows = _state(home).items(BOARDS.prefix)
+    return sum(not BOARDS.codec.unpack(packed).revoked for _, packed in rows)
+
+
+def _state(home: CoordinatorHome) -> StateTree:
     if not (home.state / CHAIN_FILE).exists():
-        return None
+        return StateTree()
     store = SqliteStore.read(home.state / CHAIN_FILE)
     with store.one_moment():
         tree = store.tip().tree
     store.close()
-    return board(tree, device)
+    return tree
 
 
 def _runs(home: CoordinatorHome) -> bool:

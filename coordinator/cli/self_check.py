@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from starling.broker.certificate_dates import days_left
 from starling.broker.health_checks import (
     HealthCheck,
     Verdict,
@@ -17,6 +18,7 @@ from starling.broker.health_checks import (
 )
 from starling.coordinator.health.status_checks import check_status
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.setup.certificate_renewal import WARN_DAYS
 from starling.coordinator.runtime.status.host_health import HostHealth, disk_section
 from starling.durable.files import read_limited, require_private
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, FederationError
@@ -25,6 +27,7 @@ STATUS_BYTES_MAX = 64 << 20
 STATUS_LATE_S = 10.0
 """It is written each second, and less often in large fleets."""
 _SECRETS = ("signing", "sealing", "operator")
+_PEM_BYTES_MAX = 1 << 16
 _RUN = "run: starling coordinator run"
 
 
@@ -38,6 +41,7 @@ def check_coordinator(home: CoordinatorHome) -> list[HealthCheck]:
     rows = [
         _private(home.keys / name) for name in _SECRETS if (home.keys / name).exists()
     ]
+    rows += certificate_checks(home, time.time())
     try:
         content = read_limited(home.status, STATUS_BYTES_MAX)
         document: dict[str, Any] = json.loads(content)
@@ -72,6 +76,40 @@ def lives(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def certificate_checks(home: CoordinatorHome, now_s: float) -> list[HealthCheck]:
+    """Rows about the end of our certificates, at our broker and at those of peers.
+
+    Args:
+      home: The coordinator's folder.
+      now_s: Unix time.
+    """
+    files = home.tls_files()
+    again = "start the coordinator again, with the broker's authority.key in its place"
+    rows = [
+        _expiry("tls.expiry", files.certificate, again, now_s),
+        _expiry("tls.authority-expiry", files.authority, "found the fleet anew", now_s),
+    ]
+    for folder in sorted(path for path in home.peers.glob("*") if path.is_dir()):
+        fix = "have its operator invite this coordinator again, and run init --peer"
+        name = f"tls.expiry-{folder.name}"
+        rows.append(_expiry(name, folder / "certificate.pem", fix, now_s))
+    return rows
+
+
+def _expiry(name: str, path: Path, fix: str, now_s: float) -> HealthCheck:
+    try:
+        pem = read_limited(path, _PEM_BYTES_MAX).decode(errors="replace")
+        left = days_left(pem, now_s)
+    except FederationError as error:
+        return HealthCheck(name, Verdict.FAIL, str(error), fix)
+    if left < 0:
+        return HealthCheck(name, Verdict.FAIL, f"ended {-left:.0f} days ago", fix)
+    found = f"ends in {left:.0f} days"
+    if left < WARN_DAYS:
+        return HealthCheck(name, Verdict.WARN, found, fix)
+    return HealthCheck(name, Verdict.OK, found)
 
 
 def _alive(document: dict[str, Any]) -> HealthCheck:

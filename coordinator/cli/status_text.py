@@ -31,9 +31,19 @@ def status_text(document: dict[str, Any]) -> str:
         newest = task["versions"][-1] if task["versions"] else {}
         accuracy = newest.get("accuracy")
         shown = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} %"
-        rows.append((f"task {task['task']}", f"version {task['head']}{shown}"))
+        waits = _waits(task, document["chain"])
+        rows.append((f"task {task['task']}", f"version {task['head']}{waits}{shown}"))
         rows += _split_rows(task)
     return "".join(f"{name:<24} {value}\n" for name, value in rows)
+
+
+def _waits(task: dict[str, Any], chain: dict[str, Any]) -> str:
+    """Updates that the next version has and wants, and the boards that make it."""
+    if "buffer" not in task:
+        # Written by an earlier release.
+        return ""
+    updates = f"{task['pending']} of {task['buffer']} updates"
+    return f", {updates}, {chain['boards']} boards"
 
 
 def _overload_rows(traffic: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -261,8 +261,11 @@ def state_arrived(turn: CoordinatorStep, device: DeviceId, payload: bytes) -> No
 
 def _require_enrolled(turn: CoordinatorStep, device: DeviceId) -> None:
     board = board_records.board(turn.state.ledger.tree, device)
-    if board is None or board.revoked:
+    if board is None:
         raise SignatureError("the board is not enrolled", Reason.NOT_ENROLLED)
+    if board.revoked:
+        detail = f"the board was revoked at height {board.revoked}"
+        raise SignatureError(detail, Reason.NOT_ENROLLED)
     if turn.state.ledger.tip.is_jailed(board):
         raise SignatureError(f"jailed until height {board.jailed}", Reason.JAILED)
 
@@ -273,9 +276,9 @@ def _require_signer(
     tree = turn.state.ledger.tree
     if board_records.owner(tree, envelope.sender) != device:
         raise SignatureError("signed by another board", Reason.NOT_AUTHORISED)
-    if board_records.signer(tree, envelope.sender) is None:
-        raise SignatureError("the key may not take part", Reason.NOT_ENROLLED)
     _require_enrolled(turn, device)
+    if board_records.signer(tree, envelope.sender) is None:
+        raise SignatureError("the board has another key now", Reason.NOT_ENROLLED)
 
 
 def _assemble(turn: CoordinatorStep, device: DeviceId, chunk: Chunk) -> bytes | None:

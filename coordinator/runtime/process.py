@@ -6,6 +6,7 @@ import signal
 from starling.coordinator.runtime.environment import CoordinatorEnvironment
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.process_loop import ProcessLoop
+from starling.coordinator.runtime.setup.certificate_renewal import renew_certificate
 from starling.durable.files import make_private, private_files
 from starling.sandbox.syscalls import hide_memory
 from starling.service.log_lines import log_to_stderr
@@ -39,6 +40,7 @@ def run(
 def _run(home: CoordinatorHome, surroundings: CoordinatorEnvironment) -> int:
     anew, status = True, 0
     while anew:
+        renew_certificate(home, surroundings.clock.now_ms() / 1000)
         runner = ProcessLoop(home, surroundings)
         _stop_at_signals(runner)
         hide_memory()

@@ -147,7 +147,8 @@ def admit(
     if standing.device != device:
         raise SignatureError("signed by another board", Reason.NOT_AUTHORISED)
     if not standing.enrolled:
-        raise SignatureError("the board is not enrolled", Reason.NOT_ENROLLED)
+        detail = "the board may not take part: unknown, revoked or jailed"
+        raise SignatureError(detail, Reason.NOT_ENROLLED)
     transaction = H(signed)
     if standing.known is not None:
         if standing.known != transaction:

@@ -153,6 +153,9 @@ def _read(path: Path, chain: ChainId) -> SpooledUpload:
     return SpooledUpload(entry, upload.update.counter >> _COUNTER_BITS)
 
 
+_NO_OUTCOMES = ("boot", "released")
+
+
 class SpoolIndex:
     """Index of the spool: starts, receipts, outcomes."""
 
@@ -194,6 +197,21 @@ class SpoolIndex:
         """Counts the starts from here, durably."""
         self._agent.upsert({"name": "boot", "count": boot}, where("name") == "boot")
 
+    def note_released(self, unix_s: float) -> None:
+        """Notes when an update left last, by the wall clock."""
+        row = {"name": "released", "count": int(unix_s)}
+        self._agent.upsert(row, where("name") == "released")
+
+    def since_released_s(self, unix_s: float) -> float | None:
+        """Seconds since an update left last; None if none did.
+
+        A clock that went back since then says 0: the wait begins anew.
+        """
+        row = self._agent.get(where("name") == "released")
+        if not isinstance(row, dict):
+            return None
+        return max(0.0, unix_s - int(row["count"]))
+
     def mark_accepted(self, entry: SpoolEntry) -> None:
         """Notes that a coordinator has given its receipt."""
         self._uploads.upsert({"update": entry.update.hex()}, self._is(entry))
@@ -214,7 +232,7 @@ class SpoolIndex:
         return {
             str(row["name"]): int(row["count"])
             for row in self._agent.all()
-            if row["name"] != "boot"
+            if row["name"] not in _NO_OUTCOMES
         }
 
     def let_go(self) -> int:

@@ -287,6 +287,7 @@ def _set_up_board(
         "training.board": "simulated",
         "pace.check_in_s": _CHECK_IN_S,
         "pace.between_s": between_s(plan),
+        "pace.period_days": 0.0,
         "pace.release_s": _RELEASE_S,
     }
     if plan.devices * _TRAINER_BYTES < _free_memory_bytes() / 2:

@@ -1,6 +1,7 @@
 """Real agents with a real broker and coordinator, killed where it hurts."""
 
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -90,6 +91,7 @@ class RealCoordinator:
         toml = toml.replace("windows = 1", f"windows = {windows}")
         toml = toml.replace("check_in_s = 15.0", "check_in_s = 1.0")
         toml = toml.replace("accept_s = 20.0", "accept_s = 1.0")
+        toml = toml.replace("period_days = 30.0", "period_days = 0.0")
         toml = toml.replace("retry_most_s = 60.0", "retry_most_s = 1.0")
         (home / "agent.toml").write_text(toml)
         self.do("agent", "enrol", "--home", home)
@@ -279,3 +281,47 @@ def test_stopped_agent_says_goodbye_and_ends_clean(meadow: RealCoordinator) -> N
     assert meadow.status("board0")["broker_said"] == "stopped"
     log = (meadow.folder / "board0.log").read_text()
     assert "Traceback" not in log
+
+
+def test_board_that_was_revoked_and_expelled_says_so(meadow: RealCoordinator) -> None:
+    meadow.enrol("late", 7)
+    meadow.start("late")
+    meadow.wait_for_version("late", 1)
+    name = meadow.status("late")["device"]
+
+    meadow.do("coordinator", "revoke", name, "--home", meadow.home("coordinator"))
+
+    def condition() -> str:
+        return str(meadow.status("late").get("condition"))
+
+    meadow.wait("being revoked", lambda: condition().startswith("revoked"))
+    told = meadow.status("late")["refused"]
+    assert told["reason"] == "not_enrolled"
+    assert "revoked" in told["detail"]
+    meadow.do("broker", "expel", name, "--home", meadow.home("broker"))
+    meadow.wait("refusal", lambda: condition().startswith("the broker refuses"))
+    assert meadow.end("late", signal.SIGTERM) == 0
+
+
+def test_home_put_back_from_an_older_copy_finds_its_way_back(
+    meadow: RealCoordinator,
+) -> None:
+    def is_heard() -> bool:
+        return bool(meadow.status("old").get("outcomes"))
+
+    meadow.enrol("old", 8)
+    home, copy = meadow.home("old"), meadow.home("old.copy")
+    shutil.copytree(home, copy)
+    meadow.start("old")
+    meadow.wait("an update", is_heard)
+    meadow.end("old", signal.SIGKILL)
+    shutil.rmtree(home)
+    copy.rename(home)
+
+    meadow.start("old")
+
+    meadow.wait("an update", is_heard)
+    log = (meadow.folder / "old.log").read_text()
+    assert "the count of starts leaps" in log
+    assert not meadow.status("old")["condition"].startswith("counters behind")
+    assert meadow.end("old", signal.SIGTERM) == 0

@@ -169,6 +169,44 @@ def test_board_with_a_wait_between_updates_trains_that_seldom() -> None:
     assert board.meadow.updates.keys() == {0, 1, 2}
 
 
+def test_planned_updates_are_spread_over_the_owner_s_period() -> None:
+    planned = task_spec().privacy.releases
+    period_s = 1000.0 * planned
+    board = connected(fresh(pace=WaitTimes(period_s=period_s)))
+
+    board.run(lambda: bool(board.meadow.updates.get(0)))
+    assert board.now_s < 100.0
+    board.run(lambda: is_condition(board, ReadinessCondition.PACED))
+    board.run(lambda: board.meadow.head == 3)
+
+    # Two waits of a thousand seconds, each jittered by a half at most.
+    assert 1000.0 < board.now_s < 3500.0
+
+
+@pytest.mark.parametrize(
+    ("since_s", "condition"),
+    [
+        (float("inf"), ReadinessCondition.ASKING),
+        (1001.0, ReadinessCondition.ASKING),
+        (10.0, ReadinessCondition.PACED),
+    ],
+    ids=["never", "long ago", "just now"],
+)
+def test_restart_does_not_shorten_the_wait_between_updates(
+    since_s: float, condition: ReadinessCondition
+) -> None:
+    planned = task_spec().privacy.releases
+    board = connected(fresh(pace=WaitTimes(period_s=1000.0 * planned)))
+    board.state = replace(board.state, released_at_s=board.now_s - since_s)
+
+    board.run(lambda: board.state.loaded is not None)
+    board.step(e.WakeTimeReached())
+
+    assert is_condition(board, condition)
+    board.run(lambda: bool(board.meadow.updates))
+    assert board.now_s >= min(1000.0 - since_s, 1000.0)
+
+
 def until_reading(board: BoardHarness) -> BoardHarness:
     """A board that has paid, and whose trainer is at the data."""
     until_training(board).step(e.TrainerReady())

@@ -107,7 +107,7 @@ def test_lowered_cap_counts_what_was_spent_under_the_higher_one() -> None:
     _, entries = spend(PrivacyLedger.load(Budget(8.0, DELTA), []), TWO)
     lowered = PrivacyLedger.load(Budget(1.0, DELTA), entries)
     assert lowered.releases_left(CHAIN, TaskId(1), TWO) == 0
-    with pytest.raises(BudgetExceeded, match="0 are left"):
+    with pytest.raises(BudgetExceeded, match="would bring epsilon from"):
         lowered.quote(slot(0, task=1), TWO)
 
 
@@ -236,7 +236,7 @@ def test_first_other_mechanism_must_find_room_at_renyi_orders() -> None:
     assert len(entries) == 10
     for name in ("record-dpsgd", "device-laplace"):
         assert ledger.releases_left(CHAIN, TaskId(1), OTHERS[name]) == 0
-        with pytest.raises(BudgetExceeded, match="are left"):
+        with pytest.raises(BudgetExceeded, match="would bring epsilon from"):
             ledger.quote(slot(0, task=1), OTHERS[name])
 
 

@@ -9,6 +9,7 @@ from starling import __main__ as starling
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.broker.broker_settings import BrokerSettings
 from starling.broker.runtime.broker_home import BrokerHome
+from starling.coordinator.cli import boards_and_tasks
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import GenesisOptions, found
 from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE, ConfigError
@@ -108,3 +109,27 @@ def test_coordinator_elsewhere_reaches_the_broker_by_its_own_name(
     home = fleet(tmp_path, BrokerSettings("meadow"), broker_host="inner.example.org")
 
     assert home.config().broker.host == "inner.example.org"
+
+
+@pytest.mark.parametrize(
+    ("buffer", "boards", "force", "said"),
+    [
+        (10, 10, False, ""),
+        (1, 1, False, ""),
+        (10, 0, False, "0 boards are admitted yet"),
+        (10, 5, False, "waits until the task's patience is over"),
+        (10, 4, True, "waits until the task's patience is over"),
+    ],
+)
+def test_task_is_compared_with_the_boards_there_are(
+    buffer: int, boards: int, force: bool, said: str
+) -> None:
+    found = boards_and_tasks._compared(buffer, boards, force=force)
+
+    assert (said in found) if said else not found
+
+
+@pytest.mark.parametrize(("boards", "instead"), [(1, 1), (2, 1), (4, 2)])
+def test_task_that_would_wait_for_ever_is_refused(boards: int, instead: int) -> None:
+    with pytest.raises(ConfigError, match=f"take buffer = {instead}, admit boards"):
+        boards_and_tasks._compared(10, boards, force=False)

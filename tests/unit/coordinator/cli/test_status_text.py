@@ -82,3 +82,21 @@ def test_status_of_who_does_not_decide_says_so_once(learns: bool, role: str) -> 
     assert row.startswith("no validator ")
     assert role in row
     assert "validator" not in text(index=0)
+
+
+def test_task_that_waits_says_for_how_many_updates_and_how_many_boards_there_are() -> (
+    None
+):
+    task = {"task": 0, "head": 0, "pending": 2, "buffer": 10, "versions": []}
+    document = {
+        "state": "running",
+        "broker": "connected",
+        "chain": {"height": 7, "boards": 2},
+        "updates": {"accepted": 2, "refused": {}, "passing": {"NOT_HERE": 3}},
+        "tasks": [task],
+    }
+
+    shown = status_text(document)
+
+    assert "version 0, 2 of 10 updates, 2 boards\n" in shown
+    assert "refused in passing       not_here 3\n" in shown

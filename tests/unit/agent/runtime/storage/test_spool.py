@@ -217,3 +217,19 @@ def test_progress_survives_being_written(tmp_path: Path) -> None:
     write_progress(tmp_path / "progress", progress)
 
     assert read_progress(tmp_path / "progress", PINNED) == progress
+
+
+def test_index_knows_how_long_ago_an_update_left_and_counts_it_as_no_outcome(
+    tmp_path: Path,
+) -> None:
+    index = SpoolIndex(tmp_path / "index.json", print)
+    assert index.since_released_s(100.0) is None
+
+    index.note_released(100.0)
+    index.close()
+    again = SpoolIndex(tmp_path / "index.json", print)
+
+    assert again.since_released_s(160.0) == 60.0
+    # A clock that went back.
+    assert again.since_released_s(50.0) == 0.0
+    assert (again.outcomes(), again.let_go()) == ({}, 0)
