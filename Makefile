@@ -6,10 +6,10 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := src protocol durable sandbox engine service compiler firmware_profiles broker records agent coordinator fleet
+SOURCES := src protocol durable sandbox engine service compiler firmware_profiles broker records agent coordinator export fleet
 CHECKED := $(SOURCES) benchmarks tests
 DEMO := demo
-BENCHMARKS := wire idle_agent overhead ingest finality throughput virtual training_step mnist step_control asynchrony
+BENCHMARKS := wire idle_agent overhead ingest finality throughput virtual training_step mnist step_control asynchrony robustness
 JOBS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

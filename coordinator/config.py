@@ -110,7 +110,11 @@ class StorageSettings:
     """Retention on disk."""
 
     versions_kept: int = setting(
-        20, "Versions of the model whose bytes are kept.", least=4, most=1 << 20
+        20,
+        "Newest versions of the model whose bytes are kept, beside the best one that "
+        "was evaluated.",
+        least=4,
+        most=1 << 20,
     )
     audit_blocks: int = setting(
         1000,

@@ -1,7 +1,7 @@
 """A whole fleet on one machine, as processes or in one.
 
-Public: `FleetPlan`, `FleetRun`, `Pace`, `run_virtual`. They are loaded on first use,
-so that `starling fleet --help` is quick.
+Public: `FleetPlan`, `FleetRun`, `Pace`, `Simulation`, `run_virtual`, `simulate`, loaded
+on first use, so that `starling fleet --help` is quick.
 """
 
 import importlib
@@ -11,16 +11,22 @@ if TYPE_CHECKING:
     from starling.fleet.plan import FleetPlan
     from starling.fleet.report.run_report import FleetRun
 
-    # The public door; both are pure to whoever calls them.
+    # The public door; all are pure to whoever calls them.
+    from starling.fleet.runtime.simulation import (  # noqa: TID251
+        Simulation,
+        simulate,
+    )
     from starling.fleet.runtime.virtual_run import Pace, run_virtual  # noqa: TID251
 
-__all__ = ["FleetPlan", "FleetRun", "Pace", "run_virtual"]
+__all__ = ["FleetPlan", "FleetRun", "Pace", "Simulation", "run_virtual", "simulate"]
 
 _HOMES = {
     "FleetPlan": "starling.fleet.plan",
     "FleetRun": "starling.fleet.report.run_report",
     "Pace": "starling.fleet.runtime.virtual_run",
+    "Simulation": "starling.fleet.runtime.simulation",
     "run_virtual": "starling.fleet.runtime.virtual_run",
+    "simulate": "starling.fleet.runtime.simulation",
 }
 
 

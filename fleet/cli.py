@@ -195,6 +195,12 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
     group.add_argument("--clip", type=float, help="norm of each example's gradient")
     group.add_argument("--learning-rate", type=float, help="server step")
     group.add_argument("--momentum", type=float, help="of the server")
+    group.add_argument(
+        "--robust",
+        help="what a buffer passes first: none, mean, median, trimmed-mean, krum, "
+        "multi-krum, bulyan, geometric-median, centred-clipping, ctma, "
+        "nnm-trimmed-mean or spectral-clipping",
+    )
     group.add_argument("--codec", default="block8", help="how vectors travel")
     group.add_argument(
         "--rule",
@@ -303,7 +309,8 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
                 virtual_time=options.virtual_time,
                 over_select=options.over_select,
             )
-            made = run_virtual(plan, pace, on_snapshot=screen.show)
+            home = options.report / "home" if options.report else None
+            made = run_virtual(plan, pace, on_snapshot=screen.show, home=home)
         else:
             kept = options.report / "home" if options.report else Path(spare)
             made = run_processes(plan, options.home or kept, screen)

@@ -15,7 +15,7 @@ from starling.fleet.learning_wishes import NOTHING_ASKED, LearningWishes
 from starling.fleet.reference_models import MODEL_SUFFIX, MODELS
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel
 from starling.protocol.errors import ConfigError
-from starling.protocol.learning.task import BUFFER_MAX, Strategy
+from starling.protocol.learning.task import BUFFER_MAX, ROBUST_NAMES, Strategy
 from starling.protocol.learning.vector_codecs import CODECS
 from starling.protocol.privacy.gaussian_dp import DELTA_MIN, EPSILON_MAX
 from starling.records.wishes import NO_WISHES, DataWishes
@@ -71,6 +71,8 @@ class FleetPlan:
       fault_model: `byzantine`, or `crash` for 2 or 3 that trust each other.
       fault: What is made to go wrong and when; see `fleet.fault_timeline` and
         `fleet.attacks.attack_schedule`.
+      robust: What a buffer passes before its strategy; a name of
+        `protocol.learning.task.Robust`.
       codec: Name of a `protocol.learning.vector_codecs` codec.
       rule: Name of a `protocol.learning.task.Strategy`.
     """
@@ -100,6 +102,7 @@ class FleetPlan:
     fault_model: str = "byzantine"
     fault: str = ""
     codec: str = "block8"
+    robust: str | None = None
     rule: str = "fedbuff"
 
     def __post_init__(self) -> None:
@@ -137,6 +140,8 @@ class FleetPlan:
             )
         board_attacks(self.fault, self.boards_max)
         _among("--privacy", self.privacy, tuple(PRIVACY_KINDS))
+        if self.robust is not None:
+            _among("--robust", self.robust, tuple(ROBUST_NAMES))
         _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))
         _among("--rule", self.rule, RULES)
         if self.model is not None and not self.model.endswith(MODEL_SUFFIX):

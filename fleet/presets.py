@@ -12,6 +12,7 @@ from pathlib import PurePath
 from starling.coordinator.publication.optimiser_settings import OptimiserSection
 from starling.coordinator.publication.privacy_statement import promise
 from starling.coordinator.publication.task_settings import (
+    DEFAULT_ROBUST,
     PrivacySection,
     TaskSettings,
     TrainingSection,
@@ -175,6 +176,7 @@ def task_settings(
         staleness_exponent=_PROJECTED_EXPONENT if plan.rule == "projected" else 1.0,
         staleness_max=0 if plan.rule == _SYNCHRONOUS_RULE else _STALENESS_MAX,
         codec=plan.codec,
+        robust=plan.robust or DEFAULT_ROBUST,
         pledge_least=min(PLEDGE_LEAST, pledge_most),
         pledge_most=pledge_most,
         pledge_ratio=_PLEDGE_RATIO,

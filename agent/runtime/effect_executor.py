@@ -20,6 +20,7 @@ from starling.agent.runtime.storage.proof_store import ProofFolder
 from starling.agent.runtime.storage.spool import Spool, SpoolIndex
 from starling.agent.runtime.storage.trusted_state_file import (
     StoredTrust,
+    keep_proof,
     write_progress,
 )
 from starling.agent.step import effects as f
@@ -162,6 +163,8 @@ class EffectExecutor:
             case f.KeepBlobs(digests):
                 self.blobs.keep(digests)
             case f.AdoptModel():
+                # What is believed by now proves it, or a newer version.
+                keep_proof(self.home.state / "progress", self.home.models)
                 self.blobs.adopt(effect)
                 LOG.info("version %d is used for inference", effect.version)
             case _:

@@ -79,11 +79,13 @@ class BoardDataSet:
 
 
 def data_files(folder: Path) -> list[Path]:
-    """The data files of a folder, in order of name.
+    """The data files of a folder, in order of name; or the one file that is named.
 
     Raises:
       ConfigError: If there is no such folder, no data file in it, or too many.
     """
+    if folder.suffix in SUFFIXES and folder.is_file():
+        return [folder]
     try:
         found = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES)
     except OSError as error:

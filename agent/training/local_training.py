@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from starling.agent.privacy import noise_mechanisms
 from starling.agent.privacy.error_redaction import described
 from starling.agent.training import personal_layers
+from starling.agent.training.divergence_advice import way_out
 from starling.agent.training.dp_sgd import noised_steps
 from starling.agent.training.gradient_clipping import (
     Clip,
@@ -222,7 +223,7 @@ def _vector(
     order = work.order
     number, privacy = order.privacy.mechanism, order.privacy
     if number == NONE:
-        return GridVector(to_grid(_plain_update(trainer, work, rng)), -SCALE_BITS)
+        return GridVector(_on_grid(trainer, work, rng), -SCALE_BITS)
     noise = (privacy.clip_q24, privacy.sigma_micro)
     if number == RECORD_GAUSSIAN:
         try:
@@ -289,6 +290,16 @@ def _gradients(trainer: Trainer) -> Callable[[Real], Gradient]:
         return gradient_of
 
     return at
+
+
+def _on_grid(
+    trainer: Trainer, work: TrainingInputs, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """An update without noise on the grid, or a refusal that says what to do."""
+    try:
+        return to_grid(_plain_update(trainer, work, rng))
+    except (NonFinite, NormExceeded) as error:
+        raise type(error)(f"{error}: {way_out(work.x)}") from error
 
 
 def _plain_update(
@@ -369,7 +380,7 @@ def local_steps(
             slope = proximal(total, moved, theta, policy)
             state, moved = optimiser.apply(state, slope, moved, rate(state.steps))
     if not np.isfinite(moved).all():
-        raise NonFinite("local training diverged; lower its learning rate")
+        raise NonFinite("local training diverged")
     way = theta.astype(np.float64) - moved
     return np.asarray(order.pledge * way, np.float64)
 

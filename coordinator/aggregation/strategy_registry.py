@@ -18,9 +18,11 @@ from starling.coordinator.aggregation.fedasync import fedasync
 from starling.coordinator.aggregation.fedavg import fedavg
 from starling.coordinator.aggregation.fedbuff import fedbuff
 from starling.coordinator.aggregation.projection import projected
+from starling.coordinator.aggregation.robust.robust_filter import memory_words, robust
 from starling.coordinator.aggregation.strategy import Aggregator
 from starling.protocol.learning.task import AggregationPolicy, PrivacyPolicy, Strategy
 from starling.protocol.privacy.aggregation_terms import ADAPTIVE, update_variance
+from starling.protocol.privacy.mechanisms import NONE
 
 AGGREGATORS: dict[int, Callable[[AggregationPolicy, int], Aggregator]] = {
     Strategy.FEDBUFF: fedbuff,
@@ -35,16 +37,18 @@ AGGREGATORS: dict[int, Callable[[AggregationPolicy, int], Aggregator]] = {
 
 
 def aggregator_of(policy: AggregationPolicy, privacy: PrivacyPolicy) -> Aggregator:
-    """The strategy of a task."""
-    return AGGREGATORS[policy.strategy](policy, update_variance(privacy))
+    """The strategy of a task, with its robust filter."""
+    strategy = AGGREGATORS[policy.strategy](policy, update_variance(privacy))
+    return robust(strategy, policy.robust, noised=privacy.mechanism != NONE)
 
 
 def memory_words_max(policy: AggregationPolicy, dimension: int) -> int:
-    """The longest memory of a task's strategy, in integers of 8 bytes."""
+    """The longest memory of a task's strategy and filter, in integers of 8 bytes."""
+    words = memory_words(policy.robust, noised=False)
     if policy.strategy in (Strategy.PROJECTED, Strategy.FEDASYNC):
-        return history_words(dimension, policy.staleness_max)
+        words += history_words(dimension, policy.staleness_max)
     if policy.strategy == Strategy.CA2FL:
-        return cache_words(dimension)
+        words += cache_words(dimension)
     if policy.strategy in ADAPTIVE:
-        return adaptive_words(dimension)
-    return 0
+        words += adaptive_words(dimension)
+    return words

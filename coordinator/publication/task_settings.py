@@ -25,6 +25,7 @@ from starling.protocol.learning.task import (
     PLEDGE_MAX,
     Q16,
     Q24,
+    ROBUST_NAMES,
     TASK,
     AggregationPolicy,
     ModelDigests,
@@ -61,6 +62,7 @@ from starling.protocol.privacy.mechanisms import (
 )
 from starling.protocol.schema.toml_settings import setting, table
 
+DEFAULT_ROBUST = "none"
 _MODES = {"gradient": TrainingMode.GRADIENT, "local": TrainingMode.LOCAL}
 STRATEGIES = {strategy.name.lower(): strategy for strategy in Strategy}
 """Rules of aggregation by the names that operators use."""
@@ -150,6 +152,12 @@ class TaskSettings:
         "fedbuff",
         "How updates become a step; docs/learning.md compares them.",
         choices=tuple(STRATEGIES),
+    )
+    robust: str = setting(
+        DEFAULT_ROBUST,
+        "What a buffer passes first, so that a minority of boards cannot choose the "
+        "step; none trusts them all.",
+        choices=tuple(ROBUST_NAMES),
     )
     buffer: int = setting(
         10,
@@ -364,6 +372,7 @@ def _aggregation(settings: TaskSettings, dimension: int) -> AggregationPolicy:
         patience=settings.patience,
         norm_max=_norm_max(settings, dimension),
         patience_s=settings.patience_s,
+        robust=ROBUST_NAMES[settings.robust],
     )
 
 

@@ -53,6 +53,8 @@ class DevicePoint:
       bytes_up: Bytes it published.
       bytes_down: Bytes it received.
       number: Its place in the fleet, from 1; 0 if it is not known.
+      failed: Trainings that came to nothing.
+      failure: Why the last of them did; empty without one.
     """
 
     id: str
@@ -64,6 +66,8 @@ class DevicePoint:
     bytes_up: int = 0
     bytes_down: int = 0
     number: int = 0
+    failed: int = 0
+    failure: str = ""
 
 
 @dataclass(frozen=True)

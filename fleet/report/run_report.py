@@ -3,7 +3,7 @@
 The document is an interface that others script against: keys are added, never renamed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from starling.fleet.monitor.run_snapshot import (
     CRASH_ONLY,
+    DevicePoint,
     RunHeading,
     RunSnapshot,
     VersionPoint,
@@ -111,6 +112,8 @@ def report(
                 "updates_accepted": device.accepted,
                 "updates_refused": dict(device.refused),
                 "epsilon": device.epsilon,
+                "trainings_failed": device.failed,
+                "failure": device.failure,
             }
             for device in last.devices
         ],
@@ -242,6 +245,8 @@ def _summary_rows(
         rows.insert(3, ("reached", "; ".join(reached)))
     if outcome.metrics is not None:
         rows.insert(3, ("metrics", metrics_text(outcome.metrics)))
+    if failed := [device for device in last.devices if device.failed]:
+        rows.append(("training failed", _failed_text(failed)))
     if outcome.baseline is not None:
         rows.insert(4, ("baseline", outcome.baseline.text))
     rows += [("note", note) for note in heading.notes]
@@ -260,6 +265,14 @@ def _summary_rows(
     if last.restarts:
         rows.append(("restarted", f"{last.restarts} processes that had died"))
     return rows
+
+
+def _failed_text(failed: Sequence[DevicePoint]) -> str:
+    """The number of boards that cannot train, the worst of them, and its words."""
+    worst = max(failed, key=lambda device: device.failed)
+    more = f", as of {len(failed) - 1} more boards" if len(failed) > 1 else ""
+    times = f"{worst.failed} of board {worst.number} ({worst.id}){more}"
+    return f"{times}; its last: {worst.failure}"
 
 
 def _goodness(last: RunSnapshot) -> str:

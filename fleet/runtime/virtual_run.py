@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from starling.fleet.presets import DataShares, heading, horizon_s, task_settings
 from starling.fleet.report.convergence import converged
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
-from starling.fleet.runtime.training_material import prepare
+from starling.fleet.runtime.kept_chain import keep_chain
+from starling.fleet.runtime.processes.home_setup import clear
+from starling.fleet.runtime.training_material import TrainingMaterial, prepare
 from starling.fleet.runtime.training_pool import TrainingPool
 from starling.fleet.virtual.committee import CommitteeShape
 from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
@@ -35,6 +38,7 @@ OVER_SELECT_MAX = 0.5
 _LOOK_EVERY = 64
 _TRAINING_S = 1.0
 OnSnapshot = Callable[[RunHeading, RunSnapshot], None]
+Watch = Callable[[VirtualFleet], str]
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ def run_virtual(
     *,
     threads: int | None = None,
     on_snapshot: OnSnapshot = lambda _heading, _snapshot: None,
+    home: Path | None = None,
 ) -> FleetRun:
     """Runs a whole fleet in this process: the same cores, a link in memory.
 
@@ -89,13 +94,51 @@ def run_virtual(
       pace: How boards spend virtual time; asynchronous, all alike, by default.
       threads: That train; all cores by default.
       on_snapshot: Called about four times a second.
+      home: Where chain and models are left, as a fleet of processes leaves them; an
+        earlier fleet there goes. None keeps nothing.
 
     Raises:
-      ConfigError: If the plan cannot run.
+      ConfigError: If the plan cannot run, or `home` holds something else.
+      StorageError: If the disk refuses.
     """
-    pace = pace or Pace()
     started_s = time.monotonic()
     material = prepare(plan)
+    return run_prepared(
+        material,
+        pace or Pace(),
+        threads=threads,
+        on_snapshot=on_snapshot,
+        home=home,
+        started_s=started_s,
+    )
+
+
+def run_prepared(
+    material: TrainingMaterial,
+    pace: Pace,
+    *,
+    threads: int | None = None,
+    on_snapshot: OnSnapshot = lambda _heading, _snapshot: None,
+    home: Path | None = None,
+    watch: Watch = lambda _fleet: "",
+    started_s: float | None = None,
+) -> FleetRun:
+    """Runs a fleet whose data were dealt out and whose model was compiled before.
+
+    Args:
+      material: All of that, with the plan.
+      pace: How boards spend virtual time.
+      threads: See `run_virtual`, as `on_snapshot` and `home`.
+      on_snapshot: See `run_virtual`.
+      home: See `run_virtual`.
+      watch: Called after every few steps; what it returns ends the run, and says why.
+      started_s: When preparation began, by the monotonic clock; now by default.
+
+    Raises:
+      ConfigError, StorageError: As `run_virtual`.
+    """
+    started_s = time.monotonic() if started_s is None else started_s
+    kept = None if home is None else clear(home)
     plan = material.plan
     settings, asked = _settings(plan, material.shares, pace)
     data, shares = material.data, material.shares
@@ -136,12 +179,15 @@ def run_virtual(
         if not pace.virtual_time and committee.steady:
             fleet.clock = lambda: time.monotonic() - begun_s
         with few_collections(), known_signatures(SIGNATURES_KNOWN):
-            because = _drive(plan, fleet, shown, begun_s, on_snapshot)
-        fleet.versions.finish()
+            because = _drive(plan, fleet, shown, begun_s, on_snapshot, watch)
+        fleet.finish()
+        watch(fleet)
         last = fleet.snapshot(_time_s(fleet, begun_s))
         metrics = workers.metrics(fleet.inference)
         backdoor = _backdoor(workers, fleet.inference, shown.attacks)
         verified = fleet.verify()
+        if kept is not None:
+            keep_chain(kept.coordinator, fleet.foremost)
     finally:
         workers.close()
     wall_s = time.monotonic() - started_s
@@ -194,6 +240,7 @@ def _drive(
     shown: RunHeading,
     begun_s: float,
     on_snapshot: OnSnapshot,
+    watch: Watch,
 ) -> str:
     """Lets time pass until the run ends; says why it ended."""
     next_s, least_s = 0.0, horizon_s(plan)
@@ -204,6 +251,8 @@ def _drive(
             time_s = time.monotonic() - begun_s
             if max(time_s, _time_s(fleet, begun_s)) > plan.time_limit_s:
                 return "time limit"
+            if because := watch(fleet):
+                return because
             over = fleet.elapsed_s >= least_s
             if over and converged(fleet.losses, plan.patience):
                 return "converged"

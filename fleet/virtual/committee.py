@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from starling.agent.step.state import WaitTimes
 from starling.coordinator.chain.consensus.round_state import Timeouts
 from starling.coordinator.chain.node.node import ChainSettings
 from starling.coordinator.leases.client_selection import SELECTIONS
@@ -29,6 +30,26 @@ _TIMEOUTS = Timeouts(1.0, 0.5, 0.5)
 _PATIENCE_S = 0.25
 _CHUNKS_PER_S = 1e4
 
+# What a board shows of itself is read from memory: it need not sign and show it. How
+# long a training takes is drawn, not measured: there is nothing to hide.
+_STEADY = WaitTimes(
+    check_in_s=600.0,
+    fetch_s=60.0,
+    accept_s=600.0,
+    final_s=3600.0,
+    show_s=float("inf"),
+    release_s=0.0,
+)
+# Where coordinators may be away, whoever is not answered asks again.
+_REPEATING = WaitTimes(
+    check_in_s=3.0,
+    fetch_s=2.0,
+    accept_s=5.0,
+    final_s=30.0,
+    show_s=float("inf"),
+    release_s=0.0,
+)
+
 
 @dataclass(frozen=True)
 class CommitteeShape:
@@ -50,6 +71,11 @@ class CommitteeShape:
     def steady(self) -> bool:
         """True if one coordinator is always there, so that nobody repeats anything."""
         return self.coordinators == 1 and not self.faults
+
+    @property
+    def waits(self) -> WaitTimes:
+        """The boards' waits for answers."""
+        return _STEADY if self.steady else _REPEATING
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,34 @@ def device_point(
         board.bytes_up,
         board.bytes_down,
         number,
+        board.failed,
+        board.failure,
     )
+
+
+def accepted_by_board(
+    coordinators: Sequence[VirtualCoordinator],
+) -> Mapping[DeviceId, int]:
+    """Updates of each board that were taken, as whoever took most of them counts."""
+    found: dict[DeviceId, int] = {}
+    for each in coordinators:
+        for device, count in each.tally.devices.items():
+            found[device] = max(found.get(device, 0), count.accepted)
+    return found
+
+
+def refused_by_sender(
+    coordinators: Sequence[VirtualCoordinator],
+) -> Mapping[DeviceId | None, Counter[str]]:
+    """Refusals by all coordinators together; None for what was no board's."""
+    found: dict[DeviceId | None, Counter[str]] = {}
+    for each in coordinators:
+        others = Counter(each.tally.refused)
+        for device, count in each.tally.devices.items():
+            found.setdefault(device, Counter()).update(count.refused)
+            others.subtract(count.refused)
+        found.setdefault(None, Counter()).update(+others)
+    return found
 
 
 def _refused(

@@ -1,5 +1,6 @@
 """Final versions as the fleet first sees them, and what evaluations gave."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from starling.fleet.virtual.workload import Score, Workload
@@ -15,17 +16,19 @@ class VersionLog:
 
     Attributes:
       labour: Evaluates; one version at a time.
+      on_metrics: Told of each version that was evaluated.
       head: The newest final version; -1 before the task is open.
       times_s: When each became final.
       metrics: Of each version that was evaluated, once that is over.
     """
 
     labour: Workload
+    on_metrics: Callable[[Version, Metrics], None] = lambda _version, _metrics: None
     head: int = -1
     times_s: dict[int, float] = field(default_factory=dict)
     metrics: dict[int, Metrics] = field(default_factory=dict)
     _asked: int = -1
-    _awaited: tuple[int, Score] | None = None
+    _awaited: tuple[Version, Score] | None = None
 
     @property
     def losses(self) -> list[float | None]:
@@ -53,7 +56,8 @@ class VersionLog:
         """Waits for the last evaluation."""
         if self._awaited is not None:
             version, score = self._awaited
+            self._awaited = None
             found = score()
             if found is not None:
                 self.metrics[version] = found
-            self._awaited = None
+                self.on_metrics(version, found)

@@ -11,9 +11,10 @@ from starling.agent.step import effects as do
 from starling.agent.step import events as happened
 from starling.agent.step.state import AgentSettings, AgentState
 from starling.fleet.virtual.event_queue import EventQueue
-from starling.fleet.virtual.workload import Workload
+from starling.fleet.virtual.workload import Result, Workload
 from starling.protocol.chain.light_client import TrustedState
 from starling.protocol.crypto.sealed_blob import ENTROPY_BYTES
+from starling.protocol.errors import FederationError
 from starling.protocol.ids import Digest
 from starling.protocol.learning.vector_codecs import Draw
 from starling.protocol.wire.chunks import CHUNK, chunk_at
@@ -60,6 +61,8 @@ class VirtualBoard:
       bytes_up: What it published.
       bytes_down: What it received.
       trained: How many updates it made.
+      failed: How many trainings came to nothing.
+      failure: Why the last of them did; empty without one.
     """
 
     number: int
@@ -71,6 +74,8 @@ class VirtualBoard:
     bytes_up: int = 0
     bytes_down: int = 0
     trained: int = 0
+    failed: int = 0
+    failure: str = ""
     _spool: dict[Digest, bytes] = field(default_factory=dict)
     _alarm_s: float = float("inf")
 
@@ -183,7 +188,17 @@ class VirtualBoard:
             self.step(happened.TrainerReady())
             if self.state.training is not None and self.state.training.spent:
                 self.trained += 1
-                entropy = self.sea.draw(ENTROPY_BYTES)
-                self.step(happened.TrainingFinished(result(), entropy))
+                self.step(self._ended(result))
 
         self.sea.agenda.at(done_s, ready)
+
+    def _ended(self, result: Result) -> happened.Event:
+        """One board that cannot train is that board's business, not the fleet's."""
+        try:
+            payload = result()
+        except FederationError as error:
+            self.failed += 1
+            self.failure = str(error)
+            stage = happened.FailureStage.TRAINING
+            return happened.TrainingFailed(stage, self.failure)
+        return happened.TrainingFinished(payload, self.sea.draw(ENTROPY_BYTES))

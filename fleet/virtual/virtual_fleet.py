@@ -7,9 +7,10 @@ import numpy as np
 
 from starling.agent.step import effects as do
 from starling.agent.step import events as happened
-from starling.agent.step.state import AgentSettings, ReadinessCondition, WaitTimes
+from starling.agent.step.state import AgentSettings, ReadinessCondition
 from starling.coordinator.chain.state import board_records
 from starling.coordinator.publication.task_settings import TaskPublication
+from starling.coordinator.step.events import VersionEvaluated
 from starling.fleet.monitor.consensus_monitor import ConsensusMonitor
 from starling.fleet.monitor.run_snapshot import (
     CoordinatorPoint,
@@ -22,7 +23,7 @@ from starling.fleet.virtual.committee import CommitteeKeys, CommitteeShape
 from starling.fleet.virtual.event_queue import EventQueue
 from starling.fleet.virtual.fault_player import FaultPlayer, is_byzantine
 from starling.fleet.virtual.stored_wholes import StoredWholes
-from starling.fleet.virtual.version_log import VersionLog
+from starling.fleet.virtual.version_log import Metrics, VersionLog
 from starling.fleet.virtual.virtual_board import VirtualBoard
 from starling.fleet.virtual.virtual_coordinator import (
     CoordinatorWorld,
@@ -35,7 +36,7 @@ from starling.fleet.virtual.workload import Workload
 from starling.protocol.chain.genesis import Genesis
 from starling.protocol.chain.light_client import pin
 from starling.protocol.crypto.keys import SigningKey
-from starling.protocol.ids import TaskId
+from starling.protocol.ids import DeviceId, TaskId, Version
 from starling.protocol.learning.task import TASK
 from starling.protocol.learning.vector_codecs import Draw
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
@@ -45,25 +46,6 @@ from starling.protocol.wire.topics import Topics
 FLEET = "virtual"
 MONITOR_EVERY_S = 0.25
 _TASK = TaskId(0)
-# What a board shows of itself is read from memory: it need not sign and show it. How
-# long a training takes is drawn, not measured: there is nothing to hide.
-_STEADY = WaitTimes(
-    check_in_s=600.0,
-    fetch_s=60.0,
-    accept_s=600.0,
-    final_s=3600.0,
-    show_s=float("inf"),
-    release_s=0.0,
-)
-# Where coordinators may be away, whoever is not answered asks again.
-_REPEATING = WaitTimes(
-    check_in_s=3.0,
-    fetch_s=2.0,
-    accept_s=5.0,
-    final_s=30.0,
-    show_s=float("inf"),
-    release_s=0.0,
-)
 _SPENT = (ReadinessCondition.BUDGET_SPENT, ReadinessCondition.POLICY_REFUSED)
 
 
@@ -144,7 +126,7 @@ class VirtualFleet:
             waves=self.shape.waves,
             leave_behind=self.shape.leave_behind,
         )
-        self.versions = VersionLog(self.labour)
+        self.versions = VersionLog(self.labour, self._evaluated)
         self.network = VirtualNetwork(
             self._topics, committee.brokers, self._to_board, self._to_all_boards
         )
@@ -173,6 +155,11 @@ class VirtualFleet:
         return self.agenda.now_s - self.begun_s
 
     @property
+    def identities(self) -> tuple[DeviceId, ...]:
+        """Ids of the boards, by their number."""
+        return tuple([key.identity for key in self._keys])
+
+    @property
     def losses(self) -> list[float | None]:
         """On held-out examples, of each version; None while it is not evaluated."""
         return self.versions.losses
@@ -180,7 +167,7 @@ class VirtualFleet:
     @property
     def inference(self) -> bytes:
         """The newest model's average, (d,) little-endian float32."""
-        return self.wholes[self._foremost.state.tasks[_TASK].model.inference]
+        return self.wholes[self.foremost.state.tasks[_TASK].model.inference]
 
     @property
     def exhausted(self) -> bool:
@@ -188,7 +175,8 @@ class VirtualFleet:
         return len(self._roster.retired) == self.shape.boards
 
     @property
-    def _foremost(self) -> VirtualCoordinator:
+    def foremost(self) -> VirtualCoordinator:
+        """The coordinator that knows the newest version."""
         return max(
             (each for each in self.coordinators if _TASK in each.state.tasks),
             key=lambda each: each.state.tasks[_TASK].head,
@@ -197,6 +185,11 @@ class VirtualFleet:
     def advance(self) -> bool:
         """Does the next thing; False if nothing will ever happen again."""
         return self.agenda.advance()
+
+    def finish(self) -> None:
+        """Waits for the last evaluation, and lets the coordinators note it."""
+        self.versions.finish()
+        self.agenda.settle()
 
     def verify(self) -> bool:
         """True if all chains hold, checked from their first blocks, and agree."""
@@ -279,6 +272,10 @@ class VirtualFleet:
             self.versions.times_s[head] = self.clock() + self.begun_s
         self.agenda.soon(lambda: self._wake(version_began=True))
 
+    def _evaluated(self, version: Version, metrics: Metrics) -> None:
+        for each in self.coordinators:
+            each.put(VersionEvaluated(_TASK, version, *metrics))
+
     def _open(self) -> None:
         """The task is open: from now on the timeline's times count."""
         self.begun_s = self.agenda.now_s
@@ -317,7 +314,7 @@ class VirtualFleet:
             pledge=self.labour.examples(number),
             windows=self.shape.windows,
             infer=False,
-            pace=_STEADY if self.shape.committee.steady else _REPEATING,
+            pace=self.shape.committee.waits,
         )
         mean_s, jitter = self.shape.durations_s[number], self.shape.jitter
 

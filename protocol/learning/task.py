@@ -65,6 +65,30 @@ class Strategy(IntEnum):
     """Adagrad at the server, likewise."""
 
 
+class Robust(IntEnum):
+    """A filter before the strategy; see `coordinator.aggregation.robust`."""
+
+    NONE = 0
+    """Nothing: every update counts as it is."""
+    MEAN = 1
+    """The norm bound of tasks without noise alone."""
+    MEDIAN = 2
+    TRIMMED_MEAN = 3
+    KRUM = 4
+    MULTI_KRUM = 5
+    BULYAN = 6
+    GEOMETRIC_MEDIAN = 7
+    CENTRED_CLIPPING = 8
+    CTMA = 9
+    NNM_TRIMMED_MEAN = 10
+    """Nearest-neighbour mixing, then the trimmed mean."""
+    SPECTRAL_CLIPPING = 11
+    """The mean, with what stands out in the main directions cut off."""
+
+
+ROBUST_NAMES = {each.name.lower().replace("_", "-"): each for each in Robust}
+
+
 class TrainingPolicy(Structure, frozen=True):
     """Training that a task asks of a board.
 
@@ -135,6 +159,7 @@ class AggregationPolicy(Structure, frozen=True):
       norm_max: Largest norm of a decoded update, in units of 2^-24.
       patience_s: Seconds of header time after which it is, if those blocks are over,
         too: blocks may come faster than they should.
+      robust: `Robust`.
     """
 
     strategy: Annotated[int, uint(max(Strategy))]
@@ -149,6 +174,7 @@ class AggregationPolicy(Structure, frozen=True):
     patience: Annotated[int, uint(1 << 20, 1)]
     norm_max: Annotated[int, uint(1 << 60, 1)]
     patience_s: Annotated[int, uint(1 << 20)] = 0
+    robust: Annotated[int, uint(max(Robust))] = Robust.NONE
 
     @property
     def staleness_max(self) -> int:

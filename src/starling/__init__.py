@@ -5,6 +5,7 @@ a board no memory for numpy, ONNX or ONNX Runtime:
 
     compile_model, write_bundle   an ONNX model to a training bundle, and to a folder
     open_trainer                  a bundle's graphs as functions of the local data
+    simulate                      a fleet that learns from arrays in memory
     FleetPlan, run_virtual        a whole fleet in this process
 """
 
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from starling.agent import open_trainer
     from starling.compiler import compile_model, write_bundle
-    from starling.fleet import FleetPlan, run_virtual
+    from starling.fleet import FleetPlan, run_virtual, simulate
 
 __version__ = "0.1.0"
 
@@ -24,6 +25,7 @@ __all__ = [
     "compile_model",
     "open_trainer",
     "run_virtual",
+    "simulate",
     "write_bundle",
 ]
 
@@ -33,6 +35,7 @@ _PACKAGES = {
     "compile_model": ("starling.compiler", "compiler"),
     "open_trainer": ("starling.agent", "agent"),
     "run_virtual": ("starling.fleet", "fleet"),
+    "simulate": ("starling.fleet", "fleet"),
     "write_bundle": ("starling.compiler", "compiler"),
 }
 

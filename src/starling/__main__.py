@@ -34,9 +34,18 @@ COMMANDS = {
         "show and verify a chain offline",
     ),
     "data": ("starling.records.cli", "what would be learned from one's own data"),
+    "model": (
+        "starling.export.cli",
+        "trained versions as ONNX files, with their proof",
+    ),
     "fleet": ("starling.fleet.cli", "a whole fleet on this machine"),
 }
-_EXTRAS = {"compile": "compiler", "chain": "coordinator", "data": "agent"}
+_EXTRAS = {
+    "compile": "compiler",
+    "chain": "coordinator",
+    "data": "agent",
+    "model": "agent",
+}
 _INTERRUPTED = 130
 
 

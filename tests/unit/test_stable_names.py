@@ -17,6 +17,7 @@ STABLE = {
     "compile_model": compiler.compile_model,
     "open_trainer": agent.open_trainer,
     "run_virtual": fleet.run_virtual,
+    "simulate": fleet.simulate,
     "write_bundle": compiler.write_bundle,
 }
 

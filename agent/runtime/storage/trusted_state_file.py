@@ -26,6 +26,8 @@ class StoredTrust(Structure, frozen=True):
     manifest: Annotated[bytes, binary(MANIFEST_BYTES_MAX)]
 
 
+PROOF_FILE = "current.proof"
+"""Beside the model that is used: as `write_progress` writes it."""
 _PROGRESS = structure(StoredTrust, MANIFEST_BYTES_MAX + TRUSTED.bytes_max + 1024)
 
 
@@ -63,3 +65,20 @@ def write_progress(path: Path, progress: StoredTrust) -> None:
       StorageError: If the disk refuses.
     """
     write_atomic(path, _PROGRESS.pack(progress))
+
+
+def keep_proof(progress: Path, models: Path) -> None:
+    """Keeps what proves the model that is about to be used, beside it.
+
+    The newest manifest may be of a version whose parameters never come.
+
+    Args:
+      progress: The file of `write_progress`.
+      models: Folder of the models.
+
+    Raises:
+      StorageError: If the disk refuses.
+    """
+    content = read_if_present(progress, _PROGRESS.bytes_max)
+    if content is not None:
+        write_atomic(models / PROOF_FILE, content)

@@ -297,6 +297,10 @@ class MemoryStore:
         """See `ChainStore`."""
         return self._blobs.get(digest)
 
+    def blobs(self) -> tuple[bytes, ...]:
+        """All wholes."""
+        return tuple(self._blobs.values())
+
     def has_blob(self, digest: bytes) -> bool:
         """See `ChainStore`."""
         return digest in self._blobs

@@ -5,7 +5,7 @@ is computed again by execution. The check needs nothing but the genesis and the 
 Signatures need no state, so that others may check those of later rows beforehand.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from starling.coordinator.chain.execution import block_builder
@@ -89,10 +89,12 @@ class CheckedBlock:
     Attributes:
       tip: The chain with it.
       identities: Of its transactions, in order.
+      changes: Of the state's keys; None removes one.
     """
 
     tip: ChainHead
     identities: tuple[Digest, ...]
+    changes: Mapping[bytes, bytes | None]
 
 
 def start(genesis: Genesis) -> ChainHead:
@@ -139,8 +141,8 @@ def _check(tip: ChainHead, row: BlockRow, vouched: SignatureChecks) -> CheckedBl
     prepared = block_builder.check(tip, block, _NO_MEMPOOL, vouched.transactions)
     tree = prepared.execution.tree
     after = replace(tip, header=header, certificate=certificate, tree=tree)
-    results = prepared.execution.results
-    return CheckedBlock(after, tuple(result.identity for result in results))
+    identities = tuple(result.identity for result in prepared.execution.results)
+    return CheckedBlock(after, identities, prepared.execution.changes)
 
 
 def _check_certificate(

@@ -1,6 +1,7 @@
 """Makes effects durable, in order, with as few synced writes as the order allows."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from starling.coordinator.chain.node.node import JournalVote, StoreBlock
 from starling.coordinator.chain.storage.chain_store import (
@@ -9,6 +10,7 @@ from starling.coordinator.chain.storage.chain_store import (
     StoredVersion,
 )
 from starling.coordinator.loop.ports import VoteStore
+from starling.coordinator.models.best_version import best_version
 from starling.coordinator.step.effects import (
     AdoptSnapshot,
     DropEvidence,
@@ -46,6 +48,14 @@ Stored = (
 )
 
 
+@dataclass
+class _KnownVersions:
+    """Of one task: its newest version, and the best that was evaluated, if any was."""
+
+    newest: int
+    best: StoredVersion | None
+
+
 class Persistence:
     """The disk behind the coordinator's effects."""
 
@@ -58,12 +68,14 @@ class Persistence:
           store: The chain.
           votes: Our own votes.
           height: Of the last stored block.
-          versions_kept: Versions of the model whose bytes are kept.
+          versions_kept: Newest versions of the model whose bytes are kept, beside the
+            best that was evaluated.
         """
         self._store = store
         self._votes = votes
         self._height = height
         self._versions_kept = versions_kept
+        self._known: dict[int, _KnownVersions] = {}
 
     def commit(self, effects: Sequence[Effect], now_ms: int) -> None:
         """On return everything that `effects` want durable is on the disk.
@@ -134,6 +146,9 @@ class Persistence:
         match effect:
             case StoreMetrics(task, version, accuracy, loss):
                 self._store.put_metrics(task, version, accuracy, loss)
+                self._note_metrics(
+                    StoredVersion(task, version, 0, 0, 0, 0, accuracy, loss)
+                )
             case StoreFailure(task, version):
                 self._store.put_failure(task, version)
 
@@ -172,17 +187,40 @@ class Persistence:
                 effect.charge_max,
             )
         )
+        known = self._known_of(effect.task)
+        known.newest = max(known.newest, effect.version)
         oldest = effect.version - self._versions_kept
-        # Version 0 comes from the task itself; other tasks may start from its bytes.
-        if oldest > 0:
+        if known.best is None or oldest != known.best.version:
             self._drop_model(effect.task, oldest)
+
+    def _known_of(self, task: int) -> "_KnownVersions":
+        """Newest and best version of a task; the store is asked once."""
+        if task not in self._known:
+            rows = self._store.versions(task)
+            newest = rows[-1].version if rows else 0
+            self._known[task] = _KnownVersions(newest, best_version(rows))
+        return self._known[task]
+
+    def _note_metrics(self, tried: StoredVersion) -> None:
+        """Keeps the best version that was evaluated; the one that was best may go."""
+        known = self._known_of(tried.task)
+        former = known.best
+        known.best = best_version([*([former] if former else []), tried])
+        late = known.newest - self._versions_kept
+        if former is not None and former != known.best and former.version <= late:
+            self._drop_model(tried.task, former.version)
 
     def _drop_model(self, task: int, version: int) -> None:
         dropped = self._store.model(task, version)
-        if dropped is None:
+        # Version 0 comes from the task itself; other tasks may start from its bytes.
+        if dropped is None or version < 1:
             return
-        following = range(version + 1, version + self._versions_kept + 1)
-        models = [self._store.model(task, number) for number in following]
+        known = self._known_of(task)
+        first = max(version, known.newest - self._versions_kept) + 1
+        spared = {*range(first, known.newest + 1)}
+        if known.best is not None:
+            spared.add(known.best.version)
+        models = [self._store.model(task, number) for number in sorted(spared)]
         kept = {digest for model in models if model for digest in _parts(model)}
         for digest in _parts(dropped):
             if digest not in kept:

@@ -25,6 +25,7 @@ DOWN_AFTER_S = 4.0
 CLOCK_ERROR_S = 5.0
 """A version that claims to be later than this did not come in the future."""
 _BUDGET_SPENT = "budget spent"
+_TRAINING_FAILED = "training failed"
 
 
 class StatusPoller:
@@ -149,6 +150,9 @@ class StatusPoller:
         phase = row.get("phase") or agent["phase"].upper()
         # The board counts a charge when it pays it, the chain when it gets the update.
         epsilon = max(agent["privacy"]["epsilon"] or 0.0, row.get("epsilon", 0.0))
+        # A board says only what its last training came to.
+        fault = agent.get("fault") or ""
+        failed = fault.startswith(_TRAINING_FAILED)
         return DevicePoint(
             agent["device"],
             DevicePhase[phase],
@@ -159,6 +163,8 @@ class StatusPoller:
             row.get("bytes_up", 0),
             row.get("bytes_down", 0),
             number + 1,
+            int(failed),
+            fault if failed else "",
         )
 
     def _coordinators(self) -> tuple[CoordinatorPoint, ...]:

@@ -137,3 +137,19 @@ def test_report_and_summary_name_who_attacked_and_how(
     Console(file=printed, width=120).print(summary(told, seen, ended))
     for said in ("boards 2-3 plant a backdoor 4", "works on 50.0%"):
         assert said in printed.getvalue()
+
+
+def test_report_and_summary_name_boards_that_cannot_train(
+    heading: RunHeading, snapshot: RunSnapshot, outcome: RunOutcome
+) -> None:
+    one, other, last = snapshot.devices
+    ill = replace(one, number=1, failed=3, failure="column 8 reaches 1e6")
+    seen = replace(snapshot, devices=(ill, replace(other, failed=1), last))
+
+    assert report(CONFIG, heading, seen, outcome)["devices"][0]["failure"] == (
+        "column 8 reaches 1e6"
+    )
+    printed = io.StringIO()
+    Console(file=printed, width=160).print(summary(heading, seen, outcome))
+    said = "3 of board 1 (aaaaaaaaaa), as of 1 more boards; its last: column 8"
+    assert said in printed.getvalue()

@@ -10,9 +10,11 @@ import pytest
 from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.fleet import FleetPlan, FleetRun, Pace, run_virtual
 from starling.fleet.attacks.attack_schedule import AttackKind
+from starling.fleet.datasets.partition import Examples
 from starling.fleet.monitor.run_snapshot import VersionPoint
 from starling.fleet.plan import PRIVACY_KINDS, RULES
 from starling.fleet.presets import DataShares, task_settings
+from starling.fleet.runtime import virtual_run
 from starling.fleet.runtime.training_material import prepare
 from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
 from starling.fleet.virtual.workload import ZeroWorkload
@@ -231,6 +233,29 @@ def test_run_virtual_whose_coordinators_are_all_killed_ends_with_its_time() -> N
 
     assert run.outcome.stopped_because == "time limit"
     assert run.last.coordinators[0].down
+
+
+def test_run_virtual_board_that_diverges_is_named_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    material = prepare(replace(PLAN, privacy="none"))
+    sick = material.boards[2]
+    wide = sick.x.copy()
+    wide[:, 7] = 1e6
+    boards = [*material.boards]
+    boards[2] = Examples(wide, sick.y)
+    ill = replace(material, boards=boards)
+    monkeypatch.setattr(virtual_run, "prepare", lambda _plan: ill)
+
+    run = run_virtual(replace(PLAN, privacy="none", until_version=4), threads=1)
+
+    assert run.outcome.stopped_because == "version reached"
+    failed = [each for each in run.document["devices"] if each["trainings_failed"]]
+    assert [each["id"] for each in failed] == [run.last.devices[2].id]
+    assert "column 8 of 64" in failed[0]["failure"]
+    assert "scale the data" in failed[0]["failure"]
+    assert failed[0]["updates_accepted"] == 0
+    assert min(each.accepted for each in run.last.devices if not each.failed) > 0
 
 
 def test_run_virtual_over_selection_never_counts_a_late_update() -> None:

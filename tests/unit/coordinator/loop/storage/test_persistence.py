@@ -10,6 +10,7 @@ from starling.coordinator.loop.storage.persistence import Persistence
 from starling.coordinator.runtime.storage.vote_journal import VoteJournal
 from starling.coordinator.step.effects import (
     DropUpload,
+    StoreMetrics,
     StoreModel,
     StoreUpload,
     StoreVersion,
@@ -53,11 +54,50 @@ def test_commit_versions_keeps_the_bytes_of_the_newest_only(
     for number in (1, 2, 3):
         persistence.commit(final(number), NOW_MS)
 
-    kept = [store.blob(model(number).digests().theta) for number in (1, 2, 3)]
-    assert [content is not None for content in kept] == [False, True, True]
+    assert kept(store, range(1, 4)) == [2, 3]
     # The momentum is zero in all of them, so that the newest still needs its bytes.
     assert store.blob(model(1).digests().momentum) is not None
     assert [each.version for each in store.versions(0)] == [1, 2, 3]
+
+
+def tried(number: int, accuracy: float) -> StoreMetrics:
+    return StoreMetrics(TaskId(0), Version(number), accuracy, 1.0 - accuracy)
+
+
+def kept(store: MemoryStore, numbers: range) -> list[int]:
+    return [n for n in numbers if store.blob(model(n).digests().theta) is not None]
+
+
+def test_commit_versions_keeps_the_best_until_a_better_one_comes(
+    persistence: Persistence, store: MemoryStore
+) -> None:
+    scores = {1: 0.3, 2: 0.9, 3: 0.4, 4: 0.5, 5: 0.6}
+    for number, accuracy in scores.items():
+        persistence.commit([*final(number), tried(number, accuracy)], NOW_MS)
+    assert kept(store, range(1, 6)) == [2, 4, 5]
+    # All have the momentum of zeros: it must outlive those that go.
+    assert store.blob(model(2).digests().momentum) is not None
+
+    persistence.commit([*final(6), tried(6, 0.95)], NOW_MS)
+
+    assert kept(store, range(1, 7)) == [5, 6]
+    assert store.blob(model(6).digests().momentum) is not None
+
+
+def test_commit_versions_after_a_restart_knows_the_best(
+    persistence: Persistence, store: MemoryStore, tmp_path: Path
+) -> None:
+    for number, accuracy in ((1, 0.3), (2, 0.9), (3, 0.4)):
+        persistence.commit([*final(number), tried(number, accuracy)], NOW_MS)
+
+    votes = VoteJournal(tmp_path / "others")
+    again = Persistence(store, votes, 0, versions_kept=2)
+    for number in (4, 5):
+        again.commit([*final(number), tried(number, 0.1)], NOW_MS)
+    assert kept(store, range(1, 6)) == [2, 4, 5]
+    again.commit([*final(6), tried(6, 0.99)], NOW_MS)
+
+    assert kept(store, range(1, 7)) == [5, 6]
 
 
 def test_commit_upload_refused_by_the_chain_is_forgotten(

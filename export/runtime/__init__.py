@@ -1,0 +1,1 @@
+"""Homes that models are read from, and the tools that change or try them."""

@@ -1,0 +1,261 @@
+"""`simulate`: a fleet that learns from arrays in memory, watched as it goes."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from starling.export.onnx_model import ordinary_model, parameter_names
+from starling.export.provenance import metadata
+from starling.export.runtime.coordinator_home import CoordinatorModels
+from starling.export.runtime.model_source import chosen
+from starling.fleet.monitor.run_snapshot import VersionPoint
+from starling.fleet.plan import FleetPlan
+from starling.fleet.runtime.array_data import (
+    CLASSIFIES,
+    ArrayData,
+    Arrays,
+    Model,
+    material_of,
+)
+from starling.fleet.runtime.virtual_run import Pace, run_prepared
+from starling.fleet.virtual.fleet_snapshot import (
+    accepted_by_board,
+    refused_by_sender,
+)
+from starling.fleet.virtual.virtual_fleet import VirtualFleet
+from starling.protocol.ids import DeviceId
+
+STOPPED = "stopped by a callback"
+_BOARDS = 10
+_BUFFER = 4
+
+
+@dataclass(frozen=True)
+class TakenUpdate:
+    """An update that the coordinator took.
+
+    Attributes:
+      board: Number of the board, from 0.
+      count: How many of its updates were taken by now, this one included.
+    """
+
+    board: int
+    count: int
+
+
+@dataclass(frozen=True)
+class RefusedUpdate:
+    """A message or an update that the coordinator did not take.
+
+    Attributes:
+      board: Number of the board, from 0; None if nobody known sent it.
+      reason: Name of a `protocol.errors.Reason`.
+    """
+
+    board: int | None
+    reason: str
+
+
+OnVersion = Callable[[VersionPoint], bool | None]
+OnUpdate = Callable[[TakenUpdate], object]
+OnRefusal = Callable[[RefusedUpdate], object]
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A simulation that is over.
+
+    Attributes:
+      history: Each final version, with accuracy (where there are classes) and loss on
+        the held-out examples.
+      model: The best version as an ordinary ONNX file, with its proof in the metadata.
+      version: Which version that is.
+      report: As `starling fleet run` writes it to report.json.
+    """
+
+    history: tuple[VersionPoint, ...]
+    model: bytes
+    version: int
+    report: dict[str, Any]
+
+
+def simulate(
+    model: Model,
+    data: Arrays | Sequence[Arrays],
+    *,
+    loss: str = CLASSIFIES,
+    boards: int | None = None,
+    split: str = "",
+    held_out: Arrays | None = None,
+    test: Arrays | None = None,
+    versions: int = 100,
+    buffer: int | None = None,
+    privacy: str = "record",
+    epsilon: float = 8.0,
+    delta: float = 1e-5,
+    releases: int | None = None,
+    clip: float | None = None,
+    learning_rate: float | None = None,
+    momentum: float | None = None,
+    rule: str = "fedbuff",
+    waves: bool = False,
+    patience: int | None = None,
+    time_limit_s: float = 600.0,
+    seed: int = 1,
+    threads: int | None = None,
+    on_version: OnVersion | None = None,
+    on_update: OnUpdate | None = None,
+    on_refusal: OnRefusal | None = None,
+) -> Simulation:
+    """Trains a model in a fleet of simulated boards in this process.
+
+    Boards, coordinator and chain are the same cores as elsewhere, with the same clips,
+    noise, signatures and proofs; see docs/fleet.md for what differs.
+
+        >>> import numpy as np, starling
+        >>> x = np.random.default_rng(1).normal(size=(600, 8)).astype("float32")
+        >>> y = (x[:, 0] > 0).astype("int64")
+        >>> def told(point):
+        ...     return point.accuracy > 0.95
+        >>> run = starling.simulate(
+        ...     "softmax", (x, y), boards=5, versions=30, on_version=told
+        ... )
+        >>> run.history[0].accuracy < 0.8 < run.history[run.version].accuracy
+        True
+        >>> run.report["chain"]["verified"]
+        True
+        >>> import onnxruntime
+        >>> session = onnxruntime.InferenceSession(run.model)
+        >>> session.run(None, {"x": x[:2]})[0].shape
+        (2, 2)
+
+    Args:
+      model: A name of `fleet.reference_models.MODELS`, an ONNX file or its content.
+      data: A tuple of arrays x (n, ...) and y (n, ...), dealt out to the boards; or a
+        list with such a tuple for each board.
+      loss: "cross-entropy" (whole labels from 0), "mse", "huber" or "bce".
+      boards: How many share a tuple of arrays; 10 by default.
+      split: How they share it: iid, dirichlet:ALPHA or shards:S.
+      held_out: Evaluates each version; a tenth of the data by default.
+      test: Is looked at once, when the run is over.
+      versions: The run ends at this one.
+      buffer: Updates that make a version; 4, or the number of boards, by default.
+      privacy: As `fleet run --privacy`: record, record-dpsgd, device-gaussian,
+        device-laplace or none.
+      epsilon: Total that a board's data may pay.
+      delta: Of that epsilon.
+      releases: Updates of one board that the epsilon is planned for.
+      clip: Norm to which each example's gradient is clipped.
+      learning_rate: Server step.
+      momentum: Server momentum.
+      rule: Name of an aggregation rule.
+      waves: Whether all boards of a version begin together: synchronous training.
+      patience: The run ends after so many versions without a lower held-out loss.
+      time_limit_s: The run ends after this time.
+      seed: Of everything: a simulation can be repeated to the byte.
+      threads: That train; all cores by default.
+      on_version: Called with each version in order, once it was evaluated; returning
+        True ends the run.
+      on_update: Called with each update that is taken.
+      on_refusal: Called with each message that is refused.
+
+    Returns:
+      History, the best version's ONNX file, and the report.
+
+    Raises:
+      ConfigError: Naming the argument at fault.
+      CompileError: If the model cannot be trained.
+    """
+    dealt = isinstance(data, tuple)
+    pools = [cast("Arrays", data)] if dealt else cast("Sequence[Arrays]", data)
+    count = (boards or _BOARDS) if dealt else len(pools)
+
+    def plan_of(name: str) -> FleetPlan:
+        return FleetPlan(
+            devices=count,
+            buffer=buffer or min(_BUFFER, count),
+            data="arrays",
+            split=split,
+            model=name,
+            privacy=privacy,
+            epsilon=epsilon,
+            delta=delta,
+            releases=releases,
+            until_version=versions,
+            patience=patience,
+            time_limit_s=time_limit_s,
+            seed=seed,
+            clip=clip,
+            learning_rate=learning_rate,
+            momentum=momentum,
+            rule=rule,
+        )
+
+    given = ArrayData(pools, held_out, test, dealt)
+    material = material_of(model, given, loss, plan_of)
+    watcher = _Watcher(on_version, on_update, on_refusal)
+    with tempfile.TemporaryDirectory() as spare:
+        home = Path(spare) / "home"
+        run = run_prepared(
+            material, Pace(waves=waves), threads=threads, home=home, watch=watcher
+        )
+        exported, version = _best(home / "coordinator")
+    return Simulation(run.last.versions, exported, version, run.document)
+
+
+def _best(home: Path) -> tuple[bytes, int]:
+    """The best version as an ONNX file, and its number."""
+    source = CoordinatorModels(home)
+    try:
+        found = source.proven(chosen(source, 0, None))
+    finally:
+        source.close()
+    told = metadata(found, parameter_names(found.opened))
+    return ordinary_model(found.opened, found.theta, told), found.claim.row.version
+
+
+class _Watcher:
+    """Tells callbacks what happened since it was asked last."""
+
+    def __init__(
+        self,
+        on_version: OnVersion | None,
+        on_update: OnUpdate | None,
+        on_refusal: OnRefusal | None,
+    ) -> None:
+        self._on_version = on_version
+        self._on_update = on_update
+        self._on_refusal = on_refusal
+        self._versions = 0
+        self._accepted = Counter[DeviceId]()
+        self._refused = Counter[tuple[DeviceId | None, str]]()
+
+    def __call__(self, fleet: VirtualFleet) -> str:
+        """See `fleet.runtime.virtual_run.run_prepared`."""
+        numbers = {identity: at for at, identity in enumerate(fleet.identities)}
+        if self._on_update is not None:
+            for identity, count in accepted_by_board(fleet.coordinators).items():
+                for taken in range(self._accepted[identity], count):
+                    self._on_update(TakenUpdate(numbers[identity], taken + 1))
+                self._accepted[identity] = count
+        if self._on_refusal is not None:
+            for sender, reasons in refused_by_sender(fleet.coordinators).items():
+                board = None if sender is None else numbers.get(sender)
+                for reason, count in reasons.items():
+                    for _ in range(self._refused[sender, reason], count):
+                        self._on_refusal(RefusedUpdate(board, reason))
+                    self._refused[sender, reason] = count
+        return self._told_versions(fleet)
+
+    def _told_versions(self, fleet: VirtualFleet) -> str:
+        if self._on_version is None or fleet.versions.head < self._versions:
+            return ""
+        # The newest is evaluated in the background.
+        fleet.finish()
+        points = fleet.snapshot(0.0).versions[self._versions :]
+        self._versions += len(points)
+        stops = [self._on_version(point) for point in points]
+        return STOPPED if any(stops) else ""

@@ -1,0 +1,71 @@
+"""A coordinator's home: versions, what is kept of them, and who made them."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
+from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.export.runtime.coordinator_home import CoordinatorModels
+from starling.export.runtime.model_source import chosen
+from starling.protocol.errors import ConfigError, OperationError
+
+
+@pytest.fixture
+def thinned(coordinator: Path, tmp_path: Path) -> Path:
+    """The home without the parameters of the best and of the newest version."""
+    home = tmp_path / "thinned"
+    shutil.copytree(coordinator, home)
+    store = SqliteStore.open(home / "state" / CHAIN_FILE)
+    best = max(store.versions(0), key=lambda row: row.accuracy or 0.0).version
+    with store.transaction():
+        for version in (best, 5):
+            digests = store.model(0, version)
+            assert digests is not None
+            store.drop_blob(digests.inference)
+    store.close()
+    return home
+
+
+def test_contributors_add_up_to_the_updates_of_the_versions(
+    source: CoordinatorModels,
+) -> None:
+    row = source.rows(0)[-1]
+
+    counts = source.contributors(row)
+
+    made = sum(each.updates or 0 for each in source.rows(0))
+    assert len(counts) == 4
+    assert sum(counts.values()) >= made == 10
+    assert source.contributors(source.rows(0)[0]) == {}
+
+
+def test_every_version_is_proven(source: CoordinatorModels) -> None:
+    thetas = {source.proven(row).theta.tobytes() for row in source.rows(0)}
+
+    assert len(thetas) == 6
+
+
+def test_best_that_is_not_kept_names_the_best_that_is(thinned: Path) -> None:
+    source = CoordinatorModels(thinned)
+
+    with pytest.raises(OperationError, match="is not kept; the best that is kept is"):
+        chosen(source, 0, "best")
+    with pytest.raises(OperationError, match="parameters of version 5 are not kept"):
+        source.proven(chosen(source, 0, "5"))
+    assert chosen(source, 0, None).kept
+    assert chosen(source, 0, "latest").version == max(
+        row.version for row in source.rows(0) if row.kept
+    )
+    source.close()
+
+
+def test_chain_of_another_genesis_is_refused(
+    coordinator: Path, source: CoordinatorModels
+) -> None:
+    other = replace(source._genesis, created_ms=9)
+
+    with pytest.raises(ConfigError, match="another genesis"):
+        CoordinatorModels(coordinator, other)
