@@ -7,9 +7,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := src protocol durable sandbox engine service compiler firmware_profiles broker records agent coordinator export fleet
-CHECKED := $(SOURCES) benchmarks tests
+CHECKED := $(SOURCES) benchmarks packaging tests
 DEMO := demo
-BENCHMARKS := wire idle_agent overhead ingest finality throughput virtual training_step mnist step_control asynchrony robustness
+BENCHMARKS := wire idle_agent overhead ingest finality throughput virtual training_step own_data mnist step_control asynchrony robustness
 JOBS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -67,6 +67,26 @@ LOCKING := --universal --python-version 3.11 --generate-hashes --no-annotate --n
 .PHONY: wheel
 wheel: $(VENV)/.fleet ## Build wheel and sdist into dist/
 	$(BIN)/python -m hatchling build
+
+IMAGE := build/image
+BASE ?= python:$$($(BIN)/python -c "import sys; print(\"%d.%d\" % sys.version_info[:2])")-slim
+
+.PHONY: image-context
+image-context: $(VENV)/.dev ## Gather what packaging/docker/Dockerfile copies
+	rm -rf $(IMAGE) && mkdir -p $(IMAGE)
+	$(BIN)/pip wheel -q --no-deps --no-build-isolation -w $(IMAGE)/wheels .
+	$(BIN)/pip download -q --no-deps --require-hashes --only-binary :all: \
+		-r requirements/coordinator.txt -d $(IMAGE)/wheels
+	$(BIN)/python packaging/docker/demo_task.py $(IMAGE)/task
+	cp packaging/docker/Dockerfile packaging/docker/entry.sh $(IMAGE)/
+
+.PHONY: image
+image: image-context ## Build the image starling:dev; BASE must have this Python's version
+	docker build -t starling:dev --build-arg BASE=$(BASE) $(IMAGE)
+
+.PHONY: test-deploy
+test-deploy: setup ## Units scored, the containers' script run, and compose if docker runs
+	$(BIN)/pytest -q tests/deploy tests/unit/service tests/e2e/service
 
 .PHONY: clean
 clean: ## Remove what the targets above made

@@ -158,18 +158,22 @@ class RowCoder:
       schema: Of the bundle; without windows.
       classes: Its label map; empty for numbers.
       places: Of the inputs, then the targets, in a line.
+      width: Cells of a line.
     """
 
     schema: TableSchema
     classes: tuple[str, ...]
     places: tuple[int, ...]
+    width: int
 
     def code(self, cells: list[str]) -> tuple[list[float], list[float]]:
         """Inputs and targets of a line, in the table's own units.
 
         Raises:
-          ValueError: If a cell is none of its column.
+          ValueError: If a cell is none of its column, or there are more or less.
         """
+        if len(cells) != self.width:
+            raise ValueError("another width")
         picked = [cells[place] for place in self.places]
         x: list[float] = []
         for column, cell in zip(self.schema.columns, picked, strict=False):

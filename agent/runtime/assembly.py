@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import stat
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -30,18 +31,21 @@ from starling.agent.training.trainer_messages import TrainerLimits
 from starling.broker.backoff import BackoffPolicy
 from starling.broker.link_events import LinkEvent, LinkSettings
 from starling.broker.runtime.mqtt_link import MqttLink
-from starling.durable.files import require_private
+from starling.durable.files import read_if_present, require_private
 from starling.firmware_profiles import Profile
 from starling.protocol.chain.enrolment import Admission
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import ConfigError
-from starling.protocol.ids import DeviceId, TaskId, device_name
+from starling.protocol.ids import TASKS_MAX, TaskId, device_name
 from starling.protocol.wire.topics import Topics
 
 _RECEIVE_MAXIMUM = 16
 """Unacknowledged messages; they bound what a slow board has to hold."""
 _MIB = 1 << 20
+_OPEN = 0o027
+"""Bits of a home's mode that let strangers in, or let its group write."""
 _DAY_S = 86_400
+_TASK_BYTES_MAX = 16
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def assemble(
     opened = open_ledger(home, config.privacy.cap(), data, config.data.windows, index)
     boot = index.next_boot(max((item.boot for item in found), default=0))
     progress = read_progress(home.state / "progress", pinned)
-    settings = _settings(config, profile, admission, key, boot, home.identity())
+    settings = _settings(config, profile, admission, key, boot, home)
     blobs = BlobStore(home.models)
     state, effects = begin(
         settings,
@@ -159,10 +163,12 @@ def _released_at_s(index: SpoolIndex, now_s: float) -> float:
 
 def _keep_apart(home: AgentHome, config: AgentConfig) -> None:
     """The home for its owner alone, and the data where a trainer sees nothing else."""
+    # A service's folder is made anew with a group that may enter it: no harm is done.
+    was_open = bool(stat.S_IMODE(home.path.stat().st_mode) & _OPEN)
     closed = home.make_private()
     if closed:
         # A file that was copied in was out of reach as long as its folders were closed.
-        level = logging.WARNING if home.path in closed else logging.INFO
+        level = logging.WARNING if was_open else logging.INFO
         LOG.log(level, "closed to others: %s (%d in all)", closed[0], len(closed))
     # A trainer reads all of the data folder, and nothing may be in there but data.
     data = home.data(config).resolve()
@@ -213,19 +219,29 @@ def _waiting(
     ]
 
 
+def task_of(home: AgentHome, config: AgentConfig) -> TaskId:
+    """The task to take part in: the owner's, or a later one that was followed."""
+    task = config.training.task
+    known = read_if_present(home.task_file, _TASK_BYTES_MAX)
+    if config.training.newest and known is not None and known.strip().isdigit():
+        # A damaged file costs no more than to hear of the later task again.
+        task = max(task, min(int(known), TASKS_MAX - 1))
+    return TaskId(task)
+
+
 def _settings(
     config: AgentConfig,
     profile: Profile,
     admission: Admission,
     key: SigningKey,
     boot: int,
-    identity: DeviceId,
+    home: AgentHome,
 ) -> AgentSettings:
     pace = config.pace
     return AgentSettings(
         key,
         Topics(admission.genesis.fleet),
-        TaskId(config.training.task),
+        task_of(home, config),
         boot,
         os.urandom(16),
         config.data.pledge,
@@ -242,7 +258,8 @@ def _settings(
             period_s=pace.period_days * _DAY_S,
             release_s=pace.release_s,
         ),
-        rotated_from=identity,
+        rotated_from=home.identity(),
+        newest=config.training.newest,
         trust_bundle=config.privacy.trust_bundle,
     )
 

@@ -17,8 +17,9 @@ from typing import IO
 import numpy as np
 
 from starling.agent.trainer.dataset import data_files
-from starling.agent.trainer.dataset_files import cells_of, is_head, is_numeric, lines_of
+from starling.agent.trainer.dataset_files import cells_of, lines_of
 from starling.protocol.errors import ConfigError
+from starling.records.csv_cells import is_head, is_numeric
 from starling.sandbox.confinement import enter
 
 LINE_BYTES_MAX = 1 << 20

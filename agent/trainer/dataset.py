@@ -2,7 +2,8 @@
 
 An `.npz` file holds `x (n, *input)` and `y (n, *target)`. A `.csv` file holds one
 record a line, numbers only but for an optional first line of column names; one column
-is the target (the last one, or the one configured), the others are the input.
+is the target (the last one, or the one configured), the others are the input. Where the
+bundle names its columns, the file is read by their names (`agent.trainer.table_files`).
 
 One record never decides over another: what is wrong with a record makes that record
 unusable and changes nothing else, and no record can stop the reading. So each line of a
@@ -26,9 +27,9 @@ from starling.agent.trainer.dataset_files import (
     Complaints,
     RecordQuota,
     csv_pieces,
-    is_numeric,
     npz_pieces,
 )
+from starling.agent.trainer.table_files import table_pieces
 from starling.agent.training.trainer_messages import (
     COMPLAINT_CHARS_MAX,
     COMPLAINTS_MAX,
@@ -40,6 +41,7 @@ from starling.protocol.model.training_bundle import (
     Preprocessing,
     TensorSpec,
 )
+from starling.records.csv_cells import is_numeric
 from starling.records.scaling import scaled_targets
 
 FILES_MAX = 4096
@@ -173,7 +175,10 @@ def _read(
     """The usable records of one file, in pieces."""
     parts = []
     try:
-        pieces = npz_pieces if path.suffix == ".npz" else csv_pieces
+        table = manifest.table
+        by_name = table is not None and bool(table.columns)
+        pieces = table_pieces if by_name else csv_pieces
+        pieces = npz_pieces if path.suffix == ".npz" else pieces
         for raw_x, raw_y, name_of in pieces(path, manifest, label, said, room):
             with np.errstate(all="ignore"):
                 parts.append(_usable(raw_x, raw_y, name_of, manifest, said))

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from starling.agent.training.trainer_messages import COMPLAINT_CHARS_MAX, COMPLAINTS_MAX
 from starling.protocol.model.training_bundle import BundleManifest
+from starling.records.csv_cells import is_head, is_numeric
 
 PIECE_BYTES = 1 << 20
 """A file is read and converted in pieces of so many bytes, and of so many records:"""
 PIECE_RECORDS = 4096
-_LINE_BYTES, _CELL_BYTES = 1 << 16, 64
+LINE_BYTES, CELL_BYTES = 1 << 16, 64
 """The longest line of a CSV file, and what each of its cells adds to that."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Table = tuple[NDArray[Any], NDArray[Any], Callable[[int], str]]
@@ -115,14 +116,15 @@ def npz_pieces(
         each = max(1, min(PIECE_RECORDS, PIECE_BYTES // max(1, x.bytes, y.bytes)))
         start = 0
         while start < count and (rows := room.take(min(each, count - start))):
-            name_of = partial(_name_of, f"{path.name}: record", range(start, count))
+            name_of = partial(name_of_row, f"{path.name}: record", range(start, count))
             yield x.next(rows), y.next(rows), name_of
             start += rows
         if start < count:
             room.passed = room.passed or path.name
 
 
-def _name_of(what: str, places: Sequence[int], row: int) -> str:
+def name_of_row(what: str, places: Sequence[int], row: int) -> str:
+    """Name of a row in messages: of what it is one, and its place in the file."""
     return f"{what} {places[row]}"
 
 
@@ -184,7 +186,7 @@ def csv_pieces(
     """The rows of a CSV file that are numbers, while there is room."""
     width = math.prod(manifest.input.shape) + 1
     with path.open("rb") as file:
-        lines = lines_of(file, _LINE_BYTES + _CELL_BYTES * width)
+        lines = lines_of(file, LINE_BYTES + CELL_BYTES * width)
         head = next(lines, None)
         first = cells_of(head[1]) if head else None
         names = first if first is None or is_head(first, label) else []
@@ -205,7 +207,7 @@ def csv_pieces(
             piece = islice(chain([line], lines), places)
             table, found, read = _csv_table(path.name, piece, width, said)
             room.give_back(places - read)
-            name_of = partial(_name_of, f"{path.name}: row", found)
+            name_of = partial(name_of_row, f"{path.name}: row", found)
             yield np.delete(table, column, axis=1), table[:, column], name_of
             line = next(lines, None)
         if line is not None:
@@ -275,27 +277,3 @@ def _row(line: bytes, width: int) -> list[float] | None:
         return [float(cell) for cell in cells]
     except ValueError:
         return None
-
-
-def is_head(row: list[str], label: str) -> bool:
-    """True if a first row names columns, and is no record that lacks a value.
-
-    Args:
-      row: Its cells.
-      label: A name that it has then; empty for any.
-    """
-    numbers = [(place, cell) for place, cell in enumerate(row) if is_numeric([cell])]
-    if label and label in row:
-        return True
-    # Tables without names for their columns are written with their numbers.
-    counted = all(cell.strip() == str(place) for place, cell in numbers)
-    return len(numbers) < len(row) - 1 or (len(numbers) == len(row) - 1 and counted)
-
-
-def is_numeric(row: list[str]) -> bool:
-    """True if all cells are numbers."""
-    try:
-        _ = [float(cell) for cell in row]
-    except ValueError:
-        return False
-    return True

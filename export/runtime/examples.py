@@ -12,6 +12,8 @@ from starling.agent.trainer.engines.engine_registry import open_trainer
 from starling.export.provenance import ProvenModel
 from starling.protocol.errors import ConfigError
 from starling.protocol.learning.metrics import Metrics, measured
+from starling.protocol.model.training_bundle import BundleManifest
+from starling.records.scaling import raw_targets
 
 BATCH = 512
 
@@ -25,7 +27,7 @@ class TriedModel:
       y: (n, *target).
       outputs: (n, *output) float32.
       losses: (n,) float32.
-      metrics: Those that fit the loss.
+      metrics: Those that fit the loss, in the data's own units.
       complaints: About records that could not be used, a line each.
       unusable: How many those were.
     """
@@ -72,7 +74,7 @@ def tried(model: ProvenModel, data: Path, target: str) -> TriedModel:
         for rows in batches(len(found.x))
     ]
     losses, outputs = [np.concatenate(part) for part in zip(*parts, strict=True)]
-    metrics = measured(manifest.loss, outputs, found.y, losses)
+    metrics = metrics_of(manifest, outputs, found.y, losses)
     return TriedModel(
         found.x,
         found.y,
@@ -82,6 +84,28 @@ def tried(model: ProvenModel, data: Path, target: str) -> TriedModel:
         facts.complaints,
         facts.unusable,
     )
+
+
+def metrics_of(
+    manifest: BundleManifest,
+    outputs: NDArray[np.float32],
+    y: NDArray[Any],
+    losses: NDArray[np.float32],
+) -> Metrics:
+    """The metrics that fit the loss; errors in the data's own units.
+
+    Args:
+      manifest: The bundle's.
+      outputs: (n, *output) as the graphs return them.
+      y: (n, *target) as the graphs take them.
+      losses: (n,).
+
+    Raises:
+      NonFinite: If an output is no finite number.
+    """
+    table = manifest.table
+    wanted = raw_targets(y, table)
+    return measured(manifest.loss, raw_targets(outputs, table), wanted, losses)
 
 
 def batches(count: int) -> list[slice]:

@@ -17,9 +17,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from starling.export.runtime.examples import TriedModel, batches
+from starling.export.runtime.examples import TriedModel, batches, metrics_of
 from starling.protocol.errors import EngineError, OperationError
-from starling.protocol.learning.metrics import Metrics, measured
+from starling.protocol.learning.metrics import Metrics
 from starling.protocol.model.source_ports import SourcePort, SourcePorts
 from starling.protocol.model.training_bundle import BundleManifest
 
@@ -106,7 +106,7 @@ def measured_file(
       EngineError: If ONNX Runtime refuses it.
     """
     outputs = outputs_of(model, manifest, examples.x)
-    return measured(manifest.loss, outputs, examples.y, examples.losses)
+    return metrics_of(manifest, outputs, examples.y, examples.losses)
 
 
 def outputs_of(

@@ -48,8 +48,10 @@ def _about(report: Report) -> str:
 
 
 def _accuracy(report: Report, key: str, across: str) -> Figure:
-    figure, axes = _canvas(report, "Accuracy on held-out examples", across)
     points = [p for p in report["versions"] if p["accuracy"] is not None]
+    if not points and any(p["loss"] is not None for p in report["versions"]):
+        return _loss(report, key, across)
+    figure, axes = _canvas(report, "Accuracy on held-out examples", across)
     where = [p[key] for p in points]
     heights = [100 * p["accuracy"] for p in points]
     axes.plot(where, heights, color=_GREEN, linewidth=2, marker="o", markersize=3.5)
@@ -66,6 +68,18 @@ def _accuracy(report: Report, key: str, across: str) -> Figure:
             color=_GREEN,
             fontweight="bold",
         )
+    return figure
+
+
+def _loss(report: Report, key: str, across: str) -> Figure:
+    """Loss where there is no accuracy: of numbers."""
+    figure, axes = _canvas(report, "Loss on held-out examples", across)
+    points = [p for p in report["versions"] if p["loss"] is not None]
+    where, heights = [p[key] for p in points], [p["loss"] for p in points]
+    axes.plot(where, heights, color=_GREEN, linewidth=2, marker="o", markersize=3.5)
+    if min(heights) > 0:
+        axes.set_yscale("log")
+    axes.set_xlim(left=0)
     return figure
 
 

@@ -38,6 +38,7 @@ COMMANDS = {
         "starling.export.cli",
         "trained versions as ONNX files, with their proof",
     ),
+    "diag": ("starling.service.cli", "a bundle for whoever helps, without secrets"),
     "fleet": ("starling.fleet.cli", "a whole fleet on this machine"),
 }
 _EXTRAS = {

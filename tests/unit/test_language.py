@@ -1,7 +1,9 @@
 """Names and first lines of docstrings are plain terms of the field."""
 
 import ast
+import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -25,11 +27,14 @@ QUESTION_WORDS = frozenset(
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def sources() -> Iterator[tuple[Path, ast.Module]]:
-    for package in PACKAGES:
-        # Links are not followed, so that `src` adds its own two modules only.
-        for path in sorted((ROOT / package).rglob("*.py")):
-            yield path.relative_to(ROOT), ast.parse(path.read_text("utf-8"))
+@cache
+def sources() -> list[tuple[Path, ast.Module]]:
+    # Links are not followed, so that `src` adds its own two modules only.
+    paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    return [
+        (path.relative_to(ROOT), ast.parse(path.read_text("utf-8")))
+        for path in sorted(paths)
+    ]
 
 
 def first_lines() -> Iterator[tuple[str, str]]:
@@ -57,3 +62,66 @@ def test_public_class_name_is_used_once() -> None:
                 places.setdefault(node.name, []).append(str(path))
 
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def words_of(name: str) -> set[str]:
+    parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z0-9]*|[a-z0-9]+", name)
+    return {part.lower() for part in parts}
+
+
+def stem(word: str) -> str:
+    """Forms of one word share their first five letters."""
+    return (word.rstrip("s") or word)[:5]
+
+
+def glossary() -> tuple[set[str], set[str]]:
+    """Stems of the words on the page, and the words that names must not have."""
+    used, not_used = "", ""
+    for line in (ROOT / "docs" / "glossary.md").read_text("utf-8").splitlines():
+        if line.startswith("| "):
+            term, meaning, others = line.strip("|").split("|")
+            used, not_used = f"{used} {term} {meaning}", f"{not_used} {others}"
+        else:
+            used = f"{used} {line}"
+    allowed = {stem(word) for word in re.findall(r"[a-z0-9]+", used.lower())}
+    return allowed, set(re.findall(r"[a-z]+", not_used)) - {"not"}
+
+
+def public_names() -> Iterator[tuple[str, set[str]]]:
+    for path, tree in sources():
+        if not path.stem.startswith("__"):
+            yield str(path), words_of(path.stem)
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                yield f"{path}: {node.name}", words_of(node.name)
+
+
+def test_name_has_only_words_of_the_glossary() -> None:
+    allowed, _ = glossary()
+
+    unknown = {
+        name: missing
+        for name, words in public_names()
+        if (missing := {word for word in words if stem(word) not in allowed})
+    }
+
+    assert unknown == {}, "use the glossary's term, or add the word to docs/glossary.md"
+
+
+def test_name_has_no_word_that_the_glossary_replaces() -> None:
+    _, not_used = glossary()
+    assert not_used >= {"wanting", "whole", "purse"}
+
+    assert {name for name, words in public_names() if words & not_used} == set()
+
+
+def test_glossary_has_each_term_once() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+    terms = [
+        term.strip()
+        for row in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)
+        for term in row.split(",")
+        if row.strip() != "term"
+    ]
+
+    assert [term for term in set(terms) if terms.count(term) > 1] == []

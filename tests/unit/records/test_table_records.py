@@ -41,7 +41,7 @@ def test_rows_become_numbers_codes_and_labels() -> None:
 def test_line_by_line_gives_the_same_as_the_whole() -> None:
     found = table_records(read(TEXT.encode(), as_text=WISHES.as_text), WISHES, "own")
     assert found.table is not None
-    coder = RowCoder(found.table, found.classes, (0, 1, 3))
+    coder = RowCoder(found.table, found.classes, (0, 1, 3), 4)
 
     rows = [coder.code(line.split(",")) for line in TEXT.split("\n")[1:-1]]
 
@@ -55,7 +55,7 @@ def test_line_by_line_gives_the_same_as_the_whole() -> None:
 def test_line_with_a_cell_out_of_place_is_no_record(cells: list[str]) -> None:
     columns = InputColumn("age"), InputColumn("city", ("Bern",))
     coder = RowCoder(
-        TableSchema(columns, (TargetColumn("k"),)), ("no", "yes"), (0, 1, 2)
+        TableSchema(columns, (TargetColumn("k"),)), ("no", "yes"), (0, 1, 2), 3
     )
 
     with pytest.raises(ValueError):  # noqa: PT011 - any of Python's own

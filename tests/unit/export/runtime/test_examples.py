@@ -1,14 +1,17 @@
 """A version is tried on files as boards take them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from starling.export.provenance import ProvenModel
-from starling.export.runtime.examples import BATCH, batches, tried
+from starling.export.runtime.examples import BATCH, batches, metrics_of, tried
 from starling.protocol.errors import ConfigError
-from starling.protocol.learning.metrics import ClassMetrics
+from starling.protocol.learning.metrics import ClassMetrics, RegressionMetrics
+from starling.protocol.model.table_schema import TableSchema, TargetColumn
+from starling.protocol.model.training_bundle import TensorSpec
 
 
 def test_csv_and_npz_of_the_same_records_give_the_same(
@@ -54,3 +57,22 @@ def test_batches_cover_all_rows_once() -> None:
     count = 2 * BATCH + 3
 
     assert [i for rows in batches(count) for i in range(count)[rows]] == [*range(count)]
+
+
+def test_errors_are_in_the_datas_own_units(model: ProvenModel) -> None:
+    table = TableSchema((), (TargetColumn("price", scale=0.01, offset=-2.0),))
+    port = TensorSpec((1,), "float32")
+    manifest = replace(
+        model.opened.manifest,
+        loss="mse",
+        classes=(),
+        target=port,
+        output=port,
+        table=table,
+    )
+    y = np.array([[0.0], [1.0]], np.float32)
+
+    found = metrics_of(manifest, y + 0.5, y, np.full(2, 0.25, np.float32))
+
+    assert isinstance(found, RegressionMetrics)
+    assert found.mae == pytest.approx(50.0)

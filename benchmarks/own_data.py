@@ -1,0 +1,240 @@
+"""How fast own data are read, and from a CSV file to a virtual fleet that has learned.
+
+`python -m benchmarks.own_data [--mb 256] [--runs 3]` writes tables of 20 columns and
+reads them as `starling data check` does (`read`), piece by piece without keeping them
+(`stream`), and with NumPy's `loadtxt` and the csv module with `float`, in turn, on a
+part of the file, since those take long. The peak of memory is of a process of its own.
+Then `starling fleet run --virtual` learns from 10,000 rows of 20 columns on 10 boards,
+from the command's start to its end, in a process of its own.
+"""
+
+import argparse
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from starling.records.csv_pieces import csv_pieces, open_columns, whole_lines
+from starling.records.runtime.sources import read_source
+from starling.records.wishes import DataWishes
+
+RESULTS = Path(__file__).parent / "results" / "own_data.json"
+GOAL_MB_S = 60
+GOAL_LEARNED_S = 10.0
+COLUMNS = 20
+_PEER_MB = 16
+_BLOCK = 1 << 20
+
+
+def write_table(path: Path, megabytes: int, *, digits: int, texts: bool) -> None:
+    """Writes rows of reals until the file is as long as that.
+
+    Args:
+      path: The file.
+      megabytes: Its length.
+      digits: After the point.
+      texts: Whether two columns are texts.
+    """
+    rng = np.random.default_rng(1)
+    names = [f"f{place}" for place in range(COLUMNS)]
+    names += ["site", "price"] if texts else ["price"]
+    with path.open("w") as file:
+        file.write(",".join(names) + "\n")
+        while file.tell() < megabytes * 1_000_000:
+            rows = rng.normal(size=(2000, COLUMNS + 1))
+            for row in rows:
+                cells = [f"{value:.{digits}f}" for value in row]
+                if texts:
+                    cells.insert(COLUMNS, f"site {int(abs(row[0]) * 10)}")
+                file.write(",".join(cells) + "\n")
+
+
+def stream(path: Path) -> int:
+    """Reads every piece and keeps none; the number of rows."""
+    with path.open("rb") as file:
+        pieces = whole_lines(iter(partial(file.read, _BLOCK), b""), path.name)
+        first = next(pieces)
+        columns = open_columns(first, path.name)
+        found = csv_pieces(chain([first], pieces), columns, path.name)
+        return sum(len(piece.lines) for piece in found)
+
+
+def read(path: Path) -> int:
+    """Reads all records, as `starling data check` does; the number of rows."""
+    return len(read_source(path, DataWishes(ignore=_texts(path))))
+
+
+def _texts(path: Path) -> tuple[str, ...]:
+    with path.open() as file:
+        return ("site",) if "site" in file.readline().split(",") else ()
+
+
+def numpy_loadtxt(path: Path) -> int:
+    """The peer of numbers; the number of rows."""
+    return len(np.loadtxt(path, delimiter=",", skiprows=1))
+
+
+def csv_module(path: Path) -> int:
+    """The peer of mixed tables: floats of what the csv module parts."""
+    with path.open() as file:
+        rows = csv.reader(file)
+        texts = {place for place, name in enumerate(next(rows)) if name == "site"}
+        found = [
+            [float(cell) for place, cell in enumerate(row) if place not in texts]
+            for row in rows
+        ]
+    return len(np.array(found))
+
+
+READERS: dict[str, Callable[[Path], int]] = {
+    "stream": stream,
+    "read": read,
+    "loadtxt": numpy_loadtxt,
+    "csv": csv_module,
+}
+
+
+def measure(reader: str, path: Path, runs: int) -> dict[str, Any]:
+    """Best of some runs, each in a process of its own, and its peak of memory."""
+    best, peak = float("inf"), 0.0
+    rows = 0
+    for _ in range(runs):
+        words = [sys.executable, "-m", "benchmarks.own_data", "--one", reader]
+        said = subprocess.run([*words, str(path)], capture_output=True, check=True)
+        found = json.loads(said.stdout)
+        best, rows = min(best, found["seconds"]), found["rows"]
+        peak = max(peak, found["peak_mb"])
+    size = path.stat().st_size / 1e6
+    return {
+        "reader": reader,
+        "mb": size,
+        "rows": rows,
+        "seconds": best,
+        "mb_s": size / best,
+        "peak_mb": peak,
+    }
+
+
+def one(reader: str, path: Path) -> None:
+    """Measures this process."""
+    started = time.process_time()
+    rows = READERS[reader](path)
+    seconds = time.process_time() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    document = {"seconds": seconds, "rows": rows, "peak_mb": peak}
+    sys.stdout.write(json.dumps(document) + "\n")
+
+
+def learned(path: Path) -> dict[str, Any]:
+    """From the command to a learned virtual fleet, chain verified."""
+    words = [sys.executable, "-m", "starling", "fleet", "run", "--virtual", "--json"]
+    words += ["--data", str(path), "--target", "price", "--patience", "4"]
+    started = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    said = subprocess.run(words, capture_output=True, check=True)
+    wall_s = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    document = json.loads(said.stdout)
+    return {
+        "wall_s": wall_s,
+        "processor_s": after.ru_utime
+        + after.ru_stime
+        - before.ru_utime
+        - before.ru_stime,
+        "boards": document["config"]["devices"],
+        "versions": document["versions"][-1]["version"],
+        "r2": document["metrics"]["held_out"]["r2"],
+        "verified": document["chain"]["verified"],
+        "stopped_because": document["stopped_because"],
+    }
+
+
+def house_prices(path: Path) -> None:
+    """Writes 10,000 rows of 20 columns of differing scales, and a price of them."""
+    rng = np.random.default_rng(2)
+    scales = 10.0 ** (np.arange(COLUMNS) % 4)
+    x = rng.normal(size=(10_000, COLUMNS)) * scales
+    weights = 5000 * ((np.arange(COLUMNS) % 3) - 1) / scales
+    y = 200_000 + x @ weights + rng.normal(size=10_000) * 5000
+    names = [f"f{place}" for place in range(COLUMNS)] + ["price"]
+    np.savetxt(
+        path, np.column_stack([x, y]), "%.4f", ",", header=",".join(names), comments=""
+    )
+
+
+def main() -> int:
+    """Prints the tables and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mb", type=int, default=256, help="length of a file")
+    parser.add_argument("--runs", type=int, default=3, help="of which the best counts")
+    parser.add_argument("--one", choices=READERS, help=argparse.SUPPRESS)
+    parser.add_argument("path", nargs="?", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        one(options.one, options.path)
+        return 0
+    found: dict[str, Any] = {"goal_mb_s": GOAL_MB_S, "load": os.getloadavg()[0]}
+    table = Table(title="CSV of 20 columns of numbers: MB a processor's second")
+    for name in ("file", "reader", "MB", "MB/s", "goal", "peak MB"):
+        table.add_column(name, justify="right")
+    with tempfile.TemporaryDirectory() as folder:
+        rows = _read_all(Path(folder), options.mb, options.runs)
+        for row in rows:
+            numbers = [f"{row[key]:.0f}" for key in ("mb", "mb_s", "peak_mb")]
+            goal = str(GOAL_MB_S) if row["reader"] in ("stream", "read") else ""
+            table.add_row(row["file"], row["reader"], *numbers[:2], goal, numbers[2])
+        found["read"] = rows
+        prices = Path(folder) / "prices.csv"
+        house_prices(prices)
+        found["learned"] = [learned(prices) for _ in range(options.runs)]
+    Console().print(table)
+    best = min(found["learned"], key=lambda run: run["wall_s"])
+    Console().print(
+        f"CSV of 10,000 x 20 to a learned fleet of {best['boards']} boards: "
+        f"{best['wall_s']:.1f} s (goal {GOAL_LEARNED_S:.0f}), of processors "
+        f"{best['processor_s']:.1f} s, {best['versions']} versions, R2 "
+        f"{best['r2']:.3f}, chain verified: {best['verified']}"
+    )
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    return 0
+
+
+def _read_all(folder: Path, megabytes: int, runs: int) -> list[dict[str, Any]]:
+    rows = []
+    kinds = {
+        "4 digits": (4, False),
+        "16 digits": (16, False),
+        "with texts": (4, True),
+    }
+    for name, (digits, texts) in kinds.items():
+        whole, part = folder / "whole.csv", folder / "part.csv"
+        write_table(whole, megabytes, digits=digits, texts=texts)
+        with whole.open("rb") as source, part.open("wb") as target:
+            lines = islice(source, _PEER_MB * 1_000_000 // len(source.readline()))
+            source.seek(0)
+            target.writelines(lines)
+        peers = ["csv"] if texts else ["loadtxt", "csv"]
+        tried = [("stream", whole), ("read", whole), *[(peer, part) for peer in peers]]
+        rows += [
+            {"file": name, **measure(reader, file, runs)} for reader, file in tried
+        ]
+        whole.unlink()
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
