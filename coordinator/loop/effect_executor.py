@@ -87,7 +87,7 @@ class CoordinatorEffectExecutor:
             self.wholes,
             outgoing,
             tally,
-            lambda text: ports.observer.log(LogLine(text)),
+            lambda text: ports.monitor.log(LogLine(text)),
         )
 
     def carry_out(self, state: CoordinatorState, effects: Sequence[Effect]) -> None:
@@ -130,10 +130,10 @@ class CoordinatorEffectExecutor:
             case RecordAcceptance() | RecordRefusal() | RecordOverLimit() | LogLine():
                 self._record(state, effect)
             case StoreVersion() | StoreMetrics() | StoreFailure():
-                self._ports.observer.versions_changed()
+                self._ports.monitor.versions_changed()
             case AdoptSnapshot(manifest):
                 height = manifest.header.height
-                self._ports.observer.log(LogLine(f"has the state of height {height}"))
+                self._ports.monitor.log(LogLine(f"has the state of height {height}"))
                 self.anew = True
             case _:
                 # The other effects were carried out by `commit`.
@@ -164,9 +164,9 @@ class CoordinatorEffectExecutor:
             case RecordRefusal(peer=peer):
                 self._tally.refuse(effect)
                 name = directory.name_of(state.ledger, peer) if peer else ""
-                self._ports.observer.refused(effect, name)
+                self._ports.monitor.refused(effect, name)
             case LogLine():
-                self._ports.observer.log(effect)
+                self._ports.monitor.log(effect)
 
     def _hand_over(
         self,
@@ -193,7 +193,7 @@ class CoordinatorEffectExecutor:
         inference = self._ports.store.blob(asked.inference)
         if bundle is None or inference is None:
             # A task that was announced without its blobs harms itself alone.
-            self._ports.observer.warn(
+            self._ports.monitor.warn(
                 f"task {asked.task}: its bundle or model is not here"
             )
             return

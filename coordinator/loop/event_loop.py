@@ -199,13 +199,13 @@ class CoordinatorLoop:
             case MessageArrived():
                 self._message(item, effects)
             case Delivered(publish_id, code):
-                self._ports.observer.answered(code)
+                self._ports.monitor.answered(code)
                 self._outgoing.delivered(publish_id)
             case LinkConnected():
-                self._ports.observer.connected()
+                self._ports.monitor.connected()
                 self._step(BusConnected(), effects)
             case LinkDisconnected():
-                self._ports.observer.disconnected(item)
+                self._ports.monitor.disconnected(item)
                 self._outgoing.disconnected()
                 self._step(BusDisconnected(), effects)
             case _:

@@ -65,26 +65,26 @@ class MemoryInbox:
         self._seen.discard(settled.name)
 
 
-class SilentObserver:
-    """Tells nobody anything; see `LoopObserver`."""
+class SilentMonitor:
+    """Tells nobody anything; see `LoopMonitor`."""
 
     def answered(self, code: int) -> None:
-        """See `LoopObserver`."""
+        """See `LoopMonitor`."""
 
     def connected(self) -> None:
-        """See `LoopObserver`."""
+        """See `LoopMonitor`."""
 
     def disconnected(self, event: LinkDisconnected) -> None:
-        """See `LoopObserver`."""
+        """See `LoopMonitor`."""
 
     def refused(self, effect: RecordRefusal, peer: str) -> None:
-        """See `LoopObserver`."""
+        """See `LoopMonitor`."""
 
     def log(self, line: LogLine) -> None:
-        """See `LoopObserver`."""
+        """See `LoopMonitor`."""
 
     def warn(self, text: str) -> None:
-        """See `LoopObserver`."""
+        """See `LoopMonitor`."""
 
     def versions_changed(self) -> None:
-        """See `LoopObserver`."""
+        """See `LoopMonitor`."""

@@ -135,7 +135,7 @@ class JobExecutor(Protocol):
         """
 
 
-class LoopObserver(Protocol):
+class LoopMonitor(Protocol):
     """Is told what people should know; it decides what becomes of that."""
 
     def answered(self, code: int) -> None:
@@ -174,7 +174,7 @@ class LoopPorts:
       votes: Own votes.
       inbox: Of the operator.
       executor: For long work.
-      observer: Told what people should know.
+      monitor: Told what people should know.
       put: Hands the loop an event for its next turn.
       keep_fork: Makes a proof durable that more lied than are allowed for.
       compute: Makes a version from its job.
@@ -186,7 +186,7 @@ class LoopPorts:
     votes: VoteStore
     inbox: Inbox
     executor: JobExecutor
-    observer: LoopObserver
+    monitor: LoopMonitor
     put: Callable[[Event], None]
     keep_fork: Callable[[bytes], None]
     compute: Compute = recompute

@@ -23,7 +23,7 @@ from starling.coordinator.runtime.command_inbox import CommandInbox
 from starling.coordinator.runtime.environment import CoordinatorEnvironment
 from starling.coordinator.runtime.evaluation.evaluator import Evaluator, load_held_out
 from starling.coordinator.runtime.home import CoordinatorHome, link_settings
-from starling.coordinator.runtime.process_observer import ProcessObserver
+from starling.coordinator.runtime.process_monitor import ProcessMonitor
 from starling.coordinator.runtime.setup.double_sign_guard import (
     machine_name,
     voted_again,
@@ -59,7 +59,7 @@ class AssembledCoordinator:
     """Everything that a running coordinator consists of."""
 
     loop: CoordinatorLoop
-    observer: ProcessObserver
+    monitor: ProcessMonitor
     store: ChainStore
     votes: VoteJournal
     workers: JobWorkers
@@ -111,14 +111,14 @@ def assemble(
     status = StatusFile(home.status, settings, store, tally)
     subscriptions = settings.topics.coordinator_filters(settings.name)
     link = link_settings(home, config, subscriptions)
-    observer = ProcessObserver(home, f"{link.host}:{link.port}", clock, status)
+    monitor = ProcessMonitor(home, f"{link.host}:{link.port}", clock, status)
     ports = LoopPorts(
         clock,
         store,
         votes,
         CommandInbox(home.inbox, clock.now_s),
         workers,
-        observer,
+        monitor,
         put,
         partial(write_fork, home.state),
         surroundings.compute,
@@ -128,7 +128,7 @@ def assemble(
     )
     link = replace(link, will=loop.will)
     peers = peer_links(home, settings.topics)
-    return AssembledCoordinator(loop, observer, store, votes, workers, link, peers)
+    return AssembledCoordinator(loop, monitor, store, votes, workers, link, peers)
 
 
 def _settings(

@@ -47,7 +47,7 @@ class ProcessLoop:
             home, self._queue.put, surroundings
         )
         self._loop = self._parts.loop
-        self._observer = self._parts.observer
+        self._monitor = self._parts.monitor
         self._now_s = surroundings.clock.now_s
         self._notifier = surroundings.notifier
         self._myself = self._loop.settings.ledger.key.identity
@@ -56,7 +56,7 @@ class ProcessLoop:
         self._elsewhere = PeerBrokers(
             self._parts.peer_links, surroundings.open_bus, self._queue.put
         )
-        self._observer.brokers = self._elsewhere.conditions
+        self._monitor.brokers = self._elsewhere.conditions
 
     def _arrived(self, event: LinkEvent) -> None:
         may_wait = self._loop.incoming.may_wait(event)
@@ -78,7 +78,7 @@ class ProcessLoop:
         log.info("coordinator %s at height %d", self._name, height)
         self._notifier.ready(f"height {height}")
         try:
-            while not self._observer.stopping:
+            while not self._monitor.stopping:
                 self._turn()
                 self._notifier.feed(self._now_s())
         except StorageError as error:
@@ -104,16 +104,16 @@ class ProcessLoop:
         self._parts.store.close()
 
     def _turn(self) -> None:
-        wake_at_s = min(self._loop.wake_at_s, self._observer.status_at_s)
+        wake_at_s = min(self._loop.wake_at_s, self._monitor.status_at_s)
         wait_s = max(0.0, wake_at_s - self._now_s())
         self._loop.turn(self._items(self._queue.take(wait_s, BATCH_MAX)))
         if self._loop.anew:
-            self.anew = self._observer.stopping = True
-        if self._now_s() >= self._observer.status_at_s:
+            self.anew = self._monitor.stopping = True
+        if self._now_s() >= self._monitor.status_at_s:
             self._write_status("running")
 
     def _write_status(self, condition: str) -> None:
-        self._observer.write_status(self._loop, condition)
+        self._monitor.write_status(self._loop, condition)
         self._notifier.status(f"{condition}, height {self._loop.state.ledger.height}")
 
     def _items(self, letters: Iterable[_Letter]) -> list[Item]:
@@ -126,7 +126,7 @@ class ProcessLoop:
                     if heard is not None:
                         items.append(heard)
                 case _Stop():
-                    self._observer.stopping = True
+                    self._monitor.stopping = True
                 case BaseException():
                     raise letter
                 case _:

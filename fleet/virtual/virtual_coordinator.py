@@ -28,7 +28,7 @@ from starling.coordinator.loop.event_loop import CoordinatorLoop, first_counter
 from starling.coordinator.loop.memory_ports import (
     MemoryInbox,
     MemoryVoteJournal,
-    SilentObserver,
+    SilentMonitor,
 )
 from starling.coordinator.loop.ports import (
     Clock,
@@ -146,7 +146,7 @@ class VirtualCoordinator:
             self.votes,
             self.inbox,
             _VirtualJobs(self),
-            _VersionObserver(self),
+            _VersionMonitor(self),
             self.put,
             # One core keeps it as long as it lives, and nobody looks for it later.
             lambda proof: None,
@@ -347,7 +347,7 @@ class _VirtualJobs:
         self._owner.world.versions.evaluate(asked.version, inference)
 
 
-class _VersionObserver(SilentObserver):
+class _VersionMonitor(SilentMonitor):
     """Tells the fleet of final versions."""
 
     def __init__(self, owner: VirtualCoordinator) -> None:

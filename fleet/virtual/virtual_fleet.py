@@ -21,8 +21,8 @@ from starling.fleet.monitor.run_snapshot import (
 from starling.fleet.virtual import fleet_snapshot
 from starling.fleet.virtual.committee import CommitteeKeys, CommitteeShape
 from starling.fleet.virtual.event_queue import EventQueue
-from starling.fleet.virtual.fault_player import FaultPlayer, is_byzantine
-from starling.fleet.virtual.stored_wholes import StoredWholes
+from starling.fleet.virtual.fault_schedule import FaultSchedule, is_byzantine
+from starling.fleet.virtual.stored_blobs import StoredBlobs
 from starling.fleet.virtual.version_log import Metrics, VersionLog
 from starling.fleet.virtual.virtual_board import VirtualBoard
 from starling.fleet.virtual.virtual_coordinator import (
@@ -102,7 +102,7 @@ class VirtualFleet:
     agenda: EventQueue = field(default_factory=EventQueue)
     coordinators: list[VirtualCoordinator] = field(default_factory=list)
     versions: VersionLog = field(init=False)
-    wholes: StoredWholes = field(init=False)
+    wholes: StoredBlobs = field(init=False)
     begun_s: float = 0.0
     _boards: dict[int, VirtualBoard] = field(default_factory=dict)
     _by_name: dict[str, VirtualBoard] = field(default_factory=dict)
@@ -133,8 +133,8 @@ class VirtualFleet:
         numbers = range(1, committee.coordinators + 1)
         self.coordinators.extend(self._coordinator(keys, each) for each in numbers)
         self.network.join(self.coordinators)
-        self.wholes = StoredWholes(self.coordinators)
-        self.faults = FaultPlayer(committee.faults, self.coordinators, self.agenda)
+        self.wholes = StoredBlobs(self.coordinators)
+        self.faults = FaultSchedule(committee.faults, self.coordinators, self.agenda)
         self._keys = [SigningKey(self.draw(32)) for _ in range(self.shape.boards)]
         self._admit_boards()
         self._publish_task()

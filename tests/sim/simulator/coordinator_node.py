@@ -23,7 +23,7 @@ from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.chain.storage.memory_store import MemoryStore
 from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.loop.event_loop import CoordinatorLoop, first_counter
-from starling.coordinator.loop.memory_ports import MemoryInbox, SilentObserver
+from starling.coordinator.loop.memory_ports import MemoryInbox, SilentMonitor
 from starling.coordinator.loop.ports import Clock, Item, LoopPorts, Work
 from starling.coordinator.step import effects as e
 from starling.coordinator.step import events as c
@@ -180,7 +180,7 @@ class CoordinatorNode(SimulatedNode):
             self.votes,
             self.inbox,
             SimulatedJobs(self),
-            NotingObserver(self),
+            NotingMonitor(self),
             self.put,
             lambda proof: self.instant(),
             lambda *job: self.compute(*job),
@@ -329,7 +329,7 @@ class SimulatedJobs:
         node.later(node.time.about(AGGREGATION_S), lambda: node.put(event))
 
 
-class NotingObserver(SilentObserver):
+class NotingMonitor(SilentMonitor):
     """Writes what people would be told into the trace."""
 
     def __init__(self, node: CoordinatorNode) -> None:

@@ -18,7 +18,7 @@ from starling.coordinator.loop.event_loop import CoordinatorLoop, first_counter
 from starling.coordinator.loop.memory_ports import (
     MemoryInbox,
     MemoryVoteJournal,
-    SilentObserver,
+    SilentMonitor,
 )
 from starling.coordinator.loop.ports import Clock, Item, LoopPorts, Work
 from starling.coordinator.step.effects import EvaluateVersion
@@ -104,7 +104,7 @@ class World:
             self.votes,
             self.inbox,
             NoJobs(),
-            SilentObserver(),
+            SilentMonitor(),
             self.coming.append,
             lambda proof: None,
         )

@@ -4,7 +4,7 @@ import pytest
 
 from starling.coordinator.chain.state import board_records
 from starling.fleet.fault_timeline import timeline
-from starling.fleet.virtual.fault_player import is_byzantine
+from starling.fleet.virtual.fault_schedule import is_byzantine
 from starling.protocol.ids import TaskId
 from tests.unit.fleet.virtual.idle_fleet import drive, fleet_of, said, wait
 

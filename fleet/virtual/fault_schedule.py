@@ -1,4 +1,4 @@
-"""Plays a timeline of faults on virtual coordinators."""
+"""A timeline of faults, carried out on virtual coordinators."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -24,7 +24,7 @@ def is_byzantine(faults: Sequence[ScheduledFault]) -> bool:
     return any(fault.deed not in _OF_POWER for fault in faults)
 
 
-class FaultPlayer:
+class FaultSchedule:
     """Faults that are to come, and what each coordinator is to do wrong now.
 
     Attributes:

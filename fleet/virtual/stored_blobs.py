@@ -6,7 +6,7 @@ from starling.fleet.virtual.virtual_coordinator import VirtualCoordinator
 from starling.protocol.ids import Digest
 
 
-class StoredWholes(Mapping[Digest, bytes]):
+class StoredBlobs(Mapping[Digest, bytes]):
     """Wholes that any coordinator has stored; boards that pulled them hold them too."""
 
     def __init__(self, coordinators: list[VirtualCoordinator]) -> None:

@@ -23,8 +23,8 @@ STATUS_SHARE = 0.02
 """Of a core that writing the status may take; it grows with the fleet."""
 
 
-class ProcessObserver:
-    """Logs, and writes `status.json`; see `coordinator.loop.ports.LoopObserver`.
+class ProcessMonitor:
+    """Logs, and writes `status.json`; see `coordinator.loop.ports.LoopMonitor`.
 
     Attributes:
       stopping: Whether the loop ends, so that a connection that ends is no failure.
@@ -55,17 +55,17 @@ class ProcessObserver:
         self._overload = OverloadLog()
 
     def answered(self, code: int) -> None:
-        """See `LoopObserver`."""
+        """See `LoopMonitor`."""
         self._outside.answered(code, self._clock.now_s())
 
     def connected(self) -> None:
-        """See `LoopObserver`."""
+        """See `LoopMonitor`."""
         self._outside.connected()
         self._told.forget()
         log.info("connected to the broker at %s", self._broker)
 
     def disconnected(self, event: LinkDisconnected) -> None:
-        """See `LoopObserver`."""
+        """See `LoopMonitor`."""
         if event.retry_in_s is None and not self.stopping:
             raise TransportError(event.reason)
         self._outside.disconnected(event.reason)
@@ -79,19 +79,19 @@ class ProcessObserver:
         log.log(level, "broker %s: %s%s", self._broker, reason, retry)
 
     def refused(self, effect: RecordRefusal, peer: str) -> None:
-        """See `LoopObserver`."""
+        """See `LoopMonitor`."""
         self._alarm.refused(effect, peer, self._clock.now_s())
 
     def log(self, line: LogLine) -> None:
-        """See `LoopObserver`."""
+        """See `LoopMonitor`."""
         log.log(logging.ERROR if line.grave else logging.INFO, "%s", line.text)
 
     def warn(self, text: str) -> None:
-        """See `LoopObserver`."""
+        """See `LoopMonitor`."""
         log.warning("%s", text)
 
     def versions_changed(self) -> None:
-        """See `LoopObserver`."""
+        """See `LoopMonitor`."""
         self._status.versions_changed()
 
     def write_status(self, loop: CoordinatorLoop, condition: str) -> None:
