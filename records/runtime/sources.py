@@ -162,7 +162,7 @@ def _of_one_kind(files: list[Path], boards: tuple[str, ...], path: Path) -> Sour
 
 
 def _boards_of(files: SourceFiles, codes: NDArray[np.int32]) -> Division | None:
-    """Whose each record is, from the file that it is in."""
+    """Owner of each record, from the file that it is in."""
     if len(set(files.boards)) < 2:
         return None
     names = tuple(dict.fromkeys(files.boards))
