@@ -76,7 +76,9 @@ class InboundEvents:
         if make is None:
             self._tally.refuse(RecordRefusal(device, Reason.UNKNOWN_KIND, leaf))
             return None
-        return make(device, message.payload)
+        # A board's check, too, asks the broker, not us, whether somebody listens.
+        is_check = make is BoardMessageArrived and not message.payload
+        return None if is_check else make(device, message.payload)
 
     def caused(self, message: MessageArrived, effects: list[Effect]) -> None:
         """Notes what came of a message that was an event."""

@@ -66,6 +66,15 @@ def test_foreign_topic_is_refused_and_counted(
     assert tally.refused == {"MALFORMED": 1}
 
 
+def test_check_of_a_board_is_no_message_and_raises_no_counter(
+    incoming: InboundEvents, tally: CoordinatorCounters
+) -> None:
+    asked = MessageArrived(TOPICS.say(NAME), b"", False, AckToken(1, 1))
+
+    assert incoming.event(asked) is None
+    assert (tally.refused, tally.ignored) == ({}, {})
+
+
 def test_flood_is_is_ignored_unread_and_wakes_nobody(
     incoming: InboundEvents, tally: CoordinatorCounters
 ) -> None:
