@@ -16,6 +16,7 @@ _EXAMPLES = """examples:
   starling fleet run --devices 10 --buffer 4 --privacy record --epsilon 8 --report demo
   starling fleet run --coordinators 4 --fault 'kill coordinator 2 at 20s'
   starling fleet run --virtual --fault 'boards 1-2 flip signs from version 0'
+  starling fleet run --virtual --coordinators 4 --fault 'coordinator 4 lies from 9s'
   starling fleet run --data mnist --split dirichlet:0.5 --privacy none --json
   starling fleet run --data own.csv --target price --board-column site --virtual
   starling fleet run --data pictures/ --model mine.onnx --freeze 'features.*'
@@ -46,8 +47,6 @@ def main(argv: list[str]) -> int:
     plan = FleetPlan(**plain | _wishes(options))
     if options.virtual and options.home is not None:
         raise ConfigError("virtual boards have no homes", key="--home")
-    if options.virtual and plan.coordinators > 1:
-        raise ConfigError("virtual fleets have one coordinator", key="--coordinators")
     if not options.virtual:
         for flag in ("waves", "over_select", "virtual_time"):
             if getattr(options, flag):

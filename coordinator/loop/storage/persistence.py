@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from starling.coordinator.chain.node.node import JournalVote, StoreBlock
 from starling.coordinator.chain.storage.chain_store import (
@@ -10,6 +9,7 @@ from starling.coordinator.chain.storage.chain_store import (
     StoredUpload,
     StoredVersion,
 )
+from starling.coordinator.loop.ports import VoteStore
 from starling.coordinator.models.best_version import best_version
 from starling.coordinator.step.effects import (
     AdoptSnapshot,
@@ -46,13 +46,6 @@ Stored = (
     | PruneBlocks
     | AdoptSnapshot
 )
-
-
-class VoteStore(Protocol):
-    """Storage of own votes; `VoteJournal` keeps them on disk."""
-
-    def append(self, votes: Sequence[JournalVote], height: int) -> None:
-        """Keeps votes durably; entries up to `height` may go."""
 
 
 @dataclass

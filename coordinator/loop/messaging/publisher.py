@@ -1,20 +1,20 @@
 """Effects that end in messages: what they say is read from the store where need be."""
 
-import logging
+from collections.abc import Callable
 from functools import lru_cache, partial
 
 from starling.broker.link_events import MqttMessage
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.node.node import SendGossip
 from starling.coordinator.chain.storage.chain_store import ChainStore
-from starling.coordinator.runtime.messaging.outbound_queue import OutboundQueue
-from starling.coordinator.runtime.messaging.peer_answers import PeerAnswers
-from starling.coordinator.runtime.messaging.priority_lanes import (
+from starling.coordinator.loop.counters import CoordinatorCounters
+from starling.coordinator.loop.messaging.outbound_queue import OutboundQueue
+from starling.coordinator.loop.messaging.peer_answers import PeerAnswers
+from starling.coordinator.loop.messaging.priority_lanes import (
     DeferredMessage,
     PriorityLane,
 )
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
-from starling.coordinator.runtime.storage.blob_cache import BlobCache, final_of
+from starling.coordinator.loop.storage.blob_cache import BlobCache, final_of
 from starling.coordinator.step.effects import (
     PublishChunks,
     PublishFinality,
@@ -30,8 +30,6 @@ from starling.protocol.ids import DeviceId, device_from_name, device_id, device_
 from starling.protocol.wire.chunks import CHUNK, chunk_at, chunk_count
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
 from starling.protocol.wire.topics import Topics
-
-log = logging.getLogger("starling.coordinator")
 
 GOSSIP_EXPIRY_S = 20
 """After which the broker need not deliver gossip to whoever was away."""
@@ -56,6 +54,7 @@ class Publisher:
         wholes: BlobCache,
         outgoing: OutboundQueue,
         tally: CoordinatorCounters,
+        note: Callable[[str], None],
     ) -> None:
         """Takes over the queue in front of the link.
 
@@ -65,11 +64,13 @@ class Publisher:
           wholes: Of that store.
           outgoing: Where messages are queued.
           tally: The counters.
+          note: Tells people what a board asked for in vain.
         """
         self._settings = settings
         self._store = store
         self._outgoing = outgoing
         self._tally = tally
+        self._note = note
         self._wholes = wholes
         self._answers = PeerAnswers(settings, store, self._wholes)
         self._everybody = settings.topics.gossip(settings.name)
@@ -103,7 +104,7 @@ class Publisher:
     def _publish_chunks(self, effect: PublishChunks) -> None:
         whole = self._wholes.get(effect.digest)
         if whole is None:
-            log.info("a board asks for %s, which is not here", effect.digest.hex())
+            self._note(f"a board asks for {effect.digest.hex()}, which is not here")
             return
         topic = self._settings.topics.model(device_name(effect.device))
         for index in effect.indices:

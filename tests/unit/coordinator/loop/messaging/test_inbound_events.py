@@ -3,8 +3,8 @@
 import pytest
 
 from starling.broker.link_events import AckToken, Delivered, MessageArrived
-from starling.coordinator.runtime.messaging.inbound_events import InboundEvents
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
+from starling.coordinator.loop.counters import CoordinatorCounters
+from starling.coordinator.loop.messaging.inbound_events import InboundEvents
 from starling.coordinator.step.effects import RecordAcceptance, RecordOverLimit
 from starling.coordinator.step.events import (
     BoardMessageArrived,
@@ -31,12 +31,12 @@ def message(topic: str) -> MessageArrived:
 
 @pytest.fixture
 def tally() -> CoordinatorCounters:
-    return CoordinatorCounters(0)
+    return CoordinatorCounters(0, lambda: 0.0)
 
 
 @pytest.fixture
 def incoming(council: FourCoordinators, tally: CoordinatorCounters) -> InboundEvents:
-    return InboundEvents(council.members[0].settings, tally)
+    return InboundEvents(council.members[0].settings, tally, lambda: 0.0)
 
 
 def test_topic_says_what_a_message_is(incoming: InboundEvents) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from starling.coordinator.chain.storage.memory_store import MemoryStore
+from starling.coordinator.loop.storage import blob_writer
+from starling.coordinator.loop.storage.blob_writer import PendingBlobWrites
 from starling.coordinator.runtime.command_inbox import CommandInbox, drop_blob
-from starling.coordinator.runtime.storage import blob_writer
-from starling.coordinator.runtime.storage.blob_writer import PendingBlobWrites
 from starling.coordinator.step.effects import (
     Effect,
     ExamineBundle,
@@ -102,19 +102,19 @@ def test_unfinished_whole_is_forgotten_at_the_next_start(
 def test_dropped_blob_leaves_the_inbox_once_it_is_durable(
     store: MemoryStore, wholes: PendingBlobWrites, tmp_path: Path
 ) -> None:
-    inbox = CommandInbox(tmp_path, wholes)
+    inbox = CommandInbox(tmp_path, lambda: 0.0)
     drop_blob(tmp_path, LONG)
     drop_blob(tmp_path, b"short")
-    assert inbox.fresh() == []
+    assert inbox.fresh(wholes.keep) == []
     assert store.blob(H(b"short")) == b"short"
     while wholes.pending:
         assert len(list(tmp_path.iterdir())) == 1
-        assert inbox.fresh() == []
+        assert inbox.fresh(wholes.keep) == []
         turn(wholes)
     assert store.blob(H(LONG)) == LONG
     assert not list(tmp_path.iterdir())
     # The same again is taken again.
     drop_blob(tmp_path, LONG)
-    inbox.fresh()
+    inbox.fresh(wholes.keep)
     turn(wholes)
     assert not list(tmp_path.iterdir())

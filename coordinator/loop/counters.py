@@ -1,6 +1,5 @@
 """Counters of boards and messages; for people, so they are not synced."""
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -44,11 +43,13 @@ class CoordinatorCounters:
         is on its way here.
       peers: By coordinator and reason.
       started_ms: Unix time of the start.
+      clock: Monotonic, in seconds.
       ignored: Messages beyond a board's allowance, by its name, since the start.
       dropped: What found no room on its way out, by the lane's name.
     """
 
     started_ms: int
+    clock: Callable[[], float]
     devices: dict[DeviceId, DeviceCounters] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
     peers: dict[DeviceId, Counter[str]] = field(default_factory=dict)
@@ -56,7 +57,6 @@ class CoordinatorCounters:
     ignored: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     passing: Counter[str] = field(default_factory=Counter)
-    clock: Callable[[], float] = time.monotonic
     _strangers: dict[DeviceId, float] = field(default_factory=dict)
 
     def device(self, device: DeviceId) -> DeviceCounters:

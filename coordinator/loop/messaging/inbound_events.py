@@ -1,16 +1,16 @@
 """Messages of the broker as events of the core; floods are dropped unread.
 
 A topic belongs to one account of the broker. One whose message the core ignored, since
-it is over the account's allowance, is muted for a while; see `mailbox`.
+it is over the account's allowance, is muted for a while; see `muted_topics`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from starling.broker.broker_settings import CHECKER
 from starling.broker.link_events import LinkEvent, MessageArrived
-from starling.coordinator.runtime.messaging.mailbox import MutedTopics
-from starling.coordinator.runtime.messaging.publisher import address
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
+from starling.coordinator.loop.counters import CoordinatorCounters
+from starling.coordinator.loop.messaging.muted_topics import MutedTopics
+from starling.coordinator.loop.messaging.publisher import address
 from starling.coordinator.step.effects import Effect, RecordOverLimit, RecordRefusal
 from starling.coordinator.step.events import (
     BoardMessageArrived,
@@ -33,19 +33,23 @@ class InboundEvents:
     """From topics to events."""
 
     def __init__(
-        self, settings: CoordinatorSettings, tally: CoordinatorCounters
+        self,
+        settings: CoordinatorSettings,
+        tally: CoordinatorCounters,
+        now_s: Callable[[], float],
     ) -> None:
         """Mutes nothing yet.
 
         Args:
           settings: For topics and our own id.
           tally: Where boards' bytes and what is dropped are counted.
+          now_s: Monotonic clock.
         """
         self._topics = settings.topics
         self._check = settings.topics.say(CHECKER)
         self._myself = settings.ledger.key.identity
         self._tally = tally
-        self._muted = MutedTopics()
+        self._muted = MutedTopics(now_s)
 
     def may_wait(self, event: LinkEvent) -> bool:
         """True if an event of the link need not wake the loop; its thread asks."""

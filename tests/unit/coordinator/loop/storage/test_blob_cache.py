@@ -3,8 +3,8 @@
 import pytest
 
 from starling.coordinator.chain.storage.memory_store import MemoryStore
-from starling.coordinator.runtime.storage import blob_cache
-from starling.coordinator.runtime.storage.blob_cache import BlobCache
+from starling.coordinator.loop.storage import blob_cache
+from starling.coordinator.loop.storage.blob_cache import BlobCache
 from starling.protocol.ids import Digest, H
 from tests.unit.coordinator.fixtures.small_chain import SmallChain
 

@@ -6,7 +6,7 @@ import pytest
 from starling.coordinator.aggregation.server_step import initial_state
 from starling.coordinator.aggregation.strategy import PackedModel, pack_model
 from starling.coordinator.chain.storage.memory_store import MemoryStore
-from starling.coordinator.runtime.storage.persistence import Persistence
+from starling.coordinator.loop.storage.persistence import Persistence
 from starling.coordinator.runtime.storage.vote_journal import VoteJournal
 from starling.coordinator.step.effects import (
     DropUpload,

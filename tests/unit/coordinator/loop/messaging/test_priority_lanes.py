@@ -7,14 +7,14 @@ import pytest
 from starling.broker.link_events import MqttMessage
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.node.node import SendGossip
-from starling.coordinator.runtime.messaging.outbound_queue import OutboundQueue
-from starling.coordinator.runtime.messaging.priority_lanes import (
+from starling.coordinator.loop.counters import CoordinatorCounters
+from starling.coordinator.loop.messaging.outbound_queue import OutboundQueue
+from starling.coordinator.loop.messaging.priority_lanes import (
     DeferredMessage,
     PriorityLane,
 )
-from starling.coordinator.runtime.messaging.publisher import OutboundEffect, Publisher
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
-from starling.coordinator.runtime.storage.blob_cache import BlobCache
+from starling.coordinator.loop.messaging.publisher import OutboundEffect, Publisher
+from starling.coordinator.loop.storage.blob_cache import BlobCache
 from starling.coordinator.step.effects import (
     PublishChunks,
     SendAnswer,
@@ -59,9 +59,10 @@ def said(council: FourCoordinators) -> tuple[Publisher, Recording]:
     with member.store.transaction():
         member.store.put_blob(b"bundle")
     store, wholes = member.store, BlobCache(member.store)
-    return Publisher(
-        member.settings, store, wholes, outgoing, CoordinatorCounters(0)
-    ), outgoing
+    tally = CoordinatorCounters(0, lambda: 0.0)
+    settings = member.settings
+    publisher = Publisher(settings, store, wholes, outgoing, tally, lambda text: None)
+    return publisher, outgoing
 
 
 @pytest.mark.parametrize(

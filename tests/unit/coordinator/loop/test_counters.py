@@ -2,7 +2,7 @@
 
 import pytest
 
-from starling.coordinator.runtime.status.counters import (
+from starling.coordinator.loop.counters import (
     ADMITTED_S,
     STRANGERS_MAX,
     CoordinatorCounters,
@@ -29,7 +29,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def tally(clock: Clock) -> CoordinatorCounters:
-    return CoordinatorCounters(0, clock=clock)
+    return CoordinatorCounters(0, clock)
 
 
 def test_request_for_what_is_not_here_is_counted_apart(

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starling.broker.link_events import MqttMessage
-from starling.coordinator.runtime.messaging.outbound_queue import OutboundQueue
-from starling.coordinator.runtime.messaging.priority_lanes import (
+from starling.coordinator.loop.messaging.outbound_queue import OutboundQueue
+from starling.coordinator.loop.messaging.priority_lanes import (
     MESSAGE_OVERHEAD_BYTES,
     ROOMS,
     DeferredMessage,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from starling.broker.link_events import MqttMessage
-from starling.coordinator.runtime.messaging.priority_lanes import (
+from starling.coordinator.loop.messaging.priority_lanes import (
     ROOMS,
     DeferredMessage,
     LaneQueue,

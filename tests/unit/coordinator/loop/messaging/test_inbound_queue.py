@@ -1,7 +1,7 @@
 """What others wait for goes before uploads; acknowledgements keep their order."""
 
 from starling.broker.link_events import AckToken, MessageArrived
-from starling.coordinator.runtime.messaging.inbound_queue import InboundQueue
+from starling.coordinator.loop.messaging.inbound_queue import InboundQueue
 
 UPLOAD, VOTE = "starling/1/meadow/d/board/up", "starling/1/meadow/g/peer/say"
 

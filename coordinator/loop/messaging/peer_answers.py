@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from starling.coordinator.chain.storage.chain_store import ChainStore
-from starling.coordinator.runtime.storage import sync_reader
-from starling.coordinator.runtime.storage.blob_cache import BlobCache
+from starling.coordinator.loop.storage import sync_reader
+from starling.coordinator.loop.storage.blob_cache import BlobCache
 from starling.coordinator.step.effects import SendAnswer, SendContentKey
 from starling.coordinator.step.state import CoordinatorSettings
 from starling.coordinator.wire.frames import (
