@@ -11,14 +11,14 @@ from starling.fleet.datasets.partition import (
     partition_named,
 )
 from starling.fleet.fault_timeline import lasts_s, timeline
-from starling.fleet.learning_wishes import NOTHING_ASKED, LearningWishes
+from starling.fleet.learning_options import NOTHING_ASKED, LearningOptions
 from starling.fleet.reference_models import MODEL_SUFFIX, MODELS
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel
 from starling.protocol.errors import ConfigError
 from starling.protocol.learning.task import BUFFER_MAX, ROBUST_NAMES, Strategy
 from starling.protocol.learning.vector_codecs import CODECS
 from starling.protocol.privacy.gaussian_dp import DELTA_MIN, EPSILON_MAX
-from starling.records.wishes import NO_WISHES, DataWishes
+from starling.records.data_options import DEFAULT_OPTIONS, DataOptions
 
 DEVICES_MAX = 10_000
 VERSIONS_MAX = 100_000
@@ -49,7 +49,7 @@ class FleetPlan:
       data: `digits`, `mnist` or a path; see `fleet.runtime.dataset_catalog`.
       split: See `fleet.datasets.partition.partition_named`; empty for the data's own
         boards, or else iid.
-      wishes: What is learned from the data.
+      data_options: What is learned from the data.
       model: One of `fleet.reference_models.MODELS`, or an ONNX file.
       learning: How the model is compiled and trained.
       privacy: A key of `PRIVACY_KINDS`.
@@ -81,9 +81,9 @@ class FleetPlan:
     buffer: int = 4
     data: str = "digits"
     split: str = ""
-    wishes: DataWishes = NO_WISHES
+    data_options: DataOptions = DEFAULT_OPTIONS
     model: str | None = None
-    learning: LearningWishes = NOTHING_ASKED
+    learning: LearningOptions = NOTHING_ASKED
     privacy: str = "record"
     epsilon: float = 8.0
     delta: float = 1e-5

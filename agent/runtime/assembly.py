@@ -31,12 +31,12 @@ from starling.agent.training.trainer_messages import TrainerLimits
 from starling.broker.backoff import BackoffPolicy
 from starling.broker.link_events import LinkEvent, LinkSettings
 from starling.broker.runtime.mqtt_link import MqttLink
-from starling.durable.files import require_private
+from starling.durable.files import read_if_present, require_private
 from starling.firmware_profiles import Profile
 from starling.protocol.chain.enrolment import Admission
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import ConfigError
-from starling.protocol.ids import DeviceId, TaskId, device_name
+from starling.protocol.ids import TASKS_MAX, TaskId, device_name
 from starling.protocol.wire.topics import Topics
 
 _RECEIVE_MAXIMUM = 16
@@ -45,6 +45,7 @@ _MIB = 1 << 20
 _OPEN = 0o027
 """Bits of a home's mode that let strangers in, or let its group write."""
 _DAY_S = 86_400
+_TASK_BYTES_MAX = 16
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class AssembledAgent:
       config: As read from there.
       settings: Of the core.
       state: Of the core, at the start.
-      effects: The core's first wishes.
+      effects: The first effects of the core.
       hands: What carries them out.
       data: Folder of the data set.
       board: The board profile's name.
@@ -108,7 +109,7 @@ def assemble(
     opened = open_ledger(home, config.privacy.cap(), data, config.data.windows, index)
     boot = index.next_boot(max((item.boot for item in found), default=0))
     progress = read_progress(home.state / "progress", pinned)
-    settings = _settings(config, profile, admission, key, boot, home.identity())
+    settings = _settings(config, profile, admission, key, boot, home)
     blobs = BlobStore(home.models)
     state, effects = begin(
         settings,
@@ -218,19 +219,29 @@ def _waiting(
     ]
 
 
+def task_of(home: AgentHome, config: AgentConfig) -> TaskId:
+    """The task to take part in: the owner's, or a later one that was followed."""
+    task = config.training.task
+    known = read_if_present(home.task_file, _TASK_BYTES_MAX)
+    if config.training.newest and known is not None and known.strip().isdigit():
+        # A damaged file costs no more than to hear of the later task again.
+        task = max(task, min(int(known), TASKS_MAX - 1))
+    return TaskId(task)
+
+
 def _settings(
     config: AgentConfig,
     profile: Profile,
     admission: Admission,
     key: SigningKey,
     boot: int,
-    identity: DeviceId,
+    home: AgentHome,
 ) -> AgentSettings:
     pace = config.pace
     return AgentSettings(
         key,
         Topics(admission.genesis.fleet),
-        TaskId(config.training.task),
+        task_of(home, config),
         boot,
         os.urandom(16),
         config.data.pledge,
@@ -247,7 +258,8 @@ def _settings(
             period_s=pace.period_days * _DAY_S,
             release_s=pace.release_s,
         ),
-        rotated_from=identity,
+        rotated_from=home.identity(),
+        newest=config.training.newest,
         trust_bundle=config.privacy.trust_bundle,
     )
 

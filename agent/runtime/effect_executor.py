@@ -109,6 +109,11 @@ class EffectExecutor:
         for effect in effects:
             self._until_done(partial(self._do, effect))
 
+    def close(self) -> None:
+        """Gives the journal and the index back, for another run in this process."""
+        self.journal.close()
+        self.index.close()
+
     def keep_head(self, bundle: Digest, content: bytes) -> None:
         """Writes the parameters of a bundle that stay on the board.
 

@@ -29,6 +29,7 @@ from starling.agent.runtime.status_file import (
     sandbox_warnings,
 )
 from starling.agent.step import events as e
+from starling.agent.sync.model_download import changes_over
 from starling.agent.trainer.client import TrainerReported
 from starling.agent.training.trainer_messages import (
     ConfinementReport,
@@ -40,6 +41,7 @@ from starling.agent.training.trainer_messages import (
 from starling.broker import link_events as b
 from starling.protocol.crypto.sealed_blob import ENTROPY_BYTES
 from starling.protocol.errors import DecodeError
+from starling.protocol.ids import TaskId
 from starling.protocol.wire.message_bodies import DevicePhase
 from starling.service.notifications import ServiceNotifier
 from starling.service.repeated_warnings import RepeatedWarnings
@@ -114,8 +116,11 @@ class AgentEventLoop:
         self._status_s = 0.0
         self._dirty = True
 
-    def run(self) -> None:
+    def run(self) -> TaskId | None:
         """Works until it is asked to stop.
+
+        Returns:
+          A later task to go on with; None to end.
 
         Raises:
           StorageError: If the disk refuses; the process is to be started again.
@@ -130,9 +135,16 @@ class AgentEventLoop:
         try:
             while not self._is_done(time.monotonic()):
                 self._turn()
+                if changes_over(self._state):
+                    break
         finally:
             self._hands.trainer.stop()
+        later = None if self._stop_s < float("inf") else self._state.later
+        if later is None:
+            # A manager that is told so ends the process in a while.
+            self._notifier.stopping()
         self._part()
+        return later
 
     def _is_done(self, now_s: float) -> bool:
         """True once the loop may end; a paid training may still deliver its update."""
@@ -418,7 +430,6 @@ class AgentEventLoop:
     def _part(self) -> None:
         """Says goodbye, so that nobody takes a planned end for a loss."""
         parts = self._parts
-        self._notifier.stopping()
         if self._state.connected:
             self._state, message = farewell(
                 parts.settings, self._state, DevicePhase.DISCONNECTED

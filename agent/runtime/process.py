@@ -10,8 +10,14 @@ from starling.agent.runtime.event_loop import AgentEventLoop, Item
 from starling.agent.runtime.status_file import utc_text
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.trainer.client import COMMAND
-from starling.durable.files import lock, private_files, replace_unsynced
+from starling.durable.files import (
+    lock,
+    private_files,
+    replace_unsynced,
+    write_atomic,
+)
 from starling.protocol.errors import FederationError, StorageError
+from starling.protocol.ids import TaskId
 from starling.sandbox.syscalls import hide_memory
 from starling.service.log_lines import log_to_stderr
 from starling.service.notifications import ServiceNotifier
@@ -34,10 +40,15 @@ def run(home: AgentHome, trainer: Sequence[str] = COMMAND) -> int:
     config = home.config()
     log_to_stderr(config.log.level)
     with private_files(), lock(home.state / "lock"), _remembering_the_end(home):
-        inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        parts = assemble(home, config, inbox.put, time.monotonic(), trainer)
-        hide_memory()
-        AgentEventLoop(parts, inbox, notifier).run()
+        later: TaskId | None = TaskId(0)
+        while later is not None:
+            inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
+            parts = assemble(home, config, inbox.put, time.monotonic(), trainer)
+            hide_memory()
+            later = AgentEventLoop(parts, inbox, notifier).run()
+            parts.hands.close()
+            if later is not None:
+                write_atomic(home.task_file, b"%d\n" % later)
     return 0
 
 

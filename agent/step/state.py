@@ -73,6 +73,7 @@ class AgentSettings:
         the task offers.
       windows: Records that one raw sample can stand in.
       trust_bundle: Whether the bundle's own graph may clip.
+      newest: Whether the board changes over to a later task.
       infer: Whether to fetch and adopt each version's average for inference.
       resources_ppm: The board's self-assessment of its resources.
       bundle_bytes_max: Largest bundle that it takes.
@@ -99,6 +100,7 @@ class AgentSettings:
     pace: WaitTimes = field(default_factory=WaitTimes)
     rotated_from: DeviceId | None = None
     trust_bundle: bool = False
+    newest: bool = False
 
     @property
     def identity(self) -> DeviceId:
@@ -347,6 +349,7 @@ class AgentState:
       draws: Jitter draws since the start.
       offer: The newest proven version.
       others: Tasks that were announced and are not ours; the first few.
+      later: The last task that was proven to us and comes after ours; None if none is.
       swapped: Whether the newest manifest that was certified for our task is of another
         task than was first believed.
       swaps: How many such manifests came since the start.
@@ -394,6 +397,7 @@ class AgentState:
     draws: int = 0
     offer: ProvenVersion | None = None
     others: frozenset[int] = frozenset()
+    later: TaskId | None = None
     swapped: bool = False
     swaps: int = 0
     told: ProvenStatement = field(default_factory=ProvenStatement)

@@ -70,7 +70,7 @@ def handle_manifest(turn: AgentStep, payload: bytes) -> None:
     manifest = _unpacked(payload)
     known = turn.state.offer
     if manifest.task != turn.settings.task:
-        _refuse_task(turn, manifest.task)
+        _other_task(turn, manifest)
         return
     if known is not None and manifest.version <= known.version:
         _follow(turn, manifest)
@@ -115,13 +115,36 @@ def _believe(turn: AgentStep, manifest: ModelManifest) -> None:
         turn.emit(Spend(entry))
 
 
+def _other_task(turn: AgentStep, manifest: ModelManifest) -> None:
+    """An agent serves one task, so that one ledger and one spool are enough.
+
+    It may change over to a later one, if the chain has it.
+
+    Raises:
+      ProtocolError: If a later task is not proven.
+    """
+    task, ours, later = manifest.task, turn.settings.task, turn.state.later
+    if not turn.settings.newest or task < ours:
+        _refuse_task(turn, task)
+    elif later is None or task > later:
+        _, spec = manifest.check(turn.state.trusted)
+        turn.state = evolve(turn.state, later=task)
+        turn.note(
+            f"task {task} {spec.name!r} comes after {ours}: the board changes over"
+        )
+
+
+def changes_over(state: AgentState) -> bool:
+    """True once a later task may be gone on with: nothing paid for is under way."""
+    return state.later is not None and not state.waiting and state.training is None
+
+
 def _refuse_task(turn: AgentStep, task: int) -> None:
-    """An agent serves one task, so that one ledger and one spool are enough."""
     others = turn.state.others
     if task not in others and len(others) < _OTHERS_MAX:
         turn.state = evolve(turn.state, others=others | {task})
         ours = turn.settings.task
-        turn.note(f"task {task} refused: agent.toml says task = {ours}, one at a time")
+        turn.note(f"task {task} refused: this board has task {ours}, one at a time")
 
 
 def _follow(turn: AgentStep, manifest: ModelManifest) -> None:

@@ -108,6 +108,11 @@ class AgentHome:
         return self.path / "admission.json"
 
     @property
+    def task_file(self) -> Path:
+        """Number of the task that is followed, once it is a later one."""
+        return self.state / "task"
+
+    @property
     def status_file(self) -> Path:
         """Path of the running agent's status."""
         return self.path / "status.json"

@@ -325,3 +325,24 @@ def test_home_put_back_from_an_older_copy_finds_its_way_back(
     assert "the count of starts leaps" in log
     assert not meadow.status("old")["condition"].startswith("counters behind")
     assert meadow.end("old", signal.SIGTERM) == 0
+
+
+def test_boards_change_over_to_a_later_task_without_a_hand_on_them(
+    meadow: RealCoordinator,
+) -> None:
+    meadow.wait_for_version("board0", 1)
+    names = ("board0", "board1")
+    pids = [meadow.running[name].pid for name in names]
+
+    meadow.do(
+        *("coordinator", "publish", "--home", meadow.home("coordinator")),
+        *("--bundle", meadow.home("bundle"), "--task", meadow.home("task.toml")),
+    )
+
+    def learns(name: str) -> bool:
+        found = meadow.status(name)
+        return found.get("task") == 1 and (found.get("version") or 0) >= 1
+
+    meadow.wait("the later task", lambda: all(map(learns, names)))
+    assert [meadow.running[name].pid for name in names] == pids
+    assert all(meadow.running[name].poll() is None for name in names)

@@ -161,18 +161,21 @@ def certify(header: Header, key: SigningKey = COORDINATOR) -> Certificate:
 
 
 def manifest(
-    version: int, spec: TaskSpec | None = None, key: SigningKey = COORDINATOR
+    version: int,
+    spec: TaskSpec | None = None,
+    key: SigningKey = COORDINATOR,
+    task: TaskId = TASK_NUMBER,
 ) -> bytes:
     """A version with everything that proves it."""
     spec = spec or task_spec()
-    keys = (task_key(TASK_NUMBER), version_key(TASK_NUMBER, version))
+    keys = (task_key(task), version_key(task, version))
     tree = StateTree().update(
         {keys[0]: TASK.pack(spec), keys[1]: version_digest(model(version))}
     )
     header = header_over(tree.root(), merkle.root([]), (version + 1) * EACH_VERSION)
     return MANIFEST.pack(
         ModelManifest(
-            TASK_NUMBER,
+            task,
             Version(version),
             model(version),
             header,

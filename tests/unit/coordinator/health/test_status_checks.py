@@ -18,7 +18,7 @@ from starling.broker.health_checks import (
 from starling.coordinator.cli.status_text import status_text
 from starling.coordinator.health import chain_stall
 from starling.coordinator.health.status_checks import check_status
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
+from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.runtime.status.host_health import HostReport
 from starling.coordinator.runtime.status.status_document import StatusFile
 from starling.coordinator.step.effects import RecordRefusal
@@ -38,7 +38,7 @@ def write(
     council: FourCoordinators, path: Path, condition: str = "running"
 ) -> Document:
     """What member 0 shows of itself."""
-    member, tally = council.members[0], CoordinatorCounters(0)
+    member, tally = council.members[0], CoordinatorCounters(0, lambda: 0.0)
     tally.refuse(RecordRefusal(None, Reason.BUSY, "", KEYS[1].identity))
     found = chain_stall.look(member.settings, member.state, council.now_s)
     file = StatusFile(path, member.settings, member.store, tally)

@@ -1,0 +1,71 @@
+"""The commands of each example's README, run as they stand there, on made data."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+
+from examples.run import FOLDER, commands, names
+
+ROOT = Path(__file__).parents[2]
+LEAST = {
+    "bank": {"roc_auc": 0.77, "macro_f1": 0.6},
+}
+"""What the newest version must reach on held-out examples, of made data."""
+
+
+def run_example(name: str, out: Path) -> str:
+    """Standard output of all commands.
+
+    Fails with the words of the command that fails.
+    """
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    surroundings = {**os.environ, "PYTHONPATH": paths, "STARLING_DATA": ""}
+    said = []
+    for words in commands(name, out):
+        done = subprocess.run(
+            words,
+            env=surroundings,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{words[1:]}\n{done.stdout}\n{done.stderr}"
+        said.append(done.stdout)
+    return "".join(said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(LEAST))
+def test_readme_ends_in_a_model_that_has_learned(name: str, tmp_path: Path) -> None:
+    run_example(name, tmp_path)
+
+    session = onnxruntime.InferenceSession(tmp_path / "trained.onnx")
+    report: dict[str, Any] = json.loads((tmp_path / "report/report.json").read_text())
+    found = report["metrics"]["held_out"]
+    assert session.get_modelmeta().custom_metadata_map["starling.receipt"]
+    assert "## Proof" in (tmp_path / "CARD.md").read_text("utf-8")
+    assert {
+        key: found[key] for key, least in LEAST[name].items() if found[key] < least
+    } == {}
+    assert report["chain"]["verified"]
+    assert report["baseline"]["distance"] >= 0
+
+
+def test_every_example_is_in_the_index_and_is_tried() -> None:
+    index = (FOLDER / "README.md").read_text("utf-8")
+
+    assert names() == sorted(LEAST)
+    assert [name for name in names() if f"({name}/README.md)" not in index] == []
+
+
+def test_commands_write_into_the_folder_that_is_asked_for(tmp_path: Path) -> None:
+    words = [word for line in commands("bank", tmp_path) for word in line]
+
+    assert str(tmp_path / "report") in words
+    assert [word for word in words if word.startswith(("build/", "examples/"))] == []
