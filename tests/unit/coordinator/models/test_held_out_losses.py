@@ -150,8 +150,8 @@ def test_four_coordinators_pause_alike_though_one_of_them_lies() -> None:
     assert set(fleet.heads()) == {2}
     for version, loss in ((0, 0.5), (1, 0.7), (2, 0.9)):
         for member in fleet.members:
-            found = 0.0 if member.index == 3 else loss + member.index / 100
-            event = VersionEvaluated(TASK, Version(version), None, found)
+            stated = 0.0 if member.index == 3 else loss + member.index / 100
+            event = VersionEvaluated(TASK, Version(version), None, stated)
             fleet.tell_all(event, {member.index})
         fleet.run(2.0)
 
@@ -162,4 +162,3 @@ def test_four_coordinators_pause_alike_though_one_of_them_lies() -> None:
     assert found is not None
     assert (found.best, found.newest) == (0, 2)
     assert fleet.check_in(boards[2], 2) == []
-    fleet.close()
