@@ -191,7 +191,7 @@ def task_settings(
             releases=releases(plan),
             steps=_NOISED_STEPS,
         ),
-        guard=GuardSection(patience=0),
+        guard=GuardSection(patience=plan.guard_patience),
     )
 
 
