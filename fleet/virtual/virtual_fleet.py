@@ -179,7 +179,11 @@ class VirtualFleet:
     @property
     def paused(self) -> bool:
         """True if the task pauses, so that no board gets another lease."""
-        return evaluations.paused(self.foremost.state.ledger.tree, _TASK)
+        return evaluations.paused(self._highest.state.ledger.tree, _TASK)
+
+    @property
+    def _highest(self) -> VirtualCoordinator:
+        return max(self.coordinators, key=lambda each: each.state.ledger.height)
 
     @property
     def foremost(self) -> VirtualCoordinator:
@@ -375,7 +379,7 @@ class VirtualFleet:
             ),
             pauses=self._council.pauses,
             quorum=self._quorum,
-            held_out=held_out_loss(self.foremost.status()),
+            held_out=held_out_loss(self._highest.status()),
         )
 
     def _coordinator_points(self) -> tuple[CoordinatorPoint, ...]:
