@@ -69,10 +69,10 @@ class Machine:
         return np.exp(-_DAMPING * since_s) * np.sin(2 * np.pi * _RING_HZ * since_s)
 
 
-def write(path: Path, rows: list[NDArray[np.float64]], **more: list[bool]) -> None:
+def write(path: Path, rows: list[NDArray[np.float64]], faulty: list[bool]) -> None:
     """Writes spectra (n, 64) as float32, x and y the same."""
     x = np.array(rows, np.float32)
-    np.savez(path, x=x, y=x, **{name: np.array(each) for name, each in more.items()})
+    np.savez(path, x=x, y=x, faulty=np.array(faulty))
 
 
 def main() -> int:
@@ -86,13 +86,14 @@ def main() -> int:
     for number in range(MACHINES):
         machine = Machine(rng)
         learned = [machine.measure() for _ in range(SPECTRA)]
-        write(folder / "machines" / f"machine-{number:02}.npz", learned)
+        x = np.array(learned, np.float32)
+        np.savez(folder / "machines" / f"machine-{number:02}.npz", x=x, y=x)
         healthy += [machine.measure() for _ in range(HELD_OUT)]
         chips = [rng.uniform(*_CHIP) if place % 2 else 0.0 for place in range(TEST)]
         test += [machine.measure(chip) for chip in chips]
         faulty += [chip > 0 for chip in chips]
-    write(folder / "healthy.npz", healthy)
-    write(folder / "test.npz", test, faulty=faulty)
+    write(folder / "healthy.npz", healthy, [False] * len(healthy))
+    write(folder / "test.npz", test, faulty)
     return 0
 
 
