@@ -7,7 +7,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := src protocol durable sandbox engine service compiler firmware_profiles broker records agent coordinator export fleet
-CHECKED := $(SOURCES) benchmarks packaging tests
+CHECKED := $(SOURCES) benchmarks examples packaging tests
 DEMO := demo
 BENCHMARKS := wire idle_agent overhead ingest finality throughput virtual training_step own_data mnist step_control asynchrony robustness
 JOBS ?= 2
@@ -53,6 +53,11 @@ model: $(VENV)/.dev ## Check the model of consensus; needs spin and gcc
 .PHONY: bench
 bench: setup ## Every benchmark; tables on the terminal, JSON in benchmarks/results/
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+
+.PHONY: example
+example: $(VENV)/.fleet ## Run one of examples/: make example NAME=bank; all of them without NAME
+	@for name in $(or $(NAME),$$($(BIN)/python -m examples.run --list)); do \
+		$(BIN)/python -m examples.run $$name; done
 
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/*.txt
