@@ -6,14 +6,21 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import pytest
 
+from examples.onnx_text import save
 from examples.run import FOLDER, commands, names
+from examples.vibration.detect import detected
 
 ROOT = Path(__file__).parents[2]
 LEAST = {
     "bank": {"roc_auc": 0.77, "macro_f1": 0.6},
+    "keywords": {"accuracy": 0.9, "macro_f1": 0.9},
+    "turbofans": {"r2": 0.7},
+    "vibration": {"r2": 0.8},
+    "watches": {"accuracy": 0.9, "macro_f1": 0.9},
 }
 """What the newest version must reach on held-out examples, of made data."""
 
@@ -55,6 +62,23 @@ def test_readme_ends_in_a_model_that_has_learned(name: str, tmp_path: Path) -> N
     } == {}
     assert report["chain"]["verified"]
     assert report["baseline"]["distance"] >= 0
+
+
+def test_detection_finds_faults_that_are_louder_than_health(tmp_path: Path) -> None:
+    quiet, loud = np.zeros((200, 64), np.float32), np.zeros((200, 64), np.float32)
+    quiet[:, 0] = np.linspace(0, 1, 200)
+    loud[:100] = 2.0
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data/healthy.npz", x=quiet)
+    np.savez(tmp_path / "data/test.npz", x=loud, faulty=np.arange(200) < 100)
+    text = "zero (float[n, 64] x) => (float[n, 64] y) { y = Sub (x, x) }"
+    save(tmp_path / "trained.onnx", text, {})
+
+    found = detected(tmp_path)
+
+    assert found["threshold"] == pytest.approx(0.99**2 / 64, rel=0.02)
+    assert (found["faults_found"], found["false_alarms"]) == (1.0, 0.0)
+    assert found["roc_auc"] == 1.0
 
 
 def test_every_example_is_in_the_index_and_is_tried() -> None:
