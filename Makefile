@@ -89,8 +89,18 @@ image-context: $(VENV)/.dev ## Gather what packaging/docker/Dockerfile copies
 image: image-context ## Build the image starling:dev; BASE must have this Python's version
 	docker build -t starling:dev --build-arg BASE=$(BASE) $(IMAGE)
 
+DEB_PYTHON ?= 3.11
+DEB_COMPRESSION ?= xz
+
+.PHONY: deb
+deb: $(VENV)/.fleet ## Build the agent's Debian package for amd64 and arm64 into dist/
+	for architecture in amd64 arm64; do \
+		$(BIN)/python packaging/deb/build.py --architecture $$architecture \
+			--python $(DEB_PYTHON) --compression $(DEB_COMPRESSION); \
+	done
+
 .PHONY: test-deploy
-test-deploy: setup ## Units scored, the containers' script run, and compose if docker runs
+test-deploy: setup ## Units scored, the package built and installed, the containers' script run, and compose if docker runs
 	$(BIN)/pytest -q tests/deploy tests/unit/service tests/e2e/service
 
 .PHONY: clean
