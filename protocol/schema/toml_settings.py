@@ -142,7 +142,7 @@ def _is_later(cls: type[Any], document: dict[str, Any]) -> bool:
 def _known_part(
     cls: type[Any], document: dict[str, Any], prefix: str, ignored: list[str]
 ) -> dict[str, Any]:
-    """What the class knows of a later release's document; `ignored` gets the rest."""
+    """Takes known keys of a later release's document; `ignored` gets the others."""
     kinds = get_type_hints(cls)
     entries = {entry.name: entry for entry in _entries(cls)}
     kept: dict[str, Any] = {}
