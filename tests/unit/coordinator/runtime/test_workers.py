@@ -56,7 +56,7 @@ def test_newest_versions_are_tried_where_all_would_take_too_much(
         for number in range(2, 7):
             ask(jobs, number)
         slow.may_go_on.set()
-        found = []
+        found: list[int] = []
         while not found or found[-1] != 6:
             event = events.get(timeout=PATIENCE_S)
             assert isinstance(event, VersionEvaluated)
