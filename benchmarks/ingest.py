@@ -12,7 +12,8 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,22 +30,23 @@ from benchmarks.harness.board_uploads import (
 from benchmarks.harness.coordinator_processes import used_s
 from benchmarks.harness.load_generator import PreparedLoad, admit_loader, run_load
 from starling.broker.broker_settings import BrokerSettings
+from starling.broker.link_events import AckToken, MqttMessage
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.mosquitto_process import free_port
-from starling.coordinator import machine
-from starling.coordinator.availability.bundle_examination import examined
 from starling.coordinator.chain.storage.chain_store import StoredUpload
+from starling.coordinator.loop.ports import Clock, Item
 from starling.coordinator.runtime.assembly import assemble
+from starling.coordinator.runtime.environment import CoordinatorEnvironment
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import GenesisOptions, found
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
-from starling.coordinator.step.effects import ExamineBundle
-from starling.coordinator.step.events import ClockTicked, TransactionArrived
+from starling.coordinator.step.events import TransactionArrived
 from starling.coordinator.update.admission_checks import open_contribution
 from starling.coordinator.update.norm_bound import check_norm
 from starling.fleet.runtime.processes.supervisor import starling_command
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.crypto.sealed_blob import blob_digest, commitment, open_sealed
+from starling.protocol.errors import TransportError
 from starling.protocol.learning.task import Q15, TASK, TaskSpec
 from starling.protocol.learning.vector_codecs import CODECS
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
@@ -91,6 +93,16 @@ def make_fleet(home: CoordinatorHome, dimension: int, boards: int) -> Fleet:
     return Fleet(published.spec, uploads, [UPLOAD.pack(each) for each in uploads])
 
 
+class _NoBus:
+    """A broker that is never there."""
+
+    def publish(self, message: MqttMessage) -> int:
+        raise TransportError("there is no broker")
+
+    def acknowledge_many(self, tokens: Iterable[AckToken]) -> None:
+        del tokens
+
+
 def _write_chain(
     home: CoordinatorHome, published: PublishedTask, keys: Sequence[SigningKey]
 ) -> None:
@@ -99,22 +111,22 @@ def _write_chain(
         (MessageKind.REGISTER, REGISTER.pack(Register(key.public))) for key in keys
     ]
     bodies.append((MessageKind.TASK, TASK.pack(published.spec)))
-    parts = assemble(home, lambda _: None, 0.0, 0)
+    now_s, coming = [0.0], deque[Item]()
+    clock = Clock(lambda: now_s[0], lambda: 0)
+    parts = assemble(home, coming.append, CoordinatorEnvironment(clock=clock))
+    loop = parts.loop
     with parts.store.transaction():
         for part in (published.bundle, *published.model.parts()):
             parts.store.put_blob(part)
-    state, now_s = parts.state, 0.0
+    loop.begin(_NoBus())
     for number, (kind, body) in enumerate(bodies, 1):
         packed = ENVELOPE.pack(sign(operator, chain_id, kind, number, body))
-        event = TransactionArrived(f"{number}", packed)
-        state, effects = machine.step(parts.settings, state, event, now_s, 0)
-        for asked in [each for each in effects if isinstance(each, ExamineBundle)]:
-            answer = examined(asked.bundle, published.bundle)
-            state, _ = machine.step(parts.settings, state, answer, now_s, 0)
-    while state.ledger.mempool.size:
-        now_s += 1.0
-        state, effects = machine.step(parts.settings, state, ClockTicked(), now_s, 0)
-        parts.persistence.commit(effects, 0)
+        coming.append(TransactionArrived(f"{number}", packed))
+    while not loop.state.tasks:
+        # The bundle is examined meanwhile: then the chain's time stands still.
+        now_s[0] += bool(coming or loop.state.ledger.mempool.size)
+        loop.turn([coming.popleft() for _ in range(len(coming))])
+        time.sleep(0.001)
     parts.workers.stop()
     parts.votes.close()
     parts.store.close()

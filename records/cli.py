@@ -20,6 +20,7 @@ exit status: 0 nothing stands in the way, 2 usage, 78 something is wrong with th
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     # Imported late, as all that takes time, so that usage errors are quick.
+    from starling.protocol.model.training_bundle import LOSSES
     from starling.records.runtime.settings_file import add_data_flags
 
     made = argparse.ArgumentParser(
@@ -43,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add_data_flags(check.add_argument_group("what is learned"))
     check.add_argument(
-        "--loss", help="cross-entropy for labels; mse, huber or bce for numbers"
+        "--loss",
+        choices=LOSSES,
+        help="cross-entropy for labels; mse, huber or bce for numbers",
     )
     check.add_argument("--json", action="store_true", help="print one JSON document")
     return made
@@ -60,11 +63,11 @@ def main(argv: list[str]) -> int:
     """
     options = parser().parse_args(argv)
     from starling.records.check_report import document, text
-    from starling.records.runtime.settings_file import wishes_of
+    from starling.records.runtime.settings_file import data_options_of
     from starling.records.runtime.source_check import check_source
 
-    wishes = wishes_of(options, options.loss)
-    records, faults = check_source(options.path, wishes)
+    asked = data_options_of(options, options.loss)
+    records, faults = check_source(options.path, asked)
     found = document(records, faults, str(options.path))
     sys.stdout.write(
         json.dumps(found, indent=1) + "\n" if options.json else text(found)

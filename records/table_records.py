@@ -12,32 +12,32 @@ from numpy.typing import NDArray
 
 from starling.protocol.model.table_schema import InputColumn, TableSchema
 from starling.records.csv_cells import is_missing
+from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
 from starling.records.record_set import LABELS, Division, RecordSet, division
 from starling.records.table import RecordTable, TextColumn
 from starling.records.table_plan import TablePlan, plan_table
-from starling.records.wishes import DataWishes
 
 
 def table_records(
-    table: RecordTable, wishes: DataWishes, name: str, boards: Division | None = None
+    table: RecordTable, asked: DataOptions, name: str, boards: Division | None = None
 ) -> RecordSet:
     """Makes records of a table.
 
     Args:
       table: All its rows.
-      wishes: What is to be learned.
+      asked: What is to be learned.
       name: Of the set.
       boards: Whose each row is, where files or folders say so.
 
     Raises:
       DataError: Naming the first thing that stands in the way.
     """
-    plan = plan_table(table, wishes)
+    plan = plan_table(table, asked)
     file = table.file_names[0]
-    if wishes.board_column:
-        boards = _divided(table, wishes.board_column, file)
-    groups = _divided(table, wishes.group, file) if wishes.group else None
+    if asked.board_column:
+        boards = _divided(table, asked.board_column, file)
+    groups = _divided(table, asked.group, file) if asked.group else None
     x, y = inputs(table, plan.schema), targets(table, plan)
     if plan.schema.window:
         parts = [d.codes for d in (boards, groups) if d is not None]
@@ -91,14 +91,18 @@ def inputs(table: RecordTable, schema: TableSchema) -> NDArray[np.float32]:
                 lacking = np.isnan(x[:, start])
                 x[lacking, start] = column.fill
         start += column.size
-    rows = np.flatnonzero(~np.isfinite(x).all(axis=1))
+    _refuse_infinities(table, x)
+    return x
+
+
+def _refuse_infinities(table: RecordTable, values: NDArray[np.float32]) -> None:
+    rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(rows):
         raise DataError(
             "a number beyond 3e38: mend the cell",
             file=table.file_names[table.files[rows[0]]],
             row=int(table.lines[rows[0]]),
         )
-    return x
 
 
 def _places(found: TextColumn, column: InputColumn) -> NDArray[np.int64]:
@@ -113,7 +117,9 @@ def targets(table: RecordTable, plan: TablePlan) -> NDArray[Any]:
     """(n,) int64 labels, or (n, t) float32 numbers in the table's own units."""
     names = [item.name for item in plan.schema.targets]
     if plan.loss != LABELS:
-        return np.stack([table.numbers[name] for name in names], 1).astype(np.float32)
+        y = np.stack([table.numbers[name] for name in names], 1).astype(np.float32)
+        _refuse_infinities(table, y)
+        return y
     places = {text: place for place, text in enumerate(plan.classes)}
     if names[0] in table.texts:
         found = table.texts[names[0]]

@@ -7,12 +7,14 @@ when its content is durable elsewhere.
 
 import json
 import logging
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from starling.coordinator.aggregation.strategy import PackedModel
-from starling.coordinator.runtime.storage.blob_writer import PendingBlobWrites
+from starling.coordinator.loop.ports import KeepWhole
 from starling.coordinator.step.effects import RemoveInboxFile
 from starling.durable.files import (
     read_if_present,
@@ -29,6 +31,7 @@ from starling.protocol.wire.envelope import ENVELOPE, ENVELOPE_BYTES_MAX, Envelo
 
 log = logging.getLogger("starling.coordinator")
 
+LOOK_EVERY_S = 0.25
 TRANSACTION_SUFFIX = ".tx"
 BLOB_SUFFIX = ".blob"
 REFUSAL_SUFFIX = ".refused"
@@ -53,21 +56,29 @@ class InboxContent:
 
 
 class CommandInbox:
-    """The inbox of a running coordinator; each transaction is handed on once."""
+    """The inbox of a running coordinator; each transaction is handed on once.
 
-    def __init__(self, folder: Path, wholes: PendingBlobWrites) -> None:
+    Attributes:
+      due_s: When it is to be looked into again.
+    """
+
+    def __init__(self, folder: Path, now_s: Callable[[], float]) -> None:
         """Looks at nothing yet.
 
         Args:
           folder: Where commands drop files.
-          wholes: Stores blobs.
+          now_s: The loop's clock.
         """
         self._folder = folder
-        self._wholes = wholes
+        self._now_s = now_s
         self._seen: set[str] = set()
+        self.due_s = 0.0
 
-    def fresh(self) -> list[tuple[str, bytes]]:
+    def fresh(self, keep: KeepWhole) -> list[tuple[str, bytes]]:
         """Begins to store the blobs that were dropped; reads the new transactions.
+
+        Args:
+          keep: Stores a whole.
 
         Returns:
           Names of files and what they hold.
@@ -75,6 +86,7 @@ class CommandInbox:
         Raises:
           StorageError: If the disk refuses.
         """
+        self.due_s = self._now_s() + LOOK_EVERY_S
         dropped = look(self._folder)
         for name in dropped.blobs:
             if name in self._seen:
@@ -86,11 +98,15 @@ class CommandInbox:
             else:
                 # Until it is durable the file is all that there is of it.
                 self._seen.add(name)
-                self._wholes.keep(content, partial(self._stored, name))
+                keep(content, partial(self._stored, name))
         self._seen &= {*dropped.transactions, *dropped.blobs}
         fresh = [name for name in dropped.transactions if name not in self._seen]
         self._seen.update(fresh)
         return [(name, read_transaction(self._folder, name)) for name in fresh]
+
+    def settle(self, settled: RemoveInboxFile) -> None:
+        """See `coordinator.loop.ports.Inbox`."""
+        settle(self._folder, settled)
 
     def _stored(self, name: str) -> None:
         remove(self._folder, name)
@@ -170,10 +186,11 @@ def take_refusal(inbox: Path, identity: Digest) -> NotedRefusal | None:
 def _forget_old(inbox: Path) -> None:
     """Keeps the newest refusals: nobody may ever ask for one."""
     with storage_errors(inbox):
-        noted = [
-            (entry.stat().st_mtime_ns, entry)
-            for entry in inbox.glob(f"*{REFUSAL_SUFFIX}")
-        ]
+        noted = []
+        for entry in inbox.glob(f"*{REFUSAL_SUFFIX}"):
+            # Whoever waits for one takes it away at any moment.
+            with suppress(FileNotFoundError):
+                noted.append((entry.stat().st_mtime_ns, entry))
         for _, entry in sorted(noted)[:-REFUSALS_MAX]:
             entry.unlink(missing_ok=True)
 

@@ -6,25 +6,18 @@ so that whoever tests a fleet can put something that fails in their place.
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from starling.broker.link_events import AckToken, LinkEvent, LinkSettings, MqttMessage
+from starling.broker.link_events import LinkEvent, LinkSettings
 from starling.broker.runtime.mqtt_link import MqttLink
-from starling.coordinator.aggregation.strategy import ModelState, PackedModel
-from starling.coordinator.aggregation.version_computation import Fetch, recompute
-from starling.coordinator.chain.state.task_records import AggregationJob
-from starling.protocol.crypto.keys import OpeningKey
-from starling.protocol.learning.task import TaskSpec
+from starling.coordinator.aggregation.version_computation import recompute
+from starling.coordinator.loop.ports import Clock, Compute, MessageBus
 from starling.service.notifications import ServiceNotifier
 
-Compute = Callable[
-    [OpeningKey, TaskSpec, AggregationJob, ModelState, Fetch], PackedModel
-]
 
-
-class Bus(Protocol):
+class Bus(MessageBus, Protocol):
     """A connection to a broker, as `broker.runtime.mqtt_link.MqttLink` is one."""
 
     def start(self) -> None:
@@ -32,12 +25,6 @@ class Bus(Protocol):
 
     def stop(self, timeout_s: float) -> None:
         """Sends what was published and disconnects."""
-
-    def publish(self, message: MqttMessage) -> int:
-        """Hands a message over; the result is named by `Delivered`."""
-
-    def acknowledge_many(self, tokens: Iterable[AckToken]) -> None:
-        """Tells the broker that messages are safe."""
 
 
 OpenBus = Callable[[LinkSettings, Callable[[LinkEvent], None]], Bus]
@@ -53,6 +40,11 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 10**6
 
 
+def system_clock() -> Clock:
+    """The machine's clock."""
+    return Clock(time.monotonic, wall_clock_ms)
+
+
 @dataclass(frozen=True)
 class CoordinatorEnvironment:
     """The world of one coordinator.
@@ -60,11 +52,11 @@ class CoordinatorEnvironment:
     Attributes:
       open_bus: Opens a connection to a broker.
       compute: Makes a version from its job.
-      now_ms: Unix time.
+      clock: The time.
       notifier: To the service manager.
     """
 
     open_bus: OpenBus = open_link
     compute: Compute = recompute
-    now_ms: Callable[[], int] = wall_clock_ms
+    clock: Clock = field(default_factory=system_clock)
     notifier: ServiceNotifier = field(default_factory=ServiceNotifier.from_environment)

@@ -4,8 +4,8 @@ import logging
 import signal
 
 from starling.coordinator.runtime.environment import CoordinatorEnvironment
-from starling.coordinator.runtime.event_loop import CoordinatorEventLoop
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.process_loop import ProcessLoop
 from starling.coordinator.runtime.setup.certificate_renewal import renew_certificate
 from starling.durable.files import make_private, private_files
 from starling.sandbox.syscalls import hide_memory
@@ -28,6 +28,8 @@ def run(
       StorageError: If the disk refuses.
     """
     log_to_stderr(home.config().log)
+    for key in home.ignored_settings():
+        log.warning("%s is of a later release; ignored: %s", home.path, key)
     # The reader of a pipe may go; the log must not end us.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     with private_files():
@@ -40,8 +42,8 @@ def run(
 def _run(home: CoordinatorHome, surroundings: CoordinatorEnvironment) -> int:
     anew, status = True, 0
     while anew:
-        renew_certificate(home, surroundings.now_ms() / 1000)
-        runner = CoordinatorEventLoop(home, surroundings)
+        renew_certificate(home, surroundings.clock.now_ms() / 1000)
+        runner = ProcessLoop(home, surroundings)
         _stop_at_signals(runner)
         hide_memory()
         try:
@@ -52,6 +54,6 @@ def _run(home: CoordinatorHome, surroundings: CoordinatorEnvironment) -> int:
     return status
 
 
-def _stop_at_signals(runner: CoordinatorEventLoop) -> None:
+def _stop_at_signals(runner: ProcessLoop) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runner.stop())

@@ -21,6 +21,10 @@ from starling.fleet.runtime.array_data import (
     material_of,
 )
 from starling.fleet.runtime.virtual_run import Pace, run_prepared
+from starling.fleet.virtual.fleet_snapshot import (
+    accepted_by_board,
+    refused_by_sender,
+)
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.protocol.ids import DeviceId
 
@@ -233,12 +237,12 @@ class _Watcher:
         """See `fleet.runtime.virtual_run.run_prepared`."""
         numbers = {identity: at for at, identity in enumerate(fleet.identities)}
         if self._on_update is not None:
-            for identity, count in fleet.hub.accepted.items():
+            for identity, count in accepted_by_board(fleet.coordinators).items():
                 for taken in range(self._accepted[identity], count):
                     self._on_update(TakenUpdate(numbers[identity], taken + 1))
                 self._accepted[identity] = count
         if self._on_refusal is not None:
-            for sender, reasons in fleet.hub.refused.items():
+            for sender, reasons in refused_by_sender(fleet.coordinators).items():
                 board = None if sender is None else numbers.get(sender)
                 for reason, count in reasons.items():
                     for _ in range(self._refused[sender, reason], count):
@@ -247,10 +251,10 @@ class _Watcher:
         return self._told_versions(fleet)
 
     def _told_versions(self, fleet: VirtualFleet) -> str:
-        if self._on_version is None or len(fleet.hub.versions) == self._versions:
+        if self._on_version is None or fleet.versions.head < self._versions:
             return ""
         # The newest is evaluated in the background.
-        fleet.hub.finish()
+        fleet.finish()
         points = fleet.snapshot(0.0).versions[self._versions :]
         self._versions += len(points)
         stops = [self._on_version(point) for point in points]

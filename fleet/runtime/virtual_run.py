@@ -15,15 +15,17 @@ from starling.fleet.attacks.attack_schedule import AttackKind, BoardAttack
 from starling.fleet.fault_timeline import timeline
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
-from starling.fleet.presets import DataShares, heading, task_settings
-from starling.fleet.report.convergence import converged
+from starling.fleet.presets import DataShares, heading, horizon_s, task_settings
+from starling.fleet.report.convergence import why_over
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
 from starling.fleet.runtime.kept_chain import keep_chain
 from starling.fleet.runtime.processes.home_setup import clear
 from starling.fleet.runtime.training_material import TrainingMaterial, prepare
 from starling.fleet.runtime.training_pool import TrainingPool
+from starling.fleet.virtual.committee import CommitteeShape
 from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
+from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.crypto.keys import known_signatures
 from starling.protocol.errors import ConfigError
 
@@ -100,12 +102,6 @@ def run_virtual(
       StorageError: If the disk refuses.
     """
     started_s = time.monotonic()
-    if timeline(plan.fault, plan.coordinators):
-        raise ConfigError(
-            "nothing happens to a virtual fleet's one coordinator; only boards attack "
-            "('boards A-B ATTACK from version V'), or leave --virtual out",
-            key="--fault",
-        )
     material = prepare(plan)
     return run_prepared(
         material,
@@ -154,13 +150,22 @@ def run_prepared(
     spread = rng.normal(0.0, pace.speed_sigma, plan.devices)
     durations_s = tuple(_TRAINING_S * float(s) for s in np.exp(spread))
     # More boards than a version takes would make the next one late before it begins.
+    awake = asked if pace.in_step else settings.leases
+    committee = CommitteeShape(
+        plan.coordinators,
+        plan.brokers,
+        FaultModel[plan.fault_model.upper()],
+        timeline(plan.fault, plan.coordinators),
+    )
     shape = FleetShape(
         plan.devices,
-        asked if pace.in_step else settings.leases,
+        awake,
         pace.in_step,
         durations_s,
+        rest_s=_rest_s(plan, awake),
         windows=shares.reuse,
         leave_behind=pace.over_select > 0,
+        committee=committee,
     )
     try:
         fleet = VirtualFleet(
@@ -171,19 +176,18 @@ def run_prepared(
             rng,
         )
         begun_s = time.monotonic()
-        if not pace.virtual_time:
+        if not pace.virtual_time and committee.steady:
             fleet.clock = lambda: time.monotonic() - begun_s
         with few_collections(), known_signatures(SIGNATURES_KNOWN):
             because = _drive(plan, fleet, shown, begun_s, on_snapshot, watch)
-        fleet.hub.finish()
+        fleet.finish()
         watch(fleet)
-        last = fleet.snapshot(time.monotonic() - begun_s)
+        last = fleet.snapshot(_time_s(fleet, begun_s))
         metrics = workers.metrics(fleet.inference)
         backdoor = _backdoor(workers, fleet.inference, shown.attacks)
-        if kept is None:
-            verified = fleet.hub.verify()
-        else:
-            verified = keep_chain(kept.coordinator, fleet.hub)
+        verified = fleet.verify()
+        if kept is not None:
+            keep_chain(kept.coordinator, fleet.foremost)
     finally:
         workers.close()
     wall_s = time.monotonic() - started_s
@@ -239,34 +243,54 @@ def _drive(
     watch: Watch,
 ) -> str:
     """Lets time pass until the run ends; says why it ended."""
-    next_s = 0.0
+    next_s, least_s = 0.0, horizon_s(plan)
     try:
-        while fleet.version < plan.until_version:
-            if not _advance(fleet, plan.until_version):
+        while fleet.version < plan.until_version or fleet.elapsed_s < least_s:
+            if not _advance(fleet, plan.until_version, least_s):
                 return "budgets spent"
             time_s = time.monotonic() - begun_s
-            if time_s > plan.time_limit_s:
+            if max(time_s, _time_s(fleet, begun_s)) > plan.time_limit_s:
                 return "time limit"
             if because := watch(fleet):
                 return because
-            if converged(fleet.losses, plan.patience):
-                return "converged"
+            over = fleet.elapsed_s >= least_s
+            ended = why_over(fleet.losses, plan.patience, fleet.paused) if over else ""
+            if ended:
+                return ended
             if time_s >= next_s:
-                on_snapshot(shown, fleet.snapshot(time_s))
+                on_snapshot(shown, fleet.snapshot(_time_s(fleet, begun_s)))
                 next_s = time_s + SNAPSHOT_EVERY_S
     except KeyboardInterrupt:
         return "interrupted"
     return "version reached"
 
 
-def _advance(fleet: VirtualFleet, until_version: int) -> bool:
+def _advance(fleet: VirtualFleet, until_version: int, least_s: float) -> bool:
     """Does the next few things; False if none is left that could make a version."""
     for _ in range(_LOOK_EVERY):
-        if not fleet.advance() or fleet.exhausted:
+        over = fleet.elapsed_s >= least_s
+        if not fleet.advance() or (fleet.exhausted and over):
             return False
-        if fleet.version >= until_version:
+        if fleet.version >= until_version and over:
             break
     return True
+
+
+def _time_s(fleet: VirtualFleet, begun_s: float) -> float:
+    """Since the task is open: virtual where a timeline counts in virtual time."""
+    if fleet.shape.committee.steady:
+        return time.monotonic() - begun_s
+    return fleet.elapsed_s
+
+
+def _rest_s(plan: FleetPlan, awake: int) -> float:
+    """Time that a place stays free, so that the planned updates last long enough.
+
+    None but if faults are to come: then these updates, and with them the privacy
+    budget, are to last until the faults are over.
+    """
+    updates = plan.until_version * plan.buffer
+    return max(0.0, awake * horizon_s(plan) / updates - _TRAINING_S)
 
 
 @contextmanager

@@ -33,6 +33,11 @@ class EventQueue:
         self._entered += 1
         heapq.heappush(self._later, (time_s, self._entered, action))
 
+    def settle(self) -> None:
+        """Does all that was entered for this very moment, and what that enters."""
+        while self._soon:
+            self._soon.popleft()()
+
     def advance(self) -> bool:
         """Does the next thing; False if there is none."""
         if self._soon:

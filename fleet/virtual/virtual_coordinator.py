@@ -1,328 +1,365 @@
-"""A coordinator whose world is memory: its core, and its effects carried out."""
+"""A coordinator whose world is memory: the product's own loop, in virtual time."""
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import assert_never
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import Any
 
-from starling.coordinator import machine
-from starling.coordinator.aggregation.strategy import (
-    ModelState,
-    PackedModel,
-    unpack_model,
+from starling.broker.link_events import (
+    AckToken,
+    Delivered,
+    LinkConnected,
+    MessageArrived,
+    MqttMessage,
 )
-from starling.coordinator.aggregation.version_computation import StoredVector, recompute
-from starling.coordinator.availability.bundle_examination import examined
-from starling.coordinator.chain.execution.state_machine import genesis_tree
-from starling.coordinator.chain.node import node
-from starling.coordinator.chain.state import task_records
-from starling.coordinator.chain.state.task_records import JobMember
+from starling.coordinator.aggregation.strategy import ModelState, PackedModel
+from starling.coordinator.aggregation.version_computation import Fetch, recompute
+from starling.coordinator.chain.gossip_messages import NONCE_BYTES
+from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.chain.storage.block_rows import BlockRow, pack_body
+from starling.coordinator.chain.storage.memory_store import MemoryStore
 from starling.coordinator.chain.verification.chain_replay import (
     CheckedBlock,
     check_rows,
 )
-from starling.coordinator.leases.client_selection import SELECTIONS
-from starling.coordinator.models.best_version import best_version
-from starling.coordinator.publication.task_settings import TaskPublication
-from starling.coordinator.step import effects as e
-from starling.coordinator.step import events as c
+from starling.coordinator.health.consensus_status import attested, consensus
+from starling.coordinator.loop.counters import CoordinatorCounters
+from starling.coordinator.loop.event_loop import CoordinatorLoop, first_counter
+from starling.coordinator.loop.memory_ports import (
+    MemoryInbox,
+    MemoryVoteJournal,
+    SilentMonitor,
+)
+from starling.coordinator.loop.ports import (
+    Clock,
+    Item,
+    LoopPorts,
+    MessageBus,
+    Work,
+)
+from starling.coordinator.models import held_out_losses
+from starling.coordinator.step.effects import EvaluateVersion
+from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.step.state import CoordinatorSettings, CoordinatorState
-from starling.coordinator.update.admission_checks import AdmissionContext
+from starling.fleet.faults.faulty_gossip import ActiveFaults, FaultyGossip
+from starling.fleet.faults.vote_forger import VoteForger, falsified
 from starling.fleet.virtual.event_queue import EventQueue
-from starling.fleet.virtual.workload import Score, Workload
-from starling.protocol.chain.blocks import CERTIFICATE, HEADER, Block, Certificate
-from starling.protocol.chain.genesis import Genesis, Validator, ValidatorSet
-from starling.protocol.crypto.keys import OpeningKey, SigningKey
-from starling.protocol.errors import AggregationError
-from starling.protocol.ids import DeviceId, Digest, TaskId, Version, device_name
-from starling.protocol.learning.task import TASK, ModelDigests
+from starling.fleet.virtual.version_log import VersionLog
+from starling.protocol.chain.blocks import CERTIFICATE, HEADER
+from starling.protocol.crypto.keys import OpeningKey
+from starling.protocol.ids import TaskId, device_from_name
+from starling.protocol.learning.task import TaskSpec
 from starling.protocol.learning.vector_codecs import Draw
-from starling.protocol.wire.chunks import CHUNK, chunk_at
-from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
-from starling.protocol.wire.message_bodies import REGISTER, Register
-from starling.protocol.wire.topics import Topics
 
-BLOCK_INTERVAL_S = 0.05
-LEASE_S = 3600
-HEARTBEAT_S = 60
-_CHUNKS_PER_S = 1e4
+LISTEN_S = 2.5
+"""As `coordinator.runtime.assembly.LISTEN_S`, at every start but the first."""
+VERSIONS_KEPT = 64
+"""Boards read a base here when they begin to train on it, a few versions later."""
+_PACKET_BYTES_MAX = 131_072
+_NO_ANSWER = AckToken(0, 0)
 _NEVER_S = float("inf")
-_WHOLES_KEPT = 256
-Send = Callable[[str, bytes, bool], None]
-"""Publishes to a topic: payload, and whether it is retained."""
+_TASK = TaskId(0)
 
 
-@dataclass
-class VersionRecord:
-    """Facts about a final version.
+@dataclass(frozen=True)
+class CoordinatorWorld:
+    """The world that virtual coordinators share.
 
     Attributes:
-      version: Which one.
-      at_s: Virtual time at which it became final.
-      updates: How many made it.
-      staleness_milli: Their mean staleness, in thousandths.
-      charge_max: Largest total charge of a board by then.
-      score: Accuracy and loss, once they are known.
+      agenda: Virtual time.
+      versions: Told of final versions, and evaluates them.
+      draw: Random bytes.
+      send: Takes what a coordinator publishes.
+      on_version: Called when a version has become final.
+      faulty: Whether some of them are to do wrong.
     """
 
-    version: Version
-    at_s: float
-    updates: int
-    staleness_milli: int
-    charge_max: int
-    score: tuple[float | None, float] | None = None
-
-    @property
-    def accuracy(self) -> float | None:
-        """On held-out data; None if unknown or without meaning."""
-        return None if self.score is None else self.score[0]
-
-    @property
-    def loss(self) -> float | None:
-        """On held-out data; None if unknown."""
-        return None if self.score is None else self.score[1]
-
-
-@dataclass
-class CoordinatorKeys:
-    """Of the coordinator and of the operator, who share a process here."""
-
-    validator: SigningKey
-    opening: OpeningKey
-    operator: SigningKey
-
-    @classmethod
-    def make(cls, draw: Draw) -> "CoordinatorKeys":
-        """Draws them."""
-        return cls(SigningKey(draw(32)), OpeningKey(draw(32)), SigningKey(draw(32)))
-
-    def genesis(self, fleet: str) -> Genesis:
-        """A chain with this one validator and this one operator."""
-        validator = Validator(self.validator.public, self.opening.public, "virtual")
-        members = ValidatorSet((validator,))
-        return Genesis(1, fleet, 0, 0, members, (self.operator.public,), HEARTBEAT_S)
+    agenda: EventQueue
+    versions: VersionLog
+    draw: Draw
+    send: Callable[["VirtualCoordinator", MqttMessage], None]
+    on_version: Callable[[], None]
+    faulty: bool = False
 
 
 @dataclass
 class VirtualCoordinator:
-    """One virtual coordinator.
+    """One virtual coordinator; store, votes, inbox and counters outlive its deaths.
 
     Attributes:
-      keys: Of it and of the operator.
-      genesis: Of its chain.
-      agenda: Virtual time.
-      labour: Evaluates.
-      send: Publishes.
-      draw: Random bytes.
-      on_version: Called when a version has become final.
-      wholes: Stored bytes by digest: the bundle and the latest models.
-      accepted: Updates accepted, by board.
-      refused: Refusals by board and reason.
-      versions: Final ones, rising.
-      models: What each version consists of, by version.
-      chain: All blocks.
+      number: From 1.
+      broker: Which one it is a client of, from 1.
+      settings: Of its core, but for what each start draws anew.
+      world: What it shares with the others.
+      faults: What it is to do wrong now.
+      up: Whether it runs.
+      loop: Of this life, or of the last one.
     """
 
-    keys: CoordinatorKeys
-    genesis: Genesis
-    agenda: EventQueue
-    labour: Workload
-    send: Send
-    draw: Draw
-    on_version: Callable[[], None]
-    wholes: dict[Digest, bytes] = field(default_factory=dict)
-    accepted: Counter[DeviceId] = field(default_factory=Counter)
-    refused: dict[DeviceId | None, Counter[str]] = field(default_factory=dict)
-    versions: list[VersionRecord] = field(default_factory=list)
-    models: dict[int, ModelDigests] = field(default_factory=dict)
-    chain: list[tuple[Block, Certificate]] = field(default_factory=list)
-    settings: CoordinatorSettings = field(init=False)
-    state: CoordinatorState = field(init=False)
-    _uploads: dict[Digest, StoredVector] = field(default_factory=dict)
-    _model: ModelState | None = None
-    _awaited: tuple[VersionRecord, Score] | None = None
-    _kept: list[Digest] = field(default_factory=list)
-    _counter: int = 0
+    number: int
+    broker: int
+    settings: CoordinatorSettings
+    world: CoordinatorWorld
+    faults: ActiveFaults = field(default_factory=ActiveFaults)
+    up: bool = False
+    loop: CoordinatorLoop = field(init=False)
+    store: MemoryStore = field(init=False)
+    votes: MemoryVoteJournal = field(default_factory=MemoryVoteJournal)
+    inbox: MemoryInbox = field(default_factory=MemoryInbox)
+    tally: CoordinatorCounters = field(init=False)
+    _life: int = 0
+    _items: list[Item] = field(default_factory=list)
+    _due: bool = False
     _alarm_s: float = _NEVER_S
 
     def __post_init__(self) -> None:
-        """Begins a chain."""
-        chain_id = self.genesis.chain_id()
-        ledger_settings = node.ChainSettings(
-            self.genesis, self.keys.validator, block_interval_s=BLOCK_INTERVAL_S
-        )
-        self.settings = CoordinatorSettings(
-            ledger=ledger_settings,
-            gate=AdmissionContext(chain_id, self.keys.opening),
-            topics=Topics(self.genesis.fleet),
-            selection=SELECTIONS["uniform"],
-            selection_seed=self.draw(32),
-            lease_s=LEASE_S,
-            chunks_per_s=_CHUNKS_PER_S,
-            chunks_burst=int(_CHUNKS_PER_S),
-        )
-        tree = genesis_tree(self.genesis)
-        ledger = node.begin(ledger_settings, None, None, tree, (), 0.0)
-        restored = machine.RestoredState(ledger, 1, {}, {}, (), 0)
-        self.state, effects = machine.begin(self.settings, restored, 0.0, 0)
-        self._carry_out(effects)
-        self.step(c.BusConnected())
+        """Starts with an empty disk."""
+        self.store = MemoryStore(self.settings.ledger.genesis)
+        self.tally = CoordinatorCounters(0, lambda: self.world.agenda.now_s)
+        self.start()
 
     @property
-    def head(self) -> int:
-        """Newest final version of the one task."""
-        return self.versions[-1].version if self.versions else 0
+    def name(self) -> str:
+        """In topics."""
+        return self.settings.name
 
-    def register(self, device: SigningKey) -> None:
-        """Has the operator admit a board."""
-        self._operate(MessageKind.REGISTER, REGISTER.pack(Register(device.public)))
+    @property
+    def state(self) -> CoordinatorState:
+        """Of its core."""
+        return self.loop.state
 
-    def publish(self, task: TaskPublication) -> None:
-        """Has the operator publish the task."""
-        self.wholes[task.spec.bundle] = task.bundle
-        self._keep(task.model)
-        self.models[0] = task.spec.initial
-        self._model = _unpacked(task.model)
-        self._operate(MessageKind.TASK, TASK.pack(task.spec))
-
-    def _operate(self, kind: MessageKind, body: bytes) -> None:
-        self._counter += 1
-        key, chain_id = self.keys.operator, self.settings.gate.chain_id
-        content = ENVELOPE.pack(sign(key, chain_id, kind, self._counter, body))
-        self.step(c.TransactionArrived(f"{self._counter}.tx", content))
-
-    def step(self, event: c.Event) -> None:
-        """Lets the core take an event and does what it asks."""
-        now_s = self.agenda.now_s
-        now_ms = int(1000 * now_s)
-        self.state, effects = machine.step(
-            self.settings, self.state, event, now_s, now_ms
+    def start(self) -> None:
+        """Starts from what its store and its journal hold."""
+        self._life += 1
+        self.up, self._due, self._alarm_s = True, False, _NEVER_S
+        self._items.clear()
+        self.inbox.reopen()
+        counter, agenda = first_counter(self._life), self.world.agenda
+        ledger = replace(
+            self.settings.ledger,
+            listen_s=LISTEN_S if self._life > 1 else 0.0,
+            status_from=counter,
+            nonce=self.world.draw(NONCE_BYTES),
         )
-        self._carry_out(effects)
-        for asked in [each for each in effects if isinstance(each, e.ExamineBundle)]:
-            self.step(examined(asked.bundle, self.wholes[asked.bundle]))
+        ports = LoopPorts(
+            Clock(lambda: agenda.now_s, self._now_ms),
+            self.store,
+            self.votes,
+            self.inbox,
+            _VirtualJobs(self),
+            _VersionMonitor(self),
+            self.put,
+            # One core keeps it as long as it lives, and nobody looks for it later.
+            lambda proof: None,
+            self._compute,
+        )
+        settings = replace(self.settings, ledger=ledger)
+        self.loop = CoordinatorLoop(settings, ports, counter, VERSIONS_KEPT, self.tally)
+        self.loop.begin(self._open_bus())
+        self.put(LinkConnected(_PACKET_BYTES_MAX, False, 0))
+
+    def kill(self) -> None:
+        """Ends at once; what was not stored is lost, and what comes is not heard."""
+        self.up = False
+        self._life += 1
+        self._items.clear()
+
+    def revive(self) -> None:
+        """Starts again, unless it runs."""
+        if not self.up:
+            self.start()
+
+    def put(self, item: Item) -> None:
+        """Hands it something for its next turn, which is now."""
+        if self.up:
+            self._items.append(item)
+            self._turn_soon()
+
+    def happened(self, event: MessageArrived, broker: int) -> None:
+        """A message of another coordinator, or of a board, is on one of the brokers.
+
+        Args:
+          event: The message.
+          broker: Over which of its links it comes; 0 is that to its own broker.
+        """
+        if self._gossip is not None and self._gossip.is_lost(event):
+            return
+        if not broker:
+            self.put(event)
+            return
+        _, whose, _ = self.settings.topics.parse(event.topic)
+        self.put(PeerFrameArrived(device_from_name(whose), event.payload, broker))
+
+    def operate(self, name: str, content: bytes) -> None:
+        """The operator drops a transaction."""
+        self.inbox.drop(name, content)
+        self._turn_soon()
+
+    def later(self, wait_s: float, action: Callable[[], None]) -> None:
+        """Does something after a while, if this life lasts that long."""
+        life = self._life
+
+        def act() -> None:
+            if life == self._life:
+                action()
+
+        agenda = self.world.agenda
+        if wait_s > 0.0:
+            agenda.at(agenda.now_s + wait_s, act)
+        else:
+            agenda.soon(act)
+
+    def status(self) -> dict[str, Any]:
+        """As much of a coordinator's status document as a fleet looks at."""
+        state, settings = self.state, self.loop.settings
+        header = state.ledger.header
+        return {
+            "id": self.name,
+            "chain": {
+                "height": state.ledger.height,
+                "tip": header.block_id().hex() if header else None,
+                "state_root": header.state_root.hex() if header else None,
+            },
+            "consensus": consensus(settings, state, self.world.agenda.now_s),
+            "finality_s": median(state.finalities_s) if state.finalities_s else None,
+            "tasks": [
+                {
+                    "head": task.head,
+                    "attested": attested(settings, state, number),
+                    "held_out": held_out_losses.shown(state.ledger.tree, task),
+                }
+                for number, task in sorted(state.tasks.items())
+            ],
+        }
+
+    def rows(self) -> list[BlockRow]:
+        """Its whole chain, as it would be exported."""
+        found = []
+        for height in range(1, self.state.ledger.height + 1):
+            stored = self.store.block(height)
+            assert stored is not None
+            found.append(
+                BlockRow(
+                    height,
+                    HEADER.pack(stored.block.header),
+                    pack_body(stored.block.transactions),
+                    CERTIFICATE.pack(stored.certificate),
+                )
+            )
+        return found
+
+    def _open_bus(self) -> MessageBus:
+        bus = _VirtualBus(self)
+        self._gossip: FaultyGossip | None = None
+        if not self.world.faulty:
+            return bus
+        ledger = self.settings.ledger
+        self._gossip = FaultyGossip(
+            self.put,
+            lambda: self.faults,
+            VoteForger(ledger.key, ledger.chain_id),
+            self.settings.topics,
+            lambda wait_s, message: self.later(wait_s, lambda: bus.say(message)),
+        )
+        return self._gossip.over(bus)
+
+    def _now_ms(self) -> int:
+        # A clock that is set back shows no time before 1970.
+        return max(0, int(1000 * (self.world.agenda.now_s + self.faults.clock_s)))
+
+    def _compute(
+        self,
+        key: OpeningKey,
+        spec: TaskSpec,
+        job: AggregationJob,
+        before: ModelState,
+        fetch: Fetch,
+    ) -> PackedModel:
+        made = recompute(key, spec, job, before, fetch)
+        return falsified(made) if self.faults.lies else made
+
+    def _turn_soon(self) -> None:
+        if self.up and not self._due:
+            self._due = True
+            self.later(0.0, self._turn)
+
+    def _turn(self) -> None:
+        self._due = False
+        items, self._items = self._items, []
+        self.loop.turn(items)
+        if self.loop.anew:
+            self.start()
         self._set_alarm()
 
-    def verify(self) -> bool:
-        """True if the whole chain is valid when it is checked from its genesis."""
-        rows = [
-            BlockRow(
-                block.header.height,
-                HEADER.pack(block.header),
-                pack_body(block.transactions),
-                CERTIFICATE.pack(certificate),
-            )
-            for block, certificate in self.chain
-        ]
-        found = list(check_rows(self.genesis, rows))
-        return len(found) == len(rows) and isinstance(found[-1], CheckedBlock)
-
-    def finish(self) -> None:
-        """Waits for the last evaluation."""
-        if self._awaited is not None:
-            record, score = self._awaited
-            record.score = score()
-            self._awaited = None
-
     def _set_alarm(self) -> None:
-        wake_at_s = self.state.wake_at_s
-        if wake_at_s < self._alarm_s:
+        now_s, wake_at_s = self.world.agenda.now_s, self.loop.wake_at_s
+        if wake_at_s <= now_s:
+            self._turn_soon()
+        elif wake_at_s < self._alarm_s:
             self._alarm_s = wake_at_s
-            self.agenda.at(wake_at_s, lambda: self._ring(wake_at_s))
+            self.later(wake_at_s - now_s, lambda: self._ring(wake_at_s))
 
     def _ring(self, set_for_s: float) -> None:
         if set_for_s == self._alarm_s:
             self._alarm_s = _NEVER_S
-            self.step(c.ClockTicked())
-
-    def _carry_out(self, effects: tuple[e.Effect, ...]) -> None:
-        for effect in effects:
-            match effect:
-                case e.SendMessage(topic, payload, retain):
-                    self.send(topic, payload, retain)
-                case e.PublishChunks() | e.PublishFinality():
-                    self._answer(effect)
-                case e.StoreUpload(transaction, update, blob):
-                    self._uploads[transaction] = StoredVector(update, blob)
-                case e.StoreModel(_, version, model):
-                    self.models[version] = model.digests()
-                    self._keep(model)
-                    self._model = _unpacked(model)
-                case e.RecordAcceptance(device):
-                    self.accepted[device] += 1
-                case e.RecordRefusal(device, reason, _):
-                    self.refused.setdefault(device, Counter())[reason.name] += 1
-                case _:
-                    self._carry_out_version(effect)
-
-    def _carry_out_version(self, effect: e.Effect) -> None:
-        match effect:
-            case node.StoreBlock(block, certificate):
-                self.chain.append((block, certificate))
-            case e.StoreVersion(_, version, updates, staleness_milli, charge_max):
-                at_s = self.agenda.now_s
-                self.versions.append(
-                    VersionRecord(version, at_s, updates, staleness_milli, charge_max)
-                )
-                self.on_version()
-            case e.ComputeVersion(task, version, job):
-                self._aggregate(task, version, job)
-            case e.EvaluateVersion(_, _, inference):
-                self.finish()
-                score = self.labour.evaluate(self.wholes[inference])
-                self._awaited = (self.versions[-1], score)
-            case _:
-                # A single coordinator has nobody to gossip with, and memory needs
-                # neither a vote journal nor an inbox.
-                pass
-
-    def _answer(self, effect: e.PublishChunks | e.PublishFinality) -> None:
-        match effect:
-            case e.PublishChunks(device, digest, indices):
-                topic = self.settings.topics.model(device_name(device))
-                whole = self.wholes[digest]
-                for index in indices:
-                    self.send(topic, CHUNK.pack(chunk_at(whole, digest, index)), False)
-            case e.PublishFinality():
-                # The link loses nothing, so that no board asks again.
-                pass
-            case _:
-                assert_never(effect)
-
-    def _aggregate(
-        self, task: TaskId, version: Version, job: task_records.AggregationJob
-    ) -> None:
-        spec = task_records.task(self.state.ledger.tree, task)
-        assert spec is not None
-        assert self._model is not None
-
-        def fetch(member: JobMember) -> StoredVector:
-            return self._uploads[member.transaction]
-
-        event: c.Event
-        try:
-            model = recompute(self.keys.opening, spec, job, self._model, fetch)
-            event = c.VersionComputed(task, version, model)
-            for member in job.members:
-                del self._uploads[member.transaction]
-        except AggregationError as error:
-            event = c.ComputationFailed(task, version, str(error))
-        self.agenda.soon(lambda: self.step(event))
-
-    def _keep(self, model: PackedModel) -> None:
-        digests = model.digests()
-        self.wholes[digests.training] = model.training
-        self.wholes[digests.inference] = model.inference
-        self._kept += [digests.training, digests.inference]
-        best = best_version(self.versions)
-        spared = None if best is None else self.models[best.version].inference
-        for digest in self._kept[:-_WHOLES_KEPT]:
-            if digest != spared:
-                self.wholes.pop(digest, None)
-        late = [spared] if spared in self._kept[:-_WHOLES_KEPT] else []
-        self._kept = [*late, *self._kept[-_WHOLES_KEPT:]]
+            self._turn_soon()
 
 
-def _unpacked(model: PackedModel) -> ModelState:
-    return unpack_model(model.theta, model.momentum, model.average)
+def holds(coordinator: VirtualCoordinator) -> bool:
+    """True if a coordinator's whole chain holds, checked from its genesis on."""
+    rows = coordinator.rows()
+    found = list(check_rows(coordinator.store.genesis, rows))
+    return len(found) == len(rows) and isinstance(found[-1], CheckedBlock)
+
+
+class _VirtualBus:
+    """A connection that loses nothing and is never slow."""
+
+    def __init__(self, owner: VirtualCoordinator) -> None:
+        self._owner = owner
+        self._published = 0
+
+    def publish(self, message: MqttMessage) -> int:
+        self._published += 1
+        self._owner.put(Delivered(self._published, 0))
+        self.say(message)
+        return self._published
+
+    def say(self, message: MqttMessage) -> None:
+        """Sends a message that nobody waits for."""
+        self._owner.world.send(self._owner, message)
+
+    def acknowledge_many(self, tokens: Iterable[AckToken]) -> None:
+        """Nothing is ever sent twice."""
+
+
+class _VirtualJobs:
+    """Does long work at once; evaluations are the whole fleet's."""
+
+    evaluates = True
+
+    def __init__(self, owner: VirtualCoordinator) -> None:
+        self._owner = owner
+
+    def aggregate(self, work: Work) -> None:
+        self._owner.later(0.0, lambda: self._owner.put(work()))
+
+    def examine(self, work: Work) -> None:
+        self._owner.later(0.0, lambda: self._owner.put(work()))
+
+    def evaluate(self, asked: EvaluateVersion, bundle: bytes, inference: bytes) -> None:
+        del bundle
+        self._owner.world.versions.evaluate(asked.version, inference)
+
+
+class _VersionMonitor(SilentMonitor):
+    """Tells the fleet of final versions."""
+
+    def __init__(self, owner: VirtualCoordinator) -> None:
+        self._owner = owner
+
+    def versions_changed(self) -> None:
+        world, tasks = self._owner.world, self._owner.state.tasks
+        head = tasks[_TASK].head
+        if world.versions.reached(head, world.agenda.now_s):
+            world.on_version()

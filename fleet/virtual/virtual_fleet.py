@@ -1,52 +1,53 @@
-"""A virtual fleet: boards, one coordinator, and the link between them."""
+"""A virtual fleet: boards, coordinators, and the brokers between them."""
 
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from starling.agent.step import effects as do
 from starling.agent.step import events as happened
-from starling.agent.step.state import AgentSettings, ReadinessCondition, WaitTimes
+from starling.agent.step.state import AgentSettings, ReadinessCondition
+from starling.coordinator.chain.state import board_records
+from starling.coordinator.chain.training import evaluations
 from starling.coordinator.publication.task_settings import TaskPublication
-from starling.coordinator.step import events as c
+from starling.coordinator.step.events import VersionEvaluated
+from starling.fleet.monitor.consensus_monitor import ConsensusMonitor
+from starling.fleet.monitor.coordinator_point import held_out_loss
 from starling.fleet.monitor.run_snapshot import (
     CoordinatorPoint,
     DevicePoint,
+    RunEvent,
     RunSnapshot,
-    VersionPoint,
 )
+from starling.fleet.virtual import fleet_snapshot
+from starling.fleet.virtual.committee import CommitteeKeys, CommitteeShape
 from starling.fleet.virtual.event_queue import EventQueue
+from starling.fleet.virtual.fault_schedule import FaultSchedule, is_byzantine
+from starling.fleet.virtual.stored_blobs import StoredBlobs
+from starling.fleet.virtual.version_log import Metrics, VersionLog
 from starling.fleet.virtual.virtual_board import VirtualBoard
 from starling.fleet.virtual.virtual_coordinator import (
-    CoordinatorKeys,
-    VersionRecord,
+    CoordinatorWorld,
     VirtualCoordinator,
+    holds,
 )
+from starling.fleet.virtual.virtual_network import VirtualNetwork, broker_of
 from starling.fleet.virtual.wake_schedule import WakeSchedule
 from starling.fleet.virtual.workload import Workload
+from starling.protocol.chain.genesis import Genesis
 from starling.protocol.chain.light_client import pin
 from starling.protocol.crypto.keys import SigningKey
-from starling.protocol.ids import DeviceId, Digest, TaskId, device_name
-from starling.protocol.learning.task import E12, MICRO, TaskSpec
+from starling.protocol.ids import DeviceId, TaskId, Version
+from starling.protocol.learning.task import TASK
 from starling.protocol.learning.vector_codecs import Draw
-from starling.protocol.privacy.mechanisms import epsilon_shown
-from starling.protocol.wire.message_bodies import DevicePhase
+from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
+from starling.protocol.wire.message_bodies import REGISTER, Register
 from starling.protocol.wire.topics import Topics
 
 FLEET = "virtual"
+MONITOR_EVERY_S = 0.25
 _TASK = TaskId(0)
-# What a board shows of itself is read from memory: it need not sign and show it. How
-# long a training takes is drawn, not measured: there is nothing to hide.
-_PACE = WaitTimes(
-    check_in_s=600.0,
-    fetch_s=60.0,
-    accept_s=600.0,
-    final_s=3600.0,
-    show_s=float("inf"),
-    release_s=0.0,
-)
 _SPENT = (ReadinessCondition.BUDGET_SPENT, ReadinessCondition.POLICY_REFUSED)
 
 
@@ -60,6 +61,8 @@ class FleetShape:
       waves: See `WakeSchedule`.
       durations_s: Mean of one training of each board, in virtual time.
       jitter: How far single trainings differ from that, as a share of it.
+      rest_s: From a turn's end until its place is given to another board.
+      committee: Who keeps the chain.
       windows: Records in which one raw sample may stand.
       leave_behind: See `WakeSchedule`.
     """
@@ -69,6 +72,8 @@ class FleetShape:
     waves: bool
     durations_s: tuple[float, ...]
     jitter: float = 0.5
+    rest_s: float = 0.0
+    committee: CommitteeShape = field(default_factory=CommitteeShape)
     windows: int = 1
     leave_behind: bool = False
 
@@ -83,7 +88,11 @@ class VirtualFleet:
       labour: Who trains.
       draw: Random bytes for keys and envelopes.
       rng: Decides the order of turns.
-      clock: Time for the versions' record; virtual time by default.
+      clock: Time for the versions' record, since the task is open; virtual time by
+        default.
+      coordinators: By number.
+      versions: Final ones.
+      begun_s: Virtual time at which the task was open.
     """
 
     shape: FleetShape
@@ -93,18 +102,24 @@ class VirtualFleet:
     rng: np.random.Generator
     clock: Callable[[], float] | None = None
     agenda: EventQueue = field(default_factory=EventQueue)
-    hub: VirtualCoordinator = field(init=False)
-    wholes: dict[Digest, bytes] = field(init=False)
+    coordinators: list[VirtualCoordinator] = field(default_factory=list)
+    versions: VersionLog = field(init=False)
+    wholes: StoredBlobs = field(init=False)
+    begun_s: float = 0.0
     _boards: dict[int, VirtualBoard] = field(default_factory=dict)
     _by_name: dict[str, VirtualBoard] = field(default_factory=dict)
     _keys: list[SigningKey] = field(default_factory=list)
     _turn_updates: dict[int, int] = field(default_factory=dict)
-    _manifest: bytes = b""
-    _times: dict[int, float] = field(default_factory=dict)
+    _council: ConsensusMonitor = field(default_factory=ConsensusMonitor)
+    _found: list[RunEvent] = field(default_factory=list)
+    _operated: int = 0
 
     def __post_init__(self) -> None:
         """Admits all boards and publishes the task; nobody is awake yet."""
-        keys = CoordinatorKeys.make(self.draw)
+        committee = self.shape.committee
+        keys = CommitteeKeys.make(committee.coordinators, self.draw)
+        self._operator = keys.operator
+        self._genesis = keys.genesis(FLEET, committee)
         self._topics = Topics(FLEET)
         self._roster = WakeSchedule(
             self.shape.boards,
@@ -113,27 +128,33 @@ class VirtualFleet:
             waves=self.shape.waves,
             leave_behind=self.shape.leave_behind,
         )
-        self.hub = VirtualCoordinator(
-            keys,
-            keys.genesis(FLEET),
-            self.agenda,
-            self.labour,
-            self._send,
-            self.draw,
-            self._version_began,
+        self.versions = VersionLog(self.labour, self._evaluated)
+        self.network = VirtualNetwork(
+            self._topics, committee.brokers, self._to_board, self._to_all_boards
         )
-        self.wholes = self.hub.wholes
+        numbers = range(1, committee.coordinators + 1)
+        self.coordinators.extend(self._coordinator(keys, each) for each in numbers)
+        self.network.join(self.coordinators)
+        self.wholes = StoredBlobs(self.coordinators)
+        self.faults = FaultSchedule(committee.faults, self.coordinators, self.agenda)
         self._keys = [SigningKey(self.draw(32)) for _ in range(self.shape.boards)]
-        for key in self._keys:
-            self.hub.register(key)
-        while len(self.hub.chain) == 0 or self.hub.state.ledger.mempool.size:
-            assert self.agenda.advance()
-        self.hub.publish(self.task)
+        self._admit_boards()
+        self._publish_task()
+
+    @property
+    def genesis(self) -> Genesis:
+        """Of the chain."""
+        return self._genesis
 
     @property
     def version(self) -> int:
-        """Newest final version."""
-        return self.hub.head
+        """Newest final version; 0 also before the task is open."""
+        return max(0, self.versions.head)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Virtual time since the task is open."""
+        return self.agenda.now_s - self.begun_s
 
     @property
     def identities(self) -> tuple[DeviceId, ...]:
@@ -143,37 +164,97 @@ class VirtualFleet:
     @property
     def losses(self) -> list[float | None]:
         """On held-out examples, of each version; None while it is not evaluated."""
-        scores = [record.score for record in self.hub.versions]
-        return [None if score is None else score[1] for score in scores]
+        return self.versions.losses
 
     @property
     def inference(self) -> bytes:
         """The newest model's average, (d,) little-endian float32."""
-        return self.wholes[self.hub.state.tasks[_TASK].model.inference]
+        return self.wholes[self.foremost.state.tasks[_TASK].model.inference]
 
     @property
     def exhausted(self) -> bool:
         """True if no board can take part again."""
         return len(self._roster.retired) == self.shape.boards
 
+    @property
+    def paused(self) -> bool:
+        """True if the task pauses, so that no board gets another lease."""
+        return evaluations.paused(self._highest.state.ledger.tree, _TASK)
+
+    @property
+    def _highest(self) -> VirtualCoordinator:
+        return max(self.coordinators, key=lambda each: each.state.ledger.height)
+
+    @property
+    def foremost(self) -> VirtualCoordinator:
+        """The coordinator that knows the newest version."""
+        return max(
+            (each for each in self.coordinators if _TASK in each.state.tasks),
+            key=lambda each: each.state.tasks[_TASK].head,
+        )
+
     def advance(self) -> bool:
         """Does the next thing; False if nothing will ever happen again."""
         return self.agenda.advance()
+
+    def finish(self) -> None:
+        """Waits for the last evaluation, and lets the coordinators note it."""
+        self.versions.finish()
+        self.agenda.settle()
+
+    def verify(self) -> bool:
+        """True if all chains hold, checked from their first blocks, and agree."""
+        chains = [[row.header for row in each.rows()] for each in self.coordinators]
+        longest = max(chains, key=len)
+        agree = all(chain == longest[: len(chain)] for chain in chains)
+        return agree and all(holds(each) for each in self.coordinators)
+
+    def _coordinator(self, keys: CommitteeKeys, number: int) -> VirtualCoordinator:
+        committee = self.shape.committee
+        world = CoordinatorWorld(
+            self.agenda,
+            self.versions,
+            self.draw,
+            self.network.from_coordinator,
+            self._version_began,
+            is_byzantine(committee.faults),
+        )
+        settings = keys.settings(number, self._genesis, committee, self.draw)
+        broker = broker_of(number, committee.brokers)
+        return VirtualCoordinator(number, broker, settings, world)
+
+    def _operate(self, kind: MessageKind, body: bytes) -> None:
+        """The first coordinator's operator signs something."""
+        self._operated += 1
+        chain_id = self._genesis.chain_id()
+        envelope = sign(self._operator, chain_id, kind, self._operated, body)
+        name = f"{self._operated:06}.tx"
+        self.coordinators[0].operate(name, ENVELOPE.pack(envelope))
+
+    def _admit_boards(self) -> None:
+        for key in self._keys:
+            self._operate(MessageKind.REGISTER, REGISTER.pack(Register(key.public)))
+        for each in self.coordinators:
+            while board_records.board_count(each.state.ledger.tree) < len(self._keys):
+                assert self.agenda.advance()
+
+    def _publish_task(self) -> None:
+        store = self.coordinators[0].store
+        with store.transaction():
+            for part in (self.task.bundle, *self.task.model.parts()):
+                store.put_blob(part)
+        self._operate(MessageKind.TASK, TASK.pack(self.task.spec))
 
     def publish(
         self, board: VirtualBoard, effect: do.PublishBestEffort | bytes
     ) -> None:
         """See `fleet.virtual.virtual_board.BoardEnvironment`."""
-        device = board.settings.key.identity
-        event: c.Event
+        broker = self._broker(board.number)
         if isinstance(effect, bytes):
-            event = c.ChunkArrived(device, effect)
+            self.network.from_board(broker, self._topics.up(board.name), effect)
         elif effect.topic.endswith("/say"):
-            event = c.BoardMessageArrived(device, effect.payload)
-        else:
             # What boards show of themselves is read from memory here.
-            return
-        self.agenda.soon(lambda: self.hub.step(event))
+            self.network.from_board(broker, effect.topic, effect.payload)
 
     def settled(self, board: VirtualBoard) -> None:
         """See `BoardEnvironment`: a board that has nothing left to do rests."""
@@ -185,17 +266,54 @@ class VirtualFleet:
             return
         spent = state.refusal in _SPENT
         self._roster.rest(number, took_part=took_part, spent=spent)
-        self.agenda.soon(lambda: self._wake(version_began=False))
+        if self.shape.rest_s:
+            free_s = self.agenda.now_s + self.shape.rest_s
+            self.agenda.at(free_s, lambda: self._wake(version_began=False))
+        else:
+            self.agenda.soon(lambda: self._wake(version_began=False))
+
+    def _broker(self, board: int) -> int:
+        return broker_of(board + 1, self.shape.committee.brokers)
 
     def _version_began(self) -> None:
-        self._times[self.hub.head] = self.clock() if self.clock else self.agenda.now_s
+        head = self.versions.head
+        if head == 0:
+            self._open()
+        if self.clock:
+            self.versions.times_s[head] = self.clock() + self.begun_s
         self.agenda.soon(lambda: self._wake(version_began=True))
+
+    def _evaluated(self, version: Version, metrics: Metrics) -> None:
+        for each in self.coordinators:
+            each.put(VersionEvaluated(_TASK, version, *metrics))
+
+    def _open(self) -> None:
+        """The task is open: from now on the timeline's times count."""
+        self.begun_s = self.agenda.now_s
+        self.faults.begin()
+        if not self.shape.committee.steady:
+            self._look()
+
+    def _look(self) -> None:
+        """Notices what the coordinators find out."""
+        points = fleet_snapshot.coordinator_points(self.coordinators)
+        time_s = self.elapsed_s
+        said = self._council.look(time_s, points, self._quorum)
+        self._found += [RunEvent(time_s, text) for text in said]
+        self.agenda.at(self.agenda.now_s + MONITOR_EVERY_S, self._look)
+
+    @property
+    def _quorum(self) -> int:
+        return self.coordinators[0].state.ledger.party.quorum
 
     def _wake(self, *, version_began: bool) -> None:
         for number in self._roster.next_boards(version_began=version_began):
             board = self._boards.get(number) or self._make(number)
             self._turn_updates[number] = board.trained
-            board.hear(self._manifest, happened.ManifestArrived(self._manifest))
+            manifest = self.network.manifests.get(self._broker(number))
+            # Where none is retained yet, it comes as soon as there is one.
+            if manifest is not None:
+                board.hear(manifest, happened.ManifestArrived(manifest))
 
     def _make(self, number: int) -> VirtualBoard:
         settings = AgentSettings(
@@ -207,30 +325,28 @@ class VirtualFleet:
             pledge=self.labour.examples(number),
             windows=self.shape.windows,
             infer=False,
-            pace=_PACE,
+            pace=self.shape.committee.waits,
         )
         mean_s, jitter = self.shape.durations_s[number], self.shape.jitter
 
         def duration_s() -> float:
             return mean_s * (1 + float(self.rng.uniform(-jitter, jitter)))
 
-        board = VirtualBoard(number, settings, self, pin(self.hub.genesis), duration_s)
+        board = VirtualBoard(number, settings, self, pin(self._genesis), duration_s)
         self._boards[number] = board
         self._by_name[settings.device] = board
         return board
 
-    def _send(self, topic: str, payload: bytes, retain: bool) -> None:
-        branch, name, leaf = self._topics.parse(topic)
-        if branch == "t":
-            self._manifest = payload
-            # Who trains, or waits for its proof, hears of it at its next turn.
-            for number in sorted(self._roster.awake):
-                board = self._boards[number]
-                if not board.state.training and not board.state.waiting:
-                    self._deliver(board, payload, leaf)
-        elif branch == "d":
-            assert not retain
-            self._deliver(self._by_name[name], payload, leaf)
+    def _to_board(self, name: str, payload: bytes, leaf: str) -> None:
+        self._deliver(self._by_name[name], payload, leaf)
+
+    def _to_all_boards(self, broker: int, payload: bytes) -> None:
+        # Who trains, or waits for its proof, hears of it at its next turn.
+        for number in sorted(self._roster.awake):
+            board = self._boards[number]
+            idle = not board.state.training and not board.state.waiting
+            if idle and self._broker(number) == broker:
+                self._deliver(board, payload, "manifest")
 
     def _deliver(self, board: VirtualBoard, payload: bytes, leaf: str) -> None:
         event: happened.Event
@@ -243,59 +359,41 @@ class VirtualFleet:
         self.agenda.soon(lambda: board.hear(payload, event))
 
     def snapshot(self, time_s: float) -> RunSnapshot:
-        """Snapshot of the fleet now."""
-        spec = self.task.spec
-        header = self.hub.state.ledger.header
-        coordinator = CoordinatorPoint(
-            self.hub.settings.name,
-            self.hub.state.ledger.height,
-            "" if header is None else header.block_id().hex(),
-            "" if header is None else header.state_root.hex(),
-        )
+        """The fleet now.
+
+        Args:
+          time_s: Since the task is open.
+        """
+        privacy = self.task.spec.privacy
         return RunSnapshot(
             time_s,
-            tuple(self._version_point(spec, record) for record in self.hub.versions),
+            fleet_snapshot.version_points(
+                self.coordinators, self.versions, privacy, self.begun_s
+            ),
             tuple(self._device_point(number) for number in range(self.shape.boards)),
-            (coordinator,),
+            self._coordinator_points(),
+            events=tuple(
+                sorted(
+                    [*self.faults.events, *self._found], key=lambda event: event.time_s
+                )
+            ),
+            pauses=self._council.pauses,
+            quorum=self._quorum,
+            held_out=held_out_loss(self._highest.status()),
         )
 
-    def _version_point(self, spec: TaskSpec, record: VersionRecord) -> VersionPoint:
-        private = bool(spec.privacy.mechanism)
-        delta = spec.privacy.delta_e12 / E12
-        accuracy, loss = record.score or (None, None)
-        staleness = record.staleness_milli / 1000 if record.updates else None
-        return VersionPoint(
-            record.version,
-            self._times.get(record.version, record.at_s),
-            record.updates,
-            accuracy,
-            loss,
-            staleness,
-            epsilon_shown(record.charge_max, (spec.privacy,), delta)
-            if private
-            else None,
+    def _coordinator_points(self) -> tuple[CoordinatorPoint, ...]:
+        return tuple(
+            replace(point, ordered=self.faults.ordered(point.number))
+            for point in fleet_snapshot.coordinator_points(self.coordinators)
         )
 
     def _device_point(self, number: int) -> DevicePoint:
-        key = self._keys[number].identity
-        board = self._boards.get(number)
-        refused = self.hub.refused.get(key, Counter[str]())
-        if board is None:
-            return DevicePoint(
-                device_name(key), refused=dict(refused), number=number + 1
-            )
-        private = bool(self.task.spec.privacy.mechanism)
-        asleep = number not in self._roster.awake
-        return DevicePoint(
-            board.name,
-            DevicePhase.SLEEPING if asleep else board.phase,
-            None if board.state.offer is None else board.state.offer.version,
-            self.hub.accepted[key],
-            dict(refused),
-            board.state.spent_micro / MICRO if private else 0.0,
-            board.bytes_up,
-            board.bytes_down,
+        return fleet_snapshot.device_point(
             number + 1,
-            board.failed,
-            board.failure,
+            self._keys[number].identity,
+            self._boards.get(number),
+            self.coordinators,
+            asleep=number not in self._roster.awake,
+            private=bool(self.task.spec.privacy.mechanism),
         )

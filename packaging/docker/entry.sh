@@ -53,6 +53,8 @@ registrar() {
 
 device() {
     starling agent init --home "$HOME_DIR" >/dev/null
+    # A demonstration learns now, and does not spread its budget over a month.
+    sed -i "s/^period_days = .*/period_days = 0.0/" "$HOME_DIR/agent.toml"
     if [ ! -f "$HOME_DIR/admission.json" ]; then
         name=$(starling agent enrol --home "$HOME_DIR" --json |
             sed 's/.*"device": "\([a-z0-9]*\)".*/\1/')

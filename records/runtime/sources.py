@@ -10,6 +10,7 @@
 | a folder of folders of folders of these | the same | the outer folders |
 """
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -24,12 +25,12 @@ from starling.protocol.errors import ConfigError
 from starling.records import sound
 from starling.records.arrays import array_records
 from starling.records.csv_pieces import csv_pieces, open_columns, whole_lines
+from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
 from starling.records.record_set import Division, RecordSet
 from starling.records.runtime import media_files
 from starling.records.table import RecordTable, TableBuilder
 from starling.records.table_records import table_records
-from starling.records.wishes import DataWishes
 
 TABLES = (".csv", ".tsv")
 ARRAYS = (".npz",)
@@ -63,12 +64,12 @@ class SourceFiles:
         return self.paths[0].suffix.lower()
 
 
-def read_source(path: Path, wishes: DataWishes) -> RecordSet:
+def read_source(path: Path, asked: DataOptions) -> RecordSet:
     """Reads all records of a path.
 
     Args:
       path: See the module's text.
-      wishes: What is to be learned from it.
+      asked: What is to be learned from it.
 
     Raises:
       ConfigError: Naming file, row and column of what stands in the way, and the way
@@ -76,13 +77,13 @@ def read_source(path: Path, wishes: DataWishes) -> RecordSet:
     """
     files = find_files(path)
     if files.suffix in TABLES:
-        table = read_tables(files, wishes)
-        return table_records(table, wishes, path.stem, _boards_of(files, table.files))
+        table = read_tables(files, asked)
+        return table_records(table, asked, path.stem, _boards_of(files, table.files))
     if files.suffix in ARRAYS:
-        return _read_arrays(files, wishes, path.stem)
+        return _read_arrays(files, asked, path.stem)
     if files.suffix in sound.SUFFIXES:
-        return media_files.read_sounds(path, wishes)
-    return media_files.read_pictures(path, wishes)
+        return media_files.read_sounds(path, asked)
+    return media_files.read_pictures(path, asked)
 
 
 def find_files(path: Path) -> SourceFiles:
@@ -126,6 +127,8 @@ def find_files(path: Path) -> SourceFiles:
 
 def _single(path: Path) -> SourceFiles:
     suffix = path.suffix.lower()
+    if not path.exists():
+        raise ConfigError("no such file or folder", file=str(path))
     if suffix in _OTHERS:
         raise DataError(f"{suffix} is not read: {_OTHERS[suffix]}", file=str(path))
     if suffix not in (*TABLES, *ARRAYS):
@@ -135,7 +138,7 @@ def _single(path: Path) -> SourceFiles:
             file=str(path),
         )
     if not path.is_file():
-        raise ConfigError("no such file", file=str(path))
+        raise ConfigError("is no plain file", file=str(path))
     return SourceFiles((path,))
 
 
@@ -162,7 +165,7 @@ def _of_one_kind(files: list[Path], boards: tuple[str, ...], path: Path) -> Sour
 
 
 def _boards_of(files: SourceFiles, codes: NDArray[np.int32]) -> Division | None:
-    """Whose each record is, from the file that it is in."""
+    """Owner of each record, from the file that it is in."""
     if len(set(files.boards)) < 2:
         return None
     names = tuple(dict.fromkeys(files.boards))
@@ -171,13 +174,13 @@ def _boards_of(files: SourceFiles, codes: NDArray[np.int32]) -> Division | None:
 
 
 def read_tables(
-    files: SourceFiles, wishes: DataWishes, faults: list[DataError] | None = None
+    files: SourceFiles, asked: DataOptions, faults: list[DataError] | None = None
 ) -> RecordTable:
     """Puts the tables of some files together.
 
     Args:
       files: CSV files.
-      wishes: Say which columns are texts whatever they hold.
+      asked: Say which columns are texts whatever they hold.
       faults: Takes what stands in the way of single files; None to stop at the first.
 
     Raises:
@@ -186,7 +189,7 @@ def read_tables(
     builder = TableBuilder()
     for path in files.paths:
         try:
-            _add_table(builder, path, wishes)
+            _add_table(builder, path, asked)
         except DataError as fault:
             if faults is None:
                 raise
@@ -196,10 +199,10 @@ def read_tables(
     return builder.build()
 
 
-def _add_table(builder: TableBuilder, path: Path, wishes: DataWishes) -> None:
+def _add_table(builder: TableBuilder, path: Path, asked: DataOptions) -> None:
     pieces = whole_lines(_blocks(path), str(path))
     first = next(pieces, b"")
-    columns = open_columns(first, str(path), as_text=wishes.as_text, named=wishes.named)
+    columns = open_columns(first, str(path), as_text=asked.as_text, named=asked.named)
     builder.add(
         columns, csv_pieces(chain([first], pieces), columns, str(path)), str(path)
     )
@@ -216,41 +219,61 @@ def _blocks(path: Path) -> Iterator[bytes]:
         ) from error
 
 
-def _read_arrays(files: SourceFiles, wishes: DataWishes, name: str) -> RecordSet:
-    parts = [_arrays(path) for path in files.paths]
+def _read_arrays(files: SourceFiles, asked: DataOptions, name: str) -> RecordSet:
+    named = tuple(filter(None, [asked.board_column, asked.group]))
+    parts = [_arrays(path, named) for path in files.paths]
+    # Each for itself, so that the file at fault is named.
     for part, path in zip(parts, files.paths, strict=True):
-        # Each for itself, so that the file at fault is named.
-        if {"x", "y"} <= set(part) and not len(part["y"]):
-            raise DataError("holds no record", file=str(path))
-        if "x" in part and part["x"].shape[1:] != parts[0]["x"].shape[1:]:
-            raise DataError(
-                f"records of {part['x'].shape[1:]}, where {files.paths[0].name} has "
-                f"{parts[0]['x'].shape[1:]}",
-                file=str(path),
-            )
-    for part, path in zip(parts[1:], files.paths[1:], strict=True):
-        if set(part) != set(parts[0]):
-            raise DataError(
-                f"arrays {sorted(part)}, where {files.paths[0].name} has "
-                f"{sorted(parts[0])}",
-                file=str(path),
-            )
-    sizes = [len(part["y"]) if "y" in part else 0 for part in parts]
+        for key, array in part.items():
+            if array.shape[:1] == (0,):
+                raise DataError("holds no record", file=str(path))
+            if not array.shape or array.shape[:1] != part["y"].shape[:1]:
+                raise DataError(
+                    f"expected {key} of as many records as y, found {array.shape} and "
+                    f"{part['y'].shape}",
+                    file=str(path),
+                )
+            first = parts[0][key]
+            if array.shape[1:] != first.shape[1:] or _kind(array) != _kind(first):
+                raise DataError(
+                    f"{key}: records of {array.shape[1:]} {_kind(array)}, where "
+                    f"{files.paths[0].name} has {first.shape[1:]} {_kind(first)}",
+                    file=str(path),
+                )
+    sizes = [len(part["y"]) for part in parts]
     whole = {
         key: np.concatenate([part[key] for part in parts]) if len(parts) > 1 else value
         for key, value in parts[0].items()
     }
     shown = str(files.paths[0]) if len(parts) == 1 else str(files.paths[0].parent)
-    made = array_records(whole, wishes, name, shown)
+    made = array_records(whole, asked, name, shown)
     boards = _boards_of(files, np.repeat(np.arange(len(sizes)), sizes))
     if boards is None:
         return made
     return replace(made, boards=made.boards or boards)
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _kind(array: NDArray[Any]) -> str:
+    return "texts" if array.dtype.kind in "US" else "numbers"
+
+
+def _arrays(path: Path, named: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """x, y and the arrays that are named; others may be of any kind."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise DataError(f"cannot be read: {error}", file=str(path)) from error
+        arrays = np.load(path, allow_pickle=False)
+        if isinstance(arrays, np.ndarray):
+            detail = "is a single array: numpy.savez(file, x=x, y=y) writes both"
+            raise DataError(detail, file=str(path))
+        with arrays:
+            if not {"x", "y"} <= set(arrays.files):
+                detail = f"expected arrays x and y, found {arrays.files}"
+                raise DataError(detail, file=str(path))
+            for name in set(named) - set(arrays.files):
+                detail = f"no such array; there are {arrays.files}"
+                raise DataError(detail, file=str(path), column=name)
+            return {key: arrays[key] for key in ("x", "y", *named)}
+    # zipfile says RuntimeError and NotImplementedError of what it cannot unpack.
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error, RuntimeError) as odd:
+        raise DataError(f"cannot be read: {odd}", file=str(path)) from odd
+    except MemoryError as error:
+        raise DataError("holds more than memory does", file=str(path)) from error

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import sys
+from contextlib import suppress
 from types import ModuleType
 from typing import TypedDict
 
@@ -77,7 +78,8 @@ def usage() -> str:
         "  starling fleet run --devices 10 --buffer 4 --data digits\n"
         "  starling compile model.onnx --loss cross-entropy --out bundle/\n"
         "  starling chain verify --home DIR\n"
-        "  starling --version --json\n\n"
+        "  starling --version --json\n"
+        "  starling completion bash\n\n"
         "`starling COMMAND --help` says more; `--version` prints the versions of this\n"
         "release, of the chain that it verifies and of the wire, with --json as JSON.\n"
         "exit status: 0 done, 1 failed, 2 usage, 78 configuration\n"
@@ -113,6 +115,8 @@ def _dispatch(words: list[str]) -> int:
         return EXIT_DONE
     if words[0] in {"-V", "--version"}:
         return _show_versions(words[1:])
+    if words[0] == "completion":
+        return _show_completion(words[1:])
     if words[0] not in COMMANDS:
         sys.stderr.write(f"starling: no command {words[0]!r}\n\n{usage()}")
         return EXIT_USAGE
@@ -150,6 +154,21 @@ def _show_versions(words: list[str]) -> int:
             f"starling {shown['version']}, chain format {chain['format']} with rules "
             f"{chain['rules']}, wire {shown['wire']}\n"
         )
+    return EXIT_DONE
+
+
+def _show_completion(words: list[str]) -> int:
+    from starling.service.completion import SHELLS, script
+
+    if len(words) != 1 or words[0] not in SHELLS:
+        sys.stderr.write(f"usage: starling completion {'|'.join(SHELLS)}\n")
+        return EXIT_USAGE
+    parsers = {}
+    for name, (module, _) in COMMANDS.items():
+        # What is not installed here is not completed either.
+        with suppress(ModuleNotFoundError):
+            parsers[name] = importlib.import_module(module).parser()
+    sys.stdout.write(script(words[0], parsers))
     return EXIT_DONE
 
 

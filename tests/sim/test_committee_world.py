@@ -7,15 +7,19 @@ from dataclasses import replace
 import pytest
 
 from starling.agent.step.state import WaitTimes
+from starling.coordinator.aggregation.strategy import ModelState, PackedModel
+from starling.coordinator.aggregation.version_computation import Fetch
+from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.health import chain_stall
-from starling.coordinator.runtime.storage.persistence import Persistence
+from starling.coordinator.loop.storage.persistence import Persistence
 from starling.coordinator.step import effects as e
-from starling.coordinator.step import events as c
-from starling.coordinator.step.events import Event
+from starling.fleet.faults.vote_forger import falsified
+from starling.protocol.crypto.keys import OpeningKey
 from starling.protocol.ids import Digest
-from tests.sim.simulator.committee_node import CommitteeNode
+from starling.protocol.learning.task import TaskSpec
 from tests.sim.simulator.committee_world import COUNT, CommitteeWorld
+from tests.sim.simulator.coordinator_node import CoordinatorNode
 from tests.sim.simulator.fleet_world import Plan
 from tests.sim.simulator.virtual_time import CALM, Weather
 
@@ -190,16 +194,20 @@ def plant(function: Plant) -> Plant:
 
 @plant
 def one_office_computes_otherwise(patch: pytest.MonkeyPatch) -> None:
-    computed = CommitteeNode._computed
+    compute = CoordinatorNode.compute
 
-    def otherwise(self: CommitteeNode, asked: e.ComputeVersion) -> Event:
-        event = computed(self, asked)
-        if self.name == "office3" and isinstance(event, c.VersionComputed):
-            theta = bytes([event.model.theta[0] ^ 1]) + event.model.theta[1:]
-            return replace(event, model=replace(event.model, theta=theta))
-        return event
+    def otherwise(
+        self: CoordinatorNode,
+        key: OpeningKey,
+        spec: TaskSpec,
+        job: AggregationJob,
+        before: ModelState,
+        fetch: Fetch,
+    ) -> PackedModel:
+        made = compute(self, key, spec, job, before, fetch)
+        return falsified(made) if self.name == "office3" else made
 
-    patch.setattr(CommitteeNode, "_computed", otherwise)
+    patch.setattr(CoordinatorNode, "compute", otherwise)
 
 
 @plant

@@ -64,13 +64,6 @@ def check(member: CoordinatorMember) -> None:
 
 def play(seed: int, messages: int) -> None:
     council = FourCoordinators()
-    try:
-        _play(council, seed, messages)
-    finally:
-        council.close()
-
-
-def _play(council: FourCoordinators, seed: int, messages: int) -> None:
     garbler = Garbler(seed, CHAIN_ID, KEYS[LIAR], LIAR)
     overhear(council, garbler)
     boards = voters(4)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from starling.coordinator.chain.node.node import JournalVote
-from starling.coordinator.runtime.storage.persistence import Persistence
+from starling.coordinator.loop.storage.persistence import Persistence
 from starling.coordinator.step.effects import DropUpload, Effect, StoreUpload
 from starling.protocol.ids import H
 from starling.protocol.wire.envelope import MessageKind, sign
@@ -23,6 +23,8 @@ VOTE = JournalVote(b"entry", 1)
 
 class NoPower:
     """A vote journal that the power never reaches."""
+
+    entries = ()
 
     def append(self, votes: Sequence[JournalVote], height: int) -> None:
         raise PowerCut
@@ -46,6 +48,16 @@ def test_power_cut_at_the_vote_leaves_the_upload(
         persistence.commit(batch, 0)
 
     assert store.upload(IDENTITY) is not None
+
+
+def test_power_cut_at_a_vote_that_is_written_first_loses_the_upload() -> None:
+    store = CrashingStore(GENESIS, Invariants(CHAIN))
+    persistence = Persistence(store, NoPower(), 0, 20)
+
+    with pytest.raises(PowerCut):
+        persistence.commit((VOTE, STORE), 0)
+
+    assert store.upload(IDENTITY) is None
 
 
 @pytest.mark.parametrize(

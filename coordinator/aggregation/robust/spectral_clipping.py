@@ -28,8 +28,9 @@ from starling.protocol.learning.vector_codecs import Grid
 
 DIRECTIONS = 2
 POWER_STEPS = 24
-REACH = 3
-"""Median distances from the median at which an outlier is set back."""
+REACH = 6
+"""Median distances from the median at which an outlier is set back. With three, a fleet
+whose boards hold two classes each lost 1.6 points without any attacker."""
 _ENTRY_BITS = 24
 _SUM_BITS = 62
 _DIFFERENCE_BITS = 41

@@ -39,7 +39,8 @@ class MemoryStore:
     def __init__(self, genesis: Genesis) -> None:
         """Starts a chain."""
         self.genesis = genesis
-        self._tree = genesis_tree(genesis)
+        self._hashed = genesis_tree(genesis)
+        self._unhashed: dict[bytes, bytes | None] = {}
         self._blocks: dict[int, StoredBlock] = {}
         self._headers: dict[int, StoredHeader] = {}
         self._first_body = 1
@@ -53,6 +54,14 @@ class MemoryStore:
         self._versions: dict[tuple[int, int], StoredVersion] = {}
         self._evidence: dict[tuple[bytes, bytes], tuple[Digest, Envelope]] = {}
         self._open = False
+
+    @property
+    def _tree(self) -> StateTree:
+        """The state, hashed when somebody looks: not after each block."""
+        if self._unhashed:
+            self._hashed = self._hashed.update(self._unhashed)
+            self._unhashed = {}
+        return self._hashed
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -77,7 +86,7 @@ class MemoryStore:
         assert header.height == max(self._headers, default=0) + 1
         self._blocks[header.height] = StoredBlock(block, certificate)
         self._headers[header.height] = StoredHeader(header, certificate)
-        self._tree = self._tree.update(dict(changes))
+        self._unhashed.update(changes)
         if header.next_validators != header.validators:
             following = validator_records.validators(
                 self._tree, self.genesis, header.height + 1
@@ -240,7 +249,7 @@ class MemoryStore:
         """See `ChainStore`."""
         assert self._open
         height = manifest.header.height
-        self._tree = StateTree().update(dict(state))
+        self._hashed, self._unhashed = StateTree().update(dict(state)), {}
         self._blocks, self._places, self._snapshots = {}, {}, {}
         known = StoredHeader(manifest.header, manifest.certificate)
         self._headers = {height: known}
@@ -287,6 +296,10 @@ class MemoryStore:
     def blob(self, digest: bytes) -> bytes | None:
         """See `ChainStore`."""
         return self._blobs.get(digest)
+
+    def blobs(self) -> tuple[bytes, ...]:
+        """All wholes."""
+        return tuple(self._blobs.values())
 
     def has_blob(self, digest: bytes) -> bool:
         """See `ChainStore`."""

@@ -1,1 +1,1 @@
-"""Queues and links between the event loop and the brokers."""
+"""Links between the event loop and the brokers, on threads."""

@@ -7,9 +7,7 @@ loop, or until there are many; the broker gets their acknowledgements together.
 """
 
 import queue
-import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, TypeVar
 
@@ -17,8 +15,6 @@ _T = TypeVar("_T")
 QUIET_MAX = 64
 """That wait without waking the loop; far below what the broker may send us unanswered,
 of which votes need their share."""
-MUTE_S = 1.0
-"""In which an account earns what it may send in a second, as without being muted."""
 
 
 class Mailbox(Generic[_T]):
@@ -61,31 +57,3 @@ class Mailbox(Generic[_T]):
         if not self._rung:
             self._rung = True
             self._bell.put(None)
-
-
-class MutedTopics:
-    """Topics on which more came than their account may send.
-
-    One thread adds, any may ask.
-    """
-
-    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
-        """Starts without any.
-
-        Args:
-          now_s: Monotonic clock.
-        """
-        self._now_s = now_s
-        self._until_s: dict[str, float] = {}
-
-    def add(self, topic: str) -> None:
-        """Mutes a topic for a while."""
-        now_s = self._now_s()
-        over = [name for name, until_s in self._until_s.items() if until_s <= now_s]
-        for name in over:
-            del self._until_s[name]
-        self._until_s[topic] = now_s + MUTE_S
-
-    def __contains__(self, topic: str) -> bool:
-        """True if a topic is muted now."""
-        return self._until_s.get(topic, 0.0) > self._now_s()

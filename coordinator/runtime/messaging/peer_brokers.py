@@ -13,8 +13,8 @@ from starling.broker.link_events import (
     LinkSettings,
     MessageArrived,
 )
+from starling.coordinator.loop.messaging.publisher import address
 from starling.coordinator.runtime.environment import OpenBus
-from starling.coordinator.runtime.messaging.publisher import address
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.protocol.errors import TransportError
 from starling.protocol.ids import DeviceId

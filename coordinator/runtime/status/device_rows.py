@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from starling.coordinator.chain.state import board_records
-from starling.coordinator.runtime.status.counters import (
+from starling.coordinator.loop.counters import (
     CoordinatorCounters,
     DeviceCounters,
 )

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.membership import directory
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
 from starling.coordinator.step.state import CoordinatorState
 
 SAY_AGAIN_S = 3600.0

@@ -4,26 +4,22 @@ import json
 import logging
 import os
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from starling.coordinator.chain.consensus.round_state import RoundStep
-from starling.coordinator.chain.gossip import fork_halt
-from starling.coordinator.chain.node import node
 from starling.coordinator.chain.node.node import StateDiverged
 from starling.coordinator.chain.state import (
     board_records,
     task_records,
-    validator_records,
 )
 from starling.coordinator.chain.storage.chain_store import ChainStore, StoredVersion
-from starling.coordinator.chain.training import attestation
-from starling.coordinator.health.chain_stall import ChainStall, heartbeat_s, silent
+from starling.coordinator.health.chain_stall import ChainStall, heartbeat_s
+from starling.coordinator.health.consensus_status import attested, consensus
+from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.membership import directory
+from starling.coordinator.models import held_out_losses
 from starling.coordinator.runtime.status import overload_report
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
 from starling.coordinator.runtime.status.device_rows import DeviceRows
 from starling.coordinator.runtime.status.host_health import HostReport, disk_section
 from starling.coordinator.step.state import (
@@ -32,8 +28,6 @@ from starling.coordinator.step.state import (
     TaskState,
 )
 from starling.durable.files import replace_unsynced
-from starling.protocol.chain.evidence import Offence
-from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.errors import StorageError
 from starling.protocol.ids import device_name
 from starling.protocol.learning.task import E12, PrivacyPolicy
@@ -65,7 +59,6 @@ class StatusFile:
         """
         self._path = path
         self._settings = settings
-        self._name = settings.name
         self._store = store
         self._tally = tally
         self._epsilons: dict[tuple[int, float, frozenset[PrivacyPolicy]], float] = {}
@@ -98,7 +91,9 @@ class StatusFile:
         delta, policies = _delta(state), _policies(state)
         document = {
             **self._document(state, condition, now_s, now_ms),
-            **_outside(facts),
+            "broker": facts.broker,
+            "broker_rights": facts.rights,
+            "disk": disk_section(facts),
             "stall": _stall(stall),
         }
         devices = self._devices.text(
@@ -146,7 +141,7 @@ class StatusFile:
         delta, policies = _delta(state), _policies(state)
         return {
             "state": condition,
-            "id": self._name,
+            "id": self._settings.name,
             "pid": os.getpid(),
             "started_ms": tally.started_ms,
             "now_ms": now_ms,
@@ -192,10 +187,9 @@ class StatusFile:
         }
 
     def _task(self, task: TaskState, state: CoordinatorState) -> dict[str, Any]:
-        versions = self._versions.get(task.number)
-        if versions is None:
-            versions = self._store.versions(task.number)
-            self._versions[task.number] = versions
+        if task.number not in self._versions:
+            self._versions[task.number] = self._store.versions(task.number)
+        versions = self._versions[task.number]
         progress = task_records.progress(state.ledger.tree, task.number)
         delta = task.spec.privacy.delta_e12 / E12 or _DELTA_WITHOUT_TASK
         policies = _policies(state)
@@ -213,6 +207,7 @@ class StatusFile:
             "leases": len(task.leases.granted),
             "lease_places": task.leases.places,
             "waiting": len(task.leases.waiting),
+            "held_out": held_out_losses.shown(state.ledger.tree, task),
             "versions": [
                 {
                     "version": each.version,
@@ -237,64 +232,6 @@ class StatusFile:
         return self._epsilons[key]
 
 
-def consensus(
-    settings: CoordinatorSettings, state: CoordinatorState, now_s: float
-) -> dict[str, Any]:
-    """State of the next block's decision here, and of the other coordinators.
-
-    Args:
-      settings: For names.
-      state: To show.
-      now_s: Monotonic clock.
-    """
-    party, tree = state.ledger.party, state.ledger.tree
-    members = party.roster.validators.members
-    deciding = state.ledger.consensus
-    pinned = state.ledger.tip.pinned
-    return {
-        "validators": len(members),
-        "index": party.index,
-        "learns": directory.is_learner(state.ledger, directory.own_id(state.ledger)),
-        "pinned": None if pinned is None else pinned.height,
-        "quorum": party.quorum,
-        "fault_model": FaultModel(settings.ledger.genesis.fault_model).name.lower(),
-        "height": deciding.height,
-        "round": deciding.round,
-        "silence": node.silence(settings.ledger, state.ledger, now_s),
-        "passed_over": [
-            member.name
-            for member in members
-            if (absence := validator_records.absence(tree, member.public)) is not None
-            and absence.away
-        ],
-        "missing": [asdict(one) for one in silent(settings, state, now_s)],
-        "fork": _fork(state),
-        "step": RoundStep(deciding.step).name.lower(),
-        "rounds": state.rounds,
-        "signed_by": _signers(settings, state),
-        "outvoted": _outvoted(settings, state),
-        "convicted": {
-            member.name: Offence(fault.offence).name.lower()
-            for member in members
-            if (fault := board_records.fault(tree, member.public)) is not None
-        },
-        "wanted": len(state.wanted),
-        "peers": [
-            {
-                "id": device_name(who),
-                "name": directory.name_of(state.ledger, who),
-                "learner": directory.is_learner(state.ledger, who),
-                "height": peer.height,
-                "round": peer.round,
-                "silent_s": now_s - max(state.since_s, peer.heard_at_s),
-                "refused": peer.refused,
-                "wants_dropped": peer.wants_dropped,
-            }
-            for who, peer in sorted(state.peers.items())
-        ],
-    }
-
-
 def _stall(found: ChainStall) -> dict[str, Any]:
     """Progress of the chain."""
     return {
@@ -304,15 +241,6 @@ def _stall(found: ChainStall) -> dict[str, Any]:
         "missing_prevotes": list(found.missing.prevotes),
         "missing_precommits": list(found.missing.precommits),
         "why": list(found.why),
-    }
-
-
-def _outside(facts: HostReport) -> dict[str, Any]:
-    """Health of the host."""
-    return {
-        "broker": facts.broker,
-        "broker_rights": facts.rights,
-        "disk": disk_section(facts),
     }
 
 
@@ -328,66 +256,6 @@ def _diverged(found: StateDiverged | None) -> dict[str, Any] | None:
         "first_key": found.first_key.decode(errors="backslashreplace"),
         "detail": found.detail,
     }
-
-
-def _fork(state: CoordinatorState) -> dict[str, Any] | None:
-    """Proof that more validators lied than are allowed for; None without one."""
-    proof = state.ledger.fork
-    if proof is None:
-        return None
-    members = state.ledger.party.roster.validators.members
-    return {
-        "height": proof.first.height,
-        "blocks": [proof.first.block_id.hex(), proof.second.block_id.hex()],
-        "liars": [members[index].name for index in sorted(fork_halt.liars(proof))],
-    }
-
-
-def _signers(settings: CoordinatorSettings, state: CoordinatorState) -> list[str]:
-    """Validators whose votes certify the last block."""
-    tip = state.ledger.tip
-    validators = validator_records.validators(
-        tip.tree, settings.ledger.genesis, tip.height
-    )
-    members = validators.members
-    certificate = tip.certificate
-    signers = () if certificate is None else certificate.members()
-    return [members[index].name for index in signers]
-
-
-def _outvoted(settings: CoordinatorSettings, state: CoordinatorState) -> dict[str, int]:
-    """Validators that attested other versions than became final, with counts."""
-    tree = state.ledger.tree
-    counts: Counter[str] = Counter()
-    for member in state.ledger.party.roster.validators.members:
-        for number in state.tasks:
-            dissent = validator_records.dissent(tree, number, member.public)
-            counts[member.name] += 0 if dissent is None else dissent.count
-    return {name: count for name, count in sorted(counts.items()) if count}
-
-
-def attested(
-    settings: CoordinatorSettings, state: CoordinatorState, task: int
-) -> dict[str, Any]:
-    """Attestations of a task's open job.
-
-    Args:
-      settings: For names.
-      state: To show.
-      task: The task.
-
-    Returns:
-      `by_digest`, the names of who attested each digest, and `split`: whether no digest
-      can get a quorum any more, which takes more liars than are allowed for.
-    """
-    validators = state.ledger.party.roster.validators
-    names = {member.public: member.name for member in validators.members}
-    given = attestation.given(state.ledger.tree, validators, task)
-    by_digest: dict[str, list[str]] = {}
-    for entry in given:
-        by_digest.setdefault(entry.digest.hex(), []).append(names[entry.validator])
-    split = attestation.is_split(given, validators, settings.ledger.genesis)
-    return {"by_digest": by_digest, "split": split}
 
 
 def _policies(state: CoordinatorState) -> frozenset[PrivacyPolicy]:

@@ -7,7 +7,7 @@ from starling.coordinator.chain.verification.receipt import (
     Receipt,
     StateEntry,
 )
-from starling.coordinator.runtime.storage.blob_cache import final_of
+from starling.coordinator.loop.storage.blob_cache import final_of
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.protocol.chain.genesis import Genesis

@@ -10,10 +10,8 @@ from starling.fleet.fault_timeline import (
     moments,
     orders,
 )
-from starling.fleet.runtime.faults.byzantine_coordinator import (
-    ActiveFaults,
-    write_fault_orders,
-)
+from starling.fleet.faults.faulty_gossip import ActiveFaults
+from starling.fleet.runtime.faults.byzantine_coordinator import write_fault_orders
 from starling.fleet.runtime.processes.home_setup import FleetHomes, coordinator_name
 from starling.fleet.runtime.processes.supervisor import (
     ProcessSupervisor,

@@ -32,6 +32,7 @@ from starling.coordinator.config import FILE as COORDINATOR_FILE
 from starling.coordinator.publication.task_settings import TaskSettings
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.durable.files import storage_errors, write_atomic
+from starling.fleet.monitor.coordinator_point import validator_name
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import between_s, task_settings
 from starling.fleet.runtime.dataset_catalog import write_examples
@@ -147,16 +148,6 @@ def coordinator_name(number: int) -> str:
 
 def _numbered(name: str, number: int) -> str:
     return name if number == 1 else f"{name}-{number}"
-
-
-def validator_name(number: int) -> str:
-    """Name of a coordinator in the genesis."""
-    return f"coordinator {number}"
-
-
-def number_of(name: str) -> int:
-    """A coordinator's number, from what the genesis calls it."""
-    return int(name.rpartition(" ")[2])
 
 
 def clear(path: Path) -> FleetHomes:

@@ -9,24 +9,22 @@ from statistics import median_low
 from typing import Any
 
 from starling.durable.files import read_if_present
+from starling.fleet.monitor.coordinator_point import (
+    coordinator_point,
+    held_out_loss,
+)
 from starling.fleet.monitor.run_snapshot import (
     CoordinatorPoint,
     DevicePoint,
     RunSnapshot,
     VersionPoint,
 )
-from starling.fleet.runtime.processes.home_setup import (
-    FleetHomes,
-    number_of,
-    validator_name,
-)
+from starling.fleet.runtime.processes.home_setup import FleetHomes
 from starling.protocol.wire.message_bodies import DevicePhase
 
 STATUS_BYTES_MAX = 64 << 20
 DOWN_AFTER_S = 4.0
 """Coordinators write their status each second."""
-SILENT_AFTER_S = 3.5
-"""Coordinators tell each other each second where they are."""
 CLOCK_ERROR_S = 5.0
 """A version that claims to be later than this did not come in the future."""
 _BUDGET_SPENT = "budget spent"
@@ -99,6 +97,7 @@ class StatusPoller:
             self._coordinators(),
             restarts,
             quorum=self._coordinator.get("consensus", {}).get("quorum", 0),
+            held_out=held_out_loss(self._coordinator),
         )
 
     def look_at_version(self) -> int:
@@ -174,37 +173,10 @@ class StatusPoller:
 
     def _coordinators(self) -> tuple[CoordinatorPoint, ...]:
         return tuple(
-            _coordinator_point(number, status)
+            coordinator_point(number, status, down=_is_down(status))
             for number, status in sorted(self._statuses.items())
             if status.get("chain") is not None
         )
-
-
-def _coordinator_point(number: int, status: dict[str, Any]) -> CoordinatorPoint:
-    chain = status["chain"]
-    consensus = status.get("consensus", {})
-    return CoordinatorPoint(
-        status.get("id", str(number)),
-        chain["height"],
-        chain["tip"] or "",
-        chain["state_root"] or "",
-        rounds=consensus.get("rounds", 0),
-        faults=sum(consensus.get("outvoted", {}).values()),
-        finality_s=status.get("finality_s"),
-        round=consensus.get("round", 0),
-        down=_is_down(status),
-        named=tuple(sorted(consensus.get("outvoted", {}))),
-        number=number,
-        hears=tuple(
-            number_of(peer["name"])
-            for peer in consensus.get("peers", [])
-            if peer["silent_s"] < SILENT_AFTER_S
-        ),
-        signed=validator_name(number) in consensus.get("signed_by", []),
-        silence=consensus.get("silence", ""),
-        convicted=tuple(sorted(consensus.get("convicted", {}).items())),
-        split=_split(status),
-    )
 
 
 def _is_down(status: dict[str, Any]) -> bool:
@@ -221,22 +193,6 @@ def _lives(pid: int | None) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _split(status: dict[str, Any]) -> str:
-    for task in status.get("tasks", [])[:1]:
-        attested = task.get("attested", {})
-        if attested.get("split"):
-            groups = attested["by_digest"].values()
-            shown = " | ".join(
-                " ".join(str(number_of(name)) for name in sorted(names))
-                for names in sorted(groups, key=lambda names: sorted(names))
-            )
-            return (
-                f"version {task['head'] + 1} cannot become final, attested digests "
-                f"are split {shown}"
-            )
-    return ""
 
 
 def _height(status: dict[str, Any]) -> int:

@@ -269,7 +269,7 @@ def test_everything_of_a_board_leaves_home_empty(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\n"
         "import starling.agent.runtime.event_loop, starling.fleet.cli\n"
-        "import starling.coordinator.runtime.event_loop\n"
+        "import starling.coordinator.runtime.process_loop\n"
         "from starling.agent import open_trainer\n"
         "trainer = open_trainer(pathlib.Path(sys.argv[1]))\n"
         "import numpy as np\n"

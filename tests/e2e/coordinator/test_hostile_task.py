@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from starling.coordinator.cli.credits_and_governance import submit
+from starling.coordinator.loop.restored_state import TRIALS_MAX
 from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.coordinator.runtime import command_inbox
-from starling.coordinator.runtime.assembly import TRIALS_MAX
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.protocol.ids import H
 from starling.protocol.learning.task import TASK

@@ -30,7 +30,6 @@ from starling.protocol.learning.task import TASK, TaskSpec
 from starling.protocol.wire.envelope import ENVELOPE, Envelope, MessageKind, sign
 from starling.protocol.wire.message_bodies import REGISTER, Register
 from tests.sim.simulator.board_node import BoardNode
-from tests.sim.simulator.committee_node import CommitteeNode
 from tests.sim.simulator.coordinator_node import CoordinatorNode, CrashingStore
 from tests.sim.simulator.fleet_world import (
     CAP,
@@ -78,7 +77,7 @@ class CommitteeInvariants(Invariants):
       offices: All of them.
     """
 
-    offices: list[CommitteeNode] = field(default_factory=list)
+    offices: list[CoordinatorNode] = field(default_factory=list)
     _judged: dict[int, BlockHash] = field(default_factory=dict)
     _ballots: dict[tuple[int, int, int, int], bytes | None] = field(
         default_factory=dict
@@ -88,7 +87,7 @@ class CommitteeInvariants(Invariants):
         self.office = self.foremost()
         super().published(who, topic, payload)
 
-    def foremost(self) -> CommitteeNode:
+    def foremost(self) -> CoordinatorNode:
         """Who has the longest chain."""
         return max(self.offices, key=lambda each: each.height)
 
@@ -204,12 +203,14 @@ class CommitteeWorld(FleetWorld):
 
     def _office(
         self, index: int, settings: OfficeSettings, wholes: tuple[bytes, ...]
-    ) -> CommitteeNode:
+    ) -> CoordinatorNode:
         store = CrashingStore(GENESIS, self.law)
         with store.transaction():
             for whole in wholes:
                 store.put_blob(whole)
-        made = CommitteeNode(index, self.time, self.broker, self.law, settings, store)
+        made = CoordinatorNode(
+            self.time, self.broker, self.law, settings, store, f"office{index}"
+        )
         made.dimension = self.plan.dimension
         return made
 

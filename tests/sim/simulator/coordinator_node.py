@@ -1,48 +1,39 @@
-"""A coordinator: its core, persistence over memory, and a runtime that may stop.
+"""A coordinator: the product's own loop, in a world that may stop at any call of it.
 
-`_turn` stands for `coordinator.runtime.event_loop`: a batch of events, then votes, then
-one transaction of the store, then everything else, and acknowledgements last.
+The ports are memory that outlives a power cut, and the simulated broker. Each call of
+one that leaves something behind is an instant at which the power may go.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from starling.broker.link_events import MqttMessage
-from starling.coordinator import machine
-from starling.coordinator.aggregation.strategy import ModelState, unpack_model
-from starling.coordinator.aggregation.version_computation import StoredVector, recompute
-from starling.coordinator.chain.node.node import JournalVote
-from starling.coordinator.chain.state.task_records import JobMember
-from starling.coordinator.chain.storage.memory_store import MemoryStore
-from starling.coordinator.runtime.assembly import (
-    COUNTERS_PER_BOOT_BITS,
-    restore,
-    unevaluated,
+from starling.broker.link_events import (
+    AckToken,
+    Delivered,
+    LinkConnected,
+    LinkDisconnected,
+    MessageArrived,
+    MqttMessage,
 )
-from starling.coordinator.runtime.messaging.outbound_queue import OutboundQueue
-from starling.coordinator.runtime.messaging.priority_lanes import PriorityLane
-from starling.coordinator.runtime.storage.blob_cache import final_of, update_of
-from starling.coordinator.runtime.storage.persistence import Persistence
+from starling.coordinator.aggregation.strategy import ModelState, PackedModel
+from starling.coordinator.aggregation.version_computation import Fetch, recompute
+from starling.coordinator.chain.node.node import JournalVote
+from starling.coordinator.chain.state.task_records import AggregationJob
+from starling.coordinator.chain.storage.memory_store import MemoryStore
+from starling.coordinator.loop.counters import CoordinatorCounters
+from starling.coordinator.loop.event_loop import CoordinatorLoop, first_counter
+from starling.coordinator.loop.memory_ports import MemoryInbox, SilentMonitor
+from starling.coordinator.loop.ports import Clock, Item, LoopPorts, Work
 from starling.coordinator.step import effects as e
 from starling.coordinator.step import events as c
-from starling.coordinator.step.effects import Effect
-from starling.coordinator.step.events import Event
 from starling.coordinator.step.state import CoordinatorSettings, CoordinatorState
 from starling.protocol.chain.blocks import Block, Certificate
 from starling.protocol.chain.genesis import Genesis
-from starling.protocol.chain.light_client import FINAL
-from starling.protocol.errors import (
-    AggregationError,
-    DecodeError,
-    ProtocolError,
-    Reason,
-)
-from starling.protocol.ids import DeviceId, Digest, device_from_name, device_name
-from starling.protocol.learning.task import ModelDigests
-from starling.protocol.wire.chunks import CHUNK, chunk_at, chunk_count
-from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
-from tests.sim.simulator.invariants import Invariants
+from starling.protocol.crypto.keys import OpeningKey
+from starling.protocol.ids import DeviceId, Digest
+from starling.protocol.learning.task import ModelDigests, TaskSpec
+from tests.sim.simulator.invariants import Invariants, require
 from tests.sim.simulator.mqtt_broker import Broker
 from tests.sim.simulator.node import SimulatedNode
 from tests.sim.simulator.virtual_time import Timeline
@@ -51,6 +42,8 @@ BATCH_S = 0.02
 AGGREGATION_S = 0.3
 INBOX_EVERY_S = 0.25
 VERSIONS_KEPT = 20
+PACKET_BYTES_MAX = 131_072
+WINDOW = 64
 WRONG_CLOCKS_MS = (0, 1, 1 << 40, 1 << 44)
 """1970, and years that nobody here will see."""
 
@@ -69,9 +62,6 @@ class CrashingVoteJournal:
         for vote in votes:
             self._law.votes(vote.payload)
             self.entries.append(vote.payload)
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class CrashingStore(MemoryStore):
@@ -104,8 +94,30 @@ class CrashingStore(MemoryStore):
         self.instant()
 
 
+class CrashingInbox(MemoryInbox):
+    """The folder of commands: a power cut comes before a file is removed."""
+
+    def __init__(self, time: Timeline) -> None:
+        super().__init__()
+        self.instant: Callable[[], None] = lambda: None
+        self._time = time
+        self._due_s = 0.0
+
+    @property
+    def due_s(self) -> float:
+        return max(self._due_s, super().due_s)
+
+    def fresh(self, keep: object) -> Sequence[tuple[str, bytes]]:
+        self._due_s = self._time.now_s + INBOX_EVERY_S
+        return super().fresh(lambda content, done: done())
+
+    def settle(self, settled: e.RemoveInboxFile) -> None:
+        self.instant()
+        super().settle(settled)
+
+
 class CoordinatorNode(SimulatedNode):
-    """The one coordinator.
+    """One coordinator.
 
     Attributes:
       store: What survives a power cut, with `votes`, `boots` and `inbox`.
@@ -132,234 +144,220 @@ class CoordinatorNode(SimulatedNode):
         self.store = store
         self.votes = CrashingVoteJournal(law)
         self.boots = 0
-        self.inbox: dict[str, bytes] = {}
-        self.state: CoordinatorState | None = None
+        self.inbox = CrashingInbox(time)
+        self.loop: CoordinatorLoop | None = None
         self.refused: dict[tuple[DeviceId | None, str], int] = {}
         self.ignored: Counter[DeviceId] = Counter()
         self._law = law
-        self._seen: set[str] = set()
-        self._queue: list[Event | tuple[MqttMessage, tuple[int, int]]] = []
+        self._items: list[Item] = []
         self._due = False
-        store.instant = self.instant
-        self.votes.instant = self.instant
+        for port in (store, self.votes, self.inbox):
+            port.instant = self.instant
+
+    @property
+    def state(self) -> CoordinatorState | None:
+        """Of its core; None without power."""
+        return None if self.loop is None else self.loop.state
+
+    @property
+    def height(self) -> int:
+        """Of its stored chain."""
+        header = self.store.tip().header
+        return 0 if header is None else header.height
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else could give it what it lost."""
+        return len(self.settings.ledger.genesis.validators.members) == 1
 
     def begin(self) -> None:
-        """As `runtime.assembly`: counts the start, reads the store, asks."""
+        """As `runtime.assembly`: counts the start, and opens the loop."""
         self.boots += 1
-        counter = self.boots << COUNTERS_PER_BOOT_BITS
-        now_s, now_ms = self.time.now_s, self._now_ms()
-        restored = restore(
-            self.settings, self.store, self.votes.entries, counter + 1, now_s
+        self.inbox.reopen()
+        ports = LoopPorts(
+            Clock(lambda: self.time.now_s, self._now_ms),
+            self.store,
+            self.votes,
+            self.inbox,
+            SimulatedJobs(self),
+            NotingMonitor(self),
+            self.put,
+            lambda proof: self.instant(),
+            lambda *job: self.compute(*job),
+            self._examined,
         )
-        height = restored.ledger.height
-        self._persistence = Persistence(self.store, self.votes, height, VERSIONS_KEPT)
-        self._outgoing = OutboundQueue(self.link.publish)
-        self.state, effects = machine.begin(self.settings, restored, now_s, now_ms)
-        will = machine.farewell(self.settings, counter, height)
+        counter = first_counter(self.boots)
+        tally = NotingCounters(self)
+        loop = CoordinatorLoop(self.settings, ports, counter, VERSIONS_KEPT, tally)
+        will = loop.will
         self._law.published(self.name, will.topic, will.payload)
-        self.link.set_will(MqttMessage(will.topic, will.payload, retain=True))
-        self._carry_out((*effects, *unevaluated(self.store, self.state)))
-        self.wake_at(self.state.wake_at_s)
-        self._look_into_inbox()
+        self.link.set_will(will)
+        self.loop = loop
+        loop.begin(self)
+        self._rest()
 
     def forget(self) -> None:
-        self.state = None
-        self._queue.clear()
-        self._seen.clear()
+        self.loop = None
+        self._items.clear()
         self._due = False
 
+    def publish(self, message: MqttMessage) -> int:
+        """Hands a message to the broker; the power may go before it does."""
+        if self.link.up:
+            self.instant()
+            self._law.published(self.name, message.topic, message.payload)
+        return self.link.publish(message)
+
+    def acknowledge_many(self, tokens: Iterable[AckToken]) -> None:
+        """Lets the broker forget messages; the power may go between two."""
+        for token in tokens:
+            self.instant()
+            self.link.acknowledge((token.connection, token.packet))
+
+    def compute(
+        self,
+        key: OpeningKey,
+        spec: TaskSpec,
+        job: AggregationJob,
+        before: ModelState,
+        fetch: Fetch,
+    ) -> PackedModel:
+        """The arithmetic of a job."""
+        return recompute(key, spec, job, before, fetch)
+
     def connected(self) -> None:
-        self._put(c.BusConnected())
+        self.put(LinkConnected(PACKET_BYTES_MAX, True, WINDOW))
 
     def disconnected(self) -> None:
-        self._outgoing.disconnected()
-        self._put(c.BusDisconnected())
+        self.put(LinkDisconnected("the connection was lost", 1.0))
 
     def arrived(self, message: MqttMessage, token: tuple[int, int]) -> None:
-        self._put((message, token))
+        self.put(
+            MessageArrived(message.topic, message.payload, False, AckToken(*token))
+        )
 
     def delivered(self, publish_id: int) -> None:
-        self._outgoing.delivered(publish_id)
+        self.put(Delivered(publish_id, 0))
 
     def wake(self) -> None:
-        self._put(c.ClockTicked())
+        self._turn_soon()
+
+    def put(self, item: Item) -> None:
+        """Hands the loop something for its next turn."""
+        if self.alone and isinstance(item, c.ComputationFailed):
+            require(
+                not item.uploads and not item.wholes,
+                "the store lacks a part of an open job",
+            )
+        self._items.append(item)
+        self._turn_soon()
+
+    def drop(self, name: str, content: bytes) -> None:
+        """An operator puts a transaction into the inbox."""
+        self.inbox.drop(name, content)
+        if self.alive:
+            self._turn_soon()
+
+    def count(self, effect: e.RecordRefusal) -> None:
+        """Something was refused."""
+        key = effect.device, effect.reason.name
+        self.refused[key] = self.refused.get(key, 0) + 1
+        self.time.note(self.name, f"refuses {effect.reason.name}: {effect.detail}")
 
     def _now_ms(self) -> int:
         if self.time.happens(self.time.weather.clock):
             return self.time.rng.choice(WRONG_CLOCKS_MS)
         return int(1000 * self.time.now_s)
 
-    def _put(self, item: Event | tuple[MqttMessage, tuple[int, int]]) -> None:
-        self._queue.append(item)
+    def _turn_soon(self) -> None:
         if not self._due:
             self._due = True
             self.later(self.time.about(BATCH_S), self._turn)
 
-    def _look_into_inbox(self) -> None:
-        for name in sorted(self.inbox.keys() - self._seen):
-            self._seen.add(name)
-            self._put(c.TransactionArrived(name, self.inbox[name]))
-        if self.inbox:
-            self.later(INBOX_EVERY_S, self._look_into_inbox)
-
-    def drop(self, name: str, content: bytes) -> None:
-        """An operator puts a transaction into the inbox."""
-        self.inbox[name] = content
-        if self.alive:
-            self.later(0.0, self._look_into_inbox)
-
     def _turn(self) -> None:
-        """One batch: events in, effects out, acknowledgements last."""
         self._due = False
-        items, self._queue = self._queue, []
-        effects: list[Effect] = []
-        tokens: list[tuple[int, int]] = []
+        items, self._items = self._items, []
+        assert self.loop is not None
         for item in items:
-            if isinstance(item, tuple):
-                self._message(item[0], effects)
-                tokens.append(item[1])
-            else:
-                self._step(item, effects)
-        assert self.state is not None
-        if self.time.now_s >= self.state.wake_at_s:
-            self._step(c.ClockTicked(), effects)
-        self._carry_out(effects)
-        for token in tokens:
-            self.link.acknowledge(token)
+            self.time.note(self.name, type(item).__name__)
+        self.loop.turn(items)
+        if self.loop.anew:
+            self.begin()
+            self.connected()
         self._law.office_rests(self)
-        self.wake_at(self.state.wake_at_s)
+        self._rest()
 
-    def _message(self, message: MqttMessage, effects: list[Effect]) -> None:
-        try:
-            branch, whose, leaf = self.settings.topics.parse(message.topic)
-            device = device_from_name(whose)
-            if branch == "g" and whose == self.settings.name:
-                return
-            if branch == "g":
-                self._step(c.PeerFrameArrived(device, message.payload), effects)
-                return
-            if leaf in _EVENTS:
-                self._step(_EVENTS[leaf](device, message.payload), effects)
-            else:
-                self._count(e.RecordRefusal(device, Reason.UNKNOWN_KIND, leaf))
-        except DecodeError as error:
-            self._count(e.RecordRefusal(None, error.reason, str(error)))
+    def _rest(self) -> None:
+        assert self.loop is not None
+        wake_at_s = self.loop.wake_at_s
+        if wake_at_s <= self.time.now_s:
+            self._turn_soon()
+        else:
+            self.wake_at(wake_at_s)
 
-    def _step(self, event: Event, effects: list[Effect]) -> None:
-        assert self.state is not None
-        self.time.note(self.name, type(event).__name__)
-        self.state, caused = machine.step(
-            self.settings, self.state, event, self.time.now_s, self._now_ms()
-        )
-        effects.extend(caused)
-        for asked in caused:
-            # Examined at once where it is here; else after the batch was stored.
-            if isinstance(asked, e.ExamineBundle) and self.store.blob(asked.bundle):
-                self._step(self._examined(asked.bundle), effects)
-
-    def _carry_out(self, effects: Sequence[Effect]) -> None:
-        self._persistence.commit(effects, self._now_ms())
-        for effect in effects:
-            self.instant()
-            self._do(effect)
-        self._outgoing.pump()
-
-    def _do(self, effect: Effect) -> None:
-        match effect:
-            case e.SendMessage(topic, payload, retain):
-                self._publish(topic, payload, retain)
-            case e.PublishChunks() | e.PublishFinality():
-                self._answer(effect)
-            case e.RemoveInboxFile(name):
-                self.inbox.pop(name, None)
-            case e.LookUpUpdate(known, other):
-                self._put(c.UpdateLookedUp(update_of(self.store, known), other))
-            case e.ExamineBundle(bundle):
-                # A second answer changes nothing.
-                self._put(self._examined(bundle))
-            case e.ComputeVersion() | e.EvaluateVersion():
-                self._work(effect)
-            case e.RecordOverLimit(device):
-                self.ignored[device] += 1
-            case e.RecordRefusal():
-                self._count(effect)
-            case _:
-                self.time.note(self.name, type(effect).__name__)
-
-    def _count(self, effect: e.RecordRefusal) -> None:
-        key = effect.device, effect.reason.name
-        self.refused[key] = self.refused.get(key, 0) + 1
-        self.time.note(self.name, f"refuses {effect.reason.name}: {effect.detail}")
-
-    def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
-        self._law.published(self.name, topic, payload)
-        self._outgoing.add(MqttMessage(topic, payload, retain), PriorityLane.CONTROL)
-
-    def _answer(self, effect: e.PublishChunks | e.PublishFinality) -> None:
-        topics, name = self.settings.topics, device_name(effect.device)
-        if isinstance(effect, e.PublishChunks):
-            whole = self.store.blob(effect.digest)
-            assert whole is not None, "a whole is offered that the store lacks"
-            for index in effect.indices:
-                if index < chunk_count(len(whole)):
-                    chunk = chunk_at(whole, effect.digest, index)
-                    self._publish(topics.model(name), CHUNK.pack(chunk), False)
-            return
-        proof = final_of(self.store, effect.transaction)
-        if proof is not None:
-            key, chain_id = self.settings.ledger.key, self.settings.gate.chain_id
-            body = FINAL.pack(proof)
-            envelope = sign(key, chain_id, MessageKind.FINAL, effect.counter, body)
-            self._publish(topics.down(name), ENVELOPE.pack(envelope), False)
-
-    def _examined(self, bundle: Digest) -> c.BundleExamined:
+    def _examined(self, bundle: Digest, content: bytes | None) -> c.BundleExamined:
         """Takes whatever is here for a bundle: here no graph is ever run."""
-        found = self.store.blob(bundle)
-        if found is None:
+        if content is None:
             return c.BundleExamined(bundle, absent=True)
-        return c.BundleExamined(bundle, dimension=self.dimension, size=len(found))
+        return c.BundleExamined(bundle, dimension=self.dimension, size=len(content))
 
-    def _work(self, effect: e.ComputeVersion | e.EvaluateVersion) -> None:
-        event = (
-            self._aggregated(effect) if isinstance(effect, e.ComputeVersion) else None
+
+class SimulatedJobs:
+    """Long work: it takes a while, and a power cut takes its result."""
+
+    evaluates = True
+
+    def __init__(self, node: CoordinatorNode) -> None:
+        self._node = node
+
+    def aggregate(self, work: Work) -> None:
+        self._ended(work())
+
+    def examine(self, work: Work) -> None:
+        self._node.instant()
+        self._node.put(work())
+
+    def evaluate(
+        self, asked: e.EvaluateVersion, bundle: bytes, inference: bytes
+    ) -> None:
+        del bundle, inference
+        self._ended(c.VersionEvaluated(asked.task, asked.version, 0.5, 1.0))
+
+    def _ended(self, event: c.Event) -> None:
+        node = self._node
+        node.instant()
+        node.later(node.time.about(AGGREGATION_S), lambda: node.put(event))
+
+
+class NotingMonitor(SilentMonitor):
+    """Writes what people would be told into the trace."""
+
+    def __init__(self, node: CoordinatorNode) -> None:
+        self._node = node
+
+    def log(self, line: e.LogLine) -> None:
+        lacks = "which is not here" in line.text
+        require(
+            not (self._node.alone and lacks), "a whole is offered that the store lacks"
         )
-        if isinstance(effect, e.EvaluateVersion):
-            event = c.VersionEvaluated(effect.task, effect.version, 0.5, 1.0)
-        assert event is not None
-        self.later(self.time.about(AGGREGATION_S), lambda: self._put(event))
+        self._node.time.note(self._node.name, line.text)
 
-    def _aggregated(self, asked: e.ComputeVersion) -> Event:
-        assert self.state is not None
-        spec = self.state.tasks[asked.task].spec
-        before = asked.version - 1
-        model = self.store.model(asked.task, before) if before else spec.initial
-        assert model is not None, "the store lacks the version before"
-        try:
-            made = recompute(
-                self.settings.gate.key,
-                spec,
-                asked.job,
-                self._loaded(model),
-                self._upload,
-            )
-        except (AggregationError, ProtocolError) as error:
-            return c.ComputationFailed(asked.task, asked.version, str(error))
-        return c.VersionComputed(asked.task, asked.version, made)
-
-    def _loaded(self, model: ModelDigests) -> ModelState:
-        parts = (
-            self.store.blob(d) for d in (model.theta, model.momentum, model.average)
-        )
-        return unpack_model(*[part for part in parts if part is not None])
-
-    def _upload(self, member: JobMember) -> StoredVector:
-        stored = self.store.upload(member.transaction)
-        assert stored is not None, "the store lacks an update of an open job"
-        return StoredVector(stored.update, stored.blob)
+    def warn(self, text: str) -> None:
+        require(not self._node.alone, f"a coordinator warns: {text}")
+        self._node.time.note(self._node.name, text)
 
 
-_EVENTS: dict[str, Callable[[DeviceId, bytes], Event]] = {
-    "up": c.ChunkArrived,
-    "say": c.BoardMessageArrived,
-    "state": c.BoardStateArrived,
-}
+class NotingCounters(CoordinatorCounters):
+    """Counts for the whole life of the node."""
+
+    def __init__(self, node: CoordinatorNode) -> None:
+        super().__init__(0, lambda: node.time.now_s)
+        self._node = node
+
+    def refuse(self, effect: e.RecordRefusal) -> None:
+        super().refuse(effect)
+        self._node.count(effect)
+
+    def ignore(self, device: DeviceId) -> None:
+        super().ignore(device)
+        self._node.ignored[device] += 1

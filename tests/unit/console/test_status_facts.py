@@ -8,7 +8,7 @@ import pytest
 
 from starling.console import status_facts
 from starling.coordinator.health import chain_stall
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
+from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.runtime.status.host_health import HostReport
 from starling.coordinator.runtime.status.status_document import StatusFile
 from starling.protocol.errors import OperationError

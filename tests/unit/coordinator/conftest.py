@@ -1,7 +1,5 @@
 """Four coordinators in memory."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.unit.coordinator.fixtures.four_coordinators import (
@@ -12,11 +10,9 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
 
 
 @pytest.fixture
-def council() -> Iterator[FourCoordinators]:
+def council() -> FourCoordinators:
     """All run; the chain has no block yet."""
-    made = FourCoordinators()
-    yield made
-    made.close()
+    return FourCoordinators()
 
 
 @pytest.fixture

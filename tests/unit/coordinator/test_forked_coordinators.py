@@ -5,7 +5,7 @@ import pytest
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.gossip_messages import FORK, ForkProof
 from starling.coordinator.chain.node.node import StoreFork
-from starling.coordinator.runtime.status.status_document import consensus
+from starling.coordinator.health.consensus_status import consensus
 from starling.coordinator.step.effects import LogLine
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.wire.frames import FRAME, Frame, FrameSubject

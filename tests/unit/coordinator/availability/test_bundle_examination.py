@@ -1,7 +1,7 @@
 """A task enters the chain only with a bundle that boards would run."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import cast
@@ -228,10 +228,8 @@ def test_bundles_that_are_remembered_are_bounded() -> None:
 
 
 @pytest.fixture
-def fresh() -> Iterator[FourCoordinators]:
-    made = FourCoordinators()
-    yield made
-    made.close()
+def fresh() -> FourCoordinators:
+    return FourCoordinators()
 
 
 def operate(council: FourCoordinators, through: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from starling import __main__ as starling
-from starling.coordinator.runtime.storage.blob_cache import final_of
+from starling.coordinator.loop.storage.blob_cache import final_of
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.protocol.chain.genesis import GENESIS

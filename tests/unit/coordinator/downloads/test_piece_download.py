@@ -97,7 +97,6 @@ def test_bundle_of_one_reaches_all_and_each_piece_travels_once() -> None:
     assert all(
         each.state.peers[KEYS[0].identity].refused == 0 for each in council.members[1:]
     )
-    council.close()
 
 
 def test_pieces_on_their_way_to_one_are_few_whatever_it_pulls() -> None:
@@ -110,7 +109,6 @@ def test_pieces_on_their_way_to_one_are_few_whatever_it_pulls() -> None:
             pulls = [one.pull for one in member.state.wanted.values() if one.pull]
             open_at_once += [len(pull.open) for pull in pulls]
     assert max(open_at_once, default=0) <= piece_download.OPEN_EACH_MAX
-    council.close()
 
 
 def test_pace_of_pulling_is_bounded() -> None:
@@ -131,7 +129,6 @@ def test_pace_of_pulling_is_bounded() -> None:
         + (council.now_s - began_s) * piece_download.BYTES_PER_S
     )
     assert 0 < wanted[0] * CHUNK_BYTES <= most
-    council.close()
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -142,7 +139,6 @@ def test_bundle_arrives_though_pieces_are_lost(seed: int) -> None:
     publish(council)
     council.run(60.0)
     assert holders(council) == [True] * 4
-    council.close()
 
 
 def test_task_of_a_long_bundle_holds_up_no_height(
@@ -164,7 +160,6 @@ def test_task_of_a_long_bundle_holds_up_no_height(
     assert [len(member.state.tasks) for member in council.members] == [1] * 4
     assert min(council.heights()) >= max(began) + len(boards)
     assert [member.state.rounds for member in council.members] == rounds
-    council.close()
 
 
 def test_bundle_arrives_though_its_giver_dies_in_the_middle() -> None:
@@ -180,7 +175,6 @@ def test_bundle_arrives_though_its_giver_dies_in_the_middle() -> None:
     first.up = False
     council.run(20.0)
     assert holders(council) == [True] * 4
-    council.close()
 
 
 def pulling_member() -> tuple[FourCoordinators, CoordinatorMember]:
@@ -216,7 +210,6 @@ def test_piece_of_another_whole_is_refused_and_charged() -> None:
     assert pieces_held(member) == held
     assert member.refusals() == ["COMMITMENT_MISMATCH"]
     assert member.state.peers[liar].lines[0].allowance < before
-    council.close()
 
 
 def test_piece_that_was_asked_for_costs_its_giver_nothing_and_others_do() -> None:
@@ -229,7 +222,6 @@ def test_piece_that_was_asked_for_costs_its_giver_nothing_and_others_do() -> Non
         member.step(PeerFrameArrived(giver, payload), council.now_s)
         costs.append(before - member.state.peers[giver].lines[0].allowance)
     assert costs[0] <= 0 < CHUNK_BYTES < costs[1]
-    council.close()
 
 
 def test_pieces_nobody_asked_for_are_not_kept() -> None:
@@ -240,7 +232,6 @@ def test_pieces_nobody_asked_for_are_not_kept() -> None:
         PeerFrameArrived(KEYS[2].identity, piece(junk, H(junk), 0)), council.now_s
     )
     assert pieces_held(member) == held
-    council.close()
 
 
 def test_whole_as_chunks_unasked_is_refused_before_it_is_kept() -> None:
@@ -252,7 +243,6 @@ def test_whole_as_chunks_unasked_is_refused_before_it_is_kept() -> None:
     assert member.state.peers[KEYS[2].identity].lines[0].assemblies == ()
     assert peer_messages.LEDGER_FRAME_BYTES_MAX < 5 << 20
     assert len(split(bytes(5 << 20))) == 80
-    council.close()
 
 
 def first_piece(key: Digest, count: int) -> bytes:
@@ -290,7 +280,6 @@ def test_giver_that_stops_in_the_middle_holds_up_nobody_else() -> None:
     pulls = [one.pull for one in member.state.wanted.values() if one.pull]
     held = sum(len(pull.open) for pull in pulls if pull.giver == liar)
     assert 0 < held <= piece_download.OPEN_EACH_MAX
-    council.close()
 
 
 def test_answer_longer_than_any_of_its_kind_is_not_begun() -> None:
@@ -302,7 +291,6 @@ def test_answer_longer_than_any_of_its_kind_is_not_begun() -> None:
         one.pull is None for one in member.state.wanted.values() if liar in one.sources
     )
     assert "TOO_LARGE" in member.refusals()
-    council.close()
 
 
 @pytest.mark.parametrize(
@@ -321,4 +309,3 @@ def test_pieces_of_what_is_no_answer_are_refused(subject: int) -> None:
         council.now_s,
     )
     assert member.refusals() == ["UNKNOWN_KIND"]
-    council.close()

@@ -18,7 +18,7 @@ from starling.broker.health_checks import (
 from starling.coordinator.cli.status_text import status_text
 from starling.coordinator.health import chain_stall
 from starling.coordinator.health.status_checks import check_status
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
+from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.runtime.status.host_health import HostReport
 from starling.coordinator.runtime.status.status_document import StatusFile
 from starling.coordinator.step.effects import RecordRefusal
@@ -38,7 +38,7 @@ def write(
     council: FourCoordinators, path: Path, condition: str = "running"
 ) -> Document:
     """What member 0 shows of itself."""
-    member, tally = council.members[0], CoordinatorCounters(0)
+    member, tally = council.members[0], CoordinatorCounters(0, lambda: 0.0)
     tally.refuse(RecordRefusal(None, Reason.BUSY, "", KEYS[1].identity))
     found = chain_stall.look(member.settings, member.state, council.now_s)
     file = StatusFile(path, member.settings, member.store, tally)
@@ -66,6 +66,13 @@ def verdicts(document: Document) -> dict[str, Verdict]:
 def test_check_of_a_coordinator_that_is_well_is_ok_in_all(document: Document) -> None:
     assert set(verdicts(document).values()) == {Verdict.OK}
     assert "STANDS STILL" not in status_text(document)
+
+
+def _held_out(*, paused: bool) -> Callable[[Document], None]:
+    def change(document: Document) -> None:
+        document["tasks"][0]["held_out"] = {"text": "got worse", "paused": paused}
+
+    return change
 
 
 def _stalled(document: Document) -> None:
@@ -137,6 +144,8 @@ CASES: list[tuple[str, Callable[[Document], None], Verdict]] = [
     ),
     ("tasks.evaluation", _untried, Verdict.WARN),
     ("tasks.evaluation", _failed, Verdict.WARN),
+    ("tasks.progress", _held_out(paused=False), Verdict.WARN),
+    ("tasks.progress", _held_out(paused=True), Verdict.FAIL),
     ("tasks.dissent", _split, Verdict.FAIL),
     ("tasks.dissent", _set("consensus", "outvoted", to={"a": 1}), Verdict.WARN),
     ("tasks.dissent", _set("consensus", "convicted", to={"a": "x"}), Verdict.WARN),

@@ -9,13 +9,13 @@ from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.node.node import SendGossip
 from starling.coordinator.cli.status_text import _own_rows
 from starling.coordinator.downloads import request_scheduler
+from starling.coordinator.health.consensus_status import consensus as status_of
 from starling.coordinator.membership.directory import (
     is_coordinator,
     is_learner,
     may_speak,
     name_of,
 )
-from starling.coordinator.runtime.status.status_document import consensus as status_of
 from starling.coordinator.step.effects import SendAnswer
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.step.state import PendingRequest

@@ -1,6 +1,6 @@
 """Who is too far behind for blocks gets the state, checked, and goes on from there."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -52,7 +52,7 @@ def blocks() -> list[SyntheticBlock]:
 
 
 @pytest.fixture
-def council() -> Iterator[FourCoordinators]:
+def council() -> FourCoordinators:
     """All but member 1 have a long chain, whose first blocks are pruned."""
     running = FourCoordinators()
     for member in running.members:
@@ -62,8 +62,7 @@ def council() -> Iterator[FourCoordinators]:
                     put(member.store, decided)
                 member.store.prune(PRUNED)
         member.begin(running.now_s)
-    yield running
-    running.close()
+    return running
 
 
 def test_late_member_gets_the_state_and_then_the_blocks(

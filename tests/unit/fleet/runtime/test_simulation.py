@@ -9,6 +9,8 @@ import onnxruntime
 import pytest
 
 import starling
+from starling.coordinator.loop.counters import CoordinatorCounters
+from starling.coordinator.step.effects import RecordRefusal
 from starling.fleet.monitor.run_snapshot import VersionPoint
 from starling.fleet.reference_models import build_model
 from starling.fleet.runtime import simulation
@@ -20,7 +22,8 @@ from starling.fleet.runtime.simulation import (
     simulate,
 )
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
-from starling.protocol.errors import ConfigError
+from starling.protocol.errors import ConfigError, Reason
+from starling.protocol.ids import DeviceId
 
 RNG = np.random.default_rng(4)
 X = RNG.normal(size=(400, 6)).astype(np.float32)
@@ -75,19 +78,28 @@ def test_patience_ends_the_run() -> None:
 def test_refusals_are_told_once_each_with_their_board() -> None:
     # Honest boards are refused nothing: a coordinator that refuses some is made up.
     told: list[RefusedUpdate] = []
-    refused = {b"b": {"STALE": 2}, None: {"UNKNOWN_SENDER": 1}}
-    hub = SimpleNamespace(accepted={}, refused=refused)
-    fleet = cast("VirtualFleet", SimpleNamespace(identities=(b"a", b"b"), hub=hub))
+    first, second = DeviceId(b"a" * 16), DeviceId(b"b" * 16)
+    tally = CoordinatorCounters(0, lambda: 0.0)
+    for sender, reason in (
+        (second, Reason.STALE),
+        (second, Reason.STALE),
+        (None, Reason.MALFORMED),
+    ):
+        tally.refuse(RecordRefusal(sender, reason, ""))
+    hub = SimpleNamespace(tally=tally)
+    fleet = cast(
+        "VirtualFleet", SimpleNamespace(identities=(first, second), coordinators=[hub])
+    )
     watcher = simulation._Watcher(None, None, told.append)
 
     assert watcher(fleet) == ""
-    refused[b"b"]["STALE"] = 3
+    tally.refuse(RecordRefusal(second, Reason.STALE, ""))
     watcher(fleet)
 
     assert told == [
         RefusedUpdate(1, "STALE"),
         RefusedUpdate(1, "STALE"),
-        RefusedUpdate(None, "UNKNOWN_SENDER"),
+        RefusedUpdate(None, "MALFORMED"),
         RefusedUpdate(1, "STALE"),
     ]
 

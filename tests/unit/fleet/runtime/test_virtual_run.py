@@ -20,7 +20,7 @@ from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
 from starling.fleet.virtual.workload import ZeroWorkload
 from starling.protocol.errors import ConfigError
 from starling.protocol.learning.metrics import ClassMetrics
-from starling.records.wishes import DataWishes
+from starling.records.data_options import DataOptions
 
 PLAN = FleetPlan(devices=6, buffer=3, until_version=6, seed=3)
 
@@ -106,11 +106,13 @@ def test_virtual_hub_tampered_block_does_not_hold() -> None:
     fleet = idle_fleet(6, 3, waves=True)
     while fleet.version < 2:
         assert fleet.advance()
-    assert fleet.hub.verify()
-    block, certificate = fleet.hub.chain[-1]
-    header = replace(block.header, time_ms=block.header.time_ms + 1)
-    fleet.hub.chain[-1] = (replace(block, header=header), certificate)
-    assert not fleet.hub.verify()
+    assert fleet.verify()
+    blocks = fleet.coordinators[0].store._blocks
+    stored = blocks[max(blocks)]
+    header = replace(stored.block.header, time_ms=stored.block.header.time_ms + 1)
+    block = replace(stored.block, header=header)
+    blocks[max(blocks)] = replace(stored, block=block)
+    assert not fleet.verify()
 
 
 def test_run_virtual_same_seed_gives_the_same_run(private_run: FleetRun) -> None:
@@ -203,9 +205,34 @@ def test_run_virtual_attackers_do_harm(private_run: FleetRun) -> None:
     assert (run.last.accuracy or 0.0) < (private_run.last.accuracy or 0.0) - 0.2
 
 
-def test_run_virtual_has_no_coordinators_to_harm() -> None:
-    with pytest.raises(ConfigError, match="only boards attack"):
-        run_virtual(replace(PLAN, fault="coordinator 1 lies from 1s"))
+def test_run_virtual_with_four_coordinators_outlasts_its_faults() -> None:
+    plan = replace(
+        PLAN,
+        coordinators=4,
+        brokers=2,
+        until_version=4,
+        fault="kill coordinator 2 at 1s; restart coordinator 2 at 3s",
+    )
+
+    run = run_virtual(plan, threads=1)
+
+    assert run.outcome.stopped_because == "version reached"
+    assert run.last.time_s >= 18.0
+    assert [event["text"] for event in run.document["events"]] == [
+        "coordinator 2 was killed",
+        "coordinator 2 is started again",
+    ]
+    assert [point.number for point in run.last.coordinators] == [1, 2, 3, 4]
+    assert run.outcome.verified
+
+
+def test_run_virtual_whose_coordinators_are_all_killed_ends_with_its_time() -> None:
+    plan = replace(PLAN, fault="kill coordinator 1 at 1s", time_limit_s=20.0)
+
+    run = run_virtual(plan, threads=1)
+
+    assert run.outcome.stopped_because == "time limit"
+    assert run.last.coordinators[0].down
 
 
 def test_run_virtual_board_that_diverges_is_named_and_ends_nothing(
@@ -306,7 +333,7 @@ def test_run_virtual_own_table_learns_and_is_compared(tmp_path: Path) -> None:
     plan = FleetPlan(
         devices=0,
         data=str(tmp_path / "own.csv"),
-        wishes=DataWishes(targets=("price",), board_column="site"),
+        data_options=DataOptions(targets=("price",), board_column="site"),
         privacy="none",
         buffer=2,
         until_version=60,
@@ -335,12 +362,12 @@ def test_run_virtual_overlapping_windows_pay_for_every_use(tmp_path: Path) -> No
     (tmp_path / "own.csv").write_text("a,b,board,kind\n" + "\n".join(rows))
 
     def charge(stride: int) -> float:
-        wishes = DataWishes(board_column="board", window=4, stride=stride)
+        asked = DataOptions(board_column="board", window=4, stride=stride)
         plan = FleetPlan(
             devices=0,
             buffer=1,
             data=str(tmp_path / "own.csv"),
-            wishes=wishes,
+            data_options=asked,
             until_version=2,
             releases=40,
         )
@@ -350,3 +377,32 @@ def test_run_virtual_overlapping_windows_pay_for_every_use(tmp_path: Path) -> No
         return spent * run.heading.privacy.noise_multiplier
 
     assert charge(2) > 1.5 * charge(4)
+
+
+@pytest.mark.parametrize("coordinators", [1, 4])
+def test_run_that_diverges_pauses_and_says_so_with_budget_left(
+    coordinators: int,
+) -> None:
+    plan = FleetPlan(
+        devices=6,
+        buffer=2,
+        releases=60,
+        learning_rate=40.0,
+        momentum=0.9,
+        guard_patience=5,
+        until_version=60,
+        coordinators=coordinators,
+    )
+
+    made = run_virtual(plan, threads=1)
+
+    held_out = made.last.held_out
+    assert made.outcome.stopped_because == "paused"
+    assert made.outcome.verified
+    assert held_out is not None
+    assert held_out.paused
+    assert held_out.is_worse
+    assert held_out.newest - held_out.best >= 5
+    assert "has not fallen for 5 versions" in made.document["held_out"]["text"]
+    assert 0 < made.last.epsilon_max < 4.0
+    assert made.last.version < 60

@@ -59,12 +59,12 @@ def test_spectral_clipping_equals_its_slow_twin(attackers: int) -> None:
 
 
 @pytest.mark.parametrize("attackers", [1, 2, 3, 4])
-def test_spectral_clipping_takes_colluders_their_effect(attackers: int) -> None:
+def test_spectral_clipping_takes_colluders_most_of_their_effect(attackers: int) -> None:
     rows, common = noisy(5, attackers)
     towards = common / 10
-    assert rows.mean(axis=0) @ towards < 7
+    harmed = 10 - rows.mean(axis=0) @ towards
     found = spectral_clipping(grid(rows), [1] * COUNT) / UNIT
-    assert found @ towards == pytest.approx(10, abs=2.0)
+    assert 10 - found @ towards < 0.35 * harmed
 
 
 def test_spectral_clipping_without_attackers_is_nearly_the_mean() -> None:

@@ -4,12 +4,9 @@ import threading
 
 import pytest
 
-from starling.coordinator.runtime.messaging import mailbox
 from starling.coordinator.runtime.messaging.mailbox import (
-    MUTE_S,
     QUIET_MAX,
     Mailbox,
-    MutedTopics,
 )
 
 
@@ -63,20 +60,3 @@ def test_nothing_is_lost_between_threads(box: Mailbox[int]) -> None:
     for first in range(writers):
         own = [number for number in taken if number % writers == first]
         assert own == sorted(own)
-
-
-def test_topic_is_muted_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    now_s = [100.0]
-    muted = MutedTopics(lambda: now_s[0])
-    muted.add("up")
-    assert "up" in muted
-    assert "say" not in muted
-    now_s[0] += MUTE_S / 2
-    muted.add("say")
-    now_s[0] += MUTE_S / 2
-    assert "up" not in muted
-    assert "say" in muted
-    # Nothing is kept of those whose time is over.
-    monkeypatch.setattr(mailbox, "MUTE_S", 9.0)
-    muted.add("other")
-    assert vars(muted)["_until_s"].keys() == {"say", "other"}

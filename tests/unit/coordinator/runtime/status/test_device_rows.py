@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
+from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.runtime.status.device_rows import DeviceRows
 from starling.coordinator.step.effects import RecordAcceptance, RecordRefusal
 from starling.coordinator.step.state import CoordinatorState
@@ -41,7 +41,7 @@ def state_of(council: FourCoordinators) -> CoordinatorState:
 def test_rows_of_an_unchanged_state_are_not_made_again(
     council: FourCoordinators, boards: list[FleetBoard]
 ) -> None:
-    tally, pricing = CoordinatorCounters(0), Pricing()
+    tally, pricing = CoordinatorCounters(0, lambda: 0.0), Pricing()
     tally.accept(RecordAcceptance(boards[0].device))
     rows = DeviceRows(tally)
     first = rows.text(state_of(council), pricing, 0)
@@ -54,7 +54,7 @@ def test_rows_of_an_unchanged_state_are_not_made_again(
 def test_rows_follow_counters_sessions_chain_and_unit(
     council: FourCoordinators, boards: list[FleetBoard]
 ) -> None:
-    tally, pricing = CoordinatorCounters(0), Pricing()
+    tally, pricing = CoordinatorCounters(0, lambda: 0.0), Pricing()
     rows = DeviceRows(tally)
     assert json.loads(rows.text(state_of(council), pricing, 0)) == []
 

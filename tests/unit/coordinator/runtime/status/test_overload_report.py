@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from starling.coordinator.runtime.status.counters import CoordinatorCounters
+from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.runtime.status.overload_report import (
     SAY_AGAIN_S,
     OverloadLog,
@@ -44,7 +44,7 @@ def test_names_that_are_remembered_are_bounded() -> None:
 def test_flood_of_a_board_is_named(
     council: FourCoordinators, boards: list[FleetBoard]
 ) -> None:
-    member, tally = council.members[0], CoordinatorCounters(0)
+    member, tally = council.members[0], CoordinatorCounters(0, lambda: 0.0)
     member.effects.clear()
     for _ in range(400):
         member.step(BoardMessageArrived(boards[0].device, b"noise"), council.now_s)
@@ -64,7 +64,7 @@ def test_flood_of_a_board_is_named(
 def test_peer_and_lane_are_named(
     council: FourCoordinators, boards: list[FleetBoard]
 ) -> None:
-    state, tally = council.members[0].state, CoordinatorCounters(0)
+    state, tally = council.members[0].state, CoordinatorCounters(0, lambda: 0.0)
     liar = KEYS[3].identity
     peer = replace(state.peers[liar], refused=7, wants_dropped=2)
     state = replace(state, peers={**state.peers, liar: peer}, wants_dropped=4)

@@ -9,7 +9,8 @@ from benchmarks.harness.synthetic_chain import SyntheticChain, of_nobody, put
 from starling.coordinator.chain.storage.snapshot import SNAPSHOT_BLOCKS
 from starling.coordinator.chain.verification import audit
 from starling.coordinator.chain.verification.receipt import RECEIPT
-from starling.coordinator.runtime.storage import receipt_reader, sync_reader
+from starling.coordinator.loop.storage import sync_reader
+from starling.coordinator.runtime.storage import receipt_reader
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.coordinator.wire.frames import GIVEN_SNAPSHOT, FrameSubject, blocks_key

@@ -16,12 +16,11 @@ from starling.broker.link_events import (
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.runtime.environment import Bus
 from starling.coordinator.wire.frames import FRAME, Frame, FrameSubject
+from starling.fleet.faults.faulty_gossip import ActiveFaults
+from starling.fleet.faults.vote_forger import VoteForger, vote_in
 from starling.fleet.runtime.faults.byzantine_coordinator import (
-    ActiveFaults,
     FaultOrderFile,
     FaultyBus,
-    VoteForger,
-    vote_in,
     write_fault_orders,
 )
 from starling.protocol.chain.blocks import Vote, VoteType

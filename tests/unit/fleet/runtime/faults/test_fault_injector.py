@@ -5,10 +5,8 @@ from pathlib import Path
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import identify
 from starling.fleet.fault_timeline import timeline
-from starling.fleet.runtime.faults.byzantine_coordinator import (
-    ActiveFaults,
-    FaultOrderFile,
-)
+from starling.fleet.faults.faulty_gossip import ActiveFaults
+from starling.fleet.runtime.faults.byzantine_coordinator import FaultOrderFile
 from starling.fleet.runtime.faults.fault_injector import FaultInjector
 from starling.fleet.runtime.processes.home_setup import (
     FleetHomes,

@@ -1,0 +1,1 @@
+"""The event loop of a coordinator, against ports: the same in every world."""

@@ -1,0 +1,1 @@
+"""Queues and messages between the event loop and its bus."""

@@ -1,0 +1,160 @@
+"""Effects that end in messages: what they say is read from the store where need be."""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+
+from starling.broker.link_events import MqttMessage
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.node.node import SendGossip
+from starling.coordinator.chain.storage.chain_store import ChainStore
+from starling.coordinator.loop.counters import CoordinatorCounters
+from starling.coordinator.loop.messaging.outbound_queue import OutboundQueue
+from starling.coordinator.loop.messaging.peer_answers import PeerAnswers
+from starling.coordinator.loop.messaging.priority_lanes import (
+    DeferredMessage,
+    PriorityLane,
+)
+from starling.coordinator.loop.storage.blob_cache import BlobCache, final_of
+from starling.coordinator.step.effects import (
+    PublishChunks,
+    PublishFinality,
+    SendAnswer,
+    SendContentKey,
+    SendFrame,
+    SendMessage,
+)
+from starling.coordinator.step.state import CoordinatorSettings
+from starling.coordinator.wire.frames import FRAME, Frame, FrameSubject, payloads
+from starling.protocol.chain.light_client import FINAL
+from starling.protocol.ids import DeviceId, device_from_name, device_id, device_name
+from starling.protocol.wire.chunks import CHUNK, chunk_at, chunk_count
+from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
+from starling.protocol.wire.topics import Topics
+
+GOSSIP_EXPIRY_S = 20
+"""After which the broker need not deliver gossip to whoever was away."""
+OutboundEffect = (
+    SendMessage
+    | PublishChunks
+    | PublishFinality
+    | SendGossip
+    | SendFrame
+    | SendAnswer
+    | SendContentKey
+)
+
+
+class Publisher:
+    """Turns effects into messages and counts what each board is sent."""
+
+    def __init__(
+        self,
+        settings: CoordinatorSettings,
+        store: ChainStore,
+        wholes: BlobCache,
+        outgoing: OutboundQueue,
+        tally: CoordinatorCounters,
+        note: Callable[[str], None],
+    ) -> None:
+        """Takes over the queue in front of the link.
+
+        Args:
+          settings: For topics and our key.
+          store: For proofs and blocks.
+          wholes: Of that store.
+          outgoing: Where messages are queued.
+          tally: The counters.
+          note: Tells people what a board asked for in vain.
+        """
+        self._settings = settings
+        self._store = store
+        self._outgoing = outgoing
+        self._tally = tally
+        self._note = note
+        self._wholes = wholes
+        self._answers = PeerAnswers(settings, store, self._wholes)
+        self._everybody = settings.topics.gossip(settings.name)
+
+    def say(self, effect: OutboundEffect) -> None:
+        """Queues what an effect says."""
+        match effect:
+            case SendMessage(topic, payload, retain):
+                self._publish(topic, payload, retain)
+            case PublishChunks():
+                self._publish_chunks(effect)
+            case PublishFinality():
+                self._publish_final(effect)
+            case SendGossip(payload, to):
+                one = None if to is None else self._private(device_id(to))
+                self._gossip(payload, one or self._everybody)
+            case SendFrame(to, subject, content):
+                frame = FRAME.pack(Frame(subject, content))
+                self._tell(self._private(to), frame, PriorityLane.CONTROL)
+            case SendAnswer() | SendContentKey():
+                for frame in self._answers.frames(effect):
+                    self._tell(self._private(effect.to), frame, PriorityLane.BULK)
+
+    def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
+        self._outgoing.add(MqttMessage(topic, payload, retain), PriorityLane.CONTROL)
+        # What is retained is for everybody; all the rest goes to one board.
+        if not retain:
+            _, device, _ = address(self._settings.topics, topic)
+            self._tally.device(device).bytes_down += len(payload)
+
+    def _publish_chunks(self, effect: PublishChunks) -> None:
+        whole = self._wholes.get(effect.digest)
+        if whole is None:
+            self._note(f"a board asks for {effect.digest.hex()}, which is not here")
+            return
+        topic = self._settings.topics.model(device_name(effect.device))
+        for index in effect.indices:
+            if index < chunk_count(len(whole)):
+                make = partial(self._chunk, topic, effect, index)
+                self._outgoing.add(DeferredMessage(topic, make), PriorityLane.BULK)
+
+    def _chunk(
+        self, topic: str, asked: PublishChunks, index: int
+    ) -> MqttMessage | None:
+        whole = self._wholes.get(asked.digest)
+        if whole is None:
+            return None
+        payload = CHUNK.pack(chunk_at(whole, asked.digest, index))
+        self._tally.device(asked.device).bytes_down += len(payload)
+        return MqttMessage(topic, payload)
+
+    def _publish_final(self, effect: PublishFinality) -> None:
+        proof = final_of(self._store, effect.transaction)
+        if proof is None:
+            return
+        settings = self._settings
+        key, chain_id = settings.ledger.key, settings.gate.chain_id
+        body = FINAL.pack(proof)
+        envelope = sign(key, chain_id, MessageKind.FINAL, effect.counter, body)
+        topic = settings.topics.down(device_name(effect.device))
+        self._publish(topic, ENVELOPE.pack(envelope), False)
+
+    def _gossip(self, content: bytes, topic: str) -> None:
+        """Publishes gossip: consensus first, what waits for a block later."""
+        waits = (
+            gossip_messages.topic_of(content) == gossip_messages.GossipTopic.TRANSACTION
+        )
+        lane = PriorityLane.CONTROL if waits else PriorityLane.CONSENSUS
+        for payload in payloads(FrameSubject.LEDGER, content):
+            self._tell(topic, payload, lane)
+
+    def _tell(self, topic: str, payload: bytes, lane: PriorityLane) -> None:
+        self._outgoing.add(MqttMessage(topic, payload, expiry_s=GOSSIP_EXPIRY_S), lane)
+
+    def _private(self, to: DeviceId) -> str:
+        return self._settings.topics.private(self._settings.name, device_name(to))
+
+
+@lru_cache(maxsize=1 << 16)
+def address(topics: Topics, topic: str) -> tuple[str, DeviceId, str]:
+    """A topic's branch, whose it is, and its leaf.
+
+    Raises:
+      DecodeError: If it is not a topic of one board or coordinator of this fleet.
+    """
+    branch, whose, leaf = topics.parse(topic)
+    return branch, device_from_name(whose), leaf

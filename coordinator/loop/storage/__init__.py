@@ -1,0 +1,1 @@
+"""The order in which effects become durable, and what is read back."""

@@ -1,0 +1,86 @@
+"""Brokers and who is connected to them, in memory: nothing is lost and nothing is slow.
+
+Boards and coordinators are dealt out over the brokers in turn. A coordinator hears the
+boards of its own broker, and at every broker what other coordinators say.
+"""
+
+from collections.abc import Callable, Sequence
+
+from starling.broker.link_events import AckToken, MessageArrived, MqttMessage
+from starling.fleet.virtual.virtual_coordinator import VirtualCoordinator
+from starling.protocol.wire.topics import Topics
+
+ToBoard = Callable[[str, bytes, str], None]
+"""Delivers to a board, by its name: the payload, and the topic's leaf."""
+ToEveryBoard = Callable[[int, bytes], None]
+"""Delivers a manifest to the boards of a broker."""
+_NO_ANSWER = AckToken(0, 0)
+
+
+def broker_of(number: int, brokers: int) -> int:
+    """The broker of a coordinator or board, counted from 1 as they are."""
+    return (number - 1) % brokers + 1
+
+
+class VirtualNetwork:
+    """All brokers of a fleet.
+
+    Attributes:
+      manifests: The retained manifest of each broker.
+    """
+
+    def __init__(
+        self, topics: Topics, brokers: int, to_board: ToBoard, to_all: ToEveryBoard
+    ) -> None:
+        """Nobody is connected yet.
+
+        Args:
+          topics: Of the fleet.
+          brokers: How many.
+          to_board: Takes what is for one board.
+          to_all: Takes what is for all boards of a broker.
+        """
+        self.manifests: dict[int, bytes] = {}
+        self._topics = topics
+        self._brokers = brokers
+        self._to_board = to_board
+        self._to_all = to_all
+        self._coordinators: list[VirtualCoordinator] = []
+
+    def join(self, coordinators: Sequence[VirtualCoordinator]) -> None:
+        """Connects coordinators."""
+        self._coordinators.extend(coordinators)
+
+    def from_coordinator(
+        self, speaker: VirtualCoordinator, message: MqttMessage
+    ) -> None:
+        """A coordinator published something at its broker."""
+        branch, name, leaf = self._topics.parse(message.topic)
+        if branch == "d":
+            self._to_board(name, message.payload, leaf)
+        elif branch == "t":
+            self.manifests[speaker.broker] = message.payload
+            self._to_all(speaker.broker, message.payload)
+        elif branch == "g":
+            self._gossip(speaker, message, leaf)
+
+    def from_board(self, broker: int, topic: str, payload: bytes) -> None:
+        """A board published something at its broker."""
+        event = MessageArrived(topic, payload, False, _NO_ANSWER)
+        for each in self._coordinators:
+            if each.broker == broker:
+                each.happened(event, 0)
+
+    def _gossip(
+        self, speaker: VirtualCoordinator, message: MqttMessage, leaf: str
+    ) -> None:
+        event = MessageArrived(message.topic, message.payload, False, _NO_ANSWER)
+        for each in self._coordinators:
+            if each is not speaker and leaf in ("say", f"to/{each.name}"):
+                each.happened(event, self._link(each.broker, speaker.broker))
+
+    def _link(self, own: int, other: int) -> int:
+        """Number of a client's link to a broker: 0 to its own, then in order."""
+        if own == other:
+            return 0
+        return other if other < own else other - 1

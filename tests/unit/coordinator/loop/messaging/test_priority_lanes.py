@@ -1,0 +1,126 @@
+"""Which lane a coordinator's messages leave by."""
+
+from dataclasses import replace
+
+import pytest
+
+from starling.broker.link_events import MqttMessage
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.node.node import SendGossip
+from starling.coordinator.loop.counters import CoordinatorCounters
+from starling.coordinator.loop.messaging.outbound_queue import OutboundQueue
+from starling.coordinator.loop.messaging.priority_lanes import (
+    DeferredMessage,
+    PriorityLane,
+)
+from starling.coordinator.loop.messaging.publisher import OutboundEffect, Publisher
+from starling.coordinator.loop.storage.blob_cache import BlobCache
+from starling.coordinator.step.effects import (
+    PublishChunks,
+    SendAnswer,
+    SendFrame,
+    SendMessage,
+)
+from starling.coordinator.wire.frames import FrameSubject
+from starling.protocol.ids import DeviceId, H
+from tests.unit.coordinator.fixtures.four_coordinators import (
+    KEYS,
+    TOPICS,
+    FourCoordinators,
+    name,
+    voters,
+)
+
+PEER = KEYS[1].identity
+BOARD = voters(1)[0].device
+
+
+class Recording(OutboundQueue):
+    """Notes lane and topic of what is queued."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda message: 0)
+        self.queued: list[tuple[PriorityLane, str]] = []
+
+    def add(self, item: MqttMessage | DeferredMessage, lane: PriorityLane) -> None:
+        self.queued.append((lane, item.topic))
+        super().add(item, lane)
+
+
+def ledger(topic: gossip_messages.GossipTopic, size: int = 10) -> SendGossip:
+    return SendGossip(
+        gossip_messages.MESSAGE.pack(gossip_messages.GossipMessage(topic, bytes(size)))
+    )
+
+
+@pytest.fixture
+def said(council: FourCoordinators) -> tuple[Publisher, Recording]:
+    member, outgoing = council.members[0], Recording()
+    with member.store.transaction():
+        member.store.put_blob(b"bundle")
+    store, wholes = member.store, BlobCache(member.store)
+    tally = CoordinatorCounters(0, lambda: 0.0)
+    settings = member.settings
+    publisher = Publisher(settings, store, wholes, outgoing, tally, lambda text: None)
+    return publisher, outgoing
+
+
+@pytest.mark.parametrize(
+    ("effect", "lane", "topic"),
+    [
+        *[
+            (ledger(topic), PriorityLane.CONSENSUS, TOPICS.gossip(name(0)))
+            for topic in gossip_messages.GossipTopic
+            if topic is not gossip_messages.GossipTopic.TRANSACTION
+        ],
+        (
+            ledger(gossip_messages.GossipTopic.PROPOSAL, 1 << 20),
+            PriorityLane.CONSENSUS,
+            TOPICS.gossip(name(0)),
+        ),
+        (
+            replace(
+                ledger(gossip_messages.GossipTopic.DECISION, 1 << 20), to=KEYS[1].public
+            ),
+            PriorityLane.CONSENSUS,
+            TOPICS.private(name(0), name(1)),
+        ),
+        (
+            ledger(gossip_messages.GossipTopic.TRANSACTION),
+            PriorityLane.CONTROL,
+            TOPICS.gossip(name(0)),
+        ),
+        (
+            SendFrame(PEER, FrameSubject.WANT, b"x"),
+            PriorityLane.CONTROL,
+            TOPICS.private(name(0), name(1)),
+        ),
+        (
+            SendAnswer(PEER, FrameSubject.WHOLE, H(b"bundle")),
+            PriorityLane.BULK,
+            TOPICS.private(name(0), name(1)),
+        ),
+        (
+            SendMessage(TOPICS.down("a" * 26), b"x"),
+            PriorityLane.CONTROL,
+            TOPICS.down("a" * 26),
+        ),
+        (
+            PublishChunks(DeviceId(bytes(16)), H(b"bundle"), (0,)),
+            PriorityLane.BULK,
+            TOPICS.model("a" * 26),
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+def test_effect_leaves_by_its_lane(
+    said: tuple[Publisher, Recording],
+    effect: OutboundEffect,
+    lane: PriorityLane,
+    topic: str,
+) -> None:
+    publisher, outgoing = said
+    publisher.say(effect)
+    assert outgoing.queued
+    assert {each for each, _ in outgoing.queued} == {lane}
+    assert {each for _, each in outgoing.queued} == {topic}
