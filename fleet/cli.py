@@ -179,6 +179,14 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
         help="end after so many versions without a lower held-out loss",
     )
     group.add_argument(
+        "--guard-patience",
+        type=int,
+        default=0,
+        metavar="VERSIONS",
+        help="the task itself pauses after so many versions without a lower held-out"
+        " loss of a quorum of coordinators, and the run ends",
+    )
+    group.add_argument(
         "--baseline",
         action="store_true",
         help="train the same model on all data together, too, and say how far the"

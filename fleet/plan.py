@@ -59,6 +59,8 @@ class FleetPlan:
       until_version: The run ends at this version.
       patience: The run ends after so many versions without a lower held-out loss; None
         for never.
+      guard_patience: The task pauses after so many versions without a lower held-out
+        loss of a quorum; 0 for never.
       baseline: Whether the same model is trained on all data together, too.
       time_limit_s: The run ends after this time, wherever it stands.
       seed: Of the split, the weights and everything else but keys and noise.
@@ -90,6 +92,7 @@ class FleetPlan:
     releases: int | None = None
     until_version: int = 100
     patience: int | None = None
+    guard_patience: int = 0
     baseline: bool = False
     time_limit_s: float = 600.0
     seed: int = 1
@@ -114,6 +117,7 @@ class FleetPlan:
         _within("--devices", self.devices, 0, DEVICES_MAX)
         _within("--buffer", self.buffer, 1, min(BUFFER_MAX, self.boards_max))
         _within("--patience", self.patience, 1, VERSIONS_MAX)
+        _within("--guard-patience", self.guard_patience, 0, VERSIONS_MAX)
         _within("--epsilon", self.epsilon, 1e-3, EPSILON_MAX)
         _within("--delta", self.delta, DELTA_MIN, 0.5)
         _within("--until-version", self.until_version, 1, VERSIONS_MAX)

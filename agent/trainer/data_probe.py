@@ -50,7 +50,9 @@ class DataSurvey:
         """Notes records that cannot be used."""
         self.unusable += count
         if len(self.faults) < FAULTS_MAX:
-            self.faults.append(text)
+            # Names of files are bytes of any kind.
+            shown = "".join(c if c.isprintable() else "?" for c in text)
+            self.faults.append(shown)
 
 
 def survey(folder: Path, label: str) -> DataSurvey:
@@ -90,7 +92,8 @@ def _look_at_csv(path: Path, label: str, found: DataSurvey) -> None:
                     )
                 continue
             width = width or len(cells or ())
-            wrong = _wrong(cells, width, names)
+            # Without a label that it has, a first line of texts may be a record.
+            wrong = _wrong(cells, width, names if label in names else [])
             if wrong:
                 found.fault(f"{path.name}: row {number}{wrong}")
             else:

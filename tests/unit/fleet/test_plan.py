@@ -14,6 +14,7 @@ from starling.protocol.errors import ConfigError
     [
         ({"devices": -1}, "--devices: -1 is not in"),
         ({"patience": 0}, "--patience: 0 is not in"),
+        ({"guard_patience": -1}, "--guard-patience: -1 is not in"),
         (
             {"learning": LearningOptions(epochs=3)},
             "--epochs: boards take no steps of their own with --privacy record",

@@ -377,3 +377,32 @@ def test_run_virtual_overlapping_windows_pay_for_every_use(tmp_path: Path) -> No
         return spent * run.heading.privacy.noise_multiplier
 
     assert charge(2) > 1.5 * charge(4)
+
+
+@pytest.mark.parametrize("coordinators", [1, 4])
+def test_run_that_diverges_pauses_and_says_so_with_budget_left(
+    coordinators: int,
+) -> None:
+    plan = FleetPlan(
+        devices=6,
+        buffer=2,
+        releases=60,
+        learning_rate=40.0,
+        momentum=0.9,
+        guard_patience=5,
+        until_version=60,
+        coordinators=coordinators,
+    )
+
+    made = run_virtual(plan, threads=1)
+
+    held_out = made.last.held_out
+    assert made.outcome.stopped_because == "paused"
+    assert made.outcome.verified
+    assert held_out is not None
+    assert held_out.paused
+    assert held_out.is_worse
+    assert held_out.newest - held_out.best >= 5
+    assert "has not fallen for 5 versions" in made.document["held_out"]["text"]
+    assert 0 < made.last.epsilon_max < 4.0
+    assert made.last.version < 60
