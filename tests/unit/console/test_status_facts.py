@@ -29,10 +29,11 @@ def test_status_of_a_real_coordinator_has_all_that_is_read(tmp_path: Path) -> No
     member = council.members[0]
     found = chain_stall.look(member.settings, member.state, council.now_s)
     path = tmp_path / "status.json"
-    file = StatusFile(path, member.settings, member.store, CoordinatorCounters(0))
+    file = StatusFile(
+        path, member.settings, member.store, CoordinatorCounters(0, lambda: 0.0)
+    )
     report = HostReport("connected", True, "", 10**12)
     file.write(member.state, "running", report, found, council.now_s, 1000)
-    council.close()
 
     read = status_facts.read(json.loads(path.read_text()), 0.5)
 
