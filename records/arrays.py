@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from starling.protocol.model.training_bundle import CLASSES_MAX
 from starling.records.data_options import DataOptions
-from starling.records.errors import DataError
+from starling.records.errors import DataError, refuse_unprintable
 from starling.records.record_set import LABELS, Division, RecordSet, division
 
 _NUMBERS, _TEXTS = "fiub", "US"
@@ -91,7 +91,9 @@ def _targets(
         names, codes = np.unique(y, return_inverse=True)
         if y.ndim > 1 or len(names) < 2 or asked.kind == "numbers":
             raise DataError("y holds texts that are no labels", file=file)
-        return LABELS, codes.astype(np.int64), tuple([str(name) for name in names])
+        classes = tuple([str(name) for name in names])
+        refuse_unprintable(classes, file)
+        return LABELS, codes.astype(np.int64), classes
     numbers = _single_precision(y, "y", file)
     is_label = y.ndim == 1 and (y == np.rint(y)).all() and y.min() >= 0
     if asked.kind == "classes" and not is_label:

@@ -12,14 +12,13 @@ import numpy as np
 
 from starling.protocol.model.table_schema import (
     CATEGORIES_MAX,
-    CELL_CHARS_MAX,
     InputColumn,
     TableSchema,
     TargetColumn,
 )
 from starling.records.csv_cells import is_numeric
 from starling.records.data_options import DataOptions
-from starling.records.errors import DataError, counted, shown
+from starling.records.errors import DataError, counted, refuse_unprintable, shown
 from starling.records.record_set import LABELS
 from starling.records.table import RecordTable, missing_rows
 
@@ -87,7 +86,7 @@ def plan_table(
                 raise
             faults.append(fault)
     texts = [*targets, *classes, *[name for item in inputs for name in _names(item)]]
-    _refuse_unspeakable(texts, table.file_names[0])
+    refuse_unprintable(texts, table.file_names[0])
     if not inputs and not faults:
         raise DataError("leaves no column to learn from", file=table.file_names[0])
     schema = TableSchema(
@@ -101,24 +100,6 @@ def plan_table(
 
 def _names(column: InputColumn) -> tuple[str, ...]:
     return (column.name, *column.categories)
-
-
-def _refuse_unspeakable(texts: Iterable[str], file: str) -> None:
-    """Refuses what a bundle's manifest does not hold."""
-    for text in texts:
-        if not text.isprintable():
-            at = next(at for at, sign in enumerate(text) if not sign.isprintable())
-            raise DataError(
-                f"the name or label {shown(text)} holds the character U+"
-                f"{ord(text[at]):04X}, which does not print: write it without",
-                file=file,
-            )
-        if len(text) > CELL_CHARS_MAX:
-            raise DataError(
-                f"the name or label {shown(text)} has over {CELL_CHARS_MAX} letters: "
-                "shorten it",
-                file=file,
-            )
 
 
 def check_named(name: str, names: Iterable[str], file: str, flag: str) -> None:

@@ -81,6 +81,16 @@ BAD: dict[str, tuple[dict[str, Any], DataOptions, str]] = {
         DataOptions(window=2),
         "write x as windows",
     ),
+    "label of no letter": (
+        {"x": X, "y": np.array(["", "b"] * 4)},
+        DataOptions(),
+        "a label is an empty text",
+    ),
+    "label that does not print": (
+        {"x": X, "y": np.array(["a\u00a0", "b"] * 4)},
+        DataOptions(),
+        r"label 'a\?' holds the character U\+00A0",
+    ),
     "NaN": (
         {"x": np.where(X == 13, np.nan, X), "y": np.zeros(8)},
         DataOptions(),

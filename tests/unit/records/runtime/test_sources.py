@@ -344,3 +344,19 @@ def test_arrays_that_nobody_asks_for_may_be_of_any_kind(tmp_path: Path) -> None:
 def test_path_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="absent: no such file or folder"):
         read_source(tmp_path / "absent", DataOptions())
+
+
+def test_label_of_a_folder_prints(tmp_path: Path) -> None:
+    for label in ("cat", "d\u00a0g"):
+        pgm(tmp_path / label / "1.pgm")
+
+    with pytest.raises(DataError, match=r"'d\?g' holds the character U\+00A0"):
+        read_source(tmp_path, DataOptions())
+
+
+def test_picture_of_a_size_without_end_is_none(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        write(tmp_path / label / "1.pgm", b"P5\n" + b"9" * 5000 + b" 1\n255\n0")
+
+    with pytest.raises(DataError, match="is no PGM or PPM picture"):
+        read_source(tmp_path, DataOptions())

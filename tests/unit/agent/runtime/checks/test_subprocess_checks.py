@@ -92,6 +92,21 @@ def test_first_fault_of_a_table_is_named_by_row_and_column(
     assert "secret" not in row.found
 
 
+@pytest.mark.parametrize(
+    "table", ["t,h,kind\n1,2,cat\n3,4,dog\n", "t;h;y\n1;2;0\n3;4;1\n"]
+)
+def test_table_that_only_its_bundle_can_read_is_no_failure(
+    tmp_path: Path, table: str
+) -> None:
+    (tmp_path / "a.csv").write_text(table)
+
+    row = look(tmp_path)
+
+    assert row.verdict is WARN
+    assert "right if the task's bundle names the columns" in row.fix
+    assert "cat" not in row.found
+
+
 def test_first_line_is_not_quoted_unless_it_has_the_label(tmp_path: Path) -> None:
     table = "Meier,positive,3\nHuber,negative,4\n"
     (tmp_path / "a\udcff\x1b.csv").write_text(table)
