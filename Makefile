@@ -7,7 +7,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := src protocol durable sandbox engine service compiler firmware_profiles broker records agent coordinator export fleet
-CHECKED := $(SOURCES) benchmarks packaging tests
+CHECKED := $(SOURCES) benchmarks examples packaging tests
 DEMO := demo
 BENCHMARKS := wire idle_agent overhead ingest finality throughput virtual training_step own_data mnist step_control asynchrony robustness
 JOBS ?= 2
@@ -54,6 +54,11 @@ model: $(VENV)/.dev ## Check the model of consensus; needs spin and gcc
 bench: setup ## Every benchmark; tables on the terminal, JSON in benchmarks/results/
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
+.PHONY: example
+example: $(VENV)/.fleet ## Run one of examples/: make example NAME=bank; all of them without NAME
+	@for name in $(or $(NAME),$$($(BIN)/python -m examples.run --list)); do \
+		$(BIN)/python -m examples.run $$name; done
+
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/*.txt
 	$(BIN)/pip install -q uv
@@ -97,8 +102,18 @@ image-context: $(VENV)/.dev ## Gather what packaging/docker/Dockerfile copies
 image: image-context ## Build the image starling:dev; BASE must have this Python's version
 	docker build -t starling:dev --build-arg BASE=$(BASE) $(IMAGE)
 
+DEB_PYTHON ?= 3.11
+DEB_COMPRESSION ?= xz
+
+.PHONY: deb
+deb: $(VENV)/.fleet ## Build the agent's Debian package for amd64 and arm64 into dist/
+	for architecture in amd64 arm64; do \
+		$(BIN)/python packaging/deb/build.py --architecture $$architecture \
+			--python $(DEB_PYTHON) --compression $(DEB_COMPRESSION); \
+	done
+
 .PHONY: test-deploy
-test-deploy: setup ## Units scored, the containers' script run, and compose if docker runs
+test-deploy: setup ## Units scored, the package built and installed, the containers' script run, and compose if docker runs
 	$(BIN)/pytest -q tests/deploy tests/unit/service tests/e2e/service
 
 .PHONY: clean

@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from starling.records.csv_pieces import csv_pieces, open_columns, whole_lines
+from starling.records.data_options import DataOptions
 from starling.records.runtime.sources import read_source
-from starling.records.wishes import DataWishes
 
 RESULTS = Path(__file__).parent / "results" / "own_data.json"
 GOAL_MB_S = 60
@@ -74,7 +74,7 @@ def stream(path: Path) -> int:
 
 def read(path: Path) -> int:
     """Reads all records, as `starling data check` does; the number of rows."""
-    return len(read_source(path, DataWishes(ignore=_texts(path))))
+    return len(read_source(path, DataOptions(ignore=_texts(path))))
 
 
 def _texts(path: Path) -> tuple[str, ...]:

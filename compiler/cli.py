@@ -166,8 +166,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _say(f"reading {options.model}")
     proto = load(options.model)
     _say(f"finding shapes and rules of {len(proto.graph.node)} nodes")
-    wishes = WeightOptions(options.train, options.tie, options.untie, options.freeze)
-    network = read_network(proto, wishes, options.output)
+    asked = WeightOptions(options.train, options.tie, options.untie, options.freeze)
+    network = read_network(proto, asked, options.output)
     for line in network.notes:
         _say(f"warning: {line}")
     _warn_steps(silent_steps(network))

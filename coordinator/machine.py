@@ -23,7 +23,7 @@ from starling.coordinator.commit.transaction_submission import (
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.handlers import board_messages, peer_messages
 from starling.coordinator.leases.lease_table import LeaseTable
-from starling.coordinator.models import model_versions
+from starling.coordinator.models import held_out_losses, model_versions
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import (
     DropEvidence,
@@ -33,7 +33,6 @@ from starling.coordinator.step.effects import (
     RemoveInboxFile,
     SendMessage,
     StoreFailure,
-    StoreMetrics,
 )
 from starling.coordinator.step.events import (
     BoardMessageArrived,
@@ -67,6 +66,7 @@ from starling.protocol.chain.light_client import ValidatorSetTransition
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import DecodeError, ProtocolError, Reason
 from starling.protocol.ids import Digest, TaskId, Version
+from starling.protocol.learning.progress_guard import EVALUATION
 from starling.protocol.learning.task import ModelDigests
 from starling.protocol.wire.envelope import (
     ENVELOPE,
@@ -275,7 +275,10 @@ def _work_ended(
         case UpdateLookedUp():
             evidence_submission.first_update_found(turn, event)
         case VersionEvaluated():
-            _evaluated(turn, event)
+            stated = held_out_losses.evaluated(turn, event)
+            if stated is not None:
+                packed = EVALUATION.pack(stated)
+                submit(turn, turn.sign(MessageKind.EVALUATION, packed))
         case EvaluationFailed(task, version, detail):
             turn.emit(StoreFailure(task, version))
             turn.report(f"task {task}: version {version} was not tried: {detail}")
@@ -329,14 +332,6 @@ def _transaction_arrived(turn: CoordinatorStep, name: str, content: bytes) -> No
         bundle_examination.submit_task(turn, envelope)
     except ProtocolError as error:
         block_commit.transaction_refused(turn, identity, error.reason, str(error))
-
-
-def _evaluated(turn: CoordinatorStep, event: VersionEvaluated) -> None:
-    turn.emit(StoreMetrics(event.task, event.version, event.accuracy, event.loss))
-    found = f"loss {event.loss:.4f}"
-    if event.accuracy is not None:
-        found = f"accuracy {100 * event.accuracy:.2f} %, {found}"
-    turn.report(f"task {event.task}: version {event.version} has {found}")
 
 
 def _hold_again(turn: CoordinatorStep, update: Envelope) -> None:

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
 
     named = {item.name for item in fields(FleetPlan)}
     plain = {k: v for k, v in vars(options).items() if k in named}
-    plan = FleetPlan(**plain | _wishes(options))
+    plan = FleetPlan(**plain | _data_and_learning(options))
     if options.virtual and options.home is not None:
         raise ConfigError("virtual boards have no homes", key="--home")
     if not options.virtual:
@@ -179,6 +179,14 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
         help="end after so many versions without a lower held-out loss",
     )
     group.add_argument(
+        "--guard-patience",
+        type=int,
+        default=0,
+        metavar="VERSIONS",
+        help="the task itself pauses after so many versions without a lower held-out"
+        " loss of a quorum of coordinators, and the run ends",
+    )
+    group.add_argument(
         "--baseline",
         action="store_true",
         help="train the same model on all data together, too, and say how far the"
@@ -247,13 +255,13 @@ def _add_model(run: argparse.ArgumentParser) -> None:
     group.add_argument("--local-learning-rate", type=float, help="of a local step")
 
 
-def _wishes(options: argparse.Namespace) -> dict[str, Any]:
-    """Wishes about data and learning, as the plan takes them."""
-    from starling.fleet.learning_wishes import LearningWishes, class_weights
-    from starling.records.runtime.settings_file import wishes_of
+def _data_and_learning(options: argparse.Namespace) -> dict[str, Any]:
+    """Choices of data and learning, as the plan takes them."""
+    from starling.fleet.learning_options import LearningOptions, class_weights
+    from starling.records.runtime.settings_file import data_options_of
 
     weights, balanced = class_weights(options.class_weights)
-    learning = LearningWishes(
+    learning = LearningOptions(
         loss=options.loss,
         train=tuple(options.train),
         freeze=tuple(options.freeze),
@@ -270,7 +278,10 @@ def _wishes(options: argparse.Namespace) -> dict[str, Any]:
     own = (options.model or "").endswith(".onnx")
     if options.scale is None:
         options.scale = "declared" if own else "pooled"
-    return {"wishes": wishes_of(options, options.loss), "learning": learning}
+    return {
+        "data_options": data_options_of(options, options.loss),
+        "learning": learning,
+    }
 
 
 def _add_output(run: argparse.ArgumentParser) -> None:

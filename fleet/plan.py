@@ -11,14 +11,14 @@ from starling.fleet.datasets.partition import (
     partition_named,
 )
 from starling.fleet.fault_timeline import lasts_s, timeline
-from starling.fleet.learning_wishes import NOTHING_ASKED, LearningWishes
+from starling.fleet.learning_options import NOTHING_ASKED, LearningOptions
 from starling.fleet.reference_models import MODEL_SUFFIX, MODELS
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel
 from starling.protocol.errors import ConfigError
 from starling.protocol.learning.task import BUFFER_MAX, ROBUST_NAMES, Strategy
 from starling.protocol.learning.vector_codecs import CODECS
 from starling.protocol.privacy.gaussian_dp import DELTA_MIN, EPSILON_MAX
-from starling.records.wishes import NO_WISHES, DataWishes
+from starling.records.data_options import DEFAULT_OPTIONS, DataOptions
 
 DEVICES_MAX = 10_000
 VERSIONS_MAX = 100_000
@@ -49,7 +49,7 @@ class FleetPlan:
       data: `digits`, `mnist` or a path; see `fleet.runtime.dataset_catalog`.
       split: See `fleet.datasets.partition.partition_named`; empty for the data's own
         boards, or else iid.
-      wishes: What is learned from the data.
+      data_options: What is learned from the data.
       model: One of `fleet.reference_models.MODELS`, or an ONNX file.
       learning: How the model is compiled and trained.
       privacy: A key of `PRIVACY_KINDS`.
@@ -59,6 +59,8 @@ class FleetPlan:
       until_version: The run ends at this version.
       patience: The run ends after so many versions without a lower held-out loss; None
         for never.
+      guard_patience: The task pauses after so many versions without a lower held-out
+        loss of a quorum; 0 for never.
       baseline: Whether the same model is trained on all data together, too.
       time_limit_s: The run ends after this time, wherever it stands.
       seed: Of the split, the weights and everything else but keys and noise.
@@ -81,15 +83,16 @@ class FleetPlan:
     buffer: int = 4
     data: str = "digits"
     split: str = ""
-    wishes: DataWishes = NO_WISHES
+    data_options: DataOptions = DEFAULT_OPTIONS
     model: str | None = None
-    learning: LearningWishes = NOTHING_ASKED
+    learning: LearningOptions = NOTHING_ASKED
     privacy: str = "record"
     epsilon: float = 8.0
     delta: float = 1e-5
     releases: int | None = None
     until_version: int = 100
     patience: int | None = None
+    guard_patience: int = 0
     baseline: bool = False
     time_limit_s: float = 600.0
     seed: int = 1
@@ -114,6 +117,7 @@ class FleetPlan:
         _within("--devices", self.devices, 0, DEVICES_MAX)
         _within("--buffer", self.buffer, 1, min(BUFFER_MAX, self.boards_max))
         _within("--patience", self.patience, 1, VERSIONS_MAX)
+        _within("--guard-patience", self.guard_patience, 0, VERSIONS_MAX)
         _within("--epsilon", self.epsilon, 1e-3, EPSILON_MAX)
         _within("--delta", self.delta, DELTA_MIN, 0.5)
         _within("--until-version", self.until_version, 1, VERSIONS_MAX)

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from starling.coordinator.publication.guard_settings import GuardSection
 from starling.coordinator.publication.optimiser_settings import OptimiserSection
 from starling.coordinator.publication.privacy_statement import promise
 from starling.coordinator.publication.task_settings import (
@@ -190,6 +191,7 @@ def task_settings(
             releases=releases(plan),
             steps=_NOISED_STEPS,
         ),
+        guard=GuardSection(patience=plan.guard_patience),
     )
 
 

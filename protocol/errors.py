@@ -45,6 +45,7 @@ class Reason(IntEnum):
     INSUFFICIENT_FUNDS = 25
     JAILED = 26
     NOT_HERE = 27
+    PAUSED = 28
 
 
 class FederationError(Exception):

@@ -191,6 +191,14 @@ _ROWS = (
         "This coordinator does not have the bundle or model that was asked for.",
         _NONE + "the board asks another coordinator.",
     ),
+    RefusalReason(
+        Reason.PAUSED,
+        "The task pauses: its held-out loss has not fallen for as many versions as its "
+        "guard waits.",
+        "Publish a better task, or let it go on by `starling coordinator resume-task`. "
+        "Boards ask again by themselves, and spend nothing meanwhile.",
+        60,
+    ),
 )
 
 REFUSALS: dict[Reason, RefusalReason] = {row.reason: row for row in _ROWS}

@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
 from starling.records.record_set import LABELS, Division, RecordSet, division
-from starling.records.wishes import DataWishes
 
 _NUMBERS, _TEXTS = "fiub", "US"
 _WHOLE = 4.0
 
 
 def array_records(
-    arrays: Mapping[str, NDArray[Any]], wishes: DataWishes, name: str, file: str
+    arrays: Mapping[str, NDArray[Any]], asked: DataOptions, name: str, file: str
 ) -> RecordSet:
     """Makes records of arrays.
 
     Args:
       arrays: `x (n, ...)` and `y (n,)` or `y (n, t)`, and one of n for each name that
         `board_column` and `group` have.
-      wishes: What is to be learned.
+      asked: What is to be learned.
       name: Of the set.
       file: For messages.
 
@@ -43,15 +43,15 @@ def array_records(
         raise DataError("x and y must hold numbers", file=file)
     features = np.ascontiguousarray(x, np.float32)
     _refuse_odd(np.isfinite(features), "x", file)
-    loss, targets, classes = _targets(y, wishes, file)
+    loss, targets, classes = _targets(y, asked, file)
     return RecordSet(
         name,
         features,
         targets,
         loss,
         classes,
-        boards=_division(arrays, wishes.board_column, len(y), file),
-        groups=_division(arrays, wishes.group, len(y), file),
+        boards=_division(arrays, asked.board_column, len(y), file),
+        groups=_division(arrays, asked.group, len(y), file),
     )
 
 
@@ -66,22 +66,22 @@ def _refuse_odd(good: NDArray[np.bool_], array: str, file: str) -> None:
 
 
 def _targets(
-    y: NDArray[Any], wishes: DataWishes, file: str
+    y: NDArray[Any], asked: DataOptions, file: str
 ) -> tuple[str, NDArray[Any], tuple[str, ...]]:
     """Loss, targets and label map."""
     if y.dtype.kind in _TEXTS:
         names, codes = np.unique(y, return_inverse=True)
-        if y.ndim > 1 or len(names) < 2 or wishes.kind == "numbers":
+        if y.ndim > 1 or len(names) < 2 or asked.kind == "numbers":
             raise DataError("y holds texts that are no labels", file=file)
         return LABELS, codes.astype(np.int64), tuple([str(name) for name in names])
     _refuse_odd(np.isfinite(y), "y", file)
     is_label = y.ndim == 1 and (y == np.rint(y)).all() and y.min() >= 0
-    if wishes.kind == "classes" and not is_label:
+    if asked.kind == "classes" and not is_label:
         raise DataError("y must hold whole numbers from 0", file=file)
     # Arrays of whole kind are labels, as ever; of reals only few different ones are.
-    if is_label and wishes.kind != "numbers":
+    if is_label and asked.kind != "numbers":
         few = y.dtype.kind != "f" or len(np.unique(y)) <= 1 + len(y) / _WHOLE
-        if few or wishes.kind == "classes":
+        if few or asked.kind == "classes":
             return LABELS, y.astype(np.int64), ()
     return "mse", y.astype(np.float32).reshape(len(y), -1), ()
 

@@ -60,11 +60,11 @@ def main(argv: list[str]) -> int:
     """
     options = parser().parse_args(argv)
     from starling.records.check_report import document, text
-    from starling.records.runtime.settings_file import wishes_of
+    from starling.records.runtime.settings_file import data_options_of
     from starling.records.runtime.source_check import check_source
 
-    wishes = wishes_of(options, options.loss)
-    records, faults = check_source(options.path, wishes)
+    asked = data_options_of(options, options.loss)
+    records, faults = check_source(options.path, asked)
     found = document(records, faults, str(options.path))
     sys.stdout.write(
         json.dumps(found, indent=1) + "\n" if options.json else text(found)

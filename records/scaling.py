@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from starling.protocol.model.table_schema import TableSchema, TargetColumn
 from starling.protocol.model.training_bundle import Preprocessing
+from starling.records.data_options import ColumnRule, DataOptions
 from starling.records.record_set import LABELS, RecordSet
-from starling.records.wishes import ColumnRule, DataWishes
 
 POOLED_NOTE = (
     "scales of {columns} were measured over all boards together: simulation only, no "
@@ -30,22 +30,22 @@ Bounds = tuple[float, float]
 
 
 def with_scales(
-    records: RecordSet, wishes: DataWishes, training: NDArray[np.int64]
+    records: RecordSet, asked: DataOptions, training: NDArray[np.int64]
 ) -> RecordSet:
     """Decides how inputs and targets are scaled, and says so in the set.
 
     Args:
       records: All of them, raw.
-      wishes: With what is declared, and what to do about the rest.
+      asked: With what is declared, and what to do about the rest.
       training: Rows that may be measured; held-out ones may not.
 
     Returns:
       The same records; `preprocessing`, the targets of `table` and `notes` are new.
     """
-    rules = wishes.columns
+    rules = asked.columns
     measured: list[str] = []
     preprocessing, table = records.preprocessing, records.table
-    pooled = wishes.scale == "pooled"
+    pooled = asked.scale == "pooled"
     if table is not None and table.columns:
         scales = []
         for place, column in _numbered(table):

@@ -1,6 +1,6 @@
 """Decides what is learned from a table: inputs, targets, their kinds, what is filled.
 
-The policies are of `records.wishes`; whatever is not declared and not asked for is
+The policies are of `records.data_options`; what is neither declared nor asked for is
 refused by file, row and column.
 """
 
@@ -16,10 +16,10 @@ from starling.protocol.model.table_schema import (
     TableSchema,
     TargetColumn,
 )
+from starling.records.data_options import DataOptions
 from starling.records.errors import DataError, counted, shown
 from starling.records.record_set import LABELS
 from starling.records.table import RecordTable, missing_rows
-from starling.records.wishes import DataWishes
 
 LABELS_MAX = 32
 """Different whole numbers that are still taken for labels, unless it is said."""
@@ -45,40 +45,40 @@ class TablePlan:
 
 
 def plan_table(
-    table: RecordTable, wishes: DataWishes, faults: list[DataError] | None = None
+    table: RecordTable, asked: DataOptions, faults: list[DataError] | None = None
 ) -> TablePlan:
     """Decides.
 
     Args:
       table: All its rows.
-      wishes: What is to be learned.
+      asked: What is to be learned.
       faults: Takes what stands in the way of single columns, so that all of it is
         found; None to stop at the first.
 
     Raises:
       DataError: Naming the first thing that stands in the way, and the way out.
     """
-    targets = wishes.targets or (table.names[-1],)
+    targets = asked.targets or (table.names[-1],)
     named = {
         "--target": targets,
-        "--board-column": (wishes.board_column,),
-        "--group": (wishes.group,),
-        "--ignore": wishes.ignore,
-        "columns": tuple(wishes.columns),
+        "--board-column": (asked.board_column,),
+        "--group": (asked.group,),
+        "--ignore": asked.ignore,
+        "columns": tuple(asked.columns),
     }
     for flag, names in named.items():
         for name in filter(None, names):
             check_named(name, table.names, table.file_names[0], flag)
-    loss, classes = _target_kind(table, targets, wishes)
+    loss, classes = _target_kind(table, targets, asked)
     inputs, dropped = [], []
     for name in table.names:
-        if name in targets or wishes.ignores(name):
+        if name in targets or asked.ignores(name):
             continue
         try:
-            if _is_dropped(table, name, wishes):
+            if _is_dropped(table, name, asked):
                 dropped.append(name)
             else:
-                inputs.append(_input(table, name, wishes))
+                inputs.append(_input(table, name, asked))
         except DataError as fault:
             if faults is None:
                 raise
@@ -88,8 +88,8 @@ def plan_table(
     schema = TableSchema(
         tuple(inputs),
         tuple([TargetColumn(name) for name in targets]),
-        wishes.window,
-        wishes.step,
+        asked.window,
+        asked.step,
     )
     return TablePlan(schema, loss, classes, tuple(dropped))
 
@@ -110,7 +110,7 @@ def check_named(name: str, names: Iterable[str], file: str, flag: str) -> None:
     )
 
 
-def _is_dropped(table: RecordTable, name: str, wishes: DataWishes) -> bool:
+def _is_dropped(table: RecordTable, name: str, asked: DataOptions) -> bool:
     """Tells if a column holds one value, and is to be left out then.
 
     Raises:
@@ -118,7 +118,7 @@ def _is_dropped(table: RecordTable, name: str, wishes: DataWishes) -> bool:
     """
     if not _is_constant(table, name):
         return False
-    if wishes.constant == "refuse":
+    if asked.constant == "refuse":
         raise table.fault(
             0,
             name,
@@ -136,19 +136,19 @@ def _is_constant(table: RecordTable, name: str) -> bool:
     return not len(known) or bool((known == known[0]).all())
 
 
-def _input(table: RecordTable, name: str, wishes: DataWishes) -> InputColumn:
-    categories = _categories(table, name, wishes) if name in table.texts else ()
-    fill = wishes.rule(name).fill
+def _input(table: RecordTable, name: str, asked: DataOptions) -> InputColumn:
+    categories = _categories(table, name, asked) if name in table.texts else ()
+    fill = asked.rule(name).fill
     lacking = missing_rows(table, name)
     if len(lacking) and fill is None:
-        if wishes.missing == "refuse":
+        if asked.missing == "refuse":
             raise table.fault(
                 int(lacking[0]),
                 name,
                 f"no value, as in {counted(len(lacking), 'row')}: --missing fill, "
                 "declare its fill, or leave the rows out",
             )
-        fill = _usual(table, name, wishes)
+        fill = _usual(table, name, asked)
     if fill is not None and isinstance(fill, str) != bool(categories):
         raise table.fault(0, name, f"cannot be filled with {fill!r}: another kind")
     if isinstance(fill, str) and fill not in categories:
@@ -156,12 +156,12 @@ def _input(table: RecordTable, name: str, wishes: DataWishes) -> InputColumn:
     return InputColumn(name, categories, fill)
 
 
-def _usual(table: RecordTable, name: str, wishes: DataWishes) -> float | str:
+def _usual(table: RecordTable, name: str, asked: DataOptions) -> float | str:
     """Most usual value over all boards; the middle where bounds are declared."""
-    bounds = wishes.rule(name).bounds
+    bounds = asked.rule(name).bounds
     if bounds is not None:
         return (bounds[0] + bounds[1]) / 2
-    if wishes.scale == "declared":
+    if asked.scale == "declared":
         raise table.fault(
             int(missing_rows(table, name)[0]),
             name,
@@ -173,13 +173,13 @@ def _usual(table: RecordTable, name: str, wishes: DataWishes) -> float | str:
     return float(np.nanmedian(table.numbers[name]))
 
 
-def _categories(table: RecordTable, name: str, wishes: DataWishes) -> tuple[str, ...]:
-    column, declared = table.texts[name], wishes.rule(name).categories
+def _categories(table: RecordTable, name: str, asked: DataOptions) -> tuple[str, ...]:
+    column, declared = table.texts[name], asked.rule(name).categories
     if declared:
         _refuse_strange(table, name, declared)
         return declared
     first = column.texts[0]
-    if wishes.categories == "refuse":
+    if asked.categories == "refuse":
         row = int(np.flatnonzero(column.codes == 0)[0])
         raise table.fault(
             row,
@@ -208,7 +208,7 @@ def _refuse_strange(table: RecordTable, name: str, known: tuple[str, ...]) -> No
 
 
 def _target_kind(
-    table: RecordTable, targets: tuple[str, ...], wishes: DataWishes
+    table: RecordTable, targets: tuple[str, ...], asked: DataOptions
 ) -> tuple[str, tuple[str, ...]]:
     for name in targets:
         lacking = missing_rows(table, name)
@@ -218,8 +218,8 @@ def _target_kind(
                 name,
                 "the target has no value: leave the row out, or give it one",
             )
-    if len(targets) > 1 or wishes.kind == "numbers":
-        if wishes.kind == "classes":
+    if len(targets) > 1 or asked.kind == "numbers":
+        if asked.kind == "classes":
             raise DataError(
                 "one label is learned at a time: name one --target, or say --loss",
                 file=table.file_names[0],
@@ -232,12 +232,12 @@ def _target_kind(
         return _NUMBERS_LOSS, ()
     name = targets[0]
     if name in table.texts:
-        return LABELS, _text_labels(table, name, wishes)
-    return _number_labels(table, name, wishes)
+        return LABELS, _text_labels(table, name, asked)
+    return _number_labels(table, name, asked)
 
 
-def _text_labels(table: RecordTable, name: str, wishes: DataWishes) -> tuple[str, ...]:
-    declared = wishes.rule(name).categories
+def _text_labels(table: RecordTable, name: str, asked: DataOptions) -> tuple[str, ...]:
+    declared = asked.rule(name).categories
     if declared:
         _refuse_strange(table, name, declared)
     labels = declared or tuple(sorted(table.texts[name].texts))
@@ -251,13 +251,13 @@ def _text_labels(table: RecordTable, name: str, wishes: DataWishes) -> tuple[str
 
 
 def _number_labels(
-    table: RecordTable, name: str, wishes: DataWishes
+    table: RecordTable, name: str, asked: DataOptions
 ) -> tuple[str, tuple[str, ...]]:
     column = table.numbers[name]
     values = np.unique(column)
     whole = bool((values == np.rint(values)).all())
     few = whole and 2 <= len(values) <= LABELS_MAX
-    if wishes.kind == "classes":
+    if asked.kind == "classes":
         if not whole:
             row = int(np.flatnonzero(column != np.rint(column))[0])
             raise table.fault(row, name, "a label is a text or a whole number")

@@ -12,32 +12,32 @@ from numpy.typing import NDArray
 
 from starling.protocol.model.table_schema import InputColumn, TableSchema
 from starling.records.csv_cells import is_missing
+from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
 from starling.records.record_set import LABELS, Division, RecordSet, division
 from starling.records.table import RecordTable, TextColumn
 from starling.records.table_plan import TablePlan, plan_table
-from starling.records.wishes import DataWishes
 
 
 def table_records(
-    table: RecordTable, wishes: DataWishes, name: str, boards: Division | None = None
+    table: RecordTable, asked: DataOptions, name: str, boards: Division | None = None
 ) -> RecordSet:
     """Makes records of a table.
 
     Args:
       table: All its rows.
-      wishes: What is to be learned.
+      asked: What is to be learned.
       name: Of the set.
       boards: Whose each row is, where files or folders say so.
 
     Raises:
       DataError: Naming the first thing that stands in the way.
     """
-    plan = plan_table(table, wishes)
+    plan = plan_table(table, asked)
     file = table.file_names[0]
-    if wishes.board_column:
-        boards = _divided(table, wishes.board_column, file)
-    groups = _divided(table, wishes.group, file) if wishes.group else None
+    if asked.board_column:
+        boards = _divided(table, asked.board_column, file)
+    groups = _divided(table, asked.group, file) if asked.group else None
     x, y = inputs(table, plan.schema), targets(table, plan)
     if plan.schema.window:
         parts = [d.codes for d in (boards, groups) if d is not None]

@@ -57,7 +57,7 @@ class AssembledAgent:
       config: As read from there.
       settings: Of the core.
       state: Of the core, at the start.
-      effects: The core's first wishes.
+      effects: The first effects of the core.
       hands: What carries them out.
       data: Folder of the data set.
       board: The board profile's name.

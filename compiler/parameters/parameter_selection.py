@@ -85,12 +85,12 @@ class WeightSelection:
     batch: int | None = None
 
 
-def choose(proto: onnx.ModelProto, wishes: WeightOptions) -> WeightSelection:
+def choose(proto: onnx.ModelProto, asked: WeightOptions) -> WeightSelection:
     """Finds the weights of a model and those of them that are trained.
 
     Args:
       proto: A checked model of one output.
-      wishes: What the caller says.
+      asked: What the caller says.
 
     Raises:
       ConfigError: If a pattern or a name of a tie matches nothing.
@@ -104,7 +104,7 @@ def choose(proto: onnx.ModelProto, wishes: WeightOptions) -> WeightSelection:
         notes.append(f"exported for a batch of {batch}; compiled for any number")
     told = origin(proto)
     given = {item.name for item in proto.graph.initializer}
-    proto, added = parted_by_module(parted(proto), told, every=wishes.untie)
+    proto, added = parted_by_module(parted(proto), told, every=asked.untie)
     if added:
         notes.append(
             "the exporter kept one weight for several modules; trained apart again: "
@@ -113,7 +113,7 @@ def choose(proto: onnx.ModelProto, wishes: WeightOptions) -> WeightSelection:
     proto = with_matrices(joined(plain_casts(proto)))
     first = _surveyed(proto, told)
     apart = {*first.weights} - given
-    proto, lines = tied(proto, first.weights, told, wishes.tie, apart)
+    proto, lines = tied(proto, first.weights, told, asked.tie, apart)
     found = _surveyed(proto, told) if lines else first
     shared = merged(proto, found.weights, told)
     if shared:
@@ -123,9 +123,9 @@ def choose(proto: onnx.ModelProto, wishes: WeightOptions) -> WeightSelection:
             "parts them, as exporting with optimize=False does",
         )
     aliases = _aliases(found.weights, told)
-    chosen, fixed = _chosen(found, wishes.train, aliases)
-    if wishes.freeze:
-        kept = set(matching(chosen, wishes.freeze, "--freeze", aliases))
+    chosen, fixed = _chosen(found, asked.train, aliases)
+    if asked.freeze:
+        kept = set(matching(chosen, asked.freeze, "--freeze", aliases))
         chosen = [name for name in chosen if name not in kept]
     tensors = {item.name: _array(item) for item in proto.graph.initializer}
     weights = tuple([name for name in tensors if name in {*found.weights, *chosen}])

@@ -44,13 +44,13 @@ _PLAIN = FOLDABLE | {"CastLike", "Constant"}
 
 
 def read_network(
-    proto: onnx.ModelProto, wishes: WeightOptions = _ALL, output: str | None = None
+    proto: onnx.ModelProto, asked: WeightOptions = _ALL, output: str | None = None
 ) -> Network:
     """Turns a checked model into nodes, parameters and shapes.
 
     Args:
       proto: As `reader.model_file.load` returns it.
-      wishes: What the caller says of its weights.
+      asked: What the caller says of its weights.
       output: Name of the output that the loss reads, where the model has several.
 
     Raises:
@@ -60,7 +60,7 @@ def read_network(
       LimitError: If more than `DIMENSION_MAX` values would be trained.
     """
     part = written_out(_with_one_output(proto, output), _KNOWN | _PLAIN)
-    choice = choose(part, wishes)
+    choice = choose(part, asked)
     with fixed_batch_told(choice.batch):
         return _read(choice)
 

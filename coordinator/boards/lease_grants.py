@@ -2,6 +2,7 @@
 
 from starling.coordinator.boards import finality_proofs
 from starling.coordinator.chain.state import board_records, task_records
+from starling.coordinator.chain.training import evaluations
 from starling.coordinator.leases.lease_table import Grant, draw_for
 from starling.coordinator.membership import directory, responder_selection
 from starling.coordinator.step.coordinator_step import CoordinatorStep
@@ -10,6 +11,7 @@ from starling.protocol.chain.board_statement import STATEMENT
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import InvalidUpdate, Reason, StaleUpdate
 from starling.protocol.ids import DeviceId, Digest, Version, device_id
+from starling.protocol.learning.progress_guard import is_paused, paused_text
 from starling.protocol.learning.task import AggregationPolicy, TaskSpec
 from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import LEASE, CheckIn, Lease
@@ -24,8 +26,8 @@ def check_in(
     """A board is ready: it gets a lease, or waits for one.
 
     Raises:
-      InvalidUpdate: `UNKNOWN_TASK`, `STALE`, `POLICY_MISMATCH`, or `ALREADY_KNOWN`
-        when its update for this base version was taken already.
+      InvalidUpdate: `UNKNOWN_TASK`, `STALE`, `POLICY_MISMATCH`, `PAUSED`, or
+        `ALREADY_KNOWN` when its update for this base version was taken already.
     """
     task = turn.state.tasks.get(said.task)
     if task is None:
@@ -44,6 +46,10 @@ def check_in(
     if granted is not None and granted.version == said.version:
         turn.send(device, granted.envelope)
         return
+    guard = task.spec.guard
+    known = evaluations.task_loss(turn.state.ledger.tree, said.task)
+    if known is not None and is_paused(guard, known):
+        raise InvalidUpdate(paused_text(guard, known), Reason.PAUSED)
     draw = draw_for(turn.settings.selection_seed, device, counter)
     # A board that took a newer version gives its older lease back.
     leases = task.leases.release(device)
@@ -106,6 +112,10 @@ def share_lease_places(turn: CoordinatorStep) -> None:
 def grant_free(turn: CoordinatorStep, task: TaskState) -> None:
     """Gives away every free place while somebody waits who may train now."""
     policy = task.spec.aggregation
+    if evaluations.paused(turn.state.ledger.tree, task.number):
+        # Nobody pays for a version that would hardly be better.
+        turn.put_task(task)
+        return
     # Whoever trained beyond this would only add to the queue, and come out stale.
     room = BACKLOG_BUFFERS * policy.buffer - _backlog(turn, task)
     herd_most = _herd_most(policy)

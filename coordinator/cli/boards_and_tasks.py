@@ -11,6 +11,7 @@ from starling.coordinator.cli.chain_decision import (
     add_wait,
     await_decision,
     boards_enrolled,
+    held_out_loss,
     known_board,
 )
 from starling.coordinator.cli.credits_and_governance import submit
@@ -33,7 +34,8 @@ from starling.protocol.errors import (
     ProtocolError,
     Reason,
 )
-from starling.protocol.ids import DeviceId, device_from_name, device_name
+from starling.protocol.ids import DeviceId, TaskId, device_from_name, device_name
+from starling.protocol.learning.progress_guard import RESUME, Resume
 from starling.protocol.learning.task import TASK
 from starling.protocol.model.training_bundle import (
     CONTENT_FILES,
@@ -47,7 +49,7 @@ from starling.protocol.wire.message_bodies import REGISTER, REVOKE, Register, Re
 
 
 def add_verbs(add: AddVerb) -> None:
-    """Adds `admit`, `revoke` and `publish`."""
+    """Adds `admit`, `revoke`, `publish` and `resume-task`."""
     admit = add("admit", _admit, "admit a board")
     admit.add_argument("request", type=Path, help="the board's enrolment-request.json")
     admit.add_argument("--out", required=True, type=Path, help="the admission to write")
@@ -62,6 +64,9 @@ def add_verbs(add: AddVerb) -> None:
         "--force", action="store_true", help="though too few boards are admitted for it"
     )
     add_wait(publish)
+    again = add("resume-task", _resume_task, "let a task go on that pauses")
+    again.add_argument("task", type=int, help="its number")
+    add_wait(again)
 
 
 def _admit(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
@@ -177,6 +182,20 @@ def _publish(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     said = decision.text(f"published {name}", f"whether {name} is published")
     lines = (said, *([f"warning: {warning}"] if warning else []), *promised.lines())
     return document, "\n".join(lines)
+
+
+def _resume_task(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    number = options.task
+    known = held_out_loss(home, number)
+    if known is None:
+        raise OperationError(f"no quorum stated a held-out loss of task {number} yet")
+    body = RESUME.pack(Resume(TaskId(number), known.newest))
+    identity = submit(home, MessageKind.RESUME, body)
+    decision = await_decision(home, identity, options.wait)
+    document = {"task": number, "version": known.newest, **decision.document()}
+    decision.require(f"task {number} is not resumed")
+    done = f"task {number} goes on from version {known.newest}"
+    return document, decision.text(done, f"whether task {number} goes on")
 
 
 def _compared(buffer: int, boards: int, *, force: bool) -> str:

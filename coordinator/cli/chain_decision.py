@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from starling.coordinator.chain.state.board_records import BOARDS, board
+from starling.coordinator.chain.training import evaluations
 from starling.coordinator.cli.self_check import STATUS_BYTES_MAX, lives
 from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
@@ -22,6 +23,7 @@ from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.crypto.state_tree import StateTree
 from starling.protocol.errors import OperationError, Reason
 from starling.protocol.ids import DeviceId, Digest
+from starling.protocol.learning.progress_guard import TaskLoss
 from starling.protocol.refusals import REFUSALS
 
 WAIT_S = 30.0
@@ -136,6 +138,11 @@ def boards_enrolled(home: CoordinatorHome) -> int:
     """Number of boards that may take part by the stored chain."""
     rows = _state(home).items(BOARDS.prefix)
     return sum(not BOARDS.codec.unpack(packed).revoked for _, packed in rows)
+
+
+def held_out_loss(home: CoordinatorHome, number: int) -> TaskLoss | None:
+    """A task's best and newest held-out loss by the stored chain; None before any."""
+    return evaluations.task_loss(_state(home), number)
 
 
 def _state(home: CoordinatorHome) -> StateTree:

@@ -33,8 +33,23 @@ def status_text(document: dict[str, Any]) -> str:
         shown = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} %"
         waits = _waits(task, document["chain"])
         rows.append((f"task {task['task']}", f"version {task['head']}{waits}{shown}"))
+        rows += _held_out_rows(task)
         rows += _split_rows(task)
     return "".join(f"{name:<24} {value}\n" for name, value in rows)
+
+
+def _held_out_rows(task: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Rows of a task's best held-out loss by a quorum, and of what got worse."""
+    found = task.get("held_out")
+    if found is None:
+        return []
+    name = f"task {task['task']}"
+    rows = [(f"{name} best", f"version {found['best']}, loss {found['best_loss']:.4f}")]
+    if found["text"]:
+        rows.append(
+            (f"{name} {'PAUSES' if found['paused'] else 'WORSE'}", found["text"])
+        )
+    return rows
 
 
 def _waits(task: dict[str, Any], chain: dict[str, Any]) -> str:

@@ -14,10 +14,12 @@ from starling.coordinator.chain.state.overlay import (
     AttestationOutvoted,
     AttestationsSplit,
     BoardChanged,
+    LossKnown,
+    TaskResumed,
 )
 from starling.coordinator.commit import evidence_pool
 from starling.coordinator.membership import directory, responder_selection
-from starling.coordinator.models import model_versions
+from starling.coordinator.models import held_out_losses, model_versions
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import (
     DropUpload,
@@ -36,6 +38,7 @@ from starling.protocol.wire.envelope import Envelope, MessageKind
 FINALITIES_KEPT = 256
 """Times that a shown median is of."""
 DROP_EVERY_BLOCKS = 64
+_LEAVES_TASKS = (BoardChanged, LossKnown, TaskResumed)
 
 
 def block_decided(turn: CoordinatorStep, stored: StoreBlock) -> None:
@@ -49,18 +52,31 @@ def block_decided(turn: CoordinatorStep, stored: StoreBlock) -> None:
             _update_final(turn, envelope, proven, index)
         else:
             _take_from_inbox(turn, envelope.identity(turn.settings.gate.chain_id))
+    _attested(turn, stored)
+    if block.header.next_validators != block.header.validators:
+        _handed_over(turn, stored)
+    # Most blocks change nothing that this looks at, and a large job is long to read.
+    if any(not isinstance(one, _LEAVES_TASKS) for one in stored.happenings):
+        model_versions.follow_chain(turn)
+    _evaluated(turn, stored)
+    if block.header.height % DROP_EVERY_BLOCKS == 0:
+        _drop_old(turn, block.header.height)
+
+
+def _attested(turn: CoordinatorStep, stored: StoreBlock) -> None:
     for happening in stored.happenings:
         if isinstance(happening, AttestationOutvoted):
             _name_outvoted(turn, happening)
         if isinstance(happening, AttestationsSplit):
             model_versions.compute_anew(turn, happening.task, happening.version)
-    if block.header.next_validators != block.header.validators:
-        _handed_over(turn, stored)
-    # Most blocks change nothing that this looks at, and a large job is long to read.
-    if any(not isinstance(one, BoardChanged) for one in stored.happenings):
-        model_versions.follow_chain(turn)
-    if block.header.height % DROP_EVERY_BLOCKS == 0:
-        _drop_old(turn, block.header.height)
+
+
+def _evaluated(turn: CoordinatorStep, stored: StoreBlock) -> None:
+    for happening in stored.happenings:
+        if isinstance(happening, LossKnown):
+            held_out_losses.loss_known(turn, happening)
+        if isinstance(happening, TaskResumed):
+            held_out_losses.task_resumed(turn, happening)
 
 
 def transaction_refused(

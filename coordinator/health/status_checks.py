@@ -35,6 +35,7 @@ def check_status(document: dict[str, Any]) -> list[HealthCheck]:
         _clock(document),
         _refused(document),
         _evaluation(document),
+        _progress(document),
         _dissent(document),
     ]
 
@@ -186,6 +187,20 @@ def _evaluation(document: dict[str, Any]) -> HealthCheck:
     return HealthCheck(
         name, Verdict.OK, "versions are tried, or there is no data for it"
     )
+
+
+def _progress(document: dict[str, Any]) -> HealthCheck:
+    name = "tasks.progress"
+    losses = [(task["task"], task.get("held_out")) for task in document["tasks"]]
+    found = [(number, loss) for number, loss in losses if loss and loss["text"]]
+    if not found:
+        return HealthCheck(name, Verdict.OK, "no held-out loss got worse")
+    text = "; ".join(f"task {number} {loss['text']}" for number, loss in found)
+    if any(loss["paused"] for _, loss in found):
+        fix = "publish a task with smaller steps, or: starling coordinator resume-task"
+        return HealthCheck(name, Verdict.FAIL, text, fix)
+    fix = "publish a task with a smaller learning_rate or momentum"
+    return HealthCheck(name, Verdict.WARN, text, fix)
 
 
 def _is_untried(task: dict[str, Any]) -> bool:

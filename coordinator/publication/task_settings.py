@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from starling.coordinator.aggregation.strategy import PackedModel, pack_model
 from starling.coordinator.aggregation.strategy_registry import aggregator_of
+from starling.coordinator.publication.guard_settings import GuardSection, guard_policy
 from starling.coordinator.publication.optimiser_settings import (
     OptimiserSection,
     descent_policy,
@@ -224,6 +225,7 @@ class TaskSettings:
     pool: int = setting(0, "Credits shared out for the task.", least=0, most=1 << 60)
     training: TrainingSection = table(TrainingSection, "How a board trains.")
     privacy: PrivacySection = table(PrivacySection, "What boards reveal at most.")
+    guard: GuardSection = table(GuardSection, "What is noticed when it goes badly.")
 
 
 @dataclass(frozen=True)
@@ -256,9 +258,8 @@ def publication(settings: TaskSettings, bundle: bytes, file: str) -> TaskPublica
         opened = open_packed(bundle)
         _check_clipping(settings.privacy, opened.manifest)
         theta = opened.theta
-        policy = _aggregation(settings, theta.size)
-        aggregator = aggregator_of(policy, _privacy(settings.privacy))
-        model = pack_model(aggregator.init(to_grid(theta)))
+        policy, privacy = _aggregation(settings, theta.size), _privacy(settings.privacy)
+        model = pack_model(aggregator_of(policy, privacy).init(to_grid(theta)))
         spec = _spec(settings, bundle, theta.size, model.digests())
         # What the chain would refuse is better refused here.
         TASK.unpack(TASK.pack(spec))
@@ -298,17 +299,12 @@ def _spec(
         dimension=dimension,
         codec=codec_number(settings.codec),
         initial=initial,
-        training=TrainingPolicy(
-            _MODES[training.mode],
-            training.epochs,
-            training.batch,
-            round(training.learning_rate * Q24),
-            descent_policy(training.descent),
-        ),
+        training=_training(training),
         privacy=privacy,
         aggregation=aggregation,
         pledges=_pledges(settings),
         pool=settings.pool,
+        guard=guard_policy(settings.guard),
     )
 
 
@@ -355,6 +351,7 @@ def _training(section: TrainingSection) -> TrainingPolicy:
         section.epochs,
         section.batch,
         round(section.learning_rate * Q24),
+        descent_policy(section.descent),
     )
 
 
@@ -394,6 +391,6 @@ def _norm_max(settings: TaskSettings, dimension: int) -> int:
 
 def _pledges(settings: TaskSettings) -> tuple[int, ...]:
     sizes = geometric_pledges(settings.pledge_least, settings.pledge_ratio)
-    # The largest size is always offered, so that a fleet of equals can pledge it.
-    kept = {size for size in sizes if size <= settings.pledge_most}
-    return tuple(sorted(kept | {max(settings.pledge_least, settings.pledge_most)}))
+    most = max(settings.pledge_least, settings.pledge_most)
+    # A fleet of equals can pledge the largest size: it is always offered.
+    return tuple(sorted({*(size for size in sizes if size <= most), most}))

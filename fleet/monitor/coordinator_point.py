@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from starling.fleet.monitor.run_snapshot import CoordinatorPoint
+from starling.fleet.monitor.run_snapshot import CoordinatorPoint, HeldOutLoss
 
 SILENT_AFTER_S = 3.5
 """Coordinators tell each other each second where they are."""
@@ -53,6 +53,16 @@ def coordinator_point(
         convicted=tuple(sorted(consensus.get("convicted", {}).items())),
         split=_split(status),
     )
+
+
+def held_out_loss(status: Mapping[str, Any]) -> HeldOutLoss | None:
+    """Held-out losses of the first task; None while the status knows none."""
+    for task in status.get("tasks", [])[:1]:
+        found = task.get("held_out")
+        if found is not None:
+            names = HeldOutLoss.__dataclass_fields__
+            return HeldOutLoss(**{name: found[name] for name in names})
+    return None
 
 
 def _split(status: Mapping[str, Any]) -> str:

@@ -114,6 +114,31 @@ class CoordinatorPoint:
 
 
 @dataclass(frozen=True)
+class HeldOutLoss:
+    """Held-out losses of the task, by a quorum of coordinators.
+
+    Attributes:
+      best: Version with the lowest loss.
+      best_loss: Its loss.
+      newest: The newest version with a loss.
+      newest_loss: Its loss.
+      worse_by: Share of the best loss by which it is above it; None if that is zero.
+      is_worse: Whether that is more than the task's margin.
+      paused: Whether no leases are granted, as no version was better for too long.
+      text: The same for people; empty while all is well.
+    """
+
+    best: int
+    best_loss: float
+    newest: int
+    newest_loss: float
+    worse_by: float | None = None
+    is_worse: bool = False
+    paused: bool = False
+    text: str = ""
+
+
+@dataclass(frozen=True)
 class PrivacyTerms:
     """Privacy terms behind a shown epsilon.
 
@@ -198,6 +223,7 @@ class RunSnapshot:
       events: What else happened so far, in order.
       pauses: Of finality, in order; the last one may not have ended.
       quorum: How many coordinators decide; 0 if it is not known yet.
+      held_out: Best and newest loss; None while no quorum has stated one.
     """
 
     time_s: float
@@ -208,6 +234,7 @@ class RunSnapshot:
     events: tuple[RunEvent, ...] = ()
     pauses: tuple[FinalityPause, ...] = ()
     quorum: int = 0
+    held_out: HeldOutLoss | None = None
 
     @property
     def paused(self) -> FinalityPause | None:

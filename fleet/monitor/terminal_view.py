@@ -103,6 +103,8 @@ def _learning(heading: RunHeading, snapshot: RunSnapshot) -> Panel:
         ("version", versions),
         ("updates", rate),
     ]
+    if snapshot.held_out is not None and snapshot.held_out.text:
+        rows.append(("held out", Text(snapshot.held_out.text, style="bold red")))
     return Panel(
         _facts(rows),
         title=f"[bold]starling[/] · {heading.title}",
@@ -292,6 +294,12 @@ def line(heading: RunHeading, snapshot: RunSnapshot) -> str:
         parts.append(f"down {' '.join(down)}")
     if snapshot.paused is not None:
         parts.append(f"NOT FINAL since {snapshot.paused.since}")
+    held_out = snapshot.held_out
+    if held_out is not None and held_out.text:
+        word = "PAUSED" if held_out.paused else "WORSE"
+        parts.append(
+            f"{word}: loss {held_out.newest_loss:.4g}, best {held_out.best_loss:.4g}"
+        )
     refused = sum(count for _, count in snapshot.refusals())
     if refused:
         parts.append(f"refused {refused}")

@@ -27,3 +27,16 @@ def converged(losses: Sequence[float | None], patience: int | None) -> bool:
         else:
             waited += 1
     return waited >= patience
+
+
+def why_over(losses: Sequence[float | None], patience: int | None, paused: bool) -> str:
+    """Reason why a run is over by its losses, for the report; empty if it is not.
+
+    Args:
+      losses: Of each version in order; None where one was not evaluated.
+      patience: As of `converged`.
+      paused: Whether the task itself pauses.
+    """
+    if paused:
+        return "paused"
+    return "converged" if converged(losses, patience) else ""

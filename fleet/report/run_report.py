@@ -34,8 +34,8 @@ class RunOutcome:
     """End of a run.
 
     Attributes:
-      stopped_because: `version reached`, `converged`, `budgets spent`, `time limit` or
-        `interrupted`.
+      stopped_because: `version reached`, `converged`, `paused`, `budgets spent`, `time
+        limit` or `interrupted`.
       wall_s: From the command's start to its end.
       setup_s: Of that, until the task was published.
       verified: Whether the chain was checked offline from its first block; None if it
@@ -140,6 +140,7 @@ def report(
         "backdoor_success": outcome.backdoor_success,
         "baseline": outcome.baseline.document() if outcome.baseline else None,
         "loss": last.losses[-1] if last.losses else None,
+        "held_out": asdict(last.held_out) if last.held_out else None,
         "notes": list(heading.notes),
         "setup_s": outcome.setup_s,
         "wall_s": outcome.wall_s,
@@ -245,6 +246,7 @@ def _summary_rows(
         rows.insert(3, ("reached", "; ".join(reached)))
     if outcome.metrics is not None:
         rows.insert(3, ("metrics", metrics_text(outcome.metrics)))
+    rows[3:3] = _held_out_rows(last)
     if failed := [device for device in last.devices if device.failed]:
         rows.append(("training failed", _failed_text(failed)))
     if outcome.baseline is not None:
@@ -265,6 +267,12 @@ def _summary_rows(
     if last.restarts:
         rows.append(("restarted", f"{last.restarts} processes that had died"))
     return rows
+
+
+def _held_out_rows(last: RunSnapshot) -> list[tuple[str, str]]:
+    """Row of what got worse on held-out examples, or made the task pause."""
+    found = last.held_out
+    return [("held out", found.text)] if found is not None and found.text else []
 
 
 def _failed_text(failed: Sequence[DevicePoint]) -> str:

@@ -15,10 +15,10 @@ from starling.fleet.datasets.partition import Examples, checked_examples, hold_o
 from starling.protocol.errors import ConfigError, StorageError
 from starling.protocol.model.table_schema import TableSchema
 from starling.protocol.model.training_bundle import Preprocessing
+from starling.records.data_options import DEFAULT_OPTIONS, DataOptions
 from starling.records.record_set import AS_IT_STANDS, LABELS, Division
 from starling.records.runtime.sources import read_source
 from starling.records.scaling import with_scales
-from starling.records.wishes import NO_WISHES, DataWishes
 
 MNIST_FILES = (
     "train-images-idx3-ubyte",
@@ -69,7 +69,7 @@ class FleetDataSet:
 
 
 def open_data_set(
-    name: str, rng: np.random.Generator, wishes: DataWishes = NO_WISHES
+    name: str, rng: np.random.Generator, asked: DataOptions = DEFAULT_OPTIONS
 ) -> FleetDataSet:
     """Reads a data set and holds some of its training part out.
 
@@ -77,13 +77,13 @@ def open_data_set(
       name: `digits`, `mnist`, a folder with the four MNIST files, or a path for
         `records.runtime.sources.read_source`.
       rng: Decides what is held out.
-      wishes: What is learned from data of one's own.
+      asked: What is learned from data of one's own.
 
     Raises:
       ConfigError: Naming what is missing or wrong, and where it was looked for.
     """
     if name not in _HELD_OUT and not _is_mnist(Path(name)):
-        return _own(Path(name), rng, wishes)
+        return _own(Path(name), rng, asked)
     if name == "digits":
         training, test = _digits(), None
     else:
@@ -101,15 +101,15 @@ def _is_mnist(path: Path) -> bool:
     return path.is_dir() and len(_missing(path)) < len(MNIST_FILES)
 
 
-def _own(path: Path, rng: np.random.Generator, wishes: DataWishes) -> FleetDataSet:
+def _own(path: Path, rng: np.random.Generator, asked: DataOptions) -> FleetDataSet:
     """Data of one's own."""
-    records = read_source(path, wishes)
+    records = read_source(path, asked)
     if len(records) < 2:
         raise ConfigError(
             "holds one record: one is learned from, and one tested on", file=str(path)
         )
     learned, tested = held_out_rows(records, rng)
-    records = with_scales(records, wishes, learned)
+    records = with_scales(records, asked, learned)
     owners = records.boards or records.groups
     whole = Examples(records.x, records.y)
     return FleetDataSet(

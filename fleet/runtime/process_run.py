@@ -26,7 +26,7 @@ from starling.fleet.monitor.run_snapshot import (
 )
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import heading, horizon_s, task_settings
-from starling.fleet.report.convergence import converged
+from starling.fleet.report.convergence import why_over
 from starling.fleet.report.model_metrics import ModelMetrics
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
@@ -265,11 +265,10 @@ def _ended(
         return ""
     if max(watch.version, last.version) >= plan.until_version:
         return "version reached"
-    if converged([point.loss for point in last.versions], plan.patience):
-        return "converged"
-    if watch.spent == plan.devices:
-        return "budgets spent"
-    return ""
+    losses = [point.loss for point in last.versions]
+    paused = last.held_out is not None and last.held_out.paused
+    spent = "budgets spent" if watch.spent == plan.devices else ""
+    return why_over(losses, plan.patience, paused) or spent
 
 
 def _wait_for_evaluation(watch: StatusPoller, last: RunSnapshot) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from starling.compiler import Bundle, compile_model, started_from
 from starling.engine.npy_vector import read_vector
 from starling.fleet.datasets.partition import Examples, deal
-from starling.fleet.learning_wishes import LearningWishes
+from starling.fleet.learning_options import LearningOptions
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import DataShares, model_name
 from starling.fleet.reference_models import MODEL_SUFFIX, build_model
@@ -54,7 +54,7 @@ def prepare(plan: FleetPlan) -> TrainingMaterial:
       ConfigError: Naming the flag or file at fault.
     """
     rng = np.random.default_rng(plan.seed)
-    data = _with_loss(open_data_set(plan.data, rng, plan.wishes), plan)
+    data = _with_loss(open_data_set(plan.data, rng, plan.data_options), plan)
     owners = data.owners
     plan = plan.resolved(0 if owners is None else len(owners.names), len(data.training))
     who = None if owners is None else (owners.codes, owners.names)
@@ -98,7 +98,7 @@ def _with_loss(data: FleetDataSet, plan: FleetPlan) -> FleetDataSet:
 
 
 def _loss_settings(
-    learning: LearningWishes, data: FleetDataSet
+    learning: LearningOptions, data: FleetDataSet
 ) -> tuple[LossSettings, FleetDataSet]:
     """Class weights, given or measured; the latter with a note."""
     weights = learning.class_weights
@@ -157,7 +157,7 @@ def _compiled(
 
 def _compile(
     model: onnx.ModelProto | Path,
-    learning: LearningWishes,
+    learning: LearningOptions,
     data: FleetDataSet,
     settings: LossSettings,
 ) -> Bundle:

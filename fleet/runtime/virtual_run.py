@@ -16,7 +16,7 @@ from starling.fleet.fault_timeline import timeline
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import DataShares, heading, horizon_s, task_settings
-from starling.fleet.report.convergence import converged
+from starling.fleet.report.convergence import why_over
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
 from starling.fleet.runtime.kept_chain import keep_chain
@@ -254,8 +254,9 @@ def _drive(
             if because := watch(fleet):
                 return because
             over = fleet.elapsed_s >= least_s
-            if over and converged(fleet.losses, plan.patience):
-                return "converged"
+            ended = why_over(fleet.losses, plan.patience, fleet.paused) if over else ""
+            if ended:
+                return ended
             if time_s >= next_s:
                 on_snapshot(shown, fleet.snapshot(_time_s(fleet, begun_s)))
                 next_s = time_s + SNAPSHOT_EVERY_S

@@ -37,6 +37,7 @@ from starling.coordinator.loop.ports import (
     MessageBus,
     Work,
 )
+from starling.coordinator.models import held_out_losses
 from starling.coordinator.step.effects import EvaluateVersion
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.step.state import CoordinatorSettings, CoordinatorState
@@ -222,7 +223,11 @@ class VirtualCoordinator:
             "consensus": consensus(settings, state, self.world.agenda.now_s),
             "finality_s": median(state.finalities_s) if state.finalities_s else None,
             "tasks": [
-                {"head": task.head, "attested": attested(settings, state, number)}
+                {
+                    "head": task.head,
+                    "attested": attested(settings, state, number),
+                    "held_out": held_out_losses.shown(state.ledger.tree, task),
+                }
                 for number, task in sorted(state.tasks.items())
             ],
         }

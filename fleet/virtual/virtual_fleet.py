@@ -9,9 +9,11 @@ from starling.agent.step import effects as do
 from starling.agent.step import events as happened
 from starling.agent.step.state import AgentSettings, ReadinessCondition
 from starling.coordinator.chain.state import board_records
+from starling.coordinator.chain.training import evaluations
 from starling.coordinator.publication.task_settings import TaskPublication
 from starling.coordinator.step.events import VersionEvaluated
 from starling.fleet.monitor.consensus_monitor import ConsensusMonitor
+from starling.fleet.monitor.coordinator_point import held_out_loss
 from starling.fleet.monitor.run_snapshot import (
     CoordinatorPoint,
     DevicePoint,
@@ -173,6 +175,15 @@ class VirtualFleet:
     def exhausted(self) -> bool:
         """True if no board can take part again."""
         return len(self._roster.retired) == self.shape.boards
+
+    @property
+    def paused(self) -> bool:
+        """True if the task pauses, so that no board gets another lease."""
+        return evaluations.paused(self._highest.state.ledger.tree, _TASK)
+
+    @property
+    def _highest(self) -> VirtualCoordinator:
+        return max(self.coordinators, key=lambda each: each.state.ledger.height)
 
     @property
     def foremost(self) -> VirtualCoordinator:
@@ -368,6 +379,7 @@ class VirtualFleet:
             ),
             pauses=self._council.pauses,
             quorum=self._quorum,
+            held_out=held_out_loss(self._highest.status()),
         )
 
     def _coordinator_points(self) -> tuple[CoordinatorPoint, ...]:

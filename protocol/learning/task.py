@@ -12,6 +12,7 @@ from typing import Annotated
 from starling.protocol.errors import DecodeError
 from starling.protocol.ids import Digest, H
 from starling.protocol.learning.local_optimiser import PLAIN, DescentPolicy
+from starling.protocol.learning.progress_guard import NO_GUARD, GuardPolicy
 from starling.protocol.schema.msgpack_codec import (
     Byte,
     Structure,
@@ -225,6 +226,7 @@ class TaskSpec(Structure, frozen=True):
       pledges: Sizes that a board may pledge, rising; its sum is at most so many clips
         long, and counts with that weight.
       pool: Credits to be shared out for the task.
+      guard: How badly it may go; left out on the wire where it is `NO_GUARD`.
     """
 
     name: Annotated[str, text(64)]
@@ -238,6 +240,7 @@ class TaskSpec(Structure, frozen=True):
     aggregation: AggregationPolicy
     pledges: Annotated[tuple[Annotated[int, uint(PLEDGE_MAX, 1)], ...], many(256, 1)]
     pool: Uint
+    guard: GuardPolicy = NO_GUARD
 
     def __post_init__(self) -> None:
         """Refuses what no single field can see."""
@@ -252,7 +255,7 @@ class TaskSpec(Structure, frozen=True):
         return self.pledges[covered - 1] if covered else 0
 
 
-TASK = structure(TaskSpec, TASK_BYTES_MAX)
+TASK = structure(TaskSpec, TASK_BYTES_MAX, short=True)
 
 
 def polynomial_staleness(exponent: float, staleness_max: int) -> tuple[int, ...]:

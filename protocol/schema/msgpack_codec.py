@@ -158,15 +158,18 @@ class Codec(Generic[_T]):
       bytes_max: Longest encoding that is accepted.
     """
 
-    def __init__(self, kind: Any, bytes_max: int) -> None:
+    def __init__(self, kind: Any, bytes_max: int, *, short: bool = False) -> None:
         """Prepares a decoder.
 
         Args:
           kind: As the attribute; `structure` is typed for classes.
           bytes_max: As the attribute.
+          short: Whether last fields that have their default are left out, so that a
+            field that came later changes nothing where it is not used.
         """
         self.kind = kind
         self.bytes_max = bytes_max
+        self._encode: Callable[[Any], bytes] = _encode_short if short else _encode
         self._decode: Callable[[bytes], _T] = msgspec.msgpack.Decoder(kind).decode
 
     def pack(self, value: _T) -> bytes:
@@ -178,7 +181,7 @@ class Codec(Generic[_T]):
         """
         change = self._differences
         try:
-            packed = _encode(value if change is None else change(value))
+            packed = self._encode(value if change is None else change(value))
         except (DecodeError, LimitError):
             raise
         except (ValueError, TypeError, OverflowError) as error:
@@ -197,7 +200,7 @@ class Codec(Generic[_T]):
         if len(data) > self.bytes_max:
             raise LimitError(f"{len(data)} bytes, {self.bytes_max} allowed")
         value = self._read(data)
-        if _encode(value) != data:
+        if self._encode(value) != data:
             raise DecodeError("not in canonical form")
         change = self._added_up
         return value if change is None else change(value)
@@ -231,6 +234,18 @@ class Codec(Generic[_T]):
         return str(getattr(self.kind, "__name__", self.kind))
 
 
-def structure(cls: type[_T], bytes_max: int) -> Codec[_T]:
-    """The codec of a structure's class."""
-    return Codec(cls, bytes_max)
+def structure(cls: type[_T], bytes_max: int, *, short: bool = False) -> Codec[_T]:
+    """The codec of a structure's class; see `Codec` for `short`."""
+    return Codec(cls, bytes_max, short=short)
+
+
+def _encode_short(value: msgspec.Struct) -> bytes:
+    """A structure without those last fields that have their default."""
+    cls = type(value)
+    names, defaults = cls.__struct_fields__, cls.__struct_defaults__
+    values = [getattr(value, name) for name in names]
+    for default in reversed(defaults):
+        if values[-1] != default:
+            break
+        values.pop()
+    return _encode(values)

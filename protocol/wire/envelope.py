@@ -63,6 +63,8 @@ class MessageKind(IntEnum):
     UPGRADE = 17
     FORFEIT = 18
     LEARNER = 19
+    EVALUATION = 20
+    RESUME = 21
     # A board speaks.
     CHECK_IN = 64
     CHUNK_REQUEST = 65

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from starling.protocol.errors import ConfigError
 from starling.protocol.model.training_bundle import Preprocessing
 from starling.records import sound
+from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
 from starling.records.record_set import LABELS, Division, RecordSet
 from starling.records.runtime import pictures
-from starling.records.wishes import DataWishes
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ def found_in(root: Path) -> Iterator[MediaFile]:
                 yield MediaFile(Path(folder) / name, parts[-1], board)
 
 
-def read_pictures(root: Path, wishes: DataWishes) -> RecordSet:
+def read_pictures(root: Path, asked: DataOptions) -> RecordSet:
     """X (n, c, height, width), scaled from pixels to [0, 1] by the bundle.
 
     Raises:
       ConfigError: Naming the file that cannot be read or has another size.
     """
-    _refuse_columns(root, wishes)
+    _refuse_columns(root, asked)
     files = _listed(root, pictures.SUFFIXES, "pictures")
     x: NDArray[np.float32] | None = None
     for place, file in enumerate(files):
@@ -80,13 +80,13 @@ def _size(picture: NDArray[Any]) -> str:
     return f"{width} x {height} pixels {kind}"
 
 
-def read_sounds(root: Path, wishes: DataWishes) -> RecordSet:
+def read_sounds(root: Path, asked: DataOptions) -> RecordSet:
     """X (n, c, samples): whole files, or windows of them.
 
     Raises:
       ConfigError: Naming the file that cannot be read, is cut short or differs.
     """
-    _refuse_columns(root, wishes)
+    _refuse_columns(root, asked)
     files = _listed(root, sound.SUFFIXES, "WAV files")
     parts = list[NDArray[np.float32]]()
     owners, rate = [], 0
@@ -98,7 +98,7 @@ def read_sounds(root: Path, wishes: DataWishes) -> RecordSet:
                 f"{found} samples a second, where {files[0].path.name} has {rate}",
                 file=str(file.path),
             )
-        cut = _windows(samples, wishes, file.path)
+        cut = _windows(samples, asked, file.path)
         if parts and cut.shape[1:] != parts[0].shape[1:]:
             raise DataError(
                 f"{cut.shape[2]:,} samples on {cut.shape[1]} channels, where "
@@ -110,28 +110,28 @@ def read_sounds(root: Path, wishes: DataWishes) -> RecordSet:
         owners.append(np.full(len(cut), place))
     x, owner = np.concatenate(parts), np.concatenate(owners)
     made = _records(root, files, x, sound.SCALE, owner)
-    if not wishes.window:
+    if not asked.window:
         return made
     # Windows of one file are never both learned and tested.
     names = tuple([str(file.path.relative_to(root)) for file in files])
     groups = Division(owner.astype(np.int32), names)
-    reuse = -(-wishes.window // wishes.step)
+    reuse = -(-asked.window // asked.step)
     return replace(made, groups=groups, reuse=reuse)
 
 
 def _windows(
-    samples: NDArray[np.int16], wishes: DataWishes, path: Path
+    samples: NDArray[np.int16], asked: DataOptions, path: Path
 ) -> NDArray[np.int16]:
     """(k, c, samples) of one file."""
-    if not wishes.window:
+    if not asked.window:
         return samples[None]
     length = samples.shape[1]
-    if length < wishes.window:
+    if length < asked.window:
         raise DataError(
-            f"{length:,} samples are no window of {wishes.window:,}", file=str(path)
+            f"{length:,} samples are no window of {asked.window:,}", file=str(path)
         )
-    starts = range(0, length - wishes.window + 1, wishes.step)
-    return np.stack([samples[:, at : at + wishes.window] for at in starts])
+    starts = range(0, length - asked.window + 1, asked.step)
+    return np.stack([samples[:, at : at + asked.window] for at in starts])
 
 
 def _content(path: Path) -> bytes:
@@ -142,8 +142,8 @@ def _content(path: Path) -> bytes:
         raise ConfigError(detail, file=str(path)) from error
 
 
-def _refuse_columns(root: Path, wishes: DataWishes) -> None:
-    named = [*wishes.targets, wishes.board_column, wishes.group]
+def _refuse_columns(root: Path, asked: DataOptions) -> None:
+    named = [*asked.targets, asked.board_column, asked.group]
     if any(named):
         raise DataError(
             "files have no columns: their folder is the label, the folder around it "

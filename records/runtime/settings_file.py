@@ -5,13 +5,13 @@ import tomllib
 from pathlib import Path
 
 from starling.protocol.errors import ConfigError
-from starling.records.wishes import (
+from starling.records.data_options import (
     CATEGORY_POLICIES,
     CONSTANT_POLICIES,
     MISSING_POLICIES,
     SCALES,
     ColumnRule,
-    DataWishes,
+    DataOptions,
     bounds_of,
     column_rules,
 )
@@ -105,7 +105,9 @@ def _add_scales(group: "argparse._ArgumentGroup") -> None:
     )
 
 
-def wishes_of(options: argparse.Namespace, loss: str | None = None) -> DataWishes:
+def data_options_of(
+    options: argparse.Namespace, loss: str | None = None
+) -> DataOptions:
     """Reads the flags of `add_data_flags`.
 
     Args:
@@ -121,7 +123,7 @@ def wishes_of(options: argparse.Namespace, loss: str | None = None) -> DataWishe
         known = columns.get(name, ColumnRule())
         columns[name] = ColumnRule(rule, known.fill, known.categories, known.ignore)
     kinds = {None: "auto", "cross-entropy": "classes"}
-    return DataWishes(
+    return DataOptions(
         targets=tuple(options.target),
         kind=kinds.get(loss, "numbers"),
         board_column=options.board_column,

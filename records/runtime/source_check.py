@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from starling.protocol.errors import ConfigError
+from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
 from starling.records.record_set import RecordSet
 from starling.records.runtime.sources import (
@@ -16,13 +17,12 @@ from starling.records.runtime.sources import (
 )
 from starling.records.scaling import with_scales
 from starling.records.table_plan import plan_table
-from starling.records.wishes import DataWishes
 
 FAULTS_MAX = 20
 
 
 def check_source(
-    path: Path, wishes: DataWishes
+    path: Path, asked: DataOptions
 ) -> tuple[RecordSet | None, list[DataError]]:
     """Reads a source as far as it goes, and gathers its faults.
 
@@ -34,10 +34,10 @@ def check_source(
     try:
         files = find_files(path)
         if files.suffix in TABLES:
-            _look_into(files, wishes, faults)
+            _look_into(files, asked, faults)
         if not faults:
-            records = read_source(path, wishes)
-            return with_scales(records, wishes, np.arange(len(records))), []
+            records = read_source(path, asked)
+            return with_scales(records, asked, np.arange(len(records))), []
     except ConfigError as error:
         fault = _as_fault(error)
         if str(fault) not in map(str, faults):
@@ -45,9 +45,9 @@ def check_source(
     return None, faults[:FAULTS_MAX]
 
 
-def _look_into(files: SourceFiles, wishes: DataWishes, faults: list[DataError]) -> None:
-    table = read_tables(files, wishes, faults)
-    plan_table(table, wishes, faults)
+def _look_into(files: SourceFiles, asked: DataOptions, faults: list[DataError]) -> None:
+    table = read_tables(files, asked, faults)
+    plan_table(table, asked, faults)
 
 
 def _as_fault(error: ConfigError) -> DataError:

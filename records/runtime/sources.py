@@ -24,12 +24,12 @@ from starling.protocol.errors import ConfigError
 from starling.records import sound
 from starling.records.arrays import array_records
 from starling.records.csv_pieces import csv_pieces, open_columns, whole_lines
+from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
 from starling.records.record_set import Division, RecordSet
 from starling.records.runtime import media_files
 from starling.records.table import RecordTable, TableBuilder
 from starling.records.table_records import table_records
-from starling.records.wishes import DataWishes
 
 TABLES = (".csv", ".tsv")
 ARRAYS = (".npz",)
@@ -63,12 +63,12 @@ class SourceFiles:
         return self.paths[0].suffix.lower()
 
 
-def read_source(path: Path, wishes: DataWishes) -> RecordSet:
+def read_source(path: Path, asked: DataOptions) -> RecordSet:
     """Reads all records of a path.
 
     Args:
       path: See the module's text.
-      wishes: What is to be learned from it.
+      asked: What is to be learned from it.
 
     Raises:
       ConfigError: Naming file, row and column of what stands in the way, and the way
@@ -76,13 +76,13 @@ def read_source(path: Path, wishes: DataWishes) -> RecordSet:
     """
     files = find_files(path)
     if files.suffix in TABLES:
-        table = read_tables(files, wishes)
-        return table_records(table, wishes, path.stem, _boards_of(files, table.files))
+        table = read_tables(files, asked)
+        return table_records(table, asked, path.stem, _boards_of(files, table.files))
     if files.suffix in ARRAYS:
-        return _read_arrays(files, wishes, path.stem)
+        return _read_arrays(files, asked, path.stem)
     if files.suffix in sound.SUFFIXES:
-        return media_files.read_sounds(path, wishes)
-    return media_files.read_pictures(path, wishes)
+        return media_files.read_sounds(path, asked)
+    return media_files.read_pictures(path, asked)
 
 
 def find_files(path: Path) -> SourceFiles:
@@ -171,13 +171,13 @@ def _boards_of(files: SourceFiles, codes: NDArray[np.int32]) -> Division | None:
 
 
 def read_tables(
-    files: SourceFiles, wishes: DataWishes, faults: list[DataError] | None = None
+    files: SourceFiles, asked: DataOptions, faults: list[DataError] | None = None
 ) -> RecordTable:
     """Puts the tables of some files together.
 
     Args:
       files: CSV files.
-      wishes: Say which columns are texts whatever they hold.
+      asked: Say which columns are texts whatever they hold.
       faults: Takes what stands in the way of single files; None to stop at the first.
 
     Raises:
@@ -186,7 +186,7 @@ def read_tables(
     builder = TableBuilder()
     for path in files.paths:
         try:
-            _add_table(builder, path, wishes)
+            _add_table(builder, path, asked)
         except DataError as fault:
             if faults is None:
                 raise
@@ -196,10 +196,10 @@ def read_tables(
     return builder.build()
 
 
-def _add_table(builder: TableBuilder, path: Path, wishes: DataWishes) -> None:
+def _add_table(builder: TableBuilder, path: Path, asked: DataOptions) -> None:
     pieces = whole_lines(_blocks(path), str(path))
     first = next(pieces, b"")
-    columns = open_columns(first, str(path), as_text=wishes.as_text, named=wishes.named)
+    columns = open_columns(first, str(path), as_text=asked.as_text, named=asked.named)
     builder.add(
         columns, csv_pieces(chain([first], pieces), columns, str(path)), str(path)
     )
@@ -216,7 +216,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
         ) from error
 
 
-def _read_arrays(files: SourceFiles, wishes: DataWishes, name: str) -> RecordSet:
+def _read_arrays(files: SourceFiles, asked: DataOptions, name: str) -> RecordSet:
     parts = [_arrays(path) for path in files.paths]
     for part, path in zip(parts, files.paths, strict=True):
         # Each for itself, so that the file at fault is named.
@@ -241,7 +241,7 @@ def _read_arrays(files: SourceFiles, wishes: DataWishes, name: str) -> RecordSet
         for key, value in parts[0].items()
     }
     shown = str(files.paths[0]) if len(parts) == 1 else str(files.paths[0].parent)
-    made = array_records(whole, wishes, name, shown)
+    made = array_records(whole, asked, name, shown)
     boards = _boards_of(files, np.repeat(np.arange(len(sizes)), sizes))
     if boards is None:
         return made

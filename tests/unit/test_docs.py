@@ -9,7 +9,12 @@ import starling
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "examples").rglob("*.md"),
+    ]
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
 PATH = re.compile(r"`((?:[a-z_]+/)+(?:[a-z_]+\.py)?)`")
@@ -23,7 +28,7 @@ def anchors(page: Path) -> set[str]:
     return {heading.replace(" ", "-") for heading in plain}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_pages_and_headings(page: Path) -> None:
     broken = []
     for groups in LINK.findall(page.read_text("utf-8")):

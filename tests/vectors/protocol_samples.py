@@ -22,7 +22,7 @@ from starling.protocol.chain import (
 from starling.protocol.crypto import merkle, sealed_blob, state_tree
 from starling.protocol.crypto.keys import OpeningKey, SigningKey
 from starling.protocol.ids import BlockHash, DeviceId, Digest, H, TaskId, Version
-from starling.protocol.learning import task
+from starling.protocol.learning import progress_guard, task
 from starling.protocol.schema.msgpack_codec import Codec
 from starling.protocol.wire import chunks, envelope, message_bodies
 from starling.protocol.wire.envelope import MessageKind, sign
@@ -396,6 +396,16 @@ STRUCTURES = (
         "FORFEIT",
         message_bodies.FORFEIT,
         message_bodies.Forfeit(TaskId(0), Version(3), 9, 27),
+    ),
+    Structure(
+        "EVALUATION",
+        progress_guard.EVALUATION,
+        progress_guard.Evaluation(TaskId(0), Version(3), 412_345),
+    ),
+    Structure(
+        "RESUME",
+        progress_guard.RESUME,
+        progress_guard.Resume(TaskId(0), Version(3)),
     ),
     Structure("VALIDATOR_SET", genesis.VALIDATOR_SET, VALIDATORS),
     Structure("GENESIS", genesis.GENESIS, GENESIS),

@@ -21,13 +21,19 @@ from starling.coordinator.chain.governance import (
     validator_set,
 )
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
-from starling.coordinator.chain.training import attestation, scores, version_cut
+from starling.coordinator.chain.training import (
+    attestation,
+    evaluations,
+    scores,
+    version_cut,
+)
 from starling.protocol.chain.credit_policy import FUND, RELEASE, TRANSFER
 from starling.protocol.chain.evidence import EVIDENCE
 from starling.protocol.chain.governance import MOTION
 from starling.protocol.chain.key_rotation import ROTATE
 from starling.protocol.chain.update_scores import SCORE
 from starling.protocol.ids import Digest
+from starling.protocol.learning.progress_guard import EVALUATION, RESUME
 from starling.protocol.learning.task import TASK
 from starling.protocol.schema.msgpack_codec import Codec
 from starling.protocol.wire.envelope import Envelope, MessageKind
@@ -224,6 +230,22 @@ _ROWS = (
         Signer.OPERATOR,
         ("coordinator.cli.learner_admission",),
         "learners",
+    ),
+    Transaction(
+        MessageKind.EVALUATION,
+        EVALUATION,
+        evaluations.evaluation,
+        Signer.VALIDATOR,
+        ("coordinator.machine",),
+        "losses-of-versions",
+    ),
+    Transaction(
+        MessageKind.RESUME,
+        RESUME,
+        evaluations.resume,
+        Signer.OPERATOR,
+        _BOARDS_AND_TASKS,
+        "losses-of-versions",
     ),
 )
 

@@ -85,6 +85,21 @@ class ValidatorsChanged:
     height: int
 
 
+@dataclass(frozen=True)
+class LossKnown:
+    """A quorum stated its held-out losses of a version."""
+
+    task: TaskId
+    version: Version
+
+
+@dataclass(frozen=True)
+class TaskResumed:
+    """An operator lets a paused task go on."""
+
+    task: TaskId
+
+
 ChainEvent = (
     JobCut
     | AttestationsSplit
@@ -93,6 +108,8 @@ ChainEvent = (
     | BoardChanged
     | AttestationOutvoted
     | ValidatorsChanged
+    | LossKnown
+    | TaskResumed
 )
 """What a block changed that others act upon."""
 

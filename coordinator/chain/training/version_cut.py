@@ -30,7 +30,12 @@ from starling.coordinator.chain.state.task_records import (
     JobRecord,
     QueuedUpdate,
 )
-from starling.coordinator.chain.training import lost_updates, rewards, scores
+from starling.coordinator.chain.training import (
+    evaluations,
+    lost_updates,
+    rewards,
+    scores,
+)
 from starling.coordinator.chain.training.lost_updates import LostUpdateCount
 from starling.protocol.chain.board_statement import (
     BoardRecord,
@@ -370,6 +375,7 @@ def advance(
     spec, progress = _open_task(draft, number)
     task_records.VERSIONS.put(draft, digest, number, version)
     lost_updates.forget(draft, number)
+    evaluations.forget(draft, number, version)
     oldest = version - spec.aggregation.staleness_max
     if oldest > DISSENT_VERSIONS:
         task_records.VERSIONS.drop(draft, number, oldest - 1 - DISSENT_VERSIONS)

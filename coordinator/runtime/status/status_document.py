@@ -18,6 +18,7 @@ from starling.coordinator.health.chain_stall import ChainStall, heartbeat_s
 from starling.coordinator.health.consensus_status import attested, consensus
 from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.membership import directory
+from starling.coordinator.models import held_out_losses
 from starling.coordinator.runtime.status import overload_report
 from starling.coordinator.runtime.status.device_rows import DeviceRows
 from starling.coordinator.runtime.status.host_health import HostReport, disk_section
@@ -58,7 +59,6 @@ class StatusFile:
         """
         self._path = path
         self._settings = settings
-        self._name = settings.name
         self._store = store
         self._tally = tally
         self._epsilons: dict[tuple[int, float, frozenset[PrivacyPolicy]], float] = {}
@@ -91,7 +91,9 @@ class StatusFile:
         delta, policies = _delta(state), _policies(state)
         document = {
             **self._document(state, condition, now_s, now_ms),
-            **_outside(facts),
+            "broker": facts.broker,
+            "broker_rights": facts.rights,
+            "disk": disk_section(facts),
             "stall": _stall(stall),
         }
         devices = self._devices.text(
@@ -139,7 +141,7 @@ class StatusFile:
         delta, policies = _delta(state), _policies(state)
         return {
             "state": condition,
-            "id": self._name,
+            "id": self._settings.name,
             "pid": os.getpid(),
             "started_ms": tally.started_ms,
             "now_ms": now_ms,
@@ -185,10 +187,9 @@ class StatusFile:
         }
 
     def _task(self, task: TaskState, state: CoordinatorState) -> dict[str, Any]:
-        versions = self._versions.get(task.number)
-        if versions is None:
-            versions = self._store.versions(task.number)
-            self._versions[task.number] = versions
+        if task.number not in self._versions:
+            self._versions[task.number] = self._store.versions(task.number)
+        versions = self._versions[task.number]
         progress = task_records.progress(state.ledger.tree, task.number)
         delta = task.spec.privacy.delta_e12 / E12 or _DELTA_WITHOUT_TASK
         policies = _policies(state)
@@ -206,6 +207,7 @@ class StatusFile:
             "leases": len(task.leases.granted),
             "lease_places": task.leases.places,
             "waiting": len(task.leases.waiting),
+            "held_out": held_out_losses.shown(state.ledger.tree, task),
             "versions": [
                 {
                     "version": each.version,
@@ -239,15 +241,6 @@ def _stall(found: ChainStall) -> dict[str, Any]:
         "missing_prevotes": list(found.missing.prevotes),
         "missing_precommits": list(found.missing.precommits),
         "why": list(found.why),
-    }
-
-
-def _outside(facts: HostReport) -> dict[str, Any]:
-    """Health of the host."""
-    return {
-        "broker": facts.broker,
-        "broker_rights": facts.rights,
-        "disk": disk_section(facts),
     }
 
 

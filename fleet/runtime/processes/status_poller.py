@@ -9,7 +9,10 @@ from statistics import median_low
 from typing import Any
 
 from starling.durable.files import read_if_present
-from starling.fleet.monitor.coordinator_point import coordinator_point
+from starling.fleet.monitor.coordinator_point import (
+    coordinator_point,
+    held_out_loss,
+)
 from starling.fleet.monitor.run_snapshot import (
     CoordinatorPoint,
     DevicePoint,
@@ -94,6 +97,7 @@ class StatusPoller:
             self._coordinators(),
             restarts,
             quorum=self._coordinator.get("consensus", {}).get("quorum", 0),
+            held_out=held_out_loss(self._coordinator),
         )
 
     def look_at_version(self) -> int:

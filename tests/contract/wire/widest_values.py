@@ -25,7 +25,7 @@ from starling.protocol.ids import (
     TaskId,
     Version,
 )
-from starling.protocol.learning import task
+from starling.protocol.learning import progress_guard, task
 from starling.protocol.learning.local_optimiser import (
     ACCUMULATION_MAX,
     STEPS_MAX,
@@ -115,6 +115,9 @@ _spec = replace(
     ),
     pledges=tuple(range(task.PLEDGE_MAX - 255, task.PLEDGE_MAX + 1)),
     pool=UINT_MAX,
+    guard=progress_guard.GuardPolicy(
+        progress_guard.PATIENCE_MAX, progress_guard.MARGIN_MAX
+    ),
 )
 _proof = state_tree.StateProof(
     bytes(state_tree.KEY_BYTES_MAX),
@@ -217,6 +220,8 @@ WIDEST: dict[str, Any] = {
         (payments.Payment(DeviceId(bytes(16)), credit_policy.CREDITS_MAX),)
         * payments.PAGE
     ),
+    "EVALUATION": progress_guard.Evaluation(_TASK, _VERSION, progress_guard.LOSS_MAX),
+    "RESUME": progress_guard.Resume(_TASK, _VERSION),
     "VALIDATOR_SET": _validators,
     "GENESIS": replace(
         samples.GENESIS,

@@ -19,7 +19,7 @@ from starling.protocol.chain import (
 )
 from starling.protocol.crypto import merkle, sealed_blob, state_tree
 from starling.protocol.ids import TASKS_MAX
-from starling.protocol.learning import task
+from starling.protocol.learning import progress_guard, task
 from starling.protocol.schema.msgpack_codec import UINT_MAX
 from starling.protocol.wire import chunks, envelope, message_bodies
 
@@ -108,6 +108,11 @@ _tasks = st.builds(
         lambda sizes: tuple(sorted(sizes))
     ),
     counts,
+    st.builds(
+        progress_guard.GuardPolicy,
+        upto(progress_guard.PATIENCE_MAX),
+        upto(progress_guard.MARGIN_MAX),
+    ),
 )
 _tasks_no = upto(TASKS_MAX)
 _validators = st.builds(genesis.Validator, digests, digests, names)
@@ -274,6 +279,10 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         ),
     ),
     "FORFEIT": st.builds(message_bodies.Forfeit, _tasks_no, counts, counts, counts),
+    "EVALUATION": st.builds(
+        progress_guard.Evaluation, _tasks_no, counts, upto(progress_guard.LOSS_MAX)
+    ),
+    "RESUME": st.builds(progress_guard.Resume, _tasks_no, counts),
     "VALIDATOR_SET": _sets,
     "GENESIS": _genesis,
     "HEADER": _headers,

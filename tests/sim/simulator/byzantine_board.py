@@ -36,6 +36,7 @@ from tests.sim.simulator.fleet_world import (
 from tests.sim.simulator.node import SimulatedNode
 
 WITHIN_S = 30.0
+CHECK_IN_S = 2.0
 Change = Callable[[Contribution], Contribution]
 
 
@@ -51,6 +52,7 @@ class ByzantineBoard(SimulatedNode):
         self.device = device_name(key.identity)
         self.told: list[Envelope] = []
         self._law = world.law
+        self._world = world
         super().__init__(
             "villain", world.time, world.broker, TOPICS.board_filters(self.device)
         )
@@ -111,14 +113,27 @@ class ByzantineBoard(SimulatedNode):
         return self.sign(MessageKind.CHECK_IN, CHECK_IN.pack(body))
 
     def lease(self, version: int) -> Envelope:
-        """Checks in and waits for the lease."""
-        self.say(ENVELOPE.pack(self.check_in(version)))
-        return self.wait(
-            lambda envelope: (
-                envelope.kind == MessageKind.LEASE
-                and LEASE.unpack(envelope.body).version == version
-            )
+        """Checks in until it gets a lease, as a board does whose place is taken.
+
+        Args:
+          version: That it has; if the fleet leaves it behind, it has the newest one.
+        """
+        until_s = self.time.now_s + WITHIN_S
+        while self.time.now_s < until_s:
+            self.say(ENVELOPE.pack(self.check_in(version)))
+            if self.time.run(self.time.now_s + CHECK_IN_S, self._leased(version)):
+                break
+            version = max(version, self._world.head)
+        return self.wait(self._is_lease(version))
+
+    def _is_lease(self, version: int) -> Callable[[Envelope], bool]:
+        return lambda envelope: (
+            envelope.kind == MessageKind.LEASE
+            and LEASE.unpack(envelope.body).version == version
         )
+
+    def _leased(self, version: int) -> Callable[[], bool]:
+        return lambda: any(map(self._is_lease(version), self.told))
 
     def wait(self, wanted: Callable[[Envelope], bool]) -> Envelope:
         """The first envelope of a kind that it was or will be told."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from starling.fleet.learning_wishes import LearningWishes
+from starling.fleet.learning_options import LearningOptions
 from starling.fleet.plan import FleetPlan
 from starling.protocol.errors import ConfigError
 
@@ -14,8 +14,9 @@ from starling.protocol.errors import ConfigError
     [
         ({"devices": -1}, "--devices: -1 is not in"),
         ({"patience": 0}, "--patience: 0 is not in"),
+        ({"guard_patience": -1}, "--guard-patience: -1 is not in"),
         (
-            {"learning": LearningWishes(epochs=3)},
+            {"learning": LearningOptions(epochs=3)},
             "--epochs: boards take no steps of their own with --privacy record",
         ),
         ({"buffer": 11}, "--buffer: 11 is not in"),

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from starling.records.arrays import array_records
+from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
-from starling.records.wishes import DataWishes
 
 X = np.arange(24.0).reshape(8, 3)
 GROUPED = {"x": X, "y": np.arange(8) % 2, "who": np.array(list("aabbccdd"))}
@@ -29,50 +29,54 @@ GROUPED = {"x": X, "y": np.arange(8) % 2, "who": np.array(list("aabbccdd"))}
 def test_kind_of_targets_follows_from_them(
     y: NDArray[Any], loss: str, classes: tuple[str, ...]
 ) -> None:
-    found = array_records({"x": X, "y": y}, DataWishes(), "own", "own.npz")
+    found = array_records({"x": X, "y": y}, DataOptions(), "own", "own.npz")
 
     assert (found.loss, found.classes) == (loss, classes)
     assert found.y.shape == (y.shape if loss != "mse" else (8, y.ndim))
 
 
 def test_array_of_boards_divides_the_records() -> None:
-    found = array_records(GROUPED, DataWishes(board_column="who"), "own", "own.npz")
+    found = array_records(GROUPED, DataOptions(board_column="who"), "own", "own.npz")
 
     assert found.boards is not None
     assert found.boards.names == ("a", "b", "c", "d")
 
 
-BAD: dict[str, tuple[dict[str, Any], DataWishes, str]] = {
-    "no y": ({"x": X}, DataWishes(), r"x and y, found \['x'\]"),
-    "lengths": ({"x": X, "y": np.zeros(7)}, DataWishes(), r"found \(8, 3\) and \(7,\)"),
-    "objects": ({"x": X.astype(complex), "y": np.zeros(8)}, DataWishes(), "numbers"),
+BAD: dict[str, tuple[dict[str, Any], DataOptions, str]] = {
+    "no y": ({"x": X}, DataOptions(), r"x and y, found \['x'\]"),
+    "lengths": (
+        {"x": X, "y": np.zeros(7)},
+        DataOptions(),
+        r"found \(8, 3\) and \(7,\)",
+    ),
+    "objects": ({"x": X.astype(complex), "y": np.zeros(8)}, DataOptions(), "numbers"),
     "NaN": (
         {"x": np.where(X == 13, np.nan, X), "y": np.zeros(8)},
-        DataWishes(),
+        DataOptions(),
         "x holds a NaN or an infinity, first in record 4",
     ),
     "NaN in target": (
         {"x": X, "y": np.array([0, 1, np.nan, 0, 0, 0, 0, 0])},
-        DataWishes(),
+        DataOptions(),
         "y holds a NaN or an infinity, first in record 2",
     ),
     "negative labels": (
         {"x": X, "y": np.arange(8) - 1},
-        DataWishes(kind="classes"),
+        DataOptions(kind="classes"),
         "whole numbers from 0",
     ),
-    "no such array": (GROUPED, DataWishes(group="whom"), "'whom': no array of 8"),
+    "no such array": (GROUPED, DataOptions(group="whom"), "'whom': no array of 8"),
     "one group": (
         {**GROUPED, "who": np.zeros(8)},
-        DataWishes(group="who"),
+        DataOptions(group="who"),
         "every record belongs to '0.0'",
     ),
 }
 
 
-@pytest.mark.parametrize(("arrays", "wishes", "said"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("arrays", "asked", "said"), BAD.values(), ids=BAD)
 def test_arrays_at_fault_are_named(
-    arrays: dict[str, Any], wishes: DataWishes, said: str
+    arrays: dict[str, Any], asked: DataOptions, said: str
 ) -> None:
     with pytest.raises(DataError, match=rf"own\.npz: .*{said}"):
-        array_records(arrays, wishes, "own", "own.npz")
+        array_records(arrays, asked, "own", "own.npz")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from starling.protocol.model.training_bundle import Preprocessing
+from starling.records.data_options import ColumnRule, DataOptions
 from starling.records.record_set import RecordSet
 from starling.records.scaling import scaled_inputs, scaled_targets, with_scales
 from starling.records.table_records import table_records
-from starling.records.wishes import ColumnRule, DataWishes
 from tests.unit.records.test_csv_pieces import read
 
 RULES = {"a": ColumnRule((0.0, 50.0)), "y": ColumnRule((100.0, 300.0))}
@@ -16,13 +16,13 @@ TEXT = "a,b,city,y\n" + "\n".join(
 )
 
 
-def records(wishes: DataWishes) -> RecordSet:
-    return table_records(read(TEXT.encode()), wishes, "own")
+def records(asked: DataOptions) -> RecordSet:
+    return table_records(read(TEXT.encode()), asked, "own")
 
 
 def test_declared_bounds_lead_to_plus_and_minus_one() -> None:
-    wishes = DataWishes(categories="one-hot", scale="declared", columns=RULES)
-    found = with_scales(records(wishes), wishes, np.arange(50))
+    asked = DataOptions(categories="one-hot", scale="declared", columns=RULES)
+    found = with_scales(records(asked), asked, np.arange(50))
 
     x = scaled_inputs(np.array([[0, 7, 1, 0], [50, 7, 0, 1.0]]), found.preprocessing)
 
@@ -37,11 +37,11 @@ def test_declared_bounds_lead_to_plus_and_minus_one() -> None:
 
 
 def test_pooled_scale_measures_the_training_rows_alone_and_says_so() -> None:
-    wishes = DataWishes(categories="one-hot", columns=RULES)
-    found = records(wishes)
+    asked = DataOptions(categories="one-hot", columns=RULES)
+    found = records(asked)
     found.x[40:, 1] = 1e9
 
-    made = with_scales(found, wishes, np.arange(40))
+    made = with_scales(found, asked, np.arange(40))
 
     x = scaled_inputs(found.x[:40], made.preprocessing)
     assert abs(x[:, 1].mean()) < 1e-3

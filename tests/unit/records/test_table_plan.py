@@ -5,19 +5,19 @@ import pytest
 
 from starling.protocol.errors import ConfigError
 from starling.protocol.model.table_schema import InputColumn
+from starling.records.data_options import ColumnRule, DataOptions, column_rules
 from starling.records.errors import DataError
 from starling.records.table_plan import plan_table
-from starling.records.wishes import ColumnRule, DataWishes, column_rules
 from tests.unit.records.test_csv_pieces import read
 
 PRICES = "age,city,price\n" + "\n".join(
     f"{20 + at},{'Bern' if at % 3 else 'Basel'},{1000.5 + at}" for at in range(40)
 )
-ONE_HOT = DataWishes(categories="one-hot")
+ONE_HOT = DataOptions(categories="one-hot")
 
 
-def plan(text: str, wishes: DataWishes = ONE_HOT):  # type: ignore[no-untyped-def] # noqa: ANN201
-    return plan_table(read(text.encode(), as_text=wishes.as_text), wishes)
+def plan(text: str, asked: DataOptions = ONE_HOT):  # type: ignore[no-untyped-def] # noqa: ANN201
+    return plan_table(read(text.encode(), as_text=asked.as_text), asked)
 
 
 def test_last_column_of_reals_is_a_regression() -> None:
@@ -32,7 +32,7 @@ def test_last_column_of_reals_is_a_regression() -> None:
 
 
 def test_texts_are_labels_in_the_order_of_the_alphabet() -> None:
-    made = plan(PRICES, DataWishes(targets=("city",)))
+    made = plan(PRICES, DataOptions(targets=("city",)))
 
     assert (made.loss, made.classes) == ("cross-entropy", ("Basel", "Bern"))
 
@@ -40,7 +40,7 @@ def test_texts_are_labels_in_the_order_of_the_alphabet() -> None:
 def test_declared_categories_give_the_order_of_labels() -> None:
     rules = {"city": ColumnRule(categories=("Bern", "Basel", "Chur"))}
 
-    made = plan(PRICES, DataWishes(targets=("city",), columns=rules))
+    made = plan(PRICES, DataOptions(targets=("city",), columns=rules))
 
     assert made.classes == ("Bern", "Basel", "Chur")
 
@@ -51,13 +51,13 @@ def test_few_whole_numbers_are_labels_and_many_are_not() -> None:
 
     assert plan(few).classes == ("3", "7", "11")
     assert plan(many).loss == "mse"
-    assert plan(many, DataWishes(kind="classes")).loss == "cross-entropy"
+    assert plan(many, DataOptions(kind="classes")).loss == "cross-entropy"
 
 
 def test_missing_cells_are_filled_if_that_is_asked_for() -> None:
     text = PRICES + "\n,Bern,1\n30,,2\n"
 
-    made = plan(text, DataWishes(missing="fill", categories="one-hot"))
+    made = plan(text, DataOptions(missing="fill", categories="one-hot"))
 
     assert made.schema.columns[1].fill == "Bern"
     assert made.schema.columns[0].fill == pytest.approx(39.0)
@@ -66,18 +66,18 @@ def test_missing_cells_are_filled_if_that_is_asked_for() -> None:
 def test_constant_columns_are_dropped_if_that_is_asked_for() -> None:
     text = "a,b,y\n" + "\n".join(f"{at},7,{at}.5" for at in range(9))
 
-    assert plan(text, DataWishes(constant="drop")).dropped == ("b",)
+    assert plan(text, DataOptions(constant="drop")).dropped == ("b",)
 
 
-BAD: dict[str, tuple[str, DataWishes, str]] = {
+BAD: dict[str, tuple[str, DataOptions, str]] = {
     "unknown target": (
         PRICES,
-        DataWishes(targets=("prize",)),
+        DataOptions(targets=("prize",)),
         "column 'prize': --target names no column of it; did you mean price",
     ),
-    "unknown board": (PRICES, DataWishes(board_column="who"), "--board-column names"),
-    "unknown ignore": (PRICES, DataWishes(ignore=("who",)), "--ignore names"),
-    "texts": (PRICES, DataWishes(), "row 2, column 'city': 'Basel' is no number"),
+    "unknown board": (PRICES, DataOptions(board_column="who"), "--board-column names"),
+    "unknown ignore": (PRICES, DataOptions(ignore=("who",)), "--ignore names"),
+    "texts": (PRICES, DataOptions(), "row 2, column 'city': 'Basel' is no number"),
     "missing": (
         PRICES + "\n,Bern,3\n",
         ONE_HOT,
@@ -85,7 +85,7 @@ BAD: dict[str, tuple[str, DataWishes, str]] = {
     ),
     "no fill": (
         PRICES + "\n,Bern,3\n",
-        DataWishes(categories="one-hot", missing="fill", scale="declared"),
+        DataOptions(categories="one-hot", missing="fill", scale="declared"),
         "row 42, column 'age': no value, and no fill or bounds",
     ),
     "NaN in target": (
@@ -95,62 +95,62 @@ BAD: dict[str, tuple[str, DataWishes, str]] = {
     ),
     "constant": (
         "a,b,y\n1,7,1\n2,7,2.5\n3,7,3\n",
-        DataWishes(),
+        DataOptions(),
         "row 2, column 'b': holds one value",
     ),
     "constant target": (
         "a,y\n1,7\n2,7\n",
-        DataWishes(),
+        DataOptions(),
         "row 2, column 'y': holds one value alone",
     ),
     "unknown label": (
         PRICES,
-        DataWishes(
+        DataOptions(
             targets=("city",), columns={"city": ColumnRule(categories=("Bern", "X"))}
         ),
         "row 2, column 'city': 'Basel' is none of Bern, X",
     ),
     "texts to regress": (
         PRICES,
-        DataWishes(targets=("city",), kind="numbers"),
+        DataOptions(targets=("city",), kind="numbers"),
         "column 'city': holds texts",
     ),
     "two labels": (
         PRICES,
-        DataWishes(targets=("city", "age"), kind="classes"),
+        DataOptions(targets=("city", "age"), kind="classes"),
         "one label is learned at a time",
     ),
     "reals as labels": (
         PRICES,
-        DataWishes(kind="classes", categories="one-hot"),
+        DataOptions(kind="classes", categories="one-hot"),
         "row 2, column 'price': a label is a text or a whole",
     ),
     "nothing left": (
         PRICES,
-        DataWishes(ignore=("age", "city")),
+        DataOptions(ignore=("age", "city")),
         "leaves no column to learn from",
     ),
     "fill of another kind": (
         PRICES,
-        DataWishes(categories="one-hot", columns={"age": ColumnRule(fill="old")}),
+        DataOptions(categories="one-hot", columns={"age": ColumnRule(fill="old")}),
         "column 'age': cannot be filled with 'old'",
     ),
 }
 
 
-@pytest.mark.parametrize(("text", "wishes", "said"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("text", "asked", "said"), BAD.values(), ids=BAD)
 def test_plan_refuses_with_the_way_out(
-    text: str, wishes: DataWishes, said: str
+    text: str, asked: DataOptions, said: str
 ) -> None:
     with pytest.raises(DataError, match=said):
-        plan(text, wishes)
+        plan(text, asked)
 
 
 def test_all_columns_at_fault_are_gathered() -> None:
     table = read(b"a,b,c,y\nx,7,1,1\nz,7,,2.5\nz,7,3,4\n")
     faults: list[DataError] = []
 
-    plan_table(table, DataWishes(), faults)
+    plan_table(table, DataOptions(), faults)
 
     assert [fault.column for fault in faults] == ["a", "b", "c"]
 
@@ -163,9 +163,9 @@ def test_all_columns_at_fault_are_gathered() -> None:
         ({"targets": ("a",), "ignore": ("a",)}, "'a' is the target"),
     ],
 )
-def test_wishes_refuse(change: dict[str, object], said: str) -> None:
+def test_choices_refuse(change: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        DataWishes(**change)  # type: ignore[arg-type]
+        DataOptions(**change)  # type: ignore[arg-type]
 
 
 def test_column_rules_are_read_and_bad_ones_named() -> None:

@@ -8,25 +8,25 @@ from starling.protocol.model.table_schema import (
     TableSchema,
     TargetColumn,
 )
+from starling.records.data_options import DataOptions
 from starling.records.errors import DataError
 from starling.records.table_records import (
     RowCoder,
     table_records,
     window_ends,
 )
-from starling.records.wishes import DataWishes
 from tests.unit.records.test_csv_pieces import read
 
 TEXT = (
     "age,city,who,kind\n30,Bern,ann,yes\n,Basel,ann,no\n50,?,bob,yes\n60,Bern,bob,no\n"
 )
-WISHES = DataWishes(
+ASKED = DataOptions(
     board_column="who", missing="fill", categories="one-hot", targets=("kind",)
 )
 
 
 def test_rows_become_numbers_codes_and_labels() -> None:
-    found = table_records(read(TEXT.encode(), as_text=WISHES.as_text), WISHES, "own")
+    found = table_records(read(TEXT.encode(), as_text=ASKED.as_text), ASKED, "own")
 
     np.testing.assert_array_equal(
         found.x, [[30, 0, 1], [50, 1, 0], [50, 0, 1], [60, 0, 1]]
@@ -39,7 +39,7 @@ def test_rows_become_numbers_codes_and_labels() -> None:
 
 
 def test_line_by_line_gives_the_same_as_the_whole() -> None:
-    found = table_records(read(TEXT.encode(), as_text=WISHES.as_text), WISHES, "own")
+    found = table_records(read(TEXT.encode(), as_text=ASKED.as_text), ASKED, "own")
     assert found.table is not None
     coder = RowCoder(found.table, found.classes, (0, 1, 3), 4)
 
@@ -65,7 +65,7 @@ def test_line_with_a_cell_out_of_place_is_no_record(cells: list[str]) -> None:
 def test_several_targets_are_numbers_side_by_side() -> None:
     text = "a,y,z\n" + "\n".join(f"{at},{at}.5,{-at}" for at in range(5))
 
-    found = table_records(read(text.encode()), DataWishes(targets=("z", "y")), "own")
+    found = table_records(read(text.encode()), DataOptions(targets=("z", "y")), "own")
 
     np.testing.assert_array_equal(found.y[2], [-2, 2.5])
     assert found.outputs == 2
@@ -74,9 +74,9 @@ def test_several_targets_are_numbers_side_by_side() -> None:
 def test_windows_stay_within_a_board_and_are_in_order_of_time() -> None:
     rows = [f"{at},{10 * at},{'a' if at < 7 else 'b'},{at}.5" for at in range(12)]
     text = "t,u,who,y\n" + "\n".join(rows)
-    wishes = DataWishes(board_column="who", window=4, stride=2)
+    asked = DataOptions(board_column="who", window=4, stride=2)
 
-    found = table_records(read(text.encode(), as_text=wishes.as_text), wishes, "own")
+    found = table_records(read(text.encode(), as_text=asked.as_text), asked, "own")
 
     assert found.x.shape == (3, 2, 4)
     np.testing.assert_array_equal(found.x[1, 0], [2, 3, 4, 5])
@@ -100,7 +100,7 @@ def test_window_longer_than_any_series_is_refused() -> None:
     text = "a,y\n1,1.5\n2,2.5\n"
 
     with pytest.raises(DataError, match="no series has 9 rows"):
-        table_records(read(text.encode()), DataWishes(window=9), "own")
+        table_records(read(text.encode()), DataOptions(window=9), "own")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_group_column_that_divides_nothing_is_refused(
     cells: tuple[str, str], said: str
 ) -> None:
     text = f"a,who,y\n1,{cells[0]},1.5\n2,{cells[1]},2.5\n"
-    wishes = DataWishes(group="who")
+    asked = DataOptions(group="who")
 
     with pytest.raises(DataError, match=said):
-        table_records(read(text.encode(), as_text=wishes.as_text), wishes, "own")
+        table_records(read(text.encode(), as_text=asked.as_text), asked, "own")

@@ -84,6 +84,34 @@ def test_status_of_who_does_not_decide_says_so_once(learns: bool, role: str) -> 
     assert "validator" not in text(index=0)
 
 
+def test_task_that_got_worse_or_pauses_says_so_with_its_losses() -> None:
+    found = {
+        "best": 3,
+        "best_loss": 0.25,
+        "newest": 9,
+        "newest_loss": 0.5,
+        "paused": False,
+        "text": "got worse: version 9",
+    }
+    task = {"task": 0, "head": 9, "versions": [], "held_out": found}
+    document = {
+        "state": "running",
+        "broker": "connected",
+        "chain": {"height": 7, "boards": 2},
+        "updates": {"accepted": 2, "refused": {}},
+        "tasks": [task],
+    }
+    shown = status_text(document)
+    assert "task 0 best              version 3, loss 0.2500\n" in shown
+    assert "task 0 WORSE             got worse: version 9\n" in shown
+
+    found.update(paused=True, text="paused: no lower loss")
+    assert "task 0 PAUSES            paused: no lower loss\n" in status_text(document)
+
+    found.update(paused=False, text="")
+    assert "WORSE" not in status_text(document)
+
+
 def test_task_that_waits_says_for_how_many_updates_and_how_many_boards_there_are() -> (
     None
 ):

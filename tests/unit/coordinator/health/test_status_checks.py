@@ -68,6 +68,13 @@ def test_check_of_a_coordinator_that_is_well_is_ok_in_all(document: Document) ->
     assert "STANDS STILL" not in status_text(document)
 
 
+def _held_out(*, paused: bool) -> Callable[[Document], None]:
+    def change(document: Document) -> None:
+        document["tasks"][0]["held_out"] = {"text": "got worse", "paused": paused}
+
+    return change
+
+
 def _stalled(document: Document) -> None:
     document["stall"].update(
         stalled=True, block_age_s=200.0, why=["x"], missing_prevotes=["member 2"]
@@ -137,6 +144,8 @@ CASES: list[tuple[str, Callable[[Document], None], Verdict]] = [
     ),
     ("tasks.evaluation", _untried, Verdict.WARN),
     ("tasks.evaluation", _failed, Verdict.WARN),
+    ("tasks.progress", _held_out(paused=False), Verdict.WARN),
+    ("tasks.progress", _held_out(paused=True), Verdict.FAIL),
     ("tasks.dissent", _split, Verdict.FAIL),
     ("tasks.dissent", _set("consensus", "outvoted", to={"a": 1}), Verdict.WARN),
     ("tasks.dissent", _set("consensus", "convicted", to={"a": "x"}), Verdict.WARN),

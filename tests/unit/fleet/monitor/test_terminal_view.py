@@ -10,6 +10,7 @@ from starling.fleet.monitor.run_snapshot import (
     CoordinatorPoint,
     DevicePoint,
     FinalityPause,
+    HeldOutLoss,
     RunEvent,
     RunHeading,
     RunSnapshot,
@@ -54,6 +55,20 @@ def test_render_half_way_shows(
     heading: RunHeading, snapshot: RunSnapshot, said: str
 ) -> None:
     assert said in shown(heading, snapshot)
+
+
+def test_loss_that_got_worse_is_in_view_and_line(
+    heading: RunHeading, snapshot: RunSnapshot
+) -> None:
+    worse = HeldOutLoss(
+        2, 0.25, 4, 1.5, 5.0, is_worse=True, text="got worse: version 4"
+    )
+    now = replace(snapshot, held_out=worse)
+    assert "got worse: version 4" in shown(heading, now)
+    assert "WORSE: loss 1.5, best 0.25" in line(heading, now)
+    assert "WORSE" not in line(heading, snapshot)
+    paused = replace(worse, paused=True)
+    assert "PAUSED: loss 1.5" in line(heading, replace(snapshot, held_out=paused))
 
 
 def test_render_before_anything_shows_no_zero_accuracy(heading: RunHeading) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from starling.fleet.report.convergence import converged
+from starling.fleet.report.convergence import converged, why_over
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,9 @@ def test_converged_counts_versions_since_the_best(
     losses: list[float | None], patience: int | None, expected: bool
 ) -> None:
     assert converged(losses, patience) is expected
+
+
+def test_paused_task_ends_a_run_whatever_its_patience() -> None:
+    assert why_over([3.0, 2.0], None, True) == "paused"
+    assert why_over([3.0, 2.0, 2.5, 2.1], 2, False) == "converged"
+    assert why_over([3.0, 2.0], 2, False) == ""

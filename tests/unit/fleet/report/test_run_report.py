@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from starling.fleet.attacks.attack_schedule import board_attacks
-from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
+from starling.fleet.monitor.run_snapshot import HeldOutLoss, RunHeading, RunSnapshot
 from starling.fleet.report.plots import PLOTS
 from starling.fleet.report.run_report import RunOutcome, report, summary
 from starling.fleet.runtime.report_files import write_report, write_view
@@ -40,6 +40,22 @@ def document(
 def empty(heading: RunHeading) -> dict[str, Any]:
     nothing = RunOutcome("interrupted", 1.0, 1.0)
     return report(CONFIG, replace(heading, privacy=None), RunSnapshot(0.0), nothing)
+
+
+def test_report_and_summary_say_what_got_worse(
+    heading: RunHeading, snapshot: RunSnapshot, outcome: RunOutcome
+) -> None:
+    worse = HeldOutLoss(
+        2, 0.25, 4, 1.5, 5.0, is_worse=True, text="got worse: version 4"
+    )
+    last = replace(snapshot, held_out=worse)
+    found = report(CONFIG, heading, last, outcome)["held_out"]
+    assert (found["best"], found["newest"], found["worse_by"]) == (2, 4, 5.0)
+    console = Console(file=io.StringIO(), width=120)
+    with console.capture() as capture:
+        console.print(summary(heading, last, outcome))
+    assert "got worse: version 4" in capture.get()
+    assert report(CONFIG, heading, snapshot, outcome)["held_out"] is None
 
 
 def test_report_has_the_promised_keys(document: dict[str, Any]) -> None:

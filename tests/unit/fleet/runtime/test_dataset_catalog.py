@@ -16,7 +16,7 @@ from starling.fleet.runtime.dataset_catalog import (
     write_examples,
 )
 from starling.protocol.errors import ConfigError
-from starling.records.wishes import DataWishes
+from starling.records.data_options import DataOptions
 
 
 def idx(values: np.ndarray) -> bytes:
@@ -137,7 +137,7 @@ def test_open_own_table_by_group_tests_on_nobody_that_was_learned_from(
     (tmp_path / "own.csv").write_text(TABLE)
 
     opened = open_data_set(
-        str(tmp_path / "own.csv"), np.random.default_rng(3), DataWishes(group="who")
+        str(tmp_path / "own.csv"), np.random.default_rng(3), DataOptions(group="who")
     )
 
     tested = {int(value) % 5 for value in opened.held_out.x[:, 0]}

@@ -9,14 +9,14 @@ import pytest
 
 from starling.agent.trainer.engines.engine_registry import open_trainer
 from starling.compiler import compile_model, write_bundle
-from starling.fleet.learning_wishes import LearningWishes
+from starling.fleet.learning_options import LearningOptions
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import task_settings
 from starling.fleet.reference_models import build_model
 from starling.fleet.runtime.training_material import prepare
 from starling.protocol.errors import ConfigError
 from starling.protocol.model.training_bundle import BundleManifest
-from starling.records.wishes import DataWishes
+from starling.records.data_options import DataOptions
 
 HOUSES = "rooms,site,kind,price\n" + "".join(
     f"{at % 7},{'abc'[at % 3]},{'flat' if at % 4 else 'hut'},{1000 + 50 * (at % 7)}.5\n"
@@ -33,12 +33,14 @@ def houses(tmp_path: Path) -> Path:
 
 def plan(
     path: Path,
-    learning: LearningWishes | None = None,
-    **wishes: Any,  # noqa: ANN401 - fields of any type
+    learning: LearningOptions | None = None,
+    **asked: Any,  # noqa: ANN401 - fields of any type
 ) -> FleetPlan:
-    wished = DataWishes(**{"categories": "one-hot", **wishes})
-    doors = learning or LearningWishes()
-    return FleetPlan(devices=0, buffer=1, data=str(path), wishes=wished, learning=doors)
+    wished = DataOptions(**{"categories": "one-hot", **asked})
+    doors = learning or LearningOptions()
+    return FleetPlan(
+        devices=0, buffer=1, data=str(path), data_options=wished, learning=doors
+    )
 
 
 def manifest(of: FleetPlan) -> BundleManifest:
@@ -75,7 +77,7 @@ def test_prepare_with_fewer_devices_joins_whole_boards(houses: Path) -> None:
 
 
 def test_prepare_opens_the_doors_of_the_compiler(houses: Path) -> None:
-    doors = LearningWishes(loss="huber", freeze=("hidden.*",), local=("linear.bias",))
+    doors = LearningOptions(loss="huber", freeze=("hidden.*",), local=("linear.bias",))
     found = manifest(replace(plan(houses, doors), model="mlp"))
 
     assert found.loss == "huber"
@@ -84,7 +86,7 @@ def test_prepare_opens_the_doors_of_the_compiler(houses: Path) -> None:
 
 
 def test_prepare_measures_balanced_class_weights_and_says_so(houses: Path) -> None:
-    doors = LearningWishes(balanced=True)
+    doors = LearningOptions(balanced=True)
     made = prepare(plan(houses, doors, targets=("kind",)))
 
     flat, hut = open_trainer(made.bundle).manifest.loss_settings.class_weights
@@ -93,7 +95,7 @@ def test_prepare_measures_balanced_class_weights_and_says_so(houses: Path) -> No
 
 
 def test_steps_of_boards_are_as_they_were_asked_for(houses: Path) -> None:
-    doors = LearningWishes(
+    doors = LearningOptions(
         optimiser="adam", epochs=3, batch=7, local_learning_rate=0.01
     )
     asked = replace(plan(houses), privacy="none")
@@ -118,7 +120,7 @@ def other(tmp_path: Path) -> Path:
 def test_warm_start_begins_from_the_weights_of_another(
     houses: Path, other: Path, name: str
 ) -> None:
-    doors = LearningWishes(start=str(other / name))
+    doors = LearningOptions(start=str(other / name))
     made = prepare(replace(plan(houses, doors, ignore=("site",)), model="mlp"))
 
     np.testing.assert_array_equal(
@@ -128,27 +130,27 @@ def test_warm_start_begins_from_the_weights_of_another(
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "labels with mse": (
-        {"targets": ("kind",), "learning": LearningWishes(loss="mse")},
+        {"targets": ("kind",), "learning": LearningOptions(loss="mse")},
         "--loss mse: the data's targets are labels",
     ),
     "numbers are no shares": (
-        {"learning": LearningWishes(loss="bce")},
+        {"learning": LearningOptions(loss="bce")},
         r"--loss bce: targets must lie in \[0, 1\]",
     ),
     "weights of numbers": (
-        {"learning": LearningWishes(balanced=True)},
+        {"learning": LearningOptions(balanced=True)},
         "--class-weights: the targets are no labels",
     ),
     "too few weights": (
-        {"targets": ("kind",), "learning": LearningWishes(class_weights=(1.0,))},
+        {"targets": ("kind",), "learning": LearningOptions(class_weights=(1.0,))},
         "--class-weights: 1 weights for 2 classes",
     ),
     "pattern": (
-        {"learning": LearningWishes(freeze=("tail.*",))},
+        {"learning": LearningOptions(freeze=("tail.*",))},
         r"--freeze.*tail\.\*",
     ),
     "no start": (
-        {"learning": LearningWishes(start="absent.npy")},
+        {"learning": LearningOptions(start="absent.npy")},
         "absent.npy: --start: No such file",
     ),
 }
@@ -163,7 +165,7 @@ def test_prepare_refuses_by_flag(
 
 
 def test_start_of_another_shape_is_refused(houses: Path, other: Path) -> None:
-    doors = LearningWishes(start=str(other / "theta.npy"))
+    doors = LearningOptions(start=str(other / "theta.npy"))
 
     with pytest.raises(ConfigError, match=r"theta\.npy: --start: 161 values; the"):
         prepare(plan(houses, doors))

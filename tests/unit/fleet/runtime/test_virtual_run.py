@@ -20,7 +20,7 @@ from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
 from starling.fleet.virtual.workload import ZeroWorkload
 from starling.protocol.errors import ConfigError
 from starling.protocol.learning.metrics import ClassMetrics
-from starling.records.wishes import DataWishes
+from starling.records.data_options import DataOptions
 
 PLAN = FleetPlan(devices=6, buffer=3, until_version=6, seed=3)
 
@@ -333,7 +333,7 @@ def test_run_virtual_own_table_learns_and_is_compared(tmp_path: Path) -> None:
     plan = FleetPlan(
         devices=0,
         data=str(tmp_path / "own.csv"),
-        wishes=DataWishes(targets=("price",), board_column="site"),
+        data_options=DataOptions(targets=("price",), board_column="site"),
         privacy="none",
         buffer=2,
         until_version=60,
@@ -362,12 +362,12 @@ def test_run_virtual_overlapping_windows_pay_for_every_use(tmp_path: Path) -> No
     (tmp_path / "own.csv").write_text("a,b,board,kind\n" + "\n".join(rows))
 
     def charge(stride: int) -> float:
-        wishes = DataWishes(board_column="board", window=4, stride=stride)
+        asked = DataOptions(board_column="board", window=4, stride=stride)
         plan = FleetPlan(
             devices=0,
             buffer=1,
             data=str(tmp_path / "own.csv"),
-            wishes=wishes,
+            data_options=asked,
             until_version=2,
             releases=40,
         )
@@ -377,3 +377,32 @@ def test_run_virtual_overlapping_windows_pay_for_every_use(tmp_path: Path) -> No
         return spent * run.heading.privacy.noise_multiplier
 
     assert charge(2) > 1.5 * charge(4)
+
+
+@pytest.mark.parametrize("coordinators", [1, 4])
+def test_run_that_diverges_pauses_and_says_so_with_budget_left(
+    coordinators: int,
+) -> None:
+    plan = FleetPlan(
+        devices=6,
+        buffer=2,
+        releases=60,
+        learning_rate=40.0,
+        momentum=0.9,
+        guard_patience=5,
+        until_version=60,
+        coordinators=coordinators,
+    )
+
+    made = run_virtual(plan, threads=1)
+
+    held_out = made.last.held_out
+    assert made.outcome.stopped_because == "paused"
+    assert made.outcome.verified
+    assert held_out is not None
+    assert held_out.paused
+    assert held_out.is_worse
+    assert held_out.newest - held_out.best >= 5
+    assert "has not fallen for 5 versions" in made.document["held_out"]["text"]
+    assert 0 < made.last.epsilon_max < 4.0
+    assert made.last.version < 60

@@ -218,6 +218,23 @@ def parts(kind: inspect.Type) -> list[inspect.Type]:
             return []
 
 
+class Grown(Structure, frozen=True):
+    left: Annotated[int, uint(100)]
+    added: Annotated[int, uint(100)] = 7
+    last: Annotated[int, uint(100)] = 9
+
+
+def test_last_fields_with_their_default_are_left_out_of_a_short_form() -> None:
+    short = structure(Grown, 20, short=True)
+    assert short.pack(Grown(1)) == encode([1])
+    assert short.pack(Grown(1, 8)) == encode([1, 8])
+    assert short.pack(Grown(1, 7, 8)) == encode([1, 7, 8])
+    for value in (Grown(1), Grown(1, 8), Grown(1, 7, 8)):
+        assert short.unpack(short.pack(value)) == value
+    with pytest.raises(DecodeError, match="canonical"):
+        short.unpack(encode([1, 7]))
+
+
 def unbounded(kind: inspect.Type) -> Iterator[inspect.Type]:
     """Types without a bound among those that a type consists of."""
     if None in bounds(kind):

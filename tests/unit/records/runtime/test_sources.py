@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from starling.protocol.errors import ConfigError
+from starling.records.data_options import DataOptions
 from starling.records.runtime import pictures
 from starling.records.runtime.sources import read_source
-from starling.records.wishes import DataWishes
 
 ROWS = "a,b,y\n1,2,u\n3,4,v\n"
 
@@ -39,7 +39,7 @@ def pgm(path: Path, width: int = 3, height: int = 2) -> None:
 def test_single_table_names_no_boards(tmp_path: Path) -> None:
     write(tmp_path / "own.csv", ROWS)
 
-    found = read_source(tmp_path / "own.csv", DataWishes())
+    found = read_source(tmp_path / "own.csv", DataOptions())
 
     assert (found.name, len(found), found.boards) == ("own", 2, None)
 
@@ -48,7 +48,7 @@ def test_files_of_a_folder_are_the_boards(tmp_path: Path) -> None:
     write(tmp_path / "north.csv", ROWS)
     write(tmp_path / "south.csv", "a,b,y\n5,6,u\n7,8,v\n9,9,v\n")
 
-    found = read_source(tmp_path, DataWishes())
+    found = read_source(tmp_path, DataOptions())
 
     assert found.boards is not None
     assert found.boards.names == ("north", "south")
@@ -61,7 +61,7 @@ def test_folders_of_a_folder_are_the_boards(tmp_path: Path) -> None:
     write(tmp_path / "north" / "2.csv", ROWS)
     write(tmp_path / "south" / "1.csv", ROWS)
 
-    found = read_source(tmp_path, DataWishes())
+    found = read_source(tmp_path, DataOptions())
 
     assert found.boards is not None
     np.testing.assert_array_equal(found.boards.codes, [0, 0, 0, 0, 1, 1])
@@ -71,7 +71,7 @@ def test_arrays_of_a_folder_are_the_boards(tmp_path: Path) -> None:
     for name, count in (("a", 3), ("b", 2)):
         np.savez(tmp_path / f"{name}.npz", x=np.ones((count, 2)), y=np.arange(count))
 
-    found = read_source(tmp_path, DataWishes())
+    found = read_source(tmp_path, DataOptions())
 
     assert found.boards is not None
     np.testing.assert_array_equal(found.boards.codes, [0, 0, 0, 1, 1])
@@ -81,7 +81,7 @@ def test_pictures_are_labelled_by_their_folder(tmp_path: Path) -> None:
     for label in ("cat", "dog"):
         pgm(tmp_path / label / "1.pgm")
 
-    found = read_source(tmp_path, DataWishes())
+    found = read_source(tmp_path, DataOptions())
 
     assert found.x.shape == (2, 1, 2, 3)
     assert found.classes == ("cat", "dog")
@@ -94,7 +94,7 @@ def test_pictures_two_folders_deep_belong_to_boards(tmp_path: Path) -> None:
         for label in ("cat", "dog"):
             pgm(tmp_path / board / label / "1.pgm")
 
-    found = read_source(tmp_path, DataWishes())
+    found = read_source(tmp_path, DataOptions())
 
     assert found.boards is not None
     assert found.boards.names == ("hall", "yard")
@@ -107,7 +107,7 @@ def test_png_in_colours_has_three_channels(tmp_path: Path) -> None:
         (tmp_path / label).mkdir()
         image.fromarray(pixels).save(tmp_path / label / "1.png")
 
-    found = read_source(tmp_path, DataWishes())
+    found = read_source(tmp_path, DataOptions())
 
     np.testing.assert_array_equal(found.x[0], pixels.transpose(2, 0, 1))
 
@@ -117,7 +117,7 @@ def test_sounds_are_labelled_by_their_folder(tmp_path: Path, width: int) -> None
     wav(tmp_path / "no" / "1.wav", width=width)
     wav(tmp_path / "yes" / "1.wav", width=width)
 
-    found = read_source(tmp_path, DataWishes())
+    found = read_source(tmp_path, DataOptions())
 
     assert found.x.shape == (2, 1, 8)
     first = {1: -128 * 256, 2: 1 << 8}[width]
@@ -128,7 +128,7 @@ def test_windows_of_a_sound_are_a_group(tmp_path: Path) -> None:
     for label in ("no", "yes"):
         wav(tmp_path / label / "1.wav")
 
-    found = read_source(tmp_path, DataWishes(window=4, stride=2))
+    found = read_source(tmp_path, DataOptions(window=4, stride=2))
 
     assert found.x.shape == (6, 1, 4)
     assert found.groups is not None
@@ -242,7 +242,7 @@ def test_source_at_fault_is_named_in_one_line(make, tmp_path: Path) -> None:  # 
     make(tmp_path)
 
     with pytest.raises(ConfigError, match=BAD[make]) as caught:
-        read_source(tmp_path, DataWishes())
+        read_source(tmp_path, DataOptions())
 
     assert "\n" not in str(caught.value)
 
@@ -265,7 +265,7 @@ def test_file_at_fault_is_named(
         (tmp_path / name).write_bytes(content)
 
     with pytest.raises(ConfigError, match=said):
-        read_source(tmp_path / name, DataWishes())
+        read_source(tmp_path / name, DataOptions())
 
 
 def test_missing_pillow_is_told_with_the_way_out(
@@ -290,4 +290,4 @@ def test_columns_of_pictures_are_refused(tmp_path: Path) -> None:
         pgm(tmp_path / label / "1.pgm")
 
     with pytest.raises(ConfigError, match="files have no columns"):
-        read_source(tmp_path, DataWishes(targets=("y",)))
+        read_source(tmp_path, DataOptions(targets=("y",)))

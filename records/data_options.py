@@ -1,4 +1,4 @@
-"""Wishes about what is learned from data, and declarations about them."""
+"""Choices of what is learned from data, and declarations about them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,8 +32,8 @@ class ColumnRule:
 
 
 @dataclass(frozen=True)
-class DataWishes:
-    """Wishes about how data become records.
+class DataOptions:
+    """Choices of how data become records.
 
     Attributes:
       targets: Names of what is learned; empty for the last column.
@@ -109,7 +109,7 @@ class DataWishes:
         return frozenset({self.board_column, self.group, *declared} - {""})
 
 
-NO_WISHES = DataWishes()
+DEFAULT_OPTIONS = DataOptions()
 """The last column is learned, and every policy is its default."""
 
 

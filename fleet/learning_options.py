@@ -12,7 +12,7 @@ _EPOCHS_MAX, _BATCH_MAX = 1000, 1 << 16
 
 
 @dataclass(frozen=True)
-class LearningWishes:
+class LearningOptions:
     """None and empty leave the choice to the data and to `fleet.presets`.
 
     Attributes:
@@ -80,7 +80,7 @@ class LearningWishes:
         return next((flag for flag, value in set_flags.items() if value), "")
 
 
-NOTHING_ASKED = LearningWishes()
+NOTHING_ASKED = LearningOptions()
 """All is left to the data and to `fleet.presets`."""
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from starling.fleet.learning_wishes import LearningWishes, class_weights
+from starling.fleet.learning_options import LearningOptions, class_weights
 from starling.protocol.errors import ConfigError
 
 
@@ -20,7 +20,7 @@ def test_wishes_out_of_bounds_name_the_flag(
     changes: dict[str, object], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
-        LearningWishes(**changes)  # type: ignore[arg-type]
+        LearningOptions(**changes)  # type: ignore[arg-type]
 
 
 def test_class_weights_are_numbers_or_balanced() -> None:

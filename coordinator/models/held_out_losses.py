@@ -1,0 +1,97 @@
+"""Held-out losses of final versions: stated to the chain, and said when they got worse.
+
+The chain decides what counts (`coordinator.chain.training.evaluations`); here a trial's
+loss becomes our statement, and what a quorum's median means is said to people.
+"""
+
+from typing import Any
+
+from starling.coordinator.boards import lease_grants
+from starling.coordinator.chain.state.overlay import LossKnown, TaskResumed
+from starling.coordinator.chain.state.state_table import StateReader
+from starling.coordinator.chain.training import evaluations
+from starling.coordinator.step.coordinator_step import CoordinatorStep
+from starling.coordinator.step.effects import StoreMetrics
+from starling.coordinator.step.events import VersionEvaluated
+from starling.coordinator.step.state import TaskState
+from starling.protocol.learning.progress_guard import (
+    Evaluation,
+    is_paused,
+    loss_micro,
+    newest_is_worse,
+    paused_text,
+    worse_text,
+)
+
+
+def evaluated(turn: CoordinatorStep, event: VersionEvaluated) -> Evaluation | None:
+    """Keeps what a trial gave, and says it.
+
+    Returns:
+      What to state to the chain; None if we are no validator or stated it before.
+    """
+    turn.emit(StoreMetrics(event.task, event.version, event.accuracy, event.loss))
+    found = f"loss {event.loss:.4f}"
+    if event.accuracy is not None:
+        found = f"accuracy {100 * event.accuracy:.2f} %, {found}"
+    turn.report(f"task {event.task}: version {event.version} has {found}")
+    ledger = turn.state.ledger
+    if ledger.party.index is None:
+        return None
+    own = turn.settings.ledger.key.public
+    known = evaluations.LOSSES.get(ledger.tree, event.task, event.version)
+    if known is not None:
+        stated = any(each.validator == own for each in known.stated)
+        if stated or known.median is not None:
+            return None
+    return Evaluation(event.task, event.version, loss_micro(event.loss))
+
+
+def loss_known(turn: CoordinatorStep, known: LossKnown) -> None:
+    """Says that a version is worse than the best one, or that the task pauses."""
+    task = turn.state.tasks.get(known.task)
+    record = evaluations.task_loss(turn.state.ledger.tree, known.task)
+    if task is None or record is None or record.newest != known.version:
+        # Of a task that is not opened here yet, or of an older version: old news.
+        return
+    guard = task.spec.guard
+    if is_paused(guard, record):
+        turn.report(f"task {task.number} {paused_text(guard, record)}", grave=True)
+    elif newest_is_worse(guard, record):
+        text = f"task {task.number} got worse: {worse_text(record)}"
+        turn.report(text, grave=True)
+
+
+def task_resumed(turn: CoordinatorStep, resumed: TaskResumed) -> None:
+    """Lets boards train again."""
+    task = turn.state.tasks.get(resumed.task)
+    if task is not None:
+        turn.report(f"task {task.number} goes on: an operator resumed it")
+        lease_grants.grant_free(turn, task)
+
+
+def shown(tree: StateReader, task: TaskState) -> dict[str, Any] | None:
+    """A task's held-out losses for status and report; None before a quorum's first.
+
+    Returns:
+      `best` and `newest` versions, their losses, `worse_by` as a share of the best
+      loss, whether the newest `is_worse`, whether the task is `paused`, `patience`, and
+      a `text` for people that is empty while all is well.
+    """
+    known, guard = evaluations.task_loss(tree, task.number), task.spec.guard
+    if known is None:
+        return None
+    paused, worse = is_paused(guard, known), newest_is_worse(guard, known)
+    text = f"got worse: {worse_text(known)}" if worse else ""
+    above = known.newest_micro - known.best_micro
+    return {
+        "best": known.best,
+        "best_loss": known.best_micro / 1e6,
+        "newest": known.newest,
+        "newest_loss": known.newest_micro / 1e6,
+        "worse_by": above / known.best_micro if known.best_micro else None,
+        "is_worse": worse,
+        "paused": paused,
+        "patience": guard.patience,
+        "text": paused_text(guard, known) if paused else text,
+    }

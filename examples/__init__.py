@@ -1,0 +1,1 @@
+"""Examples that one can run: each folder's README has its commands."""

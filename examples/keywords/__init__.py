@@ -1,0 +1,1 @@
+"""Keyword spotting: words of many speakers, as WAV files by class."""

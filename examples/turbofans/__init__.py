@@ -1,0 +1,1 @@
+"""Remaining life of turbofans: airlines that keep their engines' records."""

@@ -1,0 +1,1 @@
+"""Vibration anomaly: machines learn together how health sounds."""

@@ -1,0 +1,1 @@
+"""Activity of people with watches: each watch learns from its wearer alone."""
