@@ -135,6 +135,7 @@ _TOLD = {
     Reason.NOT_ENROLLED: ReadinessCondition.REVOKED,
     Reason.REPLAYED: ReadinessCondition.RESTORED,
     Reason.JAILED: ReadinessCondition.JAILED,
+    Reason.PAUSED: ReadinessCondition.TASK_PAUSED,
 }
 """Nobody answers a board that the chain never knew: one that is told was revoked."""
 

@@ -282,6 +282,7 @@ class ReadinessCondition(Enum):
     REVOKED = "revoked: coordinators take nothing of this board any more"
     RESTORED = "counters behind: was this home put back from an older copy?"
     JAILED = "excluded for a while, for what this board signed"
+    TASK_PAUSED = "the task pauses: its held-out loss falls no more"
     BROKER_REFUSES = "the broker refuses what this board publishes"
     UNTRUSTED = "the coordinators here are none that this board trusts"
     UNANSWERED = "no coordinator answers: is this board admitted?"

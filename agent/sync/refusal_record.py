@@ -16,9 +16,15 @@ from starling.protocol.wire.message_bodies import Refused
 AGAIN_S = 3600.0
 """The same refusal is said again in the log after so long."""
 GRAVE = frozenset(
-    {Reason.NOT_ENROLLED, Reason.REPLAYED, Reason.JAILED, Reason.BAD_SIGNATURE}
+    {
+        Reason.NOT_ENROLLED,
+        Reason.REPLAYED,
+        Reason.JAILED,
+        Reason.BAD_SIGNATURE,
+        Reason.PAUSED,
+    }
 )
-"""Reasons that concern the board and not one message of it."""
+"""Reasons that concern the board, or its whole task, and not one message of it."""
 
 
 def reason_name(reason: int) -> str:

@@ -92,7 +92,8 @@ def cache_words(dimension: int) -> int:
 
 
 def _order(one: tuple[int, Grid]) -> tuple[int, bytes]:
-    return one[0], one[1].tobytes()
+    # The same on machines of either byte order.
+    return one[0], one[1].astype("<i8", copy=False).tobytes()
 
 
 def _unpacked(state: ModelState) -> _Cache:

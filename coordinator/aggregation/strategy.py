@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from starling.protocol.errors import AggregationError
 from starling.protocol.ids import H
 from starling.protocol.learning.task import ModelDigests
 from starling.protocol.learning.vector_codecs import Grid, from_grid
@@ -105,7 +106,13 @@ def pack_model(state: ModelState) -> PackedModel:
 
 
 def unpack_model(theta: bytes, momentum: bytes, average: bytes) -> ModelState:
-    """A state from the store's own bytes; the inverse of `pack_model`."""
+    """A state from the store's own bytes; the inverse of `pack_model`.
+
+    Raises:
+      AggregationError: If a part is cut within an integer.
+    """
+    if any(len(part) % 8 for part in (theta, momentum, average)):
+        raise AggregationError("a part of the model is no array of int64")
     parameters, kept = unpack_grid(theta), unpack_grid(momentum)
     d = parameters.size
     return ModelState(parameters, kept[:d], unpack_grid(average), kept[d:])

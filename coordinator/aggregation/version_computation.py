@@ -91,6 +91,21 @@ def recompute(
         raise UnopenableVectors(_closed(key, spec, job, fetch)) from error
 
 
+def check_initial(spec: TaskSpec, state: ModelState) -> None:
+    """Refuses a version 0 that a task's strategy cannot have begun with.
+
+    It came from an operator; all later versions are made here or attested.
+
+    Raises:
+      AggregationError: If sizes, momentum, average or memory are others.
+    """
+    begun = aggregator_of(spec.aggregation, spec.privacy).init(state.theta)
+    wanted, given = pack_model(begun), pack_model(state)
+    same = (wanted.momentum, wanted.average) == (given.momentum, given.average)
+    if state.theta.size != spec.dimension or not same:
+        raise AggregationError("version 0 is not what the task's strategy begins with")
+
+
 def _open(key: OpeningKey, spec: TaskSpec, one: StoredVector) -> Grid:
     return open_update(key, one.update, one.blob, spec, one.content_key)
 

@@ -4,10 +4,11 @@ The store belongs to the loop; what is made here reads it no more, so that it ma
 any thread.
 """
 
-from starling.coordinator.aggregation.strategy import ModelState, unpack_model
+from starling.coordinator.aggregation.strategy import unpack_model
 from starling.coordinator.aggregation.version_computation import (
     StoredVector,
     UnopenableVectors,
+    check_initial,
 )
 from starling.coordinator.chain.state.task_records import JobMember
 from starling.coordinator.chain.storage.chain_store import ChainStore
@@ -52,7 +53,11 @@ class JobInputs:
         lacks = self._lacks(asked, spec, [each for each in members if not held[each]])
         if lacks is not None:
             return lacks
-        state = self._state_before(asked, spec)
+        model = self._model_before(asked, spec)
+        assert model is not None
+        parts = [
+            self._whole(part) for part in (model.theta, model.momentum, model.average)
+        ]
         compute, key = self._compute, self._key
 
         def fetch(member: JobMember) -> StoredVector:
@@ -62,6 +67,9 @@ class JobInputs:
 
         def work() -> Event:
             try:
+                state = unpack_model(*parts)
+                if model == spec.initial:
+                    check_initial(spec, state)
                 made = compute(key, spec, asked.job, state, fetch)
             except (AggregationError, ProtocolError) as error:
                 closed = error.updates if isinstance(error, UnopenableVectors) else ()
@@ -98,12 +106,6 @@ class JobInputs:
     ) -> ModelDigests | None:
         before = asked.version - 1
         return self._store.model(asked.task, before) if before else spec.initial
-
-    def _state_before(self, asked: ComputeVersion, spec: TaskSpec) -> ModelState:
-        model = self._model_before(asked, spec)
-        assert model is not None
-        parts = (model.theta, model.momentum, model.average)
-        return unpack_model(*[self._whole(part) for part in parts])
 
     def _whole(self, digest: Digest) -> bytes:
         content = self._store.blob(digest)

@@ -56,10 +56,10 @@ def loss_known(turn: CoordinatorStep, known: LossKnown) -> None:
         return
     guard = task.spec.guard
     if is_paused(guard, record):
-        turn.report(f"task {task.number} {paused_text(guard, record)}", grave=True)
+        turn.report(f"task {task.number} {paused_text(guard, record)}", warns=True)
     elif newest_is_worse(guard, record):
         text = f"task {task.number} got worse: {worse_text(record)}"
-        turn.report(text, grave=True)
+        turn.report(text, warns=True)
 
 
 def task_resumed(turn: CoordinatorStep, resumed: TaskResumed) -> None:

@@ -8,6 +8,7 @@ when its content is durable elsewhere.
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -185,10 +186,11 @@ def take_refusal(inbox: Path, identity: Digest) -> NotedRefusal | None:
 def _forget_old(inbox: Path) -> None:
     """Keeps the newest refusals: nobody may ever ask for one."""
     with storage_errors(inbox):
-        noted = [
-            (entry.stat().st_mtime_ns, entry)
-            for entry in inbox.glob(f"*{REFUSAL_SUFFIX}")
-        ]
+        noted = []
+        for entry in inbox.glob(f"*{REFUSAL_SUFFIX}"):
+            # Whoever waits for one takes it away at any moment.
+            with suppress(FileNotFoundError):
+                noted.append((entry.stat().st_mtime_ns, entry))
         for _, entry in sorted(noted)[:-REFUSALS_MAX]:
             entry.unlink(missing_ok=True)
 

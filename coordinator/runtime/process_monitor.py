@@ -84,7 +84,7 @@ class ProcessMonitor:
 
     def log(self, line: LogLine) -> None:
         """See `LoopMonitor`."""
-        log.log(logging.ERROR if line.grave else logging.INFO, "%s", line.text)
+        log.log(level_of(line), "%s", line.text)
 
     def warn(self, text: str) -> None:
         """See `LoopMonitor`."""
@@ -116,3 +116,10 @@ class ProcessMonitor:
         used_s = time.thread_time() - used_s
         wait_s = max(STATUS_EVERY_S, used_s / STATUS_SHARE)
         self.status_at_s = self._clock.now_s() + wait_s
+
+
+def level_of(line: LogLine) -> int:
+    """Level of the log for a line of the core."""
+    if line.grave:
+        return logging.ERROR
+    return logging.WARNING if line.warns else logging.INFO

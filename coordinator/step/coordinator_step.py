@@ -88,9 +88,9 @@ class CoordinatorStep(Step[CoordinatorSettings, CoordinatorState, Effect]):
             return False
         return True
 
-    def report(self, text: str, grave: bool = False) -> None:
+    def report(self, text: str, grave: bool = False, *, warns: bool = False) -> None:
         """Logs a line for people."""
-        self.emit(LogLine(text, grave))
+        self.emit(LogLine(text, grave, warns))
 
 
 @lru_cache(maxsize=1 << 14)

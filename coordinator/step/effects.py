@@ -335,10 +335,12 @@ class LogLine:
     Attributes:
       text: What.
       grave: Whether nothing goes on here before somebody has mended it.
+      warns: Whether somebody should look at it.
     """
 
     text: str
     grave: bool = False
+    warns: bool = False
 
 
 Effect = (

@@ -11,6 +11,7 @@ With a window an example is the window's rows, (values, window) in order of time
 """
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,7 +122,7 @@ class TableSchema:
         """
         seen = [item.name for item in self.columns]
         seen += [item.name for item in self.targets]
-        twice = [name for name in seen if seen.count(name) > 1]
+        twice = [name for name, times in Counter(seen).items() if times > 1]
         if twice:
             raise DecodeError(f"column {twice[0]!r} stands twice")
         if not self.targets:

@@ -17,6 +17,7 @@ from examples.vibration.detect import detected
 ROOT = Path(__file__).parents[2]
 LEAST = {
     "bank": {"roc_auc": 0.77, "macro_f1": 0.6},
+    "camera": {"accuracy": 0.75},
     "keywords": {"accuracy": 0.9, "macro_f1": 0.9},
     "turbofans": {"r2": 0.7},
     "vibration": {"r2": 0.8},
@@ -84,7 +85,7 @@ def test_detection_finds_faults_that_are_louder_than_health(tmp_path: Path) -> N
 def test_every_example_is_in_the_index_and_is_tried() -> None:
     index = (FOLDER / "README.md").read_text("utf-8")
 
-    assert names() == sorted(LEAST)
+    assert names() == sorted([*LEAST, "privacy"])
     assert [name for name in names() if f"({name}/README.md)" not in index] == []
 
 

@@ -5,7 +5,9 @@ without it only the past tells how long one is. What is longer is shortened, so 
 norms that grow for a reason raise the bound with time, while one board cannot.
 
 The history is part of the model's state, so that every coordinator has the same: a
-count and the last `NORMS_KEPT` norms, oldest first, in units of 2^-40 per example.
+count and the last `NORMS_KEPT` norms, oldest first, in units of 2^-40 per example. A
+norm of 0 tells nothing and is not kept: twice a median of 0 would hold the model for
+good.
 """
 
 import math
@@ -43,7 +45,9 @@ def radius(history: Grid, norms: Sequence[int]) -> int:
       norms: Of the buffer; they count where there is no past.
     """
     count = int(history[0])
-    known = sorted(history[1 : 1 + count].tolist() if count else norms)
+    known = sorted(history[1 : 1 + count].tolist() if count else _moving(norms))
+    if not known:
+        return 0
     return min(STRETCH * int(known[(len(known) - 1) // 2]), _NORM_MAX)
 
 
@@ -56,10 +60,14 @@ def shortened(vector: Grid, norm: int, most: int) -> Grid:
 
 
 def remembered(history: Grid, norms: Sequence[int]) -> Grid:
-    """The history with a buffer's norms behind it, smallest first."""
+    """The history with a buffer's norms above 0 behind it, smallest first."""
     count = int(history[0])
-    kept = [*history[1 : 1 + count].tolist(), *sorted(norms)][-NORMS_KEPT:]
+    kept = [*history[1 : 1 + count].tolist(), *sorted(_moving(norms))][-NORMS_KEPT:]
     found = empty_history()
     found[0] = len(kept)
     found[1 : 1 + len(kept)] = kept
     return found
+
+
+def _moving(norms: Sequence[int]) -> list[int]:
+    return [norm for norm in norms if norm]

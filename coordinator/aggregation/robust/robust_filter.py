@@ -118,8 +118,13 @@ def in_one_order(updates: Iterable[WeightedUpdate]) -> list[WeightedUpdate]:
     """Updates sorted by what they are: the same list for each order they come in."""
     return sorted(
         updates,
-        key=lambda each: (each.pledge, each.weight_q15, each.vector.tobytes()),
+        key=lambda each: (each.pledge, each.weight_q15, _bytes(each.vector)),
     )
+
+
+def _bytes(vector: Grid) -> bytes:
+    """The same on machines of either byte order."""
+    return vector.astype("<i8", copy=False).tobytes()
 
 
 def filtered(buffer: Sequence[WeightedUpdate], number: int) -> list[WeightedUpdate]:

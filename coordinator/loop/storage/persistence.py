@@ -50,7 +50,7 @@ Stored = (
 
 @dataclass
 class _KnownVersions:
-    """Of one task: its newest version, and the best that was evaluated, if any was."""
+    """Of one task: its newest version, and the best that was evaluated and is kept."""
 
     newest: int
     best: StoredVersion | None
@@ -198,12 +198,25 @@ class Persistence:
         if task not in self._known:
             rows = self._store.versions(task)
             newest = rows[-1].version if rows else 0
-            self._known[task] = _KnownVersions(newest, best_version(rows))
+            whole = [row for row in rows if row.loss is not None and self._is_kept(row)]
+            self._known[task] = _KnownVersions(newest, best_version(whole))
         return self._known[task]
 
+    def _is_kept(self, row: StoredVersion) -> bool:
+        """True if a version's bytes are here; version 0 belongs to its task."""
+        model = self._store.model(row.task, row.version)
+        return row.version == 0 or (
+            model is not None and self._store.has_blob(model.inference)
+        )
+
     def _note_metrics(self, tried: StoredVersion) -> None:
-        """Keeps the best version that was evaluated; the one that was best may go."""
+        """Keeps the best version that was evaluated; the one that was best may go.
+
+        What went while its evaluation waited cannot take the place of what is kept.
+        """
         known = self._known_of(tried.task)
+        if not self._is_kept(tried):
+            return
         former = known.best
         known.best = best_version([*([former] if former else []), tried])
         late = known.newest - self._versions_kept

@@ -12,7 +12,8 @@ from starling.broker.runtime.certificate_authority import (
     certified_key,
 )
 from starling.coordinator.runtime.home import CoordinatorHome
-from starling.durable.files import read_limited, write_atomic
+from starling.durable.files import read_limited, storage_errors, write_atomic
+from starling.protocol.errors import ConfigError, DecodeError, FederationError
 
 RENEW_DAYS = CERTIFICATE_DAYS / 2
 """At half its life; so there is as long again to notice that it does not work."""
@@ -24,7 +25,7 @@ def renew_certificate(home: CoordinatorHome, now_s: float) -> bool:
     """Has the broker's authority certify our TLS key again, if it is time.
 
     Where the authority's key is kept elsewhere nothing is done, and a warning is logged
-    once the end is near.
+    once the end is near; one that cannot be used is warned of, and ends nothing.
 
     Args:
       home: The coordinator's folder.
@@ -34,18 +35,39 @@ def renew_certificate(home: CoordinatorHome, now_s: float) -> bool:
       Whether there is a new certificate.
 
     Raises:
-      ConfigError: If the certificate or the authority is damaged.
+      ConfigError: If the certificate is damaged.
       StorageError: If the disk refuses.
     """
     path = home.tls_files().certificate
     if not path.exists():
         return False
-    left = days_left(read_limited(path, PEM_BYTES_MAX).decode(errors="replace"), now_s)
+    pem = read_limited(path, PEM_BYTES_MAX).decode(errors="replace")
+    try:
+        left = days_left(pem, now_s)
+    except DecodeError as error:
+        raise ConfigError(str(error), file=str(path)) from error
     if left > RENEW_DAYS:
         return False
-    folder = home.config().broker.home
+    try:
+        issued = _issued(home, left)
+    except FederationError as error:
+        # What there is may hold for a year yet.
+        log.warning("%s ends in %.0f days and is not renewed: %s", path, left, error)
+        return False
+    if issued is None:
+        return False
+    write_atomic(path, issued, PUBLIC_MODE)
+    log.info("the certificate for the broker had %.0f days left and is renewed", left)
+    return True
+
+
+def _issued(home: CoordinatorHome, left: float) -> bytes | None:
+    """A new certificate in PEM; None where the authority's key is not here."""
+    path, folder = home.tls_files().certificate, home.config().broker.home
     broker = BrokerHome(Path(folder))
-    if not folder or not broker.authority_key.exists():
+    with storage_errors(broker.authority_key):
+        here = bool(folder) and broker.authority_key.exists()
+    if not here:
         if left < WARN_DAYS:
             log.warning(
                 "%s ends in %.0f days, and %s is not here to issue another; put it "
@@ -54,8 +76,5 @@ def renew_certificate(home: CoordinatorHome, now_s: float) -> bool:
                 left,
                 broker.authority_key,
             )
-        return False
-    issued = broker.authority().issue(home.name, certified_key(path))
-    write_atomic(path, issued, PUBLIC_MODE)
-    log.info("the certificate for the broker had %.0f days left and is renewed", left)
-    return True
+        return None
+    return broker.authority().issue(home.name, certified_key(path))

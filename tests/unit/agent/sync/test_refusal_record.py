@@ -57,6 +57,7 @@ def shown(number: int, online: int) -> e.CoordinatorStateArrived:
         (Reason.NOT_ENROLLED, ReadinessCondition.REVOKED),
         (Reason.REPLAYED, ReadinessCondition.RESTORED),
         (Reason.JAILED, ReadinessCondition.JAILED),
+        (Reason.PAUSED, ReadinessCondition.TASK_PAUSED),
     ],
 )
 def test_refusal_of_the_board_itself_is_its_condition_until_it_is_answered_well(

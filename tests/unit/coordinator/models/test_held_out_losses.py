@@ -33,7 +33,7 @@ def evaluated(world: SingleCoordinator, version: int, loss: float) -> list[LogLi
     world.send(VersionEvaluated(TASK, Version(version), None, loss))
     world.tick()
     said = [each for each in world.effects[begun:] if isinstance(each, LogLine)]
-    return [line for line in said if line.grave]
+    return [line for line in said if line.warns]
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """What a command finds of a transaction that the coordinator did not take."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from starling.coordinator.runtime.command_inbox import (
     REFUSALS_MAX,
@@ -61,3 +64,21 @@ def test_damaged_refusal_is_a_refusal_all_the_same(tmp_path: Path) -> None:
 
     assert found is not None
     assert found.reason == Reason.MALFORMED
+
+
+def test_refusal_that_is_taken_while_old_ones_are_counted_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = tmp_path / f"{IDENTITY.hex()}.refused"
+    taken.write_bytes(b"{}")
+    listed = Path.glob
+
+    def list_then_take(folder: Path, pattern: str) -> Iterator[Path]:
+        found = list(listed(folder, pattern))
+        taken.unlink(missing_ok=True)
+        return iter(found)
+
+    monkeypatch.setattr(Path, "glob", list_then_take)
+    settle(tmp_path, RemoveInboxFile("other.tx", Reason.STALE, "late"))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["other.refused"]

@@ -53,3 +53,14 @@ def test_one_long_norm_in_each_buffer_does_not_raise_the_bound() -> None:
         most = history.radius(known, norms)
         known = history.remembered(known, [min(each, most) for each in norms])
     assert history.radius(known, []) <= 24
+
+
+def test_updates_of_nothing_do_not_hold_the_model_for_good() -> None:
+    known = history.empty_history()
+    for _ in range(history.NORMS_KEPT):
+        assert history.radius(known, [0, 0, 0]) == 0
+        known = history.remembered(known, [0, 0, 0])
+    assert history.radius(known, [0, 0, 7]) == 14
+    known = history.remembered(known, [0, 0, 7])
+
+    assert history.radius(known, [0, 0, 0]) == 14

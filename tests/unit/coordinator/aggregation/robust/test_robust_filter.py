@@ -139,3 +139,17 @@ def test_robust_noised_mean_changes_nothing() -> None:
     assert pack_model(made.apply(state, buffer, 1)) == pack_model(
         inner.apply(state, buffer, 1)
     )
+
+
+def test_order_of_updates_is_the_same_on_machines_of_either_byte_order() -> None:
+    vectors = ([1, 0], [256, 0], [-1, 3], [1 << 33, 0])
+    orders = [
+        [
+            each.vector.tolist()
+            for each in in_one_order(
+                [WeightedUpdate(np.array(v, kind), 1, 1) for v in vectors]
+            )
+        ]
+        for kind in ("<i8", ">i8")
+    ]
+    assert orders[0] == orders[1]

@@ -100,6 +100,24 @@ def test_commit_versions_after_a_restart_knows_the_best(
     assert kept(store, range(1, 7)) == [5, 6]
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_commit_metrics_of_a_version_that_is_gone_leave_the_best_that_is_kept(
+    persistence: Persistence, store: MemoryStore, tmp_path: Path, restarted: bool
+) -> None:
+    persistence.commit([*final(1), *final(2), *final(3)], NOW_MS)
+    persistence.commit([tried(2, 0.8)], NOW_MS)
+    persistence.commit([*final(4), *final(5)], NOW_MS)
+
+    # Its evaluation took as long as all of them.
+    persistence.commit([tried(1, 0.9)], NOW_MS)
+    if restarted:
+        votes = VoteJournal(tmp_path / "others")
+        persistence = Persistence(store, votes, 0, versions_kept=2)
+    persistence.commit([*final(6), tried(6, 0.1)], NOW_MS)
+
+    assert kept(store, range(1, 7)) == [2, 5, 6]
+
+
 def test_commit_upload_refused_by_the_chain_is_forgotten(
     persistence: Persistence, store: MemoryStore
 ) -> None:

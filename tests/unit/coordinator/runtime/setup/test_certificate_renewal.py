@@ -73,6 +73,37 @@ def test_without_the_authority_s_key_nothing_is_done_and_the_end_is_told(
     assert all("authority.key is not here" in text for text in caplog.messages)
 
 
+@pytest.mark.parametrize("content", [None, b"no key"])
+def test_authority_that_cannot_be_used_is_told_and_keeps_nobody_from_starting(
+    home: CoordinatorHome,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    content: bytes | None,
+) -> None:
+    key = BrokerHome(tmp_path / "broker").authority_key
+    if content is None:
+        key.chmod(0o644)
+    else:
+        key.write_bytes(content)
+    before = home.tls_files().certificate.read_bytes()
+
+    with caplog.at_level(logging.WARNING):
+        assert not renew_certificate(home, after(420))
+
+    assert home.tls_files().certificate.read_bytes() == before
+    (told,) = caplog.messages
+    assert "not renewed" in told
+    assert str(key) in told
+
+
+def test_certificate_that_is_damaged_is_named(home: CoordinatorHome) -> None:
+    path = home.tls_files().certificate
+    path.write_bytes(b"no certificate")
+
+    with pytest.raises(ConfigError, match=path.name):
+        renew_certificate(home, after(0))
+
+
 @pytest.mark.parametrize(
     ("days", "verdict", "said"),
     [
