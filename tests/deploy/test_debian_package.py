@@ -52,9 +52,11 @@ def small_wheel(folder: Path, version: str) -> None:
     name = f"starling_fl-{version}-py3-none-any.whl"
     with zipfile.ZipFile(folder / name, "w") as wheel:
         wheel.writestr("starling/__main__.py", f"print({version!r})\n")
+        # Needs another Python than the one that builds, as a wheel of the target may.
         wheel.writestr(
             f"{about}/METADATA",
-            f"Metadata-Version: 2.1\nName: starling-fl\nVersion: {version}\n",
+            f"Metadata-Version: 2.1\nName: starling-fl\nVersion: {version}\n"
+            "Requires-Python: >=3.99\n",
         )
         wheel.writestr(
             f"{about}/WHEEL",
@@ -134,15 +136,18 @@ class Board:
 
     def dpkg(self, *words: str | Path) -> list[str]:
         """Runs dpkg; returns what its scripts called."""
-        self.calls_file.write_text("")
-        forced = "--force-not-root,script-chrootless,depends,bad-path"
-        command = ["dpkg", f"--root={self.root}", forced, *map(str, words)]
-        done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, check=False
-        )
+        done = self.try_dpkg(*words)
         assert done.returncode == 0, done.stderr
         self.said = done.stdout + done.stderr
         return self.calls_file.read_text().splitlines()
+
+    def try_dpkg(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        self.calls_file.write_text("")
+        forced = "--force-not-root,script-chrootless,depends,bad-path"
+        command = ["dpkg", f"--root={self.root}", forced, *map(str, words)]
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, check=False
+        )
 
     def installed(self) -> set[str]:
         """Everything below the root but folders and dpkg's own."""
@@ -315,6 +320,22 @@ def test_unit_that_hides_the_packages_is_named(
     board.dpkg("--install", packages["0.2.0"])
 
     assert f"/etc/systemd/system/{UNIT} stands before the package's unit" in board.said
+
+
+def test_installation_made_by_hand_is_not_mixed_with_the_package(
+    packages: dict[str, Path], tmp_path: Path
+) -> None:
+    board = Board(tmp_path)
+    pip = board.root / "usr/lib/starling/bin/pip"
+    pip.parent.mkdir(parents=True)
+    pip.touch()
+
+    done = board.try_dpkg("--install", packages["0.1.0"])
+
+    assert done.returncode != 0
+    assert "/usr/lib/starling holds an installation made by hand" in done.stderr
+    assert board.installed() == {"usr/lib/starling/bin/pip"}
+    assert board.calls_file.read_text() == ""
 
 
 def test_launcher_says_what_to_do_when_python_went_away(tmp_path: Path) -> None:
