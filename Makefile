@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := src protocol durable sandbox engine service compiler firmware_profiles broker records agent coordinator export fleet
+SOURCES := src protocol durable sandbox engine service compiler firmware_profiles broker records agent coordinator export console fleet
 CHECKED := $(SOURCES) benchmarks examples packaging tests
 DEMO := demo
 BENCHMARKS := wire idle_agent overhead ingest finality throughput virtual training_step own_data mnist step_control asynchrony robustness
@@ -62,11 +62,11 @@ example: $(VENV)/.fleet ## Run one of examples/: make example NAME=bank; all of 
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/*.txt
 	$(BIN)/pip install -q uv
-	for extra in agent coordinator compiler fleet; do \
+	for extra in agent coordinator compiler fleet web; do \
 		$(BIN)/uv pip compile -q pyproject.toml --extra $$extra $(LOCKING) -o requirements/$$extra.txt; \
 	done
 	$(BIN)/uv pip compile -q --group build $(LOCKING) -o requirements/build.txt
-	$(BIN)/uv pip compile -q pyproject.toml --extra fleet --group dev $(LOCKING) -o requirements/dev.txt
+	$(BIN)/uv pip compile -q pyproject.toml --extra fleet --extra web --group dev $(LOCKING) -o requirements/dev.txt
 LOCKING := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 .PHONY: wheel

@@ -180,9 +180,18 @@ class LogSettings:
 class AgentConfig:
     """All of `agent.toml`."""
 
-    data: DataSettings = table(DataSettings, "What the board trains on.")
+    config_version: int = setting(
+        1,
+        "Form of this file. A file of a later form is read; what this release does not "
+        "know in it is left out and told in the log; in [data] and "
+        "[privacy] it is refused.",
+        least=1,
+    )
+    data: DataSettings = table(DataSettings, "What the board trains on.", strict=True)
     privacy: PrivacySettings = table(
-        PrivacySettings, "What the owner of the data set allows, over all tasks, ever."
+        PrivacySettings,
+        "What the owner of the data set allows, over all tasks, ever.",
+        strict=True,
     )
     training: TrainingSettings = table(
         TrainingSettings, "How the board trains; 0 takes the board profile's value."

@@ -143,6 +143,12 @@ class StorageSettings:
 class CoordinatorConfig:
     """All of `coordinator.toml`."""
 
+    config_version: int = setting(
+        1,
+        "Form of this file. A file of a later form is read; what this release does not "
+        "know in it is left out and told in the log.",
+        least=1,
+    )
     log: str = setting(
         "info", "What goes to the log.", choices=("debug", "info", "warning", "error")
     )

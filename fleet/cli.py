@@ -15,6 +15,7 @@ _EXAMPLES = """examples:
   starling fleet run
   starling fleet run --devices 10 --buffer 4 --privacy record --epsilon 8 --report demo
   starling fleet run --coordinators 4 --fault 'kill coordinator 2 at 20s'
+  starling fleet run --web 8080
   starling fleet run --virtual --fault 'boards 1-2 flip signs from version 0'
   starling fleet run --virtual --coordinators 4 --fault 'coordinator 4 lies from 9s'
   starling fleet run --data mnist --split dirichlet:0.5 --privacy none --json
@@ -47,6 +48,9 @@ def main(argv: list[str]) -> int:
     plan = FleetPlan(**plain | _data_and_learning(options))
     if options.virtual and options.home is not None:
         raise ConfigError("virtual boards have no homes", key="--home")
+    if options.virtual and options.web is not None:
+        text = "virtual fleets have no coordinator to show; leave --virtual or it out"
+        raise ConfigError(text, key="--web")
     if not options.virtual:
         for flag in ("waves", "over_select", "virtual_time"):
             if getattr(options, flag):
@@ -295,13 +299,20 @@ def _add_output(run: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--json", action="store_true", help="print the report to standard output"
     )
+    group.add_argument(
+        "--web",
+        metavar="[HOST:]PORT",
+        help="show the first coordinator in a browser while the fleet runs",
+    )
 
 
 def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its module is imported late
     from rich.console import Console
 
+    from starling.coordinator.runtime.console_process import console_beside
     from starling.fleet.report.run_report import summary
     from starling.fleet.runtime.process_run import run_processes
+    from starling.fleet.runtime.processes.home_setup import FleetHomes
     from starling.fleet.runtime.terminal_screen import (
         TerminalScreen,
         terminated_as_interrupted,
@@ -324,7 +335,10 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
             made = run_virtual(plan, pace, on_snapshot=screen.show, home=home)
         else:
             kept = options.report / "home" if options.report else Path(spare)
-            made = run_processes(plan, options.home or kept, screen)
+            home = options.home or kept
+            first = FleetHomes(home).coordinator.absolute()
+            with console_beside(first, options.web, None, screen.say):
+                made = run_processes(plan, home, screen)
         screen.show(made.heading, made.last, is_last=True)
     if options.report:
         _leave(options.report, made)

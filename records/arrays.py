@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from starling.protocol.model.training_bundle import CLASSES_MAX
 from starling.records.data_options import DataOptions
-from starling.records.errors import DataError
+from starling.records.errors import DataError, refuse_unprintable
 from starling.records.record_set import LABELS, Division, RecordSet, division
 
 _NUMBERS, _TEXTS = "fiub", "US"
@@ -41,8 +42,10 @@ def array_records(
         )
     if x.dtype.kind not in _NUMBERS or y.dtype.kind not in _NUMBERS + _TEXTS:
         raise DataError("x and y must hold numbers", file=file)
-    features = np.ascontiguousarray(x, np.float32)
-    _refuse_odd(np.isfinite(features), "x", file)
+    if not x[0].size:
+        raise DataError(f"x {x.shape} holds no value", file=file)
+    _refuse_columns(asked, file)
+    features = _single_precision(x, "x", file)
     loss, targets, classes = _targets(y, asked, file)
     return RecordSet(
         name,
@@ -55,14 +58,29 @@ def array_records(
     )
 
 
-def _refuse_odd(good: NDArray[np.bool_], array: str, file: str) -> None:
-    odd = np.flatnonzero(~good.reshape(len(good), -1).all(axis=1))
+def _refuse_columns(asked: DataOptions, file: str) -> None:
+    if set(asked.targets) - {"y"}:
+        detail = "arrays have no columns: y is the target, without a --target"
+        raise DataError(detail, file=file)
+    if asked.window:
+        detail = "arrays are no series of rows: write x as windows, without a --window"
+        raise DataError(detail, file=file)
+
+
+def _single_precision(
+    values: NDArray[Any], array: str, file: str
+) -> NDArray[np.float32]:
+    # Infinities that come of it are found next.
+    with np.errstate(over="ignore"):
+        found = np.ascontiguousarray(values, np.float32)
+    odd = np.flatnonzero(~np.isfinite(found).reshape(len(found), -1).all(axis=1))
     if len(odd):
         raise DataError(
-            f"{array} holds a NaN or an infinity, first in record {odd[0]}: mend it, "
-            "or leave it out",
+            f"{array} holds a NaN, an infinity or a number beyond 3e38, first in "
+            f"record {odd[0]}: mend it, or leave it out",
             file=file,
         )
+    return found
 
 
 def _targets(
@@ -73,8 +91,10 @@ def _targets(
         names, codes = np.unique(y, return_inverse=True)
         if y.ndim > 1 or len(names) < 2 or asked.kind == "numbers":
             raise DataError("y holds texts that are no labels", file=file)
-        return LABELS, codes.astype(np.int64), tuple([str(name) for name in names])
-    _refuse_odd(np.isfinite(y), "y", file)
+        classes = tuple([str(name) for name in names])
+        refuse_unprintable(classes, file)
+        return LABELS, codes.astype(np.int64), classes
+    numbers = _single_precision(y, "y", file)
     is_label = y.ndim == 1 and (y == np.rint(y)).all() and y.min() >= 0
     if asked.kind == "classes" and not is_label:
         raise DataError("y must hold whole numbers from 0", file=file)
@@ -82,8 +102,14 @@ def _targets(
     if is_label and asked.kind != "numbers":
         few = y.dtype.kind != "f" or len(np.unique(y)) <= 1 + len(y) / _WHOLE
         if few or asked.kind == "classes":
+            if y.max() >= CLASSES_MAX:
+                raise DataError(
+                    f"y holds labels from {CLASSES_MAX:,} on, one of them {y.max()}: "
+                    "number them from 0, or say --loss mse if numbers are learned",
+                    file=file,
+                )
             return LABELS, y.astype(np.int64), ()
-    return "mse", y.astype(np.float32).reshape(len(y), -1), ()
+    return "mse", numbers.reshape(len(y), -1), ()
 
 
 def _division(

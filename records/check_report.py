@@ -114,7 +114,12 @@ def text(found: dict[str, Any]) -> str:
     lines += [f"wrong: {problem['text']}" for problem in found["problems"]]
     if not found["problems"]:
         lines.append("nothing stands in the way")
-    return "\n".join(lines) + "\n"
+    return "".join([f"{_printable(line)}\n" for line in lines])
+
+
+def _printable(line: str) -> str:
+    """Names come from others: none may begin a line or steer a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in line)
 
 
 def _learned(found: dict[str, Any]) -> list[str]:

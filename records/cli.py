@@ -20,6 +20,7 @@ exit status: 0 nothing stands in the way, 2 usage, 78 something is wrong with th
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     # Imported late, as all that takes time, so that usage errors are quick.
+    from starling.protocol.model.training_bundle import LOSSES
     from starling.records.runtime.settings_file import add_data_flags
 
     made = argparse.ArgumentParser(
@@ -43,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add_data_flags(check.add_argument_group("what is learned"))
     check.add_argument(
-        "--loss", help="cross-entropy for labels; mse, huber or bce for numbers"
+        "--loss",
+        choices=LOSSES,
+        help="cross-entropy for labels; mse, huber or bce for numbers",
     )
     check.add_argument("--json", action="store_true", help="print one JSON document")
     return made

@@ -1,6 +1,9 @@
 """Faults of somebody's data: file, row, column, and the way out."""
 
+from collections.abc import Iterable
+
 from starling.protocol.errors import ConfigError
+from starling.protocol.model.table_schema import CELL_CHARS_MAX
 
 SHOWN_CHARS_MAX = 40
 
@@ -34,3 +37,27 @@ def shown(text: str) -> str:
 def counted(number: int, noun: str) -> str:
     """A number with its noun, which takes an s."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def refuse_unprintable(texts: Iterable[str], file: str) -> None:
+    """Refuses names of columns and labels that a bundle's manifest does not hold.
+
+    Raises:
+      DataError: Naming the file, and the first of them.
+    """
+    for text in texts:
+        if not text:
+            raise DataError("a label is an empty text: give it a name", file=file)
+        if not text.isprintable():
+            at = next(at for at, sign in enumerate(text) if not sign.isprintable())
+            raise DataError(
+                f"the name or label {shown(text)} holds the character U+"
+                f"{ord(text[at]):04X}, which does not print: write it without",
+                file=file,
+            )
+        if len(text) > CELL_CHARS_MAX:
+            raise DataError(
+                f"the name or label {shown(text)} has over {CELL_CHARS_MAX} letters: "
+                "shorten it",
+                file=file,
+            )

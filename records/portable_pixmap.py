@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from starling.records.errors import DataError
 
-_HEAD = re.compile(rb"(P[56])\s+(?:#[^\n]*\n\s*)*(\d+)\s+(\d+)\s+(\d+)\s")
+_NUMBER = rb"(\d{1,9})\s"
+_HEAD = re.compile(rb"(P[56])\s+(?:#[^\n]*\n\s*)*" + rb"\s*".join([_NUMBER] * 3))
 SUFFIXES = (".pgm", ".ppm")
 
 

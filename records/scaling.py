@@ -90,7 +90,9 @@ def _bounds(
 
 def _measured(values: NDArray[Any]) -> Bounds | None:
     """Bounds between which most values lie; None where they are all the same."""
-    mean, spread = float(np.mean(values, dtype=np.float64)), float(np.std(values))
+    # In float64: squares of what float32 holds are beyond it.
+    mean = float(values.mean(dtype=np.float64))
+    spread = float(values.std(dtype=np.float64))
     if not spread:
         return None
     return mean - _SPREADS * spread, mean + _SPREADS * spread

@@ -16,8 +16,9 @@ from starling.protocol.model.table_schema import (
     TableSchema,
     TargetColumn,
 )
+from starling.records.csv_cells import is_numeric
 from starling.records.data_options import DataOptions
-from starling.records.errors import DataError, counted, shown
+from starling.records.errors import DataError, counted, refuse_unprintable, shown
 from starling.records.record_set import LABELS
 from starling.records.table import RecordTable, missing_rows
 
@@ -25,6 +26,7 @@ LABELS_MAX = 32
 """Different whole numbers that are still taken for labels, unless it is said."""
 RECORDS_A_LABEL = 5
 _NUMBERS_LOSS = "mse"
+_EXACT_MAX = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ def plan_table(
             if faults is None:
                 raise
             faults.append(fault)
+    texts = [*targets, *classes, *[name for item in inputs for name in _names(item)]]
+    refuse_unprintable(texts, table.file_names[0])
     if not inputs and not faults:
         raise DataError("leaves no column to learn from", file=table.file_names[0])
     schema = TableSchema(
@@ -92,6 +96,10 @@ def plan_table(
         asked.step,
     )
     return TablePlan(schema, loss, classes, tuple(dropped))
+
+
+def _names(column: InputColumn) -> tuple[str, ...]:
+    return (column.name, *column.categories)
 
 
 def check_named(name: str, names: Iterable[str], file: str, flag: str) -> None:
@@ -118,6 +126,9 @@ def _is_dropped(table: RecordTable, name: str, asked: DataOptions) -> bool:
     """
     if not _is_constant(table, name):
         return False
+    if len(missing_rows(table, name)) == len(table) and asked.constant == "refuse":
+        detail = "has no value in any row: --constant drop, or --ignore it"
+        raise table.fault(0, name, detail)
     if asked.constant == "refuse":
         raise table.fault(
             0,
@@ -184,14 +195,20 @@ def _categories(table: RecordTable, name: str, asked: DataOptions) -> tuple[str,
         raise table.fault(
             row,
             name,
-            f"{shown(first)} is no number: --categories one-hot, declare its "
-            "categories, or --ignore it",
+            f"{_oddity(first)}: --categories one-hot, declare its categories, or "
+            "--ignore it",
         )
     if len(column.texts) > CATEGORIES_MAX:
         raise table.fault(
             0, name, f"over {CATEGORIES_MAX:,} categories: --ignore it, or group them"
         )
     return tuple(sorted(column.texts))
+
+
+def _oddity(text: str) -> str:
+    if is_numeric([text.replace(",", ".")]):
+        return f"{shown(text)} has a decimal comma: write a point; or, if it is a text"
+    return f"{shown(text)} is no number"
 
 
 def _refuse_strange(table: RecordTable, name: str, known: tuple[str, ...]) -> None:
@@ -255,12 +272,17 @@ def _number_labels(
 ) -> tuple[str, tuple[str, ...]]:
     column = table.numbers[name]
     values = np.unique(column)
-    whole = bool((values == np.rint(values)).all())
+    # Beyond, float32 does not tell whole numbers apart.
+    exact = np.abs(values) <= _EXACT_MAX
+    whole = bool((exact & (values == np.rint(values))).all())
     few = whole and 2 <= len(values) <= LABELS_MAX
     if asked.kind == "classes":
         if not whole:
-            row = int(np.flatnonzero(column != np.rint(column))[0])
-            raise table.fault(row, name, "a label is a text or a whole number")
+            odd = (column != np.rint(column)) | (np.abs(column) > _EXACT_MAX)
+            row = int(np.flatnonzero(odd)[0])
+            raise table.fault(
+                row, name, "a label is a text or a whole number of up to 2**24"
+            )
         few = 2 <= len(values) <= CATEGORIES_MAX
         if not few:
             raise table.fault(0, name, f"{len(values):,} different labels")

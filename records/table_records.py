@@ -91,14 +91,18 @@ def inputs(table: RecordTable, schema: TableSchema) -> NDArray[np.float32]:
                 lacking = np.isnan(x[:, start])
                 x[lacking, start] = column.fill
         start += column.size
-    rows = np.flatnonzero(~np.isfinite(x).all(axis=1))
+    _refuse_infinities(table, x)
+    return x
+
+
+def _refuse_infinities(table: RecordTable, values: NDArray[np.float32]) -> None:
+    rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(rows):
         raise DataError(
             "a number beyond 3e38: mend the cell",
             file=table.file_names[table.files[rows[0]]],
             row=int(table.lines[rows[0]]),
         )
-    return x
 
 
 def _places(found: TextColumn, column: InputColumn) -> NDArray[np.int64]:
@@ -113,7 +117,9 @@ def targets(table: RecordTable, plan: TablePlan) -> NDArray[Any]:
     """(n,) int64 labels, or (n, t) float32 numbers in the table's own units."""
     names = [item.name for item in plan.schema.targets]
     if plan.loss != LABELS:
-        return np.stack([table.numbers[name] for name in names], 1).astype(np.float32)
+        y = np.stack([table.numbers[name] for name in names], 1).astype(np.float32)
+        _refuse_infinities(table, y)
+        return y
     places = {text: place for place, text in enumerate(plan.classes)}
     if names[0] in table.texts:
         found = table.texts[names[0]]

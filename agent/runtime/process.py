@@ -1,5 +1,6 @@
 """The agent's process: its home locked, put together, and run until it is stopped."""
 
+import logging
 import queue
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ from starling.sandbox.syscalls import hide_memory
 from starling.service.log_lines import log_to_stderr
 from starling.service.notifications import ServiceNotifier
 
+log = logging.getLogger("agent")
+
 
 def run(home: AgentHome, trainer: Sequence[str] = COMMAND) -> int:
     """Runs the agent in a home.
@@ -39,6 +42,8 @@ def run(home: AgentHome, trainer: Sequence[str] = COMMAND) -> int:
     notifier = ServiceNotifier.from_environment()
     config = home.config()
     log_to_stderr(config.log.level)
+    for key in home.ignored_settings():
+        log.warning("%s is of a later release; ignored: %s", home.config_file, key)
     with private_files(), lock(home.state / "lock"), _remembering_the_end(home):
         later: TaskId | None = TaskId(0)
         while later is not None:

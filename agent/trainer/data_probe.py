@@ -38,6 +38,8 @@ class DataSurvey:
       unusable: That cannot.
       faults: Where the first of these are, and why.
       refusal: Why there is no data set at all; empty if there is one.
+      is_table: Whether faults are texts below names of columns: records for a bundle
+        that knows the columns, which is not asked here.
     """
 
     files: int = 0
@@ -45,12 +47,15 @@ class DataSurvey:
     unusable: int = 0
     faults: list[str] = field(default_factory=list)
     refusal: str = ""
+    is_table: bool = False
 
     def fault(self, text: str, count: int = 1) -> None:
         """Notes records that cannot be used."""
         self.unusable += count
         if len(self.faults) < FAULTS_MAX:
-            self.faults.append(text)
+            # Names of files are bytes of any kind.
+            shown = "".join(c if c.isprintable() else "?" for c in text)
+            self.faults.append(shown)
 
 
 def survey(folder: Path, label: str) -> DataSurvey:
@@ -90,9 +95,12 @@ def _look_at_csv(path: Path, label: str, found: DataSurvey) -> None:
                     )
                 continue
             width = width or len(cells or ())
-            wrong = _wrong(cells, width, names)
+            # Without a label that it has, a first line of texts may be a record.
+            wrong = _wrong(cells, width, names if label in names else [])
             if wrong:
                 found.fault(f"{path.name}: row {number}{wrong}")
+                texts = [cell for cell in cells or () if not is_numeric([cell])]
+                found.is_table |= bool(names) and any(map(str.strip, texts))
             else:
                 found.records += 1
 

@@ -42,6 +42,7 @@ _EXAMPLES = """examples:
   starling broker init --home broker --fleet meadow --host broker.example.org
   starling coordinator init --home coordinator --fleet meadow --broker broker
   starling coordinator run --home coordinator
+  starling coordinator run --home coordinator --web 8080
   starling coordinator admit request.json --out admission.json --home coordinator
   starling coordinator task-template > task.toml
   starling coordinator publish --bundle bundle --task task.toml --home coordinator
@@ -157,7 +158,18 @@ def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public 
 
 def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
     """Adds the verbs that run a coordinator and recover it."""
-    _verb(verbs, "run", _run, "serve until stopped")
+    running = _verb(verbs, "run", _run, "serve until stopped")
+    running.add_argument(
+        "--web",
+        metavar="[HOST:]PORT",
+        help="show it in a browser and to Prometheus, too (default host 127.0.0.1)",
+    )
+    running.add_argument(
+        "--web-token-file",
+        type=Path,
+        metavar="FILE",
+        help="only who knows what is in this file reads the console",
+    )
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.COORDINATOR)
     installing.set_defaults(home=None)
@@ -290,9 +302,17 @@ def _genesis(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     # Only `run` needs numpy, ONNX Runtime and MQTT.
+    from starling.coordinator.runtime.console_process import console_beside
     from starling.coordinator.runtime.process import run
 
-    return run(_home(options))
+    home = _home(options)
+    with console_beside(home.path, options.web, options.web_token_file, _say):
+        return run(home)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def _install(options: argparse.Namespace) -> int:

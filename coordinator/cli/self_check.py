@@ -21,7 +21,12 @@ from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.certificate_renewal import WARN_DAYS
 from starling.coordinator.runtime.status.host_health import HostHealth, disk_section
 from starling.durable.files import read_limited, require_private
-from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, FederationError
+from starling.protocol.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    ConfigError,
+    FederationError,
+)
 
 STATUS_BYTES_MAX = 64 << 20
 STATUS_LATE_S = 10.0
@@ -85,12 +90,18 @@ def certificate_checks(home: CoordinatorHome, now_s: float) -> list[HealthCheck]
       home: The coordinator's folder.
       now_s: Unix time.
     """
-    files = home.tls_files()
     again = "start the coordinator again, with the broker's authority.key in its place"
-    rows = [
-        _expiry("tls.expiry", files.certificate, again, now_s),
-        _expiry("tls.authority-expiry", files.authority, "found the fleet anew", now_s),
-    ]
+    try:
+        files = home.tls_files()
+    except ConfigError as error:  # the certificate has its name from the signing key
+        fix = f"mend {error.file} first"
+        rows = [HealthCheck("tls.expiry", Verdict.FAIL, str(error), fix)]
+    else:
+        first, last = files.certificate, files.authority
+        rows = [
+            _expiry("tls.expiry", first, again, now_s),
+            _expiry("tls.authority-expiry", last, "found the fleet anew", now_s),
+        ]
     for folder in sorted(path for path in home.peers.glob("*") if path.is_dir()):
         fix = "have its operator invite this coordinator again, and run init --peer"
         name = f"tls.expiry-{folder.name}"

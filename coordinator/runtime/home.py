@@ -38,7 +38,7 @@ from starling.protocol.errors import (
     StorageError,
 )
 from starling.protocol.ids import PublicKey, device_id, device_name
-from starling.protocol.schema.toml_settings import load_settings
+from starling.protocol.schema.toml_settings import ignored_keys, load_settings
 
 CONFIG_BYTES_MAX = 1 << 20
 RETIRED_FILE = "retired"
@@ -96,6 +96,19 @@ class CoordinatorHome:
         Raises:
           ConfigError: Naming file, key and bound, or the command that makes the file.
         """
+        text = self._config_text()
+        return load_settings(CoordinatorConfig, text, str(self.path / FILE))
+
+    def ignored_settings(self) -> tuple[str, ...]:
+        """Keys of a later release's file that this release leaves out.
+
+        Raises:
+          ConfigError: If it cannot be read.
+        """
+        text = self._config_text()
+        return ignored_keys(CoordinatorConfig, text, str(self.path / FILE))
+
+    def _config_text(self) -> str:
         file = self.path / FILE
         content = read_if_present(file, CONFIG_BYTES_MAX)
         if content is None:
@@ -103,10 +116,9 @@ class CoordinatorHome:
                 "no coordinator here; run: starling coordinator init", file=str(file)
             )
         try:
-            text = content.decode()
+            return content.decode()
         except UnicodeDecodeError as error:
             raise ConfigError("not UTF-8", file=str(file)) from error
-        return load_settings(CoordinatorConfig, text, str(file))
 
     def genesis(self) -> Genesis:
         """Reads the genesis.

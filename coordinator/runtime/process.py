@@ -28,6 +28,8 @@ def run(
       StorageError: If the disk refuses.
     """
     log_to_stderr(home.config().log)
+    for key in home.ignored_settings():
+        log.warning("%s is of a later release; ignored: %s", home.path, key)
     # The reader of a pipe may go; the log must not end us.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     with private_files():

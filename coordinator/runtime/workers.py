@@ -4,7 +4,8 @@ Each has one thread; results come back as events.
 """
 
 import logging
-from collections import Counter
+import threading
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -19,6 +20,8 @@ log = logging.getLogger("starling.coordinator")
 
 FAILURES_MAX = 3
 """Trials in a row of versions of one bundle, after which it is left until a restart."""
+WAITING_BYTES_MAX = 64 << 20
+"""Of parameters that wait for their trial; the newest may wait whatever it takes."""
 
 
 class JobWorkers:
@@ -43,6 +46,8 @@ class JobWorkers:
         self._aggregation = ThreadPoolExecutor(1, "aggregation")
         self._evaluation = ThreadPoolExecutor(1, "evaluation")
         self._examination = ThreadPoolExecutor(1, "examination")
+        self._waiting: deque[tuple[int, Work]] = deque()
+        self._waiting_lock = threading.Lock()
         # Of the evaluation's thread; the loop's only reads it.
         self._failures: Counter[Digest] = Counter()
 
@@ -60,7 +65,10 @@ class JobWorkers:
         self._submit(self._examination, work)
 
     def evaluate(self, asked: EvaluateVersion, bundle: bytes, inference: bytes) -> None:
-        """See `JobExecutor`; a bundle that failed often is left."""
+        """See `JobExecutor`; a bundle that failed often is left.
+
+        Where versions come faster than they are tried the oldest that wait are not.
+        """
         evaluator = self._evaluator
         assert evaluator is not None
         if self._failures[asked.bundle] >= FAILURES_MAX:
@@ -77,7 +85,19 @@ class JobWorkers:
             self._failures[asked.bundle] = 0
             return VersionEvaluated(asked.task, asked.version, accuracy, loss)
 
-        self._submit(self._evaluation, work)
+        with self._waiting_lock:
+            self._waiting.append((len(inference), work))
+            size = sum(each for each, _ in self._waiting)
+            while size > WAITING_BYTES_MAX and len(self._waiting) > 1:
+                size -= self._waiting.popleft()[0]
+        self._evaluation.submit(self._evaluate_next).add_done_callback(self._ended)
+
+    def _evaluate_next(self) -> None:
+        with self._waiting_lock:
+            if not self._waiting:
+                return
+            _, work = self._waiting.popleft()
+        self._on_event(work())
 
     def stop(self) -> None:
         """Waits for what runs and forgets what waits; it is handed out again."""

@@ -17,6 +17,7 @@ REPORT_FILE = "report.json"
 REPORT_HOME = Path("home") / "coordinator"
 """Where a fleet's report keeps its first coordinator."""
 BEST, LATEST = "best", "latest"
+_DIGITS_MAX = 20
 
 
 class ModelSource(Protocol):
@@ -98,7 +99,7 @@ def chosen(source: ModelSource, task: int, version: str | None) -> VersionRow:
         return kept[-1]
     if version == BEST:
         return _best(rows, kept)
-    if not version.isdecimal():
+    if not (version.isdecimal() and len(version) <= _DIGITS_MAX):
         raise ConfigError(f"{version!r} is not best, latest or N", key="--version")
     for row in rows:
         if row.version == int(version):

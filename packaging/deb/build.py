@@ -26,7 +26,7 @@ GLIBC_MINOR_MAX = 36
 PLACE = Path("usr/lib/starling")
 UNIT = Path("usr/lib/systemd/system/starling-agent.service")
 USERS = Path("usr/lib/sysusers.d/starling.conf")
-SCRIPTS = ("postinst", "prerm", "postrm")
+SCRIPTS = ("preinst", "postinst", "prerm", "postrm")
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,11 @@ def locked_requirements(text: str, target: Target) -> str:
 
 
 def pip(*words: str | Path) -> None:
-    """Runs this interpreter's pip."""
+    """Runs this interpreter's pip, and ends where it cannot do what it is told."""
     command = [sys.executable, "-m", "pip", "--quiet", *map(str, words)]
-    # Its warnings are about folders of this system that the package does not use.
-    subprocess.run([*command, "--disable-pip-version-check"], check=True)  # noqa: S603
+    done = subprocess.run([*command, "--disable-pip-version-check"], check=False)  # noqa: S603
+    if done.returncode != 0:
+        sys.exit(f"pip {words[0]} failed, as told above; no package was built")
 
 
 def gather(target: Target, requirements: Path, folder: Path) -> None:
@@ -119,8 +120,11 @@ def unpack(target: Target, wheels: Path, root: Path) -> str:
     # By name: pip notes the path of a wheel that is named by its file.
     names = (parse_wheel_filename(it.name) for it in sorted(wheels.glob("*.whl")))
     found = [f"{name}=={version}" for name, version, *_ in names]
-    options = ["--no-index", "--no-compile", *target.pip_options()]
-    pip("install", *options, "--find-links", wheels, "--target", site, *found)
+    # Isolated: folders of wheels that this system's pip knows are not looked into.
+    # The wheels were chosen for the target's Python; pip would ask its own again.
+    options = ["--isolated", "--no-index", "--ignore-requires-python", "--no-compile"]
+    folders = ["--find-links", wheels, "--target", site]
+    pip("install", *options, *target.pip_options(), *folders, *found)
     shutil.rmtree(site / "bin", ignore_errors=True)
     for tests in sorted((site / "numpy").rglob("tests")):
         shutil.rmtree(tests, ignore_errors=True)

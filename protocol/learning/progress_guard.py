@@ -95,7 +95,8 @@ class TaskLoss(Structure, frozen=True):
 
 def loss_micro(loss: float) -> int:
     """A finite loss in 10^-6, rounded, and brought within [0, `LOSS_MAX`]."""
-    return max(0, min(LOSS_MAX, round(loss * 1e6)))
+    # Bounded first: times 10^6 the largest floats are infinite.
+    return round(min(max(loss, 0.0), LOSS_MAX / 1e6) * 1e6)
 
 
 def with_loss(known: TaskLoss | None, version: Version, micro: int) -> TaskLoss:

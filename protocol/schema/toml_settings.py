@@ -4,6 +4,10 @@ A settings class is a frozen dataclass whose fields are made with `setting` (a v
 or `table` (a nested settings class). `load_settings` reads TOML into it and refuses
 unknown keys, wrong kinds and values out of bounds, naming file, key and bound.
 `sample` prints a commented file with every key, its unit, bounds and default.
+
+A class with a key `config_version` reads files of later releases, too: what it does not
+know there it leaves out, and `ignored_keys` names it. In a table that is `strict`
+nothing is left out: a limit that is not kept is worse than a board that does not start.
 """
 
 import difflib
@@ -18,6 +22,7 @@ from starling.protocol.errors import ConfigError
 
 _T = TypeVar("_T")
 _META = "starling"
+_VERSION = "config_version"
 _EXACT_MAX = 1 << 53
 _KINDS = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
 
@@ -31,12 +36,14 @@ class SettingMetadata:
       least: Smallest allowed number.
       most: Largest allowed number.
       choices: All allowed texts, if there are few.
+      strict: Whether a table's unknown keys are refused in a later release's file, too.
     """
 
     doc: str
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
+    strict: bool = False
 
     def bounds(self) -> str:
         """The bounds as a person reads them; empty if there are none."""
@@ -72,14 +79,16 @@ def setting(
     return field(default=default, metadata=meaning)
 
 
-def table(cls: type[_T], doc: str) -> Any:
+def table(cls: type[_T], doc: str, *, strict: bool = False) -> Any:
     """A nested table; absent keys take their defaults.
 
     Args:
       cls: Its settings class.
       doc: One sentence.
+      strict: Whether its unknown keys are refused in a later release's file, too.
     """
-    return field(default_factory=cls, metadata={_META: SettingMetadata(doc)})
+    meaning = SettingMetadata(doc, strict=strict)
+    return field(default_factory=cls, metadata={_META: meaning})
 
 
 def load_settings(cls: type[_T], text: str, file: str) -> _T:
@@ -93,11 +102,63 @@ def load_settings(cls: type[_T], text: str, file: str) -> _T:
     Raises:
       ConfigError: Naming file, key and bound.
     """
+    document = _document(text, file)
+    if _is_later(cls, document):
+        document = _known_part(cls, document, "", [])
+    return _build(cls, document, file, "")
+
+
+def ignored_keys(cls: type[Any], text: str, file: str) -> tuple[str, ...]:
+    """The dotted keys that `load_settings` leaves out of a later release's file.
+
+    Args:
+      cls: The settings class.
+      text: The document.
+      file: Its name, for messages.
+
+    Raises:
+      ConfigError: If it is not TOML.
+    """
+    document = _document(text, file)
+    ignored: list[str] = []
+    if _is_later(cls, document):
+        _known_part(cls, document, "", ignored)
+    return tuple(ignored)
+
+
+def _document(text: str, file: str) -> dict[str, Any]:
     try:
-        document = tomllib.loads(text)
+        return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"not TOML: {error}", file=file) from error
-    return _build(cls, document, file, "")
+
+
+def _is_later(cls: type[Any], document: dict[str, Any]) -> bool:
+    ours = [entry.default for entry in _entries(cls) if entry.name == _VERSION]
+    said = document.get(_VERSION)
+    return bool(ours) and type(said) is int and said > ours[0]
+
+
+def _known_part(
+    cls: type[Any], document: dict[str, Any], prefix: str, ignored: list[str]
+) -> dict[str, Any]:
+    """Takes known keys of a later release's document; `ignored` gets the others."""
+    kinds = get_type_hints(cls)
+    entries = {entry.name: entry for entry in _entries(cls)}
+    kept: dict[str, Any] = {}
+    for key, raw in document.items():
+        if key not in entries:
+            ignored.append(prefix + key)
+        elif (
+            is_dataclass(kinds[key])
+            and isinstance(raw, dict)
+            and not entries[key].metadata[_META].strict
+        ):
+            inner = _class(kinds[key])
+            kept[key] = _known_part(inner, raw, f"{prefix}{key}.", ignored)
+        else:
+            kept[key] = raw
+    return kept
 
 
 def _build(cls: type[_T], document: dict[str, Any], file: str, prefix: str) -> _T:

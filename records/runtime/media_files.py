@@ -16,7 +16,7 @@ from starling.protocol.errors import ConfigError
 from starling.protocol.model.training_bundle import Preprocessing
 from starling.records import sound
 from starling.records.data_options import DataOptions
-from starling.records.errors import DataError
+from starling.records.errors import DataError, refuse_unprintable
 from starling.records.record_set import LABELS, Division, RecordSet
 from starling.records.runtime import pictures
 
@@ -186,6 +186,7 @@ def _records(
     owner: NDArray[Any],
 ) -> RecordSet:
     classes = tuple(sorted({file.label for file in files}))
+    refuse_unprintable(classes, str(root))
     labels = np.array([classes.index(file.label) for file in files], np.int64)[owner]
     names = tuple(dict.fromkeys([file.board for file in files]))
     codes = np.array([names.index(file.board) for file in files], np.int32)[owner]

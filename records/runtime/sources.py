@@ -10,6 +10,7 @@
 | a folder of folders of folders of these | the same | the outer folders |
 """
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -126,6 +127,8 @@ def find_files(path: Path) -> SourceFiles:
 
 def _single(path: Path) -> SourceFiles:
     suffix = path.suffix.lower()
+    if not path.exists():
+        raise ConfigError("no such file or folder", file=str(path))
     if suffix in _OTHERS:
         raise DataError(f"{suffix} is not read: {_OTHERS[suffix]}", file=str(path))
     if suffix not in (*TABLES, *ARRAYS):
@@ -135,7 +138,7 @@ def _single(path: Path) -> SourceFiles:
             file=str(path),
         )
     if not path.is_file():
-        raise ConfigError("no such file", file=str(path))
+        raise ConfigError("is no plain file", file=str(path))
     return SourceFiles((path,))
 
 
@@ -217,25 +220,27 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 def _read_arrays(files: SourceFiles, asked: DataOptions, name: str) -> RecordSet:
-    parts = [_arrays(path) for path in files.paths]
+    named = tuple(filter(None, [asked.board_column, asked.group]))
+    parts = [_arrays(path, named) for path in files.paths]
+    # Each for itself, so that the file at fault is named.
     for part, path in zip(parts, files.paths, strict=True):
-        # Each for itself, so that the file at fault is named.
-        if {"x", "y"} <= set(part) and not len(part["y"]):
-            raise DataError("holds no record", file=str(path))
-        if "x" in part and part["x"].shape[1:] != parts[0]["x"].shape[1:]:
-            raise DataError(
-                f"records of {part['x'].shape[1:]}, where {files.paths[0].name} has "
-                f"{parts[0]['x'].shape[1:]}",
-                file=str(path),
-            )
-    for part, path in zip(parts[1:], files.paths[1:], strict=True):
-        if set(part) != set(parts[0]):
-            raise DataError(
-                f"arrays {sorted(part)}, where {files.paths[0].name} has "
-                f"{sorted(parts[0])}",
-                file=str(path),
-            )
-    sizes = [len(part["y"]) if "y" in part else 0 for part in parts]
+        for key, array in part.items():
+            if array.shape[:1] == (0,):
+                raise DataError("holds no record", file=str(path))
+            if not array.shape or array.shape[:1] != part["y"].shape[:1]:
+                raise DataError(
+                    f"expected {key} of as many records as y, found {array.shape} and "
+                    f"{part['y'].shape}",
+                    file=str(path),
+                )
+            first = parts[0][key]
+            if array.shape[1:] != first.shape[1:] or _kind(array) != _kind(first):
+                raise DataError(
+                    f"{key}: records of {array.shape[1:]} {_kind(array)}, where "
+                    f"{files.paths[0].name} has {first.shape[1:]} {_kind(first)}",
+                    file=str(path),
+                )
+    sizes = [len(part["y"]) for part in parts]
     whole = {
         key: np.concatenate([part[key] for part in parts]) if len(parts) > 1 else value
         for key, value in parts[0].items()
@@ -248,9 +253,27 @@ def _read_arrays(files: SourceFiles, asked: DataOptions, name: str) -> RecordSet
     return replace(made, boards=made.boards or boards)
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _kind(array: NDArray[Any]) -> str:
+    return "texts" if array.dtype.kind in "US" else "numbers"
+
+
+def _arrays(path: Path, named: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """x, y and the arrays that are named; others may be of any kind."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise DataError(f"cannot be read: {error}", file=str(path)) from error
+        arrays = np.load(path, allow_pickle=False)
+        if isinstance(arrays, np.ndarray):
+            detail = "is a single array: numpy.savez(file, x=x, y=y) writes both"
+            raise DataError(detail, file=str(path))
+        with arrays:
+            if not {"x", "y"} <= set(arrays.files):
+                detail = f"expected arrays x and y, found {arrays.files}"
+                raise DataError(detail, file=str(path))
+            for name in set(named) - set(arrays.files):
+                detail = f"no such array; there are {arrays.files}"
+                raise DataError(detail, file=str(path), column=name)
+            return {key: arrays[key] for key in ("x", "y", *named)}
+    # zipfile says RuntimeError and NotImplementedError of what it cannot unpack.
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error, RuntimeError) as odd:
+        raise DataError(f"cannot be read: {odd}", file=str(path)) from odd
+    except MemoryError as error:
+        raise DataError("holds more than memory does", file=str(path)) from error

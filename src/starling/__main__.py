@@ -40,11 +40,13 @@ COMMANDS = {
         "trained versions as ONNX files, with their proof",
     ),
     "diag": ("starling.service.cli", "a bundle for whoever helps, without secrets"),
+    "console": ("starling.console.cli", "a coordinator in a browser, to look at only"),
     "fleet": ("starling.fleet.cli", "a whole fleet on this machine"),
 }
 _EXTRAS = {
     "compile": "compiler",
     "chain": "coordinator",
+    "console": "web",
     "data": "agent",
     "model": "agent",
 }

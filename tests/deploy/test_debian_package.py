@@ -52,9 +52,11 @@ def small_wheel(folder: Path, version: str) -> None:
     name = f"starling_fl-{version}-py3-none-any.whl"
     with zipfile.ZipFile(folder / name, "w") as wheel:
         wheel.writestr("starling/__main__.py", f"print({version!r})\n")
+        # Needs another Python than the one that builds, as a wheel of the target may.
         wheel.writestr(
             f"{about}/METADATA",
-            f"Metadata-Version: 2.1\nName: starling-fl\nVersion: {version}\n",
+            f"Metadata-Version: 2.1\nName: starling-fl\nVersion: {version}\n"
+            "Requires-Python: >=3.99\n",
         )
         wheel.writestr(
             f"{about}/WHEEL",
@@ -68,7 +70,7 @@ def small_wheel(folder: Path, version: str) -> None:
         )
 
 
-def built(folder: Path, version: str, architecture: str, *more: str) -> Path:
+def built(folder: Path, version: str, architecture: str) -> Path:
     """The package of that version, from a small wheel."""
     wheels, out = folder / f"wheels-{version}", folder / "out"
     small_wheel(wheels, version)
@@ -82,7 +84,7 @@ def built(folder: Path, version: str, architecture: str, *more: str) -> Path:
         "compression": "gzip",
     }
     command += [f"--{key}={value}" for key, value in options.items()]
-    subprocess.run([*command, *more], check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True)
     return out / f"starling-agent_{version}+py{PYTHON}_{architecture}.deb"
 
 
@@ -134,15 +136,18 @@ class Board:
 
     def dpkg(self, *words: str | Path) -> list[str]:
         """Runs dpkg; returns what its scripts called."""
-        self.calls_file.write_text("")
-        forced = "--force-not-root,script-chrootless,depends,bad-path"
-        command = ["dpkg", f"--root={self.root}", forced, *map(str, words)]
-        done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, check=False
-        )
+        done = self.try_dpkg(*words)
         assert done.returncode == 0, done.stderr
         self.said = done.stdout + done.stderr
         return self.calls_file.read_text().splitlines()
+
+    def try_dpkg(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        self.calls_file.write_text("")
+        forced = "--force-not-root,script-chrootless,depends,bad-path"
+        command = ["dpkg", f"--root={self.root}", forced, *map(str, words)]
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, check=False
+        )
 
     def installed(self) -> set[str]:
         """Everything below the root but folders and dpkg's own."""
@@ -207,16 +212,15 @@ def test_unit_is_the_one_that_the_agent_prints(board: Board) -> None:
     assert users == 'u starling - "Starling" /var/lib/starling\n'
 
 
-def test_same_source_gives_the_same_package(tmp_path: Path) -> None:
-    if shutil.which("dpkg-deb") is None:
-        pytest.skip("no dpkg-deb here: the package is not built")
-    first, second = (tmp_path / name for name in ("first", "second"))
-    for folder in (first, second):
-        folder.mkdir()
+def test_same_source_gives_the_same_package(
+    packages: dict[str, Path], tmp_path: Path
+) -> None:
+    package = packages["0.1.0"]
+    architecture = package.stem.rpartition("_")[2]
 
-    package = built(first, "0.1.0", "arm64")
+    again = built(tmp_path, "0.1.0", architecture)
 
-    assert package.read_bytes() == built(second, "0.1.0", "arm64").read_bytes()
+    assert again.read_bytes() == package.read_bytes()
 
 
 def test_first_installation_makes_the_home_and_starts_nothing(
@@ -316,6 +320,22 @@ def test_unit_that_hides_the_packages_is_named(
     board.dpkg("--install", packages["0.2.0"])
 
     assert f"/etc/systemd/system/{UNIT} stands before the package's unit" in board.said
+
+
+def test_installation_made_by_hand_is_not_mixed_with_the_package(
+    packages: dict[str, Path], tmp_path: Path
+) -> None:
+    board = Board(tmp_path)
+    pip = board.root / "usr/lib/starling/bin/pip"
+    pip.parent.mkdir(parents=True)
+    pip.touch()
+
+    done = board.try_dpkg("--install", packages["0.1.0"])
+
+    assert done.returncode != 0
+    assert "/usr/lib/starling holds an installation made by hand" in done.stderr
+    assert board.installed() == {"usr/lib/starling/bin/pip"}
+    assert board.calls_file.read_text() == ""
 
 
 def test_launcher_says_what_to_do_when_python_went_away(tmp_path: Path) -> None:

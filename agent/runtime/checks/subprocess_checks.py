@@ -80,6 +80,10 @@ def data_checks(folder: Path, label: str) -> Iterator[HealthCheck]:
         return
     text += f", {found['unusable']} unusable; the first: {found['faults'][0]}"
     fix = "mend that place; records that cannot be used are left out"
+    if found["is_table"]:
+        fix = "right if the task's bundle names the columns; else " + fix
+        yield warn(name, text, fix)
+        return
     yield (warn if found["records"] else fail)(name, text, fix)
 
 

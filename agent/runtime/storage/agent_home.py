@@ -45,7 +45,11 @@ from starling.protocol.ids import (
     Digest,
     device_name,
 )
-from starling.protocol.schema.toml_settings import load_settings, sample
+from starling.protocol.schema.toml_settings import (
+    ignored_keys,
+    load_settings,
+    sample,
+)
 
 CONFIG_BYTES_MAX = 1 << 20
 _FOLDERS = ("keys", "tls", "models", "spool", "state")
@@ -152,6 +156,17 @@ class AgentHome:
         Raises:
           ConfigError: Naming file, key and bound, or that there is no such home.
         """
+        return load_settings(AgentConfig, self._config_text(), str(self.config_file))
+
+    def ignored_settings(self) -> tuple[str, ...]:
+        """Keys of a later release's `agent.toml` that this release leaves out.
+
+        Raises:
+          ConfigError: If it cannot be read.
+        """
+        return ignored_keys(AgentConfig, self._config_text(), str(self.config_file))
+
+    def _config_text(self) -> str:
         content = read_if_present(self.config_file, CONFIG_BYTES_MAX)
         if content is None:
             raise ConfigError(
@@ -159,10 +174,9 @@ class AgentHome:
                 file=str(self.config_file),
             )
         try:
-            text = content.decode()
+            return content.decode()
         except UnicodeDecodeError as error:
             raise ConfigError("is not UTF-8", file=str(self.config_file)) from error
-        return load_settings(AgentConfig, text, str(self.config_file))
 
     def data(self, config: AgentConfig) -> Path:
         """The data set's folder."""

@@ -213,6 +213,19 @@ class ChainTables(SqliteTables):
         row = self._one("SELECT value FROM state WHERE key = ?", key)
         return None if row is None else bytes(row[0])
 
+    def entries_under(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Entries of the stored state whose keys begin with a table's prefix, by key.
+
+        Args:
+          prefix: Ends with a byte below 255.
+        """
+        after = prefix[:-1] + bytes([prefix[-1] + 1])
+        with storage_errors(self._path):
+            yield from self._connection.execute(
+                "SELECT key, value FROM state WHERE key >= ? AND key < ? ORDER BY key",
+                (prefix, after),
+            )
+
     def tip(self) -> StoredHead:
         """See `ChainStore`."""
         tree = self.state()

@@ -50,15 +50,56 @@ BAD: dict[str, tuple[dict[str, Any], DataOptions, str]] = {
         r"found \(8, 3\) and \(7,\)",
     ),
     "objects": ({"x": X.astype(complex), "y": np.zeros(8)}, DataOptions(), "numbers"),
+    "no values": ({"x": X[:, :0], "y": np.arange(8) % 2}, DataOptions(), "no value"),
+    "beyond float32": (
+        {"x": np.where(X == 13, 1e39, X), "y": np.zeros(8)},
+        DataOptions(),
+        "x holds .* beyond 3e38, first in record 4",
+    ),
+    "target beyond float32": (
+        {"x": X, "y": np.where(np.arange(8) == 3, 1e39, 0.5)},
+        DataOptions(),
+        "y holds .* beyond 3e38, first in record 3",
+    ),
+    "label out of reach": (
+        {"x": X, "y": np.array([0, 10**12] * 4)},
+        DataOptions(),
+        "labels from 4,096 on, one of them 1000000000000: .* --loss mse",
+    ),
+    "label of 64 bits": (
+        {"x": X, "y": np.array([0, 2**64 - 1] * 4, np.uint64)},
+        DataOptions(),
+        "labels from 4,096 on",
+    ),
+    "target by name": (
+        {"x": X, "y": np.arange(8) % 2},
+        DataOptions(targets=("kind",)),
+        "arrays have no columns",
+    ),
+    "window": (
+        {"x": X, "y": np.arange(8) % 2},
+        DataOptions(window=2),
+        "write x as windows",
+    ),
+    "label of no letter": (
+        {"x": X, "y": np.array(["", "b"] * 4)},
+        DataOptions(),
+        "a label is an empty text",
+    ),
+    "label that does not print": (
+        {"x": X, "y": np.array(["a\u00a0", "b"] * 4)},
+        DataOptions(),
+        r"label 'a\?' holds the character U\+00A0",
+    ),
     "NaN": (
         {"x": np.where(X == 13, np.nan, X), "y": np.zeros(8)},
         DataOptions(),
-        "x holds a NaN or an infinity, first in record 4",
+        "x holds a NaN, .*, first in record 4",
     ),
     "NaN in target": (
         {"x": X, "y": np.array([0, 1, np.nan, 0, 0, 0, 0, 0])},
         DataOptions(),
-        "y holds a NaN or an infinity, first in record 2",
+        "y holds a NaN, .*, first in record 2",
     ),
     "negative labels": (
         {"x": X, "y": np.arange(8) - 1},

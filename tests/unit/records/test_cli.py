@@ -119,3 +119,88 @@ def test_check_refuses_a_file_of_columns(
 
     assert starling.main(words) == 78
     assert said in capsys.readouterr().err
+
+
+ROWS = [f"{at % 9}.5,{at % 7}" for at in range(24)]
+UNPRINTABLE = "a,b,kind\n" + "".join(
+    f"{row},c\u00a0{at % 2}\n" for at, row in enumerate(ROWS)
+)
+LONG = "a,b,kind\n" + "".join(
+    f"{row},{str(at % 2) * 300}x\n" for at, row in enumerate(ROWS)
+)
+HUGE_TARGET = "a,b,y\n" + "".join(
+    f"{row},{'1e39' if at == 3 else at / 3}\n" for at, row in enumerate(ROWS)
+)
+NO_VALUE = "a,b,kind\n" + "".join(f",{at % 7},c{at % 2}\n" for at in range(24))
+COMMAS = "a;b;kind\n" + "".join(f"{at % 9},5;{at % 7};c{at % 2}\n" for at in range(24))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (UNPRINTABLE, "own.csv: the name or label 'c?0' holds the character U+00A0"),
+        (LONG, "over 256 letters: shorten it"),
+        (HUGE_TARGET, "own.csv: row 5: a number beyond 3e38: mend the cell"),
+        (NO_VALUE, "row 2, column 'a': has no value in any row"),
+        (COMMAS, "row 2, column 'a': '0,5' has a decimal comma: write a point"),
+    ],
+    ids=["not printable", "long", "huge target", "no value", "decimal commas"],
+)
+def test_check_refuses_what_no_fleet_would_take(
+    text: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(text)
+
+    assert starling.main(["data", "check", str(path)]) == 78
+
+    assert told in capsys.readouterr().out
+
+
+def test_whole_numbers_that_float32_rounds_are_no_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "own.csv"
+    rows = [f"{row},{(1 << 25) * (1 + at % 2)}\n" for at, row in enumerate(ROWS)]
+    path.write_text("a,b,y\n" + "".join(rows))
+
+    assert starling.main(["data", "check", str(path)]) == 0
+    assert "y, numbers (regression)" in capsys.readouterr().out
+
+    assert starling.main(["data", "check", str(path), "--loss", "cross-entropy"]) == 78
+    assert "a whole number of up to 2**24" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("error")
+def test_scale_of_great_numbers_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "own.csv"
+    rows = [f"{row},{'-' * (at % 2)}3e38,{at / 7}\n" for at, row in enumerate(ROWS)]
+    path.write_text("a,b,c,y\n" + "".join(rows))
+
+    assert starling.main(["data", "check", str(path), "--json"]) == 0
+
+    scales = json.loads(capsys.readouterr().out)["scale"]
+    assert all(scale > 0 for scale in scales)
+    assert scales[2] < 1e-38
+
+
+def test_names_of_boards_stay_on_their_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("x\nnothing stands in the way", "\x1b[2Jy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "own.csv").write_text(BANK)
+    words = ["data", "check", str(tmp_path), "--categories", "one-hot"]
+
+    assert starling.main([*words, "--ignore", "who"]) == 0
+
+    text = capsys.readouterr().out
+    assert "  x?nothing stands in the way 24 records" in text
+    assert "\x1b" not in text
+
+
+def test_loss_that_there_is_not_is_refused(bank: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        starling.main(["data", "check", str(bank), "--loss", "hinge"])

@@ -81,6 +81,12 @@ def test_best_of_nothing_that_was_evaluated_says_what_to_do() -> None:
     assert chosen(source, 0, None).version == 1
 
 
+@pytest.mark.parametrize("odd", ["9" * 5000, "-1", "\u00b2", "first"])
+def test_version_that_is_no_number_of_one_is_refused(odd: str) -> None:
+    with pytest.raises(ConfigError, match="is not best, latest or N"):
+        chosen(_source(1.0), 0, odd)
+
+
 def test_best_that_is_gone_is_not_replaced_silently() -> None:
     source = _source(3.0, 2.0, 1.0, kept=1)
 

@@ -87,7 +87,14 @@ def test_record_does_not_depend_on_the_order_of_different_losses(
 
 
 @pytest.mark.parametrize(
-    ("loss", "micro"), [(0.4123456, 412_346), (-1.0, 0), (1e30, LOSS_MAX)]
+    ("loss", "micro"),
+    [
+        (0.4123456, 412_346),
+        (-1.0, 0),
+        (1e30, LOSS_MAX),
+        (1e305, LOSS_MAX),
+        (-1e305, 0),
+    ],
 )
 def test_loss_is_stated_in_bounded_integers(loss: float, micro: int) -> None:
     assert loss_micro(loss) == micro

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starling.protocol.errors import ConfigError
-from starling.protocol.schema.toml_settings import load_settings, sample, setting, table
+from starling.protocol.schema.toml_settings import (
+    ignored_keys,
+    load_settings,
+    sample,
+    setting,
+    table,
+)
 
 FILE = "agent.toml"
 
@@ -163,3 +169,57 @@ def test_sample_with_any_values_reads_back(name: str, rate: float) -> None:
     assert tomllib.loads(written)["name"] == name
     read = load_settings(Settings, written, FILE)
     assert (read.name, read.rate, read.sensors) == (name, rate, (name,))
+
+
+@dataclass(frozen=True)
+class Versioned:
+    config_version: int = setting(2, "Form of this file.", least=1)
+    limits: Broker = table(Broker, "What must be kept.", strict=True)
+    broker: Broker = table(Broker, "Where the broker is.")
+
+
+LATER = """config_version = 3
+extra = 1
+[broker]
+port = 1
+quic = true
+[mesh]
+hops = 2
+"""
+
+
+def test_file_of_a_later_release_is_read_and_what_is_left_out_is_named() -> None:
+    read = load_settings(Versioned, LATER, FILE)
+
+    assert read == Versioned(config_version=3, broker=Broker(port=1))
+    assert ignored_keys(Versioned, LATER, FILE) == ("extra", "broker.quic", "mesh")
+
+
+@pytest.mark.parametrize("version", ["2", "1"])
+def test_file_of_this_release_has_no_unknown_key(version: str) -> None:
+    text = LATER.replace("= 3", f"= {version}", 1)
+
+    with pytest.raises(ConfigError) as failure:
+        load_settings(Versioned, text, FILE)
+    assert failure.value.key == "extra"
+    assert ignored_keys(Versioned, text, FILE) == ()
+
+
+def test_later_file_does_not_lift_a_limit_that_is_not_known() -> None:
+    text = "config_version = 3\n[limits]\nepsilon_a_day = 1\n"
+
+    with pytest.raises(ConfigError) as failure:
+        load_settings(Versioned, text, FILE)
+    assert failure.value.key == "limits.epsilon_a_day"
+
+
+@pytest.mark.parametrize("version", ["true", "3.0", "'3'", "0"])
+def test_version_is_a_number_of_ours(version: str) -> None:
+    with pytest.raises(ConfigError) as failure:
+        load_settings(Versioned, f"config_version = {version}\n", FILE)
+    assert failure.value.key == "config_version"
+
+
+def test_class_without_a_version_knows_no_later_release() -> None:
+    with pytest.raises(ConfigError, match="unknown key"):
+        load_settings(Settings, "config_version = 9\n", FILE)

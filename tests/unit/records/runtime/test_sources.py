@@ -1,6 +1,7 @@
 """What a path holds, and what is wrong with it."""
 
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from starling.protocol.errors import ConfigError
 from starling.records.data_options import DataOptions
+from starling.records.errors import DataError
 from starling.records.runtime import pictures
 from starling.records.runtime.sources import read_source
 
@@ -233,7 +235,7 @@ BAD = {
     two_kinds: r"holds both tables and \.npz files",
     two_depths: r"cat/1\.pgm: is not in a class's folder of a board",
     nothing: "holds no .csv, .tsv or .npz file",
-    other_shape: r"b\.npz: records of \(3,\), where a\.npz has \(2,\)",
+    other_shape: r"b\.npz: x: records of \(3,\) numbers, where a\.npz has \(2,\) ",
 }
 
 
@@ -291,3 +293,70 @@ def test_columns_of_pictures_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="files have no columns"):
         read_source(tmp_path, DataOptions(targets=("y",)))
+
+
+def _scalar(path: Path) -> None:
+    np.savez(path, x=np.float32(3), y=np.int64(1))
+
+
+def _single(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+
+
+def _reals_and_texts(path: Path) -> None:
+    np.savez(path.with_name("a.npz"), x=np.zeros((2, 3)), y=np.array(["a", "b"]))
+    np.savez(path, x=np.zeros((2, 3)), y=np.zeros(2))
+
+
+def _two_targets(path: Path) -> None:
+    np.savez(path.with_name("a.npz"), x=np.zeros((2, 3)), y=np.zeros(2))
+    np.savez(path, x=np.zeros((2, 3)), y=np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (_scalar, r"expected x of as many records as y, found \(\) and \(\)"),
+        (_single, r"is a single array: numpy.savez\(file, x=x, y=y\) writes both"),
+        (_reals_and_texts, r"y: records of \(\) numbers, where a.npz has \(\) texts"),
+        (_two_targets, r"y: records of \(2,\) numbers, where a.npz has \(\) numbers"),
+    ],
+)
+def test_arrays_at_fault_are_named(
+    make: Callable[[Path], None], told: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "own.npz")
+
+    with pytest.raises(DataError, match=rf"own.npz: {told}"):
+        read_source(tmp_path, DataOptions())
+
+
+def test_arrays_that_nobody_asks_for_may_be_of_any_kind(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        odd = np.array([{name: 1}, None], object)
+        x = np.zeros((4, 3))
+        np.savez(tmp_path / f"{name}.npz", x=x, y=np.arange(4) % 2, notes=odd)
+
+    assert len(read_source(tmp_path, DataOptions())) == 8
+
+
+def test_path_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="absent: no such file or folder"):
+        read_source(tmp_path / "absent", DataOptions())
+
+
+def test_label_of_a_folder_prints(tmp_path: Path) -> None:
+    for label in ("cat", "d\u00a0g"):
+        pgm(tmp_path / label / "1.pgm")
+
+    with pytest.raises(DataError, match=r"'d\?g' holds the character U\+00A0"):
+        read_source(tmp_path, DataOptions())
+
+
+def test_picture_of_a_size_without_end_is_none(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        write(tmp_path / label / "1.pgm", b"P5\n" + b"9" * 5000 + b" 1\n255\n0")
+
+    with pytest.raises(DataError, match="is no PGM or PPM picture"):
+        read_source(tmp_path, DataOptions())

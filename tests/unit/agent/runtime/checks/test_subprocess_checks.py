@@ -72,11 +72,11 @@ def test_sound_data_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        ("t,h,y\n1,2,0\n3,nan,1\n", "row 3, column 2 (h): no finite number"),
-        ("t,h,y\n1,,0\n", "row 2, column 2 (h): empty"),
+        ("t,h,y\n1,2,0\n3,nan,1\n", "row 3, column 2: no finite number"),
+        ("t,h,y\n1,,0\n", "row 2, column 2: empty"),
         ("1,2,0\n1,secret,0\n", "row 2, column 2: no finite number"),
         ("1,2,0\n1,2\n", "row 2: 2 columns, 3 before"),
-        ("t,h,y\n1,2,inf\n", "row 2, column 3 (y): no finite number"),
+        ("t,h,y\n1,2,inf\n", "row 2, column 3: no finite number"),
         ('t,h,y\n1,"2,0\n', "row 2: not a line of CSV"),
     ],
 )
@@ -90,6 +90,32 @@ def test_first_fault_of_a_table_is_named_by_row_and_column(
     assert f"1 unusable; the first: a.csv: {where}" in row.found
     assert row.verdict is (WARN if "1,2,0" in text else FAIL)
     assert "secret" not in row.found
+
+
+@pytest.mark.parametrize(
+    "table", ["t,h,kind\n1,2,cat\n3,4,dog\n", "t;h;y\n1;2;0\n3;4;1\n"]
+)
+def test_table_that_only_its_bundle_can_read_is_no_failure(
+    tmp_path: Path, table: str
+) -> None:
+    (tmp_path / "a.csv").write_text(table)
+
+    row = look(tmp_path)
+
+    assert row.verdict is WARN
+    assert "right if the task's bundle names the columns" in row.fix
+    assert "cat" not in row.found
+
+
+def test_first_line_is_not_quoted_unless_it_has_the_label(tmp_path: Path) -> None:
+    table = "Meier,positive,3\nHuber,negative,4\n"
+    (tmp_path / "a\udcff\x1b.csv").write_text(table)
+
+    assert "a??.csv: row 2, column 1: no finite number" in look(tmp_path).found
+
+    (tmp_path / "a\udcff\x1b.csv").write_text("t,h,y\n1,,0\n")
+
+    assert "row 2, column 2 (h): empty" in look(tmp_path, "y").found
 
 
 @pytest.mark.parametrize("is_turned", [False, True])

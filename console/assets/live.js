@@ -1,0 +1,55 @@
+// Shows each page anew when the coordinator's status changed. Without it, or with a
+// browser that cannot, every page works and is as new as it was when it was asked for.
+"use strict";
+const PAUSE_MS = 2000;
+const label = document.getElementById("live");
+let wanted = false;
+let busy = false;
+
+// Somebody who types or chooses must not lose that.
+function editing() {
+  const at = document.activeElement;
+  return at !== null && at.closest("main form") !== null;
+}
+
+// Links are known again by where they lead, after what was around them is new.
+function focused() {
+  const at = document.activeElement;
+  return at !== null && at.closest("main") !== null ? at.getAttribute("href") : null;
+}
+
+async function refresh() {
+  if (busy || !wanted || document.hidden || editing()) return;
+  busy = true;
+  wanted = false;
+  try {
+    const answer = await fetch(location.href, { redirect: "error" });
+    if (answer.ok) {
+      const text = await answer.text();
+      const fresh = new DOMParser().parseFromString(text, "text/html").querySelector("main");
+      const main = document.querySelector("main");
+      if (fresh !== null && !editing()) {
+        const href = focused();
+        const scrolled = [...main.querySelectorAll(".scroll")].map((each) => each.scrollLeft);
+        main.replaceChildren(...fresh.childNodes);
+        main.querySelectorAll(".scroll").forEach((each, place) => {
+          each.scrollLeft = scrolled[place] ?? 0;
+        });
+        if (href !== null) {
+          [...main.querySelectorAll("a")].find((each) => each.getAttribute("href") === href)?.focus();
+        }
+        label.textContent = "live";
+      }
+    }
+  } catch {
+    label.textContent = "not live";
+  }
+  setTimeout(() => { busy = false; refresh(); }, PAUSE_MS);
+}
+
+const source = new EventSource("/live");
+source.addEventListener("open", () => { label.textContent = "live"; });
+source.addEventListener("error", () => { label.textContent = "not live"; });
+source.addEventListener("changed", () => { wanted = true; refresh(); });
+document.addEventListener("visibilitychange", refresh);
+document.addEventListener("focusout", () => setTimeout(refresh, 0));

@@ -1,0 +1,104 @@
+"""`starling console`: a coordinator's status in a browser, to look at only."""
+
+import argparse
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+from starling.protocol.errors import EXIT_DONE, ConfigError
+from starling.service import listener
+from starling.service.log_lines import log_to_stderr
+
+_EXAMPLES = """examples:
+  starling console run --home coordinator --web 8080
+  starling console run --home coordinator --web 0.0.0.0:8080 --web-token-file token
+  starling coordinator run --home coordinator --web 8080
+
+The same as --web of `starling coordinator run`, for a coordinator that runs already.
+It reads status.json and the chain of the home, and never writes. /metrics is for
+Prometheus; docs/console.md has the alert rules and the dashboard.
+exit status: 0 done, 1 failed, 2 usage, 78 configuration
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Runs one verb of `starling console`.
+
+    Returns:
+      The exit status.
+
+    Raises:
+      ConfigError: For the operator's mistakes.
+      StorageError: If a file cannot be read.
+    """
+    options = parser().parse_args(argv)
+    return _run(options)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
+        prog="starling console",
+        description="A coordinator in a browser, to look at only, and its metrics.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
+    run = verbs.add_parser("run", help="serve pages and metrics until stopped")
+    run.add_argument(
+        "--home",
+        type=Path,
+        default=os.environ.get("STARLING_HOME"),
+        metavar="DIR",
+        help="the coordinator's folder",
+    )
+    run.add_argument(
+        "--web",
+        default="8080",
+        metavar="[HOST:]PORT",
+        help="where to listen (default 127.0.0.1:8080); port 0 for any that is free",
+    )
+    run.add_argument(
+        "--web-token-file",
+        type=Path,
+        metavar="FILE",
+        help="only who knows what is in this file reads the console",
+    )
+    run.add_argument("--json", action="store_true", help="print the address as JSON")
+    # Of `starling coordinator run`, which listens itself and holds our standard input.
+    run.add_argument("--inherited", type=int, help=argparse.SUPPRESS)
+    return made
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.home is None:
+        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
+    home = Path(options.home).absolute()
+    inherited = options.inherited is not None
+    # A fleet's first coordinator may not be set up yet.
+    if not inherited and not home.is_dir():
+        raise ConfigError("there is no such folder", file=str(home))
+    # Imported late, so that --help needs no web framework.
+    from starling.console.runtime.server import (
+        ConsoleSettings,
+        access_rules,
+        serve,
+    )
+
+    log_to_stderr("info")
+    host, port = listener.parse_address(options.web)
+    settings = ConsoleSettings(home, host, options.web_token_file, inherited)
+    with (
+        socket.socket(fileno=options.inherited)
+        if inherited
+        else listener.listen(host, port)
+    ) as opened:
+        rules = access_rules(settings, opened)
+        where = listener.url(opened)
+        shown = json.dumps({"url": where}) if options.json else f"console: {where}"
+        sys.stdout.write(shown + "\n")
+        sys.stdout.flush()
+        serve(settings, rules, opened)
+    return EXIT_DONE

@@ -1,0 +1,1 @@
+"""Pages of the console: pure functions from facts to HTML."""

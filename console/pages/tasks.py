@@ -1,0 +1,121 @@
+"""Tasks: their versions, how good these are, and what they cost in privacy."""
+
+from starling.console.chain_facts import ChainFacts
+from starling.console.markup import Html, element, joined, link, table
+from starling.console.pages.layout import (
+    PageFrame,
+    card,
+    figures,
+    moment,
+    optional,
+    page,
+    trouble,
+)
+from starling.console.pages.overview import learning_charts
+from starling.console.status_facts import TaskFacts, VersionFacts
+
+VERSIONS_SHOWN_MAX = 200
+"""Newest of a task."""
+
+
+def tasks(frame: PageFrame) -> Html:
+    """The page of all tasks."""
+    listed = frame.facts.tasks if frame.facts else ()
+    rows: list[tuple[str | int | None, ...]] = [
+        (
+            link(f"/tasks/{task.number}", f"{task.number}: {task.name}"),
+            f"{task.head:,}",
+            optional(_newest(task, "accuracy"), ".1%"),
+            optional(_newest(task, "loss"), ".4g"),
+            f"{task.pending} of {task.buffer}",
+            f"{task.leases} of {task.lease_places}",
+            f"{task.waiting:,}",
+        )
+        for task in reversed(listed)
+    ]
+    heads = ("task", "version", "accuracy", "loss", "updates", "leases", "waiting")
+    if not rows:
+        empty = "No task is published yet: starling coordinator publish"
+        return page(frame, "/tasks", "Tasks", element("p", empty))
+    return page(frame, "/tasks", "Tasks", table(heads, rows, "Tasks"))
+
+
+def task(frame: PageFrame, chain: ChainFacts, number: int) -> Html | None:
+    """One task's page; None if there is none of that number."""
+    listed = frame.facts.tasks if frame.facts else ()
+    found = next((each for each in listed if each.number == number), None)
+    if found is None:
+        return None
+    split = f"version {found.head + 1} cannot become final: the digests are split"
+    return page(
+        frame,
+        "/tasks",
+        f"Task {found.number}: {found.name}",
+        element("p", trouble(split)) if found.split else Html(""),
+        card("Learning", element("div", *learning_charts(found), class_="charts")),
+        element("div", _now(found), _terms(chain, found), class_="cards"),
+        _versions(found),
+    )
+
+
+def _now(found: TaskFacts) -> Html:
+    attested = "; ".join(
+        f"{digest[:12]} by {', '.join(names)}"
+        for digest, names in sorted(found.attested.items())
+    )
+    return card(
+        "Now",
+        figures(
+            [
+                ("newest final version", f"{found.head:,}"),
+                ("updates waiting", f"{found.pending} of {found.buffer}"),
+                ("boards training", f"{found.leases} of {found.lease_places}"),
+                ("boards waiting", f"{found.waiting:,}"),
+                ("next version attested", attested or "-"),
+            ]
+        ),
+    )
+
+
+def _terms(chain: ChainFacts, found: TaskFacts) -> Html:
+    lines = chain.terms.get(found.number, ("not known yet",))
+    return card("Privacy", *(element("p", line.strip()) for line in lines))
+
+
+def _versions(found: TaskFacts) -> Html:
+    best = best_version(found.versions)
+    rows = [
+        _cells(each, is_best=each.version == best)
+        for each in reversed(found.versions[-VERSIONS_SHOWN_MAX:])
+    ]
+    heads = ("version", "final", "updates", "accuracy", "loss", "staleness", "epsilon")
+    text = f"Versions, newest first; {len(rows)} of {len(found.versions)}"
+    return card(text, table(heads, rows, "Versions"))
+
+
+def _cells(each: VersionFacts, *, is_best: bool) -> tuple[str | int | None, ...]:
+    mark = element("strong", " best") if is_best else ""
+    return (
+        joined(f"{each.version:,}", mark),
+        moment(each.time_ms),
+        each.updates,
+        optional(each.accuracy, ".2%"),
+        optional(each.loss, ".4g"),
+        f"{each.staleness:.2f}",
+        f"{each.epsilon:.3g}",
+    )
+
+
+def best_version(versions: tuple[VersionFacts, ...]) -> int | None:
+    """Version with the highest accuracy, or the lowest loss where there is none."""
+    right = [(each.accuracy, each.version) for each in versions]
+    known = [(value, number) for value, number in right if value is not None]
+    if known:
+        return max(known, key=lambda entry: (entry[0], -entry[1]))[1]
+    lost = [(each.loss, each.version) for each in versions if each.loss is not None]
+    return min(lost)[1] if lost else None
+
+
+def _newest(found: TaskFacts, name: str) -> float | None:
+    values: list[float | None] = [getattr(each, name) for each in found.versions]
+    return next((value for value in reversed(values) if value is not None), None)

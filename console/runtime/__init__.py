@@ -1,0 +1,1 @@
+"""Server of the console: files, connections and clocks."""

@@ -1,0 +1,205 @@
+"""Server of the console: uvicorn with bounds on what a client can hold.
+
+A client is given `HEAD_S` for a request's head and `KEEP_ALIVE_S` between two requests;
+beyond `CLIENTS_MAX` connections a request is answered with 503. None of it touches the
+coordinator, which is another process.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from starling.console.runtime.access import AccessRules
+from starling.console.runtime.chain_reader import ChainReader
+from starling.console.runtime.status_reader import StatusReader
+from starling.console.runtime.web_app import ConsoleApp
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
+from starling.durable.files import read_limited, require_private
+from starling.protocol.errors import ConfigError
+from starling.service.listener import is_loopback
+
+log = logging.getLogger("starling.console")
+
+CLIENTS_MAX = 256
+HEAD_S = 10.0
+HEAD_BYTES_MAX = 16 * 1024
+KEEP_ALIVE_S = 5
+STOP_S = 3
+TOKEN_BYTES_MAX = 4096
+TOKEN_CHARS_MIN = 16
+_STDIN = 0
+
+
+class BoundedProtocol(H11Protocol):
+    """HTTP/1.1 with a time limit on a request's head."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begins to wait for a request."""
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_S, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Waits no more."""
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Begins to wait again if only a part of a next request is there."""
+        super().data_received(data)
+        idle = self.cycle is None or self.cycle.response_complete
+        waits = self._head_timer is not None and not self._head_timer.cancelled()
+        if not idle and self._head_timer is not None:
+            self._head_timer.cancel()
+        elif idle and not waits:
+            self._head_timer = self.loop.call_later(HEAD_S, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us, so that SIGTERM is an ordinary end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Captures none."""
+        yield
+
+
+@dataclass(frozen=True)
+class ConsoleSettings:
+    """What a console is started with.
+
+    Attributes:
+      home: Of the coordinator.
+      host: That the operator named, or an address.
+      token_file: None for no token.
+      until_input_ends: Whether to end with standard input, whose other end a parent
+        holds.
+    """
+
+    home: Path
+    host: str
+    token_file: Path | None
+    until_input_ends: bool = False
+
+
+def read_token(file: Path) -> bytes:
+    """The token of a file.
+
+    Raises:
+      ConfigError: If others can read it, or it is too short.
+      StorageError: If it cannot be read.
+    """
+    require_private(file)
+    token = read_limited(file, TOKEN_BYTES_MAX).strip()
+    if len(token) < TOKEN_CHARS_MIN:
+        raise ConfigError(
+            f"a token has at least {TOKEN_CHARS_MIN} characters; make one: "
+            f"(umask 077; openssl rand -hex 32 > {file})",
+            file=str(file),
+        )
+    return token
+
+
+def access_rules(settings: ConsoleSettings, listener: socket.socket) -> AccessRules:
+    """Who may read, said in the log where that is more than this machine.
+
+    Args:
+      settings: What the operator gave.
+      listener: Bound to its address.
+
+    Raises:
+      ConfigError, StorageError: About the token's file.
+    """
+    token = b"" if settings.token_file is None else read_token(settings.token_file)
+    bound = listener.getsockname()[0]
+    rules = AccessRules(is_loopback(bound), _names(settings.host), token)
+    if not rules.loopback and not token:
+        log.warning(
+            "listens on %s without a token: everybody who reaches it reads the "
+            "console; give --web-token-file FILE, or listen on 127.0.0.1",
+            bound,
+        )
+    elif not rules.loopback:
+        log.warning(
+            "listens on %s without TLS: the token can be read on the way; put a proxy "
+            "with TLS before it",
+            bound,
+        )
+    return rules
+
+
+def serve(
+    settings: ConsoleSettings, rules: AccessRules, listener: socket.socket
+) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Args:
+      settings: What to show.
+      rules: To whom.
+      listener: Listens already.
+    """
+    asyncio.run(_serve(settings, rules, listener))
+
+
+def _names(host: str) -> frozenset[str]:
+    named = {host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
+    return frozenset(named - {""})
+
+
+async def _serve(
+    settings: ConsoleSettings, rules: AccessRules, listener: socket.socket
+) -> None:
+    home = CoordinatorHome(settings.home)
+    app = ConsoleApp(
+        StatusReader(home.status), ChainReader(home.state / CHAIN_FILE), rules
+    )
+    config = uvicorn.Config(
+        app.gate,
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=CLIENTS_MAX,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=STOP_S,
+        h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+    )
+    # It warns of every malformed request, which is a stranger's to send.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    server = _Server(config)
+
+    def stop() -> None:
+        server.should_exit = True
+        app.streams.end()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    if settings.until_input_ends:
+        loop.add_reader(_STDIN, lambda: None if os.read(_STDIN, 64) else stop())
+    app.look()
+    watching = loop.create_task(app.watch())
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)

@@ -1,0 +1,74 @@
+"""Listening socket of a page for people: its address, and who reaches it.
+
+Source: RFC 4007, section 11 for zone ids, which are refused here; ip(7).
+"""
+
+import ipaddress
+import socket
+
+from starling.durable.files import refusal
+from starling.protocol.errors import ConfigError
+
+LOOPBACK = "127.0.0.1"
+BACKLOG = 128
+PORT_MAX = 65535
+
+
+def parse_address(text: str, key: str = "--web") -> tuple[str, int]:
+    """Host and port of `[HOST:]PORT`.
+
+    Args:
+      text: As the operator gave it; an IPv6 address stands in brackets.
+      key: For the error.
+
+    Raises:
+      ConfigError: If it is none.
+    """
+    host, colon, port = text.rpartition(":")
+    host = host.strip("[]") if host.startswith("[") and host.endswith("]") else host
+    wrong = (colon and not host) or (":" in host and not text.startswith("["))
+    digits = port.isascii() and port.isdigit() and len(port) <= len(str(PORT_MAX))
+    if wrong or not digits or int(port) > PORT_MAX:
+        raise ConfigError(
+            f"{text!r} is not [HOST:]PORT with a port of 0 to {PORT_MAX}, such as "
+            "8080, 127.0.0.1:8080 or [::1]:8080",
+            key=key,
+        )
+    return host or LOOPBACK, int(port)
+
+
+def listen(host: str, port: int, key: str = "--web") -> socket.socket:
+    """A socket that listens.
+
+    Args:
+      host: Name or address.
+      port: 0 for any that is free.
+      key: For the error.
+
+    Raises:
+      ConfigError: If nothing can listen there.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, UnicodeError) as error:
+        why = refusal(error) if isinstance(error, OSError) else "no host name"
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {why}; choose another port or host",
+            key=key,
+        ) from error
+
+
+def is_loopback(host: str) -> bool:
+    """True if only this machine reaches an address that a socket is bound to."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def url(listener: socket.socket) -> str:
+    """Where a browser on this machine finds a listening socket."""
+    host, port = listener.getsockname()[:2]
+    shown = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)  # noqa: S104 - shown, not bound
+    return f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"

@@ -1,0 +1,375 @@
+"""The console against every kind of request, over a real socket."""
+
+import http.client
+import signal
+import socket
+import stat
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from starling.console.runtime.server import CLIENTS_MAX, HEAD_BYTES_MAX, read_token
+from starling.protocol.errors import EXIT_DONE, ConfigError
+from tests.unit.console.conftest import RunningConsole, Start, write_status
+from tests.unit.console.status_documents import document
+
+TIMEOUT_S = 30.0
+CLIENTS = 200
+TOKEN = "0123456789abcdef" * 2
+
+
+def ask(
+    console: RunningConsole,
+    path: str,
+    method: str = "GET",
+    body: bytes | None = None,
+    **headers: str,
+) -> tuple[int, str, http.client.HTTPResponse]:
+    connection = http.client.HTTPConnection("127.0.0.1", console.port, TIMEOUT_S)
+    named = {key.replace("_", "-"): value for key, value in headers.items()}
+    with closing(connection):
+        connection.request(method, path, body, named)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(), answer
+
+
+def raw(console: RunningConsole, content: bytes) -> bytes:
+    """All that comes back until the connection ends."""
+    with socket.create_connection(("127.0.0.1", console.port), TIMEOUT_S) as link:
+        link.sendall(content)
+        link.shutdown(socket.SHUT_WR)
+        found = b""
+        try:
+            while piece := link.recv(65536):
+                found += piece
+        except ConnectionResetError:
+            pass
+        return found
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/", "<h1>Overview</h1>"),
+        ("/boards", "5 boards"),
+        ("/boards/" + "b" * 26, "epsilon paid"),
+        ("/tasks", "digits"),
+        ("/tasks/0", "<h2>Privacy</h2>"),
+        ("/chain", "1 register, 1 task"),
+        ("/chain/2", "<h1>Block 2</h1>"),
+        ("/events", "Nothing since"),
+        ("/metrics", "starling_chain_height_blocks 17"),
+        ("/assets/style.css", "prefers-color-scheme: dark"),
+        ("/assets/live.js", "EventSource"),
+        ("/assets/icon.svg", "<svg"),
+    ],
+)
+def test_page_is_served_with_the_headers_that_protect_it(
+    console: RunningConsole, path: str, text: str
+) -> None:
+    status, body, answer = ask(console, path)
+
+    assert status == 200
+    assert text in body
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    assert "unsafe" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "server" not in answer.headers
+    assert ask(console, path, "HEAD")[:2] == (200, "")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/assets/",
+        "/assets/../cli.py",
+        "/assets/..%2f..%2fcli.py",
+        "/assets/%2e%2e/%2e%2e/etc/passwd",
+        "/..%5c..%5cetc",
+        "//etc/passwd",
+        "/assets/style.css%00.js",
+        "/boards/../status.json",
+        "/boards/nobody",
+        "/boards/%3Cscript%3Ealert(1)%3C%2Fscript%3E",
+        "/chain/0",
+        "/chain/999999999999999999999999999999",
+        "/chain/-1",
+        "/tasks/9",
+        "/status.json",
+        "/keys/signing.key",
+        "/sign-in",
+    ],
+)
+def test_path_tricks_find_nothing(console: RunningConsole, path: str) -> None:
+    status, body, _ = ask(console, path)
+
+    assert status == 404
+    assert "<script>alert" not in body
+
+
+@pytest.mark.parametrize(
+    "method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"]
+)
+def test_nothing_but_reading_is_allowed(console: RunningConsole, method: str) -> None:
+    status, _, answer = ask(console, "/boards", method)
+
+    assert status == 405
+    assert answer.headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("127.0.0.1:99", 200),
+        ("[::1]:99", 200),
+        ("evil.example", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("192.168.0.1", 421),
+        ("", 421),
+    ],
+)
+def test_host_of_somebody_else_is_refused(
+    console: RunningConsole, host: str, status: int
+) -> None:
+    assert ask(console, "/", Host=host)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"\x16\x03\x01\x02\x00\x01\x00", b"400"),
+        (b"GET / HTTP/x.y\r\nHost: localhost\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * HEAD_BYTES_MAX, b"400"),
+        (b"GET /" + b"x" * 2 * HEAD_BYTES_MAX, b"400"),
+        (b"GET /" + b"x" * 3000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"414"),
+        (
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n123456789",
+            b"413",
+        ),
+        (
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"413",
+        ),
+        (
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n",
+            b"413",
+        ),
+        (
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade, close\r\n\r\n",
+            b"200",
+        ),
+    ],
+    ids=range(12),
+)
+def test_malformed_and_oversized_requests_are_refused(
+    console: RunningConsole, content: bytes, status: bytes
+) -> None:
+    assert raw(console, content).split(b" ")[1] == status
+    assert ask(console, "/")[0] == 200
+
+
+def test_two_hundred_clients_are_answered_while_others_say_nothing(
+    console: RunningConsole,
+) -> None:
+    with ExitStack() as stack:
+        slow = [
+            stack.enter_context(
+                socket.create_connection(("127.0.0.1", console.port), TIMEOUT_S)
+            )
+            for _ in range(CLIENTS_MAX - CLIENTS - 10)
+        ]
+        for link in slow:
+            link.sendall(b"GET / HTTP/1.1\r\nHost: local")
+        links = [
+            stack.enter_context(
+                closing(
+                    http.client.HTTPConnection("127.0.0.1", console.port, TIMEOUT_S)
+                )
+            )
+            for _ in range(CLIENTS)
+        ]
+        for client in links:
+            client.request("GET", "/")
+        statuses = [client.getresponse().status for client in links]
+
+    assert statuses == [200] * CLIENTS
+
+
+def test_too_many_clients_are_refused_and_then_served_again(
+    console: RunningConsole,
+) -> None:
+    with ExitStack() as stack:
+        for _ in range(CLIENTS_MAX):
+            stack.enter_context(
+                socket.create_connection(("127.0.0.1", console.port), TIMEOUT_S)
+            )
+        assert ask(console, "/")[0] == 503
+
+    while ask(console, "/")[0] != 200:
+        pass
+
+
+def test_slow_head_ends_the_connection(console: RunningConsole) -> None:
+    with socket.create_connection(("127.0.0.1", console.port), TIMEOUT_S) as link:
+        link.sendall(b"GET / HTTP/1.1\r\nHost: local")
+
+        assert link.recv(1) == b""
+
+
+def test_open_page_is_told_of_a_change_and_events_show_it(
+    own_console: RunningConsole, home: Path
+) -> None:
+    with (
+        socket.create_connection(("127.0.0.1", own_console.port), TIMEOUT_S) as link,
+        link.makefile("rb") as stream,
+    ):
+        link.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while b"retry:" not in stream.readline():
+            pass
+        made = document()
+        made["tasks"][0]["head"] = 4
+        write_status(home, made)
+        while b"event: changed" not in stream.readline():
+            pass
+
+    assert "task 0: version 4 is final" in ask(own_console, "/events")[1]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"state": 3}', "\x00"])
+def test_status_that_is_none_is_said(start: Start, home: Path, content: str) -> None:
+    (home / "status.json").write_text(content)
+    console = start("--web", "0")
+
+    status, body, _ = ask(console, "/")
+
+    assert status == 200
+    assert 'class="banner"' in body
+    assert "starling_up 0" in ask(console, "/metrics")[1]
+
+
+def test_damaged_chain_is_said_and_the_rest_goes_on(start: Start, home: Path) -> None:
+    (home / "state" / "chain.sqlite3").write_bytes(b"\x00" * 10_000)
+    console = start("--web", "0")
+
+    status, body, _ = ask(console, "/chain")
+
+    assert status == 503
+    assert "The chain cannot be read" in body
+    assert ask(console, "/")[0] == 200
+
+
+def test_home_without_anything_yet_is_served(start: Start, home: Path) -> None:
+    (home / "status.json").unlink()
+    (home / "state" / "chain.sqlite3").unlink()
+    console = start("--web", "0")
+
+    for path in ("/", "/boards", "/tasks", "/chain", "/events"):
+        status, body, _ = ask(console, path)
+        assert status == 200
+        assert "has the coordinator run?" in body
+
+
+def test_console_stops_at_sigterm_with_pages_open(own_console: RunningConsole) -> None:
+    with socket.create_connection(("127.0.0.1", own_console.port), TIMEOUT_S) as link:
+        link.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        link.recv(1)
+        own_console.child.send_signal(signal.SIGTERM)
+
+        assert own_console.child.wait(TIMEOUT_S) == EXIT_DONE
+    assert "Traceback" not in own_console.log.read_text()
+
+
+def test_console_writes_nothing_and_needs_no_key(
+    own_console: RunningConsole, home: Path
+) -> None:
+    kept = {path: path.stat().st_mtime_ns for path in home.rglob("*.json")}
+
+    for path in ("/", "/boards", "/chain", "/metrics"):
+        assert ask(own_console, path)[0] == 200
+
+    assert {path: path.stat().st_mtime_ns for path in home.rglob("*.json")} == kept
+    assert not (home / "keys").exists()
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    file.chmod(0o600)
+    return file
+
+
+def test_token_is_needed_for_everything_and_traded_for_a_cookie(
+    start: Start, token_file: Path
+) -> None:
+    console = start("--web", "0", "--web-token-file", str(token_file))
+
+    assert ask(console, "/")[0] == 303
+    assert ask(console, "/metrics")[0] == ask(console, "/live")[0] == 401
+    assert ask(console, "/metrics", Authorization=f"Bearer {TOKEN}x")[0] == 401
+    assert ask(console, "/metrics", Authorization=f"Bearer {TOKEN}")[0] == 200
+    status, body, _ = ask(console, "/sign-in")
+    assert (status, "meadow" in body) == (200, False)
+    assert ask(console, "/sign-in", "POST", b"token=wrong")[0] == 403
+    status, _, answer = ask(console, "/sign-in", "POST", b"token=" + TOKEN.encode())
+    cookie = answer.headers["set-cookie"]
+    assert status == 303
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert TOKEN not in cookie
+    pair = cookie.split(";")[0]
+    assert ask(console, "/", Cookie=pair)[0] == 200
+    assert ask(console, "/", Cookie=pair[:-1])[0] == 303
+    assert ask(console, "/boards", "POST", b"", Cookie=pair)[0] == 405
+    assert TOKEN not in console.log.read_text()
+
+
+def test_guessing_of_tokens_is_slowed_and_forms_of_others_refused(
+    start: Start, token_file: Path
+) -> None:
+    console = start("--web", "0", "--web-token-file", str(token_file))
+    right = b"token=" + TOKEN.encode()
+
+    other = ask(console, "/sign-in", "POST", right, Sec_Fetch_Site="cross-site")
+    large = ask(console, "/sign-in", "POST", b"token=" + b"x" * 5000)
+    guesses = [ask(console, "/sign-in", "POST", b"token=x")[0] for _ in range(12)]
+
+    assert (other[0], large[0]) == (403, 413)
+    assert guesses == [403] * 10 + [429] * 2
+    assert ask(console, "/sign-in", "POST", right)[0] == 429
+
+
+def test_console_for_everybody_says_so(start: Start, token_file: Path) -> None:
+    everybody = start("--web", "0.0.0.0:0")
+    assert "everybody who reaches it reads the console" in everybody.log.read_text()
+    assert ask(everybody, "/", Host="192.168.0.1")[0] == 200
+    assert ask(everybody, "/", Host="evil.example")[0] == 421
+
+    signed = start("--web", "0.0.0.0:0", "--web-token-file", str(token_file))
+    assert "without TLS" in signed.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "wrong"),
+    [("short", 0o600, "at least 16 characters"), (TOKEN, 0o644, "chmod 600")],
+)
+def test_token_that_protects_nothing_is_refused(
+    tmp_path: Path, content: str, mode: int, wrong: str
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(content)
+    file.chmod(mode)
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+
+    with pytest.raises(ConfigError, match=wrong):
+        read_token(file)
