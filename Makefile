@@ -75,7 +75,7 @@ DOCS_VENV := build/docs-venv
 
 .PHONY: docs
 docs: $(DOCS_VENV)/.docs ## Build the site into build/site; a broken link ends it
-	$(DOCS_VENV)/bin/mkdocs build -q --strict
+	$(DOCS_VENV)/bin/mkdocs build --strict
 
 $(DOCS_VENV)/.docs: requirements/docs.txt
 	scripts/make-venv $(DOCS_VENV)
