@@ -71,6 +71,7 @@ lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/*.txt
 LOCKING := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 # An environment of its own: the site needs nothing of Starling, and Starling nothing of it.
+# Without -q: --strict does not count warnings that are not shown.
 DOCS_VENV := build/docs-venv
 
 .PHONY: docs
