@@ -66,8 +66,22 @@ lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/*.txt
 		$(BIN)/uv pip compile -q pyproject.toml --extra $$extra $(LOCKING) -o requirements/$$extra.txt; \
 	done
 	$(BIN)/uv pip compile -q --group build $(LOCKING) -o requirements/build.txt
+	$(BIN)/uv pip compile -q --group docs $(LOCKING) -o requirements/docs.txt
 	$(BIN)/uv pip compile -q pyproject.toml --extra fleet --extra web --group dev $(LOCKING) -o requirements/dev.txt
 LOCKING := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+
+# An environment of its own: the site needs nothing of Starling, and Starling nothing of it.
+# Without -q: --strict does not count warnings that are not shown.
+DOCS_VENV := build/docs-venv
+
+.PHONY: docs
+docs: $(DOCS_VENV)/.docs ## Build the site into build/site; a broken link ends it
+	$(DOCS_VENV)/bin/mkdocs build --strict
+
+$(DOCS_VENV)/.docs: requirements/docs.txt
+	scripts/make-venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install -q --no-compile --require-hashes -r requirements/docs.txt
+	@touch $@
 
 .PHONY: wheel
 wheel: $(VENV)/.fleet ## Build wheel and sdist into dist/

@@ -17,7 +17,7 @@ from examples.vibration.detect import detected
 ROOT = Path(__file__).parents[2]
 LEAST = {
     "bank": {"roc_auc": 0.77, "macro_f1": 0.6},
-    "camera": {"accuracy": 0.75},
+    "camera": {"accuracy": 0.65},
     "keywords": {"accuracy": 0.9, "macro_f1": 0.9},
     "turbofans": {"r2": 0.7},
     "vibration": {"r2": 0.8},

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+import starling
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     [
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         *(ROOT / "examples").rglob("*.md"),
     ]
 )
@@ -39,6 +41,22 @@ def test_links_lead_to_pages_and_headings(page: Path) -> None:
             broken.append(target)
 
     assert broken == []
+
+
+def test_site_has_every_page_in_its_navigation() -> None:
+    _, navigation = (ROOT / "mkdocs.yml").read_text("utf-8").split("\nnav:\n")
+    listed = re.findall(r"^ +- [^:]+: (\S+)$", navigation, re.MULTILINE)
+
+    docs = ROOT / "docs"
+    pages = [str(page.relative_to(docs)) for page in docs.rglob("*.md")]
+    assert sorted(listed) == sorted(pages)
+
+
+def test_page_of_python_documents_every_stable_name() -> None:
+    page = (ROOT / "docs" / "python.md").read_text("utf-8")
+    documented = re.findall(r"^::: starling\.(\w+)$", page, re.MULTILINE)
+
+    assert sorted([*documented, "__version__"]) == sorted(starling.__all__)
 
 
 @pytest.mark.parametrize("name", PAGES_WITH_PATHS)

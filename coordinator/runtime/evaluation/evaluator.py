@@ -9,8 +9,10 @@ another one.
 import contextlib
 import subprocess
 import threading
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -47,16 +49,18 @@ def load_held_out(path: Path) -> HeldOutData:
     Raises:
       ConfigError: If it is missing, holds something else, or has no example.
     """
+    unreadable = OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # A lone .npy array is no context, and has no x: TypeError.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             held_out = HeldOutData(arrays["x"], arrays["y"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (*unreadable, TypeError) as error:
         raise ConfigError(
             f"expected an .npz file with arrays x and y: {error}",
             file=str(path),
             key="evaluation.data",
         ) from error
-    if not 0 < len(held_out.x) == len(held_out.y):
+    if not held_out.x.size or held_out.x.shape[:1] != held_out.y.shape[:1]:
         raise ConfigError("x and y differ in length, or are empty", file=str(path))
     return held_out
 

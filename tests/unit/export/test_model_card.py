@@ -34,7 +34,7 @@ def test_card_states_privacy_contributors_and_proof(model: ProvenModel) -> None:
     assert "no board had paid more than" in card
     assert "8 updates of 2 boards" in card
     assert card.index("| bbb | 5 |") < card.index("| aaa | 3 |")
-    assert "a certificate of virtual (1 of 1 decide)" in card
+    assert "a certificate of coordinator 1 (1 of 1 decide)" in card
     assert model.claim.digests.inference.hex() in card
     assert "held-out examples: accuracy" in card
 

@@ -29,7 +29,7 @@ def trusted(source: CoordinatorModels) -> TrustedState:
 
 
 def test_proven_model_names_its_signers_and_its_parameters(model: ProvenModel) -> None:
-    assert model.signers == ("virtual",)
+    assert model.signers == ("coordinator 1",)
     assert model.quorum == 1
     assert H(model.theta.astype("<f4").tobytes()) == model.claim.digests.inference
 

@@ -12,7 +12,12 @@ from starling.broker.runtime.broker_home import BrokerHome
 from starling.coordinator.cli import boards_and_tasks
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import GenesisOptions, found
-from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE, ConfigError
+from starling.protocol.errors import (
+    EXIT_CONFIG,
+    EXIT_DONE,
+    EXIT_FAILED,
+    ConfigError,
+)
 
 
 def coordinator(*words: str | Path) -> int:
@@ -133,3 +138,15 @@ def test_task_is_compared_with_the_boards_there_are(
 def test_task_that_would_wait_for_ever_is_refused(boards: int, instead: int) -> None:
     with pytest.raises(ConfigError, match=f"take buffer = {instead}, admit boards"):
         boards_and_tasks._compared(10, boards, force=False)
+
+
+def test_task_of_which_no_loss_is_known_cannot_be_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = fleet(tmp_path, BrokerSettings("meadow"))
+
+    assert coordinator("resume-task", "0", "--home", home.path) == EXIT_FAILED
+
+    said = capsys.readouterr().err
+    assert "no quorum stated a held-out loss of task 0 yet" in said
+    assert list(home.inbox.iterdir()) == []

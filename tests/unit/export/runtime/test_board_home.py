@@ -52,7 +52,7 @@ def test_board_that_did_not_fetch_the_newest_still_has_what_it_uses(
     source = BoardModels(board)
 
     assert [row.kept for row in source.rows(0)] == [True]
-    assert source.proven(source.rows(0)[0]).signers == ("virtual",)
+    assert source.proven(source.rows(0)[0]).signers == ("coordinator 1",)
 
 
 def test_board_without_the_parameters_says_so(board: Path) -> None:

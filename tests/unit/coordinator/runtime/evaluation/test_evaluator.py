@@ -199,8 +199,13 @@ def test_preprocess_one_scale_per_channel_applies_to_the_first_axis() -> None:
 
 @pytest.mark.parametrize(
     "arrays",
-    [{"x": X}, {"x": X, "y": Y[:2]}, {"x": X[:0], "y": Y[:0]}],
-    ids=["no labels", "other lengths", "empty"],
+    [
+        {"x": X},
+        {"x": X, "y": Y[:2]},
+        {"x": X[:0], "y": Y[:0]},
+        {"x": X, "y": np.int64(1)},
+    ],
+    ids=["no labels", "other lengths", "empty", "one number"],
 )
 def test_held_out_data_unfit_is_a_configuration_error(
     arrays: dict[str, np.ndarray], tmp_path: Path
@@ -209,4 +214,22 @@ def test_held_out_data_unfit_is_a_configuration_error(
     np.savez(file, allow_pickle=False, **arrays)
 
     with pytest.raises(ConfigError, match=r"data\.npz"):
+        load_held_out(file)
+
+
+def test_held_out_file_cut_short_or_of_one_array_is_a_configuration_error(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "data.npz"
+    np.savez(file, x=X, y=Y)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(ConfigError, match=r"data\.npz.*expected an \.npz file"):
+        load_held_out(file)
+
+    with file.open("wb") as lone:
+        np.save(lone, X)
+
+    with pytest.raises(ConfigError, match=r"data\.npz.*expected an \.npz file"):
         load_held_out(file)
