@@ -47,6 +47,7 @@ async function refresh() {
   setTimeout(() => { busy = false; refresh(); }, PAUSE_MS);
 }
 
+label.textContent = "connecting";
 const source = new EventSource("/live");
 source.addEventListener("open", () => { label.textContent = "live"; });
 source.addEventListener("error", () => { label.textContent = "not live"; });
