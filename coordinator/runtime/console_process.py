@@ -60,6 +60,7 @@ class ConsoleProcess:
         line = child.stdout.readline()
         if not line:
             child.wait()
+            _close(child)
             raise ConfigError(
                 "the console did not start; its words are above", key="--web"
             )
@@ -93,6 +94,7 @@ class ConsoleProcess:
         while True:
             assert self._child is not None
             status = self._child.wait()
+            _close(self._child)
             if self._stopping.is_set() or status == EXIT_CONFIG:
                 return
             log.warning("the console ended with %d; again in %g s", status, pause_s)
@@ -156,11 +158,16 @@ def _environment() -> dict[str, str]:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    assert child.stdin is not None
-    with suppress(OSError):
-        child.stdin.close()
     child.terminate()
     try:
         child.wait(STOP_S)
     except subprocess.TimeoutExpired:
         child.kill()
+
+
+def _close(child: subprocess.Popen[bytes]) -> None:
+    """Closes our ends of an ended console's pipes."""
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.close()
