@@ -279,10 +279,17 @@ def test_upload_truncated_or_extended_anywhere_never_raises(
 
 def test_garbage_on_any_topic_is_refused_and_counted(world: SingleCoordinator) -> None:
     sender = board(1)
-    for content in (b"", b"\xc0", bytes(100), b"\x96" * 50):
+    for content in (b"\xc0", bytes(100), b"\x96" * 50):
         for event in (ChunkArrived, BoardMessageArrived):
             effects = world.send(event(sender.device, content))
             assert isinstance(effects[0], RecordRefusal)
+    assert isinstance(world.send(ChunkArrived(sender.device, b""))[0], RecordRefusal)
+
+
+def test_empty_message_by_which_a_check_tries_its_rights_counts_nothing(
+    world: SingleCoordinator,
+) -> None:
+    assert world.send(BoardMessageArrived(board(1).device, b"")) == ()
 
 
 def test_said_by_another_board_is_refused(world: SingleCoordinator) -> None:
