@@ -37,6 +37,7 @@ PRIVACY_KINDS = {
 STEPLESS = ("record", "record-dpsgd")
 """Where the mechanism says how a board trains."""
 DEVICES_DEFAULT = 10
+BUFFER_DEFAULT = 4
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class FleetPlan:
     """
 
     devices: int = 10
-    buffer: int = 4
+    buffer: int = BUFFER_DEFAULT
     data: str = "digits"
     split: str = ""
     data_options: DataOptions = DEFAULT_OPTIONS
@@ -170,15 +171,20 @@ class FleetPlan:
         Args:
           boards: That many; 0 if the data name none.
           examples: That there are to learn from; so few may not do for ten boards.
+
+        Raises:
+          ConfigError: If a version needs more updates than there are boards.
         """
         split = self.split or (NATURAL if boards else IID)
         if self.devices:
             return replace(self, split=split)
         enough = max(1, min(DEVICES_DEFAULT, examples // BOARD_EXAMPLES_MIN))
         devices = (boards if split == NATURAL else 0) or enough
-        return replace(
-            self, split=split, devices=devices, buffer=min(self.buffer, devices)
-        )
+        # Few boards make the default smaller; more asked for than they are is refused.
+        buffer = self.buffer
+        if buffer <= BUFFER_DEFAULT:
+            buffer = min(buffer, devices)
+        return replace(self, split=split, devices=devices, buffer=buffer)
 
     def document(self) -> dict[str, Any]:
         """All that was asked for, for the report."""

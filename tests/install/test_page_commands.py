@@ -37,6 +37,8 @@ FENCE = re.compile(
 )
 COMMAND = re.compile(r"^(make|pip|python3?|starling|\.venv/)\b", re.MULTILINE)
 DEADLINE_S = 900
+# Each starts a fleet of its own anew; together they take minutes of waiting.
+LONG = set(HOW_TO) - {"docs/how-to/add-a-board.md"}
 END_WITH_CHILDREN = "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"
 
 
@@ -70,7 +72,13 @@ def test_page_fences_commands_as_sh(page: str) -> None:
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=[pytest.mark.e2e] if page in WITH_BROKER else [])
+        pytest.param(
+            page,
+            marks=[
+                *([pytest.mark.e2e] if page in WITH_BROKER else []),
+                *([pytest.mark.soak] if page in LONG else []),
+            ],
+        )
         for page in PAGES
         if page not in NOT_RUN
     ],

@@ -148,7 +148,7 @@ def test_fleet_run_any_process_killed_goes_on(tmp_path: Path) -> None:
     ("words", "said"),
     [
         pytest.param(("--buffer", "99"), "--buffer: 99 is not in", id="buffer"),
-        pytest.param(("--data", "none.npz"), "none.npz: cannot be read", id="data"),
+        pytest.param(("--data", "none.npz"), "none.npz: no such file", id="data"),
         pytest.param(("--home", "tests"), "holds no fleet", id="home"),
     ],
 )

@@ -69,3 +69,9 @@ def test_plan_is_resolved_by_what_the_data_name(
 
 def test_plan_of_few_examples_has_few_boards() -> None:
     assert FleetPlan(devices=0).resolved(0, 50).devices == 3
+
+
+def test_buffer_above_the_boards_is_refused_and_the_default_shrinks() -> None:
+    assert FleetPlan(devices=0).resolved(3, 1000).buffer == 3
+    with pytest.raises(ConfigError, match=r"--buffer: 99 is not in \[1, 10\]"):
+        FleetPlan(devices=0, buffer=99).resolved(0, 1000)
