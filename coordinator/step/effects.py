@@ -343,12 +343,9 @@ class LogLine:
     warns: bool = False
 
 
-Effect = (
+StorageEffect = (
     StoreUpload
     | StoreBlock
-    | StoreFork
-    | JournalVote
-    | SendGossip
     | StoreModel
     | StorePeerBlob
     | StoreDigests
@@ -361,6 +358,14 @@ Effect = (
     | DropUploads
     | PruneBlocks
     | AdoptSnapshot
+)
+"""For the coordinator's store; votes and forks have files of their own."""
+
+Effect = (
+    StorageEffect
+    | StoreFork
+    | JournalVote
+    | SendGossip
     | RemoveInboxFile
     | ComputeVersion
     | EvaluateVersion

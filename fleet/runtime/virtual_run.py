@@ -141,32 +141,15 @@ def run_prepared(
     kept = None if home is None else clear(home)
     plan = material.plan
     settings, asked = _settings(plan, material.shares, pace)
+    # More boards than a version takes would make the next one late before it begins.
+    awake = asked if pace.in_step else settings.leases
     data, shares = material.data, material.shares
     shown = heading(plan, data.name, shares, material.bundle, data.notes)
     workers = TrainingPool(
         material, plan.seed, threads, shown.attacks, known=plan.buffer
     )
     rng = np.random.default_rng((plan.seed, 1))
-    spread = rng.normal(0.0, pace.speed_sigma, plan.devices)
-    durations_s = tuple(_TRAINING_S * float(s) for s in np.exp(spread))
-    # More boards than a version takes would make the next one late before it begins.
-    awake = asked if pace.in_step else settings.leases
-    committee = CommitteeShape(
-        plan.coordinators,
-        plan.brokers,
-        FaultModel[plan.fault_model.upper()],
-        timeline(plan.fault, plan.coordinators),
-    )
-    shape = FleetShape(
-        plan.devices,
-        awake,
-        pace.in_step,
-        durations_s,
-        rest_s=_rest_s(plan, awake),
-        windows=shares.reuse,
-        leave_behind=pace.over_select > 0,
-        committee=committee,
-    )
+    shape = _shape(plan, pace, awake, shares.reuse, rng)
     try:
         fleet = VirtualFleet(
             shape,
@@ -176,7 +159,7 @@ def run_prepared(
             rng,
         )
         begun_s = time.monotonic()
-        if not pace.virtual_time and committee.steady:
+        if not pace.virtual_time and shape.committee.steady:
             fleet.clock = lambda: time.monotonic() - begun_s
         with few_collections(), known_signatures(SIGNATURES_KNOWN):
             because = _drive(plan, fleet, shown, begun_s, on_snapshot, watch)
@@ -203,6 +186,29 @@ def run_prepared(
     config = {**plan.document(), "virtual": True, **asdict(pace)}
     document = report(config, shown, last, outcome)
     return FleetRun(shown, last, outcome, document)
+
+
+def _shape(
+    plan: FleetPlan, pace: Pace, awake: int, windows: int, rng: np.random.Generator
+) -> FleetShape:
+    """The fleet that a plan asks for; boards' speeds are drawn here."""
+    spread = rng.normal(0.0, pace.speed_sigma, plan.devices)
+    committee = CommitteeShape(
+        plan.coordinators,
+        plan.brokers,
+        FaultModel[plan.fault_model.upper()],
+        timeline(plan.fault, plan.coordinators),
+    )
+    return FleetShape(
+        plan.devices,
+        awake,
+        pace.in_step,
+        tuple(_TRAINING_S * float(s) for s in np.exp(spread)),
+        rest_s=_rest_s(plan, awake),
+        windows=windows,
+        leave_behind=pace.over_select > 0,
+        committee=committee,
+    )
 
 
 def _settings(

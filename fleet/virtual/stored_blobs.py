@@ -1,20 +1,18 @@
 """Bundles and models, as far as any coordinator of a virtual fleet has them."""
 
-from collections.abc import Iterator, Mapping
-
 from starling.fleet.virtual.virtual_coordinator import VirtualCoordinator
 from starling.protocol.ids import Digest
 
 
-class StoredBlobs(Mapping[Digest, bytes]):
-    """Wholes that any coordinator has stored; boards that pulled them hold them too."""
+class StoredBlobs:
+    """Blobs that any coordinator has stored; boards that pulled them hold them too."""
 
     def __init__(self, coordinators: list[VirtualCoordinator]) -> None:
         """Looks at the coordinators' stores whenever it is asked."""
         self._coordinators = coordinators
 
     def __getitem__(self, digest: Digest) -> bytes:
-        """A whole.
+        """A blob.
 
         Raises:
           KeyError: If nobody has it.
@@ -24,11 +22,3 @@ class StoredBlobs(Mapping[Digest, bytes]):
             if found is not None:
                 return found
         raise KeyError(digest)
-
-    def __iter__(self) -> Iterator[Digest]:
-        """Wholes are not listed."""
-        raise NotImplementedError
-
-    def __len__(self) -> int:
-        """Wholes are not counted."""
-        raise NotImplementedError

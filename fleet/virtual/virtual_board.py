@@ -1,6 +1,6 @@
 """A board whose world is memory: the agent's core, and its effects carried out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, assert_never
 
@@ -21,6 +21,17 @@ from starling.protocol.wire.chunks import CHUNK, chunk_at
 from starling.protocol.wire.message_bodies import DevicePhase
 
 
+class BlobLookup(Protocol):
+    """Stored bytes by digest."""
+
+    def __getitem__(self, digest: Digest) -> bytes:
+        """The bytes.
+
+        Raises:
+          KeyError: If nobody has them.
+        """
+
+
 class BoardEnvironment(Protocol):
     """Environment that boards share: link to the coordinators, and stored bytes."""
 
@@ -33,7 +44,7 @@ class BoardEnvironment(Protocol):
         """Workload of the fleet."""
 
     @property
-    def wholes(self) -> Mapping[Digest, bytes]:
+    def blobs(self) -> BlobLookup:
         """Stored bytes by digest."""
 
     @property
@@ -177,7 +188,7 @@ class VirtualBoard:
         reaches the core only once its charge stands in the ledger.
         """
         order = effect.order
-        theta = self.sea.wholes[order.theta]
+        theta = self.sea.blobs[order.theta]
         result = self.sea.labour.train(self.number, order, theta)
         done_s = self.sea.agenda.now_s + self.duration_s()
 

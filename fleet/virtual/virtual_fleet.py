@@ -104,7 +104,7 @@ class VirtualFleet:
     agenda: EventQueue = field(default_factory=EventQueue)
     coordinators: list[VirtualCoordinator] = field(default_factory=list)
     versions: VersionLog = field(init=False)
-    wholes: StoredBlobs = field(init=False)
+    blobs: StoredBlobs = field(init=False)
     begun_s: float = 0.0
     _boards: dict[int, VirtualBoard] = field(default_factory=dict)
     _by_name: dict[str, VirtualBoard] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class VirtualFleet:
         numbers = range(1, committee.coordinators + 1)
         self.coordinators.extend(self._coordinator(keys, each) for each in numbers)
         self.network.join(self.coordinators)
-        self.wholes = StoredBlobs(self.coordinators)
+        self.blobs = StoredBlobs(self.coordinators)
         self.faults = FaultSchedule(committee.faults, self.coordinators, self.agenda)
         self._keys = [SigningKey(self.draw(32)) for _ in range(self.shape.boards)]
         self._admit_boards()
@@ -169,7 +169,7 @@ class VirtualFleet:
     @property
     def inference(self) -> bytes:
         """The newest model's average, (d,) little-endian float32."""
-        return self.wholes[self.foremost.state.tasks[_TASK].model.inference]
+        return self.blobs[self.foremost.state.tasks[_TASK].model.inference]
 
     @property
     def exhausted(self) -> bool:

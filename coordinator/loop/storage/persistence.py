@@ -19,6 +19,7 @@ from starling.coordinator.step.effects import (
     Effect,
     KeepEvidence,
     PruneBlocks,
+    StorageEffect,
     StoreDigests,
     StoreFailure,
     StoreMetrics,
@@ -29,23 +30,6 @@ from starling.coordinator.step.effects import (
 )
 from starling.protocol.ids import Digest
 from starling.protocol.learning.task import ModelDigests
-
-Stored = (
-    StoreUpload
-    | StoreBlock
-    | StoreModel
-    | StorePeerBlob
-    | StoreDigests
-    | StoreVersion
-    | StoreMetrics
-    | StoreFailure
-    | KeepEvidence
-    | DropEvidence
-    | DropUpload
-    | DropUploads
-    | PruneBlocks
-    | AdoptSnapshot
-)
 
 
 @dataclass
@@ -86,7 +70,7 @@ class Persistence:
         # In order: a vote never outlives the uploads and models that it stands for, nor
         # a block the votes that decided it. Uploads are dropped last, since it may be
         # this very block that makes them stale.
-        stored: list[Stored] = []
+        stored: list[StorageEffect] = []
         votes: list[JournalVote] = []
         dropped: dict[Digest, DropUpload] = {}
         for effect in effects:
@@ -95,7 +79,7 @@ class Persistence:
                 votes.append(effect)
             elif isinstance(effect, DropUpload):
                 dropped[effect.transaction] = effect
-            elif isinstance(effect, Stored):
+            elif isinstance(effect, StorageEffect):
                 if isinstance(effect, StoreUpload):
                     dropped.pop(effect.transaction, None)
                 self._vote_all(votes)
@@ -108,14 +92,14 @@ class Persistence:
             self._votes.append(votes, self._height)
             votes.clear()
 
-    def _store_all(self, stored: list[Stored], now_ms: int) -> None:
+    def _store_all(self, stored: list[StorageEffect], now_ms: int) -> None:
         if stored:
             with self._store.transaction():
                 for effect in stored:
                     self._put(effect, now_ms)
             stored.clear()
 
-    def _put(self, effect: Stored, now_ms: int) -> None:
+    def _put(self, effect: StorageEffect, now_ms: int) -> None:
         store = self._store
         match effect:
             case StoreUpload(transaction, update, blob):

@@ -1,4 +1,4 @@
-"""Wholes are looked for in every coordinator's store, dead or alive."""
+"""Blobs are looked for in every coordinator's store, dead or alive."""
 
 import pytest
 
@@ -6,13 +6,13 @@ from starling.protocol.ids import Digest, H
 from tests.unit.fleet.virtual.idle_fleet import fleet_of
 
 
-def test_whole_is_found_wherever_it_is() -> None:
+def test_blob_is_found_wherever_it_is() -> None:
     fleet = fleet_of(2)
     last = fleet.coordinators[1]
     with last.store.transaction():
         last.store.put_blob(b"whole")
     last.kill()
 
-    assert fleet.wholes[H(b"whole")] == b"whole"
+    assert fleet.blobs[H(b"whole")] == b"whole"
     with pytest.raises(KeyError):
-        fleet.wholes[Digest(bytes(32))]
+        fleet.blobs[Digest(bytes(32))]
