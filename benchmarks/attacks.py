@@ -53,6 +53,8 @@ from starling.protocol.wire.topics import Topics
 SIZE = 4
 DIMENSION = 900
 """Parameters whose sealed 8-bit update takes about 1 KB."""
+BUFFER_MAX = 1024
+"""Updates of a version, as many as a task may have."""
 BIG_DIMENSION = 1_900_000
 """Whose bundle and model, as long as they are not the same bytes twice, take 30 MB."""
 HEARTBEAT_S = 10
@@ -111,7 +113,7 @@ class Run:
         self._council = CoordinatorProcesses(root, SIZE, HEARTBEAT_S, ledger)
         count = int(4.2 * self._shape.rate * (part_s + 1)) + 10
         self._boards = board_keys(count)
-        self._task = task(DIMENSION, count, count)
+        self._task = task(DIMENSION, count, min(count, BUFFER_MAX))
         uploads = make_uploads(
             self._council.genesis,
             self._council.keys(),
