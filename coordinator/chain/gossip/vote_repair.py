@@ -8,8 +8,8 @@ as many statuses as there are validators, whoever is dead or lies.
 A block is urgent: the last one, and one that more than f prevoted and that was not
 offered to the peer. f + 1 of us answer at its first status and the next f + 1 at its
 next, on the peer's own topic; the last block and what followed ever more rarely the
-more often the peer says that it lacks it (`repeat_backoff`). What else is lacking of the
-current height goes to all: others may lack it, too.
+more often the peer says that it lacks it (`repeat_backoff`). What else is lacking of
+the current height goes to all: others may lack it, too.
 """
 
 from dataclasses import replace
