@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-DEADLINE_S = 180.0
-"""For what happens within seconds unless the machine is very busy."""
+from tests.e2e.deadline import DEADLINE_S
 
 
 def command(*words: str) -> list[str]:
@@ -19,7 +18,7 @@ def command(*words: str) -> list[str]:
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*words), capture_output=True, text=True, timeout=120, check=False
+        command(*words), capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
 
 

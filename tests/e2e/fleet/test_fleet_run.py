@@ -11,8 +11,8 @@ import pytest
 
 from starling.fleet.cli import INTERRUPTED
 from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE
+from tests.e2e.deadline import DEADLINE_S
 from tests.e2e.fleet.fleet_process import (
-    DEADLINE_S,
     has_reached,
     mosquitto_of,
     process_of,

@@ -25,8 +25,8 @@ from starling.protocol.chain.enrolment import admission_from_json
 from starling.protocol.ids import DeviceId, device_id
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 from starling.protocol.wire.message_bodies import CONTRIBUTION
+from tests.e2e.deadline import DEADLINE_S
 from tests.e2e.fleet.fleet_process import (
-    DEADLINE_S,
     has_reached,
     mosquitto_of,
     process_of,
