@@ -19,6 +19,10 @@ from starling.coordinator.cli import (
 from starling.coordinator.cli.status_text import status_text
 from starling.coordinator.publication.task_settings import TaskSettings
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations.process_liveness import (
+    STATUS_BYTES_MAX,
+    lives,
+)
 from starling.coordinator.runtime.setup import peer_invitations, pinned_header
 from starling.coordinator.runtime.setup.damage_recovery import recover
 from starling.coordinator.runtime.setup.double_sign_guard import write_resumption
@@ -329,8 +333,8 @@ def _status(options: argparse.Namespace) -> int:
     home.config()
     if not home.status.exists():
         raise OperationError("no status yet: the coordinator has not run here")
-    document = json.loads(read_limited(home.status, self_check.STATUS_BYTES_MAX))
-    if document["state"] != "stopped" and not self_check.lives(document["pid"]):
+    document = json.loads(read_limited(home.status, STATUS_BYTES_MAX))
+    if document["state"] != "stopped" and not lives(document["pid"]):
         document["state"] = f"not running, was: {document['state']}"
     if options.json:
         return _show(options, document, "")
