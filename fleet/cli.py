@@ -19,6 +19,7 @@ _EXAMPLES = """examples:
   starling fleet run --virtual --fault 'boards 1-2 flip signs from version 0'
   starling fleet run --virtual --coordinators 4 --fault 'coordinator 4 lies from 9s'
   starling fleet run --data mnist --split dirichlet:0.5 --privacy none --json
+  starling fleet run --data mnist --model head --front whitened --epsilon 2
   starling fleet run --data own.csv --target price --board-column site --virtual
   starling fleet run --data pictures/ --model mine.onnx --freeze 'features.*'
   starling fleet run --virtual --devices 1000 --buffer 100 --until-version 50
@@ -223,7 +224,13 @@ def _add_model(run: argparse.ArgumentParser) -> None:
     group = run.add_argument_group("the model, and how boards train it")
     group.add_argument(
         "--model",
-        help="softmax, linear, mlp, cnn, cnn-tanh, or an ONNX file (default by data)",
+        help="softmax, linear, mlp, cnn, cnn-tanh, head, or an ONNX file (default by"
+        " data)",
+    )
+    group.add_argument(
+        "--front",
+        metavar="NAME",
+        help="what a head stands on: one of `starling fronts list`, or a file",
     )
     group.add_argument(
         "--loss", help="cross-entropy for labels; mse, huber or bce for numbers"
