@@ -7,8 +7,8 @@ block can be decided, so that it waits in memory alone, and the file is all that
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
 from starling.protocol.wire.message_bodies import REGISTER, Register
-from tests.sim.simulator.committee_world import CHAIN, OPERATOR, CommitteeWorld
-from tests.sim.simulator.fleet_world import Plan
+from tests.sim.simulator.committee_world import CHAIN, CommitteeWorld
+from tests.sim.simulator.fleet_world import OPERATOR, Plan
 
 NAME = "again.tx"
 COMMAND = sign(
