@@ -95,7 +95,7 @@ SHAPES = {
     "hurry": Shape("hurry", 0.5),
     "garbage": Shape("garbage"),
     "withhold": Shape("withhold"),
-    "board": Shape("calm"),
+    "board": Shape("calm", 0.5),
     "big": Shape("calm"),
 }
 

@@ -105,7 +105,9 @@ def frame_arrived(turn: CoordinatorStep, event: PeerFrameArrived) -> None:
             allowance = min(BYTES_BURST, line.allowance + cost)
             _put_line(turn, who, replace(line, allowance=allowance))
     except ProtocolError as error:
-        turn.emit(RecordRefusal(None, error.reason, str(error), who))
+        # At another broker nothing shows that it is who its topic says.
+        named = None if event.elsewhere else who
+        turn.emit(RecordRefusal(None, error.reason, str(error), named))
 
 
 def _credited(turn: CoordinatorStep, who: DeviceId) -> tuple[PeerState, PeerQuota]:
@@ -113,17 +115,9 @@ def _credited(turn: CoordinatorStep, who: DeviceId) -> tuple[PeerState, PeerQuot
     peer = turn.state.peers.get(who) or PeerState()
     line = peer.lines.get(turn.broker) or PeerQuota()
     gone_s = turn.now_s - line.at_s
+    allowance = min(BYTES_BURST, line.allowance + gone_s * BYTES_PER_S)
     line = replace(
-        line,
-        allowance=min(BYTES_BURST, line.allowance + gone_s * BYTES_PER_S),
-        asks=min(
-            peer_requests.ASKS_BURST, line.asks + gone_s * peer_requests.ASKS_PER_S
-        ),
-        answers=min(
-            peer_requests.ANSWERS_BURST,
-            line.answers + gone_s * peer_requests.ANSWERS_PER_S,
-        ),
-        at_s=turn.now_s,
+        peer_requests.credited(line, turn.now_s), allowance=allowance, at_s=turn.now_s
     )
     return replace(peer, lines={**peer.lines, turn.broker: line}), line
 
@@ -256,15 +250,20 @@ def _ledger(
         peer_liveness.status_came(
             turn, who, gossip_messages.STATUS.unpack(message.content), elsewhere
         )
-        advance(turn, node.PeerMessage(content, who))
+        advance(turn, node.PeerMessage(content, _source(turn, who)))
         block_sync.request_missing_blocks(turn)
     elif message.topic == gossip_messages.GossipTopic.VOTE:
         # Before the ledger does: it would refuse, and count, a malformed one again.
         vote, before = VOTE.unpack(message.content), turn.state.ledger
-        advance(turn, node.PeerMessage(content, who))
+        advance(turn, node.PeerMessage(content, _source(turn, who)))
         peer_liveness.vote_came(turn, who, vote, before, elsewhere)
     else:
-        advance(turn, node.PeerMessage(content, who))
+        advance(turn, node.PeerMessage(content, _source(turn, who)))
+
+
+def _source(turn: CoordinatorStep, who: DeviceId) -> bytes:
+    """Whose share something fills: a name's at one broker, as with its quota."""
+    return who + turn.broker.to_bytes(2) if turn.broker else who
 
 
 def _is_update(packed: bytes) -> bool:

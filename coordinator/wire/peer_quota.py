@@ -3,7 +3,8 @@
 Whoever runs a broker can write there under any name. So what comes under a peer's name
 over one broker is charged to that name there, and leaves alone what it says over its
 own: else one liar with a broker could use up what all others may say, and break off
-what they say at length.
+what they say at length. All names at another broker together are answered no more than
+one of them, or that liar were answered under each.
 """
 
 import math
