@@ -71,6 +71,10 @@ BYTES_PER_S = 8e6
 BYTES_BURST = 32e6
 MESSAGE_COST_MIN_BYTES = 4096
 """That a message counts for at least: short ones cost decoding and a signature."""
+VOTES_PER_S = 256.0
+"""Votes, proposals and certificates of one peer in the long run, each of which costs a
+signature or several: more than heights can follow each other, with repair beside."""
+VOTES_BURST = 1024.0
 REPEAT_EVERY_S = 1.0
 REPEATED_MAX = 64
 _FRAME_OVERHEAD_BYTES = 64 * 1024
@@ -116,9 +120,9 @@ def _credited(turn: CoordinatorStep, who: DeviceId) -> tuple[PeerState, PeerQuot
     line = peer.lines.get(turn.broker) or PeerQuota()
     gone_s = turn.now_s - line.at_s
     allowance = min(BYTES_BURST, line.allowance + gone_s * BYTES_PER_S)
-    line = replace(
-        peer_requests.credited(line, turn.now_s), allowance=allowance, at_s=turn.now_s
-    )
+    votes = min(VOTES_BURST, line.votes + gone_s * VOTES_PER_S)
+    line = peer_requests.credited(line, turn.now_s)
+    line = replace(line, allowance=allowance, votes=votes)
     return replace(peer, lines={**peer.lines, turn.broker: line}), line
 
 
@@ -226,6 +230,8 @@ def _ledger(
     turn: CoordinatorStep, who: DeviceId, content: bytes, elsewhere: bool
 ) -> None:
     message = gossip_messages.MESSAGE.unpack(content)
+    if message.topic not in _PACED_OTHERWISE:
+        _pay_for_vote(turn, who)
     if message.topic == gossip_messages.GossipTopic.PROPOSAL:
         proposal = PROPOSAL.unpack(message.content)
         if not proposal_checks.is_news(turn.state.ledger, proposal):
@@ -259,6 +265,31 @@ def _ledger(
         peer_liveness.vote_came(turn, who, vote, before, elsewhere)
     else:
         advance(turn, node.PeerMessage(content, _source(turn, who)))
+
+
+_PACED_OTHERWISE = (
+    gossip_messages.GossipTopic.STATUS,
+    gossip_messages.GossipTopic.TRANSACTION,
+)
+"""By its interval and a counter, and by its sender's share."""
+
+
+def _pay_for_vote(turn: CoordinatorStep, who: DeviceId) -> None:
+    """Charges a peer for a message that a height is decided by.
+
+    Of a height so and so many are kept (deviation D4), but who repeats them, or signs
+    nonsense, would have us check signatures all the time.
+
+    Raises:
+      LimitError: If it says too many.
+    """
+    peer = turn.state.peers[who]
+    line = peer.lines[turn.broker]
+    if line.votes < 1.0:
+        refused = replace(peer, refused=peer.refused + 1)
+        turn.state = evolve(turn.state, peers={**turn.state.peers, who: refused})
+        raise LimitError(f"{device_name(who)} votes too often", Reason.BUSY)
+    _put_line(turn, who, replace(line, votes=line.votes - 1.0))
 
 
 def _source(turn: CoordinatorStep, who: DeviceId) -> bytes:
