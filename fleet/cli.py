@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError
+from starling.protocol.learning.score_policy import DEFAULT_QUARANTINE_S
 
 INTERRUPTED = 130
 _EXAMPLES = """examples:
@@ -76,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     _add_fleet(run)
     add_data_flags(run.add_argument_group("what is learned from data of your own"))
     _add_learning(run)
+    _add_trust(run)
     _add_model(run)
     _add_output(run)
     return made
@@ -222,6 +224,33 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_trust(run: argparse.ArgumentParser) -> None:
+    group = run.add_argument_group("what is thought of boards, and which of them train")
+    group.add_argument(
+        "--scores",
+        default="none",
+        help="how coordinators score updates on a root set of training examples: none,"
+        " projection or, without privacy, accuracy (default none)",
+    )
+    group.add_argument(
+        "--quarantine",
+        dest="quarantine_s",
+        type=int,
+        default=DEFAULT_QUARANTINE_S,
+        metavar="SECONDS",
+        help="without a lease for a board whose updates scored badly, twice as long"
+        " each further time; 0 for never (default a day)",
+    )
+    group.add_argument(
+        "--select",
+        dest="weights",
+        default="",
+        metavar="W1,...,W5",
+        help="weights of resources, timeliness and budget, of the three together, and"
+        " of reputation in the choice of boards (default equal chances)",
+    )
+
+
 def _add_model(run: argparse.ArgumentParser) -> None:
     group = run.add_argument_group("the model, and how boards train it")
     group.add_argument(
@@ -285,7 +314,21 @@ def _data_and_learning(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "data_options": data_options_of(options, options.loss),
         "learning": learning,
+        "weights": _weights(options.weights),
     }
+
+
+def _weights(text: str) -> tuple[int, ...]:
+    """The weights of `--select`.
+
+    Raises:
+      ConfigError: If one of them is no integer.
+    """
+    try:
+        return tuple(int(word) for word in text.split(",")) if text else ()
+    except ValueError as error:
+        detail = f"{text[:80]!r} is not five integers with commas between them"
+        raise ConfigError(detail, key="--select") from error
 
 
 def _add_output(run: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """The operator's verbs about boards and tasks."""
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from starling.broker.broker_settings import board_host, is_loopback
@@ -19,6 +19,7 @@ from starling.coordinator.config import BrokerEndpointSettings
 from starling.coordinator.publication.privacy_statement import promise
 from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.coordinator.runtime import command_inbox
+from starling.coordinator.runtime.evaluation.evaluator import pinned_root
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.storage.receipt_reader import checkpoint
 from starling.coordinator.runtime.verb_types import AddVerb, Shown
@@ -60,6 +61,15 @@ def add_verbs(add: AddVerb) -> None:
     publish = add("publish", _publish, "publish a task")
     publish.add_argument("--bundle", required=True, type=Path, help="a bundle's folder")
     publish.add_argument("--task", required=True, type=Path, help="task.toml")
+    publish.add_argument(
+        "--root",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a root set that updates are scored with, as in evaluation.root: its "
+        "digest goes into the task; several times, too",
+    )
     publish.add_argument(
         "--force", action="store_true", help="though too few boards are admitted for it"
     )
@@ -160,6 +170,7 @@ def _revoke(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
 def _publish(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     text = read_limited(options.task, DOCUMENT_BYTES_MAX).decode(errors="replace")
     settings = load_settings(TaskSettings, text, str(options.task))
+    settings = _with_roots(settings, options.root)
     bundle = _read_bundle(options.bundle)
     made = publication(settings, bundle, str(options.task))
     warning = _compared(settings.buffer, boards_enrolled(home), force=options.force)
@@ -182,6 +193,12 @@ def _publish(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     said = decision.text(f"published {name}", f"whether {name} is published")
     lines = (said, *([f"warning: {warning}"] if warning else []), *promised.lines())
     return document, "\n".join(lines)
+
+
+def _with_roots(settings: TaskSettings, files: list[Path]) -> TaskSettings:
+    pinned = [pinned_root(file, "--root").hex() for file in files]
+    roots = " ".join([settings.scores.roots, *pinned]).strip()
+    return replace(settings, scores=replace(settings.scores, roots=roots))
 
 
 def _resume_task(home: CoordinatorHome, options: argparse.Namespace) -> Shown:

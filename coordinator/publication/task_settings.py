@@ -15,6 +15,12 @@ from starling.coordinator.publication.optimiser_settings import (
     OptimiserSection,
     descent_policy,
 )
+from starling.coordinator.publication.score_settings import (
+    ScoresSection,
+    SelectionSection,
+    score_policy,
+    selection_policy,
+)
 from starling.coordinator.wire.size_limits import check_travels
 from starling.engine.opened_bundle import open_packed
 from starling.protocol.errors import ConfigError, ProtocolError
@@ -226,6 +232,8 @@ class TaskSettings:
     training: TrainingSection = table(TrainingSection, "How a board trains.")
     privacy: PrivacySection = table(PrivacySection, "What boards reveal at most.")
     guard: GuardSection = table(GuardSection, "What is noticed when it goes badly.")
+    scores: ScoresSection = table(ScoresSection, "What coordinators think of updates.")
+    selection: SelectionSection = table(SelectionSection, "Who gets a lease.")
 
 
 @dataclass(frozen=True)
@@ -305,6 +313,8 @@ def _spec(
         pledges=_pledges(settings),
         pool=settings.pool,
         guard=guard_policy(settings.guard),
+        scores=score_policy(settings.scores, noised=privacy.mechanism != 0),
+        selection=selection_policy(settings.selection),
     )
 
 

@@ -197,6 +197,29 @@ class EvaluateVersion:
 
 
 @dataclass(frozen=True)
+class ScoreVersion:
+    """Score a version's updates on the root set, away from the loop.
+
+    Answered by `VersionScored` or `ScoringFailed`.
+
+    Attributes:
+      task: Which task.
+      version: Which version.
+      job: What it was made of.
+      theta: Of the version before: what boards train from.
+      bundle: Of the task.
+      keys: As in `ComputeVersion`.
+    """
+
+    task: TaskId
+    version: Version
+    job: AggregationJob
+    theta: Digest
+    bundle: Digest
+    keys: Mapping[Digest, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ExamineBundle:
     """Check a bundle as boards do, away from the loop; answered by `BundleExamined`."""
 
@@ -369,6 +392,7 @@ Effect = (
     | RemoveInboxFile
     | ComputeVersion
     | EvaluateVersion
+    | ScoreVersion
     | ExamineBundle
     | FindMissingBlobs
     | LookUpUpdate

@@ -220,6 +220,8 @@ class VirtualFleet:
             is_byzantine(committee.faults),
         )
         settings = keys.settings(number, self._genesis, committee, self.draw)
+        roots = self.task.spec.scores.roots
+        settings = replace(settings, root=roots[0] if roots else None)
         broker = broker_of(number, committee.brokers)
         return VirtualCoordinator(number, broker, settings, world)
 
