@@ -136,7 +136,8 @@ def cone_lengths(rows: Real, rays: Real) -> Real:
             weights[:, at] = np.maximum(rest, 0.0)
         if np.abs(weights - before).max() <= _STILL * (1.0 + np.abs(weights).max()):
             break
-    return np.sqrt(np.maximum((weights * towards).sum(axis=1), 0.0))
+    squared: Real = np.maximum((weights * towards).sum(axis=1), 0.0)
+    return np.sqrt(squared)
 
 
 def _by_accuracy(
