@@ -13,6 +13,11 @@ from starling.coordinator.chain.verification.chain_replay import (
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.coordinator.runtime.tracing.kept_vectors import (
+    CONTENT_KEYS_FILE,
+    content_key,
+    write_content_keys,
+)
 from starling.durable.files import storage_errors, write_atomic
 from starling.fleet.virtual.virtual_coordinator import VirtualCoordinator
 from starling.protocol.chain.genesis import GENESIS
@@ -42,8 +47,10 @@ def keep_chain(home: Path, kept: VirtualCoordinator) -> None:
         with store.transaction():
             _put_blocks(store, kept)
             _put_models(store, kept)
+            keys = _put_vectors(store, kept)
     finally:
         store.close()
+    write_content_keys(home / CONTENT_KEYS_FILE, keys)
 
 
 def _put_blocks(store: SqliteStore, kept: VirtualCoordinator) -> None:
@@ -55,6 +62,19 @@ def _put_blocks(store: SqliteStore, kept: VirtualCoordinator) -> None:
         store.put_block(
             stored.block, stored.certificate, checked.changes, checked.identities
         )
+
+
+def _put_vectors(
+    store: SqliteStore, kept: VirtualCoordinator
+) -> list[tuple[bytes, bytes]]:
+    """Stores the vectors of used updates; gives the keys that open them."""
+    found = []
+    for upload in kept.store.uploads():
+        key = content_key(upload, kept.settings.gate.key)
+        if key is not None:
+            store.put_upload(upload)
+            found.append((upload.transaction, key))
+    return found
 
 
 def _put_models(store: SqliteStore, kept: VirtualCoordinator) -> None:
