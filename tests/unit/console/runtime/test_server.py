@@ -100,7 +100,6 @@ def test_page_is_served_with_the_headers_that_protect_it(
         "/tasks/9",
         "/status.json",
         "/keys/signing.key",
-        "/sign-in",
     ],
 )
 def test_path_tricks_find_nothing(console: RunningConsole, path: str) -> None:
