@@ -131,7 +131,7 @@ class KeptChain:
 
     def _put_vectors(self, kept: VirtualCoordinator) -> list[tuple[bytes, bytes]]:
         """Writes the vectors of used updates; gives the keys that open them."""
-        found = []
+        found: list[tuple[bytes, bytes]] = []
         for upload in kept.store.uploads():
             key = content_key(upload, kept.settings.gate.key)
             if key is not None:

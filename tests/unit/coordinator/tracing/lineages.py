@@ -16,7 +16,14 @@ from starling.coordinator.chain.state.task_records import AggregationJob, JobMem
 from starling.coordinator.tracing.lineage import FinalVersion
 from starling.coordinator.tracing.version_trace import TracedLineage
 from starling.protocol.ids import DeviceId, Digest, H, TaskId, Version
-from starling.protocol.learning.task import Q15, Q16, TaskSpec, version_digest
+from starling.protocol.learning.task import (
+    Q15,
+    Q16,
+    Robust,
+    Strategy,
+    TaskSpec,
+    version_digest,
+)
 from starling.protocol.learning.vector_codecs import Grid, to_grid
 from tests.unit.coordinator.fixtures.small_chain import SPEC
 
@@ -29,9 +36,19 @@ def board(number: int) -> DeviceId:
     return DeviceId(bytes([number]) * 16)
 
 
-def spec(**policy: object) -> TaskSpec:
-    fields = {"learning_rate_q16": Q16 // 2, "momentum_q16": Q16 // 4, **policy}
-    return replace(SPEC, dimension=D, aggregation=replace(SPEC.aggregation, **fields))
+def spec(
+    strategy: int = Strategy.FEDBUFF,
+    robust: int = Robust.NONE,
+    momentum_q16: int = Q16 // 4,
+) -> TaskSpec:
+    policy = replace(
+        SPEC.aggregation,
+        strategy=strategy,
+        robust=robust,
+        momentum_q16=momentum_q16,
+        learning_rate_q16=Q16 // 2,
+    )
+    return replace(SPEC, dimension=D, aggregation=policy)
 
 
 class MadeLineage:
