@@ -198,17 +198,9 @@ class EvaluateVersion:
 
 @dataclass(frozen=True)
 class ScoreVersion:
-    """Score a version's updates on the root set, away from the loop.
+    """Score the updates of a `ComputeVersion` by `theta`, what boards trained from.
 
-    Answered by `VersionScored` or `ScoringFailed`.
-
-    Attributes:
-      task: Which task.
-      version: Which version.
-      job: What it was made of.
-      theta: Of the version before: what boards train from.
-      bundle: Of the task.
-      keys: As in `ComputeVersion`.
+    Away from the loop; answered by `VersionScored` or `ScoringFailed`.
     """
 
     task: TaskId
