@@ -227,8 +227,8 @@ def _add_trust(run: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--scores",
         default="none",
-        help="how coordinators score updates on a root set of training examples: none,"
-        " projection or, without privacy, accuracy (default none)",
+        help="of updates, on training examples that no board has: none, projection or,"
+        " without privacy, accuracy (default none)",
     )
     group.add_argument(
         "--quarantine",
@@ -236,16 +236,14 @@ def _add_trust(run: argparse.ArgumentParser) -> None:
         type=int,
         default=DEFAULT_QUARANTINE_S,
         metavar="SECONDS",
-        help="without a lease for a board whose updates scored badly, twice as long"
-        " each further time; 0 for never (default a day)",
+        help="without a lease where updates scored badly; 0 for never (default a day)",
     )
     group.add_argument(
         "--select",
         dest="weights",
         default="",
         metavar="W1,...,W5",
-        help="weights of resources, timeliness and budget, of the three together, and"
-        " of reputation in the choice of boards (default equal chances)",
+        help="of resources, timeliness, budget, the three together, and reputation",
     )
 
 
@@ -294,11 +292,8 @@ def _add_model(run: argparse.ArgumentParser) -> None:
 
 def _data_and_learning(options: argparse.Namespace) -> dict[str, Any]:
     """Choices of data and learning, as the plan takes them."""
-    from starling.fleet.learning_options import (
-        LearningOptions,
-        class_weights,
-        selection_weights,
-    )
+    from starling.fleet.learning_options import LearningOptions, class_weights
+    from starling.fleet.learning_options import selection_weights as weights_of
     from starling.records.runtime.settings_file import data_options_of
 
     weights, balanced = class_weights(options.class_weights)
@@ -322,7 +317,7 @@ def _data_and_learning(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "data_options": data_options_of(options, options.loss),
         "learning": learning,
-        "weights": selection_weights(options.weights),
+        "weights": weights_of(options.weights),
     }
 
 

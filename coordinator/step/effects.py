@@ -198,10 +198,7 @@ class EvaluateVersion:
 
 @dataclass(frozen=True)
 class ScoreVersion:
-    """Score the updates of a `ComputeVersion` by `theta`, what boards trained from.
-
-    Away from the loop; answered by `VersionScored` or `ScoringFailed`.
-    """
+    """Score a job's updates at `theta`; answered by `VersionScored` or `ScoringFailed`."""
 
     task: TaskId
     version: Version
