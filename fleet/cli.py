@@ -49,9 +49,6 @@ def main(argv: list[str]) -> int:
     plan = FleetPlan(**plain | _data_and_learning(options))
     if options.virtual and options.home is not None:
         raise ConfigError("virtual boards have no homes", key="--home")
-    if options.virtual and options.web is not None:
-        text = "virtual fleets have no coordinator to show; leave --virtual or it out"
-        raise ConfigError(text, key="--web")
     if not options.virtual:
         for flag in ("waves", "over_select", "virtual_time"):
             if getattr(options, flag):
@@ -326,6 +323,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
     )
     from starling.fleet.runtime.virtual_run import Pace, run_virtual
 
+    kept = options.report / "home" if options.report else None
     with (
         terminated_as_interrupted(),
         tempfile.TemporaryDirectory() as spare,
@@ -338,11 +336,15 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
                 virtual_time=options.virtual_time,
                 over_select=options.over_select,
             )
-            home = options.report / "home" if options.report else None
-            made = run_virtual(plan, pace, on_snapshot=screen.show, home=home)
+            shown = options.web is not None
+            home = kept or (Path(spare) if shown else None)
+            first = FleetHomes(home or Path(spare)).coordinator.absolute()
+            with console_beside(first, options.web, None, screen.say):
+                made = run_virtual(
+                    plan, pace, on_snapshot=screen.show, home=home, live=shown
+                )
         else:
-            kept = options.report / "home" if options.report else Path(spare)
-            home = options.home or kept
+            home = options.home or kept or Path(spare)
             first = FleetHomes(home).coordinator.absolute()
             with console_beside(first, options.web, None, screen.say):
                 made = run_processes(plan, home, screen)

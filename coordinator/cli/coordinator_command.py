@@ -11,6 +11,7 @@ from typing import Any
 from starling.coordinator.chain.consensus.voting_permit import resume
 from starling.coordinator.cli import (
     boards_and_tasks,
+    console_tokens,
     credits_and_governance,
     key_retirement,
     learner_admission,
@@ -39,6 +40,7 @@ from starling.protocol.chain.genesis import GENESIS, FaultModel, quorum
 from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
 from starling.protocol.schema.toml_settings import sample
 from starling.service import install_verb
+from starling.service.log_lines import add_log_format, use_log_format
 from starling.service.unit_files import ServiceKind
 
 _READABLE = 0o644
@@ -47,6 +49,7 @@ _EXAMPLES = """examples:
   starling coordinator init --home coordinator --fleet meadow --broker broker
   starling coordinator run --home coordinator
   starling coordinator run --home coordinator --web 8080
+  starling coordinator token new --name ana --home coordinator
   starling coordinator admit request.json --out admission.json --home coordinator
   starling coordinator task-template > task.toml
   starling coordinator publish --bundle bundle --task task.toml --home coordinator
@@ -103,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     _add_founding(verbs)
     _add_serving(verbs)
     boards_and_tasks.add_verbs(partial(_governing, verbs))
+    console_tokens.add_verbs(partial(_governing, verbs))
     credits_and_governance.add_verbs(partial(_governing, verbs))
     peer_invitations.add_verbs(partial(_governing, verbs))
     learner_admission.add_verbs(partial(_governing, verbs))
@@ -174,6 +178,7 @@ def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public t
         metavar="FILE",
         help="only who knows what is in this file reads the console",
     )
+    add_log_format(running)
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.COORDINATOR)
     installing.set_defaults(home=None)
@@ -310,6 +315,7 @@ def _run(options: argparse.Namespace) -> int:
     from starling.coordinator.runtime.process import run
 
     home = _home(options)
+    use_log_format(options)
     with console_beside(home.path, options.web, options.web_token_file, _say):
         return run(home)
 
