@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -157,12 +158,11 @@ class ExperimentRun:
         content = read_if_present(self._folder / name, _FILE_BYTES_MAX)
         if content is None:
             return None
-        try:
-            kept: Document = json.loads(content)
-            same = kept["plan"] == json.loads(json.dumps(plan))
-        except (ValueError, KeyError, TypeError):
-            same = False
-        if not same:
+        kept: Document | None = None
+        with suppress(ValueError):
+            kept = json.loads(content)
+        stated = kept.get("plan") if isinstance(kept, dict) else None
+        if stated != json.loads(json.dumps(plan)):
             raise ConfigError(
                 "is of another experiment; take another folder, or remove it",
                 file=str(self._folder / name),
