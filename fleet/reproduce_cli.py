@@ -38,11 +38,7 @@ def main(argv: list[str]) -> int:
 
     from starling.fleet.reproduction.experiment_grid import QUICK, ExperimentGrid
     from starling.fleet.reproduction.experiment_report import table
-    from starling.fleet.runtime.experiment_run import (
-        ExperimentInterrupted,
-        ExperimentRun,
-        say_on_stderr,
-    )
+    from starling.fleet.runtime.experiment_run import ExperimentRun, say_on_stderr
     from starling.fleet.runtime.terminal_screen import terminated_as_interrupted
 
     grid = replace(QUICK if options.quick else ExperimentGrid(), **_asked(options))
@@ -51,7 +47,7 @@ def main(argv: list[str]) -> int:
         run = ExperimentRun(grid, folder, say_on_stderr)
         try:
             run.run()
-        except (ExperimentInterrupted, KeyboardInterrupt):
+        except KeyboardInterrupt:
             say_on_stderr(f"interrupted; what is done is kept in {folder}")
             return INTERRUPTED
     if options.json:
@@ -105,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:
-    """What was asked for, as the grid takes it."""
+    """Fields of the grid that were asked for."""
     names = ("data", "model", "front", "epsilon", "delta", "seed")
     lists = ("rounds", "noises", "splits")
     asked = {name: getattr(options, name) for name in (*names, *lists)}

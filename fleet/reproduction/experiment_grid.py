@@ -51,7 +51,7 @@ class ExperimentCell:
 
 @dataclass(frozen=True)
 class ExperimentGrid:
-    """What all cells share, and which there are.
+    """Settings that all cells share, and the cells that there are.
 
     Attributes:
       data: As a plan's.
@@ -98,7 +98,7 @@ class ExperimentGrid:
 
     @property
     def cells(self) -> tuple[ExperimentCell, ...]:
-        """All of them, the quick ones first."""
+        """All cells, the quick ones first."""
         return tuple(
             ExperimentCell(noise, split, rounds)
             for rounds in sorted(set(self.rounds))

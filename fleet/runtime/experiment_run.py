@@ -36,10 +36,6 @@ Say = Callable[[str], None]
 Document = dict[str, Any]
 
 
-class ExperimentInterrupted(Exception):
-    """Somebody ended the experiment; finished cells are kept."""
-
-
 class ExperimentRun:
     """An experiment in a folder."""
 
@@ -91,7 +87,7 @@ class ExperimentRun:
 
         Raises:
           ConfigError: If the data are not there.
-          ExperimentInterrupted: If somebody ended it.
+          KeyboardInterrupt: If somebody ended it; finished cells are kept.
           StorageError: If the disk refuses.
         """
         left = [cell for cell in self._grid.cells if cell not in self._found]
@@ -125,7 +121,7 @@ class ExperimentRun:
 
         run = run_prepared(prepare(plan), Pace(waves=True), on_snapshot=tell)
         if run.outcome.stopped_because == "interrupted":
-            raise ExperimentInterrupted
+            raise KeyboardInterrupt
         wall_s = time.monotonic() - began_s
         self._paces_s[cell.noise] = wall_s / cell.rounds
         made = _document(plan.document(), run, wall_s)
