@@ -198,7 +198,7 @@ class EvaluateVersion:
 
 @dataclass(frozen=True)
 class ScoreVersion:
-    """Score a job's updates at `theta`; answered by `VersionScored` or `ScoringFailed`."""
+    """Score a job, at `theta`; answered by `VersionScored` or `ScoringFailed`."""
 
     task: TaskId
     version: Version
