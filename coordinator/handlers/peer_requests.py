@@ -108,7 +108,7 @@ def handle_request(turn: CoordinatorStep, who: DeviceId, want: PeerRequest) -> N
 
 
 def _of_all_names(turn: CoordinatorStep) -> PeerQuota:
-    """What all names at this broker may ask for together; at ours nobody has two."""
+    """Quota of all names at this broker together; at ours nobody has two."""
     if not turn.broker:
         return PeerQuota(asks=math.inf, answers=math.inf)
     known = turn.state.brokers.get(turn.broker) or PeerQuota()
