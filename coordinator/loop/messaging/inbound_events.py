@@ -65,7 +65,7 @@ class InboundEvents:
         return muted
 
     def rest_s(self) -> float:
-        """How long the link may leave unread what comes; see `LinkSettings.rest_s`.
+        """Pause in which the link may leave what comes unread; `LinkSettings.rest_s`.
 
         Only after a turn that brought nothing but what will be dropped.
         """
