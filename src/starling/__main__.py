@@ -43,6 +43,10 @@ COMMANDS = {
     "console": ("starling.console.cli", "a coordinator in a browser, and its metrics"),
     "fleet": ("starling.fleet.cli", "a whole fleet on this machine"),
     "fronts": ("starling.fleet.fronts_cli", "frozen layers that a head is trained on"),
+    "tune": (
+        "starling.fleet.tune_cli",
+        "clip and rate, by simulated fleets on public data",
+    ),
     "reproduce": (
         "starling.fleet.reproduce_cli",
         "a paper's experiment, with its epsilons",
@@ -56,6 +60,7 @@ _EXTRAS = {
     "fronts": "fleet",
     "model": "agent",
     "reproduce": "fleet",
+    "tune": "fleet",
 }
 _INTERRUPTED = 130
 
