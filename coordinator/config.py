@@ -95,7 +95,7 @@ class LedgerSection:
         most=60.0,
     )
     vote_timeout_s: float = setting(
-        0.5,
+        0.3,
         "How long a coordinator waits for the votes of the rest once a quorum voted.",
         least=0.02,
         most=60.0,

@@ -19,6 +19,7 @@ _EXAMPLES = """examples:
   starling fleet run --virtual --fault 'boards 1-2 flip signs from version 0'
   starling fleet run --virtual --coordinators 4 --fault 'coordinator 4 lies from 9s'
   starling fleet run --data mnist --split dirichlet:0.5 --privacy none --json
+  starling fleet run --data mnist --model head --front whitened --epsilon 2
   starling fleet run --data own.csv --target price --board-column site --virtual
   starling fleet run --data pictures/ --model mine.onnx --freeze 'features.*'
   starling fleet run --virtual --devices 1000 --buffer 100 --until-version 50
@@ -48,9 +49,6 @@ def main(argv: list[str]) -> int:
     plan = FleetPlan(**plain | _data_and_learning(options))
     if options.virtual and options.home is not None:
         raise ConfigError("virtual boards have no homes", key="--home")
-    if options.virtual and options.web is not None:
-        text = "virtual fleets have no coordinator to show; leave --virtual or it out"
-        raise ConfigError(text, key="--web")
     if not options.virtual:
         for flag in ("waves", "over_select", "virtual_time"):
             if getattr(options, flag):
@@ -226,7 +224,13 @@ def _add_model(run: argparse.ArgumentParser) -> None:
     group = run.add_argument_group("the model, and how boards train it")
     group.add_argument(
         "--model",
-        help="softmax, linear, mlp, cnn, cnn-tanh, or an ONNX file (default by data)",
+        help="softmax, linear, mlp, cnn, cnn-tanh, head, or an ONNX file (default by"
+        " data)",
+    )
+    group.add_argument(
+        "--front",
+        metavar="NAME",
+        help="what a head stands on: one of `starling fronts list`, or a file",
     )
     group.add_argument(
         "--loss", help="cross-entropy for labels; mse, huber or bce for numbers"
@@ -319,6 +323,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
     )
     from starling.fleet.runtime.virtual_run import Pace, run_virtual
 
+    kept = options.report / "home" if options.report else None
     with (
         terminated_as_interrupted(),
         tempfile.TemporaryDirectory() as spare,
@@ -331,11 +336,15 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
                 virtual_time=options.virtual_time,
                 over_select=options.over_select,
             )
-            home = options.report / "home" if options.report else None
-            made = run_virtual(plan, pace, on_snapshot=screen.show, home=home)
+            shown = options.web is not None
+            home = kept or (Path(spare) if shown else None)
+            first = FleetHomes(home or Path(spare)).coordinator.absolute()
+            with console_beside(first, options.web, None, screen.say):
+                made = run_virtual(
+                    plan, pace, on_snapshot=screen.show, home=home, live=shown
+                )
         else:
-            kept = options.report / "home" if options.report else Path(spare)
-            home = options.home or kept
+            home = options.home or kept or Path(spare)
             first = FleetHomes(home).coordinator.absolute()
             with console_beside(first, options.web, None, screen.say):
                 made = run_processes(plan, home, screen)

@@ -11,6 +11,7 @@ from starling.fleet.datasets.partition import (
     partition_named,
 )
 from starling.fleet.fault_timeline import lasts_s, timeline
+from starling.fleet.fronts.front_catalog import HEAD_MODEL, ORIENTATION, front_named
 from starling.fleet.learning_options import NOTHING_ASKED, LearningOptions
 from starling.fleet.reference_models import MODEL_SUFFIX, MODELS
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel
@@ -51,7 +52,9 @@ class FleetPlan:
       split: See `fleet.datasets.partition.partition_named`; empty for the data's own
         boards, or else iid.
       data_options: What is learned from the data.
-      model: One of `fleet.reference_models.MODELS`, or an ONNX file.
+      model: One of `fleet.reference_models.MODELS`, `head`, or an ONNX file.
+      front: What a `head` stands on: a front of `fleet.fronts.front_catalog`, or a file
+        of `starling fronts build`; with `head` alone the one made from no data.
       learning: How the model is compiled and trained.
       privacy: A key of `PRIVACY_KINDS`.
       epsilon: Total that a board's data may pay.
@@ -86,6 +89,7 @@ class FleetPlan:
     split: str = ""
     data_options: DataOptions = DEFAULT_OPTIONS
     model: str | None = None
+    front: str | None = None
     learning: LearningOptions = NOTHING_ASKED
     privacy: str = "record"
     epsilon: float = 8.0
@@ -150,7 +154,8 @@ class FleetPlan:
         _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))
         _among("--rule", self.rule, RULES)
         if self.model is not None and not self.model.endswith(MODEL_SUFFIX):
-            _among("--model", self.model, tuple(MODELS))
+            _among("--model", self.model, (*MODELS, HEAD_MODEL))
+        self._check_front()
         if self.split != NATURAL:
             partition_named(self.split or IID)
         if self.learning.about_steps and self.privacy in STEPLESS:
@@ -159,6 +164,21 @@ class FleetPlan:
                 "take none, device-gaussian or device-laplace",
                 key=self.learning.about_steps,
             )
+
+    def _check_front(self) -> None:
+        if self.front is None:
+            return
+        if self.model not in (None, HEAD_MODEL):
+            raise ConfigError(f"goes with --model {HEAD_MODEL} only", key="--front")
+        if not self.front.endswith(MODEL_SUFFIX):
+            front_named(self.front)
+
+    @property
+    def head_on(self) -> str | None:
+        """The front that a head is trained on; None for any other model."""
+        if self.front is None and self.model == HEAD_MODEL:
+            return ORIENTATION
+        return self.front
 
     @property
     def boards_max(self) -> int:

@@ -84,8 +84,10 @@ def transaction_refused(
 ) -> None:
     """The state machine does not take a transaction: nobody waits for it any longer."""
     if reason == Reason.ALREADY_KNOWN:
-        # It waits already, or stands in a block: then its blob is still needed.
-        _take_from_inbox(turn, identity, reason, detail)
+        # It waits already, or stands in a block: its blob is still needed. While it
+        # only waits, in memory, the file in the inbox is what outlives a power cut.
+        if turn.state.ledger.mempool.get(identity) is None:
+            _take_from_inbox(turn, identity, reason, detail)
         return
     if reason == Reason.BUSY:
         # What was acknowledged stays stored, and is submitted again at the next start.

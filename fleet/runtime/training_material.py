@@ -1,5 +1,6 @@
 """Material that a fleet starts from: data dealt out, a model compiled for them."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,14 +9,17 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from starling.compiler import Bundle, compile_model, started_from
+from starling.compiler import ORIGIN, Bundle, compile_model, started_from
 from starling.engine.npy_vector import read_vector
 from starling.fleet.datasets.partition import Examples, deal
+from starling.fleet.fronts.front_catalog import FRONTS, check_not_seen
+from starling.fleet.fronts.head_model import HEAD, NAME, head_model, metadata
 from starling.fleet.learning_options import LearningOptions
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import DataShares, model_name
 from starling.fleet.reference_models import MODEL_SUFFIX, build_model
 from starling.fleet.runtime.dataset_catalog import FleetDataSet, open_data_set
+from starling.fleet.runtime.fronts.front_builder import open_front
 from starling.protocol.errors import ConfigError, ProtocolError
 from starling.protocol.model.training_bundle import (
     THETA,
@@ -64,7 +68,11 @@ def prepare(plan: FleetPlan) -> TrainingMaterial:
         data.training.x.shape[1:], min(sizes), max(sizes), data.loss, data.reuse
     )
     settings, data = _loss_settings(plan.learning, data)
-    compiled = _compiled(plan, shares, data, settings, rng)
+    if plan.head_on is not None:
+        plan, data, made = _on_front(plan, plan.head_on, data)
+        compiled = _compile(made, plan.learning, data, settings)
+    else:
+        compiled = _compiled(plan, shares, data, settings, rng)
     bundle = _started(plan, data, compiled, settings)
     return TrainingMaterial(data, boards, shares, bundle.packed, plan)
 
@@ -153,6 +161,32 @@ def _compiled(
         spare = range(len(data.labels), ports.output.shape[-1])
         data = replace(data, labels=(*data.labels, *[f"class {at}" for at in spare]))
     return _compile(path, plan.learning, data, settings)
+
+
+def _on_front(
+    plan: FleetPlan, name: str, data: FleetDataSet
+) -> tuple[FleetPlan, FleetDataSet, onnx.ModelProto]:
+    """A head on a front, which is trained alone and says where its front comes from.
+
+    Raises:
+      ConfigError: If there is no such front, it has seen the data, or they do not fit.
+    """
+    front = open_front(name, _say)
+    known = FRONTS.get(metadata(front, NAME))
+    if known is not None:
+        check_not_seen(known, data.name)
+    made = head_model(front, data.training.x.shape[1:], data.classes)
+    learning = plan.learning
+    if not learning.train and not learning.freeze:
+        plan = replace(plan, learning=replace(learning, train=(HEAD,)))
+    title = known.name if known is not None else name
+    origin = metadata(front, ORIGIN) or "nothing says where it comes from"
+    note = f"accuracy is of a head on the front {title}: {origin}"
+    return plan, replace(data, notes=(*data.notes, note)), made
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _compile(

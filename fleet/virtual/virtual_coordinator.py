@@ -232,10 +232,10 @@ class VirtualCoordinator:
             ],
         }
 
-    def rows(self) -> list[BlockRow]:
-        """Its whole chain, as it would be exported."""
+    def rows(self, after: int = 0) -> list[BlockRow]:
+        """Its chain after a height, as it would be exported."""
         found = []
-        for height in range(1, self.state.ledger.height + 1):
+        for height in range(after + 1, self.state.ledger.height + 1):
             stored = self.store.block(height)
             assert stored is not None
             found.append(
