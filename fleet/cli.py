@@ -261,6 +261,12 @@ def _add_model(run: argparse.ArgumentParser) -> None:
     group.add_argument("--epochs", type=int, help="of a board's training")
     group.add_argument("--batch", type=int, help="examples of a local step")
     group.add_argument("--local-learning-rate", type=float, help="of a local step")
+    group.add_argument(
+        "--prox",
+        type=float,
+        metavar="MU",
+        help="FedProx: holds local steps near the version that they began at",
+    )
 
 
 def _data_and_learning(options: argparse.Namespace) -> dict[str, Any]:
@@ -281,6 +287,7 @@ def _data_and_learning(options: argparse.Namespace) -> dict[str, Any]:
         epochs=options.epochs,
         batch=options.batch,
         local_learning_rate=options.local_learning_rate,
+        prox=options.prox,
     )
     # Weights of one's own expect the units that they were trained in.
     own = (options.model or "").endswith(".onnx")

@@ -229,7 +229,9 @@ def _training(plan: FleetPlan, recipe: TrainingPreset) -> TrainingSection:
         local = _gradient_step(plan, recipe) / _NOISED_STEPS
     if asked.optimiser in _ADAPTIVE:
         local = _ADAPTIVE_STEP
-    optimiser = OptimiserSection(optimiser=asked.optimiser or "sgd")
+    optimiser = OptimiserSection(
+        optimiser=asked.optimiser or "sgd", prox=asked.prox or 0.0
+    )
     return TrainingSection(
         mode="gradient" if plan.privacy == "record" else "local",
         epochs=asked.epochs or recipe.local_epochs,
