@@ -109,3 +109,16 @@ def class_weights(text: str | None) -> tuple[tuple[float, ...], bool]:
         raise ConfigError(
             f"{text!r} is neither W,W,... nor {BALANCED}", key="--class-weights"
         ) from error
+
+
+def selection_weights(text: str) -> tuple[int, ...]:
+    """The weights of `--select`; none for an empty text.
+
+    Raises:
+      ConfigError: If one of them is no integer.
+    """
+    try:
+        return tuple(int(word) for word in text.split(",")) if text else ()
+    except ValueError as error:
+        detail = f"{text[:80]!r} is not five integers with commas between them"
+        raise ConfigError(detail, key="--select") from error
