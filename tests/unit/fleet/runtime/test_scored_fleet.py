@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,6 +103,6 @@ def test_root_rows_of_few_records_and_of_numbers() -> None:
         pytest.param({"quarantine_s": -1}, "--quarantine", id="quarantine"),
     ],
 )
-def test_plan_that_cannot_be_is_refused(change: dict[str, object], says: str) -> None:
+def test_plan_that_cannot_be_is_refused(change: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         replace(PLAN, **change)
