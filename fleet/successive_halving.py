@@ -6,7 +6,7 @@ Source: Jamieson and Talwalkar 2016, arXiv:1502.07943, algorithm 1.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from starling.protocol.errors import ConfigError
@@ -97,7 +97,7 @@ def stages(count: int, versions: int) -> tuple[HalvingStage, ...]:
 
 def best_of(
     losses: Mapping[TuningCandidate, float], count: int
-) -> Sequence[TuningCandidate]:
+) -> list[TuningCandidate]:
     """The candidates of the lowest losses, best first; those without one come last."""
     return sorted(losses, key=lambda each: (not_finite(losses[each]), losses[each]))[
         :count
