@@ -54,6 +54,11 @@ class MqttMessage:
         assert self.expiry_s is None or self.expiry_s >= 1
 
 
+def no_rest() -> float:
+    """Rest of a link that reads all the time."""
+    return 0.0
+
+
 @dataclass(frozen=True)
 class LinkSettings:
     """Address and identity of a connection.
@@ -91,7 +96,7 @@ class LinkSettings:
     will: MqttMessage | None = None
     subscriptions: tuple[str, ...] = ()
     backoff: BackoffPolicy = field(default_factory=BackoffPolicy)
-    rest_s: Callable[[], float] = field(default=lambda: 0.0, repr=False, compare=False)
+    rest_s: Callable[[], float] = no_rest
 
 
 class AckToken(NamedTuple):
