@@ -61,7 +61,8 @@ HEARTBEAT_S = 10
 WAIT_S = 30.0
 """For what was sent in a part, after it; then it counts as stopped."""
 SETTLE_S = 2.0
-FULL_RATE, FULL_OPEN = 150.0, 200
+FULL_S = 120.0
+FULL_RATE, FULL_OPEN = 1000.0, 200
 BOARD_RATE = 100
 
 
@@ -74,12 +75,14 @@ class Shape:
       rate: Updates a second.
       restarts: Whether the broker is restarted in each part: what is lost then, and
         what others say of it, is what some lies live on.
+      count: If not 0, a part lasts until so many updates are final.
       long: Whether it is measured for as long as is asked for.
     """
 
     lies: str
     rate: float = 8.0
     restarts: bool = False
+    count: int = 0
     long: bool = False
 
 
@@ -87,7 +90,7 @@ SHAPES = {
     "lend": Shape("lend", long=True),
     "replay": Shape("replay", restarts=True, long=True),
     "want": Shape("want", long=True),
-    "full": Shape("want", FULL_RATE),
+    "full": Shape("want", FULL_RATE, count=300),
     "hurry": Shape("hurry", 0.5),
     "garbage": Shape("garbage"),
     "withhold": Shape("withhold"),
@@ -111,7 +114,8 @@ class Run:
         self._shape = SHAPES[name]
         ledger: dict[str, object] = {"ledger.block_interval_s": 0.02}
         self._council = CoordinatorProcesses(root, SIZE, HEARTBEAT_S, ledger)
-        count = int(4.2 * self._shape.rate * (part_s + 1)) + 10
+        paced = int(4.2 * self._shape.rate * (part_s + 1))
+        count = (4 * self._shape.count or paced) + 10
         self._boards = board_keys(count)
         self._task = task(DIMENSION, count, min(count, BUFFER_MAX))
         uploads = make_uploads(
@@ -154,13 +158,16 @@ class Run:
         time.sleep(SETTLE_S if self._name != "big" else 0.0)
         height, before_s = self._height(), council.processor_s()
         begun_s = time.monotonic()
-        feed.pace(shape.rate, FULL_OPEN if shape.rate >= FULL_RATE else 1 << 16)
+        feed.pace(shape.rate, *((FULL_OPEN, shape.count) if shape.count else ()))
         if shape.restarts:
             time.sleep(self._part_s / 3)
             assert council.mosquitto is not None
             council.mosquitto.kill()
             council.mosquitto.start()
-        time.sleep(max(0.0, begun_s + self._part_s - time.monotonic()))
+        if shape.count:
+            feed.wait_idle(FULL_S)
+        else:
+            time.sleep(max(0.0, begun_s + self._part_s - time.monotonic()))
         ended_s, after_s = time.monotonic(), council.processor_s()
         feed.pace(0.0)
         blocks = self._height() - height

@@ -58,6 +58,7 @@ class SteadyFeed:
         self._sent: dict[str, _Sent] = {}
         self._open: set[str] = set()
         self._rate, self._open_max, self._next_s = 0.0, 0, 0.0
+        self._more = 0
         self._connected = threading.Event()
         self._ends = threading.Event()
         settings = LinkSettings(
@@ -85,10 +86,16 @@ class SteadyFeed:
         self._thread.join()
         self._link.stop()
 
-    def pace(self, rate: float, open_max: int = 1 << 16) -> None:
-        """Sets how many a second, and how many wait for their proof at once."""
+    def pace(self, rate: float, open_max: int = 1 << 16, count: int = 1 << 30) -> None:
+        """Sets how many a second, how many wait at once, and how many in all."""
         self._next_s = time.monotonic()
-        self._rate, self._open_max = rate, open_max
+        self._rate, self._open_max, self._more = rate, open_max, count
+
+    def wait_idle(self, timeout_s: float) -> None:
+        """Waits until all that were to be sent are final, or for so long."""
+        until_s = time.monotonic() + timeout_s
+        while (self._more or self._open) and time.monotonic() < until_s:
+            time.sleep(_WAKE_S)
 
     @property
     def waiting(self) -> int:
@@ -137,10 +144,11 @@ class SteadyFeed:
 
     def _is_due(self, now_s: float) -> bool:
         due = self._rate > 0 and now_s >= self._next_s
-        return due and len(self._open) < self._open_max
+        return due and self._more > 0 and len(self._open) < self._open_max
 
     def _publish_next(self, now_s: float) -> None:
         topic, payload = self._left.popleft()
+        self._more -= 1
         message, who = MqttMessage(topic, payload), self._topics.parse(topic)[1]
         self._sent[who] = _Sent(now_s, now_s + AGAIN_S, message)
         self._open.add(who)

@@ -66,6 +66,7 @@ class CoordinatorSettings:
       body_blocks: Blocks whose transactions are kept.
       tick_s: Longest time between two looks at the clock.
       shared: Whether all coordinators are at our broker.
+      root: Digest of the root set that we score updates with; None without one.
     """
 
     ledger: ChainSettings
@@ -81,6 +82,7 @@ class CoordinatorSettings:
     body_blocks: int = 1 << 40
     tick_s: float = 1.0
     shared: bool = True
+    root: Digest | None = None
 
     @property
     def name(self) -> str:

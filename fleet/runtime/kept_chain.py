@@ -18,6 +18,11 @@ from starling.coordinator.runtime.status.host_health import HostHealth
 from starling.coordinator.runtime.status.status_document import StatusFile
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.coordinator.runtime.tracing.kept_vectors import (
+    CONTENT_KEYS_FILE,
+    content_key,
+    write_content_keys,
+)
 from starling.durable.files import storage_errors, write_atomic
 from starling.fleet.virtual.virtual_coordinator import VirtualCoordinator
 from starling.protocol.chain.genesis import GENESIS, Genesis
@@ -71,7 +76,7 @@ class KeptChain:
             self._put_versions(kept)
 
     def finish(self, kept: VirtualCoordinator) -> None:
-        """Writes all that is new, with the models.
+        """Writes all that is new, with models and vectors, and what opens these.
 
         Args:
           kept: See `extend`.
@@ -88,6 +93,8 @@ class KeptChain:
                 model = kept.store.model(_TASK, known.version)
                 if model is not None:
                     self._store.put_model(_TASK, known.version, model)
+            keys = self._put_vectors(kept)
+        write_content_keys(self._home.path / CONTENT_KEYS_FILE, keys)
 
     def tell(self, kept: VirtualCoordinator, condition: str) -> None:
         """Writes a status as a running coordinator does; its times are virtual.
@@ -121,6 +128,16 @@ class KeptChain:
                 stored.block, stored.certificate, checked.changes, checked.identities
             )
             self._tip = checked.tip
+
+    def _put_vectors(self, kept: VirtualCoordinator) -> list[tuple[bytes, bytes]]:
+        """Writes the vectors of used updates; gives the keys that open them."""
+        found: list[tuple[bytes, bytes]] = []
+        for upload in kept.store.uploads():
+            key = content_key(upload, kept.settings.gate.key)
+            if key is not None:
+                self._store.put_upload(upload)
+                found.append((upload.transaction, key))
+        return found
 
     def _put_versions(self, kept: VirtualCoordinator) -> None:
         for known in kept.store.versions(_TASK):

@@ -43,6 +43,10 @@ COMMANDS = {
     "console": ("starling.console.cli", "a coordinator in a browser, and its metrics"),
     "fleet": ("starling.fleet.cli", "a whole fleet on this machine"),
     "fronts": ("starling.fleet.fronts_cli", "frozen layers that a head is trained on"),
+    "reproduce": (
+        "starling.fleet.reproduce_cli",
+        "a paper's experiment, with its epsilons",
+    ),
 }
 _EXTRAS = {
     "compile": "compiler",
@@ -51,6 +55,7 @@ _EXTRAS = {
     "data": "agent",
     "fronts": "fleet",
     "model": "agent",
+    "reproduce": "fleet",
 }
 _INTERRUPTED = 130
 
