@@ -29,7 +29,7 @@ def test_checksum_is_that_of_the_source(content: bytes, checksum: int) -> None:
 
 
 def unmasked(packed: bytes) -> int:
-    (value,) = struct.unpack("<I", packed)
+    value = int.from_bytes(packed, "little")
     turned = (value - 0xA282EAD8) & 0xFFFFFFFF
     return (turned << 15 | turned >> 17) & 0xFFFFFFFF
 
