@@ -299,6 +299,7 @@ class CoordinatorState:
       diverged: The block that a quorum decided and that is invalid here; None if the
         chain went on from there.
       peers: Other coordinators, by their ids.
+      brokers: What all names together may ask for over each other broker.
       wanted: What we ask them for, by `request_key`.
       wants_dropped: How many of our own needs were not asked for: too many at once.
       pulling: Keys in `wanted` whose answers come in pieces, in the order of pulling.
@@ -338,6 +339,7 @@ class CoordinatorState:
     pace: ProgressTimes = _NO_PACE
     diverged: StateDiverged | None = None
     peers: Mapping[DeviceId, PeerState] = field(default_factory=dict)
+    brokers: Mapping[int, PeerQuota] = field(default_factory=dict)
     wanted: Mapping[bytes, PendingRequest] = field(default_factory=dict)
     parked: Mapping[DeviceId, DeferredProposal] = field(default_factory=dict)
     repeat_at_s: float = 0.0

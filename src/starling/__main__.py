@@ -34,6 +34,10 @@ COMMANDS = {
         "starling.coordinator.cli.chain_command",
         "show and verify a chain offline",
     ),
+    "reputation": (
+        "starling.coordinator.cli.reputation_command",
+        "what the chain thinks of each board",
+    ),
     "data": ("starling.records.cli", "what would be learned from one's own data"),
     "model": (
         "starling.export.cli",
@@ -56,8 +60,9 @@ _EXTRAS = {
     "data": "agent",
     "fronts": "fleet",
     "model": "agent",
-    "top": "coordinator",
     "reproduce": "fleet",
+    "reputation": "coordinator",
+    "top": "coordinator",
 }
 _INTERRUPTED = 130
 
