@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from starling.console import status_facts
-from starling.console.status_facts import StatusFacts
+from starling.console.status_facts import StatusFacts, TaskFacts
 from starling.coordinator.chain.state import task_records
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.process_liveness import lives
@@ -50,7 +50,7 @@ class DeploymentReader:
         """
         facts = self._facts()
         task = chosen_task(facts, self._task)
-        _, snapshot = deployment(facts, task, self._privacy(task and task.number))
+        _, snapshot = deployment(facts, task, self._privacy(task))
         return document(facts, snapshot, task)
 
     def picture(self) -> RenderableType:
@@ -61,7 +61,7 @@ class DeploymentReader:
         """
         facts = self._facts()
         task = chosen_task(facts, self._task)
-        view = render(*deployment(facts, task, self._privacy(task and task.number)))
+        view = render(*deployment(facts, task, self._privacy(task)))
         if facts.is_up:
             return view
         text = (
@@ -85,9 +85,10 @@ class DeploymentReader:
             facts = StatusFacts(gone, age_s, facts.tasks, facts.boards)
         return facts
 
-    def _privacy(self, task: int | None) -> PrivacyTerms | None:
-        if task is None:
+    def _privacy(self, shown: TaskFacts | None) -> PrivacyTerms | None:
+        if shown is None:
             return None
+        task = shown.number
         if task not in self._terms and (self._home.state / CHAIN_FILE).is_file():
             store = SqliteStore.read(self._home.state / CHAIN_FILE)
             try:
