@@ -48,6 +48,10 @@ COMMANDS = {
     "top": ("starling.fleet.top_cli", "a running deployment in a terminal"),
     "fleet": ("starling.fleet.cli", "a whole fleet on this machine"),
     "fronts": ("starling.fleet.fronts_cli", "frozen layers that a head is trained on"),
+    "tune": (
+        "starling.fleet.tune_cli",
+        "clip and rate, by simulated fleets on public data",
+    ),
     "reproduce": (
         "starling.fleet.reproduce_cli",
         "a paper's experiment, with its epsilons",
@@ -63,6 +67,7 @@ _EXTRAS = {
     "reproduce": "fleet",
     "reputation": "coordinator",
     "top": "coordinator",
+    "tune": "fleet",
 }
 _INTERRUPTED = 130
 
