@@ -16,6 +16,7 @@ from starling.protocol.learning.local_optimiser import (
     ScheduleKind,
 )
 from starling.service import install_verb
+from starling.service.log_lines import add_log_format, use_log_format
 from starling.service.unit_files import ServiceKind
 
 HOME_VARIABLE = "STARLING_HOME"
@@ -80,7 +81,8 @@ def parser() -> argparse.ArgumentParser:
     rotating.add_argument(
         "--done", action="store_true", help="go over to the key that the chain knows"
     )
-    _verb(verbs, "run", _run, "take part, until stopped")
+    running = _verb(verbs, "run", _run, "take part, until stopped")
+    add_log_format(running)
     counting = _verb(
         verbs, "recount", _recount, "count all that is known, after a loss or a move"
     )
@@ -247,6 +249,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.process import run
     from starling.agent.runtime.storage.agent_home import AgentHome
 
+    use_log_format(arguments)
     return run(AgentHome(_home(arguments)))
 
 

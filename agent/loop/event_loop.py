@@ -91,7 +91,7 @@ class AgentLoop:
             self._step(e.WakeTimeReached())
 
     def last_will(self) -> MqttMessage:
-        """What the broker is to say once the next connection is lost."""
+        """Last will: the broker publishes it once the next connection is lost."""
         return self._farewell(DevicePhase.LOST)
 
     def say_goodbye(self) -> None:

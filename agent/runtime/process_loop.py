@@ -13,7 +13,7 @@ from starling.agent.loop.event_loop import AgentLoop
 from starling.agent.loop.ports import AgentPorts
 from starling.agent.runtime import machine_info
 from starling.agent.runtime.assembly import AssembledAgent
-from starling.agent.runtime.home_watch import HomeWatch
+from starling.agent.runtime.home_monitor import HomeMonitor
 from starling.agent.runtime.process_trainer import ProcessTrainer
 from starling.agent.runtime.status_file import RuntimeFacts, sandbox_facts
 from starling.agent.runtime.status_monitor import LOG, StatusMonitor
@@ -65,7 +65,7 @@ class AgentProcessLoop:
         self._trainer = ProcessTrainer(
             parts.trainer, parts.store, parts.setup, self._later
         )
-        self._watch = HomeWatch(parts.home, parts.data, parts.config.data.check_s)
+        self._changes = HomeMonitor(parts.home, parts.data, parts.config.data.check_s)
         self._monitor = StatusMonitor(parts.home, parts.place, notifier)
         ports = AgentPorts(
             time.monotonic,
@@ -126,7 +126,7 @@ class AgentProcessLoop:
         moments = (
             self._loop.wake_at_s,
             self._trainer.due_s,
-            self._watch.due_s,
+            self._changes.due_s,
             self._stop_s,
             self._monitor.due_s,
             self._notifier.due_s,
@@ -155,8 +155,8 @@ class AgentProcessLoop:
 
     def _keep_time(self, now_s: float) -> None:
         self._settle()
-        if now_s >= self._watch.due_s:
-            for event in self._watch.look(self._loop.state, now_s):
+        if now_s >= self._changes.due_s:
+            for event in self._changes.look(self._loop.state, now_s):
                 if isinstance(event, e.DataChanged):
                     self._trainer.data_changed()
                 self._later(event)
@@ -211,7 +211,7 @@ class AgentProcessLoop:
             trainer.found,
             place.claim,
             store.last_update,
-            self._watch.certificate_days,
+            self._changes.certificate_days,
         )
         self._monitor.write(loop, around)
 

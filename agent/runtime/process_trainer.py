@@ -234,7 +234,8 @@ class ProcessTrainer:
         if report.found is not None:
             duplicates = self.found.duplicates if self.found is not None else 0
             self.found = replace(report.found, duplicates=duplicates)
-        self._put(e.TrainingFinished(report.payload, os.urandom(ENTROPY_BYTES)))
+        entropy = os.urandom(ENTROPY_BYTES)
+        self._put(e.TrainingFinished(report.payload, entropy))
 
     def _failed(
         self, stage: e.FailureStage, detail: str, record: int | None = None

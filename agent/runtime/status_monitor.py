@@ -29,7 +29,7 @@ STATUS_S = 1.0
 
 @dataclass(frozen=True)
 class AgentPlace:
-    """Where an agent runs, in words.
+    """Place of an agent, in words.
 
     Attributes:
       broker: Where the broker is.

@@ -11,6 +11,7 @@ from typing import Any
 from starling.coordinator.chain.consensus.voting_permit import resume
 from starling.coordinator.cli import (
     boards_and_tasks,
+    console_tokens,
     credits_and_governance,
     key_retirement,
     learner_admission,
@@ -19,6 +20,10 @@ from starling.coordinator.cli import (
 from starling.coordinator.cli.status_text import status_text
 from starling.coordinator.publication.task_settings import TaskSettings
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations.process_liveness import (
+    STATUS_BYTES_MAX,
+    lives,
+)
 from starling.coordinator.runtime.setup import peer_invitations, pinned_header
 from starling.coordinator.runtime.setup.damage_recovery import recover
 from starling.coordinator.runtime.setup.double_sign_guard import write_resumption
@@ -35,6 +40,7 @@ from starling.protocol.chain.genesis import GENESIS, FaultModel, quorum
 from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
 from starling.protocol.schema.toml_settings import sample
 from starling.service import install_verb
+from starling.service.log_lines import add_log_format, use_log_format
 from starling.service.unit_files import ServiceKind
 
 _READABLE = 0o644
@@ -43,6 +49,7 @@ _EXAMPLES = """examples:
   starling coordinator init --home coordinator --fleet meadow --broker broker
   starling coordinator run --home coordinator
   starling coordinator run --home coordinator --web 8080
+  starling coordinator token new --name ana --home coordinator
   starling coordinator admit request.json --out admission.json --home coordinator
   starling coordinator task-template > task.toml
   starling coordinator publish --bundle bundle --task task.toml --home coordinator
@@ -99,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     _add_founding(verbs)
     _add_serving(verbs)
     boards_and_tasks.add_verbs(partial(_governing, verbs))
+    console_tokens.add_verbs(partial(_governing, verbs))
     credits_and_governance.add_verbs(partial(_governing, verbs))
     peer_invitations.add_verbs(partial(_governing, verbs))
     learner_admission.add_verbs(partial(_governing, verbs))
@@ -170,6 +178,7 @@ def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public t
         metavar="FILE",
         help="only who knows what is in this file reads the console",
     )
+    add_log_format(running)
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.COORDINATOR)
     installing.set_defaults(home=None)
@@ -306,6 +315,7 @@ def _run(options: argparse.Namespace) -> int:
     from starling.coordinator.runtime.process import run
 
     home = _home(options)
+    use_log_format(options)
     with console_beside(home.path, options.web, options.web_token_file, _say):
         return run(home)
 
@@ -329,8 +339,8 @@ def _status(options: argparse.Namespace) -> int:
     home.config()
     if not home.status.exists():
         raise OperationError("no status yet: the coordinator has not run here")
-    document = json.loads(read_limited(home.status, self_check.STATUS_BYTES_MAX))
-    if document["state"] != "stopped" and not self_check.lives(document["pid"]):
+    document = json.loads(read_limited(home.status, STATUS_BYTES_MAX))
+    if document["state"] != "stopped" and not lives(document["pid"]):
         document["state"] = f"not running, was: {document['state']}"
     if options.json:
         return _show(options, document, "")

@@ -79,6 +79,22 @@ class Topics:
         """Coordinator to one other: what it asks of it, and what it answers."""
         return self._at("g", coordinator, _TO, peer)
 
+    def enrolment_hello(self, client: str) -> str:
+        """Newcomer to registrar: its keys. At the enrolment listener alone."""
+        return self._at("e", client, "hello")
+
+    def enrolment_challenge(self, client: str) -> str:
+        """Registrar to newcomer: its answer to a hello."""
+        return self._at("e", client, "challenge")
+
+    def enrolment_claim(self, client: str) -> str:
+        """Newcomer to registrar: its proof."""
+        return self._at("e", client, "claim")
+
+    def enrolment_outcome(self, client: str) -> str:
+        """Registrar to newcomer: what became of its claim."""
+        return self._at("e", client, "outcome")
+
     def board_filters(self, device: str) -> tuple[str, ...]:
         """Topic filters that a board subscribes to."""
         return (
@@ -105,7 +121,7 @@ class Topics:
         """Takes a topic apart.
 
         Returns:
-          The branch (`d`, `t`, `c` or `g`), whose it is, and the leaf, which is
+          The branch (`d`, `t`, `c`, `g` or `e`), whose it is, and the leaf, which is
           `to/<peer>` for what is private.
 
         Raises:

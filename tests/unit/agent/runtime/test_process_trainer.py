@@ -74,7 +74,7 @@ def test_trainer_finds_the_files_of_a_home_with_a_relative_path(
     bench.store.put_blob(BUNDLE, b"no bundle")
 
     bench.trainer.load(BUNDLE)
-    bench.trainer.reported(bench.reports.get(timeout=60.0))
+    bench.trainer.reported(bench.reports.get(timeout=180.0))
     bench.close()
 
     (failed,) = bench.posted
@@ -100,7 +100,7 @@ def test_last_words_of_a_stopped_trainer_count_no_more(silent: Bench) -> None:
     silent.trainer.load(BUNDLE)
     silent.trainer.stop("another version came")
 
-    silent.trainer.reported(silent.reports.get(timeout=60.0))
+    silent.trainer.reported(silent.reports.get(timeout=180.0))
 
     assert silent.posted == []
 

@@ -13,7 +13,7 @@ from starling.agent.step.state import AgentState
 LOG = logging.getLogger("agent")
 
 
-class HomeWatch:
+class HomeMonitor:
     """Looks every so often.
 
     Attributes:
