@@ -4,12 +4,11 @@ import argparse
 import json
 import sys
 import tempfile
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from starling.fleet.plan_flags import add_plan_flags, pace_of, plan_of
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError
-from starling.protocol.learning.score_policy import DEFAULT_QUARANTINE_S
 
 INTERRUPTED = 130
 _EXAMPLES = """examples:
@@ -43,12 +42,7 @@ def main(argv: list[str]) -> int:
       FederationError: What the user must know.
     """
     options = parser().parse_args(argv)
-    # Imported late, so that --help and usage errors are quick.
-    from starling.fleet.plan import FleetPlan
-
-    named = {item.name for item in fields(FleetPlan)}
-    plain = {k: v for k, v in vars(options).items() if k in named}
-    plan = FleetPlan(**plain | _data_and_learning(options))
+    plan = plan_of(options)
     if options.virtual and options.home is not None:
         raise ConfigError("virtual boards have no homes", key="--home")
     if not options.virtual:
@@ -61,8 +55,6 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    from starling.records.runtime.settings_file import add_data_flags
-
     made = argparse.ArgumentParser(
         prog="starling fleet",
         description="A whole fleet on this machine: broker, coordinator and boards.",
@@ -73,15 +65,12 @@ def parser() -> argparse.ArgumentParser:
     run = verbs.add_parser(
         "run", help="start a fleet, watch it learn, stop it, leave a report"
     )
-    _add_fleet(run)
-    add_data_flags(run.add_argument_group("what is learned from data of your own"))
-    _add_learning(run)
-    _add_trust(run)
-    _add_model(run)
+    add_plan_flags(run)
     _add_output(run)
     return made
 
 
+<<<<<<< HEAD
 def _add_fleet(run: argparse.ArgumentParser) -> None:
     group = run.add_argument_group("the fleet")
     group.add_argument(
@@ -329,6 +318,8 @@ def _data_and_learning(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+=======
+>>>>>>> main
 def _add_output(run: argparse.ArgumentParser) -> None:
     group = run.add_argument_group("what it leaves")
     group.add_argument(
@@ -358,7 +349,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
         TerminalScreen,
         terminated_as_interrupted,
     )
-    from starling.fleet.runtime.virtual_run import Pace, run_virtual
+    from starling.fleet.runtime.virtual_run import run_virtual
 
     kept = options.report / "home" if options.report else None
     with (
@@ -367,12 +358,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
         TerminalScreen() as screen,
     ):
         if options.virtual:
-            pace = Pace(
-                waves=options.waves or plan.rule == "fedavg",
-                speed_sigma=options.speed_sigma,
-                virtual_time=options.virtual_time,
-                over_select=options.over_select,
-            )
+            pace = pace_of(options)
             shown = options.web is not None
             home = kept or (Path(spare) if shown else None)
             first = FleetHomes(home or Path(spare)).coordinator.absolute()

@@ -17,7 +17,7 @@ from starling.fleet.virtual.event_queue import EventQueue
 from starling.protocol.learning.vector_codecs import Draw
 
 
-class PowerSwitch(Protocol):
+class BoardPower(Protocol):
     """Whoever has the boards; numbers count from 0."""
 
     def lose_power(self, board: int) -> None:
@@ -40,7 +40,7 @@ class BoardFaultSchedule:
     def __init__(
         self,
         faults: Sequence[BoardFault],
-        fleet: PowerSwitch,
+        fleet: BoardPower,
         agenda: EventQueue,
         draw: Draw,
     ) -> None:

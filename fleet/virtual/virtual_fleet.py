@@ -296,7 +296,7 @@ class VirtualFleet:
             board.turn(manifest)
 
     def lose_power(self, board: int) -> None:
-        """See `fleet.virtual.board_fault_schedule.PowerSwitch`."""
+        """See `fleet.virtual.board_fault_schedule.BoardPower`."""
         found = self._boards.get(board)
         if found is None or not found.up:
             return
@@ -307,7 +307,7 @@ class VirtualFleet:
             self._tell_newest(found)
 
     def leave(self, board: int) -> None:
-        """See `PowerSwitch`; another board takes its turn."""
+        """See `BoardPower`; another board takes its turn."""
         found = self._boards.get(board)
         if found is not None and found.up:
             found.lose_power()
@@ -315,7 +315,7 @@ class VirtualFleet:
         self.agenda.soon(lambda: self._wake(version_began=False))
 
     def come_back(self, board: int) -> None:
-        """See `PowerSwitch`; it sleeps until its turn."""
+        """See `BoardPower`; it sleeps until its turn."""
         self._roster.come_back(board)
         self.agenda.soon(lambda: self._wake(version_began=False))
 
