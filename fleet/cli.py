@@ -82,6 +82,13 @@ def _add_output(run: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="print the report to standard output"
     )
     group.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        metavar="tensorboard:DIR",
+        help="write a version's figures there as it is evaluated, for TensorBoard",
+    )
+    group.add_argument(
         "--web",
         metavar="[HOST:]PORT",
         help="show the first coordinator in a browser while the fleet runs",
@@ -93,6 +100,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
 
     from starling.coordinator.runtime.console_process import console_beside
     from starling.fleet.report.run_report import summary
+    from starling.fleet.runtime.metric_logs import event_logs
     from starling.fleet.runtime.process_run import run_processes
     from starling.fleet.runtime.processes.home_setup import FleetHomes
     from starling.fleet.runtime.terminal_screen import (
@@ -105,7 +113,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
     with (
         terminated_as_interrupted(),
         tempfile.TemporaryDirectory() as spare,
-        TerminalScreen() as screen,
+        TerminalScreen(event_logs(options.log)) as screen,
     ):
         if options.virtual:
             pace = pace_of(options)
