@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from starling.fleet.board_faults import (
     BoardFault,
@@ -75,15 +75,21 @@ class BoardFaultSchedule:
     def _happen(self, moment: BoardFaultTransition) -> None:
         self.events.append(RunEvent(moment.at_s, moment.text))
         for board in moment.fault.boards:
-            away = is_away(self._faults, board, moment.at_s)
-            match moment.fault.kind:
-                case BoardFaultKind.POWER if not away:
-                    self._fleet.lose_power(board - 1)
-                case BoardFaultKind.LEAVE if away:
-                    self._fleet.leave(board - 1)
-                case BoardFaultKind.LEAVE:
-                    self._fleet.come_back(board - 1)
+            self._move(moment.fault.kind, board, moment.at_s)
             share = dropped_share(self._faults, board, moment.at_s)
             self._lossy.pop(board - 1, None)
             if share:
                 self._lossy[board - 1] = share
+
+    def _move(self, kind: BoardFaultKind, board: int, time_s: float) -> None:
+        away = is_away(self._faults, board, time_s)
+        match kind:
+            case BoardFaultKind.POWER:
+                if not away:
+                    self._fleet.lose_power(board - 1)
+            case BoardFaultKind.LEAVE:
+                (self._fleet.leave if away else self._fleet.come_back)(board - 1)
+            case BoardFaultKind.DROP:
+                pass
+            case _:
+                assert_never(kind)
