@@ -32,6 +32,30 @@ class TlsFiles:
 
 
 @dataclass(frozen=True)
+class ServerTls:
+    """File of a client that has no certificate of its own.
+
+    Attributes:
+      authority: PEM of the certificate of the authority that signed the broker's.
+    """
+
+    authority: Path
+
+
+@dataclass(frozen=True)
+class PasswordLogin:
+    """Name and password of a client without a certificate.
+
+    Attributes:
+      user: The broker's user name.
+      password: Secret.
+    """
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class MqttMessage:
     """One message to publish, always at QoS 1.
 
@@ -72,12 +96,13 @@ class LinkSettings:
       will: What the broker publishes if we vanish; None for nothing.
       subscriptions: Topic filters, renewed at each connection.
       backoff: Delays between connections.
+      login: For a listener that asks for no certificate; None to stay nameless.
     """
 
     host: str
     port: int
     client_id: str
-    tls: TlsFiles | None = None
+    tls: TlsFiles | ServerTls | None = None
     keepalive_s: int = 30
     session_expiry_s: int = 3600
     receive_maximum: int = 64
@@ -87,6 +112,7 @@ class LinkSettings:
     will: MqttMessage | None = None
     subscriptions: tuple[str, ...] = ()
     backoff: BackoffPolicy = field(default_factory=BackoffPolicy)
+    login: PasswordLogin | None = None
 
 
 class AckToken(NamedTuple):

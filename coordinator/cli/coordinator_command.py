@@ -12,6 +12,8 @@ from starling.coordinator.chain.consensus.voting_permit import resume
 from starling.coordinator.cli import (
     boards_and_tasks,
     credits_and_governance,
+    enrolment,
+    joining,
     key_retirement,
     learner_admission,
     self_check,
@@ -103,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
     _add_founding(verbs)
     _add_serving(verbs)
     boards_and_tasks.add_verbs(partial(_governing, verbs))
+    enrolment.add_verbs(partial(_governing, verbs))
     credits_and_governance.add_verbs(partial(_governing, verbs))
     peer_invitations.add_verbs(partial(_governing, verbs))
     learner_admission.add_verbs(partial(_governing, verbs))
@@ -115,10 +118,11 @@ def parser() -> argparse.ArgumentParser:
 def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
     """Adds the verbs that make keys and a chain."""
     founding = _verb(verbs, "init", _init, "make keys, genesis and settings")
-    founding.add_argument("--fleet", required=True, help="name of the fleet")
+    founding.add_argument("--fleet", help="name of the fleet")
     founding.add_argument(
-        "--broker", required=True, type=Path, help="folder of `starling broker init`"
+        "--broker", type=Path, help="folder of `starling broker init`"
     )
+    joining.add_token(founding)
     founding.add_argument(
         "--host",
         default="",
@@ -243,6 +247,9 @@ def _show(options: argparse.Namespace, document: dict[str, Any], text: str) -> i
 
 def _init(options: argparse.Namespace) -> int:
     home = _home(options)
+    if options.token is not None:
+        return _show(options, *joining.join(home, options))
+    joining.require_broker(options)
     asked = GenesisOptions(
         options.fleet,
         options.broker,
@@ -307,10 +314,14 @@ def _genesis(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     # Only `run` needs numpy, ONNX Runtime and MQTT.
     from starling.coordinator.runtime.console_process import console_beside
+    from starling.coordinator.runtime.enrolment.registrar_threads import (
+        registrar_beside,
+    )
     from starling.coordinator.runtime.process import run
 
     home = _home(options)
-    with console_beside(home.path, options.web, options.web_token_file, _say):
+    console = console_beside(home.path, options.web, options.web_token_file, _say)
+    with console, registrar_beside(home):
         return run(home)
 
 
