@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from starling.agent.runtime import enrolment_arguments
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError
 from starling.protocol.ids import device_name
 from starling.protocol.learning.local_optimiser import (
@@ -16,6 +17,7 @@ from starling.protocol.learning.local_optimiser import (
     ScheduleKind,
 )
 from starling.service import install_verb
+from starling.service.log_lines import add_log_format, use_log_format
 from starling.service.unit_files import ServiceKind
 
 HOME_VARIABLE = "STARLING_HOME"
@@ -63,12 +65,12 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs = made.add_subparsers(required=True, metavar="VERB")
     init = _verb(verbs, "init", _init, "make the board's home and keys; safe to repeat")
-    _new_home_arguments(init)
+    enrolment_arguments.new_home(init)
     enrol = _verb(verbs, "enrol", _enrol, "write the request, or take the admission")
     way = enrol.add_mutually_exclusive_group()
     way.add_argument("--admission", type=Path, help="what the operator gave back")
-    _token_arguments(enrol, way)
-    _new_home_arguments(enrol)
+    enrolment_arguments.token(enrol, way)
+    enrolment_arguments.new_home(enrol)
     enrol.add_argument(
         "--replace", action="store_true", help="change over to another fleet"
     )
@@ -77,7 +79,8 @@ def parser() -> argparse.ArgumentParser:
     rotating.add_argument(
         "--done", action="store_true", help="go over to the key that the chain knows"
     )
-    _verb(verbs, "run", _run, "take part, until stopped")
+    running = _verb(verbs, "run", _run, "take part, until stopped")
+    add_log_format(running)
     counting = _verb(
         verbs, "recount", _recount, "count all that is known, after a loss or a move"
     )
@@ -104,8 +107,8 @@ def parser() -> argparse.ArgumentParser:
     _verb(verbs, "check", _check, "say whether the board is fit; exit 1 if not")
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.AGENT)
-    _token_arguments(installing, installing)
-    _new_home_arguments(installing)
+    enrolment_arguments.token(installing, installing)
+    enrolment_arguments.new_home(installing)
     once = verbs.add_parser("train-once", help="train locally, without any network")
     once.set_defaults(run=_train_once)
     _train_once_arguments(once)
@@ -123,36 +126,6 @@ def _verb(
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.set_defaults(run=run)
     return parser
-
-
-def _new_home_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", type=Path, help="folder of the data set, for a new agent.toml"
-    )
-    parser.add_argument(
-        "--pledge",
-        type=int,
-        help="how many records the board says it has, for a new agent.toml",
-    )
-
-
-def _token_arguments(
-    parser: argparse.ArgumentParser,
-    way: Any,  # noqa: ANN401 - argparse keeps the type of its groups private
-) -> None:
-    way.add_argument(
-        "--token",
-        metavar="LINE",
-        help="enrol at the broker that it names, and make the home if there is none; "
-        "- reads it from standard input",
-    )
-    parser.add_argument(
-        "--wait",
-        type=float,
-        default=900.0,
-        metavar="SECONDS",
-        help="for an operator to accept the code, at most (default 900)",
-    )
 
 
 def _train_once_arguments(parser: argparse.ArgumentParser) -> None:
@@ -200,7 +173,7 @@ def _init(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.storage.agent_home import AgentHome
 
     home = AgentHome(_home(arguments))
-    is_new = home.begin(_first_settings(arguments))
+    is_new = home.begin(enrolment_arguments.first_settings(arguments))
     name = device_name(home.identity())
     document = {"device": name, "home": str(home.path), "new": is_new}
     text = (
@@ -212,22 +185,6 @@ def _init(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _first_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    if arguments.data:
-        settings["data.path"] = str(arguments.data.absolute())
-    if arguments.pledge is not None:
-        settings["data.pledge"] = arguments.pledge
-    return settings
-
-
-def _show_code(code: str) -> None:
-    sys.stderr.write(
-        f"code {code}: compare it with `starling coordinator enrol list`\n"
-    )
-    sys.stderr.flush()
-
-
 def _enrol(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.storage.agent_home import AgentHome
     from starling.agent.runtime.token_enrolment import enrol_by_token
@@ -236,7 +193,7 @@ def _enrol(arguments: argparse.Namespace) -> int:
     home = AgentHome(_home(arguments))
     token = None if arguments.token is None else read_token(arguments.token)
     if token is not None:
-        home.begin(_first_settings(arguments))
+        home.begin(enrolment_arguments.first_settings(arguments))
     name = device_name(home.identity())
     if arguments.admission is None and token is None:
         request = home.write_request()
@@ -254,7 +211,9 @@ def _enrol(arguments: argparse.Namespace) -> int:
             admission = home.accept(arguments.admission, replace=replace)
         else:
             wait_s = arguments.wait
-            admission = enrol_by_token(home, token, wait_s, _show_code, replace=replace)
+            admission = enrol_by_token(
+                home, token, wait_s, enrolment_arguments.show_code, replace=replace
+            )
         broker = f"{admission.broker_host}:{admission.broker_port}"
         fleet = admission.genesis.fleet
         document = {"device": name, "fleet": fleet, "broker": broker}
@@ -297,6 +256,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.process import run
     from starling.agent.runtime.storage.agent_home import AgentHome
 
+    use_log_format(arguments)
     return run(AgentHome(_home(arguments)))
 
 
@@ -310,27 +270,9 @@ def _install(arguments: argparse.Namespace) -> int:
     token = arguments.token
     if token is None or arguments.print_unit:
         return install_verb.install(ServiceKind.AGENT, arguments, home.path, writable)
-    return _install_and_enrol(arguments, home.path, writable)
+    from starling.agent.runtime.service_enrolment import install_and_enrol
 
-
-def _install_and_enrol(
-    arguments: argparse.Namespace, home: Path, writable: list[Path]
-) -> int:
-    from starling.agent.runtime.service_enrolment import enrol_as
-    from starling.broker.runtime.token_exchange import read_token
-
-    if arguments.prefix is not None:
-        raise ConfigError("enrols on this machine, --prefix does not", key="--token")
-    line = read_token(arguments.token).to_line()
-    status = install_verb.install(ServiceKind.AGENT, arguments, home, writable)
-    words = [f"--wait={arguments.wait}"]
-    if arguments.pledge is not None:
-        words.append(f"--pledge={arguments.pledge}")
-    if arguments.data is not None:
-        words.append(f"--data={arguments.data.absolute()}")
-    program = arguments.program or install_verb.own_program()
-    enrol_as(arguments.user, program, home, line, words)
-    return status
+    return install_and_enrol(arguments, home.path, writable)
 
 
 def _recount(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError
+from starling.protocol.learning.score_policy import DEFAULT_QUARANTINE_S
 
 INTERRUPTED = 130
 _EXAMPLES = """examples:
@@ -19,6 +20,7 @@ _EXAMPLES = """examples:
   starling fleet run --virtual --fault 'boards 1-2 flip signs from version 0'
   starling fleet run --virtual --coordinators 4 --fault 'coordinator 4 lies from 9s'
   starling fleet run --data mnist --split dirichlet:0.5 --privacy none --json
+  starling fleet run --data mnist --model head --front whitened --epsilon 2
   starling fleet run --data own.csv --target price --board-column site --virtual
   starling fleet run --data pictures/ --model mine.onnx --freeze 'features.*'
   starling fleet run --virtual --devices 1000 --buffer 100 --until-version 50
@@ -48,9 +50,6 @@ def main(argv: list[str]) -> int:
     plan = FleetPlan(**plain | _data_and_learning(options))
     if options.virtual and options.home is not None:
         raise ConfigError("virtual boards have no homes", key="--home")
-    if options.virtual and options.web is not None:
-        text = "virtual fleets have no coordinator to show; leave --virtual or it out"
-        raise ConfigError(text, key="--web")
     if not options.virtual:
         for flag in ("waves", "over_select", "virtual_time"):
             if getattr(options, flag):
@@ -76,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     _add_fleet(run)
     add_data_flags(run.add_argument_group("what is learned from data of your own"))
     _add_learning(run)
+    _add_trust(run)
     _add_model(run)
     _add_output(run)
     return made
@@ -222,11 +222,42 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_trust(run: argparse.ArgumentParser) -> None:
+    group = run.add_argument_group("what is thought of boards, and which of them train")
+    group.add_argument(
+        "--scores",
+        default="none",
+        help="of updates, on training examples that no board has: none, projection or,"
+        " without privacy, accuracy (default none)",
+    )
+    group.add_argument(
+        "--quarantine",
+        dest="quarantine_s",
+        type=int,
+        default=DEFAULT_QUARANTINE_S,
+        metavar="SECONDS",
+        help="without a lease where updates scored badly; 0 for never (default a day)",
+    )
+    group.add_argument(
+        "--select",
+        dest="weights",
+        default="",
+        metavar="W1,...,W5",
+        help="of resources, timeliness, budget, the three together, and reputation",
+    )
+
+
 def _add_model(run: argparse.ArgumentParser) -> None:
     group = run.add_argument_group("the model, and how boards train it")
     group.add_argument(
         "--model",
-        help="softmax, linear, mlp, cnn, cnn-tanh, or an ONNX file (default by data)",
+        help="softmax, linear, mlp, cnn, cnn-tanh, head, or an ONNX file (default by"
+        " data)",
+    )
+    group.add_argument(
+        "--front",
+        metavar="NAME",
+        help="what a head stands on: one of `starling fronts list`, or a file",
     )
     group.add_argument(
         "--loss", help="cross-entropy for labels; mse, huber or bce for numbers"
@@ -257,11 +288,18 @@ def _add_model(run: argparse.ArgumentParser) -> None:
     group.add_argument("--epochs", type=int, help="of a board's training")
     group.add_argument("--batch", type=int, help="examples of a local step")
     group.add_argument("--local-learning-rate", type=float, help="of a local step")
+    group.add_argument(
+        "--prox",
+        type=float,
+        metavar="MU",
+        help="FedProx: holds local steps near the version that they began at",
+    )
 
 
 def _data_and_learning(options: argparse.Namespace) -> dict[str, Any]:
     """Choices of data and learning, as the plan takes them."""
     from starling.fleet.learning_options import LearningOptions, class_weights
+    from starling.fleet.learning_options import selection_weights as weights_of
     from starling.records.runtime.settings_file import data_options_of
 
     weights, balanced = class_weights(options.class_weights)
@@ -277,6 +315,7 @@ def _data_and_learning(options: argparse.Namespace) -> dict[str, Any]:
         epochs=options.epochs,
         batch=options.batch,
         local_learning_rate=options.local_learning_rate,
+        prox=options.prox,
     )
     # Weights of one's own expect the units that they were trained in.
     own = (options.model or "").endswith(".onnx")
@@ -285,6 +324,7 @@ def _data_and_learning(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "data_options": data_options_of(options, options.loss),
         "learning": learning,
+        "weights": weights_of(options.weights),
     }
 
 
@@ -319,6 +359,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
     )
     from starling.fleet.runtime.virtual_run import Pace, run_virtual
 
+    kept = options.report / "home" if options.report else None
     with (
         terminated_as_interrupted(),
         tempfile.TemporaryDirectory() as spare,
@@ -331,11 +372,15 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
                 virtual_time=options.virtual_time,
                 over_select=options.over_select,
             )
-            home = options.report / "home" if options.report else None
-            made = run_virtual(plan, pace, on_snapshot=screen.show, home=home)
+            shown = options.web is not None
+            home = kept or (Path(spare) if shown else None)
+            first = FleetHomes(home or Path(spare)).coordinator.absolute()
+            with console_beside(first, options.web, None, screen.say):
+                made = run_virtual(
+                    plan, pace, on_snapshot=screen.show, home=home, live=shown
+                )
         else:
-            kept = options.report / "home" if options.report else Path(spare)
-            home = options.home or kept
+            home = options.home or kept or Path(spare)
             first = FleetHomes(home).coordinator.absolute()
             with console_beside(first, options.web, None, screen.say):
                 made = run_processes(plan, home, screen)

@@ -1,13 +1,17 @@
 """Enrolment of a board whose agent runs as a service: done as the service's user."""
 
+import argparse
 import os
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from starling.broker.runtime.token_exchange import read_token
 from starling.durable.files import storage_errors
-from starling.protocol.errors import OperationError
+from starling.protocol.errors import ConfigError, OperationError
+from starling.service import install_verb
+from starling.service.unit_files import ServiceKind
 
 HOME_MODE = 0o750
 
@@ -51,3 +55,33 @@ def enrol_as(
             f"the unit is written, but the board is not enrolled; once that is mended: "
             f"sudo -u {user} {program} agent enrol --home {home} --token LINE"
         )
+
+
+def install_and_enrol(
+    arguments: argparse.Namespace, home: Path, writable: list[Path]
+) -> int:
+    """Writes the unit, and enrols the board by a token.
+
+    Args:
+      arguments: Of `agent install`.
+      home: The service's home.
+      writable: Folders outside of it that the service writes into.
+
+    Returns:
+      The exit status.
+
+    Raises:
+      ConfigError, OperationError, StorageError: As `install` and `enrol_as`.
+    """
+    if arguments.prefix is not None:
+        raise ConfigError("enrols on this machine, --prefix does not", key="--token")
+    line = read_token(arguments.token).to_line()
+    status = install_verb.install(ServiceKind.AGENT, arguments, home, writable)
+    words = [f"--wait={arguments.wait}"]
+    if arguments.pledge is not None:
+        words.append(f"--pledge={arguments.pledge}")
+    if arguments.data is not None:
+        words.append(f"--data={arguments.data.absolute()}")
+    program = arguments.program or install_verb.own_program()
+    enrol_as(arguments.user, program, home, line, words)
+    return status

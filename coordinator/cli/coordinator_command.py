@@ -11,6 +11,7 @@ from typing import Any
 from starling.coordinator.chain.consensus.voting_permit import resume
 from starling.coordinator.cli import (
     boards_and_tasks,
+    console_tokens,
     credits_and_governance,
     enrolment,
     joining,
@@ -41,6 +42,7 @@ from starling.protocol.chain.genesis import GENESIS, FaultModel, quorum
 from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
 from starling.protocol.schema.toml_settings import sample
 from starling.service import install_verb
+from starling.service.log_lines import add_log_format, use_log_format
 from starling.service.unit_files import ServiceKind
 
 _READABLE = 0o644
@@ -49,6 +51,7 @@ _EXAMPLES = """examples:
   starling coordinator init --home coordinator --fleet meadow --broker broker
   starling coordinator run --home coordinator
   starling coordinator run --home coordinator --web 8080
+  starling coordinator token new --name ana --home coordinator
   starling coordinator admit request.json --out admission.json --home coordinator
   starling coordinator task-template > task.toml
   starling coordinator publish --bundle bundle --task task.toml --home coordinator
@@ -106,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
     _add_serving(verbs)
     boards_and_tasks.add_verbs(partial(_governing, verbs))
     enrolment.add_verbs(partial(_governing, verbs))
+    console_tokens.add_verbs(partial(_governing, verbs))
     credits_and_governance.add_verbs(partial(_governing, verbs))
     peer_invitations.add_verbs(partial(_governing, verbs))
     learner_admission.add_verbs(partial(_governing, verbs))
@@ -178,6 +182,7 @@ def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public t
         metavar="FILE",
         help="only who knows what is in this file reads the console",
     )
+    add_log_format(running)
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.COORDINATOR)
     installing.set_defaults(home=None)
@@ -320,6 +325,7 @@ def _run(options: argparse.Namespace) -> int:
     from starling.coordinator.runtime.process import run
 
     home = _home(options)
+    use_log_format(options)
     console = console_beside(home.path, options.web, options.web_token_file, _say)
     with console, registrar_beside(home):
         return run(home)
@@ -371,23 +377,12 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _recover(options: argparse.Namespace) -> int:
     found = recover(_home(options))
-    lines = [line for line in (found.chain, found.votes) if line is not None]
-    if found.chain is not None:
-        lines.append(
-            "the chain comes back from the other coordinators at the next start; lost "
-            "are updates that were in no block yet, model bytes and metrics"
-        )
-    if found.votes is not None:
-        lines.append(
-            "without its votes it only observes, until: starling coordinator resume"
-        )
-    lines += [f"kept as {path}" for path in found.kept]
     document = {
         "chain": found.chain,
         "votes": found.votes,
         "kept": [str(path) for path in found.kept],
     }
-    return _show(options, document, "\n".join(lines) or "nothing is damaged")
+    return _show(options, document, found.text())
 
 
 def _task_template(options: argparse.Namespace) -> int:

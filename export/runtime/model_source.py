@@ -7,7 +7,8 @@ from starling.agent.config import FILE as AGENT_FILE
 from starling.coordinator.models.best_version import best_version
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.durable.files import read_limited
-from starling.export.provenance import ProvenModel, VersionRow
+from starling.export.onnx_model import ordinary_model, parameter_names
+from starling.export.provenance import ProvenModel, VersionRow, metadata
 from starling.export.runtime.board_home import BoardModels
 from starling.export.runtime.coordinator_home import CoordinatorModels
 from starling.protocol.chain.genesis import GENESIS, GENESIS_BYTES_MAX, Genesis
@@ -108,6 +109,12 @@ def chosen(source: ModelSource, task: int, version: str | None) -> VersionRow:
         f"there is no version {version}, but {rows[0].version} to {rows[-1].version}",
         key="--version",
     )
+
+
+def onnx_of(model: ProvenModel) -> bytes:
+    """A version as an ordinary ONNX file, with its proof in the metadata."""
+    stated = metadata(model, parameter_names(model.opened))
+    return ordinary_model(model.opened, model.theta, stated)
 
 
 def _best(rows: tuple[VersionRow, ...], kept: list[VersionRow]) -> VersionRow:

@@ -54,7 +54,7 @@ from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
 from starling.protocol.privacy.mechanisms import DEVICE_LEVEL
 
 LOOK_EVERY_S = 0.25
-BEGIN_TIMEOUT_S = 60.0
+BEGIN_TIMEOUT_S = 180.0
 """In which the broker must listen and the task be open."""
 _VERIFY_TIMEOUT_S = 600.0
 _EVALUATION_TIMEOUT_S = 10.0

@@ -4,7 +4,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from starling.fleet.presets import DataShares, heading, horizon_s, task_settings
 from starling.fleet.report.convergence import why_over
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
-from starling.fleet.runtime.kept_chain import keep_chain
+from starling.fleet.runtime.kept_chain import RUNNING, STOPPED, KeptChain
 from starling.fleet.runtime.processes.home_setup import clear
 from starling.fleet.runtime.training_material import TrainingMaterial, prepare
 from starling.fleet.runtime.training_pool import TrainingPool
@@ -30,6 +30,8 @@ from starling.protocol.crypto.keys import known_signatures
 from starling.protocol.errors import ConfigError
 
 SNAPSHOT_EVERY_S = 0.25
+STATUS_EVERY_S = 1.0
+"""As a coordinator's process writes it."""
 SIGNATURES_KNOWN = 1 << 16
 """Those of the messages between two versions, and more; 25 MB."""
 SPEED_SIGMA_MAX = 3.0
@@ -86,6 +88,7 @@ def run_virtual(
     threads: int | None = None,
     on_snapshot: OnSnapshot = lambda _heading, _snapshot: None,
     home: Path | None = None,
+    live: bool = False,
 ) -> FleetRun:
     """Runs a whole fleet in this process: the same cores, a link in memory.
 
@@ -96,6 +99,7 @@ def run_virtual(
       on_snapshot: Called about four times a second.
       home: Where chain and models are left, as a fleet of processes leaves them; an
         earlier fleet there goes. None keeps nothing.
+      live: Whether chain and status are written there while the fleet runs, too.
 
     Raises:
       ConfigError: If the plan cannot run, or `home` holds something else.
@@ -109,6 +113,7 @@ def run_virtual(
         threads=threads,
         on_snapshot=on_snapshot,
         home=home,
+        live=live,
         started_s=started_s,
     )
 
@@ -120,6 +125,7 @@ def run_prepared(
     threads: int | None = None,
     on_snapshot: OnSnapshot = lambda _heading, _snapshot: None,
     home: Path | None = None,
+    live: bool = False,
     watch: Watch = lambda _fleet: "",
     started_s: float | None = None,
 ) -> FleetRun:
@@ -130,7 +136,8 @@ def run_prepared(
       pace: How boards spend virtual time.
       threads: See `run_virtual`, as `on_snapshot` and `home`.
       on_snapshot: See `run_virtual`.
-      home: See `run_virtual`.
+      home: See `run_virtual`, as `live`.
+      live: See `run_virtual`.
       watch: Called after every few steps; what it returns ends the run, and says why.
       started_s: When preparation began, by the monotonic clock; now by default.
 
@@ -138,7 +145,7 @@ def run_prepared(
       ConfigError, StorageError: As `run_virtual`.
     """
     started_s = time.monotonic() if started_s is None else started_s
-    kept = None if home is None else clear(home)
+    kept = None if home is None else clear(home).coordinator
     plan = material.plan
     settings, asked = _settings(plan, material.shares, pace)
     # More boards than a version takes would make the next one late before it begins.
@@ -150,7 +157,8 @@ def run_prepared(
     )
     rng = np.random.default_rng((plan.seed, 1))
     shape = _shape(plan, pace, awake, shares.reuse, rng)
-    try:
+    with ExitStack() as stack:
+        stack.callback(workers.close)
         fleet = VirtualFleet(
             shape,
             publication(settings, material.bundle, "task"),
@@ -161,18 +169,21 @@ def run_prepared(
         begun_s = time.monotonic()
         if not pace.virtual_time and shape.committee.steady:
             fleet.clock = lambda: time.monotonic() - begun_s
+        chain = None
+        if kept is not None:
+            chain = stack.enter_context(closing(KeptChain(kept, fleet.genesis)))
+        show = _telling(chain, fleet, on_snapshot) if chain and live else on_snapshot
         with few_collections(), known_signatures(SIGNATURES_KNOWN):
-            because = _drive(plan, fleet, shown, begun_s, on_snapshot, watch)
+            because = _drive(plan, fleet, shown, begun_s, show, watch)
         fleet.finish()
         watch(fleet)
         last = fleet.snapshot(_time_s(fleet, begun_s))
         metrics = workers.metrics(fleet.inference)
         backdoor = _backdoor(workers, fleet.inference, shown.attacks)
         verified = fleet.verify()
-        if kept is not None:
-            keep_chain(kept.coordinator, fleet.foremost)
-    finally:
-        workers.close()
+        if chain is not None:
+            chain.finish(fleet.foremost)
+            chain.tell(fleet.foremost, STOPPED)
     wall_s = time.monotonic() - started_s
     outcome = RunOutcome(
         because,
@@ -186,6 +197,23 @@ def run_prepared(
     config = {**plan.document(), "virtual": True, **asdict(pace)}
     document = report(config, shown, last, outcome)
     return FleetRun(shown, last, outcome, document)
+
+
+def _telling(
+    chain: KeptChain, fleet: VirtualFleet, on_snapshot: OnSnapshot
+) -> OnSnapshot:
+    """Has the home told of the run, once a second, before whoever else looks."""
+    next_s = 0.0
+
+    def told(shown: RunHeading, snapshot: RunSnapshot) -> None:
+        nonlocal next_s
+        if time.monotonic() >= next_s:
+            chain.extend(fleet.foremost)
+            chain.tell(fleet.foremost, RUNNING)
+            next_s = time.monotonic() + STATUS_EVERY_S
+        on_snapshot(shown, snapshot)
+
+    return told
 
 
 def _shape(

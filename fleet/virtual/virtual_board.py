@@ -14,7 +14,7 @@ from starling.fleet.virtual.event_queue import EventQueue
 from starling.fleet.virtual.workload import Result, Workload
 from starling.protocol.chain.light_client import TrustedState
 from starling.protocol.crypto.sealed_blob import ENTROPY_BYTES
-from starling.protocol.errors import FederationError
+from starling.protocol.errors import FederationError, Reason
 from starling.protocol.ids import Digest
 from starling.protocol.learning.vector_codecs import Draw
 from starling.protocol.wire.chunks import CHUNK, chunk_at
@@ -108,6 +108,12 @@ class VirtualBoard:
     def phase(self) -> DevicePhase:
         """Phase that the board would publish."""
         return phase(self.settings, self.state, self.sea.agenda.now_s)
+
+    @property
+    def turned_away(self) -> bool:
+        """True if coordinators give it no lease for now, whatever it does."""
+        answer = self.state.answers.refusal
+        return answer is not None and answer.reason == Reason.QUARANTINED
 
     def hear(self, payload: bytes, event: happened.Event) -> None:
         """Takes a message from the link."""

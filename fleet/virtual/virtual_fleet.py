@@ -220,6 +220,7 @@ class VirtualFleet:
             is_byzantine(committee.faults),
         )
         settings = keys.settings(number, self._genesis, committee, self.draw)
+        settings = replace(settings, root=next(iter(self.task.spec.scores.roots), None))
         broker = broker_of(number, committee.brokers)
         return VirtualCoordinator(number, broker, settings, world)
 
@@ -262,7 +263,7 @@ class VirtualFleet:
         if number not in self._roster.awake or state.waiting or state.training:
             return
         took_part = board.trained > self._turn_updates.get(number, 0)
-        if not took_part and state.refusal is None:
+        if not (took_part or state.refusal or board.turned_away):
             return
         spent = state.refusal in _SPENT
         self._roster.rest(number, took_part=took_part, spent=spent)

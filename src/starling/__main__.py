@@ -44,8 +44,13 @@ COMMANDS = {
         "trained versions as ONNX files, with their proof",
     ),
     "diag": ("starling.service.cli", "a bundle for whoever helps, without secrets"),
-    "console": ("starling.console.cli", "a coordinator in a browser, to look at only"),
+    "console": ("starling.console.cli", "a coordinator in a browser, and its metrics"),
     "fleet": ("starling.fleet.cli", "a whole fleet on this machine"),
+    "fronts": ("starling.fleet.fronts_cli", "frozen layers that a head is trained on"),
+    "reproduce": (
+        "starling.fleet.reproduce_cli",
+        "a paper's experiment, with its epsilons",
+    ),
 }
 _EXTRAS = {
     "compile": "compiler",
@@ -53,7 +58,9 @@ _EXTRAS = {
     "console": "web",
     "data": "agent",
     "enrol": "coordinator",
+    "fronts": "fleet",
     "model": "agent",
+    "reproduce": "fleet",
 }
 _INTERRUPTED = 130
 

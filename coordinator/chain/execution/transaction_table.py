@@ -191,7 +191,14 @@ _ROWS = (
         _CREDITS_AND_GOVERNANCE,
         "credits",
     ),
-    Transaction(MessageKind.SCORE, SCORE, scores.score, Signer.VALIDATOR, (), "scores"),
+    Transaction(
+        MessageKind.SCORE,
+        SCORE,
+        scores.score,
+        Signer.VALIDATOR,
+        ("coordinator.machine",),
+        "scores",
+    ),
     Transaction(
         MessageKind.VALSET,
         MOTION,

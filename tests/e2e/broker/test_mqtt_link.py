@@ -22,7 +22,8 @@ from starling.broker.link_events import (
 )
 from starling.broker.runtime.mqtt_link import MqttLink
 from starling.protocol.errors import LimitError, TransportError
-from tests.e2e.conftest import COORDINATOR, DEADLINE_S, Broker, RecordedLink
+from tests.e2e.conftest import COORDINATOR, Broker, RecordedLink
+from tests.e2e.deadline import DEADLINE_S
 
 pytestmark = pytest.mark.e2e
 

@@ -165,7 +165,7 @@ def test_trainer_finds_the_files_of_a_home_with_a_relative_path(
     bench.hands.blobs.write(H(b"bundle"), b"no bundle")
 
     bench.hands.carry_out((f.LoadBundle(H(b"bundle")),))
-    report = spoken.get(timeout=30.0).report
+    report = spoken.get(timeout=180.0).report
     bench.hands.trainer.stop()
 
     assert report.kind == TrainerReportKind.FAILED_MODEL

@@ -189,3 +189,17 @@ def test_model_of_another_shape_is_refused(houses: Path, other: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"takes \(3,\).*the data are \(6,\) with 1"):
         prepare(of)
+
+
+def test_head_stands_on_a_front_and_alone_is_trained() -> None:
+    material = prepare(FleetPlan(model="head"))
+    found = open_trainer(material.bundle).manifest
+    assert found.dimension == 648 * 10 + 10
+    assert found.origin == "made from no data"
+    assert material.plan.learning.train == ("head.*",)
+    assert any("front orientation" in note for note in material.data.notes)
+
+
+def test_front_that_was_measured_on_the_data_is_refused() -> None:
+    with pytest.raises(ConfigError, match="measured on these very records"):
+        prepare(FleetPlan(front="whitened"))
