@@ -62,6 +62,7 @@ def board_quarantined(turn: CoordinatorStep, found: BoardQuarantined) -> None:
     header = turn.state.ledger.header
     assert header is not None, "it happened in a block"
     text = quarantined_text(known, header.time_ms)
-    turn.report(f"board {device_name(found.board)} {text}", warns=True)
+    name = device_name(found.board)
+    turn.report(f"board {name} is quarantined {text}", warns=True)
     for task in list(turn.state.tasks.values()):
         lease_grants.release(turn, found.board, task)

@@ -131,6 +131,6 @@ def quarantined_text(known: BoardReputation, time_ms: int) -> str:
     """Reason and rest of a quarantine, for people."""
     left_s = -(-(known.until_ms - time_ms) // 1000)
     return (
-        f"quarantined for {left_s} s more: the scores of its updates spoke against it, "
-        f"for the {known.quarantines}. time"
+        f"for {left_s} s more: the scores of its updates speak against it "
+        f"(quarantine {known.quarantines} of this board)"
     )

@@ -38,6 +38,10 @@ COMMANDS = {
         "starling.coordinator.cli.chain_command",
         "show and verify a chain offline",
     ),
+    "reputation": (
+        "starling.coordinator.cli.reputation_command",
+        "what the chain thinks of each board",
+    ),
     "data": ("starling.records.cli", "what would be learned from one's own data"),
     "model": (
         "starling.export.cli",
@@ -60,6 +64,7 @@ _EXTRAS = {
     "enrol": "coordinator",
     "fronts": "fleet",
     "model": "agent",
+    "reputation": "coordinator",
     "reproduce": "fleet",
 }
 _INTERRUPTED = 130

@@ -94,7 +94,7 @@ def test_quarantine_ends_by_time_and_the_next_one_lasts_twice_as_long() -> None:
     again = with_evidence(first, -MILLION, 61_000, 60)
     again = with_evidence(again, -MILLION, 61_000, 60)
     assert (again.quarantines, again.until_ms) == (2, 61_000 + 120_000)
-    assert "quarantined for 120 s more" in quarantined_text(again, 61_000)
+    assert "for 120 s more" in quarantined_text(again, 61_000)
 
 
 def test_returned_board_earns_its_place_back() -> None:
