@@ -49,7 +49,8 @@ from starling.protocol.wire.enrolment_messages import (
 )
 from starling.protocol.wire.enrolment_token import EnrolmentToken
 from starling.protocol.wire.topics import Topics
-from tests.e2e.conftest import DEADLINE_S, RecordedLink
+from tests.e2e.conftest import RecordedLink
+from tests.e2e.deadline import DEADLINE_S
 from tests.e2e.required_mosquitto import require_mosquitto
 
 pytestmark = pytest.mark.e2e
