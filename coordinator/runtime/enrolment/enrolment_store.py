@@ -194,7 +194,7 @@ class EnrolmentStore:
         raise OperationError(f"nobody who waits shows {code}: {shown}")
 
     def decisions(self) -> dict[str, bool]:
-        """What operators decided and the registrar did not carry out yet, by stem."""
+        """Decisions of operators that the registrar did not carry out yet, by stem."""
         found = sorted(self._decisions.glob("*"))
         return {
             path.stem: path.suffix == _ACCEPT

@@ -1,4 +1,4 @@
-"""What a newcomer's document says, and its admission."""
+"""Documents of newcomers, read and checked, and their admission."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +31,7 @@ from starling.protocol.wire.message_bodies import LEARNER, LearnerChange
 
 
 class Newcomers(Protocol):
-    """What the registrar asks of one kind of newcomer."""
+    """Port of the registrar for one kind of newcomer."""
 
     def name(self, document: bytes) -> str:
         """Reads a document and checks its signature.

@@ -51,7 +51,7 @@ RETRY_S = 15.0
 
 @dataclass(frozen=True)
 class _Listener:
-    """Where a newcomer waits, and what it proved."""
+    """Connection on which a newcomer waits, with what it proved."""
 
     client: str
     keys: ScramKeys
