@@ -37,6 +37,7 @@ from starling.protocol.wire.enrolment_token import letters
 KEPT_S = 30 * 86_400
 """After its expiry, for which a token and its claims are still shown."""
 _BYTES_MAX = 1 << 16
+_UNIX_S_MAX = 1 << 33
 _ACCEPT, _REJECT = ".accept", ".reject"
 
 
@@ -240,6 +241,9 @@ def _token(path: Path) -> TokenRecord:
     document = _read(path)
     try:
         name = path.stem.upper()
+        expires_s = int(document["expires_s"])
+        if not 0 <= expires_s <= _UNIX_S_MAX:
+            raise ValueError("out of time")
         return TokenRecord(
             base64.b32decode(name + "=" * (-len(name) % 8)),
             EnrolmentKind[document["kind"].upper()],
@@ -248,7 +252,7 @@ def _token(path: Path) -> TokenRecord:
                 bytes.fromhex(document["server_key"]),
             ),
             int(document["uses"]),
-            int(document["expires_s"]),
+            expires_s,
             bool(document["by_hand"]),
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> EnrolmentStore:
     """One token for two, and one newcomer who waits."""
     made = EnrolmentStore(tmp_path)
     keys = scram_keys(bytes(20))
-    made.add_token(TokenRecord(IDENTITY, EnrolmentKind.BOARD, keys, 2, 1 << 40, True))
+    made.add_token(TokenRecord(IDENTITY, EnrolmentKind.BOARD, keys, 2, 1 << 32, True))
     made.put_claim(
         StoredClaim(
             letters(IDENTITY),
