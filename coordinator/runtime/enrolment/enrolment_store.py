@@ -241,9 +241,6 @@ def _token(path: Path) -> TokenRecord:
     document = _read(path)
     try:
         name = path.stem.upper()
-        expires_s = int(document["expires_s"])
-        if not 0 <= expires_s <= _UNIX_S_MAX:
-            raise ValueError("out of time")
         return TokenRecord(
             base64.b32decode(name + "=" * (-len(name) % 8)),
             EnrolmentKind[document["kind"].upper()],
@@ -252,11 +249,17 @@ def _token(path: Path) -> TokenRecord:
                 bytes.fromhex(document["server_key"]),
             ),
             int(document["uses"]),
-            expires_s,
+            _unix_s(document["expires_s"]),
             bool(document["by_hand"]),
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError("damaged; remove it", file=str(path)) from error
+
+
+def _unix_s(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value <= _UNIX_S_MAX:
+        raise ValueError(f"{value} is no time")
+    return value
 
 
 def _claim(path: Path) -> StoredClaim:
