@@ -15,7 +15,7 @@ def program(tmp_path: Path) -> Path:
     made = tmp_path / "starling"
     noted = tmp_path / "noted"
     made.write_text(
-        f'#!/bin/sh\necho "$@" > {noted}\ncat >> {noted}\n[ "$6" != "--pledge=0" ]\n'
+        f'#!/bin/sh\necho "$@" > {noted}\ncat >> {noted}\n[ "$7" != "--pledge=0" ]\n'
     )
     made.chmod(0o755)
     return made
