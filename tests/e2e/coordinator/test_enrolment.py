@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import socket
 import ssl
@@ -19,6 +20,7 @@ import pytest
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.broker.backoff import BackoffPolicy
 from starling.broker.broker_settings import LOCAL_HOSTS, REGISTRAR, BrokerSettings
+from starling.broker.health_checks import Verdict
 from starling.broker.link_events import (
     REFUSED_FROM,
     Delivered,
@@ -29,6 +31,7 @@ from starling.broker.link_events import (
     PasswordLogin,
     ServerTls,
 )
+from starling.broker.runtime.broker_check import check_broker
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.enrolment_client import EnrolmentClient
 from starling.broker.runtime.mosquitto_process import free_port
@@ -55,6 +58,7 @@ from tests.e2e.required_mosquitto import require_mosquitto
 
 pytestmark = pytest.mark.e2e
 
+PAGE = Path(__file__).parents[3] / "docs" / "boards.md"
 FLEET = "meadow"
 TOPICS = Topics(FLEET)
 HOST = LOCAL_HOSTS[0]
@@ -100,6 +104,13 @@ def until_said(log: Path, text: str) -> None:
         time.sleep(0.05)
 
 
+def documented() -> list[list[str]]:
+    """The three commands with which docs/boards.md has a board enrol."""
+    section = PAGE.read_text("utf-8").split("## Enrol\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("    starling ")]
+    return [shlex.split(line, comments=True)[1:] for line in lines[:3]]
+
+
 def test_board_and_coordinator_join_by_tokens_and_no_file_is_carried(
     tmp_path: Path,
 ) -> None:
@@ -116,22 +127,25 @@ def test_board_and_coordinator_join_by_tokens_and_no_file_is_carried(
         run(service(logs["north"], "coordinator", "run", "--home", home))
         until_said(logs["north"], "newcomers are answered")
 
-        # The three commands of docs/boards.md.
-        line = done("enrol", "token", "--home", home).strip()
-        said = done(
-            *("agent", "enrol", "--home", board, "--pledge", "20", "--token", "-"),
-            text=line,
-        )
-        run(service(logs["board"], "agent", "run", "--home", board))
+        token, enrol, training = documented()
+        known = {"coordinator": str(home), "board": str(board)}
+        line = known["LINE"] = done(*[known.get(word, word) for word in token]).strip()
+        said = done(*[known.get(word, word) for word in enrol])
+        words = [known.get(word, word) for word in training]
+        run(service(logs["board"], *words))
 
         until_said(logs["board"], "connected")
         assert f"fleet {FLEET}" in said
         second = starling("agent", "enrol", "--home", tmp_path / "b", "--token", line)
         assert (second.returncode, "was used" in second.stderr) == (1, True)
 
+        other = line.replace(f"/{FLEET}/", "/other/")
+        third = starling("agent", "enrol", "--home", board, "--token", other)
+        assert (third.returncode, "--replace" in third.stderr) == (EXIT_CONFIG, True)
+
         line = done("enrol", "token", "--coordinator", "--home", home).strip()
         south = tmp_path / "south"
-        done("coordinator", "init", "--home", south, "--token", line)
+        done("coordinator", "init", "--home", south, "--token", "-", text=line)
         run(service(tmp_path / "s.log", "coordinator", "run", "--home", south))
         until_said(tmp_path / "s.log", "connected to the broker")
         assert not list(south.rglob("authority.key"))
@@ -355,6 +369,14 @@ def test_connections_of_strangers_do_not_touch_a_boards_session(door: Door) -> N
 
         assert board.wait(Delivered).reason_code < REFUSED_FROM
         assert not any(isinstance(each, LinkDisconnected) for each in board.seen)
+
+
+def test_check_of_the_broker_looks_at_the_door(door: Door) -> None:
+    with door.broker.process():
+        rows = {row.name: row.verdict for row in check_broker(door.broker)}
+
+    for name in ("enrolment.listener", "files.registrar-private"):
+        assert rows[name] is Verdict.OK
 
 
 def test_broker_with_another_authority_gets_no_word_of_the_secret(
