@@ -144,7 +144,7 @@ fleet: ## The same with a broker and a process for each board; needs Mosquitto
 \t$(STARLING) fleet run $(DATA) $(FLEET) --report build/fleet
 
 .PHONY: publish
-publish: ## Publish to a fleet of real boards: make publish COORDINATOR=HOME, after make fleet
+publish: ## To boards of your own, after make fleet: make publish COORDINATOR=HOME
 \t$(STARLING) coordinator publish --bundle build/fleet/home/bundle --task task.toml \\
 \t\t--home $(COORDINATOR)
 
@@ -170,7 +170,7 @@ def _makefile(project: NewProject) -> str:
 _README = """\
 # {name}
 
-    make            check the data, simulate a fleet, write build/model.onnx and its card
+    make            check the data, simulate a fleet, write build/model.onnx, its card
     make run        the simulation alone; DATA and FLEET in the Makefile are its flags
     make fleet      the same as processes, with a broker; leaves a bundle
     make publish COORDINATOR=HOME    task.toml and that bundle, to boards of your own
