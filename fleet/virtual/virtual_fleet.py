@@ -8,7 +8,11 @@ import numpy as np
 from starling.agent.step import effects as do
 from starling.agent.step import events as happened
 from starling.agent.step.state import AgentSettings, ReadinessCondition
-from starling.coordinator.chain.state import board_records
+from starling.coordinator.chain.state import (
+    board_records,
+    rollback_records,
+    task_records,
+)
 from starling.coordinator.chain.training import evaluations
 from starling.coordinator.publication.task_settings import TaskPublication
 from starling.coordinator.step.events import VersionEvaluated
@@ -345,8 +349,16 @@ class VirtualFleet:
         for number in sorted(self._roster.awake):
             board = self._boards[number]
             idle = not board.state.training and not board.state.waiting
-            if idle and self._broker(number) == broker:
+            # After a rollback what was trained, or waits, is worth nothing any more.
+            if (idle or self._rolled_back) and self._broker(number) == broker:
                 self._deliver(board, payload, "manifest")
+
+    @property
+    def _rolled_back(self) -> bool:
+        """True if the newest version came from a rollback."""
+        tree = self._highest.state.ledger.tree
+        newest = rollback_records.newest_rollback(tree, _TASK)
+        return 0 < newest == task_records.head(tree, _TASK)
 
     def _deliver(self, board: VirtualBoard, payload: bytes, leaf: str) -> None:
         event: happened.Event
