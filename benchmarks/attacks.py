@@ -60,6 +60,7 @@ BIG_DIMENSION = 1_900_000
 HEARTBEAT_S = 10
 WAIT_S = 30.0
 """For what was sent in a part, after it; then it counts as stopped."""
+SLICE_S = 5.0
 SETTLE_S = 2.0
 FULL_S = 120.0
 FULL_RATE, FULL_OPEN = 1000.0, 200
@@ -94,9 +95,12 @@ SHAPES = {
     "hurry": Shape("hurry", 0.5),
     "garbage": Shape("garbage"),
     "withhold": Shape("withhold"),
-    "board": Shape("calm"),
+    "board": Shape("calm", 0.5),
     "big": Shape("calm"),
 }
+
+
+_LONG = ("seconds", "slices")
 
 
 class Run:
@@ -188,11 +192,31 @@ class Run:
             "p50_s": quantile(known, 0.5) if known else None,
             "p99_s": quantile(known, 0.99) if known else None,
             "worst_s": known[-1] if known else None,
+            "slices": self._slices(feed, begun_s, ended_s),
             "final_per_s": feed.final(begun_s, ended_s) / lasted_s,
             "blocks_per_s": blocks / lasted_s,
             "processor_percent": used,
             "load": os.getloadavg()[0],
         }
+
+    def _slices(
+        self, feed: SteadyFeed, begun_s: float, ended_s: float
+    ) -> list[tuple[float, float]]:
+        """Unix time of each few seconds, and the longest wait that began in them.
+
+        Other work on the machine may have stopped everything for a while: the median
+        of the longest waits bears that better than a quantile of all.
+        """
+        behind_s = time.time() - time.monotonic()
+        found = []
+        for number in range(int((ended_s - begun_s) / SLICE_S)):
+            from_s = begun_s + SLICE_S * number
+            waits = feed.waits_s(from_s, from_s + SLICE_S)
+            longest = max(
+                (WAIT_S if one is None else one for one in waits), default=0.0
+            )
+            found.append((behind_s + from_s, longest))
+        return found
 
     def _height(self) -> int:
         """The highest, as of a second ago at most."""
@@ -203,7 +227,7 @@ class Run:
 
     def _say(self, row: dict[str, Any]) -> None:
         """Tells whoever waits how it goes."""
-        said = json.dumps({k: v for k, v in row.items() if k != "seconds"})
+        said = json.dumps({k: v for k, v in row.items() if k not in _LONG})
         print(said, file=sys.stderr, flush=True)
 
     @contextmanager
@@ -271,12 +295,14 @@ def main() -> None:
 
 def _show(rows: Sequence[dict[str, Any]]) -> None:
     title = "four coordinators, one liar or one flooding board; in turns, as they ran"
-    names = ("attack", "", "updates", "stopped", "p50 s", "p99 s", "worst s")
+    names = ("attack", "", "updates", "stopped", "p50 s", "p99 s", "worst s", "of 5 s")
     table = Table(title=title)
     for name in (*names, "final/s", "blocks/s", "% of a core each", "load"):
         table.add_column(name, justify="right")
     for row in rows:
         waits = [row[key] for key in ("p50_s", "p99_s", "worst_s")]
+        longest = sorted(one for _, one in row["slices"])
+        waits.append(quantile(longest, 0.5) if longest else None)
         table.add_row(
             row["attack"],
             "attacked" if row["attacked"] else "calm",

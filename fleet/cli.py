@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError
+from starling.protocol.learning.score_policy import DEFAULT_QUARANTINE_S
 
 INTERRUPTED = 130
 _EXAMPLES = """examples:
@@ -74,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     _add_fleet(run)
     add_data_flags(run.add_argument_group("what is learned from data of your own"))
     _add_learning(run)
+    _add_trust(run)
     _add_model(run)
     _add_output(run)
     return made
@@ -220,6 +222,31 @@ def _add_learning(run: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_trust(run: argparse.ArgumentParser) -> None:
+    group = run.add_argument_group("what is thought of boards, and which of them train")
+    group.add_argument(
+        "--scores",
+        default="none",
+        help="of updates, on training examples that no board has: none, projection or,"
+        " without privacy, accuracy (default none)",
+    )
+    group.add_argument(
+        "--quarantine",
+        dest="quarantine_s",
+        type=int,
+        default=DEFAULT_QUARANTINE_S,
+        metavar="SECONDS",
+        help="without a lease where updates scored badly; 0 for never (default a day)",
+    )
+    group.add_argument(
+        "--select",
+        dest="weights",
+        default="",
+        metavar="W1,...,W5",
+        help="of resources, timeliness, budget, the three together, and reputation",
+    )
+
+
 def _add_model(run: argparse.ArgumentParser) -> None:
     group = run.add_argument_group("the model, and how boards train it")
     group.add_argument(
@@ -261,11 +288,18 @@ def _add_model(run: argparse.ArgumentParser) -> None:
     group.add_argument("--epochs", type=int, help="of a board's training")
     group.add_argument("--batch", type=int, help="examples of a local step")
     group.add_argument("--local-learning-rate", type=float, help="of a local step")
+    group.add_argument(
+        "--prox",
+        type=float,
+        metavar="MU",
+        help="FedProx: holds local steps near the version that they began at",
+    )
 
 
 def _data_and_learning(options: argparse.Namespace) -> dict[str, Any]:
     """Choices of data and learning, as the plan takes them."""
     from starling.fleet.learning_options import LearningOptions, class_weights
+    from starling.fleet.learning_options import selection_weights as weights_of
     from starling.records.runtime.settings_file import data_options_of
 
     weights, balanced = class_weights(options.class_weights)
@@ -281,6 +315,7 @@ def _data_and_learning(options: argparse.Namespace) -> dict[str, Any]:
         epochs=options.epochs,
         batch=options.batch,
         local_learning_rate=options.local_learning_rate,
+        prox=options.prox,
     )
     # Weights of one's own expect the units that they were trained in.
     own = (options.model or "").endswith(".onnx")
@@ -289,6 +324,7 @@ def _data_and_learning(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "data_options": data_options_of(options, options.loss),
         "learning": learning,
+        "weights": weights_of(options.weights),
     }
 
 

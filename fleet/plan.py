@@ -16,6 +16,13 @@ from starling.fleet.learning_options import NOTHING_ASKED, LearningOptions
 from starling.fleet.reference_models import MODEL_SUFFIX, MODELS
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel
 from starling.protocol.errors import ConfigError
+from starling.protocol.learning.score_policy import (
+    DEFAULT_QUARANTINE_S,
+    QUARANTINE_S_MAX,
+    SCORE_RULES,
+    ScoreRule,
+)
+from starling.protocol.learning.selection_policy import WEIGHT_MAX
 from starling.protocol.learning.task import BUFFER_MAX, ROBUST_NAMES, Strategy
 from starling.protocol.learning.vector_codecs import CODECS
 from starling.protocol.privacy.gaussian_dp import DELTA_MIN, EPSILON_MAX
@@ -38,6 +45,9 @@ PRIVACY_KINDS = {
 STEPLESS = ("record", "record-dpsgd")
 """Where the mechanism says how a board trains."""
 DEVICES_DEFAULT = 10
+ACCURACY = ScoreRule.ACCURACY.name.lower()
+WEIGHTS = 5
+"""Of `--select`: w1 to w5."""
 BUFFER_DEFAULT = 4
 
 
@@ -81,6 +91,10 @@ class FleetPlan:
         `protocol.learning.task.Robust`.
       codec: Name of a `protocol.learning.vector_codecs` codec.
       rule: Name of a `protocol.learning.task.Strategy`.
+      scores: How coordinators score updates; a name of
+        `protocol.learning.score_policy.ScoreRule`.
+      quarantine_s: Seconds of a board's first quarantine; 0 for none.
+      weights: w1 to w5 of `protocol.learning.selection_policy`; empty for none.
     """
 
     devices: int = 10
@@ -112,6 +126,9 @@ class FleetPlan:
     codec: str = "block8"
     robust: str | None = None
     rule: str = "fedbuff"
+    scores: str = "none"
+    quarantine_s: int = DEFAULT_QUARANTINE_S
+    weights: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses what cannot run.
@@ -153,6 +170,7 @@ class FleetPlan:
             _among("--robust", self.robust, tuple(ROBUST_NAMES))
         _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))
         _among("--rule", self.rule, RULES)
+        self._check_trust()
         if self.model is not None and not self.model.endswith(MODEL_SUFFIX):
             _among("--model", self.model, (*MODELS, HEAD_MODEL))
         self._check_front()
@@ -164,6 +182,18 @@ class FleetPlan:
                 "take none, device-gaussian or device-laplace",
                 key=self.learning.about_steps,
             )
+
+    def _check_trust(self) -> None:
+        _among("--scores", self.scores, tuple(SCORE_RULES))
+        _within("--quarantine", self.quarantine_s, 0, QUARANTINE_S_MAX)
+        if self.scores == ACCURACY and self.privacy != "none":
+            detail = "one noised update has no accuracy: take projection"
+            raise ConfigError(detail, key="--scores")
+        if len(self.weights) not in (0, WEIGHTS):
+            detail = f"{len(self.weights)} weights, there are {WEIGHTS}"
+            raise ConfigError(detail, key="--select")
+        for weight in self.weights:
+            _within("--select", weight, 0, WEIGHT_MAX)
 
     def _check_front(self) -> None:
         if self.front is None:

@@ -12,6 +12,10 @@ from pathlib import PurePath
 from starling.coordinator.publication.guard_settings import GuardSection
 from starling.coordinator.publication.optimiser_settings import OptimiserSection
 from starling.coordinator.publication.privacy_statement import promise
+from starling.coordinator.publication.score_settings import (
+    ScoresSection,
+    SelectionSection,
+)
 from starling.coordinator.publication.task_settings import (
     DEFAULT_ROBUST,
     PrivacySection,
@@ -100,6 +104,7 @@ class DataShares:
       most: Examples of the board with the most.
       loss: That fits their targets.
       reuse: Examples in which one raw sample may stand.
+      root: Digest of the root set, in hexadecimal; empty without one.
     """
 
     shape: tuple[int, ...]
@@ -107,6 +112,7 @@ class DataShares:
     most: int
     loss: str = LABELS
     reuse: int = 1
+    root: str = ""
 
 
 def recipe_for(plan: FleetPlan, shares: DataShares) -> TrainingPreset:
@@ -203,6 +209,8 @@ def task_settings(
             steps=_NOISED_STEPS,
         ),
         guard=GuardSection(patience=plan.guard_patience),
+        scores=ScoresSection(plan.scores, shares.root, plan.quarantine_s),
+        selection=SelectionSection(*plan.weights),
     )
 
 
@@ -229,7 +237,9 @@ def _training(plan: FleetPlan, recipe: TrainingPreset) -> TrainingSection:
         local = _gradient_step(plan, recipe) / _NOISED_STEPS
     if asked.optimiser in _ADAPTIVE:
         local = _ADAPTIVE_STEP
-    optimiser = OptimiserSection(optimiser=asked.optimiser or "sgd")
+    optimiser = OptimiserSection(
+        optimiser=asked.optimiser or "sgd", prox=asked.prox or 0.0
+    )
     return TrainingSection(
         mode="gradient" if plan.privacy == "record" else "local",
         epochs=asked.epochs or recipe.local_epochs,

@@ -164,7 +164,9 @@ class CoordinatorProcesses:
         """What one coordinator last showed, since it runs."""
         file, child = self.homes[index].status, self._children[index]
         if child.poll() is not None:
-            raise ChildProcessError(f"coordinator {index} ended: {child.returncode}")
+            log = (self.homes[index].path / "log").read_text(errors="replace")
+            words = f"coordinator {index} ended: {child.returncode}\n{log[-2000:]}"
+            raise ChildProcessError(words)
         try:
             found: dict[str, Any] = json.loads(file.read_text())
         except (OSError, ValueError):

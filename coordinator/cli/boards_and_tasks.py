@@ -26,6 +26,15 @@ def add_verbs(add: AddVerb) -> None:
     publish.add_argument("--bundle", required=True, type=Path, help="a bundle's folder")
     publish.add_argument("--task", required=True, type=Path, help="task.toml")
     publish.add_argument(
+        "--root",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a root set that updates are scored with, as in evaluation.root: its "
+        "digest goes into the task; several times, too",
+    )
+    publish.add_argument(
         "--force", action="store_true", help="though too few boards are admitted for it"
     )
     add_wait(publish)
@@ -61,7 +70,12 @@ def _revoke(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
 def _publish(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     text = read_limited(options.task, DOCUMENT_BYTES_MAX).decode(errors="replace")
     drafted = task_publication.draft(
-        home, options.bundle, text, str(options.task), force=options.force
+        home,
+        options.bundle,
+        text,
+        str(options.task),
+        force=options.force,
+        roots=options.root,
     )
     decision = task_publication.publish(home, drafted, options.wait)
     spec = drafted.made.spec

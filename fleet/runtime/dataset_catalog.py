@@ -203,7 +203,12 @@ def write_examples(path: Path, examples: Examples) -> None:
     Raises:
       StorageError: If the disk refuses.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, examples_file(examples))
+
+
+def examples_file(examples: Examples) -> bytes:
+    """Arrays x and y as an .npz file; the same bytes for the same examples."""
     buffer = io.BytesIO()
     np.savez(buffer, x=examples.x, y=examples.y)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from starling.compiler import ORIGIN, Bundle, compile_model, started_from
 from starling.engine.npy_vector import read_vector
+from starling.fleet.datasets.hold_out import root_rows
 from starling.fleet.datasets.partition import Examples, deal
 from starling.fleet.fronts.front_catalog import FRONTS, check_not_seen
 from starling.fleet.fronts.head_model import HEAD, NAME, head_model, metadata
@@ -18,9 +19,18 @@ from starling.fleet.learning_options import LearningOptions
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import DataShares, model_name
 from starling.fleet.reference_models import MODEL_SUFFIX, build_model
-from starling.fleet.runtime.dataset_catalog import FleetDataSet, open_data_set
+from starling.fleet.runtime.dataset_catalog import (
+    FleetDataSet,
+    examples_file,
+    open_data_set,
+)
 from starling.fleet.runtime.fronts.front_builder import open_front
 from starling.protocol.errors import ConfigError, ProtocolError
+from starling.protocol.learning.score_policy import (
+    SCORE_RULES,
+    ScoreRule,
+    root_digest,
+)
 from starling.protocol.model.training_bundle import (
     THETA,
     BundleManifest,
@@ -42,6 +52,7 @@ class TrainingMaterial:
       shares: What they hold.
       bundle: The packed training bundle.
       plan: What was asked for, with what was left to the data filled in.
+      root: Training examples that coordinators have and no board; None without scores.
     """
 
     data: FleetDataSet
@@ -49,6 +60,7 @@ class TrainingMaterial:
     shares: DataShares
     bundle: bytes
     plan: FleetPlan
+    root: Examples | None = None
 
 
 def prepare(plan: FleetPlan) -> TrainingMaterial:
@@ -59,13 +71,19 @@ def prepare(plan: FleetPlan) -> TrainingMaterial:
     """
     rng = np.random.default_rng(plan.seed)
     data = _with_loss(open_data_set(plan.data, rng, plan.data_options), plan)
+    data, root = _with_root(data, plan)
     owners = data.owners
     plan = plan.resolved(0 if owners is None else len(owners.names), len(data.training))
     who = None if owners is None else (owners.codes, owners.names)
     boards = deal(data.training, plan.devices, plan.split, rng, who)
     sizes = [len(board) for board in boards]
     shares = DataShares(
-        data.training.x.shape[1:], min(sizes), max(sizes), data.loss, data.reuse
+        data.training.x.shape[1:],
+        min(sizes),
+        max(sizes),
+        data.loss,
+        data.reuse,
+        "" if root is None else root_digest(examples_file(root)).hex(),
     )
     settings, data = _loss_settings(plan.learning, data)
     if plan.head_on is not None:
@@ -74,7 +92,23 @@ def prepare(plan: FleetPlan) -> TrainingMaterial:
     else:
         compiled = _compiled(plan, shares, data, settings, rng)
     bundle = _started(plan, data, compiled, settings)
-    return TrainingMaterial(data, boards, shares, bundle.packed, plan)
+    return TrainingMaterial(data, boards, shares, bundle.packed, plan, root)
+
+
+def _with_root(
+    data: FleetDataSet, plan: FleetPlan
+) -> tuple[FleetDataSet, Examples | None]:
+    """The data without the root set's records, and these, if updates are scored."""
+    if SCORE_RULES[plan.scores] is ScoreRule.NONE:
+        return data, None
+    if SCORE_RULES[plan.scores] is ScoreRule.ACCURACY and data.loss != LABELS:
+        raise ConfigError("the targets are no labels", key="--scores")
+    # A generator of its own, so that all else is as it would be without scores.
+    chosen = root_rows(data.training.y, np.random.default_rng((plan.seed, 2)))
+    rest = np.setdiff1d(np.arange(len(data.training)), chosen)
+    owners = None if data.owners is None else data.owners.take(rest)
+    root = data.training.take(chosen)
+    return replace(data, training=data.training.take(rest), owners=owners), root
 
 
 def _with_loss(data: FleetDataSet, plan: FleetPlan) -> FleetDataSet:

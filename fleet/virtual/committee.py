@@ -128,7 +128,7 @@ class CommitteeKeys:
             ),
             gate=AdmissionContext(genesis.chain_id(), opening),
             topics=Topics(genesis.fleet),
-            selection=SELECTIONS["uniform"],
+            selection=SELECTIONS["task"],
             selection_seed=draw(32),
             lease_s=LEASE_S,
             chunks_per_s=_CHUNKS_PER_S,

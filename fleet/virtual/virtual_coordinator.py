@@ -12,6 +12,7 @@ from starling.broker.link_events import (
     MessageArrived,
     MqttMessage,
 )
+from starling.coordinator.aggregation.contribution_scores import scores_of
 from starling.coordinator.aggregation.strategy import ModelState, PackedModel
 from starling.coordinator.aggregation.version_computation import Fetch, recompute
 from starling.coordinator.chain.gossip_messages import NONCE_BYTES
@@ -35,11 +36,17 @@ from starling.coordinator.loop.ports import (
     Item,
     LoopPorts,
     MessageBus,
+    ScoringInputs,
     Work,
 )
 from starling.coordinator.models import held_out_losses
 from starling.coordinator.step.effects import EvaluateVersion
-from starling.coordinator.step.events import PeerFrameArrived
+from starling.coordinator.step.events import (
+    Event,
+    PeerFrameArrived,
+    ScoringFailed,
+    VersionScored,
+)
 from starling.coordinator.step.state import CoordinatorSettings, CoordinatorState
 from starling.fleet.faults.faulty_gossip import ActiveFaults, FaultyGossip
 from starling.fleet.faults.vote_forger import VoteForger, falsified
@@ -47,6 +54,7 @@ from starling.fleet.virtual.event_queue import EventQueue
 from starling.fleet.virtual.version_log import VersionLog
 from starling.protocol.chain.blocks import CERTIFICATE, HEADER
 from starling.protocol.crypto.keys import OpeningKey
+from starling.protocol.errors import ProtocolError
 from starling.protocol.ids import TaskId, device_from_name
 from starling.protocol.learning.task import TaskSpec
 from starling.protocol.learning.vector_codecs import Draw
@@ -350,6 +358,18 @@ class _VirtualJobs:
     def evaluate(self, asked: EvaluateVersion, bundle: bytes, inference: bytes) -> None:
         del bundle
         self._owner.world.versions.evaluate(asked.version, inference)
+
+    def score(self, inputs: ScoringInputs) -> None:
+        self._owner.later(0.0, lambda: self._owner.put(self._scored(inputs)))
+
+    def _scored(self, inputs: ScoringInputs) -> Event:
+        asked, root = inputs.asked, self._owner.world.versions.labour.root
+        assert root is not None, "only who has a root set is asked"
+        try:
+            values = scores_of(inputs.spec, inputs.theta, inputs.opened(), root)
+        except ProtocolError as error:
+            return ScoringFailed(asked.task, asked.version, str(error))
+        return VersionScored(asked.task, asked.version, values)
 
 
 class _VersionMonitor(SilentMonitor):

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from starling.agent.step import effects as do
-from starling.agent.step import events as happened
 from starling.agent.step.state import AgentSettings, ReadinessCondition
+from starling.broker.link_events import MessageArrived, MqttMessage
 from starling.coordinator.chain.state import (
     board_records,
     rollback_records,
@@ -224,6 +223,7 @@ class VirtualFleet:
             is_byzantine(committee.faults),
         )
         settings = keys.settings(number, self._genesis, committee, self.draw)
+        settings = replace(settings, root=next(iter(self.task.spec.scores.roots), None))
         broker = broker_of(number, committee.brokers)
         return VirtualCoordinator(number, broker, settings, world)
 
@@ -249,16 +249,11 @@ class VirtualFleet:
                 store.put_blob(part)
         self._operate(MessageKind.TASK, TASK.pack(self.task.spec))
 
-    def publish(
-        self, board: VirtualBoard, effect: do.PublishBestEffort | bytes
-    ) -> None:
+    def publish(self, board: VirtualBoard, message: MqttMessage) -> None:
         """See `fleet.virtual.virtual_board.BoardEnvironment`."""
-        broker = self._broker(board.number)
-        if isinstance(effect, bytes):
-            self.network.from_board(broker, self._topics.up(board.name), effect)
-        elif effect.topic.endswith("/say"):
-            # What boards show of themselves is read from memory here.
-            self.network.from_board(broker, effect.topic, effect.payload)
+        # What boards show of themselves is read from memory here.
+        if not message.retain:
+            self.network.from_board(self._broker(board.number), message)
 
     def settled(self, board: VirtualBoard) -> None:
         """See `BoardEnvironment`: a board that has nothing left to do rests."""
@@ -266,7 +261,7 @@ class VirtualFleet:
         if number not in self._roster.awake or state.waiting or state.training:
             return
         took_part = board.trained > self._turn_updates.get(number, 0)
-        if not took_part and state.refusal is None:
+        if not (took_part or state.refusal or board.turned_away):
             return
         spent = state.refusal in _SPENT
         self._roster.rest(number, took_part=took_part, spent=spent)
@@ -317,7 +312,7 @@ class VirtualFleet:
             manifest = self.network.manifests.get(self._broker(number))
             # Where none is retained yet, it comes as soon as there is one.
             if manifest is not None:
-                board.hear(manifest, happened.ManifestArrived(manifest))
+                board.turn(manifest)
 
     def _make(self, number: int) -> VirtualBoard:
         settings = AgentSettings(
@@ -341,17 +336,17 @@ class VirtualFleet:
         self._by_name[settings.device] = board
         return board
 
-    def _to_board(self, name: str, payload: bytes, leaf: str) -> None:
-        self._deliver(self._by_name[name], payload, leaf)
+    def _to_board(self, name: str, message: MessageArrived) -> None:
+        self._by_name[name].soon(message)
 
-    def _to_all_boards(self, broker: int, payload: bytes) -> None:
+    def _to_all_boards(self, broker: int, manifest: MessageArrived) -> None:
         # Who trains, or waits for its proof, hears of it at its next turn.
         for number in sorted(self._roster.awake):
             board = self._boards[number]
             idle = not board.state.training and not board.state.waiting
             # After a rollback what was trained, or waits, is worth nothing any more.
             if (idle or self._rolled_back) and self._broker(number) == broker:
-                self._deliver(board, payload, "manifest")
+                board.soon(manifest)
 
     @property
     def _rolled_back(self) -> bool:
@@ -359,16 +354,6 @@ class VirtualFleet:
         tree = self._highest.state.ledger.tree
         newest = rollback_records.newest_rollback(tree, _TASK)
         return 0 < newest == task_records.head(tree, _TASK)
-
-    def _deliver(self, board: VirtualBoard, payload: bytes, leaf: str) -> None:
-        event: happened.Event
-        if leaf == "manifest":
-            event = happened.ManifestArrived(payload)
-        elif leaf == "model":
-            event = happened.ModelChunkArrived(payload)
-        else:
-            event = happened.DownArrived(payload)
-        self.agenda.soon(lambda: board.hear(payload, event))
 
     def snapshot(self, time_s: float) -> RunSnapshot:
         """The fleet now.

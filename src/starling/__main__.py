@@ -34,6 +34,10 @@ COMMANDS = {
         "starling.coordinator.cli.chain_command",
         "show and verify a chain offline",
     ),
+    "reputation": (
+        "starling.coordinator.cli.reputation_command",
+        "what the chain thinks of each board",
+    ),
     "data": ("starling.records.cli", "what would be learned from one's own data"),
     "model": (
         "starling.export.cli",
@@ -43,6 +47,10 @@ COMMANDS = {
     "console": ("starling.console.cli", "a coordinator in a browser, and its metrics"),
     "fleet": ("starling.fleet.cli", "a whole fleet on this machine"),
     "fronts": ("starling.fleet.fronts_cli", "frozen layers that a head is trained on"),
+    "reproduce": (
+        "starling.fleet.reproduce_cli",
+        "a paper's experiment, with its epsilons",
+    ),
 }
 _EXTRAS = {
     "compile": "compiler",
@@ -51,6 +59,8 @@ _EXTRAS = {
     "data": "agent",
     "fronts": "fleet",
     "model": "agent",
+    "reputation": "coordinator",
+    "reproduce": "fleet",
 }
 _INTERRUPTED = 130
 

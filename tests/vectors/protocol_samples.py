@@ -255,6 +255,13 @@ CHANGING = replace(HEADER, height=11, next_validators=CHANGED.digest())
 HANDOVER = light_client.ValidatorSetTransition(CHANGING, certify(CHANGING), CHANGED)
 
 
+_UPDATE_SCORES = (
+    update_scores.UpdateScore(250_000, 400_000),
+    update_scores.UpdateScore(-90_000, -1_000_000),
+    update_scores.UpdateScore(0, 0),
+)
+
+
 class Structure(NamedTuple):
     """A structure's codec under its module's name for it, and an example."""
 
@@ -411,12 +418,12 @@ STRUCTURES = (
     Structure(
         "SCORE",
         update_scores.SCORE,
-        update_scores.Score(TaskId(0), Version(3), (250_000, -1_000_000, 0)),
+        update_scores.Score(TaskId(0), Version(3), _UPDATE_SCORES),
     ),
     Structure(
         "SCORES",
         update_scores.SCORES,
-        update_scores.Scores(112, 1_700_000_100_000, 3, (250_000, -90_000, 0)),
+        update_scores.Scores(3, _UPDATE_SCORES),
     ),
     Structure(
         "PAYMENTS",

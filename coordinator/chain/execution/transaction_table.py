@@ -192,7 +192,14 @@ _ROWS = (
         _CREDITS_AND_GOVERNANCE,
         "credits",
     ),
-    Transaction(MessageKind.SCORE, SCORE, scores.score, Signer.VALIDATOR, (), "scores"),
+    Transaction(
+        MessageKind.SCORE,
+        SCORE,
+        scores.score,
+        Signer.VALIDATOR,
+        ("coordinator.machine",),
+        "scores",
+    ),
     Transaction(
         MessageKind.VALSET,
         MOTION,

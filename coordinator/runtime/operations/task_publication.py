@@ -1,6 +1,7 @@
 """Publication of a task, its privacy price said before; and its resumption."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from starling.coordinator.publication.privacy_statement import (
@@ -13,6 +14,7 @@ from starling.coordinator.publication.task_settings import (
     publication,
 )
 from starling.coordinator.runtime import command_inbox
+from starling.coordinator.runtime.evaluation.evaluator import pinned_root
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.chain_decision import (
     ChainDecision,
@@ -77,7 +79,13 @@ class ResumedTask:
 
 
 def draft(
-    home: CoordinatorHome, bundle: Path, text: str, file: str, *, force: bool
+    home: CoordinatorHome,
+    bundle: Path,
+    text: str,
+    file: str,
+    *,
+    force: bool,
+    roots: Sequence[Path] = (),
 ) -> TaskDraft:
     """Makes a task and compares it with the fleet; nothing is handed in.
 
@@ -87,14 +95,21 @@ def draft(
       text: Content of a `task.toml`.
       file: Its name, for messages.
       force: Whether to make it though so few boards would wait for ever.
+      roots: Root sets whose digests the task pins, beside those in `text`.
 
     Raises:
       ConfigError: Naming file, key and bound.
     """
-    settings = load_settings(TaskSettings, text, file)
+    settings = _with_roots(load_settings(TaskSettings, text, file), roots)
     made = publication(settings, _read_bundle(bundle), file)
     warning = compared(settings.buffer, boards_enrolled(home), force=force)
     return TaskDraft(made, promise(made.spec), warning)
+
+
+def _with_roots(settings: TaskSettings, files: Sequence[Path]) -> TaskSettings:
+    pinned = [pinned_root(file, "--root").hex() for file in files]
+    roots = " ".join([settings.scores.roots, *pinned]).strip()
+    return replace(settings, scores=replace(settings.scores, roots=roots))
 
 
 def publish(home: CoordinatorHome, drafted: TaskDraft, wait_s: float) -> ChainDecision:
