@@ -1,5 +1,6 @@
 """Settings, messages and events of a link."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -53,6 +54,11 @@ class MqttMessage:
         assert self.expiry_s is None or self.expiry_s >= 1
 
 
+def no_rest() -> float:
+    """Rest of a link that reads all the time."""
+    return 0.0
+
+
 @dataclass(frozen=True)
 class LinkSettings:
     """Address and identity of a connection.
@@ -72,6 +78,9 @@ class LinkSettings:
       will: What the broker publishes if we vanish; None for nothing.
       subscriptions: Topic filters, renewed at each connection.
       backoff: Delays between connections.
+      rest_s: Asked after each turn, in the link's thread: how long reading may rest.
+        To be woken and to decrypt costs more than to hear a message that is dropped;
+        what came meanwhile is read in one go. Publishing does not rest.
     """
 
     host: str
@@ -87,6 +96,7 @@ class LinkSettings:
     will: MqttMessage | None = None
     subscriptions: tuple[str, ...] = ()
     backoff: BackoffPolicy = field(default_factory=BackoffPolicy)
+    rest_s: Callable[[], float] = no_rest
 
 
 class AckToken(NamedTuple):

@@ -33,18 +33,22 @@ _STROKES = (
 """Thicker and thinner; a fifth choice leaves the stroke as it is."""
 
 
-def drawn(glyphs: Pictures, rng: np.random.Generator, bend: float) -> Pictures:
+def drawn(
+    glyphs: Pictures, rng: np.random.Generator, bend: float, *, strokes: bool = True
+) -> Pictures:
     """Distorts glyphs and puts them into the frame.
 
     Args:
       glyphs: (n, s, s), each with some ink.
       rng: Draws the distortions.
       bend: Largest deviation of a point by bending, in 48ths of a side.
+      strokes: Whether they are made thicker and thinner, too.
 
     Returns:
       (n, 28, 28) float32 in [0, 1].
     """
-    shaped = _in_frame(_strokes(_warped(glyphs, rng, bend), rng))
+    bent = _warped(glyphs, rng, bend)
+    shaped = _in_frame(_strokes(bent, rng) if strokes else bent)
     soft = _blurred(shaped, rng.uniform(*_BLUR, len(shaped)).astype(np.float32))
     peaks = np.maximum(soft.max((1, 2), keepdims=True), np.float32(0.3))
     found: Pictures = np.minimum(soft / peaks, np.float32(1))

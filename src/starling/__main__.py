@@ -45,8 +45,13 @@ COMMANDS = {
     ),
     "diag": ("starling.service.cli", "a bundle for whoever helps, without secrets"),
     "console": ("starling.console.cli", "a coordinator in a browser, and its metrics"),
+    "top": ("starling.fleet.top_cli", "a running deployment in a terminal"),
     "fleet": ("starling.fleet.cli", "a whole fleet on this machine"),
     "fronts": ("starling.fleet.fronts_cli", "frozen layers that a head is trained on"),
+    "tune": (
+        "starling.fleet.tune_cli",
+        "clip and rate, by simulated fleets on public data",
+    ),
     "reproduce": (
         "starling.fleet.reproduce_cli",
         "a paper's experiment, with its epsilons",
@@ -59,8 +64,10 @@ _EXTRAS = {
     "data": "agent",
     "fronts": "fleet",
     "model": "agent",
-    "reputation": "coordinator",
     "reproduce": "fleet",
+    "reputation": "coordinator",
+    "top": "coordinator",
+    "tune": "fleet",
 }
 _INTERRUPTED = 130
 
