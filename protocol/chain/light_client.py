@@ -316,7 +316,7 @@ class ModelManifest(Structure, frozen=True, dict=True):
 
     @cached_property
     def rolled_back(self) -> TaskRollback | None:
-        """What that version came from; None without any."""
+        """Rollback that version came from; None without any."""
         return None if self.rollback is None else ROLLBACK.unpack(self.rollback.value)
 
     @cached_property
