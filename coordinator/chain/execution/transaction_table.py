@@ -261,7 +261,7 @@ _ROWS = (
         MOTION,
         rollbacks.roll_back,
         Signer.QUORUM,
-        _CREDITS_AND_GOVERNANCE,
+        ("coordinator.cli.version_rollback",),
         "rollbacks",
     ),
 )

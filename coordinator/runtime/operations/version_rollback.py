@@ -21,7 +21,7 @@ from starling.protocol.ids import DeviceId, TaskId, Version
 
 
 @dataclass(frozen=True)
-class RemadeVersion:
+class RollbackModel:
     """A version made again.
 
     Attributes:
@@ -44,7 +44,7 @@ def remake(
     again: int | None = None,
     first: int | None = None,
     progress: Progress = lambda _height: None,
-) -> RemadeVersion:
+) -> RollbackModel:
     """Makes a version again from what a home keeps; the chain is checked on the way.
 
     Args:
@@ -93,10 +93,10 @@ def remake(
     rollback = TaskRollback(
         TaskId(task), Version(start), last, model.digests(), tuple(sorted(boards))
     )
-    return RemadeVersion(rollback, model, left_out, len(senders) - left_out)
+    return RollbackModel(rollback, model, left_out, len(senders) - left_out)
 
 
-def hand_over(home: CoordinatorHome, made: RemadeVersion) -> None:
+def hand_over(home: CoordinatorHome, made: RollbackModel) -> None:
     """Gives the bytes to the running coordinator, which serves them to others."""
     command_inbox.drop_model(home.inbox, made.model)
 
