@@ -17,6 +17,7 @@ _EXAMPLES = """examples:
   starling fleet run --coordinators 4 --fault 'kill coordinator 2 at 20s'
   starling fleet run --web 8080
   starling fleet run --virtual --fault 'boards 1-2 flip signs from version 0'
+  starling fleet run --virtual --fault 'boards 20 % leave from 10s to 30s'
   starling fleet run --virtual --coordinators 4 --fault 'coordinator 4 lies from 9s'
   starling fleet run --data mnist --split dirichlet:0.5 --privacy none --json
   starling fleet run --data mnist --model head --front whitened --epsilon 2

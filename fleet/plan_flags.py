@@ -82,8 +82,8 @@ def _add_fleet(run: argparse.ArgumentParser) -> None:
         default="",
         metavar="TIMELINE",
         help="what goes wrong, as in 'kill coordinator 2 at 20s; restart coordinator "
-        "2 at 28s; coordinator 4 lies from 30s; boards 1-2 reach the bound from "
-        "version 5'",
+        "2 at 28s; coordinator 4 lies from 30s; board 3 loses power at 35s; boards 1-2 "
+        "reach the bound from version 5'",
     )
     group.add_argument(
         "--data",

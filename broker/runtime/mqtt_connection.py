@@ -25,6 +25,7 @@ from starling.broker.link_events import (
     LinkSettings,
     MessageArrived,
     MqttMessage,
+    ServerTls,
     TlsFiles,
 )
 from starling.broker.runtime.publish_packet import PublishPacket, read_publish
@@ -118,6 +119,9 @@ class MqttConnection:
         client.max_inflight_messages_set(0)
         if self._settings.tls is not None:
             client.tls_set_context(_tls_context(self._settings.tls))
+        if self._settings.login is not None:
+            login = self._settings.login
+            client.username_pw_set(login.user, login.password)
         if will is not None:
             client.will_set(
                 will.topic,
@@ -348,12 +352,13 @@ class _Socket(ssl.SSLSocket):
             raise
 
 
-def _tls_context(files: TlsFiles) -> ssl.SSLContext:
+def _tls_context(files: TlsFiles | ServerTls) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sslsocket_class = _Socket
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_verify_locations(files.authority)
-    context.load_cert_chain(files.certificate, files.key)
+    if isinstance(files, TlsFiles):
+        context.load_cert_chain(files.certificate, files.key)
     return context
 
 

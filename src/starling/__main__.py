@@ -29,6 +29,10 @@ COMMANDS = {
         "starling.coordinator.cli.coordinator_command",
         "admit boards and updates, keep the chain",
     ),
+    "enrol": (
+        "starling.coordinator.cli.enrolment",
+        "tokens with which boards and coordinators enrol",
+    ),
     "compile": ("starling.compiler.cli", "turn an ONNX model into a training bundle"),
     "chain": (
         "starling.coordinator.cli.chain_command",
@@ -62,6 +66,7 @@ _EXTRAS = {
     "chain": "coordinator",
     "console": "web",
     "data": "agent",
+    "enrol": "coordinator",
     "fronts": "fleet",
     "model": "agent",
     "reproduce": "fleet",
