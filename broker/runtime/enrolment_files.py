@@ -133,6 +133,12 @@ class EnrolmentFiles:
         )
 
     @property
+    def secrets(self) -> tuple[Path, ...]:
+        """Files that nobody else may read, as far as there are any."""
+        found = (self._password, self.path / "enrolment.users")
+        return tuple(path for path in found if path.exists())
+
+    @property
     def _configuration(self) -> Path:
         return self.path / "enrolment.conf"
 

@@ -31,6 +31,7 @@ from starling.coordinator.runtime.enrolment.enrolment_store import EnrolmentStor
 from starling.coordinator.runtime.enrolment.registrar_desk import RegistrarDesk
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.protocol.errors import FederationError, LimitError, TransportError
+from starling.service.repeated_warnings import RepeatedWarnings
 
 log = logging.getLogger("starling.coordinator")
 
@@ -85,6 +86,7 @@ class RegistrarThreads:
         self._events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
         self._link = MqttLink(settings, self._events.put, random.SystemRandom().random)
         self._ending = threading.Event()
+        self._told = RepeatedWarnings()
         self._threads = [
             threading.Thread(target=work, name=f"registrar-{name}", daemon=True)
             for name, work in (("answers", self._answer), ("admits", self._admit))
@@ -136,7 +138,7 @@ class RegistrarThreads:
             self._publish(self._desk.hear(event.topic, event.payload))
         except FederationError as error:
             # The disk, or a damaged file: the newcomer asks again.
-            log.warning("enrolment: %s", error)
+            self._warn(error)
         self._link.acknowledge(event.token)
 
     def _admit(self) -> None:
@@ -146,8 +148,12 @@ class RegistrarThreads:
                 self._publish(self._desk.work())
                 pause_s = LOOK_EVERY_S
             except FederationError as error:
-                log.warning("enrolment: %s", error)
+                self._warn(error)
                 pause_s = RETRY_S
+
+    def _warn(self, error: FederationError) -> None:
+        if self._told.is_new(str(error), time.monotonic()):
+            log.warning("enrolment: %s", error)
 
     def _publish(self, messages: list[MqttMessage]) -> None:
         for message in messages:

@@ -19,6 +19,7 @@ import pytest
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.broker.backoff import BackoffPolicy
 from starling.broker.broker_settings import LOCAL_HOSTS, REGISTRAR, BrokerSettings
+from starling.broker.health_checks import Verdict
 from starling.broker.link_events import (
     REFUSED_FROM,
     Delivered,
@@ -29,6 +30,7 @@ from starling.broker.link_events import (
     PasswordLogin,
     ServerTls,
 )
+from starling.broker.runtime.broker_check import check_broker
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.enrolment_client import EnrolmentClient
 from starling.broker.runtime.mosquitto_process import free_port
@@ -355,6 +357,14 @@ def test_connections_of_strangers_do_not_touch_a_boards_session(door: Door) -> N
 
         assert board.wait(Delivered).reason_code < REFUSED_FROM
         assert not any(isinstance(each, LinkDisconnected) for each in board.seen)
+
+
+def test_check_of_the_broker_looks_at_the_door(door: Door) -> None:
+    with door.broker.process():
+        rows = {row.name: row.verdict for row in check_broker(door.broker)}
+
+    for name in ("enrolment.listener", "files.registrar-private"):
+        assert rows[name] is Verdict.OK
 
 
 def test_broker_with_another_authority_gets_no_word_of_the_secret(
