@@ -12,10 +12,10 @@ from starling.coordinator.chain.execution.state_machine import genesis_tree
 from starling.coordinator.chain.gossip_messages import DECISION, DecidedBlock
 from starling.coordinator.chain.storage.chain_store import (
     ChainStore,
+    KeptVectorSize,
     StoredUpload,
     StoredVersion,
     TransactionLocation,
-    VectorUsage,
 )
 from starling.coordinator.chain.storage.memory_store import MemoryStore
 from starling.coordinator.chain.storage.snapshot import SNAPSHOT_BLOCKS, unpack_bucket
@@ -138,7 +138,7 @@ def test_vectors_of_used_updates_stay_while_there_is_room(make: Make) -> None:
             store.put_upload(upload)
         identities = [result.identity for result in block.results]
         store.put_block(block.block, block.certificate, block.changes, identities)
-    assert store.vectors() == VectorUsage(9, 72)
+    assert store.vectors() == KeptVectorSize(9, 72)
 
     with store.transaction():
         assert store.drop_uploads(1, 72) == 0
@@ -146,13 +146,13 @@ def test_vectors_of_used_updates_stay_while_there_is_room(make: Make) -> None:
         assert store.drop_uploads(1, 64) == 2
     kept = [store.upload(each.transaction) is not None for each in uploads]
     assert kept == [False] * 2 + [True] * 7
-    assert store.vectors() == VectorUsage(7, 56)
+    assert store.vectors() == KeptVectorSize(7, 56)
     with store.transaction():
         store.put_upload(uploads[0])
-        assert store.vectors() == VectorUsage(8, 64)
+        assert store.vectors() == KeptVectorSize(8, 64)
         assert store.drop_uploads(0, 8) == 0
         assert store.drop_uploads(1, 8) == 7
-    assert store.vectors() == VectorUsage(1, 8)
+    assert store.vectors() == KeptVectorSize(1, 8)
     assert store.upload(uploads[8].transaction) == uploads[8]
     store.close()
 

@@ -76,7 +76,7 @@ class StoredUpload:
 
 
 @dataclass(frozen=True)
-class VectorUsage:
+class KeptVectorSize:
     """Room that kept vectors take.
 
     Attributes:
@@ -148,7 +148,7 @@ class ChainStore(Protocol):
             forgotten; then the oldest go, until an eighth of it is free.
         """
 
-    def vectors(self) -> VectorUsage:
+    def vectors(self) -> KeptVectorSize:
         """Room that the vectors of all uploads take."""
 
     def drop_upload(self, transaction: bytes) -> None:
@@ -284,7 +284,7 @@ class ChainStore(Protocol):
 
 
 def most_kept(bytes_kept: int) -> int:
-    """What is left of vectors once some had to go: so that it is not each time."""
+    """Bytes of vectors that stay once some have to go: so that it is not each time."""
     return bytes_kept - bytes_kept // 8
 
 

@@ -9,13 +9,13 @@ from starling.coordinator.chain.execution.state_machine import genesis_tree
 from starling.coordinator.chain.gossip_messages import DECISION, DecidedBlock
 from starling.coordinator.chain.state import validator_records
 from starling.coordinator.chain.storage.chain_store import (
+    KeptVectorSize,
     StoredBlock,
     StoredHead,
     StoredHeader,
     StoredUpload,
     StoredVersion,
     TransactionLocation,
-    VectorUsage,
     most_kept,
     within,
 )
@@ -127,10 +127,10 @@ class MemoryStore:
             del self._uploads[identity]
         return len(found)
 
-    def vectors(self) -> VectorUsage:
+    def vectors(self) -> KeptVectorSize:
         """See `ChainStore`."""
         sizes = [len(upload.blob) for upload in self._uploads.values()]
-        return VectorUsage(len(sizes), sum(sizes))
+        return KeptVectorSize(len(sizes), sum(sizes))
 
     def drop_upload(self, transaction: bytes) -> None:
         """See `ChainStore`."""

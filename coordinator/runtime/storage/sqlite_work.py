@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from starling.coordinator.chain.storage.chain_store import (
+    KeptVectorSize,
     StoredUpload,
     StoredVersion,
-    VectorUsage,
     most_kept,
 )
 from starling.coordinator.runtime.storage.sqlite_schema import storage_errors
@@ -22,7 +22,7 @@ _FAILURES = "evaluation failures/"
 class WorkTables(SqliteTables):
     """Implements `coordinator.chain.storage.chain_store.ChainStore`."""
 
-    _usage: VectorUsage | None = None
+    _usage: KeptVectorSize | None = None
     """Counted once; only this connection writes."""
 
     def put_upload(self, upload: StoredUpload) -> None:
@@ -40,7 +40,7 @@ class WorkTables(SqliteTables):
         )
         if added and self._usage is not None:
             size_bytes = self._usage.size_bytes + len(upload.blob)
-            self._usage = VectorUsage(self._usage.count + 1, size_bytes)
+            self._usage = KeptVectorSize(self._usage.count + 1, size_bytes)
 
     def drop_uploads(self, height: int, bytes_kept: int = 0) -> int:
         """See `ChainStore`."""
@@ -58,13 +58,13 @@ class WorkTables(SqliteTables):
             self._usage = None
         return dropped
 
-    def vectors(self) -> VectorUsage:
+    def vectors(self) -> KeptVectorSize:
         """See `ChainStore`."""
         if self._usage is None:
             count, size_bytes = self._one(
                 "SELECT COUNT(*), COALESCE(SUM(LENGTH(blob)), 0) FROM uploads"
             )
-            self._usage = VectorUsage(count, size_bytes)
+            self._usage = KeptVectorSize(count, size_bytes)
         return self._usage
 
     def drop_upload(self, transaction: bytes) -> None:

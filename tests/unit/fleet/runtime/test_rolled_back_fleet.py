@@ -1,6 +1,7 @@
 """A fleet goes on from a version that was made again without its attacker."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from starling.fleet import FleetPlan
 from starling.fleet.runtime.kept_chain import KeptChain
 from starling.fleet.runtime.training_material import prepare
 from starling.fleet.runtime.virtual_run import Pace, run_prepared
+from starling.fleet.virtual.virtual_coordinator import VirtualCoordinator
 from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.protocol.ids import TaskId, device_name
 from starling.protocol.learning.task import version_digest
@@ -53,25 +55,63 @@ class Operator:
         return ""
 
     def _roll_back(self, fleet: VirtualFleet) -> None:
-        coordinator = fleet.foremost
-        kept = KeptChain(self.home, fleet.genesis)
+        validators = fleet.coordinators[: 2 * len(fleet.coordinators) // 3 + 1]
+        homes = [self._written(fleet, each) for each in validators]
+        board = device_name(fleet.identities[0])
+        known = str(min(each.state.tasks[TaskId(0)].head for each in validators))
+        words = ["rollback", "0", "--without", board, "--version", known]
+        if len(validators) == 1:
+            self.said = self._run(homes[0], *words, "--no-wait")
+        else:
+            motion = str(self.home / "motion")
+            self.said = self._run(homes[0], *words, "--out", motion)
+            for other in homes[1:]:
+                self._run(other, "motion", "approve", motion)
+            self._run(homes[0], "motion", "submit", motion)
+        for validator, home in zip(validators, homes, strict=True):
+            with validator.store.transaction():
+                for blob in home.inbox.glob("*.blob"):
+                    validator.store.put_blob(blob.read_bytes())
+        (transaction,) = homes[0].inbox.glob("*.tx")
+        validators[0].operate("rollback.tx", transaction.read_bytes())
+
+    def _written(
+        self, fleet: VirtualFleet, coordinator: VirtualCoordinator
+    ) -> CoordinatorHome:
+        """A validator's home, as far as the commands read it."""
+        home = CoordinatorHome(self.home / coordinator.name)
+        kept = KeptChain(home.path, fleet.genesis)
         kept.finish(coordinator)
         kept.close()
-        folder = CoordinatorHome(self.home)
-        folder.inbox.mkdir()
-        folder.keys.mkdir(mode=0o700)
-        write_atomic(folder.keys / "signing", coordinator.settings.ledger.key.seed)
-        write_atomic(folder.keys / "operator", fleet._operator.seed)
-        board = device_name(fleet.identities[0])
-        words = ["coordinator", "rollback", "0", "--without", board, "--no-wait"]
+        home.inbox.mkdir()
+        home.keys.mkdir(mode=0o700)
+        write_atomic(home.keys / "signing", coordinator.settings.ledger.key.seed)
+        write_atomic(home.keys / "operator", fleet._operator.seed)
+        return home
+
+    def _run(self, home: CoordinatorHome, *words: str) -> dict[str, object]:
         self._capsys.readouterr()
-        assert starling.main([*words, "--home", str(self.home), "--json"]) == 0
-        self.said = json.loads(self._capsys.readouterr().out)
-        with coordinator.store.transaction():
-            for blob in folder.inbox.glob("*.blob"):
-                coordinator.store.put_blob(blob.read_bytes())
-        (transaction,) = folder.inbox.glob("*.tx")
-        coordinator.operate("rollback.tx", transaction.read_bytes())
+        place = ["--home", str(home.path), "--json"]
+        assert starling.main(["coordinator", *words, *place]) == 0
+        document: dict[str, object] = json.loads(self._capsys.readouterr().out)
+        return document
+
+
+def test_fleet_of_four_coordinators_rolls_back_by_motion(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operator = Operator(tmp_path / "operators", capsys)
+    plan = replace(PLAN, coordinators=4)
+
+    run = run_prepared(prepare(plan), Pace(), threads=1, watch=operator)
+
+    assert run.outcome.verified
+    assert operator.fleet is not None
+    for each in operator.fleet.coordinators:
+        tree = each.state.ledger.tree
+        version = rollback_records.newest_rollback(tree, 0)
+        assert BEFORE < version < each.state.tasks[TaskId(0)].head
+        assert not each.tally.refused["STALE"]
 
 
 def test_fleet_goes_on_from_the_version_that_was_never_attacked(
