@@ -76,6 +76,7 @@ class TaskFacts:
       attested: Names of those who attested the open version, by its digest in hex.
       versions: By rising number.
       pause: Why no leases are granted; empty while they are.
+      by_loss: Whether its best version is that of the lowest loss.
     """
 
     number: int
@@ -90,6 +91,7 @@ class TaskFacts:
     attested: Mapping[str, tuple[str, ...]]
     versions: tuple[VersionFacts, ...]
     pause: str = ""
+    by_loss: bool = False
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,7 @@ def _task(row: Mapping[str, Any]) -> TaskFacts:
         {key: tuple(names) for key, names in row["attested"]["by_digest"].items()},
         tuple(map(_version, row["versions"])),
         _pause(row.get("held_out")),
+        row.get("ranked_by") == "loss",
     )
 
 

@@ -135,7 +135,7 @@ def _list(options: argparse.Namespace) -> int:
 
     with _opened(options) as source:
         rows = source.rows(options.task)
-    best = best_version(rows)
+        best = best_version(rows, by_loss=source.ranks_by_loss(options.task))
     if options.json:
         document = {
             "task": options.task,

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from starling.fleet.attacks.attack_schedule import board_attacks
+from starling.fleet.board_faults import board_faults, board_faults_last_s
 from starling.fleet.datasets.partition import (
     BOARD_EXAMPLES_MIN,
     IID,
@@ -158,7 +159,10 @@ class FleetPlan:
                 "crash is for 2 or 3 coordinators that trust each other",
                 key="--fault-model",
             )
-        lasting_s = lasts_s(timeline(self.fault, self.coordinators))
+        lasting_s = max(
+            lasts_s(timeline(self.fault, self.coordinators)),
+            board_faults_last_s(board_faults(self.fault, self.boards_max)),
+        )
         if lasting_s > self.time_limit_s:
             raise ConfigError(
                 f"its last entry is at {lasting_s:g} s, after --time-limit",

@@ -24,6 +24,7 @@ from starling.coordinator.publication.task_settings import (
     publication,
 )
 from starling.fleet.attacks.attack_schedule import board_attacks
+from starling.fleet.board_faults import board_faults, board_faults_last_s
 from starling.fleet.datasets.partition import IID
 from starling.fleet.fault_timeline import lasts_s, timeline
 from starling.fleet.fronts.front_catalog import FONTS, HEAD_MODEL, ORIENTATION, WHITENED
@@ -147,7 +148,10 @@ def _even_share(plan: FleetPlan) -> float:
 
 def horizon_s(plan: FleetPlan) -> float:
     """Until when a run goes on at least: a while after the last of its faults."""
-    lasting_s = lasts_s(timeline(plan.fault, plan.coordinators))
+    lasting_s = max(
+        lasts_s(timeline(plan.fault, plan.coordinators)),
+        board_faults_last_s(board_faults(plan.fault, plan.devices)),
+    )
     return lasting_s + _SETTLING_S if lasting_s else 0.0
 
 

@@ -3,7 +3,12 @@
 from collections.abc import Callable, Iterable
 
 from starling.agent.step.effects import SpoolEntry
-from starling.agent.step.state import PendingUpload, WaitTimes
+from starling.agent.step.ongoing_work import (
+    PendingUpload,
+)
+from starling.agent.step.state import (
+    WaitTimes,
+)
 
 
 def pending_uploads(

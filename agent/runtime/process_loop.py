@@ -18,7 +18,7 @@ from starling.agent.runtime.process_trainer import ProcessTrainer
 from starling.agent.runtime.status_file import RuntimeFacts, sandbox_facts
 from starling.agent.runtime.status_monitor import LOG, StatusMonitor
 from starling.agent.step import events as e
-from starling.agent.sync.model_download import changes_over
+from starling.agent.sync.manifest_check import changes_over
 from starling.agent.trainer.client import TrainerReported
 from starling.broker.link_events import LinkDisconnected, LinkEvent
 from starling.protocol.ids import TaskId

@@ -115,6 +115,7 @@ def main() -> None:
         now_s = time.monotonic()
         if not Path(switch).exists():
             next_s = now_s
+            continue
         while now_s >= next_s:
             waiting = waiting or flood.messages(topics, again)
             with suppress(TransportError):

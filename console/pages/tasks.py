@@ -15,6 +15,7 @@ from starling.console.pages.layout import (
 )
 from starling.console.pages.overview import learning_charts
 from starling.console.status_facts import TaskFacts, VersionFacts
+from starling.coordinator.models.best_version import best_version
 
 VERSIONS_SHOWN_MAX = 200
 """Newest of a task."""
@@ -82,7 +83,7 @@ def _export(operator: OperatorFrame | None, found: TaskFacts) -> Html:
         return Html("")
     numbers = [str(each.version) for each in reversed(found.versions)]
     named = [("latest", "the newest")]
-    if best_version(found.versions) is not None:
+    if best_version(found.versions, by_loss=found.by_loss) is not None:
         named.insert(0, ("best", "the best on held-out data"))
     named += [(number, number) for number in numbers[:VERSIONS_SHOWN_MAX]]
     options = [element("option", text, value=value) for value, text in named]
@@ -121,9 +122,9 @@ def _terms(chain: ChainFacts, found: TaskFacts) -> Html:
 
 
 def _versions(found: TaskFacts) -> Html:
-    best = best_version(found.versions)
+    best = best_version(found.versions, by_loss=found.by_loss)
     rows = [
-        _cells(each, is_best=each.version == best)
+        _cells(each, is_best=each is best)
         for each in reversed(found.versions[-VERSIONS_SHOWN_MAX:])
     ]
     heads = ("version", "final", "updates", "accuracy", "loss", "staleness", "epsilon")
@@ -142,16 +143,6 @@ def _cells(each: VersionFacts, *, is_best: bool) -> tuple[str | int | None, ...]
         f"{each.staleness:.2f}",
         f"{each.epsilon:.3g}",
     )
-
-
-def best_version(versions: tuple[VersionFacts, ...]) -> int | None:
-    """Version with the highest accuracy, or the lowest loss where there is none."""
-    right = [(each.accuracy, each.version) for each in versions]
-    known = [(value, number) for value, number in right if value is not None]
-    if known:
-        return max(known, key=lambda entry: (entry[0], -entry[1]))[1]
-    lost = [(each.loss, each.version) for each in versions if each.loss is not None]
-    return min(lost)[1] if lost else None
 
 
 def _newest(found: TaskFacts, name: str) -> float | None:

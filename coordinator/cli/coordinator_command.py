@@ -13,6 +13,8 @@ from starling.coordinator.cli import (
     boards_and_tasks,
     console_tokens,
     credits_and_governance,
+    enrolment,
+    joining,
     key_retirement,
     learner_admission,
     self_check,
@@ -106,6 +108,7 @@ def parser() -> argparse.ArgumentParser:
     _add_founding(verbs)
     _add_serving(verbs)
     boards_and_tasks.add_verbs(partial(_governing, verbs))
+    enrolment.add_verbs(partial(_governing, verbs))
     console_tokens.add_verbs(partial(_governing, verbs))
     credits_and_governance.add_verbs(partial(_governing, verbs))
     peer_invitations.add_verbs(partial(_governing, verbs))
@@ -119,10 +122,11 @@ def parser() -> argparse.ArgumentParser:
 def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
     """Adds the verbs that make keys and a chain."""
     founding = _verb(verbs, "init", _init, "make keys, genesis and settings")
-    founding.add_argument("--fleet", required=True, help="name of the fleet")
+    founding.add_argument("--fleet", help="name of the fleet")
     founding.add_argument(
-        "--broker", required=True, type=Path, help="folder of `starling broker init`"
+        "--broker", type=Path, help="folder of `starling broker init`"
     )
+    joining.add_token(founding)
     founding.add_argument(
         "--host",
         default="",
@@ -248,6 +252,9 @@ def _show(options: argparse.Namespace, document: dict[str, Any], text: str) -> i
 
 def _init(options: argparse.Namespace) -> int:
     home = _home(options)
+    if options.token is not None:
+        return _show(options, *joining.join(home, options))
+    joining.require_broker(options)
     asked = GenesisOptions(
         options.fleet,
         options.broker,
@@ -312,11 +319,15 @@ def _genesis(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     # Only `run` needs numpy, ONNX Runtime and MQTT.
     from starling.coordinator.runtime.console_process import console_beside
+    from starling.coordinator.runtime.enrolment.registrar_threads import (
+        registrar_beside,
+    )
     from starling.coordinator.runtime.process import run
 
     home = _home(options)
     use_log_format(options)
-    with console_beside(home.path, options.web, options.web_token_file, _say):
+    console = console_beside(home.path, options.web, options.web_token_file, _say)
+    with console, registrar_beside(home):
         return run(home)
 
 
@@ -366,23 +377,12 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _recover(options: argparse.Namespace) -> int:
     found = recover(_home(options))
-    lines = [line for line in (found.chain, found.votes) if line is not None]
-    if found.chain is not None:
-        lines.append(
-            "the chain comes back from the other coordinators at the next start; lost "
-            "are updates that were in no block yet, model bytes and metrics"
-        )
-    if found.votes is not None:
-        lines.append(
-            "without its votes it only observes, until: starling coordinator resume"
-        )
-    lines += [f"kept as {path}" for path in found.kept]
     document = {
         "chain": found.chain,
         "votes": found.votes,
         "kept": [str(path) for path in found.kept],
     }
-    return _show(options, document, "\n".join(lines) or "nothing is damaged")
+    return _show(options, document, found.text())
 
 
 def _task_template(options: argparse.Namespace) -> int:

@@ -32,6 +32,9 @@ class ModelSource(Protocol):
           StorageError: If the home is damaged.
         """
 
+    def ranks_by_loss(self, task: int) -> bool:
+        """True if a task's best version is that of the lowest held-out loss."""
+
     def proven(self, row: VersionRow) -> ProvenModel:
         """A version whose certificate, digests and bundle were checked.
 
@@ -90,16 +93,16 @@ def chosen(source: ModelSource, task: int, version: str | None) -> VersionRow:
       ConfigError: If it is none of these, or there is no such version.
       OperationError: If nothing was evaluated, or nothing is kept.
     """
-    rows = source.rows(task)
+    rows, by_loss = source.rows(task), source.ranks_by_loss(task)
     kept = [row for row in rows if row.kept]
     if not kept:
         raise OperationError(f"no version of task {task} is kept whole here")
     if version is None:
-        return best_version(kept) or kept[-1]
+        return best_version(kept, by_loss=by_loss) or kept[-1]
     if version == LATEST:
         return kept[-1]
     if version == BEST:
-        return _best(rows, kept)
+        return _best(rows, kept, by_loss=by_loss)
     if not (version.isdecimal() and len(version) <= _DIGITS_MAX):
         raise ConfigError(f"{version!r} is not best, latest or N", key="--version")
     for row in rows:
@@ -117,14 +120,16 @@ def onnx_of(model: ProvenModel) -> bytes:
     return ordinary_model(model.opened, model.theta, stated)
 
 
-def _best(rows: tuple[VersionRow, ...], kept: list[VersionRow]) -> VersionRow:
-    best = best_version(rows)
+def _best(
+    rows: tuple[VersionRow, ...], kept: list[VersionRow], *, by_loss: bool
+) -> VersionRow:
+    best = best_version(rows, by_loss=by_loss)
     if best is None:
         raise OperationError(
             "no version was evaluated on held-out data here; say --version latest"
         )
     if not best.kept:
-        most = best_version(kept)
+        most = best_version(kept, by_loss=by_loss)
         instead = "" if most is None else f"; the best that is kept is {most.version}"
         raise OperationError(f"the best, version {best.version}, is not kept{instead}")
     return best

@@ -50,7 +50,7 @@ FRONTS = {
         ),
         Front(
             FONTS,
-            "64 features of a convolutional network of 78,616 weights",
+            "64 features of a convolutional network of 46,080 weights",
             "trained on distorted pictures of digits, rendered from fonts and of UCI's",
             (DIGITS,),
             trained=True,

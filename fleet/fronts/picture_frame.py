@@ -11,8 +11,8 @@ DIGITS_SHAPE, DIGITS_SIDE = (64,), 8
 """One digit of `digits` as its data set has it, and as a picture."""
 _DIGIT_SPAN = 20
 """Pixels of the frame that a digit fills, as in MNIST; `digits` fill theirs."""
-_FAINT, _EDGE = np.float32(0.3), np.float32(0.5)
-"""What counts as ground, and from there to ink."""
+_FAINT, _EDGE = np.float32(0.15), np.float32(0.7)
+"""Ground below the first; from there so much to ink."""
 
 
 def resampling(side: int, span: int = SIDE, frame: int = SIDE) -> NDArray[np.float32]:

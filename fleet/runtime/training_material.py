@@ -36,6 +36,7 @@ from starling.protocol.model.training_bundle import (
     BundleManifest,
     LossSettings,
 )
+from starling.protocol.privacy.clipping_functions import NORM, weights_lost
 from starling.records.record_set import LABELS
 from starling.records.scaling import POOLED_NOTE
 
@@ -86,6 +87,10 @@ def prepare(plan: FleetPlan) -> TrainingMaterial:
         "" if root is None else root_digest(examples_file(root)).hex(),
     )
     settings, data = _loss_settings(plan.learning, data)
+    if plan.privacy.startswith("record"):
+        # A bundle that this package compiles clips to a norm.
+        lost = weights_lost(settings.class_weights, NORM)
+        data = replace(data, notes=(*data.notes, *([lost] if lost else [])))
     if plan.head_on is not None:
         plan, data, made = _on_front(plan, plan.head_on, data)
         compiled = _compile(made, plan.learning, data, settings)

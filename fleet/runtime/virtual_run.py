@@ -12,6 +12,7 @@ import numpy as np
 
 from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.fleet.attacks.attack_schedule import AttackKind, BoardAttack
+from starling.fleet.board_faults import board_faults
 from starling.fleet.fault_timeline import timeline
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
@@ -24,7 +25,8 @@ from starling.fleet.runtime.processes.home_setup import clear
 from starling.fleet.runtime.training_material import TrainingMaterial, prepare
 from starling.fleet.runtime.training_pool import TrainingPool
 from starling.fleet.virtual.committee import CommitteeShape
-from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
+from starling.fleet.virtual.fleet_shape import FleetShape
+from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.crypto.keys import known_signatures
 from starling.protocol.errors import ConfigError
@@ -167,7 +169,7 @@ def run_prepared(
             rng,
         )
         begun_s = time.monotonic()
-        if not pace.virtual_time and shape.committee.steady:
+        if not pace.virtual_time and shape.steady:
             fleet.clock = lambda: time.monotonic() - begun_s
         chain = None
         if kept is not None:
@@ -236,6 +238,7 @@ def _shape(
         windows=windows,
         leave_behind=pace.over_select > 0,
         committee=committee,
+        board_faults=board_faults(plan.fault, plan.devices),
     )
 
 
@@ -312,7 +315,7 @@ def _advance(fleet: VirtualFleet, until_version: int, least_s: float) -> bool:
 
 def _time_s(fleet: VirtualFleet, begun_s: float) -> float:
     """Since the task is open: virtual where a timeline counts in virtual time."""
-    if fleet.shape.committee.steady:
+    if fleet.shape.steady:
         return time.monotonic() - begun_s
     return fleet.elapsed_s
 

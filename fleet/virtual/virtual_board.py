@@ -78,7 +78,8 @@ class VirtualBoard:
       sea: What it shares with the others.
       trusted: Whom it trusts at its first start.
       duration_s: How long it trains, in virtual time.
-      loop: Of this start of the agent.
+      up: Whether it has power.
+      loop: Of this start of the agent, or of the last one.
       disk: What it stores.
       trained: How many updates it made.
       failed: How many trainings came to nothing.
@@ -90,12 +91,15 @@ class VirtualBoard:
     sea: BoardEnvironment
     trusted: TrustedState
     duration_s: Callable[[], float]
+    up: bool = False
     loop: AgentLoop = field(init=False)
     disk: MemoryAgentStore = field(default_factory=lambda: _SharedBlobs())
     trained: int = 0
     failed: int = 0
     failure: str = ""
+    _life: int = 0
     _alarm_s: float = _NEVER_S
+    _before: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         """Starts with an empty disk."""
@@ -103,12 +107,11 @@ class VirtualBoard:
 
     def start(self) -> None:
         """Starts the agent from what the disk holds; the broker takes it at once."""
-        sea = self.sea
-        agenda = sea.agenda
+        agenda = self.sea.agenda
         settings, state, effects = self.disk.start(
             self.settings, self.trusted, None, agenda.now_s
         )
-        self._alarm_s = _NEVER_S
+        self.up, self._alarm_s = True, _NEVER_S
         ports = AgentPorts(
             lambda: agenda.now_s,
             _VirtualLink(self, settings.topics.up(settings.device)),
@@ -120,6 +123,12 @@ class VirtualBoard:
         self.loop = AgentLoop(settings, state, ports)
         self.loop.begin(effects)
         self.turn(LinkConnected(_PACKET_BYTES_MAX, False, 0))
+
+    def lose_power(self) -> None:
+        """Ends the agent at once; what is not on the disk is lost."""
+        self.up = False
+        self._life += 1
+        self._before = self.bytes_up, self.bytes_down
 
     @property
     def state(self) -> AgentState:
@@ -133,7 +142,9 @@ class VirtualBoard:
 
     @property
     def phase(self) -> DevicePhase:
-        """Phase that the board would publish."""
+        """Phase that the board would publish, or that its last will says."""
+        if not self.up:
+            return DevicePhase.LOST
         return phase(self.loop.settings, self.state, self.sea.agenda.now_s)
 
     @property
@@ -145,12 +156,12 @@ class VirtualBoard:
     @property
     def bytes_up(self) -> int:
         """Published."""
-        return self.loop.bytes_up
+        return self._before[0] + (self.loop.bytes_up if self.up else 0)
 
     @property
     def bytes_down(self) -> int:
         """Received."""
-        return self.loop.bytes_down
+        return self._before[1] + (self.loop.bytes_down if self.up else 0)
 
     def turn(self, item: AgentItem) -> None:
         """Lets the loop take something."""
@@ -159,14 +170,33 @@ class VirtualBoard:
         self.sea.settled(self)
 
     def soon(self, item: AgentItem) -> None:
-        """Lets the loop take something after all that was entered before."""
-        self.sea.agenda.soon(lambda: self.turn(item))
+        """Lets the loop take something after all that was entered before.
+
+        It is lost if the board has no power then, or had none in between.
+        """
+        life = self._life
+
+        def take() -> None:
+            if life == self._life:
+                self.turn(item)
+
+        self.sea.agenda.soon(take)
+
+    def at(self, time_s: float, action: Callable[[], None]) -> None:
+        """Does something at a moment, if this life lasts that long."""
+        life = self._life
+
+        def act() -> None:
+            if life == self._life:
+                action()
+
+        self.sea.agenda.at(time_s, act)
 
     def _set_alarm(self) -> None:
         wake_at_s = self.loop.wake_at_s
         if wake_at_s < self._alarm_s:
             self._alarm_s = wake_at_s
-            self.sea.agenda.at(wake_at_s, lambda: self._ring(wake_at_s))
+            self.at(wake_at_s, lambda: self._ring(wake_at_s))
 
     def _ring(self, set_for_s: float) -> None:
         if set_for_s != self._alarm_s:
@@ -230,7 +260,7 @@ class _VirtualTrainer:
             owner.number, order, owner.sea.blobs[order.theta]
         )
         done_s = owner.sea.agenda.now_s + owner.duration_s()
-        owner.sea.agenda.at(done_s, lambda: self._done(asked, result))
+        owner.at(done_s, lambda: self._done(asked, result))
 
     def resume(self) -> None:
         self._resumed = True

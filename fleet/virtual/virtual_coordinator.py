@@ -48,7 +48,8 @@ from starling.coordinator.step.events import (
     VersionScored,
 )
 from starling.coordinator.step.state import CoordinatorSettings, CoordinatorState
-from starling.fleet.faults.faulty_gossip import ActiveFaults, FaultyGossip
+from starling.fleet.fault_timeline import FaultOrders
+from starling.fleet.faults.faulty_gossip import FaultyGossip, speakers_of
 from starling.fleet.faults.vote_forger import VoteForger, falsified
 from starling.fleet.virtual.event_queue import EventQueue
 from starling.fleet.virtual.version_log import VersionLog
@@ -108,7 +109,7 @@ class VirtualCoordinator:
     broker: int
     settings: CoordinatorSettings
     world: CoordinatorWorld
-    faults: ActiveFaults = field(default_factory=ActiveFaults)
+    faults: FaultOrders = field(default_factory=FaultOrders)
     up: bool = False
     loop: CoordinatorLoop = field(init=False)
     store: MemoryStore = field(init=False)
@@ -267,6 +268,7 @@ class VirtualCoordinator:
             lambda: self.faults,
             VoteForger(ledger.key, ledger.chain_id),
             self.settings.topics,
+            speakers_of(ledger.genesis.validators),
             lambda wait_s, message: self.later(wait_s, lambda: bus.say(message)),
         )
         return self._gossip.over(bus)

@@ -7,6 +7,7 @@ device's id.
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from starling.protocol.errors import DecodeError
 
@@ -39,6 +40,10 @@ class Topics:
     def __post_init__(self) -> None:
         """Refuses a name that `check_fleet_name` refuses."""
         check_fleet_name(self.fleet)
+
+    @cached_property
+    def _prefix(self) -> str:
+        return self._at("")
 
     def _at(self, *levels: str) -> str:
         return "/".join((ROOT, self.fleet, *levels))
@@ -127,7 +132,7 @@ class Topics:
         Raises:
           DecodeError: If it is no topic of this fleet.
         """
-        prefix = self._at("")
+        prefix = self._prefix
         levels = topic[len(prefix) :].split("/")
         private = len(levels) == 4 and (levels[0], levels[2]) == ("g", _TO)
         if private:

@@ -29,6 +29,10 @@ COMMANDS = {
         "starling.coordinator.cli.coordinator_command",
         "admit boards and updates, keep the chain",
     ),
+    "enrol": (
+        "starling.coordinator.cli.enrolment",
+        "tokens with which boards and coordinators enrol",
+    ),
     "compile": ("starling.compiler.cli", "turn an ONNX model into a training bundle"),
     "chain": (
         "starling.coordinator.cli.chain_command",
@@ -45,8 +49,13 @@ COMMANDS = {
     ),
     "diag": ("starling.service.cli", "a bundle for whoever helps, without secrets"),
     "console": ("starling.console.cli", "a coordinator in a browser, and its metrics"),
+    "top": ("starling.fleet.top_cli", "a running deployment in a terminal"),
     "fleet": ("starling.fleet.cli", "a whole fleet on this machine"),
     "fronts": ("starling.fleet.fronts_cli", "frozen layers that a head is trained on"),
+    "tune": (
+        "starling.fleet.tune_cli",
+        "clip and rate, by simulated fleets on public data",
+    ),
     "reproduce": (
         "starling.fleet.reproduce_cli",
         "a paper's experiment, with its epsilons",
@@ -57,10 +66,13 @@ _EXTRAS = {
     "chain": "coordinator",
     "console": "web",
     "data": "agent",
+    "enrol": "coordinator",
     "fronts": "fleet",
     "model": "agent",
-    "reputation": "coordinator",
     "reproduce": "fleet",
+    "reputation": "coordinator",
+    "top": "coordinator",
+    "tune": "fleet",
 }
 _INTERRUPTED = 130
 

@@ -13,6 +13,7 @@ from starling.coordinator.runtime.operations.chain_decision import (
     known_board,
 )
 from starling.coordinator.runtime.operations.submission import submit
+from starling.coordinator.runtime.setup.own_broker import own_broker
 from starling.coordinator.runtime.storage.receipt_reader import checkpoint
 from starling.durable.files import read_limited
 from starling.protocol.chain.enrolment import (
@@ -22,6 +23,7 @@ from starling.protocol.chain.enrolment import (
 )
 from starling.protocol.errors import (
     ConfigError,
+    FederationError,
     OperationError,
     ProtocolError,
     Reason,
@@ -72,8 +74,8 @@ def admit(
     """
     config, genesis = home.config(), home.genesis()
     name = device_name(request.device)
-    broker = BrokerHome(Path(config.broker.home))
-    host = _board_host(config.broker, broker)
+    broker = own_broker(config.broker)
+    host = told_host(config.broker, broker)
     certificate = broker.authority().issue(name, request.tls_public_key)
     admission = Admission(
         request.device,
@@ -95,7 +97,7 @@ def admit(
 
 
 def revoke(home: CoordinatorHome, name: str, wait_s: float) -> ChainDecision:
-    """Excludes a board for good.
+    """Excludes a board for good, from the chain and then from our own broker.
 
     Args:
       home: Of the coordinator, with the operator's key.
@@ -107,7 +109,8 @@ def revoke(home: CoordinatorHome, name: str, wait_s: float) -> ChainDecision:
 
     Raises:
       ConfigError: If that is no device's name.
-      OperationError: If the chain does not know it, or refuses otherwise.
+      OperationError: If the chain does not know it, or refuses otherwise; or if the
+        broker's access file could not be changed.
     """
     try:
         device = device_from_name(name)
@@ -119,6 +122,8 @@ def revoke(home: CoordinatorHome, name: str, wait_s: float) -> ChainDecision:
         raise OperationError(f"not revoked: the chain knows no board {name}")
     if decision.reason != Reason.ALREADY_KNOWN:
         decision.require(f"{name} is not revoked")
+    if decision.height is not None or decision.reason is not None:
+        _expel(home, name)
     return decision
 
 
@@ -129,21 +134,8 @@ def revoked_text(name: str, decision: ChainDecision) -> str:
     return decision.text(f"revoked {name}", f"whether {name} is revoked")
 
 
-def _admitted_before(
-    home: CoordinatorHome, device: DeviceId, decision: ChainDecision
-) -> str:
-    """Text for a board that needs no other admission; empty for any other."""
-    if decision.reason != Reason.ALREADY_KNOWN:
-        return ""
-    board = known_board(home, device)
-    if board is None or board.revoked:
-        return ""
-    name = device_name(device)
-    return f"{name} was admitted before, at height {board.registered}"
-
-
-def _board_host(settings: BrokerEndpointSettings, broker: BrokerHome) -> str:
-    """The address that boards are told.
+def told_host(settings: BrokerEndpointSettings, broker: BrokerHome) -> str:
+    """The address of the broker that newcomers are told.
 
     Raises:
       ConfigError: If it would lead each board to itself, and nobody said that all of
@@ -161,3 +153,32 @@ def _board_host(settings: BrokerEndpointSettings, broker: BrokerHome) -> str:
             key="broker.board_host",
         )
     return host
+
+
+def _expel(home: CoordinatorHome, name: str) -> None:
+    """Has our broker, if it is on this machine, deny a revoked board everything."""
+    folder = home.config().broker.home
+    if not folder or not Path(folder).exists():
+        return
+    broker = BrokerHome(Path(folder))
+    try:
+        broker.expel(name)
+        broker.reload_running()
+    except FederationError as error:
+        raise OperationError(
+            f"{name} is revoked, but may still write to its own topics at the broker: "
+            f"{error}; then run: starling broker expel {name} --home {folder}"
+        ) from error
+
+
+def _admitted_before(
+    home: CoordinatorHome, device: DeviceId, decision: ChainDecision
+) -> str:
+    """Text for a board that needs no other admission; empty for any other."""
+    if decision.reason != Reason.ALREADY_KNOWN:
+        return ""
+    board = known_board(home, device)
+    if board is None or board.revoked:
+        return ""
+    name = device_name(device)
+    return f"{name} was admitted before, at height {board.registered}"

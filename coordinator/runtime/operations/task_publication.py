@@ -32,8 +32,12 @@ from starling.protocol.model.training_bundle import (
     CONTENT_FILES,
     FILE_BYTES_MAX,
     MANIFEST,
+    manifest_from_json,
     pack_bundle,
+    unpack_bundle,
 )
+from starling.protocol.privacy.clipping_functions import weights_lost
+from starling.protocol.privacy.mechanisms import RECORD_DPSGD, RECORD_GAUSSIAN
 from starling.protocol.schema.toml_settings import load_settings
 from starling.protocol.wire.envelope import MessageKind
 
@@ -102,7 +106,10 @@ def draft(
     """
     settings = _with_roots(load_settings(TaskSettings, text, file), roots)
     made = publication(settings, _read_bundle(bundle), file)
-    warning = compared(settings.buffer, boards_enrolled(home), force=force)
+    warnings = [compared(settings.buffer, boards_enrolled(home), force=force)]
+    if made.spec.privacy.mechanism in (RECORD_GAUSSIAN, RECORD_DPSGD):
+        warnings.append(_weights_lost(made.bundle))
+    warning = "; ".join(filter(None, warnings))
     return TaskDraft(made, promise(made.spec), warning)
 
 
@@ -159,6 +166,11 @@ def resume_task(home: CoordinatorHome, number: int, wait_s: float) -> ResumedTas
     done = f"task {number} goes on from version {known.newest}"
     text = decision.text(done, f"whether task {number} goes on")
     return ResumedTask(known.newest, decision, text)
+
+
+def _weights_lost(bundle: bytes) -> str:
+    manifest = manifest_from_json(unpack_bundle(bundle)[MANIFEST])
+    return weights_lost(manifest.loss_settings.class_weights, manifest.clipping)
 
 
 def compared(buffer: int, boards: int, *, force: bool) -> str:

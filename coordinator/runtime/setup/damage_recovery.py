@@ -42,6 +42,21 @@ class RecoveryReport:
     votes: str | None
     kept: tuple[Path, ...]
 
+    def text(self) -> str:
+        """Text of it, for people, with what is lost and what to do."""
+        lines = [line for line in (self.chain, self.votes) if line is not None]
+        if self.chain is not None:
+            lines.append(
+                "the chain comes back from the other coordinators at the next start; "
+                "lost are updates that were in no block yet, model bytes and metrics"
+            )
+        if self.votes is not None:
+            lines.append(
+                "without its votes it only observes, until: starling coordinator resume"
+            )
+        lines += [f"kept as {path}" for path in self.kept]
+        return "\n".join(lines) or "nothing is damaged"
+
 
 def recover(
     home: CoordinatorHome, progress: Callable[[int], None] = lambda _height: None

@@ -126,17 +126,17 @@ def _drawn_set(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Pictures (n, 1, 28, 28) and their digits (n,): of fonts, then of UCI's digits."""
     rng = np.random.default_rng((network.seed, 1))
-    rendered, written = glyphs(fonts), public_digits()
+    printed, written = glyphs(fonts), public_digits()
     sources = (
-        (network.glyphs, rendered, np.arange(len(rendered)) % CLASSES),
-        (network.digits, digit_glyphs(written.x, GLYPH_SIDE), written.y),
+        (network.glyphs, printed, np.arange(len(printed)) % CLASSES, True),
+        (network.digits, digit_glyphs(written.x, GLYPH_SIDE), written.y, False),
     )
     parts, labels = [], []
-    for count, pictures, digits in sources:
+    for count, pictures, digits, rendered in sources:
         for start in range(0, count, _DRAWN_AT_ONCE):
             size = min(_DRAWN_AT_ONCE, count - start)
             chosen = rng.integers(0, len(pictures), size)
-            parts.append(drawn(pictures[chosen], rng, network.bend))
+            parts.append(drawn(pictures[chosen], rng, network.bend, strokes=rendered))
             labels.append(digits[chosen])
     return np.concatenate(parts)[:, None], np.concatenate(labels).astype(np.int64)
 

@@ -46,10 +46,10 @@ class FrontNetwork:
       seed: Of everything.
     """
 
-    filters: tuple[int, int] = (24, 48)
+    filters: tuple[int, int] = (16, 32)
     features: int = 64
-    glyphs: int = 40_000
-    digits: int = 0
+    glyphs: int = 20_000
+    digits: int = 30_000
     bend: float = 2.5
     epochs: int = 5
     seed: int = 1

@@ -126,14 +126,14 @@ class FleetHomes:
     def board_service(self, number: int) -> SupervisedProcess:
         """`starling agent run`."""
         home = str(self.board(number))
-        name = f"board-{number:03d}"
+        name = board_name(number)
         return self.service(name, TIER_BOARDS, "agent", "run", "--home", home)
 
     def byzantine_board_service(
         self, number: int, plan: FleetPlan
     ) -> SupervisedProcess:
         """A board that attacks as the plan's timeline tells it."""
-        name = f"board-{number:03d}"
+        name = board_name(number)
         log = self.path / "logs" / f"{name}.log"
         module = "starling.fleet.runtime.faults.byzantine_board"
         words = (plan.fault, str(plan.devices), str(number + 1))
@@ -144,6 +144,11 @@ class FleetHomes:
 def coordinator_name(number: int) -> str:
     """Of a coordinator's folder, service and log."""
     return _numbered("coordinator", number)
+
+
+def board_name(number: int) -> str:
+    """Of a board's service and log; counts from 0."""
+    return f"board-{number:03d}"
 
 
 def _numbered(name: str, number: int) -> str:

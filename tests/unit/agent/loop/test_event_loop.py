@@ -9,7 +9,12 @@ from starling.agent.loop.memory_store import MemoryAgentStore
 from starling.agent.loop.ports import AgentPorts
 from starling.agent.step import effects as f
 from starling.agent.step import events as e
-from starling.agent.step.state import AgentSettings, PendingUpload
+from starling.agent.step.ongoing_work import (
+    PendingUpload,
+)
+from starling.agent.step.state import (
+    AgentSettings,
+)
 from starling.broker.link_events import (
     AckToken,
     Delivered,

@@ -91,7 +91,11 @@ def test_prepare_measures_balanced_class_weights_and_says_so(houses: Path) -> No
 
     flat, hut = open_trainer(made.bundle).manifest.loss_settings.class_weights
     assert hut / flat == pytest.approx(3, rel=0.2)
-    assert "class weights were measured" in made.data.notes[-1]
+    measured, lost = made.data.notes[-2:]
+    assert "class weights were measured" in measured
+    assert "class weights above 1 are lost" in lost
+    open_to_all = replace(plan(houses, doors, targets=("kind",)), privacy="none")
+    assert "were measured" in prepare(open_to_all).data.notes[-1]
 
 
 def test_steps_of_boards_are_as_they_were_asked_for(houses: Path) -> None:
