@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from starling.agent.runtime import enrolment_arguments
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError
 from starling.protocol.ids import device_name
 from starling.protocol.learning.local_optimiser import (
@@ -16,12 +17,14 @@ from starling.protocol.learning.local_optimiser import (
     ScheduleKind,
 )
 from starling.service import install_verb
+from starling.service.log_lines import add_log_format, use_log_format
 from starling.service.unit_files import ServiceKind
 
 HOME_VARIABLE = "STARLING_HOME"
 _EXAMPLES = """\
 examples:
   starling agent init --home /var/lib/starling --pledge 600
+  starling agent enrol --home /var/lib/starling --pledge 600 --token LINE
   starling agent enrol --home /var/lib/starling
   starling agent enrol --home /var/lib/starling --admission admission.json
   starling agent run --home /var/lib/starling
@@ -62,16 +65,12 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs = made.add_subparsers(required=True, metavar="VERB")
     init = _verb(verbs, "init", _init, "make the board's home and keys; safe to repeat")
-    init.add_argument(
-        "--data", type=Path, help="folder of the data set, for a new agent.toml"
-    )
-    init.add_argument(
-        "--pledge",
-        type=int,
-        help="how many records the board says it has, for a new agent.toml",
-    )
+    enrolment_arguments.new_home(init)
     enrol = _verb(verbs, "enrol", _enrol, "write the request, or take the admission")
-    enrol.add_argument("--admission", type=Path, help="what the operator gave back")
+    way = enrol.add_mutually_exclusive_group()
+    way.add_argument("--admission", type=Path, help="what the operator gave back")
+    enrolment_arguments.token(enrol, way)
+    enrolment_arguments.new_home(enrol)
     enrol.add_argument(
         "--replace", action="store_true", help="change over to another fleet"
     )
@@ -80,7 +79,8 @@ def parser() -> argparse.ArgumentParser:
     rotating.add_argument(
         "--done", action="store_true", help="go over to the key that the chain knows"
     )
-    _verb(verbs, "run", _run, "take part, until stopped")
+    running = _verb(verbs, "run", _run, "take part, until stopped")
+    add_log_format(running)
     counting = _verb(
         verbs, "recount", _recount, "count all that is known, after a loss or a move"
     )
@@ -107,6 +107,8 @@ def parser() -> argparse.ArgumentParser:
     _verb(verbs, "check", _check, "say whether the board is fit; exit 1 if not")
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.AGENT)
+    enrolment_arguments.token(installing, installing)
+    enrolment_arguments.new_home(installing)
     once = verbs.add_parser("train-once", help="train locally, without any network")
     once.set_defaults(run=_train_once)
     _train_once_arguments(once)
@@ -171,12 +173,7 @@ def _init(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.storage.agent_home import AgentHome
 
     home = AgentHome(_home(arguments))
-    settings: dict[str, Any] = {}
-    if arguments.data:
-        settings["data.path"] = str(arguments.data.absolute())
-    if arguments.pledge is not None:
-        settings["data.pledge"] = arguments.pledge
-    is_new = home.begin(settings)
+    is_new = home.begin(enrolment_arguments.first_settings(arguments))
     name = device_name(home.identity())
     document = {"device": name, "home": str(home.path), "new": is_new}
     text = (
@@ -190,10 +187,15 @@ def _init(arguments: argparse.Namespace) -> int:
 
 def _enrol(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.storage.agent_home import AgentHome
+    from starling.agent.runtime.token_enrolment import enrol_by_token
+    from starling.broker.runtime.token_exchange import read_token
 
     home = AgentHome(_home(arguments))
+    token = None if arguments.token is None else read_token(arguments.token)
+    if token is not None:
+        home.begin(enrolment_arguments.first_settings(arguments))
     name = device_name(home.identity())
-    if arguments.admission is None:
+    if arguments.admission is None and token is None:
         request = home.write_request()
         document = {"device": name, "request": str(request)}
         text = (
@@ -204,7 +206,14 @@ def _enrol(arguments: argparse.Namespace) -> int:
             f"--home {home.path} --admission admission.json\n"
         )
     else:
-        admission = home.accept(arguments.admission, replace=arguments.replace)
+        replace = arguments.replace
+        if token is None:
+            admission = home.accept(arguments.admission, replace=replace)
+        else:
+            wait_s = arguments.wait
+            admission = enrol_by_token(
+                home, token, wait_s, enrolment_arguments.show_code, replace=replace
+            )
         broker = f"{admission.broker_host}:{admission.broker_port}"
         fleet = admission.genesis.fleet
         document = {"device": name, "fleet": fleet, "broker": broker}
@@ -247,6 +256,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.process import run
     from starling.agent.runtime.storage.agent_home import AgentHome
 
+    use_log_format(arguments)
     return run(AgentHome(_home(arguments)))
 
 
@@ -257,7 +267,12 @@ def _install(arguments: argparse.Namespace) -> int:
     home = AgentHome(Path(place).absolute())
     # Whose the data set is, is written beside it.
     writable = [home.data(home.config())] if home.config_file.exists() else []
-    return install_verb.install(ServiceKind.AGENT, arguments, home.path, writable)
+    token = arguments.token
+    if token is None or arguments.print_unit:
+        return install_verb.install(ServiceKind.AGENT, arguments, home.path, writable)
+    from starling.agent.runtime.service_enrolment import install_and_enrol
+
+    return install_and_enrol(arguments, home.path, writable)
 
 
 def _recount(arguments: argparse.Namespace) -> int:

@@ -14,8 +14,14 @@ from starling.agent.round.readiness import phase, rest_until_s
 from starling.agent.step import events as e
 from starling.agent.step.agent_step import AgentStep
 from starling.agent.step.effects import Effect, PublishBestEffort
-from starling.agent.step.state import AgentSettings, AgentState, PendingUpload
-from starling.agent.sync import model_download, refusal_record
+from starling.agent.step.ongoing_work import (
+    PendingUpload,
+)
+from starling.agent.step.state import (
+    AgentSettings,
+    AgentState,
+)
+from starling.agent.sync import manifest_check, model_download, refusal_record
 from starling.agent.update import lost_update_report, outbox
 from starling.protocol.chain.light_client import (
     ForkError,
@@ -72,7 +78,7 @@ def begin(
     turn = AgentStep(settings, state, now_s)
     if manifest is not None:
         try:
-            model_download.handle_manifest(turn, manifest)
+            manifest_check.handle_manifest(turn, manifest)
         except ProtocolError as error:
             turn.note(f"the stored manifest is no longer valid: {error}")
     return _end(turn)
@@ -206,7 +212,7 @@ def _message(
 ) -> None:
     match event:
         case e.ManifestArrived(payload):
-            model_download.handle_manifest(turn, payload)
+            manifest_check.handle_manifest(turn, payload)
         case e.ModelChunkArrived(payload):
             model_download.handle_chunk(turn, payload)
         case e.DownArrived(payload):

@@ -23,7 +23,8 @@ from starling.fleet import FleetPlan
 from starling.fleet.presets import DataShares, task_settings
 from starling.fleet.reference_models import build_model
 from starling.fleet.runtime.virtual_run import SIGNATURES_KNOWN, few_collections
-from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
+from starling.fleet.virtual.fleet_shape import FleetShape
+from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.fleet.virtual.workload import ZeroWorkload
 from starling.protocol.crypto.keys import known_signatures
 

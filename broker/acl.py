@@ -51,6 +51,29 @@ def acl_text(
     return "\n".join(lines) + "\n"
 
 
+def enrolment_acl_text(topics: Topics, registrar: str) -> str:
+    """The access file of the enrolment listener.
+
+    Nobody there has a name but the registrar. `%c` is the client id, so that each
+    newcomer has topics of its own; Mosquitto denies a client everything whose id has a
+    wildcard in it.
+
+    Args:
+      topics: The fleet's topics.
+      registrar: Its user name.
+    """
+    own, each = "%c", "+"
+    asks = topics.enrolment_hello, topics.enrolment_claim
+    answers = topics.enrolment_challenge, topics.enrolment_outcome
+    lines = ["# Newcomers: %c is the client id, which nobody else knows."]
+    lines += [f"pattern write {topic(own)}" for topic in asks]
+    lines += [f"pattern read {topic(own)}" for topic in answers]
+    lines += ["", f"user {check_user(registrar)}"]
+    lines += [f"topic read {topic(each)}" for topic in asks]
+    lines += [f"topic write {topic(each)}" for topic in answers]
+    return "\n".join(lines) + "\n"
+
+
 def check_user(name: str) -> str:
     """Returns the name if it can stand in the access file.
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 CHECKER = "checker"
 """The client that `starling broker check` connects as; it says nothing to anybody."""
+REGISTRAR = "registrar"
+"""The user that answers newcomers at the enrolment listener."""
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 """Addresses to listen on that are none to connect to; `::` means IPv4, too."""
@@ -22,6 +24,7 @@ class BrokerSettings:
       coordinators: User names of the coordinators.
       peers: User names of coordinators of other brokers, which only read gossip.
       expelled: User names that may do nothing any more.
+      enrol_port: TCP port of the enrolment listener; 0 for none.
     """
 
     fleet: str
@@ -31,6 +34,7 @@ class BrokerSettings:
     coordinators: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
     expelled: tuple[str, ...] = ()
+    enrol_port: int = 0
 
 
 def certified_names(settings: BrokerSettings) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from starling.broker.broker_settings import BrokerSettings
 from starling.broker.health_checks import checks_json, checks_text, failed
 from starling.broker.runtime.broker_check import check_broker
 from starling.broker.runtime.broker_home import BrokerHome
+from starling.broker.runtime.enrolment_files import EnrolmentListener
 from starling.broker.runtime.mosquitto_process import MosquittoProcess
 from starling.durable.files import lock
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError, OperationError
@@ -22,6 +25,7 @@ from starling.service.unit_files import ServiceKind
 
 _EXAMPLES = """examples:
   starling broker init --home broker/ --fleet garden --host broker.example.org
+  starling broker init --home broker/ --enrol-port 8884
   starling broker run --home broker/
   starling broker check --home broker/ --json
   starling broker install --print-unit
@@ -93,6 +97,13 @@ def parser() -> argparse.ArgumentParser:
     )
     init.add_argument("--port", type=_port, help="TCP port (default: 8883)")
     init.add_argument(
+        "--enrol-port",
+        type=_port_or_none,
+        metavar="PORT",
+        help="let newcomers with a token enrol at this TCP port, such as 8884; "
+        "0 closes it (default: closed)",
+    )
+    init.add_argument(
         "--host",
         action="append",
         metavar="NAME",
@@ -127,6 +138,10 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _port_or_none(text: str) -> int:
+    return 0 if text == "0" else _port(text)
+
+
 def _port(text: str) -> int:
     number = int(text)
     if not 1 <= number <= 65_535:
@@ -154,7 +169,12 @@ def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:
         coordinators=tuple(sorted({*known.coordinators, *arguments.coordinator})),
         peers=known.peers,
         expelled=tuple(sorted({*known.expelled} - {*arguments.coordinator})),
+        enrol_port=(
+            known.enrol_port if arguments.enrol_port is None else arguments.enrol_port
+        ),
     )
+    if settings.enrol_port == settings.port:
+        raise ConfigError(f"{settings.port} is --port already", key="--enrol-port")
     undone = home.prepare(settings)
     _tell(undone)
     if arguments.json:
@@ -199,21 +219,49 @@ def _run(home: BrokerHome, arguments: argparse.Namespace) -> int:
     with lock(home.lock_file):
         # Certificates that end soon are renewed at every start.
         _tell(home.prepare(settings))
-        with process:
+        with process, _enrolment(home, settings) as newcomers:
             if stopped:
                 # The signal came before there was a child to pass it on to.
                 process.terminate()
-            facts = {"bind": settings.bind, "port": settings.port, "pid": process.pid}
+            facts = {
+                "bind": settings.bind,
+                "port": settings.port,
+                "enrol_port": settings.enrol_port,
+                "pid": process.pid,
+            }
             if arguments.json:
                 _print_json(facts)
             where = f"listening on {settings.bind} port {settings.port}"
+            if settings.enrol_port:
+                where += f", for newcomers port {settings.enrol_port}"
             sys.stderr.write(f"{where}\n")
             notifier.ready(where)
-            status = process.wait(lambda: notifier.feed(time.monotonic()))
+
+            def alive() -> None:
+                notifier.feed(time.monotonic())
+                newcomers.keep()
+
+            status = process.wait(alive)
             notifier.stopping()
     if not stopped:
         raise OperationError(f"Mosquitto ended by itself with status {status}")
     return EXIT_DONE
+
+
+@contextmanager
+def _enrolment(
+    home: BrokerHome, settings: BrokerSettings
+) -> Iterator[EnrolmentListener]:
+    """Runs the listener for newcomers during the block, if there is one."""
+    process = None
+    if settings.enrol_port:
+        process = home.enrolment.process(settings, log_to_file=False)
+    listener = EnrolmentListener(process)
+    try:
+        listener.start()
+        yield listener
+    finally:
+        listener.stop()
 
 
 def _stop_on_signals(process: MosquittoProcess) -> list[int]:

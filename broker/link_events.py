@@ -1,5 +1,6 @@
 """Settings, messages and events of a link."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,30 @@ class TlsFiles:
 
 
 @dataclass(frozen=True)
+class ServerTls:
+    """File of a client that has no certificate of its own.
+
+    Attributes:
+      authority: PEM of the certificate of the authority that signed the broker's.
+    """
+
+    authority: Path
+
+
+@dataclass(frozen=True)
+class PasswordLogin:
+    """Name and password of a client without a certificate.
+
+    Attributes:
+      user: The broker's user name.
+      password: Secret.
+    """
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class MqttMessage:
     """One message to publish, always at QoS 1.
 
@@ -53,6 +78,11 @@ class MqttMessage:
         assert self.expiry_s is None or self.expiry_s >= 1
 
 
+def no_rest() -> float:
+    """Rest of a link that reads all the time."""
+    return 0.0
+
+
 @dataclass(frozen=True)
 class LinkSettings:
     """Address and identity of a connection.
@@ -72,12 +102,16 @@ class LinkSettings:
       will: What the broker publishes if we vanish; None for nothing.
       subscriptions: Topic filters, renewed at each connection.
       backoff: Delays between connections.
+      rest_s: Asked after each turn, in the link's thread: how long reading may rest.
+        To be woken and to decrypt costs more than to hear a message that is dropped;
+        what came meanwhile is read in one go. Publishing does not rest.
+      login: For a listener that asks for no certificate; None to stay nameless.
     """
 
     host: str
     port: int
     client_id: str
-    tls: TlsFiles | None = None
+    tls: TlsFiles | ServerTls | None = None
     keepalive_s: int = 30
     session_expiry_s: int = 3600
     receive_maximum: int = 64
@@ -87,6 +121,8 @@ class LinkSettings:
     will: MqttMessage | None = None
     subscriptions: tuple[str, ...] = ()
     backoff: BackoffPolicy = field(default_factory=BackoffPolicy)
+    rest_s: Callable[[], float] = no_rest
+    login: PasswordLogin | None = None
 
 
 class AckToken(NamedTuple):

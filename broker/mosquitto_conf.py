@@ -102,6 +102,82 @@ def listener_text(listener: ListenerConfig, version: tuple[int, int, int]) -> st
     return "\n".join(lines) + "\n"
 
 
+ENROLMENT_CONNECTIONS_MAX = 256
+"""Newcomers at one time; each is gone once it is answered."""
+_ENROLMENT_QUEUED_MAX = 256
+_ENROLMENT_MEMORY_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class EnrolmentListenerConfig:
+    """The broker for newcomers: a process of its own beside the fleet's.
+
+    In the fleet's own broker a stranger could take a board's session over by its client
+    id, and spend memory and queues that boards need.
+
+    Attributes:
+      bind: As the fleet's listener.
+      port: TCP port.
+      files: The broker's certificate, and the access file of newcomers.
+      users: Password file, which knows the registrar alone.
+      run_as: As the fleet's listener.
+    """
+
+    bind: str
+    port: int
+    files: ServerFiles
+    users: Path
+    run_as: str | None = None
+
+
+def enrolment_text(
+    listener: EnrolmentListenerConfig, version: tuple[int, int, int]
+) -> str:
+    """The configuration file of the enrolment listener.
+
+    A client without a name is a newcomer. One that gives a name needs its password, and
+    so is refused unless it is the registrar.
+
+    Args:
+      listener: What to configure.
+      version: Of the Mosquitto that will read it.
+    """
+    bind = "" if listener.bind == "::" else f" {listener.bind}"
+    files = listener.files
+    lines = [
+        f"listener {listener.port}{bind}",
+        "allow_anonymous true",
+        f"password_file {listener.users}",
+        f"cafile {files.authority}",
+        f"certfile {files.certificate}",
+        f"keyfile {files.key}",
+        "tls_version tlsv1.3",
+        "require_certificate false",
+        f"acl_file {files.access}",
+        f"max_connections {ENROLMENT_CONNECTIONS_MAX}",
+        f"max_packet_size {PACKET_BYTES_MAX}",
+        "max_inflight_messages 16",
+        f"max_queued_messages {_ENROLMENT_QUEUED_MAX}",
+        f"max_queued_bytes {16 << 20}",
+        f"memory_limit {_ENROLMENT_MEMORY_BYTES}",
+        "retain_available false",
+        "max_keepalive 120",
+        "persistent_client_expiration 1h",
+        "allow_zero_length_clientid false",
+        "persistence false",
+        "sys_interval 0",
+        "log_dest stdout",
+        "log_type error",
+        "log_type warning",
+        "log_timestamp_format %Y-%m-%dT%H:%M:%S",
+    ]
+    if version >= _SINCE_2_1:
+        lines.append("accept_protocol_versions 5")
+    if listener.run_as is not None:
+        lines.append(f"user {listener.run_as}")
+    return "\n".join(lines) + "\n"
+
+
 def _access_lines(listener: ListenerConfig) -> list[str]:
     files = listener.files
     if files is None:

@@ -1,6 +1,7 @@
 """ONNX model in, training bundle out."""
 
 from starling.compiler.bundle.compile_pipeline import (
+    ORIGIN,
     Bundle,
     compile_model,
     started_from,
@@ -8,4 +9,11 @@ from starling.compiler.bundle.compile_pipeline import (
 )
 from starling.compiler.errors import CompileError
 
-__all__ = ["Bundle", "CompileError", "compile_model", "started_from", "write_bundle"]
+__all__ = [
+    "ORIGIN",
+    "Bundle",
+    "CompileError",
+    "compile_model",
+    "started_from",
+    "write_bundle",
+]

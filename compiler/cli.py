@@ -19,7 +19,7 @@ from starling.compiler.reader.model_file import load
 from starling.compiler.reader.network_reader import read_network
 from starling.protocol.errors import EXIT_DONE, ConfigError, DecodeError
 from starling.protocol.model.training_bundle import LossSettings, Preprocessing
-from starling.protocol.privacy.clipping_functions import CLIPPINGS
+from starling.protocol.privacy.clipping_functions import CLIPPINGS, weights_lost
 
 _EXAMPLES = """\
 examples:
@@ -188,6 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         freeze=options.freeze,
     )
     found = compile_report.document(bundle, network)
+    if lost := weights_lost(settings.class_weights, options.clipping):
+        _say(f"warning: {lost}")
     if options.check:
         _say("checking against finite differences and single examples")
         errors = check_bundle(bundle, np.random.default_rng(_SEED))

@@ -1,4 +1,4 @@
-"""`starling console`: a coordinator's status in a browser, to look at only."""
+"""`starling console`: a coordinator in a browser, and its metrics."""
 
 import argparse
 import json
@@ -9,7 +9,11 @@ from pathlib import Path
 
 from starling.protocol.errors import EXIT_DONE, ConfigError
 from starling.service import listener
-from starling.service.log_lines import log_to_stderr
+from starling.service.log_lines import (
+    add_log_format,
+    log_to_stderr,
+    use_log_format,
+)
 
 _EXAMPLES = """examples:
   starling console run --home coordinator --web 8080
@@ -17,8 +21,9 @@ _EXAMPLES = """examples:
   starling coordinator run --home coordinator --web 8080
 
 The same as --web of `starling coordinator run`, for a coordinator that runs already.
-It reads status.json and the chain of the home, and never writes. /metrics is for
-Prometheus; docs/console.md has the alert rules and the dashboard.
+It reads status.json and the chain of the home. Who signs in with a token of `starling
+coordinator token new` may admit boards, publish tasks and download models, too.
+/metrics is for Prometheus; docs/console.md has the alert rules and the dashboard.
 exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 
@@ -41,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     made = argparse.ArgumentParser(
         prog="starling console",
-        description="A coordinator in a browser, to look at only, and its metrics.",
+        description="A coordinator in a browser, and its metrics.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -66,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="only who knows what is in this file reads the console",
     )
+    add_log_format(run)
     run.add_argument("--json", action="store_true", help="print the address as JSON")
     # Of `starling coordinator run`, which listens itself and holds our standard input.
     run.add_argument("--inherited", type=int, help=argparse.SUPPRESS)
@@ -87,6 +93,7 @@ def _run(options: argparse.Namespace) -> int:
         serve,
     )
 
+    use_log_format(options)
     log_to_stderr("info")
     host, port = listener.parse_address(options.web)
     settings = ConsoleSettings(home, host, options.web_token_file, inherited)

@@ -48,6 +48,12 @@ def escaped(value: Child) -> Html:
     return Html("" if value is None else html.escape(shown(str(value))))
 
 
+def whole(text: str) -> Html:
+    """Markup of a text as it is, of any length: what a form sends back."""
+    # The parser drops a line feed that begins a text area.
+    return Html("\n" + html.escape(text))
+
+
 def joined(*children: Child) -> Html:
     """Children one after the other."""
     return Html("".join(map(escaped, children)))

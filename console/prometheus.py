@@ -91,6 +91,7 @@ _ROWS = (
     _gauge("task_leases", "Boards that train now.", "task"),
     _gauge("task_waiting_boards", "Boards that ask for a lease.", "task"),
     _counter("console_responses", "Answers of the console, by status.", "code"),
+    _counter("console_failed_sign_ins", "Wrong tokens that were tried."),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ROWS}
 """By name, in the order in which they are written."""
@@ -99,7 +100,10 @@ Sample = tuple[str, Mapping[str, str], float | None]
 
 
 def exposition(
-    facts: StatusFacts | None, release: str, responses: Mapping[int, int]
+    facts: StatusFacts | None,
+    release: str,
+    responses: Mapping[int, int],
+    failed_sign_ins: int,
 ) -> str:
     """The whole text.
 
@@ -107,8 +111,11 @@ def exposition(
       facts: None if there is no status to be read; then `starling_up` is 0.
       release: Version of this program.
       responses: Number of answers, by HTTP status.
+      failed_sign_ins: Number of wrong tokens.
     """
     samples: dict[str, list[Sample]] = {name: [] for name in METRICS}
+    failed = "starling_console_failed_sign_ins_total"
+    samples[failed].append((failed, {}, failed_sign_ins))
     for sample in _samples(facts, release, responses):
         samples[f"starling_{sample[0]}"].append(sample)
     lines = []

@@ -75,6 +75,8 @@ class TaskFacts:
       split: Whether its open version cannot become final.
       attested: Names of those who attested the open version, by its digest in hex.
       versions: By rising number.
+      pause: Why no leases are granted; empty while they are.
+      by_loss: Whether its best version is that of the lowest loss.
     """
 
     number: int
@@ -88,6 +90,8 @@ class TaskFacts:
     split: bool
     attested: Mapping[str, tuple[str, ...]]
     versions: tuple[VersionFacts, ...]
+    pause: str = ""
+    by_loss: bool = False
 
 
 @dataclass(frozen=True)
@@ -209,7 +213,15 @@ def _task(row: Mapping[str, Any]) -> TaskFacts:
         row["attested"]["split"],
         {key: tuple(names) for key, names in row["attested"]["by_digest"].items()},
         tuple(map(_version, row["versions"])),
+        _pause(row.get("held_out")),
+        row.get("ranked_by") == "loss",
     )
+
+
+def _pause(held_out: Mapping[str, Any] | None) -> str:
+    if held_out is None or not held_out["paused"]:
+        return ""
+    return str(held_out["text"])
 
 
 def _version(row: Mapping[str, Any]) -> VersionFacts:

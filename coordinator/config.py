@@ -43,7 +43,9 @@ class LeaseSettings:
         most=86400,
     )
     selection: str = setting(
-        "uniform", "Who gets a free lease.", choices=tuple(SELECTIONS)
+        "task",
+        "Who gets a free lease: by the weights of the task, or everybody alike.",
+        choices=tuple(SELECTIONS),
     )
 
 
@@ -71,6 +73,12 @@ class EvaluationSettings:
         "An .npz file with arrays x and y that no board trains on; empty for none. "
         "Relative to the home.",
     )
+    root: str = setting(
+        "",
+        "An .npz file with arrays x and y, a few training examples of every class that "
+        "no board has: what updates are scored with in tasks that pin its digest. "
+        "Empty for none.",
+    )
     batch: int = setting(
         512, "Examples evaluated at once, a matter of memory.", least=1, most=1 << 16
     )
@@ -95,7 +103,7 @@ class LedgerSection:
         most=60.0,
     )
     vote_timeout_s: float = setting(
-        0.5,
+        0.3,
         "How long a coordinator waits for the votes of the rest once a quorum voted.",
         least=0.02,
         most=60.0,

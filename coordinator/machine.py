@@ -23,7 +23,11 @@ from starling.coordinator.commit.transaction_submission import (
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.handlers import board_messages, peer_messages
 from starling.coordinator.leases.lease_table import LeaseTable
-from starling.coordinator.models import held_out_losses, model_versions
+from starling.coordinator.models import (
+    held_out_losses,
+    model_versions,
+    version_scores,
+)
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import (
     DropEvidence,
@@ -47,11 +51,13 @@ from starling.coordinator.step.events import (
     Event,
     MissingBlobsFound,
     PeerFrameArrived,
+    ScoringFailed,
     TransactionArrived,
     UpdateLookedUp,
     UploadsQueued,
     VersionComputed,
     VersionEvaluated,
+    VersionScored,
 )
 from starling.coordinator.step.pending_proposal import ProgressTimes
 from starling.coordinator.step.state import (
@@ -63,6 +69,7 @@ from starling.coordinator.step.state import (
 )
 from starling.coordinator.wire.rate_limit import rates, spend
 from starling.protocol.chain.light_client import ValidatorSetTransition
+from starling.protocol.chain.update_scores import SCORE
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import DecodeError, ProtocolError, Reason
 from starling.protocol.ids import Digest, TaskId, Version
@@ -206,6 +213,8 @@ def _take(turn: CoordinatorStep, event: Event) -> None:
             | ComputationFailed()
             | VersionEvaluated()
             | EvaluationFailed()
+            | VersionScored()
+            | ScoringFailed()
             | BundleExamined()
             | MissingBlobsFound()
             | UpdateLookedUp()
@@ -256,6 +265,8 @@ def _work_ended(
         | ComputationFailed
         | VersionEvaluated
         | EvaluationFailed
+        | VersionScored
+        | ScoringFailed
         | BundleExamined
         | MissingBlobsFound
         | UpdateLookedUp
@@ -274,6 +285,19 @@ def _work_ended(
             bundle_examination.bundle_examined(turn, event)
         case UpdateLookedUp():
             evidence_submission.first_update_found(turn, event)
+        case (
+            VersionEvaluated() | EvaluationFailed() | VersionScored() | ScoringFailed()
+        ):
+            _trial_ended(turn, event)
+        case _:
+            assert_never(event)
+
+
+def _trial_ended(
+    turn: CoordinatorStep,
+    event: VersionEvaluated | EvaluationFailed | VersionScored | ScoringFailed,
+) -> None:
+    match event:
         case VersionEvaluated():
             stated = held_out_losses.evaluated(turn, event)
             if stated is not None:
@@ -282,6 +306,12 @@ def _work_ended(
         case EvaluationFailed(task, version, detail):
             turn.emit(StoreFailure(task, version))
             turn.report(f"task {task}: version {version} was not tried: {detail}")
+        case VersionScored():
+            scores = version_scores.scored(turn, event)
+            if scores is not None:
+                submit(turn, turn.sign(MessageKind.SCORE, SCORE.pack(scores)))
+        case ScoringFailed(task, version, detail):
+            turn.report(f"task {task}: version {version} was not scored: {detail}")
         case _:
             assert_never(event)
 

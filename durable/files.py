@@ -330,3 +330,22 @@ def lock(path: Path) -> FileLock:
             os.close(descriptor)
             raise
     return FileLock(descriptor)
+
+
+def wait_for_lock(path: Path) -> FileLock:
+    """Takes an exclusive lock once whoever holds it has given it back.
+
+    Args:
+      path: The lock file; created if missing.
+
+    Raises:
+      StorageError: If the file cannot be made.
+    """
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            os.close(descriptor)
+            raise
+    return FileLock(descriptor)

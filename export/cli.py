@@ -135,7 +135,7 @@ def _list(options: argparse.Namespace) -> int:
 
     with _opened(options) as source:
         rows = source.rows(options.task)
-    best = best_version(rows)
+        best = best_version(rows, by_loss=source.ranks_by_loss(options.task))
     if options.json:
         document = {
             "task": options.task,
@@ -185,8 +185,7 @@ def _proven(options: argparse.Namespace, source: Any) -> Any:  # noqa: ANN401 - 
 
 def _export(options: argparse.Namespace) -> int:
     from starling.durable.files import write_atomic
-    from starling.export.onnx_model import ordinary_model, parameter_names
-    from starling.export.provenance import metadata
+    from starling.export.runtime.model_source import onnx_of
 
     if options.quantize and options.data is None:
         raise ConfigError(
@@ -196,9 +195,7 @@ def _export(options: argparse.Namespace) -> int:
     with _opened(options) as source:
         model = _proven(options, source)
     _say_proven(model)
-    content = ordinary_model(
-        model.opened, model.theta, metadata(model, parameter_names(model.opened))
-    )
+    content = onnx_of(model)
     document = _export_document(model, options)
     if options.quantize:
         content, compared = _in_int8(options, model, content)

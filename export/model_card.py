@@ -106,11 +106,14 @@ def _ports(model: ProvenModel) -> list[str]:
 
 
 def _data(model: ProvenModel) -> list[str]:
-    pledges = model.spec.pledges
-    return [
+    pledges, origin = model.spec.pledges, model.opened.manifest.origin
+    lines = [
         "Each board trained on its own examples, of which nobody else has seen any. A "
         f"board pledges between {pledges[0]:,} and {pledges[-1]:,} of them.",
     ]
+    if origin:
+        lines += ["", f"Weights that no board trained: {_escaped(origin)}."]
+    return lines
 
 
 def _metrics(model: ProvenModel, trial: TrialOnData | None) -> list[str]:

@@ -238,6 +238,7 @@ def metadata(
         "preprocessing": asdict(manifest.preprocessing),
         "columns": None if manifest.table is None else manifest.table.document(),
         "personal": claim.own is not None,
+        "origin": manifest.origin,
         **(more or {}),
     }
     return {

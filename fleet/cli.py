@@ -4,10 +4,10 @@ import argparse
 import json
 import sys
 import tempfile
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from starling.fleet.plan_flags import add_plan_flags, pace_of, plan_of
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError
 
 INTERRUPTED = 130
@@ -17,8 +17,10 @@ _EXAMPLES = """examples:
   starling fleet run --coordinators 4 --fault 'kill coordinator 2 at 20s'
   starling fleet run --web 8080
   starling fleet run --virtual --fault 'boards 1-2 flip signs from version 0'
+  starling fleet run --virtual --fault 'boards 20 % leave from 10s to 30s'
   starling fleet run --virtual --coordinators 4 --fault 'coordinator 4 lies from 9s'
   starling fleet run --data mnist --split dirichlet:0.5 --privacy none --json
+  starling fleet run --data mnist --model head --front whitened --epsilon 2
   starling fleet run --data own.csv --target price --board-column site --virtual
   starling fleet run --data pictures/ --model mine.onnx --freeze 'features.*'
   starling fleet run --virtual --devices 1000 --buffer 100 --until-version 50
@@ -40,17 +42,9 @@ def main(argv: list[str]) -> int:
       FederationError: What the user must know.
     """
     options = parser().parse_args(argv)
-    # Imported late, so that --help and usage errors are quick.
-    from starling.fleet.plan import FleetPlan
-
-    named = {item.name for item in fields(FleetPlan)}
-    plain = {k: v for k, v in vars(options).items() if k in named}
-    plan = FleetPlan(**plain | _data_and_learning(options))
+    plan = plan_of(options)
     if options.virtual and options.home is not None:
         raise ConfigError("virtual boards have no homes", key="--home")
-    if options.virtual and options.web is not None:
-        text = "virtual fleets have no coordinator to show; leave --virtual or it out"
-        raise ConfigError(text, key="--web")
     if not options.virtual:
         for flag in ("waves", "over_select", "virtual_time"):
             if getattr(options, flag):
@@ -61,8 +55,6 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    from starling.records.runtime.settings_file import add_data_flags
-
     made = argparse.ArgumentParser(
         prog="starling fleet",
         description="A whole fleet on this machine: broker, coordinator and boards.",
@@ -73,219 +65,9 @@ def parser() -> argparse.ArgumentParser:
     run = verbs.add_parser(
         "run", help="start a fleet, watch it learn, stop it, leave a report"
     )
-    _add_fleet(run)
-    add_data_flags(run.add_argument_group("what is learned from data of your own"))
-    _add_learning(run)
-    _add_model(run)
+    add_plan_flags(run)
     _add_output(run)
     return made
-
-
-def _add_fleet(run: argparse.ArgumentParser) -> None:
-    group = run.add_argument_group("the fleet")
-    group.add_argument(
-        "--devices",
-        type=int,
-        default=0,
-        help="boards (default as many as the data name, or 10)",
-    )
-    group.add_argument(
-        "--buffer", type=int, default=4, help="updates that make a version (default 4)"
-    )
-    group.add_argument("--leases", type=int, help="boards in flight at once")
-    group.add_argument(
-        "--coordinators",
-        type=int,
-        default=1,
-        help="processes that keep the chain together (default 1)",
-    )
-    group.add_argument(
-        "--brokers",
-        type=int,
-        default=1,
-        help="over which coordinators and boards are dealt out (default 1)",
-    )
-    group.add_argument(
-        "--fault-model",
-        default="byzantine",
-        help="byzantine, or crash for 2 or 3 coordinators that trust each other: then "
-        "a majority decides, and nothing holds if one lies (default byzantine)",
-    )
-    group.add_argument(
-        "--fault",
-        default="",
-        metavar="TIMELINE",
-        help="what goes wrong, as in 'kill coordinator 2 at 20s; restart coordinator "
-        "2 at 28s; coordinator 4 lies from 30s; boards 1-2 reach the bound from "
-        "version 5'",
-    )
-    group.add_argument(
-        "--data",
-        default="digits",
-        help="digits, mnist, or data of your own: a .csv, .tsv or .npz file, or a"
-        " folder of these, of pictures or of WAV files; see starling data check",
-    )
-    group.add_argument(
-        "--split",
-        default="",
-        help="iid, dirichlet:ALPHA, shards:S or natural (default natural where the data"
-        " name boards, else iid)",
-    )
-    group.add_argument("--seed", type=int, default=1, help="of split and weights")
-    group.add_argument(
-        "--virtual", action="store_true", help="all boards in this one process"
-    )
-    group.add_argument(
-        "--waves", action="store_true", help="virtual only: versions in lock step"
-    )
-    group.add_argument(
-        "--over-select",
-        type=float,
-        default=0.0,
-        metavar="SHARE",
-        help="virtual only: in lock step, but a share more boards are asked than a "
-        "version takes, and the last ones come too late",
-    )
-    group.add_argument(
-        "--speed-sigma",
-        type=float,
-        default=0.25,
-        metavar="SIGMA",
-        help="virtual only: boards' speeds are lognormal with this (default 0.25)",
-    )
-    group.add_argument(
-        "--virtual-time",
-        action="store_true",
-        help="virtual only: times are those of the boards, a training about 1 s",
-    )
-
-
-def _add_learning(run: argparse.ArgumentParser) -> None:
-    group = run.add_argument_group("what it learns, and how privately")
-    group.add_argument(
-        "--privacy",
-        default="record",
-        help="record, record-dpsgd, device-gaussian, device-laplace or none"
-        " (default record)",
-    )
-    group.add_argument(
-        "--epsilon", type=float, default=8.0, help="that a board's data may pay in all"
-    )
-    group.add_argument("--delta", type=float, default=1e-5, help="of that epsilon")
-    group.add_argument("--releases", type=int, help="updates planned for one board")
-    group.add_argument(
-        "--until-version", type=int, default=100, help="end here (default 100)"
-    )
-    group.add_argument(
-        "--patience",
-        type=int,
-        metavar="VERSIONS",
-        help="end after so many versions without a lower held-out loss",
-    )
-    group.add_argument(
-        "--guard-patience",
-        type=int,
-        default=0,
-        metavar="VERSIONS",
-        help="the task itself pauses after so many versions without a lower held-out"
-        " loss of a quorum of coordinators, and the run ends",
-    )
-    group.add_argument(
-        "--baseline",
-        action="store_true",
-        help="train the same model on all data together, too, and say how far the"
-        " fleet is from it (simulation only)",
-    )
-    group.add_argument(
-        "--time-limit",
-        dest="time_limit_s",
-        type=float,
-        default=600.0,
-        metavar="SECONDS",
-        help="end here at the latest (default 600)",
-    )
-    group.add_argument("--clip", type=float, help="norm of each example's gradient")
-    group.add_argument("--learning-rate", type=float, help="server step")
-    group.add_argument("--momentum", type=float, help="of the server")
-    group.add_argument(
-        "--robust",
-        help="what a buffer passes first: none, mean, median, trimmed-mean, krum, "
-        "multi-krum, bulyan, geometric-median, centred-clipping, ctma, "
-        "nnm-trimmed-mean or spectral-clipping",
-    )
-    group.add_argument("--codec", default="block8", help="how vectors travel")
-    group.add_argument(
-        "--rule",
-        default="fedbuff",
-        help="how updates become versions: fedbuff, projected, fedasync, fedavg,"
-        " ca2fl, fedadam, fedyogi or fedadagrad (default fedbuff)",
-    )
-
-
-def _add_model(run: argparse.ArgumentParser) -> None:
-    group = run.add_argument_group("the model, and how boards train it")
-    group.add_argument(
-        "--model",
-        help="softmax, linear, mlp, cnn, cnn-tanh, or an ONNX file (default by data)",
-    )
-    group.add_argument(
-        "--loss", help="cross-entropy for labels; mse, huber or bce for numbers"
-    )
-    for flag, text in (
-        ("--train", "train only weights whose names match"),
-        ("--freeze", "leave weights whose names match as they are"),
-        ("--local", "train these weights on each board, and never send them"),
-    ):
-        group.add_argument(
-            flag,
-            action="append",
-            default=[],
-            metavar="PATTERN",
-            help=f"{text}; several times, too",
-        )
-    group.add_argument(
-        "--class-weights",
-        metavar="W,W,...",
-        help="a factor for each class, or balanced (measured: simulation only)",
-    )
-    group.add_argument(
-        "--start",
-        metavar="FILE",
-        help="begin from an ONNX file's weights, a bundle's folder, or theta as .npy",
-    )
-    group.add_argument("--optimiser", help="sgd, momentum, adam or adamw")
-    group.add_argument("--epochs", type=int, help="of a board's training")
-    group.add_argument("--batch", type=int, help="examples of a local step")
-    group.add_argument("--local-learning-rate", type=float, help="of a local step")
-
-
-def _data_and_learning(options: argparse.Namespace) -> dict[str, Any]:
-    """Choices of data and learning, as the plan takes them."""
-    from starling.fleet.learning_options import LearningOptions, class_weights
-    from starling.records.runtime.settings_file import data_options_of
-
-    weights, balanced = class_weights(options.class_weights)
-    learning = LearningOptions(
-        loss=options.loss,
-        train=tuple(options.train),
-        freeze=tuple(options.freeze),
-        local=tuple(options.local),
-        class_weights=weights,
-        balanced=balanced,
-        start=options.start,
-        optimiser=options.optimiser,
-        epochs=options.epochs,
-        batch=options.batch,
-        local_learning_rate=options.local_learning_rate,
-    )
-    # Weights of one's own expect the units that they were trained in.
-    own = (options.model or "").endswith(".onnx")
-    if options.scale is None:
-        options.scale = "declared" if own else "pooled"
-    return {
-        "data_options": data_options_of(options, options.loss),
-        "learning": learning,
-    }
 
 
 def _add_output(run: argparse.ArgumentParser) -> None:
@@ -300,6 +82,13 @@ def _add_output(run: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="print the report to standard output"
     )
     group.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        metavar="tensorboard:DIR",
+        help="write a version's figures there as it is evaluated, for TensorBoard",
+    )
+    group.add_argument(
         "--web",
         metavar="[HOST:]PORT",
         help="show the first coordinator in a browser while the fleet runs",
@@ -311,31 +100,32 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
 
     from starling.coordinator.runtime.console_process import console_beside
     from starling.fleet.report.run_report import summary
+    from starling.fleet.runtime.metric_logs import event_logs
     from starling.fleet.runtime.process_run import run_processes
     from starling.fleet.runtime.processes.home_setup import FleetHomes
     from starling.fleet.runtime.terminal_screen import (
         TerminalScreen,
         terminated_as_interrupted,
     )
-    from starling.fleet.runtime.virtual_run import Pace, run_virtual
+    from starling.fleet.runtime.virtual_run import run_virtual
 
+    kept = options.report / "home" if options.report else None
     with (
         terminated_as_interrupted(),
         tempfile.TemporaryDirectory() as spare,
-        TerminalScreen() as screen,
+        TerminalScreen(event_logs(options.log)) as screen,
     ):
         if options.virtual:
-            pace = Pace(
-                waves=options.waves or plan.rule == "fedavg",
-                speed_sigma=options.speed_sigma,
-                virtual_time=options.virtual_time,
-                over_select=options.over_select,
-            )
-            home = options.report / "home" if options.report else None
-            made = run_virtual(plan, pace, on_snapshot=screen.show, home=home)
+            pace = pace_of(options)
+            shown = options.web is not None
+            home = kept or (Path(spare) if shown else None)
+            first = FleetHomes(home or Path(spare)).coordinator.absolute()
+            with console_beside(first, options.web, None, screen.say):
+                made = run_virtual(
+                    plan, pace, on_snapshot=screen.show, home=home, live=shown
+                )
         else:
-            kept = options.report / "home" if options.report else Path(spare)
-            home = options.home or kept
+            home = options.home or kept or Path(spare)
             first = FleetHomes(home).coordinator.absolute()
             with console_beside(first, options.web, None, screen.say):
                 made = run_processes(plan, home, screen)

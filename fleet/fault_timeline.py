@@ -17,9 +17,16 @@ FAULTS_MAX = 1000
 DELAY_S_MAX = 60.0
 JUMP_S_MAX = 1e10
 """Three hundred years; farther than any clock goes wrong."""
-_NUMBER = r"(\d{1,6}(?:\.\d{1,3})?)"
-_AT = rf" at {_NUMBER} ?s"
-_SPAN = rf" from {_NUMBER} ?s(?: to {_NUMBER} ?s)?"
+BOARD_FORMS = (
+    "board N loses power at Ts",
+    "boards P % leave from Ts [to Ts]",
+    "link of board N drops P % [from Ts [to Ts]]",
+    "boards A-B ATTACK from version V [to version W]",
+)
+"""Of what `fleet.board_faults` and `fleet.attacks` read."""
+NUMBER = r"(\d{1,6}(?:\.\d{1,3})?)"
+_AT = rf" at {NUMBER} ?s"
+SPAN = rf" from {NUMBER} ?s(?: to {NUMBER} ?s)?"
 _WHO = r"coordinator (\d{1,3})"
 
 
@@ -38,13 +45,13 @@ class FaultKind(Enum):
 _FORMS = {
     FaultKind.KILL: (rf"kill {_WHO}{_AT}", "kill coordinator N at Ts"),
     FaultKind.RESTART: (rf"restart {_WHO}{_AT}", "restart coordinator N at Ts"),
-    FaultKind.LIE: (rf"{_WHO} lies{_SPAN}", "coordinator N lies from Ts [to Ts]"),
+    FaultKind.LIE: (rf"{_WHO} lies{SPAN}", "coordinator N lies from Ts [to Ts]"),
     FaultKind.EQUIVOCATE: (
-        rf"{_WHO} equivocates{_SPAN}",
+        rf"{_WHO} equivocates{SPAN}",
         "coordinator N equivocates from Ts [to Ts]",
     ),
     FaultKind.DELAY: (
-        rf"{_WHO} delays (\d{{1,5}}) ?ms{_SPAN}",
+        rf"{_WHO} delays (\d{{1,5}}) ?ms{SPAN}",
         "coordinator N delays Dms from Ts [to Ts]",
     ),
     FaultKind.JUMP: (
@@ -52,14 +59,12 @@ _FORMS = {
         "clock of coordinator N jumps +Xs at Ts",
     ),
     FaultKind.PARTITION: (
-        rf"partition ([\d |]+?){_SPAN}",
+        rf"partition ([\d |]+?){SPAN}",
         "partition N N | N N from Ts [to Ts]",
     ),
 }
-EXPECTED = (
-    "expected one of: "
-    + "; ".join(f"'{form}'" for _, form in _FORMS.values())
-    + "; 'boards A-B ATTACK from version V [to version W]'"
+EXPECTED = "expected one of: " + "; ".join(
+    f"'{form}'" for form in (*(f for _, f in _FORMS.values()), *BOARD_FORMS)
 )
 
 
@@ -172,8 +177,8 @@ def entries(text: str) -> tuple[str, ...]:
 
 
 def is_about_boards(entry: str) -> bool:
-    """True for an entry of `fleet.attacks.attack_schedule`."""
-    return entry.split()[0] in ("board", "boards")
+    """True for an entry of `fleet.board_faults` or `fleet.attacks.attack_schedule`."""
+    return entry.split()[0] in ("board", "boards", "link", "links")
 
 
 def timeline(text: str, coordinators: int) -> tuple[ScheduledFault, ...]:

@@ -28,6 +28,8 @@ class LearningOptions:
       epochs: Of the boards' local steps.
       batch: Examples of a local step.
       local_learning_rate: Of a local step.
+      prox: mu of FedProx: a local step is drawn back to the base version by mu times
+        its distance.
     """
 
     loss: str | None = None
@@ -41,6 +43,7 @@ class LearningOptions:
     epochs: int | None = None
     batch: int | None = None
     local_learning_rate: float | None = None
+    prox: float | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no compiler takes.
@@ -67,6 +70,8 @@ class LearningOptions:
             raise ConfigError(
                 f"{rate:g} is not in (0, 256]", key="--local-learning-rate"
             )
+        if self.prox is not None and not 0.0 <= self.prox <= 256.0:
+            raise ConfigError(f"{self.prox:g} is not in [0, 256]", key="--prox")
 
     @property
     def about_steps(self) -> str:
@@ -76,6 +81,7 @@ class LearningOptions:
             "--epochs": self.epochs,
             "--batch": self.batch,
             "--local-learning-rate": self.local_learning_rate,
+            "--prox": self.prox,
         }
         return next((flag for flag, value in set_flags.items() if value), "")
 
@@ -103,3 +109,16 @@ def class_weights(text: str | None) -> tuple[tuple[float, ...], bool]:
         raise ConfigError(
             f"{text!r} is neither W,W,... nor {BALANCED}", key="--class-weights"
         ) from error
+
+
+def selection_weights(text: str) -> tuple[int, ...]:
+    """The weights of `--select`; none for an empty text.
+
+    Raises:
+      ConfigError: If one of them is no integer.
+    """
+    try:
+        return tuple(int(word) for word in text.split(",")) if text else ()
+    except ValueError as error:
+        detail = f"{text[:80]!r} is not five integers with commas between them"
+        raise ConfigError(detail, key="--select") from error

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from starling.fleet.attacks.attack_schedule import board_attacks
+from starling.fleet.board_faults import board_faults, board_faults_last_s
 from starling.fleet.datasets.partition import (
     BOARD_EXAMPLES_MIN,
     IID,
@@ -11,10 +12,18 @@ from starling.fleet.datasets.partition import (
     partition_named,
 )
 from starling.fleet.fault_timeline import lasts_s, timeline
+from starling.fleet.fronts.front_catalog import HEAD_MODEL, ORIENTATION, front_named
 from starling.fleet.learning_options import NOTHING_ASKED, LearningOptions
 from starling.fleet.reference_models import MODEL_SUFFIX, MODELS
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel
 from starling.protocol.errors import ConfigError
+from starling.protocol.learning.score_policy import (
+    DEFAULT_QUARANTINE_S,
+    QUARANTINE_S_MAX,
+    SCORE_RULES,
+    ScoreRule,
+)
+from starling.protocol.learning.selection_policy import WEIGHT_MAX
 from starling.protocol.learning.task import BUFFER_MAX, ROBUST_NAMES, Strategy
 from starling.protocol.learning.vector_codecs import CODECS
 from starling.protocol.privacy.gaussian_dp import DELTA_MIN, EPSILON_MAX
@@ -37,6 +46,9 @@ PRIVACY_KINDS = {
 STEPLESS = ("record", "record-dpsgd")
 """Where the mechanism says how a board trains."""
 DEVICES_DEFAULT = 10
+ACCURACY = ScoreRule.ACCURACY.name.lower()
+WEIGHTS = 5
+"""Of `--select`: w1 to w5."""
 BUFFER_DEFAULT = 4
 
 
@@ -51,7 +63,9 @@ class FleetPlan:
       split: See `fleet.datasets.partition.partition_named`; empty for the data's own
         boards, or else iid.
       data_options: What is learned from the data.
-      model: One of `fleet.reference_models.MODELS`, or an ONNX file.
+      model: One of `fleet.reference_models.MODELS`, `head`, or an ONNX file.
+      front: What a `head` stands on: a front of `fleet.fronts.front_catalog`, or a file
+        of `starling fronts build`; with `head` alone the one made from no data.
       learning: How the model is compiled and trained.
       privacy: A key of `PRIVACY_KINDS`.
       epsilon: Total that a board's data may pay.
@@ -78,6 +92,10 @@ class FleetPlan:
         `protocol.learning.task.Robust`.
       codec: Name of a `protocol.learning.vector_codecs` codec.
       rule: Name of a `protocol.learning.task.Strategy`.
+      scores: How coordinators score updates; a name of
+        `protocol.learning.score_policy.ScoreRule`.
+      quarantine_s: Seconds of a board's first quarantine; 0 for none.
+      weights: w1 to w5 of `protocol.learning.selection_policy`; empty for none.
     """
 
     devices: int = 10
@@ -86,6 +104,7 @@ class FleetPlan:
     split: str = ""
     data_options: DataOptions = DEFAULT_OPTIONS
     model: str | None = None
+    front: str | None = None
     learning: LearningOptions = NOTHING_ASKED
     privacy: str = "record"
     epsilon: float = 8.0
@@ -108,6 +127,9 @@ class FleetPlan:
     codec: str = "block8"
     robust: str | None = None
     rule: str = "fedbuff"
+    scores: str = "none"
+    quarantine_s: int = DEFAULT_QUARANTINE_S
+    weights: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses what cannot run.
@@ -137,7 +159,10 @@ class FleetPlan:
                 "crash is for 2 or 3 coordinators that trust each other",
                 key="--fault-model",
             )
-        lasting_s = lasts_s(timeline(self.fault, self.coordinators))
+        lasting_s = max(
+            lasts_s(timeline(self.fault, self.coordinators)),
+            board_faults_last_s(board_faults(self.fault, self.boards_max)),
+        )
         if lasting_s > self.time_limit_s:
             raise ConfigError(
                 f"its last entry is at {lasting_s:g} s, after --time-limit",
@@ -149,8 +174,10 @@ class FleetPlan:
             _among("--robust", self.robust, tuple(ROBUST_NAMES))
         _among("--codec", self.codec, tuple(c.name for c in CODECS.values()))
         _among("--rule", self.rule, RULES)
+        self._check_trust()
         if self.model is not None and not self.model.endswith(MODEL_SUFFIX):
-            _among("--model", self.model, tuple(MODELS))
+            _among("--model", self.model, (*MODELS, HEAD_MODEL))
+        self._check_front()
         if self.split != NATURAL:
             partition_named(self.split or IID)
         if self.learning.about_steps and self.privacy in STEPLESS:
@@ -159,6 +186,33 @@ class FleetPlan:
                 "take none, device-gaussian or device-laplace",
                 key=self.learning.about_steps,
             )
+
+    def _check_trust(self) -> None:
+        _among("--scores", self.scores, tuple(SCORE_RULES))
+        _within("--quarantine", self.quarantine_s, 0, QUARANTINE_S_MAX)
+        if self.scores == ACCURACY and self.privacy != "none":
+            detail = "one noised update has no accuracy: take projection"
+            raise ConfigError(detail, key="--scores")
+        if len(self.weights) not in (0, WEIGHTS):
+            detail = f"{len(self.weights)} weights, there are {WEIGHTS}"
+            raise ConfigError(detail, key="--select")
+        for weight in self.weights:
+            _within("--select", weight, 0, WEIGHT_MAX)
+
+    def _check_front(self) -> None:
+        if self.front is None:
+            return
+        if self.model not in (None, HEAD_MODEL):
+            raise ConfigError(f"goes with --model {HEAD_MODEL} only", key="--front")
+        if not self.front.endswith(MODEL_SUFFIX):
+            front_named(self.front)
+
+    @property
+    def head_on(self) -> str | None:
+        """The front that a head is trained on; None for any other model."""
+        if self.front is None and self.model == HEAD_MODEL:
+            return ORIENTATION
+        return self.front
 
     @property
     def boards_max(self) -> int:

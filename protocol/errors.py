@@ -46,6 +46,7 @@ class Reason(IntEnum):
     JAILED = 26
     NOT_HERE = 27
     PAUSED = 28
+    QUARANTINED = 29
 
 
 class FederationError(Exception):

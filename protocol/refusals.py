@@ -199,6 +199,14 @@ _ROWS = (
         "Boards ask again by themselves, and spend nothing meanwhile.",
         60,
     ),
+    RefusalReason(
+        Reason.QUARANTINED,
+        "The scores of the board's last updates spoke against it.",
+        "Look at the board's data, its labels first; `starling reputation` shows what "
+        "the chain knows of it. The quarantine ends by itself, each further one lasts "
+        "twice as long.",
+        300,
+    ),
 )
 
 REFUSALS: dict[Reason, RefusalReason] = {row.reason: row for row in _ROWS}

@@ -92,7 +92,12 @@ def collect(home: Path, out: Path) -> list[str]:
 def secret_files(home: Path) -> list[Path]:
     """Files of a home that nobody else may read: keys, wherever they lie."""
     with storage_errors(home):
-        found = [*home.glob("keys/*"), *home.glob("*.key")]
+        found = [
+            *home.glob("keys/*"),
+            *home.glob("*.key"),
+            *home.glob("*.password"),
+            *home.glob("enrolment/tokens/*"),
+        ]
         return sorted(path for path in found if path.is_file())
 
 

@@ -1,15 +1,24 @@
-"""The form of a log's lines: the journal's, or with date and time for everybody else.
+"""The form of a log's lines: the journal's, JSON, or with date and time for everybody.
 
 The journal notes the time by itself and takes a line's level from `<3>` to `<7>` before
 it, as the kernel writes them.
 
-Source: sd-daemon(3), and systemd.exec(5) on `JOURNAL_STREAM`.
+Source: sd-daemon(3), and systemd.exec(5) on `JOURNAL_STREAM`; RFC 3339, section 5.6.
 """
 
+import argparse
+import json
 import logging
 import os
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from starling.protocol.errors import ConfigError
+
+TEXT, JSON = "text", "json"
+VARIABLE = "STARLING_LOG_FORMAT"
+"""Says the form to a process and those that it starts; text by default."""
 
 _PREFIXES = (
     (logging.CRITICAL, "<2>"),
@@ -34,6 +43,33 @@ class JournalFormatter(logging.Formatter):
         prefix = level_prefix(record.levelno)
         lines = super().format(record).splitlines() or [""]
         return "\n".join(prefix + line for line in lines)
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one JSON object on one line."""
+
+    def __init__(self, *, journal: bool = False) -> None:
+        """Chooses what stands before the object.
+
+        Args:
+          journal: Whether its level does, for the journal.
+        """
+        super().__init__()
+        self._journal = journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The object: `time` (UTC), `level`, `logger`, `message`, maybe `exception`."""
+        at = datetime.fromtimestamp(record.created, UTC)
+        document = {
+            "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            document["exception"] = self.formatException(record.exc_info)
+        prefix = level_prefix(record.levelno) if self._journal else ""
+        return prefix + json.dumps(document)
 
 
 def level_prefix(level: int) -> str:
@@ -67,11 +103,34 @@ def formatter(
     Args:
       descriptor: Where it goes.
       environment: Of this process, by default.
+
+    Raises:
+      ConfigError: If the environment names a form that there is not.
     """
     given = os.environ if environment is None else environment
+    form = given.get(VARIABLE, TEXT)
+    if form not in (TEXT, JSON):
+        raise ConfigError(f"{form!r} is neither {TEXT} nor {JSON}", key=VARIABLE)
+    if form == JSON:
+        return JsonFormatter(journal=is_journal(descriptor, given))
     if is_journal(descriptor, given):
         return JournalFormatter()
     return logging.Formatter(_PLAIN, _DATE)
+
+
+def add_log_format(verb: argparse.ArgumentParser) -> None:
+    """Adds `--log-format`."""
+    verb.add_argument(
+        "--log-format",
+        choices=(TEXT, JSON),
+        help=f"of the log's lines (default {TEXT}, or what {VARIABLE} says)",
+    )
+
+
+def use_log_format(options: argparse.Namespace) -> None:
+    """Has this process, and those that it starts, log as the option says."""
+    if options.log_format is not None:
+        os.environ[VARIABLE] = options.log_format
 
 
 def log_to_stderr(level: str) -> None:

@@ -1,7 +1,8 @@
 """Cost of a release, and the budget that is left for it.
 
 Costs are compared in the unit in which everything together adds up: on the exact curve
-while all of it is Gaussian, else at the budget's Renyi order.
+while all of it is Gaussian, else at the budget's Renyi order or, where they allow more,
+as pure epsilons.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ from starling.protocol.errors import ConfigError
 from starling.protocol.learning.task import E12, MICRO, PrivacyPolicy
 from starling.protocol.privacy.gaussian_dp import Budget, charge_max
 from starling.protocol.privacy.mechanisms import NONE, charge_units, check_policy
-from starling.protocol.privacy.renyi_dp import renyi_max
+from starling.protocol.privacy.renyi_dp import PURE, pure_max, renyi_max
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,11 @@ def release_quote(
     if all_gaussian((*paid, wanted)):
         left = charge_max(budget) - sum(each.curve_units for each in paid)
         return ReleaseQuote(max(0, left), wanted.units)
-    index, most = renyi_max(budget)
-    left = most - sum(each.costs[index] for each in paid)
-    return ReleaseQuote(max(0, left), wanted.costs[index])
+    rooms = []
+    for index, most in (renyi_max(budget), (PURE, pure_max(budget))):
+        left = most - sum(each.costs[index] for each in paid)
+        rooms.append(ReleaseQuote(max(0, left), wanted.costs[index]))
+    return max(rooms, key=lambda room: room.left / room.cost)
 
 
 def all_gaussian(paid: Iterable[Priced]) -> bool:

@@ -8,7 +8,10 @@ from starling.agent.round.readiness import pledge_of
 from starling.agent.step.agent_step import AgentStep
 from starling.agent.step.effects import RenewLease
 from starling.agent.step.events import LeaseRenewed
-from starling.agent.step.state import PendingCheckIn, PendingUpload
+from starling.agent.step.ongoing_work import (
+    PendingCheckIn,
+    PendingUpload,
+)
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.wire.envelope import Envelope, MessageKind
 from starling.protocol.wire.message_bodies import CHECK_IN, PPM, CheckIn, Lease

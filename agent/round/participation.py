@@ -20,15 +20,18 @@ from starling.agent.step.effects import (
     StopTraining,
 )
 from starling.agent.step.events import FailureStage, TrainingFailed, TrainingFinished
-from starling.agent.step.state import (
-    AgentState,
+from starling.agent.step.ongoing_work import (
     OngoingTraining,
     PendingCheckIn,
+)
+from starling.agent.step.state import (
+    AgentState,
     ProvenVersion,
     slot_of,
 )
 from starling.agent.sync import ledger_reconciliation
-from starling.agent.sync.model_download import price, refuse_version
+from starling.agent.sync.manifest_check import price
+from starling.agent.sync.model_download import refuse_version
 from starling.agent.training.trainer_messages import SKIPPED_MAX, TrainingOrder
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import BudgetExceeded

@@ -12,7 +12,13 @@ Without noise nothing is promised, and nothing is held.
 from starling.agent.round.readiness import gap_s
 from starling.agent.step.agent_step import AgentStep
 from starling.agent.step.effects import SpoolEntry, SpoolUpload
-from starling.agent.step.state import OngoingTraining, PendingUpload, slot_of
+from starling.agent.step.ongoing_work import (
+    OngoingTraining,
+    PendingUpload,
+)
+from starling.agent.step.state import (
+    slot_of,
+)
 from starling.protocol.crypto.sealed_blob import blob_digest, seal
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import H

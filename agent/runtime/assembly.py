@@ -10,22 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from starling.agent.config import AgentConfig
+from starling.agent.loop.restored_state import pending_uploads
 from starling.agent.machine import begin
 from starling.agent.runtime import machine_info
-from starling.agent.runtime.effect_executor import LOG, EffectExecutor, TrainerSetup
+from starling.agent.runtime.home_store import HomeStore
 from starling.agent.runtime.privacy_ledger.ledger_integrity import open_ledger
+from starling.agent.runtime.process_trainer import TrainerSetup
+from starling.agent.runtime.status_monitor import LOG, AgentPlace
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.runtime.storage.blob_store import BlobStore
 from starling.agent.runtime.storage.proof_store import ProofFolder
-from starling.agent.runtime.storage.spool import Spool, SpooledUpload, SpoolIndex
+from starling.agent.runtime.storage.spool import Spool, SpoolIndex
 from starling.agent.runtime.storage.trusted_state_file import read_progress
 from starling.agent.step.effects import Effect
-from starling.agent.step.state import (
-    AgentSettings,
-    AgentState,
-    PendingUpload,
-    WaitTimes,
-)
+from starling.agent.step.state import AgentSettings, AgentState, WaitTimes
 from starling.agent.trainer.client import COMMAND, TrainerProcess, TrainerReported
 from starling.agent.training.trainer_messages import TrainerLimits
 from starling.broker.backoff import BackoffPolicy
@@ -58,11 +56,12 @@ class AssembledAgent:
       settings: Of the core.
       state: Of the core, at the start.
       effects: The first effects of the core.
-      hands: What carries them out.
+      store: What its disk holds.
+      trainer: Not started yet.
+      setup: What a trainer needs to know.
+      link: To the broker; not started yet.
       data: Folder of the data set.
-      board: The board profile's name.
-      broker: Where the broker is.
-      claim: Where the data set says whose it is, in words.
+      place: Where it runs, in words.
     """
 
     home: AgentHome
@@ -70,11 +69,12 @@ class AssembledAgent:
     settings: AgentSettings
     state: AgentState
     effects: tuple[Effect, ...]
-    hands: EffectExecutor
+    store: HomeStore
+    trainer: TrainerProcess
+    setup: TrainerSetup
+    link: MqttLink
     data: Path
-    board: str
-    broker: str
-    claim: str
+    place: AgentPlace
 
 
 def assemble(
@@ -111,36 +111,18 @@ def assemble(
     progress = read_progress(home.state / "progress", pinned)
     settings = _settings(config, profile, admission, key, boot, home)
     blobs = BlobStore(home.models)
+    pace = settings.pace
     state, effects = begin(
         settings,
         progress.trusted,
         opened.ledger,
         blobs.sound(),
-        _waiting(found, index, now_s),
+        pending_uploads([item.entry for item in found], index.is_accepted, pace, now_s),
         progress.manifest or None,
         now_s,
         _released_at_s(index, now_s),
     )
     link_settings = _link_settings(home, config, admission, settings)
-    hands = EffectExecutor(
-        home,
-        TrainerSetup(
-            str(data.absolute()),
-            config.data.label,
-            _limits(config, profile),
-            config.privacy.trust_bundle,
-        ),
-        opened.journal,
-        spool,
-        index,
-        ProofFolder(home.proofs),
-        blobs,
-        TrainerProcess(put, home.state / "trainer.log", trainer),
-        MqttLink(link_settings, put, random.SystemRandom().random),
-        settings.topics.up(settings.device),
-        _nowhere,
-        _never,
-    )
     broker = f"{link_settings.host}:{link_settings.port}"
     return AssembledAgent(
         home,
@@ -148,11 +130,12 @@ def assemble(
         settings,
         state,
         effects,
-        hands,
+        HomeStore(home, opened.journal, spool, index, ProofFolder(home.proofs), blobs),
+        TrainerProcess(put, home.state / "trainer.log", trainer),
+        _setup(config, profile, data),
+        MqttLink(link_settings, put, random.SystemRandom().random),
         data,
-        profile.name,
-        broker,
-        opened.place.value,
+        AgentPlace(broker, profile.name, opened.place.value),
     )
 
 
@@ -196,27 +179,6 @@ def _admission(home: AgentHome) -> Admission:
             file=str(home.admission_file),
         )
     return admission
-
-
-def _nowhere(event: object) -> None:
-    raise AssertionError(f"nobody takes {event}")
-
-
-def _never(why: str) -> bool:
-    raise AssertionError(why)
-
-
-def _waiting(
-    found: Sequence[SpooledUpload], index: SpoolIndex, now_s: float
-) -> list[PendingUpload]:
-    # What has a receipt is sent again after a while, should its proof stay away.
-    pace = WaitTimes()
-    return [
-        PendingUpload(item.entry, True, now_s + pace.final_s)
-        if index.is_accepted(item.entry)
-        else PendingUpload(item.entry, False, now_s)
-        for item in found
-    ]
 
 
 def task_of(home: AgentHome, config: AgentConfig) -> TaskId:
@@ -264,14 +226,22 @@ def _settings(
     )
 
 
-def _limits(config: AgentConfig, profile: Profile) -> TrainerLimits:
+def _setup(config: AgentConfig, profile: Profile, data: Path) -> TrainerSetup:
     training = config.training
-    return TrainerLimits(
+    limits = TrainerLimits(
         training.threads or profile.threads,
         training.micro_batch or profile.micro_batch,
         training.memory_mb or profile.trainer_memory_mb,
         profile.niceness,
         training.engine,
+    )
+    return TrainerSetup(
+        str(data.absolute()),
+        config.data.label,
+        limits,
+        config.privacy.trust_bundle,
+        training.timeout_s,
+        training.keep_s,
     )
 
 

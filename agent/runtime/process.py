@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from starling.agent.runtime.assembly import assemble
-from starling.agent.runtime.event_loop import AgentEventLoop, Item
+from starling.agent.runtime.process_loop import AgentProcessLoop, QueuedItem
 from starling.agent.runtime.status_file import utc_text
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.trainer.client import COMMAND
@@ -47,11 +47,11 @@ def run(home: AgentHome, trainer: Sequence[str] = COMMAND) -> int:
     with private_files(), lock(home.state / "lock"), _remembering_the_end(home):
         later: TaskId | None = TaskId(0)
         while later is not None:
-            inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
+            inbox: queue.SimpleQueue[QueuedItem] = queue.SimpleQueue()
             parts = assemble(home, config, inbox.put, time.monotonic(), trainer)
             hide_memory()
-            later = AgentEventLoop(parts, inbox, notifier).run()
-            parts.hands.close()
+            later = AgentProcessLoop(parts, inbox, notifier).run()
+            parts.store.close()
             if later is not None:
                 write_atomic(home.task_file, b"%d\n" % later)
     return 0

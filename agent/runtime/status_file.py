@@ -14,10 +14,12 @@ from starling.agent.round.next_actions import next_action
 from starling.agent.round.readiness import condition, phase, pledge_of
 from starling.agent.runtime.machine_info import clock_is_plausible
 from starling.agent.runtime.storage.agent_home import AgentHome
+from starling.agent.step.ongoing_work import (
+    PendingUpload,
+)
 from starling.agent.step.state import (
     AgentSettings,
     AgentState,
-    PendingUpload,
     ProvenVersion,
 )
 from starling.agent.sync.refusal_record import reason_name

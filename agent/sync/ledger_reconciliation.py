@@ -22,7 +22,7 @@ from starling.agent.privacy.ledger_entries import (
 from starling.agent.step.agent_step import AgentStep
 from starling.agent.step.effects import AdvanceBootCount, Spend
 from starling.agent.step.state import ProvenStatement, ProvenVersion
-from starling.agent.sync.model_download import price
+from starling.agent.sync.manifest_check import price
 from starling.protocol.chain.board_statement import (
     STATEMENT,
     BoardRecord,

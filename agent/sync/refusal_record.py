@@ -22,6 +22,7 @@ GRAVE = frozenset(
         Reason.JAILED,
         Reason.BAD_SIGNATURE,
         Reason.PAUSED,
+        Reason.QUARANTINED,
     }
 )
 """Reasons that concern the board, or its whole task, and not one message of it."""

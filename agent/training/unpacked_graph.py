@@ -82,7 +82,7 @@ def unpack(graph: Graph, dimension: int) -> UnpackedGraph | None:
     others = [port for port in graph.outputs if port.name != _GRADIENT]
     if not made.issuperset([port.name for port in others]):
         return None
-    nodes = _live(nodes, {*parts, *[port.name for port in others]})
+    nodes = _ordered(_live(nodes, {*parts, *[port.name for port in others]}))
     used = {name for node in nodes for name in node.inputs}
     parameters = tuple([view for view in views.values() if view.name in used])
     opened = replace(
@@ -153,6 +153,19 @@ def _parts(nodes: list[GraphNode]) -> tuple[str, ...]:
                 name = source.outputs[0]
         parts.append(name)
     return tuple(parts)
+
+
+def _ordered(nodes: list[GraphNode]) -> list[GraphNode]:
+    """The same nodes, those that nothing reads last, the earliest of them at the end.
+
+    ONNX Runtime goes back from the last such node first, and to another only when that
+    is computed: a part of the gradient that can be had early is, and what it was made
+    of is let go of.
+    """
+    read = {name for node in nodes for name in node.inputs}
+    ends = [node for node in nodes if not read.intersection(node.outputs)]
+    ended = {id(node) for node in ends}
+    return [*[node for node in nodes if id(node) not in ended], *reversed(ends)]
 
 
 def _live(nodes: list[GraphNode], wanted: set[str]) -> list[GraphNode]:

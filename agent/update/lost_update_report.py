@@ -7,10 +7,12 @@ would wait for their updates for good.
 """
 
 from starling.agent.step.agent_step import AgentStep
+from starling.agent.step.ongoing_work import (
+    PendingCheckIn,
+)
 from starling.agent.step.state import (
     AgentSettings,
     AgentState,
-    PendingCheckIn,
     ProvenVersion,
     slot_of,
 )

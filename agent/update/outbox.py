@@ -13,7 +13,10 @@ from starling.agent.step.effects import (
     PublishSpooled,
 )
 from starling.agent.step.events import ChunkDelivered
-from starling.agent.step.state import OngoingUpload, PendingUpload
+from starling.agent.step.ongoing_work import (
+    OngoingUpload,
+    PendingUpload,
+)
 from starling.agent.sync import (
     ledger_reconciliation,
     model_download,

@@ -14,7 +14,7 @@ from benchmarks.harness.load_generator import admit_loader
 from starling.broker.broker_settings import BrokerSettings
 from starling.broker.link_events import TlsFiles
 from starling.broker.runtime.broker_home import BrokerHome
-from starling.broker.runtime.mosquitto_process import free_port
+from starling.broker.runtime.mosquitto_process import MosquittoProcess, free_port
 from starling.coordinator.config import FILE, CoordinatorConfig
 from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
@@ -47,6 +47,7 @@ class CoordinatorProcesses:
       genesis: Of their chain.
       broker: Between them.
       homes: Their folders, in the order of the validator set.
+      mosquitto: The broker's process, while they run.
       loader: TLS of the load.
     """
 
@@ -76,6 +77,7 @@ class CoordinatorProcesses:
             (home.path / FILE).write_text(sample(CoordinatorConfig, values))
         self.homes = sorted(homes, key=lambda home: home.signing_key().public)
         self.loader: TlsFiles = admit_loader(self.broker, root)
+        self.mosquitto: MosquittoProcess | None = None
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     def keys(self) -> list[SigningKey]:
@@ -83,22 +85,29 @@ class CoordinatorProcesses:
         return [home.signing_key() for home in self.homes]
 
     @contextmanager
-    def running(self) -> Iterator[int]:
-        """Within it all coordinators run, and the broker, whose process id it gives."""
+    def running(self, liar: Sequence[str] = ()) -> Iterator[int]:
+        """Within it all coordinators run, and the broker, whose process id it gives.
+
+        Args:
+          liar: The last one's command, if it is not the product's.
+        """
         with self.broker.process() as broker:
+            self.mosquitto = broker
             try:
-                for index in range(len(self.homes)):
+                *honest, last = range(len(self.homes))
+                for index in honest:
                     self.start(index)
+                self.start(last, liar)
                 self.wait(lambda status: status["broker"] == "connected")
                 assert broker.pid is not None
                 yield broker.pid
             finally:
                 self.end()
 
-    def start(self, index: int) -> None:
-        """Starts one coordinator."""
+    def start(self, index: int, liar: Sequence[str] = ()) -> None:
+        """Starts one coordinator, or a liar's command in its place."""
         home = str(self.homes[index].path)
-        command = starling_command("coordinator", "run", "--home", home)
+        command = liar or starling_command("coordinator", "run", "--home", home)
         with (self.homes[index].path / "log").open("ab") as log:
             self._children[index] = subprocess.Popen(
                 command, stderr=log, env=child_environment()
@@ -155,7 +164,9 @@ class CoordinatorProcesses:
         """What one coordinator last showed, since it runs."""
         file, child = self.homes[index].status, self._children[index]
         if child.poll() is not None:
-            raise ChildProcessError(f"coordinator {index} ended: {child.returncode}")
+            log = (self.homes[index].path / "log").read_text(errors="replace")
+            words = f"coordinator {index} ended: {child.returncode}\n{log[-2000:]}"
+            raise ChildProcessError(words)
         try:
             found: dict[str, Any] = json.loads(file.read_text())
         except (OSError, ValueError):

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from starling.broker.broker_settings import CHECKER
+from starling.broker.broker_settings import CHECKER, reachable_host
 from starling.broker.health_checks import HealthCheck, Verdict
 from starling.broker.link_events import LinkEvent
 from starling.broker.runtime.access_probe import conversation
@@ -13,6 +13,7 @@ from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.certificate_authority import certified_hosts, days_left
 from starling.broker.runtime.mosquitto_process import find_mosquitto, mosquitto_version
 from starling.broker.runtime.mqtt_link import MqttLink
+from starling.broker.runtime.pinned_authority import fetch_authority, fingerprint
 from starling.durable.files import require_private
 from starling.protocol.errors import FederationError, TransportError
 from starling.protocol.wire.topics import Topics
@@ -28,17 +29,21 @@ def check_broker(home: BrokerHome) -> list[HealthCheck]:
     Raises:
       ConfigError: If there is no broker's folder.
     """
-    home.require_settings()
+    settings = home.require_settings()
+    secret = [home.path / name for name in _SECRETS]
+    if settings.enrol_port:
+        secret += home.enrolment.secrets
     return [
         _guarded("broker.version", _version, "apt-get install mosquitto"),
         _authority_key(home),
-        *[_private(home.path / name) for name in _SECRETS],
+        *map(_private, secret),
         _expiry("tls.expiry", home.server_certificate),
         _expiry("tls.authority-expiry", home.authority_certificate),
         _guarded(
             "tls.hosts", lambda: ", ".join(certified_hosts(home.server_certificate))
         ),
         *_conversation(home),
+        *_newcomers(home),
     ]
 
 
@@ -46,6 +51,21 @@ def _version() -> str:
     program = find_mosquitto()
     version = ".".join(map(str, mosquitto_version(program)))
     return f"Mosquitto {version} at {program}"
+
+
+def _newcomers(home: BrokerHome) -> list[HealthCheck]:
+    """Row about the enrolment listener, if there is one."""
+    settings = home.require_settings()
+    if not settings.enrol_port:
+        return []
+    host, port = reachable_host(settings), settings.enrol_port
+    place = f"{host}:{port}"
+
+    def found() -> str:
+        fetch_authority(host, port, fingerprint(home.authority_certificate))
+        return f"{place} shows the fleet's authority to newcomers"
+
+    return [_guarded("enrolment.listener", found, "start the broker again")]
 
 
 def _private(path: Path) -> HealthCheck:

@@ -5,6 +5,7 @@
     server.key, .pem      the broker's certificate
     checker.key, .pem     a client's, for `starling broker check`
     access, mosquitto.conf, mosquitto.log
+    enrolment.*, registrar.password  see `broker.runtime.enrolment_files`, if any
     local.access, local.conf  the operator's own lines, such as a bridge's; if any
 
 Making it again changes only what differs, so that it can be run before every start.
@@ -13,7 +14,7 @@ Making it again changes only what differs, so that it can be run before every st
 import json
 import os
 import signal
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from starling.broker.acl import acl_text, check_user
@@ -26,12 +27,15 @@ from starling.broker.broker_settings import (
 from starling.broker.link_events import LinkSettings, TlsFiles
 from starling.broker.mosquitto_conf import ListenerConfig, ServerFiles, listener_text
 from starling.broker.runtime.certificate_authority import (
-    CERTIFICATE_DAYS,
     PUBLIC_MODE,
     CertificateAuthority,
     certified_hosts,
-    days_left,
 )
+from starling.broker.runtime.certificate_need import (
+    CertificateNeed,
+    certificate_need,
+)
+from starling.broker.runtime.enrolment_files import EnrolmentFiles
 from starling.broker.runtime.mosquitto_process import (
     MosquittoProcess,
     find_mosquitto,
@@ -44,8 +48,6 @@ from starling.protocol.errors import ConfigError, DecodeError
 from starling.protocol.ids import PublicKey
 from starling.protocol.wire.topics import Topics, check_fleet_name
 
-RENEW_DAYS = 60
-HALF_LIFE_DAYS = CERTIFICATE_DAYS / 2
 _JSON_BYTES_MAX = 1 << 16
 _LOCAL_BYTES_MAX = 1 << 20
 _PID_BYTES_MAX = 32
@@ -82,6 +84,11 @@ class BrokerHome:
         """The broker's certificate."""
         return self.path / "server.pem"
 
+    @property
+    def enrolment(self) -> EnrolmentFiles:
+        """Files of the listener for newcomers."""
+        return EnrolmentFiles(self.path)
+
     def settings(self) -> BrokerSettings | None:
         """Settings that the folder was made for; None if it was not made yet.
 
@@ -102,6 +109,7 @@ class BrokerHome:
                 coordinators=tuple(values["coordinators"]),
                 peers=tuple(values.get("peers", ())),
                 expelled=tuple(values.get("expelled", ())),
+                enrol_port=values.get("enrol_port", 0),
             )
         except (ValueError, TypeError, LookupError) as error:
             raise ConfigError(
@@ -142,14 +150,17 @@ class BrokerHome:
             topics, settings.coordinators, settings.peers, settings.expelled
         )
         access += self._local("local.access")
-        text = listener_text(
-            self._listener(settings), mosquitto_version(find_mosquitto())
-        )
+        listener = self._listener(settings)
+        version = mosquitto_version(find_mosquitto())
+        text = listener_text(listener, version)
         text += self._local("local.conf")
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         undone = self._prepare_certificates(settings)
         self._put("access", access)
         self._put("mosquitto.conf", text)
+        if settings.enrol_port:
+            assert listener.files is not None
+            self.enrolment.prepare(settings, listener.files, version, listener.run_as)
         self._put("broker.json", json.dumps(asdict(settings), indent=2) + "\n")
         return undone
 
@@ -296,7 +307,7 @@ class BrokerHome:
         wanted = (
             (self._server_want(certified_names(settings)), self._issue_server),
             (
-                _want(self.path / f"{CHECKER}.pem", at_half=key.exists()),
+                certificate_need(self.path / f"{CHECKER}.pem", at_half=key.exists()),
                 self._issue_checker,
             ),
         )
@@ -315,17 +326,19 @@ class BrokerHome:
                 undone.append(f"{want.text}: {key} is not here to issue another")
         return tuple(undone)
 
-    def _server_want(self, hosts: tuple[str, ...]) -> "_Want | None":
+    def _server_want(self, hosts: tuple[str, ...]) -> CertificateNeed | None:
         server = self.server_certificate
-        want = _want(server, at_half=self.authority_key.exists())
+        want = certificate_need(server, at_half=self.authority_key.exists())
         if want is not None:
             return want
         missing = [name for name in hosts if name not in certified_hosts(server)]
         if missing:
             text = f"{server} does not name {', '.join(missing)}"
-            return _Want(text, is_needed=False)
+            return CertificateNeed(text, is_needed=False)
         if certified_hosts(server) != hosts:
-            return _Want(f"{server} names hosts that are gone", is_needed=False)
+            return CertificateNeed(
+                f"{server} names hosts that are gone", is_needed=False
+            )
         return None
 
     def _issue_server(self, settings: BrokerSettings) -> None:
@@ -344,33 +357,6 @@ class BrokerHome:
 
     def _put(self, name: str, text: str) -> None:
         write_atomic(self.path / name, text.encode(), PUBLIC_MODE)
-
-
-@dataclass(frozen=True)
-class _Want:
-    """A certificate that is to be issued.
-
-    Attributes:
-      text: What is wrong with the one that is there.
-      is_needed: Whether nothing works before.
-    """
-
-    text: str
-    is_needed: bool
-
-
-def _want(certificate: Path, *, at_half: bool) -> _Want | None:
-    """Reason to issue a client's or server's certificate; None if it is still good.
-
-    At half its life where that can be done, else once its end is near.
-    """
-    if not certificate.exists():
-        return _Want(f"{certificate} is missing", is_needed=True)
-    left = days_left(certificate)
-    if left > (HALF_LIFE_DAYS if at_half else RENEW_DAYS):
-        return None
-    ends = f"ends in {left:.0f} days" if left > 0 else f"ended {-left:.0f} days ago"
-    return _Want(f"{certificate} {ends}", is_needed=False)
 
 
 def _check_welcome(settings: BrokerSettings, user: str) -> None:

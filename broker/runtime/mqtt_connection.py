@@ -25,8 +25,10 @@ from starling.broker.link_events import (
     LinkSettings,
     MessageArrived,
     MqttMessage,
+    ServerTls,
     TlsFiles,
 )
+from starling.broker.runtime.publish_packet import PublishPacket, read_publish
 
 CONNECT_ERRORS = (OSError, ValueError)
 """What an attempt to connect can raise: network, name resolution, TLS, files."""
@@ -43,6 +45,29 @@ _MALFORMED = (ValueError, IndexError, struct.error)
 
 OnConnected = Callable[[LinkConnected], None]
 OnHappened = Callable[[MessageArrived | Delivered], None]
+
+
+class _Client(Client):
+    """paho's client, past which most messages go."""
+
+    def __init__(
+        self, client_id: str, on_packet: Callable[[PublishPacket], None]
+    ) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        self._on_packet = on_packet
+
+    def _handle_publish(self) -> MQTTErrorCode:
+        packet = read_publish(self._in_packet["command"], self._in_packet["packet"])
+        if packet is None:
+            return super()._handle_publish()
+        self._on_packet(packet)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
 class MqttConnection:
@@ -88,18 +113,15 @@ class MqttConnection:
         )
 
     def _build(self, will: MqttMessage | None) -> Client:
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._settings.client_id,
-            protocol=MQTTProtocolVersion.MQTTv5,
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
+        client = _Client(self._settings.client_id, self._on_packet)
         client.connect_timeout = self._settings.connect_timeout_s
         # The window is counted in Link, before anything reaches paho.
         client.max_inflight_messages_set(0)
         if self._settings.tls is not None:
             client.tls_set_context(_tls_context(self._settings.tls))
+        if self._settings.login is not None:
+            login = self._settings.login
+            client.username_pw_set(login.user, login.password)
         if will is not None:
             client.will_set(
                 will.topic,
@@ -258,6 +280,13 @@ class MqttConnection:
         assert self._accepted is not None
         self._on_connected(self._accepted)
 
+    def _on_packet(self, packet: PublishPacket) -> None:
+        self._packets_read += 1
+        token = AckToken(self.serial, packet.packet_id)
+        self._on_happened(
+            MessageArrived(packet.topic, packet.payload, packet.retain, token)
+        )
+
     def _on_message(
         self, _client: Client, _userdata: object, message: MQTTMessage
     ) -> None:
@@ -323,12 +352,13 @@ class _Socket(ssl.SSLSocket):
             raise
 
 
-def _tls_context(files: TlsFiles) -> ssl.SSLContext:
+def _tls_context(files: TlsFiles | ServerTls) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sslsocket_class = _Socket
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_verify_locations(files.authority)
-    context.load_cert_chain(files.certificate, files.key)
+    if isinstance(files, TlsFiles):
+        context.load_cert_chain(files.certificate, files.key)
     return context
 
 

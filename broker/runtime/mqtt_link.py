@@ -12,6 +12,7 @@
 """
 
 import errno
+import select
 import selectors
 import socket
 import threading
@@ -271,6 +272,13 @@ class MqttLink:
                 self._carry_out(connection)
                 if self._leave(connection):
                     return
+                self._rest()
+
+    def _rest(self) -> None:
+        """Leaves what comes unread for a while, unless there is something to do."""
+        rest_s = self._settings.rest_s()
+        if rest_s > 0.0:
+            select.select([self._wake_reader], [], [], rest_s)
 
     def _carry_out(self, connection: MqttConnection) -> None:
         while self._tokens and connection.alive:

@@ -7,7 +7,7 @@ the client sees a connection that ends.
 from pathlib import Path
 
 from starling.broker.certificate_dates import days_left
-from starling.broker.link_events import TlsFiles
+from starling.broker.link_events import ServerTls, TlsFiles
 from starling.durable.files import read_limited
 from starling.protocol.errors import FederationError
 
@@ -15,7 +15,9 @@ _PEM_BYTES_MAX = 1 << 16
 _SERVER_ENDED = "certificate has expired"
 
 
-def ended_certificate(files: TlsFiles | None, reason: str, now_s: float) -> str:
+def ended_certificate(
+    files: TlsFiles | ServerTls | None, reason: str, now_s: float
+) -> str:
     """The ended certificate that a failed connection is due to.
 
     Args:
@@ -28,10 +30,10 @@ def ended_certificate(files: TlsFiles | None, reason: str, now_s: float) -> str:
     """
     if files is None:
         return ""
-    for path, whose in (
-        (files.certificate, "our certificate"),
-        (files.authority, "the broker's authority"),
-    ):
+    looked = [(files.authority, "the broker's authority")]
+    if isinstance(files, TlsFiles):
+        looked.insert(0, (files.certificate, "our certificate"))
+    for path, whose in looked:
         left = _days_left(path, now_s)
         if left is not None and left < 0:
             return f"{whose} ended {-left:.0f} days ago: {path}"

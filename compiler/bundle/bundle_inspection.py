@@ -103,6 +103,7 @@ def _lines(
         f"loss         {manifest.loss}, smoothing {settings.label_smoothing:g}, "
         f"delta {settings.delta:g}, {len(settings.class_weights)} class weights",
         f"clipping     {manifest.clipping}",
+        *([f"origin       {manifest.origin}"] if manifest.origin else []),
         "",
     ]
     lines += [

@@ -54,6 +54,8 @@ from starling.protocol.model.training_bundle import (
 )
 from starling.protocol.privacy.clipping_functions import CLIPPINGS, NORM
 
+ORIGIN = "starling.origin"
+"""Key of a model's metadata: which data its weights come from."""
 _SEED = 20240229
 """Of the examples on which a bundle is run, so that a model is refused twice alike."""
 
@@ -158,6 +160,7 @@ def compile_model(
         tables=network.tables,
         table=table,
         source=source_ports(proto, network),
+        origin=_origin(proto),
     )
     files[MANIFEST] = manifest.to_json().encode()
     # What a board would refuse, or cannot run, must not leave the compiler.
@@ -165,6 +168,12 @@ def compile_model(
     rng = np.random.Generator(np.random.PCG64(_SEED))
     tried(files, opened.graphs, opened.theta, manifest, rng)
     return Bundle(manifest, files, network.notes)
+
+
+def _origin(proto: onnx.ModelProto) -> str:
+    """Origin of the frozen weights, as the model's own metadata state it."""
+    found = [item.value for item in proto.metadata_props if item.key == ORIGIN]
+    return found[0] if found else ""
 
 
 def started_from(bundle: Bundle, theta: NDArray[np.float32]) -> Bundle:

@@ -7,7 +7,7 @@ Source: Abadi et al., arXiv:1607.00133 (clipping); Lee and Kifer, arXiv:2009.031
 (one backward pass where the scales enter only at the end).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starling.compiler.autodiff.gradient_factors import GradientFactors, merge
 from starling.compiler.autodiff.losses import Loss
@@ -49,13 +49,13 @@ def gradient_graph(network: Network, loss: Loss) -> bytes:
     """theta, x, y -> gradient (d,), the sum over the batch; loss (n,)."""
     end = scored_network(network, loss)
     tape = _forward(end.network, training=True, summed=True)
-    values, uses = _backward(tape, loss, end.scores)
-    parts = [use.total(tape.build, None) for use in uses]
+    build = tape.build
+    values, _, parts = _backward(tape, loss, end.scores, _summed)
     outputs = [
-        ("gradient", tape.build.concat(parts, 0), "float32"),
+        ("gradient", build.concat(parts, 0), "float32"),
         ("loss", values, "float32"),
     ]
-    return tape.build.finish("gradient", outputs)
+    return build.finish("gradient", outputs)
 
 
 def private_graph(network: Network, loss: Loss, clipping: str = NORM) -> bytes:
@@ -69,10 +69,10 @@ def private_graph(network: Network, loss: Loss, clipping: str = NORM) -> bytes:
     end = scored_network(network, loss)
     tape = _forward(end.network, training=True)
     build = tape.build
-    values, uses = _backward(tape, loss, end.scores)
+    values, uses, squares = _backward(tape, loss, end.scores, _squared)
     clip = build.input("clip", (), "float32")
-    squares = build.op("Sum", [use.norm_squared(build) for use in uses], (None,))
-    norm = build.unary("Sqrt", squares)
+    squared = build.op("Sum", squares, (None,))
+    norm = build.unary("Sqrt", squared)
     scales = _scales(build, norm, clip, network.dimension, clipping)
     parts = [use.total(build, scales) for use in uses]
     outputs = [
@@ -86,7 +86,8 @@ def private_graph(network: Network, loss: Loss, clipping: str = NORM) -> bytes:
 def contributions(network: Network, loss: Loss) -> dict[str, GradientFactors]:
     """Factors of each parameter's gradient, for a report."""
     end = scored_network(network, loss)
-    _, uses = _backward(_forward(end.network, training=True), loss, end.scores)
+    tape = _forward(end.network, training=True)
+    _, uses, _ = _backward(tape, loss, end.scores, _squared)
     return dict(zip(network.parameters, uses, strict=True))
 
 
@@ -152,26 +153,56 @@ def _loss(tape: Tape, loss: Loss, name: str) -> tuple[BuilderTensor, BuilderTens
     return loss.formula(tape.build, scores, y, loss.settings)
 
 
+def _summed(build: GraphBuilder, use: GradientFactors) -> BuilderTensor:
+    return use.total(build, None)
+
+
+def _squared(build: GraphBuilder, use: GradientFactors) -> BuilderTensor:
+    return use.norm_squared(build)
+
+
 def _backward(
-    tape: Tape, loss: Loss, scores: str
-) -> tuple[BuilderTensor, list[GradientFactors]]:
-    """The loss, and what each parameter gets, in the order of theta."""
+    tape: Tape,
+    loss: Loss,
+    scores: str,
+    finish: Callable[[GraphBuilder, GradientFactors], BuilderTensor],
+) -> tuple[BuilderTensor, list[GradientFactors], list[BuilderTensor]]:
+    """The loss, and for each parameter what it gets and what `finish` makes of that.
+
+    A parameter is finished behind the last node that adds to it, and not at the end, so
+    that activations and patches are let go of as the backward pass goes on.
+    """
     values, slope = _loss(tape, loss, scores)
     tape.cotangents[scores] = slope
+    first: dict[str, NetworkNode] = {}
+    for node in reversed(tape.network.nodes):
+        first |= dict.fromkeys(node.inputs, node)
+    found: dict[str, tuple[GradientFactors, BuilderTensor]] = {}
     for node in reversed(tape.network.nodes):
         reached = any(tape.reached(node, k) for k in range(len(node.outputs)))
         if reached and tape.active.intersection(node.outputs):
             write_back(tape, node)
             _check_minded(tape, node)
-    uses = []
-    for name in tape.network.parameters:
-        if name not in tape.credits:
-            raise CompileError(
-                f"the weight {name!r} acts through steps alone, which have no slope; "
-                "leave it out with --train"
-            )
-        uses.append(merge(tape.build, tape.credits[name]))
-    return values, uses
+        for name in node.inputs:
+            if name in tape.network.parameters and first[name] is node:
+                use = _merged(tape, name)
+                found[name] = use, finish(tape.build, use)
+    pairs = [found[name] for name in tape.network.parameters]
+    return values, [use for use, _ in pairs], [made for _, made in pairs]
+
+
+def _merged(tape: Tape, name: str) -> GradientFactors:
+    """All that a parameter gets.
+
+    Raises:
+      CompileError: If it gets nothing.
+    """
+    if name not in tape.credits:
+        raise CompileError(
+            f"the weight {name!r} acts through steps alone, which have no slope; "
+            "leave it out with --train"
+        )
+    return merge(tape.build, tape.credits[name])
 
 
 def _check_minded(tape: Tape, node: NetworkNode) -> None:

@@ -6,10 +6,19 @@ const label = document.getElementById("live");
 let wanted = false;
 let busy = false;
 
-// Somebody who types or chooses must not lose that.
+// Somebody who typed or chose must not lose that.
+function altered(control) {
+  if (control.options === undefined) {
+    return control.checked !== control.defaultChecked || control.value !== control.defaultValue;
+  }
+  const options = [...control.options];
+  return control.selectedIndex !== Math.max(0, options.findIndex((each) => each.defaultSelected));
+}
+
 function editing() {
   const at = document.activeElement;
-  return at !== null && at.closest("main form") !== null;
+  const controls = [...document.querySelectorAll("main form :is(input, select, textarea)")];
+  return controls.some(altered) || (at !== null && at.closest("main form") !== null);
 }
 
 // Links are known again by where they lead, after what was around them is new.

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from starling.console.chain_facts import ChainFacts, RegisteredBoard
-from starling.console.markup import Html, address, element, joined, table
+from starling.console.markup import Html, address, element, joined, link, table
 from starling.console.pages.layout import (
+    OperatorFrame,
     PageFrame,
+    act,
     board_link,
     card,
     figures,
@@ -94,6 +96,9 @@ def boards(frame: PageFrame, chain: ChainFacts, asked: BoardQuery) -> Html:
         element("p", f"{count}, page {number} of {last}", class_="faint"),
         table(_heads(asked), [_cells(row) for row in shown], "Boards"),
         _pages(asked, number, last),
+        Html("")
+        if frame.operator is None
+        else element("p", link("/admit", "Admit a board")),
     )
 
 
@@ -246,7 +251,25 @@ def board(frame: PageFrame, chain: ChainFacts, board_id: str) -> Html | None:
         card("Now", figures(known)),
         card("Refusals", refusals),
         _recent(chain, board_id),
+        _exclusion(frame.operator, board_id, registered),
     )
+
+
+def _exclusion(
+    operator: OperatorFrame | None, board_id: str, registered: RegisteredBoard | None
+) -> Html:
+    """The form that excludes a board, for an operator."""
+    if operator is None or registered is None or registered.revoked:
+        return Html("")
+    sure = element("input", type="checkbox", name="sure", value="1", required=True)
+    form = act(
+        operator,
+        "/act/revoke",
+        element("label", sure, " for good: it cannot be admitted again"),
+        element("button", "Exclude the board"),
+        board=board_id,
+    )
+    return card("Exclude", form)
 
 
 def _recent(chain: ChainFacts, board_id: str) -> Html:

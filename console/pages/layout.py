@@ -17,6 +17,21 @@ _DOCTYPE = "<!doctype html>\n"
 
 
 @dataclass(frozen=True)
+class OperatorFrame:
+    """What pages show to an operator who signed in.
+
+    Attributes:
+      name: As the token has it.
+      csrf: Of the session; every form holds it.
+      notes: What was just done: whether it went well, and a text.
+    """
+
+    name: str
+    csrf: str
+    notes: tuple[tuple[bool, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class PageFrame:
     """What every page shows around its own part.
 
@@ -24,14 +39,18 @@ class PageFrame:
       fleet: Its name; empty while it is not known.
       facts: None if no status can be read.
       trouble: Why not; empty if it can.
+      operator: Who signed in; None for a reader.
     """
 
     fleet: str
     facts: StatusFacts | None
     trouble: str = ""
+    operator: OperatorFrame | None = None
 
 
-def page(frame: PageFrame, path: str, title: str, *parts: Html) -> Html:
+def page(
+    frame: PageFrame, path: str, title: str, *parts: Html, still: bool = False
+) -> Html:
     """A whole page.
 
     Args:
@@ -39,7 +58,9 @@ def page(frame: PageFrame, path: str, title: str, *parts: Html) -> Html:
       path: Of the entry of the navigation that it belongs to.
       title: Of the page.
       parts: Of the page.
+      still: Whether it stays as it is, because somebody fills it in.
     """
+    live = [] if still else [element("script", src="/assets/live.js", defer=True)]
     name = frame.fleet or "Starling"
     head = element(
         "head",
@@ -49,7 +70,7 @@ def page(frame: PageFrame, path: str, title: str, *parts: Html) -> Html:
         element("title", f"{title} - {name}"),
         element("link", rel="icon", href="/assets/icon.svg"),
         element("link", rel="stylesheet", href="/assets/style.css"),
-        element("script", src="/assets/live.js", defer=True),
+        *live,
     )
     main = element(
         "main", _banner(frame), element("h1", title), *parts, id="main", tabindex=-1
@@ -57,7 +78,14 @@ def page(frame: PageFrame, path: str, title: str, *parts: Html) -> Html:
     body = element(
         "body",
         element("a", "Skip to the content", href="#main", class_="skip"),
-        element("header", element("strong", name), _navigation(path), _live()),
+        element(
+            "header",
+            element("strong", name),
+            _navigation(path),
+            Html("") if still else _live(),
+            _who(frame.operator),
+        ),
+        _notes(frame.operator),
         main,
     )
     return Html(f"{_DOCTYPE}{element('html', head, body, lang='en')}")
@@ -87,6 +115,46 @@ def _navigation(path: str) -> Html:
 
 def _live() -> Html:
     return element("span", "not live", id="live", role="status", class_="faint")
+
+
+def _who(operator: OperatorFrame | None) -> Html:
+    if operator is None:
+        return element("div", link("/sign-in", "Sign in"), class_="who")
+    leave = act(operator, "/act/sign-out", element("button", "Sign out"))
+    return element("div", element("span", operator.name), leave, class_="who")
+
+
+def _notes(operator: OperatorFrame | None) -> Html:
+    """What was just done; outside of what a live page replaces."""
+    if operator is None or not operator.notes:
+        return Html("")
+    rows = [
+        element("p", text, class_="done" if well else "banner", role="status")
+        for well, text in operator.notes
+    ]
+    return element("div", *rows, class_="notes")
+
+
+def act(operator: OperatorFrame, path: str, *parts: Html, **hidden: str | int) -> Html:
+    """A form that does something.
+
+    Args:
+      operator: Who may.
+      path: Below `/act/`.
+      parts: Of the form.
+      hidden: More fields.
+    """
+    fields = {"csrf": operator.csrf, **hidden}
+    return element(
+        "form",
+        *(
+            element("input", type="hidden", name=name, value=value)
+            for name, value in fields.items()
+        ),
+        *parts,
+        action=path,
+        method="post",
+    )
 
 
 def _banner(frame: PageFrame) -> Html:

@@ -3,7 +3,9 @@
 from starling.console.chain_facts import ChainFacts
 from starling.console.markup import Html, element, joined, link, table
 from starling.console.pages.layout import (
+    OperatorFrame,
     PageFrame,
+    act,
     card,
     figures,
     moment,
@@ -13,6 +15,7 @@ from starling.console.pages.layout import (
 )
 from starling.console.pages.overview import learning_charts
 from starling.console.status_facts import TaskFacts, VersionFacts
+from starling.coordinator.models.best_version import best_version
 
 VERSIONS_SHOWN_MAX = 200
 """Newest of a task."""
@@ -34,10 +37,13 @@ def tasks(frame: PageFrame) -> Html:
         for task in reversed(listed)
     ]
     heads = ("task", "version", "accuracy", "loss", "updates", "leases", "waiting")
+    publish = Html("")
+    if frame.operator is not None:
+        publish = element("p", link("/publish", "Publish a task"))
     if not rows:
         empty = "No task is published yet: starling coordinator publish"
-        return page(frame, "/tasks", "Tasks", element("p", empty))
-    return page(frame, "/tasks", "Tasks", table(heads, rows, "Tasks"))
+        return page(frame, "/tasks", "Tasks", element("p", empty), publish)
+    return page(frame, "/tasks", "Tasks", table(heads, rows, "Tasks"), publish)
 
 
 def task(frame: PageFrame, chain: ChainFacts, number: int) -> Html | None:
@@ -52,10 +58,43 @@ def task(frame: PageFrame, chain: ChainFacts, number: int) -> Html | None:
         "/tasks",
         f"Task {found.number}: {found.name}",
         element("p", trouble(split)) if found.split else Html(""),
+        _pause(frame.operator, found),
         card("Learning", element("div", *learning_charts(found), class_="charts")),
         element("div", _now(found), _terms(chain, found), class_="cards"),
+        _export(frame.operator, found),
         _versions(found),
     )
+
+
+def _pause(operator: OperatorFrame | None, found: TaskFacts) -> Html:
+    """Why a task pauses, and for an operator the button that ends it."""
+    if not found.pause:
+        return Html("")
+    said = element("p", trouble(found.pause))
+    if operator is None:
+        return said
+    button = element("button", "Let it go on")
+    return card("Paused", said, act(operator, "/act/resume", button, task=found.number))
+
+
+def _export(operator: OperatorFrame | None, found: TaskFacts) -> Html:
+    """The form that downloads a version, for an operator."""
+    if operator is None:
+        return Html("")
+    numbers = [str(each.version) for each in reversed(found.versions)]
+    named = [("latest", "the newest")]
+    if best_version(found.versions, by_loss=found.by_loss) is not None:
+        named.insert(0, ("best", "the best on held-out data"))
+    named += [(number, number) for number in numbers[:VERSIONS_SHOWN_MAX]]
+    options = [element("option", text, value=value) for value, text in named]
+    form = act(
+        operator,
+        "/act/export",
+        element("label", "Version ", element("select", *options, name="version")),
+        element("button", "Download as ONNX"),
+        task=found.number,
+    )
+    return card("Model", form)
 
 
 def _now(found: TaskFacts) -> Html:
@@ -83,9 +122,9 @@ def _terms(chain: ChainFacts, found: TaskFacts) -> Html:
 
 
 def _versions(found: TaskFacts) -> Html:
-    best = best_version(found.versions)
+    best = best_version(found.versions, by_loss=found.by_loss)
     rows = [
-        _cells(each, is_best=each.version == best)
+        _cells(each, is_best=each is best)
         for each in reversed(found.versions[-VERSIONS_SHOWN_MAX:])
     ]
     heads = ("version", "final", "updates", "accuracy", "loss", "staleness", "epsilon")
@@ -104,16 +143,6 @@ def _cells(each: VersionFacts, *, is_best: bool) -> tuple[str | int | None, ...]
         f"{each.staleness:.2f}",
         f"{each.epsilon:.3g}",
     )
-
-
-def best_version(versions: tuple[VersionFacts, ...]) -> int | None:
-    """Version with the highest accuracy, or the lowest loss where there is none."""
-    right = [(each.accuracy, each.version) for each in versions]
-    known = [(value, number) for value, number in right if value is not None]
-    if known:
-        return max(known, key=lambda entry: (entry[0], -entry[1]))[1]
-    lost = [(each.loss, each.version) for each in versions if each.loss is not None]
-    return min(lost)[1] if lost else None
 
 
 def _newest(found: TaskFacts, name: str) -> float | None:

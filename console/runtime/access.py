@@ -1,37 +1,31 @@
-"""The console's gate: bounds, methods, hosts and the token, before any page.
+"""The console's gate: bounds, methods, hosts, tokens and forms, before any page.
 
-Nothing that a request says changes the coordinator. GET and HEAD are answered; with a
-token there is one POST besides, which trades the token for a cookie.
+GET and HEAD change nothing. What is posted below `/act/` is let through only with an
+operator's session and the secret that its own pages carry.
 
-Source: RFC 9110, sections 9 and 15; RFC 6265bis on SameSite; CWE-350 on DNS rebinding.
+Source: RFC 9110, sections 9 and 15; RFC 6265bis on SameSite.
 """
 
-import hashlib
-import hmac
-import ipaddress
-import time
-from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
-from typing import TypeAlias
-from urllib.parse import parse_qs
+from collections import Counter
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from starling.console.markup import Html, element
-from starling.console.pages.layout import bare_page
+from starling.console.runtime.access_rules import AccessRules
+from starling.console.runtime.forms import RefusedRequest, read_form
+from starling.console.runtime.sessions import OperatorSession
+from starling.console.runtime.sign_in import SIGN_IN, SignIn
 
-COOKIE = "starling_console"
-SIGN_IN = "/sign-in"
 TARGET_BYTES_MAX = 2048
-FORM_BYTES_MAX = 4096
-FAILURES_MAX = 10
-"""Wrong tokens within `FAILURES_S`; then nobody signs in for that long."""
-FAILURES_S = 60.0
+ACTION_BYTES_MAX = 400 * 1024
+"""A document of 128 KiB in a form takes up to three times as much."""
+ACTIONS = "/act/"
+SIGN_OUT = "/act/sign-out"
+CSRF = "csrf"
+SESSION, FORM = "starling.session", "starling.form"
+"""Keys of a request's scope: the session or None, and the fields of its form."""
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; "
     "style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -42,67 +36,7 @@ SECURITY_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-_LOCAL_NAMES = frozenset({"localhost"})
-_PURPOSE = b"starling console session"
 _ASSETS = ("/assets/style.css", "/assets/icon.svg")
-
-Clock: TypeAlias = Callable[[], float]
-
-
-@dataclass(frozen=True)
-class AccessRules:
-    """Who may read.
-
-    Attributes:
-      loopback: Whether only this machine reaches the console.
-      names: Host names that it is called by, besides addresses and localhost.
-      token: Needed by everybody; empty for none.
-    """
-
-    loopback: bool
-    names: frozenset[str] = field(default_factory=frozenset)
-    token: bytes = b""
-
-    def cookie(self) -> str:
-        """Value of the cookie of who knows the token; it does not tell the token."""
-        return hmac.digest(self.token, _PURPOSE, "sha256").hex()
-
-    def takes_host(self, header: str) -> bool:
-        """True if a request's Host may be answered.
-
-        A page of somebody else can have its name lead to this machine; then the
-        browser says that name. Addresses cannot be made to lead elsewhere.
-        """
-        host = header.strip().lower()
-        if host.startswith("["):
-            host = host[1:].partition("]")[0]
-        else:
-            host = host.partition(":")[0]
-        try:
-            known = ipaddress.ip_address(host)
-        except ValueError:
-            return host in _LOCAL_NAMES or host in self.names
-        return known.is_loopback or not self.loopback
-
-    def is_token(self, given: bytes) -> bool:
-        """True if it is the token; takes as long for every wrong one."""
-        ours = hashlib.sha256(self.token).digest()
-        return hmac.compare_digest(hashlib.sha256(given).digest(), ours)
-
-    def is_signed_in(self, headers: Headers) -> bool:
-        """True if a request has the cookie or, as machines do, the token."""
-        if not self.token:
-            return True
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return self.is_token(given.strip().encode())
-        try:
-            jar = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            return False
-        found = jar.get(COOKIE)
-        shown = "" if found is None else found.value
-        return hmac.compare_digest(shown.encode(), self.cookie().encode())
 
 
 class Gate:
@@ -112,21 +46,18 @@ class Gate:
       responses: Number of answers, by status.
     """
 
-    def __init__(
-        self, app: ASGIApp, rules: AccessRules, clock: Clock = time.monotonic
-    ) -> None:
+    def __init__(self, app: ASGIApp, rules: AccessRules, sign_in: SignIn) -> None:
         """Stands before an application.
 
         Args:
           app: Answers what is let through.
           rules: Who may read.
-          clock: Monotonic, in seconds.
+          sign_in: The way in.
         """
         self.responses: Counter[int] = Counter()
         self._app = app
         self._rules = rules
-        self._clock = clock
-        self._failures: deque[float] = deque(maxlen=FAILURES_MAX)
+        self._sign_in = sign_in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
@@ -142,97 +73,66 @@ class Gate:
             await send(message)
 
         request = Request(scope, receive)
-        refused = self._refusal(request)
-        if refused is None and self._rules.token and scope["path"] == SIGN_IN:
-            refused = await self._sign_in(request)
-        if refused is None and not self._rules.is_signed_in(request.headers):
-            refused = self._unknown(request)
-        await (refused or self._app)(scope, receive, counted)
+        try:
+            self._check(request)
+            answer = await self._let_in(request)
+        except RefusedRequest as refused:
+            answer = refused.answer
+        await answer(scope, receive, counted)
 
-    def _refusal(self, request: Request) -> Response | None:
+    def _check(self, request: Request) -> None:
         headers, scope = request.headers, request.scope
         target = len(scope["raw_path"]) + len(scope["query_string"])
         if not self._rules.takes_host(headers.get("host", "")):
-            return _closing(
+            raise RefusedRequest(
                 421, "Open the console by its address, or as localhost, not by a name."
             )
         if target > TARGET_BYTES_MAX:
-            return _closing(414, f"The address has more than {TARGET_BYTES_MAX} bytes.")
-        signs_in = bool(self._rules.token) and request.url.path == SIGN_IN
-        if request.method == "POST" and signs_in:
-            return None
+            text = f"The address has more than {TARGET_BYTES_MAX} bytes."
+            raise RefusedRequest(414, text)
+        path: str = scope["path"]
+        if request.method == "POST" and (path == SIGN_IN or path.startswith(ACTIONS)):
+            return
         if request.method not in ("GET", "HEAD"):
-            made = _closing(405, "The console only shows: GET and HEAD.")
-            made.headers["allow"] = "GET, HEAD"
-            return made
+            refused = RefusedRequest(405, "The console's pages are read: GET and HEAD.")
+            refused.answer.headers["allow"] = "GET, HEAD"
+            raise refused
         if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
-            return _closing(413, "A request for a page has no body.")
+            raise RefusedRequest(413, "A request for a page has no body.")
+
+    async def _let_in(self, request: Request) -> ASGIApp:
+        """Application, or the answer itself, for a request that is in form."""
+        scope, headers = request.scope, request.headers
+        if scope["path"] == SIGN_IN:
+            return await self._sign_in.answer(request)
+        session = self._sign_in.session(headers)
+        scope[SESSION], scope[FORM] = session, {}
+        if request.method == "POST":
+            scope[FORM] = await _form(request, session)
+            out = scope["path"] == SIGN_OUT
+            return self._sign_in.sign_out(headers) if out else self._app
+        if session is None and not self._sign_in.may_read(headers):
+            return _unknown(scope["path"]) or self._app
+        return self._app
+
+
+async def _form(request: Request, session: OperatorSession | None) -> dict[str, str]:
+    """Form of an operator's own page."""
+    if session is None:
+        raise RefusedRequest(403, "Sign in first.")
+    form = await read_form(request, ACTION_BYTES_MAX)
+    if not session.is_from_us(form.pop(CSRF, "")):
+        text = "The form is not of this session; open its page again."
+        raise RefusedRequest(403, text)
+    return form
+
+
+def _unknown(path: str) -> Response | None:
+    """Answer to somebody who may not read; None for what everybody may."""
+    if path in _ASSETS:
         return None
-
-    async def _sign_in(self, request: Request) -> Response:
-        if request.method != "POST":
-            return _form(200, "")
-        refused = _form_refusal(request.headers)
-        if refused is not None:
-            return refused
-        now_s = self._clock()
-        full = len(self._failures) == FAILURES_MAX
-        if full and now_s < self._failures[0] + FAILURES_S:
-            made = _form(429, "Too many wrong tokens; wait a minute.")
-            made.headers["retry-after"] = f"{FAILURES_S:.0f}"
-            return made
-        body = (await request.body())[:FORM_BYTES_MAX]
-        given = parse_qs(body.decode(errors="replace"), max_num_fields=4)
-        if not self._rules.is_token(given.get("token", [""])[0].strip().encode()):
-            self._failures.append(now_s)
-            return _form(403, "That is not the token.")
-        made = Response(status_code=303, headers={"location": "/"})
-        made.set_cookie(
-            COOKIE, self._rules.cookie(), path="/", httponly=True, samesite="strict"
-        )
+    if path in ("/metrics", "/live"):
+        made: Response = PlainTextResponse("The token is missing.\n", 401)
+        made.headers["www-authenticate"] = "Bearer"
         return made
-
-    def _unknown(self, request: Request) -> Response | None:
-        path = request.scope["path"]
-        if path in _ASSETS:
-            return None
-        if path in ("/metrics", "/live"):
-            made: Response = PlainTextResponse("The token is missing.\n", 401)
-            made.headers["www-authenticate"] = "Bearer"
-            return made
-        return Response(status_code=303, headers={"location": SIGN_IN})
-
-
-def _form_refusal(headers: Headers) -> Response | None:
-    length = headers.get("content-length", "")
-    if not (length.isascii() and length.isdigit()):
-        return _closing(411, "The form says its length.")
-    if len(length) > len(str(FORM_BYTES_MAX)) or int(length) > FORM_BYTES_MAX:
-        return _closing(413, f"The form has more than {FORM_BYTES_MAX} bytes.")
-    if headers.get("sec-fetch-site", "same-origin") != "same-origin":
-        return _closing(403, "Sign in from the console's own page.")
-    return None
-
-
-def _closing(status: int, text: str) -> Response:
-    """An answer after which the connection ends, with what is left of the request."""
-    return PlainTextResponse(text + "\n", status, headers={"connection": "close"})
-
-
-def _form(status: int, said: str) -> Response:
-    field_ = element(
-        "input",
-        type="password",
-        name="token",
-        required=True,
-        autocomplete="current-password",
-    )
-    form = element(
-        "form",
-        element("label", "Token ", field_),
-        element("button", "Sign in"),
-        action=SIGN_IN,
-        method="post",
-    )
-    told = element("p", said, class_="banner", role="alert") if said else Html("")
-    return HTMLResponse(bare_page("Sign in", told, form), status)
+    return Response(status_code=303, headers={"location": SIGN_IN})

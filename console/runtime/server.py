@@ -18,7 +18,7 @@ from pathlib import Path
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from starling.console.runtime.access import AccessRules
+from starling.console.runtime.access_rules import AccessRules
 from starling.console.runtime.chain_reader import ChainReader
 from starling.console.runtime.status_reader import StatusReader
 from starling.console.runtime.web_app import ConsoleApp
@@ -167,7 +167,7 @@ async def _serve(
 ) -> None:
     home = CoordinatorHome(settings.home)
     app = ConsoleApp(
-        StatusReader(home.status), ChainReader(home.state / CHAIN_FILE), rules
+        StatusReader(home.status), ChainReader(home.state / CHAIN_FILE), rules, home
     )
     config = uvicorn.Config(
         app.gate,

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata, resources
@@ -19,13 +20,19 @@ from starlette.routing import Route
 from starling.console.chain_facts import ChainFacts
 from starling.console.markup import Html, element, link
 from starling.console.pages import boards, chain, events, tasks
-from starling.console.pages.layout import PageFrame, bare_page
+from starling.console.pages.layout import OperatorFrame, PageFrame, bare_page
 from starling.console.pages.overview import overview
 from starling.console.prometheus import CONTENT_TYPE, exposition
-from starling.console.runtime.access import AccessRules, Gate
+from starling.console.runtime.access import SESSION, Gate
+from starling.console.runtime.access_rules import AccessRules
 from starling.console.runtime.chain_reader import ChainReader
 from starling.console.runtime.live_stream import STREAMS_MAX, LiveStreams
+from starling.console.runtime.operator_actions import OperatorActions
+from starling.console.runtime.sessions import OperatorSession, Sessions
+from starling.console.runtime.sign_in import SignIn
 from starling.console.runtime.status_reader import StatusReader
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations.operator_tokens import tokens_file
 from starling.protocol.errors import FederationError
 
 log = logging.getLogger("starling.console")
@@ -47,7 +54,11 @@ class ConsoleApp:
     """
 
     def __init__(
-        self, status: StatusReader, chain_reader: ChainReader, rules: AccessRules
+        self,
+        status: StatusReader,
+        chain_reader: ChainReader,
+        rules: AccessRules,
+        home: CoordinatorHome,
     ) -> None:
         """Reads nothing yet.
 
@@ -55,6 +66,7 @@ class ConsoleApp:
           status: Of the coordinator.
           chain_reader: Of the same.
           rules: Who may read.
+          home: Of the coordinator; operators act on it.
         """
         self.streams = LiveStreams()
         self._status = status
@@ -76,10 +88,13 @@ class ConsoleApp:
             ("/assets/{name:str}", self._asset),
         )
         routes = [Route(path, answer, methods=["GET"]) for path, answer in pages]
+        routes += OperatorActions(home, self._frame).routes()
         handlers = {HTTPException: _failed, FederationError: _broken}
         app = Starlette(routes=routes, exception_handlers=handlers)
         app.router.redirect_slashes = False
-        self.gate = Gate(app, rules)
+        sessions = Sessions(tokens_file(home), time.time)
+        self._sign_in = SignIn(rules, sessions)
+        self.gate = Gate(app, rules, self._sign_in)
 
     def look(self) -> None:
         """Reads the status for the first time, before anybody is served."""
@@ -92,9 +107,14 @@ class ConsoleApp:
                 self.streams.tell()
             await asyncio.sleep(LOOK_EVERY_S)
 
-    def _frame(self) -> PageFrame:
+    def _frame(self, request: Request) -> PageFrame:
         facts = self._status.facts()
-        return PageFrame(self._chain.fleet, facts, self._status.trouble)
+        session: OperatorSession | None = request.scope[SESSION]
+        operator = None
+        if session is not None:
+            notes = session.take_notes()
+            operator = OperatorFrame(session.token.name, session.csrf, notes)
+        return PageFrame(self._chain.fleet, facts, self._status.trouble, operator)
 
     async def _read_chain(self) -> ChainFacts:
         # One reader at a time: it keeps what it read, for everybody who asks next.
@@ -102,35 +122,39 @@ class ConsoleApp:
             self._chain = await asyncio.to_thread(self._chain_reader.facts)
         return self._chain
 
-    async def _overview(self, _: Request) -> Response:
+    async def _overview(self, request: Request) -> Response:
         if not self._chain.fleet:
             with suppress(FederationError):
                 await self._read_chain()
         rate = self._status.updates_a_minute()
-        return _html(await asyncio.to_thread(overview, self._frame(), rate))
+        return _html(await asyncio.to_thread(overview, self._frame(request), rate))
 
     async def _boards(self, request: Request) -> Response:
         known = await self._read_chain()
         asked = boards.query(dict(request.query_params))
-        made = await asyncio.to_thread(boards.boards, self._frame(), known, asked)
+        made = await asyncio.to_thread(
+            boards.boards, self._frame(request), known, asked
+        )
         return _html(made)
 
     async def _board(self, request: Request) -> Response:
         known = await self._read_chain()
-        made = boards.board(self._frame(), known, request.path_params["board_id"])
+        made = boards.board(
+            self._frame(request), known, request.path_params["board_id"]
+        )
         return _html(_found(made))
 
-    async def _tasks(self, _: Request) -> Response:
-        return _html(tasks.tasks(self._frame()))
+    async def _tasks(self, request: Request) -> Response:
+        return _html(tasks.tasks(self._frame(request)))
 
     async def _task(self, request: Request) -> Response:
         known = await self._read_chain()
         number = request.path_params["number"]
-        return _html(_found(tasks.task(self._frame(), known, number)))
+        return _html(_found(tasks.task(self._frame(request), known, number)))
 
-    async def _chain_page(self, _: Request) -> Response:
+    async def _chain_page(self, request: Request) -> Response:
         known = await self._read_chain()
-        return _html(chain.chain_page(self._frame(), known))
+        return _html(chain.chain_page(self._frame(request), known))
 
     async def _block(self, request: Request) -> Response:
         known = await self._read_chain()
@@ -142,14 +166,16 @@ class ConsoleApp:
             block = await asyncio.to_thread(self._chain_reader.block, height)
         if block is None:
             raise HTTPException(404)
-        return _html(chain.block_page(self._frame(), known, block))
+        return _html(chain.block_page(self._frame(request), known, block))
 
-    async def _events(self, _: Request) -> Response:
-        return _html(events.events(self._frame(), list(self._status.events)))
+    async def _events(self, request: Request) -> Response:
+        return _html(events.events(self._frame(request), list(self._status.events)))
 
     async def _metrics(self, _: Request) -> Response:
         counts = self.gate.responses
-        text = exposition(self._status.facts(), self._release, counts)
+        text = exposition(
+            self._status.facts(), self._release, counts, self._sign_in.failures
+        )
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
     async def _live(self, request: Request) -> Response:
@@ -187,6 +213,8 @@ def _found(made: Html | None) -> Html:
 
 async def _failed(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.headers is not None and "location" in error.headers:
+        return Response(status_code=error.status_code, headers=error.headers)
     back = element("p", link("/", "Overview"))
     title = f"{error.status_code} {error.detail}"
     return HTMLResponse(bare_page(title, back), error.status_code)

@@ -78,10 +78,7 @@ def recompute(
     """
 
     def opened(member: JobMember) -> WeightedUpdate:
-        vector = _open(key, spec, fetch(member))
-        return WeightedUpdate(
-            vector, member.weight_q15, member.pledge, member.base, member.board
-        )
+        return opened_member(key, spec, member, fetch(member))
 
     aggregator = aggregator_of(spec.aggregation, spec.privacy)
     try:
@@ -89,6 +86,20 @@ def recompute(
         return pack_model(aggregator.apply(before, members, job.version))
     except ClosedUpdate as error:
         raise UnopenableVectors(_closed(key, spec, job, fetch)) from error
+
+
+def opened_member(
+    key: OpeningKey, spec: TaskSpec, member: JobMember, stored: StoredVector
+) -> WeightedUpdate:
+    """A member's update, opened and decoded.
+
+    Raises:
+      ProtocolError: If its vector does not open here, or is malformed.
+    """
+    vector = _open(key, spec, stored)
+    return WeightedUpdate(
+        vector, member.weight_q15, member.pledge, member.base, member.board
+    )
 
 
 def check_initial(spec: TaskSpec, state: ModelState) -> None:

@@ -1,8 +1,10 @@
 """Check-ins and leases: from a board that is ready to a board that may send."""
 
+from functools import partial
+
 from starling.coordinator.boards import finality_proofs
 from starling.coordinator.chain.state import board_records, task_records
-from starling.coordinator.chain.training import evaluations
+from starling.coordinator.chain.training import evaluations, reputations
 from starling.coordinator.leases.lease_table import Grant, draw_for
 from starling.coordinator.membership import directory, responder_selection
 from starling.coordinator.step.coordinator_step import CoordinatorStep
@@ -11,6 +13,10 @@ from starling.protocol.chain.board_statement import STATEMENT
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import InvalidUpdate, Reason, StaleUpdate
 from starling.protocol.ids import DeviceId, Digest, Version, device_id
+from starling.protocol.learning.board_reputation import (
+    BoardReputation,
+    quarantined_text,
+)
 from starling.protocol.learning.progress_guard import is_paused, paused_text
 from starling.protocol.learning.task import AggregationPolicy, TaskSpec
 from starling.protocol.wire.envelope import MessageKind
@@ -26,7 +32,8 @@ def check_in(
     """A board is ready: it gets a lease, or waits for one.
 
     Raises:
-      InvalidUpdate: `UNKNOWN_TASK`, `STALE`, `POLICY_MISMATCH`, `PAUSED`, or
+      InvalidUpdate: `UNKNOWN_TASK`, `STALE`, `POLICY_MISMATCH`, `PAUSED`,
+        `QUARANTINED`, or
         `ALREADY_KNOWN` when its update for this base version was taken already.
     """
     task = turn.state.tasks.get(said.task)
@@ -50,12 +57,24 @@ def check_in(
     known = evaluations.task_loss(turn.state.ledger.tree, said.task)
     if known is not None and is_paused(guard, known):
         raise InvalidUpdate(paused_text(guard, known), Reason.PAUSED)
+    standing = reputations.reputation(turn.state.ledger.tree, device)
+    _check_quarantine(turn, standing)
     draw = draw_for(turn.settings.selection_seed, device, counter)
+    select = partial(
+        turn.settings.selection, task.spec.selection, said, standing.expectation_ppm
+    )
     # A board that took a newer version gives its older lease back.
     leases = task.leases.release(device)
-    leases = leases.wait(device, said, turn.settings.selection, draw)
+    leases = leases.wait(device, said, select, draw)
     turn.put_task(evolve(task, leases=leases))
     grant_free(turn, turn.state.tasks[task.number])
+
+
+def _check_quarantine(turn: CoordinatorStep, known: BoardReputation) -> None:
+    header = turn.state.ledger.header
+    if header is not None and known.is_quarantined(header.time_ms):
+        detail = quarantined_text(known, header.time_ms)
+        raise InvalidUpdate(detail, Reason.QUARANTINED)
 
 
 def state(

@@ -144,6 +144,7 @@ class ChainState:
       heard: The latest status of each validator, by its key.
       repeats: What was repeated lately to one peer alone, by its key and what it was.
       shared_round: Of this height, up to which quorums of prevotes were passed on.
+      share_at_s: Then a later one is passed on though nobody disagrees.
       told_late: Whether somebody was shown what decided the last height.
       wake_at_s: When the runtime is to send `Ticked`.
     """
@@ -172,6 +173,7 @@ class ChainState:
     heard: dict[bytes, LatestStatus] = field(default_factory=dict)
     repeats: dict[tuple[bytes, int], RepeatRecord] = field(default_factory=dict)
     shared_round: int = -1
+    share_at_s: float = math.inf
     told_late: bool = False
     wake_at_s: float = 0.0
 

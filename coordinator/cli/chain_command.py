@@ -13,11 +13,14 @@ from starling.coordinator.chain.storage.chain_store import StoredBlock
 from starling.coordinator.chain.verification import plain_values
 from starling.coordinator.chain.verification.audit import AuditResult
 from starling.coordinator.chain.verification.receipt import RECEIPT, read
+from starling.coordinator.cli import chain_trace
+from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.damage_recovery import audit_store
 from starling.coordinator.runtime.storage import receipt_reader
 from starling.coordinator.runtime.storage.chain_export import export
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.coordinator.runtime.tracing.vector_export import copy_readable
 from starling.durable.files import read_limited, write_atomic
 from starling.protocol.chain.genesis import (
     GENESIS,
@@ -42,6 +45,8 @@ _EXAMPLES = """examples:
   starling chain prove --home coordinator/ --model 0:12 --out model.proof
   starling chain check-proof update.proof --genesis coordinator/genesis
   starling chain export --home coordinator/ --out audit/ --csv
+  starling chain export --home coordinator/ --out audit/ --vectors
+  starling chain trace --home audit/ --version 60 --data held_out.npz
 
 exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
@@ -92,6 +97,13 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--tail", type=int, default=10, help="the last N (default: 10)")
     show.set_defaults(run=_show)
     _add_proof_verbs(verbs, home, printing)
+    tracing = verbs.add_parser(
+        "trace",
+        parents=[home, printing],
+        help="name the boards whose updates made a version bad",
+    )
+    chain_trace.add_options(tracing)
+    tracing.set_defaults(run=_trace)
     return made
 
 
@@ -119,6 +131,12 @@ def _add_proof_verbs(
     )
     auditing.add_argument("--out", required=True, type=Path, help="the folder to write")
     auditing.add_argument("--csv", action="store_true", help="CSV, not JSON lines")
+    auditing.add_argument(
+        "--vectors",
+        action="store_true",
+        help="also a copy of chain, models and kept vectors, with what opens these: "
+        "`verify`, `trace` and `starling model` read it as --home",
+    )
     auditing.add_argument("--from", dest="first", type=int, help="the first height")
     auditing.add_argument("--to", dest="last", type=int, help="the last height")
     auditing.set_defaults(run=_export)
@@ -338,6 +356,19 @@ def _export(arguments: argparse.Namespace) -> int:
     store.close()
     document = {"from": first, "to": last, "lines": counts, "out": str(arguments.out)}
     lines = [f"{name}: {count} lines" for name, count in counts.items()]
+    if arguments.vectors:
+        home = CoordinatorHome(Path(arguments.home))
+        document["vectors"] = copy_readable(home, arguments.out)
+        lines.append(f"vectors: {document['vectors']}, with what opens them")
+    _print(arguments, document, lines)
+    return EXIT_DONE
+
+
+def _trace(arguments: argparse.Namespace) -> int:
+    store = _open(arguments)
+    last = store.height()
+    store.close()
+    document, lines = chain_trace.trace(arguments, _progress(last))
     _print(arguments, document, lines)
     return EXIT_DONE
 

@@ -11,7 +11,10 @@ from typing import Any
 from starling.coordinator.chain.consensus.voting_permit import resume
 from starling.coordinator.cli import (
     boards_and_tasks,
+    console_tokens,
     credits_and_governance,
+    enrolment,
+    joining,
     key_retirement,
     learner_admission,
     self_check,
@@ -19,6 +22,10 @@ from starling.coordinator.cli import (
 from starling.coordinator.cli.status_text import status_text
 from starling.coordinator.publication.task_settings import TaskSettings
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations.process_liveness import (
+    STATUS_BYTES_MAX,
+    lives,
+)
 from starling.coordinator.runtime.setup import peer_invitations, pinned_header
 from starling.coordinator.runtime.setup.damage_recovery import recover
 from starling.coordinator.runtime.setup.double_sign_guard import write_resumption
@@ -35,6 +42,7 @@ from starling.protocol.chain.genesis import GENESIS, FaultModel, quorum
 from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
 from starling.protocol.schema.toml_settings import sample
 from starling.service import install_verb
+from starling.service.log_lines import add_log_format, use_log_format
 from starling.service.unit_files import ServiceKind
 
 _READABLE = 0o644
@@ -43,6 +51,7 @@ _EXAMPLES = """examples:
   starling coordinator init --home coordinator --fleet meadow --broker broker
   starling coordinator run --home coordinator
   starling coordinator run --home coordinator --web 8080
+  starling coordinator token new --name ana --home coordinator
   starling coordinator admit request.json --out admission.json --home coordinator
   starling coordinator task-template > task.toml
   starling coordinator publish --bundle bundle --task task.toml --home coordinator
@@ -99,6 +108,8 @@ def parser() -> argparse.ArgumentParser:
     _add_founding(verbs)
     _add_serving(verbs)
     boards_and_tasks.add_verbs(partial(_governing, verbs))
+    enrolment.add_verbs(partial(_governing, verbs))
+    console_tokens.add_verbs(partial(_governing, verbs))
     credits_and_governance.add_verbs(partial(_governing, verbs))
     peer_invitations.add_verbs(partial(_governing, verbs))
     learner_admission.add_verbs(partial(_governing, verbs))
@@ -111,10 +122,11 @@ def parser() -> argparse.ArgumentParser:
 def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
     """Adds the verbs that make keys and a chain."""
     founding = _verb(verbs, "init", _init, "make keys, genesis and settings")
-    founding.add_argument("--fleet", required=True, help="name of the fleet")
+    founding.add_argument("--fleet", help="name of the fleet")
     founding.add_argument(
-        "--broker", required=True, type=Path, help="folder of `starling broker init`"
+        "--broker", type=Path, help="folder of `starling broker init`"
     )
+    joining.add_token(founding)
     founding.add_argument(
         "--host",
         default="",
@@ -170,6 +182,7 @@ def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public t
         metavar="FILE",
         help="only who knows what is in this file reads the console",
     )
+    add_log_format(running)
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.COORDINATOR)
     installing.set_defaults(home=None)
@@ -239,6 +252,9 @@ def _show(options: argparse.Namespace, document: dict[str, Any], text: str) -> i
 
 def _init(options: argparse.Namespace) -> int:
     home = _home(options)
+    if options.token is not None:
+        return _show(options, *joining.join(home, options))
+    joining.require_broker(options)
     asked = GenesisOptions(
         options.fleet,
         options.broker,
@@ -303,10 +319,15 @@ def _genesis(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     # Only `run` needs numpy, ONNX Runtime and MQTT.
     from starling.coordinator.runtime.console_process import console_beside
+    from starling.coordinator.runtime.enrolment.registrar_threads import (
+        registrar_beside,
+    )
     from starling.coordinator.runtime.process import run
 
     home = _home(options)
-    with console_beside(home.path, options.web, options.web_token_file, _say):
+    use_log_format(options)
+    console = console_beside(home.path, options.web, options.web_token_file, _say)
+    with console, registrar_beside(home):
         return run(home)
 
 
@@ -329,8 +350,8 @@ def _status(options: argparse.Namespace) -> int:
     home.config()
     if not home.status.exists():
         raise OperationError("no status yet: the coordinator has not run here")
-    document = json.loads(read_limited(home.status, self_check.STATUS_BYTES_MAX))
-    if document["state"] != "stopped" and not self_check.lives(document["pid"]):
+    document = json.loads(read_limited(home.status, STATUS_BYTES_MAX))
+    if document["state"] != "stopped" and not lives(document["pid"]):
         document["state"] = f"not running, was: {document['state']}"
     if options.json:
         return _show(options, document, "")
@@ -356,23 +377,12 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _recover(options: argparse.Namespace) -> int:
     found = recover(_home(options))
-    lines = [line for line in (found.chain, found.votes) if line is not None]
-    if found.chain is not None:
-        lines.append(
-            "the chain comes back from the other coordinators at the next start; lost "
-            "are updates that were in no block yet, model bytes and metrics"
-        )
-    if found.votes is not None:
-        lines.append(
-            "without its votes it only observes, until: starling coordinator resume"
-        )
-    lines += [f"kept as {path}" for path in found.kept]
     document = {
         "chain": found.chain,
         "votes": found.votes,
         "kept": [str(path) for path in found.kept],
     }
-    return _show(options, document, "\n".join(lines) or "nothing is damaged")
+    return _show(options, document, found.text())
 
 
 def _task_template(options: argparse.Namespace) -> int:

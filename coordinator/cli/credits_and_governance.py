@@ -14,6 +14,7 @@ from starling.coordinator.chain.storage.chain_store import StoredHead
 from starling.coordinator.cli.newcomer_progress import require_level
 from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations.submission import submit
 from starling.coordinator.runtime.setup.genesis_setup import read_identity
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
@@ -46,7 +47,6 @@ from starling.protocol.errors import ConfigError, OperationError, ProtocolError
 from starling.protocol.ids import (
     KEY_BYTES,
     DeviceId,
-    Digest,
     PublicKey,
     TaskId,
     device_from_name,
@@ -57,7 +57,6 @@ from starling.protocol.schema.msgpack_codec import Codec
 from starling.protocol.wire.envelope import (
     ENVELOPE,
     MessageKind,
-    sign,
 )
 
 _T = TypeVar("_T")
@@ -66,19 +65,6 @@ GOOD_FOR_BLOCKS = 10_000
 LEVEL_WAIT_S = 600.0
 """For which the motion that adds a validator waits until it has the chain."""
 _READABLE = 0o644
-
-
-def submit(home: CoordinatorHome, kind: MessageKind, body: bytes) -> Digest:
-    """Hands a transaction of the operator to the running coordinator.
-
-    Returns:
-      Its id.
-    """
-    chain_id = home.genesis().chain_id()
-    counter = home.next_counter("operator")
-    envelope = sign(home.operator_key(), chain_id, kind, counter, body)
-    command_inbox.drop_transaction(home.inbox, envelope, chain_id)
-    return envelope.identity(chain_id)
 
 
 def add_economy(verb: argparse.ArgumentParser) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from starling.coordinator.cli.credits_and_governance import (
     public_key,
-    submit,
 )
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations.submission import submit
 from starling.coordinator.runtime.setup.genesis_setup import read_identity
 from starling.coordinator.runtime.verb_types import AddVerb, Shown
 from starling.protocol.errors import ConfigError

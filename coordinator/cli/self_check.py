@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,10 @@ from starling.broker.health_checks import (
 )
 from starling.coordinator.health.status_checks import check_status
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations.process_liveness import (
+    STATUS_BYTES_MAX,
+    lives,
+)
 from starling.coordinator.runtime.setup.certificate_renewal import WARN_DAYS
 from starling.coordinator.runtime.status.host_health import HostHealth, disk_section
 from starling.durable.files import read_limited, require_private
@@ -28,7 +31,6 @@ from starling.protocol.errors import (
     FederationError,
 )
 
-STATUS_BYTES_MAX = 64 << 20
 STATUS_LATE_S = 10.0
 """It is written each second, and less often in large fleets."""
 _SECRETS = ("signing", "sealing", "operator")
@@ -70,17 +72,6 @@ def show(home: CoordinatorHome, options: argparse.Namespace) -> int:
     rows = check_coordinator(home)
     sys.stdout.write(checks_json(rows) if options.json else checks_text(rows))
     return EXIT_FAILED if failed(rows) else EXIT_DONE
-
-
-def lives(pid: int) -> bool:
-    """True if a process exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def certificate_checks(home: CoordinatorHome, now_s: float) -> list[HealthCheck]:

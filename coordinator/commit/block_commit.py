@@ -14,12 +14,18 @@ from starling.coordinator.chain.state.overlay import (
     AttestationOutvoted,
     AttestationsSplit,
     BoardChanged,
+    BoardQuarantined,
     LossKnown,
+    ScoresKnown,
     TaskResumed,
 )
 from starling.coordinator.commit import evidence_pool
 from starling.coordinator.membership import directory, responder_selection
-from starling.coordinator.models import held_out_losses, model_versions
+from starling.coordinator.models import (
+    held_out_losses,
+    model_versions,
+    version_scores,
+)
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import (
     DropUpload,
@@ -38,7 +44,13 @@ from starling.protocol.wire.envelope import Envelope, MessageKind
 FINALITIES_KEPT = 256
 """Times that a shown median is of."""
 DROP_EVERY_BLOCKS = 64
-_LEAVES_TASKS = (BoardChanged, LossKnown, TaskResumed)
+_LEAVES_TASKS = (
+    BoardChanged,
+    BoardQuarantined,
+    LossKnown,
+    ScoresKnown,
+    TaskResumed,
+)
 
 
 def block_decided(turn: CoordinatorStep, stored: StoreBlock) -> None:
@@ -77,6 +89,8 @@ def _evaluated(turn: CoordinatorStep, stored: StoreBlock) -> None:
             held_out_losses.loss_known(turn, happening)
         if isinstance(happening, TaskResumed):
             held_out_losses.task_resumed(turn, happening)
+        if isinstance(happening, BoardQuarantined):
+            version_scores.board_quarantined(turn, happening)
 
 
 def transaction_refused(
@@ -84,8 +98,10 @@ def transaction_refused(
 ) -> None:
     """The state machine does not take a transaction: nobody waits for it any longer."""
     if reason == Reason.ALREADY_KNOWN:
-        # It waits already, or stands in a block: then its blob is still needed.
-        _take_from_inbox(turn, identity, reason, detail)
+        # It waits already, or stands in a block: its blob is still needed. While it
+        # only waits, in memory, the file in the inbox is what outlives a power cut.
+        if turn.state.ledger.mempool.get(identity) is None:
+            _take_from_inbox(turn, identity, reason, detail)
         return
     if reason == Reason.BUSY:
         # What was acknowledged stays stored, and is submitted again at the next start.

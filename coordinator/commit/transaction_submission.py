@@ -45,7 +45,9 @@ def advance(turn: CoordinatorStep, event: node.Event) -> None:
             case node.RefuseTransaction(identity, reason, detail):
                 block_commit.transaction_refused(turn, identity, reason, detail)
             case node.BlamePeer(reason, detail, signer):
-                whose = turn.speaker if signer is None else device_id(signer)
+                # At another broker nothing shows that it is who its topic says.
+                speaker = None if turn.broker else turn.speaker
+                whose = speaker if signer is None else device_id(signer)
                 turn.emit(RecordRefusal(None, reason, detail, whose))
             case node.StateDiverged():
                 progress_monitor.diverged(turn, effect)

@@ -71,6 +71,10 @@ BYTES_PER_S = 8e6
 BYTES_BURST = 32e6
 MESSAGE_COST_MIN_BYTES = 4096
 """That a message counts for at least: short ones cost decoding and a signature."""
+VOTES_PER_S = 256.0
+"""Votes, proposals and certificates of one peer in the long run, each of which costs a
+signature or several: more than heights can follow each other, with repair beside."""
+VOTES_BURST = 1024.0
 REPEAT_EVERY_S = 1.0
 REPEATED_MAX = 64
 _FRAME_OVERHEAD_BYTES = 64 * 1024
@@ -105,7 +109,9 @@ def frame_arrived(turn: CoordinatorStep, event: PeerFrameArrived) -> None:
             allowance = min(BYTES_BURST, line.allowance + cost)
             _put_line(turn, who, replace(line, allowance=allowance))
     except ProtocolError as error:
-        turn.emit(RecordRefusal(None, error.reason, str(error), who))
+        # At another broker nothing shows that it is who its topic says.
+        named = None if event.elsewhere else who
+        turn.emit(RecordRefusal(None, error.reason, str(error), named))
 
 
 def _credited(turn: CoordinatorStep, who: DeviceId) -> tuple[PeerState, PeerQuota]:
@@ -113,18 +119,10 @@ def _credited(turn: CoordinatorStep, who: DeviceId) -> tuple[PeerState, PeerQuot
     peer = turn.state.peers.get(who) or PeerState()
     line = peer.lines.get(turn.broker) or PeerQuota()
     gone_s = turn.now_s - line.at_s
-    line = replace(
-        line,
-        allowance=min(BYTES_BURST, line.allowance + gone_s * BYTES_PER_S),
-        asks=min(
-            peer_requests.ASKS_BURST, line.asks + gone_s * peer_requests.ASKS_PER_S
-        ),
-        answers=min(
-            peer_requests.ANSWERS_BURST,
-            line.answers + gone_s * peer_requests.ANSWERS_PER_S,
-        ),
-        at_s=turn.now_s,
-    )
+    allowance = min(BYTES_BURST, line.allowance + gone_s * BYTES_PER_S)
+    votes = min(VOTES_BURST, line.votes + gone_s * VOTES_PER_S)
+    line = peer_requests.credited(line, turn.now_s)
+    line = replace(line, allowance=allowance, votes=votes)
     return replace(peer, lines={**peer.lines, turn.broker: line}), line
 
 
@@ -232,6 +230,8 @@ def _ledger(
     turn: CoordinatorStep, who: DeviceId, content: bytes, elsewhere: bool
 ) -> None:
     message = gossip_messages.MESSAGE.unpack(content)
+    if message.topic not in _PACED_OTHERWISE:
+        _pay_for_vote(turn, who)
     if message.topic == gossip_messages.GossipTopic.PROPOSAL:
         proposal = PROPOSAL.unpack(message.content)
         if not proposal_checks.is_news(turn.state.ledger, proposal):
@@ -256,15 +256,45 @@ def _ledger(
         peer_liveness.status_came(
             turn, who, gossip_messages.STATUS.unpack(message.content), elsewhere
         )
-        advance(turn, node.PeerMessage(content, who))
+        advance(turn, node.PeerMessage(content, _source(turn, who)))
         block_sync.request_missing_blocks(turn)
     elif message.topic == gossip_messages.GossipTopic.VOTE:
         # Before the ledger does: it would refuse, and count, a malformed one again.
         vote, before = VOTE.unpack(message.content), turn.state.ledger
-        advance(turn, node.PeerMessage(content, who))
+        advance(turn, node.PeerMessage(content, _source(turn, who)))
         peer_liveness.vote_came(turn, who, vote, before, elsewhere)
     else:
-        advance(turn, node.PeerMessage(content, who))
+        advance(turn, node.PeerMessage(content, _source(turn, who)))
+
+
+_PACED_OTHERWISE = (
+    gossip_messages.GossipTopic.STATUS,
+    gossip_messages.GossipTopic.TRANSACTION,
+)
+"""By its interval and a counter, and by its sender's share."""
+
+
+def _pay_for_vote(turn: CoordinatorStep, who: DeviceId) -> None:
+    """Charges a peer for a message that a height is decided by.
+
+    Of a height so and so many are kept (deviation D4), but who repeats them, or signs
+    nonsense, would have us check signatures all the time.
+
+    Raises:
+      LimitError: If it says too many.
+    """
+    peer = turn.state.peers[who]
+    line = peer.lines[turn.broker]
+    if line.votes < 1.0:
+        refused = replace(peer, refused=peer.refused + 1)
+        turn.state = evolve(turn.state, peers={**turn.state.peers, who: refused})
+        raise LimitError(f"{device_name(who)} votes too often", Reason.BUSY)
+    _put_line(turn, who, replace(line, votes=line.votes - 1.0))
+
+
+def _source(turn: CoordinatorStep, who: DeviceId) -> bytes:
+    """Whose share something fills: a name's at one broker, as with its quota."""
+    return who + turn.broker.to_bytes(2) if turn.broker else who
 
 
 def _is_update(packed: bytes) -> bool:

@@ -6,6 +6,7 @@ thing goes to the same peer once in a few seconds, however often it asks. Answer
 only who asked, so that nobody's curiosity fills another's queue.
 """
 
+import math
 from dataclasses import replace
 
 from starling.coordinator.availability.vector_exchange import send_content_key
@@ -13,6 +14,7 @@ from starling.coordinator.membership import directory
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import RecordRefusal, SendAnswer
 from starling.coordinator.wire.frames import FrameSubject, PeerRequest
+from starling.coordinator.wire.peer_quota import PeerQuota
 from starling.coordinator.wire.size_limits import answer_bytes_max
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import DecodeError, Reason
@@ -37,6 +39,17 @@ _ASKS_OF = {
 }
 
 
+def credited(line: PeerQuota, now_s: float) -> PeerQuota:
+    """With what may be asked and answered more since the last time."""
+    gone_s = now_s - line.at_s
+    return replace(
+        line,
+        asks=min(ASKS_BURST, line.asks + gone_s * ASKS_PER_S),
+        answers=min(ANSWERS_BURST, line.answers + gone_s * ANSWERS_PER_S),
+        at_s=now_s,
+    )
+
+
 def handle_request(turn: CoordinatorStep, who: DeviceId, want: PeerRequest) -> None:
     """Answers a request of a peer as far as its allowances go.
 
@@ -58,7 +71,9 @@ def handle_request(turn: CoordinatorStep, who: DeviceId, want: PeerRequest) -> N
         if now_s - at_s < ANSWER_AGAIN_S
     }
     longest = answer_bytes_max(subject, (it.spec for it in turn.state.tasks.values()))
-    asks, left, refused = line.asks, line.answers, 0
+    common = _of_all_names(turn)
+    asks, left = min(line.asks, common.asks), min(line.answers, common.answers)
+    asks_before, left_before, refused = asks, left, 0
     chosen: list[tuple[bytes, list[int]]] = []
     for key in want.keys:
         cost = CHUNK_BYTES if want.pieces else longest
@@ -76,7 +91,11 @@ def handle_request(turn: CoordinatorStep, who: DeviceId, want: PeerRequest) -> N
             given.append(piece)
         chosen.append((key, given))
     # What was asked in vain counts no further than to nothing.
-    line = replace(line, asks=max(0.0, asks), answers=left, answered=answered)
+    asked, spent = asks_before - max(0.0, asks), left_before - left
+    line = _less(replace(line, answered=answered), asked, spent)
+    if turn.broker:
+        at_brokers = {**turn.state.brokers, turn.broker: _less(common, asked, spent)}
+        turn.state = evolve(turn.state, brokers=at_brokers)
     lines = {**peer.lines, turn.broker: line}
     peer = replace(peer, lines=lines, refused=peer.refused + refused)
     turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
@@ -86,6 +105,18 @@ def handle_request(turn: CoordinatorStep, who: DeviceId, want: PeerRequest) -> N
     # Who has no right to an answer has paid for asking.
     for key, given in chosen:
         _give(turn, who, subject, key, given)
+
+
+def _of_all_names(turn: CoordinatorStep) -> PeerQuota:
+    """Quota of all names at this broker together; at ours nobody has two."""
+    if not turn.broker:
+        return PeerQuota(asks=math.inf, answers=math.inf)
+    known = turn.state.brokers.get(turn.broker) or PeerQuota()
+    return credited(known, turn.now_s)
+
+
+def _less(line: PeerQuota, asked: float, spent: float) -> PeerQuota:
+    return replace(line, asks=line.asks - asked, answers=line.answers - spent)
 
 
 def _give(

@@ -10,10 +10,9 @@ comes later with it is still welcome, so that time decides liveness only.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from starling.coordinator.leases.client_selection import Selection
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import DeviceId, H, Version
 from starling.protocol.persistent_map import PersistentMap
@@ -76,19 +75,23 @@ class LeaseTable:
         return max(0, self.places - len(self.granted))
 
     def wait(
-        self, device: DeviceId, check_in: CheckIn, select: Selection, draw: bytes
+        self,
+        device: DeviceId,
+        check_in: CheckIn,
+        select: Callable[[float], float],
+        draw: bytes,
     ) -> "LeaseTable":
         """Puts a board among the waiting; a later check-in replaces an earlier one.
 
         Args:
           device: The board.
           check_in: What it said.
-          select: The policy.
+          select: From a uniform draw in [0, 1) to a place in [0, 1).
           draw: At least 7 fresh random bytes.
         """
         rest = self.stop_waiting(device)
         bits = 8 * _PLACE_BYTES
-        place = select(check_in, int.from_bytes(draw[:_PLACE_BYTES]) / (1 << bits))
+        place = select(int.from_bytes(draw[:_PLACE_BYTES]) / (1 << bits))
         assert 0.0 <= place < 1.0
         key = int(place * (1 << bits)).to_bytes(_PLACE_BYTES) + device
         return evolve(

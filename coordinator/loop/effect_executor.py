@@ -11,7 +11,7 @@ from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.loop.job_inputs import JobInputs
 from starling.coordinator.loop.messaging.outbound_queue import OutboundQueue
 from starling.coordinator.loop.messaging.publisher import Publisher
-from starling.coordinator.loop.ports import LoopPorts
+from starling.coordinator.loop.ports import LoopPorts, ScoringInputs
 from starling.coordinator.loop.storage.blob_cache import BlobCache, update_of
 from starling.coordinator.loop.storage.blob_writer import PendingBlobWrites
 from starling.coordinator.loop.storage.persistence import Persistence
@@ -31,6 +31,7 @@ from starling.coordinator.step.effects import (
     RecordOverLimit,
     RecordRefusal,
     RemoveInboxFile,
+    ScoreVersion,
     SendAnswer,
     SendContentKey,
     SendFrame,
@@ -123,7 +124,9 @@ class CoordinatorEffectExecutor:
                 self._ports.keep_fork(payload)
             case RemoveInboxFile():
                 self._ports.inbox.settle(effect)
-            case ComputeVersion() | EvaluateVersion() | ExamineBundle():
+            case (
+                ComputeVersion() | EvaluateVersion() | ScoreVersion() | ExamineBundle()
+            ):
                 self._hand_over(state, effect)
             case FindMissingBlobs() | LookUpUpdate() | StorePeerBlob():
                 self._look_up(effect)
@@ -171,7 +174,7 @@ class CoordinatorEffectExecutor:
     def _hand_over(
         self,
         state: CoordinatorState,
-        effect: ComputeVersion | EvaluateVersion | ExamineBundle,
+        effect: ComputeVersion | EvaluateVersion | ScoreVersion | ExamineBundle,
     ) -> None:
         executor = self._ports.executor
         match effect:
@@ -183,6 +186,12 @@ class CoordinatorEffectExecutor:
                     self._ports.put(work)
             case EvaluateVersion():
                 self._evaluate(effect)
+            case ScoreVersion(task):
+                inputs = self._jobs.scoring(effect, state.tasks[task].spec)
+                if isinstance(inputs, ScoringInputs):
+                    executor.score(inputs)
+                else:
+                    self._ports.put(inputs)
             case ExamineBundle(bundle):
                 executor.examine(self._jobs.examination(bundle))
 

@@ -28,6 +28,7 @@ from starling.coordinator.loop.messaging.priority_lanes import PriorityLane
 from starling.coordinator.loop.ports import Item, LoopPorts, MessageBus
 from starling.coordinator.loop.restored_state import restore, unevaluated
 from starling.coordinator.loop.storage.persistence import Persistence
+from starling.coordinator.models.best_version import LossRankings
 from starling.coordinator.step.effects import Effect
 from starling.coordinator.step.events import (
     BusConnected,
@@ -38,6 +39,7 @@ from starling.coordinator.step.events import (
     UploadsQueued,
 )
 from starling.coordinator.step.state import CoordinatorSettings
+from starling.protocol.ids import TaskId
 
 COUNTERS_PER_BOOT_BITS = 32
 """Envelope counters start anew above all earlier ones at each start."""
@@ -103,6 +105,7 @@ class CoordinatorLoop:
         self.will = MqttMessage(will.topic, will.payload, retain=True)
         self._backlog: InboundQueue[Item] = InboundQueue()
         self._block_from_s = 0.0
+        self._rankings = LossRankings(ports.store.blob)
 
     @property
     def anew(self) -> bool:
@@ -121,12 +124,20 @@ class CoordinatorLoop:
         self._bus = bus
         self._outgoing = OutboundQueue(bus.publish, self.tally.dropped)
         persistence = Persistence(
-            self._ports.store, self._ports.votes, self._height, self._versions_kept
+            self._ports.store,
+            self._ports.votes,
+            self._height,
+            self._versions_kept,
+            self._ranks_by_loss,
         )
         self._hands = CoordinatorEffectExecutor(
             self.settings, self._ports, self._outgoing, self.tally, persistence
         )
         self._hands.carry_out(self.state, self._unfinished)
+
+    def _ranks_by_loss(self, task: int) -> bool:
+        opened = self.state.tasks.get(TaskId(task))
+        return opened is not None and self._rankings.by_loss(opened.spec.bundle)
 
     @property
     def wake_at_s(self) -> float:

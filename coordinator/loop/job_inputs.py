@@ -4,18 +4,24 @@ The store belongs to the loop; what is made here reads it no more, so that it ma
 any thread.
 """
 
-from starling.coordinator.aggregation.strategy import unpack_model
+from starling.coordinator.aggregation.strategy import WeightedUpdate, unpack_model
 from starling.coordinator.aggregation.version_computation import (
     StoredVector,
     UnopenableVectors,
     check_initial,
+    opened_member,
 )
 from starling.coordinator.chain.state.task_records import JobMember
 from starling.coordinator.chain.storage.chain_store import ChainStore
-from starling.coordinator.loop.ports import LoopPorts, Work
+from starling.coordinator.loop.ports import LoopPorts, ScoringInputs, Work
 from starling.coordinator.loop.storage.blob_cache import BlobCache
-from starling.coordinator.step.effects import ComputeVersion
-from starling.coordinator.step.events import ComputationFailed, Event, VersionComputed
+from starling.coordinator.step.effects import ComputeVersion, ScoreVersion
+from starling.coordinator.step.events import (
+    ComputationFailed,
+    Event,
+    ScoringFailed,
+    VersionComputed,
+)
 from starling.protocol.crypto.keys import OpeningKey
 from starling.protocol.errors import AggregationError, ProtocolError
 from starling.protocol.ids import Digest
@@ -80,6 +86,30 @@ class JobInputs:
 
         return work
 
+    def scoring(
+        self, asked: ScoreVersion, spec: TaskSpec
+    ) -> ScoringInputs | ScoringFailed:
+        """Inputs of scoring a version's updates, if the store has them all.
+
+        Args:
+          asked: Which version.
+          spec: The task.
+        """
+        bundle, theta = self._wholes.get(asked.bundle), self._store.blob(asked.theta)
+        found = [
+            (each, self._vector(each.transaction, asked)) for each in asked.job.members
+        ]
+        held = [(member, vector) for member, vector in found if vector is not None]
+        if bundle is None or theta is None or len(held) < len(found):
+            detail = "the store lacks its model, or an update"
+            return ScoringFailed(asked.task, asked.version, detail)
+        key = self._key
+
+        def opened() -> list[WeightedUpdate]:
+            return [opened_member(key, spec, *each) for each in held]
+
+        return ScoringInputs(asked, spec, bundle, theta, opened)
+
     def examination(self, bundle: Digest) -> Work:
         """The check whether boards would run a bundle."""
         content, examine = self._wholes.get(bundle), self._examine
@@ -112,7 +142,9 @@ class JobInputs:
         assert content is not None
         return content
 
-    def _vector(self, update: Digest, asked: ComputeVersion) -> StoredVector | None:
+    def _vector(
+        self, update: Digest, asked: ComputeVersion | ScoreVersion
+    ) -> StoredVector | None:
         stored = self._store.upload(update)
         if stored is None:
             return None

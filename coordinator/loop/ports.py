@@ -15,7 +15,11 @@ from starling.broker.link_events import (
     LinkEvent,
     MqttMessage,
 )
-from starling.coordinator.aggregation.strategy import ModelState, PackedModel
+from starling.coordinator.aggregation.strategy import (
+    ModelState,
+    PackedModel,
+    WeightedUpdate,
+)
 from starling.coordinator.aggregation.version_computation import Fetch, recompute
 from starling.coordinator.availability.bundle_examination import examined
 from starling.coordinator.chain.node.node import JournalVote
@@ -26,6 +30,7 @@ from starling.coordinator.step.effects import (
     LogLine,
     RecordRefusal,
     RemoveInboxFile,
+    ScoreVersion,
 )
 from starling.coordinator.step.events import BundleExamined, Event
 from starling.protocol.crypto.keys import OpeningKey
@@ -112,6 +117,26 @@ class Inbox(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class ScoringInputs:
+    """Inputs of scoring a version's updates; they read no store.
+
+    Attributes:
+      asked: Which version.
+      spec: The task.
+      bundle: The packed bundle.
+      theta: Of the version before, (d,) little-endian float32.
+      opened: Opens the updates, in the order of the chain; raises `ProtocolError` if
+        one does not open here.
+    """
+
+    asked: ScoreVersion
+    spec: TaskSpec
+    bundle: bytes
+    theta: bytes
+    opened: Callable[[], Sequence[WeightedUpdate]]
+
+
 class JobExecutor(Protocol):
     """Carries out what takes longer than a turn; results come back as events."""
 
@@ -133,6 +158,9 @@ class JobExecutor(Protocol):
           bundle: The packed bundle.
           inference: (d,) little-endian float32.
         """
+
+    def score(self, inputs: ScoringInputs) -> None:
+        """Scores a version's updates; called only where there is a root set."""
 
 
 class LoopMonitor(Protocol):

@@ -14,7 +14,7 @@ from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.leases.lease_table import LeaseTable
 from starling.coordinator.membership import responder_selection
-from starling.coordinator.models import pending_jobs
+from starling.coordinator.models import pending_jobs, version_scores
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import (
     ComputeVersion,
@@ -337,6 +337,7 @@ def _version_final(
     turn: CoordinatorStep, task: TaskState, head: Version, model: ModelDigests
 ) -> TaskState:
     updates, staleness_milli = pending_jobs.statistics(task.job, head)
+    before = task
     task = replace(
         task,
         head=head,
@@ -357,6 +358,7 @@ def _version_final(
         # Boards shall not be shown an older one after the newest.
         announce(turn, task)
     turn.emit(EvaluateVersion(task.number, head, model.inference, task.spec.bundle))
+    version_scores.ask(turn, before, head)
     turn.report(f"task {task.number}: version {head} is final from {updates} updates")
     return turn.state.tasks[task.number]
 

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from starling.protocol.errors import ConfigError
 from starling.protocol.learning.local_optimiser import (
     ACCUMULATION_MAX,
+    PLAIN,
     STEPS_MAX,
     DescentPolicy,
     OptimiserKind,
@@ -88,3 +90,21 @@ def descent_policy(section: OptimiserSection) -> DescentPolicy:
         period=section.period,
         decay_q24=round(section.decay * Q24),
     )
+
+
+def check_descent(section: OptimiserSection, *, stepless: bool, noised: bool) -> None:
+    """Refuses an optimiser that no board would use.
+
+    Args:
+      section: As the operator wrote it.
+      stepless: Whether boards take no steps.
+      noised: Whether their steps are noised one by one.
+
+    Raises:
+      ConfigError: Naming the key.
+    """
+    if (stepless or noised) and descent_policy(section) != PLAIN:
+        why = "boards take no steps in mode gradient"
+        if not stepless:
+            why = "steps that are noised one by one are plain SGD"
+        raise ConfigError(why, key="training.descent")

@@ -13,12 +13,18 @@ from starling.coordinator.aggregation.strategy_registry import aggregator_of
 from starling.coordinator.publication.guard_settings import GuardSection, guard_policy
 from starling.coordinator.publication.optimiser_settings import (
     OptimiserSection,
+    check_descent,
     descent_policy,
+)
+from starling.coordinator.publication.score_settings import (
+    ScoresSection,
+    SelectionSection,
+    score_policy,
+    selection_policy,
 )
 from starling.coordinator.wire.size_limits import check_travels
 from starling.engine.opened_bundle import open_packed
 from starling.protocol.errors import ConfigError, ProtocolError
-from starling.protocol.learning.local_optimiser import PLAIN
 from starling.protocol.learning.task import (
     BUFFER_MAX,
     E12,
@@ -226,6 +232,8 @@ class TaskSettings:
     training: TrainingSection = table(TrainingSection, "How a board trains.")
     privacy: PrivacySection = table(PrivacySection, "What boards reveal at most.")
     guard: GuardSection = table(GuardSection, "What is noticed when it goes badly.")
+    scores: ScoresSection = table(ScoresSection, "What coordinators think of updates.")
+    selection: SelectionSection = table(SelectionSection, "Who gets a lease.")
 
 
 @dataclass(frozen=True)
@@ -289,7 +297,11 @@ def _spec(
     except ConfigError as error:
         named = f"{settings.privacy.mechanism} does not go with mode {training.mode}"
         raise ConfigError(named, key="training.mode") from error
-    _check_descent(training, privacy.mechanism)
+    check_descent(
+        training.descent,
+        stepless=_MODES[training.mode] == TrainingMode.GRADIENT,
+        noised=privacy.mechanism == RECORD_DPSGD,
+    )
     aggregation = _aggregation(settings, dimension)
     check_strategy(aggregation, _training(training), privacy, dimension)
     return TaskSpec(
@@ -305,18 +317,9 @@ def _spec(
         pledges=_pledges(settings),
         pool=settings.pool,
         guard=guard_policy(settings.guard),
+        scores=score_policy(settings.scores, noised=privacy.mechanism != 0),
+        selection=selection_policy(settings.selection),
     )
-
-
-def _check_descent(section: TrainingSection, mechanism: int) -> None:
-    """Refuses an optimiser that no board would use."""
-    stepless = _MODES[section.mode] == TrainingMode.GRADIENT
-    plain = descent_policy(section.descent) == PLAIN
-    if (stepless or mechanism == RECORD_DPSGD) and not plain:
-        why = "boards take no steps in mode gradient"
-        if not stepless:
-            why = "steps that are noised one by one are plain SGD"
-        raise ConfigError(why, key="training.descent")
 
 
 def _privacy(section: PrivacySection) -> PrivacyPolicy:

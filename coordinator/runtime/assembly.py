@@ -21,7 +21,11 @@ from starling.coordinator.loop.event_loop import CoordinatorLoop, first_counter
 from starling.coordinator.loop.ports import Clock, LoopPorts
 from starling.coordinator.runtime.command_inbox import CommandInbox
 from starling.coordinator.runtime.environment import CoordinatorEnvironment
-from starling.coordinator.runtime.evaluation.evaluator import Evaluator, load_held_out
+from starling.coordinator.runtime.evaluation.evaluator import (
+    Evaluator,
+    load_held_out,
+    pinned_root,
+)
 from starling.coordinator.runtime.home import CoordinatorHome, link_settings
 from starling.coordinator.runtime.process_monitor import ProcessMonitor
 from starling.coordinator.runtime.setup.double_sign_guard import (
@@ -52,6 +56,7 @@ LISTEN_S = 2.5
 """How long a validator of several only listens after its start: time to connect, to say
 twice what it holds, and to be sent its votes that others have and its journal lacks."""
 TRIAL_FOLDER = "trial"
+ROOT_FOLDER = "root"
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,8 @@ def assemble(
     settings = replace(settings, ledger=ledger)
     clock = surroundings.clock
     tally = _tally(home.status, clock)
-    workers = JobWorkers(evaluator, put, put)
+    root = _root(home, config)
+    workers = JobWorkers(evaluator, root, put, put)
     status = StatusFile(home.status, settings, store, tally)
     subscriptions = settings.topics.coordinator_filters(settings.name)
     link = link_settings(home, config, subscriptions)
@@ -134,7 +140,7 @@ def assemble(
 def _settings(
     home: CoordinatorHome, config: CoordinatorConfig, genesis: Genesis
 ) -> CoordinatorSettings:
-    key = home.signing_key()
+    key, root = home.signing_key(), config.evaluation.root
     ledger = node.ChainSettings(
         genesis,
         key,
@@ -158,6 +164,7 @@ def _settings(
         audit_ms=1000 * config.storage.audit_s,
         body_blocks=config.storage.body_blocks,
         shared=config.broker.shared and not peer_links(home, Topics(genesis.fleet)),
+        root=pinned_root(home.path / root) if root else None,
     )
 
 
@@ -167,6 +174,14 @@ def _evaluator(home: CoordinatorHome, config: CoordinatorConfig) -> Evaluator | 
     held_out = load_held_out(home.path / config.evaluation.data)
     folder = home.state / TRIAL_FOLDER
     return Evaluator(held_out, config.evaluation.batch, folder)
+
+
+def _root(home: CoordinatorHome, config: CoordinatorConfig) -> Evaluator | None:
+    if not config.evaluation.root:
+        return None
+    path = home.path / config.evaluation.root
+    examples = load_held_out(path, "evaluation.root")
+    return Evaluator(examples, config.evaluation.batch, home.state / ROOT_FOLDER)
 
 
 def _open_store(home: CoordinatorHome, genesis: Genesis) -> SqliteStore:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 
 from starling.broker.link_events import LinkEvent
 from starling.coordinator.loop.ports import Item
@@ -52,7 +53,8 @@ class ProcessLoop:
         self._notifier = surroundings.notifier
         self._myself = self._loop.settings.ledger.key.identity
         self.anew = False
-        self._link = surroundings.open_bus(self._parts.link, self._arrived)
+        link = replace(self._parts.link, rest_s=self._loop.incoming.rest_s)
+        self._link = surroundings.open_bus(link, self._arrived)
         self._elsewhere = PeerBrokers(
             self._parts.peer_links, surroundings.open_bus, self._queue.put
         )

@@ -3,17 +3,29 @@
 Each has one thread; results come back as events.
 """
 
+import contextlib
 import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from starling.coordinator.loop.ports import Work
+from starling.coordinator.aggregation.contribution_scores import (
+    RootGradients,
+    scores_of,
+)
+from starling.coordinator.loop.ports import ScoringInputs, Work
 from starling.coordinator.runtime.evaluation.evaluation_messages import EvaluationError
 from starling.coordinator.runtime.evaluation.evaluator import Evaluator
 from starling.coordinator.step.effects import EvaluateVersion
-from starling.coordinator.step.events import EvaluationFailed, Event, VersionEvaluated
+from starling.coordinator.step.events import (
+    EvaluationFailed,
+    Event,
+    ScoringFailed,
+    VersionEvaluated,
+    VersionScored,
+)
+from starling.protocol.errors import ProtocolError
 from starling.protocol.ids import Digest
 
 log = logging.getLogger("starling.coordinator")
@@ -24,12 +36,34 @@ WAITING_BYTES_MAX = 64 << 20
 """Of parameters that wait for their trial; the newest may wait whatever it takes."""
 
 
+UNSCORED_MAX = 4
+"""Versions whose updates wait to be scored, with the sealed vectors of each."""
+
+
+class _RootEvaluator:
+    """One bundle on the root set; see `contribution_scores.RootModel`."""
+
+    def __init__(self, root: Evaluator, bundle: Digest, packed: bytes) -> None:
+        self._root = root
+        self._named = bundle, packed
+
+    def gradients(self, theta: bytes) -> RootGradients:
+        return self._root.gradients(*self._named, theta)
+
+    def accuracy(self, theta: bytes) -> float:
+        found, _ = self._root.evaluate(*self._named, theta)
+        if found is None:
+            raise EvaluationError("a loss without classes has no accuracy")
+        return found
+
+
 class JobWorkers:
-    """The three threads; see `coordinator.loop.ports.JobExecutor`."""
+    """The threads; see `coordinator.loop.ports.JobExecutor`."""
 
     def __init__(
         self,
         evaluator: Evaluator | None,
+        root: Evaluator | None,
         on_event: Callable[[Event], None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
@@ -37,15 +71,19 @@ class JobWorkers:
 
         Args:
           evaluator: None if there is no held-out data.
+          root: On the root set; None if there is none.
           on_event: Called from a worker's thread with each result.
           on_failure: Called there with what must end the process.
         """
         self._evaluator = evaluator
+        self._root = root
         self._on_event = on_event
         self._on_failure = on_failure
         self._aggregation = ThreadPoolExecutor(1, "aggregation")
         self._evaluation = ThreadPoolExecutor(1, "evaluation")
         self._examination = ThreadPoolExecutor(1, "examination")
+        self._scoring = ThreadPoolExecutor(1, "scoring")
+        self._unscored: deque[Work] = deque(maxlen=UNSCORED_MAX)
         self._waiting: deque[tuple[int, Work]] = deque()
         self._waiting_lock = threading.Lock()
         # Of the evaluation's thread; the loop's only reads it.
@@ -92,6 +130,27 @@ class JobWorkers:
                 size -= self._waiting.popleft()[0]
         self._evaluation.submit(self._evaluate_next).add_done_callback(self._ended)
 
+    def score(self, inputs: ScoringInputs) -> None:
+        """See `JobExecutor`; where versions come faster the oldest go unscored."""
+        root, asked = self._root, inputs.asked
+        assert root is not None
+
+        def work() -> Event:
+            try:
+                model = _RootEvaluator(root, asked.bundle, inputs.bundle)
+                values = scores_of(inputs.spec, inputs.theta, inputs.opened(), model)
+            except (EvaluationError, ProtocolError) as error:
+                return ScoringFailed(asked.task, asked.version, str(error))
+            return VersionScored(asked.task, asked.version, values)
+
+        self._unscored.append(work)
+        self._scoring.submit(self._score_next).add_done_callback(self._ended)
+
+    def _score_next(self) -> None:
+        # A deque's ends are safe on any thread.
+        with contextlib.suppress(IndexError):
+            self._on_event(self._unscored.popleft()())
+
     def _evaluate_next(self) -> None:
         with self._waiting_lock:
             if not self._waiting:
@@ -101,13 +160,16 @@ class JobWorkers:
 
     def stop(self) -> None:
         """Waits for what runs and forgets what waits; it is handed out again."""
-        if self._evaluator is not None:
-            self._evaluator.abandon()
+        for evaluator in (self._evaluator, self._root):
+            if evaluator is not None:
+                evaluator.abandon()
         self._aggregation.shutdown(cancel_futures=True)
         self._evaluation.shutdown(cancel_futures=True)
         self._examination.shutdown(cancel_futures=True)
-        if self._evaluator is not None:
-            self._evaluator.stop()
+        self._scoring.shutdown(cancel_futures=True)
+        for evaluator in (self._evaluator, self._root):
+            if evaluator is not None:
+                evaluator.stop()
 
     def _submit(self, pool: ThreadPoolExecutor, work: Work) -> None:
         def carry() -> None:

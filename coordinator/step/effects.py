@@ -197,6 +197,18 @@ class EvaluateVersion:
 
 
 @dataclass(frozen=True)
+class ScoreVersion:
+    """Score a job, at `theta`; answered by `VersionScored` or `ScoringFailed`."""
+
+    task: TaskId
+    version: Version
+    job: AggregationJob
+    theta: Digest
+    bundle: Digest
+    keys: Mapping[Digest, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ExamineBundle:
     """Check a bundle as boards do, away from the loop; answered by `BundleExamined`."""
 
@@ -369,6 +381,7 @@ Effect = (
     | RemoveInboxFile
     | ComputeVersion
     | EvaluateVersion
+    | ScoreVersion
     | ExamineBundle
     | FindMissingBlobs
     | LookUpUpdate

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from starling.coordinator.aggregation.strategy import PackedModel
+from starling.protocol.chain.update_scores import UpdateScore
 from starling.protocol.ids import DeviceId, Digest, TaskId, Version
 from starling.protocol.wire.envelope import Envelope
 
@@ -136,6 +137,36 @@ class EvaluationFailed:
 
 
 @dataclass(frozen=True)
+class VersionScored:
+    """A version's updates were scored on the root set.
+
+    Attributes:
+      task: Which task.
+      version: Which version.
+      values: One per update, in the order of the chain.
+    """
+
+    task: TaskId
+    version: Version
+    values: tuple[UpdateScore, ...]
+
+
+@dataclass(frozen=True)
+class ScoringFailed:
+    """A version's updates could not be scored.
+
+    Attributes:
+      task: Which task.
+      version: Which version.
+      detail: Why.
+    """
+
+    task: TaskId
+    version: Version
+    detail: str
+
+
+@dataclass(frozen=True)
 class BundleExamined:
     """A bundle was examined; answers `ExamineBundle`.
 
@@ -201,6 +232,8 @@ Event = (
     | UpdateLookedUp
     | VersionEvaluated
     | EvaluationFailed
+    | VersionScored
+    | ScoringFailed
     | BundleExamined
     | BusConnected
     | BusDisconnected

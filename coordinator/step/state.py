@@ -66,6 +66,7 @@ class CoordinatorSettings:
       body_blocks: Blocks whose transactions are kept.
       tick_s: Longest time between two looks at the clock.
       shared: Whether all coordinators are at our broker.
+      root: Digest of the root set that we score updates with; None without one.
     """
 
     ledger: ChainSettings
@@ -81,6 +82,7 @@ class CoordinatorSettings:
     body_blocks: int = 1 << 40
     tick_s: float = 1.0
     shared: bool = True
+    root: Digest | None = None
 
     @property
     def name(self) -> str:
@@ -297,6 +299,7 @@ class CoordinatorState:
       diverged: The block that a quorum decided and that is invalid here; None if the
         chain went on from there.
       peers: Other coordinators, by their ids.
+      brokers: What all names together may ask for over each other broker.
       wanted: What we ask them for, by `request_key`.
       wants_dropped: How many of our own needs were not asked for: too many at once.
       pulling: Keys in `wanted` whose answers come in pieces, in the order of pulling.
@@ -336,6 +339,7 @@ class CoordinatorState:
     pace: ProgressTimes = _NO_PACE
     diverged: StateDiverged | None = None
     peers: Mapping[DeviceId, PeerState] = field(default_factory=dict)
+    brokers: Mapping[int, PeerQuota] = field(default_factory=dict)
     wanted: Mapping[bytes, PendingRequest] = field(default_factory=dict)
     parked: Mapping[DeviceId, DeferredProposal] = field(default_factory=dict)
     repeat_at_s: float = 0.0

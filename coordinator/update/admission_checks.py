@@ -14,7 +14,12 @@ from starling.coordinator.chain.state.generational_cache import GenerationalCach
 from starling.coordinator.update.norm_bound import check_norm, norm_bound
 from starling.protocol.chain.genesis import ValidatorSet
 from starling.protocol.crypto.keys import OpeningKey, verify
-from starling.protocol.crypto.sealed_blob import SEALED, decrypt, open_committed
+from starling.protocol.crypto.sealed_blob import (
+    SEALED,
+    SealedBlob,
+    decrypt,
+    open_committed,
+)
 from starling.protocol.errors import (
     BudgetExceeded,
     DecodeError,
@@ -207,20 +212,37 @@ def open_contribution(
       InvalidUpdate, DecodeError: `COMMITMENT_MISMATCH` if it is another blob, or what
         the codec refuses: `SHAPE_MISMATCH`, `NON_FINITE`, `MALFORMED`.
     """
-    if contribution.codec not in CODECS:
-        raise ShapeMismatch(f"no codec {contribution.codec}")
-    sealed = SEALED.unpack(blob)
-    if sealed.digest() != contribution.blob:
-        raise InvalidUpdate("blob differs from its digest", Reason.COMMITMENT_MISMATCH)
     if content_key is not None:
-        plaintext = decrypt(sealed, content_key, sender, contribution.commitment)
-        return CODECS[contribution.codec].decode(plaintext, spec.dimension)
+        return open_disclosed(sender, contribution, blob, spec, content_key)
+    sealed = _committed_blob(contribution, blob)
     bound = (key.public, sender, contribution.blob, contribution.commitment)
     found = _opened.get(bound)
     if found is None:
         _, found = open_committed(sealed, key, sender, contribution.commitment)
         _opened.keep(bound, found, len(found))
     return CODECS[contribution.codec].decode(found, spec.dimension)
+
+
+def open_disclosed(
+    sender: bytes,
+    contribution: Contribution,
+    blob: bytes,
+    spec: TaskSpec,
+    content_key: bytes,
+) -> Grid:
+    """Opens a sealed vector with its content key alone; as `open_contribution`."""
+    sealed = _committed_blob(contribution, blob)
+    plaintext = decrypt(sealed, content_key, sender, contribution.commitment)
+    return CODECS[contribution.codec].decode(plaintext, spec.dimension)
+
+
+def _committed_blob(contribution: Contribution, blob: bytes) -> SealedBlob:
+    if contribution.codec not in CODECS:
+        raise ShapeMismatch(f"no codec {contribution.codec}")
+    sealed = SEALED.unpack(blob)
+    if sealed.digest() != contribution.blob:
+        raise InvalidUpdate("blob differs from its digest", Reason.COMMITMENT_MISMATCH)
+    return sealed
 
 
 def _check_lease(

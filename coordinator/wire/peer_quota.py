@@ -3,7 +3,8 @@
 Whoever runs a broker can write there under any name. So what comes under a peer's name
 over one broker is charged to that name there, and leaves alone what it says over its
 own: else one liar with a broker could use up what all others may say, and break off
-what they say at length.
+what they say at length. All names at another broker together are answered no more than
+one of them, or that liar were answered under each.
 """
 
 import math
@@ -24,7 +25,8 @@ class PeerQuota:
       allowance: Bytes that it may say unasked now.
       asks: Things that it may ask for now.
       answers: Bytes that it may be answered now.
-      at_s: When these three were true.
+      votes: Votes, proposals and certificates that it may say now.
+      at_s: When these four were true.
       assemblies: Long frames that are coming in, the one that grew last at the end; at
         most `ASSEMBLIES_MAX`.
       answered: When each thing was given that was asked for a moment ago.
@@ -33,6 +35,7 @@ class PeerQuota:
     allowance: float = 0.0
     asks: float = 0.0
     answers: float = 0.0
+    votes: float = 0.0
     at_s: float = -math.inf
     assemblies: tuple[ChunkAssembly, ...] = ()
     answered: Mapping[bytes, float] = field(default_factory=dict)

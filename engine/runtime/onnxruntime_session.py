@@ -50,6 +50,8 @@ _ENTRIES = {
     "session.intra_op.allow_spinning": "0",
 }
 """Of every session's configuration."""
+_SHRINKING = ("memory.enable_memory_arena_shrinkage", "cpu:0")
+"""Of a run's configuration: memory that nothing uses any more goes back at its end."""
 
 
 def flush_tiny_numbers() -> None:
@@ -62,12 +64,35 @@ def flush_tiny_numbers() -> None:
     _ENTRIES["session.set_denormal_as_zero"] = "1"
 
 
+class RunPlans:
+    """Batch sizes for which the runtime has laid out a graph's working memory.
+
+    Its first run of a size takes value by value from the arena and notes what lived
+    when; later runs take one block of just the size that this needs. A first run gives
+    back what it took, or an arena would hold both.
+    """
+
+    def __init__(self) -> None:
+        """Knows no size yet."""
+        self._seen: set[int] = set()
+
+    def options(self, rows: int) -> onnxruntime.RunOptions | None:
+        """Options of a run of so many examples."""
+        if rows in self._seen:
+            return None
+        self._seen.add(rows)
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry(*_SHRINKING)
+        return options
+
+
 class GraphSession:
     """A graph that is loaded. Threads may share it."""
 
     def __init__(self, session: onnxruntime.InferenceSession, name: str) -> None:
         """Made by `open_session` and `open_gradient`."""
         self._session, self._name = session, name
+        self._plans = RunPlans()
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -88,20 +113,25 @@ class GraphSession:
           EngineError: If the runtime refuses its inputs, or fails.
         """
         with _engine_errors(self._name):
-            results: list[NDArray[Any]] = self._session.run(outputs, dict(feeds))
+            rows = next(iter(np.shape(feeds["x"])), 0) if "x" in feeds else 0
+            results: list[NDArray[Any]] = self._session.run(
+                outputs, dict(feeds), self._plans.options(rows)
+            )
         return results
 
     def bind(self) -> "GraphBinding":
         """Places for inputs and outputs, none of them named yet."""
-        return GraphBinding(self._session, self._name)
+        return GraphBinding(self._session, self._name, self._plans)
 
 
 class GraphBinding:
     """Places of a session's inputs and outputs; see `GraphSession.bind`."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, name: str) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, name: str, plans: RunPlans
+    ) -> None:
         """Belongs to one session."""
-        self._session, self._name = session, name
+        self._session, self._name, self._plans = session, name, plans
         self._binding = session.io_binding()
 
     def input(self, name: str, array: NDArray[Any]) -> None:
@@ -126,14 +156,17 @@ class GraphBinding:
                 name, "cpu", 0, np.float32, array.shape, array.ctypes.data
             )
 
-    def run(self) -> None:
+    def run(self, rows: int) -> None:
         """Reads the inputs and fills the outputs.
+
+        Args:
+          rows: Examples in the inputs.
 
         Raises:
           EngineError: If the runtime refuses its inputs, or fails.
         """
         try:
-            self._session.run_with_iobinding(self._binding)
+            self._session.run_with_iobinding(self._binding, self._plans.options(rows))
         except _RAISED as error:
             raise _engine_error(self._name, error) from error
 

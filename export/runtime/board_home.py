@@ -90,6 +90,11 @@ class BoardModels:
             ]
         )
 
+    def ranks_by_loss(self, task: int) -> bool:
+        """See `ModelSource`: a board evaluates nothing."""
+        del task
+        return False
+
     def proven(self, row: VersionRow) -> ProvenModel:
         """See `ModelSource`."""
         shown = self._known[row.version]

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from starling.coordinator.chain.state import board_records, task_records
+from starling.coordinator.models.best_version import ranks_by_loss
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.storage import receipt_reader
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
@@ -64,6 +65,11 @@ class CoordinatorModels:
                 )
             )
         return tuple(found)
+
+    def ranks_by_loss(self, task: int) -> bool:
+        """See `ModelSource`."""
+        bundle = self._store.blob(self._spec(task).bundle)
+        return bundle is not None and ranks_by_loss(bundle)
 
     def proven(self, row: VersionRow) -> ProvenModel:
         """See `ModelSource`."""

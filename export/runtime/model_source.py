@@ -7,7 +7,8 @@ from starling.agent.config import FILE as AGENT_FILE
 from starling.coordinator.models.best_version import best_version
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.durable.files import read_limited
-from starling.export.provenance import ProvenModel, VersionRow
+from starling.export.onnx_model import ordinary_model, parameter_names
+from starling.export.provenance import ProvenModel, VersionRow, metadata
 from starling.export.runtime.board_home import BoardModels
 from starling.export.runtime.coordinator_home import CoordinatorModels
 from starling.protocol.chain.genesis import GENESIS, GENESIS_BYTES_MAX, Genesis
@@ -30,6 +31,9 @@ class ModelSource(Protocol):
           ConfigError: If there is no such task.
           StorageError: If the home is damaged.
         """
+
+    def ranks_by_loss(self, task: int) -> bool:
+        """True if a task's best version is that of the lowest held-out loss."""
 
     def proven(self, row: VersionRow) -> ProvenModel:
         """A version whose certificate, digests and bundle were checked.
@@ -89,16 +93,16 @@ def chosen(source: ModelSource, task: int, version: str | None) -> VersionRow:
       ConfigError: If it is none of these, or there is no such version.
       OperationError: If nothing was evaluated, or nothing is kept.
     """
-    rows = source.rows(task)
+    rows, by_loss = source.rows(task), source.ranks_by_loss(task)
     kept = [row for row in rows if row.kept]
     if not kept:
         raise OperationError(f"no version of task {task} is kept whole here")
     if version is None:
-        return best_version(kept) or kept[-1]
+        return best_version(kept, by_loss=by_loss) or kept[-1]
     if version == LATEST:
         return kept[-1]
     if version == BEST:
-        return _best(rows, kept)
+        return _best(rows, kept, by_loss=by_loss)
     if not (version.isdecimal() and len(version) <= _DIGITS_MAX):
         raise ConfigError(f"{version!r} is not best, latest or N", key="--version")
     for row in rows:
@@ -110,14 +114,22 @@ def chosen(source: ModelSource, task: int, version: str | None) -> VersionRow:
     )
 
 
-def _best(rows: tuple[VersionRow, ...], kept: list[VersionRow]) -> VersionRow:
-    best = best_version(rows)
+def onnx_of(model: ProvenModel) -> bytes:
+    """A version as an ordinary ONNX file, with its proof in the metadata."""
+    stated = metadata(model, parameter_names(model.opened))
+    return ordinary_model(model.opened, model.theta, stated)
+
+
+def _best(
+    rows: tuple[VersionRow, ...], kept: list[VersionRow], *, by_loss: bool
+) -> VersionRow:
+    best = best_version(rows, by_loss=by_loss)
     if best is None:
         raise OperationError(
             "no version was evaluated on held-out data here; say --version latest"
         )
     if not best.kept:
-        most = best_version(kept)
+        most = best_version(kept, by_loss=by_loss)
         instead = "" if most is None else f"; the best that is kept is {most.version}"
         raise OperationError(f"the best, version {best.version}, is not kept{instead}")
     return best

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import combinations
 
+from starling.fleet.board_faults import is_board_fault
 from starling.fleet.fault_timeline import entries, is_about_boards
 from starling.protocol.errors import ConfigError
 
@@ -97,7 +98,7 @@ class BoardAttack:
 
 
 def board_attacks(text: str, boards: int) -> tuple[BoardAttack, ...]:
-    """Reads the entries of a timeline that are about boards.
+    """Reads the entries of a timeline that have boards attack.
 
     Args:
       text: As a user gave it; may be empty.
@@ -112,7 +113,7 @@ def board_attacks(text: str, boards: int) -> tuple[BoardAttack, ...]:
     """
     found = []
     for entry in entries(text):
-        if not is_about_boards(entry):
+        if not is_about_boards(entry) or is_board_fault(entry):
             continue
         try:
             attack = _attack(entry)

@@ -6,10 +6,12 @@ Letters: `n` records.
 import numpy as np
 from numpy.typing import NDArray
 
-from starling.fleet.datasets.partition import Indices
+from starling.fleet.datasets.partition import Indices, Targets
 from starling.records.record_set import Division, RecordSet
 
 SHARE = 0.1
+ROOT_RECORDS = 100
+"""Of a root set."""
 
 
 def held_out_rows(
@@ -35,6 +37,29 @@ def held_out_rows(
     order = rng.permutation(len(records))
     count = min(max(1, int(len(records) * SHARE)), len(records) - 1)
     return order[count:], order[:count]
+
+
+def root_rows(targets: Targets, rng: np.random.Generator) -> Indices:
+    """Draws the few training records that coordinators score updates with.
+
+    Args:
+      targets: (n,) labels, as many records of each; or (n, t) real numbers.
+      rng: Draws.
+
+    Returns:
+      Rows, rising; `ROOT_RECORDS` of them, or a tenth of all where that is less.
+    """
+    count = max(1, min(ROOT_RECORDS, int(len(targets) * SHARE)))
+    order = rng.permutation(len(targets))
+    if np.issubdtype(targets.dtype, np.integer):
+        # Its first record of each label, then the second one of each, and so on.
+        labels = targets[order]
+        ranks = np.zeros(len(order), np.int64)
+        for label in np.unique(labels):
+            same = labels == label
+            ranks[same] = np.arange(same.sum())
+        order = order[np.argsort(ranks, kind="stable")]
+    return np.sort(order[:count])
 
 
 def _whole_groups(

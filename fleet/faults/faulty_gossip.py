@@ -4,8 +4,8 @@ What is between coordinators and boards passes as it is.
 """
 
 import itertools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from starling.broker.link_events import (
     AckToken,
@@ -15,32 +15,24 @@ from starling.broker.link_events import (
     MqttMessage,
 )
 from starling.coordinator.loop.ports import MessageBus
+from starling.fleet.fault_timeline import FaultOrders
 from starling.fleet.faults.vote_forger import VoteForger
+from starling.fleet.monitor.coordinator_point import number_of
+from starling.protocol.chain.genesis import ValidatorSet
 from starling.protocol.errors import DecodeError
+from starling.protocol.ids import device_id, device_name
 from starling.protocol.wire.topics import Topics
-
-
-@dataclass(frozen=True)
-class ActiveFaults:
-    """`fleet.fault_timeline.FaultOrders` as a process gets them.
-
-    Attributes:
-      deaf_to: Names of the coordinators that it cannot hear.
-      delay_s: How late what it tells others leaves.
-      equivocates: Whether it votes twice.
-      lies: Whether it changes the models that it computes.
-      clock_s: How far its wall clock is off.
-    """
-
-    deaf_to: tuple[str, ...] = ()
-    delay_s: float = 0.0
-    equivocates: bool = False
-    lies: bool = False
-    clock_s: float = 0.0
-
 
 SendLate = Callable[[float, MqttMessage], None]
 """Publishes a message on the bus beneath after so many seconds."""
+
+
+def speakers_of(validators: ValidatorSet) -> dict[str, int]:
+    """The coordinators' numbers in a timeline, by their names in topics."""
+    return {
+        device_name(device_id(each.public)): number_of(each.name)
+        for each in validators.members
+    }
 
 
 class FaultyGossip:
@@ -49,9 +41,10 @@ class FaultyGossip:
     def __init__(
         self,
         on_event: Callable[[LinkEvent], None],
-        standing: Callable[[], ActiveFaults],
+        standing: Callable[[], FaultOrders],
         forger: VoteForger,
         topics: Topics,
+        speakers: Mapping[str, int],
         send_late: SendLate,
     ) -> None:
         """Has no bus yet; see `over`.
@@ -61,12 +54,14 @@ class FaultyGossip:
           standing: The orders.
           forger: For second votes.
           topics: Of the fleet.
+          speakers: See `speakers_of`.
           send_late: Delays messages.
         """
         self._on_event = on_event
         self._standing = standing
         self._forger = forger
         self._topics = topics
+        self._speakers = speakers
         self._send_late = send_late
         # Real connections count up from 1, so these never meet theirs.
         self._ids = itertools.count(-1, -1)
@@ -109,7 +104,7 @@ class FaultyGossip:
         if speaker is None:
             return False
         standing = self._standing()
-        if speaker in standing.deaf_to:
+        if self._speakers.get(speaker) in standing.deaf_to:
             return True
         # An honest core that hears a vote of its key which it never cast falls silent.
         return standing.equivocates and self._forger.is_own(event.payload)

@@ -167,7 +167,7 @@ class RunHeading:
 
     Attributes:
       title: What is trained, on what, by how many.
-      until_version: Where it ends.
+      until_version: Where it ends; 0 for nowhere.
       privacy: None without privacy.
       crash_only: Whether nothing holds if a coordinator lies.
       attacks: What boards were told to falsify, in a simulation.
@@ -346,8 +346,10 @@ def bytes_text(count: float) -> str:
 
 
 def clock_text(seconds: float | None) -> str:
-    """A duration as `m:ss`; a dash if it is not known."""
+    """A duration as `m:ss`, or in days and hours; a dash if it is not known."""
     if seconds is None:
         return "-"
     minutes, rest = divmod(int(seconds), 60)
+    if minutes >= 24 * 60:
+        return f"{minutes // (24 * 60)} d {minutes // 60 % 24} h"
     return f"{minutes}:{rest:02d}"

@@ -84,14 +84,6 @@ def _learning(heading: RunHeading, snapshot: RunSnapshot) -> Panel:
         accuracy.append(f"  from {known[0]:.1%}", style="dim")
     else:
         accuracy.append("      -  waiting for the first evaluation", style="dim")
-    versions = Table.grid(padding=(0, 1))
-    versions.add_row(
-        Text(f"{snapshot.version:4d} of {heading.until_version}", style="bold"),
-        _bar(heading.until_version, snapshot.version, _SPARK_WIDTH, "green"),
-        Text(f"{clock_text(snapshot.time_s)} gone, about ", style="dim")
-        + Text(clock_text(snapshot.remaining_s(heading.until_version)), style="bold")
-        + Text(" to go", style="dim"),
-    )
     rate = Text(f"{snapshot.accepted:4d} accepted, {snapshot.updates_per_s:.1f}/s")
     rate.append(
         f"   up {bytes_text(snapshot.bytes_up)}, "
@@ -100,7 +92,7 @@ def _learning(heading: RunHeading, snapshot: RunSnapshot) -> Panel:
     )
     rows: list[tuple[str, RenderableType]] = [
         ("accuracy" if known or not losses else "loss", accuracy),
-        ("version", versions),
+        ("version", _versions(heading, snapshot)),
         ("updates", rate),
     ]
     if snapshot.held_out is not None and snapshot.held_out.text:
@@ -111,6 +103,22 @@ def _learning(heading: RunHeading, snapshot: RunSnapshot) -> Panel:
         title_align="left",
         border_style="green",
     )
+
+
+def _versions(heading: RunHeading, snapshot: RunSnapshot) -> RenderableType:
+    """The newest version, and the way to the last one if there is to be one."""
+    gone = f"{clock_text(snapshot.time_s)} gone"
+    if not heading.until_version:
+        return Text(f"{snapshot.version:4d}  ", style="bold") + Text(gone, style="dim")
+    versions = Table.grid(padding=(0, 1))
+    versions.add_row(
+        Text(f"{snapshot.version:4d} of {heading.until_version}", style="bold"),
+        _bar(heading.until_version, snapshot.version, _SPARK_WIDTH, "green"),
+        Text(f"{gone}, about ", style="dim")
+        + Text(clock_text(snapshot.remaining_s(heading.until_version)), style="bold")
+        + Text(" to go", style="dim"),
+    )
+    return versions
 
 
 def _bar(total: float, done: float, width: int, colour: str) -> ProgressBar:

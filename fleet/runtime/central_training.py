@@ -14,6 +14,7 @@ from starling.fleet.runtime.training_pool import as_fed, metrics_of, score
 from starling.protocol.errors import NonFinite
 from starling.protocol.ids import Digest, TaskId, Version
 from starling.protocol.learning.local_optimiser import DescentPolicy, OptimiserKind
+from starling.protocol.learning.metrics import Metrics
 from starling.protocol.learning.task import (
     Q24,
     PrivacyPolicy,
@@ -48,6 +49,16 @@ def pooled_baseline(
     """
     if federated is None:
         return None
+    found, epochs = trained_on_all(material)
+    return None if found is None else compared(federated.held_out, found, epochs)
+
+
+def trained_on_all(material: TrainingMaterial) -> tuple[Metrics | None, int]:
+    """The model of `pooled_baseline`, on the held-out examples, and its epochs.
+
+    Returns:
+      No metrics if it gives what is no finite number.
+    """
     trainer = open_trainer(material.bundle)
     manifest = trainer.manifest
     training = as_fed(_joined(material.boards), manifest)
@@ -65,10 +76,9 @@ def pooled_baseline(
                 best, least, epochs = theta, loss, epoch
             elif epoch - epochs >= PATIENCE:
                 break
-        found = metrics_of(trainer, best, held_out)
+        return metrics_of(trainer, best, held_out), epochs
     except NonFinite:
-        return None
-    return compared(federated.held_out, found, epochs)
+        return None, epochs
 
 
 def _joined(boards: list[Examples]) -> Examples:

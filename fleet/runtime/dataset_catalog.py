@@ -85,7 +85,7 @@ def open_data_set(
     if name not in _HELD_OUT and not _is_mnist(Path(name)):
         return _own(Path(name), rng, asked)
     if name == "digits":
-        training, test = _digits(), None
+        training, test = public_digits(), None
     else:
         folders = _mnist_folders() if name == "mnist" else [Path(name)]
         training, test = read_mnist(folders)
@@ -128,7 +128,8 @@ def _own(path: Path, rng: np.random.Generator, asked: DataOptions) -> FleetDataS
     )
 
 
-def _digits() -> Examples:
+def public_digits() -> Examples:
+    """The 1,797 digits that come with Starling, x (n, 64) float32 in [0, 1]."""
     with np.load(_DIGITS_FILE, allow_pickle=False) as arrays:
         x, y = arrays["x"], arrays["y"]
     return Examples(x.astype(np.float32) / _DIGITS_PIXEL_MAX, y.astype(np.int64))
@@ -202,7 +203,12 @@ def write_examples(path: Path, examples: Examples) -> None:
     Raises:
       StorageError: If the disk refuses.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, examples_file(examples))
+
+
+def examples_file(examples: Examples) -> bytes:
+    """Arrays x and y as an .npz file; the same bytes for the same examples."""
     buffer = io.BytesIO()
     np.savez(buffer, x=examples.x, y=examples.y)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()

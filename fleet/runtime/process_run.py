@@ -15,6 +15,7 @@ from starling.fleet.attacks.attack_schedule import (
     BoardAttack,
     board_attacks,
 )
+from starling.fleet.board_faults import board_faults
 from starling.fleet.fault_timeline import timeline
 from starling.fleet.monitor.consensus_monitor import ConsensusMonitor
 from starling.fleet.monitor.run_snapshot import (
@@ -30,6 +31,10 @@ from starling.fleet.report.convergence import why_over
 from starling.fleet.report.model_metrics import ModelMetrics
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
+from starling.fleet.runtime.faults.board_fault_injector import (
+    BoardFaultInjector,
+    refuse_lossy_links,
+)
 from starling.fleet.runtime.faults.fault_injector import FaultInjector
 from starling.fleet.runtime.processes.home_setup import (
     TIER_BOARDS,
@@ -54,7 +59,7 @@ from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
 from starling.protocol.privacy.mechanisms import DEVICE_LEVEL
 
 LOOK_EVERY_S = 0.25
-BEGIN_TIMEOUT_S = 60.0
+BEGIN_TIMEOUT_S = 180.0
 """In which the broker must listen and the task be open."""
 _VERIFY_TIMEOUT_S = 600.0
 _EVALUATION_TIMEOUT_S = 10.0
@@ -78,6 +83,7 @@ def run_processes(plan: FleetPlan, home: Path, screen: TerminalScreen) -> FleetR
     material = prepare(plan)
     plan = material.plan
     _refuse_colluders(board_attacks(plan.fault, plan.devices))
+    refuse_lossy_links(board_faults(plan.fault, plan.devices))
     homes = clear(home)
     data, shares = material.data, material.shares
     shown = heading(plan, data.name, shares, material.bundle, data.notes)
@@ -164,6 +170,7 @@ def _serve(
     harm = FaultInjector(
         timeline(plan.fault, plan.coordinators), homes, plan.coordinators
     )
+    board_harm = BoardFaultInjector(board_faults(plan.fault, plan.devices))
     for number in range(1, plan.coordinators + 1):
         supervisor.start(harm.service(number))
     for number in range(plan.devices):
@@ -174,7 +181,9 @@ def _serve(
     try:
         while True:
             time_s = time.monotonic() - begun_s
-            happened = harm.carry_out(time_s, supervisor) + supervisor.check()
+            happened = harm.carry_out(time_s, supervisor)
+            happened += board_harm.carry_out(time_s, supervisor)
+            happened += supervisor.check()
             seen = watch.look(time_s, supervisor.restarts)
             if plan.coordinators > 1:
                 happened += council.look(time_s, seen.coordinators, seen.quorum)
@@ -225,10 +234,7 @@ def _pause(plan: FleetPlan, watch: StatusPoller) -> None:
     """Waits for the next look, or for the end."""
     for _ in range(_GLANCES):
         time.sleep(LOOK_EVERY_S / _GLANCES)
-        if (
-            not timeline(plan.fault, plan.coordinators)
-            and watch.look_at_version() >= plan.until_version
-        ):
+        if not horizon_s(plan) and watch.look_at_version() >= plan.until_version:
             return
 
 

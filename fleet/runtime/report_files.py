@@ -14,6 +14,8 @@ from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.monitor.terminal_view import render
 from starling.fleet.report.plots import PLOTS
 
+METRICS_FILE = "metrics.jsonl"
+"""A line for each version, as `versions` of the report has it."""
 _DPI = 150
 _READABLE = 0o644
 _PICTURE_COLUMNS = 108
@@ -22,7 +24,7 @@ _REMOTE_FONT = re.compile(r"@font-face \{.*?\}", re.DOTALL)
 
 
 def write_report(folder: Path, document: Mapping[str, Any]) -> list[Path]:
-    """Writes report.json and the plots.
+    """Writes report.json, metrics.jsonl and the plots.
 
     Args:
       folder: Made if it does not exist.
@@ -38,6 +40,9 @@ def write_report(folder: Path, document: Mapping[str, Any]) -> list[Path]:
     written = [folder / "report.json"]
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     write_atomic(written[0], text.encode(), _READABLE)
+    written.append(folder / METRICS_FILE)
+    rows = [json.dumps(row, allow_nan=False) + "\n" for row in document["versions"]]
+    write_atomic(written[1], "".join(rows).encode(), _READABLE)
     for name, draw in PLOTS.items():
         picture = io.BytesIO()
         draw(document).savefig(picture, format="png", dpi=_DPI)

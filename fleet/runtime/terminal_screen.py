@@ -2,9 +2,10 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -17,11 +18,25 @@ _QUIET_S = 10.0
 """Where nothing changes, a line comes as often as this, as a sign of life."""
 
 
+class RunMonitor(Protocol):
+    """Observer of a run beside the screen."""
+
+    def look(
+        self, heading: RunHeading, snapshot: RunSnapshot, *, is_last: bool = False
+    ) -> None:
+        """Takes note of what is known now; see `TerminalScreen.show`."""
+
+
 class TerminalScreen:
     """Shows snapshots on standard error; use it in a `with` block."""
 
-    def __init__(self) -> None:
-        """Looks whether standard error is a terminal."""
+    def __init__(self, others: Sequence[RunMonitor] = ()) -> None:
+        """Looks whether standard error is a terminal.
+
+        Args:
+          others: Told of each snapshot, too.
+        """
+        self._others = others
         self._console = Console(stderr=True, highlight=False)
         self._live: Live | None = None
         self._said_s = float("-inf")
@@ -54,6 +69,8 @@ class TerminalScreen:
           snapshot: Now.
           is_last: Whether this is how the run ended.
         """
+        for other in self._others:
+            other.look(heading, snapshot, is_last=is_last)
         if self._live is not None:
             self._live.update(render(heading, snapshot), refresh=True)
             return

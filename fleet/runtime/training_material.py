@@ -1,5 +1,6 @@
 """Material that a fleet starts from: data dealt out, a model compiled for them."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,20 +9,34 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from starling.compiler import Bundle, compile_model, started_from
+from starling.compiler import ORIGIN, Bundle, compile_model, started_from
 from starling.engine.npy_vector import read_vector
+from starling.fleet.datasets.hold_out import root_rows
 from starling.fleet.datasets.partition import Examples, deal
+from starling.fleet.fronts.front_catalog import FRONTS, check_not_seen
+from starling.fleet.fronts.head_model import HEAD, NAME, head_model, metadata
 from starling.fleet.learning_options import LearningOptions
 from starling.fleet.plan import FleetPlan
 from starling.fleet.presets import DataShares, model_name
 from starling.fleet.reference_models import MODEL_SUFFIX, build_model
-from starling.fleet.runtime.dataset_catalog import FleetDataSet, open_data_set
+from starling.fleet.runtime.dataset_catalog import (
+    FleetDataSet,
+    examples_file,
+    open_data_set,
+)
+from starling.fleet.runtime.fronts.front_builder import open_front
 from starling.protocol.errors import ConfigError, ProtocolError
+from starling.protocol.learning.score_policy import (
+    SCORE_RULES,
+    ScoreRule,
+    root_digest,
+)
 from starling.protocol.model.training_bundle import (
     THETA,
     BundleManifest,
     LossSettings,
 )
+from starling.protocol.privacy.clipping_functions import NORM, weights_lost
 from starling.records.record_set import LABELS
 from starling.records.scaling import POOLED_NOTE
 
@@ -38,6 +53,7 @@ class TrainingMaterial:
       shares: What they hold.
       bundle: The packed training bundle.
       plan: What was asked for, with what was left to the data filled in.
+      root: Training examples that coordinators have and no board; None without scores.
     """
 
     data: FleetDataSet
@@ -45,6 +61,7 @@ class TrainingMaterial:
     shares: DataShares
     bundle: bytes
     plan: FleetPlan
+    root: Examples | None = None
 
 
 def prepare(plan: FleetPlan) -> TrainingMaterial:
@@ -55,18 +72,48 @@ def prepare(plan: FleetPlan) -> TrainingMaterial:
     """
     rng = np.random.default_rng(plan.seed)
     data = _with_loss(open_data_set(plan.data, rng, plan.data_options), plan)
+    data, root = _with_root(data, plan)
     owners = data.owners
     plan = plan.resolved(0 if owners is None else len(owners.names), len(data.training))
     who = None if owners is None else (owners.codes, owners.names)
     boards = deal(data.training, plan.devices, plan.split, rng, who)
     sizes = [len(board) for board in boards]
     shares = DataShares(
-        data.training.x.shape[1:], min(sizes), max(sizes), data.loss, data.reuse
+        data.training.x.shape[1:],
+        min(sizes),
+        max(sizes),
+        data.loss,
+        data.reuse,
+        "" if root is None else root_digest(examples_file(root)).hex(),
     )
     settings, data = _loss_settings(plan.learning, data)
-    compiled = _compiled(plan, shares, data, settings, rng)
+    if plan.privacy.startswith("record"):
+        # A bundle that this package compiles clips to a norm.
+        lost = weights_lost(settings.class_weights, NORM)
+        data = replace(data, notes=(*data.notes, *([lost] if lost else [])))
+    if plan.head_on is not None:
+        plan, data, made = _on_front(plan, plan.head_on, data)
+        compiled = _compile(made, plan.learning, data, settings)
+    else:
+        compiled = _compiled(plan, shares, data, settings, rng)
     bundle = _started(plan, data, compiled, settings)
-    return TrainingMaterial(data, boards, shares, bundle.packed, plan)
+    return TrainingMaterial(data, boards, shares, bundle.packed, plan, root)
+
+
+def _with_root(
+    data: FleetDataSet, plan: FleetPlan
+) -> tuple[FleetDataSet, Examples | None]:
+    """The data without the root set's records, and these, if updates are scored."""
+    if SCORE_RULES[plan.scores] is ScoreRule.NONE:
+        return data, None
+    if SCORE_RULES[plan.scores] is ScoreRule.ACCURACY and data.loss != LABELS:
+        raise ConfigError("the targets are no labels", key="--scores")
+    # A generator of its own, so that all else is as it would be without scores.
+    chosen = root_rows(data.training.y, np.random.default_rng((plan.seed, 2)))
+    rest = np.setdiff1d(np.arange(len(data.training)), chosen)
+    owners = None if data.owners is None else data.owners.take(rest)
+    root = data.training.take(chosen)
+    return replace(data, training=data.training.take(rest), owners=owners), root
 
 
 def _with_loss(data: FleetDataSet, plan: FleetPlan) -> FleetDataSet:
@@ -153,6 +200,32 @@ def _compiled(
         spare = range(len(data.labels), ports.output.shape[-1])
         data = replace(data, labels=(*data.labels, *[f"class {at}" for at in spare]))
     return _compile(path, plan.learning, data, settings)
+
+
+def _on_front(
+    plan: FleetPlan, name: str, data: FleetDataSet
+) -> tuple[FleetPlan, FleetDataSet, onnx.ModelProto]:
+    """A head on a front, which is trained alone and says where its front comes from.
+
+    Raises:
+      ConfigError: If there is no such front, it has seen the data, or they do not fit.
+    """
+    front = open_front(name, _say)
+    known = FRONTS.get(metadata(front, NAME))
+    if known is not None:
+        check_not_seen(known, data.name)
+    made = head_model(front, data.training.x.shape[1:], data.classes)
+    learning = plan.learning
+    if not learning.train and not learning.freeze:
+        plan = replace(plan, learning=replace(learning, train=(HEAD,)))
+    title = known.name if known is not None else name
+    origin = metadata(front, ORIGIN) or "nothing says where it comes from"
+    note = f"accuracy is of a head on the front {title}: {origin}"
+    return plan, replace(data, notes=(*data.notes, note)), made
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _compile(

@@ -11,10 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starling.agent.trainer.engines.engine_registry import open_trainer
-from starling.agent.training.local_training import Trainer, train
+from starling.agent.training.local_training import Trainer, gradient, train
 from starling.agent.training.personal_layers import merged
 from starling.agent.training.trainer_messages import TrainingOrder
 from starling.agent.training.training_inputs import TrainingInputs
+from starling.coordinator.aggregation.contribution_scores import (
+    RootGradients,
+    RootModel,
+    strata_of,
+)
 from starling.engine.opened_bundle import open_packed
 from starling.fleet.attacks.attack_schedule import (
     COLLUDING,
@@ -118,6 +123,42 @@ def as_fed(examples: Examples, manifest: BundleManifest) -> Examples:
     return Examples(x, scaled_targets(examples.y, manifest.table))
 
 
+class _PoolRoot:
+    """The model on a root set that all coordinators of a fleet share."""
+
+    def __init__(self, pool: "TrainingPool", examples: Examples) -> None:
+        self._pool = pool
+        self._examples = examples
+        self._known: tuple[bytes, RootGradients] | None = None
+
+    def gradients(self, theta: bytes) -> RootGradients:
+        """See `contribution_scores.RootModel`; once for all coordinators."""
+        if self._known is None or self._known[0] != theta:
+            self._known = theta, self._gradients(np.frombuffer(theta, "<f4"))
+        return self._known[1]
+
+    def _gradients(self, theta: NDArray[np.float32]) -> RootGradients:
+        trainer = self._pool.trainer()
+        strata = strata_of(self._examples.y, theta.size)
+        counts = np.bincount(strata)
+        means = np.zeros((len(counts), theta.size))
+        for stratum, count in enumerate(counts):
+            part = self._examples.take(np.flatnonzero(strata == stratum))
+            means[stratum] = (
+                gradient(trainer, theta, part.x, part.y, _MICRO_BATCH) / count
+            )
+        for places in local_slices(trainer.manifest.parameters):
+            means[:, places] = 0.0
+        return RootGradients(counts / len(strata), means)
+
+    def accuracy(self, theta: bytes) -> float:
+        """See `contribution_scores.RootModel`."""
+        parameters = np.frombuffer(theta, "<f4")
+        found, _ = score(self._pool.trainer(), parameters, self._examples)
+        assert found is not None, "a plan scores accuracy where targets are labels"
+        return found
+
+
 class TrainingPool:
     """Threads that train and evaluate; see `fleet.virtual.workload.Workload`."""
 
@@ -142,6 +183,8 @@ class TrainingPool:
         data, manifest = material.data, open_packed(material.bundle).manifest
         self._held_out = as_fed(data.held_out, manifest)
         self._test = None if data.test is None else as_fed(data.test, manifest)
+        root = material.root
+        self._root = None if root is None else _PoolRoot(self, as_fed(root, manifest))
         self._boards = [as_fed(board, manifest) for board in material.boards]
         self._bundle = material.bundle
         self._seed = seed
@@ -172,7 +215,7 @@ class TrainingPool:
         def carry_out() -> _Trained:
             data = self._boards[board]
             rng = np.random.default_rng((self._seed, board, order.base))
-            trainer = self._trainer()
+            trainer = self.trainer()
             places = local_slices(trainer.manifest.parameters)
             parameters = merged(np.frombuffer(theta, "<f4"), before, places)
             work = TrainingInputs(parameters, data.x, data.y, order, _MICRO_BATCH)
@@ -205,6 +248,11 @@ class TrainingPool:
         """See `Workload.evaluate`."""
         return self._score(inference, self._held_out)
 
+    @property
+    def root(self) -> RootModel | None:
+        """See `Workload.root`."""
+        return self._root
+
     def metrics(self, inference: bytes) -> ModelMetrics | None:
         """Metrics of a version, overall and for each board.
 
@@ -217,7 +265,7 @@ class TrainingPool:
 
         def work(examples: Examples) -> Metrics:
             theta = np.frombuffer(inference, "<f4")
-            return metrics_of(self._trainer(), theta, examples)
+            return metrics_of(self.trainer(), theta, examples)
 
         try:
             boards = over_boards(self._pool.map(work, self._boards))
@@ -241,7 +289,7 @@ class TrainingPool:
         def work() -> float | None:
             theta = np.frombuffer(inference, "<f4")
             marked = Examples(stamped(examples.x), examples.y)
-            predicted = predictions(self._trainer(), theta, marked)
+            predicted = predictions(self.trainer(), theta, marked)
             return backdoor_success(predicted, examples.y, target)
 
         return self._pool.submit(work).result()
@@ -250,11 +298,12 @@ class TrainingPool:
         self, inference: bytes, examples: Examples
     ) -> Callable[[], tuple[float | None, float]]:
         def work() -> tuple[float | None, float]:
-            return score(self._trainer(), np.frombuffer(inference, "<f4"), examples)
+            return score(self.trainer(), np.frombuffer(inference, "<f4"), examples)
 
         return self._pool.submit(work).result
 
-    def _trainer(self) -> Trainer:
+    def trainer(self) -> Trainer:
+        """The bundle, loaded for this thread."""
         # One session per thread, so that none waits for another's memory arena.
         if not hasattr(self._loaded, "trainer"):
             self._loaded.trainer = open_trainer(self._bundle)

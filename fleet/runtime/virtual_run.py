@@ -4,7 +4,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from starling.coordinator.publication.task_settings import TaskSettings, publication
 from starling.fleet.attacks.attack_schedule import AttackKind, BoardAttack
+from starling.fleet.board_faults import board_faults
 from starling.fleet.fault_timeline import timeline
 from starling.fleet.monitor.run_snapshot import RunHeading, RunSnapshot
 from starling.fleet.plan import FleetPlan
@@ -19,17 +20,20 @@ from starling.fleet.presets import DataShares, heading, horizon_s, task_settings
 from starling.fleet.report.convergence import why_over
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
-from starling.fleet.runtime.kept_chain import keep_chain
+from starling.fleet.runtime.kept_chain import RUNNING, STOPPED, KeptChain
 from starling.fleet.runtime.processes.home_setup import clear
 from starling.fleet.runtime.training_material import TrainingMaterial, prepare
 from starling.fleet.runtime.training_pool import TrainingPool
 from starling.fleet.virtual.committee import CommitteeShape
-from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
+from starling.fleet.virtual.fleet_shape import FleetShape
+from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.protocol.chain.genesis import FaultModel
 from starling.protocol.crypto.keys import known_signatures
 from starling.protocol.errors import ConfigError
 
 SNAPSHOT_EVERY_S = 0.25
+STATUS_EVERY_S = 1.0
+"""As a coordinator's process writes it."""
 SIGNATURES_KNOWN = 1 << 16
 """Those of the messages between two versions, and more; 25 MB."""
 SPEED_SIGMA_MAX = 3.0
@@ -86,6 +90,7 @@ def run_virtual(
     threads: int | None = None,
     on_snapshot: OnSnapshot = lambda _heading, _snapshot: None,
     home: Path | None = None,
+    live: bool = False,
 ) -> FleetRun:
     """Runs a whole fleet in this process: the same cores, a link in memory.
 
@@ -96,6 +101,7 @@ def run_virtual(
       on_snapshot: Called about four times a second.
       home: Where chain and models are left, as a fleet of processes leaves them; an
         earlier fleet there goes. None keeps nothing.
+      live: Whether chain and status are written there while the fleet runs, too.
 
     Raises:
       ConfigError: If the plan cannot run, or `home` holds something else.
@@ -109,6 +115,7 @@ def run_virtual(
         threads=threads,
         on_snapshot=on_snapshot,
         home=home,
+        live=live,
         started_s=started_s,
     )
 
@@ -120,6 +127,7 @@ def run_prepared(
     threads: int | None = None,
     on_snapshot: OnSnapshot = lambda _heading, _snapshot: None,
     home: Path | None = None,
+    live: bool = False,
     watch: Watch = lambda _fleet: "",
     started_s: float | None = None,
 ) -> FleetRun:
@@ -130,7 +138,8 @@ def run_prepared(
       pace: How boards spend virtual time.
       threads: See `run_virtual`, as `on_snapshot` and `home`.
       on_snapshot: See `run_virtual`.
-      home: See `run_virtual`.
+      home: See `run_virtual`, as `live`.
+      live: See `run_virtual`.
       watch: Called after every few steps; what it returns ends the run, and says why.
       started_s: When preparation began, by the monotonic clock; now by default.
 
@@ -138,7 +147,7 @@ def run_prepared(
       ConfigError, StorageError: As `run_virtual`.
     """
     started_s = time.monotonic() if started_s is None else started_s
-    kept = None if home is None else clear(home)
+    kept = None if home is None else clear(home).coordinator
     plan = material.plan
     settings, asked = _settings(plan, material.shares, pace)
     # More boards than a version takes would make the next one late before it begins.
@@ -150,7 +159,8 @@ def run_prepared(
     )
     rng = np.random.default_rng((plan.seed, 1))
     shape = _shape(plan, pace, awake, shares.reuse, rng)
-    try:
+    with ExitStack() as stack:
+        stack.callback(workers.close)
         fleet = VirtualFleet(
             shape,
             publication(settings, material.bundle, "task"),
@@ -159,20 +169,23 @@ def run_prepared(
             rng,
         )
         begun_s = time.monotonic()
-        if not pace.virtual_time and shape.committee.steady:
+        if not pace.virtual_time and shape.steady:
             fleet.clock = lambda: time.monotonic() - begun_s
+        chain = None
+        if kept is not None:
+            chain = stack.enter_context(closing(KeptChain(kept, fleet.genesis)))
+        show = _telling(chain, fleet, on_snapshot) if chain and live else on_snapshot
         with few_collections(), known_signatures(SIGNATURES_KNOWN):
-            because = _drive(plan, fleet, shown, begun_s, on_snapshot, watch)
+            because = _drive(plan, fleet, shown, begun_s, show, watch)
         fleet.finish()
         watch(fleet)
         last = fleet.snapshot(_time_s(fleet, begun_s))
         metrics = workers.metrics(fleet.inference)
         backdoor = _backdoor(workers, fleet.inference, shown.attacks)
         verified = fleet.verify()
-        if kept is not None:
-            keep_chain(kept.coordinator, fleet.foremost)
-    finally:
-        workers.close()
+        if chain is not None:
+            chain.finish(fleet.foremost)
+            chain.tell(fleet.foremost, STOPPED)
     wall_s = time.monotonic() - started_s
     outcome = RunOutcome(
         because,
@@ -186,6 +199,23 @@ def run_prepared(
     config = {**plan.document(), "virtual": True, **asdict(pace)}
     document = report(config, shown, last, outcome)
     return FleetRun(shown, last, outcome, document)
+
+
+def _telling(
+    chain: KeptChain, fleet: VirtualFleet, on_snapshot: OnSnapshot
+) -> OnSnapshot:
+    """Has the home told of the run, once a second, before whoever else looks."""
+    next_s = 0.0
+
+    def told(shown: RunHeading, snapshot: RunSnapshot) -> None:
+        nonlocal next_s
+        if time.monotonic() >= next_s:
+            chain.extend(fleet.foremost)
+            chain.tell(fleet.foremost, RUNNING)
+            next_s = time.monotonic() + STATUS_EVERY_S
+        on_snapshot(shown, snapshot)
+
+    return told
 
 
 def _shape(
@@ -208,6 +238,7 @@ def _shape(
         windows=windows,
         leave_behind=pace.over_select > 0,
         committee=committee,
+        board_faults=board_faults(plan.fault, plan.devices),
     )
 
 
@@ -284,7 +315,7 @@ def _advance(fleet: VirtualFleet, until_version: int, least_s: float) -> bool:
 
 def _time_s(fleet: VirtualFleet, begun_s: float) -> float:
     """Since the task is open: virtual where a timeline counts in virtual time."""
-    if fleet.shape.committee.steady:
+    if fleet.shape.steady:
         return time.monotonic() - begun_s
     return fleet.elapsed_s
 

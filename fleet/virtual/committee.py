@@ -32,7 +32,7 @@ _CHUNKS_PER_S = 1e4
 
 # What a board shows of itself is read from memory: it need not sign and show it. How
 # long a training takes is drawn, not measured: there is nothing to hide.
-_STEADY = WaitTimes(
+STEADY_WAITS = WaitTimes(
     check_in_s=600.0,
     fetch_s=60.0,
     accept_s=600.0,
@@ -41,7 +41,7 @@ _STEADY = WaitTimes(
     release_s=0.0,
 )
 # Where coordinators may be away, whoever is not answered asks again.
-_REPEATING = WaitTimes(
+REPEATING_WAITS = WaitTimes(
     check_in_s=3.0,
     fetch_s=2.0,
     accept_s=5.0,
@@ -71,11 +71,6 @@ class CommitteeShape:
     def steady(self) -> bool:
         """True if one coordinator is always there, so that nobody repeats anything."""
         return self.coordinators == 1 and not self.faults
-
-    @property
-    def waits(self) -> WaitTimes:
-        """The boards' waits for answers."""
-        return _STEADY if self.steady else _REPEATING
 
 
 @dataclass(frozen=True)
@@ -128,7 +123,7 @@ class CommitteeKeys:
             ),
             gate=AdmissionContext(genesis.chain_id(), opening),
             topics=Topics(genesis.fleet),
-            selection=SELECTIONS["uniform"],
+            selection=SELECTIONS["task"],
             selection_seed=draw(32),
             lease_s=LEASE_S,
             chunks_per_s=_CHUNKS_PER_S,

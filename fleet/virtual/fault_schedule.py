@@ -5,13 +5,11 @@ from functools import partial
 
 from starling.fleet.fault_timeline import (
     FaultKind,
-    FaultOrders,
     FaultTransition,
     ScheduledFault,
     moments,
     orders,
 )
-from starling.fleet.faults.faulty_gossip import ActiveFaults
 from starling.fleet.monitor.run_snapshot import RunEvent
 from starling.fleet.virtual.event_queue import EventQueue
 from starling.fleet.virtual.virtual_coordinator import VirtualCoordinator
@@ -48,7 +46,6 @@ class FaultSchedule:
         self._faults = faults
         self._coordinators = coordinators
         self._agenda = agenda
-        self._given: dict[int, FaultOrders] = {}
 
     def begin(self) -> None:
         """Enters all that is to happen; the timeline's times count from now."""
@@ -58,8 +55,7 @@ class FaultSchedule:
 
     def ordered(self, number: int) -> str:
         """Orders of a coordinator, for people; empty without any."""
-        given = self._given.get(number)
-        return given.text if given else ""
+        return self._coordinators[number - 1].faults.text
 
     def _happen(self, moment: FaultTransition) -> None:
         fault = moment.fault
@@ -69,16 +65,4 @@ class FaultSchedule:
         elif fault.deed is FaultKind.RESTART:
             self._coordinators[fault.coordinator - 1].revive()
         for each in self._coordinators:
-            ordered = orders(self._faults, moment.at_s, each.number)
-            self._given[each.number] = ordered
-            each.faults = self._standing(ordered)
-
-    def _standing(self, ordered: FaultOrders) -> ActiveFaults:
-        names = [self._coordinators[other - 1].name for other in ordered.deaf_to]
-        return ActiveFaults(
-            tuple(names),
-            ordered.delay_s,
-            ordered.equivocates,
-            ordered.lies,
-            ordered.clock_s,
-        )
+            each.faults = orders(self._faults, moment.at_s, each.number)

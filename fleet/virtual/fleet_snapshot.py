@@ -99,7 +99,7 @@ def device_point(
     counts = (each.tally.devices.get(device) for each in coordinators)
     return DevicePoint(
         board.name,
-        DevicePhase.SLEEPING if asleep else board.phase,
+        DevicePhase.SLEEPING if asleep and board.up else board.phase,
         None if board.state.offer is None else board.state.offer.version,
         max(count.accepted if count else 0 for count in counts),
         refused,

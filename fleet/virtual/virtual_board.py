@@ -1,24 +1,34 @@
-"""A board whose world is memory: the agent's core, and its effects carried out."""
+"""A board whose world is memory: the product's own loop, in virtual time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, assert_never
+from typing import Protocol
 
-from starling.agent import machine
-from starling.agent.privacy.ledger import PrivacyLedger
+from starling.agent.loop.event_loop import AgentLoop
+from starling.agent.loop.memory_store import MemoryAgentStore
+from starling.agent.loop.ports import AgentItem, AgentPorts
 from starling.agent.round.readiness import phase
-from starling.agent.step import effects as do
 from starling.agent.step import events as happened
+from starling.agent.step.effects import Effect, StartTraining
 from starling.agent.step.state import AgentSettings, AgentState
+from starling.broker.link_events import (
+    AckToken,
+    Delivered,
+    LinkConnected,
+    LinkDisconnected,
+    MqttMessage,
+)
 from starling.fleet.virtual.event_queue import EventQueue
 from starling.fleet.virtual.workload import Result, Workload
 from starling.protocol.chain.light_client import TrustedState
 from starling.protocol.crypto.sealed_blob import ENTROPY_BYTES
-from starling.protocol.errors import FederationError
+from starling.protocol.errors import FederationError, Reason
 from starling.protocol.ids import Digest
 from starling.protocol.learning.vector_codecs import Draw
-from starling.protocol.wire.chunks import CHUNK, chunk_at
 from starling.protocol.wire.message_bodies import DevicePhase
+
+_PACKET_BYTES_MAX = 131_072
+_NEVER_S = float("inf")
 
 
 class BlobLookup(Protocol):
@@ -51,10 +61,8 @@ class BoardEnvironment(Protocol):
     def draw(self) -> Draw:
         """Random bytes."""
 
-    def publish(
-        self, board: "VirtualBoard", effect: do.PublishBestEffort | bytes
-    ) -> None:
-        """Takes a message of a board; bytes are a chunk of an upload."""
+    def publish(self, board: "VirtualBoard", message: MqttMessage) -> None:
+        """Takes a message of a board."""
 
     def settled(self, board: "VirtualBoard") -> None:
         """A board has carried out everything and waits."""
@@ -62,15 +70,17 @@ class BoardEnvironment(Protocol):
 
 @dataclass
 class VirtualBoard:
-    """One virtual board.
+    """One virtual board; what is on its disk outlives a loss of power.
 
     Attributes:
       number: Its place in the fleet.
-      settings: Of its agent.
-      state: Of its agent.
+      settings: Of its agent, but for the number of starts.
+      sea: What it shares with the others.
+      trusted: Whom it trusts at its first start.
       duration_s: How long it trains, in virtual time.
-      bytes_up: What it published.
-      bytes_down: What it received.
+      up: Whether it has power.
+      loop: Of this start of the agent, or of the last one.
+      disk: What it stores.
       trained: How many updates it made.
       failed: How many trainings came to nothing.
       failure: Why the last of them did; empty without one.
@@ -81,23 +91,49 @@ class VirtualBoard:
     sea: BoardEnvironment
     trusted: TrustedState
     duration_s: Callable[[], float]
-    state: AgentState = field(init=False)
-    bytes_up: int = 0
-    bytes_down: int = 0
+    up: bool = False
+    loop: AgentLoop = field(init=False)
+    disk: MemoryAgentStore = field(default_factory=lambda: _SharedBlobs())
     trained: int = 0
     failed: int = 0
     failure: str = ""
-    _spool: dict[Digest, bytes] = field(default_factory=dict)
-    _alarm_s: float = float("inf")
+    _life: int = 0
+    _alarm_s: float = _NEVER_S
+    _before: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        """Begins with an empty disk."""
-        ledger = PrivacyLedger(None, {})
-        self.state, effects = machine.begin(
-            self.settings, self.trusted, ledger, frozenset(), (), None, 0.0
+        """Starts with an empty disk."""
+        self.start()
+
+    def start(self) -> None:
+        """Starts the agent from what the disk holds; the broker takes it at once."""
+        agenda = self.sea.agenda
+        settings, state, effects = self.disk.start(
+            self.settings, self.trusted, None, agenda.now_s
         )
-        self._carry_out(effects)
-        self.step(happened.BrokerConnected())
+        self.up, self._alarm_s = True, _NEVER_S
+        ports = AgentPorts(
+            lambda: agenda.now_s,
+            _VirtualLink(self, settings.topics.up(settings.device)),
+            self.disk,
+            _VirtualTrainer(self),
+            _NoMonitor(),
+            self.soon,
+        )
+        self.loop = AgentLoop(settings, state, ports)
+        self.loop.begin(effects)
+        self.turn(LinkConnected(_PACKET_BYTES_MAX, False, 0))
+
+    def lose_power(self) -> None:
+        """Ends the agent at once; what is not on the disk is lost."""
+        self.up = False
+        self._life += 1
+        self._before = self.bytes_up, self.bytes_down
+
+    @property
+    def state(self) -> AgentState:
+        """Of its agent."""
+        return self.loop.state
 
     @property
     def name(self) -> str:
@@ -106,110 +142,166 @@ class VirtualBoard:
 
     @property
     def phase(self) -> DevicePhase:
-        """Phase that the board would publish."""
-        return phase(self.settings, self.state, self.sea.agenda.now_s)
+        """Phase that the board would publish, or that its last will says."""
+        if not self.up:
+            return DevicePhase.LOST
+        return phase(self.loop.settings, self.state, self.sea.agenda.now_s)
 
-    def hear(self, payload: bytes, event: happened.Event) -> None:
-        """Takes a message from the link."""
-        self.bytes_down += len(payload)
-        self.step(event)
+    @property
+    def turned_away(self) -> bool:
+        """True if coordinators give it no lease for now, whatever it does."""
+        answer = self.state.answers.refusal
+        return answer is not None and answer.reason == Reason.QUARANTINED
 
-    def step(self, event: happened.Event) -> None:
-        """Lets the core take an event and does what it asks."""
-        now_s = self.sea.agenda.now_s
-        self.state, effects = machine.step(self.settings, self.state, event, now_s)
-        self._carry_out(effects)
+    @property
+    def bytes_up(self) -> int:
+        """Published."""
+        return self._before[0] + (self.loop.bytes_up if self.up else 0)
+
+    @property
+    def bytes_down(self) -> int:
+        """Received."""
+        return self._before[1] + (self.loop.bytes_down if self.up else 0)
+
+    def turn(self, item: AgentItem) -> None:
+        """Lets the loop take something."""
+        self.loop.turn((item,))
         self._set_alarm()
         self.sea.settled(self)
 
+    def soon(self, item: AgentItem) -> None:
+        """Lets the loop take something after all that was entered before.
+
+        It is lost if the board has no power then, or had none in between.
+        """
+        life = self._life
+
+        def take() -> None:
+            if life == self._life:
+                self.turn(item)
+
+        self.sea.agenda.soon(take)
+
+    def at(self, time_s: float, action: Callable[[], None]) -> None:
+        """Does something at a moment, if this life lasts that long."""
+        life = self._life
+
+        def act() -> None:
+            if life == self._life:
+                action()
+
+        self.sea.agenda.at(time_s, act)
+
     def _set_alarm(self) -> None:
-        wake_at_s = self.state.wake_at_s
+        wake_at_s = self.loop.wake_at_s
         if wake_at_s < self._alarm_s:
             self._alarm_s = wake_at_s
-            self.sea.agenda.at(wake_at_s, lambda: self._ring(wake_at_s))
+            self.at(wake_at_s, lambda: self._ring(wake_at_s))
 
     def _ring(self, set_for_s: float) -> None:
         if set_for_s != self._alarm_s:
             return
-        self._alarm_s = float("inf")
-        if self.state.wake_at_s <= self.sea.agenda.now_s:
-            self.step(happened.WakeTimeReached())
+        self._alarm_s = _NEVER_S
+        if self.loop.wake_at_s <= self.sea.agenda.now_s:
+            self.loop.turn(())
+            self._set_alarm()
+            self.sea.settled(self)
         else:
             self._set_alarm()
 
-    def _carry_out(self, effects: tuple[do.Effect, ...]) -> None:
-        for effect in effects:
-            match effect:
-                case do.PublishBestEffort(_, payload):
-                    self.bytes_up += len(payload)
-                    self.sea.publish(self, effect)
-                case do.PublishSpooled(entry, index):
-                    self._publish_spooled(entry, index)
-                case do.SpoolUpload(entry, content):
-                    self._spool[entry.update] = content
-                case do.DeleteSpooled(entry):
-                    self._spool.pop(entry.update, None)
-                case do.LoadBundle(bundle):
-                    self._soon(happened.BundleLoaded(bundle))
-                case do.StartTraining():
-                    self._train(effect)
-                case do.ResumeTraining() | do.StopTraining() | do.Spend():
-                    # The core holds the ledger; the draft below waits for its go.
-                    pass
-                case (
-                    do.PersistTrust()
-                    | do.StoreBlob()
-                    | do.KeepBlobs()
-                    | do.AdoptModel()
-                    | do.MarkAccepted()
-                    | do.KeepProof()
-                    | do.RenewLease()
-                    | do.AdvanceBootCount()
-                    | do.Note()
-                ):
-                    pass
-                case _:
-                    assert_never(effect)
 
-    def _soon(self, event: happened.Event) -> None:
-        self.sea.agenda.soon(lambda: self.step(event))
+class _SharedBlobs(MemoryAgentStore):
+    """A disk that holds no second copy of what coordinators hold as well."""
 
-    def _publish_spooled(self, entry: do.SpoolEntry, index: int) -> None:
-        content = self._spool[entry.update]
-        payload = CHUNK.pack(chunk_at(content, entry.digest, index))
-        self.bytes_up += len(payload)
-        self.sea.publish(self, payload)
-        self._soon(happened.ChunkDelivered(entry.update, index, taken=True))
+    def put_blob(self, digest: Digest, content: bytes) -> None:
+        del content
+        self.blobs[digest] = b""
 
-    def _train(self, effect: do.StartTraining) -> None:
-        """Begins the work now, and has its result when its virtual time is over.
 
-        The worker draws noise before the core has paid. That is no leak: the result
-        reaches the core only once its charge stands in the ledger.
-        """
-        order = effect.order
-        theta = self.sea.blobs[order.theta]
-        result = self.sea.labour.train(self.number, order, theta)
-        done_s = self.sea.agenda.now_s + self.duration_s()
+class _VirtualLink:
+    """A connection that loses nothing and is never slow."""
 
-        def ready() -> None:
-            training = self.state.training
-            if training is None or training.order is not order:
-                return
-            self.step(happened.TrainerReady())
-            if self.state.training is not None and self.state.training.spent:
-                self.trained += 1
-                self.step(self._ended(result))
+    def __init__(self, owner: VirtualBoard, topic_up: str) -> None:
+        self._owner = owner
+        self._topic_up = topic_up
+        self._published = 0
 
-        self.sea.agenda.at(done_s, ready)
+    def publish(self, message: MqttMessage) -> int:
+        self._published += 1
+        self._owner.sea.publish(self._owner, message)
+        if message.topic == self._topic_up:
+            # Nobody waits for the answer to any other message.
+            self._owner.soon(Delivered(self._published, 0))
+        return self._published
+
+    def acknowledge(self, token: AckToken) -> None:
+        """Nothing is ever sent twice."""
+
+
+class _VirtualTrainer:
+    """Begins the work at once, and has its result when its virtual time is over.
+
+    The worker draws noise before the core has paid. That is no leak: the result
+    reaches the core only once its charge stands in the ledger.
+    """
+
+    def __init__(self, owner: VirtualBoard) -> None:
+        self._owner = owner
+        self._asked: StartTraining | None = None
+        self._resumed = False
+
+    def load(self, bundle: Digest) -> None:
+        self._owner.soon(happened.BundleLoaded(bundle))
+
+    def start(self, asked: StartTraining) -> None:
+        owner, order = self._owner, asked.order
+        self._asked, self._resumed = asked, False
+        result = owner.sea.labour.train(
+            owner.number, order, owner.sea.blobs[order.theta]
+        )
+        done_s = owner.sea.agenda.now_s + owner.duration_s()
+        owner.at(done_s, lambda: self._done(asked, result))
+
+    def resume(self) -> None:
+        self._resumed = True
+
+    def stop(self, why: str) -> None:
+        del why
+        self._asked = None
+
+    def _done(self, asked: StartTraining, result: Result) -> None:
+        if self._asked is not asked:
+            return
+        self._owner.turn(happened.TrainerReady())
+        if self._resumed and self._asked is asked:
+            self._asked = None
+            self._owner.trained += 1
+            self._owner.turn(self._ended(result))
 
     def _ended(self, result: Result) -> happened.Event:
         """One board that cannot train is that board's business, not the fleet's."""
+        owner = self._owner
         try:
             payload = result()
         except FederationError as error:
-            self.failed += 1
-            self.failure = str(error)
+            owner.failed += 1
+            owner.failure = str(error)
             stage = happened.FailureStage.TRAINING
-            return happened.TrainingFailed(stage, self.failure)
-        return happened.TrainingFinished(payload, self.sea.draw(ENTROPY_BYTES))
+            return happened.TrainingFailed(stage, owner.failure)
+        return happened.TrainingFinished(payload, owner.sea.draw(ENTROPY_BYTES))
+
+
+class _NoMonitor:
+    """Tells nobody anything; see `AgentMonitor`."""
+
+    def connected(self) -> None:
+        """See `AgentMonitor`."""
+
+    def disconnected(self, event: LinkDisconnected) -> None:
+        """See `AgentMonitor`."""
+
+    def stepped(self, event: happened.Event, effects: tuple[Effect, ...]) -> None:
+        """See `AgentMonitor`."""
+
+    def note(self, text: str, *, warns: bool) -> None:
+        """See `AgentMonitor`."""

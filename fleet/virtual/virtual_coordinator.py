@@ -12,6 +12,7 @@ from starling.broker.link_events import (
     MessageArrived,
     MqttMessage,
 )
+from starling.coordinator.aggregation.contribution_scores import scores_of
 from starling.coordinator.aggregation.strategy import ModelState, PackedModel
 from starling.coordinator.aggregation.version_computation import Fetch, recompute
 from starling.coordinator.chain.gossip_messages import NONCE_BYTES
@@ -35,18 +36,26 @@ from starling.coordinator.loop.ports import (
     Item,
     LoopPorts,
     MessageBus,
+    ScoringInputs,
     Work,
 )
 from starling.coordinator.models import held_out_losses
 from starling.coordinator.step.effects import EvaluateVersion
-from starling.coordinator.step.events import PeerFrameArrived
+from starling.coordinator.step.events import (
+    Event,
+    PeerFrameArrived,
+    ScoringFailed,
+    VersionScored,
+)
 from starling.coordinator.step.state import CoordinatorSettings, CoordinatorState
-from starling.fleet.faults.faulty_gossip import ActiveFaults, FaultyGossip
+from starling.fleet.fault_timeline import FaultOrders
+from starling.fleet.faults.faulty_gossip import FaultyGossip, speakers_of
 from starling.fleet.faults.vote_forger import VoteForger, falsified
 from starling.fleet.virtual.event_queue import EventQueue
 from starling.fleet.virtual.version_log import VersionLog
 from starling.protocol.chain.blocks import CERTIFICATE, HEADER
 from starling.protocol.crypto.keys import OpeningKey
+from starling.protocol.errors import ProtocolError
 from starling.protocol.ids import TaskId, device_from_name
 from starling.protocol.learning.task import TaskSpec
 from starling.protocol.learning.vector_codecs import Draw
@@ -100,7 +109,7 @@ class VirtualCoordinator:
     broker: int
     settings: CoordinatorSettings
     world: CoordinatorWorld
-    faults: ActiveFaults = field(default_factory=ActiveFaults)
+    faults: FaultOrders = field(default_factory=FaultOrders)
     up: bool = False
     loop: CoordinatorLoop = field(init=False)
     store: MemoryStore = field(init=False)
@@ -232,10 +241,10 @@ class VirtualCoordinator:
             ],
         }
 
-    def rows(self) -> list[BlockRow]:
-        """Its whole chain, as it would be exported."""
+    def rows(self, after: int = 0) -> list[BlockRow]:
+        """Its chain after a height, as it would be exported."""
         found = []
-        for height in range(1, self.state.ledger.height + 1):
+        for height in range(after + 1, self.state.ledger.height + 1):
             stored = self.store.block(height)
             assert stored is not None
             found.append(
@@ -259,6 +268,7 @@ class VirtualCoordinator:
             lambda: self.faults,
             VoteForger(ledger.key, ledger.chain_id),
             self.settings.topics,
+            speakers_of(ledger.genesis.validators),
             lambda wait_s, message: self.later(wait_s, lambda: bus.say(message)),
         )
         return self._gossip.over(bus)
@@ -350,6 +360,18 @@ class _VirtualJobs:
     def evaluate(self, asked: EvaluateVersion, bundle: bytes, inference: bytes) -> None:
         del bundle
         self._owner.world.versions.evaluate(asked.version, inference)
+
+    def score(self, inputs: ScoringInputs) -> None:
+        self._owner.later(0.0, lambda: self._owner.put(self._scored(inputs)))
+
+    def _scored(self, inputs: ScoringInputs) -> Event:
+        asked, root = inputs.asked, self._owner.world.versions.labour.root
+        assert root is not None, "only who has a root set is asked"
+        try:
+            values = scores_of(inputs.spec, inputs.theta, inputs.opened(), root)
+        except ProtocolError as error:
+            return ScoringFailed(asked.task, asked.version, str(error))
+        return VersionScored(asked.task, asked.version, values)
 
 
 class _VersionMonitor(SilentMonitor):

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from starling.agent.step import effects as do
-from starling.agent.step import events as happened
 from starling.agent.step.state import AgentSettings, ReadinessCondition
+from starling.broker.link_events import MessageArrived, MqttMessage
 from starling.coordinator.chain.state import board_records
 from starling.coordinator.chain.training import evaluations
 from starling.coordinator.publication.task_settings import TaskPublication
@@ -21,9 +20,11 @@ from starling.fleet.monitor.run_snapshot import (
     RunSnapshot,
 )
 from starling.fleet.virtual import fleet_snapshot
-from starling.fleet.virtual.committee import CommitteeKeys, CommitteeShape
+from starling.fleet.virtual.board_fault_schedule import BoardFaultSchedule
+from starling.fleet.virtual.committee import CommitteeKeys
 from starling.fleet.virtual.event_queue import EventQueue
 from starling.fleet.virtual.fault_schedule import FaultSchedule, is_byzantine
+from starling.fleet.virtual.fleet_shape import FleetShape
 from starling.fleet.virtual.stored_blobs import StoredBlobs
 from starling.fleet.virtual.version_log import Metrics, VersionLog
 from starling.fleet.virtual.virtual_board import VirtualBoard
@@ -49,33 +50,6 @@ FLEET = "virtual"
 MONITOR_EVERY_S = 0.25
 _TASK = TaskId(0)
 _SPENT = (ReadinessCondition.BUDGET_SPENT, ReadinessCondition.POLICY_REFUSED)
-
-
-@dataclass(frozen=True)
-class FleetShape:
-    """Size and speed of a virtual fleet.
-
-    Attributes:
-      boards: How many.
-      awake: How many are in their turn at once.
-      waves: See `WakeSchedule`.
-      durations_s: Mean of one training of each board, in virtual time.
-      jitter: How far single trainings differ from that, as a share of it.
-      rest_s: From a turn's end until its place is given to another board.
-      committee: Who keeps the chain.
-      windows: Records in which one raw sample may stand.
-      leave_behind: See `WakeSchedule`.
-    """
-
-    boards: int
-    awake: int
-    waves: bool
-    durations_s: tuple[float, ...]
-    jitter: float = 0.5
-    rest_s: float = 0.0
-    committee: CommitteeShape = field(default_factory=CommitteeShape)
-    windows: int = 1
-    leave_behind: bool = False
 
 
 @dataclass
@@ -138,6 +112,9 @@ class VirtualFleet:
         self.blobs = StoredBlobs(self.coordinators)
         self.faults = FaultSchedule(committee.faults, self.coordinators, self.agenda)
         self._keys = [SigningKey(self.draw(32)) for _ in range(self.shape.boards)]
+        self.board_faults = BoardFaultSchedule(
+            self.shape.board_faults, self, self.agenda, self.draw
+        )
         self._admit_boards()
         self._publish_task()
 
@@ -220,6 +197,7 @@ class VirtualFleet:
             is_byzantine(committee.faults),
         )
         settings = keys.settings(number, self._genesis, committee, self.draw)
+        settings = replace(settings, root=next(iter(self.task.spec.scores.roots), None))
         broker = broker_of(number, committee.brokers)
         return VirtualCoordinator(number, broker, settings, world)
 
@@ -245,16 +223,11 @@ class VirtualFleet:
                 store.put_blob(part)
         self._operate(MessageKind.TASK, TASK.pack(self.task.spec))
 
-    def publish(
-        self, board: VirtualBoard, effect: do.PublishBestEffort | bytes
-    ) -> None:
+    def publish(self, board: VirtualBoard, message: MqttMessage) -> None:
         """See `fleet.virtual.virtual_board.BoardEnvironment`."""
-        broker = self._broker(board.number)
-        if isinstance(effect, bytes):
-            self.network.from_board(broker, self._topics.up(board.name), effect)
-        elif effect.topic.endswith("/say"):
-            # What boards show of themselves is read from memory here.
-            self.network.from_board(broker, effect.topic, effect.payload)
+        # What boards show of themselves is read from memory here.
+        if not message.retain and not self.board_faults.loses(board.number):
+            self.network.from_board(self._broker(board.number), message)
 
     def settled(self, board: VirtualBoard) -> None:
         """See `BoardEnvironment`: a board that has nothing left to do rests."""
@@ -262,7 +235,7 @@ class VirtualFleet:
         if number not in self._roster.awake or state.waiting or state.training:
             return
         took_part = board.trained > self._turn_updates.get(number, 0)
-        if not took_part and state.refusal is None:
+        if not (took_part or state.refusal or board.turned_away):
             return
         spent = state.refusal in _SPENT
         self._roster.rest(number, took_part=took_part, spent=spent)
@@ -291,6 +264,7 @@ class VirtualFleet:
         """The task is open: from now on the timeline's times count."""
         self.begun_s = self.agenda.now_s
         self.faults.begin()
+        self.board_faults.begin()
         if not self.shape.committee.steady:
             self._look()
 
@@ -309,11 +283,41 @@ class VirtualFleet:
     def _wake(self, *, version_began: bool) -> None:
         for number in self._roster.next_boards(version_began=version_began):
             board = self._boards.get(number) or self._make(number)
+            if not board.up:
+                board.start()
             self._turn_updates[number] = board.trained
-            manifest = self.network.manifests.get(self._broker(number))
-            # Where none is retained yet, it comes as soon as there is one.
-            if manifest is not None:
-                board.hear(manifest, happened.ManifestArrived(manifest))
+            self._tell_newest(board)
+
+    def _tell_newest(self, board: VirtualBoard) -> None:
+        """Gives a board the retained manifest; its link may lose it."""
+        manifest = self.network.manifests.get(self._broker(board.number))
+        # Where none is retained yet, it comes as soon as there is one.
+        if manifest is not None and not self.board_faults.loses(board.number):
+            board.turn(manifest)
+
+    def lose_power(self, board: int) -> None:
+        """See `fleet.virtual.board_fault_schedule.BoardPower`."""
+        found = self._boards.get(board)
+        if found is None or not found.up:
+            return
+        found.lose_power()
+        # One that sleeps starts when it wakes.
+        if board in self._roster.awake:
+            found.start()
+            self._tell_newest(found)
+
+    def leave(self, board: int) -> None:
+        """See `BoardPower`; another board takes its turn."""
+        found = self._boards.get(board)
+        if found is not None and found.up:
+            found.lose_power()
+        self._roster.leave(board)
+        self.agenda.soon(lambda: self._wake(version_began=False))
+
+    def come_back(self, board: int) -> None:
+        """See `BoardPower`; it sleeps until its turn."""
+        self._roster.come_back(board)
+        self.agenda.soon(lambda: self._wake(version_began=False))
 
     def _make(self, number: int) -> VirtualBoard:
         settings = AgentSettings(
@@ -325,7 +329,7 @@ class VirtualFleet:
             pledge=self.labour.examples(number),
             windows=self.shape.windows,
             infer=False,
-            pace=self.shape.committee.waits,
+            pace=self.shape.waits,
         )
         mean_s, jitter = self.shape.durations_s[number], self.shape.jitter
 
@@ -337,26 +341,22 @@ class VirtualFleet:
         self._by_name[settings.device] = board
         return board
 
-    def _to_board(self, name: str, payload: bytes, leaf: str) -> None:
-        self._deliver(self._by_name[name], payload, leaf)
+    def _to_board(self, name: str, message: MessageArrived) -> None:
+        board = self._by_name[name]
+        if board.up and not self.board_faults.loses(board.number):
+            board.soon(message)
 
-    def _to_all_boards(self, broker: int, payload: bytes) -> None:
+    def _to_all_boards(self, broker: int, manifest: MessageArrived) -> None:
         # Who trains, or waits for its proof, hears of it at its next turn.
         for number in sorted(self._roster.awake):
             board = self._boards[number]
             idle = not board.state.training and not board.state.waiting
-            if idle and self._broker(number) == broker:
-                self._deliver(board, payload, "manifest")
-
-    def _deliver(self, board: VirtualBoard, payload: bytes, leaf: str) -> None:
-        event: happened.Event
-        if leaf == "manifest":
-            event = happened.ManifestArrived(payload)
-        elif leaf == "model":
-            event = happened.ModelChunkArrived(payload)
-        else:
-            event = happened.DownArrived(payload)
-        self.agenda.soon(lambda: board.hear(payload, event))
+            if (
+                idle
+                and self._broker(number) == broker
+                and not self.board_faults.loses(number)
+            ):
+                board.soon(manifest)
 
     def snapshot(self, time_s: float) -> RunSnapshot:
         """The fleet now.
@@ -374,7 +374,8 @@ class VirtualFleet:
             self._coordinator_points(),
             events=tuple(
                 sorted(
-                    [*self.faults.events, *self._found], key=lambda event: event.time_s
+                    [*self.faults.events, *self.board_faults.events, *self._found],
+                    key=lambda event: event.time_s,
                 )
             ),
             pauses=self._council.pauses,

@@ -10,9 +10,9 @@ from starling.broker.link_events import AckToken, MessageArrived, MqttMessage
 from starling.fleet.virtual.virtual_coordinator import VirtualCoordinator
 from starling.protocol.wire.topics import Topics
 
-ToBoard = Callable[[str, bytes, str], None]
-"""Delivers to a board, by its name: the payload, and the topic's leaf."""
-ToEveryBoard = Callable[[int, bytes], None]
+ToBoard = Callable[[str, MessageArrived], None]
+"""Delivers to a board, by its name."""
+ToEveryBoard = Callable[[int, MessageArrived], None]
 """Delivers a manifest to the boards of a broker."""
 _NO_ANSWER = AckToken(0, 0)
 
@@ -40,7 +40,7 @@ class VirtualNetwork:
           to_board: Takes what is for one board.
           to_all: Takes what is for all boards of a broker.
         """
-        self.manifests: dict[int, bytes] = {}
+        self.manifests: dict[int, MessageArrived] = {}
         self._topics = topics
         self._brokers = brokers
         self._to_board = to_board
@@ -56,25 +56,25 @@ class VirtualNetwork:
     ) -> None:
         """A coordinator published something at its broker."""
         branch, name, leaf = self._topics.parse(message.topic)
+        event = MessageArrived(message.topic, message.payload, False, _NO_ANSWER)
         if branch == "d":
-            self._to_board(name, message.payload, leaf)
+            self._to_board(name, event)
         elif branch == "t":
-            self.manifests[speaker.broker] = message.payload
-            self._to_all(speaker.broker, message.payload)
+            self.manifests[speaker.broker] = event
+            self._to_all(speaker.broker, event)
         elif branch == "g":
-            self._gossip(speaker, message, leaf)
+            self._gossip(speaker, event, leaf)
 
-    def from_board(self, broker: int, topic: str, payload: bytes) -> None:
+    def from_board(self, broker: int, message: MqttMessage) -> None:
         """A board published something at its broker."""
-        event = MessageArrived(topic, payload, False, _NO_ANSWER)
+        event = MessageArrived(message.topic, message.payload, False, _NO_ANSWER)
         for each in self._coordinators:
             if each.broker == broker:
                 each.happened(event, 0)
 
     def _gossip(
-        self, speaker: VirtualCoordinator, message: MqttMessage, leaf: str
+        self, speaker: VirtualCoordinator, event: MessageArrived, leaf: str
     ) -> None:
-        event = MessageArrived(message.topic, message.payload, False, _NO_ANSWER)
         for each in self._coordinators:
             if each is not speaker and leaf in ("say", f"to/{each.name}"):
                 each.happened(event, self._link(each.broker, speaker.broker))

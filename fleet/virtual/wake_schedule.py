@@ -88,6 +88,18 @@ class WakeSchedule:
         else:
             self._skipped.append(board)
 
+    def leave(self, board: int) -> None:
+        """A board is gone; its place is free, and it gets no turn."""
+        self.awake.discard(board)
+        self._skipped = [each for each in self._skipped if each != board]
+        self._asleep = [each for each in self._asleep if each[2] != board]
+        heapq.heapify(self._asleep)
+
+    def come_back(self, board: int) -> None:
+        """A board that was gone sleeps until its next turn."""
+        if board not in self.retired:
+            self._lie_down(board)
+
     def _lie_down(self, board: int) -> None:
         place = (self._turns[board], float(self._rng.random()), board)
         heapq.heappush(self._asleep, place)

@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from starling.agent.training.trainer_messages import TrainingOrder
+from starling.coordinator.aggregation.contribution_scores import RootModel
 from starling.protocol.learning.vector_codecs import CODECS, GridVector
 
 Result = Callable[[], bytes]
@@ -31,6 +32,10 @@ class Workload(Protocol):
 
     def evaluate(self, inference: bytes) -> Score:
         """Begins an evaluation of (d,) little-endian float32."""
+
+    @property
+    def root(self) -> RootModel | None:
+        """The model on the coordinators' root set; None where nothing is scored."""
 
 
 class ZeroWorkload:
@@ -60,3 +65,8 @@ class ZeroWorkload:
         """See `Workload.evaluate`."""
         del inference
         return lambda: None
+
+    @property
+    def root(self) -> None:
+        """See `Workload.root`."""
+        return

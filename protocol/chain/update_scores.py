@@ -1,8 +1,9 @@
 """SCORE: a coordinator's opinion of a version's updates, and what became of it.
 
-Scores are opinions, not computations that all repeat: each coordinator may try the
-updates on samples of its own. What counts is the lower median of a quorum, which lies
-among honest opinions whoever lies.
+Scores are opinions, not computations that all repeat: each coordinator tries the
+updates on a root set of its own. What counts is the lower median of a quorum, which
+lies among honest opinions whoever lies. One transaction for each version and
+coordinator holds them all, so that the chain does not grow with each update.
 """
 
 from typing import Annotated
@@ -11,12 +12,27 @@ from starling.protocol.ids import TaskId, Version
 from starling.protocol.learning.task import BUFFER_MAX
 from starling.protocol.schema.msgpack_codec import (
     Structure,
-    Uint,
     many,
     structure,
     uint,
 )
 from starling.protocol.wire.message_bodies import PPM
+
+_Ppm = Annotated[int, uint(PPM, -PPM)]
+
+
+class UpdateScore(Structure, frozen=True):
+    """Score of one update, in parts per million, in [-10^6, 10^6].
+
+    Attributes:
+      influence: What it does for the root set: above 0 helps. By the task's rule, see
+        `protocol.learning.score_policy`.
+      agreement: How far training on some mixture of the root set's classes explains
+        it: what reputation is made of.
+    """
+
+    influence: _Ppm
+    agreement: _Ppm
 
 
 class Score(Structure, frozen=True):
@@ -25,32 +41,27 @@ class Score(Structure, frozen=True):
     Attributes:
       task: Which task.
       version: Which version; it is final.
-      values: In parts per million, in [-10^6, 10^6]; one per update, in the order of
-        the chain.
+      values: One per update, in the order of the chain.
     """
 
     task: TaskId
     version: Version
-    values: Annotated[tuple[Annotated[int, uint(PPM, -PPM)], ...], many(BUFFER_MAX, 1)]
+    values: Annotated[tuple[UpdateScore, ...], many(BUFFER_MAX, 1)]
 
 
-SCORE = structure(Score, 6144)
+SCORE = structure(Score, 12 * 1024)
 
 
 class Scores(Structure, frozen=True):
     """Scores that a quorum of coordinators gave to a version's updates.
 
     Attributes:
-      until: Height of the last block that may still change it, or
-      until_ms: time of the last one, in Unix milliseconds, whichever comes later.
       given: How many coordinators' scores it is of.
-      medians: The lower median of each update's scores, in the order of the chain.
+      medians: The lower medians of each update's, in the order of the chain.
     """
 
-    until: Uint
-    until_ms: Uint
     given: Annotated[int, uint(32, 1)]
-    medians: Annotated[tuple[Annotated[int, uint(PPM, -PPM)], ...], many(BUFFER_MAX, 1)]
+    medians: Annotated[tuple[UpdateScore, ...], many(BUFFER_MAX, 1)]
 
 
-SCORES = structure(Scores, 6144)
+SCORES = structure(Scores, 12 * 1024)

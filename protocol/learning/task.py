@@ -13,6 +13,8 @@ from starling.protocol.errors import DecodeError
 from starling.protocol.ids import Digest, H
 from starling.protocol.learning.local_optimiser import PLAIN, DescentPolicy
 from starling.protocol.learning.progress_guard import NO_GUARD, GuardPolicy
+from starling.protocol.learning.score_policy import NO_SCORES, ScorePolicy
+from starling.protocol.learning.selection_policy import EQUAL_CHANCES, SelectionPolicy
 from starling.protocol.schema.msgpack_codec import (
     Byte,
     Structure,
@@ -227,6 +229,8 @@ class TaskSpec(Structure, frozen=True):
         long, and counts with that weight.
       pool: Credits to be shared out for the task.
       guard: How badly it may go; left out on the wire where it is `NO_GUARD`.
+      scores: What coordinators think of updates; left out where it is `NO_SCORES`.
+      selection: Who gets a lease; left out where it is `EQUAL_CHANCES`.
     """
 
     name: Annotated[str, text(64)]
@@ -241,6 +245,8 @@ class TaskSpec(Structure, frozen=True):
     pledges: Annotated[tuple[Annotated[int, uint(PLEDGE_MAX, 1)], ...], many(256, 1)]
     pool: Uint
     guard: GuardPolicy = NO_GUARD
+    scores: ScorePolicy = NO_SCORES
+    selection: SelectionPolicy = EQUAL_CHANCES
 
     def __post_init__(self) -> None:
         """Refuses what no single field can see."""

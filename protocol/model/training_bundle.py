@@ -72,6 +72,7 @@ MANIFEST_BYTES_MAX = 1 << 20
 PARAMETERS_MAX = 4096
 CLASSES_MAX = 4096
 CHANNELS_MAX = 4096
+ORIGIN_CHARS_MAX = 1000
 OPSET_MIN, OPSET_MAX = 13, 21
 LOSSES = ("cross-entropy", "mse", "bce", "huber")
 DTYPES = ("float32", "int64")
@@ -152,6 +153,8 @@ class BundleManifest:
         not made of named columns.
       source: What the model that was compiled calls its inputs and output; None if
         that is not known.
+      origin: Which data the weights that stay as they are come from; empty if nothing
+        says so.
     """
 
     name: str
@@ -170,6 +173,7 @@ class BundleManifest:
     tables: tuple[LookupTable, ...] = ()
     table: TableSchema | None = None
     source: SourcePorts | None = None
+    origin: str = ""
 
     def __post_init__(self) -> None:
         """Refuses what no single field can see."""
@@ -188,6 +192,10 @@ class BundleManifest:
             self.table.check_ports(self.input.shape, self.target.shape)
         if self.source is not None:
             self.source.check_row(math.prod(self.input.shape))
+        if len(self.origin) > ORIGIN_CHARS_MAX or not self.origin.isprintable():
+            raise DecodeError(
+                f"manifest.origin: over {ORIGIN_CHARS_MAX} letters, or not printable"
+            )
 
     def to_json(self) -> str:
         """The manifest as JSON text, the same for equal manifests."""
@@ -219,6 +227,8 @@ class BundleManifest:
             document["table"] = self.table.document()
         if self.source is not None:
             document["source"] = self.source.document()
+        if self.origin:
+            document["origin"] = self.origin
         return json.dumps(document, indent=1) + "\n"
 
 
@@ -263,6 +273,9 @@ def manifest_from_json(data: bytes | str) -> BundleManifest:
         source=read_source(document["source"], "manifest.source")
         if "source" in keys
         else None,
+        origin=text(document["origin"], "manifest.origin", ORIGIN_CHARS_MAX)
+        if "origin" in keys
+        else "",
     )
 
 
@@ -340,7 +353,7 @@ _MANIFEST_FIELDS = (
     "preprocessing",
     "files",
 )
-_OPTIONAL_FIELDS = ("source", "table")
+_OPTIONAL_FIELDS = ("origin", "source", "table")
 
 
 def _text(value: object, place: str) -> str:

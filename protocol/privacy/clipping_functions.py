@@ -13,6 +13,7 @@ section 4.2 (automatic, AUTO-S with gamma = 0.01).
 """
 
 import math
+from collections.abc import Sequence
 
 NORM, AUTOMATIC = "norm", "automatic"
 INSIDE = 1.0 - 2.0**-24
@@ -29,6 +30,31 @@ TENSORS_MAX = 1 << 12
 """Of a gradient; their sums are added up last."""
 GRAPH_DIMENSION_MAX = 1 << 24
 """Most values in a gradient whose float32 norm bounds the true one well enough."""
+
+
+def weights_lost(weights: Sequence[float], kind: str) -> str:
+    """Warning about class weights that clipping takes away; empty if none are.
+
+    A record's gradient is weighted first and clipped then.
+
+    Args:
+      weights: Of the classes; none for all alike.
+      kind: One of `CLIPPINGS`.
+    """
+    if not weights or max(weights) == min(weights):
+        return ""
+    if kind == AUTOMATIC:
+        return (
+            "class weights do nothing under automatic clipping, by which all records "
+            "count the same; take --clipping norm"
+        )
+    if max(weights) <= 1.0:
+        return ""
+    instead = ",".join(f"{weight / max(weights):.3g}" for weight in weights)
+    return (
+        "class weights above 1 are lost where each record's gradient is clipped after "
+        f"its weight (record-level privacy); the same ratio without loss is {instead}"
+    )
 
 
 def scale_inside(norm: float, clip: float, kind: str) -> float:

@@ -48,6 +48,7 @@ from starling.protocol.privacy.renyi_dp import (
     gaussian_costs,
     pure_cost,
     pure_costs,
+    pure_max,
     renyi_epsilon,
     renyi_max,
     sampled_cost,
@@ -253,18 +254,22 @@ def calibrate(
         return noise_multiplier(budget, releases)
     index, most = renyi_max(budget)
     order, each = ORDERS[index], most // max(1, releases)
+    pure_each = pure_max(budget) // max(1, releases)
 
-    def cost(sigma_micro: int) -> int:
-        if mechanism == DEVICE_LAPLACE:
-            return pure_cost(order, sigma_micro)
-        return sampled_cost(order, sigma_micro, sampling_micro, steps)
+    def enough(sigma_micro: int) -> bool:
+        if mechanism != DEVICE_LAPLACE:
+            cost = sampled_cost(order, sigma_micro, sampling_micro, steps)
+            return cost <= each
+        # Few releases cost least as pure epsilons, many at the order.
+        pure = pure_cost(math.inf, sigma_micro) <= pure_each
+        return pure or pure_cost(order, sigma_micro) <= each
 
     low, high = SIGMA_MICRO_MIN - 1, SIGMA_MICRO_MAX
-    if releases < 1 or cost(high) > each:
+    if releases < 1 or not enough(high):
         raise ConfigError("asks for more noise than there is", key="epsilon")
     while high - low > 1:
         middle = (low + high) // 2
-        if cost(middle) <= each:
+        if enough(middle):
             high = middle
         else:
             low = middle

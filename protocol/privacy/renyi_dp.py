@@ -3,7 +3,8 @@
 Mechanisms that mix compose by adding, at every order of `ORDERS`, what each release
 costs; the sums are integers in units of 2**-40. A budget is kept at one order, which
 follows from the budget alone, since an order chosen after seeing releases would prove
-less (docs/privacy.md). Every rounding here is towards the larger cost.
+less (docs/privacy.md), or at the infinite one, whose costs are pure epsilons and whose
+delta is 0. Every rounding here is towards the larger cost.
 
 Letters: `q` sampling rate, `sigma` noise multiplier, `alpha` an order above 1.
 
@@ -26,12 +27,15 @@ from starling.protocol.privacy.gaussian_dp import (
     check_sigma,
 )
 
-ORDERS: tuple[float, ...] = (
+_FINITE: tuple[float, ...] = (
     *(tenths / 10 for tenths in range(13, 110)),
     *(float(order) for order in range(11, 64)),
     *(128.0, 256.0, 512.0, 1024.0),
 )
+ORDERS: tuple[float, ...] = (*_FINITE, math.inf)
 """Orders at which costs are kept; their places in ledgers' sums."""
+PURE = len(_FINITE)
+"""The place of the infinite order, at which only pure mechanisms have a finite cost."""
 STEPS_MAX = 1 << 16
 SAMPLING_MICRO_MIN = 100
 COST_MAX = 1 << 62
@@ -57,7 +61,8 @@ def gaussian_costs(units: int) -> Costs:
 
     Source: Canonne, Kamath, Steinke 2020, Proposition 5: alpha * Q / 2.
     """
-    return tuple(-(-units * round(10 * order) // 20) for order in ORDERS)
+    finite = tuple(-(-units * round(10 * order) // 20) for order in _FINITE)
+    return (*finite, COST_MAX if units else 0)
 
 
 @lru_cache(maxsize=64)
@@ -97,6 +102,8 @@ def sampled_cost(
     check_sigma(sigma_micro)
     if windows < 1:
         raise ConfigError("must be at least 1", key="windows")
+    if math.isinf(order):
+        return COST_MAX
     rate = min(1.0, windows * sampling_micro / MICRO)
     sigma = sigma_micro / MICRO / windows
     each = sampled_divergence(rate, sigma, order)
@@ -129,6 +136,8 @@ def pure_cost(order: float, sigma_micro: int) -> int:
     """
     check_sigma(sigma_micro)
     epsilon = MICRO / sigma_micro
+    if math.isinf(order):
+        return _units(epsilon)
     less = order - 1
     likely = -math.log1p(math.exp(-epsilon))
     first = likely + less * epsilon
@@ -175,7 +184,9 @@ def _epsilon_at(order: float, cost: int, delta: float) -> float:
 
 
 def _conversion(order: float, delta: float) -> float:
-    """Canonne, Kamath, Steinke 2020, Proposition 12."""
+    """Canonne, Kamath, Steinke 2020, Proposition 12; 0 at the infinite order."""
+    if math.isinf(order):
+        return 0.0
     return math.log1p(-1 / order) - math.log(delta * order) / (order - 1)
 
 
@@ -190,10 +201,22 @@ def renyi_max(budget: Budget) -> tuple[int, int]:
       An index into `ORDERS` and the most units of 2**-40 at that order, at least 0.
     """
     order = 1 + _SAMPLED_SHIFT * (_gaussian_order(budget) - 1)
-    index = min(range(len(ORDERS)), key=lambda at: abs(ORDERS[at] - order))
-    converted = _conversion(ORDERS[index], budget.delta)
-    left = budget.epsilon * (1 - 1e-11) - converted
-    return index, max(0, math.floor(left * CHARGE_ONE))
+    index = min(range(PURE), key=lambda at: abs(ORDERS[at] - order))
+    return index, _most(budget, index)
+
+
+@lru_cache(maxsize=256)
+def pure_max(budget: Budget) -> int:
+    """The largest sum of pure epsilons within a budget, in units of 2**-40.
+
+    Source: Rogers et al. 2016, arXiv:1605.08294, Theorem 3.6 (filter of pure epsilons).
+    """
+    return _most(budget, PURE)
+
+
+def _most(budget: Budget, index: int) -> int:
+    left = budget.epsilon * (1 - 1e-11) - _conversion(ORDERS[index], budget.delta)
+    return max(0, math.floor(left * CHARGE_ONE))
 
 
 def _gaussian_order(budget: Budget) -> float:
@@ -202,7 +225,7 @@ def _gaussian_order(budget: Budget) -> float:
     def affordable(order: float) -> float:
         return (budget.epsilon - _conversion(order, budget.delta)) / order
 
-    return max(ORDERS, key=affordable)
+    return max(_FINITE, key=affordable)
 
 
 def sampled_divergence(rate: float, sigma: float, order: float) -> float:

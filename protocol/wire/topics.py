@@ -7,6 +7,7 @@ device's id.
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from starling.protocol.errors import DecodeError
 
@@ -39,6 +40,10 @@ class Topics:
     def __post_init__(self) -> None:
         """Refuses a name that `check_fleet_name` refuses."""
         check_fleet_name(self.fleet)
+
+    @cached_property
+    def _prefix(self) -> str:
+        return self._at("")
 
     def _at(self, *levels: str) -> str:
         return "/".join((ROOT, self.fleet, *levels))
@@ -79,6 +84,22 @@ class Topics:
         """Coordinator to one other: what it asks of it, and what it answers."""
         return self._at("g", coordinator, _TO, peer)
 
+    def enrolment_hello(self, client: str) -> str:
+        """Newcomer to registrar: its keys. At the enrolment listener alone."""
+        return self._at("e", client, "hello")
+
+    def enrolment_challenge(self, client: str) -> str:
+        """Registrar to newcomer: its answer to a hello."""
+        return self._at("e", client, "challenge")
+
+    def enrolment_claim(self, client: str) -> str:
+        """Newcomer to registrar: its proof."""
+        return self._at("e", client, "claim")
+
+    def enrolment_outcome(self, client: str) -> str:
+        """Registrar to newcomer: what became of its claim."""
+        return self._at("e", client, "outcome")
+
     def board_filters(self, device: str) -> tuple[str, ...]:
         """Topic filters that a board subscribes to."""
         return (
@@ -105,13 +126,13 @@ class Topics:
         """Takes a topic apart.
 
         Returns:
-          The branch (`d`, `t`, `c` or `g`), whose it is, and the leaf, which is
+          The branch (`d`, `t`, `c`, `g` or `e`), whose it is, and the leaf, which is
           `to/<peer>` for what is private.
 
         Raises:
           DecodeError: If it is no topic of this fleet.
         """
-        prefix = self._at("")
+        prefix = self._prefix
         levels = topic[len(prefix) :].split("/")
         private = len(levels) == 4 and (levels[0], levels[2]) == ("g", _TO)
         if private:

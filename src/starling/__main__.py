@@ -29,10 +29,18 @@ COMMANDS = {
         "starling.coordinator.cli.coordinator_command",
         "admit boards and updates, keep the chain",
     ),
+    "enrol": (
+        "starling.coordinator.cli.enrolment",
+        "tokens with which boards and coordinators enrol",
+    ),
     "compile": ("starling.compiler.cli", "turn an ONNX model into a training bundle"),
     "chain": (
         "starling.coordinator.cli.chain_command",
         "show and verify a chain offline",
+    ),
+    "reputation": (
+        "starling.coordinator.cli.reputation_command",
+        "what the chain thinks of each board",
     ),
     "data": ("starling.records.cli", "what would be learned from one's own data"),
     "model": (
@@ -40,15 +48,31 @@ COMMANDS = {
         "trained versions as ONNX files, with their proof",
     ),
     "diag": ("starling.service.cli", "a bundle for whoever helps, without secrets"),
-    "console": ("starling.console.cli", "a coordinator in a browser, to look at only"),
+    "console": ("starling.console.cli", "a coordinator in a browser, and its metrics"),
+    "top": ("starling.fleet.top_cli", "a running deployment in a terminal"),
     "fleet": ("starling.fleet.cli", "a whole fleet on this machine"),
+    "fronts": ("starling.fleet.fronts_cli", "frozen layers that a head is trained on"),
+    "tune": (
+        "starling.fleet.tune_cli",
+        "clip and rate, by simulated fleets on public data",
+    ),
+    "reproduce": (
+        "starling.fleet.reproduce_cli",
+        "a paper's experiment, with its epsilons",
+    ),
 }
 _EXTRAS = {
     "compile": "compiler",
     "chain": "coordinator",
     "console": "web",
     "data": "agent",
+    "enrol": "coordinator",
+    "fronts": "fleet",
     "model": "agent",
+    "reproduce": "fleet",
+    "reputation": "coordinator",
+    "top": "coordinator",
+    "tune": "fleet",
 }
 _INTERRUPTED = 130
 

@@ -15,7 +15,7 @@ from tests.e2e.required_mosquitto import require_mosquitto
 
 pytestmark = pytest.mark.e2e
 PACKAGING = Path(__file__).parents[2] / "packaging" / "docker"
-DEADLINE_S = 90.0
+DEADLINE_S = 180.0
 
 
 class ContainerFleet:

@@ -24,9 +24,9 @@ from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.mosquitto_process import MosquittoProcess, free_port
 from starling.broker.runtime.mqtt_link import MqttLink
 from starling.protocol.wire.topics import Topics
+from tests.e2e.deadline import DEADLINE_S
 from tests.e2e.required_mosquitto import require_mosquitto
 
-DEADLINE_S = 15.0
 COORDINATOR = "coordinator-1"
 
 _Event = TypeVar("_Event")

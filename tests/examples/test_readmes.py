@@ -24,6 +24,8 @@ LEAST = {
     "watches": {"accuracy": 0.9, "macro_f1": 0.9},
 }
 """What the newest version must reach on held-out examples, of made data."""
+LONGEST = {"camera", "keywords"}
+"""Half a minute of processor time and more each."""
 
 
 def run_example(name: str, out: Path) -> str:
@@ -49,7 +51,13 @@ def run_example(name: str, out: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(LEAST))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.soak] if name in LONGEST else [])
+        for name in sorted(LEAST)
+    ],
+)
 def test_readme_ends_in_a_model_that_has_learned(name: str, tmp_path: Path) -> None:
     run_example(name, tmp_path)
 

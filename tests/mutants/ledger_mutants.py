@@ -73,7 +73,7 @@ _BUDGET = (
     ),
     Mutant(
         "content keys are known to everybody",
-        "agent/runtime/event_loop.py",
+        "agent/runtime/process_trainer.py",
         "        entropy = os.urandom(ENTROPY_BYTES)",
         "        entropy = bytes(ENTROPY_BYTES)",
         _PROCESS,

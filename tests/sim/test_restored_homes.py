@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from starling.agent.loop.memory_store import MemoryAgentStore
 from starling.agent.privacy.ledger import PrivacyLedger
 from starling.coordinator.chain.state import board_records
 from starling.protocol.chain.board_statement import BoardRecord as Record
@@ -20,37 +21,41 @@ from starling.protocol.privacy.gaussian_dp import (
     epsilon_from_charge,
 )
 from tests.sim.campaign import LIVENESS_S, SETTLE_S
-from tests.sim.simulator.board_node import BoardNode, Disk
+from tests.sim.simulator.board_node import BoardNode
 from tests.sim.simulator.fleet_world import CHAIN, FleetWorld, Plan
 
 SEEDS = range(4)
 
 
-def _whole(old: Disk, now: Disk) -> Disk:
+def _whole(old: MemoryAgentStore, now: MemoryAgentStore) -> MemoryAgentStore:
     return old
 
 
-def _without_journal(old: Disk, now: Disk) -> Disk:
+def _without_journal(old: MemoryAgentStore, now: MemoryAgentStore) -> MemoryAgentStore:
     return replace(deepcopy(old), journal=[])
 
 
-def _ledger_only(old: Disk, now: Disk) -> Disk:
+def _ledger_only(old: MemoryAgentStore, now: MemoryAgentStore) -> MemoryAgentStore:
     return replace(now, journal=old.journal)
 
 
-def _cut_in_the_middle(old: Disk, now: Disk) -> Disk:
+def _cut_in_the_middle(
+    old: MemoryAgentStore, now: MemoryAgentStore
+) -> MemoryAgentStore:
     return replace(now, journal=now.journal[: len(now.journal) // 2])
 
 
-def _empty(old: Disk, now: Disk) -> Disk:
-    return Disk()
+def _empty(old: MemoryAgentStore, now: MemoryAgentStore) -> MemoryAgentStore:
+    return MemoryAgentStore()
 
 
-def _all_but_the_ledger(old: Disk, now: Disk) -> Disk:
+def _all_but_the_ledger(
+    old: MemoryAgentStore, now: MemoryAgentStore
+) -> MemoryAgentStore:
     return replace(deepcopy(old), journal=now.journal)
 
 
-COPIES: dict[str, Callable[[Disk, Disk], Disk]] = {
+COPIES: dict[str, Callable[[MemoryAgentStore, MemoryAgentStore], MemoryAgentStore]] = {
     "all of an old copy": _whole,
     "an old copy without its journal": _without_journal,
     "the journal of an old copy": _ledger_only,
@@ -77,7 +82,7 @@ def _grow(world: FleetWorld, versions: int) -> None:
     assert world.settle(SETTLE_S)
 
 
-def _put_back(world: FleetWorld, board: BoardNode, disk: Disk) -> None:
+def _put_back(world: FleetWorld, board: BoardNode, disk: MemoryAgentStore) -> None:
     board.end()
     board.disk = disk
     world.law.restored(board)

@@ -29,5 +29,6 @@ def test_only_what_may_change_by_itself_is_tried_again() -> None:
         Reason.NO_LEASE,
         Reason.NOT_ENROLLED,
         Reason.PAUSED,
+        Reason.QUARANTINED,
         Reason.UNKNOWN_TASK,
     }

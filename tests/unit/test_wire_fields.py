@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from starling.protocol.chain.update_scores import Score, Scores
-from starling.protocol.wire.message_bodies import CheckIn, DeviceState
+from starling.protocol.chain.update_scores import Score
+from starling.protocol.wire.message_bodies import DeviceState
 from tests.vectors.protocol_samples import STRUCTURES
 
 ROOT = Path(__file__).parents[2]
@@ -28,15 +28,9 @@ RECEIVERS = {
 """Packages that read what a board or a coordinator sends; else those below."""
 PROGRAMS = ("agent", "coordinator", "protocol", "compiler", "engine")
 WITHOUT_READER = {
-    (CheckIn, "resources_ppm"),
-    (CheckIn, "timeliness_ppm"),
-    (CheckIn, "budget_ppm"),
-    (Scores, "medians"),
     (DeviceState, "boot"),
 }
-"""The first three are for a rule that selects boards by them, the medians for
-reputation; the last one is for people who look at a broker.
-"""
+"""It is for people who look at a broker."""
 
 
 @cache

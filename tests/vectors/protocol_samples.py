@@ -19,12 +19,17 @@ from starling.protocol.chain import (
     payments,
     update_scores,
 )
-from starling.protocol.crypto import merkle, sealed_blob, state_tree
+from starling.protocol.crypto import merkle, scram, sealed_blob, state_tree
 from starling.protocol.crypto.keys import OpeningKey, SigningKey
 from starling.protocol.ids import BlockHash, DeviceId, Digest, H, TaskId, Version
 from starling.protocol.learning import progress_guard, task
 from starling.protocol.schema.msgpack_codec import Codec
-from starling.protocol.wire import chunks, envelope, message_bodies
+from starling.protocol.wire import (
+    chunks,
+    enrolment_messages,
+    envelope,
+    message_bodies,
+)
 from starling.protocol.wire.envelope import MessageKind, sign
 
 OPERATOR = SigningKey(bytes(range(32)))
@@ -249,6 +254,13 @@ CHANGING = replace(HEADER, height=11, next_validators=CHANGED.digest())
 HANDOVER = light_client.ValidatorSetTransition(CHANGING, certify(CHANGING), CHANGED)
 
 
+_UPDATE_SCORES = (
+    update_scores.UpdateScore(250_000, 400_000),
+    update_scores.UpdateScore(-90_000, -1_000_000),
+    update_scores.UpdateScore(0, 0),
+)
+
+
 class Structure(NamedTuple):
     """A structure's codec under its module's name for it, and an example."""
 
@@ -257,7 +269,32 @@ class Structure(NamedTuple):
     example: Any
 
 
+HELLO = enrolment_messages.EnrolmentHello(
+    enrolment_messages.EXCHANGE_VERSION,
+    bytes(range(8)),
+    enrolment_messages.EnrolmentKind.BOARD,
+    bytes(range(32)),
+    b"{}",
+)
+ENROLMENT_CHALLENGE = enrolment_messages.EnrolmentChallenge(
+    VALIDATOR_KEYS[0].public, bytes(range(32, 64))
+)
+TOKEN_SECRET = bytes(range(20))
+AUTHORITY = bytes(range(96, 128))
+CLAIM = enrolment_messages.make_claim(
+    TOKEN_SECRET, AUTHORITY, HELLO, ENROLMENT_CHALLENGE
+)
+OUTCOME = enrolment_messages.sign_outcome(
+    scram.scram_keys(TOKEN_SECRET),
+    enrolment_messages.transcript(AUTHORITY, HELLO, ENROLMENT_CHALLENGE),
+    enrolment_messages.EnrolmentState.ADMITTED,
+    document=b"{}",
+)
 STRUCTURES = (
+    Structure("HELLO", enrolment_messages.HELLO, HELLO),
+    Structure("CHALLENGE", enrolment_messages.CHALLENGE, ENROLMENT_CHALLENGE),
+    Structure("CLAIM", enrolment_messages.CLAIM, CLAIM),
+    Structure("OUTCOME", enrolment_messages.OUTCOME, OUTCOME),
     Structure("ENVELOPE", envelope.ENVELOPE, UPDATE),
     Structure("SEALED", sealed_blob.SEALED, SEALED),
     Structure("CHUNK", chunks.CHUNK, chunks.split(b"a small whole")[0]),
@@ -380,12 +417,12 @@ STRUCTURES = (
     Structure(
         "SCORE",
         update_scores.SCORE,
-        update_scores.Score(TaskId(0), Version(3), (250_000, -1_000_000, 0)),
+        update_scores.Score(TaskId(0), Version(3), _UPDATE_SCORES),
     ),
     Structure(
         "SCORES",
         update_scores.SCORES,
-        update_scores.Scores(112, 1_700_000_100_000, 3, (250_000, -90_000, 0)),
+        update_scores.Scores(3, _UPDATE_SCORES),
     ),
     Structure(
         "PAYMENTS",

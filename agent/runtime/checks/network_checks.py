@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from starling.agent.runtime.checks.check_rows import fail, ok, warn
 from starling.broker.health_checks import HealthCheck
-from starling.broker.link_events import LinkEvent, LinkSettings
+from starling.broker.link_events import LinkEvent, LinkSettings, TlsFiles
 from starling.broker.runtime.access_probe import conversation
 from starling.broker.runtime.mqtt_link import MqttLink
 from starling.protocol.errors import TransportError
@@ -91,7 +91,7 @@ def _tls_checks(
 ) -> Iterator[HealthCheck]:
     name, host = "tls.handshake", place.settings.host
     files = place.settings.tls
-    assert files is not None
+    assert isinstance(files, TlsFiles)
     try:
         context = ssl.create_default_context(cafile=str(files.authority))
         context.minimum_version = ssl.TLSVersion.TLSv1_3

@@ -291,6 +291,19 @@ class AgentHome:
             content = read_limited(file, DOCUMENT_BYTES_MAX)
         except LimitError as error:
             raise ConfigError(str(error), file=str(file)) from error
+        return self.take(content, file, replace=replace)
+
+    def take(self, content: bytes, file: Path, *, replace: bool) -> Admission:
+        """Takes an admission's bytes.
+
+        Args:
+          content: The document.
+          file: What messages name.
+          replace: As of `accept`.
+
+        Raises:
+          ConfigError: As `accept`.
+        """
         admission = self._checked(content, file)
         before = self.admission()
         if before is not None and not replace and before.genesis != admission.genesis:

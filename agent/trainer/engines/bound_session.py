@@ -74,7 +74,7 @@ class BoundGradientStep:
                 place.clip[...] = clip
             place.feed("x", x)
             place.feed("y", y)
-            place.binding.run()
+            place.binding.run(len(x))
             return place.gradient, place.rows[-1].copy()
 
     def _free(self) -> "_Place":

@@ -218,9 +218,14 @@ def clip(tape: Tape, node: NetworkNode) -> None:
     build, x = tape.build, tape.input(node, 0)
     bounds = tape.inputs(node)[1:]
     cotangent = tape.cotangent(node)
+    within: BuilderTensor | None = None
     for bound, kind in zip(bounds, ("GreaterOrEqual", "LessOrEqual"), strict=False):
         if bound is not None:
-            cotangent = build.mul(cotangent, _where(tape, kind, x, bound))
+            one = build.op(kind, (x, bound), x.shape)
+            within = one if within is None else build.op("And", (within, one), x.shape)
+    if within is not None:
+        share = build.op("Cast", (within,), x.shape, to=1)
+        cotangent = build.mul(cotangent, share)
     tape.give(node, 0, cotangent)
 
 

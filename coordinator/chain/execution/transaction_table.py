@@ -87,7 +87,8 @@ class Transaction:
     anchor: str
 
 
-_BOARDS_AND_TASKS = ("coordinator.cli.boards_and_tasks",)
+_BOARDS = ("coordinator.runtime.operations.board_admission",)
+_TASKS = ("coordinator.runtime.operations.task_publication",)
 _CREDITS_AND_GOVERNANCE = ("coordinator.cli.credits_and_governance",)
 
 _ROWS = (
@@ -96,7 +97,7 @@ _ROWS = (
         REGISTER,
         board_registry.register,
         Signer.OPERATOR,
-        _BOARDS_AND_TASKS,
+        _BOARDS,
         "transactions",
     ),
     Transaction(
@@ -104,7 +105,7 @@ _ROWS = (
         REVOKE,
         board_registry.revoke,
         Signer.OPERATOR,
-        _BOARDS_AND_TASKS,
+        _BOARDS,
         "transactions",
     ),
     Transaction(
@@ -112,7 +113,7 @@ _ROWS = (
         TASK,
         version_cut.publish,
         Signer.OPERATOR,
-        _BOARDS_AND_TASKS,
+        _TASKS,
         "transactions",
     ),
     Transaction(
@@ -190,7 +191,14 @@ _ROWS = (
         _CREDITS_AND_GOVERNANCE,
         "credits",
     ),
-    Transaction(MessageKind.SCORE, SCORE, scores.score, Signer.VALIDATOR, (), "scores"),
+    Transaction(
+        MessageKind.SCORE,
+        SCORE,
+        scores.score,
+        Signer.VALIDATOR,
+        ("coordinator.machine",),
+        "scores",
+    ),
     Transaction(
         MessageKind.VALSET,
         MOTION,
@@ -244,7 +252,7 @@ _ROWS = (
         RESUME,
         evaluations.resume,
         Signer.OPERATOR,
-        _BOARDS_AND_TASKS,
+        _TASKS,
         "losses-of-versions",
     ),
 )

@@ -3,11 +3,13 @@
 A liar may vote otherwise to each listener, so that a quorum exists for one of us only.
 Votes alone do not tell the others, since of each validator the first vote counts
 (deviation D4); the certificate does, whatever its members said to whom. In calm nobody
-disagrees and nothing is sent.
+disagrees, what is prevoted is decided soon, and nothing is sent.
 
 Source: arXiv:1807.04938 section 2.1, "Gossip communication", and Lemma 7, which needs
 it of the prevotes that lock; circlefin/malachite issue 309.
 """
+
+import math
 
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.chain_step import ChainStep
@@ -18,6 +20,10 @@ from starling.protocol.chain.blocks import Certificate, Vote, VoteType
 from starling.protocol.crypto.keys import verify
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import BlockHash
+
+SOON_STATUSES = 0.25
+"""Of an interval between statuses: when a quorum that decided nothing is passed on.
+Who was not offered its block gets it then before it gives the round up."""
 
 
 def is_disputed(ballots: VoteSet, number: int, block_id: BlockHash) -> bool:
@@ -32,20 +38,27 @@ def is_disputed(ballots: VoteSet, number: int, block_id: BlockHash) -> bool:
 
 
 def share_polka(turn: ChainStep) -> None:
-    """Passes on the prevotes of our valid round, once, unless all seem to agree."""
+    """Passes on the prevotes of our valid round, once, unless all seem to agree.
+
+    Who seems to agree but does not decide may lack the block.
+    """
     state = turn.state.consensus
     number, block_id = state.valid_round, state.valid
     if turn.state.party.index is None or number <= turn.state.shared_round:
         return
     assert block_id is not None
-    over = state.round > number
+    now_s, share_at_s = turn.moment.now_s, turn.state.share_at_s
+    over = state.round > number or now_s >= share_at_s
     if not over and not is_disputed(state.ballots, number, block_id):
+        if share_at_s == math.inf:
+            share_at_s = now_s + SOON_STATUSES * turn.settings.status_s
+            turn.state = evolve(turn.state, share_at_s=share_at_s)
         return
     polka = state.ballots.certificate(
         number, VoteType.PREVOTE, block_id, turn.state.party.quorum
     )
     assert polka is not None, "a valid value keeps its prevotes"
-    turn.state = evolve(turn.state, shared_round=number)
+    turn.state = evolve(turn.state, shared_round=number, share_at_s=math.inf)
     turn.gossip(gossip_messages.wrap_polka(polka))
 
 

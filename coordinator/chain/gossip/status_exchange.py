@@ -71,10 +71,10 @@ def send_if_due(turn: ChainStep) -> None:
     )
 
 
-def send_sooner(turn: ChainStep) -> None:
-    """Tells sooner: we lack what a quorum voted for. Others hear no two at once."""
+def send_sooner(turn: ChainStep, wait_s: float = 0.0) -> None:
+    """Tells sooner: we lack what others voted for. Others hear no two at once."""
     soon_s = turn.state.status_said_s + turn.settings.status_s / 2
-    at_s = max(turn.moment.now_s, soon_s)
+    at_s = max(turn.moment.now_s + wait_s, soon_s)
     turn.state = evolve(turn.state, status_at_s=min(turn.state.status_at_s, at_s))
 
 

@@ -5,9 +5,11 @@ way, and to send it twice would slow down whoever is slow. And one of us at a ti
 an order by hash, the next one at the next status: so all who hold it have sent it after
 as many statuses as there are validators, whoever is dead or lies.
 
-A peer that lacks the last block gets it, and what followed, on its own topic and ever
-more rarely the more often it says so (`repeat_backoff`). What is lacking of the current
-height goes to all: others may lack it, too.
+A block is urgent: the last one, and one that more than f prevoted and that was not
+offered to the peer. f + 1 of us answer at its first status and the next f + 1 at its
+next, on the peer's own topic; the last block and what followed ever more rarely the
+more often the peer says that it lacks it (`repeat_backoff`). What else is lacking of
+the current height goes to all: others may lack it, too.
 """
 
 from dataclasses import replace
@@ -41,24 +43,41 @@ def answer(turn: ChainStep, status: ValidatorStatus) -> None:
     items = _items(turn, status)
     same = known is not None and known.height == status.height
     before = known.statuses if known is not None and same else {}
-    statuses = {item: before.get(item, 0) + 1 for item in items}
+    # Who was behind dropped what was said of this height meanwhile: none is on its way.
+    behind = known is not None and not same and _BLOCK in known.statuses
+    statuses = {item: before.get(item, int(behind)) + 1 for item in items}
     noted = PeerGaps(turn.moment.now_s, status.height, statuses)
     turn.state = evolve(
         turn.state, lacking={**turn.state.lacking, status.validator: noted}
     )
-    # A block is over: who waits for it would miss what follows, too. And who knows of
-    # a quorum for a block that it lacks was left out when that block was offered.
-    chosen = [held.round for held in status.held if held.polka is not None]
+    # A block is over: who waits for it would miss what follows, too. And who knows that
+    # a block is voted for, and lacks it, was left out when that block was offered.
+    skip = turn.state.party.skip
+    chosen = [held.round for held in status.held if _is_chosen(turn, held)]
     urgent = {_BLOCK, *((number, _PROPOSAL, _PROPOSAL) for number in chosen)}
     others, rank = _order(turn, status)
     for item, count in statuses.items():
-        overdue = count - (item not in urgent)
-        if overdue <= 0 or (overdue - 1) % others != rank:
-            continue
-        if item == _BLOCK:
-            _send_block(turn, status)
-        else:
+        if item in urgent:
+            if (count - 1) % -(-others // skip) != rank // skip:
+                continue
+            if item == _BLOCK:
+                _send_block(turn, status)
+            else:
+                _send(turn, item, status.validator, status.validator)
+        elif count > 1 and (count - 2) % others == rank:
             _send(turn, item, status.validator)
+
+
+def _is_chosen(turn: ChainStep, held: RoundHoldings) -> bool:
+    """True if a peer knows that one who is correct holds the block of a round."""
+    ballots, party = turn.state.consensus.ballots, turn.state.party
+    ours = ballots.proposal_for(held.round, party.quorum)
+    if held.polka is not None or ours is None:
+        return held.polka is not None
+    votes = ballots.cast(held.round, VoteType.PREVOTE).values()
+    block_id = ours.proposal.block_id
+    backers = sum(1 << vote.voter for vote in votes if vote.block_id == block_id)
+    return (backers & held.prevotes).bit_count() >= party.skip
 
 
 def _order(turn: ChainStep, status: ValidatorStatus) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Deciding one height: from waiting transactions to a stored block, and on restart."""
 
+import math
 from dataclasses import replace
 from typing import assert_never
 
@@ -306,6 +307,7 @@ def _decide(turn: ChainStep, certificate: Certificate) -> None:
         prepared={},
         repeats={},
         shared_round=-1,
+        share_at_s=math.inf,
         told_late=False,
     )
     turn.fresh = None

@@ -187,6 +187,22 @@ def _count_vote(turn: ChainStep, vote: Vote) -> None:
     turn.state = evolve(turn.state, consensus=replace(state, ballots=ballots))
     if len(ballots.conflicts) > len(state.ballots.conflicts):
         equivocation_report.second_vote(turn, *ballots.conflicts[-1])
+    _miss_block(turn, vote)
+
+
+def _miss_block(turn: ChainStep, vote: Vote) -> None:
+    """Asks for a block that f + 1 prevote, and of which we were offered nothing.
+
+    One of them is correct, and has it. Mostly it is on its way.
+    """
+    ballots, block_id = turn.state.consensus.ballots, vote.block_id
+    if block_id is None or vote.vote_type != VoteType.PREVOTE:
+        return
+    count = ballots.count(vote.round, VoteType.PREVOTE, block_id)
+    lacks = ballots.candidate_for(block_id) is None
+    if lacks and count == turn.state.party.skip:
+        wait_s = certificate_gossip.SOON_STATUSES * turn.settings.status_s
+        status_exchange.send_sooner(turn, wait_s)
 
 
 def _hear_polka(turn: ChainStep, polka: Certificate) -> None:
@@ -278,6 +294,8 @@ def _hear_decision(turn: ChainStep, decision: DecidedBlock) -> None:
         consensus=replace(state.consensus, ballots=ballots),
         prepared={**state.prepared, block_id: prepared},
     )
+    # What was said of the next height meanwhile was not for us yet.
+    status_exchange.send_sooner(turn)
 
 
 def _decided(turn: ChainStep, block: Block) -> ExecutedBlock:

@@ -213,7 +213,7 @@ def _wake_at_s(turn: ChainStep) -> float:
     if state.followed:
         # The silence ended within this step; the next one begins to vote.
         return turn.moment.now_s
-    times.append(state.consensus.wake_at_s())
+    times += [state.consensus.wake_at_s(), state.share_at_s]
     if state.consensus.step is RoundStep.NEW_HEIGHT:
         begin_s = -math.inf if state.mempool.size else state.heartbeat_at_s
         times.append(max(height.begin_from_s(turn.settings, state), begin_s))

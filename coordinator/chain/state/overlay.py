@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from starling.coordinator.chain.state.state_table import StateReader
 from starling.protocol.chain.genesis import Genesis
-from starling.protocol.ids import ChainId, Digest, PublicKey, TaskId, Version
+from starling.protocol.ids import ChainId, DeviceId, Digest, PublicKey, TaskId, Version
 
 Changes = dict[bytes, bytes | None]
 """Written keys and their values; None removes a key."""
@@ -100,6 +100,21 @@ class TaskResumed:
     task: TaskId
 
 
+@dataclass(frozen=True)
+class ScoresKnown:
+    """A quorum scored a version's updates."""
+
+    task: TaskId
+    version: Version
+
+
+@dataclass(frozen=True)
+class BoardQuarantined:
+    """The scores of a board's updates speak against it: it gets no lease for now."""
+
+    board: DeviceId
+
+
 ChainEvent = (
     JobCut
     | AttestationsSplit
@@ -110,6 +125,8 @@ ChainEvent = (
     | ValidatorsChanged
     | LossKnown
     | TaskResumed
+    | ScoresKnown
+    | BoardQuarantined
 )
 """What a block changed that others act upon."""
 

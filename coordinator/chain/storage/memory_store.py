@@ -285,6 +285,10 @@ class MemoryStore:
         """See `ChainStore`."""
         return self._uploads.get(transaction)
 
+    def uploads(self) -> tuple[StoredUpload, ...]:
+        """All uploads that are kept, oldest first."""
+        return tuple(self._uploads.values())
+
     def uploads_waiting(self) -> Iterator[StoredUpload]:
         """See `ChainStore`."""
         return (

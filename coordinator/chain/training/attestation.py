@@ -24,6 +24,7 @@ from starling.coordinator.chain.state.task_records import (
 from starling.coordinator.chain.training import (
     attestation_mismatch,
     rewards,
+    scores,
     version_cut,
 )
 from starling.protocol.chain.genesis import FaultModel, Genesis, ValidatorSet, quorum
@@ -179,6 +180,7 @@ def _finalise(
     spec = task_records.task(draft, number)
     assert spec is not None
     rewards.settle(draft, context, number, spec, job)
+    scores.open_version(draft, number, spec, job)
     for place in job.places:
         task_records.QUEUE.drop(draft, number, place)
     task_records.JOBS.drop(draft, number)

@@ -1,35 +1,55 @@
 """SCORE: what coordinators think of updates, each once, and the median of a quorum.
 
+    subjects/<n>/<v>/<page>        `ScoreSubjects`: whose updates they are
     scored/<n>/<v>                 `ScorerList`: who scored a version's updates
     opinion/<n>/<v>/<public key>   what one of them gave, a packed `SCORE`
     score/<n>/<v>                  `SCORES`, once a quorum did
 
-They stand as long as their version may be a base. Until the last height
-and time the median moves with each further opinion; after both, it is what reputation
-may build upon.
+The medians of a version are fixed by the first quorum of members of the set that score
+it; reputation follows at once (`coordinator.chain.training.reputations`). They stand as
+long as their version may be a base, and are read by `contributions`.
 
 Source: the lower median of at least q = floor(2n/3) + 1 values, of which at most f lie,
 has an honest value on either side of it or is one.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from starling.coordinator.chain.governance import chain_parameters
-from starling.coordinator.chain.state import task_records, validator_records
-from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
+from starling.coordinator.chain.state import (
+    score_subjects,
+    task_records,
+    validator_records,
+)
+from starling.coordinator.chain.state.overlay import (
+    BlockContext,
+    ScoresKnown,
+    StateOverlay,
+)
+from starling.coordinator.chain.state.score_subjects import ScoreSubject
 from starling.coordinator.chain.state.state_table import (
     StateReader,
     Table,
     by_task_and_number,
     by_task_version_and_identity,
 )
-from starling.coordinator.chain.training import rewards
+from starling.coordinator.chain.state.task_records import JobRecord
+from starling.coordinator.chain.training import reputations, rewards
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel, quorum
 from starling.protocol.chain.governance import ChainParameter
-from starling.protocol.chain.update_scores import SCORE, SCORES, Score, Scores
+from starling.protocol.chain.update_scores import (
+    SCORE,
+    SCORES,
+    Score,
+    Scores,
+    UpdateScore,
+)
 from starling.protocol.errors import ProtocolError, Reason, ShapeMismatch
-from starling.protocol.ids import Digest, PublicKey
+from starling.protocol.ids import DeviceId, Digest, PublicKey, Version
+from starling.protocol.learning.score_policy import ScoreRule
+from starling.protocol.learning.task import TaskSpec
 from starling.protocol.schema.msgpack_codec import (
     Structure,
     many,
@@ -55,6 +75,46 @@ _OPINIONS = Table(b"opinion/", by_task_version_and_identity, SCORE)
 """By task, version and public key: what one validator gave."""
 
 
+@dataclass(frozen=True)
+class ScoredContribution:
+    """One update of a version with what a quorum thinks of it.
+
+    Attributes:
+      board: Who signed it.
+      base: Version that it was computed from.
+      pledge: Its size.
+      influence: Per pledged example, in parts per million; above 0 helps.
+      agreement: In parts per million; see `protocol.chain.update_scores.UpdateScore`.
+    """
+
+    board: DeviceId
+    base: Version
+    pledge: int
+    influence: int
+    agreement: int
+
+
+def contributions(
+    tree: StateReader, number: int, version: int
+) -> tuple[ScoredContribution, ...]:
+    """A version's updates with their median scores, in the order of the chain.
+
+    Returns:
+      Empty before a quorum scored them, and once the version can be no base any more.
+    """
+    found = scores(tree, number, version)
+    if found is None:
+        return ()
+    return tuple(
+        ScoredContribution(
+            of.board, of.base, of.pledge, median.influence, median.agreement
+        )
+        for of, median in zip(
+            score_subjects.subjects(tree, number, version), found.medians, strict=True
+        )
+    )
+
+
 def scorers(tree: StateReader, number: int, version: int) -> tuple[PublicKey, ...]:
     """Scorers of a version's updates, sorted."""
     found = _SCORERS.get(tree, number, version)
@@ -64,6 +124,20 @@ def scorers(tree: StateReader, number: int, version: int) -> tuple[PublicKey, ..
 def scores(tree: StateReader, number: int, version: int) -> Scores | None:
     """The medians of a version's updates, once a quorum scored them."""
     return MEDIANS.get(tree, number, version)
+
+
+def open_version(
+    draft: StateOverlay, number: int, spec: TaskSpec, job: JobRecord
+) -> None:
+    """Keeps whose updates a version is made of, if the task has them scored."""
+    if spec.scores.rule == ScoreRule.NONE:
+        return
+    found = []
+    for place in job.places:
+        entry = task_records.pending_at(draft, number, place)
+        assert entry is not None, "a job's updates stand until its version is final"
+        found.append(ScoreSubject(entry.board, entry.base, entry.pledge))
+    score_subjects.put(draft, number, job.version, tuple(found))
 
 
 def lower_medians(opinions: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -83,24 +157,26 @@ def lower_medians(opinions: Sequence[Sequence[int]]) -> tuple[int, ...]:
 def score(
     draft: StateOverlay, context: BlockContext, envelope: Envelope, identity: Digest
 ) -> None:
-    """Takes a coordinator's scores; those of a quorum give the medians.
+    """Takes a coordinator's scores; those of the first quorum give the medians.
 
     Raises:
-      ProtocolError: NOT_AUTHORISED, UNKNOWN_TASK, STALE, SHAPE_MISMATCH, ALREADY_KNOWN,
-        EQUIVOCATION or MALFORMED.
+      ProtocolError: NOT_AUTHORISED, UNKNOWN_TASK, POLICY_MISMATCH, STALE,
+        SHAPE_MISMATCH, ALREADY_KNOWN, EQUIVOCATION or MALFORMED.
     """
     del identity
     body = SCORE.unpack(envelope.body)
     validators = validator_records.validators(draft, context.genesis, context.height)
     if validators.index_of(envelope.sender) is None:
         raise ProtocolError("signed by no validator", Reason.NOT_AUTHORISED)
-    until, until_ms = _check_version(draft, context, body)
+    spec = _check_version(draft, context, body)
     given = scorers(draft, body.task, body.version)
     own = body.task, body.version, envelope.sender
     if envelope.sender in given:
         same = _OPINIONS.get(draft, *own) == body
         reason = Reason.ALREADY_KNOWN if same else Reason.EQUIVOCATION
         raise ProtocolError("the validator scored this version", reason)
+    if scores(draft, body.task, body.version) is not None:
+        raise ProtocolError("a quorum scored it before", Reason.STALE)
     given = tuple(sorted((*given, envelope.sender)))
     _OPINIONS.put(draft, body, *own)
     _SCORERS.put(draft, ScorerList(given), body.task, body.version)
@@ -108,17 +184,27 @@ def score(
     # Who left the set since it scored counts as little as who never was in it.
     counted = [public for public in given if validators.index_of(public) is not None]
     if len(counted) >= quorum(len(validators.members), fault_model):
-        medians = lower_medians([_opinion(draft, body, public) for public in counted])
-        counts = Scores(until, until_ms, len(counted), medians)
-        MEDIANS.put(draft, counts, body.task, body.version)
+        medians = _medians([_opinion(draft, body, public) for public in counted])
+        MEDIANS.put(draft, Scores(len(counted), medians), body.task, body.version)
+        draft.happen(ScoresKnown(body.task, body.version))
+        of = score_subjects.subjects(draft, body.task, body.version)
+        reputations.follow(draft, context, spec, of, medians)
 
 
-def _check_version(
-    draft: StateOverlay, context: BlockContext, body: Score
-) -> tuple[int, int]:
-    """The last height and time for scores of a version that may be scored like this."""
-    if task_records.head(draft, body.task) is None:
+def _medians(opinions: Sequence[Sequence[UpdateScore]]) -> tuple[UpdateScore, ...]:
+    influences = lower_medians([[each.influence for each in row] for row in opinions])
+    agreements = lower_medians([[each.agreement for each in row] for row in opinions])
+    pairs = zip(influences, agreements, strict=True)
+    return tuple(UpdateScore(*pair) for pair in pairs)
+
+
+def _check_version(draft: StateOverlay, context: BlockContext, body: Score) -> TaskSpec:
+    """The task of a version that may be scored like this."""
+    spec = task_records.task(draft, body.task)
+    if spec is None:
         raise ProtocolError(f"no task {body.task}", Reason.UNKNOWN_TASK)
+    if spec.scores.rule == ScoreRule.NONE:
+        raise ProtocolError("the task asks for no scores", Reason.POLICY_MISMATCH)
     settled = rewards.settlement(draft, body.task, body.version)
     if settled is None:
         raise ProtocolError(f"no version {body.version} to score", Reason.STALE)
@@ -133,10 +219,12 @@ def _check_version(
         raise ProtocolError(f"scores until height {until}", Reason.STALE)
     if len(body.values) != settled.updates:
         raise ShapeMismatch(f"{len(body.values)} scores of {settled.updates} updates")
-    return until, until_ms
+    return spec
 
 
-def _opinion(draft: StateOverlay, body: Score, public: bytes) -> tuple[int, ...]:
+def _opinion(
+    draft: StateOverlay, body: Score, public: bytes
+) -> tuple[UpdateScore, ...]:
     found = _OPINIONS.get(draft, body.task, body.version, public)
     assert found is not None, "an opinion stands as long as its scorer's name"
     return found.values
@@ -144,6 +232,7 @@ def _opinion(draft: StateOverlay, body: Score, public: bytes) -> tuple[int, ...]
 
 def forget(draft: StateOverlay, number: int, version: int) -> None:
     """Drops the scores of a version that can be no base any more."""
+    score_subjects.forget(draft, number, version)
     given = scorers(draft, number, version)
     if not given:
         return

@@ -5,7 +5,7 @@ certificates are checked up to the oldest snapshot, the snapshot against its hea
 everything else from there on.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,6 +53,18 @@ class AuditableChain(Protocol):
         """A set that certified a height, by its hash."""
 
 
+Observe = Callable[[ChainHead, Mapping[bytes, bytes | None]], None]
+"""Told of each executed block: the chain with it, and what it changed in the state.
+
+Before the first one it is told of the state that execution begins with, and no change.
+"""
+
+
+def unobserved(tip: ChainHead, changes: Mapping[bytes, bytes | None]) -> None:
+    """Looks at nothing."""
+    del tip, changes
+
+
 @dataclass(frozen=True)
 class AuditResult:
     """Findings of an audit.
@@ -79,6 +91,7 @@ class _Walk:
     chain: AuditableChain
     progress: Callable[[int], None]
     tip: ChainHead
+    observe: Observe
     places: "_Places" = field(default_factory=lambda: _Places())
 
     def found(self, height: int, identities: tuple[Digest, ...]) -> None:
@@ -107,7 +120,10 @@ class _Places:
 
 
 def audit(
-    chain: AuditableChain, progress: Callable[[int], None], ahead: Ahead = nobody
+    chain: AuditableChain,
+    progress: Callable[[int], None],
+    ahead: Ahead = nobody,
+    observe: Observe = unobserved,
 ) -> AuditResult:
     """Checks every block, then that state and index are what the blocks give.
 
@@ -115,8 +131,9 @@ def audit(
       chain: The stored chain.
       progress: Told each height that holds.
       ahead: Who checks signatures beforehand.
+      observe: Who looks at the executed blocks.
     """
-    walk = _Walk(chain, progress, chain_replay.start(chain.genesis))
+    walk = _Walk(chain, progress, chain_replay.start(chain.genesis), observe)
     bodies_from, executed_from = 1, 1
     try:
         bodies_from = chain.first_body()
@@ -130,10 +147,12 @@ def audit(
 
 def _execute(walk: _Walk, ahead: Ahead) -> BlockDamage | None:
     rows = walk.chain.rows(walk.tip.height + 1)
+    walk.observe(walk.tip, {})
     for found in chain_replay.check_rows(walk.chain.genesis, rows, ahead, walk.tip):
         if isinstance(found, BlockDamage):
             return found
         walk.tip = found.tip
+        walk.observe(found.tip, found.changes)
         walk.found(found.tip.height, found.identities)
     return None
 

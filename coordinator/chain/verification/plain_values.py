@@ -83,7 +83,8 @@ def scores(genesis: Genesis, stored: StoredBlock) -> Iterator[dict[str, Any]]:
                     "task": row["body"]["task"],
                     "version": row["body"]["version"],
                     "place": place,
-                    "ppm": value,
+                    "influence_ppm": value["influence"],
+                    "agreement_ppm": value["agreement"],
                 }
 
 

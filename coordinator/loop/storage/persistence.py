@@ -1,6 +1,6 @@
 """Makes effects durable, in order, with as few synced writes as the order allows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from starling.coordinator.chain.node.node import JournalVote, StoreBlock
@@ -44,7 +44,12 @@ class Persistence:
     """The disk behind the coordinator's effects."""
 
     def __init__(
-        self, store: ChainStore, votes: VoteStore, height: int, versions_kept: int
+        self,
+        store: ChainStore,
+        votes: VoteStore,
+        height: int,
+        versions_kept: int,
+        by_loss: Callable[[int], bool] = lambda _task: False,
     ) -> None:
         """Takes over an open store and journal.
 
@@ -54,9 +59,11 @@ class Persistence:
           height: Of the last stored block.
           versions_kept: Newest versions of the model whose bytes are kept, beside the
             best that was evaluated.
+          by_loss: Whether a task's versions are ranked by their losses alone.
         """
         self._store = store
         self._votes = votes
+        self._by_loss = by_loss
         self._height = height
         self._versions_kept = versions_kept
         self._known: dict[int, _KnownVersions] = {}
@@ -183,8 +190,11 @@ class Persistence:
             rows = self._store.versions(task)
             newest = rows[-1].version if rows else 0
             whole = [row for row in rows if row.loss is not None and self._is_kept(row)]
-            self._known[task] = _KnownVersions(newest, best_version(whole))
+            self._known[task] = _KnownVersions(newest, self._best(task, whole))
         return self._known[task]
+
+    def _best(self, task: int, rows: Sequence[StoredVersion]) -> StoredVersion | None:
+        return best_version(rows, by_loss=self._by_loss(task))
 
     def _is_kept(self, row: StoredVersion) -> bool:
         """True if a version's bytes are here; version 0 belongs to its task."""
@@ -202,7 +212,7 @@ class Persistence:
         if not self._is_kept(tried):
             return
         former = known.best
-        known.best = best_version([*([former] if former else []), tried])
+        known.best = self._best(tried.task, [*([former] if former else []), tried])
         late = known.newest - self._versions_kept
         if former is not None and former != known.best and former.version <= late:
             self._drop_model(tried.task, former.version)

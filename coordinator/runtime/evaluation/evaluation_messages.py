@@ -9,6 +9,13 @@ import math
 import struct
 from typing import IO, Annotated
 
+import numpy as np
+
+from starling.coordinator.aggregation.contribution_scores import (
+    STRATA_MAX,
+    STRATA_VALUES_MAX,
+    RootGradients,
+)
 from starling.protocol.errors import DecodeError, OperationError
 from starling.protocol.model.parameter_layout import DIMENSION_MAX
 from starling.protocol.model.training_bundle import BUNDLE_BYTES_MAX
@@ -20,7 +27,8 @@ from starling.protocol.schema.msgpack_codec import (
 )
 
 DETAIL_CHARS_MAX = 500
-OUTCOME_BYTES_MAX = 4096
+_MEANS_BYTES_MAX = 4 * max(STRATA_VALUES_MAX, DIMENSION_MAX)
+OUTCOME_BYTES_MAX = 8192 + _MEANS_BYTES_MAX
 _LENGTH = struct.Struct("<Q")
 _REAL = struct.Struct("<d")
 
@@ -35,10 +43,12 @@ class EvaluationRequest(Structure, frozen=True):
     Attributes:
       bundle: Packed; empty if it is the one of the trial before.
       theta: (d,) little-endian float32.
+      gradients: Whether the gradients of its loss are asked for, and not its loss.
     """
 
     bundle: Annotated[bytes, binary(BUNDLE_BYTES_MAX)]
     theta: Annotated[bytes, binary(4 * DIMENSION_MAX)]
+    gradients: bool = False
 
 
 TRIAL = structure(EvaluationRequest, BUNDLE_BYTES_MAX + 4 * DIMENSION_MAX + 64)
@@ -50,12 +60,16 @@ class EvaluationResult(Structure, frozen=True):
     Attributes:
       detail: Why it failed; empty if it did not.
       accuracy: The share that was right, as a float64; empty without classes.
-      loss: The mean, as a float64; empty if it failed.
+      loss: The mean, as a float64; empty if it failed, or gradients were asked for.
+      shares: Of `RootGradients`, (c,) float64; empty unless asked for, as the next.
+      means: Of `RootGradients`, (c, d) float32.
     """
 
     detail: Annotated[str, text(4 * DETAIL_CHARS_MAX)]
     accuracy: Annotated[bytes, binary(_REAL.size)]
     loss: Annotated[bytes, binary(_REAL.size)]
+    shares: Annotated[bytes, binary(_REAL.size * STRATA_MAX)] = b""
+    means: Annotated[bytes, binary(_MEANS_BYTES_MAX)] = b""
 
 
 OUTCOME = structure(EvaluationResult, OUTCOME_BYTES_MAX)
@@ -71,6 +85,35 @@ def passed(accuracy: float | None, loss: float) -> EvaluationResult:
     """The outcome of a trial that did not fail."""
     share = b"" if accuracy is None else _REAL.pack(accuracy)
     return EvaluationResult("", share, _REAL.pack(loss))
+
+
+def differentiated(found: RootGradients) -> EvaluationResult:
+    """The outcome of a trial that was asked for gradients."""
+    means = found.means.astype("<f4").tobytes()
+    return EvaluationResult("", b"", b"", found.shares.astype("<f8").tobytes(), means)
+
+
+def root_gradients(outcome: EvaluationResult, dimension: int) -> RootGradients:
+    """Gradients, if they were asked for.
+
+    Args:
+      outcome: What the process answered.
+      dimension: d.
+
+    Raises:
+      EvaluationError: If the trial failed, or says what cannot be.
+    """
+    if outcome.detail:
+        raise EvaluationError(outcome.detail)
+    if len(outcome.shares) % _REAL.size or not outcome.shares:
+        raise EvaluationError("an outcome without gradients")
+    shares = np.frombuffer(outcome.shares, "<f8")
+    if len(outcome.means) != 4 * dimension * len(shares):
+        raise EvaluationError("gradients of another length")
+    means = np.frombuffer(outcome.means, "<f4").astype(np.float64)
+    if not (np.isfinite(means).all() and np.isfinite(shares).all()):
+        raise EvaluationError("a gradient is no number")
+    return RootGradients(shares, means.reshape(len(shares), dimension))
 
 
 def metrics(outcome: EvaluationResult) -> tuple[float | None, float]:

@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,24 +22,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from starling.coordinator.aggregation.contribution_scores import (
+    RootGradients,
+    strata_of,
+)
 from starling.coordinator.runtime.evaluation.evaluation_messages import (
     OUTCOME,
     TRIAL,
     EvaluationResult,
+    differentiated,
     failed,
     passed,
     read_frame,
     write_frame,
 )
-from starling.engine.opened_bundle import open_packed
+from starling.engine.opened_bundle import OpenedBundle, open_packed
 from starling.engine.runtime.onnxruntime_session import (
     GraphSession,
     flush_tiny_numbers,
     open_session,
 )
 from starling.protocol.errors import EngineError, FederationError
+from starling.protocol.model.parameter_layout import local_slices
 from starling.protocol.model.training_bundle import (
     EVALUATE,
+    GRADIENT,
     BundleManifest,
     Preprocessing,
 )
@@ -108,7 +116,7 @@ class VersionTester:
         """Takes the held-out data, and how many examples are run at once."""
         self._held_out = held_out
         self._batch = batch
-        self._loaded: tuple[GraphSession, BundleManifest] | None = None
+        self._loaded: _Loaded | None = None
 
     def outcome(self, frame: bytes) -> EvaluationResult:
         """Answers one trial."""
@@ -116,10 +124,11 @@ class VersionTester:
             trial = TRIAL.unpack(frame)
             if trial.bundle:
                 self._loaded = None
-                bundle = open_packed(trial.bundle)
-                session = open_session(bundle.graphs[EVALUATE])
-                self._loaded = (session, bundle.manifest)
-            return passed(*self._tried(np.frombuffer(trial.theta, "<f4")))
+                self._loaded = _Loaded(open_packed(trial.bundle))
+            theta = np.frombuffer(trial.theta, "<f4")
+            if trial.gradients:
+                return differentiated(self._differentiated(theta))
+            return passed(*self._tried(theta))
         except MemoryError:
             return failed("out of memory")
         # NumPy's for data that is not what the bundle takes.
@@ -127,31 +136,77 @@ class VersionTester:
             return failed(str(error))
 
     def _tried(self, theta: NDArray[np.float32]) -> tuple[float | None, float]:
-        if self._loaded is None:
-            raise EngineError("no bundle is loaded")
-        session, manifest = self._loaded
-        x, y = self._held_out.x, self._held_out.y
-        classes = manifest.loss == LOSS_WITH_CLASSES
-        loss_sum, right = 0.0, 0
-        for start in range(0, len(x), self._batch):
-            part = slice(start, start + self._batch)
-            target = scaled_targets(y[part], manifest.table)
-            target = target.astype(manifest.target.dtype)
-            raw = preprocess(x[part], manifest.preprocessing)
-            feeds = {
-                "theta": theta,
-                "x": raw.astype(manifest.input.dtype).reshape(
-                    (len(target), *manifest.input.shape)
-                ),
-                "y": target.reshape((len(target), *manifest.target.shape)),
-            }
-            loss, output = session.run(feeds)
+        loaded = self._bundle()
+        classes = loaded.manifest.loss == LOSS_WITH_CLASSES
+        loss_sum, right, count = 0.0, 0, len(self._held_out.x)
+        for rows in _batches(np.arange(count), self._batch):
+            feeds = self._feeds(loaded.manifest, theta, rows)
+            target = feeds["y"]
+            loss, output = loaded.session(EVALUATE).run(feeds)
             if loss.shape != (len(target),) or len(output) != len(target):
                 raise EngineError(f"{EVALUATE}: results of another shape")
             loss_sum += float(np.sum(loss, dtype=np.float64))
             right += int(np.sum(np.argmax(output, -1) == target)) if classes else 0
-        count = len(x)
         return (right / count if classes else None), loss_sum / count
+
+    def _differentiated(self, theta: NDArray[np.float32]) -> RootGradients:
+        """Gradients of the loss over each stratum of the data."""
+        loaded = self._bundle()
+        dimension = loaded.manifest.dimension
+        strata = strata_of(self._held_out.y, dimension)
+        counts = np.bincount(strata)
+        means = np.zeros((len(counts), dimension))
+        for stratum in range(len(counts)):
+            for rows in _batches(np.flatnonzero(strata == stratum), self._batch):
+                feeds = self._feeds(loaded.manifest, theta, rows)
+                gradient, *_ = loaded.session(GRADIENT).run(feeds)
+                if gradient.shape != (dimension,):
+                    raise EngineError(f"{GRADIENT}: results of another shape")
+                means[stratum] += gradient
+        for places in local_slices(loaded.manifest.parameters):
+            means[:, places] = 0.0
+        return RootGradients(counts / len(strata), means / counts[:, None])
+
+    def _bundle(self) -> "_Loaded":
+        if self._loaded is None:
+            raise EngineError("no bundle is loaded")
+        return self._loaded
+
+    def _feeds(
+        self,
+        manifest: BundleManifest,
+        theta: NDArray[np.float32],
+        rows: NDArray[np.int64],
+    ) -> dict[str, NDArray[Any]]:
+        target = scaled_targets(self._held_out.y[rows], manifest.table)
+        target = target.astype(manifest.target.dtype)
+        raw = preprocess(self._held_out.x[rows], manifest.preprocessing)
+        count = len(rows)
+        return {
+            "theta": theta,
+            "x": raw.astype(manifest.input.dtype).reshape(
+                (count, *manifest.input.shape)
+            ),
+            "y": target.reshape((count, *manifest.target.shape)),
+        }
+
+
+class _Loaded:
+    """A bundle, with a session of each of its graphs that was needed."""
+
+    def __init__(self, bundle: OpenedBundle) -> None:
+        self.manifest = bundle.manifest
+        self._graphs = bundle.graphs
+        self._sessions: dict[str, GraphSession] = {}
+
+    def session(self, name: str) -> GraphSession:
+        if name not in self._sessions:
+            self._sessions[name] = open_session(self._graphs[name])
+        return self._sessions[name]
+
+
+def _batches(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def preprocess(raw: NDArray[Any], law: Preprocessing) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from starling.coordinator.aggregation.contribution_scores import RootGradients
 from starling.coordinator.runtime.evaluation.evaluation_messages import (
     OUTCOME,
     OUTCOME_BYTES_MAX,
@@ -25,6 +26,7 @@ from starling.coordinator.runtime.evaluation.evaluation_messages import (
     EvaluationResult,
     metrics,
     read_frame,
+    root_gradients,
     write_frame,
 )
 from starling.coordinator.runtime.evaluation.evaluation_process import (
@@ -34,6 +36,7 @@ from starling.coordinator.runtime.evaluation.evaluation_process import (
 from starling.durable.files import storage_errors
 from starling.protocol.errors import ConfigError, ProtocolError
 from starling.protocol.ids import Digest
+from starling.protocol.learning.score_policy import root_digest
 from starling.sandbox import child_process
 
 COMMAND = child_process.command(
@@ -43,8 +46,12 @@ TRIAL_S_MAX = 300.0
 """After which a trial is ended."""
 
 
-def load_held_out(path: Path) -> HeldOutData:
+def load_held_out(path: Path, key: str = "evaluation.data") -> HeldOutData:
     """Reads an .npz file with arrays x and y.
+
+    Args:
+      path: The file.
+      key: Of the setting that names it, for messages.
 
     Raises:
       ConfigError: If it is missing, holds something else, or has no example.
@@ -58,11 +65,28 @@ def load_held_out(path: Path) -> HeldOutData:
         raise ConfigError(
             f"expected an .npz file with arrays x and y: {error}",
             file=str(path),
-            key="evaluation.data",
+            key=key,
         ) from error
     if not held_out.x.size or held_out.x.shape[:1] != held_out.y.shape[:1]:
         raise ConfigError("x and y differ in length, or are empty", file=str(path))
     return held_out
+
+
+def pinned_root(path: Path, key: str = "evaluation.root") -> Digest:
+    """Digest by which a task pins a root set.
+
+    Args:
+      path: Its .npz file.
+      key: Of the setting or flag that names it, for messages.
+
+    Raises:
+      ConfigError: If the file cannot be read.
+    """
+    try:
+        return root_digest(path.read_bytes())
+    except OSError as error:
+        detail = error.strerror or "cannot be read"
+        raise ConfigError(detail, file=str(path), key=key) from error
 
 
 class Evaluator:
@@ -105,13 +129,24 @@ class Evaluator:
         Raises:
           EvaluationError: If the bundle is refused or fails, or its process does.
         """
+        return metrics(self._answer(bundle, packed, theta, gradients=False))
+
+    def gradients(self, bundle: Digest, packed: bytes, theta: bytes) -> RootGradients:
+        """Gradients of the loss on each stratum; arguments and errors as `evaluate`."""
+        answer = self._answer(bundle, packed, theta, gradients=True)
+        return root_gradients(answer, len(theta) // 4)
+
+    def _answer(
+        self, bundle: Digest, packed: bytes, theta: bytes, *, gradients: bool
+    ) -> EvaluationResult:
         process = self._running()
         content = b"" if bundle == self._loaded else packed
+        request = EvaluationRequest(content, theta, gradients)
         self._loaded = None
         clock = threading.Timer(self._seconds_max, process.kill)
         clock.start()
         try:
-            answer = self._asked(process, TRIAL.pack(EvaluationRequest(content, theta)))
+            answer = self._asked(process, TRIAL.pack(request))
         except (OSError, ProtocolError) as error:
             self.stop()
             raise EvaluationError(f"the trial's process: {error}") from error
@@ -121,9 +156,9 @@ class Evaluator:
             code = process.wait()
             self.stop()
             raise EvaluationError(f"the trial's process ended with {code}")
-        found = metrics(answer)
-        self._loaded = bundle
-        return found
+        if not answer.detail:
+            self._loaded = bundle
+        return answer
 
     def abandon(self) -> None:
         """Lets a trial under way fail soon; may be called from another thread."""

@@ -4,7 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from starling.coordinator.chain.verification.audit import AuditResult, audit
+from starling.coordinator.chain.verification.audit import (
+    AuditResult,
+    Observe,
+    audit,
+    unobserved,
+)
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.signature_pool import SignaturePool
 from starling.coordinator.runtime.storage.sqlite_schema import (
@@ -36,6 +41,21 @@ class RecoveryReport:
     chain: str | None
     votes: str | None
     kept: tuple[Path, ...]
+
+    def text(self) -> str:
+        """Text of it, for people, with what is lost and what to do."""
+        lines = [line for line in (self.chain, self.votes) if line is not None]
+        if self.chain is not None:
+            lines.append(
+                "the chain comes back from the other coordinators at the next start; "
+                "lost are updates that were in no block yet, model bytes and metrics"
+            )
+        if self.votes is not None:
+            lines.append(
+                "without its votes it only observes, until: starling coordinator resume"
+            )
+        lines += [f"kept as {path}" for path in self.kept]
+        return "\n".join(lines) or "nothing is damaged"
 
 
 def recover(
@@ -100,17 +120,22 @@ def _chain_damage(path: Path, progress: Callable[[int], None]) -> str | None:
     return f"{path}: height {fault.height}, {fault.field}: {fault.detail}; {REMEDY}"
 
 
-def audit_store(store: SqliteStore, progress: Callable[[int], None]) -> AuditResult:
+def audit_store(
+    store: SqliteStore,
+    progress: Callable[[int], None],
+    observe: Observe = unobserved,
+) -> AuditResult:
     """Checks a chain from its genesis on, with other processes where that is faster.
 
     Args:
       store: The open chain.
       progress: Told each height that holds.
+      observe: Who looks at the executed blocks.
     """
     with store.one_moment():
         many = store.signatures() >= _ALONE_MAX
         with SignaturePool(store.genesis, None if many else 0) as pool:
-            return audit(store, progress, pool.ahead)
+            return audit(store, progress, pool.ahead, observe)
 
 
 def _set_aside(folder: Path, names: list[str]) -> list[Path]:

@@ -137,7 +137,22 @@ def read_identity(path: Path) -> CoordinatorIdentity:
       ConfigError: Naming the file, if it is damaged or was changed.
     """
     try:
-        document = json.loads(read_limited(path, IDENTITY_BYTES_MAX))
+        return identity_from_json(read_limited(path, IDENTITY_BYTES_MAX))
+    except ProtocolError as error:
+        raise ConfigError(f"no coordinator's identity: {error}", file=str(path)) from (
+            error
+        )
+
+
+def identity_from_json(content: bytes) -> CoordinatorIdentity:
+    """Reads and checks an identity.
+
+    Raises:
+      DecodeError: If it is none.
+      SignatureError: If it was changed.
+    """
+    try:
+        document = json.loads(content)
         found = CoordinatorIdentity(
             _text(document, "name"),
             PublicKey(_binary(document, "public", KEY_BYTES)),
@@ -146,11 +161,9 @@ def read_identity(path: Path) -> CoordinatorIdentity:
             PublicKey(_binary(document, "tls", KEY_BYTES)),
             _binary(document, "signature", SIGNATURE_BYTES),
         )
-        verify(found.public, found.signed_bytes(), found.signature)
-    except (ValueError, LookupError, TypeError, ProtocolError) as error:
-        raise ConfigError(f"no coordinator's identity: {error}", file=str(path)) from (
-            error
-        )
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DecodeError(f"no identity: {error}") from error
+    verify(found.public, found.signed_bytes(), found.signature)
     return found
 
 

@@ -19,6 +19,7 @@ from starling.coordinator.health.consensus_status import attested, consensus
 from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.membership import directory
 from starling.coordinator.models import held_out_losses
+from starling.coordinator.models.best_version import LossRankings
 from starling.coordinator.runtime.status import overload_report
 from starling.coordinator.runtime.status.device_rows import DeviceRows
 from starling.coordinator.runtime.status.host_health import HostReport, disk_section
@@ -63,6 +64,7 @@ class StatusFile:
         self._tally = tally
         self._epsilons: dict[tuple[int, float, frozenset[PrivacyPolicy]], float] = {}
         self._versions: dict[int, tuple[StoredVersion, ...]] = {}
+        self._rankings = LossRankings(store.blob)
         self._devices = DeviceRows(tally)
 
     def versions_changed(self) -> None:
@@ -193,6 +195,7 @@ class StatusFile:
         progress = task_records.progress(state.ledger.tree, task.number)
         delta = task.spec.privacy.delta_e12 / E12 or _DELTA_WITHOUT_TASK
         policies = _policies(state)
+        by_loss = self._rankings.by_loss(task.spec.bundle)
         return {
             "task": task.number,
             "name": task.spec.name,
@@ -208,6 +211,7 @@ class StatusFile:
             "lease_places": task.leases.places,
             "waiting": len(task.leases.waiting),
             "held_out": held_out_losses.shown(state.ledger.tree, task),
+            "ranked_by": "loss" if by_loss else "accuracy",
             "versions": [
                 {
                     "version": each.version,

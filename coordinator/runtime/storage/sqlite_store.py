@@ -72,6 +72,15 @@ class SqliteStore(ChainTables, WorkTables):
         """
         return cls._open(path, "ro")
 
+    def copy_to(self, path: Path) -> None:
+        """Writes all of it into a new file, as it is at one moment.
+
+        Raises:
+          StorageError: If the disk refuses, or there is a file.
+        """
+        with storage_errors(path):
+            self._connection.execute("VACUUM INTO ?", (str(path),))
+
     @classmethod
     def _open(cls, path: Path, mode: str) -> "SqliteStore":
         if not path.is_file():

@@ -127,6 +127,19 @@ class WorkTables(SqliteTables):
         )
         return None if row is None else self._upload(*row)
 
+    def has_upload(self, transaction: bytes) -> bool:
+        """True if an upload is kept; it is not read."""
+        return self._one("SELECT 1 FROM uploads WHERE id = ?", transaction) is not None
+
+    def uploads(self) -> Iterator[StoredUpload]:
+        """All uploads that are kept, oldest first."""
+        with storage_errors(self._path):
+            rows = self._connection.execute(
+                "SELECT id, envelope, blob, arrived_ms FROM uploads ORDER BY number"
+            )
+            for row in rows:
+                yield self._upload(*row)
+
     def uploads_waiting(self) -> Iterator[StoredUpload]:
         """See `ChainStore`."""
         with storage_errors(self._path):

@@ -11,7 +11,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,7 +35,8 @@ from starling.coordinator.runtime.environment import (
 )
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.durable.files import read_if_present, write_atomic
-from starling.fleet.faults.faulty_gossip import ActiveFaults, FaultyGossip
+from starling.fleet.fault_timeline import FaultOrders
+from starling.fleet.faults.faulty_gossip import FaultyGossip, speakers_of
 from starling.fleet.faults.vote_forger import VoteForger, falsified
 from starling.protocol.crypto.keys import OpeningKey
 from starling.protocol.errors import (
@@ -50,7 +51,7 @@ LOOK_EVERY_S = 0.05
 _READABLE = 0o644
 
 
-def write_fault_orders(path: Path, standing: ActiveFaults) -> None:
+def write_fault_orders(path: Path, standing: FaultOrders) -> None:
     """Replaces a coordinator's orders.
 
     Raises:
@@ -65,10 +66,10 @@ class FaultOrderFile:
     def __init__(self, path: Path) -> None:
         """Reads nothing yet; a file that is not there orders nothing."""
         self._path = path
-        self._standing = ActiveFaults()
+        self._standing = FaultOrders()
         self._look_at_s = 0.0
 
-    def now(self) -> ActiveFaults:
+    def now(self) -> FaultOrders:
         """Current orders; may be called from any thread."""
         now_s = time.monotonic()
         if now_s >= self._look_at_s:
@@ -77,7 +78,7 @@ class FaultOrderFile:
             if content is not None:
                 document = json.loads(content)
                 deaf_to = tuple(document.pop("deaf_to"))
-                self._standing = ActiveFaults(deaf_to, **document)
+                self._standing = FaultOrders(deaf_to, **document)
         return self._standing
 
 
@@ -88,9 +89,10 @@ class FaultyBus:
         self,
         settings: LinkSettings,
         on_event: Callable[[LinkEvent], None],
-        standing: Callable[[], ActiveFaults],
+        standing: Callable[[], FaultOrders],
         forger: VoteForger,
         topics: Topics,
+        speakers: Mapping[str, int],
         open_bus: OpenBus = open_link,
     ) -> None:
         """Opens the real connection.
@@ -101,9 +103,12 @@ class FaultyBus:
           standing: The orders.
           forger: For second votes.
           topics: Of the fleet.
+          speakers: Of its coordinators, as for `FaultyGossip`.
           open_bus: Makes the real connection.
         """
-        gossip = FaultyGossip(on_event, standing, forger, topics, self._send_late)
+        gossip = FaultyGossip(
+            on_event, standing, forger, topics, speakers, self._send_late
+        )
         self._bus: Bus = open_bus(settings, gossip.happened)
         self._gossip = gossip.over(self._bus)
         self._late: list[tuple[float, int, MqttMessage]] = []
@@ -165,10 +170,10 @@ def surroundings(
     """
     genesis = home.genesis()
     forger = VoteForger(home.signing_key(), genesis.chain_id())
-    topics = Topics(genesis.fleet)
+    topics, speakers = Topics(genesis.fleet), speakers_of(genesis.validators)
 
     def open_bus(settings: LinkSettings, on_event: Callable[[LinkEvent], None]) -> Bus:
-        return FaultyBus(settings, on_event, orders.now, forger, topics)
+        return FaultyBus(settings, on_event, orders.now, forger, topics, speakers)
 
     def compute(
         key: OpeningKey,

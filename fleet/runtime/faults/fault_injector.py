@@ -2,7 +2,6 @@
 
 from collections import deque
 
-from starling.coordinator.runtime.home import CoordinatorHome
 from starling.fleet.fault_timeline import (
     FaultKind,
     FaultOrders,
@@ -10,7 +9,6 @@ from starling.fleet.fault_timeline import (
     moments,
     orders,
 )
-from starling.fleet.faults.faulty_gossip import ActiveFaults
 from starling.fleet.runtime.faults.byzantine_coordinator import write_fault_orders
 from starling.fleet.runtime.processes.home_setup import FleetHomes, coordinator_name
 from starling.fleet.runtime.processes.supervisor import (
@@ -78,18 +76,5 @@ class FaultInjector:
         for number in self._numbers:
             ordered = orders(self._faults, time_s, number)
             if ordered != self._given.get(number, FaultOrders()):
-                write_fault_orders(self._homes.orders(number), self._standing(ordered))
+                write_fault_orders(self._homes.orders(number), ordered)
                 self._given[number] = ordered
-
-    def _standing(self, ordered: FaultOrders) -> ActiveFaults:
-        names = [
-            CoordinatorHome(self._homes.coordinator_at(other)).name
-            for other in ordered.deaf_to
-        ]
-        return ActiveFaults(
-            tuple(names),
-            ordered.delay_s,
-            ordered.equivocates,
-            ordered.lies,
-            ordered.clock_s,
-        )

@@ -126,14 +126,14 @@ class FleetHomes:
     def board_service(self, number: int) -> SupervisedProcess:
         """`starling agent run`."""
         home = str(self.board(number))
-        name = f"board-{number:03d}"
+        name = board_name(number)
         return self.service(name, TIER_BOARDS, "agent", "run", "--home", home)
 
     def byzantine_board_service(
         self, number: int, plan: FleetPlan
     ) -> SupervisedProcess:
         """A board that attacks as the plan's timeline tells it."""
-        name = f"board-{number:03d}"
+        name = board_name(number)
         log = self.path / "logs" / f"{name}.log"
         module = "starling.fleet.runtime.faults.byzantine_board"
         words = (plan.fault, str(plan.devices), str(number + 1))
@@ -144,6 +144,11 @@ class FleetHomes:
 def coordinator_name(number: int) -> str:
     """Of a coordinator's folder, service and log."""
     return _numbered("coordinator", number)
+
+
+def board_name(number: int) -> str:
+    """Of a board's service and log; counts from 0."""
+    return f"board-{number:03d}"
 
 
 def _numbered(name: str, number: int) -> str:
@@ -229,8 +234,9 @@ def _set_up_coordinators(
         broker = str(homes.broker_at(broker_of(number, plan)))
         place = ("--home", str(homes.coordinator_at(number)), "--broker", broker)
         command(coordinator_cli.main, "init", *place, *joins, *beats)
-        if number <= EVALUATORS:
-            _let_evaluate(homes.coordinator_at(number), material)
+        _give_data(
+            homes.coordinator_at(number), material, evaluates=number <= EVALUATORS
+        )
 
 
 def broker_of(number: int, plan: FleetPlan) -> int:
@@ -263,11 +269,18 @@ def _identify(homes: FleetHomes, number: int) -> str:
     return identity
 
 
-def _let_evaluate(path: Path, material: TrainingMaterial) -> None:
-    write_examples(path / "held_out.npz", material.data.held_out)
+def _give_data(path: Path, material: TrainingMaterial, *, evaluates: bool) -> None:
+    """Held-out examples for some coordinators, a root set for all of them."""
+    if not evaluates and material.root is None:
+        return
     home = CoordinatorHome(path)
     values = _flat(asdict(home.config()))
-    values["evaluation.data"] = "held_out.npz"
+    if evaluates:
+        write_examples(path / "held_out.npz", material.data.held_out)
+        values["evaluation.data"] = "held_out.npz"
+    if material.root is not None:
+        write_examples(path / "root.npz", material.root)
+        values["evaluation.root"] = "root.npz"
     text = sample(type(home.config()), values)
     write_atomic(path / COORDINATOR_FILE, text.encode())
 

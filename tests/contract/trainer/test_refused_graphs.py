@@ -268,7 +268,7 @@ def test_everything_of_a_board_leaves_home_empty(tmp_path: Path) -> None:
     bundle.write_bytes(put(THETA, FILES[THETA]))
     code = (
         "import sys, pathlib\n"
-        "import starling.agent.runtime.event_loop, starling.fleet.cli\n"
+        "import starling.agent.runtime.process_loop, starling.fleet.cli\n"
         "import starling.coordinator.runtime.process_loop\n"
         "from starling.agent import open_trainer\n"
         "trainer = open_trainer(pathlib.Path(sys.argv[1]))\n"

@@ -28,7 +28,7 @@ from tests.contract.trainer.test_engines import PACKED, X, Y, order
 from tests.contract.trainer.test_trainer_process import Process
 
 HOSTILE = Path(__file__).with_name("hostile_trainer.py")
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 WITHOUT_LANDLOCK = landlock.abi() == 0
 WITHOUT_SECCOMP = os.uname().machine not in seccomp.MACHINES
 Found = dict[str, dict[str, str]]

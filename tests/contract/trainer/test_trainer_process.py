@@ -49,7 +49,7 @@ from tests.contract.trainer.test_engines import (
 )
 from tests.contract.trainer.test_personal_layers import LOCAL_PACKED
 
-DEADLINE_S = 30.0
+DEADLINE_S = 180.0
 LIMITS = TrainerLimits(1, 8, 2048, 0)
 
 

@@ -25,7 +25,12 @@ from starling.protocol.ids import (
     TaskId,
     Version,
 )
-from starling.protocol.learning import progress_guard, task
+from starling.protocol.learning import (
+    progress_guard,
+    score_policy,
+    selection_policy,
+    task,
+)
 from starling.protocol.learning.local_optimiser import (
     ACCUMULATION_MAX,
     STEPS_MAX,
@@ -118,6 +123,12 @@ _spec = replace(
     guard=progress_guard.GuardPolicy(
         progress_guard.PATIENCE_MAX, progress_guard.MARGIN_MAX
     ),
+    scores=score_policy.ScorePolicy(
+        max(score_policy.ScoreRule),
+        (_DIGEST,) * score_policy.ROOTS_MAX,
+        score_policy.QUARANTINE_S_MAX,
+    ),
+    selection=selection_policy.SelectionPolicy(*5 * [selection_policy.WEIGHT_MAX]),
 )
 _proof = state_tree.StateProof(
     bytes(state_tree.KEY_BYTES_MAX),
@@ -129,6 +140,7 @@ _proof = state_tree.StateProof(
 _task_proof = replace(_proof, value=task.TASK.pack(_spec))
 _version_proof = replace(_proof, value=_DIGEST)
 
+_worst = update_scores.UpdateScore(-message_bodies.PPM, -message_bodies.PPM)
 _board = board_statement.BoardRecord(
     PublicKey(bytes(32)),
     DeviceId(bytes(16)),
@@ -210,12 +222,8 @@ WIDEST: dict[str, Any] = {
     "UPGRADE_CHANGE": governance.UpgradeChange(1 << 16, UINT_MAX),
     "FUND": credit_policy.Fund(_TASK, credit_policy.CREDITS_MAX),
     "TRANSFER": credit_policy.Transfer(DeviceId(bytes(16)), credit_policy.CREDITS_MAX),
-    "SCORE": update_scores.Score(
-        _TASK, _VERSION, (-message_bodies.PPM,) * task.BUFFER_MAX
-    ),
-    "SCORES": update_scores.Scores(
-        UINT_MAX, UINT_MAX, 32, (-message_bodies.PPM,) * task.BUFFER_MAX
-    ),
+    "SCORE": update_scores.Score(_TASK, _VERSION, (_worst,) * task.BUFFER_MAX),
+    "SCORES": update_scores.Scores(32, (_worst,) * task.BUFFER_MAX),
     "PAYMENTS": payments.Payments(
         (payments.Payment(DeviceId(bytes(16)), credit_policy.CREDITS_MAX),)
         * payments.PAGE

@@ -19,7 +19,12 @@ from starling.protocol.chain import (
 )
 from starling.protocol.crypto import merkle, sealed_blob, state_tree
 from starling.protocol.ids import TASKS_MAX
-from starling.protocol.learning import progress_guard, task
+from starling.protocol.learning import (
+    progress_guard,
+    score_policy,
+    selection_policy,
+    task,
+)
 from starling.protocol.schema.msgpack_codec import UINT_MAX
 from starling.protocol.wire import chunks, envelope, message_bodies
 
@@ -113,6 +118,16 @@ _tasks = st.builds(
         upto(progress_guard.PATIENCE_MAX),
         upto(progress_guard.MARGIN_MAX),
     ),
+    st.builds(
+        score_policy.ScorePolicy,
+        upto(max(score_policy.ScoreRule)),
+        tuples(digests, score_policy.ROOTS_MAX),
+        upto(score_policy.QUARANTINE_S_MAX),
+    ),
+    st.builds(
+        selection_policy.SelectionPolicy,
+        *(5 * [upto(selection_policy.WEIGHT_MAX)]),
+    ),
 )
 _tasks_no = upto(TASKS_MAX)
 _validators = st.builds(genesis.Validator, digests, digests, names)
@@ -152,7 +167,8 @@ _certificates = st.builds(
     tuples(signatures, 4, 1),
     tuples(counts, 4, 1),
 )
-_scores = tuples(upto(message_bodies.PPM, -message_bodies.PPM), 12, 1)
+_ppm = upto(message_bodies.PPM, -message_bodies.PPM)
+_scores = tuples(st.builds(update_scores.UpdateScore, _ppm, _ppm), 12, 1)
 _approvals = st.lists(
     st.builds(governance.Approval, digests, signatures),
     max_size=4,
@@ -271,7 +287,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
     ),
     "RELEASE": st.builds(credit_policy.DepositRefund, _devices),
     "SCORE": st.builds(update_scores.Score, _tasks_no, counts, _scores),
-    "SCORES": st.builds(update_scores.Scores, counts, counts, upto(32, 1), _scores),
+    "SCORES": st.builds(update_scores.Scores, upto(32, 1), _scores),
     "PAYMENTS": st.builds(
         payments.Payments,
         tuples(

@@ -23,11 +23,11 @@ from starling.fleet.reference_models import build_model
 from starling.protocol.crypto.keys import OpeningKey
 from starling.protocol.crypto.sealed_blob import SEALED, seal
 from starling.protocol.privacy.gaussian_dp import Budget, charge_from_sigma, charge_max
+from tests.e2e.deadline import DEADLINE_S
 from tests.e2e.required_mosquitto import require_mosquitto
 
 pytestmark = pytest.mark.e2e
 
-DEADLINE_S = 60.0
 TASK = """
 name = "meadow"
 buffer = 2

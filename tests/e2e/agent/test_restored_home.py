@@ -11,7 +11,8 @@ import pytest
 
 from starling.agent.runtime.privacy_ledger.dataset_claim import FILE
 from starling.protocol.ids import ChainId
-from tests.e2e.agent.test_agent_process import DEADLINE_S, RealCoordinator, releases
+from tests.e2e.agent.test_agent_process import RealCoordinator, releases
+from tests.e2e.deadline import DEADLINE_S
 from tests.e2e.required_mosquitto import require_mosquitto
 
 pytestmark = pytest.mark.e2e

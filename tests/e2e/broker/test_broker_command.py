@@ -24,7 +24,8 @@ from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.mosquitto_process import free_port
 from starling.protocol.errors import ConfigError
 from starling.protocol.wire.topics import Topics
-from tests.e2e.conftest import DEADLINE_S, Broker, RecordedLink
+from tests.e2e.conftest import Broker, RecordedLink
+from tests.e2e.deadline import DEADLINE_S
 
 pytestmark = pytest.mark.e2e
 
@@ -35,7 +36,7 @@ def starling(*words: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=DEADLINE_S,
     )
 
 
@@ -80,7 +81,7 @@ def test_broker_made_by_init_runs_passes_its_check_and_stops_on_sigterm(
         checked = starling("check", "--home", home, "--json")
         second = starling("run", "--home", home)
         service.terminate()
-        service.communicate(timeout=30)
+        service.communicate(timeout=DEADLINE_S)
 
     verdicts = {
         row["name"]: row["verdict"] for row in json.loads(checked.stdout)["checks"]
@@ -129,7 +130,7 @@ def test_coordinator_admitted_while_the_broker_runs_has_its_rights_at_once(
         assert wait_until(admitted)
         client.link.stop()
         service.terminate()
-        service.communicate(timeout=30)
+        service.communicate(timeout=DEADLINE_S)
 
 
 @pytest.mark.usefixtures("broker")
@@ -190,7 +191,7 @@ def test_who_is_expelled_while_the_broker_runs_can_do_nothing_more(
         for client in clients.values():
             client.link.stop()
         service.terminate()
-        service.communicate(timeout=30)
+        service.communicate(timeout=DEADLINE_S)
 
 
 @pytest.mark.usefixtures("broker")
@@ -211,7 +212,7 @@ def test_broker_without_its_authority_s_key_runs_on_under_the_same_authority(
             assert line
         checked = starling("check", "--home", str(home.path))
         service.terminate()
-        service.communicate(timeout=30)
+        service.communicate(timeout=DEADLINE_S)
 
     assert home.authority_certificate.read_bytes() == before
     assert checked.returncode == 0, checked.stdout

@@ -22,7 +22,8 @@ from starling.broker.link_events import (
 )
 from starling.broker.runtime.mqtt_link import MqttLink
 from starling.protocol.errors import LimitError, TransportError
-from tests.e2e.conftest import COORDINATOR, DEADLINE_S, Broker, RecordedLink
+from tests.e2e.conftest import COORDINATOR, Broker, RecordedLink
+from tests.e2e.deadline import DEADLINE_S
 
 pytestmark = pytest.mark.e2e
 
@@ -294,3 +295,24 @@ def test_link_survives_a_server_that_speaks_no_mqtt(broker: Broker) -> None:
         for _ in range(3):
             assert client.wait(LinkDisconnected).retry_in_s is not None
         thread.join()
+
+
+def test_link_whose_reading_rests_publishes_and_reads_what_came_later(
+    broker: Broker,
+) -> None:
+    rests = threading.Event()
+    up, down = broker.topics.up(ANN), broker.topics.down(ANN)
+    board = broker.connect(ANN, down)
+    coordinator = broker.connect(
+        COORDINATOR, up, rest_s=lambda: 3600.0 if rests.is_set() else 0.0
+    )
+    rests.set()
+    board.publish(up, b"1")
+    assert coordinator.wait(MessageArrived).payload == b"1"
+
+    coordinator.publish(down, b"a")
+    assert board.wait(MessageArrived).payload == b"a"
+    rests.clear()
+    board.publish(up, b"2")
+    coordinator.publish(down, b"b")
+    assert coordinator.wait(MessageArrived).payload == b"2"

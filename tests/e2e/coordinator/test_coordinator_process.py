@@ -48,7 +48,8 @@ from starling.protocol.wire.message_bodies import (
     Upload,
 )
 from starling.protocol.wire.topics import Topics
-from tests.e2e.conftest import DEADLINE_S, Broker, RecordedLink
+from tests.e2e.conftest import Broker, RecordedLink
+from tests.e2e.deadline import DEADLINE_S
 from tests.unit.compiler.small_models import build, node
 
 pytestmark = pytest.mark.e2e
@@ -86,7 +87,7 @@ def starling(*words: str | Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=DEADLINE_S,
     )
 
 
@@ -233,7 +234,7 @@ class ScriptedBoard:
 
     def deliver(self, upload: Upload) -> None:
         """Sends an upload, again and again as a board does, until it is accepted."""
-        deadline_s = time.monotonic() + 2 * DEADLINE_S
+        deadline_s = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline_s:
             self.send(upload)
             if self._accepted_within(RESEND_S, self.identity(upload)):
@@ -548,7 +549,7 @@ def test_check_is_well_while_it_runs_and_names_what_is_missing_after(
     assert (status, rows["status.fresh"]) == (1, "fail")
 
     idle.start()
-    deadline_s = time.monotonic() + 4 * DEADLINE_S
+    deadline_s = time.monotonic() + DEADLINE_S
     while (found := checked(idle.home))[0]:
         assert time.monotonic() < deadline_s, found
     assert found[1]["process.alive"] == "ok"
@@ -571,7 +572,7 @@ def test_coordinator_whose_broker_rights_are_taken_says_so(
     (broker.home.path / "access").write_text("# nobody may do anything\n")
     broker.process.reload()
     idle.start()
-    deadline_s = time.monotonic() + 4 * DEADLINE_S
+    deadline_s = time.monotonic() + DEADLINE_S
     while checked(idle.home)[1].get("broker.rights") != "fail":
         assert time.monotonic() < deadline_s
     assert "0x87 not authorised" in idle.log.read_text()

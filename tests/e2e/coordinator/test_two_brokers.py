@@ -21,6 +21,7 @@ from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
 from starling.fleet.runtime.processes.home_setup import command
 from starling.protocol.errors import EXIT_DONE
 from starling.protocol.wire.topics import Topics
+from tests.e2e.deadline import DEADLINE_S
 from tests.e2e.required_mosquitto import require_mosquitto
 from tests.e2e.tcp_proxy import Proxy
 
@@ -30,7 +31,6 @@ FLEET = "meadow"
 NUMBERS = (1, 2, 3, 4)
 WEST, EAST = (1, 2), (3, 4)
 HEARTBEAT_S = "1"
-DEADLINE_S = 60.0
 LOST_AFTER_S = 4.0
 BRIDGE = "bridge-east"
 

@@ -3,11 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,83 +11,25 @@ import pytest
 
 from starling.fleet.cli import INTERRUPTED
 from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE
+from tests.e2e.deadline import DEADLINE_S
+from tests.e2e.fleet.fleet_process import (
+    has_reached,
+    mosquitto_of,
+    process_of,
+    processes_of,
+    run,
+    running,
+    until,
+    version,
+)
 from tests.e2e.required_mosquitto import require_mosquitto
 
 pytestmark = pytest.mark.e2e
-
-DEADLINE_S = 60.0
 
 
 @pytest.fixture(autouse=True)
 def _broker_program() -> None:
     require_mosquitto()
-
-
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "starling", "fleet", "run", *words]
-
-
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*words), capture_output=True, text=True, timeout=120, check=False
-    )
-
-
-@contextmanager
-def running(*words: str) -> Iterator[subprocess.Popen[str]]:
-    child = subprocess.Popen(
-        command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.communicate()
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"{what}: not in time"
-        time.sleep(0.05)
-
-
-def process_of(home: Path, name: str) -> int:
-    """The process of a service, as the fleet says."""
-    return int(json.loads((home / "processes.json").read_text())[name])
-
-
-def mosquitto_of(home: Path) -> int:
-    """The first child of the service that runs the broker."""
-    parent = process_of(home, "broker")
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-    return int(children.split()[0])
-
-
-def processes_of(home: Path) -> list[int]:
-    """Processes whose command line names this home."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                said = (folder / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            if str(home) in said:
-                found.append(int(folder.name))
-    return found
-
-
-def version(home: Path) -> int:
-    try:
-        document = json.loads((home / "coordinator" / "status.json").read_text())
-    except (OSError, ValueError):
-        return 0
-    return int(document["tasks"][0]["head"]) if document["tasks"] else 0
-
-
-def has_reached(home: Path, wanted: int) -> bool:
-    return version(home) >= wanted
 
 
 def test_fleet_run_private_digits_learns_and_leaves_a_report(tmp_path: Path) -> None:
@@ -106,7 +43,11 @@ def test_fleet_run_private_digits_learns_and_leaves_a_report(tmp_path: Path) -> 
     assert document["chain"]["verified"] is True
     accuracies = [v["accuracy"] for v in document["versions"]]
     assert max(accuracies) > accuracies[0] + 0.2
-    assert all(0 < device["epsilon"] <= 8.0 for device in document["devices"])
+    assert all(device["epsilon"] <= 8.0 for device in document["devices"])
+    # A board whose process began last may find all updates there.
+    contributors = [each for each in document["devices"] if each["updates_accepted"]]
+    assert len(contributors) >= 2
+    assert all(device["epsilon"] > 0 for device in contributors)
     assert {p.suffix for p in (tmp_path / "out").iterdir() if p.is_file()} == {
         ".json",
         ".png",

@@ -25,7 +25,8 @@ from starling.protocol.chain.enrolment import admission_from_json
 from starling.protocol.ids import DeviceId, device_id
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 from starling.protocol.wire.message_bodies import CONTRIBUTION
-from tests.e2e.fleet.test_fleet_run import (
+from tests.e2e.deadline import DEADLINE_S
+from tests.e2e.fleet.fleet_process import (
     has_reached,
     mosquitto_of,
     process_of,
@@ -38,7 +39,6 @@ from tests.e2e.required_mosquitto import require_mosquitto
 pytestmark = pytest.mark.e2e
 
 ROUNDS = 2
-DEADLINE_S = 30.0
 ACCEPTED = re.compile(r"update for version (\d+) accepted$", re.MULTILINE)
 
 

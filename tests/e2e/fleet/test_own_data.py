@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE
-from tests.e2e.fleet.test_fleet_run import run
+from tests.e2e.fleet.fleet_process import run
 from tests.e2e.required_mosquitto import require_mosquitto
 
 pytestmark = pytest.mark.e2e

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.agent.test_agent_process import DEADLINE_S, RealCoordinator
+from tests.e2e.agent.test_agent_process import RealCoordinator
+from tests.e2e.deadline import DEADLINE_S
 from tests.e2e.required_mosquitto import require_mosquitto
 
 pytestmark = pytest.mark.e2e

@@ -29,7 +29,7 @@ from tests.unit.coordinator.fixtures.single_validator import SingleValidator
 from tests.unit.coordinator.fixtures.small_chain import SmallChain
 
 WAKE_S = 0.02
-TIMEOUTS = Timeouts(1.0, 0.5, 0.5)
+TIMEOUTS = Timeouts(1.0, 0.3, 0.5)
 """As a coordinator has them."""
 
 

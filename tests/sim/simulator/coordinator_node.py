@@ -24,7 +24,7 @@ from starling.coordinator.chain.storage.memory_store import MemoryStore
 from starling.coordinator.loop.counters import CoordinatorCounters
 from starling.coordinator.loop.event_loop import CoordinatorLoop, first_counter
 from starling.coordinator.loop.memory_ports import MemoryInbox, SilentMonitor
-from starling.coordinator.loop.ports import Clock, Item, LoopPorts, Work
+from starling.coordinator.loop.ports import Clock, Item, LoopPorts, ScoringInputs, Work
 from starling.coordinator.step import effects as e
 from starling.coordinator.step import events as c
 from starling.coordinator.step.state import CoordinatorSettings, CoordinatorState
@@ -322,6 +322,9 @@ class SimulatedJobs:
     ) -> None:
         del bundle, inference
         self._ended(c.VersionEvaluated(asked.task, asked.version, 0.5, 1.0))
+
+    def score(self, inputs: ScoringInputs) -> None:
+        raise AssertionError("no task pins a root set")
 
     def _ended(self, event: c.Event) -> None:
         node = self._node

@@ -10,7 +10,7 @@ from starling.coordinator.aggregation.server_step import initial_state
 from starling.coordinator.aggregation.strategy import pack_model
 from starling.coordinator.chain.node.node import ChainSettings
 from starling.coordinator.chain.state import task_records
-from starling.coordinator.leases.client_selection import uniform
+from starling.coordinator.leases.client_selection import by_task
 from starling.coordinator.step.state import CoordinatorSettings as OfficeSettings
 from starling.coordinator.update.admission_checks import AdmissionContext
 from starling.protocol.chain.credit_policy import FUND, CreditPolicy, Fund
@@ -74,7 +74,7 @@ OFFICE = OfficeSettings(
     ledger=ChainSettings(GENESIS, KEY, block_interval_s=1.0),
     gate=AdmissionContext(CHAIN, SEALING),
     topics=TOPICS,
-    selection=uniform,
+    selection=by_task,
     selection_seed=b"seed",
     lease_s=15,
     chunks_per_s=20.0,

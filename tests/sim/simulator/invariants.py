@@ -262,13 +262,13 @@ class Invariants:
         slot = board.name, entry.task, entry.base
         require(slot in self._noise, "an update was signed that no training made")
         require(
-            (entry.task, entry.base) not in board.disk.spool,
+            (entry.task, entry.base) not in board.disk.uploads,
             "a spooled update was replaced",
         )
 
     def sends(self, board: BoardNode, entry: SpoolEntry) -> None:
         """A chunk of an update leaves a board."""
-        stored = board.disk.spool.get((entry.task, entry.base))
+        stored = board.disk.uploads.get((entry.task, entry.base))
         require(
             stored is not None and stored[0] == entry and H(stored[1]) == entry.digest,
             "an update left before it was spooled",

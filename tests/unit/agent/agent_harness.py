@@ -12,7 +12,13 @@ from starling.agent.round.readiness import condition
 from starling.agent.step import effects as f
 from starling.agent.step import events as e
 from starling.agent.step.effects import Effect, SpoolEntry
-from starling.agent.step.state import AgentState, PendingUpload, ReadinessCondition
+from starling.agent.step.ongoing_work import (
+    PendingUpload,
+)
+from starling.agent.step.state import (
+    AgentState,
+    ReadinessCondition,
+)
 from starling.protocol.ids import Digest, H
 from starling.protocol.privacy.gaussian_dp import Budget
 from starling.protocol.wire.chunks import CHUNK, split

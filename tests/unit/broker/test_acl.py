@@ -2,7 +2,7 @@
 
 import pytest
 
-from starling.broker.acl import acl_text, check_user
+from starling.broker.acl import acl_text, check_user, enrolment_acl_text
 from starling.protocol.errors import ConfigError
 from starling.protocol.wire.topics import Topics
 
@@ -67,3 +67,18 @@ def test_user_name_that_could_change_the_rights_is_refused(name: str) -> None:
         acl_text(Topics("garden"), [name])
     with pytest.raises(ConfigError, match="user name"):
         acl_text(Topics("garden"), [], (), [name])
+
+
+def test_enrolment_access_gives_newcomers_their_own_topics_and_no_others() -> None:
+    assert enrolment_acl_text(Topics("garden"), "registrar").splitlines()[1:] == [
+        "pattern write starling/1/garden/e/%c/hello",
+        "pattern write starling/1/garden/e/%c/claim",
+        "pattern read starling/1/garden/e/%c/challenge",
+        "pattern read starling/1/garden/e/%c/outcome",
+        "",
+        "user registrar",
+        "topic read starling/1/garden/e/+/hello",
+        "topic read starling/1/garden/e/+/claim",
+        "topic write starling/1/garden/e/+/challenge",
+        "topic write starling/1/garden/e/+/outcome",
+    ]

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from starling.broker.mosquitto_conf import ListenerConfig, ServerFiles, listener_text
+from starling.broker.mosquitto_conf import (
+    EnrolmentListenerConfig,
+    ListenerConfig,
+    ServerFiles,
+    enrolment_text,
+    listener_text,
+)
 from starling.protocol.errors import ConfigError
 
 FILES = ServerFiles(Path("/h/ca"), Path("/h/cert"), Path("/h/key"), Path("/h/acl"))
@@ -74,3 +80,45 @@ def test_listener_of_all_addresses_names_none_so_that_both_families_are_heard() 
     listener = ListenerConfig("::", 8883, FILES)
 
     assert listener_text(listener, (2, 0, 11)).startswith("listener 8883\n")
+
+
+ENROLMENT = """\
+listener 8884 0.0.0.0
+allow_anonymous true
+password_file /h/users
+cafile /h/ca
+certfile /h/cert
+keyfile /h/key
+tls_version tlsv1.3
+require_certificate false
+acl_file /h/acl
+max_connections 256
+max_packet_size 131072
+max_inflight_messages 16
+max_queued_messages 256
+max_queued_bytes 16777216
+memory_limit 268435456
+retain_available false
+max_keepalive 120
+persistent_client_expiration 1h
+allow_zero_length_clientid false
+persistence false
+sys_interval 0
+log_dest stdout
+log_type error
+log_type warning
+log_timestamp_format %Y-%m-%dT%H:%M:%S
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "more"),
+    [((2, 0, 11), ""), ((2, 1, 2), "accept_protocol_versions 5\n")],
+    ids=["2.0", "2.1"],
+)
+def test_enrolment_text_of_each_version_is_this(
+    version: tuple[int, int, int], more: str
+) -> None:
+    listener = EnrolmentListenerConfig("0.0.0.0", 8884, FILES, Path("/h/users"))  # noqa: S104 - text
+
+    assert enrolment_text(listener, version) == ENROLMENT + more

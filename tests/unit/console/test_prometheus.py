@@ -21,7 +21,7 @@ SAMPLE = re.compile(r'^([a-z_]+)(?:\{(?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)+\})? 
 
 
 def lines(made: dict[str, Any] | None = None) -> list[str]:
-    return exposition(facts(made), "0.1.0", {200: 3, 404: 1}).splitlines()
+    return exposition(facts(made), "0.1.0", {200: 3, 404: 1}, 2).splitlines()
 
 
 def test_text_is_of_the_format_and_every_metric_is_there() -> None:
@@ -39,7 +39,7 @@ def test_text_is_of_the_format_and_every_metric_is_there() -> None:
         float(match[2])
         seen.add(match[1])
     assert seen == set(METRICS)
-    assert exposition(facts(), "0.1.0", {}).endswith("\n")
+    assert exposition(facts(), "0.1.0", {}, 0).endswith("\n")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_what_is_not_known_has_no_sample() -> None:
 
 
 def test_coordinator_without_a_status_is_down() -> None:
-    text = exposition(None, "0.1.0", {}).splitlines()
+    text = exposition(None, "0.1.0", {}, 0).splitlines()
 
     assert "starling_up 0" in text
     assert not [line for line in text if "chain" in line]

@@ -14,6 +14,7 @@ from starling.protocol.errors import ConfigError
         ({"epochs": 0}, r"--epochs: 0 is not in \[1, 1000\]"),
         ({"batch": 70_000}, "--batch: 70000 is not in"),
         ({"local_learning_rate": float("nan")}, "--local-learning-rate: nan"),
+        ({"prox": -0.1}, r"--prox: -0.1 is not in \[0, 256\]"),
     ],
 )
 def test_wishes_out_of_bounds_name_the_flag(

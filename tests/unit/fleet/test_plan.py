@@ -27,6 +27,8 @@ from starling.protocol.errors import ConfigError
         ({"until_version": 0}, "--until-version: 0 is not in"),
         ({"leases": 3}, "--leases: 3 is not in"),
         ({"model": "resnet"}, "--model: 'resnet' is not one of softmax"),
+        ({"front": "resnet"}, "--front: 'resnet' is not one of orientation"),
+        ({"front": "fonts", "model": "cnn"}, "--front: goes with --model head only"),
         ({"codec": "zip"}, "--codec: 'zip' is not one of float32, block8"),
         ({"split": "odd"}, "--split"),
         ({"brokers": 2}, "--brokers: 2 is not in"),

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from starling.coordinator.publication.task_settings import publication
+from starling.fleet.learning_options import LearningOptions
 from starling.fleet.plan import RULES, FleetPlan
 from starling.fleet.presets import (
     DataShares,
@@ -119,3 +120,21 @@ def test_publication_rule_that_does_not_go_with_noise_is_refused() -> None:
 
     with pytest.raises(ConfigError, match="fedasync mixes models"):
         publication(task_settings(plan, material.shares), material.bundle, "t")
+
+
+def test_prox_holds_the_local_steps_of_the_task() -> None:
+    plan = FleetPlan(privacy="none", learning=LearningOptions(prox=0.5))
+    assert task_settings(plan, DIGITS).training.descent.prox == 0.5
+    with pytest.raises(ConfigError, match="--prox: boards take no steps"):
+        FleetPlan(learning=LearningOptions(prox=0.5))
+
+
+def test_head_takes_longer_steps_than_a_cnn_and_shorter_ones_with_less_budget() -> None:
+    steps = [
+        task_settings(FleetPlan(front="whitened", epsilon=epsilon), PICTURES)
+        for epsilon in (1.0, 2.0, 8.0)
+    ]
+    rates = [made.learning_rate for made in steps]
+    assert rates == sorted(rates)
+    assert rates[2] > 5 * task_settings(FleetPlan(), PICTURES).learning_rate
+    assert {made.name for made in steps} == {"head-1"}

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-DEADLINE_S = 20.0
+DEADLINE_S = 180.0
 
 
 def until(condition: Callable[[], bool]) -> None:

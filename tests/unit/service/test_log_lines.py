@@ -1,5 +1,6 @@
 """The journal's form of a line, and everybody else's."""
 
+import json
 import logging
 import os
 import re
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from starling.service.log_lines import formatter, is_journal, level_prefix
+from starling.protocol.errors import ConfigError
+from starling.service.log_lines import VARIABLE, formatter, is_journal, level_prefix
 
 
 def record(text: str, level: int = logging.WARNING) -> logging.LogRecord:
@@ -43,6 +45,39 @@ def test_line_for_the_journal_has_its_level_and_no_time(tmp_path: Path) -> None:
     assert form.format(record("away")) == "<4>agent: away"
     assert form.format(record("one\ntwo")) == "<4>agent: one\n<4>two"
     assert form.format(record("")) == "<4>agent: "
+
+
+def test_record_as_json_is_one_line_of_utc_and_plain_keys(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file:
+        form = formatter(file.fileno(), {VARIABLE: "json"})
+        under = formatter(file.fileno(), {VARIABLE: "json", **stream_of(file.fileno())})
+    made = record('one\ntwo "\u2028"')
+    made.created = 1_800_000_000.25
+
+    line = form.format(made)
+
+    assert line.isascii()
+    assert "\n" not in line
+    assert json.loads(line) == {
+        "time": "2027-01-15T08:00:00.250Z",
+        "level": "warning",
+        "logger": "agent",
+        "message": 'one\ntwo "\u2028"',
+    }
+    assert under.format(made) == f"<4>{line}"
+
+
+def test_failure_as_json_has_its_trace() -> None:
+    form = formatter(-1, {VARIABLE: "json"})
+    made = record("lost")
+    made.exc_info = (ValueError, ValueError("odd"), None)
+
+    assert "ValueError: odd" in json.loads(form.format(made))["exception"]
+
+
+def test_form_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ConfigError, match=f"{VARIABLE}: 'xml' is neither"):
+        formatter(-1, {VARIABLE: "xml"})
 
 
 @pytest.mark.parametrize("stream", ["", "1:2", "odd"])

@@ -33,7 +33,12 @@ from starling.protocol.privacy.mechanisms import (
     equivalent_charge,
     release_costs,
 )
-from starling.protocol.privacy.renyi_dp import gaussian_costs, renyi_epsilon, times
+from starling.protocol.privacy.renyi_dp import (
+    PURE,
+    gaussian_costs,
+    renyi_epsilon,
+    times,
+)
 
 CHAIN = ChainId(bytes(32))
 DELTA = 1e-5
@@ -216,6 +221,24 @@ def test_other_mechanism_is_paid_for_exactly_the_planned_releases(name: str) -> 
     assert PrivacyLedger.load(Budget(2.0, DELTA), entries) == ledger
 
 
+@pytest.mark.parametrize("releases", [1, 10, 15, 50])
+def test_laplace_alone_spends_its_budget_and_no_more(releases: int) -> None:
+    policy, cap = other("device-laplace", 8.0, releases), Budget(8.0, DELTA)
+    ledger, entries = spend(PrivacyLedger.load(cap, []), policy)
+    assert len(entries) == releases
+    # A few releases are paid as pure epsilons, many at an order: nothing is wasted.
+    assert 0.94 * 8.0 < ledger.epsilon() <= 8.0
+
+
+def test_laplace_beside_what_is_not_pure_is_charged_at_the_order() -> None:
+    cap = Budget(8.0, DELTA)
+    ledger, _, _ = PrivacyLedger.load(cap, []).charge(slot(0), TWO)
+    policy = other("device-laplace", 8.0, 10)
+    ledger, entries = spend(ledger, policy, task=1)
+    assert 0 < len(entries) < 10
+    assert ledger.epsilon() <= 8.0
+
+
 def test_mixture_is_charged_at_renyi_orders_and_never_overdraws() -> None:
     cap = Budget(3.0, DELTA)
     ledger = PrivacyLedger.load(cap, [])
@@ -259,7 +282,7 @@ def test_windows_weigh_on_records_and_not_on_whole_boards() -> None:
     _, two, _ = ledger.charge(slot(0), steps, windows=2)
     # More than their square: the sampling rate weighs as well.
     assert two.units > 4 * one.units
-    assert all(a > b for a, b in zip(two.costs, one.costs, strict=True))
+    assert all(a > b for a, b in zip(two.costs[:PURE], one.costs[:PURE], strict=True))
     for name in ("device-gaussian", "device-laplace"):
         _, one, _ = ledger.charge(slot(0), OTHERS[name])
         _, two, _ = ledger.charge(slot(0), OTHERS[name], windows=2)

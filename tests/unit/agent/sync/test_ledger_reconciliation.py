@@ -341,7 +341,8 @@ def test_units_of_a_known_mechanism_cost_what_so_many_releases_cost() -> None:
 
     each = release_costs(RECORD_DPSGD, 2 * MICRO, MICRO // 10, 4, 1)
     assert all(
-        found >= 5 * cost for found, cost in zip(proven.costs, each, strict=True)
+        found >= min(COST_MAX, 5 * cost)
+        for found, cost in zip(proven.costs, each, strict=True)
     )
     wide = proven.widened(2)
     assert all(

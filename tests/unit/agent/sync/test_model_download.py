@@ -6,7 +6,7 @@ from starling.agent import machine
 from starling.agent.step import effects as f
 from starling.agent.step import events as e
 from starling.agent.step.state import ReadinessCondition
-from starling.agent.sync.model_download import changes_over
+from starling.agent.sync.manifest_check import changes_over
 from starling.protocol.chain.genesis import Validator, ValidatorSet
 from starling.protocol.chain.light_client import MANIFEST, ValidatorSetTransition
 from starling.protocol.crypto.keys import SigningKey

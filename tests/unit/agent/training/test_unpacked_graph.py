@@ -70,6 +70,21 @@ def test_unpacked_graph_passes_the_board_s_check_and_reads_no_theta() -> None:
     assert not {"Split", "Concat"} & set(unpacked.graph.operators)
 
 
+def test_part_of_the_gradient_that_can_be_had_first_stands_last() -> None:
+    """ONNX Runtime computes the last of the nodes that nothing reads first."""
+    bundle = compile_model(NETWORKS["perceptron"].make(RNG), loss="cross-entropy")
+
+    graph = unpack(checked_graph(bundle.files[GRADIENT]), bundle.manifest.dimension)
+
+    assert graph is not None
+    last = graph.graph.nodes[-1].outputs[0]
+    first_layer, head = graph.gradients[:2], graph.gradients[2:]
+    read = {name for item in graph.graph.nodes for name in item.inputs}
+    order = [n.outputs[0] for n in graph.graph.nodes if n.outputs[0] not in read]
+    assert last not in first_layer
+    assert max(map(order.index, first_layer)) < min(map(order.index, head))
+
+
 def test_model_of_one_parameter_is_unpacked() -> None:
     model = build(
         [node("MatMul", ["x", "w"], ["out"])], {"w": weight(RNG, 4, 3)}, (4,), (3,)

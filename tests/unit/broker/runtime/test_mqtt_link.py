@@ -66,7 +66,7 @@ def test_link_without_broker_goes_on_trying_until_it_is_stopped() -> None:
     link.start()
 
     for _ in range(3):
-        event = events.get(timeout=10)
+        event = events.get(timeout=180)
         assert isinstance(event, LinkDisconnected)
         assert "refused" in event.reason
         assert event.retry_in_s is not None
@@ -83,7 +83,7 @@ def test_link_with_missing_certificates_says_so_and_goes_on_trying(
     link, events = link_to_nobody(TlsFiles(missing, missing, missing))
     link.start()
 
-    event = events.get(timeout=10)
+    event = events.get(timeout=180)
     link.stop()
 
     assert isinstance(event, LinkDisconnected)

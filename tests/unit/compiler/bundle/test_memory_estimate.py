@@ -53,3 +53,34 @@ def test_need_knows_the_size_of_every_value() -> None:
 
     # Patches of both convolutions alone: 250 and 160 windows of 25 and 250 values.
     assert several.peak > 32 * 4 * (576 * 25 + 64 * 250)
+
+
+def _deep(layers: int) -> onnx.ModelProto:
+    """A perceptron of equal layers, 256 values wide."""
+    rng = np.random.default_rng(3)
+    nodes, weights, last = [], [], "x"
+    for k in range(layers):
+        nodes += [
+            node("Gemm", [last, f"w{k}"], [f"z{k}"]),
+            node("Tanh", [f"z{k}"], [f"a{k}"]),
+        ]
+        values = rng.normal(size=(256, 256)).astype(np.float32)
+        weights.append(numpy_helper.from_array(values, f"w{k}"))
+        last = f"a{k}"
+    graph = helper.make_graph(
+        nodes,
+        "deep",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 256])],
+        [helper.make_tensor_value_info(last, TensorProto.FLOAT, ["n", 256])],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+
+
+def test_need_lets_go_of_a_layer_before_the_way_back_ends() -> None:
+    """Of each layer its value is kept, and only one cotangent at a time."""
+    layers, batch = 12, 4096
+    graph = compile_model(_deep(layers), loss="mse").files[GRADIENT]
+    value = batch * 256 * 4
+
+    assert need(graph, batch).peak < (layers + 6) * value + 4 * layers * 256 * 256 * 2

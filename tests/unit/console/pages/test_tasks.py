@@ -2,8 +2,8 @@
 
 from starling.console.chain_facts import ChainFacts
 from starling.console.pages.layout import PageFrame
-from starling.console.pages.tasks import VERSIONS_SHOWN_MAX, best_version, task, tasks
-from tests.unit.console.status_documents import HOSTILE, document, facts, frame, version
+from starling.console.pages.tasks import VERSIONS_SHOWN_MAX, task, tasks
+from tests.unit.console.status_documents import HOSTILE, document, frame, version
 
 
 def test_tasks_are_listed_with_their_newest_figures() -> None:
@@ -37,15 +37,18 @@ def test_split_task_is_said() -> None:
     assert "version 4 cannot become final" in page
 
 
-def test_best_version_is_by_accuracy_then_by_loss_and_the_earlier_of_equals() -> None:
+def test_best_version_is_marked_by_what_the_task_is_ranked_by() -> None:
     made = document()
-    assert best_version(facts(made).tasks[0].versions) == 2
-    for row in made["tasks"][0]["versions"]:
-        row["accuracy"] = None
-    assert best_version(facts(made).tasks[0].versions) == 2
-    made["tasks"][0]["versions"] = [version(1, 0.5), version(2, 0.5), version(3, None)]
-    assert best_version(facts(made).tasks[0].versions) == 1
-    assert best_version(()) is None
+    made["tasks"][0]["versions"][1]["loss"] = 0.1
+
+    by_accuracy = task(frame(made), ChainFacts(), 0)
+    made["tasks"][0]["ranked_by"] = "loss"
+    by_loss = task(frame(made), ChainFacts(), 0)
+
+    assert by_accuracy is not None
+    assert by_loss is not None
+    assert "2<strong> best</strong>" in by_accuracy
+    assert "1<strong> best</strong>" in by_loss
 
 
 def test_of_many_versions_the_newest_are_shown() -> None:

@@ -9,8 +9,8 @@ from starling import __main__ as starling
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.broker.broker_settings import BrokerSettings
 from starling.broker.runtime.broker_home import BrokerHome
-from starling.coordinator.cli import boards_and_tasks
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations import task_publication
 from starling.coordinator.runtime.setup.genesis_setup import GenesisOptions, found
 from starling.protocol.errors import (
     EXIT_CONFIG,
@@ -129,7 +129,7 @@ def test_coordinator_elsewhere_reaches_the_broker_by_its_own_name(
 def test_task_is_compared_with_the_boards_there_are(
     buffer: int, boards: int, force: bool, said: str
 ) -> None:
-    found = boards_and_tasks._compared(buffer, boards, force=force)
+    found = task_publication.compared(buffer, boards, force=force)
 
     assert (said in found) if said else not found
 
@@ -137,7 +137,7 @@ def test_task_is_compared_with_the_boards_there_are(
 @pytest.mark.parametrize(("boards", "instead"), [(1, 1), (2, 1), (4, 2)])
 def test_task_that_would_wait_for_ever_is_refused(boards: int, instead: int) -> None:
     with pytest.raises(ConfigError, match=f"take buffer = {instead}, admit boards"):
-        boards_and_tasks._compared(10, boards, force=False)
+        task_publication.compared(10, boards, force=False)
 
 
 def test_task_of_which_no_loss_is_known_cannot_be_resumed(

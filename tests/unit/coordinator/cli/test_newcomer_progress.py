@@ -305,7 +305,7 @@ def test_validator_is_not_retired_unless_it_is_forced(tmp_path: Path) -> None:
     assert "signing" not in secrets(home)
 
 
-def test_running_coordinator_is_not_retired(tmp_path: Path) -> None:
+def test_process_liveness_is_not_retired(tmp_path: Path) -> None:
     home = grown(tmp_path / "west")
     running = VoteJournal(home.state / VOTES_FILE)
     with pytest.raises(ConfigError, match="another process"):

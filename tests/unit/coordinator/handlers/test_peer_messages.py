@@ -1,11 +1,16 @@
-"""Long frames of one peer that come in turns, to everybody and to us alone."""
+"""Long frames of one peer that come in turns, and votes that come too fast."""
 
 import itertools
 
 from starling.coordinator.chain import gossip_messages
+from starling.coordinator.handlers import peer_messages
+from starling.coordinator.step.effects import RecordRefusal
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.wire.frames import FrameSubject, payloads
 from starling.coordinator.wire.peer_quota import ASSEMBLIES_MAX
+from starling.protocol.chain.blocks import Vote
+from starling.protocol.errors import Reason
+from starling.protocol.ids import SIGNATURE_BYTES
 from tests.unit.coordinator.fixtures.four_coordinators import KEYS, FourCoordinators
 
 SPEAKER = KEYS[0].identity
@@ -41,3 +46,24 @@ def test_two_long_frames_that_come_in_turns_are_both_heard(
 
 def test_more_long_frames_at_once_take_no_more_room(council: FourCoordinators) -> None:
     assert _in_turns(council, 5) == []
+
+
+def test_who_votes_too_often_is_not_heard_for_a_while(
+    council: FourCoordinators,
+) -> None:
+    member, now_s = council.members[0], council.now_s + 60.0
+    height = member.state.ledger.consensus.height
+    refused, payload = 0, b""
+    for number in range(int(peer_messages.VOTES_BURST) + 10):
+        junk = Vote(1, height, number, None, 0, 3, bytes(SIGNATURE_BYTES))
+        (payload,) = payloads(FrameSubject.LEDGER, gossip_messages.wrap_vote(junk))
+        member.effects.clear()
+        member.step(PeerFrameArrived(KEYS[3].identity, payload), now_s)
+        (found,) = (each for each in member.effects if isinstance(each, RecordRefusal))
+        refused += found.reason == Reason.BUSY
+    assert refused == 10
+    member.effects.clear()
+    member.step(PeerFrameArrived(KEYS[3].identity, payload), now_s + 1.0)
+    assert [
+        each.reason for each in member.effects if isinstance(each, RecordRefusal)
+    ] == [Reason.BAD_SIGNATURE]

@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 
 from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import GossipMessage, GossipTopic
 from starling.coordinator.chain.node.node import SendGossip
+from starling.coordinator.chain.state import transaction_codec
 from starling.coordinator.handlers import peer_messages, peer_requests
 from starling.coordinator.membership import directory
-from starling.coordinator.step.effects import SendAnswer
+from starling.coordinator.step.effects import RecordRefusal, SendAnswer
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.wire.frames import (
     FRAME,
@@ -23,7 +25,7 @@ from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import DecodeError
 from starling.protocol.ids import H
 from starling.protocol.wire.chunks import CHUNK_BYTES
-from starling.protocol.wire.envelope import MessageKind
+from starling.protocol.wire.envelope import MessageKind, sign
 from starling.protocol.wire.message_bodies import REGISTER, Register
 from tests.unit.coordinator.fixtures.four_coordinators import (
     CHAIN_ID,
@@ -33,6 +35,7 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
     FourCoordinators,
     name,
 )
+from tests.unit.coordinator.fixtures.single_coordinator import OPERATOR
 
 STRANGER = SigningKey(b"q" * 32)
 LIAR, HONEST = KEYS[3].identity, KEYS[2].identity
@@ -268,3 +271,53 @@ def test_who_writes_under_another_s_name_at_its_own_broker_breaks_nothing_off(
     assert member.refusals() == ["UNKNOWN_KIND"]
     assert member.state.peers[HONEST].lines[0].assemblies == ()
     assert member.state.peers[HONEST].lines[1].assemblies
+
+
+def test_all_names_at_another_broker_are_answered_no_more_than_one(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    member, now_s = council.members[0], council.now_s + 60.0
+
+    def answered(names: int, broker: int) -> int:
+        member.effects.clear()
+        for number in range(40 * names):
+            pieces = tuple(range(16 * number, 16 * number + 16))
+            ask = want(FrameSubject.WHOLE, H(b"bundle"), pieces=pieces)
+            named = KEYS[1 + number % names].identity
+            member.step(PeerFrameArrived(named, ask, broker), now_s)
+        return sum(len(each.pieces) for each in gives(member))
+
+    assert answered(3, 1) == answered(1, 2) > 0
+    assert answered(3, 0) > 2 * answered(1, 3)
+
+
+def test_what_is_forged_at_another_broker_is_blamed_on_nobody(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    member = council.members[0]
+    named = {}
+    for broker in (0, 1):
+        member.effects.clear()
+        member.step(PeerFrameArrived(HONEST, b"junk", broker), council.now_s + 60.0)
+        (found,) = (each for each in member.effects if isinstance(each, RecordRefusal))
+        named[broker] = found.peer
+    assert named == {0: HONEST, 1: None}
+
+
+def test_junk_at_another_broker_leaves_a_peers_share_of_what_waits_alone(
+    council: FourCoordinators, boards: list[FleetBoard]
+) -> None:
+    member = council.members[0]
+    register = sign(
+        OPERATOR,
+        CHAIN_ID,
+        MessageKind.REGISTER,
+        77,
+        REGISTER.pack(Register(STRANGER.public)),
+    )
+    message = GossipMessage(GossipTopic.TRANSACTION, transaction_codec.pack(register))
+    for payload in payloads(FrameSubject.LEDGER, gossip_messages.MESSAGE.pack(message)):
+        member.step(PeerFrameArrived(HONEST, payload, 1), council.now_s)
+    shares = member.state.ledger.mempool.shares
+    assert HONEST not in shares
+    assert [share.count for share in shares.values()] == [1]

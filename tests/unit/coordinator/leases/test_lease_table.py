@@ -1,6 +1,5 @@
 from collections import Counter
 
-from starling.coordinator.leases.client_selection import uniform
 from starling.coordinator.leases.lease_table import Grant, LeaseTable, draw_for
 from starling.protocol.ids import DeviceId, PublicKey, TaskId, Version
 from starling.protocol.wire.envelope import Envelope
@@ -22,7 +21,7 @@ def waiting(places: int, boards: int, seed: bytes = b"") -> LeaseTable:
     table = LeaseTable(places)
     for number in range(boards):
         device = board(number)
-        table = table.wait(device, SAID, uniform, draw_for(seed, device, 1))
+        table = table.wait(device, SAID, float, draw_for(seed, device, 1))
     return table
 
 
@@ -33,7 +32,7 @@ def test_next_waiting_no_free_place_is_nobody() -> None:
 
 
 def test_wait_twice_counts_once() -> None:
-    table = waiting(1, 1).wait(board(0), SAID, uniform, bytes(8))
+    table = waiting(1, 1).wait(board(0), SAID, float, bytes(8))
 
     assert len(table.waiting) == 1
 

@@ -20,7 +20,7 @@ from starling.coordinator.loop.memory_ports import (
     MemoryVoteJournal,
     SilentMonitor,
 )
-from starling.coordinator.loop.ports import Clock, Item, LoopPorts, Work
+from starling.coordinator.loop.ports import Clock, Item, LoopPorts, ScoringInputs, Work
 from starling.coordinator.step.effects import EvaluateVersion
 from starling.protocol.errors import StorageError
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
@@ -50,6 +50,9 @@ class NoJobs:
 
     def evaluate(self, asked: EvaluateVersion, bundle: bytes, inference: bytes) -> None:
         raise AssertionError("there is no held-out data")
+
+    def score(self, inputs: ScoringInputs) -> None:
+        raise AssertionError("there is no root set")
 
 
 class NotingStore(MemoryStore):

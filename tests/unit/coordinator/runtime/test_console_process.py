@@ -14,7 +14,7 @@ from starling.coordinator.runtime import console_process
 from starling.coordinator.runtime.console_process import console_beside
 from starling.protocol.errors import ConfigError
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 180.0
 HOLDER = """
 import os, sys
 from pathlib import Path

@@ -49,7 +49,7 @@ def test_newest_versions_are_tried_where_all_would_take_too_much(
     monkeypatch.setattr(workers, "WAITING_BYTES_MAX", most)
     events: SimpleQueue[Event | BaseException] = SimpleQueue()
     slow = SlowEvaluator()
-    jobs = JobWorkers(cast(Evaluator, slow), events.put, events.put)
+    jobs = JobWorkers(cast(Evaluator, slow), None, events.put, events.put)
     try:
         ask(jobs, 1)
         assert slow.begun.wait(PATIENCE_S)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from starling.engine.graph_check import checked_graph
 from starling.engine.onnx_graph import Graph
 from starling.engine.onnx_reader import read_graph
-from starling.engine.runtime.onnxruntime_session import open_session
+from starling.engine.runtime.onnxruntime_session import RunPlans, open_session
 from starling.protocol.errors import DecodeError, EngineError
 from tests.unit.engine.small_graphs import INT64, made, node, value
 
@@ -95,7 +95,7 @@ def test_binding_that_the_runtime_refuses_is_an_engine_error() -> None:
     binding.input("x", np.ones(4, np.float32))
 
     with pytest.raises(EngineError):
-        binding.run()
+        binding.run(1)
 
 
 def test_binding_with_too_little_room_for_a_result_is_an_engine_error() -> None:
@@ -106,8 +106,16 @@ def test_binding_with_too_little_room_for_a_result_is_an_engine_error() -> None:
     binding.output("out", room)
 
     with pytest.raises(EngineError):
-        binding.run()
+        binding.run(1)
     assert not room.any()
+
+
+def test_plans_shrink_memory_after_the_first_run_of_a_size_only() -> None:
+    plans = RunPlans()
+
+    asked = [plans.options(rows) is not None for rows in (8, 8, 3, 8, 3)]
+
+    assert asked == [True, False, True, False, False]
 
 
 LOOKED_UP: dict[str, list[onnx.NodeProto]] = {

@@ -15,12 +15,17 @@ from starling.protocol.errors import ConfigError, OperationError
 class Rows:
     """A source of nothing but rows."""
 
-    def __init__(self, rows: Sequence[VersionRow]) -> None:
+    def __init__(self, rows: Sequence[VersionRow], *, by_loss: bool = False) -> None:
         self._rows = tuple(rows)
+        self.by_loss = by_loss
 
     def rows(self, task: int) -> tuple[VersionRow, ...]:
         del task
         return self._rows
+
+    def ranks_by_loss(self, task: int) -> bool:
+        del task
+        return self.by_loss
 
     def proven(self, row: VersionRow) -> ProvenModel:
         raise NotImplementedError(row)
@@ -71,6 +76,18 @@ def test_best_is_the_lowest_loss_where_nothing_is_accurate() -> None:
     assert chosen(source, 0, None).version == 1
     assert chosen(source, 0, "latest").version == 2
     assert chosen(source, 0, "0").version == 0
+
+
+def test_best_of_unequal_classes_is_not_who_knows_the_frequent_one_alone() -> None:
+    rows = [
+        VersionRow(0, number, True, accuracy=accuracy, loss=loss)
+        for number, (accuracy, loss) in enumerate([(0.86, 0.7), (0.74, 0.4)])
+    ]
+
+    assert chosen(Rows(rows), 0, "best").version == 0
+    weighted = Rows(rows, by_loss=True)
+    assert chosen(weighted, 0, "best").version == 1
+    assert chosen(weighted, 0, None).version == 1
 
 
 def test_best_of_nothing_that_was_evaluated_says_what_to_do() -> None:

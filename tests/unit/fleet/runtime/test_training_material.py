@@ -91,7 +91,11 @@ def test_prepare_measures_balanced_class_weights_and_says_so(houses: Path) -> No
 
     flat, hut = open_trainer(made.bundle).manifest.loss_settings.class_weights
     assert hut / flat == pytest.approx(3, rel=0.2)
-    assert "class weights were measured" in made.data.notes[-1]
+    measured, lost = made.data.notes[-2:]
+    assert "class weights were measured" in measured
+    assert "class weights above 1 are lost" in lost
+    open_to_all = replace(plan(houses, doors, targets=("kind",)), privacy="none")
+    assert "were measured" in prepare(open_to_all).data.notes[-1]
 
 
 def test_steps_of_boards_are_as_they_were_asked_for(houses: Path) -> None:
@@ -189,3 +193,17 @@ def test_model_of_another_shape_is_refused(houses: Path, other: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"takes \(3,\).*the data are \(6,\) with 1"):
         prepare(of)
+
+
+def test_head_stands_on_a_front_and_alone_is_trained() -> None:
+    material = prepare(FleetPlan(model="head"))
+    found = open_trainer(material.bundle).manifest
+    assert found.dimension == 648 * 10 + 10
+    assert found.origin == "made from no data"
+    assert material.plan.learning.train == ("head.*",)
+    assert any("front orientation" in note for note in material.data.notes)
+
+
+def test_front_that_was_measured_on_the_data_is_refused() -> None:
+    with pytest.raises(ConfigError, match="measured on these very records"):
+        prepare(FleetPlan(front="whitened"))

@@ -16,7 +16,8 @@ from starling.fleet.plan import PRIVACY_KINDS, RULES
 from starling.fleet.presets import DataShares, task_settings
 from starling.fleet.runtime import virtual_run
 from starling.fleet.runtime.training_material import prepare
-from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
+from starling.fleet.virtual.fleet_shape import FleetShape
+from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.fleet.virtual.workload import ZeroWorkload
 from starling.protocol.errors import ConfigError
 from starling.protocol.learning.metrics import ClassMetrics

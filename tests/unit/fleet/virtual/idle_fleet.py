@@ -7,11 +7,13 @@ import numpy as np
 
 from starling.coordinator.publication.task_settings import publication
 from starling.fleet import FleetPlan
+from starling.fleet.board_faults import board_faults
 from starling.fleet.fault_timeline import timeline
 from starling.fleet.presets import DataShares, task_settings
 from starling.fleet.runtime.training_material import prepare
 from starling.fleet.virtual.committee import CommitteeShape
-from starling.fleet.virtual.virtual_fleet import FleetShape, VirtualFleet
+from starling.fleet.virtual.fleet_shape import FleetShape
+from starling.fleet.virtual.virtual_fleet import VirtualFleet
 from starling.fleet.virtual.workload import ZeroWorkload
 
 BOARDS, BUFFER, REST_S = 4, 2, 1.0
@@ -31,9 +33,16 @@ def fleet_of(
         task_settings(plan, DataShares((64,), 143, 143)), _bundle(), "task"
     )
     faults = timeline(fault, coordinators)
+    about_boards = board_faults(fault, BOARDS)
     committee = CommitteeShape(coordinators, brokers, faults=faults)
     shape = FleetShape(
-        BOARDS, 3, False, (1.0,) * BOARDS, rest_s=REST_S, committee=committee
+        BOARDS,
+        3,
+        False,
+        (1.0,) * BOARDS,
+        rest_s=REST_S,
+        committee=committee,
+        board_faults=about_boards,
     )
     rng = np.random.default_rng(seed)
     return VirtualFleet(shape, task, ZeroWorkload(143), rng.bytes, rng)

@@ -14,6 +14,7 @@ from starling.protocol.privacy.clipping_functions import (
     clip_margin,
     clip_scale,
     sum_depth,
+    weights_lost,
 )
 
 WIDTHS = [1, 1 << 10, 1 << 20, 1 << 22, GRAPH_DIMENSION_MAX]
@@ -49,3 +50,22 @@ def test_margin_covers_a_sum_that_stands_still() -> None:
 @pytest.mark.parametrize("kind", [NORM, AUTOMATIC])
 def test_nothing_comes_out_where_no_margin_is_enough(kind: str) -> None:
     assert clip_scale(3.0, 1.0, GRAPH_DIMENSION_MAX + 1, kind) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("weights", "kind", "told"),
+    [
+        ((), NORM, ""),
+        ((1.0, 1.0), AUTOMATIC, ""),
+        ((5.0, 5.0), NORM, ""),
+        ((0.125, 1.0), NORM, ""),
+        ((1.0, 8.0), NORM, "the same ratio without loss is 0.125,1"),
+        ((0.125, 1.0), AUTOMATIC, "do nothing under automatic clipping"),
+    ],
+)
+def test_class_weights_that_clipping_takes_away_are_named(
+    weights: tuple[float, ...], kind: str, told: str
+) -> None:
+    found = weights_lost(weights, kind)
+
+    assert (told in found) if told else not found

@@ -1,5 +1,6 @@
 """Policies that no board could obey, charges, and noise that is just enough."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -37,8 +38,11 @@ from starling.protocol.privacy.mechanisms import (
 )
 from starling.protocol.privacy.renyi_dp import (
     ORDERS,
+    PURE,
     Costs,
     plus,
+    pure_costs,
+    pure_max,
     renyi_epsilon,
     renyi_max,
     times,
@@ -117,7 +121,6 @@ def test_charge_is_stated_and_weighs_windows(
     [
         (RECORD_DPSGD, (MICRO // 10, 10)),
         (RECORD_DPSGD, (MICRO // 100, 50)),
-        (DEVICE_LAPLACE, (MICRO, 1)),
     ],
 )
 def test_calibrated_noise_is_the_least_that_keeps_within_the_budget(
@@ -134,9 +137,26 @@ def test_calibrated_noise_is_the_least_that_keeps_within_the_budget(
     costs = times(release_costs(mechanism, sigma, *schedule, 1), 10)
     found = renyi_epsilon(costs, 1e-5)
     assert found <= epsilon
-    if mechanism == RECORD_DPSGD:
-        # What keeping the budget at one order costs; most where few are sampled.
-        assert found > (0.96 if schedule[0] >= MICRO // 10 else 0.87) * epsilon
+    # What keeping the budget at one order costs; most where few are sampled.
+    assert found > (0.96 if schedule[0] >= MICRO // 10 else 0.87) * epsilon
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 2.0, 8.0])
+@pytest.mark.parametrize(("releases", "pure"), [(1, True), (10, True), (200, False)])
+def test_laplace_takes_the_less_noise_of_pure_sums_and_of_the_order(
+    releases: int, epsilon: float, *, pure: bool
+) -> None:
+    budget = Budget(epsilon, 1e-5)
+    sigma = calibrate(DEVICE_LAPLACE, budget, releases)
+    plain = math.ceil(releases * MICRO / epsilon)
+    assert (plain <= sigma <= plain + 2) if pure else sigma < plain / 2
+    index, most = (PURE, pure_max(budget)) if pure else renyi_max(budget)
+
+    def spent(sigma_micro: int) -> int:
+        return releases * pure_costs(sigma_micro)[index]
+
+    assert spent(sigma) <= most < spent(sigma - 1)
+    assert renyi_epsilon(times(pure_costs(sigma), releases), 1e-5) <= epsilon
 
 
 def test_device_gaussian_is_calibrated_analytically() -> None:

@@ -252,7 +252,7 @@ def test_key_that_is_missing_needs_no_broker(
     listeners.append(Listener(server))
     where = place(fleet, listeners[0].port)
     files = where.settings.tls
-    assert files is not None
+    assert isinstance(files, TlsFiles)
     gone = replace(files, key=tmp_path / "gone.pem")
 
     row = last(replace(where, settings=replace(where.settings, tls=gone)))

@@ -21,8 +21,6 @@ CHAIN = (ROOT / "docs" / "chain.md").read_text("utf-8")
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text("utf-8")
 PROGRAMS = ("agent", "coordinator", "protocol")
 """Packages whose modules send transactions; a virtual fleet stands in for operators."""
-WITHOUT_SENDER = {MessageKind.SCORE}
-"""SCORE is kept for reputation, which is to be computed from it."""
 
 every = pytest.mark.parametrize(
     "row", TRANSACTIONS.values(), ids=lambda row: row.kind.name
@@ -96,7 +94,7 @@ def test_each_kind_is_signed_by_the_modules_that_the_table_names(
 ) -> None:
     found = _signed().get(row.kind.name, set())
     assert found == set(row.senders)
-    assert bool(found) == (row.kind not in WITHOUT_SENDER)
+    assert found
     assert found <= _imported()
 
 

@@ -312,3 +312,25 @@ def test_more_than_f_at_a_height_begin_it() -> None:
     assert step_of(me) is RoundStep.NEW_HEIGHT
     hear_votes(me, vote(world, LIAR, PREVOTE, None))
     assert step_of(me) is RoundStep.PROPOSE
+
+
+def test_quorum_that_decides_nothing_soon_is_passed_on_though_all_agree() -> None:
+    world, me, proposal = start()
+    locked(me, world, proposal)
+    due_s = me.state.share_at_s
+    assert me.state.wake_at_s <= due_s < 1.0 + me.settings.timeouts.of_proposal(0)
+    me.tick(due_s - 0.01)
+    assert sent(me, GossipTopic.POLKA) == []
+    me.tick(due_s)
+    me.tick(due_s + 0.1)
+    assert len(sent(me, GossipTopic.POLKA)) == 1
+
+
+def test_quorum_that_decided_is_passed_on_no_later() -> None:
+    world, me, proposal = start()
+    locked(me, world, proposal)
+    due_s = me.state.share_at_s
+    hear_votes(me, *(vote(world, who, PRECOMMIT, proposal.block_id) for who in (0, 1)))
+    me.tick(due_s)
+    assert me.state.height == 1
+    assert sent(me, GossipTopic.POLKA) == []

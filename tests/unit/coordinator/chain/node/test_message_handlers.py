@@ -331,7 +331,7 @@ def test_status_that_lacks_what_is_on_its_way_gets_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("behind", "expected"), [(False, [1, 2, 3]), (True, [0, 1, 2, 3])]
+    ("behind", "expected"), [(False, [1, 2, 3]), (True, [0, 0, 1, 2, 2, 3])]
 )
 def test_status_is_answered_by_one_after_the_other(
     behind: bool, expected: list[int]

@@ -8,15 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starling.coordinator.chain.governance.chain_parameters import SCORE_BLOCKS
+from starling.coordinator.chain.state.score_subjects import subjects
 from starling.coordinator.chain.training.rewards import payments
-from starling.coordinator.chain.training.scores import lower_medians, scorers, scores
+from starling.coordinator.chain.training.scores import (
+    contributions,
+    lower_medians,
+    scorers,
+    scores,
+)
 from starling.protocol.chain.payments import PAGE
-from starling.protocol.chain.update_scores import SCORE, Score, Scores
+from starling.protocol.chain.update_scores import SCORE, Score, Scores, UpdateScore
 from starling.protocol.errors import Reason
 from starling.protocol.ids import TaskId, Version
+from starling.protocol.learning.score_policy import NO_SCORES
 from starling.protocol.wire.envelope import Envelope, MessageKind
 from starling.protocol.wire.message_bodies import PPM
 from tests.unit.coordinator.fixtures.small_chain import (
+    PLEDGES,
     SPEC,
     SmallChain,
     board_key,
@@ -34,23 +42,43 @@ def scored() -> SmallChain:
     return world
 
 
-def test_quorum_of_scores_gives_the_lower_medians() -> None:
+def agreed(*values: int) -> tuple[UpdateScore, ...]:
+    return tuple(UpdateScore(value, value) for value in values)
+
+
+def test_first_quorum_of_scores_gives_the_lower_medians_for_good() -> None:
     world = scored()
     world.must(world.score(1, (5, -9, 0, PPM), 0), world.score(1, (7, -8, 0, 0), 1))
     assert scores(world.tree, 0, 1) is None
+    assert contributions(world.tree, 0, 1) == ()
     world.must(world.score(1, (6, -7, 0, -PPM), 2))
-    until = FINAL + SCORE_BLOCKS
-    until_ms = world.time_ms + 1000 * SCORE_BLOCKS * world.genesis.heartbeat_s
-    assert scores(world.tree, 0, 1) == Scores(until, until_ms, 3, (6, -8, 0, 0))
+    assert scores(world.tree, 0, 1) == Scores(3, agreed(6, -8, 0, 0))
+    late = world.score(1, (0, 0, 0, 0), 3)
+    before = world.tree.root()
+    assert (world.do(late).code, world.tree.root()) == (Reason.STALE, before)
+    assert len(scorers(world.tree, 0, 1)) == 3
 
 
-def test_further_score_moves_the_medians() -> None:
-    world = scored()
-    world.must(*(world.score(1, (at, 0, 0, 0), at) for at in range(4)))
-    found = scores(world.tree, 0, 1)
-    assert found is not None
-    assert (found.given, found.medians[0]) == (4, 1)
-    assert scorers(world.tree, 0, 1) == tuple(key.public for key in world.validators)
+def test_contributions_name_boards_bases_and_pledges_in_the_order_of_the_chain() -> (
+    None
+):
+    world = opened(validators=1)
+    world.advance(0)
+    world.advance(1)
+    world.must(world.score(2, (1, 2, 3, 4)))
+    found = contributions(world.tree, 0, 2)
+    boards = [payment.board for payment in payments(world.tree, 0, 2)]
+    assert [each.board for each in found] == boards
+    assert [each.influence for each in found] == [1, 2, 3, 4]
+    assert {(each.base, each.pledge) for each in found} == {(1, PLEDGES[0])}
+
+
+def test_task_without_scores_keeps_no_subjects_and_refuses_them() -> None:
+    world = opened(validators=1, spec=replace(SPEC, scores=NO_SCORES))
+    world.advance(0)
+    assert subjects(world.tree, 0, 1) == ()
+    refused = world.do(world.score(1, (1, 1, 1, 1)))
+    assert refused.code == Reason.POLICY_MISMATCH
 
 
 @given(
@@ -68,7 +96,7 @@ def test_liar_leaves_the_median_among_honest_scores(
 
 def test_scores_go_with_their_version() -> None:
     world = scored()
-    world.must(*(world.score(1, (1, 2, 3, 4), at) for at in range(4)))
+    world.must(*(world.score(1, (1, 2, 3, 4), at) for at in range(3)))
     for base in range(1, SPEC.aggregation.staleness_max + 2):
         world.advance(base)
         check_invariants(world.tree)
@@ -83,10 +111,12 @@ def test_version_of_many_updates_is_settled_on_pages() -> None:
     world.advance(0, boards)
     assert len(payments(world.tree, 0, 1)) == boards
     world.must(world.score(1, [PPM] * boards))
+    assert len(contributions(world.tree, 0, 1)) == boards
     check_invariants(world.tree)
     for base in range(1, SPEC.aggregation.staleness_max + 2):
         world.advance(base, boards)
     assert payments(world.tree, 0, 1) == ()
+    assert subjects(world.tree, 0, 1) == ()
     check_invariants(world.tree)
 
 
@@ -104,7 +134,7 @@ def _late(world: SmallChain) -> Envelope:
 
 
 def _by_board(world: SmallChain) -> Envelope:
-    body = SCORE.pack(Score(TaskId(0), Version(1), (1, 1, 1, 1)))
+    body = SCORE.pack(Score(TaskId(0), Version(1), agreed(1, 1, 1, 1)))
     return world.sign(board_key(0), MessageKind.SCORE, body)
 
 
@@ -121,7 +151,9 @@ REFUSALS: list[tuple[str, Callable[[SmallChain], Envelope], Reason]] = [
     (
         "out-of-range",
         lambda w: w.sign(
-            w.validators[0], MessageKind.SCORE, b"\x93\x00\x01\x91\xce\x00\x0f\x42\x41"
+            w.validators[0],
+            MessageKind.SCORE,
+            b"\x93\x00\x01\x91\x92\xce\x00\x0f\x42\x41\x00",
         ),
         Reason.MALFORMED,
     ),

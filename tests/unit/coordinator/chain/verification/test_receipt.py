@@ -15,7 +15,7 @@ from starling.protocol.chain.light_client import (
     version_key,
 )
 from starling.protocol.chain.payments import PAYMENTS, Payment, Payments
-from starling.protocol.chain.update_scores import SCORES, Scores
+from starling.protocol.chain.update_scores import SCORES, Scores, UpdateScore
 from starling.protocol.crypto import merkle
 from starling.protocol.crypto.state_tree import StateTree
 from starling.protocol.errors import DecodeError, ProtocolError
@@ -127,7 +127,11 @@ def test_receipt_of_both_or_neither_is_refused() -> None:
     ("key", "value", "most"),
     [
         (version_key(0, 3), version_digest(samples.MODEL), 900),
-        (scores_key(0, 3), SCORES.pack(Scores(112, 5_000, 3, (900_000,) * 10)), 920),
+        (
+            scores_key(0, 3),
+            SCORES.pack(Scores(3, (UpdateScore(900_000, 900_000),) * 10)),
+            1_000,
+        ),
         (
             payments_key(0, 3, 0),
             PAYMENTS.pack(Payments((Payment(DeviceId(bytes(16)), 33_333),) * 10)),

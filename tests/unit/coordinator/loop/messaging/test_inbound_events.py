@@ -4,7 +4,7 @@ import pytest
 
 from starling.broker.link_events import AckToken, Delivered, MessageArrived
 from starling.coordinator.loop.counters import CoordinatorCounters
-from starling.coordinator.loop.messaging.inbound_events import InboundEvents
+from starling.coordinator.loop.messaging.inbound_events import REST_S, InboundEvents
 from starling.coordinator.step.effects import RecordAcceptance, RecordOverLimit
 from starling.coordinator.step.events import (
     BoardMessageArrived,
@@ -91,3 +91,21 @@ def test_flood_is_is_ignored_unread_and_wakes_nobody(
         assert incoming.event(message(topic)) is not None
         assert not incoming.may_wait(message(topic))
     assert not incoming.may_wait(Delivered(1, 0))
+
+
+def test_link_rests_after_a_turn_of_nothing_but_muted_messages(
+    incoming: InboundEvents,
+) -> None:
+    flood, vote = message(TOPICS.up(NAME)), message(TOPICS.gossip(device_name(PEER)))
+    incoming.caused(flood, [RecordOverLimit(BOARD)])
+
+    def rest_after(*turn: MessageArrived | Delivered) -> float:
+        for each in turn:
+            incoming.may_wait(each)
+        return incoming.rest_s()
+
+    assert rest_after(flood, flood, Delivered(1, 0)) == REST_S
+    assert rest_after() == 0.0
+    assert rest_after(flood, vote) == 0.0
+    assert rest_after(vote) == 0.0
+    assert rest_after(flood) == REST_S

@@ -15,10 +15,15 @@ from starling.coordinator.runtime.evaluation.evaluation_process import (
     HeldOutData,
     preprocess,
 )
-from starling.coordinator.runtime.evaluation.evaluator import Evaluator, load_held_out
+from starling.coordinator.runtime.evaluation.evaluator import (
+    Evaluator,
+    load_held_out,
+    pinned_root,
+)
 from starling.fleet.reference_models import build_model
 from starling.protocol.errors import ConfigError
 from starling.protocol.ids import H
+from starling.protocol.learning.score_policy import root_digest
 from starling.protocol.model.training_bundle import EVALUATE, THETA, Preprocessing
 from tests.unit.engine.bundle_edits import (
     edited,
@@ -57,6 +62,49 @@ def test_evaluate_known_weights_give_accuracy_and_loss_by_hand(
     assert accuracy == pytest.approx(2 / 3)
     right, wrong = math.log1p(math.exp(-4)), math.log1p(math.exp(4))
     assert loss == pytest.approx((2 * right + wrong) / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+def test_gradients_are_those_of_the_loss_in_each_class(
+    batch: int, tmp_path: Path
+) -> None:
+    bundle = compile_model(
+        build_model("softmax", (2,), 2, np.random.default_rng(1)), loss="cross-entropy"
+    )
+    theta = np.linspace(-0.5, 0.5, 6, dtype=np.float32)
+    evaluator = Evaluator(HeldOutData(X, Y), batch, tmp_path / "trial")
+
+    def loss(rows: slice, moved: np.ndarray) -> float:
+        alone = Evaluator(HeldOutData(X[rows], Y[rows]), 10, tmp_path / "alone")
+        try:
+            packed = moved.astype("<f4").tobytes()
+            return alone.evaluate(bundle.digest, bundle.packed, packed)[1]
+        finally:
+            alone.stop()
+
+    try:
+        args = bundle.digest, bundle.packed, theta.tobytes()
+        found = evaluator.gradients(*args)
+        # The process goes on with what it was asked for before.
+        assert evaluator.evaluate(*args)[1] > 0.0
+    finally:
+        evaluator.stop()
+
+    np.testing.assert_allclose(found.shares, [1 / 3, 2 / 3])
+    for stratum, rows in enumerate((slice(0, 1), slice(1, 3))):
+        along = found.means[stratum] / np.linalg.norm(found.means[stratum])
+        slope = (
+            loss(rows, theta + 0.05 * along) - loss(rows, theta - 0.05 * along)
+        ) / 0.1
+        assert slope == pytest.approx(np.linalg.norm(found.means[stratum]), rel=1e-3)
+
+
+def test_pinned_root_is_the_digest_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "root.npz"
+    path.write_bytes(b"content")
+    assert pinned_root(path) == root_digest(b"content")
+    with pytest.raises(ConfigError, match="--root"):
+        pinned_root(tmp_path / "missing.npz", "--root")
 
 
 HELD_OUT = HeldOutData(np.ones((8, 8), np.float32), np.arange(8) % 4)

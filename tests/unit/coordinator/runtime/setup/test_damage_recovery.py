@@ -121,7 +121,7 @@ def test_damaged_chain_that_nobody_else_has_is_left(tmp_path: Path) -> None:
     assert (home.state / CHAIN_FILE).exists()
 
 
-def test_running_coordinator_is_left_alone(tmp_path: Path) -> None:
+def test_process_liveness_is_left_alone(tmp_path: Path) -> None:
     home = make(tmp_path)
     with (
         Journal.open(home.state / VOTES_FILE)[0],

@@ -8,6 +8,7 @@ import pytest
 
 from starling.broker.acl import acl_text
 from starling.broker.broker_settings import BrokerSettings
+from starling.broker.link_events import TlsFiles
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import identify
@@ -67,7 +68,7 @@ def test_invitation_kept_gives_a_link_to_that_broker(
     (link,) = peer_links(home, Topics(FLEET))
     assert (link.host, link.port, link.will) == (BROKER.host, BROKER.port, None)
     assert link.subscriptions == Topics(FLEET).peer_filters(home.name)
-    assert link.tls is not None
+    assert isinstance(link.tls, TlsFiles)
     assert link.tls.authority.read_text() == invitation.authority
     assert link.tls.certificate.read_text() == invitation.certificate
     assert link.tls.key.stat().st_mode & 0o077 == 0

@@ -16,7 +16,7 @@ from starling.broker.link_events import (
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.runtime.environment import Bus
 from starling.coordinator.wire.frames import FRAME, Frame, FrameSubject
-from starling.fleet.faults.faulty_gossip import ActiveFaults
+from starling.fleet.fault_timeline import FaultOrders
 from starling.fleet.faults.vote_forger import VoteForger, vote_in
 from starling.fleet.runtime.faults.byzantine_coordinator import (
     FaultOrderFile,
@@ -67,7 +67,7 @@ def vote_of(key: SigningKey, block_id: BlockHash | None) -> bytes:
     return FRAME.pack(Frame(FrameSubject.LEDGER, gossip_messages.wrap_vote(signed)))
 
 
-def faulty(standing: ActiveFaults) -> tuple[FaultyBus, RecordingBus, list[LinkEvent]]:
+def faulty(standing: FaultOrders) -> tuple[FaultyBus, RecordingBus, list[LinkEvent]]:
     real, heard = RecordingBus(), list[LinkEvent]()
 
     def open_bus(settings: LinkSettings, on_event: Callable[[LinkEvent], None]) -> Bus:
@@ -76,7 +76,9 @@ def faulty(standing: ActiveFaults) -> tuple[FaultyBus, RecordingBus, list[LinkEv
 
     settings = LinkSettings("127.0.0.1", 1, "us")
     orders = lambda: standing  # noqa: E731 - one word
-    made = FaultyBus(settings, heard.append, orders, FORGER, TOPICS, open_bus)
+    made = FaultyBus(
+        settings, heard.append, orders, FORGER, TOPICS, {THEIRS: 2}, open_bus
+    )
     made.start()
     return made, real, heard
 
@@ -86,7 +88,7 @@ def arrived(topic: str, payload: bytes = b"x") -> MessageArrived:
 
 
 def test_bus_without_orders_passes_everything_on() -> None:
-    bus, real, heard = faulty(ActiveFaults())
+    bus, real, heard = faulty(FaultOrders())
     message = MqttMessage(OURS, vote_of(KEY, BLOCK))
     assert bus.publish(message) == 1
     event = arrived(TOPICS.gossip(THEIRS))
@@ -95,7 +97,7 @@ def test_bus_without_orders_passes_everything_on() -> None:
 
 
 def test_bus_deaf_loses_gossip_of_the_other_side_and_acknowledges_it() -> None:
-    _, real, heard = faulty(ActiveFaults(deaf_to=(THEIRS,)))
+    _, real, heard = faulty(FaultOrders(deaf_to=(2,)))
     real.on_event(arrived(TOPICS.gossip(THEIRS)))
     assert (heard, real.acknowledged) == ([], [AckToken(1, 9)])
 
@@ -106,13 +108,13 @@ def test_bus_deaf_loses_gossip_of_the_other_side_and_acknowledges_it() -> None:
     ids=["same side", "board"],
 )
 def test_bus_deaf_still_hears_everybody_else(topic: str) -> None:
-    _, real, heard = faulty(ActiveFaults(deaf_to=(THEIRS,)))
+    _, real, heard = faulty(FaultOrders(deaf_to=(2,)))
     real.on_event(arrived(topic))
     assert heard == [arrived(topic)]
 
 
 def test_bus_late_says_delivered_at_once_and_sends_later() -> None:
-    bus, real, heard = faulty(ActiveFaults(delay_s=0.05))
+    bus, real, heard = faulty(FaultOrders(delay_s=0.05))
     message = MqttMessage(OURS, b"gossip")
     publish_id = bus.publish(message)
     assert real.published == []
@@ -122,7 +124,7 @@ def test_bus_late_says_delivered_at_once_and_sends_later() -> None:
 
 
 def test_bus_late_does_not_delay_boards() -> None:
-    bus, real, _ = faulty(ActiveFaults(delay_s=60.0))
+    bus, real, _ = faulty(FaultOrders(delay_s=60.0))
     bus.publish(MqttMessage(TOPICS.down(THEIRS), b"lease"))
     assert len(real.published) == 1
     bus.stop(0.0)
@@ -130,7 +132,7 @@ def test_bus_late_does_not_delay_boards() -> None:
 
 @pytest.mark.parametrize("block_id", [BLOCK, None], ids=["block", "nil"])
 def test_bus_equivocating_adds_a_valid_second_vote(block_id: BlockHash | None) -> None:
-    bus, real, _ = faulty(ActiveFaults(equivocates=True))
+    bus, real, _ = faulty(FaultOrders(equivocates=True))
     bus.publish(MqttMessage(OURS, vote_of(KEY, block_id)))
     until(lambda: len(real.published) == 2)
     votes = [vote_in(message.payload) for message in real.published]
@@ -142,7 +144,7 @@ def test_bus_equivocating_adds_a_valid_second_vote(block_id: BlockHash | None) -
 
 
 def test_bus_equivocating_does_not_hear_its_own_second_vote() -> None:
-    _, real, heard = faulty(ActiveFaults(equivocates=True))
+    _, real, heard = faulty(FaultOrders(equivocates=True))
     own = arrived(TOPICS.gossip(THEIRS), vote_of(KEY, None))
     other = arrived(TOPICS.gossip(THEIRS), vote_of(SigningKey(b"o" * 32), None))
     real.on_event(own)
@@ -168,7 +170,7 @@ def test_forger_leaves_alone_what_is_no_own_vote(payload: bytes) -> None:
 def test_order_file_missing_orders_nothing_and_then_follows(tmp_path: Path) -> None:
     path = tmp_path / "orders.json"
     orders = FaultOrderFile(path)
-    assert orders.now() == ActiveFaults()
-    wanted = ActiveFaults((THEIRS,), 0.5, True, True, -3600.0)
+    assert orders.now() == FaultOrders()
+    wanted = FaultOrders((2,), 0.5, True, True, -3600.0)
     write_fault_orders(path, wanted)
     until(lambda: orders.now() == wanted)

@@ -5,7 +5,6 @@ the transaction stands in a block, or the coordinator notes there that it is ref
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +12,11 @@ from typing import Any
 
 from starling.coordinator.chain.state.board_records import BOARDS, board
 from starling.coordinator.chain.training import evaluations
-from starling.coordinator.cli.self_check import STATUS_BYTES_MAX, lives
 from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations.process_liveness import is_running
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
-from starling.durable.files import read_if_present
 from starling.protocol.chain.board_statement import BoardRecord
 from starling.protocol.crypto.state_tree import StateTree
 from starling.protocol.errors import OperationError, Reason
@@ -113,7 +111,7 @@ def await_decision(
     if not wait_s:
         return ChainDecision(detail="nobody waited for it")
     while True:
-        runs = _runs(home)
+        runs = is_running(home.status)
         # The chain last: what is refused may be so because it stands there already.
         refusal = command_inbox.take_refusal(home.inbox, identity)
         height = _height(home, identity)
@@ -153,15 +151,6 @@ def _state(home: CoordinatorHome) -> StateTree:
         tree = store.tip().tree
     store.close()
     return tree
-
-
-def _runs(home: CoordinatorHome) -> bool:
-    content = read_if_present(home.status, STATUS_BYTES_MAX)
-    try:
-        document = {} if content is None else json.loads(content)
-        return document["state"] != "stopped" and lives(document["pid"])
-    except (ValueError, LookupError, TypeError):
-        return False
 
 
 def _height(home: CoordinatorHome, identity: Digest) -> int | None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness.synthetic_chain import of_nobody, write
-from starling.coordinator.cli.chain_decision import (
+from starling.coordinator.runtime.command_inbox import settle
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations.chain_decision import (
     ChainDecision,
     await_decision,
 )
-from starling.coordinator.runtime.command_inbox import settle
-from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.step.effects import RemoveInboxFile
 from starling.protocol.errors import OperationError, Reason
@@ -93,7 +93,7 @@ def test_transaction_in_a_block_is_told_with_its_height(
     [("stopped", os.getpid()), ("running", 1 << 22)],
     ids=["stopped", "killed"],
 )
-def test_without_a_running_coordinator_nobody_waits_and_nothing_is_claimed(
+def test_without_a_process_liveness_nobody_waits_and_nothing_is_claimed(
     home: CoordinatorHome, state: str, pid: int
 ) -> None:
     shows(home, state, pid)

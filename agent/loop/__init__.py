@@ -1,0 +1,1 @@
+"""The agent's event loop, against ports that each world implements."""

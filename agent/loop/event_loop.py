@@ -1,0 +1,147 @@
+"""The loop around the core: takes what happened, and carries out what the core wants.
+
+A message is acknowledged to the broker after its effects are done, so that whatever it
+led to is durable. Whoever drives it calls `turn` with what came in, not later than
+`wake_at_s`.
+"""
+
+from collections.abc import Callable, Iterable
+
+from starling.agent import machine
+from starling.agent.loop.effect_executor import AgentEffectExecutor
+from starling.agent.loop.ports import AgentItem, AgentPorts
+from starling.agent.step import events as e
+from starling.agent.step.effects import Effect
+from starling.agent.step.state import AgentSettings, AgentState
+from starling.broker.link_events import (
+    REFUSED_FROM,
+    Delivered,
+    LinkConnected,
+    LinkDisconnected,
+    MessageArrived,
+    MqttMessage,
+)
+from starling.protocol.errors import DecodeError
+from starling.protocol.wire.message_bodies import DevicePhase
+
+_MESSAGES: dict[tuple[str, str], Callable[[bytes], e.Event]] = {
+    ("d", "down"): e.DownArrived,
+    ("d", "model"): e.ModelChunkArrived,
+    ("t", "manifest"): e.ManifestArrived,
+    ("c", "state"): e.CoordinatorStateArrived,
+}
+"""Events by branch and leaf of a message's topic."""
+
+
+class AgentLoop:
+    """One agent, from its start to its end.
+
+    Attributes:
+      settings: Of the core.
+      state: Of the core.
+      bytes_down: Received since the start.
+    """
+
+    def __init__(
+        self, settings: AgentSettings, state: AgentState, ports: AgentPorts
+    ) -> None:
+        """Says and writes nothing yet; see `begin`.
+
+        Args:
+          settings: Of the core.
+          state: Of the core, at the start.
+          ports: The world.
+        """
+        self.settings = settings
+        self.state = state
+        self.bytes_down = 0
+        self._ports = ports
+        self._hands = AgentEffectExecutor(ports, settings.topics.up(settings.device))
+
+    @property
+    def wake_at_s(self) -> float:
+        """Time of the next turn, though nothing comes in."""
+        return self.state.wake_at_s
+
+    @property
+    def bytes_up(self) -> int:
+        """Published since the start."""
+        return self._hands.bytes_up
+
+    def begin(self, effects: tuple[Effect, ...]) -> None:
+        """Carries out the first effects of the core.
+
+        Raises:
+          StorageError: If the disk refuses.
+        """
+        self._hands.carry_out(effects)
+
+    def turn(self, items: Iterable[AgentItem]) -> None:
+        """Takes what happened, in order, and then the time.
+
+        Args:
+          items: What came in since the last turn.
+
+        Raises:
+          StorageError: If the disk refuses; nothing after that happens.
+        """
+        for item in items:
+            self._take(item)
+        if self._ports.now_s() >= self.state.wake_at_s:
+            self._step(e.WakeTimeReached())
+
+    def last_will(self) -> MqttMessage:
+        """Last will: the broker publishes it once the next connection is lost."""
+        return self._farewell(DevicePhase.LOST)
+
+    def say_goodbye(self) -> None:
+        """Tells everybody that it ends, so that nobody takes it for a loss."""
+        if self.state.connected:
+            self._hands.publish(self._farewell(DevicePhase.DISCONNECTED))
+
+    def _farewell(self, parting: DevicePhase) -> MqttMessage:
+        self.state, said = machine.farewell(self.settings, self.state, parting)
+        return MqttMessage(said.topic, said.payload, said.retain)
+
+    def _take(self, item: AgentItem) -> None:
+        match item:
+            case MessageArrived():
+                self._message(item)
+            case Delivered(publish_id, reason_code):
+                self._delivered(publish_id, reason_code)
+            case LinkConnected():
+                self._ports.monitor.connected()
+                self._step(e.BrokerConnected())
+            case LinkDisconnected():
+                self._ports.monitor.disconnected(item)
+                self._hands.in_flight.clear()
+                self._step(e.BrokerDisconnected())
+            case _:
+                self._step(item)
+
+    def _message(self, message: MessageArrived) -> None:
+        self.bytes_down += len(message.payload)
+        try:
+            branch, _, leaf = self.settings.topics.parse(message.topic)
+        except DecodeError as error:
+            self._ports.monitor.note(str(error), warns=True)
+        else:
+            maker = _MESSAGES.get((branch, leaf))
+            if maker is not None:
+                self._step(maker(message.payload))
+        self._ports.bus.acknowledge(message.token)
+
+    def _delivered(self, publish_id: int, reason_code: int) -> None:
+        code = reason_code if reason_code >= REFUSED_FROM else 0
+        if code != self.state.answers.broker_code:
+            self._step(e.BrokerAnswered(code))
+        chunk = self._hands.in_flight.pop(publish_id, None)
+        if chunk is not None:
+            self._step(e.ChunkDelivered(*chunk, taken=reason_code == 0))
+
+    def _step(self, event: e.Event) -> None:
+        self.state, effects = machine.step(
+            self.settings, self.state, event, self._ports.now_s()
+        )
+        self._ports.monitor.stepped(event, effects)
+        self._hands.carry_out(effects)

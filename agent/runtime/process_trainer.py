@@ -1,0 +1,259 @@
+"""The trainer as a subprocess: what it is asked, what it answers, and how long it may.
+
+It has one job at a time. Between two trainings it reads the data set for its owner,
+once for each bundle and each change of the files.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from starling.agent.runtime import machine_info
+from starling.agent.runtime.home_store import HomeStore
+from starling.agent.runtime.status_file import sandbox_warnings
+from starling.agent.step import events as e
+from starling.agent.step.effects import StartTraining
+from starling.agent.trainer.client import TrainerProcess, TrainerReported
+from starling.agent.training.trainer_messages import (
+    ConfinementReport,
+    DataFacts,
+    TrainerJob,
+    TrainerJobKind,
+    TrainerLimits,
+    TrainerReport,
+    TrainerReportKind,
+)
+from starling.protocol.crypto.sealed_blob import ENTROPY_BYTES
+from starling.protocol.ids import Digest
+
+LOG = logging.getLogger("agent")
+_NEVER_S = float("inf")
+_STAGES = {
+    TrainerReportKind.FAILED_MODEL: e.FailureStage.MODEL,
+    TrainerReportKind.FAILED_DATA: e.FailureStage.DATA,
+    TrainerReportKind.FAILED_TRAINING: e.FailureStage.TRAINING,
+}
+_FINAL_REPORTS = frozenset(
+    {
+        TrainerReportKind.LOADED,
+        TrainerReportKind.RESULT,
+        TrainerReportKind.COUNTED,
+        *_STAGES,
+    }
+)
+
+
+@dataclass(frozen=True)
+class TrainerSetup:
+    """Settings that a trainer needs beside its order.
+
+    Attributes:
+      data: Folder of the data set.
+      label: Target column of CSV files.
+      limits: What the trainer may use.
+      trusted: Whether the bundle's own graph may clip.
+      timeout_s: For one job.
+      keep_s: For which a trainer without a job is kept.
+    """
+
+    data: str
+    label: str
+    limits: TrainerLimits
+    trusted: bool
+    timeout_s: float
+    keep_s: float
+
+
+class ProcessTrainer:
+    """See `agent.loop.ports.TrainerPort`.
+
+    Attributes:
+      said: What the last trainer used, and what it left out.
+      confinement: What this kernel keeps it from; None before the first one.
+      found: What the data set is like; None before it was read.
+    """
+
+    def __init__(
+        self,
+        process: TrainerProcess,
+        store: HomeStore,
+        setup: TrainerSetup,
+        put: Callable[[e.Event], None],
+    ) -> None:
+        """Has no job.
+
+        Args:
+          process: The subprocess.
+          store: For the files of bundles, models and own parameters.
+          setup: What a trainer needs to know.
+          put: Hands the loop an event.
+        """
+        self.said = ""
+        self.confinement: ConfinementReport | None = None
+        self.found: DataFacts | None = None
+        self._process = process
+        self._store = store
+        self._setup = setup
+        self._put = put
+        self._job: tuple[TrainerJobKind, Digest] | None = None
+        self._to_count = True
+        self._deadline_s = _NEVER_S
+        self._release_s = _NEVER_S
+
+    @property
+    def due_s(self) -> float:
+        """Time of the next call of `keep_time`."""
+        return min(self._deadline_s, self._release_s)
+
+    def load(self, bundle: Digest) -> None:
+        """See `TrainerPort`."""
+        self._ask(self._of(TrainerJobKind.LOAD, bundle))
+
+    def start(self, asked: StartTraining) -> None:
+        """See `TrainerPort`."""
+        order = asked.order
+        LOG.info("training from version %d", order.base)
+        job = self._of(TrainerJobKind.TRAIN, order.bundle)
+        theta = str(self._store.blobs.path(order.theta).absolute())
+        job = replace(job, theta_path=theta, order=order, skipped=asked.skipped)
+        self._ask(replace(job, data_path="") if asked.empty else job)
+
+    def resume(self) -> None:
+        """See `TrainerPort`."""
+        self._process.resume()
+
+    def stop(self, why: str) -> None:
+        """See `TrainerPort`."""
+        LOG.warning("training stopped: %s", why)
+        self._process.stop()
+
+    def close(self) -> None:
+        """Ends the subprocess."""
+        self._process.stop()
+
+    def data_changed(self) -> None:
+        """The data set's files are others: they are to be read once more."""
+        self._to_count = True
+
+    def keep_time(self, now_s: float, idle: Digest | None) -> None:
+        """Ends what takes too long, and begins what may take a while.
+
+        Args:
+          now_s: Monotonic time.
+          idle: The bundle that works here, if the core trains nothing.
+        """
+        if not self._process.busy:
+            self._deadline_s = _NEVER_S
+            if self._to_count and idle is not None:
+                self._to_count = False
+                self._ask(self._of(TrainerJobKind.COUNT, idle))
+            elif now_s >= self._release_s:
+                self._process.release()
+                self._release_s = _NEVER_S
+                machine_info.return_memory()
+        elif self._deadline_s == _NEVER_S:
+            self._deadline_s = now_s + self._setup.timeout_s
+        elif now_s >= self._deadline_s:
+            self._process.stop()
+            detail = f"stopped after {self._setup.timeout_s:g} s"
+            self._failed(e.FailureStage.TRAINING, detail)
+
+    def reported(self, spoke: TrainerReported) -> None:
+        """Handles a report of the subprocess."""
+        if not self._process.is_current(spoke) or self._job is None:
+            return
+        kind, bundle = self._job
+        report = spoke.report
+        self._notice_confinement()
+        if report.kind == TrainerReportKind.READY:
+            self._put(e.TrainerReady())
+            return
+        if report.kind in _FINAL_REPORTS:
+            self._process.answered()
+            self._release_s = time.monotonic() + self._setup.keep_s
+            self._deadline_s = _NEVER_S
+        if kind is TrainerJobKind.COUNT:
+            self._counted(report)
+        elif report.kind == TrainerReportKind.LOADED:
+            self._to_count = True
+            self._put(e.BundleLoaded(bundle))
+        elif report.kind == TrainerReportKind.RESULT:
+            self._trained(bundle, report)
+        else:
+            stage = _STAGES[TrainerReportKind(report.kind)]
+            self._failed(stage, report.detail, spoke.record)
+
+    def _of(self, kind: TrainerJobKind, bundle: Digest) -> TrainerJob:
+        """A job without an order; the trainer works in another folder than we do."""
+        path = str(self._store.blobs.path(bundle).absolute())
+        head = str(self._store.home.head(bundle).absolute())
+        setup = self._setup
+        self._job = (kind, bundle)
+        return TrainerJob(
+            kind,
+            path,
+            "",
+            setup.data,
+            setup.label,
+            setup.limits,
+            None,
+            head,
+            int(setup.trusted),
+        )
+
+    def _ask(self, job: TrainerJob) -> None:
+        self._store.until_done(partial(self._ask_once, job))
+
+    def _ask_once(self, job: TrainerJob) -> None:
+        if self._process.busy:
+            # Only an answer that nobody waits for any more can be in the way.
+            self._process.stop()
+        self._process.ask(job)
+
+    def _counted(self, report: TrainerReport) -> None:
+        """Handles a count of the data; only their owner is told."""
+        # What this took depends on the data; the next training starts as if it was not.
+        self._process.release()
+        self.found = report.found
+        if report.found is None:
+            LOG.warning("the data set was not counted: %s", report.detail)
+            return
+        facts = report.found
+        LOG.info("%d records, %d unusable", facts.records, facts.unusable)
+        for complaint in facts.complaints:
+            LOG.warning("%s", complaint)
+
+    def _trained(self, bundle: Digest, report: TrainerReport) -> None:
+        self.said = report.detail
+        LOG.info("trainer: %s", report.detail)
+        if report.head:
+            self._store.keep_head(bundle, report.head)
+        if report.found is not None:
+            duplicates = self.found.duplicates if self.found is not None else 0
+            self.found = replace(report.found, duplicates=duplicates)
+        entropy = os.urandom(ENTROPY_BYTES)
+        self._put(e.TrainingFinished(report.payload, entropy))
+
+    def _failed(
+        self, stage: e.FailureStage, detail: str, record: int | None = None
+    ) -> None:
+        assert self._job is not None
+        kind, bundle = self._job
+        if kind is TrainerJobKind.LOAD:
+            self._put(e.LoadFailed(bundle, stage, detail))
+        elif kind is TrainerJobKind.TRAIN:
+            self._put(e.TrainingFailed(stage, detail, record))
+        else:
+            self._counted(TrainerReport(TrainerReportKind.FAILED_TRAINING, detail))
+
+    def _notice_confinement(self) -> None:
+        """Says once what this kernel does not keep the trainer from."""
+        found = self._process.confinement
+        if found is None or found == self.confinement:
+            return
+        self.confinement = found
+        for missing in sandbox_warnings(found):
+            LOG.warning("%s", missing)

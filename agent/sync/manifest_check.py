@@ -1,0 +1,166 @@
+"""Manifests: a newer version is believed if its proof holds, and then priced.
+
+A manifest of another task is refused, or, if the chain has the task and the owner wants
+it, leads the board over to it. A task stays what it was when it was first believed.
+"""
+
+import math
+from functools import lru_cache
+
+from starling.agent.privacy.ledger import PrivacyLedger
+from starling.agent.step.agent_step import AgentStep
+from starling.agent.step.effects import PersistTrust, Spend
+from starling.agent.step.state import (
+    AgentState,
+    ProvenVersion,
+    ReadinessCondition,
+    slot_of,
+)
+from starling.agent.sync import validator_set_changes
+from starling.protocol.chain.light_client import MANIFEST, ModelManifest
+from starling.protocol.dataclass_replace import evolve
+from starling.protocol.errors import (
+    BudgetExceeded,
+    LimitError,
+    Reason,
+    TaskChanged,
+)
+from starling.protocol.ids import H
+from starling.protocol.learning.task import E12, MICRO, PrivacyPolicy
+from starling.protocol.schema.msgpack_codec import UINT_MAX
+
+EPSILON_UNBOUNDED = UINT_MAX
+"""What a board shows that has released something without noise."""
+_OTHERS_MAX = 16
+"""Tasks of others that are remembered, each for one line in the log."""
+
+
+def handle_manifest(turn: AgentStep, payload: bytes) -> None:
+    """Believes a newer version of our task if its proof holds.
+
+    Raises:
+      ProtocolError: If it is malformed or proves nothing.
+    """
+    manifest = _unpacked(payload)
+    known = turn.state.offer
+    if manifest.task != turn.settings.task:
+        _other_task(turn, manifest)
+        return
+    if known is not None and manifest.version <= known.version:
+        _follow(turn, manifest)
+        return
+    trusted, spec = manifest.check(turn.state.trusted)
+    if spec.bundle_bytes > turn.settings.bundle_bytes_max:
+        fault = f"the task's bundle of {spec.bundle_bytes} bytes is too large for us"
+        turn.state = evolve(turn.state, fault=fault)
+        raise LimitError(fault)
+    _believe(turn, manifest)
+    validator_set_changes.report_transitions(turn, trusted, manifest.handovers)
+    offer = ProvenVersion(
+        manifest.version, spec, manifest.model, manifest.header.height
+    )
+    turn.state = evolve(
+        turn.state, trusted=trusted, offer=offer, asking=None, swapped=False
+    )
+    turn.emit(PersistTrust(trusted, payload))
+    price(turn)
+
+
+def _believe(turn: AgentStep, manifest: ModelManifest) -> None:
+    """Holds the task to what it was at first, on the disk before anything is done.
+
+    Whoever may change bundle, clip, noise or budget from one version to the next asks
+    the data set a new question each time.
+
+    Raises:
+      TaskChanged: If the manifest is for another task of the same number.
+    """
+    state = turn.state
+    terms = H(b"starling/terms/1", manifest.task_proof.value)
+    try:
+        ledger, entry = state.ledger.believe(state.chain, manifest.task, terms)
+    except TaskChanged:
+        turn.state = evolve(
+            state, swapped=True, swaps=state.swaps + 1, asking=None, fetch=None
+        )
+        raise
+    if entry is not None:
+        turn.state = evolve(state, ledger=ledger)
+        turn.emit(Spend(entry))
+
+
+def _other_task(turn: AgentStep, manifest: ModelManifest) -> None:
+    """An agent serves one task, so that one ledger and one spool are enough.
+
+    It may change over to a later one, if the chain has it.
+
+    Raises:
+      ProtocolError: If a later task is not proven.
+    """
+    task, ours, later = manifest.task, turn.settings.task, turn.state.later
+    if not turn.settings.newest or task < ours:
+        _refuse_task(turn, task)
+    elif later is None or task > later:
+        _, spec = manifest.check(turn.state.trusted)
+        turn.state = evolve(turn.state, later=task)
+        turn.note(
+            f"task {task} {spec.name!r} comes after {ours}: the board changes over"
+        )
+
+
+def changes_over(state: AgentState) -> bool:
+    """True once a later task may be gone on with: nothing paid for is under way."""
+    return state.later is not None and not state.waiting and state.training is None
+
+
+def _refuse_task(turn: AgentStep, task: int) -> None:
+    others = turn.state.others
+    if task not in others and len(others) < _OTHERS_MAX:
+        turn.state = evolve(turn.state, others=others | {task})
+        ours = turn.settings.task
+        turn.note(f"task {task} refused: this board has task {ours}, one at a time")
+
+
+def _follow(turn: AgentStep, manifest: ModelManifest) -> None:
+    """Learns of other validators by a manifest whose version is known."""
+    before = turn.state.trusted
+    trusted = before.follow(manifest.handovers)
+    if trusted is not before:
+        validator_set_changes.report_transitions(turn, trusted, manifest.handovers)
+        turn.state = evolve(turn.state, trusted=trusted)
+
+
+@lru_cache(maxsize=1)
+def _unpacked(payload: bytes) -> ModelManifest:
+    """The retained manifest comes again with each connection."""
+    return MANIFEST.unpack(payload)
+
+
+def price(turn: AgentStep) -> None:
+    """Asks the ledger whether it would pay for the newest version."""
+    offer = turn.state.offer
+    if offer is None:
+        return
+    slot = slot_of(turn.state, turn.settings.task, offer.version)
+    refusal = None
+    try:
+        turn.state.ledger.quote(slot, offer.spec.privacy, turn.settings.windows)
+    except BudgetExceeded as error:
+        refusal = {
+            Reason.REPLAYED: ReadinessCondition.TOOK_PART,
+            Reason.POLICY_MISMATCH: ReadinessCondition.POLICY_REFUSED,
+        }.get(error.reason, ReadinessCondition.BUDGET_SPENT)
+        if refusal not in (ReadinessCondition.TOOK_PART, turn.state.refusal):
+            turn.note(f"{refusal.value}: {error}", warns=True)
+    spent_micro = _epsilon_micro(turn.state.ledger, offer.spec.privacy)
+    turn.state = evolve(turn.state, refusal=refusal, spent_micro=spent_micro)
+
+
+def _epsilon_micro(ledger: PrivacyLedger, policy: PrivacyPolicy) -> int:
+    """Epsilon paid over everything, rounded up; `EPSILON_UNBOUNDED` for no bound."""
+    if ledger.exposed or ledger.spent:
+        return EPSILON_UNBOUNDED
+    if not ledger.paid:
+        return 0
+    delta = None if ledger.cap is not None else policy.delta_e12 / E12
+    return math.ceil(ledger.epsilon(delta) * MICRO)

@@ -1,0 +1,137 @@
+"""A coordinator that lies: the product behind a bus that does what an attack wants.
+
+`python -m benchmarks.harness.lying_coordinator HOME ATTACK SWITCH [DIGEST]` is honest
+while the file SWITCH is not there. While it is, what it says is withheld, lent to one
+listener at a time or replaced, and what it may say besides is said. So calm and attack
+are measured on the same processes.
+"""
+
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from benchmarks.harness.byzantine_attacks import ATTACKS, Attack
+from starling.broker.link_events import (
+    AckToken,
+    Delivered,
+    LinkEvent,
+    LinkSettings,
+    MessageArrived,
+    MqttMessage,
+)
+from starling.coordinator.chain.chain_step import ChainStep
+from starling.coordinator.chain.consensus.round_state import RoundStep
+from starling.coordinator.chain.node import height, node
+from starling.coordinator.runtime import process
+from starling.coordinator.runtime.environment import (
+    Bus,
+    CoordinatorEnvironment,
+    open_link,
+)
+from starling.coordinator.runtime.home import CoordinatorHome
+
+ACTS_EVERY_S = 0.02
+
+
+class LyingBus:
+    """A link through which an attack reads and writes.
+
+    Attributes:
+      attack: What is done while the switch is there.
+    """
+
+    def __init__(
+        self,
+        attack: Attack,
+        switch: Path,
+        settings: LinkSettings,
+        on_event: Callable[[LinkEvent], None],
+    ) -> None:
+        """Connects to nothing yet."""
+        self.attack = attack
+        self._switch = switch
+        self._on_event = on_event
+        self._bus: Bus = open_link(settings, self._happened)
+        self._dropped = 0
+        self._ends = threading.Event()
+        self._guard = threading.RLock()
+        attack.send = self._bus.publish
+
+    def start(self) -> None:
+        """Connects, and begins to act."""
+        self._bus.start()
+        threading.Thread(target=self._acts, daemon=True).start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Ends both."""
+        self._ends.set()
+        self._bus.stop(timeout_s)
+
+    def acknowledge_many(self, tokens: Iterable[AckToken]) -> None:
+        """As the link."""
+        self._bus.acknowledge_many(tokens)
+
+    def publish(self, message: MqttMessage) -> int:
+        """Lets what the product says pass, or drops it and says that it arrived."""
+        with self._guard:
+            if not self._switch.exists() or self.attack.passes(message):
+                return self._bus.publish(message)
+            self._dropped -= 1
+            dropped = self._dropped
+        threading.Timer(0.0, lambda: self._on_event(Delivered(dropped, 0))).start()
+        return dropped
+
+    def _happened(self, event: LinkEvent) -> None:
+        if isinstance(event, MessageArrived):
+            with self._guard:
+                self.attack.hears(event.topic, event.payload, self._switch.exists())
+        self._on_event(event)
+
+    def _acts(self) -> None:
+        while not self._ends.wait(ACTS_EVERY_S):
+            if self._switch.exists():
+                with self._guard:
+                    self.attack.act(time.monotonic())
+
+
+def begin_every_height_at_once(switch: Path) -> None:
+    """Plants the driver of heights into this process's own core."""
+    begin_if_due, wake_at_s = height.begin_if_due, node._wake_at_s  # noqa: SLF001 - a bug is planted
+
+    def hurries(turn: ChainStep) -> bool:
+        here = turn.party.index is not None and switch.exists()
+        return here and turn.state.consensus.step is RoundStep.NEW_HEIGHT
+
+    def begin(turn: ChainStep) -> None:
+        if hurries(turn) and turn.moment.now_s >= turn.state.propose_from_s:
+            height.begin_now(turn)
+        begin_if_due(turn)
+
+    def wake(turn: ChainStep) -> float:
+        at_s = wake_at_s(turn)
+        return min(at_s, turn.state.propose_from_s) if hurries(turn) else at_s
+
+    height.begin_if_due = begin
+    node._wake_at_s = wake  # noqa: SLF001 - a bug is planted
+
+
+def main() -> int:
+    """Runs it."""
+    home, name, switch = CoordinatorHome(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
+    digest = bytes.fromhex(sys.argv[4]) if len(sys.argv) > 4 else b""
+    draw = random.Random(1)  # noqa: S311 - what an attack chooses
+    attack = ATTACKS[name](home.signing_key(), home.genesis(), digest, draw)
+    if name == "hurry":
+        begin_every_height_at_once(Path(switch))
+
+    def open_bus(settings: LinkSettings, on_event: Callable[[LinkEvent], None]) -> Bus:
+        return LyingBus(attack, Path(switch), settings, on_event)
+
+    return process.run(home, CoordinatorEnvironment(open_bus=open_bus))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

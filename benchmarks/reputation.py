@@ -1,0 +1,305 @@
+"""Quarantine of attackers and of honest boards, and contribution against data quality.
+
+`python -m benchmarks.reputation` runs virtual fleets in which a fifth of the boards
+attack from the first version on, and counts who is quarantined, and after how many
+scored updates. Quarantine is for ever here, so that each board counts once. Then it
+runs fleets without attackers in which boards have 0 to 90 % wrong labels, and says how
+well the mean influence of a board's first ten scored updates ranks the boards by that
+(Spearman's rank correlation).
+
+    python -m benchmarks.reputation                              # digits, minutes
+    python -m benchmarks.reputation --data mnist --privacy record --attacks none \
+        'flip signs' --seeds 1                               # an hour of a core
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from starling.coordinator.chain.training import reputations, scores
+from starling.fleet import FleetPlan
+from starling.fleet.attacks.attack_schedule import AttackKind
+from starling.fleet.datasets.partition import Examples
+from starling.fleet.runtime.training_material import TrainingMaterial, prepare
+from starling.fleet.runtime.virtual_run import Pace, run_prepared
+from starling.fleet.virtual.virtual_fleet import VirtualFleet
+from starling.protocol.ids import DeviceId
+from starling.protocol.learning.metrics import ClassMetrics
+from starling.protocol.learning.score_policy import QUARANTINE_S_MAX
+
+RESULTS = Path(__file__).parent / "results"
+PEACE = "none"
+ATTACKS = (PEACE, *(kind.value for kind in AttackKind))
+SHARE = 5
+"""One of so many boards attacks."""
+PARTICIPATIONS = 10
+SPEARMAN_GOAL = 0.85
+BUFFER = 10
+_SIZES = {"digits": (20, 30, 15), "mnist": (100, 100, 10)}
+"""Boards, versions, and releases that the epsilon is planned for."""
+
+
+@dataclass(frozen=True)
+class QuarantineCell:
+    """Fleets of one kind, over all seeds.
+
+    Attributes:
+      split: How the data were dealt out.
+      privacy: `record`, with its epsilon, or `none`.
+      rule: How updates were scored.
+      attack: What a fifth of the boards did.
+      attackers: How many there were.
+      caught: How many of them were quarantined within ten scored updates.
+      median: Scored updates until then, of those that were; None if none was.
+      honest: How many honest boards there were.
+      wronged: How many of these were quarantined.
+      accuracy: At the end, mean over the seeds.
+    """
+
+    split: str
+    privacy: str
+    rule: str
+    attack: str
+    attackers: int
+    caught: int
+    median: float | None
+    honest: int
+    wronged: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class QualityCell:
+    """Contribution against data quality, mean over the seeds.
+
+    Attributes:
+      split: How the data were dealt out.
+      privacy: As in `QuarantineCell`.
+      spearman: Of mean influence and the share of right labels.
+      least: Of the seeds, the least.
+    """
+
+    split: str
+    privacy: str
+    spearman: float
+    least: float
+
+
+class Watcher:
+    """Notes quarantines and influences while a fleet runs."""
+
+    def __init__(self) -> None:
+        """Nothing was seen yet."""
+        self.after: dict[DeviceId, int] = {}
+        self.influences: dict[DeviceId, list[int]] = defaultdict(list)
+        self.boards: tuple[DeviceId, ...] = ()
+        self._seen = 0
+
+    def __call__(self, fleet: VirtualFleet) -> str:
+        """Looks at the chain; never ends a run."""
+        self.boards, tree = fleet.identities, fleet.foremost.state.ledger.tree
+        while found := scores.contributions(tree, 0, self._seen + 1):
+            self._seen += 1
+            for each in found:
+                self.influences[each.board].append(each.influence)
+            for board in {each.board for each in found}:
+                known = reputations.reputation(tree, board)
+                if known.quarantines:
+                    # A few may have been scored since: no number is too small.
+                    self.after.setdefault(board, known.scored)
+        return ""
+
+
+def run(
+    material: TrainingMaterial, threads: int | None = None
+) -> tuple[Watcher, float]:
+    """One fleet; what was seen, and its accuracy."""
+    watcher = Watcher()
+    outcome = run_prepared(
+        material, Pace(virtual_time=True), threads=threads, watch=watcher
+    ).outcome
+    assert outcome.metrics is not None
+    ended = outcome.metrics.test or outcome.metrics.held_out
+    assert isinstance(ended, ClassMetrics)
+    return watcher, ended.accuracy
+
+
+def plan_of(options: argparse.Namespace, split: str, privacy: str) -> FleetPlan:
+    """A fleet without attackers."""
+    boards, versions, releases = _SIZES[options.data]
+    return FleetPlan(
+        devices=boards,
+        buffer=BUFFER,
+        data=options.data,
+        split=split,
+        model=options.model,
+        privacy=privacy,
+        epsilon=options.epsilon,
+        releases=releases,
+        until_version=options.versions or versions,
+        time_limit_s=7200.0,
+        scores=options.rule,
+        quarantine_s=QUARANTINE_S_MAX,
+    )
+
+
+def quarantined(
+    options: argparse.Namespace, split: str, privacy: str, attack: str
+) -> QuarantineCell:
+    """Runs one fleet for each seed."""
+    plan = plan_of(options, split, privacy)
+    attackers = 0 if attack == PEACE else plan.devices // SHARE
+    if attackers:
+        plan = replace(plan, fault=f"boards 1-{attackers} {attack} from version 0")
+    caught, wronged, accuracies = list[int](), 0, list[float]()
+    for seed in range(1, options.seeds + 1):
+        seen, accuracy = run(prepare(replace(plan, seed=seed)))
+        bad = set(seen.boards[:attackers])
+        caught += [n for board, n in seen.after.items() if board in bad]
+        wronged += sum(board not in bad for board in seen.after)
+        accuracies.append(accuracy)
+    early = [count for count in caught if count <= PARTICIPATIONS]
+    return QuarantineCell(
+        split,
+        privacy,
+        options.rule,
+        attack,
+        attackers * options.seeds,
+        len(early),
+        float(np.median(caught)) if caught else None,
+        (plan.devices - attackers) * options.seeds,
+        wronged,
+        float(np.mean(accuracies)),
+    )
+
+
+def quality(options: argparse.Namespace, split: str, privacy: str) -> QualityCell:
+    """Runs one fleet of boards with wrong labels for each seed."""
+    found = []
+    for seed in range(1, options.seeds + 1):
+        plan = replace(plan_of(options, split, privacy), seed=seed, quarantine_s=0)
+        material = prepare(plan)
+        rng = np.random.default_rng((seed, 3))
+        wrong = rng.permutation(np.linspace(0.0, 0.9, plan.devices))
+        classes = material.data.classes
+        boards = [
+            _mislabelled(board, share, classes, rng)
+            for board, share in zip(material.boards, wrong, strict=True)
+        ]
+        seen, _ = run(replace(material, boards=boards))
+        means = [
+            float(np.mean(seen.influences[board][:PARTICIPATIONS] or [0]))
+            for board in seen.boards
+        ]
+        found.append(float(spearmanr(means, 1.0 - wrong).statistic))
+    return QualityCell(split, privacy, float(np.mean(found)), min(found))
+
+
+def _mislabelled(
+    board: Examples, share: float, classes: int, rng: np.random.Generator
+) -> Examples:
+    """A board of which a share of the labels is drawn anew among the other classes."""
+    y = board.y.copy()
+    rows = rng.permutation(len(y))[: round(share * len(y))]
+    y[rows] = (y[rows] + rng.integers(1, classes, len(rows))) % classes
+    return Examples(board.x, y)
+
+
+def shown(cells: list[QuarantineCell], title: str) -> Table:
+    """The cells as a table."""
+    table = Table(title=title)
+    for name in (
+        "split",
+        "privacy",
+        "attack",
+        "caught",
+        "after",
+        "wronged",
+        "accuracy",
+    ):
+        table.add_column(name, justify="left" if name == "attack" else "right")
+    for cell in cells:
+        caught = f"{cell.caught} of {cell.attackers}" if cell.attackers else ""
+        after = f"{cell.median:g}" if cell.median is not None else ""
+        wronged = f"{cell.wronged} of {cell.honest}"
+        accuracy = f"{cell.accuracy:.1%}"
+        table.add_row(
+            cell.split, cell.privacy, cell.attack, caught, after, wronged, accuracy
+        )
+    return table
+
+
+def main(argv: list[str]) -> int:
+    """Prints the tables and writes the results."""
+    options = _parser().parse_args(argv)
+    console, begun_s = Console(), time.perf_counter()
+    cells: list[QuarantineCell] = []
+    qualities: list[QualityCell] = []
+    name = f"reputation-{options.data}-{options.rule}"
+    path = RESULTS / f"{name}{options.suffix}.json"
+    path.parent.mkdir(exist_ok=True)
+
+    def note() -> None:
+        results: dict[str, Any] = {
+            "options": vars(options),
+            "wall_s": time.perf_counter() - begun_s,
+            "quarantine": [asdict(cell) for cell in cells],
+            "quality": [asdict(cell) for cell in qualities],
+        }
+        path.write_text(json.dumps(results, indent=2) + "\n")
+
+    for privacy in options.privacy:
+        for split in options.splits:
+            for attack in options.attacks:
+                cells.append(quarantined(options, split, privacy, attack))
+                note()
+            if options.quality:
+                qualities.append(quality(options, split, privacy))
+                note()
+    console.print(shown(cells, f"{options.data}, {options.rule}: quarantine"))
+    table = Table(title=f"influence against right labels, goal {SPEARMAN_GOAL}")
+    for column in ("split", "privacy", "Spearman", "least seed"):
+        table.add_column(column)
+    for each in qualities:
+        row = (f"{each.spearman:.2f}", f"{each.least:.2f}")
+        table.add_row(each.split, each.privacy, *row)
+    console.print(table)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="benchmarks.reputation")
+    made.add_argument("--data", choices=tuple(_SIZES), default="digits")
+    made.add_argument("--model", default="softmax")
+    made.add_argument(
+        "--rule", choices=("projection", "accuracy"), default="projection"
+    )
+    made.add_argument("--epsilon", type=float, default=8.0)
+    made.add_argument("--versions", type=int, help="of each fleet")
+    made.add_argument("--splits", nargs="+", default=["iid", "shards:2"])
+    made.add_argument(
+        "--privacy", nargs="+", choices=("record", "none"), default=["none", "record"]
+    )
+    made.add_argument(
+        "--attacks", nargs="*", choices=ATTACKS, default=list(ATTACKS), metavar="ATTACK"
+    )
+    made.add_argument("--seeds", type=int, default=3)
+    made.add_argument(
+        "--no-quality", dest="quality", action="store_false", help="skip wrong labels"
+    )
+    made.add_argument("--suffix", default="", help="of the name of the results' file")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,230 @@
+"""Enrolment over the broker, on the newcomer's side.
+
+Source: as `protocol.wire.enrolment_messages`.
+"""
+
+import os
+import queue
+import random
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from starling.broker.backoff import BackoffPolicy
+from starling.broker.link_events import (
+    Delivered,
+    LinkConnected,
+    LinkDisconnected,
+    LinkEvent,
+    LinkSettings,
+    MessageArrived,
+    MqttMessage,
+    ServerTls,
+)
+from starling.broker.runtime.mqtt_link import MqttLink
+from starling.protocol.errors import OperationError, ProtocolError, TransportError
+from starling.protocol.wire.enrolment_messages import (
+    CHALLENGE,
+    CLAIM,
+    EXCHANGE_VERSION,
+    HELLO,
+    NONCE_BYTES,
+    OUTCOME,
+    EnrolmentHello,
+    EnrolmentKind,
+    EnrolmentOutcome,
+    EnrolmentState,
+    check_outcome,
+    make_claim,
+    short_code,
+    transcript,
+)
+from starling.protocol.wire.enrolment_token import EnrolmentToken
+from starling.protocol.wire.topics import Topics
+
+RESEND_S = 5.0
+"""After which a message without an answer is sent again."""
+_CHALLENGES_MAX = 64
+"""A registrar that starts again answers a claim with another challenge."""
+
+
+class EnrolmentClient:
+    """One newcomer's side of the exchange; it knows what to say, and sends nothing.
+
+    Attributes:
+      payload: What is to be sent next, or again.
+      topic: Where.
+      code: For people to compare; empty before the challenge.
+    """
+
+    def __init__(
+        self,
+        token: EnrolmentToken,
+        kind: EnrolmentKind,
+        document: bytes,
+        client: str,
+        nonce: bytes,
+    ) -> None:
+        """Begins an exchange.
+
+        Args:
+          token: As the operator gave it.
+          kind: What the newcomer is.
+          document: Its request or identity, as JSON.
+          client: Its client id at the broker.
+          nonce: (32,) random bytes.
+        """
+        self._token = token
+        self._topics = Topics(token.fleet)
+        self._client = client
+        self._hello = EnrolmentHello(
+            EXCHANGE_VERSION, token.identity, kind, nonce, document
+        )
+        self._proven = b""
+        self._challenges = 0
+        self.topic = self._topics.enrolment_hello(client)
+        self.payload = HELLO.pack(self._hello)
+        self.code = ""
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """Topics of the answers."""
+        topics, client = self._topics, self._client
+        return topics.enrolment_challenge(client), topics.enrolment_outcome(client)
+
+    def hear(self, topic: str, payload: bytes) -> EnrolmentOutcome | None:
+        """Takes one message.
+
+        Returns:
+          A decision; None if there is none yet.
+
+        Raises:
+          ProtocolError: If it is malformed, or nobody proves it.
+          OperationError: If the registrar does not know the token.
+        """
+        if topic == self._topics.enrolment_challenge(self._client):
+            self._challenged(payload)
+            return None
+        if topic != self._topics.enrolment_outcome(self._client):
+            return None
+        outcome = OUTCOME.unpack(payload)
+        if outcome.state == EnrolmentState.REFUSED and not outcome.signature:
+            raise OperationError(f"refused: {outcome.detail}")
+        check_outcome(self._token.secret, self._proven, outcome)
+        return None if outcome.state == EnrolmentState.PENDING else outcome
+
+    def _challenged(self, payload: bytes) -> None:
+        challenge = CHALLENGE.unpack(payload)
+        self._challenges += 1
+        if self._challenges > _CHALLENGES_MAX:
+            raise OperationError("the registrar does not come to a decision")
+        token = self._token
+        claim = make_claim(token.secret, token.authority, self._hello, challenge)
+        self._proven = transcript(token.authority, self._hello, challenge)
+        self.code = short_code(self._proven)
+        self.topic = self._topics.enrolment_claim(self._client)
+        self.payload = CLAIM.pack(claim)
+
+
+def enrol(
+    token: EnrolmentToken,
+    kind: EnrolmentKind,
+    document: bytes,
+    authority: Path,
+    wait_s: float,
+    show_code: Callable[[str], None],
+) -> bytes:
+    """Enrols at a broker, and waits for the decision.
+
+    Args:
+      token: As the operator gave it.
+      kind: What the newcomer is.
+      document: Its request or identity, as JSON.
+      authority: PEM of the authority, whose fingerprint is the token's.
+      wait_s: How long at most.
+      show_code: Called with each code that there is to compare.
+
+    Returns:
+      The admission, as JSON.
+
+    Raises:
+      OperationError: If it is refused, or nobody decided in time.
+      TransportError: If the broker cannot be reached in time.
+    """
+    name = secrets.token_hex(16)
+    talk = EnrolmentClient(token, kind, document, name, os.urandom(NONCE_BYTES))
+    events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
+    settings = LinkSettings(
+        host=token.host,
+        port=token.port,
+        client_id=name,
+        tls=ServerTls(authority),
+        session_expiry_s=0,
+        receive_maximum=4,
+        subscriptions=talk.filters,
+        backoff=BackoffPolicy(first_s=0.5, most_s=10.0),
+    )
+    link = MqttLink(settings, events.put, random.SystemRandom().random)
+    link.start()
+    try:
+        return _converse(link, events, talk, wait_s, show_code)
+    finally:
+        link.stop(1.0)
+
+
+def _converse(
+    link: MqttLink,
+    events: "queue.SimpleQueue[LinkEvent]",
+    talk: EnrolmentClient,
+    wait_s: float,
+    show_code: Callable[[str], None],
+) -> bytes:
+    now_s = time.monotonic()
+    until_s, send_at_s, away = now_s + wait_s, now_s + RESEND_S, "no answer"
+    while now_s < until_s:
+        with suppress(queue.Empty):
+            event = events.get(timeout=max(0.0, min(send_at_s, until_s) - now_s))
+            code = talk.code
+            match event:
+                case LinkConnected():
+                    away, send_at_s = "", 0.0
+                case LinkDisconnected():
+                    away = event.reason
+                case MessageArrived():
+                    link.acknowledge(event.token)
+                    if (outcome := _heard(talk, event)) is not None:
+                        return _document(outcome)
+                case Delivered():
+                    pass
+            if talk.code != code:
+                show_code(talk.code)
+                send_at_s = 0.0
+        now_s = time.monotonic()
+        if now_s >= send_at_s:
+            # Without a connection it is sent at the next one.
+            with suppress(TransportError):
+                link.publish(MqttMessage(talk.topic, talk.payload))
+            send_at_s = now_s + RESEND_S
+    if away:
+        raise TransportError(f"{away}, for {wait_s:.0f} s")
+    waits = f"accept {talk.code}" if talk.code else "run with its enrolment listener"
+    raise OperationError(
+        f"nobody decided within {wait_s:.0f} s; a coordinator is to {waits}. Run this "
+        "again with the same token: a use is counted once for each newcomer"
+    )
+
+
+def _heard(talk: EnrolmentClient, event: MessageArrived) -> EnrolmentOutcome | None:
+    try:
+        return talk.hear(event.topic, event.payload)
+    except ProtocolError:
+        # Of whoever it is, it is not of the registrar: the next one may be.
+        return None
+
+
+def _document(outcome: EnrolmentOutcome) -> bytes:
+    if outcome.state == EnrolmentState.REFUSED:
+        raise OperationError(f"refused: {outcome.detail}")
+    return outcome.document

@@ -1,0 +1,271 @@
+"""`starling enrol`: tokens; and `starling coordinator enrol`: who came with them."""
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from starling.broker.runtime.broker_home import BrokerHome
+from starling.broker.runtime.pinned_authority import fingerprint
+from starling.coordinator.enrolment.registrar import (
+    LIFE_S_MAX,
+    USES_MAX,
+    TokenRecord,
+)
+from starling.coordinator.runtime.enrolment.enrolment_store import (
+    ClaimState,
+    EnrolmentStore,
+    StoredClaim,
+)
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations.board_admission import told_host
+from starling.coordinator.runtime.verb_types import AddVerb, Shown
+from starling.protocol.crypto.scram import SECRET_BYTES, scram_keys
+from starling.protocol.errors import EXIT_DONE, ConfigError
+from starling.protocol.wire.enrolment_messages import TOKEN_ID_BYTES, EnrolmentKind
+from starling.protocol.wire.enrolment_token import EnrolmentToken, letters
+
+_EXAMPLES = """examples:
+  starling enrol token --home coordinator
+  starling enrol token --uses 20 --for 8h --home coordinator
+  starling enrol token --confirm --home coordinator
+  starling enrol token --coordinator --home coordinator
+  starling enrol tokens --home coordinator
+  starling enrol revoke 4aaqeayeaudao --home coordinator
+
+STARLING_HOME is the coordinator's folder when --home is not given.
+exit status: 0 done, 1 failed, 2 usage, 78 configuration
+"""
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_Verb = Callable[[CoordinatorHome, argparse.Namespace], Shown]
+
+
+def main(argv: list[str]) -> int:
+    """Runs one verb of `starling enrol`.
+
+    Returns:
+      The exit status.
+
+    Raises:
+      FederationError: What the operator must know.
+    """
+    options = parser().parse_args(argv)
+    if options.home is None:
+        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
+    run: _Verb = options.verb
+    document, text = run(CoordinatorHome(Path(options.home).absolute()), options)
+    shown = json.dumps(document, indent=1) if options.json else text
+    sys.stdout.write(shown + "\n")
+    return EXIT_DONE
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
+        prog="starling enrol",
+        description="Tokens with which boards and coordinators enrol by themselves.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = made.add_subparsers(required=True, metavar="VERB")
+    token = _add(verbs, "token", _token, "make a token and print it: one line, secret")
+    token.add_argument(
+        "--uses", type=_uses, default=1, help="how many may enrol with it (default 1)"
+    )
+    token.add_argument(
+        "--for",
+        dest="life_s",
+        type=_duration,
+        default=3600,
+        metavar="TIME",
+        help="how long it is good, such as 90s, 30m, 1h, 7d (default 1h, at most 30d)",
+    )
+    token.add_argument(
+        "--confirm",
+        action="store_true",
+        help="an operator accepts each newcomer by the code that it shows",
+    )
+    token.add_argument(
+        "--coordinator",
+        action="store_true",
+        help="for a coordinator that joins this broker, not for boards",
+    )
+    _add(verbs, "tokens", _tokens, "list them, without their secrets")
+    revoke = _add(verbs, "revoke", _revoke, "make a token good for nothing")
+    revoke.add_argument("token", metavar="ID", help="as `tokens` shows it")
+    return made
+
+
+def add_verbs(add: AddVerb) -> None:
+    """Adds `starling coordinator enrol`."""
+    verb = add("enrol", _enrol, "list, accept or reject who came with a token")
+    verb.add_argument("what", choices=("list", "accept", "reject"))
+    verb.add_argument("code", nargs="?", metavar="CODE", help="that the newcomer shows")
+
+
+def _add(
+    verbs: Any,  # noqa: ANN401 - argparse keeps the type of its subparsers private
+    name: str,
+    run: _Verb,
+    text: str,
+) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name, help=text, description=text.capitalize() + "."
+    )
+    verb.add_argument(
+        "--home",
+        metavar="DIR",
+        default=os.environ.get("STARLING_HOME"),
+        help="the coordinator's folder",
+    )
+    verb.add_argument("--json", action="store_true", help="print one JSON document")
+    verb.set_defaults(verb=run)
+    return verb
+
+
+def _uses(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= USES_MAX:
+        raise argparse.ArgumentTypeError(f"1 to {USES_MAX}")
+    return number
+
+
+def _duration(text: str) -> int:
+    found = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+    if not 1 <= seconds <= LIFE_S_MAX:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give 90s, 30m, 1h, 7d; 30d is most"
+        )
+    return seconds
+
+
+def _token(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    settings = home.config().broker
+    if not settings.home:
+        raise ConfigError(
+            "this coordinator has no broker's folder, and so issues no certificate; "
+            "make the token at the one that has",
+            key="broker.home",
+        )
+    broker = BrokerHome(Path(settings.home))
+    asked = broker.require_settings()
+    # Says what to do where the broker takes no newcomers.
+    broker.enrolment.registrar(asked, broker.authority_certificate)
+    kind = EnrolmentKind.COORDINATOR if options.coordinator else EnrolmentKind.BOARD
+    token = EnrolmentToken(
+        told_host(settings, broker),
+        asked.enrol_port,
+        asked.fleet,
+        fingerprint(broker.authority_certificate),
+        os.urandom(TOKEN_ID_BYTES),
+        os.urandom(SECRET_BYTES),
+    )
+    record = TokenRecord(
+        token.identity,
+        kind,
+        scram_keys(token.secret),
+        options.uses,
+        int(time.time()) + options.life_s,
+        options.confirm,
+    )
+    EnrolmentStore(home.path).add_token(record)
+    line, name = token.to_line(), letters(token.identity)
+    verb = "coordinator init" if options.coordinator else "agent enrol"
+    if not options.json:
+        sys.stderr.write(
+            f"token {name}, for {options.uses}, until {_moment(record.expires_s)}; "
+            f"there: starling {verb} --home DIR --token LINE\n"
+        )
+    return {"token": line, **_shown(record)}, line
+
+
+def _tokens(home: CoordinatorHome, _options: argparse.Namespace) -> Shown:
+    store = EnrolmentStore(home.path)
+    claims, now_s = store.claims(), time.time()
+    rows, lines = [], []
+    for record in store.tokens().values():
+        row = _shown(record)
+        used = sum(claim.token == row["id"] for claim in claims)
+        rows.append({**row, "used": used, "good": record.is_good(now_s)})
+        how = "by code" if record.by_hand else "by itself"
+        until = "until" if record.is_good(now_s) else "expired"
+        lines.append(
+            f"{row['id']}  {row['kind']}  {used} of {record.uses} used, {how}, "
+            f"{until} {_moment(record.expires_s)}"
+        )
+    return {"tokens": rows}, "\n".join(lines) or "no tokens"
+
+
+def _revoke(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    store, name = EnrolmentStore(home.path), options.token
+    store.remove_token(name)
+    waiting = [
+        claim
+        for claim in store.claims()
+        if claim.token == name and claim.state is ClaimState.PENDING
+    ]
+    for claim in waiting:
+        store.decide(claim.code, accepts=False)
+    document = {"id": name, "rejected": [claim.name for claim in waiting]}
+    return document, f"token {name} is good for nothing; {len(waiting)} rejected"
+
+
+def _enrol(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    home.config()
+    store = EnrolmentStore(home.path)
+    if options.what == "list":
+        return _claims(store)
+    if options.code is None:
+        raise ConfigError("give the code that the newcomer shows", key="CODE")
+    accepts = options.what == "accept"
+    claim = store.decide(options.code, accepts=accepts)
+    document = {"name": claim.name, "code": claim.code, "accepted": accepts}
+    done = "accepted" if accepts else "rejected"
+    return document, f"{done} {claim.name}, which shows {claim.code}"
+
+
+def _claims(store: EnrolmentStore) -> Shown:
+    claims, refused = store.claims(), store.refused()
+    rows = [_row(claim) for claim in claims]
+    lines = [
+        f"{claim.code}  {claim.state}  {claim.kind.name.lower()} {claim.name}"
+        + (f": {claim.detail}" if claim.detail else "")
+        for claim in claims
+    ]
+    if refused:
+        counted = ", ".join(f"{name} {count}" for name, count in refused.items())
+        lines.append(f"messages refused: {counted}")
+    document = {"claims": rows, "refused": refused}
+    return document, "\n".join(lines) or "nobody came with a token"
+
+
+def _row(claim: StoredClaim) -> dict[str, object]:
+    return {
+        "code": claim.code,
+        "state": str(claim.state),
+        "kind": claim.kind.name.lower(),
+        "name": claim.name,
+        "token": claim.token,
+        "detail": claim.detail,
+    }
+
+
+def _shown(record: TokenRecord) -> dict[str, object]:
+    return {
+        "id": letters(record.identity),
+        "kind": record.kind.name.lower(),
+        "uses": record.uses,
+        "expires": _moment(record.expires_s),
+        "confirm": record.by_hand,
+    }
+
+
+def _moment(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")

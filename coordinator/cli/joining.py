@@ -1,0 +1,76 @@
+"""`starling coordinator init --token`: one that joins a broker on another machine."""
+
+import argparse
+import sys
+
+from starling.broker.runtime.token_exchange import WAIT_S, read_token
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.setup import peer_invitations, pinned_header
+from starling.coordinator.runtime.setup.broker_joining import join_broker
+from starling.coordinator.runtime.verb_types import Shown
+from starling.protocol.errors import ConfigError
+
+
+def add_token(founding: argparse.ArgumentParser) -> None:
+    """Adds what `init` asks for a broker elsewhere."""
+    founding.add_argument(
+        "--token",
+        metavar="LINE",
+        help="join the broker that it names, in place of --fleet, --broker and "
+        "--genesis; - reads it from standard input",
+    )
+    founding.add_argument(
+        "--name", default="coordinator", help="for people, with --token"
+    )
+    founding.add_argument(
+        "--wait",
+        type=float,
+        default=WAIT_S,
+        metavar="SECONDS",
+        help=f"for an operator to accept, with --token (default {WAIT_S:g})",
+    )
+
+
+def require_broker(options: argparse.Namespace) -> None:
+    """Refuses an `init` that names neither a token nor a broker's folder.
+
+    Raises:
+      ConfigError: Naming what is missing.
+    """
+    for key in ("fleet", "broker"):
+        if getattr(options, key) is None:
+            raise ConfigError(
+                "is needed, unless --token names a broker", key=f"--{key}"
+            )
+
+
+def join(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    """Does what `init --token` asks for.
+
+    Raises:
+      ConfigError, OperationError, TransportError, StorageError: As `join_broker`.
+    """
+    token = read_token(options.token)
+    admission = join_broker(home, token, options.name, options.wait, _show_code)
+    options.fleet = admission.genesis.fleet
+    peer_invitations.keep_peers(home, options)
+    pinned = home.pinned()
+    place = f"{admission.broker_host}:{admission.broker_port}"
+    document = {
+        "home": str(home.path),
+        "id": home.name,
+        "fleet": admission.genesis.fleet,
+        "chain": admission.genesis.chain_id().hex(),
+        "broker": place,
+        "pinned": None if pinned is None else pinned_header.shown(pinned),
+    }
+    text = (
+        f"coordinator {home.name} of fleet {token.fleet}, broker {place}\n"
+        f"next: starling coordinator run --home {home.path}"
+    )
+    return document, text
+
+
+def _show_code(code: str) -> None:
+    sys.stderr.write(f"code {code}: compare it with `coordinator enrol list` there\n")
+    sys.stderr.flush()

@@ -1,0 +1,1 @@
+"""Enrolment over the broker: tokens, and claims of newcomers."""

@@ -1,0 +1,1 @@
+"""Enrolment over the broker, as a coordinator does it: files and threads."""

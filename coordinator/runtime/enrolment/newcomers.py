@@ -1,0 +1,122 @@
+"""Documents of newcomers, read and checked, and their admission."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from starling.broker.runtime.broker_home import BrokerHome
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations import board_admission
+from starling.coordinator.runtime.operations.chain_decision import (
+    WAIT_S,
+    await_decision,
+)
+from starling.coordinator.runtime.operations.submission import submit
+from starling.coordinator.runtime.setup.genesis_setup import (
+    CoordinatorIdentity,
+    identity_from_json,
+)
+from starling.coordinator.runtime.storage.receipt_reader import checkpoint
+from starling.durable.files import read_limited
+from starling.protocol.chain.enrolment import (
+    DOCUMENT_BYTES_MAX,
+    Admission,
+    request_from_json,
+)
+from starling.protocol.errors import Reason
+from starling.protocol.ids import device_id, device_name
+from starling.protocol.wire.enrolment_messages import EnrolmentKind
+from starling.protocol.wire.envelope import MessageKind
+from starling.protocol.wire.message_bodies import LEARNER, LearnerChange
+
+
+class Newcomers(Protocol):
+    """Port of the registrar for one kind of newcomer."""
+
+    def name(self, document: bytes) -> str:
+        """Reads a document and checks its signature.
+
+        Raises:
+          ProtocolError: If it is malformed or not signed by its own key.
+        """
+
+    def admit(self, home: CoordinatorHome, document: bytes) -> bytes | None:
+        """Admits a newcomer.
+
+        Returns:
+          Its admission, as JSON; None if the chain did not decide yet.
+
+        Raises:
+          OperationError: If the chain refuses.
+          ConfigError: If this home cannot admit anybody now.
+        """
+
+
+class _Boards:
+    """Newcomers that train."""
+
+    def name(self, document: bytes) -> str:
+        """See `Newcomers`."""
+        return device_name(request_from_json(document).device)
+
+    def admit(self, home: CoordinatorHome, document: bytes) -> bytes | None:
+        """See `Newcomers`: what `starling coordinator admit` does."""
+        request = request_from_json(document)
+        admitted = board_admission.admit(home, request, WAIT_S)
+        if admitted.decision.height is None and not admitted.before:
+            return None
+        return admitted.admission.to_json().encode()
+
+
+class _Coordinators:
+    """Newcomers that get a coordinator's rights at the broker, and may learn."""
+
+    def name(self, document: bytes) -> str:
+        """See `Newcomers`."""
+        identity = identity_from_json(document)
+        # Its name for people has to fit the chain.
+        LEARNER.pack(LearnerChange(1, identity.public, identity.name))
+        return _name(identity)
+
+    def admit(self, home: CoordinatorHome, document: bytes) -> bytes | None:
+        """See `Newcomers`; a validator of the genesis needs no word of the chain."""
+        identity, genesis = identity_from_json(document), home.genesis()
+        if genesis.validators.index_of(identity.public) is None:
+            body = LEARNER.pack(LearnerChange(1, identity.public, identity.name))
+            transaction = submit(home, MessageKind.LEARNER, body)
+            decision = await_decision(home, transaction, WAIT_S)
+            if decision.reason != Reason.ALREADY_KNOWN:
+                decision.require(f"{_name(identity)} may not learn")
+                if decision.height is None:
+                    return None
+        settings = home.config().broker
+        broker = BrokerHome(Path(settings.home))
+        broker.admit_coordinator(_name(identity))
+        broker.reload_running()
+        return _admission(home, broker, identity).to_json().encode()
+
+
+NEWCOMERS: Mapping[EnrolmentKind, Newcomers] = {
+    EnrolmentKind.BOARD: _Boards(),
+    EnrolmentKind.COORDINATOR: _Coordinators(),
+}
+
+
+def _name(identity: CoordinatorIdentity) -> str:
+    return device_name(device_id(identity.public))
+
+
+def _admission(
+    home: CoordinatorHome, broker: BrokerHome, identity: CoordinatorIdentity
+) -> Admission:
+    genesis, settings = home.genesis(), home.config().broker
+    certificate = broker.authority().issue(_name(identity), identity.tls)
+    return Admission(
+        device_id(identity.public),
+        genesis,
+        board_admission.told_host(settings, broker),
+        settings.port,
+        read_limited(home.tls_files().authority, DOCUMENT_BYTES_MAX).decode(),
+        certificate.decode(),
+        checkpoint(home.state, genesis),
+    )

@@ -1,0 +1,162 @@
+"""The registrar beside a running coordinator: a link of its own, and two threads.
+
+It shares no queue with the coordinator's loop. It takes as many messages a second as
+`MESSAGES_PER_S` says and acknowledges each only then, so that a flood waits, and is
+dropped, in the enrolment listener's own broker.
+"""
+
+import logging
+import os
+import queue
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from starling.broker.link_events import (
+    LinkConnected,
+    LinkDisconnected,
+    LinkEvent,
+    LinkSettings,
+    MessageArrived,
+    MqttMessage,
+)
+from starling.broker.runtime.broker_home import BrokerHome
+from starling.broker.runtime.mqtt_link import MqttLink
+from starling.broker.runtime.pinned_authority import fingerprint
+from starling.coordinator.enrolment.registrar import Registrar
+from starling.coordinator.runtime.enrolment.enrolment_store import EnrolmentStore
+from starling.coordinator.runtime.enrolment.registrar_desk import RegistrarDesk
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.protocol.errors import FederationError, LimitError, TransportError
+from starling.service.repeated_warnings import RepeatedWarnings
+
+log = logging.getLogger("starling.coordinator")
+
+MESSAGES_PER_S = 50.0
+LOOK_EVERY_S = 0.25
+"""How often decisions of operators are looked for."""
+RETRY_S = 5.0
+"""After which an admission that cannot be made now is tried again."""
+_STOP_S = 2.0
+_NONCE_KEY_BYTES = 32
+
+
+@contextmanager
+def registrar_beside(home: CoordinatorHome) -> Iterator[None]:
+    """Has the registrar answer during the block, if the broker takes newcomers.
+
+    Raises:
+      ConfigError: If its files are damaged.
+      StorageError: If the disk refuses.
+    """
+    folder = home.config().broker.home
+    broker = BrokerHome(Path(folder))
+    settings = broker.settings() if folder else None
+    if settings is None or not settings.enrol_port:
+        yield
+        return
+    store = EnrolmentStore(home.path)
+    store.prepare()
+    store.forget_old(time.time())
+    authority = fingerprint(broker.authority_certificate)
+    nonce_key = os.urandom(_NONCE_KEY_BYTES)
+    rules = Registrar(home.signing_key().public, authority, nonce_key)
+    desk = RegistrarDesk(home, rules, store, time.time)
+    link = broker.enrolment.registrar(settings, broker.authority_certificate)
+    threads = RegistrarThreads(desk, store, link)
+    threads.start()
+    try:
+        yield
+    finally:
+        threads.stop()
+
+
+class RegistrarThreads:
+    """One thread that answers, and one that admits."""
+
+    def __init__(
+        self, desk: RegistrarDesk, store: EnrolmentStore, settings: LinkSettings
+    ) -> None:
+        """Starts nothing yet."""
+        self._desk = desk
+        self._store = store
+        self._events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
+        self._link = MqttLink(settings, self._events.put, random.SystemRandom().random)
+        self._ending = threading.Event()
+        self._told = RepeatedWarnings()
+        self._threads = [
+            threading.Thread(target=work, name=f"registrar-{name}", daemon=True)
+            for name, work in (("answers", self._answer), ("admits", self._admit))
+        ]
+
+    def start(self) -> None:
+        """Begins to answer.
+
+        Raises:
+          TransportError: If the system gives this process no further thread.
+        """
+        self._link.start()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Ends both threads; what is undone is done at the next start."""
+        self._ending.set()
+        self._link.stop(1.0)
+        for thread in self._threads:
+            thread.join(_STOP_S)
+
+    def _answer(self) -> None:
+        free_s, written = 0.0, 0
+        while not self._ending.is_set():
+            with suppress(queue.Empty):
+                event = self._events.get(timeout=LOOK_EVERY_S)
+                match event:
+                    case LinkConnected():
+                        log.info("newcomers are answered")
+                    case LinkDisconnected():
+                        log.info("enrolment listener: %s", event.reason)
+                    case MessageArrived():
+                        now_s = time.monotonic()
+                        free_s = max(free_s, now_s - 1.0) + 1 / MESSAGES_PER_S
+                        self._ending.wait(max(0.0, free_s - now_s))
+                        self._take(event)
+                    case _:
+                        pass
+                continue
+            # Only while nobody asks: a flood is to cost no writes.
+            if (refused := self._desk.refused.total()) != written:
+                written = refused
+                with suppress(FederationError):
+                    self._store.put_refused(dict(self._desk.refused))
+
+    def _take(self, event: MessageArrived) -> None:
+        try:
+            self._publish(self._desk.hear(event.topic, event.payload))
+        except FederationError as error:
+            # The disk, or a damaged file: the newcomer asks again.
+            self._warn(error)
+        self._link.acknowledge(event.token)
+
+    def _admit(self) -> None:
+        pause_s = LOOK_EVERY_S
+        while not self._ending.wait(pause_s):
+            try:
+                self._publish(self._desk.work())
+                pause_s = LOOK_EVERY_S
+            except FederationError as error:
+                self._warn(error)
+                pause_s = RETRY_S
+
+    def _warn(self, error: FederationError) -> None:
+        if self._told.is_new(str(error), time.monotonic()):
+            log.warning("enrolment: %s", error)
+
+    def _publish(self, messages: list[MqttMessage]) -> None:
+        for message in messages:
+            # Whoever hears nothing asks again.
+            with suppress(TransportError, LimitError):
+                self._link.publish(message)

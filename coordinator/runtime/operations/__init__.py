@@ -1,0 +1,1 @@
+"""Operations of an operator, for the command line and the console alike."""

@@ -1,0 +1,1 @@
+"""Tracing on disk: lineages, vectors and copies of a home."""

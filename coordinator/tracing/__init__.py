@@ -1,0 +1,1 @@
+"""From a bad version back to the contributions that carried it."""

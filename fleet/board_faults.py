@@ -1,0 +1,229 @@
+"""Timeline of faults of boards and of their links: `board 3 loses power at 10s; ...`.
+
+Times count from when the task is open. A board that loses power starts again at once
+from what its disk holds; one that leaves does so when it comes back. What a link drops
+is gone on its way, as behind a broker whose queue is full.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from starling.fleet.fault_timeline import (
+    NUMBER,
+    SPAN,
+    entries,
+    is_about_boards,
+)
+from starling.protocol.errors import ConfigError
+
+_WHO = r"boards? (?:(\d{1,5})(?: ?- ?(\d{1,5}))?|(\d{1,3}) ?%)"
+
+
+class BoardFaultKind(Enum):
+    """Kind of a fault."""
+
+    POWER = "power"
+    LEAVE = "leave"
+    DROP = "drop"
+
+
+_FORMS = {
+    BoardFaultKind.POWER: (
+        rf"{_WHO} loses? power at {NUMBER} ?s()()",
+        "board N loses power at Ts",
+    ),
+    BoardFaultKind.LEAVE: (
+        rf"{_WHO} leaves?{SPAN}()",
+        "boards P % leave from Ts [to Ts]",
+    ),
+    BoardFaultKind.DROP: (
+        rf"links? of {_WHO} drops? (?P<share>\d{{1,3}}) ?%(?:{SPAN})?",
+        "link of board N drops P % [from Ts [to Ts]]",
+    ),
+}
+_VERBS = {
+    "lose": BoardFaultKind.POWER,
+    "loses": BoardFaultKind.POWER,
+    "leave": BoardFaultKind.LEAVE,
+    "leaves": BoardFaultKind.LEAVE,
+    "drop": BoardFaultKind.DROP,
+    "drops": BoardFaultKind.DROP,
+}
+
+
+@dataclass(frozen=True)
+class BoardFault:
+    """One entry of a timeline.
+
+    Attributes:
+      at_s: When it begins, after the task is open.
+      kind: What happens.
+      boards: To whom, by number from 1, rising.
+      until_s: When it ends; None for never, or for what has no end.
+      share: Of the messages that a link drops, in (0, 1].
+      who: Whom, as the timeline has it.
+    """
+
+    at_s: float
+    kind: BoardFaultKind
+    boards: tuple[int, ...]
+    until_s: float | None = None
+    share: float = 0.0
+    who: str = ""
+
+    def is_on(self, board: int, time_s: float) -> bool:
+        """True if it lasts, for a board, at some time; never for what has no end."""
+        begun = self.kind is not BoardFaultKind.POWER and self.at_s <= time_s
+        ended = self.until_s is not None and time_s >= self.until_s
+        return begun and not ended and board in self.boards
+
+    @property
+    def text(self) -> str:
+        """For people, as it begins."""
+        many = len(self.boards) > 1
+        return {
+            BoardFaultKind.POWER: f"{self.who} lost power",
+            BoardFaultKind.LEAVE: f"{self.who} {'leave' if many else 'leaves'}",
+            BoardFaultKind.DROP: f"the link of {self.who} drops {self.share:.0%}",
+        }[self.kind]
+
+    @property
+    def end_text(self) -> str:
+        """For people, as it ends."""
+        if self.kind is BoardFaultKind.DROP:
+            return f"the link of {self.who} drops nothing any more"
+        return f"{self.who} {'are' if len(self.boards) > 1 else 'is'} back"
+
+
+@dataclass(frozen=True)
+class BoardFaultTransition:
+    """Begin or end of a fault.
+
+    Attributes:
+      at_s: When.
+      text: For people.
+      fault: What.
+      begins: Whether it begins.
+    """
+
+    at_s: float
+    text: str
+    fault: BoardFault
+    begins: bool
+
+
+def is_board_fault(entry: str) -> bool:
+    """True for an entry of this language, even if it is wrong."""
+    words = entry.split()
+    if words[0] in ("link", "links"):
+        return True
+    return is_about_boards(entry) and not _VERBS.keys().isdisjoint(words)
+
+
+def board_faults(text: str, boards: int) -> tuple[BoardFault, ...]:
+    """Reads what a timeline has happen to boards and their links.
+
+    Args:
+      text: As a user gave it; may be empty.
+      boards: How many there are.
+
+    Returns:
+      The faults in the order of their times.
+
+    Raises:
+      ConfigError: If an entry is none, or names a board that there is not.
+    """
+    found = []
+    for entry in entries(text):
+        if not is_board_fault(entry):
+            continue
+        try:
+            found.append(_fault(entry, boards))
+        except ValueError as error:
+            raise ConfigError(f"{entry!r}: {error}", key="--fault") from error
+    return tuple(sorted(found, key=lambda fault: fault.at_s))
+
+
+def _fault(entry: str, boards: int) -> BoardFault:
+    kind = next(_VERBS[word] for word in (*entry.split(), "drop") if word in _VERBS)
+    form, shown = _FORMS[kind]
+    found = re.fullmatch(form, entry)
+    if found is None:
+        raise ValueError(f"expected '{shown}'")
+    first, last, percent = found.groups()[:3]
+    since, until = (
+        found.groups()[-2:] if kind is BoardFaultKind.DROP else (found.groups()[3:5])
+    )
+    fault = BoardFault(
+        float(since or 0.0),
+        kind,
+        _named(first, last, percent, boards),
+        float(until) if until else None,
+        int(found["share"]) / 100 if kind is BoardFaultKind.DROP else 0.0,
+        _who(first, last, percent),
+    )
+    if fault.until_s is not None and fault.until_s <= fault.at_s:
+        raise ValueError("ends before it begins")
+    if kind is BoardFaultKind.DROP and not 0.0 < fault.share <= 1.0:
+        raise ValueError("a link drops 1 to 100 %")
+    return fault
+
+
+def _who(first: str | None, last: str | None, percent: str | None) -> str:
+    if percent:
+        return f"{percent} % of the boards"
+    return f"boards {first}-{last}" if last else f"board {first}"
+
+
+def _named(
+    first: str | None, last: str | None, percent: str | None, boards: int
+) -> tuple[int, ...]:
+    """Numbers of boards; a share of them is spread evenly over all, and rounded up."""
+    if percent:
+        if not 1 <= int(percent) <= 100:
+            raise ValueError("1 to 100 % of the boards")
+        count = -(-int(percent) * boards // 100)
+        return tuple(1 + each * boards // count for each in range(count))
+    least, most = int(first or 0), int(last or first or 0)
+    for number in (least, most):
+        if not 1 <= number <= boards:
+            raise ValueError(f"there is no board {number}, they are 1 to {boards}")
+    if most < least:
+        raise ValueError(f"board {most} comes before board {least}")
+    return tuple(range(least, most + 1))
+
+
+def board_transitions(
+    faults: Sequence[BoardFault],
+) -> tuple[BoardFaultTransition, ...]:
+    """All beginnings and ends of a timeline, in the order of their times."""
+    found = [BoardFaultTransition(each.at_s, each.text, each, True) for each in faults]
+    found += [
+        BoardFaultTransition(each.until_s, each.end_text, each, False)
+        for each in faults
+        if each.until_s is not None
+    ]
+    return tuple(sorted(found, key=lambda moment: moment.at_s))
+
+
+def board_faults_last_s(faults: Sequence[BoardFault]) -> float:
+    """Time of a timeline's last transition; 0 if there is none."""
+    return max((moment.at_s for moment in board_transitions(faults)), default=0.0)
+
+
+def is_away(faults: Sequence[BoardFault], board: int, time_s: float) -> bool:
+    """True while a board has left."""
+    return any(
+        each.is_on(board, time_s)
+        for each in faults
+        if each.kind is BoardFaultKind.LEAVE
+    )
+
+
+def dropped_share(faults: Sequence[BoardFault], board: int, time_s: float) -> float:
+    """Share of messages that a board's link loses, each way; of several the most."""
+    return max(
+        (each.share for each in faults if each.is_on(board, time_s)), default=0.0
+    )

@@ -1,0 +1,1 @@
+"""Frozen fronts: layers that turn a picture into features, made from public sources."""

@@ -1,0 +1,122 @@
+"""`starling fronts`: frozen layers under a trained head, and where they come from."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from starling.fleet.fronts.front_catalog import FRONTS, front_named
+from starling.protocol.errors import EXIT_DONE, ConfigError
+
+_EXAMPLES = """\
+examples:
+  starling fronts list
+  starling fronts show whitened --json
+  starling fronts build fonts --out fonts.onnx
+  starling fronts build fonts --fonts /usr/share/fonts --seed 2 --out own.onnx
+  starling fleet run --data mnist --model head --front fonts --epsilon 2
+  starling compile fonts.onnx --train 'head.*' --loss cross-entropy --out bundle/
+
+exit status: 0 done, 1 failed, 2 usage, 78 configuration
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Runs one verb of `starling fronts`.
+
+    Returns:
+      The exit status.
+
+    Raises:
+      FederationError: What the user must know.
+    """
+    options = parser().parse_args(argv)
+    if options.verb == "list":
+        return _list(as_json=options.json)
+    if options.verb == "show":
+        return _show(options.name, as_json=options.json)
+    return _build(options)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
+        prog="starling fronts",
+        description="Frozen layers under a trained head, and where they come from.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
+    listed = verbs.add_parser("list", help="all of them, a line each")
+    shown = verbs.add_parser("show", help="what one computes, and of which data")
+    built = verbs.add_parser("build", help="write one as an ONNX model with a head")
+    for verb in (listed, shown):
+        verb.add_argument("--json", action="store_true", help="print one JSON document")
+    for verb in (shown, built):
+        verb.add_argument("name", metavar="NAME", help="as `starling fronts list` says")
+    built.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="the ONNX file"
+    )
+    built.add_argument(
+        "--fonts",
+        type=Path,
+        metavar="DIR",
+        help="of a trained front: all fonts below this folder (default those that"
+        " come with matplotlib)",
+    )
+    built.add_argument("--seed", type=int, help="of a trained front (default 1)")
+    return made
+
+
+def _list(*, as_json: bool) -> int:
+    if as_json:
+        rows = [asdict(front) for front in FRONTS.values()]
+        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+        return EXIT_DONE
+    for front in FRONTS.values():
+        sys.stdout.write(f"{front.name:<12} {front.summary}; {front.origin}\n")
+    return EXIT_DONE
+
+
+def _show(name: str, *, as_json: bool) -> int:
+    front = front_named(name)
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(front), indent=1) + "\n")
+        return EXIT_DONE
+    kept = "trained once, in minutes, and kept" if front.trained else "at once"
+    refused = ", ".join(front.measured_on) or "none"
+    sys.stdout.write(
+        f"name         {front.name}\n"
+        f"computes     {front.summary}\n"
+        f"comes from   {front.origin}\n"
+        f"not for data {refused}\n"
+        f"made         {kept}\n"
+    )
+    return EXIT_DONE
+
+
+def _build(options: argparse.Namespace) -> int:
+    # Imported late, so that list and show are quick.
+    from starling.durable.files import write_atomic
+    from starling.fleet.runtime.fronts.front_builder import build_front
+    from starling.fleet.runtime.fronts.front_training import FrontNetwork
+    from starling.fleet.runtime.fronts.glyph_renderer import fonts_below
+
+    front = front_named(options.name)
+    for flag, value in (("--fonts", options.fonts), ("--seed", options.seed)):
+        if value is not None and not front.trained:
+            raise ConfigError(f"{front.name} is not trained", key=flag)
+    fonts = fonts_below(options.fonts) if options.fonts is not None else ()
+    seed = 1 if options.seed is None else options.seed
+    network = FrontNetwork(seed=seed)
+    model = build_front(front, _say, network=network, fonts=fonts)
+    content = model.SerializeToString(deterministic=True)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(options.out, content)
+    _say(f"wrote {options.out}, {len(content):,} bytes")
+    return EXIT_DONE
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")

@@ -1,0 +1,1 @@
+"""Fronts that are measured and trained on this machine, from public sources."""

@@ -1,0 +1,180 @@
+"""Makes the fronts of the catalog, and keeps those that take minutes.
+
+A kept front is named by a hash of everything that it was made from: sizes, seed and the
+fonts' own bytes. It lies in `$XDG_CACHE_HOME/starling/fronts`, or below `~/.cache`.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf import message  # type: ignore[import-untyped] # ships no types
+from numpy.typing import NDArray
+
+from starling.durable.files import read_limited, write_atomic
+from starling.fleet.fronts.drawn_digits import drawn
+from starling.fleet.fronts.front_catalog import (
+    FONTS,
+    ORIENTATION,
+    WHITENED,
+    Front,
+    front_named,
+)
+from starling.fleet.fronts.head_model import is_front, with_metadata
+from starling.fleet.fronts.orientation_features import (
+    FEATURES,
+    add_orientations,
+    add_unit_length,
+)
+from starling.fleet.fronts.picture_frame import SIDE, digit_glyphs, framed_digits
+from starling.fleet.fronts.whitening import Whitening, add_whitening, whitening_of
+from starling.fleet.onnx_layers import ModelLayers
+from starling.fleet.runtime.dataset_catalog import public_digits
+from starling.fleet.runtime.fronts.front_features import features_of
+from starling.fleet.runtime.fronts.front_training import (
+    CLASSES,
+    FrontNetwork,
+    Say,
+    trained_front,
+)
+from starling.fleet.runtime.fronts.glyph_renderer import GLYPH_SIDE, glyphs, own_fonts
+from starling.protocol.errors import ConfigError, StorageError
+
+SUFFIX = ".onnx"
+_PICTURE = (1, SIDE, SIDE)
+_KEEP, _POWER, _RIDGE = 60, 0.25, 0.3
+_FILE_BYTES_MAX = 64 << 20
+_DRAWN_AT_ONCE = 2000
+
+
+def open_front(name: str, say: Say) -> onnx.ModelProto:
+    """A front of the catalog, or of a file.
+
+    Args:
+      name: One of `FRONTS`, or a file of `starling fronts build`.
+      say: Told what takes long.
+
+    Raises:
+      ConfigError: If there is no such front, or the file is none.
+      StorageError: If what is kept cannot be read or written.
+    """
+    if name.endswith(SUFFIX):
+        return _read(Path(name))
+    front = front_named(name)
+    if not front.trained:
+        return build_front(front, say)
+    network, fonts = FrontNetwork(), own_fonts()
+    kept = _cache() / f"{name}-{_digest(network, fonts)[:16]}{SUFFIX}"
+    if kept.is_file():
+        return _read(kept)
+    say(f"the front {name} is trained once, which takes minutes; kept as {kept}")
+    made = build_front(front, say, network=network, fonts=fonts)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(kept, made.SerializeToString(deterministic=True))
+    return made
+
+
+def build_front(
+    front: Front,
+    say: Say,
+    *,
+    network: FrontNetwork | None = None,
+    fonts: Sequence[Path] = (),
+) -> onnx.ModelProto:
+    """Makes a front.
+
+    Args:
+      front: Of the catalog.
+      say: Told what takes long.
+      network: Sizes of a trained front; the catalog's by default.
+      fonts: That a trained front is drawn of; matplotlib's by default.
+    """
+    if front.name == ORIENTATION:
+        return with_metadata(_orientation(None), front.name, front.origin)
+    if front.name == WHITENED:
+        seen = framed_digits(public_digits().x)[:, None]
+        found = whitening_of(
+            features_of(_orientation(None), seen), _KEEP, _POWER, _RIDGE
+        )
+        return with_metadata(_orientation(found), front.name, front.origin)
+    assert front.name == FONTS
+    network, fonts = network or FrontNetwork(), fonts or own_fonts()
+    say(f"drawing {network.glyphs:,} pictures of {len(fonts)} fonts")
+    x, y = _drawn_set(network, fonts)
+    made = trained_front(network, x, y, say)
+    return with_metadata(made, front.name, _origin(front, network, fonts))
+
+
+def _orientation(whitening: Whitening | None) -> onnx.ModelProto:
+    layers = ModelLayers(np.random.default_rng(0))
+    features, count = add_orientations(layers, "x"), FEATURES
+    unit = add_unit_length(layers, features, "tiny")
+    if whitening is not None:
+        count = whitening.directions.shape[1]
+        unit = add_unit_length(layers, add_whitening(layers, unit, whitening), "less")
+    layers.linear("head", unit, (count, CLASSES))
+    return layers.model("front", _PICTURE, CLASSES)
+
+
+def _drawn_set(
+    network: FrontNetwork, fonts: Sequence[Path]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Pictures (n, 1, 28, 28) and their digits (n,): of fonts, then of UCI's digits."""
+    rng = np.random.default_rng((network.seed, 1))
+    printed, written = glyphs(fonts), public_digits()
+    sources = (
+        (network.glyphs, printed, np.arange(len(printed)) % CLASSES, True),
+        (network.digits, digit_glyphs(written.x, GLYPH_SIDE), written.y, False),
+    )
+    parts, labels = [], []
+    for count, pictures, digits, rendered in sources:
+        for start in range(0, count, _DRAWN_AT_ONCE):
+            size = min(_DRAWN_AT_ONCE, count - start)
+            chosen = rng.integers(0, len(pictures), size)
+            parts.append(drawn(pictures[chosen], rng, network.bend, strokes=rendered))
+            labels.append(digits[chosen])
+    return np.concatenate(parts)[:, None], np.concatenate(labels).astype(np.int64)
+
+
+def _origin(front: Front, network: FrontNetwork, fonts: Sequence[Path]) -> str:
+    families = sorted({path.stem.split("-")[0] for path in fonts})
+    shown = ", ".join(families[:12]) + (", ..." if len(families) > 12 else "")
+    return (
+        f"{front.origin}: {network.glyphs:,} pictures of {len(fonts)} fonts ({shown}) "
+        f"and {network.digits:,} of UCI's digits, seed {network.seed}, recipe "
+        f"{_digest(network, fonts)[:16]}"
+    )
+
+
+def _digest(network: FrontNetwork, fonts: Sequence[Path]) -> str:
+    """Hash of what a trained front is made from."""
+    content = [hashlib.sha256(path.read_bytes()).hexdigest() for path in fonts]
+    recipe = json.dumps([asdict(network), sorted(content)])
+    return hashlib.sha256(recipe.encode()).hexdigest()
+
+
+def _cache() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "starling" / "fronts"
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load_model_from_string(read_limited(path, _FILE_BYTES_MAX))
+    except StorageError as error:
+        raise ConfigError(str(error), key="--front") from error
+    except message.DecodeError as error:
+        raise ConfigError("is no ONNX model", file=str(path), key="--front") from error
+    if not is_front(model):
+        raise ConfigError(
+            "is no file of `starling fronts build`: it has no head.weight; an ordinary "
+            "model goes with --model FILE --train PATTERN",
+            file=str(path),
+            key="--front",
+        )
+    return model

@@ -1,0 +1,124 @@
+"""The trainer's subprocess: which reports count, and how long it may take."""
+
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from starling.agent.runtime.home_store import HomeStore
+from starling.agent.runtime.process_trainer import ProcessTrainer, TrainerSetup
+from starling.agent.runtime.storage.agent_home import AgentHome
+from starling.agent.runtime.storage.blob_store import BlobStore
+from starling.agent.runtime.storage.proof_store import ProofFolder
+from starling.agent.runtime.storage.spool import Spool, SpoolIndex
+from starling.agent.step import events as e
+from starling.agent.trainer.client import TrainerProcess, TrainerReported
+from starling.agent.training.trainer_messages import TrainerLimits
+from starling.durable.journal import Journal
+from starling.protocol.ids import H
+
+BUNDLE = H(b"bundle")
+SILENT = ("/bin/sh", "-c", "read nothing")
+TIMEOUT_S = 60.0
+
+
+class Bench:
+    """A trainer with a home, and what it posted and was told."""
+
+    def __init__(self, home: AgentHome, command: tuple[str, ...] | None) -> None:
+        self.posted: list[e.Event] = []
+        self.reports: queue.SimpleQueue[TrainerReported] = queue.SimpleQueue()
+        journal, _ = Journal.open(home.state / "privacy.journal")
+        self.store = HomeStore(
+            home,
+            journal,
+            Spool(home.spool),
+            SpoolIndex(home.state / "index.json", pytest.fail),
+            ProofFolder(home.proofs),
+            BlobStore(home.models),
+        )
+        log = home.state / "trainer.log"
+        process = (
+            TrainerProcess(self.reports.put, log)
+            if command is None
+            else TrainerProcess(self.reports.put, log, command)
+        )
+        setup = TrainerSetup(
+            str(home.path), "", TrainerLimits(1, 8, 0, 0), False, TIMEOUT_S, 1.0
+        )
+        self.trainer = ProcessTrainer(process, self.store, setup, self.posted.append)
+
+    def close(self) -> None:
+        self.trainer.close()
+        self.store.close()
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[Bench]:
+    """A trainer that never answers."""
+    home = AgentHome(tmp_path / "home")
+    home.begin({})
+    found = Bench(home, SILENT)
+    yield found
+    found.close()
+
+
+def test_trainer_finds_the_files_of_a_home_with_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    home = AgentHome(Path("home"))
+    home.begin({})
+    bench = Bench(home, None)
+    bench.store.put_blob(BUNDLE, b"no bundle")
+
+    bench.trainer.load(BUNDLE)
+    bench.trainer.reported(bench.reports.get(timeout=180.0))
+    bench.close()
+
+    (failed,) = bench.posted
+    assert isinstance(failed, e.LoadFailed)
+    assert failed.stage is e.FailureStage.MODEL
+    assert "home/models" not in failed.detail
+
+
+def test_job_that_takes_too_long_is_ended_and_has_failed(silent: Bench) -> None:
+    silent.trainer.load(BUNDLE)
+    silent.trainer.keep_time(10.0, None)
+    assert silent.trainer.due_s == 10.0 + TIMEOUT_S
+    silent.trainer.keep_time(10.0 + TIMEOUT_S - 1.0, None)
+    assert silent.posted == []
+
+    silent.trainer.keep_time(10.0 + TIMEOUT_S, None)
+
+    stage = e.FailureStage.TRAINING
+    assert silent.posted == [e.LoadFailed(BUNDLE, stage, "stopped after 60 s")]
+
+
+def test_last_words_of_a_stopped_trainer_count_no_more(silent: Bench) -> None:
+    silent.trainer.load(BUNDLE)
+    silent.trainer.stop("another version came")
+
+    silent.trainer.reported(silent.reports.get(timeout=180.0))
+
+    assert silent.posted == []
+
+
+def test_data_are_read_once_for_a_bundle_and_again_when_they_change(
+    silent: Bench,
+) -> None:
+    silent.trainer.keep_time(1.0, BUNDLE)
+    silent.trainer.keep_time(2.0, BUNDLE)
+    assert silent.trainer.due_s == 2.0 + TIMEOUT_S
+    silent.trainer.keep_time(2.0 + TIMEOUT_S, BUNDLE)
+    silent.trainer.keep_time(3.0 + TIMEOUT_S, BUNDLE)
+    silent.trainer.keep_time(4.0 + TIMEOUT_S, BUNDLE)
+    assert silent.trainer.due_s == float("inf")
+
+    silent.trainer.data_changed()
+    silent.trainer.keep_time(5.0 + TIMEOUT_S, BUNDLE)
+    silent.trainer.keep_time(6.0 + TIMEOUT_S, BUNDLE)
+
+    assert silent.trainer.due_s == 6.0 + 2 * TIMEOUT_S
+    assert silent.posted == []

@@ -1,0 +1,392 @@
+"""Operators in the console do what the command line does, and nobody else does."""
+
+import html
+import json
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from starling.agent.runtime.storage.agent_home import AgentHome
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations.operator_tokens import (
+    revoke_token,
+    tokens_file,
+)
+from starling.fleet import FleetPlan, run_virtual
+from starling.protocol.chain.enrolment import admission_from_json
+from starling.protocol.learning.task import TASK as TASK_CODEC
+from starling.protocol.wire.envelope import ENVELOPE, MessageKind
+from tests.unit.console.conftest import RunningConsole, launch
+from tests.unit.console.runtime.operator_home import (
+    TASK,
+    TIMEOUT_S,
+    Operator,
+    new_token,
+    operated_home,
+)
+
+ACTIONS = ("admit", "revoke", "price", "publish", "resume", "export", "sign-out")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> CoordinatorHome:
+    return operated_home(tmp_path_factory.mktemp("operated"))
+
+
+@pytest.fixture(scope="module")
+def token(home: CoordinatorHome) -> str:
+    return new_token(home, time.time())
+
+
+@pytest.fixture(scope="module")
+def console(home: CoordinatorHome) -> Iterator[RunningConsole]:
+    with ExitStack() as stack:
+        yield launch(stack, home.path, "--web", "0")
+
+
+@pytest.fixture
+def ana(console: RunningConsole, token: str) -> Operator:
+    made = Operator(console)
+    assert made.sign_in(token).status == 303
+    return made
+
+
+def notes(operator: Operator, page: str = "/") -> str:
+    """Notes of the page that an action led to."""
+    text = operator.ask(page).text
+    found = re.search(r'<div class="notes">(.*?)</div>', text, re.DOTALL)
+    return "" if found is None else html.unescape(re.sub("<[^>]+>", "", found[1]))
+
+
+def dropped(home: CoordinatorHome) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in home.inbox.glob("*.tx")}
+
+
+def test_operator_signs_in_and_out_and_nothing_secret_is_told(
+    console: RunningConsole, token: str
+) -> None:
+    ana = Operator(console)
+    assert "Sign in" in ana.ask("/").text
+
+    answer = ana.sign_in(token)
+
+    cookie = answer.headers["set-cookie"]
+    assert answer.headers["location"] == "/"
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert "Ana" in ana.ask("/").text
+    secrets = [token.split(".")[1], ana.cookie.split("=")[1], ana.csrf]
+    assert ana.post("/act/sign-out").status == 303
+    assert "Ana" not in ana.ask("/").text
+    log = console.log.read_text()
+    assert "Ana signed in" in log
+    assert not [secret for secret in secrets if secret in log]
+
+
+def test_only_hashes_are_on_the_disk(home: CoordinatorHome, token: str) -> None:
+    text = tokens_file(home).read_text()
+
+    assert token.split(".")[1] not in text
+    assert all(row["hash"].startswith("$argon2id$") for row in json.loads(text))
+    assert tokens_file(home).stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        ".",
+        "nobody.x",
+        "{id}",
+        "{id}.",
+        "{id}.x",
+        "{token}x",
+        "x" * 3000,
+        "\x00\x00",
+    ],
+)
+def test_what_is_no_token_lets_nobody_in(
+    console: RunningConsole, token: str, given: str
+) -> None:
+    name = token.split(".")[0]
+    guess = Operator(console, address=f"127.0.1.{len(given) % 250 + 1}")
+
+    answer = guess.sign_in(given.format(id=name, token=token))
+
+    assert answer.status == 403
+    assert "set-cookie" not in answer.headers
+
+
+def test_token_of_the_past_and_revoked_one_are_worth_nothing(
+    console: RunningConsole, home: CoordinatorHome
+) -> None:
+    day_s = 86_400
+    over = new_token(home, time.time() - 2 * day_s)
+    assert Operator(console, address="127.0.3.1").sign_in(over).status == 403
+
+    short = new_token(home, time.time())
+    ben = Operator(console)
+    assert ben.sign_in(short).status == 303
+    assert ben.ask("/publish").status == 200
+    revoke_token(home, short.split(".")[0])
+
+    assert ben.ask("/publish").status == 303
+    assert ben.post("/act/price", bundle="line", task=TASK).status == 403
+
+
+def test_guesses_shut_out_the_address_that_made_them_alone(
+    console: RunningConsole, token: str
+) -> None:
+    guesser = Operator(console, address="127.0.2.1")
+
+    found = [guesser.sign_in(f"{number:08x}.x").status for number in range(12)]
+
+    assert found == [403] * 10 + [429] * 2
+    assert guesser.sign_in(token).status == 429
+    assert Operator(console).sign_in(token).status == 303
+    failed = re.search(
+        r"^starling_console_failed_sign_ins_total (\d+)$",
+        Operator(console).ask("/metrics").text,
+        re.MULTILINE,
+    )
+    assert failed is not None
+    assert int(failed[1]) >= 10
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_nothing_is_done_without_session_and_secret(
+    console: RunningConsole, ana: Operator, home: CoordinatorHome, action: str
+) -> None:
+    before, path = dropped(home), f"/act/{action}"
+
+    assert Operator(console).post(path, task="0").status == 403
+    assert ana.ask(path, "POST", b"csrf=wrong&task=0").status == 403
+    assert ana.ask(path, "POST", b"task=0").status == 403
+    assert ana.ask(path).status in (404, 405)
+    ana.headers = {"Sec-Fetch-Site": "cross-site"}
+    assert ana.post(path, task="0").status == 403
+
+    assert dropped(home) == before
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"x=" + b"a" * 500_000, {}, 413),
+        (b"a=1&a=2", {}, 400),
+        (b"&".join(b"f%d=1" % number for number in range(40)), {}, 400),
+        (b"a=\xff\xfe", {}, 400),
+        (b"a=%ff", {}, 400),
+        (b"{}", {"Content-Type": "application/json"}, 415),
+        (b"--x", {"Content-Type": "multipart/form-data; boundary=x"}, 415),
+        (b"a=1", {"Transfer-Encoding": "chunked"}, 411),
+        (b"a=1", {"Content-Length": "9" * 30}, 400),
+    ],
+    ids=[
+        "large",
+        "twice",
+        "many",
+        "bytes",
+        "escape",
+        "json",
+        "parts",
+        "chunks",
+        "huge",
+    ],
+)
+def test_form_that_is_none_is_refused(
+    ana: Operator, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    ana.headers = headers
+
+    assert ana.ask("/act/price", "POST", body).status == status
+    ana.headers = {}
+    assert ana.ask("/").status == 200
+
+
+def test_form_that_does_not_come_is_given_up(ana: Operator) -> None:
+    head = (
+        f"POST /act/price HTTP/1.1\r\nHost: localhost\r\nCookie: {ana.cookie}\r\n"
+        "Content-Length: 100\r\n\r\ncsrf="
+    )
+    address = ("127.0.0.1", ana.console.port)
+    with socket.create_connection(address, TIMEOUT_S) as link:
+        link.sendall(head.encode())
+
+        assert link.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def test_pages_of_operators_lead_others_to_the_way_in(console: RunningConsole) -> None:
+    for path in ("/publish", "/admit", f"/boards/{'b' * 26}/admission"):
+        answer = Operator(console).ask(path)
+        assert (answer.status, answer.headers["location"]) == (303, "/sign-in")
+
+
+def test_price_stands_before_the_button_and_what_it_said_is_published(
+    ana: Operator, home: CoordinatorHome
+) -> None:
+    assert 'value="line"' in ana.ask("/publish").text
+    shown = ana.post("/act/price", bundle="line", task=TASK)
+    page = html.unescape(shown.text)
+    assert shown.status == 200
+    assert "privacy: none; updates tell about the boards" in page
+    assert page.index("privacy: none") < page.index("<button>Publish tiny</button>")
+    digest = re.search(r'name="digest" value="([0-9a-f]{64})"', shown.text)
+    assert digest is not None
+    before = dropped(home)
+
+    other = TASK.replace("leases = 4", "leases = 3")
+    done = ana.post("/act/publish", bundle="line", task=other, digest=digest[1])
+    assert done.status == 303
+    assert "not those whose price was shown" in notes(ana)
+    assert dropped(home) == before
+
+    text = TASK.replace("\n", "\r\n")
+    done = ana.post("/act/publish", bundle="line", task=text, digest=digest[1])
+    assert done.headers["location"] == "/tasks"
+    assert "handed in, not decided yet: whether 'tiny' is published" in notes(ana)
+    (made,) = set(dropped(home)) - set(before)
+    envelope = ENVELOPE.unpack(dropped(home)[made])
+    assert envelope.kind == MessageKind.TASK
+    assert envelope.sender == home.operator_key().public
+    assert TASK_CODEC.unpack(envelope.body).name == "tiny"
+    assert "Ana (token" in ana.console.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("bundle", "task", "wrong"),
+    [
+        ("../keys", TASK, "there is no such bundle"),
+        ("line/../../keys", TASK, "there is no such bundle"),
+        ("/etc", TASK, "there is no such bundle"),
+        ("line\x00", TASK, "there is no such bundle"),
+        ("", TASK, "there is no such bundle"),
+        ("line", "", "name"),
+        ("line", "buffer = ", "task.toml"),
+        ("line", TASK + 'odd = "<script>alert(1)</script>"', "odd"),
+        ("line", TASK.replace("buffer = 2", "buffer = 0"), "buffer"),
+    ],
+    ids=range(9),
+)
+def test_task_that_cannot_be_is_said_with_what_was_written(
+    ana: Operator, bundle: str, task: str, wrong: str
+) -> None:
+    answer = ana.post("/act/price", bundle=bundle, task=task)
+
+    assert answer.status == 422
+    assert wrong in html.unescape(answer.text)
+    assert "<script>alert" not in answer.text
+    assert html.escape(task) in answer.text
+
+
+def test_board_is_admitted_by_its_request_and_gets_its_file(
+    ana: Operator, home: CoordinatorHome, tmp_path: Path
+) -> None:
+    board = AgentHome(tmp_path / "board")
+    board.begin({})
+    request = board.write_request().read_text()
+
+    assert ana.post("/act/admit", request=request).headers["location"] == "/admit"
+
+    page = ana.ask("/admit").text
+    assert "it connects to 127.0.0.1:" in page
+    found = re.search(r'href="(/boards/[a-z2-7]+/admission)"', page)
+    assert found is not None
+    file = ana.ask(found[1])
+    assert file.headers["content-disposition"].startswith("attachment; filename=")
+    admission = admission_from_json(file.content)
+    assert admission.device == board.identity()
+    assert admission.genesis == home.genesis()
+
+
+@pytest.mark.parametrize(
+    "request_text", ["", "{", "[]", '{"format": "x"}', "[" * 50_000, "\x00"]
+)
+def test_request_that_is_none_admits_nobody(
+    ana: Operator, home: CoordinatorHome, request_text: str
+) -> None:
+    before = dropped(home)
+
+    assert ana.post("/act/admit", request=request_text).status == 303
+
+    assert 'class="banner"' in ana.ask("/admit").text
+    assert dropped(home) == before
+
+
+def test_board_is_excluded_only_if_somebody_is_sure(
+    ana: Operator, home: CoordinatorHome
+) -> None:
+    before, name = dropped(home), "a" * 26
+
+    ana.post("/act/revoke", board=name)
+    assert "nobody was sure" in notes(ana)
+    ana.post("/act/revoke", board="../x", sure="1")
+    assert "device" in notes(ana)
+    assert dropped(home) == before
+
+    ana.post("/act/revoke", board=name, sure="1")
+    (made,) = set(dropped(home)) - set(before)
+    assert ENVELOPE.unpack(dropped(home)[made]).kind == MessageKind.REVOKE
+
+
+@pytest.mark.parametrize(
+    ("task", "status"), [("0", 303), ("", 400), ("-1", 400), ("9" * 40, 400)]
+)
+def test_task_is_not_resumed_without_a_loss(
+    ana: Operator, task: str, status: int
+) -> None:
+    assert ana.post("/act/resume", task=task).status == status
+    if status == 303:
+        assert "no quorum stated a held-out loss" in notes(ana)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> CoordinatorHome:
+    """A home whose chain has versions of a model."""
+    folder = tmp_path_factory.mktemp("trained")
+    made = operated_home(folder)
+    plan = FleetPlan(devices=4, buffer=2, until_version=2, seed=11)
+    run_virtual(plan, threads=1, home=folder / "virtual")
+    for name in ("genesis", "state/chain.sqlite3"):
+        shutil.copy(folder / "virtual" / "coordinator" / name, made.path / name)
+    return made
+
+
+@pytest.mark.parametrize("version", ["best", "latest", "1"])
+def test_version_is_downloaded_as_the_command_line_writes_it(
+    trained: CoordinatorHome, tmp_path: Path, version: str
+) -> None:
+    from starling import __main__ as starling
+
+    with ExitStack() as stack:
+        ana = Operator(launch(stack, trained.path, "--web", "0"))
+        ana.sign_in(new_token(trained, time.time()))
+        answer = ana.post("/act/export", task="0", version=version)
+        missing = ana.post("/act/export", task="0", version="../../keys/operator")
+        told = notes(ana, "/tasks")
+
+    out = tmp_path / "model.onnx"
+    words = ["--home", str(trained.path), "--version", version, "--out", str(out)]
+    assert starling.main(["model", "export", *words]) == 0
+    assert answer.status == 200
+    assert answer.content == out.read_bytes()
+    name = answer.headers["content-disposition"]
+    assert re.fullmatch(r'attachment; filename="[\w.-]+-task0-version\d\.onnx"', name)
+    assert missing.status == 303
+    assert "is not best, latest or N" in told
+
+
+def test_console_that_others_reach_takes_no_operators_without_tls(
+    home: CoordinatorHome, token: str
+) -> None:
+    with ExitStack() as stack:
+        ana = Operator(launch(stack, home.path, "--web", "0.0.0.0:0"))
+
+        assert ana.sign_in(token).status == 403
+        assert "over TLS" in ana.ask("/sign-in").text

@@ -1,0 +1,98 @@
+"""Influence and agreement on worked numbers, and how noise and wrong labels score."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import nnls
+
+from starling.coordinator.aggregation.contribution_scores import (
+    STRATA_VALUES_MAX,
+    RootGradients,
+    cone_lengths,
+    scores_of,
+    strata_of,
+)
+from starling.coordinator.aggregation.strategy import WeightedUpdate
+from starling.protocol.learning.score_policy import ScorePolicy, ScoreRule
+from starling.protocol.learning.task import MICRO, Q15, Q24, PrivacyPolicy
+from starling.protocol.learning.vector_codecs import to_grid
+from starling.protocol.privacy.mechanisms import RECORD_GAUSSIAN
+from tests.unit.coordinator.fixtures.small_chain import SPEC
+
+PLEDGE = 4
+THETA = np.zeros(2, "<f4").tobytes()
+NOISED = replace(
+    SPEC, privacy=PrivacyPolicy(RECORD_GAUSSIAN, 2 * Q24, MICRO, MICRO, 10**6, 1)
+)
+ACCURACY = replace(SPEC, scores=ScorePolicy(ScoreRule.ACCURACY))
+RAYS = np.array([[1.0, 0.0], [0.0, 2.0]])
+
+
+class WorkedRoot:
+    """Two classes of as many examples, whose gradients stand upright on each other."""
+
+    def gradients(self, theta: bytes) -> RootGradients:
+        assert theta == THETA
+        return RootGradients(np.array([0.5, 0.5]), RAYS)
+
+    def accuracy(self, theta: bytes) -> float:
+        return 0.5 - float(np.frombuffer(theta, "<f4")[0])
+
+
+def update(*mean: float) -> WeightedUpdate:
+    return WeightedUpdate(to_grid(PLEDGE * np.array(mean)), Q15, PLEDGE)
+
+
+@pytest.mark.parametrize(
+    ("mean", "influence", "agreement"),
+    [
+        # The overall gradient is (1, 2) / 2.
+        pytest.param((1.0, 2.0), 1_000_000, 1_000_000, id="along it"),
+        pytest.param((-1.0, -2.0), -1_000_000, 0, id="against it"),
+        pytest.param((3.0, 0.0), 447_214, 1_000_000, id="of one class alone"),
+        pytest.param((1.0, -1.0), -316_228, 707_107, id="half of it against"),
+        pytest.param((0.0, 0.0), 0, 0, id="nothing"),
+    ],
+)
+def test_scores_without_noise_are_cosines(
+    mean: tuple[float, float], influence: int, agreement: int
+) -> None:
+    (found,) = scores_of(SPEC, THETA, [update(*mean)], WorkedRoot())
+    assert (found.influence, found.agreement) == (influence, agreement)
+
+
+def test_scores_with_noise_are_shares_of_the_clip_less_what_points_the_other_way() -> (
+    None
+):
+    found = scores_of(NOISED, THETA, [update(1.0, -1.0), update(2.0, 0)], WorkedRoot())
+    assert [each.agreement for each in found] == [0, 1_000_000]
+    assert found[1].influence == 447_214
+
+
+def test_accuracy_is_what_the_one_update_changes() -> None:
+    found = scores_of(
+        ACCURACY, THETA, [update(0.25, 0), update(-0.25, 9)], WorkedRoot()
+    )
+    assert [each.influence for each in found] == [250_000, -250_000]
+
+
+def test_cone_lengths_are_those_of_non_negative_least_squares() -> None:
+    rng = np.random.default_rng(1)
+    rows, rays = rng.normal(size=(20, 30)), rng.normal(size=(6, 30)) + 0.4
+    by_scipy = []
+    for row in rows:
+        weights, _ = nnls(rays.T, row)
+        by_scipy.append(np.linalg.norm(rays.T @ weights))
+    np.testing.assert_allclose(cone_lengths(rows, rays), by_scipy, atol=1e-6)
+
+
+def test_cone_of_nothing_holds_nothing() -> None:
+    assert cone_lengths(np.ones((2, 3)), np.zeros((2, 3))).tolist() == [0.0, 0.0]
+
+
+def test_strata_are_classes_ranges_of_numbers_or_one_where_the_model_is_large() -> None:
+    assert strata_of(np.array([7, 3, 7, 9]), 10).tolist() == [1, 0, 1, 2]
+    numbers = strata_of(np.arange(16.0)[:, None], 10)
+    assert np.bincount(numbers).tolist() == [2] * 8
+    assert set(strata_of(np.arange(4), STRATA_VALUES_MAX)) == {0}

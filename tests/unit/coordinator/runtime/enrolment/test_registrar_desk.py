@@ -1,0 +1,376 @@
+"""The desk's books: uses, decisions and admissions, across restarts and replays."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from starling.broker.link_events import MqttMessage
+from starling.broker.runtime.enrolment_client import EnrolmentClient
+from starling.coordinator.enrolment.registrar import Registrar, TokenRecord
+from starling.coordinator.runtime.enrolment.enrolment_store import (
+    KEPT_S,
+    ClaimState,
+    EnrolmentStore,
+)
+from starling.coordinator.runtime.enrolment.registrar_desk import (
+    RETRY_S,
+    RegistrarDesk,
+)
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.setup.genesis_setup import (
+    assemble_genesis,
+    identify,
+)
+from starling.durable.files import write_atomic
+from starling.protocol.chain.genesis import GENESIS, FaultModel
+from starling.protocol.crypto.scram import scram_keys
+from starling.protocol.errors import (
+    ConfigError,
+    DecodeError,
+    OperationError,
+)
+from starling.protocol.wire.enrolment_messages import (
+    OUTCOME,
+    EnrolmentKind,
+    EnrolmentOutcome,
+    EnrolmentState,
+)
+from starling.protocol.wire.enrolment_token import EnrolmentToken, letters
+from starling.protocol.wire.topics import Topics
+
+NOW_S = 1_700_000_000.0
+AUTHORITY = b"\xaa" * 32
+TOKEN = EnrolmentToken("h", 1, "meadow", AUTHORITY, b"token-01", bytes(range(20)))
+TOPICS = Topics("meadow")
+
+
+@dataclass
+class Gate:
+    """Newcomers whose document is their name; what the chain says is settable."""
+
+    says: bytes | Exception | None = b'{"admitted": 1}'
+    asked: list[str] = field(default_factory=list)
+
+    def name(self, document: bytes) -> str:
+        if not document.isalnum():
+            raise DecodeError("no name")
+        return document.decode()
+
+    def admit(self, home: CoordinatorHome, document: bytes) -> bytes | None:
+        self.asked.append(document.decode())
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+
+class World:
+    """A desk, and newcomers that talk to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.home = CoordinatorHome(path)
+        genesis = assemble_genesis(
+            "meadow", [identify(self.home, "one")], FaultModel.BYZANTINE, 10
+        )
+        write_atomic(path / "genesis", GENESIS.pack(genesis))
+        self.store = EnrolmentStore(path)
+        self.store.prepare()
+        self.gate = Gate()
+        self.now_s = NOW_S
+        self.begin()
+
+    def begin(self) -> None:
+        """As after a restart: nothing but the files is left."""
+        rules = Registrar(
+            self.home.signing_key().public, AUTHORITY, str(id(object())).encode() * 2
+        )
+        gates = dict.fromkeys(EnrolmentKind, self.gate)
+        self.desk = RegistrarDesk(
+            self.home, rules, self.store, lambda: self.now_s, gates
+        )
+
+    def token(self, uses: int = 1, *, by_hand: bool = False) -> None:
+        self.store.add_token(
+            TokenRecord(
+                TOKEN.identity,
+                EnrolmentKind.BOARD,
+                scram_keys(TOKEN.secret),
+                uses,
+                int(NOW_S) + 3600,
+                by_hand,
+            )
+        )
+
+    def newcomer(self, name: str, client: str = "") -> EnrolmentClient:
+        """One that has its challenge."""
+        talk = EnrolmentClient(
+            TOKEN, EnrolmentKind.BOARD, name.encode(), client or name, b"n" * 32
+        )
+        self.pass_on(talk)
+        return talk
+
+    def pass_on(self, talk: EnrolmentClient) -> EnrolmentOutcome | None:
+        """Sends what it has to say, and gives it the answers."""
+        decided = None
+        for answer in self.desk.hear(talk.topic, talk.payload):
+            decided = talk.hear(answer.topic, answer.payload) or decided
+        return decided
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def told(talk: EnrolmentClient, messages: list[MqttMessage]) -> EnrolmentOutcome | None:
+    outcome = None
+    for message in messages:
+        outcome = talk.hear(message.topic, message.payload) or outcome
+    return outcome
+
+
+def states(world: World) -> list[ClaimState]:
+    return [claim.state for claim in world.store.claims()]
+
+
+def test_newcomer_with_a_token_is_admitted_once_the_chain_says_so(world: World) -> None:
+    world.token()
+    talk = world.newcomer("anna")
+
+    assert world.pass_on(talk) is None
+    assert states(world) == [ClaimState.ACCEPTED]
+    outcome = told(talk, world.desk.work())
+
+    assert outcome is not None
+    assert outcome.document == b'{"admitted": 1}'
+    assert [claim.code for claim in world.store.claims()] == [talk.code]
+
+
+def test_second_newcomer_with_a_token_for_one_is_refused(world: World) -> None:
+    world.token()
+    world.pass_on(world.newcomer("anna"))
+
+    refused = world.pass_on(world.newcomer("ben"))
+
+    assert refused is not None
+    assert refused.state == EnrolmentState.REFUSED
+    assert "used" in refused.detail
+
+
+def test_uses_are_counted_across_a_restart(world: World) -> None:
+    world.token(uses=2)
+    for name in ("anna", "ben"):
+        world.pass_on(world.newcomer(name))
+    world.begin()
+
+    refused = world.pass_on(world.newcomer("carl"))
+
+    assert refused is not None
+    assert [claim.name for claim in world.store.claims()] == ["anna", "ben"]
+
+
+def test_admitted_newcomer_that_asks_again_hears_the_same_at_no_further_use(
+    world: World,
+) -> None:
+    world.token()
+    world.pass_on(world.newcomer("anna"))
+    world.desk.work()
+    world.begin()
+
+    outcome = world.pass_on(world.newcomer("anna", client="another-connection"))
+
+    assert outcome is not None
+    assert outcome.state == EnrolmentState.ADMITTED
+    assert world.gate.asked == ["anna"]
+
+
+@pytest.mark.parametrize(
+    ("accepts", "state"),
+    [(True, EnrolmentState.ADMITTED), (False, EnrolmentState.REFUSED)],
+)
+def test_code_is_accepted_or_rejected_by_hand(
+    world: World, accepts: bool, state: EnrolmentState
+) -> None:
+    world.token(by_hand=True)
+    talk = world.newcomer("anna")
+    world.pass_on(talk)
+    assert world.desk.work() == []
+    assert states(world) == [ClaimState.PENDING]
+
+    world.store.decide(talk.code.lower().replace("-", ""), accepts=accepts)
+    outcome = told(talk, world.desk.work())
+
+    assert outcome is not None
+    assert outcome.state == state
+    assert world.store.decisions() == {}
+    assert (world.gate.asked == ["anna"]) is accepts
+
+
+def test_decision_about_a_code_that_nobody_shows_names_those_that_are(
+    world: World,
+) -> None:
+    world.token(by_hand=True)
+    talk = world.newcomer("anna")
+    world.pass_on(talk)
+
+    with pytest.raises(OperationError, match=talk.code):
+        world.store.decide("AAAA-AAAA", accepts=True)
+
+
+def test_claim_replayed_over_another_connection_gets_a_challenge_alone(
+    world: World,
+) -> None:
+    world.token(uses=5)
+    talk = world.newcomer("anna")
+    thief = TOPICS.enrolment_claim("thief")
+
+    answers = world.desk.hear(thief, talk.payload)
+
+    assert [each.topic for each in answers] == [TOPICS.enrolment_challenge("thief")]
+    assert world.store.claims() == []
+    assert world.desk.refused["REPLAYED"] == 1
+
+
+def test_newcomer_goes_on_with_a_registrar_that_was_started_again(world: World) -> None:
+    world.token()
+    talk = world.newcomer("anna")
+    world.begin()
+
+    world.pass_on(talk)
+    world.pass_on(talk)
+
+    assert told(talk, world.desk.work()) is not None
+
+
+def test_revoked_token_is_refused_without_a_signature(world: World) -> None:
+    world.token()
+    talk = world.newcomer("anna")
+    world.store.remove_token(letters(TOKEN.identity))
+
+    answers = world.desk.hear(talk.topic, talk.payload)
+
+    outcome = OUTCOME.unpack(answers[0].payload)
+    assert (outcome.state, outcome.signature) == (EnrolmentState.REFUSED, b"")
+    with pytest.raises(OperationError, match="revoked"):
+        talk.hear(answers[0].topic, answers[0].payload)
+
+
+def test_expired_token_is_refused(world: World) -> None:
+    world.token()
+    talk = world.newcomer("anna")
+    world.now_s += 3600
+
+    with pytest.raises(OperationError, match="expired"):
+        world.pass_on(talk)
+    assert world.store.claims() == []
+
+
+def test_document_that_is_none_is_refused_and_not_stored(world: World) -> None:
+    world.token()
+    talk = world.newcomer("!")
+
+    with pytest.raises(OperationError, match="no name"):
+        world.pass_on(talk)
+    assert world.store.claims() == []
+
+
+def test_chains_refusal_is_told_and_kept(world: World) -> None:
+    world.token()
+    talk = world.newcomer("anna")
+    world.pass_on(talk)
+    world.gate.says = OperationError("it is\nrevoked")
+
+    outcome = told(talk, world.desk.work())
+
+    assert outcome is not None
+    assert outcome.detail == "it is revoked"
+    assert states(world) == [ClaimState.REFUSED]
+
+
+@pytest.mark.parametrize("says", [None, ConfigError("no authority.key here")])
+def test_admission_that_cannot_be_made_now_is_tried_again_later(
+    world: World, says: Exception | None
+) -> None:
+    world.token()
+    talk = world.newcomer("anna")
+    world.pass_on(talk)
+    world.gate.says = says
+    assert world.desk.work() == []
+    world.gate.says = b"{}"
+    assert world.desk.work() == []
+
+    world.now_s += RETRY_S
+
+    assert told(talk, world.desk.work()) is not None
+
+
+def test_newcomer_with_other_keys_is_admitted_anew_at_no_further_use(
+    world: World,
+) -> None:
+    class Renamed(Gate):
+        def name(self, document: bytes) -> str:
+            return document.decode().split("0")[0]
+
+    world.gate = Renamed()
+    world.begin()
+    world.token()
+    world.pass_on(world.newcomer("anna"))
+    world.desk.work()
+
+    talk = world.newcomer("anna01")
+    assert world.pass_on(talk) is None
+    told(talk, world.desk.work())
+
+    assert world.gate.asked == ["anna", "anna01"]
+    assert len(world.store.claims()) == 1
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "",
+        "starling/1/other/e/x/hello",
+        "starling/1/meadow/e/x/outcome",
+        "starling/1/meadow/d/x/say",
+        "starling/1/meadow/e/" + "x" * 65 + "/hello",
+    ],
+)
+@pytest.mark.parametrize("payload", [b"", b"\x00" * 200_000])
+def test_whatever_else_arrives_is_no_claim(
+    world: World, topic: str, payload: bytes
+) -> None:
+    world.token()
+
+    world.desk.hear(topic, payload)
+
+    assert world.store.claims() == []
+
+
+def test_tokens_file_holds_no_secret(world: World) -> None:
+    world.token()
+
+    kept = "".join(path.read_text() for path in world.store.path.rglob("*.json"))
+
+    assert TOKEN.secret.hex() not in kept
+    assert letters(TOKEN.secret) not in kept
+
+
+def test_damaged_files_are_named(world: World) -> None:
+    world.token()
+    path = next((world.store.path / "tokens").glob("*.json"))
+    path.write_text(json.dumps({"format": 1}))
+
+    with pytest.raises(ConfigError, match=path.name):
+        world.store.tokens()
+
+
+def test_what_expired_long_ago_is_forgotten(world: World) -> None:
+    world.token()
+    world.pass_on(world.newcomer("anna"))
+    world.store.forget_old(NOW_S + 3601)
+    assert len(world.store.claims()) == 1
+
+    world.store.forget_old(NOW_S + 3601 + KEPT_S)
+
+    assert (world.store.tokens(), world.store.claims()) == ({}, [])

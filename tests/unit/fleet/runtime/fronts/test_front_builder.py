@@ -1,0 +1,101 @@
+"""Fronts are made, kept, read, and say where they come from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from starling.fleet.fronts.front_catalog import FONTS, FRONTS
+from starling.fleet.fronts.head_model import NAME, metadata
+from starling.fleet.runtime.fronts import front_builder
+from starling.fleet.runtime.fronts.front_builder import build_front, open_front
+from starling.fleet.runtime.fronts.front_features import features_of
+from starling.fleet.runtime.fronts.front_training import FrontNetwork
+from starling.fleet.runtime.fronts.glyph_renderer import (
+    fonts_below,
+    glyphs,
+    own_fonts,
+)
+from starling.protocol.errors import ConfigError
+
+SMALL = FrontNetwork((4, 4), 8, glyphs=128, digits=64, epochs=1)
+
+
+def quiet(line: str) -> None:
+    assert line
+
+
+def test_own_fonts_have_ten_different_digits() -> None:
+    fonts = own_fonts()
+    assert {"DejaVuSans.ttf", "cmr10.ttf", "STIXGeneral.ttf"} <= {p.name for p in fonts}
+    drawn = glyphs(fonts[:2])
+    assert drawn.shape == (20, 48, 48)
+    assert len(np.unique(drawn.reshape(20, -1), axis=0)) == 20
+    assert (drawn.reshape(20, -1).max(1) > 0.5).all()
+
+
+def test_folder_without_fonts_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "no.ttf").write_bytes(b"no font")
+    with pytest.raises(ConfigError, match="with ten digits"):
+        fonts_below(tmp_path)
+    assert fonts_below(own_fonts()[0].parent)
+
+
+def test_trained_front_repeats_and_names_its_fonts() -> None:
+    fonts = own_fonts()[:2]
+    told: list[str] = []
+    first, second = [
+        build_front(FRONTS[FONTS], told.append, network=SMALL, fonts=fonts)
+        for _ in range(2)
+    ]
+    assert first == second
+    origin = metadata(first, "starling.origin")
+    assert "128 pictures of 2 fonts" in origin
+    assert "64 of UCI's digits, seed 1" in origin
+    assert any("epoch 1 of 1" in line for line in told)
+    x = np.random.default_rng(1).random((30, 1, 28, 28), np.float32)
+    found = features_of(first, x)
+    assert found.shape == (30, 8)
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(30), abs=1e-3)
+
+
+def test_trained_front_is_kept_and_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(front_builder, "FrontNetwork", lambda: SMALL)
+    told: list[str] = []
+    first = open_front(FONTS, told.append)
+    kept = list((tmp_path / "starling" / "fronts").iterdir())
+    assert len(kept) == 1
+    assert any(str(kept[0]) in line for line in told)
+    told.clear()
+    assert open_front(FONTS, told.append) == first
+    assert open_front(str(kept[0]), told.append) == first
+    assert told == []
+
+
+def test_front_without_training_is_made_at_once() -> None:
+    found = open_front("whitened", quiet)
+    assert metadata(found, NAME) == "whitened"
+    assert metadata(found, "starling.origin") == FRONTS["whitened"].origin
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"no model", "is no ONNX model"), (b"", "has no head.weight")],
+    ids=["noise", "empty"],
+)
+def test_file_that_is_no_front_is_refused(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / "own.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        open_front(str(path), quiet)
+    assert caught.value.key == "--front"
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.onnx"):
+        open_front(str(tmp_path / "none.onnx"), quiet)

@@ -1,0 +1,108 @@
+"""A fleet that scores: attackers are quarantined and told, honest boards are not."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from starling.coordinator.chain.training import reputations, scores
+from starling.coordinator.cli import reputation_command
+from starling.fleet import FleetPlan, Pace
+from starling.fleet.datasets.hold_out import ROOT_RECORDS, root_rows
+from starling.fleet.runtime.training_material import prepare
+from starling.fleet.runtime.virtual_run import run_prepared
+from starling.fleet.virtual.virtual_fleet import VirtualFleet
+from starling.protocol.errors import ConfigError
+from starling.protocol.ids import device_name
+
+ATTACKERS = 2
+PLAN = FleetPlan(
+    devices=10,
+    buffer=5,
+    split="shards:2",
+    privacy="none",
+    until_version=12,
+    coordinators=4,
+    scores="projection",
+    weights=(1, 1, 1, 1, 2),
+    fault=f"boards 1-{ATTACKERS} flip signs from version 0",
+)
+
+
+def test_attackers_are_quarantined_and_told_and_honest_boards_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[VirtualFleet] = []
+
+    def watch(fleet: VirtualFleet) -> str:
+        seen[:] = [fleet]
+        return ""
+
+    material = prepare(PLAN)
+    ended = run_prepared(material, Pace(), threads=1, home=tmp_path, watch=watch)
+    (fleet,) = seen
+    assert ended.outcome.verified
+    tree = fleet.foremost.state.ledger.tree
+    known = [reputations.reputation(tree, board) for board in fleet.identities]
+    assert [bool(each.quarantines) for each in known] == [True] * ATTACKERS + (
+        [False] * (PLAN.devices - ATTACKERS)
+    )
+    assert all(each.scored <= 10 for each in known[:ATTACKERS])
+    refused = [each.refused for each in ended.last.devices]
+    assert all("QUARANTINED" in each for each in refused[:ATTACKERS])
+    assert not any("QUARANTINED" in each for each in refused[ATTACKERS:])
+    scored = scores.contributions(tree, 0, 3)
+    assert len(scored) == PLAN.buffer
+    assert scores.scores(tree, 0, 3) == replace(
+        scores.scores(tree, 0, 3) or pytest.fail("not scored"), given=3
+    )
+
+    home = ("--home", str(tmp_path / "coordinator"))
+    assert reputation_command.main([*home, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    listed = {row["board"]: row for row in document["boards"]}
+    for board, each in zip(fleet.identities, known, strict=True):
+        row = listed[device_name(board)]
+        assert row["expectation"] == each.expectation_ppm / 10**6
+        assert row["quarantined"] == bool(each.quarantines)
+    assert reputation_command.main([*home]) == 0
+    out = capsys.readouterr().out
+    assert out.count("now, 1 in all") == ATTACKERS
+    assert out.count("never") == PLAN.devices - ATTACKERS
+
+
+def test_root_set_is_of_training_records_that_no_board_has() -> None:
+    scored, plain = prepare(PLAN), prepare(replace(PLAN, scores="none"))
+    assert plain.root is None
+    assert scored.root is not None
+    assert len(scored.root) == ROOT_RECORDS
+    assert np.bincount(scored.root.y).tolist() == [ROOT_RECORDS // 10] * 10
+    dealt = np.concatenate([board.x for board in scored.boards])
+    assert len(dealt) == len(plain.data.training) - ROOT_RECORDS
+    assert len(scored.data.held_out) == len(plain.data.held_out)
+
+
+def test_root_rows_of_few_records_and_of_numbers() -> None:
+    rng = np.random.default_rng(1)
+    assert len(root_rows(np.arange(30) % 3, rng)) == 3
+    assert len(root_rows(np.ones((2_000, 1), np.float32), rng)) == ROOT_RECORDS
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        pytest.param({"scores": "loss"}, "--scores", id="no rule"),
+        pytest.param(
+            {"scores": "accuracy", "privacy": "record"}, "take projection", id="noise"
+        ),
+        pytest.param({"weights": (1, 2)}, "2 weights, there are 5", id="few weights"),
+        pytest.param({"weights": (1, 1, 1, 1, -1)}, "--select", id="negative"),
+        pytest.param({"quarantine_s": -1}, "--quarantine", id="quarantine"),
+    ],
+)
+def test_plan_that_cannot_be_is_refused(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        replace(PLAN, **change)

@@ -1,0 +1,46 @@
+"""`starling fronts` names what there is, and writes files that a fleet takes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from starling.fleet import fronts_cli
+from starling.fleet.plan import FleetPlan
+from starling.fleet.runtime.training_material import prepare
+from starling.protocol.errors import ConfigError
+
+
+def test_list_and_show_say_where_fronts_come_from(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert fronts_cli.main(["list"]) == 0
+    listed = capsys.readouterr().out
+    assert "made from no data" in listed
+    assert fronts_cli.main(["list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["orientation", "whitened", "fonts"]
+    assert fronts_cli.main(["show", "whitened"]) == 0
+    assert "not for data digits" in capsys.readouterr().out
+    assert fronts_cli.main(["show", "whitened", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == rows[1]
+
+
+def test_built_file_is_a_front_of_a_fleet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "deep" / "own.onnx"
+    assert fronts_cli.main(["build", "orientation", "--out", str(path)]) == 0
+    assert str(path) in capsys.readouterr().err
+    material = prepare(FleetPlan(model="head", front=str(path)))
+    assert any("made from no data" in note for note in material.data.notes)
+
+
+@pytest.mark.parametrize("flags", [["--seed", "2"], ["--fonts", "/"]], ids=str)
+def test_build_refuses_what_only_a_trained_front_takes(
+    tmp_path: Path, flags: list[str]
+) -> None:
+    words = ["build", "whitened", "--out", str(tmp_path / "x.onnx"), *flags]
+    with pytest.raises(ConfigError, match="is not trained") as caught:
+        fronts_cli.main(words)
+    assert caught.value.key == flags[0]
