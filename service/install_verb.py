@@ -152,12 +152,15 @@ def _show(
         sys.stdout.write(json.dumps(document) + "\n")
         return
     init = f"starling {unit.kind.value} init --home {unit.home}"
+    sys.stdout.write(f"wrote {unit_file}\nwrote {users_file}\n")
+    if getattr(arguments, "token", None) is None:
+        sys.stdout.write(
+            f"next, unless {unit.home} is there:\n"
+            f"  sudo install -d -o {unit.user} -g {unit.user} -m 0750 {unit.home}\n"
+            f"  sudo -u {unit.user} {init}\n"
+        )
     sys.stdout.write(
-        f"wrote {unit_file}\n"
-        f"wrote {users_file}\n"
-        f"next, unless {unit.home} is there:\n"
-        f"  sudo install -d -o {unit.user} -g {unit.user} -m 0750 {unit.home}\n"
-        f"  sudo -u {unit.user} {init}\n"
-        f"then: sudo systemctl enable --now {name}\n"
-        f"and:  journalctl -u {name} -f\n"
+        f"then: sudo systemctl enable --now {name}\nand:  journalctl -u {name} -f\n"
     )
+    # Whoever enrols next writes to the same terminal.
+    sys.stdout.flush()

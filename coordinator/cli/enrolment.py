@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.pinned_authority import fingerprint
 from starling.coordinator.enrolment.registrar import (
     LIFE_S_MAX,
@@ -25,6 +24,7 @@ from starling.coordinator.runtime.enrolment.enrolment_store import (
 )
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.board_admission import told_host
+from starling.coordinator.runtime.setup.own_broker import own_broker
 from starling.coordinator.runtime.verb_types import AddVerb, Shown
 from starling.protocol.crypto.scram import SECRET_BYTES, scram_keys
 from starling.protocol.errors import EXIT_DONE, ConfigError
@@ -148,13 +148,7 @@ def _duration(text: str) -> int:
 
 def _token(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     settings = home.config().broker
-    if not settings.home:
-        raise ConfigError(
-            "this coordinator has no broker's folder, and so issues no certificate; "
-            "make the token at the one that has",
-            key="broker.home",
-        )
-    broker = BrokerHome(Path(settings.home))
+    broker = own_broker(settings)
     asked = broker.require_settings()
     # Says what to do where the broker takes no newcomers.
     broker.enrolment.registrar(asked, broker.authority_certificate)

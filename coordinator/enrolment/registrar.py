@@ -109,7 +109,7 @@ class Registrar:
           ProtocolError: If it is malformed, or names no token that is good for it.
         """
         hello = HELLO.unpack(payload)
-        _token(tokens, hello, now_s)
+        require_good(_token(tokens, hello), now_s)
         return self.challenge_for(client, hello, now_s)
 
     def challenge_for(
@@ -119,19 +119,20 @@ class Registrar:
         return EnrolmentChallenge(self.public, self._nonce(client, hello, int(now_s)))
 
     def prove(
-        self, payload: bytes, tokens: Tokens, now_s: float
+        self, payload: bytes, tokens: Tokens
     ) -> tuple[ProvenClaim, EnrolmentClaim]:
         """Checks a claim's proof.
 
         Returns:
-          What it proves, and the message; `require_fresh` is still to be asked.
+          What it proves, and the message. Of a newcomer that is not known yet,
+          `require_good` and `require_fresh` are still to be asked.
 
         Raises:
-          ProtocolError: If it is malformed, names no token that is good for it, or its
-            maker does not hold that token's secret.
+          ProtocolError: If it is malformed, names no token of its kind, or its maker
+            does not hold that token's secret.
         """
         claim = CLAIM.unpack(payload)
-        token = _token(tokens, claim.hello, now_s)
+        token = _token(tokens, claim.hello)
         proven = check_claim(token.keys, self.authority, claim)
         if claim.challenge.registrar != self.public:
             raise SignatureError("the claim is for another registrar")
@@ -159,12 +160,26 @@ class Registrar:
         return (time + code)[:NONCE_BYTES]
 
 
-def _token(tokens: Tokens, hello: EnrolmentHello, now_s: float) -> TokenRecord:
+def require_good(token: TokenRecord, now_s: float) -> None:
+    """Refuses a token that has expired.
+
+    Raises:
+      ProtocolError: Likewise for who holds its secret and who does not.
+    """
+    if not token.is_good(now_s):
+        raise _no_token()
+
+
+def _token(tokens: Tokens, hello: EnrolmentHello) -> TokenRecord:
     token = tokens.get(hello.token)
-    # One answer for all of it: who does not hold the secret learns nothing of a token.
-    if token is None or token.kind != hello.kind or not token.is_good(now_s):
-        raise ProtocolError(
-            "no such token: it expired, was revoked, or is for another kind of client",
-            Reason.NOT_AUTHORISED,
-        )
+    if token is None or token.kind != hello.kind:
+        raise _no_token()
     return token
+
+
+def _no_token() -> ProtocolError:
+    # One answer for all of it: who does not hold the secret learns nothing of a token.
+    return ProtocolError(
+        "no such token: it expired, was revoked, or is for another kind of client",
+        Reason.NOT_AUTHORISED,
+    )

@@ -1,7 +1,6 @@
 """Documents of newcomers, read and checked, and their admission."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol
 
 from starling.broker.runtime.broker_home import BrokerHome
@@ -16,6 +15,7 @@ from starling.coordinator.runtime.setup.genesis_setup import (
     CoordinatorIdentity,
     identity_from_json,
 )
+from starling.coordinator.runtime.setup.own_broker import own_broker
 from starling.coordinator.runtime.storage.receipt_reader import checkpoint
 from starling.durable.files import read_limited
 from starling.protocol.chain.enrolment import (
@@ -90,7 +90,7 @@ class _Coordinators:
                 if decision.height is None:
                     return None
         settings = home.config().broker
-        broker = BrokerHome(Path(settings.home))
+        broker = own_broker(settings)
         broker.admit_coordinator(_name(identity))
         broker.reload_running()
         return _admission(home, broker, identity).to_json().encode()

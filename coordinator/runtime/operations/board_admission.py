@@ -13,6 +13,7 @@ from starling.coordinator.runtime.operations.chain_decision import (
     known_board,
 )
 from starling.coordinator.runtime.operations.submission import submit
+from starling.coordinator.runtime.setup.own_broker import own_broker
 from starling.coordinator.runtime.storage.receipt_reader import checkpoint
 from starling.durable.files import read_limited
 from starling.protocol.chain.enrolment import (
@@ -73,7 +74,7 @@ def admit(
     """
     config, genesis = home.config(), home.genesis()
     name = device_name(request.device)
-    broker = BrokerHome(Path(config.broker.home))
+    broker = own_broker(config.broker)
     host = told_host(config.broker, broker)
     certificate = broker.authority().issue(name, request.tls_public_key)
     admission = Admission(

@@ -64,9 +64,18 @@ def renew_certificate(home: CoordinatorHome, now_s: float) -> bool:
 def _issued(home: CoordinatorHome, left: float) -> bytes | None:
     """A new certificate in PEM; None where the authority's key is not here."""
     path, folder = home.tls_files().certificate, home.config().broker.home
+    if not folder:
+        if left < WARN_DAYS:
+            log.warning(
+                "%s ends in %.0f days; join the broker again, with a token of its "
+                "operator: starling coordinator init --token LINE",
+                path,
+                left,
+            )
+        return None
     broker = BrokerHome(Path(folder))
     with storage_errors(broker.authority_key):
-        here = bool(folder) and broker.authority_key.exists()
+        here = broker.authority_key.exists()
     if not here:
         if left < WARN_DAYS:
             log.warning(

@@ -23,6 +23,7 @@ from starling.coordinator.runtime.setup.genesis_setup import (
     CoordinatorIdentity,
     read_identity,
 )
+from starling.coordinator.runtime.setup.own_broker import own_broker
 from starling.coordinator.runtime.verb_types import AddVerb, Shown
 from starling.durable.files import read_limited, storage_errors, write_atomic
 from starling.protocol.errors import ConfigError, ProtocolError
@@ -101,7 +102,7 @@ def add_verbs(add: AddVerb) -> None:
 
 
 def _invite(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
-    broker = BrokerHome(Path(home.config().broker.home))
+    broker = own_broker(home.config().broker)
     invitation = invite(broker, read_identity(options.identity))
     write_atomic(options.out, invitation.to_json().encode(), _READABLE)
     broker.reload_running()

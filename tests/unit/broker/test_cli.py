@@ -50,3 +50,25 @@ def test_init_that_cannot_issue_fails_and_says_for_want_of_what(
     said = capsys.readouterr()
     assert "does not name c.org" in said.err
     assert json.loads(said.out)["not_issued"] == [said.err.strip()[len("warning: ") :]]
+
+
+def test_enrolment_port_is_kept_until_it_is_closed(home: BrokerHome) -> None:
+    words = ("init", "--home", home.path)
+    assert broker(*words, "--enrol-port", "8884") == EXIT_DONE
+    first = (home.path / "registrar.password").read_bytes()
+
+    assert broker(*words) == EXIT_DONE
+
+    assert home.require_settings().enrol_port == 8884
+    assert (home.path / "registrar.password").read_bytes() == first
+    assert {path.stat().st_mode & 0o777 for path in home.enrolment.secrets} == {0o600}
+    assert first not in (home.path / "enrolment.users").read_bytes()
+    assert broker(*words, "--enrol-port", "0") == EXIT_DONE
+    assert home.require_settings().enrol_port == 0
+
+
+def test_enrolment_port_that_is_the_fleets_is_refused(
+    home: BrokerHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert broker("init", "--home", home.path, "--enrol-port", "8883") == EXIT_CONFIG
+    assert "--enrol-port" in capsys.readouterr().err

@@ -266,6 +266,22 @@ def test_expired_token_is_refused(world: World) -> None:
     assert world.store.claims() == []
 
 
+def test_newcomer_that_waits_is_accepted_though_its_token_has_expired(
+    world: World,
+) -> None:
+    world.token(by_hand=True)
+    talk = world.newcomer("anna")
+    world.pass_on(talk)
+    world.now_s += 3600
+    world.store.decide(talk.code, accepts=True)
+
+    told(talk, world.desk.work())
+    outcome = world.pass_on(talk)
+
+    assert outcome is not None
+    assert outcome.state == EnrolmentState.ADMITTED
+
+
 def test_document_that_is_none_is_refused_and_not_stored(world: World) -> None:
     world.token()
     talk = world.newcomer("!")

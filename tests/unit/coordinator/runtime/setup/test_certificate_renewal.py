@@ -11,10 +11,12 @@ from starling.broker.health_checks import Verdict
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.certificate_authority import certified_key
 from starling.coordinator.cli.self_check import certificate_checks
+from starling.coordinator.config import FILE, CoordinatorConfig
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.certificate_renewal import renew_certificate
 from starling.coordinator.runtime.setup.genesis_setup import GenesisOptions, found
 from starling.protocol.errors import ConfigError
+from starling.protocol.schema.toml_settings import sample
 
 DAY_S = 86_400.0
 
@@ -71,6 +73,18 @@ def test_without_the_authority_s_key_nothing_is_done_and_the_end_is_told(
     assert home.tls_files().certificate.read_bytes() == before
     assert len(caplog.records) == warnings
     assert all("authority.key is not here" in text for text in caplog.messages)
+
+
+@pytest.mark.parametrize(("days", "warnings"), [(420, 0), (820, 1)])
+def test_coordinator_of_a_broker_elsewhere_is_told_to_join_again(
+    home: CoordinatorHome, caplog: pytest.LogCaptureFixture, days: int, warnings: int
+) -> None:
+    (home.path / FILE).write_text(sample(CoordinatorConfig, {}))
+
+    with caplog.at_level(logging.WARNING):
+        assert not renew_certificate(home, after(days))
+
+    assert ["init --token" in text for text in caplog.messages] == [True] * warnings
 
 
 @pytest.mark.parametrize("content", [None, b"no key"])
