@@ -173,7 +173,7 @@ def _reference(
     losses: list[float],
     norms: list[float],
 ) -> None:
-    arrays: dict[str, NDArray[Any]] = {"x": x, "output": output}
+    arrays: dict[str, Any] = {"x": x, "output": output}
     if y is not None:
         arrays["y"] = y
     if norms:
@@ -227,7 +227,7 @@ def _quantise(file: Path, x: NDArray[Any]) -> None:
 
     name = onnx.load(file).graph.input[0].name
 
-    class Rows(quantization.CalibrationDataReader):  # type: ignore[misc]  # untyped
+    class Rows(quantization.CalibrationDataReader):
         rows = iter([{name: row[None]} for row in x])
 
         def get_next(self) -> Any:
@@ -292,7 +292,7 @@ def _peer(model: PublicModel) -> Facts:
 
 def _opacus(model: PublicModel, x: Any, y: Any) -> float:
     import torch
-    from opacus import GradSampleModule  # type: ignore[import-not-found]  # a peer
+    from opacus import GradSampleModule
 
     made = _torch_model(model).train()
     for layer in made.modules():

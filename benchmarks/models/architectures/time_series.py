@@ -1,9 +1,9 @@
 """Forecasting: models of the Time-Series-Library and of their papers, small.
 
-All read (n, 96, 7), 96 steps of seven channels, and give (n, 24, 7). Written after the
-papers; channels, widths and depths are reduced, the operators are not.
+All read (n, 96, 7) and give (n, 24, 7): own code after the papers, of their operators.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -374,7 +374,7 @@ class TimeMixer(nn.Module):
         return self.head(y.transpose(1, 2)).reshape(n, CHANNELS, AHEAD).permute(0, 2, 1)
 
 
-_SOURCES = {
+_SOURCES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "DLinear": (DLinear, "arXiv:2205.13504"),
     "NLinear": (NLinear, "arXiv:2205.13504"),
     "RLinear": (RLinear, "arXiv:2305.10721"),
