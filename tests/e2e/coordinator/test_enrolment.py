@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import socket
 import ssl
@@ -57,6 +58,7 @@ from tests.e2e.required_mosquitto import require_mosquitto
 
 pytestmark = pytest.mark.e2e
 
+PAGE = Path(__file__).parents[3] / "docs" / "boards.md"
 FLEET = "meadow"
 TOPICS = Topics(FLEET)
 HOST = LOCAL_HOSTS[0]
@@ -102,6 +104,13 @@ def until_said(log: Path, text: str) -> None:
         time.sleep(0.05)
 
 
+def documented() -> list[list[str]]:
+    """The three commands with which docs/boards.md has a board enrol."""
+    section = PAGE.read_text("utf-8").split("## Enrol\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("    starling ")]
+    return [shlex.split(line, comments=True)[1:] for line in lines[:3]]
+
+
 def test_board_and_coordinator_join_by_tokens_and_no_file_is_carried(
     tmp_path: Path,
 ) -> None:
@@ -118,22 +127,25 @@ def test_board_and_coordinator_join_by_tokens_and_no_file_is_carried(
         run(service(logs["north"], "coordinator", "run", "--home", home))
         until_said(logs["north"], "newcomers are answered")
 
-        # The three commands of docs/boards.md.
-        line = done("enrol", "token", "--home", home).strip()
-        said = done(
-            *("agent", "enrol", "--home", board, "--pledge", "20", "--token", "-"),
-            text=line,
-        )
-        run(service(logs["board"], "agent", "run", "--home", board))
+        token, enrol, training = documented()
+        known = {"coordinator": str(home), "board": str(board)}
+        line = known["LINE"] = done(*[known.get(word, word) for word in token]).strip()
+        said = done(*[known.get(word, word) for word in enrol])
+        words = [known.get(word, word) for word in training]
+        run(service(logs["board"], *words))
 
         until_said(logs["board"], "connected")
         assert f"fleet {FLEET}" in said
         second = starling("agent", "enrol", "--home", tmp_path / "b", "--token", line)
         assert (second.returncode, "was used" in second.stderr) == (1, True)
 
+        other = line.replace(f"/{FLEET}/", "/other/")
+        third = starling("agent", "enrol", "--home", board, "--token", other)
+        assert (third.returncode, "--replace" in third.stderr) == (EXIT_CONFIG, True)
+
         line = done("enrol", "token", "--coordinator", "--home", home).strip()
         south = tmp_path / "south"
-        done("coordinator", "init", "--home", south, "--token", line)
+        done("coordinator", "init", "--home", south, "--token", "-", text=line)
         run(service(tmp_path / "s.log", "coordinator", "run", "--home", south))
         until_said(tmp_path / "s.log", "connected to the broker")
         assert not list(south.rglob("authority.key"))
