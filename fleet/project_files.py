@@ -20,7 +20,7 @@ _TEXT_CHARS_MAX = 1024
 
 @dataclass(frozen=True)
 class NewProject:
-    """What somebody wants to learn.
+    """Choices of a new project.
 
     Attributes:
       name: Of the task.
