@@ -57,24 +57,27 @@ def drawn(
 
 def _warped(glyphs: Pictures, rng: np.random.Generator, bend: float) -> Pictures:
     count, side = glyphs.shape[:2]
-    bumps = _bumps(side)
-    size = rng.uniform(0, bend, (count, 1, 1)) * side / 48
+    # In float32 throughout: passes over memory are what drawing costs.
+    real = np.float32
+    bumps = _bumps(side).astype(real)
+    size = rng.uniform(0, bend * side / 48, (count, 1, 1)).astype(real)
     shifts = [
-        size * (bumps @ rng.normal(size=(count, _KNOTS, _KNOTS)) @ bumps.T)
+        size * (bumps @ rng.normal(size=(count, _KNOTS, _KNOTS)).astype(real) @ bumps.T)
         for _ in range(2)
     ]
 
-    def drawn_once(deviation: float) -> NDArray[np.float64]:
-        return rng.normal(0.0, deviation, (count, 1, 1))
+    def drawn_once(deviation: float) -> NDArray[np.float32]:
+        return rng.normal(0.0, deviation, (count, 1, 1)).astype(real)
 
     middle = (side - 1) / 2
-    y, x = np.mgrid[:side, :side] - middle
+    y, x = (np.mgrid[:side, :side] - middle).astype(real)
     cos, sin = np.cos(turn := drawn_once(_TURN)), np.sin(turn)
-    taper = 1 + drawn_once(_TAPER) * y / middle
+    taper = 1 + drawn_once(_TAPER) * (y / real(middle))
     across = np.exp(drawn_once(_WIDER)) * taper * (cos * x - sin * y)
     across += drawn_once(_SHEAR) * y
     down = np.exp(drawn_once(_LONGER)) * (sin * x + cos * y)
-    return sampled(glyphs, down + shifts[0] + middle, across + shifts[1] + middle)
+    half = real(middle)
+    return sampled(glyphs, down + shifts[0] + half, across + shifts[1] + half)
 
 
 def _bumps(side: int) -> NDArray[np.float64]:
@@ -101,10 +104,10 @@ def sampled(
     """
     count, side = pictures.shape[:2]
     y, x = [np.clip(place, 0, side - 1.001).astype(np.float32) for place in (y, x)]
-    row, column = y.astype(np.int32), x.astype(np.int32)
+    row, column = np.floor(y), np.floor(x)
     below, right = y - row, x - column
     flat = pictures.reshape(count, -1)
-    at = (row * side + column).reshape(count, -1)
+    at = (row * side + column).astype(np.int32).reshape(count, -1)
 
     def beside(step: int) -> NDArray[np.float32]:
         return np.take_along_axis(flat, at + step, 1).reshape(y.shape)
