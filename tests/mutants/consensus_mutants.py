@@ -3,6 +3,7 @@
 from tests.mutants.mutant import Mutant
 
 _QUORUMS = ("tests/unit/coordinator/chain/gossip/test_certificate_gossip.py",)
+_REPAIR = ("tests/unit/coordinator/chain/gossip/test_vote_repair.py",)
 _EXCHANGE = ("tests/unit/coordinator/chain/node/test_message_handlers.py",)
 _STATUSES = ("tests/unit/coordinator/chain/gossip/test_status_exchange.py",)
 _LINES = ("tests/unit/coordinator/chain/consensus/test_tendermint.py",)
@@ -92,6 +93,34 @@ _LIVENESS = (
         "",
         _QUORUMS,
         quick=True,
+    ),
+    Mutant(
+        "a quorum that decides nothing is kept until its round is over",
+        "coordinator/chain/gossip/certificate_gossip.py",
+        "    over = state.round > number or now_s >= share_at_s\n",
+        "    over = state.round > number\n",
+        _QUORUMS,
+    ),
+    Mutant(
+        "a block that others prevote is waited for",
+        "coordinator/chain/node/message_handlers.py",
+        "    if lacks and count == turn.state.party.skip:\n",
+        "    if lacks and count > turn.state.party.count:\n",
+        _REPAIR,
+    ),
+    Mutant(
+        "a block that is lacking is given by one at a time",
+        "coordinator/chain/gossip/vote_repair.py",
+        "            if (count - 1) % -(-others // skip) != rank // skip:\n",
+        "            if (count - 1) % others != rank:\n",
+        _REPAIR,
+    ),
+    Mutant(
+        "who was behind waits another status for what it missed",
+        "coordinator/chain/gossip/vote_repair.py",
+        "before.get(item, int(behind))",
+        "before.get(item, 0)",
+        _REPAIR,
     ),
     Mutant(
         "a quorum that comes late is forgotten",
@@ -217,4 +246,21 @@ _STATE = (
     ),
 )
 
-CHAIN = (*_SAFETY, *_LIVENESS, *_STATE)
+_COMMANDS = (
+    Mutant(
+        "a command that only waits leaves the inbox",
+        "coordinator/commit/block_commit.py",
+        "        if turn.state.ledger.mempool.get(identity) is None:\n",
+        "        if identity:\n",
+        ("tests/sim/test_command_crash_points.py",),
+    ),
+    Mutant(
+        "votes of a peer are checked at any pace",
+        "coordinator/handlers/peer_messages.py",
+        "    if line.votes < 1.0:\n",
+        "    if line.votes < -1e9:\n",
+        ("tests/unit/coordinator/handlers/test_peer_messages.py",),
+    ),
+)
+
+CHAIN = (*_SAFETY, *_LIVENESS, *_STATE, *_COMMANDS)

@@ -9,6 +9,7 @@ import pytest
 from starling.coordinator.chain.consensus import tendermint
 from starling.coordinator.chain.consensus.vote_set import VoteSet
 from starling.coordinator.chain.gossip import certificate_gossip
+from starling.coordinator.chain.node import message_handlers
 from starling.coordinator.chain.state import board_records
 from tests.sim.consensus.byzantine_validators import (
     Asker,
@@ -88,12 +89,18 @@ def stalls(made: LiedTo) -> bool:
     return False
 
 
+def take_quorums_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody passes a quorum on, or asks for a block that others prevote."""
+    monkeypatch.setattr(certificate_gossip, "share_polka", lambda turn: None)
+    monkeypatch.setattr(VoteSet, "polka_of", lambda ballots, number, needed: None)
+    monkeypatch.setattr(message_handlers, "_miss_block", lambda turn, vote: None)
+
+
 @pytest.mark.parametrize("validators", [4, 7])
 def test_without_the_gossip_of_quorums_the_lender_stops_the_chain(
     monkeypatch: pytest.MonkeyPatch, validators: int
 ) -> None:
-    monkeypatch.setattr(certificate_gossip, "share_polka", lambda turn: None)
-    monkeypatch.setattr(VoteSet, "polka_of", lambda ballots, number, needed: None)
+    take_quorums_out(monkeypatch)
     worlds = (world(Leapfrogger, seed, validators) for seed in range(4))
     assert any(stalls(made) for made in worlds)
 
@@ -104,8 +111,7 @@ def test_vote_that_the_model_never_casts_is_noticed(
     ignores_the_lock = MUTANTS[0]
     monkeypatch.setattr(tendermint, "RULES", ignores_the_lock.law.rules)
     # A lock of which the next leader does not know must be there to be ignored.
-    monkeypatch.setattr(certificate_gossip, "share_polka", lambda turn: None)
-    monkeypatch.setattr(VoteSet, "polka_of", lambda ballots, number, needed: None)
+    take_quorums_out(monkeypatch)
     with pytest.raises(AssertionError) as raised:
         play(world(Leapfrogger, 0))
     assert raised.traceback[-1].name == "cast_prevote"
