@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 SOURCES := src protocol durable sandbox engine service compiler firmware_profiles broker records agent coordinator export console fleet
 CHECKED := $(SOURCES) benchmarks examples packaging tests
 DEMO := demo
-BENCHMARKS := wire idle_agent overhead ingest finality throughput virtual training_step own_data mnist step_control asynchrony robustness
+BENCHMARKS := wire idle_agent overhead ingest finality attacks throughput virtual training_step own_data mnist step_control asynchrony robustness
 JOBS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -67,8 +67,23 @@ lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/*.txt
 	done
 	$(BIN)/uv pip compile -q --group build $(LOCKING) -o requirements/build.txt
 	$(BIN)/uv pip compile -q --group docs $(LOCKING) -o requirements/docs.txt
+	$(BIN)/uv pip compile -q pyproject.toml --extra fleet --group models -c requirements/fleet.txt $(LOCKING) -o requirements/models.txt
 	$(BIN)/uv pip compile -q pyproject.toml --extra fleet --extra web --group dev $(LOCKING) -o requirements/dev.txt
 LOCKING := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+
+# An environment of its own, of 7 GB: PyTorch, Keras and scikit-learn with their exporters.
+# Opacus brings a top-level package `benchmarks` that would hide ours.
+MODELS_VENV := build/models-venv
+
+.PHONY: models
+models: $(MODELS_VENV)/.models ## Try public models on the compiler: make models ARGS='--only resnet8'
+	PYTHONPATH=src:. $(MODELS_VENV)/bin/python -m benchmarks.models $(ARGS)
+
+$(MODELS_VENV)/.models: requirements/models.txt
+	scripts/make-venv $(MODELS_VENV)
+	$(MODELS_VENV)/bin/pip install -q --no-compile --require-hashes -r requirements/models.txt
+	rm -rf $(MODELS_VENV)/lib/python*/site-packages/benchmarks
+	@touch $@
 
 # An environment of its own: the site needs nothing of Starling, and Starling nothing of it.
 # Without -q: --strict does not count warnings that are not shown.

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import numpy as np
 
 # Peers, installed only where they are compared with.
-import torch  # type: ignore[import-not-found]  # see above
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -33,7 +33,7 @@ def torch_steps(
 
 
 def _opacus_step(name: str, images: Tensor, labels: Tensor, loss: nn.Module) -> Step:
-    from opacus import GradSampleModule  # type: ignore[import-not-found]  # see above
+    from opacus import GradSampleModule
 
     private = GradSampleModule(_replaced(name), loss_reduction="sum")
     parameters = list(private.parameters())
@@ -53,7 +53,7 @@ def _opacus_step(name: str, images: Tensor, labels: Tensor, loss: nn.Module) -> 
 def _replaced(name: str) -> nn.Module:
     """The network with layers of Opacus where it cannot hook into PyTorch's own."""
     if name == "gru":
-        from opacus.layers import DPGRU  # type: ignore[import-not-found]  # see above
+        from opacus.layers import DPGRU
 
         return PeerStep(DPGRU(9, 32, batch_first=True))
     return NETWORKS[name]()

@@ -6,7 +6,7 @@
 from collections.abc import Callable
 
 # Installed only where the vectors are made anew.
-import torch  # type: ignore[import-not-found]  # see above
+import torch
 from torch import Tensor, nn
 
 

@@ -23,11 +23,11 @@ import numpy as np
 import onnx
 
 # The oracle, installed only where the vectors are made anew.
-import torch  # type: ignore[import-not-found]  # see above
+import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
-from torch.nn import functional  # type: ignore[import-not-found]  # see above
+from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent))
 from exported_architectures import ARCHITECTURES, SETTINGS  # type: ignore[import-not-found]

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 # The oracle, installed only where the vectors are made anew.
-import torch  # type: ignore[import-not-found]  # see above
+import torch
 from torch import Tensor
-from torch.nn import functional  # type: ignore[import-not-found]  # see above
+from torch.nn import functional
 
 Forward = Callable[[Tensor, dict[str, Tensor]], Tensor]
 EXAMPLES = 3

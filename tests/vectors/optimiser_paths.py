@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 # The oracle, installed only where the vectors are made anew.
-import torch  # type: ignore[import-not-found]  # see above
+import torch
 
 FILE = Path(__file__).with_suffix(".json")
 DIMENSION, STEPS, RATE = 5, 8, 0.125
