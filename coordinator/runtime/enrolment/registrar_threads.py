@@ -42,6 +42,8 @@ LOOK_EVERY_S = 0.25
 """How often decisions of operators are looked for."""
 RETRY_S = 5.0
 """After which an admission that cannot be made now is tried again."""
+LOCK_RETRY_S = 1.0
+"""After which one that does not answer looks whether it is to."""
 _STOP_S = 2.0
 _NONCE_KEY_BYTES = 32
 
@@ -94,7 +96,7 @@ def _answer_alone(
             # Another coordinator answers, or a file is damaged.
             if told.is_new(str(error), time.monotonic()):
                 log.info("newcomers are not answered from here: %s", error)
-            ending.wait(RETRY_S)
+            ending.wait(LOCK_RETRY_S)
 
 
 def _desk(

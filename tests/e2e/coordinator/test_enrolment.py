@@ -171,6 +171,7 @@ class Door:
       home: Of the coordinator.
       broker: Of the broker.
       token: Good for two boards.
+      registrar: Ends it when it is closed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -199,17 +200,19 @@ class Door:
         )
         listener = self.broker.enrolment.process(self.settings, log_to_file=True)
         self.stack.enter_context(listener)
-        self.stack.enter_context(registrar_beside(self.home))
-        self._until_somebody_listens()
+        self.registrar = self.stack.enter_context(ExitStack())
+        self.registrar.enter_context(registrar_beside(self.home))
+        self.until_somebody_listens()
 
-    def _until_somebody_listens(self) -> None:
-        probe = self.connect("probe")
+    def until_somebody_listens(self) -> None:
+        name = f"probe-{os.urandom(4).hex()}"
+        probe = self.connect(name)
         probe.wait(LinkConnected)
         deadline_s = time.monotonic() + DEADLINE_S
         reason = NO_SUBSCRIBER
         while reason == NO_SUBSCRIBER:
             assert time.monotonic() < deadline_s, "no registrar"
-            probe.publish(TOPICS.enrolment_hello("probe"), b"")
+            probe.publish(TOPICS.enrolment_hello(name), b"")
             reason = probe.wait(Delivered).reason_code
 
     def connect(
@@ -399,6 +402,22 @@ def test_of_two_coordinators_with_the_brokers_folder_one_answers(door: Door) -> 
     assert registrar == door.home.signing_key().public
     topics = [each.topic for each in link.drain() if isinstance(each, MessageArrived)]
     assert sum(topic.endswith("/challenge") for topic in topics) == 1
+
+
+def test_another_coordinator_takes_the_place_of_the_one_that_answered(
+    door: Door,
+) -> None:
+    second = CoordinatorHome(door.home.path.parent / "south")
+    found(second, GenesisOptions(FLEET, door.broker.path, "", 0, 10))
+    with registrar_beside(second):
+        door.registrar.close()
+        door.until_somebody_listens()
+        talk, link = door.newcomer("late")
+        link.publish(talk.topic, talk.payload)
+        heard = link.wait(MessageArrived)
+
+    registrar = CHALLENGE.unpack(heard.payload).registrar
+    assert registrar == second.signing_key().public
 
 
 def test_check_of_the_broker_looks_at_the_door(door: Door) -> None:
