@@ -12,6 +12,11 @@ board with few classes has nothing to fear from being unlike the others:
   median of the version's, whole at the median and above.
 - Under `ACCURACY` an update is valid or not, as in the algorithm.
 
+Where the version's median itself says little, since noise hides everything or the model
+has learned what there is, single agreements say no more: evidence counts by that
+median, whole at one standard deviation, or at a cosine of 1. Only an update that no
+noise explains counts in full whatever the others are.
+
 Source: `protocol.learning.board_reputation` and `protocol.learning.score_policy`.
 """
 
@@ -42,6 +47,8 @@ from starling.protocol.schema.msgpack_codec import structure
 
 WHOLE_AT_DEVIATIONS = 2
 """Standard deviations of noise at which evidence is as large as it gets."""
+BEYOND_NOISE = 3
+"""Standard deviations at which it counts in full, however little the others say."""
 BAR_OF_16 = 14
 """Sixteenths of the median agreement below which evidence speaks against a board."""
 ACCURACY_LOSS_MAX = 20_000
@@ -94,10 +101,20 @@ def evidence(spec: TaskSpec, pledge: int, score: UpdateScore, usual: int) -> int
     if spec.scores.rule == ScoreRule.ACCURACY:
         return MILLION if score.influence >= -ACCURACY_LOSS_MAX else -MILLION
     if spec.privacy.mechanism == RECORD_GAUSSIAN:
-        deviations = score.agreement * pledge * MILLION // spec.privacy.sigma_micro
-        return _bounded(deviations // WHOLE_AT_DEVIATIONS)
+        deviations, others = (
+            each * pledge * MILLION // spec.privacy.sigma_micro
+            for each in (score.agreement, usual)
+        )
+        if abs(deviations) >= BEYOND_NOISE * MILLION:
+            return _bounded(deviations)
+        return _by_others(_bounded(deviations // WHOLE_AT_DEVIATIONS), others)
     bar = max(usual, 0) * BAR_OF_16 // 16
-    return _bounded((score.agreement - bar) * MILLION // max(1, usual - bar))
+    above = (score.agreement - bar) * MILLION // max(1, usual - bar)
+    return _by_others(_bounded(above), usual)
+
+
+def _by_others(speaks: int, usual: int) -> int:
+    return speaks * max(0, min(MILLION, usual)) // MILLION
 
 
 def _bounded(value: int) -> int:
