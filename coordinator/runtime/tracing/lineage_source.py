@@ -103,9 +103,9 @@ class LineageSource:
           OperationError: If there is no such version, or too little is kept; it says
             what is.
         """
-        if last not in self._versions and last:
+        if last not in self._versions or not last:
             raise OperationError(
-                f"there is no version {last}; the newest is {self.head}"
+                f"no updates made version {last}; the newest is {self.head}"
             )
         least = self._gapless_from(last)
         if first is not None and first < least:
