@@ -137,6 +137,13 @@ class StorageSettings:
         least=0,
         most=366 * 86_400,
     )
+    vectors_mib: int = setting(
+        1024,
+        "MiB of sealed vectors that are kept beyond that, for traces and rollbacks; "
+        "above it the oldest go.",
+        least=0,
+        most=1 << 20,
+    )
     body_blocks: int = setting(
         100_000,
         "Blocks whose transactions are kept; header and certificate of older ones "

@@ -144,7 +144,8 @@ def rule_abandon(turn: AgentStep) -> None:
     training, offer = turn.state.training, turn.state.offer
     if training is None or offer is None:
         return
-    if offer.version - training.order.base > training.staleness_max:
+    base = training.order.base
+    if offer.version - base > training.staleness_max or base < offer.rolled:
         turn.state = evolve(turn.state, training=None)
         shorten(turn)
         turn.emit(StopTraining("its base version became stale"))

@@ -127,12 +127,15 @@ class ProvenVersion:
       model: Digests of the version.
       height: Of the certified header that proved it; what the chain says of the board
         must not be older.
+      rolled: The task's newest version that came from a rollback, 0 without any; what
+        was trained from an older one counts no more.
     """
 
     version: Version
     spec: TaskSpec
     model: ModelDigests
     height: int
+    rolled: Version
 
 
 @dataclass(frozen=True)

@@ -57,13 +57,34 @@ def handle_manifest(turn: AgentStep, payload: bytes) -> None:
     _believe(turn, manifest)
     validator_set_changes.report_transitions(turn, trusted, manifest.handovers)
     offer = ProvenVersion(
-        manifest.version, spec, manifest.model, manifest.header.height
+        manifest.version,
+        spec,
+        manifest.model,
+        manifest.header.height,
+        manifest.rolled_version,
     )
     turn.state = evolve(
         turn.state, trusted=trusted, offer=offer, asking=None, swapped=False
     )
     turn.emit(PersistTrust(trusted, payload))
+    if known is None or known.rolled < manifest.rolled_version:
+        _tell_rollback(turn, manifest)
     price(turn)
+
+
+def _tell_rollback(turn: AgentStep, manifest: ModelManifest) -> None:
+    """Says that a version was not made by updates, but again without some boards."""
+    rolled = manifest.rolled_back
+    if rolled is None:
+        return
+    ours = turn.settings.identity in rolled.without
+    version = manifest.rolled_version
+    turn.note(
+        f"version {version} is version {rolled.again} made again without "
+        f"{len(rolled.without)} boards from version {rolled.first} on, as a quorum of "
+        f"the coordinators decided{'; this board is one of them' if ours else ''}",
+        warns=True,
+    )
 
 
 def _believe(turn: AgentStep, manifest: ModelManifest) -> None:

@@ -71,7 +71,8 @@ def rule_stale(turn: AgentStep) -> None:
         return
     for item in turn.state.waiting:
         entry = item.entry
-        if offer.version - entry.base > entry.staleness_max:
+        late = offer.version - entry.base > entry.staleness_max
+        if late or entry.base < offer.rolled:
             _delete(turn, item, "stale")
 
 

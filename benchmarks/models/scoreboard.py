@@ -108,8 +108,8 @@ def _cells(row: Row) -> str:
             "yes" if row.get("private") else "no",
             _number(row.get("peak_mib"), 1, 0),
             _number(peer.get("peak_mib"), 1, 0),
-            _number(row.get("step_s")),
-            _number(row.get("private_step_s")),
+            _number(row.get("step_s") if peer else None),
+            _number(row.get("private_step_s") if peer else None),
             _number(peer.get("step_s")),
             _number(peer.get("private_step_s")),
         )

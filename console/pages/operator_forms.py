@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from starling.console.markup import Html, element, link, whole
+from starling.console.markup import Html, element, link, table, whole
 from starling.console.pages.layout import OperatorFrame, PageFrame, act, card, page
 
 _ROWS = 24
@@ -40,15 +40,34 @@ class TaskPrice:
     digest: str
 
 
+@dataclass(frozen=True)
+class NewcomerRow:
+    """Somebody who came with a token and waits for an operator.
+
+    Attributes:
+      code: That it shows.
+      kind: What it is, in lower case.
+      name: At the broker.
+    """
+
+    code: str
+    kind: str
+    name: str
+
+
 def admission_form(
-    frame: PageFrame, operator: OperatorFrame, admitted: tuple[str, ...]
+    frame: PageFrame,
+    operator: OperatorFrame,
+    admitted: tuple[str, ...],
+    newcomers: tuple[NewcomerRow, ...],
 ) -> Html:
-    """The page on which a board is let in by its request.
+    """The page on which boards are let in, by their request or by their code.
 
     Args:
       frame: Around it.
       operator: Who may.
       admitted: Boards whose admission can be downloaded, newest first.
+      newcomers: Who waits.
     """
     text = (
         "What the board wrote to enrolment-request.json. It is checked, the board gets "
@@ -61,10 +80,34 @@ def admission_form(
         frame,
         "/boards",
         "Admit a board",
+        _waiting(operator, newcomers),
         card("From its request", element("p", text), form),
         _admissions(admitted),
         still=True,
     )
+
+
+def _waiting(operator: OperatorFrame, newcomers: tuple[NewcomerRow, ...]) -> Html:
+    """Who came with a token, each with a button to accept and one to reject."""
+    if not newcomers:
+        return Html("")
+    rows = [
+        (
+            element("strong", row.code),
+            f"{row.kind} {row.name}",
+            act(
+                operator,
+                "/act/enrol",
+                element("button", "Accept", name="accept", value="1"),
+                element("button", "Reject", name="accept", value="0"),
+                code=row.code,
+            ),
+        )
+        for row in newcomers
+    ]
+    told = element("p", "Accept only who shows the same code, on its own screen.")
+    heads = ("code", "who", "decision")
+    return card("Waiting with a token", told, table(heads, [*rows], "Newcomers"))
 
 
 def _admissions(admitted: tuple[str, ...]) -> Html:

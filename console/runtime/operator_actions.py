@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from starling.console.pages.layout import OperatorFrame, PageFrame
 from starling.console.pages.operator_forms import (
+    NewcomerRow,
     TaskForm,
     TaskPrice,
     admission_form,
@@ -27,8 +28,13 @@ from starling.console.runtime.access import FORM, SESSION
 from starling.console.runtime.sessions import OperatorSession
 from starling.console.runtime.sign_in import SIGN_IN
 from starling.coordinator.publication.task_settings import TaskSettings
+from starling.coordinator.runtime.enrolment.enrolment_store import (
+    ClaimState,
+    EnrolmentStore,
+)
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations import board_admission, task_publication
+from starling.coordinator.runtime.setup.own_broker import own_broker
 from starling.export.runtime.model_source import chosen, onnx_of, open_source
 from starling.protocol.chain.enrolment import request_from_json
 from starling.protocol.errors import ConfigError, FederationError
@@ -78,6 +84,7 @@ class OperatorActions:
         )
         actions = (
             ("/act/admit", self._admit),
+            ("/act/enrol", self._enrol),
             ("/act/revoke", self._revoke),
             ("/act/price", self._price),
             ("/act/publish", self._publish),
@@ -91,8 +98,9 @@ class OperatorActions:
 
     async def _admission_page(self, request: Request) -> Response:
         frame = self._frame(request)
-        waiting = tuple(reversed(self._admissions))
-        return HTMLResponse(admission_form(frame, _operator(frame), waiting))
+        admitted, operator = tuple(reversed(self._admissions)), _operator(frame)
+        newcomers = await asyncio.to_thread(self._newcomers)
+        return HTMLResponse(admission_form(frame, operator, admitted, newcomers))
 
     async def _task_page(self, request: Request) -> Response:
         frame = self._frame(request)
@@ -123,6 +131,33 @@ class OperatorActions:
             self._admissions.pop(next(iter(self._admissions)))
         text = f"{admitted.text()}; it connects to {admitted.broker}"
         return _done(request, text, "/admit")
+
+    async def _enrol(self, request: Request) -> Response:
+        form = _form(request)
+        accepts = form.get("accept") == "1"
+
+        def decide() -> str:
+            store = EnrolmentStore(own_broker(self._home.config().broker).path)
+            claim = store.decide(form.get("code", ""), accepts=accepts)
+            done = "accepted" if accepts else "rejected"
+            return f"{done} {claim.name}, which shows {claim.code}"
+
+        text = await self._do(request, "/admit", decide)
+        return text if isinstance(text, Response) else _done(request, text, "/admit")
+
+    def _newcomers(self) -> tuple[NewcomerRow, ...]:
+        """Who waits; nobody where this coordinator has no broker's folder."""
+        try:
+            store = EnrolmentStore(own_broker(self._home.config().broker).path)
+            claims = store.claims()
+        except FederationError as error:
+            log.warning("who waits is not known: %s", error)
+            return ()
+        return tuple(
+            NewcomerRow(claim.code, claim.kind.name.lower(), claim.name)
+            for claim in claims
+            if claim.state is ClaimState.PENDING
+        )
 
     async def _revoke(self, request: Request) -> Response:
         form = _form(request)

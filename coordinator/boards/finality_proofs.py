@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from typing import overload
 
 from starling.coordinator.chain.node.node import ChainState
-from starling.coordinator.chain.state import board_records, task_records
+from starling.coordinator.chain.state import (
+    board_records,
+    rollback_records,
+    task_records,
+)
 from starling.coordinator.step.state import TaskState
 from starling.protocol.chain.blocks import (
     CERTIFICATE,
@@ -21,6 +25,7 @@ from starling.protocol.chain.light_client import (
     ValidatorSetTransition,
 )
 from starling.protocol.crypto import merkle
+from starling.protocol.crypto.state_tree import StateProof
 from starling.protocol.ids import DeviceId, Digest, TaskId
 from starling.protocol.schema.msgpack_codec import encode
 from starling.protocol.wire.envelope import Envelope
@@ -55,7 +60,16 @@ def manifest(
         task_records.VERSIONS.prove(ledger.tree, task.number, task.head),
         task_records.TASKS.prove(ledger.tree, task.number),
         handovers,
+        _rollback(ledger, task),
     )
+
+
+def _rollback(ledger: ChainState, task: TaskState) -> StateProof | None:
+    """Proof of a task's newest rollback; None without any."""
+    version = rollback_records.newest_rollback(ledger.tree, task.number)
+    if not 0 < version <= task.head:
+        return None
+    return rollback_records.ROLLBACKS.prove(ledger.tree, task.number, version)
 
 
 def statement(

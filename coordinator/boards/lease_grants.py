@@ -3,7 +3,11 @@
 from functools import partial
 
 from starling.coordinator.boards import finality_proofs
-from starling.coordinator.chain.state import board_records, task_records
+from starling.coordinator.chain.state import (
+    board_records,
+    rollback_records,
+    task_records,
+)
 from starling.coordinator.chain.training import evaluations, reputations
 from starling.coordinator.leases.lease_table import Grant, draw_for
 from starling.coordinator.membership import directory, responder_selection
@@ -192,7 +196,8 @@ def release_stale(turn: CoordinatorStep, task: TaskState) -> None:
     Whoever waits may go on, too: what was given for the version before no longer
     counts against the newest.
     """
-    oldest = Version(max(0, task.head - task.spec.aggregation.staleness_max))
+    tree, most = turn.state.ledger.tree, task.spec.aggregation.staleness_max
+    oldest = rollback_records.oldest_base(tree, task.number, task.head, most)
     leases = task.leases
     for device, grant in leases.granted.items():
         if grant.version < oldest:

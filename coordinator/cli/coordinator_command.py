@@ -18,6 +18,7 @@ from starling.coordinator.cli import (
     key_retirement,
     learner_admission,
     self_check,
+    version_rollback,
 )
 from starling.coordinator.cli.status_text import status_text
 from starling.coordinator.publication.task_settings import TaskSettings
@@ -75,6 +76,7 @@ what a quorum decides, from hand to hand:
   starling coordinator motion validator-add west.json --out motion --home north
   starling coordinator motion approve motion --home south
   starling coordinator motion submit motion --home north
+  starling coordinator rollback 0 --without BOARD --out motion --home north
 
 STARLING_HOME is the folder when --home is not given.
 exit status: 0 done, 1 failed, 2 usage, 78 configuration
@@ -115,6 +117,7 @@ def parser() -> argparse.ArgumentParser:
     learner_admission.add_verbs(partial(_governing, verbs))
     pinned_header.add_verbs(partial(_governing, verbs))
     key_retirement.add_verbs(partial(_governing, verbs))
+    version_rollback.add_verbs(partial(_governing, verbs))
     _verb(verbs, "task-template", _task_template, "print a task.toml with every key")
     return made
 

@@ -14,6 +14,7 @@ from starling.coordinator.chain.storage.chain_store import StoredHead
 from starling.coordinator.cli.newcomer_progress import require_level
 from starling.coordinator.runtime import command_inbox
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations import version_rollback
 from starling.coordinator.runtime.operations.submission import submit
 from starling.coordinator.runtime.setup.genesis_setup import read_identity
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
@@ -43,6 +44,7 @@ from starling.protocol.chain.governance import (
     UpgradeChange,
     ValidatorChange,
 )
+from starling.protocol.chain.task_rollback import ROLLBACK
 from starling.protocol.errors import ConfigError, OperationError, ProtocolError
 from starling.protocol.ids import (
     KEY_BYTES,
@@ -183,9 +185,12 @@ def _submit(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
 def _motion(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     match options.words:
         case ["show", file]:
-            return _motion_shown(home, _read(Path(file)))
+            return motion_shown(home, _read(Path(file)))
         case ["approve", file]:
-            motion = _approve(home, _read(Path(file)))
+            motion = _read(Path(file))
+            if motion.kind == MessageKind.ROLLBACK:
+                version_rollback.remake_asked(home, ROLLBACK.unpack(motion.content))
+            motion = approve(home, motion)
             write_atomic(options.out or Path(file), MOTION.pack(motion), _READABLE)
         case ["submit", file]:
             motion = _read(Path(file))
@@ -201,11 +206,11 @@ def _motion(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
         case words:
             if options.out is None:
                 raise ConfigError("name the file to write", key="--out")
-            motion = _drawn_up(home, words, options.blocks)
+            motion = drawn_up(home, *_content(words), options.blocks)
             _require_level(home, motion, options)
-            motion = _approve(home, motion)
+            motion = approve(home, motion)
             write_atomic(options.out, MOTION.pack(motion), _READABLE)
-    return _motion_shown(home, motion)
+    return motion_shown(home, motion)
 
 
 def _require_level(
@@ -219,10 +224,13 @@ def _require_level(
         require_level(home, added, options.wait)
 
 
-def _drawn_up(
-    home: CoordinatorHome, words: list[str], good_for: int
+def drawn_up(
+    home: CoordinatorHome,
+    kind: MessageKind,
+    content: bytes,
+    good_for: int = GOOD_FOR_BLOCKS,
 ) -> GovernanceProposal:
-    kind, content = _content(words)
+    """A motion that nobody approved yet, good for so many blocks."""
     tip, _ = _tip(home)
     header, genesis = tip.header, home.genesis()
     height = 0 if header is None else header.height
@@ -261,7 +269,12 @@ def _content(words: list[str]) -> tuple[MessageKind, bytes]:
     raise ConfigError(f"no such motion: {' '.join(words)}; see --help", key="motion")
 
 
-def _approve(home: CoordinatorHome, motion: GovernanceProposal) -> GovernanceProposal:
+def approve(home: CoordinatorHome, motion: GovernanceProposal) -> GovernanceProposal:
+    """A motion with this validator's approval.
+
+    Raises:
+      OperationError: If the coordinator is none.
+    """
     _, validators = _tip(home)
     key = home.signing_key()
     if validators.index_of(key.public) is None:
@@ -269,7 +282,8 @@ def _approve(home: CoordinatorHome, motion: GovernanceProposal) -> GovernancePro
     return motion.approved(key, home.genesis().chain_id())
 
 
-def _motion_shown(home: CoordinatorHome, motion: GovernanceProposal) -> Shown:
+def motion_shown(home: CoordinatorHome, motion: GovernanceProposal) -> Shown:
+    """A motion's terms, and who approved it."""
     tip, validators = _tip(home)
     members = validators.members
     approved = {approval.validator for approval in motion.approvals}
@@ -325,6 +339,13 @@ def _says(motion: GovernanceProposal) -> str:
         case MessageKind.UPGRADE:
             rules = UPGRADE_CHANGE.unpack(motion.content)
             return f"rules of version {rules.version} from height {rules.height} on"
+        case MessageKind.ROLLBACK:
+            asked = ROLLBACK.unpack(motion.content)
+            names = ", ".join(device_name(board) for board in asked.without)
+            return (
+                f"version {asked.again} of task {asked.task} made again without what "
+                f"{names} sent after version {asked.first}"
+            )
         case _:
             raise ConfigError(f"kind {motion.kind} is no motion", key="motion")
 
@@ -334,6 +355,11 @@ def _read(file: Path) -> GovernanceProposal:
         return MOTION.unpack(read_limited(file, MOTION.bytes_max))
     except ProtocolError as error:
         raise ConfigError(f"no motion: {error}", file=str(file)) from error
+
+
+def deciding(home: CoordinatorHome) -> ValidatorSet:
+    """The validators that decide the next block, by the stored chain."""
+    return _tip(home)[1]
 
 
 def _tip(home: CoordinatorHome) -> tuple[StoredHead, ValidatorSet]:

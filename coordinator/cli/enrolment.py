@@ -169,7 +169,7 @@ def _token(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
         int(time.time()) + options.life_s,
         options.confirm,
     )
-    EnrolmentStore(home.path).add_token(record)
+    EnrolmentStore(broker.path).add_token(record)
     line, name = token.to_line(), letters(token.identity)
     verb = "coordinator init" if options.coordinator else "agent enrol"
     if not options.json:
@@ -181,7 +181,7 @@ def _token(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
 
 
 def _tokens(home: CoordinatorHome, _options: argparse.Namespace) -> Shown:
-    store = EnrolmentStore(home.path)
+    store = _store(home)
     claims, now_s = store.claims(), time.time()
     rows, lines = [], []
     for record in store.tokens().values():
@@ -198,7 +198,7 @@ def _tokens(home: CoordinatorHome, _options: argparse.Namespace) -> Shown:
 
 
 def _revoke(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
-    store, name = EnrolmentStore(home.path), options.token
+    store, name = _store(home), options.token
     store.remove_token(name)
     waiting = [
         claim
@@ -212,8 +212,7 @@ def _revoke(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
 
 
 def _enrol(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
-    home.config()
-    store = EnrolmentStore(home.path)
+    store = _store(home)
     if options.what == "list":
         return _claims(store)
     if options.code is None:
@@ -223,6 +222,10 @@ def _enrol(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     document = {"name": claim.name, "code": claim.code, "accepted": accepts}
     done = "accepted" if accepts else "rejected"
     return document, f"{done} {claim.name}, which shows {claim.code}"
+
+
+def _store(home: CoordinatorHome) -> EnrolmentStore:
+    return EnrolmentStore(own_broker(home.config().broker).path)
 
 
 def _claims(store: EnrolmentStore) -> Shown:

@@ -27,6 +27,7 @@ def status_text(document: dict[str, Any]) -> str:
     if passing:
         rows.append(("refused in passing", _counts(passing)))
     rows += _overload_rows(document.get("traffic", {}))
+    rows += _vector_rows(document.get("vectors"))
     for task in document["tasks"]:
         newest = task["versions"][-1] if task["versions"] else {}
         accuracy = newest.get("accuracy")
@@ -72,6 +73,14 @@ def _overload_rows(traffic: dict[str, Any]) -> list[tuple[str, Any]]:
         for name, count in traffic.get("ignored", {}).items()
     ]
     return rows
+
+
+def _vector_rows(vectors: dict[str, int] | None) -> list[tuple[str, Any]]:
+    """Row of the vectors that a trace could use; none of an earlier release's file."""
+    if vectors is None:
+        return []
+    used, most = vectors["bytes"] / (1 << 20), vectors["bytes_max"] >> 20
+    return [("vectors kept", f"{vectors['kept']}, {used:.1f} of {most} MiB")]
 
 
 def _counts(reasons: dict[str, int]) -> str:

@@ -198,7 +198,7 @@ def _drop_old(turn: CoordinatorStep, height: int) -> None:
     aged = expiry.aged(tree, now_ms, min(settings.audit_ms, evidence_ms))
     unaudited = min(needed, height - settings.audit_blocks, aged)
     if unaudited > 0:
-        turn.emit(DropUploads(unaudited))
+        turn.emit(DropUploads(unaudited, settings.vectors_bytes))
     aged = expiry.aged(tree, now_ms, evidence_ms)
     unneeded = min(needed, height - settings.body_blocks, aged)
     if unneeded > 0:

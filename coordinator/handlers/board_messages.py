@@ -8,7 +8,11 @@ from typing import assert_never
 
 from starling.coordinator.availability import vector_exchange
 from starling.coordinator.boards import board_refusals, lease_grants
-from starling.coordinator.chain.state import board_records, task_records
+from starling.coordinator.chain.state import (
+    board_records,
+    rollback_records,
+    task_records,
+)
 from starling.coordinator.commit import evidence_submission
 from starling.coordinator.commit.transaction_submission import submit_upload
 from starling.coordinator.downloads import request_scheduler
@@ -323,6 +327,7 @@ def _standing(
         None if task is None else task.spec,
         0 if task is None else task_records.head(tree, body.task) or 0,
         0 if board is None else board.charge,
+        rollback_records.newest_rollback(tree, body.task),
     )
 
 

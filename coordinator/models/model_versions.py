@@ -9,12 +9,16 @@ import math
 from dataclasses import replace
 
 from starling.coordinator.boards import finality_proofs, lease_grants
-from starling.coordinator.chain.state import task_records
+from starling.coordinator.chain.state import rollback_records, task_records
 from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.leases.lease_table import LeaseTable
 from starling.coordinator.membership import responder_selection
-from starling.coordinator.models import pending_jobs, version_scores
+from starling.coordinator.models import (
+    pending_jobs,
+    version_rollbacks,
+    version_scores,
+)
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import (
     ComputeVersion,
@@ -189,7 +193,9 @@ def computed(turn: CoordinatorStep, event: VersionComputed) -> Attest | None:
     digests = event.model.digests()
     made = Attest(event.task, event.version, version_digest(digests))
     final = task_records.version(turn.state.ledger.tree, event.task, event.version)
-    if final is not None and final != made.digest:
+    tree, of = turn.state.ledger.tree, (event.task, event.version)
+    rolled = rollback_records.rollback(tree, *of) is not None
+    if final is not None and final != made.digest and not rolled:
         _report_other(turn, event.task, event.version)
         follow_chain(turn)
         return made
@@ -302,12 +308,24 @@ def _catch_up(turn: CoordinatorStep, task: TaskState, head: Version) -> TaskStat
     following = Version(task.head + 1)
     digest = task_records.version(turn.state.ledger.tree, task.number, following)
     model = task.attested
+    rolled = version_rollbacks.sought(turn, task, following)
+    if rolled is not None:
+        return secure(turn, rolled)
     if digest is not None and model is not None and version_digest(model) == digest:
         return _further(turn, _version_final(turn, task, following, model), head)
     if version_digest(task.model) == digest:
         # Too many boards had lost their updates: the same model is a new base.
         turn.emit(StoreDigests(task.number, following, task.model))
         return _further(turn, _version_final(turn, task, following, task.model), head)
+    return _compute_or_seek(turn, task, head)
+
+
+def _compute_or_seek(
+    turn: CoordinatorStep, task: TaskState, head: Version
+) -> TaskState:
+    """Computes the version after the one that we have, or gets a final one."""
+    following, model = Version(task.head + 1), task.attested
+    digest = task_records.version(turn.state.ledger.tree, task.number, following)
     near = head - task.head <= pending_jobs.KEPT
     if task.computing == following and near:
         return task
@@ -383,7 +401,8 @@ def _compute(turn: CoordinatorStep, task: TaskState, job: AggregationJob) -> Tas
 
 
 def _forget_stale(turn: CoordinatorStep, task: TaskState) -> None:
-    oldest = task.head - task.spec.aggregation.staleness_max
+    tree, most = turn.state.ledger.tree, task.spec.aggregation.staleness_max
+    oldest = rollback_records.oldest_base(tree, task.number, task.head, most)
     for key, held in list(turn.state.held.items()):
         if held.task == task.number and held.base < oldest:
             turn.state = evolve(turn.state, held=turn.state.held.without(key))

@@ -162,6 +162,7 @@ def _settings(
         chunks_burst=config.transfer.chunks_burst,
         audit_blocks=config.storage.audit_blocks,
         audit_ms=1000 * config.storage.audit_s,
+        vectors_bytes=config.storage.vectors_mib << 20,
         body_blocks=config.storage.body_blocks,
         shared=config.broker.shared and not peer_links(home, Topics(genesis.fleet)),
         root=pinned_root(home.path / root) if root else None,

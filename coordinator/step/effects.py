@@ -127,9 +127,15 @@ class DropUpload:
 
 @dataclass(frozen=True)
 class DropUploads:
-    """Persist: updates of blocks up to this height were used long ago."""
+    """Persist: updates of blocks up to this height were used long ago.
+
+    Attributes:
+      height: Of the last of these blocks.
+      bytes_kept: What the vectors of all updates may take together before any goes.
+    """
 
     height: int
+    bytes_kept: int = 0
 
 
 @dataclass(frozen=True)

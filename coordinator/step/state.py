@@ -63,6 +63,7 @@ class CoordinatorSettings:
       chunks_burst: And at once.
       audit_blocks: Blocks for which the vectors of used updates are kept, and
       audit_ms: header time for which they are, whichever lasts longer.
+      vectors_bytes: Bytes of vectors that are kept beyond that.
       body_blocks: Blocks whose transactions are kept.
       tick_s: Longest time between two looks at the clock.
       shared: Whether all coordinators are at our broker.
@@ -79,6 +80,7 @@ class CoordinatorSettings:
     chunks_burst: int
     audit_blocks: int = 1000
     audit_ms: int = 0
+    vectors_bytes: int = 0
     body_blocks: int = 1 << 40
     tick_s: float = 1.0
     shared: bool = True

@@ -8,7 +8,7 @@ vectors themselves.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from starling.coordinator.chain.state import task_records
+from starling.coordinator.chain.state import rollback_records, task_records
 from starling.coordinator.chain.state.state_table import StateReader
 from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.protocol.ids import Digest, TaskId, Version
@@ -22,14 +22,16 @@ class FinalVersion:
       version: Its number.
       digest: What its parameters, momentum and average hash to.
       height: Block that made it final; 0 if that was before the first executed block.
-      job: What it was made of; None for version 0, and for one that is the version
-        before anew.
+      job: What it was made of; None for version 0, for one that is the version before
+        anew, and for one that came from a rollback.
+      rolled_back: Whether it came from a rollback.
     """
 
     version: Version
     digest: Digest
     height: int
     job: AggregationJob | None
+    rolled_back: bool = False
 
 
 class LineageReader:
@@ -61,9 +63,12 @@ class LineageReader:
             value = changes[key]
             if value is not None and key.startswith(self._prefix):
                 version = Version(int(key[len(self._prefix) :]))
-                job = self._jobs.pop(version, None)
-                digest = Digest(value)
-                self._versions[version] = FinalVersion(version, digest, height, job)
+                rolled = rollback_records.rollback(after, self._task, version)
+                # An open job that a rollback dropped made no version.
+                job = self._jobs.pop(version, None) if rolled is None else None
+                self._versions[version] = FinalVersion(
+                    version, Digest(value), height, job, rolled is not None
+                )
         if not changes or task_records.JOBS.key(self._task) in changes:
             job = task_records.open_job(after, self._task)
             if job is not None:

@@ -18,6 +18,7 @@ from starling.coordinator.aggregation.strategy import (
 from starling.coordinator.aggregation.strategy_registry import aggregator_of
 from starling.coordinator.chain.state.task_records import JobMember
 from starling.coordinator.tracing.lineage import FinalVersion
+from starling.protocol.errors import OperationError
 from starling.protocol.ids import DeviceId, Version
 from starling.protocol.learning.task import TaskSpec, version_digest
 from starling.protocol.learning.vector_codecs import Grid
@@ -79,6 +80,19 @@ def replay(
         exact = version_digest(pack_model(after).digests()) == one.digest
         yield ReplayedVersion(one.version, state, members, updates, after, exact)
         state = after
+
+
+def check_exact(step: ReplayedVersion) -> None:
+    """Refuses a version that is not what the chain says of it.
+
+    Raises:
+      OperationError: Naming it.
+    """
+    if not step.exact:
+        raise OperationError(
+            f"version {step.version} made again is not what the chain says: its "
+            "vectors, the state before it or this release are other ones"
+        )
 
 
 def replayed_state(

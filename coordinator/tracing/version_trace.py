@@ -22,11 +22,11 @@ from starling.coordinator.tracing.contribution_evidence import (
 from starling.coordinator.tracing.lineage import FinalVersion
 from starling.coordinator.tracing.lineage_replay import (
     OpenVector,
+    check_exact,
     replay,
     replayed_state,
 )
 from starling.coordinator.tracing.suspects import BoardEvidence, weighed
-from starling.protocol.errors import OperationError
 from starling.protocol.ids import DeviceId, Version
 from starling.protocol.learning.task import TaskSpec
 from starling.protocol.learning.vector_codecs import from_grid
@@ -123,11 +123,7 @@ def traced(
     former: Directions | None = None
     policy, vectors = lineage.spec.aggregation, lineage.open_vector
     for step in replay(lineage.spec, lineage.start, lineage.versions, vectors):
-        if not step.exact:
-            raise OperationError(
-                f"version {step.version} made again is not what the chain says: its "
-                "vectors, the state before it or this release are other ones"
-            )
+        check_exact(step)
         found, former = evidence_of(step, policy, losses, former)
         evidence.extend(found)
     boards = weighed(evidence)

@@ -88,6 +88,7 @@ class SenderRecord:
       spec: The task, None if there is none of that number.
       head: The task's newest final version.
       charged: What the board's updates in the chain were charged.
+      oldest: The oldest version that the chain still takes as a base.
     """
 
     coordinators: ValidatorSet
@@ -99,6 +100,7 @@ class SenderRecord:
     spec: TaskSpec | None
     head: int
     charged: int
+    oldest: int = 0
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,9 @@ def _check_policy(contribution: Contribution, standing: SenderRecord) -> TaskSpe
     staleness = standing.head - contribution.version
     if staleness < 0:
         raise InvalidUpdate("its base version is not final here yet", Reason.BUSY)
-    if staleness > spec.aggregation.staleness_max:
+    if staleness > spec.aggregation.staleness_max or (
+        contribution.version < standing.oldest
+    ):
         raise StaleUpdate(f"staleness {staleness}")
     if contribution.codec != spec.codec or contribution.codec not in CODECS:
         raise ShapeMismatch(f"codec {contribution.codec}, the task asks {spec.codec}")

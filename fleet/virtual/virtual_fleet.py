@@ -7,7 +7,11 @@ import numpy as np
 
 from starling.agent.step.state import AgentSettings, ReadinessCondition
 from starling.broker.link_events import MessageArrived, MqttMessage
-from starling.coordinator.chain.state import board_records
+from starling.coordinator.chain.state import (
+    board_records,
+    rollback_records,
+    task_records,
+)
 from starling.coordinator.chain.training import evaluations
 from starling.coordinator.publication.task_settings import TaskPublication
 from starling.coordinator.step.events import VersionEvaluated
@@ -351,12 +355,20 @@ class VirtualFleet:
         for number in sorted(self._roster.awake):
             board = self._boards[number]
             idle = not board.state.training and not board.state.waiting
+            # After a rollback what was trained, or waits, is worth nothing any more.
             if (
-                idle
+                (idle or self._rolled_back)
                 and self._broker(number) == broker
                 and not self.board_faults.loses(number)
             ):
                 board.soon(manifest)
+
+    @property
+    def _rolled_back(self) -> bool:
+        """True if the newest version came from a rollback."""
+        tree = self._highest.state.ledger.tree
+        newest = rollback_records.newest_rollback(tree, _TASK)
+        return 0 < newest == task_records.head(tree, _TASK)
 
     def snapshot(self, time_s: float) -> RunSnapshot:
         """The fleet now.

@@ -22,6 +22,11 @@ from starling.protocol.chain.genesis import (
     Genesis,
     ValidatorSet,
 )
+from starling.protocol.chain.task_rollback import (
+    ROLLBACK,
+    TaskRollback,
+    rolled_version,
+)
 from starling.protocol.crypto import merkle
 from starling.protocol.crypto.state_tree import StateProof
 from starling.protocol.errors import ProofError, Reason
@@ -259,6 +264,8 @@ class ModelManifest(Structure, frozen=True, dict=True):
       version_proof: The version's digest under the header's state root.
       task_proof: The packed `TaskSpec` under the same root.
       handovers: The last changes of the validator set before the header, rising.
+      rollback: The packed `TaskRollback` under the same root that the task's newest
+        rollback was, if there was one.
     """
 
     task: TaskId
@@ -269,6 +276,7 @@ class ModelManifest(Structure, frozen=True, dict=True):
     version_proof: StateProof
     task_proof: StateProof
     handovers: Annotated[tuple[ValidatorSetTransition, ...], many(HANDOVERS_MAX)] = ()
+    rollback: StateProof | None = None
 
     def check(self, trusted: TrustedState) -> tuple[TrustedState, TaskSpec]:
         """Believes the version, or says why not.
@@ -289,14 +297,34 @@ class ModelManifest(Structure, frozen=True, dict=True):
         )
         key = task_key(self.task)
         _check_entry(self.task_proof, self.header, key, self.task_proof.value)
+        proof = self.rollback
+        if proof is not None:
+            if self.rolled_version > self.version:
+                raise ProofError("a rollback after the version")
+            _check_entry(proof, self.header, proof.key, proof.value)
         return after, self._spec
+
+    @property
+    def rolled_version(self) -> Version:
+        """The task's newest version that came from a rollback; 0 without any.
+
+        Raises:
+          ProofError: If the proof is of something else.
+        """
+        proof = self.rollback
+        return Version(0) if proof is None else rolled_version(proof.key, self.task)
+
+    @cached_property
+    def rolled_back(self) -> TaskRollback | None:
+        """Rollback that version came from; None without any."""
+        return None if self.rollback is None else ROLLBACK.unpack(self.rollback.value)
 
     @cached_property
     def _spec(self) -> TaskSpec:
         return TASK.unpack(self.task_proof.value)
 
 
-MANIFEST_BYTES_MAX = 16 * 1024 + TASK_BYTES_MAX + HANDOVERS_MAX * HANDOVER.bytes_max
+MANIFEST_BYTES_MAX = 20 * 1024 + TASK_BYTES_MAX + HANDOVERS_MAX * HANDOVER.bytes_max
 MANIFEST = structure(ModelManifest, MANIFEST_BYTES_MAX)
 
 

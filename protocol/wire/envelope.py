@@ -65,6 +65,7 @@ class MessageKind(IntEnum):
     LEARNER = 19
     EVALUATION = 20
     RESUME = 21
+    ROLLBACK = 22
     # A board speaks.
     CHECK_IN = 64
     CHUNK_REQUEST = 65

@@ -12,6 +12,7 @@ from starling.coordinator.chain.execution.state_machine import genesis_tree
 from starling.coordinator.chain.gossip_messages import DECISION, DecidedBlock
 from starling.coordinator.chain.storage.chain_store import (
     ChainStore,
+    KeptVectorSize,
     StoredUpload,
     StoredVersion,
     TransactionLocation,
@@ -117,6 +118,42 @@ def test_uploads_wait_until_a_block_names_them(make: Make) -> None:
         store.drop_upload(uploads[0].transaction)
     assert store.upload(uploads[1].transaction) is None
     assert list(store.uploads_waiting()) == [uploads[2]]
+    store.close()
+
+
+def test_vectors_of_used_updates_stay_while_there_is_room(make: Make) -> None:
+    world = SmallChain()
+    store = make(world)
+    envelopes = [world.register(number) for number in range(9)]
+    uploads = [
+        StoredUpload(each.identity(world.chain_id), each, bytes(8), 5)
+        for each in envelopes
+    ]
+    running = SingleValidator(world.genesis, world.validators[0])
+    running.submit(*envelopes[:8])
+    running.tick(0.0)
+    (block,) = running.blocks()
+    with store.transaction():
+        for upload in uploads:
+            store.put_upload(upload)
+        identities = [result.identity for result in block.results]
+        store.put_block(block.block, block.certificate, block.changes, identities)
+    assert store.vectors() == KeptVectorSize(9, 72)
+
+    with store.transaction():
+        assert store.drop_uploads(1, 72) == 0
+        # An eighth is freed at once; what stands in no block stays.
+        assert store.drop_uploads(1, 64) == 2
+    kept = [store.upload(each.transaction) is not None for each in uploads]
+    assert kept == [False] * 2 + [True] * 7
+    assert store.vectors() == KeptVectorSize(7, 56)
+    with store.transaction():
+        store.put_upload(uploads[0])
+        assert store.vectors() == KeptVectorSize(8, 64)
+        assert store.drop_uploads(0, 8) == 0
+        assert store.drop_uploads(1, 8) == 7
+    assert store.vectors() == KeptVectorSize(1, 8)
+    assert store.upload(uploads[8].transaction) == uploads[8]
     store.close()
 
 

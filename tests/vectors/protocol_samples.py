@@ -17,6 +17,7 @@ from starling.protocol.chain import (
     key_rotation,
     light_client,
     payments,
+    task_rollback,
     update_scores,
 )
 from starling.protocol.crypto import merkle, scram, sealed_blob, state_tree
@@ -443,6 +444,13 @@ STRUCTURES = (
         "RESUME",
         progress_guard.RESUME,
         progress_guard.Resume(TaskId(0), Version(3)),
+    ),
+    Structure(
+        "ROLLBACK",
+        task_rollback.ROLLBACK,
+        task_rollback.TaskRollback(
+            TaskId(0), Version(2), Version(3), MODEL, (BOARD.identity,)
+        ),
     ),
     Structure("VALIDATOR_SET", genesis.VALIDATOR_SET, VALIDATORS),
     Structure("GENESIS", genesis.GENESIS, GENESIS),

@@ -24,6 +24,7 @@ from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
 from starling.coordinator.chain.training import (
     attestation,
     evaluations,
+    rollbacks,
     scores,
     version_cut,
 )
@@ -254,6 +255,14 @@ _ROWS = (
         Signer.OPERATOR,
         _TASKS,
         "losses-of-versions",
+    ),
+    Transaction(
+        MessageKind.ROLLBACK,
+        MOTION,
+        rollbacks.roll_back,
+        Signer.QUORUM,
+        ("coordinator.cli.version_rollback",),
+        "rollbacks",
     ),
 )
 

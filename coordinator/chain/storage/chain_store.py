@@ -76,6 +76,19 @@ class StoredUpload:
 
 
 @dataclass(frozen=True)
+class KeptVectorSize:
+    """Room that kept vectors take.
+
+    Attributes:
+      count: How many there are.
+      size_bytes: Of all together, sealed.
+    """
+
+    count: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class StoredVersion:
     """Facts about a final version, for people.
 
@@ -126,8 +139,17 @@ class ChainStore(Protocol):
     def put_upload(self, upload: StoredUpload) -> None:
         """Adds an admitted update; again does nothing."""
 
-    def drop_uploads(self, height: int) -> int:
-        """Forgets uploads that stand in blocks up to this height; returns how many."""
+    def drop_uploads(self, height: int, bytes_kept: int = 0) -> int:
+        """Forgets uploads that stand in blocks up to a height; returns how many.
+
+        Args:
+          height: Of the last of these blocks.
+          bytes_kept: What the vectors of all uploads may take together before any is
+            forgotten; then the oldest go, until an eighth of it is free.
+        """
+
+    def vectors(self) -> KeptVectorSize:
+        """Room that the vectors of all uploads take."""
 
     def drop_upload(self, transaction: bytes) -> None:
         """Forgets one upload."""
@@ -259,6 +281,11 @@ class ChainStore(Protocol):
 
     def close(self) -> None:
         """Ends; a second call does nothing."""
+
+
+def most_kept(bytes_kept: int) -> int:
+    """Bytes of vectors that stay once some have to go: so that it is not each time."""
+    return bytes_kept - bytes_kept // 8
 
 
 def within(packed: Iterable[bytes], bytes_max: int) -> tuple[bytes, ...]:

@@ -9,12 +9,14 @@ from starling.coordinator.chain.execution.state_machine import genesis_tree
 from starling.coordinator.chain.gossip_messages import DECISION, DecidedBlock
 from starling.coordinator.chain.state import validator_records
 from starling.coordinator.chain.storage.chain_store import (
+    KeptVectorSize,
     StoredBlock,
     StoredHead,
     StoredHeader,
     StoredUpload,
     StoredVersion,
     TransactionLocation,
+    most_kept,
     within,
 )
 from starling.coordinator.chain.storage.snapshot import (
@@ -104,17 +106,31 @@ class MemoryStore:
         assert self._open
         self._uploads.setdefault(upload.transaction, upload)
 
-    def drop_uploads(self, height: int) -> int:
+    def drop_uploads(self, height: int, bytes_kept: int = 0) -> int:
         """See `ChainStore`."""
         assert self._open
+        least = most_kept(bytes_kept)
+        if bytes_kept and self.vectors().size_bytes <= bytes_kept:
+            return 0
         found = [
             identity
             for identity in self._uploads
             if identity in self._places and self._places[identity].height <= height
         ]
+        spared, newer = set(), 0
+        for identity, upload in reversed(self._uploads.items()):
+            newer += len(upload.blob)
+            if newer <= least:
+                spared.add(identity)
+        found = [identity for identity in found if identity not in spared]
         for identity in found:
             del self._uploads[identity]
         return len(found)
+
+    def vectors(self) -> KeptVectorSize:
+        """See `ChainStore`."""
+        sizes = [len(upload.blob) for upload in self._uploads.values()]
+        return KeptVectorSize(len(sizes), sum(sizes))
 
     def drop_upload(self, transaction: bytes) -> None:
         """See `ChainStore`."""

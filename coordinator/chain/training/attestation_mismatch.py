@@ -7,7 +7,11 @@ decide about the set, and goes when the validator leaves; the blocks still tell.
 
 from collections.abc import Sequence
 
-from starling.coordinator.chain.state import task_records, validator_records
+from starling.coordinator.chain.state import (
+    rollback_records,
+    task_records,
+    validator_records,
+)
 from starling.coordinator.chain.state.overlay import AttestationOutvoted, StateOverlay
 from starling.coordinator.chain.state.validator_records import MismatchRecord
 from starling.protocol.errors import ProtocolError, Reason
@@ -51,7 +55,9 @@ def attest_late(draft: StateOverlay, validator: PublicKey, body: Attest) -> None
     final = (
         task_records.version(draft, body.task, body.version) if body.version else None
     )
-    if final is None or final == body.digest:
+    # What a rollback made final nobody computed as a job.
+    rolled = rollback_records.rollback(draft, body.task, body.version) is not None
+    if final is None or final == body.digest or rolled:
         raise ProtocolError("no such job is open", Reason.STALE)
     known = validator_records.dissent(draft, body.task, validator)
     if known is not None and known.version >= body.version:

@@ -30,6 +30,7 @@ from starling.coordinator.chain.state.state_table import (
 )
 from starling.coordinator.chain.training.scores import lower_medians
 from starling.protocol.chain.genesis import VALIDATORS_MAX, FaultModel, quorum
+from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import ProtocolError, Reason
 from starling.protocol.ids import Digest, PublicKey, TaskId, Version
 from starling.protocol.learning.progress_guard import (
@@ -157,6 +158,13 @@ def resume(
     )
     GUARDS.put(draft, after, body.task)
     draft.happen(TaskResumed(body.task))
+
+
+def count_anew(draft: StateOverlay, number: int, version: Version) -> None:
+    """Lets a task's patience count from a version that its updates did not make."""
+    known = task_loss(draft, number)
+    if known is not None:
+        GUARDS.put(draft, evolve(known, since=version), number)
 
 
 def forget(draft: StateOverlay, number: int, head: int) -> None:

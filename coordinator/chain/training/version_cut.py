@@ -26,6 +26,7 @@ from starling.coordinator.chain.state.overlay import (
     TaskOpened,
     VersionFinal,
 )
+from starling.coordinator.chain.state.rollback_records import oldest_base
 from starling.coordinator.chain.state.task_records import (
     JobRecord,
     QueuedUpdate,
@@ -116,7 +117,7 @@ def update(
     spec, progress = _open_task(draft, body.task)
     signed = board_records.history(draft, body.task, sender)
     _check_unsigned(signed, body.version, identity)
-    _check_base(spec, progress.head, body.version)
+    _check_base(draft, spec, body, progress.head)
     _check_policy(spec, body)
     _credit(draft, sender, board, spec, body, 1)
     _remember(draft, body, sender, signed, progress.head, spec, identity)
@@ -150,7 +151,7 @@ def forfeit(
     signed = board_records.history(draft, body.task, sender)
     if any(entry.base == body.version for entry in signed):
         raise InvalidUpdate("the board signed for this base", Reason.ALREADY_KNOWN)
-    _check_base(spec, progress.head, body.version)
+    _check_base(draft, spec, body, progress.head)
     if body.version != progress.head:
         raise StaleUpdate(f"base {body.version} is not the head")
     if body.charge < stated_charge(spec.privacy):
@@ -194,10 +195,13 @@ def _check_unsigned(
             )
 
 
-def _check_base(spec: TaskSpec, head: int, base: int) -> None:
+def _check_base(
+    draft: StateOverlay, spec: TaskSpec, body: Contribution | Forfeit, head: int
+) -> None:
+    base, most = body.version, spec.aggregation.staleness_max
     if base > head:
         raise InvalidUpdate(f"base {base} is not final, the head is {head}")
-    if head - base > spec.aggregation.staleness_max:
+    if base < oldest_base(draft, body.task, head, most):
         raise StaleUpdate(f"base {base} is too old, the head is {head}")
 
 

@@ -31,6 +31,10 @@ from starling.coordinator.step.effects import (
 from starling.protocol.ids import Digest
 from starling.protocol.learning.task import ModelDigests
 
+ANCHOR_EVERY = 64
+ANCHORS_KEPT = 16
+"""Of the versions whose number is a multiple of that: a trace begins at one of them."""
+
 
 @dataclass
 class _KnownVersions:
@@ -161,8 +165,8 @@ class Persistence:
                 # Without their places in the chain they would seem to wait for one.
                 self._store.drop_uploads(height)
                 self._store.prune(height)
-            case DropUploads(height):
-                self._store.drop_uploads(height)
+            case DropUploads(height, bytes_kept):
+                self._store.drop_uploads(height, bytes_kept)
             case DropUpload(transaction):
                 if self._store.locate(transaction) is None:
                     self._store.drop_upload(transaction)
@@ -183,6 +187,7 @@ class Persistence:
         oldest = effect.version - self._versions_kept
         if known.best is None or oldest != known.best.version:
             self._drop_model(effect.task, oldest)
+        self._drop_model(effect.task, effect.version - ANCHORS_KEPT * ANCHOR_EVERY)
 
     def _known_of(self, task: int) -> "_KnownVersions":
         """Newest and best version of a task; the store is asked once."""
@@ -219,12 +224,13 @@ class Persistence:
 
     def _drop_model(self, task: int, version: int) -> None:
         dropped = self._store.model(task, version)
-        # Version 0 comes from the task itself; other tasks may start from its bytes.
-        if dropped is None or version < 1:
-            return
         known = self._known_of(task)
+        anchors = _anchors(known.newest)
+        # Version 0 comes from the task itself; other tasks may start from its bytes.
+        if dropped is None or version < 1 or version in anchors:
+            return
         first = max(version, known.newest - self._versions_kept) + 1
-        spared = {*range(first, known.newest + 1)}
+        spared = {*range(first, known.newest + 1), *anchors}
         if known.best is not None:
             spared.add(known.best.version)
         models = [self._store.model(task, number) for number in sorted(spared)]
@@ -232,6 +238,13 @@ class Persistence:
         for digest in _parts(dropped):
             if digest not in kept:
                 self._store.drop_blob(digest)
+
+
+def _anchors(newest: int) -> range:
+    """Old versions that are kept so that a trace can begin from one."""
+    last = newest - newest % ANCHOR_EVERY
+    first = max(ANCHOR_EVERY, last - (ANCHORS_KEPT - 1) * ANCHOR_EVERY)
+    return range(first, last + 1, ANCHOR_EVERY)
 
 
 def _parts(model: ModelDigests) -> tuple[Digest, ...]:

@@ -1,9 +1,10 @@
-"""Tokens and claims of newcomers, in the coordinator's home.
+"""Tokens and claims of newcomers, in the broker's folder.
 
     enrolment/tokens/<id>.json             a token, without its secret
     enrolment/claims/<id>-<name>.json      a newcomer that proved it, and its state
     enrolment/claims/<id>-<name>.admission its admission, once it has one
     enrolment/decisions/<id>-<name>.accept an operator's word, until it is carried out
+    enrolment/lock                         held by the coordinator that answers
     enrolment/refused.json                 how many messages were refused, and why
 
 Each file is written by one side alone: tokens and decisions by commands, the rest by
@@ -90,9 +91,9 @@ class EnrolmentStore:
       path: The folder.
     """
 
-    def __init__(self, home: Path) -> None:
-        """Names the folder of a coordinator's home; `prepare` makes it."""
-        self.path = home / "enrolment"
+    def __init__(self, broker: Path) -> None:
+        """Names the folder in a broker's; `prepare` makes it."""
+        self.path = broker / "enrolment"
         self._tokens = self.path / "tokens"
         self._claims = self.path / "claims"
         self._decisions = self.path / "decisions"
@@ -106,6 +107,11 @@ class EnrolmentStore:
         for folder in (self.path, self._tokens, self._claims, self._decisions):
             with storage_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the one registrar."""
+        return self.path / "lock"
 
     def add_token(self, token: TokenRecord) -> None:
         """Keeps a new token."""

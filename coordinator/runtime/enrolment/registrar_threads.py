@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from starling.broker.broker_settings import BrokerSettings
 from starling.broker.link_events import (
     LinkConnected,
     LinkDisconnected,
@@ -30,6 +31,7 @@ from starling.coordinator.enrolment.registrar import Registrar
 from starling.coordinator.runtime.enrolment.enrolment_store import EnrolmentStore
 from starling.coordinator.runtime.enrolment.registrar_desk import RegistrarDesk
 from starling.coordinator.runtime.home import CoordinatorHome
+from starling.durable.files import lock
 from starling.protocol.errors import FederationError, LimitError, TransportError
 from starling.service.repeated_warnings import RepeatedWarnings
 
@@ -40,6 +42,8 @@ LOOK_EVERY_S = 0.25
 """How often decisions of operators are looked for."""
 RETRY_S = 5.0
 """After which an admission that cannot be made now is tried again."""
+LOCK_RETRY_S = 1.0
+"""After which one that does not answer looks whether it is to."""
 _STOP_S = 2.0
 _NONCE_KEY_BYTES = 32
 
@@ -48,9 +52,8 @@ _NONCE_KEY_BYTES = 32
 def registrar_beside(home: CoordinatorHome) -> Iterator[None]:
     """Has the registrar answer during the block, if the broker takes newcomers.
 
-    Raises:
-      ConfigError: If its files are damaged.
-      StorageError: If the disk refuses.
+    Of several coordinators with one broker's folder, one answers; another takes its
+    place when it ends.
     """
     folder = home.config().broker.home
     broker = BrokerHome(Path(folder))
@@ -58,20 +61,57 @@ def registrar_beside(home: CoordinatorHome) -> Iterator[None]:
     if settings is None or not settings.enrol_port:
         yield
         return
-    store = EnrolmentStore(home.path)
-    store.prepare()
+    ending = threading.Event()
+    thread = threading.Thread(
+        target=_answer_alone,
+        args=(home, broker, settings, ending),
+        name="registrar",
+        daemon=True,
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join(2 * _STOP_S)
+
+
+def _answer_alone(
+    home: CoordinatorHome,
+    broker: BrokerHome,
+    settings: BrokerSettings,
+    ending: threading.Event,
+) -> None:
+    """Answers until the end, once nobody else does."""
+    store, told = EnrolmentStore(broker.path), RepeatedWarnings()
+    while not ending.is_set():
+        try:
+            store.prepare()
+            with lock(store.lock_file):
+                threads = RegistrarThreads(*_desk(home, broker, settings, store))
+                threads.start()
+                ending.wait()
+                threads.stop()
+        except FederationError as error:
+            # Another coordinator answers, or a file is damaged.
+            if told.is_new(str(error), time.monotonic()):
+                log.info("newcomers are not answered from here: %s", error)
+            ending.wait(LOCK_RETRY_S)
+
+
+def _desk(
+    home: CoordinatorHome,
+    broker: BrokerHome,
+    settings: BrokerSettings,
+    store: EnrolmentStore,
+) -> tuple[RegistrarDesk, EnrolmentStore, LinkSettings]:
     store.forget_old(time.time())
     authority = fingerprint(broker.authority_certificate)
     nonce_key = os.urandom(_NONCE_KEY_BYTES)
     rules = Registrar(home.signing_key().public, authority, nonce_key)
     desk = RegistrarDesk(home, rules, store, time.time)
     link = broker.enrolment.registrar(settings, broker.authority_certificate)
-    threads = RegistrarThreads(desk, store, link)
-    threads.start()
-    try:
-        yield
-    finally:
-        threads.stop()
+    return desk, store, link
 
 
 class RegistrarThreads:

@@ -96,6 +96,7 @@ class StatusFile:
             "broker": facts.broker,
             "broker_rights": facts.rights,
             "disk": disk_section(facts),
+            "vectors": self._vectors(),
             "stall": _stall(stall),
         }
         devices = self._devices.text(
@@ -110,6 +111,15 @@ class StatusFile:
             # A full disk ends the process where something must last, not here.
             log.warning("%s", error)
             self._write_over(document)
+
+    def _vectors(self) -> dict[str, int]:
+        """Vectors of updates that are kept, for traces, and how many may be."""
+        used = self._store.vectors()
+        return {
+            "kept": used.count,
+            "bytes": used.size_bytes,
+            "bytes_max": self._settings.vectors_bytes,
+        }
 
     def _write_over(self, document: dict[str, Any]) -> None:
         """Writes what is short into the room that the file has already.

@@ -2,7 +2,12 @@
 
 from collections.abc import Iterator
 
-from starling.coordinator.chain.storage.chain_store import StoredUpload, StoredVersion
+from starling.coordinator.chain.storage.chain_store import (
+    KeptVectorSize,
+    StoredUpload,
+    StoredVersion,
+    most_kept,
+)
 from starling.coordinator.runtime.storage.sqlite_schema import storage_errors
 from starling.coordinator.runtime.storage.sqlite_tables import SqliteTables
 from starling.protocol.errors import ProtocolError, StorageError
@@ -17,6 +22,9 @@ _FAILURES = "evaluation failures/"
 class WorkTables(SqliteTables):
     """Implements `coordinator.chain.storage.chain_store.ChainStore`."""
 
+    _usage: KeptVectorSize | None = None
+    """Counted once; only this connection writes."""
+
     def put_upload(self, upload: StoredUpload) -> None:
         """See `ChainStore`."""
         row = (
@@ -25,22 +33,43 @@ class WorkTables(SqliteTables):
             ENVELOPE.pack(upload.update),
             upload.blob,
         )
-        self._write(
+        added = self._write(
             "INSERT OR IGNORE INTO uploads (id, arrived_ms, envelope, blob)"
             " VALUES (?, ?, ?, ?)",
             row,
         )
+        if added and self._usage is not None:
+            size_bytes = self._usage.size_bytes + len(upload.blob)
+            self._usage = KeptVectorSize(self._usage.count + 1, size_bytes)
 
-    def drop_uploads(self, height: int) -> int:
+    def drop_uploads(self, height: int, bytes_kept: int = 0) -> int:
         """See `ChainStore`."""
-        return self._write(
+        if bytes_kept and self.vectors().size_bytes <= bytes_kept:
+            return 0
+        # Of a long column SQLite knows the length without reading it.
+        dropped = self._write(
             "DELETE FROM uploads WHERE EXISTS (SELECT 1 FROM transactions"
-            " WHERE transactions.id = uploads.id AND transactions.height <= ?)",
-            (height,),
+            " WHERE transactions.id = uploads.id AND transactions.height <= ?)"
+            " AND number IN (SELECT number FROM (SELECT number, SUM(LENGTH(blob))"
+            " OVER (ORDER BY number DESC) AS newer FROM uploads) WHERE newer > ?)",
+            (height, most_kept(bytes_kept)),
         )
+        if dropped:
+            self._usage = None
+        return dropped
+
+    def vectors(self) -> KeptVectorSize:
+        """See `ChainStore`."""
+        if self._usage is None:
+            count, size_bytes = self._one(
+                "SELECT COUNT(*), COALESCE(SUM(LENGTH(blob)), 0) FROM uploads"
+            )
+            self._usage = KeptVectorSize(count, size_bytes)
+        return self._usage
 
     def drop_upload(self, transaction: bytes) -> None:
         """See `ChainStore`."""
+        self._usage = None
         self._write("DELETE FROM uploads WHERE id = ?", (transaction,))
 
     def put_blob(self, content: bytes, digest: Digest | None = None) -> Digest:

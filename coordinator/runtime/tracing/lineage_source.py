@@ -1,6 +1,7 @@
 """Lineage of a task out of a home: checked blocks, kept states, kept vectors."""
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from starling.coordinator.aggregation.strategy import ModelState, unpack_model
@@ -14,7 +15,7 @@ from starling.coordinator.runtime.tracing.kept_vectors import KeptVectors, Vecto
 from starling.coordinator.tracing.lineage import FinalVersion, LineageReader
 from starling.coordinator.tracing.version_trace import TracedLineage
 from starling.protocol.errors import ConfigError, OperationError
-from starling.protocol.ids import Digest, TaskId, Version
+from starling.protocol.ids import DeviceId, Digest, TaskId, Version
 from starling.protocol.learning.task import TaskSpec
 
 Progress = Callable[[int], None]
@@ -72,6 +73,14 @@ class LineageSource:
         """The newest final version."""
         return max(self._versions, default=Version(0))
 
+    def first_with(self, boards: AbstractSet[DeviceId]) -> Version | None:
+        """The first version that updates of some boards are in; None if none is."""
+        for version in sorted(self._versions):
+            job = self._versions[version].job
+            if job is not None and any(each.board in boards for each in job.members):
+                return version
+        return None
+
     def bundle(self) -> bytes:
         """The task's packed bundle.
 
@@ -94,9 +103,9 @@ class LineageSource:
           OperationError: If there is no such version, or too little is kept; it says
             what is.
         """
-        if last not in self._versions and last:
+        if last not in self._versions or not last:
             raise OperationError(
-                f"there is no version {last}; the newest is {self.head}"
+                f"no updates made version {last}; the newest is {self.head}"
             )
         least = self._gapless_from(last)
         if first is not None and first < least:
@@ -131,7 +140,7 @@ class LineageSource:
         return version
 
     def _is_whole(self, one: FinalVersion | None) -> bool:
-        if one is None:
+        if one is None or one.rolled_back:
             return False
         return one.job is None or self._are_kept(
             [member.transaction for member in one.job.members]

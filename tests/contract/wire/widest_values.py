@@ -13,6 +13,7 @@ from starling.protocol.chain import (
     key_rotation,
     light_client,
     payments,
+    task_rollback,
     update_scores,
 )
 from starling.protocol.crypto import merkle, state_tree
@@ -139,6 +140,15 @@ _proof = state_tree.StateProof(
 )
 _task_proof = replace(_proof, value=task.TASK.pack(_spec))
 _version_proof = replace(_proof, value=_DIGEST)
+_rollback = task_rollback.TaskRollback(
+    _TASK,
+    Version(UINT_MAX - 1),
+    _VERSION,
+    samples.MODEL,
+    tuple(
+        DeviceId(bytes([number]) * 16) for number in range(task_rollback.WITHOUT_MAX)
+    ),
+)
 
 _worst = update_scores.UpdateScore(-message_bodies.PPM, -message_bodies.PPM)
 _board = board_statement.BoardRecord(
@@ -230,6 +240,7 @@ WIDEST: dict[str, Any] = {
     ),
     "EVALUATION": progress_guard.Evaluation(_TASK, _VERSION, progress_guard.LOSS_MAX),
     "RESUME": progress_guard.Resume(_TASK, _VERSION),
+    "ROLLBACK": _rollback,
     "VALIDATOR_SET": _validators,
     "GENESIS": replace(
         samples.GENESIS,
@@ -278,6 +289,11 @@ WIDEST: dict[str, Any] = {
         _version_proof,
         _task_proof,
         (_handover,) * light_client.HANDOVERS_MAX,
+        replace(
+            _proof,
+            key=task_rollback.rollback_key(_TASK, _VERSION),
+            value=task_rollback.ROLLBACK.pack(_rollback),
+        ),
     ),
     "FINAL": light_client.FinalityProof(
         _envelope, _header, _certificate, 1 << 20, 1 << 20, (_DIGEST,) * 40

@@ -15,10 +15,11 @@ from starling.protocol.chain import (
     key_rotation,
     light_client,
     payments,
+    task_rollback,
     update_scores,
 )
 from starling.protocol.crypto import merkle, sealed_blob, state_tree
-from starling.protocol.ids import TASKS_MAX
+from starling.protocol.ids import TASKS_MAX, DeviceId, TaskId, Version
 from starling.protocol.learning import (
     progress_guard,
     score_policy,
@@ -73,6 +74,19 @@ _sealed = st.builds(
 )
 _chunks = st.binary(min_size=1, max_size=80).map(lambda whole: chunks.split(whole)[0])
 _models = st.builds(task.ModelDigests, *(5 * [digests]))
+
+
+def _rollback(
+    number: TaskId,
+    first: int,
+    later: int,
+    model: task.ModelDigests,
+    boards: set[DeviceId],
+) -> task_rollback.TaskRollback:
+    versions = Version(first), Version(first + later)
+    return task_rollback.TaskRollback(number, *versions, model, tuple(sorted(boards)))
+
+
 _training = st.builds(
     task.TrainingPolicy, upto(1), upto(1000, 1), upto(1 << 16, 1), upto(1 << 32)
 )
@@ -299,6 +313,14 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         progress_guard.Evaluation, _tasks_no, counts, upto(progress_guard.LOSS_MAX)
     ),
     "RESUME": st.builds(progress_guard.Resume, _tasks_no, counts),
+    "ROLLBACK": st.builds(
+        _rollback,
+        _tasks_no,
+        upto(1 << 20),
+        upto(1 << 20, 1),
+        _models,
+        st.sets(_devices, min_size=1, max_size=5),
+    ),
     "VALIDATOR_SET": _sets,
     "GENESIS": _genesis,
     "HEADER": _headers,
@@ -348,6 +370,7 @@ VALUES: dict[str, SearchStrategy[Any]] = {
         _proofs,
         _proofs,
         tuples(_handovers, 2),
+        st.none() | _proofs,
     ),
     "BOARD": st.builds(
         board_statement.BoardRecord,

@@ -22,6 +22,7 @@ from starling.broker.backoff import BackoffPolicy
 from starling.broker.broker_settings import LOCAL_HOSTS, REGISTRAR, BrokerSettings
 from starling.broker.health_checks import Verdict
 from starling.broker.link_events import (
+    NO_SUBSCRIBER,
     REFUSED_FROM,
     Delivered,
     LinkConnected,
@@ -46,6 +47,7 @@ from starling.protocol.crypto.scram import scram_keys
 from starling.protocol.errors import EXIT_CONFIG, OperationError, TransportError
 from starling.protocol.ids import device_name
 from starling.protocol.wire.enrolment_messages import (
+    CHALLENGE,
     OUTCOME,
     EnrolmentKind,
     EnrolmentState,
@@ -169,6 +171,7 @@ class Door:
       home: Of the coordinator.
       broker: Of the broker.
       token: Good for two boards.
+      registrar: Ends it when it is closed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -180,7 +183,7 @@ class Door:
         self.broker.prepare(self.settings)
         self.home = CoordinatorHome(path / "north")
         found(self.home, GenesisOptions(FLEET, self.broker.path, "", 0, 10))
-        self.store = EnrolmentStore(self.home.path)
+        self.store = EnrolmentStore(self.broker.path)
         self.token = EnrolmentToken(
             HOST,
             self.settings.enrol_port,
@@ -197,7 +200,20 @@ class Door:
         )
         listener = self.broker.enrolment.process(self.settings, log_to_file=True)
         self.stack.enter_context(listener)
-        self.stack.enter_context(registrar_beside(self.home))
+        self.registrar = self.stack.enter_context(ExitStack())
+        self.registrar.enter_context(registrar_beside(self.home))
+        self.until_somebody_listens()
+
+    def until_somebody_listens(self) -> None:
+        name = f"probe-{os.urandom(4).hex()}"
+        probe = self.connect(name)
+        probe.wait(LinkConnected)
+        deadline_s = time.monotonic() + DEADLINE_S
+        reason = NO_SUBSCRIBER
+        while reason == NO_SUBSCRIBER:
+            assert time.monotonic() < deadline_s, "no registrar"
+            probe.publish(TOPICS.enrolment_hello(name), b"")
+            reason = probe.wait(Delivered).reason_code
 
     def connect(
         self, client: str, *filters: str, login: PasswordLogin | None = None
@@ -369,6 +385,39 @@ def test_connections_of_strangers_do_not_touch_a_boards_session(door: Door) -> N
 
         assert board.wait(Delivered).reason_code < REFUSED_FROM
         assert not any(isinstance(each, LinkDisconnected) for each in board.seen)
+
+
+def test_of_two_coordinators_with_the_brokers_folder_one_answers(door: Door) -> None:
+    second = CoordinatorHome(door.home.path.parent / "south")
+    found(second, GenesisOptions(FLEET, door.broker.path, "", 0, 10))
+    with registrar_beside(second):
+        talk, link = door.newcomer("first")
+        link.publish(talk.topic, talk.payload)
+        first = link.wait(MessageArrived)
+        talk.hear(first.topic, first.payload)
+
+        assert answered(talk, link) == EnrolmentState.PENDING
+
+    registrar = CHALLENGE.unpack(first.payload).registrar
+    assert registrar == door.home.signing_key().public
+    topics = [each.topic for each in link.drain() if isinstance(each, MessageArrived)]
+    assert sum(topic.endswith("/challenge") for topic in topics) == 1
+
+
+def test_another_coordinator_takes_the_place_of_the_one_that_answered(
+    door: Door,
+) -> None:
+    second = CoordinatorHome(door.home.path.parent / "south")
+    found(second, GenesisOptions(FLEET, door.broker.path, "", 0, 10))
+    with registrar_beside(second):
+        door.registrar.close()
+        door.until_somebody_listens()
+        talk, link = door.newcomer("late")
+        link.publish(talk.topic, talk.payload)
+        heard = link.wait(MessageArrived)
+
+    registrar = CHALLENGE.unpack(heard.payload).registrar
+    assert registrar == second.signing_key().public
 
 
 def test_check_of_the_broker_looks_at_the_door(door: Door) -> None:

@@ -13,6 +13,12 @@ from pathlib import Path
 import pytest
 
 from starling.agent.runtime.storage.agent_home import AgentHome
+from starling.coordinator.enrolment.registrar import TokenRecord
+from starling.coordinator.runtime.enrolment.enrolment_store import (
+    ClaimState,
+    EnrolmentStore,
+    StoredClaim,
+)
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.operator_tokens import (
     revoke_token,
@@ -20,7 +26,10 @@ from starling.coordinator.runtime.operations.operator_tokens import (
 )
 from starling.fleet import FleetPlan, run_virtual
 from starling.protocol.chain.enrolment import admission_from_json
+from starling.protocol.crypto.scram import scram_keys
 from starling.protocol.learning.task import TASK as TASK_CODEC
+from starling.protocol.wire.enrolment_messages import EnrolmentKind
+from starling.protocol.wire.enrolment_token import letters
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 from tests.unit.console.conftest import RunningConsole, launch
 from tests.unit.console.runtime.operator_home import (
@@ -31,7 +40,16 @@ from tests.unit.console.runtime.operator_home import (
     operated_home,
 )
 
-ACTIONS = ("admit", "revoke", "price", "publish", "resume", "export", "sign-out")
+ACTIONS = (
+    "admit",
+    "enrol",
+    "revoke",
+    "price",
+    "publish",
+    "resume",
+    "export",
+    "sign-out",
+)
 
 
 @pytest.fixture(scope="module")
@@ -317,6 +335,37 @@ def test_request_that_is_none_admits_nobody(
 
     assert 'class="banner"' in ana.ask("/admit").text
     assert dropped(home) == before
+
+
+@pytest.mark.parametrize(("accept", "done"), [("1", "accepted"), ("0", "rejected")])
+def test_newcomer_with_a_token_is_decided_by_its_code(
+    ana: Operator, home: CoordinatorHome, accept: str, done: str
+) -> None:
+    store = EnrolmentStore(Path(home.config().broker.home))
+    keys, token, name = scram_keys(bytes(20)), b"token-0" + accept.encode(), done
+    store.add_token(TokenRecord(token, EnrolmentKind.BOARD, keys, 2, 1 << 32, True))
+    code = f"ABCD-EFG{accept}"
+    claim = StoredClaim(
+        letters(token),
+        EnrolmentKind.BOARD,
+        name,
+        "{}",
+        code,
+        "00",
+        ClaimState.PENDING,
+        "",
+        1,
+    )
+    store.put_claim(claim)
+    assert f"<strong>{code}</strong>" in ana.ask("/admit").text
+
+    ana.post("/act/enrol", code="WXYZ-WXYZ", accept=accept)
+    assert "nobody who waits shows WXYZ-WXYZ" in notes(ana)
+    assert claim.stem not in store.decisions()
+
+    ana.post("/act/enrol", code=code, accept=accept)
+    assert f"{done} {name}, which shows {code}" in notes(ana)
+    assert store.decisions()[claim.stem] is (accept == "1")
 
 
 def test_board_is_excluded_only_if_somebody_is_sure(

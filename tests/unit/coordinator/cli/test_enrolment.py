@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from starling.coordinator.cli.enrolment import main
+from starling.coordinator.config import FILE, CoordinatorConfig
 from starling.coordinator.enrolment.registrar import TokenRecord
 from starling.coordinator.runtime.enrolment.enrolment_store import (
     ClaimState,
@@ -14,6 +15,7 @@ from starling.coordinator.runtime.enrolment.enrolment_store import (
 )
 from starling.protocol.crypto.scram import scram_keys
 from starling.protocol.errors import EXIT_USAGE, ConfigError, OperationError
+from starling.protocol.schema.toml_settings import sample
 from starling.protocol.wire.enrolment_messages import EnrolmentKind
 from starling.protocol.wire.enrolment_token import letters
 
@@ -23,7 +25,10 @@ IDENTITY = b"token-01"
 @pytest.fixture
 def store(tmp_path: Path) -> EnrolmentStore:
     """One token for two, and one newcomer who waits."""
-    made = EnrolmentStore(tmp_path)
+    broker = tmp_path / "broker"
+    text = sample(CoordinatorConfig, {"broker.home": str(broker)})
+    (tmp_path / FILE).write_text(text)
+    made = EnrolmentStore(broker)
     keys = scram_keys(bytes(20))
     made.add_token(TokenRecord(IDENTITY, EnrolmentKind.BOARD, keys, 2, 1 << 32, True))
     made.put_claim(
@@ -64,7 +69,7 @@ def test_token_of_another_form_is_a_mistake_of_usage(words: list[str]) -> None:
 def test_tokens_are_listed_with_their_uses(
     store: EnrolmentStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["tokens", "--home", str(store.path.parent), "--json"])
+    main(["tokens", "--home", str(store.path.parents[1]), "--json"])
 
     [row] = json.loads(capsys.readouterr().out)["tokens"]
     assert (row["id"], row["used"], row["uses"]) == (letters(IDENTITY), 1, 2)
@@ -73,7 +78,7 @@ def test_tokens_are_listed_with_their_uses(
 def test_revoked_token_is_gone_and_who_waited_is_rejected(
     store: EnrolmentStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["revoke", letters(IDENTITY), "--home", str(store.path.parent)])
+    main(["revoke", letters(IDENTITY), "--home", str(store.path.parents[1])])
 
     assert "1 rejected" in capsys.readouterr().out
     assert store.tokens() == {}
@@ -83,7 +88,7 @@ def test_revoked_token_is_gone_and_who_waited_is_rejected(
 @pytest.mark.parametrize("name", ["nobody", "../tokens/x", ""])
 def test_token_that_is_unknown_is_not_revoked(store: EnrolmentStore, name: str) -> None:
     with pytest.raises(OperationError, match="no token"):
-        main(["revoke", name, "--home", str(store.path.parent)])
+        main(["revoke", name, "--home", str(store.path.parents[1])])
 
 
 def test_home_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,3 +128,18 @@ def test_task_that_waits_says_for_how_many_updates_and_how_many_boards_there_are
 
     assert "version 0, 2 of 10 updates, 2 boards\n" in shown
     assert "refused in passing       not_here 3\n" in shown
+
+
+def test_status_says_how_many_vectors_a_trace_could_use() -> None:
+    document = {
+        "state": "running",
+        "broker": "connected",
+        "chain": {"height": 7, "boards": 0},
+        "updates": {"accepted": 0, "refused": {}},
+        "tasks": [],
+        "consensus": CONSENSUS,
+        "vectors": {"kept": 70, "bytes": 3 << 19, "bytes_max": 1 << 30},
+    }
+    row = f"{'vectors kept':<24} 70, 1.5 of 1024 MiB\n"
+    assert row in status_text(document)
+    assert "vectors" not in text()

@@ -104,7 +104,8 @@ def test_trace_begins_after_the_last_vector_that_is_gone(
     ("words", "status", "said"),
     [
         (["--task", 3], 78, "there is no task 3; the chain has 1"),
-        (["--version", 99], 1, "there is no version 99"),
+        (["--version", 99], 1, "no updates made version 99; the newest is 6"),
+        (["--version", 0], 1, "no updates made version 0"),
         (["--without", "nobody"], 78, "--without"),
         (["--data", "absent.npz"], 78, "absent.npz"),
     ],

@@ -6,7 +6,11 @@ import pytest
 from starling.coordinator.aggregation.server_step import initial_state
 from starling.coordinator.aggregation.strategy import PackedModel, pack_model
 from starling.coordinator.chain.storage.memory_store import MemoryStore
-from starling.coordinator.loop.storage.persistence import Persistence
+from starling.coordinator.loop.storage.persistence import (
+    ANCHOR_EVERY,
+    ANCHORS_KEPT,
+    Persistence,
+)
 from starling.coordinator.runtime.storage.vote_journal import VoteJournal
 from starling.coordinator.step.effects import (
     DropUpload,
@@ -82,6 +86,20 @@ def test_commit_versions_keeps_the_best_until_a_better_one_comes(
 
     assert kept(store, range(1, 7)) == [5, 6]
     assert store.blob(model(6).digests().momentum) is not None
+
+
+def test_commit_versions_keeps_some_old_ones_for_a_trace_to_begin_from(
+    persistence: Persistence, store: MemoryStore
+) -> None:
+    newest = (ANCHORS_KEPT + 1) * ANCHOR_EVERY
+    for number in range(1, newest + 1):
+        persistence.commit(final(number), NOW_MS)
+
+    anchors = [*range(2 * ANCHOR_EVERY, newest + 1, ANCHOR_EVERY)]
+    assert len(anchors) == ANCHORS_KEPT
+    assert kept(store, range(1, newest + 1)) == sorted({*anchors, newest - 1})
+    # All have the momentum of zeros: it must outlive those that go.
+    assert store.blob(model(newest).digests().momentum) is not None
 
 
 def test_commit_versions_after_a_restart_knows_the_best(

@@ -1,0 +1,140 @@
+"""A new project's folder, and that its commands run."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from starling import __main__ as starling
+from starling.coordinator.publication.task_settings import TaskSettings
+from starling.fleet.project_files import NewProject, project_files
+from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE, ConfigError
+from starling.protocol.schema.toml_settings import load_settings
+
+ROWS = 240
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A table with names that a shell would take apart."""
+    file = tmp_path / "my $data.csv"
+    rng = np.random.default_rng(3)
+    lines = ["a,b,the site,it's"]
+    for row in range(ROWS):
+        a, b = rng.normal(size=2)
+        lines.append(f"{a:.4f},{b:.4f},site {row % 4},{'yes' if a > b else 'no'}")
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def new(*words: str | Path) -> int:
+    return starling.main(["new", *map(str, words)])
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_main_command_of_a_project_checks_trains_and_exports(
+    tmp_path: Path, table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "energy"
+    words = ["--target", "it's", "--board-column", "the site", "--buffer", "2"]
+    words += ["--until-version", "2", "--json"]
+
+    assert new(folder, "--data", table, *words) == EXIT_DONE
+
+    made = json.loads(capsys.readouterr().out)
+    assert made["files"] == [".gitignore", "Makefile", "README.md", "task.toml"]
+    program = f"STARLING={sys.executable} -m starling"
+    done = subprocess.run(
+        ["make", "-C", str(folder), program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "nothing stands in the way" in done.stdout
+    assert (folder / "build" / "model.onnx").stat().st_size > 0
+    assert "epsilon" in (folder / "build" / "MODEL.md").read_text()
+
+
+@pytest.mark.parametrize("privacy", ["record", "device-gaussian", "none"])
+def test_task_of_a_project_is_one(privacy: str) -> None:
+    project = NewProject("energy", privacy=privacy, epsilon=3.0, buffer=6)
+
+    settings = load_settings(
+        TaskSettings, project_files(project)["task.toml"], "task.toml"
+    )
+
+    assert (settings.name, settings.buffer, settings.leases) == ("energy", 6, 12)
+    assert settings.privacy.epsilon == 3.0
+
+
+def test_model_of_ones_own_is_taken_along(tmp_path: Path) -> None:
+    own = tmp_path / "net.onnx"
+    own.write_bytes(b"graph")
+
+    assert new(tmp_path / "p", "--model", own, "--yes") == EXIT_DONE
+
+    assert (tmp_path / "p" / "net.onnx").read_bytes() == b"graph"
+    assert "--model net.onnx" in (tmp_path / "p" / "Makefile").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (["--data", "away.csv"], "--data: there is no such file"),
+        (["--model", "away.onnx"], "--model: there is no such file"),
+        (["--privacy", "much"], "--privacy: 'much' is none of"),
+        (["--name", "a\nb"], "--name: 1 to 64 letters"),
+        (["--target", "a\nb"], "--target: .* cannot stand in a Makefile"),
+    ],
+)
+def test_project_that_cannot_be_is_refused_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], wrong: str
+) -> None:
+    assert new(tmp_path / "p", *words) == EXIT_CONFIG
+
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert wrong.partition(":")[0] in said
+    assert not (tmp_path / "p").exists()
+
+
+def test_folder_with_something_in_it_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+
+    assert new(tmp_path) == EXIT_CONFIG
+    assert "something is there already" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_questions_are_asked_for_what_no_flag_said(
+    tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"data": str(table), "column that names": "the site", "privacy": "none"}
+    asked: list[str] = []
+
+    def answer(question: str) -> str:
+        asked.append(question)
+        found = (text for key, text in answers.items() if question.startswith(key))
+        return next(found, "")
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", answer)
+
+    assert new(tmp_path / "p", "--target", "it's") == EXIT_DONE
+
+    text = (tmp_path / "p" / "Makefile").read_text()
+    assert "--privacy none" in text
+    assert "--board-column 'the site'" in text
+    assert not [question for question in asked if "learned" in question]
+
+
+def test_name_of_a_task_has_bounds() -> None:
+    with pytest.raises(ConfigError, match="--name"):
+        NewProject("x" * 65)
