@@ -237,7 +237,10 @@ _ROWS = (
         LEARNER,
         learners.change,
         Signer.OPERATOR,
-        ("coordinator.cli.learner_admission",),
+        (
+            "coordinator.cli.learner_admission",
+            "coordinator.runtime.enrolment.newcomers",
+        ),
         "learners",
     ),
     Transaction(

@@ -27,7 +27,12 @@ from starling.protocol.learning import (
     task,
 )
 from starling.protocol.schema.msgpack_codec import UINT_MAX
-from starling.protocol.wire import chunks, envelope, message_bodies
+from starling.protocol.wire import (
+    chunks,
+    enrolment_messages,
+    envelope,
+    message_bodies,
+)
 
 digests = st.binary(min_size=32, max_size=32)
 signatures = st.binary(min_size=64, max_size=64)
@@ -201,7 +206,37 @@ _handovers = st.builds(
     light_client.ValidatorSetTransition, _headers, _certificates, _sets
 )
 
+_hellos = st.builds(
+    enrolment_messages.EnrolmentHello,
+    st.just(enrolment_messages.EXCHANGE_VERSION),
+    st.binary(min_size=8, max_size=8),
+    upto(1),
+    digests,
+    st.binary(min_size=1, max_size=80),
+)
+_challenges = st.builds(enrolment_messages.EnrolmentChallenge, digests, digests)
 VALUES: dict[str, SearchStrategy[Any]] = {
+    "HELLO": _hellos,
+    "CHALLENGE": _challenges,
+    "CLAIM": st.builds(
+        enrolment_messages.EnrolmentClaim, _hellos, _challenges, digests
+    ),
+    "OUTCOME": st.one_of(
+        st.builds(
+            enrolment_messages.EnrolmentOutcome,
+            st.just(enrolment_messages.EnrolmentState.ADMITTED.value),
+            names,
+            st.binary(min_size=1, max_size=80),
+            digests,
+        ),
+        st.builds(
+            enrolment_messages.EnrolmentOutcome,
+            st.sampled_from([0, 2]),
+            names,
+            st.just(b""),
+            st.binary(max_size=32),
+        ),
+    ),
     "ENVELOPE": _envelopes,
     "SEALED": _sealed,
     "CHUNK": _chunks,

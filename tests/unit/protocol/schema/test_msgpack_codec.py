@@ -214,7 +214,8 @@ def parts(kind: inspect.Type) -> list[inspect.Type]:
         case inspect.StructType(fields=inner_fields):
             return [field.type for field in inner_fields]
         case _:
-            assert bounds(kind) or isinstance(kind, inspect.NoneType | inspect.EnumType)
+            finite = inspect.NoneType | inspect.BoolType | inspect.EnumType
+            assert bounds(kind) or isinstance(kind, finite)
             return []
 
 
