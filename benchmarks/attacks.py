@@ -257,11 +257,11 @@ class Run:
     def _publish_big(self) -> None:
         """Publishes another task, as an operator would."""
         first = self._council.homes[0]
-        big: PublishedTask = task(BIG_DIMENSION, 10, 10)
+        # Of another size each time, or its parts would be there already.
+        self._counter += 1
+        big: PublishedTask = task(BIG_DIMENSION + self._counter, 10, 10)
         for part in {big.bundle, *big.model.parts()}:
             command_inbox.drop_blob(first.inbox, part)
-        self._counter += 1
-        # Its parts differ from the last one's, or they would be there already.
         spec = replace(big.spec, name=f"big-{self._counter}")
         chain_id, operator = self._council.genesis.chain_id(), first.operator_key()
         packed = TASK.pack(spec)
