@@ -439,3 +439,11 @@ def test_console_that_others_reach_takes_no_operators_without_tls(
 
         assert ana.sign_in(token).status == 403
         assert "over TLS" in ana.ask("/sign-in").text
+
+
+def test_cookie_of_another_program_on_the_host_does_not_sign_out(
+    ana: Operator,
+) -> None:
+    ana.cookie = f'other={{"a": 1}}; {ana.cookie}'
+
+    assert "Sign out" in ana.ask("/").text
