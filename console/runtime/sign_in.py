@@ -140,7 +140,6 @@ class SignIn:
             path="/",
             httponly=True,
             samesite="strict",
-            secure=self._rules.tls,
         )
         return made
 
