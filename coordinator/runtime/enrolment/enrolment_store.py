@@ -199,6 +199,10 @@ class EnrolmentStore:
         shown = ", ".join(claim.code for claim in waiting) or "nobody waits"
         raise OperationError(f"nobody who waits shows {code}: {shown}")
 
+    def reject(self, claim: StoredClaim) -> None:
+        """Has the registrar turn away whoever is not admitted yet."""
+        write_atomic(self._decisions / f"{claim.stem}{_REJECT}", b"")
+
     def decisions(self) -> dict[str, bool]:
         """Decisions of operators that the registrar did not carry out yet, by stem."""
         found = sorted(self._decisions.glob("*"))

@@ -237,7 +237,11 @@ class RegistrarDesk:
         for stem, accepted in self._store.decisions().items():
             with self._guard:
                 claim = self._claims.get(stem)
-                if claim is not None and claim.state is ClaimState.PENDING:
+                open_states = {ClaimState.PENDING}
+                if not accepted:
+                    # Its token was revoked before the chain decided.
+                    open_states.add(ClaimState.ACCEPTED)
+                if claim is not None and claim.state in open_states:
                     if accepted:
                         claim = replace(claim, state=ClaimState.ACCEPTED)
                     else:

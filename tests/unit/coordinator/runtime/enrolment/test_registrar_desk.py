@@ -413,3 +413,20 @@ def test_damaged_count_of_refusals_is_named(world: World, content: str) -> None:
 
     with pytest.raises(ConfigError, match="refused"):
         world.store.refused()
+
+
+def test_who_is_not_admitted_yet_is_rejected_with_its_token(world: World) -> None:
+    world.token()
+    world.gate.says = None
+    world.pass_on(world.newcomer("anna"))
+    world.desk.work()
+    [claim] = world.store.claims()
+    assert claim.state is ClaimState.ACCEPTED
+
+    world.store.reject(claim)
+    world.gate.says = b"{}"
+    world.now_s += 2 * RETRY_S
+    world.desk.work()
+
+    assert states(world) == [ClaimState.REJECTED]
+    assert world.gate.asked == ["anna"]
