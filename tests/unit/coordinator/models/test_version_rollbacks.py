@@ -1,5 +1,6 @@
 """Who was away while a rollback was carried comes level with the others again."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from starling.broker.link_events import MqttMessage
@@ -11,19 +12,23 @@ from starling.protocol.wire.envelope import MessageKind
 from tests.unit.coordinator.fixtures.four_coordinators import (
     CHAIN_ID,
     KEYS,
+    FleetBoard,
     FourCoordinators,
     voters,
 )
-from tests.unit.coordinator.fixtures.single_coordinator import MODEL
+from tests.unit.coordinator.fixtures.single_coordinator import MODEL, spec
 
 TASK = TaskId(0)
 BOARDS = voters(3)
+DEVICES = [board.device for board in BOARDS]
 AGAIN = replace(MODEL, average=b"\1" + MODEL.average[1:])
 
 
-def rolled_back(away: int) -> FourCoordinators:
+def rolled_back(
+    away: int, leases: int = 16, waiting: Sequence[FleetBoard] = ()
+) -> FourCoordinators:
     """A fleet at version 2, which is version 1 made again while one was away."""
-    made = FourCoordinators()
+    made = FourCoordinators(spec(leases=leases))
     made.open(BOARDS)
     made.run(2.0)
     for board in BOARDS[:2]:
@@ -31,6 +36,8 @@ def rolled_back(away: int) -> FourCoordinators:
     made.run(8.0)
     assert made.heads() == [1, 1, 1, 1]
     made.crash(away)
+    for board in waiting:
+        made.check_in(board, 1)
     body = TaskRollback(
         TASK, Version(0), Version(1), AGAIN.digests(), (BOARDS[2].device,)
     )
@@ -48,6 +55,22 @@ def rolled_back(away: int) -> FourCoordinators:
     made.run(8.0)
     assert made.heads() == [2 if member.up else 1 for member in made.members]
     return made
+
+
+def test_nobody_gets_a_lease_for_what_a_rollback_left_behind() -> None:
+    council = rolled_back(away=1)
+
+    assert council.check_in(BOARDS[2], 1) == []
+    assert council.check_in(BOARDS[2], 2)
+
+
+def test_who_waits_for_such_a_lease_waits_no_more() -> None:
+    council = rolled_back(away=1, leases=2, waiting=BOARDS)
+
+    for member in council.members:
+        leases = member.state.tasks[TASK].leases
+        assert not member.up or not leases.granted
+        assert not member.up or not any(map(leases.asked, DEVICES))
 
 
 def test_version_that_others_still_have_is_got_from_them() -> None:
