@@ -46,7 +46,9 @@ def main(argv: list[str]) -> int:
     from starling.fleet.project_files import BUILT_IN, NewProject, project_files
 
     folder: Path = options.folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    with storage_errors(folder):
+        is_taken = folder.exists() and not (folder.is_dir() and _is_empty(folder))
+    if is_taken:
         raise ConfigError("something is there already", file=str(folder))
     named = {item.name: item.default for item in fields(NewProject)}
     chosen = {key: getattr(options, key) for key in named if key != "name"}
@@ -110,8 +112,15 @@ def _ask(
         if chosen[key] is not None or (of_table and chosen["data"] in (None, *plain)):
             continue
         shown = f" [{defaults[key]}]" if defaults[key] else ""
-        answer = input(f"{question}{shown}: ").strip()
+        try:
+            answer = input(f"{question}{shown}: ").strip()
+        except EOFError as error:
+            raise ConfigError("ended; --yes takes the defaults", key="input") from error
         chosen[key] = answer or defaults[key]
+
+
+def _is_empty(folder: Path) -> bool:
+    return not any(folder.iterdir())
 
 
 def _there(text: str, flag: str) -> Path:

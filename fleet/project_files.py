@@ -3,6 +3,7 @@
 The Makefile holds the commands that the manual names; nothing else knows of a project.
 """
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,6 +90,11 @@ def _words(*words: str) -> str:
     return shlex.join(words).replace("$", "$$")
 
 
+def _assigned(words: str) -> str:
+    """Words of `_words` as the value of a variable, where `#` begins a comment."""
+    return re.sub(r"(\\*)#", r"\1\1\\#", words)
+
+
 def _data_words(project: NewProject) -> str:
     words = ["--data", project.data, *_table_words(project)]
     return _words(*words)
@@ -161,8 +167,8 @@ def _makefile(project: NewProject) -> str:
         check = f"\t@echo {project.data}: comes checked"
     return _MAKEFILE.format(
         name=project.name.replace("\\", " "),
-        data=_data_words(project),
-        fleet=_fleet_words(project),
+        data=_assigned(_data_words(project)),
+        fleet=_assigned(_fleet_words(project)),
         check=check,
     )
 

@@ -211,6 +211,8 @@ class ProcessTrainer:
         if self._process.busy:
             # Only an answer that nobody waits for any more can be in the way.
             self._process.stop()
+        # Each job has its whole time, and while it has one nothing is released.
+        self._deadline_s = self._release_s = _NEVER_S
         self._process.ask(job)
 
     def _counted(self, report: TrainerReport) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from starling.broker.runtime.token_exchange import read_token
-from starling.durable.files import storage_errors
+from starling.durable.files import refusal, storage_errors
 from starling.protocol.errors import ConfigError, OperationError
 from starling.service import install_verb
 from starling.service.unit_files import ServiceKind
@@ -43,13 +43,18 @@ def enrol_as(
     as_user = (
         {"user": user, "group": user, "extra_groups": []} if os.geteuid() == 0 else {}
     )
-    done = subprocess.run(  # noqa: S603 - our own program
-        [*command, *words],
-        input=token.encode(),
-        cwd="/",
-        check=False,
-        **as_user,  # type: ignore[call-overload]  # as `subprocess` takes them
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - our own program
+            [*command, *words],
+            input=token.encode(),
+            cwd="/",
+            check=False,
+            **as_user,  # type: ignore[call-overload]  # as `subprocess` takes them
+        )
+    except OSError as error:
+        raise OperationError(
+            f"the unit is written, but {user} cannot run {program}: {refusal(error)}"
+        ) from error
     if done.returncode != 0:
         raise OperationError(
             f"the unit is written, but the board is not enrolled; once that is mended: "

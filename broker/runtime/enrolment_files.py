@@ -10,6 +10,7 @@ import hashlib
 import os
 import secrets
 import sys
+import time
 from pathlib import Path
 
 from starling.broker.acl import enrolment_acl_text
@@ -34,6 +35,7 @@ from starling.durable.files import (
 )
 from starling.protocol.errors import ConfigError, FederationError
 from starling.protocol.wire.topics import Topics
+from starling.service.repeated_warnings import RepeatedWarnings
 
 _PUBLIC_MODE = 0o644
 _PASSWORD_BYTES_MAX = 256
@@ -157,6 +159,7 @@ class EnrolmentListener:
     def __init__(self, process: MosquittoProcess | None) -> None:
         """Takes a process, not started yet; None for no listener."""
         self._process = process
+        self._told = RepeatedWarnings()
 
     def start(self) -> None:
         """Starts it.
@@ -174,8 +177,10 @@ class EnrolmentListener:
         try:
             self._process.start()
         except FederationError as error:
-            sys.stderr.write(f"warning: the enrolment listener: {error}\n")
+            if self._told.is_new(str(error), time.monotonic()):
+                sys.stderr.write(f"warning: the enrolment listener: {error}\n")
         else:
+            self._told.forget()
             sys.stderr.write("warning: the enrolment listener ended; started again\n")
 
     def stop(self) -> None:

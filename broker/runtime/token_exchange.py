@@ -34,9 +34,11 @@ def read_token(given: str) -> EnrolmentToken:
     Raises:
       ConfigError: If it is none.
     """
-    line = sys.stdin.read(TOKEN_CHARS_MAX + 1) if given == "-" else given
     try:
+        line = sys.stdin.read(TOKEN_CHARS_MAX + 1) if given == "-" else given
         return token_from_line(line)
+    except UnicodeDecodeError as error:
+        raise ConfigError("standard input is no text", key="--token") from error
     except DecodeError as error:
         raise ConfigError(str(error), key="--token") from error
 

@@ -69,8 +69,8 @@ class Sessions:
         self._file = file
         self._clock = clock
         self._open: dict[bytes, OperatorSession] = {}
-        self._rows: tuple[OperatorToken, ...] = ()
-        self._stamp: tuple[int, int, int] | None = None
+        # Both in one, so that two threads cannot mix what they read.
+        self._read: tuple[tuple[int, int, int], tuple[OperatorToken, ...]] | None = None
 
     def begin(self, given: str) -> tuple[str, OperatorSession] | None:
         """Signs somebody in.
@@ -95,7 +95,7 @@ class Sessions:
             min(now_s + SESSION_S, token.until_s),
         )
         while len(self._open) >= SESSIONS_MAX:
-            self._open.pop(next(iter(self._open)))
+            self._open.pop(next(iter(self._open)), None)
         self._open[_key(cookie)] = made
         return cookie, made
 
@@ -126,12 +126,13 @@ class Sessions:
         try:
             found = self._file.stat()
         except OSError:
-            self._stamp, self._rows = None, ()
+            self._read = None
             return ()
         stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
-        if stamp != self._stamp:
-            self._rows, self._stamp = read_tokens(self._file), stamp
-        return self._rows
+        known = self._read
+        if known is None or known[0] != stamp:
+            known = self._read = stamp, read_tokens(self._file)
+        return known[1]
 
 
 def _key(cookie: str) -> bytes:

@@ -112,7 +112,9 @@ class ConsoleApp:
         session: OperatorSession | None = request.scope[SESSION]
         operator = None
         if session is not None:
-            notes = session.take_notes()
+            # A page that looks again in the background would lose them.
+            is_seen = request.headers.get("sec-fetch-dest", "document") == "document"
+            notes = session.take_notes() if is_seen else ()
             operator = OperatorFrame(session.token.name, session.csrf, notes)
         return PageFrame(self._chain.fleet, facts, self._status.trouble, operator)
 

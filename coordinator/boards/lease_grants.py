@@ -44,10 +44,9 @@ def check_in(
     if task is None:
         raise InvalidUpdate(f"no task {said.task}", Reason.UNKNOWN_TASK)
     head = task_records.head(turn.state.ledger.tree, said.task) or 0
-    staleness = head - said.version
-    if staleness < 0:
+    if said.version > head:
         raise InvalidUpdate("its version is not final here yet", Reason.BUSY)
-    if staleness > task.spec.aggregation.staleness_max:
+    if said.version < _oldest(turn, task, head):
         raise StaleUpdate(f"version {said.version}, the newest is {head}")
     if said.pledge not in task.spec.pledges:
         raise InvalidUpdate("not a size to pledge", Reason.POLICY_MISMATCH)
@@ -141,13 +140,13 @@ def grant_free(turn: CoordinatorStep, task: TaskState) -> None:
         return
     # Whoever trained beyond this would only add to the queue, and come out stale.
     room = BACKLOG_BUFFERS * policy.buffer - _backlog(turn, task)
-    herd_most = _herd_most(policy)
+    herd_most, oldest = _herd_most(policy), _oldest(turn, task, task.head)
     while room > 0 and (found := task.leases.next_waiting()) is not None:
         device, said = found
         full = task.leases.dealt.get(said.version, 0) >= herd_most
         if full and said.version == task.head:
             break
-        if full or task.head - said.version > policy.staleness_max:
+        if full or said.version < oldest:
             # It asks again for the newest version, as soon as it has it.
             task = evolve(task, leases=task.leases.stop_waiting(device))
             continue
@@ -160,6 +159,12 @@ def grant_free(turn: CoordinatorStep, task: TaskState) -> None:
         task = evolve(task, leases=task.leases.grant(device, grant))
         turn.send(device, envelope)
     turn.put_task(task)
+
+
+def _oldest(turn: CoordinatorStep, task: TaskState, head: int) -> Version:
+    """The oldest version that a lease may be for: an update of it still counts."""
+    tree, most = turn.state.ledger.tree, task.spec.aggregation.staleness_max
+    return rollback_records.oldest_base(tree, task.number, head, most)
 
 
 def _herd_most(policy: AggregationPolicy) -> int:
@@ -196,8 +201,7 @@ def release_stale(turn: CoordinatorStep, task: TaskState) -> None:
     Whoever waits may go on, too: what was given for the version before no longer
     counts against the newest.
     """
-    tree, most = turn.state.ledger.tree, task.spec.aggregation.staleness_max
-    oldest = rollback_records.oldest_base(tree, task.number, task.head, most)
+    oldest = _oldest(turn, task, task.head)
     leases = task.leases
     for device, grant in leases.granted.items():
         if grant.version < oldest:

@@ -203,10 +203,11 @@ def _revoke(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
     waiting = [
         claim
         for claim in store.claims()
-        if claim.token == name and claim.state is ClaimState.PENDING
+        if claim.token == name
+        and claim.state in {ClaimState.PENDING, ClaimState.ACCEPTED}
     ]
     for claim in waiting:
-        store.decide(claim.code, accepts=False)
+        store.reject(claim)
     document = {"id": name, "rejected": [claim.name for claim in waiting]}
     return document, f"token {name} is good for nothing; {len(waiting)} rejected"
 

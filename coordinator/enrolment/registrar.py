@@ -12,7 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from starling.protocol.crypto.scram import ScramKeys
-from starling.protocol.errors import ProtocolError, Reason, ReplayError, SignatureError
+from starling.protocol.errors import (
+    DecodeError,
+    ProtocolError,
+    Reason,
+    ReplayError,
+    SignatureError,
+)
 from starling.protocol.ids import PublicKey
 from starling.protocol.wire.enrolment_messages import (
     CLAIM,
@@ -65,13 +71,13 @@ class ProvenClaim:
 
     Attributes:
       token: With which it enrols.
-      document: Its request or identity, not looked at yet.
+      document: Its request or identity as text, not looked at yet.
       transcript: What both sides prove.
       code: For people to compare.
     """
 
     token: TokenRecord
-    document: bytes
+    document: str
     transcript: bytes
     code: str
 
@@ -136,7 +142,7 @@ class Registrar:
         proven = check_claim(token.keys, self.authority, claim)
         if claim.challenge.registrar != self.public:
             raise SignatureError("the claim is for another registrar")
-        document = claim.hello.document
+        document = _text(claim.hello.document)
         return ProvenClaim(token, document, proven, short_code(proven)), claim
 
     def require_fresh(self, client: str, claim: EnrolmentClaim, now_s: float) -> None:
@@ -175,6 +181,14 @@ def _token(tokens: Tokens, hello: EnrolmentHello) -> TokenRecord:
     if token is None or token.kind != hello.kind:
         raise _no_token()
     return token
+
+
+def _text(document: bytes) -> str:
+    try:
+        return document.decode()
+    except UnicodeDecodeError as error:
+        # A parser of JSON would take UTF-16, too, and no file of ours is in it.
+        raise DecodeError("the document is not UTF-8") from error
 
 
 def _no_token() -> ProtocolError:

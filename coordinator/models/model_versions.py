@@ -199,7 +199,7 @@ def computed(turn: CoordinatorStep, event: VersionComputed) -> Attest | None:
         _report_other(turn, event.task, event.version)
         follow_chain(turn)
         return made
-    if not awaited or event.version <= task.head:
+    if not awaited or rolled or event.version <= task.head:
         return None
     turn.put_task(replace(task, attested=digests))
     turn.emit(StoreModel(event.task, event.version, event.model))
@@ -307,8 +307,9 @@ def _catch_up(turn: CoordinatorStep, task: TaskState, head: Version) -> TaskStat
     """
     following = Version(task.head + 1)
     digest = task_records.version(turn.state.ledger.tree, task.number, following)
+    task = version_rollbacks.without_dropped_job(turn, task, following)
     model = task.attested
-    rolled = version_rollbacks.sought(turn, task, following)
+    rolled = version_rollbacks.sought(turn, task, head) if following == head else None
     if rolled is not None:
         return secure(turn, rolled)
     if digest is not None and model is not None and version_digest(model) == digest:

@@ -4,18 +4,38 @@ import math
 from dataclasses import replace
 
 from starling.coordinator.chain.state import rollback_records
+from starling.coordinator.models import pending_jobs
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.state import TaskState
 from starling.protocol.ids import Version
 
 
+def without_dropped_job(
+    turn: CoordinatorStep, task: TaskState, version: Version
+) -> TaskState:
+    """A task rid of a version's job, if a rollback dropped that.
+
+    What was computed for it is of no use, and no sign of a machine that computes
+    wrongly.
+    """
+    if rollback_records.rollback(turn.state.ledger.tree, task.number, version) is None:
+        return task
+    return replace(
+        pending_jobs.without(task, version),
+        attested=None,
+        job=None,
+        computing=None,
+        retry_at_s=math.inf,
+    )
+
+
 def sought(
     turn: CoordinatorStep, task: TaskState, version: Version
 ) -> TaskState | None:
-    """A task that seeks the version after its own, if that came from a rollback.
+    """A task that seeks the chain's newest version, if that came from a rollback.
 
-    The chain says what it consists of. What was computed for the job that the rollback
-    dropped is of no use, and no sign of a machine that computes wrongly.
+    The chain says what it consists of. Once others are further, the newest is sought
+    as always: they may have let this one go.
 
     Returns:
       None if updates made the version, or the task seeks it already.
@@ -29,13 +49,4 @@ def sought(
         "quorum of the validators decided",
         warns=True,
     )
-    return replace(
-        task,
-        sought=version,
-        found=rolled.model,
-        lacking=frozenset(),
-        attested=None,
-        job=None,
-        computing=None,
-        retry_at_s=math.inf,
-    )
+    return replace(task, sought=version, found=rolled.model, lacking=frozenset())

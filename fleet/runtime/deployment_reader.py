@@ -14,6 +14,7 @@ from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.operations.process_liveness import lives
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
+from starling.durable.files import storage_errors
 from starling.fleet.monitor.deployment import (
     chosen_task,
     deployment,
@@ -77,7 +78,8 @@ class DeploymentReader:
         self._last = found or self._last
         if self._last is None:
             raise OperationError(f"{path}: no status yet: has the coordinator run?")
-        age_s = max(0.0, time.time() - path.stat().st_mtime)
+        with storage_errors(path):
+            age_s = max(0.0, time.time() - path.stat().st_mtime)
         facts = status_facts.read(self._last, age_s)
         if facts.is_up and not lives(facts.document["pid"]):
             # Its process is gone, and nothing wrote so.

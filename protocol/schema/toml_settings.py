@@ -129,7 +129,8 @@ def ignored_keys(cls: type[Any], text: str, file: str) -> tuple[str, ...]:
 def _document(text: str, file: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    # Its own error is one, and so is that of a number with too many digits.
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"not TOML: {error}", file=file) from error
 
 

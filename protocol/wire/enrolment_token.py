@@ -20,7 +20,7 @@ from starling.protocol.wire.topics import check_fleet_name
 TOKEN_CHARS_MAX = 512
 PORT_MAX = 65535
 _LINE = re.compile(
-    r"starling://(?P<host>\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9.-]{1,253})"
+    r"starling://(?P<host>\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})"
     r":(?P<port>[0-9]{1,5})/(?P<fleet>[a-z0-9-]{1,32})"
     r"/(?P<authority>[a-z2-7]{52})/(?P<token>[a-z2-7]{13})-(?P<secret>[a-z2-7]{32})"
 )

@@ -10,7 +10,8 @@ board with few classes has nothing to fear from being unlike the others:
   many of its standard deviations the agreement is, whole at two.
 - Else agreement is a cosine, and evidence is how far it stays above a bar below the
   median of the version's, whole at the median and above.
-- Under `ACCURACY` an update is valid or not, as in the algorithm.
+- Under `ACCURACY` an update is valid or not, as in the algorithm; where the median is
+  not, that is the step's or the root set's fault, and speaks against nobody.
 
 Where the version's median itself says little, since noise hides everything or the model
 has learned what there is, single agreements say no more: evidence counts by that
@@ -99,7 +100,9 @@ def evidence(spec: TaskSpec, pledge: int, score: UpdateScore, usual: int) -> int
       usual: Lower median of the agreements of the version's updates.
     """
     if spec.scores.rule == ScoreRule.ACCURACY:
-        return MILLION if score.influence >= -ACCURACY_LOSS_MAX else -MILLION
+        if score.influence >= -ACCURACY_LOSS_MAX:
+            return MILLION
+        return -MILLION if usual >= -ACCURACY_LOSS_MAX else 0
     if spec.privacy.mechanism == RECORD_GAUSSIAN:
         deviations, others = (
             each * pledge * MILLION // spec.privacy.sigma_micro

@@ -21,7 +21,6 @@ from typing import Any
 
 from starling.coordinator.enrolment.registrar import TokenRecord
 from starling.durable.files import (
-    read_if_present,
     read_limited,
     storage_errors,
     sync_folder,
@@ -200,6 +199,10 @@ class EnrolmentStore:
         shown = ", ".join(claim.code for claim in waiting) or "nobody waits"
         raise OperationError(f"nobody who waits shows {code}: {shown}")
 
+    def reject(self, claim: StoredClaim) -> None:
+        """Has the registrar turn away whoever is not admitted yet."""
+        write_atomic(self._decisions / f"{claim.stem}{_REJECT}", b"")
+
     def decisions(self) -> dict[str, bool]:
         """Decisions of operators that the registrar did not carry out yet, by stem."""
         found = sorted(self._decisions.glob("*"))
@@ -234,10 +237,13 @@ class EnrolmentStore:
         self._write(self.path / "refused.json", counted)
 
     def refused(self) -> dict[str, int]:
-        """Reads how many messages were refused, by reason."""
-        content = read_if_present(self.path / "refused.json", _BYTES_MAX)
-        counted: dict[str, int] = {} if content is None else json.loads(content)
-        return counted
+        """Reads how many messages were refused, by reason.
+
+        Raises:
+          ConfigError: If the file is damaged.
+        """
+        path = self.path / "refused.json"
+        return _read(path) if path.exists() else {}
 
     def _write(self, path: Path, document: object) -> None:
         write_atomic(path, (json.dumps(document, indent=1) + "\n").encode())

@@ -171,12 +171,12 @@ class RegistrarDesk:
     def _claimed(self, client: str, payload: bytes) -> list[MqttMessage]:
         now_s = self._now_s()
         found, message = self._registrar.prove(payload, self._known_tokens())
-        name = self._newcomers[found.token.kind].name(found.document)
+        name = self._newcomers[found.token.kind].name(found.document.encode())
         listener = _Listener(client, found.token.keys, found.transcript)
         with self._guard:
             stem = f"{letters(found.token.identity)}-{name}"
             known = self._claims.get(stem)
-            if known is None or known.document != found.document.decode():
+            if known is None or known.document != found.document:
                 # Who waits for an operator may be accepted later, with these keys.
                 require_good(found.token, now_s)
             if known is None or known.transcript != _digest(found.transcript):
@@ -209,7 +209,7 @@ class RegistrarDesk:
         self, found: ProvenClaim, name: str, known: StoredClaim | None, now_s: int
     ) -> StoredClaim | None:
         """Stores a claim; None if the token has no use left for another newcomer."""
-        token, document = letters(found.token.identity), found.document.decode()
+        token, document = letters(found.token.identity), found.document
         digest = _digest(found.transcript)
         if known is not None and known.document == document:
             claim = replace(known, code=found.code, transcript=digest)
@@ -237,7 +237,11 @@ class RegistrarDesk:
         for stem, accepted in self._store.decisions().items():
             with self._guard:
                 claim = self._claims.get(stem)
-                if claim is not None and claim.state is ClaimState.PENDING:
+                open_states = {ClaimState.PENDING}
+                if not accepted:
+                    # Its token was revoked before the chain decided.
+                    open_states.add(ClaimState.ACCEPTED)
+                if claim is not None and claim.state in open_states:
                     if accepted:
                         claim = replace(claim, state=ClaimState.ACCEPTED)
                     else:

@@ -1,5 +1,6 @@
 """A new project's folder, and that its commands run."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -138,3 +139,37 @@ def test_questions_are_asked_for_what_no_flag_said(
 def test_name_of_a_task_has_bounds() -> None:
     with pytest.raises(ConfigError, match="--name"):
         NewProject("x" * 65)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+@pytest.mark.parametrize("column", ["#", "a#b", "\\#", "$#"])
+def test_hash_in_a_name_is_no_comment_to_make(tmp_path: Path, column: str) -> None:
+    text = project_files(NewProject("x", data="/d/a#b.csv", target=column))["Makefile"]
+    (tmp_path / "Makefile").write_text(text)
+    told = 'STARLING=printf "%s\\n"'
+
+    done = subprocess.run(
+        ["make", "-s", "-C", str(tmp_path), "run", told],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    words = done.stdout.splitlines()
+    assert words[words.index("--target") + 1] == column
+    assert "/d/a#b.csv" in words
+    assert "build/report" in words
+
+
+def test_input_that_ends_is_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ended = io.StringIO()
+    monkeypatch.setattr(ended, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", ended)
+
+    assert new(tmp_path / "energy") == EXIT_CONFIG
+    assert "--yes" in capsys.readouterr().err
+    assert not (tmp_path / "energy").exists()

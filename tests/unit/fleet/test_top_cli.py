@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from starling import __main__ as starling
-from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE, EXIT_FAILED
+from starling.fleet.runtime.deployment_reader import DeploymentReader
+from starling.protocol.errors import (
+    EXIT_CONFIG,
+    EXIT_DONE,
+    EXIT_FAILED,
+    StorageError,
+)
 from tests.unit.console.conftest import set_up, write_status
 from tests.unit.console.status_documents import document
 
@@ -100,3 +106,14 @@ def test_home_that_is_none_is_refused(
 ) -> None:
     assert top(tmp_path / "away") == EXIT_CONFIG
     assert "there is no such folder" in capsys.readouterr().err
+
+
+def test_status_that_goes_while_it_is_shown_is_an_error_that_names_it(
+    home: Path,
+) -> None:
+    reader = DeploymentReader(home, None)
+    reader.document()
+    (home / "status.json").unlink()
+
+    with pytest.raises(StorageError, match="status"):
+        reader.document()

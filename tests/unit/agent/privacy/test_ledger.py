@@ -14,6 +14,7 @@ from starling.agent.privacy.ledger import (
     PrivacyLedger,
     Slot,
 )
+from starling.agent.privacy.ledger_entries import ProvenReleases, ReleasePrice
 from starling.protocol.errors import BudgetExceeded, ConfigError, Reason, StorageError
 from starling.protocol.ids import ChainId, TaskId, Version
 from starling.protocol.learning.task import E12, MICRO, PrivacyPolicy
@@ -228,6 +229,20 @@ def test_laplace_alone_spends_its_budget_and_no_more(releases: int) -> None:
     assert len(entries) == releases
     # A few releases are paid as pure epsilons, many at an order: nothing is wasted.
     assert 0.94 * 8.0 < ledger.epsilon() <= 8.0
+
+
+def test_laplace_that_only_the_chain_knows_of_counts_as_if_it_could_be_gaussian() -> (
+    None
+):
+    policy, cap = other("device-laplace", 8.0, 10), Budget(8.0, DELTA)
+    number, units = policy.mechanism, policy.charge
+    rate = ReleasePrice(number, policy.sigma_micro, MICRO, 1, units)
+    found = ProvenReleases(3, CHAIN, TaskId(1), 0, 1, units, 0, 1, 1 << number, (rate,))
+    ledger, _ = PrivacyLedger.load(cap, []).admit(found)
+    ledger, entries = spend(ledger, policy)
+    # Nothing shows what the units were for: no plain sum decides, and less is paid.
+    assert 0 < len(entries) < 9
+    assert ledger.epsilon() <= 8.0
 
 
 def test_laplace_beside_what_is_not_pure_is_charged_at_the_order() -> None:

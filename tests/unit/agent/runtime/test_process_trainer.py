@@ -96,6 +96,33 @@ def test_job_that_takes_too_long_is_ended_and_has_failed(silent: Bench) -> None:
     assert silent.posted == [e.LoadFailed(BUNDLE, stage, "stopped after 60 s")]
 
 
+def test_job_after_one_that_took_too_long_has_its_whole_time(silent: Bench) -> None:
+    silent.trainer.load(BUNDLE)
+    silent.trainer.keep_time(10.0, None)
+    silent.trainer.keep_time(10.0 + TIMEOUT_S, None)
+    (failed,) = silent.posted
+
+    silent.trainer.load(BUNDLE)
+    silent.trainer.keep_time(11.0 + TIMEOUT_S, None)
+
+    assert silent.posted == [failed]
+    assert silent.trainer.due_s == 11.0 + 2 * TIMEOUT_S
+
+
+def test_next_job_ends_the_wait_to_release_the_trainer(tmp_path: Path) -> None:
+    home = AgentHome(tmp_path / "home")
+    home.begin({})
+    bench = Bench(home, ("/bin/false",))
+    bench.trainer.load(BUNDLE)
+    bench.trainer.reported(bench.reports.get(timeout=180.0))
+    assert bench.trainer.due_s < float("inf")
+
+    bench.trainer.load(BUNDLE)
+
+    assert bench.trainer.due_s == float("inf")
+    bench.close()
+
+
 def test_last_words_of_a_stopped_trainer_count_no_more(silent: Bench) -> None:
     silent.trainer.load(BUNDLE)
     silent.trainer.stop("another version came")

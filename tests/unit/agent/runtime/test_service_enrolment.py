@@ -39,3 +39,12 @@ def test_enrolment_that_fails_names_the_command_to_repeat(
 ) -> None:
     with pytest.raises(OperationError, match="--token LINE"):
         enrol_as(getpass.getuser(), program, tmp_path, "secret", ["--pledge=0"])
+
+
+def test_program_that_the_user_cannot_run_is_named(
+    tmp_path: Path, program: Path
+) -> None:
+    program.chmod(0o644)
+
+    with pytest.raises(OperationError, match=f"cannot run {program}"):
+        enrol_as(getpass.getuser(), program, tmp_path, "secret", [])

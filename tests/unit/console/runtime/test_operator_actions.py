@@ -439,3 +439,22 @@ def test_console_that_others_reach_takes_no_operators_without_tls(
 
         assert ana.sign_in(token).status == 403
         assert "over TLS" in ana.ask("/sign-in").text
+
+
+def test_cookie_of_another_program_on_the_host_does_not_sign_out(
+    ana: Operator,
+) -> None:
+    ana.cookie = f'other={{"a": 1}}; {ana.cookie}'
+
+    assert "Sign out" in ana.ask("/").text
+
+
+def test_page_that_looks_again_leaves_the_notes_to_the_one_that_is_opened(
+    ana: Operator,
+) -> None:
+    ana.post("/act/revoke", board="nobody")
+    ana.headers = {"Sec-Fetch-Dest": "empty"}
+    assert notes(ana) == ""
+    ana.headers = {"Sec-Fetch-Dest": "document"}
+
+    assert "nobody was sure" in notes(ana)

@@ -1,6 +1,7 @@
 """`starling enrol` and `coordinator enrol`: arguments, lists, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,14 @@ def test_home_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ConfigError, match="--home"):
         main(["tokens"])
+
+
+def test_revoked_token_stops_who_is_accepted_and_not_admitted_yet(
+    store: EnrolmentStore,
+) -> None:
+    [claim] = store.claims()
+    store.put_claim(replace(claim, state=ClaimState.ACCEPTED))
+
+    main(["revoke", letters(IDENTITY), "--home", str(store.path.parents[1])])
+
+    assert store.decisions() == {claim.stem: False}

@@ -60,7 +60,7 @@ def test_claim_of_the_secrets_holder_is_proven_with_the_code_that_it_shows() -> 
 
     claim = CLAIM.unpack(payload)
     said = transcript(AUTHORITY, claim.hello, claim.challenge)
-    assert found == ProvenClaim(TOKEN, b"{}", said, short_code(said))
+    assert found == ProvenClaim(TOKEN, "{}", said, short_code(said))
 
 
 @pytest.mark.parametrize(

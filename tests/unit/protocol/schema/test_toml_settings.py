@@ -223,3 +223,9 @@ def test_version_is_a_number_of_ours(version: str) -> None:
 def test_class_without_a_version_knows_no_later_release() -> None:
     with pytest.raises(ConfigError, match="unknown key"):
         load_settings(Settings, "config_version = 9\n", FILE)
+
+
+@pytest.mark.parametrize("odd", ["port = " + "1" * 5000, "port = " + "[" * 100_000])
+def test_number_or_nest_beyond_what_python_reads_is_no_toml(odd: str) -> None:
+    with pytest.raises(ConfigError, match="not TOML"):
+        load_settings(Broker, odd, FILE)

@@ -17,7 +17,9 @@ TOKEN = EnrolmentToken(
 )
 
 
-@pytest.mark.parametrize("host", ["broker.example.org", "192.0.2.7", "2001:db8::7"])
+@pytest.mark.parametrize(
+    "host", ["broker.example.org", "garden_pi", "192.0.2.7", "2001:db8::7"]
+)
 def test_token_is_read_back_from_its_line(host: str) -> None:
     token = replace(TOKEN, host=host)
 

@@ -64,6 +64,18 @@ def test_median_of_a_quorum_counts_once_and_a_liar_alone_does_nothing() -> None:
     assert reputation(world.tree, board_id(0)).scored == 1
 
 
+def test_step_that_costs_every_update_its_accuracy_locks_no_fleet_out() -> None:
+    policy = ScorePolicy(ScoreRule.ACCURACY, SPEC.scores.roots, 60)
+    world = opened(validators=1, spec=replace(SPEC, scores=policy))
+    for base in range(4):
+        world.advance(base)
+        world.must(world.score(base + 1, (-50_000, -40_000, -30_000, -25_000)))
+    found = [reputation(world.tree, board_id(number)) for number in range(4)]
+    assert [each.quarantines for each in found] == [0] * 4
+    assert [each.scored for each in found] == [4] * 4
+    check_invariants(world.tree)
+
+
 def test_quarantine_is_told_once() -> None:
     world = opened(validators=1)
     rounds(world, 1)
@@ -90,6 +102,7 @@ def test_quarantine_is_told_once() -> None:
         pytest.param(NOISED, 32, -375_000, -1, -MILLION, id="no noise explains it"),
         pytest.param(ACCURACY, 16, -20_000, 0, MILLION, id="valid"),
         pytest.param(ACCURACY, 16, -20_001, 0, -MILLION, id="not valid"),
+        pytest.param(ACCURACY, 16, -30_000, -20_001, 0, id="nor are the others"),
     ],
 )
 def test_evidence_of_a_score(

@@ -390,3 +390,43 @@ def test_what_expired_long_ago_is_forgotten(world: World) -> None:
     world.store.forget_old(NOW_S + 3601 + KEPT_S)
 
     assert (world.store.tokens(), world.store.claims()) == ({}, [])
+
+
+@pytest.mark.parametrize("document", ["anna".encode("utf-16"), b"\xed\xa0\x80"])
+def test_document_that_is_no_utf_8_is_refused_though_a_token_proves_it(
+    world: World, document: bytes
+) -> None:
+    world.token()
+    talk = EnrolmentClient(TOKEN, EnrolmentKind.BOARD, document, "anna", b"n" * 32)
+    world.pass_on(talk)
+
+    with pytest.raises(OperationError, match="not UTF-8"):
+        world.pass_on(talk)
+
+    assert states(world) == []
+    assert world.desk.refused.total() == 1
+
+
+@pytest.mark.parametrize("content", ["", "[1]"])
+def test_damaged_count_of_refusals_is_named(world: World, content: str) -> None:
+    (world.store.path / "refused.json").write_text(content)
+
+    with pytest.raises(ConfigError, match="refused"):
+        world.store.refused()
+
+
+def test_who_is_not_admitted_yet_is_rejected_with_its_token(world: World) -> None:
+    world.token()
+    world.gate.says = None
+    world.pass_on(world.newcomer("anna"))
+    world.desk.work()
+    [claim] = world.store.claims()
+    assert claim.state is ClaimState.ACCEPTED
+
+    world.store.reject(claim)
+    world.gate.says = b"{}"
+    world.now_s += 2 * RETRY_S
+    world.desk.work()
+
+    assert states(world) == [ClaimState.REJECTED]
+    assert world.gate.asked == ["anna"]
