@@ -228,12 +228,12 @@ _STATE = (
         "    signed = board_records.history(draft, body.task, sender)\n"
         "    if any(entry.base == body.version for entry in signed):\n"
         '        raise InvalidUpdate("the board signed for this base", '
-        "Reason.ALREADY_KNOWN)\n    _check_base(spec, progress.head, body.version)\n"
+        "Reason.ALREADY_KNOWN)\n    _check_base(draft, spec, body, progress.head)\n"
         "    if body.version != progress.head:",
         "    signed = board_records.history(draft, body.task, DeviceId(envelope.sender))\n"
         "    if any(entry.base == body.version for entry in signed):\n"
         '        raise InvalidUpdate("the board signed for this base", '
-        "Reason.ALREADY_KNOWN)\n    _check_base(spec, progress.head, body.version)\n"
+        "Reason.ALREADY_KNOWN)\n    _check_base(draft, spec, body, progress.head)\n"
         "    if body.version != progress.head:",
         ("tests/unit/coordinator/chain/training/test_lost_updates.py",),
     ),

@@ -39,8 +39,8 @@ _BUDGET = (
     Mutant(
         "a mixture is bounded by its best order",
         "agent/privacy/release_cost.py",
-        "    return ReleaseQuote(max(0, left), wanted.costs[index])",
-        "    best = min(wanted.costs)\n    return ReleaseQuote(max(0, left), best)",
+        "        rooms.append(ReleaseQuote(max(0, left), wanted.costs[index]))",
+        "        rooms.append(ReleaseQuote(max(0, left), min(wanted.costs)))",
         _LEDGER,
     ),
     Mutant(

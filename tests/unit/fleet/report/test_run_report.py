@@ -90,9 +90,10 @@ def test_write_report_leaves_json_and_plots(
     tmp_path: Path, document: dict[str, Any]
 ) -> None:
     written = write_report(tmp_path / "new" / "report", document)
-    assert [file.name for file in written] == ["report.json", *PLOTS]
+    names = [file.name for file in written]
+    assert names == ["report.json", "metrics.jsonl", *PLOTS]
     assert json.loads(written[0].read_text()) == document
-    assert all(file.read_bytes()[:4] == b"\x89PNG" for file in written[1:])
+    assert all(file.read_bytes()[:4] == b"\x89PNG" for file in written[2:])
 
 
 @pytest.mark.parametrize("name", PLOTS)
