@@ -33,7 +33,7 @@ NEXT_ACTIONS: Mapping[R, str] = {
     R.JAILED: "see `refused`; it ends by itself",
     R.TASK_PAUSED: "see `refused`; it goes on by itself once the operator resumes it",
     R.QUARANTINED: "look at this board's data, labels first; it ends by itself",
-    R.BROKER_REFUSES: "ask the operator: is the fleet renamed, or this board expelled?",
+    R.BROKER_REFUSES: "ask the operator: was this board revoked, or the fleet renamed?",
     R.UNTRUSTED: "have it admitted anew: starling agent enrol --admission F --replace",
     R.UNANSWERED: "have the operator run: starling coordinator admit",
     R.RESTING: "read what `fault` says; it is tried again by itself",

@@ -18,11 +18,16 @@ import pytest
 from starling.agent.privacy.ledger import PrivacyLedger
 from starling.broker.runtime.mosquitto_process import free_port
 from starling.compiler import compile_model, write_bundle
+from starling.coordinator.runtime.home import CoordinatorHome
+from starling.coordinator.runtime.operations.submission import submit
 from starling.durable.journal import Journal
 from starling.fleet.reference_models import build_model
 from starling.protocol.crypto.keys import OpeningKey
 from starling.protocol.crypto.sealed_blob import SEALED, seal
+from starling.protocol.ids import device_from_name
 from starling.protocol.privacy.gaussian_dp import Budget, charge_from_sigma, charge_max
+from starling.protocol.wire.envelope import MessageKind
+from starling.protocol.wire.message_bodies import REVOKE, Revoke
 from tests.e2e.deadline import DEADLINE_S
 from tests.e2e.required_mosquitto import require_mosquitto
 
@@ -289,7 +294,12 @@ def test_board_that_was_revoked_and_expelled_says_so(meadow: RealCoordinator) ->
     meadow.wait_for_version("late", 1)
     name = meadow.status("late")["device"]
 
-    meadow.do("coordinator", "revoke", name, "--home", meadow.home("coordinator"))
+    # As an operator does who has no folder of a broker here.
+    submit(
+        CoordinatorHome(meadow.home("coordinator")),
+        MessageKind.REVOKE,
+        REVOKE.pack(Revoke(device_from_name(name))),
+    )
 
     def condition() -> str:
         return str(meadow.status("late").get("condition"))
@@ -298,7 +308,7 @@ def test_board_that_was_revoked_and_expelled_says_so(meadow: RealCoordinator) ->
     told = meadow.status("late")["refused"]
     assert told["reason"] == "not_enrolled"
     assert "revoked" in told["detail"]
-    meadow.do("broker", "expel", name, "--home", meadow.home("broker"))
+    meadow.do("coordinator", "revoke", name, "--home", meadow.home("coordinator"))
     meadow.wait("refusal", lambda: condition().startswith("the broker refuses"))
     assert meadow.end("late", signal.SIGTERM) == 0
 

@@ -50,6 +50,7 @@ def test_fleet_run_private_digits_learns_and_leaves_a_report(tmp_path: Path) -> 
     assert all(device["epsilon"] > 0 for device in contributors)
     assert {p.suffix for p in (tmp_path / "out").iterdir() if p.is_file()} == {
         ".json",
+        ".jsonl",
         ".png",
         ".svg",
     }
