@@ -45,6 +45,7 @@ from benchmarks.harness.load_generator import USER
 from benchmarks.harness.steady_feed import SteadyFeed
 from starling.coordinator.runtime import command_inbox
 from starling.fleet.runtime.processes.supervisor import child_environment
+from starling.fleet.runtime.terminal_screen import terminated_as_interrupted
 from starling.protocol.ids import H, device_name
 from starling.protocol.learning.task import TASK
 from starling.protocol.wire.envelope import MessageKind, sign
@@ -284,7 +285,7 @@ def main() -> None:
         part_s = options.seconds
         if options.minutes and SHAPES[name].long:
             part_s = 60 * options.minutes / 2
-        with tempfile.TemporaryDirectory() as folder:
+        with terminated_as_interrupted(), tempfile.TemporaryDirectory() as folder:
             rows += Run(Path(folder), name, part_s).measure()
         keep("attacks", rows)
     if options.json:

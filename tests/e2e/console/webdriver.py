@@ -140,8 +140,10 @@ def browser(folder: Path, *, dark: bool = False) -> Iterator[Browser]:
                 if "started successfully" in line:
                     break
             window.begin(downloads, dark=dark)
-            yield window
-            window.end()
+            try:
+                yield window
+            finally:
+                window.end()
         finally:
             child.terminate()
             child.wait(DEADLINE_S)
