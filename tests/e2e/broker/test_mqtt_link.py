@@ -306,13 +306,15 @@ def test_link_whose_reading_rests_publishes_and_reads_what_came_later(
     coordinator = broker.connect(
         COORDINATOR, up, rest_s=lambda: 3600.0 if rests.is_set() else 0.0
     )
-    rests.set()
     board.publish(up, b"1")
     assert coordinator.wait(MessageArrived).payload == b"1"
 
-    coordinator.publish(down, b"a")
-    assert board.wait(MessageArrived).payload == b"a"
+    # After the turn of the first it rests: the second is sent out of a rest.
+    rests.set()
+    for content in (b"a", b"b"):
+        coordinator.publish(down, content)
+        assert board.wait(MessageArrived).payload == content
     rests.clear()
     board.publish(up, b"2")
-    coordinator.publish(down, b"b")
+    coordinator.publish(down, b"c")
     assert coordinator.wait(MessageArrived).payload == b"2"
