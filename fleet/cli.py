@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from starling.fleet.plan_flags import add_plan_flags, pace_of, plan_of
-from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError
+from starling.protocol.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    ConfigError,
+)
 
-INTERRUPTED = 130
 _EXAMPLES = """examples:
   starling fleet run
   starling fleet run --devices 10 --buffer 4 --privacy record --epsilon 8 --report demo
@@ -140,7 +144,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
     if not made.outcome.sound:
         return EXIT_FAILED
     interrupted = made.outcome.stopped_because == "interrupted"
-    return INTERRUPTED if interrupted else EXIT_DONE
+    return EXIT_INTERRUPTED if interrupted else EXIT_DONE
 
 
 def _leave(folder: Path, made: Any) -> None:  # noqa: ANN401 - as above

@@ -7,9 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from starling.protocol.errors import EXIT_DONE
+from starling.protocol.errors import EXIT_DONE, EXIT_INTERRUPTED
 
-INTERRUPTED = 130
 _EXAMPLES = """\
 examples:
   starling reproduce ll-bcfl --quick
@@ -49,7 +48,7 @@ def main(argv: list[str]) -> int:
             run.run()
         except KeyboardInterrupt:
             say_on_stderr(f"interrupted; what is done is kept in {folder}")
-            return INTERRUPTED
+            return EXIT_INTERRUPTED
     if options.json:
         cells = [{**asdict(cell), **found} for cell, found in run.found.items()]
         document = {"grid": asdict(grid), "central": run.central, "cells": cells}

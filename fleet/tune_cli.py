@@ -7,9 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from starling.fleet.plan_flags import add_plan_flags, pace_of, plan_of
-from starling.protocol.errors import EXIT_DONE, EXIT_FAILED
+from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 
-INTERRUPTED = 130
 _EXAMPLES = """\
 examples:
   starling tune --data digits --devices 20 --buffer 4 --until-version 60
@@ -45,7 +44,7 @@ def main(argv: list[str]) -> int:
         with terminated_as_interrupted():
             trials = tuned(plan, pace_of(options), _say)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     best = trials[-1]
     flags = _flags(best.candidate, plan.privacy)
     if options.json:

@@ -13,6 +13,8 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: a service manager must not restart on it."""
+EXIT_INTERRUPTED = 130
+"""Ended by SIGINT, as a shell says it: 128 and the signal's number."""
 
 
 class Reason(IntEnum):

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from starling.fleet.cli import INTERRUPTED
 from starling.fleet.monitor.run_snapshot import RunSnapshot
 from starling.fleet.runtime.processes.home_setup import FleetHomes
 from starling.fleet.runtime.processes.status_poller import StatusPoller
-from starling.protocol.errors import EXIT_DONE
+from starling.protocol.errors import EXIT_DONE, EXIT_INTERRUPTED
 from tests.e2e.fleet.fleet_process import running, until
 from tests.e2e.required_mosquitto import require_mosquitto
 
@@ -76,7 +75,7 @@ def run_fleet(
         )
         child.send_signal(signal.SIGTERM)
         child.wait(END_TIMEOUT_S)
-    assert child.returncode == INTERRUPTED, log.read_text()
+    assert child.returncode == EXIT_INTERRUPTED, log.read_text()
     return log.read_text()
 
 

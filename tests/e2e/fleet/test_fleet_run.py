@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from starling.fleet.cli import INTERRUPTED
-from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE
+from starling.protocol.errors import EXIT_CONFIG, EXIT_DONE, EXIT_INTERRUPTED
 from tests.e2e.deadline import DEADLINE_S
 from tests.e2e.fleet.fleet_process import (
     has_reached,
@@ -76,7 +75,7 @@ def test_fleet_run_any_process_killed_goes_on(tmp_path: Path) -> None:
         child.communicate(timeout=DEADLINE_S)
 
     document = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert child.returncode == INTERRUPTED
+    assert child.returncode == EXIT_INTERRUPTED
     assert document["stopped_because"] == "interrupted"
     assert document["chain"]["verified"] is True
     assert document["restarts"] >= 3

@@ -10,7 +10,7 @@ from starling.fleet import reproduce_cli
 from starling.fleet.reproduction.experiment_grid import QUICK, ExperimentCell
 from starling.fleet.runtime import experiment_run
 from starling.fleet.runtime.experiment_run import ExperimentRun
-from starling.protocol.errors import ConfigError
+from starling.protocol.errors import EXIT_INTERRUPTED, ConfigError
 
 GRID = replace(QUICK, rounds=(2,), splits=("iid",))
 
@@ -68,5 +68,5 @@ def test_interrupted_experiment_says_where_its_cells_are(
 
     monkeypatch.setattr(experiment_run, "prepare", interrupted)
     words = ["ll-bcfl", "--quick", "--out", str(tmp_path)]
-    assert reproduce_cli.main(words) == reproduce_cli.INTERRUPTED
+    assert reproduce_cli.main(words) == EXIT_INTERRUPTED
     assert str(tmp_path) in capsys.readouterr().err
