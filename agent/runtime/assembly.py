@@ -253,7 +253,7 @@ def _link_settings(
         receive_maximum=_RECEIVE_MAXIMUM,
         subscriptions=settings.topics.board_filters(settings.device),
         backoff=BackoffPolicy(most_s=config.broker.retry_most_s),
-        renewal=renewal_topics(settings.topics, device_name(settings.device)),
+        renewal=renewal_topics(settings.topics, settings.device),
     )
 
 
