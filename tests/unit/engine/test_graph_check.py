@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnx.defs import OpSchema, get_schema
 
-from starling.compiler.ir.graph_builder import OPSET
+from starling.compiler.ir.graph_writer import OPSET
 from starling.engine.graph_check import (
     NUMBERS_MAX,
     WINDOW_MAX,

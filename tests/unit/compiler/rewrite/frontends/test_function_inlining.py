@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from starling.compiler import CompileError, compile_model
 from starling.compiler.bundle.gradient_check import TOLERANCE, check_bundle
-from starling.compiler.ir.graph_builder import Attribute
+from starling.compiler.ir.graph_writer import Attribute
 from starling.compiler.reader.model_file import load
 from starling.protocol.errors import DecodeError, FederationError, LimitError
 from starling.protocol.model.training_bundle import INFER
