@@ -21,6 +21,7 @@ from starling.broker.runtime.mosquitto_process import MosquittoProcess
 from starling.durable.files import lock
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError, OperationError
 from starling.service import install_verb
+from starling.service.command_line import command_parser
 from starling.service.notifications import ServiceNotifier
 from starling.service.unit_files import ServiceKind
 
@@ -63,11 +64,10 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling broker",
-        description="A Mosquitto broker with the fleet's certificates and rights.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command_parser(
+        "starling broker",
+        "A Mosquitto broker with the fleet's certificates and rights.",
+        _EXAMPLES,
     )
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from starling.protocol.errors import EXIT_DONE, EXIT_INTERRUPTED
+from starling.service.command_line import command_parser
 
 _EXAMPLES = """\
 examples:
@@ -61,11 +62,10 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling reproduce",
-        description="A paper's experiment on virtual boards, with its epsilons.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command_parser(
+        "starling reproduce",
+        "A paper's experiment on virtual boards, with its epsilons.",
+        _EXAMPLES,
     )
     made.add_argument(
         "experiment",

@@ -37,6 +37,7 @@ from starling.protocol.errors import (
     ProtocolError,
 )
 from starling.protocol.wire.envelope import ENVELOPE
+from starling.service.command_line import Verbs, command_parser, home_folder
 
 _EXAMPLES = """examples:
   starling chain verify --home coordinator/
@@ -69,11 +70,10 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling chain",
-        description="Look at a coordinator's chain and check it, offline.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command_parser(
+        "starling chain",
+        "Look at a coordinator's chain and check it, offline.",
+        _EXAMPLES,
     )
     printing = argparse.ArgumentParser(add_help=False)
     printing.add_argument(
@@ -108,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_proof_verbs(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    verbs: Verbs,
     home: argparse.ArgumentParser,
     printing: argparse.ArgumentParser,
 ) -> None:
@@ -151,9 +151,7 @@ def _add_proof_verbs(
 
 
 def _open(arguments: argparse.Namespace) -> SqliteStore:
-    if arguments.home is None:
-        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
-    return SqliteStore.read(Path(arguments.home) / "state" / CHAIN_FILE)
+    return SqliteStore.read(home_folder(arguments) / "state" / CHAIN_FILE)
 
 
 def _print(arguments: argparse.Namespace, document: Any, lines: list[str]) -> None:  # noqa: ANN401 - JSON

@@ -2,9 +2,9 @@
 
 import argparse
 import json
-import os
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from starling.protocol.chain.genesis import GENESIS, FaultModel, quorum
 from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
 from starling.protocol.schema.toml_settings import sample
 from starling.service import install_verb
+from starling.service.command_line import Verbs, command_parser, home_folder
 from starling.service.log_lines import add_log_format, use_log_format
 from starling.service.unit_files import ServiceKind
 
@@ -101,11 +102,10 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
-        prog="starling coordinator",
-        description="Admits boards and updates, keeps the chain, makes the model.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = command_parser(
+        "starling coordinator",
+        "Admits boards and updates, keeps the chain, makes the model.",
+        _EXAMPLES,
     )
     verbs = made.add_subparsers(required=True, metavar="VERB")
     _add_founding(verbs)
@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
+def _add_founding(verbs: Verbs) -> None:
     """Adds the verbs that make keys and a chain."""
     founding = _verb(verbs, "init", _init, "make keys, genesis and settings")
     founding.add_argument("--fleet", help="name of the fleet")
@@ -172,7 +172,7 @@ def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public 
     credits_and_governance.add_economy(genesis)
 
 
-def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
+def _add_serving(verbs: Verbs) -> None:
     """Adds the verbs that run a coordinator and recover it."""
     running = _verb(verbs, "run", _run, "serve until stopped")
     running.add_argument(
@@ -189,7 +189,6 @@ def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public t
     add_log_format(running)
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.COORDINATOR)
-    installing.set_defaults(home=None)
     _verb(verbs, "id", _id, "print the coordinator's name")
     _verb(verbs, "status", _status, "show what the running coordinator last wrote")
     _verb(verbs, "check", _check, "say whether all is well; exit 1 if not")
@@ -215,14 +214,16 @@ def _add_heartbeat(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def _verb(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse has no public type for them
-    verb: argparse.ArgumentParser = verbs.add_parser(
-        name, help=text, description=text.capitalize() + "."
-    )
+def _verb(
+    verbs: Verbs,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=text, description=text.capitalize() + ".")
     verb.add_argument(
         "--home",
         type=Path,
-        default=os.environ.get("STARLING_HOME"),
         help="the coordinator's folder",
     )
     verb.add_argument("--json", action="store_true", help="print one JSON document")
@@ -231,7 +232,7 @@ def _verb(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser
 
 
 def _governing(
-    verbs: Any,  # noqa: ANN401 - as in `_verb`
+    verbs: Verbs,
     name: str,
     run: Run,
     text: str,
@@ -243,9 +244,7 @@ def _governing(
 
 
 def _home(options: argparse.Namespace) -> CoordinatorHome:
-    if options.home is None:
-        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
-    return CoordinatorHome(Path(options.home).absolute())
+    return CoordinatorHome(home_folder(options).absolute())
 
 
 def _show(options: argparse.Namespace, document: dict[str, Any], text: str) -> int:
