@@ -129,7 +129,7 @@ class SyntheticChain:
         body = Contribution(
             TaskId(0), Version(base), self._spec.codec, PLEDGE, 0, 0,
             H(b"blob", b"%d" % number), H(b"commitment", b"%d" % number),
-        )  # fmt: skip
+        )  # fmt: skip  # a table
         board = self._boards[number % len(self._boards)]
         return self._sign(board, MessageKind.UPDATE, CONTRIBUTION.pack(body))
 

@@ -114,7 +114,7 @@ def _recurrent(kind: str, gates: int, *, turned: bool) -> Model:
         ),
         node("Gather", ["y", "last"], ["end"], axis=0),
         node("Reshape", ["end", "unfold"], ["back"]),
-    ]  # fmt: skip
+    ]  # fmt: skip  # a table
     if turned:
         nodes.append(node("Transpose", ["back"], ["out"], perm=[1, 0, 2]))
     else:
