@@ -17,6 +17,16 @@ SOURCES = (
     "packaging",
     "service",
 )
+LONG_STILL = {
+    "benchmarks/harness/byzantine_attacks.py",
+    "compiler/bundle/compile_pipeline.py compile_model",
+    "coordinator/handlers/board_messages.py",
+    "coordinator/handlers/peer_messages.py",
+    "coordinator/models/model_versions.py",
+    "coordinator/step/effects.py",
+    "protocol/model/training_bundle.py",
+}
+"""To be shortened; nothing may be added."""
 
 
 def texts(*folders: str) -> Iterator[tuple[Path, str]]:
@@ -27,24 +37,26 @@ def texts(*folders: str) -> Iterator[tuple[Path, str]]:
 
 
 def functions() -> Iterator[tuple[str, int]]:
-    """Every function's place and length, with its docstring, without its decorators."""
+    """Every function and its length, with its docstring, without its decorators."""
     for path, text in texts(*SOURCES, "tests"):
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno is not None
                 length = node.end_lineno - node.lineno + 1
-                yield f"{path}:{node.lineno} {node.name}", length
+                yield f"{path} {node.name}", length
 
 
 def test_source_file_is_short() -> None:
     lengths = {str(path): text.count("\n") for path, text in texts(*SOURCES)}
     assert len(lengths) > 500
 
-    assert {k: n for k, n in lengths.items() if n > FILE_LINES_MAX} == {}
+    long = {name for name, lines in lengths.items() if lines > FILE_LINES_MAX}
+    assert long - LONG_STILL == set()
 
 
 def test_function_is_short() -> None:
-    lengths = dict(functions())
+    lengths = list(functions())
     assert len(lengths) > 5000
 
-    assert {k: n for k, n in lengths.items() if n > FUNCTION_LINES_MAX} == {}
+    long = {name for name, lines in lengths if lines > FUNCTION_LINES_MAX}
+    assert long - LONG_STILL == set()
