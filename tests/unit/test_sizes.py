@@ -1,6 +1,7 @@
-"""No source file has over 400 lines, and no function, of tests too, over 60."""
+"""No source file has over 400 lines, no function over 60, no folder over 15 modules."""
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from tests.unit.test_language import PACKAGES, ROOT
 
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
+FOLDER_MODULES_MAX = 15
 SOURCES = (
     *PACKAGES,
     "benchmarks",
@@ -60,3 +62,13 @@ def test_function_is_short() -> None:
 
     long = {name for name, lines in lengths if lines > FUNCTION_LINES_MAX}
     assert long - LONG_STILL == set()
+
+
+def test_folder_has_few_modules() -> None:
+    # Each module of `benchmarks` is a command, `python -m benchmarks.NAME`.
+    folders = [each for each in SOURCES if each != "benchmarks"]
+    paths = [path for path, _ in texts(*folders) if path.name != "__init__.py"]
+    counts = Counter(str(path.parent) for path in paths)
+    assert len(counts) > 50
+
+    assert {k: n for k, n in counts.items() if n > FOLDER_MODULES_MAX} == {}
