@@ -14,7 +14,7 @@ from starling.records.table import RecordTable, TableBuilder
 
 def read(content: bytes, block: int = 7, **options: object) -> RecordTable:
     blocks = [content[at : at + block] for at in range(0, len(content), block)]
-    columns = open_columns(content, "own.csv", **options)  # type: ignore[arg-type]  # passed on
+    columns = open_columns(content, "own.csv", **options)  # type: ignore[arg-type]
     builder = TableBuilder()
     pieces = whole_lines(iter(blocks), "own.csv")
     builder.add(columns, csv_pieces(pieces, columns, "own.csv"), "own.csv")
