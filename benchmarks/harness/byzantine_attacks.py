@@ -15,7 +15,7 @@ from starling.coordinator.chain.gossip_messages import GossipTopic
 from starling.coordinator.chain.state import transaction_codec
 from starling.coordinator.wire.frames import (
     FRAME,
-    WANT,
+    REQUEST,
     Frame,
     FrameSubject,
     PeerRequest,
@@ -47,7 +47,7 @@ from starling.protocol.ids import (
     device_id,
     device_name,
 )
-from starling.protocol.wire.envelope import MessageKind, sign
+from starling.protocol.wire.envelope import ENVELOPE, MessageKind, sign
 from starling.protocol.wire.message_bodies import CONTRIBUTION, Contribution
 from starling.protocol.wire.topics import Topics
 
@@ -55,6 +55,8 @@ REQUEST_BYTES_PER_S = 25_000
 LATE_S = 0.95
 """Just before others give a proposal up."""
 KEPT_MAX = 2000
+REQUESTS_FROM = 1 << 50
+"""Counters of requests, above all that the liar's honest half signs."""
 _EXPIRY_S = 20
 
 
@@ -311,9 +313,11 @@ class Want(Attack):
             (FrameSubject.UPLOAD, self._any(64), ()),
         )
         kind, keys, pieces = kinds[self.turn // len(self.others) % len(kinds)]
-        return FRAME.pack(
-            Frame(FrameSubject.WANT, WANT.pack(PeerRequest(asked, kind, keys, pieces)))
-        )
+        body = REQUEST.pack(PeerRequest(asked, kind, keys, pieces))
+        counter = REQUESTS_FROM + self.turn
+        kind_of = MessageKind.PEER_REQUEST
+        signed = sign(self.key, self.chain_id, kind_of, counter, body)
+        return FRAME.pack(Frame(FrameSubject.REQUEST, ENVELOPE.pack(signed)))
 
     def _any(self, count: int) -> tuple[bytes, ...]:
         return tuple(self.draw.randbytes(32) for _ in range(count))

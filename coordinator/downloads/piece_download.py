@@ -16,7 +16,7 @@ from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import SendFrame
 from starling.coordinator.step.state import PendingRequest, PieceDownload
 from starling.coordinator.wire.frames import (
-    WANT,
+    REQUEST,
     Frame,
     FrameSubject,
     PeerRequest,
@@ -26,6 +26,7 @@ from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import DecodeError, InvalidUpdate, Reason
 from starling.protocol.ids import DeviceId
 from starling.protocol.wire.chunks import CHUNK_BYTES, ChunkAssembly
+from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 
 OPEN_MAX = 16
 """Pieces on their way to us, of everything that we pull: 1 MiB."""
@@ -155,5 +156,10 @@ def _ask(
         wanted={**turn.state.wanted, key: one},
         ask_at_s=min(turn.state.ask_at_s, again_at_s),
     )
-    asked = PeerRequest(pull.giver, key[0], (key[1:],), pieces)
-    turn.emit(SendFrame(pull.giver, FrameSubject.WANT, WANT.pack(asked)))
+    send_request(turn, PeerRequest(pull.giver, key[0], (key[1:],), pieces))
+
+
+def send_request(turn: CoordinatorStep, request: PeerRequest) -> None:
+    """Signs a request and sends it to whom it asks."""
+    signed = turn.sign(MessageKind.PEER_REQUEST, REQUEST.pack(request))
+    turn.emit(SendFrame(request.asked, FrameSubject.REQUEST, ENVELOPE.pack(signed)))

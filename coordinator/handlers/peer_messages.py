@@ -43,13 +43,12 @@ from starling.coordinator.wire.frames import (
     GIVEN_MODEL,
     GIVEN_PIECE,
     GIVEN_UPLOAD,
-    WANT,
     Frame,
     FrameSubject,
     ModelAnswer,
     model_key,
 )
-from starling.coordinator.wire.peer_quota import ASSEMBLIES_MAX, PeerQuota
+from starling.coordinator.wire.peer_quota import ASSEMBLIES_MAX, BYTES_BURST, LineQuota
 from starling.coordinator.wire.size_limits import upload_bytes_of
 from starling.protocol.chain.blocks import BLOCK, PROPOSAL, VOTE, Proposal, VoteType
 from starling.protocol.dataclass_replace import evolve
@@ -64,17 +63,10 @@ from starling.protocol.errors import (
 from starling.protocol.ids import DeviceId, Digest, H, device_name
 from starling.protocol.learning.task import version_digest
 from starling.protocol.wire.chunks import CHUNK, ChunkAssembly
-from starling.protocol.wire.envelope import MessageKind
+from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 
-BYTES_PER_S = 8e6
-"""That one peer may say unasked in the long run."""
-BYTES_BURST = 32e6
 MESSAGE_COST_MIN_BYTES = 4096
 """That a message counts for at least: short ones cost decoding and a signature."""
-VOTES_PER_S = 256.0
-"""Votes, proposals and certificates of one peer in the long run, each of which costs a
-signature or several: more than heights can follow each other, with repair beside."""
-VOTES_BURST = 1024.0
 REPEAT_EVERY_S = 1.0
 REPEATED_MAX = 64
 _FRAME_OVERHEAD_BYTES = 64 * 1024
@@ -114,19 +106,14 @@ def frame_arrived(turn: CoordinatorStep, event: PeerFrameArrived) -> None:
         turn.emit(RecordRefusal(None, error.reason, str(error), named))
 
 
-def _credited(turn: CoordinatorStep, who: DeviceId) -> tuple[PeerState, PeerQuota]:
+def _credited(turn: CoordinatorStep, who: DeviceId) -> tuple[PeerState, LineQuota]:
     """A peer, and its line with what that earned since the last time."""
     peer = turn.state.peers.get(who) or PeerState()
-    line = peer.lines.get(turn.broker) or PeerQuota()
-    gone_s = turn.now_s - line.at_s
-    allowance = min(BYTES_BURST, line.allowance + gone_s * BYTES_PER_S)
-    votes = min(VOTES_BURST, line.votes + gone_s * VOTES_PER_S)
-    line = peer_requests.credited(line, turn.now_s)
-    line = replace(line, allowance=allowance, votes=votes)
+    line = (peer.lines.get(turn.broker) or LineQuota()).earned(turn.now_s)
     return replace(peer, lines={**peer.lines, turn.broker: line}), line
 
 
-def _put_line(turn: CoordinatorStep, who: DeviceId, line: PeerQuota) -> None:
+def _put_line(turn: CoordinatorStep, who: DeviceId, line: LineQuota) -> None:
     peer = turn.state.peers[who]
     peer = replace(peer, lines={**peer.lines, turn.broker: line})
     turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
@@ -145,8 +132,9 @@ def _take(turn: CoordinatorStep, who: DeviceId, frame: Frame, elsewhere: bool) -
         case FrameSubject.CHUNK:
             _chunk(turn, who, frame.content, elsewhere)
             return False
-        case FrameSubject.WANT:
-            peer_requests.handle_request(turn, who, WANT.unpack(frame.content))
+        case FrameSubject.REQUEST:
+            _pay_for_signature(turn, who)
+            peer_requests.handle_request(turn, who, ENVELOPE.unpack(frame.content))
             return False
         case FrameSubject.PIECE:
             piece = GIVEN_PIECE.unpack(frame.content)
@@ -231,7 +219,7 @@ def _ledger(
 ) -> None:
     message = gossip_messages.MESSAGE.unpack(content)
     if message.topic not in _PACED_OTHERWISE:
-        _pay_for_vote(turn, who)
+        _pay_for_signature(turn, who)
     if message.topic == gossip_messages.GossipTopic.PROPOSAL:
         proposal = PROPOSAL.unpack(message.content)
         if not proposal_checks.is_news(turn.state.ledger, proposal):
@@ -274,8 +262,8 @@ _PACED_OTHERWISE = (
 """By its interval and a counter, and by its sender's share."""
 
 
-def _pay_for_vote(turn: CoordinatorStep, who: DeviceId) -> None:
-    """Charges a peer for a message that a height is decided by.
+def _pay_for_signature(turn: CoordinatorStep, who: DeviceId) -> None:
+    """Charges a peer's name for a message whose signature is checked.
 
     Of a height so and so many are kept (deviation D4), but who repeats them, or signs
     nonsense, would have us check signatures all the time.
@@ -285,11 +273,13 @@ def _pay_for_vote(turn: CoordinatorStep, who: DeviceId) -> None:
     """
     peer = turn.state.peers[who]
     line = peer.lines[turn.broker]
-    if line.votes < 1.0:
+    if line.signatures < 1.0:
         refused = replace(peer, refused=peer.refused + 1)
         turn.state = evolve(turn.state, peers={**turn.state.peers, who: refused})
-        raise LimitError(f"{device_name(who)} votes too often", Reason.BUSY)
-    _put_line(turn, who, replace(line, votes=line.votes - 1.0))
+        raise LimitError(
+            f"{device_name(who)} says too much that is signed", Reason.BUSY
+        )
+    _put_line(turn, who, replace(line, signatures=line.signatures - 1.0))
 
 
 def _source(turn: CoordinatorStep, who: DeviceId) -> bytes:

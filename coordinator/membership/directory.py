@@ -47,7 +47,7 @@ def check_says(ledger: ChainState, identity: DeviceId, frame: Frame) -> None:
     Raises:
       ProtocolError: NOT_AUTHORISED, or whatever is wrong with the message.
     """
-    if frame.subject == FrameSubject.WANT or is_coordinator(ledger, identity):
+    if frame.subject == FrameSubject.REQUEST or is_coordinator(ledger, identity):
         return
     ledgers = frame.subject == FrameSubject.LEDGER
     if (

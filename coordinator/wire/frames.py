@@ -4,9 +4,9 @@ A frame names its subject. What the ledger tells everybody and is longer than a 
 travels as chunks. An answer goes to whoever asked, and one that is longer than a packet
 is pulled: who asks gets its first piece, and asks for the others as they come, so that
 never more is on its way than was asked for. The ledger's messages are signed by who
-made them; what is asked for proves itself by its digest, its signature or the chain. So
-nothing here is signed, and whoever may write to a coordinator's topic can at worst
-waste the allowance of that coordinator.
+made them, requests by who asks; what is asked for proves itself by its digest, its
+signature or the chain. So whoever may write to a coordinator's topic can at worst waste
+what that coordinator may say there.
 """
 
 from collections.abc import Iterator
@@ -56,8 +56,8 @@ PAYLOAD_BYTES_MAX = 96 * 1024
 """Of a frame in one message; leaves room below the packets of every broker."""
 DIRECT_BYTES_MAX = PAYLOAD_BYTES_MAX - 64
 """Of an answer that travels at once; a longer one is pulled in pieces."""
-KEYS_PER_WANT_MAX = 64
-PIECES_PER_WANT_MAX = 16
+KEYS_PER_REQUEST_MAX = 64
+PIECES_PER_REQUEST_MAX = 16
 BLOCKS_MAX = 256
 """Of a range; a coordinator sends less if they are long."""
 BLOCKS_BYTES_MAX = 256 * 1024
@@ -78,8 +78,8 @@ class FrameSubject(IntEnum):
     """A message of `coordinator.chain.gossip_messages`."""
     CHUNK = 2
     """A piece of a longer frame."""
-    WANT = 3
-    """A request to one coordinator."""
+    REQUEST = 3
+    """A request to one coordinator: an envelope with a `PeerRequest`."""
     UPLOAD = 4
     """An admitted update with its sealed vector, by its id."""
     WHOLE = 5
@@ -111,6 +111,8 @@ FRAME = structure(Frame, FRAME_BYTES_MAX)
 class PeerRequest(Structure, frozen=True):
     """A request: one coordinator is asked, so that not all of them answer.
 
+    It is the body of an envelope, which binds it to who asks and to a counter.
+
     Attributes:
       asked: Id of the coordinator that is to answer.
       subject: UPLOAD, WHOLE, MODEL, BLOCKS, KEY or BUCKETS.
@@ -123,11 +125,11 @@ class PeerRequest(Structure, frozen=True):
     subject: Byte
     keys: Annotated[
         tuple[Annotated[bytes, binary(DIGEST_BYTES, 1)], ...],
-        many(KEYS_PER_WANT_MAX, 1),
+        many(KEYS_PER_REQUEST_MAX, 1),
     ]
     pieces: Annotated[
         tuple[Annotated[int, uint(WHOLE_BYTES_MAX // CHUNK_BYTES)], ...],
-        many(PIECES_PER_WANT_MAX),
+        many(PIECES_PER_REQUEST_MAX),
     ] = ()
 
     def __post_init__(self) -> None:
@@ -139,7 +141,7 @@ class PeerRequest(Structure, frozen=True):
                 raise DecodeError("asks for the same thing twice")
 
 
-WANT = structure(PeerRequest, KEYS_PER_WANT_MAX * (DIGEST_BYTES + 2) + 128)
+REQUEST = structure(PeerRequest, KEYS_PER_REQUEST_MAX * (DIGEST_BYTES + 2) + 128)
 
 
 class PieceAnswer(Structure, frozen=True):

@@ -31,12 +31,11 @@ from starling.coordinator.step.events import (
     PeerFrameArrived,
     UploadsQueued,
 )
+from starling.coordinator.wire import peer_quota
 from starling.coordinator.wire.frames import (
     FRAME,
-    WANT,
     Frame,
     FrameSubject,
-    PeerRequest,
 )
 from starling.protocol.chain.evidence import Offence
 from starling.protocol.chain.light_client import MANIFEST
@@ -51,6 +50,7 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
     FourCoordinators,
     voters,
 )
+from tests.unit.coordinator.fixtures.peer_frames import request_frame, requested
 from tests.unit.coordinator.fixtures.single_coordinator import MODEL
 
 TASK = TaskId(0)
@@ -165,7 +165,7 @@ def test_council_vector_at_one_only_is_got_before_the_prevote(
     council.run(6.0)
     assert council.heads() == [1, 1, 1, 1]
     asked = [e for e in council.members[0].effects if isinstance(e, SendFrame)]
-    assert any(e.subject is FrameSubject.WANT for e in asked)
+    assert any(e.subject is FrameSubject.REQUEST for e in asked)
 
 
 def test_council_without_the_vector_nobody_else_prevotes(
@@ -506,7 +506,7 @@ def test_update_where_brokers_are_several_is_told_and_answered_by_all_who_heard_
 def wants(council: FourCoordinators, index: int) -> int:
     effects = council.members[index].effects
     return sum(
-        isinstance(e, SendFrame) and e.subject is FrameSubject.WANT for e in effects
+        isinstance(e, SendFrame) and e.subject is FrameSubject.REQUEST for e in effects
     )
 
 
@@ -717,9 +717,7 @@ def test_want_rotates_over_the_others_and_ends(
         turn.effects.clear()
         request_scheduler.send_due_requests(turn)
         asked += [
-            WANT.unpack(e.content).asked
-            for e in turn.effects
-            if isinstance(e, SendFrame)
+            requested(e.content).asked for e in turn.effects if isinstance(e, SendFrame)
         ]
     assert set(asked) == {key.identity for key in KEYS[1:]}
     assert len(asked) == request_scheduler.ATTEMPTS_MAX
@@ -774,8 +772,7 @@ def test_what_waits_is_told_again_by_whoever_told_of_it_first(
 
 
 def test_want_for_another_is_not_answered(council: FourCoordinators) -> None:
-    want = PeerRequest(KEYS[2].identity, FrameSubject.WHOLE, (b"x" * 32,))
-    frame = FRAME.pack(Frame(FrameSubject.WANT, WANT.pack(want)))
+    frame = request_frame(KEYS[0], KEYS[2].identity, FrameSubject.WHOLE, b"x" * 32)
     event = PeerFrameArrived(KEYS[0].identity, frame)
     gives = [
         [e for e in member.step(event, council.now_s) if isinstance(e, SendAnswer)]
@@ -792,7 +789,7 @@ def test_want_for_another_is_not_answered(council: FourCoordinators) -> None:
         (FRAME.pack(Frame(77, b"")), "UNKNOWN_KIND"),
         (FRAME.pack(Frame(FrameSubject.LEDGER, b"x")), "MALFORMED"),
         (FRAME.pack(Frame(FrameSubject.CHUNK, b"x")), "MALFORMED"),
-        (FRAME.pack(Frame(FrameSubject.WANT, b"x")), "MALFORMED"),
+        (FRAME.pack(Frame(FrameSubject.REQUEST, b"x")), "MALFORMED"),
         (FRAME.pack(Frame(FrameSubject.UPLOAD, b"x")), "MALFORMED"),
         (FRAME.pack(Frame(FrameSubject.MODEL, b"x")), "MALFORMED"),
     ],
@@ -825,7 +822,7 @@ def test_gossip_beyond_the_allowance_is_dropped(
     council: FourCoordinators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        peer_messages, "BYTES_BURST", 1.5 * peer_messages.MESSAGE_COST_MIN_BYTES
+        peer_quota, "BYTES_BURST", 1.5 * peer_messages.MESSAGE_COST_MIN_BYTES
     )
     member = council.members[1]
     member.effects.clear()

@@ -13,16 +13,15 @@ from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import RecordRefusal, SendContentKey, StoreModel
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.step.state import PendingRequest
+from starling.coordinator.wire import peer_quota
 from starling.coordinator.wire.frames import (
     FRAME,
     GIVEN_KEY,
     GIVEN_UPLOAD,
-    KEYS_PER_WANT_MAX,
-    WANT,
+    KEYS_PER_REQUEST_MAX,
     ContentKeyAnswer,
     Frame,
     FrameSubject,
-    PeerRequest,
     UploadAnswer,
     payloads,
 )
@@ -40,6 +39,7 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
     FleetBoard,
     FourCoordinators,
 )
+from tests.unit.coordinator.fixtures.peer_frames import request_frame
 
 TASK = TaskId(0)
 ENTROPY = bytes(range(32))
@@ -282,17 +282,14 @@ def test_flood_of_requests_for_keys_is_limited(
 ) -> None:
     member = council.members[0]
     council.now_s += 60.0
-    keys = tuple(H(bytes([n])) for n in range(KEYS_PER_WANT_MAX))
-    asked = frame(
-        FrameSubject.WANT,
-        WANT.pack(PeerRequest(KEYS[0].identity, FrameSubject.KEY, keys)),
-    )
+    keys = tuple(H(bytes([n])) for n in range(KEYS_PER_REQUEST_MAX))
     member.effects.clear()
     for _ in range(100):
+        asked = request_frame(KEYS[1], KEYS[0].identity, FrameSubject.KEY, *keys)
         member.step(PeerFrameArrived(KEYS[1].identity, asked), council.now_s)
 
     given = [e for e in member.effects if isinstance(e, SendContentKey)]
-    assert 0 < len(given) <= peer_requests.ASKS_BURST / peer_requests.ASKS_OF_KEY
+    assert 0 < len(given) <= peer_quota.ASKS_BURST / peer_requests.ASKS_OF_KEY
     assert "BUSY" in reasons(member)
 
 

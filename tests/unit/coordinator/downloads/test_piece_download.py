@@ -13,7 +13,6 @@ from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.wire.frames import (
     FRAME,
     GIVEN_PIECE,
-    WANT,
     Frame,
     FrameSubject,
     PieceAnswer,
@@ -31,6 +30,7 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
     name,
     voters,
 )
+from tests.unit.coordinator.fixtures.peer_frames import requested
 from tests.unit.coordinator.fixtures.single_coordinator import MODEL, spec
 
 BUNDLE = random.Random(7).randbytes(40 * CHUNK_BYTES + 1)
@@ -69,9 +69,9 @@ def asked(message: MqttMessage) -> int:
     if "/g/" not in message.topic:
         return 0
     frame = FRAME.unpack(message.payload)
-    if frame.subject != FrameSubject.WANT:
+    if frame.subject != FrameSubject.REQUEST:
         return 0
-    return len(WANT.unpack(frame.content).pieces)
+    return len(requested(frame.content).pieces)
 
 
 def holders(council: FourCoordinators) -> list[bool]:
@@ -294,7 +294,7 @@ def test_answer_longer_than_any_of_its_kind_is_not_begun() -> None:
 
 
 @pytest.mark.parametrize(
-    "subject", [0, 1, FrameSubject.WANT, FrameSubject.PIECE, 99, 255]
+    "subject", [0, 1, FrameSubject.REQUEST, FrameSubject.PIECE, 99, 255]
 )
 def test_pieces_of_what_is_no_answer_are_refused(subject: int) -> None:
     council, member = pulling_member()

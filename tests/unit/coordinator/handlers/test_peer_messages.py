@@ -3,9 +3,9 @@
 import itertools
 
 from starling.coordinator.chain import gossip_messages
-from starling.coordinator.handlers import peer_messages
 from starling.coordinator.step.effects import RecordRefusal
 from starling.coordinator.step.events import PeerFrameArrived
+from starling.coordinator.wire import peer_quota
 from starling.coordinator.wire.frames import FrameSubject, payloads
 from starling.coordinator.wire.peer_quota import ASSEMBLIES_MAX
 from starling.protocol.chain.blocks import Vote
@@ -54,7 +54,7 @@ def test_who_votes_too_often_is_not_heard_for_a_while(
     member, now_s = council.members[0], council.now_s + 60.0
     height = member.state.ledger.consensus.height
     refused, payload = 0, b""
-    for number in range(int(peer_messages.VOTES_BURST) + 10):
+    for number in range(int(peer_quota.SIGNATURES_BURST) + 10):
         junk = Vote(1, height, number, None, 0, 3, bytes(SIGNATURE_BYTES))
         (payload,) = payloads(FrameSubject.LEDGER, gossip_messages.wrap_vote(junk))
         member.effects.clear()

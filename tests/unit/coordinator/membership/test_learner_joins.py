@@ -22,11 +22,9 @@ from starling.coordinator.step.state import PendingRequest
 from starling.coordinator.wire.frames import (
     FRAME,
     GIVEN_BLOCKS,
-    WANT,
     BlocksAnswer,
     Frame,
     FrameSubject,
-    PeerRequest,
     blocks_key,
 )
 from starling.protocol.chain.genesis import Validator
@@ -56,6 +54,7 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
     FourCoordinators,
     voters,
 )
+from tests.unit.coordinator.fixtures.peer_frames import request_frame
 from tests.unit.coordinator.fixtures.single_coordinator import OPERATOR
 
 GONE = KEYS[3]
@@ -205,10 +204,9 @@ def asks(council: FourCoordinators, who: CoordinatorMember, key: bytes) -> list[
         FrameSubject.MODEL,
         FrameSubject.BLOCKS,
     ):
-        asked = PeerRequest(KEYS[0].identity, subject, (key[:32],))
-        frame = FRAME.pack(Frame(FrameSubject.WANT, WANT.pack(asked)))
-        whose = who.settings.ledger.key.identity
-        chief.step(PeerFrameArrived(whose, frame), council.now_s)
+        asker = who.settings.ledger.key
+        frame = request_frame(asker, KEYS[0].identity, subject, key[:32])
+        chief.step(PeerFrameArrived(asker.identity, frame), council.now_s)
     return [effect for effect in chief.effects if isinstance(effect, SendAnswer)]
 
 

@@ -13,10 +13,8 @@ from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.step.state import PeerState
 from starling.coordinator.wire.frames import (
     FRAME,
-    WANT,
     Frame,
     FrameSubject,
-    PeerRequest,
 )
 from starling.protocol.ids import BlockHash, H
 from starling.protocol.wire.envelope import MessageKind
@@ -29,6 +27,7 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
     FourCoordinators,
     voters,
 )
+from tests.unit.coordinator.fixtures.peer_frames import request_frame
 
 DEAD = 3
 GONE_S = responder_selection.SILENT_AFTER_STATUSES + 1.0
@@ -60,8 +59,7 @@ def status(member: CoordinatorMember, index: int = DEAD, more: int = 1) -> bytes
 
 
 def want() -> bytes:
-    asked = PeerRequest(KEYS[0].identity, FrameSubject.WHOLE, (H(b"bundle"),))
-    return FRAME.pack(Frame(FrameSubject.WANT, WANT.pack(asked)))
+    return request_frame(KEYS[DEAD], KEYS[0].identity, FrameSubject.WHOLE, H(b"bundle"))
 
 
 def peer(member: CoordinatorMember) -> PeerState:

@@ -11,10 +11,8 @@ from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.step.state import PendingRequest
 from starling.coordinator.wire.frames import (
     GIVEN_BLOCKS,
-    WANT,
     BlocksAnswer,
     FrameSubject,
-    PeerRequest,
     blocks_key,
     parse_blocks_key,
     payloads,
@@ -29,6 +27,7 @@ from tests.unit.coordinator.fixtures.four_coordinators import (
     FourCoordinators,
     voters,
 )
+from tests.unit.coordinator.fixtures.peer_frames import request_frame, requested
 
 LATE = 1
 BOARDS = 12
@@ -47,7 +46,7 @@ def council() -> FourCoordinators:
 def ranges_asked(member: CoordinatorMember) -> list[int]:
     told = [effect for effect in member.effects if isinstance(effect, SendFrame)]
     asked = [
-        WANT.unpack(one.content) for one in told if one.subject == FrameSubject.WANT
+        requested(one.content) for one in told if one.subject == FrameSubject.REQUEST
     ]
     return [
         parse_blocks_key(key)
@@ -126,13 +125,12 @@ def test_asking_for_more_ranges_than_allowed_is_refused(
     council: FourCoordinators,
 ) -> None:
     giver = council.members[0]
-    want = WANT.pack(
-        PeerRequest(KEYS[0].identity, FrameSubject.BLOCKS, (blocks_key(1),))
-    )
-    (payload,) = payloads(FrameSubject.WANT, want)
     allowed = int(ASKS_BURST / ASKS_OF_RANGE)
     giver.effects.clear()
     for _ in range(allowed + 1):
+        payload = request_frame(
+            KEYS[2], KEYS[0].identity, FrameSubject.BLOCKS, blocks_key(1)
+        )
         giver.step(PeerFrameArrived(KEYS[2].identity, payload), council.now_s)
     assert giver.refusals() == ["BUSY"]
 
@@ -149,10 +147,9 @@ def test_key_of_no_range_is_refused(key: bytes) -> None:
 
 def test_bad_key_is_answered_with_nothing(council: FourCoordinators) -> None:
     giver = council.members[0]
-    want = WANT.pack(
-        PeerRequest(KEYS[0].identity, FrameSubject.BLOCKS, (b"x", blocks_key(10**6)))
+    payload = request_frame(
+        KEYS[2], KEYS[0].identity, FrameSubject.BLOCKS, b"x", blocks_key(10**6)
     )
-    (payload,) = payloads(FrameSubject.WANT, want)
     giver.sent.clear()
     giver.step(PeerFrameArrived(KEYS[2].identity, payload), council.now_s)
     assert not giver.sent

@@ -91,7 +91,7 @@ def said(council: FourCoordinators) -> tuple[Publisher, Recording]:
             TOPICS.gossip(name(0)),
         ),
         (
-            SendFrame(PEER, FrameSubject.WANT, b"x"),
+            SendFrame(PEER, FrameSubject.REQUEST, b"x"),
             PriorityLane.CONTROL,
             TOPICS.private(name(0), name(1)),
         ),

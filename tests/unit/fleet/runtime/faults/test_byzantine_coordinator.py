@@ -157,7 +157,7 @@ def test_bus_equivocating_does_not_hear_its_own_second_vote() -> None:
     [
         b"",
         b"nonsense",
-        FRAME.pack(Frame(FrameSubject.WANT, b"x")),
+        FRAME.pack(Frame(FrameSubject.REQUEST, b"x")),
         FRAME.pack(Frame(FrameSubject.LEDGER, b"x")),
         vote_of(SigningKey(b"o" * 32), BLOCK),
     ],
