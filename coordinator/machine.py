@@ -21,7 +21,12 @@ from starling.coordinator.commit.transaction_submission import (
     submit_upload,
 )
 from starling.coordinator.downloads import request_scheduler
-from starling.coordinator.handlers import board_messages, peer_messages
+from starling.coordinator.handlers import (
+    board_messages,
+    chain_messages,
+    deferred_proposals,
+    peer_messages,
+)
 from starling.coordinator.leases.lease_table import LeaseTable
 from starling.coordinator.models import (
     held_out_losses,
@@ -192,7 +197,7 @@ def step(
     turn = CoordinatorStep(settings, state, now_s, now_ms)
     _take(turn, event)
     if turn.state.parked:
-        peer_messages.release_deferred_proposals(turn)
+        deferred_proposals.release_deferred_proposals(turn)
     if turn.state.ask_at_s <= now_s:
         request_scheduler.send_due_requests(turn)
     if turn.state.left_at_s <= now_s:
@@ -233,7 +238,7 @@ def _take(turn: CoordinatorStep, event: Event) -> None:
             model_versions.give_up(turn)
             bundle_examination.submit_held(turn)
             advance(turn, node.ChainTicked())
-            peer_messages.repeat_waiting_transactions(turn)
+            chain_messages.repeat_waiting_transactions(turn)
             model_versions.announce_again(turn)
         case _:
             assert_never(event)

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.downloads import piece_download
 from starling.coordinator.membership import directory
 from starling.coordinator.membership.responder_selection import is_alive
@@ -19,7 +20,6 @@ from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.state import OWN, PendingRequest, TaskState
 from starling.coordinator.wire.frames import (
     KEYS_PER_REQUEST_MAX,
-    FrameSubject,
     PeerRequest,
 )
 from starling.coordinator.wire.size_limits import answer_bytes_max

@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from starling.coordinator.availability.vector_exchange import send_content_key
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.membership import directory
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import RecordRefusal, SendAnswer, SendFrame
-from starling.coordinator.wire.frames import REQUEST, FrameSubject, PeerRequest
+from starling.coordinator.wire.frames import REQUEST, PeerRequest
 from starling.coordinator.wire.size_limits import answer_bytes_max
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import DecodeError, Reason, SignatureError

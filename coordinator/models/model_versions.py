@@ -9,6 +9,7 @@ import math
 from dataclasses import replace
 
 from starling.coordinator.boards import finality_proofs, lease_grants
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.state import rollback_records, task_records
 from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.downloads import request_scheduler
@@ -35,7 +36,7 @@ from starling.coordinator.step.events import (
     VersionComputed,
 )
 from starling.coordinator.step.state import SOUGHT_PATIENCE_S, TaskState
-from starling.coordinator.wire.frames import FrameSubject, ModelAnswer, model_key
+from starling.coordinator.wire.frames import ModelAnswer, model_key
 from starling.protocol.chain.light_client import MANIFEST
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.ids import Digest, TaskId, Version

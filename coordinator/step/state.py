@@ -265,12 +265,10 @@ class WaitingTask:
 
     Attributes:
       envelope: The transaction.
-      message: The ledger's message that holds it; empty if an operator of ours gave it.
-      source: Which other coordinator told us.
+      source: Which other coordinator told us; empty if an operator of ours did.
     """
 
     envelope: Envelope
-    message: bytes = b""
     source: bytes = b""
 
 

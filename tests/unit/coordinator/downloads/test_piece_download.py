@@ -6,15 +6,14 @@ from dataclasses import replace
 import pytest
 
 from starling.broker.link_events import MqttMessage
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import FRAME, FrameSubject
 from starling.coordinator.downloads import piece_download, request_scheduler
 from starling.coordinator.handlers import peer_messages
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.wire.frames import (
-    FRAME,
     GIVEN_PIECE,
-    Frame,
-    FrameSubject,
     PieceAnswer,
     payloads,
 )
@@ -190,7 +189,7 @@ def piece(whole: bytes, key: Digest, index: int) -> bytes:
     given = PieceAnswer(
         FrameSubject.WHOLE, key, FrameSubject.WHOLE, chunk_at(whole, H(whole), index)
     )
-    return FRAME.pack(Frame(FrameSubject.PIECE, GIVEN_PIECE.pack(given)))
+    return gossip_messages.frame(FrameSubject.PIECE, GIVEN_PIECE.pack(given))
 
 
 def pieces_held(member: CoordinatorMember) -> int:
@@ -237,7 +236,7 @@ def test_pieces_nobody_asked_for_are_not_kept() -> None:
 def test_whole_as_chunks_unasked_is_refused_before_it_is_kept() -> None:
     council, member = pulling_member()
     member.effects.clear()
-    for payload in payloads(FrameSubject.WHOLE, bytes(5 << 20)):
+    for payload in payloads(gossip_messages.frame(FrameSubject.WHOLE, bytes(5 << 20))):
         member.step(PeerFrameArrived(KEYS[2].identity, payload), council.now_s)
     assert set(member.refusals()) == {"TOO_LARGE"} or "MALFORMED" in member.refusals()
     assert member.state.peers[KEYS[2].identity].lines[0].assemblies == ()
@@ -251,7 +250,7 @@ def first_piece(key: Digest, count: int) -> bytes:
     given = PieceAnswer(
         FrameSubject.UPLOAD, key, FrameSubject.UPLOAD, chunk_at(whole, H(whole), 0)
     )
-    return FRAME.pack(Frame(FrameSubject.PIECE, GIVEN_PIECE.pack(given)))
+    return gossip_messages.frame(FrameSubject.PIECE, GIVEN_PIECE.pack(given))
 
 
 def wants_of(member: CoordinatorMember, liar: DeviceId, now_s: float) -> list[Digest]:
@@ -305,7 +304,7 @@ def test_pieces_of_what_is_no_answer_are_refused(subject: int) -> None:
     given = GIVEN_PIECE.pack(PieceAnswer(FrameSubject.UPLOAD, key, subject, chunk))
     member.effects.clear()
     member.step(
-        PeerFrameArrived(liar, FRAME.pack(Frame(FrameSubject.PIECE, given))),
+        PeerFrameArrived(liar, gossip_messages.frame(FrameSubject.PIECE, given)),
         council.now_s,
     )
     assert member.refusals() == ["UNKNOWN_KIND"]

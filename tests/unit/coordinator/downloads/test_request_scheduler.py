@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import SendFrame
 from starling.coordinator.step.state import OWN
-from starling.coordinator.wire.frames import FrameSubject, PeerRequest
+from starling.coordinator.wire.frames import PeerRequest
 from starling.coordinator.wire.size_limits import answer_bytes_max
 from starling.protocol.ids import Digest, H
 from tests.unit.coordinator.fixtures.four_coordinators import (

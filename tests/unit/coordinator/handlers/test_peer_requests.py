@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from starling.coordinator.chain import gossip_messages
-from starling.coordinator.chain.gossip_messages import GossipMessage, GossipTopic
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.chain.node.node import SendGossip
 from starling.coordinator.chain.state import transaction_codec
 from starling.coordinator.downloads import request_scheduler
@@ -16,13 +16,7 @@ from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import RecordRefusal, SendAnswer, SendFrame
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.wire import peer_quota
-from starling.coordinator.wire.frames import (
-    FRAME,
-    Frame,
-    FrameSubject,
-    PeerRequest,
-    payloads,
-)
+from starling.coordinator.wire.frames import PeerRequest, payloads
 from starling.coordinator.wire.peer_quota import AnswerQuota
 from starling.protocol.crypto.keys import SigningKey
 from starling.protocol.errors import DecodeError
@@ -119,7 +113,7 @@ def test_requests_of_a_key_s_flood_leave_the_publisher_s_queue_small(
             member.step(PeerFrameArrived(LIAR, ask), council.now_s)
     held = sum(len(message.payload) for message in member.sent)
     assert held <= 512 << 10
-    topics = {message.topic for message in member.sent if "/g/" in message.topic}
+    topics = {message.subject for message in member.sent if "/g/" in message.subject}
     assert {topic.split("/")[-1] for topic in topics} <= {name(3), "say"}
 
 
@@ -173,10 +167,7 @@ def status_lacking_all(member: CoordinatorMember, counter: int) -> bytes:
     )
     signature = key.sign(bare.signed_bytes(CHAIN_ID))
     content = gossip_messages.STATUS.pack(replace(bare, signature=signature))
-    message = gossip_messages.MESSAGE.pack(
-        gossip_messages.GossipMessage(gossip_messages.GossipTopic.STATUS, content)
-    )
-    return FRAME.pack(Frame(FrameSubject.LEDGER, message))
+    return gossip_messages.frame(FrameSubject.STATUS, content)
 
 
 def test_what_a_status_makes_us_repeat_is_paid_by_who_brings_it(
@@ -230,7 +221,7 @@ def test_flood_of_unasked_bytes_is_dropped_before_decoding_and_named(
     council: FourCoordinators, boards: list[FleetBoard]
 ) -> None:
     member = council.members[0]
-    frame = FRAME.pack(Frame(FrameSubject.WHOLE, bytes(80_000)))
+    frame = gossip_messages.frame(FrameSubject.WHOLE, bytes(80_000))
     member.effects.clear()
     sent = int(peer_quota.BYTES_BURST / 80_000) + 50
     for _ in range(sent):
@@ -248,7 +239,7 @@ def test_who_writes_under_another_s_name_at_its_own_broker_uses_up_nothing_of_hi
     member, broker = council.members[0], 2
     for number in range(8000):
         key = H(number.to_bytes(4))
-        forged = FRAME.pack(Frame(FrameSubject.WHOLE, bytes(10)))
+        forged = gossip_messages.frame(FrameSubject.WHOLE, bytes(10))
         if frame == "requests":
             forged = want(FrameSubject.WHOLE, key)
         member.step(PeerFrameArrived(HONEST, forged, broker), council.now_s)
@@ -266,12 +257,10 @@ def test_who_writes_under_another_s_name_at_its_own_broker_breaks_nothing_off(
     council: FourCoordinators, boards: list[FleetBoard]
 ) -> None:
     member = council.members[0]
-    message = gossip_messages.MESSAGE.pack(
-        gossip_messages.GossipMessage(99, bytes(200_000))
-    )
-    forged = next(payloads(FrameSubject.LEDGER, bytes(300_000)))
+    message = gossip_messages.frame(99, bytes(200_000))
+    forged = next(payloads(bytes(300_000)))
     member.effects.clear()
-    for payload in payloads(FrameSubject.LEDGER, message):
+    for payload in payloads(message):
         member.step(PeerFrameArrived(HONEST, forged, 1), council.now_s)
         member.step(PeerFrameArrived(HONEST, payload), council.now_s)
     # It came whole: what is wrong with it is its kind.
@@ -391,8 +380,10 @@ def test_junk_at_another_broker_leaves_a_peers_share_of_what_waits_alone(
         77,
         REGISTER.pack(Register(STRANGER.public)),
     )
-    message = GossipMessage(GossipTopic.TRANSACTION, transaction_codec.pack(register))
-    for payload in payloads(FrameSubject.LEDGER, gossip_messages.MESSAGE.pack(message)):
+    message = gossip_messages.frame(
+        FrameSubject.TRANSACTION, transaction_codec.pack(register)
+    )
+    for payload in payloads(message):
         member.step(PeerFrameArrived(HONEST, payload, 1), council.now_s)
     shares = member.state.ledger.mempool.shares
     assert HONEST not in shares

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from starling.coordinator.chain import gossip_messages
+from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.handlers.peer_requests import ASKS_BURST, ASKS_OF_RANGE
 from starling.coordinator.step.effects import SendFrame
@@ -12,7 +14,6 @@ from starling.coordinator.step.state import PendingRequest
 from starling.coordinator.wire.frames import (
     GIVEN_BLOCKS,
     BlocksAnswer,
-    FrameSubject,
     blocks_key,
     parse_blocks_key,
     payloads,
@@ -78,7 +79,9 @@ def give(
     key = request_scheduler.request_key(FrameSubject.BLOCKS, blocks_key(given.first))
     asked = {key: PendingRequest(council.now_s + 60.0)} if wanted else {}
     late.state = replace(late.state, wanted=asked)
-    for payload in payloads(FrameSubject.BLOCKS, GIVEN_BLOCKS.pack(given)):
+    for payload in payloads(
+        gossip_messages.frame(FrameSubject.BLOCKS, GIVEN_BLOCKS.pack(given))
+    ):
         late.step(PeerFrameArrived(KEYS[0].identity, payload), council.now_s)
     return late
 
