@@ -75,7 +75,9 @@ def handle_request(turn: CoordinatorStep, who: DeviceId, said: Envelope) -> None
     if peer.requests.has(said.counter):
         _show_counter(turn, who)
         return
-    latest = said if said.counter > peer.requests.highest else peer.request
+    latest = peer.request
+    if latest is None or said.counter > latest.counter:
+        latest = said
     requests = peer.requests.admit(said.counter)
     peer = replace(peer, requests=requests, request=latest)
     turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
@@ -98,10 +100,11 @@ def _show_counter(turn: CoordinatorStep, who: DeviceId) -> None:
     answered = _lately(peer.quota.answered, turn.now_s)
     if _COUNTER in answered or peer.request is None:
         return
+    latest = ENVELOPE.pack(peer.request)
     quota = replace(peer.quota, answered={**answered, _COUNTER: turn.now_s})
     peer = replace(peer, quota=quota)
     turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
-    turn.emit(SendFrame(who, FrameSubject.REQUEST, ENVELOPE.pack(peer.request)))
+    turn.emit(SendFrame(who, FrameSubject.REQUEST, latest))
 
 
 def _lately(answered: Mapping[bytes, float], now_s: float) -> dict[bytes, float]:

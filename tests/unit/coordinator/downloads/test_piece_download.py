@@ -7,7 +7,7 @@ import pytest
 
 from starling.broker.link_events import MqttMessage
 from starling.coordinator.chain import gossip_messages
-from starling.coordinator.chain.gossip_messages import FRAME, FrameSubject
+from starling.coordinator.chain.gossip_messages import FRAME, WIRE_VERSION, FrameSubject
 from starling.coordinator.downloads import piece_download, request_scheduler
 from starling.coordinator.handlers import peer_messages
 from starling.coordinator.step.coordinator_step import CoordinatorStep
@@ -19,6 +19,7 @@ from starling.coordinator.wire.frames import (
 )
 from starling.protocol.ids import DeviceId, Digest, H
 from starling.protocol.learning.task import TASK
+from starling.protocol.schema.msgpack_codec import encode
 from starling.protocol.wire.chunks import CHUNK_BYTES, chunk_at, chunk_count, split
 from starling.protocol.wire.envelope import MessageKind
 from starling.protocol.wire.message_bodies import REGISTER, Register
@@ -236,11 +237,12 @@ def test_pieces_nobody_asked_for_are_not_kept() -> None:
 def test_whole_as_chunks_unasked_is_refused_before_it_is_kept() -> None:
     council, member = pulling_member()
     member.effects.clear()
-    for payload in payloads(gossip_messages.frame(FrameSubject.WHOLE, bytes(5 << 20))):
+    long = encode([WIRE_VERSION, FrameSubject.WHOLE, bytes(5 << 20)])
+    for payload in payloads(long):
         member.step(PeerFrameArrived(KEYS[2].identity, payload), council.now_s)
     assert set(member.refusals()) == {"TOO_LARGE"} or "MALFORMED" in member.refusals()
     assert member.state.peers[KEYS[2].identity].lines[0].assemblies == ()
-    assert peer_messages.LEDGER_FRAME_BYTES_MAX < 5 << 20
+    assert peer_messages.LONG_FRAME_BYTES_MAX < 5 << 20
     assert len(split(bytes(5 << 20))) == 80
 
 

@@ -8,7 +8,9 @@ from starling.coordinator.handlers.peer_messages import SUBJECTS
 from starling.coordinator.handlers.subject_rule import Charge
 
 PAGE = Path(__file__).parents[4] / "docs" / "protocol.md"
-ROW = re.compile(r"^\| `([A-Z]+)` \| (\d+) \| .* \| (\w+) \| (\w+) \| (yes|) ?\|$", re.M)
+ROW = re.compile(
+    r"^\| `([A-Z]+)` \| (\d+) \| .* \| (\w+) \| (\w+) \| (yes|) ?\|$", re.M
+)
 _PAID = {
     "signature": Charge.SIGNATURE,
     "counter": Charge.COUNTED,

@@ -7,7 +7,7 @@ import pytest
 from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.downloads import request_scheduler
-from starling.coordinator.handlers.peer_requests import ASKS_BURST, ASKS_OF_RANGE
+from starling.coordinator.handlers.peer_requests import ASKS_OF_RANGE
 from starling.coordinator.step.effects import SendFrame
 from starling.coordinator.step.events import PeerFrameArrived
 from starling.coordinator.step.state import PendingRequest
@@ -18,6 +18,7 @@ from starling.coordinator.wire.frames import (
     parse_blocks_key,
     payloads,
 )
+from starling.coordinator.wire.peer_quota import ASKS_BURST
 from starling.protocol.errors import DecodeError
 from starling.protocol.schema.msgpack_codec import UINT_MAX
 from starling.protocol.wire.envelope import MessageKind

@@ -1,7 +1,12 @@
 import pytest
 
 from starling.coordinator.chain import gossip_messages
-from starling.coordinator.chain.gossip_messages import FRAME, WIRE_VERSION, Frame, FrameSubject
+from starling.coordinator.chain.gossip_messages import (
+    FRAME,
+    WIRE_VERSION,
+    Frame,
+    FrameSubject,
+)
 from starling.coordinator.wire.frames import (
     PAYLOAD_BYTES_MAX,
     model_key,
@@ -28,7 +33,9 @@ def test_payloads_long_frame_travels_as_chunks_that_add_up() -> None:
     assembly = ChunkAssembly.begin(chunks[0].digest, chunks[0].size, 1 << 20)
     for chunk in chunks:
         assembly = assembly.add(chunk)
-    assert FRAME.unpack(assembly.whole()) == Frame(WIRE_VERSION, FrameSubject.WHOLE, content)
+    assert FRAME.unpack(assembly.whole()) == Frame(
+        WIRE_VERSION, FrameSubject.WHOLE, content
+    )
 
 
 @pytest.mark.parametrize("size", [0, 1, PAYLOAD_BYTES_MAX, 3 * PAYLOAD_BYTES_MAX])
