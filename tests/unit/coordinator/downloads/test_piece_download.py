@@ -237,7 +237,7 @@ def test_pieces_nobody_asked_for_are_not_kept() -> None:
 def test_whole_as_chunks_unasked_is_refused_before_it_is_kept() -> None:
     council, member = pulling_member()
     member.effects.clear()
-    long = encode([WIRE_VERSION, FrameSubject.WHOLE, bytes(5 << 20)])
+    long = encode([WIRE_VERSION, int(FrameSubject.WHOLE), bytes(5 << 20)])
     for payload in payloads(long):
         member.step(PeerFrameArrived(KEYS[2].identity, payload), council.now_s)
     assert set(member.refusals()) == {"TOO_LARGE"} or "MALFORMED" in member.refusals()
