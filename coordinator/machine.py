@@ -30,7 +30,7 @@ from starling.coordinator.handlers import (
 from starling.coordinator.leases.lease_table import LeaseTable
 from starling.coordinator.models import (
     held_out_losses,
-    manifest_announcement,
+    manifest_publication,
     model_versions,
     version_scores,
 )
@@ -339,13 +339,13 @@ def _connected(turn: CoordinatorStep) -> None:
         turn.state,
         connected=True,
         since_s=turn.now_s,
-        announce_at_s=turn.now_s + manifest_announcement.ANNOUNCE_AFTER_S,
+        announce_at_s=turn.now_s + manifest_publication.ANNOUNCE_AFTER_S,
     )
     shown = ShownState(1, turn.state.ledger.height)
     turn.emit(_own_state(turn.settings, turn.take_counter(), shown))
     if turn.state.ledger.alone:
         for task in turn.state.tasks.values():
-            manifest_announcement.announce(turn, task)
+            manifest_publication.announce(turn, task)
 
 
 def _transaction_arrived(turn: CoordinatorStep, name: str, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What coordinators say to each other: one frame, its subjects, and the chain's bodies.
+"""Messages between coordinators: one frame, its subjects, and the chain's bodies.
 
 A frame names the wire's version and its subject; what it holds is the packed structure
 of that subject, decoded once, where it comes in (`coordinator.handlers`). What a height

@@ -16,7 +16,7 @@ from starling.coordinator.availability.vector_exchange import (
 from starling.coordinator.chain.gossip_messages import FRAME, FrameSubject
 from starling.coordinator.chain.state import task_records
 from starling.coordinator.downloads import piece_download, request_scheduler
-from starling.coordinator.handlers.subject_rule import Charge, SubjectRule
+from starling.coordinator.handlers.subject_rule import MessageCost, SubjectRule
 from starling.coordinator.models.model_versions import digests_received
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import StorePeerBlob
@@ -105,7 +105,7 @@ def _answer(
     read: Callable[[bytes], _T],
     handle: Callable[[CoordinatorStep, DeviceId, _T], None],
 ) -> SubjectRule[_T]:
-    return SubjectRule(read, handle, Charge.ASKED, PriorityLane.BULK)
+    return SubjectRule(read, handle, MessageCost.ASKED, PriorityLane.BULK)
 
 
 ANSWERS: Mapping[FrameSubject, SubjectRule[Any]] = {

@@ -1,4 +1,4 @@
-"""The door for what other coordinators say: one frame, one table of subjects.
+"""Messages of other coordinators at the door: one frame, one table of subjects.
 
 Each peer has an allowance of bytes that it may say unasked over each broker, and two
 long frames in assembly there; what we asked for costs it nothing. Then what a frame
@@ -14,7 +14,7 @@ from starling.coordinator.chain import gossip_messages
 from starling.coordinator.chain.gossip_messages import Frame, FrameSubject, open_frame
 from starling.coordinator.chain.state import transaction_codec
 from starling.coordinator.handlers import chain_messages, peer_answers, peer_requests
-from starling.coordinator.handlers.subject_rule import Charge, SubjectRule
+from starling.coordinator.handlers.subject_rule import MessageCost, SubjectRule
 from starling.coordinator.membership import directory
 from starling.coordinator.step.coordinator_step import CoordinatorStep
 from starling.coordinator.step.effects import RecordRefusal
@@ -55,8 +55,8 @@ def frame_arrived(turn: CoordinatorStep, event: PeerFrameArrived) -> None:
         cost = max(MESSAGE_COST_MIN_BYTES, len(event.payload))
         _pay_for_bytes(turn, who, cost)
         wanted = turn.state.wanted
-        charge = _take(turn, who, open_frame(event.payload))
-        if charge is Charge.ASKED and turn.state.wanted is not wanted:
+        kind = _take(turn, who, open_frame(event.payload))
+        if kind is MessageCost.ASKED and turn.state.wanted is not wanted:
             # What we asked for is our own doing.
             line = turn.state.peers[who].lines[turn.broker]
             allowance = min(BYTES_BURST, line.allowance + cost)
@@ -67,7 +67,7 @@ def frame_arrived(turn: CoordinatorStep, event: PeerFrameArrived) -> None:
         turn.emit(RecordRefusal(None, error.reason, str(error), named))
 
 
-def _take(turn: CoordinatorStep, who: DeviceId, frame: Frame) -> Charge:
+def _take(turn: CoordinatorStep, who: DeviceId, frame: Frame) -> MessageCost:
     """Reads a frame and lets its subject's handler take it; what it cost."""
     try:
         rule = SUBJECTS[FrameSubject(frame.subject)]
@@ -75,10 +75,10 @@ def _take(turn: CoordinatorStep, who: DeviceId, frame: Frame) -> Charge:
         raise DecodeError("no such subject", Reason.UNKNOWN_KIND) from error
     if not (rule.learners or directory.is_coordinator(turn.state.ledger, who)):
         raise ProtocolError("a learner only asks", Reason.NOT_AUTHORISED)
-    if rule.charge is Charge.SIGNATURE:
+    if rule.cost is MessageCost.SIGNATURE:
         _pay_for_signature(turn, who)
     rule.handle(turn, who, rule.read(frame.content))
-    return rule.charge
+    return rule.cost
 
 
 def _pay_for_bytes(turn: CoordinatorStep, who: DeviceId, cost: int) -> None:
@@ -145,33 +145,35 @@ def _chunk_came(turn: CoordinatorStep, who: DeviceId, chunk: Chunk) -> None:
 def _heard(subject: FrameSubject, codec: Codec[Any]) -> SubjectRule[Any]:
     """The rule of what the chain hears as it comes."""
     handle = partial(chain_messages.hear, subject)
-    return SubjectRule(codec.unpack, handle, Charge.SIGNATURE, PriorityLane.CONSENSUS)
+    return SubjectRule(
+        codec.unpack, handle, MessageCost.SIGNATURE, PriorityLane.CONSENSUS
+    )
 
 
 _CHAIN: Mapping[FrameSubject, SubjectRule[Any]] = {
     FrameSubject.PROPOSAL: SubjectRule(
         PROPOSAL.unpack,
         chain_messages.proposal_came,
-        Charge.SIGNATURE,
+        MessageCost.SIGNATURE,
         PriorityLane.CONSENSUS,
     ),
     FrameSubject.VOTE: SubjectRule(
         VOTE.unpack,
         chain_messages.vote_came,
-        Charge.SIGNATURE,
+        MessageCost.SIGNATURE,
         PriorityLane.CONSENSUS,
     ),
     FrameSubject.STATUS: SubjectRule(
         gossip_messages.STATUS.unpack,
         chain_messages.status_came,
-        Charge.COUNTED,
+        MessageCost.COUNTED,
         PriorityLane.CONSENSUS,
         learners=True,
     ),
     FrameSubject.TRANSACTION: SubjectRule(
         transaction_codec.unpack,
         chain_messages.transaction_came,
-        Charge.SHARE,
+        MessageCost.SHARE,
         PriorityLane.CONTROL,
     ),
     FrameSubject.DECISION: _heard(FrameSubject.DECISION, gossip_messages.DECISION),
@@ -183,18 +185,21 @@ SUBJECTS: Mapping[FrameSubject, SubjectRule[Any]] = {
     **_CHAIN,
     # A part goes in the lane of what it is a part of.
     FrameSubject.CHUNK: SubjectRule(
-        CHUNK.unpack, _chunk_came, Charge.SHARE, PriorityLane.CONSENSUS
+        CHUNK.unpack, _chunk_came, MessageCost.SHARE, PriorityLane.CONSENSUS
     ),
     FrameSubject.REQUEST: SubjectRule(
         ENVELOPE.unpack,
         peer_requests.handle_request,
-        Charge.SIGNATURE,
+        MessageCost.SIGNATURE,
         PriorityLane.CONTROL,
         learners=True,
     ),
     **peer_answers.ANSWERS,
     FrameSubject.PIECE: SubjectRule(
-        GIVEN_PIECE.unpack, peer_answers.piece_came, Charge.ASKED, PriorityLane.BULK
+        GIVEN_PIECE.unpack,
+        peer_answers.piece_came,
+        MessageCost.ASKED,
+        PriorityLane.BULK,
     ),
 }
 """Everything that coordinators say to each other; docs/protocol.md has it as a page."""

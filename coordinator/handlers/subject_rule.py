@@ -1,4 +1,4 @@
-"""One row of the table of what coordinators say to each other; see `peer_messages`."""
+"""Row of the table of messages between coordinators; see `peer_messages`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from starling.protocol.ids import DeviceId
 _T = TypeVar("_T")
 
 
-class Charge(Enum):
-    """What a message costs its sender beside its bytes, and why it may be believed."""
+class MessageCost(Enum):
+    """Cost of a message for its sender beside its bytes; why it may be believed."""
 
     SIGNATURE = auto()
     """One of the signatures that its line may have checked: its maker signed it, or a
@@ -29,18 +29,18 @@ class Charge(Enum):
 
 @dataclass(frozen=True)
 class SubjectRule(Generic[_T]):
-    """How a subject is read, paid, sent and handled.
+    """Rule of a subject: how it is read, paid, sent and handled.
 
     Attributes:
       read: From a frame's content to what it holds, within the bounds of its codec.
       handle: Takes it; with the step and in whose name it came.
-      charge: What it costs.
+      cost: What it costs.
       lane: The lane in which it is sent.
       learners: Whether a learner may say it, too.
     """
 
     read: Callable[[bytes], _T]
     handle: Callable[[CoordinatorStep, DeviceId, _T], None]
-    charge: Charge
+    cost: MessageCost
     lane: PriorityLane
     learners: bool = False

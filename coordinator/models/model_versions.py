@@ -15,7 +15,7 @@ from starling.coordinator.chain.state.task_records import AggregationJob
 from starling.coordinator.downloads import request_scheduler
 from starling.coordinator.leases.lease_table import LeaseTable
 from starling.coordinator.models import (
-    manifest_announcement,
+    manifest_publication,
     pending_jobs,
     version_rollbacks,
     version_scores,
@@ -61,7 +61,7 @@ def follow_chain(turn: CoordinatorStep) -> None:
             spec = task_records.task(tree, number)
             assert spec is not None
             task = open_task(turn, TaskId(number), spec)
-            manifest_announcement.announce(turn, task)
+            manifest_publication.announce(turn, task)
             turn.report(f"task {number} {spec.name!r} is open")
         head = task_records.head(tree, number)
         assert head is not None
@@ -136,10 +136,10 @@ def announce_again(turn: CoordinatorStep) -> None:
     """Publishes all manifests once more, from time to time."""
     if turn.state.ledger.alone or turn.now_s < turn.state.announce_at_s:
         return
-    again_at_s = turn.now_s + manifest_announcement.ANNOUNCE_EVERY_S
+    again_at_s = turn.now_s + manifest_publication.ANNOUNCE_EVERY_S
     turn.state = evolve(turn.state, announce_at_s=again_at_s)
     for task in list(turn.state.tasks.values()):
-        manifest_announcement.announce(turn, task)
+        manifest_publication.announce(turn, task)
         _look_after(turn, task)
 
 
@@ -359,7 +359,7 @@ def _version_final(
     newest = task_records.head(turn.state.ledger.tree, task.number)
     if newest == head:
         # Boards shall not be shown an older one after the newest.
-        manifest_announcement.announce(turn, task)
+        manifest_publication.announce(turn, task)
     turn.emit(EvaluateVersion(task.number, head, model.inference, task.spec.bundle))
     version_scores.ask(turn, before, head)
     turn.report(f"task {task.number}: version {head} is final from {updates} updates")

@@ -1,4 +1,4 @@
-"""What fits into a message between coordinators: requests, answers, long frames.
+"""Requests and answers between coordinators, and frames longer than a packet.
 
 What the chain tells everybody and is longer than a packet travels as chunks. An answer
 goes to whoever asked, and one that is longer than a packet is pulled: who asks gets its

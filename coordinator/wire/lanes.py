@@ -1,4 +1,4 @@
-"""Lanes of what a coordinator sends: what waits for whom."""
+"""Lanes of messages that a coordinator sends."""
 
 from enum import IntEnum
 

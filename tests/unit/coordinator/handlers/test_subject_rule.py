@@ -5,17 +5,17 @@ from pathlib import Path
 
 from starling.coordinator.chain.gossip_messages import FrameSubject
 from starling.coordinator.handlers.peer_messages import SUBJECTS
-from starling.coordinator.handlers.subject_rule import Charge
+from starling.coordinator.handlers.subject_rule import MessageCost
 
 PAGE = Path(__file__).parents[4] / "docs" / "protocol.md"
 ROW = re.compile(
     r"^\| `([A-Z]+)` \| (\d+) \| .* \| (\w+) \| (\w+) \| (yes|) ?\|$", re.M
 )
 _PAID = {
-    "signature": Charge.SIGNATURE,
-    "counter": Charge.COUNTED,
-    "share": Charge.SHARE,
-    "nothing": Charge.ASKED,
+    "signature": MessageCost.SIGNATURE,
+    "counter": MessageCost.COUNTED,
+    "share": MessageCost.SHARE,
+    "nothing": MessageCost.ASKED,
 }
 
 
@@ -33,7 +33,7 @@ def test_page_shows_the_table() -> None:
     assert shown == {
         subject.name: (
             subject.value,
-            rule.charge,
+            rule.cost,
             rule.lane.name.lower(),
             rule.learners,
         )
