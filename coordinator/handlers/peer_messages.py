@@ -89,12 +89,14 @@ def _pay_for_bytes(turn: CoordinatorStep, who: DeviceId, cost: int) -> None:
     """
     peer = turn.state.peers.get(who) or PeerState()
     line = (peer.lines.get(turn.broker) or LineQuota()).earned(turn.now_s)
+    pays = cost <= line.allowance
+    if pays:
+        line = replace(line, allowance=line.allowance - cost)
+    peer = replace(peer, lines={**peer.lines, turn.broker: line})
     turn.state = evolve(turn.state, peers={**turn.state.peers, who: peer})
-    _put_line(turn, who, line)
-    if cost > line.allowance:
+    if not pays:
         where = " at another broker" if turn.broker else ""
         raise _too_much(turn, who, f"says too much{where}")
-    _put_line(turn, who, replace(line, allowance=line.allowance - cost))
 
 
 def _pay_for_signature(turn: CoordinatorStep, who: DeviceId) -> None:
