@@ -20,12 +20,7 @@ SOURCES = (
     "service",
 )
 LONG_STILL = {
-    "benchmarks/harness/byzantine_attacks.py",
     "compiler/bundle/compile_pipeline.py compile_model",
-    "coordinator/handlers/board_messages.py",
-    "coordinator/handlers/peer_messages.py",
-    "coordinator/models/model_versions.py",
-    "coordinator/step/effects.py",
     "protocol/model/training_bundle.py",
 }
 """To be shortened; nothing may be added."""
