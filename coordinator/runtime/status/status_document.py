@@ -281,7 +281,7 @@ def _rewards(state: CoordinatorState, task: TaskState) -> dict[str, Any] | None:
         return None
     return {
         "rule": RewardRule(policy.rule).name.lower(),
-        "text": rewards_text(policy, task.spec.scores),
+        "text": rewards_text(task.spec),
         "version": task.spec.pool,
         "pool": pool,
         "set_aside": owed.credits,
