@@ -27,11 +27,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.harness.result_file import keep
 from starling.records.csv_pieces import csv_pieces, open_columns, whole_lines
 from starling.records.data_options import DataOptions
 from starling.records.runtime.sources import read_source
 
+RESULTS = Path(__file__).parent / "results" / "own_data.json"
 GOAL_MB_S = 60
 GOAL_LEARNED_S = 10.0
 COLUMNS = 20
@@ -208,7 +208,8 @@ def main() -> int:
         f"{best['processor_s']:.1f} s, {best['versions']} versions, R2 "
         f"{best['r2']:.3f}, chain verified: {best['verified']}"
     )
-    keep("own_data", found)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
     return 0
 
 
