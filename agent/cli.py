@@ -17,15 +17,10 @@ from starling.protocol.learning.local_optimiser import (
     ScheduleKind,
 )
 from starling.service import install_verb
-from starling.service.command_line import (
-    HOME_VARIABLE,
-    Verbs,
-    command_parser,
-    home_folder,
-)
 from starling.service.log_lines import add_log_format, use_log_format
 from starling.service.unit_files import ServiceKind
 
+HOME_VARIABLE = "STARLING_HOME"
 _EXAMPLES = """\
 examples:
   starling agent init --home /var/lib/starling --pledge 600
@@ -62,7 +57,12 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = command_parser("starling agent", "The service on a board.", _EXAMPLES)
+    made = argparse.ArgumentParser(
+        prog="starling agent",
+        description="The service on a board.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     verbs = made.add_subparsers(required=True, metavar="VERB")
     init = _verb(verbs, "init", _init, "make the board's home and keys; safe to repeat")
     enrolment_arguments.new_home(init)
@@ -116,12 +116,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _verb(
-    verbs: Verbs,
+    verbs: Any,  # noqa: ANN401 - argparse keeps the type of its subparsers private
     name: str,
     run: Callable[[argparse.Namespace], int],
     text: str,
 ) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=text)
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text)
     parser.add_argument("--home", type=Path, help="the agent's home")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.set_defaults(run=run)
@@ -158,6 +158,13 @@ def _train_once_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document")
 
 
+def _home(arguments: argparse.Namespace) -> Path:
+    path = arguments.home or os.environ.get(HOME_VARIABLE)
+    if not path:
+        raise ConfigError(f"give --home DIR, or set {HOME_VARIABLE}")
+    return Path(path)
+
+
 def _print(arguments: argparse.Namespace, document: dict[str, Any], text: str) -> None:
     sys.stdout.write(json.dumps(document) + "\n" if arguments.json else text)
 
@@ -165,7 +172,7 @@ def _print(arguments: argparse.Namespace, document: dict[str, Any], text: str) -
 def _init(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.storage.agent_home import AgentHome
 
-    home = AgentHome(home_folder(arguments))
+    home = AgentHome(_home(arguments))
     is_new = home.begin(enrolment_arguments.first_settings(arguments))
     name = device_name(home.identity())
     document = {"device": name, "home": str(home.path), "new": is_new}
@@ -183,7 +190,7 @@ def _enrol(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.token_enrolment import enrol_by_token
     from starling.broker.runtime.token_exchange import read_token
 
-    home = AgentHome(home_folder(arguments))
+    home = AgentHome(_home(arguments))
     token = None if arguments.token is None else read_token(arguments.token)
     if token is not None:
         home.begin(enrolment_arguments.first_settings(arguments))
@@ -223,7 +230,7 @@ def _rotate(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.storage.agent_home import AgentHome
     from starling.durable.files import lock
 
-    home = AgentHome(home_folder(arguments))
+    home = AgentHome(_home(arguments))
     name = device_name(home.identity())
     with lock(home.state / "lock"):
         if arguments.done:
@@ -250,7 +257,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.storage.agent_home import AgentHome
 
     use_log_format(arguments)
-    return run(AgentHome(home_folder(arguments)))
+    return run(AgentHome(_home(arguments)))
 
 
 def _install(arguments: argparse.Namespace) -> int:
@@ -273,7 +280,7 @@ def _recount(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.storage.agent_home import AgentHome
     from starling.durable.files import lock
 
-    home = AgentHome(home_folder(arguments))
+    home = AgentHome(_home(arguments))
     data = home.data(home.config())
     admission = home.admission()
     with lock(home.state / "lock"):
@@ -316,7 +323,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from starling.agent.runtime.storage.agent_home import AgentHome
     from starling.broker.health_checks import checks_json, checks_text, failed
 
-    rows = check_agent(AgentHome(home_folder(arguments)))
+    rows = check_agent(AgentHome(_home(arguments)))
     sys.stdout.write(checks_json(rows) if arguments.json else checks_text(rows))
     return EXIT_FAILED if failed(rows) else EXIT_DONE
 

@@ -21,7 +21,6 @@ from starling.broker.runtime.mosquitto_process import MosquittoProcess
 from starling.durable.files import lock
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError, OperationError
 from starling.service import install_verb
-from starling.service.command_line import command_parser
 from starling.service.notifications import ServiceNotifier
 from starling.service.unit_files import ServiceKind
 
@@ -64,10 +63,11 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = command_parser(
-        "starling broker",
-        "A Mosquitto broker with the fleet's certificates and rights.",
-        _EXAMPLES,
+    made = argparse.ArgumentParser(
+        prog="starling broker",
+        description="A Mosquitto broker with the fleet's certificates and rights.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(

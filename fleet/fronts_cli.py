@@ -8,7 +8,6 @@ from pathlib import Path
 
 from starling.fleet.fronts.front_catalog import FRONTS, front_named
 from starling.protocol.errors import EXIT_DONE, ConfigError
-from starling.service.command_line import command_parser
 
 _EXAMPLES = """\
 examples:
@@ -42,10 +41,11 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = command_parser(
-        "starling fronts",
-        "Frozen layers under a trained head, and where they come from.",
-        _EXAMPLES,
+    made = argparse.ArgumentParser(
+        prog="starling fronts",
+        description="Frozen layers under a trained head, and where they come from.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     listed = verbs.add_parser("list", help="all of them, a line each")

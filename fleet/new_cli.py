@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from starling.protocol.errors import EXIT_DONE, ConfigError
-from starling.service.command_line import command_parser
 
 _READABLE = 0o644
 _EXAMPLES = """examples:
@@ -80,10 +79,11 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = command_parser(
-        "starling new",
-        "A project folder: data, model, task, and the commands for them.",
-        _EXAMPLES,
+    made = argparse.ArgumentParser(
+        prog="starling new",
+        description="A project folder: data, model, task, and the commands for them.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("folder", type=Path, metavar="FOLDER", help="new, or empty")
     made.add_argument("--name", help="of the task (default: the folder's)")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from starling.protocol.errors import EXIT_DONE, EXIT_INTERRUPTED
-from starling.service.command_line import command_parser
 
 _EXAMPLES = """\
 examples:
@@ -62,10 +61,11 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = command_parser(
-        "starling reproduce",
-        "A paper's experiment on virtual boards, with its epsilons.",
-        _EXAMPLES,
+    made = argparse.ArgumentParser(
+        prog="starling reproduce",
+        description="A paper's experiment on virtual boards, with its epsilons.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(
         "experiment",

@@ -2,13 +2,13 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
-from starling.service.command_line import command_parser, home_folder
 
 _EVERY_S = 1.0
 _EXAMPLES = """examples:
@@ -33,7 +33,9 @@ def main(argv: list[str]) -> int:
       FederationError: If there is no status, or it is of another release.
     """
     options = parser().parse_args(argv)
-    home = home_folder(options).absolute()
+    if options.home is None:
+        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
+    home = Path(options.home).absolute()
     if not home.is_dir():
         raise ConfigError("there is no such folder", file=str(home))
     return _show(home, options)
@@ -41,14 +43,16 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = command_parser(
-        "starling top",
-        "A running deployment in a terminal, by its coordinator's status.",
-        _EXAMPLES,
+    made = argparse.ArgumentParser(
+        prog="starling top",
+        description="A running deployment in a terminal, by its coordinator's status.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(
         "--home",
         type=Path,
+        default=os.environ.get("STARLING_HOME"),
         metavar="DIR",
         help="the coordinator's folder",
     )

@@ -8,7 +8,6 @@ from typing import Any
 
 from starling.fleet.plan_flags import add_plan_flags, pace_of, plan_of
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
-from starling.service.command_line import command_parser
 
 _EXAMPLES = """\
 examples:
@@ -63,10 +62,11 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = command_parser(
-        "starling tune",
-        "Clip and rate of a fleet, by simulated fleets on public data.",
-        _EXAMPLES,
+    made = argparse.ArgumentParser(
+        prog="starling tune",
+        description="Clip and rate of a fleet, by simulated fleets on public data.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_plan_flags(made)
     made.add_argument("--json", action="store_true", help="print one JSON document")

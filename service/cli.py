@@ -2,11 +2,11 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
-from starling.protocol.errors import EXIT_DONE
-from starling.service.command_line import command_parser, home_folder
+from starling.protocol.errors import EXIT_DONE, ConfigError
 from starling.service.diagnostics import collect, kind_of
 
 _EXAMPLES = """examples:
@@ -21,8 +21,11 @@ exit status: 0 done, 1 failed, 2 usage, 78 configuration
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = command_parser(
-        "starling diag", "Gather what whoever helps needs to see.", _EXAMPLES
+    made = argparse.ArgumentParser(
+        prog="starling diag",
+        description="Gather what whoever helps needs to see.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     collecting = verbs.add_parser(
@@ -50,7 +53,10 @@ def main(argv: list[str]) -> int:
       ConfigError, OperationError, StorageError: Printed by the caller.
     """
     arguments = parser().parse_args(argv)
-    home = home_folder(arguments).absolute()
+    named = arguments.home or os.environ.get("STARLING_HOME")
+    if not named:
+        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
+    home = Path(named).absolute()
     out = arguments.out or Path(f"starling-diag-{kind_of(home).value}.tar.gz")
     members = collect(home, out)
     if arguments.json:

@@ -37,7 +37,6 @@ from starling.protocol.errors import (
     ProtocolError,
 )
 from starling.protocol.wire.envelope import ENVELOPE
-from starling.service.command_line import Verbs, command_parser, home_folder
 
 _EXAMPLES = """examples:
   starling chain verify --home coordinator/
@@ -70,10 +69,11 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = command_parser(
-        "starling chain",
-        "Look at a coordinator's chain and check it, offline.",
-        _EXAMPLES,
+    made = argparse.ArgumentParser(
+        prog="starling chain",
+        description="Look at a coordinator's chain and check it, offline.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     printing = argparse.ArgumentParser(add_help=False)
     printing.add_argument(
@@ -108,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_proof_verbs(
-    verbs: Verbs,
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
     home: argparse.ArgumentParser,
     printing: argparse.ArgumentParser,
 ) -> None:
@@ -151,7 +151,9 @@ def _add_proof_verbs(
 
 
 def _open(arguments: argparse.Namespace) -> SqliteStore:
-    return SqliteStore.read(home_folder(arguments) / "state" / CHAIN_FILE)
+    if arguments.home is None:
+        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
+    return SqliteStore.read(Path(arguments.home) / "state" / CHAIN_FILE)
 
 
 def _print(arguments: argparse.Namespace, document: Any, lines: list[str]) -> None:  # noqa: ANN401 - JSON

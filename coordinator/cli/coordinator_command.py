@@ -2,9 +2,9 @@
 
 import argparse
 import json
+import os
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,6 @@ from starling.protocol.chain.genesis import GENESIS, FaultModel, quorum
 from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
 from starling.protocol.schema.toml_settings import sample
 from starling.service import install_verb
-from starling.service.command_line import Verbs, command_parser, home_folder
 from starling.service.log_lines import add_log_format, use_log_format
 from starling.service.unit_files import ServiceKind
 
@@ -102,10 +101,11 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = command_parser(
-        "starling coordinator",
-        "Admits boards and updates, keeps the chain, makes the model.",
-        _EXAMPLES,
+    made = argparse.ArgumentParser(
+        prog="starling coordinator",
+        description="Admits boards and updates, keeps the chain, makes the model.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = made.add_subparsers(required=True, metavar="VERB")
     _add_founding(verbs)
@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _add_founding(verbs: Verbs) -> None:
+def _add_founding(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
     """Adds the verbs that make keys and a chain."""
     founding = _verb(verbs, "init", _init, "make keys, genesis and settings")
     founding.add_argument("--fleet", help="name of the fleet")
@@ -172,7 +172,7 @@ def _add_founding(verbs: Verbs) -> None:
     credits_and_governance.add_economy(genesis)
 
 
-def _add_serving(verbs: Verbs) -> None:
+def _add_serving(verbs: Any) -> None:  # noqa: ANN401 - argparse has no public type for them
     """Adds the verbs that run a coordinator and recover it."""
     running = _verb(verbs, "run", _run, "serve until stopped")
     running.add_argument(
@@ -189,6 +189,7 @@ def _add_serving(verbs: Verbs) -> None:
     add_log_format(running)
     installing = _verb(verbs, "install", _install, install_verb.TEXT)
     install_verb.add_arguments(installing, ServiceKind.COORDINATOR)
+    installing.set_defaults(home=None)
     _verb(verbs, "id", _id, "print the coordinator's name")
     _verb(verbs, "status", _status, "show what the running coordinator last wrote")
     _verb(verbs, "check", _check, "say whether all is well; exit 1 if not")
@@ -214,16 +215,14 @@ def _add_heartbeat(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def _verb(
-    verbs: Verbs,
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    text: str,
-) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(name, help=text, description=text.capitalize() + ".")
+def _verb(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse has no public type for them
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name, help=text, description=text.capitalize() + "."
+    )
     verb.add_argument(
         "--home",
         type=Path,
+        default=os.environ.get("STARLING_HOME"),
         help="the coordinator's folder",
     )
     verb.add_argument("--json", action="store_true", help="print one JSON document")
@@ -232,7 +231,7 @@ def _verb(
 
 
 def _governing(
-    verbs: Verbs,
+    verbs: Any,  # noqa: ANN401 - as in `_verb`
     name: str,
     run: Run,
     text: str,
@@ -244,7 +243,9 @@ def _governing(
 
 
 def _home(options: argparse.Namespace) -> CoordinatorHome:
-    return CoordinatorHome(home_folder(options).absolute())
+    if options.home is None:
+        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
+    return CoordinatorHome(Path(options.home).absolute())
 
 
 def _show(options: argparse.Namespace, document: dict[str, Any], text: str) -> int:

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 from starling.broker.runtime.pinned_authority import fingerprint
 from starling.coordinator.enrolment.registrar import (
@@ -28,7 +30,6 @@ from starling.protocol.crypto.scram import SECRET_BYTES, scram_keys
 from starling.protocol.errors import EXIT_DONE, ConfigError
 from starling.protocol.wire.enrolment_messages import TOKEN_ID_BYTES, EnrolmentKind
 from starling.protocol.wire.enrolment_token import EnrolmentToken, letters
-from starling.service.command_line import Verbs, command_parser, home_folder
 
 _EXAMPLES = """examples:
   starling enrol token --home coordinator
@@ -55,8 +56,10 @@ def main(argv: list[str]) -> int:
       FederationError: What the operator must know.
     """
     options = parser().parse_args(argv)
+    if options.home is None:
+        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
     run: _Verb = options.verb
-    document, text = run(CoordinatorHome(home_folder(options).absolute()), options)
+    document, text = run(CoordinatorHome(Path(options.home).absolute()), options)
     shown = json.dumps(document, indent=1) if options.json else text
     sys.stdout.write(shown + "\n")
     return EXIT_DONE
@@ -64,10 +67,11 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = command_parser(
-        "starling enrol",
-        "Tokens with which boards and coordinators enrol by themselves.",
-        _EXAMPLES,
+    made = argparse.ArgumentParser(
+        prog="starling enrol",
+        description="Tokens with which boards and coordinators enrol by themselves.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = made.add_subparsers(required=True, metavar="VERB")
     token = _add(verbs, "token", _token, "make a token and print it: one line, secret")
@@ -106,15 +110,18 @@ def add_verbs(add: AddVerb) -> None:
 
 
 def _add(
-    verbs: Verbs,
+    verbs: Any,  # noqa: ANN401 - argparse keeps the type of its subparsers private
     name: str,
     run: _Verb,
     text: str,
 ) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(name, help=text, description=text.capitalize() + ".")
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name, help=text, description=text.capitalize() + "."
+    )
     verb.add_argument(
         "--home",
         metavar="DIR",
+        default=os.environ.get("STARLING_HOME"),
         help="the coordinator's folder",
     )
     verb.add_argument("--json", action="store_true", help="print one JSON document")

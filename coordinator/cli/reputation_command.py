@@ -2,20 +2,21 @@
 
 import argparse
 import json
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from starling.coordinator.chain.training.reputations import REPUTATIONS
 from starling.coordinator.runtime.storage.sqlite_schema import CHAIN_FILE
 from starling.coordinator.runtime.storage.sqlite_store import SqliteStore
-from starling.protocol.errors import EXIT_DONE
+from starling.protocol.errors import EXIT_DONE, ConfigError
 from starling.protocol.ids import DeviceId, device_name
 from starling.protocol.learning.board_reputation import (
     MILLION,
     BoardReputation,
     opinion,
 )
-from starling.service.command_line import command_parser, home_folder
 
 _EXAMPLES = """examples:
   starling reputation --home coordinator/
@@ -39,7 +40,9 @@ def main(argv: list[str]) -> int:
       ConfigError, StorageError: Printed by the caller.
     """
     options = parser().parse_args(argv)
-    store = SqliteStore.read(home_folder(options) / "state" / CHAIN_FILE)
+    if options.home is None:
+        raise ConfigError("give --home DIR, or set STARLING_HOME", key="home")
+    store = SqliteStore.read(Path(options.home) / "state" / CHAIN_FILE)
     with store.one_moment():
         tip = store.tip()
     store.close()
@@ -64,12 +67,16 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = command_parser(
-        "starling reputation", "What the chain thinks of each board.", _EXAMPLES
+    made = argparse.ArgumentParser(
+        prog="starling reputation",
+        description="What the chain thinks of each board.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(
         "--home",
         metavar="DIR",
+        default=os.environ.get("STARLING_HOME"),
         help="the coordinator's folder, or a copy of it (default: $STARLING_HOME)",
     )
     made.add_argument(
