@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from starling.compiler.ir.graph_writer import (
     Attribute,
-    NodeCall,
+    NodeDraft,
     Shape,
     serialised,
     value_info,
@@ -63,7 +63,7 @@ class GraphBuilder:
     """One graph in the making."""
 
     def __init__(self) -> None:
-        self._calls: list[NodeCall] = []
+        self._calls: list[NodeDraft] = []
         self._known: dict[object, tuple[BuilderTensor, ...]] = {}
         self._sources: dict[str, tuple[str, BuilderTensor]] = {}
         self._constants: dict[str, NDArray[np.generic]] = {}
@@ -136,7 +136,7 @@ class GraphBuilder:
                 [BuilderTensor(self._fresh(stem), shape) for shape in shapes]
             )
             outputs = tuple([tensor.name for tensor in tensors])
-            self._calls.append(NodeCall(kind, names, outputs, attributes))
+            self._calls.append(NodeDraft(kind, names, outputs, attributes))
             self._known[key] = tensors
             if inputs and inputs[0] is not None:
                 self._sources[outputs[0]] = (kind, inputs[0])
@@ -316,7 +316,7 @@ class GraphBuilder:
         key = ("held", tensor.name)
         if key not in self._known:
             made = BuilderTensor(self._fresh(HELD_STEM.rstrip("_")), tensor.shape)
-            self._calls.append(NodeCall("Identity", (tensor.name,), (made.name,), {}))
+            self._calls.append(NodeDraft("Identity", (tensor.name,), (made.name,), {}))
             self._known[key] = (made,)
         return self._known[key][0]
 
@@ -333,7 +333,7 @@ class GraphBuilder:
           The serialised model.
         """
         for public, tensor, _ in outputs:
-            identity = NodeCall("Identity", (tensor.name,), (public,), {})
+            identity = NodeDraft("Identity", (tensor.name,), (public,), {})
             self._calls.append(identity)
         calls, used = self._live({public for public, _, _ in outputs})
         ends = [value_info(public, t.shape, dtype) for public, t, dtype in outputs]
@@ -348,7 +348,7 @@ class GraphBuilder:
             return source
         return tensor
 
-    def _live(self, used: set[str]) -> tuple[list[NodeCall], set[str]]:
+    def _live(self, used: set[str]) -> tuple[list[NodeDraft], set[str]]:
         live = []
         for call in reversed(self._calls):
             if used.intersection(call.outputs):

@@ -26,8 +26,8 @@ _ELEMENT_TYPES = {
 
 
 @dataclass
-class NodeCall:
-    """Call of an operator.
+class NodeDraft:
+    """A node that is to be written.
 
     Attributes:
       kind: The operator's name in the default domain.
@@ -44,7 +44,7 @@ class NodeCall:
 
 def serialised(
     name: str,
-    calls: Sequence[NodeCall],
+    calls: Sequence[NodeDraft],
     inputs: Sequence[onnx.ValueInfoProto],
     outputs: Sequence[onnx.ValueInfoProto],
     constants: Mapping[str, NDArray[np.generic]],
@@ -72,7 +72,7 @@ def value_info(name: str, shape: Shape, dtype: str) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, _ELEMENT_TYPES[dtype], sizes)
 
 
-def _node(call: NodeCall, used: set[str]) -> onnx.NodeProto:
+def _node(call: NodeDraft, used: set[str]) -> onnx.NodeProto:
     outputs = list(call.outputs)
     # An optional output that nobody reads costs time at each run.
     while call.kind not in ("Split", "TopK") and outputs[-1] not in used:
