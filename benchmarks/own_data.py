@@ -27,7 +27,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from starling.records.csv_pieces import csv_pieces, open_columns, whole_lines
+from starling.records.csv_pieces import csv_pieces, open_csv, whole_lines
 from starling.records.data_options import DataOptions
 from starling.records.runtime.sources import read_source
 
@@ -65,10 +65,10 @@ def write_table(path: Path, megabytes: int, *, digits: int, texts: bool) -> None
 def stream(path: Path) -> int:
     """Reads every piece and keeps none; the number of rows."""
     with path.open("rb") as file:
-        pieces = whole_lines(iter(partial(file.read, _BLOCK), b""), path.name)
+        pieces = whole_lines(iter(partial(file.read, _BLOCK), b""))
         first = next(pieces)
-        columns = open_columns(first, path.name)
-        found = csv_pieces(chain([first], pieces), columns, path.name)
+        layout = open_csv(first, path.name)
+        found = csv_pieces(chain([first], pieces), layout, path.name)
         return sum(len(piece.lines) for piece in found)
 
 
