@@ -112,6 +112,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
         terminated_as_interrupted,
     )
     from starling.fleet.runtime.virtual_run import run_virtual
+    from starling.service.web_access import WebAccess
 
     kept = options.report / "home" if options.report else None
     with (
@@ -124,14 +125,14 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
             shown = options.web is not None
             home = kept or (Path(spare) if shown else None)
             first = FleetHomes(home or Path(spare)).coordinator.absolute()
-            with console_beside(first, options.web, None, screen.say):
+            with console_beside(first, options.web, WebAccess(), screen.say):
                 made = run_virtual(
                     plan, pace, on_snapshot=screen.show, home=home, live=shown
                 )
         else:
             home = options.home or kept or Path(spare)
             first = FleetHomes(home).coordinator.absolute()
-            with console_beside(first, options.web, None, screen.say):
+            with console_beside(first, options.web, WebAccess(), screen.say):
                 made = run_processes(plan, home, screen)
         screen.show(made.heading, made.last, is_last=True)
     if options.report:
