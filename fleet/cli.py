@@ -89,8 +89,9 @@ def _add_output(run: argparse.ArgumentParser) -> None:
         "--log",
         action="append",
         default=[],
-        metavar="tensorboard:DIR",
-        help="write a version's figures there as it is evaluated, for TensorBoard",
+        metavar="KIND",
+        help="write a version's figures as it is evaluated: tensorboard:DIR,"
+        " mlflow:URI, wandb or wandb:PROJECT; may be given several times",
     )
     group.add_argument(
         "--web",
@@ -104,7 +105,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
 
     from starling.coordinator.runtime.console_process import console_beside
     from starling.fleet.report.run_report import summary
-    from starling.fleet.runtime.metric_logs import event_logs
+    from starling.fleet.runtime.metric_logs import metric_logs
     from starling.fleet.runtime.process_run import run_processes
     from starling.fleet.runtime.processes.home_setup import FleetHomes
     from starling.fleet.runtime.terminal_screen import (
@@ -118,7 +119,7 @@ def _run(options: argparse.Namespace, plan: Any) -> int:  # noqa: ANN401 - its m
     with (
         terminated_as_interrupted(),
         tempfile.TemporaryDirectory() as spare,
-        TerminalScreen(event_logs(options.log)) as screen,
+        TerminalScreen(metric_logs(options.log)) as screen,
     ):
         if options.virtual:
             pace = pace_of(options)
