@@ -62,7 +62,7 @@ example: $(VENV)/.fleet ## Run one of examples/: make example NAME=bank; all of 
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/*.txt
 	$(BIN)/pip install -q uv
-	for extra in agent coordinator compiler fleet parquet web; do \
+	for extra in agent coordinator compiler fleet mlflow parquet wandb web; do \
 		$(BIN)/uv pip compile -q pyproject.toml --extra $$extra $(LOCKING) -o requirements/$$extra.txt; \
 	done
 	$(BIN)/uv pip compile -q --group build $(LOCKING) -o requirements/build.txt
