@@ -10,6 +10,7 @@ def status_text(document: dict[str, Any]) -> str:
     rows = [
         ("state", document["state"]),
         ("broker", document["broker"]),
+        *_certificate_rows(document.get("certificates", {})),
         *_outside_rows(document),
         ("height", document["chain"]["height"]),
         *_stall_rows(document),
@@ -37,6 +38,15 @@ def status_text(document: dict[str, Any]) -> str:
         rows += _held_out_rows(task)
         rows += _split_rows(task)
     return "".join(f"{name:<24} {value}\n" for name, value in rows)
+
+
+def _certificate_rows(found: dict[str, str]) -> list[tuple[str, Any]]:
+    """Rows of the ends of certificates, and of those that wait to be renewed."""
+    names = {"tls.expiry": "certificate", "tls.renewals": "renewals"}
+    for name in found:
+        if name.startswith("tls.expiry-"):
+            names[name] = f"certificate {name.removeprefix('tls.expiry-')}"
+    return [(names[name], text) for name, text in found.items() if name in names]
 
 
 def _held_out_rows(task: dict[str, Any]) -> list[tuple[str, Any]]:
