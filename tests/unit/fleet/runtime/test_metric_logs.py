@@ -148,9 +148,9 @@ def test_mlflow_gets_a_run_of_parameters_and_steps(
 ) -> None:
     run = SimpleNamespace(info=SimpleNamespace(run_id="r1"))
     client = Calls(create_experiment="7", create_run=run)
-    opened = []
+    library = Calls(MlflowClient=client)
     fake = SimpleNamespace(
-        MlflowClient=lambda tracking_uri: opened.append(tracking_uri) or client,
+        MlflowClient=library.MlflowClient,
         entities=SimpleNamespace(Metric=lambda *words: words),
     )
     monkeypatch.setitem(sys.modules, "mlflow", fake)
@@ -158,7 +158,8 @@ def test_mlflow_gets_a_run_of_parameters_and_steps(
     (log,) = metric_logs(["mlflow:sqlite:///runs.db"])
     log.look(HEADING, snapshot(2.0, 0.9), is_last=True)
 
-    assert opened == ["sqlite:///runs.db"]
+    (opened,) = library.made
+    assert opened[2] == {"tracking_uri": "sqlite:///runs.db"}
     assert [name for name, _, _ in client.made] == [
         "get_experiment_by_name",
         "create_experiment",
@@ -179,8 +180,8 @@ def test_mlflow_gets_a_run_of_parameters_and_steps(
 def test_wandb_gets_a_run_of_configuration_and_steps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = Calls()
-    run.config = Calls()
+    config, run = Calls(), Calls()
+    monkeypatch.setattr(run, "config", config, raising=False)
     library = Calls(init=run)
     monkeypatch.setitem(sys.modules, "wandb", library)
 
@@ -188,7 +189,7 @@ def test_wandb_gets_a_run_of_configuration_and_steps(
     log.look(HEADING, snapshot(2.0, 0.9), is_last=True)
 
     assert library.made == [("init", (), {"project": "meadow"})]
-    assert run.config.made[0][1][0]["title"] == "digits"
+    assert config.made[0][1][0]["title"] == "digits"
     (name, (values,), named), (last, _, _) = run.made
     assert (name, named, last) == ("log", {"step": 0}, "finish")
     assert values["held_out/loss"] == 0.9
