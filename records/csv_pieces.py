@@ -44,7 +44,7 @@ _OVERLONG = "\0"
 
 @dataclass(frozen=True)
 class CsvLayout:
-    """How a file is to be read.
+    """Layout of a file: its first line, and as what its columns are read.
 
     Attributes:
       head: Its beginning.

@@ -73,7 +73,7 @@ class KnownPiece:
 
 @dataclass(frozen=True)
 class KnownTable:
-    """How rows of a table become records of a bundle.
+    """Reading of a table's rows as records of a bundle.
 
     Attributes:
       schema: What each column becomes.
@@ -127,7 +127,7 @@ class KnownTable:
 def known_table(
     names: tuple[str, ...], manifest: BundleManifest, label: str, file: str
 ) -> KnownTable:
-    """How rows under these names are read.
+    """Decides how rows under these names are read.
 
     Args:
       names: Of the file's columns.

@@ -31,7 +31,7 @@ class TextColumn:
     texts: tuple[str, ...]
 
     def cell(self, row: int) -> str:
-        """What stands in a row that is not missing."""
+        """Text of a row that is not missing."""
         return self.texts[int(self.codes[row])]
 
 

@@ -31,7 +31,7 @@ EXPERIMENT = "starling"
 _KINDS = "tensorboard:DIR, mlflow:URI, wandb or wandb:PROJECT"
 
 
-class MetricSink(Protocol):
+class MetricReceiver(Protocol):
     """A tool's own way to take figures; what it raises ends this log alone."""
 
     def begin(self, facts: Mapping[str, str]) -> None:
@@ -133,20 +133,23 @@ class WandbRun:
 
 
 class MetricLog:
-    """Gives each version to a sink once, when its evaluation is known."""
+    """Gives each version to a receiver once, when its evaluation is known."""
 
     def __init__(
-        self, name: str, sink: MetricSink, clock: Callable[[], float] = time.time
+        self,
+        name: str,
+        receiver: MetricReceiver,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Writes nothing yet.
 
         Args:
           name: As it was asked for, for messages.
-          sink: Where it goes.
+          receiver: Where it goes.
           clock: Unix time, in seconds.
         """
         self._name = name
-        self._sink: MetricSink | None = sink
+        self._receiver: MetricReceiver | None = receiver
         self._clock = clock
         self._has_begun = False
         self._written = -1
@@ -164,26 +167,26 @@ class MetricLog:
         Raises:
           StorageError: If the disk refuses.
         """
-        if self._sink is None:
+        if self._receiver is None:
             return
         try:
-            self._write(self._sink, heading, snapshot, is_last=is_last)
+            self._write(self._receiver, heading, snapshot, is_last=is_last)
         except StorageError:
             raise
         except Exception as error:  # noqa: BLE001 - of any tool, of which a run is independent
             log.warning("--log %s ends here: %s", self._name, _first_line(error))
-            self._sink = None
+            self._receiver = None
 
     def _write(
         self,
-        sink: MetricSink,
+        receiver: MetricReceiver,
         heading: RunHeading,
         snapshot: RunSnapshot,
         *,
         is_last: bool,
     ) -> None:
         if not self._has_begun:
-            sink.begin(run_facts(heading))
+            receiver.begin(run_facts(heading))
             self._has_begun = True
         begun_s = self._clock() - snapshot.time_s
         evaluated = [p.version for p in snapshot.versions if p.loss is not None]
@@ -191,15 +194,15 @@ class MetricLog:
         for point in snapshot.versions:
             if self._written < point.version <= until:
                 figures = event_file.version_scalars(point)
-                sink.version(begun_s + point.time_s, point.version, figures)
+                receiver.version(begun_s + point.time_s, point.version, figures)
                 self._written = point.version
         if is_last:
-            sink.end()
-            self._sink = None
+            receiver.end()
+            self._receiver = None
 
 
 def run_facts(heading: RunHeading) -> dict[str, str]:
-    """What does not change while a run lasts, by name."""
+    """Facts that do not change while a run lasts, by name."""
     facts: dict[str, object] = {
         "title": heading.title,
         "until_version": heading.until_version,
@@ -217,10 +220,10 @@ def metric_logs(asked: list[str]) -> list[MetricLog]:
         or the tool refuses to begin.
       StorageError: If the disk refuses.
     """
-    return [MetricLog(text, _sink(text)) for text in asked]
+    return [MetricLog(text, _receiver(text)) for text in asked]
 
 
-def _sink(text: str) -> MetricSink:
+def _receiver(text: str) -> MetricReceiver:
     kind, _, place = text.partition(":")
     if kind == "tensorboard" and place:
         return EventFile(Path(place), time.time())
