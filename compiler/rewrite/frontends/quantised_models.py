@@ -40,7 +40,6 @@ _SMALL: Mapping[int, tuple[int, int]] = {
     TensorProto.UINT4: (0, 15),
 }
 """Types of quantised values, with their least and largest."""
-_NOTHING = np.zeros((), np.float32)
 _SUFFIX = "_quantized"
 """How ONNX Runtime's quantiser calls a weight that it rounded."""
 _FOREIGN = frozenset({"channels_last", "opset"})
@@ -169,39 +168,38 @@ def _scale(
     if names[1] and names[1] not in model.arrays:
         raise refused(node, "has computed zero points")
     kind = model.kinds.get(names[1], 0) or kind or numbers.get("output_dtype", 0)
-    factor = _few(model.arrays[names[0]])
-    zero = _few(model.arrays.get(names[1], _NOTHING))
+    factor = model.arrays[names[0]].astype(np.float32)
+    zero = np.zeros((), np.float32)
+    if names[1]:
+        zero = model.arrays[names[1]].astype(np.float32)
     if not (np.isfinite(factor).all() and (factor > 0).all()):
         raise refused(node, "has a scale that is not positive")
     limits = _SMALL.get(kind or TensorProto.UINT8)
     if limits is None:
         raise refused(node, f"quantises to {TensorProto.DataType.Name(kind)}")
+    factor = factor.reshape(()) if factor.size == 1 else factor
+    zero = zero.reshape(()) if zero.size == 1 else zero
     return _Scale(factor, zero, limits, int(numbers.get("axis", 1)))
 
 
-def _few(array: Array) -> NDArray[np.float32]:
-    """A scale or a zero point: () if it is one number."""
-    real = array.astype(np.float32)
-    return real.reshape(()) if real.size == 1 else real
-
-
 def _real_array(array: Array, scale: _Scale) -> NDArray[np.float32]:
-    factor, zero = _beside(scale, array.ndim)
-    real: NDArray[np.float32] = (array.astype(np.float32) - zero) * factor
+    sides = [
+        _beside(part, scale.axis, array.ndim) for part in (scale.factor, scale.zero)
+    ]
+    real: NDArray[np.float32] = (array.astype(np.float32) - sides[1]) * sides[0]
     return real.astype(np.float32)
 
 
-def _beside(scale: _Scale, rank: int) -> list[NDArray[np.float32]]:
-    """Factor and zero point in a form that lies beside values of a rank."""
-    return [
-        part.reshape(-1, *[1] * (rank - 1 - scale.axis % rank)) if part.ndim else part
-        for part in (scale.factor, scale.zero)
-    ]
+def _beside(part: NDArray[np.float32], axis: int, rank: int) -> NDArray[np.float32]:
+    if part.ndim == 0:
+        return part
+    return part.reshape(-1, *[1] * (rank - 1 - axis % rank))
 
 
 def _weight(model: _Model, name: str, output: str, scale: _Scale) -> str:
     """A weight of few bits as a tensor of real numbers, the same for equal scales."""
-    key = (name, scale.factor.tobytes(), scale.zero.tobytes(), scale.axis)
+    parts = (scale.factor.tobytes(), scale.zero.tobytes(), scale.axis)
+    key = (name, *parts)
     if key not in model.known:
         real = _real_array(model.arrays[name], scale)
         plain = name.removesuffix(_SUFFIX)
@@ -247,9 +245,12 @@ def _numbers(
     rank = model.ranks.get(name, 0)
     if not rank and scale.factor.ndim + scale.zero.ndim:
         raise refused(node, "has a scale for each channel of a value of unknown shape")
-    factor, zero = _beside(scale, rank)
-    constant = model.writer.constant
-    return constant(f"{output}/scale", factor), constant(f"{output}/zero", zero)
+    parts = [_beside(part, scale.axis, rank) for part in (scale.factor, scale.zero)]
+    names = (f"{output}/scale", f"{output}/zero")
+    return (
+        model.writer.constant(names[0], parts[0]),
+        model.writer.constant(names[1], parts[1]),
+    )
 
 
 def _quantize(model: _Model, node: onnx.NodeProto, numbers: Numbers) -> None:
@@ -269,7 +270,7 @@ def _dequantize(model: _Model, node: onnx.NodeProto, numbers: Numbers) -> None:
     _real(model, node, node.input[0], node.output[0], scale)
 
 
-def _linear(kind: str, at: int) -> "_Step":
+def _linear(kind: str, at: int) -> Callable[[_Model, onnx.NodeProto, Numbers], None]:
     """Of a product of two tensors: x, its scale and zero, w, its scale and zero, ...
 
     Args:
@@ -315,7 +316,9 @@ def _quantised_result(model: _Model, node: onnx.NodeProto, name: str, at: int) -
         model.writer.node("Identity", [name], node.output[0])
 
 
-def _several(kind: str, count: int) -> "_Step":
+def _several(
+    kind: str, count: int
+) -> Callable[[_Model, onnx.NodeProto, Numbers], None]:
     """Of operators on `count` tensors with a scale each, then that of the result."""
 
     def step(model: _Model, node: onnx.NodeProto, numbers: Numbers) -> None:
@@ -344,7 +347,7 @@ def _concat(model: _Model, node: onnx.NodeProto, numbers: Numbers) -> None:
     _steps(model, node, made, output, _scale(model, node, 0, {}))
 
 
-def _integer(kind: str) -> "_Step":
+def _integer(kind: str) -> Callable[[_Model, onnx.NodeProto, Numbers], None]:
     """ConvInteger and MatMulInteger: a product of whole numbers above zero points."""
 
     def step(model: _Model, node: onnx.NodeProto, numbers: Numbers) -> None:
@@ -357,8 +360,11 @@ def _integer(kind: str) -> "_Step":
                 raise refused(
                     node, "has a zero point that is found in a whole batch at a time"
                 )
-            above = _few(model.arrays.get(zero, _NOTHING))
+            above = np.zeros((), np.float32)
+            if zero:
+                above = model.arrays[zero].astype(np.float32)
             axis = 0 if kind == "Conv" else 1
+            above = above.reshape(()) if above.size == 1 else above
             one = _Scale(np.ones((), np.float32), above, (0, 0), axis)
             inputs.append(_real(model, node, name, f"{output}.{label}", one))
         model.writer.node(kind, inputs, output, **numbers)
