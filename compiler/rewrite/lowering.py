@@ -82,6 +82,11 @@ _ESTIMATORS = re.compile(r"coef(ficient)?[0-9]*|.*\.weight")
 _OFFSETS = re.compile(r"intercepts?[0-9]*|.*\.bias")
 
 
+def estimated(name: str) -> bool:
+    """True if a tensor of skl2onnx is what an estimator learned, by its name."""
+    return bool(_ESTIMATORS.fullmatch(name) or _OFFSETS.fullmatch(name))
+
+
 def _fix_fronts(proto: onnx.ModelProto) -> None:
     """Makes constants of what a pipeline's other steps learned, as of a scaler.
 
