@@ -134,7 +134,7 @@ def whole_numbers(value: Array) -> bool:
     """Whole numbers, not all equal and some beyond 1: grids, strides, anchors."""
     numbers = value.astype(np.float64)
     whole = value.size > 1 and bool((numbers == np.round(numbers)).all())
-    return whole and np.ptp(numbers) > 0.0 and np.abs(numbers).max() > 1.0
+    return whole and bool(np.ptp(numbers) > 0.0 and np.abs(numbers).max() > 1.0)
 
 
 def two_sided(value: Array) -> bool:
@@ -149,9 +149,8 @@ def two_sided(value: Array) -> bool:
 def chooses(value: Array) -> bool:
     """Zeros and ones, both of them."""
     ones = value == 1.0
-    return (
-        bool((ones | (value == 0.0)).all()) and 0 < np.count_nonzero(ones) < value.size
-    )
+    mixed = 0 < int(np.count_nonzero(ones)) < value.size
+    return mixed and bool((ones | (value == 0.0)).all())
 
 
 def dirac(value: Array) -> bool:

@@ -114,7 +114,7 @@ def survey(sheet: SurveyedModel, told: ExporterMetadata | None) -> WeightSurvey:
     notes = told_apart(told, weights, sheet.tensors) if told else ()
     if told is None:
         numbers = [n for n, why in reasons.items() if why == constant_tensors.NO_AXES]
-        notes = (*_judged(reasons), *_numbers(numbers), *_fused(weights))
+        notes = (*_judged(reasons, sheet), *_numbers(numbers), *_fused(weights))
         if sheet.named:
             notes += _out_of_place(reasons) + _numbered(sheet, weights)
     return WeightSurvey(weights, reasons, notes)
@@ -295,10 +295,15 @@ def _owner(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _judged(reasons: Mapping[str, str]) -> tuple[str, ...]:
+def _judged(reasons: Mapping[str, str], sheet: SurveyedModel) -> tuple[str, ...]:
     """A line for what values, places and names say, as the file does not."""
     certain = (_NUMBER, _STATISTICS, _ELSEWHERE, constant_tensors.NO_AXES)
-    shown = [f"{name} ({why})" for name, why in reasons.items() if why not in certain]
+    shown = [
+        f"{name} ({why})"
+        for name, why in reasons.items()
+        if why not in certain
+        or (name in sheet.written and not constant_tensors.alike(sheet.tensors[name]))
+    ]
     if not shown:
         return ()
     return (

@@ -25,6 +25,7 @@ from starling.compiler.rewrite.frontends.node_writer import (
     Numbers,
     Writer,
     contents,
+    default_opset,
     typed,
     well_formed,
 )
@@ -54,7 +55,7 @@ def lowered(proto: onnx.ModelProto) -> onnx.ModelProto:
     found = onnx.ModelProto()
     found.CopyFrom(proto)
     del found.graph.node[:]
-    writer = Writer(found.graph, _kinds(proto))
+    writer = Writer(found.graph, _kinds(proto), default_opset(proto))
     renamed: dict[str, str] = {}
     for node in _leading(proto):
         if node.op_type == "ZipMap":

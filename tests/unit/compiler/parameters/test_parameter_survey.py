@@ -148,6 +148,43 @@ def test_number_of_a_keras_program_is_none_of_its_variables() -> None:
     assert _trained(bundle) == [names[0]]
 
 
+def test_numbers_in_a_constant_node_that_are_not_trained_are_told() -> None:
+    nodes = [
+        node("Constant", [], ["b"], value_floats=[0.1, 0.2, 0.3]),
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Add", ["h", "b"], ["out"]),
+    ]
+    proto = build(nodes, {"w": weight(RNG, 4, 3)}, (4,), (3,))
+
+    bundle = compile_model(proto, loss="mse")
+
+    assert _trained(bundle) == ["w"]
+    assert any("b (" in line for line in bundle.notes)
+    assert _trained(compile_model(proto, loss="mse", train=["w", "b"])) == ["w", "b"]
+
+
+def test_estimator_that_learned_trees_alone_has_no_weights() -> None:
+    nodes = [node("Tanh", ["x"], ["t"]), node("Sub", ["half", "t"], ["out"])]
+    proto = build(nodes, {"half": np.array([0.5], np.float32)}, (4,), (4,))
+    proto.producer_name = "skl2onnx"
+
+    with pytest.raises(CompileError, match="no weights"):
+        compile_model(proto, loss="mse")
+
+
+def test_length_of_zeros_has_the_slope_zero() -> None:
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Sub", ["h", "h"], ["d"]),
+        node("Mul", ["d", "h"], ["e"]),
+        node("ReduceL2", ["e"], ["l"], axes=[1], keepdims=1),
+        node("Add", ["h", "l"], ["out"]),
+    ]
+    proto = build(nodes, {"w": weight(RNG, 4, 3)}, (4,), (3,))
+
+    assert _sound(compile_model(proto, loss="mse"))
+
+
 def test_bias_of_fresh_forget_gates_is_trained() -> None:
     bias = np.zeros((1, 32), np.float32)
     bias[0, 8:12] = 1
