@@ -7,7 +7,7 @@ whose inputs are known take turns until neither finds more.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -203,9 +203,9 @@ def _run(
 
 
 def check_lengths(proto: onnx.ModelProto) -> None:
-    """Refuses a Range or a Concat of constants that is longer than any table.
+    """Refuses a vector of constants that is longer than any table.
 
-    Inference with data writes each of their numbers down as a size.
+    Inference with data writes each of its numbers down as a size.
 
     Raises:
       CompileError: Naming the node.
@@ -214,26 +214,41 @@ def check_lengths(proto: onnx.ModelProto) -> None:
     for node in proto.graph.node:
         if node.op_type == "Constant" and node.attribute[0].HasField("t"):
             given[node.output[0]] = node.attribute[0].t
+    lengths: dict[str, float] = {
+        name: item.dims[0] for name, item in given.items() if len(item.dims) == 1
+    }
     for node in proto.graph.node:
-        known = [given[name] for name in node.input if name in given]
         length = 0.0
-        if node.op_type == "Range" and len(known) == len(node.input):
-            length = _length(known)
-        elif node.op_type == "Concat":
-            length = sum([item.dims[0] for item in known if len(item.dims) == 1])
+        if node.op_type == "Concat":
+            length = sum([lengths.get(name, 0.0) for name in node.input])
+        elif node.op_type in _COUNTING and given.keys() >= {*node.input}:
+            length = _COUNTING[node.op_type]([given[name] for name in node.input])
         if not length <= _LENGTH_MAX:
             name = node.name or node.output[0]
             raise CompileError(
                 f"{name} ({node.op_type}): makes more than {_LENGTH_MAX:,} values",
                 (name,),
             )
+        lengths[node.output[0]] = length
 
 
-def _length(bounds: Sequence[onnx.TensorProto]) -> float:
+def _range(bounds: Sequence[onnx.TensorProto]) -> float:
     start, stop, step = [
         float(numpy_helper.to_array(item).reshape(-1)[0]) for item in bounds
     ]
     return (stop - start) / step if step else math.inf
+
+
+def _vector(shape: Sequence[onnx.TensorProto]) -> float:
+    """Length of a constant vector; others are told by their shapes."""
+    sizes = numpy_helper.to_array(shape[0]).reshape(-1)
+    return float(sizes[0]) if len(sizes) == 1 else 0.0
+
+
+_COUNTING: Mapping[str, Callable[[Sequence[onnx.TensorProto]], float]] = {
+    "ConstantOfShape": _vector,
+    "Range": _range,
+}
 
 
 def _with_data(proto: onnx.ModelProto) -> onnx.ModelProto | None:
