@@ -55,6 +55,7 @@ CASES: dict[str, Case] = {
         {"kernel_shape": [3], "dilations": [2]},
     ),
     "largest of a sequence": ("GlobalMaxPool", [(2, 3, 5)], {}),
+    "logarithm of a softmax": ("LogSoftmax", [(4, 3)], {"axis": 1}),
     "error function": ("Erf", [(4, 3)], {}),
 }
 

@@ -56,6 +56,24 @@ def test_functions_of_a_model_are_written_out() -> None:
     np.testing.assert_allclose(found, (x @ bundle.theta.reshape(4, 3)) ** 4, rtol=1e-4)
 
 
+def test_functions_of_one_name_are_told_by_their_overload() -> None:
+    halves = []
+    for kind in ("Tanh", "Sigmoid"):
+        half = _function("Bend", node(kind, ["a"], ["b"]))
+        half.overload = kind
+        halves.append(half)
+    calls = [
+        helper.make_node("Bend", ["a"], ["v"], domain="my", overload="Tanh"),
+        helper.make_node("Bend", ["v"], ["b"], domain="my", overload="Sigmoid"),
+    ]
+    model = _with(_function("First", *calls), *halves)
+    model.ir_version = 10
+
+    kinds = [item.op_type for item in load(model).graph.node]
+
+    assert kinds == ["MatMul", "Tanh", "Sigmoid"]
+
+
 HOSTILE: Mapping[str, tuple[Callable[[], onnx.ModelProto], type[FederationError]]] = {
     "a circle": (
         lambda: _with(

@@ -180,6 +180,18 @@ def test_step_gives_what_the_operator_gives(case: str) -> None:
     np.testing.assert_allclose(found[0], _run(model, {"X": _x()}), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("norm", ["L1", "L2", "MAX"])
+@pytest.mark.parametrize("opset", [12, 15])
+def test_norm_is_written_in_the_operators_of_the_file(norm: str, opset: int) -> None:
+    model = _model(_ml("Normalizer", ["X"], ["f"], norm=norm), {}, "f", _COLUMNS)
+    model.opset_import[0].version = opset
+
+    found = ReferenceEvaluator(load(model)).run(None, {"X": _x()})
+
+    assert isinstance(found, list)
+    np.testing.assert_allclose(found[0], _run(model, {"X": _x()}), rtol=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("case", STEPS)
 def test_linear_layer_behind_a_step_is_trained_alone(case: str) -> None:
