@@ -345,14 +345,13 @@ def _data(job: TrainerJob, trainer: Trainer) -> tuple[BoardDataSet, str]:
 
 
 def _try_out(trainer: Trainer, *, trusted: bool) -> None:
-    """Runs each graph that will be used once, on a record of zeros."""
+    """Runs each graph that a board trains with once, on a record of zeros."""
     manifest = trainer.manifest
     x = np.zeros((1, *manifest.input.shape), manifest.input.dtype)
     y = np.zeros((1, *manifest.target.shape), manifest.target.dtype)
     gradients = [trainer.gradient_sum(trainer.theta, x, y)[0]]
     if trusted:
         gradients += [trainer.private_gradient_sum(trainer.theta, x, y, 1.0)[0]]
-    trainer.evaluate(trainer.theta, x, y)
     if any(found.shape != (manifest.dimension,) for found in gradients):
         raise EngineError("a gradient has another length than theta")
 

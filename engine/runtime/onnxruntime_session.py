@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from starling.engine.graph_check import check_graph
 from starling.engine.onnx_graph import Graph
 from starling.engine.onnx_writer import write_graph
+from starling.engine.runtime.process_memory import return_memory
 from starling.protocol.errors import EngineError
 
 # It counts when the library is loaded.
@@ -217,6 +218,8 @@ def _loaded(model: bytes, name: str, threads: int) -> GraphSession:
         session = onnxruntime.InferenceSession(
             model, _options(threads), providers=["CPUExecutionProvider"]
         )
+    # To load weights takes several times what they take.
+    return_memory()
     return GraphSession(session, name)
 
 

@@ -98,7 +98,7 @@ def _spoilt(bundle: Bundle, factor: float) -> Bundle:
     digests |= {name: H(files[name]) for name in (GRADIENT, PRIVATE_GRADIENT)}
     manifest = replace(bundle.manifest, digests=digests)
     files[MANIFEST] = manifest.to_json().encode()
-    return Bundle(manifest, files)
+    return replace(bundle, manifest=manifest, files=files)
 
 
 @pytest.mark.parametrize("factor", [1.003, -1.0, 0.5])
