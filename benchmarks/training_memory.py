@@ -42,7 +42,7 @@ def main() -> int:
     # Its imports would count as the child's memory.
     from starling.compiler import compile_model
     from starling.compiler.bundle.memory_estimate import needs
-    from starling.engine.working_memory import examples_together
+    from starling.engine.batch_parts import examples_together
     from starling.protocol.model.training_bundle import GRADIENT
 
     tables: dict[str, dict[str, dict[str, float]]] = {}

@@ -189,7 +189,7 @@ def readable(document: dict[str, Any]) -> str:
 
 
 def _uploads(rows: list[dict[str, Any]]) -> str:
-    """How many updates wait, and how far the one is that is being sent."""
+    """Count of updates that wait, and how much of one has been sent."""
     sent = [
         f"{row['sent'] >> 10:,} of {row['bytes'] >> 10:,} KiB sent"
         for row in rows

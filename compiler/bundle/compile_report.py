@@ -23,7 +23,7 @@ from starling.compiler.bundle.compile_pipeline import Bundle
 from starling.compiler.bundle.memory_estimate import needs
 from starling.compiler.ir.network import Network, NetworkNode
 from starling.compiler.parameters.constant_tensors import NO_AXES
-from starling.engine.working_memory import examples_together
+from starling.engine.batch_parts import examples_together
 from starling.protocol.model.training_bundle import (
     GRADIENT,
     MANIFEST,

@@ -3,7 +3,7 @@
 It takes bundles that were opened, and so checked, and each graph gets its session when
 it is first needed. Gradient graphs are opened up first, so that parameters and
 gradients are not copied (`agent.training.unpacked_graph`). A batch of large examples is
-computed in parts (`engine.working_memory`).
+computed in parts (`engine.batch_parts`).
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from starling.agent.trainer.engines.bound_session import BoundGradientStep
 from starling.agent.training.training_inputs import Real
 from starling.agent.training.unpacked_graph import unpack
+from starling.engine.batch_parts import examples_together
 from starling.engine.opened_bundle import OpenedBundle
 from starling.engine.runtime.onnxruntime_session import GraphSession, open_session
-from starling.engine.working_memory import examples_together
 from starling.protocol.errors import EngineError, ProtocolError
 from starling.protocol.model.training_bundle import (
     EVALUATE,

@@ -1,4 +1,4 @@
-"""How many examples a graph is given at once: as many as a board has memory for.
+"""Size of the parts in which a batch is computed: what a board has memory for.
 
 Sums over examples and rows of them come out the same in parts. A large example takes so
 long that a part of one costs nothing; of small ones a whole batch is below the bound.
