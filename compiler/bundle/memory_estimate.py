@@ -25,13 +25,11 @@ PROCESS_BYTES = 66 << 20
 """What Python, NumPy, ONNX Runtime, the agent's modules and a session hold, x86-64."""
 NODE_BYTES = 4 << 10
 """What the runtime keeps of a node."""
-CONSTANT_COPIES = 3
+CONSTANT_COPIES = 4
 """Of each constant: in the bundle, laid out for the processor, and while loading."""
 ARENA = 1.5
 """How much the runtime's allocator takes for what it hands out: values do not fit
 together without gaps, and kernels take working memory of their own."""
-REGIONS, REGIONS_BYTES_MAX = 0.8, 16 << 20
-"""What its regions, which grow by doubling, take beside that for each byte; at most."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,7 @@ class MemoryEstimate:
     def process(self) -> int:
         """Of a process that runs this graph and nothing else."""
         held = CONSTANT_COPIES * self.constants + NODE_BYTES * self.nodes + self.arrays
-        arena = ARENA * self.peak + min(REGIONS * self.peak, REGIONS_BYTES_MAX)
-        return PROCESS_BYTES + held + int(arena)
+        return PROCESS_BYTES + held + int(ARENA * self.peak)
 
 
 def need(graph: bytes, batch: int) -> MemoryEstimate:
