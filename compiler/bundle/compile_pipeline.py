@@ -35,16 +35,14 @@ from starling.compiler.parameters.parameter_selection import WeightOptions, matc
 from starling.compiler.reader.model_file import load
 from starling.compiler.reader.network_reader import read_network
 from starling.compiler.rewrite.batch.fixed_batch import fixed_batch_told
-from starling.engine.graph_check import checked_graph
 from starling.engine.npy_vector import read_vector, vector_file
 from starling.engine.onnx_writer import write_graph
-from starling.engine.opened_bundle import open_packed
+from starling.engine.opened_bundle import OpenedBundle, open_packed
 from starling.protocol.errors import ConfigError
 from starling.protocol.ids import Digest, H
 from starling.protocol.model.parameter_layout import ModelParameter
 from starling.protocol.model.table_schema import TableSchema
 from starling.protocol.model.training_bundle import (
-    CONSTANTS,
     EVALUATE,
     GRADIENT,
     INFER,
@@ -73,12 +71,14 @@ class Bundle:
     Attributes:
       manifest: What it holds.
       files: Name to bytes, the manifest included.
+      opened: The same files, as boards read them.
       network: The model that was compiled.
       factors: Name of a parameter to the factors of its gradient.
     """
 
     manifest: BundleManifest
     files: Mapping[str, bytes]
+    opened: OpenedBundle = field(repr=False, compare=False)
     network: Network = field(repr=False, compare=False)
     factors: Mapping[str, GradientFactors] = field(repr=False, compare=False)
 
@@ -94,7 +94,7 @@ class Bundle:
 
     def standalone(self, name: str) -> bytes:
         """A graph with all of its constants, as a runtime takes it from memory."""
-        return write_graph(checked_graph(self.files[name], self.files[CONSTANTS]))
+        return write_graph(self.opened.graphs[name])
 
     @property
     def packed(self) -> bytes:
@@ -195,7 +195,7 @@ def compile_model(
     rng = np.random.Generator(np.random.PCG64(_SEED))
     tell("running two examples")
     tried(one.process, opened.graphs, opened.theta, manifest, rng)
-    return Bundle(manifest, files, network, factors)
+    return Bundle(manifest, files, opened, network, factors)
 
 
 def _origin(proto: onnx.ModelProto) -> str:
@@ -224,7 +224,8 @@ def started_from(bundle: Bundle, theta: NDArray[np.float32]) -> Bundle:
     digests = {**bundle.manifest.digests, THETA: H(files[THETA])}
     manifest = replace(bundle.manifest, digests=digests)
     files[MANIFEST] = manifest.to_json().encode()
-    return replace(bundle, manifest=manifest, files=files)
+    opened = replace(bundle.opened, manifest=manifest, theta=theta.astype(np.float32))
+    return replace(bundle, manifest=manifest, files=files, opened=opened)
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:

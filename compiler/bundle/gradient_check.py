@@ -22,8 +22,6 @@ from starling.compiler.bundle.compile_pipeline import Bundle
 from starling.compiler.bundle.float64_reference import Reference
 from starling.compiler.bundle.random_examples import draw, one
 from starling.engine.graph_check import checked_graph
-from starling.engine.onnx_writer import write_graph
-from starling.engine.opened_bundle import open_files
 from starling.engine.runtime.onnxruntime_session import GraphSession, open_session  # noqa: TID251 - this check runs graphs
 from starling.protocol.errors import OperationError
 from starling.protocol.model.training_bundle import EVALUATE, GRADIENT, PRIVATE_GRADIENT
@@ -100,17 +98,17 @@ class _Checker:
     """A bundle with its graphs loaded."""
 
     def __init__(self, bundle: Bundle) -> None:
-        graphs = open_files(bundle.files).graphs
+        graphs = bundle.opened.graphs
         self._bundle = bundle
         self._gradient: GraphSession = open_session(graphs[GRADIENT])
         self._private: GraphSession = open_session(graphs[PRIVATE_GRADIENT])
         # Slopes are compared where no step is taken; see `straight_through`.
-        gradient = write_graph(graphs[GRADIENT])
+        gradient = bundle.standalone(GRADIENT)
         self._unheld = unheld(gradient)
         self._smooth = self._gradient
         if self._unheld != gradient:
             self._smooth = open_session(checked_graph(self._unheld))
-        self._loss = Reference(unheld(write_graph(graphs[EVALUATE])))
+        self._loss = Reference(unheld(bundle.standalone(EVALUATE)))
 
     def drawn(
         self, theta: NDArray[np.float32], rng: np.random.Generator

@@ -9,14 +9,19 @@ beside that was measured (`python -m benchmarks.training_memory`).
 import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 from onnx.shape_inference import infer_shapes
 
 _SHARING = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 _CUTTING = _SHARING | {"Split"}
 _THETA, _GRADIENT = "theta", "gradient"
+_FEW, _MANY = 1, 64
+"""Batch sizes for which shapes are inferred."""
 _IN_PLACE = frozenset({"Add", "Div", "Mul", "Sub", "Sum", "Clip", "Elu", "LeakyRelu"})
 _IN_PLACE |= {"Relu", "Sigmoid", "Softplus", "Tanh", "Exp", "Log", "Reciprocal", "Sqrt"}
 _IN_PLACE |= {"Abs", "Ceil", "Cos", "Erf", "Floor", "Neg", "Round", "Sign", "Sin"}
@@ -63,32 +68,60 @@ def need(graph: bytes, batch: int) -> MemoryEstimate:
 def needs(graph: bytes, batches: Sequence[int]) -> dict[int, MemoryEstimate]:
     """Predicts the memory of a compiled graph at several batch sizes.
 
-    Shapes are inferred for the smallest and the largest: each value has so many bytes,
-    and so many more for each example.
-
     Args:
       graph: As the compiler wrote it.
       batches: Examples in one run, each at least 1.
     """
-    model = onnx.ModelProto()
-    model.ParseFromString(graph)
-    held = {item.name: _initializer(item) for item in model.graph.initializer}
-    low, high = min(batches), max(batches)
-    smallest, largest = _sizes(model, low), _sizes(model, high)
-    arrays = smallest.get(_THETA, 0) + 2 * smallest.get(_GRADIENT, 0)
-    elsewhere = dict.fromkeys(_elsewhere(model.graph), 0)
+    held = _held(graph)
+    few, many = held.levels
     found = {}
     for batch in batches:
-        share = (batch - low) / (high - low or 1)
-        sizes = {
-            name: round(size + share * (largest[name] - size))
-            for name, size in smallest.items()
-            if name in largest
-        }
-        peak = _peak(model.graph, {**sizes, **elsewhere}, held.keys())
-        constants, nodes = sum(held.values()), len(model.graph.node)
-        found[batch] = MemoryEstimate(constants, arrays, peak, nodes)
+        share = (batch - _FEW) / (_MANY - _FEW)
+        peak = round(float(np.max(few + share * (many - few))))
+        found[batch] = MemoryEstimate(held.constants, held.arrays, peak, held.nodes)
     return found
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What a graph holds, in bytes.
+
+    Attributes:
+      constants: See `MemoryEstimate`.
+      arrays: See `MemoryEstimate`.
+      nodes: See `MemoryEstimate`.
+      levels: (2, nodes + 1) float64: what values hold before the first node and at
+        each, with few examples and with many.
+    """
+
+    constants: int
+    arrays: int
+    nodes: int
+    levels: NDArray[np.float64]
+
+
+@lru_cache(maxsize=2)
+def _held(graph: bytes) -> _Held:
+    """Follows the values of a graph for two batch sizes.
+
+    Each value has so many bytes, and so many more for each example.
+    """
+    model = onnx.ModelProto()
+    model.ParseFromString(graph)
+    constants = {item.name: _initializer(item) for item in model.graph.initializer}
+    elsewhere = dict.fromkeys(_elsewhere(model.graph), 0)
+    sizes = [_sizes(model, batch) for batch in (_FEW, _MANY)]
+    return _Held(
+        sum(constants.values()),
+        sizes[0].get(_THETA, 0) + 2 * sizes[0].get(_GRADIENT, 0),
+        len(model.graph.node),
+        np.array(
+            [
+                _levels(model.graph, {**each, **elsewhere}, constants.keys())
+                for each in sizes
+            ]
+        ),
+    )
 
 
 def _elsewhere(graph: onnx.GraphProto) -> set[str]:
@@ -107,8 +140,10 @@ def _elsewhere(graph: onnx.GraphProto) -> set[str]:
     return found
 
 
-def _peak(graph: onnx.GraphProto, sizes: Mapping[str, int], held: Set[str]) -> int:
-    """The most bytes that values hold at one time."""
+def _levels(
+    graph: onnx.GraphProto, sizes: Mapping[str, int], held: Set[str]
+) -> list[float]:
+    """Bytes that values hold before the first node, and at each."""
     owner = _owners(graph)
     last = {
         owner.get(name, name): index
@@ -118,7 +153,7 @@ def _peak(graph: onnx.GraphProto, sizes: Mapping[str, int], held: Set[str]) -> i
     # Inputs and outputs are the caller's: never let go of, nor written over.
     kept = {owner.get(item.name, item.name) for item in (*graph.input, *graph.output)}
     now = sum([sizes.get(item.name, 0) for item in graph.input])
-    peak = now
+    levels = [float(now)]
     for index, node in enumerate(graph.node):
         made = [name for name in node.output if name and owner.get(name, name) == name]
         read = {owner.get(name, name) for name in (*node.input, *node.output) if name}
@@ -132,9 +167,9 @@ def _peak(graph: onnx.GraphProto, sizes: Mapping[str, int], held: Set[str]) -> i
         # The result takes the place of an operand that nobody else reads.
         free = node.op_type in _IN_PLACE and kept.isdisjoint(made)
         taken = free and fresh in ended.values()
-        peak = max(peak, now + fresh * (not taken))
+        levels.append(float(now + fresh * (not taken)))
         now += fresh - sum(ended.values())
-    return peak
+    return levels
 
 
 def _owners(graph: onnx.GraphProto) -> Mapping[str, str]:

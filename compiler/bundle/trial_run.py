@@ -52,7 +52,7 @@ def tried(
     feeds = {**batch, "clip": np.array(1, np.float32)}
     fillings = [np.full_like(batch["x"], value) for value in _FILLINGS]
     try:
-        session = open_session(graphs[PRIVATE_GRADIENT])
+        session = open_session(graphs[PRIVATE_GRADIENT], optimised=False)
         if not any(_runs(session, {**feeds, "x": x}) for x in (feeds["x"], *fillings)):
             session.run(feeds)
     except EngineError as error:
