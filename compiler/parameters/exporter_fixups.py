@@ -17,8 +17,14 @@ from onnx.shape_inference import infer_shapes
 from starling.compiler.ir.network import Array, NetworkNode
 from starling.compiler.parameters.constant_tensors import alike
 from starling.compiler.parameters.exporter_metadata import ExporterMetadata, module
+from starling.protocol.ids import H
+from starling.protocol.model.parameter_layout import NAME_CHARS_MAX
 
 _WRITTEN = "starling.constant_nodes"
+_WEIGHT_NODES = frozenset({"Constant", "Identity"})
+"""Nodes whose outputs may be weights."""
+_KEPT_CHARS, _DIGEST_CHARS = 160, 16
+"""Of a name that is shortened."""
 _FLOATS = frozenset(
     {
         TensorProto.BFLOAT16,
@@ -184,6 +190,43 @@ def hoisted(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def _wide(tensor: TensorProto) -> bool:
     return tensor.data_type in _FLOATS and bool(tensor.dims) and max(tensor.dims) > 1
+
+
+def shortened(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model with names of tensors that a bundle's manifest can hold.
+
+    TensorFlow Lite names a tensor after all that was computed into it. The beginning
+    stays, and a few digits of the whole.
+
+    Args:
+      proto: Of checked form, which is not changed.
+    """
+    names = [item.name for item in proto.graph.initializer]
+    kept = {item.name for item in proto.graph.output}
+    made = [n.output[0] for n in proto.graph.node if n.op_type in _WEIGHT_NODES]
+    names += [name for name in made if name not in kept]
+    fresh = {name: _shorter(name) for name in names if not _holdable(name)}
+    if not fresh:
+        return proto
+    found = onnx.ModelProto()
+    found.CopyFrom(proto)
+    for tensor in found.graph.initializer:
+        tensor.name = fresh.get(tensor.name, tensor.name)
+    for node in found.graph.node:
+        for values in (node.input, node.output):
+            renamed = [fresh.get(name, name) for name in values]
+            del values[:]
+            values.extend(renamed)
+    return found
+
+
+def _holdable(name: str) -> bool:
+    return len(name) <= NAME_CHARS_MAX and name.isprintable()
+
+
+def _shorter(name: str) -> str:
+    kept = "".join([c if c.isprintable() else "_" for c in name[:_KEPT_CHARS]])
+    return f"{kept}~{H(name.encode()).hex()[:_DIGEST_CHARS]}"
 
 
 def written(proto: onnx.ModelProto) -> frozenset[str]:
