@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -356,6 +357,7 @@ def _status(options: argparse.Namespace) -> int:
     document = json.loads(read_limited(home.status, STATUS_BYTES_MAX))
     if document["state"] != "stopped" and not lives(document["pid"]):
         document["state"] = f"not running, was: {document['state']}"
+    document["certificates"] = self_check.certificates_section(home, time.time())
     if options.json:
         return _show(options, document, "")
     sys.stdout.write(status_text(document))

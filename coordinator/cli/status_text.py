@@ -10,6 +10,7 @@ def status_text(document: dict[str, Any]) -> str:
     rows = [
         ("state", document["state"]),
         ("broker", document["broker"]),
+        *_certificate_rows(document.get("certificates", {})),
         *_outside_rows(document),
         ("height", document["chain"]["height"]),
         *_stall_rows(document),
@@ -35,8 +36,18 @@ def status_text(document: dict[str, Any]) -> str:
         waits = _waits(task, document["chain"])
         rows.append((f"task {task['task']}", f"version {task['head']}{waits}{shown}"))
         rows += _held_out_rows(task)
+        rows += _reward_rows(task)
         rows += _split_rows(task)
     return "".join(f"{name:<24} {value}\n" for name, value in rows)
+
+
+def _certificate_rows(found: dict[str, str]) -> list[tuple[str, Any]]:
+    """Rows of the ends of certificates, and of those that wait to be renewed."""
+    names = {"tls.expiry": "certificate", "tls.renewals": "renewals"}
+    for name in found:
+        if name.startswith("tls.expiry-"):
+            names[name] = f"certificate {name.removeprefix('tls.expiry-')}"
+    return [(names[name], text) for name, text in found.items() if name in names]
 
 
 def _held_out_rows(task: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -51,6 +62,16 @@ def _held_out_rows(task: dict[str, Any]) -> list[tuple[str, Any]]:
             (f"{name} {'PAUSES' if found['paused'] else 'WORSE'}", found["text"])
         )
     return rows
+
+
+def _reward_rows(task: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Row of what a task pays, and how; none where it pays nothing."""
+    found = task.get("rewards")
+    if found is None:
+        return []
+    aside = f", {found['set_aside']} set aside" if found["set_aside"] else ""
+    left = f"{found['pool']} credits left, {found['version']} a version{aside}"
+    return [(f"task {task['task']} rewards", f"{left}; {found['text']}")]
 
 
 def _waits(task: dict[str, Any], chain: dict[str, Any]) -> str:

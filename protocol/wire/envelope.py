@@ -66,6 +66,7 @@ class MessageKind(IntEnum):
     EVALUATION = 20
     RESUME = 21
     ROLLBACK = 22
+    USE = 23
     # A board speaks.
     CHECK_IN = 64
     CHUNK_REQUEST = 65
@@ -77,6 +78,7 @@ class MessageKind(IntEnum):
     FINAL = 83
     COORDINATOR_STATE = 84
     STATEMENT = 85
+    PEER_REQUEST = 86
 
 
 class Envelope(Structure, frozen=True, dict=True):

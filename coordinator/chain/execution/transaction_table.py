@@ -23,12 +23,14 @@ from starling.coordinator.chain.governance import (
 from starling.coordinator.chain.state.overlay import BlockContext, StateOverlay
 from starling.coordinator.chain.training import (
     attestation,
+    contribution_rewards,
     evaluations,
     rollbacks,
     scores,
+    task_opening,
     version_cut,
 )
-from starling.protocol.chain.credit_policy import FUND, RELEASE, TRANSFER
+from starling.protocol.chain.credit_policy import FUND, RELEASE, TRANSFER, USE
 from starling.protocol.chain.evidence import EVIDENCE
 from starling.protocol.chain.governance import MOTION
 from starling.protocol.chain.key_rotation import ROTATE
@@ -112,7 +114,7 @@ _ROWS = (
     Transaction(
         MessageKind.TASK,
         TASK,
-        version_cut.publish,
+        task_opening.publish,
         Signer.OPERATOR,
         _TASKS,
         "transactions",
@@ -266,6 +268,14 @@ _ROWS = (
         Signer.QUORUM,
         ("coordinator.cli.version_rollback",),
         "rollbacks",
+    ),
+    Transaction(
+        MessageKind.USE,
+        USE,
+        contribution_rewards.use,
+        Signer.OPERATOR,
+        ("coordinator.runtime.operations.use_metering",),
+        "rewards-by-contribution",
     ),
 )
 
