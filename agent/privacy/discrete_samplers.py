@@ -29,7 +29,7 @@ _ABSOLUTE = 2.0**-60
 _THRESHOLDS = np.exp(-np.arange(84, 0, -1) / 2)
 _LOWER = _THRESHOLDS * (1 - _RELATIVE) - _ABSOLUTE
 _UPPER = _THRESHOLDS * (1 + _RELATIVE) + _ABSOLUTE
-_TOGETHER = 1 << 16
+TOGETHER = 1 << 16
 """Numbers that are drawn at once: each takes 200 bytes until it is accepted."""
 
 Fraction = Callable[[int, int], tuple[int, int]]
@@ -81,7 +81,7 @@ def _collect(
     found = np.empty(count, np.int64)
     filled = 0
     while filled < count:
-        missing = min(count - filled, _TOGETHER)
+        missing = min(count - filled, TOGETHER)
         accepted = propose(scale, 64 + 21 * missing // 10, draw)[:missing]
         found[filled : filled + accepted.size] = accepted
         filled += accepted.size

@@ -21,8 +21,6 @@ from starling.protocol.ids import H
 from starling.protocol.model.parameter_layout import NAME_CHARS_MAX
 
 _WRITTEN = "starling.constant_nodes"
-_WEIGHT_NODES = frozenset({"Constant", "Identity"})
-"""Nodes whose outputs may be weights."""
 _KEPT_CHARS, _DIGEST_CHARS = 160, 16
 """Of a name that is shortened."""
 _FLOATS = frozenset(
@@ -193,7 +191,7 @@ def _wide(tensor: TensorProto) -> bool:
 
 
 def shortened(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model with names of tensors that a bundle's manifest can hold.
+    """The same model with names of values that a bundle's manifest can hold.
 
     TensorFlow Lite names a tensor after all that was computed into it. The beginning
     stays, and a few digits of the whole.
@@ -202,10 +200,10 @@ def shortened(proto: onnx.ModelProto) -> onnx.ModelProto:
       proto: Of checked form, which is not changed.
     """
     names = [item.name for item in proto.graph.initializer]
+    names += [name for node in proto.graph.node for name in node.output]
     kept = {item.name for item in proto.graph.output}
-    made = [n.output[0] for n in proto.graph.node if n.op_type in _WEIGHT_NODES]
-    names += [name for name in made if name not in kept]
-    fresh = {name: _shorter(name) for name in names if not _holdable(name)}
+    long = {name for name in names if not _holdable(name)} - kept
+    fresh = {name: _shorter(name) for name in long}
     if not fresh:
         return proto
     found = onnx.ModelProto()

@@ -434,3 +434,17 @@ def test_name_that_no_manifest_holds_becomes_a_shorter_one(name: str) -> None:
     assert first[:3] == second[:3] == name[:3].replace("\n", "_")
     assert first != second
     assert _sound(bundle)
+
+
+def test_value_that_no_manifest_holds_becomes_a_shorter_one() -> None:
+    weights: Tensors = {"w": weight(RNG, 4, 3), "b": weight(RNG, 3)}
+    nodes = [
+        node("Identity", ["w"], [_LITE * 3]),
+        node("MatMul", ["x", _LITE * 3], ["h"]),
+        node("Add", ["h", "b"], ["out"]),
+    ]
+
+    bundle = compile_model(build(nodes, weights, (4,), (3,)), loss="mse")
+
+    assert len(_trained(bundle)) == 2
+    assert _sound(bundle)
