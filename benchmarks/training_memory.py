@@ -42,7 +42,7 @@ def main() -> int:
     # Its imports would count as the child's memory.
     from starling.compiler import compile_model
     from starling.compiler.bundle.memory_estimate import needs
-    from starling.engine.batch_parts import examples_together
+    from starling.engine.batch_parts import part_size
     from starling.protocol.model.training_bundle import GRADIENT
 
     tables: dict[str, dict[str, dict[str, float]]] = {}
@@ -55,8 +55,8 @@ def main() -> int:
             file = Path(folder) / name
             file.write_bytes(bundle.packed)
             tables[name] = {}
-            together = examples_together(bundle.manifest.example_bytes)
-            runs = {batch: min(batch, together) for batch in case.batches}
+            size = bundle.manifest.example_bytes
+            runs = {batch: part_size(batch, size) for batch in case.batches}
             sizes = needs(bundle.files[GRADIENT], tuple(runs.values()))
             for batch, run in runs.items():
                 row = {"predicted": round(sizes[run].process / 2**20, 1)}

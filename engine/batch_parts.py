@@ -8,10 +8,16 @@ WORKING_BYTES = 32 << 20
 """Of the values between inputs and outputs of one run, as the bundle predicts them."""
 
 
-def examples_together(example_bytes: int) -> int:
+def part_size(count: int, example_bytes: int) -> int:
     """Number of examples in one run, at least 1.
 
+    Parts are of one size as far as it goes, since a runtime lays out its memory anew
+    for each other.
+
     Args:
+      count: Examples in the batch.
       example_bytes: What the values of one example take, as the manifest says.
     """
-    return max(1, WORKING_BYTES // max(1, example_bytes))
+    together = max(1, WORKING_BYTES // max(1, example_bytes))
+    parts = -(-count // together)
+    return -(-count // parts) if parts else 1

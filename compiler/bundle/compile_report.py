@@ -23,7 +23,7 @@ from starling.compiler.bundle.compile_pipeline import Bundle
 from starling.compiler.bundle.memory_estimate import needs
 from starling.compiler.ir.network import Network, NetworkNode
 from starling.compiler.parameters.constant_tensors import NO_AXES
-from starling.engine.batch_parts import examples_together
+from starling.engine.batch_parts import part_size
 from starling.protocol.model.training_bundle import (
     GRADIENT,
     MANIFEST,
@@ -82,8 +82,7 @@ def memory(files: Mapping[str, bytes]) -> dict[str, dict[int, int]]:
     Boards compute a batch of large examples in parts.
     """
     manifest = manifest_from_json(files[MANIFEST])
-    together = examples_together(manifest.example_bytes)
-    runs = {batch: min(batch, together) for batch in BATCHES}
+    runs = {batch: part_size(batch, manifest.example_bytes) for batch in BATCHES}
     found = {}
     for name in (GRADIENT, PRIVATE_GRADIENT):
         sizes = needs(files[name], tuple(runs.values()))

@@ -84,7 +84,7 @@ def needs(graph: bytes, batches: Sequence[int]) -> dict[int, MemoryEstimate]:
 
 @dataclass(frozen=True)
 class _Held:
-    """What a graph holds, in bytes.
+    """Bytes that a graph holds.
 
     Attributes:
       constants: See `MemoryEstimate`.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from starling.agent.trainer.engines.bound_session import BoundGradientStep
 from starling.agent.training.training_inputs import Real
 from starling.agent.training.unpacked_graph import unpack
-from starling.engine.batch_parts import examples_together
+from starling.engine.batch_parts import part_size
 from starling.engine.opened_bundle import OpenedBundle
 from starling.engine.runtime.onnxruntime_session import GraphSession, open_session
 from starling.protocol.errors import EngineError, ProtocolError
@@ -43,7 +43,6 @@ class OrtTrainer:
         self.theta: Real = bundle.theta
         self._graphs = bundle.graphs
         self._threads = threads
-        self._together = examples_together(bundle.manifest.example_bytes)
         self._sessions: dict[str, GraphSession] = {}
         self._steps: dict[str, BoundGradientStep | None] = {}
 
@@ -88,10 +87,11 @@ class OrtTrainer:
         Raises:
           EngineError: If there are not as many targets as records.
         """
+        count = max(1, len(x))
         if y is not None and len(x) != len(y):
             raise EngineError(f"{len(x)} records with {len(y)} targets")
-        starts = range(0, max(1, len(x)), self._together)
-        return [slice(start, start + self._together) for start in starts]
+        size = part_size(count, self.manifest.example_bytes)
+        return [slice(start, start + size) for start in range(0, count, size)]
 
     def _gradient(
         self,
