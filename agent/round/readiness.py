@@ -136,6 +136,7 @@ _TOLD = {
     Reason.REPLAYED: ReadinessCondition.RESTORED,
     Reason.JAILED: ReadinessCondition.JAILED,
     Reason.PAUSED: ReadinessCondition.TASK_PAUSED,
+    Reason.CLOSED: ReadinessCondition.TASK_CLOSED,
     Reason.QUARANTINED: ReadinessCondition.QUARANTINED,
 }
 """Nobody answers a board that the chain never knew: one that is told was revoked."""

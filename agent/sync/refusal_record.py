@@ -22,6 +22,7 @@ GRAVE = frozenset(
         Reason.JAILED,
         Reason.BAD_SIGNATURE,
         Reason.PAUSED,
+        Reason.CLOSED,
         Reason.QUARANTINED,
     }
 )

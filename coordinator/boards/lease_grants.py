@@ -8,7 +8,7 @@ from starling.coordinator.chain.state import (
     rollback_records,
     task_records,
 )
-from starling.coordinator.chain.training import evaluations, reputations
+from starling.coordinator.chain.training import closures, evaluations, reputations
 from starling.coordinator.leases.lease_table import Grant, draw_for
 from starling.coordinator.membership import directory, responder_selection
 from starling.coordinator.step.coordinator_step import CoordinatorStep
@@ -16,7 +16,7 @@ from starling.coordinator.step.state import TaskState, admitted_key
 from starling.protocol.chain.board_statement import STATEMENT
 from starling.protocol.dataclass_replace import evolve
 from starling.protocol.errors import InvalidUpdate, Reason, StaleUpdate
-from starling.protocol.ids import DeviceId, Digest, Version, device_id
+from starling.protocol.ids import DeviceId, Digest, TaskId, Version, device_id
 from starling.protocol.learning.board_reputation import (
     BoardReputation,
     quarantined_text,
@@ -36,7 +36,7 @@ def check_in(
     """A board is ready: it gets a lease, or waits for one.
 
     Raises:
-      InvalidUpdate: `UNKNOWN_TASK`, `STALE`, `POLICY_MISMATCH`, `PAUSED`,
+      InvalidUpdate: `UNKNOWN_TASK`, `STALE`, `POLICY_MISMATCH`, `CLOSED`, `PAUSED`,
         `QUARANTINED`, or
         `ALREADY_KNOWN` when its update for this base version was taken already.
     """
@@ -56,6 +56,9 @@ def check_in(
     if granted is not None and granted.version == said.version:
         turn.send(device, granted.envelope)
         return
+    ended = closures.closure(turn.state.ledger.tree, said.task)
+    if ended is not None:
+        raise InvalidUpdate(f"the task was {ended.text}", Reason.CLOSED)
     guard = task.spec.guard
     known = evaluations.task_loss(turn.state.ledger.tree, said.task)
     if known is not None and is_paused(guard, known):
@@ -71,6 +74,19 @@ def check_in(
     leases = leases.wait(device, said, select, draw)
     turn.put_task(evolve(task, leases=leases))
     grant_free(turn, turn.state.tasks[task.number])
+
+
+def task_closed(turn: CoordinatorStep, number: TaskId) -> None:
+    """No board waits for a lease any more; what was leased may still be sent."""
+    task = turn.state.tasks.get(number)
+    ended = closures.closure(turn.state.ledger.tree, number)
+    if task is None or ended is None:
+        return
+    turn.report(f"task {number} {task.spec.name!r} was {ended.text}")
+    leases = task.leases
+    while (found := leases.next_waiting()) is not None:
+        leases = leases.stop_waiting(found[0])
+    turn.put_task(evolve(task, leases=leases))
 
 
 def _check_quarantine(turn: CoordinatorStep, known: BoardReputation) -> None:
@@ -134,8 +150,9 @@ def share_lease_places(turn: CoordinatorStep) -> None:
 def grant_free(turn: CoordinatorStep, task: TaskState) -> None:
     """Gives away every free place while somebody waits who may train now."""
     policy = task.spec.aggregation
-    if evaluations.paused(turn.state.ledger.tree, task.number):
-        # Nobody pays for a version that would hardly be better.
+    tree = turn.state.ledger.tree
+    if evaluations.paused(tree, task.number) or closures.closure(tree, task.number):
+        # Nobody pays for a version that would hardly be better, or is not wanted.
         turn.put_task(task)
         return
     # Whoever trained beyond this would only add to the queue, and come out stale.

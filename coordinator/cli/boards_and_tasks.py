@@ -11,10 +11,11 @@ from starling.coordinator.runtime.verb_types import AddVerb, Shown
 from starling.durable.files import read_limited, write_atomic
 from starling.protocol.chain.enrolment import DOCUMENT_BYTES_MAX, request_from_json
 from starling.protocol.errors import ConfigError, ProtocolError
+from starling.protocol.ids import TASKS_MAX
 
 
 def add_verbs(add: AddVerb) -> None:
-    """Adds `admit`, `revoke`, `publish` and `resume-task`."""
+    """Adds `admit`, `revoke`, `publish`, `resume-task` and `close-task`."""
     admit = add("admit", _admit, "admit a board")
     admit.add_argument("request", type=Path, help="the board's enrolment-request.json")
     admit.add_argument("--out", required=True, type=Path, help="the admission to write")
@@ -39,8 +40,11 @@ def add_verbs(add: AddVerb) -> None:
     )
     add_wait(publish)
     again = add("resume-task", _resume_task, "let a task go on that pauses")
-    again.add_argument("task", type=int, help="its number")
+    again.add_argument("task", type=_task, help="its number")
     add_wait(again)
+    close = add("close-task", _close_task, "end a task for good")
+    close.add_argument("task", type=_task, help="its number")
+    add_wait(close)
 
 
 def _admit(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
@@ -100,3 +104,17 @@ def _resume_task(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
         **done.decision.document(),
     }
     return document, done.text
+
+
+def _close_task(home: CoordinatorHome, options: argparse.Namespace) -> Shown:
+    number = options.task
+    decision = task_publication.close_task(home, number, options.wait)
+    text = decision.text(f"closed task {number}", f"whether task {number} is closed")
+    return {"task": number, **decision.document()}, text
+
+
+def _task(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < TASKS_MAX:
+        raise argparse.ArgumentTypeError(f"a task is 0 to {TASKS_MAX - 1}")
+    return number

@@ -265,6 +265,15 @@ class Revoke(Structure, frozen=True):
 REVOKE = structure(Revoke, 32)
 
 
+class Close(Structure, frozen=True):
+    """An operator closes a task for good."""
+
+    task: TaskId
+
+
+CLOSE = structure(Close, 16)
+
+
 class Attest(Structure, frozen=True):
     """A coordinator recomputed a job and got this digest.
 

@@ -58,6 +58,7 @@ def shown(number: int, online: int) -> e.CoordinatorStateArrived:
         (Reason.REPLAYED, ReadinessCondition.RESTORED),
         (Reason.JAILED, ReadinessCondition.JAILED),
         (Reason.PAUSED, ReadinessCondition.TASK_PAUSED),
+        (Reason.CLOSED, ReadinessCondition.TASK_CLOSED),
     ],
 )
 def test_refusal_of_the_board_itself_is_its_condition_until_it_is_answered_well(
