@@ -90,6 +90,8 @@ def _evaluated(turn: CoordinatorStep, stored: StoreBlock) -> None:
             held_out_losses.loss_known(turn, happening)
         if isinstance(happening, TaskResumed):
             held_out_losses.task_resumed(turn, happening)
+        if isinstance(happening, BoardChanged):
+            board_refusals.board_changed(turn, DeviceId(happening.board))
         if isinstance(happening, TaskClosed):
             lease_grants.task_closed(turn, happening.task)
         if isinstance(happening, BoardQuarantined):

@@ -13,6 +13,7 @@ from starling.protocol.errors import ProtocolError
 from starling.protocol.ids import (
     DeviceId,
     Digest,
+    H,
     PublicKey,
     TaskId,
     Version,
@@ -217,6 +218,11 @@ class Refused(Structure, frozen=True):
 
 
 REFUSED = structure(Refused, 512)
+
+
+def about_board(device: DeviceId) -> Digest:
+    """Subject of a refusal of all that a board says, whatever it is."""
+    return H(b"starling/board/1", device)
 
 
 def refusal(subject: Digest, error: ProtocolError, retry_after_s: int = 0) -> Refused:

@@ -147,5 +147,12 @@ def test_status_says_how_many_vectors_a_trace_could_use() -> None:
 
 def test_closed_task_says_by_whom() -> None:
     task = {"task": 3, "head": 9, "versions": [], "closed": "closed by operator o"}
+    document = {
+        "state": "running",
+        "broker": "connected",
+        "chain": {"height": 7, "boards": 2},
+        "updates": {"accepted": 2, "refused": {}},
+        "tasks": [task],
+    }
 
-    assert "task 3 ENDED             closed by operator o\n" in text(tasks=[task])
+    assert "task 3 ENDED             closed by operator o\n" in status_text(document)
