@@ -116,14 +116,12 @@ class EnrolmentListenerConfig:
     id, and spend memory and queues that boards need.
 
     Attributes:
-      bind: As the fleet's listener.
-      port: TCP port.
+      port: TCP port at 127.0.0.1, before which a gate stands.
       files: The broker's certificate, and the access file of newcomers.
       users: Password file, which knows the registrar alone.
       run_as: As the fleet's listener.
     """
 
-    bind: str
     port: int
     files: ServerFiles
     users: Path
@@ -142,10 +140,9 @@ def enrolment_text(
       listener: What to configure.
       version: Of the Mosquitto that will read it.
     """
-    bind = "" if listener.bind == "::" else f" {listener.bind}"
     files = listener.files
     lines = [
-        f"listener {listener.port}{bind}",
+        f"listener {listener.port} 127.0.0.1",
         "allow_anonymous true",
         f"password_file {listener.users}",
         f"cafile {files.authority}",

@@ -200,19 +200,19 @@ _ROWS = (
         60,
     ),
     RefusalReason(
-        Reason.CLOSED,
-        "An operator closed the task.",
-        "Publish another one: boards whose `training.newest` is on go over to it. Or "
-        "name another as `training.task` in agent.toml.",
-        3600,
-    ),
-    RefusalReason(
         Reason.QUARANTINED,
         "The scores of the board's last updates spoke against it.",
         "Look at the board's data, its labels first; `starling reputation` shows what "
         "the chain knows of it. The quarantine ends by itself, each further one lasts "
         "twice as long.",
         300,
+    ),
+    RefusalReason(
+        Reason.CLOSED,
+        "An operator closed the task.",
+        "Publish another one: boards whose `training.newest` is on go over to it. Or "
+        "name another as `training.task` in agent.toml.",
+        3600,
     ),
 )
 

@@ -34,7 +34,7 @@ class TaskClosure(Structure, frozen=True):
 
     @property
     def text(self) -> str:
-        """Who closed the task, and when, for people."""
+        """Text of who closed the task, and when."""
         name = device_name(device_id(self.operator))
         return f"closed by operator {name} at height {self.height}"
 
