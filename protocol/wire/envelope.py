@@ -66,7 +66,8 @@ class MessageKind(IntEnum):
     EVALUATION = 20
     RESUME = 21
     ROLLBACK = 22
-    CLOSE = 23
+    USE = 23
+    CLOSE = 24
     # A board speaks.
     CHECK_IN = 64
     CHUNK_REQUEST = 65
