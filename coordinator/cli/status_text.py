@@ -38,6 +38,8 @@ def status_text(document: dict[str, Any]) -> str:
         if task.get("closed"):
             rows.append((f"task {task['task']} ENDED", task["closed"]))
         rows += _held_out_rows(task)
+        if task.get("ended"):
+            rows.append((f"task {task['task']} ENDED", task["ended"]))
         rows += _reward_rows(task)
         rows += _split_rows(task)
     return "".join(f"{name:<24} {value}\n" for name, value in rows)
