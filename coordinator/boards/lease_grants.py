@@ -152,8 +152,9 @@ def share_lease_places(turn: CoordinatorStep) -> None:
 def grant_free(turn: CoordinatorStep, task: TaskState) -> None:
     """Gives away every free place while somebody waits who may train now."""
     policy = task.spec.aggregation
-    tree, number = turn.state.ledger.tree, task.number
-    if closures.closure(tree, number) or task_end.rests(tree, number, _time_ms(turn)):
+    tree = turn.state.ledger.tree
+    rests = task_end.rests(tree, task.number, _time_ms(turn))
+    if rests or closures.closure(tree, task.number) is not None:
         # Nobody pays for a version that is not wanted, or would hardly be better.
         turn.put_task(task)
         return
