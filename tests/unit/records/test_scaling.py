@@ -62,3 +62,12 @@ def test_targets_without_a_table_stay_as_they_are() -> None:
     y = np.arange(3)
 
     assert scaled_targets(y, None) is y
+
+
+def test_one_scale_per_channel_applies_to_the_first_axis() -> None:
+    raw = np.ones((2, 2, 3))
+
+    shown = scaled_inputs(raw, Preprocessing((2.0, 3.0), (0.0, 1.0)))
+
+    assert shown[0, 0].tolist() == [2, 2, 2]
+    assert shown[0, 1].tolist() == [4, 4, 4]

@@ -33,12 +33,12 @@ from starling.protocol.wire.enrolment_token import letters
 from starling.protocol.wire.envelope import ENVELOPE, MessageKind
 from tests.unit.console.conftest import RunningConsole, launch
 from tests.unit.console.runtime.operator_home import (
-    TASK,
     TIMEOUT_S,
     Operator,
     new_token,
     operated_home,
 )
+from tests.unit.coordinator.fixtures.line_task import TASK
 
 ACTIONS = (
     "admit",
@@ -230,7 +230,8 @@ def test_form_that_is_none_is_refused(
 
 def test_form_that_does_not_come_is_given_up(ana: Operator) -> None:
     head = (
-        f"POST /act/price HTTP/1.1\r\nHost: localhost\r\nCookie: {ana.cookie}\r\n"
+        f"POST /act/price HTTP/1.1\r\nHost: localhost:{ana.console.port}\r\n"
+        f"Cookie: {ana.cookie}\r\n"
         "Content-Length: 100\r\n\r\ncsrf="
     )
     address = ("127.0.0.1", ana.console.port)
