@@ -22,7 +22,7 @@ NEXT_ACTIONS: Mapping[R, str] = {
     R.TASK_CHANGED: "ask the operators which task was meant; see docs/agent.md",
     R.LEDGER_BEHIND: "run: starling agent recount",
     R.MODEL_REFUSED: "tell the operator what `fault` says",
-    R.NO_DATA: "put .npz or .csv files into the folder that data.path names",
+    R.NO_DATA: "put .npz files or tables into the folder that data.path names",
     R.PLEDGE_TOO_SMALL: "raise data.pledge if there are as many records",
     R.BUDGET_SPENT: "nothing more can be learnt from these data under this epsilon",
     R.POLICY_REFUSED: "ask for a task with more privacy; see [privacy] in agent.toml",
