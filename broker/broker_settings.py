@@ -1,7 +1,10 @@
 """Settings of a broker that an operator gives, and the addresses that follow."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
+
+from starling.protocol.errors import ConfigError
 
 CHECKER = "checker"
 """The client that `starling broker check` connects as; it says nothing to anybody."""
@@ -35,6 +38,35 @@ class BrokerSettings:
     peers: tuple[str, ...] = ()
     expelled: tuple[str, ...] = ()
     enrol_port: int = 0
+
+
+_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+
+
+def check_hosts(settings: BrokerSettings) -> None:
+    """Refuses names and addresses that no certificate can hold.
+
+    Raises:
+      ConfigError: If one is neither an address nor a host name in ASCII.
+    """
+    for key, host in (
+        ("--bind", settings.bind),
+        *(("--host", h) for h in settings.hosts),
+    ):
+        if not (_is_address(host) or _HOST.fullmatch(host)):
+            raise ConfigError(
+                f"{host!r} is no address and no host name; write a name with other "
+                "letters in its xn-- form",
+                key=key,
+            )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def certified_names(settings: BrokerSettings) -> tuple[str, ...]:

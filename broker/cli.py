@@ -20,6 +20,7 @@ from starling.broker.runtime.mosquitto_process import MosquittoProcess
 from starling.durable.files import lock
 from starling.protocol.errors import EXIT_DONE, EXIT_FAILED, ConfigError, OperationError
 from starling.service import install_verb
+from starling.service.arguments import PORT_MAX, whole_number
 from starling.service.notifications import ServiceNotifier
 from starling.service.unit_files import ServiceKind
 
@@ -95,10 +96,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="ADDRESS",
         help="listen here (default: 0.0.0.0; `::` for IPv6 and IPv4)",
     )
-    init.add_argument("--port", type=_port, help="TCP port (default: 8883)")
+    init.add_argument(
+        "--port", type=whole_number(1, PORT_MAX), help="TCP port (default: 8883)"
+    )
     init.add_argument(
         "--enrol-port",
-        type=_port_or_none,
+        type=whole_number(0, PORT_MAX),
         metavar="PORT",
         help="let newcomers with a token enrol at this TCP port, such as 8884; "
         "0 closes it (default: closed)",
@@ -136,17 +139,6 @@ def parser() -> argparse.ArgumentParser:
     )
     install_verb.add_arguments(installing, ServiceKind.BROKER)
     return made
-
-
-def _port_or_none(text: str) -> int:
-    return 0 if text == "0" else _port(text)
-
-
-def _port(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 65_535:
-        raise argparse.ArgumentTypeError(f"{number} is not a port: 1 to 65535")
-    return number
 
 
 def _init(home: BrokerHome, arguments: argparse.Namespace) -> int:

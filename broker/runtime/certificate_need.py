@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from starling.broker.runtime.certificate_authority import CERTIFICATE_DAYS, days_left
+from starling.protocol.errors import ConfigError
 
 RENEW_DAYS = 60
 HALF_LIFE_DAYS = CERTIFICATE_DAYS / 2
@@ -29,7 +30,10 @@ def certificate_need(certificate: Path, *, at_half: bool) -> CertificateNeed | N
     """
     if not certificate.exists():
         return CertificateNeed(f"{certificate} is missing", is_needed=True)
-    left = days_left(certificate)
+    try:
+        left = days_left(certificate)
+    except ConfigError as error:
+        return CertificateNeed(str(error), is_needed=True)
     if left > (HALF_LIFE_DAYS if at_half else RENEW_DAYS):
         return None
     ends = f"ends in {left:.0f} days" if left > 0 else f"ended {-left:.0f} days ago"

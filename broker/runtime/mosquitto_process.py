@@ -53,9 +53,12 @@ def mosquitto_version(program: Path) -> tuple[int, int, int]:
       ConfigError: If it does not tell one, or one below `VERSION_LEAST`.
     """
     # Mosquitto prints its help with exit status 3.
-    told = subprocess.run(  # noqa: S603 - the program that the operator installed
-        [program, "-h"], capture_output=True, text=True, check=False, timeout=10
-    ).stdout
+    try:
+        told = subprocess.run(  # noqa: S603 - the program that the operator installed
+            [program, "-h"], capture_output=True, text=True, check=False, timeout=10
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(f"cannot be run: {error}", file=str(program)) from error
     match = re.search(r"mosquitto version (\d+)\.(\d+)\.(\d+)", told)
     if match is None:
         raise ConfigError("does not tell its version", file=str(program))
