@@ -39,7 +39,7 @@ from starling.fleet.runtime.faults.fault_injector import FaultInjector
 from starling.fleet.runtime.processes.home_setup import (
     TIER_BOARDS,
     FleetHomes,
-    clear,
+    occupied,
     set_up,
 )
 from starling.fleet.runtime.processes.status_poller import StatusPoller
@@ -84,7 +84,17 @@ def run_processes(plan: FleetPlan, home: Path, screen: TerminalScreen) -> FleetR
     plan = material.plan
     _refuse_colluders(board_attacks(plan.fault, plan.devices))
     refuse_lossy_links(board_faults(plan.fault, plan.devices))
-    homes = clear(home)
+    with occupied(home) as homes:
+        return _run(plan, material, homes, screen, started_s)
+
+
+def _run(
+    plan: FleetPlan,
+    material: TrainingMaterial,
+    homes: FleetHomes,
+    screen: TerminalScreen,
+    started_s: float,
+) -> FleetRun:
     data, shares = material.data, material.shares
     shown = heading(plan, data.name, shares, material.bundle, data.notes)
     screen.say("\n".join([f"setting up: {shown.title}", *data.notes]))
@@ -310,15 +320,15 @@ def _verify_all(homes: FleetHomes, coordinators: int) -> bool | None:
 def _verify(path: Path) -> bool | None:
     """Has a chain checked offline, as anybody can; None if that cannot be done."""
     home = str(path)
-    checked = subprocess.run(  # noqa: S603 - our own command
-        starling_command("chain", "verify", "--home", home, "--json"),
-        capture_output=True,
-        timeout=_VERIFY_TIMEOUT_S,
-        check=False,
-        env=child_environment(),
-    )
     try:
+        checked = subprocess.run(  # noqa: S603 - our own command
+            starling_command("chain", "verify", "--home", home, "--json"),
+            capture_output=True,
+            timeout=_VERIFY_TIMEOUT_S,
+            check=False,
+            env=child_environment(),
+        )
         json.loads(checked.stdout)
-    except ValueError:
+    except (subprocess.TimeoutExpired, ValueError):
         return None
     return checked.returncode == EXIT_DONE

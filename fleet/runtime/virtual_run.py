@@ -21,7 +21,7 @@ from starling.fleet.report.convergence import why_over
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
 from starling.fleet.runtime.kept_chain import RUNNING, STOPPED, KeptChain
-from starling.fleet.runtime.processes.home_setup import clear
+from starling.fleet.runtime.processes.home_setup import occupied
 from starling.fleet.runtime.training_material import TrainingMaterial, prepare
 from starling.fleet.runtime.training_pool import TrainingPool
 from starling.fleet.virtual.committee import CommitteeShape
@@ -147,7 +147,6 @@ def run_prepared(
       ConfigError, StorageError: As `run_virtual`.
     """
     started_s = time.monotonic() if started_s is None else started_s
-    kept = None if home is None else clear(home).coordinator
     plan = material.plan
     settings, asked = _settings(plan, material.shares, pace)
     # More boards than a version takes would make the next one late before it begins.
@@ -161,6 +160,7 @@ def run_prepared(
     shape = _shape(plan, pace, awake, shares.reuse, rng)
     with ExitStack() as stack:
         stack.callback(workers.close)
+        homes = None if home is None else stack.enter_context(occupied(home))
         fleet = VirtualFleet(
             shape,
             publication(settings, material.bundle, "task"),
@@ -172,8 +172,9 @@ def run_prepared(
         if not pace.virtual_time and shape.steady:
             fleet.clock = lambda: time.monotonic() - begun_s
         chain = None
-        if kept is not None:
-            chain = stack.enter_context(closing(KeptChain(kept, fleet.genesis)))
+        if homes is not None:
+            kept = KeptChain(homes.coordinator, fleet.genesis)
+            chain = stack.enter_context(closing(kept))
         show = _telling(chain, fleet, on_snapshot) if chain and live else on_snapshot
         with few_collections(), known_signatures(SIGNATURES_KNOWN):
             because = _drive(plan, fleet, shown, begun_s, show, watch)
