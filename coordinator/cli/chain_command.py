@@ -37,6 +37,7 @@ from starling.protocol.errors import (
     ProtocolError,
 )
 from starling.protocol.wire.envelope import ENVELOPE
+from starling.service.arguments import whole_number
 
 _EXAMPLES = """examples:
   starling chain verify --home coordinator/
@@ -51,6 +52,7 @@ _EXAMPLES = """examples:
 exit status: 0 done, 1 failed, 2 usage, 78 configuration
 """
 _PROGRESS_S = 1.0
+_HEIGHT_MAX = (1 << 63) - 1
 
 
 def main(argv: list[str]) -> int:
@@ -93,8 +95,18 @@ def parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_verify)
     show = verbs.add_parser("show", parents=[home, printing], help="show blocks")
     which = show.add_mutually_exclusive_group()
-    which.add_argument("--height", type=int, help="this block only")
-    which.add_argument("--tail", type=int, default=10, help="the last N (default: 10)")
+    which.add_argument(
+        "--height",
+        type=whole_number(1, _HEIGHT_MAX),
+        help="this block only",
+    )
+    which.add_argument(
+        "--tail",
+        type=whole_number(1, _HEIGHT_MAX),
+        metavar="N",
+        default=10,
+        help="the last N (default: 10)",
+    )
     show.set_defaults(run=_show)
     _add_proof_verbs(verbs, home, printing)
     tracing = verbs.add_parser(

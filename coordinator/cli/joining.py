@@ -9,6 +9,7 @@ from starling.coordinator.runtime.setup import peer_invitations, pinned_header
 from starling.coordinator.runtime.setup.broker_joining import join_broker
 from starling.coordinator.runtime.verb_types import Shown
 from starling.protocol.errors import ConfigError
+from starling.service.arguments import waiting_s
 
 
 def add_token(founding: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def add_token(founding: argparse.ArgumentParser) -> None:
     )
     founding.add_argument(
         "--wait",
-        type=float,
+        type=waiting_s,
         default=WAIT_S,
         metavar="SECONDS",
         help=f"for an operator to accept, with --token (default {WAIT_S:g})",
