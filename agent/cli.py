@@ -329,7 +329,12 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _train_once(arguments: argparse.Namespace) -> int:
-    from starling.agent.trainer.train_once import PrivateTrial, readable, train_once
+    from starling.agent.trainer.train_once import (
+        LocalTrial,
+        PrivateTrial,
+        readable,
+        train_once,
+    )
     from starling.protocol.privacy.gaussian_dp import Budget
 
     private = None
@@ -340,18 +345,17 @@ def _train_once(arguments: argparse.Namespace) -> int:
         OptimiserKind[arguments.optimiser.upper()],
         schedule=ScheduleKind[arguments.schedule.upper()],
     )
+    trial = LocalTrial(
+        arguments.epochs, arguments.batch, arguments.learning_rate, descent, private
+    )
     document = train_once(
         arguments.bundle,
         arguments.data,
+        trial,
         label=arguments.label,
-        epochs=arguments.epochs,
-        batch=arguments.batch,
-        learning_rate=arguments.learning_rate,
         threads=arguments.threads,
-        descent=descent,
         engine=arguments.engine,
         out=arguments.out,
-        private=private,
     )
     _print(arguments, document, readable(document))
     return 0

@@ -239,7 +239,7 @@ class Run:
             return
         council, bad = self._council, self._boards[-1]
         name = device_name(bad.identity)
-        files = council.broker.issue_files(name, self._root)
+        files = council.broker.certificates.issue_files(name, self._root)
         seed = H(b"board", (len(self._boards) - 1).to_bytes(4))
         chain = council.genesis.chain_id()
         offered = self._task.model.digests().training

@@ -9,6 +9,7 @@ answered with 0x87.
 import re
 from collections.abc import Sequence
 
+from starling.broker.broker_settings import REGISTRAR
 from starling.protocol.errors import ConfigError
 from starling.protocol.wire.topics import Topics
 
@@ -38,6 +39,11 @@ def acl_text(
     lines = ["# Boards: %u is the user name, which is the device id."]
     lines += [f"pattern write {topic(_SELF)}" for topic in writes]
     lines += [f"pattern read {name}" for name in topics.board_filters(_SELF)]
+    lines += ["", "# All: whoever has a certificate may have it renewed."]
+    lines += [f"pattern write {topics.renewal(_SELF)}"]
+    lines += [f"pattern read {topics.renewed(_SELF)}"]
+    lines += ["", f"user {REGISTRAR}"]
+    lines += [f"topic read {topics.renewal('+')}", f"topic write {topics.renewed('+')}"]
     for name in sorted(set(coordinators) - set(expelled)):
         lines += ["", f"user {check_user(name)}", *_coordinator_lines(topics, name)]
     for name in sorted(set(peers) - set(coordinators) - set(expelled)):
@@ -51,7 +57,7 @@ def acl_text(
     return "\n".join(lines) + "\n"
 
 
-def enrolment_acl_text(topics: Topics, registrar: str) -> str:
+def enrolment_acl_text(topics: Topics) -> str:
     """The access file of the enrolment listener.
 
     Nobody there has a name but the registrar. `%c` is the client id, so that each
@@ -60,7 +66,6 @@ def enrolment_acl_text(topics: Topics, registrar: str) -> str:
 
     Args:
       topics: The fleet's topics.
-      registrar: Its user name.
     """
     own, each = "%c", "+"
     asks = topics.enrolment_hello, topics.enrolment_claim
@@ -68,7 +73,7 @@ def enrolment_acl_text(topics: Topics, registrar: str) -> str:
     lines = ["# Newcomers: %c is the client id, which nobody else knows."]
     lines += [f"pattern write {topic(own)}" for topic in asks]
     lines += [f"pattern read {topic(own)}" for topic in answers]
-    lines += ["", f"user {check_user(registrar)}"]
+    lines += ["", f"user {REGISTRAR}"]
     lines += [f"topic read {topic(each)}" for topic in asks]
     lines += [f"topic write {topic(each)}" for topic in answers]
     return "\n".join(lines) + "\n"

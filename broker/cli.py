@@ -13,6 +13,7 @@ from pathlib import Path
 
 from starling.broker.broker_settings import BrokerSettings
 from starling.broker.health_checks import checks_json, checks_text, failed
+from starling.broker.runtime.broker_certificates import CertificateMonitor
 from starling.broker.runtime.broker_check import check_broker
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.enrolment_files import EnrolmentListener
@@ -229,9 +230,17 @@ def _run(home: BrokerHome, arguments: argparse.Namespace) -> int:
             sys.stderr.write(f"{where}\n")
             notifier.ready(where)
 
+            certificates = CertificateMonitor(home.certificates, home.require_settings)
+
             def alive() -> None:
                 notifier.feed(time.monotonic())
                 newcomers.keep()
+                if (found := certificates.look()) is not None:
+                    _tell(found.undone)
+                    if "server" in found.issued:
+                        # Mosquitto reads its certificate again.
+                        process.reload()
+                        newcomers.reload()
 
             status = process.wait(alive)
             notifier.stopping()

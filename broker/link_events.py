@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from starling.broker.backoff import BackoffPolicy
+from starling.protocol.wire.topics import Topics
 
 PACKET_BYTES_MAX = 131_072
 """Largest MQTT packet in either direction; every known broker takes so much."""
@@ -84,6 +85,24 @@ def no_rest() -> float:
 
 
 @dataclass(frozen=True)
+class RenewalTopics:
+    """Topics of a link whose certificate is renewed over it.
+
+    Attributes:
+      ask: Where it publishes its request.
+      answer: Where it is answered.
+    """
+
+    ask: str
+    answer: str
+
+
+def renewal_topics(topics: Topics, user: str) -> RenewalTopics:
+    """Topics of a client that the broker knows by a name."""
+    return RenewalTopics(topics.renewal(user), topics.renewed(user))
+
+
+@dataclass(frozen=True)
 class LinkSettings:
     """Address and identity of a connection.
 
@@ -106,6 +125,8 @@ class LinkSettings:
         To be woken and to decrypt costs more than to hear a message that is dropped;
         what came meanwhile is read in one go. Publishing does not rest.
       login: For a listener that asks for no certificate; None to stay nameless.
+      renewal: Where the link has its certificate renewed; None for one that is renewed
+        otherwise, or never.
     """
 
     host: str
@@ -123,6 +144,7 @@ class LinkSettings:
     backoff: BackoffPolicy = field(default_factory=BackoffPolicy)
     rest_s: Callable[[], float] = no_rest
     login: PasswordLogin | None = None
+    renewal: RenewalTopics | None = None
 
 
 class AckToken(NamedTuple):

@@ -1,7 +1,7 @@
 """A whole fleet on one machine, as processes or in one.
 
-Public: `FleetPlan`, `FleetRun`, `Pace`, `Simulation`, `run_virtual`, `simulate`, loaded
-on first use, so that `starling fleet --help` is quick.
+Public: the names in `__all__`, loaded on first use, so that `starling fleet --help` is
+quick.
 """
 
 import importlib
@@ -11,20 +11,33 @@ if TYPE_CHECKING:
     from starling.fleet.plan import FleetPlan
     from starling.fleet.report.run_report import FleetRun
 
-    # The public door; all are pure to whoever calls them.
-    from starling.fleet.runtime.simulation import (  # noqa: TID251
+    # All are pure to whoever calls them.
+    from starling.fleet.runtime.simulation import (  # noqa: TID251 - the public door
+        PlanOptions,
         Simulation,
+        SimulationOptions,
         simulate,
     )
-    from starling.fleet.runtime.virtual_run import Pace, run_virtual  # noqa: TID251
+    from starling.fleet.runtime.virtual_run import Pace, run_virtual  # noqa: TID251 - the public door
 
-__all__ = ["FleetPlan", "FleetRun", "Pace", "Simulation", "run_virtual", "simulate"]
+__all__ = [
+    "FleetPlan",
+    "FleetRun",
+    "Pace",
+    "PlanOptions",
+    "Simulation",
+    "SimulationOptions",
+    "run_virtual",
+    "simulate",
+]
 
 _HOMES = {
     "FleetPlan": "starling.fleet.plan",
     "FleetRun": "starling.fleet.report.run_report",
     "Pace": "starling.fleet.runtime.virtual_run",
+    "PlanOptions": "starling.fleet.runtime.simulation",
     "Simulation": "starling.fleet.runtime.simulation",
+    "SimulationOptions": "starling.fleet.runtime.simulation",
     "run_virtual": "starling.fleet.runtime.virtual_run",
     "simulate": "starling.fleet.runtime.simulation",
 }

@@ -13,12 +13,14 @@ from enum import Enum
 from starling.fleet.fault_timeline import (
     NUMBER,
     SPAN,
-    entries,
+    check_end,
     is_about_boards,
+    read_entries,
 )
-from starling.protocol.errors import ConfigError
 
-_WHO = r"boards? (?:(\d{1,5})(?: ?- ?(\d{1,5}))?|(\d{1,3}) ?%)"
+BOARDS = r"(\d{1,5})(?: ?- ?(\d{1,5}))?"
+"""Numbers of the first and the last board, or of one."""
+_WHO = rf"boards? (?:{BOARDS}|(\d{{1,3}}) ?%)"
 
 
 class BoardFaultKind(Enum):
@@ -97,23 +99,6 @@ class BoardFault:
         return f"{self.who} {'are' if len(self.boards) > 1 else 'is'} back"
 
 
-@dataclass(frozen=True)
-class BoardFaultTransition:
-    """Begin or end of a fault.
-
-    Attributes:
-      at_s: When.
-      text: For people.
-      fault: What.
-      begins: Whether it begins.
-    """
-
-    at_s: float
-    text: str
-    fault: BoardFault
-    begins: bool
-
-
 def is_board_fault(entry: str) -> bool:
     """True for an entry of this language, even if it is wrong."""
     words = entry.split()
@@ -135,14 +120,7 @@ def board_faults(text: str, boards: int) -> tuple[BoardFault, ...]:
     Raises:
       ConfigError: If an entry is none, or names a board that there is not.
     """
-    found = []
-    for entry in entries(text):
-        if not is_board_fault(entry):
-            continue
-        try:
-            found.append(_fault(entry, boards))
-        except ValueError as error:
-            raise ConfigError(f"{entry!r}: {error}", key="--fault") from error
+    found = read_entries(text, is_board_fault, lambda entry: _fault(entry, boards))
     return tuple(sorted(found, key=lambda fault: fault.at_s))
 
 
@@ -156,37 +134,32 @@ def _fault(entry: str, boards: int) -> BoardFault:
     since, until = (
         found.groups()[-2:] if kind is BoardFaultKind.DROP else (found.groups()[3:5])
     )
+    named = (
+        _share(int(percent), boards) if percent else board_range(first, last, boards)
+    )
     fault = BoardFault(
         float(since or 0.0),
         kind,
-        _named(first, last, percent, boards),
+        named,
         float(until) if until else None,
         int(found["share"]) / 100 if kind is BoardFaultKind.DROP else 0.0,
-        _who(first, last, percent),
+        f"{percent} % of the boards"
+        if percent and len(named) > 1
+        else boards_text(named),
     )
-    if fault.until_s is not None and fault.until_s <= fault.at_s:
-        raise ValueError("ends before it begins")
+    check_end(fault)
     if kind is BoardFaultKind.DROP and not 0.0 < fault.share <= 1.0:
         raise ValueError("a link drops 1 to 100 %")
     return fault
 
 
-def _who(first: str | None, last: str | None, percent: str | None) -> str:
-    if percent:
-        return f"{percent} % of the boards"
-    return f"boards {first}-{last}" if last else f"board {first}"
+def board_range(first: str, last: str | None, boards: int) -> tuple[int, ...]:
+    """Numbers of boards that `BOARDS` found; without a last one the first alone.
 
-
-def _named(
-    first: str | None, last: str | None, percent: str | None, boards: int
-) -> tuple[int, ...]:
-    """Numbers of boards; a share of them is spread evenly over all, and rounded up."""
-    if percent:
-        if not 1 <= int(percent) <= 100:
-            raise ValueError("1 to 100 % of the boards")
-        count = -(-int(percent) * boards // 100)
-        return tuple(1 + each * boards // count for each in range(count))
-    least, most = int(first or 0), int(last or first or 0)
+    Raises:
+      ValueError: If there is no such board, or the last comes before the first.
+    """
+    least, most = int(first), int(last or first)
     for number in (least, most):
         if not 1 <= number <= boards:
             raise ValueError(f"there is no board {number}, they are 1 to {boards}")
@@ -195,22 +168,19 @@ def _named(
     return tuple(range(least, most + 1))
 
 
-def board_transitions(
-    faults: Sequence[BoardFault],
-) -> tuple[BoardFaultTransition, ...]:
-    """All beginnings and ends of a timeline, in the order of their times."""
-    found = [BoardFaultTransition(each.at_s, each.text, each, True) for each in faults]
-    found += [
-        BoardFaultTransition(each.until_s, each.end_text, each, False)
-        for each in faults
-        if each.until_s is not None
-    ]
-    return tuple(sorted(found, key=lambda moment: moment.at_s))
+def boards_text(numbers: Sequence[int]) -> str:
+    """For people: `board 2`, or `boards 2-4`."""
+    if len(numbers) == 1:
+        return f"board {numbers[0]}"
+    return f"boards {numbers[0]}-{numbers[-1]}"
 
 
-def board_faults_last_s(faults: Sequence[BoardFault]) -> float:
-    """Time of a timeline's last transition; 0 if there is none."""
-    return max((moment.at_s for moment in board_transitions(faults)), default=0.0)
+def _share(percent: int, boards: int) -> tuple[int, ...]:
+    """Numbers of a share of the boards, spread evenly over all, and rounded up."""
+    if not 1 <= percent <= 100:
+        raise ValueError("1 to 100 % of the boards")
+    count = -(-percent * boards // 100)
+    return tuple(1 + each * boards // count for each in range(count))
 
 
 def is_away(faults: Sequence[BoardFault], board: int, time_s: float) -> bool:

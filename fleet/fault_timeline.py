@@ -7,9 +7,11 @@ at its runtime.
 """
 
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Generic, Protocol, TypeVar
 
 from starling.protocol.errors import ConfigError
 
@@ -28,6 +30,30 @@ NUMBER = r"(\d{1,6}(?:\.\d{1,3})?)"
 _AT = rf" at {NUMBER} ?s"
 SPAN = rf" from {NUMBER} ?s(?: to {NUMBER} ?s)?"
 _WHO = r"coordinator (\d{1,3})"
+
+
+class Fault(Protocol):
+    """A fault that begins at some time, and may end at another."""
+
+    @property
+    def at_s(self) -> float:
+        """Time of its begin, after the task is open."""
+
+    @property
+    def until_s(self) -> float | None:
+        """Time of its end; None for never, or for what has none."""
+
+    @property
+    def text(self) -> str:
+        """For people, as it begins."""
+
+    @property
+    def end_text(self) -> str:
+        """For people, as it ends."""
+
+
+Entry = TypeVar("Entry")
+AnyFault = TypeVar("AnyFault", bound=Fault)
 
 
 class FaultKind(Enum):
@@ -117,7 +143,7 @@ class ScheduledFault:
 
 
 @dataclass(frozen=True)
-class FaultTransition:
+class FaultTransition(Generic[AnyFault]):
     """Begin or end of a fault.
 
     Attributes:
@@ -129,7 +155,7 @@ class FaultTransition:
 
     at_s: float
     text: str
-    fault: ScheduledFault
+    fault: AnyFault
     begins: bool
 
 
@@ -164,16 +190,32 @@ class FaultOrders:
         return ", ".join(word for word in words if word)
 
 
-def entries(text: str) -> tuple[str, ...]:
-    """The entries of a timeline, each with single spaces.
+def read_entries(
+    text: str, is_own: Callable[[str], bool], read: Callable[[str], Entry]
+) -> list[Entry]:
+    """Reads those entries of a timeline that are of one kind.
+
+    Args:
+      text: As a user gave it; may be empty.
+      is_own: True for an entry of that kind, which has single spaces by then.
+      read: Makes something of it, or raises a `ValueError` that says what is wrong.
+
+    Returns:
+      What was read, in the order in which it stands.
 
     Raises:
-      ConfigError: If there are too many.
+      ConfigError: If there are too many entries, or one cannot be read.
     """
-    found = [" ".join(entry.split()) for entry in text.split(";") if entry.strip()]
-    if len(found) > FAULTS_MAX:
+    entries = [" ".join(entry.split()) for entry in text.split(";") if entry.strip()]
+    if len(entries) > FAULTS_MAX:
         raise ConfigError(f"more than {FAULTS_MAX} entries", key="--fault")
-    return tuple(found)
+    found = []
+    for entry in filter(is_own, entries):
+        try:
+            found.append(read(entry))
+        except ValueError as error:
+            raise ConfigError(f"{entry!r}: {error}", key="--fault") from error
+    return found
 
 
 def is_about_boards(entry: str) -> bool:
@@ -194,24 +236,21 @@ def timeline(text: str, coordinators: int) -> tuple[ScheduledFault, ...]:
     Raises:
       ConfigError: If an entry is none, or names a coordinator that there is not.
     """
-    faults = []
-    for entry in entries(text):
-        if is_about_boards(entry):
-            continue
-        try:
-            fault = _fault(entry)
-            _check(fault, coordinators)
-        except ValueError as error:
-            raise ConfigError(f"{entry!r}: {error}", key="--fault") from error
-        faults.append(fault)
+    faults = read_entries(
+        text,
+        lambda entry: not is_about_boards(entry),
+        lambda entry: _fault(entry, coordinators),
+    )
     return tuple(sorted(faults, key=lambda fault: fault.at_s))
 
 
-def _fault(entry: str) -> ScheduledFault:
+def _fault(entry: str, coordinators: int) -> ScheduledFault:
     for deed, (form, _) in _FORMS.items():
         found = re.fullmatch(form, entry)
         if found is not None:
-            return _made(deed, found.groups())
+            fault = _made(deed, found.groups())
+            _check(fault, coordinators)
+            return fault
     for deed, (_, shown) in _FORMS.items():
         if deed.value in entry.split():
             raise ValueError(f"expected '{shown}'")
@@ -251,8 +290,7 @@ def _check(fault: ScheduledFault, coordinators: int) -> None:
             raise ValueError(
                 f"there is no coordinator {number}, they are 1 to {coordinators}"
             )
-    if fault.until_s is not None and fault.until_s <= fault.at_s:
-        raise ValueError("ends before it begins")
+    check_end(fault)
     if fault.deed is FaultKind.DELAY and not 0.0 < fault.amount_s <= DELAY_S_MAX:
         raise ValueError(f"1 to {1000 * DELAY_S_MAX:.0f} ms")
     if abs(fault.amount_s) > JUMP_S_MAX:
@@ -265,7 +303,17 @@ def _check(fault: ScheduledFault, coordinators: int) -> None:
         raise ValueError(f"each of 1 to {coordinators} is on one side")
 
 
-def moments(faults: Sequence[ScheduledFault]) -> tuple[FaultTransition, ...]:
+def check_end(fault: Fault) -> None:
+    """Refuses a fault that ends before it begins.
+
+    Raises:
+      ValueError: Saying so.
+    """
+    if fault.until_s is not None and fault.until_s <= fault.at_s:
+        raise ValueError("ends before it begins")
+
+
+def transitions(faults: Sequence[AnyFault]) -> tuple[FaultTransition[AnyFault], ...]:
     """All beginnings and ends of a timeline, in the order of their times."""
     found = [FaultTransition(fault.at_s, fault.text, fault, True) for fault in faults]
     found += [
@@ -276,9 +324,22 @@ def moments(faults: Sequence[ScheduledFault]) -> tuple[FaultTransition, ...]:
     return tuple(sorted(found, key=lambda moment: moment.at_s))
 
 
-def lasts_s(faults: Sequence[ScheduledFault]) -> float:
-    """Time of a timeline's last transition; 0 if there is none."""
-    return max((moment.at_s for moment in moments(faults)), default=0.0)
+def take_due(
+    coming: deque[FaultTransition[AnyFault]], time_s: float
+) -> Iterator[FaultTransition[AnyFault]]:
+    """Takes out, in order, the transitions whose time has come.
+
+    Args:
+      coming: Those that did not happen yet, in the order of their times.
+      time_s: Since the task is open.
+    """
+    while coming and coming[0].at_s <= time_s:
+        yield coming.popleft()
+
+
+def lasts_s(faults: Sequence[Fault]) -> float:
+    """Time of the last transition; 0 if there is none."""
+    return max((moment.at_s for moment in transitions(faults)), default=0.0)
 
 
 def orders(

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from starling.fleet.attacks.attack_schedule import board_attacks
-from starling.fleet.board_faults import board_faults, board_faults_last_s
+from starling.fleet.board_faults import board_faults
 from starling.fleet.datasets.partition import (
     BOARD_EXAMPLES_MIN,
     IID,
@@ -159,13 +159,9 @@ class FleetPlan:
                 "crash is for 2 or 3 coordinators that trust each other",
                 key="--fault-model",
             )
-        lasting_s = max(
-            lasts_s(timeline(self.fault, self.coordinators)),
-            board_faults_last_s(board_faults(self.fault, self.boards_max)),
-        )
-        if lasting_s > self.time_limit_s:
+        if self.faults_last_s > self.time_limit_s:
             raise ConfigError(
-                f"its last entry is at {lasting_s:g} s, after --time-limit",
+                f"its last entry is at {self.faults_last_s:g} s, after --time-limit",
                 key="--fault",
             )
         board_attacks(self.fault, self.boards_max)
@@ -218,6 +214,16 @@ class FleetPlan:
     def boards_max(self) -> int:
         """Boards that there are, or may be as long as the data are not read."""
         return self.devices or DEVICES_MAX
+
+    @property
+    def faults_last_s(self) -> float:
+        """Time at which the last fault begins or ends; 0 without any.
+
+        Raises:
+          ConfigError: If the timeline is none.
+        """
+        of_coordinators = timeline(self.fault, self.coordinators)
+        return lasts_s([*of_coordinators, *board_faults(self.fault, self.boards_max)])
 
     def resolved(self, boards: int, examples: int) -> "FleetPlan":
         """The plan once it is known how many boards the data name.

@@ -98,6 +98,10 @@ def _add_fleet(run: argparse.ArgumentParser) -> None:
         " name boards, else iid)",
     )
     group.add_argument("--seed", type=int, default=1, help="of split and weights")
+    _add_pace(group)
+
+
+def _add_pace(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--virtual", action="store_true", help="all boards in this one process"
     )

@@ -24,9 +24,7 @@ from starling.coordinator.publication.task_settings import (
     publication,
 )
 from starling.fleet.attacks.attack_schedule import board_attacks
-from starling.fleet.board_faults import board_faults, board_faults_last_s
 from starling.fleet.datasets.partition import IID
-from starling.fleet.fault_timeline import lasts_s, timeline
 from starling.fleet.fronts.front_catalog import FONTS, HEAD_MODEL, ORIENTATION, WHITENED
 from starling.fleet.monitor.run_snapshot import PrivacyTerms, RunHeading
 from starling.fleet.plan import PRIVACY_KINDS, FleetPlan
@@ -149,10 +147,7 @@ def _even_share(plan: FleetPlan) -> float:
 
 def horizon_s(plan: FleetPlan) -> float:
     """Until when a run goes on at least: a while after the last of its faults."""
-    lasting_s = max(
-        lasts_s(timeline(plan.fault, plan.coordinators)),
-        board_faults_last_s(board_faults(plan.fault, plan.devices)),
-    )
+    lasting_s = plan.faults_last_s
     return lasting_s + _SETTLING_S if lasting_s else 0.0
 
 

@@ -28,7 +28,7 @@ from starling.agent.step.state import AgentSettings, AgentState, WaitTimes
 from starling.agent.trainer.client import COMMAND, TrainerProcess, TrainerReported
 from starling.agent.training.trainer_messages import TrainerLimits
 from starling.broker.backoff import BackoffPolicy
-from starling.broker.link_events import LinkEvent, LinkSettings
+from starling.broker.link_events import LinkEvent, LinkSettings, renewal_topics
 from starling.broker.runtime.mqtt_link import MqttLink
 from starling.durable.files import read_if_present
 from starling.firmware_profiles import Profile
@@ -269,6 +269,7 @@ def _link_settings(
         receive_maximum=_RECEIVE_MAXIMUM,
         subscriptions=settings.topics.board_filters(settings.device),
         backoff=BackoffPolicy(most_s=config.broker.retry_most_s),
+        renewal=renewal_topics(settings.topics, settings.device),
     )
 
 

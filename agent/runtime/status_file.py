@@ -24,7 +24,7 @@ from starling.agent.step.state import (
 )
 from starling.agent.sync.refusal_record import reason_name
 from starling.agent.training.trainer_messages import ConfinementReport, DataFacts
-from starling.broker.certificate_dates import days_left
+from starling.broker.certificate_reader import days_left
 from starling.durable.files import read_if_present, read_limited, replace_unsynced
 from starling.protocol.errors import LimitError, ProtocolError, Reason, StorageError
 from starling.protocol.ids import device_id, device_name

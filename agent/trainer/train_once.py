@@ -85,66 +85,93 @@ class PrivateTrial:
         )
 
 
+@dataclass(frozen=True)
+class LocalTrial:
+    """Training of one board alone.
+
+    Attributes:
+      epochs: In [1, 1000].
+      batch: In [1, 65536].
+      learning_rate: Above 0, at most 100.
+      descent: Optimiser and schedule.
+      private: Train as a fleet would under privacy, without epochs and batches.
+    """
+
+    epochs: int = 1
+    batch: int = 20
+    learning_rate: float = 0.1
+    descent: DescentPolicy = PLAIN
+    private: PrivateTrial | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what is out of bounds.
+
+        Raises:
+          ConfigError: Naming the argument.
+        """
+        _check_bounds("epochs", self.epochs, 1000)
+        _check_bounds("batch", self.batch, 65536)
+        if not 0 < self.learning_rate <= 100:
+            raise ConfigError("must be above 0, at most 100", key="--learning-rate")
+
+    @property
+    def passes(self) -> int:
+        """Number of times that every record is looked at."""
+        return self.epochs if self.private is None else self.private.releases
+
+    def policy(self) -> TrainingPolicy:
+        """The task's policy."""
+        rate = round(self.learning_rate * Q24)
+        if self.private is not None:
+            return TrainingPolicy(TrainingMode.GRADIENT, 1, self.batch, rate)
+        mode = TrainingMode.LOCAL
+        return TrainingPolicy(mode, self.epochs, self.batch, rate, self.descent)
+
+
 def train_once(
     bundle: Path,
     data: Path,
+    trial: LocalTrial,
     *,
-    label: str,
-    epochs: int,
-    batch: int,
-    learning_rate: float,
-    threads: int,
-    descent: DescentPolicy = PLAIN,
+    label: str = "",
+    threads: int = 1,
     engine: str = "ort",
     out: Path | None = None,
-    private: PrivateTrial | None = None,
 ) -> dict[str, Any]:
     """Trains for some epochs, or for some private releases, and measures.
 
     Args:
       bundle: A bundle's folder or packed file.
       data: Folder of the data set.
+      trial: How to train.
       label: Target column of CSV files; empty for the last one.
-      epochs: In [1, 1000].
-      batch: In [1, 65536].
-      learning_rate: Above 0, at most 100.
       threads: In [1, 64].
-      descent: Optimiser and schedule.
       engine: One of `agent.trainer.engines.engine_registry.ENGINES`.
       out: Where the trained parameters go, a (d,) float32 .npy file; None for nowhere.
-      private: Train as a fleet would under privacy, without epochs and batches.
 
     Returns:
       Mean loss before and after, accuracy where the target is a class, norm of the way
-      that the parameters went, seconds, MiB of memory; all of them finite. With
-      `private` also epsilon, delta, releases, clip, noise multiplier and the median
-      norm of the records' gradients.
+      that the parameters went, seconds, MiB of memory; all of them finite. Of a private
+      trial also epsilon, delta, releases, clip, noise multiplier and the median norm of
+      the records' gradients.
 
     Raises:
       ConfigError: If an argument is out of bounds or the data do not fit.
       FederationError: If the bundle cannot be used.
       NonFinite: If training diverges; nothing is written then.
     """
-    _check_bounds(epochs, batch, threads, learning_rate)
+    _check_bounds("threads", threads, 64)
     trainer = open_trainer(bundle, threads, engine)
     found = _records(data, trainer, label)
-    rate = round(learning_rate * Q24)
     loss_before, accuracy_before = _measure(trainer, trainer.theta, found)
     started_s = time.perf_counter()
-    if private is None:
-        training = TrainingPolicy(TrainingMode.LOCAL, epochs, batch, rate, descent)
-        theta = _trained(trainer, found, training)
-    else:
-        training = TrainingPolicy(TrainingMode.GRADIENT, 1, batch, rate)
-        theta = _trained_privately(trainer, found, training, private)
+    theta = _trained(trainer, found, trial)
     seconds = time.perf_counter() - started_s
     loss_after, accuracy_after = _measure(trainer, theta, found)
     if not (np.isfinite([loss_before, loss_after]).all() and np.isfinite(theta).all()):
         detail = f"training diverged: loss {loss_before:.4g}, then {loss_after:.4g}"
         raise _diverged(f"{detail}; lower --learning-rate", found)
     _write(out, theta)
-    way = trainer.theta.astype(np.float64) - theta
-    passes = epochs if private is None else private.releases
     return {
         "records": len(found.x),
         "unusable": found.complaints.unusable,
@@ -153,16 +180,19 @@ def train_once(
         "loss_after": loss_after,
         "accuracy_before": accuracy_before,
         "accuracy_after": accuracy_after,
-        "norm": float(np.linalg.norm(way)),
+        "norm": float(np.linalg.norm(trainer.theta.astype(np.float64) - theta)),
         "seconds": seconds,
-        "records_per_s": len(found.x) * passes / seconds,
+        "records_per_s": len(found.x) * trial.passes / seconds,
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        **({} if private is None else _price(trainer, found, private)),
+        **({} if trial.private is None else _price(trainer, found, trial.private)),
     }
 
 
-def _trained(trainer: Trainer, data: BoardDataSet, training: TrainingPolicy) -> Real:
-    """The parameters after epochs of local steps, (d,)."""
+def _trained(trainer: Trainer, data: BoardDataSet, trial: LocalTrial) -> Real:
+    """The parameters after the trial, (d,)."""
+    training = trial.policy()
+    if trial.private is not None:
+        return _trained_privately(trainer, data, training, trial.private)
     order = _order(trainer, len(data.x), training, _NO_NOISE)
     work = TrainingInputs(trainer.theta, data.x, data.y, order, _MICRO_BATCH)
     try:
@@ -216,17 +246,9 @@ def _diverged(detail: str, data: BoardDataSet) -> NonFinite:
     return NonFinite(f"{detail}, or scale the data: {where}")
 
 
-def _check_bounds(epochs: int, batch: int, threads: int, learning_rate: float) -> None:
-    bounds = (
-        ("epochs", epochs, 1000),
-        ("batch", batch, 65536),
-        ("threads", threads, 64),
-    )
-    for name, value, most in bounds:
-        if not 1 <= value <= most:
-            raise ConfigError(f"must be in [1, {most}]", key=f"--{name}")
-    if not 0 < learning_rate <= 100:
-        raise ConfigError("must be above 0, at most 100", key="--learning-rate")
+def _check_bounds(name: str, value: int, most: int) -> None:
+    if not 1 <= value <= most:
+        raise ConfigError(f"must be in [1, {most}]", key=f"--{name}")
 
 
 def _records(folder: Path, trainer: Trainer, label: str) -> BoardDataSet:

@@ -89,7 +89,7 @@ def admit_loader(broker: BrokerHome, folder: Path) -> TlsFiles:
         f"topic read {topics.private('+', '+')}",
     ]
     access.write_text("\n".join([access.read_text(), *rights, ""]))
-    return broker.issue_files(USER, folder)
+    return broker.certificates.issue_files(USER, folder)
 
 
 def run_load(load: PreparedLoad, folder: Path, timeout_s: float) -> LoadOutcome:

@@ -2,6 +2,7 @@
 
 import queue
 import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from starling.broker.broker_settings import CHECKER, reachable_host
 from starling.broker.health_checks import HealthCheck, Verdict
 from starling.broker.link_events import LinkEvent
 from starling.broker.runtime.access_probe import conversation
+from starling.broker.runtime.broker_certificates import renewal_check
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.certificate_authority import certified_hosts, days_left
 from starling.broker.runtime.mosquitto_process import find_mosquitto, mosquitto_version
@@ -37,10 +39,11 @@ def check_broker(home: BrokerHome) -> list[HealthCheck]:
         _guarded("broker.version", _version, "apt-get install mosquitto"),
         _authority_key(home),
         *map(_private, secret),
-        _expiry("tls.expiry", home.server_certificate),
+        _expiry("tls.expiry", home.certificates.server),
         _expiry("tls.authority-expiry", home.authority_certificate),
+        renewal_check(home.certificates, settings, time.time()),
         _guarded(
-            "tls.hosts", lambda: ", ".join(certified_hosts(home.server_certificate))
+            "tls.hosts", lambda: ", ".join(certified_hosts(home.certificates.server))
         ),
         *_conversation(home),
         *_newcomers(home),
@@ -77,10 +80,10 @@ def _private(path: Path) -> HealthCheck:
 
 
 def _authority_key(home: BrokerHome) -> HealthCheck:
-    if not home.authority_key.exists():
+    if not home.certificates.authority_key.exists():
         found = "kept elsewhere; no certificate is issued here"
         return HealthCheck("files.authority-private", Verdict.OK, found)
-    return _private(home.authority_key)
+    return _private(home.certificates.authority_key)
 
 
 def _expiry(name: str, certificate: Path) -> HealthCheck:
@@ -99,7 +102,7 @@ def _expiry(name: str, certificate: Path) -> HealthCheck:
 def _conversation(home: BrokerHome) -> Iterator[HealthCheck]:
     """Connects with a board's rights and tries what it may and may not do."""
     events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
-    link = MqttLink(home.checker(), events.put, random.SystemRandom().random)
+    link = MqttLink(home.own_client(CHECKER), events.put, random.SystemRandom().random)
     topics = Topics(home.require_settings().fleet)
     link.start()
     try:

@@ -1,9 +1,7 @@
 """A broker's folder: what `starling broker init` makes, and everything else reads.
 
     broker.json           what the operator asked for
-    authority.key, .pem   the fleet's certificate authority
-    server.key, .pem      the broker's certificate
-    checker.key, .pem     a client's, for `starling broker check`
+    *.key, *.pem          see `broker.runtime.broker_certificates`
     access, mosquitto.conf, mosquitto.log
     enrolment.*, registrar.password  see `broker.runtime.enrolment_files`, if any
     local.access, local.conf  the operator's own lines, such as a bridge's; if any
@@ -23,28 +21,19 @@ from starling.broker.acl import acl_text, check_user
 from starling.broker.broker_settings import (
     CHECKER,
     BrokerSettings,
-    certified_names,
     check_hosts,
     reachable_host,
 )
-from starling.broker.link_events import LinkSettings, TlsFiles
+from starling.broker.link_events import LinkSettings
 from starling.broker.mosquitto_conf import ListenerConfig, ServerFiles, listener_text
-from starling.broker.runtime.certificate_authority import (
-    PUBLIC_MODE,
-    CertificateAuthority,
-    certified_hosts,
-)
-from starling.broker.runtime.certificate_need import (
-    CertificateNeed,
-    certificate_need,
-)
+from starling.broker.runtime.broker_certificates import BrokerCertificates
+from starling.broker.runtime.certificate_authority import PUBLIC_MODE
 from starling.broker.runtime.enrolment_files import EnrolmentFiles
 from starling.broker.runtime.mosquitto_process import (
     MosquittoProcess,
     find_mosquitto,
     mosquitto_version,
 )
-from starling.broker.runtime.tls_key import write_tls_key
 from starling.durable.files import (
     lock,
     read_configured,
@@ -52,9 +41,7 @@ from starling.durable.files import (
     read_limited,
     write_atomic,
 )
-from starling.protocol.crypto.keys import SEED_BYTES
 from starling.protocol.errors import ConfigError, DecodeError
-from starling.protocol.ids import PublicKey
 from starling.protocol.wire.topics import Topics, check_fleet_name
 
 _JSON_BYTES_MAX = 1 << 16
@@ -74,9 +61,14 @@ class BrokerHome:
         self.path = path.absolute()
 
     @property
+    def certificates(self) -> BrokerCertificates:
+        """The authority's, the broker's and those of its own clients."""
+        return BrokerCertificates(self.path)
+
+    @property
     def authority_certificate(self) -> Path:
         """Certificate that every client pins."""
-        return self.path / "authority.pem"
+        return self.certificates.authority_certificate
 
     @property
     def configuration(self) -> Path:
@@ -87,11 +79,6 @@ class BrokerHome:
     def lock_file(self) -> Path:
         """Held by `starling broker run`, with its process id."""
         return self.path / "lock"
-
-    @property
-    def server_certificate(self) -> Path:
-        """The broker's certificate."""
-        return self.path / "server.pem"
 
     @property
     def enrolment(self) -> EnrolmentFiles:
@@ -157,7 +144,7 @@ class BrokerHome:
         text = listener_text(listener, version)
         text += self._local("local.conf")
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        undone = self._prepare_certificates(settings)
+        undone = self.certificates.prepare(settings).undone
         self._put("access", access)
         self._put("mosquitto.conf", text)
         if settings.enrol_port:
@@ -226,43 +213,6 @@ class BrokerHome:
             return True
         return False
 
-    @property
-    def authority_key(self) -> Path:
-        """Signs the clients' certificates; may be kept elsewhere between two uses."""
-        return self.path / "authority.key"
-
-    def authority(self) -> CertificateAuthority:
-        """Opens the certificate authority.
-
-        Raises:
-          ConfigError: If its key is not here, and as `CertificateAuthority.open`.
-        """
-        if not self.authority_key.exists():
-            raise ConfigError(
-                "not here, and no certificate is issued without it; put it back for "
-                "this command, and away again afterwards",
-                file=str(self.authority_key),
-            )
-        return CertificateAuthority.open(self.authority_key, self.authority_certificate)
-
-    def issue_files(self, user: str, folder: Path) -> TlsFiles:
-        """Makes a client's key and certificate in one go, on this machine.
-
-        A board on another machine makes its key there and sends only the public one.
-
-        Args:
-          user: The broker's user name.
-          folder: Where `<user>.key` and `<user>.pem` are put.
-        """
-        files = TlsFiles(
-            self.authority_certificate, folder / f"{user}.pem", folder / f"{user}.key"
-        )
-        authority = self.authority()
-        public_key = _renew_key(files.key, files.certificate)
-        certificate = authority.issue(user, public_key)
-        write_atomic(files.certificate, certificate, PUBLIC_MODE)
-        return files
-
     def process(self, *, log_to_file: bool = True) -> MosquittoProcess:
         """The broker as a child process, not started yet.
 
@@ -277,82 +227,31 @@ class BrokerHome:
             self.path / "mosquitto.log" if log_to_file else None,
         )
 
-    def checker(self) -> LinkSettings:
-        """Settings of a link that has a board's rights, under the name `CHECKER`."""
+    def own_client(self, user: str) -> LinkSettings:
+        """Settings of a link of one of the broker's own clients.
+
+        Args:
+          user: `CHECKER`, which has a board's rights, or `REGISTRAR`.
+        """
         settings = self.require_settings()
         return LinkSettings(
             host=reachable_host(settings),
             port=settings.port,
-            client_id=CHECKER,
-            tls=TlsFiles(
-                self.authority_certificate,
-                self.path / f"{CHECKER}.pem",
-                self.path / f"{CHECKER}.key",
-            ),
+            client_id=user,
+            tls=self.certificates.client(user),
             session_expiry_s=0,
         )
 
     def _listener(self, settings: BrokerSettings) -> ListenerConfig:
         files = ServerFiles(
             self.authority_certificate,
-            self.server_certificate,
+            self.certificates.server,
             self.path / "server.key",
             self.path / "access",
         )
         # Mosquitto started by root becomes a user that cannot read these files.
         run_as = "root" if os.geteuid() == 0 else None
         return ListenerConfig(settings.bind, settings.port, files, run_as)
-
-    def _prepare_certificates(self, settings: BrokerSettings) -> tuple[str, ...]:
-        key, certificate = self.authority_key, self.authority_certificate
-        if not certificate.exists():
-            name = f"starling {settings.fleet}"
-            CertificateAuthority.create(key, certificate, name)
-        wanted = (
-            (self._server_want(certified_names(settings)), self._issue_server),
-            (
-                certificate_need(self.path / f"{CHECKER}.pem", at_half=key.exists()),
-                self._issue_checker,
-            ),
-        )
-        if key.exists():
-            # Also where nothing is to be issued: a key of another pair is to be told.
-            self.authority()
-        undone = []
-        for want, issue in wanted:
-            if want is None:
-                continue
-            if key.exists():
-                issue(settings)
-            elif want.is_needed:
-                self.authority()
-            else:
-                undone.append(f"{want.text}: {key} is not here to issue another")
-        return tuple(undone)
-
-    def _server_want(self, hosts: tuple[str, ...]) -> CertificateNeed | None:
-        server = self.server_certificate
-        want = certificate_need(server, at_half=self.authority_key.exists())
-        if want is not None:
-            return want
-        missing = [name for name in hosts if name not in certified_hosts(server)]
-        if missing:
-            text = f"{server} does not name {', '.join(missing)}"
-            return CertificateNeed(text, is_needed=False)
-        if certified_hosts(server) != hosts:
-            return CertificateNeed(
-                f"{server} names hosts that are gone", is_needed=False
-            )
-        return None
-
-    def _issue_server(self, settings: BrokerSettings) -> None:
-        authority = self.authority()
-        public_key = _renew_key(self.path / "server.key", self.server_certificate)
-        issued = authority.issue_server(certified_names(settings), public_key)
-        write_atomic(self.server_certificate, issued, PUBLIC_MODE)
-
-    def _issue_checker(self, _settings: BrokerSettings) -> None:
-        self.issue_files(CHECKER, self.path)
 
     def _local(self, name: str) -> str:
         """Lines that the operator adds to a generated file."""
@@ -370,12 +269,6 @@ def _check_welcome(settings: BrokerSettings, user: str) -> None:
             f"starling broker init --coordinator {user}",
             key="coordinator",
         )
-
-
-def _renew_key(key: Path, certificate: Path) -> PublicKey:
-    # Without its certificate first: a crash must not leave a pair that does not match.
-    certificate.unlink(missing_ok=True)
-    return write_tls_key(key, os.urandom(SEED_BYTES))
 
 
 def _fleet(name: str) -> str:

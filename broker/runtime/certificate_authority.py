@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from starling.broker.acl import check_user
+from starling.broker.certificate_reader import CERTIFICATE_DAYS
 from starling.broker.runtime.tls_key import private_key_pem
 from starling.durable.files import (
     PRIVATE_MODE,
@@ -32,7 +33,6 @@ from starling.durable.files import (
 from starling.protocol.errors import ConfigError
 
 AUTHORITY_DAYS = 20 * 365
-CERTIFICATE_DAYS = 825
 PEM_BYTES_MAX = 16_384
 SEED_BYTES = 32
 PUBLIC_MODE = 0o644

@@ -86,7 +86,7 @@ class EnrolmentFiles:
             write_atomic(self._password, password.encode(), PRIVATE_MODE)
             line = f"{REGISTRAR}:{_hashed(password)}\n"
             write_atomic(users, line.encode(), PRIVATE_MODE)
-        text = enrolment_acl_text(Topics(settings.fleet), REGISTRAR)
+        text = enrolment_acl_text(Topics(settings.fleet))
         write_atomic(access, text.encode(), PRIVATE_MODE)
         configuration = enrolment_text(listener, version)
         write_atomic(self._configuration, configuration.encode(), _PUBLIC_MODE)
@@ -182,6 +182,11 @@ class EnrolmentListener:
         else:
             self._told.forget()
             sys.stderr.write("warning: the enrolment listener ended; started again\n")
+
+    def reload(self) -> None:
+        """Has it read its certificate again."""
+        if self._process is not None:
+            self._process.reload()
 
     def stop(self) -> None:
         """Ends it."""

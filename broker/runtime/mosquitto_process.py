@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from starling.durable.files import refusal
 from starling.protocol.errors import ConfigError, OperationError
 
 START_TIMEOUT_S = 10.0
@@ -128,11 +129,26 @@ class MosquittoProcess:
 
         Raises:
           ConfigError: If Mosquitto is missing.
-          OperationError: If it ends at once or does not listen; with its last words.
+          OperationError: If it cannot be started, ends at once or does not listen; with
+            its last words.
         """
         assert self.pid is None, "already running"
         self._reap()
         program = find_mosquitto()
+        try:
+            self._spawn(program)
+            self._wait_until_it_accepts()
+        except OSError as error:
+            # No processes, no descriptors, or a log that cannot be written.
+            self.kill()
+            raise OperationError(
+                f"{program} cannot be started: {refusal(error)}"
+            ) from error
+        except BaseException:
+            self.kill()
+            raise
+
+    def _spawn(self, program: Path) -> None:
         with ExitStack() as stack:
             log = stack.enter_context(self.log.open("ab")) if self.log else sys.stderr
             self._child = subprocess.Popen(  # noqa: S603 - as above
@@ -148,11 +164,6 @@ class MosquittoProcess:
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
-        try:
-            self._wait_until_it_accepts()
-        except BaseException:
-            self.kill()
-            raise
 
     def stop(self) -> None:
         """Ends the broker cleanly; kills it if that takes too long. Safe to repeat."""

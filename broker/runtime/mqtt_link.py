@@ -9,6 +9,7 @@
 - The server's Maximum Packet Size is enforced here, since paho does not look at it.
 - Only `acknowledge` tells the broker that a message is safe: after the durable write.
 - Reconnecting is ours: full jitter, and slow to forget (`broker.backoff`).
+- Its certificate is renewed over it, if it is told where; nobody else hears of that.
 """
 
 import errno
@@ -19,6 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from starling.broker.backoff import Backoff, after_loss
 from starling.broker.link_events import (
@@ -33,8 +35,11 @@ from starling.broker.link_events import (
     TlsFiles,
     packet_bytes,
 )
+from starling.broker.runtime.client_certificate import (
+    RenewedCertificate,
+    ended_certificate,
+)
 from starling.broker.runtime.mqtt_connection import CONNECT_ERRORS, MqttConnection
-from starling.broker.runtime.tls_faults import ended_certificate
 from starling.durable.files import refusal
 from starling.protocol.errors import LimitError, TransportError
 
@@ -53,6 +58,8 @@ __all__ = [
 
 WAKE_S = 1.0
 """How often the thread looks at keepalive when nothing happens."""
+_RENEWAL_ID = 0
+"""Of a publish that is our own; all others count from 1."""
 
 
 class MqttLink:
@@ -72,6 +79,12 @@ class MqttLink:
             put it into a queue.
           random_float: Draws from [0, 1), for the jitter.
         """
+        self._certificate: RenewedCertificate | None = None
+        self._is_renewed = False
+        if settings.renewal is not None and isinstance(settings.tls, TlsFiles):
+            self._certificate = RenewedCertificate(settings.tls, settings.renewal)
+            filters = (*settings.subscriptions, settings.renewal.answer)
+            settings = replace(settings, subscriptions=filters)
         self._settings = settings
         self._on_event = on_event
         self._random_float = random_float
@@ -269,6 +282,7 @@ class MqttLink:
                 if self._wake_reader.fileno() in events:
                     self._drain_wake()
                 connection.turn(events.get(descriptor, 0))
+                self._renew()
                 self._carry_out(connection)
                 if self._leave(connection):
                     return
@@ -290,8 +304,26 @@ class MqttLink:
             connection.publish(publish_id, message)
         connection.flush()
 
+    def _renew(self) -> None:
+        """Asks for another certificate, if it is time."""
+        if self._certificate is None:
+            return
+        with self._guard:
+            limits = self._limits
+            if limits is None or len(self._in_flight) >= limits.window:
+                return
+            asked = self._certificate.request(time.monotonic(), time.time())
+            if asked is not None:
+                self._in_flight.add(_RENEWAL_ID)
+                self._publishes.append((_RENEWAL_ID, asked))
+
     def _leave(self, connection: MqttConnection) -> bool:
         stop_at_s = self._stop_at_s
+        if stop_at_s is None and self._is_renewed:
+            self._is_renewed = False
+            connection.disconnect()
+            connection.reason = "connecting again with the renewed certificate"
+            return True
         if stop_at_s is None:
             return False
         if self._in_flight and time.monotonic() < stop_at_s and self._limits:
@@ -316,4 +348,11 @@ class MqttLink:
         if isinstance(event, Delivered):
             with self._guard:
                 self._in_flight.discard(event.publish_id)
+            if event.publish_id == _RENEWAL_ID:
+                return
+        elif self._certificate and event.topic == self._certificate.topics.answer:
+            self._tokens.append(event.token)
+            if self._certificate.hear(event.payload, time.time()):
+                self._is_renewed = True
+            return
         self._on_event(event)

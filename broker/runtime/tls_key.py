@@ -9,10 +9,17 @@ Source: RFC 8410 section 7 (OneAsymmetricKey), RFC 7468 (PEM).
 import base64
 from pathlib import Path
 
-from starling.durable.files import PRIVATE_MODE, write_atomic
+from starling.durable.files import (
+    PRIVATE_MODE,
+    read_limited,
+    require_private,
+    write_atomic,
+)
 from starling.protocol.crypto.keys import SEED_BYTES, SigningKey
+from starling.protocol.errors import ConfigError
 from starling.protocol.ids import PublicKey
 
+_PEM_BYTES_MAX = 4096
 _PKCS8_PREFIX = bytes.fromhex("302e020100300506032b657004220420")
 
 
@@ -25,6 +32,25 @@ def private_key_pem(seed: bytes) -> bytes:
     assert len(seed) == SEED_BYTES
     body = base64.b64encode(_PKCS8_PREFIX + seed)
     return b"-----BEGIN PRIVATE KEY-----\n" + body + b"\n-----END PRIVATE KEY-----\n"
+
+
+def read_tls_key(path: Path) -> SigningKey:
+    """Reads a secret key that `write_tls_key` wrote.
+
+    Raises:
+      ConfigError: If it is none, or others may read it.
+      StorageError: If the file is missing.
+    """
+    require_private(path)
+    try:
+        lines = read_limited(path, _PEM_BYTES_MAX).split()
+        content = base64.b64decode(b"".join(lines[3:-3]), validate=True)
+    except ValueError as error:
+        raise ConfigError("not a PEM key", file=str(path)) from error
+    seed = content.removeprefix(_PKCS8_PREFIX)
+    if len(content) != len(_PKCS8_PREFIX) + SEED_BYTES or len(seed) != SEED_BYTES:
+        raise ConfigError("not an Ed25519 key", file=str(path))
+    return SigningKey(seed)
 
 
 def write_tls_key(path: Path, seed: bytes) -> PublicKey:

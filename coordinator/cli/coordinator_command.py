@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -355,7 +356,9 @@ def _id(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     home = _home(options)
     home.config()
-    return _show(options, *status_shown(home.status, as_text=not options.json))
+    more = {"certificates": self_check.certificates_section(home, time.time())}
+    shown = status_shown(home.status, more, as_text=not options.json)
+    return _show(options, *shown)
 
 
 def _check(options: argparse.Namespace) -> int:

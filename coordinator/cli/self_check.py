@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from starling.broker.certificate_dates import days_left
+from starling.broker.certificate_reader import days_left
 from starling.broker.health_checks import (
     HealthCheck,
     Verdict,
@@ -14,6 +14,8 @@ from starling.broker.health_checks import (
     checks_text,
     failed,
 )
+from starling.broker.runtime.broker_certificates import renewal_check
+from starling.broker.runtime.broker_home import BrokerHome
 from starling.coordinator.cli.status_text import NOT_OF_THIS_RELEASE
 from starling.coordinator.health.status_checks import check_status
 from starling.coordinator.runtime.home import CoordinatorHome
@@ -82,7 +84,11 @@ def certificate_checks(home: CoordinatorHome, now_s: float) -> list[HealthCheck]
       home: The coordinator's folder.
       now_s: Unix time.
     """
-    again = "start the coordinator again, with the broker's authority.key in its place"
+    again = (
+        "it is renewed over the link from half its life on: see what starling broker "
+        "check says at the broker; once it ended, start the coordinator again with "
+        "authority.key in its place, or join again by a token"
+    )
     try:
         files = home.tls_files()
     except ConfigError as error:  # the certificate has its name from the signing key
@@ -95,10 +101,22 @@ def certificate_checks(home: CoordinatorHome, now_s: float) -> list[HealthCheck]
             _expiry("tls.authority-expiry", last, "found the fleet anew", now_s),
         ]
     for folder in sorted(path for path in home.peers.glob("*") if path.is_dir()):
-        fix = "have its operator invite this coordinator again, and run init --peer"
+        fix = (
+            "it is renewed over the link: see what starling broker check says there; "
+            "once it ended, have this coordinator invited again, and run init --peer"
+        )
         name = f"tls.expiry-{folder.name}"
         rows.append(_expiry(name, folder / "certificate.pem", fix, now_s))
+    own = home.config().broker.home
+    broker = BrokerHome(Path(own))
+    if own and (settings := broker.settings()) is not None:
+        rows.append(renewal_check(broker.certificates, settings, now_s))
     return rows
+
+
+def certificates_section(home: CoordinatorHome, now_s: float) -> dict[str, str]:
+    """Findings about certificates, for a status, by the name of their check."""
+    return {row.name: row.found for row in certificate_checks(home, now_s)}
 
 
 def _expiry(name: str, path: Path, fix: str, now_s: float) -> HealthCheck:

@@ -17,11 +17,14 @@ NOT_OF_THIS_RELEASE = (
 """Raised by whoever looks into a document of another form."""
 
 
-def status_shown(path: Path, *, as_text: bool) -> tuple[dict[str, Any], str]:
+def status_shown(
+    path: Path, more: dict[str, Any], *, as_text: bool
+) -> tuple[dict[str, Any], str]:
     """The status that a coordinator last wrote, and its text.
 
     Args:
       path: Of `status.json`.
+      more: What is looked at now.
       as_text: Whether the text is wanted; else it is empty.
 
     Raises:
@@ -34,6 +37,7 @@ def status_shown(path: Path, *, as_text: bool) -> tuple[dict[str, Any], str]:
     try:
         if document["state"] != "stopped" and not lives(document["pid"]):
             document["state"] = f"not running, was: {document['state']}"
+        document |= more
         return document, status_text(document).rstrip("\n") if as_text else ""
     except NOT_OF_THIS_RELEASE as error:
         raise OperationError(
@@ -46,6 +50,7 @@ def status_text(document: dict[str, Any]) -> str:
     rows = [
         ("state", document["state"]),
         ("broker", document["broker"]),
+        *_certificate_rows(document.get("certificates", {})),
         *_outside_rows(document),
         ("height", document["chain"]["height"]),
         *_stall_rows(document),
@@ -73,6 +78,15 @@ def status_text(document: dict[str, Any]) -> str:
         rows += _held_out_rows(task)
         rows += _split_rows(task)
     return "".join(f"{name:<24} {value}\n" for name, value in rows)
+
+
+def _certificate_rows(found: dict[str, str]) -> list[tuple[str, Any]]:
+    """Rows of the ends of certificates, and of those that wait to be renewed."""
+    names = {"tls.expiry": "certificate", "tls.renewals": "renewals"}
+    for name in found:
+        if name.startswith("tls.expiry-"):
+            names[name] = f"certificate {name.removeprefix('tls.expiry-')}"
+    return [(names[name], text) for name, text in found.items() if name in names]
 
 
 def _held_out_rows(task: dict[str, Any]) -> list[tuple[str, Any]]:

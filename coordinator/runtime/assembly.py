@@ -115,8 +115,7 @@ def assemble(
     root = _root(home, config)
     workers = JobWorkers(evaluator, root, put, put)
     status = StatusFile(home.status, settings, store, tally)
-    subscriptions = settings.topics.coordinator_filters(settings.name)
-    link = link_settings(home, config, subscriptions)
+    link = link_settings(home, config, settings.topics)
     monitor = ProcessMonitor(home, f"{link.host}:{link.port}", clock, status)
     ports = LoopPorts(
         clock,

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from starling.broker.backoff import BackoffPolicy
-from starling.broker.link_events import LinkSettings, TlsFiles
+from starling.broker.link_events import LinkSettings, TlsFiles, renewal_topics
 from starling.coordinator.config import FILE, CoordinatorConfig
 from starling.durable.files import (
     read_configured,
@@ -39,6 +39,7 @@ from starling.protocol.errors import (
 )
 from starling.protocol.ids import PublicKey, device_id, device_name
 from starling.protocol.schema.toml_settings import ignored_keys, load_settings
+from starling.protocol.wire.topics import Topics
 
 CONFIG_BYTES_MAX = 1 << 20
 RETIRED_FILE = "retired"
@@ -209,7 +210,7 @@ class CoordinatorHome:
 
 
 def link_settings(
-    home: CoordinatorHome, config: CoordinatorConfig, subscriptions: tuple[str, ...]
+    home: CoordinatorHome, config: CoordinatorConfig, topics: Topics
 ) -> LinkSettings:
     """Settings of the running coordinator's connection; its last will is set later."""
     return LinkSettings(
@@ -219,7 +220,8 @@ def link_settings(
         tls=home.tls_files(),
         receive_maximum=512,
         window=512,
-        subscriptions=subscriptions,
+        subscriptions=topics.coordinator_filters(home.name),
+        renewal=renewal_topics(topics, home.name),
         # Coordinators are few and everybody waits for them, so they are impatient.
         backoff=BackoffPolicy(first_s=0.25, most_s=15.0),
     )

@@ -10,8 +10,17 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import combinations
 
-from starling.fleet.board_faults import is_board_fault
-from starling.fleet.fault_timeline import entries, is_about_boards
+from starling.fleet.board_faults import (
+    BOARDS,
+    board_range,
+    boards_text,
+    is_board_fault,
+)
+from starling.fleet.fault_timeline import (
+    BOARD_FORMS,
+    is_about_boards,
+    read_entries,
+)
 from starling.protocol.errors import ConfigError
 
 AMOUNT_MAX = 1e4
@@ -33,17 +42,6 @@ class AttackKind(Enum):
 
 COLLUDING = frozenset({AttackKind.INNER_PRODUCT, AttackKind.LITTLE, AttackKind.MIMIC})
 """Attacks that need to know what other boards send."""
-_VERBS = {
-    AttackKind.FLIP_SIGNS: "flips? signs",
-    AttackKind.REACH_BOUND: "reach(?:es)? the bound",
-    AttackKind.FLIP_LABELS: "flips? labels",
-    AttackKind.INNER_PRODUCT: "uses? ipm",
-    AttackKind.LITTLE: "uses? alie",
-    AttackKind.MIMIC: "mimics?",
-    AttackKind.NO_NOISE: "sends? no noise",
-    AttackKind.RIDE_FREE: "rides? free",
-    AttackKind.BACKDOOR: "plants? a backdoor",
-}
 _AMOUNTS = {
     AttackKind.FLIP_SIGNS: 1.0,
     AttackKind.INNER_PRODUCT: 0.5,
@@ -51,11 +49,9 @@ _AMOUNTS = {
     AttackKind.BACKDOOR: 0.0,
 }
 """What a number behind the attack's name is where none is given."""
-_WHO = r"boards? (\d{1,5})(?: ?- ?(\d{1,5}))?"
 _AMOUNT = r"(?: (\d{1,5}(?:\.\d{1,3})?))?"
 _SPAN = r" from version (\d{1,6})(?: to(?: version)? (\d{1,6}))?"
-ATTACK_FORM = "boards A-B ATTACK from version V [to version W]"
-EXPECTED = f"expected '{ATTACK_FORM}' with ATTACK one of: " + ", ".join(
+EXPECTED = f"expected '{BOARD_FORMS[-1]}' with ATTACK one of: " + ", ".join(
     f"{kind.value} [NUMBER]" if kind in _AMOUNTS else kind.value for kind in AttackKind
 )
 
@@ -84,11 +80,12 @@ class BoardAttack:
     @property
     def text(self) -> str:
         """The entry as a timeline has it."""
-        who = f"boards {self.first}-{self.last}"
+        boards = range(self.first, self.last + 1)
+        deed = self.kind.value if len(boards) > 1 else _of_one(self.kind)
         amount = f" {self.amount:g}" if self.kind in _AMOUNTS else ""
         until = "" if self.to_version is None else f" to version {self.to_version}"
-        deed = f"{self.kind.value}{amount}"
-        return f"{who} {deed} from version {self.from_version}{until}"
+        since = f"from version {self.from_version}{until}"
+        return f"{boards_text(boards)} {deed}{amount} {since}"
 
     def is_on(self, board: int, version: int) -> bool:
         """True if a board, counted from 1, attacks with an update of a version."""
@@ -111,16 +108,11 @@ def board_attacks(text: str, boards: int) -> tuple[BoardAttack, ...]:
       ConfigError: If an entry is none, names a board that there is not, or has a board
         attack in two ways at once.
     """
-    found = []
-    for entry in entries(text):
-        if not is_about_boards(entry) or is_board_fault(entry):
-            continue
-        try:
-            attack = _attack(entry)
-            _check(attack, boards)
-        except ValueError as error:
-            raise ConfigError(f"{entry!r}: {error}", key="--fault") from error
-        found.append(attack)
+    found = read_entries(
+        text,
+        lambda entry: is_about_boards(entry) and not is_board_fault(entry),
+        lambda entry: _attack(entry, boards),
+    )
     for one, other in combinations(found, 2):
         if _meet(one, other):
             raise ConfigError(
@@ -138,25 +130,30 @@ def attack_of(
     return next((each for each in attacks if each.is_on(board, version)), None)
 
 
-def _attack(entry: str) -> BoardAttack:
-    for kind, verb in _VERBS.items():
+def _attack(entry: str, boards: int) -> BoardAttack:
+    for kind in AttackKind:
+        deed = f"(?:{kind.value}|{_of_one(kind)})"
         amount = _AMOUNT if kind in _AMOUNTS else "()"
-        found = re.fullmatch(f"{_WHO} {verb}{amount}{_SPAN}", entry)
+        found = re.fullmatch(f"boards? {BOARDS} {deed}{amount}{_SPAN}", entry)
         if found is None:
             continue
         first, last, number, since, until = found.groups()
+        named = board_range(first, last, boards)
         size = float(number) if number else _AMOUNTS.get(kind, 0.0)
         end = None if until is None else int(until)
-        return BoardAttack(int(first), int(last or first), kind, size, int(since), end)
+        attack = BoardAttack(named[0], named[-1], kind, size, int(since), end)
+        _check(attack)
+        return attack
     raise ValueError(EXPECTED)
 
 
-def _check(attack: BoardAttack, boards: int) -> None:
-    for number in (attack.first, attack.last):
-        if not 1 <= number <= boards:
-            raise ValueError(f"there is no board {number}, they are 1 to {boards}")
-    if attack.last < attack.first:
-        raise ValueError(f"board {attack.last} comes before board {attack.first}")
+def _of_one(kind: AttackKind) -> str:
+    """The attack's verb for one board: `flips signs`."""
+    verb, space, rest = kind.value.partition(" ")
+    return f"{verb}{'es' if verb.endswith('ch') else 's'}{space}{rest}"
+
+
+def _check(attack: BoardAttack) -> None:
     if attack.to_version is not None and attack.to_version <= attack.from_version:
         raise ValueError("ends before it begins")
     if attack.amount > AMOUNT_MAX:

@@ -104,19 +104,7 @@ def report(
         "config": dict(config),
         "privacy": asdict(heading.privacy) if heading.privacy else None,
         "versions": [asdict(point) for point in last.versions],
-        "devices": [
-            {
-                "id": device.id,
-                "phase": DevicePhase(device.phase).name.lower(),
-                "version": device.version,
-                "updates_accepted": device.accepted,
-                "updates_refused": dict(device.refused),
-                "epsilon": device.epsilon,
-                "trainings_failed": device.failed,
-                "failure": device.failure,
-            }
-            for device in last.devices
-        ],
+        "devices": [_device(device) for device in last.devices],
         "attackers": _attackers(heading, last),
         "coordinators": [_listed(asdict(point)) for point in last.coordinators],
         "quorum": last.quorum,
@@ -145,6 +133,19 @@ def report(
         "setup_s": outcome.setup_s,
         "wall_s": outcome.wall_s,
         "stopped_because": outcome.stopped_because,
+    }
+
+
+def _device(device: DevicePoint) -> dict[str, Any]:
+    return {
+        "id": device.id,
+        "phase": DevicePhase(device.phase).name.lower(),
+        "version": device.version,
+        "updates_accepted": device.accepted,
+        "updates_refused": dict(device.refused),
+        "epsilon": device.epsilon,
+        "trainings_failed": device.failed,
+        "failure": device.failure,
     }
 
 

@@ -10,13 +10,7 @@ from pathlib import Path
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.coordinator.publication.privacy_statement import promise
 from starling.coordinator.publication.task_settings import publication
-from starling.fleet.attacks.attack_schedule import (
-    COLLUDING,
-    BoardAttack,
-    board_attacks,
-)
-from starling.fleet.board_faults import board_faults
-from starling.fleet.fault_timeline import timeline
+from starling.fleet.attacks.attack_schedule import BoardAttack
 from starling.fleet.monitor.consensus_monitor import ConsensusMonitor
 from starling.fleet.monitor.run_snapshot import (
     CoordinatorPoint,
@@ -31,11 +25,10 @@ from starling.fleet.report.convergence import why_over
 from starling.fleet.report.model_metrics import ModelMetrics
 from starling.fleet.report.run_report import FleetRun, RunOutcome, report
 from starling.fleet.runtime.central_training import pooled_baseline
-from starling.fleet.runtime.faults.board_fault_injector import (
-    BoardFaultInjector,
-    refuse_lossy_links,
+from starling.fleet.runtime.faults.fault_injector import (
+    FaultInjector,
+    refuse_virtual_faults,
 )
-from starling.fleet.runtime.faults.fault_injector import FaultInjector
 from starling.fleet.runtime.processes.home_setup import (
     TIER_BOARDS,
     FleetHomes,
@@ -55,7 +48,7 @@ from starling.fleet.runtime.processes.supervisor import (
 from starling.fleet.runtime.terminal_screen import TerminalScreen
 from starling.fleet.runtime.training_material import TrainingMaterial, prepare
 from starling.fleet.runtime.training_pool import TrainingPool
-from starling.protocol.errors import EXIT_DONE, ConfigError, OperationError
+from starling.protocol.errors import EXIT_DONE, OperationError
 from starling.protocol.privacy.mechanisms import DEVICE_LEVEL
 
 LOOK_EVERY_S = 0.25
@@ -82,8 +75,7 @@ def run_processes(plan: FleetPlan, home: Path, screen: TerminalScreen) -> FleetR
     started_s = time.monotonic()
     material = prepare(plan)
     plan = material.plan
-    _refuse_colluders(board_attacks(plan.fault, plan.devices))
-    refuse_lossy_links(board_faults(plan.fault, plan.devices))
+    refuse_virtual_faults(plan)
     with occupied(home) as homes:
         return _run(plan, material, homes, screen, started_s)
 
@@ -177,10 +169,7 @@ def _serve(
         supervisor.start(homes.broker_service(number))
     for number in range(1, plan.brokers + 1):
         _wait_for_broker(supervisor, BrokerHome(homes.broker_at(number)))
-    harm = FaultInjector(
-        timeline(plan.fault, plan.coordinators), homes, plan.coordinators
-    )
-    board_harm = BoardFaultInjector(board_faults(plan.fault, plan.devices))
+    harm = FaultInjector(plan, homes)
     for number in range(1, plan.coordinators + 1):
         supervisor.start(harm.service(number))
     for number in range(plan.devices):
@@ -191,9 +180,7 @@ def _serve(
     try:
         while True:
             time_s = time.monotonic() - begun_s
-            happened = harm.carry_out(time_s, supervisor)
-            happened += board_harm.carry_out(time_s, supervisor)
-            happened += supervisor.check()
+            happened = harm.carry_out(time_s, supervisor) + supervisor.check()
             seen = watch.look(time_s, supervisor.restarts)
             if plan.coordinators > 1:
                 happened += council.look(time_s, seen.coordinators, seen.quorum)
@@ -211,16 +198,6 @@ def _serve(
             _pause(plan, watch)
     except KeyboardInterrupt:
         return begun_s, "interrupted", last
-
-
-def _refuse_colluders(attacks: Sequence[BoardAttack]) -> None:
-    for attack in attacks:
-        if attack.kind in COLLUDING:
-            raise ConfigError(
-                f"'{attack.kind.value}' needs to know what others send, which a board "
-                "as a process of its own does not; add --virtual",
-                key="--fault",
-            )
 
 
 def _board(

@@ -4,8 +4,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict, Unpack, cast
 
 from starling.export.onnx_model import ordinary_model, parameter_names
 from starling.export.provenance import metadata
@@ -31,6 +32,7 @@ from starling.protocol.ids import DeviceId
 STOPPED = "stopped by a callback"
 _BOARDS = 10
 _BUFFER = 4
+_VERSIONS = 100
 
 
 @dataclass(frozen=True)
@@ -82,33 +84,74 @@ class Simulation:
     report: dict[str, Any]
 
 
+class PlanOptions(TypedDict, total=False):
+    """Choices of a `FleetPlan`, with its defaults.
+
+    Attributes:
+      split: How boards share a tuple of arrays: iid, dirichlet:ALPHA or shards:S.
+      privacy: As `fleet run --privacy`: record, record-dpsgd, device-gaussian,
+        device-laplace or none.
+      epsilon: Total that a board's data may pay; 8 by default.
+      delta: Of that epsilon; 1e-5 by default.
+      releases: Updates of one board that the epsilon is planned for.
+      clip: Norm to which each example's gradient is clipped.
+      learning_rate: Server step.
+      momentum: Server momentum.
+      rule: Name of an aggregation rule; fedbuff by default.
+      patience: The run ends after so many versions without a lower held-out loss.
+      time_limit_s: The run ends after this time; 600 s by default.
+      seed: Of everything: a simulation can be repeated to the byte; 1 by default.
+    """
+
+    split: str
+    privacy: str
+    epsilon: float
+    delta: float
+    releases: int | None
+    clip: float | None
+    learning_rate: float | None
+    momentum: float | None
+    rule: str
+    patience: int | None
+    time_limit_s: float
+    seed: int
+
+
+class SimulationOptions(PlanOptions, total=False):
+    """Arguments of `simulate` that may be left out.
+
+    Attributes:
+      loss: "cross-entropy" (whole labels from 0, the default), "mse", "huber" or "bce".
+      boards: How many share a tuple of arrays; 10 by default.
+      held_out: Evaluates each version; a tenth of the data by default.
+      test: Is looked at once, when the run is over.
+      versions: The run ends at this one; 100 by default.
+      buffer: Updates that make a version; 4, or the number of boards, by default.
+      waves: Whether all boards of a version begin together: synchronous training.
+      threads: That train; all cores by default.
+      on_version: Called with each version in order, once it was evaluated; returning
+        True ends the run.
+      on_update: Called with each update that is taken.
+      on_refusal: Called with each message that is refused.
+    """
+
+    loss: str
+    boards: int | None
+    held_out: Arrays | None
+    test: Arrays | None
+    versions: int
+    buffer: int | None
+    waves: bool
+    threads: int | None
+    on_version: OnVersion | None
+    on_update: OnUpdate | None
+    on_refusal: OnRefusal | None
+
+
 def simulate(
     model: Model,
     data: Arrays | Sequence[Arrays],
-    *,
-    loss: str = CLASSIFIES,
-    boards: int | None = None,
-    split: str = "",
-    held_out: Arrays | None = None,
-    test: Arrays | None = None,
-    versions: int = 100,
-    buffer: int | None = None,
-    privacy: str = "record",
-    epsilon: float = 8.0,
-    delta: float = 1e-5,
-    releases: int | None = None,
-    clip: float | None = None,
-    learning_rate: float | None = None,
-    momentum: float | None = None,
-    rule: str = "fedbuff",
-    waves: bool = False,
-    patience: int | None = None,
-    time_limit_s: float = 600.0,
-    seed: int = 1,
-    threads: int | None = None,
-    on_version: OnVersion | None = None,
-    on_update: OnUpdate | None = None,
-    on_refusal: OnRefusal | None = None,
+    **options: Unpack[SimulationOptions],
 ) -> Simulation:
     """Trains a model in a fleet of simulated boards in this process.
 
@@ -136,31 +179,7 @@ def simulate(
       model: A name of `fleet.reference_models.MODELS`, an ONNX file or its content.
       data: A tuple of arrays x (n, ...) and y (n, ...), dealt out to the boards; or a
         list with such a tuple for each board.
-      loss: "cross-entropy" (whole labels from 0), "mse", "huber" or "bce".
-      boards: How many share a tuple of arrays; 10 by default.
-      split: How they share it: iid, dirichlet:ALPHA or shards:S.
-      held_out: Evaluates each version; a tenth of the data by default.
-      test: Is looked at once, when the run is over.
-      versions: The run ends at this one.
-      buffer: Updates that make a version; 4, or the number of boards, by default.
-      privacy: As `fleet run --privacy`: record, record-dpsgd, device-gaussian,
-        device-laplace or none.
-      epsilon: Total that a board's data may pay.
-      delta: Of that epsilon.
-      releases: Updates of one board that the epsilon is planned for.
-      clip: Norm to which each example's gradient is clipped.
-      learning_rate: Server step.
-      momentum: Server momentum.
-      rule: Name of an aggregation rule.
-      waves: Whether all boards of a version begin together: synchronous training.
-      patience: The run ends after so many versions without a lower held-out loss.
-      time_limit_s: The run ends after this time.
-      seed: Of everything: a simulation can be repeated to the byte.
-      threads: That train; all cores by default.
-      on_version: Called with each version in order, once it was evaluated; returning
-        True ends the run.
-      on_update: Called with each update that is taken.
-      on_refusal: Called with each message that is refused.
+      options: See `SimulationOptions` and `PlanOptions`.
 
     Returns:
       History, the best version's ONNX file, and the report.
@@ -169,41 +188,37 @@ def simulate(
       ConfigError: Naming the argument at fault.
       CompileError: If the model cannot be trained.
     """
+    if unknown := options.keys() - SimulationOptions.__annotations__.keys():
+        raise TypeError(f"simulate() got an unexpected argument {min(unknown)!r}")
     dealt = isinstance(data, tuple)
     pools = [cast("Arrays", data)] if dealt else cast("Sequence[Arrays]", data)
-    count = (boards or _BOARDS) if dealt else len(pools)
-
-    def plan_of(name: str) -> FleetPlan:
-        return FleetPlan(
-            devices=count,
-            buffer=buffer or min(_BUFFER, count),
-            data="arrays",
-            split=split,
-            model=name,
-            privacy=privacy,
-            epsilon=epsilon,
-            delta=delta,
-            releases=releases,
-            until_version=versions,
-            patience=patience,
-            time_limit_s=time_limit_s,
-            seed=seed,
-            clip=clip,
-            learning_rate=learning_rate,
-            momentum=momentum,
-            rule=rule,
-        )
-
-    given = ArrayData(pools, held_out, test, dealt)
-    material = material_of(model, given, loss, plan_of)
-    watcher = _Watcher(on_version, on_update, on_refusal)
+    count = (options.get("boards") or _BOARDS) if dealt else len(pools)
+    given = ArrayData(pools, options.get("held_out"), options.get("test"), dealt)
+    loss, waves = options.get("loss", CLASSIFIES), options.get("waves", False)
+    material = material_of(model, given, loss, partial(_plan, options, count))
     with tempfile.TemporaryDirectory() as spare:
         home = Path(spare) / "home"
         run = run_prepared(
-            material, Pace(waves=waves), threads=threads, home=home, watch=watcher
+            material,
+            Pace(waves=waves),
+            threads=options.get("threads"),
+            home=home,
+            watch=_Watcher(options),
         )
         exported, version = _best(home / "coordinator")
     return Simulation(run.last.versions, exported, version, run.document)
+
+
+def _plan(options: SimulationOptions, boards: int, model: str) -> FleetPlan:
+    chosen = {k: v for k, v in options.items() if k in PlanOptions.__annotations__}
+    return FleetPlan(
+        devices=boards,
+        buffer=options.get("buffer") or min(_BUFFER, boards),
+        data="arrays",
+        model=model,
+        until_version=options.get("versions", _VERSIONS),
+        **cast("dict[str, Any]", chosen),
+    )
 
 
 def _best(home: Path) -> tuple[bytes, int]:
@@ -220,15 +235,10 @@ def _best(home: Path) -> tuple[bytes, int]:
 class _Watcher:
     """Tells callbacks what happened since it was asked last."""
 
-    def __init__(
-        self,
-        on_version: OnVersion | None,
-        on_update: OnUpdate | None,
-        on_refusal: OnRefusal | None,
-    ) -> None:
-        self._on_version = on_version
-        self._on_update = on_update
-        self._on_refusal = on_refusal
+    def __init__(self, options: SimulationOptions) -> None:
+        self._on_version = options.get("on_version")
+        self._on_update = options.get("on_update")
+        self._on_refusal = options.get("on_refusal")
         self._versions = 0
         self._accepted = Counter[DeviceId]()
         self._refused = Counter[tuple[DeviceId | None, str]]()

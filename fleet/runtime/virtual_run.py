@@ -136,10 +136,10 @@ def run_prepared(
     Args:
       material: All of that, with the plan.
       pace: How boards spend virtual time.
-      threads: See `run_virtual`, as `on_snapshot` and `home`.
-      on_snapshot: See `run_virtual`.
-      home: See `run_virtual`, as `live`.
-      live: See `run_virtual`.
+      threads: As for `run_virtual`, like `on_snapshot`, `home` and `live`.
+      on_snapshot: See above.
+      home: See above.
+      live: See above.
       watch: Called after every few steps; what it returns ends the run, and says why.
       started_s: When preparation began, by the monotonic clock; now by default.
 
@@ -147,37 +147,24 @@ def run_prepared(
       ConfigError, StorageError: As `run_virtual`.
     """
     started_s = time.monotonic() if started_s is None else started_s
-    plan = material.plan
-    settings, asked = _settings(plan, material.shares, pace)
-    # More boards than a version takes would make the next one late before it begins.
-    awake = asked if pace.in_step else settings.leases
-    data, shares = material.data, material.shares
-    shown = heading(plan, data.name, shares, material.bundle, data.notes)
+    plan, data = material.plan, material.data
+    shown = heading(plan, data.name, material.shares, material.bundle, data.notes)
     workers = TrainingPool(
         material, plan.seed, threads, shown.attacks, known=plan.buffer
     )
-    rng = np.random.default_rng((plan.seed, 1))
-    shape = _shape(plan, pace, awake, shares.reuse, rng)
-    with ExitStack() as stack:
-        stack.callback(workers.close)
+    with closing(workers), ExitStack() as stack:
         homes = None if home is None else stack.enter_context(occupied(home))
-        fleet = VirtualFleet(
-            shape,
-            publication(settings, material.bundle, "task"),
-            workers,
-            rng.bytes,
-            rng,
-        )
+        fleet = _fleet(material, pace, workers)
         begun_s = time.monotonic()
-        if not pace.virtual_time and shape.steady:
+        if not pace.virtual_time and fleet.shape.steady:
             fleet.clock = lambda: time.monotonic() - begun_s
         chain = None
         if homes is not None:
             kept = KeptChain(homes.coordinator, fleet.genesis)
             chain = stack.enter_context(closing(kept))
-        show = _telling(chain, fleet, on_snapshot) if chain and live else on_snapshot
-        with few_collections(), known_signatures(SIGNATURES_KNOWN):
-            because = _drive(plan, fleet, shown, begun_s, show, watch)
+        if chain and live:
+            on_snapshot = _telling(chain, fleet, on_snapshot)
+        ended = _drive(plan, fleet, shown, begun_s, on_snapshot, watch)
         fleet.finish()
         watch(fleet)
         last = fleet.snapshot(_time_s(fleet, begun_s))
@@ -188,18 +175,12 @@ def run_prepared(
             chain.finish(fleet.foremost)
             chain.tell(fleet.foremost, STOPPED)
     wall_s = time.monotonic() - started_s
+    baseline = pooled_baseline(material, metrics) if plan.baseline else None
     outcome = RunOutcome(
-        because,
-        wall_s,
-        begun_s - started_s,
-        verified,
-        metrics=metrics,
-        backdoor_success=backdoor,
-        baseline=pooled_baseline(material, metrics) if plan.baseline else None,
+        ended, wall_s, begun_s - started_s, verified, None, metrics, backdoor, baseline
     )
     config = {**plan.document(), "virtual": True, **asdict(pace)}
-    document = report(config, shown, last, outcome)
-    return FleetRun(shown, last, outcome, document)
+    return FleetRun(shown, last, outcome, report(config, shown, last, outcome))
 
 
 def _telling(
@@ -219,10 +200,15 @@ def _telling(
     return told
 
 
-def _shape(
-    plan: FleetPlan, pace: Pace, awake: int, windows: int, rng: np.random.Generator
-) -> FleetShape:
+def _fleet(
+    material: TrainingMaterial, pace: Pace, workers: TrainingPool
+) -> VirtualFleet:
     """The fleet that a plan asks for; boards' speeds are drawn here."""
+    plan = material.plan
+    settings, asked = _settings(plan, material.shares, pace)
+    # More boards than a version takes would make the next one late before it begins.
+    awake = asked if pace.in_step else settings.leases
+    rng = np.random.default_rng((plan.seed, 1))
     spread = rng.normal(0.0, pace.speed_sigma, plan.devices)
     committee = CommitteeShape(
         plan.coordinators,
@@ -230,17 +216,19 @@ def _shape(
         FaultModel[plan.fault_model.upper()],
         timeline(plan.fault, plan.coordinators),
     )
-    return FleetShape(
+    shape = FleetShape(
         plan.devices,
         awake,
         pace.in_step,
         tuple(_TRAINING_S * float(s) for s in np.exp(spread)),
         rest_s=_rest_s(plan, awake),
-        windows=windows,
+        windows=material.shares.reuse,
         leave_behind=pace.over_select > 0,
         committee=committee,
         board_faults=board_faults(plan.fault, plan.devices),
     )
+    task = publication(settings, material.bundle, "task")
+    return VirtualFleet(shape, task, workers, rng.bytes, rng)
 
 
 def _settings(
@@ -283,21 +271,22 @@ def _drive(
     """Lets time pass until the run ends; says why it ended."""
     next_s, least_s = 0.0, horizon_s(plan)
     try:
-        while fleet.version < plan.until_version or fleet.elapsed_s < least_s:
-            if not _advance(fleet, plan.until_version, least_s):
-                return "budgets spent"
-            time_s = time.monotonic() - begun_s
-            if max(time_s, _time_s(fleet, begun_s)) > plan.time_limit_s:
-                return "time limit"
-            if because := watch(fleet):
-                return because
-            over = fleet.elapsed_s >= least_s
-            ended = why_over(fleet.losses, plan.patience, fleet.paused) if over else ""
-            if ended:
-                return ended
-            if time_s >= next_s:
-                on_snapshot(shown, fleet.snapshot(_time_s(fleet, begun_s)))
-                next_s = time_s + SNAPSHOT_EVERY_S
+        with few_collections(), known_signatures(SIGNATURES_KNOWN):
+            while fleet.version < plan.until_version or fleet.elapsed_s < least_s:
+                if not _advance(fleet, plan.until_version, least_s):
+                    return "budgets spent"
+                time_s = time.monotonic() - begun_s
+                if max(time_s, _time_s(fleet, begun_s)) > plan.time_limit_s:
+                    return "time limit"
+                if because := watch(fleet):
+                    return because
+                if fleet.elapsed_s >= least_s and (
+                    ended := why_over(fleet.losses, plan.patience, fleet.paused)
+                ):
+                    return ended
+                if time_s >= next_s:
+                    on_snapshot(shown, fleet.snapshot(_time_s(fleet, begun_s)))
+                    next_s = time_s + SNAPSHOT_EVERY_S
     except KeyboardInterrupt:
         return "interrupted"
     return "version reached"

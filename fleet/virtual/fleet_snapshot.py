@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from starling.coordinator.chain.storage.chain_store import StoredVersion
 from starling.fleet.monitor.coordinator_point import coordinator_point
@@ -26,7 +27,10 @@ def coordinator_points(
 ) -> tuple[CoordinatorPoint, ...]:
     """All coordinators, by number; those that are down as they were last."""
     return tuple(
-        coordinator_point(each.number, each.status(), down=not each.up)
+        replace(
+            coordinator_point(each.number, each.status(), down=not each.up),
+            ordered=each.faults.text,
+        )
         for each in coordinators
     )
 

@@ -17,14 +17,8 @@ from starling.coordinator.publication.task_settings import TaskPublication
 from starling.coordinator.step.events import VersionEvaluated
 from starling.fleet.monitor.consensus_monitor import ConsensusMonitor
 from starling.fleet.monitor.coordinator_point import held_out_loss
-from starling.fleet.monitor.run_snapshot import (
-    CoordinatorPoint,
-    DevicePoint,
-    RunEvent,
-    RunSnapshot,
-)
+from starling.fleet.monitor.run_snapshot import DevicePoint, RunEvent, RunSnapshot
 from starling.fleet.virtual import fleet_snapshot
-from starling.fleet.virtual.board_fault_schedule import BoardFaultSchedule
 from starling.fleet.virtual.committee import CommitteeKeys
 from starling.fleet.virtual.event_queue import EventQueue
 from starling.fleet.virtual.fault_schedule import FaultSchedule, is_byzantine
@@ -68,6 +62,7 @@ class VirtualFleet:
       rng: Decides the order of turns.
       clock: Time for the versions' record, since the task is open; virtual time by
         default.
+      genesis: Of the chain.
       coordinators: By number.
       versions: Final ones.
       begun_s: Virtual time at which the task was open.
@@ -81,6 +76,7 @@ class VirtualFleet:
     clock: Callable[[], float] | None = None
     agenda: EventQueue = field(default_factory=EventQueue)
     coordinators: list[VirtualCoordinator] = field(default_factory=list)
+    genesis: Genesis = field(init=False)
     versions: VersionLog = field(init=False)
     blobs: StoredBlobs = field(init=False)
     begun_s: float = 0.0
@@ -97,7 +93,7 @@ class VirtualFleet:
         committee = self.shape.committee
         keys = CommitteeKeys.make(committee.coordinators, self.draw)
         self._operator = keys.operator
-        self._genesis = keys.genesis(FLEET, committee)
+        self.genesis = keys.genesis(FLEET, committee)
         self._topics = Topics(FLEET)
         self._roster = WakeSchedule(
             self.shape.boards,
@@ -114,18 +110,17 @@ class VirtualFleet:
         self.coordinators.extend(self._coordinator(keys, each) for each in numbers)
         self.network.join(self.coordinators)
         self.blobs = StoredBlobs(self.coordinators)
-        self.faults = FaultSchedule(committee.faults, self.coordinators, self.agenda)
-        self._keys = [SigningKey(self.draw(32)) for _ in range(self.shape.boards)]
-        self.board_faults = BoardFaultSchedule(
-            self.shape.board_faults, self, self.agenda, self.draw
+        self.faults = FaultSchedule(
+            committee.faults,
+            self.coordinators,
+            self.shape.board_faults,
+            self,
+            self.agenda,
+            self.draw,
         )
+        self._keys = [SigningKey(self.draw(32)) for _ in range(self.shape.boards)]
         self._admit_boards()
         self._publish_task()
-
-    @property
-    def genesis(self) -> Genesis:
-        """Of the chain."""
-        return self._genesis
 
     @property
     def version(self) -> int:
@@ -200,7 +195,7 @@ class VirtualFleet:
             self._version_began,
             is_byzantine(committee.faults),
         )
-        settings = keys.settings(number, self._genesis, committee, self.draw)
+        settings = keys.settings(number, self.genesis, committee, self.draw)
         settings = replace(settings, root=next(iter(self.task.spec.scores.roots), None))
         broker = broker_of(number, committee.brokers)
         return VirtualCoordinator(number, broker, settings, world)
@@ -208,7 +203,7 @@ class VirtualFleet:
     def _operate(self, kind: MessageKind, body: bytes) -> None:
         """The first coordinator's operator signs something."""
         self._operated += 1
-        chain_id = self._genesis.chain_id()
+        chain_id = self.genesis.chain_id()
         envelope = sign(self._operator, chain_id, kind, self._operated, body)
         name = f"{self._operated:06}.tx"
         self.coordinators[0].operate(name, ENVELOPE.pack(envelope))
@@ -230,7 +225,7 @@ class VirtualFleet:
     def publish(self, board: VirtualBoard, message: MqttMessage) -> None:
         """See `fleet.virtual.virtual_board.BoardEnvironment`."""
         # What boards show of themselves is read from memory here.
-        if not message.retain and not self.board_faults.loses(board.number):
+        if not message.retain and not self.faults.loses(board.number):
             self.network.from_board(self._broker(board.number), message)
 
     def settled(self, board: VirtualBoard) -> None:
@@ -268,7 +263,6 @@ class VirtualFleet:
         """The task is open: from now on the timeline's times count."""
         self.begun_s = self.agenda.now_s
         self.faults.begin()
-        self.board_faults.begin()
         if not self.shape.committee.steady:
             self._look()
 
@@ -296,11 +290,11 @@ class VirtualFleet:
         """Gives a board the retained manifest; its link may lose it."""
         manifest = self.network.manifests.get(self._broker(board.number))
         # Where none is retained yet, it comes as soon as there is one.
-        if manifest is not None and not self.board_faults.loses(board.number):
+        if manifest is not None and not self.faults.loses(board.number):
             board.turn(manifest)
 
     def lose_power(self, board: int) -> None:
-        """See `fleet.virtual.board_fault_schedule.BoardPower`."""
+        """See `fleet.virtual.fault_schedule.BoardPower`."""
         found = self._boards.get(board)
         if found is None or not found.up:
             return
@@ -340,14 +334,14 @@ class VirtualFleet:
         def duration_s() -> float:
             return mean_s * (1 + float(self.rng.uniform(-jitter, jitter)))
 
-        board = VirtualBoard(number, settings, self, pin(self._genesis), duration_s)
+        board = VirtualBoard(number, settings, self, pin(self.genesis), duration_s)
         self._boards[number] = board
         self._by_name[settings.device] = board
         return board
 
     def _to_board(self, name: str, message: MessageArrived) -> None:
         board = self._by_name[name]
-        if board.up and not self.board_faults.loses(board.number):
+        if board.up and not self.faults.loses(board.number):
             board.soon(message)
 
     def _to_all_boards(self, broker: int, manifest: MessageArrived) -> None:
@@ -359,7 +353,7 @@ class VirtualFleet:
             if (
                 (idle or self._rolled_back)
                 and self._broker(number) == broker
-                and not self.board_faults.loses(number)
+                and not self.faults.loses(number)
             ):
                 board.soon(manifest)
 
@@ -383,22 +377,13 @@ class VirtualFleet:
                 self.coordinators, self.versions, privacy, self.begun_s
             ),
             tuple(self._device_point(number) for number in range(self.shape.boards)),
-            self._coordinator_points(),
+            fleet_snapshot.coordinator_points(self.coordinators),
             events=tuple(
-                sorted(
-                    [*self.faults.events, *self.board_faults.events, *self._found],
-                    key=lambda event: event.time_s,
-                )
+                sorted([*self.faults.events, *self._found], key=lambda it: it.time_s)
             ),
             pauses=self._council.pauses,
             quorum=self._quorum,
             held_out=held_out_loss(self._highest.status()),
-        )
-
-    def _coordinator_points(self) -> tuple[CoordinatorPoint, ...]:
-        return tuple(
-            replace(point, ordered=self.faults.ordered(point.number))
-            for point in fleet_snapshot.coordinator_points(self.coordinators)
         )
 
     def _device_point(self, number: int) -> DevicePoint:

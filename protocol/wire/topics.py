@@ -100,6 +100,14 @@ class Topics:
         """Registrar to newcomer: what became of its claim."""
         return self._at("e", client, "outcome")
 
+    def renewal(self, client: str) -> str:
+        """Client to registrar: it asks for another certificate."""
+        return self._at("r", client, "renewal")
+
+    def renewed(self, client: str) -> str:
+        """Registrar to one client: what became of that."""
+        return self._at("r", client, "renewed")
+
     def board_filters(self, device: str) -> tuple[str, ...]:
         """Topic filters that a board subscribes to."""
         return (
@@ -126,8 +134,8 @@ class Topics:
         """Takes a topic apart.
 
         Returns:
-          The branch (`d`, `t`, `c`, `g` or `e`), whose it is, and the leaf, which is
-          `to/<peer>` for what is private.
+          The branch (`d`, `t`, `c`, `g`, `e` or `r`), whose it is, and the leaf, which
+          is `to/<peer>` for what is private.
 
         Raises:
           DecodeError: If it is no topic of this fleet.

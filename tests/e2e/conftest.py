@@ -80,7 +80,7 @@ class Broker:
         folder = self.home.path.parent / "clients"
         folder.mkdir(exist_ok=True)
         if not (folder / f"{user}.pem").exists():
-            return self.home.issue_files(user, folder)
+            return self.home.certificates.issue_files(user, folder)
         return TlsFiles(
             self.home.authority_certificate,
             folder / f"{user}.pem",

@@ -30,6 +30,7 @@ from starling.protocol.wire import (
     enrolment_messages,
     envelope,
     message_bodies,
+    renewal_messages,
 )
 from starling.protocol.wire.envelope import MessageKind, sign
 
@@ -291,7 +292,13 @@ OUTCOME = enrolment_messages.sign_outcome(
     enrolment_messages.EnrolmentState.ADMITTED,
     document=b"{}",
 )
+RENEWAL = renewal_messages.sign_renewal(VALIDATOR_KEYS[0], AUTHORITY, b"a certificate")
+RENEWED = renewal_messages.RenewalAnswer(
+    renewal_messages.RenewalState.RENEWED, b"another certificate", ""
+)
 STRUCTURES = (
+    Structure("RENEWAL", renewal_messages.RENEWAL, RENEWAL),
+    Structure("RENEWED", renewal_messages.RENEWED, RENEWED),
     Structure("HELLO", enrolment_messages.HELLO, HELLO),
     Structure("CHALLENGE", enrolment_messages.CHALLENGE, ENROLMENT_CHALLENGE),
     Structure("CLAIM", enrolment_messages.CLAIM, CLAIM),

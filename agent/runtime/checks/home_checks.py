@@ -10,7 +10,7 @@ from starling.agent.runtime.checks.check_rows import fail, guarded, ok, warn
 from starling.agent.runtime.process_state import Liveness, look
 from starling.agent.runtime.storage.agent_home import AgentHome
 from starling.agent.runtime.storage.spool import SUFFIX
-from starling.broker.certificate_dates import days_left
+from starling.broker.certificate_reader import days_left
 from starling.broker.health_checks import HealthCheck
 from starling.durable.files import PRIVATE_FOLDER_MODE, read_limited, require_private
 from starling.protocol.errors import FederationError
@@ -87,7 +87,10 @@ def certificate_checks(home: AgentHome, now_s: float) -> Iterator[HealthCheck]:
 
 
 def _expiry(name: str, path: Path, whose: str, now_s: float) -> HealthCheck:
-    fix = "have the operator admit the board's request again, and enrol with that"
+    fix = (
+        "let the agent run, which renews it from half its life on; if it does not, the "
+        "operator's starling broker check says why; once it ended, enrol again"
+    )
     try:
         days = days_left(read_limited(path, _PEM_BYTES_MAX).decode(), now_s)
     except (FederationError, UnicodeDecodeError) as error:

@@ -110,7 +110,7 @@ def _admission(
     home: CoordinatorHome, broker: BrokerHome, identity: CoordinatorIdentity
 ) -> Admission:
     genesis, settings = home.genesis(), home.config().broker
-    certificate = broker.authority().issue(_name(identity), identity.tls)
+    certificate = broker.certificates.authority().issue(_name(identity), identity.tls)
     return Admission(
         device_id(identity.public),
         genesis,

@@ -18,6 +18,7 @@ from starling.coordinator.enrolment.registrar import (
     Tokens,
     require_good,
 )
+from starling.coordinator.runtime.enrolment.desk import printable
 from starling.coordinator.runtime.enrolment.enrolment_store import (
     ClaimState,
     EnrolmentStore,
@@ -34,7 +35,6 @@ from starling.protocol.errors import (
 )
 from starling.protocol.wire.enrolment_messages import (
     CHALLENGE,
-    DETAIL_BYTES_MAX,
     OUTCOME,
     EnrolmentClaim,
     EnrolmentKind,
@@ -105,6 +105,7 @@ class RegistrarDesk:
         self._tokens: Tokens = {}
         self._stamp = -1
         self.refused: Counter[str] = Counter(store.refused())
+        self._noted = self.refused.total()
 
     def hear(self, topic: str, payload: bytes) -> list[MqttMessage]:
         """Takes one message of a newcomer.
@@ -132,9 +133,19 @@ class RegistrarDesk:
             self.refused[error.reason.name] += 1
             log.debug("enrolment: %s of %s is refused: %s", leaf, client, error)
             refusal = EnrolmentOutcome(
-                EnrolmentState.REFUSED, _shown(str(error)), b"", b""
+                EnrolmentState.REFUSED, printable(str(error)), b"", b""
             )
             return [self._outcome(client, refusal)]
+
+    def note(self) -> None:
+        """Writes down how many messages were refused.
+
+        Raises:
+          StorageError: If the disk refuses.
+        """
+        if (refused := self.refused.total()) != self._noted:
+            self._noted = refused
+            self._store.put_refused(dict(self.refused))
 
     def work(self) -> list[MqttMessage]:
         """Carries out what operators decided, and admits who is accepted.
@@ -298,18 +309,12 @@ class RegistrarDesk:
 
     def _refusal(self, listener: _Listener, detail: str) -> MqttMessage:
         keys, said = listener.keys, listener.transcript
-        outcome = sign_outcome(keys, said, EnrolmentState.REFUSED, _shown(detail))
+        outcome = sign_outcome(keys, said, EnrolmentState.REFUSED, printable(detail))
         return self._outcome(listener.client, outcome)
 
     def _outcome(self, client: str, outcome: EnrolmentOutcome) -> MqttMessage:
         topic = self._topics.enrolment_outcome(client)
         return MqttMessage(topic, OUTCOME.pack(outcome))
-
-
-def _shown(detail: str) -> str:
-    """A text as it may travel: printable, and not too long."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in detail)
-    return plain.encode()[:DETAIL_BYTES_MAX].decode(errors="ignore")
 
 
 def _digest(transcript: bytes) -> str:

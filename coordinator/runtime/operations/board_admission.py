@@ -76,7 +76,7 @@ def admit(
     name = device_name(request.device)
     broker = own_broker(config.broker)
     host = told_host(config.broker, broker)
-    certificate = broker.authority().issue(name, request.tls_public_key)
+    certificate = broker.certificates.authority().issue(name, request.tls_public_key)
     admission = Admission(
         request.device,
         genesis,

@@ -3,10 +3,9 @@
 import logging
 from pathlib import Path
 
-from starling.broker.certificate_dates import days_left
+from starling.broker.certificate_reader import HALF_LIFE_DAYS, days_left
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.broker.runtime.certificate_authority import (
-    CERTIFICATE_DAYS,
     PEM_BYTES_MAX,
     PUBLIC_MODE,
     certified_key,
@@ -15,8 +14,6 @@ from starling.coordinator.runtime.home import CoordinatorHome
 from starling.durable.files import read_limited, storage_errors, write_atomic
 from starling.protocol.errors import ConfigError, DecodeError, FederationError
 
-RENEW_DAYS = CERTIFICATE_DAYS / 2
-"""At half its life; so there is as long again to notice that it does not work."""
 WARN_DAYS = 60
 log = logging.getLogger("starling.coordinator")
 
@@ -46,7 +43,7 @@ def renew_certificate(home: CoordinatorHome, now_s: float) -> bool:
         left = days_left(pem, now_s)
     except DecodeError as error:
         raise ConfigError(str(error), file=str(path)) from error
-    if left > RENEW_DAYS:
+    if left > HALF_LIFE_DAYS:
         return False
     try:
         issued = _issued(home, left)
@@ -74,8 +71,8 @@ def _issued(home: CoordinatorHome, left: float) -> bytes | None:
             )
         return None
     broker = BrokerHome(Path(folder))
-    with storage_errors(broker.authority_key):
-        here = broker.authority_key.exists()
+    with storage_errors(broker.certificates.authority_key):
+        here = broker.certificates.authority_key.exists()
     if not here:
         if left < WARN_DAYS:
             log.warning(
@@ -83,7 +80,7 @@ def _issued(home: CoordinatorHome, left: float) -> bytes | None:
                 "back and start the coordinator again",
                 path,
                 left,
-                broker.authority_key,
+                broker.certificates.authority_key,
             )
         return None
-    return broker.authority().issue(home.name, certified_key(path))
+    return broker.certificates.authority().issue(home.name, certified_key(path))

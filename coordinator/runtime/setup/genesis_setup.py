@@ -300,7 +300,7 @@ def _join_broker(home: CoordinatorHome, broker: BrokerHome) -> None:
     broker.reload_running()
     files = home.tls_files()
     if not files.certificate.exists():
-        broker.issue_files(name, home.keys)
+        broker.certificates.issue_files(name, home.keys)
     authority = read_limited(broker.authority_certificate, CONFIG_BYTES_MAX)
     write_atomic(files.authority, authority, _READABLE)
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from starling.broker.backoff import BackoffPolicy
-from starling.broker.link_events import LinkSettings, TlsFiles
+from starling.broker.link_events import LinkSettings, TlsFiles, renewal_topics
 from starling.broker.runtime.broker_home import BrokerHome
 from starling.coordinator.runtime.home import CoordinatorHome
 from starling.coordinator.runtime.setup.genesis_setup import (
@@ -120,7 +120,7 @@ def invite(broker: BrokerHome, identity: CoordinatorIdentity) -> Invitation:
     settings = broker.require_settings()
     user = device_name(device_id(identity.public))
     broker.admit_peer(user)
-    certificate = broker.authority().issue(user, identity.tls)
+    certificate = broker.certificates.authority().issue(user, identity.tls)
     authority = read_limited(broker.authority_certificate, _FILE_BYTES_MAX)
     return Invitation(settings.fleet, user, authority.decode(), certificate.decode())
 
@@ -218,4 +218,5 @@ def _link(home: CoordinatorHome, topics: Topics, folder: Path) -> LinkSettings:
         session_expiry_s=SESSION_S,
         subscriptions=topics.peer_filters(home.name),
         backoff=BackoffPolicy(first_s=0.25, most_s=15.0),
+        renewal=renewal_topics(topics, home.name),
     )

@@ -2,40 +2,70 @@
 
 from collections import deque
 
+from starling.fleet.attacks.attack_schedule import COLLUDING, board_attacks
+from starling.fleet.board_faults import BoardFaultKind, board_faults, is_away
 from starling.fleet.fault_timeline import (
     FaultKind,
     FaultOrders,
-    ScheduledFault,
-    moments,
     orders,
+    take_due,
+    timeline,
+    transitions,
 )
+from starling.fleet.plan import FleetPlan
 from starling.fleet.runtime.faults.byzantine_coordinator import write_fault_orders
-from starling.fleet.runtime.processes.home_setup import FleetHomes, coordinator_name
+from starling.fleet.runtime.processes.home_setup import (
+    FleetHomes,
+    board_name,
+    coordinator_name,
+)
 from starling.fleet.runtime.processes.supervisor import (
     ProcessSupervisor,
     SupervisedProcess,
 )
+from starling.protocol.errors import ConfigError
 
 _BY_SUPERVISOR = frozenset({FaultKind.KILL, FaultKind.RESTART})
+
+
+def refuse_virtual_faults(plan: FleetPlan) -> None:
+    """Refuses what can go wrong in a virtual fleet alone.
+
+    Raises:
+      ConfigError: If boards are to collude, or a link is to drop messages: nobody
+        stands between a process and its broker to do that.
+    """
+    for attack in board_attacks(plan.fault, plan.devices):
+        if attack.kind in COLLUDING:
+            raise ConfigError(
+                f"'{attack.kind.value}' needs to know what others send, which a board "
+                "as a process of its own does not; add --virtual",
+                key="--fault",
+            )
+    faults = board_faults(plan.fault, plan.devices)
+    if any(each.kind is BoardFaultKind.DROP for each in faults):
+        raise ConfigError(
+            "links of boards drop messages in a virtual fleet alone; add --virtual",
+            key="--fault",
+        )
 
 
 class FaultInjector:
     """Faults still to come, and the current ones of each coordinator."""
 
-    def __init__(
-        self, faults: tuple[ScheduledFault, ...], homes: FleetHomes, coordinators: int
-    ) -> None:
-        """Takes over a timeline.
+    def __init__(self, plan: FleetPlan, homes: FleetHomes) -> None:
+        """Takes over a plan's timeline.
 
         Args:
-          faults: The timeline.
+          plan: Of the fleet.
           homes: Of the fleet.
-          coordinators: How many.
         """
-        self._faults = faults
+        self._faults = timeline(plan.fault, plan.coordinators)
+        self._board_faults = board_faults(plan.fault, plan.devices)
         self._homes = homes
-        self._numbers = range(1, coordinators + 1)
-        self._coming = deque(moments(faults))
+        self._numbers = range(1, plan.coordinators + 1)
+        self._coming = deque(transitions(self._faults))
+        self._coming_to_boards = deque(transitions(self._board_faults))
         self._given: dict[int, FaultOrders] = {}
 
     def service(self, number: int) -> SupervisedProcess:
@@ -54,14 +84,19 @@ class FaultInjector:
 
         Args:
           time_s: Since the task is open.
-          supervisor: Of the coordinators.
+          supervisor: Of coordinators and boards.
 
         Returns:
           A line for all that began or ended.
         """
+        said = self._to_coordinators(time_s, supervisor)
+        return said + self._to_boards(time_s, supervisor)
+
+    def _to_coordinators(
+        self, time_s: float, supervisor: ProcessSupervisor
+    ) -> list[str]:
         said = []
-        while self._coming and self._coming[0].at_s <= time_s:
-            moment = self._coming.popleft()
+        for moment in take_due(self._coming, time_s):
             name = coordinator_name(moment.fault.coordinator)
             if moment.fault.deed is FaultKind.KILL:
                 supervisor.kill(name)
@@ -70,6 +105,18 @@ class FaultInjector:
             said.append(moment.text)
         if said:
             self._give_orders(time_s)
+        return said
+
+    def _to_boards(self, time_s: float, supervisor: ProcessSupervisor) -> list[str]:
+        said = []
+        for moment in take_due(self._coming_to_boards, time_s):
+            for board in moment.fault.boards:
+                name = board_name(board - 1)
+                if moment.begins:
+                    supervisor.kill(name)
+                if not is_away(self._board_faults, board, moment.at_s):
+                    supervisor.revive(name)
+            said.append(moment.text)
         return said
 
     def _give_orders(self, time_s: float) -> None:

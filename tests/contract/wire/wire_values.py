@@ -32,6 +32,7 @@ from starling.protocol.wire import (
     enrolment_messages,
     envelope,
     message_bodies,
+    renewal_messages,
 )
 
 digests = st.binary(min_size=32, max_size=32)
@@ -216,6 +217,26 @@ _hellos = st.builds(
 )
 _challenges = st.builds(enrolment_messages.EnrolmentChallenge, digests, digests)
 VALUES: dict[str, SearchStrategy[Any]] = {
+    "RENEWAL": st.builds(
+        renewal_messages.CertificateRenewal,
+        st.just(renewal_messages.RENEWAL_VERSION),
+        st.binary(min_size=1, max_size=80),
+        signatures,
+    ),
+    "RENEWED": st.one_of(
+        st.builds(
+            renewal_messages.RenewalAnswer,
+            st.just(renewal_messages.RenewalState.RENEWED.value),
+            st.binary(min_size=1, max_size=80),
+            names,
+        ),
+        st.builds(
+            renewal_messages.RenewalAnswer,
+            st.sampled_from([0, 2]),
+            st.just(b""),
+            names,
+        ),
+    ),
     "HELLO": _hellos,
     "CHALLENGE": _challenges,
     "CLAIM": st.builds(

@@ -175,7 +175,7 @@ def test_client_of_another_authority_is_told_why_it_cannot_connect(
     settings = broker.settings(ANN)
     assert settings.tls is not None
     wrong_server = replace(settings.tls, authority=foreign.authority_certificate)
-    wrong_client = foreign.issue_files(ANN, foreign.path)
+    wrong_client = foreign.certificates.issue_files(ANN, foreign.path)
     wrong_client = replace(wrong_client, authority=broker.home.authority_certificate)
 
     pinned = broker.begin(replace(settings, tls=wrong_server))

@@ -104,7 +104,7 @@ def test_coordinator_admitted_while_the_broker_runs_has_its_rights_at_once(
     port = free_port()
     home.prepare(BrokerSettings("garden", "127.0.0.1", port))
     assert not home.reload_running()
-    tls = home.issue_files("c1", tmp_path)
+    tls = home.certificates.issue_files("c1", tmp_path)
     topic = Topics("garden").manifest(0)
     with subprocess.Popen(
         [sys.executable, "-m", "starling", "broker", "run", "--home", home.path],
@@ -153,7 +153,7 @@ def test_who_is_expelled_while_the_broker_runs_can_do_nothing_more(
             assert line
         for name, listens in (("c1", "+"), ("c2", "+"), ("b1", "")):
             filters = topics.coordinator_filters(name) if listens else ()
-            tls = home.issue_files(name, tmp_path)
+            tls = home.certificates.issue_files(name, tmp_path)
             settings = LinkSettings(
                 "127.0.0.1", port, name, tls=tls, subscriptions=filters
             )
@@ -200,7 +200,7 @@ def test_broker_without_its_authority_s_key_runs_on_under_the_same_authority(
 ) -> None:
     home = BrokerHome(tmp_path / "home")
     home.prepare(BrokerSettings("garden", "127.0.0.1", free_port()))
-    home.authority_key.rename(tmp_path / "safe")
+    home.certificates.authority_key.rename(tmp_path / "safe")
     before = home.authority_certificate.read_bytes()
     with subprocess.Popen(
         [sys.executable, "-m", "starling", "broker", "run", "--home", home.path],

@@ -374,7 +374,7 @@ def test_packet_over_the_limit_ends_its_connection_alone(door: Door) -> None:
 def test_connections_of_strangers_do_not_touch_a_boards_session(door: Door) -> None:
     with door.broker.process():
         user = "board-1"
-        files = door.broker.issue_files(user, door.broker.path)
+        files = door.broker.certificates.issue_files(user, door.broker.path)
         board = RecordedLink(LinkSettings(HOST, door.settings.port, user, tls=files))
         door.stack.callback(board.link.stop, 1.0)
         board.link.start()
@@ -446,7 +446,7 @@ def test_man_in_the_middle_that_shows_the_right_authority_fails_at_tls(
     other = BrokerHome(tmp_path / "other")
     other.prepare(replace(door.settings, port=free_port(), enrol_port=free_port()))
     chain = tmp_path / "chain.pem"
-    shown = other.server_certificate.read_text()
+    shown = other.certificates.server.read_text()
     chain.write_text(shown + door.broker.authority_certificate.read_text())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(chain, other.path / "server.key")

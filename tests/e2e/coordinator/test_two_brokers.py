@@ -174,7 +174,7 @@ def bridge(council: Council, proxy_port: int) -> None:
         number: topics.gossip(name).removesuffix("say") + "#"
         for number, name in names.items()
     }
-    files = council.broker("west").issue_files(BRIDGE, east.path)
+    files = council.broker("west").certificates.issue_files(BRIDGE, east.path)
     lines = [
         "connection west",
         f"address 127.0.0.1:{proxy_port}",

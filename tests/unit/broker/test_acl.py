@@ -16,6 +16,14 @@ pattern read starling/1/garden/d/%u/model
 pattern read starling/1/garden/t/+/manifest
 pattern read starling/1/garden/c/+/state
 
+# All: whoever has a certificate may have it renewed.
+pattern write starling/1/garden/r/%u/renewal
+pattern read starling/1/garden/r/%u/renewed
+
+user registrar
+topic read starling/1/garden/r/+/renewal
+topic write starling/1/garden/r/+/renewed
+
 user c1
 topic write starling/1/garden/d/+/down
 topic write starling/1/garden/d/+/model
@@ -70,7 +78,7 @@ def test_user_name_that_could_change_the_rights_is_refused(name: str) -> None:
 
 
 def test_enrolment_access_gives_newcomers_their_own_topics_and_no_others() -> None:
-    assert enrolment_acl_text(Topics("garden"), "registrar").splitlines()[1:] == [
+    assert enrolment_acl_text(Topics("garden")).splitlines()[1:] == [
         "pattern write starling/1/garden/e/%c/hello",
         "pattern write starling/1/garden/e/%c/claim",
         "pattern read starling/1/garden/e/%c/challenge",

@@ -43,7 +43,7 @@ def test_same_fleet_again_is_no_rename(home: BrokerHome) -> None:
 def test_init_that_cannot_issue_fails_and_says_for_want_of_what(
     home: BrokerHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home.authority_key.rename(tmp_path / "safe")
+    home.certificates.authority_key.rename(tmp_path / "safe")
     words = ("init", "--home", home.path, "--host", "c.org", "--json")
 
     assert broker(*words) == EXIT_FAILED

@@ -7,12 +7,10 @@ from starling.fleet.board_faults import (
     BoardFault,
     BoardFaultKind,
     board_faults,
-    board_faults_last_s,
-    board_transitions,
     dropped_share,
     is_away,
 )
-from starling.fleet.fault_timeline import timeline
+from starling.fleet.fault_timeline import lasts_s, timeline, transitions
 from starling.protocol.errors import ConfigError
 
 POWER, LEAVE, DROP = BoardFaultKind
@@ -110,10 +108,22 @@ def test_faults_at_once_add_up_and_end_one_by_one() -> None:
     shares = [dropped_share(faults, 2, at_s) for at_s in (0.5, 1.0, 2.0, 3.0, 5.0)]
     assert shares == [0.0, 0.1, 0.4, 0.1, 0.0]
     assert not is_away(faults, 3, 12.0)
-    assert board_faults_last_s(faults) == 12.0
-    assert [each.at_s for each in board_transitions(faults) if not each.begins] == [
-        3.0,
-        5.0,
-        5.0,
-        9.0,
-    ]
+    assert lasts_s(faults) == 12.0
+    ends = [each.at_s for each in transitions(faults) if not each.begins]
+    assert ends == [3.0, 5.0, 5.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("boards 2-2 leave from 1s", "board 2 leaves"),
+        ("boards 20 % leave from 1s", "board 1 leaves"),
+        ("boards 40 % leave from 1s", "40 % of the boards leave"),
+        ("boards 1-2 leave from 1s", "boards 1-2 leave"),
+        ("boards 5-5 lose power at 1s", "board 5 lost power"),
+        ("links of boards 3 - 3 drop 5 %", "the link of board 3 drops 5%"),
+    ],
+)
+def test_one_board_is_named_as_one(entry: str, said: str) -> None:
+    (fault,) = board_faults(entry, 5)
+    assert fault.text == said

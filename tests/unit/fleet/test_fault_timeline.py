@@ -6,9 +6,9 @@ from starling.fleet.fault_timeline import (
     FaultKind,
     FaultOrders,
     ScheduledFault,
-    moments,
     orders,
     timeline,
+    transitions,
 )
 from starling.protocol.errors import ConfigError
 
@@ -82,8 +82,8 @@ def test_timeline_of_something_else_is_refused(text: str, said: str) -> None:
     assert refused.match(said)
 
 
-def test_moments_tell_beginnings_and_ends_in_order() -> None:
-    told = moments(timeline(EVERYTHING, 4))
+def test_transitions_tell_beginnings_and_ends_in_order() -> None:
+    told = transitions(timeline(EVERYTHING, 4))
     assert [moment.at_s for moment in told] == sorted(m.at_s for m in told)
     ends = [moment for moment in told if not moment.begins]
     assert [moment.at_s for moment in ends] == [6.5, 8.0, 45.0]

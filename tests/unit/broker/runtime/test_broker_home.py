@@ -40,7 +40,7 @@ def test_home_with_other_hosts_gets_a_new_server_certificate_only(
     home.prepare(replace(SETTINGS, hosts=("other.example.org",)))
 
     hosts = ("127.0.0.1", "localhost", "other.example.org")
-    assert certified_hosts(home.server_certificate) == hosts
+    assert certified_hosts(home.certificates.server) == hosts
     assert home.authority_certificate.read_bytes() == authority
 
 
@@ -143,9 +143,9 @@ def test_damaged_certificate_is_issued_anew(
 def test_certificate_of_somebody_else_names_none_of_our_hosts(tmp_path: Path) -> None:
     home = BrokerHome(tmp_path / "home")
     home.prepare(SETTINGS)
-    home.server_certificate.write_bytes(home.authority_certificate.read_bytes())
+    home.certificates.server.write_bytes(home.authority_certificate.read_bytes())
 
-    assert certified_hosts(home.server_certificate) == ()
+    assert certified_hosts(home.certificates.server) == ()
 
 
 @pytest.mark.usefixtures("fake_mosquitto")
@@ -164,7 +164,7 @@ def offline(fake_mosquitto: Path, tmp_path: Path) -> BrokerHome:
     """A finished folder whose authority's key was taken away."""
     home = BrokerHome(tmp_path / "home")
     home.prepare(SETTINGS)
-    home.authority_key.rename(tmp_path / "safe")
+    home.certificates.authority_key.rename(tmp_path / "safe")
     return home
 
 
@@ -176,14 +176,14 @@ def test_authority_s_key_taken_away_makes_no_other_authority(
     assert offline.prepare(SETTINGS) == ()
 
     assert {file: file.read_bytes() for file in offline.path.iterdir()} == before
-    server = load_certificate(offline.server_certificate)
+    server = load_certificate(offline.certificates.server)
     server.verify_directly_issued_by(load_certificate(offline.authority_certificate))
 
 
 def test_hosts_asked_for_without_the_key_are_told_and_the_rest_is_done(
     offline: BrokerHome,
 ) -> None:
-    server = offline.server_certificate.read_bytes()
+    server = offline.certificates.server.read_bytes()
 
     undone = offline.prepare(
         replace(SETTINGS, hosts=("new.example.org",), coordinators=("c1",))
@@ -192,7 +192,7 @@ def test_hosts_asked_for_without_the_key_are_told_and_the_rest_is_done(
     assert len(undone) == 1
     assert "server.pem does not name new.example.org" in undone[0]
     assert "authority.key is not here" in undone[0]
-    assert offline.server_certificate.read_bytes() == server
+    assert offline.certificates.server.read_bytes() == server
     assert "user c1" in (offline.path / "access").read_text()
 
 
@@ -212,7 +212,7 @@ def test_nothing_is_issued_without_the_key_and_no_key_of_a_client_is_lost(
     before = (offline.path / "checker.key").read_bytes()
 
     with pytest.raises(ConfigError, match="put it back for this command"):
-        offline.issue_files("checker", offline.path)
+        offline.certificates.issue_files("checker", offline.path)
     assert (offline.path / "checker.key").read_bytes() == before
     assert (offline.path / "checker.pem").exists()
 
@@ -227,4 +227,4 @@ def test_folder_of_public_files_alone_is_no_folder_of_another_authority(
 
     with pytest.raises(ConfigError, match=r"authority\.key: not here"):
         copy.admit_coordinator("c1")
-    assert not copy.authority_key.exists()
+    assert not copy.certificates.authority_key.exists()

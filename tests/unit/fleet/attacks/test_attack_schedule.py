@@ -19,6 +19,26 @@ def test_board_attacks_reads_every_kind_and_writes_it_again(kind: AttackKind) ->
     assert board_attacks(read.text, 20) == (read,)
 
 
+@pytest.mark.parametrize("kind", AttackKind)
+def test_attack_of_one_board_is_written_as_of_one(kind: AttackKind) -> None:
+    (read,) = board_attacks(f"boards 3-3 {kind.value} from version 3", 20)
+    assert read.text.startswith(f"board 3 {kind.value.split()[0]}")
+    assert board_attacks(read.text, 20) == (read,)
+
+
+def test_attack_of_one_board_has_its_verb() -> None:
+    read = board_attacks(
+        "board 1 reaches the bound from version 0; board 2 flips signs 4 from version 1"
+        " to 9; board 3 mimics from version 2",
+        3,
+    )
+    assert [each.text for each in read] == [
+        "board 1 reaches the bound from version 0",
+        "board 2 flips signs 4 from version 1 to version 9",
+        "board 3 mimics from version 2",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "read"),
     [

@@ -90,7 +90,7 @@ def test_refusals_are_told_once_each_with_their_board() -> None:
     fleet = cast(
         "VirtualFleet", SimpleNamespace(identities=(first, second), coordinators=[hub])
     )
-    watcher = simulation._Watcher(None, None, told.append)
+    watcher = simulation._Watcher({"on_refusal": told.append})
 
     assert watcher(fleet) == ""
     tally.refuse(RecordRefusal(second, Reason.STALE, ""))
@@ -102,6 +102,11 @@ def test_refusals_are_told_once_each_with_their_board() -> None:
         RefusedUpdate(None, "MALFORMED"),
         RefusedUpdate(1, "STALE"),
     ]
+
+
+def test_argument_that_there_is_not_is_refused_as_python_does() -> None:
+    with pytest.raises(TypeError, match="'coordinators'"):
+        quick(coordinators=4)
 
 
 def test_same_seed_gives_the_same_model_and_other_seeds_others() -> None:

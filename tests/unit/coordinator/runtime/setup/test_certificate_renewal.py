@@ -64,7 +64,7 @@ def test_without_the_authority_s_key_nothing_is_done_and_the_end_is_told(
     days: int,
     warnings: int,
 ) -> None:
-    BrokerHome(tmp_path / "broker").authority_key.rename(tmp_path / "safe")
+    BrokerHome(tmp_path / "broker").certificates.authority_key.rename(tmp_path / "safe")
     before = home.tls_files().certificate.read_bytes()
 
     with caplog.at_level(logging.WARNING):
@@ -94,7 +94,7 @@ def test_authority_that_cannot_be_used_is_told_and_keeps_nobody_from_starting(
     caplog: pytest.LogCaptureFixture,
     content: bytes | None,
 ) -> None:
-    key = BrokerHome(tmp_path / "broker").authority_key
+    key = BrokerHome(tmp_path / "broker").certificates.authority_key
     if content is None:
         key.chmod(0o644)
     else:

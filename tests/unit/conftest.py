@@ -1,4 +1,4 @@
-"""What the tests of a broker's folder share."""
+"""What tests of several packages share: a broker that is not there."""
 
 from pathlib import Path
 

@@ -1,11 +1,26 @@
-"""The end of a certificate, as the library that made it says."""
+"""A certificate, read as the library that made it reads it."""
+
+from datetime import UTC, datetime
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
-from starling.broker.certificate_dates import DAY_S, days_left, end_s
+from starling.broker.certificate_reader import (
+    DAY_S,
+    TlsCertificate,
+    days_left,
+    end_s,
+    from_pem,
+    read_certificate,
+    to_pem,
+)
 from starling.broker.runtime.certificate_authority import CertificateAuthority
 from starling.protocol.errors import DecodeError
+from starling.protocol.ids import PublicKey
 
 KEY = bytes(range(32))
 
@@ -55,3 +70,37 @@ def test_text_cut_anywhere_is_refused_and_no_traceback(
 def test_what_is_no_certificate_is_refused(text: str) -> None:
     with pytest.raises(DecodeError):
         end_s(text)
+
+
+def test_certificate_is_read_as_the_library_reads_it(
+    authority: CertificateAuthority,
+) -> None:
+    pem = authority.issue("ann", KEY)
+    library = x509.load_pem_x509_certificate(pem)
+
+    found = read_certificate(from_pem(pem.decode()))
+
+    assert found == TlsCertificate(
+        "ann",
+        PublicKey(KEY),
+        library.not_valid_after_utc.timestamp(),
+        library.tbs_certificate_bytes,
+        library.signature,
+    )
+    assert to_pem(from_pem(pem.decode())).encode() == pem
+
+
+def test_certificate_with_another_kind_of_key_is_refused() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ann")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now)
+        .sign(key, hashes.SHA256())
+    )
+
+    with pytest.raises(DecodeError, match="Ed25519"):
+        read_certificate(made.public_bytes(Encoding.DER))

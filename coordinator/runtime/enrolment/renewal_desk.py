@@ -1,0 +1,214 @@
+"""The registrar's desk for certificates: renewals in, certificates out.
+
+Each request is checked for length and form, then for a certificate of our authority
+that is the asker's own, then for the signature of its key, and only then is anything
+read or issued. What is issued has the name and the key of what was there before, so
+that nobody gains more by it than time.
+
+While the authority's key is kept elsewhere, requests wait, and are answered once it is
+back. Who waits is written down for `starling broker check`.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from starling.broker.broker_settings import CHECKER, REGISTRAR
+from starling.broker.certificate_reader import (
+    DAY_S,
+    HALF_LIFE_DAYS,
+    TlsCertificate,
+    from_pem,
+    read_certificate,
+)
+from starling.broker.link_events import MqttMessage
+from starling.broker.runtime.broker_home import BrokerHome
+from starling.coordinator.runtime.enrolment.desk import printable
+from starling.durable.files import read_limited
+from starling.protocol.chain.board_statement import BoardRecord
+from starling.protocol.errors import (
+    FederationError,
+    LimitError,
+    ProtocolError,
+    Reason,
+    SignatureError,
+)
+from starling.protocol.ids import DeviceId, device_from_name
+from starling.protocol.wire.renewal_messages import (
+    RENEWAL,
+    RENEWED,
+    CertificateRenewal,
+    RenewalAnswer,
+    RenewalState,
+    check_renewal,
+)
+from starling.protocol.wire.topics import Topics
+
+log = logging.getLogger("starling.coordinator")
+
+EACH_S = 60.0
+"""For which a client that was answered is not heard again."""
+WAITING_MAX = 4096
+ISSUED_AT_ONCE = 32
+"""Fewer than a link takes at a time."""
+_PEM_BYTES_MAX = 1 << 16
+
+
+class RenewalDesk:
+    """Renews certificates of one broker's clients.
+
+    Attributes:
+      refused: Requests that were refused, by reason.
+    """
+
+    def __init__(
+        self,
+        broker: BrokerHome,
+        board: Callable[[DeviceId], BoardRecord | None],
+        now_s: Callable[[], float] = time.time,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Reads who waits.
+
+        Args:
+          broker: With the authority.
+          board: The chain's record of a board; None if it knows none.
+          now_s: Unix time.
+          monotonic_s: For the time between two requests of a client.
+        """
+        self._board = board
+        self._certificates = broker.certificates
+        self._settings = broker.require_settings
+        self._topics = Topics(broker.require_settings().fleet)
+        self._now_s = now_s
+        self._monotonic_s = monotonic_s
+        self._guard = threading.Lock()
+        self._heard_s: dict[str, float] = {}
+        self._waiting = self._certificates.waiting()
+        self._noted = dict(self._waiting)
+        self.refused: Counter[str] = Counter()
+
+    def hear(self, topic: str, payload: bytes) -> list[MqttMessage]:
+        """Takes one request.
+
+        Returns:
+          The answer; none to what is no request, or comes too soon.
+        """
+        try:
+            _, user, _ = self._topics.parse(topic)
+        except ProtocolError as error:
+            self.refused[error.reason.name] += 1
+            return []
+        try:
+            with self._guard:
+                answer = self._decided(user, RENEWAL.unpack(payload))
+            return [self._answer(user, answer)]
+        except LimitError:
+            return []
+        except ProtocolError as error:
+            self.refused[error.reason.name] += 1
+            log.info("the certificate of %s is not renewed: %s", user, error)
+            return [self._answer(user, _no(RenewalState.REFUSED, str(error)))]
+
+    def work(self) -> list[MqttMessage]:
+        """Issues what waits, once the authority's key is here.
+
+        Raises:
+          ConfigError: If the key or the broker's folder cannot be used.
+        """
+        if not self._waiting or not self._certificates.authority_key.exists():
+            return []
+        told = []
+        with self._guard:
+            for user, der in list(self._waiting.items())[:ISSUED_AT_ONCE]:
+                try:
+                    self._require_welcome(user)
+                    answer = self._issued(read_certificate(der))
+                except ProtocolError as error:
+                    answer = _no(RenewalState.REFUSED, str(error))
+                del self._waiting[user]
+                told.append(self._answer(user, answer))
+        return told
+
+    def note(self) -> None:
+        """Writes down who waits, for people.
+
+        Raises:
+          StorageError: If the disk refuses.
+        """
+        with self._guard:
+            waiting = dict(self._waiting)
+        if waiting != self._noted:
+            self._certificates.put_waiting(waiting)
+            self._noted = waiting
+
+    def _decided(self, user: str, renewal: CertificateRenewal) -> RenewalAnswer:
+        authority = self._authority()
+        certificate = read_certificate(renewal.certificate)
+        certificate.require_issuer(read_certificate(authority))
+        if certificate.user != user:
+            raise SignatureError("the certificate is of another client")
+        check_renewal(certificate.public_key, authority, renewal)
+        self._require_patience(user)
+        left = (certificate.end_s - self._now_s()) / DAY_S
+        if left > HALF_LIFE_DAYS:
+            text = f"it has {left:.0f} days left, and is renewed from half its life on"
+            raise ProtocolError(text, Reason.NOT_AUTHORISED)
+        self._require_welcome(user)
+        if not self._certificates.authority_key.exists():
+            return self._waits(certificate, renewal.certificate)
+        try:
+            return self._issued(certificate)
+        except FederationError as error:
+            log.warning("the certificate of %s is not renewed: %s", user, error)
+            return self._waits(certificate, renewal.certificate)
+
+    def _waits(self, certificate: TlsCertificate, der: bytes) -> RenewalAnswer:
+        if len(self._waiting) < WAITING_MAX:
+            self._waiting[certificate.user] = der
+        text = "the authority's key is not at the broker; its operator is to put it"
+        return _no(RenewalState.WAITS, f"{text} back before the certificate ends")
+
+    def _issued(self, certificate: TlsCertificate) -> RenewalAnswer:
+        user, key = certificate.user, certificate.public_key
+        pem = self._certificates.authority().issue(user, key)
+        log.info("the certificate of %s is renewed", user)
+        return RenewalAnswer(RenewalState.RENEWED, from_pem(pem.decode()), "")
+
+    def _require_patience(self, user: str) -> None:
+        """Refuses whoever was heard just now; only who has a certificate is noted."""
+        now_s = self._monotonic_s()
+        if now_s < self._heard_s.get(user, float("-inf")) + EACH_S:
+            raise LimitError("asked just now")
+        self._heard_s[user] = now_s
+
+    def _require_welcome(self, user: str) -> None:
+        """Refuses who lost its rights, at the broker or on the chain.
+
+        Raises:
+          ProtocolError: If it did, or is neither a board nor a coordinator.
+        """
+        settings = self._settings()
+        if user in settings.expelled:
+            raise ProtocolError("expelled from the broker", Reason.NOT_AUTHORISED)
+        known = (*settings.coordinators, *settings.peers, CHECKER, REGISTRAR)
+        if user in known:
+            return
+        record = self._board(device_from_name(user))
+        if record is None:
+            raise ProtocolError("the chain knows no such board", Reason.NOT_ENROLLED)
+        if record.revoked:
+            raise ProtocolError("revoked on the chain", Reason.NOT_ENROLLED)
+
+    def _authority(self) -> bytes:
+        path = self._certificates.authority_certificate
+        return from_pem(read_limited(path, _PEM_BYTES_MAX).decode("ascii", "replace"))
+
+    def _answer(self, user: str, answer: RenewalAnswer) -> MqttMessage:
+        return MqttMessage(self._topics.renewed(user), RENEWED.pack(answer))
+
+
+def _no(state: RenewalState, detail: str) -> RenewalAnswer:
+    return RenewalAnswer(state, b"", printable(detail))
