@@ -324,13 +324,14 @@ def _prove(arguments: argparse.Namespace) -> int:
 
 def _key(arguments: argparse.Namespace) -> bytes:
     """The key of the state that `--model`, `--score` or `--payment` means."""
-    asked = arguments.model or arguments.score or arguments.payment
+    named = (arguments.model, arguments.score, arguments.payment)
+    asked = next(text for text in named if text is not None)
     try:
         task, version, *page = (int(part) for part in asked.split(":"))
-        if arguments.payment:
+        if arguments.payment is not None:
             return payments_key(task, version, *(page or [0]))
         if not page:
-            make = version_key if arguments.model else scores_key
+            make = scores_key if arguments.model is None else version_key
             return make(task, version)
     except (ValueError, TypeError):
         pass
